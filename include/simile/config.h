@@ -1,0 +1,66 @@
+/*
+ * config.h - the job: YAML and key=value into option structs, by walking option tables.
+ *
+ * Room: config
+ * Knows no other room: whoever owns options hands in a table and a struct.  Refuses with
+ * SIM_E_CONFIG and file:line (or "argument 3"): aliases, anchors, tags, a second
+ * document, depth over 8, more than 1 MiB, duplicates, unknown keys (naming the nearest
+ * known one), wrong types, out-of-range numbers, nan, inf, invalid UTF-8.
+ *
+ *   sim_config_read -> sim_config_take for each table -> sim_config_finish
+ */
+#ifndef SIMILE_CONFIG_H
+#define SIMILE_CONFIG_H
+
+#include "simile/hash.h"
+#include "simile/option.h"
+#include "simile/status.h"
+
+typedef struct sim_config sim_config;
+
+/*
+ * Reads a job file and the overrides "dotted.key=value" that came after it on the
+ * command line (`first_argument` is the number, for messages, of overrides[0]).
+ * A value of an override is parsed as YAML too, so lists work.
+ * Fails: SIM_E_INPUT (no such file), SIM_E_CONFIG.  *out becomes the caller's.
+ */
+SIM_MUST_USE sim_status sim_config_read(const char *path, size_t n_overrides,
+                                        char *const *overrides, int first_argument,
+                                        sim_config **out);
+/* The same from text (checkpoints carry their job); `name` stands for the path. */
+SIM_MUST_USE sim_status sim_config_parse(const char *text, size_t n_bytes,
+                                         const char *name, sim_config **out);
+void sim_config_destroy(sim_config **c);
+
+/* The text at a dotted key before any table is taken ("method.name"); NULL if absent. */
+const char *sim_config_peek(const sim_config *c, const char *key);
+
+/*
+ * Fills `options` (zeroed first) from the keys below the table's section: defaults, then
+ * what the job says.  Each table once.
+ */
+SIM_MUST_USE sim_status sim_config_take(sim_config *c, const sim_option_table *table,
+                                        void *options);
+
+/* Refuses keys that no table took. */
+SIM_MUST_USE sim_status sim_config_finish(sim_config *c);
+
+/* A configuration error at a key, with its place: for checks that need several keys. */
+sim_status sim_config_refuse(const sim_config *c, const char *key, const char *fmt, ...)
+    SIM_PRINTF(3, 4);
+
+/*
+ * The resolved job, all keys with their values, sorted, as YAML that sim_config_read
+ * accepts.  Caller's.
+ */
+SIM_MUST_USE sim_status sim_config_resolved(const sim_config *c, char **yaml);
+
+/*
+ * Identity: lines "key: value\n" of the IDENTITY keys that were taken, sorted.  Caller's.
+ */
+SIM_MUST_USE sim_status sim_config_identity(const sim_config *c, char **lines);
+
+/* Text of --help for a table: key, type, default, range, unit, help; one line each. */
+SIM_MUST_USE sim_status sim_config_help(const sim_option_table *table, char **text);
+
+#endif

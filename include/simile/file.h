@@ -1,0 +1,91 @@
+/*
+ * file.h - file I/O behind a small table, so that tests can make any call fail.
+ *
+ * Room: core
+ * All functions retry EINTR and short transfers, and transient EIO, EAGAIN and ESTALE
+ * a few times.  Messages name path and reason.  Codes: SIM_E_INPUT (does not exist),
+ * SIM_E_ACCESS (permission), SIM_E_IO (else).
+ */
+#ifndef SIMILE_FILE_H
+#define SIMILE_FILE_H
+
+#include "simile/status.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* The calls that tests may replace.  Same contracts as POSIX, errno included. */
+typedef struct {
+    int (*open)(const char *path, int flags, mode_t mode);
+    ssize_t (*pread)(int fd, void *data, size_t n, off_t at);
+    ssize_t (*write)(int fd, const void *data, size_t n);
+    ssize_t (*pwrite)(int fd, const void *data, size_t n, off_t at);
+    int (*fsync)(int fd);
+    int (*close)(int fd);
+    int (*rename)(const char *from, const char *to);
+    int (*unlink)(const char *path);
+} sim_file_calls;
+
+extern const sim_file_calls sim_file_posix;
+
+/* Uses `calls` from now on; NULL restores POSIX.  Keeps: calls. */
+void sim_file_use(const sim_file_calls *calls);
+
+/* Opens for reading.  A directory or device is refused. */
+SIM_MUST_USE sim_status sim_file_open_read(const char *path, int *fd, uint64_t *n_bytes);
+
+/* Reads exactly n bytes at an offset.  Fails: SIM_E_IO naming path on a short file. */
+SIM_MUST_USE sim_status sim_file_read_at(int fd, const char *path, uint64_t at, void *data,
+                                         size_t n);
+SIM_MUST_USE sim_status sim_file_write_at(int fd, const char *path, uint64_t at,
+                                          const void *data, size_t n);
+
+/* Opens an existing file for writing in place (prepare's bulk bytes). */
+SIM_MUST_USE sim_status sim_file_open_update(const char *path, int *fd);
+
+/* Closes; the error that close reports (quota) counts.  fd -1 is fine. */
+SIM_MUST_USE sim_status sim_file_close(int *fd, const char *path);
+
+/* The whole file, at most `limit` bytes; one zero byte follows.  Caller's. */
+SIM_MUST_USE sim_status sim_file_load(const char *path, size_t limit, char **data,
+                                      size_t *n_bytes);
+
+/*
+ * Replaces `path` by the pieces, so that after a crash either the old or the whole new
+ * file is there: create-exclusive temporary beside it (O_NOFOLLOW), write, fsync,
+ * rename, fsync of the directory.  On failure the temporary is gone.
+ */
+typedef struct {
+    const void *data;
+    size_t n_bytes;
+} sim_piece;
+SIM_MUST_USE sim_status sim_file_replace(const char *path, const sim_piece *pieces,
+                                         size_t n_pieces);
+
+/* Opens (creates) for appending, and appends whole lines. */
+SIM_MUST_USE sim_status sim_file_open_append(const char *path, int *fd);
+SIM_MUST_USE sim_status sim_file_append(int fd, const char *path, const char *text);
+
+/* Creates exclusively with this text (locks).  Fails: SIM_E_CREATE when it exists. */
+SIM_MUST_USE sim_status sim_file_create_new(const char *path, const char *text);
+
+SIM_MUST_USE sim_status sim_file_remove(const char *path); /* absent is fine */
+SIM_MUST_USE sim_status sim_file_rename(const char *from, const char *to);
+SIM_MUST_USE sim_status sim_directory_make(const char *path); /* with parents */
+SIM_MUST_USE sim_status sim_directory_sync(const char *path);
+bool sim_path_exists(const char *path);
+bool sim_path_is_directory(const char *path);
+
+/* Names in a directory, sorted by bytes, without "." and ".."; release with sim_free
+ * (one block).  Fails: as above. */
+typedef struct {
+    size_t n;
+    char **names;
+} sim_names;
+SIM_MUST_USE sim_status sim_directory_list(const char *path, sim_names *out);
+void sim_names_clear(sim_names *names);
+
+/* Free bytes on the file system of `path`. */
+SIM_MUST_USE sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * json.h - JSON objects for results, metrics and headers (by jansson).
+ *
+ * Room: core
+ * Writers build an object key by key; a failed allocation is remembered and told by
+ * sim_json_text.  Numbers that are not finite become null.
+ */
+#ifndef SIMILE_JSON_H
+#define SIMILE_JSON_H
+
+#include "simile/status.h"
+
+#include <stdint.h>
+
+typedef struct sim_json sim_json; /* an object or an array */
+
+SIM_MUST_USE sim_status sim_json_create(sim_json **out); /* an empty object */
+void sim_json_destroy(sim_json **j);
+
+void sim_json_text(sim_json *j, const char *key, const char *value);
+void sim_json_int(sim_json *j, const char *key, int64_t value);
+void sim_json_real(sim_json *j, const char *key, double value);
+void sim_json_bool(sim_json *j, const char *key, bool value);
+
+/* A nested object or array, borrowed from j; in an array `key` is NULL. */
+sim_json *sim_json_object(sim_json *j, const char *key);
+sim_json *sim_json_array(sim_json *j, const char *key);
+
+/* Text on one line (indent 0) or indented; keys in the order written.  Caller's. */
+SIM_MUST_USE sim_status sim_json_dump(const sim_json *j, int indent, char **out);
+
+/* Parses one object; duplicates refused.  Fails: SIM_E_DATA with line and reason. */
+SIM_MUST_USE sim_status sim_json_parse(const char *text, size_t n_bytes, sim_json **out);
+
+/* Reading: false when absent or of another type. */
+bool sim_json_get_text(const sim_json *j, const char *key, const char **value);
+bool sim_json_get_int(const sim_json *j, const char *key, int64_t *value);
+bool sim_json_get_real(const sim_json *j, const char *key, double *value);
+bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value);
+
+/* Arrays: number of elements, and an element as a borrowed object. */
+size_t sim_json_size(const sim_json *j);
+sim_json *sim_json_at(const sim_json *j, size_t i);
+
+#endif

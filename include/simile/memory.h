@@ -1,0 +1,72 @@
+/*
+ * memory.h - memory with a tag, so that the ledger can say who holds how much.
+ *
+ * Room: core
+ * Every block is zeroed and aligned to 64 bytes.  A tag is a string literal such as
+ * "encoder/activations"; the part before the slash is the room.
+ */
+#ifndef SIMILE_MEMORY_H
+#define SIMILE_MEMORY_H
+
+#include "simile/status.h"
+
+#include <stdint.h>
+
+/*
+ * `count` items of `size` bytes, zeroed, 64-byte aligned; the product is checked.
+ * *out becomes the caller's, release with sim_free.  count 0 gives a valid block.
+ * Large blocks are mapped, so that freeing gives them back and zeroing costs nothing.
+ * Fails: SIM_E_IO "out of memory", naming tag and bytes.  Keeps: tag.
+ */
+SIM_MUST_USE sim_status sim_alloc_bytes(size_t count, size_t size, const char *tag,
+                                        void **out);
+
+/* sim_alloc(&p, n, "room/what"): n zeroed items of *p. */
+#define sim_alloc(pointer, count, tag)                                                   \
+    sim_alloc_bytes((count), sizeof **(pointer), (tag), (void **)(pointer))
+
+/* sim_new(&p, "room/what"): one zeroed *p. */
+#define sim_new(pointer, tag) sim_alloc(pointer, 1, tag)
+
+/* Grows to `count` items keeping what is there; *pointer may be NULL. */
+SIM_MUST_USE sim_status sim_grow_bytes(size_t count, size_t size, const char *tag,
+                                       void **pointer);
+#define sim_grow(pointer, count, tag)                                                    \
+    sim_grow_bytes((count), sizeof **(pointer), (tag), (void **)(pointer))
+
+/* Releases a block; NULL is fine. */
+void sim_free(void *block);
+
+/* Releases and leaves NULL behind. */
+#define SIM_FREE(pointer)                                                                \
+    do {                                                                                 \
+        sim_free(pointer);                                                               \
+        (pointer) = NULL;                                                                \
+    } while (0)
+
+/* A copy of a text.  Fails: SIM_E_IO. */
+SIM_MUST_USE sim_status sim_text_copy(const char *text, const char *tag, char **out);
+
+/* A formatted text, the caller's.  Fails: SIM_E_IO. */
+SIM_MUST_USE sim_status sim_text_format(const char *tag, char **out, const char *fmt, ...)
+    SIM_PRINTF(3, 4);
+
+typedef struct {
+    const char *tag;
+    size_t bytes; /* held now */
+    size_t peak_bytes;
+    size_t n_blocks; /* held now */
+} sim_memory_row;
+
+/* Calls `see` for every tag ever used, in order of name. */
+void sim_memory_report(void (*see)(void *ctx, const sim_memory_row *row), void *ctx);
+
+size_t sim_memory_bytes(void);       /* held now, all tags */
+size_t sim_memory_peak_bytes(void);  /* highest so far */
+uint64_t sim_memory_calls(void);     /* allocations ever made: a step adds none */
+size_t sim_memory_process_peak(void); /* the process's peak resident bytes */
+
+/* Tests: the k-th allocation from now fails (1: the next); 0 switches it off. */
+void sim_memory_fail_at(uint64_t k);
+
+#endif

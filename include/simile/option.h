@@ -1,0 +1,69 @@
+/*
+ * option.h - option tables: every key of a job is a row in its owner's file.
+ *
+ * Room: core
+ * From the rows come parsing, range checks, --help, the resolved job, its identity and
+ * the README's tables.  Names may be dotted ("projector.layers"): a table stands under
+ * a section of the job ("encoder"), "" being the top level.
+ */
+#ifndef SIMILE_OPTION_H
+#define SIMILE_OPTION_H
+
+#include "simile/status.h"
+
+#include <stdint.h>
+
+typedef enum {
+    SIM_OPTION_INT,  /* int64_t */
+    SIM_OPTION_REAL, /* double; nan and inf are refused */
+    SIM_OPTION_BOOL, /* bool */
+    SIM_OPTION_ENUM, /* int: index into choices */
+    SIM_OPTION_TEXT, /* char[SIM_OPTION_TEXT_BYTES] */
+    SIM_OPTION_ITEMS /* sim_option_items: a sequence of mappings */
+} sim_option_type;
+
+enum { SIM_OPTION_TEXT_BYTES = 1024, SIM_OPTION_MAX_ITEMS = 16 };
+
+/* Whether a key is part of what the run is, or may differ between its segments. */
+typedef enum { SIM_IDENTITY, SIM_FREE_KEY } sim_option_kind;
+
+struct sim_option_table;
+
+typedef struct sim_option {
+    const char *name;
+    sim_option_type type;
+    size_t offset; /* in the owner's struct */
+    double min, max;
+    const char *fallback; /* default as text; NULL: the key is required */
+    const char *choices;  /* ENUM: "sgd|lars|adamw"; REAL, INT: NULL */
+    const char *unit;     /* "images", "epochs" ...; "" where none */
+    const char *help;     /* one sentence */
+    sim_option_kind kind;
+    /* ITEMS: the table of an item whose `op` has this index in `choices`. */
+    const struct sim_option_table *item_tables;
+} sim_option;
+
+typedef struct sim_option_table {
+    const char *section; /* "optimizer"; for an item its op's name */
+    const sim_option *rows;
+    size_t n_rows;
+    size_t struct_bytes;
+} sim_option_table;
+
+/* Parsed ITEMS: items[i] is a zeroed struct of item_tables[op[i]], filled. */
+typedef struct {
+    bool given; /* an empty list was written, or items */
+    size_t n;
+    int op[SIM_OPTION_MAX_ITEMS];
+    double values[SIM_OPTION_MAX_ITEMS][16]; /* an item's struct: at most 16 doubles */
+} sim_option_items;
+
+/* Number of choices in "a|b|c", the i-th one's text, and the index of a text (-1). */
+size_t sim_choices_count(const char *choices);
+bool sim_choices_text(const char *choices, int i, char *out, size_t out_bytes);
+int sim_choices_find(const char *choices, const char *text);
+
+/* Edit distance, for "did you mean". */
+size_t sim_edit_distance(const char *a, const char *b);
+
+#endif
