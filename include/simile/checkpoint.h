@@ -1,0 +1,120 @@
+/*
+ * checkpoint.h - named state to disk and back; the run directory and its lock.
+ *
+ * Room: checkpoint
+ * A checkpoint is an HDF5 image built in memory, a 64-byte trailer with its XXH3-128, and
+ * our own exclusive create, write, fsync, rename (DESIGN.md section 5).  Nothing is
+ * parsed before the digest is verified.  It knows nobody's state: sources are visitors.
+ * Functions are collective unless they say local; rank 0 touches the disk.
+ */
+#ifndef SIMILE_CHECKPOINT_H
+#define SIMILE_CHECKPOINT_H
+
+#include "simile/comm.h"
+#include "simile/h5.h"
+#include "simile/json.h"
+#include "simile/tensor.h"
+
+/* What everybody needs to know of a checkpoint before its tensors. */
+typedef struct {
+    int64_t step, epoch, samples; /* updates done; epoch, and samples of this epoch done */
+    const char *config;           /* resolved job (YAML) */
+    const char *identity;         /* sim_config_identity lines, and more */
+    const char *history;          /* JSON array of segments */
+    char fingerprint[33];         /* of the training set */
+} sim_checkpoint_head;
+
+/* A source of state: visits its tensors in a fixed order, for saving and loading. */
+typedef struct {
+    sim_status (*visit)(void *object, const sim_visitor *v);
+    void *object;
+} sim_state_source;
+
+typedef struct {
+    int64_t every_steps, every_epochs, keep, keep_every;
+    double every_minutes;
+} sim_checkpoint_options;
+
+/* ---- the run directory ---- */
+
+typedef struct sim_run {
+    char path[4096];
+    bool locked;
+} sim_run;
+
+/*
+ * Creates the directory (with checkpoints/, results/) and takes run.lock (host, pid, job
+ * id, start).  A lock of a dead process on this host, or of a Slurm job that is gone, is
+ * taken over with a line in the log; else SIM_E_CREATE naming the holder.  Cleans stale
+ * temporaries.
+ */
+SIM_MUST_USE sim_status sim_run_open(const sim_comm *c, const char *path, sim_run *run);
+void sim_run_close(const sim_comm *c, sim_run *run);
+/* "RUN/name" into out. Local. */
+SIM_MUST_USE sim_status sim_run_path(const sim_run *run, const char *name, char *out,
+                                     size_t out_bytes);
+/* `simile stop`: leaves the file that asks a running job to stop; is it there? Local. */
+SIM_MUST_USE sim_status sim_run_ask_stop(const char *path);
+bool sim_run_stop_asked(const sim_run *run);
+void sim_run_stop_clear(const sim_run *run);
+
+/* ---- writing ---- */
+
+/* Bytes of state the sources will write.  Local. */
+SIM_MUST_USE sim_status sim_checkpoint_bytes(const sim_state_source *sources,
+                                             size_t n_sources, size_t *n_bytes);
+
+/*
+ * Writes checkpoints/step-NNNNNNNNN.h5, then `latest`, then retires old ones by
+ * `options` (never step 0, the newest, or the only good one).  All ranks learn the
+ * outcome.  An existing good file of the same step is left as it is.
+ * Fails: SIM_E_IO etc., with everything older intact and no temporary left.
+ */
+SIM_MUST_USE sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
+                                             const sim_checkpoint_options *options,
+                                             const sim_checkpoint_head *head,
+                                             const sim_state_source *sources,
+                                             size_t n_sources);
+
+/* ---- reading ---- */
+
+typedef struct sim_checkpoint sim_checkpoint; /* verified, in memory */
+
+/*
+ * The newest good checkpoint of a run directory (every refused one is logged with the
+ * reason); *out is NULL when there is none at all.  When files exist but none is good:
+ * SIM_E_DATA.
+ */
+SIM_MUST_USE sim_status sim_checkpoint_newest(const sim_comm *c, const char *run_path,
+                                              sim_checkpoint **out);
+/* RUN directory (newest), or a checkpoint file.  Fails: SIM_E_INPUT, SIM_E_DATA. */
+SIM_MUST_USE sim_status sim_checkpoint_open(const sim_comm *c, const char *path,
+                                            sim_checkpoint **out);
+void sim_checkpoint_close(sim_checkpoint **k);
+const sim_checkpoint_head *sim_checkpoint_head_of(const sim_checkpoint *k); /* borrowed */
+const char *sim_checkpoint_path(const sim_checkpoint *k);
+
+/*
+ * Fills the sources' tensors: name, type and dims must be equal, all floats finite.
+ * strict: every tensor of the file but config texts must be asked for.  Local.
+ * Fails: SIM_E_DATA naming file and tensor.
+ */
+SIM_MUST_USE sim_status sim_checkpoint_load(const sim_checkpoint *k,
+                                            const sim_state_source *sources,
+                                            size_t n_sources);
+
+/*
+ * Fills from any HDF5 file with our names and no trailer (`--init`): tensors under
+ * /weights/encoder are required, others are filled when present.  *n_missing counts the
+ * others that were not.  Local.
+ */
+SIM_MUST_USE sim_status sim_weights_load(const char *path, const sim_state_source *sources,
+                                         size_t n_sources, size_t *n_missing);
+
+/* step, epoch, samples, identity, fingerprint, weights_hash, tensors.  Local. */
+SIM_MUST_USE sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out);
+/* XXH3-128 over name, dims and float32 bytes of all /weights, sorted by name.  Local. */
+SIM_MUST_USE sim_status sim_weights_hash(const sim_state_source *sources,
+                                         size_t n_sources, sim_hash *out);
+
+#endif
