@@ -1,0 +1,177 @@
+/*
+ * encoder.h - layers with forward and backward, ResNets, heads, and their memory plan.
+ *
+ * Room: encoder
+ * Never sees MPI: batch norm is handed a function that folds doubles over leaves.  A net
+ * is weights and structure; a tape holds the activations of one forward pass, so that
+ * the same weights can serve several passes.
+ */
+#ifndef SIMILE_ENCODER_H
+#define SIMILE_ENCODER_H
+
+#include "simile/kernel.h"
+#include "simile/option.h"
+#include "simile/tensor.h"
+#include "simile/tree.h"
+
+/* ---- options ---- */
+
+/* Section `encoder` of a job. */
+typedef struct {
+    int arch; /* index of nets.def */
+    int stem; /* 0 cifar, 1 imagenet */
+    double width;
+    int activation; /* 0 relu, 1 silu */
+    bool zero_init_last_bn;
+    int64_t projector_layers, projector_hidden, projector_dim;
+    bool projector_bn, projector_last_bn;
+} sim_encoder_options;
+extern const sim_option_table sim_encoder_table;
+
+/* Section `batchnorm`. */
+typedef struct {
+    int64_t group; /* images; 0: the whole global batch */
+    int views;     /* 0 separate, 1 joint */
+} sim_batchnorm_options;
+extern const sim_option_table sim_batchnorm_table;
+
+/* ---- the batch as a net sees it ---- */
+
+/*
+ * Which part of the global batch a pass covers.  Images stand [block][view][slot]; this
+ * rank owns the blocks sim_tree_part(n_blocks, size, rank) = `blocks`.
+ */
+typedef struct {
+    size_t n_blocks; /* of the global batch */
+    sim_range blocks;
+    size_t views, slots; /* images of a block: views * slots */
+} sim_batch_shape;
+size_t sim_batch_images(const sim_batch_shape *b); /* on this rank */
+
+/*
+ * Folds leaves of doubles (see sim_comm_fold_doubles: the contract is the same, with
+ * n_units = n_blocks).  Tests pass a local one.
+ *   leaves [local block][leaves_per_unit][width], overwritten;  out [n_groups][width]
+ */
+typedef struct {
+    void (*fold)(void *ctx, size_t n_units, size_t leaves_per_unit,
+                 size_t leaves_per_group, size_t width, sim_merge_fn *merge,
+                 double *leaves, double *out);
+    void *ctx;
+} sim_folder;
+/* A folder for one process that owns every block. */
+extern const sim_folder sim_folder_local;
+
+/* ---- nets ---- */
+
+typedef struct sim_net sim_net;
+typedef struct sim_tape sim_tape;
+
+typedef struct {
+    const sim_encoder_options *encoder;
+    const sim_batchnorm_options *batchnorm;
+    size_t h, w, c; /* of an input image */
+    uint32_t seed;
+} sim_net_spec;
+
+/*
+ * The backbone: image -> features [rows][dim] (after the mean pool).  Weights are drawn
+ * as torchvision does (kaiming normal, fan out; BN 1 and 0) from `seed`.
+ * Names are torchvision's: conv1.weight, bn1.*, layer1.0.conv1.weight ...
+ * Fails: SIM_E_CONFIG (image too small for the net ...).
+ */
+SIM_MUST_USE sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out);
+
+/*
+ * A head of linear layers from `in` to `dim`, `layers` of them, hidden width `hidden`,
+ * optional BN and activation between, optional BN at the end; linear layers have a bias
+ * where no BN follows (as lightly and solo-learn).  Names as torch's Sequential numbers
+ * them: 0.weight, 0.bias, 1.weight ...  Drawn as torch.nn.Linear (uniform, fan in).
+ * `salt` tells heads of one run apart in the draws (0 projector, 1 predictor).
+ */
+typedef struct {
+    size_t in, hidden, dim;
+    int64_t layers;
+    bool bn, last_bn;
+    bool last_affine; /* of the last BN */
+    int activation;
+    const sim_batchnorm_options *batchnorm;
+    uint32_t seed, salt;
+} sim_head_spec;
+SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out);
+
+void sim_net_destroy(sim_net **net);
+size_t sim_net_dim(const sim_net *net);          /* floats of an output row */
+size_t sim_net_input(const sim_net *net);        /* floats of an input row */
+size_t sim_net_parameters(const sim_net *net);   /* trainable floats */
+double sim_net_flops(const sim_net *net);        /* forward, one image */
+
+/* Trainable floats, one arena; gradients use the same order and offsets. */
+float *sim_net_weights(sim_net *net);
+/* The i-th trainable tensor: its place in the arena and whether it is a BN or bias. */
+typedef struct {
+    const char *name;
+    size_t offset, count;
+    int n_dims;
+    size_t dims[SIM_MAX_DIMS];
+    bool bn_or_bias;
+} sim_net_tensor;
+size_t sim_net_tensors(const sim_net *net);
+const sim_net_tensor *sim_net_tensor_at(const sim_net *net, size_t i);
+
+/* Visits all weights and BN buffers (running_mean, running_var, num_batches_tracked as
+ * int64 scalar) in creation order, under `group`. */
+SIM_MUST_USE sim_status sim_net_visit(sim_net *net, const char *group,
+                                      const sim_visitor *v);
+/* Only the BN buffers (hash ladder's stage `bn`), or only the weights. */
+SIM_MUST_USE sim_status sim_net_visit_buffers(sim_net *net, const char *group,
+                                              const sim_visitor *v);
+SIM_MUST_USE sim_status sim_net_visit_weights(sim_net *net, const char *group,
+                                              const sim_visitor *v);
+
+/* Must be called after weights changed and before the next pass: packs filters.
+ * backward: also for sim_net_backward. */
+void sim_net_pack(sim_net *net, bool backward);
+
+/* ---- passes ---- */
+
+/* Buffers for training passes over batches of this shape.  Keeps: net, folder. */
+SIM_MUST_USE sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
+                                        const sim_folder *folder, bool backward,
+                                        sim_tape **out);
+void sim_tape_destroy(sim_tape **tape);
+
+/*
+ * Training forward: batch statistics, running statistics updated (DESIGN.md section 4).
+ *   x [images][h][w][c] (heads: [images][in]), kept until backward; y [images][dim]
+ * Collective when the folder is.
+ */
+void sim_net_forward(sim_tape *tape, const float *x, float *y);
+
+/*
+ * Backward of the last forward on this tape.
+ *   dy [images][dim];  dx [like x] or NULL
+ *   grads [nodes of the blocks][node_stride]: node j's gradients are written at
+ *   grads + j * node_stride, in the order of the weights; a rank without blocks writes
+ *   nothing.
+ */
+void sim_net_backward(sim_tape *tape, const float *dy, float *dx, float *grads,
+                      size_t node_stride);
+
+/* Evaluation forward: running statistics; any number of images; serial over calls. */
+SIM_MUST_USE sim_status sim_net_evaluate(sim_net *net, size_t n_images, const float *x,
+                                         float *y);
+
+/* ---- the memory plan ---- */
+
+typedef struct {
+    const char *item; /* "activations", "filters" ... */
+    size_t bytes;
+} sim_plan_row;
+/* Bytes that net and tape will take on a rank, without making them; returns rows used. */
+SIM_MUST_USE sim_status sim_net_plan(const sim_net_spec *backbone,
+                                     const sim_head_spec *head,
+                                     const sim_batch_shape *shape, sim_plan_row rows[16],
+                                     size_t *n_rows);
+
+#endif

@@ -1,0 +1,77 @@
+/*
+ * optim.h - optimizers and schedules, elementwise on named tensors.
+ *
+ * Room: optim
+ * Order-sensitive sums (norms) go in fixed chunks of 4096 elements in double, then a
+ * chunk tree.  The update is the same on every rank.
+ */
+#ifndef SIMILE_OPTIM_H
+#define SIMILE_OPTIM_H
+
+#include "simile/option.h"
+#include "simile/status.h"
+#include "simile/tensor.h"
+
+/* Section `optimizer` of a job. */
+typedef struct {
+    int name; /* index of optims.def */
+    double lr, momentum, weight_decay, trust;
+    bool nesterov, decay_bn_bias;
+    int scale;   /* none|linear|sqrt */
+    int dialect; /* simclr|mocov3|bolts|larc */
+} sim_optimizer_options;
+extern const sim_option_table sim_optimizer_table;
+
+/* Section `schedule`. */
+typedef struct {
+    int64_t epochs, steps; /* one of them; steps 0: by epochs */
+    double warmup_epochs;
+    int64_t warmup_steps;
+    int shape;          /* cosine|constant|steps */
+    int64_t milestone1, milestone2; /* epochs, for `steps` (0: 60 % and 80 %) */
+} sim_schedule_options;
+extern const sim_option_table sim_schedule_table;
+
+/* A trainable tensor: the optimizer changes `weights`. */
+typedef struct {
+    const char *group; /* "encoder", "projector" */
+    const char *name;
+    float *weights;
+    size_t count;
+    int n_dims;
+    size_t dims[SIM_MAX_DIMS];
+    size_t offset; /* of its gradient in the arena that step gets */
+    bool bn_or_bias;
+} sim_parameter;
+
+typedef struct sim_optimizer sim_optimizer;
+
+/* Keeps: options and the weights of the parameters (the list is copied). */
+SIM_MUST_USE sim_status sim_optimizer_create(const sim_optimizer_options *options,
+                                             const sim_parameter *parameters, size_t n,
+                                             sim_optimizer **out);
+void sim_optimizer_destroy(sim_optimizer **o);
+
+/* One update with this learning rate; definitions: notes methods.md 2.9 and section 8
+ * (SGD in PyTorch's form, LARS by dialect). */
+void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads);
+
+/* Momentum under /optimizer/momentum/<group>/<name>. */
+SIM_MUST_USE sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *v);
+const char *sim_optimizer_about(const sim_optimizer *o); /* "sgd momentum 0.9 ..." */
+
+/* Learning rate before the schedule: options.lr scaled by the batch (linear batch/256,
+ * sqrt: sqrt(batch)). */
+double sim_learning_rate(const sim_optimizer_options *o, size_t batch);
+
+/*
+ * Factor on the learning rate for update t (0-based) of S: (t+1)/W while t < W, then
+ * (1 + cos(pi (t-W)/(S-W))) / 2.  t and S may be fractions after a change of batch.
+ */
+double sim_schedule_factor(const sim_schedule_options *s, double t, double warmup,
+                           double total);
+
+/* sqrt of the sum of squares in the fixed order; `bad` is set when not finite. */
+double sim_norm_l2(const float *x, size_t n, bool *bad);
+
+#endif
