@@ -1,0 +1,66 @@
+/*
+ * eval.h - what an encoder is worth: embeddings and kNN, in parallel over ranks.
+ *
+ * Room: eval
+ * Images belong to ranks in units of 32; results have the same bits on any number.
+ */
+#ifndef SIMILE_EVAL_H
+#define SIMILE_EVAL_H
+
+#include "simile/checkpoint.h"
+#include "simile/comm.h"
+#include "simile/data.h"
+#include "simile/encoder.h"
+
+/* An encoder ready to embed: backbone and projector with their evaluation pipeline. */
+typedef struct {
+    sim_net *backbone, *projector; /* owned; projector NULL when not wanted */
+    double mean[3], std[3];        /* of the training set */
+    size_t size;                   /* of an image; 0: as stored */
+} sim_embedder;
+
+/* Builds the nets for images of `about` and loads their weights.  Collective. */
+SIM_MUST_USE sim_status sim_embedder_open(const sim_checkpoint *k,
+                                          const sim_encoder_options *encoder,
+                                          const sim_dataset_info *about, bool projector,
+                                          size_t size, sim_embedder *out);
+void sim_embedder_close(sim_embedder *e);
+
+/*
+ * Features [this rank's images][dim] of a data set (units of 32 images, sim_tree_part over
+ * ceil(n / 32)); projections too when the embedder has a projector and `projections` is
+ * not NULL.  Arrays are the caller's to release.  Loads ahead, memory flat but for the
+ * result.  Collective (failures are agreed).
+ */
+SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
+                                  const sim_dataset *d, int loader_threads,
+                                  float **features, float **projections);
+/* This rank's images of n. */
+sim_range sim_embed_mine(const sim_comm *c, size_t n);
+
+typedef struct {
+    int64_t k;          /* clipped to the bank */
+    double temperature; /* weights exp(similarity / T) */
+} sim_knn_options;
+
+typedef struct {
+    double top1, top5; /* fractions of the test images */
+    int64_t k, n_train, n_test, dim, classes;
+} sim_knn_result;
+
+/*
+ * Weighted kNN (Wu et al. 2018, arXiv 1805.01978; protocol in DESIGN.md section 6): bank
+ * rows and queries are sharded; bank shards stream past in global order in tiles of
+ * constant size, so that no rank holds the bank.  Neighbours: similarity descending,
+ * then bank index ascending; class weights added in double in that order; ties go to the
+ * lower class.
+ *   bank [mine(n_train)][dim], queries [mine(n_test)][dim]; labels are global arrays
+ * Collective.
+ */
+SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *options,
+                                size_t dim, size_t n_train, const float *bank,
+                                const int32_t *train_labels, size_t n_test,
+                                const float *queries, const int32_t *test_labels,
+                                size_t n_classes, sim_knn_result *out);
+
+#endif

@@ -1,0 +1,131 @@
+/*
+ * train.h - the job, the step and the loop: limits, signals, guards.
+ *
+ * Room: train
+ * Calls observers (log, metrics, online kNN) and knows none of them.
+ */
+#ifndef SIMILE_TRAIN_H
+#define SIMILE_TRAIN_H
+
+#include "simile/checkpoint.h"
+#include "simile/data.h"
+#include "simile/encoder.h"
+#include "simile/method.h"
+#include "simile/optim.h"
+
+#include <stdint.h>
+
+/* ---- the job ---- */
+
+/* Keys of no other room: top level, data, checkpoint, log, evaluate. */
+typedef struct {
+    char run[SIM_OPTION_TEXT_BYTES];
+    char train[SIM_OPTION_TEXT_BYTES], test[SIM_OPTION_TEXT_BYTES]; /* data.* */
+    char kernels[SIM_OPTION_TEXT_BYTES];
+    int64_t seed, batch, block, threads, loader_threads;
+    int64_t log_every_steps, bad_steps;
+    int64_t knn_every_epochs;
+    sim_checkpoint_options checkpoint;
+} sim_train_options;
+extern const sim_option_table sim_train_table;
+
+/* A whole job, as its option tables filled it. */
+typedef struct {
+    sim_train_options train;
+    sim_encoder_options encoder;
+    sim_batchnorm_options batchnorm;
+    sim_optimizer_options optimizer;
+    sim_schedule_options schedule;
+    sim_augment_options augment;
+    const sim_method_row *method;
+    double method_options[64]; /* the row's own struct */
+} sim_job;
+
+/* What follows from a job, a data set and a number of ranks. */
+typedef struct {
+    size_t n_images, views;
+    size_t n_blocks, steps_per_epoch, left_over; /* images dropped each epoch */
+    int64_t total_steps;
+    double warmup_steps, learning_rate;
+    size_t h, w, c; /* of a view */
+} sim_schedule_plan;
+
+/*
+ * Checks what one key alone cannot: batch and block, group, ranks, images.  The message
+ * names the key first ("batch: ...") and the nearest good values.  Fails: SIM_E_CONFIG.
+ */
+SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about,
+                                      size_t ranks, sim_schedule_plan *plan);
+
+/* Bytes on a rank by item, of everything pretrain allocates; rows used. */
+SIM_MUST_USE sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
+                                       const sim_schedule_plan *plan, size_t ranks,
+                                       size_t rank, sim_plan_row rows[64], size_t *n_rows);
+
+/* ---- observers ---- */
+
+/* Means over the interval that ended with this step. */
+typedef struct {
+    int64_t step, total_steps, epoch;
+    double epochs; /* done, with fraction */
+    double loss, lr, accuracy, positive, negative, spread, gradient_norm;
+    double images_per_s, elapsed_s, eta_s; /* eta of the whole run */
+    int64_t skipped; /* steps skipped by the guard so far */
+} sim_step_metrics;
+
+typedef struct sim_train_state sim_train_state; /* read-only for observers */
+
+typedef struct {
+    void *ctx;
+    /* After `step` updates; interval: the log interval ended here.  Every rank. */
+    sim_status (*on_step)(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
+                          bool interval);
+    sim_status (*on_epoch)(void *ctx, const sim_train_state *t, int64_t epoch);
+    /* Fresh start (step 0) or resume: drop what lies beyond `step`. */
+    sim_status (*on_begin)(void *ctx, const sim_train_state *t, int64_t step);
+    sim_status (*on_end)(void *ctx, const sim_train_state *t, const char *why);
+} sim_observer;
+
+/* For observers: what is being trained. */
+const sim_comm *sim_train_comm(const sim_train_state *t);
+const sim_run *sim_train_run_of(const sim_train_state *t);
+const sim_job *sim_train_job(const sim_train_state *t);
+const sim_method *sim_train_method(const sim_train_state *t);
+const sim_schedule_plan *sim_train_plan(const sim_train_state *t);
+int64_t sim_train_step(const sim_train_state *t);
+
+/* ---- the run ---- */
+
+typedef enum { SIM_RESUME_AUTO, SIM_RESUME_NEVER, SIM_RESUME_FILE } sim_resume;
+
+typedef struct {
+    const sim_job *job;
+    const char *resolved, *identity; /* texts from config */
+    const char *build;               /* text of --version, for the header and history */
+    sim_resume resume;
+    const char *resume_file, *init; /* or NULL */
+    double time_limit_s;            /* 0: none */
+    int64_t stop_after;             /* -1: none */
+    bool trace_hash;
+    const sim_observer *observers;
+    size_t n_observers;
+} sim_train_request;
+
+/*
+ * Trains until the schedule ends (SIM_OK), or stops with a checkpoint (SIM_E_AGAIN), or
+ * fails; all ranks return the same code.  Collective.
+ */
+SIM_MUST_USE sim_status sim_train(const sim_comm *c, const sim_train_request *request);
+
+/* ---- a step without disk or data, for bench ---- */
+
+typedef struct {
+    double best_s, median_s;
+    size_t images; /* of a step, global */
+} sim_step_speed;
+/* Times `steps` steps of the job on views made in memory.  Collective. */
+SIM_MUST_USE sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h,
+                                          size_t w, size_t channels, int steps,
+                                          sim_step_speed *out);
+
+#endif
