@@ -101,6 +101,7 @@ typedef struct {
 SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out);
 
 void sim_net_destroy(sim_net **net);
+size_t sim_backbone_dim(const sim_encoder_options *encoder); /* before it is made */
 size_t sim_net_dim(const sim_net *net);          /* floats of an output row */
 size_t sim_net_input(const sim_net *net);        /* floats of an input row */
 size_t sim_net_parameters(const sim_net *net);   /* trainable floats */

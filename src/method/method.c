@@ -1,0 +1,184 @@
+/*
+ * method.c - the table of methods, and what is the same for all of them.
+ *
+ * Stands between train, which drives a step, and the files that say what a step compares.
+ */
+#include "simile/method.h"
+
+#include "simile/memory.h"
+
+#include <string.h>
+
+#define SIM_METHOD(name, row) extern const sim_method_row sim_method_##row;
+#include "methods.def"
+#undef SIM_METHOD
+
+static const sim_method_row *const rows[] = {
+#define SIM_METHOD(name, row) &sim_method_##row,
+#include "methods.def"
+#undef SIM_METHOD
+};
+
+#define SIM_METHOD(name, row) "|" #name
+static const char names[] =
+#include "methods.def"
+    ;
+#undef SIM_METHOD
+
+size_t sim_methods_count(void)
+{
+    return sizeof rows / sizeof rows[0];
+}
+
+const sim_method_row *sim_methods_at(size_t i)
+{
+    SIM_ASSERT(i < sim_methods_count());
+    return rows[i];
+}
+
+const sim_method_row *sim_methods_find(const char *name)
+{
+    for (size_t i = 0; i < sim_methods_count(); i++)
+        if (strcmp(rows[i]->name, name) == 0)
+            return rows[i];
+    return NULL;
+}
+
+const char *sim_methods_names(void)
+{
+    return names + 1; /* without the first bar */
+}
+
+static sim_batch_shape shape_of(const sim_method_env *env, size_t views)
+{
+    size_t n_blocks = env->batch / env->block;
+    return (sim_batch_shape){.n_blocks = n_blocks,
+                             .blocks = sim_tree_part(n_blocks, (size_t)env->comm->size,
+                                                     (size_t)env->comm->rank),
+                             .views = views,
+                             .slots = env->block};
+}
+
+sim_status sim_method_create(const sim_method_row *row, const sim_method_env *env,
+                             const void *options, sim_method *out)
+{
+    sim_status st = SIM_OK;
+    sim_net *nets[8];
+    const char *groups[8];
+    sim_method m = {.row = row};
+
+    SIM_TRY(row->create(env, options, &m.self));
+    m.shape = shape_of(env, row->views(options));
+    size_t n = row->nets(m.self, nets, groups);
+    for (size_t i = 0; i < n; i++)
+        m.gradient_floats += sim_net_parameters(nets[i]);
+    *out = m;
+done:
+    return st;
+}
+
+void sim_method_destroy(sim_method *m)
+{
+    if (m->self)
+        m->row->destroy(&m->self);
+    *m = (sim_method){0};
+}
+
+static size_t add_net(sim_net *net, const char *group, size_t base, sim_parameter *list)
+{
+    float *weights = sim_net_weights(net);
+    size_t n = sim_net_tensors(net);
+    for (size_t i = 0; i < n; i++) {
+        const sim_net_tensor *t = sim_net_tensor_at(net, i);
+        list[i] = (sim_parameter){.group = group,
+                                  .name = t->name,
+                                  .weights = weights + t->offset,
+                                  .count = t->count,
+                                  .n_dims = t->n_dims,
+                                  .offset = base + t->offset,
+                                  .bn_or_bias = t->bn_or_bias};
+        memcpy(list[i].dims, t->dims, sizeof list[i].dims);
+    }
+    return n;
+}
+
+sim_status sim_method_parameters(const sim_method *m, sim_parameter **out, size_t *n)
+{
+    sim_status st = SIM_OK;
+    sim_net *nets[8];
+    const char *groups[8];
+    sim_parameter *list = NULL;
+    size_t n_nets = m->row->nets(m->self, nets, groups);
+    size_t total = 0, base = 0;
+
+    for (size_t i = 0; i < n_nets; i++)
+        total += sim_net_tensors(nets[i]);
+    SIM_TRY(sim_alloc(&list, total, "method/parameters"));
+    *n = 0;
+    for (size_t i = 0; i < n_nets; i++) {
+        *n += add_net(nets[i], groups[i], base, list + *n);
+        base += sim_net_parameters(nets[i]);
+    }
+    *out = list;
+done:
+    return st;
+}
+
+sim_status sim_method_visit_buffers(const sim_method *m, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    sim_net *nets[8];
+    const char *groups[8];
+    size_t n = m->row->nets(m->self, nets, groups);
+
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(sim_net_visit_buffers(nets[i], groups[i], v));
+done:
+    return st;
+}
+
+/* Copies this rank's rows between the two orders; `to_view` says which way. */
+static void permute_rows(const sim_batch_shape *s, size_t d, const float *from, float *to,
+                         bool to_view)
+{
+    size_t n_local = s->blocks.hi - s->blocks.lo;
+    size_t run = s->slots * d; /* floats of a (block, view) */
+    for (size_t b = 0; b < n_local; b++)
+        for (size_t v = 0; v < s->views; v++) {
+            size_t by_block = (b * s->views + v) * run;
+            size_t by_view = (v * n_local + b) * run;
+            if (to_view)
+                memcpy(to + by_view, from + by_block, run * sizeof *to);
+            else
+                memcpy(to + by_block, from + by_view, run * sizeof *to);
+        }
+}
+
+void sim_rows_by_view(const sim_batch_shape *s, size_t d, const float *by_block,
+                      float *by_view)
+{
+    permute_rows(s, d, by_block, by_view, true);
+}
+
+void sim_rows_by_block(const sim_batch_shape *s, size_t d, const float *by_view,
+                       float *by_block)
+{
+    permute_rows(s, d, by_view, by_block, false);
+}
+
+static void fold_over_ranks(void *ctx, size_t n_units, size_t leaves_per_unit,
+                            size_t leaves_per_group, size_t width, sim_merge_fn *merge,
+                            double *leaves, double *out)
+{
+    const sim_fold_shape shape = {.n_units = n_units,
+                                  .leaves_per_unit = leaves_per_unit,
+                                  .leaves_per_group = leaves_per_group,
+                                  .width = width,
+                                  .merge = merge};
+    sim_comm_fold_doubles(ctx, &shape, leaves, out);
+}
+
+sim_folder sim_folder_of(const sim_comm *comm)
+{
+    return (sim_folder){.fold = fold_over_ranks, .ctx = (void *)(uintptr_t)comm};
+}
