@@ -188,6 +188,6 @@ void sim_row_softmax_two(size_t n, const float *s, float scale, float row,
 /* p_j = 1 / (1 + exp(-(s_j * scale + bias))).  Item. */
 void sim_row_sigmoid(size_t n, const float *s, float scale, float bias, float *p);
 float sim_exp(float x);    /* own exp, same bits everywhere; relative error <= 2e-7 */
-double sim_log(double x);  /* own log in double, <= 2 ulp */
+double sim_ln(double x);   /* own natural logarithm, <= 2 ulp; not sim_log, which speaks */
 
 #endif
