@@ -1,0 +1,138 @@
+/*
+ * check.c - what one key alone cannot tell: does the job fit its data and its ranks?
+ *
+ * Called by pretrain on all ranks, and by plan.  A refusal names the key first and the
+ * nearest good values.
+ */
+#include "simile/train.h"
+
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Nearest multiples of `unit` around `value`, for a message. */
+static void nearest(int64_t value, int64_t unit, char *out, size_t out_bytes)
+{
+    int64_t below = value / unit * unit;
+    if (below > 0)
+        (void)snprintf(out, out_bytes, "%lld or %lld", (long long)below,
+                       (long long)(below + unit));
+    else
+        (void)snprintf(out, out_bytes, "%lld", (long long)unit);
+}
+
+static sim_status check_batch(const sim_train_options *t, const sim_dataset_info *about)
+{
+    sim_status st = SIM_OK;
+    char near[64];
+
+    nearest(t->batch, t->block, near, sizeof near);
+    SIM_CHECK(t->batch % t->block == 0, SIM_E_CONFIG,
+              "batch: %lld is not a multiple of block %lld; nearest: %s",
+              (long long)t->batch, (long long)t->block, near);
+    SIM_CHECK((size_t)t->batch <= about->n_images, SIM_E_CONFIG,
+              "batch: %lld images, but %s holds only %zu; largest with block %lld: %zu",
+              (long long)t->batch, t->train, about->n_images, (long long)t->block,
+              about->n_images / (size_t)t->block * (size_t)t->block);
+done:
+    return st;
+}
+
+static sim_status check_group(const sim_job *job)
+{
+    sim_status st = SIM_OK;
+    int64_t group = job->batchnorm.group, block = job->train.block;
+    char near[64];
+
+    if (group == 0)
+        goto done;
+    if (group > block) {
+        nearest(group, block, near, sizeof near);
+        SIM_CHECK(group % block == 0, SIM_E_CONFIG,
+                  "batchnorm.group: %lld is not a multiple of block %lld; nearest: %s",
+                  (long long)group, (long long)block, near);
+    } else {
+        int64_t below = group;
+        while (block % below != 0)
+            below--;
+        SIM_CHECK(
+            block % group == 0, SIM_E_CONFIG,
+            "batchnorm.group: %lld does not divide block %lld; nearest: %lld or %lld",
+            (long long)group, (long long)block, (long long)below, (long long)block);
+    }
+    SIM_CHECK(job->train.batch % group == 0, SIM_E_CONFIG,
+              "batchnorm.group: %lld does not divide batch %lld", (long long)group,
+              (long long)job->train.batch);
+done:
+    return st;
+}
+
+static sim_status check_ranks(const sim_train_options *t, size_t ranks)
+{
+    sim_status st = SIM_OK;
+    size_t n_blocks = (size_t)(t->batch / t->block);
+
+    SIM_CHECK(
+        ranks <= n_blocks, SIM_E_CONFIG,
+        "batch: %lld images are %zu blocks of %lld, too few for %zu ranks; start %zu "
+        "ranks at most (ranks belong to sockets, threads fill the cores), or set "
+        "block=%lld",
+        (long long)t->batch, n_blocks, (long long)t->block, ranks, n_blocks,
+        (long long)(t->batch / (int64_t)ranks > 0 ? t->batch / (int64_t)ranks : 1));
+done:
+    return st;
+}
+
+static sim_status view_shape(const sim_job *job, const sim_dataset_info *about,
+                             sim_schedule_plan *plan)
+{
+    sim_status st = SIM_OK;
+    sim_augment *a = NULL;
+    SIM_TRY(sim_augment_create(&job->augment, about, about->mean, about->std, &a));
+    sim_augment_shape(a, &plan->h, &plan->w, &plan->c);
+done:
+    sim_augment_destroy(&a);
+    return st;
+}
+
+static sim_status fill_schedule(const sim_job *job, sim_schedule_plan *plan)
+{
+    sim_status st = SIM_OK;
+    const sim_schedule_options *s = &job->schedule;
+    double per_epoch = (double)plan->steps_per_epoch;
+
+    plan->total_steps = s->steps ? s->steps : s->epochs * (int64_t)plan->steps_per_epoch;
+    plan->warmup_steps =
+        s->warmup_steps ? (double)s->warmup_steps : s->warmup_epochs * per_epoch;
+    SIM_CHECK(plan->warmup_steps <= (double)plan->total_steps, SIM_E_CONFIG,
+              "schedule.warmup_%s: %g steps of warm-up, but the run has only %lld",
+              s->warmup_steps ? "steps" : "epochs", plan->warmup_steps,
+              (long long)plan->total_steps);
+done:
+    return st;
+}
+
+sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size_t ranks,
+                         sim_schedule_plan *plan)
+{
+    sim_status st = SIM_OK;
+    const sim_train_options *t = &job->train;
+
+    memset(plan, 0, sizeof *plan);
+    SIM_TRY(check_batch(t, about));
+    SIM_TRY(check_group(job));
+    SIM_TRY(check_ranks(t, ranks));
+    SIM_CHECK(!job->method->needs_labels || about->has_labels, SIM_E_DATA,
+              "%s has no labels, but method %s needs them", t->train, job->method->name);
+    plan->n_images = about->n_images;
+    plan->views = job->method->views(job->method_options);
+    plan->n_blocks = (size_t)(t->batch / t->block);
+    plan->steps_per_epoch = about->n_images / (size_t)t->batch;
+    plan->left_over = about->n_images % (size_t)t->batch;
+    plan->learning_rate = sim_learning_rate(&job->optimizer, (size_t)t->batch);
+    SIM_TRY(view_shape(job, about, plan));
+    SIM_TRY(fill_schedule(job, plan));
+done:
+    return st;
+}

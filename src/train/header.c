@@ -1,0 +1,111 @@
+/*
+ * header.c - what the log says when a run starts and when it ends.
+ *
+ * Written for whoever reads the log at night: what runs where, on what, how much of it,
+ * and at the end where the time went and how evenly.
+ */
+#include "state.h"
+
+#include "simile/clock.h"
+#include "simile/kernel.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+static void print_data(const sim_train_state *t)
+{
+    const sim_dataset_info *d = sim_dataset_about(t->data);
+    if (d->encoded)
+        sim_log("data      %s: %zu photos, fingerprint %s", t->job->train.train,
+                d->n_images, d->fingerprint);
+    else
+        sim_log("data      %s: %zu images of %zu x %zu x %zu, fingerprint %s",
+                t->job->train.train, d->n_images, d->h, d->w, d->c, d->fingerprint);
+}
+
+static sim_status print_views(const sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    char *one = NULL, *two = NULL;
+    SIM_TRY(sim_augment_text(t->augment, 0, &one));
+    SIM_TRY(sim_augment_text(t->augment, 1, &two));
+    sim_log("view 1    %s", one);
+    sim_log("view 2    %s", two);
+done:
+    sim_free(one);
+    sim_free(two);
+    return st;
+}
+
+static void print_schedule(const sim_train_state *t)
+{
+    const sim_schedule_plan *p = &t->plan;
+    sim_log("batch     %lld images = %zu blocks of %lld, %zu views of %zu x %zu x %zu",
+            (long long)t->job->train.batch, p->n_blocks, (long long)t->job->train.block,
+            p->views, p->h, p->w, p->c);
+    sim_log(
+        "schedule  %lld steps, %zu an epoch (%zu images left over each epoch), warm-up "
+        "%g steps, peak learning rate %g",
+        (long long)p->total_steps, p->steps_per_epoch, p->left_over, p->warmup_steps,
+        p->learning_rate);
+}
+
+static sim_status print_method(const sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    char *about = NULL;
+    SIM_TRY(t->method.row->about(t->method.self, &about));
+    sim_log("method    %s: %s", t->method.row->name, about);
+    sim_log("optimizer %s, %zu weights", sim_optimizer_about(t->optimizer),
+            t->method.gradient_floats);
+done:
+    sim_free(about);
+    return st;
+}
+
+sim_status sim_header_print(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_log("%s", t->request->build);
+    sim_log("run       %s on %s: %d rank%s x %d thread%s + %lld loading, kernels %s",
+            t->run.path, t->comm->host, t->comm->size, t->comm->size == 1 ? "" : "s",
+            sim_threads(), sim_threads() == 1 ? "" : "s",
+            (long long)t->job->train.loader_threads, sim_kernels_name());
+    print_data(t);
+    SIM_TRY(print_views(t));
+    print_schedule(t);
+    SIM_TRY(print_method(t));
+done:
+    return st;
+}
+
+static const char *const phase_names[SIM_PHASES] = {
+    "waiting for data", "forward", "loss",        "backward",
+    "gradient sum",     "update",  "checkpoints", "other"};
+
+void sim_footer_print(sim_train_state *t)
+{
+    double most[SIM_PHASES], least[SIM_PHASES], total = sim_clock_s() - t->start_s;
+    double known = 0;
+
+    for (int i = 0; i < SIM_PHASE_OTHER; i++)
+        known += t->phase_s[i];
+    t->phase_s[SIM_PHASE_OTHER] = total > known ? total - known : 0;
+    for (int i = 0; i < SIM_PHASES; i++) {
+        most[i] = t->phase_s[i];
+        least[i] = -t->phase_s[i];
+    }
+    sim_comm_max_f64(t->comm, most, SIM_PHASES);
+    sim_comm_max_f64(t->comm, least, SIM_PHASES);
+    int64_t peak = (int64_t)sim_memory_process_peak();
+    sim_comm_max_i64(t->comm, &peak, 1);
+    sim_log("time by phase, s        rank 0     least      most");
+    for (int i = 0; i < SIM_PHASES; i++)
+        sim_log("  %-18s %9.2f %9.2f %9.2f  %4.1f %%", phase_names[i], t->phase_s[i],
+                -least[i], most[i], total > 0 ? 100 * t->phase_s[i] / total : 0);
+    double busy = t->phase_s[SIM_PHASE_FORWARD] + t->phase_s[SIM_PHASE_BACKWARD];
+    double slow = most[SIM_PHASE_FORWARD] + most[SIM_PHASE_BACKWARD];
+    sim_log(
+        "imbalance %.2f (slowest rank's passes / rank 0's), peak memory %lld MB a rank",
+        busy > 0 ? slow / busy : 1, (long long)(peak >> 20));
+}

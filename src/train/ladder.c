@@ -1,0 +1,165 @@
+/*
+ * ladder.c - `--trace-hash`: a line "step stage hex" for each stage of each step.
+ *
+ * Hashes run over global order, so two runs that should be equal can be compared line by
+ * line and the first differing stage names itself: input z loss grad weights bn queue.
+ * A resumed run drops the lines beyond its checkpoint and goes on.
+ */
+#include "state.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Keeps the lines of steps up to the present one. */
+static sim_status keep_earlier(sim_train_state *t, const char *path)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    size_t n_bytes = 0, keep = 0;
+
+    if (!sim_path_exists(path))
+        goto done;
+    SIM_TRY(sim_file_load(path, (size_t)1 << 30, &text, &n_bytes));
+    for (char *line = text; *line;) {
+        char *end = strchr(line, '\n');
+        if (!end || strtoll(line, NULL, 10) > t->at.step)
+            break;
+        line = end + 1;
+        keep = (size_t)(line - text);
+    }
+    const sim_piece piece = {text, keep};
+    SIM_TRY(sim_file_replace(path, &piece, 1));
+done:
+    sim_free(text);
+    return st;
+}
+
+sim_status sim_ladder_open(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    char path[4096];
+
+    t->trace_fd = -1;
+    if (!t->request->trace_hash || t->comm->rank != 0)
+        goto done;
+    SIM_TRY(sim_run_path(&t->run, "trace-hash.txt", path, sizeof path));
+    SIM_TRY(keep_earlier(t, path));
+    SIM_TRY(sim_file_open_append(path, &t->trace_fd));
+done:
+    return st;
+}
+
+sim_status sim_ladder_close(sim_train_state *t)
+{
+    return sim_file_close(&t->trace_fd, "trace-hash.txt");
+}
+
+static sim_status put(sim_train_state *t, const char *stage, sim_hash hash)
+{
+    sim_status st = SIM_OK;
+    char hex[33], line[96];
+
+    if (t->comm->rank != 0)
+        goto done;
+    sim_hash_hex(hash, hex);
+    (void)snprintf(line, sizeof line, "%lld %s %s\n", (long long)(t->at.step + 1), stage,
+                   hex);
+    SIM_TRY(sim_file_append(t->trace_fd, "trace-hash.txt", line));
+done:
+    return st;
+}
+
+/* Hash of the blocks' hashes in global order: [local block][n_bytes] of this rank. */
+static sim_status put_blocks(sim_train_state *t, const char *stage, const void *data,
+                             size_t n_bytes)
+{
+    sim_status st = SIM_OK;
+    const sim_batch_shape *s = &t->method.shape;
+    sim_hash *all = NULL;
+
+    if (sim_alloc(&all, s->n_blocks, "train/ladder") != SIM_OK)
+        sim_comm_abort(SIM_E_IO); /* the others are on their way into the gather */
+    for (size_t b = s->blocks.lo; b < s->blocks.hi; b++)
+        all[b] =
+            sim_hash_bytes((const char *)data + (b - s->blocks.lo) * n_bytes, n_bytes);
+    sim_comm_gather_rows(t->comm, s->n_blocks, 1, s->n_blocks, sizeof *all,
+                         all + s->blocks.lo, all);
+    SIM_TRY(put(t, stage, sim_hash_bytes(all, s->n_blocks * sizeof *all)));
+done:
+    sim_free(all);
+    return st;
+}
+
+sim_status sim_ladder_input(sim_train_state *t, const float *x)
+{
+    const sim_batch_shape *s = &t->method.shape;
+    if (!t->request->trace_hash)
+        return SIM_OK;
+    return put_blocks(t, "input", x,
+                      s->views * s->slots * t->feed.image_floats * sizeof(float));
+}
+
+static sim_status put_embeddings(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    const sim_batch_shape *s = &t->method.shape;
+    size_t views = 0, rows = 0, dim = 0;
+    float *by_block = NULL;
+    const float *z = t->method.row->embeddings(t->method.self, &views, &rows, &dim);
+
+    if (sim_alloc(&by_block, views * rows * dim, "train/ladder") != SIM_OK)
+        sim_comm_abort(SIM_E_IO);
+    sim_rows_by_block(s, dim, z, by_block);
+    SIM_TRY(put_blocks(t, "z", by_block, s->views * s->slots * dim * sizeof(float)));
+done:
+    sim_free(by_block);
+    return st;
+}
+
+sim_status sim_ladder_loss(sim_train_state *t, double loss)
+{
+    sim_status st = SIM_OK;
+    if (!t->request->trace_hash)
+        goto done;
+    SIM_TRY(put_embeddings(t));
+    SIM_TRY(put(t, "loss", sim_hash_bytes(&loss, sizeof loss)));
+    SIM_TRY(put(t, "grad",
+                sim_hash_bytes(t->grads, t->method.gradient_floats * sizeof *t->grads)));
+done:
+    return st;
+}
+
+static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
+{
+    (void)group;
+    sim_hasher_add(ctx, t->data, sim_tensor_count(t) * sim_type_bytes(t->type));
+    return SIM_OK;
+}
+
+sim_status sim_ladder_update(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_hasher *h = NULL;
+    sim_net *nets[8];
+    const char *groups[8];
+
+    if (!t->request->trace_hash)
+        goto done;
+    SIM_TRY(sim_hasher_create(&h));
+    const sim_visitor v = {.see = add_tensor, .ctx = h};
+    size_t n = t->method.row->nets(t->method.self, nets, groups);
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
+    SIM_TRY(put(t, "weights", sim_hasher_value(h)));
+    sim_hasher_reset(h);
+    SIM_TRY(sim_method_visit_buffers(&t->method, &v));
+    SIM_TRY(put(t, "bn", sim_hasher_value(h)));
+done:
+    sim_hasher_destroy(&h);
+    return st;
+}

@@ -1,0 +1,409 @@
+/*
+ * loop.c - the run: set up, step after step, stop.
+ *
+ * Once a step, before anything is computed, all ranks exchange what only some of them
+ * know: a local failure, a signal, the stop file, the clock.  So they stop, save and fail
+ * together, and no rank leaves a collective sequence alone.
+ */
+#include "state.h"
+
+#include "simile/clock.h"
+#include "simile/file.h"
+#include "simile/kernel.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const sim_comm *sim_train_comm(const sim_train_state *t)
+{
+    return t->comm;
+}
+
+const sim_run *sim_train_run_of(const sim_train_state *t)
+{
+    return &t->run;
+}
+
+const sim_job *sim_train_job(const sim_train_state *t)
+{
+    return t->job;
+}
+
+const sim_method *sim_train_method(const sim_train_state *t)
+{
+    return &t->method;
+}
+
+const sim_schedule_plan *sim_train_plan(const sim_train_state *t)
+{
+    return &t->plan;
+}
+
+int64_t sim_train_step(const sim_train_state *t)
+{
+    return t->at.step;
+}
+
+void sim_train_remember(sim_train_state *t, sim_status st)
+{
+    if (st == SIM_OK || t->pending != SIM_OK)
+        return;
+    t->pending = st;
+    (void)snprintf(t->pending_story, sizeof t->pending_story, "%s", sim_story());
+}
+
+static sim_status agree_pending(sim_train_state *t)
+{
+    if (t->pending != SIM_OK)
+        sim_story_set(t->pending_story);
+    return sim_comm_agree(t->comm, t->pending);
+}
+
+/* ---- set-up ---- */
+
+/* All ranks must see the same data and compute with the same arithmetic. */
+static sim_status same_everywhere(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    char theirs[64] = "", mine[64] = "";
+
+    (void)snprintf(mine, sizeof mine, "%s %s", sim_dataset_about(t->data)->fingerprint,
+                   sim_kernels_arithmetic());
+    memcpy(theirs, mine, sizeof theirs);
+    sim_comm_broadcast(t->comm, 0, theirs, sizeof theirs);
+    SIM_CHECK(strcmp(mine, theirs) == 0, SIM_E_DATA,
+              "%s: fingerprint and arithmetic are \"%s\" here but \"%s\" on rank 0; all "
+              "ranks must see the same file and run the same kernels",
+              t->job->train.train, mine, theirs);
+done:
+    return sim_comm_agree(t->comm, st);
+}
+
+static sim_status open_data(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    const sim_train_options *o = &t->job->train;
+
+    SIM_TRY(sim_kernels_pick(o->kernels));
+    sim_threads_set((int)o->threads);
+    SIM_TRY(sim_kernels_check());
+    SIM_TRY(sim_dataset_open(o->train, &t->data));
+    const sim_dataset_info *about = sim_dataset_about(t->data);
+    SIM_TRY(sim_job_check(t->job, about, (size_t)t->comm->size, &t->plan));
+    SIM_TRY(sim_augment_create(&t->job->augment, about, about->mean, about->std,
+                               &t->augment));
+done:
+    return st;
+}
+
+static sim_status count_floats(void *ctx, const char *group, const sim_tensor *tensor)
+{
+    sim_snapshot *s = ctx;
+    (void)group;
+    if (tensor->type == SIM_F32)
+        s->n += sim_tensor_count(tensor);
+    return SIM_OK;
+}
+
+static sim_status create_method(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_parameter *list = NULL;
+    size_t n = 0;
+    const sim_method_env env = {.comm = t->comm,
+                                .encoder = &t->job->encoder,
+                                .batchnorm = &t->job->batchnorm,
+                                .h = t->plan.h,
+                                .w = t->plan.w,
+                                .c = t->plan.c,
+                                .batch = (size_t)t->job->train.batch,
+                                .block = (size_t)t->job->train.block,
+                                .seed = (uint32_t)t->job->train.seed};
+    const sim_visitor count = {.see = count_floats, .ctx = &t->buffers};
+
+    SIM_TRY(sim_method_create(t->job->method, &env, t->job->method_options, &t->method));
+    SIM_TRY(sim_method_parameters(&t->method, &list, &n));
+    SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
+    SIM_TRY(sim_method_visit_buffers(&t->method, &count));
+    SIM_TRY(sim_alloc(&t->buffers.values, t->buffers.n, "train/snapshot"));
+    size_t room = sim_comm_sum_leaves_room(t->comm, t->method.shape.n_blocks,
+                                           t->method.gradient_floats);
+    SIM_TRY(sim_alloc(&t->grads, room, "train/gradients"));
+done:
+    sim_free(list);
+    return st;
+}
+
+static sim_status create_feed(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(sim_feed_create(t));
+    SIM_TRY(sim_loader_create(t->data, t->augment, (uint32_t)t->job->train.seed,
+                              (int)t->job->train.loader_threads, &t->loader));
+done:
+    return st;
+}
+
+static sim_status write_config(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    char path[4096];
+    const sim_piece piece = {t->request->resolved, strlen(t->request->resolved)};
+
+    if (t->comm->rank != 0)
+        goto done;
+    SIM_TRY(sim_run_path(&t->run, "config.yaml", path, sizeof path));
+    SIM_TRY(sim_file_replace(path, &piece, 1));
+    SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
+    SIM_TRY(sim_log_file(path));
+done:
+    return st;
+}
+
+static sim_status begin_observers(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; i < t->request->n_observers; i++)
+        if (t->request->observers[i].on_begin)
+            SIM_TRY(t->request->observers[i].on_begin(t->request->observers[i].ctx, t,
+                                                      t->at.step));
+done:
+    return st;
+}
+
+static sim_status set_up(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    const sim_comm *c = t->comm;
+
+    SIM_TRY(sim_comm_agree(c, open_data(t)));
+    SIM_TRY(same_everywhere(t));
+    SIM_TRY(sim_run_open(c, t->job->train.run, &t->run));
+    SIM_TRY(sim_comm_agree(c, create_method(t)));
+    SIM_TRY(sim_comm_agree(c, create_feed(t)));
+    SIM_TRY(sim_comm_agree(c, write_config(t)));
+    SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
+    SIM_TRY(sim_resume_start(t));
+    SIM_TRY(sim_comm_agree(c, sim_ladder_open(t)));
+    SIM_TRY(sim_comm_agree(c, begin_observers(t)));
+    sim_run_stop_clear(&t->run);
+done:
+    return st;
+}
+
+static void tear_down(sim_train_state *t)
+{
+    (void)sim_log_file(NULL);
+    sim_loader_destroy(&t->loader);
+    sim_feed_destroy(t);
+    sim_optimizer_destroy(&t->optimizer);
+    if (t->method.self)
+        sim_method_destroy(&t->method);
+    sim_augment_destroy(&t->augment);
+    sim_dataset_close(&t->data);
+    sim_free(t->grads);
+    sim_free(t->buffers.values);
+    sim_free(t->history);
+    sim_run_close(t->comm, &t->run);
+}
+
+/* ---- what is due ---- */
+
+/* Would another step, and then a checkpoint, still end before the limit? */
+static bool time_is_up(const sim_train_state *t)
+{
+    double limit = t->request->time_limit_s;
+    double need = 1.5 * t->slowest_checkpoint_s + 2 * t->step_s + 1;
+    return limit > 0 && sim_clock_s() - t->start_s + need > limit;
+}
+
+static bool save_is_due(const sim_train_state *t)
+{
+    const sim_checkpoint_options *o = &t->job->train.checkpoint;
+    if (t->at.step == t->last_saved)
+        return false;
+    if (o->every_steps > 0 && t->at.step % o->every_steps == 0)
+        return true;
+    if (o->every_epochs > 0 && t->at.samples == 0 && t->at.epoch % o->every_epochs == 0)
+        return true;
+    return t->comm->rank == 0 && o->every_minutes > 0 &&
+           sim_clock_s() - t->last_checkpoint_s > 60 * o->every_minutes;
+}
+
+enum { DUE_FAILURE, DUE_SIGNAL, DUE_FILE, DUE_TIME, DUE_SAVE, DUES };
+
+/* The one exchange of a step; sets t->why when the run should stop. */
+static sim_status exchange(sim_train_state *t, bool *save)
+{
+    sim_status st = SIM_OK;
+    int64_t due[DUES] = {[DUE_FAILURE] = t->pending != SIM_OK,
+                         [DUE_SIGNAL] = sim_signals_seen(),
+                         [DUE_TIME] = time_is_up(t),
+                         [DUE_SAVE] = save_is_due(t)};
+    due[DUE_FILE] = t->comm->rank == 0 && sim_run_stop_asked(&t->run);
+    sim_comm_max_i64(t->comm, due, DUES);
+    if (due[DUE_FAILURE])
+        SIM_TRY(agree_pending(t));
+    *save = due[DUE_SAVE] != 0;
+    if (t->request->stop_after >= 0 && t->at.step >= t->request->stop_after)
+        t->why = "--stop-after";
+    else if (due[DUE_SIGNAL])
+        t->why = strsignal((int)due[DUE_SIGNAL]);
+    else if (due[DUE_FILE])
+        t->why = "simile stop";
+    else if (due[DUE_TIME])
+        t->why = "time limit";
+done:
+    return st;
+}
+
+/* ---- the loop ---- */
+
+static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
+{
+    double n = t->sums[SIM_SUM_STEPS] > 0 ? t->sums[SIM_SUM_STEPS] : 1;
+    double now = sim_clock_s();
+    double batch = (double)t->job->train.batch;
+    int64_t steps = t->at.step - t->interval_start_step;
+
+    m->step = t->at.step;
+    m->total_steps = t->plan.total_steps;
+    m->epoch = t->at.epoch;
+    m->epochs = (double)t->at.epoch + (double)t->at.samples / (double)t->plan.n_images;
+    m->loss = t->sums[SIM_SUM_LOSS] / n;
+    m->accuracy = t->sums[SIM_SUM_ACCURACY] / n;
+    m->positive = t->sums[SIM_SUM_POSITIVE] / n;
+    m->negative = t->sums[SIM_SUM_NEGATIVE] / n;
+    m->spread = t->sums[SIM_SUM_SPREAD] / n;
+    m->gradient_norm = t->sums[SIM_SUM_NORM] / n;
+    m->elapsed_s = now - t->start_s;
+    double span = now - t->interval_start_s;
+    m->images_per_s = span > 0 ? (double)steps * batch / span : 0;
+    m->eta_s = m->images_per_s > 0
+                   ? (double)(m->total_steps - m->step) * batch / m->images_per_s
+                   : 0;
+    m->skipped = t->at.skipped;
+}
+
+static void tell_observers(sim_train_state *t, sim_step_metrics *m)
+{
+    const sim_train_request *r = t->request;
+    bool interval = t->at.step % t->job->train.log_every_steps == 0 ||
+                    t->at.step == t->plan.total_steps;
+
+    fill_metrics(t, m);
+    for (size_t i = 0; i < r->n_observers; i++) {
+        const sim_observer *o = &r->observers[i];
+        if (o->on_step)
+            sim_train_remember(t, o->on_step(o->ctx, t, m, interval));
+        if (o->on_epoch && t->at.samples == 0)
+            sim_train_remember(t, o->on_epoch(o->ctx, t, t->at.epoch));
+    }
+    if (!interval)
+        return;
+    memset(t->sums, 0, sizeof t->sums);
+    t->interval_start_s = sim_clock_s();
+    t->interval_start_step = t->at.step;
+}
+
+static void one_step(sim_train_state *t, int slot)
+{
+    sim_step_metrics m = {0};
+    double start = sim_clock_s();
+    sim_position next = sim_position_next(t, &t->at);
+
+    if (next.step < t->plan.total_steps)
+        sim_train_remember(t, sim_feed_post(t, &next, slot ^ 1));
+    sim_step_run(t, t->feed.x[slot], &m);
+    next.skipped = t->at.skipped;
+    next.bad_run = t->at.bad_run;
+    t->at = next;
+    t->step_s = sim_clock_s() - start;
+    tell_observers(t, &m);
+}
+
+static sim_status loop(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    bool save = false;
+
+    t->interval_start_s = t->last_checkpoint_s = sim_clock_s();
+    t->interval_start_step = t->at.step;
+    if (t->at.step < t->plan.total_steps)
+        sim_train_remember(t, sim_feed_post(t, &t->at, 0));
+    for (int slot = 0; t->at.step < t->plan.total_steps; slot ^= 1) {
+        double start = sim_clock_s();
+        sim_train_remember(t, sim_loader_wait(t->loader));
+        t->phase_s[SIM_PHASE_DATA] += sim_clock_s() - start;
+        SIM_TRY(exchange(t, &save));
+        if (t->why)
+            goto done;
+        if (save)
+            SIM_TRY(sim_resume_save(t, "running"));
+        one_step(t, slot);
+    }
+    SIM_TRY(agree_pending(t));
+done:
+    return st;
+}
+
+static void end_observers(sim_train_state *t, const char *why)
+{
+    for (size_t i = 0; i < t->request->n_observers; i++)
+        if (t->request->observers[i].on_end)
+            sim_train_remember(
+                t, t->request->observers[i].on_end(t->request->observers[i].ctx, t, why));
+}
+
+/* The last checkpoint, and what a person should do next. */
+static sim_status finish(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    const char *why = t->why ? t->why : "completed";
+
+    if (t->last_saved != t->at.step)
+        SIM_TRY(sim_resume_save(t, why));
+    end_observers(t, why);
+    SIM_TRY(agree_pending(t));
+    SIM_TRY(sim_comm_agree(t->comm, sim_ladder_close(t)));
+    sim_footer_print(t);
+    sim_run_stop_clear(&t->run);
+    if (!t->why) {
+        sim_log("completed: step %lld of %lld, checkpoint in %s/checkpoints",
+                (long long)t->at.step, (long long)t->plan.total_steps, t->run.path);
+        goto done;
+    }
+    SIM_FAIL(
+        SIM_E_AGAIN,
+        "stopped by %s after step %lld of %lld; the checkpoint is in %s/checkpoints; run "
+        "the same command again to go on",
+        why, (long long)t->at.step, (long long)t->plan.total_steps, t->run.path);
+done:
+    return st;
+}
+
+sim_status sim_train(const sim_comm *c, const sim_train_request *request)
+{
+    sim_status st = SIM_OK;
+    sim_train_state *t = NULL;
+
+    SIM_TRY(sim_comm_agree(c, sim_new(&t, "train/state")));
+    t->comm = c;
+    t->request = request;
+    t->job = request->job;
+    t->start_s = sim_clock_s();
+    t->trace_fd = -1;
+    sim_signals_watch(c);
+    SIM_TRY(set_up(t));
+    SIM_TRY(loop(t));
+    SIM_TRY(finish(t));
+done:
+    if (t)
+        tear_down(t);
+    sim_signals_unwatch();
+    sim_free(t);
+    return st;
+}

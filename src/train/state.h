@@ -1,0 +1,125 @@
+/*
+ * state.h - what the files of this room share: a run while it trains.
+ */
+#ifndef SIMILE_TRAIN_STATE_H
+#define SIMILE_TRAIN_STATE_H
+
+#include "simile/train.h"
+
+/* Where the run stands.  Everything here is in a checkpoint. */
+typedef struct {
+    int64_t step;    /* updates done */
+    int64_t epoch;   /* present epoch */
+    int64_t samples; /* images of this epoch done */
+    int64_t skipped; /* steps skipped by the guard */
+    int64_t bad_run; /* of them, in a row up to now */
+} sim_position;
+
+/* Sums of the log interval under way, in the order of sim_step_metrics. */
+enum {
+    SIM_SUM_STEPS,
+    SIM_SUM_LOSS,
+    SIM_SUM_ACCURACY,
+    SIM_SUM_POSITIVE,
+    SIM_SUM_NEGATIVE,
+    SIM_SUM_SPREAD,
+    SIM_SUM_NORM,
+    SIM_SUMS
+};
+
+typedef enum {
+    SIM_PHASE_DATA,
+    SIM_PHASE_FORWARD,
+    SIM_PHASE_LOSS,
+    SIM_PHASE_BACKWARD,
+    SIM_PHASE_SUM,
+    SIM_PHASE_UPDATE,
+    SIM_PHASE_CHECKPOINT,
+    SIM_PHASE_OTHER,
+    SIM_PHASES
+} sim_phase;
+
+/* Views of two steps: one computed on, one being loaded. */
+typedef struct {
+    float *x[2];                   /* [images][h][w][c], by block, view, slot */
+    sim_view_request *request;     /* of one step */
+    uint32_t *order;               /* permutation of `order_epoch` */
+    int64_t order_epoch;           /* -1: none yet */
+    size_t image_floats, n_images; /* on this rank, all views */
+} sim_feed;
+
+/* BN statistics before a step, to undo a skipped one. */
+typedef struct {
+    float *values;
+    size_t n, at;
+} sim_snapshot;
+
+struct sim_train_state {
+    const sim_comm *comm;
+    const sim_train_request *request;
+    const sim_job *job;
+    sim_schedule_plan plan;
+    sim_run run;
+    sim_dataset *data;
+    sim_augment *augment;
+    sim_loader *loader;
+    sim_method method;
+    sim_optimizer *optimizer;
+    sim_feed feed;
+    sim_snapshot buffers;
+    float *grads; /* maximal nodes of this rank, then the sum */
+    sim_position at;
+    double sums[SIM_SUMS];
+    double phase_s[SIM_PHASES];
+    double start_s, interval_start_s, last_checkpoint_s, slowest_checkpoint_s, step_s;
+    int64_t interval_start_step, start_step, last_saved;
+    char *history; /* JSON array of earlier segments */
+    int trace_fd;
+    const char *why;          /* reason of the stop */
+    sim_status pending;       /* first local failure since the last agreement */
+    char pending_story[1024]; /* what it said */
+};
+
+/* Keeps a local failure for the next agreement, so that no rank leaves alone. */
+void sim_train_remember(sim_train_state *t, sim_status st);
+
+/* feed.c: the samples of a step */
+SIM_MUST_USE sim_status sim_feed_create(sim_train_state *t);
+void sim_feed_destroy(sim_train_state *t);
+/* Posts the step at (epoch, samples) into x[slot]. */
+SIM_MUST_USE sim_status sim_feed_post(sim_train_state *t, const sim_position *at,
+                                      int slot);
+/* The position one step later. */
+sim_position sim_position_next(const sim_train_state *t, const sim_position *at);
+
+/* step.c: one update.  Failures are remembered: the guard's (SIM_E_BUG, when it has seen
+ * too many bad steps; on all ranks alike) and those of the ladder. */
+void sim_step_run(sim_train_state *t, const float *x, sim_step_metrics *m);
+double sim_step_rate(const sim_train_state *t);
+
+/* resume.c: what state there is to start from, and saving it */
+SIM_MUST_USE sim_status sim_resume_start(sim_train_state *t);
+SIM_MUST_USE sim_status sim_resume_save(sim_train_state *t, const char *why);
+size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4]);
+
+/* ladder.c: hashes by step and stage */
+SIM_MUST_USE sim_status sim_ladder_open(sim_train_state *t);
+SIM_MUST_USE sim_status sim_ladder_close(sim_train_state *t);
+SIM_MUST_USE sim_status sim_ladder_input(sim_train_state *t, const float *x);
+SIM_MUST_USE sim_status sim_ladder_loss(sim_train_state *t, double loss);
+SIM_MUST_USE sim_status sim_ladder_update(sim_train_state *t);
+
+/* signals.c: the wish to stop */
+void sim_signals_watch(const sim_comm *c);
+void sim_signals_unwatch(void);
+int sim_signals_seen(void); /* the signal's number, or 0 */
+
+/* history.c: the segments of a run */
+SIM_MUST_USE sim_status sim_history_text(const sim_train_state *t, const char *why,
+                                         char **json);
+
+/* header.c: what the log says at the start and the end */
+SIM_MUST_USE sim_status sim_header_print(sim_train_state *t);
+void sim_footer_print(sim_train_state *t);
+
+#endif

@@ -1,0 +1,156 @@
+/*
+ * step.c - one update: forward, loss, backward, the tree sum, the guard, the optimizer.
+ *
+ * Called by the loop with the views of this rank's blocks.  The summed gradient has the
+ * same bits on every rank, so every rank judges it alike without asking the others.
+ */
+#include "state.h"
+
+#include "simile/clock.h"
+#include "simile/log.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static sim_status copy_out(void *ctx, const char *group, const sim_tensor *t)
+{
+    sim_snapshot *s = ctx;
+    (void)group;
+    if (t->type == SIM_F32) {
+        size_t n = sim_tensor_count(t);
+        SIM_ASSERT(s->at + n <= s->n);
+        memcpy(s->values + s->at, t->data, n * sizeof(float));
+        s->at += n;
+    }
+    return SIM_OK;
+}
+
+static sim_status copy_back(void *ctx, const char *group, const sim_tensor *t)
+{
+    sim_snapshot *s = ctx;
+    (void)group;
+    if (t->type == SIM_F32) {
+        size_t n = sim_tensor_count(t);
+        SIM_ASSERT(s->at + n <= s->n);
+        memcpy(t->data, s->values + s->at, n * sizeof(float));
+        s->at += n;
+    }
+    return SIM_OK;
+}
+
+static sim_status snapshot(sim_train_state *t, bool back)
+{
+    const sim_visitor v = {.see = back ? copy_back : copy_out, .ctx = &t->buffers};
+    t->buffers.at = 0;
+    return sim_method_visit_buffers(&t->method, &v);
+}
+
+double sim_step_rate(const sim_train_state *t)
+{
+    const sim_position *p = &t->at;
+    double batch = (double)t->job->train.batch;
+    double done =
+        (double)p->epoch * (double)t->plan.steps_per_epoch + (double)p->samples / batch;
+    return t->plan.learning_rate * sim_schedule_factor(&t->job->schedule, done,
+                                                       t->plan.warmup_steps,
+                                                       (double)t->plan.total_steps);
+}
+
+/* Ids of the images of the step, for whoever has to find the bad one. */
+static void name_samples(const sim_train_state *t)
+{
+    char text[256];
+    size_t used = 0;
+    sim_log_warn("step %lld: epoch %lld, images %lld to %lld of its order (seed %lld)",
+                 (long long)(t->at.step + 1), (long long)t->at.epoch,
+                 (long long)t->at.samples,
+                 (long long)(t->at.samples + t->job->train.batch - 1),
+                 (long long)t->job->train.seed);
+    for (size_t i = 0; i < 16 && i < (size_t)t->job->train.batch; i++) {
+        int n = snprintf(text + used, sizeof text - used, " %u",
+                         t->feed.order[(size_t)t->at.samples + i]);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    sim_log_warn("samples:%s ...", text);
+}
+
+static sim_status skip(sim_train_state *t, double loss, double norm)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(snapshot(t, true));
+    t->at.skipped++;
+    t->at.bad_run++;
+    sim_log_warn(
+        "step %lld skipped: loss %g, gradient norm %g (%lld in a row, %lld allowed)",
+        (long long)(t->at.step + 1), loss, norm, (long long)t->at.bad_run,
+        (long long)t->job->train.bad_steps);
+    name_samples(t);
+    SIM_CHECK(
+        t->at.bad_run <= t->job->train.bad_steps, SIM_E_BUG,
+        "step %lld: the loss or gradient was not finite %lld times in a row (loss %g, "
+        "gradient norm %g); the last checkpoint is good.  Lower optimizer.lr, lengthen "
+        "schedule.warmup_epochs, or look at the images named above",
+        (long long)(t->at.step + 1), (long long)t->at.bad_run, loss, norm);
+done:
+    return st;
+}
+
+static void add_up(sim_train_state *t, const sim_loss_report *r, double norm)
+{
+    t->sums[SIM_SUM_STEPS] += 1;
+    t->sums[SIM_SUM_LOSS] += r->loss;
+    t->sums[SIM_SUM_ACCURACY] += r->accuracy;
+    t->sums[SIM_SUM_POSITIVE] += r->positive;
+    t->sums[SIM_SUM_NEGATIVE] += r->negative;
+    t->sums[SIM_SUM_SPREAD] += r->spread;
+    t->sums[SIM_SUM_NORM] += norm;
+}
+
+static void compute(sim_train_state *t, const float *x, sim_loss_report *report)
+{
+    sim_method_times times = {0};
+    size_t n = t->method.gradient_floats;
+
+    t->method.row->forward_backward(t->method.self, x, t->grads, report, &times);
+    t->phase_s[SIM_PHASE_FORWARD] += times.forward;
+    t->phase_s[SIM_PHASE_LOSS] += times.loss;
+    t->phase_s[SIM_PHASE_BACKWARD] += times.backward;
+    double start = sim_clock_s();
+    sim_comm_sum_leaves(t->comm, t->method.shape.n_blocks, n, t->grads);
+    t->phase_s[SIM_PHASE_SUM] += sim_clock_s() - start;
+}
+
+/* Applies the summed gradient, or skips it. */
+static sim_status apply(sim_train_state *t, const sim_loss_report *report, double lr)
+{
+    sim_status st = SIM_OK;
+    bool bad = false;
+    double norm = sim_norm_l2(t->grads, t->method.gradient_floats, &bad);
+
+    if (bad || !isfinite(report->loss)) {
+        SIM_TRY(skip(t, report->loss, norm));
+        goto done;
+    }
+    t->at.bad_run = 0;
+    sim_optimizer_step(t->optimizer, lr, t->grads);
+    t->method.row->updated(t->method.self);
+    add_up(t, report, norm);
+done:
+    return st;
+}
+
+void sim_step_run(sim_train_state *t, const float *x, sim_step_metrics *m)
+{
+    sim_loss_report report = {0};
+
+    sim_train_remember(t, sim_ladder_input(t, x));
+    sim_train_remember(t, snapshot(t, false));
+    compute(t, x, &report);
+    sim_train_remember(t, sim_ladder_loss(t, report.loss));
+    double start = sim_clock_s();
+    m->lr = sim_step_rate(t);
+    sim_train_remember(t, apply(t, &report, m->lr));
+    t->phase_s[SIM_PHASE_UPDATE] += sim_clock_s() - start;
+    sim_train_remember(t, sim_ladder_update(t));
+}
