@@ -17,7 +17,10 @@ void sim_log_identity(int rank, int size, const char *host);
 void sim_log(const char *fmt, ...) SIM_PRINTF(1, 2);      /* rank 0 */
 void sim_log_each(const char *fmt, ...) SIM_PRINTF(1, 2); /* any rank, named */
 void sim_log_warn(const char *fmt, ...) SIM_PRINTF(1, 2); /* rank 0, "warning: " */
+/* Rank 0: rewrites one line in place; nothing where stderr is not a terminal. */
 void sim_log_progress(const char *fmt, ...) SIM_PRINTF(1, 2);
+/* Rank 0: a line of the record, for the log file and where stderr is no terminal. */
+void sim_log_record(const char *fmt, ...) SIM_PRINTF(1, 2);
 
 /* Prints "simile: <story>" (and the trail where SIMILE_TRACE is set); any rank. */
 void sim_log_failure(sim_status code);
