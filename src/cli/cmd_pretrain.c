@@ -1,0 +1,148 @@
+/*
+ * cmd_pretrain.c - `simile pretrain JOB.yaml`: the main job.
+ */
+#include "cli.h"
+
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    sim_job_source source;
+    sim_train_request request;
+} arguments;
+
+enum { KEY_RESUME = 256, KEY_INIT, KEY_TIME, KEY_STOP, KEY_TRACE };
+
+static const struct argp_option options[] = {
+    {"resume", KEY_RESUME, "auto|never|FILE", 0,
+     "go on from the run's newest good checkpoint (auto, the default), refuse to, or go "
+     "on "
+     "from a checkpoint file",
+     0},
+    {"init", KEY_INIT, "WEIGHTS", 0,
+     "start from the encoder (and heads, where present) of an HDF5 file with a "
+     "checkpoint's "
+     "names",
+     0},
+    {"time-limit", KEY_TIME, "TIME", 0,
+     "stop with a checkpoint in time for this limit: 90, 45m, 6h, 12:30:00, 2-00:00:00",
+     0},
+    {"stop-after", KEY_STOP, "STEP", 0,
+     "stop with a checkpoint (exit 75) once so many steps of the whole run are done", 0},
+    {"trace-hash", KEY_TRACE, NULL, 0,
+     "write RUN/trace-hash.txt: a hash of every stage of every step", 0},
+    {0}};
+
+static void parse_resume(sim_train_request *r, const char *arg)
+{
+    if (strcmp(arg, "auto") == 0) {
+        r->resume = SIM_RESUME_AUTO;
+    } else if (strcmp(arg, "never") == 0) {
+        r->resume = SIM_RESUME_NEVER;
+    } else {
+        r->resume = SIM_RESUME_FILE;
+        r->resume_file = arg;
+    }
+}
+
+static void parse_stop(sim_train_request *r, const char *arg,
+                       const struct argp_state *state)
+{
+    char *end = NULL;
+    r->stop_after = strtoll(arg, &end, 10);
+    if (end == arg || *end || r->stop_after < 0)
+        argp_error(state, "--stop-after takes a number of steps, not \"%s\"", arg);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case KEY_RESUME:
+        parse_resume(&a->request, arg);
+        return 0;
+    case KEY_INIT:
+        a->request.init = arg;
+        return 0;
+    case KEY_TIME:
+        if (!sim_cli_seconds(arg, &a->request.time_limit_s))
+            argp_error(state,
+                       "--time-limit takes a time such as 45m or 12:00:00, not \"%s\"",
+                       arg);
+        return 0;
+    case KEY_STOP:
+        parse_stop(&a->request, arg, state);
+        return 0;
+    case KEY_TRACE:
+        a->request.trace_hash = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (!sim_cli_job_argument(&a->source, arg, state))
+            argp_error(state, "\"%s\" is not key=value", arg);
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "a job file is missing");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static sim_status run(const sim_comm *c, void *ctx)
+{
+    sim_status st = SIM_OK;
+    arguments *a = ctx;
+    sim_job *job = NULL;
+    char *resolved = NULL, *identity = NULL, *log = NULL, *metrics = NULL;
+
+    st = sim_new(&job, "cli/job");
+    if (st == SIM_OK)
+        st = sim_cli_job_load(&a->source, job, &resolved, &identity);
+    if (st == SIM_OK)
+        st = sim_alloc(&log, sim_observe_log_bytes(), "cli/observers");
+    if (st == SIM_OK)
+        st = sim_alloc(&metrics, sim_observe_metrics_bytes(), "cli/observers");
+    SIM_TRY(sim_comm_agree(c, st));
+    const sim_observer observers[] = {sim_observe_log(log), sim_observe_metrics(metrics)};
+    a->request.job = job;
+    a->request.resolved = resolved;
+    a->request.identity = identity;
+    a->request.build = sim_cli_build();
+    a->request.observers = observers;
+    a->request.n_observers = sizeof observers / sizeof observers[0];
+    SIM_TRY(sim_train(c, &a->request));
+done:
+    sim_free(job);
+    sim_free(resolved);
+    sim_free(identity);
+    sim_free(log);
+    sim_free(metrics);
+    return st;
+}
+
+sim_status sim_command_pretrain(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "JOB.yaml [key=value ...]",
+        .doc =
+            "Pre-trains an encoder.  The same job gives the same bits on any number of "
+            "ranks, and goes on where it was stopped.\v"
+            "Examples:\n"
+            "  simile pretrain jobs/quickstart.yaml\n"
+            "  mpirun -np 4 simile pretrain job.yaml optimizer.lr=0.2\n"
+            "  srun --mpi=pmix simile pretrain job.yaml --time-limit 11:50:00\n\n"
+            "USR1 stops with a checkpoint and exit code 75 under any launcher; so do "
+            "TERM "
+            "and INT when started alone or by srun.  `simile plan --keys` lists every "
+            "key "
+            "of a job."};
+    arguments a = {.request = {.stop_after = -1}};
+
+    sim_cli_parse(&argp, argc, argv, &a);
+    return sim_cli_with_ranks(argc, argv, run, &a);
+}

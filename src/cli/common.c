@@ -1,0 +1,134 @@
+/*
+ * common.c - parsing, printing and starting ranks, for all subcommands.
+ */
+#include "cli.h"
+
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Which rank the launcher says we are, before MPI is started. */
+static bool is_first_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK",
+                                        "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *text = getenv(names[i]);
+        if (text)
+            return strcmp(text, "0") == 0;
+    }
+    return true;
+}
+
+void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "simile %s", argv[0]);
+    argv[0] = name;
+    argp_err_exit_status = SIM_E_USAGE;
+    if (!is_first_rank())
+        (void)!freopen("/dev/null", "w", stderr);
+    error_t error = argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, out);
+    if (error)
+        exit(SIM_E_USAGE);
+}
+
+/* Text to a number with one of the given unit letters behind it. */
+static bool number_with_unit(const char *text, const char *letters, const double *factors,
+                             double *out)
+{
+    char *end = NULL;
+    double value = strtod(text, &end);
+    if (end == text || !isfinite(value) || value < 0)
+        return false;
+    if (*end == '\0') {
+        *out = value;
+        return true;
+    }
+    const char *letter = strchr(letters, *end);
+    if (!letter || end[1] != '\0')
+        return false;
+    *out = value * factors[letter - letters];
+    return true;
+}
+
+/* "[days-]hours:minutes:seconds" or "minutes:seconds". */
+static bool clock_time(const char *text, double *seconds)
+{
+    unsigned days = 0, a = 0, b = 0, c = 0;
+    int used = 0;
+    if (strchr(text, '-')) {
+        if (sscanf(text, "%9u-%n", &days, &used) != 1 || used == 0)
+            return false;
+        text += used;
+    }
+    used = 0;
+    if (sscanf(text, "%9u:%9u:%9u%n", &a, &b, &c, &used) == 3 && text[used] == '\0') {
+        *seconds = 86400.0 * days + 3600.0 * a + 60.0 * b + c;
+        return true;
+    }
+    used = 0;
+    if (sscanf(text, "%9u:%9u%n", &a, &b, &used) == 2 && used && text[used] == '\0') {
+        *seconds = 86400.0 * days + 60.0 * a + b;
+        return true;
+    }
+    return false;
+}
+
+bool sim_cli_seconds(const char *text, double *seconds)
+{
+    static const double factors[] = {1, 60, 3600, 86400};
+    if (strchr(text, ':'))
+        return clock_time(text, seconds);
+    return number_with_unit(text, "smhd", factors, seconds);
+}
+
+bool sim_cli_bytes(const char *text, double *bytes)
+{
+    static const double factors[] = {0x1p10, 0x1p20, 0x1p30, 0x1p40};
+    return number_with_unit(text, "KMGT", factors, bytes);
+}
+
+sim_status sim_cli_print(const sim_comm *c, const char *text)
+{
+    sim_status st = SIM_OK;
+    if (c && c->rank != 0)
+        goto done;
+    SIM_CHECK(fputs(text, stdout) >= 0 && fflush(stdout) == 0, SIM_E_IO,
+              "writing to standard output failed");
+done:
+    return st;
+}
+
+sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j, bool pretty)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    SIM_TRY(sim_json_dump(j, pretty ? 2 : 0, &text));
+    SIM_TRY(sim_cli_print(c, text));
+    SIM_TRY(sim_cli_print(c, "\n"));
+done:
+    sim_free(text);
+    return st;
+}
+
+sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *ctx)
+{
+    const sim_comm *c = NULL;
+    sim_status st = sim_comm_begin(&argc, &argv, &c);
+    if (st != SIM_OK) {
+        sim_log_failure(st);
+        return st;
+    }
+    st = sim_comm_agree(c, body(c, ctx));
+    if (st == SIM_E_AGAIN)
+        sim_log("%s", sim_story());
+    else if (st != SIM_OK && c->rank == 0)
+        sim_log_failure(st);
+    sim_comm_end();
+    return st;
+}

@@ -1,0 +1,55 @@
+/*
+ * observe_log.c - progress for a person: a line in place, or a line an interval.
+ */
+#include "cli.h"
+
+#include "simile/clock.h"
+#include "simile/log.h"
+
+#include <stdio.h>
+
+typedef struct {
+    double last_s; /* when the line in place was drawn */
+} state;
+
+static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)
+{
+    char eta[32];
+    sim_clock_span(m->eta_s, eta, sizeof eta);
+    (void)snprintf(out, out_bytes,
+                   "step %lld/%lld epoch %.2f loss %.4f lr %.4g acc %.3f spread %.4f "
+                   "%.0f images/s eta %s",
+                   (long long)m->step, (long long)m->total_steps, m->epochs, m->loss,
+                   m->lr, m->accuracy, m->spread, m->images_per_s, eta);
+}
+
+static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
+                          bool interval)
+{
+    state *s = ctx;
+    char line[256];
+    double now = sim_clock_s();
+
+    if (sim_train_comm(t)->rank != 0)
+        return SIM_OK;
+    if (interval) {
+        format_line(m, line, sizeof line);
+        sim_log_record("%s", line);
+    }
+    if (sim_log_is_terminal() && (interval || now - s->last_s > 0.2)) {
+        format_line(m, line, sizeof line);
+        sim_log_progress("%s", line);
+        s->last_s = now;
+    }
+    return SIM_OK;
+}
+
+sim_observer sim_observe_log(void *memory)
+{
+    return (sim_observer){.ctx = memory, .on_step = on_step};
+}
+
+size_t sim_observe_log_bytes(void)
+{
+    return sizeof(state);
+}

@@ -1,0 +1,27 @@
+/*
+ * version.c - what this program is made of: for --version, headers and histories.
+ */
+#include "cli.h"
+
+#include "simile/h5.h"
+#include "simile/kernel.h"
+#include "simile/memory.h"
+
+const char *sim_cli_build(void)
+{
+    return "simile " SIM_VERSION " (" SIM_GIT "), gcc-compatible " __VERSION__;
+}
+
+sim_status sim_cli_version(char **text)
+{
+    return sim_text_format("cli/version", text,
+                           "simile    " SIM_VERSION "\n"
+                           "git       " SIM_GIT "\n"
+                           "compiler  " __VERSION__ "\n"
+                           "MPI       %s\n"
+                           "BLAS      %s (outside training)\n"
+                           "HDF5      %s\n"
+                           "kernels   %s\n",
+                           sim_comm_library(), sim_kernels_blas(), sim_h5_library(),
+                           sim_kernels_name());
+}
