@@ -76,8 +76,8 @@ SIM_MUST_USE sim_status sim_directory_sync(const char *path);
 bool sim_path_exists(const char *path);
 bool sim_path_is_directory(const char *path);
 
-/* Names in a directory, sorted by bytes, without "." and ".."; release with sim_free
- * (one block).  Fails: as above. */
+/* Names in a directory, sorted by bytes, without "." and ".."; release with
+ * sim_names_clear.  Fails: as above. */
 typedef struct {
     size_t n;
     char **names;

@@ -65,6 +65,13 @@ void sim_tree_fold_doubles(size_t n_leaves, size_t width, const sim_range *range
                            size_t n_nodes, double *partials, sim_merge_fn *merge,
                            double *out);
 
+/*
+ * The same for floats, summed: node j of n floats stands at partials + j * stride.
+ * Returns the sum, which stands in the first node's place.
+ */
+float *sim_tree_fold_floats(size_t n_leaves, size_t n, const sim_range *ranges,
+                            size_t n_nodes, float *partials, size_t stride);
+
 /* left += right. */
 void sim_merge_sum(size_t width, double *left, size_t left_leaves, const double *right,
                    size_t right_leaves);

@@ -1,0 +1,142 @@
+/*
+ * directory.c - folders: making, listing, syncing.
+ */
+#include "simile/file.h"
+
+#include "simile/memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+bool sim_path_exists(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0;
+}
+
+bool sim_path_is_directory(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+static sim_status code_of(int error)
+{
+    if (error == EACCES || error == EPERM || error == EROFS)
+        return SIM_E_ACCESS;
+    return error == ENOSPC || error == EDQUOT || error == EIO ? SIM_E_IO : SIM_E_CREATE;
+}
+
+static sim_status make_one(const char *path)
+{
+    sim_status st = SIM_OK;
+    if (mkdir(path, 0777) != 0 && !(errno == EEXIST && sim_path_is_directory(path))) {
+        int error = errno;
+        SIM_FAIL(code_of(error), "%s: cannot be made: %s", path, strerror(error));
+    }
+done:
+    return st;
+}
+
+sim_status sim_directory_make(const char *path)
+{
+    sim_status st = SIM_OK;
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+
+    SIM_CHECK(n > 0 && n < sizeof part, SIM_E_CREATE, "\"%s\": no path of a directory",
+              path);
+    memcpy(part, path, n + 1);
+    for (char *p = part + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = '\0';
+        SIM_TRY(make_one(part));
+        *p = '/';
+    }
+    SIM_TRY(make_one(part));
+done:
+    return st;
+}
+
+sim_status sim_directory_sync(const char *path)
+{
+    sim_status st = SIM_OK;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    SIM_CHECK(fd >= 0, SIM_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    /* Some file systems do not sync directories and say EINVAL: nothing more to do there. */
+    SIM_CHECK(fsync(fd) == 0 || errno == EINVAL, SIM_E_IO, "%s: cannot be synced: %s",
+              path, strerror(errno));
+done:
+    if (fd >= 0)
+        (void)close(fd);
+    return st;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static sim_status add_name(sim_names *names, size_t *room, const char *name)
+{
+    sim_status st = SIM_OK;
+    if (names->n == *room) {
+        *room = *room ? 2 * *room : 64;
+        SIM_TRY(sim_grow(&names->names, *room, "core/names"));
+    }
+    SIM_TRY(sim_text_copy(name, "core/names", &names->names[names->n]));
+    names->n++;
+done:
+    return st;
+}
+
+sim_status sim_directory_list(const char *path, sim_names *out)
+{
+    sim_status st = SIM_OK;
+    sim_names names = {0};
+    size_t room = 0;
+    DIR *d = opendir(path);
+
+    SIM_CHECK(d, errno == EACCES ? SIM_E_ACCESS : SIM_E_INPUT, "%s: cannot be listed: %s",
+              path, strerror(errno));
+    for (const struct dirent *e; (e = readdir(d)) != NULL;)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            SIM_TRY(add_name(&names, &room, e->d_name));
+    if (names.n)
+        qsort(names.names, names.n, sizeof *names.names, by_name);
+    *out = names;
+    names = (sim_names){0};
+done:
+    if (d)
+        (void)closedir(d);
+    sim_names_clear(&names);
+    return st;
+}
+
+void sim_names_clear(sim_names *names)
+{
+    for (size_t i = 0; i < names->n; i++)
+        sim_free(names->names[i]);
+    SIM_FREE(names->names);
+    names->n = 0;
+}
+
+sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes)
+{
+    sim_status st = SIM_OK;
+    struct statvfs about;
+    SIM_CHECK(statvfs(path, &about) == 0, SIM_E_IO, "%s: cannot be looked at: %s", path,
+              strerror(errno));
+    *n_bytes = (uint64_t)about.f_bavail * about.f_frsize;
+done:
+    return st;
+}

@@ -1,0 +1,333 @@
+/*
+ * file.c - reading, and replacing a file so that a crash leaves the old or the new one.
+ *
+ * Every call goes through the table `calls`, so that tests can make it fail or fall short.
+ */
+#include "simile/file.h"
+
+#include "simile/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+static int open_file(const char *path, int flags, mode_t mode)
+{
+    return open(path, flags, mode);
+}
+
+const sim_file_calls sim_file_posix = {.open = open_file,
+                                       .pread = pread,
+                                       .write = write,
+                                       .pwrite = pwrite,
+                                       .fsync = fsync,
+                                       .close = close,
+                                       .rename = rename,
+                                       .unlink = unlink};
+
+static const sim_file_calls *calls = &sim_file_posix;
+
+void sim_file_use(const sim_file_calls *table)
+{
+    calls = table ? table : &sim_file_posix;
+}
+
+static sim_status code_of(int error)
+{
+    switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+        return SIM_E_INPUT;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return SIM_E_ACCESS;
+    default:
+        return SIM_E_IO;
+    }
+}
+
+#define FAIL_ERRNO(what, path)                                                           \
+    do {                                                                                 \
+        int error_ = errno;                                                              \
+        SIM_FAIL(code_of(error_), "%s: %s: %s", (path), (what), strerror(error_));       \
+    } while (0)
+
+/* Is it worth another try?  Transient errors get a few, with a pause. */
+static bool try_again(int *tries)
+{
+    enum { TRIES = 5, PAUSE_US = 20000 };
+    if (errno == EINTR)
+        return true;
+    if (errno != EIO && errno != EAGAIN && errno != ESTALE)
+        return false;
+    if (++*tries >= TRIES)
+        return false;
+    (void)usleep(PAUSE_US << *tries);
+    return true;
+}
+
+static int open_retry(const char *path, int flags, mode_t mode)
+{
+    int fd, tries = 0;
+    do
+        fd = calls->open(path, flags | O_CLOEXEC, mode);
+    while (fd < 0 && try_again(&tries));
+    return fd;
+}
+
+sim_status sim_file_open_read(const char *path, int *out, uint64_t *n_bytes)
+{
+    sim_status st = SIM_OK;
+    struct stat about;
+    int fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0);
+
+    if (fd < 0)
+        FAIL_ERRNO("cannot be opened", path);
+    if (fstat(fd, &about) != 0)
+        FAIL_ERRNO("cannot be looked at", path);
+    SIM_CHECK(S_ISREG(about.st_mode), SIM_E_INPUT, "%s is not a regular file", path);
+    *n_bytes = (uint64_t)about.st_size;
+    *out = fd;
+    fd = -1;
+done:
+    if (fd >= 0)
+        (void)calls->close(fd);
+    return st;
+}
+
+sim_status sim_file_read_at(int fd, const char *path, uint64_t at, void *data, size_t n)
+{
+    sim_status st = SIM_OK;
+    char *p = data;
+    int tries = 0;
+
+    while (n > 0) {
+        ssize_t got = calls->pread(fd, p, n, (off_t)at);
+        if (got < 0 && try_again(&tries))
+            continue;
+        if (got < 0)
+            FAIL_ERRNO("cannot be read", path);
+        SIM_CHECK(got > 0, SIM_E_IO, "%s ends at byte %llu, %zu bytes too early", path,
+                  (unsigned long long)at, n);
+        p += got;
+        at += (uint64_t)got;
+        n -= (size_t)got;
+    }
+done:
+    return st;
+}
+
+static sim_status write_all(int fd, const char *path, const char *p, size_t n)
+{
+    sim_status st = SIM_OK;
+    int tries = 0;
+
+    while (n > 0) {
+        ssize_t put = calls->write(fd, p, n);
+        if (put < 0 && try_again(&tries))
+            continue;
+        if (put < 0)
+            FAIL_ERRNO("cannot be written", path);
+        p += put;
+        n -= (size_t)put;
+    }
+done:
+    return st;
+}
+
+sim_status sim_file_write_at(int fd, const char *path, uint64_t at, const void *data,
+                             size_t n)
+{
+    sim_status st = SIM_OK;
+    const char *p = data;
+    int tries = 0;
+
+    while (n > 0) {
+        ssize_t put = calls->pwrite(fd, p, n, (off_t)at);
+        if (put < 0 && try_again(&tries))
+            continue;
+        if (put < 0)
+            FAIL_ERRNO("cannot be written", path);
+        p += put;
+        at += (uint64_t)put;
+        n -= (size_t)put;
+    }
+done:
+    return st;
+}
+
+sim_status sim_file_open_update(const char *path, int *out)
+{
+    sim_status st = SIM_OK;
+    int fd = open_retry(path, O_WRONLY | O_NOFOLLOW, 0);
+    if (fd < 0)
+        FAIL_ERRNO("cannot be opened for writing", path);
+    *out = fd;
+done:
+    return st;
+}
+
+sim_status sim_file_close(int *fd, const char *path)
+{
+    sim_status st = SIM_OK;
+    int old = *fd;
+
+    *fd = -1;
+    if (old >= 0 && calls->close(old) != 0 && errno != EINTR)
+        FAIL_ERRNO("cannot be closed", path);
+done:
+    return st;
+}
+
+sim_status sim_file_load(const char *path, size_t limit, char **data, size_t *n_bytes)
+{
+    sim_status st = SIM_OK;
+    int fd = -1;
+    uint64_t n = 0;
+    char *text = NULL;
+
+    SIM_TRY(sim_file_open_read(path, &fd, &n));
+    SIM_CHECK(n <= limit, SIM_E_DATA, "%s has %llu bytes, %zu at most are expected", path,
+              (unsigned long long)n, limit);
+    SIM_TRY(sim_alloc(&text, (size_t)n + 1, "core/file"));
+    SIM_TRY(sim_file_read_at(fd, path, 0, text, (size_t)n));
+    *data = text;
+    *n_bytes = (size_t)n;
+    text = NULL;
+done:
+    sim_free(text);
+    if (fd >= 0)
+        (void)calls->close(fd);
+    return st;
+}
+
+/* The folder of a path: "." where it names none. */
+static void folder_of(const char *path, char *out, size_t out_bytes)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    if (!slash)
+        (void)snprintf(out, out_bytes, ".");
+    else
+        (void)snprintf(out, out_bytes, "%.*s", n ? (int)n : 1, path);
+}
+
+/* "PATH.tmp.HOST.PID": beside the file, and telling whose it is. */
+static sim_status temporary_of(const char *path, char *out, size_t out_bytes)
+{
+    sim_status st = SIM_OK;
+    char host[64] = "";
+    (void)gethostname(host, sizeof host - 1);
+    int n = snprintf(out, out_bytes, "%s.tmp.%s.%ld", path, host, (long)getpid());
+    SIM_CHECK(n > 0 && (size_t)n < out_bytes, SIM_E_IO, "%s: the path is too long", path);
+done:
+    return st;
+}
+
+static sim_status write_temporary(const char *path, const sim_piece *pieces,
+                                  size_t n_pieces)
+{
+    sim_status st = SIM_OK;
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+    int fd = open_retry(path, flags, 0666);
+
+    if (fd < 0 && errno == EEXIST) { /* ours, from a process of the same number */
+        (void)calls->unlink(path);
+        fd = open_retry(path, flags, 0666);
+    }
+    if (fd < 0)
+        FAIL_ERRNO("cannot be created", path);
+    for (size_t i = 0; i < n_pieces; i++)
+        SIM_TRY(write_all(fd, path, pieces[i].data, pieces[i].n_bytes));
+    if (calls->fsync(fd) != 0)
+        FAIL_ERRNO("cannot be synced", path);
+    SIM_TRY(sim_file_close(&fd, path));
+done:
+    if (fd >= 0)
+        (void)calls->close(fd);
+    return st;
+}
+
+sim_status sim_file_replace(const char *path, const sim_piece *pieces, size_t n_pieces)
+{
+    sim_status st = SIM_OK;
+    char temporary[PATH_MAX], folder[PATH_MAX];
+    bool renamed = false;
+
+    SIM_TRY(temporary_of(path, temporary, sizeof temporary));
+    st = write_temporary(temporary, pieces, n_pieces);
+    if (st != SIM_OK)
+        goto done;
+    if (calls->rename(temporary, path) != 0)
+        FAIL_ERRNO("cannot take its name", path);
+    renamed = true;
+    folder_of(path, folder, sizeof folder);
+    SIM_TRY(sim_directory_sync(folder));
+done:
+    if (st != SIM_OK && !renamed)
+        (void)calls->unlink(temporary);
+    return st;
+}
+
+sim_status sim_file_open_append(const char *path, int *out)
+{
+    sim_status st = SIM_OK;
+    int fd = open_retry(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0666);
+    if (fd < 0)
+        FAIL_ERRNO("cannot be opened for appending", path);
+    *out = fd;
+done:
+    return st;
+}
+
+sim_status sim_file_append(int fd, const char *path, const char *text)
+{
+    return write_all(fd, path, text, strlen(text));
+}
+
+sim_status sim_file_create_new(const char *path, const char *text)
+{
+    sim_status st = SIM_OK;
+    bool made = false;
+    int fd = open_retry(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
+
+    if (fd < 0 && errno == EEXIST)
+        SIM_FAIL(SIM_E_CREATE, "%s is already there", path);
+    if (fd < 0)
+        FAIL_ERRNO("cannot be created", path);
+    made = true;
+    SIM_TRY(write_all(fd, path, text, strlen(text)));
+    if (calls->fsync(fd) != 0)
+        FAIL_ERRNO("cannot be synced", path);
+    SIM_TRY(sim_file_close(&fd, path));
+done:
+    if (fd >= 0)
+        (void)calls->close(fd);
+    if (st != SIM_OK && made)
+        (void)calls->unlink(path);
+    return st;
+}
+
+sim_status sim_file_remove(const char *path)
+{
+    sim_status st = SIM_OK;
+    if (calls->unlink(path) != 0 && errno != ENOENT)
+        FAIL_ERRNO("cannot be removed", path);
+done:
+    return st;
+}
+
+sim_status sim_file_rename(const char *from, const char *to)
+{
+    sim_status st = SIM_OK;
+    if (calls->rename(from, to) != 0)
+        FAIL_ERRNO("cannot be renamed", from);
+done:
+    return st;
+}

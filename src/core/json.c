@@ -1,0 +1,158 @@
+/*
+ * json.c - objects and arrays by jansson.
+ *
+ * A sim_json is a json_t: nested ones are borrowed from their parent, as jansson has it.
+ * A failed allocation marks the process, and the next dump tells it.
+ */
+#include "simile/json.h"
+
+#include "simile/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+static _Thread_local bool broken;
+
+static json_t *value_of(const sim_json *j)
+{
+    return (json_t *)(uintptr_t)j;
+}
+
+sim_status sim_json_create(sim_json **out)
+{
+    sim_status st = SIM_OK;
+    json_t *j = json_object();
+    SIM_CHECK(j, SIM_E_IO, "out of memory for JSON");
+    *out = (sim_json *)j;
+done:
+    return st;
+}
+
+void sim_json_destroy(sim_json **j)
+{
+    if (*j)
+        json_decref(value_of(*j));
+    *j = NULL;
+}
+
+/* Takes over `value`. */
+static void put(sim_json *j, const char *key, json_t *value)
+{
+    int error = key ? json_object_set_new(value_of(j), key, value)
+                    : json_array_append_new(value_of(j), value);
+    if (error)
+        broken = true;
+}
+
+void sim_json_text(sim_json *j, const char *key, const char *value)
+{
+    json_t *text = json_string(value);
+    put(j, key, text ? text : json_string("(not UTF-8)"));
+}
+
+void sim_json_int(sim_json *j, const char *key, int64_t value)
+{
+    put(j, key, json_integer(value));
+}
+
+void sim_json_real(sim_json *j, const char *key, double value)
+{
+    put(j, key, isfinite(value) ? json_real(value) : json_null());
+}
+
+void sim_json_bool(sim_json *j, const char *key, bool value)
+{
+    put(j, key, json_boolean(value));
+}
+
+sim_json *sim_json_object(sim_json *j, const char *key)
+{
+    json_t *o = json_object();
+    put(j, key, o);
+    return (sim_json *)o;
+}
+
+sim_json *sim_json_array(sim_json *j, const char *key)
+{
+    json_t *a = json_array();
+    put(j, key, a);
+    return (sim_json *)a;
+}
+
+sim_status sim_json_dump(const sim_json *j, int indent, char **out)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    size_t flags = JSON_INDENT((size_t)indent) | JSON_REAL_PRECISION(17);
+
+    if (indent == 0)
+        flags |= JSON_COMPACT;
+    SIM_CHECK(!broken, SIM_E_IO, "out of memory for JSON");
+    text = json_dumps(value_of(j), flags);
+    SIM_CHECK(text, SIM_E_IO, "out of memory for JSON");
+    SIM_TRY(sim_text_copy(text, "core/json", out));
+done:
+    free(text);
+    broken = false;
+    return st;
+}
+
+sim_status sim_json_parse(const char *text, size_t n_bytes, sim_json **out)
+{
+    sim_status st = SIM_OK;
+    json_error_t error;
+    json_t *j = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &error);
+    SIM_CHECK(j, SIM_E_DATA, "not JSON: line %d: %s", error.line, error.text);
+    *out = (sim_json *)j;
+done:
+    return st;
+}
+
+bool sim_json_get_text(const sim_json *j, const char *key, const char **value)
+{
+    const json_t *v = json_object_get(value_of(j), key);
+    if (!json_is_string(v))
+        return false;
+    *value = json_string_value(v);
+    return true;
+}
+
+bool sim_json_get_int(const sim_json *j, const char *key, int64_t *value)
+{
+    const json_t *v = json_object_get(value_of(j), key);
+    if (!json_is_integer(v))
+        return false;
+    *value = json_integer_value(v);
+    return true;
+}
+
+bool sim_json_get_real(const sim_json *j, const char *key, double *value)
+{
+    const json_t *v = json_object_get(value_of(j), key);
+    if (!json_is_number(v))
+        return false;
+    *value = json_number_value(v);
+    return true;
+}
+
+bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value)
+{
+    json_t *v = json_object_get(value_of(j), key);
+    if (!json_is_object(v) && !json_is_array(v))
+        return false;
+    *value = (sim_json *)v;
+    return true;
+}
+
+size_t sim_json_size(const sim_json *j)
+{
+    return json_array_size(value_of(j));
+}
+
+sim_json *sim_json_at(const sim_json *j, size_t i)
+{
+    return (sim_json *)json_array_get(value_of(j), i);
+}

@@ -1,0 +1,60 @@
+/*
+ * tensor.c - what a named view of numbers knows of itself.
+ */
+#include "simile/tensor.h"
+
+#include <string.h>
+
+#define XXH_STATIC_LINKING_ONLY /* the state's size */
+#include <xxhash.h>
+
+size_t sim_type_bytes(sim_type type)
+{
+    static const size_t bytes[] = {[SIM_F32] = 4, [SIM_F64] = 8, [SIM_I64] = 8,
+                                   [SIM_U64] = 8, [SIM_I32] = 4, [SIM_U8] = 1};
+    return bytes[type];
+}
+
+size_t sim_tensor_count(const sim_tensor *t)
+{
+    size_t n = 1;
+    for (int i = 0; i < t->n_dims; i++)
+        n *= t->dims[i];
+    return n;
+}
+
+sim_hash sim_tensor_hash(const sim_tensor *t)
+{
+    XXH3_state_t state; /* on the stack: hashing cannot fail */
+    uint64_t head[1 + SIM_MAX_DIMS] = {(uint64_t)t->n_dims};
+    for (int i = 0; i < t->n_dims; i++)
+        head[1 + i] = t->dims[i];
+    XXH3_INITSTATE(&state);
+    (void)XXH3_128bits_reset(&state);
+    (void)XXH3_128bits_update(&state, t->name, strlen(t->name));
+    (void)XXH3_128bits_update(&state, head, sizeof *head * (size_t)(1 + t->n_dims));
+    (void)XXH3_128bits_update(&state, t->data,
+                              sim_tensor_count(t) * sim_type_bytes(t->type));
+    XXH128_hash_t h = XXH3_128bits_digest(&state);
+    return (sim_hash){.low = h.low64, .high = h.high64};
+}
+
+sim_status sim_visit(const sim_visitor *v, const char *group, const sim_tensor *t)
+{
+    return v->see(v->ctx, group, t);
+}
+
+sim_status sim_visit_f32(const sim_visitor *v, const char *group, const char *name,
+                         size_t n, float *data)
+{
+    const sim_tensor t = {
+        .name = name, .type = SIM_F32, .n_dims = 1, .dims = {n}, .data = data};
+    return sim_visit(v, group, &t);
+}
+
+sim_status sim_visit_i64(const sim_visitor *v, const char *group, const char *name,
+                         int64_t *scalar)
+{
+    const sim_tensor t = {.name = name, .type = SIM_I64, .data = scalar};
+    return sim_visit(v, group, &t);
+}

@@ -1,0 +1,173 @@
+/*
+ * thread.c - the parallel loop; the only file with #pragma omp.
+ */
+#include "simile/thread.h"
+
+#include "simile/memory.h"
+
+#include <omp.h>
+#include <sched.h>
+#include <stdlib.h>
+
+static int n_threads; /* 0: nobody has said */
+static _Thread_local bool inside;
+static _Thread_local struct {
+    void *data;
+    size_t bytes;
+} scratch;
+
+int sim_cores_allowed(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    int n = CPU_COUNT(&set);
+    return n > 0 ? n : 1;
+}
+
+void sim_threads_set(int wanted)
+{
+    int cores = sim_cores_allowed();
+    if (wanted > 0)
+        n_threads = wanted;
+    else if (getenv("OMP_NUM_THREADS"))
+        n_threads = omp_get_max_threads();
+    else
+        n_threads = omp_get_max_threads() < cores ? omp_get_max_threads() : cores;
+    if (n_threads < 1)
+        n_threads = 1;
+}
+
+int sim_threads(void)
+{
+    if (n_threads == 0)
+        sim_threads_set(0);
+    return n_threads;
+}
+
+void sim_flush_denormals(void)
+{
+    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 };
+    __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+}
+
+static void run_serially(size_t n, void (*fn)(size_t i, void *ctx), void *ctx)
+{
+    sim_flush_denormals();
+    for (size_t i = 0; i < n; i++)
+        fn(i, ctx);
+}
+
+void sim_for(size_t n, void (*fn)(size_t i, void *ctx), void *ctx)
+{
+    if (inside || n <= 1 || sim_threads() == 1) {
+        run_serially(n, fn, ctx);
+        return;
+    }
+    int team = (size_t)n_threads < n ? n_threads : (int)n;
+#pragma omp parallel num_threads(team)
+    {
+        inside = true;
+        sim_flush_denormals();
+#pragma omp for schedule(dynamic, 1)
+        for (size_t i = 0; i < n; i++)
+            fn(i, ctx);
+        inside = false;
+    }
+}
+
+int sim_thread_index(void)
+{
+    return inside ? omp_get_thread_num() : 0;
+}
+
+void *sim_scratch(size_t bytes)
+{
+    if (bytes > scratch.bytes) {
+        SIM_FREE(scratch.data);
+        scratch.bytes = 0;
+        size_t room = bytes + bytes / 4;
+        if (sim_alloc_bytes(room, 1, "core/scratch", &scratch.data) != SIM_OK)
+            sim_assert_failed("there is memory for scratch", __FILE__, __LINE__);
+        scratch.bytes = room;
+    }
+    return scratch.data;
+}
+
+static void *run_thread(void *arg)
+{
+    struct start {
+        void *(*body)(void *);
+        void *ctx;
+    } s = *(struct start *)arg;
+    sim_free(arg);
+    sim_flush_denormals();
+    void *result = s.body(s.ctx);
+    SIM_FREE(scratch.data);
+    scratch.bytes = 0;
+    return result;
+}
+
+sim_status sim_thread_start(sim_thread *t, void *(*body)(void *), void *ctx)
+{
+    sim_status st = SIM_OK;
+    struct start {
+        void *(*body)(void *);
+        void *ctx;
+    } *s = NULL;
+
+    SIM_TRY(sim_new(&s, "core/thread"));
+    s->body = body;
+    s->ctx = ctx;
+    int error = pthread_create(&t->id, NULL, run_thread, s);
+    SIM_CHECK(error == 0, SIM_E_IO, "cannot start a thread (error %d)", error);
+    s = NULL;
+done:
+    sim_free(s);
+    return st;
+}
+
+void sim_thread_join(sim_thread *t)
+{
+    (void)pthread_join(t->id, NULL);
+}
+
+void sim_mutex_init(sim_mutex *m)
+{
+    (void)pthread_mutex_init(&m->lock, NULL);
+}
+
+void sim_mutex_lock(sim_mutex *m)
+{
+    (void)pthread_mutex_lock(&m->lock);
+}
+
+void sim_mutex_unlock(sim_mutex *m)
+{
+    (void)pthread_mutex_unlock(&m->lock);
+}
+
+void sim_mutex_destroy(sim_mutex *m)
+{
+    (void)pthread_mutex_destroy(&m->lock);
+}
+
+void sim_signal_init(sim_signal *s)
+{
+    (void)pthread_cond_init(&s->condition, NULL);
+}
+
+void sim_signal_wait(sim_signal *s, sim_mutex *m)
+{
+    (void)pthread_cond_wait(&s->condition, &m->lock);
+}
+
+void sim_signal_all(sim_signal *s)
+{
+    (void)pthread_cond_broadcast(&s->condition);
+}
+
+void sim_signal_destroy(sim_signal *s)
+{
+    (void)pthread_cond_destroy(&s->condition);
+}
