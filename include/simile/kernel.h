@@ -76,6 +76,7 @@ double sim_conv_flops(const sim_conv *conv); /* multiply-adds x 2 of one image, 
 typedef struct sim_filters sim_filters;
 SIM_MUST_USE sim_status sim_filters_create(const sim_conv *conv, sim_filters **out);
 void sim_filters_destroy(sim_filters **f);
+size_t sim_filters_bytes(const sim_conv *conv); /* that create takes */
 /* From torch's order, oihw [k][c][size][size]; backward: also the form that
  * sim_conv_backward_data reads. */
 void sim_filters_pack(sim_filters *f, const float *oihw, bool backward);

@@ -1,0 +1,737 @@
+/*
+ * body.h - the inner loops, once for every instruction set.
+ *
+ * Included by isa_<name>.c, which defines LANES (floats of a vector), TILE_ROWS (rows of
+ * the register tile), FMA and the name of its table.  Only operations with one IEEE answer
+ * are used; sums across lanes take 16 virtual lanes whatever LANES is, so that v3 and v4
+ * have equal bits.
+ */
+#include "table.h"
+
+#include <string.h>
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef float vec_loose __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
+
+enum { VIRTUAL = 16, GROUP = VIRTUAL / LANES };
+
+static inline vec load(const float *p)
+{
+    return *(const vec_loose *)p;
+}
+
+static inline void store(float *p, vec v)
+{
+    *(vec_loose *)p = v;
+}
+
+static inline vec splat(float x)
+{
+    return (vec){0} + x;
+}
+
+static inline vec load_part(const float *p, size_t n)
+{
+    float buffer[LANES] = {0};
+    memcpy(buffer, p, n * sizeof *p);
+    return load(buffer);
+}
+
+static inline void store_part(float *p, size_t n, vec v)
+{
+    float buffer[LANES];
+    store(buffer, v);
+    memcpy(p, buffer, n * sizeof *p);
+}
+
+/* Lane by lane: a where the mask is set, b elsewhere. */
+static inline vec choose(ivec mask, vec a, vec b)
+{
+    return (vec)(((ivec)a & mask) | ((ivec)b & ~mask));
+}
+
+/* ---- products ---- */
+
+/*
+ * The register tile: `rows` x `vectors` outputs, each one chain of fma over ascending k.
+ * rows and vectors are constants where it is called, so that it unrolls wholly.
+ */
+static inline __attribute__((always_inline)) void tile(
+    const int rows, const int vectors, size_t k, const float *restrict a, size_t lda,
+    const float *restrict panel, size_t width, bool add, float *restrict c, size_t ldc)
+{
+    vec sum[TILE_ROWS][2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = add ? load(c + (size_t)i * ldc + (size_t)j * LANES) : (vec){0};
+    for (size_t p = 0; p < k; p++) {
+        vec b[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++)
+            b[j] = load(panel + p * width + (size_t)j * LANES);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            vec x = splat(a[(size_t)i * lda + p]);
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] = FMA(x, b[j], sum[i][j]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++)
+            store(c + (size_t)i * ldc + (size_t)j * LANES, sum[i][j]);
+}
+
+#define TILE_CASE(r)                                                                     \
+    case r:                                                                              \
+        tile(r, vectors, k, a, lda, panel, width, add, c, ldc);                          \
+        break;
+
+static inline __attribute__((always_inline)) void tile_of(size_t rows, const int vectors,
+                                                          size_t k, const float *a,
+                                                          size_t lda, const float *panel,
+                                                          size_t width, bool add,
+                                                          float *c, size_t ldc)
+{
+    switch (rows) {
+        TILE_CASE(1)
+        TILE_CASE(2)
+        TILE_CASE(3)
+        TILE_CASE(4)
+        TILE_CASE(5)
+        TILE_CASE(6)
+#if TILE_ROWS > 6
+        TILE_CASE(7)
+        TILE_CASE(8)
+        TILE_CASE(9)
+        TILE_CASE(10)
+        TILE_CASE(11)
+        TILE_CASE(12)
+#endif
+    default:
+        break;
+    }
+}
+
+/* Full columns [vectors * LANES] of all rows. */
+static inline __attribute__((always_inline)) void columns(const int vectors, size_t m,
+                                                          size_t k, const float *a,
+                                                          size_t lda, const float *panel,
+                                                          size_t width, bool add,
+                                                          float *c, size_t ldc)
+{
+    size_t i = 0;
+    for (; i + TILE_ROWS <= m; i += TILE_ROWS)
+        tile(TILE_ROWS, vectors, k, a + i * lda, lda, panel, width, add, c + i * ldc,
+             ldc);
+    if (i < m)
+        tile_of(m - i, vectors, k, a + i * lda, lda, panel, width, add, c + i * ldc, ldc);
+}
+
+/* Some columns of a panel, fewer than the vectors hold: through a buffer. */
+static void part_columns(size_t m, size_t used, size_t k, const float *a, size_t lda,
+                         const float *panel, size_t width, bool add, float *c, size_t ldc)
+{
+    float buffer[TILE_ROWS][2 * LANES];
+    for (size_t i = 0; i < m; i += TILE_ROWS) {
+        size_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
+        for (size_t r = 0; add && r < rows; r++) {
+            memset(buffer[r], 0, sizeof buffer[r]);
+            memcpy(buffer[r], c + (i + r) * ldc, used * sizeof *c);
+        }
+        if (used > LANES)
+            tile_of(rows, 2, k, a + i * lda, lda, panel, width, add, buffer[0],
+                    2 * LANES);
+        else
+            tile_of(rows, 1, k, a + i * lda, lda, panel, width, add, buffer[0],
+                    2 * LANES);
+        for (size_t r = 0; r < rows; r++)
+            memcpy(c + (i + r) * ldc, buffer[r], used * sizeof *c);
+    }
+}
+
+static void product(size_t m, size_t used, size_t k, const float *a, size_t lda,
+                    const float *panel, size_t width, bool add, float *c, size_t ldc)
+{
+    for (size_t j = 0; j < used; j += 2 * LANES) {
+        size_t n = used - j;
+        if (n >= 2 * LANES)
+            columns(2, m, k, a, lda, panel + j, width, add, c + j, ldc);
+        else if (n == LANES)
+            columns(1, m, k, a, lda, panel + j, width, add, c + j, ldc);
+        else
+            part_columns(m, n, k, a, lda, panel + j, width, add, c + j, ldc);
+    }
+}
+
+static inline __attribute__((always_inline)) void tile_transposed(
+    const int rows, const int vectors, size_t k, const float *restrict a, size_t lda,
+    const float *restrict b, size_t ldb, float *restrict c, size_t ldc)
+{
+    vec sum[TILE_ROWS][2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = load(c + (size_t)i * ldc + (size_t)j * LANES);
+    for (size_t p = 0; p < k; p++) {
+        vec y[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++)
+            y[j] = load(b + p * ldb + (size_t)j * LANES);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            vec x = splat(a[p * lda + (size_t)i]);
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] = FMA(x, y[j], sum[i][j]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++)
+            store(c + (size_t)i * ldc + (size_t)j * LANES, sum[i][j]);
+}
+
+#define TRANSPOSED_CASE(r)                                                               \
+    case r:                                                                              \
+        tile_transposed(r, vectors, k, a, lda, b, ldb, c, ldc);                          \
+        break;
+
+static inline __attribute__((always_inline)) void columns_transposed(
+    const int vectors, size_t m, size_t k, const float *a, size_t lda, const float *b,
+    size_t ldb, float *c, size_t ldc)
+{
+    while (m >= TILE_ROWS) {
+        tile_transposed(TILE_ROWS, vectors, k, a, lda, b, ldb, c, ldc);
+        a += TILE_ROWS;
+        c += TILE_ROWS * ldc;
+        m -= TILE_ROWS;
+    }
+    switch (m) {
+        TRANSPOSED_CASE(1)
+        TRANSPOSED_CASE(2)
+        TRANSPOSED_CASE(3)
+        TRANSPOSED_CASE(4)
+        TRANSPOSED_CASE(5)
+#if TILE_ROWS > 6
+        TRANSPOSED_CASE(6)
+        TRANSPOSED_CASE(7)
+        TRANSPOSED_CASE(8)
+        TRANSPOSED_CASE(9)
+        TRANSPOSED_CASE(10)
+        TRANSPOSED_CASE(11)
+#endif
+    default:
+        break;
+    }
+}
+
+/* width is a multiple of 16. */
+static void product_transposed(size_t m, size_t width, size_t k, const float *a,
+                               size_t lda, const float *b, size_t ldb, float *c,
+                               size_t ldc)
+{
+    size_t j = 0;
+    for (; j + 2 * LANES <= width; j += 2 * LANES)
+        columns_transposed(2, m, k, a, lda, b + j, ldb, c + j, ldc);
+    for (; j < width; j += LANES)
+        columns_transposed(1, m, k, a, lda, b + j, ldb, c + j, ldc);
+}
+
+/* ---- Winograd F(4x4, 3x3), Lavin and Gray 2015, arXiv 1509.09308 ---- */
+
+/* B^T d for a column of 6. */
+static inline void input_column(vec *o, int os, const vec *d, int ds)
+{
+    vec d0 = d[0], d1 = d[ds], d2 = d[2 * ds], d3 = d[3 * ds], d4 = d[4 * ds],
+        d5 = d[5 * ds];
+    vec a = FMA(splat(-4), d2, d4), b = FMA(splat(-4), d1, d3);
+    vec c = d4 - d2, e = splat(2) * (d3 - d1);
+    o[0] = FMA(splat(4), d0, FMA(splat(-5), d2, d4));
+    o[os] = a + b;
+    o[2 * os] = a - b;
+    o[3 * os] = c + e;
+    o[4 * os] = c - e;
+    o[5 * os] = FMA(splat(4), d1, FMA(splat(-5), d3, d5));
+}
+
+/* A^T m: a column of 6 to 4. */
+static inline void output_column(vec *o, int os, const vec *m, int ms)
+{
+    vec m0 = m[0], m1 = m[ms], m2 = m[2 * ms], m3 = m[3 * ms], m4 = m[4 * ms],
+        m5 = m[5 * ms];
+    vec s = m1 + m2, d = m1 - m2, s2 = m3 + m4, d2 = m3 - m4;
+    o[0] = m0 + s + s2;
+    o[os] = FMA(splat(2), d2, d);
+    o[2 * os] = FMA(splat(4), s2, s);
+    o[3 * os] = FMA(splat(8), d2, d) + m5;
+}
+
+/* A d: a column of 4 to 6, the transpose of output_column. */
+static inline void gradient_column(vec *o, int os, const vec *d, int ds)
+{
+    vec d0 = d[0], d1 = d[ds], d2 = d[2 * ds], d3 = d[3 * ds];
+    vec e = d0 + d2, f = d1 + d3, g = FMA(splat(4), d2, d0);
+    vec h = FMA(splat(8), d3, splat(2) * d1);
+    o[0] = d0;
+    o[os] = e + f;
+    o[2 * os] = e - f;
+    o[3 * os] = g + h;
+    o[4 * os] = g - h;
+    o[5 * os] = d3;
+}
+
+/* G^T u: a column of 6 to 3. */
+static inline void filter_column(vec *o, int os, const vec *u, int us)
+{
+    vec u0 = u[0], u1 = u[us], u2 = u[2 * us], u3 = u[3 * us], u4 = u[4 * us],
+        u5 = u[5 * us];
+    vec s = u1 + u2, d = u2 - u1, s2 = u3 + u4, d2 = u3 - u4;
+    o[0] = FMA(splat(1.0f / 24), s2, FMA(splat(-1.0f / 6), s, splat(0.25f) * u0));
+    o[os] = FMA(splat(1.0f / 12), d2, splat(1.0f / 6) * d);
+    o[2 * os] = FMA(splat(1.0f / 6), s2, FMA(splat(-1.0f / 6), s, u5));
+}
+
+static inline bool is_whole(wino_window w, int n)
+{
+    return w.y_lo == 0 && w.x_lo == 0 && w.y_hi == n && w.x_hi == n;
+}
+
+/* Pixels of an n x n tile at channel c0; zero outside the window. */
+static inline __attribute__((always_inline)) void read_tile(const int n, size_t c,
+                                                            size_t c0, size_t lanes,
+                                                            const float *x, size_t row,
+                                                            wino_window in, vec *d)
+{
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            bool inside = i >= in.y_lo && i < in.y_hi && j >= in.x_lo && j < in.x_hi;
+            /* Pointer arithmetic on inside pixels only. */
+            const float *p = inside ? x + (ptrdiff_t)i * (ptrdiff_t)row +
+                                          (ptrdiff_t)j * (ptrdiff_t)c + c0
+                                    : NULL;
+            d[i * n + j] = !inside          ? (vec){0}
+                           : lanes == LANES ? load(p)
+                                            : load_part(p, lanes);
+        }
+}
+
+static inline __attribute__((always_inline)) void read_whole_tile(const int n, size_t c,
+                                                                  size_t c0,
+                                                                  const float *x,
+                                                                  size_t row, vec *d)
+{
+#pragma GCC unroll 6
+    for (int i = 0; i < n; i++)
+#pragma GCC unroll 6
+        for (int j = 0; j < n; j++)
+            d[i * n + j] = load(x + (size_t)i * row + (size_t)j * c + c0);
+}
+
+static inline void put_lanes(float *p, size_t lanes, vec v)
+{
+    if (lanes == LANES)
+        store(p, v);
+    else
+        store_part(p, lanes, v);
+}
+
+static void wino_input(size_t c, const float *x, size_t row, wino_window in, float *v,
+                       size_t f_stride)
+{
+    bool whole = is_whole(in, WINO_IN);
+    for (size_t c0 = 0; c0 < c; c0 += LANES) {
+        vec d[36], w[36], o[6];
+        size_t lanes = c - c0 < LANES ? c - c0 : LANES;
+        if (whole && lanes == LANES)
+            read_whole_tile(6, c, c0, x, row, d);
+        else
+            read_tile(6, c, c0, lanes, x, row, in, d);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++)
+            input_column(w + j, 6, d + j, 6);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) {
+            input_column(o, 1, w + 6 * i, 1);
+#pragma GCC unroll 6
+            for (int j = 0; j < 6; j++)
+                put_lanes(v + (size_t)(6 * i + j) * f_stride + c0, lanes, o[j]);
+        }
+    }
+}
+
+static void wino_output(size_t k, const float *m, size_t f_stride, wino_window out,
+                        float *y, size_t row)
+{
+    for (size_t k0 = 0; k0 < k; k0 += LANES) {
+        vec w[24], o[4];
+        size_t lanes = k - k0 < LANES ? k - k0 : LANES;
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++) {
+            vec column[6];
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++) {
+                const float *p = m + (size_t)(6 * i + j) * f_stride + k0;
+                column[i] = lanes == LANES ? load(p) : load_part(p, lanes);
+            }
+            output_column(w + j, 6, column, 1);
+        }
+        for (int i = out.y_lo; i < out.y_hi; i++) {
+            output_column(o, 1, w + 6 * i, 1);
+            for (int j = out.x_lo; j < out.x_hi; j++)
+                put_lanes(y + (size_t)i * row + (size_t)j * k + k0, lanes, o[j]);
+        }
+    }
+}
+
+static void wino_gradient(size_t k, const float *dy, size_t row, wino_window in, float *v,
+                          size_t f_stride)
+{
+    bool whole = is_whole(in, WINO_OUT);
+    for (size_t k0 = 0; k0 < k; k0 += LANES) {
+        vec d[16], w[24], o[6];
+        size_t lanes = k - k0 < LANES ? k - k0 : LANES;
+        if (whole && lanes == LANES)
+            read_whole_tile(4, k, k0, dy, row, d);
+        else
+            read_tile(4, k, k0, lanes, dy, row, in, d);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            gradient_column(w + j, 4, d + j, 4);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) {
+            gradient_column(o, 1, w + 4 * i, 1);
+#pragma GCC unroll 6
+            for (int j = 0; j < 6; j++)
+                put_lanes(v + (size_t)(6 * i + j) * f_stride + k0, lanes, o[j]);
+        }
+    }
+}
+
+static void wino_filter(size_t n, const float *u, size_t f_stride, float *dw,
+                        size_t tap_stride)
+{
+    for (size_t n0 = 0; n0 < n; n0 += LANES) {
+        vec w[18], o[3];
+        size_t lanes = n - n0 < LANES ? n - n0 : LANES;
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++) {
+            vec column[6];
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++) {
+                const float *p = u + (size_t)(6 * i + j) * f_stride + n0;
+                column[i] = lanes == LANES ? load(p) : load_part(p, lanes);
+            }
+            filter_column(w + j, 6, column, 1);
+        }
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++) {
+            filter_column(o, 1, w + 6 * i, 1);
+            for (int j = 0; j < 3; j++)
+                put_lanes(dw + (size_t)(3 * i + j) * tap_stride + n0, lanes, o[j]);
+        }
+    }
+}
+
+/* ---- exp: x = n ln 2 + r, |r| <= ln 2 / 2; a polynomial; 2^n by the exponent's bits ---- */
+
+static inline vec exp_vec(vec x)
+{
+    const vec lo = splat(-87.0f), hi = splat(88.0f), magic = splat(12582912.0f);
+    ivec tiny = x < lo;
+    x = choose(tiny, lo, x);
+    x = choose(x > hi, hi, x);
+    vec n = FMA(x, splat(1.44269504f), magic) - magic;
+    vec r = FMA(n, splat(-0.693359375f), x);
+    r = FMA(n, splat(2.12194440e-4f), r);
+    vec p = splat(1.9875691500e-4f);
+    p = FMA(p, r, splat(1.3981999507e-3f));
+    p = FMA(p, r, splat(8.3334519073e-3f));
+    p = FMA(p, r, splat(4.1665795894e-2f));
+    p = FMA(p, r, splat(1.6666665459e-1f));
+    p = FMA(p, r, splat(5.0000001201e-1f));
+    p = FMA(p, r * r, r) + splat(1.0f);
+    ivec bits = (__builtin_convertvector(n, ivec) + 127) << 23;
+    vec y = p * (vec)bits;
+    return (vec)((ivec)y & ~tiny);
+}
+
+/* ---- per-channel work: elementwise over c, rows in ascending order ---- */
+
+static inline vec activate_vec(vec u, sim_activation act)
+{
+    if (act == SIM_ACT_RELU)
+        return choose(u <= (vec){0}, (vec){0}, u); /* NaN stays NaN */
+    if (act == SIM_ACT_SILU)
+        return u / (splat(1) + exp_vec(-u));
+    return u;
+}
+
+/* The derivative at u. */
+static inline vec slope_vec(vec u, sim_activation act)
+{
+    if (act == SIM_ACT_RELU)
+        return choose(u > (vec){0}, splat(1), (vec){0});
+    if (act == SIM_ACT_SILU) {
+        vec s = splat(1) / (splat(1) + exp_vec(-u));
+        return s * FMA(u, splat(1) - s, splat(1));
+    }
+    return splat(1);
+}
+
+static inline __attribute__((always_inline)) vec get(const float *p, size_t lanes)
+{
+    return lanes == LANES ? load(p) : load_part(p, lanes);
+}
+
+/* Calls `step` for each vector of channels, the last maybe in part. */
+#define FOR_CHANNELS(c, c0, lanes)                                                       \
+    for (size_t c0 = 0, lanes = 0; c0 < (c); c0 += LANES)                                \
+        if ((lanes = (c)-c0 < LANES ? (c)-c0 : LANES) > 0)
+
+static void moments(size_t rows, size_t c, const float *x, double *mean, double *m2)
+{
+    float inverse = 1.0f / (float)rows;
+    FOR_CHANNELS(c, c0, lanes)
+    {
+        vec sum = {0}, squares = {0}, rest = {0};
+        for (size_t r = 0; r < rows; r++)
+            sum += get(x + r * c + c0, lanes);
+        vec m = sum * splat(inverse);
+        for (size_t r = 0; r < rows; r++) {
+            vec d = get(x + r * c + c0, lanes) - m;
+            squares = FMA(d, d, squares);
+            rest += d;
+        }
+        /* m is rounded: `rest` mends the mean, and the squares around it. */
+        for (size_t i = 0; i < lanes; i++) {
+            double shift = (double)rest[i] / (double)rows;
+            mean[c0 + i] = (double)m[i] + shift;
+            m2[c0 + i] = (double)squares[i] - (double)rows * shift * shift;
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void apply_rows(
+    const sim_activation act, size_t rows, size_t c, const float *x, const float *scale,
+    const float *shift, const float *residual, float *y)
+{
+    FOR_CHANNELS(c, c0, lanes)
+    {
+        vec a = get(scale + c0, lanes), b = get(shift + c0, lanes);
+        for (size_t r = 0; r < rows; r++) {
+            size_t at = r * c + c0;
+            vec u = FMA(get(x + at, lanes), a, b);
+            if (residual)
+                u += get(residual + at, lanes);
+            put_lanes(y + at, lanes, activate_vec(u, act));
+        }
+    }
+}
+
+static void norm_apply(size_t rows, size_t c, const float *x, const float *scale,
+                       const float *shift, const float *residual, sim_activation act,
+                       float *y)
+{
+    if (act == SIM_ACT_RELU)
+        apply_rows(SIM_ACT_RELU, rows, c, x, scale, shift, residual, y);
+    else if (act == SIM_ACT_SILU)
+        apply_rows(SIM_ACT_SILU, rows, c, x, scale, shift, residual, y);
+    else
+        apply_rows(SIM_ACT_NONE, rows, c, x, scale, shift, residual, y);
+}
+
+static inline __attribute__((always_inline)) void sums_rows(
+    const sim_activation act, size_t rows, size_t c, const float *x, const float *scale,
+    const float *shift, const float *mean, const float *residual, const float *dy,
+    float *g, float *sum_g, float *sum_gx)
+{
+    FOR_CHANNELS(c, c0, lanes)
+    {
+        vec a = get(scale + c0, lanes), b = get(shift + c0, lanes),
+            m = get(mean + c0, lanes);
+        vec s = {0}, sx = {0};
+        for (size_t r = 0; r < rows; r++) {
+            size_t at = r * c + c0;
+            vec v = get(x + at, lanes), u = FMA(v, a, b);
+            if (residual)
+                u += get(residual + at, lanes);
+            vec d = get(dy + at, lanes);
+            if (act != SIM_ACT_NONE)
+                d *= slope_vec(u, act);
+            put_lanes(g + at, lanes, d);
+            s += d;
+            sx = FMA(d, v - m, sx);
+        }
+        put_lanes(sum_g + c0, lanes, s);
+        put_lanes(sum_gx + c0, lanes, sx);
+    }
+}
+
+static void norm_sums(size_t rows, size_t c, const float *x, const float *scale,
+                      const float *shift, const float *mean, const float *residual,
+                      sim_activation act, const float *dy, float *g, float *sum_g,
+                      float *sum_gx)
+{
+    if (act == SIM_ACT_RELU)
+        sums_rows(SIM_ACT_RELU, rows, c, x, scale, shift, mean, residual, dy, g, sum_g,
+                  sum_gx);
+    else if (act == SIM_ACT_SILU)
+        sums_rows(SIM_ACT_SILU, rows, c, x, scale, shift, mean, residual, dy, g, sum_g,
+                  sum_gx);
+    else
+        sums_rows(SIM_ACT_NONE, rows, c, x, scale, shift, mean, residual, dy, g, sum_g,
+                  sum_gx);
+}
+
+static void norm_backward(size_t rows, size_t c, const float *x, const float *g,
+                          const float *a, const float *b, const float *d, float *dx)
+{
+    FOR_CHANNELS(c, c0, lanes)
+    {
+        vec va = get(a + c0, lanes), vb = get(b + c0, lanes), vd = get(d + c0, lanes);
+        for (size_t r = 0; r < rows; r++) {
+            size_t at = r * c + c0;
+            vec u = FMA(vb, get(x + at, lanes), vd);
+            put_lanes(dx + at, lanes, FMA(va, get(g + at, lanes), u));
+        }
+    }
+}
+
+static void activate(size_t rows, size_t c, const float *x, const float *bias,
+                     sim_activation act, float *y)
+{
+    FOR_CHANNELS(c, c0, lanes)
+    {
+        vec b = bias ? get(bias + c0, lanes) : (vec){0};
+        for (size_t r = 0; r < rows; r++) {
+            vec u = get(x + r * c + c0, lanes);
+            put_lanes(y + r * c + c0, lanes, activate_vec(bias ? u + b : u, act));
+        }
+    }
+}
+
+static void activate_backward(size_t rows, size_t c, const float *x, const float *bias,
+                              sim_activation act, const float *dy, float *dx)
+{
+    FOR_CHANNELS(c, c0, lanes)
+    {
+        vec b = bias ? get(bias + c0, lanes) : (vec){0};
+        for (size_t r = 0; r < rows; r++) {
+            vec u = get(x + r * c + c0, lanes);
+            vec s = slope_vec(bias ? u + b : u, act);
+            put_lanes(dx + r * c + c0, lanes, get(dy + r * c + c0, lanes) * s);
+        }
+    }
+}
+
+static void add(size_t n, const float *x, float *y)
+{
+    FOR_CHANNELS(n, at, lanes)
+    {
+        put_lanes(y + at, lanes, get(y + at, lanes) + get(x + at, lanes));
+    }
+}
+
+/* ---- rows of similarities: 16 virtual lanes ---- */
+
+/* Group g of the 16 lanes that begin at s; lanes past n are `pad`. */
+static inline vec get_padded(const float *s, size_t n, size_t g, float pad)
+{
+    float buffer[LANES];
+    size_t lo = g * LANES;
+    if (lo + LANES <= n)
+        return load(s + lo);
+    for (size_t i = 0; i < LANES; i++)
+        buffer[i] = lo + i < n ? s[lo + i] : pad;
+    return load(buffer);
+}
+
+/* 16 lanes to one: 8, 4, 2, 1. */
+static inline float fold_sum(const vec lane[GROUP])
+{
+    float v[VIRTUAL];
+    for (int g = 0; g < GROUP; g++)
+        store(v + g * LANES, lane[g]);
+    for (int half = VIRTUAL / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            v[i] += v[i + half];
+    return v[0];
+}
+
+static float row_max(size_t n, const float *s)
+{
+    float most = s[0]; /* a maximum has one answer in any order */
+    vec lane = splat(most);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec v = load(s + i);
+        lane = choose(v > lane, v, lane);
+    }
+    for (int l = 0; l < LANES; l++)
+        most = lane[l] > most ? lane[l] : most;
+    for (; i < n; i++)
+        most = s[i] > most ? s[i] : most;
+    return most;
+}
+
+static float row_exp_sum(size_t n, const float *s, float scale, float shift)
+{
+    vec lane[GROUP] = {0};
+    size_t whole = n / VIRTUAL * VIRTUAL;
+    for (size_t i = 0; i < whole; i += VIRTUAL)
+#pragma GCC unroll 4
+        for (size_t g = 0; g < GROUP; g++)
+            lane[g] += exp_vec(FMA(load(s + i + g * LANES), splat(scale), splat(-shift)));
+    for (size_t g = 0; whole < n && g < GROUP; g++) {
+        vec e = exp_vec(
+            FMA(get_padded(s + whole, n - whole, g, 0), splat(scale), splat(-shift)));
+        for (size_t i = 0; i < LANES; i++)
+            if (whole + g * LANES + i >= n)
+                e[i] = 0;
+        lane[g] += e;
+    }
+    return fold_sum(lane);
+}
+
+static void row_softmax_two(size_t n, const float *s, float scale, float row,
+                            const float *column, float *p)
+{
+    FOR_CHANNELS(n, at, lanes)
+    {
+        vec v = get(s + at, lanes);
+        vec e = exp_vec(FMA(v, splat(scale), splat(-row)));
+        if (column)
+            e += exp_vec(FMA(v, splat(scale), -get(column + at, lanes)));
+        put_lanes(p + at, lanes, e);
+    }
+}
+
+static void row_sigmoid(size_t n, const float *s, float scale, float bias, float *p)
+{
+    FOR_CHANNELS(n, at, lanes)
+    {
+        vec u = FMA(get(s + at, lanes), splat(scale), splat(bias));
+        put_lanes(p + at, lanes, splat(1) / (splat(1) + exp_vec(-u)));
+    }
+}
+
+#define TABLE(table_name, arithmetic_, plain_)                                           \
+    {                                                                                    \
+        .name = table_name, .arithmetic = arithmetic_, .plain = plain_,                  \
+        .product = product, .product_transposed = product_transposed,                    \
+        .wino_input = wino_input, .wino_output = wino_output,                            \
+        .wino_gradient = wino_gradient, .wino_filter = wino_filter, .moments = moments,  \
+        .norm_apply = norm_apply, .norm_sums = norm_sums,                                \
+        .norm_backward = norm_backward, .activate = activate,                            \
+        .activate_backward = activate_backward, .add = add, .row_max = row_max,          \
+        .row_exp_sum = row_exp_sum, .row_softmax_two = row_softmax_two,                  \
+        .row_sigmoid = row_sigmoid                                                       \
+    }

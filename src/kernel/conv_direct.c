@@ -1,0 +1,240 @@
+/*
+ * conv_direct.c - convolutions as products on gathered rows (implicit GEMM).
+ *
+ * An item gathers the input patches of some output pixels into rows [taps * c] in scratch
+ * and multiplies them with the packed filters: each output is one chain over (r, s, c).
+ * Backward-data goes by the input pixel's position modulo the stride: within a class the
+ * same taps apply, so that strided convolutions multiply no zeros.
+ */
+#include "private.h"
+
+#include "simile/thread.h"
+
+#include <string.h>
+
+enum { MOST_PIXELS = 192, SCRATCH_FLOATS = 1 << 17 };
+
+/* Pixels of an item: scratch stays small, and whole register tiles are full. */
+static size_t pixels_per_item(size_t row)
+{
+    size_t fit = SCRATCH_FLOATS / (row ? row : 1) / 12 * 12;
+    return fit < 12 ? 12 : sim_smaller(fit, MOST_PIXELS);
+}
+
+/* ---- forward ---- */
+
+size_t sim_direct_floats(const sim_conv *v)
+{
+    return sim_panel_floats(v->size * v->size * v->c, v->k);
+}
+
+void sim_direct_pack(const sim_conv *v, const float *oihw, float *panels)
+{
+    size_t taps = v->size * v->size, row = taps * v->c;
+    float *b = sim_workspace(row * v->k * sizeof *b);
+    for (size_t k = 0; k < v->k; k++)
+        for (size_t c = 0; c < v->c; c++)
+            for (size_t t = 0; t < taps; t++)
+                b[(t * v->c + c) * v->k + k] = oihw[(k * v->c + c) * taps + t];
+    sim_panel_pack(row, v->k, b, v->k, false, panels);
+}
+
+/* Filter row r of one patch: taps s = 0 .. size-1, zeros in the padding. */
+static void gather_taps(const sim_conv *v, const float *image, ptrdiff_t y, ptrdiff_t x0,
+                        float *out)
+{
+    ptrdiff_t w = (ptrdiff_t)v->w, size = (ptrdiff_t)v->size;
+    if (y < 0 || y >= (ptrdiff_t)v->h) {
+        memset(out, 0, v->size * v->c * sizeof *out);
+        return;
+    }
+    ptrdiff_t lo = x0 < 0 ? -x0 : 0, hi = x0 + size > w ? w - x0 : size;
+    if (hi < lo)
+        hi = lo;
+    memset(out, 0, (size_t)lo * v->c * sizeof *out);
+    if (hi > lo)
+        memcpy(out + (size_t)lo * v->c, image + (size_t)(y * w + x0 + lo) * v->c,
+               (size_t)(hi - lo) * v->c * sizeof *out);
+    memset(out + (size_t)hi * v->c, 0, (size_t)(size - hi) * v->c * sizeof *out);
+}
+
+/* The patch of output pixel p (counted over all images). */
+static void gather_patch(const sim_conv *v, const float *x, size_t p, float *out)
+{
+    size_t image = p / (v->oh * v->ow), o = p % (v->oh * v->ow);
+    ptrdiff_t y0 = (ptrdiff_t)(o / v->ow * v->stride) - (ptrdiff_t)v->pad;
+    ptrdiff_t x0 = (ptrdiff_t)(o % v->ow * v->stride) - (ptrdiff_t)v->pad;
+    for (size_t r = 0; r < v->size; r++)
+        gather_taps(v, x + image * v->h * v->w * v->c, y0 + (ptrdiff_t)r, x0,
+                    out + r * v->size * v->c);
+}
+
+typedef struct {
+    const sim_conv *v;
+    const float *panels, *in;
+    float *out;
+    size_t n_pixels, per_item, row;
+} direct_call;
+
+static void forward_item(size_t i, void *ctx)
+{
+    const direct_call *d = ctx;
+    const sim_conv *v = d->v;
+    size_t lo = i * d->per_item, m = sim_smaller(d->per_item, d->n_pixels - lo);
+    const float *rows = d->in + lo * v->c;
+
+    if (v->size > 1 || v->stride > 1) {
+        float *gathered = sim_scratch(m * d->row * sizeof *gathered);
+        for (size_t p = 0; p < m; p++)
+            gather_patch(v, d->in, lo + p, gathered + p * d->row);
+        rows = gathered;
+    }
+    sim_product(m, v->k, d->row, rows, d->row, d->panels, false, d->out + lo * v->k,
+                v->k);
+}
+
+void sim_direct_forward(const sim_conv *v, const float *panels, size_t n, const float *x,
+                        float *y)
+{
+    size_t row = v->size * v->size * v->c;
+    direct_call d = {.v = v, .panels = panels, .in = x, .out = y, .row = row};
+    d.n_pixels = n * v->oh * v->ow;
+    d.per_item = pixels_per_item(row);
+    sim_for((d.n_pixels + d.per_item - 1) / d.per_item, forward_item, &d);
+}
+
+/* ---- backward-data ---- */
+
+/* Input pixels at (y, x) = (py, px) modulo the stride, and the taps that reach them. */
+typedef struct {
+    size_t py, px, rows, cols; /* pixels of the class in an image */
+    size_t n_r, n_s;
+    size_t r[8], s[8]; /* taps, ascending */
+    size_t at;         /* floats before this class in the panels */
+} class;
+
+static size_t taps_of(const sim_conv *v, size_t position, size_t taps[8])
+{
+    size_t n = 0;
+    for (size_t r = 0; r < v->size; r++)
+        if ((position + v->pad + v->size * v->stride - r) % v->stride == 0)
+            taps[n++] = r;
+    return n;
+}
+
+static size_t classes_of(const sim_conv *v, class out[4])
+{
+    size_t n = 0, at = 0;
+    for (size_t py = 0; py < v->stride; py++)
+        for (size_t px = 0; px < v->stride; px++) {
+            class k = {.py = py, .px = px, .at = at};
+            k.rows = py < v->h ? (v->h - py + v->stride - 1) / v->stride : 0;
+            k.cols = px < v->w ? (v->w - px + v->stride - 1) / v->stride : 0;
+            k.n_r = taps_of(v, py, k.r);
+            k.n_s = taps_of(v, px, k.s);
+            at += sim_panel_floats(k.n_r * k.n_s * v->k, v->c);
+            out[n++] = k;
+        }
+    return n;
+}
+
+size_t sim_direct_back_floats(const sim_conv *v)
+{
+    class k[4];
+    size_t n = classes_of(v, k);
+    const class *last = &k[n - 1];
+    return last->at + sim_panel_floats(last->n_r * last->n_s * v->k, v->c);
+}
+
+static void pack_class(const sim_conv *v, const class *q, const float *oihw,
+                       float *panels)
+{
+    size_t taps = v->size * v->size, rows = q->n_r * q->n_s * v->k, at = 0;
+    float *b = sim_workspace(rows * v->c * sizeof *b);
+    for (size_t i = 0; i < q->n_r; i++)
+        for (size_t j = 0; j < q->n_s; j++)
+            for (size_t k = 0; k < v->k; k++)
+                for (size_t c = 0; c < v->c; c++)
+                    b[at++] = oihw[(k * v->c + c) * taps + q->r[i] * v->size + q->s[j]];
+    if (rows)
+        sim_panel_pack(rows, v->c, b, v->c, false, panels + q->at);
+}
+
+void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels)
+{
+    class q[4];
+    size_t n = classes_of(v, q);
+    for (size_t i = 0; i < n; i++)
+        pack_class(v, &q[i], oihw, panels);
+}
+
+/* dy under the taps of input pixel (y, x): [n_r][n_s][k], zeros outside. */
+static void gather_gradient(const sim_conv *v, const class *q, const float *dy, size_t y,
+                            size_t x, float *out)
+{
+    for (size_t i = 0; i < q->n_r; i++)
+        for (size_t j = 0; j < q->n_s; j++, out += v->k) {
+            ptrdiff_t a = (ptrdiff_t)(y + v->pad) - (ptrdiff_t)q->r[i];
+            ptrdiff_t b = (ptrdiff_t)(x + v->pad) - (ptrdiff_t)q->s[j];
+            size_t oy = a < 0 ? v->oh : (size_t)a / v->stride;
+            size_t ox = b < 0 ? v->ow : (size_t)b / v->stride;
+            if (oy < v->oh && ox < v->ow)
+                memcpy(out, dy + (oy * v->ow + ox) * v->k, v->k * sizeof *out);
+            else
+                memset(out, 0, v->k * sizeof *out);
+        }
+}
+
+typedef struct {
+    const sim_conv *v;
+    const class *q;
+    const float *panels, *dy;
+    float *dx;
+    size_t n_pixels, per_item;
+} class_call;
+
+static void backward_item(size_t i, void *ctx)
+{
+    const class_call *d = ctx;
+    const sim_conv *v = d->v;
+    const class *q = d->q;
+    size_t lo = i * d->per_item, m = sim_smaller(d->per_item, d->n_pixels - lo);
+    size_t row = q->n_r * q->n_s * v->k, of_image = q->rows * q->cols;
+    float *gathered = sim_scratch(m * (row + v->c) * sizeof *gathered);
+    float *result = gathered + m * row;
+
+    for (size_t p = 0; p < m; p++) {
+        size_t image = (lo + p) / of_image, o = (lo + p) % of_image;
+        gather_gradient(v, q, d->dy + image * v->oh * v->ow * v->k,
+                        q->py + o / q->cols * v->stride, q->px + o % q->cols * v->stride,
+                        gathered + p * row);
+    }
+    if (row)
+        sim_product(m, v->c, row, gathered, row, d->panels + q->at, false, result, v->c);
+    else
+        memset(result, 0, m * v->c * sizeof *result);
+    for (size_t p = 0; p < m; p++) {
+        size_t image = (lo + p) / of_image, o = (lo + p) % of_image;
+        size_t y = q->py + o / q->cols * v->stride, x = q->px + o % q->cols * v->stride;
+        memcpy(d->dx + ((image * v->h + y) * v->w + x) * v->c, result + p * v->c,
+               v->c * sizeof *result);
+    }
+}
+
+void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
+                              const float *dy, float *dx)
+{
+    class q[4];
+    size_t n_classes = classes_of(v, q);
+
+    if (v->size == 1 && v->stride == 1) {
+        sim_product_for(n * v->h * v->w, v->c, v->k, dy, v->k, panels, false, dx, v->c);
+        return;
+    }
+    for (size_t i = 0; i < n_classes; i++) {
+        class_call d = {.v = v, .q = &q[i], .panels = panels, .dy = dy, .dx = dx};
+        d.n_pixels = n * q[i].rows * q[i].cols;
+        d.per_item = pixels_per_item(q[i].n_r * q[i].n_s * v->k + v->c);
+        sim_for((d.n_pixels + d.per_item - 1) / d.per_item, backward_item, &d);
+    }
+}

@@ -1,0 +1,131 @@
+/*
+ * conv_weights.c - weight gradients by products over pixels, leaf by leaf.
+ *
+ * dW[(tap, c)][k] = sum over a leaf's pixels of patch[(tap, c)] dy[k], one chain of fma over
+ * ascending pixels.  An item owns some rows of dW for all leaves: its stack of the tree
+ * stays in cache, and items share nothing.
+ */
+#include "private.h"
+
+#include "simile/thread.h"
+
+#include <string.h>
+
+enum { ROWS = 24, PIXELS = 256 }; /* of an item; gathered at a time */
+
+typedef struct {
+    const sim_conv *v;
+    const sim_leaf_walk *walk;
+    const float *x, *dy;
+    float *dw;
+    size_t node_stride, padded; /* k rounded up to 16 */
+    size_t depth, n_nodes, images_at_once;
+} weights_call;
+
+/* Columns [m0, m0 + m) of the patches of image's output pixels: out [pixels][m]. */
+static void gather_columns(const sim_conv *v, const float *image, size_t m0, size_t m,
+                           float *out)
+{
+    for (size_t at = 0; at < m;) {
+        size_t tap = (m0 + at) / v->c, c0 = (m0 + at) % v->c;
+        size_t run = sim_smaller(v->c - c0, m - at);
+        size_t r = tap / v->size, s = tap % v->size;
+        for (size_t o = 0; o < v->oh * v->ow; o++) {
+            size_t y = o / v->ow * v->stride + r, x = o % v->ow * v->stride + s;
+            bool inside =
+                y >= v->pad && x >= v->pad && y - v->pad < v->h && x - v->pad < v->w;
+            float *to = out + o * m + at;
+            if (inside)
+                memcpy(to, image + ((y - v->pad) * v->w + x - v->pad) * v->c + c0,
+                       run * sizeof *to);
+            else
+                memset(to, 0, run * sizeof *to);
+        }
+        at += run;
+    }
+}
+
+/* dy of some pixels with rows padded to a multiple of 16; itself where they are. */
+static const float *padded_gradient(const weights_call *q, const float *dy, size_t pixels,
+                                    float *buffer)
+{
+    size_t k = q->v->k;
+    if (q->padded == k)
+        return dy;
+    for (size_t p = 0; p < pixels; p++) {
+        memcpy(buffer + p * q->padded, dy + p * k, k * sizeof *dy);
+        memset(buffer + p * q->padded + k, 0, (q->padded - k) * sizeof *dy);
+    }
+    return buffer;
+}
+
+/* Adds the products of n images to sum [m][padded]. */
+static void add_images(const weights_call *q, size_t image, size_t n, size_t m0, size_t m,
+                       float *patches, float *gradients, float *sum)
+{
+    const sim_conv *v = q->v;
+    size_t in = v->h * v->w * v->c, out = v->oh * v->ow;
+    for (size_t i = 0; i < n; i++)
+        gather_columns(v, q->x + (image + i) * in, m0, m, patches + i * out * m);
+    const float *dy = padded_gradient(q, q->dy + image * out * v->k, n * out, gradients);
+    sim_kernels()->product_transposed(m, q->padded, n * out, patches, m, dy, q->padded,
+                                      sum, q->padded);
+}
+
+/* Rows of a node to torch's order. */
+static void write_node(const weights_call *q, size_t m0, size_t m, const float *sum,
+                       float *dw)
+{
+    const sim_conv *v = q->v;
+    size_t taps = v->size * v->size;
+    for (size_t i = 0; i < m; i++) {
+        size_t tap = (m0 + i) / v->c, c = (m0 + i) % v->c;
+        for (size_t k = 0; k < v->k; k++)
+            dw[(k * v->c + c) * taps + tap] = sum[i * q->padded + k];
+    }
+}
+
+static void rows_item(size_t item, void *ctx)
+{
+    const weights_call *q = ctx;
+    const sim_conv *v = q->v;
+    size_t total = v->size * v->size * v->c, m0 = item * ROWS;
+    size_t m = sim_smaller(ROWS, total - m0), n = m * q->padded;
+    size_t pixels = q->images_at_once * v->oh * v->ow;
+    float *partials =
+        sim_scratch((q->depth * n + pixels * (m + q->padded)) * sizeof *partials);
+    float *patches = partials + q->depth * n, *gradients = patches + pixels * m;
+    sim_fold fold;
+
+    sim_fold_begin(&fold, n, q->walk->n_leaves, q->walk->range, partials);
+    for (size_t leaf = 0; leaf < q->walk->range.hi - q->walk->range.lo; leaf++) {
+        float *sum = sim_fold_slot(&fold);
+        size_t first = leaf * q->walk->images_per_leaf, step = q->images_at_once;
+        memset(sum, 0, n * sizeof *sum);
+        for (size_t i = 0; i < q->walk->images_per_leaf; i += step)
+            add_images(q, first + i, sim_smaller(step, q->walk->images_per_leaf - i), m0,
+                       m, patches, gradients, sum);
+        sim_fold_close(&fold);
+    }
+    for (size_t j = 0; j < q->n_nodes; j++)
+        write_node(q, m0, m, partials + j * n, q->dw + j * q->node_stride);
+}
+
+void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+                        const float *dy, float *dw, size_t node_stride)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t out = v->oh * v->ow;
+    weights_call q = {.v = v,
+                      .walk = walk,
+                      .x = x,
+                      .dy = dy,
+                      .dw = dw,
+                      .node_stride = node_stride,
+                      .padded = sim_round_up(v->k, HALF_PANEL),
+                      .depth = sim_tree_depth(walk->n_leaves, walk->range),
+                      .n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes),
+                      .images_at_once = out < PIXELS ? PIXELS / out : 1};
+    size_t rows = v->size * v->size * v->c;
+    sim_for((rows + ROWS - 1) / ROWS, rows_item, &q);
+}

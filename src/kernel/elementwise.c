@@ -1,0 +1,216 @@
+/*
+ * elementwise.c - activations, sums of columns, pooling.
+ */
+#include "private.h"
+
+#include "simile/thread.h"
+
+#include <string.h>
+
+enum { CHUNK = 1 << 14 }; /* floats of an item */
+
+typedef struct {
+    size_t rows, c, per_item; /* rows an item takes */
+    const float *x, *bias, *dy;
+    float *y;
+    sim_activation act;
+} row_call;
+
+static row_call rows_call(size_t rows, size_t c)
+{
+    size_t per_item = CHUNK / (c ? c : 1);
+    return (row_call){.rows = rows, .c = c, .per_item = per_item ? per_item : 1};
+}
+
+static size_t row_items(const row_call *q)
+{
+    return (q->rows + q->per_item - 1) / q->per_item;
+}
+
+static void activate_item(size_t i, void *ctx)
+{
+    const row_call *q = ctx;
+    size_t lo = i * q->per_item, n = sim_smaller(q->per_item, q->rows - lo),
+           at = lo * q->c;
+    sim_kernels()->activate(n, q->c, q->x + at, q->bias, q->act, q->y + at);
+}
+
+void sim_activate(size_t rows, size_t c, const float *x, const float *bias,
+                  sim_activation act, float *y)
+{
+    row_call q = rows_call(rows, c);
+    q.x = x;
+    q.bias = bias;
+    q.act = act;
+    q.y = y;
+    sim_for(row_items(&q), activate_item, &q);
+}
+
+static void activate_backward_item(size_t i, void *ctx)
+{
+    const row_call *q = ctx;
+    size_t lo = i * q->per_item, n = sim_smaller(q->per_item, q->rows - lo),
+           at = lo * q->c;
+    sim_kernels()->activate_backward(n, q->c, q->x + at, q->bias, q->act, q->dy + at,
+                                     q->y + at);
+}
+
+void sim_activate_backward(size_t rows, size_t c, const float *x, const float *bias,
+                           sim_activation act, const float *dy, float *dx)
+{
+    row_call q = rows_call(rows, c);
+    q.x = x;
+    q.bias = bias;
+    q.act = act;
+    q.dy = dy;
+    q.y = dx;
+    sim_for(row_items(&q), activate_backward_item, &q);
+}
+
+void sim_column_sums(size_t rows, size_t c, const float *x, double *out)
+{
+    memset(out, 0, c * sizeof *out);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < c; i++)
+            out[i] += (double)x[r * c + i];
+}
+
+typedef struct {
+    size_t n;
+    const float *x;
+    float *y;
+} add_call;
+
+static void add_item(size_t i, void *ctx)
+{
+    const add_call *q = ctx;
+    size_t lo = i * CHUNK;
+    sim_kernels()->add(sim_smaller(CHUNK, q->n - lo), q->x + lo, q->y + lo);
+}
+
+void sim_add(size_t n, const float *x, float *y)
+{
+    add_call q = {n, x, y};
+    sim_for((n + CHUNK - 1) / CHUNK, add_item, &q);
+}
+
+/* ---- pooling ---- */
+
+typedef struct {
+    size_t h, w, c, oh, ow, pixels;
+    const float *in;
+    float *out;
+    const uint8_t *won;
+    uint8_t *at;
+} pool_call;
+
+static pool_call max_call(size_t h, size_t w, size_t c)
+{
+    return (pool_call){
+        .h = h, .w = w, .c = c, .oh = (h - 1) / 2 + 1, .ow = (w - 1) / 2 + 1};
+}
+
+/* Is tap t (of 3 x 3) of output o inside; which input pixel is it? */
+static bool pool_pixel(const pool_call *q, size_t o, size_t t, size_t *pixel)
+{
+    size_t y = o / q->ow * 2 + t / 3,
+           x = o % q->ow * 2 + t % 3; /* plus the padding of 1 */
+    if (y < 1 || x < 1 || y > q->h || x > q->w)
+        return false;
+    *pixel = (y - 1) * q->w + x - 1;
+    return true;
+}
+
+static void max_image(size_t n, void *ctx)
+{
+    const pool_call *q = ctx;
+    const float *x = q->in + n * q->h * q->w * q->c;
+    float *y = q->out + n * q->oh * q->ow * q->c;
+    uint8_t *at = q->at + n * q->oh * q->ow * q->c;
+    size_t pixel = 0;
+
+    for (size_t o = 0; o < q->oh * q->ow; o++, y += q->c, at += q->c) {
+        bool first = true;
+        for (size_t t = 0; t < 9; t++) {
+            if (!pool_pixel(q, o, t, &pixel))
+                continue;
+            const float *p = x + pixel * q->c;
+            for (size_t c = 0; c < q->c; c++)
+                if (first || p[c] > y[c] || p[c] != p[c]) {
+                    y[c] = p[c];
+                    at[c] = (uint8_t)t;
+                }
+            first = false;
+        }
+    }
+}
+
+void sim_max_pool(size_t n, size_t h, size_t w, size_t c, const float *x, float *y,
+                  uint8_t *at)
+{
+    pool_call q = max_call(h, w, c);
+    q.in = x;
+    q.out = y;
+    q.at = at;
+    sim_for(n, max_image, &q);
+}
+
+static void max_backward_image(size_t n, void *ctx)
+{
+    const pool_call *q = ctx;
+    float *dx = q->out + n * q->h * q->w * q->c;
+    const float *dy = q->in + n * q->oh * q->ow * q->c;
+    const uint8_t *won = q->won + n * q->oh * q->ow * q->c;
+    size_t pixel = 0;
+
+    memset(dx, 0, q->h * q->w * q->c * sizeof *dx);
+    for (size_t o = 0; o < q->oh * q->ow; o++)
+        for (size_t c = 0; c < q->c; c++)
+            if (pool_pixel(q, o, won[o * q->c + c], &pixel))
+                dx[pixel * q->c + c] += dy[o * q->c + c];
+}
+
+void sim_max_pool_backward(size_t n, size_t h, size_t w, size_t c, const float *dy,
+                           const uint8_t *at, float *dx)
+{
+    pool_call q = max_call(h, w, c);
+    q.in = dy;
+    q.won = at;
+    q.out = dx;
+    sim_for(n, max_backward_image, &q);
+}
+
+static void mean_image(size_t n, void *ctx)
+{
+    const pool_call *q = ctx;
+    const float *x = q->in + n * q->pixels * q->c;
+    float *y = q->out + n * q->c, inverse = 1.0f / (float)q->pixels;
+    memset(y, 0, q->c * sizeof *y);
+    for (size_t p = 0; p < q->pixels; p++)
+        for (size_t c = 0; c < q->c; c++)
+            y[c] += x[p * q->c + c];
+    for (size_t c = 0; c < q->c; c++)
+        y[c] *= inverse;
+}
+
+void sim_mean_pool(size_t n, size_t pixels, size_t c, const float *x, float *y)
+{
+    pool_call q = {.c = c, .pixels = pixels, .in = x, .out = y};
+    sim_for(n, mean_image, &q);
+}
+
+static void mean_backward_image(size_t n, void *ctx)
+{
+    const pool_call *q = ctx;
+    const float *dy = q->in + n * q->c;
+    float *dx = q->out + n * q->pixels * q->c, inverse = 1.0f / (float)q->pixels;
+    for (size_t p = 0; p < q->pixels; p++)
+        for (size_t c = 0; c < q->c; c++)
+            dx[p * q->c + c] = dy[c] * inverse;
+}
+
+void sim_mean_pool_backward(size_t n, size_t pixels, size_t c, const float *dy, float *dx)
+{
+    pool_call q = {.c = c, .pixels = pixels, .in = dy, .out = dx};
+    sim_for(n, mean_backward_image, &q);
+}

@@ -1,0 +1,11 @@
+/*
+ * isa_v3.c - x86-64-v3: AVX2 and FMA, vectors of 8.
+ */
+#include <immintrin.h>
+
+#define LANES        8
+#define TILE_ROWS    6
+#define FMA(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#include "body.h"
+
+const sim_kernel_table sim_kernels_v3 = TABLE("v3", "fast", false);

@@ -1,0 +1,11 @@
+/*
+ * isa_v4.c - x86-64-v4: AVX-512, vectors of 16.
+ */
+#include <immintrin.h>
+
+#define LANES        16
+#define TILE_ROWS    12
+#define FMA(a, b, c) ((vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#include "body.h"
+
+const sim_kernel_table sim_kernels_v4 = TABLE("v4", "fast", false);

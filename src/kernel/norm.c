@@ -1,0 +1,204 @@
+/*
+ * norm.c - moments and sums of batch-norm leaves, and the passes that use them.
+ *
+ * A leaf's rows go in chunks of NORM_CHUNK, summed in fp32 per channel; chunks join in
+ * double in ascending order: segments of chunks first (an item each), then the leaf.
+ */
+#include "private.h"
+
+#include "simile/thread.h"
+
+#include <string.h>
+
+enum { SEGMENT = 16 * NORM_CHUNK }; /* rows of an item */
+
+typedef struct {
+    const sim_norm_leaves *leaves;
+    size_t segments; /* of a piece */
+    const float *x, *scale, *shift, *mean, *residual, *dy, *a, *b, *d;
+    float *y, *g;
+    sim_activation act;
+    double *partials; /* [item][2][c] */
+    double *out;      /* [leaf][2][c] */
+} norm_call;
+
+/* Where an item's rows are. */
+typedef struct {
+    size_t leaf, row, n; /* first row in the arrays, rows */
+} segment;
+
+static norm_call call_of(const sim_norm_leaves *leaves)
+{
+    norm_call q = {.leaves = leaves, .segments = (leaves->rows + SEGMENT - 1) / SEGMENT};
+    return q;
+}
+
+static size_t items(const norm_call *q)
+{
+    return q->leaves->n_leaves * q->leaves->n_pieces * q->segments;
+}
+
+static segment segment_at(const norm_call *q, size_t item)
+{
+    size_t piece = item / q->segments, lo = item % q->segments * SEGMENT;
+    return (segment){.leaf = piece / q->leaves->n_pieces,
+                     .row = q->leaves->start[piece] + lo,
+                     .n = sim_smaller(SEGMENT, q->leaves->rows - lo)};
+}
+
+/* Folds (mean_b, M2_b) of nb rows into (mean, M2) of na rows: Chan, Golub, LeVeque 1979. */
+static void merge(size_t c, double *into, double na, const double *from, double nb)
+{
+    double share = nb / (na + nb), weight = na * share;
+    for (size_t i = 0; i < c; i++) {
+        double delta = from[i] - into[i];
+        into[i] += delta * share;
+        into[c + i] += from[c + i] + delta * delta * weight;
+    }
+}
+
+static void moments_item(size_t item, void *ctx)
+{
+    const norm_call *q = ctx;
+    size_t c = q->leaves->c;
+    segment s = segment_at(q, item);
+    double *sum = q->partials + item * 2 * c;
+    double *chunk = sim_scratch(2 * c * sizeof *chunk);
+
+    for (size_t at = 0; at < s.n; at += NORM_CHUNK) {
+        size_t n = sim_smaller(NORM_CHUNK, s.n - at);
+        double *to = at ? chunk : sum;
+        sim_kernels()->moments(n, c, q->x + (s.row + at) * c, to, to + c);
+        if (at)
+            merge(c, sum, (double)at, chunk, (double)n);
+    }
+}
+
+static void moments_leaf(size_t leaf, void *ctx)
+{
+    const norm_call *q = ctx;
+    size_t c = q->leaves->c, per_leaf = q->leaves->n_pieces * q->segments;
+    double *out = q->out + leaf * 2 * c, rows = 0;
+
+    for (size_t i = 0; i < per_leaf; i++) {
+        size_t item = leaf * per_leaf + i;
+        const double *from = q->partials + item * 2 * c;
+        double n = (double)segment_at(q, item).n;
+        if (i == 0)
+            memcpy(out, from, 2 * c * sizeof *out);
+        else
+            merge(c, out, rows, from, n);
+        rows += n;
+    }
+    for (size_t i = 0; i < c; i++)
+        out[c + i] = out[c + i] > 0 ? out[c + i] / rows : 0 * out[c + i];
+}
+
+void sim_norm_moments(const sim_norm_leaves *leaves, const float *x, double *out)
+{
+    norm_call q = call_of(leaves);
+    q.x = x;
+    q.out = out;
+    q.partials = sim_workspace(items(&q) * 2 * leaves->c * sizeof(double));
+    sim_for(items(&q), moments_item, &q);
+    sim_for(leaves->n_leaves, moments_leaf, &q);
+}
+
+static void apply_item(size_t item, void *ctx)
+{
+    const norm_call *q = ctx;
+    size_t c = q->leaves->c;
+    segment s = segment_at(q, item);
+    sim_kernels()->norm_apply(
+        s.n, c, q->x + s.row * c, q->scale + s.leaf * c, q->shift + s.leaf * c,
+        q->residual ? q->residual + s.row * c : NULL, q->act, q->y + s.row * c);
+}
+
+void sim_norm_apply(const sim_norm_leaves *leaves, const float *x, const float *scale,
+                    const float *shift, const float *residual, sim_activation act,
+                    float *y)
+{
+    norm_call q = call_of(leaves);
+    q.x = x;
+    q.scale = scale;
+    q.shift = shift;
+    q.residual = residual;
+    q.act = act;
+    q.y = y;
+    sim_for(items(&q), apply_item, &q);
+}
+
+static void sums_item(size_t item, void *ctx)
+{
+    const norm_call *q = ctx;
+    size_t c = q->leaves->c;
+    segment s = segment_at(q, item);
+    double *sum = q->partials + item * 2 * c;
+    float *chunk = sim_scratch(2 * c * sizeof *chunk);
+
+    memset(sum, 0, 2 * c * sizeof *sum);
+    for (size_t at = 0; at < s.n; at += NORM_CHUNK) {
+        size_t n = sim_smaller(NORM_CHUNK, s.n - at), first = (s.row + at) * c;
+        sim_kernels()->norm_sums(n, c, q->x + first, q->scale + s.leaf * c,
+                                 q->shift + s.leaf * c, q->mean + s.leaf * c,
+                                 q->residual ? q->residual + first : NULL, q->act,
+                                 q->dy + first, q->g + first, chunk, chunk + c);
+        for (size_t i = 0; i < 2 * c; i++)
+            sum[i] += (double)chunk[i];
+    }
+}
+
+static void sums_leaf(size_t leaf, void *ctx)
+{
+    const norm_call *q = ctx;
+    size_t c = q->leaves->c, per_leaf = q->leaves->n_pieces * q->segments;
+    double *out = q->out + leaf * 2 * c;
+
+    memset(out, 0, 2 * c * sizeof *out);
+    for (size_t i = 0; i < per_leaf; i++)
+        for (size_t j = 0; j < 2 * c; j++)
+            out[j] += q->partials[(leaf * per_leaf + i) * 2 * c + j];
+}
+
+void sim_norm_backward_sums(const sim_norm_leaves *leaves, const float *x,
+                            const float *scale, const float *shift, const float *mean,
+                            const float *residual, sim_activation act, const float *dy,
+                            float *g, double *out)
+{
+    norm_call q = call_of(leaves);
+    q.x = x;
+    q.scale = scale;
+    q.shift = shift;
+    q.mean = mean;
+    q.residual = residual;
+    q.act = act;
+    q.dy = dy;
+    q.g = g;
+    q.out = out;
+    q.partials = sim_workspace(items(&q) * 2 * leaves->c * sizeof(double));
+    sim_for(items(&q), sums_item, &q);
+    sim_for(leaves->n_leaves, sums_leaf, &q);
+}
+
+static void backward_item(size_t item, void *ctx)
+{
+    const norm_call *q = ctx;
+    size_t c = q->leaves->c;
+    segment s = segment_at(q, item);
+    sim_kernels()->norm_backward(s.n, c, q->x + s.row * c, q->dy + s.row * c,
+                                 q->a + s.leaf * c, q->b + s.leaf * c, q->d + s.leaf * c,
+                                 q->y + s.row * c);
+}
+
+void sim_norm_backward(const sim_norm_leaves *leaves, const float *x, const float *g,
+                       const float *a, const float *b, const float *d, float *dx)
+{
+    norm_call q = call_of(leaves);
+    q.x = x;
+    q.dy = g;
+    q.a = a;
+    q.b = b;
+    q.d = d;
+    q.y = dx;
+    sim_for(items(&q), backward_item, &q);
+}

@@ -1,0 +1,98 @@
+/*
+ * pick.c - which instruction set runs here, and what the BLAS beside it is.
+ */
+#include "private.h"
+
+#include "simile/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <cblas.h>
+
+static const sim_kernel_table *picked;
+
+typedef struct {
+    const sim_kernel_table *table;
+    int (*runs)(void);
+} row;
+
+#define SIM_ISA(name, flags, runs_)                                                      \
+    static int name##_runs(void)                                                         \
+    {                                                                                    \
+        return runs_;                                                                    \
+    }
+#include "isa.def"
+#undef SIM_ISA
+
+static const row rows[] = {
+#define SIM_ISA(name, flags, runs) {&sim_kernels_##name, name##_runs},
+#include "isa.def"
+#undef SIM_ISA
+};
+
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
+
+sim_status sim_kernels_pick(const char *name)
+{
+    sim_status st = SIM_OK;
+    const char *wish = getenv("SIMILE_KERNELS");
+
+    if (strcmp(name, "auto") == 0 && wish && *wish)
+        name = wish;
+    for (int i = N_ROWS - 1; i >= 0; i--) {
+        bool named = strcmp(name, rows[i].table->name) == 0;
+        if (!named && strcmp(name, "auto") != 0)
+            continue;
+        if (rows[i].runs()) {
+            picked = rows[i].table;
+            goto done;
+        }
+        SIM_CHECK(!named, SIM_E_CONFIG, "kernels: this machine cannot run %s; write auto",
+                  name);
+    }
+    SIM_FAIL(SIM_E_CONFIG, "kernels: \"%s\" is none of auto, portable, v3, v4", name);
+done:
+    return st;
+}
+
+const sim_kernel_table *sim_kernels(void)
+{
+    if (!picked && sim_kernels_pick("auto") != SIM_OK)
+        picked = &sim_kernels_portable;
+    return picked;
+}
+
+const char *sim_kernels_name(void)
+{
+    return sim_kernels()->name;
+}
+
+const char *sim_kernels_arithmetic(void)
+{
+    return sim_kernels()->arithmetic;
+}
+
+const char *sim_kernels_blas(void)
+{
+    return openblas_get_config();
+}
+
+/* ---- the room's workspace ---- */
+
+static struct {
+    void *data;
+    size_t bytes;
+} workspace;
+
+void *sim_workspace(size_t bytes)
+{
+    if (bytes > workspace.bytes) {
+        SIM_FREE(workspace.data);
+        workspace.bytes = 0;
+        if (sim_alloc_bytes(bytes, 1, "kernel/workspace", &workspace.data) != SIM_OK)
+            sim_assert_failed("there is memory for the workspace", __FILE__, __LINE__);
+        workspace.bytes = bytes;
+    }
+    return workspace.data;
+}

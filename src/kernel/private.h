@@ -1,0 +1,64 @@
+/*
+ * private.h - what the drivers of this room share.
+ */
+#ifndef SIMILE_KERNEL_PRIVATE_H
+#define SIMILE_KERNEL_PRIVATE_H
+
+#include "table.h"
+
+/* One grow-only buffer for what threads share within a call; main thread only. */
+void *sim_workspace(size_t bytes);
+
+static inline size_t sim_round_up(size_t n, size_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+static inline size_t sim_smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Filters, packed for the passes. */
+struct sim_filters {
+    sim_conv conv;
+    float *forward, *backward; /* panels, or Winograd panels [36]; plain: OIHW */
+};
+
+/* Is the shape one for Winograd (forward and backward-data)? */
+bool sim_conv_is_winograd(const sim_conv *conv);
+
+/* conv_plain.c: the meaning, by plain loops */
+void sim_plain_forward(const sim_conv *v, const float *w, size_t n, const float *x,
+                       float *y);
+void sim_plain_backward_data(const sim_conv *v, const float *w, size_t n, const float *dy,
+                             float *dx);
+void sim_plain_weights(const sim_conv *v, size_t n, const float *x, const float *dy,
+                       float *dw);
+
+/* conv_direct.c: products on gathered rows */
+size_t sim_direct_floats(const sim_conv *v);
+void sim_direct_pack(const sim_conv *v, const float *oihw, float *panels);
+void sim_direct_forward(const sim_conv *v, const float *panels, size_t n, const float *x,
+                        float *y);
+size_t sim_direct_back_floats(const sim_conv *v);
+void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels);
+void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
+                              const float *dy, float *dx);
+
+/* conv_winograd.c: F(4x4, 3x3); backward-data is forward with turned filters */
+size_t sim_winograd_floats(size_t c, size_t k);
+void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool turned, float *panels);
+void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panels,
+                      size_t n, const float *x, float *y);
+
+/* conv_weights.c, conv_weights_winograd.c: weight gradients over leaves */
+void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+                        const float *dy, float *dw, size_t node_stride);
+void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+                          const float *dy, float *dw, size_t node_stride);
+
+/* Tile (ty, tx) of an h x w image: what of n x n positions from (y0, x0) is inside. */
+wino_window sim_wino_window(ptrdiff_t y0, ptrdiff_t x0, int n, size_t h, size_t w);
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * product.c - plain matrices: packing in panels, products, products over rows.
+ */
+#include "private.h"
+
+#include "simile/thread.h"
+
+#include <string.h>
+
+size_t sim_panel_floats(size_t k, size_t n)
+{
+    return k * sim_round_up(n, HALF_PANEL);
+}
+
+/* Width of the panel that begins at column j. */
+static size_t panel_width(size_t n, size_t j)
+{
+    return sim_smaller(PANEL, sim_round_up(n - j, HALF_PANEL));
+}
+
+void sim_panel_pack(size_t k, size_t n, const float *b, size_t ldb, bool transposed,
+                    float *panel)
+{
+    for (size_t j = 0; j < n; j += PANEL) {
+        size_t width = panel_width(n, j), used = sim_smaller(width, n - j);
+        for (size_t p = 0; p < k; p++) {
+            float *row = panel + k * j + p * width;
+            for (size_t i = 0; i < used; i++)
+                row[i] = transposed ? b[(j + i) * ldb + p] : b[p * ldb + j + i];
+            memset(row + used, 0, (width - used) * sizeof *row);
+        }
+    }
+}
+
+void sim_product(size_t m, size_t n, size_t k, const float *a, size_t lda,
+                 const float *panel, bool add, float *c, size_t ldc)
+{
+    const sim_kernel_table *t = sim_kernels();
+    for (size_t j = 0; j < n; j += PANEL)
+        t->product(m, sim_smaller(PANEL, n - j), k, a, lda, panel + k * j,
+                   panel_width(n, j), add, c + j, ldc);
+}
+
+enum { ROWS_PER_ITEM = 96 };
+
+typedef struct {
+    size_t m, n, k, lda, ldc;
+    const float *a, *panel;
+    bool add;
+    float *c;
+} product_call;
+
+static void product_item(size_t i, void *ctx)
+{
+    const product_call *p = ctx;
+    size_t lo = i * ROWS_PER_ITEM, rows = sim_smaller(ROWS_PER_ITEM, p->m - lo);
+    sim_product(rows, p->n, p->k, p->a + lo * p->lda, p->lda, p->panel, p->add,
+                p->c + lo * p->ldc, p->ldc);
+}
+
+void sim_product_for(size_t m, size_t n, size_t k, const float *a, size_t lda,
+                     const float *panel, bool add, float *c, size_t ldc)
+{
+    product_call p = {m, n, k, lda, ldc, a, panel, add, c};
+    sim_for((m + ROWS_PER_ITEM - 1) / ROWS_PER_ITEM, product_item, &p);
+}
+
+/* Columns past the last multiple of 16: through padded buffers. */
+static void transposed_tail(size_t m, size_t n, size_t k, const float *a, size_t lda,
+                            const float *b, size_t ldb, float *c, size_t ldc)
+{
+    float *padded = sim_scratch((k + m) * HALF_PANEL * sizeof(float));
+    float *sum = padded + k * HALF_PANEL;
+    for (size_t p = 0; p < k; p++) {
+        memcpy(padded + p * HALF_PANEL, b + p * ldb, n * sizeof *b);
+        memset(padded + p * HALF_PANEL + n, 0, (HALF_PANEL - n) * sizeof *b);
+    }
+    for (size_t i = 0; i < m; i++) {
+        memcpy(sum + i * HALF_PANEL, c + i * ldc, n * sizeof *c);
+        memset(sum + i * HALF_PANEL + n, 0, (HALF_PANEL - n) * sizeof *c);
+    }
+    sim_kernels()->product_transposed(m, HALF_PANEL, k, a, lda, padded, HALF_PANEL, sum,
+                                      HALF_PANEL);
+    for (size_t i = 0; i < m; i++)
+        memcpy(c + i * ldc, sum + i * HALF_PANEL, n * sizeof *c);
+}
+
+void sim_product_transposed(size_t m, size_t n, size_t k, const float *a, size_t lda,
+                            const float *b, size_t ldb, bool add, float *c, size_t ldc)
+{
+    size_t whole = n / HALF_PANEL * HALF_PANEL;
+    for (size_t i = 0; !add && i < m; i++)
+        memset(c + i * ldc, 0, n * sizeof *c);
+    if (whole)
+        sim_kernels()->product_transposed(m, whole, k, a, lda, b, ldb, c, ldc);
+    if (whole < n)
+        transposed_tail(m, n - whole, k, a, lda, b + whole, ldb, c + whole, ldc);
+}

@@ -1,0 +1,123 @@
+/*
+ * rows.c - embeddings on the unit sphere, and rows of similarities.
+ */
+#include "private.h"
+
+#include "simile/thread.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { LANES = 16, ROWS = 64 };
+
+/* Dot product in 16 lanes of double, folded 8, 4, 2, 1: products of floats are exact. */
+static double dot(size_t d, const float *a, const float *b)
+{
+    double lane[LANES] = {0};
+    size_t i = 0;
+    for (; i + LANES <= d; i += LANES)
+        for (size_t l = 0; l < LANES; l++)
+            lane[l] += (double)a[i + l] * (double)b[i + l];
+    for (size_t l = 0; i + l < d; l++)
+        lane[l] += (double)a[i + l] * (double)b[i + l];
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
+}
+
+typedef struct {
+    size_t rows, d;
+    const float *x, *z, *dz;
+    float *out, *norm;
+    const float *norms;
+} unit_call;
+
+static const double tiny = 1e-12; /* as torch.nn.functional.normalize */
+
+static void unit_item(size_t item, void *ctx)
+{
+    const unit_call *q = ctx;
+    for (size_t r = item * ROWS; r < (item + 1) * ROWS && r < q->rows; r++) {
+        const float *x = q->x + r * q->d;
+        double norm = sqrt(dot(q->d, x, x));
+        double inverse = 1 / (norm > tiny || norm != norm ? norm : tiny);
+        q->norm[r] = (float)norm;
+        for (size_t i = 0; i < q->d; i++)
+            q->out[r * q->d + i] = (float)((double)x[i] * inverse);
+    }
+}
+
+void sim_unit_rows(size_t rows, size_t d, const float *x, float *z, float *norm)
+{
+    unit_call q = {.rows = rows, .d = d, .x = x, .out = z, .norm = norm};
+    sim_for((rows + ROWS - 1) / ROWS, unit_item, &q);
+}
+
+static void unit_backward_item(size_t item, void *ctx)
+{
+    const unit_call *q = ctx;
+    for (size_t r = item * ROWS; r < (item + 1) * ROWS && r < q->rows; r++) {
+        const float *z = q->z + r * q->d, *dz = q->dz + r * q->d;
+        double along = dot(q->d, z, dz), norm = (double)q->norms[r];
+        double inverse = 1 / (norm > tiny || norm != norm ? norm : tiny);
+        for (size_t i = 0; i < q->d; i++)
+            q->out[r * q->d + i] =
+                (float)(((double)dz[i] - (double)z[i] * along) * inverse);
+    }
+}
+
+void sim_unit_rows_backward(size_t rows, size_t d, const float *z, const float *norm,
+                            const float *dz, float *dx)
+{
+    unit_call q = {.rows = rows, .d = d, .z = z, .dz = dz, .norms = norm, .out = dx};
+    sim_for((rows + ROWS - 1) / ROWS, unit_backward_item, &q);
+}
+
+float sim_row_max(size_t n, const float *s)
+{
+    return sim_kernels()->row_max(n, s);
+}
+
+float sim_row_exp_sum(size_t n, const float *s, float scale, float shift)
+{
+    return sim_kernels()->row_exp_sum(n, s, scale, shift);
+}
+
+void sim_row_softmax_two(size_t n, const float *s, float scale, float row,
+                         const float *column, float *p)
+{
+    sim_kernels()->row_softmax_two(n, s, scale, row, column, p);
+}
+
+void sim_row_sigmoid(size_t n, const float *s, float scale, float bias, float *p)
+{
+    sim_kernels()->row_sigmoid(n, s, scale, bias, p);
+}
+
+float sim_exp(float x)
+{
+    float y;
+    sim_kernels()->row_softmax_two(1, &x, 1, 0, NULL, &y);
+    return y;
+}
+
+/*
+ * x = m 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1)/(m + 1)) by its series:
+ * additions, products and one division, so the same bits everywhere.
+ */
+double sim_ln(double x)
+{
+    int e = 0;
+    if (!(x > 0) || isinf(x))
+        return x == 0 ? -(double)INFINITY : x > 0 ? x : (double)NAN;
+    double m = frexp(x, &e);
+    if (m < 0.70710678118654752) {
+        m *= 2;
+        e--;
+    }
+    double s = (m - 1) / (m + 1), s2 = s * s, sum = 0;
+    for (int k = 25; k >= 1; k -= 2)
+        sum = sum * s2 + 1.0 / k;
+    return 2 * s * sum + (double)e * 0.69314718055994530942;
+}

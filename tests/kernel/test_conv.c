@@ -1,0 +1,257 @@
+/*
+ * test_conv.c - convolutions of every path against plain loops in double.
+ */
+#include "simile_test.h"
+
+#include "simile/hash.h"
+#include "simile/kernel.h"
+#include "simile/memory.h"
+#include "simile/random.h"
+#include "simile/thread.h"
+
+#include <math.h>
+
+static const char *const sets[] = {"portable", "v3", "v4"};
+
+static const sim_conv shapes[] = {
+    {.c = 3, .k = 16, .size = 3, .stride = 1, .pad = 1, .h = 9, .w = 7},
+    {.c = 1, .k = 8, .size = 3, .stride = 1, .pad = 1, .h = 12, .w = 12},
+    {.c = 3, .k = 24, .size = 7, .stride = 2, .pad = 3, .h = 17, .w = 14},
+    {.c = 16, .k = 16, .size = 3, .stride = 1, .pad = 1, .h = 8, .w = 8},
+    {.c = 24, .k = 40, .size = 3, .stride = 1, .pad = 1, .h = 7, .w = 9},
+    {.c = 64, .k = 64, .size = 3, .stride = 1, .pad = 1, .h = 4, .w = 4},
+    {.c = 40, .k = 72, .size = 3, .stride = 1, .pad = 1, .h = 3, .w = 5},
+    {.c = 16, .k = 32, .size = 3, .stride = 2, .pad = 1, .h = 9, .w = 8},
+    {.c = 8, .k = 48, .size = 3, .stride = 2, .pad = 1, .h = 7, .w = 7},
+    {.c = 33, .k = 65, .size = 1, .stride = 1, .pad = 0, .h = 5, .w = 3},
+    {.c = 16, .k = 24, .size = 1, .stride = 2, .pad = 0, .h = 7, .w = 8},
+    {.c = 70, .k = 10, .size = 1, .stride = 1, .pad = 0, .h = 1, .w = 1},
+    {.c = 8, .k = 8, .size = 3, .stride = 1, .pad = 1, .h = 2, .w = 1},
+};
+enum { N_SHAPES = sizeof shapes / sizeof shapes[0], IMAGES = 6 };
+
+typedef struct {
+    sim_conv v;
+    size_t n_x, n_y, n_w; /* of an image, of an image, of the filters */
+    float *x, *y, *w, *dx, *dw;
+} problem;
+
+static float *draw(size_t n, uint32_t sample)
+{
+    float *p = NULL;
+    sim_random r = {.seed = 7, .purpose = SIM_RANDOM_TEST, .sample = sample};
+    ASSERT_OK(sim_alloc(&p, n, "test/conv"));
+    for (size_t i = 0; i < n; i++)
+        p[i] = sim_random_between(&r, -1, 1);
+    return p;
+}
+
+static problem make(sim_conv v, size_t images)
+{
+    problem p = {.v = v};
+    ASSERT_OK(sim_conv_shape(&p.v));
+    p.n_x = p.v.h * p.v.w * p.v.c;
+    p.n_y = p.v.oh * p.v.ow * p.v.k;
+    p.n_w = p.v.k * p.v.c * p.v.size * p.v.size;
+    p.x = draw(images * p.n_x, 1);
+    p.y = draw(images * p.n_y, 2);
+    p.w = draw(p.n_w, 3);
+    ASSERT_OK(sim_alloc(&p.dx, images * p.n_x, "test/conv"));
+    ASSERT_OK(sim_alloc(&p.dw, 64 * p.n_w, "test/conv"));
+    return p;
+}
+
+static void drop(problem *p)
+{
+    sim_free(p->x);
+    sim_free(p->y);
+    sim_free(p->w);
+    sim_free(p->dx);
+    sim_free(p->dw);
+}
+
+/* Walks all (output, tap, input) triples; which of the three is summed decides the pass. */
+static void plain(const problem *p, size_t images, int pass, double *out)
+{
+    const sim_conv *v = &p->v;
+    for (size_t n = 0; n < images; n++)
+        for (size_t oy = 0; oy < v->oh; oy++)
+            for (size_t ox = 0; ox < v->ow; ox++)
+                for (size_t r = 0; r < v->size; r++)
+                    for (size_t s = 0; s < v->size; s++) {
+                        long y = (long)(oy * v->stride + r) - (long)v->pad;
+                        long x = (long)(ox * v->stride + s) - (long)v->pad;
+                        if (y < 0 || x < 0 || y >= (long)v->h || x >= (long)v->w)
+                            continue;
+                        size_t in = n * p->n_x + ((size_t)y * v->w + (size_t)x) * v->c;
+                        size_t at = n * p->n_y + (oy * v->ow + ox) * v->k;
+                        for (size_t k = 0; k < v->k; k++)
+                            for (size_t c = 0; c < v->c; c++) {
+                                size_t f = ((k * v->c + c) * v->size + r) * v->size + s;
+                                if (pass == 0)
+                                    out[at + k] += (double)p->x[in + c] * (double)p->w[f];
+                                else if (pass == 1)
+                                    out[in + c] += (double)p->y[at + k] * (double)p->w[f];
+                                else
+                                    out[f] += (double)p->x[in + c] * (double)p->y[at + k];
+                            }
+                    }
+}
+
+/* Largest error over largest value within the bound of DESIGN.md section 7. */
+static void assert_close(const problem *p, const char *what, const float *got,
+                         const double *want, size_t n)
+{
+    double worst = 0, most = 0;
+    double bound = strcmp(sim_conv_path(&p->v), "winograd") == 0 ? 1e-4 : 1e-5;
+    for (size_t i = 0; i < n; i++) {
+        worst = fmax(worst, fabs((double)got[i] - want[i]));
+        most = fmax(most, fabs(want[i]));
+    }
+    if (!(worst <= bound * most))
+        fail_msg("%s %s c %zu k %zu size %zu stride %zu h %zu w %zu: %g of %g", what,
+                 sim_kernels_name(), p->v.c, p->v.k, p->v.size, p->v.stride, p->v.h,
+                 p->v.w, worst, most);
+}
+
+static void check_shape(sim_conv v)
+{
+    problem p = make(v, IMAGES);
+    sim_filters *f = NULL;
+    float *y = draw(IMAGES * p.n_y, 4);
+    size_t n = IMAGES * (p.n_x > p.n_y ? p.n_x : p.n_y);
+    double *want = calloc(n > p.n_w ? n : p.n_w, sizeof *want);
+    const sim_leaf_walk walk = {.n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
+
+    ASSERT_OK(sim_filters_create(&p.v, &f));
+    sim_filters_pack(f, p.w, true);
+    sim_conv_forward(f, IMAGES, p.x, y);
+    plain(&p, IMAGES, 0, want);
+    assert_close(&p, "forward", y, want, IMAGES * p.n_y);
+    memset(want, 0, n * sizeof *want);
+    sim_conv_backward_data(f, IMAGES, p.y, p.dx);
+    plain(&p, IMAGES, 1, want);
+    assert_close(&p, "backward-data", p.dx, want, IMAGES * p.n_x);
+    memset(want, 0, (n > p.n_w ? n : p.n_w) * sizeof *want);
+    sim_conv_backward_weights(&p.v, &walk, p.x, p.y, p.dw, p.n_w);
+    plain(&p, IMAGES, 2, want);
+    assert_close(&p, "backward-weights", p.dw, want, p.n_w);
+    free(want);
+    sim_free(y);
+    sim_filters_destroy(&f);
+    drop(&p);
+}
+
+static void every_pass_matches_plain_loops(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        if (sim_kernels_pick(sets[i]) != SIM_OK)
+            continue;
+        for (size_t s = 0; s < N_SHAPES; s++)
+            check_shape(shapes[s]);
+    }
+}
+
+/* All passes of a shape, hashed. */
+static sim_hash run_all(sim_conv v, size_t split)
+{
+    problem p = make(v, IMAGES);
+    sim_filters *f = NULL;
+    sim_hasher *h = NULL;
+    float *y = draw(IMAGES * p.n_y, 4);
+    const sim_leaf_walk walk = {.n_leaves = 5, .range = {0, 3}, .images_per_leaf = 2};
+
+    ASSERT_OK(sim_hasher_create(&h));
+    ASSERT_OK(sim_filters_create(&p.v, &f));
+    sim_filters_pack(f, p.w, true);
+    sim_conv_forward(f, split, p.x, y);
+    sim_conv_forward(f, IMAGES - split, p.x + split * p.n_x, y + split * p.n_y);
+    sim_conv_backward_data(f, split, p.y, p.dx);
+    sim_conv_backward_data(f, IMAGES - split, p.y + split * p.n_y, p.dx + split * p.n_x);
+    sim_conv_backward_weights(&p.v, &walk, p.x, p.y, p.dw, p.n_w);
+    sim_hasher_add(h, y, IMAGES * p.n_y * sizeof *y);
+    sim_hasher_add(h, p.dx, IMAGES * p.n_x * sizeof *p.dx);
+    sim_hasher_add(h, p.dw, 2 * p.n_w * sizeof *p.dw);
+    sim_hash value = sim_hasher_value(h);
+    sim_hasher_destroy(&h);
+    sim_filters_destroy(&f);
+    sim_free(y);
+    drop(&p);
+    return value;
+}
+
+static void threads_splits_and_fast_sets_change_no_bit(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < N_SHAPES; s++) {
+        sim_hash fast = {0};
+        for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+            if (sim_kernels_pick(sets[i]) != SIM_OK)
+                continue;
+            sim_threads_set(1);
+            sim_hash one = run_all(shapes[s], 0);
+            for (int threads = 2; threads <= 3; threads++) {
+                sim_threads_set(threads);
+                assert_true(sim_hash_equal(one, run_all(shapes[s], (size_t)threads - 1)));
+            }
+            if (i == 1)
+                fast = one;
+            if (i == 2)
+                assert_true(sim_hash_equal(one, fast));
+        }
+    }
+    sim_threads_set(0);
+}
+
+/* Nodes of two owners, joined by the tree, are the sum of one owner. */
+static void owners_of_leaves_join_to_the_same_sum(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < N_SHAPES; s++) {
+        problem p = make(shapes[s], IMAGES);
+        const sim_leaf_walk all = {.n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
+        sim_range nodes[2 * SIM_TREE_MAX_NODES];
+        sim_conv_backward_weights(&p.v, &all, p.x, p.y, p.dw, p.n_w);
+        float *parts = p.dw + p.n_w;
+        size_t n = 0;
+        for (size_t lo = 0; lo < 3; lo += 2) {
+            sim_leaf_walk walk = all;
+            walk.range = (sim_range){lo, lo == 0 ? 2 : 3};
+            sim_conv_backward_weights(&p.v, &walk, p.x + 2 * lo * p.n_x,
+                                      p.y + 2 * lo * p.n_y, parts + n * p.n_w, p.n_w);
+            n += sim_tree_nodes(3, walk.range, nodes + n);
+        }
+        const float *joined = sim_tree_fold_floats(3, p.n_w, nodes, n, parts, p.n_w);
+        assert_memory_equal(joined, p.dw, p.n_w * sizeof *joined);
+        drop(&p);
+    }
+}
+
+static void a_filter_larger_than_the_image_is_refused(void **state)
+{
+    (void)state;
+    sim_conv v = {.c = 1, .k = 1, .size = 7, .stride = 2, .pad = 0, .h = 5, .w = 9};
+    ASSERT_REFUSED(sim_conv_shape(&v), SIM_E_CONFIG, "does not fit");
+}
+
+static void the_start_up_check_passes_on_every_set(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
+        if (sim_kernels_pick(sets[i]) == SIM_OK)
+            ASSERT_OK(sim_kernels_check());
+    ASSERT_REFUSED(sim_kernels_pick("v5"), SIM_E_CONFIG, "none of");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_pass_matches_plain_loops),
+        cmocka_unit_test(threads_splits_and_fast_sets_change_no_bit),
+        cmocka_unit_test(owners_of_leaves_join_to_the_same_sum),
+        cmocka_unit_test(a_filter_larger_than_the_image_is_refused),
+        cmocka_unit_test(the_start_up_check_passes_on_every_set),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
