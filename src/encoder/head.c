@@ -1,0 +1,93 @@
+/*
+ * head.c - projector and predictor: linear layers, batch norm, activations.
+ *
+ * Parts are numbered as torch's Sequential does: Linear 0, BN 1, activation 2, Linear 3;
+ * without BN Linear 0, activation 1, Linear 2.  A linear layer has a bias where no BN
+ * follows.
+ */
+#include "net.h"
+
+#include "simile/memory.h"
+#include "simile/random.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* Linear `number`, then BN or bias, then maybe the activation; *number moves on. */
+static sim_status layer(sim_net *net, const sim_head_spec *spec, bool last, int *number,
+                        int *at)
+{
+    sim_status st = SIM_OK;
+    char name[24];
+    bool bn = last ? spec->last_bn : spec->bn;
+    size_t width = last ? spec->dim : spec->hidden;
+    sim_activation act = last                    ? SIM_ACT_NONE
+                         : spec->activation == 1 ? SIM_ACT_SILU
+                                                 : SIM_ACT_RELU;
+
+    (void)snprintf(name, sizeof name, "%d", *number);
+    SIM_TRY(net_conv(net, name, *at, width, 1, 1, at));
+    if (bn) {
+        (void)snprintf(name, sizeof name, "%d", *number + 1);
+        SIM_TRY(net_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine, false,
+                         at));
+    } else {
+        SIM_TRY(net_act(net, name, *at, true, act, at));
+    }
+    *number += bn ? 3 : 2;
+done:
+    return st;
+}
+
+sim_status net_head_nodes(const sim_head_spec *spec, sim_net **out)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+    int at = NET_INPUT, number = 0;
+
+    SIM_TRY(net_begin(1, 1, spec->in, spec->batchnorm, &net));
+    for (int64_t i = 0; i < spec->layers; i++)
+        SIM_TRY(layer(net, spec, i == spec->layers - 1, &number, &at));
+    SIM_TRY(net_count(net));
+    *out = net;
+    net = NULL;
+done:
+    sim_net_destroy(&net);
+    return st;
+}
+
+/* Uniform in +-1/sqrt(fan in), weights and biases, as torch.nn.Linear. */
+static void draw(sim_net *net, const sim_head_spec *spec)
+{
+    float bound = 1;
+    for (int i = 0; i < net->n_nodes; i++) {
+        const node *n = &net->nodes[i];
+        sim_random r = {.seed = spec->seed,
+                        .purpose = SIM_RANDOM_INIT,
+                        .sample = (uint32_t)i,
+                        .epoch = 1 + spec->salt};
+        if (n->kind == NODE_CONV) {
+            bound = 1 / (float)sqrt((double)n->conv.c);
+            for (size_t j = 0; j < n->conv.k * n->conv.c; j++)
+                net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
+        } else if (n->kind == NODE_ACT) {
+            for (size_t j = 0; j < n->c; j++)
+                net->weights[n->bias + j] = sim_random_between(&r, -bound, bound);
+        }
+    }
+}
+
+sim_status sim_head_create(const sim_head_spec *spec, sim_net **out)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+
+    SIM_TRY(net_head_nodes(spec, &net));
+    SIM_TRY(net_allocate(net));
+    draw(net, spec);
+    *out = net;
+    net = NULL;
+done:
+    sim_net_destroy(&net);
+    return st;
+}

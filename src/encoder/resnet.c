@@ -1,0 +1,187 @@
+/*
+ * resnet.c - ResNet-18, 34 and 50 (v1.5: the stride in the 3 x 3), torchvision's names.
+ *
+ * He et al. 2015, arXiv 1512.03385.  The CIFAR stem is 3 x 3 with stride 1 and no max pool.
+ */
+#include "net.h"
+
+#include "simile/log.h"
+#include "simile/memory.h"
+#include "simile/random.h"
+
+#include <math.h>
+#include <stdio.h>
+
+typedef struct {
+    const char *name;
+    bool bottleneck;
+    int blocks[4];
+} resnet;
+
+static const resnet rows[] = {
+#define SIM_NET(name, bottleneck, a, b, c, d) {#name, bottleneck, {a, b, c, d}},
+#include "nets.def"
+#undef SIM_NET
+};
+
+/* Channels of a stage: a multiple of 8. */
+static size_t channels(const sim_encoder_options *e, int stage)
+{
+    size_t c = (size_t)(e->width * (double)(64 << stage) / 8 + 0.5) * 8;
+    return c < 8 ? 8 : c;
+}
+
+size_t sim_backbone_dim(const sim_encoder_options *e)
+{
+    return channels(e, 3) * (rows[e->arch].bottleneck ? 4 : 1);
+}
+
+typedef struct {
+    sim_net *net;
+    const sim_encoder_options *options;
+    sim_activation act;
+    char name[48];
+} builder;
+
+static const char *part(builder *b, const char *block, const char *what)
+{
+    (void)snprintf(b->name, sizeof b->name, "%s.%s", block, what);
+    return b->name;
+}
+
+/* The block's input, or its projection where the shape changes. */
+static sim_status shortcut(builder *b, const char *block, int in, size_t k, size_t stride,
+                           int *out)
+{
+    sim_status st = SIM_OK;
+    *out = in;
+    if (stride == 1 && b->net->nodes[in].c == k)
+        goto done;
+    SIM_TRY(net_conv(b->net, part(b, block, "downsample.0"), in, k, 1, stride, out));
+    SIM_TRY(net_norm(b->net, part(b, block, "downsample.1"), *out, NO_NODE, SIM_ACT_NONE,
+                     true, false, out));
+done:
+    return st;
+}
+
+static sim_status basic(builder *b, const char *block, int in, size_t c, size_t stride,
+                        int *out)
+{
+    sim_status st = SIM_OK;
+    bool zero = b->options->zero_init_last_bn;
+    int at = in, around = in;
+
+    SIM_TRY(net_conv(b->net, part(b, block, "conv1"), at, c, 3, stride, &at));
+    SIM_TRY(
+        net_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, false, &at));
+    SIM_TRY(net_conv(b->net, part(b, block, "conv2"), at, c, 3, 1, &at));
+    SIM_TRY(shortcut(b, block, in, c, stride, &around));
+    SIM_TRY(net_norm(b->net, part(b, block, "bn2"), at, around, b->act, true, zero, out));
+done:
+    return st;
+}
+
+static sim_status bottleneck(builder *b, const char *block, int in, size_t c,
+                             size_t stride, int *out)
+{
+    sim_status st = SIM_OK;
+    bool zero = b->options->zero_init_last_bn;
+    int at = in, around = in;
+
+    SIM_TRY(net_conv(b->net, part(b, block, "conv1"), at, c, 1, 1, &at));
+    SIM_TRY(
+        net_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, false, &at));
+    SIM_TRY(net_conv(b->net, part(b, block, "conv2"), at, c, 3, stride, &at));
+    SIM_TRY(
+        net_norm(b->net, part(b, block, "bn2"), at, NO_NODE, b->act, true, false, &at));
+    SIM_TRY(net_conv(b->net, part(b, block, "conv3"), at, 4 * c, 1, 1, &at));
+    SIM_TRY(shortcut(b, block, in, 4 * c, stride, &around));
+    SIM_TRY(net_norm(b->net, part(b, block, "bn3"), at, around, b->act, true, zero, out));
+done:
+    return st;
+}
+
+static sim_status stem(builder *b, int *out)
+{
+    sim_status st = SIM_OK;
+    bool imagenet = b->options->stem == 1;
+    size_t c = channels(b->options, 0);
+
+    if (imagenet && (b->net->in_h <= 64 || b->net->in_w <= 64))
+        sim_log_warn(
+            "encoder.stem: imagenet on images of %zu x %zu costs many points; cifar "
+            "is meant for 64 pixels or less",
+            b->net->in_h, b->net->in_w);
+    SIM_TRY(
+        net_conv(b->net, "conv1", NET_INPUT, c, imagenet ? 7 : 3, imagenet ? 2 : 1, out));
+    SIM_TRY(net_norm(b->net, "bn1", *out, NO_NODE, b->act, true, false, out));
+    if (imagenet)
+        SIM_TRY(net_max_pool(b->net, *out, out));
+done:
+    return st;
+}
+
+static sim_status stages(builder *b, const resnet *r, int at)
+{
+    sim_status st = SIM_OK;
+    char block[32];
+
+    for (int s = 0; s < 4; s++)
+        for (int i = 0; i < r->blocks[s]; i++) {
+            size_t stride = s > 0 && i == 0 ? 2 : 1, c = channels(b->options, s);
+            (void)snprintf(block, sizeof block, "layer%d.%d", s + 1, i);
+            SIM_TRY(r->bottleneck ? bottleneck(b, block, at, c, stride, &at)
+                                  : basic(b, block, at, c, stride, &at));
+        }
+    SIM_TRY(net_mean_pool(b->net, at, &at));
+done:
+    return st;
+}
+
+sim_status net_backbone_nodes(const sim_net_spec *spec, sim_net **out)
+{
+    sim_status st = SIM_OK;
+    builder b = {.options = spec->encoder};
+    int at = NET_INPUT;
+
+    b.act = spec->encoder->activation == 1 ? SIM_ACT_SILU : SIM_ACT_RELU;
+    SIM_TRY(net_begin(spec->h, spec->w, spec->c, spec->batchnorm, &b.net));
+    SIM_TRY(stem(&b, &at));
+    SIM_TRY(stages(&b, &rows[spec->encoder->arch], at));
+    SIM_TRY(net_count(b.net));
+    *out = b.net;
+    b.net = NULL;
+done:
+    sim_net_destroy(&b.net);
+    return st;
+}
+
+/* Kaiming normal, fan out, as torchvision draws convolutions. */
+static void draw(sim_net *net, uint32_t seed)
+{
+    for (int i = 0; i < net->n_nodes; i++) {
+        const node *n = &net->nodes[i];
+        if (n->kind != NODE_CONV)
+            continue;
+        const sim_conv *v = &n->conv;
+        float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));
+        sim_random r = {.seed = seed, .purpose = SIM_RANDOM_INIT, .sample = (uint32_t)i};
+        for (size_t j = 0; j < v->k * v->c * v->size * v->size; j++)
+            net->weights[n->weight + j] = deviation * sim_random_normal(&r);
+    }
+}
+
+sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+
+    SIM_TRY(net_backbone_nodes(spec, &net));
+    SIM_TRY(net_allocate(net));
+    draw(net, spec->seed);
+    *out = net;
+    net = NULL;
+done:
+    sim_net_destroy(&net);
+    return st;
+}
