@@ -188,7 +188,8 @@ void sim_row_softmax_two(size_t n, const float *s, float scale, float row,
                          const float *column, float *p);
 /* p_j = 1 / (1 + exp(-(s_j * scale + bias))).  Item. */
 void sim_row_sigmoid(size_t n, const float *s, float scale, float bias, float *p);
-float sim_exp(float x);    /* own exp, same bits everywhere; relative error <= 2e-7 */
+float sim_exp(float x); /* own exp, same bits everywhere; relative error <= 2e-7 */
+double sim_exp_double(double x); /* the same in double, <= 2 ulp */
 double sim_ln(double x);   /* own natural logarithm, <= 2 ulp; not sim_log, which speaks */
 
 #endif

@@ -41,7 +41,6 @@ typedef struct {
     double positive;  /* mean similarity of positives */
     double negative;  /* mean similarity of negatives */
     double spread;    /* mean over dimensions of the standard deviation of z */
-    double dlog_temperature; /* d loss / d log T */
 } sim_loss_report;
 
 /* Buffers for repeated calls. */

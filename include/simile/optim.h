@@ -28,7 +28,6 @@ typedef struct {
     double warmup_epochs;
     int64_t warmup_steps;
     int shape;          /* cosine|constant|steps */
-    int64_t milestone1, milestone2; /* epochs, for `steps` (0: 60 % and 80 %) */
 } sim_schedule_options;
 extern const sim_option_table sim_schedule_table;
 

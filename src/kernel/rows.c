@@ -102,6 +102,21 @@ float sim_exp(float x)
     return y;
 }
 
+/* x = n ln 2 + r with |r| <= ln 2 / 2; Taylor's series of e^r to r^14. */
+double sim_exp_double(double x)
+{
+    if (!(x > -700))
+        return x != x ? x : 0;
+    if (x > 700)
+        return (double)INFINITY;
+    double n = floor(x * 1.4426950408889634 + 0.5);
+    double r = (x - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
+    double sum = 1;
+    for (int k = 14; k >= 1; k--)
+        sum = 1 + sum * r / k;
+    return ldexp(sum, (int)n);
+}
+
 /*
  * x = m 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1)/(m + 1)) by its series:
  * additions, products and one division, so the same bits everywhere.

@@ -1,0 +1,49 @@
+/*
+ * contrast.h - what the losses of this room share: gathered rows and the tile walk.
+ */
+#ifndef SIMILE_LOSS_CONTRAST_H
+#define SIMILE_LOSS_CONTRAST_H
+
+#include "simile/loss.h"
+
+/* Columns of a tile, with fixed global boundaries; rows an item takes at a time. */
+enum { COLUMN_TILE = 512, ROW_TILE = 128, LEAF_SLOTS = 32 };
+
+/* What every rank learns of every row. */
+typedef struct {
+    double lse;      /* log-sum-exp of the row's similarities / T */
+    double loss;     /* of the anchor */
+    double positive; /* mean similarity of its positives */
+    double hit;      /* 1: every positive beats every negative */
+} row_record;
+
+struct sim_contrast {
+    const sim_comm *comm;
+    sim_rows_shape shape;
+    sim_range mine;      /* slots of this rank */
+    float *z;            /* [views][n][d], all ranks' */
+    row_record *records; /* [views][n] */
+    float *lse;          /* [views][n] */
+    double *leaves;      /* of the loss, and sums over rows */
+    sim_range *ranges;   /* leaf by leaf */
+};
+
+/* A row tile: rows [lo, hi) of a view, all this rank's. */
+typedef struct {
+    size_t view, lo, hi;
+} row_tile;
+
+size_t contrast_row_tiles(const sim_contrast *e);
+row_tile contrast_row_tile(const sim_contrast *e, size_t i);
+
+/* Gathers z of this rank ([views][mine][d]) into e->z. */
+void contrast_gather(sim_contrast *e, const float *z);
+/* Gathers the records of this rank's rows, and fills e->lse. */
+void contrast_gather_records(sim_contrast *e);
+
+/* Mean over all rows of one field of the records, by leaves and the tree. */
+double contrast_mean(sim_contrast *e, size_t field_offset);
+/* Spread of z, and the mean similarity of all pairs of different rows. */
+void contrast_geometry(sim_contrast *e, double *spread, double *pairs);
+
+#endif

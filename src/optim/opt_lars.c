@@ -1,0 +1,83 @@
+/*
+ * opt_lars.c - layer-wise adaptive rate scaling, in the four dialects that recipes mean.
+ *
+ * You, Gitman, Ginsburg 2017, arXiv 1708.03888.  With g' = g + wd w:
+ *   simclr  trust = eta |w| / |g'|; v = mu v + lr trust g'; w -= v
+ *   mocov3  trust = eta |w| / |g'|; v = mu v + trust g';    w -= lr v
+ *   bolts   trust = eta |w| / (|g| + wd |w| + 1e-8); then as mocov3, the first v a copy
+ *   larc    as bolts, but batch norm and biases are adapted and decayed too
+ * Excluded tensors (BN, biases) get trust 1 and no decay.  Zero norms: trust 1 (bolts and
+ * larc: no decay either).
+ */
+#include "optim_row.h"
+
+enum { SIMCLR, MOCOV3, BOLTS, LARC };
+
+typedef struct {
+    float decay, rate, step; /* v = mu v + rate g'; w -= step v */
+} lars_factors;
+
+static bool is_excluded(const tensor_update *u)
+{
+    if (u->options->dialect == LARC)
+        return false;
+    return u->p->bn_or_bias && !u->options->decay_bn_bias;
+}
+
+/* |g + wd w| without a buffer for it: by parts of the square. */
+static double decayed_norm(const tensor_update *u, double decay)
+{
+    double squares = 0;
+    const float *w = u->p->weights;
+    enum { CHUNK = 4096 };
+    for (size_t lo = 0; lo < u->p->count; lo += CHUNK) {
+        size_t hi = lo + CHUNK < u->p->count ? lo + CHUNK : u->p->count;
+        double sum = 0;
+        for (size_t i = lo; i < hi; i++) {
+            double g = (double)u->g[i] + decay * (double)w[i];
+            sum += g * g;
+        }
+        squares += sum;
+    }
+    return __builtin_sqrt(squares);
+}
+
+static lars_factors factors_of(const tensor_update *u)
+{
+    const sim_optimizer_options *o = u->options;
+    double decay = o->dialect == LARC ? o->weight_decay : optim_decay(u), trust = 1;
+    bool bad = false, old = o->dialect == SIMCLR || o->dialect == MOCOV3;
+
+    if (!is_excluded(u)) {
+        double w = sim_norm_l2(u->p->weights, u->p->count, &bad);
+        double g = old ? decayed_norm(u, decay) : sim_norm_l2(u->g, u->p->count, &bad);
+        if (w > 0 && g > 0)
+            trust = o->trust * w / (old ? g : g + decay * w + 1e-8);
+        else if (!old)
+            decay = 0;
+    }
+    if (o->dialect == SIMCLR)
+        return (lars_factors){(float)decay, (float)(u->lr * trust), 1};
+    return (lars_factors){(float)decay, (float)trust, (float)u->lr};
+}
+
+static void update_chunk(const tensor_update *u, const void *more, size_t lo, size_t hi)
+{
+    const lars_factors *f = more;
+    float mu = (float)u->options->momentum;
+    float *w = u->p->weights, *v = u->v;
+    bool nesterov = u->options->nesterov;
+    for (size_t i = lo; i < hi; i++) {
+        float g = f->rate * (u->g[i] + f->decay * w[i]);
+        v[i] = mu * v[i] + g;
+        w[i] -= f->step * (nesterov ? g + mu * v[i] : v[i]);
+    }
+}
+
+static void update(const tensor_update *u)
+{
+    const lars_factors f = factors_of(u);
+    optim_for(u, &f, update_chunk);
+}
+
+const sim_optim_row sim_optim_lars = {"lars", update};

@@ -1,0 +1,257 @@
+/*
+ * optimizer.c - the table of optimizers, their state, and the norm in fixed order.
+ */
+#include "optim_row.h"
+
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SIM_OPTIM(name) extern const sim_optim_row sim_optim_##name;
+#include "optims.def"
+#undef SIM_OPTIM
+
+static const sim_optim_row *const rows[] = {
+#define SIM_OPTIM(name) &sim_optim_##name,
+#include "optims.def"
+#undef SIM_OPTIM
+};
+
+#define SIM_OPTIM(name) "|" #name
+static const char names[] =
+#include "optims.def"
+    ;
+#undef SIM_OPTIM
+
+#define ROW(key, type_, field, lo, hi, fallback_, choices_, help_)                       \
+    {                                                                                    \
+        .name = key, .type = type_, .offset = offsetof(sim_optimizer_options, field),    \
+        .min = lo, .max = hi, .fallback = fallback_, .choices = choices_, .unit = "",    \
+        .help = help_, .kind = SIM_IDENTITY                                              \
+    }
+
+static const sim_option option_rows[] = {
+    ROW("name", SIM_OPTION_ENUM, name, 0, 0, "sgd", names + 1, "how weights are updated"),
+    ROW("lr", SIM_OPTION_REAL, lr, 0, 1e4, "0.1", NULL, "learning rate, before scaling"),
+    ROW("momentum", SIM_OPTION_REAL, momentum, 0, 0.99999, "0.9", NULL,
+        "of the gradient"),
+    ROW("nesterov", SIM_OPTION_BOOL, nesterov, 0, 0, "false", NULL,
+        "look ahead along the momentum"),
+    ROW("weight_decay", SIM_OPTION_REAL, weight_decay, 0, 10, "1e-4", NULL,
+        "pull of the weights towards zero"),
+    ROW("decay_bn_bias", SIM_OPTION_BOOL, decay_bn_bias, 0, 0, "false", NULL,
+        "decay (and, with lars, adapt) batch-norm weights and biases too"),
+    ROW("scale", SIM_OPTION_ENUM, scale, 0, 0, "none", "none|linear|sqrt",
+        "learning rate times batch/256, or times sqrt(batch)"),
+    ROW("dialect", SIM_OPTION_ENUM, dialect, 0, 0, "simclr", "simclr|mocov3|bolts|larc",
+        "whose LARS it is"),
+    ROW("trust", SIM_OPTION_REAL, trust, 0, 10, "0.001", NULL,
+        "LARS's trust coefficient"),
+};
+
+const sim_option_table sim_optimizer_table = {
+    .section = "optimizer",
+    .rows = option_rows,
+    .n_rows = sizeof option_rows / sizeof option_rows[0],
+    .struct_bytes = sizeof(sim_optimizer_options)};
+
+struct sim_optimizer {
+    sim_optimizer_options options;
+    const sim_optim_row *row;
+    sim_parameter *list;
+    size_t n;
+    float *momentum; /* by the parameters' order */
+    int64_t updates;
+    char about[160];
+};
+
+static void describe(sim_optimizer *o)
+{
+    static const char dialects[] = "simclr|mocov3|bolts|larc";
+    const sim_optimizer_options *p = &o->options;
+    char dialect[16] = "";
+    (void)sim_choices_text(dialects, p->dialect, dialect, sizeof dialect);
+    if (strcmp(o->row->name, "lars") == 0)
+        (void)snprintf(o->about, sizeof o->about,
+                       "lars (dialect %s, trust %g), momentum %g, weight decay %g",
+                       dialect, p->trust, p->momentum, p->weight_decay);
+    else
+        (void)snprintf(o->about, sizeof o->about, "%s, momentum %g%s, weight decay %g",
+                       o->row->name, p->momentum, p->nesterov ? " (Nesterov)" : "",
+                       p->weight_decay);
+}
+
+sim_status sim_optimizer_create(const sim_optimizer_options *options,
+                                const sim_parameter *parameters, size_t n,
+                                sim_optimizer **out)
+{
+    sim_status st = SIM_OK;
+    sim_optimizer *o = NULL;
+    size_t total = 0;
+
+    SIM_TRY(sim_new(&o, "optim/optimizer"));
+    o->options = *options;
+    o->row = rows[options->name];
+    SIM_TRY(sim_alloc(&o->list, n, "optim/optimizer"));
+    memcpy(o->list, parameters, n * sizeof *parameters);
+    o->n = n;
+    for (size_t i = 0; i < n; i++)
+        total += parameters[i].count;
+    SIM_TRY(sim_alloc(&o->momentum, total, "optim/momentum"));
+    describe(o);
+    *out = o;
+    o = NULL;
+done:
+    sim_optimizer_destroy(&o);
+    return st;
+}
+
+void sim_optimizer_destroy(sim_optimizer **o)
+{
+    if (!*o)
+        return;
+    sim_free((*o)->list);
+    sim_free((*o)->momentum);
+    sim_free(*o);
+    *o = NULL;
+}
+
+void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads)
+{
+    float *v = o->momentum;
+    for (size_t i = 0; i < o->n; i++) {
+        const sim_parameter *p = &o->list[i];
+        const tensor_update u = {.options = &o->options,
+                                 .p = p,
+                                 .g = grads + p->offset,
+                                 .v = v,
+                                 .lr = lr,
+                                 .first = o->updates == 0};
+        o->row->update(&u);
+        v += p->count;
+    }
+    o->updates++;
+}
+
+sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *visitor)
+{
+    sim_status st = SIM_OK;
+    float *v = o->momentum;
+    char group[96];
+
+    SIM_TRY(sim_visit_i64(visitor, "optimizer", "updates", &o->updates));
+    for (size_t i = 0; i < o->n; i++) {
+        const sim_parameter *p = &o->list[i];
+        sim_tensor t = {.name = p->name, .type = SIM_F32, .n_dims = p->n_dims, .data = v};
+        memcpy(t.dims, p->dims, sizeof t.dims);
+        (void)snprintf(group, sizeof group, "optimizer/momentum/%s", p->group);
+        SIM_TRY(sim_visit(visitor, group, &t));
+        v += p->count;
+    }
+done:
+    return st;
+}
+
+const char *sim_optimizer_about(const sim_optimizer *o)
+{
+    return o->about;
+}
+
+double sim_learning_rate(const sim_optimizer_options *o, size_t batch)
+{
+    if (o->scale == 1)
+        return o->lr * (double)batch / 256;
+    return o->scale == 2 ? o->lr * sqrt((double)batch) : o->lr;
+}
+
+double optim_decay(const tensor_update *u)
+{
+    return u->p->bn_or_bias && !u->options->decay_bn_bias ? 0 : u->options->weight_decay;
+}
+
+enum { CHUNK = 4096 };
+
+typedef struct {
+    const tensor_update *u;
+    const void *more;
+    void (*fn)(const tensor_update *u, const void *more, size_t lo, size_t hi);
+} chunk_call;
+
+static void one_chunk(size_t i, void *ctx)
+{
+    const chunk_call *q = ctx;
+    size_t lo = i * CHUNK, n = q->u->p->count;
+    q->fn(q->u, q->more, lo, lo + CHUNK < n ? lo + CHUNK : n);
+}
+
+void optim_for(const tensor_update *u, const void *more,
+               void (*fn)(const tensor_update *u, const void *more, size_t lo, size_t hi))
+{
+    chunk_call q = {u, more, fn};
+    sim_for((u->p->count + CHUNK - 1) / CHUNK, one_chunk, &q);
+}
+
+/* ---- norms: chunks of 4096 in double, then the midpoint tree over chunks ---- */
+
+static double chunk_squares(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+typedef struct {
+    const float *x;
+    size_t n, leaf; /* chunks of a leaf of the parallel part */
+    double *out;
+} norm_call;
+
+static double fold_chunks(const norm_call *q, size_t lo, size_t hi)
+{
+    if (hi - lo == 1) {
+        size_t at = lo * CHUNK;
+        return chunk_squares(q->x + at, q->n - at < CHUNK ? q->n - at : CHUNK);
+    }
+    size_t middle = lo + (hi - lo) / 2;
+    double left = fold_chunks(q, lo, middle);
+    return left + fold_chunks(q, middle, hi);
+}
+
+enum { NORM_PARTS = 64 }; /* parallel pieces: nodes of the tree at depth 6 */
+
+/* Node `i` of depth 6 below all chunks. */
+static sim_range part_at(size_t chunks, size_t i)
+{
+    sim_range r = {0, chunks};
+    for (size_t bit = NORM_PARTS / 2; bit > 0; bit /= 2) {
+        size_t middle = r.lo + (r.hi - r.lo) / 2;
+        if (i & bit)
+            r.lo = middle;
+        else
+            r.hi = middle;
+    }
+    return r;
+}
+
+static void norm_part(size_t i, void *ctx)
+{
+    const norm_call *q = ctx;
+    sim_range r = part_at((q->n + CHUNK - 1) / CHUNK, i);
+    q->out[i] = r.lo < r.hi ? fold_chunks(q, r.lo, r.hi) : 0;
+}
+
+double sim_norm_l2(const float *x, size_t n, bool *bad)
+{
+    double parts[NORM_PARTS];
+    norm_call q = {.x = x, .n = n, .out = parts};
+    sim_for(NORM_PARTS, norm_part, &q);
+    for (size_t half = 1; half < NORM_PARTS; half *= 2)
+        for (size_t i = 0; i < NORM_PARTS; i += 2 * half)
+            parts[i] += parts[i + half];
+    *bad = !isfinite(parts[0]);
+    return sqrt(parts[0]);
+}
