@@ -5,6 +5,7 @@
 
 #include "simile/memory.h"
 #include "simile/thread.h"
+#include "simile/tree.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,0 +1,329 @@
+/*
+ * config.c - reading a job: the file, then the overrides on the command line.
+ */
+#include "private.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILE_LIMIT = 1 << 20 };
+
+sim_status config_add(sim_config *c, const char *key, const char *text, bool quoted,
+                      bool empty_list, const char *where)
+{
+    sim_status st = SIM_OK;
+    entry e = {.quoted = quoted, .empty_list = empty_list};
+
+    SIM_CHECK(c->n_entries < MAX_ENTRIES, SIM_E_CONFIG, "%s: more than %d values", where,
+              MAX_ENTRIES);
+    (void)snprintf(e.where, sizeof e.where, "%s", where);
+    SIM_TRY(sim_text_copy(key, "config/entries", &e.key));
+    SIM_TRY(sim_text_copy(text, "config/entries", &e.text));
+    c->entries[c->n_entries++] = e;
+    e = (entry){0};
+done:
+    sim_free(e.key);
+    sim_free(e.text);
+    return st;
+}
+
+entry *config_find(const sim_config *c, const char *key)
+{
+    for (size_t i = 0; i < c->n_entries; i++)
+        if (strcmp(c->entries[i].key, key) == 0)
+            return &c->entries[i];
+    return NULL;
+}
+
+static bool is_below(const char *key, const char *above)
+{
+    size_t n = strlen(above);
+    return strncmp(key, above, n) == 0 && key[n] == '.';
+}
+
+bool config_has_below(const sim_config *c, const char *key)
+{
+    for (size_t i = 0; i < c->n_entries; i++)
+        if (is_below(c->entries[i].key, key))
+            return true;
+    return false;
+}
+
+bool config_drop(sim_config *c, const char *key)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < c->n_entries; i++) {
+        entry *e = &c->entries[i];
+        if (strcmp(e->key, key) == 0 || is_below(e->key, key)) {
+            sim_free(e->key);
+            sim_free(e->text);
+        } else {
+            c->entries[kept++] = *e;
+        }
+    }
+    bool any = kept < c->n_entries;
+    c->n_entries = kept;
+    return any;
+}
+
+static sim_status create(const char *name, sim_config **out)
+{
+    sim_status st = SIM_OK;
+    sim_config *c = NULL;
+
+    SIM_TRY(sim_new(&c, "config/config"));
+    SIM_TRY(sim_text_copy(name, "config/config", &c->name));
+    SIM_TRY(sim_alloc(&c->entries, MAX_ENTRIES, "config/entries"));
+    SIM_TRY(sim_alloc(&c->known, MAX_KNOWN, "config/known"));
+    *out = c;
+    c = NULL;
+done:
+    sim_config_destroy(&c);
+    return st;
+}
+
+void sim_config_destroy(sim_config **out)
+{
+    sim_config *c = *out;
+    if (!c)
+        return;
+    for (size_t i = 0; i < c->n_entries; i++) {
+        sim_free(c->entries[i].key);
+        sim_free(c->entries[i].text);
+    }
+    for (size_t i = 0; i < c->n_known; i++) {
+        sim_free(c->known[i].key);
+        sim_free(c->known[i].text);
+    }
+    sim_free(c->entries);
+    sim_free(c->known);
+    sim_free(c->name);
+    sim_free(c);
+    *out = NULL;
+}
+
+/* A scalar above the key ("a" for "a.b") cannot have keys below it. */
+static sim_status check_above(const sim_config *c, const char *key, const char *where)
+{
+    sim_status st = SIM_OK;
+    char above[KEY_BYTES];
+
+    (void)snprintf(above, sizeof above, "%s", key);
+    for (char *dot = strrchr(above, '.'); dot; dot = strrchr(above, '.')) {
+        *dot = '\0';
+        SIM_CHECK(!config_find(c, above), SIM_E_CONFIG,
+                  "%s: %s is a value, so there is no %s below it", where, above, key);
+    }
+done:
+    return st;
+}
+
+static sim_status apply_override(sim_config *c, const char *text, int number)
+{
+    sim_status st = SIM_OK;
+    char key[KEY_BYTES], where[64];
+    const char *equals = strchr(text, '=');
+
+    (void)snprintf(where, sizeof where, "argument %d", number);
+    SIM_CHECK(equals && equals > text && (size_t)(equals - text) < sizeof key,
+              SIM_E_CONFIG, "%s: \"%.60s\" is not key=value", where, text);
+    (void)snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
+    SIM_CHECK(
+        strspn(key,
+               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") ==
+            strlen(key),
+        SIM_E_CONFIG, "%s: \"%s\" is no key", where, key);
+    SIM_CHECK(equals[1], SIM_E_CONFIG, "%s: %s has no value", where, key);
+    (void)config_drop(c, key);
+    SIM_TRY(check_above(c, key, where));
+    SIM_TRY(config_parse_text(c, equals + 1, strlen(equals + 1), key, where, false));
+done:
+    return st;
+}
+
+sim_status sim_config_parse(const char *text, size_t n_bytes, const char *name,
+                            sim_config **out)
+{
+    sim_status st = SIM_OK;
+    sim_config *c = NULL;
+
+    SIM_TRY(create(name, &c));
+    SIM_TRY(config_parse_text(c, text, n_bytes, "", name, true));
+    *out = c;
+    c = NULL;
+done:
+    sim_config_destroy(&c);
+    return st;
+}
+
+sim_status sim_config_read(const char *path, size_t n_overrides, char *const *overrides,
+                           int first_argument, sim_config **out)
+{
+    sim_status st = SIM_OK;
+    sim_config *c = NULL;
+    char *text = NULL;
+    size_t n = 0;
+
+    st = sim_file_load(path, FILE_LIMIT, &text, &n);
+    if (st == SIM_E_DATA)
+        st = SIM_E_CONFIG; /* too long for a job */
+    SIM_TRY(st);
+    SIM_TRY(sim_config_parse(text, n, path, &c));
+    for (size_t i = 0; i < n_overrides; i++)
+        SIM_TRY(apply_override(c, overrides[i], first_argument + (int)i));
+    *out = c;
+    c = NULL;
+done:
+    sim_config_destroy(&c);
+    sim_free(text);
+    return st;
+}
+
+const char *sim_config_peek(const sim_config *c, const char *key)
+{
+    const entry *e = config_find(c, key);
+    return e ? e->text : NULL;
+}
+
+sim_status sim_config_refuse(const sim_config *c, const char *key, const char *fmt, ...)
+{
+    char text[1024];
+    const entry *e = config_find(c, key);
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    return sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: %s: %s",
+                           e ? e->where : c->name, key, text);
+}
+
+static const char *nearest_key(const sim_config *c, const char *key)
+{
+    const char *best = NULL;
+    size_t least = (size_t)-1;
+    for (size_t i = 0; i < c->n_known; i++) {
+        size_t d = sim_edit_distance(key, c->known[i].key);
+        if (d < least) {
+            least = d;
+            best = c->known[i].key;
+        }
+    }
+    return best;
+}
+
+sim_status sim_config_finish(sim_config *c)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; i < c->n_entries; i++) {
+        const entry *e = &c->entries[i];
+        if (e->used)
+            continue;
+        const char *near = nearest_key(c, e->key);
+        SIM_FAIL(SIM_E_CONFIG, "%s: there is no key %s%s%s%s", e->where, e->key,
+                 near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    }
+done:
+    return st;
+}
+
+/* ---- the resolved job ---- */
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const known *)a)->key, ((const known *)b)->key);
+}
+
+/* A growing text. */
+typedef struct {
+    char *text;
+    size_t n, room;
+} writer;
+
+static sim_status put(writer *w, const char *text)
+{
+    sim_status st = SIM_OK;
+    size_t n = strlen(text);
+    if (w->n + n + 1 > w->room) {
+        w->room = 2 * (w->n + n + 1) + 256;
+        SIM_TRY(sim_grow(&w->text, w->room, "config/text"));
+    }
+    memcpy(w->text + w->n, text, n + 1);
+    w->n += n;
+done:
+    return st;
+}
+
+/* Opens the sections of `key` that `last` was not in; dots become nesting. */
+static sim_status put_key(writer *w, const char *key, const char *last)
+{
+    sim_status st = SIM_OK;
+    char part[KEY_BYTES];
+    size_t depth = 0, same = 0;
+
+    while (last[same] && last[same] == key[same])
+        same++;
+    while (same > 0 && key[same - 1] != '.')
+        same--;
+    for (size_t at = 0; key[at]; depth++) {
+        size_t n = strcspn(key + at, ".");
+        (void)snprintf(part, sizeof part, "%*s%.*s:", (int)(2 * depth), "", (int)n,
+                       key + at);
+        if (at >= same) {
+            SIM_TRY(put(w, part));
+            SIM_TRY(put(w, key[at + n] ? "\n" : " "));
+        }
+        at += key[at + n] ? n + 1 : n;
+    }
+done:
+    return st;
+}
+
+sim_status sim_config_resolved(const sim_config *c, char **yaml)
+{
+    sim_status st = SIM_OK;
+    writer w = {0};
+    const char *last = "";
+
+    if (c->n_known)
+        qsort(c->known, c->n_known, sizeof *c->known, by_key);
+    for (size_t i = 0; i < c->n_known; i++) {
+        SIM_TRY(put_key(&w, c->known[i].key, last));
+        SIM_TRY(put(&w, c->known[i].text));
+        SIM_TRY(put(&w, "\n"));
+        last = c->known[i].key;
+    }
+    SIM_TRY(put(&w, ""));
+    *yaml = w.text;
+    w.text = NULL;
+done:
+    sim_free(w.text);
+    return st;
+}
+
+sim_status sim_config_identity(const sim_config *c, char **lines)
+{
+    sim_status st = SIM_OK;
+    writer w = {0};
+
+    if (c->n_known)
+        qsort(c->known, c->n_known, sizeof *c->known, by_key);
+    for (size_t i = 0; i < c->n_known; i++) {
+        if (c->known[i].kind != SIM_IDENTITY)
+            continue;
+        SIM_TRY(put(&w, c->known[i].key));
+        SIM_TRY(put(&w, ": "));
+        SIM_TRY(put(&w, c->known[i].text));
+        SIM_TRY(put(&w, "\n"));
+    }
+    SIM_TRY(put(&w, ""));
+    *lines = w.text;
+    w.text = NULL;
+done:
+    sim_free(w.text);
+    return st;
+}

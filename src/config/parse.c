@@ -1,0 +1,224 @@
+/*
+ * parse.c - YAML into a flat list of dotted keys, by libyaml's events.
+ *
+ * One pass over the events refuses what a job never needs and what makes parsers hang:
+ * aliases, anchors, tags, a second document, deep nesting, duplicates.
+ */
+#include "private.h"
+
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <yaml.h>
+
+enum { MAX_DEPTH = 8 };
+
+/* Where the walk stands: a mapping waits for a key or a value, a sequence counts. */
+typedef struct {
+    bool is_list, has_key;
+    size_t n;         /* items of a list so far */
+    size_t key_bytes; /* of the dotted key above this level */
+} level;
+
+typedef struct {
+    sim_config *c;
+    const char *where;
+    bool with_line;
+    char key[KEY_BYTES];
+    level levels[MAX_DEPTH + 1];
+    int depth; /* levels in use */
+    int documents;
+    char place[192];
+} walker;
+
+static const char *place_of(walker *w, const yaml_mark_t *mark)
+{
+    if (w->with_line)
+        (void)snprintf(w->place, sizeof w->place, "%s:%zu", w->where, mark->line + 1);
+    else
+        (void)snprintf(w->place, sizeof w->place, "%s", w->where);
+    return w->place;
+}
+
+/* Appends ".part" (or "part" at the top) to the dotted key. */
+static sim_status descend(walker *w, const char *part, const yaml_mark_t *mark)
+{
+    sim_status st = SIM_OK;
+    size_t used = strlen(w->key);
+    int n = snprintf(w->key + used, sizeof w->key - used, "%s%s", used ? "." : "", part);
+    SIM_CHECK(n > 0 && (size_t)n < sizeof w->key - used, SIM_E_CONFIG,
+              "%s: this key is too long", place_of(w, mark));
+done:
+    return st;
+}
+
+/* Before a value: a list's next index joins the key. */
+static sim_status before_value(walker *w, const yaml_mark_t *mark)
+{
+    sim_status st = SIM_OK;
+    char index[24];
+    if (w->depth > 0 && w->levels[w->depth - 1].is_list) {
+        (void)snprintf(index, sizeof index, "%zu", w->levels[w->depth - 1].n++);
+        SIM_TRY(descend(w, index, mark));
+    }
+done:
+    return st;
+}
+
+/* After a value: back to the key of the level around it. */
+static void after_value(walker *w)
+{
+    if (w->depth == 0)
+        return;
+    level *l = &w->levels[w->depth - 1];
+    w->key[l->key_bytes] = '\0';
+    l->has_key = false;
+}
+
+static sim_status open_level(walker *w, bool is_list, const yaml_mark_t *mark)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(w->depth < MAX_DEPTH, SIM_E_CONFIG, "%s: nested deeper than %d levels",
+              place_of(w, mark), MAX_DEPTH);
+    SIM_CHECK(w->depth > 0 || !is_list || w->key[0], SIM_E_CONFIG,
+              "%s: expected \"key: value\" lines", place_of(w, mark));
+    SIM_TRY(before_value(w, mark));
+    w->levels[w->depth++] = (level){.is_list = is_list, .key_bytes = strlen(w->key)};
+done:
+    return st;
+}
+
+static sim_status close_level(walker *w, const yaml_mark_t *mark)
+{
+    sim_status st = SIM_OK;
+    const level *l = &w->levels[w->depth - 1];
+    if (l->is_list && l->n == 0)
+        SIM_TRY(config_add(w->c, w->key, "", false, true, place_of(w, mark)));
+    w->depth--;
+    after_value(w);
+done:
+    return st;
+}
+
+static bool is_key_text(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char c = text[i];
+        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                    (c >= '0' && c <= '9') || c == '_' || c == '-';
+        if (!good)
+            return false;
+    }
+    return n > 0;
+}
+
+static sim_status see_key(walker *w, const yaml_event_t *e)
+{
+    sim_status st = SIM_OK;
+    const char *text = (const char *)e->data.scalar.value;
+    SIM_CHECK(is_key_text(text, e->data.scalar.length), SIM_E_CONFIG,
+              "%s: \"%.40s\" is no key (letters, digits, _ and - make one)",
+              place_of(w, &e->start_mark), text);
+    SIM_TRY(descend(w, text, &e->start_mark));
+    SIM_CHECK(!config_find(w->c, w->key) && !config_has_below(w->c, w->key), SIM_E_CONFIG,
+              "%s: %s is there twice", place_of(w, &e->start_mark), w->key);
+    w->levels[w->depth - 1].has_key = true;
+done:
+    return st;
+}
+
+static sim_status see_scalar(walker *w, const yaml_event_t *e)
+{
+    sim_status st = SIM_OK;
+    const char *text = (const char *)e->data.scalar.value;
+    bool quoted = e->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+
+    SIM_CHECK(!e->data.scalar.anchor, SIM_E_CONFIG, "%s: anchors are not read",
+              place_of(w, &e->start_mark));
+    SIM_CHECK(!e->data.scalar.tag, SIM_E_CONFIG, "%s: tags are not read",
+              place_of(w, &e->start_mark));
+    if (w->depth > 0 && !w->levels[w->depth - 1].is_list &&
+        !w->levels[w->depth - 1].has_key) {
+        SIM_TRY(see_key(w, e));
+        goto done;
+    }
+    SIM_CHECK(w->depth > 0 || w->key[0], SIM_E_CONFIG,
+              "%s: expected \"key: value\" lines", place_of(w, &e->start_mark));
+    SIM_TRY(before_value(w, &e->start_mark));
+    SIM_CHECK(strlen(text) == e->data.scalar.length, SIM_E_CONFIG,
+              "%s: %s holds a zero byte", place_of(w, &e->start_mark), w->key);
+    SIM_CHECK(quoted || (text[0] && strcmp(text, "~") != 0 && strcmp(text, "null") != 0),
+              SIM_E_CONFIG, "%s: %s has no value", place_of(w, &e->start_mark), w->key);
+    SIM_TRY(config_add(w->c, w->key, text, quoted, false, place_of(w, &e->start_mark)));
+    after_value(w);
+done:
+    return st;
+}
+
+static sim_status see(walker *w, const yaml_event_t *e)
+{
+    sim_status st = SIM_OK;
+    switch (e->type) {
+    case YAML_ALIAS_EVENT:
+        SIM_FAIL(SIM_E_CONFIG, "%s: aliases are not read", place_of(w, &e->start_mark));
+    case YAML_DOCUMENT_START_EVENT:
+        SIM_CHECK(w->documents++ == 0, SIM_E_CONFIG, "%s: a second document",
+                  place_of(w, &e->start_mark));
+        break;
+    case YAML_SCALAR_EVENT:
+        SIM_TRY(see_scalar(w, e));
+        break;
+    case YAML_MAPPING_START_EVENT:
+    case YAML_SEQUENCE_START_EVENT: {
+        bool list = e->type == YAML_SEQUENCE_START_EVENT;
+        bool marked = list ? e->data.sequence_start.anchor || e->data.sequence_start.tag
+                           : e->data.mapping_start.anchor || e->data.mapping_start.tag;
+        SIM_CHECK(!marked, SIM_E_CONFIG, "%s: anchors and tags are not read",
+                  place_of(w, &e->start_mark));
+        SIM_CHECK(w->depth == 0 || w->levels[w->depth - 1].is_list ||
+                      w->levels[w->depth - 1].has_key,
+                  SIM_E_CONFIG, "%s: a key must be a word", place_of(w, &e->start_mark));
+        SIM_TRY(open_level(w, list, &e->start_mark));
+        break;
+    }
+    case YAML_MAPPING_END_EVENT:
+    case YAML_SEQUENCE_END_EVENT:
+        SIM_TRY(close_level(w, &e->start_mark));
+        break;
+    default:
+        break;
+    }
+done:
+    return st;
+}
+
+sim_status config_parse_text(sim_config *c, const char *text, size_t n,
+                             const char *prefix, const char *where, bool with_line)
+{
+    sim_status st = SIM_OK;
+    yaml_parser_t parser;
+    yaml_event_t event;
+    walker w = {.c = c, .where = where, .with_line = with_line};
+    bool more = true;
+
+    (void)snprintf(w.key, sizeof w.key, "%s", prefix);
+    SIM_CHECK(yaml_parser_initialize(&parser), SIM_E_IO, "out of memory for YAML");
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
+    while (more && st == SIM_OK) {
+        if (!yaml_parser_parse(&parser, &event)) {
+            const yaml_mark_t mark = parser.problem_mark;
+            st = sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: not YAML: %s",
+                                 place_of(&w, &mark),
+                                 parser.problem ? parser.problem : "unreadable");
+            break;
+        }
+        more = event.type != YAML_STREAM_END_EVENT;
+        st = see(&w, &event);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&parser);
+done:
+    return st;
+}

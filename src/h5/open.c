@@ -1,0 +1,221 @@
+/*
+ * open.c - opening files and images for reading, with everything exotic refused.
+ */
+#include "private.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char reason[256];
+
+void h5_quiet(void)
+{
+    static bool done;
+    if (done)
+        return;
+    (void)H5open();
+    (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    (void)H5PLset_loading_state(0);
+    done = true;
+}
+
+static herr_t innermost(unsigned n, const H5E_error2_t *e, void *ctx)
+{
+    (void)n;
+    (void)ctx;
+    if (e->desc)
+        (void)snprintf(reason, sizeof reason, "%s", e->desc);
+    return 0;
+}
+
+const char *h5_reason(void)
+{
+    reason[0] = '\0';
+    (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, innermost, NULL);
+    (void)H5Eclear2(H5E_DEFAULT);
+    return reason[0] ? reason : "HDF5 gives no reason";
+}
+
+const char *sim_h5_library(void)
+{
+    static char text[32];
+    unsigned a = 0, b = 0, c = 0;
+    (void)H5get_libversion(&a, &b, &c);
+    (void)snprintf(text, sizeof text, "HDF5 %u.%u.%u", a, b, c);
+    return text;
+}
+
+static sim_status wrap(const char *name, hid_t file, const char *path, sim_h5 **out)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *f = NULL;
+
+    SIM_TRY(sim_new(&f, "h5/file"));
+    f->file = file;
+    SIM_TRY(sim_text_copy(name, "h5/file", &f->name));
+    if (path)
+        SIM_TRY(sim_text_copy(path, "h5/file", &f->path));
+    *out = f;
+    f = NULL;
+done:
+    if (f) {
+        f->file = -1; /* the caller closes what it opened */
+        sim_h5_close(&f);
+    }
+    return st;
+}
+
+sim_status sim_h5_open_read(const char *path, sim_h5 **out)
+{
+    sim_status st = SIM_OK;
+    int fd = -1;
+    uint64_t n = 0;
+    hid_t file = -1, access = -1;
+
+    h5_quiet();
+    SIM_TRY(sim_file_open_read(path, &fd, &n)); /* our message for what is not there */
+    SIM_TRY(sim_file_close(&fd, path));
+    SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);
+    access = H5Pcreate(H5P_FILE_ACCESS);
+    (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+    file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    SIM_CHECK(file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", path, h5_reason());
+    SIM_TRY(wrap(path, file, path, out));
+    file = -1;
+done:
+    if (file >= 0)
+        (void)H5Fclose(file);
+    if (access >= 0)
+        (void)H5Pclose(access);
+    return st;
+}
+
+sim_status sim_h5_open_image(const void *image, size_t n_bytes, const char *name,
+                             sim_h5 **out)
+{
+    sim_status st = SIM_OK;
+    hid_t file = -1, access = -1;
+
+    h5_quiet();
+    access = H5Pcreate(H5P_FILE_ACCESS);
+    (void)H5Pset_fapl_core(access, 1 << 20, 0);
+    (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+    SIM_CHECK(H5Pset_file_image(access, (void *)(uintptr_t)image, n_bytes) >= 0, SIM_E_IO,
+              "%s: %s", name, h5_reason());
+    file = H5Fopen(name, H5F_ACC_RDONLY, access);
+    SIM_CHECK(file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", name, h5_reason());
+    SIM_TRY(wrap(name, file, NULL, out));
+    file = -1;
+done:
+    if (file >= 0)
+        (void)H5Fclose(file);
+    if (access >= 0)
+        (void)H5Pclose(access);
+    return st;
+}
+
+/* Every step of the path must be a hard link: soft and external ones read elsewhere. */
+static bool is_plain_path(const sim_h5 *f, const char *name)
+{
+    char part[512];
+    size_t n = strlen(name);
+    H5L_info_t info;
+
+    if (n == 0 || n >= sizeof part)
+        return false;
+    for (size_t i = 1; i <= n; i++) {
+        if (name[i] != '/' && name[i] != '\0')
+            continue;
+        memcpy(part, name, i);
+        part[i] = '\0';
+        if (H5Lexists(f->file, part, H5P_DEFAULT) <= 0 ||
+            H5Lget_info(f->file, part, &info, H5P_DEFAULT) < 0 ||
+            info.type != H5L_TYPE_HARD) {
+            (void)H5Eclear2(H5E_DEFAULT);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool sim_h5_has(const sim_h5 *f, const char *name)
+{
+    if (!is_plain_path(f, name))
+        return false;
+    bool there = H5Oexists_by_name(f->file, name, H5P_DEFAULT) > 0;
+    (void)H5Eclear2(H5E_DEFAULT);
+    return there;
+}
+
+bool sim_h5_has_attribute(const sim_h5 *f, const char *name)
+{
+    return H5Aexists(f->file, name) > 0;
+}
+
+static bool is_known_filter(H5Z_filter_t filter)
+{
+    return filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE ||
+           filter == H5Z_FILTER_FLETCHER32 || filter == H5Z_FILTER_SZIP ||
+           filter == H5Z_FILTER_NBIT || filter == H5Z_FILTER_SCALEOFFSET;
+}
+
+static sim_status check_storage(const sim_h5 *f, const char *name, hid_t set)
+{
+    sim_status st = SIM_OK;
+    hid_t plist = H5Dget_create_plist(set);
+
+    SIM_CHECK(plist >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, h5_reason());
+    SIM_CHECK(H5Pget_layout(plist) != H5D_VIRTUAL, SIM_E_DATA,
+              "%s: %s is a virtual data set, which reads other files", f->name, name);
+    SIM_CHECK(H5Pget_external_count(plist) <= 0, SIM_E_DATA,
+              "%s: %s is stored in other files", f->name, name);
+    int n = H5Pget_nfilters(plist);
+    for (int i = 0; i < n; i++) {
+        unsigned flags = 0, config = 0;
+        size_t values = 0;
+        H5Z_filter_t filter =
+            H5Pget_filter2(plist, (unsigned)i, &flags, &values, NULL, 0, NULL, &config);
+        SIM_CHECK(is_known_filter(filter), SIM_E_DATA,
+                  "%s: %s needs the filter %d, which is not read", f->name, name,
+                  (int)filter);
+    }
+done:
+    if (plist >= 0)
+        (void)H5Pclose(plist);
+    return st;
+}
+
+sim_status h5_open_set(const sim_h5 *f, const char *name, hid_t *out)
+{
+    sim_status st = SIM_OK;
+    hid_t set = -1;
+
+    SIM_CHECK(sim_h5_has(f, name), SIM_E_DATA, "%s has no data set %s", f->name, name);
+    set = H5Dopen2(f->file, name, H5P_DEFAULT);
+    SIM_CHECK(set >= 0, SIM_E_DATA, "%s: %s is no data set: %s", f->name, name,
+              h5_reason());
+    SIM_TRY(check_storage(f, name, set));
+    *out = set;
+    set = -1;
+done:
+    if (set >= 0)
+        (void)H5Dclose(set);
+    return st;
+}
+
+void sim_h5_close(sim_h5 **out)
+{
+    sim_h5 *f = *out;
+    if (!f)
+        return;
+    if (f->file >= 0)
+        (void)H5Fclose(f->file);
+    sim_free(f->name);
+    sim_free(f->path);
+    sim_free(f->reserved);
+    sim_free(f);
+    *out = NULL;
+}

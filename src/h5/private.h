@@ -1,0 +1,31 @@
+/*
+ * private.h - what the files of this room share.
+ */
+#ifndef SIMILE_H5_PRIVATE_H
+#define SIMILE_H5_PRIVATE_H
+
+#include "simile/h5.h"
+
+#include <hdf5.h>
+
+struct sim_h5 {
+    hid_t file;
+    char *name;
+    char *path;     /* on disk; NULL for images */
+    void *reserved; /* image under construction: the mapping it lives in */
+    size_t reserved_bytes;
+};
+
+/* Switches off HDF5's printing and plugins; once. */
+void h5_quiet(void);
+/* HDF5's own reason for the last failure. */
+const char *h5_reason(void);
+hid_t h5_memory_type(sim_type type);
+
+/* Opens a data set after checking that it is a plain one. */
+SIM_MUST_USE sim_status h5_open_set(const sim_h5 *f, const char *name, hid_t *out);
+/* Checks a type of the file and gives ours. */
+SIM_MUST_USE sim_status h5_type_of(const sim_h5 *f, const char *name, hid_t type,
+                                   sim_type *out, bool *exact);
+
+#endif

@@ -1,0 +1,403 @@
+/*
+ * read.c - shapes and values, checked before anything is allocated or converted.
+ */
+#include "private.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+hid_t h5_memory_type(sim_type type)
+{
+    switch (type) {
+    case SIM_F32:
+        return H5T_NATIVE_FLOAT;
+    case SIM_F64:
+        return H5T_NATIVE_DOUBLE;
+    case SIM_I64:
+        return H5T_NATIVE_INT64;
+    case SIM_U64:
+        return H5T_NATIVE_UINT64;
+    case SIM_I32:
+        return H5T_NATIVE_INT32;
+    case SIM_U8:
+        return H5T_NATIVE_UINT8;
+    }
+    return -1;
+}
+
+/* The smallest of ours that holds every value of the file's type. */
+sim_status h5_type_of(const sim_h5 *f, const char *name, hid_t type, sim_type *out,
+                      bool *exact)
+{
+    sim_status st = SIM_OK;
+    H5T_class_t class = H5Tget_class(type);
+    size_t bytes = H5Tget_size(type);
+    bool is_signed = class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_2;
+
+    SIM_CHECK((class == H5T_INTEGER || class == H5T_FLOAT) && bytes >= 1 && bytes <= 8,
+              SIM_E_DATA, "%s: %s holds no plain numbers", f->name, name);
+    if (class == H5T_FLOAT)
+        *out = bytes <= 4 ? SIM_F32 : SIM_F64;
+    else if (bytes == 1 && !is_signed)
+        *out = SIM_U8;
+    else if (bytes < 4 || (bytes == 4 && is_signed))
+        *out = SIM_I32;
+    else
+        *out = bytes == 8 && !is_signed ? SIM_U64 : SIM_I64;
+    *exact = H5Tequal(type, h5_memory_type(*out)) > 0;
+done:
+    return st;
+}
+
+static sim_status shape_of_set(const sim_h5 *f, const char *name, hid_t set,
+                               sim_h5_shape *out)
+{
+    sim_status st = SIM_OK;
+    hsize_t dims[H5S_MAX_RANK];
+    hid_t space = H5Dget_space(set), type = H5Dget_type(set);
+    size_t count = 1;
+
+    memset(out, 0, sizeof *out);
+    SIM_CHECK(space >= 0 && type >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name,
+              h5_reason());
+    SIM_CHECK(H5Sget_simple_extent_type(space) != H5S_NULL, SIM_E_DATA, "%s: %s is empty",
+              f->name, name);
+    int n = H5Sget_simple_extent_ndims(space);
+    SIM_CHECK(n >= 0 && n <= SIM_MAX_DIMS, SIM_E_DATA,
+              "%s: %s has %d dimensions, at most %d", f->name, name, n, SIM_MAX_DIMS);
+    (void)H5Sget_simple_extent_dims(space, dims, NULL);
+    out->n_dims = n;
+    for (int i = 0; i < n; i++) {
+        out->dims[i] = (size_t)dims[i];
+        SIM_CHECK(!__builtin_mul_overflow(count, out->dims[i], &count), SIM_E_DATA,
+                  "%s: the dimensions of %s overflow", f->name, name);
+    }
+    SIM_TRY(h5_type_of(f, name, type, &out->type, &out->exact));
+done:
+    if (space >= 0)
+        (void)H5Sclose(space);
+    if (type >= 0)
+        (void)H5Tclose(type);
+    return st;
+}
+
+sim_status sim_h5_shape_of(const sim_h5 *f, const char *name, sim_h5_shape *out)
+{
+    sim_status st = SIM_OK;
+    hid_t set = -1;
+
+    SIM_TRY(h5_open_set(f, name, &set));
+    SIM_TRY(shape_of_set(f, name, set, out));
+done:
+    if (set >= 0)
+        (void)H5Dclose(set);
+    return st;
+}
+
+/* No conversion may lose: from float to integer, or to an integer of fewer values. */
+static bool converts(sim_type from, sim_type to)
+{
+    if (from == to)
+        return true;
+    if (to == SIM_F32 || to == SIM_F64)
+        return from == SIM_F32 || from == SIM_F64 || from == SIM_U8;
+    if (from == SIM_F32 || from == SIM_F64)
+        return false;
+    return sim_type_bytes(from) < sim_type_bytes(to);
+}
+
+/* Selects rows [row, row + n) of the first dimension. */
+static sim_status select_rows(const sim_h5 *f, const char *name,
+                              const sim_h5_shape *shape, size_t row, size_t n,
+                              hid_t space)
+{
+    sim_status st = SIM_OK;
+    hsize_t start[SIM_MAX_DIMS] = {row}, count[SIM_MAX_DIMS];
+
+    SIM_CHECK(shape->n_dims > 0 && row <= shape->dims[0] && n <= shape->dims[0] - row,
+              SIM_E_DATA, "%s: %s has no rows %zu to %zu", f->name, name, row, row + n);
+    for (int i = 0; i < shape->n_dims; i++)
+        count[i] = i ? shape->dims[i] : n;
+    SIM_CHECK(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0,
+              SIM_E_DATA, "%s: %s: %s", f->name, name, h5_reason());
+done:
+    return st;
+}
+
+sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t row,
+                       size_t n_rows, void *data, size_t room)
+{
+    sim_status st = SIM_OK;
+    hid_t set = -1, space = -1, memory = -1;
+    sim_h5_shape shape;
+    size_t count = 1;
+
+    SIM_TRY(h5_open_set(f, name, &set));
+    SIM_TRY(shape_of_set(f, name, set, &shape));
+    SIM_CHECK(converts(shape.type, type), SIM_E_DATA,
+              "%s: %s holds numbers of a type that is not read here", f->name, name);
+    space = H5Dget_space(set);
+    for (int i = 0; i < shape.n_dims; i++)
+        count *= i == 0 && n_rows != SIM_H5_ALL ? n_rows : shape.dims[i];
+    SIM_CHECK(count == room, SIM_E_DATA, "%s: %s has %zu values, expected %zu", f->name,
+              name, count, room);
+    if (n_rows != SIM_H5_ALL)
+        SIM_TRY(select_rows(f, name, &shape, row, n_rows, space));
+    if (room == 0)
+        goto done;
+    const hsize_t flat = room;
+    memory = H5Screate_simple(1, &flat, NULL);
+    SIM_CHECK(H5Dread(set, h5_memory_type(type), memory, space, H5P_DEFAULT, data) >= 0,
+              SIM_E_DATA, "%s: %s cannot be read: %s", f->name, name, h5_reason());
+done:
+    if (memory >= 0)
+        (void)H5Sclose(memory);
+    if (space >= 0)
+        (void)H5Sclose(space);
+    if (set >= 0)
+        (void)H5Dclose(set);
+    return st;
+}
+
+sim_status sim_h5_read_new(const sim_h5 *f, const char *name, sim_type type, size_t limit,
+                           void **data, sim_h5_shape *shape)
+{
+    sim_status st = SIM_OK;
+    void *p = NULL;
+    size_t count = 1;
+
+    SIM_TRY(sim_h5_shape_of(f, name, shape));
+    for (int i = 0; i < shape->n_dims; i++)
+        count *= shape->dims[i];
+    SIM_CHECK(count <= limit, SIM_E_DATA,
+              "%s: %s has %zu values, at most %zu are expected", f->name, name, count,
+              limit);
+    SIM_TRY(sim_alloc_bytes(count, sim_type_bytes(type), "h5/data", &p));
+    SIM_TRY(sim_h5_read(f, name, type, 0, SIM_H5_ALL, p, count));
+    *data = p;
+    p = NULL;
+done:
+    sim_free(p);
+    return st;
+}
+
+sim_status sim_h5_read_text(const sim_h5 *f, const char *name, char **text)
+{
+    sim_status st = SIM_OK;
+    enum { LIMIT = 64 << 20 };
+    sim_h5_shape shape;
+    char *p = NULL;
+
+    SIM_TRY(sim_h5_shape_of(f, name, &shape));
+    SIM_CHECK(shape.type == SIM_U8 && shape.n_dims == 1 && shape.dims[0] <= LIMIT,
+              SIM_E_DATA, "%s: %s is no text", f->name, name);
+    SIM_TRY(sim_alloc(&p, shape.dims[0] + 1, "h5/text"));
+    SIM_TRY(sim_h5_read(f, name, SIM_U8, 0, SIM_H5_ALL, p, shape.dims[0]));
+    SIM_CHECK(strlen(p) == shape.dims[0], SIM_E_DATA, "%s: %s holds a zero byte", f->name,
+              name);
+    *text = p;
+    p = NULL;
+done:
+    sim_free(p);
+    return st;
+}
+
+/* ---- attributes ---- */
+
+sim_status sim_h5_read_attribute_text(const sim_h5 *f, const char *name, char *out,
+                                      size_t out_bytes)
+{
+    sim_status st = SIM_OK;
+    hid_t attribute = -1, type = -1, space = -1, memory = -1;
+    char buffer[1024] = "";
+
+    SIM_CHECK(sim_h5_has_attribute(f, name), SIM_E_DATA, "%s has no attribute %s",
+              f->name, name);
+    attribute = H5Aopen(f->file, name, H5P_DEFAULT);
+    type = attribute >= 0 ? H5Aget_type(attribute) : -1;
+    space = attribute >= 0 ? H5Aget_space(attribute) : -1;
+    SIM_CHECK(type >= 0 && H5Tget_class(type) == H5T_STRING &&
+                  H5Tis_variable_str(type) == 0 && space >= 0 &&
+                  H5Sget_simple_extent_npoints(space) == 1,
+              SIM_E_DATA, "%s: attribute %s is no text of fixed length", f->name, name);
+    size_t n = H5Tget_size(type);
+    SIM_CHECK(n < sizeof buffer && n < out_bytes, SIM_E_DATA,
+              "%s: attribute %s is too long", f->name, name);
+    memory = H5Tcopy(type);
+    SIM_CHECK(H5Aread(attribute, memory, buffer) >= 0, SIM_E_DATA, "%s: attribute %s: %s",
+              f->name, name, h5_reason());
+    buffer[n] = '\0';
+    memcpy(out, buffer, n + 1);
+done:
+    if (memory >= 0)
+        (void)H5Tclose(memory);
+    if (type >= 0)
+        (void)H5Tclose(type);
+    if (space >= 0)
+        (void)H5Sclose(space);
+    if (attribute >= 0)
+        (void)H5Aclose(attribute);
+    return st;
+}
+
+static sim_status read_numbers(const sim_h5 *f, const char *name, hid_t attribute,
+                               sim_type type, void *data, size_t room)
+{
+    sim_status st = SIM_OK;
+    hid_t space = -1, file_type = -1;
+    sim_type theirs = SIM_U8;
+    bool exact = false;
+
+    SIM_CHECK(attribute >= 0, SIM_E_DATA, "%s has no attribute %s", f->name, name);
+    space = H5Aget_space(attribute);
+    file_type = H5Aget_type(attribute);
+    SIM_TRY(h5_type_of(f, name, file_type, &theirs, &exact));
+    SIM_CHECK(converts(theirs, type) && space >= 0 &&
+                  H5Sget_simple_extent_npoints(space) == (hssize_t)room,
+              SIM_E_DATA, "%s: attribute %s is not %zu numbers of the right type",
+              f->name, name, room);
+    SIM_CHECK(H5Aread(attribute, h5_memory_type(type), data) >= 0, SIM_E_DATA,
+              "%s: attribute %s: %s", f->name, name, h5_reason());
+done:
+    if (space >= 0)
+        (void)H5Sclose(space);
+    if (file_type >= 0)
+        (void)H5Tclose(file_type);
+    if (attribute >= 0)
+        (void)H5Aclose(attribute);
+    return st;
+}
+
+sim_status sim_h5_read_attribute(const sim_h5 *f, const char *name, sim_type type,
+                                 void *data, size_t room)
+{
+    hid_t attribute =
+        sim_h5_has_attribute(f, name) ? H5Aopen(f->file, name, H5P_DEFAULT) : -1;
+    return read_numbers(f, name, attribute, type, data, room);
+}
+
+sim_status sim_h5_read_attribute_of(const sim_h5 *f, const char *data_set,
+                                    const char *name, sim_type type, void *data,
+                                    size_t room)
+{
+    hid_t attribute = -1;
+    if (sim_h5_has(f, data_set) &&
+        H5Aexists_by_name(f->file, data_set, name, H5P_DEFAULT) > 0)
+        attribute = H5Aopen_by_name(f->file, data_set, name, H5P_DEFAULT, H5P_DEFAULT);
+    return read_numbers(f, name, attribute, type, data, room);
+}
+
+/* ---- bulk bytes ---- */
+
+sim_status sim_h5_bytes_at(const sim_h5 *f, const char *name, uint64_t *at,
+                           uint64_t *n_bytes)
+{
+    sim_status st = SIM_OK;
+    hid_t set = -1, plist = -1;
+    sim_h5_shape shape;
+    int fd = -1;
+    uint64_t length = 0, n = 1;
+
+    SIM_TRY(h5_open_set(f, name, &set));
+    SIM_TRY(shape_of_set(f, name, set, &shape));
+    plist = H5Dget_create_plist(set);
+    SIM_CHECK(
+        shape.type == SIM_U8 && H5Pget_layout(plist) == H5D_CONTIGUOUS &&
+            H5Pget_nfilters(plist) == 0,
+        SIM_E_DATA,
+        "%s: %s is not plain uint8 bytes in one piece; convert the file with simile "
+        "prepare",
+        f->name, name);
+    for (int i = 0; i < shape.n_dims; i++)
+        n *= shape.dims[i];
+    haddr_t offset = H5Dget_offset(set);
+    SIM_CHECK(offset != HADDR_UNDEF, SIM_E_DATA, "%s: %s was never written", f->name,
+              name);
+    SIM_TRY(sim_file_open_read(f->path, &fd, &length));
+    SIM_CHECK(offset <= length && n <= length - offset, SIM_E_DATA,
+              "%s: %s ends beyond the file (%llu bytes): the file was cut", f->name, name,
+              (unsigned long long)length);
+    *at = offset;
+    *n_bytes = n;
+done:
+    SIM_IGNORE(sim_file_close(&fd, f->name));
+    if (plist >= 0)
+        (void)H5Pclose(plist);
+    if (set >= 0)
+        (void)H5Dclose(set);
+    return st;
+}
+
+/* ---- walking ---- */
+
+enum { MAX_DEPTH = 16 };
+
+typedef struct {
+    const sim_h5 *f;
+    sim_status (*see)(void *ctx, const sim_tensor *t);
+    void *ctx;
+} walk;
+
+static sim_status walk_group(const walk *w, const char *group, int depth);
+
+static sim_status walk_member(const walk *w, const char *path, int depth)
+{
+    sim_status st = SIM_OK;
+    sim_h5_shape shape;
+    H5O_info_t info;
+
+    if (H5Oget_info_by_name(w->f->file, path, &info, H5P_DEFAULT) < 0)
+        SIM_FAIL(SIM_E_DATA, "%s: %s: %s", w->f->name, path, h5_reason());
+    if (info.type == H5O_TYPE_GROUP) {
+        SIM_TRY(walk_group(w, path, depth + 1));
+        goto done;
+    }
+    SIM_TRY(sim_h5_shape_of(w->f, path, &shape));
+    sim_tensor t = {.name = path + 1, .type = shape.type, .n_dims = shape.n_dims};
+    memcpy(t.dims, shape.dims, sizeof t.dims);
+    SIM_TRY(w->see(w->ctx, &t));
+done:
+    return st;
+}
+
+static sim_status walk_group(const walk *w, const char *group, int depth)
+{
+    sim_status st = SIM_OK;
+    H5G_info_t info;
+    char path[512];
+    hid_t g = H5Gopen2(w->f->file, group, H5P_DEFAULT);
+
+    SIM_CHECK(g >= 0 && depth < MAX_DEPTH && H5Gget_info(g, &info) >= 0, SIM_E_DATA,
+              "%s: the group %s cannot be listed", w->f->name, group);
+    for (hsize_t i = 0; i < info.nlinks; i++) {
+        size_t used = strcmp(group, "/") == 0 ? 0 : strlen(group);
+        SIM_CHECK(used + 2 < sizeof path, SIM_E_DATA, "%s: names are too long",
+                  w->f->name);
+        memcpy(path, group, used);
+        path[used] = '/';
+        ssize_t n =
+            H5Lget_name_by_idx(g, ".", H5_INDEX_NAME, H5_ITER_INC, i, path + used + 1,
+                               sizeof path - used - 1, H5P_DEFAULT);
+        SIM_CHECK(n > 0 && (size_t)n < sizeof path - used - 1, SIM_E_DATA,
+                  "%s: a name in %s cannot be read", w->f->name, group);
+        SIM_CHECK(sim_h5_has(w->f, path), SIM_E_DATA,
+                  "%s: %s is a link, which is not followed", w->f->name, path);
+        SIM_TRY(walk_member(w, path, depth));
+    }
+done:
+    if (g >= 0)
+        (void)H5Gclose(g);
+    return st;
+}
+
+sim_status sim_h5_walk(const sim_h5 *f, const char *group,
+                       sim_status (*see)(void *ctx, const sim_tensor *t), void *ctx)
+{
+    const walk w = {f, see, ctx};
+    if (strcmp(group, "/") != 0 && !sim_h5_has(f, group))
+        return SIM_OK;
+    return walk_group(&w, group, 0);
+}

@@ -1,0 +1,293 @@
+/*
+ * write.c - images in memory for checkpoints, and the frame of a data set on disk.
+ *
+ * HDF5 does no disk I/O for checkpoints: with this version a full disk crashed or hung it.
+ * An image lives in one mapping that is large enough from the start, so that the core
+ * driver's realloc never moves and never fails.
+ */
+#include "private.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SLACK = 64 << 20 };
+
+/* ---- one buffer for the image ---- */
+
+/* HDF5 asks for memory through these; there is one image and one buffer. */
+static void *image_malloc(size_t n, H5FD_file_image_op_t op, void *ctx)
+{
+    const sim_h5 *f = ctx;
+    (void)op;
+    return n <= f->reserved_bytes ? f->reserved : NULL;
+}
+
+static void *image_realloc(void *p, size_t n, H5FD_file_image_op_t op, void *ctx)
+{
+    const sim_h5 *f = ctx;
+    (void)p;
+    (void)op;
+    return n <= f->reserved_bytes ? f->reserved : NULL;
+}
+
+static void *image_memcpy(void *to, const void *from, size_t n, H5FD_file_image_op_t op,
+                          void *ctx)
+{
+    (void)op;
+    (void)ctx;
+    return to == from ? to : memcpy(to, from, n);
+}
+
+static herr_t image_free(void *p, H5FD_file_image_op_t op, void *ctx)
+{
+    (void)p;
+    (void)op;
+    (void)ctx;
+    return 0; /* the mapping goes when the file is closed */
+}
+
+static void *keep_ctx(void *ctx)
+{
+    return ctx;
+}
+
+static herr_t drop_ctx(void *ctx)
+{
+    (void)ctx;
+    return 0;
+}
+
+sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *f = NULL;
+    hid_t access = -1;
+
+    h5_quiet();
+    SIM_TRY(sim_new(&f, "h5/file"));
+    f->file = -1;
+    f->reserved_bytes = reserve_bytes + SLACK;
+    SIM_TRY(sim_text_copy("(image)", "h5/file", &f->name));
+    SIM_TRY(sim_alloc_bytes(f->reserved_bytes, 1, "h5/image", &f->reserved));
+    H5FD_file_image_callbacks_t calls = {.image_malloc = image_malloc,
+                                         .image_memcpy = image_memcpy,
+                                         .image_realloc = image_realloc,
+                                         .image_free = image_free,
+                                         .udata_copy = keep_ctx,
+                                         .udata_free = drop_ctx,
+                                         .udata = f};
+    access = H5Pcreate(H5P_FILE_ACCESS);
+    (void)H5Pset_fapl_core(access, 1 << 20, 0);
+    (void)H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
+    (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+    SIM_CHECK(H5Pset_file_image_callbacks(access, &calls) >= 0, SIM_E_IO,
+              "HDF5 image: %s", h5_reason());
+    f->file = H5Fcreate("image", H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 image: %s", h5_reason());
+    *out = f;
+    f = NULL;
+done:
+    sim_h5_close(&f);
+    if (access >= 0)
+        (void)H5Pclose(access);
+    return st;
+}
+
+sim_status sim_h5_create_file(const char *path, sim_h5 **out)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *f = NULL;
+
+    h5_quiet();
+    SIM_TRY(sim_new(&f, "h5/file"));
+    f->file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
+    SIM_CHECK(f->file >= 0, SIM_E_CREATE, "%s cannot be created: %s", path, h5_reason());
+    SIM_TRY(sim_text_copy(path, "h5/file", &f->name));
+    SIM_TRY(sim_text_copy(path, "h5/file", &f->path));
+    *out = f;
+    f = NULL;
+done:
+    sim_h5_close(&f);
+    return st;
+}
+
+/* ---- data sets and attributes ---- */
+
+static hid_t space_of(int n_dims, const size_t *dims)
+{
+    hsize_t h[SIM_MAX_DIMS];
+    for (int i = 0; i < n_dims; i++)
+        h[i] = dims[i];
+    return n_dims ? H5Screate_simple(n_dims, h, NULL) : H5Screate(H5S_SCALAR);
+}
+
+static hid_t file_type(sim_type type)
+{
+    switch (type) {
+    case SIM_F32:
+        return H5T_IEEE_F32LE;
+    case SIM_F64:
+        return H5T_IEEE_F64LE;
+    case SIM_I64:
+        return H5T_STD_I64LE;
+    case SIM_U64:
+        return H5T_STD_U64LE;
+    case SIM_I32:
+        return H5T_STD_I32LE;
+    case SIM_U8:
+        return H5T_STD_U8LE;
+    }
+    return -1;
+}
+
+/* Creates a data set with the groups on its way. */
+static hid_t create_set(sim_h5 *f, const char *name, hid_t type, hid_t space,
+                        hid_t create)
+{
+    hid_t links = H5Pcreate(H5P_LINK_CREATE);
+    (void)H5Pset_create_intermediate_group(links, 1);
+    hid_t set = H5Dcreate2(f->file, name, type, space, links, create, H5P_DEFAULT);
+    (void)H5Pclose(links);
+    return set;
+}
+
+sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t)
+{
+    sim_status st = SIM_OK;
+    hid_t space = space_of(t->n_dims, t->dims), set = -1;
+
+    set = create_set(f, name, file_type(t->type), space, H5P_DEFAULT);
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
+              h5_reason());
+    SIM_CHECK(sim_tensor_count(t) == 0 || H5Dwrite(set, h5_memory_type(t->type), H5S_ALL,
+                                                   H5S_ALL, H5P_DEFAULT, t->data) >= 0,
+              SIM_E_IO, "%s: %s cannot be written: %s", f->name, name, h5_reason());
+done:
+    if (set >= 0)
+        (void)H5Dclose(set);
+    (void)H5Sclose(space);
+    return st;
+}
+
+sim_status sim_h5_write_text(sim_h5 *f, const char *name, const char *text)
+{
+    const sim_tensor t = {.name = name,
+                          .type = SIM_U8,
+                          .n_dims = 1,
+                          .dims = {strlen(text)},
+                          .data = (void *)(uintptr_t)text};
+    return sim_h5_write(f, name, &t);
+}
+
+sim_status sim_h5_write_attribute_text(sim_h5 *f, const char *name, const char *text)
+{
+    sim_status st = SIM_OK;
+    hid_t space = H5Screate(H5S_SCALAR), type = H5Tcopy(H5T_C_S1), attribute = -1;
+    size_t n = strlen(text);
+
+    (void)H5Tset_size(type, n ? n : 1);
+    (void)H5Tset_strpad(type, H5T_STR_NULLPAD);
+    (void)H5Tset_cset(type, H5T_CSET_UTF8);
+    attribute = H5Acreate2(f->file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    SIM_CHECK(attribute >= 0 && H5Awrite(attribute, type, text) >= 0, SIM_E_IO,
+              "%s: attribute %s cannot be written: %s", f->name, name, h5_reason());
+done:
+    if (attribute >= 0)
+        (void)H5Aclose(attribute);
+    (void)H5Tclose(type);
+    (void)H5Sclose(space);
+    return st;
+}
+
+static sim_status write_numbers(sim_h5 *f, hid_t object, const char *name,
+                                const sim_tensor *t)
+{
+    sim_status st = SIM_OK;
+    hid_t space = space_of(t->n_dims, t->dims), attribute = -1;
+
+    SIM_CHECK(object >= 0, SIM_E_IO, "%s: nothing to hang attribute %s on", f->name,
+              name);
+    attribute =
+        H5Acreate2(object, name, file_type(t->type), space, H5P_DEFAULT, H5P_DEFAULT);
+    SIM_CHECK(
+        attribute >= 0 && H5Awrite(attribute, h5_memory_type(t->type), t->data) >= 0,
+        SIM_E_IO, "%s: attribute %s cannot be written: %s", f->name, name, h5_reason());
+done:
+    if (attribute >= 0)
+        (void)H5Aclose(attribute);
+    (void)H5Sclose(space);
+    return st;
+}
+
+sim_status sim_h5_write_attribute(sim_h5 *f, const char *name, const sim_tensor *t)
+{
+    return write_numbers(f, f->file, name, t);
+}
+
+sim_status sim_h5_write_attribute_of(sim_h5 *f, const char *data_set, const char *name,
+                                     const sim_tensor *t)
+{
+    hid_t object = H5Oopen(f->file, data_set, H5P_DEFAULT);
+    sim_status st = write_numbers(f, object, name, t);
+    if (object >= 0)
+        (void)H5Oclose(object);
+    return st;
+}
+
+sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims, const size_t *dims,
+                          uint64_t *at)
+{
+    sim_status st = SIM_OK;
+    hid_t space = space_of(n_dims, dims), create = H5Pcreate(H5P_DATASET_CREATE),
+          set = -1;
+
+    (void)H5Pset_layout(create, H5D_CONTIGUOUS);
+    (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
+    (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
+    set = create_set(f, name, H5T_STD_U8LE, space, create);
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
+              h5_reason());
+    haddr_t offset = H5Dget_offset(set);
+    SIM_CHECK(offset != HADDR_UNDEF, SIM_E_IO, "%s: %s has no place in the file", f->name,
+              name);
+    *at = offset;
+done:
+    if (set >= 0)
+        (void)H5Dclose(set);
+    (void)H5Pclose(create);
+    (void)H5Sclose(space);
+    return st;
+}
+
+sim_status sim_h5_image(sim_h5 *f, const void **image, size_t *n_bytes)
+{
+    sim_status st = SIM_OK;
+
+    SIM_CHECK(H5Fflush(f->file, H5F_SCOPE_GLOBAL) >= 0, SIM_E_IO, "HDF5 image: %s",
+              h5_reason());
+    ssize_t n = H5Fget_file_image(f->file, NULL, 0);
+    SIM_CHECK(n > 0, SIM_E_IO, "HDF5 image: %s", h5_reason());
+    *image = f->reserved;
+    *n_bytes = (size_t)n;
+done:
+    return st;
+}
+
+sim_status sim_h5_finish(sim_h5 **out)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *f = *out;
+
+    SIM_CHECK(H5Fflush(f->file, H5F_SCOPE_GLOBAL) >= 0, SIM_E_IO, "%s: %s", f->name,
+              h5_reason());
+    herr_t closed = H5Fclose(f->file);
+    f->file = -1;
+    SIM_CHECK(closed >= 0, SIM_E_IO, "%s: %s", f->name, h5_reason());
+done:
+    sim_h5_close(out);
+    return st;
+}
