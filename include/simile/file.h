@@ -43,6 +43,9 @@ SIM_MUST_USE sim_status sim_file_write_at(int fd, const char *path, uint64_t at,
 /* Opens an existing file for writing in place (prepare's bulk bytes). */
 SIM_MUST_USE sim_status sim_file_open_update(const char *path, int *fd);
 
+/* Makes what was written durable. */
+SIM_MUST_USE sim_status sim_file_sync(int fd, const char *path);
+
 /* Closes; the error that close reports (quota) counts.  fd -1 is fine. */
 SIM_MUST_USE sim_status sim_file_close(int *fd, const char *path);
 

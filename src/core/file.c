@@ -173,6 +173,15 @@ done:
     return st;
 }
 
+sim_status sim_file_sync(int fd, const char *path)
+{
+    sim_status st = SIM_OK;
+    if (calls->fsync(fd) != 0)
+        FAIL_ERRNO("cannot be synced", path);
+done:
+    return st;
+}
+
 sim_status sim_file_close(int *fd, const char *path)
 {
     sim_status st = SIM_OK;

@@ -196,7 +196,7 @@ done:
 
 static void tear_down(sim_train_state *t)
 {
-    (void)sim_log_file(NULL);
+    SIM_IGNORE(sim_log_file(NULL));
     sim_loader_destroy(&t->loader);
     sim_feed_destroy(t);
     sim_optimizer_destroy(&t->optimizer);

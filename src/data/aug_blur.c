@@ -1,0 +1,95 @@
+/*
+ * aug_blur.c - Gaussian blur: 2 (side / 10 / 2) + 1 taps (23 at 224), sigma uniform, edges
+ * reflected, as torchvision's gaussian_blur.
+ */
+#include "private.h"
+
+#include "simile/kernel.h"
+
+#include <stdio.h>
+
+typedef struct {
+    double p, sigma_min, sigma_max;
+} blur_options;
+
+static const sim_option rows[] = {
+    {"p", SIM_OPTION_REAL, offsetof(blur_options, p), 0, 1, "0.5", NULL, "", "chance",
+     SIM_IDENTITY, NULL},
+    {"sigma_min", SIM_OPTION_REAL, offsetof(blur_options, sigma_min), 0.01, 20, "0.1",
+     NULL, "pixels", "least deviation", SIM_IDENTITY, NULL},
+    {"sigma_max", SIM_OPTION_REAL, offsetof(blur_options, sigma_max), 0.01, 20, "2", NULL,
+     "pixels", "largest deviation", SIM_IDENTITY, NULL},
+};
+
+enum { MOST_TAPS = 511 };
+
+static size_t reflect(ptrdiff_t i, size_t n)
+{
+    ptrdiff_t last = (ptrdiff_t)n - 1;
+    if (last == 0)
+        return 0;
+    i = i < 0 ? -i : i;
+    i %= 2 * last;
+    return (size_t)(i > last ? 2 * last - i : i);
+}
+
+static void weights_of(float *w, size_t taps, double sigma)
+{
+    double sum = 0;
+    ptrdiff_t half = (ptrdiff_t)taps / 2;
+    for (size_t i = 0; i < taps; i++) {
+        double x = (double)((ptrdiff_t)i - half) / sigma;
+        w[i] = (float)sim_exp_double(-0.5 * x * x);
+        sum += (double)w[i];
+    }
+    for (size_t i = 0; i < taps; i++)
+        w[i] = (float)((double)w[i] / sum);
+}
+
+/* One direction: sample (y, x) gathers along rows or columns. */
+static void pass(const view *v, const float *in, float *out, const float *w, size_t taps,
+                 bool vertical)
+{
+    ptrdiff_t half = (ptrdiff_t)taps / 2;
+    for (size_t y = 0; y < v->h; y++)
+        for (size_t x = 0; x < v->w; x++) {
+            float sum[3] = {0};
+            for (size_t t = 0; t < taps; t++) {
+                ptrdiff_t d = (ptrdiff_t)t - half;
+                size_t yy = vertical ? reflect((ptrdiff_t)y + d, v->h) : y;
+                size_t xx = vertical ? x : reflect((ptrdiff_t)x + d, v->w);
+                for (size_t c = 0; c < v->c; c++)
+                    sum[c] += w[t] * in[(yy * v->w + xx) * v->c + c];
+            }
+            for (size_t c = 0; c < v->c; c++)
+                out[(y * v->w + x) * v->c + c] = sum[c];
+        }
+}
+
+static void apply(const void *options, view *v)
+{
+    const blur_options *o = options;
+    float w[MOST_TAPS];
+    size_t side = v->h < v->w ? v->h : v->w, taps = 2 * (side / 10 / 2) + 1;
+
+    if (!view_happens(v, o->p))
+        return;
+    float sigma = sim_random_between(&v->draw, (float)o->sigma_min, (float)o->sigma_max);
+    taps = taps < 3 ? 3 : taps > MOST_TAPS ? MOST_TAPS : taps;
+    weights_of(w, taps, (double)sigma);
+    pass(v, v->pixels, v->spare, w, taps, false);
+    pass(v, v->spare, v->pixels, w, taps, true);
+}
+
+static void text(const void *options, char *out, size_t out_bytes)
+{
+    const blur_options *o = options;
+    (void)snprintf(out, out_bytes, "blur %g-%g p %g", o->sigma_min, o->sigma_max, o->p);
+}
+
+const augment_row augment_blur = {
+    .name = "blur",
+    .id = 5,
+    .table = {"blur", rows, sizeof rows / sizeof rows[0], sizeof(blur_options)},
+    .apply = apply,
+    .text = text};

@@ -1,0 +1,33 @@
+/*
+ * aug_gray.c - colours to gray, three equal channels; nothing with one channel.
+ */
+#include "private.h"
+
+#include <stdio.h>
+
+static const sim_option rows[] = {
+    {"p", SIM_OPTION_REAL, offsetof(chance, p), 0, 1, "0.2", NULL, "", "chance",
+     SIM_IDENTITY, NULL},
+};
+
+static void apply(const void *options, view *v)
+{
+    if (!view_happens(v, ((const chance *)options)->p) || v->c != 3)
+        return;
+    for (size_t i = 0; i < v->h * v->w; i++) {
+        float *p = v->pixels + 3 * i;
+        p[0] = p[1] = p[2] = view_gray(p);
+    }
+}
+
+static void text(const void *options, char *out, size_t out_bytes)
+{
+    (void)snprintf(out, out_bytes, "gray p %g", ((const chance *)options)->p);
+}
+
+const augment_row augment_gray = {
+    .name = "gray",
+    .id = 4,
+    .table = {"gray", rows, sizeof rows / sizeof rows[0], sizeof(chance)},
+    .apply = apply,
+    .text = text};

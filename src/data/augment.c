@@ -1,0 +1,309 @@
+/*
+ * augment.c - which operations a view goes through, and their draws.
+ *
+ * Each operation draws from its own space (sample, epoch, view, operation): adding one
+ * shifts no other, and who augments does not matter.
+ */
+#include "private.h"
+
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SIM_AUGMENT(name, id) &augment_##name,
+static const augment_row *const rows[] = {
+#include "augments.def"
+};
+#undef SIM_AUGMENT
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
+
+#define SIM_AUGMENT(name, id) "|" #name
+static const char op_names[] =
+#include "augments.def"
+    ;
+#undef SIM_AUGMENT
+
+/* ---- presets ---- */
+
+/* An operation with the numbers that differ from its defaults. */
+typedef struct {
+    const char *op;
+    const char *numbers[6]; /* "scale_min=0.2" */
+} preset_op;
+
+typedef struct {
+    const char *name;
+    preset_op ops[8];
+} preset;
+
+/* methods.md 2.11: SimCLR's for photos and for CIFAR; digits must stay readable. */
+static const preset presets[] = {
+    {"simclr-cifar", {{"crop", {0}}, {"flip", {0}}, {"jitter", {0}}, {"gray", {0}}}},
+    {"simclr",
+     {{"crop", {0}},
+      {"flip", {0}},
+      {"jitter", {"brightness=0.8", "contrast=0.8", "saturation=0.8", "hue=0.2"}},
+      {"gray", {0}},
+      {"blur", {0}}}},
+    {"digits",
+     {{"crop", {"scale_min=0.3"}}, {"jitter", {"brightness=0.4", "contrast=0.4"}}}},
+    {"none", {{0}}},
+};
+enum { N_PRESETS = sizeof presets / sizeof presets[0] };
+
+static sim_option_table item_tables[N_ROWS]; /* filled from the rows, once */
+
+static const sim_option option_rows[] = {
+    {"preset", SIM_OPTION_ENUM, offsetof(sim_augment_options, preset), 0, 0,
+     "simclr-cifar", "simclr-cifar|simclr|digits|none", "", "operations of both views",
+     SIM_IDENTITY, NULL},
+    {"size", SIM_OPTION_INT, offsetof(sim_augment_options, size), 0, 4096, "0", NULL,
+     "pixels", "side of a view; 0: as stored, photos 224", SIM_IDENTITY, NULL},
+    {"view1", SIM_OPTION_ITEMS, offsetof(sim_augment_options, view1), 0, 0, NULL,
+     op_names + 1, "", "operations of view 1 (and of view 2 where it has none)",
+     SIM_IDENTITY, item_tables},
+    {"view2", SIM_OPTION_ITEMS, offsetof(sim_augment_options, view2), 0, 0, NULL,
+     op_names + 1, "", "operations of view 2", SIM_IDENTITY, item_tables},
+};
+
+const sim_option_table sim_augment_table = {.section = "augment",
+                                            .rows = option_rows,
+                                            .n_rows = sizeof option_rows /
+                                                      sizeof option_rows[0],
+                                            .struct_bytes = sizeof(sim_augment_options)};
+
+/* The tables of items live in the operations' files; this runs before main. */
+__attribute__((constructor)) static void fill_item_tables(void)
+{
+    for (int i = 0; i < N_ROWS; i++)
+        item_tables[i] = rows[i]->table;
+}
+
+/* ---- resolved operations ---- */
+
+typedef struct {
+    const augment_row *row;
+    uint32_t space; /* of its draws: id, and how often it came before */
+    double options[16];
+} operation;
+
+typedef struct {
+    size_t n;
+    operation ops[SIM_OPTION_MAX_ITEMS];
+} pipeline;
+
+struct sim_augment {
+    pipeline views[2];
+    bool encoded;
+    size_t size, h, w, c; /* wanted; of a view */
+    float mean[3], inverse[3], deviation[3];
+};
+
+static void set_defaults(const sim_option_table *t, void *options)
+{
+    for (size_t i = 0; i < t->n_rows; i++) {
+        const sim_option *r = &t->rows[i];
+        void *to = (char *)options + r->offset;
+        if (r->type == SIM_OPTION_ENUM)
+            *(int *)to = sim_choices_find(r->choices, r->fallback);
+        else
+            *(double *)to = strtod(r->fallback, NULL);
+    }
+}
+
+static void set_number(const sim_option_table *t, const char *text, void *options)
+{
+    const char *equals = strchr(text, '=');
+    for (size_t i = 0; i < t->n_rows; i++)
+        if (strncmp(t->rows[i].name, text, (size_t)(equals - text)) == 0)
+            *(double *)(void *)((char *)options + t->rows[i].offset) =
+                strtod(equals + 1, NULL);
+}
+
+static operation *add(pipeline *p, const augment_row *row)
+{
+    operation *o = &p->ops[p->n];
+    uint32_t before = 0;
+    for (size_t i = 0; i < p->n; i++)
+        before += p->ops[i].row == row;
+    o->row = row;
+    o->space = (uint32_t)row->id + 64 * before;
+    p->n++;
+    return o;
+}
+
+static const augment_row *row_named(const char *name)
+{
+    for (int i = 0; i < N_ROWS; i++)
+        if (strcmp(rows[i]->name, name) == 0)
+            return rows[i];
+    return NULL;
+}
+
+static void from_preset(const preset *from, pipeline *p)
+{
+    for (size_t i = 0; from->ops[i].op; i++) {
+        const augment_row *row = row_named(from->ops[i].op);
+        operation *o = add(p, row);
+        set_defaults(&row->table, o->options);
+        for (size_t k = 0; from->ops[i].numbers[k]; k++)
+            set_number(&row->table, from->ops[i].numbers[k], o->options);
+    }
+}
+
+static void from_items(const sim_option_items *items, pipeline *p)
+{
+    for (size_t i = 0; i < items->n; i++) {
+        operation *o = add(p, rows[items->op[i]]);
+        memcpy(o->options, items->values[i], sizeof o->options);
+    }
+}
+
+static sim_status create(size_t size, const sim_dataset_info *about, const double *mean,
+                         const double *std, sim_augment **out)
+{
+    sim_status st = SIM_OK;
+    sim_augment *a = NULL;
+
+    SIM_TRY(sim_new(&a, "data/augment"));
+    a->encoded = about->encoded;
+    a->c = about->c;
+    a->size = about->encoded && size == 0 ? 224 : size;
+    a->h = a->size ? a->size : about->h;
+    a->w = a->size ? a->size : about->w;
+    for (size_t c = 0; c < a->c; c++) {
+        double deviation = std[c] > 1e-6 ? std[c] : 1;
+        a->mean[c] = (float)mean[c];
+        a->deviation[c] = (float)deviation;
+        a->inverse[c] = (float)(1 / deviation);
+    }
+    *out = a;
+done:
+    return st;
+}
+
+sim_status sim_augment_create(const sim_augment_options *options,
+                              const sim_dataset_info *about, const double *mean,
+                              const double *std, sim_augment **out)
+{
+    sim_status st = SIM_OK;
+    sim_augment *a = NULL;
+
+    SIM_TRY(create((size_t)options->size, about, mean, std, &a));
+    for (int v = 0; v < 2; v++) {
+        const sim_option_items *own = v ? &options->view2 : &options->view1;
+        const sim_option_items *use = own->given ? own : &options->view1;
+        if (use->given)
+            from_items(use, &a->views[v]);
+        else
+            from_preset(&presets[options->preset], &a->views[v]);
+    }
+    *out = a;
+done:
+    return st;
+}
+
+sim_status sim_augment_create_plain(size_t size, const sim_dataset_info *about,
+                                    const double *mean, const double *std,
+                                    sim_augment **out)
+{
+    return create(size, about, mean, std, out);
+}
+
+void sim_augment_destroy(sim_augment **a)
+{
+    sim_free(*a);
+    *a = NULL;
+}
+
+void sim_augment_shape(const sim_augment *a, size_t *h, size_t *w, size_t *c)
+{
+    *h = a->h;
+    *w = a->w;
+    *c = a->c;
+}
+
+sim_status sim_augment_text(const sim_augment *a, int view_index, char **text)
+{
+    char all[1024] = "", one[128];
+    const pipeline *p = &a->views[view_index % 2];
+    for (size_t i = 0; i < p->n; i++) {
+        p->ops[i].row->text(p->ops[i].options, one, sizeof one);
+        size_t used = strlen(all);
+        (void)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", one);
+    }
+    return sim_text_format("data/augment", text, "%s", p->n ? all : "as it is");
+}
+
+/* ---- a view ---- */
+
+/* Brings an image that no operation resized to the view's size: shorter side, centre. */
+static void fit(const sim_augment *a, view *v)
+{
+    if (v->h == a->h && v->w == a->w)
+        return;
+    double scale_h = (double)v->h / (double)a->h, scale_w = (double)v->w / (double)a->w;
+    double scale = scale_h < scale_w ? scale_h : scale_w;
+    size_t h = (size_t)((double)a->h * scale + 0.5),
+           w = (size_t)((double)a->w * scale + 0.5);
+    h = h > v->h ? v->h : h;
+    w = w > v->w ? v->w : w;
+    resize_box(v->pixels, v->w, v->c, (v->h - h) / 2, (v->w - w) / 2, h, w, v->spare,
+               a->h, a->w, RESIZE_BILINEAR, v->work);
+    float *swap = v->pixels;
+    v->pixels = v->spare;
+    v->spare = swap;
+    v->h = a->h;
+    v->w = a->w;
+}
+
+static void normalise(const sim_augment *a, const view *v, float *out)
+{
+    for (size_t i = 0; i < v->h * v->w; i++)
+        for (size_t c = 0; c < v->c; c++)
+            out[i * v->c + c] = (v->pixels[i * v->c + c] - a->mean[c]) * a->inverse[c];
+}
+
+sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample,
+                            uint32_t epoch, uint32_t view_index, const sim_image *image,
+                            float *out)
+{
+    const pipeline *p = &a->views[view_index % 2];
+    size_t in = image->h * image->w * image->c, of_view = a->h * a->w * a->c;
+    size_t most = in > of_view ? in : of_view;
+    size_t work = resize_work_floats(image->h, a->h, a->w, image->w, image->c) + 64;
+    float *buffer = sim_scratch((2 * most + work) * sizeof *buffer);
+    view v = {.h = image->h,
+              .w = image->w,
+              .c = image->c,
+              .pixels = buffer,
+              .spare = buffer + most,
+              .work = buffer + 2 * most,
+              .out = a->size};
+
+    for (size_t i = 0; i < in; i++)
+        v.pixels[i] = (float)image->pixels[i] * (1.0f / 255);
+    for (size_t i = 0; i < p->n; i++) {
+        v.draw = (sim_random){.seed = seed,
+                              .purpose = SIM_RANDOM_AUGMENT,
+                              .sample = sample,
+                              .epoch = epoch,
+                              .view_op = view_index << 16 | p->ops[i].space};
+        p->ops[i].row->apply(p->ops[i].options, &v);
+    }
+    fit(a, &v);
+    normalise(a, &v, out);
+    return SIM_OK;
+}
+
+void sim_augment_show(const sim_augment *a, const float *values, uint8_t *out)
+{
+    for (size_t i = 0; i < a->h * a->w; i++)
+        for (size_t c = 0; c < a->c; c++) {
+            float x = values[i * a->c + c] * a->deviation[c] + a->mean[c];
+            out[i * a->c + c] = (uint8_t)(view_clamp(x) * 255 + 0.5f);
+        }
+}

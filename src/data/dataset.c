@@ -1,0 +1,297 @@
+/*
+ * dataset.c - reading a data set: HDF5 says where the bytes are, pread brings them.
+ *
+ * Every size and offset in the file is checked against the file before it is used, and
+ * every image against its digest when it is read.
+ */
+#include "private.h"
+
+#include "simile/file.h"
+#include "simile/h5.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct sim_dataset {
+    char *path;
+    sim_dataset_info about;
+    int fd;
+    uint64_t at, n_bytes; /* of the pixels or encoded bytes in the file */
+    uint64_t *offset;     /* encoded: [n + 1] */
+    int32_t *labels;      /* [n] or NULL */
+    uint64_t *digest;     /* [n][2]: low, high */
+    char *names;          /* class names, one a line; split into `name` */
+    char **name;
+    size_t n_names;
+};
+
+enum { MAX_IMAGES = 1 << 30, MAX_NAMES_BYTES = 1 << 24 };
+
+static sim_status read_arrays(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    sim_h5_shape s;
+
+    SIM_TRY(sim_h5_shape_of(f, "/images", &s));
+    SIM_CHECK(s.type == SIM_U8 && s.n_dims == 4, SIM_E_DATA,
+              "%s: /images is not uint8 [N][H][W][C]", d->path);
+    d->about.n_images = s.dims[0];
+    d->about.h = s.dims[1];
+    d->about.w = s.dims[2];
+    d->about.c = s.dims[3];
+    SIM_CHECK(s.dims[1] > 0 && s.dims[2] > 0 && s.dims[1] <= SIM_MAX_PIXELS / s.dims[2] &&
+                  (s.dims[3] == 1 || s.dims[3] == 3),
+              SIM_E_DATA, "%s: images of %zu x %zu x %zu are not read", d->path,
+              s.dims[1], s.dims[2], s.dims[3]);
+    SIM_TRY(sim_h5_bytes_at(f, "/images", &d->at, &d->n_bytes));
+done:
+    return st;
+}
+
+static sim_status read_offsets(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    sim_h5_shape s;
+
+    d->about.encoded = true;
+    d->about.c = 3;
+    SIM_TRY(sim_h5_bytes_at(f, "/bytes", &d->at, &d->n_bytes));
+    SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, (size_t)MAX_IMAGES + 1,
+                            (void **)&d->offset, &s));
+    SIM_CHECK(s.n_dims == 1 && s.dims[0] >= 1, SIM_E_DATA, "%s: /offset is not one row",
+              d->path);
+    d->about.n_images = s.dims[0] - 1;
+    SIM_CHECK(d->offset[0] == 0 && d->offset[d->about.n_images] == d->n_bytes, SIM_E_DATA,
+              "%s: /offset does not span /bytes", d->path);
+    for (size_t i = 0; i < d->about.n_images; i++)
+        SIM_CHECK(d->offset[i] < d->offset[i + 1], SIM_E_DATA,
+                  "%s: /offset falls at image %zu", d->path, i);
+done:
+    return st;
+}
+
+static sim_status read_labels(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    sim_h5_shape s;
+
+    if (!sim_h5_has(f, "/labels"))
+        goto done;
+    SIM_TRY(sim_h5_read_new(f, "/labels", SIM_I32, MAX_IMAGES, (void **)&d->labels, &s));
+    SIM_CHECK(s.n_dims == 1 && s.dims[0] == d->about.n_images, SIM_E_DATA,
+              "%s: %zu labels for %zu images", d->path, s.n_dims ? s.dims[0] : 0,
+              d->about.n_images);
+    for (size_t i = 0; i < d->about.n_images; i++) {
+        SIM_CHECK(d->labels[i] >= 0 && d->labels[i] < 1 << 20, SIM_E_DATA,
+                  "%s: image %zu has the label %d", d->path, i, d->labels[i]);
+        if ((size_t)d->labels[i] >= d->about.n_classes)
+            d->about.n_classes = (size_t)d->labels[i] + 1;
+    }
+    d->about.has_labels = true;
+done:
+    return st;
+}
+
+static sim_status read_names(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    size_t n = 0;
+
+    if (!sim_h5_has(f, "/class_names"))
+        goto done;
+    SIM_TRY(sim_h5_read_text(f, "/class_names", &d->names));
+    for (const char *p = d->names; *p; p++)
+        n += *p == '\n';
+    SIM_TRY(sim_alloc(&d->name, n + 1, "data/names"));
+    for (char *line = d->names, *end; (end = strchr(line, '\n')) != NULL;
+         line = end + 1) {
+        *end = '\0';
+        d->name[d->n_names++] = line;
+    }
+    if (d->n_names > d->about.n_classes)
+        d->about.n_classes = d->n_names;
+done:
+    return st;
+}
+
+static sim_status read_attributes(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    char format[64];
+    sim_dataset_info *a = &d->about;
+
+    SIM_CHECK(
+        sim_h5_has_attribute(f, "format"), SIM_E_DATA,
+        "%s is no data set of simile; make one with: simile prepare %s --out new.h5",
+        d->path, d->path);
+    SIM_TRY(sim_h5_read_attribute_text(f, "format", format, sizeof format));
+    SIM_CHECK(strcmp(format, "simile-dataset") == 0, SIM_E_DATA,
+              "%s is a %s, expected a simile-dataset", d->path, format);
+    SIM_TRY(sim_h5_read_attribute(f, "mean", SIM_F64, a->mean, a->c));
+    SIM_TRY(sim_h5_read_attribute(f, "std", SIM_F64, a->std, a->c));
+    for (size_t c = 0; c < a->c; c++)
+        SIM_CHECK(a->mean[c] >= 0 && a->mean[c] <= 1 && a->std[c] >= 0 && a->std[c] <= 1,
+                  SIM_E_DATA, "%s: mean or std of channel %zu is out of range", d->path,
+                  c);
+    SIM_TRY(sim_h5_read_attribute_text(f, "fingerprint", a->fingerprint,
+                                       sizeof a->fingerprint));
+    if (sim_h5_has_attribute(f, "source"))
+        SIM_TRY(sim_h5_read_attribute_text(f, "source", a->source, sizeof a->source));
+done:
+    return st;
+}
+
+static sim_status read_digests(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    sim_h5_shape s;
+
+    SIM_TRY(sim_h5_read_new(f, "/digest", SIM_U64, 2 * (size_t)MAX_IMAGES,
+                            (void **)&d->digest, &s));
+    SIM_CHECK(s.n_dims == 2 && s.dims[0] == d->about.n_images && s.dims[1] == 2,
+              SIM_E_DATA, "%s: /digest is not [N][2]", d->path);
+done:
+    return st;
+}
+
+static sim_status check_fingerprint(const sim_dataset *d)
+{
+    sim_status st = SIM_OK;
+    char hex[33];
+    sim_hasher *h = NULL;
+
+    SIM_TRY(sim_hasher_create(&h));
+    sim_hasher_add(h, d->digest, d->about.n_images * 2 * sizeof *d->digest);
+    if (d->labels)
+        sim_hasher_add(h, d->labels, d->about.n_images * sizeof *d->labels);
+    sim_hash_hex(sim_hasher_value(h), hex);
+    SIM_CHECK(strcmp(hex, d->about.fingerprint) == 0, SIM_E_DATA,
+              "%s: digests and labels do not have the fingerprint that the file tells",
+              d->path);
+done:
+    sim_hasher_destroy(&h);
+    return st;
+}
+
+static sim_status read_all(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(sim_h5_has(f, "/images") ? read_arrays(d, f) : read_offsets(d, f));
+    SIM_CHECK(d->about.n_images > 0 && d->about.n_images <= MAX_IMAGES, SIM_E_DATA,
+              "%s holds %zu images, from 1 to %d are read", d->path, d->about.n_images,
+              MAX_IMAGES);
+    SIM_TRY(read_attributes(d, f));
+    SIM_TRY(read_labels(d, f));
+    SIM_TRY(read_names(d, f));
+    SIM_TRY(read_digests(d, f));
+    SIM_TRY(check_fingerprint(d));
+done:
+    return st;
+}
+
+sim_status sim_dataset_open(const char *path, sim_dataset **out)
+{
+    sim_status st = SIM_OK;
+    sim_dataset *d = NULL;
+    sim_h5 *f = NULL;
+    uint64_t length = 0;
+
+    SIM_TRY(sim_new(&d, "data/dataset"));
+    d->fd = -1;
+    SIM_TRY(sim_text_copy(path, "data/dataset", &d->path));
+    SIM_TRY(sim_h5_open_read(path, &f));
+    SIM_CHECK(sim_h5_has_attribute(f, "format"), SIM_E_DATA,
+              "%s is no data set of simile; make one with simile prepare", path);
+    SIM_TRY(read_all(d, f));
+    SIM_TRY(sim_file_open_read(path, &d->fd, &length));
+    *out = d;
+    d = NULL;
+done:
+    sim_h5_close(&f);
+    sim_dataset_close(&d);
+    return st;
+}
+
+void sim_dataset_close(sim_dataset **out)
+{
+    sim_dataset *d = *out;
+    if (!d)
+        return;
+    SIM_IGNORE(sim_file_close(&d->fd, d->path));
+    sim_free(d->path);
+    sim_free(d->offset);
+    sim_free(d->labels);
+    sim_free(d->digest);
+    sim_free(d->names);
+    sim_free(d->name);
+    sim_free(d);
+    *out = NULL;
+}
+
+const sim_dataset_info *sim_dataset_about(const sim_dataset *d)
+{
+    return &d->about;
+}
+
+const char *sim_dataset_path(const sim_dataset *d)
+{
+    return d->path;
+}
+
+const int32_t *sim_dataset_labels(const sim_dataset *d)
+{
+    return d->labels;
+}
+
+const char *sim_dataset_class_name(const sim_dataset *d, size_t label)
+{
+    return label < d->n_names ? d->name[label] : NULL;
+}
+
+static sim_status check_digest(const sim_dataset *d, size_t i, const void *bytes,
+                               size_t n)
+{
+    sim_status st = SIM_OK;
+    sim_hash h = sim_hash_bytes(bytes, n);
+    SIM_CHECK(h.low == d->digest[2 * i] && h.high == d->digest[2 * i + 1], SIM_E_DATA,
+              "%s: image %zu does not have its digest: the file was changed", d->path, i);
+done:
+    return st;
+}
+
+static sim_status read_encoded(const sim_dataset *d, size_t i, sim_image *image)
+{
+    sim_status st = SIM_OK;
+    char name[512];
+    sim_decode_notes notes;
+    size_t n = (size_t)(d->offset[i + 1] - d->offset[i]);
+    uint8_t *bytes = NULL;
+
+    (void)snprintf(name, sizeof name, "%s, image %zu", d->path, i);
+    SIM_TRY(sim_alloc(&bytes, n, "data/encoded"));
+    SIM_TRY(sim_file_read_at(d->fd, d->path, d->at + d->offset[i], bytes, n));
+    SIM_TRY(check_digest(d, i, bytes, n));
+    SIM_TRY(sim_image_decode(name, bytes, n, image, &notes));
+done:
+    sim_free(bytes);
+    return st;
+}
+
+sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_image *image)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *a = &d->about;
+    size_t n = a->h * a->w * a->c;
+
+    SIM_ASSERT(i < a->n_images);
+    if (a->encoded) {
+        SIM_TRY(read_encoded(d, i, image));
+        goto done;
+    }
+    SIM_TRY(image_shape(image, a->h, a->w, a->c));
+    SIM_TRY(sim_file_read_at(d->fd, d->path, d->at + i * n, image->pixels, n));
+    SIM_TRY(check_digest(d, i, image->pixels, n));
+done:
+    return st;
+}

@@ -1,0 +1,89 @@
+/*
+ * decode.c - bytes to upright 8-bit RGB, whatever the file is called.
+ */
+#include "private.h"
+
+#include "simile/memory.h"
+
+#include <string.h>
+
+sim_status image_shape(sim_image *image, size_t h, size_t w, size_t c)
+{
+    sim_status st = SIM_OK;
+    size_t need = h * w * c, have = image->pixels ? image->h * image->w * image->c : 0;
+
+    if (need > have || !image->pixels) {
+        uint8_t *pixels = NULL;
+        SIM_TRY(sim_alloc(&pixels, need, "data/image"));
+        sim_free(image->pixels);
+        image->pixels = pixels;
+    }
+    image->h = h;
+    image->w = w;
+    image->c = c;
+done:
+    return st;
+}
+
+sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
+                            sim_image *out, sim_decode_notes *notes)
+{
+    static const uint8_t png[] = {0x89, 'P', 'N', 'G'};
+    sim_status st = SIM_OK;
+
+    memset(notes, 0, sizeof *notes);
+    SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty", name);
+    if (n >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff)
+        SIM_TRY(decode_jpeg(name, bytes, n, out, notes));
+    else if (n >= sizeof png && memcmp(bytes, png, sizeof png) == 0)
+        SIM_TRY(decode_png(name, bytes, n, out, notes));
+    else
+        SIM_FAIL(SIM_E_DATA, "%s is neither JPEG nor PNG", name);
+done:
+    return st;
+}
+
+/* Where pixel (y, x) of the upright image stands in the stored one (EXIF 1 to 8). */
+static size_t stored_pixel(int orientation, size_t h, size_t w, size_t y, size_t x)
+{
+    switch (orientation) {
+    case 2:
+        return y * w + (w - 1 - x);
+    case 3:
+        return (h - 1 - y) * w + (w - 1 - x);
+    case 4:
+        return (h - 1 - y) * w + x;
+    case 5:
+        return x * w + y;
+    case 6:
+        return (h - 1 - x) * w + y;
+    case 7:
+        return (h - 1 - x) * w + (w - 1 - y);
+    case 8:
+        return x * w + (w - 1 - y);
+    default:
+        return y * w + x;
+    }
+}
+
+sim_status image_upright(sim_image *image, int orientation)
+{
+    sim_status st = SIM_OK;
+    sim_image turned = {0};
+    bool swapped = orientation >= 5;
+    size_t h = swapped ? image->w : image->h, w = swapped ? image->h : image->w;
+
+    if (orientation <= 1 || orientation > 8)
+        goto done;
+    SIM_TRY(image_shape(&turned, h, w, image->c));
+    for (size_t y = 0; y < h; y++)
+        for (size_t x = 0; x < w; x++)
+            memcpy(turned.pixels + (y * w + x) * image->c,
+                   image->pixels +
+                       stored_pixel(orientation, image->h, image->w, y, x) * image->c,
+                   image->c);
+    sim_free(image->pixels);
+    *image = turned;
+done:
+    return st;
+}

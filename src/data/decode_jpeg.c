@@ -1,0 +1,208 @@
+/*
+ * decode_jpeg.c - JPEG by libjpeg-turbo, distrusting the file.
+ *
+ * Sizes are checked before memory is taken, scans are limited, and a picture whose data end
+ * early is an error: filled with gray it would train as a picture.
+ */
+#include "private.h"
+
+#include "simile/memory.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jpeglib.h>
+
+enum { MAX_SCANS = 100 };
+
+typedef struct {
+    struct jpeg_error_mgr base; /* first: libjpeg hands it back */
+    jmp_buf out;
+    char text[JMSG_LENGTH_MAX];
+    sim_decode_notes *notes;
+    bool cut; /* the data ended early */
+} error_state;
+
+static void on_error(j_common_ptr c)
+{
+    error_state *e = (error_state *)(void *)c->err;
+    c->err->format_message(c, e->text);
+    longjmp(e->out, 1);
+}
+
+static void on_message(j_common_ptr c, int level)
+{
+    error_state *e = (error_state *)(void *)c->err;
+    char text[JMSG_LENGTH_MAX];
+    if (level >= 0)
+        return;
+    c->err->format_message(c, text);
+    if (e->notes->warnings++ == 0)
+        (void)snprintf(e->notes->first, sizeof e->notes->first, "%s", text);
+    if (strstr(text, "remature end"))
+        e->cut = true;
+}
+
+static void on_scan(j_common_ptr c)
+{
+    const struct jpeg_decompress_struct *d =
+        (const struct jpeg_decompress_struct *)(void *)c;
+    if (c->is_decompressor && d->input_scan_number > MAX_SCANS) {
+        error_state *e = (error_state *)(void *)c->err;
+        (void)snprintf(e->text, sizeof e->text, "more than %d scans", MAX_SCANS);
+        longjmp(e->out, 1);
+    }
+}
+
+static unsigned read16(const uint8_t *p, bool little)
+{
+    return little ? (unsigned)(p[0] | p[1] << 8) : (unsigned)(p[0] << 8 | p[1]);
+}
+
+static unsigned long read32(const uint8_t *p, bool little)
+{
+    unsigned long a = read16(p, little), b = read16(p + 2, little);
+    return little ? a | b << 16 : a << 16 | b;
+}
+
+/* Orientation in the TIFF directory of an EXIF segment of n bytes; 1 when there is none. */
+static int orientation_in(const uint8_t *p, size_t n)
+{
+    if (n < 14 || memcmp(p, "Exif\0\0", 6) != 0)
+        return 1;
+    p += 6;
+    n -= 6;
+    bool little = p[0] == 'I';
+    unsigned long at = read32(p + 4, little);
+    if (at > n - 2 || n < 2)
+        return 1;
+    unsigned entries = read16(p + at, little);
+    for (unsigned i = 0; i < entries; i++) {
+        size_t e = at + 2 + 12 * (size_t)i;
+        if (e + 12 > n)
+            return 1;
+        if (read16(p + e, little) == 0x0112) {
+            unsigned v = read16(p + e + 8, little);
+            return v >= 1 && v <= 8 ? (int)v : 1;
+        }
+    }
+    return 1;
+}
+
+static int orientation_of(const struct jpeg_decompress_struct *d)
+{
+    for (jpeg_saved_marker_ptr m = d->marker_list; m; m = m->next)
+        if (m->marker == JPEG_APP0 + 1) {
+            int o = orientation_in(m->data, m->data_length);
+            if (o != 1)
+                return o;
+        }
+    return 1;
+}
+
+/* CMYK rows as Adobe writes them (inverted) to RGB. */
+static void cmyk_to_rgb(const uint8_t *in, size_t w, bool inverted, uint8_t *out)
+{
+    for (size_t x = 0; x < w; x++)
+        for (size_t c = 0; c < 3; c++) {
+            unsigned ink = inverted ? in[4 * x + c] : 255u - in[4 * x + c];
+            unsigned key = inverted ? in[4 * x + 3] : 255u - in[4 * x + 3];
+            out[3 * x + c] = (uint8_t)((ink * key + 127) / 255);
+        }
+}
+
+static void read_rows(struct jpeg_decompress_struct *d, sim_image *out, uint8_t *cmyk)
+{
+    size_t w = out->w;
+    while (d->output_scanline < d->output_height) {
+        uint8_t *row = out->pixels + (size_t)d->output_scanline * w * 3;
+        uint8_t *to = cmyk ? cmyk : row;
+        (void)jpeg_read_scanlines(d, &to, 1);
+        if (cmyk)
+            cmyk_to_rgb(cmyk, w, d->saw_Adobe_marker, row);
+    }
+}
+
+sim_status decode_jpeg(const char *name, const uint8_t *bytes, size_t n, sim_image *out,
+                       sim_decode_notes *notes)
+{
+    sim_status st = SIM_OK;
+    struct jpeg_decompress_struct d;
+    struct jpeg_progress_mgr progress = {.progress_monitor = on_scan};
+    error_state e = {.notes = notes};
+    uint8_t *volatile cmyk = NULL; /* survives longjmp */
+    uint8_t *buffer = NULL;
+
+    memset(&d, 0, sizeof d);
+    d.err = jpeg_std_error(&e.base);
+    e.base.error_exit = on_error;
+    e.base.emit_message = on_message;
+    if (setjmp(e.out))
+        SIM_FAIL(SIM_E_DATA, "%s: %s", name, e.text);
+    jpeg_create_decompress(&d);
+    d.progress = &progress;
+    jpeg_save_markers(&d, JPEG_APP0 + 1, 0xffff);
+    jpeg_mem_src(&d, bytes, (unsigned long)n);
+    (void)jpeg_read_header(&d, TRUE);
+    size_t pixels = (size_t)d.image_width * d.image_height;
+    SIM_CHECK(pixels > 0 && pixels <= SIM_MAX_PIXELS, SIM_E_DATA,
+              "%s: %u x %u pixels, from 1 to %d are read", name, d.image_width,
+              d.image_height, SIM_MAX_PIXELS);
+    bool four = d.jpeg_color_space == JCS_CMYK || d.jpeg_color_space == JCS_YCCK;
+    d.out_color_space = four ? JCS_CMYK : JCS_RGB;
+    SIM_TRY(image_shape(out, d.image_height, d.image_width, 3));
+    if (four) {
+        SIM_TRY(sim_alloc(&buffer, 4 * out->w, "data/jpeg"));
+        cmyk = buffer;
+    }
+    (void)jpeg_start_decompress(&d);
+    read_rows(&d, out, cmyk);
+    (void)jpeg_finish_decompress(&d);
+    SIM_CHECK(!e.cut, SIM_E_DATA, "%s is cut: its picture data end early", name);
+    SIM_TRY(image_upright(out, orientation_of(&d)));
+done:
+    sim_free(cmyk);
+    jpeg_destroy_decompress(&d);
+    return st;
+}
+
+sim_status sim_image_encode_jpeg(const sim_image *image, int quality, uint8_t **bytes,
+                                 size_t *n)
+{
+    sim_status st = SIM_OK;
+    struct jpeg_compress_struct c;
+    sim_decode_notes notes = {0};
+    error_state e = {.notes = &notes};
+    unsigned char *buffer = NULL;
+    unsigned long size = 0;
+
+    memset(&c, 0, sizeof c);
+    c.err = jpeg_std_error(&e.base);
+    e.base.error_exit = on_error;
+    e.base.emit_message = on_message;
+    if (setjmp(e.out))
+        SIM_FAIL(SIM_E_DATA, "an image cannot be encoded: %s", e.text);
+    jpeg_create_compress(&c);
+    jpeg_mem_dest(&c, &buffer, &size);
+    c.image_width = (JDIMENSION)image->w;
+    c.image_height = (JDIMENSION)image->h;
+    c.input_components = 3;
+    c.in_color_space = JCS_RGB;
+    jpeg_set_defaults(&c);
+    jpeg_set_quality(&c, quality, TRUE);
+    jpeg_start_compress(&c, TRUE);
+    while (c.next_scanline < c.image_height) {
+        JSAMPROW row = image->pixels + (size_t)c.next_scanline * image->w * 3;
+        (void)jpeg_write_scanlines(&c, &row, 1);
+    }
+    jpeg_finish_compress(&c);
+    SIM_TRY(sim_alloc(bytes, size, "data/jpeg"));
+    memcpy(*bytes, buffer, size);
+    *n = size;
+done:
+    jpeg_destroy_compress(&c);
+    free(buffer);
+    return st;
+}

@@ -1,0 +1,135 @@
+/*
+ * resize.c - antialiased resizing: PIL's separable filters, support scaled by the ratio.
+ *
+ * Each output sample is a weighted mean of inputs around its centre: a triangle of support
+ * 1 (bilinear) or Keys' cubic with a = -0.5 of support 2 (bicubic), stretched when
+ * shrinking.  The same as torchvision's antialias=True.
+ */
+#include "private.h"
+
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <math.h>
+#include <string.h>
+
+static double weight_at(resize_filter filter, double x)
+{
+    x = fabs(x);
+    if (filter == RESIZE_BILINEAR)
+        return x < 1 ? 1 - x : 0;
+    const double a = -0.5;
+    if (x < 1)
+        return ((a + 2) * x - (a + 3)) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
+
+static size_t taps_of(size_t in, size_t out, resize_filter filter)
+{
+    double scale = (double)in / (double)out, stretch = scale > 1 ? scale : 1;
+    return (size_t)ceil((filter == RESIZE_BICUBIC ? 2 : 1) * stretch) * 2 + 1;
+}
+
+/* Inputs [*first, *first + n) of output o and their weights; returns n. */
+static size_t weights_of(size_t in, size_t out, size_t o, resize_filter filter,
+                         size_t *first, float *weights)
+{
+    double scale = (double)in / (double)out, stretch = scale > 1 ? scale : 1;
+    double support = (filter == RESIZE_BICUBIC ? 2 : 1) * stretch;
+    double centre = ((double)o + 0.5) * scale, sum = 0;
+    double lo = floor(centre - support + 0.5), hi = floor(centre + support + 0.5);
+    size_t a = lo < 0 ? 0 : (size_t)lo, b = hi > (double)in ? in : (size_t)hi;
+
+    for (size_t i = a; i < b; i++)
+        sum += weight_at(filter, ((double)i - centre + 0.5) / stretch);
+    for (size_t i = a; i < b; i++)
+        weights[i - a] =
+            (float)(weight_at(filter, ((double)i - centre + 0.5) / stretch) / sum);
+    *first = a;
+    return b - a;
+}
+
+size_t resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c)
+{
+    size_t taps_w = taps_of(box_w, dw, RESIZE_BICUBIC),
+           taps_h = taps_of(box_h, dh, RESIZE_BICUBIC);
+    return box_h * dw * c + (taps_w > taps_h ? taps_w : taps_h);
+}
+
+static void row_to(const float *in, size_t c, const float *weights, size_t n, float *out)
+{
+    for (size_t k = 0; k < c; k++)
+        out[k] = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < c; k++)
+            out[k] += weights[i] * in[i * c + k];
+}
+
+void resize_box(const float *src, size_t sw, size_t c, size_t y, size_t x, size_t h,
+                size_t w, float *dst, size_t dh, size_t dw, resize_filter filter,
+                float *work)
+{
+    float *narrow = work, *weights = work + h * dw * c; /* [h][dw][c] */
+    size_t first = 0;
+
+    for (size_t o = 0; o < dw; o++) {
+        size_t n = weights_of(w, dw, o, filter, &first, weights);
+        for (size_t r = 0; r < h; r++)
+            row_to(src + ((y + r) * sw + x + first) * c, c, weights, n,
+                   narrow + (r * dw + o) * c);
+    }
+    for (size_t o = 0; o < dh; o++) {
+        size_t n = weights_of(h, dh, o, filter, &first, weights);
+        float *out = dst + o * dw * c;
+        memset(out, 0, dw * c * sizeof *out);
+        for (size_t i = 0; i < n; i++)
+            for (size_t k = 0; k < dw * c; k++)
+                out[k] += weights[i] * narrow[(first + i) * dw * c + k];
+    }
+}
+
+static uint8_t to_byte(float x)
+{
+    float v = x * 255 + 0.5f;
+    return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)v;
+}
+
+sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image *out)
+{
+    sim_status st = SIM_OK;
+    size_t h = image->h, w = image->w, c = image->c;
+    size_t dh = h <= w ? side : (size_t)((double)side * (double)h / (double)w);
+    size_t dw = h <= w ? (size_t)((double)side * (double)w / (double)h) : side;
+    float *src = NULL, *dst = NULL, *work = NULL;
+
+    SIM_CHECK(dh <= SIM_MAX_PIXELS / dw, SIM_E_DATA, "resized to %zu x %zu: too large",
+              dw, dh);
+    SIM_TRY(sim_alloc(&src, h * w * c, "data/resize"));
+    SIM_TRY(sim_alloc(&dst, dh * dw * c, "data/resize"));
+    SIM_TRY(sim_alloc(&work, resize_work_floats(h, dh, dw, w, c), "data/resize"));
+    for (size_t i = 0; i < h * w * c; i++)
+        src[i] = (float)image->pixels[i] / 255;
+    resize_box(src, w, c, 0, 0, h, w, dst, dh, dw, RESIZE_BILINEAR, work);
+    SIM_TRY(image_shape(out, dh, dw, c));
+    for (size_t i = 0; i < dh * dw * c; i++)
+        out->pixels[i] = to_byte(dst[i]);
+done:
+    sim_free(src);
+    sim_free(dst);
+    sim_free(work);
+    return st;
+}
+
+sim_status sim_image_crop_centre(const sim_image *image, size_t side, sim_image *out)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(image->h >= side && image->w >= side, SIM_E_DATA,
+              "an image of %zu x %zu holds no %zu x %zu", image->w, image->h, side, side);
+    size_t y = (image->h - side) / 2, x = (image->w - side) / 2;
+    SIM_TRY(image_shape(out, side, side, image->c));
+    for (size_t r = 0; r < side; r++)
+        memcpy(out->pixels + r * side * image->c,
+               image->pixels + ((y + r) * image->w + x) * image->c, side * image->c);
+done:
+    return st;
+}
