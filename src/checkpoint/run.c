@@ -1,0 +1,253 @@
+/*
+ * run.c - the run directory: made, locked, asked to stop.
+ *
+ * The lock is a file made exclusively that names its holder; it is taken over only when
+ * the holder is provably gone.
+ */
+#include "private.h"
+
+#include "simile/clock.h"
+#include "simile/file.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+sim_status sim_run_path(const sim_run *run, const char *name, char *out, size_t out_bytes)
+{
+    sim_status st = SIM_OK;
+    int n = snprintf(out, out_bytes, "%s/%s", run->path, name);
+    SIM_CHECK(n > 0 && (size_t)n < out_bytes, SIM_E_CREATE, "%s/%s: the path is too long",
+              run->path, name);
+done:
+    return st;
+}
+
+/* When a process began, in the kernel's ticks; "" when there is none of this number. */
+static void start_of(long pid, char out[32])
+{
+    char path[64], text[1024] = "";
+    FILE *f = NULL;
+
+    out[0] = '\0';
+    (void)snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    f = fopen(path, "r");
+    if (!f)
+        return;
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    (void)fclose(f);
+    text[n] = '\0';
+    /* The name in parentheses may hold anything; field 22 is the 20th after it. */
+    char *p = strrchr(text, ')');
+    for (int field = 0; p && field < 20; field++)
+        p = strchr(p + 1, ' ');
+    if (p)
+        (void)snprintf(out, 32, "%.*s", (int)strcspn(p + 1, " "), p + 1);
+}
+
+static sim_status write_lock(const char *path, const char *host)
+{
+    char text[640], start[32], when[21];
+    const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
+    start_of((long)getpid(), start);
+    sim_clock_iso(sim_clock_wall_s(), when);
+    (void)snprintf(text, sizeof text,
+                   "host %s\npid %ld\nstart %s\njob %s\nrestart %s\nsince %s\n", host,
+                   (long)getpid(), start, job ? job : "-", restart ? restart : "0", when);
+    return sim_file_create_new(path, text);
+}
+
+/* The word after `name` at a line's start. */
+static void field(const char *text, const char *name, char *out, size_t out_bytes)
+{
+    size_t n = strlen(name);
+    out[0] = '\0';
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, name, n) == 0 && line[n] == ' ') {
+            (void)snprintf(out, out_bytes, "%.*s", (int)strcspn(line + n + 1, "\n"),
+                           line + n + 1);
+            return;
+        }
+        if (!*line)
+            return;
+    }
+}
+
+typedef struct {
+    char host[256], pid[32], start[32], job[64], restart[32], since[32];
+} holder;
+
+static holder read_holder(const char *text)
+{
+    holder h;
+    field(text, "host", h.host, sizeof h.host);
+    field(text, "pid", h.pid, sizeof h.pid);
+    field(text, "start", h.start, sizeof h.start);
+    field(text, "job", h.job, sizeof h.job);
+    field(text, "restart", h.restart, sizeof h.restart);
+    field(text, "since", h.since, sizeof h.since);
+    return h;
+}
+
+/* Is the holder gone for certain? */
+static bool is_dead(const holder *h, const char *host)
+{
+    const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
+    char start[32];
+
+    if (strcmp(h->host, host) == 0) {
+        start_of(strtol(h->pid, NULL, 10), start);
+        return strcmp(start, h->start) != 0;
+    }
+    /* The same job, requeued: its earlier life is over. */
+    return job && restart && strcmp(job, h->job) == 0 &&
+           strtol(restart, NULL, 10) > strtol(h->restart, NULL, 10);
+}
+
+/* Moves a dead holder's lock away under a name of our own, so that one of two wins. */
+static sim_status remove_stale(const char *path, const char *text)
+{
+    sim_status st = SIM_OK;
+    char away[4200], *now = NULL;
+    size_t n = 0;
+
+    (void)snprintf(away, sizeof away, "%s.stale.%ld", path, (long)getpid());
+    SIM_TRY(sim_file_rename(path, away));
+    SIM_TRY(sim_file_load(away, 4096, &now, &n));
+    /* Somebody else was faster and holds a lock of its own: give it back. */
+    if (strcmp(now, text) != 0) {
+        SIM_TRY(sim_file_rename(away, path));
+        goto done;
+    }
+    SIM_TRY(sim_file_remove(away));
+done:
+    sim_free(now);
+    return st;
+}
+
+static sim_status take_lock(const char *path, const char *host)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    size_t n = 0;
+
+    for (int i = 0; i < 3; i++) {
+        st = write_lock(path, host);
+        if (st != SIM_E_CREATE)
+            goto done;
+        SIM_FREE(text);
+        st = sim_file_load(path, 4096, &text, &n);
+        if (st == SIM_E_INPUT)
+            continue; /* released meanwhile */
+        SIM_TRY(st);
+        holder h = read_holder(text);
+        SIM_CHECK(
+            is_dead(&h, host), SIM_E_CREATE,
+            "%s: the run is held by pid %s on %s (job %s, since %s); stop that one with "
+            "simile stop, or, if it is gone for certain, remove this file",
+            path, h.pid, h.host, h.job, h.since);
+        sim_log("taking over the lock of pid %s on %s, which is gone", h.pid, h.host);
+        SIM_TRY(remove_stale(path, text));
+    }
+    st = write_lock(path, host);
+done:
+    sim_free(text);
+    return st;
+}
+
+/* Temporaries that a killed process of this host left behind. */
+static void clean(const char *folder)
+{
+    sim_names names = {0};
+    char path[4400];
+
+    if (sim_directory_list(folder, &names) != SIM_OK)
+        return;
+    for (size_t i = 0; i < names.n; i++)
+        if (strstr(names.names[i], ".tmp.")) {
+            (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
+            SIM_IGNORE(sim_file_remove(path));
+        }
+    sim_names_clear(&names);
+}
+
+static sim_status open_here(const sim_comm *c, const char *path, sim_run *run)
+{
+    sim_status st = SIM_OK;
+    char part[4200];
+
+    SIM_TRY(sim_directory_make(path));
+    SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
+    SIM_TRY(sim_directory_make(part));
+    SIM_TRY(sim_run_path(run, "results", part, sizeof part));
+    SIM_TRY(sim_directory_make(part));
+    SIM_TRY(sim_run_path(run, "run.lock", part, sizeof part));
+    SIM_TRY(take_lock(part, c->host));
+    run->locked = true;
+    clean(path);
+    SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
+    clean(part);
+done:
+    return st;
+}
+
+sim_status sim_run_open(const sim_comm *c, const char *path, sim_run *run)
+{
+    sim_status st = SIM_OK;
+    int n = snprintf(run->path, sizeof run->path, "%s", path);
+
+    SIM_CHECK(n > 0 && (size_t)n + 64 < sizeof run->path, SIM_E_CREATE,
+              "run: \"%.60s\" is no path of a directory", path);
+    if (c->rank == 0)
+        st = open_here(c, path, run);
+done:
+    st = sim_comm_agree(c, st);
+    if (st != SIM_OK)
+        sim_run_close(c, run);
+    return st;
+}
+
+void sim_run_close(const sim_comm *c, sim_run *run)
+{
+    char path[4200];
+    if (c->rank != 0 || !run->locked)
+        return;
+    run->locked = false;
+    if (sim_run_path(run, "run.lock", path, sizeof path) == SIM_OK)
+        SIM_IGNORE(sim_file_remove(path));
+}
+
+/* ---- the wish to stop ---- */
+
+sim_status sim_run_ask_stop(const char *path)
+{
+    sim_status st = SIM_OK;
+    char file[4200];
+    const sim_piece piece = {"stop\n", 5};
+
+    SIM_CHECK(sim_path_is_directory(path), SIM_E_INPUT, "%s is no run directory", path);
+    (void)snprintf(file, sizeof file, "%s/run.lock", path);
+    SIM_CHECK(sim_path_exists(file), SIM_E_INPUT, "%s: no job is running there", path);
+    (void)snprintf(file, sizeof file, "%s/stop", path);
+    SIM_TRY(sim_file_replace(file, &piece, 1));
+done:
+    return st;
+}
+
+bool sim_run_stop_asked(const sim_run *run)
+{
+    char path[4200];
+    return sim_run_path(run, "stop", path, sizeof path) == SIM_OK &&
+           sim_path_exists(path);
+}
+
+void sim_run_stop_clear(const sim_run *run)
+{
+    char path[4200];
+    if (run->locked && sim_run_path(run, "stop", path, sizeof path) == SIM_OK)
+        SIM_IGNORE(sim_file_remove(path));
+}

@@ -1,0 +1,304 @@
+/*
+ * write.c - state to disk: an HDF5 image in memory, a trailer with its digest, and one
+ * replacement of a file.
+ *
+ * A checkpoint does not know how many ranks wrote it: shards are gathered by rows.
+ */
+#include "private.h"
+
+#include "simile/file.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- sizes ---- */
+
+static sim_status add_bytes(void *ctx, const char *group, const sim_tensor *t)
+{
+    size_t *n = ctx;
+    (void)group;
+    *n += sim_tensor_count(t) * sim_type_bytes(t->type) + 2048; /* with HDF5's headers */
+    return SIM_OK;
+}
+
+sim_status sim_checkpoint_bytes(const sim_state_source *sources, size_t n_sources,
+                                size_t *n_bytes)
+{
+    sim_status st = SIM_OK;
+    const sim_visitor v = {.see = add_bytes, .ctx = n_bytes};
+    *n_bytes = 0;
+    for (size_t i = 0; i < n_sources; i++)
+        SIM_TRY(sources[i].visit(sources[i].object, &v));
+done:
+    return st;
+}
+
+/* ---- hashes of weights ---- */
+
+typedef struct {
+    char name[160];
+    sim_hash hash;
+} named_hash;
+
+typedef struct {
+    named_hash *list;
+    size_t n, room;
+} hashes;
+
+static sim_status add_hash(hashes *h, const char *name, const sim_tensor *t)
+{
+    sim_status st = SIM_OK;
+    sim_tensor named = *t;
+
+    if (h->n == h->room) {
+        h->room = h->room ? 2 * h->room : 128;
+        SIM_TRY(sim_grow(&h->list, h->room, "checkpoint/hashes"));
+    }
+    named_hash *e = &h->list[h->n++];
+    (void)snprintf(e->name, sizeof e->name, "%s", name);
+    named.name = e->name;
+    e->hash = sim_tensor_hash(&named);
+done:
+    return st;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const named_hash *)a)->name, ((const named_hash *)b)->name);
+}
+
+/* XXH3-128 over the hashes of the float tensors below /weights, sorted by name; each of
+ * those is over name, dims and bytes. */
+static sim_status weights_hash_of(hashes *h, sim_hash *out)
+{
+    sim_status st = SIM_OK;
+    sim_hasher *hasher = NULL;
+
+    SIM_TRY(sim_hasher_create(&hasher));
+    if (h->n)
+        qsort(h->list, h->n, sizeof *h->list, by_name);
+    for (size_t i = 0; i < h->n; i++)
+        if (strncmp(h->list[i].name, "weights/", 8) == 0)
+            sim_hasher_add(hasher, &h->list[i].hash, sizeof h->list[i].hash);
+    *out = sim_hasher_value(hasher);
+done:
+    sim_hasher_destroy(&hasher);
+    return st;
+}
+
+static sim_status hash_weight(void *ctx, const char *group, const sim_tensor *t)
+{
+    char name[160];
+    if (t->type != SIM_F32)
+        return SIM_OK;
+    (void)snprintf(name, sizeof name, "%s/%s", group, t->name);
+    return add_hash(ctx, name, t);
+}
+
+sim_status sim_weights_hash(const sim_state_source *sources, size_t n_sources,
+                            sim_hash *out)
+{
+    sim_status st = SIM_OK;
+    hashes h = {0};
+    const sim_visitor v = {.see = hash_weight, .ctx = &h};
+    for (size_t i = 0; i < n_sources; i++)
+        SIM_TRY(sources[i].visit(sources[i].object, &v));
+    SIM_TRY(weights_hash_of(&h, out));
+done:
+    sim_free(h.list);
+    return st;
+}
+
+/* ---- the image ---- */
+
+typedef struct {
+    const sim_comm *comm;
+    sim_h5 *file; /* on rank 0 */
+    hashes hashes;
+} image_writer;
+
+/* Every rank's rows of a sharded tensor, on rank 0. */
+static sim_status gather_shard(const image_writer *w, const sim_tensor *t, void **whole)
+{
+    sim_status st = SIM_OK;
+    size_t row_bytes =
+        t->dims[0] ? sim_tensor_count(t) / t->dims[0] * sim_type_bytes(t->type) : 0;
+
+    if (w->comm->rank == 0)
+        st = sim_alloc_bytes(t->dims[0], row_bytes, "checkpoint/shard", whole);
+    SIM_TRY(sim_comm_agree(w->comm, st));
+    sim_comm_collect_rows(w->comm, 0, t->dims[0], 1, t->dims[0], row_bytes, t->data,
+                          *whole);
+done:
+    return st;
+}
+
+static sim_status save_tensor(void *ctx, const char *group, const sim_tensor *t)
+{
+    sim_status st = SIM_OK;
+    image_writer *w = ctx;
+    char name[192];
+    void *whole = NULL;
+    sim_tensor saved = *t;
+
+    if (t->row_hi > t->row_lo) {
+        SIM_TRY(gather_shard(w, t, &whole));
+        saved.data = whole;
+    }
+    if (w->comm->rank != 0)
+        goto done;
+    (void)snprintf(name, sizeof name, "/%s/%s", group, t->name);
+    SIM_TRY(sim_h5_write(w->file, name, &saved));
+    SIM_TRY(add_hash(&w->hashes, name + 1, &saved));
+done:
+    sim_free(whole);
+    return st;
+}
+
+static sim_status write_int(sim_h5 *f, const char *name, int64_t value)
+{
+    const sim_tensor t = {.name = name, .type = SIM_I64, .data = &value};
+    return sim_h5_write(f, name, &t);
+}
+
+static sim_status write_head(sim_h5 *f, const sim_checkpoint_head *head)
+{
+    sim_status st = SIM_OK;
+    int64_t version = 1;
+    const sim_tensor t = {.type = SIM_I64, .data = &version};
+
+    SIM_TRY(sim_h5_write_attribute_text(f, "format", "simile-checkpoint"));
+    SIM_TRY(sim_h5_write_attribute(f, "format_version", &t));
+    SIM_TRY(write_int(f, "/step", head->step));
+    SIM_TRY(write_int(f, "/epoch", head->epoch));
+    SIM_TRY(write_int(f, "/samples", head->samples));
+    SIM_TRY(sim_h5_write_text(f, "/config", head->config));
+    SIM_TRY(sim_h5_write_text(f, "/identity", head->identity));
+    SIM_TRY(sim_h5_write_text(f, "/history", head->history));
+    SIM_TRY(sim_h5_write_text(f, "/fingerprint", head->fingerprint));
+done:
+    return st;
+}
+
+/* "name hex" lines, and the one hash of the weights. */
+static sim_status write_hashes(sim_h5 *f, hashes *h)
+{
+    sim_status st = SIM_OK;
+    char hex[33], *text = NULL;
+    sim_hash weights;
+    size_t used = 0, room = h->n * (sizeof h->list->name + 40) + 1;
+
+    SIM_TRY(weights_hash_of(h, &weights));
+    SIM_TRY(sim_alloc(&text, room, "checkpoint/hashes"));
+    for (size_t i = 0; i < h->n; i++) {
+        sim_hash_hex(h->list[i].hash, hex);
+        int n = snprintf(text + used, room - used, "%s %s\n", h->list[i].name, hex);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    SIM_TRY(sim_h5_write_text(f, "/hashes", text));
+    sim_hash_hex(weights, hex);
+    SIM_TRY(sim_h5_write_text(f, "/weights_hash", hex));
+done:
+    sim_free(text);
+    return st;
+}
+
+/* ---- the file ---- */
+
+static void put_le64(unsigned char *p, uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = (unsigned char)(v >> 8 * i);
+}
+
+static sim_status store(const sim_run *run, int64_t step, const void *image, size_t n)
+{
+    sim_status st = SIM_OK;
+    unsigned char trailer[TRAILER_BYTES] = {0};
+    char path[4200], name[64], latest[80];
+    sim_hash h = sim_hash_bytes(image, n);
+
+    memcpy(trailer, TRAILER_MAGIC, 16);
+    put_le64(trailer + 16, n);
+    put_le64(trailer + 24, h.low);
+    put_le64(trailer + 32, h.high);
+    const sim_piece pieces[] = {{image, n}, {trailer, sizeof trailer}};
+    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5", (long long)step);
+    SIM_TRY(sim_run_path(run, name, path, sizeof path));
+    SIM_TRY(sim_file_replace(path, pieces, 2));
+    (void)snprintf(latest, sizeof latest, "%s\n", name + strlen("checkpoints/"));
+    const sim_piece hint = {latest, strlen(latest)};
+    SIM_TRY(sim_run_path(run, "checkpoints/latest", path, sizeof path));
+    SIM_TRY(sim_file_replace(path, &hint, 1));
+done:
+    return st;
+}
+
+/* A good file of this step is there already: nothing to do. */
+static bool is_there(const sim_run *run, int64_t step)
+{
+    char path[4200], name[64];
+    sim_checkpoint *k = NULL;
+    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5", (long long)step);
+    if (sim_run_path(run, name, path, sizeof path) != SIM_OK || !sim_path_exists(path))
+        return false;
+    bool good = checkpoint_load_file(path, &k) == SIM_OK;
+    sim_checkpoint_close(&k);
+    sim_story_clear();
+    return good;
+}
+
+static sim_status write_here(const sim_run *run, const sim_checkpoint_options *options,
+                             const sim_checkpoint_head *head, image_writer *w)
+{
+    sim_status st = SIM_OK;
+    const void *image = NULL;
+    size_t n = 0;
+    char folder[4200];
+
+    SIM_TRY(write_head(w->file, head));
+    SIM_TRY(write_hashes(w->file, &w->hashes));
+    SIM_TRY(sim_h5_image(w->file, &image, &n));
+    SIM_TRY(store(run, head->step, image, n));
+    SIM_TRY(sim_run_path(run, "checkpoints", folder, sizeof folder));
+    SIM_TRY(checkpoint_retire(folder, options, head->step));
+done:
+    return st;
+}
+
+sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
+                                const sim_checkpoint_options *options,
+                                const sim_checkpoint_head *head,
+                                const sim_state_source *sources, size_t n_sources)
+{
+    sim_status st = SIM_OK;
+    image_writer w = {.comm = c};
+    const sim_visitor v = {.see = save_tensor, .ctx = &w};
+    size_t n_bytes = 0;
+    int64_t there = c->rank == 0 && is_there(run, head->step);
+
+    sim_comm_max_i64(c, &there, 1);
+    if (there)
+        goto done;
+    if (c->rank == 0) {
+        st = sim_checkpoint_bytes(sources, n_sources, &n_bytes);
+        if (st == SIM_OK)
+            st = sim_h5_create_image(n_bytes, &w.file);
+    }
+    SIM_TRY(sim_comm_agree(c, st));
+    /* Only rank 0 writes, so a failure of a visit is told at the next agreement; the
+     * collective part of a shard agrees by itself. */
+    for (size_t i = 0; i < n_sources && st == SIM_OK; i++)
+        st = sources[i].visit(sources[i].object, &v);
+    SIM_TRY(sim_comm_agree(c, st));
+    if (c->rank == 0)
+        st = write_here(run, options, head, &w);
+    SIM_TRY(sim_comm_agree(c, st));
+done:
+    sim_h5_close(&w.file);
+    sim_free(w.hashes.list);
+    return st;
+}
