@@ -112,7 +112,7 @@ static bool is_dead(const holder *h, const char *host)
 static sim_status remove_stale(const char *path, const char *text)
 {
     sim_status st = SIM_OK;
-    char away[4200], *now = NULL;
+    char away[4400], *now = NULL;
     size_t n = 0;
 
     (void)snprintf(away, sizeof away, "%s.stale.%ld", path, (long)getpid());

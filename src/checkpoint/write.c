@@ -39,8 +39,10 @@ done:
 /* ---- hashes of weights ---- */
 
 typedef struct {
-    char name[160];
+    char name[192];
     sim_hash hash;
+    sim_tensor
+        tensor; /* borrowed data: of weights, valid until the visit's source changes */
 } named_hash;
 
 typedef struct {
@@ -61,6 +63,7 @@ static sim_status add_hash(hashes *h, const char *name, const sim_tensor *t)
     (void)snprintf(e->name, sizeof e->name, "%s", name);
     named.name = e->name;
     e->hash = sim_tensor_hash(&named);
+    e->tensor = *t;
 done:
     return st;
 }
@@ -70,8 +73,10 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const named_hash *)a)->name, ((const named_hash *)b)->name);
 }
 
-/* XXH3-128 over the hashes of the float tensors below /weights, sorted by name; each of
- * those is over name, dims and bytes. */
+/*
+ * One stream of all float32 tensors below /weights, sorted by path: path
+ * ("/weights/encoder/conv1.weight"), dims (uint64 LE each), values.
+ */
 static sim_status weights_hash_of(hashes *h, sim_hash *out)
 {
     sim_status st = SIM_OK;
@@ -80,9 +85,18 @@ static sim_status weights_hash_of(hashes *h, sim_hash *out)
     SIM_TRY(sim_hasher_create(&hasher));
     if (h->n)
         qsort(h->list, h->n, sizeof *h->list, by_name);
-    for (size_t i = 0; i < h->n; i++)
-        if (strncmp(h->list[i].name, "weights/", 8) == 0)
-            sim_hasher_add(hasher, &h->list[i].hash, sizeof h->list[i].hash);
+    for (size_t i = 0; i < h->n; i++) {
+        const sim_tensor *t = &h->list[i].tensor;
+        uint64_t dims[SIM_MAX_DIMS];
+        if (strncmp(h->list[i].name, "weights/", 8) != 0 || t->type != SIM_F32)
+            continue;
+        for (int d = 0; d < t->n_dims; d++)
+            dims[d] = t->dims[d];
+        sim_hasher_add(hasher, "/", 1);
+        sim_hasher_add(hasher, h->list[i].name, strlen(h->list[i].name));
+        sim_hasher_add(hasher, dims, sizeof *dims * (size_t)t->n_dims);
+        sim_hasher_add(hasher, t->data, sim_tensor_count(t) * sizeof(float));
+    }
     *out = sim_hasher_value(hasher);
 done:
     sim_hasher_destroy(&hasher);
@@ -91,7 +105,7 @@ done:
 
 static sim_status hash_weight(void *ctx, const char *group, const sim_tensor *t)
 {
-    char name[160];
+    char name[192];
     if (t->type != SIM_F32)
         return SIM_OK;
     (void)snprintf(name, sizeof name, "%s/%s", group, t->name);
@@ -189,7 +203,7 @@ static sim_status write_hashes(sim_h5 *f, hashes *h)
     sim_status st = SIM_OK;
     char hex[33], *text = NULL;
     sim_hash weights;
-    size_t used = 0, room = h->n * (sizeof h->list->name + 40) + 1;
+    size_t used = 0, room = h->n * (sizeof h->list->name + 40) + 1; /* a line each */
 
     SIM_TRY(weights_hash_of(h, &weights));
     SIM_TRY(sim_alloc(&text, room, "checkpoint/hashes"));
