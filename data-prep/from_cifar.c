@@ -1,0 +1,246 @@
+/*
+ * from_cifar.c - CIFAR-10 and CIFAR-100, binary version: the folder, one .bin, or the
+ * original .tar.gz.
+ *
+ * A record is 1 label byte (CIFAR-100: coarse, fine) and 3072 pixel bytes, planes R, G, B.
+ */
+#include "prep.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PIXELS = 3072, SIDE = 32, LIMIT = 1 << 30 };
+
+typedef struct {
+    uint8_t *pixels; /* [n][32][32][3] */
+    int32_t *labels;
+    size_t n, room;
+    const prep_options *options;
+    bool hundred;
+    char *fine, *coarse, *ten; /* lists of names */
+    size_t n_bad;
+    char first_bad[256];
+} cifar;
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Does this file belong to the wanted split? */
+static bool is_wanted(const char *name, const char *split)
+{
+    bool train = strcmp(split, "train") == 0;
+    if (strncmp(name, "data_batch_", 11) == 0 || strcmp(name, "train.bin") == 0)
+        return train;
+    if (strcmp(name, "test_batch.bin") == 0 || strcmp(name, "test.bin") == 0)
+        return !train;
+    return false;
+}
+
+static sim_status make_room(cifar *q, size_t n)
+{
+    sim_status st = SIM_OK;
+    if (q->n + n <= q->room)
+        goto done;
+    q->room = q->n + n;
+    SIM_TRY(sim_grow(&q->pixels, q->room * PIXELS, "prep/cifar"));
+    SIM_TRY(sim_grow(&q->labels, q->room, "prep/cifar"));
+done:
+    return st;
+}
+
+static sim_status add_record(cifar *q, const char *name, size_t i, const uint8_t *r)
+{
+    sim_status st = SIM_OK;
+    size_t head = q->hundred ? 2 : 1;
+    unsigned label = q->hundred ? r[q->options->coarse ? 0 : 1] : r[0];
+    unsigned most = q->hundred ? (q->options->coarse ? 20 : 100) : 10;
+
+    if (label >= most) {
+        if (q->n_bad++ == 0)
+            (void)snprintf(q->first_bad, sizeof q->first_bad,
+                           "%.160s: record %zu has the label %u, from 0 to %u are known",
+                           name, i, label, most - 1);
+        SIM_CHECK(!q->options->fail_on_bad, SIM_E_DATA, "%s", q->first_bad);
+        goto done;
+    }
+    uint8_t *to = q->pixels + q->n * PIXELS;
+    for (size_t p = 0; p < PIXELS / 3; p++)
+        for (size_t c = 0; c < 3; c++)
+            to[3 * p + c] = r[head + c * (PIXELS / 3) + p];
+    q->labels[q->n++] = (int32_t)label;
+done:
+    return st;
+}
+
+static sim_status add_file(cifar *q, const char *name, const uint8_t *bytes, size_t n)
+{
+    sim_status st = SIM_OK;
+    const char *base = base_name(name);
+    bool ten = n % (PIXELS + 1) == 0, hundred = n % (PIXELS + 2) == 0;
+
+    SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty", name);
+    SIM_CHECK(
+        ten || hundred, SIM_E_DATA,
+        "%s has %zu bytes: neither a multiple of %d (CIFAR-10) nor of %d (CIFAR-100); "
+        "it was cut, or is no CIFAR file",
+        name, n, PIXELS + 1, PIXELS + 2);
+    bool is_hundred =
+        strcmp(base, "train.bin") == 0 || strcmp(base, "test.bin") == 0 ? hundred : !ten;
+    SIM_CHECK(q->n == 0 || is_hundred == q->hundred, SIM_E_DATA,
+              "%s is CIFAR-%s, but the files before it are not", name,
+              is_hundred ? "100" : "10");
+    q->hundred = is_hundred;
+    size_t record = PIXELS + (is_hundred ? 2 : 1);
+    SIM_TRY(make_room(q, n / record));
+    for (size_t i = 0; i < n / record; i++)
+        SIM_TRY(add_record(q, name, i, bytes + i * record));
+done:
+    return st;
+}
+
+static sim_status keep_names(char **to, const uint8_t *bytes, size_t n)
+{
+    if (*to)
+        return SIM_OK;
+    return sim_text_format("prep/names", to, "%.*s", (int)n, (const char *)bytes);
+}
+
+static sim_status see_file(void *ctx, const char *name, const uint8_t *bytes, size_t n)
+{
+    cifar *q = ctx;
+    const char *base = base_name(name);
+    if (strcmp(base, "batches.meta.txt") == 0)
+        return keep_names(&q->ten, bytes, n);
+    if (strcmp(base, "fine_label_names.txt") == 0)
+        return keep_names(&q->fine, bytes, n);
+    if (strcmp(base, "coarse_label_names.txt") == 0)
+        return keep_names(&q->coarse, bytes, n);
+    return is_wanted(base, q->options->split) ? add_file(q, name, bytes, n) : SIM_OK;
+}
+
+static sim_status see_folder(cifar *q, const char *folder)
+{
+    sim_status st = SIM_OK;
+    sim_names names = {0};
+    char path[PATH_MAX];
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+
+    SIM_TRY(sim_directory_list(folder, &names));
+    for (size_t i = 0; i < names.n; i++) {
+        if (!prep_ends_with(names.names[i], ".bin") &&
+            !prep_ends_with(names.names[i], ".txt"))
+            continue;
+        int k = snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
+        SIM_CHECK(k > 0 && (size_t)k < sizeof path, SIM_E_INPUT,
+                  "%s: the path is too long", folder);
+        SIM_TRY(prep_load(path, LIMIT, &bytes, &n));
+        SIM_TRY(see_file(q, path, bytes, n));
+        SIM_FREE(bytes);
+    }
+done:
+    sim_free(bytes);
+    sim_names_clear(&names);
+    return st;
+}
+
+static bool probe(const char *path)
+{
+    char file[PATH_MAX];
+    static const char *const known[] = {"data_batch_1.bin", "test_batch.bin", "train.bin",
+                                        "test.bin"};
+    if (!sim_path_is_directory(path))
+        return prep_ends_with(path, ".bin") || prep_ends_with(path, ".tar.gz") ||
+               prep_ends_with(path, ".tgz");
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        int n = snprintf(file, sizeof file, "%s/%s", path, known[i]);
+        if (n > 0 && (size_t)n < sizeof file && sim_path_exists(file))
+            return true;
+    }
+    return false;
+}
+
+static sim_status open_source(const char *path, const prep_options *options,
+                              prep_source *out)
+{
+    sim_status st = SIM_OK;
+    cifar *q = NULL;
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+
+    SIM_TRY(sim_new(&q, "prep/cifar"));
+    out->own = q;
+    q->options = options;
+    if (sim_path_is_directory(path)) {
+        SIM_TRY(see_folder(q, path));
+    } else if (prep_ends_with(path, ".bin")) {
+        SIM_TRY(prep_load(path, LIMIT, &bytes, &n));
+        SIM_TRY(add_file(q, path, bytes, n));
+    } else {
+        SIM_TRY(prep_each_entry(path, LIMIT, see_file, q));
+    }
+    SIM_CHECK(q->n > 0 || q->n_bad == 0, SIM_E_DATA, "%s: no record is good; %s", path,
+              q->first_bad);
+    SIM_CHECK(q->n > 0, SIM_E_INPUT, "%s holds no CIFAR file of the split %s", path,
+              options->split);
+    out->n_items = q->n;
+    out->h = out->w = SIDE;
+    out->c = 3;
+    out->n_bad = q->n_bad;
+    (void)snprintf(out->first_bad, sizeof out->first_bad, "%s", q->first_bad);
+    SIM_TRY(sim_alloc(&out->labels, q->n, "prep/labels"));
+    memcpy(out->labels, q->labels, q->n * sizeof *q->labels);
+    const char *names = q->hundred ? (options->coarse ? q->coarse : q->fine) : q->ten;
+    if (names)
+        SIM_TRY(prep_lines(names, strlen(names), &out->class_names, &out->n_classes));
+    else
+        out->n_classes = q->hundred ? (options->coarse ? 20 : 100) : 10;
+done:
+    sim_free(bytes);
+    return st;
+}
+
+static sim_status read_item(const prep_source *s, size_t i, const uint8_t **bytes,
+                            size_t *n, uint8_t **grown)
+{
+    const cifar *q = s->own;
+    (void)grown;
+    *n = PIXELS;
+    *bytes = q->pixels + i * PIXELS;
+    return SIM_OK;
+}
+
+static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
+{
+    (void)s;
+    (void)snprintf(out, out_bytes, "record %zu", i);
+}
+
+static void close_source(prep_source *s)
+{
+    cifar *q = s->own;
+    if (!q)
+        return;
+    sim_free(q->pixels);
+    sim_free(q->labels);
+    sim_free(q->fine);
+    sim_free(q->coarse);
+    sim_free(q->ten);
+    sim_free(q);
+}
+
+const prep_format prep_format_cifar = {
+    .name = "cifar",
+    .help = "CIFAR-10 and CIFAR-100 binary (folder, .bin, or the original .tar.gz)",
+    .probe = probe,
+    .open = open_source,
+    .read = read_item,
+    .item_name = item_name,
+    .close = close_source};
