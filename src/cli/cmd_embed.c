@@ -1,0 +1,156 @@
+/*
+ * cmd_embed.c - `simile embed RUN --data A.h5 --out E.h5`: features and projections.
+ */
+#include "cli.h"
+
+#include "simile/eval.h"
+#include "simile/file.h"
+#include "simile/h5.h"
+#include "simile/kernel.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+typedef struct {
+    const char *run, *data, *out;
+} arguments;
+
+enum { KEY_DATA = 256, KEY_OUT };
+
+static const struct argp_option options[] = {
+    {"data", KEY_DATA, "A.h5", 0, "the images", 0},
+    {"out", KEY_OUT, "E.h5", 0, "the file to write", 0},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case KEY_DATA:
+        a->data = arg;
+        return 0;
+    case KEY_OUT:
+        a->out = arg;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->run)
+            argp_error(state, "one run at a time");
+        a->run = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->run || !a->data || !a->out)
+            argp_error(state, "a run (or checkpoint), --data and --out are needed");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* All ranks' rows on rank 0. */
+static sim_status collect(const sim_comm *c, size_t n, size_t dim, const float *mine,
+                          float **all)
+{
+    sim_status st = SIM_OK;
+    enum { UNIT = 32 };
+
+    if (c->rank == 0)
+        st = sim_alloc(all, n * dim, "cli/embeddings");
+    SIM_TRY(sim_comm_agree(c, st));
+    sim_comm_collect_rows(c, 0, (n + UNIT - 1) / UNIT, UNIT, n, dim * sizeof(float), mine,
+                          *all);
+done:
+    return st;
+}
+
+static sim_status write(const arguments *a, const sim_dataset *d, const char *checkpoint,
+                        const sim_tensor *features, const sim_tensor *projections)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *f = NULL;
+    const void *image = NULL;
+    size_t n_bytes = 0, n = features->dims[0];
+    size_t need = (sim_tensor_count(features) + sim_tensor_count(projections) + n) * 4;
+    const sim_tensor labels = {.type = SIM_I32,
+                               .n_dims = 1,
+                               .dims = {n},
+                               .data = (void *)(uintptr_t)sim_dataset_labels(d)};
+
+    SIM_TRY(sim_h5_create_image(need, &f));
+    SIM_TRY(sim_h5_write_attribute_text(f, "format", "simile-embeddings"));
+    SIM_TRY(
+        sim_h5_write_attribute_text(f, "fingerprint", sim_dataset_about(d)->fingerprint));
+    SIM_TRY(sim_h5_write_text(f, "/checkpoint", checkpoint));
+    SIM_TRY(sim_h5_write(f, "/features", features));
+    SIM_TRY(sim_h5_write(f, "/projections", projections));
+    if (labels.data)
+        SIM_TRY(sim_h5_write(f, "/labels", &labels));
+    SIM_TRY(sim_h5_image(f, &image, &n_bytes));
+    const sim_piece piece = {image, n_bytes};
+    SIM_TRY(sim_file_replace(a->out, &piece, 1));
+    sim_log("%s: /features %zu x %zu, /projections %zu x %zu", a->out, n,
+            features->dims[1], n, projections->dims[1]);
+done:
+    sim_h5_close(&f);
+    return st;
+}
+
+static sim_status run(const sim_comm *c, void *ctx)
+{
+    sim_status st = SIM_OK;
+    arguments *a = ctx;
+    sim_checkpoint *k = NULL;
+    sim_job *job = NULL;
+    sim_dataset *d = NULL;
+    sim_embedder e = {0};
+    float *mine[2] = {NULL, NULL}, *all[2] = {NULL, NULL};
+
+    SIM_TRY(sim_checkpoint_open(c, a->run, &k));
+    st = sim_new(&job, "cli/job");
+    if (st == SIM_OK)
+        st = sim_cli_job_of_checkpoint(sim_checkpoint_head_of(k)->config,
+                                       sim_checkpoint_path(k), job);
+    if (st == SIM_OK)
+        st = sim_kernels_pick(job->train.kernels);
+    if (st == SIM_OK)
+        st = sim_dataset_open(a->data, &d);
+    if (st == SIM_OK)
+        st = sim_embedder_open(k, &job->encoder, sim_dataset_about(d), true,
+                               (size_t)job->augment.size, &e);
+    SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(sim_embed(c, &e, d, 1, &mine[0], &mine[1]));
+    size_t n = sim_dataset_about(d)->n_images;
+    size_t dims[2] = {sim_net_dim(e.backbone), sim_net_dim(e.projector)};
+    for (int i = 0; i < 2; i++)
+        SIM_TRY(collect(c, n, dims[i], mine[i], &all[i]));
+    const sim_tensor features = {
+        .type = SIM_F32, .n_dims = 2, .dims = {n, dims[0]}, .data = all[0]};
+    const sim_tensor projections = {
+        .type = SIM_F32, .n_dims = 2, .dims = {n, dims[1]}, .data = all[1]};
+    if (c->rank == 0)
+        st = write(a, d, sim_checkpoint_path(k), &features, &projections);
+    SIM_TRY(sim_comm_agree(c, st));
+done:
+    for (int i = 0; i < 2; i++) {
+        sim_free(mine[i]);
+        sim_free(all[i]);
+    }
+    sim_embedder_close(&e);
+    sim_dataset_close(&d);
+    sim_checkpoint_close(&k);
+    sim_free(job);
+    return st;
+}
+
+sim_status sim_command_embed(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "RUN_OR_CHECKPOINT --data A.h5 --out E.h5",
+        .doc = "Writes /features (backbone) and /projections (head) of every image of a "
+               "data "
+               "set, with /labels where it has them, to an HDF5 file."};
+    arguments a = {0};
+
+    sim_cli_parse(&argp, argc, argv, &a);
+    return sim_cli_with_ranks(argc, argv, run, &a);
+}

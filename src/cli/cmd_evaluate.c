@@ -1,0 +1,221 @@
+/*
+ * cmd_evaluate.c - `simile evaluate knn RUN --train A.h5 --test B.h5`.
+ */
+#include "cli.h"
+
+#include "simile/eval.h"
+#include "simile/kernel.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const char *kind, *run, *train, *test;
+    sim_knn_options knn;
+    int loader_threads;
+    bool json;
+} arguments;
+
+enum { KEY_TRAIN = 256, KEY_TEST, KEY_K, KEY_T, KEY_JSON, KEY_LOADERS };
+
+static const struct argp_option options[] = {
+    {"train", KEY_TRAIN, "A.h5", 0, "the labelled bank", 0},
+    {"test", KEY_TEST, "B.h5", 0, "the images to classify", 0},
+    {"k", KEY_K, "N", 0, "neighbours (default 200, clipped to the bank)", 0},
+    {"temperature", KEY_T, "T", 0, "weights are exp(similarity / T) (default 0.1)", 0},
+    {"loader-threads", KEY_LOADERS, "N", 0, "threads that read (default 1)", 0},
+    {"json", KEY_JSON, NULL, 0, "print one JSON object", 0},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    arguments *a = state->input;
+    char *end = NULL;
+    switch (key) {
+    case KEY_TRAIN:
+        a->train = arg;
+        return 0;
+    case KEY_TEST:
+        a->test = arg;
+        return 0;
+    case KEY_K:
+        a->knn.k = strtoll(arg, &end, 10);
+        if (end == arg || *end || a->knn.k < 1)
+            argp_error(state, "--k takes a number from 1, not \"%s\"", arg);
+        return 0;
+    case KEY_T:
+        a->knn.temperature = strtod(arg, &end);
+        if (end == arg || *end ||
+            !(a->knn.temperature >= 0.001 && a->knn.temperature <= 100))
+            argp_error(state,
+                       "--temperature takes a number from 0.001 to 100, not \"%s\"", arg);
+        return 0;
+    case KEY_LOADERS:
+        a->loader_threads = (int)strtol(arg, &end, 10);
+        if (end == arg || *end || a->loader_threads < 1 || a->loader_threads > 256)
+            argp_error(state, "--loader-threads takes a number from 1 to 256");
+        return 0;
+    case KEY_JSON:
+        a->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (!a->kind)
+            a->kind = arg;
+        else if (!a->run)
+            a->run = arg;
+        else
+            argp_error(state, "one run at a time");
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->kind || strcmp(a->kind, "knn") != 0)
+            argp_error(state, "what to evaluate: knn");
+        if (!a->run || !a->train || !a->test)
+            argp_error(state, "a run (or checkpoint), --train and --test are needed");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* What the evaluation works on. */
+typedef struct {
+    sim_checkpoint *checkpoint;
+    sim_job *job;
+    sim_dataset *train, *test;
+    sim_embedder embedder;
+} inputs;
+
+static sim_status need_labels(const sim_dataset *d)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(sim_dataset_labels(d), SIM_E_DATA, "%s has no labels", sim_dataset_path(d));
+done:
+    return st;
+}
+
+static sim_status same_shape(const sim_dataset *a, const sim_dataset *b)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *x = sim_dataset_about(a), *y = sim_dataset_about(b);
+    SIM_CHECK(
+        x->c == y->c && (x->encoded || y->encoded || (x->h == y->h && x->w == y->w)),
+        SIM_E_DATA, "%s holds images of %zu x %zu x %zu, but %s of %zu x %zu x %zu",
+        sim_dataset_path(a), x->h, x->w, x->c, sim_dataset_path(b), y->h, y->w, y->c);
+done:
+    return st;
+}
+
+static sim_status open_inputs(const arguments *a, inputs *in)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_new(&in->job, "cli/job"));
+    SIM_TRY(sim_cli_job_of_checkpoint(sim_checkpoint_head_of(in->checkpoint)->config,
+                                      sim_checkpoint_path(in->checkpoint), in->job));
+    SIM_TRY(sim_kernels_pick(in->job->train.kernels));
+    SIM_TRY(sim_dataset_open(a->train, &in->train));
+    SIM_TRY(sim_dataset_open(a->test, &in->test));
+    SIM_TRY(need_labels(in->train));
+    SIM_TRY(need_labels(in->test));
+    SIM_TRY(same_shape(in->train, in->test));
+    SIM_TRY(sim_embedder_open(in->checkpoint, &in->job->encoder,
+                              sim_dataset_about(in->train), false,
+                              (size_t)in->job->augment.size, &in->embedder));
+done:
+    return st;
+}
+
+static void close_inputs(inputs *in)
+{
+    sim_embedder_close(&in->embedder);
+    sim_dataset_close(&in->train);
+    sim_dataset_close(&in->test);
+    sim_checkpoint_close(&in->checkpoint);
+    sim_free(in->job);
+}
+
+static sim_status print(const sim_comm *c, const arguments *a, const inputs *in,
+                        const sim_knn_result *r)
+{
+    sim_status st = SIM_OK;
+    sim_json *j = NULL;
+    char *text = NULL;
+    const sim_checkpoint_head *head = sim_checkpoint_head_of(in->checkpoint);
+
+    SIM_TRY(sim_json_create(&j));
+    sim_json_text(j, "protocol", "knn");
+    sim_json_int(j, "k", r->k);
+    sim_json_real(j, "temperature", a->knn.temperature);
+    sim_json_real(j, "top1", r->top1);
+    sim_json_real(j, "top5", r->top5);
+    sim_json_int(j, "n_train", r->n_train);
+    sim_json_int(j, "n_test", r->n_test);
+    sim_json_int(j, "dim", r->dim);
+    sim_json_int(j, "classes", r->classes);
+    sim_json_int(j, "step", head->step);
+    sim_json_text(j, "checkpoint", sim_checkpoint_path(in->checkpoint));
+    if (a->json) {
+        SIM_TRY(sim_cli_print_json(c, j, false));
+        goto done;
+    }
+    SIM_TRY(sim_text_format(
+        "cli/text", &text,
+        "kNN (k %lld, T %g) at step %lld: top-1 %.2f %%, top-5 %.2f %% of "
+        "%lld test images, bank of %lld\n",
+        (long long)r->k, a->knn.temperature, (long long)head->step, 100 * r->top1,
+        100 * r->top5, (long long)r->n_test, (long long)r->n_train));
+    SIM_TRY(sim_cli_print(c, text));
+done:
+    sim_json_destroy(&j);
+    sim_free(text);
+    return st;
+}
+
+static sim_status run(const sim_comm *c, void *ctx)
+{
+    sim_status st = SIM_OK;
+    arguments *a = ctx;
+    inputs in = {0};
+    float *bank = NULL, *queries = NULL;
+    sim_knn_result result;
+
+    SIM_TRY(sim_checkpoint_open(c, a->run, &in.checkpoint));
+    SIM_TRY(sim_comm_agree(c, open_inputs(a, &in)));
+    SIM_TRY(sim_embed(c, &in.embedder, in.train, a->loader_threads, &bank, NULL));
+    SIM_TRY(sim_embed(c, &in.embedder, in.test, a->loader_threads, &queries, NULL));
+    const sim_dataset_info *train = sim_dataset_about(in.train);
+    const sim_dataset_info *test = sim_dataset_about(in.test);
+    size_t classes =
+        train->n_classes > test->n_classes ? train->n_classes : test->n_classes;
+    SIM_TRY(sim_knn(c, &a->knn, sim_net_dim(in.embedder.backbone), train->n_images, bank,
+                    sim_dataset_labels(in.train), test->n_images, queries,
+                    sim_dataset_labels(in.test), classes, &result));
+    SIM_TRY(print(c, a, &in, &result));
+done:
+    sim_free(bank);
+    sim_free(queries);
+    close_inputs(&in);
+    return st;
+}
+
+sim_status sim_command_evaluate(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "knn RUN_OR_CHECKPOINT --train A.h5 --test B.h5",
+        .doc =
+            "Classifies test images by the labels of their nearest neighbours among the "
+            "training images, on backbone features; in parallel under mpirun, the same "
+            "result on any number of ranks.\v"
+            "Example:\n"
+            "  mpirun -np 2 simile evaluate knn runs/first --train train.h5 --test "
+            "test.h5"};
+    arguments a = {.knn = {.k = 200, .temperature = 0.1}, .loader_threads = 1};
+
+    sim_cli_parse(&argp, argc, argv, &a);
+    return sim_cli_with_ranks(argc, argv, run, &a);
+}

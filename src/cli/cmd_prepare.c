@@ -1,0 +1,163 @@
+/*
+ * cmd_prepare.c - `simile prepare SOURCE --out F.h5`: images into a data set.
+ */
+#include "cli.h"
+
+#include "prep.h"
+
+#include "simile/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const char *source, *out;
+    prep_options options;
+    bool json;
+} arguments;
+
+enum {
+    KEY_OUT = 256,
+    KEY_FORMAT,
+    KEY_SPLIT,
+    KEY_LIMIT,
+    KEY_LABELS,
+    KEY_SIZE,
+    KEY_CROP,
+    KEY_BAD,
+    KEY_JSON
+};
+
+static const struct argp_option options[] = {
+    {"out", KEY_OUT, "FILE.h5", 0, "the data set to write", 0},
+    {"format", KEY_FORMAT, "NAME", 0,
+     "idx, cifar or folder; found by looking when absent", 0},
+    {"split", KEY_SPLIT, "train|test", 0, "which part of the source (default train)", 0},
+    {"limit", KEY_LIMIT, "N", 0, "keep N images, balanced over the classes", 0},
+    {"labels", KEY_LABELS, "fine|coarse", 0,
+     "CIFAR-100's classes or groups (default fine)", 0},
+    {"size", KEY_SIZE, "PIXELS", 0, "photos: resize the shorter side (antialiased)", 0},
+    {"crop", KEY_CROP, "centre|none", 0,
+     "photos with --size: cut a square (default), or keep each photo's own shape, "
+     "encoded",
+     0},
+    {"on-bad", KEY_BAD, "skip|fail", 0,
+     "name, count and skip bad files (default), or stop", 0},
+    {"json", KEY_JSON, NULL, 0, "print the result as JSON", 0},
+    {0}};
+
+/* One of two words. */
+static bool choice(const struct argp_state *state, const char *name, const char *arg,
+                   const char *yes, const char *no)
+{
+    if (strcmp(arg, yes) != 0 && strcmp(arg, no) != 0)
+        argp_error(state, "%s takes %s or %s, not \"%s\"", name, yes, no, arg);
+    return strcmp(arg, yes) == 0;
+}
+
+static size_t number(const struct argp_state *state, const char *name, const char *arg,
+                     long most)
+{
+    char *end = NULL;
+    long n = strtol(arg, &end, 10);
+    if (end == arg || *end || n < 1 || n > most)
+        argp_error(state, "%s takes a number from 1 to %ld, not \"%s\"", name, most, arg);
+    return (size_t)n;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case KEY_OUT:
+        a->out = arg;
+        return 0;
+    case KEY_FORMAT:
+        a->options.format = arg;
+        return 0;
+    case KEY_SPLIT:
+        a->options.split =
+            choice(state, "--split", arg, "train", "test") ? "train" : "test";
+        return 0;
+    case KEY_LIMIT:
+        a->options.limit = number(state, "--limit", arg, 1L << 30);
+        return 0;
+    case KEY_LABELS:
+        a->options.coarse = choice(state, "--labels", arg, "coarse", "fine");
+        return 0;
+    case KEY_SIZE:
+        a->options.size = number(state, "--size", arg, 4096);
+        return 0;
+    case KEY_CROP:
+        a->options.keep_shape = choice(state, "--crop", arg, "none", "centre");
+        return 0;
+    case KEY_BAD:
+        a->options.fail_on_bad = choice(state, "--on-bad", arg, "fail", "skip");
+        return 0;
+    case KEY_JSON:
+        a->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->source)
+            argp_error(state, "one source at a time");
+        a->source = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->source || !a->out)
+            argp_error(state, "a source and --out are needed");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static sim_status report(const arguments *a, const prep_result *r)
+{
+    sim_status st = SIM_OK;
+    sim_json *j = NULL;
+
+    sim_log("%s: %zu images, %zu classes from %s; %zu bad files skipped, %zu kept with a "
+            "warning; fingerprint %s",
+            a->out, r->n_images, r->n_classes, r->format, r->n_bad, r->n_warned,
+            r->fingerprint);
+    if (!a->json)
+        goto done;
+    SIM_TRY(sim_json_create(&j));
+    sim_json_text(j, "out", a->out);
+    sim_json_text(j, "format", r->format);
+    sim_json_int(j, "images", (int64_t)r->n_images);
+    sim_json_int(j, "classes", (int64_t)r->n_classes);
+    sim_json_int(j, "bad", (int64_t)r->n_bad);
+    sim_json_int(j, "warned", (int64_t)r->n_warned);
+    sim_json_text(j, "fingerprint", r->fingerprint);
+    SIM_TRY(sim_cli_print_json(NULL, j, false));
+done:
+    sim_json_destroy(&j);
+    return st;
+}
+
+sim_status sim_command_prepare(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "SOURCE --out FILE.h5",
+        .doc = "Converts images into a data set: MNIST-like idx files, CIFAR-10 and "
+               "CIFAR-100 "
+               "(binary), or folders of JPEG and PNG photos.\v"
+               "Examples:\n"
+               "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
+               "  simile prepare imagenet/ --size 160 --out train.h5\n"
+               "  simile prepare imagenet/ --split test --size 160 --out test.h5"};
+    arguments a = {.options = {.split = "train", .created_by = sim_cli_build()}};
+    prep_result result;
+    sim_status st = SIM_OK;
+
+    sim_cli_parse(&argp, argc, argv, &a);
+    st = prep_convert(a.source, a.out, &a.options, &result);
+    if (st == SIM_OK)
+        st = report(&a, &result);
+    if (st != SIM_OK)
+        sim_log_failure(st);
+    return st;
+}

@@ -1,0 +1,193 @@
+/*
+ * embed.c - features of a data set by a trained encoder, each rank its part.
+ */
+#include "simile/eval.h"
+
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <string.h>
+
+enum { UNIT = 32, AT_ONCE = 256 };
+
+static sim_status visit_backbone(void *object, const sim_visitor *v)
+{
+    return sim_net_visit(object, "weights/encoder", v);
+}
+
+static sim_status visit_projector(void *object, const sim_visitor *v)
+{
+    return sim_net_visit(object, "weights/projector", v);
+}
+
+static sim_status create_nets(const sim_encoder_options *e, const sim_dataset_info *about,
+                              bool projector, sim_embedder *out)
+{
+    sim_status st = SIM_OK;
+    static const sim_batchnorm_options running = {0};
+    size_t side = out->size ? out->size : about->encoded ? 224 : 0;
+    const sim_net_spec spec = {.encoder = e,
+                               .batchnorm = &running,
+                               .h = side ? side : about->h,
+                               .w = side ? side : about->w,
+                               .c = about->c};
+
+    SIM_TRY(sim_backbone_create(&spec, &out->backbone));
+    size_t width = sim_net_dim(out->backbone);
+    const sim_head_spec head = {
+        .in = width,
+        .hidden = e->projector_hidden ? (size_t)e->projector_hidden : width,
+        .dim = (size_t)e->projector_dim,
+        .layers = e->projector_layers,
+        .bn = e->projector_bn,
+        .last_bn = e->projector_last_bn,
+        .last_affine = true,
+        .activation = e->activation,
+        .batchnorm = &running};
+    if (projector)
+        SIM_TRY(sim_head_create(&head, &out->projector));
+done:
+    return st;
+}
+
+static sim_status open_here(const sim_checkpoint *k, const sim_encoder_options *encoder,
+                            const sim_dataset_info *about, bool projector,
+                            sim_embedder *e)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(create_nets(encoder, about, projector, e));
+    const sim_state_source sources[] = {{visit_backbone, e->backbone},
+                                        {visit_projector, e->projector}};
+    SIM_TRY(sim_checkpoint_load(k, sources, projector ? 2 : 1));
+    sim_net_pack(e->backbone, false);
+    if (projector)
+        sim_net_pack(e->projector, false);
+done:
+    return st;
+}
+
+sim_status sim_embedder_open(const sim_checkpoint *k, const sim_encoder_options *encoder,
+                             const sim_dataset_info *about, bool projector, size_t size,
+                             sim_embedder *out)
+{
+    sim_embedder e = {.size = size};
+    memcpy(e.mean, about->mean, sizeof e.mean);
+    memcpy(e.std, about->std, sizeof e.std);
+    sim_status st = open_here(k, encoder, about, projector, &e);
+    if (st == SIM_OK)
+        *out = e;
+    else
+        sim_embedder_close(&e);
+    return st;
+}
+
+void sim_embedder_close(sim_embedder *e)
+{
+    sim_net_destroy(&e->backbone);
+    sim_net_destroy(&e->projector);
+}
+
+sim_range sim_embed_mine(const sim_comm *c, size_t n)
+{
+    sim_range r = sim_tree_part((n + UNIT - 1) / UNIT, (size_t)c->size, (size_t)c->rank);
+    r.lo *= UNIT;
+    r.hi *= UNIT;
+    return (sim_range){r.lo < n ? r.lo : n, r.hi < n ? r.hi : n};
+}
+
+/* Two buffers of views: one is embedded while the other is loaded. */
+typedef struct {
+    const sim_embedder *e;
+    sim_loader *loader;
+    sim_range mine;
+    float *x[2];
+    sim_view_request *requests;
+    size_t floats; /* of a view */
+} walk;
+
+static size_t count_at(const walk *w, size_t at)
+{
+    return w->mine.hi - at < AT_ONCE ? w->mine.hi - at : AT_ONCE;
+}
+
+static sim_status post(walk *w, size_t at, int slot)
+{
+    size_t n = count_at(w, at);
+    for (size_t i = 0; i < n; i++)
+        w->requests[i] = (sim_view_request){.sample = (uint32_t)(at + i),
+                                            .out = w->x[slot] + i * w->floats};
+    return sim_loader_post(w->loader, w->requests, n);
+}
+
+static sim_status run(walk *w, float *features, float *projections)
+{
+    sim_status st = SIM_OK;
+    size_t dim = sim_net_dim(w->e->backbone);
+    int slot = 0;
+
+    if (w->mine.lo < w->mine.hi)
+        SIM_TRY(post(w, w->mine.lo, 0));
+    for (size_t at = w->mine.lo; at < w->mine.hi; at += AT_ONCE, slot ^= 1) {
+        size_t n = count_at(w, at), row = at - w->mine.lo;
+        SIM_TRY(sim_loader_wait(w->loader));
+        if (at + AT_ONCE < w->mine.hi)
+            SIM_TRY(post(w, at + AT_ONCE, slot ^ 1));
+        SIM_TRY(sim_net_evaluate(w->e->backbone, n, w->x[slot], features + row * dim));
+        if (projections)
+            SIM_TRY(sim_net_evaluate(w->e->projector, n, features + row * dim,
+                                     projections + row * sim_net_dim(w->e->projector)));
+        sim_log_progress("embedding: %zu of %zu", row + n, w->mine.hi - w->mine.lo);
+    }
+done:
+    return st;
+}
+
+static sim_status embed_here(const sim_comm *c, const sim_embedder *e,
+                             const sim_dataset *d, int loader_threads, float **features,
+                             float **projections)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *about = sim_dataset_about(d);
+    sim_augment *plain = NULL;
+    walk w = {.e = e, .mine = sim_embed_mine(c, about->n_images)};
+    size_t n = w.mine.hi - w.mine.lo, h = 0, wide = 0, channels = 0;
+
+    SIM_TRY(sim_augment_create_plain(e->size, about, e->mean, e->std, &plain));
+    sim_augment_shape(plain, &h, &wide, &channels);
+    w.floats = h * wide * channels;
+    SIM_CHECK(w.floats == sim_net_input(e->backbone), SIM_E_DATA,
+              "%s: images of %zu x %zu x %zu, but the encoder takes %zu numbers an image",
+              sim_dataset_path(d), h, wide, channels, sim_net_input(e->backbone));
+    SIM_TRY(sim_alloc(&w.x[0], AT_ONCE * w.floats, "eval/views"));
+    SIM_TRY(sim_alloc(&w.x[1], AT_ONCE * w.floats, "eval/views"));
+    SIM_TRY(sim_alloc(&w.requests, AT_ONCE, "eval/views"));
+    SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
+    if (projections)
+        SIM_TRY(sim_alloc(projections, n * sim_net_dim(e->projector), "eval/features"));
+    SIM_TRY(sim_loader_create(d, plain, 0, loader_threads, &w.loader));
+    SIM_TRY(run(&w, *features, projections ? *projections : NULL));
+done:
+    sim_loader_destroy(&w.loader);
+    sim_augment_destroy(&plain);
+    sim_free(w.x[0]);
+    sim_free(w.x[1]);
+    sim_free(w.requests);
+    return st;
+}
+
+sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset *d,
+                     int loader_threads, float **features, float **projections)
+{
+    *features = NULL;
+    if (projections)
+        *projections = NULL;
+    sim_status st =
+        sim_comm_agree(c, embed_here(c, e, d, loader_threads, features, projections));
+    if (st != SIM_OK) {
+        SIM_FREE(*features);
+        if (projections)
+            SIM_FREE(*projections);
+    }
+    return st;
+}
