@@ -20,12 +20,12 @@ typedef struct sim_config sim_config;
 
 /*
  * Reads a job file and the overrides "dotted.key=value" that came after it on the
- * command line (`first_argument` is the number, for messages, of overrides[0]).
+ * command line (`numbers[i]` is overrides[i]'s place there, for messages).
  * A value of an override is parsed as YAML too, so lists work.
  * Fails: SIM_E_INPUT (no such file), SIM_E_CONFIG.  *out becomes the caller's.
  */
 SIM_MUST_USE sim_status sim_config_read(const char *path, size_t n_overrides,
-                                        char *const *overrides, int first_argument,
+                                        char *const *overrides, const int *numbers,
                                         sim_config **out);
 /* The same from text (checkpoints carry their job); `name` stands for the path. */
 SIM_MUST_USE sim_status sim_config_parse(const char *text, size_t n_bytes,

@@ -102,6 +102,7 @@ typedef struct {
     const sim_job *job;
     const char *resolved, *identity; /* texts from config */
     const char *build;               /* text of --version, for the header and history */
+    const char *kernels, *arithmetic; /* picked and checked before: names */
     sim_resume resume;
     const char *resume_file, *init; /* or NULL */
     double time_limit_s;            /* 0: none */

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 sim_status sim_run_path(const sim_run *run, const char *name, char *out, size_t out_bytes)
 {
@@ -52,11 +51,11 @@ static sim_status write_lock(const char *path, const char *host)
 {
     char text[640], start[32], when[21];
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
-    start_of((long)getpid(), start);
+    start_of(sim_process_id(), start);
     sim_clock_iso(sim_clock_wall_s(), when);
-    (void)snprintf(text, sizeof text,
-                   "host %s\npid %ld\nstart %s\njob %s\nrestart %s\nsince %s\n", host,
-                   (long)getpid(), start, job ? job : "-", restart ? restart : "0", when);
+    (void)snprintf(
+        text, sizeof text, "host %s\npid %ld\nstart %s\njob %s\nrestart %s\nsince %s\n",
+        host, sim_process_id(), start, job ? job : "-", restart ? restart : "0", when);
     return sim_file_create_new(path, text);
 }
 
@@ -115,7 +114,7 @@ static sim_status remove_stale(const char *path, const char *text)
     char away[4400], *now = NULL;
     size_t n = 0;
 
-    (void)snprintf(away, sizeof away, "%s.stale.%ld", path, (long)getpid());
+    (void)snprintf(away, sizeof away, "%s.stale.%ld", path, sim_process_id());
     SIM_TRY(sim_file_rename(path, away));
     SIM_TRY(sim_file_load(away, 4096, &now, &n));
     /* Somebody else was faster and holds a lock of its own: give it back. */

@@ -23,11 +23,12 @@ sim_status sim_cli_version(char **text);
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out);
 
 /* A job file and its overrides. */
+enum { SIM_MAX_OVERRIDES = 256 };
 typedef struct {
     const char *path;
-    char *const *overrides;
+    char *overrides[SIM_MAX_OVERRIDES];
+    int numbers[SIM_MAX_OVERRIDES]; /* places on the command line, for messages */
     size_t n_overrides;
-    int first_argument; /* number of overrides[0], for messages */
 } sim_job_source;
 
 /* For argp parsers: takes JOB.yaml, then key=value.  false: not of that form. */

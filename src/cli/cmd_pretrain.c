@@ -3,6 +3,7 @@
  */
 #include "cli.h"
 
+#include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -102,6 +103,10 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_cli_job_load(&a->source, job, &resolved, &identity);
     if (st == SIM_OK)
+        st = sim_kernels_pick(job->train.kernels);
+    if (st == SIM_OK)
+        st = sim_kernels_check();
+    if (st == SIM_OK)
         st = sim_alloc(&log, sim_observe_log_bytes(), "cli/observers");
     if (st == SIM_OK)
         st = sim_alloc(&metrics, sim_observe_metrics_bytes(), "cli/observers");
@@ -111,6 +116,8 @@ static sim_status run(const sim_comm *c, void *ctx)
     a->request.resolved = resolved;
     a->request.identity = identity;
     a->request.build = sim_cli_build();
+    a->request.kernels = sim_kernels_name();
+    a->request.arithmetic = sim_kernels_arithmetic();
     a->request.observers = observers;
     a->request.n_observers = sizeof observers / sizeof observers[0];
     SIM_TRY(sim_train(c, &a->request));

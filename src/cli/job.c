@@ -34,14 +34,10 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
     }
     if (!strchr(arg, '='))
         return false;
-    if (source->n_overrides == 0) {
-        source->overrides = state->argv + state->next - 1;
-        source->first_argument = state->next;
-    }
-    /* Overrides stand side by side: options may not come between them. */
-    if (source->overrides + source->n_overrides != state->argv + state->next - 1)
+    if (source->n_overrides == SIM_MAX_OVERRIDES)
         return false;
-    source->n_overrides++;
+    source->numbers[source->n_overrides] = state->next - 1;
+    source->overrides[source->n_overrides++] = arg;
     return true;
 }
 
@@ -85,7 +81,7 @@ sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job, char **r
 
     memset(job, 0, sizeof *job);
     SIM_TRY(sim_config_read(source->path, source->n_overrides, source->overrides,
-                            source->first_argument, &c));
+                            source->numbers, &c));
     SIM_TRY(take_all(c, job));
     SIM_TRY(take_texts(c, resolved, identity));
 done:

@@ -162,7 +162,7 @@ done:
 }
 
 sim_status sim_config_read(const char *path, size_t n_overrides, char *const *overrides,
-                           int first_argument, sim_config **out)
+                           const int *numbers, sim_config **out)
 {
     sim_status st = SIM_OK;
     sim_config *c = NULL;
@@ -175,7 +175,7 @@ sim_status sim_config_read(const char *path, size_t n_overrides, char *const *ov
     SIM_TRY(st);
     SIM_TRY(sim_config_parse(text, n, path, &c));
     for (size_t i = 0; i < n_overrides; i++)
-        SIM_TRY(apply_override(c, overrides[i], first_argument + (int)i));
+        SIM_TRY(apply_override(c, overrides[i], numbers[i]));
     *out = c;
     c = NULL;
 done:

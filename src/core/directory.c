@@ -130,6 +130,11 @@ void sim_names_clear(sim_names *names)
     names->n = 0;
 }
 
+long sim_process_id(void)
+{
+    return (long)getpid();
+}
+
 sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes)
 {
     sim_status st = SIM_OK;

@@ -10,7 +10,6 @@
 #include "simile/h5.h"
 #include "simile/memory.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>

@@ -105,7 +105,8 @@ sim_status sim_h5_open_image(const void *image, size_t n_bytes, const char *name
     (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
     SIM_CHECK(H5Pset_file_image(access, (void *)(uintptr_t)image, n_bytes) >= 0, SIM_E_IO,
               "%s: %s", name, h5_reason());
-    file = H5Fopen(name, H5F_ACC_RDONLY, access);
+    /* HDF5 refuses an image under the name of a file that exists. */
+    file = H5Fopen("(image in memory)", H5F_ACC_RDONLY, access);
     SIM_CHECK(file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", name, h5_reason());
     SIM_TRY(wrap(name, file, NULL, out));
     file = -1;

@@ -32,7 +32,8 @@ size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *s)
 {
     size_t rows = s->views * s->n;
     (void)ranks;
-    return rows * (s->d * sizeof(float) + sizeof(row_record) + sizeof(float)) +
+    return rows * (s->d * sizeof(float) + sizeof(row_record) + sizeof(float) +
+                   (s->views - 1) * sizeof(double)) +
            leaves_of(s) * (2 * s->d * sizeof(double) + sizeof(sim_range));
 }
 
@@ -50,6 +51,7 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
     SIM_TRY(sim_alloc(&e->z, rows * shape->d, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->records, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->lse, rows, "loss/contrast"));
+    SIM_TRY(sim_alloc(&e->positives, rows * (shape->views - 1), "loss/contrast"));
     SIM_TRY(sim_alloc(&e->leaves, leaves * 2 * shape->d, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->ranges, leaves, "loss/contrast"));
     for (size_t i = 0; i < leaves; i++)
@@ -68,6 +70,7 @@ void sim_contrast_destroy(sim_contrast **e)
     sim_free((*e)->z);
     sim_free((*e)->records);
     sim_free((*e)->lse);
+    sim_free((*e)->positives);
     sim_free((*e)->leaves);
     sim_free((*e)->ranges);
     sim_free(*e);

@@ -15,6 +15,8 @@ typedef struct {
     double loss;     /* of the anchor */
     double positive; /* mean similarity of its positives */
     double hit;      /* 1: every positive beats every negative */
+    double
+        negative; /* share of the negatives in the row's sum: 1 - P of two views' positive */
 } row_record;
 
 struct sim_contrast {
@@ -24,6 +26,7 @@ struct sim_contrast {
     float *z;            /* [views][n][d], all ranks' */
     row_record *records; /* [views][n] */
     float *lse;          /* [views][n] */
+    double *positives;   /* [views][n][views - 1] similarities of this rank's rows */
     double *leaves;      /* of the loss, and sums over rows */
     sim_range *ranges;   /* leaf by leaf */
 };

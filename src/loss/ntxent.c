@@ -58,10 +58,12 @@ static bool own_column(column_tile c, size_t i, size_t *at)
 
 /* ---- first pass: log-sum-exp, loss ---- */
 
-/* Running state of a row over the column tiles. */
+/* Running state of a row over the column tiles: positives stand apart, in double, so that
+ * nothing is lost where one of them takes nearly all of the sum. */
 typedef struct {
-    double shift, sum;       /* sum of exp(s / T - shift) */
-    double positive;         /* sum over positives */
+    double shift, sum; /* of the negatives: sum of exp(s / T - shift) */
+    double *positives; /* similarities, by view */
+    size_t n_positives;
     float weakest, negative; /* least positive, largest negative */
 } row_state;
 
@@ -85,36 +87,37 @@ static void see_row(const ntxent *q, size_t view, size_t i, column_tile c, float
                     row_state *r)
 {
     size_t at = 0;
-    bool here = own_column(c, i, &at), is_positive = here && c.view != view;
-    float kept = here ? s[at] : 0;
 
-    if (here)
-        s[at] = -INFINITY; /* the anchor itself, or for now its positive */
-    float most = sim_row_max(c.n, s);
-    if (most > r->negative)
-        r->negative = most;
-    if (is_positive) {
-        r->positive += (double)kept;
-        r->weakest = kept < r->weakest ? kept : r->weakest;
-        if (!q->options->decoupled) {
-            s[at] = kept;
-            most = kept > most ? kept : most;
+    if (own_column(c, i, &at)) { /* the anchor itself, or a positive */
+        if (c.view != view) {
+            r->positives[r->n_positives++] = (double)s[at];
+            r->weakest = s[at] < r->weakest ? s[at] : r->weakest;
         }
+        s[at] = -INFINITY;
     }
+    float most = sim_row_max(c.n, s);
     if (most == -INFINITY)
-        return; /* a tile with nothing in the denominator */
+        return; /* a tile without negatives */
+    r->negative = most > r->negative ? most : r->negative;
     float shift = q->fixed ? q->inverse : most * q->inverse;
     add_to_sum(q, r, most, (double)sim_row_exp_sum(c.n, s, q->inverse, shift));
 }
 
 static void record_row(const ntxent *q, const row_state *r, row_record *out)
 {
-    double positives = (double)(q->e->shape.views - 1), t = q->options->temperature;
+    double t = q->options->temperature, mean = 0, total = r->sum;
     double shift = q->fixed ? (double)q->inverse : r->shift;
-    out->lse = shift + sim_ln(r->sum);
-    out->positive = r->positive / positives;
+
+    for (size_t p = 0; p < r->n_positives; p++) {
+        mean += r->positives[p];
+        if (!q->options->decoupled)
+            total += sim_exp_double(r->positives[p] / t - shift);
+    }
+    out->positive = mean / (double)r->n_positives;
+    out->lse = shift + sim_ln(total);
     out->loss = out->lse - out->positive / t;
     out->hit = r->weakest > r->negative ? 1 : 0;
+    out->negative = r->sum / total;
 }
 
 static size_t scratch_floats(size_t d)
@@ -134,7 +137,11 @@ static void first_pass(size_t item, void *ctx)
 
     for (size_t i = 0; i < r.hi - r.lo; i++)
         rows[i] =
-            (row_state){.shift = -INFINITY, .weakest = INFINITY, .negative = -INFINITY};
+            (row_state){.shift = -INFINITY,
+                        .weakest = INFINITY,
+                        .negative = -INFINITY,
+                        .positives = q->e->positives +
+                                     (r.view * shape->n + r.lo + i) * (shape->views - 1)};
     for (size_t v = 0; v < shape->views; v++)
         for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
             size_t n = shape->n - lo < COLUMN_TILE ? shape->n - lo : COLUMN_TILE;
@@ -149,6 +156,19 @@ static void first_pass(size_t item, void *ctx)
 
 /* ---- second pass: the gradient ---- */
 
+/* Weight of a positive, P_ij + P_ji - 2 / positives.  With one positive it is taken from the
+ * negatives' shares: P itself is too close to 1. */
+static float pull(const ntxent *q, size_t row, size_t column, float both)
+{
+    const row_record *records = q->e->records;
+    size_t positives = q->e->shape.views - 1;
+    if (q->options->decoupled)
+        return -2.0f / (float)positives;
+    if (positives == 1)
+        return (float)-(records[row].negative + records[column].negative);
+    return both - 2.0f / (float)positives;
+}
+
 /* Similarities of row i to its weights P_ij + P_ji, less the pull of a positive. */
 static void weigh_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s)
 {
@@ -158,12 +178,10 @@ static void weigh_row(const ntxent *q, size_t view, size_t i, column_tile c, flo
 
     sim_row_softmax_two(c.n, s, q->inverse, q->e->lse[view * shape->n + i],
                         q->e->lse + c.view * shape->n + c.lo, s);
-    if (!here)
-        return;
-    if (c.view == view || q->options->decoupled)
-        s[at] = 0;
-    if (c.view != view)
-        s[at] -= 2.0f / (float)(shape->views - 1);
+    if (here)
+        s[at] = c.view == view
+                    ? 0
+                    : pull(q, view * shape->n + i, c.view * shape->n + i, s[at]);
 }
 
 static void second_pass(size_t item, void *ctx)

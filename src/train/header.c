@@ -7,7 +7,6 @@
 #include "state.h"
 
 #include "simile/clock.h"
-#include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
@@ -70,7 +69,7 @@ sim_status sim_header_print(sim_train_state *t)
     sim_log("run       %s on %s: %d rank%s x %d thread%s + %lld loading, kernels %s",
             t->run.path, t->comm->host, t->comm->size, t->comm->size == 1 ? "" : "s",
             sim_threads(), sim_threads() == 1 ? "" : "s",
-            (long long)t->job->train.loader_threads, sim_kernels_name());
+            (long long)t->job->train.loader_threads, t->request->kernels);
     print_data(t);
     SIM_TRY(print_views(t));
     print_schedule(t);

@@ -7,7 +7,6 @@
 
 #include "simile/clock.h"
 #include "simile/json.h"
-#include "simile/kernel.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
@@ -29,7 +28,7 @@ static sim_status segment(const sim_train_state *t, const char *why, char **out)
     sim_json_text(j, "host", t->comm->host);
     sim_json_int(j, "ranks", t->comm->size);
     sim_json_int(j, "threads", sim_threads());
-    sim_json_text(j, "kernels", sim_kernels_name());
+    sim_json_text(j, "kernels", t->request->kernels);
     sim_json_text(j, "build", t->request->build);
     sim_json_int(j, "batch", t->job->train.batch);
     sim_json_int(j, "from_step", t->start_step);

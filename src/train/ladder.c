@@ -10,7 +10,6 @@
 #include "simile/file.h"
 #include "simile/memory.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

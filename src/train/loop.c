@@ -9,7 +9,6 @@
 
 #include "simile/clock.h"
 #include "simile/file.h"
-#include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
@@ -71,7 +70,7 @@ static sim_status same_everywhere(sim_train_state *t)
     char theirs[64] = "", mine[64] = "";
 
     (void)snprintf(mine, sizeof mine, "%s %s", sim_dataset_about(t->data)->fingerprint,
-                   sim_kernels_arithmetic());
+                   t->request->arithmetic);
     memcpy(theirs, mine, sizeof theirs);
     sim_comm_broadcast(t->comm, 0, theirs, sizeof theirs);
     SIM_CHECK(strcmp(mine, theirs) == 0, SIM_E_DATA,
@@ -87,9 +86,7 @@ static sim_status open_data(sim_train_state *t)
     sim_status st = SIM_OK;
     const sim_train_options *o = &t->job->train;
 
-    SIM_TRY(sim_kernels_pick(o->kernels));
     sim_threads_set((int)o->threads);
-    SIM_TRY(sim_kernels_check());
     SIM_TRY(sim_dataset_open(o->train, &t->data));
     const sim_dataset_info *about = sim_dataset_about(t->data);
     SIM_TRY(sim_job_check(t->job, about, (size_t)t->comm->size, &t->plan));

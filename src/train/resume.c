@@ -7,7 +7,6 @@
 #include "state.h"
 
 #include "simile/clock.h"
-#include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -56,7 +55,7 @@ size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4])
 static sim_status full_identity(const sim_train_state *t, char **out)
 {
     return sim_text_format("train/identity", out, "%sarithmetic: %s\nfingerprint: %s\n",
-                           t->request->identity, sim_kernels_arithmetic(),
+                           t->request->identity, t->request->arithmetic,
                            sim_dataset_about(t->data)->fingerprint);
 }
 

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# simile-test: timeout 600
+# Tenet 1: the same job gives the same bits on 1, 2, 3, 4 ranks, 1 and 2 threads, kernels v3
+# and v4, and stopped and resumed at odd places; `portable` is compared with itself.
+. "$SIMILE_SOURCE/tests/e2e/common.sh"
+digits train 200 12
+"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+cat >job.yaml <<'YAML'
+run: unset
+data: {train: train.h5}
+method: {name: simclr, temperature: 0.2}
+encoder: {arch: resnet18, width: 0.125, projector: {bn: true}}
+batch: 32
+block: 4
+optimizer: {name: lars, lr: 0.3}
+schedule: {epochs: 2, warmup_epochs: 0.5}
+augment: {preset: simclr}
+log: {every_steps: 3}
+checkpoint: {keep: 100}
+YAML
+hashes() { # hashes RUN: the ladder and the final weights
+    cat "$1/trace-hash.txt"
+    tail -c 65536 "$1/metrics.jsonl" | sed 's/"images_per_s".*//'
+}
+compare() { diff <(hashes "$1") <(hashes "$2") >diff.txt || { head -5 diff.txt >&2; fail "$2 differs from $1"; }; }
+for bn in "batchnorm.group=0" "batchnorm.group=4" "batchnorm.group=2 batchnorm.views=joint" "batchnorm.group=16"; do
+    name=$(echo "$bn" | tr -c 'a-z0-9' '-')
+    # shellcheck disable=SC2086
+    train() { ranks "$1" "$simile" pretrain job.yaml run="$2" --trace-hash $bn "${@:3}" >log.txt 2>&1; }
+    train 1 "$name-1" || { cat log.txt; fail "$bn on one rank"; }
+    for p in 2 3 4; do
+        train "$p" "$name-$p" || { cat log.txt; fail "$bn on $p ranks"; }
+        compare "$name-1" "$name-$p"
+    done
+    [ "$(grep -c grad "$name-1/trace-hash.txt")" = 12 ] || fail "12 steps expected"
+done
+# threads, kernels
+OMP_NUM_THREADS=2 ranks 1 "$simile" pretrain job.yaml run=threads --trace-hash >log.txt 2>&1
+compare batchnorm-group-0--1 threads
+for k in v3 v4; do
+    if SIMILE_KERNELS=$k "$simile" --version 2>/dev/null | grep -q "kernels *$k"; then
+        ranks 2 "$simile" pretrain job.yaml run="$k" kernels="$k" --trace-hash >log.txt 2>&1
+        compare batchnorm-group-0--1 "$k"
+    fi
+done
+for p in 1 3; do
+    ranks "$p" "$simile" pretrain job.yaml run="portable-$p" kernels=portable --trace-hash >log.txt 2>&1
+done
+compare portable-1 portable-3
+# stopped at odd places, resumed on other rank counts
+p=1
+for stop in 1 2 5 7 11; do
+    expect 75 "run the same command again" ranks "$p" "$simile" pretrain job.yaml run=stopped --trace-hash --stop-after "$stop"
+    p=$((p % 4 + 1))
+done
+expect 75 "" ranks 2 "$simile" pretrain job.yaml run=stopped --trace-hash --stop-after 3
+expect 0 "completed" ranks 2 "$simile" pretrain job.yaml run=stopped --trace-hash --stop-after 99
+compare batchnorm-group-0--1 stopped
+expect 0 "completed" ranks 2 "$simile" pretrain job.yaml run=stopped
+echo "all ladders are equal"
