@@ -2,7 +2,7 @@
  * body.h - the inner loops, once for every instruction set.
  *
  * Included by isa_<name>.c, which defines LANES (floats of a vector), TILE_ROWS (rows of
- * the register tile), FMA and the name of its table.  Only operations with one IEEE answer
+ * the register tile), FMA, SPLAT and the name of its table.  Only operations with one IEEE answer
  * are used; sums across lanes take 16 virtual lanes whatever LANES is, so that v3 and v4
  * have equal bits.
  */
@@ -28,7 +28,7 @@ static inline void store(float *p, vec v)
 
 static inline vec splat(float x)
 {
-    return (vec){0} + x;
+    return SPLAT(x);
 }
 
 static inline vec load_part(const float *p, size_t n)

@@ -6,6 +6,7 @@
 #define LANES        4
 #define TILE_ROWS    6
 #define FMA(a, b, c) ((a) * (b) + (c))
+#define SPLAT(x)     ((vec){(x), (x), (x), (x)})
 #include "body.h"
 
 const sim_kernel_table sim_kernels_portable = TABLE("portable", "portable", true);

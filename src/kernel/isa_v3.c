@@ -6,6 +6,7 @@
 #define LANES        8
 #define TILE_ROWS    6
 #define FMA(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define SPLAT(x)     ((vec)_mm256_set1_ps(x))
 #include "body.h"
 
 const sim_kernel_table sim_kernels_v3 = TABLE("v3", "fast", false);

@@ -6,6 +6,7 @@
 #define LANES        16
 #define TILE_ROWS    12
 #define FMA(a, b, c) ((vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define SPLAT(x)     ((vec)_mm512_set1_ps(x))
 #include "body.h"
 
 const sim_kernel_table sim_kernels_v4 = TABLE("v4", "fast", false);
