@@ -11,14 +11,14 @@
 
 #include <string.h>
 
-enum { ROWS = 24, PIXELS = 256 }; /* of an item; gathered at a time */
+enum { ROWS = 48, PIXELS = 256 }; /* of an item; gathered at a time */
 
 typedef struct {
     const sim_conv *v;
     const sim_leaf_walk *walk;
     const float *x, *dy;
-    float *dw;
-    size_t node_stride, padded; /* k rounded up to 16 */
+    float *native; /* [nodes][taps * c][padded] */
+    size_t padded; /* k rounded up to 16 */
     size_t depth, n_nodes, images_at_once;
 } weights_call;
 
@@ -72,19 +72,6 @@ static void add_images(const weights_call *q, size_t image, size_t n, size_t m0,
                                       sum, q->padded);
 }
 
-/* Rows of a node to torch's order. */
-static void write_node(const weights_call *q, size_t m0, size_t m, const float *sum,
-                       float *dw)
-{
-    const sim_conv *v = q->v;
-    size_t taps = v->size * v->size;
-    for (size_t i = 0; i < m; i++) {
-        size_t tap = (m0 + i) / v->c, c = (m0 + i) % v->c;
-        for (size_t k = 0; k < v->k; k++)
-            dw[(k * v->c + c) * taps + tap] = sum[i * q->padded + k];
-    }
-}
-
 static void rows_item(size_t item, void *ctx)
 {
     const weights_call *q = ctx;
@@ -108,7 +95,40 @@ static void rows_item(size_t item, void *ctx)
         sim_fold_close(&fold);
     }
     for (size_t j = 0; j < q->n_nodes; j++)
-        write_node(q, m0, m, partials + j * n, q->dw + j * q->node_stride);
+        memcpy(q->native + (j * total + m0) * q->padded, partials + j * n,
+               n * sizeof *partials);
+}
+
+/* ---- to torch's order ---- */
+
+typedef struct {
+    const sim_conv *v;
+    const float *native; /* [taps][c][padded] */
+    size_t padded;
+    float *dw; /* [k][c][taps] */
+} turn_call;
+
+enum { TURN_K = 16 };
+
+/* Sixteen output channels: reads run along a row, writes along a filter. */
+static void turn_item(size_t item, void *ctx)
+{
+    const turn_call *q = ctx;
+    size_t n_c = q->v->c, taps = q->v->size * q->v->size, k0 = item * TURN_K;
+    size_t n = sim_smaller(TURN_K, q->v->k - k0);
+    for (size_t c = 0; c < n_c; c++)
+        for (size_t t = 0; t < taps; t++) {
+            const float *from = q->native + (t * n_c + c) * q->padded + k0;
+            float *to = q->dw + (k0 * n_c + c) * taps + t;
+            for (size_t k = 0; k < n; k++)
+                to[k * n_c * taps] = from[k];
+        }
+}
+
+void sim_turn_weights(const sim_conv *v, size_t padded, const float *native, float *dw)
+{
+    turn_call q = {v, native, padded, dw};
+    sim_for((v->k + TURN_K - 1) / TURN_K, turn_item, &q);
 }
 
 void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
@@ -116,16 +136,18 @@ void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const floa
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t out = v->oh * v->ow;
+    size_t rows = v->size * v->size * v->c;
     weights_call q = {.v = v,
                       .walk = walk,
                       .x = x,
                       .dy = dy,
-                      .dw = dw,
-                      .node_stride = node_stride,
                       .padded = sim_round_up(v->k, HALF_PANEL),
                       .depth = sim_tree_depth(walk->n_leaves, walk->range),
                       .n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes),
                       .images_at_once = out < PIXELS ? PIXELS / out : 1};
-    size_t rows = v->size * v->size * v->c;
+    q.native = sim_workspace(q.n_nodes * rows * q.padded * sizeof *q.native);
     sim_for((rows + ROWS - 1) / ROWS, rows_item, &q);
+    for (size_t j = 0; j < q.n_nodes; j++)
+        sim_turn_weights(v, q.padded, q.native + j * rows * q.padded,
+                         dw + j * node_stride);
 }

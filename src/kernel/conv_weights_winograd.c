@@ -79,22 +79,6 @@ static void one_leaf(leaf_call *q, size_t images)
     sim_for((total + FILTER_CHUNK - 1) / FILTER_CHUNK, filter_item, q);
 }
 
-typedef struct {
-    const leaf_call *q;
-    const float *node;
-    float *dw;
-} turn_call;
-
-/* Output channel k from [9][c][padded] to torch's order. */
-static void turn_item(size_t k, void *ctx)
-{
-    const turn_call *r = ctx;
-    size_t n_c = r->q->v->c, padded = r->q->padded;
-    for (size_t c = 0; c < n_c; c++)
-        for (size_t t = 0; t < 9; t++)
-            r->dw[(k * n_c + c) * 9 + t] = r->node[(t * n_c + c) * padded + k];
-}
-
 void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
                           const float *dy, float *dw, size_t node_stride)
 {
@@ -124,8 +108,7 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const fl
         one_leaf(&q, walk->images_per_leaf);
         sim_fold_close(&fold);
     }
-    for (size_t j = 0; j < n_nodes; j++) {
-        turn_call r = {&q, fold.partials + j * leaf_floats, dw + j * node_stride};
-        sim_for(v->k, turn_item, &r);
-    }
+    for (size_t j = 0; j < n_nodes; j++)
+        sim_turn_weights(v, padded, fold.partials + j * leaf_floats,
+                         dw + j * node_stride);
 }

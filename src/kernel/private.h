@@ -55,6 +55,8 @@ void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panel
 /* conv_weights.c, conv_weights_winograd.c: weight gradients over leaves */
 void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
                         const float *dy, float *dw, size_t node_stride);
+/* [taps][c][padded] to torch's [k][c][taps]. */
+void sim_turn_weights(const sim_conv *v, size_t padded, const float *native, float *dw);
 void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
                           const float *dy, float *dw, size_t node_stride);
 

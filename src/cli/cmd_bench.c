@@ -1,0 +1,268 @@
+/*
+ * cmd_bench.c - `simile bench step|kernel`: what this machine does, as JSON.
+ */
+#include "cli.h"
+
+#include "simile/clock.h"
+#include "simile/kernel.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const char *what, *arch, *stem, *width;
+    size_t size, batch;
+    int threads, steps;
+    bool json;
+} arguments;
+
+enum {
+    KEY_ARCH = 256,
+    KEY_STEM,
+    KEY_WIDTH,
+    KEY_SIZE,
+    KEY_BATCH,
+    KEY_THREADS,
+    KEY_STEPS,
+    KEY_JSON
+};
+
+static const struct argp_option options[] = {
+    {"arch", KEY_ARCH, "NAME", 0, "resnet18 (default), resnet34, resnet50", 0},
+    {"stem", KEY_STEM, "NAME", 0, "cifar (default) or imagenet", 0},
+    {"width", KEY_WIDTH, "W", 0, "factor on the channels (default 1.0)", 0},
+    {"size", KEY_SIZE, "PIXELS", 0, "side of a view (default 32)", 0},
+    {"batch", KEY_BATCH, "B", 0, "images of a step over all ranks (default 64)", 0},
+    {"threads", KEY_THREADS, "T", 0, "threads of a rank (default: as pretrain)", 0},
+    {"steps", KEY_STEPS, "N", 0, "steps to time after one that warms up (default 5)", 0},
+    {"json", KEY_JSON, NULL, 0, "print JSON (it always does)", 0},
+    {0}};
+
+static size_t count(const struct argp_state *state, const char *arg)
+{
+    char *end = NULL;
+    long n = strtol(arg, &end, 10);
+    if (end == arg || *end || n < 1 || n > 1 << 20)
+        argp_error(state, "\"%s\" is no number from 1", arg);
+    return (size_t)n;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case KEY_ARCH:
+        a->arch = arg;
+        return 0;
+    case KEY_STEM:
+        a->stem = arg;
+        return 0;
+    case KEY_WIDTH:
+        a->width = arg;
+        return 0;
+    case KEY_SIZE:
+        a->size = count(state, arg);
+        return 0;
+    case KEY_BATCH:
+        a->batch = count(state, arg);
+        return 0;
+    case KEY_THREADS:
+        a->threads = (int)count(state, arg);
+        return 0;
+    case KEY_STEPS:
+        a->steps = (int)count(state, arg);
+        return 0;
+    case KEY_JSON:
+        a->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->what)
+            argp_error(state, "one bench at a time");
+        a->what = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->what || (strcmp(a->what, "step") != 0 && strcmp(a->what, "kernel") != 0))
+            argp_error(state, "what to bench: step or kernel");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* A job of its own: the defaults with the encoder asked for. */
+static sim_status make_job(const arguments *a, sim_job *job)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    size_t block = a->batch % 32 == 0 ? 32 : a->batch;
+
+    SIM_TRY(sim_text_format(
+        "cli/bench", &text,
+        "{run: bench, data: {train: none}, method: {name: simclr}, batch: "
+        "%zu, block: %zu, encoder: {arch: %s, stem: %s, width: %s}}",
+        a->batch, block, a->arch, a->stem, a->width));
+    SIM_TRY(sim_cli_job_of_checkpoint(text, "bench", job));
+done:
+    sim_free(text);
+    return st;
+}
+
+static sim_status bench_step(const sim_comm *c, const arguments *a)
+{
+    sim_status st = SIM_OK;
+    sim_job *job = NULL;
+    sim_json *j = NULL;
+    sim_step_speed speed = {0};
+
+    st = sim_new(&job, "cli/job");
+    if (st == SIM_OK)
+        st = make_job(a, job);
+    if (st == SIM_OK)
+        st = sim_kernels_pick("auto");
+    SIM_TRY(sim_comm_agree(c, st));
+    sim_threads_set(a->threads);
+    SIM_TRY(sim_train_measure(c, job, a->size, a->size, 3, a->steps, &speed));
+    int64_t peak = (int64_t)sim_memory_process_peak();
+    sim_comm_max_i64(c, &peak, 1);
+    SIM_TRY(sim_json_create(&j));
+    sim_json_text(j, "bench", "step");
+    sim_json_real(j, "images_per_s", (double)speed.images / speed.best_s);
+    sim_json_real(j, "images_per_s_median", (double)speed.images / speed.median_s);
+    sim_json_real(j, "step_s", speed.best_s);
+    sim_json_real(j, "peak_mb", (double)peak / 1e6);
+    sim_json_int(j, "ranks", c->size);
+    sim_json_int(j, "threads", sim_threads());
+    sim_json_text(j, "kernels", sim_kernels_name());
+    sim_json_text(j, "arch", a->arch);
+    sim_json_text(j, "width", a->width);
+    sim_json_int(j, "batch", (int64_t)a->batch);
+    SIM_TRY(sim_cli_print_json(c, j, false));
+done:
+    sim_json_destroy(&j);
+    sim_free(job);
+    return st;
+}
+
+/* ---- kernels ---- */
+
+typedef struct {
+    sim_conv conv;
+    sim_filters *filters;
+    float *x, *y, *w;
+    size_t images;
+} kernel_bench;
+
+enum { PASSES = 3, REPEATS = 5, LEAF_IMAGES = 64 };
+
+static void one_pass(const kernel_bench *b, int pass)
+{
+    const sim_leaf_walk walk = {
+        .n_leaves = 1, .range = {0, 1}, .images_per_leaf = b->images};
+    if (pass == 0)
+        sim_conv_forward(b->filters, b->images, b->x, b->y);
+    else if (pass == 1)
+        sim_conv_backward_data(b->filters, b->images, b->y, b->x);
+    else
+        sim_conv_backward_weights(&b->conv, &walk, b->x, b->y, b->w, 0);
+}
+
+static double rate(const kernel_bench *b, int pass)
+{
+    double best = 1e9;
+    for (int i = 0; i <= REPEATS; i++) {
+        double start = sim_clock_s();
+        one_pass(b, pass);
+        double took = sim_clock_s() - start;
+        best = i > 0 && took < best ? took : best;
+    }
+    return sim_conv_flops(&b->conv) * (double)b->images / best / 1e9;
+}
+
+static sim_status bench_conv(sim_json *list, size_t c, size_t h)
+{
+    sim_status st = SIM_OK;
+    static const char *const names[PASSES] = {"forward", "backward_data",
+                                              "backward_weights"};
+    kernel_bench b = {
+        .conv = {.c = c, .k = c, .size = 3, .stride = 1, .pad = 1, .h = h, .w = h},
+        .images = LEAF_IMAGES};
+    size_t floats = LEAF_IMAGES * h * h * c;
+
+    SIM_TRY(sim_conv_shape(&b.conv));
+    SIM_TRY(sim_filters_create(&b.conv, &b.filters));
+    SIM_TRY(sim_alloc(&b.x, floats, "cli/bench"));
+    SIM_TRY(sim_alloc(&b.y, floats, "cli/bench"));
+    SIM_TRY(sim_alloc(&b.w, 9 * c * c, "cli/bench"));
+    for (size_t i = 0; i < floats; i++)
+        b.x[i] = (float)(i % 17) * 0.01f;
+    for (size_t i = 0; i < 9 * c * c; i++)
+        b.w[i] = (float)(i % 13) * 0.01f;
+    sim_filters_pack(b.filters, b.w, true);
+    sim_json *j = sim_json_object(list, NULL);
+    sim_json_int(j, "channels", (int64_t)c);
+    sim_json_int(j, "side", (int64_t)h);
+    sim_json_text(j, "path", sim_conv_path(&b.conv));
+    for (int p = 0; p < PASSES; p++)
+        sim_json_real(j, names[p], rate(&b, p));
+done:
+    sim_filters_destroy(&b.filters);
+    sim_free(b.x);
+    sim_free(b.y);
+    sim_free(b.w);
+    return st;
+}
+
+/* Effective GF/s of 3 x 3 convolutions at the shapes of a CIFAR ResNet. */
+static sim_status bench_kernel(const sim_comm *c, const arguments *a)
+{
+    sim_status st = SIM_OK;
+    static const size_t shapes[][2] = {{16, 32},  {32, 16}, {64, 32}, {64, 8},
+                                       {128, 16}, {128, 4}, {256, 8}, {512, 4}};
+    sim_json *j = NULL;
+
+    SIM_TRY(sim_comm_agree(c, sim_kernels_pick("auto")));
+    sim_threads_set(a->threads);
+    SIM_TRY(sim_json_create(&j));
+    sim_json_text(j, "bench", "kernel");
+    sim_json_text(j, "kernels", sim_kernels_name());
+    sim_json_int(j, "threads", sim_threads());
+    sim_json_text(j, "unit", "effective GF/s of a direct 3x3 convolution, 64 images");
+    sim_json *list = sim_json_array(j, "convolutions");
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        SIM_TRY(bench_conv(list, shapes[i][0], shapes[i][1]));
+    SIM_TRY(sim_cli_print_json(c, j, true));
+done:
+    sim_json_destroy(&j);
+    return st;
+}
+
+static sim_status run(const sim_comm *c, void *ctx)
+{
+    const arguments *a = ctx;
+    return strcmp(a->what, "step") == 0 ? bench_step(c, a) : bench_kernel(c, a);
+}
+
+sim_status sim_command_bench(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "step|kernel",
+        .doc = "Times a training step on views made in memory (encoder, loss, sum, "
+               "update), or "
+               "the convolutions; prints JSON.  Under mpirun one object, global.\v"
+               "Example:\n  simile bench step --width 0.25 --batch 128 --threads 2"};
+    arguments a = {.arch = "resnet18",
+                   .stem = "cifar",
+                   .width = "1.0",
+                   .size = 32,
+                   .batch = 64,
+                   .steps = 5};
+
+    sim_cli_parse(&argp, argc, argv, &a);
+    return sim_cli_with_ranks(argc, argv, run, &a);
+}

@@ -1,0 +1,321 @@
+/*
+ * cmd_plan.c - `simile plan JOB.yaml`: a dry run.
+ *
+ * Checks the job against its data and a number of ranks, prints memory by item, blocks and
+ * time, and draws the views.  Refuses what pretrain would refuse, with the same words.
+ */
+#include "cli.h"
+
+#include "simile/clock.h"
+#include "simile/kernel.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+#include "simile/report.h"
+#include "simile/thread.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct {
+    sim_job_source source;
+    size_t ranks;
+    int threads;
+    double memory, time_s;
+    const char *preview;
+    bool keys;
+} arguments;
+
+enum { KEY_RANKS = 256, KEY_THREADS, KEY_MEMORY, KEY_TIME, KEY_PREVIEW, KEY_KEYS };
+
+static const struct argp_option options[] = {
+    {"ranks", KEY_RANKS, "P", 0, "for this many ranks (default 1)", 0},
+    {"threads", KEY_THREADS, "T", 0, "threads of a rank, for the estimate of time", 0},
+    {"memory", KEY_MEMORY, "64G", 0, "refuse what does not fit so much memory a rank", 0},
+    {"time", KEY_TIME, "12:00:00", 0,
+     "tell how many segments of this length the run takes", 0},
+    {"preview", KEY_PREVIEW, "FILE.png", 0, "draw 8 images with their augmented views",
+     0},
+    {"keys", KEY_KEYS, NULL, 0, "list every key of a job and leave", 0},
+    {0}};
+
+static size_t count(const struct argp_state *state, const char *name, const char *arg)
+{
+    char *end = NULL;
+    long n = strtol(arg, &end, 10);
+    if (end == arg || *end || n < 1 || n > 1 << 20)
+        argp_error(state, "%s takes a number from 1, not \"%s\"", name, arg);
+    return (size_t)n;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case KEY_RANKS:
+        a->ranks = count(state, "--ranks", arg);
+        return 0;
+    case KEY_THREADS:
+        a->threads = (int)count(state, "--threads", arg);
+        return 0;
+    case KEY_MEMORY:
+        if (!sim_cli_bytes(arg, &a->memory))
+            argp_error(state, "--memory takes a size such as 64G, not \"%s\"", arg);
+        return 0;
+    case KEY_TIME:
+        if (!sim_cli_seconds(arg, &a->time_s) || a->time_s <= 0)
+            argp_error(state, "--time takes a time such as 12:00:00, not \"%s\"", arg);
+        return 0;
+    case KEY_PREVIEW:
+        a->preview = arg;
+        return 0;
+    case KEY_KEYS:
+        a->keys = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (!sim_cli_job_argument(&a->source, arg, state))
+            argp_error(state, "\"%s\" is not key=value", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->source.path && !a->keys)
+            argp_error(state, "a job file is missing");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static sim_status print_table(const sim_option_table *table)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    SIM_TRY(sim_config_help(table, &text));
+    SIM_TRY(sim_cli_print(NULL, text));
+done:
+    sim_free(text);
+    return st;
+}
+
+static sim_status print_keys(void)
+{
+    sim_status st = SIM_OK;
+    const sim_option_table *const tables[] = {&sim_train_table,     &sim_encoder_table,
+                                              &sim_batchnorm_table, &sim_optimizer_table,
+                                              &sim_schedule_table,  &sim_augment_table};
+
+    SIM_TRY(sim_cli_print(NULL, "Keys of a job: type [default] unit: meaning\n"));
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
+        SIM_TRY(print_table(tables[i]));
+    for (size_t i = 0; i < sim_methods_count(); i++) {
+        char head[128];
+        (void)snprintf(head, sizeof head, "with method.name: %s (%s)\n",
+                       sim_methods_at(i)->name, sim_methods_at(i)->paper);
+        SIM_TRY(sim_cli_print(NULL, head));
+        SIM_TRY(print_table(sim_methods_at(i)->table));
+    }
+done:
+    return st;
+}
+
+/* ---- what a plan tells ---- */
+
+typedef struct {
+    const arguments *args;
+    sim_job *job;
+    sim_dataset *data;
+    sim_schedule_plan plan;
+} dry_run;
+
+static sim_status say(const char *fmt, ...) SIM_PRINTF(1, 2);
+static sim_status say(const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    return sim_cli_print(NULL, text);
+}
+
+static sim_status tell_shape(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    size_t p = d->args->ranks, n = d->plan.n_blocks;
+
+    SIM_TRY(say("data      %zu images, fingerprint %s\n", d->plan.n_images,
+                sim_dataset_about(d->data)->fingerprint));
+    SIM_TRY(say(
+        "batch     %lld images = %zu blocks of %lld; %zu rank%s own %zu to %zu blocks "
+        "each\n",
+        (long long)d->job->train.batch, n, (long long)d->job->train.block, p,
+        p == 1 ? "" : "s", n / p, (n + p - 1) / p));
+    SIM_TRY(say("views     %zu of %zu x %zu x %zu an image\n", d->plan.views, d->plan.h,
+                d->plan.w, d->plan.c));
+    SIM_TRY(say("steps     %lld, %zu an epoch, %zu images left over each epoch\n",
+                (long long)d->plan.total_steps, d->plan.steps_per_epoch,
+                d->plan.left_over));
+done:
+    return st;
+}
+
+static sim_status tell_memory(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    sim_plan_row rows[64];
+    size_t n = 0;
+    double total = 0;
+
+    /* Rank 0 of an uneven division has the fewest blocks, the last one the most. */
+    SIM_TRY(sim_job_memory(d->job, sim_dataset_about(d->data), &d->plan, d->args->ranks,
+                           d->args->ranks - 1, rows, &n));
+    SIM_TRY(say("memory of the fullest rank\n"));
+    for (size_t i = 0; i < n; i++) {
+        SIM_TRY(say("  %-18s %10.1f MB\n", rows[i].item, (double)rows[i].bytes / 1e6));
+        total += (double)rows[i].bytes;
+    }
+    SIM_TRY(say("  %-18s %10.1f MB, and about 60 MB for program and MPI\n", "in all",
+                total / 1e6));
+    SIM_CHECK(
+        d->args->memory == 0 || total + 60e6 <= d->args->memory, SIM_E_CONFIG,
+        "the plan takes %.2f GB a rank, more than --memory %.2f GB; use more ranks, a "
+        "smaller batch, or a narrower encoder",
+        (total + 60e6) / 1e9, d->args->memory / 1e9);
+done:
+    return st;
+}
+
+/* Times two steps of one block on one rank, and scales by blocks and threads. */
+static sim_status tell_time(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    const sim_comm alone = {.rank = 0, .size = 1};
+    sim_job one = *d->job;
+    sim_step_speed speed;
+    char text[64];
+    size_t blocks = (d->plan.n_blocks + d->args->ranks - 1) / d->args->ranks;
+
+    one.train.batch = one.train.block > 1 ? one.train.block : 2;
+    one.train.block = one.train.batch;
+    one.batchnorm.group = 0;
+    if (d->args->threads)
+        sim_threads_set(d->args->threads);
+    SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c, 2, &speed));
+    double step = speed.best_s * (double)blocks;
+    double total = step * (double)d->plan.total_steps;
+    sim_clock_span(total, text, sizeof text);
+    SIM_TRY(
+        say("time      about %.2f s a step, %.0f images/s, %s in all (measured here: one "
+            "block on %d threads took %.2f s)\n",
+            step, (double)d->job->train.batch / step, text, sim_threads(), speed.best_s));
+    if (d->args->time_s > 0)
+        SIM_TRY(say("segments  %.0f of the given length\n",
+                    total <= d->args->time_s
+                        ? 1.0
+                        : (double)(long)(total / d->args->time_s) + 1));
+done:
+    return st;
+}
+
+enum { PREVIEW_IMAGES = 8, PREVIEW_COLUMNS = 5 };
+
+static sim_status draw_row(const dry_run *d, const sim_augment *a,
+                           const sim_augment *plain, uint32_t i, float *view,
+                           uint8_t *cells)
+{
+    sim_status st = SIM_OK;
+    sim_image image = {0};
+    size_t n = d->plan.h * d->plan.w * d->plan.c;
+    uint32_t seed = (uint32_t)d->job->train.seed;
+
+    SIM_TRY(sim_dataset_read(d->data, i, &image));
+    SIM_TRY(sim_augment_view(plain, seed, i, 0, 0, &image, view));
+    sim_augment_show(plain, view, cells);
+    for (uint32_t k = 1; k < PREVIEW_COLUMNS; k++) {
+        SIM_TRY(sim_augment_view(a, seed, i, (k - 1) / 2, (k - 1) % 2, &image, view));
+        sim_augment_show(a, view, cells + k * n);
+    }
+done:
+    sim_free(image.pixels);
+    return st;
+}
+
+/* A row an image: as it is, then both views of two epochs. */
+static sim_status preview(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *about = sim_dataset_about(d->data);
+    sim_augment *a = NULL, *plain = NULL;
+    size_t n = d->plan.h * d->plan.w * d->plan.c;
+    size_t rows = about->n_images < PREVIEW_IMAGES ? about->n_images : PREVIEW_IMAGES;
+    const uint8_t *cells[PREVIEW_IMAGES * PREVIEW_COLUMNS];
+    uint8_t *pixels = NULL;
+    float *view = NULL;
+
+    SIM_TRY(sim_augment_create(&d->job->augment, about, about->mean, about->std, &a));
+    SIM_TRY(sim_augment_create_plain(d->plan.h, about, about->mean, about->std, &plain));
+    SIM_TRY(sim_alloc(&pixels, rows * PREVIEW_COLUMNS * n, "cli/preview"));
+    SIM_TRY(sim_alloc(&view, n, "cli/preview"));
+    for (uint32_t i = 0; i < rows; i++)
+        SIM_TRY(draw_row(d, a, plain, i, view, pixels + i * PREVIEW_COLUMNS * n));
+    for (size_t i = 0; i < rows * PREVIEW_COLUMNS; i++)
+        cells[i] = pixels + i * n;
+    const sim_grid grid = {.rows = rows,
+                           .columns = PREVIEW_COLUMNS,
+                           .h = d->plan.h,
+                           .w = d->plan.w,
+                           .c = d->plan.c,
+                           .zoom = d->plan.h < 48 ? 3 : 1,
+                           .gap = 4,
+                           .cells = cells};
+    SIM_TRY(sim_grid_write(d->args->preview, &grid));
+    SIM_TRY(say("views     drawn in %s: a row an image, as it is and two epochs' views\n",
+                d->args->preview));
+done:
+    sim_augment_destroy(&a);
+    sim_augment_destroy(&plain);
+    sim_free(pixels);
+    sim_free(view);
+    return st;
+}
+
+static sim_status run(const arguments *a)
+{
+    sim_status st = SIM_OK;
+    dry_run d = {.args = a};
+
+    SIM_TRY(sim_new(&d.job, "cli/job"));
+    SIM_TRY(sim_cli_job_load(&a->source, d.job, NULL, NULL));
+    SIM_TRY(sim_kernels_pick(d.job->train.kernels));
+    sim_threads_set((int)d.job->train.threads);
+    SIM_TRY(sim_dataset_open(d.job->train.train, &d.data));
+    SIM_TRY(sim_job_check(d.job, sim_dataset_about(d.data), a->ranks, &d.plan));
+    SIM_TRY(tell_shape(&d));
+    SIM_TRY(tell_memory(&d));
+    SIM_TRY(tell_time(&d));
+    if (a->preview)
+        SIM_TRY(preview(&d));
+done:
+    sim_dataset_close(&d.data);
+    sim_free(d.job);
+    return st;
+}
+
+sim_status sim_command_plan(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "JOB.yaml [key=value ...]",
+        .doc =
+            "A dry run: checks the job against its data and a number of ranks, and tells "
+            "memory by item, blocks per rank, and an estimate of time.\v"
+            "Example:\n  simile plan job.yaml --ranks 4 --memory 64G --preview "
+            "views.png"};
+    arguments a = {.ranks = 1};
+
+    sim_cli_parse(&argp, argc, argv, &a);
+    sim_status st = a.keys ? print_keys() : run(&a);
+    if (st != SIM_OK)
+        sim_log_failure(st);
+    return st;
+}
