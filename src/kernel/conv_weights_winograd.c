@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { BLOCK_FLOATS = 1 << 21, TILES_PER_ITEM = 8, FILTER_CHUNK = 1 << 12 };
+enum { BLOCK_FLOATS = 1 << 19, TILES_PER_ITEM = 8, FILTER_CHUNK = 1 << 12 };
 
 typedef struct {
     const sim_conv *v;
