@@ -45,6 +45,9 @@ SIM_MUST_USE sim_status sim_config_take(sim_config *c, const sim_option_table *t
 /* Refuses keys that no table took. */
 SIM_MUST_USE sim_status sim_config_finish(sim_config *c);
 
+/* The same, of keys below one section only. */
+SIM_MUST_USE sim_status sim_config_finish_section(sim_config *c, const char *section);
+
 /* A configuration error at a key, with its place: for checks that need several keys. */
 sim_status sim_config_refuse(const sim_config *c, const char *key, const char *fmt, ...)
     SIM_PRINTF(3, 4);

@@ -57,6 +57,8 @@ typedef struct sim_method_row {
     const float *(*embeddings)(void *self, size_t *views, size_t *rows, size_t *dim);
     /* "510 negatives per anchor, mean over 512 anchors" for the header.  Caller's. */
     SIM_MUST_USE sim_status (*about)(void *self, char **text);
+    /* The loss that `simile loss` computes with these options. */
+    void (*loss_options)(const void *options, sim_ntxent_options *out);
     /* Bytes per rank that create takes, by item; rows used. */
     SIM_MUST_USE sim_status (*plan)(const sim_method_env *env, const void *options,
                                     size_t ranks, size_t rank, sim_plan_row rows[32],

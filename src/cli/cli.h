@@ -38,6 +38,8 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
 /* Fills the job; texts are the caller's, and may be NULL when not wanted. */
 SIM_MUST_USE sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
                                          char **resolved, char **identity);
+/* The same, of a job that may say nothing but its method. */
+SIM_MUST_USE sim_status sim_cli_job_method(const sim_job_source *source, sim_job *job);
 /* The job inside a checkpoint. */
 SIM_MUST_USE sim_status sim_cli_job_of_checkpoint(const char *config, const char *name,
                                                   sim_job *job);

@@ -41,17 +41,26 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
     return true;
 }
 
-static sim_status take_all(sim_config *c, sim_job *job)
+static sim_status take_method(sim_config *c, sim_job *job)
 {
     sim_status st = SIM_OK;
     method_name chosen = {0};
 
     name_rows[0].choices = sim_methods_names();
-    SIM_TRY(sim_config_take(c, &sim_train_table, &job->train));
     SIM_TRY(sim_config_take(c, &name_table, &chosen));
     job->method = sim_methods_at((size_t)chosen.name);
     SIM_ASSERT(job->method->table->struct_bytes <= sizeof job->method_options);
     SIM_TRY(sim_config_take(c, job->method->table, job->method_options));
+done:
+    return st;
+}
+
+static sim_status take_all(sim_config *c, sim_job *job)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_config_take(c, &sim_train_table, &job->train));
+    SIM_TRY(take_method(c, job));
     SIM_TRY(sim_config_take(c, &sim_encoder_table, &job->encoder));
     SIM_TRY(sim_config_take(c, &sim_batchnorm_table, &job->batchnorm));
     SIM_TRY(sim_config_take(c, &sim_optimizer_table, &job->optimizer));
@@ -84,6 +93,21 @@ sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job, char **r
                             source->numbers, &c));
     SIM_TRY(take_all(c, job));
     SIM_TRY(take_texts(c, resolved, identity));
+done:
+    sim_config_destroy(&c);
+    return st;
+}
+
+sim_status sim_cli_job_method(const sim_job_source *source, sim_job *job)
+{
+    sim_status st = SIM_OK;
+    sim_config *c = NULL;
+
+    memset(job, 0, sizeof *job);
+    SIM_TRY(sim_config_read(source->path, source->n_overrides, source->overrides,
+                            source->numbers, &c));
+    SIM_TRY(take_method(c, job));
+    SIM_TRY(sim_config_finish_section(c, "method"));
 done:
     sim_config_destroy(&c);
     return st;

@@ -218,10 +218,15 @@ static const char *nearest_key(const sim_config *c, const char *key)
 
 sim_status sim_config_finish(sim_config *c)
 {
+    return sim_config_finish_section(c, "");
+}
+
+sim_status sim_config_finish_section(sim_config *c, const char *section)
+{
     sim_status st = SIM_OK;
     for (size_t i = 0; i < c->n_entries; i++) {
         const entry *e = &c->entries[i];
-        if (e->used)
+        if (e->used || (*section && !is_below(e->key, section)))
             continue;
         const char *near = nearest_key(c, e->key);
         SIM_FAIL(SIM_E_CONFIG, "%s: there is no key %s%s%s%s", e->where, e->key,

@@ -159,12 +159,19 @@ done:
     return st;
 }
 
+static void loss_options(const void *options, sim_ntxent_options *out)
+{
+    const simclr_options *o = options;
+    *out = (sim_ntxent_options){.temperature = o->temperature,
+                                .sum_directions = o->reduction == 1};
+}
+
 static void compare(simclr *s, sim_loss_report *report)
 {
     size_t images = sim_batch_images(&s->shape), dim = sim_net_dim(s->projector);
-    const sim_ntxent_options loss = {.temperature = s->options.temperature,
-                                     .sum_directions = s->options.reduction == 1};
+    sim_ntxent_options loss;
 
+    loss_options(&s->options, &loss);
     sim_rows_by_view(&s->shape, dim, s->raw, s->by_view);
     sim_unit_rows(images, dim, s->by_view, s->z, s->norm);
     sim_ntxent(s->contrast, &loss, s->z, s->dz, report);
@@ -269,7 +276,8 @@ done:
         .name = row_name, .paper = "arXiv 2002.05709", .table = &options_table,          \
         .views = views_of, .create = create, .destroy = destroy,                         \
         .forward_backward = forward_backward, .updated = updated, .nets = nets,          \
-        .visit = visit, .embeddings = embeddings, .about = about, .plan = plan           \
+        .visit = visit, .embeddings = embeddings, .about = about,                        \
+        .loss_options = loss_options, .plan = plan                                       \
     }
 
 const sim_method_row sim_method_simclr = ROW("simclr");
