@@ -1,0 +1,130 @@
+/*
+ * test_tree.c - the tree over leaves: whoever owns them, the same bits.
+ */
+#include "simile_test.h"
+
+#include "simile/memory.h"
+#include "simile/random.h"
+#include "simile/tree.h"
+
+enum { MOST_LEAVES = 64, MOST_PARTS = 9, WIDTH = 5 };
+
+static float value(size_t leaf, size_t i)
+{
+    sim_random r = {
+        .purpose = SIM_RANDOM_TEST, .sample = (uint32_t)leaf, .draw = (uint32_t)i};
+    return sim_random_between(&r, -1, 1);
+}
+
+/* The definition: split [lo, hi) at lo + (hi - lo)/2, add left and right. */
+static float plain(size_t lo, size_t hi, size_t i)
+{
+    if (hi - lo == 1)
+        return value(lo, i);
+    size_t middle = lo + (hi - lo) / 2;
+    return plain(lo, middle, i) + plain(middle, hi, i);
+}
+
+/* One owner's walk; its nodes end at `partials`. */
+static size_t walk(size_t n_leaves, sim_range range, float *partials, sim_range *nodes)
+{
+    sim_fold f;
+    sim_fold_begin(&f, WIDTH, n_leaves, range, partials);
+    for (size_t leaf = range.lo; leaf < range.hi; leaf++) {
+        float *slot = sim_fold_slot(&f);
+        for (size_t i = 0; i < WIDTH; i++)
+            slot[i] = value(leaf, i);
+        sim_fold_close(&f);
+    }
+    size_t n = sim_tree_nodes(n_leaves, range, nodes);
+    assert_int_equal(f.height, n);
+    return n;
+}
+
+static void any_parts_give_the_bits_of_the_definition(void **state)
+{
+    (void)state;
+    for (size_t v = 1; v <= MOST_LEAVES; v++)
+        for (size_t p = 1; p <= MOST_PARTS; p++) {
+            static float partials[MOST_PARTS * SIM_TREE_MAX_NODES * WIDTH];
+            static double doubles[MOST_PARTS * SIM_TREE_MAX_NODES];
+            static sim_range nodes[MOST_PARTS * SIM_TREE_MAX_NODES];
+            size_t n = 0, covered = 0;
+            for (size_t r = 0; r < p; r++) {
+                sim_range part = sim_tree_part(v, p, r);
+                assert_int_equal(part.lo, covered);
+                covered = part.hi;
+                n += walk(v, part, partials + n * WIDTH, nodes + n);
+            }
+            assert_int_equal(covered, v);
+            for (size_t j = 0; j < n; j++)
+                doubles[j] = (double)partials[j * WIDTH];
+            double out = 0;
+            sim_tree_fold_doubles(v, 1, nodes, n, doubles, sim_merge_sum, &out);
+            const float *sum = sim_tree_fold_floats(v, WIDTH, nodes, n, partials, WIDTH);
+            for (size_t i = 0; i < WIDTH; i++) {
+                float want = plain(0, v, i);
+                assert_memory_equal(&sum[i], &want, sizeof want);
+            }
+            assert_true(out - (double)plain(0, v, 0) < 1e-5 &&
+                        out - (double)plain(0, v, 0) > -1e-5);
+        }
+}
+
+static void a_power_of_two_of_parts_gives_single_nodes(void **state)
+{
+    (void)state;
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    for (size_t v = 1; v <= 64; v *= 2)
+        for (size_t p = 1; p <= v; p *= 2)
+            for (size_t r = 0; r < p; r++)
+                assert_int_equal(sim_tree_nodes(v, sim_tree_part(v, p, r), nodes), 1);
+}
+
+static void minus_zero_survives_a_lonely_path(void **state)
+{
+    (void)state;
+    float partials[4] = {-0.0f};
+    sim_range all = {0, 1};
+    const float *sum = sim_tree_fold_floats(1, 1, &all, 1, partials, 1);
+    float want = -0.0f;
+    assert_memory_equal(sum, &want, sizeof want);
+}
+
+static void moments_merge_as_one_pass_over_everything(void **state)
+{
+    (void)state;
+    enum { LEAVES = 7, OF_LEAF = 11 };
+    double partials[LEAVES * 2], out[2], sum = 0, squares = 0;
+    sim_range ranges[LEAVES];
+    for (size_t l = 0; l < LEAVES; l++) {
+        double mean = 0, m2 = 0;
+        for (size_t i = 0; i < OF_LEAF; i++)
+            mean += (double)value(l, i) / OF_LEAF;
+        for (size_t i = 0; i < OF_LEAF; i++)
+            m2 += ((double)value(l, i) - mean) * ((double)value(l, i) - mean);
+        partials[2 * l] = mean;
+        partials[2 * l + 1] = m2 / OF_LEAF;
+        ranges[l] = (sim_range){l, l + 1};
+    }
+    sim_tree_fold_doubles(LEAVES, 2, ranges, LEAVES, partials, sim_merge_moments, out);
+    for (size_t l = 0; l < LEAVES; l++)
+        for (size_t i = 0; i < OF_LEAF; i++) {
+            sum += (double)value(l, i);
+            squares += (double)value(l, i) * (double)value(l, i);
+        }
+    double n = LEAVES * OF_LEAF, mean = sum / n, variance = squares / n - mean * mean;
+    assert_true(out[0] - mean < 1e-12 && mean - out[0] < 1e-12);
+    assert_true(out[1] / LEAVES - variance < 1e-12 && variance - out[1] / LEAVES < 1e-12);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_parts_give_the_bits_of_the_definition),
+        cmocka_unit_test(a_power_of_two_of_parts_gives_single_nodes),
+        cmocka_unit_test(minus_zero_survives_a_lonely_path),
+        cmocka_unit_test(moments_merge_as_one_pass_over_everything),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}
