@@ -82,7 +82,6 @@ typedef struct planner planner;
 
 SIM_MUST_USE sim_status plan_make(const sim_net *net, bool backward, net_plan *out);
 void plan_clear(net_plan *p);
-size_t plan_bytes(const sim_net *net, const net_plan *p); /* of the plan itself */
 
 /* For a layer's `plan`: */
 const node *plan_node(const planner *p, int i);

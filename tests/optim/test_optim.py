@@ -1,0 +1,85 @@
+#!/usr/bin/python3
+"""SGD against torch.optim.SGD, LARS against its four definitions, in float64, 20 steps with
+the same gradients: 1e-6 of the largest weight (LARS 1e-5)."""
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import torch
+
+TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "optim_tool_optim")
+N, STEPS = 9001, 20
+DIALECTS = ["simclr", "mocov3", "bolts", "larc"]
+
+
+def run(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, folder):
+    paths = [os.path.join(folder, p) for p in ("w", "g", "o")]
+    w.astype("f4").tofile(paths[0])
+    g.astype("f4").tofile(paths[1])
+    subprocess.run([TOOL, *paths, str(N), str(STEPS), str(name), repr(lr), repr(momentum), repr(decay),
+                    str(int(nesterov)), str(dialect), repr(trust), str(int(bn))], check=True)
+    return np.fromfile(paths[2], "f4").reshape(2, N)
+
+
+def sgd(w, g, lr, momentum, decay, nesterov, bn):
+    tensors = [torch.tensor(v, requires_grad=True) for v in w]
+    groups = [{"params": [tensors[0]], "weight_decay": decay},
+              {"params": [tensors[1]], "weight_decay": 0 if bn else decay}]
+    opt = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+    for s in range(STEPS):
+        for group in opt.param_groups:
+            group["lr"] = lr * (1 - 0.02 * s)
+        for t, x in zip(tensors, g[s]):
+            t.grad = torch.tensor(x)
+        opt.step()
+    return np.stack([t.detach().numpy() for t in tensors])
+
+
+def lars(w, g, lr0, mu, decay, dialect, eta, bn):
+    """notes on methods, table of LARS dialects."""
+    w = w.copy()
+    v = np.zeros_like(w)
+    for s in range(STEPS):
+        lr = lr0 * (1 - 0.02 * s)
+        for i in range(2):
+            excluded = i == 1 and bn and dialect != "larc"
+            wd, trust = (0.0, 1.0) if excluded else (decay, 1.0)
+            nw, ng = np.linalg.norm(w[i]), np.linalg.norm(g[s, i])
+            if not excluded:
+                if dialect in ("simclr", "mocov3"):
+                    n = np.linalg.norm(g[s, i] + wd * w[i])
+                    trust = eta * nw / n if nw > 0 and n > 0 else 1.0
+                elif nw > 0 and ng > 0:
+                    trust = eta * nw / (ng + wd * nw + 1e-8)
+                else:
+                    wd = 0.0
+            step = trust * (g[s, i] + wd * w[i])
+            if dialect == "simclr":
+                v[i] = mu * v[i] + lr * step
+                w[i] -= v[i]
+            else:
+                v[i] = mu * v[i] + step
+                w[i] -= lr * v[i]
+    return w
+
+
+r = np.random.RandomState(3)
+w = r.randn(2, N).astype("f4").astype("f8")
+g = r.randn(STEPS, 2, N).astype("f4").astype("f8")
+with tempfile.TemporaryDirectory() as folder:
+    for momentum, decay, nesterov, bn in [(0, 0, False, False), (0.9, 1e-4, False, True), (0.9, 1e-2, True, True)]:
+        got = run(w, g, 0, 0.1, momentum, decay, nesterov, 0, 0.001, bn, folder)
+        want = sgd(w, g, 0.1, momentum, decay, nesterov, bn)
+        error = np.abs(got - want).max() / np.abs(want).max()
+        assert error <= 1e-6, (momentum, decay, nesterov, error)
+    for k, dialect in enumerate(DIALECTS):
+        for bn in (False, True):
+            for start in (w, np.stack([w[0], 0 * w[1]])):
+                got = run(start, g, 1, 2.0, 0.9, 1e-3, False, k, 0.02, bn, folder)
+                want = lars(start, g, 2.0, 0.9, 1e-3, dialect, 0.02, bn)
+                error = np.abs(got - want).max() / np.abs(want).max()
+                assert error <= 1e-5, (dialect, bn, error)
+print("ok")
+sys.exit(0)
