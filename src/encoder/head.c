@@ -26,10 +26,11 @@ static sim_status layer(sim_net *net, const sim_head_spec *spec, bool last, int 
                                                  : SIM_ACT_RELU;
 
     (void)snprintf(name, sizeof name, "%d", *number);
-    SIM_TRY(net_linear(net, name, *at, width, at));
+    SIM_TRY(net_conv(net, name, *at, width, 1, 1, at));
     if (bn) {
         (void)snprintf(name, sizeof name, "%d", *number + 1);
-        SIM_TRY(net_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine, at));
+        SIM_TRY(net_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine, false,
+                         at));
     } else {
         SIM_TRY(net_act(net, name, *at, true, act, at));
     }
@@ -65,11 +66,11 @@ static void draw(sim_net *net, const sim_head_spec *spec)
                         .purpose = SIM_RANDOM_INIT,
                         .sample = (uint32_t)i,
                         .epoch = 1 + spec->salt};
-        if (n->layer == &layer_linear) {
+        if (n->kind == NODE_CONV) {
             bound = 1 / (float)sqrt((double)n->conv.c);
             for (size_t j = 0; j < n->conv.k * n->conv.c; j++)
                 net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
-        } else if (n->has_bias) {
+        } else if (n->kind == NODE_ACT) {
             for (size_t j = 0; j < n->c; j++)
                 net->weights[n->bias + j] = sim_random_between(&r, -bound, bound);
         }
