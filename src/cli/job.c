@@ -36,7 +36,7 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
         return false;
     if (source->n_overrides == SIM_MAX_OVERRIDES)
         return false;
-    source->numbers[source->n_overrides] = state->next - 1;
+    source->numbers[source->n_overrides] = state->next; /* with `simile` itself */
     source->overrides[source->n_overrides++] = arg;
     return true;
 }

@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+"""Augmentations against Debian's torchvision on the same drawn parameters.
+
+The draws are made again here from Philox4x32-10, as include/simile/random.h tells; the pixels
+come from torchvision.transforms.functional on float tensors.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import torch
+import torchvision.transforms.functional as F
+from torchvision.transforms import InterpolationMode
+
+TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "data_tool_augment")
+AUGMENT = 2
+
+
+def philox(counter, key):
+    c, k = [int(x) for x in counter], [int(x) for x in key]
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(b >> 32) ^ c[1] ^ k[0], b & 0xFFFFFFFF, (a >> 32) ^ c[3] ^ k[1], a & 0xFFFFFFFF]
+        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return c
+
+
+class Draw:
+    def __init__(self, seed, sample, view, op):
+        self.key, self.base, self.n = (seed, AUGMENT), (sample, 0, view << 16 | op), 0
+
+    def words(self):
+        self.n += 1
+        return philox((*self.base, self.n - 1), self.key)
+
+    def unit(self):
+        return np.float32(self.words()[0] >> 8) * np.float32(2.0 ** -24)
+
+    def between(self, lo, hi):
+        lo, hi = np.float32(lo), np.float32(hi)
+        return lo + (hi - lo) * self.unit()
+
+    def below(self, n):
+        limit = 0xFFFFFFFF - (0xFFFFFFFF % n + 1) % n
+        while True:
+            w = self.words()[0]
+            if w <= limit:
+                return w % n
+
+
+def crop(x, d, size, scale, ratio, bicubic):
+    d.unit()
+    h, w = x.shape[1:]
+    for _ in range(10):
+        area = h * w * float(d.between(*scale))
+        r = np.exp(float(d.between(np.log(ratio[0]), np.log(ratio[1]))))
+        cw, ch = int(np.sqrt(area * r) + 0.5), int(np.sqrt(area / r) + 0.5)
+        if 0 < cw <= w and 0 < ch <= h:
+            y, left = d.below(h - ch + 1), d.below(w - cw + 1)
+            break
+    else:
+        raise AssertionError("the centre fallback is not drawn here")
+    mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
+    out = F.resized_crop(x, y, left, ch, cw, [size, size], mode, antialias=True)
+    return out.clamp(0, 1), (ch * cw / (h * w), cw / ch)
+
+
+def jitter(x, d, b, c, s, hue):
+    d.unit()
+    order = [0, 1, 2, 3]
+    for i in (3, 2, 1):
+        j = d.below(i + 1)
+        order[i], order[j] = order[j], order[i]
+    fb, fc, fs = (float(d.between(max(0, 1 - v), 1 + v)) for v in (b, c, s))
+    fh = float(d.between(-hue, hue))
+    colour = x.shape[0] == 3
+    for k in order:
+        if k == 0:
+            x = F.adjust_brightness(x, fb)
+        elif k == 1:
+            x = F.adjust_contrast(x, fc)
+        elif k == 2 and colour:
+            x = F.adjust_saturation(x, fs)
+        elif k == 3 and colour:
+            x = F.adjust_hue(x, fh)
+    return x
+
+
+def blur(x, d, lo, hi):
+    d.unit()
+    sigma = float(d.between(lo, hi))
+    taps = max(3, 2 * (min(x.shape[1:]) // 10 // 2) + 1)
+    return F.gaussian_blur(x, [taps, taps], [sigma, sigma])
+
+
+def tool(image, size, seed, sample, view, items, folder):
+    h, w, c = image.shape
+    source, target = os.path.join(folder, "in"), os.path.join(folder, "out")
+    image.tofile(source)
+    numbers = [str(v) for v in (h, w, c, size, seed, sample, view)]
+    subprocess.run([TOOL, source, target, *numbers, *items], check=True)
+    out = np.fromfile(target, "f4")
+    return torch.from_numpy(out.reshape(size or h, size or w, c)).permute(2, 0, 1)
+
+
+def close(got, want, bound, what):
+    error = (got - want).abs().max().item()
+    assert error <= bound, f"{what}: {error}"
+
+
+def photo(r, h, w, c):
+    smooth = r.rand(h // 4 + 2, w // 4 + 2, c).repeat(4, 0).repeat(4, 1)[:h, :w]
+    return np.clip(255 * (0.7 * smooth + 0.3 * r.rand(h, w, c)), 0, 255).astype("u1")
+
+
+r = np.random.RandomState(0)
+areas, ratios = [], []
+with tempfile.TemporaryDirectory() as folder:
+    shapes = [(40, 60, 3, 32), (97, 64, 3, 48), (28, 28, 1, 28), (224, 300, 3, 64)]
+    for sample, (h, w, c, size) in enumerate(shapes * 2):
+        image = photo(r, h, w, c)
+        x = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
+        for view in (0, 1):
+            args = (7, sample, view)
+            for bicubic in (True, False):
+                want, drawn = crop(x, Draw(*args, 1), size, (0.2, 1), (0.75, 4 / 3), bicubic)
+                got = tool(image, size, *args, [f"crop=1=0.2=1=0.75={4 / 3!r}={0 if bicubic else 1}"], folder)
+                close(got, want, 2e-4, f"crop {h}x{w} bicubic {bicubic}")
+                areas.append(drawn[0])
+                ratios.append(drawn[1])
+            want = jitter(x, Draw(*args, 3), 0.8, 0.8, 0.8, 0.2)
+            close(tool(image, 0, *args, ["jitter=1=0.8=0.8=0.8=0.2"], folder), want, 2e-4, "jitter")
+            want = blur(x, Draw(*args, 5), 0.1, 2)
+            close(tool(image, 0, *args, ["blur=1=0.1=2"], folder), want, 1e-5, "blur")
+            close(tool(image, 0, *args, ["flip=1"], folder), F.hflip(x), 1e-6, "flip")
+            gray = F.rgb_to_grayscale(x, 3) if c == 3 else x
+            close(tool(image, 0, *args, ["gray=1"], folder), gray, 1e-5, "gray")
+            flipped = Draw(*args, 2).unit() < 0.5
+            close(tool(image, 0, *args, ["flip=0.5"], folder), F.hflip(x) if flipped else x, 1e-6, "flip by chance")
+assert min(areas) > 0.15 and max(areas) < 1.05 and min(ratios) > 0.7 and max(ratios) < 1.4
+print("ok")
+sys.exit(0)

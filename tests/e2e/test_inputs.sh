@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# simile-test: timeout 300
+# Every file that a user hands in may be wrong: one clear message, the right code, no hang.
+. "$SIMILE_SOURCE/tests/e2e/common.sh"
+digits train 96 12
+expect 0 "96 images, 10 classes" "$simile" prepare train-images-idx3-ubyte --out train.h5
+gzip -k train-images-idx3-ubyte train-labels-idx1-ubyte
+mkdir zipped && mv ./*.gz zipped/
+expect 0 "96 images, 10 classes" "$simile" prepare zipped/train-images-idx3-ubyte.gz --out zipped.h5
+cmp <("$simile" inspect train.h5 --json | grep -o '"fingerprint":"[^"]*"') \
+    <("$simile" inspect zipped.h5 --json | grep -o '"fingerprint":"[^"]*"') || fail "gz and plain differ"
+expect 0 "40 images" "$simile" prepare train-images-idx3-ubyte --out part.h5 --limit 40
+/usr/bin/python3 - <<'PY'
+import h5py, numpy as np
+with h5py.File("train.h5") as f, h5py.File("part.h5") as p:
+    assert f.attrs["format"] == b"simile-dataset" and f["images"].shape == (96, 12, 12, 1), dict(f.attrs)
+    x = f["images"][()] / 255.0
+    assert abs(x.mean() - f.attrs["mean"][0]) < 1e-12 and abs(x.std() - f.attrs["std"][0]) < 1e-9
+    assert f["images"].chunks is None and f["labels"][()].tolist() == [i % 10 for i in range(96)]
+    assert np.bincount(p["labels"][()]).tolist() == [4] * 10
+PY
+# usage
+expect 64 "did you mean \"pretrain\"" "$simile" pretrian
+expect 64 "a job file is missing" "$simile" pretrain
+expect 64 "--out are needed" "$simile" prepare train-images-idx3-ubyte
+expect 0 "Exit codes" "$simile" --help
+for command in prepare plan pretrain evaluate embed loss inspect stop bench; do
+    expect 0 "Usage: simile $command" "$simile" "$command" --help
+done
+# jobs
+cat >good.yaml <<'YAML'
+run: run
+data: {train: train.h5}
+method: {name: simclr}
+encoder: {width: 0.125}
+batch: 32
+block: 8
+schedule: {steps: 2}
+augment: {preset: digits}
+YAML
+expect 66 "No such file" "$simile" pretrain absent.yaml
+expect 66 "absent.h5" "$simile" pretrain good.yaml data.train=absent.h5
+expect 78 "did you mean optimizer.lr?" "$simile" pretrain good.yaml optimizer.l=1
+expect 78 "argument 3" "$simile" pretrain good.yaml optimizer.lr=fast
+expect 78 "nearest: 24 or 32" "$simile" pretrain good.yaml batch=30
+expect 78 "largest with block 8: 96" "$simile" pretrain good.yaml batch=104
+expect 78 "too few for 2 ranks" ranks 2 "$simile" pretrain good.yaml batch=8
+expect 78 "does not divide block 8" "$simile" pretrain good.yaml batchnorm.group=3
+expect 78 "none of simclr|infonce" "$simile" pretrain good.yaml method.name=simclear
+expect 78 "out of range" "$simile" pretrain good.yaml method.temperature=0
+expect 78 "none of auto" "$simile" pretrain good.yaml kernels=v9
+[ ! -e run ] || fail "a refused job made its run directory"
+expect 0 "completed" ranks 2 "$simile" pretrain good.yaml
+expect 0 "completed" ranks 2 "$simile" pretrain good.yaml
+expect 78 "optimizer.lr" "$simile" pretrain good.yaml optimizer.lr=0.3
+expect 73 "--resume never" "$simile" pretrain good.yaml --resume never
+expect 66 "no job is running" "$simile" stop run
+expect 66 "no run directory" "$simile" stop nowhere
+expect 0 "segments" "$simile" inspect run
+# --init takes the encoder's weights
+expect 0 "initial weights from" "$simile" pretrain good.yaml run=second --init run/checkpoints/step-000000002.h5 --stop-after 99
+expect 65 "another shape" "$simile" pretrain good.yaml run=third encoder.width=0.25 --init run/checkpoints/step-000000002.h5
+# data sets and checkpoints that were harmed
+head -c 5000 train.h5 >cut.h5
+expect 65 "cut.h5" "$simile" pretrain good.yaml run=cut data.train=cut.h5
+cp train.h5 flipped.h5
+/usr/bin/python3 - <<'PY'
+import h5py
+with h5py.File("flipped.h5") as f:
+    at = f["images"].id.get_offset()
+with open("flipped.h5", "r+b") as f:
+    f.seek(at + 700); b = f.read(1); f.seek(at + 700); f.write(bytes([b[0] ^ 4]))
+PY
+expect 65 "does not have its digest" ranks 2 "$simile" pretrain good.yaml run=flipped data.train=flipped.h5
+cp run/checkpoints/step-000000002.h5 broken.h5
+printf 'x' | dd of=broken.h5 bs=1 seek=3000 conv=notrunc status=none
+expect 65 "does not have its digest" "$simile" inspect broken.h5
+# the developers' bad files, where they are
+bad=$SIMILE_SHARED/data/bad
+if [ -d "$bad" ]; then
+    for f in "$bad"/hdf5/*.h5; do
+        expect 65 "$(basename "$f")" "$simile" pretrain good.yaml run=bad data.train="$f"
+    done
+    for f in wrong-magic little-endian count-too-large count-overflow zero-dim trailing-bytes short-header; do
+        expect 65 "$f" "$simile" prepare "$bad/idx/$f-images-idx3-ubyte" --out bad.h5
+    done
+    expect 65 "is empty" "$simile" prepare "$bad/cifar/empty.bin" --out bad.h5
+    expect 65 "neither a multiple" "$simile" prepare "$bad/cifar/truncated.bin" --out bad.h5
+    expect 0 "2 bad files skipped" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5
+    expect 65 "record 4 has the label 10" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5 --on-bad fail
+    mkdir photos && cp "$bad"/*.jpg "$bad"/*.png photos/
+    expect 0 "images, 0 classes" "$simile" prepare photos --out photos.h5 --size 32
+    for f in truncated_half.jpg text.jpg huge_dims.jpg bomb_60000x60000.png truncated.png zero_byte.jpg; do
+        grep -q "skipped: .*$f" out.txt || fail "$f was not named"
+    done
+else
+    echo "skipped: the developers' bad files are not here"
+fi
+[ ! -e bad.h5.part ] && [ ! -e bad.h5.frame ] || fail "a temporary was left behind"
+echo ok
