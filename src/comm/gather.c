@@ -1,11 +1,13 @@
 /*
  * gather.c - rows from their owners to all ranks, or to one, in global order.
  *
- * Plain copies: each owner's rows travel in pieces by broadcasts (to all) or by messages
- * (to one), so that no count passes an int.
+ * Plain copies, in pieces, so that no count passes an int.
  */
 #include "private.h"
 
+#include "simile/thread.h"
+
+#include <limits.h>
 #include <string.h>
 
 /* Rows [lo, hi) that a rank owns. */
@@ -20,27 +22,63 @@ static sim_range rows_of(const sim_comm *c, size_t n_units, size_t rows_per_unit
     return r;
 }
 
+/* ---- to all ranks ---- */
+
+/* Counts and places of piece `at` of every rank's rows; how many rows it moves. */
+static size_t cut_piece(size_t size, const size_t *first, size_t at, size_t piece,
+                        int *counts, int *places)
+{
+    size_t sum = 0;
+    for (size_t r = 0; r < size; r++) {
+        size_t have = first[r + 1] - first[r];
+        size_t n = at < have ? sim_comm_piece(have - at, piece) : 0;
+        counts[r] = (int)n;
+        places[r] = n ? (int)(first[r] + at) : 0;
+        sum += n;
+    }
+    return sum;
+}
+
+size_t sim_comm_spread(const sim_comm *c, const size_t *first, size_t row_bytes,
+                       void *all)
+{
+    size_t size = (size_t)c->size, piece = sim_comm_rows_per_piece(row_bytes);
+    int *counts = sim_comm_counts(), *places = counts + size;
+    MPI_Datatype row;
+
+    SIM_ASSERT(first[size] <= INT_MAX);
+    MPI_Type_contiguous((int)row_bytes, MPI_BYTE, &row);
+    MPI_Type_commit(&row);
+    for (size_t at = 0; cut_piece(size, first, at, piece, counts, places); at += piece)
+        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, counts, places, row,
+                       MPI_COMM_WORLD);
+    MPI_Type_free(&row);
+    return (first[c->rank + 1] - first[c->rank]) * row_bytes;
+}
+
 void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_unit,
                           size_t n_rows, size_t row_bytes, const void *mine, void *all)
 {
     double entered = sim_comm_enter();
+    size_t sent = 0;
     sim_range own = rows_of(c, n_units, rows_per_unit, n_rows, c->rank);
     char *place = (char *)all + own.lo * row_bytes;
-    size_t piece = sim_comm_rows_per_piece(row_bytes), sent = 0;
 
     if (own.hi > own.lo && place != (const char *)mine)
         memmove(place, mine, (own.hi - own.lo) * row_bytes);
-    for (int r = 0; c->size > 1 && r < c->size; r++) {
-        sim_range rows = rows_of(c, n_units, rows_per_unit, n_rows, r);
-        for (size_t at = rows.lo; at < rows.hi; at += piece) {
-            size_t n = rows.hi - at < piece ? rows.hi - at : piece;
-            MPI_Bcast((char *)all + at * row_bytes, (int)(n * row_bytes), MPI_BYTE, r,
-                      MPI_COMM_WORLD);
-            sent += r == c->rank ? n * row_bytes : 0;
+    if (c->size > 1) {
+        size_t *first = sim_scratch(((size_t)c->size + 1) * sizeof *first);
+        for (int r = 0; r < c->size; r++) {
+            sim_range rows = rows_of(c, n_units, rows_per_unit, n_rows, r);
+            first[r] = rows.lo;
+            first[r + 1] = rows.hi;
         }
+        sent = sim_comm_spread(c, first, row_bytes, all);
     }
     sim_comm_leave(entered, sent);
 }
+
+/* ---- to one rank ---- */
 
 /* One owner's rows to the root, piece by piece. */
 static void carry(const sim_comm *c, int root, int owner, sim_range rows,
@@ -49,8 +87,7 @@ static void carry(const sim_comm *c, int root, int owner, sim_range rows,
     enum { TAG = 7 };
     size_t piece = sim_comm_rows_per_piece(row_bytes);
     for (size_t at = rows.lo; at < rows.hi; at += piece) {
-        size_t n = rows.hi - at < piece ? rows.hi - at : piece;
-        int bytes = (int)(n * row_bytes);
+        int bytes = (int)(sim_comm_piece(rows.hi - at, piece) * row_bytes);
         if (c->rank == owner)
             MPI_Send((const char *)mine + (at - rows.lo) * row_bytes, bytes, MPI_BYTE,
                      root, TAG, MPI_COMM_WORLD);
@@ -68,12 +105,11 @@ void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
     sim_range own = rows_of(c, n_units, rows_per_unit, n_rows, c->rank);
     size_t own_bytes = (own.hi - own.lo) * row_bytes;
 
-    for (int r = 0; r < c->size; r++) {
-        if (r == root && c->rank == root && own_bytes)
-            memmove((char *)all + own.lo * row_bytes, mine, own_bytes);
-        else if (r != root && (c->rank == r || c->rank == root))
+    if (c->rank == root && own_bytes)
+        memmove((char *)all + own.lo * row_bytes, mine, own_bytes);
+    for (int r = 0; r < c->size; r++)
+        if (r != root && (c->rank == r || c->rank == root))
             carry(c, root, r, rows_of(c, n_units, rows_per_unit, n_rows, r), row_bytes,
                   mine, all);
-    }
     sim_comm_leave(entered, c->rank == root ? 0 : own_bytes);
 }

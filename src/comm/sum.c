@@ -8,23 +8,28 @@
  */
 #include "private.h"
 
-#include "simile/memory.h"
 #include "simile/thread.h"
 
 #include <string.h>
 
-enum { TAG = 11, ADD_CHUNK = 1 << 14 };
+enum { TAG = 11, ADD_CHUNK = 1 << 14, MAX_STEPS = 32 };
 
-/* Messages of at most 64 MiB each, both ways at once. */
-static void exchange(const float *out, size_t n_out, float *in, size_t n_in, int partner)
+/*
+ * Sends n_out floats to one rank while n_in come from another, perhaps the same, in
+ * pieces.  Returns the bytes sent.
+ */
+static size_t exchange(const float *out, size_t n_out, int to, float *in, size_t n_in,
+                       int from)
 {
     size_t piece = sim_comm_rows_per_piece(sizeof(float));
     for (size_t at = 0; at < n_out || at < n_in; at += piece) {
-        size_t a = at < n_out ? (n_out - at < piece ? n_out - at : piece) : 0;
-        size_t b = at < n_in ? (n_in - at < piece ? n_in - at : piece) : 0;
-        MPI_Sendrecv(out + at, (int)a, MPI_FLOAT, partner, TAG, in + at, (int)b,
-                     MPI_FLOAT, partner, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        size_t a = at < n_out ? sim_comm_piece(n_out - at, piece) : 0;
+        size_t b = at < n_in ? sim_comm_piece(n_in - at, piece) : 0;
+        MPI_Sendrecv(a ? out + at : NULL, (int)a, MPI_FLOAT, a ? to : MPI_PROC_NULL, TAG,
+                     b ? in + at : NULL, (int)b, MPI_FLOAT, b ? from : MPI_PROC_NULL, TAG,
+                     MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     }
+    return n_out * sizeof(float);
 }
 
 typedef struct {
@@ -41,176 +46,192 @@ static void add_chunk(size_t i, void *ctx)
         a->to[j] = a->left[j] + a->right[j];
 }
 
-static void add(float *to, const float *left, const float *right, size_t n)
+static void add(addition a)
 {
-    addition a = {to, left, right, n};
-    sim_for((n + ADD_CHUNK - 1) / ADD_CHUNK, add_chunk, &a);
+    sim_for((a.n + ADD_CHUNK - 1) / ADD_CHUNK, add_chunk, &a);
 }
 
 /* ---- P = 2^k ---- */
 
-/* Does every rank hold exactly its node of the tree at depth log2 P? */
-static bool is_regular(size_t n_leaves, size_t lo, size_t hi, size_t size, size_t rank,
-                       size_t n_parts)
+/* Do ranks [rank, rank + size) hold exactly the nodes below [lo, hi), one each? */
+static bool is_regular(size_t n_leaves, size_t n_ranks, sim_range node, size_t rank,
+                       size_t size)
 {
     if (size == 1) {
-        sim_range r = sim_tree_part(n_leaves, n_parts, rank);
-        return r.lo == lo && r.hi == hi && lo < hi;
+        sim_range r = sim_tree_part(n_leaves, n_ranks, rank);
+        return r.lo == node.lo && r.hi == node.hi && node.lo < node.hi;
     }
-    size_t middle = lo + (hi - lo) / 2;
-    return is_regular(n_leaves, lo, middle, size / 2, rank, n_parts) &&
-           is_regular(n_leaves, middle, hi, size / 2, rank + size / 2, n_parts);
+    size_t middle = node.lo + (node.hi - node.lo) / 2, half = size / 2;
+    return is_regular(n_leaves, n_ranks, (sim_range){node.lo, middle}, rank, half) &&
+           is_regular(n_leaves, n_ranks, (sim_range){middle, node.hi}, rank + half, half);
 }
-
-/* Bounds of this rank's part after each halving. */
-typedef struct {
-    size_t lo, hi;
-} slice;
-
-static size_t halve(const sim_comm *c, size_t n, float *nodes, float *spare, slice at[64])
-{
-    size_t steps = 0;
-    slice s = {0, n};
-    for (int bit = 1; bit < c->size; bit <<= 1, steps++) {
-        int partner = c->rank ^ bit;
-        bool lower = c->rank < partner;
-        size_t middle = s.lo + (s.hi - s.lo) / 2;
-        slice keep = lower ? (slice){s.lo, middle} : (slice){middle, s.hi};
-        slice give = lower ? (slice){middle, s.hi} : (slice){s.lo, middle};
-        float *got = spare;
-        size_t m = keep.hi - keep.lo;
-        exchange(nodes + give.lo, give.hi - give.lo, got, m, partner);
-        float *mine = nodes + keep.lo;
-        add(mine, lower ? mine : got, lower ? got : mine, m);
-        at[steps] = s;
-        s = keep;
-    }
-    at[steps] = s;
-    return steps;
-}
-
-static void unfold(const sim_comm *c, size_t steps, float *nodes, const slice at[64])
-{
-    for (size_t k = steps; k-- > 0;) {
-        int partner = c->rank ^ (1 << k);
-        slice mine = at[k + 1], whole = at[k];
-        slice theirs =
-            mine.lo == whole.lo ? (slice){mine.hi, whole.hi} : (slice){whole.lo, mine.lo};
-        exchange(nodes + mine.lo, mine.hi - mine.lo, nodes + theirs.lo,
-                 theirs.hi - theirs.lo, partner);
-    }
-}
-
-static void sum_halving(const sim_comm *c, size_t n, float *nodes, float *spare)
-{
-    slice at[64];
-    size_t steps = halve(c, n, nodes, spare, at);
-    unfold(c, steps, nodes, at);
-}
-
-/* ---- any P ---- */
-
-sim_status sim_comm_all_nodes(size_t size, size_t n_leaves, sim_range **nodes,
-                              size_t **first)
-{
-    sim_status st = SIM_OK;
-    sim_range *list = NULL;
-    size_t *start = NULL, n = 0;
-
-    SIM_TRY(sim_alloc(&list, size * SIM_TREE_MAX_NODES, "comm/nodes"));
-    SIM_TRY(sim_alloc(&start, size + 1, "comm/nodes"));
-    for (size_t r = 0; r < size; r++) {
-        start[r] = n;
-        n += sim_tree_nodes(n_leaves, sim_tree_part(n_leaves, size, r), list + n);
-    }
-    start[size] = n;
-    *nodes = list;
-    *first = start;
-    list = NULL;
-    start = NULL;
-done:
-    sim_free(list);
-    sim_free(start);
-    return st;
-}
-
-/* Slices of all nodes to their folders; rank r's slice of every node ends in `mine`. */
-static void scatter_slices(const sim_comm *c, size_t n, const float *nodes,
-                           const size_t *first, float *mine)
-{
-    size_t size = (size_t)c->size, rank = (size_t)c->rank;
-    sim_range own = sim_tree_part(n, size, rank);
-    size_t m = own.hi - own.lo, have = first[rank + 1] - first[rank];
-
-    for (size_t j = 0; j < have; j++)
-        memcpy(mine + (first[rank] + j) * m, nodes + j * n + own.lo, m * sizeof *mine);
-    for (size_t step = 1; step < size; step++) {
-        size_t to = (rank + step) % size, from = (rank + size - step) % size;
-        sim_range theirs = sim_tree_part(n, size, to);
-        size_t give = first[rank + 1] - first[rank], get = first[from + 1] - first[from];
-        for (size_t j = 0; j < give || j < get; j++) {
-            MPI_Request request = MPI_REQUEST_NULL;
-            if (j < get)
-                MPI_Irecv(mine + (first[from] + j) * m, (int)m, MPI_FLOAT, (int)from, TAG,
-                          MPI_COMM_WORLD, &request);
-            if (j < give)
-                MPI_Send(nodes + j * n + theirs.lo, (int)(theirs.hi - theirs.lo),
-                         MPI_FLOAT, (int)to, TAG, MPI_COMM_WORLD);
-            MPI_Wait(&request, MPI_STATUS_IGNORE);
-        }
-    }
-}
-
-static sim_status sum_slices(const sim_comm *c, size_t n_leaves, size_t n, float *nodes)
-{
-    sim_status st = SIM_OK;
-    sim_range *ranges = NULL;
-    size_t *first = NULL;
-    float *mine = NULL;
-    size_t size = (size_t)c->size;
-    sim_range own = sim_tree_part(n, size, (size_t)c->rank);
-    size_t m = own.hi - own.lo;
-
-    SIM_TRY(sim_comm_all_nodes(size, n_leaves, &ranges, &first));
-    SIM_TRY(sim_alloc(&mine, first[size] * m, "comm/slices"));
-    scatter_slices(c, n, nodes, first, mine);
-    const float *sum = sim_tree_fold_floats(n_leaves, m, ranges, first[size], mine, m);
-    sim_comm_gather_rows(c, n, 1, n, sizeof(float), sum, nodes);
-done:
-    sim_free(ranges);
-    sim_free(first);
-    sim_free(mine);
-    return st;
-}
-
-/* ---- the door ---- */
 
 static bool takes_halving(const sim_comm *c, size_t n_leaves)
 {
     size_t size = (size_t)c->size;
-    return (size & (size - 1)) == 0 && is_regular(n_leaves, 0, n_leaves, size, 0, size);
+    return (size & (size - 1)) == 0 &&
+           is_regular(n_leaves, size, (sim_range){0, n_leaves}, 0, size);
 }
+
+/*
+ * Halves the vector log2 P times; at[k] is this rank's part before step k.  What is left
+ * of the sum stands in place in `nodes`.  `spare` holds half a vector.
+ */
+static size_t halve(const sim_comm *c, size_t n, float *nodes, float *spare,
+                    sim_range at[MAX_STEPS])
+{
+    size_t step = 0, sent = 0;
+    sim_range s = {0, n};
+    for (int bit = 1; bit < c->size; bit <<= 1) {
+        int partner = c->rank ^ bit;
+        bool lower = c->rank < partner;
+        size_t middle = s.lo + (s.hi - s.lo) / 2;
+        sim_range low = {s.lo, middle}, high = {middle, s.hi};
+        sim_range keep = lower ? low : high, give = lower ? high : low;
+        float *mine = nodes + keep.lo;
+        size_t m = keep.hi - keep.lo;
+        sent += exchange(nodes + give.lo, give.hi - give.lo, partner, spare, m, partner);
+        add((addition){mine, lower ? mine : spare, lower ? spare : mine, m});
+        at[step++] = s;
+        s = keep;
+    }
+    at[step] = s;
+    return sent;
+}
+
+/* The way back: each step doubles the part that is summed. */
+static size_t unfold(const sim_comm *c, float *nodes, const sim_range at[MAX_STEPS])
+{
+    size_t step = 0, sent = 0;
+    for (int bit = 1; bit < c->size; bit <<= 1)
+        step++;
+    while (step-- > 0) {
+        int partner = c->rank ^ (1 << step);
+        sim_range mine = at[step + 1], whole = at[step];
+        sim_range theirs = c->rank < partner ? (sim_range){mine.hi, whole.hi}
+                                             : (sim_range){whole.lo, mine.lo};
+        sent += exchange(nodes + mine.lo, mine.hi - mine.lo, partner, nodes + theirs.lo,
+                         theirs.hi - theirs.lo, partner);
+    }
+    return sent;
+}
+
+static size_t sum_halving(const sim_comm *c, size_t n, float *nodes)
+{
+    sim_range at[MAX_STEPS];
+    size_t sent = halve(c, n, nodes, nodes + n, at);
+    return sent + unfold(c, nodes, at);
+}
+
+/* ---- any P ---- */
+
+static size_t nodes_of(size_t n_leaves, size_t size, size_t rank,
+                       sim_range nodes[SIM_TREE_MAX_NODES])
+{
+    return sim_tree_nodes(n_leaves, sim_tree_part(n_leaves, size, rank), nodes);
+}
+
+static size_t nodes_of_all(size_t n_leaves, size_t size)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t n = 0;
+    for (size_t r = 0; r < size; r++)
+        n += nodes_of(n_leaves, size, r, nodes);
+    return n;
+}
+
+/* All ranks' maximal nodes, first[r] on those of rank r, and the slices of a vector. */
+typedef struct {
+    sim_range *ranges;
+    size_t *first, *slices;
+} layout;
+
+/* In scratch: good until someone else asks for it. */
+static layout lay_out(size_t n_leaves, size_t size, size_t n)
+{
+    size_t total = nodes_of_all(n_leaves, size);
+    layout l;
+
+    l.ranges = sim_scratch(total * sizeof *l.ranges + 2 * (size + 1) * sizeof *l.first);
+    l.first = (size_t *)(l.ranges + total);
+    l.slices = l.first + size + 1;
+    l.first[0] = l.slices[0] = 0;
+    for (size_t r = 0; r < size; r++) {
+        sim_range nodes[SIM_TREE_MAX_NODES];
+        size_t have = nodes_of(n_leaves, size, r, nodes);
+        memcpy(l.ranges + l.first[r], nodes, have * sizeof *nodes);
+        l.first[r + 1] = l.first[r] + have;
+        l.slices[r + 1] = sim_tree_part(n, size, r).hi;
+    }
+    return l;
+}
+
+/* Slice s of every node goes to rank s; this rank's stand node after node in `mine`. */
+static size_t scatter(const sim_comm *c, const layout *l, size_t n, const float *nodes,
+                      float *mine)
+{
+    size_t size = (size_t)c->size, rank = (size_t)c->rank, sent = 0;
+    size_t lo = l->slices[rank], m = l->slices[rank + 1] - lo;
+    size_t give = l->first[rank + 1] - l->first[rank];
+
+    for (size_t j = 0; j < give; j++)
+        memcpy(mine + (l->first[rank] + j) * m, nodes + j * n + lo, m * sizeof *mine);
+    for (size_t step = 1; step < size; step++) {
+        size_t to = (rank + step) % size, from = (rank + size - step) % size;
+        size_t get = l->first[from + 1] - l->first[from];
+        size_t out = l->slices[to + 1] - l->slices[to];
+        for (size_t j = 0; j < give || j < get; j++)
+            sent += exchange(nodes + j * n + l->slices[to], j < give ? out : 0, (int)to,
+                             mine + (l->first[from] + j) * m, j < get ? m : 0, (int)from);
+    }
+    return sent;
+}
+
+/* Floats of the slices that a rank folds. */
+static size_t slices_room(const sim_comm *c, size_t n_leaves, size_t n)
+{
+    sim_range own = sim_tree_part(n, (size_t)c->size, (size_t)c->rank);
+    return nodes_of_all(n_leaves, (size_t)c->size) * (own.hi - own.lo);
+}
+
+static size_t own_room(const sim_comm *c, size_t n_leaves, size_t n)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t have = nodes_of(n_leaves, (size_t)c->size, (size_t)c->rank, nodes);
+    return (have ? have : 1) * n;
+}
+
+static size_t sum_slices(const sim_comm *c, size_t n_leaves, size_t n, float *nodes)
+{
+    size_t size = (size_t)c->size, rank = (size_t)c->rank;
+    layout l = lay_out(n_leaves, size, n);
+    size_t m = l.slices[rank + 1] - l.slices[rank];
+    float *mine = nodes + own_room(c, n_leaves, n);
+    size_t sent = scatter(c, &l, n, nodes, mine);
+    const float *sum =
+        sim_tree_fold_floats(n_leaves, m, l.ranges, l.first[size], mine, m);
+
+    memcpy(nodes + l.slices[rank], sum, m * sizeof *sum);
+    return sent + sim_comm_spread(c, l.slices, sizeof *nodes, nodes);
+}
+
+/* ---- the door ---- */
 
 size_t sim_comm_sum_leaves_room(const sim_comm *c, size_t n_leaves, size_t n)
 {
-    sim_range nodes[SIM_TREE_MAX_NODES];
-    sim_range range = sim_tree_part(n_leaves, (size_t)c->size, (size_t)c->rank);
-    size_t have = sim_tree_nodes(n_leaves, range, nodes);
-    size_t room = (have ? have : 1) * n;
-    /* Halving receives up to half a vector beside it. */
-    return c->size > 1 && takes_halving(c, n_leaves) ? room + (n + 1) / 2 : room;
+    size_t own = own_room(c, n_leaves, n);
+    if (c->size == 1)
+        return own;
+    return own + (takes_halving(c, n_leaves) ? (n + 1) / 2 : slices_room(c, n_leaves, n));
 }
 
 void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *nodes)
 {
+    SIM_ASSERT(n_leaves > 0);
+    if (c->size == 1)
+        return;
     double entered = sim_comm_enter();
-    size_t sent = c->size > 1 ? 2 * n * sizeof(float) : 0;
-
-    if (c->size > 1 && takes_halving(c, n_leaves)) {
-        sum_halving(c, n, nodes, nodes + n);
-    } else if (c->size > 1) {
-        if (sum_slices(c, n_leaves, n, nodes) != SIM_OK)
-            sim_comm_abort(SIM_E_IO); /* out of memory between points of agreement */
-    }
+    size_t sent = takes_halving(c, n_leaves) ? sum_halving(c, n, nodes)
+                                             : sum_slices(c, n_leaves, n, nodes);
     sim_comm_leave(entered, sent);
 }

@@ -1,0 +1,257 @@
+/*
+ * test_hard_mpi.c - sums of special values, moments, ranks that own nothing, small integers,
+ * accounting: on 1 to 4 ranks against plain folds of everything on each rank.
+ */
+#include "simile_test.h"
+
+#include "simile/comm.h"
+#include "simile/memory.h"
+#include "simile/random.h"
+
+#include <math.h>
+
+static const sim_comm *comm;
+static unsigned seed;
+
+/* One in four is special: zeros of both signs, infinities, NaN, the ends of the range. */
+static float value(size_t leaf, size_t i)
+{
+    static const float special[] = {-0.0f, 0.0f,  INFINITY, -INFINITY,
+                                    NAN,   3e38f, -3e38f,   1e-40f};
+    sim_random r = {.seed = seed,
+                    .purpose = SIM_RANDOM_TEST,
+                    .sample = (uint32_t)leaf,
+                    .epoch = (uint32_t)i};
+    uint32_t kind = sim_random_below(&r, 32);
+    return kind < 8 ? special[kind] : sim_random_between(&r, -1, 1);
+}
+
+static float plain(size_t lo, size_t hi, size_t i, float (*of)(size_t, size_t))
+{
+    if (hi - lo == 1)
+        return of(lo, i);
+    size_t middle = lo + (hi - lo) / 2;
+    return plain(lo, middle, i, of) + plain(middle, hi, i, of);
+}
+
+static float minus_zero(size_t leaf, size_t i)
+{
+    (void)leaf, (void)i;
+    return -0.0f;
+}
+
+static bool same(float a, float b)
+{
+    return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
+}
+
+/* The maximal nodes are made by the plain fold, not by sim_fold. */
+static bool sum_is_right(size_t leaves, size_t n, float (*of)(size_t, size_t))
+{
+    enum { GUARD = 16 };
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    sim_range mine = sim_tree_part(leaves, (size_t)comm->size, (size_t)comm->rank);
+    size_t room = sim_comm_sum_leaves_room(comm, leaves, n);
+    size_t have = sim_tree_nodes(leaves, mine, nodes);
+    float *v = NULL;
+    bool good = true;
+
+    ASSERT_OK(sim_alloc(&v, room + GUARD, "test/sum"));
+    for (size_t i = 0; i < room + GUARD; i++)
+        v[i] = 77.0f;
+    for (size_t j = 0; j < have; j++)
+        for (size_t i = 0; i < n; i++)
+            v[j * n + i] = plain(nodes[j].lo, nodes[j].hi, i, of);
+    sim_comm_sum_leaves(comm, leaves, n, v);
+    for (size_t i = 0; i < n; i++)
+        good &= same(v[i], plain(0, leaves, i, of));
+    for (size_t i = room; i < room + GUARD; i++)
+        good &= v[i] == 77.0f;
+    sim_free(v);
+    return good;
+}
+
+static void special_values_and_odd_sizes_sum_as_on_one_rank(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1, 2, 3, 5, 8, 29, 64};
+    char bad[160] = "";
+    for (seed = 1; seed <= 2; seed++)
+        for (size_t leaves = 1; leaves <= 64; leaves++)
+            for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+                sim_comm_piece_rows(seed == 1 ? 7 : 0);
+                if (!sum_is_right(leaves, sizes[k], value))
+                    (void)snprintf(bad, sizeof bad, "seed %u leaves %zu n %zu", seed,
+                                   leaves, sizes[k]);
+                if (!sum_is_right(leaves, sizes[k], minus_zero))
+                    (void)snprintf(bad, sizeof bad, "-0.0 leaves %zu n %zu", leaves,
+                                   sizes[k]);
+            }
+    sim_comm_piece_rows(0);
+    seed = 0;
+    if (bad[0])
+        fail_msg("%s", bad);
+}
+
+static void a_sum_and_a_fold_allocate_nothing_after_the_first(void **state)
+{
+    (void)state;
+    float *v = NULL;
+    double leaves[14], out[14];
+    const sim_fold_shape s = {7, 1, 0, 2, sim_merge_sum};
+    ASSERT_OK(sim_alloc(&v, sim_comm_sum_leaves_room(comm, 7, 100), "test/sum"));
+    uint64_t calls = 0;
+    for (int round = 0; round < 3; round++) {
+        if (round == 1)
+            calls = sim_memory_calls();
+        memset(leaves, 0, sizeof leaves);
+        sim_comm_fold_doubles(comm, &s, leaves, out);
+        sim_comm_sum_leaves(comm, 7, 100, v);
+    }
+    calls = sim_memory_calls() - calls;
+    sim_free(v);
+    assert_int_equal(calls, 0);
+}
+
+/* Means and centred squares of leaves of 3 samples each, against two passes over all. */
+static void moments_are_those_of_all_samples(void **state)
+{
+    (void)state;
+    enum { C = 4, PER = 3, LEAVES = 24 };
+    double leaves[LEAVES * 2 * C], out[LEAVES * 2 * C], worst = 0;
+    static const size_t groups[] = {0, 2, 4, 8, 24};
+    seed = 0;
+    for (size_t k = 0; k < sizeof groups / sizeof groups[0]; k++) {
+        const sim_fold_shape s = {12, 2, groups[k], 2 * C, sim_merge_moments};
+        sim_range u = sim_tree_part(12, (size_t)comm->size, (size_t)comm->rank);
+        size_t per = groups[k] ? groups[k] : LEAVES;
+        for (size_t l = 2 * u.lo; l < 2 * u.hi; l++)
+            for (size_t c = 0; c < C; c++) {
+                double mean = 0, v = 0;
+                for (size_t x = 0; x < PER; x++)
+                    mean += sin((double)(l * PER + x) + (double)c) / PER;
+                for (size_t x = 0; x < PER; x++) {
+                    double d = sin((double)(l * PER + x) + (double)c) - mean;
+                    v += d * d / PER;
+                }
+                leaves[(l - 2 * u.lo) * 2 * C + c] = mean;
+                leaves[(l - 2 * u.lo) * 2 * C + C + c] = v;
+            }
+        sim_comm_fold_doubles(comm, &s, leaves, out);
+        for (size_t g = 0; g < LEAVES / per; g++)
+            for (size_t c = 0; c < C; c++) {
+                double mean = 0, v = 0, n = (double)(per * PER);
+                for (size_t x = g * per * PER; x < (g + 1) * per * PER; x++)
+                    mean += sin((double)x + (double)c) / n;
+                for (size_t x = g * per * PER; x < (g + 1) * per * PER; x++)
+                    v += (sin((double)x + (double)c) - mean) *
+                         (sin((double)x + (double)c) - mean) / PER;
+                worst = fmax(worst, fabs(out[g * 2 * C + c] - mean));
+                worst = fmax(worst, fabs(out[g * 2 * C + C + c] - v));
+            }
+    }
+    assert_true(worst < 1e-12);
+}
+
+static void rows_in_place_and_to_any_root(void **state)
+{
+    (void)state;
+    bool good = true;
+    for (int root = 0; root < comm->size; root++)
+        for (size_t n = 1; n <= 23; n++) {
+            uint64_t all[24], one[24], mine[24];
+            size_t units = (n + 4) / 5; /* 1 unit on 4 ranks: three own nothing */
+            sim_range u = sim_tree_part(units, (size_t)comm->size, (size_t)comm->rank);
+            size_t lo = u.lo * 5 < n ? u.lo * 5 : n, hi = u.hi * 5 < n ? u.hi * 5 : n;
+            memset(all, 0xee, sizeof all);
+            memset(one, 0xee, sizeof one);
+            for (size_t r = lo; r < hi; r++)
+                all[r] = mine[r - lo] = r * 1000003;
+            sim_comm_piece_rows(n % 3 ? 2 : 0);
+            sim_comm_gather_rows(comm, units, 5, n, sizeof *all, all + lo, all);
+            sim_comm_collect_rows(comm, root, units, 5, n, sizeof *one, mine, one);
+            for (size_t r = 0; r < 24; r++) {
+                uint64_t want = r < n ? r * 1000003 : 0xeeeeeeeeeeeeeeee;
+                good &= all[r] == want && (comm->rank != root || one[r] == want);
+            }
+        }
+    sim_comm_piece_rows(0);
+    assert_true(good);
+}
+
+static void each_single_failing_rank_is_named(void **state)
+{
+    (void)state;
+    bool good = true;
+    for (int bad = 0; bad < comm->size; bad++) {
+        char want[400];
+        sim_status mine = SIM_OK;
+        sim_story_clear();
+        if (comm->rank == bad)
+            mine =
+                sim_story_begin(SIM_E_INPUT, __FILE__, __LINE__, "rank and file %d", bad);
+        good &= sim_comm_agree(comm, mine) == SIM_E_INPUT;
+        /* agreed again, the name is not put twice */
+        good &= sim_comm_agree(comm, SIM_E_INPUT) == SIM_E_INPUT;
+        (void)snprintf(want, sizeof want, comm->size > 1 ? "rank %d on " : "rank and",
+                       bad);
+        good &= strncmp(sim_story(), want, strlen(want)) == 0;
+        const char *again = strstr(sim_story() + 1, "rank ");
+        good &= comm->size == 1 || (again && strncmp(again, "rank and file", 13) == 0);
+        (void)snprintf(want, sizeof want, "rank and file %d", bad);
+        good &= strstr(sim_story(), want) != NULL;
+    }
+    sim_story_clear();
+    assert_true(good);
+}
+
+static void integers_reduce_and_bytes_are_shared(void **state)
+{
+    (void)state;
+    int64_t top[9], low[9], sum[9], r = comm->rank, p = comm->size;
+    double most[3] = {(double)r, -(double)r, 0.5};
+    char text[100];
+    bool good = true;
+    for (int64_t i = 0; i < 9; i++)
+        top[i] = low[i] = sum[i] = (r + 1) * ((int64_t)1 << 40) + i;
+    sim_comm_piece_rows(7);
+    for (int root = 0; root < comm->size; root++) {
+        for (int i = 0; i < 100; i++)
+            text[i] = (char)(comm->rank == root ? i + root : 0);
+        sim_comm_broadcast(comm, root, text, sizeof text);
+        for (int i = 0; i < 100; i++)
+            good &= text[i] == (char)(i + root);
+    }
+    sim_comm_max_i64(comm, top, 9);
+    sim_comm_min_i64(comm, low, 9);
+    sim_comm_sum_i64(comm, sum, 9);
+    sim_comm_max_f64(comm, most, 3);
+    sim_comm_piece_rows(0);
+    for (int64_t i = 0; i < 9; i++)
+        good &= top[i] == p * ((int64_t)1 << 40) + i &&
+                low[i] == ((int64_t)1 << 40) + i &&
+                sum[i] == p * (p + 1) / 2 * ((int64_t)1 << 40) + p * i;
+    good &= most[0] == (double)(p - 1) && most[1] == 0.0 && most[2] == 0.5;
+    double seconds = sim_comm_seconds();
+    uint64_t bytes = sim_comm_bytes();
+    sim_comm_max_i64(comm, top, 9);
+    good &= p == 1 || (sim_comm_seconds() > seconds && sim_comm_bytes() == bytes + 72);
+    assert_true(good);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(special_values_and_odd_sizes_sum_as_on_one_rank),
+        cmocka_unit_test(a_sum_and_a_fold_allocate_nothing_after_the_first),
+        cmocka_unit_test(moments_are_those_of_all_samples),
+        cmocka_unit_test(rows_in_place_and_to_any_root),
+        cmocka_unit_test(each_single_failing_rank_is_named),
+        cmocka_unit_test(integers_reduce_and_bytes_are_shared),
+    };
+    if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
+        return 70;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    sim_comm_end();
+    return failed != 0;
+}

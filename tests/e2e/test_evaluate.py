@@ -1,0 +1,120 @@
+#!/usr/bin/python3
+"""Embeddings against torchvision with the checkpoint's weights, kNN against plain NumPy, the
+same on 1 to 4 ranks; everything read by h5py.
+
+simile-test: timeout 300
+"""
+import glob
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+import h5py
+import numpy as np
+import torch
+import torchvision
+
+SIMILE = os.environ["SIMILE"]
+N, M, SIDE = 330, 101, 16
+
+
+def write_idx(stem, n, r, base):
+    labels = np.arange(n) % 10
+    images = np.clip(base[labels] + r.randint(-110, 110, (n, SIDE, SIDE)), 0, 255).astype("u1")
+    open(stem + "-images-idx3-ubyte", "wb").write(struct.pack(">4I", 0x803, n, SIDE, SIDE) + images.tobytes())
+    open(stem + "-labels-idx1-ubyte", "wb").write(struct.pack(">2I", 0x801, n) + labels.astype("u1").tobytes())
+
+
+def run(*words, ranks=0):
+    front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
+    done = subprocess.run([*front, SIMILE, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def torch_model():
+    block = torchvision.models.resnet.BasicBlock
+    model = torchvision.models.ResNet(block, [2, 2, 2, 2])
+    wide = [16, 32, 64, 128]
+    model.inplanes = wide[0]
+    model.conv1 = torch.nn.Conv2d(1, wide[0], 3, 1, 1, bias=False)
+    model.bn1 = torch.nn.BatchNorm2d(wide[0])
+    for i, c in enumerate(wide):
+        setattr(model, f"layer{i + 1}", model._make_layer(block, c, 2, stride=1 if i == 0 else 2))
+    model.maxpool = torch.nn.Identity()
+    model.fc = torch.nn.Identity()
+    return model
+
+
+def knn(bank, queries, bank_labels, k, temperature):
+    """DESIGN.md section 6 by plain loops in double."""
+    bank = bank / np.linalg.norm(bank, axis=1, keepdims=True)
+    queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    out = []
+    for q in queries:
+        s = bank @ q
+        order = np.lexsort((np.arange(len(s)), -s))[:k]
+        weight = np.zeros(10)
+        for j in order:
+            weight[bank_labels[j]] += np.exp(s[j] / temperature)
+        out.append(np.lexsort((np.arange(10), -weight)))
+    return np.array(out)
+
+
+os.environ["OMP_NUM_THREADS"] = "1"
+with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    r = np.random.RandomState(1)
+    base = r.randint(0, 255, (10, SIDE, SIDE))
+    for stem, n in (("train", N), ("t10k", M)):
+        write_idx(stem, n, r, base)
+    run("prepare", ".", "--format", "idx", "--out", "a.h5")
+    run("prepare", ".", "--format", "idx", "--split", "test", "--out", "b.h5")
+    open("job.yaml", "w").write("""
+run: run
+data: {train: a.h5}
+method: {name: simclr}
+encoder: {width: 0.25}
+batch: 64
+schedule: {steps: 6}
+augment: {preset: digits}
+""")
+    run("pretrain", "job.yaml")
+    run("embed", "run", "--data", "a.h5", "--out", "ea.h5", ranks=1)
+    run("embed", "run", "--data", "b.h5", "--out", "eb.h5", ranks=3)
+    run("embed", "run", "--data", "b.h5", "--out", "eb1.h5", ranks=1)
+    with h5py.File("ea.h5") as f, h5py.File("eb.h5") as g, h5py.File("eb1.h5") as h:
+        bank, queries, labels, truth = f["features"][()], g["features"][()], f["labels"][()], g["labels"][()]
+        assert np.array_equal(queries, h["features"][()]) and np.array_equal(g["projections"][()], h["projections"][()])
+    checkpoint = sorted(glob.glob("run/checkpoints/*.h5"))[-1]
+    model = torch_model()
+    with h5py.File(checkpoint) as f:
+        names = model.state_dict()
+        model.load_state_dict({n: torch.tensor(np.array(f["weights/encoder/" + n])) for n in names}, strict=True)
+        assert f.attrs["format"] == b"simile-checkpoint" and f["step"][()] == 6
+    model.eval()
+    with h5py.File("b.h5") as f, h5py.File("a.h5") as bank_file, torch.no_grad():
+        x = f["images"][()].astype("f4") / 255
+        # Normalised by the mean and deviation of the data set that is embedded.
+        x = (x - f.attrs["mean"]) / f.attrs["std"]
+        want = model(torch.tensor(x.transpose(0, 3, 1, 2)).float()).numpy()
+    error = np.abs(want - queries).max() / np.abs(want).max()
+    assert error < 1e-4, error
+    with h5py.File("b.h5") as f, h5py.File("a.h5") as a:
+        other = (f["images"][()].astype("f4") / 255 - a.attrs["mean"]) / a.attrs["std"]
+    with torch.no_grad():
+        queries = model(torch.tensor(other.transpose(0, 3, 1, 2)).float()).numpy()
+    for k in (200, 7, 1000):
+        results = [json.loads(run("evaluate", "knn", "run", "--train", "a.h5", "--test", "b.h5", "--k", str(k), "--json",
+                                  ranks=p)) for p in (1, 2, 3, 4)]
+        assert all(v == results[0] for v in results), results
+        got = results[0]
+        order = knn(bank.astype("f8"), queries.astype("f8"), labels, min(k, N), 0.1)
+        top1, top5 = (order[:, 0] == truth).mean(), (order[:, :5] == truth[:, None]).any(1).mean()
+        assert abs(got["top1"] - top1) <= 1.5 / M and abs(got["top5"] - top5) <= 1.5 / M, (got, top1, top5)
+        assert got["k"] == min(k, N) and got["n_train"] == N and got["dim"] == 128 and got["classes"] == 10
+print("ok")
+sys.exit(0)
