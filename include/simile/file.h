@@ -3,8 +3,8 @@
  *
  * Room: core
  * All functions retry EINTR and short transfers, and transient EIO, EAGAIN and ESTALE
- * a few times.  Messages name path and reason.  Codes: SIM_E_INPUT (does not exist),
- * SIM_E_ACCESS (permission), SIM_E_IO (else).
+ * a few times; but an fsync that failed stays failed.  Messages name path and reason.
+ * Codes: SIM_E_INPUT (does not exist), SIM_E_ACCESS (permission), SIM_E_IO (else).
  */
 #ifndef SIMILE_FILE_H
 #define SIMILE_FILE_H
@@ -74,7 +74,8 @@ SIM_MUST_USE sim_status sim_file_create_new(const char *path, const char *text);
 
 SIM_MUST_USE sim_status sim_file_remove(const char *path); /* absent is fine */
 SIM_MUST_USE sim_status sim_file_rename(const char *from, const char *to);
-SIM_MUST_USE sim_status sim_directory_make(const char *path); /* with parents */
+/* With parents; it may be there.  Fails: SIM_E_CREATE where something is in the way */
+SIM_MUST_USE sim_status sim_directory_make(const char *path);
 SIM_MUST_USE sim_status sim_directory_sync(const char *path);
 bool sim_path_exists(const char *path);
 bool sim_path_is_directory(const char *path);

@@ -3,7 +3,8 @@
  *
  * Room: core
  * Writers build an object key by key; a failed allocation is remembered and told by
- * sim_json_text.  Numbers that are not finite become null.
+ * sim_json_dump.  Numbers that are not finite become null; in a text that is not UTF-8
+ * every byte beyond ASCII becomes '?'.
  */
 #ifndef SIMILE_JSON_H
 #define SIMILE_JSON_H
@@ -29,7 +30,8 @@ sim_json *sim_json_array(sim_json *j, const char *key);
 /* Text on one line (indent 0) or indented; keys in the order written.  Caller's. */
 SIM_MUST_USE sim_status sim_json_dump(const sim_json *j, int indent, char **out);
 
-/* Parses one object; duplicates refused.  Fails: SIM_E_DATA with line and reason. */
+/* Parses one object or array; duplicate keys refused.  Fails: SIM_E_DATA with line and
+ * reason. */
 SIM_MUST_USE sim_status sim_json_parse(const char *text, size_t n_bytes, sim_json **out);
 
 /* Reading: false when absent or of another type. */

@@ -4,7 +4,8 @@
  * Room: core
  * Rank 0 speaks (sim_log); another rank only where it must (sim_log_each).  On a
  * terminal one line may be rewritten in place (sim_log_progress); in a batch log it is
- * not shown.  NO_COLOR and a non-terminal give plain text.
+ * not shown.  NO_COLOR, a dumb terminal and a non-terminal give plain lines.  Logging
+ * leaves the present story as it is.
  */
 #ifndef SIMILE_LOG_H
 #define SIMILE_LOG_H
@@ -25,6 +26,7 @@ void sim_log_record(const char *fmt, ...) SIM_PRINTF(1, 2);
 /* Prints "simile: <story>" (and the trail where SIMILE_TRACE is set); any rank. */
 void sim_log_failure(sim_status code);
 
+/* Does stderr show progress in place? */
 bool sim_log_is_terminal(void);
 
 /* Also appends sim_log lines to this file (rank 0).  Fails: SIM_E_IO.  NULL closes. */

@@ -34,7 +34,7 @@ typedef struct {
 size_t sim_type_bytes(sim_type type);
 size_t sim_tensor_count(const sim_tensor *t); /* elements, by dims */
 
-/* Hash over name, number of dims, dims (uint64 LE each) and bytes. */
+/* Hash over name, number of dims, dims (uint64 LE each) and bytes, of a whole tensor. */
 sim_hash sim_tensor_hash(const sim_tensor *t);
 
 /*

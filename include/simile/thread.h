@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 /* Number of threads sim_for uses; 0 asks OpenMP (OMP_NUM_THREADS, Slurm, affinity). */
-void sim_threads_set(int n_threads);
+void sim_threads_set(int wanted);
 int sim_threads(void);
 
 /* Cores this process may run on. */
@@ -23,7 +23,8 @@ int sim_cores_allowed(void);
 /*
  * Calls fn(i, ctx) for i in [0, n), in any order, on sim_threads() threads.
  * Items write disjoint outputs: that is what makes results independent of the count.
- * Not nested: called from inside an item it runs serially.
+ * Not nested: called from inside an item it runs serially.  (A loop of one item is no
+ * loop: its item may call sim_for and have all threads.)
  */
 void sim_for(size_t n, void (*fn)(size_t i, void *ctx), void *ctx);
 

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILE_LIMIT = 1 << 20 };
-
 sim_status config_add(sim_config *c, const char *key, const char *text, bool quoted,
                       bool empty_list, const char *where)
 {
@@ -46,12 +44,12 @@ static bool is_below(const char *key, const char *above)
     return strncmp(key, above, n) == 0 && key[n] == '.';
 }
 
-bool config_has_below(const sim_config *c, const char *key)
+entry *config_find_below(const sim_config *c, const char *key)
 {
     for (size_t i = 0; i < c->n_entries; i++)
         if (is_below(c->entries[i].key, key))
-            return true;
-    return false;
+            return &c->entries[i];
+    return NULL;
 }
 
 bool config_drop(sim_config *c, const char *key)
@@ -87,24 +85,24 @@ done:
     return st;
 }
 
-void sim_config_destroy(sim_config **out)
+void sim_config_destroy(sim_config **c)
 {
-    sim_config *c = *out;
-    if (!c)
+    sim_config *old = *c;
+    if (!old)
         return;
-    for (size_t i = 0; i < c->n_entries; i++) {
-        sim_free(c->entries[i].key);
-        sim_free(c->entries[i].text);
+    for (size_t i = 0; i < old->n_entries; i++) {
+        sim_free(old->entries[i].key);
+        sim_free(old->entries[i].text);
     }
-    for (size_t i = 0; i < c->n_known; i++) {
-        sim_free(c->known[i].key);
-        sim_free(c->known[i].text);
+    for (size_t i = 0; i < old->n_known; i++) {
+        sim_free(old->known[i].key);
+        sim_free(old->known[i].text);
     }
-    sim_free(c->entries);
-    sim_free(c->known);
-    sim_free(c->name);
-    sim_free(c);
-    *out = NULL;
+    sim_free(old->entries);
+    sim_free(old->known);
+    sim_free(old->name);
+    sim_free(old);
+    *c = NULL;
 }
 
 /* A scalar above the key ("a" for "a.b") cannot have keys below it. */
@@ -123,25 +121,39 @@ done:
     return st;
 }
 
+/* Words of letters, digits, _ and -, joined by dots. */
+static bool is_dotted_key(const char *key)
+{
+    static const char word[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    for (;;) {
+        size_t n = strspn(key, word);
+        if (n == 0 || (key[n] && key[n] != '.'))
+            return false;
+        if (!key[n])
+            return true;
+        key += n + 1;
+    }
+}
+
 static sim_status apply_override(sim_config *c, const char *text, int number)
 {
     sim_status st = SIM_OK;
-    char key[KEY_BYTES], where[64];
+    char key[KEY_BYTES], where[64], shown[SHOW_BYTES];
     const char *equals = strchr(text, '=');
 
     (void)snprintf(where, sizeof where, "argument %d", number);
+    config_show(text, shown);
     SIM_CHECK(equals && equals > text && (size_t)(equals - text) < sizeof key,
-              SIM_E_CONFIG, "%s: \"%.60s\" is not key=value", where, text);
+              SIM_E_CONFIG, "%s: \"%s\" is not key=value", where, shown);
     (void)snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
-    SIM_CHECK(
-        strspn(key,
-               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") ==
-            strlen(key),
-        SIM_E_CONFIG, "%s: \"%s\" is no key", where, key);
-    SIM_CHECK(equals[1], SIM_E_CONFIG, "%s: %s has no value", where, key);
+    config_show(key, shown);
+    SIM_CHECK(is_dotted_key(key), SIM_E_CONFIG, "%s: \"%s\" is no key", where, shown);
     (void)config_drop(c, key);
     SIM_TRY(check_above(c, key, where));
+    size_t before = c->n_entries;
     SIM_TRY(config_parse_text(c, equals + 1, strlen(equals + 1), key, where, false));
+    SIM_CHECK(c->n_entries > before, SIM_E_CONFIG, "%s: %s has no value", where, key);
 done:
     return st;
 }
@@ -169,7 +181,7 @@ sim_status sim_config_read(const char *path, size_t n_overrides, char *const *ov
     char *text = NULL;
     size_t n = 0;
 
-    st = sim_file_load(path, FILE_LIMIT, &text, &n);
+    st = sim_file_load(path, TEXT_LIMIT, &text, &n);
     if (st == SIM_E_DATA)
         st = SIM_E_CONFIG; /* too long for a job */
     SIM_TRY(st);
@@ -202,12 +214,36 @@ sim_status sim_config_refuse(const sim_config *c, const char *key, const char *f
                            e ? e->where : c->name, key, text);
 }
 
+/* Cuts a key to as many words as another has. */
+static void keep_words(char *key, const char *like)
+{
+    for (;;) {
+        key += strcspn(key, ".");
+        like = strchr(like, '.');
+        if (!like || !*key)
+            break;
+        like++;
+        key++;
+    }
+    *key = '\0';
+}
+
+/* How far a key is from a known one; below a list only the list's name counts. */
+static size_t distance_to(const known *k, const char *key)
+{
+    char head[KEY_BYTES];
+    (void)snprintf(head, sizeof head, "%s", key);
+    if (k->is_list)
+        keep_words(head, k->key);
+    return sim_edit_distance(head, k->key);
+}
+
 static const char *nearest_key(const sim_config *c, const char *key)
 {
     const char *best = NULL;
     size_t least = (size_t)-1;
     for (size_t i = 0; i < c->n_known; i++) {
-        size_t d = sim_edit_distance(key, c->known[i].key);
+        size_t d = distance_to(&c->known[i], key);
         if (d < least) {
             least = d;
             best = c->known[i].key;
@@ -233,102 +269,5 @@ sim_status sim_config_finish_section(sim_config *c, const char *section)
                  near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
 done:
-    return st;
-}
-
-/* ---- the resolved job ---- */
-
-static int by_key(const void *a, const void *b)
-{
-    return strcmp(((const known *)a)->key, ((const known *)b)->key);
-}
-
-/* A growing text. */
-typedef struct {
-    char *text;
-    size_t n, room;
-} writer;
-
-static sim_status put(writer *w, const char *text)
-{
-    sim_status st = SIM_OK;
-    size_t n = strlen(text);
-    if (w->n + n + 1 > w->room) {
-        w->room = 2 * (w->n + n + 1) + 256;
-        SIM_TRY(sim_grow(&w->text, w->room, "config/text"));
-    }
-    memcpy(w->text + w->n, text, n + 1);
-    w->n += n;
-done:
-    return st;
-}
-
-/* Opens the sections of `key` that `last` was not in; dots become nesting. */
-static sim_status put_key(writer *w, const char *key, const char *last)
-{
-    sim_status st = SIM_OK;
-    char part[KEY_BYTES];
-    size_t depth = 0, same = 0;
-
-    while (last[same] && last[same] == key[same])
-        same++;
-    while (same > 0 && key[same - 1] != '.')
-        same--;
-    for (size_t at = 0; key[at]; depth++) {
-        size_t n = strcspn(key + at, ".");
-        (void)snprintf(part, sizeof part, "%*s%.*s:", (int)(2 * depth), "", (int)n,
-                       key + at);
-        if (at >= same) {
-            SIM_TRY(put(w, part));
-            SIM_TRY(put(w, key[at + n] ? "\n" : " "));
-        }
-        at += key[at + n] ? n + 1 : n;
-    }
-done:
-    return st;
-}
-
-sim_status sim_config_resolved(const sim_config *c, char **yaml)
-{
-    sim_status st = SIM_OK;
-    writer w = {0};
-    const char *last = "";
-
-    if (c->n_known)
-        qsort(c->known, c->n_known, sizeof *c->known, by_key);
-    for (size_t i = 0; i < c->n_known; i++) {
-        SIM_TRY(put_key(&w, c->known[i].key, last));
-        SIM_TRY(put(&w, c->known[i].text));
-        SIM_TRY(put(&w, "\n"));
-        last = c->known[i].key;
-    }
-    SIM_TRY(put(&w, ""));
-    *yaml = w.text;
-    w.text = NULL;
-done:
-    sim_free(w.text);
-    return st;
-}
-
-sim_status sim_config_identity(const sim_config *c, char **lines)
-{
-    sim_status st = SIM_OK;
-    writer w = {0};
-
-    if (c->n_known)
-        qsort(c->known, c->n_known, sizeof *c->known, by_key);
-    for (size_t i = 0; i < c->n_known; i++) {
-        if (c->known[i].kind != SIM_IDENTITY)
-            continue;
-        SIM_TRY(put(&w, c->known[i].key));
-        SIM_TRY(put(&w, ": "));
-        SIM_TRY(put(&w, c->known[i].text));
-        SIM_TRY(put(&w, "\n"));
-    }
-    SIM_TRY(put(&w, ""));
-    *lines = w.text;
-    w.text = NULL;
-done:
-    sim_free(w.text);
     return st;
 }

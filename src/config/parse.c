@@ -18,7 +18,7 @@ enum { MAX_DEPTH = 8 };
 /* Where the walk stands: a mapping waits for a key or a value, a sequence counts. */
 typedef struct {
     bool is_list, has_key;
-    size_t n;         /* items of a list so far */
+    size_t n;         /* items or keys so far */
     size_t key_bytes; /* of the dotted key above this level */
 } level;
 
@@ -35,8 +35,12 @@ typedef struct {
 
 static const char *place_of(walker *w, const yaml_mark_t *mark)
 {
+    enum { LONGEST = sizeof w->place - 32 };
+    size_t n = strlen(w->where);
+    /* Of a long path the end tells more, and the line must not be cut off. */
     if (w->with_line)
-        (void)snprintf(w->place, sizeof w->place, "%s:%zu", w->where, mark->line + 1);
+        (void)snprintf(w->place, sizeof w->place, "%s%s:%zu", n > LONGEST ? "..." : "",
+                       w->where + (n > LONGEST ? n - LONGEST : 0), mark->line + 1);
     else
         (void)snprintf(w->place, sizeof w->place, "%s", w->where);
     return w->place;
@@ -96,6 +100,8 @@ static sim_status close_level(walker *w, const yaml_mark_t *mark)
     const level *l = &w->levels[w->depth - 1];
     if (l->is_list && l->n == 0)
         SIM_TRY(config_add(w->c, w->key, "", false, true, place_of(w, mark)));
+    SIM_CHECK(l->is_list || l->n > 0 || !w->key[0], SIM_E_CONFIG,
+              "%s: %s has nothing in it: leave it out", place_of(w, mark), w->key);
     w->depth--;
     after_value(w);
 done:
@@ -118,15 +124,24 @@ static sim_status see_key(walker *w, const yaml_event_t *e)
 {
     sim_status st = SIM_OK;
     const char *text = (const char *)e->data.scalar.value;
+    char shown[SHOW_BYTES];
+    config_show(text, shown);
     SIM_CHECK(is_key_text(text, e->data.scalar.length), SIM_E_CONFIG,
-              "%s: \"%.40s\" is no key (letters, digits, _ and - make one)",
-              place_of(w, &e->start_mark), text);
+              "%s: \"%s\" is no key (letters, digits, _ and - make one)",
+              place_of(w, &e->start_mark), shown);
     SIM_TRY(descend(w, text, &e->start_mark));
-    SIM_CHECK(!config_find(w->c, w->key) && !config_has_below(w->c, w->key), SIM_E_CONFIG,
-              "%s: %s is there twice", place_of(w, &e->start_mark), w->key);
+    SIM_CHECK(!config_find(w->c, w->key) && !config_find_below(w->c, w->key),
+              SIM_E_CONFIG, "%s: %s is there twice", place_of(w, &e->start_mark), w->key);
     w->levels[w->depth - 1].has_key = true;
+    w->levels[w->depth - 1].n++;
 done:
     return st;
+}
+
+static bool is_null(const char *text)
+{
+    return !text[0] || strcmp(text, "~") == 0 || strcmp(text, "null") == 0 ||
+           strcmp(text, "Null") == 0 || strcmp(text, "NULL") == 0;
 }
 
 static sim_status see_scalar(walker *w, const yaml_event_t *e)
@@ -149,8 +164,8 @@ static sim_status see_scalar(walker *w, const yaml_event_t *e)
     SIM_TRY(before_value(w, &e->start_mark));
     SIM_CHECK(strlen(text) == e->data.scalar.length, SIM_E_CONFIG,
               "%s: %s holds a zero byte", place_of(w, &e->start_mark), w->key);
-    SIM_CHECK(quoted || (text[0] && strcmp(text, "~") != 0 && strcmp(text, "null") != 0),
-              SIM_E_CONFIG, "%s: %s has no value", place_of(w, &e->start_mark), w->key);
+    SIM_CHECK(quoted || !is_null(text), SIM_E_CONFIG, "%s: %s has no value",
+              place_of(w, &e->start_mark), w->key);
     SIM_TRY(config_add(w->c, w->key, text, quoted, false, place_of(w, &e->start_mark)));
     after_value(w);
 done:
@@ -194,6 +209,41 @@ done:
     return st;
 }
 
+/* Bytes that no job holds are found before libyaml reads them: it names no line. */
+static sim_status check_bytes(walker *w, const char *text, size_t n)
+{
+    sim_status st = SIM_OK;
+    yaml_mark_t mark = {0};
+    size_t length = 0;
+    uint32_t code = 0;
+
+    SIM_CHECK(n <= TEXT_LIMIT, SIM_E_CONFIG, "%s has %zu bytes, %d at most are expected",
+              w->where, n, TEXT_LIMIT);
+    for (size_t at = 0; at < n; at += length) {
+        length = config_utf8(text + at, n - at, &code);
+        SIM_CHECK(length > 0, SIM_E_CONFIG, "%s: not YAML: byte 0x%02x is not UTF-8 here",
+                  place_of(w, &mark), (unsigned)(unsigned char)text[at]);
+        mark.line += code == '\n';
+        SIM_CHECK(config_is_plain(code) || code == '\t' || code == '\n' || code == '\r' ||
+                      (code == 0xFEFF && at == 0),
+                  SIM_E_CONFIG, "%s: not YAML: character U+%04X is not allowed",
+                  place_of(w, &mark), (unsigned)code);
+    }
+done:
+    return st;
+}
+
+static sim_status refuse_yaml(walker *w, const yaml_parser_t *parser)
+{
+    const char *problem = parser->problem ? parser->problem : "unreadable";
+    bool no_token = strstr(problem, "cannot start any token") != NULL;
+    if (parser->error == YAML_MEMORY_ERROR)
+        return sim_story_begin(SIM_E_IO, __FILE__, __LINE__, "out of memory for YAML");
+    return sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: not YAML: %s%s",
+                           place_of(w, &parser->problem_mark), problem,
+                           no_token ? " (a tab? indent with spaces)" : "");
+}
+
 sim_status config_parse_text(sim_config *c, const char *text, size_t n,
                              const char *prefix, const char *where, bool with_line)
 {
@@ -204,14 +254,12 @@ sim_status config_parse_text(sim_config *c, const char *text, size_t n,
     bool more = true;
 
     (void)snprintf(w.key, sizeof w.key, "%s", prefix);
+    SIM_TRY(check_bytes(&w, text, n));
     SIM_CHECK(yaml_parser_initialize(&parser), SIM_E_IO, "out of memory for YAML");
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
     while (more && st == SIM_OK) {
         if (!yaml_parser_parse(&parser, &event)) {
-            const yaml_mark_t mark = parser.problem_mark;
-            st = sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: not YAML: %s",
-                                 place_of(&w, &mark),
-                                 parser.problem ? parser.problem : "unreadable");
+            st = refuse_yaml(&w, &parser);
             break;
         }
         more = event.type != YAML_STREAM_END_EVENT;

@@ -6,7 +6,15 @@
 
 #include "simile/config.h"
 
-enum { KEY_BYTES = 256, MAX_ENTRIES = 4096, MAX_KNOWN = 1024 };
+#include <stdint.h>
+
+enum {
+    KEY_BYTES = 256,
+    TEXT_LIMIT = 1 << 20, /* bytes of a job */
+    MAX_ENTRIES = 1024,   /* finding one walks them all */
+    MAX_KNOWN = 1024,
+    SHOW_BYTES = 72
+};
 
 /* A scalar of the job; sequences count their items ("view1.0.op"). */
 typedef struct {
@@ -21,7 +29,7 @@ typedef struct {
 typedef struct {
     char *key, *text;
     sim_option_kind kind;
-    bool verbatim; /* text is YAML as it stands (lists) */
+    bool is_list, given; /* a list that was not given is known, but has no text */
 } known;
 
 struct sim_config {
@@ -37,16 +45,34 @@ SIM_MUST_USE sim_status config_add(sim_config *c, const char *key, const char *t
 entry *config_find(const sim_config *c, const char *key);
 /* Drops `key` and everything below it; true when there was any. */
 bool config_drop(sim_config *c, const char *key);
-/* Is there any entry below "key."? */
-bool config_has_below(const sim_config *c, const char *key);
+/* The first entry below "key."; NULL when there is none. */
+entry *config_find_below(const sim_config *c, const char *key);
 
-/* parse.c: YAML text into entries below `prefix`; where_fmt has a %d for the line, or none */
+/* parse.c: YAML into entries below `prefix`; with_line: places are "where:line". */
 SIM_MUST_USE sim_status config_parse_text(sim_config *c, const char *text, size_t n,
                                           const char *prefix, const char *where,
                                           bool with_line);
 
-/* take.c */
+/* take.c: "section.name"; a row's value, with its text for the resolved job. */
+void config_full_key(const char *section, const char *name, char out[KEY_BYTES]);
+SIM_MUST_USE sim_status config_take_row(sim_config *c, const char *prefix,
+                                        const sim_option *row, void *options, char *text,
+                                        size_t text_bytes);
 SIM_MUST_USE sim_status config_know(sim_config *c, const char *key, const char *text,
-                                    sim_option_kind kind, bool verbatim);
+                                    const sim_option *row, bool given);
+/* The choice nearest to a text. */
+void config_nearest_choice(const char *choices, const char *text, char out[64]);
+
+/* items.c: a list of operations. */
+SIM_MUST_USE sim_status config_take_items(sim_config *c, const char *key,
+                                          const sim_option *row, sim_option_items *items);
+
+/*
+ * text.c: the code point at the head of text[n], and its length, 0 where it is not UTF-8;
+ * whether a text of a job may hold it; a text for messages: short, no controls.
+ */
+size_t config_utf8(const char *text, size_t n, uint32_t *code);
+bool config_is_plain(uint32_t code);
+void config_show(const char *text, char out[SHOW_BYTES]);
 
 #endif

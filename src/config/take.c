@@ -13,47 +13,69 @@
 
 /* One value on its way into a struct. */
 typedef struct {
-    sim_config *c;
     const sim_option *row;
     const char *key, *text, *where;
+    bool quoted;
     void *to;
 } value;
 
 static sim_status refuse(const value *v, const char *expected)
 {
-    return sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__,
-                           "%s: %s: \"%.60s\" is not %s", v->where, v->key, v->text,
-                           expected);
+    char shown[SHOW_BYTES];
+    config_show(v->text, shown);
+    return sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: %s: \"%s\" is not %s",
+                           v->where, v->key, shown, expected);
+}
+
+/* strtod also reads "nan", "inf", hexadecimal and leading blanks: a job does not. */
+static bool looks_decimal(const char *text)
+{
+    text += *text == '-' || *text == '+';
+    return *text && strspn(text, "0123456789.eE+-") == strlen(text);
 }
 
 static sim_status take_number(const value *v, double *out)
 {
     sim_status st = SIM_OK;
     const sim_option *r = v->row;
+    const char *unit = r->unit ? r->unit : "";
     char *end = NULL;
-    char range[160];
-    const char *first = v->text + (v->text[0] == '-' || v->text[0] == '+');
 
-    double x = strtod(v->text, &end);
-    /* strtod also reads "nan", "inf" and hexadecimal: a job does not. */
-    bool plain = (first[0] >= '0' && first[0] <= '9') || first[0] == '.';
-    if (!plain || *end || first[1] == 'x' || first[1] == 'X' || !isfinite(x))
+    if (v->quoted)
+        return refuse(v, "a number but quoted text: leave the quotes out");
+    if (!looks_decimal(v->text))
         return refuse(v, "a number");
-    (void)snprintf(range, sizeof range, "%.15g to %.15g%s%s", r->min, r->max,
-                   r->unit && *r->unit ? " " : "", r->unit ? r->unit : "");
-    SIM_CHECK(x >= r->min && x <= r->max, SIM_E_CONFIG, "%s: %s: %s is out of range, %s",
-              v->where, v->key, v->text, range);
+    errno = 0;
+    double x = strtod(v->text, &end);
+    if (end == v->text || *end || !isfinite(x))
+        return refuse(v, "a number");
+    if (errno == ERANGE)
+        return refuse(v, "a number that a double holds");
+    if (x == 0 && signbit(x))
+        return refuse(v, "a number of its own: write 0");
+    SIM_CHECK(x >= r->min && x <= r->max, SIM_E_CONFIG,
+              "%s: %s: %s is out of range, %.15g to %.15g%s%s", v->where, v->key, v->text,
+              r->min, r->max, *unit ? " " : "", unit);
     *out = x;
 done:
     return st;
 }
 
+/*
+ * Whole, and exactly what was written: past 2^53, or with a fraction longer than a double
+ * tells apart, strtod's answer would be another number than the text's.
+ */
 static sim_status take_int(const value *v)
 {
+    enum { EXACT_DIGITS = 15 };
     sim_status st = SIM_OK;
     double x = 0;
+    size_t mantissa = strcspn(v->text, "eE");
+
     SIM_TRY(take_number(v, &x));
-    if (x != floor(x) || fabs(x) > 0x1p53)
+    bool plain = v->text[strcspn(v->text, ".eE")] == '\0';
+    if (fabs(x) >= 0x1p53 || x != (double)(int64_t)x ||
+        (!plain && mantissa > EXACT_DIGITS))
         return refuse(v, "a whole number");
     *(int64_t *)v->to = (int64_t)x;
 done:
@@ -62,32 +84,42 @@ done:
 
 static sim_status take_bool(const value *v)
 {
+    if (v->quoted)
+        return refuse(v, "true or false but quoted text: leave the quotes out");
     if (strcmp(v->text, "true") == 0)
         *(bool *)v->to = true;
     else if (strcmp(v->text, "false") == 0)
         *(bool *)v->to = false;
     else
-        return refuse(v, "true or false");
+        return refuse(v, "true or false: write true or false");
     return SIM_OK;
+}
+
+void config_nearest_choice(const char *choices, const char *text, char out[64])
+{
+    char name[64];
+    size_t least = (size_t)-1;
+
+    out[0] = '\0';
+    for (int i = 0; sim_choices_text(choices, i, name, sizeof name); i++) {
+        size_t d = sim_edit_distance(text, name);
+        if (d < least) {
+            least = d;
+            memcpy(out, name, sizeof name);
+        }
+    }
 }
 
 static sim_status take_choice(const value *v)
 {
     sim_status st = SIM_OK;
-    char best[64] = "", name[64];
-    size_t least = (size_t)-1;
+    char best[64], shown[SHOW_BYTES];
     int found = sim_choices_find(v->row->choices, v->text);
 
-    for (int i = 0; sim_choices_text(v->row->choices, i, name, sizeof name); i++) {
-        size_t d = sim_edit_distance(v->text, name);
-        if (d < least) {
-            least = d;
-            memcpy(best, name, sizeof best);
-        }
-    }
-    SIM_CHECK(found >= 0, SIM_E_CONFIG,
-              "%s: %s: \"%.60s\" is none of %s; did you mean %s?", v->where, v->key,
-              v->text, v->row->choices, best);
+    config_nearest_choice(v->row->choices, v->text, best);
+    config_show(v->text, shown);
+    SIM_CHECK(found >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is none of %s; did you mean %s?",
+              v->where, v->key, shown, v->row->choices, best);
     *(int *)v->to = found;
 done:
     return st;
@@ -96,10 +128,16 @@ done:
 static sim_status take_text(const value *v)
 {
     sim_status st = SIM_OK;
-    size_t n = strlen(v->text);
-    for (size_t i = 0; i < n; i++)
-        SIM_CHECK((unsigned char)v->text[i] >= 32 && v->text[i] != 127, SIM_E_CONFIG,
-                  "%s: %s holds a control character", v->where, v->key);
+    size_t n = strlen(v->text), length = 0;
+    uint32_t code = 0;
+
+    for (size_t i = 0; i < n; i += length) {
+        length = config_utf8(v->text + i, n - i, &code);
+        SIM_CHECK(length > 0, SIM_E_CONFIG, "%s: %s is not UTF-8", v->where, v->key);
+        SIM_CHECK(config_is_plain(code), SIM_E_CONFIG,
+                  "%s: %s holds a control character, U+%04X", v->where, v->key,
+                  (unsigned)code);
+    }
     SIM_CHECK(n < SIM_OPTION_TEXT_BYTES, SIM_E_CONFIG, "%s: %s is longer than %d bytes",
               v->where, v->key, SIM_OPTION_TEXT_BYTES - 1);
     memcpy(v->to, v->text, n + 1);
@@ -125,13 +163,14 @@ static sim_status take_value(const value *v)
     case SIM_OPTION_TEXT:
         return take_text(v);
     case SIM_OPTION_ITEMS:
-        SIM_ASSERT(!"items are taken elsewhere");
+        SIM_ASSERT(v->row->type != SIM_OPTION_ITEMS); /* config_take_items does */
     }
 done:
     return st;
 }
 
-/* The value as YAML: numbers in their shortest form that reads back the same. */
+/* The value as YAML: numbers in their shortest form that reads back the same.
+ */
 static void format_value(const sim_option *row, const void *from, char *out, size_t n)
 {
     char choice[64] = "";
@@ -172,12 +211,16 @@ static void format_value(const sim_option *row, const void *from, char *out, siz
 }
 
 sim_status config_know(sim_config *c, const char *key, const char *text,
-                       sim_option_kind kind, bool verbatim)
+                       const sim_option *row, bool given)
 {
     sim_status st = SIM_OK;
-    known k = {.kind = kind, .verbatim = verbatim};
+    known k = {
+        .kind = row->kind, .is_list = row->type == SIM_OPTION_ITEMS, .given = given};
 
     SIM_CHECK(c->n_known < MAX_KNOWN, SIM_E_BUG, "more than %d keys", MAX_KNOWN);
+    for (size_t i = 0; i < c->n_known; i++)
+        SIM_CHECK(strcmp(c->known[i].key, key) != 0, SIM_E_BUG, "two tables take %s",
+                  key);
     SIM_TRY(sim_text_copy(key, "config/known", &k.key));
     SIM_TRY(sim_text_copy(text, "config/known", &k.text));
     c->known[c->n_known++] = k;
@@ -188,124 +231,46 @@ done:
     return st;
 }
 
-static void full_key(const char *section, const char *name, char out[KEY_BYTES])
+void config_full_key(const char *section, const char *name, char out[KEY_BYTES])
 {
     (void)snprintf(out, KEY_BYTES, "%s%s%s", section, *section ? "." : "", name);
 }
 
+/* A list or a mapping where the row takes one value. */
+static sim_status check_single(const sim_config *c, const char *key, const entry *e)
+{
+    sim_status st = SIM_OK;
+    const entry *below = e ? NULL : config_find_below(c, key);
+    SIM_CHECK(!below, SIM_E_CONFIG, "%s: %s takes one value", below ? below->where : "",
+              key);
+    SIM_CHECK(!e || !e->empty_list, SIM_E_CONFIG, "%s: %s takes one value",
+              e ? e->where : "", key);
+done:
+    return st;
+}
+
 /* Default, then what the job says; `prefix` stands before the row's name. */
-static sim_status take_row(sim_config *c, const char *prefix, const sim_option *row,
+sim_status config_take_row(sim_config *c, const char *prefix, const sim_option *row,
                            void *options, char *text, size_t text_bytes)
 {
     sim_status st = SIM_OK;
     char key[KEY_BYTES];
 
-    full_key(prefix, row->name, key);
+    config_full_key(prefix, row->name, key);
     entry *e = config_find(c, key);
-    SIM_CHECK(e || !config_has_below(c, key), SIM_E_CONFIG, "%s: %s takes one value",
-              c->name, key);
-    SIM_CHECK(!e || !e->empty_list, SIM_E_CONFIG, "%s: %s takes one value",
-              e ? e->where : "", key);
+    SIM_TRY(check_single(c, key, e));
     SIM_CHECK(e || row->fallback, SIM_E_CONFIG, "%s: %s is missing (%s)", c->name, key,
               row->help);
-    value v = {.c = c,
-               .row = row,
+    value v = {.row = row,
                .key = key,
                .text = e ? e->text : row->fallback,
                .where = e ? e->where : "default",
+               .quoted = e && e->quoted,
                .to = (char *)options + row->offset};
     SIM_TRY(take_value(&v));
     if (e)
         e->used = true;
     format_value(row, v.to, text, text_bytes);
-done:
-    return st;
-}
-
-/* ---- lists of items: augment.view1 ---- */
-
-/* Keys below "list.i" that no row of the item's table has. */
-static sim_status check_item_keys(sim_config *c, const char *item,
-                                  const sim_option_table *table)
-{
-    sim_status st = SIM_OK;
-    size_t n = strlen(item);
-
-    for (size_t i = 0; i < c->n_entries; i++) {
-        const entry *e = &c->entries[i];
-        if (e->used || strncmp(e->key, item, n) != 0 || e->key[n] != '.')
-            continue;
-        const char *best = "op";
-        for (size_t r = 0; r < table->n_rows; r++)
-            if (sim_edit_distance(e->key + n + 1, table->rows[r].name) <
-                sim_edit_distance(e->key + n + 1, best))
-                best = table->rows[r].name;
-        SIM_FAIL(SIM_E_CONFIG, "%s: %s has no key %s; did you mean %s?", e->where,
-                 table->section, e->key + n + 1, best);
-    }
-done:
-    return st;
-}
-
-static sim_status take_item(sim_config *c, const char *item, const sim_option *row,
-                            sim_option_items *items, char *text, size_t text_bytes)
-{
-    sim_status st = SIM_OK;
-    char key[KEY_BYTES + 64], part[SIM_OPTION_TEXT_BYTES + 64];
-    size_t at = items->n, used = strlen(text);
-
-    (void)snprintf(key, sizeof key, "%s.op", item);
-    entry *e = config_find(c, item); /* a bare word names the operation */
-    e = e ? e : config_find(c, key);
-    SIM_CHECK(e, SIM_E_CONFIG, "%s: %s needs op, one of %s", c->name, item, row->choices);
-    int op = sim_choices_find(row->choices, e->text);
-    SIM_CHECK(op >= 0, SIM_E_CONFIG, "%s: %s: \"%.40s\" is none of %s", e->where, e->key,
-              e->text, row->choices);
-    e->used = true;
-    const sim_option_table *table = &row->item_tables[op];
-    SIM_ASSERT(table->struct_bytes <= sizeof items->values[0]);
-    used += (size_t)snprintf(text + used, text_bytes - used, "%s{op: %s", at ? ", " : "",
-                             e->text);
-    for (size_t r = 0; r < table->n_rows; r++) {
-        SIM_TRY(take_row(c, item, &table->rows[r], items->values[at], part, sizeof part));
-        int n = snprintf(text + used, text_bytes - used, ", %s: %s", table->rows[r].name,
-                         part);
-        used += n > 0 ? (size_t)n : 0;
-        SIM_CHECK(used + 2 < text_bytes, SIM_E_CONFIG, "%s: %s is too long", c->name,
-                  item);
-    }
-    (void)snprintf(text + used, text_bytes - used, "}");
-    SIM_TRY(check_item_keys(c, item, table));
-    items->op[at] = op;
-    items->n++;
-done:
-    return st;
-}
-
-static sim_status take_items(sim_config *c, const char *key, const sim_option *row,
-                             sim_option_items *items)
-{
-    sim_status st = SIM_OK;
-    char item[KEY_BYTES + 32], text[8192] = "[";
-    entry *e = config_find(c, key);
-
-    if (!e && !config_has_below(c, key))
-        goto done; /* not given: the preset decides, and the resolved job leaves it out */
-    SIM_CHECK(!e || e->empty_list, SIM_E_CONFIG, "%s: %s takes a list of operations",
-              e ? e->where : "", key);
-    if (e)
-        e->used = true;
-    items->given = true;
-    for (size_t i = 0;; i++) {
-        (void)snprintf(item, sizeof item, "%s.%zu", key, i);
-        if (!config_find(c, item) && !config_has_below(c, item))
-            break;
-        SIM_CHECK(i < SIM_OPTION_MAX_ITEMS, SIM_E_CONFIG, "%s: %s has more than %d items",
-                  c->name, key, SIM_OPTION_MAX_ITEMS);
-        SIM_TRY(take_item(c, item, row, items, text, sizeof text - 2));
-    }
-    (void)strncat(text, "]", sizeof text - strlen(text) - 1);
-    SIM_TRY(config_know(c, key, text, row->kind, true));
 done:
     return st;
 }
@@ -318,65 +283,15 @@ sim_status sim_config_take(sim_config *c, const sim_option_table *table, void *o
     memset(options, 0, table->struct_bytes);
     for (size_t i = 0; i < table->n_rows; i++) {
         const sim_option *row = &table->rows[i];
-        full_key(table->section, row->name, key);
+        void *to = (char *)options + row->offset;
+        config_full_key(table->section, row->name, key);
         if (row->type == SIM_OPTION_ITEMS) {
-            SIM_TRY(
-                take_items(c, key, row,
-                           (sim_option_items *)(void *)((char *)options + row->offset)));
+            SIM_TRY(config_take_items(c, key, row, to));
             continue;
         }
-        SIM_TRY(take_row(c, table->section, row, options, text, sizeof text));
-        SIM_TRY(config_know(c, key, text, row->kind, false));
+        SIM_TRY(config_take_row(c, table->section, row, options, text, sizeof text));
+        SIM_TRY(config_know(c, key, text, row, true));
     }
 done:
-    return st;
-}
-
-/* ---- help ---- */
-
-static const char *type_text(const sim_option *row)
-{
-    switch (row->type) {
-    case SIM_OPTION_INT:
-        return "integer";
-    case SIM_OPTION_REAL:
-        return "number";
-    case SIM_OPTION_BOOL:
-        return "true|false";
-    case SIM_OPTION_ENUM:
-        return row->choices;
-    case SIM_OPTION_TEXT:
-        return "text";
-    case SIM_OPTION_ITEMS:
-        return "list";
-    }
-    return "";
-}
-
-sim_status sim_config_help(const sim_option_table *table, char **text)
-{
-    sim_status st = SIM_OK;
-    char key[KEY_BYTES], *grown = NULL, *longer = NULL;
-
-    SIM_TRY(sim_text_copy("", "config/help", &grown));
-    for (size_t i = 0; i < table->n_rows; i++) {
-        const sim_option *r = &table->rows[i];
-        full_key(table->section, r->name, key);
-        const char *fallback =
-            r->fallback ? (*r->fallback ? r->fallback : "none") : "required";
-        if (r->type == SIM_OPTION_ITEMS)
-            fallback = "by preset";
-        SIM_TRY(sim_text_format("config/help", &longer, "%s  %-28s %s [%s]%s%s: %s\n",
-                                grown, key, type_text(r), fallback,
-                                r->unit && *r->unit ? " " : "", r->unit ? r->unit : "",
-                                r->help));
-        sim_free(grown);
-        grown = longer;
-        longer = NULL;
-    }
-    *text = grown;
-    grown = NULL;
-done:
-    sim_free(grown);
     return st;
 }

@@ -25,7 +25,8 @@ double sim_clock_wall_s(void)
 
 void sim_clock_iso(double wall_s, char out[21])
 {
-    time_t seconds = (time_t)wall_s;
+    const double last = 253402300799.0; /* of the year 9999 */
+    time_t seconds = wall_s > 0 ? (time_t)(wall_s < last ? wall_s : last) : 0;
     struct tm parts;
     if (!gmtime_r(&seconds, &parts) ||
         strftime(out, 21, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)

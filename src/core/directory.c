@@ -1,5 +1,5 @@
 /*
- * directory.c - folders: making, listing, syncing.
+ * directory.c - folders: making and listing.
  */
 #include "simile/file.h"
 
@@ -7,7 +7,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,20 +27,27 @@ bool sim_path_is_directory(const char *path)
     return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
-static sim_status code_of(int error)
+static sim_status code_of_making(int error)
 {
     if (error == EACCES || error == EPERM || error == EROFS)
         return SIM_E_ACCESS;
     return error == ENOSPC || error == EDQUOT || error == EIO ? SIM_E_IO : SIM_E_CREATE;
 }
 
+static sim_status code_of_looking(int error)
+{
+    if (error == EACCES || error == EPERM)
+        return SIM_E_ACCESS;
+    return error == ENOENT || error == ENOTDIR ? SIM_E_INPUT : SIM_E_IO;
+}
+
 static sim_status make_one(const char *path)
 {
     sim_status st = SIM_OK;
-    if (mkdir(path, 0777) != 0 && !(errno == EEXIST && sim_path_is_directory(path))) {
-        int error = errno;
-        SIM_FAIL(code_of(error), "%s: cannot be made: %s", path, strerror(error));
-    }
+    int error = mkdir(path, 0777) == 0 ? 0 : errno;
+    /* Automounters answer EACCES or EROFS for a folder that is there: so look. */
+    if (error != 0 && !sim_path_is_directory(path))
+        SIM_FAIL(code_of_making(error), "%s: cannot be made: %s", path, strerror(error));
 done:
     return st;
 }
@@ -52,7 +58,7 @@ sim_status sim_directory_make(const char *path)
     char part[PATH_MAX];
     size_t n = strlen(path);
 
-    SIM_CHECK(n > 0 && n < sizeof part, SIM_E_CREATE, "\"%s\": no path of a directory",
+    SIM_CHECK(n > 0 && n < sizeof part, SIM_E_CREATE, "\"%.200s\": no path of a folder",
               path);
     memcpy(part, path, n + 1);
     for (char *p = part + 1; *p; p++) {
@@ -64,20 +70,6 @@ sim_status sim_directory_make(const char *path)
     }
     SIM_TRY(make_one(part));
 done:
-    return st;
-}
-
-sim_status sim_directory_sync(const char *path)
-{
-    sim_status st = SIM_OK;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    SIM_CHECK(fd >= 0, SIM_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
-    /* Some file systems do not sync directories and say EINVAL: nothing more to do there. */
-    SIM_CHECK(fsync(fd) == 0 || errno == EINVAL, SIM_E_IO, "%s: cannot be synced: %s",
-              path, strerror(errno));
-done:
-    if (fd >= 0)
-        (void)close(fd);
     return st;
 }
 
@@ -106,11 +98,18 @@ sim_status sim_directory_list(const char *path, sim_names *out)
     size_t room = 0;
     DIR *d = opendir(path);
 
-    SIM_CHECK(d, errno == EACCES ? SIM_E_ACCESS : SIM_E_INPUT, "%s: cannot be listed: %s",
-              path, strerror(errno));
-    for (const struct dirent *e; (e = readdir(d)) != NULL;)
+    SIM_CHECK(d, code_of_looking(errno), "%s: cannot be listed: %s", path,
+              strerror(errno));
+    for (;;) {
+        errno = 0;
+        const struct dirent *e = readdir(d);
+        SIM_CHECK(e || errno == 0, SIM_E_IO, "%s: cannot be listed: %s", path,
+                  strerror(errno));
+        if (!e)
+            break;
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             SIM_TRY(add_name(&names, &room, e->d_name));
+    }
     if (names.n)
         qsort(names.names, names.n, sizeof *names.names, by_name);
     *out = names;
@@ -139,8 +138,8 @@ sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes)
 {
     sim_status st = SIM_OK;
     struct statvfs about;
-    SIM_CHECK(statvfs(path, &about) == 0, SIM_E_IO, "%s: cannot be looked at: %s", path,
-              strerror(errno));
+    SIM_CHECK(statvfs(path, &about) == 0, code_of_looking(errno),
+              "%s: cannot be looked at: %s", path, strerror(errno));
     *n_bytes = (uint64_t)about.f_bavail * about.f_frsize;
 done:
     return st;

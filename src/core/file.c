@@ -1,7 +1,7 @@
 /*
  * file.c - reading, and replacing a file so that a crash leaves the old or the new one.
  *
- * Every call goes through the table `calls`, so that tests can make it fail or fall short.
+ * Every call goes through the table `present`, so that tests can make it fail.
  */
 #include "simile/file.h"
 
@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 static int open_file(const char *path, int flags, mode_t mode)
@@ -30,11 +29,11 @@ const sim_file_calls sim_file_posix = {.open = open_file,
                                        .rename = rename,
                                        .unlink = unlink};
 
-static const sim_file_calls *calls = &sim_file_posix;
+static const sim_file_calls *present = &sim_file_posix;
 
-void sim_file_use(const sim_file_calls *table)
+void sim_file_use(const sim_file_calls *calls)
 {
-    calls = table ? table : &sim_file_posix;
+    present = calls ? calls : &sim_file_posix;
 }
 
 static sim_status code_of(int error)
@@ -68,7 +67,7 @@ static bool try_again(int *tries)
         return false;
     if (++*tries >= TRIES)
         return false;
-    (void)usleep(PAUSE_US << *tries);
+    (void)usleep((useconds_t)PAUSE_US << *tries);
     return true;
 }
 
@@ -76,9 +75,37 @@ static int open_retry(const char *path, int flags, mode_t mode)
 {
     int fd, tries = 0;
     do
-        fd = calls->open(path, flags | O_CLOEXEC, mode);
+        fd = present->open(path, flags | O_CLOEXEC, mode);
     while (fd < 0 && try_again(&tries));
     return fd;
+}
+
+/* After EIO the kernel may have dropped the pages, and a second fsync would say yes. */
+static int sync_retry(int fd)
+{
+    int error;
+    do
+        error = present->fsync(fd);
+    while (error != 0 && errno == EINTR);
+    return error;
+}
+
+static int rename_retry(const char *from, const char *to)
+{
+    int error, tries = 0;
+    do
+        error = present->rename(from, to);
+    while (error != 0 && try_again(&tries));
+    return error;
+}
+
+static int unlink_retry(const char *path)
+{
+    int error, tries = 0;
+    do
+        error = present->unlink(path);
+    while (error != 0 && try_again(&tries));
+    return error;
 }
 
 sim_status sim_file_open_read(const char *path, int *out, uint64_t *n_bytes)
@@ -97,7 +124,7 @@ sim_status sim_file_open_read(const char *path, int *out, uint64_t *n_bytes)
     fd = -1;
 done:
     if (fd >= 0)
-        (void)calls->close(fd);
+        (void)present->close(fd);
     return st;
 }
 
@@ -108,7 +135,7 @@ sim_status sim_file_read_at(int fd, const char *path, uint64_t at, void *data, s
     int tries = 0;
 
     while (n > 0) {
-        ssize_t got = calls->pread(fd, p, n, (off_t)at);
+        ssize_t got = present->pread(fd, p, n, (off_t)at);
         if (got < 0 && try_again(&tries))
             continue;
         if (got < 0)
@@ -123,13 +150,21 @@ done:
     return st;
 }
 
+/* A transfer that took nothing and gave no reason counts as a transient error. */
+static ssize_t some(ssize_t n)
+{
+    if (n == 0)
+        errno = EIO;
+    return n > 0 ? n : -1;
+}
+
 static sim_status write_all(int fd, const char *path, const char *p, size_t n)
 {
     sim_status st = SIM_OK;
     int tries = 0;
 
     while (n > 0) {
-        ssize_t put = calls->write(fd, p, n);
+        ssize_t put = some(present->write(fd, p, n));
         if (put < 0 && try_again(&tries))
             continue;
         if (put < 0)
@@ -149,7 +184,7 @@ sim_status sim_file_write_at(int fd, const char *path, uint64_t at, const void *
     int tries = 0;
 
     while (n > 0) {
-        ssize_t put = calls->pwrite(fd, p, n, (off_t)at);
+        ssize_t put = some(present->pwrite(fd, p, n, (off_t)at));
         if (put < 0 && try_again(&tries))
             continue;
         if (put < 0)
@@ -176,9 +211,24 @@ done:
 sim_status sim_file_sync(int fd, const char *path)
 {
     sim_status st = SIM_OK;
-    if (calls->fsync(fd) != 0)
+    if (sync_retry(fd) != 0)
         FAIL_ERRNO("cannot be synced", path);
 done:
+    return st;
+}
+
+sim_status sim_directory_sync(const char *path)
+{
+    sim_status st = SIM_OK;
+    int fd = open_retry(path, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        FAIL_ERRNO("cannot be opened", path);
+    /* Some file systems do not sync folders and say EINVAL: nothing more to do there. */
+    if (sync_retry(fd) != 0 && errno != EINVAL)
+        FAIL_ERRNO("cannot be synced", path);
+done:
+    if (fd >= 0)
+        (void)present->close(fd);
     return st;
 }
 
@@ -188,7 +238,7 @@ sim_status sim_file_close(int *fd, const char *path)
     int old = *fd;
 
     *fd = -1;
-    if (old >= 0 && calls->close(old) != 0 && errno != EINTR)
+    if (old >= 0 && present->close(old) != 0 && errno != EINTR)
         FAIL_ERRNO("cannot be closed", path);
 done:
     return st;
@@ -212,7 +262,7 @@ sim_status sim_file_load(const char *path, size_t limit, char **data, size_t *n_
 done:
     sim_free(text);
     if (fd >= 0)
-        (void)calls->close(fd);
+        (void)present->close(fd);
     return st;
 }
 
@@ -234,32 +284,33 @@ static sim_status temporary_of(const char *path, char *out, size_t out_bytes)
     char host[64] = "";
     (void)gethostname(host, sizeof host - 1);
     int n = snprintf(out, out_bytes, "%s.tmp.%s.%ld", path, host, (long)getpid());
-    SIM_CHECK(n > 0 && (size_t)n < out_bytes, SIM_E_IO, "%s: the path is too long", path);
+    SIM_CHECK(n > 0 && (size_t)n < out_bytes, SIM_E_IO,
+              "a path of %zu bytes is too long: %.200s ...", strlen(path), path);
 done:
     return st;
 }
 
 static sim_status write_temporary(const char *path, const sim_piece *pieces,
-                                  size_t n_pieces)
+                                  size_t n_pieces, bool *made)
 {
     sim_status st = SIM_OK;
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
     int fd = open_retry(path, flags, 0666);
 
     if (fd < 0 && errno == EEXIST) { /* ours, from a process of the same number */
-        (void)calls->unlink(path);
+        (void)unlink_retry(path);
         fd = open_retry(path, flags, 0666);
     }
     if (fd < 0)
         FAIL_ERRNO("cannot be created", path);
+    *made = true;
     for (size_t i = 0; i < n_pieces; i++)
         SIM_TRY(write_all(fd, path, pieces[i].data, pieces[i].n_bytes));
-    if (calls->fsync(fd) != 0)
-        FAIL_ERRNO("cannot be synced", path);
+    SIM_TRY(sim_file_sync(fd, path));
     SIM_TRY(sim_file_close(&fd, path));
 done:
     if (fd >= 0)
-        (void)calls->close(fd);
+        (void)present->close(fd);
     return st;
 }
 
@@ -267,20 +318,18 @@ sim_status sim_file_replace(const char *path, const sim_piece *pieces, size_t n_
 {
     sim_status st = SIM_OK;
     char temporary[PATH_MAX], folder[PATH_MAX];
-    bool renamed = false;
+    bool made = false; /* the temporary stands there, and it is ours */
 
     SIM_TRY(temporary_of(path, temporary, sizeof temporary));
-    st = write_temporary(temporary, pieces, n_pieces);
-    if (st != SIM_OK)
-        goto done;
-    if (calls->rename(temporary, path) != 0)
-        FAIL_ERRNO("cannot take its name", path);
-    renamed = true;
+    SIM_TRY(write_temporary(temporary, pieces, n_pieces, &made));
+    if (rename_retry(temporary, path) != 0)
+        FAIL_ERRNO("cannot be replaced", path);
+    made = false;
     folder_of(path, folder, sizeof folder);
     SIM_TRY(sim_directory_sync(folder));
 done:
-    if (st != SIM_OK && !renamed)
-        (void)calls->unlink(temporary);
+    if (made)
+        (void)unlink_retry(temporary);
     return st;
 }
 
@@ -312,21 +361,20 @@ sim_status sim_file_create_new(const char *path, const char *text)
         FAIL_ERRNO("cannot be created", path);
     made = true;
     SIM_TRY(write_all(fd, path, text, strlen(text)));
-    if (calls->fsync(fd) != 0)
-        FAIL_ERRNO("cannot be synced", path);
+    SIM_TRY(sim_file_sync(fd, path));
     SIM_TRY(sim_file_close(&fd, path));
 done:
     if (fd >= 0)
-        (void)calls->close(fd);
+        (void)present->close(fd);
     if (st != SIM_OK && made)
-        (void)calls->unlink(path);
+        (void)unlink_retry(path);
     return st;
 }
 
 sim_status sim_file_remove(const char *path)
 {
     sim_status st = SIM_OK;
-    if (calls->unlink(path) != 0 && errno != ENOENT)
+    if (unlink_retry(path) != 0 && errno != ENOENT)
         FAIL_ERRNO("cannot be removed", path);
 done:
     return st;
@@ -335,7 +383,7 @@ done:
 sim_status sim_file_rename(const char *from, const char *to)
 {
     sim_status st = SIM_OK;
-    if (calls->rename(from, to) != 0)
+    if (rename_retry(from, to) != 0)
         FAIL_ERRNO("cannot be renamed", from);
 done:
     return st;

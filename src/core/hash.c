@@ -6,12 +6,12 @@
 #include "simile/memory.h"
 
 #include <stdio.h>
-#include <string.h>
 
+#define XXH_STATIC_LINKING_ONLY /* the state's size */
 #include <xxhash.h>
 
 struct sim_hasher {
-    XXH3_state_t *state;
+    XXH3_state_t state; /* wants 64-byte alignment: every block has it */
 };
 
 static sim_hash from_xxh(XXH128_hash_t h)
@@ -41,8 +41,7 @@ sim_status sim_hasher_create(sim_hasher **out)
     sim_hasher *h = NULL;
 
     SIM_TRY(sim_new(&h, "core/hash"));
-    h->state = XXH3_createState();
-    SIM_CHECK(h->state, SIM_E_IO, "out of memory for a hash");
+    XXH3_INITSTATE(&h->state);
     sim_hasher_reset(h);
     *out = h;
     h = NULL;
@@ -53,25 +52,21 @@ done:
 
 void sim_hasher_reset(sim_hasher *h)
 {
-    (void)XXH3_128bits_reset(h->state);
+    (void)XXH3_128bits_reset(&h->state);
 }
 
 void sim_hasher_add(sim_hasher *h, const void *data, size_t n_bytes)
 {
     if (n_bytes)
-        (void)XXH3_128bits_update(h->state, data, n_bytes);
+        (void)XXH3_128bits_update(&h->state, data, n_bytes);
 }
 
 sim_hash sim_hasher_value(const sim_hasher *h)
 {
-    return from_xxh(XXH3_128bits_digest(h->state));
+    return from_xxh(XXH3_128bits_digest(&h->state));
 }
 
 void sim_hasher_destroy(sim_hasher **h)
 {
-    if (!*h)
-        return;
-    (void)XXH3_freeState((*h)->state);
-    sim_free(*h);
-    *h = NULL;
+    SIM_FREE(*h);
 }

@@ -2,14 +2,13 @@
  * json.c - objects and arrays by jansson.
  *
  * A sim_json is a json_t: nested ones are borrowed from their parent, as jansson has it.
- * A failed allocation marks the process, and the next dump tells it.
+ * A failed allocation marks the thread, and its next dump tells it.
  */
 #include "simile/json.h"
 
 #include "simile/memory.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -18,7 +17,11 @@ static _Thread_local bool broken;
 
 static json_t *value_of(const sim_json *j)
 {
-    return (json_t *)(uintptr_t)j;
+    union {
+        const sim_json *given;
+        json_t *value;
+    } u = {j}; /* jansson's readers want it without const */
+    return u.value;
 }
 
 sim_status sim_json_create(sim_json **out)
@@ -47,10 +50,25 @@ static void put(sim_json *j, const char *key, json_t *value)
         broken = true;
 }
 
+/* A text that is not UTF-8, such as an old file's name: '?' for what is not ASCII. */
+static json_t *ascii_of(const char *value)
+{
+    json_t *text = NULL;
+    char *copy = NULL;
+    if (sim_text_copy(value, "core/json", &copy) != SIM_OK)
+        return NULL;
+    for (char *p = copy; *p; p++)
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+    text = json_string(copy);
+    sim_free(copy);
+    return text;
+}
+
 void sim_json_text(sim_json *j, const char *key, const char *value)
 {
     json_t *text = json_string(value);
-    put(j, key, text ? text : json_string("(not UTF-8)"));
+    put(j, key, text ? text : ascii_of(value));
 }
 
 void sim_json_int(sim_json *j, const char *key, int64_t value)
@@ -82,20 +100,46 @@ sim_json *sim_json_array(sim_json *j, const char *key)
     return (sim_json *)a;
 }
 
+/* A text that grows; it keeps one zero byte at its end. */
+typedef struct {
+    char *text;
+    size_t n, room;
+    bool failed;
+} sink;
+
+/* jansson 2.14 goes on when a key could not be written, so the sink remembers. */
+static int receive(const char *bytes, size_t n, void *ctx)
+{
+    sink *s = ctx;
+    size_t room = s->room;
+    while (room <= s->n + n)
+        room *= 2;
+    if (room > s->room && sim_grow(&s->text, room, "core/json") != SIM_OK)
+        s->failed = true;
+    if (s->failed)
+        return -1;
+    s->room = room;
+    memcpy(s->text + s->n, bytes, n);
+    s->n += n;
+    return 0;
+}
+
 sim_status sim_json_dump(const sim_json *j, int indent, char **out)
 {
     sim_status st = SIM_OK;
-    char *text = NULL;
+    sink s = {0};
     size_t flags = JSON_INDENT((size_t)indent) | JSON_REAL_PRECISION(17);
 
     if (indent == 0)
         flags |= JSON_COMPACT;
     SIM_CHECK(!broken, SIM_E_IO, "out of memory for JSON");
-    text = json_dumps(value_of(j), flags);
-    SIM_CHECK(text, SIM_E_IO, "out of memory for JSON");
-    SIM_TRY(sim_text_copy(text, "core/json", out));
+    SIM_TRY(sim_grow(&s.text, s.room = 256, "core/json"));
+    int error = json_dump_callback(value_of(j), receive, &s, flags);
+    SIM_CHECK(error == 0 && !s.failed, SIM_E_IO, "out of memory for JSON");
+    *out = s.text;
+    s.text = NULL;
 done:
-    free(text);
+    sim_free(s.text);
     broken = false;
     return st;
 }

@@ -1,5 +1,7 @@
 /*
  * log.c - messages on stderr and in the run's log.
+ *
+ * A failure often logs while its story waits to be told: nothing here changes the story.
  */
 #include "simile/log.h"
 
@@ -10,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static struct {
@@ -29,6 +32,9 @@ void sim_log_identity(int rank, int size, const char *host)
 
 bool sim_log_is_terminal(void)
 {
+    const char *plain = getenv("NO_COLOR"), *kind = getenv("TERM");
+    if ((plain && *plain) || (kind && strcmp(kind, "dumb") == 0))
+        return false;
     return isatty(STDERR_FILENO) == 1;
 }
 
@@ -41,15 +47,17 @@ static void erase_progress(void)
 
 static void to_file(const char *text)
 {
-    char line[4400], when[21];
+    char line[4400], story[4096], when[21];
     if (speaker.fd < 0)
         return;
     sim_clock_iso(sim_clock_wall_s(), when);
     (void)snprintf(line, sizeof line, "%s %s\n", when, text);
+    (void)snprintf(story, sizeof story, "%s", sim_story());
     if (sim_file_append(speaker.fd, speaker.path, line) != SIM_OK) {
         /* The log must not end the run: say so once and go on without it. */
         (void)fprintf(stderr, "simile: warning: %s; logging to it ends\n", sim_story());
         SIM_IGNORE(sim_log_file(NULL));
+        sim_story_set(story);
     }
 }
 
@@ -105,6 +113,23 @@ void sim_log_warn(const char *fmt, ...)
     to_file(text);
 }
 
+/* Cuts a text to the terminal's width: a line that wrapped cannot be erased. */
+static void cut_to_width(char *text)
+{
+    struct winsize size = {0};
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
+        return;
+    size_t columns = 0;
+    for (char *p = text; *p; p++) {
+        bool starts = ((unsigned char)*p & 0xc0) != 0x80; /* a character, in UTF-8 */
+        columns += starts;
+        if (columns >= size.ws_col) {
+            *p = '\0';
+            return;
+        }
+    }
+}
+
 void sim_log_progress(const char *fmt, ...)
 {
     char text[512];
@@ -114,6 +139,7 @@ void sim_log_progress(const char *fmt, ...)
     va_start(args, fmt);
     format(text, sizeof text, fmt, args);
     va_end(args);
+    cut_to_width(text);
     (void)fprintf(stderr, "\r\033[K%s", text);
     (void)fflush(stderr);
     speaker.in_place = true;
@@ -138,10 +164,10 @@ void sim_log_failure(sim_status code)
     char text[4200];
     (void)snprintf(text, sizeof text, "simile: %s", sim_story());
     to_terminal(text);
-    to_file(text);
     if (getenv("SIMILE_TRACE"))
         (void)fprintf(stderr, "simile: code %d (%s), from %s\n", (int)code,
                       sim_status_name(code), sim_story_trail());
+    to_file(text);
 }
 
 sim_status sim_log_file(const char *path)

@@ -34,8 +34,7 @@ static struct {
     pthread_mutex_t lock;
     sim_memory_row rows[MAX_TAGS];
     int n_rows;
-    size_t bytes, peak_bytes;
-    uint64_t calls, fail_at;
+    uint64_t bytes, peak_bytes, calls, fail_at;
 } ledger = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* Row of a tag; the last row gathers what does not fit. */
@@ -188,7 +187,7 @@ static int by_tag(const void *a, const void *b)
 
 void sim_memory_report(void (*see)(void *ctx, const sim_memory_row *row), void *ctx)
 {
-    static sim_memory_row copy[MAX_TAGS];
+    sim_memory_row copy[MAX_TAGS];
     pthread_mutex_lock(&ledger.lock);
     int n = ledger.n_rows;
     memcpy(copy, ledger.rows, sizeof copy);
@@ -198,19 +197,27 @@ void sim_memory_report(void (*see)(void *ctx, const sim_memory_row *row), void *
         see(ctx, &copy[i]);
 }
 
+static uint64_t read_locked(const uint64_t *figure)
+{
+    pthread_mutex_lock(&ledger.lock);
+    uint64_t value = *figure;
+    pthread_mutex_unlock(&ledger.lock);
+    return value;
+}
+
 size_t sim_memory_bytes(void)
 {
-    return ledger.bytes;
+    return read_locked(&ledger.bytes);
 }
 
 size_t sim_memory_peak_bytes(void)
 {
-    return ledger.peak_bytes;
+    return read_locked(&ledger.peak_bytes);
 }
 
 uint64_t sim_memory_calls(void)
 {
-    return ledger.calls;
+    return read_locked(&ledger.calls);
 }
 
 size_t sim_memory_process_peak(void)

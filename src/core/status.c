@@ -69,8 +69,9 @@ const char *sim_story_trail(void)
 
 void sim_story_set(const char *text)
 {
-    if (text != story)
-        (void)snprintf(story, sizeof story, "%s", text);
+    size_t n = strnlen(text, sizeof story - 1);
+    memmove(story, text, n); /* it may point into the present story */
+    story[n] = '\0';
 }
 
 void sim_story_clear(void)

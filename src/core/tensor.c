@@ -27,6 +27,7 @@ sim_hash sim_tensor_hash(const sim_tensor *t)
 {
     XXH3_state_t state; /* on the stack: hashing cannot fail */
     uint64_t head[1 + SIM_MAX_DIMS] = {(uint64_t)t->n_dims};
+    SIM_ASSERT(t->n_dims <= SIM_MAX_DIMS && t->row_lo == t->row_hi);
     for (int i = 0; i < t->n_dims; i++)
         head[1 + i] = t->dims[i];
     XXH3_INITSTATE(&state);

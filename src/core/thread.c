@@ -18,9 +18,9 @@ static _Thread_local struct {
 
 int sim_cores_allowed(void)
 {
-    cpu_set_t set;
+    cpu_set_t set; /* of 1024 cores; OpenMP knows larger machines */
     if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
+        return omp_get_num_procs();
     int n = CPU_COUNT(&set);
     return n > 0 ? n : 1;
 }
@@ -83,10 +83,10 @@ int sim_thread_index(void)
 
 void *sim_scratch(size_t bytes)
 {
-    if (bytes > scratch.bytes) {
+    if (bytes > scratch.bytes || !scratch.data) {
         SIM_FREE(scratch.data);
         scratch.bytes = 0;
-        size_t room = bytes + bytes / 4;
+        size_t room = bytes < SIZE_MAX / 2 ? bytes + bytes / 4 : bytes;
         if (sim_alloc_bytes(room, 1, "core/scratch", &scratch.data) != SIM_OK)
             sim_assert_failed("there is memory for scratch", __FILE__, __LINE__);
         scratch.bytes = room;
@@ -94,12 +94,14 @@ void *sim_scratch(size_t bytes)
     return scratch.data;
 }
 
+typedef struct {
+    void *(*body)(void *);
+    void *ctx;
+} start;
+
 static void *run_thread(void *arg)
 {
-    struct start {
-        void *(*body)(void *);
-        void *ctx;
-    } s = *(struct start *)arg;
+    const start s = *(const start *)arg;
     sim_free(arg);
     sim_flush_denormals();
     void *result = s.body(s.ctx);
@@ -111,10 +113,7 @@ static void *run_thread(void *arg)
 sim_status sim_thread_start(sim_thread *t, void *(*body)(void *), void *ctx)
 {
     sim_status st = SIM_OK;
-    struct start {
-        void *(*body)(void *);
-        void *ctx;
-    } *s = NULL;
+    start *s = NULL;
 
     SIM_TRY(sim_new(&s, "core/thread"));
     s->body = body;

@@ -136,16 +136,22 @@ typedef struct {
     size_t n_nodes, next;
 } cursor;
 
-static double *fold_doubles(sim_range node, cursor *at, size_t width, double *partials,
-                            sim_merge_fn *merge)
+/* Is `node` the next of the list?  If not it must have children. */
+static bool is_next(const cursor *at, sim_range node)
 {
     SIM_ASSERT(at->next < at->n_nodes);
     sim_range r = at->ranges[at->next];
-    if (r.lo == node.lo && r.hi == node.hi)
+    bool found = r.lo == node.lo && r.hi == node.hi;
+    SIM_ASSERT(found || node.hi - node.lo > 1);
+    return found;
+}
+
+static double *fold_doubles(sim_range node, cursor *at, size_t width, double *partials,
+                            sim_merge_fn *merge)
+{
+    if (is_next(at, node))
         return partials + width * at->next++;
     sim_range left_node = {node.lo, middle(node)}, right_node = {middle(node), node.hi};
-    if (left_node.lo == left_node.hi)
-        return fold_doubles(right_node, at, width, partials, merge);
     double *left = fold_doubles(left_node, at, width, partials, merge);
     const double *right = fold_doubles(right_node, at, width, partials, merge);
     merge(width, left, left_node.hi - left_node.lo, right, right_node.hi - right_node.lo);
@@ -166,13 +172,9 @@ void sim_tree_fold_doubles(size_t n_leaves, size_t width, const sim_range *range
 static float *fold_floats(sim_range node, cursor *at, size_t n, size_t stride,
                           float *partials)
 {
-    SIM_ASSERT(at->next < at->n_nodes);
-    sim_range r = at->ranges[at->next];
-    if (r.lo == node.lo && r.hi == node.hi)
+    if (is_next(at, node))
         return partials + stride * at->next++;
     sim_range left_node = {node.lo, middle(node)}, right_node = {middle(node), node.hi};
-    if (left_node.lo == left_node.hi)
-        return fold_floats(right_node, at, n, stride, partials);
     float *left = fold_floats(left_node, at, n, stride, partials);
     add_floats(left, fold_floats(right_node, at, n, stride, partials), n);
     return left;

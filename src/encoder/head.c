@@ -14,8 +14,8 @@
 #include <stdio.h>
 
 /* Linear `number`, then BN or bias, then maybe the activation; *number moves on. */
-static sim_status layer(sim_net *net, const sim_head_spec *spec, bool last, int *number,
-                        int *at)
+static sim_status add_layer(sim_net *net, const sim_head_spec *spec, bool last,
+                            int *number, int *at)
 {
     sim_status st = SIM_OK;
     char name[24];
@@ -26,11 +26,10 @@ static sim_status layer(sim_net *net, const sim_head_spec *spec, bool last, int 
                                                  : SIM_ACT_RELU;
 
     (void)snprintf(name, sizeof name, "%d", *number);
-    SIM_TRY(net_conv(net, name, *at, width, 1, 1, at));
+    SIM_TRY(net_linear(net, name, *at, width, at));
     if (bn) {
         (void)snprintf(name, sizeof name, "%d", *number + 1);
-        SIM_TRY(net_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine, false,
-                         at));
+        SIM_TRY(net_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine, at));
     } else {
         SIM_TRY(net_act(net, name, *at, true, act, at));
     }
@@ -47,7 +46,7 @@ sim_status net_head_nodes(const sim_head_spec *spec, sim_net **out)
 
     SIM_TRY(net_begin(1, 1, spec->in, spec->batchnorm, &net));
     for (int64_t i = 0; i < spec->layers; i++)
-        SIM_TRY(layer(net, spec, i == spec->layers - 1, &number, &at));
+        SIM_TRY(add_layer(net, spec, i == spec->layers - 1, &number, &at));
     SIM_TRY(net_count(net));
     *out = net;
     net = NULL;
@@ -66,11 +65,11 @@ static void draw(sim_net *net, const sim_head_spec *spec)
                         .purpose = SIM_RANDOM_INIT,
                         .sample = (uint32_t)i,
                         .epoch = 1 + spec->salt};
-        if (n->kind == NODE_CONV) {
+        if (n->layer == &layer_linear) {
             bound = 1 / (float)sqrt((double)n->conv.c);
             for (size_t j = 0; j < n->conv.k * n->conv.c; j++)
                 net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
-        } else if (n->kind == NODE_ACT) {
+        } else if (n->has_bias) {
             for (size_t j = 0; j < n->c; j++)
                 net->weights[n->bias + j] = sim_random_between(&r, -bound, bound);
         }

@@ -1,35 +1,34 @@
 /*
- * net.h - how a net is held: nodes in order, one value each, and the plan of a pass.
+ * net.h - how a net is held: nodes in order, one value each; layers, plan and tape.
  */
 #ifndef SIMILE_ENCODER_NET_H
 #define SIMILE_ENCODER_NET_H
 
 #include "simile/encoder.h"
 
-typedef enum {
-    NODE_CONV,     /* also linear layers: 1 x 1 images */
-    NODE_NORM,     /* batch norm, maybe with a residual, and an activation */
-    NODE_ACT,      /* bias and activation */
-    NODE_MAX_POOL, /* 3 x 3, stride 2 */
-    NODE_MEAN_POOL
-} node_kind;
+enum { NET_INPUT = -1, NO_NODE = -2 };
 
-enum { NET_INPUT = -1, NO_NODE = -2, NO_OFFSET = -1 };
+typedef struct layer layer;
 
+/* A layer at its place in a net.  Each layer uses the fields that it needs. */
 typedef struct {
-    node_kind kind;
+    const layer *layer;
     int in, residual; /* nodes whose values it reads */
     size_t h, w, c;   /* of its value */
     char name[48];    /* "layer1.0.conv1" */
+    bool stored;      /* its value is kept for backward; if not, it is computed again */
+    size_t remembers; /* bytes an image that forward leaves for backward, beside values */
 
-    sim_conv conv;
+    sim_conv conv; /* k = 0: it has no filters */
     sim_filters *filters;
     sim_activation act;
-    bool affine, last_zero; /* norm: has weights; starts at zero */
-    bool has_bias;          /* act */
-    size_t weight, bias;    /* offsets in the arena of weights */
-    size_t running;         /* norm: offset in the arena of running statistics */
-    int64_t batches;        /* norm: num_batches_tracked */
+    bool affine, starts_at_zero; /* norm: has gamma and beta; gamma is 0 at first */
+    bool has_bias;
+    size_t n_tensors;    /* its trainable tensors: the next ones of the net's list */
+    size_t weight, bias; /* offsets in the arena of weights */
+    bool has_running;
+    size_t running; /* offset in the arena of running statistics */
+    int64_t batches;
 } node;
 
 struct sim_net {
@@ -52,24 +51,6 @@ static inline size_t node_floats(const node *n)
     return n->h * n->w * n->c;
 }
 
-/* ---- build.c: nodes one after the other; each returns its index ---- */
-SIM_MUST_USE sim_status net_begin(size_t h, size_t w, size_t c,
-                                  const sim_batchnorm_options *batchnorm, sim_net **out);
-SIM_MUST_USE sim_status net_conv(sim_net *net, const char *name, int in, size_t k,
-                                 size_t size, size_t stride, int *out);
-SIM_MUST_USE sim_status net_norm(sim_net *net, const char *name, int in, int residual,
-                                 sim_activation act, bool affine, bool zero, int *out);
-SIM_MUST_USE sim_status net_act(sim_net *net, const char *name, int in, bool bias,
-                                sim_activation act, int *out);
-SIM_MUST_USE sim_status net_max_pool(sim_net *net, int in, int *out);
-SIM_MUST_USE sim_status net_mean_pool(sim_net *net, int in, int *out);
-/* Counts weights and lists tensors; then memory for weights, statistics and filters. */
-SIM_MUST_USE sim_status net_count(sim_net *net);
-SIM_MUST_USE sim_status net_allocate(sim_net *net);
-SIM_MUST_USE sim_status net_backbone_nodes(const sim_net_spec *spec, sim_net **out);
-SIM_MUST_USE sim_status net_head_nodes(const sim_head_spec *spec, sim_net **out);
-size_t net_filter_bytes(const sim_net *net);
-
 /* ---- plan.c: where every value and gradient of a pass stands ---- */
 
 /* A place: an offset in floats per image in the tape's arena, or outside of it. */
@@ -78,7 +59,7 @@ typedef int64_t place;
 
 typedef struct {
     int node;
-    bool again;     /* recompute the node's value into `x` */
+    bool again;     /* compute the node's value again, into dx */
     place x;        /* value of its input */
     place residual; /* value of its residual */
     place dy;       /* gradient of its value */
@@ -89,59 +70,146 @@ typedef struct {
 } back_step;
 
 typedef struct {
-    place *value;     /* of every node, forward */
-    back_step *steps; /* backward, in order */
+    place *value;       /* of every node, forward */
+    size_t *remembered; /* of every node: bytes per image before its own */
+    back_step *steps;   /* backward, in order */
     size_t n_steps;
-    size_t arena;      /* floats per image */
-    size_t pool_bytes; /* bytes per image that max pools remember */
+    size_t arena;     /* floats per image */
+    size_t remembers; /* bytes per image, all nodes */
 } net_plan;
 
-SIM_MUST_USE sim_status plan_make(const sim_net *net, bool backward, bool input_gradient,
-                                  net_plan *out);
+typedef struct planner planner;
+
+SIM_MUST_USE sim_status plan_make(const sim_net *net, bool backward, net_plan *out);
 void plan_clear(net_plan *p);
 
-/* ---- tape.c, norm.c ---- */
+/* For a layer's `plan`: */
+const node *plan_node(const planner *p, int i);
+place plan_take(planner *p, size_t floats);
+void plan_give(planner *p, place at); /* AT_NONE and places outside are fine */
+back_step *plan_push(planner *p, int i);
+/* A node's value: kept, or computed again into *again, which the caller gives back. */
+place plan_bring(planner *p, int i, place *again);
+place plan_value(const planner *p, int i);
+place plan_gradient(const planner *p, int i);
+/*
+ * The gradient `at` of node i's value is there.  Where one stands already, `at` is to be
+ * added to it: returns where, and gives `at` back; otherwise AT_NONE.
+ */
+place plan_deliver(planner *p, int i, place at);
+
+/* ---- layers: a row each, layers.def ---- */
+
+struct layer {
+    const char *name;
+    /* Names its tensors with net_tensor, in torch's order.  NULL: it has none. */
+    void (*list)(sim_net *net, node *n);
+    void (*forward)(sim_tape *t, int i, const float *x, const float *residual, float *y);
+    /* The same value again, with what forward left.  NULL: it is always stored. */
+    void (*again)(sim_tape *t, int i, const float *x, float *y);
+    /* Says what backward needs: pushes one step. */
+    void (*plan)(planner *p, int i);
+    void (*backward)(sim_tape *t, const back_step *s, float *grads, size_t node_stride);
+    /* Adds a small one that reads node `in`: what the table tests try. */
+    sim_status (*sample)(sim_net *net, int in, int *out);
+};
+
+#define SIM_LAYER(name) extern const layer layer_##name;
+#include "layers.def"
+#undef SIM_LAYER
+extern const layer *const net_layers[];
+extern const size_t net_n_layers;
+
+/* ---- building: nodes one after the other; each returns its index ---- */
+
+SIM_MUST_USE sim_status net_begin(size_t h, size_t w, size_t c,
+                                  const sim_batchnorm_options *batchnorm, sim_net **out);
+/* A node whose value has the shape of its input's. */
+SIM_MUST_USE sim_status net_add(sim_net *net, const layer *l, const char *name, int in,
+                                int *out);
+SIM_MUST_USE sim_status net_conv(sim_net *net, const char *name, int in, size_t k,
+                                 size_t size, size_t stride, int *out);
+SIM_MUST_USE sim_status net_linear(sim_net *net, const char *name, int in, size_t k,
+                                   int *out);
+SIM_MUST_USE sim_status net_norm(sim_net *net, const char *name, int in, int residual,
+                                 sim_activation act, bool affine, int *out);
+SIM_MUST_USE sim_status net_act(sim_net *net, const char *name, int in, bool bias,
+                                sim_activation act, int *out);
+SIM_MUST_USE sim_status net_max_pool(sim_net *net, int in, int *out);
+SIM_MUST_USE sim_status net_mean_pool(sim_net *net, int in, int *out);
+
+/* For a layer's `list`: puts "<node>.<part>" at the arena's end; returns its offset. */
+size_t net_tensor(sim_net *net, node *n, const char *part, int n_dims, const size_t *dims,
+                  bool bn_or_bias);
+
+/* Counts weights and lists tensors; then memory for weights, statistics and filters. */
+SIM_MUST_USE sim_status net_count(sim_net *net);
+SIM_MUST_USE sim_status net_allocate(sim_net *net);
+size_t net_filter_bytes(const sim_net *net);
+size_t net_frame_bytes(const sim_net *net); /* of nodes and names */
+
+SIM_MUST_USE sim_status net_backbone_nodes(const sim_net_spec *spec, sim_net **out);
+SIM_MUST_USE sim_status net_head_nodes(const sim_head_spec *spec, sim_net **out);
+
+/* ---- norm.c: batch norm over groups ---- */
+
+/* How the leaves of a batch shape fall into groups. */
+typedef struct {
+    size_t blocks; /* on this rank */
+    size_t subs;   /* leaves of a block and set: more than one where groups are small */
+    size_t sets;   /* statistics beside each other: one a view, or one for all */
+    size_t pieces; /* of a leaf: the views when joint */
+    size_t leaves; /* on this rank: [block][set][sub] */
+    size_t groups; /* of the whole batch */
+    size_t leaves_per_group; /* of a set */
+    bool whole;              /* one group: the whole batch */
+} norm_shape;
 
 /* Coefficients of a norm on this batch, [leaf][c] each. */
 typedef struct {
     float *scale, *shift, *mean, *inverse;
 } norm_state;
 
+typedef struct {
+    norm_shape shape;
+    norm_state *states;  /* of every node; empty for others */
+    size_t *start;       /* [leaf][piece] rows, for the node at hand */
+    double *sums;        /* [leaf][2][widest] */
+    double *fold;        /* the same, as the folder wants it */
+    double *groups;      /* [group][2][set][widest] */
+    float *coefficients; /* a, b, d of the backward pass, [3][leaf][widest] */
+    float *partials;     /* tree stack of narrow gradients */
+} norm_room;
+
+/* Fails: SIM_E_CONFIG when the groups do not fit the batch. */
+SIM_MUST_USE sim_status norm_prepare(sim_tape *t);
+size_t norm_bytes(const sim_net *net, const sim_batch_shape *shape);
+void norm_release(sim_tape *t);
+/* Gradients [local block][n] doubles to the nodes of the blocks' tree. */
+void norm_fold_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
+                      size_t node_stride);
+
+/* ---- tape.c ---- */
+
 struct sim_tape {
     sim_net *net;
     sim_batch_shape shape;
     sim_folder folder;
+    sim_batchnorm_options batchnorm;
     net_plan plan;
     bool backward, evaluation;
     size_t n_images;
     float *arena;
-    uint8_t *pools;
-    norm_state *norms; /* of every node; empty for others */
+    uint8_t *remembered;
     const float *x, *dy;
     float *y, *dx;
-    /* batch norm: leaves of the batch, and room for their sums */
-    size_t subs; /* leaves of a block (and view) */
-    size_t n_leaves, n_pieces, n_groups;
-    size_t leaves_per_group; /* 0: all */
-    double leaves_in_group;  /* blocks' leaves a group folds, on all ranks */
-    size_t *start;           /* [n_leaves][n_pieces] rows for the node at hand */
-    size_t widest;           /* channels */
-    double *sums, *fold, *groups;
-    float *coefficients; /* a, b, d of the backward pass, [3][leaf][widest] */
-    float *partials;     /* tree stack of narrow gradients */
+    norm_room norm;
 };
 
-SIM_MUST_USE sim_status norm_prepare(sim_tape *t);
-size_t norm_bytes(const sim_net *net, const sim_batch_shape *shape);
-void norm_release(sim_tape *t);
-void norm_forward(sim_tape *t, int i, const float *x, const float *residual, float *y);
-/* The value again, with the coefficients of the forward pass. */
-void norm_again(sim_tape *t, int i, const float *x, const float *residual, float *y);
-void norm_backward(sim_tape *t, int i, const float *x, const float *residual,
-                   const float *dy, float *g, float *dx, float *grads,
-                   size_t node_stride);
-/* Gradients [local block][n] doubles to the nodes of the blocks' tree. */
-void fold_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
-                 size_t node_stride);
+const float *tape_reading(const sim_tape *t, place at);
+float *tape_writing(const sim_tape *t, place at);
+uint8_t *tape_remembered(const sim_tape *t, int i);
+/* Height and width of what node i reads. */
+const node *tape_below(const sim_tape *t, int i);
 
 #endif

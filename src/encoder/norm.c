@@ -15,22 +15,48 @@
 
 static const double epsilon = 1e-5, momentum = 0.1;
 
-static bool is_joint(const sim_net *net)
+/* ---- how a batch falls into leaves and groups ---- */
+
+static norm_shape shape_of(const sim_batchnorm_options *options, const sim_batch_shape *s)
 {
-    return net->batchnorm.views == 1;
+    size_t group = (size_t)options->group;
+    bool joint = options->views == 1;
+    norm_shape out = {.blocks = s->blocks.hi - s->blocks.lo,
+                      .subs = group && group < s->slots ? s->slots / group : 1,
+                      .sets = joint ? 1 : s->views,
+                      .pieces = joint ? s->views : 1,
+                      .groups = group ? s->n_blocks * s->slots / group : 1,
+                      .whole = group == 0};
+    out.leaves = out.blocks * out.sets * out.subs;
+    out.leaves_per_group = s->n_blocks * out.subs / out.groups;
+    return out;
 }
 
-/* Leaves of a block and view: one, or several where groups are smaller than a block. */
-static size_t subs_of(const sim_net *net, size_t slots)
+/* Do the groups fit the batch, and does each hold two numbers of every channel? */
+static sim_status check(const sim_net *net, const sim_batchnorm_options *options,
+                        const sim_batch_shape *s)
 {
-    size_t group = (size_t)net->batchnorm.group;
-    return group && group < slots ? slots / group : 1;
-}
+    sim_status st = SIM_OK;
+    size_t group = (size_t)options->group, batch = s->n_blocks * s->slots;
+    size_t images = (group ? group : batch) * (options->views == 1 ? s->views : 1);
 
-/* Sets of statistics beside each other in a leaf's vector: a view each. */
-static size_t sets_of(const sim_tape *t)
-{
-    return is_joint(t->net) ? 1 : t->shape.views;
+    SIM_CHECK(group == 0 || group % s->slots == 0 || s->slots % group == 0, SIM_E_CONFIG,
+              "batchnorm.group: %zu images are neither a multiple nor a divisor of a "
+              "block's %zu; batchnorm.group=%zu fits",
+              group, s->slots, s->slots);
+    SIM_CHECK(group == 0 || batch % group == 0, SIM_E_CONFIG,
+              "batchnorm.group: %zu does not divide the batch of %zu images; "
+              "batchnorm.group=%zu does",
+              group, batch, s->slots);
+    for (int i = 0; i < net->n_nodes; i++) {
+        const node *n = &net->nodes[i];
+        SIM_CHECK(!n->has_running || images * n->h * n->w > 1, SIM_E_CONFIG,
+                  "batchnorm: %s would take the variance of a single number; take a "
+                  "larger batchnorm.group or batch",
+                  n->name);
+    }
+done:
+    return st;
 }
 
 static size_t widest_of(const sim_net *net)
@@ -42,71 +68,61 @@ static size_t widest_of(const sim_net *net)
     return most;
 }
 
-/* Floats of coefficients that the nodes of a net keep for one leaf. */
-static size_t kept_floats(const sim_net *net)
+/* Items of everything that norm_prepare takes, in its order. */
+typedef struct {
+    size_t states, start, sums, groups, coefficients, partials, kept;
+} norm_counts;
+
+static norm_counts counts_of(const sim_net *net, const norm_shape *n,
+                             const sim_batch_shape *s)
 {
-    size_t n = 0;
+    size_t widest = widest_of(net);
+    norm_counts out = {.states = (size_t)net->n_nodes,
+                       .start = n->leaves * n->pieces,
+                       .sums = n->leaves * 2 * widest,
+                       .groups = n->groups * n->sets * 2 * widest,
+                       .coefficients = 3 * n->leaves * widest,
+                       .partials = sim_tree_depth(s->n_blocks, s->blocks) * 2 * widest};
     for (int i = 0; i < net->n_nodes; i++)
-        if (net->nodes[i].kind == NODE_NORM)
-            n += 4 * net->nodes[i].c;
-    return n;
-}
-
-static size_t groups_of(const sim_net *net, const sim_batch_shape *s)
-{
-    size_t group = (size_t)net->batchnorm.group;
-    return group ? s->n_blocks * s->slots / group : 1;
-}
-
-static size_t stack_of(const sim_batch_shape *s)
-{
-    return sim_tree_depth(s->n_blocks, s->blocks);
+        if (net->nodes[i].has_running)
+            out.kept += 4 * n->leaves * net->nodes[i].c;
+    return out;
 }
 
 size_t norm_bytes(const sim_net *net, const sim_batch_shape *s)
 {
-    size_t blocks = s->blocks.hi - s->blocks.lo, widest = widest_of(net);
-    size_t subs = subs_of(net, s->slots), sets = is_joint(net) ? 1 : s->views;
-    size_t leaves = blocks * subs * sets;
-    return leaves * kept_floats(net) * sizeof(float) + /* kept coefficients */
-           2 * leaves * 2 * widest * sizeof(double) +  /* sums, fold */
-           groups_of(net, s) * sets * 2 * widest * sizeof(double) +
-           3 * leaves * widest * sizeof(float) + /* backward */
-           stack_of(s) * 2 * widest * sizeof(float);
+    const norm_shape shape = shape_of(&net->batchnorm, s);
+    const norm_counts n = counts_of(net, &shape, s);
+    return n.states * sizeof(norm_state) + n.start * sizeof(size_t) +
+           (2 * n.sums + n.groups) * sizeof(double) +
+           (n.coefficients + n.partials + n.kept) * sizeof(float);
 }
 
 sim_status norm_prepare(sim_tape *t)
 {
     sim_status st = SIM_OK;
     const sim_net *net = t->net;
-    size_t blocks = t->shape.blocks.hi - t->shape.blocks.lo,
-           group = (size_t)net->batchnorm.group;
-    size_t sets = sets_of(t);
+    norm_room *r = &t->norm;
 
-    t->subs = subs_of(net, t->shape.slots);
-    t->n_leaves = blocks * t->subs * sets;
-    t->n_pieces = is_joint(net) ? t->shape.views : 1;
-    t->n_groups = groups_of(net, &t->shape);
-    t->leaves_per_group = group == 0 ? 0 : t->subs > 1 ? 1 : group / t->shape.slots;
-    t->leaves_in_group =
-        group == 0 ? (double)t->shape.n_blocks : (double)t->leaves_per_group;
-    t->widest = widest_of(net);
-    SIM_TRY(sim_alloc(&t->norms, (size_t)net->n_nodes, "encoder/norm"));
-    SIM_TRY(sim_alloc(&t->start, t->n_leaves * t->n_pieces, "encoder/norm"));
-    SIM_TRY(sim_alloc(&t->sums, t->n_leaves * 2 * t->widest, "encoder/norm"));
-    SIM_TRY(sim_alloc(&t->fold, t->n_leaves * 2 * t->widest, "encoder/norm"));
-    SIM_TRY(sim_alloc(&t->groups, t->n_groups * sets * 2 * t->widest, "encoder/norm"));
-    SIM_TRY(sim_alloc(&t->coefficients, 3 * t->n_leaves * t->widest, "encoder/norm"));
-    SIM_TRY(sim_alloc(&t->partials, stack_of(&t->shape) * 2 * t->widest, "encoder/norm"));
+    SIM_TRY(check(net, &t->batchnorm, &t->shape));
+    r->shape = shape_of(&t->batchnorm, &t->shape);
+    const norm_counts n = counts_of(net, &r->shape, &t->shape);
+    SIM_TRY(sim_alloc(&r->states, n.states, "encoder/norm"));
+    SIM_TRY(sim_alloc(&r->start, n.start, "encoder/norm"));
+    SIM_TRY(sim_alloc(&r->sums, n.sums, "encoder/norm"));
+    SIM_TRY(sim_alloc(&r->fold, n.sums, "encoder/norm"));
+    SIM_TRY(sim_alloc(&r->groups, n.groups, "encoder/norm"));
+    SIM_TRY(sim_alloc(&r->coefficients, n.coefficients, "encoder/norm"));
+    SIM_TRY(sim_alloc(&r->partials, n.partials, "encoder/norm"));
     for (int i = 0; i < net->n_nodes; i++) {
-        size_t n = t->n_leaves * net->nodes[i].c;
-        norm_state *s = &t->norms[i];
-        if (net->nodes[i].kind != NODE_NORM)
+        size_t floats = r->shape.leaves * net->nodes[i].c;
+        norm_state *s = &r->states[i];
+        if (!net->nodes[i].has_running)
             continue;
-        SIM_TRY(sim_alloc(&s->scale, 4 * n, "encoder/norm"));
-        s->shift = s->scale + n;
-        s->mean = s->shift + n;
-        s->inverse = s->mean + n;
+        SIM_TRY(sim_alloc(&s->scale, 4 * floats, "encoder/norm"));
+        s->shift = s->scale + floats;
+        s->mean = s->shift + floats;
+        s->inverse = s->mean + floats;
     }
 done:
     return st;
@@ -114,87 +130,91 @@ done:
 
 void norm_release(sim_tape *t)
 {
-    for (int i = 0; t->norms && i < t->net->n_nodes; i++)
-        sim_free(t->norms[i].scale);
-    sim_free(t->norms);
-    sim_free(t->start);
-    sim_free(t->sums);
-    sim_free(t->fold);
-    sim_free(t->groups);
-    sim_free(t->coefficients);
-    sim_free(t->partials);
+    norm_room *r = &t->norm;
+    for (int i = 0; r->states && i < t->net->n_nodes; i++)
+        sim_free(r->states[i].scale);
+    sim_free(r->states);
+    sim_free(r->start);
+    sim_free(r->sums);
+    sim_free(r->fold);
+    sim_free(r->groups);
+    sim_free(r->coefficients);
+    sim_free(r->partials);
 }
+
+/* ---- the passes ---- */
 
 /* Rows of every leaf for a node with this many pixels: [block][view][slot] is the order. */
 static sim_norm_leaves leaves_of(sim_tape *t, const node *n)
 {
-    size_t slots = t->shape.slots / t->subs, pixels = n->h * n->w;
-    size_t views = t->shape.views, at = 0;
-    size_t blocks = t->shape.blocks.hi - t->shape.blocks.lo;
+    const norm_shape *s = &t->norm.shape;
+    size_t rows = t->shape.slots / s->subs * n->h * n->w, at = 0;
 
-    for (size_t b = 0; b < blocks; b++)
-        for (size_t v = 0; v < (is_joint(t->net) ? 1 : views); v++)
-            for (size_t j = 0; j < t->subs; j++)
-                for (size_t p = 0; p < t->n_pieces; p++)
-                    t->start[at++] =
-                        (((b * views + v + p) * t->subs) + j) * slots * pixels;
-    return (sim_norm_leaves){.n_leaves = t->n_leaves,
-                             .n_pieces = t->n_pieces,
-                             .rows = slots * pixels,
+    for (size_t b = 0; b < s->blocks; b++)
+        for (size_t v = 0; v < s->sets; v++)
+            for (size_t j = 0; j < s->subs; j++)
+                for (size_t p = 0; p < s->pieces; p++)
+                    t->norm.start[at++] =
+                        ((b * t->shape.views + v + p) * s->subs + j) * rows;
+    return (sim_norm_leaves){.n_leaves = s->leaves,
+                             .n_pieces = s->pieces,
+                             .rows = rows,
                              .c = n->c,
-                             .start = t->start};
+                             .start = t->norm.start};
 }
 
 /* The leaf of (block, set, sub). */
-static size_t leaf_at(const sim_tape *t, size_t b, size_t set, size_t j)
+static size_t leaf_at(const norm_shape *s, size_t b, size_t set, size_t j)
 {
-    return (b * sets_of(t) + set) * t->subs + j;
+    return (b * s->sets + set) * s->subs + j;
 }
 
 /*
- * Joins t->sums [leaf][2][c] over the groups: into t->groups [group][2][set][c].  The
- * folder wants a vector for each (block, sub): [2][set][c].
+ * Joins sums [leaf][2][c] over the groups: into groups [group][2][set][c].  The folder
+ * wants a vector for each (block, sub): [2][set][c], so that one fold serves all views.
  */
 static void fold_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
 {
-    size_t sets = sets_of(t), blocks = t->shape.blocks.hi - t->shape.blocks.lo;
-    for (size_t b = 0; b < blocks; b++)
-        for (size_t j = 0; j < t->subs; j++)
-            for (size_t s = 0; s < sets; s++)
+    const norm_room *r = &t->norm;
+    const norm_shape *s = &r->shape;
+
+    for (size_t b = 0; b < s->blocks; b++)
+        for (size_t j = 0; j < s->subs; j++)
+            for (size_t set = 0; set < s->sets; set++)
                 for (size_t half = 0; half < 2; half++)
-                    memcpy(t->fold + (((b * t->subs + j) * 2 + half) * sets + s) * c,
-                           t->sums + (leaf_at(t, b, s, j) * 2 + half) * c,
-                           c * sizeof *t->fold);
-    t->folder.fold(t->folder.ctx, t->shape.n_blocks, t->subs, t->leaves_per_group,
-                   2 * sets * c, merge, t->fold, t->groups);
+                    memcpy(r->fold + (((b * s->subs + j) * 2 + half) * s->sets + set) * c,
+                           r->sums + (leaf_at(s, b, set, j) * 2 + half) * c,
+                           c * sizeof *r->fold);
+    t->folder.fold(t->folder.ctx, t->shape.n_blocks, s->subs,
+                   s->whole ? 0 : s->leaves_per_group, 2 * s->sets * c, merge, r->fold,
+                   r->groups);
 }
 
 /* The group of the local block's sub-leaf j. */
 static size_t group_of(const sim_tape *t, size_t b, size_t j)
 {
-    if (t->leaves_per_group == 0)
-        return 0;
-    return ((t->shape.blocks.lo + b) * t->subs + j) / t->leaves_per_group;
+    const norm_shape *s = &t->norm.shape;
+    return ((t->shape.blocks.lo + b) * s->subs + j) / s->leaves_per_group;
 }
 
 static const double *group_half(const sim_tape *t, size_t group, size_t half, size_t set,
                                 size_t c)
 {
-    return t->groups + ((group * 2 + half) * sets_of(t) + set) * c;
+    return t->norm.groups + ((group * 2 + half) * t->norm.shape.sets + set) * c;
 }
 
 static void update_running(sim_tape *t, node *n, double samples)
 {
     float *mean = t->net->running + n->running, *variance = mean + n->c;
-    double groups = (double)t->n_groups,
-           unbiased = samples > 1 ? samples / (samples - 1) : 1;
+    double groups = (double)t->norm.shape.groups, unbiased = samples / (samples - 1);
+    double leaves = (double)t->norm.shape.leaves_per_group;
 
-    for (size_t s = 0; s < sets_of(t); s++) {
+    for (size_t s = 0; s < t->norm.shape.sets; s++) {
         for (size_t i = 0; i < n->c; i++) {
             double m = 0, v = 0;
-            for (size_t g = 0; g < t->n_groups; g++) {
+            for (size_t g = 0; g < t->norm.shape.groups; g++) {
                 m += group_half(t, g, 0, s, n->c)[i];
-                v += group_half(t, g, 1, s, n->c)[i] / t->leaves_in_group;
+                v += group_half(t, g, 1, s, n->c)[i] / leaves;
             }
             mean[i] = (float)((1 - momentum) * (double)mean[i] + momentum * m / groups);
             variance[i] = (float)((1 - momentum) * (double)variance[i] +
@@ -221,100 +241,108 @@ static void set_leaf(const sim_tape *t, const node *n, norm_state *s, size_t lea
     }
 }
 
+/* Numbers of a channel that a group's statistics are taken over. */
+static double samples_of(const sim_tape *t, const sim_norm_leaves *leaves)
+{
+    return (double)t->norm.shape.leaves_per_group *
+           (double)(leaves->rows * leaves->n_pieces);
+}
+
 static void batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
                              const float *x)
 {
     node *n = &t->net->nodes[i];
-    size_t blocks = t->shape.blocks.hi - t->shape.blocks.lo;
-    double samples = t->leaves_in_group * (double)(leaves->rows * leaves->n_pieces);
+    const norm_shape *s = &t->norm.shape;
 
-    sim_norm_moments(leaves, x, t->sums);
+    sim_norm_moments(leaves, x, t->norm.sums);
     fold_leaves(t, n->c, sim_merge_moments);
-    for (size_t b = 0; b < blocks; b++)
-        for (size_t s = 0; s < sets_of(t); s++)
-            for (size_t j = 0; j < t->subs; j++) {
+    for (size_t b = 0; b < s->blocks; b++)
+        for (size_t set = 0; set < s->sets; set++)
+            for (size_t j = 0; j < s->subs; j++) {
                 size_t g = group_of(t, b, j);
-                set_leaf(t, n, &t->norms[i], leaf_at(t, b, s, j),
-                         group_half(t, g, 0, s, n->c), group_half(t, g, 1, s, n->c),
-                         t->leaves_in_group);
+                set_leaf(t, n, &t->norm.states[i], leaf_at(s, b, set, j),
+                         group_half(t, g, 0, set, n->c), group_half(t, g, 1, set, n->c),
+                         (double)s->leaves_per_group);
             }
-    update_running(t, n, samples);
+    update_running(t, n, samples_of(t, leaves));
 }
 
 static void running_statistics(sim_tape *t, int i)
 {
-    node *n = &t->net->nodes[i];
+    const node *n = &t->net->nodes[i];
     const float *mean = t->net->running + n->running;
-    for (size_t c = 0; c < n->c; c++) {
-        t->sums[c] = (double)mean[c];
-        t->sums[n->c + c] = (double)mean[n->c + c];
-    }
-    for (size_t leaf = 0; leaf < t->n_leaves; leaf++)
-        set_leaf(t, n, &t->norms[i], leaf, t->sums, t->sums + n->c, 1);
+    double *sums = t->norm.sums;
+    for (size_t c = 0; c < 2 * n->c; c++)
+        sums[c] = (double)mean[c];
+    for (size_t leaf = 0; leaf < t->norm.shape.leaves; leaf++)
+        set_leaf(t, n, &t->norm.states[i], leaf, sums, sums + n->c, 1);
 }
 
-void norm_forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
+static void apply(sim_tape *t, int i, const float *x, const float *residual, float *y)
 {
-    node *n = &t->net->nodes[i];
+    const node *n = &t->net->nodes[i];
+    const norm_state *s = &t->norm.states[i];
     sim_norm_leaves leaves = leaves_of(t, n);
-    norm_state *s = &t->norms[i];
+    sim_norm_apply(&leaves, x, s->scale, s->shift, residual, n->act, y);
+}
+
+static void norm_forward(sim_tape *t, int i, const float *x, const float *residual,
+                         float *y)
+{
+    sim_norm_leaves leaves = leaves_of(t, &t->net->nodes[i]);
 
     if (t->evaluation)
         running_statistics(t, i);
     else
         batch_statistics(t, i, &leaves, x);
-    sim_norm_apply(&leaves, x, s->scale, s->shift, residual, n->act, y);
+    apply(t, i, x, residual, y);
 }
 
-void norm_again(sim_tape *t, int i, const float *x, const float *residual, float *y)
+/* With the coefficients of the forward pass. */
+static void again(sim_tape *t, int i, const float *x, float *y)
 {
-    node *n = &t->net->nodes[i];
-    sim_norm_leaves leaves = leaves_of(t, n);
-    const norm_state *s = &t->norms[i];
-    sim_norm_apply(&leaves, x, s->scale, s->shift, residual, n->act, y);
+    apply(t, i, x, NULL, y);
 }
 
-void fold_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
-                 size_t node_stride)
+void norm_fold_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
+                      size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t blocks = t->shape.blocks.hi - t->shape.blocks.lo;
     size_t have = sim_tree_nodes(t->shape.n_blocks, t->shape.blocks, nodes);
     sim_fold f;
 
-    sim_fold_begin(&f, n, t->shape.n_blocks, t->shape.blocks, t->partials);
-    for (size_t b = 0; b < blocks; b++) {
+    sim_fold_begin(&f, n, t->shape.n_blocks, t->shape.blocks, t->norm.partials);
+    for (size_t b = 0; b < t->norm.shape.blocks; b++) {
         float *slot = sim_fold_slot(&f);
         for (size_t i = 0; i < n; i++)
             slot[i] = (float)of_block[b * n + i];
         sim_fold_close(&f);
     }
     for (size_t j = 0; j < have; j++)
-        memcpy(grads + j * node_stride, t->partials + j * n, n * sizeof *grads);
+        memcpy(grads + j * node_stride, t->norm.partials + j * n, n * sizeof *grads);
 }
 
 /* Gradients of gamma and beta: a block's leaves in double, then the tree over blocks. */
 static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_stride)
 {
     const node *n = &t->net->nodes[i];
-    size_t blocks = t->shape.blocks.hi - t->shape.blocks.lo, c = n->c;
-    double *of_block = t->fold; /* free by now */
+    const norm_shape *s = &t->norm.shape;
+    size_t c = n->c;
+    double *of_block = t->norm.fold; /* free by now */
 
-    memset(of_block, 0, blocks * 2 * c * sizeof *of_block);
-    for (size_t b = 0; b < blocks; b++)
-        for (size_t s = 0; s < sets_of(t); s++)
-            for (size_t j = 0; j < t->subs; j++) {
-                size_t leaf = leaf_at(t, b, s, j);
-                const double *sum = t->sums + leaf * 2 * c;
-                const float *inverse = t->norms[i].inverse + leaf * c;
-                for (size_t k = 0; k < c; k++) {
-                    of_block[b * 2 * c + k] += sum[c + k] * (double)inverse[k];
-                    of_block[b * 2 * c + c + k] += sum[k];
-                }
+    memset(of_block, 0, s->blocks * 2 * c * sizeof *of_block);
+    for (size_t b = 0; b < s->blocks; b++)
+        for (size_t leaf = leaf_at(s, b, 0, 0); leaf < leaf_at(s, b + 1, 0, 0); leaf++) {
+            const double *sum = t->norm.sums + leaf * 2 * c;
+            const float *inverse = t->norm.states[i].inverse + leaf * c;
+            for (size_t k = 0; k < c; k++) {
+                of_block[b * 2 * c + k] += sum[c + k] * (double)inverse[k];
+                of_block[b * 2 * c + c + k] += sum[k];
             }
+        }
     /* gamma and beta stand side by side in the arena. */
     SIM_ASSERT(n->bias == n->weight + c);
-    fold_narrow(t, 2 * c, of_block, grads + n->weight, node_stride);
+    norm_fold_narrow(t, 2 * c, of_block, grads + n->weight, node_stride);
 }
 
 /* dx = a g + b x + d: gamma/s (g - mean g - xhat mean(g xhat)), a leaf's coefficients. */
@@ -322,41 +350,124 @@ static void set_backward(sim_tape *t, int i, size_t leaf, const double *sum_g,
                          const double *sum_gx, double samples)
 {
     const node *n = &t->net->nodes[i];
-    const norm_state *s = &t->norms[i];
-    size_t all = t->n_leaves * n->c;
+    const norm_state *s = &t->norm.states[i];
+    size_t all = t->norm.shape.leaves * n->c;
+    float *to = t->norm.coefficients;
 
     for (size_t c = 0; c < n->c; c++) {
         size_t at = leaf * n->c + c;
         double a = (double)s->scale[at], inverse = (double)s->inverse[at];
         double b = -a * inverse * inverse * sum_gx[c] / samples;
-        t->coefficients[at] = (float)a;
-        t->coefficients[all + at] = (float)b;
-        t->coefficients[2 * all + at] =
-            (float)(-a * sum_g[c] / samples - b * (double)s->mean[at]);
+        to[at] = (float)a;
+        to[all + at] = (float)b;
+        to[2 * all + at] = (float)(-a * sum_g[c] / samples - b * (double)s->mean[at]);
     }
 }
 
-void norm_backward(sim_tape *t, int i, const float *x, const float *residual,
-                   const float *dy, float *g, float *dx, float *grads, size_t node_stride)
+/* Sums over the groups, once the kernels have left the leaves' in `sums`. */
+static void group_sums(sim_tape *t, int i, double samples)
 {
-    node *n = &t->net->nodes[i];
-    sim_norm_leaves leaves = leaves_of(t, n);
-    const norm_state *s = &t->norms[i];
-    size_t blocks = t->shape.blocks.hi - t->shape.blocks.lo, all = t->n_leaves * n->c;
-    double samples = t->leaves_in_group * (double)(leaves.rows * leaves.n_pieces);
+    const norm_shape *s = &t->norm.shape;
+    size_t c = t->net->nodes[i].c;
 
-    sim_norm_backward_sums(&leaves, x, s->scale, s->shift, s->mean, residual, n->act, dy,
-                           g, t->sums);
-    fold_leaves(t, n->c, sim_merge_sum);
-    for (size_t b = 0; b < blocks; b++)
-        for (size_t v = 0; v < sets_of(t); v++)
-            for (size_t j = 0; j < t->subs; j++) {
-                size_t group = group_of(t, b, j);
-                set_backward(t, i, leaf_at(t, b, v, j), group_half(t, group, 0, v, n->c),
-                             group_half(t, group, 1, v, n->c), samples);
+    fold_leaves(t, c, sim_merge_sum);
+    for (size_t b = 0; b < s->blocks; b++)
+        for (size_t set = 0; set < s->sets; set++)
+            for (size_t j = 0; j < s->subs; j++) {
+                size_t g = group_of(t, b, j);
+                set_backward(t, i, leaf_at(s, b, set, j), group_half(t, g, 0, set, c),
+                             group_half(t, g, 1, set, c), samples);
             }
+}
+
+static void backward(sim_tape *t, const back_step *step, float *grads, size_t node_stride)
+{
+    int i = step->node;
+    const node *n = &t->net->nodes[i];
+    const sim_norm_leaves leaves = leaves_of(t, n);
+    const norm_state *s = &t->norm.states[i];
+    const float *x = tape_reading(t, step->x), *a = t->norm.coefficients;
+    float *g = tape_writing(t, step->g), *dx = tape_writing(t, step->dx);
+    size_t all = t->norm.shape.leaves * n->c, floats = t->n_images * node_floats(n);
+
+    sim_norm_backward_sums(&leaves, x, s->scale, s->shift, s->mean,
+                           tape_reading(t, step->residual), n->act,
+                           tape_reading(t, step->dy), g, t->norm.sums);
+    group_sums(t, i, samples_of(t, &leaves));
     if (n->affine)
         weight_gradients(t, i, grads, node_stride);
-    sim_norm_backward(&leaves, x, g, t->coefficients, t->coefficients + all,
-                      t->coefficients + 2 * all, dx);
+    sim_norm_backward(&leaves, x, g, a, a + all, a + 2 * all, dx);
+    if (step->add_g != AT_NONE)
+        sim_add(floats, g, tape_writing(t, step->add_g));
+    if (step->sum != AT_NONE)
+        sim_add(floats, dx, tape_writing(t, step->sum));
 }
+
+/* ---- the row ---- */
+
+sim_status net_norm(sim_net *net, const char *name, int in, int residual,
+                    sim_activation act, bool affine, int *out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_ASSERT(residual == NO_NODE || residual >= 0);
+    SIM_TRY(net_add(net, &layer_norm, name, in, out));
+    node *n = &net->nodes[*out];
+    n->residual = residual;
+    n->act = act;
+    n->affine = affine;
+    n->has_running = true;
+    n->stored = residual != NO_NODE; /* a block's output */
+done:
+    return st;
+}
+
+static void list(sim_net *net, node *n)
+{
+    if (!n->affine)
+        return;
+    n->weight = net_tensor(net, n, "weight", 1, &n->c, true);
+    n->bias = net_tensor(net, n, "bias", 1, &n->c, true);
+}
+
+static void plan(planner *p, int i)
+{
+    const node *n = plan_node(p, i);
+    place x_again = AT_NONE, residual_again = AT_NONE;
+    place x = plan_bring(p, n->in, &x_again);
+    place residual = plan_bring(p, n->residual, &residual_again);
+    back_step *s = plan_push(p, i);
+
+    s->x = x;
+    s->residual = residual;
+    s->dy = plan_gradient(p, i);
+    s->g = s->dy == AT_DY ? plan_take(p, node_floats(n)) : s->dy;
+    s->dx = n->residual == NO_NODE ? s->g : plan_take(p, node_floats(n));
+    if (n->residual != NO_NODE)
+        s->add_g = plan_deliver(p, n->residual, s->g);
+    s->sum = plan_deliver(p, n->in, s->dx);
+    plan_give(p, x_again);
+    plan_give(p, residual_again);
+}
+
+/* A residual block in small: the sum, its gradient to both, an activation. */
+static sim_status sample(sim_net *net, int in, int *out)
+{
+    sim_status st = SIM_OK;
+    int at = in;
+
+    SIM_TRY(net_conv(net, "sample.conv1", in, net->nodes[in].c, 3, 1, &at));
+    SIM_TRY(net_norm(net, "sample.bn1", at, NO_NODE, SIM_ACT_SILU, true, &at));
+    SIM_TRY(net_conv(net, "sample.conv2", at, net->nodes[in].c, 1, 1, &at));
+    SIM_TRY(net_norm(net, "sample.bn2", at, in, SIM_ACT_SILU, true, out));
+done:
+    return st;
+}
+
+const layer layer_norm = {.name = "norm",
+                          .list = list,
+                          .forward = norm_forward,
+                          .again = again,
+                          .plan = plan,
+                          .backward = backward,
+                          .sample = sample};

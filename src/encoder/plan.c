@@ -17,17 +17,17 @@ typedef struct {
     size_t n;
 } slot;
 
-typedef struct {
+struct planner {
     const sim_net *net;
     net_plan *plan;
     slot *live; /* by place, ascending */
     size_t n_live;
     place *grad;
     int *last_use; /* forward: last node that reads a value */
-    bool backward, input_gradient;
-} planner;
+    bool backward;
+};
 
-static place take(planner *p, size_t n)
+place plan_take(planner *p, size_t n)
 {
     place at = 0;
     size_t i = 0;
@@ -47,7 +47,7 @@ static place take(planner *p, size_t n)
     return at;
 }
 
-static void give(planner *p, place at)
+void plan_give(planner *p, place at)
 {
     size_t i = 0;
     if (at < 0)
@@ -59,14 +59,17 @@ static void give(planner *p, place at)
         p->live[i] = p->live[i + 1];
 }
 
-static bool is_stored(const planner *p, int i)
+const node *plan_node(const planner *p, int i)
 {
-    const node *n = &p->net->nodes[i];
-    return p->backward && (n->kind == NODE_CONV || n->kind == NODE_MAX_POOL ||
-                           (n->kind == NODE_NORM && n->residual != NO_NODE));
+    return &p->net->nodes[i];
 }
 
-static place value_of(const planner *p, int i)
+static bool is_stored(const planner *p, int i)
+{
+    return p->backward && p->net->nodes[i].stored;
+}
+
+place plan_value(const planner *p, int i)
 {
     return i == NET_INPUT ? AT_INPUT : i == NO_NODE ? AT_NONE : p->plan->value[i];
 }
@@ -87,7 +90,7 @@ static void count_uses(planner *p)
 static void release_after(planner *p, int user, int value)
 {
     if (value >= 0 && p->last_use[value] == user && !is_stored(p, value))
-        give(p, p->plan->value[value]);
+        plan_give(p, p->plan->value[value]);
 }
 
 static void plan_forward(planner *p)
@@ -95,18 +98,19 @@ static void plan_forward(planner *p)
     const sim_net *net = p->net;
     for (int i = 0; i < net->n_nodes; i++) {
         const node *n = &net->nodes[i];
-        p->plan->value[i] = i == net->n_nodes - 1 ? AT_OUTPUT : take(p, node_floats(n));
+        p->plan->value[i] =
+            i == net->n_nodes - 1 ? AT_OUTPUT : plan_take(p, node_floats(n));
         release_after(p, i, n->in);
         if (n->residual != n->in)
             release_after(p, i, n->residual);
-        if (n->kind == NODE_MAX_POOL)
-            p->plan->pool_bytes += node_floats(n);
+        p->plan->remembered[i] = p->plan->remembers;
+        p->plan->remembers += n->remembers;
     }
 }
 
 /* ---- backward ---- */
 
-static back_step *push(planner *p, int i)
+back_step *plan_push(planner *p, int i)
 {
     back_step *s = &p->plan->steps[p->plan->n_steps++];
     *s = (back_step){.node = i,
@@ -120,129 +124,63 @@ static back_step *push(planner *p, int i)
     return s;
 }
 
-/* A value for a step: kept, or computed again into a place that the caller gives back. */
-static place bring(planner *p, int i, place *again)
+place plan_bring(planner *p, int i, place *again)
 {
     *again = AT_NONE;
     if (i < 0 || is_stored(p, i))
-        return value_of(p, i);
+        return plan_value(p, i);
     const node *n = &p->net->nodes[i];
-    SIM_ASSERT(n->residual == NO_NODE && n->in >= 0 && is_stored(p, n->in));
-    *again = take(p, node_floats(n));
-    back_step *s = push(p, i);
+    SIM_ASSERT(n->layer->again && n->residual == NO_NODE && is_stored(p, n->in));
+    *again = plan_take(p, node_floats(n));
+    back_step *s = plan_push(p, i);
     s->again = true;
-    s->x = value_of(p, n->in);
+    s->x = plan_value(p, n->in);
     s->dx = *again;
     return *again;
 }
 
-static void plan_norm(planner *p, int i)
+place plan_gradient(const planner *p, int i)
 {
-    const node *n = &p->net->nodes[i];
-    place again, residual = bring(p, n->residual, &again);
-    back_step *s = push(p, i);
-
-    s->x = value_of(p, n->in);
-    s->residual = residual;
-    s->dy = p->grad[i];
-    s->g = s->dy == AT_DY ? take(p, node_floats(n)) : s->dy;
-    if (n->residual == NO_NODE) {
-        s->dx = s->g;
-    } else {
-        s->dx = take(p, node_floats(n));
-        if (p->grad[n->residual] == AT_NONE) {
-            p->grad[n->residual] = s->g;
-        } else {
-            s->add_g = p->grad[n->residual];
-            give(p, s->g);
-        }
-    }
-    p->grad[n->in] = s->dx;
-    give(p, again);
+    SIM_ASSERT(p->grad[i] != AT_NONE); /* somebody reads every value */
+    return p->grad[i];
 }
 
-static void plan_conv(planner *p, int i)
+place plan_deliver(planner *p, int i, place at)
 {
-    const node *n = &p->net->nodes[i];
-    place again, x = bring(p, n->in, &again);
-    back_step *s = push(p, i);
-
-    s->x = x;
-    s->dy = p->grad[i];
-    if (n->in == NET_INPUT) {
-        s->dx = p->input_gradient ? AT_DX : AT_NONE;
-    } else {
-        s->dx = take(p, node_floats(&p->net->nodes[n->in]));
-        if (p->grad[n->in] == AT_NONE) {
-            p->grad[n->in] = s->dx;
-        } else {
-            s->sum = p->grad[n->in];
-            give(p, s->dx);
-        }
-    }
-    give(p, s->dy);
-    give(p, again);
-}
-
-static void plan_act(planner *p, int i)
-{
-    const node *n = &p->net->nodes[i];
-    back_step *s = push(p, i);
-
-    s->x = value_of(p, n->in);
-    s->dy = p->grad[i];
-    s->dx = s->dy == AT_DY ? take(p, node_floats(n)) : s->dy;
-    p->grad[n->in] = s->dx;
-}
-
-static void plan_pool(planner *p, int i)
-{
-    const node *n = &p->net->nodes[i];
-    back_step *s = push(p, i);
-
-    s->dy = p->grad[i];
-    s->dx = take(p, node_floats(&p->net->nodes[n->in]));
-    p->grad[n->in] = s->dx;
-    give(p, s->dy);
+    place there = p->grad[i];
+    if (there == AT_NONE)
+        p->grad[i] = at;
+    else
+        plan_give(p, at);
+    return there;
 }
 
 static void plan_backward(planner *p)
 {
     p->grad[p->net->n_nodes - 1] = AT_DY;
     for (int i = p->net->n_nodes - 1; i >= 0; i--) {
-        switch (p->net->nodes[i].kind) {
-        case NODE_CONV:
-            plan_conv(p, i);
-            break;
-        case NODE_NORM:
-            plan_norm(p, i);
-            break;
-        case NODE_ACT:
-            plan_act(p, i);
-            break;
-        case NODE_MAX_POOL:
-        case NODE_MEAN_POOL:
-            plan_pool(p, i);
-            break;
-        }
+        p->net->nodes[i].layer->plan(p, i);
         if (is_stored(p, i))
-            give(p, p->plan->value[i]); /* its readers are done */
+            plan_give(p, p->plan->value[i]); /* its readers are done */
     }
 }
 
-sim_status plan_make(const sim_net *net, bool backward, bool input_gradient,
-                     net_plan *out)
+/* A node's own step, and at most two values that it has computed again. */
+static size_t most_steps(const sim_net *net)
+{
+    return 3 * (size_t)net->n_nodes;
+}
+
+sim_status plan_make(const sim_net *net, bool backward, net_plan *out)
 {
     sim_status st = SIM_OK;
     size_t n = (size_t)net->n_nodes;
     net_plan plan = {0};
-    planner p = {.net = net,
-                 .plan = &plan,
-                 .backward = backward,
-                 .input_gradient = input_gradient};
+    planner p = {.net = net, .plan = &plan, .backward = backward};
 
     SIM_TRY(sim_alloc(&plan.value, n, "encoder/plan"));
-    SIM_TRY(sim_alloc(&plan.steps, 3 * n, "encoder/plan"));
+    SIM_TRY(sim_alloc(&plan.remembered, n, "encoder/plan"));
+    SIM_TRY(sim_alloc(&plan.steps, most_steps(net), "encoder/plan"));
     SIM_TRY(sim_alloc(&p.live, 4 * n, "encoder/plan"));
     SIM_TRY(sim_alloc(&p.grad, n, "encoder/plan"));
     SIM_TRY(sim_alloc(&p.last_use, n, "encoder/plan"));
@@ -265,28 +203,34 @@ done:
 void plan_clear(net_plan *p)
 {
     SIM_FREE(p->value);
+    SIM_FREE(p->remembered);
     SIM_FREE(p->steps);
 }
 
 /* ---- the ledger of a net and its tape, for `simile plan` ---- */
 
-static size_t tape_bytes(const net_plan *plan, const sim_batch_shape *shape)
+static size_t frame_bytes(const sim_net *net, const net_plan *p)
 {
-    size_t images = sim_batch_images(shape);
-    return images * (plan->arena * sizeof(float) + plan->pool_bytes);
+    return net_frame_bytes(net) + sizeof(sim_tape) +
+           (size_t)net->n_nodes * (sizeof *p->value + sizeof *p->remembered) +
+           most_steps(net) * sizeof *p->steps;
 }
 
-static sim_status plan_one(sim_net *net, const sim_batch_shape *shape,
-                           bool input_gradient, size_t bytes[4])
+enum { WEIGHTS, FILTERS, ACTIVATIONS, NORMS, FRAME, N_ITEMS };
+
+static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
+                           size_t bytes[N_ITEMS])
 {
     sim_status st = SIM_OK;
     net_plan plan = {0};
 
-    SIM_TRY(plan_make(net, true, input_gradient, &plan));
-    bytes[0] += net->n_weights * sizeof(float);
-    bytes[1] += net->n_running * sizeof(float) + net_filter_bytes(net);
-    bytes[2] += tape_bytes(&plan, shape);
-    bytes[3] += norm_bytes(net, shape);
+    SIM_TRY(plan_make(net, true, &plan));
+    bytes[WEIGHTS] += net->n_weights * sizeof(float);
+    bytes[FILTERS] += net->n_running * sizeof(float) + net_filter_bytes(net);
+    bytes[ACTIVATIONS] +=
+        sim_batch_images(shape) * (plan.arena * sizeof(float) + plan.remembers);
+    bytes[NORMS] += norm_bytes(net, shape);
+    bytes[FRAME] += frame_bytes(net, &plan);
 done:
     plan_clear(&plan);
     return st;
@@ -297,17 +241,19 @@ sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *head,
                         size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    static const char *const items[] = {"weights", "packed filters", "activations",
-                                        "batch-norm sums"};
+    static const char *const items[N_ITEMS] = {"weights", "packed filters", "activations",
+                                               "batch-norm sums", "layers"};
     sim_net *net = NULL;
-    size_t bytes[4] = {0};
+    size_t bytes[N_ITEMS] = {0};
 
     SIM_TRY(net_backbone_nodes(backbone, &net));
-    SIM_TRY(plan_one(net, shape, false, bytes));
+    SIM_TRY(plan_one(net, shape, bytes));
     sim_net_destroy(&net);
-    SIM_TRY(net_head_nodes(head, &net));
-    SIM_TRY(plan_one(net, shape, true, bytes));
-    for (*n_rows = 0; *n_rows < 4; ++*n_rows)
+    if (head) {
+        SIM_TRY(net_head_nodes(head, &net));
+        SIM_TRY(plan_one(net, shape, bytes));
+    }
+    for (*n_rows = 0; *n_rows < N_ITEMS; ++*n_rows)
         rows[*n_rows] = (sim_plan_row){items[*n_rows], bytes[*n_rows]};
 done:
     sim_net_destroy(&net);

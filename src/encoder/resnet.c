@@ -59,7 +59,7 @@ static sim_status shortcut(builder *b, const char *block, int in, size_t k, size
         goto done;
     SIM_TRY(net_conv(b->net, part(b, block, "downsample.0"), in, k, 1, stride, out));
     SIM_TRY(net_norm(b->net, part(b, block, "downsample.1"), *out, NO_NODE, SIM_ACT_NONE,
-                     true, false, out));
+                     true, out));
 done:
     return st;
 }
@@ -68,15 +68,14 @@ static sim_status basic(builder *b, const char *block, int in, size_t c, size_t 
                         int *out)
 {
     sim_status st = SIM_OK;
-    bool zero = b->options->zero_init_last_bn;
     int at = in, around = in;
 
     SIM_TRY(net_conv(b->net, part(b, block, "conv1"), at, c, 3, stride, &at));
-    SIM_TRY(
-        net_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, false, &at));
+    SIM_TRY(net_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, &at));
     SIM_TRY(net_conv(b->net, part(b, block, "conv2"), at, c, 3, 1, &at));
     SIM_TRY(shortcut(b, block, in, c, stride, &around));
-    SIM_TRY(net_norm(b->net, part(b, block, "bn2"), at, around, b->act, true, zero, out));
+    SIM_TRY(net_norm(b->net, part(b, block, "bn2"), at, around, b->act, true, out));
+    b->net->nodes[*out].starts_at_zero = b->options->zero_init_last_bn;
 done:
     return st;
 }
@@ -85,18 +84,16 @@ static sim_status bottleneck(builder *b, const char *block, int in, size_t c,
                              size_t stride, int *out)
 {
     sim_status st = SIM_OK;
-    bool zero = b->options->zero_init_last_bn;
     int at = in, around = in;
 
     SIM_TRY(net_conv(b->net, part(b, block, "conv1"), at, c, 1, 1, &at));
-    SIM_TRY(
-        net_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, false, &at));
+    SIM_TRY(net_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, &at));
     SIM_TRY(net_conv(b->net, part(b, block, "conv2"), at, c, 3, stride, &at));
-    SIM_TRY(
-        net_norm(b->net, part(b, block, "bn2"), at, NO_NODE, b->act, true, false, &at));
+    SIM_TRY(net_norm(b->net, part(b, block, "bn2"), at, NO_NODE, b->act, true, &at));
     SIM_TRY(net_conv(b->net, part(b, block, "conv3"), at, 4 * c, 1, 1, &at));
     SIM_TRY(shortcut(b, block, in, 4 * c, stride, &around));
-    SIM_TRY(net_norm(b->net, part(b, block, "bn3"), at, around, b->act, true, zero, out));
+    SIM_TRY(net_norm(b->net, part(b, block, "bn3"), at, around, b->act, true, out));
+    b->net->nodes[*out].starts_at_zero = b->options->zero_init_last_bn;
 done:
     return st;
 }
@@ -114,7 +111,7 @@ static sim_status stem(builder *b, int *out)
             b->net->in_h, b->net->in_w);
     SIM_TRY(
         net_conv(b->net, "conv1", NET_INPUT, c, imagenet ? 7 : 3, imagenet ? 2 : 1, out));
-    SIM_TRY(net_norm(b->net, "bn1", *out, NO_NODE, b->act, true, false, out));
+    SIM_TRY(net_norm(b->net, "bn1", *out, NO_NODE, b->act, true, out));
     if (imagenet)
         SIM_TRY(net_max_pool(b->net, *out, out));
 done:
@@ -161,7 +158,7 @@ static void draw(sim_net *net, uint32_t seed)
 {
     for (int i = 0; i < net->n_nodes; i++) {
         const node *n = &net->nodes[i];
-        if (n->kind != NODE_CONV)
+        if (n->layer != &layer_conv)
             continue;
         const sim_conv *v = &n->conv;
         float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));

@@ -44,14 +44,10 @@ static sim_status visit(sim_net *net, const char *group, const sim_visitor *v, i
 
     for (int i = 0; i < net->n_nodes; i++) {
         node *n = &net->nodes[i];
-        size_t own = n->kind == NODE_CONV                 ? 1
-                     : n->kind == NODE_NORM && n->affine  ? 2
-                     : n->kind == NODE_ACT && n->has_bias ? 1
-                                                          : 0;
-        for (; own > 0; own--, next++)
+        for (size_t own = 0; own < n->n_tensors; own++, next++)
             if (which & WEIGHTS)
                 SIM_TRY(visit_weight(net, next, group, v));
-        if (n->kind == NODE_NORM && (which & BUFFERS))
+        if (n->has_running && (which & BUFFERS))
             SIM_TRY(visit_running(net, n, group, v));
     }
 done:

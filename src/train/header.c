@@ -11,6 +11,19 @@
 #include "simile/memory.h"
 #include "simile/thread.h"
 
+#include <stdlib.h>
+
+/* More threads than cores wait for each other at every loop: many times slower. */
+static void warn_of_crowding(const sim_train_state *t)
+{
+    const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+    long ranks = local ? strtol(local, NULL, 10) : t->comm->size;
+    if (ranks * sim_threads() > sim_cores_allowed())
+        sim_log_warn("%ld ranks x %d threads on %d cores of %s: many times slower; set "
+                     "OMP_NUM_THREADS or threads",
+                     ranks, sim_threads(), sim_cores_allowed(), t->comm->host);
+}
+
 static void print_data(const sim_train_state *t)
 {
     const sim_dataset_info *d = sim_dataset_about(t->data);
@@ -70,6 +83,7 @@ sim_status sim_header_print(sim_train_state *t)
             t->run.path, t->comm->host, t->comm->size, t->comm->size == 1 ? "" : "s",
             sim_threads(), sim_threads() == 1 ? "" : "s",
             (long long)t->job->train.loader_threads, t->request->kernels);
+    warn_of_crowding(t);
     print_data(t);
     SIM_TRY(print_views(t));
     print_schedule(t);

@@ -109,6 +109,11 @@ static void choices_are_found_and_named(void **state)
     assert_int_equal(sim_choices_count("a|b|c"), 3);
     assert_int_equal(sim_edit_distance("kitten", "sitting"), 3);
     assert_int_equal(sim_edit_distance("", "abc"), 3);
+    assert_int_equal(sim_edit_distance("temperature", "temprature"), 1);
+    assert_int_equal(sim_choices_count(""), 0);
+    assert_int_equal(sim_choices_find("sgd|lars", ""), -1);
+    assert_false(sim_choices_text("a|bc", -1, text, sizeof text));
+    assert_false(sim_choices_text("a|longer than it", 1, text, sizeof text));
 }
 
 static void json_goes_out_and_comes_back(void **state)

@@ -1,10 +1,13 @@
 /*
  * test_tree.c - the tree over leaves: whoever owns them, the same bits.
+ *
+ * simile-test: labels tsan
  */
 #include "simile_test.h"
 
 #include "simile/memory.h"
 #include "simile/random.h"
+#include "simile/thread.h"
 #include "simile/tree.h"
 
 enum { MOST_LEAVES = 64, MOST_PARTS = 9, WIDTH = 5 };
@@ -81,6 +84,134 @@ static void a_power_of_two_of_parts_gives_single_nodes(void **state)
                 assert_int_equal(sim_tree_nodes(v, sim_tree_part(v, p, r), nodes), 1);
 }
 
+/*
+ * DESIGN says that the ranges of P = 2^k ranks are the nodes at depth k.  True where P
+ * divides V, and for P of 1, 2 and 4; else floor(r V / P) and the midpoints part, first
+ * at V = 11, P = 8, and ranks then own several nodes.
+ */
+static void other_numbers_of_leaves_may_split_a_part(void **state)
+{
+    (void)state;
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t first_v = 0, first_p = 0, most = 0;
+    for (size_t v = 1; v <= 256; v++)
+        for (size_t p = 1; p <= v; p *= 2)
+            for (size_t r = 0; r < p; r++) {
+                size_t n = sim_tree_nodes(v, sim_tree_part(v, p, r), nodes);
+                most = n > most ? n : most;
+                if (n == 1)
+                    continue;
+                assert_true(p >= 8 && v % p != 0);
+                if (first_v == 0) {
+                    first_v = v;
+                    first_p = p;
+                }
+            }
+    assert_int_equal(first_v, 11);
+    assert_int_equal(first_p, 8);
+    assert_int_equal(most, 5);
+}
+
+static size_t log2_up(size_t v)
+{
+    size_t k = 0;
+    while (((size_t)1 << k) < v)
+        k++;
+    return k;
+}
+
+static void the_stack_stays_low(void **state)
+{
+    (void)state;
+    for (size_t v = 1; v <= 256; v++) {
+        assert_true(sim_tree_depth(v, (sim_range){0, v}) <= log2_up(v) + 1);
+        for (size_t p = 1; p <= 9; p++)
+            for (size_t r = 0; r < p; r++) {
+                sim_range part = sim_tree_part(v, p, r);
+                sim_range nodes[SIM_TREE_MAX_NODES];
+                size_t depth = sim_tree_depth(v, part);
+                assert_true(depth <= 2 * log2_up(v) + 1);
+                assert_true(sim_tree_nodes(v, part, nodes) <= depth);
+                assert_true((part.lo == part.hi) == (depth == 0));
+            }
+    }
+}
+
+static double plain_double(size_t lo, size_t hi, size_t i)
+{
+    if (hi - lo == 1)
+        return (double)value(lo, i) / 3;
+    size_t middle = lo + (hi - lo) / 2;
+    return plain_double(lo, middle, i) + plain_double(middle, hi, i);
+}
+
+/* Each part folds its own nodes, the lists are joined and folded: comm's way. */
+static void doubles_have_the_bits_of_the_definition(void **state)
+{
+    (void)state;
+    static double partials[MOST_LEAVES * WIDTH];
+    static sim_range nodes[MOST_PARTS * SIM_TREE_MAX_NODES];
+    for (size_t v = 1; v <= MOST_LEAVES; v++)
+        for (size_t p = 1; p <= MOST_PARTS; p++) {
+            size_t n = 0;
+            double out[WIDTH];
+            for (size_t r = 0; r < p; r++)
+                n += sim_tree_nodes(v, sim_tree_part(v, p, r), nodes + n);
+            for (size_t j = 0; j < n; j++)
+                for (size_t i = 0; i < WIDTH; i++)
+                    partials[j * WIDTH + i] = plain_double(nodes[j].lo, nodes[j].hi, i);
+            sim_tree_fold_doubles(v, WIDTH, nodes, n, partials, sim_merge_sum, out);
+            for (size_t i = 0; i < WIDTH; i++) {
+                double want = plain_double(0, v, i);
+                assert_memory_equal(&out[i], &want, sizeof want);
+            }
+        }
+}
+
+/* Long vectors are added by several threads, in chunks; nodes may stand apart. */
+static void long_vectors_have_the_same_bits_on_any_threads(void **state)
+{
+    (void)state;
+    enum { LEAVES = 6, LONG = 50001, STRIDE = LONG + 7 };
+    float *partials = NULL;
+    sim_range leaves[LEAVES];
+    ASSERT_OK(sim_alloc(&partials, (size_t)LEAVES * STRIDE, "test/long"));
+    for (int threads = 1; threads <= 3; threads++) {
+        sim_threads_set(threads);
+        for (size_t l = 0; l < LEAVES; l++) {
+            leaves[l] = (sim_range){l, l + 1};
+            for (size_t i = 0; i < LONG; i++)
+                partials[l * STRIDE + i] = value(l, i);
+        }
+        const float *sum =
+            sim_tree_fold_floats(LEAVES, LONG, leaves, LEAVES, partials, STRIDE);
+        assert_ptr_equal(sum, partials);
+        for (size_t i = 0; i < LONG; i++) {
+            float want = plain(0, LEAVES, i);
+            assert_memory_equal(&sum[i], &want, sizeof want);
+        }
+    }
+    sim_threads_set(0);
+    sim_free(partials);
+}
+
+static void parts_of_a_million_leaves_meet_without_a_gap(void **state)
+{
+    (void)state;
+    const size_t counts[] = {0, 1, 1000003, SIZE_MAX / 2};
+    for (size_t c = 0; c < 4; c++)
+        for (size_t p = 1; p < 2000; p += 37) {
+            size_t at = 0;
+            for (size_t r = 0; r < p; r++) {
+                sim_range part = sim_tree_part(counts[c], p, r);
+                assert_true(part.lo == at && part.hi >= at);
+                assert_true(part.hi - part.lo <= counts[c] / p + 1);
+                at = part.hi;
+            }
+            assert_true(at == counts[c]);
+        }
+}
+
 static void minus_zero_survives_a_lonely_path(void **state)
 {
     (void)state;
@@ -123,6 +254,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_parts_give_the_bits_of_the_definition),
         cmocka_unit_test(a_power_of_two_of_parts_gives_single_nodes),
+        cmocka_unit_test(other_numbers_of_leaves_may_split_a_part),
+        cmocka_unit_test(the_stack_stays_low),
+        cmocka_unit_test(doubles_have_the_bits_of_the_definition),
+        cmocka_unit_test(long_vectors_have_the_same_bits_on_any_threads),
+        cmocka_unit_test(parts_of_a_million_leaves_meet_without_a_gap),
         cmocka_unit_test(minus_zero_survives_a_lonely_path),
         cmocka_unit_test(moments_merge_as_one_pass_over_everything),
     };

@@ -1,0 +1,107 @@
+/*
+ * items.c - lists of operations: a sequence of mappings, each with `op`.
+ *
+ * `op` picks the item's own option table; a bare word stands for {op: word}.
+ */
+#include "private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Keys below "list.i" that no row of the item's table has. */
+static sim_status check_item_keys(sim_config *c, const char *item,
+                                  const sim_option_table *table)
+{
+    sim_status st = SIM_OK;
+    size_t n = strlen(item);
+
+    for (size_t i = 0; i < c->n_entries; i++) {
+        const entry *e = &c->entries[i];
+        if (e->used || strncmp(e->key, item, n) != 0 || e->key[n] != '.')
+            continue;
+        const char *best = "op";
+        for (size_t r = 0; r < table->n_rows; r++)
+            if (sim_edit_distance(e->key + n + 1, table->rows[r].name) <
+                sim_edit_distance(e->key + n + 1, best))
+                best = table->rows[r].name;
+        SIM_FAIL(SIM_E_CONFIG, "%s: %s has no key %s; did you mean %s?", e->where,
+                 table->section, e->key + n + 1, best);
+    }
+done:
+    return st;
+}
+
+static sim_status take_item(sim_config *c, const char *item, const sim_option *row,
+                            sim_option_items *items, char *text, size_t text_bytes)
+{
+    sim_status st = SIM_OK;
+    char key[KEY_BYTES + 64], part[SIM_OPTION_TEXT_BYTES + 64], shown[SHOW_BYTES],
+        best[64];
+    size_t at = items->n, used = strlen(text);
+
+    (void)snprintf(key, sizeof key, "%s.op", item);
+    entry *e = config_find(c, item); /* a bare word names the operation */
+    e = e ? e : config_find(c, key);
+    const entry *below = config_find_below(c, item);
+    SIM_CHECK(e, SIM_E_CONFIG, "%s: %s needs op, one of %s",
+              below ? below->where : c->name, item, row->choices);
+    int op = sim_choices_find(row->choices, e->text);
+    config_show(e->text, shown);
+    config_nearest_choice(row->choices, e->text, best);
+    SIM_CHECK(op >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is none of %s; did you mean %s?",
+              e->where, e->key, shown, row->choices, best);
+    e->used = true;
+    const sim_option_table *table = &row->item_tables[op];
+    SIM_ASSERT(table->struct_bytes <= sizeof items->values[0]);
+    used += (size_t)snprintf(text + used, text_bytes - used, "%s{op: %s", at ? ", " : "",
+                             e->text);
+    for (size_t r = 0; r < table->n_rows; r++) {
+        SIM_TRY(config_take_row(c, item, &table->rows[r], items->values[at], part,
+                                sizeof part));
+        int n = snprintf(text + used, text_bytes - used, ", %s: %s", table->rows[r].name,
+                         part);
+        used += n > 0 ? (size_t)n : 0;
+        SIM_CHECK(used + 2 < text_bytes, SIM_E_CONFIG, "%s: %s is too long", c->name,
+                  item);
+    }
+    (void)snprintf(text + used, text_bytes - used, "}");
+    SIM_TRY(check_item_keys(c, item, table));
+    items->op[at] = op;
+    items->n++;
+done:
+    return st;
+}
+
+sim_status config_take_items(sim_config *c, const char *key, const sim_option *row,
+                             sim_option_items *items)
+{
+    sim_status st = SIM_OK;
+    char item[KEY_BYTES + 32], text[8192] = "[";
+    entry *e = config_find(c, key);
+    const entry *first = e ? e : config_find_below(c, key);
+
+    if (!first) {
+        /* The owner has its own list then; the resolved job leaves the key out. */
+        SIM_TRY(config_know(c, key, "", row, false));
+        goto done;
+    }
+    SIM_CHECK(!e || e->empty_list, SIM_E_CONFIG, "%s: %s takes a list of operations",
+              e ? e->where : "", key);
+    if (e)
+        e->used = true;
+    items->given = true;
+    for (size_t i = 0;; i++) {
+        (void)snprintf(item, sizeof item, "%s.%zu", key, i);
+        if (!config_find(c, item) && !config_find_below(c, item))
+            break;
+        SIM_CHECK(i < SIM_OPTION_MAX_ITEMS, SIM_E_CONFIG, "%s: %s has more than %d items",
+                  first->where, key, SIM_OPTION_MAX_ITEMS);
+        SIM_TRY(take_item(c, item, row, items, text, sizeof text - 2));
+    }
+    SIM_CHECK(e || items->n > 0, SIM_E_CONFIG, "%s: %s takes a list of operations",
+              first->where, key);
+    (void)strncat(text, "]", sizeof text - strlen(text) - 1);
+    SIM_TRY(config_know(c, key, text, row, true));
+done:
+    return st;
+}

@@ -1,0 +1,107 @@
+/*
+ * pool.c - max pool (3 x 3, stride 2, the ImageNet stem's) and mean over all pixels.
+ *
+ * The max pool remembers a byte for every output: which of its inputs won.
+ */
+#include "net.h"
+
+sim_status net_max_pool(sim_net *net, int in, int *out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(net_add(net, &layer_max_pool, "maxpool", in, out));
+    node *n = &net->nodes[*out];
+    n->h = (n->h - 1) / 2 + 1;
+    n->w = (n->w - 1) / 2 + 1;
+    n->stored = true;
+    n->remembers = node_floats(n);
+done:
+    return st;
+}
+
+sim_status net_mean_pool(sim_net *net, int in, int *out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(net_add(net, &layer_mean_pool, "avgpool", in, out));
+    net->nodes[*out].h = net->nodes[*out].w = 1;
+done:
+    return st;
+}
+
+static void forward_max(sim_tape *t, int i, const float *x, const float *residual,
+                        float *y)
+{
+    const node *below = tape_below(t, i);
+    (void)residual;
+    sim_max_pool(t->n_images, below->h, below->w, below->c, x, y, tape_remembered(t, i));
+}
+
+static void mean_again(sim_tape *t, int i, const float *x, float *y)
+{
+    const node *below = tape_below(t, i);
+    sim_mean_pool(t->n_images, below->h * below->w, below->c, x, y);
+}
+
+static void forward_mean(sim_tape *t, int i, const float *x, const float *residual,
+                         float *y)
+{
+    (void)residual;
+    mean_again(t, i, x, y);
+}
+
+/* Neither needs a value for its gradient. */
+static void plan(planner *p, int i)
+{
+    const node *n = plan_node(p, i);
+    back_step *s = plan_push(p, i);
+
+    s->dy = plan_gradient(p, i);
+    s->dx = plan_take(p, node_floats(plan_node(p, n->in)));
+    s->sum = plan_deliver(p, n->in, s->dx);
+    plan_give(p, s->dy);
+}
+
+static void add_up(sim_tape *t, const back_step *s, const float *dx)
+{
+    if (s->sum != AT_NONE)
+        sim_add(t->n_images * node_floats(tape_below(t, s->node)), dx,
+                tape_writing(t, s->sum));
+}
+
+static void backward_max(sim_tape *t, const back_step *s, float *grads,
+                         size_t node_stride)
+{
+    const node *below = tape_below(t, s->node);
+    float *dx = tape_writing(t, s->dx);
+    (void)grads;
+    (void)node_stride;
+    sim_max_pool_backward(t->n_images, below->h, below->w, below->c,
+                          tape_reading(t, s->dy), tape_remembered(t, s->node), dx);
+    add_up(t, s, dx);
+}
+
+static void backward_mean(sim_tape *t, const back_step *s, float *grads,
+                          size_t node_stride)
+{
+    const node *below = tape_below(t, s->node);
+    float *dx = tape_writing(t, s->dx);
+    (void)grads;
+    (void)node_stride;
+    sim_mean_pool_backward(t->n_images, below->h * below->w, below->c,
+                           tape_reading(t, s->dy), dx);
+    add_up(t, s, dx);
+}
+
+const layer layer_max_pool = {.name = "max_pool",
+                              .forward = forward_max,
+                              .plan = plan,
+                              .backward = backward_max,
+                              .sample = net_max_pool};
+
+const layer layer_mean_pool = {.name = "mean_pool",
+                               .forward = forward_mean,
+                               .again = mean_again,
+                               .plan = plan,
+                               .backward = backward_mean,
+                               .sample = net_mean_pool};

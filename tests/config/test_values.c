@@ -1,0 +1,349 @@
+/*
+ * test_values.c - what every type accepts and refuses, overrides, and texts that come back.
+ */
+#include "job.h"
+
+/* A value of opt.steps or opt.rate: what it means, worked out by hand. */
+static const struct {
+    const char *text;
+    int64_t value;
+} whole[] = {
+    {"0", 0},
+    {"+7", 7},
+    {"-12", -12},
+    {"007", 7},
+    {"1e4", 10000},
+    {"1.5E3", 1500},
+    {"2.0", 2},
+    {"1000e-3", 1},
+    {"9007199254740991", INT64_C(9007199254740991)},
+    {"-9007199254740991", INT64_C(-9007199254740991)},
+};
+
+static void whole_numbers_are_plain_decimals(void **state)
+{
+    (void)state;
+    static job_options o;
+    char text[128];
+    for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++) {
+        int n = snprintf(text, sizeof text, "path: x\nopt: {steps: %s}", whole[i].text);
+        ASSERT_OK(job_parse(text, (size_t)n, &o));
+        assert_true(o.steps == whole[i].value);
+    }
+}
+
+static const char *const bad_values[][2] = {
+    {"opt: {steps: 1_000}", "job.yaml:2: opt.steps: \"1_000\" is not a number"},
+    {"opt: {steps: 1.5}", "not a whole number"},
+    {"opt: {steps: 9007199254740993}", "not a whole number"},
+    {"opt: {steps: 1.00000000000000000001}", "not a whole number"},
+    {"opt: {steps: 1e19}", "out of range, -1e+18 to 1e+18 steps"},
+    {"opt: {steps: 0x10}", "not a number"},
+    {"opt: {steps: 1e}", "not a number"},
+    {"opt: {steps: \"5\"}", "leave the quotes out"},
+    {"opt: {steps: ' 5'}", "leave the quotes out"},
+    {"opt: {rate: nan}", "not a number"},
+    {"opt: {rate: .nan}", "not a number"},
+    {"opt: {rate: -inf}", "not a number"},
+    {"opt: {rate: .}", "not a number"},
+    {"opt: {rate: 1e400}", "not a number"},
+    {"opt: {rate: 1e-400}", "a double holds"},
+    {"opt: {rate: 1,5}", "has no value"},
+    {"opt: {rate: -0}", "write 0"},
+    {"opt: {rate: -0.0e7}", "write 0"},
+    {"opt: {steps: -0}", "write 0"},
+    {"opt: {rate: 2e300}", "2e300 is out of range, 0 to 1e+300 per step"},
+    {"opt: {flag: yes}", "write true or false"},
+    {"opt: {flag: On}", "write true or false"},
+    {"opt: {flag: True}", "write true or false"},
+    {"opt: {flag: 1}", "write true or false"},
+    {"opt: {flag: 'true'}", "leave the quotes out"},
+    {"opt: {kind: admw}", "none of sgd|lars|adamw; did you mean adamw?"},
+    {"opt: {kind: [sgd]}", "job.yaml:2: opt.kind takes one value"},
+    {"opt: {kind: []}", "job.yaml:2: opt.kind takes one value"},
+    {"opt: {kind: {}}", "job.yaml:2: opt.kind has nothing in it"},
+    {"opt: {}", "opt has nothing in it"},
+    {"opt:", "opt has no value"},
+    {"opt: {rate: NULL}", "has no value"},
+    {"opt: 3", "there is no key opt"},
+    {"opt: {note: \"a\\u0085b\"}", "control character, U+0085"},
+    {"opt: {note: \"a\\u2028b\"}", "U+2028"},
+    {"opt: {note: \"\\uFFFE\"}", "U+FFFE"},
+    {"opt: {note: \"a\\0b\"}", "zero byte"},
+    {"opt: {kind: \"\\e[31m\"}", "\"?[31m\" is none of"},
+    {"optt: {rate: 1}", "job.yaml:2: there is no key optt.rate; did you mean opt.rate?"},
+    {"veiw: {ops: [flip]}", "no key veiw.ops.0; did you mean view.ops?"},
+    {"view: {ops: [{op: crp}]}", "did you mean crop?"},
+    {"view: {ops: [flop]}", "did you mean flip?"},
+    {"view: {ops: [{op: flip, size: 3}]}", "flip has no key size; did you mean"},
+    {"view: {ops: [{op: crop, sise: 3}]}", "crop has no key sise; did you mean size?"},
+    {"view: {ops: [{op: crop, size: 100}]}", "out of range, 1 to 99 pixels"},
+    {"view: {ops: [[flip]]}", "needs op, one of flip|crop"},
+    {"view: {ops: [[]]}", "none of flip|crop"},
+    {"view: {ops: [{}]}", "nothing in it"},
+    {"view: {ops: [~]}", "has no value"},
+    {"view: {ops: {op: flip}}", "takes a list"},
+    {"view: {ops: flip}", "takes a list"},
+    {"a.b: 1", "is no key"},
+    {"1: {\"\\e\": 2}", "\"?\" is no key"},
+};
+
+static void wrong_values_are_refused_with_the_reason(void **state)
+{
+    (void)state;
+    static job_options o;
+    char text[256];
+    for (size_t i = 0; i < sizeof bad_values / sizeof bad_values[0]; i++) {
+        int n = snprintf(text, sizeof text, "path: x\n%s", bad_values[i][0]);
+        ASSERT_REFUSED(job_parse(text, (size_t)n, &o), SIM_E_CONFIG, bad_values[i][1]);
+    }
+}
+
+static void a_required_key_is_missed_by_name(void **state)
+{
+    (void)state;
+    static job_options o;
+    ASSERT_REFUSED(job_parse("{}", 2, &o), SIM_E_CONFIG, "job.yaml: path is missing");
+    ASSERT_REFUSED(job_parse("", 0, &o), SIM_E_CONFIG, "job.yaml: path is missing");
+}
+
+static void texts_have_a_length_in_bytes(void **state)
+{
+    (void)state;
+    static job_options o;
+    char text[SIM_OPTION_TEXT_BYTES + 16] = "path: ";
+    size_t at = strlen(text);
+    memset(text + at, 'x', SIM_OPTION_TEXT_BYTES);
+    ASSERT_OK(job_parse(text, at + SIM_OPTION_TEXT_BYTES - 1, &o));
+    assert_int_equal(strlen(o.path), SIM_OPTION_TEXT_BYTES - 1);
+    ASSERT_REFUSED(job_parse(text, at + SIM_OPTION_TEXT_BYTES, &o), SIM_E_CONFIG,
+                   "longer than 1023 bytes");
+}
+
+static void sixteen_items_are_the_most(void **state)
+{
+    (void)state;
+    static job_options o;
+    for (size_t n = 16; n <= 17; n++) {
+        char text[256] = "path: x\nview:\n  ops:\n";
+        for (size_t i = 0; i < n; i++)
+            memcpy(text + strlen(text), "  - flip\n", sizeof "  - flip\n");
+        if (n == 16) {
+            ASSERT_OK(job_parse(text, strlen(text), &o));
+            assert_true(o.ops.given && o.ops.n == 16);
+        } else {
+            ASSERT_REFUSED(job_parse(text, strlen(text), &o), SIM_E_CONFIG, "16 items");
+        }
+    }
+}
+
+static void an_empty_list_is_not_an_absent_one(void **state)
+{
+    (void)state;
+    static job_options o;
+    ASSERT_OK(job_parse("path: x", 7, &o));
+    assert_false(o.ops.given);
+    ASSERT_OK(job_parse("{path: x, view: {ops: []}}", 26, &o));
+    assert_true(o.ops.given && o.ops.n == 0);
+}
+
+/* ---- overrides ---- */
+
+static const char base_job[] = "path: x\nopt: {rate: 1, kind: lars}\n"
+                               "view: {ops: [flip, {op: crop, size: 9}]}\n";
+
+static sim_status override(size_t n, const char *const *texts, job_options *o)
+{
+    char path[32], copies[4][128], *overrides[4];
+    const int numbers[] = {3, 5, 6, 9};
+    sim_config *c = NULL;
+    job_write(path, base_job, sizeof base_job - 1);
+    for (size_t i = 0; i < n; i++) {
+        (void)snprintf(copies[i], sizeof copies[i], "%s", texts[i]);
+        overrides[i] = copies[i];
+    }
+    sim_status st = sim_config_read(path, n, overrides, numbers, &c);
+    st = st == SIM_OK ? job_take(c, o) : st;
+    sim_config_destroy(&c);
+    (void)remove(path);
+    return st;
+}
+
+static void the_last_override_wins(void **state)
+{
+    (void)state;
+    static job_options o;
+    ASSERT_OK(
+        override(3, (const char *const[]){"opt.rate=2", "opt.rate=3", "path=a=b"}, &o));
+    assert_true(o.rate == 3 && o.kind == 1);
+    assert_string_equal(o.path, "a=b");
+    /* A mapping replaces the whole subtree: kind is its default again. */
+    ASSERT_OK(override(2, (const char *const[]){"opt.steps=4", "opt={rate: 5}"}, &o));
+    assert_true(o.rate == 5 && o.kind == 0 && o.steps == 10);
+    ASSERT_OK(override(1, (const char *const[]){"view.ops=[{op: flip, p: 0.25}]"}, &o));
+    assert_true(o.ops.n == 1 && o.ops.values[0][0] == 0.25);
+    ASSERT_OK(override(1, (const char *const[]){"view.ops.1.size=7"}, &o));
+    assert_true(o.ops.n == 2 && ((job_item *)o.ops.values[1])->size == 7);
+    ASSERT_OK(override(2, (const char *const[]){"view.ops=[]", "opt.note='~'"}, &o));
+    assert_true(o.ops.given && o.ops.n == 0);
+    assert_string_equal(o.note, "~");
+}
+
+static const char *const bad_overrides[][2] = {
+    {"opt.rate", "argument 3: \"opt.rate\" is not key=value"},
+    {"=1", "argument 3: \"=1\" is not key=value"},
+    {"opt..rate=1", "is no key"},
+    {".opt=1", "is no key"},
+    {"opt.=1", "is no key"},
+    {"o pt=1", "is no key"},
+    {"\033[m=1", "\"?[m\" is no key"},
+    {"opt.rate=", "argument 3: opt.rate has no value"},
+    {"opt.rate=#1", "argument 3: opt.rate has no value"},
+    {"opt.rate=~", "argument 3: opt.rate has no value"},
+    {"opt.rate={}", "argument 3: opt.rate has nothing in it"},
+    {"opt.rate.x=1", "argument 3: opt.rate is a value"},
+    {"opt.rate=-1", "argument 3: opt.rate: -1 is out of range"},
+    {"opt.rate=1\n---\n2", "argument 3: a second document"},
+    {"opt.rate=&a 1", "argument 3: anchors"},
+    {"opt.rate=*a", "argument 3: aliases"},
+    {"opt.rate=[1", "argument 3: not YAML"},
+    {"opt.rate=\xff", "argument 3: not YAML: byte 0xff"},
+    {"opt={rate: 1, rate: 2}", "argument 3: opt.rate is there twice"},
+    {"opt.rat=1", "argument 3: there is no key opt.rat; did you mean opt.rate?"},
+    {"opt=5", "argument 3: there is no key opt; did you mean"},
+    {"view.ops.5.op=flip", "argument 3: there is no key view.ops.5.op"},
+    {"view.ops.0.p=1", "argument 3: view.ops.0 is a value"},
+};
+
+static void wrong_overrides_are_named_by_number(void **state)
+{
+    (void)state;
+    static job_options o;
+    for (size_t i = 0; i < sizeof bad_overrides / sizeof bad_overrides[0]; i++)
+        ASSERT_REFUSED(override(1, &bad_overrides[i][0], &o), SIM_E_CONFIG,
+                       bad_overrides[i][1]);
+    ASSERT_REFUSED(override(2, (const char *const[]){"path=y", "opt.steps=x"}, &o),
+                   SIM_E_CONFIG, "argument 5: opt.steps");
+}
+
+static void peek_and_refuse_name_keys(void **state)
+{
+    (void)state;
+    sim_config *c = NULL;
+    ASSERT_OK(sim_config_parse(base_job, sizeof base_job - 1, "job.yaml", &c));
+    assert_string_equal(sim_config_peek(c, "opt.kind"), "lars");
+    assert_null(sim_config_peek(c, "opt"));
+    ASSERT_REFUSED(sim_config_refuse(c, "opt.kind", "needs %d", 7), SIM_E_CONFIG,
+                   "job.yaml:2: opt.kind: needs 7");
+    ASSERT_REFUSED(sim_config_refuse(c, "opt.flag", "why"), SIM_E_CONFIG,
+                   "job.yaml: opt.flag: why");
+    sim_config_destroy(&c);
+}
+
+/* ---- texts that come back ---- */
+
+static void resolve(const char *text, char **yaml, char **identity)
+{
+    static job_options o;
+    sim_config *c = NULL;
+    ASSERT_OK(sim_config_parse(text, strlen(text), "job.yaml", &c));
+    ASSERT_OK(job_take(c, &o));
+    ASSERT_OK(sim_config_resolved(c, yaml));
+    ASSERT_OK(sim_config_identity(c, identity));
+    sim_config_destroy(&c);
+}
+
+static void resolved_and_identity_are_these_texts(void **state)
+{
+    (void)state;
+    char *yaml = NULL, *identity = NULL;
+    resolve("path: 'it''s'\nopt: {rate: 1.50, steps: 1e4}\n"
+            "view: {ops: [flip, {size: 5, op: crop}]}\n",
+            &yaml, &identity);
+    assert_string_equal(yaml,
+                        "opt:\n"
+                        "  flag: false\n"
+                        "  kind: sgd\n"
+                        "  note: ''\n"
+                        "  rate: 1.5\n"
+                        "  steps: 10000\n"
+                        "path: 'it''s'\n"
+                        "view:\n"
+                        "  ops: [{op: flip, p: 0.5}, {op: crop, p: 0.5, size: 5}]\n");
+    assert_string_equal(identity,
+                        "opt.flag: false\n"
+                        "opt.kind: sgd\n"
+                        "opt.rate: 1.5\n"
+                        "opt.steps: 10000\n"
+                        "view.ops: [{op: flip, p: 0.5}, {op: crop, p: 0.5, size: 5}]\n");
+    sim_free(yaml);
+    sim_free(identity);
+}
+
+static void odd_values_survive_the_resolved_text(void **state)
+{
+    (void)state;
+    static const char *const jobs[] = {
+        "path: ~/x",
+        "path: '~'",
+        "path: 'null'",
+        "path: '  two  blanks  '",
+        "path: '''''''# : {}[],&*!|>%@`\"\\'",
+        "path: \"\\u00e9\\U0001F600\"",
+        "path: x\nopt: {rate: 0.1, steps: -3}",
+        "path: x\nopt: {rate: 2.2250738585072014e-308}",
+        "path: x\nopt: {rate: 1e300, flag: true, kind: adamw}",
+        "path: x\nopt: {rate: 0.30000000000000004, steps: 9007199254740991}",
+        "path: x\nview: {ops: []}",
+        "path: x\nview: {ops: [{op: crop, p: 0.123456789012345678}]}",
+    };
+    for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++) {
+        char *once = NULL, *twice = NULL, *identity = NULL, *same = NULL;
+        static job_options a, b;
+        resolve(jobs[i], &once, &identity);
+        resolve(once, &twice, &same);
+        assert_string_equal(once, twice);
+        assert_string_equal(identity, same);
+        ASSERT_OK(job_parse(jobs[i], strlen(jobs[i]), &a));
+        ASSERT_OK(job_parse(once, strlen(once), &b));
+        assert_memory_equal(&a, &b, sizeof a);
+        sim_free(once);
+        sim_free(twice);
+        sim_free(identity);
+        sim_free(same);
+    }
+}
+
+static void help_is_a_line_a_key_with_its_range(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    ASSERT_OK(sim_config_help(&job_opt, &text));
+    assert_string_equal(
+        text, "  opt.rate   number   [0.1]  0 to 1e+300 per step   learning rate\n"
+              "  opt.steps  integer  [10]   -1e+18 to 1e+18 steps  length\n");
+    sim_free(text);
+    ASSERT_OK(sim_config_help(&job_top, &text));
+    assert_non_null(strstr(text, "[required]"));
+    assert_non_null(strstr(text, "    op: crop\n      p     number   [0.5]  0 to 1 "));
+    sim_free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_numbers_are_plain_decimals),
+        cmocka_unit_test(wrong_values_are_refused_with_the_reason),
+        cmocka_unit_test(a_required_key_is_missed_by_name),
+        cmocka_unit_test(texts_have_a_length_in_bytes),
+        cmocka_unit_test(sixteen_items_are_the_most),
+        cmocka_unit_test(an_empty_list_is_not_an_absent_one),
+        cmocka_unit_test(the_last_override_wins),
+        cmocka_unit_test(wrong_overrides_are_named_by_number),
+        cmocka_unit_test(peek_and_refuse_name_keys),
+        cmocka_unit_test(resolved_and_identity_are_these_texts),
+        cmocka_unit_test(odd_values_survive_the_resolved_text),
+        cmocka_unit_test(help_is_a_line_a_key_with_its_range),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}

@@ -1,0 +1,166 @@
+/*
+ * test_json.c - JSON out and in: order, nesting, refusals, memory that runs out.
+ */
+#include "simile_test.h"
+
+#include "simile/json.h"
+#include "simile/memory.h"
+#include "simile/random.h"
+
+#include <jansson.h>
+
+static void keys_stay_in_the_order_written(void **state)
+{
+    (void)state;
+    sim_json *j = NULL;
+    char *text = NULL;
+    ASSERT_OK(sim_json_create(&j));
+    sim_json_text(j, "z", "quote \" and \xc3\xa9");
+    sim_json_bool(j, "a", true);
+    sim_json *o = sim_json_object(j, "m");
+    sim_json_int(o, "least", INT64_MIN);
+    sim_json *list = sim_json_array(o, "list");
+    sim_json_int(list, NULL, 1);
+    sim_json_text(sim_json_object(list, NULL), "k", "v");
+    sim_json_text(j, "latin", "caf\xe9");
+    ASSERT_OK(sim_json_dump(j, 0, &text));
+    assert_string_equal(text,
+                        "{\"z\":\"quote \\\" and \xc3\xa9\",\"a\":true,\"m\":{\"least\":"
+                        "-9223372036854775808,\"list\":[1,{\"k\":\"v\"}]},"
+                        "\"latin\":\"caf?\"}");
+    sim_free(text);
+    ASSERT_OK(sim_json_dump(j, 2, &text));
+    assert_non_null(strstr(text, "\n  \"a\": true"));
+    sim_free(text);
+    sim_json_destroy(&j);
+    assert_null(j);
+    sim_json_destroy(&j);
+}
+
+static void reals_come_back_with_all_their_bits(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2000; i++) {
+        sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = i};
+        uint32_t w[4];
+        double x, back = 0;
+        char *text = NULL;
+        sim_json *j = NULL;
+        sim_random_words(&r, w);
+        memcpy(&x, w, sizeof x);
+        if (x - x != 0) /* not finite */
+            continue;
+        ASSERT_OK(sim_json_create(&j));
+        sim_json_real(j, "x", x);
+        ASSERT_OK(sim_json_dump(j, 0, &text));
+        sim_json_destroy(&j);
+        ASSERT_OK(sim_json_parse(text, strlen(text), &j));
+        assert_true(sim_json_get_real(j, "x", &back));
+        if (memcmp(&x, &back, sizeof x) != 0)
+            fail_msg("sample %u: %.17g came back as %.17g", i, x, back);
+        sim_json_destroy(&j);
+        sim_free(text);
+    }
+}
+
+static void other_types_are_not_taken(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"i\":3,\"r\":0.5,\"t\":\"x\",\"n\":null,\"l\":[{\"k\":1}]}";
+    sim_json *j = NULL, *sub = NULL;
+    const char *t = "kept";
+    int64_t i = -1;
+    double r = -1;
+    ASSERT_OK(sim_json_parse(text, sizeof text - 1, &j));
+    assert_false(sim_json_get_text(j, "i", &t) || sim_json_get_text(j, "n", &t));
+    assert_false(sim_json_get_int(j, "r", &i) || sim_json_get_int(j, "t", &i));
+    assert_false(sim_json_get_real(j, "t", &r) || sim_json_get_object(j, "i", &sub));
+    assert_string_equal(t, "kept");
+    assert_true(i == -1 && r == -1 && sub == NULL);
+    assert_true(sim_json_get_real(j, "i", &r) && r == 3);
+    assert_true(sim_json_get_object(j, "l", &sub) && sim_json_size(sub) == 1);
+    assert_true(sim_json_get_int(sim_json_at(sub, 0), "k", &i) && i == 1);
+    assert_null(sim_json_at(sub, 1));
+    assert_int_equal(sim_json_size(j), 0);
+    sim_json_destroy(&j);
+}
+
+static void what_is_not_json_is_refused_with_its_line(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "",         "{",       "{\"a\":}",     "{\"a\":1} x", "{\"a\":nan}",
+        "\"text\"", "{'a':1}", "{\"a\":1e999}"};
+    sim_json *j = NULL;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        ASSERT_REFUSED(sim_json_parse(bad[i], strlen(bad[i]), &j), SIM_E_DATA, "line ");
+    ASSERT_REFUSED(sim_json_parse("{\n\"a\":1,\n\"b\":?}", 15, &j), SIM_E_DATA, "line 3");
+    ASSERT_REFUSED(sim_json_parse("{\"a\":1,\"a\":2}", 13, &j), SIM_E_DATA, "line ");
+    assert_null(j);
+}
+
+static int left; /* allocations of jansson until one fails; 0: none does */
+
+static void *failing_malloc(size_t n)
+{
+    return left > 0 && --left == 0 ? NULL : malloc(n);
+}
+
+/* Writes an object and dumps it; the failure, if any, must be told by someone. */
+static sim_status write_one(char **text)
+{
+    sim_status st = SIM_OK;
+    sim_json *j = NULL;
+    SIM_TRY(sim_json_create(&j));
+    sim_json_text(j, "name", "a value of some length");
+    for (int i = 0; i < 20; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof key, "key %d", i);
+        sim_json_int(j, key, i);
+    }
+    sim_json_real(sim_json_object(j, "o"), "x", 0.5);
+    SIM_TRY(sim_json_dump(j, 0, text));
+done:
+    sim_json_destroy(&j);
+    return st;
+}
+
+static void no_allocation_that_fails_goes_unsaid(void **state)
+{
+    (void)state;
+    char *whole = NULL, *text = NULL;
+    int refused = 0;
+    ASSERT_OK(write_one(&whole));
+    json_set_alloc_funcs(failing_malloc, free);
+    for (int k = 1; k < 200; k++) {
+        left = k % 2 ? k / 2 + 1 : 0; /* theirs, and ours, by turns */
+        sim_memory_fail_at(k % 2 ? 0 : (uint64_t)k / 2);
+        if (write_one(&text) != SIM_OK) {
+            refused++;
+            continue;
+        }
+        assert_string_equal(text, whole); /* all of it, or a failure: never a part */
+        sim_free(text);
+    }
+    left = 0;
+    sim_memory_fail_at(0);
+    json_set_alloc_funcs(malloc, free);
+    assert_true(refused > 20 && refused < 199);
+    ASSERT_OK(write_one(&text));
+    assert_string_equal(text, whole);
+    sim_free(text);
+    sim_free(whole);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_stay_in_the_order_written),
+        cmocka_unit_test(reals_come_back_with_all_their_bits),
+        cmocka_unit_test(other_types_are_not_taken),
+        cmocka_unit_test(what_is_not_json_is_refused_with_its_line),
+        cmocka_unit_test(no_allocation_that_fails_goes_unsaid),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}

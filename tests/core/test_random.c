@@ -1,0 +1,131 @@
+/*
+ * test_random.c - the streams: independent rounds, fair integers, a normal normal.
+ */
+#include "simile_test.h"
+
+#include "simile/random.h"
+
+#include <math.h>
+
+/* Philox4x32-10 as the paper (Salmon et al. 2011) writes it. */
+static void rounds(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+{
+    uint32_t c[4], k0 = key[0], k1 = key[1];
+    memcpy(c, counter, sizeof c);
+    for (int round = 0; round < 10; round++) {
+        uint64_t a = 0xD2511F53ull * c[0], b = 0xCD9E8D57ull * c[2];
+        const uint32_t next[4] = {(uint32_t)(b >> 32) ^ c[1] ^ k0, (uint32_t)b,
+                                  (uint32_t)(a >> 32) ^ c[3] ^ k1, (uint32_t)a};
+        memcpy(c, next, sizeof c);
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    memcpy(out, c, sizeof c);
+}
+
+static void words_are_the_papers_rounds_and_draw_moves_on(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 1000; i++) {
+        sim_random r = {.seed = i * 7919,
+                        .purpose = SIM_RANDOM_TEST,
+                        .sample = i * 104729,
+                        .epoch = i ^ 0xdeadbeef,
+                        .view_op = i << 16 | 3,
+                        .draw = i};
+        const uint32_t counter[] = {r.sample, r.epoch, r.view_op, r.draw};
+        const uint32_t key[] = {r.seed, r.purpose};
+        uint32_t want[4], got[4];
+        rounds(counter, key, want);
+        sim_random_words(&r, got);
+        assert_memory_equal(got, want, sizeof want);
+        assert_int_equal(r.draw, i + 1);
+    }
+}
+
+static void integers_are_fair_where_a_remainder_is_not(void **state)
+{
+    (void)state;
+    enum { DRAWS = 30000 };
+    const uint32_t n =
+        3u << 30; /* without rejection a half would fall in the first third */
+    size_t counts[3] = {0};
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        sim_random r = {.seed = 5, .purpose = SIM_RANDOM_TEST, .sample = i};
+        uint32_t x = sim_random_below(&r, n);
+        assert_true(x < n);
+        counts[x >> 30]++;
+        assert_int_equal(sim_random_below(&r, 1), 0);
+    }
+    double chi = 0;
+    for (int i = 0; i < 3; i++)
+        chi += pow((double)counts[i] - DRAWS / 3.0, 2) / (DRAWS / 3.0);
+    assert_true(chi < 13.8); /* 2 degrees of freedom: one in a thousand */
+}
+
+static void an_interval_never_reaches_its_end(void **state)
+{
+    (void)state;
+    const float lo = 1, hi = nextafterf(1, 2);
+    sim_random r = {.purpose = SIM_RANDOM_TEST};
+    for (int i = 0; i < 1000; i++)
+        assert_true(sim_random_between(&r, lo, hi) == lo);
+    for (int i = 0; i < 1000; i++) {
+        float x = sim_random_between(&r, -3, 5);
+        assert_true(x >= -3 && x < 5);
+    }
+}
+
+/* The polar method with the C library's logarithm. */
+static double normal_by_libm(sim_random r)
+{
+    for (;; r.draw++) {
+        const uint32_t counter[] = {r.sample, r.epoch, r.view_op, r.draw};
+        const uint32_t key[] = {r.seed, r.purpose};
+        uint32_t w[4];
+        rounds(counter, key, w);
+        double u = (w[0] + 0.5) / 2147483648.0 - 1, v = (w[1] + 0.5) / 2147483648.0 - 1;
+        double q = u * u + v * v;
+        if (q > 0 && q < 1)
+            return u * sqrt(-2 * log(q) / q);
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void normals_have_the_bits_that_libm_rounds_to(void **state)
+{
+    (void)state;
+    enum { DRAWS = 100000 };
+    static double x[DRAWS];
+    double distance = 0;
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        sim_random r = {.seed = 1, .purpose = SIM_RANDOM_TEST, .sample = i};
+        double want = normal_by_libm(r);
+        x[i] = (double)sim_random_normal(&r);
+        if (x[i] != (double)(float)want)
+            fail_msg("sample %u: %.9g, by libm %.17g", i, x[i], want);
+    }
+    qsort(x, DRAWS, sizeof *x, ascending);
+    for (size_t i = 0; i < DRAWS; i++) {
+        double p = 0.5 * erfc(-x[i] / sqrt(2));
+        distance =
+            fmax(distance, fmax(p - (double)i / DRAWS, (double)(i + 1) / DRAWS - p));
+    }
+    assert_true(distance * sqrt(DRAWS) < 1.95); /* Kolmogorov: one in a thousand */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(words_are_the_papers_rounds_and_draw_moves_on),
+        cmocka_unit_test(integers_are_fair_where_a_remainder_is_not),
+        cmocka_unit_test(an_interval_never_reaches_its_end),
+        cmocka_unit_test(normals_have_the_bits_that_libm_rounds_to),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}

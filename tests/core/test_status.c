@@ -1,0 +1,150 @@
+/*
+ * test_status.c - stories, trails, and what happens to a bug.
+ */
+#include "simile_test.h"
+
+#include "simile/thread.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static sim_status inner(void)
+{
+    sim_status st = SIM_OK;
+    SIM_FAIL(SIM_E_DATA, "row %d is bad", 7);
+done:
+    return st;
+}
+
+static sim_status outer(void)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(inner());
+done:
+    return st;
+}
+
+static void a_failure_passes_with_its_story_and_trail(void **state)
+{
+    (void)state;
+    ASSERT_REFUSED(outer(), SIM_E_DATA, "row 7 is bad");
+    const char *first = strstr(sim_story_trail(), "core/test_status.c:");
+    assert_non_null(first);
+    assert_non_null(strstr(first + 1, " < core/test_status.c:"));
+    sim_story_clear();
+    assert_string_equal(sim_story(), "");
+    assert_string_equal(sim_story_trail(), "");
+}
+
+static void a_story_too_long_is_cut_and_stays_a_text(void **state)
+{
+    (void)state;
+    static char text[10000];
+    memset(text, 'x', sizeof text - 1);
+    (void)sim_story_begin(SIM_E_IO, "a.c", 1, "%s", text);
+    size_t n = strlen(sim_story());
+    assert_true(n > 1000 && n < sizeof text - 1);
+    sim_story_prefix("%s", text); /* does not fit: the story stays */
+    assert_int_equal(strlen(sim_story()), n);
+    for (int i = 0; i < 1000; i++)
+        sim_story_pass("src/core/somewhere.c", i);
+    assert_true(strlen(sim_story_trail()) < 10000);
+    sim_story_set(text);
+    assert_int_equal(strlen(sim_story()), n);
+}
+
+static void a_story_may_be_set_from_its_own_end(void **state)
+{
+    (void)state;
+    sim_story_set("file: the reason, at length");
+    sim_story_set(sim_story() + 6);
+    assert_string_equal(sim_story(), "the reason, at length");
+    sim_story_set(sim_story());
+    assert_string_equal(sim_story(), "the reason, at length");
+}
+
+static void *other_thread(void *arg)
+{
+    bool *empty = arg;
+    *empty = sim_story()[0] == '\0';
+    sim_story_set("theirs");
+    return NULL;
+}
+
+static void each_thread_has_its_own_story(void **state)
+{
+    (void)state;
+    sim_thread t;
+    bool empty = false;
+    sim_story_set("mine");
+    ASSERT_OK(sim_thread_start(&t, other_thread, &empty));
+    sim_thread_join(&t);
+    assert_true(empty);
+    assert_string_equal(sim_story(), "mine");
+}
+
+static void every_code_has_a_name_of_its_own(void **state)
+{
+    (void)state;
+    static const sim_status codes[] = {
+        SIM_OK,   SIM_E_USAGE,  SIM_E_DATA,  SIM_E_INPUT,  SIM_E_INSTALL, SIM_E_BUG,
+        SIM_E_IO, SIM_E_CREATE, SIM_E_AGAIN, SIM_E_ACCESS, SIM_E_CONFIG};
+    enum { N = sizeof codes / sizeof codes[0] };
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(sim_status_name(codes[i]), sim_status_name(codes[j]));
+    assert_string_equal(sim_status_name((sim_status)1), "unknown");
+}
+
+static void leave_with_70(void)
+{
+    _exit(SIM_E_BUG);
+}
+
+/* What became of a child whose assertion failed, its message in `said`. */
+static int child_with_a_bug(void (*hook)(void), char *said, size_t room)
+{
+    int ends[2], how = 0;
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)signal(SIGABRT, SIG_DFL); /* cmocka catches it */
+        (void)dup2(ends[1], STDERR_FILENO);
+        sim_assert_hook(hook);
+        SIM_ASSERT(1 + 1 == 3);
+        _exit(0);
+    }
+    (void)close(ends[1]);
+    ssize_t n = read(ends[0], said, room - 1);
+    said[n > 0 ? n : 0] = '\0';
+    (void)close(ends[0]);
+    assert_int_equal(waitpid(child, &how, 0), child);
+    return how;
+}
+
+static void a_bug_ends_the_process_through_the_hook(void **state)
+{
+    (void)state;
+    char said[500];
+    int how = child_with_a_bug(leave_with_70, said, sizeof said);
+    assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 70);
+    assert_non_null(strstr(said, "1 + 1 == 3"));
+    assert_non_null(strstr(said, "core/test_status.c:"));
+    how = child_with_a_bug(NULL, said, sizeof said);
+    assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGABRT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_failure_passes_with_its_story_and_trail),
+        cmocka_unit_test(a_story_too_long_is_cut_and_stays_a_text),
+        cmocka_unit_test(a_story_may_be_set_from_its_own_end),
+        cmocka_unit_test(each_thread_has_its_own_story),
+        cmocka_unit_test(every_code_has_a_name_of_its_own),
+        cmocka_unit_test(a_bug_ends_the_process_through_the_hook),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
+}

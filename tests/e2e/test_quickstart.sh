@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# simile-test: timeout 1500 labels long
+# The quickstart as a new user types it, in a clone; the trained encoder's kNN accuracy is at
+# least 5 points above the untrained one's.
+set -euo pipefail
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+git clone -q "$SIMILE_SOURCE" "$scratch/simile"
+bash "$scratch/simile/jobs/quickstart" | tee "$scratch/out.txt"
+grep -o 'top-1 [0-9.]*' "$scratch/out.txt" | awk '{v[NR] = $2} END {
+    printf "untrained %.2f, trained %.2f\n", v[1], v[2]; exit !(v[2] >= v[1] + 5)}'
