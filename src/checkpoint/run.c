@@ -25,7 +25,8 @@ done:
     return st;
 }
 
-/* When a process began, in the kernel's ticks; "" when there is none of this number. */
+/* When a process began, in the kernel's ticks; "" when there is none of this number, or it
+ * is dead and only not yet reaped. */
 static void start_of(long pid, char out[32])
 {
     char path[64], text[1024] = "";
@@ -41,6 +42,8 @@ static void start_of(long pid, char out[32])
     text[n] = '\0';
     /* The name in parentheses may hold anything; field 22 is the 20th after it. */
     char *p = strrchr(text, ')');
+    if (p && (p[1] != ' ' || p[2] == 'Z' || p[2] == 'X'))
+        return;
     for (int field = 0; p && field < 20; field++)
         p = strchr(p + 1, ' ');
     if (p)
