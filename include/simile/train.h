@@ -17,14 +17,13 @@
 
 /* ---- the job ---- */
 
-/* Keys of no other room: top level, data, checkpoint, log, evaluate. */
+/* Keys of no other room: top level, data, checkpoint, log, guard. */
 typedef struct {
     char run[SIM_OPTION_TEXT_BYTES];
     char train[SIM_OPTION_TEXT_BYTES], test[SIM_OPTION_TEXT_BYTES]; /* data.* */
     char kernels[SIM_OPTION_TEXT_BYTES];
     int64_t seed, batch, block, threads, loader_threads;
     int64_t log_every_steps, bad_steps;
-    int64_t knn_every_epochs;
     sim_checkpoint_options checkpoint;
 } sim_train_options;
 extern const sim_option_table sim_train_table;
