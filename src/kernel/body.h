@@ -171,14 +171,14 @@ static void product(size_t m, size_t used, size_t k, const float *a, size_t lda,
 
 static inline __attribute__((always_inline)) void tile_transposed(
     const int rows, const int vectors, size_t k, const float *restrict a, size_t lda,
-    const float *restrict b, size_t ldb, float *restrict c, size_t ldc)
+    const float *restrict b, size_t ldb, bool add, float *restrict c, size_t ldc)
 {
     vec sum[TILE_ROWS][2];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++)
-            sum[i][j] = load(c + (size_t)i * ldc + (size_t)j * LANES);
+            sum[i][j] = add ? load(c + (size_t)i * ldc + (size_t)j * LANES) : (vec){0};
     for (size_t p = 0; p < k; p++) {
         vec y[2];
 #pragma GCC unroll 2
@@ -201,15 +201,15 @@ static inline __attribute__((always_inline)) void tile_transposed(
 
 #define TRANSPOSED_CASE(r)                                                               \
     case r:                                                                              \
-        tile_transposed(r, vectors, k, a, lda, b, ldb, c, ldc);                          \
+        tile_transposed(r, vectors, k, a, lda, b, ldb, add, c, ldc);                     \
         break;
 
 static inline __attribute__((always_inline)) void columns_transposed(
     const int vectors, size_t m, size_t k, const float *a, size_t lda, const float *b,
-    size_t ldb, float *c, size_t ldc)
+    size_t ldb, bool add, float *c, size_t ldc)
 {
     while (m >= TILE_ROWS) {
-        tile_transposed(TILE_ROWS, vectors, k, a, lda, b, ldb, c, ldc);
+        tile_transposed(TILE_ROWS, vectors, k, a, lda, b, ldb, add, c, ldc);
         a += TILE_ROWS;
         c += TILE_ROWS * ldc;
         m -= TILE_ROWS;
@@ -235,14 +235,14 @@ static inline __attribute__((always_inline)) void columns_transposed(
 
 /* width is a multiple of 16. */
 static void product_transposed(size_t m, size_t width, size_t k, const float *a,
-                               size_t lda, const float *b, size_t ldb, float *c,
+                               size_t lda, const float *b, size_t ldb, bool add, float *c,
                                size_t ldc)
 {
     size_t j = 0;
     for (; j + 2 * LANES <= width; j += 2 * LANES)
-        columns_transposed(2, m, k, a, lda, b + j, ldb, c + j, ldc);
+        columns_transposed(2, m, k, a, lda, b + j, ldb, add, c + j, ldc);
     for (; j < width; j += LANES)
-        columns_transposed(1, m, k, a, lda, b + j, ldb, c + j, ldc);
+        columns_transposed(1, m, k, a, lda, b + j, ldb, add, c + j, ldc);
 }
 
 /* ---- Winograd F(4x4, 3x3), Lavin and Gray 2015, arXiv 1509.09308 ---- */

@@ -144,13 +144,6 @@ static void plain_weights(const sim_conv *v, const sim_leaf_walk *walk, const fl
         memcpy(dw + j * node_stride, partials + j * n, n * sizeof *dw);
 }
 
-/* Few tiles in a leaf make the 36 frequencies dearer than the 9 taps. */
-static bool weights_are_winograd(const sim_conv *v)
-{
-    return sim_conv_is_winograd(v) && v->h >= 7 && v->w >= 7 && v->c <= 256 &&
-           v->k <= 256;
-}
-
 void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_walk *walk,
                                const float *x, const float *dy, float *dw,
                                size_t node_stride)
@@ -159,7 +152,7 @@ void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_walk *walk,
         return;
     if (sim_kernels()->plain)
         plain_weights(v, walk, x, dy, dw, node_stride);
-    else if (weights_are_winograd(v))
+    else if (sim_conv_is_winograd(v))
         sim_winograd_weights(v, walk, x, dy, dw, node_stride);
     else
         sim_direct_weights(v, walk, x, dy, dw, node_stride);

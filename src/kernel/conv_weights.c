@@ -69,7 +69,7 @@ static void add_images(const weights_call *q, size_t image, size_t n, size_t m0,
         gather_columns(v, q->x + (image + i) * in, m0, m, patches + i * out * m);
     const float *dy = padded_gradient(q, q->dy + image * out * v->k, n * out, gradients);
     sim_kernels()->product_transposed(m, q->padded, n * out, patches, m, dy, q->padded,
-                                      sum, q->padded);
+                                      true, sum, q->padded);
 }
 
 static void rows_item(size_t item, void *ctx)

@@ -79,8 +79,8 @@ static void transposed_tail(size_t m, size_t n, size_t k, const float *a, size_t
         memcpy(sum + i * HALF_PANEL, c + i * ldc, n * sizeof *c);
         memset(sum + i * HALF_PANEL + n, 0, (HALF_PANEL - n) * sizeof *c);
     }
-    sim_kernels()->product_transposed(m, HALF_PANEL, k, a, lda, padded, HALF_PANEL, sum,
-                                      HALF_PANEL);
+    sim_kernels()->product_transposed(m, HALF_PANEL, k, a, lda, padded, HALF_PANEL, true,
+                                      sum, HALF_PANEL);
     for (size_t i = 0; i < m; i++)
         memcpy(c + i * ldc, sum + i * HALF_PANEL, n * sizeof *c);
 }
@@ -92,7 +92,7 @@ void sim_product_transposed(size_t m, size_t n, size_t k, const float *a, size_t
     for (size_t i = 0; !add && i < m; i++)
         memset(c + i * ldc, 0, n * sizeof *c);
     if (whole)
-        sim_kernels()->product_transposed(m, whole, k, a, lda, b, ldb, c, ldc);
+        sim_kernels()->product_transposed(m, whole, k, a, lda, b, ldb, true, c, ldc);
     if (whole < n)
         transposed_tail(m, n - whole, k, a, lda, b + whole, ldb, c + whole, ldc);
 }

@@ -28,9 +28,9 @@ typedef struct {
     /* C [m][used] (+)= A [m][k] times one panel [k][width]. */
     void (*product)(size_t m, size_t used, size_t k, const float *a, size_t lda,
                     const float *panel, size_t width, bool add, float *c, size_t ldc);
-    /* C [m][width] += A^T B: A [k][m] with stride lda, B [k][width] with stride ldb. */
+    /* C [m][width] (+)= A^T B: A [k][m], stride lda, B [k][width], stride ldb. */
     void (*product_transposed)(size_t m, size_t width, size_t k, const float *a,
-                               size_t lda, const float *b, size_t ldb, float *c,
+                               size_t lda, const float *b, size_t ldb, bool add, float *c,
                                size_t ldc);
 
     /* One tile of c channels, pixel stride c, row stride `row`, into frequency f at

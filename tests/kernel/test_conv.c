@@ -228,6 +228,58 @@ static void owners_of_leaves_join_to_the_same_sum(void **state)
     }
 }
 
+/* One entry of dW by its definition, over all images. */
+static double plain_weight(const problem *p, size_t images, size_t k, size_t c, size_t t)
+{
+    const sim_conv *v = &p->v;
+    double sum = 0;
+    for (size_t n = 0; n < images; n++)
+        for (size_t o = 0; o < v->oh * v->ow; o++) {
+            size_t y = o / v->ow + t / 3, x = o % v->ow + t % 3;
+            if (y >= 1 && x >= 1 && y <= v->h && x <= v->w)
+                sum += (double)p->x[n * p->n_x + ((y - 1) * v->w + x - 1) * v->c + c] *
+                       (double)p->y[n * p->n_y + o * v->k + k];
+        }
+    return sum;
+}
+
+/* Wide layers take other items, and a leaf of more than 128 tiles several rounds. */
+static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
+{
+    (void)state;
+    enum { OF_LEAF = 70, SAMPLES = 500 };
+    const sim_conv v = {
+        .c = 250, .k = 262, .size = 3, .stride = 1, .pad = 1, .h = 5, .w = 4};
+    const sim_leaf_walk walk = {
+        .n_leaves = 2, .range = {0, 2}, .images_per_leaf = OF_LEAF};
+    problem p = make(v, 2 * OF_LEAF);
+    float *first = p.dw + p.n_w;
+    size_t runs = 0;
+
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        sim_random r = {.seed = 8, .purpose = SIM_RANDOM_TEST};
+        double worst = 0, most = 0;
+        if (strcmp(sets[i], "portable") == 0 || sim_kernels_pick(sets[i]) != SIM_OK)
+            continue;
+        sim_threads_set(1 + (int)runs);
+        sim_conv_backward_weights(&p.v, &walk, p.x, p.y, p.dw, p.n_w);
+        for (size_t s = 0; s < SAMPLES; s++) {
+            size_t k = sim_random_below(&r, 262), c = sim_random_below(&r, 250),
+                   t = sim_random_below(&r, 9);
+            double want = plain_weight(&p, 2 * OF_LEAF, k, c, t);
+            worst = fmax(worst, fabs(want - (double)p.dw[(k * v.c + c) * 9 + t]));
+            most = fmax(most, fabs(want));
+        }
+        if (!(worst <= 1e-4 * most))
+            fail_msg("%s: %g of %g", sets[i], worst, most);
+        if (runs++ == 0)
+            memcpy(first, p.dw, p.n_w * sizeof *first);
+        assert_memory_equal(first, p.dw, p.n_w * sizeof *first);
+    }
+    sim_threads_set(0);
+    drop(&p);
+}
+
 static void a_filter_larger_than_the_image_is_refused(void **state)
 {
     (void)state;
@@ -250,6 +302,7 @@ int main(void)
         cmocka_unit_test(every_pass_matches_plain_loops),
         cmocka_unit_test(threads_splits_and_fast_sets_change_no_bit),
         cmocka_unit_test(owners_of_leaves_join_to_the_same_sum),
+        cmocka_unit_test(wide_weight_gradients_in_rounds_match_plain_sums),
         cmocka_unit_test(a_filter_larger_than_the_image_is_refused),
         cmocka_unit_test(the_start_up_check_passes_on_every_set),
     };
