@@ -1,5 +1,5 @@
 /*
- * loss.h - the contrast engine: softmax over the global batch, tile by tile.
+ * loss.h - the contrast engine: rows against columns over the global batch, tile by tile.
  *
  * Room: loss
  * Never a B x B buffer.  Rows (anchors) against columns (all gathered embeddings) in
@@ -14,6 +14,7 @@
 #include "simile/comm.h"
 #include "simile/option.h"
 #include "simile/status.h"
+#include "simile/tensor.h"
 
 /*
  * Rows of a view belong to ranks in units: training, blocks of `unit` slots; `simile
@@ -28,24 +29,42 @@ typedef struct {
 /* This rank's slots [lo, hi). */
 sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s);
 
-typedef struct {
-    double temperature;
-    bool decoupled;      /* leave the positive out of the denominator (DCL) */
-    bool sum_directions; /* loss and gradients twice the mean */
-} sim_ntxent_options;
-
-/* What a person wants to see beside the loss. */
+/* What a person wants to see beside the loss; 0 where a loss has no such thing. */
 typedef struct {
     double loss;
-    double accuracy;  /* contrastive: fraction of anchors whose positive beats all others */
-    double positive;  /* mean similarity of positives */
-    double negative;  /* mean similarity of negatives */
-    double spread;    /* mean over dimensions of the standard deviation of z */
+    double
+        accuracy; /* contrastive: fraction of anchors whose positive beats all others */
+    double positive;            /* mean similarity of positives */
+    double negative;            /* mean similarity of negatives */
+    double spread;              /* mean over dimensions of the standard deviation of z */
+    double d_log_temperature;   /* gradient with respect to log T */
+    double d_log_scale, d_bias; /* sigmoid loss */
+    int64_t lonely;             /* anchors without a positive (labels), which count 0 */
 } sim_loss_report;
+
+/* ---- rows against themselves: NT-Xent, DCL, DCLW, SupCon ---- */
+
+typedef struct {
+    double temperature;
+    double factor;  /* on loss and gradients; 0 means 1 */
+    bool decoupled; /* leave the positives out of the denominator (DCL) */
+    bool inside;    /* three views and more: positives are summed inside the logarithm */
+    /*
+     * DCLW: positive i weighs w_i = 2 - exp(s_i / sigma) / mean over the B pairs of
+     * exp(s / sigma), s the similarity of the two views (Yeh et al. 2022, section 3.2).
+     * flow: the gradient takes w as a function of z; otherwise as a constant.
+     */
+    bool weighted, weight_flow;
+    double weight_sigma;
+    /* [n] of all slots, on every rank: all views of all images of a label are positives
+     * (SupCon, L_out); NULL: the views of an image. */
+    const int32_t *labels;
+} sim_ntxent_options;
 
 /* Buffers for repeated calls. */
 typedef struct sim_contrast sim_contrast;
-SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
+SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
+                                            const sim_rows_shape *shape,
                                             sim_contrast **out);
 void sim_contrast_destroy(sim_contrast **e);
 /* Bytes that create takes on the largest rank. */
@@ -53,8 +72,10 @@ size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *shape);
 
 /*
  * NT-Xent over `views` >= 2 views (Chen et al. 2020, arXiv 2002.05709, equation 1;
- * decoupled: Yeh et al. 2022, arXiv 2110.06848).  With two views the positive of (v, i)
- * is (1 - v, i); with more, the mean over an anchor's positives outside the logarithm.
+ * decoupled and weighted: Yeh et al. 2022, arXiv 2110.06848; labels: Khosla et al. 2020,
+ * arXiv 2004.11362, L_out).  The positives of (v, i) are (u, i), u != v, or by label; the
+ * mean over an anchor's positives stands outside the logarithm, or they are summed inside
+ * it.  The value is the mean over all anchors.
  *   z   [views][mine][d]  unit rows of this rank
  *   dz  [views][mine][d]  gradient of the global mean loss, overwritten; NULL: loss only
  * Collective.  Temperatures 0.005 to 10 never overflow.  n >= 2.
@@ -64,5 +85,120 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
 
 /* Negatives that an anchor sees. */
 size_t sim_ntxent_negatives(const sim_rows_shape *shape);
+
+/* ---- anchors against columns: MoCo v3, NNCLR, CPC, SigLIP ---- */
+
+/* n anchors and n columns, column i the positive of anchor i; shape.views is 1. */
+typedef struct sim_cross sim_cross;
+SIM_MUST_USE sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
+                                         sim_cross **out);
+void sim_cross_destroy(sim_cross **e);
+size_t sim_cross_bytes(size_t ranks,
+                       const sim_rows_shape *shape); /* on the largest rank */
+
+typedef struct {
+    double temperature;
+    double factor;   /* on loss and gradients; 0 means 1 */
+    bool decoupled;  /* leave the positive out of the denominator */
+    bool columns;    /* also the columns' softmax over anchors: the mean of both terms */
+    bool any_length; /* rows need not be of unit length: the running maximum shifts */
+} sim_cross_options;
+
+/*
+ * Mean over anchors of -s_ii / T + log sum_j exp(s_ij / T), s_ij = a_i . b_j; with
+ * `columns` the mean of it and of the same with a and b exchanged.
+ *   a, b    [mine][d] rows of this rank, anchors and columns
+ *   da, db  [mine][d] gradients of the global mean, overwritten; NULL: not wanted
+ * Collective.
+ */
+void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const float *a,
+                       const float *b, float *da, float *db, sim_loss_report *report);
+
+/*
+ * SigLIP (Zhai et al. 2023, arXiv 2303.15343): -1/n sum_ij log sigmoid(y_ij (scale a_i . b_j
+ * + bias)), y_ij = 1 where i = j and -1 elsewhere.  Report: d_log_scale, d_bias.
+ */
+void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
+                       const float *b, float *da, float *db, sim_loss_report *report);
+
+/* ---- anchors against columns drawn for each: CPC with sampled negatives ---- */
+
+typedef struct {
+    sim_rows_shape anchors,
+        targets; /* views 1; the same d and the same owners of units */
+    size_t m;    /* negatives of an anchor */
+} sim_sampled_shape;
+typedef struct sim_sampled sim_sampled;
+SIM_MUST_USE sim_status sim_sampled_create(const sim_comm *c,
+                                           const sim_sampled_shape *shape,
+                                           sim_sampled **out);
+void sim_sampled_destroy(sim_sampled **e);
+size_t sim_sampled_bytes(size_t ranks, const sim_sampled_shape *shape);
+
+/*
+ * Mean over anchors of -s_p / T + log(exp(s_p / T) + sum_m exp(s_m / T)); a drawn index
+ * may repeat, or be the positive's, and counts each time.
+ *   a [mine anchors][d], b [mine targets][d]; da, db likewise, overwritten, or NULL
+ *   positive  [mine anchors] global target rows;  negatives [mine anchors][m] likewise
+ * Collective.  Contributions to a target row are added in ascending order of the anchors.
+ */
+void sim_sampled_softmax(sim_sampled *e, double temperature, const float *a,
+                         const float *b, const int32_t *positive,
+                         const int32_t *negatives, float *da, float *db,
+                         sim_loss_report *report);
+
+/* ---- the queue: MoCo's negatives, NNCLR's support set ---- */
+
+/*
+ * A first-in-first-out store of K unit rows, cut in tiles of 256 rows by slot; a rank owns
+ * the tiles sim_tree_part(tiles, size, rank), perhaps none, and nobody holds K rows.  The
+ * pointer is the slot of the next write.  `rows` says which batch is pushed and compared
+ * (views 1), d of both is equal.
+ */
+typedef struct sim_queue sim_queue;
+typedef struct {
+    size_t k;
+    sim_rows_shape rows;
+} sim_queue_shape;
+SIM_MUST_USE sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
+                                         sim_queue **out);
+void sim_queue_destroy(sim_queue **q);
+size_t sim_queue_bytes(size_t ranks, size_t rank, const sim_queue_shape *shape);
+/* Normal draws brought to unit length (a pure function of seed and slot). */
+void sim_queue_draw(sim_queue *q, uint32_t seed);
+sim_range sim_queue_mine(const sim_queue *q); /* slots of this rank */
+float *sim_queue_rows(sim_queue *q);          /* [mine][d] */
+int64_t sim_queue_pointer(const sim_queue *q);
+void sim_queue_set_pointer(sim_queue *q, int64_t pointer);
+/* Slots that hold pushed rows, 0 to K; with `only_filled` no other takes part below. */
+int64_t sim_queue_filled(const sim_queue *q);
+void sim_queue_only_filled(sim_queue *q, bool only_filled);
+/* Visits `rows` (sharded by rows), `pointer` and `filled` under `group`. */
+SIM_MUST_USE sim_status sim_queue_visit(sim_queue *q, const char *group,
+                                        const sim_visitor *v);
+
+/*
+ * Writes the n rows of the batch, in slot order, from the pointer on, round the end; when
+ * n > K the last K stay.   mine [mine rows][d] unit rows.   Collective.
+ */
+void sim_queue_push(sim_queue *q, const float *mine);
+
+/*
+ * MoCo (He et al. 2020, arXiv 1911.05722, equation 1): mean over anchors of
+ * -s+ / T + log(exp(s+ / T) + sum over slots exp(s / T)); decoupled: without the first term
+ * in the sum.  An empty queue gives 0 and no gradient.  `columns` and `any_length` are not
+ * looked at.
+ *   a, keys [mine][d] anchors and their positives, unit rows;  da [mine][d] overwritten
+ * Sums and gradients are formed per tile and joined by the tree in slot order.  Collective.
+ */
+void sim_queue_contrast(sim_queue *q, const sim_cross_options *options, const float *a,
+                        const float *keys, float *da, sim_loss_report *report);
+
+/*
+ * The most similar slot of each row; of equals the lower slot.
+ *   z [mine][d] unit rows;  nearest [mine][d] copies;  slots [mine]
+ * Collective.  At least one slot takes part.
+ */
+void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots);
 
 #endif

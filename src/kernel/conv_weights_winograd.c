@@ -182,7 +182,7 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const fl
     q.vy = q.vx + WINO_N * q.most * v->c;
     q.u = q.vx + tiles;
     /* Columns past k stay as they were cleared: the transform writes k channels
-   * only. */
+     * only. */
     if (padded > v->k)
         memset(q.vy, 0, WINO_N * q.most * padded * sizeof(float));
     sim_fold_begin(&fold, leaf_floats, walk->n_leaves, walk->range, q.u + u);

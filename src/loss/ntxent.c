@@ -23,6 +23,11 @@ typedef struct {
     float *dz;     /* [views][mine][d] */
 } ntxent;
 
+static double factor_of(const sim_ntxent_options *o)
+{
+    return o->factor > 0 ? o->factor : 1;
+}
+
 /*
  * exp(s/T - 1/T) stays in fp32's range while 2/T < 80; below T = 0.025 the running maximum
  * shifts.  A matter of T alone.
@@ -207,8 +212,7 @@ static void second_pass(size_t item, void *ctx)
             sim_product(m, d, n, s, COLUMN_TILE, back, !first, dz, d);
             first = false;
         }
-    double directions = q->options->sum_directions ? 2 : 1;
-    float scale = (float)(directions /
+    float scale = (float)(factor_of(q->options) /
                           (q->options->temperature * (double)(shape->views * shape->n)));
     for (size_t i = 0; i < m * d; i++)
         dz[i] *= scale;
@@ -230,8 +234,7 @@ static void fill_report(sim_contrast *e, const sim_ntxent_options *options,
            negatives = (double)sim_ntxent_negatives(s);
 
     report->loss = contrast_mean(e, offsetof(row_record, loss));
-    if (options->sum_directions)
-        report->loss *= 2;
+    report->loss *= factor_of(options);
     report->accuracy = contrast_mean(e, offsetof(row_record, hit));
     report->positive = contrast_mean(e, offsetof(row_record, positive));
     contrast_geometry(e, &report->spread, &pairs);

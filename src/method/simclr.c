@@ -163,7 +163,7 @@ static void loss_options(const void *options, sim_ntxent_options *out)
 {
     const simclr_options *o = options;
     *out = (sim_ntxent_options){.temperature = o->temperature,
-                                .sum_directions = o->reduction == 1};
+                                .factor = o->reduction == 1 ? 2 : 1};
 }
 
 static void compare(simclr *s, sim_loss_report *report)

@@ -30,7 +30,7 @@ static sim_status run(char **a)
         .views = s.dims[0], .n = s.dims[1], .d = s.dims[2], .unit = 32};
     const sim_ntxent_options options = {.temperature = atof(a[3]),
                                         .decoupled = atoi(a[4]) != 0,
-                                        .sum_directions = atoi(a[5]) != 0};
+                                        .factor = atoi(a[5]) != 0 ? 2 : 1};
     SIM_TRY(sim_alloc(&dz, s.dims[0] * s.dims[1] * s.dims[2], "test/loss"));
     SIM_TRY(sim_contrast_create(&alone, &shape, &e));
     sim_ntxent(e, &options, z, dz, &report);
