@@ -24,22 +24,27 @@ static bool is_excluded(const tensor_update *u)
     return u->p->bn_or_bias && !u->options->decay_bn_bias;
 }
 
-/* |g + wd w| without a buffer for it: by parts of the square. */
+typedef struct {
+    const float *g, *w;
+    double decay;
+} decayed_gradient;
+
+static double decayed_squares(const void *ctx, size_t lo, size_t hi)
+{
+    const decayed_gradient *d = ctx;
+    double sum = 0;
+    for (size_t i = lo; i < hi; i++) {
+        double g = (double)d->g[i] + d->decay * (double)d->w[i];
+        sum += g * g;
+    }
+    return sum;
+}
+
+/* |g + wd w| without a buffer for it. */
 static double decayed_norm(const tensor_update *u, double decay)
 {
-    double squares = 0;
-    const float *w = u->p->weights;
-    enum { CHUNK = 4096 };
-    for (size_t lo = 0; lo < u->p->count; lo += CHUNK) {
-        size_t hi = lo + CHUNK < u->p->count ? lo + CHUNK : u->p->count;
-        double sum = 0;
-        for (size_t i = lo; i < hi; i++) {
-            double g = (double)u->g[i] + decay * (double)w[i];
-            sum += g * g;
-        }
-        squares += sum;
-    }
-    return __builtin_sqrt(squares);
+    const decayed_gradient d = {u->g, u->p->weights, decay};
+    return optim_norm(u->p->count, &d, decayed_squares);
 }
 
 static lars_factors factors_of(const tensor_update *u)

@@ -29,4 +29,11 @@ void optim_for(const tensor_update *u, const void *more,
                void (*fn)(const tensor_update *u, const void *more, size_t lo,
                           size_t hi));
 
+/*
+ * sqrt of a sum of n squares in the order of sim_norm_l2: `squares` gives the sum over
+ * elements [lo, hi), a chunk, in ascending order.
+ */
+double optim_norm(size_t n, const void *ctx,
+                  double (*squares)(const void *ctx, size_t lo, size_t hi));
+
 #endif

@@ -197,17 +197,10 @@ void optim_for(const tensor_update *u, const void *more,
 
 /* ---- norms: chunks of 4096 in double, then the midpoint tree over chunks ---- */
 
-static double chunk_squares(const float *x, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
-    return sum;
-}
-
 typedef struct {
-    const float *x;
-    size_t n, leaf; /* chunks of a leaf of the parallel part */
+    size_t n;
+    const void *ctx;
+    double (*squares)(const void *ctx, size_t lo, size_t hi);
     double *out;
 } norm_call;
 
@@ -215,7 +208,7 @@ static double fold_chunks(const norm_call *q, size_t lo, size_t hi)
 {
     if (hi - lo == 1) {
         size_t at = lo * CHUNK;
-        return chunk_squares(q->x + at, q->n - at < CHUNK ? q->n - at : CHUNK);
+        return q->squares(q->ctx, at, at + CHUNK < q->n ? at + CHUNK : q->n);
     }
     size_t middle = lo + (hi - lo) / 2;
     double left = fold_chunks(q, lo, middle);
@@ -245,14 +238,30 @@ static void norm_part(size_t i, void *ctx)
     q->out[i] = r.lo < r.hi ? fold_chunks(q, r.lo, r.hi) : 0;
 }
 
-double sim_norm_l2(const float *x, size_t n, bool *bad)
+double optim_norm(size_t n, const void *ctx,
+                  double (*squares)(const void *ctx, size_t lo, size_t hi))
 {
     double parts[NORM_PARTS];
-    norm_call q = {.x = x, .n = n, .out = parts};
+    norm_call q = {.n = n, .ctx = ctx, .squares = squares, .out = parts};
     sim_for(NORM_PARTS, norm_part, &q);
     for (size_t half = 1; half < NORM_PARTS; half *= 2)
         for (size_t i = 0; i < NORM_PARTS; i += 2 * half)
             parts[i] += parts[i + half];
-    *bad = !isfinite(parts[0]);
     return sqrt(parts[0]);
+}
+
+static double plain_squares(const void *ctx, size_t lo, size_t hi)
+{
+    const float *x = ctx;
+    double sum = 0;
+    for (size_t i = lo; i < hi; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+double sim_norm_l2(const float *x, size_t n, bool *bad)
+{
+    double norm = optim_norm(n, x, plain_squares);
+    *bad = !isfinite(norm);
+    return norm;
 }
