@@ -17,8 +17,9 @@ typedef struct {
     int name; /* index of optims.def */
     double lr, momentum, weight_decay, trust;
     bool nesterov, decay_bn_bias;
-    int scale;   /* none|linear|sqrt */
-    int dialect; /* simclr|mocov3|bolts|larc */
+    int scale;                /* none|linear|sqrt */
+    int dialect;              /* simclr|mocov3|bolts|larc */
+    double beta1, beta2, eps; /* of adamw */
 } sim_optimizer_options;
 extern const sim_option_table sim_optimizer_table;
 
@@ -27,7 +28,7 @@ typedef struct {
     int64_t epochs, steps; /* one of them; steps 0: by epochs */
     double warmup_epochs;
     int64_t warmup_steps;
-    int shape;          /* cosine|constant|steps */
+    int shape; /* cosine|constant|steps */
 } sim_schedule_options;
 extern const sim_option_table sim_schedule_table;
 
@@ -52,12 +53,15 @@ SIM_MUST_USE sim_status sim_optimizer_create(const sim_optimizer_options *option
 void sim_optimizer_destroy(sim_optimizer **o);
 
 /* One update with this learning rate; definitions: notes methods.md 2.9 and section 8
- * (SGD in PyTorch's form, LARS by dialect). */
+ * (SGD and AdamW in PyTorch's form, LARS by dialect). */
 void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads);
 
-/* Momentum under /optimizer/momentum/<group>/<name>. */
+/* Momentum under /optimizer/momentum/<group>/<name>, the second moment of an optimizer
+ * that has one under /optimizer/second/<group>/<name>. */
 SIM_MUST_USE sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *v);
-const char *sim_optimizer_about(const sim_optimizer *o); /* "sgd momentum 0.9 ..." */
+const char *sim_optimizer_about(const sim_optimizer *o); /* "sgd, momentum 0.9 ..." */
+/* What create takes for the state of so many weights. */
+size_t sim_optimizer_bytes(const sim_optimizer_options *options, size_t n_floats);
 
 /* Learning rate before the schedule: options.lr scaled by the batch (linear batch/256,
  * sqrt: sqrt(batch)). */

@@ -11,6 +11,8 @@
  */
 #include "optim_row.h"
 
+#include <stdio.h>
+
 enum { SIMCLR, MOCOV3, BOLTS, LARC };
 
 typedef struct {
@@ -85,4 +87,14 @@ static void update(const tensor_update *u)
     optim_for(u, &f, update_chunk);
 }
 
-const sim_optim_row sim_optim_lars = {"lars", update};
+static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)
+{
+    char dialect[16] = "";
+    (void)sim_choices_text(OPTIM_DIALECTS, o->dialect, dialect, sizeof dialect);
+    (void)snprintf(out, out_bytes,
+                   "lars (dialect %s, trust %g), momentum %g, weight decay %g", dialect,
+                   o->trust, o->momentum, o->weight_decay);
+}
+
+const sim_optim_row sim_optim_lars = {
+    .name = "lars", .n_arrays = 1, .update = update, .about = about};

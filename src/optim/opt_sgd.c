@@ -6,6 +6,8 @@
  */
 #include "optim_row.h"
 
+#include <stdio.h>
+
 static void update_chunk(const tensor_update *u, const void *more, size_t lo, size_t hi)
 {
     float decay = (float)optim_decay(u), mu = (float)u->options->momentum,
@@ -15,7 +17,7 @@ static void update_chunk(const tensor_update *u, const void *more, size_t lo, si
     (void)more;
     for (size_t i = lo; i < hi; i++) {
         float g = u->g[i] + decay * w[i];
-        v[i] = u->first ? g : mu * v[i] + g;
+        v[i] = u->updates == 0 ? g : mu * v[i] + g;
         w[i] -= lr * (nesterov ? g + mu * v[i] : v[i]);
     }
 }
@@ -25,4 +27,11 @@ static void update(const tensor_update *u)
     optim_for(u, NULL, update_chunk);
 }
 
-const sim_optim_row sim_optim_sgd = {"sgd", update};
+static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)
+{
+    (void)snprintf(out, out_bytes, "sgd, momentum %g%s, weight decay %g", o->momentum,
+                   o->nesterov ? " (Nesterov)" : "", o->weight_decay);
+}
+
+const sim_optim_row sim_optim_sgd = {
+    .name = "sgd", .n_arrays = 1, .update = update, .about = about};

@@ -1,24 +1,31 @@
 /*
- * optim_row.h - what an optimizer's file provides.
+ * optim_row.h - what an optimizer's file provides, and what it may use.
  */
 #ifndef SIMILE_OPTIM_ROW_H
 #define SIMILE_OPTIM_ROW_H
 
 #include "simile/optim.h"
 
-/* One tensor's update: `v` is its momentum, kept between steps. */
+/* One tensor's update: `v` and `second` are its arrays of state, kept between steps. */
 typedef struct {
     const sim_optimizer_options *options;
     const sim_parameter *p;
     const float *g;
-    float *v;
+    float *v;      /* momentum */
+    float *second; /* of rows with two arrays, else NULL */
     double lr;
-    bool first; /* nothing was updated before */
+    int64_t updates; /* done before this one */
 } tensor_update;
+
+enum { OPTIM_MAX_ARRAYS = 2 };
+#define OPTIM_DIALECTS "simclr|mocov3|bolts|larc" /* of lars */
 
 typedef struct {
     const char *name;
+    int n_arrays; /* of state, each as large as the weights: momentum, second */
     void (*update)(const tensor_update *u);
+    /* The row and its numbers for the log's head, in one line. */
+    void (*about)(const sim_optimizer_options *o, char *out, size_t out_bytes);
 } sim_optim_row;
 
 /* Weight decay of a tensor: none for BN and biases unless asked for. */
@@ -35,5 +42,8 @@ void optim_for(const tensor_update *u, const void *more,
  */
 double optim_norm(size_t n, const void *ctx,
                   double (*squares)(const void *ctx, size_t lo, size_t hi));
+
+/* Cosine of x in [0, pi] by its series: no libm in the bits. */
+double optim_cos(double x);
 
 #endif

@@ -38,7 +38,7 @@ static const sim_option option_rows[] = {
     ROW("name", SIM_OPTION_ENUM, name, 0, 0, "sgd", names + 1, "how weights are updated"),
     ROW("lr", SIM_OPTION_REAL, lr, 0, 1e4, "0.1", NULL, "learning rate, before scaling"),
     ROW("momentum", SIM_OPTION_REAL, momentum, 0, 0.99999, "0.9", NULL,
-        "of the gradient"),
+        "of the gradient (sgd, lars)"),
     ROW("nesterov", SIM_OPTION_BOOL, nesterov, 0, 0, "false", NULL,
         "look ahead along the momentum"),
     ROW("weight_decay", SIM_OPTION_REAL, weight_decay, 0, 10, "1e-4", NULL,
@@ -47,10 +47,16 @@ static const sim_option option_rows[] = {
         "decay (and, with lars, adapt) batch-norm weights and biases too"),
     ROW("scale", SIM_OPTION_ENUM, scale, 0, 0, "none", "none|linear|sqrt",
         "learning rate times batch/256, or times sqrt(batch)"),
-    ROW("dialect", SIM_OPTION_ENUM, dialect, 0, 0, "simclr", "simclr|mocov3|bolts|larc",
+    ROW("dialect", SIM_OPTION_ENUM, dialect, 0, 0, "simclr", OPTIM_DIALECTS,
         "whose LARS it is"),
     ROW("trust", SIM_OPTION_REAL, trust, 0, 10, "0.001", NULL,
         "LARS's trust coefficient"),
+    ROW("beta1", SIM_OPTION_REAL, beta1, 0, 0.99999, "0.9", NULL,
+        "AdamW's decay of the mean gradient"),
+    ROW("beta2", SIM_OPTION_REAL, beta2, 0, 0.9999999, "0.999", NULL,
+        "AdamW's decay of the mean square"),
+    ROW("eps", SIM_OPTION_REAL, eps, 0, 1, "1e-8", NULL,
+        "AdamW's addition to the root of the mean square"),
 };
 
 const sim_option_table sim_optimizer_table = {
@@ -64,26 +70,11 @@ struct sim_optimizer {
     const sim_optim_row *row;
     sim_parameter *list;
     size_t n;
-    float *momentum; /* by the parameters' order */
+    size_t total;  /* floats of an array of state */
+    float *arrays; /* [row's n_arrays][total], by the parameters' order */
     int64_t updates;
     char about[160];
 };
-
-static void describe(sim_optimizer *o)
-{
-    static const char dialects[] = "simclr|mocov3|bolts|larc";
-    const sim_optimizer_options *p = &o->options;
-    char dialect[16] = "";
-    (void)sim_choices_text(dialects, p->dialect, dialect, sizeof dialect);
-    if (strcmp(o->row->name, "lars") == 0)
-        (void)snprintf(o->about, sizeof o->about,
-                       "lars (dialect %s, trust %g), momentum %g, weight decay %g",
-                       dialect, p->trust, p->momentum, p->weight_decay);
-    else
-        (void)snprintf(o->about, sizeof o->about, "%s, momentum %g%s, weight decay %g",
-                       o->row->name, p->momentum, p->nesterov ? " (Nesterov)" : "",
-                       p->weight_decay);
-}
 
 sim_status sim_optimizer_create(const sim_optimizer_options *options,
                                 const sim_parameter *parameters, size_t n,
@@ -91,7 +82,6 @@ sim_status sim_optimizer_create(const sim_optimizer_options *options,
 {
     sim_status st = SIM_OK;
     sim_optimizer *o = NULL;
-    size_t total = 0;
 
     SIM_TRY(sim_new(&o, "optim/optimizer"));
     o->options = *options;
@@ -100,9 +90,9 @@ sim_status sim_optimizer_create(const sim_optimizer_options *options,
     memcpy(o->list, parameters, n * sizeof *parameters);
     o->n = n;
     for (size_t i = 0; i < n; i++)
-        total += parameters[i].count;
-    SIM_TRY(sim_alloc(&o->momentum, total, "optim/momentum"));
-    describe(o);
+        o->total += parameters[i].count;
+    SIM_TRY(sim_alloc(&o->arrays, (size_t)o->row->n_arrays * o->total, "optim/state"));
+    o->row->about(options, o->about, sizeof o->about);
     *out = o;
     o = NULL;
 done:
@@ -115,45 +105,63 @@ void sim_optimizer_destroy(sim_optimizer **o)
     if (!*o)
         return;
     sim_free((*o)->list);
-    sim_free((*o)->momentum);
+    sim_free((*o)->arrays);
     sim_free(*o);
     *o = NULL;
 }
 
 void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads)
 {
-    float *v = o->momentum;
+    size_t at = 0;
     for (size_t i = 0; i < o->n; i++) {
         const sim_parameter *p = &o->list[i];
+        float *v = o->arrays + at;
         const tensor_update u = {.options = &o->options,
                                  .p = p,
                                  .g = grads + p->offset,
                                  .v = v,
+                                 .second = o->row->n_arrays > 1 ? v + o->total : NULL,
                                  .lr = lr,
-                                 .first = o->updates == 0};
+                                 .updates = o->updates};
         o->row->update(&u);
-        v += p->count;
+        at += p->count;
     }
     o->updates++;
 }
 
-sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *visitor)
+static sim_status visit_array(const sim_optimizer *o, const sim_visitor *visitor,
+                              const char *array, float *v)
 {
     sim_status st = SIM_OK;
-    float *v = o->momentum;
     char group[96];
 
-    SIM_TRY(sim_visit_i64(visitor, "optimizer", "updates", &o->updates));
     for (size_t i = 0; i < o->n; i++) {
         const sim_parameter *p = &o->list[i];
         sim_tensor t = {.name = p->name, .type = SIM_F32, .n_dims = p->n_dims, .data = v};
         memcpy(t.dims, p->dims, sizeof t.dims);
-        (void)snprintf(group, sizeof group, "optimizer/momentum/%s", p->group);
+        (void)snprintf(group, sizeof group, "optimizer/%s/%s", array, p->group);
         SIM_TRY(sim_visit(visitor, group, &t));
         v += p->count;
     }
 done:
     return st;
+}
+
+sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *visitor)
+{
+    static const char *const arrays[OPTIM_MAX_ARRAYS] = {"momentum", "second"};
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_visit_i64(visitor, "optimizer", "updates", &o->updates));
+    for (int k = 0; k < o->row->n_arrays; k++)
+        SIM_TRY(visit_array(o, visitor, arrays[k], o->arrays + (size_t)k * o->total));
+done:
+    return st;
+}
+
+size_t sim_optimizer_bytes(const sim_optimizer_options *options, size_t n_floats)
+{
+    return (size_t)rows[options->name]->n_arrays * n_floats * sizeof(float);
 }
 
 const char *sim_optimizer_about(const sim_optimizer *o)

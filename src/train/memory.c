@@ -49,7 +49,8 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     add(rows, n_rows, "gradients",
         sizeof(float) *
             sim_comm_sum_leaves_room(&as_if, plan->n_blocks, weights / sizeof(float)));
-    add(rows, n_rows, "optimizer", weights);
+    add(rows, n_rows, "optimizer",
+        sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
     add(rows, n_rows, "views", 2 * images * view + images * sizeof(sim_view_request));
     add(rows, n_rows, "order", plan->n_images * sizeof(uint32_t));
     add(rows, n_rows, "data set",

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""SGD against torch.optim.SGD, LARS against its four definitions, in float64, 20 steps with
-the same gradients: 1e-6 of the largest weight (LARS 1e-5)."""
+"""SGD and AdamW against torch.optim, LARS against its four definitions, in float64, 20 steps
+with the same gradients: 1e-6 of the largest weight (LARS 1e-5); moments 1e-6 of the largest."""
 import os
 import subprocess
 import sys
@@ -14,13 +14,18 @@ N, STEPS = 9001, 20
 DIALECTS = ["simclr", "mocov3", "bolts", "larc"]
 
 
-def run(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, folder):
+def run(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, folder, betas=(0.9, 0.999), eps=1e-8):
+    return state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, folder, betas, eps)[1][0]
+
+
+def state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, folder, betas, eps):
     paths = [os.path.join(folder, p) for p in ("w", "g", "o")]
     w.astype("f4").tofile(paths[0])
     g.astype("f4").tofile(paths[1])
-    subprocess.run([TOOL, *paths, str(N), str(STEPS), str(name), repr(lr), repr(momentum), repr(decay),
-                    str(int(nesterov)), str(dialect), repr(trust), str(int(bn))], check=True)
-    return np.fromfile(paths[2], "f4").reshape(2, N)
+    names = subprocess.run([TOOL, *paths, str(N), str(STEPS), str(name), repr(lr), repr(momentum), repr(decay),
+                            str(int(nesterov)), str(dialect), repr(trust), str(int(bn)), *map(repr, betas), repr(eps)],
+                           check=True, capture_output=True, text=True).stdout.split()
+    return names, np.fromfile(paths[2], "f4").reshape(-1, 2, N)
 
 
 def sgd(w, g, lr, momentum, decay, nesterov, bn):
@@ -35,6 +40,22 @@ def sgd(w, g, lr, momentum, decay, nesterov, bn):
             t.grad = torch.tensor(x)
         opt.step()
     return np.stack([t.detach().numpy() for t in tensors])
+
+
+def adamw(w, g, lr, betas, eps, decay, bn):
+    """Weights, means and mean squares."""
+    tensors = [torch.tensor(v, requires_grad=True) for v in w]
+    groups = [{"params": [tensors[0]], "weight_decay": decay},
+              {"params": [tensors[1]], "weight_decay": 0 if bn else decay}]
+    opt = torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps)
+    for s in range(STEPS):
+        for group in opt.param_groups:
+            group["lr"] = lr * (1 - 0.02 * s)
+        for t, x in zip(tensors, g[s]):
+            t.grad = torch.tensor(x)
+        opt.step()
+    kept = [[opt.state[t][k].numpy() for t in tensors] for k in ("exp_avg", "exp_avg_sq")]
+    return np.array([[t.detach().numpy() for t in tensors], *kept])
 
 
 def lars(w, g, lr0, mu, decay, dialect, eta, bn):
@@ -81,5 +102,15 @@ with tempfile.TemporaryDirectory() as folder:
                 want = lars(start, g, 2.0, 0.9, 1e-3, dialect, 0.02, bn)
                 error = np.abs(got - want).max() / np.abs(want).max()
                 assert error <= 1e-5, (dialect, bn, error)
+    adam = [(0.01, (0.9, 0.999), 1e-8, 0.05, True), (0.001, (0.8, 0.95), 1e-3, 0.5, False),
+            (0.05, (0.0, 0.99), 1e-8, 0.0, False)]
+    for lr, betas, eps, decay, bn in adam:
+        for size in (1.0, 1e-4):
+            names, got = state(w, g * np.float32(size), 2, lr, 0.9, decay, False, 0, 0.001, bn, folder, betas, eps)
+            want = adamw(w, (g * np.float32(size)).astype("f4").astype("f8"), lr, betas, eps, decay, bn)
+            assert names == [f"optimizer/{k}/encoder/{t}" for k in ("momentum", "second") for t in "wb"], names
+            for a, b in zip(got, want):
+                error = np.abs(a - b).max() / np.abs(b).max()
+                assert error <= 1e-6, (lr, betas, eps, decay, bn, size, error)
 print("ok")
 sys.exit(0)
