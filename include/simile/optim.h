@@ -1,5 +1,5 @@
 /*
- * optim.h - optimizers and schedules, elementwise on named tensors.
+ * optim.h - optimizers, schedules and the moving average, elementwise on named tensors.
  *
  * Room: optim
  * Order-sensitive sums (norms) go in fixed chunks of 4096 elements in double, then a
@@ -73,6 +73,21 @@ double sim_learning_rate(const sim_optimizer_options *o, size_t batch);
  */
 double sim_schedule_factor(const sim_schedule_options *s, double t, double warmup,
                            double total);
+
+/*
+ * Moving average of weights: target = m target + (1 - m) online, elementwise, as
+ * target + (1 - m)(online - target) in double, rounded to float once: the bits of an exact
+ * multiply-add on any instruction set, and equal weights stay equal.
+ *
+ *   m       in [0, 1]
+ *   online  [n]
+ *   target  [n], changed; does not overlap online
+ */
+void sim_momentum_update(size_t n, double m, const float *online, float *target);
+
+/* m of a step: m0, or with cosine 1 - (1 - m0)(1 + cos(pi progress)) / 2, which rises from
+ * m0 to 1.  progress: share of the run that is done, taken to [0, 1]. */
+double sim_momentum_factor(double m0, bool cosine, double progress);
 
 /* sqrt of the sum of squares in the fixed order; `bad` is set when not finite. */
 double sim_norm_l2(const float *x, size_t n, bool *bad);

@@ -1,0 +1,53 @@
+#!/usr/bin/python3
+"""The moving average against m target + (1 - m) online in NumPy's float64: half a unit in the last place
+of the larger operand a step; and its factor against NumPy's cosine: 1e-12."""
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "optim_tool_momentum")
+
+
+def update(online, target, m, folder):
+    steps, n = online.shape
+    paths = [os.path.join(folder, p) for p in ("online", "target", "out")]
+    online.tofile(paths[0])
+    target.tofile(paths[1])
+    subprocess.run([TOOL, "update", *paths, str(n), str(steps), repr(m)], check=True)
+    return np.fromfile(paths[2], "f4")
+
+
+def factors(m0, cosine, progress):
+    args = [TOOL, "factor", repr(m0), str(int(cosine)), *map(repr, progress)]
+    return np.array(subprocess.run(args, check=True, capture_output=True, text=True).stdout.split(), "f8")
+
+
+r = np.random.RandomState(11)
+with tempfile.TemporaryDirectory() as folder:
+    for n, steps in [(1, 1), (4096, 1), (4097, 1), (10001, 20)]:
+        for m in (0.0, 0.5, 0.99, 0.999, 0.9996, 1.0):
+            online = (r.randn(steps, n) * 10.0 ** r.randint(-4, 2, n)).astype("f4")
+            target = (r.randn(n) * 10.0 ** r.randint(-4, 2, n)).astype("f4")
+            want, bound = target.astype("f8"), np.zeros(n)
+            for x in online.astype("f8"):
+                bound += np.spacing(np.maximum(abs(want), abs(x)).astype("f4")) / 2
+                want = m * want + (1 - m) * x
+            got = update(online, target, m, folder)
+            worst = (abs(got - want) / (1.01 * bound)).max()
+            assert worst <= 1, (n, steps, m, worst)
+            assert m != 1.0 or (got == target).all()
+    same = r.randn(1, 5000).astype("f4")
+    assert (update(same, same[0], 0.99, folder) == same[0]).all(), "equal weights must stay equal"
+
+t = np.linspace(0, 1, 101).tolist()
+for m0 in (0.0, 0.99, 0.996, 0.999):
+    want = 1 - (1 - m0) * (1 + np.cos(np.pi * np.array(t))) / 2
+    error = abs(factors(m0, True, t) - want).max()
+    assert error <= 1e-12, (m0, error)
+    assert (factors(m0, False, t) == m0).all()
+    assert abs(factors(m0, True, [-0.5, 1.5]) - [m0, 1.0]).max() <= 1e-15, m0
+print("ok")
+sys.exit(0)
