@@ -28,38 +28,29 @@ static const char op_names[] =
 
 /* ---- presets ---- */
 
-/* An operation with the numbers that differ from its defaults. */
-typedef struct {
-    const char *op;
-    const char *numbers[6]; /* "scale_min=0.2" */
-} preset_op;
-
 typedef struct {
     const char *name;
-    preset_op ops[8];
+    const char *views[2]; /* operations and their numbers; the second "": as the first */
 } preset;
 
-/* methods.md 2.11: SimCLR's for photos and for CIFAR; digits must stay readable. */
+#define SIM_PRESET(name, view1, view2) {name, {view1, view2}},
 static const preset presets[] = {
-    {"simclr-cifar", {{"crop", {0}}, {"flip", {0}}, {"jitter", {0}}, {"gray", {0}}}},
-    {"simclr",
-     {{"crop", {0}},
-      {"flip", {0}},
-      {"jitter", {"brightness=0.8", "contrast=0.8", "saturation=0.8", "hue=0.2"}},
-      {"gray", {0}},
-      {"blur", {0}}}},
-    {"digits",
-     {{"crop", {"scale_min=0.3"}}, {"jitter", {"brightness=0.4", "contrast=0.4"}}}},
-    {"none", {{0}}},
+#include "presets.def"
 };
-enum { N_PRESETS = sizeof presets / sizeof presets[0] };
+#undef SIM_PRESET
+
+#define SIM_PRESET(name, view1, view2) "|" name
+static const char preset_names[] =
+#include "presets.def"
+    ;
+#undef SIM_PRESET
 
 static sim_option_table item_tables[N_ROWS]; /* filled from the rows, once */
 
 static const sim_option option_rows[] = {
     {"preset", SIM_OPTION_ENUM, offsetof(sim_augment_options, preset), 0, 0,
-     "simclr-cifar", "simclr-cifar|simclr|digits|none", "", "operations of both views",
-     SIM_IDENTITY, NULL},
+     "simclr-cifar", preset_names + 1, "", "operations of both views", SIM_IDENTITY,
+     NULL},
     {"size", SIM_OPTION_INT, offsetof(sim_augment_options, size), 0, 4096, "0", NULL,
      "pixels", "side of a view; 0: as stored, photos 224", SIM_IDENTITY, NULL},
     {"view1", SIM_OPTION_ITEMS, offsetof(sim_augment_options, view1), 0, 0, NULL,
@@ -102,25 +93,34 @@ struct sim_augment {
     float mean[3], inverse[3], deviation[3];
 };
 
-static void set_defaults(const sim_option_table *t, void *options)
+/* A value's text into an operation's options; the types that these have. */
+static void set_value(const sim_option *row, const char *text, void *options)
 {
-    for (size_t i = 0; i < t->n_rows; i++) {
-        const sim_option *r = &t->rows[i];
-        void *to = (char *)options + r->offset;
-        if (r->type == SIM_OPTION_ENUM)
-            *(int *)to = sim_choices_find(r->choices, r->fallback);
-        else
-            *(double *)to = strtod(r->fallback, NULL);
-    }
+    void *to = (char *)options + row->offset;
+    if (row->type == SIM_OPTION_ENUM)
+        *(int *)to = sim_choices_find(row->choices, text);
+    else if (row->type == SIM_OPTION_INT)
+        *(int64_t *)to = strtoll(text, NULL, 10);
+    else
+        *(double *)to = strtod(text, NULL);
 }
 
-static void set_number(const sim_option_table *t, const char *text, void *options)
+static void set_defaults(const sim_option_table *t, void *options)
 {
-    const char *equals = strchr(text, '=');
     for (size_t i = 0; i < t->n_rows; i++)
-        if (strncmp(t->rows[i].name, text, (size_t)(equals - text)) == 0)
-            *(double *)(void *)((char *)options + t->rows[i].offset) =
-                strtod(equals + 1, NULL);
+        set_value(&t->rows[i], t->rows[i].fallback, options);
+}
+
+/* "key=value"; a preset's text is ours, so a key that is none is a bug. */
+static void set_pair(const sim_option_table *t, const char *text, void *options)
+{
+    const char *value = strchr(text, '=') + 1;
+    size_t n = (size_t)(value - text) - 1, i = 0;
+    while (i < t->n_rows &&
+           (strlen(t->rows[i].name) != n || strncmp(t->rows[i].name, text, n) != 0))
+        i++;
+    SIM_ASSERT(i < t->n_rows);
+    set_value(&t->rows[i], value, options);
 }
 
 static operation *add(pipeline *p, const augment_row *row)
@@ -143,14 +143,19 @@ static const augment_row *row_named(const char *name)
     return NULL;
 }
 
-static void from_preset(const preset *from, pipeline *p)
+static void from_preset(const preset *from, int view_index, pipeline *p)
 {
-    for (size_t i = 0; from->ops[i].op; i++) {
-        const augment_row *row = row_named(from->ops[i].op);
-        operation *o = add(p, row);
-        set_defaults(&row->table, o->options);
-        for (size_t k = 0; from->ops[i].numbers[k]; k++)
-            set_number(&row->table, from->ops[i].numbers[k], o->options);
+    const char *text = from->views[from->views[1][0] ? view_index : 0];
+    char word[64];
+    int used = 0;
+    operation *o = NULL;
+    for (; sscanf(text, "%63s%n", word, &used) == 1; text += used) {
+        if (strchr(word, '=')) {
+            set_pair(&o->row->table, word, o->options);
+            continue;
+        }
+        o = add(p, row_named(word));
+        set_defaults(&o->row->table, o->options);
     }
 }
 
@@ -199,7 +204,7 @@ sim_status sim_augment_create(const sim_augment_options *options,
         if (use->given)
             from_items(use, &a->views[v]);
         else
-            from_preset(&presets[options->preset], &a->views[v]);
+            from_preset(&presets[options->preset], v, &a->views[v]);
     }
     *out = a;
 done:

@@ -95,14 +95,63 @@ def blur(x, d, lo, hi):
     return F.gaussian_blur(x, [taps, taps], [sigma, sigma])
 
 
+def pad_crop(x, d, size, padding):
+    d.unit()
+    h, w = size or x.shape[1], size or x.shape[2]
+    x = F.pad(x, [padding] * 4)
+    top = d.below(x.shape[1] - h + 1)
+    return F.crop(x, top, d.below(x.shape[2] - w + 1), h, w)
+
+
 def tool(image, size, seed, sample, view, items, folder):
+    return many(image, size, seed, sample, 1, view, items, folder)[0]
+
+
+def many(image, size, seed, sample, count, view, items, folder):
     h, w, c = image.shape
     source, target = os.path.join(folder, "in"), os.path.join(folder, "out")
     image.tofile(source)
-    numbers = [str(v) for v in (h, w, c, size, seed, sample, view)]
+    numbers = [str(v) for v in (h, w, c, size, seed, sample, count, view)]
     subprocess.run([TOOL, source, target, *numbers, *items], check=True)
     out = np.fromfile(target, "f4")
-    return torch.from_numpy(out.reshape(size or h, size or w, c)).permute(2, 0, 1)
+    return torch.from_numpy(out.reshape(count, size or h, size or w, c)).permute(0, 3, 1, 2)
+
+
+SPACE = {"crop": 1, "flip": 2, "jitter": 3, "gray": 4, "blur": 5, "solarize": 6, "pad_crop": 7}
+
+
+def pipeline(x, args, size, ops):
+    """Operations (name, p, numbers) as the papers' code has them, on the same draws."""
+    for name, p, *numbers in ops:
+        if Draw(*args, SPACE[name]).unit() >= p:
+            continue
+        d = Draw(*args, SPACE[name])
+        if name == "crop":
+            x = crop(x, d, size, (numbers[0], 1), (3 / 4, 4 / 3), numbers[1])[0]
+        elif name == "jitter":
+            x = jitter(x, d, *numbers)
+        elif name == "blur":
+            x = blur(x, d, 0.1, 2)
+        else:
+            x = {"flip": F.hflip, "gray": lambda x: F.rgb_to_grayscale(x, 3),
+                 "solarize": lambda x: F.solarize(x, 128 / 255)}[name](x)
+    return x
+
+
+# moco's main_moco.py, moco-v3's main_moco.py with the paper's bicubic crop, solo-learn's CIFAR presets.
+FLIP, GRAY, BICUBIC = ("flip", 0.5), ("gray", 0.2), True
+BYOL = [("crop", 1, 0.08, BICUBIC), ("jitter", 0.8, 0.4, 0.4, 0.2, 0.1), GRAY]
+MOCO = [("crop", 1, 0.2, False), ("jitter", 0.8, 0.4, 0.4, 0.4, 0.1), GRAY, ("blur", 0.5), FLIP]
+PRESETS = {
+    "mocov1": [[("crop", 1, 0.2, False), GRAY, ("jitter", 1, 0.4, 0.4, 0.4, 0.4), FLIP]] * 2,
+    "mocov2": [MOCO] * 2,
+    "byol": [[*BYOL, ("blur", 1), FLIP], [*BYOL, ("blur", 0.1), ("solarize", 0.2), FLIP]],
+    "mocov2-cifar": [[("crop", 1, 0.2, BICUBIC), *MOCO[1:3], FLIP]] * 2,
+    "byol-cifar": [[*BYOL, FLIP], [*BYOL, ("solarize", 0.2), FLIP]],
+    "simclr-cifar": [[("crop", 1, 0.08, BICUBIC), FLIP, ("jitter", 0.8, 0.4, 0.4, 0.4, 0.1), GRAY]] * 2,
+    "simclr": [[("crop", 1, 0.08, BICUBIC), FLIP, ("jitter", 0.8, 0.8, 0.8, 0.8, 0.2), GRAY, ("blur", 0.5)]] * 2,
+    "none": [[]] * 2,
+}
 
 
 def close(got, want, bound, what):
@@ -137,8 +186,40 @@ with tempfile.TemporaryDirectory() as folder:
             close(tool(image, 0, *args, ["flip=1"], folder), F.hflip(x), 1e-6, "flip")
             gray = F.rgb_to_grayscale(x, 3) if c == 3 else x
             close(tool(image, 0, *args, ["gray=1"], folder), gray, 1e-5, "gray")
+            for threshold in (128, 1, 255):
+                want = F.solarize(torch.from_numpy(image).permute(2, 0, 1), threshold) / 255
+                got = tool(image, 0, *args, [f"solarize=1={threshold}"], folder)
+                close(got, want, 1e-6, f"solarize {threshold}")
+            for out, padding in ((0, 4), (24, 4), (0, 90), (24, 0)):
+                want = pad_crop(x, Draw(*args, 7), out, padding)
+                close(tool(image, out, *args, [f"pad_crop=1={padding}"], folder), want, 1e-6, f"pad {padding}, crop")
             flipped = Draw(*args, 2).unit() < 0.5
             close(tool(image, 0, *args, ["flip=0.5"], folder), F.hflip(x) if flipped else x, 1e-6, "flip by chance")
+    # What happens by chance happens when the first draw says so, and about that often.
+    n, image = 3000, photo(r, 9, 8, 3)
+    plain = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
+    chances = {"flip": "", "gray": "", "jitter": "=0.4=0.4=0.4=0.1", "blur": "=1=2", "solarize": "=128",
+               "pad_crop": "=4"}
+    for name, numbers in chances.items():
+        for p in (0.2, 0.8):
+            views = many(image, 0, 3, 0, n, 1, [f"{name}={p}{numbers}"], folder)
+            changed = ((views - plain).abs().amax((1, 2, 3)) > 1e-4).numpy()
+            drawn = np.array([Draw(3, i, 1, SPACE[name]).unit() < p for i in range(n)])
+            assert not (changed & ~drawn).any(), f"{name}: happened without its draw"
+            assert (drawn & ~changed).mean() < 0.02 * (name == "pad_crop") + 1e-3, f"{name}: did not happen"  # a pad_crop from the very middle
+            assert abs(changed.mean() - p) < 4 * np.sqrt(p * (1 - p) / n) + 0.02 * (name == "pad_crop"), name
+
+    image = photo(r, 40, 60, 3)
+    x = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
+    for name, both in PRESETS.items():
+        for view in (0, 1, 2, 3):
+            size = 0 if name == "none" else 32
+            got = many(image, size, 5, 0, 24, view, [f"preset={name}"], folder)
+            for i, v in enumerate(got):
+                error = (v - pipeline(x, (5, i, view), size, both[view % 2])).abs()
+                # A value within rounding of solarize's threshold may go either way.
+                off = (error > 5e-4).float().mean().item()
+                assert off <= 0.001, f"{name}, view {view}, sample {i}: {off:.4f} of the values differ"
 assert min(areas) > 0.15 and max(areas) < 1.05 and min(ratios) > 0.7 and max(ratios) < 1.4
 print("ok")
 sys.exit(0)

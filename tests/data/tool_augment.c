@@ -1,10 +1,10 @@
 /*
- * tool_augment.c - one view of an image from a file, for test_augment.py.
+ * tool_augment.c - views of an image from a file, for test_augment.py.
  *
- *   tool_augment IN.bin OUT.bin h w c size seed sample view ITEM...
- * IN: uint8 [h][w][c].  OUT: float32 view, not normalised.  An item is an operation's name
- * and its numbers in the order of its options: "crop=1=0.2=1=0.75=1.33=0" (the last of crop
- * is the interpolation's index).
+ *   tool_augment IN.bin OUT.bin h w c size seed sample count view ITEM...|preset=NAME
+ * IN: uint8 [h][w][c].  OUT: float32 views of samples [sample, sample + count), not
+ * normalised.  An item is an operation's name and its numbers in the order of its options:
+ * "crop=1=0.2=1=0.75=1.33=0" (the last of crop is the interpolation's index).
  */
 #include "simile/data.h"
 #include "simile/memory.h"
@@ -13,7 +13,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char names[] = "crop|flip|jitter|gray|blur";
+static const sim_option *key(const char *name)
+{
+    for (size_t i = 0; i < sim_augment_table.n_rows; i++)
+        if (strcmp(sim_augment_table.rows[i].name, name) == 0)
+            return &sim_augment_table.rows[i];
+    abort();
+}
+
+static void set(const sim_option *row, const char *text, void *options)
+{
+    void *to = (char *)options + row->offset;
+    if (row->type == SIM_OPTION_ENUM)
+        *(int *)to = atoi(text);
+    else if (row->type == SIM_OPTION_INT)
+        *(int64_t *)to = atol(text);
+    else
+        *(double *)to = atof(text);
+}
 
 static void parse(const char *text, sim_option_items *items)
 {
@@ -21,25 +38,40 @@ static void parse(const char *text, sim_option_items *items)
     size_t at = items->n++, k = 0;
     (void)snprintf(word, sizeof word, "%s", text);
     char *part = strtok(word, "=");
-    items->op[at] = sim_choices_find(names, part);
-    while ((part = strtok(NULL, "=")) != NULL) {
-        if (items->op[at] == 0 && k == 5)
-            memcpy(&items->values[at][k], &(int){atoi(part)}, sizeof(int));
-        else
-            items->values[at][k] = atof(part);
-        k++;
+    items->op[at] = sim_choices_find(key("view1")->choices, part);
+    const sim_option_table *table = &key("view1")->item_tables[items->op[at]];
+    while ((part = strtok(NULL, "=")) != NULL && k < table->n_rows)
+        set(&table->rows[k++], part, items->values[at]);
+}
+
+static sim_status write_views(const sim_augment *augment, const sim_image *image,
+                              char **a, FILE *out)
+{
+    sim_status st = SIM_OK;
+    float *view = NULL;
+    size_t h, w, c;
+    uint32_t seed = (uint32_t)atol(a[7]), first = (uint32_t)atol(a[8]);
+
+    sim_augment_shape(augment, &h, &w, &c);
+    SIM_TRY(sim_alloc(&view, h * w * c, "test/augment"));
+    for (uint32_t i = 0; i < (uint32_t)atol(a[9]); i++) {
+        SIM_TRY(sim_augment_view(augment, seed, first + i, 0, (uint32_t)atol(a[10]),
+                                 image, view));
+        SIM_CHECK(fwrite(view, sizeof *view, h * w * c, out) == h * w * c, SIM_E_IO,
+                  "not written");
     }
+done:
+    sim_free(view);
+    return st;
 }
 
 int main(int argc, char **a)
 {
     static const double zero[3] = {0, 0, 0}, one[3] = {1, 1, 1};
-    sim_augment_options o = {0};
+    static sim_augment_options o;
     sim_augment *augment = NULL;
-    size_t vh = 0, vw = 0, vc = 0;
-    float *view = NULL;
 
-    if (argc < 10)
+    if (argc < 12)
         return 64;
     sim_image image = {
         .h = (size_t)atol(a[3]), .w = (size_t)atol(a[4]), .c = (size_t)atol(a[5])};
@@ -47,25 +79,21 @@ int main(int argc, char **a)
         .n_images = 1, .h = image.h, .w = image.w, .c = image.c};
     size_t n = image.h * image.w * image.c;
     o.size = atol(a[6]);
-    o.view1.given = true;
-    for (int i = 10; i < argc; i++)
+    o.view1.given = strncmp(a[11], "preset=", 7) != 0;
+    if (!o.view1.given)
+        o.preset = sim_choices_find(key("preset")->choices, a[11] + 7);
+    for (int i = 11; o.view1.given && i < argc; i++)
         parse(a[i], &o.view1);
-    if (sim_alloc(&image.pixels, n, "test/augment") != SIM_OK ||
+    if (o.preset < 0 || sim_alloc(&image.pixels, n, "test/augment") != SIM_OK ||
         sim_augment_create(&o, &about, zero, one, &augment) != SIM_OK)
         return 70;
     FILE *in = fopen(a[1], "rb"), *out = fopen(a[2], "wb");
     if (!in || !out || fread(image.pixels, 1, n, in) != n)
         return 66;
     (void)fclose(in);
-    sim_augment_shape(augment, &vh, &vw, &vc);
-    if (sim_alloc(&view, vh * vw * vc, "test/augment") != SIM_OK ||
-        sim_augment_view(augment, (uint32_t)atol(a[7]), (uint32_t)atol(a[8]), 0,
-                         (uint32_t)atol(a[9]), &image, view) != SIM_OK)
-        return 70;
-    bool good = fwrite(view, sizeof *view, vh * vw * vc, out) == vh * vw * vc;
+    bool good = write_views(augment, &image, a, out) == SIM_OK;
     good = fclose(out) == 0 && good;
     sim_augment_destroy(&augment);
-    sim_free(view);
     sim_free(image.pixels);
     return good ? 0 : 74;
 }

@@ -49,6 +49,13 @@ expect 78 "does not divide block 8" "$simile" pretrain good.yaml batchnorm.group
 expect 78 "none of simclr|infonce" "$simile" pretrain good.yaml method.name=simclear
 expect 78 "out of range" "$simile" pretrain good.yaml method.temperature=0
 expect 78 "none of auto" "$simile" pretrain good.yaml kernels=v9
+# plan draws the views, also where the second has other operations, and counts the optimizer
+expect 0 "drawn in" "$simile" plan good.yaml augment.preset=byol --preview byol.png
+[ -s byol.png ] || fail "no picture"
+expect 78 "none of simclr-cifar|" "$simile" plan good.yaml augment.preset=byoll
+megabytes() { "$simile" plan good.yaml "optimizer.name=$1" | awk '$1 == "optimizer" { print $2 }'; }
+awk -v one="$(megabytes sgd)" -v two="$(megabytes adamw)" 'BEGIN { exit !(one > 0 && two > 1.8 * one && two < 2.2 * one) }' ||
+    fail "plan does not count AdamW's two moments"
 [ ! -e run ] || fail "a refused job made its run directory"
 expect 0 "completed" ranks 2 "$simile" pretrain good.yaml
 expect 0 "completed" ranks 2 "$simile" pretrain good.yaml
