@@ -279,7 +279,10 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
     const pipeline *p = &a->views[view_index % 2];
     size_t in = image->h * image->w * image->c, of_view = a->h * a->w * a->c;
     size_t most = in > of_view ? in : of_view;
-    size_t work = resize_work_floats(image->h, a->h, a->w, image->w, image->c) + 64;
+    /* The second of two operations that resize meets a view already as large as a->h. */
+    size_t tallest = image->h > a->h ? image->h : a->h;
+    size_t widest = image->w > a->w ? image->w : a->w;
+    size_t work = resize_work_floats(tallest, a->h, a->w, widest, image->c) + 64;
     float *buffer = sim_scratch((2 * most + work) * sizeof *buffer);
     view v = {.h = image->h,
               .w = image->w,

@@ -195,6 +195,15 @@ with tempfile.TemporaryDirectory() as folder:
                 close(tool(image, out, *args, [f"pad_crop=1={padding}"], folder), want, 1e-6, f"pad {padding}, crop")
             flipped = Draw(*args, 2).unit() < 0.5
             close(tool(image, 0, *args, ["flip=0.5"], folder), F.hflip(x) if flipped else x, 1e-6, "flip by chance")
+    # A second crop may meet a view that is far larger than the image; by hundreds, so that a
+    # buffer made for the image alone would be overrun into unmapped memory.
+    image, size = photo(r, 12, 20, 3), 600
+    x = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
+    first = crop(x, Draw(7, 1, 0, 1), size, (0.2, 1), (0.75, 4 / 3), True)[0]
+    want = crop(first, Draw(7, 1, 0, 65), size, (0.9, 1), (0.75, 4 / 3), True)[0]
+    items = [f"crop=1={scale}=1=0.75={4 / 3!r}=0" for scale in (0.2, 0.9)]
+    close(tool(image, size, 7, 1, 0, items, folder), want, 2e-4, "two crops")
+
     # What happens by chance happens when the first draw says so, and about that often.
     n, image = 3000, photo(r, 9, 8, 3)
     plain = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
