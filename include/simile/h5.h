@@ -85,6 +85,12 @@ SIM_MUST_USE sim_status sim_h5_create_file(const char *path, sim_h5 **out);
 /* Writes a data set, with the groups on its way; scalar for n_dims 0. */
 SIM_MUST_USE sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t);
 SIM_MUST_USE sim_status sim_h5_write_text(sim_h5 *f, const char *name, const char *text);
+/* The same in pieces: makes the data set, whose values are then to be written in full. */
+SIM_MUST_USE sim_status sim_h5_begin_rows(sim_h5 *f, const char *name,
+                                          const sim_tensor *t);
+/* Rows [row, row + n_rows) of the first dimension, of the type it was made with. */
+SIM_MUST_USE sim_status sim_h5_write_rows(sim_h5 *f, const char *name, sim_type type,
+                                          size_t row, size_t n_rows, const void *data);
 /* Attributes on the root, or on a data set with sim_h5_write_attribute_of. */
 SIM_MUST_USE sim_status sim_h5_write_attribute_text(sim_h5 *f, const char *name,
                                                     const char *text);

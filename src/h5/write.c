@@ -144,6 +144,14 @@ static hid_t file_type(sim_type type)
     return -1;
 }
 
+/* How data sets are made: without the time, so that the same content is the same bytes. */
+static hid_t set_plist(void)
+{
+    hid_t create = H5Pcreate(H5P_DATASET_CREATE);
+    (void)H5Pset_obj_track_times(create, false);
+    return create;
+}
+
 /* Creates a data set with the groups on its way. */
 static hid_t create_set(sim_h5 *f, const char *name, hid_t type, hid_t space,
                         hid_t create)
@@ -158,9 +166,9 @@ static hid_t create_set(sim_h5 *f, const char *name, hid_t type, hid_t space,
 sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    hid_t space = space_of(t->n_dims, t->dims), set = -1;
+    hid_t space = space_of(t->n_dims, t->dims), create = set_plist(), set = -1;
 
-    set = create_set(f, name, file_type(t->type), space, H5P_DEFAULT);
+    set = create_set(f, name, file_type(t->type), space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
               h5_reason());
     SIM_CHECK(sim_tensor_count(t) == 0 || H5Dwrite(set, h5_memory_type(t->type), H5S_ALL,
@@ -169,7 +177,53 @@ sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t)
 done:
     if (set >= 0)
         (void)H5Dclose(set);
+    (void)H5Pclose(create);
     (void)H5Sclose(space);
+    return st;
+}
+
+/* Early allocation without fill: the image's buffer is zero, and rows come once. */
+sim_status sim_h5_begin_rows(sim_h5 *f, const char *name, const sim_tensor *t)
+{
+    sim_status st = SIM_OK;
+    hid_t space = space_of(t->n_dims, t->dims), create = set_plist();
+
+    (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
+    (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
+    hid_t set = create_set(f, name, file_type(t->type), space, create);
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
+              h5_reason());
+    (void)H5Dclose(set);
+done:
+    (void)H5Pclose(create);
+    (void)H5Sclose(space);
+    return st;
+}
+
+sim_status sim_h5_write_rows(sim_h5 *f, const char *name, sim_type type, size_t row,
+                             size_t n_rows, const void *data)
+{
+    sim_status st = SIM_OK;
+    hsize_t start[SIM_MAX_DIMS] = {row}, count[SIM_MAX_DIMS];
+    hid_t space = -1, memory = -1, set = H5Dopen2(f->file, name, H5P_DEFAULT);
+
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s: %s", f->name, name, h5_reason());
+    space = H5Dget_space(set);
+    int n_dims = H5Sget_simple_extent_dims(space, count, NULL);
+    SIM_ASSERT(n_dims > 0 && row + n_rows <= count[0]);
+    count[0] = n_rows;
+    memory = H5Screate_simple(n_dims, count, NULL);
+    SIM_CHECK(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
+                  H5Dwrite(set, h5_memory_type(type), memory, space, H5P_DEFAULT, data) >=
+                      0,
+              SIM_E_IO, "%s: %s cannot be written: %s", f->name, name, h5_reason());
+done:
+    if (memory >= 0)
+        (void)H5Sclose(memory);
+    if (space >= 0)
+        (void)H5Sclose(space);
+    if (set >= 0)
+        (void)H5Dclose(set);
     return st;
 }
 
@@ -242,8 +296,7 @@ sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims, const size_t 
                           uint64_t *at)
 {
     sim_status st = SIM_OK;
-    hid_t space = space_of(n_dims, dims), create = H5Pcreate(H5P_DATASET_CREATE),
-          set = -1;
+    hid_t space = space_of(n_dims, dims), create = set_plist(), set = -1;
 
     (void)H5Pset_layout(create, H5D_CONTIGUOUS);
     (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
