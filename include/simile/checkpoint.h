@@ -17,14 +17,19 @@
 
 /* What everybody needs to know of a checkpoint before its tensors. */
 typedef struct {
-    int64_t step, epoch, samples; /* updates done; epoch, and samples of this epoch done */
-    const char *config;           /* resolved job (YAML) */
-    const char *identity;         /* sim_config_identity lines, and more */
-    const char *history;          /* JSON array of segments */
-    char fingerprint[33];         /* of the training set */
+    int64_t step, epoch,
+        samples;          /* updates done; epoch, and samples of this epoch done */
+    const char *config;   /* resolved job (YAML) */
+    const char *identity; /* sim_config_identity lines, and more */
+    const char *history;  /* JSON array of segments */
+    char fingerprint[33]; /* of the training set */
 } sim_checkpoint_head;
 
-/* A source of state: visits its tensors in a fixed order, for saving and loading. */
+/*
+ * A source of state: visits its tensors in a fixed order, the same on all ranks, for
+ * saving and loading.  It fails only where the visitor does, with the visitor's code: a
+ * rank that left alone would leave the others in the middle of a shard.
+ */
 typedef struct {
     sim_status (*visit)(void *object, const sim_visitor *v);
     void *object;
@@ -108,7 +113,8 @@ SIM_MUST_USE sim_status sim_checkpoint_load(const sim_checkpoint *k,
  * /weights/encoder are required, others are filled when present.  *n_missing counts the
  * others that were not.  Local.
  */
-SIM_MUST_USE sim_status sim_weights_load(const char *path, const sim_state_source *sources,
+SIM_MUST_USE sim_status sim_weights_load(const char *path,
+                                         const sim_state_source *sources,
                                          size_t n_sources, size_t *n_missing);
 
 /* step, epoch, samples, identity, fingerprint, weights_hash, tensors.  Local. */

@@ -62,6 +62,16 @@ void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
                            const void *mine, void *all);
 
 /*
+ * Collective.  Rows [rows.lo, rows.hi) of an array that is sharded in any consecutive way
+ * come to `root`; ranks that neither own nor get one pass through without waiting.
+ *   first  [size + 1]  rank r holds rows [first[r], first[r + 1]); equal on all ranks
+ *   mine   this rank's rows
+ *   out    [rows.hi - rows.lo][row_bytes], used on `root`
+ */
+void sim_comm_bring_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
+                         size_t row_bytes, const void *mine, void *out);
+
+/*
  * Collective.  Sum of float vectors over leaves, for gradients.  Rank r owns the leaves
  * sim_tree_part(n_leaves, size, r); `nodes` holds its maximal nodes (sim_tree_nodes), one
  * after the other, each of n floats, and is overwritten; on return nodes[0..n) is the

@@ -35,8 +35,8 @@ void sim_file_use(const sim_file_calls *calls);
 SIM_MUST_USE sim_status sim_file_open_read(const char *path, int *fd, uint64_t *n_bytes);
 
 /* Reads exactly n bytes at an offset.  Fails: SIM_E_IO naming path on a short file. */
-SIM_MUST_USE sim_status sim_file_read_at(int fd, const char *path, uint64_t at, void *data,
-                                         size_t n);
+SIM_MUST_USE sim_status sim_file_read_at(int fd, const char *path, uint64_t at,
+                                         void *data, size_t n);
 SIM_MUST_USE sim_status sim_file_write_at(int fd, const char *path, uint64_t at,
                                           const void *data, size_t n);
 
@@ -64,6 +64,21 @@ typedef struct {
 } sim_piece;
 SIM_MUST_USE sim_status sim_file_replace(const char *path, const sim_piece *pieces,
                                          size_t n_pieces);
+
+/*
+ * The same with pieces that come one after the other: begin, add ..., end.  When one of
+ * them fails, or before `end`, `drop` removes the temporary; after `end` it does nothing.
+ */
+typedef struct {
+    char path[4096], temporary[4096];
+    int fd;
+    bool made; /* the temporary stands there, and it is ours */
+} sim_replacement;
+SIM_MUST_USE sim_status sim_file_replace_begin(const char *path, sim_replacement *out);
+SIM_MUST_USE sim_status sim_file_replace_add(sim_replacement *r, const void *data,
+                                             size_t n_bytes);
+SIM_MUST_USE sim_status sim_file_replace_end(sim_replacement *r);
+void sim_file_replace_drop(sim_replacement *r);
 
 /* Opens (creates) for appending, and appends whole lines. */
 SIM_MUST_USE sim_status sim_file_open_append(const char *path, int *fd);

@@ -18,9 +18,10 @@ typedef enum { SIM_F32, SIM_F64, SIM_I64, SIM_U64, SIM_I32, SIM_U8 } sim_type;
 enum { SIM_MAX_DIMS = 5 };
 
 /*
- * A C-order array.  A scalar has n_dims 0.  A tensor sharded over ranks by rows has
- * global dims, and `data` holds rows [row_lo, row_hi) of the first dimension; a whole
- * one has row_lo == row_hi == 0.
+ * A C-order array.  A scalar has n_dims 0.  A tensor that is `sharded` over the ranks has
+ * global dims, and `data` holds rows [row_lo, row_hi) of the first dimension, perhaps
+ * none; the ranks' rows follow each other in order of rank and together are all rows.
+ * Of a whole one, row_lo and row_hi say nothing.
  */
 typedef struct {
     const char *name; /* "layer1.0.conv1.weight"; no leading slash */
@@ -28,14 +29,19 @@ typedef struct {
     int n_dims;
     size_t dims[SIM_MAX_DIMS]; /* outermost first */
     void *data;                /* borrowed */
+    bool sharded;
     size_t row_lo, row_hi;
 } sim_tensor;
 
 size_t sim_type_bytes(sim_type type);
 size_t sim_tensor_count(const sim_tensor *t); /* elements, by dims */
+/* Bytes of a row of the first dimension; 0 for a scalar. */
+size_t sim_tensor_row_bytes(const sim_tensor *t);
 
 /* Hash over name, number of dims, dims (uint64 LE each) and bytes, of a whole tensor. */
 sim_hash sim_tensor_hash(const sim_tensor *t);
+/* The same where the bytes come in pieces: starts `h` with name and dims. */
+void sim_tensor_hash_begin(const sim_tensor *t, sim_hasher *h);
 
 /*
  * Sees one tensor.  A saving visitor reads t->data, a loading one fills it.

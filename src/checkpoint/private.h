@@ -25,6 +25,14 @@ bool checkpoint_step_of(const char *name, int64_t *step);
 /* Loads and verifies a file on this rank alone. */
 SIM_MUST_USE sim_status checkpoint_load_file(const char *path, sim_checkpoint **out);
 
+/*
+ * Collective.  A sharded tensor of name t->name into rank 0's image as `path`; `hash`, on
+ * rank 0, is that of the whole one.  All ranks learn the outcome.
+ */
+SIM_MUST_USE sim_status checkpoint_shard_to_image(const sim_comm *c, const sim_tensor *t,
+                                                  sim_h5 *file, const char *path,
+                                                  sim_hash *hash);
+
 /* Deletes what `options` do not keep; `newest` is the step just written. */
 SIM_MUST_USE sim_status checkpoint_retire(const char *folder,
                                           const sim_checkpoint_options *options,

@@ -285,8 +285,7 @@ static sim_status fill_tensor(void *ctx, const char *group, const sim_tensor *t)
     sim_status st = SIM_OK;
     filler *f = ctx;
     char name[192];
-    bool shard = t->row_hi > t->row_lo;
-    size_t n = sim_tensor_count(t), rows = shard ? t->row_hi - t->row_lo : 0;
+    size_t n = sim_tensor_count(t), rows = t->row_hi - t->row_lo;
 
     (void)snprintf(name, sizeof name, "/%s/%s", group, t->name);
     if (f->optional_heads && !sim_h5_has(f->file, name)) {
@@ -297,9 +296,10 @@ static sim_status fill_tensor(void *ctx, const char *group, const sim_tensor *t)
         goto done;
     }
     SIM_TRY(check_dims(f, name, t));
-    n = shard ? n / t->dims[0] * rows : n;
-    SIM_TRY(sim_h5_read(f->file, name, t->type, shard ? t->row_lo : 0,
-                        shard ? rows : SIM_H5_ALL, t->data, n));
+    if (t->sharded)
+        n = rows * (sim_tensor_row_bytes(t) / sim_type_bytes(t->type));
+    SIM_TRY(sim_h5_read(f->file, name, t->type, t->sharded ? t->row_lo : 0,
+                        t->sharded ? rows : SIM_H5_ALL, t->data, n));
     SIM_TRY(check_finite(f, name, t, n));
 done:
     return st;

@@ -2,7 +2,7 @@
  * write.c - state to disk: an HDF5 image in memory, a trailer with its digest, and one
  * replacement of a file.
  *
- * A checkpoint does not know how many ranks wrote it: shards are gathered by rows.
+ * A checkpoint does not know how many ranks wrote it: shards come in global order.
  */
 #include "private.h"
 
@@ -41,8 +41,7 @@ done:
 typedef struct {
     char name[192];
     sim_hash hash;
-    sim_tensor
-        tensor; /* borrowed data: of weights, valid until the visit's source changes */
+    sim_tensor tensor; /* of a whole one; its data is borrowed from the source */
 } named_hash;
 
 typedef struct {
@@ -50,10 +49,10 @@ typedef struct {
     size_t n, room;
 } hashes;
 
-static sim_status add_hash(hashes *h, const char *name, const sim_tensor *t)
+/* The next entry, named. */
+static sim_status add_entry(hashes *h, const char *name, named_hash **out)
 {
     sim_status st = SIM_OK;
-    sim_tensor named = *t;
 
     if (h->n == h->room) {
         h->room = h->room ? 2 * h->room : 128;
@@ -61,6 +60,18 @@ static sim_status add_hash(hashes *h, const char *name, const sim_tensor *t)
     }
     named_hash *e = &h->list[h->n++];
     (void)snprintf(e->name, sizeof e->name, "%s", name);
+    *out = e;
+done:
+    return st;
+}
+
+static sim_status add_hash(hashes *h, const char *name, const sim_tensor *t)
+{
+    sim_status st = SIM_OK;
+    named_hash *e = NULL;
+    sim_tensor named = *t;
+
+    SIM_TRY(add_entry(h, name, &e));
     named.name = e->name;
     e->hash = sim_tensor_hash(&named);
     e->tensor = *t;
@@ -132,44 +143,51 @@ typedef struct {
     const sim_comm *comm;
     sim_h5 *file; /* on rank 0 */
     hashes hashes;
+    sim_status failed; /* this rank's first failure, told at the next agreement */
 } image_writer;
 
-/* Every rank's rows of a sharded tensor, on rank 0. */
-static sim_status gather_shard(const image_writer *w, const sim_tensor *t, void **whole)
+static sim_status save_whole(image_writer *w, const char *path, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    size_t row_bytes =
-        t->dims[0] ? sim_tensor_count(t) / t->dims[0] * sim_type_bytes(t->type) : 0;
-
-    if (w->comm->rank == 0)
-        st = sim_alloc_bytes(t->dims[0], row_bytes, "checkpoint/shard", whole);
-    SIM_TRY(sim_comm_agree(w->comm, st));
-    sim_comm_collect_rows(w->comm, 0, t->dims[0], 1, t->dims[0], row_bytes, t->data,
-                          *whole);
+    SIM_TRY(sim_h5_write(w->file, path, t));
+    SIM_TRY(add_hash(&w->hashes, path + 1, t));
 done:
     return st;
 }
 
-static sim_status save_tensor(void *ctx, const char *group, const sim_tensor *t)
+static sim_status save_shard(image_writer *w, const char *path, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    image_writer *w = ctx;
-    char name[192];
-    void *whole = NULL;
-    sim_tensor saved = *t;
+    sim_tensor named = *t;
+    named_hash *e = NULL;
+    sim_hash hash = {0};
 
-    if (t->row_hi > t->row_lo) {
-        SIM_TRY(gather_shard(w, t, &whole));
-        saved.data = whole;
-    }
-    if (w->comm->rank != 0)
-        goto done;
-    (void)snprintf(name, sizeof name, "/%s/%s", group, t->name);
-    SIM_TRY(sim_h5_write(w->file, name, &saved));
-    SIM_TRY(add_hash(&w->hashes, name + 1, &saved));
+    /* weights_hash wants weights in memory, and they are: every rank has a replica. */
+    SIM_ASSERT(strncmp(path, "/weights/", 9) != 0);
+    SIM_TRY(sim_comm_agree(w->comm, w->failed));
+    named.name = path + 1;
+    SIM_TRY(checkpoint_shard_to_image(w->comm, &named, w->file, path, &hash));
+    if (w->comm->rank == 0)
+        w->failed = add_entry(&w->hashes, path + 1, &e);
+    if (e)
+        e->hash = hash;
 done:
-    sim_free(whole);
     return st;
+}
+
+/* Returns failures that all ranks share; one of rank 0 alone waits in w->failed, so that
+ * no rank is left in the collective part of a shard. */
+static sim_status save_tensor(void *ctx, const char *group, const sim_tensor *t)
+{
+    image_writer *w = ctx;
+    char path[192];
+
+    (void)snprintf(path, sizeof path, "/%s/%s", group, t->name);
+    if (t->sharded)
+        return save_shard(w, path, t);
+    if (w->comm->rank == 0 && w->failed == SIM_OK)
+        w->failed = save_whole(w, path, t);
+    return SIM_OK;
 }
 
 static sim_status write_int(sim_h5 *f, const char *name, int64_t value)
@@ -303,11 +321,9 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
             st = sim_h5_create_image(n_bytes, &w.file);
     }
     SIM_TRY(sim_comm_agree(c, st));
-    /* Only rank 0 writes, so a failure of a visit is told at the next agreement; the
-     * collective part of a shard agrees by itself. */
-    for (size_t i = 0; i < n_sources && st == SIM_OK; i++)
-        st = sources[i].visit(sources[i].object, &v);
-    SIM_TRY(sim_comm_agree(c, st));
+    for (size_t i = 0; i < n_sources; i++)
+        SIM_TRY(sources[i].visit(sources[i].object, &v));
+    SIM_TRY(sim_comm_agree(c, w.failed));
     if (c->rank == 0)
         st = write_here(run, options, head, &w);
     SIM_TRY(sim_comm_agree(c, st));

@@ -80,19 +80,19 @@ void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_uni
 
 /* ---- to one rank ---- */
 
-/* One owner's rows to the root, piece by piece. */
+/* One owner's rows, which stand at `from`, to the root's `to`, piece by piece. */
 static void carry(const sim_comm *c, int root, int owner, sim_range rows,
-                  size_t row_bytes, const void *mine, void *all)
+                  size_t row_bytes, const void *from, void *to)
 {
     enum { TAG = 7 };
     size_t piece = sim_comm_rows_per_piece(row_bytes);
     for (size_t at = rows.lo; at < rows.hi; at += piece) {
         int bytes = (int)(sim_comm_piece(rows.hi - at, piece) * row_bytes);
         if (c->rank == owner)
-            MPI_Send((const char *)mine + (at - rows.lo) * row_bytes, bytes, MPI_BYTE,
+            MPI_Send((const char *)from + (at - rows.lo) * row_bytes, bytes, MPI_BYTE,
                      root, TAG, MPI_COMM_WORLD);
         else
-            MPI_Recv((char *)all + at * row_bytes, bytes, MPI_BYTE, owner, TAG,
+            MPI_Recv((char *)to + (at - rows.lo) * row_bytes, bytes, MPI_BYTE, owner, TAG,
                      MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     }
 }
@@ -108,8 +108,33 @@ void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
     if (c->rank == root && own_bytes)
         memmove((char *)all + own.lo * row_bytes, mine, own_bytes);
     for (int r = 0; r < c->size; r++)
-        if (r != root && (c->rank == r || c->rank == root))
-            carry(c, root, r, rows_of(c, n_units, rows_per_unit, n_rows, r), row_bytes,
-                  mine, all);
+        if (r != root && (c->rank == r || c->rank == root)) {
+            sim_range rows = rows_of(c, n_units, rows_per_unit, n_rows, r);
+            carry(c, root, r, rows, row_bytes, mine,
+                  c->rank == root ? (char *)all + rows.lo * row_bytes : NULL);
+        }
     sim_comm_leave(entered, c->rank == root ? 0 : own_bytes);
+}
+
+void sim_comm_bring_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
+                         size_t row_bytes, const void *mine, void *out)
+{
+    double entered = sim_comm_enter();
+    size_t sent = 0;
+    for (int r = 0; r < c->size; r++) {
+        sim_range part = {first[r] > rows.lo ? first[r] : rows.lo,
+                          first[r + 1] < rows.hi ? first[r + 1] : rows.hi};
+        if (part.lo >= part.hi || (c->rank != r && c->rank != root))
+            continue;
+        size_t n_bytes = (part.hi - part.lo) * row_bytes;
+        const char *from =
+            c->rank == r ? (const char *)mine + (part.lo - first[r]) * row_bytes : NULL;
+        char *to = c->rank == root ? (char *)out + (part.lo - rows.lo) * row_bytes : NULL;
+        if (r == root)
+            memmove(to, from, n_bytes);
+        else
+            carry(c, root, r, part, row_bytes, from, to);
+        sent += c->rank == root ? 0 : n_bytes;
+    }
+    sim_comm_leave(entered, sent);
 }

@@ -290,46 +290,71 @@ done:
     return st;
 }
 
-static sim_status write_temporary(const char *path, const sim_piece *pieces,
-                                  size_t n_pieces, bool *made)
+sim_status sim_file_replace_begin(const char *path, sim_replacement *r)
 {
     sim_status st = SIM_OK;
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
-    int fd = open_retry(path, flags, 0666);
 
-    if (fd < 0 && errno == EEXIST) { /* ours, from a process of the same number */
-        (void)unlink_retry(path);
-        fd = open_retry(path, flags, 0666);
+    r->made = false;
+    r->fd = -1;
+    SIM_CHECK(strlen(path) < sizeof r->path, SIM_E_IO,
+              "a path of %zu bytes is too long: %.200s ...", strlen(path), path);
+    (void)snprintf(r->path, sizeof r->path, "%s", path);
+    SIM_TRY(temporary_of(path, r->temporary, sizeof r->temporary));
+    r->fd = open_retry(r->temporary, flags, 0666);
+    if (r->fd < 0 && errno == EEXIST) { /* ours, from a process of the same number */
+        (void)unlink_retry(r->temporary);
+        r->fd = open_retry(r->temporary, flags, 0666);
     }
-    if (fd < 0)
-        FAIL_ERRNO("cannot be created", path);
-    *made = true;
-    for (size_t i = 0; i < n_pieces; i++)
-        SIM_TRY(write_all(fd, path, pieces[i].data, pieces[i].n_bytes));
-    SIM_TRY(sim_file_sync(fd, path));
-    SIM_TRY(sim_file_close(&fd, path));
+    if (r->fd < 0)
+        FAIL_ERRNO("cannot be created", r->temporary);
+    r->made = true;
 done:
-    if (fd >= 0)
-        (void)present->close(fd);
     return st;
+}
+
+sim_status sim_file_replace_add(sim_replacement *r, const void *data, size_t n_bytes)
+{
+    return write_all(r->fd, r->temporary, data, n_bytes);
+}
+
+sim_status sim_file_replace_end(sim_replacement *r)
+{
+    sim_status st = SIM_OK;
+    char folder[PATH_MAX];
+
+    SIM_TRY(sim_file_sync(r->fd, r->temporary));
+    SIM_TRY(sim_file_close(&r->fd, r->temporary));
+    if (rename_retry(r->temporary, r->path) != 0)
+        FAIL_ERRNO("cannot be replaced", r->path);
+    r->made = false;
+    folder_of(r->path, folder, sizeof folder);
+    SIM_TRY(sim_directory_sync(folder));
+done:
+    return st;
+}
+
+void sim_file_replace_drop(sim_replacement *r)
+{
+    if (!r->made)
+        return;
+    if (r->fd >= 0)
+        (void)present->close(r->fd);
+    (void)unlink_retry(r->temporary);
+    r->made = false;
 }
 
 sim_status sim_file_replace(const char *path, const sim_piece *pieces, size_t n_pieces)
 {
     sim_status st = SIM_OK;
-    char temporary[PATH_MAX], folder[PATH_MAX];
-    bool made = false; /* the temporary stands there, and it is ours */
+    sim_replacement r = {.made = false};
 
-    SIM_TRY(temporary_of(path, temporary, sizeof temporary));
-    SIM_TRY(write_temporary(temporary, pieces, n_pieces, &made));
-    if (rename_retry(temporary, path) != 0)
-        FAIL_ERRNO("cannot be replaced", path);
-    made = false;
-    folder_of(path, folder, sizeof folder);
-    SIM_TRY(sim_directory_sync(folder));
+    SIM_TRY(sim_file_replace_begin(path, &r));
+    for (size_t i = 0; i < n_pieces; i++)
+        SIM_TRY(sim_file_replace_add(&r, pieces[i].data, pieces[i].n_bytes));
+    SIM_TRY(sim_file_replace_end(&r));
 done:
-    if (made)
-        (void)unlink_retry(temporary);
+    sim_file_replace_drop(&r);
     return st;
 }
 

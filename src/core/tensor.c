@@ -23,17 +23,43 @@ size_t sim_tensor_count(const sim_tensor *t)
     return n;
 }
 
+size_t sim_tensor_row_bytes(const sim_tensor *t)
+{
+    size_t n = t->n_dims ? sim_type_bytes(t->type) : 0;
+    for (int i = 1; i < t->n_dims; i++)
+        n *= t->dims[i];
+    return n;
+}
+
+/* What is hashed between name and bytes: the number of dims, and the dims. */
+static size_t shape_of(const sim_tensor *t, uint64_t head[1 + SIM_MAX_DIMS])
+{
+    SIM_ASSERT(t->n_dims <= SIM_MAX_DIMS);
+    head[0] = (uint64_t)t->n_dims;
+    for (int i = 0; i < t->n_dims; i++)
+        head[1 + i] = t->dims[i];
+    return sizeof *head * (size_t)(1 + t->n_dims);
+}
+
+void sim_tensor_hash_begin(const sim_tensor *t, sim_hasher *h)
+{
+    uint64_t head[1 + SIM_MAX_DIMS];
+    size_t n = shape_of(t, head);
+    sim_hasher_reset(h);
+    sim_hasher_add(h, t->name, strlen(t->name));
+    sim_hasher_add(h, head, n);
+}
+
 sim_hash sim_tensor_hash(const sim_tensor *t)
 {
     XXH3_state_t state; /* on the stack: hashing cannot fail */
-    uint64_t head[1 + SIM_MAX_DIMS] = {(uint64_t)t->n_dims};
-    SIM_ASSERT(t->n_dims <= SIM_MAX_DIMS && t->row_lo == t->row_hi);
-    for (int i = 0; i < t->n_dims; i++)
-        head[1 + i] = t->dims[i];
+    uint64_t head[1 + SIM_MAX_DIMS];
+    size_t n = shape_of(t, head);
+    SIM_ASSERT(!t->sharded);
     XXH3_INITSTATE(&state);
     (void)XXH3_128bits_reset(&state);
     (void)XXH3_128bits_update(&state, t->name, strlen(t->name));
-    (void)XXH3_128bits_update(&state, head, sizeof *head * (size_t)(1 + t->n_dims));
+    (void)XXH3_128bits_update(&state, head, n);
     (void)XXH3_128bits_update(&state, t->data,
                               sim_tensor_count(t) * sim_type_bytes(t->type));
     XXH128_hash_t h = XXH3_128bits_digest(&state);

@@ -1,0 +1,117 @@
+/*
+ * shard.c - a tensor that is spread over the ranks comes to one place, piece by piece.
+ *
+ * In: each rank's rows.  Out: the same bytes on any number of ranks, since they travel in
+ * global order.  No rank holds more than its own rows and a piece.
+ * Called by: write.c, by all ranks together; every function ends in one agreement.
+ */
+#include "private.h"
+
+#include "simile/memory.h"
+
+enum { PIECE_BYTES = 64 << 20 };
+
+/* What is known of a sharded tensor while it is saved. */
+typedef struct {
+    const sim_comm *comm;
+    const sim_tensor *tensor;
+    size_t *first; /* [size + 1]: rank r holds rows [first[r], first[r + 1]) */
+    size_t row_bytes, piece_rows;
+    char *piece;
+} shard;
+
+/* All ranks' ranges: they must follow each other, and be all rows; empty ones may say any. */
+static void find_owners(const shard *s, int64_t *bounds)
+{
+    const sim_tensor *t = s->tensor;
+    const size_t size = (size_t)s->comm->size, rank = (size_t)s->comm->rank;
+
+    SIM_ASSERT(t->n_dims > 0 && t->row_lo <= t->row_hi && t->row_hi <= t->dims[0]);
+    bounds[2 * rank] = (int64_t)t->row_lo;
+    bounds[2 * rank + 1] = (int64_t)t->row_hi;
+    sim_comm_sum_i64(s->comm, bounds, 2 * size);
+    for (size_t r = 0; r < size; r++) {
+        size_t lo = (size_t)bounds[2 * r], hi = (size_t)bounds[2 * r + 1];
+        SIM_ASSERT(lo == hi || lo == s->first[r]);
+        s->first[r + 1] = s->first[r] + (hi - lo);
+    }
+    SIM_ASSERT(s->first[size] == t->dims[0]);
+}
+
+static sim_status begin(const sim_comm *c, const sim_tensor *t, size_t piece_bytes,
+                        shard *s)
+{
+    sim_status st = SIM_OK;
+    int64_t *bounds = NULL;
+    const size_t size = (size_t)c->size, row_bytes = sim_tensor_row_bytes(t);
+
+    *s = (shard){.comm = c, .tensor = t, .row_bytes = row_bytes};
+    s->piece_rows = row_bytes && piece_bytes > row_bytes ? piece_bytes / row_bytes : 1;
+    size_t rows = s->piece_rows < t->dims[0] ? s->piece_rows : t->dims[0];
+    st = sim_alloc(&bounds, 2 * size, "checkpoint/shard");
+    if (st == SIM_OK)
+        st = sim_alloc(&s->first, size + 1, "checkpoint/shard");
+    if (st == SIM_OK)
+        st = sim_alloc_bytes(rows, row_bytes, "checkpoint/shard", (void **)&s->piece);
+    SIM_TRY(sim_comm_agree(c, st));
+    find_owners(s, bounds);
+done:
+    sim_free(bounds);
+    return st;
+}
+
+static void end(shard *s)
+{
+    SIM_FREE(s->first);
+    SIM_FREE(s->piece);
+}
+
+/* Rows on rank `root`: in place where it holds them, else brought into the piece. */
+static const void *fetch(const shard *s, int root, sim_range rows)
+{
+    const char *mine = s->tensor->data;
+    if (s->first[root] <= rows.lo && rows.hi <= s->first[root + 1])
+        return s->comm->rank == root ? mine + (rows.lo - s->first[root]) * s->row_bytes
+                                     : NULL;
+    sim_comm_bring_rows(s->comm, root, s->first, rows, s->row_bytes, mine, s->piece);
+    return s->piece;
+}
+
+static sim_range next_rows(const shard *s, size_t at, size_t end_row)
+{
+    size_t n = end_row - at < s->piece_rows ? end_row - at : s->piece_rows;
+    return (sim_range){at, at + n};
+}
+
+sim_status checkpoint_shard_to_image(const sim_comm *c, const sim_tensor *t, sim_h5 *file,
+                                     const char *path, sim_hash *hash)
+{
+    sim_status st = SIM_OK;
+    shard s = {.first = NULL};
+    sim_hasher *hasher = NULL;
+    const bool here = c->rank == 0;
+
+    SIM_TRY(begin(c, t, PIECE_BYTES, &s));
+    if (here)
+        st = sim_hasher_create(&hasher);
+    if (here && st == SIM_OK) {
+        sim_tensor_hash_begin(t, hasher);
+        st = sim_h5_begin_rows(file, path, t);
+    }
+    /* A failure is told after the last piece: the others go on sending until then. */
+    for (size_t at = 0; at < t->dims[0]; at += s.piece_rows) {
+        const sim_range rows = next_rows(&s, at, t->dims[0]);
+        const void *data = fetch(&s, 0, rows);
+        if (!here || st != SIM_OK)
+            continue;
+        sim_hasher_add(hasher, data, (rows.hi - rows.lo) * s.row_bytes);
+        st = sim_h5_write_rows(file, path, t->type, rows.lo, rows.hi - rows.lo, data);
+    }
+    SIM_TRY(sim_comm_agree(c, st));
+    if (here)
+        *hash = sim_hasher_value(hasher);
+done:
+    sim_hasher_destroy(&hasher);
+    end(&s);
+    return st;
+}

@@ -1,0 +1,312 @@
+/*
+ * simile-test: timeout 240
+ * test_shard_mpi.c - sharded state on 1 to 4 ranks: what P ranks write is, byte for byte,
+ * what one rank writes, and any other number of ranks reads its rows of it.
+ *
+ * Independent: every value is a formula of its row and column.
+ */
+#include "simile_test.h"
+
+#include "simile/checkpoint.h"
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <math.h>
+#include <unistd.h>
+
+enum { TILE = 256, WIDTH = 6 };
+
+static const sim_comm *comm;
+static const sim_comm alone = {.rank = 0, .size = 1, .host = "testhost"};
+static const sim_checkpoint_options keep_all = {.keep = 1000};
+static char folder[4096];
+
+/* A queue as one of `size` ranks holds it, and something whole before and behind it. */
+typedef struct {
+    size_t n_rows;
+    sim_range rows;
+    float *keys;
+    uint8_t *marks;
+    float weights[50];
+    int64_t pointer;
+} queue;
+
+static float key_of(size_t row, size_t column)
+{
+    return (float)(row * 7 + column) * 0.125f - 3.0f;
+}
+
+static uint8_t mark_of(size_t row)
+{
+    return (uint8_t)(row * 31 + 5);
+}
+
+static void create(size_t n_rows, size_t size, size_t rank, bool filled, queue *out)
+{
+    size_t n_tiles = (n_rows + TILE - 1) / TILE;
+    sim_range r = sim_tree_part(n_tiles, size, rank);
+    queue q = {.n_rows = n_rows, .pointer = filled ? 77 : 0};
+    q.rows.lo = r.lo * TILE < n_rows ? r.lo * TILE : n_rows;
+    q.rows.hi = r.hi * TILE < n_rows ? r.hi * TILE : n_rows;
+    size_t n = q.rows.hi - q.rows.lo;
+    ASSERT_OK(sim_alloc(&q.keys, n * WIDTH, "test/queue"));
+    ASSERT_OK(sim_alloc(&q.marks, n, "test/queue"));
+    for (size_t i = 0; filled && i < 50; i++)
+        q.weights[i] = (float)i;
+    for (size_t i = 0; filled && i < n; i++) {
+        q.marks[i] = mark_of(q.rows.lo + i);
+        for (size_t j = 0; j < WIDTH; j++)
+            q.keys[i * WIDTH + j] = key_of(q.rows.lo + i, j);
+    }
+    *out = q;
+}
+
+static void destroy(queue *q)
+{
+    SIM_FREE(q->keys);
+    SIM_FREE(q->marks);
+}
+
+static sim_status visit(void *object, const sim_visitor *v)
+{
+    queue *q = object;
+    sim_status st = SIM_OK;
+    sim_tensor keys = {.name = "keys",
+                       .type = SIM_F32,
+                       .n_dims = 3,
+                       .dims = {q->n_rows, 2, WIDTH / 2},
+                       .data = q->keys,
+                       .sharded = true,
+                       .row_lo = q->rows.lo,
+                       .row_hi = q->rows.hi};
+    sim_tensor marks = keys;
+    marks.name = "marks";
+    marks.type = SIM_U8;
+    marks.n_dims = 1;
+    marks.data = q->marks;
+    SIM_TRY(sim_visit_f32(v, "weights/encoder", "w", 50, q->weights));
+    SIM_TRY(sim_visit(v, "queue", &keys));
+    SIM_TRY(sim_visit(v, "queue", &marks));
+    SIM_TRY(sim_visit_i64(v, "queue", "pointer", &q->pointer));
+done:
+    return st;
+}
+
+static bool is_right(const queue *q)
+{
+    size_t wrong = q->pointer != 77;
+    for (size_t i = 0; i < q->rows.hi - q->rows.lo; i++) {
+        wrong += q->marks[i] != mark_of(q->rows.lo + i);
+        for (size_t j = 0; j < WIDTH; j++)
+            wrong += q->keys[i * WIDTH + j] != key_of(q->rows.lo + i, j);
+    }
+    return wrong == 0;
+}
+
+/* A run directory for all ranks of `c`. */
+static void open_run(const sim_comm *c, const char *name, sim_run *run)
+{
+    char path[4200];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    ASSERT_OK(sim_run_open(c, path, run));
+}
+
+static sim_status save(const sim_comm *c, const sim_run *run, int64_t step, queue *q)
+{
+    const sim_state_source source = {visit, q};
+    const sim_checkpoint_head head = {.step = step,
+                                      .config = "run: x\n",
+                                      .identity = "seed: 0\n",
+                                      .history = "[]",
+                                      .fingerprint = "0123456789abcdef0123456789abcdef"};
+    return sim_checkpoint_write(c, run, &keep_all, &head, &source, 1);
+}
+
+/* The newest checkpoint as each of 1 to 7 ranks reads it; step, or -1 when a row is wrong. */
+static int64_t step_that_all_read(const sim_run *run, size_t n_rows)
+{
+    sim_checkpoint *k = NULL;
+    bool right = true;
+    ASSERT_OK(sim_checkpoint_newest(comm, run->path, &k));
+    assert_non_null(k);
+    for (size_t size = 1; size <= 7; size++)
+        for (size_t rank = 0; rank < size; rank++) {
+            queue q;
+            const sim_state_source source = {visit, &q};
+            create(n_rows, size, rank, false, &q);
+            ASSERT_OK(sim_checkpoint_load(k, &source, 1));
+            right = right && is_right(&q);
+            destroy(&q);
+        }
+    int64_t step = sim_checkpoint_head_of(k)->step;
+    sim_checkpoint_close(&k);
+    return right ? step : -1;
+}
+
+/* Are all files of this step the same in both runs? */
+static bool same_files(const sim_run *a, const sim_run *b, size_t *n_files)
+{
+    char folders[2][4200], path[8500];
+    sim_names names[2] = {{0}, {0}};
+    bool same = true;
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(sim_run_path(i ? b : a, "checkpoints", folders[i], sizeof folders[i]));
+        ASSERT_OK(sim_directory_list(folders[i], &names[i]));
+    }
+    same = names[0].n == names[1].n;
+    for (size_t i = 0; same && i < names[0].n; i++) {
+        char *bytes[2] = {NULL, NULL};
+        size_t n[2];
+        for (int j = 0; j < 2; j++) {
+            (void)snprintf(path, sizeof path, "%s/%s", folders[j], names[j].names[i]);
+            ASSERT_OK(sim_file_load(path, 1 << 26, &bytes[j], &n[j]));
+        }
+        same = n[0] == n[1] && memcmp(bytes[0], bytes[1], n[0]) == 0;
+        sim_free(bytes[0]);
+        sim_free(bytes[1]);
+    }
+    *n_files = names[0].n;
+    sim_names_clear(&names[0]);
+    sim_names_clear(&names[1]);
+    return same;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (comm->rank == 0) {
+        (void)snprintf(folder, sizeof folder, "/tmp/simile-test-XXXXXX");
+        if (!mkdtemp(folder))
+            return -1;
+    }
+    sim_comm_broadcast(comm, 0, folder, sizeof folder);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    char command[4200];
+    (void)state;
+    sim_file_use(NULL);
+    sim_comm_piece_rows(0);
+    sim_comm_barrier(comm);
+    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    return comm->rank == 0 ? system(command) : 0;
+}
+
+static const size_t row_counts[] = {1, 255, 256, 257, 1000, 2049};
+
+/* Saves K rows by all ranks and by one, in messages of a few rows, and compares. */
+static void compare_with_one(size_t n_rows, size_t *n_files)
+{
+    char name[32];
+    sim_run many = {0}, one = {0};
+    queue q;
+
+    (void)snprintf(name, sizeof name, "many-%zu", n_rows);
+    open_run(comm, name, &many);
+    create(n_rows, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    sim_comm_piece_rows(n_rows % 2 ? 100 : 0);
+    ASSERT_OK(save(comm, &many, 3, &q));
+    destroy(&q);
+    int64_t step = step_that_all_read(&many, n_rows);
+    bool same = true;
+    if (comm->rank == 0) {
+        (void)snprintf(name, sizeof name, "one-%zu", n_rows);
+        open_run(&alone, name, &one);
+        create(n_rows, 1, 0, true, &q);
+        ASSERT_OK(save(&alone, &one, 3, &q));
+        destroy(&q);
+        same = same_files(&many, &one, n_files);
+        sim_run_close(&alone, &one);
+    }
+    sim_run_close(comm, &many);
+    assert_int_equal(step, 3);
+    assert_true(same);
+}
+
+static void any_number_of_ranks_writes_the_same_file(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++) {
+        size_t n_files = 0;
+        compare_with_one(row_counts[i], &n_files);
+        if (comm->rank == 0)
+            assert_int_equal(n_files, 2); /* the checkpoint, and `latest` */
+    }
+}
+
+static void the_hash_of_a_shard_is_that_of_the_whole(void **state)
+{
+    (void)state;
+    sim_run run = {0};
+    sim_checkpoint *k = NULL;
+    sim_json *j = NULL, *tensors = NULL;
+    queue q, whole;
+    open_run(comm, "hash", &run);
+    create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    ASSERT_OK(save(comm, &run, 1, &q));
+    create(1000, 1, 0, true, &whole);
+    const sim_tensor t = {.name = "queue/keys",
+                          .type = SIM_F32,
+                          .n_dims = 3,
+                          .dims = {1000, 2, WIDTH / 2},
+                          .data = whole.keys};
+    char want[33];
+    sim_hash_hex(sim_tensor_hash(&t), want);
+    ASSERT_OK(sim_checkpoint_newest(comm, run.path, &k));
+    ASSERT_OK(sim_json_create(&j));
+    ASSERT_OK(sim_checkpoint_describe(k, j));
+    assert_true(sim_json_get_object(j, "tensors", &tensors));
+    size_t found = 0;
+    for (size_t i = 0; i < sim_json_size(tensors); i++) {
+        const char *name = "", *hash = "";
+        (void)sim_json_get_text(sim_json_at(tensors, i), "name", &name);
+        (void)sim_json_get_text(sim_json_at(tensors, i), "hash", &hash);
+        found += strcmp(name, "queue/keys") == 0 && strcmp(hash, want) == 0;
+    }
+    assert_int_equal(found, 1);
+    sim_json_destroy(&j);
+    sim_checkpoint_close(&k);
+    destroy(&q);
+    destroy(&whole);
+    sim_run_close(comm, &run);
+}
+
+static void a_nan_in_one_rank_s_rows_is_refused_by_it(void **state)
+{
+    (void)state;
+    sim_run run = {0};
+    sim_checkpoint *k = NULL;
+    queue q, back;
+    const sim_state_source source = {visit, &back};
+    open_run(comm, "nan", &run);
+    create(2049, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    const bool last = comm->rank == comm->size - 1;
+    if (last)
+        q.keys[(q.rows.hi - q.rows.lo - 1) * WIDTH] = (float)NAN;
+    ASSERT_OK(save(comm, &run, 1, &q));
+    ASSERT_OK(sim_checkpoint_newest(comm, run.path, &k));
+    create(2049, (size_t)comm->size, (size_t)comm->rank, false, &back);
+    sim_status st = sim_checkpoint_load(k, &source, 1);
+    assert_int_equal(st, last ? SIM_E_DATA : SIM_OK);
+    sim_checkpoint_close(&k);
+    destroy(&q);
+    destroy(&back);
+    sim_run_close(comm, &run);
+}
+
+int main(int argc, char **argv)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(any_number_of_ranks_writes_the_same_file),
+        TEST(the_hash_of_a_shard_is_that_of_the_whole),
+        TEST(a_nan_in_one_rank_s_rows_is_refused_by_it),
+    };
+    if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
+        return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    sim_comm_end();
+    return failed != 0;
+}
