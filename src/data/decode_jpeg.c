@@ -2,7 +2,8 @@
  * decode_jpeg.c - JPEG by libjpeg-turbo, distrusting the file.
  *
  * Sizes are checked before memory is taken, scans are limited, and a picture whose data end
- * early is an error: filled with gray it would train as a picture.
+ * early is an error: filled with gray it would train as a picture.  Only the end marker may
+ * be missing.
  */
 #include "private.h"
 
@@ -22,7 +23,8 @@ typedef struct {
     jmp_buf out;
     char text[JMSG_LENGTH_MAX];
     sim_decode_notes *notes;
-    bool cut; /* the data ended early */
+    bool cut;    /* pixels are missing */
+    bool no_end; /* so is the end marker, and perhaps more */
 } error_state;
 
 static void on_error(j_common_ptr c)
@@ -41,8 +43,10 @@ static void on_message(j_common_ptr c, int level)
     c->err->format_message(c, text);
     if (e->notes->warnings++ == 0)
         (void)snprintf(e->notes->first, sizeof e->notes->first, "%s", text);
-    if (strstr(text, "remature end"))
+    if (strstr(text, "premature end of data segment"))
         e->cut = true;
+    else if (strstr(text, "Premature end of JPEG file"))
+        e->no_end = true;
 }
 
 static void on_scan(j_common_ptr c)
@@ -157,11 +161,16 @@ sim_status decode_jpeg(const char *name, const uint8_t *bytes, size_t n, sim_ima
         SIM_TRY(sim_alloc(&buffer, 4 * out->w, "data/jpeg"));
         cmyk = buffer;
     }
+    int orientation = orientation_of(&d); /* finishing drops the markers */
     (void)jpeg_start_decompress(&d);
     read_rows(&d, out, cmyk);
+    /* One Huffman scan tells of missing pixels; a later scan, or arithmetic data, may be
+     * missing without a word. */
+    bool may_hide = d.arith_code || jpeg_has_multiple_scans(&d);
     (void)jpeg_finish_decompress(&d);
-    SIM_CHECK(!e.cut, SIM_E_DATA, "%s is cut: its picture data end early", name);
-    SIM_TRY(image_upright(out, orientation_of(&d)));
+    SIM_CHECK(!e.cut && !(e.no_end && may_hide), SIM_E_DATA,
+              "%s is cut: its picture data end early", name);
+    SIM_TRY(image_upright(out, orientation));
 done:
     sim_free(cmyk);
     jpeg_destroy_decompress(&d);
