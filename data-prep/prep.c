@@ -115,7 +115,7 @@ typedef struct {
     size_t item;
     uint8_t *bytes; /* what is stored */
     size_t n;
-    sim_image decoded; /* encoded layout: for the moments */
+    sim_moments moments; /* encoded layout: its part of mean and std */
     sim_status code;
     char why[512];
     size_t warnings;
@@ -132,7 +132,7 @@ typedef struct {
 } job;
 
 /* Pixels of one size: shorter side, centre. */
-static sim_status to_square(const job *j, work *w, sim_image *photo)
+static sim_status to_square(const job *j, work *w, const sim_image *photo)
 {
     sim_status st = SIM_OK;
     sim_image small = {0}, crop = {0};
@@ -150,23 +150,21 @@ done:
 
 /* Encoded layout: the file as it came, or resized and encoded anew. */
 static sim_status to_encoded(const job *j, work *w, uint8_t **file, size_t n,
-                             sim_image *photo)
+                             const sim_image *photo)
 {
     sim_status st = SIM_OK;
     sim_image small = {0};
 
     if (j->options->size == 0) {
+        SIM_TRY(sim_image_moments(photo, 0, &w->moments));
         w->bytes = *file;
         w->n = n;
-        w->decoded = *photo;
         *file = NULL;
-        photo->pixels = NULL;
         goto done;
     }
     SIM_TRY(sim_image_resize_short(photo, j->options->size, &small));
+    SIM_TRY(sim_image_moments(&small, j->options->size, &w->moments));
     SIM_TRY(sim_image_encode_jpeg(&small, JPEG_QUALITY, &w->bytes, &w->n));
-    w->decoded = small;
-    small.pixels = NULL;
 done:
     sim_free(small.pixels);
     return st;
@@ -189,9 +187,11 @@ static sim_status do_photo(const job *j, work *w)
     if (notes.warnings)
         (void)snprintf(w->why, sizeof w->why, "%.250s: %s", name, notes.first);
     if (j->options->size && !j->options->keep_shape)
-        SIM_TRY(to_square(j, w, &photo));
+        st = to_square(j, w, &photo);
     else
-        SIM_TRY(to_encoded(j, w, &file, n, &photo));
+        st = to_encoded(j, w, &file, n, &photo);
+    if (st != SIM_OK)
+        sim_story_prefix("%s: ", name);
 done:
     sim_free(photo.pixels);
     sim_free(file);
@@ -212,11 +212,12 @@ static int32_t label_of(const job *j, size_t item)
     return j->source->labels ? j->source->labels[item] : -1;
 }
 
-/* A photo that cannot be used: named and skipped, or the end. */
+/* A photo that cannot be used: named and skipped, or the end.  Never skipped: a failure of
+ * the machine (memory, a disk), or the set would depend on it. */
 static sim_status refuse(job *j, const work *w)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(!j->options->fail_on_bad, w->code, "%s", w->why);
+    SIM_CHECK(!j->options->fail_on_bad && w->code != SIM_E_IO, w->code, "%s", w->why);
     sim_log_warn("skipped: %s", w->why);
     j->result->n_bad++;
 done:
@@ -235,7 +236,7 @@ static sim_status write_photo(job *j, work *w)
         j->result->n_warned++;
     }
     SIM_TRY(
-        sim_dataset_append(j->writer, w->bytes, w->n, label_of(j, w->item), &w->decoded));
+        sim_dataset_append(j->writer, w->bytes, w->n, label_of(j, w->item), &w->moments));
     j->result->n_images++;
 done:
     return st;
@@ -249,7 +250,6 @@ static sim_status flush_photos(job *j)
         if (st == SIM_OK)
             st = write_photo(j, &j->chunk[i]);
         sim_free(j->chunk[i].bytes);
-        sim_free(j->chunk[i].decoded.pixels);
         j->chunk[i] = (work){0};
     }
     j->n = 0;
@@ -295,10 +295,8 @@ static sim_status add_all(job *j)
     }
     SIM_TRY(flush_photos(j));
 done:
-    for (size_t i = 0; i < CHUNK; i++) {
+    for (size_t i = 0; i < CHUNK; i++)
         sim_free(j->chunk[i].bytes);
-        sim_free(j->chunk[i].decoded.pixels);
-    }
     sim_free(chosen);
     return st;
 }
@@ -315,7 +313,6 @@ static sim_dataset_spec spec_of(const prep_source *s, const prep_options *option
                                    : s->photos ? options->size
                                                : s->w,
                               .c = s->photos ? 3 : s->c,
-                              .short_side = options->size,
                               .source = source,
                               .created_by = options->created_by};
 }

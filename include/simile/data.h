@@ -43,9 +43,18 @@ SIM_MUST_USE sim_status sim_image_encode_jpeg(const sim_image *image, int qualit
 /* Shorter side to `side` (antialiased, bilinear as torchvision's Resize), aspect kept. */
 SIM_MUST_USE sim_status sim_image_resize_short(const sim_image *image, size_t side,
                                                sim_image *out);
-/* The centre `side` x `side`; the image must hold it. */
+/* The centre `side` x `side`, as torchvision's CenterCrop; the image must hold it. */
 SIM_MUST_USE sim_status sim_image_crop_centre(const sim_image *image, size_t side,
                                               sim_image *out);
+
+/* Sums of bytes and of their squares, per channel: whole numbers, so exact. */
+typedef struct {
+    uint64_t pixels, sum[3], squares[3];
+} sim_moments;
+
+/* Of a photo as it will be seen: shorter side to `short_side` (0: 256), centre crop. */
+SIM_MUST_USE sim_status sim_image_moments(const sim_image *image, size_t short_side,
+                                          sim_moments *out);
 
 /* ---- data sets: reading ---- */
 
@@ -85,7 +94,6 @@ SIM_MUST_USE sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_ima
 typedef struct {
     bool encoded;
     size_t h, w, c;       /* of every image; encoded: 0, 0, 3 */
-    size_t short_side;    /* encoded: for mean and std; 0 means 256 */
     const char *source;   /* text for the attribute */
     const char *created_by;
 } sim_dataset_spec;
@@ -99,10 +107,10 @@ typedef struct sim_dataset_writer sim_dataset_writer;
 SIM_MUST_USE sim_status sim_dataset_create(const char *path, const sim_dataset_spec *spec,
                                            sim_dataset_writer **out);
 /* Appends image bytes: h*w*c pixels, or a JPEG/PNG file's bytes.  label -1: none (all or
- * none must have one).  Encoded: `decoded` gives the pixels, for mean and std. */
+ * none must have one).  Encoded: `moments` gives the photo's part of mean and std. */
 SIM_MUST_USE sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes,
                                            size_t n, int32_t label,
-                                           const sim_image *decoded);
+                                           const sim_moments *moments);
 /* class_names may be NULL.  At least one image.  *w is gone afterwards, also on failure. */
 SIM_MUST_USE sim_status sim_dataset_finish(sim_dataset_writer **w,
                                            const char *const *class_names,

@@ -26,7 +26,7 @@ struct sim_dataset {
     size_t n_names;
 };
 
-enum { MAX_IMAGES = 1 << 30, MAX_NAMES_BYTES = 1 << 24 };
+enum { MAX_IMAGES = 1 << 30 };
 
 static sim_status read_arrays(sim_dataset *d, const sim_h5 *f)
 {
@@ -57,8 +57,9 @@ static sim_status read_offsets(sim_dataset *d, const sim_h5 *f)
     d->about.encoded = true;
     d->about.c = 3;
     SIM_TRY(sim_h5_bytes_at(f, "/bytes", &d->at, &d->n_bytes));
-    SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, (size_t)MAX_IMAGES + 1,
-                            (void **)&d->offset, &s));
+    /* No image is empty: a small file cannot ask for much memory. */
+    size_t most = d->n_bytes < MAX_IMAGES ? (size_t)d->n_bytes : MAX_IMAGES;
+    SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, most + 1, (void **)&d->offset, &s));
     SIM_CHECK(s.n_dims == 1 && s.dims[0] >= 1, SIM_E_DATA, "%s: /offset is not one row",
               d->path);
     d->about.n_images = s.dims[0] - 1;
@@ -78,7 +79,8 @@ static sim_status read_labels(sim_dataset *d, const sim_h5 *f)
 
     if (!sim_h5_has(f, "/labels"))
         goto done;
-    SIM_TRY(sim_h5_read_new(f, "/labels", SIM_I32, MAX_IMAGES, (void **)&d->labels, &s));
+    SIM_TRY(sim_h5_read_new(f, "/labels", SIM_I32, d->about.n_images, (void **)&d->labels,
+                            &s));
     SIM_CHECK(s.n_dims == 1 && s.dims[0] == d->about.n_images, SIM_E_DATA,
               "%s: %zu labels for %zu images", d->path, s.n_dims ? s.dims[0] : 0,
               d->about.n_images);
@@ -147,7 +149,7 @@ static sim_status read_digests(sim_dataset *d, const sim_h5 *f)
     sim_status st = SIM_OK;
     sim_h5_shape s;
 
-    SIM_TRY(sim_h5_read_new(f, "/digest", SIM_U64, 2 * (size_t)MAX_IMAGES,
+    SIM_TRY(sim_h5_read_new(f, "/digest", SIM_U64, 2 * d->about.n_images,
                             (void **)&d->digest, &s));
     SIM_CHECK(s.n_dims == 2 && s.dims[0] == d->about.n_images && s.dims[1] == 2,
               SIM_E_DATA, "%s: /digest is not [N][2]", d->path);

@@ -24,7 +24,7 @@ struct sim_dataset_writer {
     uint64_t *digest, *offset; /* [n][2], [n + 1] */
     int32_t *labels;
     size_t n_labels;
-    uint64_t sum[3], squares[3], pixels;
+    sim_moments moments;
     uint8_t *buffer; /* gathers small writes */
     size_t buffered;
 };
@@ -115,27 +115,35 @@ done:
     return st;
 }
 
-/* Sums of bytes and of their squares, per channel: whole numbers, so exact. */
-static void add_moments(sim_dataset_writer *w, const uint8_t *p, size_t pixels, size_t c)
+static void add_pixels(sim_moments *m, const uint8_t *p, size_t pixels, size_t c)
 {
     for (size_t i = 0; i < pixels; i++)
         for (size_t k = 0; k < c; k++) {
-            w->sum[k] += p[i * c + k];
-            w->squares[k] += (uint64_t)p[i * c + k] * p[i * c + k];
+            m->sum[k] += p[i * c + k];
+            m->squares[k] += (uint64_t)p[i * c + k] * p[i * c + k];
         }
-    w->pixels += pixels;
+    m->pixels += pixels;
 }
 
-/* Photos count as they will be seen: shorter side to the size, centre crop. */
-static sim_status add_photo_moments(sim_dataset_writer *w, const sim_image *decoded)
+static void add_moments(sim_moments *m, const sim_moments *more)
+{
+    m->pixels += more->pixels;
+    for (size_t k = 0; k < 3; k++) {
+        m->sum[k] += more->sum[k];
+        m->squares[k] += more->squares[k];
+    }
+}
+
+sim_status sim_image_moments(const sim_image *image, size_t short_side, sim_moments *out)
 {
     sim_status st = SIM_OK;
-    size_t side = w->spec.short_side ? w->spec.short_side : 256;
+    size_t side = short_side ? short_side : 256;
     sim_image small = {0}, crop = {0};
 
-    SIM_TRY(sim_image_resize_short(decoded, side, &small));
+    SIM_TRY(sim_image_resize_short(image, side, &small));
     SIM_TRY(sim_image_crop_centre(&small, side, &crop));
-    add_moments(w, crop.pixels, crop.h * crop.w, crop.c);
+    memset(out, 0, sizeof *out);
+    add_pixels(out, crop.pixels, crop.h * crop.w, crop.c);
 done:
     sim_free(small.pixels);
     sim_free(crop.pixels);
@@ -143,16 +151,16 @@ done:
 }
 
 sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes, size_t n,
-                              int32_t label, const sim_image *decoded)
+                              int32_t label, const sim_moments *moments)
 {
     sim_status st = SIM_OK;
 
     SIM_TRY(make_room(w));
     if (w->spec.encoded) {
-        SIM_TRY(add_photo_moments(w, decoded));
+        add_moments(&w->moments, moments);
     } else {
         SIM_ASSERT(n == w->spec.h * w->spec.w * w->spec.c);
-        add_moments(w, bytes, w->spec.h * w->spec.w, w->spec.c);
+        add_pixels(&w->moments, bytes, w->spec.h * w->spec.w, w->spec.c);
     }
     sim_hash h = sim_hash_bytes(bytes, n);
     w->digest[2 * w->n] = h.low;
@@ -178,8 +186,8 @@ static sim_status write_attributes(const sim_dataset_writer *w, sim_h5 *f,
     sim_tensor row = {.type = SIM_F64, .n_dims = 1, .dims = {c}, .data = mean};
 
     for (size_t k = 0; k < c; k++) {
-        double m = (double)w->sum[k] / (double)w->pixels;
-        double s = (double)w->squares[k] / (double)w->pixels - m * m;
+        double m = (double)w->moments.sum[k] / (double)w->moments.pixels;
+        double s = (double)w->moments.squares[k] / (double)w->moments.pixels - m * m;
         mean[k] = m / 255;
         std[k] = sqrt(s > 0 ? s : 0) / 255;
     }

@@ -120,12 +120,19 @@ done:
     return st;
 }
 
+/* Where a centred stretch begins: torchvision rounds halves to even. */
+static size_t centred(size_t whole, size_t part)
+{
+    size_t room = whole - part;
+    return room / 2 + (room & room / 2 & 1);
+}
+
 sim_status sim_image_crop_centre(const sim_image *image, size_t side, sim_image *out)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(image->h >= side && image->w >= side, SIM_E_DATA,
               "an image of %zu x %zu holds no %zu x %zu", image->w, image->h, side, side);
-    size_t y = (image->h - side) / 2, x = (image->w - side) / 2;
+    size_t y = centred(image->h, side), x = centred(image->w, side);
     SIM_TRY(image_shape(out, side, side, image->c));
     for (size_t r = 0; r < side; r++)
         memcpy(out->pixels + r * side * image->c,

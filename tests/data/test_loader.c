@@ -27,7 +27,6 @@ static void make_set(bool encoded)
                                    .h = encoded ? 0 : SIDE,
                                    .w = encoded ? 0 : SIDE,
                                    .c = encoded ? 0 : 3,
-                                   .short_side = SIDE,
                                    .source = "test",
                                    .created_by = "test"};
     sim_dataset_writer *w = NULL;
@@ -36,6 +35,7 @@ static void make_set(bool encoded)
     ASSERT_OK(sim_dataset_create(path, &spec, &w));
     for (size_t i = 0; i < N; i++) {
         uint8_t pixels[2 * SIDE * SIDE * 3], *jpeg = NULL;
+        sim_moments moments;
         sim_image image = {
             .h = SIDE, .w = encoded ? SIDE + i % SIDE : SIDE, .c = 3, .pixels = pixels};
         size_t n = image.h * image.w * 3;
@@ -43,8 +43,9 @@ static void make_set(bool encoded)
             pixels[k] = pixel(i, k);
         if (encoded)
             ASSERT_OK(sim_image_encode_jpeg(&image, 90, &jpeg, &n));
-        ASSERT_OK(
-            sim_dataset_append(w, encoded ? jpeg : pixels, n, (int32_t)(i % 3), &image));
+        ASSERT_OK(sim_image_moments(&image, SIDE, &moments));
+        ASSERT_OK(sim_dataset_append(w, encoded ? jpeg : pixels, n, (int32_t)(i % 3),
+                                     &moments));
         sim_free(jpeg);
     }
     ASSERT_OK(sim_dataset_finish(&w, NULL, 0, fingerprint));

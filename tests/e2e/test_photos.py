@@ -1,0 +1,194 @@
+#!/usr/bin/python3
+"""Photos end to end: resized as Pillow does, kept encoded, trained on and judged; every bad
+photo named, with the right exit code and nothing half-written.
+
+simile-test: timeout 300
+"""
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SHARED = os.path.join(os.environ["SIMILE_SHARED"], "data")
+if not os.path.isdir(SHARED):
+    print("skipped: the developers' photographs are not here")
+    sys.exit(77)
+
+import h5py
+import numpy as np
+from PIL import Image, ImageOps
+
+SIMILE = os.environ["SIMILE"]
+SIDE, PART = 48, 6
+
+
+def run(*words, code=0, ranks=0, says=()):
+    front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
+    done = subprocess.run([*front, SIMILE, *words], capture_output=True, text=True)
+    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
+    for text in says:
+        assert text in done.stderr, f"{words}: no \"{text}\" in\n{done.stderr}"
+    return done.stdout
+
+
+def gather(photos, split, target):
+    """A part of the photos, the unusual ones among them; (path, label) in our order."""
+    items = []
+    for label, name in enumerate(sorted(os.listdir(os.path.join(photos, split)))):
+        os.makedirs(os.path.join(target, split, name))
+        # by bytes, as the program sorts; a special photo of a class is kept, plain ones thinned
+        files = sorted(os.listdir(os.path.join(photos, split, name)), key=os.fsencode)
+        odd = [f for f in files if not f.endswith(".jpg")]
+        for f in sorted(set(files[:: len(files) // PART]) | set(odd), key=os.fsencode):
+            path = os.path.join(target, split, name, f)
+            shutil.copyfile(os.path.join(photos, split, name, f), path)
+            items.append((path, label))
+    return items
+
+
+def upright(path):
+    return ImageOps.exif_transpose(Image.open(path))
+
+
+def resized(path, side):
+    """torchvision's Resize(side) and CenterCrop(side) of a photo, by Pillow alone."""
+    image = upright(path)
+    rgb = image.convert("RGB")
+    w, h = rgb.size
+    size = (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
+    small = np.asarray(rgb.resize(size, Image.BILINEAR))
+    y, x = round((size[1] - side) / 2.0), round((size[0] - side) / 2.0)
+    return small[y : y + side, x : x + side], image.mode
+
+
+def check_square(items):
+    run("prepare", "part", "--size", str(SIDE), "--out", "square.h5", says=[f"{len(items)} images, 10 classes"])
+    with h5py.File("square.h5") as f:
+        assert f["images"].shape == (len(items), SIDE, SIDE, 3) and f["images"].dtype == "u1"
+        assert f["labels"][()].tolist() == [label for _, label in items]
+        for (path, _), got in zip(items, f["images"][()]):
+            want, mode = resized(path, SIDE)
+            error = np.abs(got.astype(int) - want)
+            most, mean = (8, 3) if mode == "CMYK" else (3, 0.8)
+            assert error.max() <= most and error.mean() <= mean, f"{path}: {error.max()} {error.mean()}"
+
+
+def check_encoded(items):
+    run("prepare", "part", "--out", "whole.h5")
+    run("prepare", "part", "--size", str(SIDE), "--crop", "none", "--out", "train.h5")
+    run("prepare", "part", "--split", "test", "--size", str(SIDE), "--crop", "none", "--out", "test.h5")
+    with h5py.File("whole.h5") as f:
+        at, data = f["offset"][()], f["bytes"][()].tobytes()
+        for i, (path, _) in enumerate(items):
+            with open(path, "rb") as photo:
+                assert data[at[i] : at[i + 1]] == photo.read(), f"{path} was changed"
+    sums = []
+    with h5py.File("train.h5") as f:
+        at, data = f["offset"][()], f["bytes"][()].tobytes()
+        assert f["labels"].shape == (len(items),) and at[0] == 0 and at[-1] == len(data)
+        for i, (path, _) in enumerate(items):
+            image = Image.open(io.BytesIO(data[at[i] : at[i + 1]]))
+            w, h = upright(path).size
+            want = (SIDE, int(SIDE * h / w)) if w <= h else (int(SIDE * w / h), SIDE)
+            assert image.size == want and image.format == "JPEG", f"{path}: {image.size}"
+            sums.append(resized(path, SIDE)[0] / 255.0)
+        sums = np.concatenate([s.reshape(-1, 3) for s in sums])
+        assert np.abs(sums.mean(0) - f.attrs["mean"]).max() < 2e-3, (sums.mean(0), f.attrs["mean"])
+        assert np.abs(sums.std(0) - f.attrs["std"]).max() < 2e-3, (sums.std(0), f.attrs["std"])
+
+
+JOB = """
+data: {train: train.h5, test: test.h5}
+method: {name: simclr}
+encoder: {width: 0.125}
+batch: 16
+block: 4
+schedule: {steps: 2}
+augment: {size: 32}
+"""
+
+
+def check_training():
+    with open("job.yaml", "w") as f:
+        f.write(JOB)
+    ladders = []
+    for ranks in (1, 2):
+        run("pretrain", "job.yaml", f"run=run{ranks}", "--trace-hash", ranks=ranks)
+        with open(f"run{ranks}/trace-hash.txt", "rb") as f:
+            ladders.append(f.read())
+    assert ladders[0] == ladders[1] and ladders[0].count(b"\n") > 6, "the ladders differ"
+    judged = json.loads(run("evaluate", "knn", "run1", "--train", "train.h5", "--test", "test.h5", "--json"))
+    with h5py.File("train.h5") as a, h5py.File("test.h5") as b:
+        assert judged["n_train"] == len(a["labels"]) and judged["n_test"] == len(b["labels"])
+    assert judged["classes"] == 10 and 0 <= judged["top1"] <= judged["top5"] <= 1
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def leftovers(stem):
+    return [n for n in os.listdir(".") if n.startswith(stem)]
+
+
+def check_bad(good):
+    """Every photo of the bad folder alone, then all of them among good ones."""
+    bad = sorted(n for n in os.listdir(os.path.join(SHARED, "bad")) if n.endswith(("jpg", "png")))
+    kept = {"no_eoi.jpg", "jpeg_named.png", "png_named.jpg"}
+    warned = {"no_eoi.jpg"}
+    for name in bad:
+        os.makedirs("one/c")
+        shutil.copyfile(os.path.join(SHARED, "bad", name), f"one/c/{name}")
+        code = 0 if name in kept else 65
+        run("prepare", "one", "--size", "16", "--out", "one.h5", "--on-bad", "fail", code=code, says=[name] if code else [])
+        run("prepare", "one", "--size", "16", "--out", "one.h5", code=code, says=[name] if code else [])
+        assert leftovers("one.h5") == (["one.h5"] if code == 0 else []), f"{name}: {leftovers('one.h5')}"
+        shutil.rmtree("one")
+        if code == 0:
+            os.remove("one.h5")
+    os.makedirs("mixed/c")
+    for name in bad:
+        shutil.copyfile(os.path.join(SHARED, "bad", name), f"mixed/c/{name}")
+    shutil.copyfile(good, "mixed/c/good.jpg")
+    Image.new("L", (1, 400000)).save("mixed/c/thin.png")
+    bad.append("thin.png")
+    for words in (["--size", "16"], [], ["--size", "16", "--crop", "none"]):
+        result = json.loads(run("prepare", "mixed", *words, "--out", "mixed.h5", "--json",
+                                says=[f"skipped: mixed/c/{n}" for n in bad if n not in kept and n != "thin.png"] +
+                                     ["mixed/c/thin.png"] + [f"mixed/c/{n}:" for n in warned]))
+        assert result["images"] == 1 + len(kept) and result["warned"] == len(warned), result
+        assert result["bad"] == len(bad) - len(kept), result
+    before = digest("mixed.h5")
+    run("prepare", "mixed", "--out", "mixed.h5", "--on-bad", "fail", code=65, says=["mixed/c/"])
+    assert digest("mixed.h5") == before and leftovers("mixed.h5") == ["mixed.h5"], "a refusal touched the old file"
+
+
+def check_folders():
+    folder = os.path.join(SHARED, "bad", "folder")
+    run("prepare", os.path.join(folder, "empty_class"), "--size", "16", "--out", "f.h5",
+        says=["dog holds no photo", "1 images, 1 classes"])
+    run("prepare", os.path.join(folder, "stray_files"), "--size", "16", "--out", "f.h5",
+        says=["1 images, 1 classes", "0 bad files"])
+    run("prepare", "nowhere", "--out", "g.h5", code=66, says=["nowhere does not exist"])
+    os.makedirs("empty/train/a")
+    run("prepare", "empty", "--out", "g.h5", code=66, says=["holds no .jpg"])
+    assert leftovers("g.h5") == []
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+    photos = os.path.join(SHARED, "photos")
+    items = gather(photos, "train", "part")
+    gather(photos, "val", "part")
+    check_square(items)
+    check_encoded(items)
+    check_training()
+    check_bad(items[0][0])
+    check_folders()
+print("ok")
+sys.exit(0)
