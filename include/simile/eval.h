@@ -11,6 +11,7 @@
 #include "simile/comm.h"
 #include "simile/data.h"
 #include "simile/encoder.h"
+#include "simile/train.h"
 
 /* An encoder ready to embed: backbone and projector with their evaluation pipeline. */
 typedef struct {
@@ -62,5 +63,47 @@ SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *option
                                 const int32_t *train_labels, size_t n_test,
                                 const float *queries, const int32_t *test_labels,
                                 size_t n_classes, sim_knn_result *out);
+
+/* Both sets embedded, then sim_knn; both have labels and images of one shape.
+ * Collective. */
+SIM_MUST_USE sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
+                                   const sim_embedder *e, const sim_dataset *train,
+                                   const sim_dataset *test, int loader_threads,
+                                   sim_knn_result *out);
+/* Fails: SIM_E_DATA naming both when their images differ in shape.  Local. */
+SIM_MUST_USE sim_status sim_knn_same_shape(const sim_dataset *a, const sim_dataset *b);
+
+/* ---- kNN while a run trains ---- */
+
+/* Section `evaluate` of a job. */
+typedef struct {
+    int64_t knn_every_epochs; /* 0: off */
+    sim_knn_options knn;
+} sim_evaluate_options;
+extern const sim_option_table sim_evaluate_table;
+
+/*
+ * Opens what the job's kNN needs; what was opened is the caller's, also on failure.
+ * Local.  Fails: SIM_E_CONFIG naming the key when data.test is not given or a set has no
+ * labels; as sim_dataset_open and sim_knn_same_shape.
+ */
+SIM_MUST_USE sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train,
+                                       sim_dataset **test);
+
+/* Gets each result, on every rank. */
+typedef sim_status sim_knn_tell(void *ctx, const sim_train_state *t, int64_t epoch,
+                                const sim_knn_result *r);
+
+typedef struct sim_knn_watch sim_knn_watch;
+
+/* *out stays NULL when the options say off.  Keeps: tell_ctx.  Local.
+ * Fails: as sim_knn_inputs. */
+SIM_MUST_USE sim_status sim_knn_watch_create(const sim_job *job,
+                                             const sim_evaluate_options *options,
+                                             sim_knn_tell *tell, void *tell_ctx,
+                                             sim_knn_watch **out);
+void sim_knn_watch_destroy(sim_knn_watch **w);
+/* An observer that does nothing when w is NULL. */
+sim_observer sim_knn_watch_observer(sim_knn_watch *w);
 
 #endif

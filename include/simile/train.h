@@ -91,6 +91,7 @@ const sim_run *sim_train_run_of(const sim_train_state *t);
 const sim_job *sim_train_job(const sim_train_state *t);
 const sim_method *sim_train_method(const sim_train_state *t);
 const sim_schedule_plan *sim_train_plan(const sim_train_state *t);
+const sim_dataset *sim_train_data(const sim_train_state *t);
 int64_t sim_train_step(const sim_train_state *t);
 
 /* ---- the run ---- */

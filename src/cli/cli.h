@@ -6,6 +6,7 @@
 
 #include "simile/comm.h"
 #include "simile/config.h"
+#include "simile/eval.h"
 #include "simile/json.h"
 #include "simile/train.h"
 
@@ -37,7 +38,8 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
 
 /* Fills the job; texts are the caller's, and may be NULL when not wanted. */
 SIM_MUST_USE sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
-                                         char **resolved, char **identity);
+                                         sim_evaluate_options *evaluate, char **resolved,
+                                         char **identity);
 /* The same, of a job that may say nothing but its method. */
 SIM_MUST_USE sim_status sim_cli_job_method(const sim_job_source *source, sim_job *job);
 /* The job inside a checkpoint. */
@@ -66,5 +68,7 @@ size_t sim_observe_log_bytes(void);
 /* metrics.jsonl in the run directory: one object an interval. */
 sim_observer sim_observe_metrics(void *state);
 size_t sim_observe_metrics_bytes(void);
+/* A kNN result as a line of its own there; `state` is the metrics observer's. */
+sim_knn_tell sim_observe_metrics_knn;
 
 #endif

@@ -96,18 +96,6 @@ done:
     return st;
 }
 
-static sim_status same_shape(const sim_dataset *a, const sim_dataset *b)
-{
-    sim_status st = SIM_OK;
-    const sim_dataset_info *x = sim_dataset_about(a), *y = sim_dataset_about(b);
-    SIM_CHECK(
-        x->c == y->c && (x->encoded || y->encoded || (x->h == y->h && x->w == y->w)),
-        SIM_E_DATA, "%s holds images of %zu x %zu x %zu, but %s of %zu x %zu x %zu",
-        sim_dataset_path(a), x->h, x->w, x->c, sim_dataset_path(b), y->h, y->w, y->c);
-done:
-    return st;
-}
-
 static sim_status open_inputs(const arguments *a, inputs *in)
 {
     sim_status st = SIM_OK;
@@ -120,7 +108,7 @@ static sim_status open_inputs(const arguments *a, inputs *in)
     SIM_TRY(sim_dataset_open(a->test, &in->test));
     SIM_TRY(need_labels(in->train));
     SIM_TRY(need_labels(in->test));
-    SIM_TRY(same_shape(in->train, in->test));
+    SIM_TRY(sim_knn_same_shape(in->train, in->test));
     SIM_TRY(sim_embedder_open(in->checkpoint, &in->job->encoder,
                               sim_dataset_about(in->train), false,
                               (size_t)in->job->augment.size, &in->embedder));
@@ -179,24 +167,14 @@ static sim_status run(const sim_comm *c, void *ctx)
     sim_status st = SIM_OK;
     arguments *a = ctx;
     inputs in = {0};
-    float *bank = NULL, *queries = NULL;
     sim_knn_result result;
 
     SIM_TRY(sim_checkpoint_open(c, a->run, &in.checkpoint));
     SIM_TRY(sim_comm_agree(c, open_inputs(a, &in)));
-    SIM_TRY(sim_embed(c, &in.embedder, in.train, a->loader_threads, &bank, NULL));
-    SIM_TRY(sim_embed(c, &in.embedder, in.test, a->loader_threads, &queries, NULL));
-    const sim_dataset_info *train = sim_dataset_about(in.train);
-    const sim_dataset_info *test = sim_dataset_about(in.test);
-    size_t classes =
-        train->n_classes > test->n_classes ? train->n_classes : test->n_classes;
-    SIM_TRY(sim_knn(c, &a->knn, sim_net_dim(in.embedder.backbone), train->n_images, bank,
-                    sim_dataset_labels(in.train), test->n_images, queries,
-                    sim_dataset_labels(in.test), classes, &result));
+    SIM_TRY(sim_knn_of(c, &a->knn, &in.embedder, in.train, in.test, a->loader_threads,
+                       &result));
     SIM_TRY(print(c, a, &in, &result));
 done:
-    sim_free(bank);
-    sim_free(queries);
     close_inputs(&in);
     return st;
 }

@@ -101,7 +101,8 @@ static sim_status print_keys(void)
     sim_status st = SIM_OK;
     const sim_option_table *const tables[] = {&sim_train_table,     &sim_encoder_table,
                                               &sim_batchnorm_table, &sim_optimizer_table,
-                                              &sim_schedule_table,  &sim_augment_table};
+                                              &sim_schedule_table,  &sim_augment_table,
+                                              &sim_evaluate_table};
 
     SIM_TRY(sim_cli_print(NULL, "Keys of a job: type [default] unit: meaning\n"));
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
@@ -122,7 +123,8 @@ done:
 typedef struct {
     const arguments *args;
     sim_job *job;
-    sim_dataset *data;
+    sim_evaluate_options evaluate;
+    sim_dataset *data, *test; /* test: when kNN is on */
     sim_schedule_plan plan;
 } dry_run;
 
@@ -284,10 +286,13 @@ static sim_status run(const arguments *a)
     dry_run d = {.args = a};
 
     SIM_TRY(sim_new(&d.job, "cli/job"));
-    SIM_TRY(sim_cli_job_load(&a->source, d.job, NULL, NULL));
+    SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL, NULL));
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));
     sim_threads_set((int)d.job->train.threads);
-    SIM_TRY(sim_dataset_open(d.job->train.train, &d.data));
+    if (d.evaluate.knn_every_epochs)
+        SIM_TRY(sim_knn_inputs(d.job, &d.data, &d.test));
+    else
+        SIM_TRY(sim_dataset_open(d.job->train.train, &d.data));
     SIM_TRY(sim_job_check(d.job, sim_dataset_about(d.data), a->ranks, &d.plan));
     SIM_TRY(tell_shape(&d));
     SIM_TRY(tell_memory(&d));
@@ -296,6 +301,7 @@ static sim_status run(const arguments *a)
         SIM_TRY(preview(&d));
 done:
     sim_dataset_close(&d.data);
+    sim_dataset_close(&d.test);
     sim_free(d.job);
     return st;
 }

@@ -97,11 +97,13 @@ static sim_status run(const sim_comm *c, void *ctx)
     sim_status st = SIM_OK;
     arguments *a = ctx;
     sim_job *job = NULL;
+    sim_evaluate_options evaluate;
+    sim_knn_watch *knn = NULL;
     char *resolved = NULL, *identity = NULL, *log = NULL, *metrics = NULL;
 
     st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
-        st = sim_cli_job_load(&a->source, job, &resolved, &identity);
+        st = sim_cli_job_load(&a->source, job, &evaluate, &resolved, &identity);
     if (st == SIM_OK)
         st = sim_kernels_pick(job->train.kernels);
     if (st == SIM_OK)
@@ -110,8 +112,11 @@ static sim_status run(const sim_comm *c, void *ctx)
         st = sim_alloc(&log, sim_observe_log_bytes(), "cli/observers");
     if (st == SIM_OK)
         st = sim_alloc(&metrics, sim_observe_metrics_bytes(), "cli/observers");
+    if (st == SIM_OK)
+        st = sim_knn_watch_create(job, &evaluate, sim_observe_metrics_knn, metrics, &knn);
     SIM_TRY(sim_comm_agree(c, st));
-    const sim_observer observers[] = {sim_observe_log(log), sim_observe_metrics(metrics)};
+    const sim_observer observers[] = {sim_observe_log(log), sim_observe_metrics(metrics),
+                                      sim_knn_watch_observer(knn)};
     a->request.job = job;
     a->request.resolved = resolved;
     a->request.identity = identity;
@@ -122,6 +127,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     a->request.n_observers = sizeof observers / sizeof observers[0];
     SIM_TRY(sim_train(c, &a->request));
 done:
+    sim_knn_watch_destroy(&knn);
     sim_free(job);
     sim_free(resolved);
     sim_free(identity);

@@ -55,7 +55,7 @@ done:
     return st;
 }
 
-static sim_status take_all(sim_config *c, sim_job *job)
+static sim_status take_all(sim_config *c, sim_job *job, sim_evaluate_options *evaluate)
 {
     sim_status st = SIM_OK;
 
@@ -66,6 +66,7 @@ static sim_status take_all(sim_config *c, sim_job *job)
     SIM_TRY(sim_config_take(c, &sim_optimizer_table, &job->optimizer));
     SIM_TRY(sim_config_take(c, &sim_schedule_table, &job->schedule));
     SIM_TRY(sim_config_take(c, &sim_augment_table, &job->augment));
+    SIM_TRY(sim_config_take(c, &sim_evaluate_table, evaluate));
     SIM_TRY(sim_config_finish(c));
 done:
     return st;
@@ -82,7 +83,8 @@ done:
     return st;
 }
 
-sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job, char **resolved,
+sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
+                            sim_evaluate_options *evaluate, char **resolved,
                             char **identity)
 {
     sim_status st = SIM_OK;
@@ -91,7 +93,7 @@ sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job, char **r
     memset(job, 0, sizeof *job);
     SIM_TRY(sim_config_read(source->path, source->n_overrides, source->overrides,
                             source->numbers, &c));
-    SIM_TRY(take_all(c, job));
+    SIM_TRY(take_all(c, job, evaluate));
     SIM_TRY(take_texts(c, resolved, identity));
 done:
     sim_config_destroy(&c);
@@ -117,10 +119,11 @@ sim_status sim_cli_job_of_checkpoint(const char *config, const char *name, sim_j
 {
     sim_status st = SIM_OK;
     sim_config *c = NULL;
+    sim_evaluate_options unused;
 
     memset(job, 0, sizeof *job);
     SIM_TRY(sim_config_parse(config, strlen(config), name, &c));
-    SIM_TRY(take_all(c, job));
+    SIM_TRY(take_all(c, job, &unused));
 done:
     sim_config_destroy(&c);
     return st;

@@ -1,5 +1,6 @@
 /*
  * observe_metrics.c - RUN/metrics.jsonl: one JSON object an interval, the canonical log.
+ * kNN results stand between them, each an object of its own.
  *
  * A resumed run drops the lines beyond its checkpoint and goes on, so that no step is
  * there twice or missing.
@@ -75,25 +76,54 @@ static void fill(sim_json *j, const sim_step_metrics *m)
     sim_json_real(j, "elapsed_s", m->elapsed_s);
 }
 
+static sim_status append(const state *s, const sim_json *j)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL, *line = NULL;
+
+    SIM_TRY(sim_json_dump(j, 0, &text));
+    SIM_TRY(sim_text_format("cli/metrics", &line, "%s\n", text));
+    SIM_TRY(sim_file_append(s->fd, s->path, line));
+done:
+    sim_free(text);
+    sim_free(line);
+    return st;
+}
+
 static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
                           bool interval)
 {
     sim_status st = SIM_OK;
     state *s = ctx;
     sim_json *j = NULL;
-    char *text = NULL, *line = NULL;
 
     if (!interval || sim_train_comm(t)->rank != 0)
         goto done;
     SIM_TRY(sim_json_create(&j));
     fill(j, m);
-    SIM_TRY(sim_json_dump(j, 0, &text));
-    SIM_TRY(sim_text_format("cli/metrics", &line, "%s\n", text));
-    SIM_TRY(sim_file_append(s->fd, s->path, line));
+    SIM_TRY(append(s, j));
 done:
     sim_json_destroy(&j);
-    sim_free(text);
-    sim_free(line);
+    return st;
+}
+
+sim_status sim_observe_metrics_knn(void *ctx, const sim_train_state *t, int64_t epoch,
+                                   const sim_knn_result *r)
+{
+    sim_status st = SIM_OK;
+    sim_json *j = NULL;
+
+    if (sim_train_comm(t)->rank != 0)
+        goto done;
+    SIM_TRY(sim_json_create(&j));
+    sim_json_int(j, "step", sim_train_step(t));
+    sim_json_int(j, "epoch", epoch);
+    sim_json_real(j, "knn_top1", r->top1);
+    sim_json_real(j, "knn_top5", r->top5);
+    sim_json_int(j, "knn_k", r->k);
+    SIM_TRY(append(ctx, j));
+done:
+    sim_json_destroy(&j);
     return st;
 }
 

@@ -228,3 +228,35 @@ done:
     sim_free(bank_unit);
     return st;
 }
+
+sim_status sim_knn_same_shape(const sim_dataset *a, const sim_dataset *b)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *x = sim_dataset_about(a), *y = sim_dataset_about(b);
+    SIM_CHECK(
+        x->c == y->c && (x->encoded || y->encoded || (x->h == y->h && x->w == y->w)),
+        SIM_E_DATA, "%s holds images of %zu x %zu x %zu, but %s of %zu x %zu x %zu",
+        sim_dataset_path(a), x->h, x->w, x->c, sim_dataset_path(b), y->h, y->w, y->c);
+done:
+    return st;
+}
+
+sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
+                      const sim_embedder *e, const sim_dataset *train,
+                      const sim_dataset *test, int loader_threads, sim_knn_result *out)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *a = sim_dataset_about(train), *b = sim_dataset_about(test);
+    size_t classes = a->n_classes > b->n_classes ? a->n_classes : b->n_classes;
+    float *bank = NULL, *queries = NULL;
+
+    SIM_TRY(sim_embed(c, e, train, loader_threads, &bank, NULL));
+    SIM_TRY(sim_embed(c, e, test, loader_threads, &queries, NULL));
+    SIM_TRY(sim_knn(c, options, sim_net_dim(e->backbone), a->n_images, bank,
+                    sim_dataset_labels(train), b->n_images, queries,
+                    sim_dataset_labels(test), classes, out));
+done:
+    sim_free(bank);
+    sim_free(queries);
+    return st;
+}

@@ -93,8 +93,8 @@ done:
 }
 
 static const char *const phase_names[SIM_PHASES] = {
-    "waiting for data", "forward", "loss",        "backward",
-    "gradient sum",     "update",  "checkpoints", "other"};
+    "waiting for data", "forward",     "loss",        "backward", "gradient sum",
+    "update",           "checkpoints", "log and kNN", "other"};
 
 void sim_footer_print(sim_train_state *t)
 {

@@ -41,6 +41,11 @@ const sim_schedule_plan *sim_train_plan(const sim_train_state *t)
     return &t->plan;
 }
 
+const sim_dataset *sim_train_data(const sim_train_state *t)
+{
+    return t->data;
+}
+
 int64_t sim_train_step(const sim_train_state *t)
 {
     return t->at.step;
@@ -213,7 +218,8 @@ static void tear_down(sim_train_state *t)
 static bool time_is_up(const sim_train_state *t)
 {
     double limit = t->request->time_limit_s;
-    double need = 1.5 * t->slowest_checkpoint_s + 2 * t->step_s + 1;
+    double need =
+        1.5 * t->slowest_checkpoint_s + t->slowest_observers_s + 2 * t->step_s + 1;
     return limit > 0 && sim_clock_s() - t->start_s + need > limit;
 }
 
@@ -292,6 +298,7 @@ static void tell_observers(sim_train_state *t, sim_step_metrics *m)
                     t->at.step == t->plan.total_steps;
 
     fill_metrics(t, m);
+    double start = sim_clock_s();
     for (size_t i = 0; i < r->n_observers; i++) {
         const sim_observer *o = &r->observers[i];
         if (o->on_step)
@@ -299,6 +306,11 @@ static void tell_observers(sim_train_state *t, sim_step_metrics *m)
         if (o->on_epoch && t->at.samples == 0)
             sim_train_remember(t, o->on_epoch(o->ctx, t, t->at.epoch));
     }
+    double took = sim_clock_s() - start;
+    t->phase_s[SIM_PHASE_OBSERVERS] += took;
+    if (took > t->slowest_observers_s)
+        t->slowest_observers_s = took;
+    t->interval_start_s += took; /* the rate is of training, kNN has its own line */
     if (!interval)
         return;
     memset(t->sums, 0, sizeof t->sums);

@@ -18,8 +18,7 @@ static const sim_option rows[] = {
     ROW("data.train", SIM_OPTION_TEXT, train, 0, 0, NULL, NULL, "",
         "data set to train on (made by simile prepare)", SIM_FREE_KEY),
     ROW("data.test", SIM_OPTION_TEXT, test, 0, 0, "", NULL, "",
-        "data set that belongs to the run, for whoever evaluates it; not read in "
-        "training",
+        "labelled data set to evaluate on (see evaluate); no image of it is trained on",
         SIM_FREE_KEY),
     ROW("batch", SIM_OPTION_INT, batch, 2, 16777216, "256", NULL, "images",
         "global batch, over all ranks", SIM_IDENTITY),

@@ -35,6 +35,7 @@ typedef enum {
     SIM_PHASE_SUM,
     SIM_PHASE_UPDATE,
     SIM_PHASE_CHECKPOINT,
+    SIM_PHASE_OBSERVERS,
     SIM_PHASE_OTHER,
     SIM_PHASES
 } sim_phase;
@@ -71,7 +72,8 @@ struct sim_train_state {
     sim_position at;
     double sums[SIM_SUMS];
     double phase_s[SIM_PHASES];
-    double start_s, interval_start_s, last_checkpoint_s, slowest_checkpoint_s, step_s;
+    double start_s, interval_start_s, last_checkpoint_s, step_s;
+    double slowest_checkpoint_s, slowest_observers_s;
     int64_t interval_start_step, start_step, last_saved;
     char *history; /* JSON array of earlier segments */
     int trace_fd;

@@ -1,0 +1,162 @@
+/*
+ * observe_knn.c - kNN while a run trains: how good are the features by now?
+ *
+ * In: the net being trained, with running statistics, and the job's two data sets.
+ * Out: a log line, and the result to whoever keeps it (the metrics).
+ * Called by: the loop of train, as an observer, at the ends of epochs, on every rank.
+ * Invariant: no bit of the training changes; the result is that of `simile evaluate knn`
+ * on a checkpoint of the same step.
+ */
+#include "simile/eval.h"
+
+#include "simile/clock.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <string.h>
+
+static const sim_option rows[] = {
+    {.name = "knn_every_epochs",
+     .type = SIM_OPTION_INT,
+     .offset = offsetof(sim_evaluate_options, knn_every_epochs),
+     .max = 1000000,
+     .fallback = "0",
+     .unit = "epochs",
+     .help = "kNN of data.test against data.train while training, both labelled; 0: off",
+     .kind = SIM_FREE_KEY},
+    {.name = "k",
+     .type = SIM_OPTION_INT,
+     .offset = offsetof(sim_evaluate_options, knn.k),
+     .min = 1,
+     .max = 1000000,
+     .fallback = "200",
+     .unit = "images",
+     .help = "neighbours that vote, clipped to the bank",
+     .kind = SIM_FREE_KEY},
+    {.name = "temperature",
+     .type = SIM_OPTION_REAL,
+     .offset = offsetof(sim_evaluate_options, knn.temperature),
+     .min = 0.001,
+     .max = 100,
+     .fallback = "0.1",
+     .unit = "",
+     .help = "a neighbour's vote weighs exp(similarity / temperature)",
+     .kind = SIM_FREE_KEY},
+};
+
+const sim_option_table sim_evaluate_table = {.section = "evaluate",
+                                             .rows = rows,
+                                             .n_rows = sizeof rows / sizeof rows[0],
+                                             .struct_bytes =
+                                                 sizeof(sim_evaluate_options)};
+
+struct sim_knn_watch {
+    sim_evaluate_options options;
+    sim_dataset *test;
+    int loader_threads;
+    size_t size; /* of a view; 0: as stored */
+    sim_knn_tell *tell;
+    void *tell_ctx;
+};
+
+static sim_status need_labels(const sim_dataset *d, const char *key)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(sim_dataset_labels(d), SIM_E_CONFIG,
+              "evaluate.knn_every_epochs: kNN needs labels, but %s (%s) has none; name a "
+              "labelled data set, or set evaluate.knn_every_epochs=0",
+              sim_dataset_path(d), key);
+done:
+    return st;
+}
+
+sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train, sim_dataset **test)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(job->train.test[0], SIM_E_CONFIG,
+              "evaluate.knn_every_epochs: kNN needs data.test, a labelled data set, but "
+              "the job names none; set data.test, or evaluate.knn_every_epochs=0");
+    SIM_TRY(sim_dataset_open(job->train.train, train));
+    SIM_TRY(sim_dataset_open(job->train.test, test));
+    SIM_TRY(need_labels(*train, "data.train"));
+    SIM_TRY(need_labels(*test, "data.test"));
+    SIM_TRY(sim_knn_same_shape(*train, *test));
+done:
+    return st;
+}
+
+sim_status sim_knn_watch_create(const sim_job *job, const sim_evaluate_options *options,
+                                sim_knn_tell *tell, void *tell_ctx, sim_knn_watch **out)
+{
+    sim_status st = SIM_OK;
+    sim_knn_watch *w = NULL;
+    sim_dataset *train = NULL;
+
+    if (options->knn_every_epochs == 0)
+        goto done;
+    SIM_TRY(sim_new(&w, "eval/watch"));
+    w->options = *options;
+    w->loader_threads = (int)job->train.loader_threads;
+    w->size = (size_t)job->augment.size;
+    w->tell = tell;
+    w->tell_ctx = tell_ctx;
+    SIM_TRY(sim_knn_inputs(job, &train, &w->test));
+    *out = w;
+    w = NULL;
+done:
+    sim_dataset_close(&train); /* the loop has it open itself */
+    sim_knn_watch_destroy(&w);
+    return st;
+}
+
+void sim_knn_watch_destroy(sim_knn_watch **w)
+{
+    if (!*w)
+        return;
+    sim_dataset_close(&(*w)->test);
+    SIM_FREE(*w);
+}
+
+/* The encoder in training, as an evaluation sees it. */
+static sim_embedder borrow(const sim_knn_watch *w, const sim_train_state *t)
+{
+    const sim_method *m = sim_train_method(t);
+    const sim_dataset_info *about = sim_dataset_about(sim_train_data(t));
+    sim_net *nets[8];
+    const char *groups[8];
+    sim_embedder e = {.size = w->size};
+
+    (void)m->row->nets(m->self, nets, groups);
+    SIM_ASSERT(strcmp(groups[0], "encoder") == 0);
+    e.backbone = nets[0];
+    memcpy(e.mean, about->mean, sizeof e.mean);
+    memcpy(e.std, about->std, sizeof e.std);
+    return e;
+}
+
+static sim_status on_epoch(void *ctx, const sim_train_state *t, int64_t epoch)
+{
+    sim_status st = SIM_OK;
+    const sim_knn_watch *w = ctx;
+    sim_knn_result r;
+    double start = sim_clock_s();
+
+    if (epoch % w->options.knn_every_epochs != 0)
+        goto done;
+    const sim_embedder e = borrow(w, t);
+    SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &e, sim_train_data(t), w->test,
+                       w->loader_threads, &r));
+    sim_log("step %lld epoch %lld: kNN top-1 %.2f %%, top-5 %.2f %% of %lld test images "
+            "(k %lld, T %g; %.1f s)",
+            (long long)sim_train_step(t), (long long)epoch, 100 * r.top1, 100 * r.top5,
+            (long long)r.n_test, (long long)r.k, w->options.knn.temperature,
+            sim_clock_s() - start);
+    SIM_TRY(w->tell(w->tell_ctx, t, epoch, &r));
+done:
+    return st;
+}
+
+sim_observer sim_knn_watch_observer(sim_knn_watch *w)
+{
+    return w ? (sim_observer){.ctx = w, .on_epoch = on_epoch} : (sim_observer){0};
+}
