@@ -62,10 +62,10 @@ typedef struct sim_dataset sim_dataset;
 
 typedef struct {
     size_t n_images;
-    bool encoded;     /* photos: bytes and offsets, each its own size */
-    size_t h, w, c;   /* as stored; encoded: 0, 0, 3 */
+    bool encoded;   /* photos: bytes and offsets, each its own size */
+    size_t h, w, c; /* as stored; encoded: 0, 0, 3 */
     bool has_labels;
-    size_t n_classes; /* 1 + largest label, or the number of class names */
+    size_t n_classes;       /* 1 + largest label, or the number of class names */
     double mean[3], std[3]; /* 0..1 scale, [c] */
     char fingerprint[33];
     char source[256];
@@ -87,7 +87,8 @@ const char *sim_dataset_class_name(const sim_dataset *d, size_t label);
  * call), verifying its digest.  Thread-safe for different `image`s.
  * Fails: SIM_E_IO (short read), SIM_E_DATA (digest, decode), naming file and image.
  */
-SIM_MUST_USE sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_image *image);
+SIM_MUST_USE sim_status sim_dataset_read(const sim_dataset *d, size_t i,
+                                         sim_image *image);
 
 /* ---- data sets: writing (prepare) ---- */
 
@@ -120,12 +121,17 @@ void sim_dataset_abandon(sim_dataset_writer **w);
 
 /* ---- order ---- */
 
+typedef struct {
+    uint64_t key;
+    uint32_t i;
+} sim_order_key;
+
 /*
  * The permutation of an epoch: samples sorted by (Philox of (epoch, i), i).
- * order [n], overwritten.  Fails: memory.
+ *   keys [n] to work in;  order [n], overwritten
  */
-SIM_MUST_USE sim_status sim_order_epoch(uint32_t seed, uint32_t epoch, size_t n,
-                                        uint32_t *order);
+void sim_order_epoch(uint32_t seed, uint32_t epoch, size_t n, sim_order_key *keys,
+                     uint32_t *order);
 
 /* ---- augmentation ---- */
 
@@ -150,7 +156,8 @@ SIM_MUST_USE sim_status sim_augment_create(const sim_augment_options *options,
                                            const double *mean, const double *std,
                                            sim_augment **out);
 /* The evaluation pipeline at this size (0: as stored; photos 224). */
-SIM_MUST_USE sim_status sim_augment_create_plain(size_t size, const sim_dataset_info *about,
+SIM_MUST_USE sim_status sim_augment_create_plain(size_t size,
+                                                 const sim_dataset_info *about,
                                                  const double *mean, const double *std,
                                                  sim_augment **out);
 void sim_augment_destroy(sim_augment **a);
@@ -164,6 +171,8 @@ SIM_MUST_USE sim_status sim_augment_text(const sim_augment *a, int view, char **
 SIM_MUST_USE sim_status sim_augment_view(const sim_augment *a, uint32_t seed,
                                          uint32_t sample, uint32_t epoch, uint32_t view,
                                          const sim_image *image, float *out);
+/* Bytes of scratch that it asks for, for an image of this shape. */
+size_t sim_augment_scratch(const sim_augment *a, size_t h, size_t w, size_t c);
 /* Undoes the normalisation for pictures: uint8 [h][w][c]. */
 void sim_augment_show(const sim_augment *a, const float *view, uint8_t *out);
 
@@ -189,6 +198,8 @@ SIM_MUST_USE sim_status sim_loader_post(sim_loader *l, const sim_view_request *r
                                         size_t n);
 /* Waits until the oldest posted list is done; fails with its first failure in list order. */
 SIM_MUST_USE sim_status sim_loader_wait(sim_loader *l);
+/* Bytes that n_threads take besides scratch, for lists of `n` requests. */
+size_t sim_loader_bytes(int n_threads, size_t n);
 double sim_loader_wait_seconds(const sim_loader *l); /* spent waiting, in all */
 
 #endif

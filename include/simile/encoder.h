@@ -102,10 +102,10 @@ SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out
 
 void sim_net_destroy(sim_net **net);
 size_t sim_backbone_dim(const sim_encoder_options *encoder); /* before it is made */
-size_t sim_net_dim(const sim_net *net);          /* floats of an output row */
-size_t sim_net_input(const sim_net *net);        /* floats of an input row */
-size_t sim_net_parameters(const sim_net *net);   /* trainable floats */
-double sim_net_flops(const sim_net *net);        /* forward, one image */
+size_t sim_net_dim(const sim_net *net);                      /* floats of an output row */
+size_t sim_net_input(const sim_net *net);                    /* floats of an input row */
+size_t sim_net_parameters(const sim_net *net);               /* trainable floats */
+double sim_net_flops(const sim_net *net);                    /* forward, one image */
 
 /* Trainable floats, one arena; gradients use the same order and offsets. */
 float *sim_net_weights(sim_net *net);
@@ -174,5 +174,8 @@ SIM_MUST_USE sim_status sim_net_plan(const sim_net_spec *backbone,
                                      const sim_head_spec *head,
                                      const sim_batch_shape *shape, sim_plan_row rows[16],
                                      size_t *n_rows);
+/* Bytes that the first sim_net_evaluate of a backbone takes, for its life. */
+SIM_MUST_USE sim_status sim_net_evaluation_plan(const sim_net_spec *backbone,
+                                                size_t *bytes);
 
 #endif

@@ -36,6 +36,8 @@ void sim_embedder_close(sim_embedder *e);
 SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
                                   const sim_dataset *d, int loader_threads,
                                   float **features, float **projections);
+/* Bytes that sim_embed takes besides the result and scratch. */
+size_t sim_embed_bytes(size_t view_floats, int loader_threads);
 /* This rank's images of n. */
 sim_range sim_embed_mine(const sim_comm *c, size_t n);
 
@@ -63,6 +65,10 @@ SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *option
                                 const int32_t *train_labels, size_t n_test,
                                 const float *queries, const int32_t *test_labels,
                                 size_t n_classes, sim_knn_result *out);
+
+/* Bytes that sim_knn takes besides its operands, on this rank of `as_if`. */
+size_t sim_knn_bytes(const sim_comm *as_if, const sim_knn_options *options, size_t dim,
+                     size_t n_train, size_t n_test);
 
 /* Both sets embedded, then sim_knn; both have labels and images of one shape.
  * Collective. */
@@ -103,6 +109,15 @@ SIM_MUST_USE sim_status sim_knn_watch_create(const sim_job *job,
                                              sim_knn_tell *tell, void *tell_ctx,
                                              sim_knn_watch **out);
 void sim_knn_watch_destroy(sim_knn_watch **w);
+/* Bytes on a rank before anything is made: what the watch holds after its first
+ * evaluation, and what an evaluation takes besides.  0 when off. */
+SIM_MUST_USE sim_status sim_knn_watch_plan(const sim_job *job,
+                                           const sim_evaluate_options *options,
+                                           const sim_dataset_info *train,
+                                           const sim_dataset_info *test, size_t ranks,
+                                           size_t rank, size_t *held, size_t *moment);
+/* The test set of a watch; NULL when w is. */
+const sim_dataset *sim_knn_watch_test(const sim_knn_watch *w);
 /* An observer that does nothing when w is NULL. */
 sim_observer sim_knn_watch_observer(sim_knn_watch *w);
 

@@ -58,12 +58,12 @@ void sim_product_transposed(size_t m, size_t n, size_t k, const float *a, size_t
 /* ---- convolutions (a linear layer is one of size 1 on 1 x 1 images) ---- */
 
 typedef struct {
-    size_t c, k;      /* channels in, out */
-    size_t size;      /* filter side: 1, 3 or 7 */
-    size_t stride;    /* 1 or 2 */
-    size_t pad;       /* zeros around */
-    size_t h, w;      /* input */
-    size_t oh, ow;    /* output: (h + 2 pad - size) / stride + 1 */
+    size_t c, k;   /* channels in, out */
+    size_t size;   /* filter side: 1, 3 or 7 */
+    size_t stride; /* 1 or 2 */
+    size_t pad;    /* zeros around */
+    size_t h, w;   /* input */
+    size_t oh, ow; /* output: (h + 2 pad - size) / stride + 1 */
 } sim_conv;
 
 /* Fills oh and ow.  Fails: SIM_E_CONFIG when the filter does not fit. */
@@ -107,6 +107,16 @@ void sim_conv_backward_weights(const sim_conv *conv, const sim_leaf_walk *walk,
                                const float *x, const float *dy, float *dw,
                                size_t node_stride);
 
+/*
+ * Bytes that passes take besides their operands: of a buffer that all threads share, and
+ * of one that each thread has.  Both only grow, so what passes need in all is the most
+ * that one of them needs: the functions below raise what is there.
+ */
+typedef struct {
+    size_t shared, thread;
+} sim_room;
+void sim_conv_room(const sim_conv *conv, const sim_leaf_walk *walk, sim_room *room);
+
 /* ---- per-channel work over leaves ---- */
 
 typedef enum { SIM_ACT_NONE, SIM_ACT_RELU, SIM_ACT_SILU } sim_activation;
@@ -119,6 +129,7 @@ typedef struct {
     size_t n_leaves, n_pieces, rows, c;
     const size_t *start; /* [n_leaves][n_pieces], borrowed */
 } sim_norm_leaves;
+void sim_norm_room(const sim_norm_leaves *leaves, sim_room *room); /* start: unused */
 
 /* out [n_leaves][2][c]: mean, then biased variance, by fixed chunks; double. */
 void sim_norm_moments(const sim_norm_leaves *leaves, const float *x, double *out);
@@ -166,7 +177,8 @@ void sim_max_pool_backward(size_t n, size_t h, size_t w, size_t c, const float *
                            const uint8_t *at, float *dx);
 /* [n][h*w][c] <-> [n][c]: mean over pixels, and its gradient. */
 void sim_mean_pool(size_t n, size_t pixels, size_t c, const float *x, float *y);
-void sim_mean_pool_backward(size_t n, size_t pixels, size_t c, const float *dy, float *dx);
+void sim_mean_pool_backward(size_t n, size_t pixels, size_t c, const float *dy,
+                            float *dx);
 
 /* ---- rows of embeddings and tiles of similarities ---- */
 
@@ -190,6 +202,6 @@ void sim_row_softmax_two(size_t n, const float *s, float scale, float row,
 void sim_row_sigmoid(size_t n, const float *s, float scale, float bias, float *p);
 float sim_exp(float x); /* own exp, same bits everywhere; relative error <= 2e-7 */
 double sim_exp_double(double x); /* the same in double, <= 2 ulp */
-double sim_ln(double x);   /* own natural logarithm, <= 2 ulp; not sim_log, which speaks */
+double sim_ln(double x); /* own natural logarithm, <= 2 ulp; not sim_log, which speaks */
 
 #endif

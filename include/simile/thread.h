@@ -38,6 +38,8 @@ int sim_thread_index(void);
  * Running out of memory here ends the job.
  */
 void *sim_scratch(size_t bytes);
+/* What a thread holds after asking for so much. */
+size_t sim_scratch_room(size_t bytes);
 
 /* Sets flush-to-zero and denormals-are-zero for the calling thread. */
 void sim_flush_denormals(void);

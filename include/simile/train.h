@@ -56,10 +56,12 @@ typedef struct {
 SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about,
                                       size_t ranks, sim_schedule_plan *plan);
 
-/* Bytes on a rank by item, of everything pretrain allocates; rows used. */
+/* Bytes on a rank by item, of everything pretrain holds from step to step; rows used; and
+ * what a checkpoint takes besides while it is written or read. */
 SIM_MUST_USE sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
                                        const sim_schedule_plan *plan, size_t ranks,
-                                       size_t rank, sim_plan_row rows[64], size_t *n_rows);
+                                       size_t rank, sim_plan_row rows[64], size_t *n_rows,
+                                       size_t *checkpoint_bytes);
 
 /* ---- observers ---- */
 
@@ -69,7 +71,7 @@ typedef struct {
     double epochs; /* done, with fraction */
     double loss, lr, accuracy, positive, negative, spread, gradient_norm;
     double images_per_s, elapsed_s, eta_s; /* eta of the whole run */
-    int64_t skipped; /* steps skipped by the guard so far */
+    int64_t skipped;                       /* steps skipped by the guard so far */
 } sim_step_metrics;
 
 typedef struct sim_train_state sim_train_state; /* read-only for observers */
@@ -100,8 +102,8 @@ typedef enum { SIM_RESUME_AUTO, SIM_RESUME_NEVER, SIM_RESUME_FILE } sim_resume;
 
 typedef struct {
     const sim_job *job;
-    const char *resolved, *identity; /* texts from config */
-    const char *build;               /* text of --version, for the header and history */
+    const char *resolved, *identity;  /* texts from config */
+    const char *build;                /* text of --version, for the header and history */
     const char *kernels, *arithmetic; /* picked and checked before: names */
     sim_resume resume;
     const char *resume_file, *init; /* or NULL */
@@ -110,6 +112,8 @@ typedef struct {
     bool trace_hash;
     const sim_observer *observers;
     size_t n_observers;
+    /* For the memory plan: bytes that observers hold, and take besides for a moment. */
+    size_t observer_bytes, observer_moment_bytes;
 } sim_train_request;
 
 /*

@@ -16,6 +16,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct {
     sim_job_source source;
@@ -160,28 +161,76 @@ done:
     return st;
 }
 
+enum { PROGRAM_BYTES = 60000000 }; /* code, libraries, MPI's own buffers */
+
+/* What a rank will take. */
+typedef struct {
+    sim_plan_row rows[64];
+    size_t n, knn, checkpoint, knn_moment, most; /* most: all of it, at its peak */
+} memory;
+
+static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *about = sim_dataset_about(d->data);
+
+    memset(m, 0, sizeof *m);
+    SIM_TRY(sim_job_memory(d->job, about, &d->plan, d->args->ranks, rank, m->rows, &m->n,
+                           &m->checkpoint));
+    if (d->test)
+        SIM_TRY(sim_knn_watch_plan(d->job, &d->evaluate, about,
+                                   sim_dataset_about(d->test), d->args->ranks, rank,
+                                   &m->knn, &m->knn_moment));
+    m->most = m->checkpoint > m->knn_moment ? m->checkpoint : m->knn_moment;
+    m->most += m->knn + PROGRAM_BYTES;
+    for (size_t i = 0; i < m->n; i++)
+        m->most += m->rows[i].bytes;
+done:
+    return st;
+}
+
+/* Blocks and the nodes that they make differ from rank to rank. */
+static sim_status plan_fullest(const dry_run *d, memory *most)
+{
+    sim_status st = SIM_OK;
+    memory m;
+
+    SIM_TRY(plan_rank(d, 0, most));
+    for (size_t r = 1; r < d->args->ranks; r++) {
+        SIM_TRY(plan_rank(d, r, &m));
+        if (m.most > most->most)
+            *most = m;
+    }
+done:
+    return st;
+}
+
+static sim_status tell_bytes(const char *item, size_t bytes, const char *when)
+{
+    return say("  %-18s %10.1f MB%s\n", item, (double)bytes / 1e6, when);
+}
+
 static sim_status tell_memory(const dry_run *d)
 {
     sim_status st = SIM_OK;
-    sim_plan_row rows[64];
-    size_t n = 0;
-    double total = 0;
+    memory m;
 
-    /* Rank 0 of an uneven division has the fewest blocks, the last one the most. */
-    SIM_TRY(sim_job_memory(d->job, sim_dataset_about(d->data), &d->plan, d->args->ranks,
-                           d->args->ranks - 1, rows, &n));
+    SIM_TRY(plan_fullest(d, &m));
     SIM_TRY(say("memory of the fullest rank\n"));
-    for (size_t i = 0; i < n; i++) {
-        SIM_TRY(say("  %-18s %10.1f MB\n", rows[i].item, (double)rows[i].bytes / 1e6));
-        total += (double)rows[i].bytes;
-    }
-    SIM_TRY(say("  %-18s %10.1f MB, and about 60 MB for program and MPI\n", "in all",
-                total / 1e6));
+    for (size_t i = 0; i < m.n; i++)
+        SIM_TRY(tell_bytes(m.rows[i].item, m.rows[i].bytes, ""));
+    if (d->test)
+        SIM_TRY(tell_bytes("kNN", m.knn, ""));
+    SIM_TRY(tell_bytes("checkpoint", m.checkpoint, ", for a moment"));
+    if (d->test)
+        SIM_TRY(tell_bytes("kNN search", m.knn_moment, ", for a moment"));
+    SIM_TRY(tell_bytes("program and MPI", PROGRAM_BYTES, ", about"));
+    SIM_TRY(tell_bytes("at most", m.most, ""));
     SIM_CHECK(
-        d->args->memory == 0 || total + 60e6 <= d->args->memory, SIM_E_CONFIG,
+        d->args->memory == 0 || (double)m.most <= d->args->memory, SIM_E_CONFIG,
         "the plan takes %.2f GB a rank, more than --memory %.2f GB; use more ranks, a "
         "smaller batch, or a narrower encoder",
-        (total + 60e6) / 1e9, d->args->memory / 1e9);
+        (double)m.most / 1e9, d->args->memory / 1e9);
 done:
     return st;
 }
@@ -199,8 +248,6 @@ static sim_status tell_time(const dry_run *d)
     one.train.batch = one.train.block > 1 ? one.train.block : 2;
     one.train.block = one.train.batch;
     one.batchnorm.group = 0;
-    if (d->args->threads)
-        sim_threads_set(d->args->threads);
     SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c, 2, &speed));
     double step = speed.best_s * (double)blocks;
     double total = step * (double)d->plan.total_steps;
@@ -288,7 +335,7 @@ static sim_status run(const arguments *a)
     SIM_TRY(sim_new(&d.job, "cli/job"));
     SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL, NULL));
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));
-    sim_threads_set((int)d.job->train.threads);
+    sim_threads_set(a->threads ? a->threads : (int)d.job->train.threads);
     if (d.evaluate.knn_every_epochs)
         SIM_TRY(sim_knn_inputs(d.job, &d.data, &d.test));
     else

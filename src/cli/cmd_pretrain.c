@@ -92,6 +92,26 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
+/* What kNN will hold, for the plan of the whole. */
+static sim_status plan_knn(const sim_comm *c, const sim_job *job,
+                           const sim_evaluate_options *evaluate, const sim_knn_watch *knn,
+                           sim_train_request *r)
+{
+    sim_status st = SIM_OK;
+    sim_dataset *train = NULL;
+
+    if (!knn)
+        goto done;
+    SIM_TRY(sim_dataset_open(job->train.train, &train));
+    SIM_TRY(sim_knn_watch_plan(job, evaluate, sim_dataset_about(train),
+                               sim_dataset_about(sim_knn_watch_test(knn)),
+                               (size_t)c->size, (size_t)c->rank, &r->observer_bytes,
+                               &r->observer_moment_bytes));
+done:
+    sim_dataset_close(&train);
+    return st;
+}
+
 static sim_status run(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
@@ -117,6 +137,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     SIM_TRY(sim_comm_agree(c, st));
     const sim_observer observers[] = {sim_observe_log(log), sim_observe_metrics(metrics),
                                       sim_knn_watch_observer(knn)};
+    SIM_TRY(sim_comm_agree(c, plan_knn(c, job, &evaluate, knn, &a->request)));
     a->request.job = job;
     a->request.resolved = resolved;
     a->request.identity = identity;

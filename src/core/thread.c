@@ -81,12 +81,17 @@ int sim_thread_index(void)
     return inside ? omp_get_thread_num() : 0;
 }
 
+size_t sim_scratch_room(size_t bytes)
+{
+    return bytes < SIZE_MAX / 2 ? bytes + bytes / 4 : bytes;
+}
+
 void *sim_scratch(size_t bytes)
 {
     if (bytes > scratch.bytes || !scratch.data) {
         SIM_FREE(scratch.data);
         scratch.bytes = 0;
-        size_t room = bytes < SIZE_MAX / 2 ? bytes + bytes / 4 : bytes;
+        size_t room = sim_scratch_room(bytes);
         if (sim_alloc_bytes(room, 1, "core/scratch", &scratch.data) != SIM_OK)
             sim_assert_failed("there is memory for scratch", __FILE__, __LINE__);
         scratch.bytes = room;

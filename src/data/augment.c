@@ -272,17 +272,29 @@ static void normalise(const sim_augment *a, const view *v, float *out)
             out[i * v->c + c] = (v->pixels[i * v->c + c] - a->mean[c]) * a->inverse[c];
 }
 
+/* Floats of the larger of image and view, and of the work between them. */
+static size_t floats_of(const sim_augment *a, size_t h, size_t w, size_t c, size_t *work)
+{
+    size_t in = h * w * c, of_view = a->h * a->w * a->c;
+    /* The second of two operations that resize meets a view already as large as a->h. */
+    size_t tallest = h > a->h ? h : a->h, widest = w > a->w ? w : a->w;
+    *work = resize_work_floats(tallest, a->h, a->w, widest, c) + 64;
+    return in > of_view ? in : of_view;
+}
+
+size_t sim_augment_scratch(const sim_augment *a, size_t h, size_t w, size_t c)
+{
+    size_t work = 0, most = floats_of(a, h, w, c, &work);
+    return (2 * most + work) * sizeof(float);
+}
+
 sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample,
                             uint32_t epoch, uint32_t view_index, const sim_image *image,
                             float *out)
 {
     const pipeline *p = &a->views[view_index % 2];
-    size_t in = image->h * image->w * image->c, of_view = a->h * a->w * a->c;
-    size_t most = in > of_view ? in : of_view;
-    /* The second of two operations that resize meets a view already as large as a->h. */
-    size_t tallest = image->h > a->h ? image->h : a->h;
-    size_t widest = image->w > a->w ? image->w : a->w;
-    size_t work = resize_work_floats(tallest, a->h, a->w, widest, image->c) + 64;
+    size_t in = image->h * image->w * image->c, work = 0;
+    size_t most = floats_of(a, image->h, image->w, image->c, &work);
     float *buffer = sim_scratch((2 * most + work) * sizeof *buffer);
     view v = {.h = image->h,
               .w = image->w,

@@ -193,6 +193,12 @@ sim_status sim_loader_wait(sim_loader *l)
     return st;
 }
 
+size_t sim_loader_bytes(int n_threads, size_t n)
+{
+    return sizeof(sim_loader) + (size_t)n_threads * sizeof(sim_thread) +
+           LISTS * n * sizeof(sim_view_request);
+}
+
 double sim_loader_wait_seconds(const sim_loader *l)
 {
     return l->wait_s;

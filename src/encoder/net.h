@@ -184,12 +184,15 @@ typedef struct {
 /* Fails: SIM_E_CONFIG when the groups do not fit the batch. */
 SIM_MUST_USE sim_status norm_prepare(sim_tape *t);
 size_t norm_bytes(const sim_net *net, const sim_batch_shape *shape);
+void norm_room_of(const sim_net *net, const sim_batch_shape *shape, sim_room *room);
 void norm_release(sim_tape *t);
 /* Gradients [local block][n] doubles to the nodes of the blocks' tree. */
 void norm_fold_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
                       size_t node_stride);
 
 /* ---- tape.c ---- */
+
+enum { EVALUATION_IMAGES = 64 }; /* of a pass, at most */
 
 struct sim_tape {
     sim_net *net;

@@ -98,6 +98,20 @@ size_t norm_bytes(const sim_net *net, const sim_batch_shape *s)
            (n.coefficients + n.partials + n.kept) * sizeof(float);
 }
 
+void norm_room_of(const sim_net *net, const sim_batch_shape *s, sim_room *room)
+{
+    const norm_shape shape = shape_of(&net->batchnorm, s);
+    for (int i = 0; i < net->n_nodes; i++) {
+        const node *n = &net->nodes[i];
+        const sim_norm_leaves leaves = {.n_leaves = shape.leaves,
+                                        .n_pieces = shape.pieces,
+                                        .rows = s->slots / shape.subs * n->h * n->w,
+                                        .c = n->c};
+        if (n->has_running)
+            sim_norm_room(&leaves, room);
+    }
+}
+
 sim_status norm_prepare(sim_tape *t)
 {
     sim_status st = SIM_OK;

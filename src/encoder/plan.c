@@ -9,6 +9,7 @@
 #include "net.h"
 
 #include "simile/memory.h"
+#include "simile/thread.h"
 
 enum { UNIT = 16 }; /* floats: keeps every place aligned to 64 bytes */
 
@@ -216,21 +217,34 @@ static size_t frame_bytes(const sim_net *net, const net_plan *p)
            most_steps(net) * sizeof *p->steps;
 }
 
-enum { WEIGHTS, FILTERS, ACTIVATIONS, NORMS, FRAME, N_ITEMS };
+enum { WEIGHTS, RUNNING, FILTERS, ACTIVATIONS, NORMS, FRAME, N_ITEMS };
+
+static void raise_room(const sim_net *net, const sim_batch_shape *shape, sim_room *room)
+{
+    const sim_leaf_walk walk = {.n_leaves = shape->n_blocks,
+                                .range = shape->blocks,
+                                .images_per_leaf = shape->views * shape->slots};
+    for (int i = 0; i < net->n_nodes; i++)
+        if (net->nodes[i].conv.k)
+            sim_conv_room(&net->nodes[i].conv, &walk, room);
+    norm_room_of(net, shape, room);
+}
 
 static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
-                           size_t bytes[N_ITEMS])
+                           size_t bytes[N_ITEMS], sim_room *room)
 {
     sim_status st = SIM_OK;
     net_plan plan = {0};
 
     SIM_TRY(plan_make(net, true, &plan));
     bytes[WEIGHTS] += net->n_weights * sizeof(float);
-    bytes[FILTERS] += net->n_running * sizeof(float) + net_filter_bytes(net);
+    bytes[RUNNING] += net->n_running * sizeof(float);
+    bytes[FILTERS] += net_filter_bytes(net);
     bytes[ACTIVATIONS] +=
         sim_batch_images(shape) * (plan.arena * sizeof(float) + plan.remembers);
     bytes[NORMS] += norm_bytes(net, shape);
     bytes[FRAME] += frame_bytes(net, &plan);
+    raise_room(net, shape, room);
 done:
     plan_clear(&plan);
     return st;
@@ -241,21 +255,47 @@ sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *head,
                         size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    static const char *const items[N_ITEMS] = {"weights", "packed filters", "activations",
+    static const char *const items[N_ITEMS] = {"weights",         "running statistics",
+                                               "packed filters",  "activations",
                                                "batch-norm sums", "layers"};
     sim_net *net = NULL;
     size_t bytes[N_ITEMS] = {0};
+    sim_room room = {0};
 
     SIM_TRY(net_backbone_nodes(backbone, &net));
-    SIM_TRY(plan_one(net, shape, bytes));
+    SIM_TRY(plan_one(net, shape, bytes, &room));
     sim_net_destroy(&net);
     if (head) {
         SIM_TRY(net_head_nodes(head, &net));
-        SIM_TRY(plan_one(net, shape, bytes));
+        SIM_TRY(plan_one(net, shape, bytes, &room));
     }
     for (*n_rows = 0; *n_rows < N_ITEMS; ++*n_rows)
         rows[*n_rows] = (sim_plan_row){items[*n_rows], bytes[*n_rows]};
+    rows[(*n_rows)++] = (sim_plan_row){"workspace", room.shared};
+    rows[(*n_rows)++] =
+        (sim_plan_row){"scratch", sim_scratch_room(room.thread) * (size_t)sim_threads()};
 done:
+    sim_net_destroy(&net);
+    return st;
+}
+
+sim_status sim_net_evaluation_plan(const sim_net_spec *backbone, size_t *bytes)
+{
+    sim_status st = SIM_OK;
+    static const sim_batchnorm_options running = {0};
+    const sim_batch_shape shape = {
+        .n_blocks = 1, .blocks = {0, 1}, .views = 1, .slots = EVALUATION_IMAGES};
+    sim_net_spec spec = *backbone;
+    sim_net *net = NULL;
+    net_plan plan = {0};
+
+    spec.batchnorm = &running;
+    SIM_TRY(net_backbone_nodes(&spec, &net));
+    SIM_TRY(plan_make(net, false, &plan));
+    *bytes = EVALUATION_IMAGES * (plan.arena * sizeof(float) + plan.remembers) +
+             norm_bytes(net, &shape);
+done:
+    plan_clear(&plan);
     sim_net_destroy(&net);
     return st;
 }

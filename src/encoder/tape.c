@@ -139,8 +139,6 @@ void sim_net_backward(sim_tape *t, const float *dy, float *dx, float *grads,
 
 /* ---- evaluation ---- */
 
-enum { EVALUATION_IMAGES = 64 };
-
 /* A tape for chunks of images, without batch statistics. */
 static sim_status prepare_evaluation(sim_net *net)
 {

@@ -176,6 +176,12 @@ done:
     return st;
 }
 
+size_t sim_embed_bytes(size_t view_floats, int loader_threads)
+{
+    return AT_ONCE * (2 * view_floats * sizeof(float) + sizeof(sim_view_request)) +
+           sim_loader_bytes(loader_threads, AT_ONCE);
+}
+
 sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset *d,
                      int loader_threads, float **features, float **projections)
 {

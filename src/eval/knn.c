@@ -178,6 +178,19 @@ done:
     return st;
 }
 
+size_t sim_knn_bytes(const sim_comm *as_if, const sim_knn_options *options, size_t dim,
+                     size_t n_train, size_t n_test)
+{
+    const sim_range mine = sim_embed_mine(as_if, n_test);
+    const sim_range own = sim_embed_mine(as_if, n_train);
+    size_t queries = mine.hi - mine.lo, bank = own.hi - own.lo;
+    size_t k = (size_t)options->k < n_train ? (size_t)options->k : n_train;
+
+    return queries * (k * sizeof(neighbour) + sizeof(size_t) + 2 * sizeof(int64_t)) +
+           (TILE * dim + sim_panel_floats(dim, TILE)) * sizeof(float) +
+           ((queries + bank) * dim + bank) * sizeof(float); /* unit rows, norms */
+}
+
 sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim,
                    size_t n_train, const float *bank, const int32_t *train_labels,
                    size_t n_test, const float *queries, const int32_t *test_labels,

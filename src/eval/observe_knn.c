@@ -10,6 +10,7 @@
 #include "simile/eval.h"
 
 #include "simile/clock.h"
+#include "simile/hash.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -115,6 +116,43 @@ void sim_knn_watch_destroy(sim_knn_watch **w)
         return;
     sim_dataset_close(&(*w)->test);
     SIM_FREE(*w);
+}
+
+sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *options,
+                              const sim_dataset_info *train, const sim_dataset_info *test,
+                              size_t ranks, size_t rank, size_t *held, size_t *moment)
+{
+    sim_status st = SIM_OK;
+    const sim_comm as_if = {.rank = (int)rank, .size = (int)ranks};
+    const sim_range bank = sim_embed_mine(&as_if, train->n_images);
+    const sim_range queries = sim_embed_mine(&as_if, test->n_images);
+    size_t dim = sim_backbone_dim(&job->encoder);
+    sim_net_spec spec = {.encoder = &job->encoder, .batchnorm = &job->batchnorm};
+    sim_augment *plain = NULL;
+
+    *held = *moment = 0;
+    if (options->knn_every_epochs == 0)
+        goto done;
+    SIM_TRY(sim_augment_create_plain((size_t)job->augment.size, train, train->mean,
+                                     train->std, &plain));
+    sim_augment_shape(plain, &spec.h, &spec.w, &spec.c);
+    SIM_TRY(sim_net_evaluation_plan(&spec, held));
+    *held += test->n_images * (sizeof(int32_t) + sizeof(sim_hash) +
+                               (test->encoded ? sizeof(uint64_t) : 0));
+    size_t views =
+        sim_embed_bytes(spec.h * spec.w * spec.c, (int)job->train.loader_threads);
+    size_t search =
+        sim_knn_bytes(&as_if, &options->knn, dim, train->n_images, test->n_images);
+    *moment = (views > search ? views : search) +
+              (bank.hi - bank.lo + queries.hi - queries.lo) * dim * sizeof(float);
+done:
+    sim_augment_destroy(&plain);
+    return st;
+}
+
+const sim_dataset *sim_knn_watch_test(const sim_knn_watch *w)
+{
+    return w ? w->test : NULL;
 }
 
 /* The encoder in training, as an evaluation sees it. */

@@ -144,6 +144,25 @@ static void plain_weights(const sim_conv *v, const sim_leaf_walk *walk, const fl
         memcpy(dw + j * node_stride, partials + j * n, n * sizeof *dw);
 }
 
+void sim_conv_room(const sim_conv *v, const sim_leaf_walk *walk, sim_room *room)
+{
+    size_t images = (walk->range.hi - walk->range.lo) * walk->images_per_leaf;
+
+    if (sim_kernels()->plain) {
+        size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
+        sim_raise(&room->shared, depth * v->k * v->c * v->size * v->size * sizeof(float));
+        return;
+    }
+    if (sim_conv_is_winograd(v))
+        sim_winograd_room(v, images, room);
+    else
+        sim_direct_room(v, images, room);
+    if (sim_conv_is_winograd(v))
+        sim_winograd_weights_room(v, walk, room);
+    else
+        sim_direct_weights_room(v, walk, room);
+}
+
 void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_walk *walk,
                                const float *x, const float *dy, float *dw,
                                size_t node_stride)

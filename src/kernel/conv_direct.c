@@ -238,3 +238,20 @@ void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
         sim_for((d.n_pixels + d.per_item - 1) / d.per_item, backward_item, &d);
     }
 }
+
+void sim_direct_room(const sim_conv *v, size_t n, sim_room *room)
+{
+    class q[4];
+    size_t n_classes = classes_of(v, q), row = v->size * v->size * v->c;
+
+    sim_raise(&room->shared, row * v->k * sizeof(float));
+    if (v->size == 1 && v->stride == 1)
+        return;
+    size_t m = sim_smaller(pixels_per_item(row), n * v->oh * v->ow);
+    sim_raise(&room->thread, m * row * sizeof(float));
+    for (size_t i = 0; i < n_classes; i++) {
+        size_t both = q[i].n_r * q[i].n_s * v->k + v->c;
+        m = sim_smaller(pixels_per_item(both), n * q[i].rows * q[i].cols);
+        sim_raise(&room->thread, m * both * sizeof(float));
+    }
+}

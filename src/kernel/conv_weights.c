@@ -131,11 +131,29 @@ void sim_turn_weights(const sim_conv *v, size_t padded, const float *native, flo
     sim_for((v->k + TURN_K - 1) / TURN_K, turn_item, &q);
 }
 
+static size_t images_at_once(const sim_conv *v)
+{
+    size_t out = v->oh * v->ow;
+    return out < PIXELS ? PIXELS / out : 1;
+}
+
+void sim_direct_weights_room(const sim_conv *v, const sim_leaf_walk *walk, sim_room *room)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t padded = sim_round_up(v->k, HALF_PANEL), rows = v->size * v->size * v->c;
+    size_t n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes);
+    size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
+    size_t m = sim_smaller(ROWS, rows), pixels = images_at_once(v) * v->oh * v->ow;
+
+    sim_raise(&room->shared, n_nodes * rows * padded * sizeof(float));
+    sim_raise(&room->thread,
+              (depth * m * padded + pixels * (m + padded)) * sizeof(float));
+}
+
 void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
                         const float *dy, float *dw, size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t out = v->oh * v->ow;
     size_t rows = v->size * v->size * v->c;
     weights_call q = {.v = v,
                       .walk = walk,
@@ -144,7 +162,7 @@ void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const floa
                       .padded = sim_round_up(v->k, HALF_PANEL),
                       .depth = sim_tree_depth(walk->n_leaves, walk->range),
                       .n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes),
-                      .images_at_once = out < PIXELS ? PIXELS / out : 1};
+                      .images_at_once = images_at_once(v)};
     q.native = sim_workspace(q.n_nodes * rows * q.padded * sizeof *q.native);
     sim_for((rows + ROWS - 1) / ROWS, rows_item, &q);
     for (size_t j = 0; j < q.n_nodes; j++)

@@ -159,33 +159,58 @@ static size_t u_floats(const leaf_call *q)
     return q->most < q->n_tiles ? patches(q) * WINO_N * ROWS * COLUMNS : 0;
 }
 
-void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
-                          const float *dy, float *dw, size_t node_stride)
+/* The call's numbers that follow from shapes; buffers and leaf are still to come. */
+static leaf_call call_of(const sim_conv *v, const sim_leaf_walk *walk)
 {
-    sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t padded = sim_round_up(v->k, HALF_PANEL), leaf_floats = 9 * v->c * padded;
+    size_t padded = sim_round_up(v->k, HALF_PANEL);
     leaf_call q = {.v = v,
                    .padded = padded,
                    .th = (v->h + WINO_OUT - 1) / WINO_OUT,
                    .tw = (v->w + WINO_OUT - 1) / WINO_OUT,
                    .across = (padded + COLUMNS - 1) / COLUMNS};
-    size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
-    size_t n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes);
-    sim_fold fold;
-
     q.n_tiles = walk->images_per_leaf * q.th * q.tw;
     q.wide = patches(&q) >= PATCHES_LEAST;
     q.most = tiles_of_round(q.wide, v->c + padded, q.n_tiles);
-    size_t tiles = WINO_N * q.most * (v->c + padded);
-    size_t u = u_floats(&q);
-    q.vx = sim_workspace((tiles + u + depth * leaf_floats) * sizeof(float));
+    return q;
+}
+
+/* Floats of both transforms of a round. */
+static size_t tile_floats(const leaf_call *q)
+{
+    return WINO_N * q->most * (q->v->c + q->padded);
+}
+
+static size_t workspace_floats(const leaf_call *q, const sim_leaf_walk *walk)
+{
+    size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
+    return tile_floats(q) + u_floats(q) + depth * 9 * q->v->c * q->padded;
+}
+
+void sim_winograd_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
+                               sim_room *room)
+{
+    const leaf_call q = call_of(v, walk);
+    sim_raise(&room->shared, workspace_floats(&q, walk) * sizeof(float));
+    if (q.wide && q.most == q.n_tiles)
+        sim_raise(&room->thread, WINO_N * ROWS * COLUMNS * sizeof(float));
+}
+
+void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+                          const float *dy, float *dw, size_t node_stride)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    leaf_call q = call_of(v, walk);
+    size_t padded = q.padded, leaf_floats = 9 * v->c * padded;
+    size_t n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes);
+    sim_fold fold;
+
+    q.vx = sim_workspace(workspace_floats(&q, walk) * sizeof(float));
     q.vy = q.vx + WINO_N * q.most * v->c;
-    q.u = q.vx + tiles;
-    /* Columns past k stay as they were cleared: the transform writes k channels
-     * only. */
+    q.u = q.vx + tile_floats(&q);
+    /* Columns past k stay as they were cleared: the transform writes k channels only. */
     if (padded > v->k)
         memset(q.vy, 0, WINO_N * q.most * padded * sizeof(float));
-    sim_fold_begin(&fold, leaf_floats, walk->n_leaves, walk->range, q.u + u);
+    sim_fold_begin(&fold, leaf_floats, walk->n_leaves, walk->range, q.u + u_floats(&q));
     for (size_t i = 0; i < walk->range.hi - walk->range.lo; i++) {
         size_t first = i * walk->images_per_leaf;
         q.x = x + first * v->h * v->w * v->c;

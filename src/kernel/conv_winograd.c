@@ -156,6 +156,14 @@ static void tile_block(size_t item, void *ctx)
     write_tiles(q, t0, n, m);
 }
 
+void sim_winograd_room(const sim_conv *v, size_t n, sim_room *room)
+{
+    size_t tiles =
+        n * ((v->h + WINO_OUT - 1) / WINO_OUT) * ((v->w + WINO_OUT - 1) / WINO_OUT);
+    size_t at_once = sim_smaller(tiles_per_item(v->c, v->k), tiles);
+    sim_raise(&room->thread, WINO_N * at_once * (v->c + v->k) * sizeof(float));
+}
+
 void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panels,
                       size_t n, const float *x, float *y)
 {

@@ -38,6 +38,13 @@ static size_t items(const norm_call *q)
     return q->leaves->n_leaves * q->leaves->n_pieces * q->segments;
 }
 
+void sim_norm_room(const sim_norm_leaves *leaves, sim_room *room)
+{
+    const norm_call q = call_of(leaves);
+    sim_raise(&room->shared, items(&q) * 2 * leaves->c * sizeof(double));
+    sim_raise(&room->thread, 2 * leaves->c * sizeof(double));
+}
+
 static segment segment_at(const norm_call *q, size_t item)
 {
     size_t piece = item / q->segments, lo = item % q->segments * SEGMENT;

@@ -19,6 +19,12 @@ static inline size_t sim_smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+static inline void sim_raise(size_t *most, size_t n)
+{
+    if (n > *most)
+        *most = n;
+}
+
 /* Filters, packed for the passes. */
 struct sim_filters {
     sim_conv conv;
@@ -46,19 +52,28 @@ void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels);
 void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
                               const float *dy, float *dx);
 
+void sim_direct_room(const sim_conv *v, size_t n, sim_room *room);
+
 /* conv_winograd.c: F(4x4, 3x3); backward-data is forward with turned filters */
 size_t sim_winograd_floats(size_t c, size_t k);
 void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool turned, float *panels);
 void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panels,
                       size_t n, const float *x, float *y);
 
+void sim_winograd_room(const sim_conv *v, size_t n, sim_room *room);
+
 /* conv_weights.c, conv_weights_winograd.c: weight gradients over leaves */
 void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
                         const float *dy, float *dw, size_t node_stride);
+void sim_direct_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
+                             sim_room *room);
 /* [taps][c][padded] to torch's [k][c][taps]. */
 void sim_turn_weights(const sim_conv *v, size_t padded, const float *native, float *dw);
 void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
                           const float *dy, float *dw, size_t node_stride);
+
+void sim_winograd_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
+                               sim_room *room);
 
 /* Tile (ty, tx) of an h x w image: what of n x n positions from (y0, x0) is inside. */
 wino_window sim_wino_window(ptrdiff_t y0, ptrdiff_t x0, int n, size_t h, size_t w);

@@ -131,6 +131,11 @@ static size_t scratch_floats(size_t d)
            sim_panel_floats(COLUMN_TILE, d);
 }
 
+size_t sim_ntxent_scratch(size_t d)
+{
+    return scratch_floats(d) * sizeof(float);
+}
+
 static void first_pass(size_t item, void *ctx)
 {
     const ntxent *q = ctx;

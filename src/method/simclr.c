@@ -9,6 +9,7 @@
 
 #include "simile/clock.h"
 #include "simile/memory.h"
+#include "simile/thread.h"
 
 #include <string.h>
 
@@ -247,6 +248,15 @@ static sim_status about(void *self, char **text)
                                   : "mean over anchors");
 }
 
+/* The loss asks for scratch after the layers: the larger of the two stays. */
+static void raise_scratch(size_t d, sim_plan_row *rows, size_t n)
+{
+    size_t bytes = sim_scratch_room(sim_ntxent_scratch(d)) * (size_t)sim_threads();
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(rows[i].item, "scratch") == 0 && rows[i].bytes < bytes)
+            rows[i].bytes = bytes;
+}
+
 static sim_status plan(const sim_method_env *env, const void *options, size_t ranks,
                        size_t rank, sim_plan_row rows[32], size_t *n_rows)
 {
@@ -264,6 +274,7 @@ static sim_status plan(const sim_method_env *env, const void *options, size_t ra
     SIM_TRY(sim_net_plan(&backbone, &head, &shape, rows, n_rows));
     const sim_rows_shape loss = rows_shape(env, head.dim);
     size_t images = sim_batch_images(&shape);
+    raise_scratch(head.dim, rows, *n_rows);
     rows[(*n_rows)++] = (sim_plan_row){"embeddings", sizeof(float) * images *
                                                          (2 * width + 5 * head.dim + 1)};
     rows[(*n_rows)++] = (sim_plan_row){"loss", sim_contrast_bytes(ranks, &loss)};

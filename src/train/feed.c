@@ -20,6 +20,7 @@ sim_status sim_feed_create(sim_train_state *t)
     SIM_TRY(sim_alloc(&f->x[1], f->n_images * f->image_floats, "train/views"));
     SIM_TRY(sim_alloc(&f->request, f->n_images, "train/views"));
     SIM_TRY(sim_alloc(&f->order, t->plan.n_images, "train/order"));
+    SIM_TRY(sim_alloc(&f->keys, t->plan.n_images, "train/order"));
 done:
     return st;
 }
@@ -30,6 +31,7 @@ void sim_feed_destroy(sim_train_state *t)
     SIM_FREE(t->feed.x[1]);
     SIM_FREE(t->feed.request);
     SIM_FREE(t->feed.order);
+    SIM_FREE(t->feed.keys);
 }
 
 sim_position sim_position_next(const sim_train_state *t, const sim_position *at)
@@ -69,8 +71,8 @@ sim_status sim_feed_post(sim_train_state *t, const sim_position *at, int slot)
     const sim_batch_shape *s = &t->method.shape;
 
     if (f->order_epoch != at->epoch) {
-        SIM_TRY(sim_order_epoch((uint32_t)t->job->train.seed, (uint32_t)at->epoch,
-                                t->plan.n_images, f->order));
+        sim_order_epoch((uint32_t)t->job->train.seed, (uint32_t)at->epoch,
+                        t->plan.n_images, f->keys, f->order);
         f->order_epoch = at->epoch;
     }
     size_t n = 0;

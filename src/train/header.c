@@ -1,12 +1,10 @@
 /*
- * header.c - what the log says when a run starts and when it ends.
+ * header.c - what the log says when a run starts.
  *
- * Written for whoever reads the log at night: what runs where, on what, how much of it,
- * and at the end where the time went and how evenly.
+ * Written for whoever reads the log at night: what runs where, on what, how much of it.
  */
 #include "state.h"
 
-#include "simile/clock.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
@@ -90,35 +88,4 @@ sim_status sim_header_print(sim_train_state *t)
     SIM_TRY(print_method(t));
 done:
     return st;
-}
-
-static const char *const phase_names[SIM_PHASES] = {
-    "waiting for data", "forward",     "loss",        "backward", "gradient sum",
-    "update",           "checkpoints", "log and kNN", "other"};
-
-void sim_footer_print(sim_train_state *t)
-{
-    double most[SIM_PHASES], least[SIM_PHASES], total = sim_clock_s() - t->start_s;
-    double known = 0;
-
-    for (int i = 0; i < SIM_PHASE_OTHER; i++)
-        known += t->phase_s[i];
-    t->phase_s[SIM_PHASE_OTHER] = total > known ? total - known : 0;
-    for (int i = 0; i < SIM_PHASES; i++) {
-        most[i] = t->phase_s[i];
-        least[i] = -t->phase_s[i];
-    }
-    sim_comm_max_f64(t->comm, most, SIM_PHASES);
-    sim_comm_max_f64(t->comm, least, SIM_PHASES);
-    int64_t peak = (int64_t)sim_memory_process_peak();
-    sim_comm_max_i64(t->comm, &peak, 1);
-    sim_log("time by phase, s        rank 0     least      most");
-    for (int i = 0; i < SIM_PHASES; i++)
-        sim_log("  %-18s %9.2f %9.2f %9.2f  %4.1f %%", phase_names[i], t->phase_s[i],
-                -least[i], most[i], total > 0 ? 100 * t->phase_s[i] / total : 0);
-    double busy = t->phase_s[SIM_PHASE_FORWARD] + t->phase_s[SIM_PHASE_BACKWARD];
-    double slow = most[SIM_PHASE_FORWARD] + most[SIM_PHASE_BACKWARD];
-    sim_log(
-        "imbalance %.2f (slowest rank's passes / rank 0's), peak memory %lld MB a rank",
-        busy > 0 ? slow / busy : 1, (long long)(peak >> 20));
 }

@@ -331,6 +331,8 @@ static void one_step(sim_train_state *t, int slot)
     next.bad_run = t->at.bad_run;
     t->at = next;
     t->step_s = sim_clock_s() - start;
+    int64_t held = (int64_t)sim_memory_bytes();
+    t->held_bytes = held > t->held_bytes ? held : t->held_bytes;
     tell_observers(t, &m);
 }
 
@@ -378,7 +380,7 @@ static sim_status finish(sim_train_state *t)
     end_observers(t, why);
     SIM_TRY(agree_pending(t));
     SIM_TRY(sim_comm_agree(t->comm, sim_ladder_close(t)));
-    sim_footer_print(t);
+    SIM_TRY(sim_summary_tell(t, why));
     sim_run_stop_clear(&t->run);
     if (!t->why) {
         sim_log("completed: step %lld of %lld, checkpoint in %s/checkpoints",

@@ -8,25 +8,48 @@
 
 #include "simile/thread.h"
 
+#include <string.h>
+
 static void add(sim_plan_row *rows, size_t *n, const char *item, size_t bytes)
 {
     SIM_ASSERT(*n < 64);
     rows[(*n)++] = (sim_plan_row){item, bytes};
 }
 
-/* Trainable floats: the plan of the nets names them "weights". */
-static size_t weight_bytes(const sim_plan_row *rows, size_t n)
+/* Bytes of an item that the method's plan names. */
+static size_t bytes_of(const sim_plan_row *rows, size_t n, const char *item)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < n; i++)
-        if (rows[i].item[0] == 'w')
+        if (strcmp(rows[i].item, item) == 0)
             bytes += rows[i].bytes;
     return bytes;
 }
 
+/* Photos differ in size; one of this size stands for them in the plan. */
+enum { PHOTO_H = 480, PHOTO_W = 640 };
+
+static sim_status loader_bytes(const sim_job *job, const sim_dataset_info *about,
+                               size_t requests, size_t *out)
+{
+    sim_status st = SIM_OK;
+    sim_augment *a = NULL;
+    size_t h = about->encoded ? PHOTO_H : about->h,
+           w = about->encoded ? PHOTO_W : about->w;
+    size_t threads = (size_t)job->train.loader_threads;
+
+    SIM_TRY(sim_augment_create(&job->augment, about, about->mean, about->std, &a));
+    size_t scratch = sim_scratch_room(sim_augment_scratch(a, h, w, about->c));
+    *out =
+        sim_loader_bytes((int)threads, requests) + threads * (scratch + h * w * about->c);
+done:
+    sim_augment_destroy(&a);
+    return st;
+}
+
 sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
                           const sim_schedule_plan *plan, size_t ranks, size_t rank,
-                          sim_plan_row rows[64], size_t *n_rows)
+                          sim_plan_row rows[64], size_t *n_rows, size_t *checkpoint_bytes)
 {
     sim_status st = SIM_OK;
     const sim_comm as_if = {.rank = (int)rank, .size = (int)ranks};
@@ -40,9 +63,12 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
                                 .block = (size_t)job->train.block,
                                 .seed = (uint32_t)job->train.seed};
 
+    size_t loader = 0;
+
     *n_rows = 0;
     SIM_TRY(job->method->plan(&env, job->method_options, ranks, rank, rows, n_rows));
-    size_t weights = weight_bytes(rows, *n_rows);
+    size_t weights = bytes_of(rows, *n_rows, "weights");
+    size_t running = bytes_of(rows, *n_rows, "running statistics");
     sim_range mine = sim_tree_part(plan->n_blocks, ranks, rank);
     size_t images = (mine.hi - mine.lo) * (size_t)job->train.block * plan->views;
     size_t view = plan->h * plan->w * plan->c * sizeof(float);
@@ -51,11 +77,18 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
             sim_comm_sum_leaves_room(&as_if, plan->n_blocks, weights / sizeof(float)));
     add(rows, n_rows, "optimizer",
         sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
+    add(rows, n_rows, "snapshot", running);
     add(rows, n_rows, "views", 2 * images * view + images * sizeof(sim_view_request));
-    add(rows, n_rows, "order", plan->n_images * sizeof(uint32_t));
+    SIM_TRY(loader_bytes(job, about, images, &loader));
+    add(rows, n_rows, "loader", loader);
+    add(rows, n_rows, "order",
+        plan->n_images * (sizeof(uint32_t) + sizeof(sim_order_key)));
     add(rows, n_rows, "data set",
         about->n_images * ((about->has_labels ? sizeof(int32_t) : 0) + sizeof(sim_hash) +
                            (about->encoded ? sizeof(uint64_t) : 0)));
+    /* Weights, momentum and statistics as a file in memory: written by rank 0, and read
+     * by all when a run goes on. */
+    *checkpoint_bytes = 2 * weights + running;
 done:
     return st;
 }

@@ -45,6 +45,7 @@ typedef struct {
     float *x[2];                   /* [images][h][w][c], by block, view, slot */
     sim_view_request *request;     /* of one step */
     uint32_t *order;               /* permutation of `order_epoch` */
+    sim_order_key *keys;           /* it is sorted in */
     int64_t order_epoch;           /* -1: none yet */
     size_t image_floats, n_images; /* on this rank, all views */
 } sim_feed;
@@ -75,7 +76,8 @@ struct sim_train_state {
     double start_s, interval_start_s, last_checkpoint_s, step_s;
     double slowest_checkpoint_s, slowest_observers_s;
     int64_t interval_start_step, start_step, last_saved;
-    char *history; /* JSON array of earlier segments */
+    int64_t held_bytes; /* by the ledger, after a step; the most so far */
+    char *history;      /* JSON array of earlier segments */
     int trace_fd;
     const char *why;          /* reason of the stop */
     sim_status pending;       /* first local failure since the last agreement */
@@ -120,8 +122,10 @@ int sim_signals_seen(void); /* the signal's number, or 0 */
 SIM_MUST_USE sim_status sim_history_text(const sim_train_state *t, const char *why,
                                          char **json);
 
-/* header.c: what the log says at the start and the end */
+/* header.c: what the log says at the start */
 SIM_MUST_USE sim_status sim_header_print(sim_train_state *t);
-void sim_footer_print(sim_train_state *t);
+
+/* summary.c: what the segment cost; to the log and to results/pretrain.json.  Collective. */
+SIM_MUST_USE sim_status sim_summary_tell(sim_train_state *t, const char *why);
 
 #endif

@@ -1,0 +1,219 @@
+/*
+ * summary.c - what a segment cost: time by phase, how evenly over ranks, memory as planned
+ * and as it was.
+ *
+ * Called by the loop at the end of a segment, on every rank.
+ * Out: a table in the log for a person, RUN/results/pretrain.json for a program.
+ */
+#include "state.h"
+
+#include "simile/clock.h"
+#include "simile/file.h"
+#include "simile/json.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <string.h>
+
+static const struct {
+    const char *key, *label;
+} phases[SIM_PHASES] = {
+    [SIM_PHASE_DATA] = {"data", "waiting for data"},
+    [SIM_PHASE_FORWARD] = {"forward", "forward"},
+    [SIM_PHASE_LOSS] = {"loss", "loss"},
+    [SIM_PHASE_BACKWARD] = {"backward", "backward"},
+    [SIM_PHASE_SUM] = {"gradient_sum", "gradient sum"},
+    [SIM_PHASE_UPDATE] = {"update", "update"},
+    [SIM_PHASE_CHECKPOINT] = {"checkpoints", "checkpoints"},
+    [SIM_PHASE_OBSERVERS] = {"log_and_knn", "log and kNN"},
+    [SIM_PHASE_OTHER] = {"other", "other"},
+};
+
+/* What one rank has to tell. */
+typedef struct {
+    double phase_s[SIM_PHASES];
+    int64_t planned, moment; /* bytes: from step to step; besides, for a moment */
+    int64_t held, ledger,
+        process; /* of the ledger after a step and at its peak; resident */
+} cost;
+
+typedef struct {
+    const sim_train_state *t;
+    const char *why;
+    double elapsed_s;
+    cost *of; /* [ranks], on rank 0 */
+} summary;
+
+static sim_status plan_here(const sim_train_state *t, cost *out)
+{
+    sim_status st = SIM_OK;
+    sim_plan_row rows[64];
+    size_t n = 0, moment = 0;
+
+    SIM_TRY(sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
+                           (size_t)t->comm->size, (size_t)t->comm->rank, rows, &n,
+                           &moment));
+    for (size_t i = 0; i < n; i++)
+        out->planned += (int64_t)rows[i].bytes;
+    out->planned += (int64_t)t->request->observer_bytes;
+    if (moment < t->request->observer_moment_bytes)
+        moment = t->request->observer_moment_bytes;
+    out->moment = (int64_t)moment;
+done:
+    return st;
+}
+
+static sim_status cost_here(const sim_train_state *t, double elapsed_s, cost *out)
+{
+    double known = 0;
+
+    memcpy(out->phase_s, t->phase_s, sizeof out->phase_s);
+    for (int i = 0; i < SIM_PHASE_OTHER; i++)
+        known += t->phase_s[i];
+    out->phase_s[SIM_PHASE_OTHER] = elapsed_s > known ? elapsed_s - known : 0;
+    out->held = t->held_bytes;
+    out->ledger = (int64_t)sim_memory_peak_bytes();
+    out->process = (int64_t)sim_memory_process_peak();
+    return plan_here(t, out);
+}
+
+/* Least and most of a phase over the ranks. */
+static void span(const summary *s, int phase, double *least, double *most)
+{
+    *least = *most = s->of[0].phase_s[phase];
+    for (int r = 1; r < s->t->comm->size; r++) {
+        double x = s->of[r].phase_s[phase];
+        *least = x < *least ? x : *least;
+        *most = x > *most ? x : *most;
+    }
+}
+
+static double imbalance(const summary *s)
+{
+    double most = 0, sum = 0;
+    for (int r = 0; r < s->t->comm->size; r++) {
+        double passes =
+            s->of[r].phase_s[SIM_PHASE_FORWARD] + s->of[r].phase_s[SIM_PHASE_BACKWARD];
+        most = passes > most ? passes : most;
+        sum += passes;
+    }
+    return sum > 0 ? most * s->t->comm->size / sum : 1;
+}
+
+/* The rank whose process took most. */
+static const cost *fullest(const summary *s)
+{
+    const cost *most = &s->of[0];
+    for (int r = 1; r < s->t->comm->size; r++)
+        if (s->of[r].process > most->process)
+            most = &s->of[r];
+    return most;
+}
+
+static void log_table(const summary *s)
+{
+    double least = 0, most = 0;
+
+    sim_log("time by phase, s        rank 0     least      most   of all");
+    for (int i = 0; i < SIM_PHASES; i++) {
+        span(s, i, &least, &most);
+        double here = s->of[0].phase_s[i];
+        sim_log("  %-18s %9.2f %9.2f %9.2f  %5.1f %%", phases[i].label, here, least, most,
+                s->elapsed_s > 0 ? 100 * here / s->elapsed_s : 0);
+    }
+    sim_log("imbalance %.2f (passes of the slowest rank / mean over ranks)",
+            imbalance(s));
+    const cost *m = fullest(s);
+    sim_log(
+        "memory    of rank %d: planned %.1f MB and %.1f for a moment, held %.1f, peak of "
+        "the process %.1f MB",
+        (int)(m - s->of), (double)m->planned / 1e6, (double)m->moment / 1e6,
+        (double)m->held / 1e6, (double)m->process / 1e6);
+}
+
+static void fill_time(const summary *s, sim_json *j)
+{
+    double least = 0, most = 0;
+    sim_json *times = sim_json_object(j, "time_s");
+    for (int i = 0; i < SIM_PHASES; i++) {
+        sim_json *p = sim_json_object(times, phases[i].key);
+        span(s, i, &least, &most);
+        sim_json_real(p, "rank_0", s->of[0].phase_s[i]);
+        sim_json_real(p, "least", least);
+        sim_json_real(p, "most", most);
+    }
+    sim_json_real(j, "imbalance", imbalance(s));
+}
+
+static void fill_tag(void *ctx, const sim_memory_row *row)
+{
+    sim_json *j = sim_json_object(ctx, row->tag);
+    sim_json_int(j, "bytes", (int64_t)row->bytes);
+    sim_json_int(j, "peak_bytes", (int64_t)row->peak_bytes);
+}
+
+static void fill_memory(const summary *s, sim_json *j)
+{
+    sim_json *memory = sim_json_array(j, "memory");
+    for (int r = 0; r < s->t->comm->size; r++) {
+        sim_json *m = sim_json_object(memory, NULL);
+        sim_json_int(m, "rank", r);
+        sim_json_int(m, "planned_bytes", s->of[r].planned);
+        sim_json_int(m, "planned_moment_bytes", s->of[r].moment);
+        sim_json_int(m, "held_bytes", s->of[r].held);
+        sim_json_int(m, "ledger_peak_bytes", s->of[r].ledger);
+        sim_json_int(m, "process_bytes", s->of[r].process);
+    }
+    sim_memory_report(fill_tag, sim_json_object(j, "ledger_of_rank_0"));
+}
+
+static sim_status write_json(const summary *s)
+{
+    sim_status st = SIM_OK;
+    const sim_train_state *t = s->t;
+    sim_json *j = NULL;
+    char path[4096], *text = NULL;
+    double images = (double)(t->at.step - t->start_step) * (double)t->job->train.batch;
+
+    SIM_TRY(sim_json_create(&j));
+    sim_json_int(j, "from_step", t->start_step);
+    sim_json_int(j, "to_step", t->at.step);
+    sim_json_text(j, "ended", s->why);
+    sim_json_int(j, "ranks", t->comm->size);
+    sim_json_int(j, "threads", sim_threads());
+    sim_json_real(j, "elapsed_s", s->elapsed_s);
+    sim_json_real(j, "images_per_s", s->elapsed_s > 0 ? images / s->elapsed_s : 0);
+    fill_time(s, j);
+    fill_memory(s, j);
+    SIM_TRY(sim_json_dump(j, 2, &text));
+    SIM_TRY(sim_run_path(&t->run, "results/pretrain.json", path, sizeof path));
+    const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
+    SIM_TRY(sim_file_replace(path, pieces, 2));
+done:
+    sim_json_destroy(&j);
+    sim_free(text);
+    return st;
+}
+
+sim_status sim_summary_tell(sim_train_state *t, const char *why)
+{
+    sim_status st = SIM_OK;
+    summary s = {.t = t, .why = why, .elapsed_s = sim_clock_s() - t->start_s};
+    size_t ranks = (size_t)t->comm->size;
+    cost mine = {0};
+
+    st = cost_here(t, s.elapsed_s, &mine);
+    if (st == SIM_OK)
+        st = sim_alloc(&s.of, ranks, "train/summary");
+    SIM_TRY(sim_comm_agree(t->comm, st));
+    sim_comm_collect_rows(t->comm, 0, ranks, 1, ranks, sizeof mine, &mine, s.of);
+    if (t->comm->rank == 0) {
+        log_table(&s);
+        st = write_json(&s);
+    }
+    SIM_TRY(sim_comm_agree(t->comm, st));
+done:
+    sim_free(s.of);
+    return st;
+}

@@ -1,0 +1,79 @@
+# simile-test: timeout 120
+"""`simile plan` against the facts: what the ledger holds from step to step is planned
+within 2 % on every rank, what kNN takes besides too, and the process's peak, which the
+kernel counts, within 15 % and 100 MB."""
+import json
+import os
+import re
+import subprocess
+import tempfile
+
+import numpy as np
+
+SIMILE = os.environ["SIMILE"]
+JOB = """
+run: unset
+data: {train: train.h5, test: test.h5}
+method: {name: simclr, temperature: 0.2}
+encoder: {width: 0.25}
+batch: 24
+block: 4
+schedule: {steps: 2}
+augment: {preset: digits}
+"""
+
+
+def prepare(name, n, side):
+    rng = np.random.RandomState(3)
+    with open(name + "-images-idx3-ubyte", "wb") as f:
+        f.write(np.array([0x803, n, side, side], ">u4").tobytes())
+        f.write(rng.randint(0, 255, (n, side, side), "u1").tobytes())
+    with open(name + "-labels-idx1-ubyte", "wb") as f:
+        f.write(np.array([0x801, n], ">u4").tobytes() + bytes(i % 10 for i in range(n)))
+    subprocess.run([SIMILE, "prepare", name + "-images-idx3-ubyte", "--out", name + ".h5"],
+                   check=True, stderr=subprocess.DEVNULL)
+
+
+def near(what, planned, fact, share, slack=0):
+    print(f"{what}: planned {planned / 1e6:.2f} MB, is {fact / 1e6:.2f}")
+    assert abs(planned - fact) <= share * fact + slack, what
+
+
+def check(name, ranks, keys, searches=False):
+    run = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks > 1 else []
+    done = subprocess.run(run + [SIMILE, "pretrain", "job.yaml", "run=" + name] + keys,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    with open(name + "/results/pretrain.json") as f:
+        facts = json.load(f)
+    assert [m["rank"] for m in facts["memory"]] == list(range(ranks)), facts["memory"]
+    for m in facts["memory"]:
+        what = f"{name}, rank {m['rank']} of {ranks}"
+        planned, moment = m["planned_bytes"], m["planned_moment_bytes"]
+        near(what + ", held", planned, m["held_bytes"], 0.02)
+        near(what + ", process", planned + moment, m["process_bytes"], 0.15, 100e6)
+        if searches and m["rank"] > 0:  # rank 0's peak is HDF5's room for a checkpoint
+            near(what + ", with kNN", planned + moment, m["ledger_peak_bytes"], 0.02)
+    told = subprocess.run([SIMILE, "plan", "job.yaml", "--ranks", str(ranks)] + keys, text=True,
+                          check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE).stdout
+    fullest = max(m["planned_bytes"] + m["planned_moment_bytes"] for m in facts["memory"])
+    most = float(re.search(r"at most +([0-9.]+) MB", told).group(1)) * 1e6
+    near(name + ", told by plan", most, fullest + 60e6, 0, 0.1e6)
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+    prepare("train", 1000, 24)
+    prepare("few", 96, 24)
+    prepare("test", 6000, 24)
+    with open("job.yaml", "w") as f:
+        f.write(JOB)
+    check("narrow", 1, [])
+    check("wide", 1, ["encoder.width=0.5", "batch=8"])
+    check("three", 3, [])
+    check("groups", 3, ["batchnorm.group=2", "encoder.projector.bn=true", "loader_threads=2"])
+    check("deep-three", 3, ["encoder.arch=resnet50", "batch=12", "batchnorm.group=4"])
+    check("photo-stem", 1, ["encoder.stem=imagenet", "threads=2"])
+    check("knn", 3, ["data.train=few.h5", "data.test=test.h5", "schedule.steps=5", "encoder.width=0.125",
+                     "evaluate.knn_every_epochs=1"], searches=True)
+print("ok")
