@@ -185,17 +185,18 @@ typedef struct {
 
 typedef struct sim_loader sim_loader;
 
-/* n_threads threads that read, decode and augment.  Keeps: d, a. */
+/* n_threads threads that read, decode and augment lists of up to `most` requests; posting
+ * allocates nothing.  Keeps: d, a. */
 SIM_MUST_USE sim_status sim_loader_create(const sim_dataset *d, const sim_augment *a,
-                                          uint32_t seed, int n_threads, sim_loader **out);
+                                          uint32_t seed, int n_threads, size_t most,
+                                          sim_loader **out);
 /* Stops the threads, also with work under way. */
 void sim_loader_destroy(sim_loader **l);
 /*
  * Posts a list (copied); lists are finished in the order posted.  Requests of the same
  * sample that stand side by side share its read and decode.
  */
-SIM_MUST_USE sim_status sim_loader_post(sim_loader *l, const sim_view_request *requests,
-                                        size_t n);
+void sim_loader_post(sim_loader *l, const sim_view_request *requests, size_t n);
 /* Waits until the oldest posted list is done; fails with its first failure in list order. */
 SIM_MUST_USE sim_status sim_loader_wait(sim_loader *l);
 /* Bytes that n_threads take besides scratch, for lists of `n` requests. */

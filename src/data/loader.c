@@ -18,7 +18,7 @@ enum { LISTS = 4 };
 
 typedef struct {
     sim_view_request *requests;
-    size_t n, room;
+    size_t n;
     size_t next, done; /* first request not taken; requests finished */
     size_t failed;     /* index of the first failure, n: none */
     sim_status code;
@@ -30,6 +30,7 @@ struct sim_loader {
     const sim_augment *augment;
     uint32_t seed;
     list lists[LISTS];
+    size_t room;           /* requests of a list at most */
     size_t posted, waited; /* counts of lists */
     sim_mutex lock;
     sim_signal work, finished;
@@ -109,7 +110,7 @@ static void *work(void *ctx)
 }
 
 sim_status sim_loader_create(const sim_dataset *d, const sim_augment *a, uint32_t seed,
-                             int n_threads, sim_loader **out)
+                             int n_threads, size_t most, sim_loader **out)
 {
     sim_status st = SIM_OK;
     sim_loader *l = NULL;
@@ -118,9 +119,12 @@ sim_status sim_loader_create(const sim_dataset *d, const sim_augment *a, uint32_
     l->data = d;
     l->augment = a;
     l->seed = seed;
+    l->room = most;
     sim_mutex_init(&l->lock);
     sim_signal_init(&l->work);
     sim_signal_init(&l->finished);
+    for (size_t i = 0; i < LISTS; i++)
+        SIM_TRY(sim_alloc(&l->lists[i].requests, most, "data/loader"));
     SIM_TRY(sim_alloc(&l->threads, (size_t)n_threads, "data/loader"));
     for (; l->n_threads < n_threads; l->n_threads++)
         SIM_TRY(sim_thread_start(&l->threads[l->n_threads], work, l));
@@ -152,25 +156,17 @@ void sim_loader_destroy(sim_loader **out)
     *out = NULL;
 }
 
-sim_status sim_loader_post(sim_loader *l, const sim_view_request *requests, size_t n)
+void sim_loader_post(sim_loader *l, const sim_view_request *requests, size_t n)
 {
-    sim_status st = SIM_OK;
-
     sim_mutex_lock(&l->lock);
-    SIM_ASSERT(l->posted - l->waited < LISTS);
+    SIM_ASSERT(l->posted - l->waited < LISTS && n <= l->room);
     list *q = &l->lists[l->posted % LISTS];
-    if (n > q->room) {
-        SIM_TRY(sim_grow(&q->requests, n, "data/loader"));
-        q->room = n;
-    }
     memcpy(q->requests, requests, n * sizeof *requests);
     q->n = q->failed = n;
     q->next = q->done = 0;
     l->posted++;
     sim_signal_all(&l->work);
-done:
     sim_mutex_unlock(&l->lock);
-    return st;
 }
 
 sim_status sim_loader_wait(sim_loader *l)

@@ -111,13 +111,13 @@ static size_t count_at(const walk *w, size_t at)
     return w->mine.hi - at < AT_ONCE ? w->mine.hi - at : AT_ONCE;
 }
 
-static sim_status post(walk *w, size_t at, int slot)
+static void post(walk *w, size_t at, int slot)
 {
     size_t n = count_at(w, at);
     for (size_t i = 0; i < n; i++)
         w->requests[i] = (sim_view_request){.sample = (uint32_t)(at + i),
                                             .out = w->x[slot] + i * w->floats};
-    return sim_loader_post(w->loader, w->requests, n);
+    sim_loader_post(w->loader, w->requests, n);
 }
 
 static sim_status run(walk *w, float *features, float *projections)
@@ -127,12 +127,12 @@ static sim_status run(walk *w, float *features, float *projections)
     int slot = 0;
 
     if (w->mine.lo < w->mine.hi)
-        SIM_TRY(post(w, w->mine.lo, 0));
+        post(w, w->mine.lo, 0);
     for (size_t at = w->mine.lo; at < w->mine.hi; at += AT_ONCE, slot ^= 1) {
         size_t n = count_at(w, at), row = at - w->mine.lo;
         SIM_TRY(sim_loader_wait(w->loader));
         if (at + AT_ONCE < w->mine.hi)
-            SIM_TRY(post(w, at + AT_ONCE, slot ^ 1));
+            post(w, at + AT_ONCE, slot ^ 1);
         SIM_TRY(sim_net_evaluate(w->e->backbone, n, w->x[slot], features + row * dim));
         if (projections)
             SIM_TRY(sim_net_evaluate(w->e->projector, n, features + row * dim,
@@ -165,7 +165,7 @@ static sim_status embed_here(const sim_comm *c, const sim_embedder *e,
     SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
     if (projections)
         SIM_TRY(sim_alloc(projections, n * sim_net_dim(e->projector), "eval/features"));
-    SIM_TRY(sim_loader_create(d, plain, 0, loader_threads, &w.loader));
+    SIM_TRY(sim_loader_create(d, plain, 0, loader_threads, AT_ONCE, &w.loader));
     SIM_TRY(run(&w, *features, projections ? *projections : NULL));
 done:
     sim_loader_destroy(&w.loader);

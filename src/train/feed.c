@@ -64,9 +64,8 @@ static void ask_slot(sim_train_state *t, const sim_position *at, size_t block,
     }
 }
 
-sim_status sim_feed_post(sim_train_state *t, const sim_position *at, int slot)
+void sim_feed_post(sim_train_state *t, const sim_position *at, int slot)
 {
-    sim_status st = SIM_OK;
     sim_feed *f = &t->feed;
     const sim_batch_shape *s = &t->method.shape;
 
@@ -79,7 +78,5 @@ sim_status sim_feed_post(sim_train_state *t, const sim_position *at, int slot)
     for (size_t b = s->blocks.lo; b < s->blocks.hi; b++)
         for (size_t i = 0; i < s->slots; i++, n += s->views)
             ask_slot(t, at, b, i, f->x[slot], f->request + n);
-    SIM_TRY(sim_loader_post(t->loader, f->request, n));
-done:
-    return st;
+    sim_loader_post(t->loader, f->request, n);
 }

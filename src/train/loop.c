@@ -101,12 +101,11 @@ done:
     return st;
 }
 
-static sim_status count_floats(void *ctx, const char *group, const sim_tensor *tensor)
+static sim_status count_bytes(void *ctx, const char *group, const sim_tensor *tensor)
 {
     sim_snapshot *s = ctx;
     (void)group;
-    if (tensor->type == SIM_F32)
-        s->n += sim_tensor_count(tensor);
+    s->n += sim_tensor_count(tensor) * sim_type_bytes(tensor->type);
     return SIM_OK;
 }
 
@@ -124,13 +123,13 @@ static sim_status create_method(sim_train_state *t)
                                 .batch = (size_t)t->job->train.batch,
                                 .block = (size_t)t->job->train.block,
                                 .seed = (uint32_t)t->job->train.seed};
-    const sim_visitor count = {.see = count_floats, .ctx = &t->buffers};
+    const sim_visitor count = {.see = count_bytes, .ctx = &t->buffers};
 
     SIM_TRY(sim_method_create(t->job->method, &env, t->job->method_options, &t->method));
     SIM_TRY(sim_method_parameters(&t->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
     SIM_TRY(sim_method_visit_buffers(&t->method, &count));
-    SIM_TRY(sim_alloc(&t->buffers.values, t->buffers.n, "train/snapshot"));
+    SIM_TRY(sim_alloc(&t->buffers.bytes, t->buffers.n, "train/snapshot"));
     size_t room = sim_comm_sum_leaves_room(t->comm, t->method.shape.n_blocks,
                                            t->method.gradient_floats);
     SIM_TRY(sim_alloc(&t->grads, room, "train/gradients"));
@@ -144,7 +143,8 @@ static sim_status create_feed(sim_train_state *t)
     sim_status st = SIM_OK;
     SIM_TRY(sim_feed_create(t));
     SIM_TRY(sim_loader_create(t->data, t->augment, (uint32_t)t->job->train.seed,
-                              (int)t->job->train.loader_threads, &t->loader));
+                              (int)t->job->train.loader_threads, t->feed.n_images,
+                              &t->loader));
 done:
     return st;
 }
@@ -207,7 +207,7 @@ static void tear_down(sim_train_state *t)
     sim_augment_destroy(&t->augment);
     sim_dataset_close(&t->data);
     sim_free(t->grads);
-    sim_free(t->buffers.values);
+    sim_free(t->buffers.bytes);
     sim_free(t->history);
     sim_run_close(t->comm, &t->run);
 }
@@ -325,7 +325,7 @@ static void one_step(sim_train_state *t, int slot)
     sim_position next = sim_position_next(t, &t->at);
 
     if (next.step < t->plan.total_steps)
-        sim_train_remember(t, sim_feed_post(t, &next, slot ^ 1));
+        sim_feed_post(t, &next, slot ^ 1);
     sim_step_run(t, t->feed.x[slot], &m);
     next.skipped = t->at.skipped;
     next.bad_run = t->at.bad_run;
@@ -344,7 +344,7 @@ static sim_status loop(sim_train_state *t)
     t->interval_start_s = t->last_checkpoint_s = sim_clock_s();
     t->interval_start_step = t->at.step;
     if (t->at.step < t->plan.total_steps)
-        sim_train_remember(t, sim_feed_post(t, &t->at, 0));
+        sim_feed_post(t, &t->at, 0);
     for (int slot = 0; t->at.step < t->plan.total_steps; slot ^= 1) {
         double start = sim_clock_s();
         sim_train_remember(t, sim_loader_wait(t->loader));

@@ -52,7 +52,7 @@ typedef struct {
 
 /* BN statistics before a step, to undo a skipped one. */
 typedef struct {
-    float *values;
+    char *bytes;
     size_t n, at;
 } sim_snapshot;
 
@@ -91,8 +91,7 @@ void sim_train_remember(sim_train_state *t, sim_status st);
 SIM_MUST_USE sim_status sim_feed_create(sim_train_state *t);
 void sim_feed_destroy(sim_train_state *t);
 /* Posts the step at (epoch, samples) into x[slot]. */
-SIM_MUST_USE sim_status sim_feed_post(sim_train_state *t, const sim_position *at,
-                                      int slot);
+void sim_feed_post(sim_train_state *t, const sim_position *at, int slot);
 /* The position one step later. */
 sim_position sim_position_next(const sim_train_state *t, const sim_position *at);
 

@@ -13,30 +13,26 @@
 #include <stdio.h>
 #include <string.h>
 
+static sim_status copy(sim_snapshot *s, const sim_tensor *t, bool back)
+{
+    size_t n = sim_tensor_count(t) * sim_type_bytes(t->type);
+    SIM_ASSERT(s->at + n <= s->n);
+    char *kept = s->bytes + s->at;
+    memcpy(back ? t->data : kept, back ? kept : t->data, n);
+    s->at += n;
+    return SIM_OK;
+}
+
 static sim_status copy_out(void *ctx, const char *group, const sim_tensor *t)
 {
-    sim_snapshot *s = ctx;
     (void)group;
-    if (t->type == SIM_F32) {
-        size_t n = sim_tensor_count(t);
-        SIM_ASSERT(s->at + n <= s->n);
-        memcpy(s->values + s->at, t->data, n * sizeof(float));
-        s->at += n;
-    }
-    return SIM_OK;
+    return copy(ctx, t, false);
 }
 
 static sim_status copy_back(void *ctx, const char *group, const sim_tensor *t)
 {
-    sim_snapshot *s = ctx;
     (void)group;
-    if (t->type == SIM_F32) {
-        size_t n = sim_tensor_count(t);
-        SIM_ASSERT(s->at + n <= s->n);
-        memcpy(t->data, s->values + s->at, n * sizeof(float));
-        s->at += n;
-    }
-    return SIM_OK;
+    return copy(ctx, t, true);
 }
 
 static sim_status snapshot(sim_train_state *t, bool back)

@@ -1,0 +1,317 @@
+/*
+ * simile-test: timeout 120
+ * test_loop_mpi.c - the loop from within, on 1 to 4 ranks: a step allocates nothing; what is
+ * not finite in one rank is skipped by all; too much of it ends the run.
+ *
+ * The method is simclr with its row's forward_backward wrapped, so that one rank can be
+ * given a view or a gradient that no data set could hold.
+ */
+#include "simile_test.h"
+
+#include "simile/file.h"
+#include "simile/hash.h"
+#include "simile/kernel.h"
+#include "simile/memory.h"
+#include "simile/train.h"
+
+#include <math.h>
+#include <unistd.h>
+
+enum { IMAGES = 100, SIDE = 16, BATCH = 32, BLOCK = 8, STEPS = 10 };
+
+static const sim_comm *comm;
+static char folder[64];
+
+/* ---- the wrapped method ---- */
+
+typedef enum { NOTHING, IN_VIEW, IN_GRADIENT } place;
+
+static struct {
+    place where;
+    int rank;
+    int64_t from, to, call; /* calls [from, to) are spoilt; the first is 1 */
+} trap;
+
+static float spoilt[2 * BATCH * SIDE * SIDE];
+
+static void forward_backward(void *self, const float *x, float *grads,
+                             sim_loss_report *report, sim_method_times *times)
+{
+    trap.call++;
+    bool spoil = comm->rank == trap.rank && trap.call >= trap.from && trap.call < trap.to;
+    sim_range mine = sim_tree_part(BATCH / BLOCK, (size_t)comm->size, (size_t)comm->rank);
+    size_t floats = (mine.hi - mine.lo) * 2 * BLOCK * SIDE * SIDE;
+
+    if (spoil && trap.where == IN_VIEW) {
+        memcpy(spoilt, x, floats * sizeof *x);
+        spoilt[SIDE + 3] = NAN;
+        x = spoilt;
+    }
+    sim_methods_find("simclr")->forward_backward(self, x, grads, report, times);
+    if (spoil && trap.where == IN_GRADIENT)
+        grads[7] = INFINITY;
+}
+
+/* ---- what an observer sees ---- */
+
+static struct {
+    int64_t skipped;
+    uint64_t allocations;
+    sim_hash weights, buffers;
+} seen[STEPS + 1];
+
+static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
+{
+    (void)group;
+    sim_hasher_add(ctx, t->data, sim_tensor_count(t) * sim_type_bytes(t->type));
+    return SIM_OK;
+}
+
+static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
+                       bool interval)
+{
+    sim_status st = SIM_OK;
+    const sim_method *method = sim_train_method(t);
+    const sim_visitor v = {.see = add_tensor, .ctx = ctx};
+    sim_net *nets[8];
+    const char *groups[8];
+    (void)interval;
+
+    seen[m->step].skipped = m->skipped;
+    seen[m->step].allocations = sim_memory_calls();
+    sim_hasher_reset(ctx);
+    size_t n = method->row->nets(method->self, nets, groups);
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
+    seen[m->step].weights = sim_hasher_value(ctx);
+    sim_hasher_reset(ctx);
+    SIM_TRY(sim_method_visit_buffers(method, &v));
+    seen[m->step].buffers = sim_hasher_value(ctx);
+done:
+    return st;
+}
+
+/* ---- a job ---- */
+
+static void fill_one(const sim_option *o, char *to)
+{
+    if (!o->fallback || o->type == SIM_OPTION_ITEMS)
+        return;
+    if (o->type == SIM_OPTION_INT)
+        *(int64_t *)(void *)(to + o->offset) = strtoll(o->fallback, NULL, 10);
+    else if (o->type == SIM_OPTION_REAL)
+        *(double *)(void *)(to + o->offset) = strtod(o->fallback, NULL);
+    else if (o->type == SIM_OPTION_BOOL)
+        *(bool *)(to + o->offset) = strcmp(o->fallback, "true") == 0;
+    else if (o->type == SIM_OPTION_ENUM)
+        *(int *)(void *)(to + o->offset) = sim_choices_find(o->choices, o->fallback);
+    else
+        (void)snprintf(to + o->offset, SIM_OPTION_TEXT_BYTES, "%s", o->fallback);
+}
+
+static void fill(const sim_option_table *table, void *to)
+{
+    for (size_t i = 0; i < table->n_rows; i++)
+        fill_one(&table->rows[i], to);
+}
+
+static sim_method_row wrapped;
+static sim_job job;
+
+static void make_job(const char *name)
+{
+    wrapped = *sim_methods_find("simclr");
+    wrapped.forward_backward = forward_backward;
+    job = (sim_job){.method = &wrapped};
+    fill(&sim_train_table, &job.train);
+    fill(wrapped.table, job.method_options);
+    fill(&sim_encoder_table, &job.encoder);
+    fill(&sim_batchnorm_table, &job.batchnorm);
+    fill(&sim_optimizer_table, &job.optimizer);
+    fill(&sim_schedule_table, &job.schedule);
+    fill(&sim_augment_table, &job.augment);
+    (void)snprintf(job.train.run, sizeof job.train.run, "%s/%s", folder, name);
+    (void)snprintf(job.train.train, sizeof job.train.train, "%s/train.h5", folder);
+    job.train.batch = BATCH;
+    job.train.block = BLOCK;
+    job.train.threads = 1;
+    job.train.checkpoint.every_minutes = 0;
+    job.encoder.width = 0.125;
+    job.batchnorm.group = BLOCK; /* NaN in a block stays with its rank until the loss */
+    job.schedule.steps = STEPS;
+    job.augment.preset = sim_choices_find("simclr-cifar|simclr|digits|none", "digits");
+}
+
+static sim_status train(void)
+{
+    sim_hasher *h = NULL;
+    ASSERT_OK(sim_hasher_create(&h));
+    const sim_observer observers[] = {{.ctx = h, .on_step = note}};
+    const sim_train_request request = {.job = &job,
+                                       .resolved = "",
+                                       .identity = "",
+                                       .build = "test",
+                                       .kernels = sim_kernels_name(),
+                                       .arithmetic = sim_kernels_arithmetic(),
+                                       .stop_after = -1,
+                                       .observers = observers,
+                                       .n_observers = 1};
+    trap.call = 0;
+    memset(seen, 0, sizeof seen);
+    sim_status st = sim_train(comm, &request);
+    sim_hasher_destroy(&h);
+    return st;
+}
+
+static bool is_same(sim_hash a, sim_hash b)
+{
+    return a.low == b.low && a.high == b.high;
+}
+
+/* ---- the tests ---- */
+
+static void a_step_allocates_nothing(void **state)
+{
+    (void)state;
+    make_job("calm");
+    trap.where = NOTHING;
+    ASSERT_OK(train());
+    /* Three steps an epoch: the second and third order are drawn in between. */
+    for (int s = 2; s <= STEPS; s++)
+        if (seen[s].allocations != seen[1].allocations)
+            fail_msg("step %d made %llu allocations", s,
+                     (unsigned long long)(seen[s].allocations - seen[s - 1].allocations));
+}
+
+/* Every rank saw step `bad`, and no other, leave everything as it was. */
+static void check_skip(int bad, const char *what)
+{
+    for (int s = 1; s <= STEPS; s++) {
+        sim_hash first = seen[s].weights;
+        sim_comm_broadcast(comm, 0, &first, sizeof first);
+        if (!is_same(first, seen[s].weights))
+            fail_msg("%s: weights differ from rank 0's after step %d", what, s);
+        if (seen[s].skipped != (s >= bad))
+            fail_msg("%s: %lld steps skipped after step %d", what,
+                     (long long)seen[s].skipped, s);
+        if (s > 1 && is_same(seen[s].weights, seen[s - 1].weights) != (s == bad))
+            fail_msg("%s: step %d, weights", what, s);
+        if (s > 1 && is_same(seen[s].buffers, seen[s - 1].buffers) != (s == bad))
+            fail_msg("%s: step %d, statistics", what, s);
+    }
+}
+
+static void what_is_not_finite_in_one_rank_is_skipped_by_all(void **state)
+{
+    (void)state;
+    for (int r = 0; r < comm->size; r++)
+        for (place where = IN_VIEW; where <= IN_GRADIENT; where++) {
+            char name[32];
+            (void)snprintf(name, sizeof name, "%s-%d",
+                           where == IN_VIEW ? "view" : "gradient", r);
+            make_job(name);
+            trap.where = where;
+            trap.rank = r;
+            trap.from = 4;
+            trap.to = 5;
+            ASSERT_OK(train());
+            check_skip(4, name);
+        }
+}
+
+static bool log_names(const char *text)
+{
+    char path[128], *log = NULL;
+    size_t n = 0;
+    (void)snprintf(path, sizeof path, "%s/mad/log.txt", folder);
+    ASSERT_OK(sim_file_load(path, 1 << 20, &log, &n));
+    bool found = strstr(log, text) != NULL;
+    sim_free(log);
+    return found;
+}
+
+static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **state)
+{
+    sim_checkpoint *k = NULL;
+    (void)state;
+    make_job("mad");
+    job.train.bad_steps = 2;
+    job.train.checkpoint.every_steps = 2;
+    trap.where = IN_GRADIENT;
+    trap.rank = comm->size - 1;
+    trap.from = 4;
+    trap.to = STEPS + 1;
+    ASSERT_REFUSED(train(), SIM_E_BUG,
+                   "step 6: the loss or gradient was not finite 3 times");
+    assert_int_equal(SIM_E_BUG, 70);
+    sim_comm_barrier(comm);
+    assert_true(log_names("step 6 skipped") && log_names("samples: "));
+    assert_false(log_names("step 7"));
+    ASSERT_OK(sim_checkpoint_newest(comm, job.train.run, &k));
+    assert_int_equal(sim_checkpoint_head_of(k)->step, 4);
+    sim_checkpoint_close(&k);
+    trap.where = NOTHING; /* the next start goes on from there */
+    ASSERT_OK(train());
+    assert_int_equal(seen[4].allocations, 0);
+    assert_int_equal(seen[5].skipped, 1);
+    assert_int_equal(seen[STEPS].skipped, 1);
+}
+
+static void write_data(void)
+{
+    char path[128], fingerprint[33];
+    sim_dataset_writer *w = NULL;
+    const sim_dataset_spec spec = {
+        .h = SIDE, .w = SIDE, .c = 1, .source = "test", .created_by = "test"};
+    uint8_t pixels[SIDE * SIDE];
+    uint32_t word = 5;
+
+    (void)snprintf(path, sizeof path, "%s/train.h5", folder);
+    ASSERT_OK(sim_dataset_create(path, &spec, &w));
+    for (int i = 0; i < IMAGES; i++) {
+        for (size_t p = 0; p < sizeof pixels; p++) {
+            word = word * 1664525u + 1013904223u;
+            pixels[p] = (uint8_t)(word >> 24);
+        }
+        ASSERT_OK(sim_dataset_append(w, pixels, sizeof pixels, -1, NULL));
+    }
+    ASSERT_OK(sim_dataset_finish(&w, NULL, 0, fingerprint));
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    (void)snprintf(folder, sizeof folder, "/tmp/simile-loop-XXXXXX");
+    if (comm->rank == 0) {
+        if (!mkdtemp(folder))
+            return -1;
+        write_data();
+    }
+    sim_comm_broadcast(comm, 0, folder, sizeof folder);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    char command[128];
+    (void)state;
+    sim_comm_barrier(comm);
+    if (comm->rank != 0)
+        return 0;
+    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_step_allocates_nothing),
+        cmocka_unit_test(what_is_not_finite_in_one_rank_is_skipped_by_all),
+        cmocka_unit_test(too_many_in_a_row_end_the_run_and_its_checkpoint_is_good),
+    };
+    if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
+        return 1;
+    int failed = cmocka_run_group_tests(tests, set_up, tear_down);
+    sim_comm_end();
+    return failed != 0;
+}
