@@ -37,9 +37,10 @@ typedef struct {
     double positive;            /* mean similarity of positives */
     double negative;            /* mean similarity of negatives */
     double spread;              /* mean over dimensions of the standard deviation of z */
-    double d_log_temperature;   /* gradient with respect to log T */
+    double d_log_temperature;   /* of `loss`, factor held; 0 without gradients */
     double d_log_scale, d_bias; /* sigmoid loss */
-    int64_t lonely;             /* anchors without a positive (labels), which count 0 */
+    int64_t lonely;             /* anchors that count 0: no positive (labels), or decoupled
+                                   and no negative */
 } sim_loss_report;
 
 /* ---- rows against themselves: NT-Xent, DCL, DCLW, SupCon ---- */
@@ -52,12 +53,13 @@ typedef struct {
     /*
      * DCLW: positive i weighs w_i = 2 - exp(s_i / sigma) / mean over the B pairs of
      * exp(s / sigma), s the similarity of the two views (Yeh et al. 2022, section 3.2).
-     * flow: the gradient takes w as a function of z; otherwise as a constant.
+     * flow: the gradient takes w as a function of z; otherwise as a constant.  Two views,
+     * no labels; sigma 0 means 0.5.
      */
     bool weighted, weight_flow;
     double weight_sigma;
     /* [n] of all slots, on every rank: all views of all images of a label are positives
-     * (SupCon, L_out); NULL: the views of an image. */
+     * (SupCon, L_out), also of one view; NULL: the views of an image. */
     const int32_t *labels;
 } sim_ntxent_options;
 

@@ -32,8 +32,9 @@ size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *s)
 {
     size_t rows = s->views * s->n;
     (void)ranks;
-    return rows * (s->d * sizeof(float) + sizeof(row_record) + sizeof(float) +
-                   (s->views - 1) * sizeof(double)) +
+    return sizeof(sim_contrast) +
+           rows * (s->d * sizeof(float) + sizeof(row_record) + sizeof(float) +
+                   s->views * sizeof(double)) +
            leaves_of(s) * (2 * s->d * sizeof(double) + sizeof(sim_range));
 }
 
@@ -52,6 +53,7 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
     SIM_TRY(sim_alloc(&e->records, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->lse, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->positives, rows * (shape->views - 1), "loss/contrast"));
+    SIM_TRY(sim_alloc(&e->radial, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->leaves, leaves * 2 * shape->d, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->ranges, leaves, "loss/contrast"));
     for (size_t i = 0; i < leaves; i++)
@@ -71,6 +73,7 @@ void sim_contrast_destroy(sim_contrast **e)
     sim_free((*e)->records);
     sim_free((*e)->lse);
     sim_free((*e)->positives);
+    sim_free((*e)->radial);
     sim_free((*e)->leaves);
     sim_free((*e)->ranges);
     sim_free(*e);
@@ -117,9 +120,20 @@ void contrast_gather_records(sim_contrast *e)
         e->lse[r] = (float)e->records[r].lse;
 }
 
+void contrast_gather_radial(sim_contrast *e)
+{
+    const sim_rows_shape *s = &e->shape;
+    for (size_t v = 0; v < s->views; v++) {
+        double *all = e->radial + v * s->n;
+        sim_comm_gather_rows(e->comm, units_of(s), s->unit, s->n, sizeof *all,
+                             all + e->mine.lo, all);
+    }
+}
+
 /* ---- sums over all rows ---- */
 
-double contrast_mean(sim_contrast *e, size_t field_offset)
+/* Of doubles `stride` bytes apart, row by row. */
+static double sum_rows(sim_contrast *e, const void *first, size_t stride)
 {
     const sim_rows_shape *s = &e->shape;
     size_t leaves = leaves_of(s);
@@ -129,12 +143,27 @@ double contrast_mean(sim_contrast *e, size_t field_offset)
         e->leaves[l] = 0;
         for (size_t v = 0; v < s->views; v++)
             for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < s->n; i++) {
-                const char *record = (const char *)&e->records[v * s->n + i];
-                e->leaves[l] += *(const double *)(const void *)(record + field_offset);
+                const char *row = (const char *)first + (v * s->n + i) * stride;
+                e->leaves[l] += *(const double *)(const void *)row;
             }
     }
     sim_tree_fold_doubles(leaves, 1, e->ranges, leaves, e->leaves, sim_merge_sum, &sum);
-    return sum / (double)(s->views * s->n);
+    return sum;
+}
+
+double contrast_sum(sim_contrast *e, size_t field_offset)
+{
+    return sum_rows(e, (const char *)e->records + field_offset, sizeof *e->records);
+}
+
+double contrast_mean(sim_contrast *e, size_t field_offset)
+{
+    return contrast_sum(e, field_offset) / (double)(e->shape.views * e->shape.n);
+}
+
+double contrast_sum_radial(sim_contrast *e)
+{
+    return sum_rows(e, e->radial, sizeof *e->radial);
 }
 
 /* Sums and squares of a leaf's rows: [2][d]. */

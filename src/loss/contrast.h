@@ -9,14 +9,19 @@
 /* Columns of a tile, with fixed global boundaries; rows an item takes at a time. */
 enum { COLUMN_TILE = 512, ROW_TILE = 128, LEAF_SLOTS = 32 };
 
-/* What every rank learns of every row. */
+/* What every rank learns of every row.  A row that counts 0 (no positive, or nothing in its
+ * denominator) has lse = INFINITY, so that all its shares are 0. */
 typedef struct {
     double lse;      /* log-sum-exp of the row's similarities / T */
     double loss;     /* of the anchor */
-    double positive; /* mean similarity of its positives */
+    double count;    /* its positives */
+    double positive; /* sum of their similarities */
     double hit;      /* 1: every positive beats every negative */
     double
         negative; /* share of the negatives in the row's sum: 1 - P of two views' positive */
+    double
+        pull; /* on each positive: 1 / count, DCLW's w and what flows through it; inside
+                     the logarithm: the log-sum-exp of the positives */
 } row_record;
 
 struct sim_contrast {
@@ -27,6 +32,7 @@ struct sim_contrast {
     row_record *records; /* [views][n] */
     float *lse;          /* [views][n] */
     double *positives;   /* [views][n][views - 1] similarities of this rank's rows */
+    double *radial;      /* [views][n] z . dz, less what flows through DCLW's weights */
     double *leaves;      /* of the loss, and sums over rows */
     sim_range *ranges;   /* leaf by leaf */
 };
@@ -44,9 +50,14 @@ void contrast_gather(sim_contrast *e, const float *z);
 /* Gathers the records of this rank's rows, and fills e->lse. */
 void contrast_gather_records(sim_contrast *e);
 
-/* Mean over all rows of one field of the records, by leaves and the tree. */
+/* Gathers the radial parts of this rank's rows. */
+void contrast_gather_radial(sim_contrast *e);
+
+/* Sum over all rows of one field of the records, by leaves of 32 slots and the tree. */
+double contrast_sum(sim_contrast *e, size_t field_offset);
 double contrast_mean(sim_contrast *e, size_t field_offset);
-/* Spread of z, and the mean similarity of all pairs of different rows. */
+double contrast_sum_radial(sim_contrast *e);
+/* Spread of z, and the sum of the similarities of all ordered pairs of different rows. */
 void contrast_geometry(sim_contrast *e, double *spread, double *pairs);
 
 #endif

@@ -1,13 +1,21 @@
 /*
- * ntxent.c - NT-Xent and its decoupled form over the global batch.
+ * ntxent.c - NT-Xent, DCL, DCLW and SupCon over the global batch.
  *
  * In: unit rows of this rank.  Out: the loss and the gradient of the global mean.
  * L_i = -(mean over positives p of s_ip) / T + log sum_{j in D(i)} exp(s_ij / T); D(i) is
- * all but i, and when decoupled all but i and its positives.  With P_ij = exp(s_ij / T -
- * lse_i) the gradient is dz_i = (sum_j (P_ij + P_ji) z_j - 2 mean_p z_p) / (T rows).
- * Chen et al. 2020, arXiv 2002.05709, equation 1; Yeh et al. 2022, arXiv 2110.06848.
+ * all but i, and when decoupled all but i and its positives; the positives' part is weighted
+ * by w_i (DCLW), or -log sum_p exp(s_ip / T) (inside).  With P_ij = exp(s_ij / T - lse_i) for
+ * j in D(i), else 0, and what a positive pulls, a_ij = w_i / |P(i)| or its share of the
+ * positives' sum, dz_i = sum_j (P_ij + P_ji - a_ij - a_ji) z_j / (T rows).  Positives are
+ * mutual and share their number: a label's anchors all see the same group.
+ *
+ * Similarities are quadratic in z and divided by T, so by Euler's relation the gradient with
+ * respect to log T is -1/2 sum_i z_i . dz_i, where dz goes through the logits alone: what
+ * flows through DCLW's weights, which know no T, is taken off.
+ * Chen et al. 2020, arXiv 2002.05709, equation 1; Yeh et al. 2022, arXiv 2110.06848; Khosla
+ * et al. 2020, arXiv 2004.11362.
  */
-#include "contrast.h"
+#include "ntxent.h"
 
 #include "simile/kernel.h"
 #include "simile/thread.h"
@@ -23,9 +31,14 @@ typedef struct {
     float *dz;     /* [views][mine][d] */
 } ntxent;
 
-static double factor_of(const sim_ntxent_options *o)
+double ntxent_factor(const sim_ntxent_options *o)
 {
     return o->factor > 0 ? o->factor : 1;
+}
+
+double ntxent_scale(const sim_contrast *e, const sim_ntxent_options *o)
+{
+    return ntxent_factor(o) / (o->temperature * (double)(e->shape.views * e->shape.n));
 }
 
 /*
@@ -63,16 +76,33 @@ static bool own_column(column_tile c, size_t i, size_t *at)
 
 /* ---- first pass: log-sum-exp, loss ---- */
 
-/* Running state of a row over the column tiles: positives stand apart, in double, so that
- * nothing is lost where one of them takes nearly all of the sum. */
+/* Sum of exp(s / T - shift). */
 typedef struct {
-    double shift, sum; /* of the negatives: sum of exp(s / T - shift) */
-    double *positives; /* similarities, by view */
-    size_t n_positives;
+    double shift, sum;
+} exp_sum;
+
+/* Running state of a row over the column tiles: positives stand apart, so that nothing is
+ * lost where one of them takes nearly all of the sum. */
+typedef struct {
+    exp_sum negatives;
+    double *positives;       /* similarities, by view: few, summed in double */
+    exp_sum same;            /* of the positives, when they go by label */
+    size_t count;            /* positives */
+    double positive;         /* sum of their similarities */
     float weakest, negative; /* least positive, largest negative */
 } row_state;
 
-static void add_to_sum(const ntxent *q, row_state *r, float most, double tile_sum)
+static row_state begin_row(const ntxent *q, size_t row)
+{
+    const exp_sum none = {q->fixed ? (double)q->inverse : -(double)INFINITY, 0};
+    return (row_state){.negatives = none,
+                       .same = none,
+                       .positives = q->e->positives + row * (q->e->shape.views - 1),
+                       .weakest = INFINITY,
+                       .negative = -INFINITY};
+}
+
+static void add_to_sum(const ntxent *q, exp_sum *r, float most, double tile_sum)
 {
     if (q->fixed) {
         r->sum += tile_sum;
@@ -87,42 +117,103 @@ static void add_to_sum(const ntxent *q, row_state *r, float most, double tile_su
     }
 }
 
+/* Adds n similarities, -INFINITY where one does not take part; the largest. */
+static float add_row(const ntxent *q, exp_sum *r, size_t n, const float *s)
+{
+    float most = sim_row_max(n, s);
+    if (most == -INFINITY)
+        return most;
+    float shift = q->fixed ? q->inverse : most * q->inverse;
+    add_to_sum(q, r, most, (double)sim_row_exp_sum(n, s, q->inverse, shift));
+    return most;
+}
+
+/* Takes the anchor itself, or its positive, out of the tile. */
+static void see_slot(size_t view, size_t i, column_tile c, float *s, row_state *r)
+{
+    size_t at = 0;
+
+    if (!own_column(c, i, &at))
+        return;
+    if (c.view != view) {
+        r->positives[r->count++] = (double)s[at];
+        r->positive += (double)s[at];
+        r->weakest = s[at] < r->weakest ? s[at] : r->weakest;
+    }
+    s[at] = -INFINITY;
+}
+
+/* The same for all columns of the anchor's label. */
+static void see_label(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
+                      row_state *r)
+{
+    const int32_t *labels = q->options->labels + c.lo, label = q->options->labels[i];
+    float same[COLUMN_TILE];
+    size_t at = 0, count = label_count(c.n, labels, label);
+
+    if (count == 0)
+        return;
+    label_split(c.n, labels, label, s, same);
+    if (own_column(c, i, &at) && c.view == view) {
+        same[at] = -INFINITY;
+        count--;
+    }
+    r->count += count;
+    label_sum(c.n, same, &r->positive, &r->weakest);
+    (void)add_row(q, &r->same, c.n, same);
+}
+
 /* One row of a tile; s is changed. */
 static void see_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
                     row_state *r)
 {
-    size_t at = 0;
-
-    if (own_column(c, i, &at)) { /* the anchor itself, or a positive */
-        if (c.view != view) {
-            r->positives[r->n_positives++] = (double)s[at];
-            r->weakest = s[at] < r->weakest ? s[at] : r->weakest;
-        }
-        s[at] = -INFINITY;
-    }
-    float most = sim_row_max(c.n, s);
-    if (most == -INFINITY)
-        return; /* a tile without negatives */
+    if (q->options->labels)
+        see_label(q, view, i, c, s, r);
+    else
+        see_slot(view, i, c, s, r);
+    float most = add_row(q, &r->negatives, c.n, s);
     r->negative = most > r->negative ? most : r->negative;
-    float shift = q->fixed ? q->inverse : most * q->inverse;
-    add_to_sum(q, r, most, (double)sim_row_exp_sum(c.n, s, q->inverse, shift));
 }
 
-static void record_row(const ntxent *q, const row_state *r, row_record *out)
+/* The positives' sum at the shift of the negatives, which is raised to theirs if need be. */
+static double sum_positives(const ntxent *q, row_state *r)
 {
-    double t = q->options->temperature, mean = 0, total = r->sum;
-    double shift = q->fixed ? (double)q->inverse : r->shift;
+    exp_sum *negatives = &r->negatives;
+    double sum = 0;
 
-    for (size_t p = 0; p < r->n_positives; p++) {
-        mean += r->positives[p];
-        if (!q->options->decoupled)
-            total += sim_exp_double(r->positives[p] / t - shift);
+    if (q->options->labels) {
+        double rise = r->same.shift - negatives->shift;
+        if (!(rise > 0))
+            return r->same.sum * sim_exp_double(rise);
+        negatives->sum *= sim_exp_double(-rise);
+        negatives->shift = r->same.shift;
+        return r->same.sum;
     }
-    out->positive = mean / (double)r->n_positives;
-    out->lse = shift + sim_ln(total);
-    out->loss = out->lse - out->positive / t;
+    for (size_t p = 0; p < r->count; p++)
+        sum +=
+            sim_exp_double(r->positives[p] / q->options->temperature - negatives->shift);
+    return sum;
+}
+
+static void record_row(const ntxent *q, row_state *r, row_record *out)
+{
+    const sim_ntxent_options *o = q->options;
+    double positives = sum_positives(q, r), n = (double)r->count;
+    double total = r->negatives.sum + (o->decoupled ? 0 : positives);
+
+    *out = (row_record){.count = n, .positive = r->positive, .lse = (double)INFINITY};
+    if (r->count == 0 || !(total > 0))
+        return; /* nothing to pull, or nothing to push: counts 0 */
+    out->lse = r->negatives.shift + sim_ln(total);
     out->hit = r->weakest > r->negative ? 1 : 0;
-    out->negative = r->sum / total;
+    out->negative = r->negatives.sum / total;
+    if (o->inside && r->count > 1) {
+        out->pull = r->negatives.shift + sim_ln(positives);
+        out->loss = out->lse - out->pull;
+    } else {
+        out->pull = 1 / n;
+        out->loss = out->lse - r->positive / n / o->temperature;
+    }
 }
 
 static size_t scratch_floats(size_t d)
@@ -146,12 +237,7 @@ static void first_pass(size_t item, void *ctx)
     float *s = panel + sim_panel_floats(shape->d, COLUMN_TILE);
 
     for (size_t i = 0; i < r.hi - r.lo; i++)
-        rows[i] =
-            (row_state){.shift = -INFINITY,
-                        .weakest = INFINITY,
-                        .negative = -INFINITY,
-                        .positives = q->e->positives +
-                                     (r.view * shape->n + r.lo + i) * (shape->views - 1)};
+        rows[i] = begin_row(q, r.view * shape->n + r.lo + i);
     for (size_t v = 0; v < shape->views; v++)
         for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
             size_t n = shape->n - lo < COLUMN_TILE ? shape->n - lo : COLUMN_TILE;
@@ -162,36 +248,92 @@ static void first_pass(size_t item, void *ctx)
         }
     for (size_t i = 0; i < r.hi - r.lo; i++)
         record_row(q, &rows[i], &q->e->records[r.view * shape->n + r.lo + i]);
+    memset(q->e->radial + r.view * shape->n + r.lo, 0,
+           (r.hi - r.lo) * sizeof *q->e->radial);
 }
 
 /* ---- second pass: the gradient ---- */
 
-/* Weight of a positive, P_ij + P_ji - 2 / positives.  With one positive it is taken from the
- * negatives' shares: P itself is too close to 1. */
-static float pull(const ntxent *q, size_t row, size_t column, float both)
+/* A positive's share of the positives' sum of an anchor, times what the loss leaves of it:
+ * P_ij - a_ij = share_ij (1 - negative) - share_ij. */
+static double pull_inside(const ntxent *q, const row_record *anchor, float s)
 {
-    const row_record *records = q->e->records;
-    size_t positives = q->e->shape.views - 1;
-    if (q->options->decoupled)
-        return -2.0f / (float)positives;
-    if (positives == 1)
-        return (float)-(records[row].negative + records[column].negative);
-    return both - 2.0f / (float)positives;
+    double share =
+        (double)sim_exp((float)((double)s / q->options->temperature - anchor->pull));
+    return share * anchor->negative;
 }
 
-/* Similarities of row i to its weights P_ij + P_ji, less the pull of a positive. */
+/*
+ * Weight of the positive with similarity s, P_ij + P_ji - a_ij - a_ji, where `both` is
+ * P_ij + P_ji.  An only positive's is taken from the negatives' shares: P itself is too
+ * close to 1.
+ */
+static float pull(const ntxent *q, size_t row, size_t column, float s, float both)
+{
+    const row_record *a = &q->e->records[row], *b = &q->e->records[column];
+    if (q->options->inside && a->count > 1)
+        return (float)-(pull_inside(q, a, s) + pull_inside(q, b, s));
+    if (q->options->decoupled)
+        return (float)-(a->pull + b->pull);
+    if (a->count < 2)
+        return (float)((1 - a->pull - a->negative) + (1 - b->pull - b->negative));
+    return (float)((double)both - a->pull - b->pull);
+}
+
+/* Weights of the positives by label: s the tile's similarities, p their P_ij + P_ji. */
+static void pull_label(const ntxent *q, size_t row, size_t i, column_tile c,
+                       const float *s, float *p)
+{
+    const sim_ntxent_options *o = q->options;
+    const int32_t *labels = o->labels + c.lo, label = o->labels[i];
+    const row_record *a = &q->e->records[row];
+    size_t first = c.view * q->e->shape.n + c.lo;
+
+    if (label_count(c.n, labels, label) == 0)
+        return;
+    if (!o->inside && a->count > 1) { /* the same for the whole group */
+        label_pull(c.n, labels, label, o->decoupled, (float)(2 * a->pull), p);
+        return;
+    }
+    for (size_t j = 0; j < c.n; j++)
+        if (labels[j] == label)
+            p[j] = pull(q, row, first + j, s[j], p[j]);
+}
+
+/* Similarities of row i to its weights. */
 static void weigh_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s)
 {
     const sim_rows_shape *shape = &q->e->shape;
-    size_t at = 0;
+    size_t at = 0, row = view * shape->n + i;
     bool here = own_column(c, i, &at);
+    float before[COLUMN_TILE];
 
-    sim_row_softmax_two(c.n, s, q->inverse, q->e->lse[view * shape->n + i],
+    memcpy(before, s, c.n * sizeof *s);
+    sim_row_softmax_two(c.n, s, q->inverse, q->e->lse[row],
                         q->e->lse + c.view * shape->n + c.lo, s);
-    if (here)
-        s[at] = c.view == view
-                    ? 0
-                    : pull(q, view * shape->n + i, c.view * shape->n + i, s[at]);
+    if (q->options->labels)
+        pull_label(q, row, i, c, before, s);
+    else if (here)
+        s[at] = pull(q, row, c.view * shape->n + i, before[at], s[at]);
+    if (here && c.view == view)
+        s[at] = 0; /* the anchor itself */
+}
+
+/* Sums of weighted rows to gradients, and their part along z. */
+static void finish_rows(const ntxent *q, row_tile r, float *dz)
+{
+    const sim_contrast *e = q->e;
+    size_t d = e->shape.d, first = r.view * e->shape.n + r.lo;
+    float scale = (float)ntxent_scale(e, q->options);
+
+    for (size_t i = 0; i < r.hi - r.lo; i++) {
+        double along = 0;
+        for (size_t k = 0; k < d; k++) {
+            dz[i * d + k] *= scale;
+            along += (double)e->z[(first + i) * d + k] * (double)dz[i * d + k];
+        }
+        e->radial[first + i] += along;
+    }
 }
 
 static void second_pass(size_t item, void *ctx)
@@ -217,10 +359,7 @@ static void second_pass(size_t item, void *ctx)
             sim_product(m, d, n, s, COLUMN_TILE, back, !first, dz, d);
             first = false;
         }
-    float scale = (float)(factor_of(q->options) /
-                          (q->options->temperature * (double)(shape->views * shape->n)));
-    for (size_t i = 0; i < m * d; i++)
-        dz[i] *= scale;
+    finish_rows(q, r, dz);
 }
 
 /* ---- the door ---- */
@@ -230,20 +369,26 @@ size_t sim_ntxent_negatives(const sim_rows_shape *shape)
     return shape->views * shape->n - shape->views;
 }
 
+static double ratio(double a, double b)
+{
+    return b > 0 ? a / b : 0;
+}
+
 static void fill_report(sim_contrast *e, const sim_ntxent_options *options,
                         sim_loss_report *report)
 {
-    const sim_rows_shape *s = &e->shape;
-    double rows = (double)(s->views * s->n), pairs = 0;
-    double positives = (double)(s->views - 1),
-           negatives = (double)sim_ntxent_negatives(s);
+    double rows = (double)(e->shape.views * e->shape.n), pairs = 0;
+    double positive = contrast_sum(e, offsetof(row_record, positive));
+    double count = contrast_sum(e, offsetof(row_record, count));
 
-    report->loss = contrast_mean(e, offsetof(row_record, loss));
-    report->loss *= factor_of(options);
-    report->accuracy = contrast_mean(e, offsetof(row_record, hit));
-    report->positive = contrast_mean(e, offsetof(row_record, positive));
+    *report = (sim_loss_report){.loss = ntxent_factor(options) *
+                                        contrast_mean(e, offsetof(row_record, loss)),
+                                .accuracy = contrast_mean(e, offsetof(row_record, hit)),
+                                .positive = ratio(positive, count)};
     contrast_geometry(e, &report->spread, &pairs);
-    report->negative = (pairs / rows - positives * report->positive) / negatives;
+    report->negative = ratio(pairs - positive, rows * (rows - 1) - count);
+    for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
+        report->lonely += isinf(e->records[r].lse) != 0;
 }
 
 void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float *z,
@@ -255,11 +400,17 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
                 .fixed = shift_is_fixed(options->temperature),
                 .dz = dz};
 
-    SIM_ASSERT(e->shape.views >= 2 && e->shape.n >= 2);
+    SIM_ASSERT(e->shape.n >= 2 && (e->shape.views >= 2 || options->labels));
+    SIM_ASSERT(!options->weighted || (e->shape.views == 2 && !options->labels));
     contrast_gather(e, z);
     sim_for(contrast_row_tiles(e), first_pass, &q);
     contrast_gather_records(e);
+    if (options->weighted)
+        dclw_weigh(e, options);
     fill_report(e, options, report);
-    if (dz)
-        sim_for(contrast_row_tiles(e), second_pass, &q);
+    if (!dz)
+        return;
+    sim_for(contrast_row_tiles(e), second_pass, &q);
+    contrast_gather_radial(e);
+    report->d_log_temperature = -0.5 * contrast_sum_radial(e);
 }

@@ -1,0 +1,69 @@
+/*
+ * ntxent_label.c - which columns of a tile share the anchor's label, without a branch.
+ *
+ * With ten classes a tenth of all columns are positives: a loop over them one by one would
+ * cost as much as the product.  Every loop here is elementwise, or 16 lanes folded 8, 4, 2,
+ * 1, so the compiler makes vectors of it and the bits do not depend on their width.
+ */
+#include "ntxent.h"
+
+#include <math.h>
+
+enum { LANES = 16 };
+
+size_t label_count(size_t n, const int32_t *labels, int32_t label)
+{
+    int32_t count =
+        0; /* of a tile: small; as wide as a label, so that vectors need no widening */
+    for (size_t j = 0; j < n; j++)
+        count += labels[j] == label;
+    return (size_t)count;
+}
+
+void label_split(size_t n, const int32_t *labels, int32_t label, float *s, float *same)
+{
+    for (size_t j = 0; j < n; j++) {
+        float x = s[j];
+        same[j] = labels[j] == label ? x : -INFINITY;
+        s[j] = labels[j] == label ? -INFINITY : x;
+    }
+}
+
+static void see_lanes(size_t n, const float *same, double *sums, float *leasts)
+{
+    for (size_t l = 0; l < n; l++) {
+        float x = same[l];
+        sums[l] += x == -INFINITY ? 0 : (double)x;
+        x = x == -INFINITY ? INFINITY : x;
+        leasts[l] = x < leasts[l] ? x : leasts[l];
+    }
+}
+
+void label_sum(size_t n, const float *same, double *sum, float *least)
+{
+    double sums[LANES] = {0};
+    float leasts[LANES];
+
+    for (size_t l = 0; l < LANES; l++)
+        leasts[l] = INFINITY;
+    size_t whole = n / LANES * LANES;
+    for (size_t j = 0; j < whole; j += LANES)
+        see_lanes(LANES, same + j, sums, leasts);
+    see_lanes(n - whole, same + whole, sums, leasts);
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t l = 0; l < half; l++) {
+            sums[l] += sums[l + half];
+            leasts[l] = leasts[l + half] < leasts[l] ? leasts[l + half] : leasts[l];
+        }
+    *sum += sums[0];
+    *least = leasts[0] < *least ? leasts[0] : *least;
+}
+
+void label_pull(size_t n, const int32_t *labels, int32_t label, bool alone, float pull,
+                float *p)
+{
+    for (size_t j = 0; j < n; j++) {
+        float pulled = (alone ? 0 : p[j]) - pull;
+        p[j] = labels[j] == label ? pulled : p[j];
+    }
+}
