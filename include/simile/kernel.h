@@ -194,12 +194,17 @@ float sim_row_max(size_t n, const float *s);
 float sim_row_exp_sum(size_t n, const float *s, float scale, float shift);
 /*
  * p_j = exp(s_j * scale - row) + exp(s_j * scale - column[j]); column NULL leaves out
- * the second.  p may be s.  Item.
+ * the second, row +INFINITY the first.  p may be s.  Item.
  */
 void sim_row_softmax_two(size_t n, const float *s, float scale, float row,
                          const float *column, float *p);
 /* p_j = 1 / (1 + exp(-(s_j * scale + bias))).  Item. */
 void sim_row_sigmoid(size_t n, const float *s, float scale, float bias, float *p);
+/* Sum over j of log(1 + exp(s_j * scale + bias)) in 16 lanes folded 8, 4, 2, 1; s_j of
+ * -INFINITY adds 0.  Item. */
+float sim_row_softplus_sum(size_t n, const float *s, float scale, float bias);
+/* a . b in 16 lanes of double folded 8, 4, 2, 1: same bits for every instruction set.  Item. */
+double sim_dot(size_t d, const float *a, const float *b);
 float sim_exp(float x); /* own exp, same bits everywhere; relative error <= 2e-7 */
 double sim_exp_double(double x); /* the same in double, <= 2 ulp */
 double sim_ln(double x); /* own natural logarithm, <= 2 ulp; not sim_log, which speaks */

@@ -10,8 +10,8 @@
 
 enum { LANES = 16, ROWS = 64 };
 
-/* Dot product in 16 lanes of double, folded 8, 4, 2, 1: products of floats are exact. */
-static double dot(size_t d, const float *a, const float *b)
+/* Products of floats are exact in double. */
+double sim_dot(size_t d, const float *a, const float *b)
 {
     double lane[LANES] = {0};
     size_t i = 0;
@@ -40,7 +40,7 @@ static void unit_item(size_t item, void *ctx)
     const unit_call *q = ctx;
     for (size_t r = item * ROWS; r < (item + 1) * ROWS && r < q->rows; r++) {
         const float *x = q->x + r * q->d;
-        double norm = sqrt(dot(q->d, x, x));
+        double norm = sqrt(sim_dot(q->d, x, x));
         double inverse = 1 / (norm > tiny || norm != norm ? norm : tiny);
         q->norm[r] = (float)norm;
         for (size_t i = 0; i < q->d; i++)
@@ -59,7 +59,7 @@ static void unit_backward_item(size_t item, void *ctx)
     const unit_call *q = ctx;
     for (size_t r = item * ROWS; r < (item + 1) * ROWS && r < q->rows; r++) {
         const float *z = q->z + r * q->d, *dz = q->dz + r * q->d;
-        double along = dot(q->d, z, dz), norm = (double)q->norms[r];
+        double along = sim_dot(q->d, z, dz), norm = (double)q->norms[r];
         double inverse = 1 / (norm > tiny || norm != norm ? norm : tiny);
         for (size_t i = 0; i < q->d; i++)
             q->out[r * q->d + i] =
@@ -93,6 +93,11 @@ void sim_row_softmax_two(size_t n, const float *s, float scale, float row,
 void sim_row_sigmoid(size_t n, const float *s, float scale, float bias, float *p)
 {
     sim_kernels()->row_sigmoid(n, s, scale, bias, p);
+}
+
+float sim_row_softplus_sum(size_t n, const float *s, float scale, float bias)
+{
+    return sim_kernels()->row_softplus_sum(n, s, scale, bias);
 }
 
 float sim_exp(float x)

@@ -69,6 +69,7 @@ typedef struct {
     void (*row_softmax_two)(size_t n, const float *s, float scale, float row,
                             const float *column, float *p);
     void (*row_sigmoid)(size_t n, const float *s, float scale, float bias, float *p);
+    float (*row_softplus_sum)(size_t n, const float *s, float scale, float bias);
 } sim_kernel_table;
 
 /* Rows that a chunk of the norm kernels sums in fp32: short enough for 1e-6. */
