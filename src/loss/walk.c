@@ -1,0 +1,185 @@
+/*
+ * walk.c - tiles with fixed boundaries, running sums, and sums by leaves of 32 slots.
+ *
+ * Called by: the losses of this room.  Tile sums are taken in fp32 lanes, merged in double;
+ * nothing here knows of ranks but the gather.
+ */
+#include "walk.h"
+
+#include "simile/kernel.h"
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- tiles ---- */
+
+size_t walk_units(const sim_rows_shape *s)
+{
+    return (s->n + s->unit - 1) / s->unit;
+}
+
+size_t walk_row_tiles(sim_range mine)
+{
+    return (mine.hi - mine.lo + ROW_TILE - 1) / ROW_TILE;
+}
+
+sim_range walk_row_tile(sim_range mine, size_t i)
+{
+    size_t lo = mine.lo + i * ROW_TILE, hi = lo + ROW_TILE;
+    return (sim_range){lo, hi < mine.hi ? hi : mine.hi};
+}
+
+sim_range walk_column_tile(size_t n, size_t lo)
+{
+    return (sim_range){lo, n - lo < COLUMN_TILE ? n : lo + COLUMN_TILE};
+}
+
+void walk_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
+                 const void *mine, void *all)
+{
+    sim_comm_gather_rows(c, walk_units(s), s->unit, s->n, row_bytes, mine, all);
+}
+
+walk_room walk_scratch(size_t d)
+{
+    size_t panel = sim_panel_floats(d, COLUMN_TILE), s = ROW_TILE * COLUMN_TILE;
+    size_t back = sim_panel_floats(COLUMN_TILE, d);
+    float *all = sim_scratch((panel + s + back) * sizeof *all);
+    return (walk_room){all, all + panel, all + panel + s};
+}
+
+void walk_similarities(const walk_room *room, size_t d, size_t m, const float *rows,
+                       size_t n, const float *columns)
+{
+    sim_panel_pack(d, n, columns, d, true, room->panel);
+    sim_product(m, n, d, rows, d, room->panel, false, room->s, COLUMN_TILE);
+}
+
+void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns,
+               bool first, float *out)
+{
+    sim_panel_pack(n, d, columns, d, false, room->back);
+    sim_product(m, d, n, room->s, COLUMN_TILE, room->back, !first, out, d);
+}
+
+/* ---- running sums ---- */
+
+bool walk_shift_is_fixed(double temperature)
+{
+    return 2 / temperature < 80;
+}
+
+running_sum running_begin(bool fixed, float inverse)
+{
+    return (running_sum){.shift = fixed ? (double)inverse : -(double)INFINITY};
+}
+
+void running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
+                 float most)
+{
+    /* The shift that the tile really used, rounding and all, is the one remembered. */
+    float shift = fixed ? inverse : most * inverse;
+    double tile = (double)sim_row_exp_sum(n, s, inverse, shift), now = (double)shift;
+
+    if (now > r->shift) {
+        r->sum = r->sum * sim_exp_double(r->shift - now) + tile;
+        r->shift = now;
+    } else {
+        r->sum += tile * sim_exp_double(now - r->shift);
+    }
+}
+
+/* ---- sums by leaves ---- */
+
+static size_t leaves_of(size_t n)
+{
+    return (n + LEAF_SLOTS - 1) / LEAF_SLOTS;
+}
+
+sim_status leaf_sums_create(const sim_rows_shape *s, const char *tag, leaf_sums *out)
+{
+    sim_status st = SIM_OK;
+    size_t leaves = leaves_of(s->n);
+
+    *out = (leaf_sums){.views = s->views, .n = s->n, .d = s->d};
+    SIM_TRY(sim_alloc(&out->values, leaves * 2 * s->d, tag));
+    SIM_TRY(sim_alloc(&out->ranges, leaves, tag));
+    for (size_t i = 0; i < leaves; i++)
+        out->ranges[i] = (sim_range){i, i + 1};
+done:
+    if (st != SIM_OK)
+        leaf_sums_destroy(out);
+    return st;
+}
+
+void leaf_sums_destroy(leaf_sums *f)
+{
+    SIM_FREE(f->values);
+    SIM_FREE(f->ranges);
+}
+
+size_t leaf_sums_bytes(const sim_rows_shape *s)
+{
+    return leaves_of(s->n) * (2 * s->d * sizeof(double) + sizeof(sim_range));
+}
+
+double leaf_mean(leaf_sums *f, const double *first, size_t stride)
+{
+    size_t leaves = leaves_of(f->n);
+    double sum = 0;
+
+    for (size_t l = 0; l < leaves; l++) {
+        f->values[l] = 0;
+        for (size_t v = 0; v < f->views; v++)
+            for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < f->n; i++) {
+                const char *at = (const char *)first + (v * f->n + i) * stride;
+                f->values[l] += *(const double *)(const void *)at;
+            }
+    }
+    sim_tree_fold_doubles(leaves, 1, f->ranges, leaves, f->values, sim_merge_sum, &sum);
+    return sum / (double)(f->views * f->n);
+}
+
+typedef struct {
+    const leaf_sums *f;
+    const float *z;
+} moments;
+
+/* Sums and squares of a leaf's rows: [2][d]. */
+static void leaf_item(size_t l, void *ctx)
+{
+    const moments *q = ctx;
+    const leaf_sums *f = q->f;
+    double *sum = f->values + l * 2 * f->d;
+
+    memset(sum, 0, 2 * f->d * sizeof *sum);
+    for (size_t v = 0; v < f->views; v++)
+        for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < f->n; i++)
+            for (size_t k = 0; k < f->d; k++) {
+                double x = (double)q->z[(v * f->n + i) * f->d + k];
+                sum[k] += x;
+                sum[f->d + k] += x * x;
+            }
+}
+
+void leaf_moments(leaf_sums *f, const float *z)
+{
+    moments q = {f, z};
+    size_t leaves = leaves_of(f->n);
+    sim_for(leaves, leaf_item, &q);
+    sim_tree_fold_doubles(leaves, 2 * f->d, f->ranges, leaves, f->values, sim_merge_sum,
+                          f->values);
+}
+
+double leaf_spread(const leaf_sums *f)
+{
+    double rows = (double)(f->views * f->n), deviations = 0;
+    for (size_t k = 0; k < f->d; k++) {
+        double mean = f->values[k] / rows;
+        double variance = f->values[f->d + k] / rows - mean * mean;
+        deviations += sqrt(variance > 0 ? variance : 0);
+    }
+    return deviations / (double)f->d;
+}

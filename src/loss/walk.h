@@ -1,0 +1,70 @@
+/*
+ * walk.h - what every loss over tiles shares: the tiles, a row's running sum of
+ * exponentials, sums over rows by leaves.
+ */
+#ifndef SIMILE_LOSS_WALK_H
+#define SIMILE_LOSS_WALK_H
+
+#include "simile/loss.h"
+
+/* Columns of a tile, with fixed global boundaries; rows an item takes at a time; rows of a
+ * leaf of the loss. */
+enum { COLUMN_TILE = 512, ROW_TILE = 128, LEAF_SLOTS = 32 };
+
+size_t walk_units(const sim_rows_shape *s);
+size_t walk_row_tiles(sim_range mine);
+sim_range walk_row_tile(sim_range mine, size_t i);
+/* The tile of n columns that begins at lo, a multiple of COLUMN_TILE. */
+sim_range walk_column_tile(size_t n, size_t lo);
+
+/* One view's rows of all ranks; `mine` are this rank's. */
+void walk_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
+                 const void *mine, void *all);
+
+/* Scratch of an item: a panel of columns, similarities [ROW_TILE][COLUMN_TILE], and the
+ * columns packed for the way back. */
+typedef struct {
+    float *panel, *s, *back;
+} walk_room;
+walk_room walk_scratch(size_t d);
+
+/* s [m][COLUMN_TILE] = rows [m][d] . columns [n][d]. */
+void walk_similarities(const walk_room *room, size_t d, size_t m, const float *rows,
+                       size_t n, const float *columns);
+/* out [m][d] = (first: 0, else out) + s . columns. */
+void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns,
+               bool first, float *out);
+
+/*
+ * exp(s / T - 1 / T) of unit rows stays in fp32's range while 2 / T < 80: one shift serves
+ * every row.  Below T = 0.025 the running maximum shifts.  A matter of T alone.
+ */
+bool walk_shift_is_fixed(double temperature);
+
+/* Sum of exp(s / T - shift) over the tiles so far, merged in double. */
+typedef struct {
+    double shift, sum;
+} running_sum;
+running_sum running_begin(bool fixed, float inverse);
+/* Adds n similarities of which `most` is the largest; inverse is 1 / T. */
+void running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
+                 float most);
+
+/* Room for sums over rows, leaf by leaf and then by the tree. */
+typedef struct {
+    size_t views, n, d;
+    double *values;    /* [leaves][2][d] */
+    sim_range *ranges; /* leaf by leaf */
+} leaf_sums;
+SIM_MUST_USE sim_status leaf_sums_create(const sim_rows_shape *s, const char *tag,
+                                         leaf_sums *out);
+void leaf_sums_destroy(leaf_sums *f);
+size_t leaf_sums_bytes(const sim_rows_shape *s);
+/* Mean over [views][n] rows of a double that stands `stride` bytes apart. */
+double leaf_mean(leaf_sums *f, const double *first, size_t stride);
+/* values[0..d) are the sums over the rows z [views][n][d], values[d..2d) of the squares. */
+void leaf_moments(leaf_sums *f, const float *z);
+/* After leaf_moments: mean over dimensions of the standard deviation. */
+double leaf_spread(const leaf_sums *f);
+
+#endif
