@@ -91,7 +91,13 @@ size_t sim_ntxent_negatives(const sim_rows_shape *shape);
 
 /* ---- anchors against columns: MoCo v3, NNCLR, CPC, SigLIP ---- */
 
-/* n anchors and n columns, column i the positive of anchor i; shape.views is 1. */
+/*
+ * n >= 2 anchors and n columns, column i the positive of anchor i; shape.views is 1.  A
+ * gradient is NULL on all ranks or on none, here and for sampled columns.  Of the report,
+ * spread is the anchors'; accuracy asks whether the positive beats every other column; and
+ * d_log_temperature and d_log_scale, which come from a gradient (Euler's relation), are 0
+ * when neither is wanted.
+ */
 typedef struct sim_cross sim_cross;
 SIM_MUST_USE sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
                                          sim_cross **out);
@@ -104,7 +110,9 @@ typedef struct {
     double factor;   /* on loss and gradients; 0 means 1 */
     bool decoupled;  /* leave the positive out of the denominator */
     bool columns;    /* also the columns' softmax over anchors: the mean of both terms */
-    bool any_length; /* rows need not be of unit length: the running maximum shifts */
+    /* Rows need not be of unit length: the running maximum shifts, and nothing overflows
+     * while a_i . b_j / T is a finite float. */
+    bool any_length;
 } sim_cross_options;
 
 /*
@@ -119,7 +127,8 @@ void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const flo
 
 /*
  * SigLIP (Zhai et al. 2023, arXiv 2303.15343): -1/n sum_ij log sigmoid(y_ij (scale a_i . b_j
- * + bias)), y_ij = 1 where i = j and -1 elsewhere.  Report: d_log_scale, d_bias.
+ * + bias)), y_ij = 1 where i = j and -1 elsewhere; scale > 0.  Report: d_log_scale, d_bias.
+ * Collective.
  */
 void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
                        const float *b, float *da, float *db, sim_loss_report *report);
@@ -143,6 +152,8 @@ size_t sim_sampled_bytes(size_t ranks, const sim_sampled_shape *shape);
  * may repeat, or be the positive's, and counts each time.
  *   a [mine anchors][d], b [mine targets][d]; da, db likewise, overwritten, or NULL
  *   positive  [mine anchors] global target rows;  negatives [mine anchors][m] likewise
+ * Rows may have any length; m >= 1.  Report: negative is the mean over draws; a draw of the
+ * positive itself does not count against accuracy.
  * Collective.  Contributions to a target row are added in ascending order of the anchors.
  */
 void sim_sampled_softmax(sim_sampled *e, double temperature, const float *a,

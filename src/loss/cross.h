@@ -1,0 +1,56 @@
+/*
+ * cross.h - what the losses of anchors against columns share: both sides on every rank.
+ *
+ * Side 0 are the anchors a, side 1 the columns b.  Each side's rows are walked against the
+ * other side's, so that one piece of code gives da and db.
+ */
+#ifndef SIMILE_LOSS_CROSS_H
+#define SIMILE_LOSS_CROSS_H
+
+#include "walk.h"
+
+/* What every rank learns of a row of a side. */
+typedef struct {
+    double lse;      /* log-sum-exp of the row's logits; softmax alone */
+    double loss;     /* of the row */
+    double positive; /* similarity of its positive */
+    double hit;      /* 1: the positive beats every other */
+    double share;    /* softmax: of the negatives in the row's sum; decoupled 1 */
+    double bias;     /* sigmoid: sum of the gradients with respect to the row's logits */
+} cross_record;
+
+struct sim_cross {
+    const sim_comm *comm;
+    sim_rows_shape shape;
+    sim_range mine;           /* rows of this rank */
+    float *rows[2];           /* [n][d] of a side, all ranks' */
+    cross_record *records[2]; /* [n] */
+    float *lse[2];            /* [n] */
+    double *along;            /* [n] row . its gradient, of one side */
+    double *b_sum;            /* [d] sum of b */
+    leaf_sums sums;
+};
+
+/* Running state of a row over the column tiles: the positive stands apart, so that nothing
+ * is lost where it takes nearly all of the sum. */
+typedef struct {
+    float positive, negative; /* similarities: the positive, the largest other */
+} cross_seen;
+
+void cross_gather(sim_cross *e, const float *a, const float *b);
+void cross_gather_records(sim_cross *e, size_t side);
+double cross_mean(sim_cross *e, size_t side, size_t field_offset);
+/* Keeps row . gradient of a row tile whose gradient is complete. */
+void cross_measure(sim_cross *e, sim_range rows, size_t side, const float *gradient);
+/* Sum of row . gradient over the n rows that cross_measure has seen. */
+double cross_along(sim_cross *e);
+
+/*
+ * Takes the positive out of a row's tile, leaving -INFINITY in its place, if it is there,
+ * and returns the largest similarity that is left.
+ */
+float cross_see(cross_seen *seen, size_t row, sim_range columns, float *s);
+/* accuracy, positive, negative and spread, from side 0's records and both sides' rows. */
+void cross_describe(sim_cross *e, sim_loss_report *report);
+
+#endif

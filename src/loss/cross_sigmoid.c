@@ -1,0 +1,126 @@
+/*
+ * cross_sigmoid.c - SigLIP: every pair of anchor and column is a question of its own.
+ *
+ * In: anchors a and columns b of this rank.  Out: the loss and its gradients.
+ * With x_ij = scale s_ij + bias, L = (sum_{i != j} softplus(x_ij) + sum_i softplus(-x_ii)) / n
+ * and dL/dx_ij = sigmoid(x_ij) / n, on the diagonal -sigmoid(-x_ii) / n.  No row waits for a
+ * sum, so that one walk gives loss and da; a second one over own columns gives db.
+ * Euler: dL/d log scale = sum_ij scale s_ij dL/dx_ij = sum_i a_i . da_i = sum_j b_j . db_j.
+ * Zhai et al. 2023, arXiv 2303.15343, section 3.2.
+ */
+#include "cross.h"
+
+#include "simile/kernel.h"
+#include "simile/thread.h"
+
+#include <math.h>
+
+typedef struct {
+    sim_cross *e;
+    double scale, bias;
+    size_t side;   /* whose rows are walked */
+    float *out;    /* [mine][d] gradient of that side, or NULL */
+    bool measured; /* row . gradient is wanted of it */
+} sigmoid;
+
+typedef struct {
+    cross_seen seen;
+    double loss, bias;
+} row_state;
+
+/* log(1 + exp(x)). */
+static double softplus(double x)
+{
+    return (x > 0 ? x : 0) + sim_ln(1 + sim_exp_double(-fabs(x)));
+}
+
+/* Loss of the negatives in one row of a tile; s becomes the gradients with respect to x. */
+static void see_row(const sigmoid *q, size_t row, sim_range columns, float *s,
+                    row_state *r)
+{
+    size_t n = columns.hi - columns.lo;
+    float scale = (float)q->scale, bias = (float)q->bias;
+
+    (void)cross_see(&r->seen, row, columns, s);
+    r->loss += (double)sim_row_softplus_sum(n, s, scale, bias);
+    sim_row_sigmoid(n, s, scale, bias, s);
+    if (row >= columns.lo && row < columns.hi) {
+        double x = q->scale * (double)r->seen.positive + q->bias;
+        s[row - columns.lo] = (float)(-1 / (1 + sim_exp_double(x)));
+    }
+    for (size_t j = 0; j < n; j++)
+        r->bias += (double)s[j];
+}
+
+static void record_row(const sigmoid *q, const row_state *r, cross_record *out)
+{
+    double x = q->scale * (double)r->seen.positive + q->bias;
+    *out = (cross_record){.loss = r->loss + softplus(-x),
+                          .positive = (double)r->seen.positive,
+                          .hit = r->seen.positive > r->seen.negative ? 1 : 0,
+                          .bias = r->bias};
+}
+
+static void finish_rows(const sigmoid *q, sim_range rows, float *out)
+{
+    float scale = (float)(q->scale / (double)q->e->shape.n);
+    for (size_t i = 0; i < (rows.hi - rows.lo) * q->e->shape.d; i++)
+        out[i] *= scale;
+    if (q->measured)
+        cross_measure(q->e, rows, q->side, out);
+}
+
+static void pass(size_t item, void *ctx)
+{
+    const sigmoid *q = ctx;
+    sim_cross *e = q->e;
+    size_t d = e->shape.d, n = e->shape.n;
+    sim_range rows = walk_row_tile(e->mine, item), c = {0, 0};
+    size_t m = rows.hi - rows.lo;
+    const walk_room room = walk_scratch(d);
+    float *out = q->out ? q->out + (rows.lo - e->mine.lo) * d : NULL;
+    row_state state[ROW_TILE];
+
+    for (size_t i = 0; i < m; i++)
+        state[i] = (row_state){.seen.negative = -INFINITY};
+    for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
+        c = walk_column_tile(n, lo);
+        const float *columns = e->rows[!q->side] + c.lo * d;
+        walk_similarities(&room, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
+                          columns);
+        for (size_t i = 0; i < m; i++)
+            see_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE, &state[i]);
+        if (out)
+            walk_back(&room, d, m, c.hi - c.lo, columns, lo == 0, out);
+    }
+    for (size_t i = 0; i < m; i++)
+        record_row(q, &state[i], &e->records[q->side][rows.lo + i]);
+    if (out)
+        finish_rows(q, rows, out);
+}
+
+static void walk_side(sigmoid *q, size_t side, float *out, bool measured)
+{
+    q->side = side;
+    q->out = out;
+    q->measured = measured;
+    sim_for(walk_row_tiles(q->e->mine), pass, q);
+}
+
+void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
+                       const float *b, float *da, float *db, sim_loss_report *report)
+{
+    sigmoid q = {.e = e, .scale = scale, .bias = bias};
+
+    SIM_ASSERT(e->shape.n >= 2 && scale > 0);
+    cross_gather(e, a, b);
+    walk_side(&q, 0, da, da != NULL);
+    cross_gather_records(e, 0);
+    *report = (sim_loss_report){.loss = cross_mean(e, 0, offsetof(cross_record, loss)),
+                                .d_bias = cross_mean(e, 0, offsetof(cross_record, bias))};
+    cross_describe(e, report);
+    if (db)
+        walk_side(&q, 1, db, !da);
+    if (da || db)
+        report->d_log_scale = cross_along(e);
+}

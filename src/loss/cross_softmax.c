@@ -1,0 +1,191 @@
+/*
+ * cross_softmax.c - InfoNCE of anchors against columns, in one direction or in both.
+ *
+ * In: anchors a and columns b of this rank.  Out: the loss and the gradients of its mean.
+ * L_i = -s_ii / T + log sum_{j in D} exp(s_ij / T); D are all columns, or when decoupled all
+ * but i.  With P_ij = exp(s_ij / T - lse_i) and Q_ij = exp(s_ij / T - lse'_j), the softmax
+ * of column j over anchors, the gradient with respect to s_ij is (P_ij - [i = j]) / (T n),
+ * with both directions (P_ij + Q_ij - 2 [i = j]) / (2 T n): da needs b, db needs a, each
+ * rank takes its own rows of both, and no gradient travels.
+ * Euler: logits are linear in a, so the gradient with respect to log T, -sum_ij s_ij dL/ds_ij,
+ * is -sum_i a_i . da_i, and -sum_j b_j . db_j likewise.
+ * van den Oord et al. 2018, arXiv 1807.03748, equation 4; Chen, Xie, He 2021, arXiv 2104.02057.
+ * Invariant: no logit overflows while s / T is a finite float.
+ */
+#include "cross.h"
+
+#include "simile/kernel.h"
+#include "simile/thread.h"
+
+#include <math.h>
+
+typedef struct {
+    sim_cross *e;
+    const sim_cross_options *options;
+    float inverse; /* 1 / T */
+    bool fixed;    /* the shift 1 / T serves every row */
+    size_t side;   /* whose rows are walked */
+    float *out;    /* [mine][d] gradient of that side */
+    bool measured; /* row . gradient is wanted of it */
+} softmax;
+
+static double factor_of(const sim_cross_options *o)
+{
+    return o->factor > 0 ? o->factor : 1;
+}
+
+/* ---- first pass: log-sum-exp, loss ---- */
+
+typedef struct {
+    running_sum negatives;
+    cross_seen seen;
+} row_state;
+
+static void see_row(const softmax *q, size_t row, sim_range columns, float *s,
+                    row_state *r)
+{
+    float most = cross_see(&r->seen, row, columns, s);
+    if (most > -INFINITY) /* else a tile without negatives */
+        running_add(&r->negatives, q->fixed, q->inverse, columns.hi - columns.lo, s,
+                    most);
+}
+
+/* The larger of the two exponents shifts, so that neither overflows however far apart. */
+static void record_row(const softmax *q, const row_state *r, cross_record *out)
+{
+    double logit = (double)r->seen.positive * (double)q->inverse;
+    double top = r->negatives.shift, positive = 0;
+
+    if (!q->options->decoupled) {
+        top = logit > top ? logit : top;
+        positive = sim_exp_double(logit - top);
+    }
+    double negatives = r->negatives.sum * sim_exp_double(r->negatives.shift - top);
+    double rest = sim_ln(negatives + positive);
+    *out = (cross_record){.lse = top + rest,
+                          .loss = top - logit + rest,
+                          .positive = (double)r->seen.positive,
+                          .hit = r->seen.positive > r->seen.negative ? 1 : 0,
+                          .share = negatives / (negatives + positive)};
+}
+
+static void first_pass(size_t item, void *ctx)
+{
+    const softmax *q = ctx;
+    sim_cross *e = q->e;
+    size_t d = e->shape.d, n = e->shape.n;
+    sim_range rows = walk_row_tile(e->mine, item), c = {0, 0};
+    const walk_room room = walk_scratch(d);
+    row_state state[ROW_TILE];
+
+    for (size_t i = 0; i < rows.hi - rows.lo; i++)
+        state[i] = (row_state){.negatives = running_begin(q->fixed, q->inverse),
+                               .seen.negative = -INFINITY};
+    for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
+        c = walk_column_tile(n, lo);
+        walk_similarities(&room, d, rows.hi - rows.lo, e->rows[q->side] + rows.lo * d,
+                          c.hi - c.lo, e->rows[!q->side] + c.lo * d);
+        for (size_t i = 0; i < rows.hi - rows.lo; i++)
+            see_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE, &state[i]);
+    }
+    for (size_t i = 0; i < rows.hi - rows.lo; i++)
+        record_row(q, &state[i], &e->records[q->side][rows.lo + i]);
+}
+
+/* ---- second pass: the gradient of a side ---- */
+
+/*
+ * Similarities of a row to its weights P, Q or P + Q.  The positive's, less what pulls it,
+ * is taken from the negatives' shares: P itself is too close to 1.
+ */
+static void weigh_row(const softmax *q, size_t row, sim_range columns, float *s)
+{
+    const sim_cross *e = q->e;
+    bool both = q->options->columns;
+    float own = both || q->side == 0 ? e->lse[q->side][row] : INFINITY;
+    const float *other = both || q->side == 1 ? e->lse[!q->side] + columns.lo : NULL;
+
+    sim_row_softmax_two(columns.hi - columns.lo, s, q->inverse, own, other, s);
+    if (row >= columns.lo && row < columns.hi) {
+        double pull = e->records[0][row].share + (both ? e->records[1][row].share : 0);
+        s[row - columns.lo] = (float)-pull;
+    }
+}
+
+static void second_pass(size_t item, void *ctx)
+{
+    const softmax *q = ctx;
+    sim_cross *e = q->e;
+    size_t d = e->shape.d, n = e->shape.n;
+    sim_range rows = walk_row_tile(e->mine, item), c = {0, 0};
+    size_t m = rows.hi - rows.lo;
+    const walk_room room = walk_scratch(d);
+    float *out = q->out + (rows.lo - e->mine.lo) * d;
+
+    for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
+        c = walk_column_tile(n, lo);
+        const float *columns = e->rows[!q->side] + c.lo * d;
+        walk_similarities(&room, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
+                          columns);
+        for (size_t i = 0; i < m; i++)
+            weigh_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE);
+        walk_back(&room, d, m, c.hi - c.lo, columns, lo == 0, out);
+    }
+    float scale = (float)(factor_of(q->options) / (q->options->temperature * (double)n *
+                                                   (q->options->columns ? 2 : 1)));
+    for (size_t i = 0; i < m * d; i++)
+        out[i] *= scale;
+    if (q->measured)
+        cross_measure(e, rows, q->side, out);
+}
+
+static void walk_side(softmax *q, size_t side, float *out, bool measured)
+{
+    q->side = side;
+    q->out = out;
+    q->measured = measured;
+    sim_for(walk_row_tiles(q->e->mine), second_pass, q);
+}
+
+/* ---- the door ---- */
+
+static void see_side(softmax *q, size_t side)
+{
+    q->side = side;
+    sim_for(walk_row_tiles(q->e->mine), first_pass, q);
+    cross_gather_records(q->e, side);
+}
+
+static void fill_report(softmax *q, sim_loss_report *report)
+{
+    *report =
+        (sim_loss_report){.loss = cross_mean(q->e, 0, offsetof(cross_record, loss))};
+    if (q->options->columns)
+        report->loss =
+            (report->loss + cross_mean(q->e, 1, offsetof(cross_record, loss))) / 2;
+    report->loss *= factor_of(q->options);
+    cross_describe(q->e, report);
+}
+
+void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const float *a,
+                       const float *b, float *da, float *db, sim_loss_report *report)
+{
+    softmax q = {.e = e,
+                 .options = options,
+                 .inverse = (float)(1 / options->temperature),
+                 .fixed =
+                     !options->any_length && walk_shift_is_fixed(options->temperature)};
+
+    SIM_ASSERT(e->shape.n >= 2 && options->temperature > 0);
+    cross_gather(e, a, b);
+    see_side(&q, 0);
+    if (options->columns)
+        see_side(&q, 1);
+    fill_report(&q, report);
+    if (da)
+        walk_side(&q, 0, da, true);
+    if (db)
+        walk_side(&q, 1, db, !da);
+    if (da || db)
+        report->d_log_temperature = -cross_along(e);
+}

@@ -1,0 +1,330 @@
+/*
+ * sampled.c - softmax of each anchor against its positive and columns drawn for it.
+ *
+ * In: anchors and targets of this rank, the positive and the m draws of each anchor.  Out:
+ * the loss and the gradients of its mean.
+ * With p_s the softmax over an anchor's m + 1 logits, slot 0 the positive,
+ * da_i = (sum_s p_s b_s - b_0) / (T n).  For db each rank gathers anchors, indices and
+ * weights of all, and finds the pairs that name its own targets by a counting sort: a
+ * target's contributions stand in ascending order of anchor, then slot, whoever owns it.
+ * Rows may have any length: the largest logit shifts.  Logits are sums in double.
+ * Euler: dL/d log T = -sum a . da = -sum b . db, as in cross_softmax.c.
+ * van den Oord et al. 2018, arXiv 1807.03748; negatives as in Lowe et al. 2019, 1905.11786.
+ */
+#include "walk.h"
+
+#include "simile/kernel.h"
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct {
+    double loss, positive, negative, hit;
+} anchor_record;
+
+struct sim_sampled {
+    const sim_comm *comm;
+    sim_sampled_shape shape;
+    sim_range mine, own; /* this rank's anchors and targets */
+    float *a, *b;        /* [n][d], [targets][d], all ranks' */
+    int32_t *index;      /* [n][m + 1] target rows, the positive first */
+    float *weight;       /* [n][m + 1] p_s, less 1 for the positive */
+    anchor_record *records;
+    double *along; /* [the more of anchors and targets] row . its gradient */
+    size_t *begin; /* [targets + 2] where an own target's pairs begin */
+    size_t *pairs; /* [n (m + 1)] anchor (m + 1) + slot */
+    leaf_sums anchor_sums, target_sums;
+};
+
+typedef struct {
+    sim_sampled *e;
+    double temperature;
+    float *da, *db;
+} sampled;
+
+/* ---- buffers ---- */
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+size_t sim_sampled_bytes(size_t ranks, const sim_sampled_shape *s)
+{
+    size_t n = s->anchors.n, t = s->targets.n, d = s->anchors.d, slots = n * (s->m + 1);
+    (void)ranks;
+    return sizeof(sim_sampled) + (n + t) * d * sizeof(float) +
+           slots * (sizeof(int32_t) + sizeof(float) + sizeof(size_t)) +
+           n * sizeof(anchor_record) + larger(n, t) * sizeof(double) +
+           (t + 2) * sizeof(size_t) + leaf_sums_bytes(&s->anchors) +
+           leaf_sums_bytes(&s->targets);
+}
+
+sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
+                              sim_sampled **out)
+{
+    sim_status st = SIM_OK;
+    sim_sampled *e = NULL;
+    size_t n = shape->anchors.n, t = shape->targets.n, d = shape->anchors.d;
+
+    SIM_ASSERT(shape->anchors.views == 1 && shape->targets.views == 1);
+    SIM_ASSERT(shape->targets.d == d && shape->m >= 1 && t <= INT32_MAX);
+    SIM_TRY(sim_new(&e, "loss/sampled"));
+    e->comm = c;
+    e->shape = *shape;
+    e->mine = sim_rows_mine(c, &shape->anchors);
+    e->own = sim_rows_mine(c, &shape->targets);
+    SIM_TRY(sim_alloc(&e->a, n * d, "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->b, t * d, "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->index, n * (shape->m + 1), "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->weight, n * (shape->m + 1), "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->records, n, "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->along, larger(n, t), "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->begin, t + 2, "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->pairs, n * (shape->m + 1), "loss/sampled"));
+    SIM_TRY(leaf_sums_create(&shape->anchors, "loss/sampled", &e->anchor_sums));
+    SIM_TRY(leaf_sums_create(&shape->targets, "loss/sampled", &e->target_sums));
+    *out = e;
+    e = NULL;
+done:
+    sim_sampled_destroy(&e);
+    return st;
+}
+
+void sim_sampled_destroy(sim_sampled **e)
+{
+    if (!*e)
+        return;
+    sim_free((*e)->a);
+    sim_free((*e)->b);
+    sim_free((*e)->index);
+    sim_free((*e)->weight);
+    sim_free((*e)->records);
+    sim_free((*e)->along);
+    sim_free((*e)->begin);
+    sim_free((*e)->pairs);
+    leaf_sums_destroy(&(*e)->anchor_sums);
+    leaf_sums_destroy(&(*e)->target_sums);
+    sim_free(*e);
+    *e = NULL;
+}
+
+/* ---- anchors ---- */
+
+/* This rank's indices, the positive before the draws. */
+static void take_indices(sim_sampled *e, const int32_t *positive,
+                         const int32_t *negatives)
+{
+    size_t m = e->shape.m;
+    for (size_t i = e->mine.lo; i < e->mine.hi; i++) {
+        int32_t *index = e->index + i * (m + 1);
+        index[0] = positive[i - e->mine.lo];
+        memcpy(index + 1, negatives + (i - e->mine.lo) * m, m * sizeof *index);
+        for (size_t s = 0; s <= m; s++)
+            SIM_ASSERT(index[s] >= 0 && (size_t)index[s] < e->shape.targets.n);
+    }
+}
+
+/* Similarities of an anchor's slots, and its record but for the loss.  A draw of the positive
+ * itself is not another column: it does not decide whether the positive is the best. */
+static anchor_record see_slots(const sim_sampled *e, size_t i, double *s)
+{
+    size_t d = e->shape.anchors.d, m = e->shape.m;
+    const int32_t *index = e->index + i * (m + 1);
+    anchor_record r = {.hit = 1};
+
+    for (size_t k = 0; k <= m; k++)
+        s[k] = sim_dot(d, e->a + i * d, e->b + (size_t)index[k] * d);
+    for (size_t k = 1; k <= m; k++) {
+        r.negative += s[k];
+        if (index[k] != index[0] && !(s[0] > s[k]))
+            r.hit = 0;
+    }
+    r.positive = s[0];
+    r.negative /= (double)m;
+    return r;
+}
+
+/* Similarities to weights in place: p_s, and for the positive p_0 - 1 from the others'
+ * shares.  Returns the loss. */
+static double weigh_slots(size_t m, double temperature, double *s)
+{
+    double top = s[0], others = 0;
+    for (size_t k = 1; k <= m; k++)
+        top = s[k] > top ? s[k] : top;
+    double ahead = (top - s[0]) / temperature, positive = sim_exp_double(-ahead);
+    for (size_t k = 1; k <= m; k++) {
+        s[k] = sim_exp_double((s[k] - top) / temperature);
+        others += s[k];
+    }
+    double total = others + positive;
+    for (size_t k = 1; k <= m; k++)
+        s[k] /= total;
+    s[0] = -others / total;
+    return ahead + sim_ln(total);
+}
+
+/* out = scale * sum, and row . out. */
+static double finish_row(size_t d, const double *sum, double scale, const float *row,
+                         float *out)
+{
+    for (size_t k = 0; k < d; k++)
+        out[k] = (float)(sum[k] * scale);
+    return sim_dot(d, row, out);
+}
+
+static void add_row(size_t d, double weight, const float *row, double *sum)
+{
+    for (size_t k = 0; k < d; k++)
+        sum[k] += weight * (double)row[k];
+}
+
+static double scale_of(const sampled *q)
+{
+    return 1 / (q->temperature * (double)q->e->shape.anchors.n);
+}
+
+static void anchor_item(size_t item, void *ctx)
+{
+    const sampled *q = ctx;
+    sim_sampled *e = q->e;
+    size_t d = e->shape.anchors.d, m = e->shape.m;
+    sim_range rows = walk_row_tile(e->mine, item);
+    double *s = sim_scratch((m + 1 + d) * sizeof *s), *sum = s + m + 1;
+
+    for (size_t i = rows.lo; i < rows.hi; i++) {
+        float *weight = e->weight + i * (m + 1);
+        e->records[i] = see_slots(e, i, s);
+        e->records[i].loss = weigh_slots(m, q->temperature, s);
+        for (size_t k = 0; k <= m; k++)
+            weight[k] = (float)s[k];
+        if (!q->da)
+            continue;
+        memset(sum, 0, d * sizeof *sum);
+        for (size_t k = 0; k <= m; k++)
+            add_row(d, s[k], e->b + (size_t)e->index[i * (m + 1) + k] * d, sum);
+        e->along[i] =
+            finish_row(d, sum, scale_of(q), e->a + i * d, q->da + (i - e->mine.lo) * d);
+    }
+}
+
+/* ---- targets ---- */
+
+/* The own target that pair p names, from 0; false when it is another rank's. */
+static bool own_target(const sim_sampled *e, size_t p, size_t *target)
+{
+    *target = (size_t)e->index[p] - e->own.lo;
+    return (size_t)e->index[p] >= e->own.lo && (size_t)e->index[p] < e->own.hi;
+}
+
+/*
+ * Pairs of own targets, by target, then in ascending order; those of target t stand in
+ * [begin[t], begin[t + 1]).  Counts are kept two places on, so that filling turns begins
+ * into ends one place on.
+ */
+static void sort_pairs(sim_sampled *e)
+{
+    size_t n_pairs = e->shape.anchors.n * (e->shape.m + 1), own = e->own.hi - e->own.lo;
+    size_t *begin = e->begin, target = 0;
+
+    memset(begin, 0, (own + 2) * sizeof *begin);
+    for (size_t p = 0; p < n_pairs; p++)
+        if (own_target(e, p, &target))
+            begin[target + 2]++;
+    for (size_t t = 0; t < own; t++)
+        begin[t + 2] += begin[t + 1];
+    for (size_t p = 0; p < n_pairs; p++)
+        if (own_target(e, p, &target))
+            e->pairs[begin[target + 1]++] = p;
+}
+
+static void target_item(size_t item, void *ctx)
+{
+    const sampled *q = ctx;
+    sim_sampled *e = q->e;
+    size_t d = e->shape.anchors.d, slots = e->shape.m + 1;
+    sim_range rows = walk_row_tile(e->own, item);
+    double *sum = sim_scratch(d * sizeof *sum);
+
+    for (size_t j = rows.lo; j < rows.hi; j++) {
+        const size_t *begin = e->begin + (j - e->own.lo);
+        memset(sum, 0, d * sizeof *sum);
+        for (size_t p = begin[0]; p < begin[1]; p++) {
+            size_t pair = e->pairs[p];
+            add_row(d, (double)e->weight[pair], e->a + pair / slots * d, sum);
+        }
+        double along =
+            finish_row(d, sum, scale_of(q), e->b + j * d, q->db + (j - e->own.lo) * d);
+        if (!q->da)
+            e->along[j] = along;
+    }
+}
+
+/* ---- the door ---- */
+
+static double mean_of(sim_sampled *e, size_t field_offset)
+{
+    const char *field = (const char *)e->records + field_offset;
+    return leaf_mean(&e->anchor_sums, (const double *)(const void *)field,
+                     sizeof *e->records);
+}
+
+static void fill_report(sim_sampled *e, sim_loss_report *report)
+{
+    *report =
+        (sim_loss_report){.loss = mean_of(e, offsetof(anchor_record, loss)),
+                          .accuracy = mean_of(e, offsetof(anchor_record, hit)),
+                          .positive = mean_of(e, offsetof(anchor_record, positive)),
+                          .negative = mean_of(e, offsetof(anchor_record, negative))};
+    leaf_moments(&e->anchor_sums, e->a);
+    report->spread = leaf_spread(&e->anchor_sums);
+}
+
+/* Sum of row . gradient over one side. */
+static double sum_along(sim_sampled *e, const sim_rows_shape *s, sim_range mine,
+                        leaf_sums *sums)
+{
+    walk_gather(e->comm, s, sizeof *e->along, e->along + mine.lo, e->along);
+    return leaf_mean(sums, e->along, sizeof *e->along) * (double)s->n;
+}
+
+static void target_pass(sampled *q)
+{
+    sim_sampled *e = q->e;
+    const sim_rows_shape *s = &e->shape.anchors;
+    size_t slots = e->shape.m + 1;
+
+    walk_gather(e->comm, s, slots * sizeof *e->index, e->index + e->mine.lo * slots,
+                e->index);
+    walk_gather(e->comm, s, slots * sizeof *e->weight, e->weight + e->mine.lo * slots,
+                e->weight);
+    sort_pairs(e);
+    sim_for(walk_row_tiles(e->own), target_item, q);
+}
+
+void sim_sampled_softmax(sim_sampled *e, double temperature, const float *a,
+                         const float *b, const int32_t *positive,
+                         const int32_t *negatives, float *da, float *db,
+                         sim_loss_report *report)
+{
+    sampled q = {.e = e, .temperature = temperature, .da = da, .db = db};
+    const sim_rows_shape *anchors = &e->shape.anchors, *targets = &e->shape.targets;
+    size_t row_bytes = anchors->d * sizeof(float);
+
+    SIM_ASSERT(temperature > 0);
+    walk_gather(e->comm, anchors, row_bytes, a, e->a);
+    walk_gather(e->comm, targets, row_bytes, b, e->b);
+    take_indices(e, positive, negatives);
+    sim_for(walk_row_tiles(e->mine), anchor_item, &q);
+    walk_gather(e->comm, anchors, sizeof *e->records, e->records + e->mine.lo,
+                e->records);
+    fill_report(e, report);
+    if (db)
+        target_pass(&q);
+    if (da)
+        report->d_log_temperature = -sum_along(e, anchors, e->mine, &e->anchor_sums);
+    else if (db)
+        report->d_log_temperature = -sum_along(e, targets, e->own, &e->target_sums);
+}
