@@ -107,6 +107,15 @@ size_t sim_fold_groups(const sim_fold_shape *shape);
 void sim_comm_fold_doubles(const sim_comm *c, const sim_fold_shape *shape, double *leaves,
                            double *out);
 
+/*
+ * Collective.  The same in one group, for owners who folded their leaves as they came.
+ * Rank r owns the leaves sim_tree_part(n_leaves, size, r).
+ *   nodes  its maximal nodes (sim_tree_nodes), one after the other, each of width doubles
+ *   out    [width] the whole fold, on every rank
+ */
+void sim_comm_fold_nodes(const sim_comm *c, size_t n_leaves, size_t width,
+                         const double *nodes, sim_merge_fn *merge, double *out);
+
 /* Tests: rows in a message at most; 0 restores 64 MiB pieces. */
 void sim_comm_piece_rows(size_t n_rows);
 

@@ -100,28 +100,66 @@ static void fold_groups(const groups *g, const sim_range *nodes, double *all,
     }
 }
 
+/* All ranks' maximal nodes, first[r] on those of rank r, and room for their values. */
+typedef struct {
+    double *all;
+    sim_range *nodes;
+    size_t *first;
+} layout;
+
+/* In scratch: good until someone else asks for it. */
+static layout lay_out(const sim_comm *c, const sim_fold_shape *shape, const groups *g)
+{
+    size_t total = 0;
+    layout l;
+
+    for (int r = 0; r < c->size; r++)
+        total += nodes_of(g, leaves_of(c, shape, r), NULL);
+    l.all = sim_scratch(total * (g->width * sizeof *l.all + sizeof *l.nodes) +
+                        ((size_t)c->size + 1) * sizeof *l.first);
+    l.nodes = (sim_range *)(l.all + total * g->width);
+    l.first = (size_t *)(l.nodes + total);
+    l.first[0] = 0;
+    for (int r = 0; r < c->size; r++)
+        l.first[r + 1] =
+            l.first[r] + nodes_of(g, leaves_of(c, shape, r), l.nodes + l.first[r]);
+    return l;
+}
+
+/* From this rank's nodes, which stand in their place, to all groups' folds. */
+static size_t join(const sim_comm *c, const layout *l, const groups *g,
+                   sim_merge_fn *merge, double *out)
+{
+    size_t sent =
+        c->size > 1 ? sim_comm_spread(c, l->first, g->width * sizeof *l->all, l->all) : 0;
+    fold_groups(g, l->nodes, l->all, merge, out);
+    return sent;
+}
+
 void sim_comm_fold_doubles(const sim_comm *c, const sim_fold_shape *shape, double *leaves,
                            double *out)
 {
     double entered = sim_comm_enter();
     groups g = resolve(shape);
-    size_t size = (size_t)c->size, total = 0, sent = 0;
+    layout l = lay_out(c, shape, &g);
+    size_t begin = l.first[c->rank];
 
-    for (int r = 0; r < c->size; r++)
-        total += nodes_of(&g, leaves_of(c, shape, r), NULL);
-    double *all = sim_scratch(total * g.width * sizeof *all + total * sizeof(sim_range) +
-                              (size + 1) * sizeof(size_t));
-    sim_range *nodes = (sim_range *)(all + total * g.width);
-    size_t *first = (size_t *)(nodes + total);
+    fold_own(&g, l.nodes + begin, l.first[c->rank + 1] - begin, leaves, shape->merge,
+             l.all + begin * g.width);
+    sim_comm_leave(entered, join(c, &l, &g, shape->merge, out));
+}
 
-    first[0] = 0;
-    for (int r = 0; r < c->size; r++)
-        first[r + 1] = first[r] + nodes_of(&g, leaves_of(c, shape, r), nodes + first[r]);
-    size_t begin = first[c->rank];
-    fold_own(&g, nodes + begin, first[c->rank + 1] - begin, leaves, shape->merge,
-             all + begin * g.width);
-    if (c->size > 1)
-        sent = sim_comm_spread(c, first, g.width * sizeof *all, all);
-    fold_groups(&g, nodes, all, shape->merge, out);
-    sim_comm_leave(entered, sent);
+void sim_comm_fold_nodes(const sim_comm *c, size_t n_leaves, size_t width,
+                         const double *nodes, sim_merge_fn *merge, double *out)
+{
+    double entered = sim_comm_enter();
+    const sim_fold_shape shape = {
+        .n_units = n_leaves, .leaves_per_unit = 1, .width = width};
+    groups g = resolve(&shape);
+    layout l = lay_out(c, &shape, &g);
+    size_t begin = l.first[c->rank], own = l.first[c->rank + 1] - begin;
+
+    if (own)
+        memcpy(l.all + begin * width, nodes, own * width * sizeof *nodes);
+    sim_comm_leave(entered, join(c, &l, &g, merge, out));
 }

@@ -118,6 +118,36 @@ static void folds_have_the_bits_of_one_rank(void **state)
     assert_true(good);
 }
 
+/* Moments do not add up the same in another order. */
+static void folds_of_nodes_have_the_bits_of_folds_of_leaves(void **state)
+{
+    (void)state;
+    enum { WIDTH = 4 };
+    bool good = true;
+    for (size_t n = 1; n <= 33; n++) {
+        double leaves[33 * WIDTH], nodes[33 * WIDTH], want[WIDTH], out[WIDTH];
+        const sim_range mine = mine_of(n);
+        sim_range mines[SIM_TREE_MAX_NODES], ranges[33];
+        for (size_t l = 0; l < n; l++) {
+            ranges[l] = (sim_range){l, l + 1};
+            for (size_t i = 0; i < WIDTH; i++)
+                leaves[l * WIDTH + i] = (double)value(l, i);
+        }
+        size_t own = sim_tree_nodes(n, mine, mines);
+        for (size_t j = 0; j < own; j++) {
+            size_t count = mines[j].hi - mines[j].lo;
+            double part[33 * WIDTH];
+            memcpy(part, leaves + mines[j].lo * WIDTH, count * WIDTH * sizeof *part);
+            sim_tree_fold_doubles(count, WIDTH, ranges, count, part, sim_merge_moments,
+                                  nodes + j * WIDTH);
+        }
+        sim_tree_fold_doubles(n, WIDTH, ranges, n, leaves, sim_merge_moments, want);
+        sim_comm_fold_nodes(comm, n, WIDTH, nodes, sim_merge_moments, out);
+        good &= memcmp(out, want, sizeof want) == 0;
+    }
+    assert_true(good);
+}
+
 static void rows_arrive_in_global_order(void **state)
 {
     (void)state;
@@ -170,6 +200,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_have_the_bits_of_one_rank),
         cmocka_unit_test(folds_have_the_bits_of_one_rank),
+        cmocka_unit_test(folds_of_nodes_have_the_bits_of_folds_of_leaves),
         cmocka_unit_test(rows_arrive_in_global_order),
         cmocka_unit_test(all_ranks_learn_the_lowest_failing_story),
     };
