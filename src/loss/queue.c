@@ -1,0 +1,223 @@
+/*
+ * queue.c - the sharded first-in-first-out store: tiles of slots to ranks, pushes, state.
+ *
+ * In: the batch's unit rows.  Out: K rows of which a rank keeps its own tiles'.
+ * A push gathers the batch (it is small beside K) and each rank keeps what falls into its
+ * slots.  Everything that a step needs is taken in create.
+ */
+#include "queue.h"
+
+#include "simile/kernel.h"
+#include "simile/memory.h"
+#include "simile/random.h"
+#include "simile/thread.h"
+
+#include <string.h>
+
+/* ---- sizes ---- */
+
+/* Items of each buffer. */
+typedef struct {
+    size_t n_tiles;
+    sim_range tiles, slots;
+    size_t store, panels, sums, partials;
+} sizes;
+
+static sizes measure(const sim_comm *c, const sim_queue_shape *s)
+{
+    sizes z = {.n_tiles = (s->k + QUEUE_TILE - 1) / QUEUE_TILE};
+    size_t n = s->rows.n, d = s->rows.d;
+
+    z.tiles = sim_tree_part(z.n_tiles, (size_t)c->size, (size_t)c->rank);
+    size_t lo = z.tiles.lo * QUEUE_TILE, hi = z.tiles.hi * QUEUE_TILE;
+    z.slots = (sim_range){lo < s->k ? lo : s->k, hi < s->k ? hi : s->k};
+    size_t own = z.tiles.hi - z.tiles.lo, depth = sim_tree_depth(z.n_tiles, z.tiles);
+    size_t room = sim_comm_sum_leaves_room(c, z.n_tiles, n * d);
+    z.store = (z.slots.hi - z.slots.lo) * d;
+    z.panels = (own < QUEUE_WAVE ? own : QUEUE_WAVE) *
+               (sim_panel_floats(d, QUEUE_TILE) + sim_panel_floats(QUEUE_TILE, d));
+    z.sums = depth * n;
+    /* One more: the exchange of rows reads pairs of floats. */
+    z.partials = (depth * n * d > room ? depth * n * d : room) + 1;
+    return z;
+}
+
+size_t sim_queue_bytes(size_t ranks, size_t rank, const sim_queue_shape *shape)
+{
+    const sim_comm c = {.rank = (int)rank, .size = (int)ranks};
+    const sizes z = measure(&c, shape);
+    const sim_queue *q = NULL;
+
+    return sizeof *q + z.store * sizeof *q->store + leaf_sums_bytes(&shape->rows) +
+           shape->rows.n * (shape->rows.d * sizeof *q->z + sizeof *q->records +
+                            sizeof *q->lse + sizeof *q->total + sizeof *q->best) +
+           z.panels * sizeof *q->panels + z.sums * sizeof *q->sums +
+           z.partials * sizeof *q->partials + z.n_tiles * sizeof *q->tile_sums;
+}
+
+sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
+                            sim_queue **out)
+{
+    sim_status st = SIM_OK;
+    sim_queue *q = NULL;
+    const sizes z = measure(c, shape);
+    size_t n = shape->rows.n;
+
+    /* Slots are drawn, and told apart, by 32 bits. */
+    SIM_ASSERT(shape->k >= 1 && shape->k <= UINT32_MAX && shape->rows.views == 1);
+    SIM_TRY(sim_new(&q, "loss/queue"));
+    q->comm = c;
+    q->shape = *shape;
+    q->n_tiles = z.n_tiles;
+    q->tiles = z.tiles;
+    q->slots = z.slots;
+    q->mine = sim_rows_mine(c, &shape->rows);
+    SIM_TRY(sim_alloc(&q->store, z.store, "loss/queue"));
+    SIM_TRY(sim_alloc(&q->z, n * shape->rows.d, "loss/queue"));
+    SIM_TRY(sim_alloc(&q->records, n, "loss/queue"));
+    SIM_TRY(sim_alloc(&q->lse, n, "loss/queue"));
+    SIM_TRY(leaf_sums_create(&shape->rows, "loss/queue", &q->leaves));
+    SIM_TRY(sim_alloc(&q->panels, z.panels, "loss/queue"));
+    SIM_TRY(sim_alloc(&q->sums, z.sums, "loss/queue"));
+    SIM_TRY(sim_alloc(&q->total, n, "loss/queue"));
+    SIM_TRY(sim_alloc(&q->partials, z.partials, "loss/queue"));
+    SIM_TRY(sim_alloc(&q->tile_sums, z.n_tiles, "loss/queue"));
+    SIM_TRY(sim_alloc(&q->best, n, "loss/queue"));
+    *out = q;
+    q = NULL;
+done:
+    sim_queue_destroy(&q);
+    return st;
+}
+
+void sim_queue_destroy(sim_queue **q)
+{
+    if (!*q)
+        return;
+    sim_free((*q)->store);
+    sim_free((*q)->z);
+    sim_free((*q)->records);
+    sim_free((*q)->lse);
+    leaf_sums_destroy(&(*q)->leaves);
+    sim_free((*q)->panels);
+    sim_free((*q)->sums);
+    sim_free((*q)->total);
+    sim_free((*q)->partials);
+    sim_free((*q)->tile_sums);
+    sim_free((*q)->best);
+    sim_free(*q);
+    *q = NULL;
+}
+
+/* ---- the store ---- */
+
+typedef struct {
+    sim_queue *q;
+    uint32_t seed;
+} draw_call;
+
+static void draw_slot(size_t i, void *ctx)
+{
+    const draw_call *call = ctx;
+    size_t d = call->q->shape.rows.d;
+    float *row = call->q->store + i * d, norm = 0;
+    sim_random r = {.seed = call->seed,
+                    .purpose = SIM_RANDOM_QUEUE,
+                    .sample = (uint32_t)(call->q->slots.lo + i)};
+    for (size_t j = 0; j < d; j++)
+        row[j] = sim_random_normal(&r);
+    sim_unit_rows(1, d, row, row, &norm);
+}
+
+void sim_queue_draw(sim_queue *q, uint32_t seed)
+{
+    draw_call call = {q, seed};
+    sim_for(q->slots.hi - q->slots.lo, draw_slot, &call);
+}
+
+sim_range sim_queue_mine(const sim_queue *q)
+{
+    return q->slots;
+}
+
+float *sim_queue_rows(sim_queue *q)
+{
+    return q->store;
+}
+
+int64_t sim_queue_pointer(const sim_queue *q)
+{
+    return q->pointer;
+}
+
+void sim_queue_set_pointer(sim_queue *q, int64_t pointer)
+{
+    SIM_ASSERT(pointer >= 0 && (size_t)pointer < q->shape.k);
+    q->pointer = pointer;
+}
+
+int64_t sim_queue_filled(const sim_queue *q)
+{
+    return q->filled;
+}
+
+void sim_queue_only_filled(sim_queue *q, bool only_filled)
+{
+    q->only_filled = only_filled;
+}
+
+/* The filled slots are the last before the pointer, perhaps round the end. */
+queue_active queue_active_slots(const sim_queue *q)
+{
+    size_t k = q->shape.k, n = q->only_filled ? (size_t)q->filled : k;
+    size_t end = n < k ? (size_t)q->pointer : k;
+    if (n <= end)
+        return (queue_active){{{end - n, end}, {k, k}}, n};
+    return (queue_active){{{0, end}, {k - (n - end), k}}, n};
+}
+
+void queue_gather(sim_queue *q, const float *mine)
+{
+    const sim_rows_shape *s = &q->shape.rows;
+    walk_gather(q->comm, s, s->d * sizeof *mine, mine, q->z);
+}
+
+void sim_queue_push(sim_queue *q, const float *mine)
+{
+    size_t k = q->shape.k, n = q->shape.rows.n, d = q->shape.rows.d;
+    size_t filled = (size_t)q->filled + n;
+
+    queue_gather(q, mine);
+    for (size_t i = n > k ? n - k : 0; i < n; i++) {
+        size_t slot = ((size_t)q->pointer + i) % k;
+        if (slot >= q->slots.lo && slot < q->slots.hi)
+            memcpy(q->store + (slot - q->slots.lo) * d, q->z + i * d, d * sizeof *mine);
+    }
+    q->pointer = (int64_t)(((size_t)q->pointer + n) % k);
+    q->filled = (int64_t)(filled < k ? filled : k);
+}
+
+sim_status sim_queue_visit(sim_queue *q, const char *group, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    const int64_t k = (int64_t)q->shape.k;
+    const sim_tensor rows = {.name = "rows",
+                             .type = SIM_F32,
+                             .n_dims = 2,
+                             .dims = {q->shape.k, q->shape.rows.d},
+                             .data = q->store,
+                             .row_lo = q->slots.lo,
+                             .row_hi = q->slots.hi};
+
+    SIM_TRY(sim_visit(v, group, &rows));
+    SIM_TRY(sim_visit_i64(v, group, "pointer", &q->pointer));
+    SIM_TRY(sim_visit_i64(v, group, "filled", &q->filled));
+    SIM_CHECK(q->pointer >= 0 && q->pointer < k, SIM_E_DATA,
+              "%s/pointer is %lld, expected 0 to %lld", group, (long long)q->pointer,
+              (long long)k - 1);
+    SIM_CHECK(q->filled >= 0 && q->filled <= k, SIM_E_DATA,
+              "%s/filled is %lld, expected 0 to %lld", group, (long long)q->filled,
+              (long long)k);
+done:
+    return st;
+}

@@ -1,0 +1,86 @@
+/*
+ * queue.h - what the queue's files share: the store, and the walk over its tiles.
+ */
+#ifndef SIMILE_LOSS_QUEUE_H
+#define SIMILE_LOSS_QUEUE_H
+
+#include "walk.h"
+
+/* Slots of a tile, with fixed global boundaries; tiles whose panels stand ready at a time. */
+enum { QUEUE_TILE = 256, QUEUE_WAVE = 8 };
+
+/* What an anchor's similarities to some tiles come to. */
+typedef struct {
+    double shift, sum; /* sum of exp(s / T - shift) */
+    double most;       /* largest s */
+} slot_sum;
+
+/* What every rank learns of every anchor. */
+typedef struct {
+    double loss, positive, hit;
+    double share; /* of the slots in the whole sum; 1 when decoupled */
+    double slope; /* a . da, times n */
+} anchor_record;
+
+struct sim_queue {
+    const sim_comm *comm;
+    sim_queue_shape shape;
+    size_t n_tiles;         /* of all ranks */
+    sim_range tiles, slots; /* of this rank */
+    float *store;           /* [slots][d] */
+    int64_t pointer, filled;
+    bool only_filled;
+
+    sim_range mine;         /* of the batch, this rank's */
+    float *z;               /* [n][d] the compared or pushed rows, on every rank */
+    anchor_record *records; /* [n] */
+    float *lse;             /* [n] log-sum-exp over the slots */
+    leaf_sums leaves;
+    float *panels;     /* of a wave */
+    slot_sum *sums;    /* [stack][n] */
+    slot_sum *total;   /* [n] over all slots */
+    float *partials;   /* [stack][n][d] gradients; room for the sum over ranks */
+    double *tile_sums; /* [n_tiles] similarities of all anchors to a tile's slots */
+    int64_t *best;     /* [n] the most similar slot */
+};
+
+/* Slots that take part: two ranges, ascending, either may be empty. */
+typedef struct {
+    sim_range part[2];
+    size_t n;
+} queue_active;
+queue_active queue_active_slots(const sim_queue *q);
+
+/* This rank's rows of the batch, [mine][d], into q->z. */
+void queue_gather(sim_queue *q, const float *mine);
+
+/* A tile of this rank.  Its partials go to place `height` of the stack; then the two
+ * topmost merge `merges` times. */
+typedef struct {
+    size_t lo, n; /* slots [lo, lo + n) */
+    size_t height, merges;
+    const float *panel,
+        *back; /* for products with d, and with the tile's slots, inside */
+} queue_tile;
+
+/*
+ * All anchors against this rank's tiles, in ascending order.  `see` gets similarities
+ * s [anchors][QUEUE_TILE] of anchors [lo, hi), -INFINITY where a slot takes no part, and
+ * may change them; calls for different anchors run in parallel.
+ */
+typedef struct queue_walk queue_walk;
+typedef void queue_see_fn(const queue_walk *w, const queue_tile *t, sim_range anchors,
+                          float *s);
+struct queue_walk {
+    sim_queue *q;
+    queue_see_fn *see;
+    const void *ctx;
+    bool back; /* `see` reads the tiles' `back` */
+    queue_active active;
+    size_t item_rows; /* anchors of an item: changes no bits */
+    size_t n_tiles;   /* of the wave */
+    queue_tile tiles[QUEUE_WAVE];
+};
+void queue_walk_tiles(sim_queue *q, queue_see_fn *see, const void *ctx, bool back);
+
+#endif
