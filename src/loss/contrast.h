@@ -4,10 +4,7 @@
 #ifndef SIMILE_LOSS_CONTRAST_H
 #define SIMILE_LOSS_CONTRAST_H
 
-#include "simile/loss.h"
-
-/* Columns of a tile, with fixed global boundaries; rows an item takes at a time. */
-enum { COLUMN_TILE = 512, ROW_TILE = 128, LEAF_SLOTS = 32 };
+#include "walk.h"
 
 /* What every rank learns of every row.  A row that counts 0 (no positive, or nothing in its
  * denominator) has lse = INFINITY, so that all its shares are 0. */
@@ -33,8 +30,7 @@ struct sim_contrast {
     float *lse;          /* [views][n] */
     double *positives;   /* [views][n][views - 1] similarities of this rank's rows */
     double *radial;      /* [views][n] z . dz, less what flows through DCLW's weights */
-    double *leaves;      /* of the loss, and sums over rows */
-    sim_range *ranges;   /* leaf by leaf */
+    leaf_sums sums;
 };
 
 /* A row tile: rows [lo, hi) of a view, all this rank's. */

@@ -41,15 +41,6 @@ double ntxent_scale(const sim_contrast *e, const sim_ntxent_options *o)
     return ntxent_factor(o) / (o->temperature * (double)(e->shape.views * e->shape.n));
 }
 
-/*
- * exp(s/T - 1/T) stays in fp32's range while 2/T < 80; below T = 0.025 the running maximum
- * shifts.  A matter of T alone.
- */
-static bool shift_is_fixed(double temperature)
-{
-    return 2 / temperature < 80;
-}
-
 /* ---- one tile of similarities ---- */
 
 typedef struct {
@@ -76,17 +67,12 @@ static bool own_column(column_tile c, size_t i, size_t *at)
 
 /* ---- first pass: log-sum-exp, loss ---- */
 
-/* Sum of exp(s / T - shift). */
-typedef struct {
-    double shift, sum;
-} exp_sum;
-
 /* Running state of a row over the column tiles: positives stand apart, so that nothing is
  * lost where one of them takes nearly all of the sum. */
 typedef struct {
-    exp_sum negatives;
+    running_sum negatives;
     double *positives;       /* similarities, by view: few, summed in double */
-    exp_sum same;            /* of the positives, when they go by label */
+    running_sum same;        /* of the positives, when they go by label */
     size_t count;            /* positives */
     double positive;         /* sum of their similarities */
     float weakest, negative; /* least positive, largest negative */
@@ -94,7 +80,7 @@ typedef struct {
 
 static row_state begin_row(const ntxent *q, size_t row)
 {
-    const exp_sum none = {q->fixed ? (double)q->inverse : -(double)INFINITY, 0};
+    const running_sum none = running_begin(q->fixed, q->inverse);
     return (row_state){.negatives = none,
                        .same = none,
                        .positives = q->e->positives + row * (q->e->shape.views - 1),
@@ -102,29 +88,12 @@ static row_state begin_row(const ntxent *q, size_t row)
                        .negative = -INFINITY};
 }
 
-static void add_to_sum(const ntxent *q, exp_sum *r, float most, double tile_sum)
-{
-    if (q->fixed) {
-        r->sum += tile_sum;
-        return;
-    }
-    double shift = (double)most * (double)q->inverse;
-    if (shift > r->shift) {
-        r->sum = r->sum * sim_exp_double(r->shift - shift) + tile_sum;
-        r->shift = shift;
-    } else {
-        r->sum += tile_sum * sim_exp_double(shift - r->shift);
-    }
-}
-
 /* Adds n similarities, -INFINITY where one does not take part; the largest. */
-static float add_row(const ntxent *q, exp_sum *r, size_t n, const float *s)
+static float add_row(const ntxent *q, running_sum *r, size_t n, const float *s)
 {
     float most = sim_row_max(n, s);
-    if (most == -INFINITY)
-        return most;
-    float shift = q->fixed ? q->inverse : most * q->inverse;
-    add_to_sum(q, r, most, (double)sim_row_exp_sum(n, s, q->inverse, shift));
+    if (most > -INFINITY)
+        running_add(r, q->fixed, q->inverse, n, s, most);
     return most;
 }
 
@@ -178,7 +147,7 @@ static void see_row(const ntxent *q, size_t view, size_t i, column_tile c, float
 /* The positives' sum at the shift of the negatives, which is raised to theirs if need be. */
 static double sum_positives(const ntxent *q, row_state *r)
 {
-    exp_sum *negatives = &r->negatives;
+    running_sum *negatives = &r->negatives;
     double sum = 0;
 
     if (q->options->labels) {
@@ -397,7 +366,7 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
     ntxent q = {.e = e,
                 .options = options,
                 .inverse = (float)(1 / options->temperature),
-                .fixed = shift_is_fixed(options->temperature),
+                .fixed = walk_shift_is_fixed(options->temperature),
                 .dz = dz};
 
     SIM_ASSERT(e->shape.n >= 2 && (e->shape.views >= 2 || options->labels));

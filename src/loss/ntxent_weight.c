@@ -11,6 +11,7 @@
 #include "ntxent.h"
 
 #include "simile/kernel.h"
+#include "simile/thread.h"
 
 #include <math.h>
 
@@ -21,32 +22,49 @@ static double sigma_of(const sim_ntxent_options *o)
     return o->weight_sigma > 0 ? o->weight_sigma : 0.5;
 }
 
-/* The largest similarity of a pair: taken off all, so that no sigma overflows. */
-static double largest(const sim_contrast *e)
+/* A leaf's similarities, left in the radial parts of its first rows.  In double: against a
+ * small sigma the rounding of a tile's floats would show in the weights. */
+static void compare_leaf(size_t l, void *ctx)
 {
-    double most = e->records[0].positive;
-    for (size_t i = 1; i < e->shape.n; i++)
-        most = e->records[i].positive > most ? e->records[i].positive : most;
+    sim_contrast *e = ctx;
+    size_t n = e->shape.n, d = e->shape.d;
+
+    for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < n; i++) {
+        const float *a = e->z + i * d, *b = a + n * d;
+        double sum = 0;
+        for (size_t k = 0; k < d; k++)
+            sum += (double)a[k] * (double)b[k];
+        e->radial[i] = sum;
+    }
+}
+
+/* The largest similarity of a pair: taken off all, so that no sigma overflows. */
+static double largest(size_t n, const double *similarities)
+{
+    double most = similarities[0];
+    for (size_t i = 1; i < n; i++)
+        most = similarities[i] > most ? similarities[i] : most;
     return most;
 }
 
-/* Leaves each e_k in the pull of its records; sums [WIDTH] over all pairs. */
+/* Leaves each e_k in the pull of its first record; sums [WIDTH] over all pairs. */
 static void sum_pairs(sim_contrast *e, double sigma, double *sums)
 {
     size_t n = e->shape.n, leaves = (n + LEAF_SLOTS - 1) / LEAF_SLOTS;
-    double most = largest(e);
 
+    sim_for(leaves, compare_leaf, e);
+    double most = largest(n, e->radial);
     for (size_t l = 0; l < leaves; l++) {
-        double *leaf = e->leaves + l * WIDTH;
+        double *leaf = e->sums.values + l * WIDTH;
         leaf[SUM] = leaf[MOMENT] = 0;
         for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < n; i++) {
-            row_record *r = &e->records[i];
-            r->pull = sim_exp_double((r->positive - most) / sigma);
-            leaf[SUM] += r->pull;
-            leaf[MOMENT] += r->pull * r->positive;
+            double share = sim_exp_double((e->radial[i] - most) / sigma);
+            e->records[i].pull = share;
+            leaf[SUM] += share;
+            leaf[MOMENT] += share * e->radial[i];
         }
     }
-    sim_tree_fold_doubles(leaves, WIDTH, e->ranges, leaves, e->leaves, sim_merge_sum,
+    sim_tree_fold_doubles(leaves, WIDTH, e->sums.ranges, leaves, e->sums.values, sim_merge_sum,
                           sums);
 }
 
@@ -57,14 +75,15 @@ void dclw_weigh(sim_contrast *e, const sim_ntxent_options *o)
 
     sum_pairs(e, sigma, sums);
     for (size_t i = 0; i < n; i++) {
-        double similarity = e->records[i].positive;
+        double s = e->radial[i];
         double share = (double)n * e->records[i].pull / sums[SUM], weight = 2 - share;
         double through =
-            o->weight_flow ? share * (similarity - sums[MOMENT] / sums[SUM]) / sigma : 0;
+            o->weight_flow ? share * (s - sums[MOMENT] / sums[SUM]) / sigma : 0;
         for (size_t r = i; r < 2 * n; r += n) { /* both anchors of the pair */
-            e->records[r].loss = e->records[r].lse - weight * similarity / o->temperature;
-            e->records[r].pull = weight - through;
-            e->radial[r] = -2 * scale * through * similarity;
+            row_record *record = &e->records[r];
+            record->loss = record->lse - weight * record->positive / o->temperature;
+            record->pull = weight - through;
+            e->radial[r] = -2 * scale * through * s;
         }
     }
 }

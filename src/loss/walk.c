@@ -125,7 +125,7 @@ size_t leaf_sums_bytes(const sim_rows_shape *s)
     return leaves_of(s->n) * (2 * s->d * sizeof(double) + sizeof(sim_range));
 }
 
-double leaf_mean(leaf_sums *f, const double *first, size_t stride)
+double leaf_sum(leaf_sums *f, const double *first, size_t stride)
 {
     size_t leaves = leaves_of(f->n);
     double sum = 0;
@@ -139,7 +139,12 @@ double leaf_mean(leaf_sums *f, const double *first, size_t stride)
             }
     }
     sim_tree_fold_doubles(leaves, 1, f->ranges, leaves, f->values, sim_merge_sum, &sum);
-    return sum / (double)(f->views * f->n);
+    return sum;
+}
+
+double leaf_mean(leaf_sums *f, const double *first, size_t stride)
+{
+    return leaf_sum(f, first, stride) / (double)(f->views * f->n);
 }
 
 typedef struct {

@@ -60,7 +60,8 @@ SIM_MUST_USE sim_status leaf_sums_create(const sim_rows_shape *s, const char *ta
                                          leaf_sums *out);
 void leaf_sums_destroy(leaf_sums *f);
 size_t leaf_sums_bytes(const sim_rows_shape *s);
-/* Mean over [views][n] rows of a double that stands `stride` bytes apart. */
+/* Sum and mean over [views][n] rows of a double that stands `stride` bytes apart. */
+double leaf_sum(leaf_sums *f, const double *first, size_t stride);
 double leaf_mean(leaf_sums *f, const double *first, size_t stride);
 /* values[0..d) are the sums over the rows z [views][n][d], values[d..2d) of the squares. */
 void leaf_moments(leaf_sums *f, const float *z);

@@ -1,8 +1,12 @@
 #!/usr/bin/python3
-"""NT-Xent and DCL against PyTorch float64 written from the definitions.
+# simile-test: timeout 300
+"""NT-Xent, DCL, DCLW, SupCon, positives inside: against PyTorch float64.
 
-Tolerances are DESIGN.md section 7's: loss 1e-6 max(1, |loss|), below T = 0.05 times 0.05/T;
-gradient 1e-5 of the largest entry for T in 0.05 to 1 with noise between views, else 1e-3.
+The reference is written from the definitions, anchor by mask, and differentiated by autograd,
+the temperature too.  Tolerances are DESIGN.md section 7's: loss 1e-6 max(1, |loss|), below
+T = 0.05 times 0.05/T; gradient 1e-5 of the largest entry for T in 0.05 to 1 with noise between
+views, else 1e-3.  All cases go through one file, on 1 to 4 ranks and 1 and 2 threads, and
+every run must give the same bits.
 """
 import os
 import subprocess
@@ -14,61 +18,189 @@ import numpy as np
 import torch
 
 TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "loss_tool_loss")
+FIELDS = ("loss", "accuracy", "positive", "negative", "spread", "log_temperature", "lonely", "value")
+NO = float("-inf")
 
 
-def reference(z, temperature, decoupled, both):
-    """z [views, n, d] float64 -> loss: mean over anchors, positives outside the logarithm."""
-    views, n, d = z.shape
-    flat = z.reshape(views * n, d)
-    s = flat @ flat.T / temperature
-    index = torch.arange(views * n)
-    own = index[:, None] == index[None, :]
-    positive = (index[:, None] % n == index[None, :] % n) & ~own
-    out = own | positive if decoupled else own
-    lse = torch.logsumexp(s.masked_fill(out, float("-inf")), dim=1)
-    loss = lse - s.masked_fill(~positive, 0).sum(1) / (views - 1)
-    hits = s.masked_fill(~positive, float("inf")).min(1).values > s.masked_fill(own | positive, float("-inf")).max(1).values
-    negative = (s * temperature).masked_fill(own | positive, 0).sum() / (~(own | positive)).sum()
-    return loss.mean() * (2 if both else 1), hits.double().mean(), negative
+class Case:
+    def __init__(self, views, n, d, temperature, noise=0.7, classes=0, seed=0, factor=1, **options):
+        generator = torch.Generator().manual_seed(1000 * seed + 7)
+        base = torch.randn(1, n, d, generator=generator)
+        z = base + noise * torch.randn(views, n, d, generator=generator)
+        self.z = torch.nn.functional.normalize(z, dim=-1).float()
+        self.labels = torch.randint(classes, (n,), generator=generator) - 1 if classes else None
+        self.temperature, self.factor, self.noise, self.options = temperature, factor, noise, options
+        self.what = f"views {views} n {n} d {d} T {temperature} noise {noise} classes {classes} seed {seed} factor {factor} {options}"
+
+    def row(self):
+        o = self.options
+        return [self.temperature, self.factor, o.get("decoupled", 0), o.get("inside", 0), "flow" in o, o.get("flow", 0),
+                o.get("sigma", 0.5), self.labels is not None]
 
 
-def check(views, n, d, temperature, decoupled, both, noise, folder, seed):
-    torch.manual_seed(seed)
-    base = torch.randn(1, n, d)
-    z = torch.nn.functional.normalize(base + noise * torch.randn(views, n, d), dim=-1).float()
-    source, target = os.path.join(folder, "in.h5"), os.path.join(folder, "out.h5")
-    with h5py.File(source, "w") as f:
-        f["z"] = z.numpy()
-    subprocess.run([TOOL, source, target, repr(temperature), str(int(decoupled)), str(int(both))], check=True)
-    with h5py.File(target) as f:
-        loss, dz = f["loss"][()], f["dz"][()]
-        accuracy, negative, spread = f["accuracy"][()], f["negative"][()], f["spread"][()]
-    exact = z.double().requires_grad_()
-    want, hits, mean_negative = reference(exact, temperature, decoupled, both)
+def weights(z, sigma, flow):
+    """DCLW: 2 - e^{s/sigma} / mean of it over the batch's pairs, for both anchors of a pair."""
+    e = torch.softmax((z[0] * z[1]).sum(1) / sigma, 0) * z.shape[1]
+    w = 2 - torch.cat([e, e])
+    return w if flow else w.detach()
+
+
+def reference(case, z, log_t):
+    """The definition: a list of anchors' losses by masks, and what a person wants to see."""
+    o, (views, n, d) = case.options, z.shape
+    rows = views * n
+    flat = z.reshape(rows, d)
+    similarity = flat @ flat.T
+    s = similarity / log_t.exp()
+    own = torch.eye(rows, dtype=torch.bool)
+    group = torch.arange(n) if case.labels is None else case.labels
+    group = group.repeat(views)
+    positive = (group[:, None] == group[None, :]) & ~own
+    denominator = ~own & ~positive if o.get("decoupled") else ~own
+    alive = positive.any(1) & denominator.any(1)
+    losses = []
+    w = weights(z, o.get("sigma", 0.5), o["flow"]) if "flow" in o else torch.ones(rows, dtype=torch.float64)
+    for i in range(rows):
+        if alive[i]:
+            pulls = s[i][positive[i]]
+            pull = torch.logsumexp(pulls, 0) if o.get("inside") else w[i] * pulls.mean()
+            losses.append(torch.logsumexp(s[i][denominator[i]], 0) - pull)
+    other = ~own & ~positive
+    hit = similarity.masked_fill(~positive, -NO).min(1).values > similarity.masked_fill(~other, NO).max(1).values
+    seen = {"accuracy": (hit & alive).double().mean(),
+            "positive": similarity[positive].mean() if positive.any() else torch.zeros(()),
+            "negative": similarity[other].mean() if other.any() else torch.zeros(()),
+            "spread": flat.std(0, unbiased=False).mean(), "lonely": (~alive).sum()}
+    loss = sum(losses, (0 * flat).sum() + 0 * log_t) / rows * case.factor
+    return loss, {k: v.item() for k, v in seen.items()}
+
+
+def check(case, report, dz):
+    z = case.z.double().requires_grad_()
+    log_t = torch.tensor(float(np.log(case.temperature)), dtype=torch.float64, requires_grad=True)
+    want, seen = reference(case, z, log_t)
     want.backward()
-    grad = exact.grad.numpy()
-    what = f"views {views} n {n} d {d} T {temperature} dcl {decoupled} seed {seed}"
-    bound = 1e-6 * max(1, abs(want.item())) * max(1, 0.05 / temperature) * (2 if both else 1)
-    assert abs(loss - want.item()) <= bound, f"{what}: loss {loss} wanted {want.item()}"
-    error = np.abs(dz - grad).max() / np.abs(grad).max()
-    good = 0.05 <= temperature <= 1 and noise > 0
-    assert np.isfinite(dz).all() and error <= (1e-5 if good else 1e-3), f"{what}: gradient {error:.2e}"
-    assert abs(accuracy - hits.item()) <= 1 / (views * n), what
-    assert abs(negative - mean_negative.item()) < 1e-6, what
-    std = z.double().reshape(views * n, d).std(0, unbiased=False).mean().item()
-    assert abs(spread - std) < 1e-6, what
-    return error
+    got = dict(zip(FIELDS, report))
+    t, low = case.temperature, max(1, 0.05 / case.temperature)
+    bound = 1e-6 * max(1, abs(want.item()) / case.factor) * low * case.factor
+    assert abs(got["loss"] - want.item()) <= bound, f"{case.what}: loss {got['loss']} wanted {want.item()}"
+    assert got["value"] == got["loss"], f"{case.what}: the loss alone is another"
+    good = 0.05 <= t <= 1 and case.noise > 0
+    rows = case.z.shape[0] * case.z.shape[1]
+    largest, weight = z.grad.abs().max().item(), case.factor / (t * rows)
+    error = np.abs(dz - z.grad.numpy()).max()
+    slope = abs(got["log_temperature"] - log_t.grad.item())
+    wrong = f"{case.what}: log T {got['log_temperature']} wanted {log_t.grad.item()}"
+    if largest > 1e-9 * weight:
+        error /= largest
+        assert error <= (1e-5 if good else 1e-3), f"{case.what}: gradient {error:.2e} of {largest:.1e}"
+        # the derivative with respect to log T sums |z . dz| over all rows: that is its scale
+        slope /= max(want.abs().item(), z.grad.norm(dim=-1).sum().item(), 0.1 * case.factor)
+        assert slope <= (1e-5 if good else 1e-3), wrong
+    else:  # it vanishes: the rounding of one weight, of both programs
+        assert error <= 3e-6 * low * weight, f"{case.what}: gradient {error / weight:.2e} of a weight, wanted none"
+        assert slope <= 3e-6 * low * case.factor / t, wrong
+        error = slope = 0
+    assert np.isfinite(dz).all(), case.what
+    assert got["lonely"] == seen["lonely"], f"{case.what}: lonely {got['lonely']} wanted {seen['lonely']}"
+    if case.noise > 0:  # equal rows beat each other by rounding alone
+        assert abs(got["accuracy"] - seen["accuracy"]) <= 1.5 / rows, f"{case.what}: accuracy {got['accuracy']} wanted {seen['accuracy']}"
+    for name in ("positive", "negative", "spread"):
+        assert abs(got[name] - seen[name]) < 1e-6, f"{case.what}: {name} {got[name]} wanted {seen[name]}"
+    return error if good else 0, slope if good else 0
 
 
-with tempfile.TemporaryDirectory() as folder:
-    worst = 0
-    for seed, (views, n, d) in enumerate([(2, 2, 3), (2, 7, 5), (2, 33, 17), (2, 128, 64), (2, 513, 128), (2, 700, 31), (3, 65, 16), (4, 40, 24)]):
-        for temperature in (0.05, 0.1, 0.5, 1.0):
-            for decoupled in (False, True):
-                worst = max(worst, check(views, n, d, temperature, decoupled, seed % 2 == 1, 0.7, folder, seed))
-    for temperature in (0.005, 0.02, 0.024, 0.026, 10.0):
-        for decoupled in (False, True):
-            check(2, 150, 32, temperature, decoupled, False, 0.7, folder, 99)
-    check(2, 50, 16, 0.5, False, False, 0.0, folder, 100)
-print(f"worst gradient error {worst:.1e}")
+def forms(views):
+    """Every form of the loss that this number of views has."""
+    for decoupled in (0, 1):
+        yield {"decoupled": decoupled}
+        yield {"decoupled": decoupled, "inside": 1}
+        for classes in (1, 3, 40):
+            yield {"decoupled": decoupled, "classes": classes}
+            yield {"decoupled": decoupled, "classes": classes, "inside": 1}
+        if views == 2:
+            for flow in (0, 1):
+                yield {"decoupled": decoupled, "flow": flow, "sigma": 0.5}
+                yield {"decoupled": decoupled, "flow": flow, "sigma": 0.05}
+
+
+def cases():
+    shapes = [(2, 2, 3), (2, 7, 5), (2, 33, 17), (3, 2, 1), (3, 65, 16), (4, 41, 23), (2, 129, 64)]
+    temperatures = (0.05, 0.1, 0.5, 1.0, 0.005, 0.0125, 0.024, 0.026, 10.0)
+    seed = 0
+    for views, n, d in shapes:
+        for options in forms(views):
+            seed += 1
+            for k in range(3):
+                yield Case(views, n, d, temperatures[(3 * seed + 4 * k) % 9 if k else seed % 4], seed=seed,
+                           factor=(1, 2, 0.5)[seed % 3], **options)
+    random = np.random.default_rng(5)
+    for _ in range(40):
+        views, n, d = (int(random.integers(*r)) for r in ((2, 5), (2, 150), (1, 70)))
+        options = list(forms(views))
+        yield Case(views, n, d, float(np.exp(random.uniform(np.log(0.005), np.log(10)))), seed=int(random.integers(1000)),
+                   **options[int(random.integers(len(options)))])
+    for options in ({}, {"flow": 1}, {"classes": 10}, {"classes": 10, "decoupled": 1}, {"classes": 600}, {"inside": 1}):
+        yield Case(2, 523, 33, 0.1, seed=77, **options)  # more than a tile of columns
+    for classes in (1, 5, 400):  # one view: most labels of the last are lonely
+        for t in (0.005, 0.1):
+            for decoupled in (0, 1):
+                yield Case(1, 70, 12, t, classes=classes, decoupled=decoupled)
+    for t in (0.005, 0.07, 10.0):  # views equal in all bits; and closer than rounding shows
+        for options in forms(2):
+            yield Case(2, 9, 4, t, noise=0, **options)
+    for t in (0.005, 0.5):  # all rows equal: nothing but finite
+        for views in (2, 3):
+            for options in forms(views):
+                case = Case(views, 6, 8, t, noise=0, **options)
+                case.z[:] = case.z[0, 0]
+                yield case
+
+
+def run(all_cases, folder, ranks, threads):
+    source, target = os.path.join(folder, "in.h5"), os.path.join(folder, f"out-{ranks}-{threads}.h5")
+    if not os.path.exists(source):
+        with h5py.File(source, "w") as f:
+            f["options"] = np.array([c.row() for c in all_cases], np.float64)
+            for i, c in enumerate(all_cases):
+                f[f"z{i}"] = c.z.numpy()
+                if c.labels is not None:
+                    f[f"labels{i}"] = c.labels.numpy().astype(np.int32)
+    front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks > 1 else []
+    subprocess.run(front + [TOOL, source, target, str(threads)], check=True)
+    with h5py.File(target) as f:
+        return [(f[f"report{i}"][()], f[f"dz{i}"][()]) for i in range(len(all_cases))]
+
+
+def same_bits(all_cases, results, folder):
+    for ranks, threads in ((1, 2), (2, 1), (3, 1), (4, 1), (2, 2)):
+        for case, one, other in zip(all_cases, results, run(all_cases, folder, ranks, threads)):
+            for a, b in zip(one, other):
+                assert a.tobytes() == b.tobytes(), f"{case.what}: other bits on {ranks} ranks, {threads} threads"
+
+
+def inside_is_default_of_two_views(all_cases, results):
+    """A single positive is the same inside the logarithm and outside, in every bit."""
+    seen = 0
+    table = {(c.z.numpy().tobytes(), tuple(c.row())): r for c, r in zip(all_cases, results)}
+    for case, result in zip(all_cases, results):
+        if case.options.get("inside") and case.z.shape[0] == 2 and case.labels is None:
+            row = case.row()
+            row[3] = 0
+            default = table.get((case.z.numpy().tobytes(), tuple(row)))
+            if default:
+                seen += 1
+                assert all(a.tobytes() == b.tobytes() for a, b in zip(result, default)), case.what
+    assert seen > 0
+
+
+torch.set_num_threads(1)
+with tempfile.TemporaryDirectory() as scratch:
+    every = list(cases())
+    every += [Case(2, 21, 6, t, seed=3, **o) for t in (0.005, 0.1) for o in ({}, {"inside": 1})]
+    outcome = run(every, scratch, 1, 1)
+    errors = [check(case, *result) for case, result in zip(every, outcome)]
+    same_bits(every, outcome, scratch)
+    inside_is_default_of_two_views(every, outcome)
+print(f"{len(every)} cases: worst gradient error {max(e[0] for e in errors):.1e}, log T {max(e[1] for e in errors):.1e}")
 sys.exit(0)

@@ -1,71 +1,186 @@
 /*
- * tool_loss.c - NT-Xent on embeddings from a file, for test_loss.py.
+ * tool_loss.c - NT-Xent and its forms on embeddings from a file, for test_loss.py; any ranks.
  *
- *   tool_loss IN.h5 OUT.h5 temperature decoupled sum_directions
- * IN: /z [views][n][d] unit rows.  OUT: /loss, /dz.
+ *   tool_loss IN.h5 OUT.h5 THREADS
+ * IN:  /options [cases][8]: temperature, factor, decoupled, inside, weighted, weight_flow,
+ *      weight_sigma, whether there are labels; /z0 ... [views][n][d] unit rows; /labels0
+ *      ... int32 [n].
+ * OUT: /dz0 ... and /report0 ... [8]: loss, accuracy, positive, negative, spread,
+ *      d_log_temperature, lonely, loss without asking for a gradient.
  */
+#include "simile/comm.h"
 #include "simile/file.h"
 #include "simile/h5.h"
 #include "simile/loss.h"
 #include "simile/memory.h"
+#include "simile/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-static sim_status run(char **a)
+enum { LEAF = 32, OPTIONS = 8, REPORT = 8 };
+
+typedef struct {
+    sim_rows_shape shape;
+    sim_range mine;
+    sim_ntxent_options options;
+    float *z, *dz;   /* [views][n][d] */
+    float *own, *da; /* [views][mine][d] */
+    int32_t *labels;
+    double report[REPORT];
+} one_case;
+
+static void name_of(char name[32], const char *what, size_t i)
+{
+    (void)snprintf(name, 32, "/%s%zu", what, i);
+}
+
+static sim_status read_case(const sim_comm *c, const sim_h5 *in, size_t i, one_case *k)
 {
     sim_status st = SIM_OK;
-    const sim_comm alone = {.rank = 0, .size = 1};
-    sim_h5 *in = NULL, *out = NULL;
     sim_h5_shape s;
-    float *z = NULL, *dz = NULL;
+    double o[OPTIONS];
+    char name[32];
+
+    SIM_TRY(sim_h5_read(in, "/options", SIM_F64, i, 1, o, OPTIONS));
+    name_of(name, "z", i);
+    SIM_TRY(sim_h5_read_new(in, name, SIM_F32, (size_t)1 << 26, (void **)&k->z, &s));
+    k->shape = (sim_rows_shape){
+        .views = s.dims[0], .n = s.dims[1], .d = s.dims[2], .unit = LEAF};
+    name_of(name, "labels", i);
+    if (o[7] != 0)
+        SIM_TRY(sim_h5_read_new(in, name, SIM_I32, s.dims[1], (void **)&k->labels, &s));
+    k->options = (sim_ntxent_options){.temperature = o[0],
+                                      .factor = o[1],
+                                      .decoupled = o[2] != 0,
+                                      .inside = o[3] != 0,
+                                      .weighted = o[4] != 0,
+                                      .weight_flow = o[5] != 0,
+                                      .weight_sigma = o[6],
+                                      .labels = k->labels};
+    k->mine = sim_rows_mine(c, &k->shape);
+    size_t own = k->shape.views * (k->mine.hi - k->mine.lo) * k->shape.d;
+    SIM_TRY(sim_alloc(&k->own, own, "test/loss"));
+    SIM_TRY(sim_alloc(&k->da, own, "test/loss"));
+    SIM_TRY(sim_alloc(&k->dz, k->shape.views * k->shape.n * k->shape.d, "test/loss"));
+done:
+    return st;
+}
+
+static void see_tag(void *ctx, const sim_memory_row *row)
+{
+    if (strcmp(row->tag, "loss/contrast") == 0)
+        *(size_t *)ctx = row->bytes;
+}
+
+static void evaluate(sim_contrast *e, one_case *k)
+{
+    sim_loss_report r, value;
+    const sim_rows_shape *s = &k->shape;
+    size_t mine = k->mine.hi - k->mine.lo;
+
+    for (size_t v = 0; v < s->views && mine > 0; v++)
+        memcpy(k->own + v * mine * s->d, k->z + (v * s->n + k->mine.lo) * s->d,
+               mine * s->d * sizeof(float));
+    sim_ntxent(e, &k->options, k->own, NULL, &value);
+    sim_ntxent(e, &k->options, k->own, k->da, &r);
+    const double report[REPORT] = {r.loss,           r.accuracy, r.positive,
+                                   r.negative,       r.spread,   r.d_log_temperature,
+                                   (double)r.lonely, value.loss};
+    memcpy(k->report, report, sizeof report);
+}
+
+static sim_status run_case(const sim_comm *c, one_case *k)
+{
+    sim_status st = SIM_OK;
+    const sim_rows_shape *s = &k->shape;
     sim_contrast *e = NULL;
-    sim_loss_report report;
+    size_t held = 0, mine = k->mine.hi - k->mine.lo;
+
+    SIM_TRY(sim_contrast_create(c, s, &e));
+    sim_memory_report(see_tag, &held);
+    SIM_ASSERT(held == sim_contrast_bytes((size_t)c->size, s));
+    evaluate(e, k);
+    for (size_t v = 0; v < s->views; v++)
+        sim_comm_collect_rows(c, 0, (s->n + LEAF - 1) / LEAF, LEAF, s->n,
+                              s->d * sizeof(float), k->da + v * mine * s->d,
+                              k->dz + v * s->n * s->d);
+done:
+    sim_contrast_destroy(&e);
+    return st;
+}
+
+static sim_status write_case(sim_h5 *out, size_t i, one_case *k)
+{
+    sim_status st = SIM_OK;
+    char name[32];
+    const sim_tensor report = {
+        .type = SIM_F64, .n_dims = 1, .dims = {REPORT}, .data = k->report};
+    const sim_tensor grad = {.type = SIM_F32,
+                             .n_dims = 3,
+                             .dims = {k->shape.views, k->shape.n, k->shape.d},
+                             .data = k->dz};
+    name_of(name, "report", i);
+    SIM_TRY(sim_h5_write(out, name, &report));
+    name_of(name, "dz", i);
+    SIM_TRY(sim_h5_write(out, name, &grad));
+done:
+    return st;
+}
+
+static sim_status run_all(const sim_comm *c, const sim_h5 *in, sim_h5 *out)
+{
+    sim_status st = SIM_OK;
+    sim_h5_shape options;
+    one_case k = {0};
+
+    SIM_TRY(sim_h5_shape_of(in, "/options", &options));
+    for (size_t i = 0; i < options.dims[0]; i++) {
+        SIM_TRY(read_case(c, in, i, &k));
+        SIM_TRY(run_case(c, &k));
+        SIM_TRY(write_case(out, i, &k));
+        sim_free(k.z), sim_free(k.dz), sim_free(k.own), sim_free(k.da),
+            sim_free(k.labels);
+        k = (one_case){0};
+    }
+done:
+    return st;
+}
+
+static sim_status run(const sim_comm *c, char **a)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *in = NULL, *out = NULL;
     const void *image = NULL;
     size_t n_bytes = 0;
 
+    sim_threads_set(atoi(a[3]));
     SIM_TRY(sim_h5_open_read(a[1], &in));
-    SIM_TRY(sim_h5_read_new(in, "/z", SIM_F32, (size_t)1 << 28, (void **)&z, &s));
-    const sim_rows_shape shape = {
-        .views = s.dims[0], .n = s.dims[1], .d = s.dims[2], .unit = 32};
-    const sim_ntxent_options options = {.temperature = atof(a[3]),
-                                        .decoupled = atoi(a[4]) != 0,
-                                        .factor = atoi(a[5]) != 0 ? 2 : 1};
-    SIM_TRY(sim_alloc(&dz, s.dims[0] * s.dims[1] * s.dims[2], "test/loss"));
-    SIM_TRY(sim_contrast_create(&alone, &shape, &e));
-    sim_ntxent(e, &options, z, dz, &report);
-    SIM_TRY(sim_h5_create_image((size_t)1 << 26, &out));
-    const sim_tensor loss = {.type = SIM_F64, .data = &report.loss};
-    const sim_tensor grad = {.type = SIM_F32,
-                             .n_dims = 3,
-                             .dims = {s.dims[0], s.dims[1], s.dims[2]},
-                             .data = dz};
-    const sim_tensor accuracy = {.type = SIM_F64, .data = &report.accuracy};
-    const sim_tensor negative = {.type = SIM_F64, .data = &report.negative};
-    const sim_tensor spread = {.type = SIM_F64, .data = &report.spread};
-    SIM_TRY(sim_h5_write(out, "/loss", &loss));
-    SIM_TRY(sim_h5_write(out, "/dz", &grad));
-    SIM_TRY(sim_h5_write(out, "/accuracy", &accuracy));
-    SIM_TRY(sim_h5_write(out, "/negative", &negative));
-    SIM_TRY(sim_h5_write(out, "/spread", &spread));
-    SIM_TRY(sim_h5_image(out, &image, &n_bytes));
-    const sim_piece piece = {image, n_bytes};
-    SIM_TRY(sim_file_replace(a[2], &piece, 1));
+    SIM_TRY(sim_h5_create_image((size_t)1 << 28, &out));
+    SIM_TRY(run_all(c, in, out));
+    if (c->rank == 0) {
+        SIM_TRY(sim_h5_image(out, &image, &n_bytes));
+        const sim_piece piece = {image, n_bytes};
+        SIM_TRY(sim_file_replace(a[2], &piece, 1));
+    }
 done:
-    sim_contrast_destroy(&e);
     sim_h5_close(&in);
     sim_h5_close(&out);
-    sim_free(z);
-    sim_free(dz);
     return st;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 6)
+    const sim_comm *c = NULL;
+    sim_status st = sim_comm_begin(&argc, &argv, &c);
+    if (st != SIM_OK || argc != 4)
         return 64;
-    sim_status st = run(argv);
-    if (st != SIM_OK)
+    st = run(c, argv);
+    if (st != SIM_OK) {
         (void)fprintf(stderr, "tool_loss: %s\n", sim_story());
-    return (int)st;
+        sim_comm_abort(st);
+    }
+    sim_comm_end();
+    return 0;
 }

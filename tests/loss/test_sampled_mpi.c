@@ -1,0 +1,308 @@
+/*
+ * test_sampled_mpi.c - anchors against drawn columns on 1 to 4 ranks: against plain double
+ * loops, and against one rank's bits, which every rank works out alone.
+ */
+#include "simile_test.h"
+
+#include "simile/comm.h"
+#include "simile/loss.h"
+#include "simile/memory.h"
+#include "simile/random.h"
+#include "simile/thread.h"
+
+#include <math.h>
+
+static const sim_comm *comm;
+static const sim_comm alone = {.rank = 0, .size = 1};
+static int failures; /* judged after the last collective of a test */
+
+/* All ranks hold all rows; an image has two anchors and three targets. */
+enum { ANCHORS = 2, TARGETS = 3 };
+
+typedef struct {
+    sim_sampled_shape shape;
+    float *a, *b;
+    int32_t *positive, *negatives;
+    double *da, *db; /* the reference's */
+} inputs;
+
+static float draw(uint32_t sample, size_t i)
+{
+    sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = sample, .draw = (uint32_t)i};
+    return sim_random_between(&r, -1, 1);
+}
+
+/* Of `few` targets, so that draws repeat and meet the positive. */
+static int32_t draw_target(uint32_t sample, size_t i, size_t few)
+{
+    return (int32_t)((double)(draw(sample, i) + 1) / 2 * (double)few * 0.999);
+}
+
+static inputs make_inputs(size_t images, size_t d, size_t m, size_t few, float length)
+{
+    const sim_rows_shape anchors = {
+        .n = images * ANCHORS, .unit = 4 * ANCHORS, .views = 1, .d = d};
+    const sim_rows_shape targets = {
+        .n = images * TARGETS, .unit = 4 * TARGETS, .views = 1, .d = d};
+    inputs x = {.shape = {.anchors = anchors, .targets = targets, .m = m}};
+    ASSERT_OK(sim_alloc(&x.a, anchors.n * d, "test/sampled"));
+    ASSERT_OK(sim_alloc(&x.b, targets.n * d, "test/sampled"));
+    ASSERT_OK(sim_alloc(&x.da, anchors.n * d, "test/sampled"));
+    ASSERT_OK(sim_alloc(&x.db, targets.n * d, "test/sampled"));
+    ASSERT_OK(sim_alloc(&x.positive, anchors.n, "test/sampled"));
+    ASSERT_OK(sim_alloc(&x.negatives, anchors.n * m, "test/sampled"));
+    for (size_t i = 0; i < anchors.n * d; i++)
+        x.a[i] = length * draw(1, i);
+    for (size_t i = 0; i < targets.n * d; i++)
+        x.b[i] = length * draw(2, i);
+    for (size_t i = 0; i < anchors.n; i++)
+        x.positive[i] = draw_target(3, i, few);
+    for (size_t i = 0; i < anchors.n * m; i++)
+        x.negatives[i] = draw_target(4, i, few);
+    return x;
+}
+
+static void free_inputs(inputs *x)
+{
+    sim_free(x->a);
+    sim_free(x->b);
+    sim_free(x->da);
+    sim_free(x->db);
+    sim_free(x->positive);
+    sim_free(x->negatives);
+}
+
+/* ---- plain loops in double ---- */
+
+static const int32_t *slot(const inputs *x, size_t i, size_t k)
+{
+    return k ? &x->negatives[i * x->shape.m + k - 1] : &x->positive[i];
+}
+
+static double logit(const inputs *x, size_t i, size_t k, double t)
+{
+    size_t d = x->shape.anchors.d;
+    double s = 0;
+    for (size_t c = 0; c < d; c++)
+        s += (double)x->a[i * d + c] * (double)x->b[(size_t)*slot(x, i, k) * d + c];
+    return s / t;
+}
+
+static double plain_lse(const inputs *x, size_t i, double t)
+{
+    double most = -(double)INFINITY, sum = 0;
+    for (size_t k = 0; k <= x->shape.m; k++)
+        most = fmax(most, logit(x, i, k, t));
+    for (size_t k = 0; k <= x->shape.m; k++)
+        sum += exp(logit(x, i, k, t) - most);
+    return most + log(sum);
+}
+
+static double plain_loss(const inputs *x, double t)
+{
+    double loss = 0;
+    for (size_t i = 0; i < x->shape.anchors.n; i++)
+        loss += plain_lse(x, i, t) - logit(x, i, 0, t);
+    return loss / (double)x->shape.anchors.n;
+}
+
+static void plain_gradient(const inputs *x, double t)
+{
+    size_t d = x->shape.anchors.d, n = x->shape.anchors.n;
+    memset(x->da, 0, n * d * sizeof *x->da);
+    memset(x->db, 0, x->shape.targets.n * d * sizeof *x->db);
+    for (size_t i = 0; i < n; i++) {
+        double lse = plain_lse(x, i, t);
+        for (size_t k = 0; k <= x->shape.m; k++) {
+            size_t j = (size_t)*slot(x, i, k);
+            double g = (exp(logit(x, i, k, t) - lse) - (k == 0)) / (t * (double)n);
+            for (size_t c = 0; c < d; c++) {
+                x->da[i * d + c] += g * (double)x->b[j * d + c];
+                x->db[j * d + c] += g * (double)x->a[i * d + c];
+            }
+        }
+    }
+}
+
+static double plain_accuracy(const inputs *x)
+{
+    double hits = 0;
+    for (size_t i = 0; i < x->shape.anchors.n; i++) {
+        bool hit = true;
+        for (size_t k = 1; k <= x->shape.m; k++)
+            hit &=
+                *slot(x, i, k) == *slot(x, i, 0) || logit(x, i, 0, 1) > logit(x, i, k, 1);
+        hits += hit;
+    }
+    return hits / (double)x->shape.anchors.n;
+}
+
+/* Largest error of rows [lo, hi) over the largest entry of all n rows. */
+static double error_of(size_t n, size_t d, sim_range rows, const float *mine,
+                       const double *want)
+{
+    double worst = 0, most = 0;
+    for (size_t i = 0; i < n * d; i++)
+        most = fmax(most, fabs(want[i]));
+    for (size_t i = rows.lo * d; i < rows.hi * d; i++) {
+        double e = fabs(want[i] - (double)mine[i - rows.lo * d]);
+        worst = e <= worst ? worst : e; /* NaN is the worst */
+    }
+    return worst / most;
+}
+
+/* ---- the program's answer ---- */
+
+typedef struct {
+    sim_range anchors, targets;
+    float *da, *db;
+    sim_loss_report report;
+    size_t bytes_short; /* |taken - told| */
+} answer;
+
+static answer ask(const sim_comm *c, const inputs *x, double t, bool no_da, bool no_db)
+{
+    size_t d = x->shape.anchors.d, before = sim_memory_bytes();
+    answer r = {.anchors = sim_rows_mine(c, &x->shape.anchors),
+                .targets = sim_rows_mine(c, &x->shape.targets)};
+    sim_sampled *e = NULL;
+    ASSERT_OK(sim_sampled_create(c, &x->shape, &e));
+    r.bytes_short =
+        sim_memory_bytes() - before - sim_sampled_bytes((size_t)c->size, &x->shape);
+    if (!no_da)
+        ASSERT_OK(sim_alloc(&r.da, (r.anchors.hi - r.anchors.lo) * d, "test/sampled"));
+    if (!no_db)
+        ASSERT_OK(sim_alloc(&r.db, (r.targets.hi - r.targets.lo) * d, "test/sampled"));
+    sim_sampled_softmax(e, t, x->a + r.anchors.lo * d, x->b + r.targets.lo * d,
+                        x->positive + r.anchors.lo,
+                        x->negatives + r.anchors.lo * x->shape.m, r.da, r.db, &r.report);
+    sim_sampled_destroy(&e);
+    return r;
+}
+
+static void free_answer(answer *r)
+{
+    sim_free(r->da);
+    sim_free(r->db);
+}
+
+/* This rank's rows of `r` have the bits of `one`, which holds all rows. */
+static bool same_bits(const answer *r, const answer *one, size_t d)
+{
+    size_t row = d * sizeof(float);
+    return (!r->da || memcmp(r->da, one->da + r->anchors.lo * d,
+                             (r->anchors.hi - r->anchors.lo) * row) == 0) &&
+           (!r->db || memcmp(r->db, one->db + r->targets.lo * d,
+                             (r->targets.hi - r->targets.lo) * row) == 0);
+}
+
+static void expect(bool good, const char *what, const inputs *x, double t, double got,
+                   double wanted)
+{
+    if (good)
+        return;
+    failures++;
+    print_error("%s: anchors %zu d %zu m %zu T %g: %.10g, wanted %.10g\n", what,
+                x->shape.anchors.n, x->shape.anchors.d, x->shape.m, t, got, wanted);
+}
+
+static void check(const inputs *x, double t)
+{
+    size_t d = x->shape.anchors.d;
+    answer r = ask(comm, x, t, false, false), one = ask(&alone, x, t, false, false);
+    double h = 1e-5, want = plain_loss(x, t);
+    double slope = (plain_loss(x, t * exp(h)) - plain_loss(x, t * exp(-h))) / (2 * h);
+    plain_gradient(x, t);
+    double ea = error_of(x->shape.anchors.n, d, r.anchors, r.da, x->da);
+    double eb = error_of(x->shape.targets.n, d, r.targets, r.db, x->db);
+
+    expect(same_bits(&r, &one, d), "bits", x, t, 0, 0);
+    expect(memcmp(&r.report, &one.report, sizeof r.report) == 0, "report", x, t, 0, 0);
+    expect(r.bytes_short == 0, "bytes", x, t, (double)r.bytes_short, 0);
+    expect(fabs(r.report.loss - want) <= 1e-6 * fmax(1, want), "loss", x, t,
+           r.report.loss, want);
+    expect(ea <= 1e-5, "da", x, t, ea, 0);
+    expect(eb <= 1e-5, "db", x, t, eb, 0);
+    expect(fabs(r.report.d_log_temperature - slope) <= 1e-5 * fmax(1, fabs(slope)),
+           "d_log_temperature", x, t, r.report.d_log_temperature, slope);
+    expect(fabs(r.report.accuracy - plain_accuracy(x)) < 1e-12, "accuracy", x, t,
+           r.report.accuracy, plain_accuracy(x));
+    free_answer(&r);
+    free_answer(&one);
+}
+
+static void sampled_softmax_matches_plain_loops(void **state)
+{
+    (void)state;
+    static const size_t images[] = {1, 5, 33, 150}, widths[] = {3, 16, 65};
+    failures = 0;
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 3; j++)
+            for (size_t m = 1; m <= 16; m += 15) {
+                inputs x = make_inputs(images[i], widths[j], m, images[i] * TARGETS, 1);
+                check(&x, 0.1);
+                check(&x, 1);
+                check(&x, 10);
+                free_inputs(&x);
+            }
+    assert_int_equal(failures, 0);
+}
+
+static void draws_may_repeat_and_be_the_positive(void **state)
+{
+    (void)state;
+    failures = 0;
+    for (size_t few = 2; few <= 7; few += 5) {
+        inputs x = make_inputs(70, 16, 16, few, 1);
+        check(&x, 0.5);
+        free_inputs(&x);
+    }
+    assert_int_equal(failures, 0);
+}
+
+static void logits_of_thousands_do_not_overflow(void **state)
+{
+    (void)state;
+    failures = 0;
+    inputs x = make_inputs(33, 16, 16, 33 * TARGETS, 20);
+    check(&x, 0.5);
+    free_inputs(&x);
+    assert_int_equal(failures, 0);
+}
+
+static void gradients_may_be_left_out_and_threads_change_no_bit(void **state)
+{
+    (void)state;
+    failures = 0;
+    inputs x = make_inputs(150, 16, 16, 150 * TARGETS, 1);
+    answer one = ask(&alone, &x, 0.5, false, false);
+    double slope = one.report.d_log_temperature;
+    sim_threads_set(3);
+    for (int absent = 0; absent < 4; absent++) {
+        answer r = ask(comm, &x, 0.5, absent & 1, absent & 2);
+        double got = r.report.d_log_temperature, want = absent == 3 ? 0 : slope;
+        expect(fabs(got - want) <= 1e-6, "d_log_temperature", &x, 0.5, got, want);
+        expect(same_bits(&r, &one, 16), "bits", &x, 0.5, absent, 0);
+        expect(r.report.loss == one.report.loss, "loss", &x, 0.5, absent, 0);
+        free_answer(&r);
+    }
+    sim_threads_set(1);
+    free_answer(&one);
+    free_inputs(&x);
+    assert_int_equal(failures, 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sampled_softmax_matches_plain_loops),
+        cmocka_unit_test(draws_may_repeat_and_be_the_positive),
+        cmocka_unit_test(logits_of_thousands_do_not_overflow),
+        cmocka_unit_test(gradients_may_be_left_out_and_threads_change_no_bit),
+    };
+    if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
+        return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    sim_comm_end();
+    return failed != 0;
+}
