@@ -132,6 +132,12 @@ typedef struct {
  */
 void sim_order_epoch(uint32_t seed, uint32_t epoch, size_t n, sim_order_key *keys,
                      uint32_t *order);
+/*
+ * The permutation of a batch's slots for shuffle BN: by (Philox of (epoch, samples done, i),
+ * i).  order [n], overwritten.  Allocates nothing but scratch.
+ */
+void sim_order_shuffle(uint32_t seed, uint32_t epoch, uint64_t samples, size_t n,
+                       uint32_t *order);
 
 /* ---- augmentation ---- */
 

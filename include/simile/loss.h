@@ -39,7 +39,7 @@ typedef struct {
     double spread;              /* mean over dimensions of the standard deviation of z */
     double d_log_temperature;   /* of `loss`, factor held; 0 without gradients */
     double d_log_scale, d_bias; /* sigmoid loss */
-    int64_t lonely;             /* anchors that count 0: no positive (labels), or decoupled
+    int64_t lonely; /* anchors that count 0: no positive (labels), or decoupled
                                    and no negative */
 } sim_loss_report;
 
@@ -107,9 +107,9 @@ size_t sim_cross_bytes(size_t ranks,
 
 typedef struct {
     double temperature;
-    double factor;   /* on loss and gradients; 0 means 1 */
-    bool decoupled;  /* leave the positive out of the denominator */
-    bool columns;    /* also the columns' softmax over anchors: the mean of both terms */
+    double factor;  /* on loss and gradients; 0 means 1 */
+    bool decoupled; /* leave the positive out of the denominator */
+    bool columns;   /* also the columns' softmax over anchors: the mean of both terms */
     /* Rows need not be of unit length: the running maximum shifts, and nothing overflows
      * while a_i . b_j / T is a finite float. */
     bool any_length;

@@ -13,6 +13,14 @@
 #include "simile/loss.h"
 #include "simile/optim.h"
 
+enum {
+    SIM_MAX_VIEWS = 8,      /* of an image */
+    SIM_MAX_PARTS = 4,      /* of a batch */
+    SIM_MAX_NETS = 8,       /* trained ones of a method */
+    SIM_MAX_SCALARS = 4,    /* trained numbers of a method */
+    SIM_METHOD_DOUBLES = 64 /* room for a row's options */
+};
+
 /* What a method is made from.  Borrowed for its life: comm, options. */
 typedef struct {
     const sim_comm *comm;
@@ -23,10 +31,65 @@ typedef struct {
     uint32_t seed;
 } sim_method_env;
 
+/*
+ * Images of a step that pass through a net together: [local block][view][slot].  Slots of
+ * a shuffled part are permuted over the whole batch (shuffle BN): the rank that owns a slot
+ * draws the view of whichever image stands there, so no image moves.
+ */
+typedef struct {
+    size_t n_views;
+    uint32_t views[SIM_MAX_VIEWS]; /* which views of an image, by number */
+    bool shuffled;
+} sim_part;
+
+/* A step's input. */
+typedef struct {
+    const float *x;        /* the parts, one after the other */
+    const uint32_t *order; /* [batch]: shuffled slot i shows the image of slot order[i];
+                              NULL where no part is shuffled */
+    const int32_t *labels; /* [batch] by slot; NULL unless the row needs them */
+    uint32_t epoch;        /* for draws, with `samples` */
+    int64_t samples;       /* images of this epoch done before */
+    double progress;       /* of the schedule, 0 to 1 */
+} sim_method_batch;
+
 /* Seconds of this rank by phase of a step. */
 typedef struct {
     double forward, loss, backward;
 } sim_method_times;
+
+/* A trained number of the method itself, such as the logarithm of its temperature. */
+typedef struct {
+    const char *name;
+    float *value;
+} sim_method_scalar;
+
+/* Unit embeddings of the last step, [views][local slots][dim]. */
+typedef struct {
+    const float *z;
+    size_t views, dim;
+} sim_embeddings;
+
+/*
+ * Arrays by name for `simile loss`, as methods.md section 8 lists them; the caller answers
+ * from a file.  Failures (missing, wrong shape, a zero or non-finite row) name data set and
+ * row; every rank asks for the same names in the same order.
+ */
+typedef struct sim_arrays {
+    void *ctx;
+    bool (*has)(void *ctx, const char *name);
+    /* Dimensions of a float32 or int32 array; fails when it is absent. */
+    sim_status (*dims)(void *ctx, const char *name, int n_dims,
+                       size_t dims[SIM_MAX_DIMS]);
+    /* Rows [lo, lo + n) of the first dimension; `unit`: no row of the last dimension may be
+     * zero.  out is the caller's, of the size that dims tells. */
+    sim_status (*floats)(void *ctx, const char *name, size_t lo, size_t n, bool unit,
+                         float *out);
+    sim_status (*ints)(void *ctx, const char *name, size_t lo, size_t n, int32_t *out);
+    /* Results.  `mine` has global dims and this rank's rows [row_lo, row_hi) of the first,
+     * by units of `unit` rows (sim_tree_part over units); no dims: a scalar.  Collective. */
+    sim_status (*put)(void *ctx, const sim_tensor *mine, size_t unit);
+} sim_arrays;
 
 /* How train sees any method: a row's functions get the row's own struct. */
 typedef struct sim_method_row {
@@ -34,35 +97,39 @@ typedef struct sim_method_row {
     const sim_option_table *table; /* section "method", without `name` */
     bool needs_labels;
 
-    /* Views of an image; options are filled by the row's table. */
-    size_t (*views)(const void *options);
+    /* The parts of a step's input; their number.  Options are filled by the row's table. */
+    size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);
     SIM_MUST_USE sim_status (*create)(const sim_method_env *env, const void *options,
                                       void **self);
     void (*destroy)(void **self);
 
     /*
-     * x [local block][view][slot][h][w][c].  Writes gradients of this rank's maximal tree
-     * nodes to grads + j * sim_method_gradient_floats.  Collective.
+     * Writes gradients of this rank's maximal tree nodes to
+     * grads + j * sim_method.gradient_floats: nets first, then scalars.  Collective.
      */
-    void (*forward_backward)(void *self, const float *x, float *grads,
+    void (*forward_backward)(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times);
     /* After the optimizer changed the weights, or they were loaded. */
     void (*updated)(void *self);
 
-    /* The nets that are trained, in a fixed order with their groups; at most 8. */
-    size_t (*nets)(void *self, sim_net *nets[8], const char *groups[8]);
+    /* What is trained, in a fixed order with their groups; their numbers. */
+    size_t (*nets)(void *self, sim_net *nets[SIM_MAX_NETS],
+                   const char *groups[SIM_MAX_NETS]);
+    size_t (*scalars)(void *self, sim_method_scalar out[SIM_MAX_SCALARS]); /* or NULL */
     /* Everything the next step needs but the optimizer: under /weights, /momentum ... */
     SIM_MUST_USE sim_status (*visit)(void *self, const sim_visitor *v);
-    /* Unit embeddings of the last step, [views][local slots][dim], for the ladder. */
-    const float *(*embeddings)(void *self, size_t *views, size_t *rows, size_t *dim);
+    sim_embeddings (*embeddings)(void *self); /* for the ladder */
     /* "510 negatives per anchor, mean over 512 anchors" for the header.  Caller's. */
     SIM_MUST_USE sim_status (*about)(void *self, char **text);
-    /* The loss that `simile loss` computes with these options. */
-    void (*loss_options)(const void *options, sim_ntxent_options *out);
     /* Bytes per rank that create takes, by item; rows used. */
     SIM_MUST_USE sim_status (*plan)(const sim_method_env *env, const void *options,
                                     size_t ranks, size_t rank, sim_plan_row rows[32],
                                     size_t *n_rows);
+    /* "mean over anchors": what the loss value is. */
+    const char *(*reduction)(const void *options);
+    /* `simile loss`: loss and gradients on given embeddings.  Collective. */
+    SIM_MUST_USE sim_status (*compute)(const sim_comm *c, const void *options,
+                                       const sim_arrays *arrays, double *loss);
 } sim_method_row;
 
 size_t sim_methods_count(void);
@@ -76,7 +143,11 @@ typedef struct sim_method {
     const sim_method_row *row;
     void *self;
     size_t gradient_floats;
-    sim_batch_shape shape;
+    size_t n_blocks, slots; /* of the batch; of a block */
+    sim_range blocks;       /* this rank's */
+    sim_part parts[SIM_MAX_PARTS];
+    size_t n_parts;
+    size_t n_images; /* of all parts, on this rank */
 } sim_method;
 
 SIM_MUST_USE sim_status sim_method_create(const sim_method_row *row,
@@ -84,13 +155,22 @@ SIM_MUST_USE sim_status sim_method_create(const sim_method_row *row,
                                           sim_method *out);
 void sim_method_destroy(sim_method *m);
 
-/* Trainable tensors with their offsets in the gradient arena (nets one after the other).
+/* Different views of an image that a row wants: 1 + the largest number in its parts. */
+size_t sim_method_views(const sim_method_row *row, const void *options);
+/* Images of a slot over all parts; at least the views. */
+size_t sim_method_images_per_slot(const sim_method_row *row, const void *options);
+bool sim_method_shuffles(const sim_method *m);
+
+/* Trainable tensors with their offsets in the gradient arena (nets, then scalars).
  * The array is the caller's. */
 SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter **out,
                                               size_t *n);
 
 /* BN running statistics only. */
 SIM_MUST_USE sim_status sim_method_visit_buffers(const sim_method *m,
+                                                 const sim_visitor *v);
+/* What the optimizer changes. */
+SIM_MUST_USE sim_status sim_method_visit_weights(const sim_method *m,
                                                  const sim_visitor *v);
 
 /* Moves this rank's rows from [block][view][slot] to [view][block][slot] and back. */

@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LEAF = 32, MAX_VIEWS = 8, KEY_IN = 256, KEY_OUT };
+enum { MAX_RESULTS = 32, KEY_IN = 256, KEY_OUT };
 
 typedef struct {
     sim_job_source source;
@@ -25,7 +25,8 @@ typedef struct {
 } arguments;
 
 static const struct argp_option options[] = {
-    {"in", KEY_IN, "Z.h5", 0, "/z1 and /z2 (and /z3 ...): float32 [B][d]", 0},
+    {"in", KEY_IN, "Z.h5", 0,
+     "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]", 0},
     {"out", KEY_OUT, "G.h5", 0, "/loss, and /dz1, /dz2 ...", 0},
     {0}};
 
@@ -52,148 +53,160 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-/* The embeddings of this rank: [views][mine][d], raw and of unit length. */
+/* The file that is read, and the results as rank 0 has them. */
 typedef struct {
-    sim_rows_shape shape;
-    sim_range mine;
-    float *raw, *z, *dz, *norm;
-} rows;
+    const sim_comm *comm;
+    const char *path;
+    sim_h5 *in;
+    sim_tensor results[MAX_RESULTS];
+    char names[MAX_RESULTS][40];
+    size_t n_results;
+} files;
 
-static sim_status find_views(const sim_h5 *f, const char *path, sim_rows_shape *s)
+/* ---- what methods ask for ---- */
+
+static void path_of(const char *name, char out[40])
+{
+    (void)snprintf(out, 40, "/%s", name);
+}
+
+static bool has(void *ctx, const char *name)
+{
+    const files *f = ctx;
+    char path[40];
+    path_of(name, path);
+    return sim_h5_has(f->in, path);
+}
+
+static sim_status dims_of(void *ctx, const char *name, int n_dims,
+                          size_t dims[SIM_MAX_DIMS])
 {
     sim_status st = SIM_OK;
+    const files *f = ctx;
     sim_h5_shape shape;
-    char name[32];
+    char path[40];
 
-    for (s->views = 0; s->views < MAX_VIEWS; s->views++) {
-        (void)snprintf(name, sizeof name, "/z%zu", s->views + 1);
-        if (!sim_h5_has(f, name))
-            break;
-        SIM_TRY(sim_h5_shape_of(f, name, &shape));
-        SIM_CHECK(shape.n_dims == 2 && shape.type == SIM_F32 && shape.dims[0] >= 2 &&
-                      shape.dims[1] >= 1,
-                  SIM_E_DATA, "%s: %s is not float32 [B][d] with B from 2 up", path,
-                  name);
-        SIM_CHECK(s->views == 0 || (shape.dims[0] == s->n && shape.dims[1] == s->d),
-                  SIM_E_DATA, "%s: %s is %zu x %zu, but /z1 is %zu x %zu", path, name,
-                  shape.dims[0], shape.dims[1], s->n, s->d);
-        s->n = shape.dims[0];
-        s->d = shape.dims[1];
-    }
-    SIM_CHECK(s->views >= 2, SIM_E_DATA, "%s needs /z1 and /z2", path);
-    s->unit = LEAF;
+    path_of(name, path);
+    SIM_CHECK(sim_h5_has(f->in, path), SIM_E_DATA, "%s has no %s", f->path, path);
+    SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
+    SIM_CHECK(shape.n_dims == n_dims && (shape.type == SIM_F32 || shape.type == SIM_I32),
+              SIM_E_DATA, "%s: %s is not a float32 or int32 array of %d dimensions",
+              f->path, path, n_dims);
+    memcpy(dims, shape.dims, sizeof shape.dims);
 done:
     return st;
 }
 
-static sim_status check_rows(const rows *r, const char *path, size_t view)
+/* Every row finite, and where lengths matter not zero. */
+static sim_status check_rows(const files *f, const char *path, size_t lo, size_t n,
+                             size_t d, bool unit, const float *x)
 {
     sim_status st = SIM_OK;
-    size_t mine = r->mine.hi - r->mine.lo;
-    for (size_t i = 0; i < mine; i++) {
-        const float *x = r->raw + (view * mine + i) * r->shape.d;
+    for (size_t i = 0; i < n; i++) {
         double squares = 0;
-        for (size_t k = 0; k < r->shape.d; k++)
-            squares += (double)x[k] * (double)x[k];
-        SIM_CHECK(isfinite(squares) && squares > 0, SIM_E_DATA,
-                  "%s: row %zu of /z%zu is %s", path, r->mine.lo + i, view + 1,
+        for (size_t k = 0; k < d; k++)
+            squares += (double)x[i * d + k] * (double)x[i * d + k];
+        SIM_CHECK(isfinite(squares) && (squares > 0 || !unit), SIM_E_DATA,
+                  "%s: row %zu of %s is %s", f->path, lo + i, path,
                   isfinite(squares) ? "a zero vector" : "not finite");
     }
 done:
     return st;
 }
 
-static sim_status read_rows(const sim_comm *c, const char *path, rows *r)
+static sim_status read_floats(void *ctx, const char *name, size_t lo, size_t n, bool unit,
+                              float *out)
 {
     sim_status st = SIM_OK;
-    sim_h5 *f = NULL;
-    char name[32];
+    const files *f = ctx;
+    sim_h5_shape shape;
+    char path[40];
+    size_t row = 1, d = 1;
 
-    SIM_TRY(sim_h5_open_read(path, &f));
-    SIM_TRY(find_views(f, path, &r->shape));
-    r->mine = sim_rows_mine(c, &r->shape);
-    size_t mine = r->mine.hi - r->mine.lo, n = r->shape.views * mine * r->shape.d;
-    SIM_TRY(sim_alloc(&r->raw, n, "cli/loss"));
-    SIM_TRY(sim_alloc(&r->z, n, "cli/loss"));
-    SIM_TRY(sim_alloc(&r->dz, n, "cli/loss"));
-    SIM_TRY(sim_alloc(&r->norm, r->shape.views * mine, "cli/loss"));
-    for (size_t v = 0; v < r->shape.views; v++) {
-        (void)snprintf(name, sizeof name, "/z%zu", v + 1);
-        SIM_TRY(sim_h5_read(f, name, SIM_F32, r->mine.lo, mine,
-                            r->raw + v * mine * r->shape.d, mine * r->shape.d));
-        SIM_TRY(check_rows(r, path, v));
-    }
+    path_of(name, path);
+    SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
+    SIM_CHECK(shape.type == SIM_F32 && shape.n_dims >= 1, SIM_E_DATA,
+              "%s: %s is not float32", f->path, path);
+    for (int i = 1; i < shape.n_dims; i++)
+        row *= shape.dims[i];
+    d = shape.n_dims > 1 ? shape.dims[shape.n_dims - 1] : 1;
+    SIM_TRY(sim_h5_read(f->in, path, SIM_F32, lo, n, out, n * row));
+    SIM_TRY(check_rows(f, path, lo * (row / d), n * (row / d), d, unit, out));
 done:
-    sim_h5_close(&f);
     return st;
 }
 
-static sim_status write_result(const sim_comm *c, const arguments *a, const sim_job *job,
-                               const rows *r, float *const *all, double loss)
+static sim_status read_ints(void *ctx, const char *name, size_t lo, size_t n,
+                            int32_t *out)
+{
+    const files *f = ctx;
+    char path[40];
+    path_of(name, path);
+    return sim_h5_read(f->in, path, SIM_I32, lo, n, out, n);
+}
+
+/* ---- results ---- */
+
+static sim_tensor *next_result(files *f, const sim_tensor *like)
+{
+    SIM_ASSERT(f->n_results < MAX_RESULTS);
+    sim_tensor *t = &f->results[f->n_results];
+    *t = *like;
+    path_of(like->name, f->names[f->n_results]);
+    t->name = f->names[f->n_results++];
+    t->data = NULL;
+    t->row_lo = t->row_hi = 0;
+    return t;
+}
+
+/* Rows of all ranks, or a scalar, to rank 0. */
+static sim_status put(void *ctx, const sim_tensor *mine, size_t unit)
 {
     sim_status st = SIM_OK;
-    sim_h5 *f = NULL;
+    files *f = ctx;
+    sim_tensor *t = next_result(f, mine);
+    size_t n = sim_tensor_count(t), rows = mine->n_dims ? mine->dims[0] : 1;
+    char *data = NULL;
+
+    if (f->comm->rank == 0)
+        st = sim_alloc(&data, n * sim_type_bytes(t->type), "cli/loss");
+    t->data = data;
+    SIM_TRY(sim_comm_agree(f->comm, st));
+    if (mine->n_dims)
+        sim_comm_collect_rows(f->comm, 0, (rows + unit - 1) / unit, unit, rows,
+                              n / rows * sim_type_bytes(t->type), mine->data, data);
+    else if (data)
+        memcpy(data, mine->data, sim_type_bytes(t->type));
+done:
+    return st;
+}
+
+static sim_status write_results(const files *f, const char *out, const sim_job *job,
+                                double loss)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *h5 = NULL;
     const void *image = NULL;
-    size_t n_bytes = 0;
-    char name[32];
-    int64_t ranks = c->size;
+    size_t n_bytes = 0, reserve = 0;
+    int64_t ranks = f->comm->size;
     const sim_tensor value = {.type = SIM_F64, .data = &loss};
     const sim_tensor size = {.type = SIM_I64, .data = &ranks};
 
-    SIM_TRY(sim_h5_create_image(r->shape.views * r->shape.n * r->shape.d * sizeof(float),
-                                &f));
-    SIM_TRY(sim_h5_write_attribute_text(f, "method", job->method->name));
-    SIM_TRY(sim_h5_write_attribute_text(f, "reduction", "mean over anchors"));
-    SIM_TRY(sim_h5_write_attribute(f, "ranks", &size));
-    SIM_TRY(sim_h5_write(f, "/loss", &value));
-    for (size_t v = 0; v < r->shape.views; v++) {
-        const sim_tensor t = {.type = SIM_F32,
-                              .n_dims = 2,
-                              .dims = {r->shape.n, r->shape.d},
-                              .data = all[v]};
-        (void)snprintf(name, sizeof name, "/dz%zu", v + 1);
-        SIM_TRY(sim_h5_write(f, name, &t));
-    }
-    SIM_TRY(sim_h5_image(f, &image, &n_bytes));
+    for (size_t i = 0; i < f->n_results; i++)
+        reserve += sim_tensor_count(&f->results[i]) * sim_type_bytes(f->results[i].type);
+    SIM_TRY(sim_h5_create_image(reserve, &h5));
+    SIM_TRY(sim_h5_write_attribute_text(h5, "method", job->method->name));
+    SIM_TRY(sim_h5_write_attribute_text(h5, "reduction",
+                                        job->method->reduction(job->method_options)));
+    SIM_TRY(sim_h5_write_attribute(h5, "ranks", &size));
+    SIM_TRY(sim_h5_write(h5, "/loss", &value));
+    for (size_t i = 0; i < f->n_results; i++)
+        SIM_TRY(sim_h5_write(h5, f->results[i].name, &f->results[i]));
+    SIM_TRY(sim_h5_image(h5, &image, &n_bytes));
     const sim_piece piece = {image, n_bytes};
-    SIM_TRY(sim_file_replace(a->out, &piece, 1));
+    SIM_TRY(sim_file_replace(out, &piece, 1));
 done:
-    sim_h5_close(&f);
-    return st;
-}
-
-static sim_status collect(const sim_comm *c, const rows *r, float *all[MAX_VIEWS])
-{
-    sim_status st = SIM_OK;
-    const sim_rows_shape *s = &r->shape;
-    size_t mine = r->mine.hi - r->mine.lo;
-
-    for (size_t v = 0; v < s->views && c->rank == 0 && st == SIM_OK; v++)
-        st = sim_alloc(&all[v], s->n * s->d, "cli/loss");
-    SIM_TRY(sim_comm_agree(c, st));
-    for (size_t v = 0; v < s->views; v++)
-        sim_comm_collect_rows(c, 0, (s->n + LEAF - 1) / LEAF, LEAF, s->n,
-                              s->d * sizeof(float), r->dz + v * mine * s->d, all[v]);
-done:
-    return st;
-}
-
-static sim_status compute(const sim_comm *c, const sim_job *job, rows *r, double *loss)
-{
-    sim_status st = SIM_OK;
-    sim_contrast *e = NULL;
-    sim_loss_report report;
-    size_t n = r->shape.views * (r->mine.hi - r->mine.lo);
-    sim_ntxent_options o = {0};
-
-    job->method->loss_options(job->method_options, &o);
-    SIM_TRY(sim_comm_agree(c, sim_contrast_create(c, &r->shape, &e)));
-    sim_unit_rows(n, r->shape.d, r->raw, r->z, r->norm);
-    sim_ntxent(e, &o, r->z, r->dz, &report);
-    sim_unit_rows_backward(n, r->shape.d, r->z, r->norm, r->dz, r->dz);
-    *loss = report.loss;
-done:
-    sim_contrast_destroy(&e);
+    sim_h5_close(&h5);
     return st;
 }
 
@@ -202,8 +215,13 @@ static sim_status run(const sim_comm *c, void *ctx)
     sim_status st = SIM_OK;
     arguments *a = ctx;
     sim_job *job = NULL;
-    rows r = {0};
-    float *all[MAX_VIEWS] = {NULL};
+    files f = {.comm = c, .path = a->in};
+    const sim_arrays arrays = {.ctx = &f,
+                               .has = has,
+                               .dims = dims_of,
+                               .floats = read_floats,
+                               .ints = read_ints,
+                               .put = put};
     double loss = 0;
 
     st = sim_new(&job, "cli/job");
@@ -212,23 +230,19 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_kernels_pick("auto");
     if (st == SIM_OK)
-        st = read_rows(c, a->in, &r);
+        st = sim_h5_open_read(a->in, &f.in);
     SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(compute(c, job, &r, &loss));
-    SIM_TRY(collect(c, &r, all));
+    SIM_TRY(job->method->compute(c, job->method_options, &arrays, &loss));
     if (c->rank == 0)
-        st = write_result(c, a, job, &r, all, loss);
+        st = write_results(&f, a->out, job, loss);
     SIM_TRY(sim_comm_agree(c, st));
     if (c->rank == 0)
-        sim_log("%s: loss %.9g over %zu x %zu rows of %zu", job->method->name, loss,
-                r.shape.views, r.shape.n, r.shape.d);
+        sim_log("%s: loss %.9g, %s", job->method->name, loss,
+                job->method->reduction(job->method_options));
 done:
-    for (size_t v = 0; v < MAX_VIEWS; v++)
-        sim_free(all[v]);
-    sim_free(r.raw);
-    sim_free(r.z);
-    sim_free(r.dz);
-    sim_free(r.norm);
+    for (size_t i = 0; i < f.n_results; i++)
+        sim_free(f.results[i].data);
+    sim_h5_close(&f.in);
     sim_free(job);
     return st;
 }

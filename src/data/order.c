@@ -4,6 +4,7 @@
 #include "simile/data.h"
 
 #include "simile/random.h"
+#include "simile/thread.h"
 
 #include <stdlib.h>
 
@@ -15,20 +16,35 @@ static int by_key(const void *a, const void *b)
     return (x->i > y->i) - (x->i < y->i);
 }
 
-void sim_order_epoch(uint32_t seed, uint32_t epoch, size_t n, sim_order_key *keys,
-                     uint32_t *order)
+/* Sorts 0 .. n-1 by the random word that `r` gives for (sample i); keys [n]. */
+static void sort_by_draw(sim_random r, size_t n, sim_order_key *keys, uint32_t *order)
 {
     SIM_ASSERT(n <= UINT32_MAX);
     for (size_t i = 0; i < n; i++) {
-        sim_random r = {.seed = seed,
-                        .purpose = SIM_RANDOM_ORDER,
-                        .sample = (uint32_t)i,
-                        .epoch = epoch};
+        sim_random of_i = r;
         uint32_t w[4];
-        sim_random_words(&r, w);
+        of_i.sample = (uint32_t)i;
+        sim_random_words(&of_i, w);
         keys[i] = (sim_order_key){(uint64_t)w[1] << 32 | w[0], (uint32_t)i};
     }
     qsort(keys, n, sizeof *keys, by_key);
     for (size_t i = 0; i < n; i++)
         order[i] = keys[i].i;
+}
+
+void sim_order_epoch(uint32_t seed, uint32_t epoch, size_t n, sim_order_key *keys,
+                     uint32_t *order)
+{
+    sort_by_draw((sim_random){.seed = seed, .purpose = SIM_RANDOM_ORDER, .epoch = epoch},
+                 n, keys, order);
+}
+
+void sim_order_shuffle(uint32_t seed, uint32_t epoch, uint64_t samples, size_t n,
+                       uint32_t *order)
+{
+    const sim_random r = {.seed = seed,
+                          .purpose = SIM_RANDOM_SHUFFLE,
+                          .epoch = epoch,
+                          .view_op = (uint32_t)samples};
+    sort_by_draw(r, n, sim_scratch(n * sizeof(sim_order_key)), order);
 }

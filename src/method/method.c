@@ -49,29 +49,72 @@ const char *sim_methods_names(void)
     return names + 1; /* without the first bar */
 }
 
-static sim_batch_shape shape_of(const sim_method_env *env, size_t views)
+static size_t views_of_parts(const sim_part *parts, size_t n)
 {
-    size_t n_blocks = env->batch / env->block;
-    return (sim_batch_shape){.n_blocks = n_blocks,
-                             .blocks = sim_tree_part(n_blocks, (size_t)env->comm->size,
-                                                     (size_t)env->comm->rank),
-                             .views = views,
-                             .slots = env->block};
+    size_t views = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t v = 0; v < parts[i].n_views; v++)
+            views = parts[i].views[v] + 1 > views ? parts[i].views[v] + 1 : views;
+    return views;
+}
+
+static size_t images_of_parts(const sim_part *parts, size_t n)
+{
+    size_t images = 0;
+    for (size_t i = 0; i < n; i++)
+        images += parts[i].n_views;
+    return images;
+}
+
+size_t sim_method_views(const sim_method_row *row, const void *options)
+{
+    sim_part parts[SIM_MAX_PARTS];
+    return views_of_parts(parts, row->parts(options, parts));
+}
+
+size_t sim_method_images_per_slot(const sim_method_row *row, const void *options)
+{
+    sim_part parts[SIM_MAX_PARTS];
+    return images_of_parts(parts, row->parts(options, parts));
+}
+
+bool sim_method_shuffles(const sim_method *m)
+{
+    for (size_t i = 0; i < m->n_parts; i++)
+        if (m->parts[i].shuffled)
+            return true;
+    return false;
+}
+
+static size_t scalars_of(const sim_method *m, sim_method_scalar out[SIM_MAX_SCALARS])
+{
+    return m->row->scalars ? m->row->scalars(m->self, out) : 0;
+}
+
+static size_t count_gradient(const sim_method *m)
+{
+    sim_net *nets[SIM_MAX_NETS];
+    const char *groups[SIM_MAX_NETS];
+    sim_method_scalar scalars[SIM_MAX_SCALARS];
+    size_t n = m->row->nets(m->self, nets, groups), floats = scalars_of(m, scalars);
+    for (size_t i = 0; i < n; i++)
+        floats += sim_net_parameters(nets[i]);
+    return floats;
 }
 
 sim_status sim_method_create(const sim_method_row *row, const sim_method_env *env,
                              const void *options, sim_method *out)
 {
     sim_status st = SIM_OK;
-    sim_net *nets[8];
-    const char *groups[8];
-    sim_method m = {.row = row};
+    sim_method m = {.row = row, .n_blocks = env->batch / env->block, .slots = env->block};
 
     SIM_TRY(row->create(env, options, &m.self));
-    m.shape = shape_of(env, row->views(options));
-    size_t n = row->nets(m.self, nets, groups);
-    for (size_t i = 0; i < n; i++)
-        m.gradient_floats += sim_net_parameters(nets[i]);
+    m.blocks =
+        sim_tree_part(m.n_blocks, (size_t)env->comm->size, (size_t)env->comm->rank);
+    m.n_parts = row->parts(options, m.parts);
+    m.n_images =
+        (m.blocks.hi - m.blocks.lo) * m.slots * images_of_parts(m.parts, m.n_parts);
+    m.gradient_floats = count_gradient(&m);
     *out = m;
 done:
     return st;
@@ -102,14 +145,28 @@ static size_t add_net(sim_net *net, const char *group, size_t base, sim_paramete
     return n;
 }
 
+/* A number is neither decayed nor adapted, as biases are. */
+static sim_parameter of_scalar(const sim_method_scalar *s, size_t offset)
+{
+    return (sim_parameter){.group = "method",
+                           .name = s->name,
+                           .weights = s->value,
+                           .count = 1,
+                           .n_dims = 1,
+                           .dims = {1},
+                           .offset = offset,
+                           .bn_or_bias = true};
+}
+
 sim_status sim_method_parameters(const sim_method *m, sim_parameter **out, size_t *n)
 {
     sim_status st = SIM_OK;
-    sim_net *nets[8];
-    const char *groups[8];
+    sim_net *nets[SIM_MAX_NETS];
+    const char *groups[SIM_MAX_NETS];
+    sim_method_scalar scalars[SIM_MAX_SCALARS];
     sim_parameter *list = NULL;
     size_t n_nets = m->row->nets(m->self, nets, groups);
-    size_t total = 0, base = 0;
+    size_t total = scalars_of(m, scalars), n_scalars = total, base = 0;
 
     for (size_t i = 0; i < n_nets; i++)
         total += sim_net_tensors(nets[i]);
@@ -119,6 +176,8 @@ sim_status sim_method_parameters(const sim_method *m, sim_parameter **out, size_
         *n += add_net(nets[i], groups[i], base, list + *n);
         base += sim_net_parameters(nets[i]);
     }
+    for (size_t i = 0; i < n_scalars; i++)
+        list[(*n)++] = of_scalar(&scalars[i], base + i);
     *out = list;
 done:
     return st;
@@ -127,12 +186,28 @@ done:
 sim_status sim_method_visit_buffers(const sim_method *m, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
-    sim_net *nets[8];
-    const char *groups[8];
+    sim_net *nets[SIM_MAX_NETS];
+    const char *groups[SIM_MAX_NETS];
     size_t n = m->row->nets(m->self, nets, groups);
 
     for (size_t i = 0; i < n; i++)
         SIM_TRY(sim_net_visit_buffers(nets[i], groups[i], v));
+done:
+    return st;
+}
+
+sim_status sim_method_visit_weights(const sim_method *m, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    sim_net *nets[SIM_MAX_NETS];
+    const char *groups[SIM_MAX_NETS];
+    sim_method_scalar scalars[SIM_MAX_SCALARS];
+    size_t n = m->row->nets(m->self, nets, groups), n_scalars = scalars_of(m, scalars);
+
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(sim_net_visit_weights(nets[i], groups[i], v));
+    for (size_t i = 0; i < n_scalars; i++)
+        SIM_TRY(sim_visit_f32(v, "method", scalars[i].name, 1, scalars[i].value));
 done:
     return st;
 }

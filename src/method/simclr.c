@@ -1,88 +1,135 @@
 /*
- * simclr.c - SimCLR: two views of each image attract, all other views repel.
+ * simclr.c - the views of an image attract, all other views repel: SimCLR, DCL, DCLW, SupCon.
  *
  * In: views of the local blocks.  Out: NT-Xent loss over the global batch and gradients.
  * images -> backbone -> projector -> unit rows -> loss, and back.
- * Paper: Chen et al. 2020, arXiv 2002.05709.  `infonce` is its other name.
+ * Papers: Chen et al. 2020, arXiv 2002.05709 (`infonce` is its other name); Yeh et al. 2022,
+ * arXiv 2110.06848 (dcl: the positive leaves the denominator; dclw: positives are weighed);
+ * Khosla et al. 2020, arXiv 2004.11362 (supcon: positives by label).
  */
-#include "simile/method.h"
+#include "arrays.h"
+#include "branch.h"
 
 #include "simile/clock.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef struct {
-    double temperature;
-    int reduction; /* mean|sum_directions */
-} simclr_options;
+    double temperature, sigma, base_temperature;
+    int64_t views;
+    int denominator;  /* full|decoupled */
+    int weights;      /* none|dclw */
+    int weight_batch; /* global */
+    int weight_grad;  /* detach|flow */
+    int reduction;    /* mean|sum_directions */
+    int multi_view;   /* out|in */
+    bool learn_temperature;
+} options;
 
-static const sim_option option_rows[] = {
-    {"temperature", SIM_OPTION_REAL, offsetof(simclr_options, temperature), 0.005, 10.0,
-     "0.5", NULL, "", "softmax temperature", SIM_IDENTITY, NULL},
-    {"reduction", SIM_OPTION_ENUM, offsetof(simclr_options, reduction), 0, 0, "mean",
-     "mean|sum_directions", "",
-     "mean over all anchors, or twice that as programs that sum both directions",
-     SIM_IDENTITY, NULL},
-};
+/* ---- keys ---- */
 
-static const sim_option_table options_table = {.section = "method",
-                                               .rows = option_rows,
-                                               .n_rows = sizeof option_rows /
-                                                         sizeof option_rows[0],
-                                               .struct_bytes = sizeof(simclr_options)};
+#define REAL(key, field, lo, hi, fallback_, help_)                                       \
+    {                                                                                    \
+        .name = key, .type = SIM_OPTION_REAL, .offset = offsetof(options, field),        \
+        .min = lo, .max = hi, .fallback = fallback_, .unit = "", .help = help_,          \
+        .kind = SIM_IDENTITY                                                             \
+    }
+#define CHOICE(key, field, fallback_, choices_, help_)                                   \
+    {                                                                                    \
+        .name = key, .type = SIM_OPTION_ENUM, .offset = offsetof(options, field),        \
+        .fallback = fallback_, .choices = choices_, .unit = "", .help = help_,           \
+        .kind = SIM_IDENTITY                                                             \
+    }
+#define TEMPERATURE(fallback_)                                                           \
+    REAL("temperature", temperature, 0.005, 10.0, fallback_, "softmax temperature")
+#define LEARN                                                                            \
+    {                                                                                    \
+        .name = "learn_temperature", .type = SIM_OPTION_BOOL,                            \
+        .offset = offsetof(options, learn_temperature), .fallback = "false", .unit = "", \
+        .help = "train the logarithm of the temperature too", .kind = SIM_IDENTITY       \
+    }
+#define VIEWS                                                                            \
+    {                                                                                    \
+        .name = "views", .type = SIM_OPTION_INT, .offset = offsetof(options, views),     \
+        .min = 2, .max = SIM_MAX_VIEWS, .fallback = "2", .unit = "views",                \
+        .help = "of an image; odd ones as augment.view1, even ones as augment.view2",    \
+        .kind = SIM_IDENTITY                                                             \
+    }
+#define DENOMINATOR(fallback_)                                                           \
+    CHOICE("denominator", denominator, fallback_, "full|decoupled",                      \
+           "whether the positives stand in the denominator")
+#define REDUCTION                                                                        \
+    CHOICE("reduction", reduction, "mean", "mean|sum_directions",                        \
+           "mean over all anchors, or twice that as programs that sum both directions")
+#define MULTI_VIEW                                                                       \
+    CHOICE("multi_view", multi_view, "out", "out|in",                                    \
+           "three views and more: mean over positives outside of the logarithm, or "     \
+           "their sum inside")
+#define WEIGHTS(fallback_)                                                               \
+    CHOICE("weights", weights, fallback_, "none|dclw", "how positives are weighed")
+#define SIGMA                                                                            \
+    REAL("weight_sigma", sigma, 0.01, 100, "0.5", "dclw: softness of the weights")
+#define WEIGHT_BATCH                                                                     \
+    CHOICE("weight_batch", weight_batch, "global", "global",                             \
+           "dclw: weights are relative to the global batch")
+#define WEIGHT_GRAD                                                                      \
+    CHOICE("weight_grad", weight_grad, "detach", "detach|flow",                          \
+           "dclw: weights as constants, or with their gradient")
+
+#define SOFTMAX_ROWS(t, d, w)                                                            \
+    {                                                                                    \
+        TEMPERATURE(t), LEARN, VIEWS, DENOMINATOR(d), WEIGHTS(w), SIGMA, WEIGHT_BATCH,   \
+            WEIGHT_GRAD, REDUCTION, MULTI_VIEW                                           \
+    }
+static const sim_option simclr_rows[] = SOFTMAX_ROWS("0.5", "full", "none");
+static const sim_option dcl_rows[] = SOFTMAX_ROWS("0.1", "decoupled", "none");
+static const sim_option dclw_rows[] = SOFTMAX_ROWS("0.1", "decoupled", "dclw");
+static const sim_option supcon_rows[] = {
+    TEMPERATURE("0.1"), LEARN, VIEWS, DENOMINATOR("full"),
+    REAL("base_temperature", base_temperature, 0, 10, "0",
+         "loss and gradients times temperature / this; 0: the temperature itself")};
+
+#define TABLE(rows_)                                                                     \
+    {                                                                                    \
+        .section = "method", .rows = rows_, .n_rows = sizeof rows_ / sizeof rows_[0],    \
+        .struct_bytes = sizeof(options)                                                  \
+    }
+static const sim_option_table simclr_table = TABLE(simclr_rows);
+static const sim_option_table dcl_table = TABLE(dcl_rows);
+static const sim_option_table dclw_table = TABLE(dclw_rows);
+static const sim_option_table supcon_table = TABLE(supcon_rows);
+
+/* ---- the method ---- */
 
 typedef struct {
-    simclr_options options;
-    sim_batch_shape shape;
-    sim_folder folder;
-    sim_net *backbone, *projector;
-    sim_tape *backbone_tape, *projector_tape;
+    options options;
+    bool by_label;
+    branch *encoder;
+    unit_rows rows;
     sim_contrast *contrast;
+    temperature temperature;
     size_t batch;
-    float *features, *raw;   /* [images][width], [images][dim] by block */
-    float *dfeatures, *draw; /* their gradients */
-    float *z, *dz, *by_view; /* unit rows by view, gradient, raw rows by view */
-    float *norm;             /* [images] */
 } simclr;
 
-static size_t views_of(const void *options)
+static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
 {
-    (void)options;
-    return 2;
+    const options *o = opaque;
+    out[0] = (sim_part){.n_views = (size_t)o->views};
+    for (uint32_t v = 0; v < out[0].n_views; v++)
+        out[0].views[v] = v;
+    return 1;
 }
 
-static sim_net_spec backbone_spec(const sim_method_env *env)
+static sim_rows_shape rows_shape(const sim_method_env *env, const options *o)
 {
-    return (sim_net_spec){.encoder = env->encoder,
-                          .batchnorm = env->batchnorm,
-                          .h = env->h,
-                          .w = env->w,
-                          .c = env->c,
-                          .seed = env->seed};
-}
-
-static sim_head_spec projector_spec(const sim_method_env *env, size_t in)
-{
-    const sim_encoder_options *e = env->encoder;
-    return (sim_head_spec){.in = in,
-                           .hidden =
-                               e->projector_hidden ? (size_t)e->projector_hidden : in,
-                           .dim = (size_t)e->projector_dim,
-                           .layers = e->projector_layers,
-                           .bn = e->projector_bn,
-                           .last_bn = e->projector_last_bn,
-                           .last_affine = true,
-                           .activation = e->activation,
-                           .batchnorm = env->batchnorm,
-                           .seed = env->seed,
-                           .salt = 0};
-}
-
-static sim_rows_shape rows_shape(const sim_method_env *env, size_t dim)
-{
-    return (sim_rows_shape){.n = env->batch, .unit = env->block, .views = 2, .d = dim};
+    return (sim_rows_shape){.n = env->batch,
+                            .unit = env->block,
+                            .views = (size_t)o->views,
+                            .d = (size_t)env->encoder->projector_dim};
 }
 
 static void destroy(void **self)
@@ -90,69 +137,45 @@ static void destroy(void **self)
     simclr *s = *self;
     if (!s)
         return;
-    sim_tape_destroy(&s->backbone_tape);
-    sim_tape_destroy(&s->projector_tape);
-    sim_net_destroy(&s->backbone);
-    sim_net_destroy(&s->projector);
+    branch_destroy(&s->encoder);
+    unit_rows_release(&s->rows);
     sim_contrast_destroy(&s->contrast);
-    sim_free(s->features);
-    sim_free(s->raw);
-    sim_free(s->dfeatures);
-    sim_free(s->draw);
-    sim_free(s->z);
-    sim_free(s->dz);
-    sim_free(s->by_view);
-    sim_free(s->norm);
     sim_free(s);
     *self = NULL;
 }
 
-static sim_status create_buffers(simclr *s)
+/* Fails where keys contradict each other. */
+static sim_status check(const options *o)
 {
     sim_status st = SIM_OK;
-    size_t images = sim_batch_images(&s->shape);
-    size_t width = sim_net_dim(s->backbone), dim = sim_net_dim(s->projector);
-
-    SIM_TRY(sim_alloc(&s->features, images * width, "method/embeddings"));
-    SIM_TRY(sim_alloc(&s->dfeatures, images * width, "method/embeddings"));
-    SIM_TRY(sim_alloc(&s->raw, images * dim, "method/embeddings"));
-    SIM_TRY(sim_alloc(&s->draw, images * dim, "method/embeddings"));
-    SIM_TRY(sim_alloc(&s->z, images * dim, "method/embeddings"));
-    SIM_TRY(sim_alloc(&s->dz, images * dim, "method/embeddings"));
-    SIM_TRY(sim_alloc(&s->by_view, images * dim, "method/embeddings"));
-    SIM_TRY(sim_alloc(&s->norm, images, "method/embeddings"));
+    SIM_CHECK(o->weights == 0 || o->views == 2, SIM_E_CONFIG,
+              "method.weights: dclw weighs pairs, but method.views is %lld; set views=2",
+              (long long)o->views);
+    SIM_CHECK(o->weights == 0 || o->denominator == 1, SIM_E_CONFIG,
+              "method.weights: dclw goes with denominator decoupled");
 done:
     return st;
 }
 
-static sim_status create(const sim_method_env *env, const void *options, void **self)
+static sim_status create(const sim_method_env *env, const options *o, bool by_label,
+                         void **self)
 {
     sim_status st = SIM_OK;
     simclr *s = NULL;
     void *out = NULL;
-    const sim_net_spec backbone = backbone_spec(env);
-    size_t n_blocks = env->batch / env->block;
+    const sim_rows_shape rows = rows_shape(env, o);
 
+    SIM_TRY(check(o));
     SIM_TRY(sim_new(&s, "method/simclr"));
     out = s;
-    s->options = *(const simclr_options *)options;
+    s->options = *o;
+    s->by_label = by_label;
     s->batch = env->batch;
-    s->folder = sim_folder_of(env->comm);
-    s->shape =
-        (sim_batch_shape){.n_blocks = n_blocks,
-                          .blocks = sim_tree_part(n_blocks, (size_t)env->comm->size,
-                                                  (size_t)env->comm->rank),
-                          .views = 2,
-                          .slots = env->block};
-    SIM_TRY(sim_backbone_create(&backbone, &s->backbone));
-    const sim_head_spec head = projector_spec(env, sim_net_dim(s->backbone));
-    SIM_TRY(sim_head_create(&head, &s->projector));
-    SIM_TRY(sim_tape_create(s->backbone, &s->shape, &s->folder, true, &s->backbone_tape));
-    SIM_TRY(
-        sim_tape_create(s->projector, &s->shape, &s->folder, true, &s->projector_tape));
-    const sim_rows_shape rows = rows_shape(env, sim_net_dim(s->projector));
+    s->temperature = temperature_begin(o->temperature, o->learn_temperature);
+    SIM_TRY(branch_create(env, (size_t)o->views, &s->encoder));
+    SIM_TRY(unit_rows_create(&s->encoder->shape, branch_dim(s->encoder, PROJECTOR),
+                             &s->rows));
     SIM_TRY(sim_contrast_create(env->comm, &rows, &s->contrast));
-    SIM_TRY(create_buffers(s));
     *self = out;
     out = NULL;
 done:
@@ -160,42 +183,55 @@ done:
     return st;
 }
 
-static void loss_options(const void *options, sim_ntxent_options *out)
+static sim_status create_plain(const sim_method_env *env, const void *o, void **self)
 {
-    const simclr_options *o = options;
-    *out = (sim_ntxent_options){.temperature = o->temperature,
-                                .factor = o->reduction == 1 ? 2 : 1};
+    return create(env, o, false, self);
 }
 
-static void compare(simclr *s, sim_loss_report *report)
+static sim_status create_by_label(const sim_method_env *env, const void *o, void **self)
 {
-    size_t images = sim_batch_images(&s->shape), dim = sim_net_dim(s->projector);
-    sim_ntxent_options loss;
-
-    loss_options(&s->options, &loss);
-    sim_rows_by_view(&s->shape, dim, s->raw, s->by_view);
-    sim_unit_rows(images, dim, s->by_view, s->z, s->norm);
-    sim_ntxent(s->contrast, &loss, s->z, s->dz, report);
-    sim_unit_rows_backward(images, dim, s->z, s->norm, s->dz, s->by_view);
-    sim_rows_by_block(&s->shape, dim, s->by_view, s->draw);
+    return create(env, o, true, self);
 }
 
-static void forward_backward(void *self, const float *x, float *grads,
+/* The loss's options at temperature t. */
+static sim_ntxent_options loss_options(const options *o, double t, const int32_t *labels)
+{
+    double factor = o->reduction == 1 ? 2 : 1;
+    if (o->base_temperature > 0)
+        factor = t / o->base_temperature;
+    return (sim_ntxent_options){.temperature = t,
+                                .factor = factor,
+                                .decoupled = o->denominator == 1,
+                                .inside = o->multi_view == 1,
+                                .weighted = o->weights == 1,
+                                .weight_flow = o->weight_grad == 1,
+                                .weight_sigma = o->sigma,
+                                .labels = labels};
+}
+
+static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
     simclr *s = self;
-    size_t encoder_floats = sim_net_parameters(s->backbone);
-    size_t stride = encoder_floats + sim_net_parameters(s->projector);
+    branch *b = s->encoder;
+    size_t scalar = branch_parameters(b);
+    size_t stride = scalar + (s->temperature.learned ? 1 : 0);
+    const sim_ntxent_options loss =
+        loss_options(&s->options, temperature_value(&s->temperature),
+                     s->by_label ? batch->labels : NULL);
 
     double t0 = sim_clock_s();
-    sim_net_forward(s->backbone_tape, x, s->features);
-    sim_net_forward(s->projector_tape, s->features, s->raw);
+    branch_forward(b, batch->x);
     double t1 = sim_clock_s();
-    compare(s, report);
+    unit_rows_take(&s->rows, &b->shape, b->out[PROJECTOR]);
+    sim_ntxent(s->contrast, &loss, s->rows.z, s->rows.dz, report);
+    unit_rows_give(&s->rows, &b->shape, b->dout[PROJECTOR]);
+    if (s->options.base_temperature > 0) /* the factor depends on T too */
+        report->d_log_temperature += report->loss;
     double t2 = sim_clock_s();
-    sim_net_backward(s->projector_tape, s->draw, s->dfeatures, grads + encoder_floats,
-                     stride);
-    sim_net_backward(s->backbone_tape, s->dfeatures, NULL, grads, stride);
+    branch_backward(b, grads, stride);
+    if (s->temperature.learned)
+        scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
     double t3 = sim_clock_s();
     times->forward += t1 - t0;
     times->loss += t2 - t1;
@@ -204,48 +240,58 @@ static void forward_backward(void *self, const float *x, float *grads,
 
 static void updated(void *self)
 {
-    simclr *s = self;
-    sim_net_pack(s->backbone, true);
-    sim_net_pack(s->projector, true);
+    branch_updated(((simclr *)self)->encoder);
 }
 
-static size_t nets(void *self, sim_net *out[8], const char *groups[8])
+static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
+                   const char *groups[SIM_MAX_NETS])
 {
-    simclr *s = self;
-    out[0] = s->backbone;
-    groups[0] = "encoder";
-    out[1] = s->projector;
-    groups[1] = "projector";
-    return 2;
+    return branch_nets(((simclr *)self)->encoder, out, groups);
+}
+
+static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
+{
+    return temperature_scalars(&((simclr *)self)->temperature, out);
 }
 
 static sim_status visit(void *self, const sim_visitor *v)
 {
-    simclr *s = self;
     sim_status st = SIM_OK;
-    SIM_TRY(sim_net_visit(s->backbone, "weights/encoder", v));
-    SIM_TRY(sim_net_visit(s->projector, "weights/projector", v));
+    simclr *s = self;
+    SIM_TRY(branch_visit(s->encoder, v));
+    SIM_TRY(temperature_visit(&s->temperature, v));
 done:
     return st;
 }
 
-static const float *embeddings(void *self, size_t *views, size_t *rows, size_t *dim)
+static sim_embeddings embeddings(void *self)
 {
     const simclr *s = self;
-    *views = 2;
-    *rows = sim_batch_images(&s->shape) / 2;
-    *dim = sim_net_dim(s->projector);
-    return s->z;
+    return (sim_embeddings){s->rows.z, s->encoder->shape.views, s->rows.d};
+}
+
+static const char *reduction(const void *opaque)
+{
+    const options *o = opaque;
+    if (o->base_temperature > 0)
+        return "mean over anchors times temperature / base_temperature";
+    return o->reduction == 1 ? "summed over both directions (twice the mean)"
+                             : "mean over anchors";
 }
 
 static sim_status about(void *self, char **text)
 {
     const simclr *s = self;
+    const options *o = &s->options;
+    char temperature_text[64];
+    size_t views = (size_t)o->views;
+
+    temperature_about(&s->temperature, temperature_text, sizeof temperature_text);
     return sim_text_format(
-        "method/about", text, "NT-Xent, temperature %g, %zu negatives per anchor, %s",
-        s->options.temperature, 2 * s->batch - 2,
-        s->options.reduction == 1 ? "summed over both directions (twice the mean)"
-                                  : "mean over anchors");
+        "method/about", text, "NT-Xent%s%s, %s, %zu negatives per anchor%s, %s",
+        o->denominator == 1 ? " decoupled" : "", o->weights == 1 ? " and weighed" : "",
+        temperature_text, views * s->batch - views,
+        s->by_label ? " less those of its label" : "", reduction(o));
 }
 
 /* The loss asks for scratch after the layers: the larger of the two stays. */
@@ -257,39 +303,121 @@ static void raise_scratch(size_t d, sim_plan_row *rows, size_t n)
             rows[i].bytes = bytes;
 }
 
-static sim_status plan(const sim_method_env *env, const void *options, size_t ranks,
+static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
                        size_t rank, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_net_spec backbone = backbone_spec(env);
-    size_t n_blocks = env->batch / env->block;
-    const sim_batch_shape shape = {.n_blocks = n_blocks,
-                                   .blocks = sim_tree_part(n_blocks, ranks, rank),
-                                   .views = 2,
-                                   .slots = env->block};
-    (void)options;
+    const options *o = opaque;
+    const sim_rows_shape loss = rows_shape(env, o);
 
-    size_t width = sim_backbone_dim(env->encoder);
-    const sim_head_spec head = projector_spec(env, width);
-    SIM_TRY(sim_net_plan(&backbone, &head, &shape, rows, n_rows));
-    const sim_rows_shape loss = rows_shape(env, head.dim);
-    size_t images = sim_batch_images(&shape);
-    raise_scratch(head.dim, rows, *n_rows);
-    rows[(*n_rows)++] = (sim_plan_row){"embeddings", sizeof(float) * images *
-                                                         (2 * width + 5 * head.dim + 1)};
+    SIM_TRY(check(o));
+    SIM_TRY(branch_plan(env, (size_t)o->views, ranks, rank, rows, n_rows));
+    raise_scratch(loss.d, rows, *n_rows);
+    const sim_batch_shape shape = branch_shape(env, (size_t)o->views);
+    rows[(*n_rows)++] =
+        (sim_plan_row){"rows for the loss", unit_rows_bytes(&shape, loss.d)};
     rows[(*n_rows)++] = (sim_plan_row){"loss", sim_contrast_bytes(ranks, &loss)};
 done:
     return st;
 }
 
-#define ROW(row_name)                                                                    \
+/* ---- simile loss ---- */
+
+/* Views of the file, which the options must be able to take. */
+static sim_status read_views(const options *o, const sim_arrays *a, size_t *views)
+{
+    sim_status st = SIM_OK;
+    char name[8];
+    for (*views = 0; *views < SIM_MAX_VIEWS; ++*views) {
+        (void)snprintf(name, sizeof name, "z%zu", *views + 1);
+        if (!a->has(a->ctx, name))
+            break;
+    }
+    SIM_CHECK(*views >= 2, SIM_E_DATA, "/z1 and /z2 are needed");
+    SIM_CHECK(o->weights == 0 || o->denominator == 1, SIM_E_CONFIG,
+              "method.weights: dclw goes with denominator decoupled");
+    SIM_CHECK(o->weights == 0 || *views == 2, SIM_E_DATA,
+              "dclw weighs pairs, but there are %zu views", *views);
+done:
+    return st;
+}
+
+static sim_status read_labels(const sim_arrays *a, size_t n, int32_t **out)
+{
+    sim_status st = SIM_OK;
+    size_t dims[SIM_MAX_DIMS];
+    SIM_TRY(a->dims(a->ctx, "labels", 1, dims));
+    SIM_CHECK(dims[0] == n, SIM_E_DATA, "/labels holds %zu, but /z1 has %zu rows",
+              dims[0], n);
+    SIM_TRY(sim_alloc(out, n, "method/labels"));
+    SIM_TRY(a->ints(a->ctx, "labels", 0, n, *out));
+done:
+    return st;
+}
+
+static sim_status compute(const sim_comm *c, const options *o, bool by_label,
+                          const sim_arrays *a, double *loss)
+{
+    sim_status st = SIM_OK;
+    array_rows r = {0};
+    sim_contrast *e = NULL;
+    int32_t *labels = NULL;
+    size_t views = 0;
+    sim_loss_report report = {0};
+
+    st = read_views(o, a, &views);
+    if (st == SIM_OK)
+        st = array_rows_read(c, a, "z", views, true, &r);
+    if (st == SIM_OK && by_label)
+        st = read_labels(a, r.shape.n, &labels);
+    if (st == SIM_OK)
+        st = sim_contrast_create(c, &r.shape, &e);
+    SIM_TRY(sim_comm_agree(c, st));
+    const sim_ntxent_options loss_of = loss_options(o, o->temperature, labels);
+    sim_ntxent(e, &loss_of, r.z, r.dz, &report);
+    SIM_TRY(array_rows_write(a, "dz", &r));
+    if (o->base_temperature > 0) /* the factor depends on T too */
+        report.d_log_temperature += report.loss;
+    if (o->learn_temperature)
+        SIM_TRY(array_put_scalar(a, "dlog_temperature", report.d_log_temperature));
+    *loss = report.loss;
+done:
+    sim_contrast_destroy(&e);
+    sim_free(labels);
+    array_rows_release(&r);
+    return st;
+}
+
+static sim_status compute_plain(const sim_comm *c, const void *o, const sim_arrays *a,
+                                double *loss)
+{
+    return compute(c, o, false, a, loss);
+}
+
+static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_arrays *a,
+                                   double *loss)
+{
+    return compute(c, o, true, a, loss);
+}
+
+/* ---- rows ---- */
+
+#define ROW(name_, paper_, table_, labels_, create_, compute_)                           \
     {                                                                                    \
-        .name = row_name, .paper = "arXiv 2002.05709", .table = &options_table,          \
-        .views = views_of, .create = create, .destroy = destroy,                         \
+        .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
+        .parts = parts, .create = create_, .destroy = destroy,                           \
         .forward_backward = forward_backward, .updated = updated, .nets = nets,          \
-        .visit = visit, .embeddings = embeddings, .about = about,                        \
-        .loss_options = loss_options, .plan = plan                                       \
+        .scalars = scalars, .visit = visit, .embeddings = embeddings, .about = about,    \
+        .plan = plan, .reduction = reduction, .compute = compute_                        \
     }
 
-const sim_method_row sim_method_simclr = ROW("simclr");
-const sim_method_row sim_method_infonce = ROW("infonce");
+const sim_method_row sim_method_simclr =
+    ROW("simclr", "arXiv 2002.05709", simclr_table, false, create_plain, compute_plain);
+const sim_method_row sim_method_infonce =
+    ROW("infonce", "arXiv 1807.03748", simclr_table, false, create_plain, compute_plain);
+const sim_method_row sim_method_dcl =
+    ROW("dcl", "arXiv 2110.06848", dcl_table, false, create_plain, compute_plain);
+const sim_method_row sim_method_dclw =
+    ROW("dclw", "arXiv 2110.06848", dclw_table, false, create_plain, compute_plain);
+const sim_method_row sim_method_supcon = ROW("supcon", "arXiv 2004.11362", supcon_table,
+                                             true, create_by_label, compute_by_label);

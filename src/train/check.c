@@ -126,7 +126,7 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     SIM_CHECK(!job->method->needs_labels || about->has_labels, SIM_E_DATA,
               "%s has no labels, but method %s needs them", t->train, job->method->name);
     plan->n_images = about->n_images;
-    plan->views = job->method->views(job->method_options);
+    plan->views = sim_method_views(job->method, job->method_options);
     plan->n_blocks = (size_t)(t->batch / t->block);
     plan->steps_per_epoch = about->n_images / (size_t)t->batch;
     plan->left_over = about->n_images % (size_t)t->batch;

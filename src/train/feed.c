@@ -12,12 +12,18 @@ sim_status sim_feed_create(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_feed *f = &t->feed;
+    size_t batch = (size_t)t->job->train.batch;
 
-    f->n_images = sim_batch_images(&t->method.shape);
+    f->n_images = t->method.n_images;
     f->image_floats = t->plan.h * t->plan.w * t->plan.c;
     f->order_epoch = -1;
-    SIM_TRY(sim_alloc(&f->x[0], f->n_images * f->image_floats, "train/views"));
-    SIM_TRY(sim_alloc(&f->x[1], f->n_images * f->image_floats, "train/views"));
+    for (int i = 0; i < 2; i++) {
+        SIM_TRY(sim_alloc(&f->x[i], f->n_images * f->image_floats, "train/views"));
+        if (sim_method_shuffles(&t->method))
+            SIM_TRY(sim_alloc(&f->shuffle[i], batch, "train/order"));
+        if (t->method.row->needs_labels)
+            SIM_TRY(sim_alloc(&f->labels[i], batch, "train/order"));
+    }
     SIM_TRY(sim_alloc(&f->request, f->n_images, "train/views"));
     SIM_TRY(sim_alloc(&f->order, t->plan.n_images, "train/order"));
     SIM_TRY(sim_alloc(&f->keys, t->plan.n_images, "train/order"));
@@ -27,8 +33,11 @@ done:
 
 void sim_feed_destroy(sim_train_state *t)
 {
-    SIM_FREE(t->feed.x[0]);
-    SIM_FREE(t->feed.x[1]);
+    for (int i = 0; i < 2; i++) {
+        SIM_FREE(t->feed.x[i]);
+        SIM_FREE(t->feed.shuffle[i]);
+        SIM_FREE(t->feed.labels[i]);
+    }
     SIM_FREE(t->feed.request);
     SIM_FREE(t->feed.order);
     SIM_FREE(t->feed.keys);
@@ -47,36 +56,63 @@ sim_position sim_position_next(const sim_train_state *t, const sim_position *at)
     return next;
 }
 
-/* Requests of one slot: all views of its image side by side, so that a read is shared. */
-static void ask_slot(sim_train_state *t, const sim_position *at, size_t block,
-                     size_t slot, float *x, sim_view_request *out)
+/* Requests of one slot of a part: all its views side by side, so that a read is shared. */
+static void ask_slot(sim_train_state *t, const sim_position *at, const sim_part *part,
+                     size_t block, size_t slot, const uint32_t *shuffle, float *x,
+                     sim_view_request *out)
 {
-    const sim_batch_shape *s = &t->method.shape;
-    size_t i = (size_t)at->samples + block * s->slots + slot;
-    size_t local = block - s->blocks.lo;
+    size_t slots = t->method.slots, i = block * slots + slot;
+    size_t shown = part->shuffled ? shuffle[i] : i;
+    size_t local = block - t->method.blocks.lo;
 
-    for (size_t v = 0; v < s->views; v++) {
-        size_t place = (local * s->views + v) * s->slots + slot;
-        out[v] = (sim_view_request){.sample = t->feed.order[i],
+    for (size_t v = 0; v < part->n_views; v++) {
+        size_t place = (local * part->n_views + v) * slots + slot;
+        out[v] = (sim_view_request){.sample = t->feed.order[(size_t)at->samples + shown],
                                     .epoch = (uint32_t)at->epoch,
-                                    .view = (uint32_t)v,
+                                    .view = part->views[v],
                                     .out = x + place * t->feed.image_floats};
     }
+}
+
+/* Requests of a part, whose views begin at x; their number. */
+static size_t ask_part(sim_train_state *t, const sim_position *at, const sim_part *part,
+                       const uint32_t *shuffle, float *x, sim_view_request *out)
+{
+    const sim_method *m = &t->method;
+    size_t n = 0;
+    for (size_t b = m->blocks.lo; b < m->blocks.hi; b++)
+        for (size_t i = 0; i < m->slots; i++, n += part->n_views)
+            ask_slot(t, at, part, b, i, shuffle, x, out + n);
+    return n;
+}
+
+/* What the method wants to know of the step beside its views. */
+static void tell_batch(sim_train_state *t, const sim_position *at, int slot)
+{
+    sim_feed *f = &t->feed;
+    const int32_t *labels = sim_dataset_labels(t->data);
+    size_t batch = (size_t)t->job->train.batch;
+
+    if (f->shuffle[slot])
+        sim_order_shuffle((uint32_t)t->job->train.seed, (uint32_t)at->epoch,
+                          (uint64_t)at->samples, batch, f->shuffle[slot]);
+    for (size_t i = 0; f->labels[slot] && i < batch; i++)
+        f->labels[slot][i] = labels[f->order[(size_t)at->samples + i]];
 }
 
 void sim_feed_post(sim_train_state *t, const sim_position *at, int slot)
 {
     sim_feed *f = &t->feed;
-    const sim_batch_shape *s = &t->method.shape;
 
     if (f->order_epoch != at->epoch) {
         sim_order_epoch((uint32_t)t->job->train.seed, (uint32_t)at->epoch,
                         t->plan.n_images, f->keys, f->order);
         f->order_epoch = at->epoch;
     }
+    tell_batch(t, at, slot);
     size_t n = 0;
-    for (size_t b = s->blocks.lo; b < s->blocks.hi; b++)
-        for (size_t i = 0; i < s->slots; i++, n += s->views)
-            ask_slot(t, at, b, i, f->x[slot], f->request + n);
+    for (size_t p = 0; p < t->method.n_parts; p++)
+        n += ask_part(t, at, &t->method.parts[p], f->shuffle[slot],
+                      f->x[slot] + n * f->image_floats, f->request + n);
     sim_loader_post(t->loader, f->request, n);
 }

@@ -73,48 +73,73 @@ done:
     return st;
 }
 
-/* Hash of the blocks' hashes in global order: [local block][n_bytes] of this rank. */
-static sim_status put_blocks(sim_train_state *t, const char *stage, const void *data,
-                             size_t n_bytes)
+/* A value of one hash a block: part after part, [local block][n_bytes] each. */
+typedef struct {
+    const char *data;
+    size_t n_bytes; /* of a block */
+} piece_of_block;
+
+/* Hash of the blocks' hashes in global order. */
+static sim_status put_blocks(sim_train_state *t, const char *stage,
+                             const piece_of_block *pieces, size_t n)
 {
     sim_status st = SIM_OK;
-    const sim_batch_shape *s = &t->method.shape;
+    const sim_method *m = &t->method;
     sim_hash *all = NULL;
+    sim_hasher *h = NULL;
 
-    if (sim_alloc(&all, s->n_blocks, "train/ladder") != SIM_OK)
+    if (sim_alloc(&all, m->n_blocks, "train/ladder") != SIM_OK ||
+        sim_hasher_create(&h) != SIM_OK)
         sim_comm_abort(SIM_E_IO); /* the others are on their way into the gather */
-    for (size_t b = s->blocks.lo; b < s->blocks.hi; b++)
-        all[b] =
-            sim_hash_bytes((const char *)data + (b - s->blocks.lo) * n_bytes, n_bytes);
-    sim_comm_gather_rows(t->comm, s->n_blocks, 1, s->n_blocks, sizeof *all,
-                         all + s->blocks.lo, all);
-    SIM_TRY(put(t, stage, sim_hash_bytes(all, s->n_blocks * sizeof *all)));
+    for (size_t b = m->blocks.lo; b < m->blocks.hi; b++) {
+        sim_hasher_reset(h);
+        for (size_t i = 0; i < n; i++)
+            sim_hasher_add(h, pieces[i].data + (b - m->blocks.lo) * pieces[i].n_bytes,
+                           pieces[i].n_bytes);
+        all[b] = sim_hasher_value(h);
+    }
+    sim_comm_gather_rows(t->comm, m->n_blocks, 1, m->n_blocks, sizeof *all,
+                         all + m->blocks.lo, all);
+    SIM_TRY(put(t, stage, sim_hash_bytes(all, m->n_blocks * sizeof *all)));
 done:
+    sim_hasher_destroy(&h);
     sim_free(all);
     return st;
 }
 
 sim_status sim_ladder_input(sim_train_state *t, const float *x)
 {
-    const sim_batch_shape *s = &t->method.shape;
+    const sim_method *m = &t->method;
+    piece_of_block pieces[SIM_MAX_PARTS];
+    size_t slot_bytes = t->feed.image_floats * sizeof(float);
+    const char *at = (const char *)x;
+
     if (!t->request->trace_hash)
         return SIM_OK;
-    return put_blocks(t, "input", x,
-                      s->views * s->slots * t->feed.image_floats * sizeof(float));
+    for (size_t p = 0; p < m->n_parts; p++) {
+        pieces[p] = (piece_of_block){at, m->parts[p].n_views * m->slots * slot_bytes};
+        at += (m->blocks.hi - m->blocks.lo) * pieces[p].n_bytes;
+    }
+    return put_blocks(t, "input", pieces, m->n_parts);
 }
 
 static sim_status put_embeddings(sim_train_state *t)
 {
     sim_status st = SIM_OK;
-    const sim_batch_shape *s = &t->method.shape;
-    size_t views = 0, rows = 0, dim = 0;
+    const sim_method *m = &t->method;
+    const sim_embeddings e = m->row->embeddings(m->self);
+    const sim_batch_shape s = {.n_blocks = m->n_blocks,
+                               .blocks = m->blocks,
+                               .views = e.views,
+                               .slots = m->slots};
     float *by_block = NULL;
-    const float *z = t->method.row->embeddings(t->method.self, &views, &rows, &dim);
 
-    if (sim_alloc(&by_block, views * rows * dim, "train/ladder") != SIM_OK)
+    if (sim_alloc(&by_block, sim_batch_images(&s) * e.dim, "train/ladder") != SIM_OK)
         sim_comm_abort(SIM_E_IO);
-    sim_rows_by_block(s, dim, z, by_block);
-    SIM_TRY(put_blocks(t, "z", by_block, s->views * s->slots * dim * sizeof(float)));
+    sim_rows_by_block(&s, e.dim, e.z, by_block);
+    const piece_of_block piece = {(const char *)by_block,
+                                  e.views * m->slots * e.dim * sizeof(float)};
+    SIM_TRY(put_blocks(t, "z", &piece, 1));
 done:
     sim_free(by_block);
     return st;
@@ -144,16 +169,12 @@ sim_status sim_ladder_update(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_hasher *h = NULL;
-    sim_net *nets[8];
-    const char *groups[8];
 
     if (!t->request->trace_hash)
         goto done;
     SIM_TRY(sim_hasher_create(&h));
     const sim_visitor v = {.see = add_tensor, .ctx = h};
-    size_t n = t->method.row->nets(t->method.self, nets, groups);
-    for (size_t i = 0; i < n; i++)
-        SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
+    SIM_TRY(sim_method_visit_weights(&t->method, &v));
     SIM_TRY(put(t, "weights", sim_hasher_value(h)));
     sim_hasher_reset(h);
     SIM_TRY(sim_method_visit_buffers(&t->method, &v));

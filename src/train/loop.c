@@ -130,8 +130,8 @@ static sim_status create_method(sim_train_state *t)
     SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
     SIM_TRY(sim_method_visit_buffers(&t->method, &count));
     SIM_TRY(sim_alloc(&t->buffers.bytes, t->buffers.n, "train/snapshot"));
-    size_t room = sim_comm_sum_leaves_room(t->comm, t->method.shape.n_blocks,
-                                           t->method.gradient_floats);
+    size_t room =
+        sim_comm_sum_leaves_room(t->comm, t->method.n_blocks, t->method.gradient_floats);
     SIM_TRY(sim_alloc(&t->grads, room, "train/gradients"));
 done:
     sim_free(list);
@@ -326,7 +326,7 @@ static void one_step(sim_train_state *t, int slot)
 
     if (next.step < t->plan.total_steps)
         sim_feed_post(t, &next, slot ^ 1);
-    sim_step_run(t, t->feed.x[slot], &m);
+    sim_step_run(t, slot, &m);
     next.skipped = t->at.skipped;
     next.bad_run = t->at.bad_run;
     t->at = next;

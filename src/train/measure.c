@@ -15,6 +15,8 @@ typedef struct {
     sim_method method;
     sim_optimizer *optimizer;
     float *x, *grads;
+    uint32_t *order;
+    int32_t *labels;
     double *seconds;
 } bench;
 
@@ -37,12 +39,17 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
     SIM_TRY(sim_method_create(job->method, &env, job->method_options, &b->method));
     SIM_TRY(sim_method_parameters(&b->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&job->optimizer, list, n, &b->optimizer));
-    SIM_TRY(sim_alloc(&b->x, sim_batch_images(&b->method.shape) * h * w * channels,
-                      "bench/views"));
+    SIM_TRY(sim_alloc(&b->x, b->method.n_images * h * w * channels, "bench/views"));
     SIM_TRY(sim_alloc(
         &b->grads,
-        sim_comm_sum_leaves_room(c, b->method.shape.n_blocks, b->method.gradient_floats),
+        sim_comm_sum_leaves_room(c, b->method.n_blocks, b->method.gradient_floats),
         "bench/gradients"));
+    SIM_TRY(sim_alloc(&b->order, env.batch, "bench/views"));
+    SIM_TRY(sim_alloc(&b->labels, env.batch, "bench/views"));
+    for (size_t i = 0; i < env.batch; i++) {
+        b->order[i] = (uint32_t)(env.batch - 1 - i);
+        b->labels[i] = (int32_t)(i % 10);
+    }
     SIM_TRY(sim_alloc(&b->seconds, (size_t)steps, "bench/times"));
     b->method.row->updated(b->method.self);
 done:
@@ -53,7 +60,7 @@ done:
 /* Views that differ from image to image, cheap and the same everywhere. */
 static void fill(bench *b, size_t image_floats)
 {
-    size_t n = sim_batch_images(&b->method.shape) * image_floats;
+    size_t n = b->method.n_images * image_floats;
     uint32_t word = 12345;
     for (size_t i = 0; i < n; i++) {
         word = word * 1664525u + 1013904223u;
@@ -65,11 +72,12 @@ static double one_step(const sim_comm *c, const sim_job *job, bench *b)
 {
     sim_loss_report report = {0};
     sim_method_times times = {0};
+    const sim_method_batch batch = {.x = b->x, .order = b->order, .labels = b->labels};
 
     sim_comm_barrier(c);
     double start = sim_clock_s();
-    b->method.row->forward_backward(b->method.self, b->x, b->grads, &report, &times);
-    sim_comm_sum_leaves(c, b->method.shape.n_blocks, b->method.gradient_floats, b->grads);
+    b->method.row->forward_backward(b->method.self, &batch, b->grads, &report, &times);
+    sim_comm_sum_leaves(c, b->method.n_blocks, b->method.gradient_floats, b->grads);
     sim_optimizer_step(b->optimizer, job->optimizer.lr, b->grads);
     b->method.row->updated(b->method.self);
     double took = sim_clock_s() - start;
@@ -103,6 +111,8 @@ done:
     if (b.method.self)
         sim_method_destroy(&b.method);
     sim_free(b.x);
+    sim_free(b.order);
+    sim_free(b.labels);
     sim_free(b.grads);
     sim_free(b.seconds);
     return st;

@@ -70,7 +70,8 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     size_t weights = bytes_of(rows, *n_rows, "weights");
     size_t running = bytes_of(rows, *n_rows, "running statistics");
     sim_range mine = sim_tree_part(plan->n_blocks, ranks, rank);
-    size_t images = (mine.hi - mine.lo) * (size_t)job->train.block * plan->views;
+    size_t images = (mine.hi - mine.lo) * (size_t)job->train.block *
+                    sim_method_images_per_slot(job->method, job->method_options);
     size_t view = plan->h * plan->w * plan->c * sizeof(float);
     add(rows, n_rows, "gradients",
         sizeof(float) *

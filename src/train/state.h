@@ -42,11 +42,13 @@ typedef enum {
 
 /* Views of two steps: one computed on, one being loaded. */
 typedef struct {
-    float *x[2];                   /* [images][h][w][c], by block, view, slot */
-    sim_view_request *request;     /* of one step */
-    uint32_t *order;               /* permutation of `order_epoch` */
-    sim_order_key *keys;           /* it is sorted in */
-    int64_t order_epoch;           /* -1: none yet */
+    float *x[2];               /* [images][h][w][c]: the parts, by block, view, slot */
+    uint32_t *shuffle[2];      /* [batch] where a part is shuffled */
+    int32_t *labels[2];        /* [batch] where the method wants them */
+    sim_view_request *request; /* of one step */
+    uint32_t *order;           /* permutation of `order_epoch` */
+    sim_order_key *keys;       /* it is sorted in */
+    int64_t order_epoch;       /* -1: none yet */
     size_t image_floats, n_images; /* on this rank, all views */
 } sim_feed;
 
@@ -97,7 +99,7 @@ sim_position sim_position_next(const sim_train_state *t, const sim_position *at)
 
 /* step.c: one update.  Failures are remembered: the guard's (SIM_E_BUG, when it has seen
  * too many bad steps; on all ranks alike) and those of the ladder. */
-void sim_step_run(sim_train_state *t, const float *x, sim_step_metrics *m);
+void sim_step_run(sim_train_state *t, int slot, sim_step_metrics *m);
 double sim_step_rate(const sim_train_state *t);
 
 /* resume.c: what state there is to start from, and saving it */

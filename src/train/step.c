@@ -42,13 +42,17 @@ static sim_status snapshot(sim_train_state *t, bool back)
     return sim_method_visit_buffers(&t->method, &v);
 }
 
-double sim_step_rate(const sim_train_state *t)
+/* Where the schedule stands: in steps of the present batch. */
+static double steps_done(const sim_train_state *t)
 {
     const sim_position *p = &t->at;
-    double batch = (double)t->job->train.batch;
-    double done =
-        (double)p->epoch * (double)t->plan.steps_per_epoch + (double)p->samples / batch;
-    return t->plan.learning_rate * sim_schedule_factor(&t->job->schedule, done,
+    return (double)p->epoch * (double)t->plan.steps_per_epoch +
+           (double)p->samples / (double)t->job->train.batch;
+}
+
+double sim_step_rate(const sim_train_state *t)
+{
+    return t->plan.learning_rate * sim_schedule_factor(&t->job->schedule, steps_done(t),
                                                        t->plan.warmup_steps,
                                                        (double)t->plan.total_steps);
 }
@@ -103,17 +107,24 @@ static void add_up(sim_train_state *t, const sim_loss_report *r, double norm)
     t->sums[SIM_SUM_NORM] += norm;
 }
 
-static void compute(sim_train_state *t, const float *x, sim_loss_report *report)
+static void compute(sim_train_state *t, int slot, sim_loss_report *report)
 {
     sim_method_times times = {0};
     size_t n = t->method.gradient_floats;
+    const sim_method_batch batch = {.x = t->feed.x[slot],
+                                    .order = t->feed.shuffle[slot],
+                                    .labels = t->feed.labels[slot],
+                                    .epoch = (uint32_t)t->at.epoch,
+                                    .samples = t->at.samples,
+                                    .progress =
+                                        steps_done(t) / (double)t->plan.total_steps};
 
-    t->method.row->forward_backward(t->method.self, x, t->grads, report, &times);
+    t->method.row->forward_backward(t->method.self, &batch, t->grads, report, &times);
     t->phase_s[SIM_PHASE_FORWARD] += times.forward;
     t->phase_s[SIM_PHASE_LOSS] += times.loss;
     t->phase_s[SIM_PHASE_BACKWARD] += times.backward;
     double start = sim_clock_s();
-    sim_comm_sum_leaves(t->comm, t->method.shape.n_blocks, n, t->grads);
+    sim_comm_sum_leaves(t->comm, t->method.n_blocks, n, t->grads);
     t->phase_s[SIM_PHASE_SUM] += sim_clock_s() - start;
 }
 
@@ -136,13 +147,13 @@ done:
     return st;
 }
 
-void sim_step_run(sim_train_state *t, const float *x, sim_step_metrics *m)
+void sim_step_run(sim_train_state *t, int slot, sim_step_metrics *m)
 {
     sim_loss_report report = {0};
 
-    sim_train_remember(t, sim_ladder_input(t, x));
+    sim_train_remember(t, sim_ladder_input(t, t->feed.x[slot]));
     sim_train_remember(t, snapshot(t, false));
-    compute(t, x, &report);
+    compute(t, slot, &report);
     sim_train_remember(t, sim_ladder_loss(t, report.loss));
     double start = sim_clock_s();
     m->lr = sim_step_rate(t);

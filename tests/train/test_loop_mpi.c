@@ -34,20 +34,21 @@ static struct {
 
 static float spoilt[2 * BATCH * SIDE * SIDE];
 
-static void forward_backward(void *self, const float *x, float *grads,
+static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
     trap.call++;
     bool spoil = comm->rank == trap.rank && trap.call >= trap.from && trap.call < trap.to;
     sim_range mine = sim_tree_part(BATCH / BLOCK, (size_t)comm->size, (size_t)comm->rank);
     size_t floats = (mine.hi - mine.lo) * 2 * BLOCK * SIDE * SIDE;
+    sim_method_batch seen = *batch;
 
     if (spoil && trap.where == IN_VIEW) {
-        memcpy(spoilt, x, floats * sizeof *x);
+        memcpy(spoilt, batch->x, floats * sizeof *spoilt);
         spoilt[SIDE + 3] = NAN;
-        x = spoilt;
+        seen.x = spoilt;
     }
-    sim_methods_find("simclr")->forward_backward(self, x, grads, report, times);
+    sim_methods_find("simclr")->forward_backward(self, &seen, grads, report, times);
     if (spoil && trap.where == IN_GRADIENT)
         grads[7] = INFINITY;
 }

@@ -1,0 +1,103 @@
+/*
+ * arrays.c - rows by name into the form that the losses take, and gradients back.
+ */
+#include "arrays.h"
+
+#include "simile/kernel.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void name_of(const char *prefix, size_t view, char out[32])
+{
+    (void)snprintf(out, 32, "%s%zu", prefix, view + 1);
+}
+
+static sim_status read_shape(const sim_arrays *a, const char *prefix, size_t views,
+                             sim_rows_shape *s)
+{
+    sim_status st = SIM_OK;
+    size_t dims[SIM_MAX_DIMS];
+    char name[32];
+
+    *s = (sim_rows_shape){.unit = ARRAY_UNIT, .views = views};
+    for (size_t v = 0; v < views; v++) {
+        name_of(prefix, v, name);
+        SIM_TRY(a->dims(a->ctx, name, 2, dims));
+        SIM_CHECK(dims[0] >= 2 && dims[1] >= 1, SIM_E_DATA,
+                  "/%s is %zu x %zu, expected two rows or more", name, dims[0], dims[1]);
+        SIM_CHECK(v == 0 || (dims[0] == s->n && dims[1] == s->d), SIM_E_DATA,
+                  "/%s is %zu x %zu, but /%s1 is %zu x %zu", name, dims[0], dims[1],
+                  prefix, s->n, s->d);
+        s->n = dims[0];
+        s->d = dims[1];
+    }
+done:
+    return st;
+}
+
+sim_status array_rows_read(const sim_comm *c, const sim_arrays *a, const char *prefix,
+                           size_t views, bool unit, array_rows *out)
+{
+    sim_status st = SIM_OK;
+    char name[32];
+
+    *out = (array_rows){.unit = unit};
+    SIM_TRY(read_shape(a, prefix, views, &out->shape));
+    out->mine = sim_rows_mine(c, &out->shape);
+    size_t mine = out->mine.hi - out->mine.lo, d = out->shape.d, n = views * mine;
+    SIM_TRY(sim_alloc(&out->raw, n * d, "method/arrays"));
+    SIM_TRY(sim_alloc(&out->z, n * d, "method/arrays"));
+    SIM_TRY(sim_alloc(&out->dz, n * d, "method/arrays"));
+    SIM_TRY(sim_alloc(&out->norm, n, "method/arrays"));
+    for (size_t v = 0; v < views; v++) {
+        name_of(prefix, v, name);
+        SIM_TRY(
+            a->floats(a->ctx, name, out->mine.lo, mine, unit, out->raw + v * mine * d));
+    }
+    if (unit)
+        sim_unit_rows(n, d, out->raw, out->z, out->norm);
+    else
+        memcpy(out->z, out->raw, n * d * sizeof(float));
+done:
+    return st;
+}
+
+void array_rows_release(array_rows *r)
+{
+    SIM_FREE(r->raw);
+    SIM_FREE(r->z);
+    SIM_FREE(r->norm);
+    SIM_FREE(r->dz);
+}
+
+sim_status array_rows_write(const sim_arrays *a, const char *prefix, array_rows *r)
+{
+    sim_status st = SIM_OK;
+    size_t mine = r->mine.hi - r->mine.lo, d = r->shape.d;
+    char name[32];
+
+    if (r->unit)
+        sim_unit_rows_backward(r->shape.views * mine, d, r->z, r->norm, r->dz, r->dz);
+    for (size_t v = 0; v < r->shape.views; v++) {
+        name_of(prefix, v, name);
+        const sim_tensor t = {.name = name,
+                              .type = SIM_F32,
+                              .n_dims = 2,
+                              .dims = {r->shape.n, d},
+                              .data = r->dz + v * mine * d,
+                              .row_lo = r->mine.lo,
+                              .row_hi = r->mine.hi};
+        SIM_TRY(a->put(a->ctx, &t, ARRAY_UNIT));
+    }
+done:
+    return st;
+}
+
+sim_status array_put_scalar(const sim_arrays *a, const char *name, double value)
+{
+    float single = (float)value;
+    const sim_tensor t = {.name = name, .type = SIM_F32, .data = &single};
+    return a->put(a->ctx, &t, 1);
+}

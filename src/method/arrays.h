@@ -1,0 +1,34 @@
+/*
+ * arrays.h - what the methods share for `simile loss`: rows by name, and results.
+ *
+ * Rows of a batch belong to ranks in units of 32, the leaves of the loss.
+ */
+#ifndef SIMILE_METHOD_ARRAYS_H
+#define SIMILE_METHOD_ARRAYS_H
+
+#include "simile/method.h"
+
+enum { ARRAY_UNIT = 32 };
+
+typedef struct {
+    sim_rows_shape shape;
+    sim_range mine;
+    bool unit;             /* z is raw brought to unit length; otherwise z is raw */
+    float *raw, *z, *norm; /* [views][mine][d]; norm [views][mine] */
+    float *dz;             /* the same, with respect to z; for the caller to fill */
+} array_rows;
+
+/*
+ * Reads <prefix>1 .. <prefix>N of N views, float32 [B][d] with B from 2 up.  Local.
+ * Fails: SIM_E_DATA naming the array.  array_rows_release also after a failure.
+ */
+SIM_MUST_USE sim_status array_rows_read(const sim_comm *c, const sim_arrays *a,
+                                        const char *prefix, size_t views, bool unit,
+                                        array_rows *out);
+void array_rows_release(array_rows *r);
+/* dz with respect to raw, as <prefix>1 .. N.  Collective. */
+SIM_MUST_USE sim_status array_rows_write(const sim_arrays *a, const char *prefix,
+                                         array_rows *r);
+SIM_MUST_USE sim_status array_put_scalar(const sim_arrays *a, const char *name,
+                                         double value);
+#endif

@@ -1,0 +1,253 @@
+/*
+ * branch.c - an encoder with its heads, forward and back.
+ *
+ * Called by the methods.  The leaf of a weight gradient is a block with all views that pass
+ * together, so a branch takes them in one pass (DESIGN.md section 4).
+ */
+#include "branch.h"
+
+#include "simile/memory.h"
+
+#include <stdio.h>
+
+static const char *const names[BRANCH_NETS] = {"encoder", "projector"};
+
+sim_batch_shape branch_shape(const sim_method_env *env, size_t views)
+{
+    size_t n_blocks = env->batch / env->block;
+    return (sim_batch_shape){.n_blocks = n_blocks,
+                             .blocks = sim_tree_part(n_blocks, (size_t)env->comm->size,
+                                                     (size_t)env->comm->rank),
+                             .views = views,
+                             .slots = env->block};
+}
+
+/* ---- what the nets are ---- */
+
+static sim_net_spec backbone_spec(const sim_method_env *env)
+{
+    return (sim_net_spec){.encoder = env->encoder,
+                          .batchnorm = env->batchnorm,
+                          .h = env->h,
+                          .w = env->w,
+                          .c = env->c,
+                          .seed = env->seed};
+}
+
+static sim_head_spec projector_spec(const sim_method_env *env)
+{
+    const sim_encoder_options *e = env->encoder;
+    size_t in = sim_backbone_dim(e);
+    return (sim_head_spec){.in = in,
+                           .hidden =
+                               e->projector_hidden ? (size_t)e->projector_hidden : in,
+                           .dim = (size_t)e->projector_dim,
+                           .layers = e->projector_layers,
+                           .bn = e->projector_bn,
+                           .last_bn = e->projector_last_bn,
+                           .last_affine = true,
+                           .activation = e->activation,
+                           .batchnorm = env->batchnorm,
+                           .seed = env->seed,
+                           .salt = 0};
+}
+
+sim_status branch_create(const sim_method_env *env, size_t views, branch **out)
+{
+    sim_status st = SIM_OK;
+    branch *b = NULL;
+    const sim_net_spec backbone = backbone_spec(env);
+    const sim_head_spec projector = projector_spec(env);
+
+    SIM_TRY(sim_new(&b, "method/branch"));
+    b->shape = branch_shape(env, views);
+    b->folder = sim_folder_of(env->comm);
+    SIM_TRY(sim_backbone_create(&backbone, &b->net[BACKBONE]));
+    SIM_TRY(sim_head_create(&projector, &b->net[PROJECTOR]));
+    size_t images = sim_batch_images(&b->shape);
+    for (size_t i = 0; i < BRANCH_NETS; i++) {
+        size_t n = images * sim_net_dim(b->net[i]);
+        SIM_TRY(sim_tape_create(b->net[i], &b->shape, &b->folder, true, &b->tape[i]));
+        SIM_TRY(sim_alloc(&b->out[i], n, "method/embeddings"));
+        SIM_TRY(sim_alloc(&b->dout[i], n, "method/embeddings"));
+    }
+    *out = b;
+    b = NULL;
+done:
+    branch_destroy(&b);
+    return st;
+}
+
+void branch_destroy(branch **out)
+{
+    branch *b = *out;
+    if (!b)
+        return;
+    for (size_t i = 0; i < BRANCH_NETS; i++) {
+        sim_tape_destroy(&b->tape[i]);
+        sim_net_destroy(&b->net[i]);
+        sim_free(b->out[i]);
+        sim_free(b->dout[i]);
+    }
+    sim_free(b);
+    *out = NULL;
+}
+
+size_t branch_dim(const branch *b, int net)
+{
+    return sim_net_dim(b->net[net]);
+}
+
+size_t branch_parameters(const branch *b)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < BRANCH_NETS; i++)
+        n += sim_net_parameters(b->net[i]);
+    return n;
+}
+
+/* ---- passes ---- */
+
+void branch_forward(branch *b, const float *x)
+{
+    for (size_t i = 0; i < BRANCH_NETS; i++)
+        sim_net_forward(b->tape[i], i ? b->out[i - 1] : x, b->out[i]);
+}
+
+void branch_backward(branch *b, float *grads, size_t stride)
+{
+    size_t at = branch_parameters(b);
+    for (size_t i = BRANCH_NETS; i-- > 0;) {
+        at -= sim_net_parameters(b->net[i]);
+        sim_net_backward(b->tape[i], b->dout[i], i ? b->dout[i - 1] : NULL, grads + at,
+                         stride);
+    }
+}
+
+void branch_updated(branch *b)
+{
+    for (size_t i = 0; i < BRANCH_NETS; i++)
+        sim_net_pack(b->net[i], true);
+}
+
+size_t branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
+                   const char *groups[SIM_MAX_NETS])
+{
+    for (size_t i = 0; i < BRANCH_NETS; i++) {
+        nets[i] = b->net[i];
+        groups[i] = names[i];
+    }
+    return BRANCH_NETS;
+}
+
+sim_status branch_visit(branch *b, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    static const char *const paths[BRANCH_NETS] = {"weights/encoder",
+                                                   "weights/projector"};
+    for (size_t i = 0; i < BRANCH_NETS; i++)
+        SIM_TRY(sim_net_visit(b->net[i], paths[i], v));
+done:
+    return st;
+}
+
+/* ---- the plan ---- */
+
+sim_status branch_plan(const sim_method_env *env, size_t views, size_t ranks, size_t rank,
+                       sim_plan_row rows[32], size_t *n_rows)
+{
+    sim_status st = SIM_OK;
+    const sim_net_spec backbone = backbone_spec(env);
+    const sim_head_spec projector = projector_spec(env);
+    sim_batch_shape shape = branch_shape(env, views);
+
+    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
+    SIM_TRY(sim_net_plan(&backbone, &projector, &shape, rows, n_rows));
+    rows[(*n_rows)++] =
+        (sim_plan_row){"embeddings", 2 * sizeof(float) * sim_batch_images(&shape) *
+                                         (projector.in + projector.dim)};
+done:
+    return st;
+}
+
+/* ---- unit rows ---- */
+
+sim_status unit_rows_create(const sim_batch_shape *s, size_t d, unit_rows *out)
+{
+    sim_status st = SIM_OK;
+    size_t n = sim_batch_images(s);
+
+    *out = (unit_rows){.n = n, .d = d};
+    SIM_TRY(sim_alloc(&out->raw, n * d, "method/rows"));
+    SIM_TRY(sim_alloc(&out->z, n * d, "method/rows"));
+    SIM_TRY(sim_alloc(&out->norm, n, "method/rows"));
+    SIM_TRY(sim_alloc(&out->dz, n * d, "method/rows"));
+done:
+    return st; /* the owner releases what was made */
+}
+
+void unit_rows_release(unit_rows *r)
+{
+    SIM_FREE(r->raw);
+    SIM_FREE(r->z);
+    SIM_FREE(r->norm);
+    SIM_FREE(r->dz);
+}
+
+size_t unit_rows_bytes(const sim_batch_shape *s, size_t d)
+{
+    return sim_batch_images(s) * (3 * d + 1) * sizeof(float);
+}
+
+void unit_rows_take(unit_rows *r, const sim_batch_shape *s, const float *by_block)
+{
+    sim_rows_by_view(s, r->d, by_block, r->raw);
+    sim_unit_rows(r->n, r->d, r->raw, r->z, r->norm);
+}
+
+void unit_rows_give(unit_rows *r, const sim_batch_shape *s, float *by_block)
+{
+    sim_unit_rows_backward(r->n, r->d, r->z, r->norm, r->dz, r->raw);
+    sim_rows_by_block(s, r->d, r->raw, by_block);
+}
+
+/* ---- trained numbers ---- */
+
+void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
+                     size_t stride)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t n = sim_tree_nodes(s->n_blocks, s->blocks, nodes);
+    for (size_t j = 0; j < n; j++)
+        grads[j * stride + at] = nodes[j].lo == 0 ? (float)value : 0;
+}
+
+temperature temperature_begin(double value, bool learned)
+{
+    return (temperature){.learned = learned, .fixed = value, .log = (float)sim_ln(value)};
+}
+
+double temperature_value(const temperature *t)
+{
+    return t->learned ? sim_exp_double((double)t->log) : t->fixed;
+}
+
+size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS])
+{
+    if (!t->learned)
+        return 0;
+    out[0] = (sim_method_scalar){"log_temperature", &t->log};
+    return 1;
+}
+
+sim_status temperature_visit(temperature *t, const sim_visitor *v)
+{
+    return t->learned ? sim_visit_f32(v, "weights/method", "log_temperature", 1, &t->log)
+                      : SIM_OK;
+}
+
+void temperature_about(const temperature *t, char *out, size_t out_bytes)
+{
+    (void)snprintf(out, out_bytes, "temperature %s%g", t->learned ? "learned from " : "",
+                   t->fixed);
+}

@@ -1,0 +1,165 @@
+"""Every method's loss on files against PyTorch's float64, and its training on any ranks.
+
+simile-test: timeout 300
+`simile loss` is compared with autograd on the definition (notes of each paper), on 1 and 3
+ranks with equal bits; `pretrain` takes steps on 1, 2 and 3 ranks and stopped in between,
+with equal hash ladders.
+"""
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+SIMILE = os.environ["SIMILE"]
+scratch = tempfile.mkdtemp()
+
+
+def run(ranks, *args, expect=0):
+    r = subprocess.run(["mpirun", "-np", str(ranks), SIMILE, *args], capture_output=True, text=True,
+                       stdin=subprocess.DEVNULL)
+    assert r.returncode == expect, f"{args}: exit {r.returncode}, expected {expect}\n{r.stderr}"
+    return r.stderr
+
+
+def loss(method, keys, arrays, ranks, expect=0):
+    z, g, job = (os.path.join(scratch, n) for n in ("z.h5", "g.h5", "loss.yaml"))
+    with h5py.File(z, "w") as f:
+        for name, value in arrays.items():
+            f[name] = value
+    with open(job, "w") as f:
+        f.write("method: {name: %s}\n" % ", ".join([method] + [f"{k}: {v}" for k, v in keys.items()]))
+    said = run(ranks, "loss", job, "--in", z, "--out", g, expect=expect)
+    if expect:
+        return said
+    with h5py.File(g) as f:
+        return {name: f[name][()] for name in f}
+
+
+def defined(method, keys, z, labels):
+    """Loss, gradients, and gradient of log T by autograd."""
+    x = [torch.tensor(v.astype("f8"), requires_grad=True) for v in z]
+    log_t = torch.tensor(np.log(float(keys["temperature"])), requires_grad=True)
+    t = log_t.exp()
+    n, views = len(z[0]), len(z)
+    unit = F.normalize(torch.cat(x))
+    s = unit @ unit.T / t
+    group = torch.tensor(np.tile(labels if method == "supcon" else np.arange(n), views))
+    itself = torch.eye(len(unit), dtype=torch.bool)
+    positive = (group[:, None] == group[None]) & ~itself
+    decoupled = method in ("dcl", "dclw") or keys.get("denominator") == "decoupled"
+    inside = ~itself & ~positive if decoupled else ~itself
+    lse = torch.logsumexp(s.masked_fill(~inside, -torch.inf), 1)
+    weight = 1
+    if method == "dclw":
+        e = ((unit[:n] * unit[n:]).sum(1) / 0.5).exp()
+        weight = torch.cat(2 * [2 - e / e.mean()])
+        weight = weight if keys.get("weight_grad") == "flow" else weight.detach()
+    count = positive.sum(1)
+    each = -weight * (s * positive).sum(1) / count.clamp(min=1) + lse
+    if keys.get("multi_view") == "in":
+        each = lse - torch.logsumexp(s.masked_fill(~positive, -torch.inf), 1)
+    value = torch.where(count > 0, each, torch.zeros_like(each)).mean()
+    if keys.get("reduction") == "sum_directions":
+        value = 2 * value
+    if "base_temperature" in keys:
+        value = value * t / float(keys["base_temperature"])
+    value.backward()
+    return float(value), [v.grad.numpy() for v in x], float(log_t.grad)
+
+
+def compare(method, keys, rng, n, d, views):
+    base = rng.normal(size=(n, d))
+    z = [(base + rng.normal(size=(n, d))).astype("f4") for _ in range(views)]
+    arrays = {f"z{i + 1}": v for i, v in enumerate(z)}
+    labels = rng.integers(0, max(2, n // 3), n).astype("i4")
+    if method == "supcon":
+        arrays["labels"] = labels
+    one, three = (loss(method, keys, arrays, ranks) for ranks in (1, 3))
+    assert all(np.array_equal(one[k], three[k]) for k in one), f"{method} {keys}: ranks differ"
+    value, gradients, d_log_t = defined(method, keys, z, labels)
+    what = f"{method} {keys} n {n} d {d} views {views}"
+    assert abs(one["loss"] - value) <= 1e-6 * max(1, abs(value)), f"{what}: {one['loss']} {value}"
+    most = max(np.abs(g).max() for g in gradients)
+    for i, g in enumerate(gradients):
+        error = np.abs(one[f"dz{i + 1}"] - g).max() / most
+        assert error <= 1e-5, f"{what}: gradient {i + 1} off by {error}"
+    if "learn_temperature" in keys:
+        got = one["dlog_temperature"]
+        assert abs(got - d_log_t) <= 1e-5 * max(1, abs(d_log_t)), f"{what}: {got} {d_log_t}"
+
+
+def losses():
+    rng = np.random.default_rng(5)
+    learned = {"learn_temperature": "true"}
+    for method, keys, views in (
+            ("simclr", {"temperature": 0.2}, 2), ("simclr", {"temperature": 0.5, **learned}, 3),
+            ("infonce", {"temperature": 1.0, "reduction": "sum_directions", **learned}, 2),
+            ("simclr", {"temperature": 0.3, "multi_view": "in"}, 3),
+            ("dcl", {"temperature": 0.1, **learned}, 2), ("dcl", {"temperature": 0.07}, 4),
+            ("dclw", {"temperature": 0.1}, 2),
+            ("dclw", {"temperature": 0.2, "weight_grad": "flow", **learned}, 2),
+            ("supcon", {"temperature": 0.1, **learned}, 2),
+            ("supcon", {"temperature": 0.1, "base_temperature": 0.07, **learned}, 2),
+            ("supcon", {"temperature": 0.5, "denominator": "decoupled"}, 3)):
+        for n, d in ((7, 5), (101, 33)):
+            compare(method, keys, rng, n, d, views)
+
+
+def refusals():
+    rng = np.random.default_rng(6)
+    z = {k: rng.normal(size=(9, 4)).astype("f4") for k in ("z1", "z2")}
+    assert "no /labels" in loss("supcon", {}, z, 2, expect=65)
+    assert "3 views" in loss("dclw", {}, {**z, "z3": z["z1"]}, 2, expect=65)
+    assert "weights" in loss("dclw", {"denominator": "full"}, z, 2, expect=78)
+    z["z2"][3] = 0
+    said = loss("dcl", {}, z, 3, expect=65)
+    assert "row 3 of /z2 is a zero vector" in said and said.count("zero vector") == 1, said
+
+
+def write_idx(path, array):
+    with open(path, "wb") as f:
+        f.write(struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape))
+        f.write(array.astype("u1").tobytes())
+
+
+def ladder(method, keys, ranks, stops=()):
+    run_dir = os.path.join(scratch, "run")
+    shutil.rmtree(run_dir, ignore_errors=True)
+    job = os.path.join(scratch, "train.yaml")
+    with open(job, "w") as f:
+        f.write(f"run: {run_dir}\ndata: {{train: {scratch}/train.h5}}\n"
+                "method: {name: %s}\n" % ", ".join([method] + keys) +
+                "encoder: {arch: resnet18, width: 0.0625, projector: {dim: 16}}\n"
+                "batch: 48\nblock: 8\nschedule: {steps: 4}\naugment: {preset: digits}\n")
+    for step in stops:
+        run(ranks % 3 + 1, "pretrain", job, "--trace-hash", "--stop-after", str(step), expect=75)
+    run(ranks, "pretrain", job, "--trace-hash")
+    with open(os.path.join(run_dir, "trace-hash.txt")) as f:
+        return f.read()
+
+
+def training():
+    rng = np.random.default_rng(7)
+    write_idx(os.path.join(scratch, "train-images-idx3-ubyte"), rng.integers(0, 256, (120, 12, 12)))
+    write_idx(os.path.join(scratch, "train-labels-idx1-ubyte"), rng.integers(0, 5, 120))
+    run(1, "prepare", scratch, "--out", os.path.join(scratch, "train.h5"))
+    for method, keys in (("dcl", []), ("dclw", ["weight_grad: flow"]), ("supcon", []),
+                         ("simclr", ["views: 3", "learn_temperature: true"])):
+        want = ladder(method, keys, 1)
+        assert want.count(" weights ") == 4 and len(set(want.split("\n"))) == len(want.split("\n"))
+        assert ladder(method, keys, 2) == want, f"{method}: 2 ranks differ"
+        assert ladder(method, keys, 3, stops=(1, 3)) == want, f"{method}: stopped on 1, ended on 3"
+
+
+try:
+    losses()
+    refusals()
+    training()
+finally:
+    shutil.rmtree(scratch)
