@@ -20,6 +20,9 @@
 const char *sim_cli_build(void);
 sim_status sim_cli_version(char **text);
 
+/* Does the launcher say so?  Works before MPI is started. */
+bool sim_cli_is_first_rank(void);
+
 /* Parses with `argp`; errors exit 64, and only the first rank of a launch prints them. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out);
 

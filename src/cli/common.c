@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Which rank the launcher says we are, before MPI is started. */
-static bool is_first_rank(void)
+bool sim_cli_is_first_rank(void)
 {
     static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK",
                                         "SLURM_PROCID"};
@@ -30,7 +29,7 @@ void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
     (void)snprintf(name, sizeof name, "simile %s", argv[0]);
     argv[0] = name;
     argp_err_exit_status = SIM_E_USAGE;
-    if (!is_first_rank())
+    if (!sim_cli_is_first_rank())
         (void)!freopen("/dev/null", "w", stderr);
     error_t error = argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, out);
     if (error)

@@ -25,6 +25,8 @@ enum { N_COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_help(FILE *to)
 {
+    if (!sim_cli_is_first_rank())
+        return;
     fputs("simile pre-trains image encoders by contrastive learning on CPU clusters.\n\n"
           "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
           "  simile plan job.yaml --ranks 4\n"
@@ -65,6 +67,8 @@ static const command *nearest_command(const char *name)
 
 static int unknown(const char *name)
 {
+    if (!sim_cli_is_first_rank())
+        return SIM_E_USAGE;
     fprintf(stderr, "simile: \"%s\" is no command; did you mean \"%s\"?  simile --help\n",
             name, nearest_command(name)->name);
     return SIM_E_USAGE;
