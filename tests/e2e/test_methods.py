@@ -157,7 +157,25 @@ def training():
         assert ladder(method, keys, 3, stops=(1, 3)) == want, f"{method}: stopped on 1, ended on 3"
 
 
+def jobs():
+    """Every job of the tree fits data of its kind."""
+    rng = np.random.default_rng(8)
+    folder = os.path.join(scratch, "cifar")
+    os.mkdir(folder)
+    records = np.concatenate([rng.integers(0, 10, (60, 1)), rng.integers(0, 256, (60, 3072))], 1)
+    for i in range(1, 6):
+        records.astype("u1").tofile(os.path.join(folder, f"data_batch_{i}.bin"))
+    data = os.path.join(scratch, "cifar.h5")
+    run(1, "prepare", folder, "--out", data)
+    source = os.path.join(os.environ["SIMILE_SOURCE"], "jobs")
+    names = sorted(n for n in os.listdir(source) if n.endswith(".yaml"))
+    assert len(names) >= 5
+    for name in names:
+        run(1, "plan", os.path.join(source, name), f"data.train={data}", f"data.test={data}")
+
+
 try:
+    jobs()
     losses()
     refusals()
     training()
