@@ -1,0 +1,21 @@
+/*
+ * fuzz_image.c - the photo decoders under libFuzzer: any bytes give an image or a refusal.
+ */
+#include "simile/data.h"
+#include "simile/memory.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
+{
+    sim_image image = {0};
+    sim_decode_notes notes;
+    uint32_t sum = 0;
+
+    if (sim_image_decode("fuzz", bytes, n, &image, &notes) == SIM_OK)
+        for (size_t i = 0; i < image.h * image.w * image.c; i++)
+            sum += image.pixels[i]; /* every pixel is there to be read */
+    SIM_ASSERT(image.pixels || sum == 0);
+    sim_free(image.pixels);
+    return 0;
+}
