@@ -27,6 +27,13 @@ SIM_MUST_USE sim_status sim_comm_begin(int *argc, char ***argv, const sim_comm *
 /* Ends MPI; all ranks together. */
 void sim_comm_end(void);
 
+/*
+ * For a process that ends before sim_comm_begin, as all ranks of its launch do alike: waits
+ * for the others.  A launcher kills whoever still runs when one has left with a failure, and
+ * that may be the one that says why.
+ */
+void sim_comm_leave_together(void);
+
 /* Ends the job at once with `code`: for failures between points of agreement. */
 _Noreturn void sim_comm_abort(sim_status code);
 

@@ -8,6 +8,7 @@
 #include "simile/option.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -74,8 +75,17 @@ static int unknown(const char *name)
     return SIM_E_USAGE;
 }
 
+/* The first rank speaks of a wrong command line; the launcher must not kill it before. */
+static void leave_together(int code, void *ctx)
+{
+    (void)ctx;
+    if (code == SIM_E_USAGE)
+        sim_comm_leave_together();
+}
+
 int main(int argc, char **argv)
 {
+    (void)on_exit(leave_together, NULL);
     if (argc < 2) {
         print_help(stderr);
         return SIM_E_USAGE;

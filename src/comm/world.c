@@ -137,6 +137,18 @@ void sim_comm_end(void)
     (void)MPI_Finalize();
 }
 
+void sim_comm_leave_together(void)
+{
+    int started = 0;
+    sim_start how;
+
+    (void)MPI_Initialized(&started);
+    if (started || sim_comm_launched(&how) == 1 || MPI_Init(NULL, NULL) != MPI_SUCCESS)
+        return;
+    (void)MPI_Barrier(MPI_COMM_WORLD);
+    (void)MPI_Finalize();
+}
+
 void sim_comm_abort(sim_status code)
 {
     sim_log_each("%s", sim_story());
