@@ -250,9 +250,9 @@ done:
     return st;
 }
 
-sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *head,
-                        const sim_batch_shape *shape, sim_plan_row rows[16],
-                        size_t *n_rows)
+sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *heads,
+                        size_t n_heads, const sim_batch_shape *shape,
+                        sim_plan_row rows[16], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     static const char *const items[N_ITEMS] = {"weights",         "running statistics",
@@ -264,9 +264,9 @@ sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *head,
 
     SIM_TRY(net_backbone_nodes(backbone, &net));
     SIM_TRY(plan_one(net, shape, bytes, &room));
-    sim_net_destroy(&net);
-    if (head) {
-        SIM_TRY(net_head_nodes(head, &net));
+    for (size_t i = 0; i < n_heads; i++) {
+        sim_net_destroy(&net);
+        SIM_TRY(net_head_nodes(&heads[i], &net));
         SIM_TRY(plan_one(net, shape, bytes, &room));
     }
     for (*n_rows = 0; *n_rows < N_ITEMS; ++*n_rows)

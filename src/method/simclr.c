@@ -164,6 +164,7 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     simclr *s = NULL;
     void *out = NULL;
     const sim_rows_shape rows = rows_shape(env, o);
+    const branch_spec spec = {.views = (size_t)o->views};
 
     SIM_TRY(check(o));
     SIM_TRY(sim_new(&s, "method/simclr"));
@@ -172,7 +173,7 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     s->by_label = by_label;
     s->batch = env->batch;
     s->temperature = temperature_begin(o->temperature, o->learn_temperature);
-    SIM_TRY(branch_create(env, (size_t)o->views, &s->encoder));
+    SIM_TRY(branch_create(env, &spec, &s->encoder));
     SIM_TRY(unit_rows_create(&s->encoder->shape, branch_dim(s->encoder, PROJECTOR),
                              &s->rows));
     SIM_TRY(sim_contrast_create(env->comm, &rows, &s->contrast));
@@ -229,7 +230,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
     if (s->options.base_temperature > 0) /* the factor depends on T too */
         report->d_log_temperature += report->loss;
     double t2 = sim_clock_s();
-    branch_backward(b, grads, stride);
+    branch_backward(b, NULL, grads, stride);
     if (s->temperature.learned)
         scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
     double t3 = sim_clock_s();
@@ -309,9 +310,10 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
     sim_status st = SIM_OK;
     const options *o = opaque;
     const sim_rows_shape loss = rows_shape(env, o);
+    const branch_spec spec = {.views = (size_t)o->views};
 
     SIM_TRY(check(o));
-    SIM_TRY(branch_plan(env, (size_t)o->views, ranks, rank, rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, ranks, rank, rows, n_rows));
     raise_scratch(loss.d, rows, *n_rows);
     const sim_batch_shape shape = branch_shape(env, (size_t)o->views);
     rows[(*n_rows)++] =
