@@ -71,7 +71,7 @@ SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
 void sim_contrast_destroy(sim_contrast **e);
 /* Bytes that create takes on the largest rank. */
 size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *shape);
-size_t sim_ntxent_scratch(size_t d); /* bytes of scratch that a thread asks for */
+size_t sim_ntxent_scratch(size_t d); /* bytes that a thread asks for, here and for cross */
 
 /*
  * NT-Xent over `views` >= 2 views (Chen et al. 2020, arXiv 2002.05709, equation 1;

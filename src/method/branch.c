@@ -7,8 +7,10 @@
 #include "branch.h"
 
 #include "simile/memory.h"
+#include "simile/thread.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char *const names[BRANCH_NETS] = {"encoder", "projector", "predictor"};
 
@@ -196,6 +198,14 @@ sim_status branch_plan(const sim_method_env *env, const branch_spec *spec, size_
                                          (heads[0].in + n_heads * heads[0].dim)};
 done:
     return st;
+}
+
+void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows)
+{
+    size_t bytes = sim_scratch_room(sim_ntxent_scratch(d)) * (size_t)sim_threads();
+    for (size_t i = 0; i < n_rows; i++)
+        if (strcmp(rows[i].item, "scratch") == 0 && rows[i].bytes < bytes)
+            rows[i].bytes = bytes;
 }
 
 /* ---- unit rows ---- */

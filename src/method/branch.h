@@ -36,6 +36,9 @@ SIM_MUST_USE sim_status branch_plan(const sim_method_env *env, const branch_spec
                                     size_t ranks, size_t rank, sim_plan_row rows[32],
                                     size_t *n_rows);
 
+/* A loss over tiles asks for scratch after the layers: the larger of the two stays. */
+void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows);
+
 size_t branch_dim(const branch *b, int net);
 size_t branch_parameters(const branch *b);
 /* The shape of a batch of `views` views, for the rank of env. */

@@ -12,11 +12,8 @@
 
 #include "simile/clock.h"
 #include "simile/memory.h"
-#include "simile/thread.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 typedef struct {
     double temperature, sigma, base_temperature;
@@ -295,15 +292,6 @@ static sim_status about(void *self, char **text)
         s->by_label ? " less those of its label" : "", reduction(o));
 }
 
-/* The loss asks for scratch after the layers: the larger of the two stays. */
-static void raise_scratch(size_t d, sim_plan_row *rows, size_t n)
-{
-    size_t bytes = sim_scratch_room(sim_ntxent_scratch(d)) * (size_t)sim_threads();
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(rows[i].item, "scratch") == 0 && rows[i].bytes < bytes)
-            rows[i].bytes = bytes;
-}
-
 static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
                        size_t rank, sim_plan_row rows[32], size_t *n_rows)
 {
@@ -314,7 +302,7 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
 
     SIM_TRY(check(o));
     SIM_TRY(branch_plan(env, &spec, ranks, rank, rows, n_rows));
-    raise_scratch(loss.d, rows, *n_rows);
+    branch_plan_loss(loss.d, rows, *n_rows);
     const sim_batch_shape shape = branch_shape(env, (size_t)o->views);
     rows[(*n_rows)++] =
         (sim_plan_row){"rows for the loss", unit_rows_bytes(&shape, loss.d)};
