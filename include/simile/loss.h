@@ -182,6 +182,7 @@ size_t sim_queue_bytes(size_t ranks, size_t rank, const sim_queue_shape *shape);
 void sim_queue_draw(sim_queue *q, uint32_t seed);
 sim_range sim_queue_mine(const sim_queue *q); /* slots of this rank */
 float *sim_queue_rows(sim_queue *q);          /* [mine][d] */
+size_t sim_queue_slots(const sim_queue *q);   /* K */
 int64_t sim_queue_pointer(const sim_queue *q);
 void sim_queue_set_pointer(sim_queue *q, int64_t pointer);
 /* Slots that hold pushed rows, 0 to K; with `only_filled` no other takes part below. */
@@ -190,6 +191,8 @@ void sim_queue_only_filled(sim_queue *q, bool only_filled);
 /* Visits `rows` (sharded by rows), `pointer` and `filled` under `group`. */
 SIM_MUST_USE sim_status sim_queue_visit(sim_queue *q, const char *group,
                                         const sim_visitor *v);
+/* One hash of all rows, tile by tile, pointer and filled.  Collective. */
+SIM_MUST_USE sim_status sim_queue_hash(const sim_queue *q, sim_hash *out);
 
 /*
  * Writes the n rows of the batch, in slot order, from the pointer on, round the end; when

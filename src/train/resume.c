@@ -175,6 +175,8 @@ sim_status sim_resume_start(sim_train_state *t)
     SIM_TRY(find(t, &k));
     st = k ? load(t, k) : load_init(t);
     SIM_TRY(sim_comm_agree(t->comm, st));
+    if (!k && t->method.row->begun)
+        t->method.row->begun(t->method.self);
     t->method.row->updated(t->method.self);
     t->start_step = t->last_saved = t->at.step;
     if (!k)
