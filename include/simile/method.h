@@ -92,9 +92,15 @@ typedef struct sim_arrays {
     sim_status (*floats)(void *ctx, const char *name, size_t lo, size_t n, bool unit,
                          float *out);
     sim_status (*ints)(void *ctx, const char *name, size_t lo, size_t n, int32_t *out);
+    /* A whole number beside an array; the fallback where it is absent. */
+    sim_status (*number)(void *ctx, const char *name, const char *attribute,
+                         int64_t fallback, int64_t *out);
     /* Results.  `mine` has global dims and this rank's rows [row_lo, row_hi) of the first,
      * by units of `unit` rows (sim_tree_part over units); no dims: a scalar.  Collective. */
     sim_status (*put)(void *ctx, const sim_tensor *mine, size_t unit);
+    /* A number beside a result that was put. */
+    sim_status (*put_number)(void *ctx, const char *name, const char *attribute,
+                             int64_t value);
 } sim_arrays;
 
 /* How train sees any method: a row's functions get the row's own struct. */

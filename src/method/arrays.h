@@ -12,6 +12,7 @@ enum { ARRAY_UNIT = 32 };
 
 typedef struct {
     sim_rows_shape shape;
+    size_t first; /* view 0 is <prefix><first + 1> */
     sim_range mine;
     bool unit;             /* z is raw brought to unit length; otherwise z is raw */
     float *raw, *z, *norm; /* [views][mine][d]; norm [views][mine] */
@@ -25,6 +26,13 @@ typedef struct {
 SIM_MUST_USE sim_status array_rows_read(const sim_comm *c, const sim_arrays *a,
                                         const char *prefix, size_t views, bool unit,
                                         array_rows *out);
+/* The same of <prefix><first + 1> .. <prefix><first + N>. */
+SIM_MUST_USE sim_status array_rows_read_from(const sim_comm *c, const sim_arrays *a,
+                                             const char *prefix, size_t first,
+                                             size_t views, bool unit, array_rows *out);
+/* Fails: SIM_E_DATA naming both arrays when their shapes differ. */
+SIM_MUST_USE sim_status array_rows_same(const array_rows *a, const char *a_name,
+                                        const array_rows *b, const char *b_name);
 void array_rows_release(array_rows *r);
 /* dz with respect to raw, as <prefix>1 .. N.  Collective. */
 SIM_MUST_USE sim_status array_rows_write(const sim_arrays *a, const char *prefix,

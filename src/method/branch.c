@@ -26,7 +26,7 @@ sim_batch_shape branch_shape(const sim_method_env *env, size_t views)
 
 /* ---- what the nets are ---- */
 
-static sim_net_spec backbone_spec(const sim_method_env *env)
+sim_net_spec branch_backbone_spec(const sim_method_env *env)
 {
     return (sim_net_spec){.encoder = env->encoder,
                           .batchnorm = env->batchnorm,
@@ -36,7 +36,7 @@ static sim_net_spec backbone_spec(const sim_method_env *env)
                           .seed = env->seed};
 }
 
-static sim_head_spec projector_spec(const sim_method_env *env)
+sim_head_spec branch_projector_spec(const sim_method_env *env)
 {
     const sim_encoder_options *e = env->encoder;
     size_t in = sim_backbone_dim(e);
@@ -72,8 +72,8 @@ sim_status branch_create(const sim_method_env *env, const branch_spec *spec, bra
 {
     sim_status st = SIM_OK;
     branch *b = NULL;
-    const sim_net_spec backbone = backbone_spec(env);
-    const sim_head_spec projector = projector_spec(env);
+    const sim_net_spec backbone = branch_backbone_spec(env);
+    const sim_head_spec projector = branch_projector_spec(env);
     const sim_head_spec predictor = predictor_spec(env, spec);
 
     SIM_TRY(sim_new(&b, "method/branch"));
@@ -186,8 +186,8 @@ sim_status branch_plan(const sim_method_env *env, const branch_spec *spec, size_
                        size_t rank, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_net_spec backbone = backbone_spec(env);
-    const sim_head_spec heads[] = {projector_spec(env), predictor_spec(env, spec)};
+    const sim_net_spec backbone = branch_backbone_spec(env);
+    const sim_head_spec heads[] = {branch_projector_spec(env), predictor_spec(env, spec)};
     size_t n_heads = spec->predictor ? 2 : 1;
     sim_batch_shape shape = branch_shape(env, spec->views);
 
@@ -200,12 +200,17 @@ done:
     return st;
 }
 
-void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows)
+void branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows)
 {
-    size_t bytes = sim_scratch_room(sim_ntxent_scratch(d)) * (size_t)sim_threads();
+    size_t bytes = sim_scratch_room(bytes_of_thread) * (size_t)sim_threads();
     for (size_t i = 0; i < n_rows; i++)
         if (strcmp(rows[i].item, "scratch") == 0 && rows[i].bytes < bytes)
             rows[i].bytes = bytes;
+}
+
+void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows)
+{
+    branch_plan_scratch(sim_ntxent_scratch(d), rows, n_rows);
 }
 
 /* ---- unit rows ---- */

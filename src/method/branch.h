@@ -36,11 +36,16 @@ SIM_MUST_USE sim_status branch_plan(const sim_method_env *env, const branch_spec
                                     size_t ranks, size_t rank, sim_plan_row rows[32],
                                     size_t *n_rows);
 
-/* A loss over tiles asks for scratch after the layers: the larger of the two stays. */
+/* What a loss asks for of scratch comes after the layers: the larger of the two stays. */
+void branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows);
+/* The same of a loss over tiles of d dimensions. */
 void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows);
 
 size_t branch_dim(const branch *b, int net);
 size_t branch_parameters(const branch *b);
+/* What its nets are. */
+sim_net_spec branch_backbone_spec(const sim_method_env *env);
+sim_head_spec branch_projector_spec(const sim_method_env *env);
 /* The shape of a batch of `views` views, for the rank of env. */
 sim_batch_shape branch_shape(const sim_method_env *env, size_t views);
 
