@@ -28,9 +28,14 @@ static const struct argp_option options[] = {
     {"in", KEY_IN, "Z.h5", 0,
      "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]; moco "
      "/z1, "
-     "/k2, /queue [K][d] with attribute pointer, and when symmetric /z2, /k1",
+     "/k2, /queue [K][d] with attribute pointer, and when symmetric /z2, /k1; nnclr also "
+     "/p1, "
+     "/p2 and /queue",
      0},
-    {"out", KEY_OUT, "G.h5", 0, "/loss, and /dz1, /dz2 ...; moco also /queue_after", 0},
+    {"out", KEY_OUT, "G.h5", 0,
+     "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr also /queue_after, nnclr "
+     "/nn1 and /nn2; siglip /dscale and /dbias",
+     0},
     {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)

@@ -39,4 +39,14 @@ SIM_MUST_USE sim_status array_rows_write(const sim_arrays *a, const char *prefix
                                          array_rows *r);
 SIM_MUST_USE sim_status array_put_scalar(const sim_arrays *a, const char *name,
                                          double value);
+
+/*
+ * A queue of /queue's rows, brought to unit length, and its attribute `pointer`; each rank
+ * reads its own slots.  `rows` tells the batch that it will be compared with.  Local.
+ * Fails: SIM_E_DATA; *out may then be there, and is the caller's.
+ */
+SIM_MUST_USE sim_status array_queue_read(const sim_comm *c, const sim_arrays *a,
+                                         const sim_rows_shape *rows, sim_queue **out);
+/* /queue_after with its attribute `pointer`.  Collective. */
+SIM_MUST_USE sim_status array_queue_write(const sim_arrays *a, sim_queue *q, size_t d);
 #endif

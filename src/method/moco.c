@@ -448,47 +448,6 @@ typedef struct {
     sim_queue *queue;
 } given;
 
-/* Rows of the file's queue, each rank its own slots, of unit length. */
-static sim_status read_store(const sim_arrays *a, sim_queue *q, size_t d)
-{
-    sim_status st = SIM_OK;
-    sim_range slots = sim_queue_mine(q);
-    size_t n = slots.hi - slots.lo;
-    float *norm = NULL, *rows = sim_queue_rows(q);
-
-    SIM_TRY(sim_alloc(&norm, n, "method/arrays"));
-    SIM_TRY(a->floats(a->ctx, "queue", slots.lo, n, true, rows));
-    sim_unit_rows(n, d, rows, rows, norm);
-done:
-    sim_free(norm);
-    return st;
-}
-
-static sim_status read_queue(const sim_comm *c, const sim_arrays *a,
-                             const sim_rows_shape *rows, sim_queue **out)
-{
-    sim_status st = SIM_OK;
-    size_t dims[SIM_MAX_DIMS];
-    int64_t pointer = 0;
-    sim_queue_shape shape = {.rows = *rows};
-
-    shape.rows.views = 1;
-    SIM_TRY(a->dims(a->ctx, "queue", 2, dims));
-    SIM_CHECK(dims[0] >= 1 && dims[0] <= UINT32_MAX && dims[1] == rows->d, SIM_E_DATA,
-              "/queue is %zu x %zu, expected one row or more of %zu", dims[0], dims[1],
-              rows->d);
-    shape.k = dims[0];
-    SIM_TRY(a->number(a->ctx, "queue", "pointer", 0, &pointer));
-    SIM_CHECK(pointer >= 0 && (size_t)pointer < shape.k, SIM_E_DATA,
-              "/queue: its pointer is %lld, expected 0 to %zu", (long long)pointer,
-              shape.k - 1);
-    SIM_TRY(sim_queue_create(c, &shape, out));
-    SIM_TRY(read_store(a, *out, rows->d));
-    sim_queue_set_pointer(*out, pointer);
-done:
-    return st;
-}
-
 static sim_status read_all(const sim_comm *c, const options *o, const sim_arrays *a,
                            given *g)
 {
@@ -498,24 +457,7 @@ static sim_status read_all(const sim_comm *c, const options *o, const sim_arrays
     SIM_TRY(array_rows_read(c, a, "z", views, true, &g->queries));
     SIM_TRY(array_rows_read_from(c, a, "k", 2 - views, views, true, &g->keys));
     SIM_TRY(array_rows_same(&g->queries, "z1", &g->keys, o->symmetric ? "k1" : "k2"));
-    SIM_TRY(read_queue(c, a, &g->queries.shape, &g->queue));
-done:
-    return st;
-}
-
-static sim_status write_queue(const sim_arrays *a, sim_queue *q, size_t d)
-{
-    sim_status st = SIM_OK;
-    sim_range slots = sim_queue_mine(q);
-    const sim_tensor t = {.name = "queue_after",
-                          .type = SIM_F32,
-                          .n_dims = 2,
-                          .dims = {sim_queue_slots(q), d},
-                          .data = sim_queue_rows(q),
-                          .row_lo = slots.lo,
-                          .row_hi = slots.hi};
-    SIM_TRY(a->put(a->ctx, &t, SIM_QUEUE_TILE));
-    SIM_TRY(a->put_number(a->ctx, "queue_after", "pointer", sim_queue_pointer(q)));
+    SIM_TRY(array_queue_read(c, a, &g->queries.shape, &g->queue));
 done:
     return st;
 }
@@ -534,7 +476,7 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
              &report);
     push(g.queue, directions(o), mine, d, g.keys.z);
     SIM_TRY(array_rows_write(a, "dz", &g.queries));
-    SIM_TRY(write_queue(a, g.queue, d));
+    SIM_TRY(array_queue_write(a, g.queue, d));
     if (o->learn_temperature)
         SIM_TRY(array_put_scalar(a, "dlog_temperature", report.d_log_temperature));
     *loss = report.loss;

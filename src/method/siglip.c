@@ -8,6 +8,7 @@
  */
 #include "arrays.h"
 #include "branch.h"
+#include "keys.h"
 
 #include "simile/clock.h"
 #include "simile/kernel.h"
@@ -20,24 +21,10 @@ typedef struct {
 } options;
 
 static const sim_option rows[] = {
-    {.name = "scale",
-     .type = SIM_OPTION_REAL,
-     .offset = offsetof(options, scale),
-     .min = 0.001,
-     .max = 1000,
-     .fallback = "10",
-     .unit = "",
-     .help = "factor on similarities at the start; its logarithm is trained",
-     .kind = SIM_IDENTITY},
-    {.name = "bias",
-     .type = SIM_OPTION_REAL,
-     .offset = offsetof(options, bias),
-     .min = -1000,
-     .max = 1000,
-     .fallback = "-10",
-     .unit = "",
-     .help = "added to every logit, at the start; it is trained",
-     .kind = SIM_IDENTITY},
+    KEY_REAL(options, "scale", scale, 0.001, 1000, "10",
+             "factor on similarities at the start; its logarithm is trained"),
+    KEY_REAL(options, "bias", bias, -1000, 1000, "-10",
+             "added to every logit, at the start; it is trained"),
 };
 static const sim_option_table table = {.section = "method",
                                        .rows = rows,
