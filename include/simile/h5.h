@@ -33,6 +33,7 @@ void sim_h5_close(sim_h5 **f);
 /* Is there a data set / group / attribute of this name?  (paths "/a/b") */
 bool sim_h5_has(const sim_h5 *f, const char *name);
 bool sim_h5_has_attribute(const sim_h5 *f, const char *name);
+bool sim_h5_has_attribute_of(const sim_h5 *f, const char *data_set, const char *name);
 
 /* Fails: SIM_E_DATA naming file and data set when absent, of another class, or > 5 dims. */
 SIM_MUST_USE sim_status sim_h5_shape_of(const sim_h5 *f, const char *name,

@@ -56,6 +56,9 @@ typedef struct {
 SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about,
                                       size_t ranks, sim_schedule_plan *plan);
 
+/* Warns in the log of what the method thinks may not be meant. */
+void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan);
+
 /* Bytes on a rank by item, of everything pretrain holds from step to step; rows used; and
  * what a checkpoint takes besides while it is written or read. */
 SIM_MUST_USE sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,

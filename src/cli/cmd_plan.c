@@ -97,6 +97,20 @@ done:
     return st;
 }
 
+/* Defaults of other rooms' keys that a method brings. */
+static sim_status print_defaults(const sim_method_row *row)
+{
+    sim_status st = SIM_OK;
+    char line[256];
+    for (size_t i = 0; i < row->n_defaults; i++) {
+        (void)snprintf(line, sizeof line, "  %s is [%s] unless the job tells it\n",
+                       row->defaults[i].key, row->defaults[i].value);
+        SIM_TRY(sim_cli_print(NULL, line));
+    }
+done:
+    return st;
+}
+
 static sim_status print_keys(void)
 {
     sim_status st = SIM_OK;
@@ -114,6 +128,7 @@ static sim_status print_keys(void)
                        sim_methods_at(i)->name, sim_methods_at(i)->paper);
         SIM_TRY(sim_cli_print(NULL, head));
         SIM_TRY(print_table(sim_methods_at(i)->table));
+        SIM_TRY(print_defaults(sim_methods_at(i)));
     }
 done:
     return st;
@@ -341,6 +356,7 @@ static sim_status run(const arguments *a)
     else
         SIM_TRY(sim_dataset_open(d.job->train.train, &d.data));
     SIM_TRY(sim_job_check(d.job, sim_dataset_about(d.data), a->ranks, &d.plan));
+    sim_job_advise(d.job, &d.plan);
     SIM_TRY(tell_shape(&d));
     SIM_TRY(tell_memory(&d));
     SIM_TRY(tell_time(&d));

@@ -7,6 +7,7 @@
 #include "simile/log.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct {
     double last_s; /* when the line in place was drawn */
@@ -23,6 +24,16 @@ static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)
                    m->lr, m->accuracy, m->spread, m->images_per_s, eta);
 }
 
+/* While the method's queue fills, how far it is. */
+static void add_fill(const sim_train_state *t, char *out, size_t out_bytes)
+{
+    const sim_queue *q = sim_method_queue(sim_train_method(t));
+    size_t used = strlen(out);
+    if (q && (size_t)sim_queue_filled(q) < sim_queue_slots(q))
+        (void)snprintf(out + used, out_bytes - used, " queue %lld/%zu",
+                       (long long)sim_queue_filled(q), sim_queue_slots(q));
+}
+
 static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
                           bool interval)
 {
@@ -34,6 +45,7 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
         return SIM_OK;
     if (interval) {
         format_line(m, line, sizeof line);
+        add_fill(t, line, sizeof line);
         sim_log_record("%s", line);
     }
     if (sim_log_is_terminal() && (interval || now - s->last_s > 0.2)) {

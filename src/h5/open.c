@@ -156,6 +156,12 @@ bool sim_h5_has_attribute(const sim_h5 *f, const char *name)
     return H5Aexists(f->file, name) > 0;
 }
 
+bool sim_h5_has_attribute_of(const sim_h5 *f, const char *data_set, const char *name)
+{
+    return sim_h5_has(f, data_set) &&
+           H5Aexists_by_name(f->file, data_set, name, H5P_DEFAULT) > 0;
+}
+
 static bool is_known_filter(H5Z_filter_t filter)
 {
     return filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE ||

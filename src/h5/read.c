@@ -284,8 +284,7 @@ sim_status sim_h5_read_attribute_of(const sim_h5 *f, const char *data_set,
                                     size_t room)
 {
     hid_t attribute = -1;
-    if (sim_h5_has(f, data_set) &&
-        H5Aexists_by_name(f->file, data_set, name, H5P_DEFAULT) > 0)
+    if (sim_h5_has_attribute_of(f, data_set, name))
         attribute = H5Aopen_by_name(f->file, data_set, name, H5P_DEFAULT, H5P_DEFAULT);
     return read_numbers(f, name, attribute, type, data, room);
 }

@@ -68,6 +68,7 @@ static sim_status print_method(const sim_train_state *t)
     sim_log("method    %s: %s", t->method.row->name, about);
     sim_log("optimizer %s, %zu weights", sim_optimizer_about(t->optimizer),
             t->method.gradient_floats);
+    sim_job_advise(t->job, &t->plan);
 done:
     sim_free(about);
     return st;

@@ -167,6 +167,14 @@ done:
     return st;
 }
 
+static void tell_queue(const sim_train_state *t)
+{
+    const sim_queue *q = sim_method_queue(&t->method);
+    if (q)
+        sim_log("queue     %lld of %zu slots filled", (long long)sim_queue_filled(q),
+                sim_queue_slots(q));
+}
+
 sim_status sim_resume_start(sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -175,7 +183,10 @@ sim_status sim_resume_start(sim_train_state *t)
     SIM_TRY(find(t, &k));
     st = k ? load(t, k) : load_init(t);
     SIM_TRY(sim_comm_agree(t->comm, st));
+    if (!k && t->method.row->begun)
+        t->method.row->begun(t->method.self);
     t->method.row->updated(t->method.self);
+    tell_queue(t);
     t->start_step = t->last_saved = t->at.step;
     if (!k)
         SIM_TRY(sim_resume_save(t, "started"));

@@ -132,6 +132,7 @@ static void compute(sim_train_state *t, int slot, sim_loss_report *report)
 static sim_status apply(sim_train_state *t, const sim_loss_report *report, double lr)
 {
     sim_status st = SIM_OK;
+    const sim_method_row *row = t->method.row;
     bool bad = false;
     double norm = sim_norm_l2(t->grads, t->method.gradient_floats, &bad);
 
@@ -140,9 +141,12 @@ static sim_status apply(sim_train_state *t, const sim_loss_report *report, doubl
         goto done;
     }
     t->at.bad_run = 0;
-    sim_optimizer_step(t->optimizer, lr, t->grads);
-    t->method.row->updated(t->method.self);
-    add_up(t, report, norm);
+    bool idle = row->idle && row->idle(t->method.self);
+    if (!idle)
+        sim_optimizer_step(t->optimizer, lr, t->grads);
+    row->updated(t->method.self);
+    if (!idle)
+        add_up(t, report, norm);
 done:
     return st;
 }

@@ -3,8 +3,8 @@
  * test_loop_mpi.c - the loop from within, on 1 to 4 ranks: a step allocates nothing; what is
  * not finite in one rank is skipped by all; too much of it ends the run.
  *
- * The method is simclr with its row's forward_backward wrapped, so that one rank can be
- * given a view or a gradient that no data set could hold.
+ * The method is one with its row's forward_backward wrapped, so that one rank can be given a
+ * view or a gradient that no data set could hold; mocov2 has a queue and a momentum copy.
  */
 #include "simile_test.h"
 
@@ -24,7 +24,10 @@ static char folder[64];
 
 /* ---- the wrapped method ---- */
 
-typedef enum { NOTHING, IN_VIEW, IN_GRADIENT } place;
+static sim_method_row wrapped;
+static sim_job job;
+
+typedef enum { NOTHING, IN_VIEW, IN_GRADIENT, IN_LAST_VIEW } place;
 
 static struct {
     place where;
@@ -43,12 +46,12 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
     size_t floats = (mine.hi - mine.lo) * 2 * BLOCK * SIDE * SIDE;
     sim_method_batch seen = *batch;
 
-    if (spoil && trap.where == IN_VIEW) {
+    if (spoil && (trap.where == IN_VIEW || trap.where == IN_LAST_VIEW)) {
         memcpy(spoilt, batch->x, floats * sizeof *spoilt);
-        spoilt[SIDE + 3] = NAN;
+        spoilt[trap.where == IN_VIEW ? SIDE + 3 : floats - SIDE] = NAN;
         seen.x = spoilt;
     }
-    sim_methods_find("simclr")->forward_backward(self, &seen, grads, report, times);
+    sim_methods_find(wrapped.name)->forward_backward(self, &seen, grads, report, times);
     if (spoil && trap.where == IN_GRADIENT)
         grads[7] = INFINITY;
 }
@@ -58,7 +61,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 static struct {
     int64_t skipped;
     uint64_t allocations;
-    sim_hash weights, buffers;
+    sim_hash weights, buffers, queue; /* the last: this rank's rows of it */
 } seen[STEPS + 1];
 
 static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
@@ -66,6 +69,18 @@ static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
     (void)group;
     sim_hasher_add(ctx, t->data, sim_tensor_count(t) * sim_type_bytes(t->type));
     return SIM_OK;
+}
+
+static void add_queue(sim_queue *q, sim_hasher *h)
+{
+    if (!q)
+        return;
+    sim_range mine = sim_queue_mine(q);
+    int64_t at[] = {sim_queue_pointer(q), sim_queue_filled(q)};
+    sim_hasher_add(h, at, sizeof at);
+    sim_hasher_add(h, sim_queue_rows(q),
+                   (mine.hi - mine.lo) * (size_t)job.encoder.projector_dim *
+                       sizeof(float));
 }
 
 static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
@@ -88,6 +103,9 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
     sim_hasher_reset(ctx);
     SIM_TRY(sim_method_visit_buffers(method, &v));
     seen[m->step].buffers = sim_hasher_value(ctx);
+    sim_hasher_reset(ctx);
+    add_queue(sim_method_queue(method), ctx);
+    seen[m->step].queue = sim_hasher_value(ctx);
 done:
     return st;
 }
@@ -116,16 +134,23 @@ static void fill(const sim_option_table *table, void *to)
         fill_one(&table->rows[i], to);
 }
 
-static sim_method_row wrapped;
-static sim_job job;
-
-static void make_job(const char *name)
+static void set_queue(int64_t n_slots)
 {
-    wrapped = *sim_methods_find("simclr");
+    const sim_option_table *t = wrapped.table;
+    for (size_t i = 0; i < t->n_rows; i++)
+        if (strcmp(t->rows[i].name, "queue_size") == 0)
+            *(int64_t *)(void *)((char *)job.method_options + t->rows[i].offset) =
+                n_slots;
+}
+
+static void make_job(const char *method, const char *name)
+{
+    wrapped = *sim_methods_find(method);
     wrapped.forward_backward = forward_backward;
     job = (sim_job){.method = &wrapped};
     fill(&sim_train_table, &job.train);
     fill(wrapped.table, job.method_options);
+    set_queue(1000);
     fill(&sim_encoder_table, &job.encoder);
     fill(&sim_batchnorm_table, &job.batchnorm);
     fill(&sim_optimizer_table, &job.optimizer);
@@ -171,17 +196,23 @@ static bool is_same(sim_hash a, sim_hash b)
 
 /* ---- the tests ---- */
 
-static void a_step_allocates_nothing(void **state)
+static void check_allocations(const char *method)
 {
-    (void)state;
-    make_job("calm");
+    make_job(method, method);
     trap.where = NOTHING;
     ASSERT_OK(train());
     /* Three steps an epoch: the second and third order are drawn in between. */
     for (int s = 2; s <= STEPS; s++)
         if (seen[s].allocations != seen[1].allocations)
-            fail_msg("step %d made %llu allocations", s,
+            fail_msg("%s: step %d made %llu allocations", method, s,
                      (unsigned long long)(seen[s].allocations - seen[s - 1].allocations));
+}
+
+static void a_step_allocates_nothing(void **state)
+{
+    (void)state;
+    check_allocations("simclr");
+    check_allocations("mocov2");
 }
 
 /* Every rank saw step `bad`, and no other, leave everything as it was. */
@@ -199,25 +230,41 @@ static void check_skip(int bad, const char *what)
             fail_msg("%s: step %d, weights", what, s);
         if (s > 1 && is_same(seen[s].buffers, seen[s - 1].buffers) != (s == bad))
             fail_msg("%s: step %d, statistics", what, s);
+        bool has_queue = wrapped.queue != NULL;
+        if (s > 1 &&
+            is_same(seen[s].queue, seen[s - 1].queue) != (s == bad || !has_queue))
+            fail_msg("%s: step %d, queue", what, s);
     }
+}
+
+static void spoil_step_four(const char *method, int rank, place where)
+{
+    static const char *const places[] = {"nothing", "view", "gradient", "last-view"};
+    char name[64];
+
+    (void)snprintf(name, sizeof name, "%s-%s-%d", method, places[where], rank);
+    make_job(method, name);
+    trap.where = where;
+    trap.rank = rank;
+    trap.from = 4;
+    trap.to = 5;
+    ASSERT_OK(train());
+    check_skip(4, name);
 }
 
 static void what_is_not_finite_in_one_rank_is_skipped_by_all(void **state)
 {
     (void)state;
     for (int r = 0; r < comm->size; r++)
-        for (place where = IN_VIEW; where <= IN_GRADIENT; where++) {
-            char name[32];
-            (void)snprintf(name, sizeof name, "%s-%d",
-                           where == IN_VIEW ? "view" : "gradient", r);
-            make_job(name);
-            trap.where = where;
-            trap.rank = r;
-            trap.from = 4;
-            trap.to = 5;
-            ASSERT_OK(train());
-            check_skip(4, name);
-        }
+        for (place where = IN_VIEW; where <= IN_GRADIENT; where++)
+            spoil_step_four("simclr", r, where);
+}
+
+static void a_skipped_step_leaves_queue_and_momentum_statistics(void **state)
+{
+    (void)state;
+    for (place where = IN_VIEW; where <= IN_LAST_VIEW; where++)
+        spoil_step_four("mocov2", comm->size - 1, where);
 }
 
 static bool log_names(const char *text)
@@ -235,7 +282,7 @@ static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **stat
 {
     sim_checkpoint *k = NULL;
     (void)state;
-    make_job("mad");
+    make_job("simclr", "mad");
     job.train.bad_steps = 2;
     job.train.checkpoint.every_steps = 2;
     trap.where = IN_GRADIENT;
@@ -308,6 +355,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_allocates_nothing),
         cmocka_unit_test(what_is_not_finite_in_one_rank_is_skipped_by_all),
+        cmocka_unit_test(a_skipped_step_leaves_queue_and_momentum_statistics),
         cmocka_unit_test(too_many_in_a_row_end_the_run_and_its_checkpoint_is_good),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
