@@ -24,6 +24,7 @@ typedef struct {
     char kernels[SIM_OPTION_TEXT_BYTES];
     int64_t seed, batch, block, threads, loader_threads;
     int64_t log_every_steps, bad_steps;
+    double hang_seconds;
     sim_checkpoint_options checkpoint;
 } sim_train_options;
 extern const sim_option_table sim_train_table;
@@ -114,6 +115,9 @@ typedef struct {
     size_t n_observers;
     /* For the memory plan: bytes that observers hold, and take besides for a moment. */
     size_t observer_bytes, observer_moment_bytes;
+    /* Ends this process at once with a code, called from another thread while this one may
+     * sit in MPI for good.  NULL: guard.hang_seconds does nothing. */
+    void (*leave)(int code);
 } sim_train_request;
 
 /*

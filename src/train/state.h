@@ -4,6 +4,8 @@
 #ifndef SIMILE_TRAIN_STATE_H
 #define SIMILE_TRAIN_STATE_H
 
+#include "watchdog.h"
+
 #include "simile/train.h"
 
 /* Where the run stands.  Everything here is in a checkpoint. */
@@ -81,6 +83,7 @@ struct sim_train_state {
     int64_t held_bytes; /* by the ledger, after a step; the most so far */
     char *history;      /* JSON array of earlier segments */
     int trace_fd;
+    sim_watchdog *watchdog;
     const char *why;          /* reason of the stop */
     sim_status pending;       /* first local failure since the last agreement */
     char pending_story[1024]; /* what it said */
@@ -113,6 +116,9 @@ SIM_MUST_USE sim_status sim_ladder_close(sim_train_state *t);
 SIM_MUST_USE sim_status sim_ladder_input(sim_train_state *t, const float *x);
 SIM_MUST_USE sim_status sim_ladder_loss(sim_train_state *t, double loss);
 SIM_MUST_USE sim_status sim_ladder_update(sim_train_state *t);
+
+/* hang.c: watches for a hang from now on, until t->watchdog is stopped.  Collective. */
+SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
 
 /* signals.c: the wish to stop */
 void sim_signals_watch(const sim_comm *c);
