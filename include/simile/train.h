@@ -115,9 +115,6 @@ typedef struct {
     size_t n_observers;
     /* For the memory plan: bytes that observers hold, and take besides for a moment. */
     size_t observer_bytes, observer_moment_bytes;
-    /* Ends this process at once with a code, called from another thread while this one may
-     * sit in MPI for good.  NULL: guard.hang_seconds does nothing. */
-    void (*leave)(int code);
 } sim_train_request;
 
 /*

@@ -9,7 +9,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct {
     sim_job_source source;
@@ -139,7 +138,6 @@ static sim_status run(const sim_comm *c, void *ctx)
     const sim_observer observers[] = {sim_observe_log(log), sim_observe_metrics(metrics),
                                       sim_knn_watch_observer(knn)};
     SIM_TRY(sim_comm_agree(c, plan_knn(c, job, &evaluate, knn, &a->request)));
-    a->request.leave = _exit;
     a->request.job = job;
     a->request.resolved = resolved;
     a->request.identity = identity;

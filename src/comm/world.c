@@ -159,6 +159,14 @@ void sim_comm_abort(sim_status code)
     abort();
 }
 
+void sim_comm_abort_aside(sim_status code)
+{
+    enum { PATIENCE_S = 5 };
+    (void)alarm(PATIENCE_S); /* should the launcher not answer, the signal ends us */
+    (void)MPI_Abort(MPI_COMM_WORLD, (int)code);
+    abort();
+}
+
 const char *sim_comm_library(void)
 {
     static char text[MPI_MAX_LIBRARY_VERSION_STRING];

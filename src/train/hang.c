@@ -1,6 +1,6 @@
 /*
- * hang.c - what a run does about a hang: who is behind goes to stderr and the log, and this
- * process ends at once with 70; the launcher then ends the others.
+ * hang.c - what a run does about a hang: who is behind goes to stderr and the log, and the
+ * job ends at once with 70.
  *
  * Called by the loop, around a run.  The main thread may sit in MPI for good, so nothing
  * here asks it for anything: the watchdog's thread writes by itself and leaves.
@@ -55,7 +55,7 @@ static void tell(void *ctx, sim_hang event, const char *text)
     }
     write_down(t, line);
     if (event == SIM_HANG_SURE)
-        t->request->leave(SIM_E_BUG);
+        sim_comm_abort_aside(SIM_E_BUG);
 }
 
 /* Records of an earlier run, perhaps of more ranks, that did not end well. */
@@ -89,7 +89,7 @@ sim_status sim_hang_watch(sim_train_state *t)
                                           .ctx = t};
 
     sim_beat_phase("starting");
-    if (options.hang_s == 0 || !t->request->leave)
+    if (options.hang_s == 0)
         goto done;
     st = sim_run_path(&t->run, "heartbeat", folder, sizeof folder);
     if (st == SIM_OK && t->comm->rank == 0)
