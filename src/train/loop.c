@@ -187,6 +187,7 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_run_open(c, t->job->train.run, &t->run));
     SIM_TRY(sim_hang_watch(t));
     SIM_TRY(sim_comm_agree(c, create_method(t)));
+    SIM_TRY(sim_comm_agree(c, sim_replica_create(c, &t->replica)));
     SIM_TRY(sim_comm_agree(c, create_feed(t)));
     SIM_TRY(sim_comm_agree(c, write_config(t)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
@@ -201,6 +202,7 @@ done:
 static void tear_down(sim_train_state *t)
 {
     sim_watchdog_stop(&t->watchdog);
+    sim_replica_destroy(&t->replica);
     SIM_IGNORE(sim_log_file(NULL));
     sim_loader_destroy(&t->loader);
     sim_feed_destroy(t);
@@ -362,6 +364,8 @@ static sim_status loop(sim_train_state *t)
         if (save)
             SIM_TRY(sim_resume_save(t, "running"));
         one_step(t, slot);
+        if (sim_replica_is_due(t))
+            SIM_TRY(sim_replica_check(t));
     }
     SIM_TRY(agree_pending(t));
 done:

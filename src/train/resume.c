@@ -196,6 +196,7 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
                                 .config = t->request->resolved};
     double start = sim_clock_s();
 
+    SIM_TRY(sim_replica_check(t));
     sim_beat_phase("checkpoint");
     st = full_identity(t, &identity);
     if (st == SIM_OK)
