@@ -8,19 +8,15 @@
  */
 #include "simile_test.h"
 
+#include "small_job.h"
+#include "state.h"
+
 #include "simile/file.h"
 #include "simile/hash.h"
 #include "simile/kernel.h"
 #include "simile/memory.h"
-#include "simile/train.h"
 
 #include <math.h>
-#include <unistd.h>
-
-enum { IMAGES = 100, SIDE = 16, BATCH = 32, BLOCK = 8, STEPS = 10 };
-
-static const sim_comm *comm;
-static char folder[64];
 
 /* ---- the wrapped method ---- */
 
@@ -58,7 +54,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 static struct {
     int64_t skipped;
     uint64_t allocations;
-    sim_hash weights, buffers;
+    sim_hash weights, buffers, optimizer;
 } seen[STEPS + 1];
 
 static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
@@ -88,59 +84,22 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
     sim_hasher_reset(ctx);
     SIM_TRY(sim_method_visit_buffers(method, &v));
     seen[m->step].buffers = sim_hasher_value(ctx);
+    sim_hasher_reset(ctx);
+    SIM_TRY(sim_optimizer_visit(t->optimizer, &v));
+    seen[m->step].optimizer = sim_hasher_value(ctx);
 done:
     return st;
 }
 
 /* ---- a job ---- */
 
-static void fill_one(const sim_option *o, char *to)
-{
-    if (!o->fallback || o->type == SIM_OPTION_ITEMS)
-        return;
-    if (o->type == SIM_OPTION_INT)
-        *(int64_t *)(void *)(to + o->offset) = strtoll(o->fallback, NULL, 10);
-    else if (o->type == SIM_OPTION_REAL)
-        *(double *)(void *)(to + o->offset) = strtod(o->fallback, NULL);
-    else if (o->type == SIM_OPTION_BOOL)
-        *(bool *)(to + o->offset) = strcmp(o->fallback, "true") == 0;
-    else if (o->type == SIM_OPTION_ENUM)
-        *(int *)(void *)(to + o->offset) = sim_choices_find(o->choices, o->fallback);
-    else
-        (void)snprintf(to + o->offset, SIM_OPTION_TEXT_BYTES, "%s", o->fallback);
-}
-
-static void fill(const sim_option_table *table, void *to)
-{
-    for (size_t i = 0; i < table->n_rows; i++)
-        fill_one(&table->rows[i], to);
-}
-
 static sim_method_row wrapped;
-static sim_job job;
 
-static void make_job(const char *name)
+static void make_wrapped(const char *run)
 {
     wrapped = *sim_methods_find("simclr");
     wrapped.forward_backward = forward_backward;
-    job = (sim_job){.method = &wrapped};
-    fill(&sim_train_table, &job.train);
-    fill(wrapped.table, job.method_options);
-    fill(&sim_encoder_table, &job.encoder);
-    fill(&sim_batchnorm_table, &job.batchnorm);
-    fill(&sim_optimizer_table, &job.optimizer);
-    fill(&sim_schedule_table, &job.schedule);
-    fill(&sim_augment_table, &job.augment);
-    (void)snprintf(job.train.run, sizeof job.train.run, "%s/%s", folder, name);
-    (void)snprintf(job.train.train, sizeof job.train.train, "%s/train.h5", folder);
-    job.train.batch = BATCH;
-    job.train.block = BLOCK;
-    job.train.threads = 1;
-    job.train.checkpoint.every_minutes = 0;
-    job.encoder.width = 0.125;
-    job.batchnorm.group = BLOCK; /* NaN in a block stays with its rank until the loss */
-    job.schedule.steps = STEPS;
-    job.augment.preset = sim_choices_find("simclr-cifar|simclr|digits|none", "digits");
+    make_job(&wrapped, run);
 }
 
 static sim_status train(void)
@@ -174,7 +133,7 @@ static bool is_same(sim_hash a, sim_hash b)
 static void a_step_allocates_nothing(void **state)
 {
     (void)state;
-    make_job("calm");
+    make_wrapped("calm");
     trap.where = NOTHING;
     ASSERT_OK(train());
     /* Three steps an epoch: the second and third order are drawn in between. */
@@ -199,6 +158,8 @@ static void check_skip(int bad, const char *what)
             fail_msg("%s: step %d, weights", what, s);
         if (s > 1 && is_same(seen[s].buffers, seen[s - 1].buffers) != (s == bad))
             fail_msg("%s: step %d, statistics", what, s);
+        if (s > 1 && is_same(seen[s].optimizer, seen[s - 1].optimizer) != (s == bad))
+            fail_msg("%s: step %d, optimizer", what, s);
     }
 }
 
@@ -210,7 +171,7 @@ static void what_is_not_finite_in_one_rank_is_skipped_by_all(void **state)
             char name[32];
             (void)snprintf(name, sizeof name, "%s-%d",
                            where == IN_VIEW ? "view" : "gradient", r);
-            make_job(name);
+            make_wrapped(name);
             trap.where = where;
             trap.rank = r;
             trap.from = 4;
@@ -235,7 +196,7 @@ static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **stat
 {
     sim_checkpoint *k = NULL;
     (void)state;
-    make_job("mad");
+    make_wrapped("mad");
     job.train.bad_steps = 2;
     job.train.checkpoint.every_steps = 2;
     trap.where = IN_GRADIENT;
@@ -256,51 +217,6 @@ static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **stat
     assert_int_equal(seen[4].allocations, 0);
     assert_int_equal(seen[5].skipped, 1);
     assert_int_equal(seen[STEPS].skipped, 1);
-}
-
-static void write_data(void)
-{
-    char path[128], fingerprint[33];
-    sim_dataset_writer *w = NULL;
-    const sim_dataset_spec spec = {
-        .h = SIDE, .w = SIDE, .c = 1, .source = "test", .created_by = "test"};
-    uint8_t pixels[SIDE * SIDE];
-    uint32_t word = 5;
-
-    (void)snprintf(path, sizeof path, "%s/train.h5", folder);
-    ASSERT_OK(sim_dataset_create(path, &spec, &w));
-    for (int i = 0; i < IMAGES; i++) {
-        for (size_t p = 0; p < sizeof pixels; p++) {
-            word = word * 1664525u + 1013904223u;
-            pixels[p] = (uint8_t)(word >> 24);
-        }
-        ASSERT_OK(sim_dataset_append(w, pixels, sizeof pixels, -1, NULL));
-    }
-    ASSERT_OK(sim_dataset_finish(&w, NULL, 0, fingerprint));
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/simile-loop-XXXXXX");
-    if (comm->rank == 0) {
-        if (!mkdtemp(folder))
-            return -1;
-        write_data();
-    }
-    sim_comm_broadcast(comm, 0, folder, sizeof folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    char command[128];
-    (void)state;
-    sim_comm_barrier(comm);
-    if (comm->rank != 0)
-        return 0;
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 int main(int argc, char **argv)
