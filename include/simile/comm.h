@@ -38,6 +38,13 @@ void sim_comm_leave_together(void);
 _Noreturn void sim_comm_abort(sim_status code);
 
 /*
+ * The same without a word, for a thread beside the main one, which may sit in MPI for good.
+ * (MPI is funneled, but Open MPI's abort asks the launcher and nothing else: under mpirun and
+ * srun the job then ends with `code` in a second.  After _exit srun says 137.)
+ */
+_Noreturn void sim_comm_abort_aside(sim_status code);
+
+/*
  * Collective.  Every rank learns the code and the story of the lowest failing rank and
  * returns that code; SIM_OK when all are well.  Non-failing ranks get the story set too,
  * prefixed with "rank R on HOST: " when size > 1.

@@ -44,7 +44,7 @@ size_t sim_scratch_room(size_t bytes);
 /* Sets flush-to-zero and denormals-are-zero for the calling thread. */
 void sim_flush_denormals(void);
 
-/* For data's loader only: threads that never call sim_for, MPI or HDF5. */
+/* For data's loader and train's watchdog: threads that never call sim_for, MPI or HDF5. */
 typedef struct {
     pthread_t id;
 } sim_thread;
@@ -63,6 +63,8 @@ void sim_mutex_unlock(sim_mutex *m);
 void sim_mutex_destroy(sim_mutex *m);
 void sim_signal_init(sim_signal *s);
 void sim_signal_wait(sim_signal *s, sim_mutex *m);
+/* The same for `seconds` at most. */
+void sim_signal_wait_for(sim_signal *s, sim_mutex *m, double seconds);
 void sim_signal_all(sim_signal *s);
 void sim_signal_destroy(sim_signal *s);
 

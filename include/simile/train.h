@@ -23,7 +23,8 @@ typedef struct {
     char train[SIM_OPTION_TEXT_BYTES], test[SIM_OPTION_TEXT_BYTES]; /* data.* */
     char kernels[SIM_OPTION_TEXT_BYTES];
     int64_t seed, batch, block, threads, loader_threads;
-    int64_t log_every_steps, bad_steps;
+    int64_t log_every_steps, bad_steps, check_steps;
+    double hang_seconds;
     sim_checkpoint_options checkpoint;
 } sim_train_options;
 extern const sim_option_table sim_train_table;

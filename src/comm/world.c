@@ -3,6 +3,7 @@
  */
 #include "private.h"
 
+#include "simile/beat.h"
 #include "simile/clock.h"
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -21,6 +22,7 @@ enum { PIECE_BYTES = 64 << 20 };
 
 double sim_comm_enter(void)
 {
+    sim_beat_exchange();
     return sim_clock_s();
 }
 
@@ -28,6 +30,7 @@ void sim_comm_leave(double entered, size_t sent_bytes)
 {
     inside_s += sim_clock_s() - entered;
     sent_bytes_total += sent_bytes;
+    sim_beat_exchange();
 }
 
 double sim_comm_seconds(void)
@@ -152,6 +155,14 @@ void sim_comm_leave_together(void)
 void sim_comm_abort(sim_status code)
 {
     sim_log_each("%s", sim_story());
+    (void)MPI_Abort(MPI_COMM_WORLD, (int)code);
+    abort();
+}
+
+void sim_comm_abort_aside(sim_status code)
+{
+    enum { PATIENCE_S = 5 };
+    (void)alarm(PATIENCE_S); /* should the launcher not answer, the signal ends us */
     (void)MPI_Abort(MPI_COMM_WORLD, (int)code);
     abort();
 }

@@ -5,6 +5,7 @@
  */
 #include "simile/file.h"
 
+#include "simile/beat.h"
 #include "simile/memory.h"
 
 #include <errno.h>
@@ -14,6 +15,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Of one transfer: a slow disk must not look like one that hangs (beat.h). */
+enum { PIECE_BYTES = 64 << 20 };
 
 static int open_file(const char *path, int flags, mode_t mode)
 {
@@ -135,7 +139,7 @@ sim_status sim_file_read_at(int fd, const char *path, uint64_t at, void *data, s
     int tries = 0;
 
     while (n > 0) {
-        ssize_t got = present->pread(fd, p, n, (off_t)at);
+        ssize_t got = present->pread(fd, p, n < PIECE_BYTES ? n : PIECE_BYTES, (off_t)at);
         if (got < 0 && try_again(&tries))
             continue;
         if (got < 0)
@@ -145,6 +149,7 @@ sim_status sim_file_read_at(int fd, const char *path, uint64_t at, void *data, s
         p += got;
         at += (uint64_t)got;
         n -= (size_t)got;
+        sim_beat();
     }
 done:
     return st;
@@ -164,13 +169,14 @@ static sim_status write_all(int fd, const char *path, const char *p, size_t n)
     int tries = 0;
 
     while (n > 0) {
-        ssize_t put = some(present->write(fd, p, n));
+        ssize_t put = some(present->write(fd, p, n < PIECE_BYTES ? n : PIECE_BYTES));
         if (put < 0 && try_again(&tries))
             continue;
         if (put < 0)
             FAIL_ERRNO("cannot be written", path);
         p += put;
         n -= (size_t)put;
+        sim_beat();
     }
 done:
     return st;
@@ -192,6 +198,7 @@ sim_status sim_file_write_at(int fd, const char *path, uint64_t at, const void *
         p += put;
         at += (uint64_t)put;
         n -= (size_t)put;
+        sim_beat();
     }
 done:
     return st;

@@ -3,11 +3,13 @@
  */
 #include "simile/thread.h"
 
+#include "simile/beat.h"
 #include "simile/memory.h"
 
 #include <omp.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <time.h>
 
 static int n_threads; /* 0: nobody has said */
 static _Thread_local bool inside;
@@ -60,6 +62,8 @@ static void run_serially(size_t n, void (*fn)(size_t i, void *ctx), void *ctx)
 
 void sim_for(size_t n, void (*fn)(size_t i, void *ctx), void *ctx)
 {
+    if (!inside)
+        sim_beat();
     if (inside || n <= 1 || sim_threads() == 1) {
         run_serially(n, fn, ctx);
         return;
@@ -164,6 +168,18 @@ void sim_signal_init(sim_signal *s)
 void sim_signal_wait(sim_signal *s, sim_mutex *m)
 {
     (void)pthread_cond_wait(&s->condition, &m->lock);
+}
+
+void sim_signal_wait_for(sim_signal *s, sim_mutex *m, double seconds)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    double whole = (double)(long)seconds;
+    until.tv_sec += (time_t)whole;
+    until.tv_nsec += (long)(1e9 * (seconds - whole));
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    (void)pthread_cond_clockwait(&s->condition, &m->lock, CLOCK_MONOTONIC, &until);
 }
 
 void sim_signal_all(sim_signal *s)

@@ -3,6 +3,7 @@
  */
 #include "net.h"
 
+#include "simile/beat.h"
 #include "simile/memory.h"
 
 #include <string.h>
@@ -110,11 +111,15 @@ void sim_net_forward(sim_tape *t, const float *x, float *y)
 {
     t->x = x;
     t->y = y;
+    if (!t->evaluation)
+        sim_beat_phase("forward");
     for (int i = 0; i < t->net->n_nodes; i++) {
         const node *n = &t->net->nodes[i];
         n->layer->forward(t, i, value(t, n->in), value(t, n->residual),
                           tape_writing(t, t->plan.value[i]));
     }
+    if (!t->evaluation)
+        sim_beat_phase("loss"); /* or another net, which says so */
 }
 
 static void backward_step(sim_tape *t, const back_step *s, float *grads,
@@ -133,6 +138,7 @@ void sim_net_backward(sim_tape *t, const float *dy, float *dx, float *grads,
     SIM_ASSERT(t->backward && t->net->packed_backward);
     t->dy = dy;
     t->dx = dx;
+    sim_beat_phase("backward");
     for (size_t i = 0; i < t->plan.n_steps; i++)
         backward_step(t, &t->plan.steps[i], grads, node_stride);
 }

@@ -7,6 +7,7 @@
  */
 #include "state.h"
 
+#include "simile/beat.h"
 #include "simile/clock.h"
 #include "simile/file.h"
 #include "simile/log.h"
@@ -184,7 +185,9 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_comm_agree(c, open_data(t)));
     SIM_TRY(same_everywhere(t));
     SIM_TRY(sim_run_open(c, t->job->train.run, &t->run));
+    SIM_TRY(sim_hang_watch(t));
     SIM_TRY(sim_comm_agree(c, create_method(t)));
+    SIM_TRY(sim_comm_agree(c, sim_replica_create(c, &t->replica)));
     SIM_TRY(sim_comm_agree(c, create_feed(t)));
     SIM_TRY(sim_comm_agree(c, write_config(t)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
@@ -198,6 +201,8 @@ done:
 
 static void tear_down(sim_train_state *t)
 {
+    sim_watchdog_stop(&t->watchdog);
+    sim_replica_destroy(&t->replica);
     SIM_IGNORE(sim_log_file(NULL));
     sim_loader_destroy(&t->loader);
     sim_feed_destroy(t);
@@ -297,6 +302,7 @@ static void tell_observers(sim_train_state *t, sim_step_metrics *m)
     bool interval = t->at.step % t->job->train.log_every_steps == 0 ||
                     t->at.step == t->plan.total_steps;
 
+    sim_beat_phase("log and kNN");
     fill_metrics(t, m);
     double start = sim_clock_s();
     for (size_t i = 0; i < r->n_observers; i++) {
@@ -347,14 +353,19 @@ static sim_status loop(sim_train_state *t)
         sim_feed_post(t, &t->at, 0);
     for (int slot = 0; t->at.step < t->plan.total_steps; slot ^= 1) {
         double start = sim_clock_s();
+        sim_beat_step(t->at.step + 1);
+        sim_beat_phase("waiting for data");
         sim_train_remember(t, sim_loader_wait(t->loader));
         t->phase_s[SIM_PHASE_DATA] += sim_clock_s() - start;
+        sim_beat_phase("start of the step");
         SIM_TRY(exchange(t, &save));
         if (t->why)
             goto done;
         if (save)
             SIM_TRY(sim_resume_save(t, "running"));
         one_step(t, slot);
+        if (sim_replica_is_due(t))
+            SIM_TRY(sim_replica_check(t));
     }
     SIM_TRY(agree_pending(t));
 done:
@@ -377,6 +388,7 @@ static sim_status finish(sim_train_state *t)
 
     if (t->last_saved != t->at.step)
         SIM_TRY(sim_resume_save(t, why));
+    sim_beat_phase("end of the run");
     end_observers(t, why);
     SIM_TRY(agree_pending(t));
     SIM_TRY(sim_comm_agree(t->comm, sim_ladder_close(t)));

@@ -37,6 +37,16 @@ static const sim_option rows[] = {
     ROW("guard.bad_steps", SIM_OPTION_INT, bad_steps, 0, 1000, "3", NULL, "steps",
         "steps in a row that may be skipped for a loss or gradient that is not finite",
         SIM_FREE_KEY),
+    ROW("guard.hang_seconds", SIM_OPTION_REAL, hang_seconds, 0, 1e6, "600", NULL, "s",
+        "time without any progress on any rank after which the job names who is behind "
+        "and "
+        "ends with 70; 0: wait for ever",
+        SIM_FREE_KEY),
+    ROW("guard.check_steps", SIM_OPTION_INT, check_steps, 0, 1000000, "100", NULL,
+        "steps",
+        "how often all ranks compare hashes of weights, statistics and optimizer state; "
+        "before each checkpoint they always do; 0: only then",
+        SIM_FREE_KEY),
     ROW("checkpoint.every_minutes", SIM_OPTION_REAL, checkpoint.every_minutes, 0, 100000,
         "15", NULL, "minutes", "0: not by time", SIM_FREE_KEY),
     ROW("checkpoint.every_epochs", SIM_OPTION_INT, checkpoint.every_epochs, 0, 1000000,

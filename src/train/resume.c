@@ -6,6 +6,7 @@
  */
 #include "state.h"
 
+#include "simile/beat.h"
 #include "simile/clock.h"
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -206,6 +207,8 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
                                 .config = t->request->resolved};
     double start = sim_clock_s();
 
+    SIM_TRY(sim_replica_check(t));
+    sim_beat_phase("checkpoint");
     st = full_identity(t, &identity);
     if (st == SIM_OK)
         st = sim_history_text(t, why, &history);

@@ -4,6 +4,8 @@
 #ifndef SIMILE_TRAIN_STATE_H
 #define SIMILE_TRAIN_STATE_H
 
+#include "watchdog.h"
+
 #include "simile/train.h"
 
 /* Where the run stands.  Everything here is in a checkpoint. */
@@ -58,6 +60,8 @@ typedef struct {
     size_t n, at;
 } sim_snapshot;
 
+typedef struct sim_replica sim_replica; /* replica.c */
+
 struct sim_train_state {
     const sim_comm *comm;
     const sim_train_request *request;
@@ -81,6 +85,8 @@ struct sim_train_state {
     int64_t held_bytes; /* by the ledger, after a step; the most so far */
     char *history;      /* JSON array of earlier segments */
     int trace_fd;
+    sim_watchdog *watchdog;
+    sim_replica *replica;
     const char *why;          /* reason of the stop */
     sim_status pending;       /* first local failure since the last agreement */
     char pending_story[1024]; /* what it said */
@@ -113,6 +119,16 @@ SIM_MUST_USE sim_status sim_ladder_close(sim_train_state *t);
 SIM_MUST_USE sim_status sim_ladder_input(sim_train_state *t, const float *x);
 SIM_MUST_USE sim_status sim_ladder_loss(sim_train_state *t, double loss);
 SIM_MUST_USE sim_status sim_ladder_update(sim_train_state *t);
+
+/* replica.c: do all ranks hold the same state?  `check` is collective; nothing is done twice
+ * at a step.  Fails: SIM_E_BUG on all ranks alike, naming the odd ones. */
+SIM_MUST_USE sim_status sim_replica_create(const sim_comm *c, sim_replica **out);
+void sim_replica_destroy(sim_replica **out);
+SIM_MUST_USE sim_status sim_replica_check(sim_train_state *t);
+bool sim_replica_is_due(const sim_train_state *t);
+
+/* hang.c: watches for a hang from now on, until t->watchdog is stopped.  Collective. */
+SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
 
 /* signals.c: the wish to stop */
 void sim_signals_watch(const sim_comm *c);

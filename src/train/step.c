@@ -6,6 +6,7 @@
  */
 #include "state.h"
 
+#include "simile/beat.h"
 #include "simile/clock.h"
 #include "simile/log.h"
 
@@ -124,6 +125,7 @@ static void compute(sim_train_state *t, int slot, sim_loss_report *report)
     t->phase_s[SIM_PHASE_LOSS] += times.loss;
     t->phase_s[SIM_PHASE_BACKWARD] += times.backward;
     double start = sim_clock_s();
+    sim_beat_phase("gradient sum");
     sim_comm_sum_leaves(t->comm, t->method.n_blocks, n, t->grads);
     t->phase_s[SIM_PHASE_SUM] += sim_clock_s() - start;
 }
@@ -160,6 +162,7 @@ void sim_step_run(sim_train_state *t, int slot, sim_step_metrics *m)
     compute(t, slot, &report);
     sim_train_remember(t, sim_ladder_loss(t, report.loss));
     double start = sim_clock_s();
+    sim_beat_phase("update");
     m->lr = sim_step_rate(t);
     sim_train_remember(t, apply(t, &report, m->lr));
     t->phase_s[SIM_PHASE_UPDATE] += sim_clock_s() - start;

@@ -8,24 +8,19 @@
  */
 #include "simile_test.h"
 
+#include "small_job.h"
+#include "state.h"
+
 #include "simile/file.h"
 #include "simile/hash.h"
 #include "simile/kernel.h"
 #include "simile/memory.h"
-#include "simile/train.h"
 
 #include <math.h>
-#include <unistd.h>
-
-enum { IMAGES = 100, SIDE = 16, BATCH = 32, BLOCK = 8, STEPS = 10 };
-
-static const sim_comm *comm;
-static char folder[64];
 
 /* ---- the wrapped method ---- */
 
 static sim_method_row wrapped;
-static sim_job job;
 
 typedef enum { NOTHING, IN_VIEW, IN_GRADIENT, IN_LAST_VIEW } place;
 
@@ -61,7 +56,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 static struct {
     int64_t skipped;
     uint64_t allocations;
-    sim_hash weights, buffers, queue; /* the last: this rank's rows of it */
+    sim_hash weights, buffers, optimizer, queue; /* the last: this rank's rows of it */
 } seen[STEPS + 1];
 
 static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
@@ -106,33 +101,14 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
     sim_hasher_reset(ctx);
     add_queue(sim_method_queue(method), ctx);
     seen[m->step].queue = sim_hasher_value(ctx);
+    sim_hasher_reset(ctx);
+    SIM_TRY(sim_optimizer_visit(t->optimizer, &v));
+    seen[m->step].optimizer = sim_hasher_value(ctx);
 done:
     return st;
 }
 
 /* ---- a job ---- */
-
-static void fill_one(const sim_option *o, char *to)
-{
-    if (!o->fallback || o->type == SIM_OPTION_ITEMS)
-        return;
-    if (o->type == SIM_OPTION_INT)
-        *(int64_t *)(void *)(to + o->offset) = strtoll(o->fallback, NULL, 10);
-    else if (o->type == SIM_OPTION_REAL)
-        *(double *)(void *)(to + o->offset) = strtod(o->fallback, NULL);
-    else if (o->type == SIM_OPTION_BOOL)
-        *(bool *)(to + o->offset) = strcmp(o->fallback, "true") == 0;
-    else if (o->type == SIM_OPTION_ENUM)
-        *(int *)(void *)(to + o->offset) = sim_choices_find(o->choices, o->fallback);
-    else
-        (void)snprintf(to + o->offset, SIM_OPTION_TEXT_BYTES, "%s", o->fallback);
-}
-
-static void fill(const sim_option_table *table, void *to)
-{
-    for (size_t i = 0; i < table->n_rows; i++)
-        fill_one(&table->rows[i], to);
-}
 
 static void set_queue(int64_t n_slots)
 {
@@ -143,29 +119,12 @@ static void set_queue(int64_t n_slots)
                 n_slots;
 }
 
-static void make_job(const char *method, const char *name)
+static void make_wrapped(const char *method, const char *name)
 {
     wrapped = *sim_methods_find(method);
     wrapped.forward_backward = forward_backward;
-    job = (sim_job){.method = &wrapped};
-    fill(&sim_train_table, &job.train);
-    fill(wrapped.table, job.method_options);
+    make_job(&wrapped, name);
     set_queue(1000);
-    fill(&sim_encoder_table, &job.encoder);
-    fill(&sim_batchnorm_table, &job.batchnorm);
-    fill(&sim_optimizer_table, &job.optimizer);
-    fill(&sim_schedule_table, &job.schedule);
-    fill(&sim_augment_table, &job.augment);
-    (void)snprintf(job.train.run, sizeof job.train.run, "%s/%s", folder, name);
-    (void)snprintf(job.train.train, sizeof job.train.train, "%s/train.h5", folder);
-    job.train.batch = BATCH;
-    job.train.block = BLOCK;
-    job.train.threads = 1;
-    job.train.checkpoint.every_minutes = 0;
-    job.encoder.width = 0.125;
-    job.batchnorm.group = BLOCK; /* NaN in a block stays with its rank until the loss */
-    job.schedule.steps = STEPS;
-    job.augment.preset = sim_choices_find("simclr-cifar|simclr|digits|none", "digits");
 }
 
 static sim_status train(void)
@@ -198,7 +157,7 @@ static bool is_same(sim_hash a, sim_hash b)
 
 static void check_allocations(const char *method)
 {
-    make_job(method, method);
+    make_wrapped(method, method);
     trap.where = NOTHING;
     ASSERT_OK(train());
     /* Three steps an epoch: the second and third order are drawn in between. */
@@ -234,6 +193,8 @@ static void check_skip(int bad, const char *what)
         if (s > 1 &&
             is_same(seen[s].queue, seen[s - 1].queue) != (s == bad || !has_queue))
             fail_msg("%s: step %d, queue", what, s);
+        if (s > 1 && is_same(seen[s].optimizer, seen[s - 1].optimizer) != (s == bad))
+            fail_msg("%s: step %d, optimizer", what, s);
     }
 }
 
@@ -243,7 +204,7 @@ static void spoil_step_four(const char *method, int rank, place where)
     char name[64];
 
     (void)snprintf(name, sizeof name, "%s-%s-%d", method, places[where], rank);
-    make_job(method, name);
+    make_wrapped(method, name);
     trap.where = where;
     trap.rank = rank;
     trap.from = 4;
@@ -282,7 +243,7 @@ static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **stat
 {
     sim_checkpoint *k = NULL;
     (void)state;
-    make_job("simclr", "mad");
+    make_wrapped("simclr", "mad");
     job.train.bad_steps = 2;
     job.train.checkpoint.every_steps = 2;
     trap.where = IN_GRADIENT;
@@ -303,51 +264,6 @@ static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **stat
     assert_int_equal(seen[4].allocations, 0);
     assert_int_equal(seen[5].skipped, 1);
     assert_int_equal(seen[STEPS].skipped, 1);
-}
-
-static void write_data(void)
-{
-    char path[128], fingerprint[33];
-    sim_dataset_writer *w = NULL;
-    const sim_dataset_spec spec = {
-        .h = SIDE, .w = SIDE, .c = 1, .source = "test", .created_by = "test"};
-    uint8_t pixels[SIDE * SIDE];
-    uint32_t word = 5;
-
-    (void)snprintf(path, sizeof path, "%s/train.h5", folder);
-    ASSERT_OK(sim_dataset_create(path, &spec, &w));
-    for (int i = 0; i < IMAGES; i++) {
-        for (size_t p = 0; p < sizeof pixels; p++) {
-            word = word * 1664525u + 1013904223u;
-            pixels[p] = (uint8_t)(word >> 24);
-        }
-        ASSERT_OK(sim_dataset_append(w, pixels, sizeof pixels, -1, NULL));
-    }
-    ASSERT_OK(sim_dataset_finish(&w, NULL, 0, fingerprint));
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/simile-loop-XXXXXX");
-    if (comm->rank == 0) {
-        if (!mkdtemp(folder))
-            return -1;
-        write_data();
-    }
-    sim_comm_broadcast(comm, 0, folder, sizeof folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    char command[128];
-    (void)state;
-    sim_comm_barrier(comm);
-    if (comm->rank != 0)
-        return 0;
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,36 @@
+/*
+ * beat.h - how far this process is, for a watchdog in another thread to see.
+ *
+ * Room: core
+ * Whoever finishes a piece of work beats: a parallel loop, a transfer of a file, an exchange
+ * between ranks.  A count that stands still means that nothing gets done.  All functions
+ * may be called from any thread and cost a few nanoseconds.
+ */
+#ifndef SIMILE_BEAT_H
+#define SIMILE_BEAT_H
+
+#include <stdint.h>
+
+typedef struct {
+    uint64_t beats; /* pieces of work done since the start */
+    uint64_t place; /* exchanges begun + exchanges ended; odd inside of one.  Ranks that
+                          did the same have the same number. */
+    int64_t step;   /* as last said */
+    const char *phase; /* as last said; "" before */
+} sim_beats;
+
+/* A piece of work is done. */
+void sim_beat(void);
+/* An exchange with other ranks begins, or ends.  Counts as a beat. */
+void sim_beat_exchange(void);
+/* What the work is for, in words that a person reads.  Keeps: phase, a literal. */
+void sim_beat_phase(const char *phase);
+void sim_beat_step(int64_t step);
+
+/* From now on nothing that the calling thread does counts: for the watchdog itself. */
+void sim_beat_mute(void);
+
+/* The present counts; not all of the very same moment. */
+sim_beats sim_beats_now(void);
+
+#endif

@@ -1,0 +1,201 @@
+/*
+ * replica.c - do all ranks still hold the same weights?
+ *
+ * Every rank computes the same update, so its weights, statistics and optimizer state have
+ * the same bits as everybody's; when they do not, memory or a processor went wrong.  The
+ * hashes of all ranks are compared: the majority is right, and the others are named.
+ * Called by the loop every guard.check_steps, and before each checkpoint.
+ */
+#include "state.h"
+
+#include "simile/beat.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What a rank says. */
+typedef struct {
+    sim_hash hash;
+    char host[64];
+} claim;
+
+struct sim_replica {
+    const sim_comm *comm;
+    sim_hasher *hasher;
+    claim *of;            /* [ranks] */
+    int64_t checked_step; /* -1: none yet */
+    char first[192];      /* tensor that differs, "" when none was found */
+};
+
+sim_status sim_replica_create(const sim_comm *c, sim_replica **out)
+{
+    sim_status st = SIM_OK;
+    sim_replica *r = NULL;
+
+    SIM_TRY(sim_new(&r, "train/replica"));
+    r->comm = c;
+    r->checked_step = -1;
+    SIM_TRY(sim_hasher_create(&r->hasher));
+    SIM_TRY(sim_alloc(&r->of, (size_t)c->size, "train/replica"));
+    *out = r;
+    r = NULL;
+done:
+    sim_replica_destroy(&r);
+    return st;
+}
+
+void sim_replica_destroy(sim_replica **out)
+{
+    sim_replica *r = *out;
+    if (!r)
+        return;
+    sim_hasher_destroy(&r->hasher);
+    sim_free(r->of);
+    sim_free(r);
+    *out = NULL;
+}
+
+/* ---- hashes ---- */
+
+/* All ranks' hashes of what was added; true when they are the same. */
+static bool compare(sim_replica *r)
+{
+    size_t size = (size_t)r->comm->size, rank = (size_t)r->comm->rank;
+
+    r->of[rank].hash = sim_hasher_value(r->hasher);
+    (void)snprintf(r->of[rank].host, sizeof r->of[rank].host, "%.63s", r->comm->host);
+    sim_comm_gather_rows(r->comm, size, 1, size, sizeof *r->of, r->of + rank, r->of);
+    for (size_t i = 1; i < size; i++)
+        if (!sim_hash_equal(r->of[i].hash, r->of[0].hash))
+            return false;
+    return true;
+}
+
+static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
+{
+    sim_replica *r = ctx;
+    (void)group;
+    if (!t->sharded)
+        sim_hasher_add(r->hasher, t->data, sim_tensor_count(t) * sim_type_bytes(t->type));
+    sim_beat();
+    return SIM_OK;
+}
+
+/* Finds the first tensor that differs; its ranks' hashes stay in r->of. */
+static sim_status find_tensor(void *ctx, const char *group, const sim_tensor *t)
+{
+    sim_replica *r = ctx;
+    if (t->sharded || r->first[0])
+        return SIM_OK;
+    sim_hasher_reset(r->hasher);
+    SIM_IGNORE(add_tensor(ctx, group, t));
+    if (!compare(r))
+        (void)snprintf(r->first, sizeof r->first, "%s/%s", group, t->name);
+    return SIM_OK;
+}
+
+static sim_status visit(sim_train_state *t,
+                        sim_status (*see)(void *, const char *, const sim_tensor *))
+{
+    sim_status st = SIM_OK;
+    const sim_visitor v = {.see = see, .ctx = t->replica};
+    SIM_TRY(t->method.row->visit(t->method.self, &v));
+    SIM_TRY(sim_optimizer_visit(t->optimizer, &v));
+done:
+    return st;
+}
+
+/* ---- who is wrong ---- */
+
+static size_t count_like(const sim_replica *r, size_t of)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < (size_t)r->comm->size; i++)
+        n += sim_hash_equal(r->of[i].hash, r->of[of].hash);
+    return n;
+}
+
+/* A rank of the largest group that agrees with itself; its size, 0 when two are as large. */
+static size_t majority(const sim_replica *r, size_t *member)
+{
+    size_t most = 0;
+    bool tie = false;
+    for (size_t i = 0; i < (size_t)r->comm->size; i++) {
+        size_t n = count_like(r, i);
+        if (n > most) {
+            most = n;
+            tie = false;
+            *member = i;
+        } else if (n == most && !sim_hash_equal(r->of[i].hash, r->of[*member].hash)) {
+            tie = true;
+        }
+    }
+    return tie ? 0 : most;
+}
+
+/* "rank 2 on node7, rank 5 on node9": all, or those unlike `right`. */
+static void list_ranks(const sim_replica *r, bool all, size_t right, char *out,
+                       size_t out_bytes)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < (size_t)r->comm->size && used < out_bytes; i++) {
+        if (!all && sim_hash_equal(r->of[i].hash, r->of[right].hash))
+            continue;
+        int n = snprintf(out + used, out_bytes - used, "%srank %zu on %s",
+                         used ? ", " : "", i, r->of[i].host);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+static sim_status name_the_odd(const sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    const sim_replica *r = t->replica;
+    char ranks[1024];
+    size_t right = 0, n = majority(r, &right);
+
+    list_ranks(r, n == 0, right, ranks, sizeof ranks);
+    if (n == 0)
+        SIM_FAIL(SIM_E_BUG,
+                 "%s: no longer the same state after step %lld, first in %s, and which "
+                 "is right cannot be told; memory or a processor went wrong.  Nothing "
+                 "of it was saved: the last checkpoint in %s/checkpoints is good, run "
+                 "the same command again, on other hosts if it comes back",
+                 ranks, (long long)t->at.step, r->first, t->run.path);
+    SIM_FAIL(SIM_E_BUG,
+             "%s: not the state of the other %zu rank%s after step %lld, first in %s; "
+             "memory or a processor went wrong there.  Nothing of it was saved: the last "
+             "checkpoint in %s/checkpoints is good, run the same command again, without "
+             "that host if it comes back",
+             ranks, n, n == 1 ? "" : "s", (long long)t->at.step, r->first, t->run.path);
+done:
+    return st;
+}
+
+sim_status sim_replica_check(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_replica *r = t->replica;
+
+    if (t->comm->size == 1 || r->checked_step == t->at.step)
+        goto done;
+    sim_beat_phase("comparing weights");
+    r->first[0] = '\0';
+    sim_hasher_reset(r->hasher);
+    SIM_TRY(visit(t, add_tensor));
+    if (!compare(r)) {
+        SIM_TRY(visit(t, find_tensor));
+        SIM_TRY(name_the_odd(t));
+    }
+    r->checked_step = t->at.step;
+done:
+    return st;
+}
+
+bool sim_replica_is_due(const sim_train_state *t)
+{
+    int64_t every = t->job->train.check_steps;
+    return every > 0 && t->at.step % every == 0;
+}

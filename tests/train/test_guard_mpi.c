@@ -1,0 +1,262 @@
+/*
+ * simile-test: timeout 120
+ * test_guard_mpi.c - the guards of a run, on 1 to 4 ranks: a bit that flips in one rank's
+ * state is found, its rank named, and nothing of it saved; ranks count their exchanges alike.
+ *
+ * An observer flips the bit, since no data and no key could.
+ */
+#include "simile_test.h"
+
+#include "small_job.h"
+#include "state.h"
+
+#include "simile/beat.h"
+#include "simile/file.h"
+#include "simile/kernel.h"
+#include "simile/memory.h"
+
+enum { FLIP_AFTER = 5 };
+
+/* ---- the fault ---- */
+
+typedef enum { NOTHING, WEIGHT, STATISTIC, MOMENTUM } place;
+
+static struct {
+    place where;
+    int rank;
+    char name[192]; /* of the tensor, on that rank */
+} fault;
+
+static struct {
+    uint64_t exchanges;
+    sim_hash weights;
+} seen[STEPS + 1];
+
+/* Flips a bit of the tensor's second number, once. */
+static sim_status flip(void *ctx, const char *group, const sim_tensor *t)
+{
+    uint32_t word;
+    (void)ctx;
+    if (fault.name[0] || t->type != SIM_F32)
+        return SIM_OK;
+    (void)snprintf(fault.name, sizeof fault.name, "%s/%s", group, t->name);
+    memcpy(&word, (char *)t->data + sizeof word, sizeof word);
+    word ^= (uint32_t)1 << 20;
+    memcpy((char *)t->data + sizeof word, &word, sizeof word);
+    return SIM_OK;
+}
+
+static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
+{
+    (void)group;
+    sim_hasher_add(ctx, t->data, sim_tensor_count(t) * sim_type_bytes(t->type));
+    return SIM_OK;
+}
+
+static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
+                          bool interval)
+{
+    sim_status st = SIM_OK;
+    const sim_visitor flipping = {.see = flip};
+    const sim_visitor hashing = {.see = add_tensor, .ctx = ctx};
+    (void)interval;
+
+    if (m->step == FLIP_AFTER && comm->rank == fault.rank) {
+        if (fault.where == WEIGHT)
+            SIM_TRY(sim_method_visit_weights(&t->method, &flipping));
+        if (fault.where == STATISTIC)
+            SIM_TRY(sim_method_visit_buffers(&t->method, &flipping));
+        if (fault.where == MOMENTUM)
+            SIM_TRY(sim_optimizer_visit(t->optimizer, &flipping));
+    }
+    sim_hasher_reset(ctx);
+    SIM_TRY(sim_method_visit_weights(&t->method, &hashing));
+    seen[m->step].weights = sim_hasher_value(ctx);
+    seen[m->step].exchanges = sim_beats_now().place;
+done:
+    return st;
+}
+
+static sim_status train(void)
+{
+    sim_hasher *h = NULL;
+    ASSERT_OK(sim_hasher_create(&h));
+    const sim_observer observers[] = {{.ctx = h, .on_step = on_step}};
+    const sim_train_request request = {.job = &job,
+                                       .resolved = "",
+                                       .identity = "",
+                                       .build = "test",
+                                       .kernels = sim_kernels_name(),
+                                       .arithmetic = sim_kernels_arithmetic(),
+                                       .stop_after = -1,
+                                       .observers = observers,
+                                       .n_observers = 1};
+    memset(seen, 0, sizeof seen);
+    fault.name[0] = '\0';
+    sim_status st = sim_train(comm, &request);
+    sim_hasher_destroy(&h);
+    return st;
+}
+
+static void make_small(const char *run)
+{
+    make_job(sim_methods_find("simclr"), run);
+    job.encoder.width = 0.0625;
+    job.augment.size = 8;
+}
+
+/* ---- the tests ---- */
+
+static void check_story(const char *text)
+{
+    if (!strstr(sim_story(), text))
+        fail_msg("\"%s\" lacks \"%s\"", sim_story(), text);
+}
+
+/* Who is named: the odd one of several, both of two. */
+static void check_names(int after)
+{
+    char text[1024];
+
+    if (comm->size == 2)
+        (void)snprintf(text, sizeof text,
+                       "rank 0 on %s, rank 1 on %s: no longer the same state after step "
+                       "%d, ",
+                       comm->host, comm->host, after);
+    else
+        (void)snprintf(
+            text, sizeof text,
+            "rank %d on %s: not the state of the other %d ranks after step %d, ",
+            fault.rank, comm->host, comm->size - 1, after);
+    assert_ptr_equal(strstr(sim_story(), text), sim_story());
+    check_story("Nothing of it was saved");
+    sim_comm_broadcast(comm, fault.rank, fault.name, sizeof fault.name);
+    check_story("first in weights/");
+    if (fault.where != MOMENTUM) /* which changes weights, and they come first */
+        check_story(fault.name);
+}
+
+static int64_t newest(void)
+{
+    sim_checkpoint *k = NULL;
+    ASSERT_OK(sim_checkpoint_newest(comm, job.train.run, &k));
+    int64_t step = sim_checkpoint_head_of(k)->step;
+    sim_checkpoint_close(&k);
+    return step;
+}
+
+static sim_hash calm; /* weights at the end of an undisturbed run */
+
+static void train_calmly(void)
+{
+    make_small("calm");
+    fault.where = NOTHING;
+    ASSERT_OK(train());
+    calm = seen[STEPS].weights;
+}
+
+/* With a fault the run ends after step `found` and leaves the checkpoint of step `left`;
+ * without it the next start ends with the weights of a calm run. */
+static void check_fault(const char *run, int64_t check_steps, int64_t save_steps,
+                        int found, int left)
+{
+    make_small(run);
+    job.train.check_steps = check_steps;
+    job.train.checkpoint.every_steps = save_steps;
+    if (comm->size == 1) {
+        ASSERT_OK(train()); /* nobody to compare with */
+        return;
+    }
+    assert_int_equal(train(), SIM_E_BUG);
+    check_names(found);
+    assert_int_equal(newest(), left);
+    fault.where = NOTHING;
+    ASSERT_OK(train());
+    assert_true(sim_hash_equal(calm, seen[STEPS].weights));
+}
+
+static void a_flipped_bit_is_found_and_its_rank_named(void **state)
+{
+    (void)state;
+    train_calmly();
+    for (int r = 0; r<comm->size; r += comm->size> 1 ? comm->size - 1 : 1) {
+        char run[32];
+        (void)snprintf(run, sizeof run, "weight-%d", r);
+        fault.where = WEIGHT;
+        fault.rank = r;
+        check_fault(run, 4, 0, 8, 0);
+    }
+}
+
+static void batch_norm_and_the_optimizer_are_compared_too(void **state)
+{
+    (void)state;
+    fault.rank = comm->size - 1;
+    fault.where = STATISTIC;
+    check_fault("statistic", 4, 0, 8, 0);
+    fault.where = MOMENTUM;
+    check_fault("momentum", 4, 0, 8, 0);
+}
+
+static void no_checkpoint_of_it_is_written(void **state)
+{
+    (void)state;
+    fault.rank = comm->size - 1;
+    fault.where = WEIGHT;
+    check_fault("save", 0, 3, 6, 3);
+    fault.where = WEIGHT;
+    check_fault("last", 0, 0, STEPS, 0);
+}
+
+static void ranks_count_their_exchanges_alike(void **state)
+{
+    int64_t least[STEPS + 1], most[STEPS + 1];
+    (void)state;
+    make_small("count");
+    job.train.check_steps = 3;
+    job.train.checkpoint.every_steps = 4;
+    fault.where = NOTHING;
+    ASSERT_OK(train());
+    for (int s = 1; s <= STEPS; s++)
+        least[s] = most[s] = (int64_t)seen[s].exchanges;
+    sim_comm_min_i64(comm, least + 1, STEPS);
+    sim_comm_max_i64(comm, most + 1, STEPS);
+    for (int s = 1; s <= STEPS; s++) {
+        assert_int_equal(least[s], most[s]);
+        assert_int_equal(least[s] % 2, 0); /* an observer is outside of any */
+        assert_true(s == 1 || least[s] > least[s - 1] || comm->size == 1);
+    }
+}
+
+static void the_watchdog_leaves_no_record(void **state)
+{
+    char path[128];
+    sim_names names = {0};
+    (void)state;
+    sim_comm_barrier(comm);
+    (void)snprintf(path, sizeof path, "%s/calm/heartbeat", folder);
+    ASSERT_OK(sim_directory_list(path, &names));
+    assert_int_equal(names.n, 0);
+    sim_names_clear(&names);
+    make_small("unwatched");
+    job.train.hang_seconds = 0;
+    ASSERT_OK(train());
+    (void)snprintf(path, sizeof path, "%s/unwatched/heartbeat", folder);
+    assert_false(sim_path_exists(path));
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_flipped_bit_is_found_and_its_rank_named),
+        cmocka_unit_test(batch_norm_and_the_optimizer_are_compared_too),
+        cmocka_unit_test(no_checkpoint_of_it_is_written),
+        cmocka_unit_test(ranks_count_their_exchanges_alike),
+        cmocka_unit_test(the_watchdog_leaves_no_record),
+    };
+    if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
+        return 1;
+    int failed = cmocka_run_group_tests(tests, set_up, tear_down);
+    sim_comm_end();
+    return failed != 0;
+}
