@@ -10,6 +10,7 @@
 #include "simile/file.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct {
@@ -43,6 +44,30 @@ done:
     sim_json_destroy(&j);
     sim_free(text);
     return st;
+}
+
+int64_t sim_observe_metrics_last(const char *run_path)
+{
+    char path[4200], *text = NULL;
+    sim_json *j = NULL;
+    size_t n = 0;
+    int64_t step = 0, last = -1;
+
+    (void)snprintf(path, sizeof path, "%s/metrics.jsonl", run_path);
+    if (!sim_path_exists(path) ||
+        sim_file_load(path, (size_t)1 << 30, &text, &n) != SIM_OK)
+        goto done;
+    for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        if (sim_json_parse(line, (size_t)(end - line), &j) != SIM_OK)
+            break;
+        if (sim_json_get_int(j, "step", &step) && step > last)
+            last = step;
+        sim_json_destroy(&j);
+    }
+done:
+    sim_story_clear();
+    sim_free(text);
+    return last;
 }
 
 static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)
