@@ -65,6 +65,13 @@ static void parse_stop(sim_train_request *r, const char *arg,
         argp_error(state, "--stop-after takes a number of steps, not \"%s\"", arg);
 }
 
+/* How far a word is from a key; "epochs" is near schedule.epochs. */
+static size_t distance(const char *word, const char *key)
+{
+    bool is_part = *word && strcmp(word, key) != 0 && strstr(key, word);
+    return is_part ? 1 : sim_edit_distance(word, key);
+}
+
 /* Each word of the list is a key that may be accepted. */
 static void parse_accept(sim_train_request *r, const char *arg,
                          const struct argp_state *state)
@@ -75,13 +82,14 @@ static void parse_accept(sim_train_request *r, const char *arg,
         size_t n = strcspn(p, ","), least = (size_t)-1;
         (void)snprintf(word, sizeof word, "%.*s", n < 64 ? (int)n : 63, p);
         for (int i = 0; sim_choices_text(sim_accept_keys, i, name, sizeof name); i++)
-            if (sim_edit_distance(word, name) < least) {
-                least = sim_edit_distance(word, name);
+            if (distance(word, name) < least) {
+                least = distance(word, name);
                 memcpy(best, name, sizeof best);
             }
         if (least != 0)
-            argp_error(state, "--accept takes %s, not \"%s\"; did you mean %s?",
-                       "batch, schedule.epochs, schedule.steps, optimizer.lr or data",
+            argp_error(state,
+                       "--accept takes batch, schedule.epochs, schedule.steps, "
+                       "optimizer.lr or data, not \"%s\"; did you mean %s?",
                        word, best);
         p += n;
     }
