@@ -46,23 +46,33 @@ done:
     return st;
 }
 
+/* The step of a line, whole or torn; -1 where there is none. */
+static int64_t step_of(const char *line, size_t n)
+{
+    sim_json *j = NULL;
+    int64_t step = -1;
+    if (sim_json_parse(line, n, &j) == SIM_OK)
+        (void)sim_json_get_int(j, "step", &step);
+    sim_story_clear();
+    sim_json_destroy(&j);
+    return step;
+}
+
 int64_t sim_observe_metrics_last(const char *run_path)
 {
     char path[4200], *text = NULL;
-    sim_json *j = NULL;
     size_t n = 0;
-    int64_t step = 0, last = -1;
+    int64_t last = -1;
 
     (void)snprintf(path, sizeof path, "%s/metrics.jsonl", run_path);
     if (!sim_path_exists(path) ||
         sim_file_load(path, (size_t)1 << 30, &text, &n) != SIM_OK)
         goto done;
-    for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-        if (sim_json_parse(line, (size_t)(end - line), &j) != SIM_OK)
-            break;
-        if (sim_json_get_int(j, "step", &step) && step > last)
-            last = step;
-        sim_json_destroy(&j);
+    while (n > 0 && last < 0) { /* line by line from the end */
+        size_t end = text[n - 1] == '\n' ? n - 1 : n;
+        for (n = end; n > 0 && text[n - 1] != '\n';)
+            n--;
+        last = step_of(text + n, end - n);
     }
 done:
     sim_story_clear();

@@ -57,10 +57,12 @@ static bool same_value(const line *a, const line *b)
 
 /* ---- what differs ---- */
 
+enum { SHORT = 34 }; /* characters of a value that fit its column */
+
 typedef struct {
     const char *accept; /* the user's list */
     sim_changes *changes;
-    char table[4096]; /* what differs and was not accepted, a line a key */
+    char table[3072]; /* what differs and was not accepted, a line a key */
     size_t used;
     char could[128]; /* of these, what could be accepted */
     int n_refused, n_could, n_data;
@@ -101,16 +103,25 @@ static void note_accepted(sim_changes *c, const char *key, const line *theirs,
         c->lr = strtod(theirs->value, NULL);
 }
 
-static void note_refused(verdict *v, const char *key, const line *theirs,
-                         const line *mine)
+/* A row of the table; values that are too long for it stand below each other. */
+static void add_row(verdict *v, const char *key, const line *theirs, const line *mine)
 {
-    int n = snprintf(v->table + v->used, sizeof v->table - v->used,
-                     "\n  %-24s %-34.*s %.*s", key, theirs->value ? theirs->n_value : 1,
-                     theirs->value ? theirs->value : "-", mine->value ? mine->n_value : 1,
-                     mine->value ? mine->value : "-");
+    const char *form = theirs->n_value > SHORT || mine->n_value > SHORT
+                           ? "\n  %s\n    %.*s\n    %.*s"
+                           : "\n  %-24s %-34.*s %.*s";
+    int n =
+        snprintf(v->table + v->used, sizeof v->table - v->used, form, key,
+                 theirs->value ? theirs->n_value : 1, theirs->value ? theirs->value : "-",
+                 mine->value ? mine->n_value : 1, mine->value ? mine->value : "-");
     v->used += n > 0 ? (size_t)n : 0;
     if (v->used >= sizeof v->table)
         v->used = sizeof v->table - 1;
+}
+
+static void note_refused(verdict *v, const char *key, const line *theirs,
+                         const line *mine)
+{
+    add_row(v, key, theirs, mine);
     v->n_refused++;
     v->n_data += strcmp(key, "data") == 0;
     if (!may_differ(key, theirs, mine))

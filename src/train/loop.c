@@ -424,8 +424,9 @@ static sim_status finish(sim_train_state *t)
     if (!t->why) {
         sim_log(
             "completed: step %lld of %lld, the checkpoint is %s; nothing is left to do "
-            "(--accept schedule.epochs trains longer)",
-            (long long)t->at.step, (long long)t->plan.total_steps, path);
+            "(a larger schedule.%s with --accept trains longer)",
+            (long long)t->at.step, (long long)t->plan.total_steps, path,
+            t->job->schedule.steps ? "steps" : "epochs");
         goto done;
     }
     SIM_FAIL(SIM_E_AGAIN,

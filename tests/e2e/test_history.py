@@ -180,6 +180,16 @@ def slurm_is_told():
     check("completed: step 4 of 4" in train(0, "free", "schedule.steps=4", "--time-limit", "auto"), "no limit known")
 
 
+def binding_is_told():
+    cores = sorted(os.sched_getaffinity(0))
+    words = [simile, "pretrain", "job.yaml", "run=bound", "--stop-after", "1"]
+    done = subprocess.run(["taskset", "-c", str(cores[-1]), *words], capture_output=True, text=True)
+    if os.cpu_count() > 1:
+        check(f"binding   rank 0 to cores {cores[-1]} of {os.cpu_count()}; every rank to 1" in done.stderr, done.stderr)
+    if len(cores) == os.cpu_count():
+        check("binding   none: rank 0 may run on all" in train(75, "unbound", "--stop-after", "1"), "unbound")
+
+
 def a_failure_is_told():
     text = train(70, "mad", "optimizer.lr=1e4", "schedule.shape=constant", "optimizer.weight_decay=10",
                  "guard.bad_steps=0", "checkpoint.every_steps=2")
@@ -195,6 +205,7 @@ killed_before_any_checkpoint()
 killed_between_metrics_and_checkpoint()
 a_damaged_list_is_no_obstacle()
 slurm_is_told()
+binding_is_told()
 a_failure_is_told()
 shutil.rmtree(os.getcwd())
 print("ok")
