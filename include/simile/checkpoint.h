@@ -55,6 +55,8 @@ typedef struct sim_run {
  */
 SIM_MUST_USE sim_status sim_run_open(const sim_comm *c, const char *path, sim_run *run);
 void sim_run_close(const sim_comm *c, sim_run *run);
+/* Does somebody hold the run who is not known to be gone?  Local. */
+bool sim_run_is_held(const char *path);
 /* "RUN/name" into out. Local. */
 SIM_MUST_USE sim_status sim_run_path(const sim_run *run, const char *name, char *out,
                                      size_t out_bytes);

@@ -94,8 +94,8 @@ SIM_MUST_USE sim_status sim_dataset_read(const sim_dataset *d, size_t i,
 
 typedef struct {
     bool encoded;
-    size_t h, w, c;       /* of every image; encoded: 0, 0, 3 */
-    const char *source;   /* text for the attribute */
+    size_t h, w, c;     /* of every image; encoded: 0, 0, 3 */
+    const char *source; /* text for the attribute */
     const char *created_by;
 } sim_dataset_spec;
 

@@ -104,8 +104,9 @@ typedef struct {
 SIM_MUST_USE sim_status sim_directory_list(const char *path, sim_names *out);
 void sim_names_clear(sim_names *names);
 
-/* Number of this process. */
+/* Number of this process, and name of its host. */
 long sim_process_id(void);
+void sim_host_name(char *out, size_t out_bytes);
 
 /* Free bytes on the file system of `path`. */
 SIM_MUST_USE sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes);

@@ -223,6 +223,23 @@ void sim_run_close(const sim_comm *c, sim_run *run)
         SIM_IGNORE(sim_file_remove(path));
 }
 
+bool sim_run_is_held(const char *path)
+{
+    char lock[4200], host[256] = "", *text = NULL;
+    size_t n = 0;
+    bool held = false;
+
+    (void)snprintf(lock, sizeof lock, "%s/run.lock", path);
+    if (sim_file_load(lock, 4096, &text, &n) == SIM_OK) {
+        const holder h = read_holder(text);
+        sim_host_name(host, sizeof host);
+        held = !is_dead(&h, host);
+    }
+    sim_story_clear();
+    sim_free(text);
+    return held;
+}
+
 /* ---- the wish to stop ---- */
 
 sim_status sim_run_ask_stop(const char *path)

@@ -128,6 +128,7 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
         sim_log("%s", sim_story());
     else if (st != SIM_OK && c->rank == 0)
         sim_log_failure(st);
+    SIM_IGNORE(sim_log_file(NULL)); /* a run's record ends with why it stopped */
     sim_comm_end();
     return st;
 }

@@ -13,13 +13,31 @@ typedef struct {
     double last_s; /* when the line in place was drawn */
 } state;
 
+/* What there is to expect: the end of the run, or the limit before it and how far we get. */
+static void format_eta(const sim_step_metrics *m, char *out, size_t out_bytes)
+{
+    char eta[32], left[32];
+    double part = m->eta_s > 0 ? m->left_s / m->eta_s : 1;
+
+    sim_clock_span(m->eta_s, eta, sizeof eta);
+    sim_clock_span(m->left_s, left, sizeof left);
+    if (m->left_s <= 0)
+        (void)snprintf(out, out_bytes, "eta %s", eta);
+    else if (part >= 1)
+        (void)snprintf(out, out_bytes, "eta %s, limit in %s", eta, left);
+    else
+        (void)snprintf(
+            out, out_bytes, "eta %s, but the limit in %s, near step %lld", eta, left,
+            (long long)(m->step + (int64_t)(part * (double)(m->total_steps - m->step))));
+}
+
 static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)
 {
-    char eta[32];
-    sim_clock_span(m->eta_s, eta, sizeof eta);
+    char eta[128];
+    format_eta(m, eta, sizeof eta);
     (void)snprintf(out, out_bytes,
                    "step %lld/%lld epoch %.2f loss %.4f lr %.4g acc %.3f spread %.4f "
-                   "%.0f images/s eta %s",
+                   "%.0f images/s %s",
                    (long long)m->step, (long long)m->total_steps, m->epochs, m->loss,
                    m->lr, m->accuracy, m->spread, m->images_per_s, eta);
 }
@@ -38,7 +56,7 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
                           bool interval)
 {
     state *s = ctx;
-    char line[256];
+    char line[320];
     double now = sim_clock_s();
 
     if (sim_train_comm(t)->rank != 0)

@@ -10,6 +10,7 @@
 #include "simile/file.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct {
@@ -43,6 +44,40 @@ done:
     sim_json_destroy(&j);
     sim_free(text);
     return st;
+}
+
+/* The step of a line, whole or torn; -1 where there is none. */
+static int64_t step_of(const char *line, size_t n)
+{
+    sim_json *j = NULL;
+    int64_t step = -1;
+    if (sim_json_parse(line, n, &j) == SIM_OK)
+        (void)sim_json_get_int(j, "step", &step);
+    sim_story_clear();
+    sim_json_destroy(&j);
+    return step;
+}
+
+int64_t sim_observe_metrics_last(const char *run_path)
+{
+    char path[4200], *text = NULL;
+    size_t n = 0;
+    int64_t last = -1;
+
+    (void)snprintf(path, sizeof path, "%s/metrics.jsonl", run_path);
+    if (!sim_path_exists(path) ||
+        sim_file_load(path, (size_t)1 << 30, &text, &n) != SIM_OK)
+        goto done;
+    while (n > 0 && last < 0) { /* line by line from the end */
+        size_t end = text[n - 1] == '\n' ? n - 1 : n;
+        for (n = end; n > 0 && text[n - 1] != '\n';)
+            n--;
+        last = step_of(text + n, end - n);
+    }
+done:
+    sim_story_clear();
+    sim_free(text);
+    return last;
 }
 
 static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)

@@ -134,6 +134,12 @@ long sim_process_id(void)
     return (long)getpid();
 }
 
+void sim_host_name(char *out, size_t out_bytes)
+{
+    memset(out, 0, out_bytes);
+    (void)gethostname(out, out_bytes - 1);
+}
+
 sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes)
 {
     sim_status st = SIM_OK;

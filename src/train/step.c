@@ -43,19 +43,11 @@ static sim_status snapshot(sim_train_state *t, bool back)
     return sim_method_visit_buffers(&t->method, &v);
 }
 
-/* Where the schedule stands: in steps of the present batch. */
-static double steps_done(const sim_train_state *t)
-{
-    const sim_position *p = &t->at;
-    return (double)p->epoch * (double)t->plan.steps_per_epoch +
-           (double)p->samples / (double)t->job->train.batch;
-}
-
 double sim_step_rate(const sim_train_state *t)
 {
-    return t->plan.learning_rate * sim_schedule_factor(&t->job->schedule, steps_done(t),
-                                                       t->plan.warmup_steps,
-                                                       (double)t->plan.total_steps);
+    return t->plan.learning_rate *
+           sim_schedule_factor(&t->job->schedule, sim_course_done(t),
+                               t->plan.warmup_steps, t->course.total);
 }
 
 /* Ids of the images of the step, for whoever has to find the bad one. */
@@ -117,8 +109,7 @@ static void compute(sim_train_state *t, int slot, sim_loss_report *report)
                                     .labels = t->feed.labels[slot],
                                     .epoch = (uint32_t)t->at.epoch,
                                     .samples = t->at.samples,
-                                    .progress =
-                                        steps_done(t) / (double)t->plan.total_steps};
+                                    .progress = sim_course_done(t) / t->course.total};
 
     t->method.row->forward_backward(t->method.self, &batch, t->grads, report, &times);
     t->phase_s[SIM_PHASE_FORWARD] += times.forward;
