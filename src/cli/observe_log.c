@@ -18,6 +18,7 @@ static void format_eta(const sim_step_metrics *m, char *out, size_t out_bytes)
 {
     char eta[32], left[32];
     double part = m->eta_s > 0 ? m->left_s / m->eta_s : 1;
+    int64_t near = m->step + (int64_t)(part * (double)(m->total_steps - m->step));
 
     sim_clock_span(m->eta_s, eta, sizeof eta);
     sim_clock_span(m->left_s, left, sizeof left);
@@ -26,9 +27,8 @@ static void format_eta(const sim_step_metrics *m, char *out, size_t out_bytes)
     else if (part >= 1)
         (void)snprintf(out, out_bytes, "eta %s, limit in %s", eta, left);
     else
-        (void)snprintf(
-            out, out_bytes, "eta %s, but the limit in %s, near step %lld", eta, left,
-            (long long)(m->step + (int64_t)(part * (double)(m->total_steps - m->step))));
+        (void)snprintf(out, out_bytes, "eta %s, but the limit in %s, near step %lld", eta,
+                       left, (long long)near);
 }
 
 static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)

@@ -168,14 +168,16 @@ def slurm_is_told():
         check(words in text, f"no {words!r} in\n{text}")
     with open("slurm/log.txt") as f:
         check("stopped by --stop-after after step 2" in f.read().splitlines()[-1], "the log ends with why")
+    longer = ("schedule.steps=1000000000", "--accept", "schedule.steps")
+    text = train(75, "slurm", "--stop-after", "3", *longer, env={**env, **end})
+    check(re.search(r"eta \d+\w+, but the limit in [12]h\d+m, near step \d+$", text, re.M), text)
     end = {"SLURM_JOB_END_TIME": str(int(time.time()) + 6)}
-    text = train(75, "slurm", "--time-limit", "auto", "schedule.steps=100000", "--accept", "schedule.steps",
-                 env={**env, **end})
-    for words in ("limit     stops with a checkpoint before ", ", but the limit in ", "stopped by time limit after step"):
+    text = train(75, "slurm", "--time-limit", "auto", *longer, env={**env, **end})
+    for words in ("limit     stops with a checkpoint before ", "stopped by time limit after step"):
         check(words in text, f"no {words!r} in\n{text}")
     s = segments("slurm")
     check([(x["job"], x["restart"], x["ended"]) for x in s] ==
-          [("4711", 2, "--stop-after"), ("4711", 2, "time limit")], f"{s}")
+          [("4711", 2, "--stop-after")] * 2 + [("4711", 2, "time limit")], f"{s}")
     check("(job 4711.2)" in table_of("slurm")[0], "the table names the job")
     check("completed: step 4 of 4" in train(0, "free", "schedule.steps=4", "--time-limit", "auto"), "no limit known")
 
