@@ -94,6 +94,7 @@ typedef struct {
     int64_t layers;
     bool bn, last_bn;
     bool last_affine; /* of the last BN */
+    bool no_bias;     /* nowhere, not even where no BN follows */
     int activation;
     const sim_batchnorm_options *batchnorm;
     uint32_t seed, salt;

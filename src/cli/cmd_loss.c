@@ -28,9 +28,9 @@ static const struct argp_option options[] = {
     {"in", KEY_IN, "Z.h5", 0,
      "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]; moco "
      "/z1, "
-     "/k2, /queue [K][d] with attribute pointer, and when symmetric /z2, /k1; nnclr also "
+     "/k2, /queue: [K][d] with attribute pointer, and when symmetric /z2, /k1; mocov3 "
      "/p1, "
-     "/p2 and /queue",
+     "/p2, /k1, /k2; nnclr /z1, /z2, /p1, /p2, /queue",
      0},
     {"out", KEY_OUT, "G.h5", 0,
      "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr also /queue_after, nnclr "

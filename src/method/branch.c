@@ -36,7 +36,7 @@ sim_net_spec branch_backbone_spec(const sim_method_env *env)
                           .seed = env->seed};
 }
 
-sim_head_spec branch_projector_spec(const sim_method_env *env)
+sim_head_spec branch_projector_spec(const sim_method_env *env, const branch_spec *spec)
 {
     const sim_encoder_options *e = env->encoder;
     size_t in = sim_backbone_dim(e);
@@ -47,7 +47,8 @@ sim_head_spec branch_projector_spec(const sim_method_env *env)
                            .layers = e->projector_layers,
                            .bn = e->projector_bn,
                            .last_bn = e->projector_last_bn,
-                           .last_affine = true,
+                           .last_affine = !spec->bare_ends,
+                           .no_bias = spec->bare_ends,
                            .activation = e->activation,
                            .batchnorm = env->batchnorm,
                            .seed = env->seed,
@@ -62,6 +63,7 @@ static sim_head_spec predictor_spec(const sim_method_env *env, const branch_spec
                            .dim = dim,
                            .layers = 2,
                            .bn = true,
+                           .no_bias = spec->bare_ends,
                            .activation = env->encoder->activation,
                            .batchnorm = env->batchnorm,
                            .seed = env->seed,
@@ -73,7 +75,7 @@ sim_status branch_create(const sim_method_env *env, const branch_spec *spec, bra
     sim_status st = SIM_OK;
     branch *b = NULL;
     const sim_net_spec backbone = branch_backbone_spec(env);
-    const sim_head_spec projector = branch_projector_spec(env);
+    const sim_head_spec projector = branch_projector_spec(env, spec);
     const sim_head_spec predictor = predictor_spec(env, spec);
 
     SIM_TRY(sim_new(&b, "method/branch"));
@@ -187,7 +189,8 @@ sim_status branch_plan(const sim_method_env *env, const branch_spec *spec, size_
 {
     sim_status st = SIM_OK;
     const sim_net_spec backbone = branch_backbone_spec(env);
-    const sim_head_spec heads[] = {branch_projector_spec(env), predictor_spec(env, spec)};
+    const sim_head_spec heads[] = {branch_projector_spec(env, spec),
+                                   predictor_spec(env, spec)};
     size_t n_heads = spec->predictor ? 2 : 1;
     sim_batch_shape shape = branch_shape(env, spec->views);
 

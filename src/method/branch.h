@@ -16,6 +16,8 @@ typedef struct {
     size_t views;     /* that pass together */
     size_t predictor; /* hidden width of Linear-BN-activation-Linear, from the projector's
                          dimensions to as many; 0: there is none */
+    bool bare_ends; /* heads as MoCo v3's: the projector's last BN has no scale and shift,
+                         no linear layer a bias */
 } branch_spec;
 
 typedef struct {
@@ -45,7 +47,7 @@ size_t branch_dim(const branch *b, int net);
 size_t branch_parameters(const branch *b);
 /* What its nets are. */
 sim_net_spec branch_backbone_spec(const sim_method_env *env);
-sim_head_spec branch_projector_spec(const sim_method_env *env);
+sim_head_spec branch_projector_spec(const sim_method_env *env, const branch_spec *spec);
 /* The shape of a batch of `views` views, for the rank of env. */
 sim_batch_shape branch_shape(const sim_method_env *env, size_t views);
 

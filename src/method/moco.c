@@ -101,6 +101,12 @@ static size_t directions(const options *o)
     return o->symmetric ? 2 : 1;
 }
 
+/* Are the images of the keys, place by place, those of the queries? */
+static bool shares_images(const options *o)
+{
+    return o->symmetric && !o->shuffle;
+}
+
 /* Queries are of view 0, keys of view 1; symmetric both of both. */
 static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
 {
@@ -112,7 +118,7 @@ static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
         out[0] = (sim_part){.n_views = 1, .views = {0}};
         out[1] = (sim_part){.n_views = 1, .views = {1}, .shuffled = o->shuffle};
     }
-    return 2;
+    return shares_images(o) ? 1 : 2;
 }
 
 static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
@@ -169,7 +175,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     m->batch = env->batch;
     m->temperature = temperature_begin(o->temperature, o->learn_temperature);
     SIM_TRY(branch_create(env, &spec, &m->encoder));
-    SIM_TRY(target_create(env, views, o->bn_buffers == 1, &m->target));
+    SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->target));
     SIM_TRY(unit_rows_create(&m->encoder->shape, d, &m->queries));
     SIM_TRY(unit_rows_create(&m->encoder->shape, d, &m->keys));
     SIM_TRY(create_queue(env, m));
@@ -218,7 +224,7 @@ static void forward(moco *m, const sim_method_batch *batch)
     target_follow(
         m->target, b,
         sim_momentum_factor(o->momentum, o->momentum_schedule == 1, batch->progress));
-    target_forward(m->target, batch->x + of_queries);
+    target_forward(m->target, batch->x + (shares_images(o) ? 0 : of_queries));
 }
 
 static void add_report(const sim_loss_report *one, double share, sim_loss_report *sum)
@@ -426,7 +432,7 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
     shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
     SIM_TRY(branch_plan(env, &spec, ranks, rank, rows, n_rows));
     branch_plan_scratch(sim_queue_scratch(d), rows, *n_rows);
-    SIM_TRY(target_plan(env, views, ranks, rank, rows, n_rows));
+    SIM_TRY(target_plan(env, &spec, ranks, rank, rows, n_rows));
     size_t gathered = o->shuffle ? q.rows.n * d * sizeof(float) : 0;
     rows[(*n_rows)++] =
         (sim_plan_row){"rows for the loss", 2 * unit_rows_bytes(&shape, d) + gathered};
@@ -438,7 +444,8 @@ done:
 static size_t saved_bytes(const sim_method_env *env, const void *opaque)
 {
     const sim_queue_shape q = queue_shape(env, opaque);
-    return target_saved_bytes(env) + q.k * q.rows.d * sizeof(float);
+    const branch_spec spec = {.views = 1};
+    return target_saved_bytes(env, &spec) + q.k * q.rows.d * sizeof(float);
 }
 
 /* ---- simile loss ---- */

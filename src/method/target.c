@@ -89,18 +89,18 @@ done:
 
 /* ---- what it is ---- */
 
-sim_status target_create(const sim_method_env *env, size_t views,
+sim_status target_create(const sim_method_env *env, const branch_spec *spec,
                          bool averages_statistics, target **out)
 {
     sim_status st = SIM_OK;
     target *t = NULL;
     const sim_net_spec backbone = branch_backbone_spec(env);
-    const sim_head_spec projector = branch_projector_spec(env);
+    const sim_head_spec projector = branch_projector_spec(env, spec);
     size_t n_bytes = 0;
 
     SIM_TRY(sim_new(&t, "method/target"));
     t->averages_statistics = averages_statistics;
-    t->shape = branch_shape(env, views);
+    t->shape = branch_shape(env, spec->views);
     t->folder = sim_folder_of(env->comm);
     SIM_TRY(sim_backbone_create(&backbone, &t->net[BACKBONE]));
     SIM_TRY(sim_head_create(&projector, &t->net[PROJECTOR]));
@@ -195,12 +195,12 @@ static const char *const items[][2] = {
     {"batch-norm sums", "momentum sums"},   {"layers", "momentum layers"}};
 enum { N_ITEMS = sizeof items / sizeof items[0] };
 
-static sim_status plan_nets(const sim_method_env *env, const sim_batch_shape *shape,
-                            size_t bytes[N_ITEMS])
+static sim_status plan_nets(const sim_method_env *env, const branch_spec *spec,
+                            const sim_batch_shape *shape, size_t bytes[N_ITEMS])
 {
     sim_status st = SIM_OK;
     const sim_net_spec backbone = branch_backbone_spec(env);
-    const sim_head_spec projector = branch_projector_spec(env);
+    const sim_head_spec projector = branch_projector_spec(env, spec);
     sim_plan_row rows[16];
     size_t n = 0;
 
@@ -215,15 +215,15 @@ done:
     return st;
 }
 
-sim_status target_plan(const sim_method_env *env, size_t views, size_t ranks, size_t rank,
-                       sim_plan_row rows[32], size_t *n_rows)
+sim_status target_plan(const sim_method_env *env, const branch_spec *spec, size_t ranks,
+                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    sim_batch_shape shape = branch_shape(env, views);
+    sim_batch_shape shape = branch_shape(env, spec->views);
     size_t bytes[N_ITEMS];
 
     shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
-    SIM_TRY(plan_nets(env, &shape, bytes));
+    SIM_TRY(plan_nets(env, spec, &shape, bytes));
     for (size_t i = 0; i < N_ITEMS; i++)
         rows[(*n_rows)++] = (sim_plan_row){items[i][1], bytes[i]};
     size_t dims = sim_backbone_dim(env->encoder) + (size_t)env->encoder->projector_dim;
@@ -233,9 +233,9 @@ done:
     return st;
 }
 
-size_t target_saved_bytes(const sim_method_env *env)
+size_t target_saved_bytes(const sim_method_env *env, const branch_spec *spec)
 {
     const sim_batch_shape none = {.n_blocks = 1, .views = 1, .slots = 1};
     size_t bytes[N_ITEMS];
-    return plan_nets(env, &none, bytes) == SIM_OK ? bytes[0] + bytes[1] : 0;
+    return plan_nets(env, spec, &none, bytes) == SIM_OK ? bytes[0] + bytes[1] : 0;
 }

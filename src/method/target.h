@@ -22,18 +22,19 @@ typedef struct {
 } target;
 
 /*
- * Nets equal to those of a branch of the same env, for passes of `views` views.
+ * Nets equal to those of a branch of the same env and spec, without its predictor.
  * averages_statistics: running statistics follow the branch's as weights do, and passes
  * leave no trace in them; otherwise they are those of the copy's own passes.
  */
-SIM_MUST_USE sim_status target_create(const sim_method_env *env, size_t views,
+SIM_MUST_USE sim_status target_create(const sim_method_env *env, const branch_spec *spec,
                                       bool averages_statistics, target **out);
 void target_destroy(target **t);
 /* Adds what create takes to the rows of a plan. */
-SIM_MUST_USE sim_status target_plan(const sim_method_env *env, size_t views, size_t ranks,
-                                    size_t rank, sim_plan_row rows[32], size_t *n_rows);
+SIM_MUST_USE sim_status target_plan(const sim_method_env *env, const branch_spec *spec,
+                                    size_t ranks, size_t rank, sim_plan_row rows[32],
+                                    size_t *n_rows);
 /* Bytes of its weights and statistics in a checkpoint. */
-size_t target_saved_bytes(const sim_method_env *env);
+size_t target_saved_bytes(const sim_method_env *env, const branch_spec *spec);
 
 /* Weights and statistics become the branch's. */
 void target_copy(target *t, const branch *b);

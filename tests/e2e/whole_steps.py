@@ -149,7 +149,7 @@ def head(weights, group):
         if i not in numbers:
             parts.append(torch.nn.SiLU())
         elif f"{i}.running_mean" in names:
-            parts.append(torch.nn.BatchNorm1d(len(names[f"{i}.weight"])))
+            parts.append(torch.nn.BatchNorm1d(len(names[f"{i}.running_mean"]), affine=f"{i}.weight" in names))
         else:
             out, into = names[f"{i}.weight"].shape
             parts.append(torch.nn.Linear(into, out, bias=f"{i}.bias" in names))
@@ -187,12 +187,15 @@ def views(data):
     return x, x.flip(3)
 
 
-def same_steps(what, data, method, define, **keys):
+SMALL = "{arch: resnet18, width: 0.0625, activation: silu, projector: {dim: 16, bn: true}}"
+
+
+def same_steps(what, data, method, define, encoder=SMALL, **keys):
     """Three steps of the whole data set as one batch, from the weights at the start."""
     n = len(views(data)[0])
     path, folder = job(data, method, batch=str(n), block="8", schedule="{steps: 3, shape: constant}",
                        augment="{view1: [], view2: [{op: flip, p: 1}]}", checkpoint="{every_steps: 1, keep: 5}",
-                       encoder="{arch: resnet18, width: 0.0625, activation: silu, projector: {dim: 16, bn: true}}",
+                       encoder=encoder,
                        optimizer="{name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 1e-3}", **keys)
     run(2, "pretrain", path)
     start, end = checkpoint(folder, 0), checkpoint(folder, 3)

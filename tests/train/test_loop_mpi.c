@@ -96,7 +96,10 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
         SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
     seen[m->step].weights = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
-    SIM_TRY(sim_method_visit_buffers(method, &v));
+    if (method->row->companions)
+        n += method->row->companions(method->self, nets + n, groups + n);
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(sim_net_visit_buffers(nets[i], groups[i], &v));
     seen[m->step].buffers = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
     add_queue(sim_method_queue(method), ctx);
