@@ -43,5 +43,7 @@ bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value);
 /* Arrays: number of elements, and an element as a borrowed object. */
 size_t sim_json_size(const sim_json *j);
 sim_json *sim_json_at(const sim_json *j, size_t i);
+/* An element that is a number; -1 when absent or of another type. */
+int64_t sim_json_int_at(const sim_json *j, size_t i);
 
 #endif

@@ -200,3 +200,9 @@ sim_json *sim_json_at(const sim_json *j, size_t i)
 {
     return (sim_json *)json_array_get(value_of(j), i);
 }
+
+int64_t sim_json_int_at(const sim_json *j, size_t i)
+{
+    const json_t *v = json_array_get(value_of(j), i);
+    return json_is_integer(v) ? json_integer_value(v) : -1;
+}
