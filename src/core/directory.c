@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 bool sim_path_exists(const char *path)
 {
@@ -127,11 +126,6 @@ void sim_names_clear(sim_names *names)
         sim_free(names->names[i]);
     SIM_FREE(names->names);
     names->n = 0;
-}
-
-long sim_process_id(void)
-{
-    return (long)getpid();
 }
 
 sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes)
