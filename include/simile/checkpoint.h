@@ -37,6 +37,7 @@ typedef struct {
 
 typedef struct {
     int64_t every_steps, every_epochs, keep, keep_every;
+    int64_t max_failures; /* saves in a row that may fail; the caller's business */
     double every_minutes;
 } sim_checkpoint_options;
 

@@ -71,6 +71,7 @@ size_t sim_observe_log_bytes(void);
 /* metrics.jsonl in the run directory: one object an interval. */
 sim_observer sim_observe_metrics(void *state);
 size_t sim_observe_metrics_bytes(void);
+void sim_observe_metrics_clear(void *memory); /* before it is freed */
 /* A kNN result as a line of its own there; `state` is the metrics observer's. */
 sim_knn_tell sim_observe_metrics_knn;
 

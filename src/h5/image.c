@@ -61,7 +61,7 @@ sim_status h5_image_access(h5_buffer *buffer, hid_t *out)
                                          .udata_free = drop_ctx,
                                          .udata = buffer};
 
-    (void)H5Pset_fapl_core(access, 1 << 20, 0);
+    (void)H5Pset_fapl_core(access, 1 << 16, 0);
     (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
     SIM_CHECK(H5Pset_file_image_callbacks(access, &calls) >= 0, SIM_E_IO,
               "HDF5 image: %s", h5_reason());

@@ -353,7 +353,7 @@ static sim_status loop(sim_train_state *t)
         if (t->why)
             goto done;
         if (save)
-            SIM_TRY(sim_resume_save(t, "running"));
+            SIM_TRY(sim_resume_save_due(t));
         one_step(t, slot);
     }
     SIM_TRY(agree_pending(t));
@@ -376,7 +376,7 @@ static sim_status finish(sim_train_state *t)
     const char *why = t->why ? t->why : "completed";
 
     if (t->last_saved != t->at.step)
-        SIM_TRY(sim_resume_save(t, why));
+        SIM_TRY(sim_resume_save_last(t, why));
     end_observers(t, why);
     SIM_TRY(agree_pending(t));
     SIM_TRY(sim_comm_agree(t->comm, sim_ladder_close(t)));
