@@ -96,6 +96,8 @@ SIM_MUST_USE sim_status sim_file_remove(const char *path); /* absent is fine */
 SIM_MUST_USE sim_status sim_file_rename(const char *from, const char *to);
 /* With parents; it may be there.  Fails: SIM_E_CREATE where something is in the way */
 SIM_MUST_USE sim_status sim_directory_make(const char *path);
+/* An empty one. */
+SIM_MUST_USE sim_status sim_directory_remove(const char *path);
 SIM_MUST_USE sim_status sim_directory_sync(const char *path);
 bool sim_path_exists(const char *path);
 bool sim_path_is_directory(const char *path);

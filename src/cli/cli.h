@@ -63,6 +63,16 @@ SIM_MUST_USE sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j,
 typedef sim_status sim_cli_body(const sim_comm *c, void *ctx);
 sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *ctx);
 
+/* `simile bench checkpoint`: a state of this size, saved and loaded below `dir`. */
+typedef struct {
+    const char *arch, *width, *dir;
+    size_t queue, dim; /* slots, 0: none; floats of one */
+    bool momentum_copy;
+    int repeats;
+} sim_bench_state;
+SIM_MUST_USE sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
+                                             const sim_bench_state *ask);
+
 /* ---- observers of pretrain ---- */
 
 /* A line an interval in the log, a line in place on a terminal. */

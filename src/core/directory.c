@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 bool sim_path_exists(const char *path)
 {
@@ -68,6 +69,15 @@ sim_status sim_directory_make(const char *path)
         *p = '/';
     }
     SIM_TRY(make_one(part));
+done:
+    return st;
+}
+
+sim_status sim_directory_remove(const char *path)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(rmdir(path) == 0, code_of_looking(errno), "%s: cannot be removed: %s", path,
+              strerror(errno));
 done:
     return st;
 }

@@ -206,6 +206,7 @@ sim_status sim_queue_visit(sim_queue *q, const char *group, const sim_visitor *v
                              .n_dims = 2,
                              .dims = {q->shape.k, q->shape.rows.d},
                              .data = q->store,
+                             .sharded = true,
                              .row_lo = q->slots.lo,
                              .row_hi = q->slots.hi};
 
