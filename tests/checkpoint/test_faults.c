@@ -330,7 +330,9 @@ static void power_cut(int how, uint32_t seed)
 static int set_up(void **state)
 {
     (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/simile-test-XXXXXX");
+    /* In memory where there is such a place: the disk of this test is its own. */
+    (void)snprintf(folder, sizeof folder, "%s/simile-test-XXXXXX",
+                   access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (!mkdtemp(folder) || sim_run_open(&alone, folder, &run) != SIM_OK)
         return -1;
     (void)snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", folder);
@@ -380,7 +382,7 @@ static bool crash_at(int k, int how, uint32_t seed, bool lies)
 static void sweep_crashes(void)
 {
     for (int how = 0; how < AFTERMATHS; how++)
-        for (uint32_t seed = 0; seed < (how == CUT || how == NOISE ? 3 : 1); seed++) {
+        for (uint32_t seed = 0; seed < (how == CUT || how == NOISE ? 2 : 1); seed++) {
             int k = 1;
             while (crash_at(k, how, seed, false))
                 k++;

@@ -11,7 +11,7 @@ cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
 method: {name: simclr, temperature: 0.2}
-encoder: {width: 0.25}
+encoder: {width: 0.0625}
 batch: 24
 block: 8
 schedule: {steps: 1000000}
@@ -35,14 +35,14 @@ for i in $(seq "$kills"); do
         [ "$(told)" = "$before" ] && kill -0 $pid 2>/dev/null || break
         sleep 0.01
     done
-    sleep "0.$(printf %03d $((RANDOM % 400)))"
+    sleep "0.$(printf %03d $((RANDOM % 250)))"
     kill -KILL -- -$pid 2>/dev/null || true
     wait $pid 2>/dev/null || true
     # ranks are in groups of their own: the run's processes, by the folder they work in
-    for p in $(pgrep -x simile); do
+    for p in $(pgrep -x "$(basename "$simile")"); do
         [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || kill -KILL "$p" 2>/dev/null || true
     done
-    while pgrep -x simile | while read -r p; do readlink "/proc/$p/cwd"; done | grep -qxF "$PWD"; do sleep 0.02; done
+    while pgrep -x "$(basename "$simile")" | while read -r p; do readlink "/proc/$p/cwd"; done | grep -qxF "$PWD"; do sleep 0.02; done
     ls killed/checkpoints | grep -q tmp && in_save=$((in_save + 1))
     now=$(newest) || fail "kill $i: no good checkpoint"
     hint=$(told)
