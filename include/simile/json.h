@@ -48,5 +48,7 @@ size_t sim_json_size(const sim_json *j);
 sim_json *sim_json_at(const sim_json *j, size_t i);
 /* An element that is a text; "" when it is none.  Borrowed. */
 const char *sim_json_text_at(const sim_json *j, size_t i);
+/* An element that is a number; -1 when absent or of another type. */
+int64_t sim_json_int_at(const sim_json *j, size_t i);
 
 #endif

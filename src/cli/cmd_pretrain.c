@@ -213,6 +213,7 @@ done:
     sim_free(resolved);
     sim_free(identity);
     sim_free(log);
+    sim_observe_metrics_clear(metrics);
     sim_free(metrics);
     return st;
 }

@@ -73,6 +73,15 @@ done:
     return st;
 }
 
+sim_status sim_directory_remove(const char *path)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(rmdir(path) == 0, code_of_looking(errno), "%s: cannot be removed: %s", path,
+              strerror(errno));
+done:
+    return st;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -127,11 +136,6 @@ void sim_names_clear(sim_names *names)
         sim_free(names->names[i]);
     SIM_FREE(names->names);
     names->n = 0;
-}
-
-long sim_process_id(void)
-{
-    return (long)getpid();
 }
 
 void sim_host_name(char *out, size_t out_bytes)

@@ -211,3 +211,9 @@ const char *sim_json_text_at(const sim_json *j, size_t i)
     const char *text = json_string_value(json_array_get(value_of(j), i));
     return text ? text : "";
 }
+
+int64_t sim_json_int_at(const sim_json *j, size_t i)
+{
+    const json_t *v = json_array_get(value_of(j), i);
+    return json_is_integer(v) ? json_integer_value(v) : -1;
+}

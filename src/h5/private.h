@@ -8,12 +8,19 @@
 
 #include <hdf5.h>
 
+/* The memory that an image lives in. */
+typedef struct {
+    void *data;
+    size_t n_bytes;
+} h5_buffer;
+
 struct sim_h5 {
     hid_t file;
     char *name;
     char *path;     /* on disk; NULL for images */
     void *reserved; /* image under construction: the mapping it lives in */
     size_t reserved_bytes;
+    h5_buffer image; /* what HDF5 was handed: `reserved`, or the reader's */
 };
 
 /* Switches off HDF5's printing and plugins; once. */
@@ -21,6 +28,12 @@ void h5_quiet(void);
 /* HDF5's own reason for the last failure. */
 const char *h5_reason(void);
 hid_t h5_memory_type(sim_type type);
+
+/* How to open a file in `buffer`, and nowhere else; it must outlive the file. */
+SIM_MUST_USE sim_status h5_image_access(h5_buffer *buffer, hid_t *out);
+/* A name that no other image has: HDF5 takes two of one name for the same file, and
+ * refuses one under the name of a file that exists. */
+void h5_image_name(char out[64]);
 
 /* Opens a data set after checking that it is a plain one. */
 SIM_MUST_USE sim_status h5_open_set(const sim_h5 *f, const char *name, hid_t *out);

@@ -16,56 +16,12 @@
 
 enum { SLACK = 64 << 20 };
 
-/* ---- one buffer for the image ---- */
-
-/* HDF5 asks for memory through these; there is one image and one buffer. */
-static void *image_malloc(size_t n, H5FD_file_image_op_t op, void *ctx)
-{
-    const sim_h5 *f = ctx;
-    (void)op;
-    return n <= f->reserved_bytes ? f->reserved : NULL;
-}
-
-static void *image_realloc(void *p, size_t n, H5FD_file_image_op_t op, void *ctx)
-{
-    const sim_h5 *f = ctx;
-    (void)p;
-    (void)op;
-    return n <= f->reserved_bytes ? f->reserved : NULL;
-}
-
-static void *image_memcpy(void *to, const void *from, size_t n, H5FD_file_image_op_t op,
-                          void *ctx)
-{
-    (void)op;
-    (void)ctx;
-    return to == from ? to : memcpy(to, from, n);
-}
-
-static herr_t image_free(void *p, H5FD_file_image_op_t op, void *ctx)
-{
-    (void)p;
-    (void)op;
-    (void)ctx;
-    return 0; /* the mapping goes when the file is closed */
-}
-
-static void *keep_ctx(void *ctx)
-{
-    return ctx;
-}
-
-static herr_t drop_ctx(void *ctx)
-{
-    (void)ctx;
-    return 0;
-}
-
 sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
     hid_t access = -1;
+    char unique[64];
 
     h5_quiet();
     SIM_TRY(sim_new(&f, "h5/file"));
@@ -73,20 +29,11 @@ sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out)
     f->reserved_bytes = reserve_bytes + SLACK;
     SIM_TRY(sim_text_copy("(image)", "h5/file", &f->name));
     SIM_TRY(sim_alloc_bytes(f->reserved_bytes, 1, "h5/image", &f->reserved));
-    H5FD_file_image_callbacks_t calls = {.image_malloc = image_malloc,
-                                         .image_memcpy = image_memcpy,
-                                         .image_realloc = image_realloc,
-                                         .image_free = image_free,
-                                         .udata_copy = keep_ctx,
-                                         .udata_free = drop_ctx,
-                                         .udata = f};
-    access = H5Pcreate(H5P_FILE_ACCESS);
-    (void)H5Pset_fapl_core(access, 1 << 20, 0);
+    f->image = (h5_buffer){f->reserved, f->reserved_bytes};
+    SIM_TRY(h5_image_access(&f->image, &access));
     (void)H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
-    (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-    SIM_CHECK(H5Pset_file_image_callbacks(access, &calls) >= 0, SIM_E_IO,
-              "HDF5 image: %s", h5_reason());
-    f->file = H5Fcreate("image", H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    h5_image_name(unique);
+    f->file = H5Fcreate(unique, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 image: %s", h5_reason());
     *out = f;
     f = NULL;

@@ -391,7 +391,7 @@ static sim_status loop(sim_train_state *t)
         if (t->why)
             goto done;
         if (save)
-            SIM_TRY(sim_resume_save(t, "running"));
+            SIM_TRY(sim_resume_save_due(t));
         one_step(t, slot);
         if (sim_replica_is_due(t))
             SIM_TRY(sim_replica_check(t));
@@ -424,7 +424,7 @@ static sim_status finish(sim_train_state *t)
     char path[4200];
 
     if (t->last_saved != t->at.step)
-        SIM_TRY(sim_resume_save(t, why));
+        SIM_TRY(sim_resume_save_last(t, why));
     sim_beat_phase("end of the run");
     end_observers(t, why);
     SIM_TRY(agree_pending(t));

@@ -206,3 +206,36 @@ done:
         t->slowest_checkpoint_s = took;
     return st;
 }
+
+sim_status sim_resume_save_due(sim_train_state *t)
+{
+    const int64_t most = t->job->train.checkpoint.max_failures;
+    sim_status st = sim_resume_save(t, "running");
+
+    if (st == SIM_OK) {
+        t->failed_saves = 0;
+        return st;
+    }
+    if (++t->failed_saves > most) {
+        sim_story_prefix("step %lld: checkpoint %lld in a row that failed, older ones "
+                         "stand: ",
+                         (long long)t->at.step, (long long)t->failed_saves);
+        return st;
+    }
+    sim_log_warn(
+        "step %lld: no checkpoint: %s; training goes on, older checkpoints stand "
+        "(failure %lld in a row, %lld are let pass)",
+        (long long)t->at.step, sim_story(), (long long)t->failed_saves, (long long)most);
+    sim_story_clear();
+    return SIM_OK;
+}
+
+sim_status sim_resume_save_last(sim_train_state *t, const char *why)
+{
+    sim_status st = sim_resume_save(t, why);
+    if (st != SIM_OK)
+        sim_story_prefix("step %lld: the last checkpoint failed, so a new start goes on "
+                         "from an older one: ",
+                         (long long)t->at.step);
+    return st;
+}

@@ -107,6 +107,7 @@ struct sim_train_state {
     double start_s, interval_start_s, last_checkpoint_s, step_s;
     double slowest_checkpoint_s, slowest_observers_s;
     int64_t interval_start_step, start_step, last_saved;
+    int64_t failed_saves; /* due ones in a row */
     int64_t held_bytes; /* by the ledger, after a step; the most so far */
     char *history;      /* JSON array of earlier segments */
     char segment_id[48];
@@ -141,6 +142,9 @@ double sim_step_rate(const sim_train_state *t);
 /* resume.c: what state there is to start from, and saving it */
 SIM_MUST_USE sim_status sim_resume_start(sim_train_state *t);
 SIM_MUST_USE sim_status sim_resume_save(sim_train_state *t, const char *why);
+/* One that is due: it may fail checkpoint.max_failures times in a row, with a warning. */
+SIM_MUST_USE sim_status sim_resume_save_due(sim_train_state *t);
+SIM_MUST_USE sim_status sim_resume_save_last(sim_train_state *t, const char *why);
 size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4]);
 
 /* course.c: the schedule in samples.  `set` once the position is known: it also says at which
