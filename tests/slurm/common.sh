@@ -41,10 +41,10 @@ method: {name: simclr, temperature: 0.2}
 encoder: {width: 0.0625}
 batch: 24
 block: 4
-schedule: {steps: 120}
+schedule: {steps: 60}
 augment: {preset: digits}
 log: {every_steps: 1}
-checkpoint: {every_steps: 10}
+checkpoint: {every_steps: 5}
 YAML
 calm() { # calm NAME key=value...: the undisturbed run
     expect 0 completed "$simile" pretrain job.yaml run="$1" "${@:2}"
@@ -58,13 +58,13 @@ steps = [[r["step"] for r in map(json.loads, open(p + "/metrics.jsonl")) if "los
 assert steps[0] == steps[1], f"metrics.jsonl has gaps or doubles: {steps[1]}"
 PY
 }
-# submit NAME [sbatch options] -- key=value...: sets $id; the log is NAME.log
+# submit NAME [sbatch options] -- key=value...: sets $id; the log is NAME.log, the run NAME or $RUN
 submit() {
     local name=$1 options=()
     shift
     while [ "$1" != -- ]; do options+=("$1") && shift; done
-    id=$(sbatch --parsable --job-name="$name" --output="%x.log" --mem=200M --cpus-per-task=1 --time=5 \
-        "${options[@]}" "${script:-$scripts/pretrain.sbatch}" job.yaml run="$name" "${@:2}")
+    id=$(sbatch --parsable --job-name="$name" --output="%x.log" --mem=200M --cpus-per-task=1 --time=10 \
+        "${options[@]}" "${script:-$scripts/pretrain.sbatch}" job.yaml run="${RUN:-$name}" "${@:2}")
 }
 state() { squeue -h -a -t all -j "$1" -o %T; }
 await() { # await SECONDS WHAT command...
@@ -82,5 +82,8 @@ finish() { # finish STATE ID [SECONDS]
 reached() { # reached RUN STEP: there is a checkpoint of that step or a later one
     local names=("$1"/checkpoints/step-*.h5)
     [ "${names[-1]##*/}" \> "$(printf 'step-%09d' "$2")" ]
+}
+exited() { # exited CODE ID
+    scontrol show job "$2" | grep -q "ExitCode=$1:0" || fail "job $2: $(scontrol show job "$2" | grep ExitCode), expected $1"
 }
 says() { grep -qF -- "$2" "$1.log" || fail "$1.log has no \"$2\""; }
