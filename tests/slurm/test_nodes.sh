@@ -4,17 +4,17 @@
 # ends within 30 s, Slurm requeues the job, and it goes on with the nodes that are left.
 # Meanwhile: a run directory takes one job, and a lock of a dead one is taken over.
 nodes=4
-export LAB_NODE_TIMEOUT=6 LAB_KILL_WAIT=2 LAB_CPUS=4
+export LAB_NODE_TIMEOUT=6 LAB_MESSAGE_TIMEOUT=5 LAB_KILL_WAIT=2 LAB_CPUS=4
 . "$SIMILE_SOURCE/tests/slurm/common.sh"
 pair=(--nodes=2 --ntasks-per-node=1)
 calm calm
-ranks_of() { pgrep -f "^$simile pretrain .*run=$1\$"; }
-gone() { ! ranks_of "$1"; }
+ranks_of() { pgrep -f "^$simile pretrain .*run=$1( |\$)"; }
+gone() { ! ranks_of "$1" >/dev/null; }
 saving() { compgen -G "$1/checkpoints/*.tmp.*"; }
 
-SLOW_MS=100 submit step "${pair[@]}" --exclusive --
+SLOW_MS=300 submit step "${pair[@]}" --exclusive --
 step=$id
-SLOW_MS=300 SLOW_PATH=/checkpoints/ submit save "${pair[@]}" --
+SLOW_MS=400 SLOW_PATH=/checkpoints/ submit save "${pair[@]}" -- checkpoint.every_steps=2
 save=$id
 await 30 "step 10 of step" reached step 10
 await 30 "step 10 of save" reached save 10
@@ -49,4 +49,8 @@ for run in step save; do
     same calm "$run"
 done
 says save "taking over the lock of pid"
+
+# a node that is back takes jobs again
+"$lab" heal node2
+await 30 "node2" timeout 20 srun --nodelist=node2 --input=none true
 echo ok

@@ -5,10 +5,11 @@
 . "$SIMILE_SOURCE/tests/slurm/common.sh"
 pair=(--nodes=2 --ntasks-per-node=1)
 calm calm
+first=()
 for launch in pretrain pretrain-mpirun; do
     export script=$scripts/$launch.sbatch SIMILE_SLURM=$scripts
     SIMILE_MARGIN=100000 SLOW_MS=5000 submit "$launch" "${pair[@]}" --time=1 --signal=USR1@0 --open-mode=append -- checkpoint.every_steps=1
-    first[${#first[@]}]=$id
+    first+=("$id")
 done
 finish TIMEOUT "${first[0]}" 200
 finish TIMEOUT "${first[1]}" 60
