@@ -73,6 +73,25 @@ typedef struct {
 SIM_MUST_USE sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
                                              const sim_bench_state *ask);
 
+/* ---- job scripts ---- */
+
+/* What a script is fitted to. */
+typedef struct {
+    const char *path;             /* of the script to write */
+    const sim_job_source *source; /* what it runs */
+    const char *run;              /* names the job */
+    size_t nodes, ranks, threads; /* ranks: a multiple of nodes; threads of a rank */
+    size_t rank_bytes, checkpoint_bytes;
+    double step_s, total_s; /* as estimated */
+    double limit_s;         /* longest time a job may ask for; 0: any */
+} sim_cli_sbatch;
+
+/* slurm/pretrain.sbatch, as the build found it. */
+extern const char sim_cli_sbatch_script[];
+
+/* Writes that script with its head filled in.  Fails: SIM_E_CONFIG (the folder's name), I/O. */
+SIM_MUST_USE sim_status sim_cli_sbatch_write(const sim_cli_sbatch *s);
+
 /* ---- observers of pretrain ---- */
 
 /* A line an interval in the log, a line in place on a terminal. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 bool sim_cli_is_first_rank(void)
 {
@@ -25,15 +26,20 @@ bool sim_cli_is_first_rank(void)
 
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
 {
-    char name[64];
+    static char name[64]; /* outlives this call as argv[0] */
     (void)snprintf(name, sizeof name, "simile %s", argv[0]);
     argv[0] = name;
     argp_err_exit_status = SIM_E_USAGE;
-    if (!sim_cli_is_first_rank())
+    int spoken = sim_cli_is_first_rank() ? -1 : dup(STDERR_FILENO);
+    if (spoken >= 0)
         (void)!freopen("/dev/null", "w", stderr);
     error_t error = argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, out);
     if (error)
         exit(SIM_E_USAGE);
+    if (spoken >= 0) { /* what goes wrong from here on, any rank may tell */
+        (void)dup2(spoken, STDERR_FILENO);
+        (void)close(spoken);
+    }
 }
 
 /* Text to a number with one of the given unit letters behind it. */
@@ -120,7 +126,8 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
     const sim_comm *c = NULL;
     sim_status st = sim_comm_begin(&argc, &argv, &c);
     if (st != SIM_OK) {
-        sim_log_failure(st);
+        if (sim_cli_is_first_rank()) /* each believes to be alone */
+            sim_log_failure(st);
         return st;
     }
     st = sim_comm_agree(c, body(c, ctx));
