@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 bool sim_cli_is_first_rank(void)
 {
@@ -23,15 +24,34 @@ bool sim_cli_is_first_rank(void)
     return true;
 }
 
+/* Takes stderr away and keeps it; -1 when that cannot be. */
+static int mute(void)
+{
+    int kept = dup(STDERR_FILENO);
+    if (kept >= 0 && freopen("/dev/null", "w", stderr))
+        (void)setvbuf(stderr, NULL, _IONBF, 0); /* as it was: an abort flushes nothing */
+    return kept;
+}
+
+static void unmute(int kept)
+{
+    if (kept < 0)
+        return;
+    (void)dup2(kept, STDERR_FILENO);
+    (void)close(kept);
+}
+
+/* Every rank reads the same command line, and one tells what is wrong with it; later each
+ * may have something to say. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
 {
     char name[64];
     (void)snprintf(name, sizeof name, "simile %s", argv[0]);
     argv[0] = name;
     argp_err_exit_status = SIM_E_USAGE;
-    if (!sim_cli_is_first_rank())
-        (void)!freopen("/dev/null", "w", stderr);
+    int kept = sim_cli_is_first_rank() ? -1 : mute();
     error_t error = argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, out);
+    unmute(kept);
     if (error)
         exit(SIM_E_USAGE);
 }
@@ -120,7 +140,8 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
     const sim_comm *c = NULL;
     sim_status st = sim_comm_begin(&argc, &argv, &c);
     if (st != SIM_OK) {
-        sim_log_failure(st);
+        if (sim_cli_is_first_rank()) /* all fail alike */
+            sim_log_failure(st);
         return st;
     }
     st = sim_comm_agree(c, body(c, ctx));
