@@ -25,6 +25,7 @@ typedef struct {
     int64_t seed, batch, block, threads, loader_threads;
     int64_t log_every_steps, bad_steps, check_steps;
     double hang_seconds;
+    int collapse;
     sim_checkpoint_options checkpoint;
 } sim_train_options;
 extern const sim_option_table sim_train_table;

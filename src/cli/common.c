@@ -24,22 +24,36 @@ bool sim_cli_is_first_rank(void)
     return true;
 }
 
+/* Takes stderr away and keeps it; -1 when that cannot be. */
+static int mute(void)
+{
+    int kept = dup(STDERR_FILENO);
+    if (kept >= 0 && freopen("/dev/null", "w", stderr))
+        (void)setvbuf(stderr, NULL, _IONBF, 0); /* as it was: an abort flushes nothing */
+    return kept;
+}
+
+static void unmute(int kept)
+{
+    if (kept < 0)
+        return;
+    (void)dup2(kept, STDERR_FILENO);
+    (void)close(kept);
+}
+
+/* Every rank reads the same command line, and one tells what is wrong with it; later each
+ * may have something to say. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
 {
     static char name[64]; /* outlives this call as argv[0] */
     (void)snprintf(name, sizeof name, "simile %s", argv[0]);
     argv[0] = name;
     argp_err_exit_status = SIM_E_USAGE;
-    int spoken = sim_cli_is_first_rank() ? -1 : dup(STDERR_FILENO);
-    if (spoken >= 0)
-        (void)!freopen("/dev/null", "w", stderr);
+    int kept = sim_cli_is_first_rank() ? -1 : mute();
     error_t error = argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, out);
+    unmute(kept);
     if (error)
         exit(SIM_E_USAGE);
-    if (spoken >= 0) { /* what goes wrong from here on, any rank may tell */
-        (void)dup2(spoken, STDERR_FILENO);
-        (void)close(spoken);
-    }
 }
 
 /* Text to a number with one of the given unit letters behind it. */
@@ -126,7 +140,7 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
     const sim_comm *c = NULL;
     sim_status st = sim_comm_begin(&argc, &argv, &c);
     if (st != SIM_OK) {
-        if (sim_cli_is_first_rank()) /* each believes to be alone */
+        if (sim_cli_is_first_rank()) /* all fail alike, or each believes to be alone */
             sim_log_failure(st);
         return st;
     }

@@ -348,6 +348,7 @@ static void tell_observers(sim_train_state *t, sim_step_metrics *m)
     t->interval_start_s += took; /* the rate is of training, kNN has its own line */
     if (!interval)
         return;
+    sim_train_remember(t, sim_collapse_judge(t, m->spread));
     memset(t->sums, 0, sizeof t->sums);
     t->interval_start_s = sim_clock_s();
     t->interval_start_step = t->at.step;
@@ -377,7 +378,7 @@ static sim_status loop(sim_train_state *t)
     bool save = false;
 
     t->interval_start_s = t->last_checkpoint_s = sim_clock_s();
-    t->interval_start_step = t->at.step;
+    t->interval_start_step = t->healthy_step = t->at.step;
     if (t->at.step < t->plan.total_steps)
         sim_feed_post(t, &t->at, 0);
     for (int slot = 0; t->at.step < t->plan.total_steps; slot ^= 1) {

@@ -37,6 +37,11 @@ static const sim_option rows[] = {
     ROW("guard.bad_steps", SIM_OPTION_INT, bad_steps, 0, 1000, "3", NULL, "steps",
         "steps in a row that may be skipped for a loss or gradient that is not finite",
         SIM_FREE_KEY),
+    ROW("guard.collapse", SIM_OPTION_ENUM, collapse, 0, 0, "warn", "warn|stop|off", "",
+        "when the spread of z falls below a tenth of 1/sqrt(d) for a log interval, "
+        "warm-up "
+        "being over: say so, or end with 70",
+        SIM_FREE_KEY),
     ROW("guard.hang_seconds", SIM_OPTION_REAL, hang_seconds, 0, 1e6, "600", NULL, "s",
         "time without any progress on any rank after which the job names who is behind "
         "and "

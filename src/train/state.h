@@ -118,6 +118,8 @@ struct sim_train_state {
     int trace_fd;
     sim_watchdog *watchdog;
     sim_replica *replica;
+    bool collapsed;           /* at the last interval */
+    int64_t healthy_step;     /* end of the last interval that was not */
     const char *why;          /* reason of the stop */
     sim_status pending;       /* first local failure since the last agreement */
     char pending_story[1024]; /* what it said */
@@ -173,6 +175,10 @@ SIM_MUST_USE sim_status sim_replica_create(const sim_comm *c, sim_replica **out)
 void sim_replica_destroy(sim_replica **out);
 SIM_MUST_USE sim_status sim_replica_check(sim_train_state *t);
 bool sim_replica_is_due(const sim_train_state *t);
+
+/* collapse.c: judges the spread of an interval that ends.  Fails: SIM_E_BUG, on all ranks
+ * alike. */
+SIM_MUST_USE sim_status sim_collapse_judge(sim_train_state *t, double spread);
 
 /* hang.c: watches for a hang from now on, until t->watchdog is stopped.  Collective. */
 SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);

@@ -15,6 +15,8 @@
 #include "simile/kernel.h"
 #include "simile/memory.h"
 
+#include <math.h>
+
 enum { FLIP_AFTER = 5 };
 
 /* ---- the fault ---- */
@@ -131,9 +133,8 @@ static void check_names(int after)
     assert_ptr_equal(strstr(sim_story(), text), sim_story());
     check_story("Nothing of it was saved");
     sim_comm_broadcast(comm, fault.rank, fault.name, sizeof fault.name);
-    check_story("first in weights/");
-    if (fault.where != MOMENTUM) /* which changes weights, and they come first */
-        check_story(fault.name);
+    check_story("first in ");
+    check_story(fault.name);
 }
 
 static int64_t newest(void)
@@ -193,9 +194,9 @@ static void batch_norm_and_the_optimizer_are_compared_too(void **state)
     (void)state;
     fault.rank = comm->size - 1;
     fault.where = STATISTIC;
-    check_fault("statistic", 4, 0, 8, 0);
+    check_fault("statistic", 5, 0, FLIP_AFTER, 0);
     fault.where = MOMENTUM;
-    check_fault("momentum", 4, 0, 8, 0);
+    check_fault("momentum", 5, 0, FLIP_AFTER, 0);
 }
 
 static void no_checkpoint_of_it_is_written(void **state)
@@ -206,6 +207,72 @@ static void no_checkpoint_of_it_is_written(void **state)
     check_fault("save", 0, 3, 6, 3);
     fault.where = WEIGHT;
     check_fault("last", 0, 0, STEPS, 0);
+}
+
+/* ---- collapse ---- */
+
+static double told_spread; /* of 1/sqrt(d); from step 5 on */
+static int64_t calls;
+
+static void narrow(void *self, const sim_method_batch *batch, float *grads,
+                   sim_loss_report *report, sim_method_times *times)
+{
+    const sim_method_row *row = sim_methods_find("simclr");
+    row->forward_backward(self, batch, grads, report, times);
+    if (++calls >= 5)
+        report->spread = told_spread / sqrt((double)row->embeddings(self).dim);
+}
+
+static sim_status train_narrow(const char *run, double spread, const char *what)
+{
+    static sim_method_row wrapped;
+    wrapped = *sim_methods_find("simclr");
+    wrapped.forward_backward = narrow;
+    make_small(run);
+    job.method = &wrapped;
+    job.train.log_every_steps = 2;
+    job.train.checkpoint.every_steps = 2;
+    job.train.collapse = sim_choices_find("warn|stop|off", what);
+    told_spread = spread;
+    calls = 0;
+    fault.where = NOTHING;
+    return train();
+}
+
+/* How often rank 0's log holds the text. */
+static int count_in_log(const char *run, const char *text)
+{
+    char path[128], *log = NULL;
+    size_t n_bytes = 0;
+    int n = 0;
+    sim_comm_barrier(comm);
+    (void)snprintf(path, sizeof path, "%s/%s/log.txt", folder, run);
+    ASSERT_OK(sim_file_load(path, 1 << 20, &log, &n_bytes));
+    for (const char *at = log; (at = strstr(at, text)) != NULL; at++)
+        n++;
+    sim_free(log);
+    return n;
+}
+
+static void a_collapse_is_told_once(void **state)
+{
+    (void)state;
+    ASSERT_OK(train_narrow("narrow", 0.099, "warn"));
+    assert_int_equal(count_in_log("narrow", "warning: the embeddings collapsed"), 1);
+    assert_int_equal(count_in_log("narrow", "after step 6, "), 1);
+    ASSERT_OK(train_narrow("wide", 0.101, "warn"));
+    assert_int_equal(count_in_log("wide", "the embeddings collapsed"), 0);
+    ASSERT_OK(train_narrow("off", 0.01, "off"));
+    assert_int_equal(count_in_log("off", "the embeddings collapsed"), 0);
+}
+
+static void a_collapse_ends_the_run_where_that_is_asked_for(void **state)
+{
+    (void)state;
+    ASSERT_REFUSED(train_narrow("end", 0.099, "stop"), SIM_E_BUG,
+                   "Checkpoints up to step 4 are from before it");
+    assert_int_equal(newest(), 4);
+    assert_int_equal(count_in_log("end", "warning: the embeddings"), 0);
 }
 
 static void ranks_count_their_exchanges_alike(void **state)
@@ -251,6 +318,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_flipped_bit_is_found_and_its_rank_named),
         cmocka_unit_test(batch_norm_and_the_optimizer_are_compared_too),
         cmocka_unit_test(no_checkpoint_of_it_is_written),
+        cmocka_unit_test(a_collapse_is_told_once),
+        cmocka_unit_test(a_collapse_ends_the_run_where_that_is_asked_for),
         cmocka_unit_test(ranks_count_their_exchanges_alike),
         cmocka_unit_test(the_watchdog_leaves_no_record),
     };
