@@ -41,12 +41,7 @@ typedef struct {
 } chunk;
 
 typedef struct {
-    const prep_format *format;
-    const prep_source *source;
-    const prep_options *options;
-    const bool *chosen;
-    const sim_dataset_spec *spec;
-    sim_dataset_writer *writer;
+    prep_way way;
     prep_result *result;
     sim_dataset_mark mark;
     chunk *past, *now, *ahead;
@@ -67,8 +62,8 @@ static sim_status to_square(const line *l, work *w, const sim_image *photo)
     sim_status st = SIM_OK;
     sim_image small = {0}, crop = {0};
 
-    SIM_TRY(sim_image_resize_short(photo, l->options->size, &small));
-    SIM_TRY(sim_image_crop_centre(&small, l->options->size, &crop));
+    SIM_TRY(sim_image_resize_short(photo, l->way.options->size, &small));
+    SIM_TRY(sim_image_crop_centre(&small, l->way.options->size, &crop));
     w->made = crop.pixels;
     w->store.n = crop.h * crop.w * crop.c;
     crop.pixels = NULL;
@@ -84,13 +79,13 @@ static sim_status to_encoded(const line *l, work *w, const sim_image *photo)
     sim_status st = SIM_OK;
     sim_image small = {0};
 
-    if (l->options->size == 0) {
+    if (l->way.options->size == 0) {
         SIM_TRY(sim_image_moments(photo, 0, &w->store.moments));
         w->store.n = w->n;
         goto done;
     }
-    SIM_TRY(sim_image_resize_short(photo, l->options->size, &small));
-    SIM_TRY(sim_image_moments(&small, l->options->size, &w->store.moments));
+    SIM_TRY(sim_image_resize_short(photo, l->way.options->size, &small));
+    SIM_TRY(sim_image_moments(&small, l->way.options->size, &w->store.moments));
     SIM_TRY(sim_image_encode_jpeg(&small, JPEG_QUALITY, &w->made, &w->store.n));
 done:
     sim_free(small.pixels);
@@ -104,13 +99,13 @@ static sim_status do_photo(const line *l, work *w)
     sim_image photo = {0};
     sim_decode_notes notes = {0};
 
-    l->format->item_name(l->source, w->item, name, sizeof name);
+    l->way.format->item_name(l->way.source, w->item, name, sizeof name);
     SIM_TRY(sim_image_decode(name, w->bytes, w->n, &photo, &notes));
     w->warnings = notes.warnings;
     if (notes.warnings)
         (void)snprintf(w->why, sizeof w->why, "%.250s: %s", name, notes.first);
-    st = l->options->size && !l->options->keep_shape ? to_square(l, w, &photo)
-                                                     : to_encoded(l, w, &photo);
+    st = l->way.options->size && !l->way.options->keep_shape ? to_square(l, w, &photo)
+                                                             : to_encoded(l, w, &photo);
     if (st != SIM_OK)
         sim_story_prefix("%s: ", name);
 done:
@@ -120,21 +115,21 @@ done:
 
 static sim_status read_item(const line *l, work *w)
 {
-    return l->format->read(l->source, w->item, &w->bytes, &w->n, &w->file);
+    return l->way.format->read(l->way.source, w->item, &w->bytes, &w->n, &w->file);
 }
 
 static sim_status do_item(const line *l, work *w)
 {
     sim_status st = SIM_OK;
 
-    if (!l->format->in_order)
+    if (!l->way.format->in_order)
         SIM_TRY(read_item(l, w));
     w->store.n = w->n;
-    w->store.label = l->source->labels ? l->source->labels[w->item] : -1;
-    if (l->source->photos)
+    w->store.label = l->way.source->labels ? l->way.source->labels[w->item] : -1;
+    if (l->way.source->photos)
         SIM_TRY(do_photo(l, w));
     w->store.bytes = w->made ? w->made : w->bytes;
-    sim_dataset_measure(l->spec, &w->store);
+    sim_dataset_measure(l->way.spec, &w->store);
     if (w->made)
         SIM_FREE(w->file);
 done:
@@ -153,13 +148,22 @@ static void empty(chunk *c)
     c->n = 0;
 }
 
+/* Of several processes each names its own. */
+static void warn(const line *l, const char *what, const char *why)
+{
+    if (l->way.options->part == 0)
+        sim_log_warn("%s: %s", what, why);
+    else
+        sim_log_each("warning: %s: %s", what, why);
+}
+
 /* An item that cannot be used: named and skipped, or the end.  Never skipped: a failure of
  * the machine (memory, a disk), or the set would depend on it. */
 static sim_status refuse(line *l, const work *w)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(!l->options->fail_on_bad && w->code != SIM_E_IO, w->code, "%s", w->why);
-    sim_log_warn("skipped: %s", w->why);
+    SIM_CHECK(!l->way.options->fail_on_bad && w->code != SIM_E_IO, w->code, "%s", w->why);
+    warn(l, "skipped", w->why);
     l->mark.n_bad++;
 done:
     return st;
@@ -173,10 +177,10 @@ static sim_status write_item(line *l, const work *w)
         goto done;
     }
     if (w->warnings) {
-        sim_log_warn("%s (kept)", w->why);
+        warn(l, "kept", w->why);
         l->mark.n_warned++;
     }
-    SIM_TRY(sim_dataset_append_item(l->writer, &w->store));
+    SIM_TRY(sim_dataset_append_item(l->way.writer, &w->store));
     l->n_stored++;
     l->n_bytes += w->store.n;
     l->result->n_images++;
@@ -212,7 +216,7 @@ static sim_status write_past(line *l)
         SIM_TRY(write_item(l, &l->past->items[i]));
     l->n_done += l->past->n;
     l->mark.next = l->past->next;
-    SIM_TRY(sim_dataset_commit(l->writer, &l->mark));
+    SIM_TRY(sim_dataset_commit(l->way.writer, &l->mark));
     tell(l);
     empty(l->past);
 done:
@@ -233,13 +237,13 @@ static sim_status fill_ahead(line *l)
     chunk *c = l->ahead;
     size_t most = chunk_items(l), bytes = 0;
 
-    while (l->cursor < l->source->n_items && c->n < most && bytes < CHUNK_BYTES) {
+    while (l->cursor < l->way.hi && c->n < most && bytes < CHUNK_BYTES) {
         size_t i = l->cursor++;
-        if (l->chosen && !l->chosen[i])
+        if (l->way.chosen && !l->way.chosen[i])
             continue;
         work *w = &c->items[c->n++];
         w->item = i;
-        if (l->format->in_order)
+        if (l->way.format->in_order)
             SIM_TRY(read_item(l, w));
         bytes += w->file ? w->n : 0;
     }
@@ -289,11 +293,14 @@ done:
 /* Counts what is to do, and takes up what was done before. */
 static void begin(line *l)
 {
-    l->mark = sim_dataset_resumed(l->writer, &l->result->n_images);
-    l->cursor = l->mark.next < l->source->n_items ? l->mark.next : l->source->n_items;
-    for (size_t i = 0; i < l->source->n_items; i++) {
-        l->n_all += !l->chosen || l->chosen[i];
-        l->n_done += i < l->cursor && (!l->chosen || l->chosen[i]);
+    const prep_way *w = &l->way;
+    l->mark = sim_dataset_resumed(w->writer, &l->result->n_images);
+    l->cursor = l->mark.next < w->lo   ? w->lo
+                : l->mark.next < w->hi ? l->mark.next
+                                       : w->hi;
+    for (size_t i = w->lo; i < w->hi; i++) {
+        l->n_all += !w->chosen || w->chosen[i];
+        l->n_done += i < l->cursor && (!w->chosen || w->chosen[i]);
     }
     l->n_before = l->n_done;
     if (l->n_before)
@@ -301,10 +308,7 @@ static void begin(line *l)
     l->begun_s = l->progress_s = l->record_s = sim_clock_s();
 }
 
-sim_status prep_convey(const prep_format *format, const prep_source *source,
-                       const prep_options *options, const bool *chosen,
-                       const sim_dataset_spec *spec, sim_dataset_writer *writer,
-                       prep_result *result)
+sim_status prep_convey(const prep_way *way, prep_result *result)
 {
     sim_status st = SIM_OK;
     chunk *chunks = NULL;
@@ -312,12 +316,7 @@ sim_status prep_convey(const prep_format *format, const prep_source *source,
 
     SIM_TRY(sim_alloc(&chunks, 3, "prep/chunks"));
     SIM_TRY(sim_new(&l, "prep/chunks"));
-    *l = (line){.format = format,
-                .source = source,
-                .options = options,
-                .chosen = chosen,
-                .spec = spec,
-                .writer = writer,
+    *l = (line){.way = *way,
                 .result = result,
                 .past = &chunks[0],
                 .now = &chunks[1],

@@ -10,6 +10,7 @@
 #include "simile/memory.h"
 #include "simile/random.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -234,8 +235,10 @@ static void source_text(const prep_format *format, const char *source, const cha
                    split);
 }
 
-/* Pixels are known before: a disk that is too small is refused at once. */
-static sim_status check_space(const char *out, const sim_dataset_spec *spec, size_t n)
+/* Pixels are known before: a disk that is too small is refused at once.  (Parts and what
+ * is joined of them stand there together.) */
+static sim_status check_space(const char *out, const sim_dataset_spec *spec, size_t n,
+                              size_t copies)
 {
     sim_status st = SIM_OK;
     enum { PER_IMAGE = 28, SLACK = 1 << 20 };
@@ -252,7 +255,7 @@ static sim_status check_space(const char *out, const sim_dataset_spec *spec, siz
     (void)snprintf(folder, sizeof folder, "%.4000s.part", out);
     if (sim_path_exists(folder))
         SIM_TRY(sim_file_open_read(folder, &fd, &there));
-    uint64_t need = (uint64_t)n * (spec->h * spec->w * spec->c + PER_IMAGE) + SLACK;
+    uint64_t need = copies * n * (spec->h * spec->w * spec->c + PER_IMAGE) + SLACK;
     SIM_CHECK(need <= free_bytes + there, SIM_E_IO,
               "%s needs %.1f MB, and its disk has %.1f MB left", out, (double)need / 1e6,
               (double)free_bytes / 1e6);
@@ -267,7 +270,10 @@ typedef struct {
     const prep_options *options;
     prep_source source;
     bool *chosen;
+    sim_dataset_spec spec;
+    char text[200]; /* for the spec */
     sim_dataset_writer *writer;
+    bool made; /* our part's temporaries are there */
 } conversion;
 
 static sim_status open_source(conversion *c, prep_result *result)
@@ -286,22 +292,36 @@ static sim_status open_source(conversion *c, prep_result *result)
     result->format = c->format->name;
     result->n_classes = s->labels ? s->n_classes : 0;
     SIM_TRY(choose(s, c->options->limit, &c->chosen));
+    source_text(c->format, c->path, c->options->split, c->text);
+    c->spec = spec_of(s, c->options, c->text);
+    SIM_TRY(identity_of(c->format, c->path, s, c->options, &c->spec.identity));
+    SIM_TRY(check_space(c->out, &c->spec, c->chosen ? c->options->limit : s->n_items,
+                        c->options->n_parts > 1 ? 2 : 1));
 done:
     return st;
 }
 
-static sim_status write_set(conversion *c, prep_result *result)
+/* The items of part k into a writer that stands open. */
+static sim_status convey(const conversion *c, size_t k, size_t n_parts,
+                         prep_result *result)
+{
+    size_t n = c->source.n_items;
+    const prep_way way = {.format = c->format,
+                          .source = &c->source,
+                          .options = c->options,
+                          .chosen = c->chosen,
+                          .lo = n / n_parts * k + n % n_parts * k / n_parts,
+                          .hi = n / n_parts * (k + 1) + n % n_parts * (k + 1) / n_parts,
+                          .spec = &c->spec,
+                          .writer = c->writer};
+    return prep_convey(&way, result);
+}
+
+static sim_status finish(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
-    char text[200];
 
-    source_text(c->format, c->path, c->options->split, text);
-    sim_dataset_spec spec = spec_of(s, c->options, text);
-    SIM_TRY(identity_of(c->format, c->path, s, c->options, &spec.identity));
-    SIM_TRY(check_space(c->out, &spec, c->chosen ? c->options->limit : s->n_items));
-    SIM_TRY(sim_dataset_create(c->out, &spec, &c->writer));
-    SIM_TRY(prep_convey(c->format, s, c->options, c->chosen, &spec, c->writer, result));
     SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: not one of its %zu images is good",
               c->path, s->n_items);
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,
@@ -310,24 +330,100 @@ done:
     return st;
 }
 
+static sim_status convert_alone(conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(find_format(c->path, c->options, &c->format));
+    SIM_TRY(open_source(c, result));
+    SIM_TRY(sim_dataset_create(c->out, &c->spec, &c->writer));
+    SIM_TRY(convey(c, 0, 1, result));
+    SIM_TRY(finish(c, result));
+done:
+    return st;
+}
+
+/* ---- several processes: each makes a part, the first one joins them ---- */
+
+static void part_path(const conversion *c, size_t k, char out[PATH_MAX])
+{
+    (void)snprintf(out, PATH_MAX, "%.3900s.rank-%zu-of-%zu", c->out, k,
+                   c->options->n_parts);
+}
+
+static sim_status convert_part(conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    char path[PATH_MAX];
+
+    part_path(c, c->options->part, path);
+    SIM_TRY(find_format(c->path, c->options, &c->format));
+    SIM_TRY(open_source(c, result));
+    SIM_TRY(sim_dataset_create(path, &c->spec, &c->writer));
+    c->made = true;
+    SIM_TRY(convey(c, c->options->part, c->options->n_parts, result));
+done:
+    sim_dataset_suspend(&c->writer);
+    return st;
+}
+
+/* A part's journal tells what was skipped in it. */
+static sim_status join_parts(conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    char path[PATH_MAX];
+    sim_dataset_mark mark;
+    sim_dataset_spec spec = c->spec;
+
+    spec.identity = (sim_hash){0}; /* the parts are what a new start goes on from */
+    result->n_bad = c->source.n_bad;
+    result->n_warned = 0;
+    SIM_TRY(sim_dataset_create(c->out, &spec, &c->writer));
+    for (size_t k = 0; k < c->options->n_parts; k++) {
+        part_path(c, k, path);
+        SIM_TRY(sim_dataset_absorb(c->writer, path, c->spec.identity, &mark));
+        result->n_bad += mark.n_bad;
+        result->n_warned += mark.n_warned;
+    }
+    (void)sim_dataset_resumed(c->writer, &result->n_images);
+    SIM_TRY(finish(c, result));
+    for (size_t k = 0; k < c->options->n_parts; k++) {
+        part_path(c, k, path);
+        SIM_TRY(sim_dataset_discard(path));
+    }
+done:
+    return st;
+}
+
+static sim_status convert_together(conversion *c, prep_result *result)
+{
+    char path[PATH_MAX];
+    sim_status st = c->options->meet(c->options->meet_ctx, convert_part(c, result));
+
+    if (st == SIM_OK && c->options->part == 0)
+        st = join_parts(c, result);
+    if (st != SIM_OK && st != SIM_E_IO && c->made) { /* a new start would end alike */
+        part_path(c, c->options->part, path);
+        SIM_IGNORE(sim_dataset_discard(path));
+    }
+    return st;
+}
+
 sim_status prep_convert(const char *source, const char *out, const prep_options *options,
                         prep_result *result)
 {
     sim_status st = SIM_OK;
+    bool alone = options->n_parts < 2;
     conversion c = {.path = source, .out = out, .options = options};
 
     memset(result, 0, sizeof *result);
-    SIM_TRY(find_format(source, options, &c.format));
-    SIM_TRY(open_source(&c, result));
-    SIM_TRY(write_set(&c, result));
-done:
-    if (st == SIM_E_IO && result->n_images > 0) {
+    st = alone ? convert_alone(&c, result) : convert_together(&c, result);
+    if (st == SIM_E_IO && alone && result->n_images > 0)
         st = sim_story_begin(st, __FILE__, __LINE__,
                              "%s; once that is mended, the same command goes on after "
                              "%zu images",
                              sim_story(), result->n_images);
+    if (st == SIM_E_IO)
         sim_dataset_suspend(&c.writer);
-    }
     sim_dataset_abandon(&c.writer);
     if (c.format)
         drop_source(c.format, &c.source);

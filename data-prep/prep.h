@@ -22,6 +22,11 @@ typedef struct {
     const char *images_key, *labels_key; /* HDF5: names of the data sets, or NULL */
     const char *path;                    /* HDF5: a group with one class a member */
     const char *created_by;
+    /* One of several processes that share the work by fixed ranges of items; the first one
+     * joins what they made.  `meet` returns the failure of any of them to all.  0: alone. */
+    size_t part, n_parts;
+    sim_status (*meet)(void *ctx, sim_status mine);
+    void *meet_ctx;
 } prep_options;
 
 /* What came of it. */
@@ -71,11 +76,18 @@ const char *prep_format_names(void);
 
 /* ---- between prep.c and convey.c ---- */
 
-/* Puts the items of a source into a data set.  `chosen` [n_items], or NULL for all. */
-SIM_MUST_USE sim_status prep_convey(const prep_format *format, const prep_source *source,
-                                    const prep_options *options, const bool *chosen,
-                                    const sim_dataset_spec *spec,
-                                    sim_dataset_writer *writer, prep_result *result);
+/* Puts the items [lo, hi) of a source into a data set, from where the writer had come.
+ * `chosen` [n_items], or NULL for all. */
+typedef struct {
+    const prep_format *format;
+    const prep_source *source;
+    const prep_options *options;
+    const bool *chosen;
+    size_t lo, hi;
+    const sim_dataset_spec *spec;
+    sim_dataset_writer *writer;
+} prep_way;
+SIM_MUST_USE sim_status prep_convey(const prep_way *way, prep_result *result);
 
 /* ---- for the formats ---- */
 

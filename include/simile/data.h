@@ -138,6 +138,13 @@ SIM_MUST_USE sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t 
 /* From here a killed conversion goes on. */
 SIM_MUST_USE sim_status sim_dataset_commit(sim_dataset_writer *w,
                                            const sim_dataset_mark *mark);
+/*
+ * Appends all that another writer of `identity` had committed for `path`, of images like
+ * these; its temporaries stay until sim_dataset_discard.
+ */
+SIM_MUST_USE sim_status sim_dataset_absorb(sim_dataset_writer *w, const char *path,
+                                           sim_hash identity, sim_dataset_mark *mark);
+SIM_MUST_USE sim_status sim_dataset_discard(const char *path);
 /* class_names may be NULL.  At least one image.  *w is gone afterwards, also on failure;
  * SIM_E_IO leaves what was committed, other failures leave nothing. */
 SIM_MUST_USE sim_status sim_dataset_finish(sim_dataset_writer **w,

@@ -172,6 +172,40 @@ done:
     return st;
 }
 
+static sim_status convert(const arguments *a)
+{
+    sim_status st = SIM_OK;
+    prep_result result;
+
+    SIM_TRY(prep_convert(a->source, a->out, &a->options, &result));
+    if (a->options.part == 0)
+        SIM_TRY(report(a, &result));
+done:
+    return st;
+}
+
+/* Did a launcher start us?  Alone, MPI is not needed. */
+static bool is_launched(void)
+{
+    return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE") || getenv("PMIX_RANK") ||
+           (getenv("SLURM_STEP_ID") && getenv("SLURM_PROCID"));
+}
+
+static sim_status meet(void *ctx, sim_status mine)
+{
+    return sim_comm_agree(ctx, mine);
+}
+
+static sim_status with_ranks(const sim_comm *c, void *ctx)
+{
+    arguments *a = ctx;
+    a->options.part = (size_t)c->rank;
+    a->options.n_parts = (size_t)c->size;
+    a->options.meet = meet;
+    a->options.meet_ctx = (void *)(uintptr_t)c;
+    return convert(a);
+}
+
 sim_status sim_command_prepare(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -194,14 +228,12 @@ sim_status sim_command_prepare(int argc, char **argv)
             "  simile prepare cells.h5 --images-key raw/rgb --labels-key raw/type --out "
             "train.h5"};
     arguments a = {.options = {.split = "train", .created_by = sim_cli_build()}};
-    prep_result result;
-    sim_status st = SIM_OK;
 
     sim_cli_parse(&argp, argc, argv, &a);
     sim_threads_set(a.threads);
-    st = prep_convert(a.source, a.out, &a.options, &result);
-    if (st == SIM_OK)
-        st = report(&a, &result);
+    if (is_launched())
+        return sim_cli_with_ranks(argc, argv, with_ranks, &a);
+    sim_status st = convert(&a);
     if (st != SIM_OK)
         sim_log_failure(st);
     return st;

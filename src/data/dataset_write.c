@@ -236,6 +236,66 @@ done:
     return st;
 }
 
+static sim_status absorb_images(sim_dataset_writer *w, const sim_dataset_writer *other)
+{
+    sim_status st = SIM_OK;
+    uint8_t *bytes = NULL;
+    uint64_t room = 0, length = 0;
+    int fd = -1;
+
+    SIM_TRY(sim_file_open_read(other->part, &fd, &length));
+    for (size_t i = 0; i < other->n; i++) {
+        sim_dataset_item item = {
+            .n = (size_t)(other->offset[i + 1] - other->offset[i]),
+            .label = other->labels[i],
+            .digest = {other->digest[2 * i], other->digest[2 * i + 1]}};
+        if (item.n > room) {
+            SIM_FREE(bytes);
+            room = item.n;
+            SIM_TRY(sim_alloc(&bytes, room, "data/writer"));
+        }
+        SIM_TRY(sim_file_read_at(fd, other->part, SIM_H5_BULK_AT + other->offset[i],
+                                 bytes, item.n));
+        item.bytes = bytes;
+        SIM_TRY(sim_dataset_append_item(w, &item));
+    }
+    add_moments(&w->moments, &other->moments);
+done:
+    sim_free(bytes);
+    SIM_IGNORE(sim_file_close(&fd, other->part));
+    return st;
+}
+
+sim_status sim_dataset_absorb(sim_dataset_writer *w, const char *path, sim_hash identity,
+                              sim_dataset_mark *mark)
+{
+    sim_status st = SIM_OK;
+    sim_dataset_writer *other = NULL;
+    sim_dataset_spec spec = w->spec;
+
+    spec.identity = identity;
+    SIM_TRY(sim_dataset_create(path, &spec, &other));
+    SIM_TRY(absorb_images(w, other));
+    *mark = other->mark;
+done:
+    sim_dataset_suspend(&other);
+    return st;
+}
+
+sim_status sim_dataset_discard(const char *path)
+{
+    sim_status st = SIM_OK;
+    sim_dataset_writer *w = NULL;
+
+    SIM_TRY(sim_new(&w, "data/writer"));
+    SIM_TRY(set_paths(w, path));
+    SIM_TRY(sim_file_remove(w->part));
+    SIM_TRY(sim_file_remove(w->journal));
+done:
+    sim_free(w);
+    return st;
+}
+
 static sim_status write_attributes(const sim_dataset_writer *w, sim_h5 *f,
                                    char fingerprint[33])
 {
