@@ -55,8 +55,8 @@ typedef struct {
 
 /* ---- what is in the file ---- */
 
-static const char *const image_names[] = {"images", "x",    "X",     "image",
-                                          "data",   "imgs", "train", NULL};
+static const char *const image_names[] = {"images", "x",    "X", "image",
+                                          "data",   "imgs", NULL};
 static const char *const label_names[] = {"labels", "ans", "y",      "Y",
                                           "label",  "lbl", "target", NULL};
 
@@ -74,6 +74,15 @@ static sim_status add_to_text(void *ctx, const sim_tensor *t)
     return SIM_OK;
 }
 
+static bool is_set(const sim_h5 *f, const char *name)
+{
+    sim_h5_shape s;
+    if (sim_h5_has(f, name) && sim_h5_shape_of(f, name, &s) == SIM_OK)
+        return true;
+    sim_story_clear();
+    return false;
+}
+
 /* The name that was asked for, or the first known one that is there. */
 static sim_status find_set(const sim_h5 *f, const char *path, const char *key,
                            const char *const *known, const char *option, char out[NAME])
@@ -83,7 +92,7 @@ static sim_status find_set(const sim_h5 *f, const char *path, const char *key,
 
     for (out[0] = '\0'; !key && *known && !out[0]; known++) {
         full_name(*known, out);
-        if (!sim_h5_has(f, out))
+        if (!is_set(f, out))
             out[0] = '\0';
     }
     if (key)
@@ -498,8 +507,8 @@ static sim_status open_source(const char *path, const prep_options *options,
     if (options->path) {
         SIM_TRY(open_classes(f, options->path, out));
     } else {
-        SIM_TRY(find_set(f->file, path, options->images_key, image_names, "--images-key",
-                         name));
+        SIM_TRY(find_set(f->file, path, options->images_key, image_names,
+                         "--images-key, or a group of classes with --path", name));
         SIM_TRY(add_block(f, name, false, -1));
         SIM_TRY(find_labels(f, options, out));
     }

@@ -95,6 +95,18 @@ def check_stl10():
     prepare("part.tar", "--split", "test", code=66, says="no test_y.bin")
 
 
+def check_space():
+    """More pixels than the disk has room for: refused before it is filled."""
+    os.mkdir("huge")
+    with open("huge/unlabeled_X.bin", "wb") as f:
+        try:
+            f.truncate(27648 * 300_000_000)  # a hole
+        except OSError as e:
+            print("skipped: no file of 8 TB here:", e)
+            return
+    prepare("huge", "--split", "unlabeled", code=74, says="out.h5 needs 8302801.0 MB")
+
+
 # ---- HDF5 ----
 
 
@@ -169,6 +181,7 @@ def check_hdf5():
     prepare("classes.h5", "--path", "train", "--limit", "6")
     with h5py.File("out.h5") as f:
         assert np.bincount(f["labels"][()]).tolist() == [2, 2, 2]
+    prepare("classes.h5", code=65, says=["test/cat/a, train/cat/a", "a group of classes with --path"])
     prepare("classes.h5", "--path", "valid", code=65, says="no group /valid")
     refuse_hdf5(x, y)
 
@@ -333,6 +346,7 @@ with tempfile.TemporaryDirectory() as scratch:
     os.mkdir("here")
     os.chdir("here")
     check_stl10()
+    check_space()
     check_hdf5()
     check_tar()
 print("ok")
