@@ -45,6 +45,13 @@ SIM_MUST_USE sim_status sim_file_write_at(int fd, const char *path, uint64_t at,
 /* Opens an existing file for writing in place (prepare's bulk bytes). */
 SIM_MUST_USE sim_status sim_file_open_update(const char *path, int *fd);
 
+/* Makes it `n_bytes` long: cut, or with a hole at the end. */
+SIM_MUST_USE sim_status sim_file_set_length(int fd, const char *path, uint64_t n_bytes);
+
+/* Holds the file against other processes until it is closed; they are refused at once.
+ * Where the file system has no locks it does nothing.  Fails: SIM_E_CREATE, held. */
+SIM_MUST_USE sim_status sim_file_hold(int fd, const char *path);
+
 /* Makes what was written durable. */
 SIM_MUST_USE sim_status sim_file_sync(int fd, const char *path);
 
@@ -94,6 +101,8 @@ SIM_MUST_USE sim_status sim_file_create_new(const char *path, const char *text);
 
 SIM_MUST_USE sim_status sim_file_remove(const char *path); /* absent is fine */
 SIM_MUST_USE sim_status sim_file_rename(const char *from, const char *to);
+/* Makes a rename durable: syncs the folder that `path` is in. */
+SIM_MUST_USE sim_status sim_file_sync_folder(const char *path);
 /* With parents; it may be there.  Fails: SIM_E_CREATE where something is in the way */
 SIM_MUST_USE sim_status sim_directory_make(const char *path);
 /* An empty one. */

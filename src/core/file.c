@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -221,6 +222,24 @@ sim_status sim_file_open_update(const char *path, int *out)
     if (fd < 0)
         FAIL_ERRNO("cannot be opened for writing", path);
     *out = fd;
+done:
+    return st;
+}
+
+sim_status sim_file_set_length(int fd, const char *path, uint64_t n_bytes)
+{
+    sim_status st = SIM_OK;
+    if (ftruncate(fd, (off_t)n_bytes) != 0)
+        FAIL_ERRNO("its length cannot be set", path);
+done:
+    return st;
+}
+
+sim_status sim_file_hold(int fd, const char *path)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, SIM_E_CREATE,
+              "%s is in use by another process", path);
 done:
     return st;
 }
@@ -461,4 +480,11 @@ sim_status sim_file_rename(const char *from, const char *to)
         FAIL_ERRNO("cannot be renamed", from);
 done:
     return st;
+}
+
+sim_status sim_file_sync_folder(const char *path)
+{
+    char folder[PATH_MAX];
+    folder_of(path, folder, sizeof folder);
+    return sim_directory_sync(folder);
 }

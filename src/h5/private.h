@@ -41,4 +41,10 @@ SIM_MUST_USE sim_status h5_open_set(const sim_h5 *f, const char *name, hid_t *ou
 SIM_MUST_USE sim_status h5_type_of(const sim_h5 *f, const char *name, hid_t type,
                                    sim_type *out, bool *exact);
 
+/* For data sets to be made; the caller closes.  The second is without times, so that the
+ * same content is the same bytes; the third makes the groups on the way. */
+hid_t h5_space_of(int n_dims, const size_t *dims);
+hid_t h5_set_plist(void);
+hid_t h5_create_set(sim_h5 *f, const char *name, hid_t type, hid_t space, hid_t create);
+
 #endif
