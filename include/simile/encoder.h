@@ -100,6 +100,23 @@ typedef struct {
 } sim_head_spec;
 SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out);
 
+/*
+ * CPC's context net: a grid of features [grid][grid][dim] of each image -> the same shape.
+ * `layers` residual blocks (0: 4) of a 3 x 3 convolution with bias over rows y - 2 .. y
+ * and an activation; then a 1 x 1 convolution without bias.  The output at row y depends on rows 0 .. y alone.
+ * A pass's images are whole grids: sim_net_input and sim_net_dim are grid * grid * dim.
+ * Names count convolutions as torch's Sequential would: 0.weight [dim][dim][3][3], 0.bias
+ * ... ; the 1 x 1 is `layers`.weight.  Kaiming normal (fan out) from `seed`, biases zero.
+ * Paper: arXiv 1807.03748, section 3.2.
+ */
+typedef struct {
+    size_t grid, dim;
+    int64_t layers;
+    int activation; /* 0 relu, 1 silu */
+    uint32_t seed;
+} sim_context_spec;
+SIM_MUST_USE sim_status sim_context_create(const sim_context_spec *spec, sim_net **out);
+
 void sim_net_destroy(sim_net **net);
 size_t sim_backbone_dim(const sim_encoder_options *encoder); /* before it is made */
 size_t sim_net_dim(const sim_net *net);                      /* floats of an output row */

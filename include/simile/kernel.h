@@ -168,6 +168,8 @@ void sim_activate_backward(size_t rows, size_t c, const float *x, const float *b
 void sim_column_sums(size_t rows, size_t c, const float *x, double *out);
 /* y += x, n floats. */
 void sim_add(size_t n, const float *x, float *y);
+/* y = x, n floats, which do not overlap. */
+void sim_copy(size_t n, const float *x, float *y);
 
 /* 3 x 3, stride 2, padding 1; `at` [n][oh][ow][c] remembers which input won (first of
  * equals in row order, as torch). */

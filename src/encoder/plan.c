@@ -23,7 +23,7 @@ struct planner {
     net_plan *plan;
     slot *live; /* by place, ascending */
     size_t n_live;
-    place *grad;
+    place *grad, input_grad;
     int *last_use; /* forward: last node that reads a value */
     bool backward;
 };
@@ -131,7 +131,8 @@ place plan_bring(planner *p, int i, place *again)
     if (i < 0 || is_stored(p, i))
         return plan_value(p, i);
     const node *n = &p->net->nodes[i];
-    SIM_ASSERT(n->layer->again && n->residual == NO_NODE && is_stored(p, n->in));
+    SIM_ASSERT(n->layer->again && n->residual == NO_NODE);
+    SIM_ASSERT(n->in == NET_INPUT || is_stored(p, n->in));
     *again = plan_take(p, node_floats(n));
     back_step *s = plan_push(p, i);
     s->again = true;
@@ -146,11 +147,26 @@ place plan_gradient(const planner *p, int i)
     return p->grad[i];
 }
 
+static place *gradient_at(planner *p, int i)
+{
+    return i == NET_INPUT ? &p->input_grad : &p->grad[i];
+}
+
+/* The first gradient of the net's input is made where the caller wants it. */
+place plan_take_gradient(planner *p, int i)
+{
+    const sim_net *net = p->net;
+    if (i != NET_INPUT)
+        return plan_take(p, node_floats(&net->nodes[i]));
+    return p->input_grad == AT_NONE ? AT_DX
+                                    : plan_take(p, net->in_h * net->in_w * net->in_c);
+}
+
 place plan_deliver(planner *p, int i, place at)
 {
-    place there = p->grad[i];
+    place *grad = gradient_at(p, i), there = *grad;
     if (there == AT_NONE)
-        p->grad[i] = at;
+        *grad = at;
     else
         plan_give(p, at);
     return there;
@@ -177,7 +193,7 @@ sim_status plan_make(const sim_net *net, bool backward, net_plan *out)
     sim_status st = SIM_OK;
     size_t n = (size_t)net->n_nodes;
     net_plan plan = {0};
-    planner p = {.net = net, .plan = &plan, .backward = backward};
+    planner p = {.net = net, .plan = &plan, .input_grad = AT_NONE, .backward = backward};
 
     SIM_TRY(sim_alloc(&plan.value, n, "encoder/plan"));
     SIM_TRY(sim_alloc(&plan.remembered, n, "encoder/plan"));
