@@ -103,7 +103,9 @@ SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out
 /*
  * CPC's context net: a grid of features [grid][grid][dim] of each image -> the same shape.
  * `layers` residual blocks (0: 4) of a 3 x 3 convolution with bias over rows y - 2 .. y
- * and an activation; then a 1 x 1 convolution without bias.  The output at row y depends on rows 0 .. y alone.
+ * and an activation; then a 1 x 1 convolution without bias.  The output at row y depends on
+ * rows 0 .. y alone.  The last row, below which nothing is left to predict, comes into its
+ * own output by the residuals only.
  * A pass's images are whole grids: sim_net_input and sim_net_dim are grid * grid * dim.
  * Names count convolutions as torch's Sequential would: 0.weight [dim][dim][3][3], 0.bias
  * ... ; the 1 x 1 is `layers`.weight.  Kaiming normal (fan out) from `seed`, biases zero.

@@ -24,6 +24,7 @@ static sim_status add_block(sim_net *net, const sim_context_spec *spec, int numb
     (void)snprintf(name, sizeof name, "%d", number);
     SIM_TRY(net_shift(net, name, in, at));
     SIM_TRY(net_conv(net, name, *at, spec->dim, 3, 1, at));
+    net->nodes[*at].conv.exact_reach = true; /* not even a last bit tells of rows below */
     SIM_TRY(net_act(net, name, *at, true, act, at));
     SIM_TRY(net_sum(net, name, *at, in, at));
 done:
