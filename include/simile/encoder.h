@@ -94,6 +94,8 @@ typedef struct {
     int64_t layers;
     bool bn, last_bn;
     bool last_affine; /* of the last BN */
+    bool no_bias;     /* the last layer is linear alone: without BN and bias */
+    int64_t number;   /* of the first part, in the names */
     int activation;
     const sim_batchnorm_options *batchnorm;
     uint32_t seed, salt;
@@ -199,6 +201,13 @@ SIM_MUST_USE sim_status sim_net_plan_forward(const sim_net_spec *backbone,
                                              const sim_head_spec *heads, size_t n_heads,
                                              const sim_batch_shape *shape,
                                              sim_plan_row rows[16], size_t *n_rows);
+/* Adds what a head or a context net takes to such rows. */
+SIM_MUST_USE sim_status sim_head_plan(const sim_head_spec *head,
+                                      const sim_batch_shape *shape, sim_plan_row *rows,
+                                      size_t n_rows);
+SIM_MUST_USE sim_status sim_context_plan(const sim_context_spec *spec,
+                                         const sim_batch_shape *shape, sim_plan_row *rows,
+                                         size_t n_rows);
 /* Bytes that the first sim_net_evaluate of a backbone takes, for its life. */
 SIM_MUST_USE sim_status sim_net_evaluation_plan(const sim_net_spec *backbone,
                                                 size_t *bytes);

@@ -153,10 +153,20 @@ done:
 static sim_status read_ints(void *ctx, const char *name, size_t lo, size_t n,
                             int32_t *out)
 {
+    sim_status st = SIM_OK;
     const files *f = ctx;
+    sim_h5_shape shape;
     char path[40];
+    size_t row = 1;
+
     path_of(name, path);
-    return sim_h5_read(f->in, path, SIM_I32, lo, n, out, n);
+    SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
+    SIM_CHECK(shape.type == SIM_I32, SIM_E_DATA, "%s: %s is not int32", f->path, path);
+    for (int i = 1; i < shape.n_dims; i++)
+        row *= shape.dims[i];
+    SIM_TRY(sim_h5_read(f->in, path, SIM_I32, lo, n, out, n * row));
+done:
+    return st;
 }
 
 static sim_status read_number(void *ctx, const char *name, const char *attribute,

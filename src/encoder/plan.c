@@ -233,7 +233,18 @@ static size_t frame_bytes(const sim_net *net, const net_plan *p)
            most_steps(net) * sizeof *p->steps;
 }
 
-enum { WEIGHTS, RUNNING, FILTERS, ACTIVATIONS, NORMS, FRAME, N_ITEMS };
+enum {
+    WEIGHTS,
+    RUNNING,
+    FILTERS,
+    ACTIVATIONS,
+    NORMS,
+    FRAME,
+    N_ITEMS,
+    WORKSPACE = N_ITEMS, /* the rows that nets share */
+    SCRATCH,
+    N_ROWS
+};
 
 static void raise_room(const sim_net *net, const sim_batch_shape *shape, sim_room *room)
 {
@@ -266,32 +277,86 @@ done:
     return st;
 }
 
+/* By item: bytes add up, but workspace and scratch are shared, and the larger stays. */
+static void add_rows(const size_t bytes[N_ITEMS], const sim_room *room,
+                     sim_plan_row *rows)
+{
+    size_t scratch = sim_scratch_room(room->thread) * (size_t)sim_threads();
+    for (size_t i = 0; i < N_ITEMS; i++)
+        rows[i].bytes += bytes[i];
+    if (rows[WORKSPACE].bytes < room->shared)
+        rows[WORKSPACE].bytes = room->shared;
+    if (rows[SCRATCH].bytes < scratch)
+        rows[SCRATCH].bytes = scratch;
+}
+
+static size_t begin_rows(sim_plan_row *rows)
+{
+    static const char *const items[N_ROWS] = {"weights",         "running statistics",
+                                              "packed filters",  "activations",
+                                              "batch-norm sums", "layers",
+                                              "workspace",       "scratch"};
+    for (size_t i = 0; i < N_ROWS; i++)
+        rows[i] = (sim_plan_row){items[i], 0};
+    return N_ROWS;
+}
+
+/* Consumes the net. */
+static sim_status add_net(sim_net **net, const sim_batch_shape *shape, bool backward,
+                          sim_plan_row *rows)
+{
+    sim_status st = SIM_OK;
+    size_t bytes[N_ITEMS] = {0};
+    sim_room room = {0};
+
+    SIM_TRY(plan_one(*net, shape, backward, bytes, &room));
+    add_rows(bytes, &room, rows);
+done:
+    sim_net_destroy(net);
+    return st;
+}
+
 static sim_status plan_nets(const sim_net_spec *backbone, const sim_head_spec *heads,
                             size_t n_heads, const sim_batch_shape *shape, bool backward,
                             sim_plan_row rows[16], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    static const char *const items[N_ITEMS] = {"weights",         "running statistics",
-                                               "packed filters",  "activations",
-                                               "batch-norm sums", "layers"};
     sim_net *net = NULL;
-    size_t bytes[N_ITEMS] = {0};
-    sim_room room = {0};
 
+    *n_rows = begin_rows(rows);
     SIM_TRY(net_backbone_nodes(backbone, &net));
-    SIM_TRY(plan_one(net, shape, backward, bytes, &room));
+    SIM_TRY(add_net(&net, shape, backward, rows));
     for (size_t i = 0; i < n_heads; i++) {
-        sim_net_destroy(&net);
         SIM_TRY(net_head_nodes(&heads[i], &net));
-        SIM_TRY(plan_one(net, shape, backward, bytes, &room));
+        SIM_TRY(add_net(&net, shape, backward, rows));
     }
-    for (*n_rows = 0; *n_rows < N_ITEMS; ++*n_rows)
-        rows[*n_rows] = (sim_plan_row){items[*n_rows], bytes[*n_rows]};
-    rows[(*n_rows)++] = (sim_plan_row){"workspace", room.shared};
-    rows[(*n_rows)++] =
-        (sim_plan_row){"scratch", sim_scratch_room(room.thread) * (size_t)sim_threads()};
 done:
-    sim_net_destroy(&net);
+    return st;
+}
+
+sim_status sim_head_plan(const sim_head_spec *head, const sim_batch_shape *shape,
+                         sim_plan_row *rows, size_t n_rows)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+
+    SIM_ASSERT(n_rows >= N_ROWS);
+    SIM_TRY(net_head_nodes(head, &net));
+    SIM_TRY(add_net(&net, shape, true, rows));
+done:
+    return st;
+}
+
+sim_status sim_context_plan(const sim_context_spec *spec, const sim_batch_shape *shape,
+                            sim_plan_row *rows, size_t n_rows)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+
+    SIM_ASSERT(n_rows >= N_ROWS);
+    SIM_TRY(net_context_nodes(spec, &net));
+    SIM_TRY(add_net(&net, shape, true, rows));
+done:
     return st;
 }
 

@@ -160,8 +160,8 @@ static sim_embedder borrow(const sim_knn_watch *w, const sim_train_state *t)
 {
     const sim_method *m = sim_train_method(t);
     const sim_dataset_info *about = sim_dataset_about(sim_train_data(t));
-    sim_net *nets[8];
-    const char *groups[8];
+    sim_net *nets[SIM_MAX_NETS];
+    const char *groups[SIM_MAX_NETS];
     sim_embedder e = {.size = w->size};
 
     (void)m->row->nets(m->self, nets, groups);
