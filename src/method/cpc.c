@@ -14,8 +14,6 @@
 
 #include "simile/clock.h"
 #include "simile/memory.h"
-#include "simile/random.h"
-#include "simile/thread.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -99,7 +97,6 @@ typedef struct {
     sim_patches cut;
     sim_batch_shape images, patches; /* a block's slots: images; patches */
     sim_folder folder;
-    uint32_t seed;
     size_t batch;
     sim_net *net[PART_NETS]; /* TARGET is NULL where features are predicted */
     sim_tape *tape[PART_NETS];
@@ -107,6 +104,7 @@ typedef struct {
     float *out[PART_NETS], *dout[PART_NETS]; /* [patches][dim] */
     float *through;                          /* [patches][dim] gradient by the context */
     predict *predict;
+    predict_spec drawing;         /* whose negatives are drawn */
     const sim_method_batch *step; /* of the pass under way */
 } cpc;
 
@@ -261,7 +259,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     s->images = d.images;
     s->patches = d.patches;
     s->folder = sim_folder_of(env->comm);
-    s->seed = env->seed;
+    s->drawing = d.predict;
     s->batch = env->batch;
     SIM_TRY(create_parts(s, &d));
     *self = out;
@@ -273,47 +271,10 @@ done:
 
 /* ---- a step ---- */
 
-/*
- * Negatives of step k, uniform over all patches of the global batch but the anchor's own
- * target: a matter of the sample's place in the epoch, of k and of the anchor.
- */
-typedef struct {
-    const cpc *s;
-    size_t k, rows;
-    int32_t *out;
-} draw_call;
-
-static void draw_image(size_t i, void *ctx)
-{
-    const draw_call *q = ctx;
-    const cpc *s = q->s;
-    size_t g = s->cut.grid, m = (size_t)s->options.negatives;
-    size_t image = s->images.blocks.lo * s->images.slots + i;
-    uint32_t others = (uint32_t)(s->batch * g * g - 1);
-    int32_t *out = q->out + i * q->rows * g * m;
-
-    for (size_t j = 0; j < q->rows * g; j++) {
-        sim_random r = {.seed = s->seed,
-                        .purpose = SIM_RANDOM_SAMPLE,
-                        .sample = (uint32_t)((size_t)s->step->samples + image),
-                        .epoch = s->step->epoch,
-                        .view_op = (uint32_t)(q->k << 16 | j)};
-        uint32_t own = (uint32_t)((image * g + g - q->rows) * g + j);
-        for (size_t n = 0; n < m; n++) {
-            uint32_t drawn = sim_random_below(&r, others);
-            out[j * m + n] = (int32_t)(drawn + (drawn >= own ? 1 : 0));
-        }
-    }
-}
-
 static void draw(void *ctx, size_t k, int32_t *out)
 {
     const cpc *s = ctx;
-    draw_call q = {.s = s,
-                   .k = k,
-                   .rows = s->cut.grid - (k + 1 + (size_t)s->options.skip),
-                   .out = out};
-    sim_for(sim_batch_images(&s->images), draw_image, &q);
+    predict_draw_others(&s->drawing, s->step->epoch, s->step->samples, k, out);
 }
 
 /* The net whose output is the target. */

@@ -11,6 +11,7 @@
 #include "branch.h"
 
 #include "simile/memory.h"
+#include "simile/random.h"
 #include "simile/thread.h"
 
 #include <string.h>
@@ -287,6 +288,52 @@ static void add_rows(const predict *p, size_t k, size_t row, const float *rows,
     q.to = grid;
     q.scale = scale;
     sim_for(sim_batch_images(&p->spec.images), add_image, &q);
+}
+
+/* ---- drawn negatives ---- */
+
+typedef struct {
+    const predict_spec *spec;
+    size_t k;
+    uint32_t epoch;
+    int64_t samples;
+    int32_t *out;
+} draw_call;
+
+/* All draws of an anchor; `own` is its target, which no draw is. */
+static void draw_anchor(const predict_spec *s, sim_random r, uint32_t own, int32_t *out)
+{
+    size_t targets = s->images.n_blocks * s->images.slots * s->grid * s->grid;
+    for (size_t n = 0; n < s->n_negatives; n++) {
+        uint32_t drawn = sim_random_below(&r, (uint32_t)(targets - 1));
+        out[n] = (int32_t)(drawn + (drawn >= own ? 1 : 0));
+    }
+}
+
+static void draw_image(size_t i, void *ctx)
+{
+    const draw_call *q = ctx;
+    const predict_spec *s = q->spec;
+    size_t anchors = anchors_of(s, q->k);
+    size_t image = s->images.blocks.lo * s->images.slots + i;
+    size_t first = (image * s->grid + offset_of(s, q->k)) * s->grid;
+
+    for (size_t j = 0; j < anchors; j++) {
+        const sim_random r = {.seed = s->seed,
+                              .purpose = SIM_RANDOM_SAMPLE,
+                              .sample = (uint32_t)((size_t)q->samples + image),
+                              .epoch = q->epoch,
+                              .view_op = (uint32_t)(q->k << 16 | j)};
+        draw_anchor(s, r, (uint32_t)(first + j),
+                    q->out + (i * anchors + j) * s->n_negatives);
+    }
+}
+
+void predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t samples,
+                         size_t k, int32_t *out)
+{
+    draw_call q = {spec, k, epoch, samples, out};
+    sim_for(sim_batch_images(&spec->images), draw_image, &q);
 }
 
 /* ---- the comparison of a step ---- */

@@ -29,6 +29,13 @@ typedef struct predict predict;
  */
 typedef void predict_draw(void *ctx, size_t k, int32_t *out);
 
+/*
+ * Such draws for images that stand from `samples` on in their epoch: uniform over all of the
+ * batch but the anchor's own target, a matter of the image's place, the step and the anchor.
+ */
+void predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t samples,
+                         size_t k, int32_t *out);
+
 /* Fails: SIM_E_CONFIG when a step's targets lie below the grid.  Keeps: comm. */
 SIM_MUST_USE sim_status predict_create(const predict_spec *spec, predict **out);
 void predict_destroy(predict **p);
