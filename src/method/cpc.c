@@ -190,6 +190,12 @@ done:
     return st;
 }
 
+static sim_status check(const sim_method_env *env, const void *opaque)
+{
+    design d = {0};
+    return make_design(env, opaque, &d);
+}
+
 static void destroy(void **self)
 {
     cpc *s = *self;
@@ -693,6 +699,7 @@ const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .table = &table,
                                        .grid = grid,
                                        .projects = projects,
+                                       .check = check,
                                        .parts = parts,
                                        .create = create,
                                        .destroy = destroy,

@@ -213,7 +213,10 @@ sim_status predict_plan(const predict_spec *s, size_t ranks, sim_plan_row rows[3
         loss += s->n_negatives ? sim_sampled_bytes(ranks, &sampled)
                                : sim_cross_bytes(ranks, &all);
     }
-    branch_plan_loss(s->d, rows, *n_rows);
+    if (s->n_negatives)
+        branch_plan_scratch((s->n_negatives + 1 + s->d) * sizeof(double), rows, *n_rows);
+    else
+        branch_plan_loss(s->d, rows, *n_rows);
     rows[(*n_rows)++] = (sim_plan_row){"rows for the loss", buffer_bytes(s)};
     rows[(*n_rows)++] = (sim_plan_row){"loss", loss};
 done:
