@@ -27,8 +27,8 @@ def path(name):
 
 
 def run(ranks, *args, expect=0):
-    r = subprocess.run(["mpirun", "-np", str(ranks), SIMILE, *args], capture_output=True, text=True,
-                       stdin=subprocess.DEVNULL)
+    front = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+    r = subprocess.run([*front, SIMILE, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert r.returncode == expect, f"{args}: exit {r.returncode}, expected {expect}\n{r.stderr}"
     return r.stderr + r.stdout
 
@@ -71,7 +71,7 @@ def defined(c, z, w, skip, log_t, negatives=None, decoupled=False):
     return torch.stack(steps).mean()
 
 
-def compare(rng, n, grid, steps, d, keys, m=0):
+def compare(rng, n, grid, steps, d, keys, m=0, all_ranks=(1, 3)):
     skip, temperature = keys.get("skip", 0), keys.get("temperature", 1.0)
     base = rng.normal(size=(n, 1, 1, d))
     c, z = (base + rng.normal(size=(n, grid, grid, d)) for _ in range(2))
@@ -83,7 +83,7 @@ def compare(rng, n, grid, steps, d, keys, m=0):
         drawn = torch.tensor(arrays["negatives"].astype("i8"))
         for k in range(steps):
             arrays["negatives"][k, :, grid - k - 1 - skip:] = -7
-    got = [loss(keys, arrays, ranks) for ranks in (1, 2, 3, 4)]
+    got = [loss(keys, arrays, ranks) for ranks in all_ranks]
     what = f"n {n} grid {grid} steps {steps} d {d} m {m} {keys}"
     for other in got[1:]:
         assert all(np.array_equal(got[0][k], other[k]) for k in got[0] if k != "ranks"), f"{what}: ranks differ"
@@ -104,11 +104,11 @@ def compare(rng, n, grid, steps, d, keys, m=0):
 def losses():
     rng = np.random.default_rng(1)
     learned = {"learn_temperature": "true"}
-    compare(rng, 5, 3, 2, 7, learned)
+    compare(rng, 5, 3, 2, 7, learned, all_ranks=(1, 2, 3, 4))
     compare(rng, 7, 5, 3, 9, {"skip": 1, "temperature": 3.0})
     compare(rng, 13, 7, 5, 33, {"temperature": 2.0})
     compare(rng, 2, 2, 1, 3, {"denominator": "decoupled"})
-    compare(rng, 5, 3, 2, 7, learned, m=4)
+    compare(rng, 5, 3, 2, 7, learned, m=4, all_ranks=(1, 2, 4))
     compare(rng, 9, 6, 3, 17, {"skip": 2, "temperature": 0.7}, m=11)
 
 
@@ -120,9 +120,9 @@ def refused_files():
     negatives = np.zeros((2, 4, 4, 4, 3), "i4")
     good["negatives"] = negatives
 
-    def bad(text, expect=65, keys=None, **changes):
+    def bad(text, expect=65, keys=None, ranks=1, **changes):
         arrays = {k: v for k, v in {**good, **changes}.items() if v is not None}
-        said = loss(keys or {}, arrays, 3, expect=expect)
+        said = loss(keys or {}, arrays, ranks, expect=expect)
         assert said.count(text) == 1, (text, said)
 
     bad("has no /target", target=None)
@@ -137,10 +137,11 @@ def refused_files():
     for value in (-1, 64):
         far = negatives.copy()
         far[1, 3, 1, 2, 0] = value
-        bad(f"/negatives holds {value} at step 1, image 3, row 1, column 2; /target has rows 0 to 63", negatives=far)
+        bad(f"/negatives holds {value} at step 1, image 3, row 1, column 2; /target has rows 0 to 63", ranks=3,
+            negatives=far)
     nan = good["target"].copy()
     nan[2, 1, 3, 0] = np.nan
-    bad("row 39 of /target is not finite", target=nan)
+    bad("row 39 of /target is not finite", ranks=2, target=nan)
     bad("decoupled goes with negatives all", expect=78, keys={"denominator": "decoupled"})
     bad("temperature: 0 is out of range", expect=78, keys={"temperature": 0})
 
@@ -354,10 +355,11 @@ def refused_jobs():
             ("decoupled goes with negatives all, but 4 are drawn", "method.negatives=4", "method.denominator=decoupled"),
             ('"some" is not a number; the word for 0 is all', "method.negatives=some"),
             ("method.temperature: 0 is out of range", "method.temperature=0")):
-        for command in ("pretrain", "plan"):
-            ranks = 3 if command == "pretrain" else 1
-            said = run(ranks, command, file, *keys, expect=78)
-            assert said.count(text) == 1, (text, said)
+        said = run(1, "pretrain", file, *keys, expect=78)
+        assert said.count(text) == 1, (text, said)
+    for ranks, command in ((3, "pretrain"), (1, "plan")):
+        said = run(ranks, command, file, "method.grid=8", expect=78)
+        assert said.count("nearest: 7") == 1, said
     assert not os.path.exists(path("bad")), "a refused job left a run directory"
 
 
