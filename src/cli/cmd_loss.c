@@ -29,7 +29,8 @@ static const struct argp_option options[] = {
      "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]; moco "
      "/z1, /k2, /queue [K][d] with attribute pointer, and when symmetric /z2, /k1; nnclr "
      "also /p1, /p2 and /queue; cpc /context and /target [B][G][G][d], /predictor "
-     "[S][d][d], and drawn negatives as /negatives: int32 [S][B][G][G][M], rows of /target",
+     "[S][d][d], and drawn negatives as /negatives: int32 [S][B][G][G][M], rows of "
+     "/target",
      0},
     {"out", KEY_OUT, "G.h5", 0,
      "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr also /queue_after, nnclr "

@@ -87,6 +87,10 @@ static const sim_option_table table = {.section = "method",
                                            sizeof option_rows / sizeof option_rows[0],
                                        .struct_bytes = sizeof(options)};
 
+/* Logits are products of rows of any length: at the rates of other methods they run away. */
+static const sim_method_default defaults[] = {{"optimizer.name", "adamw"},
+                                              {"optimizer.lr", "0.0005"}};
+
 /* ---- what it is made of ---- */
 
 enum { ENCODER, TARGET, CONTEXT, PART_NETS };
@@ -697,6 +701,8 @@ done:
 const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .paper = "arXiv 1807.03748",
                                        .table = &table,
+                                       .defaults = defaults,
+                                       .n_defaults = sizeof defaults / sizeof defaults[0],
                                        .grid = grid,
                                        .projects = projects,
                                        .check = check,
