@@ -95,11 +95,31 @@ typedef struct {
     bool bn, last_bn;
     bool last_affine; /* of the last BN */
     bool no_bias;     /* nowhere, not even where no BN follows */
+    int64_t number;   /* of the first part, in the names */
     int activation;
     const sim_batchnorm_options *batchnorm;
     uint32_t seed, salt;
 } sim_head_spec;
 SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out);
+
+/*
+ * CPC's context net: a grid of features [grid][grid][dim] of each image -> the same shape.
+ * `layers` residual blocks (0: 4) of a 3 x 3 convolution with bias over rows y - 2 .. y
+ * and an activation; then a 1 x 1 convolution without bias.  The output at row y depends on
+ * rows 0 .. y alone.  The last row, below which nothing is left to predict, comes into its
+ * own output by the residuals only.
+ * A pass's images are whole grids: sim_net_input and sim_net_dim are grid * grid * dim.
+ * Names count convolutions as torch's Sequential would: 0.weight [dim][dim][3][3], 0.bias
+ * ... ; the 1 x 1 is `layers`.weight.  Kaiming normal (fan out) from `seed`, biases zero.
+ * Paper: arXiv 1807.03748, section 3.2.
+ */
+typedef struct {
+    size_t grid, dim;
+    int64_t layers;
+    int activation; /* 0 relu, 1 silu */
+    uint32_t seed;
+} sim_context_spec;
+SIM_MUST_USE sim_status sim_context_create(const sim_context_spec *spec, sim_net **out);
 
 void sim_net_destroy(sim_net **net);
 size_t sim_backbone_dim(const sim_encoder_options *encoder); /* before it is made */
@@ -181,6 +201,13 @@ SIM_MUST_USE sim_status sim_net_plan_forward(const sim_net_spec *backbone,
                                              const sim_head_spec *heads, size_t n_heads,
                                              const sim_batch_shape *shape,
                                              sim_plan_row rows[16], size_t *n_rows);
+/* Adds what a head or a context net takes to such rows. */
+SIM_MUST_USE sim_status sim_head_plan(const sim_head_spec *head,
+                                      const sim_batch_shape *shape, sim_plan_row *rows,
+                                      size_t n_rows);
+SIM_MUST_USE sim_status sim_context_plan(const sim_context_spec *spec,
+                                         const sim_batch_shape *shape, sim_plan_row *rows,
+                                         size_t n_rows);
 /* Bytes that the first sim_net_evaluate of a backbone takes, for its life. */
 SIM_MUST_USE sim_status sim_net_evaluation_plan(const sim_net_spec *backbone,
                                                 size_t *bytes);

@@ -15,16 +15,18 @@
 
 /* An encoder ready to embed: backbone and projector with their evaluation pipeline. */
 typedef struct {
-    sim_net *backbone, *projector; /* owned; projector NULL when not wanted */
-    double mean[3], std[3];        /* of the training set */
-    size_t size;                   /* of an image; 0: as stored */
+    sim_net *backbone,
+        *projector;         /* owned; projector NULL: not wanted, or there is none */
+    sim_patches cut;        /* of an image; its features are the patches' mean */
+    double mean[3], std[3]; /* of the training set */
+    size_t size;            /* of an image; 0: as stored */
 } sim_embedder;
 
-/* Builds the nets for images of `about` and loads their weights.  Collective. */
-SIM_MUST_USE sim_status sim_embedder_open(const sim_checkpoint *k,
-                                          const sim_encoder_options *encoder,
+/* Builds the nets of the checkpoint's job for images of `about` and loads their weights.
+ * Collective. */
+SIM_MUST_USE sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
                                           const sim_dataset_info *about, bool projector,
-                                          size_t size, sim_embedder *out);
+                                          sim_embedder *out);
 void sim_embedder_close(sim_embedder *e);
 
 /*
@@ -36,8 +38,9 @@ void sim_embedder_close(sim_embedder *e);
 SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
                                   const sim_dataset *d, int loader_threads,
                                   float **features, float **projections);
-/* Bytes that sim_embed takes besides the result and scratch. */
-size_t sim_embed_bytes(size_t view_floats, int loader_threads);
+/* Bytes that sim_embed takes besides the result and scratch, without projections; dim: of
+ * features. */
+size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads);
 /* This rank's images of n. */
 sim_range sim_embed_mine(const sim_comm *c, size_t n);
 

@@ -64,11 +64,14 @@ typedef struct {
     size_t pad;    /* zeros around */
     size_t h, w;   /* input */
     size_t oh, ow; /* output: (h + 2 pad - size) / stride + 1 */
+    /* Never by Winograd, whose tiles let pixels outside of a filter's reach change an
+     * output's last bits. */
+    bool exact_reach;
 } sim_conv;
 
 /* Fills oh and ow.  Fails: SIM_E_CONFIG when the filter does not fit. */
 SIM_MUST_USE sim_status sim_conv_shape(sim_conv *conv);
-/* "winograd" or "direct": by shape alone. */
+/* "winograd" or "direct": by shape and exact_reach alone. */
 const char *sim_conv_path(const sim_conv *conv);
 double sim_conv_flops(const sim_conv *conv); /* multiply-adds x 2 of one image, direct */
 
@@ -168,6 +171,8 @@ void sim_activate_backward(size_t rows, size_t c, const float *x, const float *b
 void sim_column_sums(size_t rows, size_t c, const float *x, double *out);
 /* y += x, n floats. */
 void sim_add(size_t n, const float *x, float *y);
+/* y = x, n floats, which do not overlap. */
+void sim_copy(size_t n, const float *x, float *y);
 
 /* 3 x 3, stride 2, padding 1; `at` [n][oh][ow][c] remembers which input won (first of
  * equals in row order, as torch). */

@@ -35,9 +35,10 @@ typedef struct sim_option {
     size_t offset; /* in the owner's struct */
     double min, max;
     const char *fallback; /* default as text; NULL: the key is required */
-    const char *choices;  /* ENUM: "sgd|lars|adamw"; REAL, INT: NULL */
-    const char *unit;     /* "images", "epochs" ...; "" where none */
-    const char *help;     /* one sentence */
+    /* ENUM: "sgd|lars|adamw"; INT: a word that stands for 0, or NULL; REAL: NULL */
+    const char *choices;
+    const char *unit; /* "images", "epochs" ...; "" where none */
+    const char *help; /* one sentence */
     sim_option_kind kind;
     /* ITEMS: the table of an item whose `op` has this index in `choices`. */
     const struct sim_option_table *item_tables;

@@ -61,6 +61,7 @@ done:
     return st;
 }
 
+/* projections is NULL where the method has no projector. */
 static sim_status write(const arguments *a, const sim_dataset *d, const char *checkpoint,
                         const sim_tensor *features, const sim_tensor *projections)
 {
@@ -68,7 +69,8 @@ static sim_status write(const arguments *a, const sim_dataset *d, const char *ch
     sim_h5 *f = NULL;
     const void *image = NULL;
     size_t n_bytes = 0, n = features->dims[0];
-    size_t need = (sim_tensor_count(features) + sim_tensor_count(projections) + n) * 4;
+    size_t projected = projections ? projections->dims[1] : 0;
+    size_t need = n * (features->dims[1] + projected + 1) * 4;
     const sim_tensor labels = {.type = SIM_I32,
                                .n_dims = 1,
                                .dims = {n},
@@ -80,14 +82,19 @@ static sim_status write(const arguments *a, const sim_dataset *d, const char *ch
         sim_h5_write_attribute_text(f, "fingerprint", sim_dataset_about(d)->fingerprint));
     SIM_TRY(sim_h5_write_text(f, "/checkpoint", checkpoint));
     SIM_TRY(sim_h5_write(f, "/features", features));
-    SIM_TRY(sim_h5_write(f, "/projections", projections));
+    if (projections)
+        SIM_TRY(sim_h5_write(f, "/projections", projections));
     if (labels.data)
         SIM_TRY(sim_h5_write(f, "/labels", &labels));
     SIM_TRY(sim_h5_image(f, &image, &n_bytes));
     const sim_piece piece = {image, n_bytes};
     SIM_TRY(sim_file_replace(a->out, &piece, 1));
-    sim_log("%s: /features %zu x %zu, /projections %zu x %zu", a->out, n,
-            features->dims[1], n, projections->dims[1]);
+    if (projections)
+        sim_log("%s: /features %zu x %zu, /projections %zu x %zu", a->out, n,
+                features->dims[1], n, projected);
+    else
+        sim_log("%s: /features %zu x %zu; the method has no projector", a->out, n,
+                features->dims[1]);
 done:
     sim_h5_close(&f);
     return st;
@@ -113,20 +120,21 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_dataset_open(a->data, &d);
     if (st == SIM_OK)
-        st = sim_embedder_open(k, &job->encoder, sim_dataset_about(d), true,
-                               (size_t)job->augment.size, &e);
+        st = sim_embedder_open(k, job, sim_dataset_about(d), true, &e);
     SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(sim_embed(c, &e, d, 1, &mine[0], &mine[1]));
+    SIM_TRY(sim_embed(c, &e, d, 1, &mine[0], e.projector ? &mine[1] : NULL));
     size_t n = sim_dataset_about(d)->n_images;
-    size_t dims[2] = {sim_net_dim(e.backbone), sim_net_dim(e.projector)};
-    for (int i = 0; i < 2; i++)
+    size_t dims[2] = {sim_net_dim(e.backbone),
+                      e.projector ? sim_net_dim(e.projector) : 0};
+    for (int i = 0; i < (e.projector ? 2 : 1); i++)
         SIM_TRY(collect(c, n, dims[i], mine[i], &all[i]));
     const sim_tensor features = {
         .type = SIM_F32, .n_dims = 2, .dims = {n, dims[0]}, .data = all[0]};
     const sim_tensor projections = {
         .type = SIM_F32, .n_dims = 2, .dims = {n, dims[1]}, .data = all[1]};
     if (c->rank == 0)
-        st = write(a, d, sim_checkpoint_path(k), &features, &projections);
+        st = write(a, d, sim_checkpoint_path(k), &features,
+                   e.projector ? &projections : NULL);
     SIM_TRY(sim_comm_agree(c, st));
 done:
     for (int i = 0; i < 2; i++) {
@@ -146,9 +154,9 @@ sim_status sim_command_embed(int argc, char **argv)
         .options = options,
         .parser = parse,
         .args_doc = "RUN_OR_CHECKPOINT --data A.h5 --out E.h5",
-        .doc = "Writes /features (backbone) and /projections (head) of every image of a "
-               "data "
-               "set, with /labels where it has them, to an HDF5 file."};
+        .doc = "Writes /features (backbone) and /projections (head, where the method has "
+               "one) of every image of a data set, with /labels where it has them, to an "
+               "HDF5 file.  Of cpc both are the mean over an image's patches."};
     arguments a = {0};
 
     sim_cli_parse(&argp, argc, argv, &a);

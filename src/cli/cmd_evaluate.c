@@ -109,9 +109,8 @@ static sim_status open_inputs(const arguments *a, inputs *in)
     SIM_TRY(need_labels(in->train));
     SIM_TRY(need_labels(in->test));
     SIM_TRY(sim_knn_same_shape(in->train, in->test));
-    SIM_TRY(sim_embedder_open(in->checkpoint, &in->job->encoder,
-                              sim_dataset_about(in->train), false,
-                              (size_t)in->job->augment.size, &in->embedder));
+    SIM_TRY(sim_embedder_open(in->checkpoint, in->job, sim_dataset_about(in->train),
+                              false, &in->embedder));
 done:
     return st;
 }

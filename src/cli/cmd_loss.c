@@ -27,14 +27,15 @@ typedef struct {
 static const struct argp_option options[] = {
     {"in", KEY_IN, "Z.h5", 0,
      "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]; moco "
-     "/z1, "
-     "/k2, /queue: [K][d] with attribute pointer, and when symmetric /z2, /k1; mocov3 "
-     "/p1, "
-     "/p2, /k1, /k2; nnclr /z1, /z2, /p1, /p2, /queue",
+     "/z1, /k2, /queue [K][d] with attribute pointer, and when symmetric /z2, /k1; "
+     "mocov3 "
+     "/p1, /p2, /k1, /k2; nnclr /z1, /z2, /p1, /p2, /queue; cpc /context and /target "
+     "[B][G][G][d], /predictor [S][d][d], and drawn negatives as /negatives: int32 "
+     "[S][B][G][G][M], rows of /target",
      0},
     {"out", KEY_OUT, "G.h5", 0,
      "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr also /queue_after, nnclr "
-     "/nn1 and /nn2; siglip /dscale and /dbias",
+     "/nn1 and /nn2; siglip /dscale and /dbias; cpc /dcontext, /dtarget, /dpredictor",
      0},
     {0}};
 
@@ -153,10 +154,20 @@ done:
 static sim_status read_ints(void *ctx, const char *name, size_t lo, size_t n,
                             int32_t *out)
 {
+    sim_status st = SIM_OK;
     const files *f = ctx;
+    sim_h5_shape shape;
     char path[40];
+    size_t row = 1;
+
     path_of(name, path);
-    return sim_h5_read(f->in, path, SIM_I32, lo, n, out, n);
+    SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
+    SIM_CHECK(shape.type == SIM_I32, SIM_E_DATA, "%s: %s is not int32", f->path, path);
+    for (int i = 1; i < shape.n_dims; i++)
+        row *= shape.dims[i];
+    SIM_TRY(sim_h5_read(f->in, path, SIM_I32, lo, n, out, n * row));
+done:
+    return st;
 }
 
 static sim_status read_number(void *ctx, const char *name, const char *attribute,

@@ -61,6 +61,14 @@ done:
     return st;
 }
 
+static sim_status refuse_word(const value *v)
+{
+    char expected[96];
+    (void)snprintf(expected, sizeof expected, "a number; the word for 0 is %s",
+                   v->row->choices);
+    return refuse(v, expected);
+}
+
 /*
  * Whole, and exactly what was written: past 2^53, or with a fraction longer than a double
  * tells apart, strtod's answer would be another number than the text's.
@@ -72,6 +80,12 @@ static sim_status take_int(const value *v)
     double x = 0;
     size_t mantissa = strcspn(v->text, "eE");
 
+    if (v->row->choices && strcmp(v->text, v->row->choices) == 0) {
+        *(int64_t *)v->to = 0;
+        goto done;
+    }
+    if (v->row->choices && !looks_decimal(v->text))
+        return refuse_word(v);
     SIM_TRY(take_number(v, &x));
     bool plain = v->text[strcspn(v->text, ".eE")] == '\0';
     if (fabs(x) >= 0x1p53 || x != (double)(int64_t)x ||
@@ -176,7 +190,10 @@ static void format_value(const sim_option *row, const void *from, char *out, siz
     char choice[64] = "";
     switch (row->type) {
     case SIM_OPTION_INT:
-        (void)snprintf(out, n, "%lld", (long long)*(const int64_t *)from);
+        if (row->choices && *(const int64_t *)from == 0)
+            (void)snprintf(out, n, "%s", row->choices);
+        else
+            (void)snprintf(out, n, "%lld", (long long)*(const int64_t *)from);
         break;
     case SIM_OPTION_REAL:
         for (int digits = 6; digits <= 17; digits++) {

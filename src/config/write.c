@@ -147,8 +147,9 @@ static cells cells_of(const char *section, const sim_option *row)
                    : *fallback ? fallback
                                : "none");
     if (number)
-        (void)snprintf(t.range, sizeof t.range, "%.15g to %.15g%s%s", row->min, row->max,
-                       *unit ? " " : "", unit);
+        (void)snprintf(t.range, sizeof t.range, "%s%s%.15g to %.15g%s%s",
+                       row->choices ? row->choices : "", row->choices ? ", or " : "",
+                       row->min, row->max, *unit ? " " : "", unit);
     else
         (void)snprintf(t.range, sizeof t.range, "%s", unit);
     return t;

@@ -7,7 +7,9 @@
 #include "net.h"
 
 #include "simile/memory.h"
+#include "simile/random.h"
 
+#include <math.h>
 #include <stdio.h>
 
 enum { MOST_TENSORS = 2 }; /* trainable ones of a node */
@@ -39,8 +41,7 @@ sim_status net_add(sim_net *net, const layer *l, const char *name, int in, int *
 {
     sim_status st = SIM_OK;
 
-    /* Only filters may read the images: nothing else is made for a missing gradient. */
-    SIM_ASSERT(in >= 0 || l == &layer_conv || l == &layer_linear);
+    SIM_ASSERT(in >= 0 || l->reads_input);
     if (net->n_nodes == net->room) {
         net->room = net->room ? 2 * net->room : 32;
         SIM_TRY(sim_grow(&net->nodes, (size_t)net->room, "encoder/net"));
@@ -123,6 +124,23 @@ sim_status net_allocate(sim_net *net)
     }
 done:
     return st;
+}
+
+void net_draw_convs(sim_net *net, uint32_t seed, uint32_t space)
+{
+    for (int i = 0; i < net->n_nodes; i++) {
+        const node *n = &net->nodes[i];
+        if (n->layer != &layer_conv)
+            continue;
+        const sim_conv *v = &n->conv;
+        float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));
+        sim_random r = {.seed = seed,
+                        .purpose = SIM_RANDOM_INIT,
+                        .sample = (uint32_t)i,
+                        .view_op = space};
+        for (size_t j = 0; j < v->k * v->c * v->size * v->size; j++)
+            net->weights[n->weight + j] = deviation * sim_random_normal(&r);
+    }
 }
 
 size_t net_filter_bytes(const sim_net *net)

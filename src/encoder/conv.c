@@ -69,12 +69,8 @@ static void plan(planner *p, int i)
 
     s->x = x;
     s->dy = plan_gradient(p, i);
-    if (n->in == NET_INPUT) {
-        s->dx = AT_DX;
-    } else {
-        s->dx = plan_take(p, n->conv.h * n->conv.w * n->conv.c);
-        s->sum = plan_deliver(p, n->in, s->dx);
-    }
+    s->dx = plan_take_gradient(p, n->in);
+    s->sum = plan_deliver(p, n->in, s->dx);
     plan_give(p, s->dy);
     plan_give(p, again);
 }
@@ -90,8 +86,8 @@ static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_
 
     sim_conv_backward_weights(&n->conv, &walk, tape_reading(t, s->x), dy,
                               grads + n->weight, node_stride);
-    if (!dx)
-        return; /* the net's input, and nobody asked */
+    if (!tape_asked(t, s))
+        return;
     sim_conv_backward_data(n->filters, t->n_images, dy, dx);
     if (s->sum != AT_NONE)
         sim_add(t->n_images * n->conv.h * n->conv.w * n->conv.c, dx,
@@ -113,6 +109,7 @@ done:
 }
 
 const layer layer_conv = {.name = "conv",
+                          .reads_input = true,
                           .list = list_conv,
                           .forward = forward,
                           .plan = plan,
@@ -120,6 +117,7 @@ const layer layer_conv = {.name = "conv",
                           .sample = sample_conv};
 
 const layer layer_linear = {.name = "linear",
+                            .reads_input = true,
                             .list = list_linear,
                             .forward = forward,
                             .plan = plan,

@@ -30,7 +30,7 @@ static sim_status add_layer(sim_net *net, const sim_head_spec *spec, bool last,
     if (bn) {
         (void)snprintf(name, sizeof name, "%d", *number + 1);
         SIM_TRY(net_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine, at));
-    } else {
+    } else if (!spec->no_bias || act != SIM_ACT_NONE) {
         SIM_TRY(net_act(net, name, *at, !spec->no_bias, act, at));
     }
     *number += bn ? 3 : 2;
@@ -42,7 +42,7 @@ sim_status net_head_nodes(const sim_head_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;
     sim_net *net = NULL;
-    int at = NET_INPUT, number = 0;
+    int at = NET_INPUT, number = (int)spec->number;
 
     SIM_TRY(net_begin(1, 1, spec->in, spec->batchnorm, &net));
     for (int64_t i = 0; i < spec->layers; i++)

@@ -88,6 +88,8 @@ const node *plan_node(const planner *p, int i);
 place plan_take(planner *p, size_t floats);
 void plan_give(planner *p, place at); /* AT_NONE and places outside are fine */
 back_step *plan_push(planner *p, int i);
+/* A place for a gradient of node i's value, to be delivered. */
+place plan_take_gradient(planner *p, int i);
 /* A node's value: kept, or computed again into *again, which the caller gives back. */
 place plan_bring(planner *p, int i, place *again);
 place plan_value(const planner *p, int i);
@@ -102,6 +104,7 @@ place plan_deliver(planner *p, int i, place at);
 
 struct layer {
     const char *name;
+    bool reads_input; /* it may stand first: its gradient goes by plan_take_gradient */
     /* Names its tensors with net_tensor, in torch's order.  NULL: it has none. */
     void (*list)(sim_net *net, node *n);
     void (*forward)(sim_tape *t, int i, const float *x, const float *residual, float *y);
@@ -135,6 +138,11 @@ SIM_MUST_USE sim_status net_norm(sim_net *net, const char *name, int in, int res
                                  sim_activation act, bool affine, int *out);
 SIM_MUST_USE sim_status net_act(sim_net *net, const char *name, int in, bool bias,
                                 sim_activation act, int *out);
+/* in + residual, which have one shape. */
+SIM_MUST_USE sim_status net_sum(sim_net *net, const char *name, int in, int residual,
+                                int *out);
+/* Every row one down: the first is zero, the last falls off. */
+SIM_MUST_USE sim_status net_shift(sim_net *net, const char *name, int in, int *out);
 SIM_MUST_USE sim_status net_max_pool(sim_net *net, int in, int *out);
 SIM_MUST_USE sim_status net_mean_pool(sim_net *net, int in, int *out);
 
@@ -145,11 +153,15 @@ size_t net_tensor(sim_net *net, node *n, const char *part, int n_dims, const siz
 /* Counts weights and lists tensors; then memory for weights, statistics and filters. */
 SIM_MUST_USE sim_status net_count(sim_net *net);
 SIM_MUST_USE sim_status net_allocate(sim_net *net);
+/* Kaiming normal, fan out, as torchvision draws convolutions; nets of one seed differ in
+ * their draw space. */
+void net_draw_convs(sim_net *net, uint32_t seed, uint32_t space);
 size_t net_filter_bytes(const sim_net *net);
 size_t net_frame_bytes(const sim_net *net); /* of nodes and names */
 
 SIM_MUST_USE sim_status net_backbone_nodes(const sim_net_spec *spec, sim_net **out);
 SIM_MUST_USE sim_status net_head_nodes(const sim_head_spec *spec, sim_net **out);
+SIM_MUST_USE sim_status net_context_nodes(const sim_context_spec *spec, sim_net **out);
 
 /* ---- norm.c: batch norm over groups ---- */
 
@@ -212,6 +224,8 @@ struct sim_tape {
 const float *tape_reading(const sim_tape *t, place at);
 float *tape_writing(const sim_tape *t, place at);
 uint8_t *tape_remembered(const sim_tape *t, int i);
+/* Does anybody want the step's dx?  Not the net's input, where none was asked for. */
+bool tape_asked(const sim_tape *t, const back_step *s);
 /* Height and width of what node i reads. */
 const node *tape_below(const sim_tape *t, int i);
 

@@ -23,7 +23,7 @@ struct planner {
     net_plan *plan;
     slot *live; /* by place, ascending */
     size_t n_live;
-    place *grad;
+    place *grad, input_grad;
     int *last_use; /* forward: last node that reads a value */
     bool backward;
 };
@@ -131,7 +131,8 @@ place plan_bring(planner *p, int i, place *again)
     if (i < 0 || is_stored(p, i))
         return plan_value(p, i);
     const node *n = &p->net->nodes[i];
-    SIM_ASSERT(n->layer->again && n->residual == NO_NODE && is_stored(p, n->in));
+    SIM_ASSERT(n->layer->again && n->residual == NO_NODE);
+    SIM_ASSERT(n->in == NET_INPUT || is_stored(p, n->in));
     *again = plan_take(p, node_floats(n));
     back_step *s = plan_push(p, i);
     s->again = true;
@@ -146,11 +147,26 @@ place plan_gradient(const planner *p, int i)
     return p->grad[i];
 }
 
+static place *gradient_at(planner *p, int i)
+{
+    return i == NET_INPUT ? &p->input_grad : &p->grad[i];
+}
+
+/* The first gradient of the net's input is made where the caller wants it. */
+place plan_take_gradient(planner *p, int i)
+{
+    const sim_net *net = p->net;
+    if (i != NET_INPUT)
+        return plan_take(p, node_floats(&net->nodes[i]));
+    return p->input_grad == AT_NONE ? AT_DX
+                                    : plan_take(p, net->in_h * net->in_w * net->in_c);
+}
+
 place plan_deliver(planner *p, int i, place at)
 {
-    place there = p->grad[i];
+    place *grad = gradient_at(p, i), there = *grad;
     if (there == AT_NONE)
-        p->grad[i] = at;
+        *grad = at;
     else
         plan_give(p, at);
     return there;
@@ -177,7 +193,7 @@ sim_status plan_make(const sim_net *net, bool backward, net_plan *out)
     sim_status st = SIM_OK;
     size_t n = (size_t)net->n_nodes;
     net_plan plan = {0};
-    planner p = {.net = net, .plan = &plan, .backward = backward};
+    planner p = {.net = net, .plan = &plan, .input_grad = AT_NONE, .backward = backward};
 
     SIM_TRY(sim_alloc(&plan.value, n, "encoder/plan"));
     SIM_TRY(sim_alloc(&plan.remembered, n, "encoder/plan"));
@@ -217,7 +233,18 @@ static size_t frame_bytes(const sim_net *net, const net_plan *p)
            most_steps(net) * sizeof *p->steps;
 }
 
-enum { WEIGHTS, RUNNING, FILTERS, ACTIVATIONS, NORMS, FRAME, N_ITEMS };
+enum {
+    WEIGHTS,
+    RUNNING,
+    FILTERS,
+    ACTIVATIONS,
+    NORMS,
+    FRAME,
+    N_ITEMS,
+    WORKSPACE = N_ITEMS, /* the rows that nets share */
+    SCRATCH,
+    N_ROWS
+};
 
 static void raise_room(const sim_net *net, const sim_batch_shape *shape, sim_room *room)
 {
@@ -250,32 +277,86 @@ done:
     return st;
 }
 
+/* By item: bytes add up, but workspace and scratch are shared, and the larger stays. */
+static void add_rows(const size_t bytes[N_ITEMS], const sim_room *room,
+                     sim_plan_row *rows)
+{
+    size_t scratch = sim_scratch_room(room->thread) * (size_t)sim_threads();
+    for (size_t i = 0; i < N_ITEMS; i++)
+        rows[i].bytes += bytes[i];
+    if (rows[WORKSPACE].bytes < room->shared)
+        rows[WORKSPACE].bytes = room->shared;
+    if (rows[SCRATCH].bytes < scratch)
+        rows[SCRATCH].bytes = scratch;
+}
+
+static size_t begin_rows(sim_plan_row *rows)
+{
+    static const char *const items[N_ROWS] = {"weights",         "running statistics",
+                                              "packed filters",  "activations",
+                                              "batch-norm sums", "layers",
+                                              "workspace",       "scratch"};
+    for (size_t i = 0; i < N_ROWS; i++)
+        rows[i] = (sim_plan_row){items[i], 0};
+    return N_ROWS;
+}
+
+/* Consumes the net. */
+static sim_status add_net(sim_net **net, const sim_batch_shape *shape, bool backward,
+                          sim_plan_row *rows)
+{
+    sim_status st = SIM_OK;
+    size_t bytes[N_ITEMS] = {0};
+    sim_room room = {0};
+
+    SIM_TRY(plan_one(*net, shape, backward, bytes, &room));
+    add_rows(bytes, &room, rows);
+done:
+    sim_net_destroy(net);
+    return st;
+}
+
 static sim_status plan_nets(const sim_net_spec *backbone, const sim_head_spec *heads,
                             size_t n_heads, const sim_batch_shape *shape, bool backward,
                             sim_plan_row rows[16], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    static const char *const items[N_ITEMS] = {"weights",         "running statistics",
-                                               "packed filters",  "activations",
-                                               "batch-norm sums", "layers"};
     sim_net *net = NULL;
-    size_t bytes[N_ITEMS] = {0};
-    sim_room room = {0};
 
+    *n_rows = begin_rows(rows);
     SIM_TRY(net_backbone_nodes(backbone, &net));
-    SIM_TRY(plan_one(net, shape, backward, bytes, &room));
+    SIM_TRY(add_net(&net, shape, backward, rows));
     for (size_t i = 0; i < n_heads; i++) {
-        sim_net_destroy(&net);
         SIM_TRY(net_head_nodes(&heads[i], &net));
-        SIM_TRY(plan_one(net, shape, backward, bytes, &room));
+        SIM_TRY(add_net(&net, shape, backward, rows));
     }
-    for (*n_rows = 0; *n_rows < N_ITEMS; ++*n_rows)
-        rows[*n_rows] = (sim_plan_row){items[*n_rows], bytes[*n_rows]};
-    rows[(*n_rows)++] = (sim_plan_row){"workspace", room.shared};
-    rows[(*n_rows)++] =
-        (sim_plan_row){"scratch", sim_scratch_room(room.thread) * (size_t)sim_threads()};
 done:
-    sim_net_destroy(&net);
+    return st;
+}
+
+sim_status sim_head_plan(const sim_head_spec *head, const sim_batch_shape *shape,
+                         sim_plan_row *rows, size_t n_rows)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+
+    SIM_ASSERT(n_rows >= N_ROWS);
+    SIM_TRY(net_head_nodes(head, &net));
+    SIM_TRY(add_net(&net, shape, true, rows));
+done:
+    return st;
+}
+
+sim_status sim_context_plan(const sim_context_spec *spec, const sim_batch_shape *shape,
+                            sim_plan_row *rows, size_t n_rows)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+
+    SIM_ASSERT(n_rows >= N_ROWS);
+    SIM_TRY(net_context_nodes(spec, &net));
+    SIM_TRY(add_net(&net, shape, true, rows));
+done:
     return st;
 }
 

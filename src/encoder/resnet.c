@@ -7,9 +7,7 @@
 
 #include "simile/log.h"
 #include "simile/memory.h"
-#include "simile/random.h"
 
-#include <math.h>
 #include <stdio.h>
 
 typedef struct {
@@ -153,21 +151,6 @@ done:
     return st;
 }
 
-/* Kaiming normal, fan out, as torchvision draws convolutions. */
-static void draw(sim_net *net, uint32_t seed)
-{
-    for (int i = 0; i < net->n_nodes; i++) {
-        const node *n = &net->nodes[i];
-        if (n->layer != &layer_conv)
-            continue;
-        const sim_conv *v = &n->conv;
-        float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));
-        sim_random r = {.seed = seed, .purpose = SIM_RANDOM_INIT, .sample = (uint32_t)i};
-        for (size_t j = 0; j < v->k * v->c * v->size * v->size; j++)
-            net->weights[n->weight + j] = deviation * sim_random_normal(&r);
-    }
-}
-
 sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;
@@ -175,7 +158,7 @@ sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out)
 
     SIM_TRY(net_backbone_nodes(spec, &net));
     SIM_TRY(net_allocate(net));
-    draw(net, spec->seed);
+    net_draw_convs(net, spec->seed, 0);
     *out = net;
     net = NULL;
 done:

@@ -95,6 +95,11 @@ uint8_t *tape_remembered(const sim_tape *t, int i)
     return t->remembered + t->n_images * t->plan.remembered[i];
 }
 
+bool tape_asked(const sim_tape *t, const back_step *s)
+{
+    return t->dx || (s->dx != AT_DX && s->sum != AT_DX);
+}
+
 const node *tape_below(const sim_tape *t, int i)
 {
     return &t->net->nodes[t->net->nodes[i].in];

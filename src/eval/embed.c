@@ -1,5 +1,8 @@
 /*
  * embed.c - features of a data set by a trained encoder, each rank its part.
+ *
+ * Where the method cuts images in patches, a feature is the mean over them, and so is a
+ * projection.
  */
 #include "simile/eval.h"
 
@@ -8,7 +11,7 @@
 
 #include <string.h>
 
-enum { UNIT = 32, AT_ONCE = 256 };
+enum { UNIT = 32, AT_ONCE = 256, CUT_AT_ONCE = 4 /* images; patches take more room */ };
 
 static sim_status visit_backbone(void *object, const sim_visitor *v)
 {
@@ -20,18 +23,22 @@ static sim_status visit_projector(void *object, const sim_visitor *v)
     return sim_net_visit(object, "weights/projector", v);
 }
 
-static sim_status create_nets(const sim_encoder_options *e, const sim_dataset_info *about,
+static sim_status create_nets(const sim_job *job, const sim_dataset_info *about,
                               bool projector, sim_embedder *out)
 {
     sim_status st = SIM_OK;
     static const sim_batchnorm_options running = {0};
+    const sim_encoder_options *e = &job->encoder;
     size_t side = out->size ? out->size : about->encoded ? 224 : 0;
+
+    SIM_TRY(sim_patches_of(sim_method_grid(job->method, job->method_options),
+                           side ? side : about->h, side ? side : about->w, about->c,
+                           &out->cut));
     const sim_net_spec spec = {.encoder = e,
                                .batchnorm = &running,
-                               .h = side ? side : about->h,
-                               .w = side ? side : about->w,
+                               .h = out->cut.patch_h,
+                               .w = out->cut.patch_w,
                                .c = about->c};
-
     SIM_TRY(sim_backbone_create(&spec, &out->backbone));
     size_t width = sim_net_dim(out->backbone);
     const sim_head_spec head = {
@@ -44,37 +51,37 @@ static sim_status create_nets(const sim_encoder_options *e, const sim_dataset_in
         .last_affine = true,
         .activation = e->activation,
         .batchnorm = &running};
-    if (projector)
+    if (projector && sim_method_projects(job->method, job->method_options))
         SIM_TRY(sim_head_create(&head, &out->projector));
 done:
     return st;
 }
 
-static sim_status open_here(const sim_checkpoint *k, const sim_encoder_options *encoder,
+static sim_status open_here(const sim_checkpoint *k, const sim_job *job,
                             const sim_dataset_info *about, bool projector,
                             sim_embedder *e)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(create_nets(encoder, about, projector, e));
+    SIM_TRY(create_nets(job, about, projector, e));
     const sim_state_source sources[] = {{visit_backbone, e->backbone},
                                         {visit_projector, e->projector}};
-    SIM_TRY(sim_checkpoint_load(k, sources, projector ? 2 : 1));
+    SIM_TRY(sim_checkpoint_load(k, sources, e->projector ? 2 : 1));
     sim_net_pack(e->backbone, false);
-    if (projector)
+    if (e->projector)
         sim_net_pack(e->projector, false);
 done:
     return st;
 }
 
-sim_status sim_embedder_open(const sim_checkpoint *k, const sim_encoder_options *encoder,
-                             const sim_dataset_info *about, bool projector, size_t size,
+sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
+                             const sim_dataset_info *about, bool projector,
                              sim_embedder *out)
 {
-    sim_embedder e = {.size = size};
+    sim_embedder e = {.size = (size_t)job->augment.size};
     memcpy(e.mean, about->mean, sizeof e.mean);
     memcpy(e.std, about->std, sizeof e.std);
-    sim_status st = open_here(k, encoder, about, projector, &e);
+    sim_status st = open_here(k, job, about, projector, &e);
     if (st == SIM_OK)
         *out = e;
     else
@@ -104,6 +111,8 @@ typedef struct {
     float *x[2];
     sim_view_request *requests;
     size_t floats; /* of a view */
+    /* Of a few images that go in patches: these, their features and projections. */
+    float *patches, *parts[2];
 } walk;
 
 static size_t count_at(const walk *w, size_t at)
@@ -120,10 +129,58 @@ static void post(walk *w, size_t at, int slot)
     sim_loader_post(w->loader, w->requests, n);
 }
 
+/* Images that go whole; projections may be NULL. */
+static sim_status embed_whole(const walk *w, size_t n, const float *x, float *features,
+                              float *projections)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(sim_net_evaluate(w->e->backbone, n, x, features));
+    if (projections)
+        SIM_TRY(sim_net_evaluate(w->e->projector, n, features, projections));
+done:
+    return st;
+}
+
+/* A few images in patches. */
+static sim_status embed_few(const walk *w, size_t n, const float *x, float *features,
+                            float *projections)
+{
+    sim_status st = SIM_OK;
+    const sim_patches *cut = &w->e->cut;
+    size_t patches = n * cut->grid * cut->grid;
+
+    sim_patches_cut(cut, n, x, w->patches);
+    SIM_TRY(embed_whole(w, patches, w->patches, w->parts[0],
+                        projections ? w->parts[1] : NULL));
+    sim_patches_mean(cut, n, sim_net_dim(w->e->backbone), w->parts[0], features);
+    if (projections)
+        sim_patches_mean(cut, n, sim_net_dim(w->e->projector), w->parts[1], projections);
+done:
+    return st;
+}
+
+static sim_status embed_images(const walk *w, size_t n, const float *x, float *features,
+                               float *projections)
+{
+    sim_status st = SIM_OK;
+    size_t dim = sim_net_dim(w->e->backbone);
+    size_t projected = projections ? sim_net_dim(w->e->projector) : 0;
+
+    if (w->e->cut.grid == 0)
+        return embed_whole(w, n, x, features, projections);
+    for (size_t at = 0; at < n; at += CUT_AT_ONCE)
+        SIM_TRY(embed_few(w, n - at < CUT_AT_ONCE ? n - at : CUT_AT_ONCE,
+                          x + at * w->floats, features + at * dim,
+                          projections ? projections + at * projected : NULL));
+done:
+    return st;
+}
+
 static sim_status run(walk *w, float *features, float *projections)
 {
     sim_status st = SIM_OK;
     size_t dim = sim_net_dim(w->e->backbone);
+    size_t projected = projections ? sim_net_dim(w->e->projector) : 0;
     int slot = 0;
 
     if (w->mine.lo < w->mine.hi)
@@ -133,12 +190,28 @@ static sim_status run(walk *w, float *features, float *projections)
         SIM_TRY(sim_loader_wait(w->loader));
         if (at + AT_ONCE < w->mine.hi)
             post(w, at + AT_ONCE, slot ^ 1);
-        SIM_TRY(sim_net_evaluate(w->e->backbone, n, w->x[slot], features + row * dim));
-        if (projections)
-            SIM_TRY(sim_net_evaluate(w->e->projector, n, features + row * dim,
-                                     projections + row * sim_net_dim(w->e->projector)));
+        SIM_TRY(embed_images(w, n, w->x[slot], features + row * dim,
+                             projections ? projections + row * projected : NULL));
         sim_log_progress("embedding: %zu of %zu", row + n, w->mine.hi - w->mine.lo);
     }
+done:
+    return st;
+}
+
+static sim_status take_patches(walk *w, bool projections)
+{
+    sim_status st = SIM_OK;
+    const sim_embedder *e = w->e;
+    size_t patches = CUT_AT_ONCE * e->cut.grid * e->cut.grid;
+
+    if (patches == 0)
+        goto done;
+    SIM_TRY(
+        sim_alloc(&w->patches, CUT_AT_ONCE * sim_patches_floats(&e->cut), "eval/views"));
+    SIM_TRY(sim_alloc(&w->parts[0], patches * sim_net_dim(e->backbone), "eval/views"));
+    if (projections)
+        SIM_TRY(
+            sim_alloc(&w->parts[1], patches * sim_net_dim(e->projector), "eval/views"));
 done:
     return st;
 }
@@ -156,12 +229,14 @@ static sim_status embed_here(const sim_comm *c, const sim_embedder *e,
     SIM_TRY(sim_augment_create_plain(e->size, about, e->mean, e->std, &plain));
     sim_augment_shape(plain, &h, &wide, &channels);
     w.floats = h * wide * channels;
-    SIM_CHECK(w.floats == sim_net_input(e->backbone), SIM_E_DATA,
+    size_t takes = e->cut.h * e->cut.w * e->cut.c;
+    SIM_CHECK(w.floats == takes, SIM_E_DATA,
               "%s: images of %zu x %zu x %zu, but the encoder takes %zu numbers an image",
-              sim_dataset_path(d), h, wide, channels, sim_net_input(e->backbone));
+              sim_dataset_path(d), h, wide, channels, takes);
     SIM_TRY(sim_alloc(&w.x[0], AT_ONCE * w.floats, "eval/views"));
     SIM_TRY(sim_alloc(&w.x[1], AT_ONCE * w.floats, "eval/views"));
     SIM_TRY(sim_alloc(&w.requests, AT_ONCE, "eval/views"));
+    SIM_TRY(take_patches(&w, projections != NULL));
     SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
     if (projections)
         SIM_TRY(sim_alloc(projections, n * sim_net_dim(e->projector), "eval/features"));
@@ -173,12 +248,18 @@ done:
     sim_free(w.x[0]);
     sim_free(w.x[1]);
     sim_free(w.requests);
+    sim_free(w.patches);
+    sim_free(w.parts[0]);
+    sim_free(w.parts[1]);
     return st;
 }
 
-size_t sim_embed_bytes(size_t view_floats, int loader_threads)
+size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads)
 {
-    return AT_ONCE * (2 * view_floats * sizeof(float) + sizeof(sim_view_request)) +
+    size_t view = cut->h * cut->w * cut->c * sizeof(float);
+    size_t patches = sim_patches_floats(cut) + cut->grid * cut->grid * dim;
+    return AT_ONCE * (2 * view + sizeof(sim_view_request)) +
+           CUT_AT_ONCE * patches * sizeof(float) +
            sim_loader_bytes(loader_threads, AT_ONCE);
 }
 

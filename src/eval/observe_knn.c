@@ -129,6 +129,7 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
     size_t dim = sim_backbone_dim(&job->encoder);
     sim_net_spec spec = {.encoder = &job->encoder, .batchnorm = &job->batchnorm};
     sim_augment *plain = NULL;
+    sim_patches cut;
 
     *held = *moment = 0;
     if (options->knn_every_epochs == 0)
@@ -136,11 +137,14 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
     SIM_TRY(sim_augment_create_plain((size_t)job->augment.size, train, train->mean,
                                      train->std, &plain));
     sim_augment_shape(plain, &spec.h, &spec.w, &spec.c);
+    SIM_TRY(sim_patches_of(sim_method_grid(job->method, job->method_options), spec.h,
+                           spec.w, spec.c, &cut));
+    spec.h = cut.patch_h;
+    spec.w = cut.patch_w;
     SIM_TRY(sim_net_evaluation_plan(&spec, held));
     *held += test->n_images * (sizeof(int32_t) + sizeof(sim_hash) +
                                (test->encoded ? sizeof(uint64_t) : 0));
-    size_t views =
-        sim_embed_bytes(spec.h * spec.w * spec.c, (int)job->train.loader_threads);
+    size_t views = sim_embed_bytes(&cut, dim, (int)job->train.loader_threads);
     size_t search =
         sim_knn_bytes(&as_if, &options->knn, dim, train->n_images, test->n_images);
     *moment = (views > search ? views : search) +
@@ -156,32 +160,41 @@ const sim_dataset *sim_knn_watch_test(const sim_knn_watch *w)
 }
 
 /* The encoder in training, as an evaluation sees it. */
-static sim_embedder borrow(const sim_knn_watch *w, const sim_train_state *t)
+static sim_status borrow(const sim_knn_watch *w, const sim_train_state *t,
+                         sim_embedder *out)
 {
+    sim_status st = SIM_OK;
+    const sim_job *job = sim_train_job(t);
+    const sim_schedule_plan *views = sim_train_plan(t);
     const sim_method *m = sim_train_method(t);
     const sim_dataset_info *about = sim_dataset_about(sim_train_data(t));
-    sim_net *nets[8];
-    const char *groups[8];
+    sim_net *nets[SIM_MAX_NETS];
+    const char *groups[SIM_MAX_NETS];
     sim_embedder e = {.size = w->size};
 
     (void)m->row->nets(m->self, nets, groups);
     SIM_ASSERT(strcmp(groups[0], "encoder") == 0);
+    SIM_TRY(sim_patches_of(sim_method_grid(job->method, job->method_options), views->h,
+                           views->w, views->c, &e.cut));
     e.backbone = nets[0];
     memcpy(e.mean, about->mean, sizeof e.mean);
     memcpy(e.std, about->std, sizeof e.std);
-    return e;
+    *out = e;
+done:
+    return st;
 }
 
 static sim_status on_epoch(void *ctx, const sim_train_state *t, int64_t epoch)
 {
     sim_status st = SIM_OK;
     const sim_knn_watch *w = ctx;
+    sim_embedder e;
     sim_knn_result r;
     double start = sim_clock_s();
 
     if (epoch % w->options.knn_every_epochs != 0)
         goto done;
-    const sim_embedder e = borrow(w, t);
+    SIM_TRY(borrow(w, t, &e));
     SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &e, sim_train_data(t), w->test,
                        w->loader_threads, &r));
     sim_log("step %lld epoch %lld: kNN top-1 %.2f %%, top-5 %.2f %% of %lld test images "

@@ -21,8 +21,8 @@ done:
 
 bool sim_conv_is_winograd(const sim_conv *v)
 {
-    return v->size == 3 && v->stride == 1 && v->pad == 1 && v->c >= 8 && v->k >= 8 &&
-           v->h >= 3 && v->w >= 3;
+    return !v->exact_reach && v->size == 3 && v->stride == 1 && v->pad == 1 &&
+           v->c >= 8 && v->k >= 8 && v->h >= 3 && v->w >= 3;
 }
 
 const char *sim_conv_path(const sim_conv *v)

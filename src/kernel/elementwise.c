@@ -94,6 +94,19 @@ void sim_add(size_t n, const float *x, float *y)
     sim_for((n + CHUNK - 1) / CHUNK, add_item, &q);
 }
 
+static void copy_item(size_t i, void *ctx)
+{
+    const add_call *q = ctx;
+    size_t lo = i * CHUNK;
+    memcpy(q->y + lo, q->x + lo, sim_smaller(CHUNK, q->n - lo) * sizeof *q->y);
+}
+
+void sim_copy(size_t n, const float *x, float *y)
+{
+    add_call q = {n, x, y};
+    sim_for((n + CHUNK - 1) / CHUNK, copy_item, &q);
+}
+
 /* ---- pooling ---- */
 
 typedef struct {

@@ -113,6 +113,22 @@ done:
     return st;
 }
 
+static sim_status check_method(const sim_job *job, const sim_schedule_plan *plan,
+                               size_t ranks)
+{
+    const sim_comm as_if = {.rank = 0, .size = (int)ranks};
+    const sim_method_env env = {.comm = &as_if,
+                                .encoder = &job->encoder,
+                                .batchnorm = &job->batchnorm,
+                                .h = plan->h,
+                                .w = plan->w,
+                                .c = plan->c,
+                                .batch = (size_t)job->train.batch,
+                                .block = (size_t)job->train.block,
+                                .seed = (uint32_t)job->train.seed};
+    return job->method->check ? job->method->check(&env, job->method_options) : SIM_OK;
+}
+
 sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size_t ranks,
                          sim_schedule_plan *plan)
 {
@@ -132,6 +148,7 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     plan->left_over = about->n_images % (size_t)t->batch;
     plan->learning_rate = sim_learning_rate(&job->optimizer, (size_t)t->batch);
     SIM_TRY(view_shape(job, about, plan));
+    SIM_TRY(check_method(job, plan, ranks));
     SIM_TRY(fill_schedule(job, plan));
 done:
     return st;

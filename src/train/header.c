@@ -43,7 +43,8 @@ static sim_status print_views(const sim_train_state *t)
     SIM_TRY(sim_augment_text(t->augment, 0, &one));
     SIM_TRY(sim_augment_text(t->augment, 1, &two));
     sim_log("view 1    %s", one);
-    sim_log("view 2    %s", two);
+    if (t->plan.views > 1)
+        sim_log("view 2    %s", two);
 done:
     sim_free(one);
     sim_free(two);

@@ -1,0 +1,79 @@
+/*
+ * add.c - the sum of two values: a residual that no batch norm brings in.
+ *
+ * Its gradient goes to both as it is, so backward needs no value.
+ */
+#include "net.h"
+
+sim_status net_sum(sim_net *net, const char *name, int in, int residual, int *out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(net_add(net, &layer_add, name, in, out));
+    node *n = &net->nodes[*out];
+    n->residual = residual;
+    n->stored = true; /* a block's output */
+done:
+    return st;
+}
+
+static void forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
+{
+    size_t floats = t->n_images * node_floats(&t->net->nodes[i]);
+    sim_copy(floats, x, y);
+    sim_add(floats, residual, y);
+}
+
+/* dx and sum are the input's, g and add_g the residual's. */
+static void plan(planner *p, int i)
+{
+    const node *n = plan_node(p, i);
+    back_step *s = plan_push(p, i);
+
+    s->dy = plan_gradient(p, i);
+    s->dx = plan_take_gradient(p, n->in);
+    s->sum = plan_deliver(p, n->in, s->dx);
+    s->g = plan_take_gradient(p, n->residual);
+    s->add_g = plan_deliver(p, n->residual, s->g);
+    plan_give(p, s->dy);
+}
+
+/* To a new place, or onto what is there already. */
+static void pass_on(const sim_tape *t, size_t floats, const float *dy, place fresh,
+                    place there)
+{
+    float *to = tape_writing(t, there == AT_NONE ? fresh : there);
+    if (!to)
+        return; /* the net's input, and nobody asked */
+    if (there == AT_NONE)
+        sim_copy(floats, dy, to);
+    else
+        sim_add(floats, dy, to);
+}
+
+static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_stride)
+{
+    size_t floats = t->n_images * node_floats(&t->net->nodes[s->node]);
+    const float *dy = tape_reading(t, s->dy);
+    (void)grads;
+    (void)node_stride;
+    pass_on(t, floats, dy, s->dx, s->sum);
+    pass_on(t, floats, dy, s->g, s->add_g);
+}
+
+static sim_status sample(sim_net *net, int in, int *out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(net_act(net, "sample", in, true, SIM_ACT_SILU, out));
+    SIM_TRY(net_sum(net, "sample", *out, in, out));
+done:
+    return st;
+}
+
+const layer layer_add = {.name = "add",
+                         .reads_input = true,
+                         .forward = forward,
+                         .plan = plan,
+                         .backward = backward,
+                         .sample = sample};

@@ -1,0 +1,378 @@
+"""CPC: the loss on files and whole training steps against PyTorch float64, the same bits on
+any number of ranks, features of patches, and what is refused.
+
+simile-test: timeout 300
+"""
+import glob
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+
+import h5py
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+
+SIMILE = os.environ["SIMILE"]
+scratch = tempfile.mkdtemp()
+
+
+def path(name):
+    return os.path.join(scratch, name)
+
+
+def run(ranks, *args, expect=0):
+    front = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+    r = subprocess.run([*front, SIMILE, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert r.returncode == expect, f"{args}: exit {r.returncode}, expected {expect}\n{r.stderr}"
+    return r.stderr + r.stdout
+
+
+# ---- simile loss ----
+
+def loss(keys, arrays, ranks, expect=0):
+    with h5py.File(path("z.h5"), "w") as f:
+        for name, value in arrays.items():
+            f[name] = value
+    with open(path("loss.yaml"), "w") as f:
+        f.write("method: {name: %s}\n" % ", ".join(["cpc"] + [f"{k}: {v}" for k, v in keys.items()]))
+    said = run(ranks, "loss", path("loss.yaml"), "--in", path("z.h5"), "--out", path("g.h5"), expect=expect)
+    if expect:
+        return said
+    with h5py.File(path("g.h5")) as f:
+        assert f.attrs["method"] == b"cpc"
+        return {name: f[name][()] for name in f}
+
+
+def defined(c, z, w, skip, log_t, negatives=None, decoupled=False):
+    """Mean over k of the mean over positions with a target k + skip below, in torch."""
+    n, grid, _, d = c.shape
+    t = log_t.exp()
+    steps = []
+    for k in range(1, len(w) + 1):
+        rows = grid - k - skip
+        a = (c[:, :rows] @ w[k - 1]).reshape(-1, d) / t
+        b = z[:, k + skip:].reshape(-1, d)
+        own = (a * b).sum(1)
+        if negatives is not None:
+            drawn = z.reshape(-1, d)[negatives[k - 1][:, :rows].reshape(len(a), -1)]
+            others = torch.einsum("nd,nmd->nm", a, drawn)
+            steps.append((torch.logsumexp(torch.cat([own[:, None], others], 1), 1) - own).mean())
+            continue
+        s = a @ b.T
+        if decoupled:
+            s = s.masked_fill(torch.eye(len(a), dtype=torch.bool), -torch.inf)
+        steps.append((torch.logsumexp(s, 1) - own).mean())
+    return torch.stack(steps).mean()
+
+
+def compare(rng, n, grid, steps, d, keys, m=0, all_ranks=(1, 3)):
+    skip, temperature = keys.get("skip", 0), keys.get("temperature", 1.0)
+    base = rng.normal(size=(n, 1, 1, d))
+    c, z = (base + rng.normal(size=(n, grid, grid, d)) for _ in range(2))
+    w = rng.normal(size=(steps, d, d)) * d ** -0.5
+    arrays = {"context": c.astype("f4"), "target": z.astype("f4"), "predictor": w.astype("f4")}
+    drawn = None
+    if m:  # a place without a target may hold anything
+        arrays["negatives"] = rng.integers(0, n * grid * grid, (steps, n, grid, grid, m)).astype("i4")
+        drawn = torch.tensor(arrays["negatives"].astype("i8"))
+        for k in range(steps):
+            arrays["negatives"][k, :, grid - k - 1 - skip:] = -7
+    got = [loss(keys, arrays, ranks) for ranks in all_ranks]
+    what = f"n {n} grid {grid} steps {steps} d {d} m {m} {keys}"
+    for other in got[1:]:
+        assert all(np.array_equal(got[0][k], other[k]) for k in got[0] if k != "ranks"), f"{what}: ranks differ"
+    x = [torch.tensor(arrays[k].astype("f8"), requires_grad=True) for k in ("context", "target", "predictor")]
+    log_t = torch.tensor(np.log(temperature), dtype=torch.float64, requires_grad=True)
+    value = defined(*x, skip, log_t, drawn, keys.get("denominator") == "decoupled")
+    value.backward()
+    assert abs(got[0]["loss"] - float(value)) <= 1e-6 * max(1, abs(float(value))), f"{what}: {got[0]['loss']} {value}"
+    for name, v in zip(("dcontext", "dtarget", "dpredictor"), x):
+        g = v.grad.numpy()
+        error = np.abs(got[0][name] - g).max() / np.abs(g).max()
+        assert got[0][name].shape == g.shape and error <= 1e-5, f"{what}: {name} off by {error:.1e}"
+    if "learn_temperature" in keys:
+        ours, theirs = float(got[0]["dlog_temperature"]), float(log_t.grad)
+        assert abs(ours - theirs) <= 1e-5 * max(1, abs(theirs)), f"{what}: {ours} {theirs}"
+
+
+def losses():
+    rng = np.random.default_rng(1)
+    learned = {"learn_temperature": "true"}
+    compare(rng, 5, 3, 2, 7, learned, all_ranks=(1, 2, 3, 4))
+    compare(rng, 7, 5, 3, 9, {"skip": 1, "temperature": 3.0})
+    compare(rng, 13, 7, 5, 33, {"temperature": 2.0})
+    compare(rng, 2, 2, 1, 3, {"denominator": "decoupled"})
+    compare(rng, 5, 3, 2, 7, learned, m=4, all_ranks=(1, 2, 4))
+    compare(rng, 9, 6, 3, 17, {"skip": 2, "temperature": 0.7}, m=11)
+
+
+def refused_files():
+    rng = np.random.default_rng(2)
+    good = {"context": rng.normal(size=(4, 4, 4, 5)), "target": rng.normal(size=(4, 4, 4, 5)),
+            "predictor": rng.normal(size=(2, 5, 5))}
+    good = {k: v.astype("f4") for k, v in good.items()}
+    negatives = np.zeros((2, 4, 4, 4, 3), "i4")
+    good["negatives"] = negatives
+
+    def bad(text, expect=65, keys=None, ranks=1, **changes):
+        arrays = {k: v for k, v in {**good, **changes}.items() if v is not None}
+        said = loss(keys or {}, arrays, ranks, expect=expect)
+        assert said.count(text) == 1, (text, said)
+
+    bad("has no /target", target=None)
+    bad("/context is 1 x 4 x 4 x 5, expected", context=good["context"][:1])
+    bad("/context is 4 x 4 x 3 x 5, expected", context=good["context"][:, :, :3])
+    bad("/target is 4 x 3 x 4 x 5, but /context is", target=good["target"][:, :3])
+    bad("/predictor is 2 x 5 x 4, expected", predictor=good["predictor"][:, :, :4])
+    bad("2 steps, but below 2 skipped rows a grid of 4 has targets for 1", keys={"skip": 2})
+    bad("/negatives is 1 x 4 x 4 x 4 x 3, expected", negatives=negatives[:1])
+    bad("not a float32 or int32 array of 5 dimensions", negatives=negatives[..., 0])
+    bad("/negatives is not int32", negatives=negatives.astype("f4"))
+    for value in (-1, 64):
+        far = negatives.copy()
+        far[1, 3, 1, 2, 0] = value
+        bad(f"/negatives holds {value} at step 1, image 3, row 1, column 2; /target has rows 0 to 63", ranks=3,
+            negatives=far)
+    nan = good["target"].copy()
+    nan[2, 1, 3, 0] = np.nan
+    bad("row 39 of /target is not finite", ranks=2, target=nan)
+    bad("decoupled goes with negatives all", expect=78, keys={"denominator": "decoupled"})
+    bad("temperature: 0 is out of range", expect=78, keys={"temperature": 0})
+
+
+# ---- training ----
+
+SIDE, GRID, STEPS, BATCH, COUNT = 17, 3, 2, 24, 60  # steps of 4 pixels, patches of 8
+
+
+def write_idx(name, array):
+    with open(path(name), "wb") as f:
+        f.write(struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape))
+        f.write(array.astype("u1").tobytes())
+
+
+def prepare():
+    rng = np.random.default_rng(3)
+    base = rng.integers(0, 256, (5, SIDE, SIDE))
+    for split, n in (("train", COUNT), ("few", BATCH), ("test", 20)):
+        labels = np.arange(n) % 5
+        write_idx(f"{split}-images-idx3-ubyte", np.clip(base[labels] + rng.integers(-90, 90, (n, SIDE, SIDE)), 0, 255))
+        write_idx(f"{split}-labels-idx1-ubyte", labels)
+        run(1, "prepare", path(f"{split}-images-idx3-ubyte"), "--out", path(split + ".h5"))
+
+
+def job(name, data, method, more):
+    with open(path("job.yaml"), "w") as f:
+        f.write(f"run: {path(name)}\ndata: {{train: {path(data)}.h5, test: {path('test')}.h5}}\n"
+                f"method: {{name: cpc, grid: {GRID}, steps: {STEPS}{method}}}\n"
+                f"batch: {BATCH}\nblock: 4\n{more}")
+    return path("job.yaml")
+
+
+def ladder(name, method, more, ranks, stops=()):
+    file = job(name, "train", method, more + "\nschedule: {steps: 4}\naugment: {preset: digits}\n")
+    for i, step in enumerate(stops):
+        run((ranks + i) % 3 + 1, "pretrain", file, "--trace-hash", "--stop-after", str(step), expect=75)
+    run(ranks, "pretrain", file, "--trace-hash")
+    with open(path(name + "/trace-hash.txt")) as f:
+        return f.read()
+
+
+def ladders():
+    """Four steps of two an epoch."""
+    small = "encoder: {width: 0.0625, projector: {dim: 12}}\n"
+    for i, (method, more) in enumerate((
+            ("", "batchnorm: {group: 2}\n"),
+            (", target: projector, learn_temperature: true", "optimizer: {name: lars}\n"),
+            (", negatives: 5", ""))):
+        want = ladder(f"one{i}", method, small + more, 1)
+        lines = want.split("\n")
+        assert want.count(" weights ") == 4 and len(set(lines)) == len(lines), want
+        assert ladder(f"two{i}", method, small + more, 2) == want, f"{method}: 2 ranks differ"
+        assert ladder(f"three{i}", method, small + more, 3, stops=(1, 3)) == want, f"{method}: stopped, 3 ranks differ"
+
+
+# ---- whole steps against PyTorch ----
+
+def newest(name):
+    return sorted(glob.glob(path(name) + "/checkpoints/*.h5"))[-1]
+
+
+def weights_of(file):
+    out = {}
+    with h5py.File(file) as f:
+        f["weights"].visititems(lambda n, o: out.__setitem__(n, np.array(o)) if isinstance(o, h5py.Dataset) else None)
+    return out
+
+
+def backbone(silu):
+    model = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [2, 2, 2, 2])
+    wide = [8, 8, 16, 32]
+    model.inplanes = wide[0]
+    model.conv1 = torch.nn.Conv2d(1, wide[0], 3, 1, 1, bias=False)
+    model.bn1 = torch.nn.BatchNorm2d(wide[0])
+    for i, c in enumerate(wide):
+        setattr(model, f"layer{i + 1}",
+                model._make_layer(torchvision.models.resnet.BasicBlock, c, 2, stride=1 if i == 0 else 2))
+    model.maxpool = model.fc = torch.nn.Identity()
+    for m in model.modules():
+        if silu and hasattr(m, "relu"):
+            m.relu = torch.nn.SiLU()
+    return model
+
+
+class Cpc(torch.nn.Module):
+    """Named as a checkpoint's weights."""
+
+    def __init__(self, projector):
+        super().__init__()
+        self.encoder = backbone(silu=True)
+        d = 12 if projector else 32
+        if projector:
+            self.projector = torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.SiLU(), torch.nn.Linear(32, d))
+        self.context = torch.nn.ModuleList([torch.nn.Conv2d(d, d, 3) for _ in range(4)] +
+                                           [torch.nn.Conv2d(d, d, 1, bias=False)])
+        self.predictor = torch.nn.ModuleList([torch.nn.Linear(d, d, bias=False) for _ in range(STEPS)])
+
+    def forward(self, x, temperature):
+        z = self.encoder(patches(x))
+        if hasattr(self, "projector"):
+            z = self.projector(z)
+        z = z.reshape(len(x), GRID, GRID, -1)
+        c = z.permute(0, 3, 1, 2)
+        for layer in self.context[:-1]:
+            c = c + F.silu(layer(F.pad(c[:, :, :-1], (1, 1, 2, 1))))
+        c = self.context[-1](c).permute(0, 2, 3, 1)
+        w = [p.weight.T for p in self.predictor]
+        return defined(c, z, w, 0, torch.tensor(np.log(temperature)))
+
+
+def patches(x):
+    """[n][h][w] -> [n * patches][1][8][8], by the middle 16 pixels."""
+    out = [x[:, 4 * i:4 * i + 8, 4 * j:4 * j + 8] for i in range(GRID) for j in range(GRID)]
+    return torch.stack(out, 1).reshape(-1, 1, 8, 8)
+
+
+def images_of(file):
+    with h5py.File(file) as f:
+        x = f["images"][()].astype("f8").reshape(-1, SIDE, SIDE) / 255
+        return torch.tensor((x - f.attrs["mean"][0]) / f.attrs["std"][0])
+
+
+def whole_steps():
+    """All images in every batch: the order plays no part."""
+    for i, (target, temperature) in enumerate((("features", 1.0), ("projector", 0.5))):
+        file = job(f"torch{i}", "few", f", target: {target}, temperature: {temperature}",
+                   "encoder: {width: 0.0625, activation: silu, projector: {dim: 12}}\n"
+                   "optimizer: {name: sgd, lr: 0.002, momentum: 0.9, weight_decay: 0.01, decay_bn_bias: true}\n"
+                   "schedule: {steps: 3, shape: constant}\naugment: {preset: none}\n"
+                   "checkpoint: {every_steps: 1, keep: 9}\n")
+        run(2, "pretrain", file)
+        start, end = (weights_of(path(f"torch{i}/checkpoints/step-00000000{s}.h5")) for s in (0, 3))
+        model = Cpc(target == "projector").double()
+        names = {n.replace("/", "."): n for n in start}
+        assert set(names) == set(model.state_dict()), set(names) ^ set(model.state_dict())
+        model.load_state_dict({n: torch.tensor(start[p]) for n, p in names.items()})
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9, weight_decay=0.01)
+        x = images_of(path("few.h5"))
+        for _ in range(3):
+            optimizer.zero_grad()
+            value = model(x, temperature)
+            value.backward()
+            optimizer.step()
+        off = moved = 0.0
+        for n, v in model.state_dict().items():
+            want, got, was = v.numpy(), end[names[n]], start[names[n]]
+            if "running" in n:
+                assert np.abs(got - want).max() <= 1e-3 * np.abs(want).max(), f"{target}: {n}"
+            elif v.dtype == torch.float64:
+                off += ((got - want) ** 2).sum()
+                moved += ((want - was.astype("f8")) ** 2).sum()
+        ratio = (off / moved) ** 0.5
+        print(f"cpc, {target}: parameters off by {ratio:.1e} of their way, loss {float(value):.4f}")
+        assert ratio <= 1e-3, f"{target}: off by {ratio}"
+
+
+# ---- features ----
+
+def features():
+    """The mean over patches, by torch with the checkpoint's weights; kNN sees the same ones."""
+    more = ("encoder: {width: 0.0625, activation: silu, projector: {dim: 12}}\n"
+            "schedule: {epochs: 2}\naugment: {preset: digits}\nevaluate: {knn_every_epochs: 2, k: 10}\n")
+    for i, target in enumerate(("features", "projector")):
+        run(2, "pretrain", job(f"embed{i}", "train", f", target: {target}", more))
+        model = Cpc(target == "projector").double().eval()
+        start = weights_of(newest(f"embed{i}"))
+        model.load_state_dict({n.replace("/", "."): torch.tensor(v) for n, v in start.items()})
+        run(3, "embed", path(f"embed{i}"), "--data", path("test.h5"), "--out", path("e3.h5"))
+        run(1, "embed", path(f"embed{i}"), "--data", path("test.h5"), "--out", path("e1.h5"))
+        with torch.no_grad(), h5py.File(path("e3.h5")) as f, h5py.File(path("e1.h5")) as one:
+            x = images_of(path("test.h5"))
+            with h5py.File(path("test.h5")) as t, h5py.File(path("train.h5")) as other:
+                apart = abs(t.attrs["mean"][0] - other.attrs["mean"][0])
+            z = model.encoder(patches(x))
+            want = {"features": z}
+            if target == "projector":
+                want["projections"] = model.projector(z)
+            assert set(want) == {"features", "projections"} & set(f), set(f)
+            for name, v in want.items():
+                mean = v.reshape(len(x), GRID * GRID, -1).mean(1).numpy()
+                assert np.array_equal(f[name][()], one[name][()]), f"{target}: {name} differ by rank"
+                error = np.abs(f[name][()] - mean).max() / np.abs(mean).max()
+                assert error <= 1e-4, f"{target}: {name} off by {error:.1e} (means {apart} apart)"
+        said = json.loads(re.search(r"\{.*\}", run(2, "evaluate", "knn", path(f"embed{i}"), "--train", path("train.h5"),
+                                                  "--test", path("test.h5"), "--k", "10", "--json")).group(0))
+        with open(path(f"embed{i}/metrics.jsonl")) as f:
+            watched, = [m for m in map(json.loads, f) if "knn_top1" in m]
+        assert said["dim"] == 32 and said["top1"] == watched["knn_top1"], (said, watched)
+
+
+def memory():
+    """What plan says is held, within 2 %."""
+    for method in ("", ", negatives: 7, target: projector"):
+        shutil.rmtree(path("memory"), ignore_errors=True)
+        run(3, "pretrain", job("memory", "train", method, "schedule: {steps: 3}\naugment: {preset: digits}\n"
+                               "encoder: {width: 0.25}\nevaluate: {knn_every_epochs: 1}\n"))
+        with open(path("memory/results/pretrain.json")) as f:
+            for m in json.load(f)["memory"]:
+                planned, held = m["planned_bytes"], m["held_bytes"]
+                print(f"cpc{method}, rank {m['rank']}: planned {planned / 1e6:.2f} MB, held {held / 1e6:.2f}")
+                assert abs(planned - held) <= 0.02 * held, method
+
+
+def refused_jobs():
+    file = job("bad", "train", "", "schedule: {steps: 1}\nencoder: {width: 0.0625}\n")
+    for text, *keys in (
+            ("8 patches a side do not fit images of 17 x 17 (half a patch is 2 pixels at least); nearest: 7", "method.grid=8"),
+            ("method.steps: 3 steps below 0 skipped rows leave a grid of 3 x 3; nearest: 2", "method.steps=3"),
+            ("method.skip: 2 rows are left out, but a grid of 3 has only 2 below the first; nearest: 1", "method.skip=2"),
+            ("decoupled goes with negatives all, but 4 are drawn", "method.negatives=4", "method.denominator=decoupled"),
+            ('"some" is not a number; the word for 0 is all', "method.negatives=some"),
+            ("method.temperature: 0 is out of range", "method.temperature=0")):
+        said = run(1, "pretrain", file, *keys, expect=78)
+        assert said.count(text) == 1, (text, said)
+    for ranks, command in ((3, "pretrain"), (1, "plan")):
+        said = run(ranks, command, file, "method.grid=8", expect=78)
+        assert said.count("nearest: 7") == 1, said
+    assert not os.path.exists(path("bad")), "a refused job left a run directory"
+
+
+try:
+    torch.set_num_threads(1)
+    losses()
+    refused_files()
+    prepare()
+    ladders()
+    whole_steps()
+    features()
+    memory()
+    refused_jobs()
+    print("ok")
+finally:
+    shutil.rmtree(scratch)
