@@ -9,6 +9,7 @@ export LAB_DIR=$scratch/lab
 export SIMILE_BIND=none # ranks share this host's cores
 give_up() { # shows what happened when the test failed, and takes the lab down
     local code=$?
+    set +e # whatever there is no log of, the lab goes down
     if [ $code != 0 ] && [ $code != 77 ]; then
         tail -n 40 "$scratch"/*.log >&2
         timeout 5 squeue -a -t all -o '%i %j %T %r' >&2
