@@ -188,6 +188,7 @@ float *sim_queue_rows(sim_queue *q);          /* [mine][d] */
 size_t sim_queue_slots(const sim_queue *q);   /* K */
 int64_t sim_queue_pointer(const sim_queue *q);
 void sim_queue_set_pointer(sim_queue *q, int64_t pointer);
+void sim_queue_set_full(sim_queue *q); /* every slot counts as pushed */
 /* Slots that hold pushed rows, 0 to K; with `only_filled` no other takes part below. */
 int64_t sim_queue_filled(const sim_queue *q);
 void sim_queue_only_filled(sim_queue *q, bool only_filled);

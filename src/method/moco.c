@@ -409,7 +409,8 @@ static void advise(const sim_method_env *env, const void *opaque, size_t n_image
     if ((size_t)o->queue_size > n_images / 8)
         sim_log_warn(
             "method.queue_size: %lld keys are more than an eighth of %zu images: "
-            "many negatives will be of the query's own image; up to %zu are safe",
+            "too often a query meets an earlier key of its own image; up to %zu "
+            "are safe",
             (long long)o->queue_size, n_images, n_images / 8);
     if (o->shuffle && env->batchnorm->group == 0)
         sim_log_warn("method.shuffle changes nothing while batch norm is over the whole "

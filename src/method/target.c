@@ -235,7 +235,7 @@ done:
 
 size_t target_saved_bytes(const sim_method_env *env, const branch_spec *spec)
 {
-    const sim_batch_shape none = {.n_blocks = 1, .views = 1, .slots = 1};
+    const sim_batch_shape shape = branch_shape(env, spec->views);
     size_t bytes[N_ITEMS];
-    return plan_nets(env, spec, &none, bytes) == SIM_OK ? bytes[0] + bytes[1] : 0;
+    return plan_nets(env, spec, &shape, bytes) == SIM_OK ? bytes[0] + bytes[1] : 0;
 }

@@ -53,6 +53,8 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
     SIM_TRY(sim_alloc(&b->seconds, (size_t)steps, "bench/times"));
     if (b->method.row->begun)
         b->method.row->begun(b->method.self);
+    if (sim_method_queue(&b->method)) /* a whole step, not one that fills it */
+        sim_queue_set_full(sim_method_queue(&b->method));
     b->method.row->updated(b->method.self);
 done:
     sim_free(list);
