@@ -23,9 +23,9 @@ typedef struct {
 void sim_beat(void);
 /* An exchange with other ranks begins, or ends.  Counts as a beat. */
 void sim_beat_exchange(void);
-/* What the work is for, in words that a person reads.  Keeps: phase, a literal. */
-void sim_beat_phase(const char *phase);
-void sim_beat_step(int64_t step);
+/* What the work is for, in words that a person reads.  Keeps: words, a literal. */
+void sim_beat_phase(const char *words);
+void sim_beat_step(int64_t number);
 
 /* From now on nothing that the calling thread does counts: for the watchdog itself. */
 void sim_beat_mute(void);

@@ -14,7 +14,7 @@
 
 bool sim_cli_is_first_rank(void)
 {
-    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK",
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
                                         "SLURM_PROCID"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *text = getenv(names[i]);
@@ -45,7 +45,7 @@ static void unmute(int kept)
  * may have something to say. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
 {
-    static char name[64]; /* outlives this call as argv[0] */
+    static char name[64]; /* later messages say it too */
     (void)snprintf(name, sizeof name, "simile %s", argv[0]);
     argv[0] = name;
     argp_err_exit_status = SIM_E_USAGE;

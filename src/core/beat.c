@@ -23,9 +23,9 @@ void sim_beat_exchange(void)
     sim_beat();
 }
 
-void sim_beat_phase(const char *text)
+void sim_beat_phase(const char *words)
 {
-    atomic_store_explicit(&phase, text, memory_order_relaxed);
+    atomic_store_explicit(&phase, words, memory_order_relaxed);
 }
 
 void sim_beat_step(int64_t number)

@@ -37,6 +37,6 @@ typedef struct sim_watchdog sim_watchdog;
 SIM_MUST_USE sim_status sim_watchdog_start(const sim_watchdog_options *options,
                                            sim_watchdog **out);
 /* Ends the thread and removes the record. */
-void sim_watchdog_stop(sim_watchdog **w);
+void sim_watchdog_stop(sim_watchdog **out);
 
 #endif

@@ -95,6 +95,16 @@ spoilt 0 65 "does not have its digest" \
     dd if=/dev/zero of=elsewhere/train.h5 bs=1024 seek=2 count=40 conv=notrunc status=none
 unset ODD
 
+# processes of a launcher that this MPI does not know: one of them says what to type
+single() { env -u OMPI_COMM_WORLD_SIZE "$@" "$simile" pretrain job.yaml run=single; }
+expect 64 "mpirun -np 4 simile pretrain ..." single PMI_RANK=0 PMI_SIZE=4
+expect 64 "srun --mpi=pmix -n 4 simile pretrain ..." single SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0
+code=0
+single PMI_RANK=1 PMI_SIZE=4 >out.txt 2>&1 || code=$?
+[ $code = 64 ] || fail "rank 1 of 4 leaves with $code"
+[ ! -s out.txt ] || { cat out.txt >&2; fail "rank 1 speaks too"; }
+[ ! -e single ] || fail "a run directory without a run"
+
 # keys out of range
 expect 78 "guard.hang_seconds" "$simile" pretrain job.yaml run=keys guard.hang_seconds=-1
 expect 78 "guard.check_steps" "$simile" pretrain job.yaml run=keys guard.check_steps=-1
