@@ -145,7 +145,7 @@ static sim_status write_part(const shard *s, const checkpoint_parts *p, size_t a
         return before;
     part.dims[0] = rows.hi - rows.lo;
     part.row_lo = rows.lo;
-    part.data = (void *)(uintptr_t)data;
+    part.data = (void *)data;
     return checkpoint_part_write(p->folder, p->step, p->index + i, &part, &digests[i]);
 }
 

@@ -12,8 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
-
 long sim_process_id(void)
 {
     return (long)getpid();
@@ -28,8 +26,7 @@ static int start(const char *const *argv, int fd, pid_t *pid)
                                            0);
     (void)posix_spawn_file_actions_adddup2(&actions, fd, STDOUT_FILENO);
     (void)posix_spawn_file_actions_adddup2(&actions, fd, STDERR_FILENO);
-    int error = posix_spawnp(pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv,
-                             environ);
+    int error = posix_spawnp(pid, argv[0], &actions, NULL, (char *const *)argv, environ);
     (void)posix_spawn_file_actions_destroy(&actions);
     return error;
 }

@@ -103,7 +103,7 @@ sim_status sim_h5_open_image(const void *image, size_t n_bytes, const char *name
     h5_quiet();
     SIM_TRY(sim_new(&f, "h5/file"));
     f->file = -1;
-    f->image = (h5_buffer){(void *)(uintptr_t)image, n_bytes}; /* opened to read only */
+    f->image = (h5_buffer){(void *)image, n_bytes}; /* opened to read only */
     SIM_TRY(sim_text_copy(name, "h5/file", &f->name));
     SIM_TRY(h5_image_access(&f->image, &access));
     SIM_CHECK(H5Pset_file_image(access, f->image.data, n_bytes) >= 0, SIM_E_IO, "%s: %s",

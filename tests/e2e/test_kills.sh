@@ -23,12 +23,20 @@ weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 newest() { "$simile" inspect killed --json 2>refused.txt | grep -o '"step":[0-9]*' | head -1 | cut -d: -f2; }
 told() { sed -E 's/[^0-9]*0*([0-9]+).*/\1/' killed/checkpoints/latest; }
+ours() { # this test's ranks, by the folder they work in
+    local p
+    for p in $(pgrep -x "$(basename "$simile")"); do
+        [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || echo "$p"
+    done
+}
 lost=0 refused=0 in_save=0
-RANDOM=11
+RANDOM=${SIMILE_SEED:-11}
 expect 75 "stopped by --stop-after" "$simile" pretrain job.yaml run=killed --stop-after 1
 for i in $(seq "$kills"); do
     before=$(newest)
-    setsid mpirun --oversubscribe --bind-to none -np $((i % 3 + 1)) "$simile" pretrain job.yaml run=killed >log.txt 2>&1 &
+    launch=()
+    [ $((i % 3)) = 0 ] || launch=(mpirun --oversubscribe --bind-to none -np $((i % 3 + 1)))
+    setsid "${launch[@]}" "$simile" pretrain job.yaml run=killed >log.txt 2>&1 &
     pid=$!
     # past the start-up: until this life has saved something, then a random while
     for _ in $(seq 2000); do
@@ -36,14 +44,11 @@ for i in $(seq "$kills"); do
         sleep 0.01
     done
     sleep "0.$(printf %03d $((RANDOM % 250)))"
-    kill -KILL -- -$pid 2>/dev/null || true
+    # the ranks first: once mpirun is gone they end by themselves, and never within a save
+    for p in $(ours) "-$pid"; do kill -KILL -- "$p" 2>/dev/null || true; done
     wait $pid 2>/dev/null || true
-    # ranks are in groups of their own: the run's processes, by the folder they work in
-    for p in $(pgrep -x "$(basename "$simile")"); do
-        [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || kill -KILL "$p" 2>/dev/null || true
-    done
-    while pgrep -x "$(basename "$simile")" | while read -r p; do readlink "/proc/$p/cwd"; done | grep -qxF "$PWD"; do sleep 0.02; done
-    ls killed/checkpoints | grep -q tmp && in_save=$((in_save + 1))
+    while [ -n "$(ours)" ]; do sleep 0.02; done
+    compgen -G "killed/checkpoints/*.tmp.*" >ls.txt && in_save=$((in_save + 1))
     now=$(newest) || fail "kill $i: no good checkpoint"
     hint=$(told)
     [ "$now" -ge "$hint" ] && [ "$now" -le $((hint + 1)) ] || fail "kill $i: step $now, but $hint was told"
