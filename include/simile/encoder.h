@@ -96,6 +96,7 @@ typedef struct {
     bool last_affine; /* of the last BN */
     bool no_bias;     /* nowhere, not even where no BN follows */
     int64_t number;   /* of the first part, in the names */
+    double gain;      /* on what is drawn; 0 means 1 */
     int activation;
     const sim_batchnorm_options *batchnorm;
     uint32_t seed, salt;

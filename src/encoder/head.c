@@ -58,6 +58,7 @@ done:
 /* Uniform in +-1/sqrt(fan in), weights and biases, as torch.nn.Linear. */
 static void draw(sim_net *net, const sim_head_spec *spec)
 {
+    double gain = spec->gain > 0 ? spec->gain : 1;
     float bound = 1;
     for (int i = 0; i < net->n_nodes; i++) {
         const node *n = &net->nodes[i];
@@ -66,7 +67,7 @@ static void draw(sim_net *net, const sim_head_spec *spec)
                         .sample = (uint32_t)i,
                         .epoch = 1 + spec->salt};
         if (n->layer == &layer_linear) {
-            bound = 1 / (float)sqrt((double)n->conv.c);
+            bound = (float)(gain / sqrt((double)n->conv.c));
             for (size_t j = 0; j < n->conv.k * n->conv.c; j++)
                 net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
         } else if (n->has_bias) {

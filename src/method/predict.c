@@ -14,6 +14,7 @@
 #include "simile/random.h"
 #include "simile/thread.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { FIRST_SALT = 16 /* of the heads' draws; others' are below */ };
@@ -71,6 +72,8 @@ static sim_sampled_shape sampled_of(const predict_spec *s, size_t k)
                                .m = s->n_negatives};
 }
 
+/* Uniform in +- 1/d: logits, sums of d x d products of rows of any length, start small, and
+ * the loss near that of a guess. */
 static sim_head_spec head_of(const predict_spec *s, size_t k)
 {
     static const sim_batchnorm_options none = {0};
@@ -79,6 +82,7 @@ static sim_head_spec head_of(const predict_spec *s, size_t k)
                            .layers = 1,
                            .no_bias = true,
                            .number = (int64_t)k,
+                           .gain = 1 / sqrt((double)s->d),
                            .batchnorm = &none,
                            .seed = s->seed,
                            .salt = FIRST_SALT + (uint32_t)k};
