@@ -17,8 +17,8 @@ static const sim_batchnorm_options batchnorm = {.group = 2};
 static const sim_method_env env = {.comm = &alone,
                                    .encoder = &encoder,
                                    .batchnorm = &batchnorm,
-                                   .h = 8,
-                                   .w = 8,
+                                   .h = 16, /* the least that cpc cuts in its grid */
+                                   .w = 16,
                                    .c = 3,
                                    .batch = 8,
                                    .block = 4,
