@@ -78,6 +78,7 @@ typedef struct {
     double images_per_s, elapsed_s, eta_s; /* eta of the whole run */
     double left_s;                         /* until the nearest limit; 0: none known */
     int64_t skipped;                       /* steps skipped by the guard so far */
+    int64_t lonely; /* anchors of the interval that count 0 (sim_loss_report) */
 } sim_step_metrics;
 
 typedef struct sim_train_state sim_train_state; /* read-only for observers */

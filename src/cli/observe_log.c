@@ -52,6 +52,15 @@ static void add_fill(const sim_train_state *t, char *out, size_t out_bytes)
                        (long long)sim_queue_filled(q), sim_queue_slots(q));
 }
 
+/* Anchors that the loss could not use. */
+static void add_lonely(const sim_step_metrics *m, char *out, size_t out_bytes)
+{
+    size_t used = strlen(out);
+    if (m->lonely)
+        (void)snprintf(out + used, out_bytes - used, " %lld anchors without a pair",
+                       (long long)m->lonely);
+}
+
 static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
                           bool interval)
 {
@@ -64,6 +73,7 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
     if (interval) {
         format_line(m, line, sizeof line);
         add_fill(t, line, sizeof line);
+        add_lonely(m, line, sizeof line);
         sim_log_record("%s", line);
     }
     if (sim_log_is_terminal() && (interval || now - s->last_s > 0.2)) {

@@ -114,6 +114,7 @@ static void fill(sim_json *j, const sim_step_metrics *m)
     sim_json_real(j, "spread", m->spread);
     sim_json_real(j, "gradient_norm", m->gradient_norm);
     sim_json_int(j, "skipped", m->skipped);
+    sim_json_int(j, "lonely_anchors", m->lonely);
     sim_json_real(j, "images_per_s", m->images_per_s);
     sim_json_real(j, "elapsed_s", m->elapsed_s);
 }

@@ -104,12 +104,28 @@ done:
     return sim_comm_agree(t->comm, st);
 }
 
+/* Threads that share a core wait for each other at every loop: many times slower. */
+static sim_status check_threads(void)
+{
+    sim_status st = SIM_OK;
+    int threads = sim_threads(), cores = sim_cores_allowed();
+    SIM_CHECK(
+        threads <= cores, SIM_E_CONFIG,
+        "threads: %d, but this rank may run on %d core%s; set threads=%d (or "
+        "OMP_NUM_THREADS=%d), or give it more cores: srun --cpus-per-task=%d, mpirun "
+        "--map-by slot:PE=%d or --bind-to none",
+        threads, cores, cores == 1 ? "" : "s", cores, cores, threads, threads);
+done:
+    return st;
+}
+
 static sim_status open_data(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     const sim_train_options *o = &t->job->train;
 
     sim_threads_set((int)o->threads);
+    SIM_TRY(check_threads());
     SIM_TRY(sim_dataset_open(o->train, &t->data));
     const sim_dataset_info *about = sim_dataset_about(t->data);
     SIM_TRY(sim_job_check(t->job, about, (size_t)t->comm->size, &t->plan));
@@ -323,6 +339,7 @@ static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
                    : 0;
     m->left_s = time_left(t, m->elapsed_s);
     m->skipped = t->at.skipped;
+    m->lonely = (int64_t)t->sums[SIM_SUM_LONELY];
 }
 
 static void tell_observers(sim_train_state *t, sim_step_metrics *m)

@@ -26,6 +26,7 @@ enum {
     SIM_SUM_NEGATIVE,
     SIM_SUM_SPREAD,
     SIM_SUM_NORM,
+    SIM_SUM_LONELY,
     SIM_SUMS
 };
 

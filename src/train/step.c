@@ -98,6 +98,7 @@ static void add_up(sim_train_state *t, const sim_loss_report *r, double norm)
     t->sums[SIM_SUM_NEGATIVE] += r->negative;
     t->sums[SIM_SUM_SPREAD] += r->spread;
     t->sums[SIM_SUM_NORM] += norm;
+    t->sums[SIM_SUM_LONELY] += (double)r->lonely;
 }
 
 static void compute(sim_train_state *t, int slot, sim_loss_report *report)

@@ -5,6 +5,7 @@ simile-test: timeout 300
 ranks with equal bits; `pretrain` takes steps on 1, 2 and 3 ranks and stopped in between,
 with equal hash ladders.
 """
+import json
 import os
 import shutil
 import struct
@@ -169,6 +170,18 @@ def photos(n):
     return folder + ".h5"
 
 
+def lonely():
+    """Anchors that the loss cannot use are counted: here all, as there is but one class."""
+    write_idx(os.path.join(scratch, "train-labels-idx1-ubyte"), np.full(120, 3))
+    run(1, "prepare", scratch, "--out", os.path.join(scratch, "train.h5"))
+    ladder("supcon", ["denominator: decoupled"], 2)
+    with open(os.path.join(scratch, "run", "metrics.jsonl")) as f:
+        last = json.loads(f.readlines()[-1])
+    assert last["lonely_anchors"] == 4 * 2 * 48 and last["loss"] == 0, last
+    with open(os.path.join(scratch, "run", "log.txt")) as f:
+        assert "384 anchors without a pair" in f.read()
+
+
 def jobs():
     """Every job of the tree fits data of its kind; those for ImageNet with a narrow encoder and
     small views, so that the step that plan measures takes no time."""
@@ -195,5 +208,6 @@ try:
     losses()
     refusals()
     training()
+    lonely()
 finally:
     shutil.rmtree(scratch)

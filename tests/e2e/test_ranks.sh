@@ -82,6 +82,9 @@ usage() { # usage TEXT words...
         [ ! -s out.txt ] || { cat out.txt; fail "rank $r speaks too: ${*:2}"; }
     done
 }
+# more threads than the rank may run on
+OMP_NUM_THREADS=999 expect 78 "threads: 999, but this rank may run on" ranks 2 "$simile" pretrain job.yaml run=crowd
+[ "$(count "threads: 999")" = 1 ] && [ ! -e crowd ] || { cat out.txt; fail "a crowd of threads"; }
 usage "unrecognized option '--bogus'" pretrain job.yaml --bogus
 usage "a job file is missing" pretrain
 usage "is not key=value" pretrain job.yaml nonsense
