@@ -6,23 +6,38 @@
 #include "simile/file.h"
 #include "simile/memory.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <archive.h>
 #include <archive_entry.h>
 
-bool prep_ends_with(const char *text, const char *end)
+enum { BLOCK = 1 << 16 };
+
+struct prep_tar {
+    char *path;
+    struct archive *outer, *inner; /* inner: the tar within, while it is gone through */
+    bool enter;
+    char inner_name[256];
+    char name[1024];
+    char block[BLOCK]; /* of the inner tar */
+};
+
+static const char *reason(struct archive *a)
 {
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
+    const char *text = archive_error_string(a);
+    return text ? text : "damaged";
 }
 
-static sim_status read_entry(struct archive *a, const char *path, size_t limit,
-                             uint8_t **bytes, size_t *n)
+/* ---- one compressed file ---- */
+
+static sim_status read_all(struct archive *a, const char *path, size_t limit,
+                           uint8_t **bytes, size_t *n)
 {
     sim_status st = SIM_OK;
     uint8_t *p = NULL;
-    size_t room = 1 << 20, used = 0;
+    size_t room = 1 << 16, used = 0;
 
     SIM_TRY(sim_alloc(&p, room, "prep/entry"));
     for (;;) {
@@ -33,8 +48,7 @@ static sim_status read_entry(struct archive *a, const char *path, size_t limit,
             SIM_TRY(sim_grow(&p, room, "prep/entry"));
         }
         la_ssize_t got = archive_read_data(a, p + used, room - used);
-        SIM_CHECK(got >= 0, SIM_E_DATA, "%s cannot be unpacked: %s", path,
-                  archive_error_string(a) ? archive_error_string(a) : "damaged");
+        SIM_CHECK(got >= 0, SIM_E_DATA, "%s cannot be unpacked: %s", path, reason(a));
         if (got == 0)
             break;
         used += (size_t)got;
@@ -50,7 +64,6 @@ done:
 static sim_status open_archive(const char *path, bool raw, struct archive **out)
 {
     sim_status st = SIM_OK;
-    enum { BLOCK = 1 << 16 };
     struct archive *a = archive_read_new();
 
     SIM_CHECK(a, SIM_E_IO, "out of memory for an archive");
@@ -61,8 +74,7 @@ static sim_status open_archive(const char *path, bool raw, struct archive **out)
         (void)archive_read_support_format_tar(a);
     SIM_CHECK(archive_read_open_filename(a, path, BLOCK) == ARCHIVE_OK, SIM_E_DATA,
               "%s cannot be read as %s: %s", path,
-              raw ? "a compressed file" : "an archive",
-              archive_error_string(a) ? archive_error_string(a) : "damaged");
+              raw ? "a compressed file" : "an archive", reason(a));
     *out = a;
     a = NULL;
 done:
@@ -83,77 +95,176 @@ sim_status prep_load(const char *path, size_t limit, uint8_t **bytes, size_t *n)
     }
     SIM_TRY(open_archive(path, true, &a));
     SIM_CHECK(archive_read_next_header(a, &e) == ARCHIVE_OK, SIM_E_DATA,
-              "%s cannot be unpacked: %s", path,
-              archive_error_string(a) ? archive_error_string(a) : "damaged");
-    SIM_TRY(read_entry(a, path, limit, bytes, n));
+              "%s cannot be unpacked: %s", path, reason(a));
+    SIM_TRY(read_all(a, path, limit, bytes, n));
 done:
     if (a)
         (void)archive_read_free(a);
     return st;
 }
 
-sim_status prep_each_entry(const char *path, size_t limit,
-                           sim_status (*see)(void *ctx, const char *name,
-                                             const uint8_t *bytes, size_t n),
-                           void *ctx)
+/* ---- tar archives ---- */
+
+bool prep_is_tar(const char *path)
+{
+    static const char *const ends[] = {".tar",     ".tar.gz", ".tgz",    ".tar.zst",
+                                       ".tar.bz2", ".tar.xz", ".tar.lz4"};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (prep_ends_with(path, ends[i]))
+            return true;
+    return false;
+}
+
+sim_status prep_tar_open(const char *path, bool enter, prep_tar **out)
 {
     sim_status st = SIM_OK;
-    struct archive *a = NULL;
+    prep_tar *t = NULL;
+
+    SIM_TRY(sim_new(&t, "prep/tar"));
+    t->enter = enter;
+    SIM_TRY(sim_text_copy(path, "prep/tar", &t->path));
+    SIM_TRY(open_archive(path, false, &t->outer));
+    *out = t;
+    t = NULL;
+done:
+    prep_tar_close(&t);
+    return st;
+}
+
+void prep_tar_close(prep_tar **out)
+{
+    prep_tar *t = *out;
+    if (!t)
+        return;
+    if (t->inner)
+        (void)archive_read_free(t->inner);
+    if (t->outer)
+        (void)archive_read_free(t->outer);
+    sim_free(t->path);
+    sim_free(t);
+    *out = NULL;
+}
+
+/* The inner tar's bytes are the outer entry's. */
+static la_ssize_t read_inner(struct archive *inner, void *ctx, const void **bytes)
+{
+    prep_tar *t = ctx;
+    la_ssize_t n = archive_read_data(t->outer, t->block, sizeof t->block);
+    if (n < 0)
+        archive_set_error(inner, EIO, "%s", reason(t->outer));
+    *bytes = t->block;
+    return n < 0 ? ARCHIVE_FATAL : n;
+}
+
+static sim_status enter_inner(prep_tar *t, const char *name)
+{
+    sim_status st = SIM_OK;
+
+    (void)snprintf(t->inner_name, sizeof t->inner_name, "%s", prep_base_name(name));
+    t->inner = archive_read_new();
+    SIM_CHECK(t->inner, SIM_E_IO, "out of memory for an archive");
+    (void)archive_read_support_filter_all(t->inner);
+    (void)archive_read_support_format_tar(t->inner);
+    SIM_CHECK(archive_read_open(t->inner, t, NULL, read_inner, NULL) == ARCHIVE_OK,
+              SIM_E_DATA, "%s: %s cannot be read as an archive: %s", t->path,
+              t->inner_name, reason(t->inner));
+done:
+    return st;
+}
+
+/* The next header of the archive that is being gone through; *e NULL at its end. */
+static sim_status next_header(const prep_tar *t, struct archive_entry **e)
+{
+    sim_status st = SIM_OK;
+    struct archive *a = t->inner ? t->inner : t->outer;
+    int got = archive_read_next_header(a, e);
+
+    SIM_CHECK(got == ARCHIVE_OK || got == ARCHIVE_WARN || got == ARCHIVE_EOF, SIM_E_DATA,
+              "%s%s%s: %s", t->path, t->inner ? ": " : "", t->inner ? t->inner_name : "",
+              reason(a));
+    if (got == ARCHIVE_EOF)
+        *e = NULL;
+done:
+    return st;
+}
+
+/* Names outside of ASCII come as UTF-8 or as bytes, whatever the locale. */
+static const char *name_of(struct archive_entry *e)
+{
+    const char *name = archive_entry_pathname_utf8(e);
+    return name ? name : archive_entry_pathname(e);
+}
+
+sim_status prep_tar_next(prep_tar *t, prep_entry *out)
+{
+    sim_status st = SIM_OK;
     struct archive_entry *e = NULL;
-    uint8_t *bytes = NULL;
-    int got = ARCHIVE_OK;
 
-    SIM_TRY(open_archive(path, false, &a));
-    while ((got = archive_read_next_header(a, &e)) == ARCHIVE_OK || got == ARCHIVE_WARN) {
-        size_t n = 0;
-        if (archive_entry_filetype(e) != AE_IFREG || !archive_entry_pathname(e))
+    for (;;) {
+        SIM_TRY(next_header(t, &e));
+        if (!e && t->inner) {
+            (void)archive_read_free(t->inner);
+            t->inner = NULL;
             continue;
-        SIM_TRY(read_entry(a, path, limit, &bytes, &n));
-        SIM_TRY(see(ctx, archive_entry_pathname(e), bytes, n));
-        SIM_FREE(bytes);
+        }
+        const char *name = e ? name_of(e) : NULL;
+        bool link = e && archive_entry_hardlink(e);
+        if (e && ((archive_entry_filetype(e) != AE_IFREG && !link) || !name))
+            continue;
+        if (e && t->enter && !t->inner && prep_ends_with(name, ".tar")) {
+            SIM_TRY(enter_inner(t, name));
+            continue;
+        }
+        (void)snprintf(t->name, sizeof t->name, "%s", name ? name : "");
+        *out = (prep_entry){.name = e ? t->name : NULL,
+                            .outer = t->inner ? t->inner_name : NULL,
+                            .n_bytes = e ? (uint64_t)archive_entry_size(e) : 0,
+                            .is_link = link};
+        goto done;
     }
-    SIM_CHECK(got == ARCHIVE_EOF, SIM_E_DATA, "%s: %s", path,
-              archive_error_string(a) ? archive_error_string(a)
-                                      : "the archive is damaged");
 done:
-    sim_free(bytes);
-    if (a)
-        (void)archive_read_free(a);
     return st;
 }
 
-sim_status prep_lines(const char *text, size_t n_bytes, char ***lines, size_t *n)
+sim_status prep_tar_take(prep_tar *t, void *data, size_t n)
 {
     sim_status st = SIM_OK;
-    char **list = NULL;
-    size_t count = 0, room = 0;
+    struct archive *a = t->inner ? t->inner : t->outer;
+    char *p = data;
 
-    for (size_t at = 0; at < n_bytes;) {
-        size_t end = at;
-        while (end < n_bytes && text[end] != '\n' && text[end] != '\r')
-            end++;
-        if (end > at) {
-            if (count == room) {
-                room = room ? 2 * room : 64;
-                SIM_TRY(sim_grow(&list, room, "prep/lines"));
-            }
-            SIM_TRY(sim_text_format("prep/lines", &list[count], "%.*s", (int)(end - at),
-                                    text + at));
-            count++;
-        }
-        at = end + 1;
+    while (n > 0) {
+        la_ssize_t got = archive_read_data(a, p, n);
+        SIM_CHECK(got > 0, SIM_E_DATA, "%s: %s: %s", t->path, t->name,
+                  got < 0 ? reason(a) : "it ends too early");
+        p += got;
+        n -= (size_t)got;
     }
-    *lines = list;
-    *n = count;
-    list = NULL;
 done:
-    prep_free_lines(list, count);
     return st;
 }
 
-void prep_free_lines(char **lines, size_t n)
+sim_status prep_tar_load(prep_tar *t, size_t limit, uint8_t **bytes, size_t *n)
 {
-    for (size_t i = 0; lines && i < n; i++)
-        sim_free(lines[i]);
-    sim_free(lines);
+    return read_all(t->inner ? t->inner : t->outer, t->path, limit, bytes, n);
+}
+
+bool prep_tar_holds(const char *path, const char *const *names)
+{
+    enum { FIRST = 32 };
+    prep_tar *t = NULL;
+    prep_entry e = {.name = ""};
+    bool found = false;
+
+    if (!prep_is_tar(path) || prep_tar_open(path, false, &t) != SIM_OK)
+        goto done;
+    for (int i = 0; i < FIRST && e.name && !found; i++) {
+        if (prep_tar_next(t, &e) != SIM_OK)
+            break;
+        for (const char *const *known = names; e.name && *known; known++)
+            found |= strcmp(prep_base_name(e.name), *known) == 0;
+    }
+done:
+    prep_tar_close(&t);
+    sim_story_clear();
+    return found;
 }

@@ -26,11 +26,8 @@ typedef struct {
     char first_bad[256];
 } cifar;
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
+static const char *const known[] = {"data_batch_1.bin", "test_batch.bin", "train.bin",
+                                    "test.bin", NULL};
 
 /* Does this file belong to the wanted split? */
 static bool is_wanted(const char *name, const char *split)
@@ -82,7 +79,7 @@ done:
 static sim_status add_file(cifar *q, const char *name, const uint8_t *bytes, size_t n)
 {
     sim_status st = SIM_OK;
-    const char *base = base_name(name);
+    const char *base = prep_base_name(name);
     bool ten = n % (PIXELS + 1) == 0, hundred = n % (PIXELS + 2) == 0;
 
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty", name);
@@ -112,10 +109,9 @@ static sim_status keep_names(char **to, const uint8_t *bytes, size_t n)
     return sim_text_format("prep/names", to, "%.*s", (int)n, (const char *)bytes);
 }
 
-static sim_status see_file(void *ctx, const char *name, const uint8_t *bytes, size_t n)
+static sim_status see_file(cifar *q, const char *name, const uint8_t *bytes, size_t n)
 {
-    cifar *q = ctx;
-    const char *base = base_name(name);
+    const char *base = prep_base_name(name);
     if (strcmp(base, "batches.meta.txt") == 0)
         return keep_names(&q->ten, bytes, n);
     if (strcmp(base, "fine_label_names.txt") == 0)
@@ -151,15 +147,35 @@ done:
     return st;
 }
 
+static sim_status see_archive(cifar *q, const char *path)
+{
+    sim_status st = SIM_OK;
+    prep_tar *t = NULL;
+    prep_entry e = {0};
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+
+    SIM_TRY(prep_tar_open(path, false, &t));
+    for (;;) {
+        SIM_TRY(prep_tar_next(t, &e));
+        if (!e.name)
+            break;
+        SIM_TRY(prep_tar_load(t, LIMIT, &bytes, &n));
+        SIM_TRY(see_file(q, e.name, bytes, n));
+        SIM_FREE(bytes);
+    }
+done:
+    sim_free(bytes);
+    prep_tar_close(&t);
+    return st;
+}
+
 static bool probe(const char *path)
 {
     char file[PATH_MAX];
-    static const char *const known[] = {"data_batch_1.bin", "test_batch.bin", "train.bin",
-                                        "test.bin"};
     if (!sim_path_is_directory(path))
-        return prep_ends_with(path, ".bin") || prep_ends_with(path, ".tar.gz") ||
-               prep_ends_with(path, ".tgz");
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        return prep_ends_with(path, ".bin") || prep_tar_holds(path, known);
+    for (size_t i = 0; known[i]; i++) {
         int n = snprintf(file, sizeof file, "%s/%s", path, known[i]);
         if (n > 0 && (size_t)n < sizeof file && sim_path_exists(file))
             return true;
@@ -184,7 +200,7 @@ static sim_status open_source(const char *path, const prep_options *options,
         SIM_TRY(prep_load(path, LIMIT, &bytes, &n));
         SIM_TRY(add_file(q, path, bytes, n));
     } else {
-        SIM_TRY(prep_each_entry(path, LIMIT, see_file, q));
+        SIM_TRY(see_archive(q, path));
     }
     SIM_CHECK(q->n > 0 || q->n_bad == 0, SIM_E_DATA, "%s: no record is good; %s", path,
               q->first_bad);

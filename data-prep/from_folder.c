@@ -12,49 +12,33 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 enum { LIMIT = 1 << 28 };
 
+/* Names only: a photo's folder is known from its class. */
 typedef struct {
-    char **paths;
+    char root[PATH_MAX];
+    prep_list photos;
     int32_t *labels;
-    size_t n, room;
+    size_t room;
 } folder;
 
-static bool is_photo(const char *name)
-{
-    static const char *const ends[] = {".jpg", ".jpeg", ".png"};
-    size_t n = strlen(name);
-    if (name[0] == '.') /* hidden, or the resource fork of a Mac */
-        return false;
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        if (n > strlen(ends[i]) && strcasecmp(name + n - strlen(ends[i]), ends[i]) == 0)
-            return true;
-    return false;
-}
-
-static sim_status add_path(folder *f, const char *path, int32_t label)
+static sim_status add_photo(folder *f, const char *name, int32_t label)
 {
     sim_status st = SIM_OK;
-    if (f->n == f->room) {
+    if (f->photos.n == f->room) {
         f->room = f->room ? 2 * f->room : 1024;
-        SIM_TRY(sim_grow(&f->paths, f->room, "prep/paths"));
-        SIM_TRY(sim_grow(&f->labels, f->room, "prep/paths"));
+        SIM_TRY(sim_grow(&f->labels, f->room, "prep/labels"));
     }
-    SIM_TRY(sim_text_copy(path, "prep/paths", &f->paths[f->n]));
-    f->labels[f->n++] = label;
+    f->labels[f->photos.n] = label;
+    SIM_TRY(prep_list_add(&f->photos, name));
 done:
     return st;
 }
 
 static sim_status join(const char *a, const char *b, char out[PATH_MAX])
 {
-    sim_status st = SIM_OK;
-    int n = snprintf(out, PATH_MAX, "%s/%s", a, b);
-    SIM_CHECK(n > 0 && n < PATH_MAX, SIM_E_INPUT, "%s/%s: the path is too long", a, b);
-done:
-    return st;
+    return prep_join(a, b, out, PATH_MAX);
 }
 
 /* Photos directly in a folder; *added counts them. */
@@ -62,15 +46,13 @@ static sim_status add_photos(folder *f, const char *path, int32_t label, size_t 
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
-    char file[PATH_MAX];
 
     *added = 0;
     SIM_TRY(sim_directory_list(path, &names));
     for (size_t i = 0; i < names.n; i++) {
-        if (!is_photo(names.names[i]))
+        if (!prep_is_photo(names.names[i]))
             continue;
-        SIM_TRY(join(path, names.names[i], file));
-        SIM_TRY(add_path(f, file, label));
+        SIM_TRY(add_photo(f, names.names[i], label));
         ++*added;
     }
 done:
@@ -106,27 +88,26 @@ done:
     return st;
 }
 
-/* SOURCE/train for train; SOURCE/val or SOURCE/test for test; else SOURCE itself. */
+static const char *const split_names[] = {"train", "val", "test", "unlabeled"};
+enum { N_SPLITS = sizeof split_names / sizeof split_names[0] };
+
+/* SOURCE/train for train; SOURCE/val or SOURCE/test for test; SOURCE/unlabeled; else SOURCE
+ * itself, when it has none of them. */
 static sim_status split_folder(const char *path, const char *split, char out[PATH_MAX])
 {
     sim_status st = SIM_OK;
-    static const char *const of_train[] = {"train", NULL}, *const of_test[] = {
-                                                               "val", "test", NULL};
-    bool train = strcmp(split, "train") == 0, any = false;
+    bool any = false;
 
-    for (const char *const *n = of_train; *n; n++) {
-        SIM_TRY(join(path, *n, out));
+    for (int i = 0; i < N_SPLITS; i++) {
+        bool test = i == 1 || i == 2;
+        SIM_TRY(join(path, split_names[i], out));
         any |= sim_path_is_directory(out);
-        if (train && sim_path_is_directory(out))
+        if (strcmp(split, test ? "test" : split_names[i]) == 0 &&
+            sim_path_is_directory(out))
             goto done;
     }
-    for (const char *const *n = of_test; *n; n++) {
-        SIM_TRY(join(path, *n, out));
-        any |= sim_path_is_directory(out);
-        if (!train && sim_path_is_directory(out))
-            goto done;
-    }
-    SIM_CHECK(!any, SIM_E_INPUT, "%s has no folder for the split %s", path, split);
+    SIM_CHECK(!any && strcmp(split, "unlabeled") != 0, SIM_E_INPUT,
+              "%s has no folder for the split %s", path, split);
     (void)snprintf(out, PATH_MAX, "%s", path);
 done:
     return st;
@@ -142,41 +123,54 @@ static sim_status open_source(const char *path, const prep_options *options,
 {
     sim_status st = SIM_OK;
     folder *f = NULL;
-    char root[PATH_MAX];
     size_t flat = 0;
 
     SIM_TRY(sim_new(&f, "prep/folder"));
     out->own = f;
     out->photos = true;
-    SIM_TRY(split_folder(path, options->split, root));
-    SIM_TRY(add_classes(f, root, out));
-    if (f->n == 0)
-        SIM_TRY(add_photos(f, root, -1, &flat));
-    SIM_CHECK(f->n > 0, SIM_E_INPUT, "%s holds no .jpg, .jpeg or .png", root);
-    out->n_items = f->n;
+    SIM_TRY(split_folder(path, options->split, f->root));
+    SIM_TRY(add_classes(f, f->root, out));
+    if (f->photos.n == 0)
+        SIM_TRY(add_photos(f, f->root, -1, &flat));
+    SIM_CHECK(f->photos.n > 0, SIM_E_INPUT, "%s holds no .jpg, .jpeg or .png", f->root);
+    out->n_items = f->photos.n;
     if (flat == 0) {
-        SIM_TRY(sim_alloc(&out->labels, f->n, "prep/labels"));
-        memcpy(out->labels, f->labels, f->n * sizeof *f->labels);
+        out->labels = f->labels;
+        f->labels = NULL;
     }
 done:
     return st;
+}
+
+/* The whole path, cut where there is no room; its length. */
+static int photo_path(const prep_source *s, size_t i, char *out, size_t out_bytes)
+{
+    const folder *f = s->own;
+    const char *name = prep_list_name(&f->photos, i);
+    if (!s->labels)
+        return snprintf(out, out_bytes, "%s/%s", f->root, name);
+    return snprintf(out, out_bytes, "%s/%s/%s", f->root, s->class_names[s->labels[i]],
+                    name);
+}
+
+static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
+{
+    (void)photo_path(s, i, out, out_bytes);
 }
 
 static sim_status read_item(const prep_source *s, size_t i, const uint8_t **bytes,
                             size_t *n, uint8_t **grown)
 {
     sim_status st = SIM_OK;
-    const folder *f = s->own;
-    SIM_TRY(sim_file_load(f->paths[i], LIMIT, (char **)grown, n));
+    char path[PATH_MAX];
+    int length = photo_path(s, i, path, sizeof path);
+
+    SIM_CHECK(length > 0 && length < PATH_MAX, SIM_E_INPUT,
+              "%.300s ...: the path is too long", path);
+    SIM_TRY(sim_file_load(path, LIMIT, (char **)grown, n));
     *bytes = *grown;
 done:
     return st;
-}
-
-static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
-{
-    const folder *f = s->own;
-    (void)snprintf(out, out_bytes, "%s", f->paths[i]);
 }
 
 static void close_source(prep_source *s)
@@ -184,7 +178,7 @@ static void close_source(prep_source *s)
     folder *f = s->own;
     if (!f)
         return;
-    prep_free_lines(f->paths, f->n);
+    prep_list_clear(&f->photos);
     sim_free(f->labels);
     sim_free(f);
 }
@@ -192,6 +186,7 @@ static void close_source(prep_source *s)
 const prep_format prep_format_folder = {
     .name = "folder",
     .help = "photos in folders: SPLIT/CLASS/*.jpg|png, CLASS/*, or flat",
+    .has_unlabeled = true,
     .probe = probe,
     .open = open_source,
     .read = read_item,

@@ -1,8 +1,7 @@
 /*
- * prep.c - items of a source into a data set: chosen, decoded, resized, written in order.
+ * prep.c - a source into a data set: its format found, its items chosen, its set finished.
  *
- * Photos are decoded in parallel, a chunk at a time; memory stays flat, and the bytes are
- * the same for any number of threads.
+ * The items go through convey.c.
  */
 #include "prep.h"
 
@@ -10,11 +9,12 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/random.h"
-#include "simile/thread.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PREP_FORMAT(name) extern const prep_format prep_format_##name;
 #include "formats.def"
@@ -25,7 +25,7 @@ static const prep_format *const formats[] = {
 #include "formats.def"
 #undef PREP_FORMAT
 };
-enum { N_FORMATS = sizeof formats / sizeof formats[0], CHUNK = 64, JPEG_QUALITY = 92 };
+enum { N_FORMATS = sizeof formats / sizeof formats[0] };
 
 const char *prep_format_names(void)
 {
@@ -62,244 +62,141 @@ done:
 /* ---- a balanced part ---- */
 
 typedef struct {
-    uint32_t key, item;
+    uint32_t class, key, item;
 } ticket;
 
-static int by_key(const void *a, const void *b)
+static int by_class_and_key(const void *a, const void *b)
 {
     const ticket *x = a, *y = b;
+    if (x->class != y->class)
+        return x->class < y->class ? -1 : 1;
     if (x->key != y->key)
         return x->key < y->key ? -1 : 1;
     return (x->item > y->item) - (x->item < y->item);
 }
 
-/* Draws `limit` items: each class in turn gives its next one. */
-static sim_status choose(const prep_source *s, size_t limit, bool *chosen)
+static void draw_tickets(const prep_source *s, ticket *tickets)
 {
-    sim_status st = SIM_OK;
-    ticket *tickets = NULL;
-    size_t *next = NULL, classes = s->labels ? s->n_classes : 1, left = limit;
-    bool any = true;
-
-    SIM_TRY(sim_alloc(&tickets, s->n_items, "prep/choose"));
-    SIM_TRY(sim_alloc(&next, classes, "prep/choose"));
     for (size_t i = 0; i < s->n_items; i++) {
         sim_random r = {.purpose = SIM_RANDOM_SPLIT, .sample = (uint32_t)i};
         uint32_t w[4];
         sim_random_words(&r, w);
-        tickets[i] = (ticket){w[0], (uint32_t)i};
+        tickets[i] = (ticket){s->labels ? (uint32_t)s->labels[i] : 0, w[0], (uint32_t)i};
     }
-    qsort(tickets, s->n_items, sizeof *tickets, by_key);
-    while (left > 0 && any) {
+    qsort(tickets, s->n_items, sizeof *tickets, by_class_and_key);
+}
+
+/* Draws `limit` items: each class in turn gives its next one.  next [classes + 1] */
+static void take_in_turn(const prep_source *s, const ticket *tickets, size_t *next,
+                         size_t classes, size_t limit, bool *chosen)
+{
+    size_t left = limit, at = 0;
+    for (size_t c = 0; c < classes; c++) {
+        next[c] = at;
+        while (at < s->n_items && tickets[at].class == c)
+            at++;
+    }
+    for (bool any = true; left > 0 && any;) {
         any = false;
         for (size_t c = 0; c < classes && left > 0; c++) {
-            while (next[c] < s->n_items && s->labels &&
-                   (size_t)s->labels[tickets[next[c]].item] != c)
-                next[c]++;
-            if (next[c] == s->n_items)
+            if (next[c] == s->n_items || tickets[next[c]].class != c)
                 continue;
             chosen[tickets[next[c]++].item] = true;
             left--;
             any = true;
         }
     }
+}
+
+/* [n_items] of the part that --limit wants, NULL for all. */
+static sim_status choose(const prep_source *s, size_t limit, bool **out)
+{
+    sim_status st = SIM_OK;
+    ticket *tickets = NULL;
+    size_t *next = NULL, classes = s->labels ? s->n_classes : 1;
+    bool *chosen = NULL;
+
+    if (limit == 0 || limit >= s->n_items)
+        goto done;
+    SIM_TRY(sim_alloc(&chosen, s->n_items, "prep/choose"));
+    SIM_TRY(sim_alloc(&tickets, s->n_items, "prep/choose"));
+    SIM_TRY(sim_alloc(&next, classes, "prep/choose"));
+    draw_tickets(s, tickets);
+    take_in_turn(s, tickets, next, classes, limit, chosen);
+    *out = chosen;
+    chosen = NULL;
 done:
+    sim_free(chosen);
     sim_free(tickets);
     sim_free(next);
     return st;
 }
 
-/* ---- items ---- */
+/* ---- what is converted, and how: a conversion that was killed goes on only alike ---- */
 
-typedef struct {
-    size_t item;
-    uint8_t *bytes; /* what is stored */
-    size_t n;
-    sim_moments moments; /* encoded layout: its part of mean and std */
-    sim_status code;
-    char why[512];
-    size_t warnings;
-} work;
-
-typedef struct {
-    const prep_format *format;
-    const prep_source *source;
-    const prep_options *options;
-    sim_dataset_writer *writer;
-    prep_result *result;
-    work chunk[CHUNK];
-    size_t n;
-} job;
-
-/* Pixels of one size: shorter side, centre. */
-static sim_status to_square(const job *j, work *w, const sim_image *photo)
+static void add_text(sim_hasher *h, const char *text)
 {
-    sim_status st = SIM_OK;
-    sim_image small = {0}, crop = {0};
-
-    SIM_TRY(sim_image_resize_short(photo, j->options->size, &small));
-    SIM_TRY(sim_image_crop_centre(&small, j->options->size, &crop));
-    w->bytes = crop.pixels;
-    w->n = crop.h * crop.w * crop.c;
-    crop.pixels = NULL;
-done:
-    sim_free(small.pixels);
-    sim_free(crop.pixels);
-    return st;
+    sim_hasher_add(h, text ? text : "", text ? strlen(text) + 1 : 1);
 }
 
-/* Encoded layout: the file as it came, or resized and encoded anew. */
-static sim_status to_encoded(const job *j, work *w, uint8_t **file, size_t n,
-                             const sim_image *photo)
+static void add_numbers(sim_hasher *h, const uint64_t *numbers, size_t n)
 {
-    sim_status st = SIM_OK;
-    sim_image small = {0};
+    sim_hasher_add(h, numbers, n * sizeof *numbers);
+}
 
-    if (j->options->size == 0) {
-        SIM_TRY(sim_image_moments(photo, 0, &w->moments));
-        w->bytes = *file;
-        w->n = n;
-        *file = NULL;
-        goto done;
+static void add_options(sim_hasher *h, const prep_options *o)
+{
+    const uint64_t numbers[] = {o->coarse, o->limit, o->size, o->keep_shape,
+                                o->fail_on_bad};
+    add_numbers(h, numbers, sizeof numbers / sizeof *numbers);
+    add_text(h, o->split);
+    add_text(h, o->images_key);
+    add_text(h, o->labels_key);
+    add_text(h, o->path);
+    add_text(h, o->created_by);
+}
+
+static void add_source(sim_hasher *h, const prep_format *format, const char *path,
+                       const prep_source *s)
+{
+    const uint64_t numbers[] = {s->n_items, s->photos,    s->h,    s->w,
+                                s->c,       s->n_classes, s->n_bad};
+    char name[1024];
+    struct stat about;
+
+    add_text(h, format->name);
+    add_numbers(h, numbers, sizeof numbers / sizeof *numbers);
+    if (stat(path, &about) == 0 && S_ISREG(about.st_mode)) {
+        const uint64_t file[] = {(uint64_t)about.st_size, (uint64_t)about.st_mtime};
+        add_numbers(h, file, 2);
     }
-    SIM_TRY(sim_image_resize_short(photo, j->options->size, &small));
-    SIM_TRY(sim_image_moments(&small, j->options->size, &w->moments));
-    SIM_TRY(sim_image_encode_jpeg(&small, JPEG_QUALITY, &w->bytes, &w->n));
-done:
-    sim_free(small.pixels);
-    return st;
-}
-
-static sim_status do_photo(const job *j, work *w)
-{
-    sim_status st = SIM_OK;
-    char name[512];
-    const uint8_t *bytes = NULL;
-    uint8_t *file = NULL;
-    size_t n = 0;
-    sim_image photo = {0};
-    sim_decode_notes notes = {0};
-
-    j->format->item_name(j->source, w->item, name, sizeof name);
-    SIM_TRY(j->format->read(j->source, w->item, &bytes, &n, &file));
-    SIM_TRY(sim_image_decode(name, bytes, n, &photo, &notes));
-    w->warnings = notes.warnings;
-    if (notes.warnings)
-        (void)snprintf(w->why, sizeof w->why, "%.250s: %s", name, notes.first);
-    if (j->options->size && !j->options->keep_shape)
-        st = to_square(j, w, &photo);
-    else
-        st = to_encoded(j, w, &file, n, &photo);
-    if (st != SIM_OK)
-        sim_story_prefix("%s: ", name);
-done:
-    sim_free(photo.pixels);
-    sim_free(file);
-    return st;
-}
-
-static void photo_item(size_t i, void *ctx)
-{
-    job *j = ctx;
-    work *w = &j->chunk[i];
-    w->code = do_photo(j, w);
-    if (w->code != SIM_OK)
-        (void)snprintf(w->why, sizeof w->why, "%s", sim_story());
-}
-
-static int32_t label_of(const job *j, size_t item)
-{
-    return j->source->labels ? j->source->labels[item] : -1;
-}
-
-/* A photo that cannot be used: named and skipped, or the end.  Never skipped: a failure of
- * the machine (memory, a disk), or the set would depend on it. */
-static sim_status refuse(job *j, const work *w)
-{
-    sim_status st = SIM_OK;
-    SIM_CHECK(!j->options->fail_on_bad && w->code != SIM_E_IO, w->code, "%s", w->why);
-    sim_log_warn("skipped: %s", w->why);
-    j->result->n_bad++;
-done:
-    return st;
-}
-
-static sim_status write_photo(job *j, work *w)
-{
-    sim_status st = SIM_OK;
-    if (w->code != SIM_OK) {
-        SIM_TRY(refuse(j, w));
-        goto done;
+    if (s->labels)
+        sim_hasher_add(h, s->labels, s->n_items * sizeof *s->labels);
+    for (size_t i = 0; s->class_names && i < s->n_classes; i++)
+        add_text(h, s->class_names[i]);
+    for (size_t i = 0; s->photos && i < s->n_items; i++) {
+        format->item_name(s, i, name, sizeof name);
+        add_text(h, name);
     }
-    if (w->warnings) {
-        sim_log_warn("%s (kept)", w->why);
-        j->result->n_warned++;
-    }
-    SIM_TRY(
-        sim_dataset_append(j->writer, w->bytes, w->n, label_of(j, w->item), &w->moments));
-    j->result->n_images++;
-done:
-    return st;
 }
 
-static sim_status flush_photos(job *j)
+static sim_status identity_of(const prep_format *format, const char *path,
+                              const prep_source *s, const prep_options *options,
+                              sim_hash *out)
 {
     sim_status st = SIM_OK;
-    sim_for(j->n, photo_item, j);
-    for (size_t i = 0; i < j->n; i++) {
-        if (st == SIM_OK)
-            st = write_photo(j, &j->chunk[i]);
-        sim_free(j->chunk[i].bytes);
-        j->chunk[i] = (work){0};
-    }
-    j->n = 0;
-    return st;
-}
+    sim_hasher *h = NULL;
 
-static sim_status add_item(job *j, size_t i)
-{
-    sim_status st = SIM_OK;
-    const uint8_t *bytes = NULL;
-    uint8_t *grown = NULL;
-    size_t n = 0;
-
-    if (j->source->photos) {
-        j->chunk[j->n++] = (work){.item = i};
-        if (j->n == CHUNK)
-            SIM_TRY(flush_photos(j));
-        goto done;
-    }
-    SIM_TRY(j->format->read(j->source, i, &bytes, &n, &grown));
-    SIM_TRY(sim_dataset_append(j->writer, bytes, n, label_of(j, i), NULL));
-    j->result->n_images++;
+    SIM_TRY(sim_hasher_create(&h));
+    add_options(h, options);
+    add_source(h, format, path, s);
+    *out = sim_hasher_value(h);
 done:
-    sim_free(grown);
+    sim_hasher_destroy(&h);
     return st;
 }
 
-static sim_status add_all(job *j)
-{
-    sim_status st = SIM_OK;
-    bool *chosen = NULL;
-    size_t n = j->source->n_items;
-    bool part = j->options->limit > 0 && j->options->limit < n;
-
-    SIM_TRY(sim_alloc(&chosen, n, "prep/choose"));
-    if (part)
-        SIM_TRY(choose(j->source, j->options->limit, chosen));
-    for (size_t i = 0; i < n; i++) {
-        if (!part || chosen[i])
-            SIM_TRY(add_item(j, i));
-        if (i % 256 == 0)
-            sim_log_progress("%zu of %zu", i, n);
-    }
-    SIM_TRY(flush_photos(j));
-done:
-    for (size_t i = 0; i < CHUNK; i++)
-        sim_free(j->chunk[i].bytes);
-    sim_free(chosen);
-    return st;
-}
+/* ---- the whole ---- */
 
 static sim_dataset_spec spec_of(const prep_source *s, const prep_options *options,
                                 const char *source)
@@ -338,41 +235,198 @@ static void source_text(const prep_format *format, const char *source, const cha
                    split);
 }
 
+/* Pixels are known before: a disk that is too small is refused at once.  (Parts and what
+ * is joined of them stand there together.) */
+static sim_status check_space(const char *out, const sim_dataset_spec *spec, size_t n,
+                              size_t copies)
+{
+    sim_status st = SIM_OK;
+    enum { PER_IMAGE = 28, SLACK = 1 << 20 };
+    char folder[4096];
+    uint64_t free_bytes = 0, there = 0;
+    int fd = -1;
+
+    if (spec->encoded)
+        goto done;
+    const char *base = prep_base_name(out);
+    (void)snprintf(folder, sizeof folder, "%.*s", base > out ? (int)(base - out) : 1,
+                   base > out ? out : ".");
+    SIM_TRY(sim_path_free_bytes(folder, &free_bytes));
+    (void)snprintf(folder, sizeof folder, "%.4000s.part", out);
+    if (sim_path_exists(folder))
+        SIM_TRY(sim_file_open_read(folder, &fd, &there));
+    uint64_t need = copies * n * (spec->h * spec->w * spec->c + PER_IMAGE) + SLACK;
+    SIM_CHECK(need <= free_bytes + there, SIM_E_IO,
+              "%s needs %.1f MB, and its disk has %.1f MB left", out, (double)need / 1e6,
+              (double)free_bytes / 1e6);
+done:
+    SIM_IGNORE(sim_file_close(&fd, folder));
+    return st;
+}
+
+typedef struct {
+    const prep_format *format;
+    const char *path, *out;
+    const prep_options *options;
+    prep_source source;
+    bool *chosen;
+    sim_dataset_spec spec;
+    char text[200]; /* for the spec */
+    sim_dataset_writer *writer;
+    bool made; /* our part's temporaries are there */
+} conversion;
+
+static sim_status open_source(conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    const prep_source *s = &c->source;
+
+    SIM_CHECK(strcmp(c->options->split, "unlabeled") != 0 || c->format->has_unlabeled,
+              SIM_E_USAGE, "--split unlabeled: %s has none", c->format->name);
+    st = c->format->open(c->path, c->options, &c->source);
+    if (st != SIM_OK)
+        goto done;
+    if (s->n_bad)
+        sim_log_warn("skipped: %s (%zu such)", s->first_bad, s->n_bad);
+    result->n_bad = s->n_bad;
+    result->format = c->format->name;
+    result->n_classes = s->labels ? s->n_classes : 0;
+    SIM_TRY(choose(s, c->options->limit, &c->chosen));
+    source_text(c->format, c->path, c->options->split, c->text);
+    c->spec = spec_of(s, c->options, c->text);
+    SIM_TRY(identity_of(c->format, c->path, s, c->options, &c->spec.identity));
+    SIM_TRY(check_space(c->out, &c->spec, c->chosen ? c->options->limit : s->n_items,
+                        c->options->n_parts > 1 ? 2 : 1));
+done:
+    return st;
+}
+
+/* The items of part k into a writer that stands open. */
+static sim_status convey(const conversion *c, size_t k, size_t n_parts,
+                         prep_result *result)
+{
+    size_t n = c->source.n_items;
+    const prep_way way = {.format = c->format,
+                          .source = &c->source,
+                          .options = c->options,
+                          .chosen = c->chosen,
+                          .lo = n / n_parts * k + n % n_parts * k / n_parts,
+                          .hi = n / n_parts * (k + 1) + n % n_parts * (k + 1) / n_parts,
+                          .spec = &c->spec,
+                          .writer = c->writer};
+    return prep_convey(&way, result);
+}
+
+static sim_status finish(conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    const prep_source *s = &c->source;
+
+    SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: not one of its %zu images is good",
+              c->path, s->n_items);
+    SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,
+                               s->class_names ? s->n_classes : 0, result->fingerprint));
+done:
+    return st;
+}
+
+static sim_status convert_alone(conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(find_format(c->path, c->options, &c->format));
+    SIM_TRY(open_source(c, result));
+    SIM_TRY(sim_dataset_create(c->out, &c->spec, &c->writer));
+    SIM_TRY(convey(c, 0, 1, result));
+    SIM_TRY(finish(c, result));
+done:
+    return st;
+}
+
+/* ---- several processes: each makes a part, the first one joins them ---- */
+
+static void part_path(const conversion *c, size_t k, char out[PATH_MAX])
+{
+    (void)snprintf(out, PATH_MAX, "%.3900s.rank-%zu-of-%zu", c->out, k,
+                   c->options->n_parts);
+}
+
+static sim_status convert_part(conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    char path[PATH_MAX];
+
+    part_path(c, c->options->part, path);
+    SIM_TRY(find_format(c->path, c->options, &c->format));
+    SIM_TRY(open_source(c, result));
+    SIM_TRY(sim_dataset_create(path, &c->spec, &c->writer));
+    c->made = true;
+    SIM_TRY(convey(c, c->options->part, c->options->n_parts, result));
+done:
+    sim_dataset_suspend(&c->writer);
+    return st;
+}
+
+/* A part's journal tells what was skipped in it. */
+static sim_status join_parts(conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    char path[PATH_MAX];
+    sim_dataset_mark mark;
+    sim_dataset_spec spec = c->spec;
+
+    spec.identity = (sim_hash){0}; /* the parts are what a new start goes on from */
+    result->n_bad = c->source.n_bad;
+    result->n_warned = 0;
+    SIM_TRY(sim_dataset_create(c->out, &spec, &c->writer));
+    for (size_t k = 0; k < c->options->n_parts; k++) {
+        part_path(c, k, path);
+        SIM_TRY(sim_dataset_absorb(c->writer, path, c->spec.identity, &mark));
+        result->n_bad += mark.n_bad;
+        result->n_warned += mark.n_warned;
+    }
+    (void)sim_dataset_resumed(c->writer, &result->n_images);
+    SIM_TRY(finish(c, result));
+    for (size_t k = 0; k < c->options->n_parts; k++) {
+        part_path(c, k, path);
+        SIM_TRY(sim_dataset_discard(path));
+    }
+done:
+    return st;
+}
+
+static sim_status convert_together(conversion *c, prep_result *result)
+{
+    char path[PATH_MAX];
+    sim_status st = c->options->meet(c->options->meet_ctx, convert_part(c, result));
+
+    if (st == SIM_OK && c->options->part == 0)
+        st = join_parts(c, result);
+    if (st != SIM_OK && st != SIM_E_IO && c->made) { /* a new start would end alike */
+        part_path(c, c->options->part, path);
+        SIM_IGNORE(sim_dataset_discard(path));
+    }
+    return st;
+}
+
 sim_status prep_convert(const char *source, const char *out, const prep_options *options,
                         prep_result *result)
 {
     sim_status st = SIM_OK;
-    const prep_format *format = NULL;
-    prep_source s = {0};
-    job *j = NULL;
-    char text[200];
+    bool alone = options->n_parts < 2;
+    conversion c = {.path = source, .out = out, .options = options};
 
     memset(result, 0, sizeof *result);
-    SIM_TRY(find_format(source, options, &format));
-    st = format->open(source, options, &s);
-    if (st != SIM_OK)
-        goto done;
-    SIM_TRY(sim_new(&j, "prep/job"));
-    *j = (job){.format = format, .source = &s, .options = options, .result = result};
-    if (s.n_bad) {
-        sim_log_warn("skipped: %s (%zu such)", s.first_bad, s.n_bad);
-        result->n_bad = s.n_bad;
-    }
-    source_text(format, source, options->split, text);
-    const sim_dataset_spec spec = spec_of(&s, options, text);
-    SIM_TRY(sim_dataset_create(out, &spec, &j->writer));
-    SIM_TRY(add_all(j));
-    SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: not one of its %zu images is good",
-              source, s.n_items);
-    SIM_TRY(sim_dataset_finish(&j->writer, (const char *const *)s.class_names,
-                               s.class_names ? s.n_classes : 0, result->fingerprint));
-    result->format = format->name;
-    result->n_classes = s.labels ? s.n_classes : 0;
-done:
-    if (j)
-        sim_dataset_abandon(&j->writer);
-    sim_free(j);
-    if (format)
-        drop_source(format, &s);
+    st = alone ? convert_alone(&c, result) : convert_together(&c, result);
+    if (st == SIM_E_IO && alone && result->n_images > 0)
+        st = sim_story_begin(st, __FILE__, __LINE__,
+                             "%s; once that is mended, the same command goes on after "
+                             "%zu images",
+                             sim_story(), result->n_images);
+    if (st == SIM_E_IO)
+        sim_dataset_suspend(&c.writer);
+    sim_dataset_abandon(&c.writer);
+    if (c.format)
+        drop_source(c.format, &c.source);
+    sim_free(c.chosen);
     return st;
 }

@@ -37,6 +37,7 @@ typedef struct {
 
 typedef struct {
     int64_t every_steps, every_epochs, keep, keep_every;
+    int64_t max_failures; /* saves in a row that may fail; the caller's business */
     double every_minutes;
 } sim_checkpoint_options;
 
@@ -55,6 +56,8 @@ typedef struct sim_run {
  */
 SIM_MUST_USE sim_status sim_run_open(const sim_comm *c, const char *path, sim_run *run);
 void sim_run_close(const sim_comm *c, sim_run *run);
+/* Does somebody hold the run who is not known to be gone?  Local. */
+bool sim_run_is_held(const char *path);
 /* "RUN/name" into out. Local. */
 SIM_MUST_USE sim_status sim_run_path(const sim_run *run, const char *name, char *out,
                                      size_t out_bytes);
@@ -65,15 +68,18 @@ void sim_run_stop_clear(const sim_run *run);
 
 /* ---- writing ---- */
 
-/* Bytes of state the sources will write.  Local. */
+/* Bytes of the image that the sources fill; part files are not in it.  Local. */
 SIM_MUST_USE sim_status sim_checkpoint_bytes(const sim_state_source *sources,
                                              size_t n_sources, size_t *n_bytes);
 
 /*
  * Writes checkpoints/step-NNNNNNNNN.h5, then `latest`, then retires old ones by
  * `options` (never step 0, the newest, or the only good one).  All ranks learn the
- * outcome.  An existing good file of the same step is left as it is.
- * Fails: SIM_E_IO etc., with everything older intact and no temporary left.
+ * outcome.  An existing good file of the same step and identity is left as it is.
+ * A sharded tensor above 256 MiB goes to part files of 64 MiB, before the main file and
+ * named in it: all ranks write, so all must see the run directory.
+ * Fails: SIM_E_IO, SIM_E_ACCESS, SIM_E_CREATE, with everything older intact, and neither a
+ * temporary nor a part left.  `latest` or retiring that fails is a warning only.
  */
 SIM_MUST_USE sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
                                              const sim_checkpoint_options *options,
@@ -86,9 +92,9 @@ SIM_MUST_USE sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *r
 typedef struct sim_checkpoint sim_checkpoint; /* verified, in memory */
 
 /*
- * The newest good checkpoint of a run directory (every refused one is logged with the
- * reason); *out is NULL when there is none at all.  When files exist but none is good:
- * SIM_E_DATA.
+ * The newest good checkpoint of a run directory, its part files verified by all ranks
+ * (every refused one is logged with the reason); *out is NULL when there is none at all.
+ * When files exist but none is good: SIM_E_DATA.
  */
 SIM_MUST_USE sim_status sim_checkpoint_newest(const sim_comm *c, const char *run_path,
                                               sim_checkpoint **out);
@@ -101,7 +107,8 @@ const char *sim_checkpoint_path(const sim_checkpoint *k);
 
 /*
  * Fills the sources' tensors: name, type and dims must be equal, all floats finite.
- * strict: every tensor of the file but config texts must be asked for.  Local.
+ * A sharded tensor gets this rank's rows, from the file or from the parts that hold them.
+ * Local.
  * Fails: SIM_E_DATA naming file and tensor.
  */
 SIM_MUST_USE sim_status sim_checkpoint_load(const sim_checkpoint *k,
@@ -122,5 +129,8 @@ SIM_MUST_USE sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_jso
 /* XXH3-128 over name, dims and float32 bytes of all /weights, sorted by name.  Local. */
 SIM_MUST_USE sim_status sim_weights_hash(const sim_state_source *sources,
                                          size_t n_sources, sim_hash *out);
+
+/* Tests: bytes above which a sharded tensor goes to parts, and of a part; 0 restores. */
+void sim_checkpoint_part_bytes(size_t limit, size_t part);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-double sim_clock_s(void); /* monotonic seconds since some moment */
+double sim_clock_s(void);      /* monotonic seconds since some moment */
 double sim_clock_wall_s(void); /* seconds since 1970 */
 
 /* "2026-11-24T08:45:35Z" of a wall time; `out` holds 21 bytes. */

@@ -36,13 +36,19 @@ void sim_config_destroy(sim_config **c);
 const char *sim_config_peek(const sim_config *c, const char *key);
 
 /*
+ * From now on the default of `key` is `text`, whatever its table says: another key's choice
+ * may bring defaults of its own.  Before the key's table is taken.  Keeps: key, text.
+ */
+void sim_config_prefer(sim_config *c, const char *key, const char *text);
+
+/*
  * Fills `options` (zeroed first) from the keys below the table's section: defaults, then
  * what the job says.  Each table once.
  */
 SIM_MUST_USE sim_status sim_config_take(sim_config *c, const sim_option_table *table,
                                         void *options);
 
-/* Refuses keys that no table took. */
+/* Refuses keys that no table took; defaults for such keys are a bug. */
 SIM_MUST_USE sim_status sim_config_finish(sim_config *c);
 
 /* The same, of keys below one section only. */

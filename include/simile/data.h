@@ -94,29 +94,64 @@ SIM_MUST_USE sim_status sim_dataset_read(const sim_dataset *d, size_t i,
 
 typedef struct {
     bool encoded;
-    size_t h, w, c;       /* of every image; encoded: 0, 0, 3 */
-    const char *source;   /* text for the attribute */
+    size_t h, w, c;     /* of every image; encoded: 0, 0, 3 */
+    const char *source; /* text for the attribute */
     const char *created_by;
+    sim_hash identity; /* of what is converted and how; zero: never continued */
 } sim_dataset_spec;
+
+/* How far a conversion has come, in the caller's own count. */
+typedef struct {
+    uint64_t next, n_bad, n_warned;
+} sim_dataset_mark;
+
+/* An image to append, and what is known of it. */
+typedef struct {
+    const uint8_t *bytes; /* h*w*c pixels, or a JPEG/PNG file */
+    size_t n;
+    int32_t label; /* -1: none (all or none must have one) */
+    sim_hash digest;
+    sim_moments moments; /* its part of mean and std */
+} sim_dataset_item;
 
 typedef struct sim_dataset_writer sim_dataset_writer;
 
 /*
- * Spools to temporary files beside `path`; finish writes the HDF5 file and renames it
- * into place: after a crash either the old or the whole new file is there.
+ * Spools to PATH.part; finish puts the HDF5 frame around it and renames it into place:
+ * after a crash either the old or the whole new file is there.  With an identity, what a
+ * killed process of the same identity had committed (PATH.journal) is taken up.
+ * Fails: SIM_E_CREATE (another process writes it), SIM_E_ACCESS, SIM_E_IO.
  */
 SIM_MUST_USE sim_status sim_dataset_create(const char *path, const sim_dataset_spec *spec,
                                            sim_dataset_writer **out);
-/* Appends image bytes: h*w*c pixels, or a JPEG/PNG file's bytes.  label -1: none (all or
- * none must have one).  Encoded: `moments` gives the photo's part of mean and std. */
+/* Where it goes on, zeros for a new one; and with how many images. */
+sim_dataset_mark sim_dataset_resumed(const sim_dataset_writer *w, size_t *n_images);
+/* Fills in digest and, but for encoded images, moments.  Any thread. */
+void sim_dataset_measure(const sim_dataset_spec *spec, sim_dataset_item *item);
+/* Appends an item that was measured. */
+SIM_MUST_USE sim_status sim_dataset_append_item(sim_dataset_writer *w,
+                                                const sim_dataset_item *item);
+/* Both.  Encoded: `moments` gives the photo's part of mean and std. */
 SIM_MUST_USE sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes,
                                            size_t n, int32_t label,
                                            const sim_moments *moments);
-/* class_names may be NULL.  At least one image.  *w is gone afterwards, also on failure. */
+/* From here a killed conversion goes on. */
+SIM_MUST_USE sim_status sim_dataset_commit(sim_dataset_writer *w,
+                                           const sim_dataset_mark *mark);
+/*
+ * Appends all that another writer of `identity` had committed for `path`, of images like
+ * these; its temporaries stay until sim_dataset_discard.
+ */
+SIM_MUST_USE sim_status sim_dataset_absorb(sim_dataset_writer *w, const char *path,
+                                           sim_hash identity, sim_dataset_mark *mark);
+SIM_MUST_USE sim_status sim_dataset_discard(const char *path);
+/* class_names may be NULL.  At least one image.  *w is gone afterwards, also on failure;
+ * SIM_E_IO leaves what was committed, other failures leave nothing. */
 SIM_MUST_USE sim_status sim_dataset_finish(sim_dataset_writer **w,
                                            const char *const *class_names,
                                            size_t n_classes, char fingerprint[33]);
-/* Gives up: removes the temporaries. */
+/* Gives up: keeps what was committed, or removes the temporaries. */
+void sim_dataset_suspend(sim_dataset_writer **w);
 void sim_dataset_abandon(sim_dataset_writer **w);
 
 /* ---- order ---- */

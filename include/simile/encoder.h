@@ -94,6 +94,7 @@ typedef struct {
     int64_t layers;
     bool bn, last_bn;
     bool last_affine; /* of the last BN */
+    bool no_bias;     /* nowhere, not even where no BN follows */
     int activation;
     const sim_batchnorm_options *batchnorm;
     uint32_t seed, salt;
@@ -169,11 +170,17 @@ typedef struct {
     const char *item; /* "activations", "filters" ... */
     size_t bytes;
 } sim_plan_row;
-/* Bytes that net and tape will take on a rank, without making them; returns rows used. */
+/* Bytes that a backbone, its heads and their tapes will take on a rank, without making
+ * them. */
 SIM_MUST_USE sim_status sim_net_plan(const sim_net_spec *backbone,
-                                     const sim_head_spec *head,
+                                     const sim_head_spec *heads, size_t n_heads,
                                      const sim_batch_shape *shape, sim_plan_row rows[16],
                                      size_t *n_rows);
+/* The same where the tape only goes forward. */
+SIM_MUST_USE sim_status sim_net_plan_forward(const sim_net_spec *backbone,
+                                             const sim_head_spec *heads, size_t n_heads,
+                                             const sim_batch_shape *shape,
+                                             sim_plan_row rows[16], size_t *n_rows);
 /* Bytes that the first sim_net_evaluate of a backbone takes, for its life. */
 SIM_MUST_USE sim_status sim_net_evaluation_plan(const sim_net_spec *backbone,
                                                 size_t *bytes);

@@ -4,7 +4,8 @@
  * Room: core
  * All functions retry EINTR and short transfers, and transient EIO, EAGAIN and ESTALE
  * a few times; but an fsync that failed stays failed.  Messages name path and reason.
- * Codes: SIM_E_INPUT (does not exist), SIM_E_ACCESS (permission), SIM_E_IO (else).
+ * Codes: SIM_E_INPUT (does not exist), SIM_E_ACCESS (permission, read only), SIM_E_IO
+ * (else); what is to be made in a folder that is gone fails with SIM_E_CREATE.
  */
 #ifndef SIMILE_FILE_H
 #define SIMILE_FILE_H
@@ -24,6 +25,7 @@ typedef struct {
     int (*close)(int fd);
     int (*rename)(const char *from, const char *to);
     int (*unlink)(const char *path);
+    int (*link)(const char *from, const char *to);
 } sim_file_calls;
 
 extern const sim_file_calls sim_file_posix;
@@ -42,6 +44,13 @@ SIM_MUST_USE sim_status sim_file_write_at(int fd, const char *path, uint64_t at,
 
 /* Opens an existing file for writing in place (prepare's bulk bytes). */
 SIM_MUST_USE sim_status sim_file_open_update(const char *path, int *fd);
+
+/* Makes it `n_bytes` long: cut, or with a hole at the end. */
+SIM_MUST_USE sim_status sim_file_set_length(int fd, const char *path, uint64_t n_bytes);
+
+/* Holds the file against other processes until it is closed; they are refused at once.
+ * Where the file system has no locks it does nothing.  Fails: SIM_E_CREATE, held. */
+SIM_MUST_USE sim_status sim_file_hold(int fd, const char *path);
 
 /* Makes what was written durable. */
 SIM_MUST_USE sim_status sim_file_sync(int fd, const char *path);
@@ -84,13 +93,20 @@ void sim_file_replace_drop(sim_replacement *r);
 SIM_MUST_USE sim_status sim_file_open_append(const char *path, int *fd);
 SIM_MUST_USE sim_status sim_file_append(int fd, const char *path, const char *text);
 
-/* Creates exclusively with this text (locks).  Fails: SIM_E_CREATE when it exists. */
+/*
+ * Creates exclusively with this text (locks), which nobody sees in part: written beside
+ * it, then linked.  Fails: SIM_E_CREATE when it exists.
+ */
 SIM_MUST_USE sim_status sim_file_create_new(const char *path, const char *text);
 
 SIM_MUST_USE sim_status sim_file_remove(const char *path); /* absent is fine */
 SIM_MUST_USE sim_status sim_file_rename(const char *from, const char *to);
+/* Makes a rename durable: syncs the folder that `path` is in. */
+SIM_MUST_USE sim_status sim_file_sync_folder(const char *path);
 /* With parents; it may be there.  Fails: SIM_E_CREATE where something is in the way */
 SIM_MUST_USE sim_status sim_directory_make(const char *path);
+/* An empty one. */
+SIM_MUST_USE sim_status sim_directory_remove(const char *path);
 SIM_MUST_USE sim_status sim_directory_sync(const char *path);
 bool sim_path_exists(const char *path);
 bool sim_path_is_directory(const char *path);
@@ -104,8 +120,17 @@ typedef struct {
 SIM_MUST_USE sim_status sim_directory_list(const char *path, sim_names *out);
 void sim_names_clear(sim_names *names);
 
-/* Number of this process. */
+/* Number of this process, and name of its host. */
 long sim_process_id(void);
+void sim_host_name(char *out, size_t out_bytes);
+
+/*
+ * What a program of PATH prints (stdout and stderr, cut to fit) and its exit code; no shell,
+ * nothing on its stdin.  It is killed when it says nothing for wait_ms.
+ * Fails: SIM_E_INSTALL (it cannot be started), SIM_E_IO (no answer).
+ */
+SIM_MUST_USE sim_status sim_process_answer(const char *const *argv, int wait_ms,
+                                           char *out, size_t out_bytes, int *code);
 
 /* Free bytes on the file system of `path`. */
 SIM_MUST_USE sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes);

@@ -5,8 +5,7 @@
  * One thread at a time.  HDF5's own error printing is off: its innermost message goes
  * into our story.  Plugins are off; external links, virtual and external storage,
  * unknown filters and variable-length types are refused.  Disk files are opened read
- * only and without HDF5's locks; writing to disk goes through file.h, except for
- * sim_h5_create_file (prepare), whose bulk bytes are written by others at known offsets.
+ * only and without HDF5's locks; writing to disk goes through file.h.
  */
 #ifndef SIMILE_H5_H
 #define SIMILE_H5_H
@@ -33,10 +32,20 @@ void sim_h5_close(sim_h5 **f);
 /* Is there a data set / group / attribute of this name?  (paths "/a/b") */
 bool sim_h5_has(const sim_h5 *f, const char *name);
 bool sim_h5_has_attribute(const sim_h5 *f, const char *name);
+bool sim_h5_has_attribute_of(const sim_h5 *f, const char *data_set, const char *name);
 
 /* Fails: SIM_E_DATA naming file and data set when absent, of another class, or > 5 dims. */
 SIM_MUST_USE sim_status sim_h5_shape_of(const sim_h5 *f, const char *name,
                                         sim_h5_shape *out);
+
+/* How a data set is stored. */
+typedef struct {
+    uint64_t stored_bytes; /* in the file: what was never written takes none */
+    size_t piece_rows;     /* rows of a chunk, which are best read together; else 1 */
+    size_t chunk_bytes;    /* unpacked; 0: not chunked */
+} sim_h5_storage;
+SIM_MUST_USE sim_status sim_h5_storage_of(const sim_h5 *f, const char *name,
+                                          sim_h5_storage *out);
 
 /*
  * Reads rows [row, row + n_rows) (or the whole with n_rows SIM_H5_ALL) converted to
@@ -79,8 +88,13 @@ SIM_MUST_USE sim_status sim_h5_walk(const sim_h5 *f, const char *group,
  * `reserve_bytes` + 64 MiB mapped before HDF5 is entered, so that it never moves.
  */
 SIM_MUST_USE sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out);
-/* A file on disk (default bounds), created exclusively.  Fails: SIM_E_CREATE, SIM_E_IO. */
-SIM_MUST_USE sim_status sim_h5_create_file(const char *path, sim_h5 **out);
+/*
+ * The frame of a large file: a file of memory (default bounds) in which bulk bytes are a
+ * hole that takes no room.  The caller writes head, bulk and tail to disk; `fd` is for
+ * reading the frame after sim_h5_finish, and the caller's to close.
+ */
+enum { SIM_H5_BULK_AT = 4096 }; /* where the first reserved data set begins */
+SIM_MUST_USE sim_status sim_h5_create_frame(sim_h5 **out, int *fd);
 
 /* Writes a data set, with the groups on its way; scalar for n_dims 0. */
 SIM_MUST_USE sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t);
@@ -103,11 +117,11 @@ SIM_MUST_USE sim_status sim_h5_read_attribute_of(const sim_h5 *f, const char *da
                                                  void *data, size_t room);
 
 /*
- * Creates a contiguous uint8 data set with early allocation and no fill, for bulk bytes
- * that are written later by pwrite at *at.
+ * Creates the first data set of a frame: contiguous uint8, early allocation and no fill,
+ * for bulk bytes that others write.  They begin at SIM_H5_BULK_AT.
  */
 SIM_MUST_USE sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims,
-                                       const size_t *dims, uint64_t *at);
+                                       const size_t *dims);
 
 /* Flushes an image and gives its bytes, borrowed until close. */
 SIM_MUST_USE sim_status sim_h5_image(sim_h5 *f, const void **image, size_t *n_bytes);

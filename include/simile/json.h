@@ -27,6 +27,9 @@ void sim_json_bool(sim_json *j, const char *key, bool value);
 sim_json *sim_json_object(sim_json *j, const char *key);
 sim_json *sim_json_array(sim_json *j, const char *key);
 
+/* A copy of an object or array under a key; in an array `key` is NULL. */
+void sim_json_put(sim_json *j, const char *key, const sim_json *value);
+
 /* Text on one line (indent 0) or indented; keys in the order written.  Caller's. */
 SIM_MUST_USE sim_status sim_json_dump(const sim_json *j, int indent, char **out);
 
@@ -43,5 +46,9 @@ bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value);
 /* Arrays: number of elements, and an element as a borrowed object. */
 size_t sim_json_size(const sim_json *j);
 sim_json *sim_json_at(const sim_json *j, size_t i);
+/* An element that is a text; "" when it is none.  Borrowed. */
+const char *sim_json_text_at(const sim_json *j, size_t i);
+/* An element that is a number; -1 when absent or of another type. */
+int64_t sim_json_int_at(const sim_json *j, size_t i);
 
 #endif

@@ -71,7 +71,8 @@ SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
 void sim_contrast_destroy(sim_contrast **e);
 /* Bytes that create takes on the largest rank. */
 size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *shape);
-size_t sim_ntxent_scratch(size_t d); /* bytes of scratch that a thread asks for */
+size_t sim_ntxent_scratch(
+    size_t d); /* bytes that a thread asks for, here and for cross */
 
 /*
  * NT-Xent over `views` >= 2 views (Chen et al. 2020, arXiv 2002.05709, equation 1;
@@ -170,6 +171,7 @@ void sim_sampled_softmax(sim_sampled *e, double temperature, const float *a,
  * (views 1), d of both is equal.
  */
 typedef struct sim_queue sim_queue;
+enum { SIM_QUEUE_TILE = 256 };
 typedef struct {
     size_t k;
     sim_rows_shape rows;
@@ -178,10 +180,12 @@ SIM_MUST_USE sim_status sim_queue_create(const sim_comm *c, const sim_queue_shap
                                          sim_queue **out);
 void sim_queue_destroy(sim_queue **q);
 size_t sim_queue_bytes(size_t ranks, size_t rank, const sim_queue_shape *shape);
+size_t sim_queue_scratch(size_t d); /* bytes of scratch that a thread asks for at most */
 /* Normal draws brought to unit length (a pure function of seed and slot). */
 void sim_queue_draw(sim_queue *q, uint32_t seed);
 sim_range sim_queue_mine(const sim_queue *q); /* slots of this rank */
 float *sim_queue_rows(sim_queue *q);          /* [mine][d] */
+size_t sim_queue_slots(const sim_queue *q);   /* K */
 int64_t sim_queue_pointer(const sim_queue *q);
 void sim_queue_set_pointer(sim_queue *q, int64_t pointer);
 /* Slots that hold pushed rows, 0 to K; with `only_filled` no other takes part below. */
@@ -190,6 +194,8 @@ void sim_queue_only_filled(sim_queue *q, bool only_filled);
 /* Visits `rows` (sharded by rows), `pointer` and `filled` under `group`. */
 SIM_MUST_USE sim_status sim_queue_visit(sim_queue *q, const char *group,
                                         const sim_visitor *v);
+/* One hash of all rows, tile by tile, pointer and filled.  Collective. */
+SIM_MUST_USE sim_status sim_queue_hash(const sim_queue *q, sim_hash *out);
 
 /*
  * Writes the n rows of the batch, in slot order, from the pointer on, round the end; when

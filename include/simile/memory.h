@@ -61,9 +61,9 @@ typedef struct {
 /* Calls `see` for every tag ever used, in order of name. */
 void sim_memory_report(void (*see)(void *ctx, const sim_memory_row *row), void *ctx);
 
-size_t sim_memory_bytes(void);       /* held now, all tags */
-size_t sim_memory_peak_bytes(void);  /* highest so far */
-uint64_t sim_memory_calls(void);     /* allocations ever made: a step adds none */
+size_t sim_memory_bytes(void);        /* held now, all tags */
+size_t sim_memory_peak_bytes(void);   /* highest so far */
+uint64_t sim_memory_calls(void);      /* allocations ever made: a step adds none */
 size_t sim_memory_process_peak(void); /* the process's peak resident bytes */
 
 /* Tests: the k-th allocation from now fails (1: the next); 0 switches it off. */

@@ -70,6 +70,12 @@ typedef struct {
     size_t views, dim;
 } sim_embeddings;
 
+/* A key of another room that a method wants otherwise than its table says, unless the job
+ * tells it. */
+typedef struct {
+    const char *key, *value; /* "encoder.projector.layers", "1" */
+} sim_method_default;
+
 /*
  * Arrays by name for `simile loss`, as methods.md section 8 lists them; the caller answers
  * from a file.  Failures (missing, wrong shape, a zero or non-finite row) name data set and
@@ -86,9 +92,15 @@ typedef struct sim_arrays {
     sim_status (*floats)(void *ctx, const char *name, size_t lo, size_t n, bool unit,
                          float *out);
     sim_status (*ints)(void *ctx, const char *name, size_t lo, size_t n, int32_t *out);
+    /* A whole number beside an array; the fallback where it is absent. */
+    sim_status (*number)(void *ctx, const char *name, const char *attribute,
+                         int64_t fallback, int64_t *out);
     /* Results.  `mine` has global dims and this rank's rows [row_lo, row_hi) of the first,
      * by units of `unit` rows (sim_tree_part over units); no dims: a scalar.  Collective. */
     sim_status (*put)(void *ctx, const sim_tensor *mine, size_t unit);
+    /* A number beside a result that was put. */
+    sim_status (*put_number)(void *ctx, const char *name, const char *attribute,
+                             int64_t value);
 } sim_arrays;
 
 /* How train sees any method: a row's functions get the row's own struct. */
@@ -96,6 +108,8 @@ typedef struct sim_method_row {
     const char *name, *paper;
     const sim_option_table *table; /* section "method", without `name` */
     bool needs_labels;
+    const sim_method_default *defaults; /* or NULL */
+    size_t n_defaults;
 
     /* The parts of a step's input; their number.  Options are filled by the row's table. */
     size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);
@@ -109,13 +123,22 @@ typedef struct sim_method_row {
      */
     void (*forward_backward)(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times);
-    /* After the optimizer changed the weights, or they were loaded. */
+    /* After the optimizer changed the weights, or they were loaded; not after a step that
+     * the guard skipped: what a step leaves beside weights becomes lasting here. */
     void (*updated)(void *self);
+    /* A run starts afresh with these weights: what begins as their copy.  Or NULL. */
+    void (*begun)(void *self);
+    /* Did the last step only fill a queue?  Then no weight changes.  NULL: never. */
+    bool (*idle)(void *self);
 
     /* What is trained, in a fixed order with their groups; their numbers. */
     size_t (*nets)(void *self, sim_net *nets[SIM_MAX_NETS],
                    const char *groups[SIM_MAX_NETS]);
     size_t (*scalars)(void *self, sim_method_scalar out[SIM_MAX_SCALARS]); /* or NULL */
+    /* Nets that no optimizer changes but that hold statistics: momentum copies.  Or NULL. */
+    size_t (*companions)(void *self, sim_net *nets[SIM_MAX_NETS],
+                         const char *groups[SIM_MAX_NETS]);
+    sim_queue *(*queue)(void *self); /* or NULL */
     /* Everything the next step needs but the optimizer: under /weights, /momentum ... */
     SIM_MUST_USE sim_status (*visit)(void *self, const sim_visitor *v);
     sim_embeddings (*embeddings)(void *self); /* for the ladder */
@@ -125,6 +148,11 @@ typedef struct sim_method_row {
     SIM_MUST_USE sim_status (*plan)(const sim_method_env *env, const void *options,
                                     size_t ranks, size_t rank, sim_plan_row rows[32],
                                     size_t *n_rows);
+    /* Bytes in a checkpoint beside trained weights and what belongs to them: momentum
+     * copies, the whole queue.  NULL: none. */
+    size_t (*saved_bytes)(const sim_method_env *env, const void *options);
+    /* Warns in the log of what may not be meant; n_images of the data set.  Or NULL. */
+    void (*advise)(const sim_method_env *env, const void *options, size_t n_images);
     /* "mean over anchors": what the loss value is. */
     const char *(*reduction)(const void *options);
     /* `simile loss`: loss and gradients on given embeddings.  Collective. */
@@ -160,16 +188,17 @@ size_t sim_method_views(const sim_method_row *row, const void *options);
 /* Images of a slot over all parts; at least the views. */
 size_t sim_method_images_per_slot(const sim_method_row *row, const void *options);
 bool sim_method_shuffles(const sim_method *m);
+sim_queue *sim_method_queue(const sim_method *m); /* NULL where there is none */
 
 /* Trainable tensors with their offsets in the gradient arena (nets, then scalars).
  * The array is the caller's. */
 SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter **out,
                                               size_t *n);
 
-/* BN running statistics only. */
+/* BN running statistics only, of the companions too. */
 SIM_MUST_USE sim_status sim_method_visit_buffers(const sim_method *m,
                                                  const sim_visitor *v);
-/* What the optimizer changes. */
+/* What the optimizer changes, and the companions' weights. */
 SIM_MUST_USE sim_status sim_method_visit_weights(const sim_method *m,
                                                  const sim_visitor *v);
 

@@ -26,12 +26,12 @@ typedef enum {
     SIM_E_CONFIG = 78   /* the job file or a key is wrong */
 } sim_status;
 
-#define SIM_MUST_USE __attribute__((warn_unused_result))
+#define SIM_MUST_USE           __attribute__((warn_unused_result))
 #define SIM_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 
 /* Starts a new story and returns `code`.  Use it through SIM_FAIL or SIM_CHECK. */
-sim_status sim_story_begin(sim_status code, const char *file, int line, const char *fmt, ...)
-    SIM_PRINTF(4, 5);
+sim_status sim_story_begin(sim_status code, const char *file, int line, const char *fmt,
+                           ...) SIM_PRINTF(4, 5);
 
 /* Adds a source place to the trail of the present story. */
 void sim_story_pass(const char *file, int line);

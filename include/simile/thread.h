@@ -17,8 +17,11 @@
 void sim_threads_set(int wanted);
 int sim_threads(void);
 
-/* Cores this process may run on. */
+/* Cores this process may run on, of those that the machine has; "0-3,8" for people, cut
+ * where `out` ends. */
 int sim_cores_allowed(void);
+int sim_cores_present(void);
+void sim_cores_text(char *out, size_t out_bytes);
 
 /*
  * Calls fn(i, ctx) for i in [0, n), in any order, on sim_threads() threads.

@@ -58,6 +58,9 @@ typedef struct {
 SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about,
                                       size_t ranks, sim_schedule_plan *plan);
 
+/* Warns in the log of what the method thinks may not be meant. */
+void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan);
+
 /* Bytes on a rank by item, of everything pretrain holds from step to step; rows used; and
  * what a checkpoint takes besides while it is written or read. */
 SIM_MUST_USE sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
@@ -73,6 +76,7 @@ typedef struct {
     double epochs; /* done, with fraction */
     double loss, lr, accuracy, positive, negative, spread, gradient_norm;
     double images_per_s, elapsed_s, eta_s; /* eta of the whole run */
+    double left_s;                         /* until the nearest limit; 0: none known */
     int64_t skipped;                       /* steps skipped by the guard so far */
 } sim_step_metrics;
 
@@ -109,7 +113,10 @@ typedef struct {
     const char *kernels, *arithmetic; /* picked and checked before: names */
     sim_resume resume;
     const char *resume_file, *init; /* or NULL */
-    double time_limit_s;            /* 0: none */
+    const char *accept;             /* keys of sim_accept_keys, with commas; or "" */
+    double time_limit_s;            /* stop in time for it; 0: none */
+    double job_left_s;              /* until the launcher ends the job; 0: unknown */
+    int64_t last_logged;            /* step of the run's last metrics; -1: none */
     int64_t stop_after;             /* -1: none */
     bool trace_hash;
     const sim_observer *observers;
@@ -123,6 +130,24 @@ typedef struct {
  * fails; all ranks return the same code.  Collective.
  */
 SIM_MUST_USE sim_status sim_train(const sim_comm *c, const sim_train_request *request);
+
+/* ---- going on with a change, and what the run was ---- */
+
+/* Identity keys that `accept` may name: "batch|..." */
+extern const char sim_accept_keys[];
+
+/* RUN/segments.json: the segments that were begun, as a JSON array; "[]" when there is none.
+ * Caller's.  Local. */
+SIM_MUST_USE sim_status sim_history_of_run(const char *run_path, char **json);
+/*
+ * The segments of a run: those of a checkpoint, then those that only the run directory
+ * knows.  One that never told its end is "killed or lost", or "running" when it is the
+ * newest and the run is_held; the newest gets `last_step` where it got beyond its to_step.
+ *   out  an array; segments are added as objects
+ * Local.
+ */
+SIM_MUST_USE sim_status sim_history_merge(const char *of_checkpoint, const char *of_run,
+                                          int64_t last_step, bool is_held, sim_json *out);
 
 /* ---- a step without disk or data, for bench ---- */
 

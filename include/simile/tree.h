@@ -26,7 +26,8 @@ sim_range sim_tree_part(size_t n_leaves, size_t n_parts, size_t part);
 enum { SIM_TREE_MAX_NODES = 128 };
 
 /* The maximal nodes of [lo, hi) in the tree over n_leaves, ascending; their number. */
-size_t sim_tree_nodes(size_t n_leaves, sim_range range, sim_range nodes[SIM_TREE_MAX_NODES]);
+size_t sim_tree_nodes(size_t n_leaves, sim_range range,
+                      sim_range nodes[SIM_TREE_MAX_NODES]);
 
 /* Number of merges of the two topmost partials after leaf `leaf` was pushed by the owner
  * of `range`. */
@@ -83,7 +84,7 @@ void sim_merge_sum(size_t width, double *left, size_t left_leaves, const double 
  * variance of a whole tree over L leaves is V / L.
  * Chan, Golub, LeVeque 1979.
  */
-void sim_merge_moments(size_t width, double *left, size_t left_leaves, const double *right,
-                       size_t right_leaves);
+void sim_merge_moments(size_t width, double *left, size_t left_leaves,
+                       const double *right, size_t right_leaves);
 
 #endif

@@ -6,18 +6,26 @@
 
 #include "simile/checkpoint.h"
 
-enum { TRAILER_BYTES = 64 };
-#define TRAILER_MAGIC "SIMILE-CKPT-1\0\0\0" /* 16 bytes */
+/* More than any file here has. */
+#define CHECKPOINT_LIMIT_BYTES ((size_t)1 << 40)
 
 /* A verified checkpoint in memory: the whole file, and HDF5 on its image. */
 struct sim_checkpoint {
     char path[4096];
     char *bytes;
-    size_t image_bytes;
+    size_t n_bytes; /* of the file, its end mark included */
     sim_h5 *file;
     sim_checkpoint_head head;
     char *config, *identity, *history;
+    sim_json *parts; /* {"tensors": [...]}: those kept in part files; NULL: none */
 };
+
+/* Stores an image with its end mark in place of `path`; an old file stays until then. */
+SIM_MUST_USE sim_status checkpoint_seal(const char *path, const void *image, size_t n,
+                                        sim_hash *digest);
+/* Is this a sealed image?  Tells its length and digest.  Fails: SIM_E_DATA. */
+SIM_MUST_USE sim_status checkpoint_verify(const char *path, const void *bytes, size_t n,
+                                          size_t *image_bytes, sim_hash *digest);
 
 /* "step-NNNNNNNNN.h5" -> its step; false for other names. */
 bool checkpoint_step_of(const char *name, int64_t *step);
@@ -32,6 +40,42 @@ SIM_MUST_USE sim_status checkpoint_load_file(const char *path, sim_checkpoint **
 SIM_MUST_USE sim_status checkpoint_shard_to_image(const sim_comm *c, const sim_tensor *t,
                                                   sim_h5 *file, const char *path,
                                                   sim_hash *hash);
+
+/* Is it one for part files?  Bytes of a part. */
+bool checkpoint_is_parted(const sim_tensor *t);
+size_t checkpoint_part_bytes(void);
+void checkpoint_part_name(int64_t step, size_t index, char out[64]);
+
+/* Collective.  The same into part files `*index` and on, which their ranks write; adds them
+ * to the table, and `hash`, on rank 0, is over name, dims and the parts' digests. */
+typedef struct {
+    const char *folder;
+    int64_t step;
+    size_t index;    /* of the next part */
+    sim_json *table; /* on rank 0 */
+} checkpoint_parts;
+SIM_MUST_USE sim_status checkpoint_shard_to_parts(const sim_comm *c, const sim_tensor *t,
+                                                  checkpoint_parts *parts,
+                                                  sim_hash *hash);
+
+/* Local.  One part: the rows [row_lo, row_lo + dims[0]) that `rows` holds. */
+SIM_MUST_USE sim_status checkpoint_part_write(const char *folder, int64_t step,
+                                              size_t index, const sim_tensor *rows,
+                                              sim_hash *digest);
+void checkpoint_part_table(sim_json *table, int64_t step, const sim_tensor *t,
+                           size_t rows_per_part, size_t first, const sim_hash *digests);
+/* The i-th tensor in parts, and the one of this name; NULL when there is none. */
+const sim_json *checkpoint_parted_tensor(const sim_checkpoint *k, size_t i);
+const sim_json *checkpoint_find_parted(const sim_checkpoint *k, const char *name);
+/* Local.  Are the parts there and whole?  Looks at every size-th of them. */
+SIM_MUST_USE sim_status checkpoint_parts_verify(const sim_checkpoint *k, size_t rank,
+                                                size_t size);
+/* Local.  This rank's rows, from the parts that hold them, each verified. */
+SIM_MUST_USE sim_status checkpoint_parts_read(const sim_checkpoint *k,
+                                              const sim_json *parted,
+                                              const sim_tensor *t);
+/* Removes parts that no main file stands for. */
+SIM_MUST_USE sim_status checkpoint_drop_orphans(const char *folder);
 
 /* Deletes what `options` do not keep; `newest` is the step just written. */
 SIM_MUST_USE sim_status checkpoint_retire(const char *folder,

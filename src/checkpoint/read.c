@@ -11,41 +11,23 @@
 #include <stdio.h>
 #include <string.h>
 
-static uint64_t get_le64(const unsigned char *p)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < 8; i++)
-        v |= (uint64_t)p[i] << 8 * i;
-    return v;
-}
-
-static sim_status verify(const char *path, const char *bytes, size_t n,
-                         size_t *image_bytes)
-{
-    sim_status st = SIM_OK;
-    static const unsigned char zeros[TRAILER_BYTES] = {0};
-
-    SIM_CHECK(n > TRAILER_BYTES, SIM_E_DATA, "%s has %zu bytes and is no checkpoint",
-              path, n);
-    const unsigned char *t = (const unsigned char *)bytes + n - TRAILER_BYTES;
-    SIM_CHECK(memcmp(t, TRAILER_MAGIC, 16) == 0, SIM_E_DATA,
-              "%s has no checkpoint's end mark: it was cut, or is no checkpoint", path);
-    SIM_CHECK(get_le64(t + 16) == n - TRAILER_BYTES, SIM_E_DATA,
-              "%s: %zu bytes, but its end mark tells %llu: it was cut or joined", path,
-              n - TRAILER_BYTES, (unsigned long long)get_le64(t + 16));
-    SIM_CHECK(memcmp(t + 40, zeros, TRAILER_BYTES - 40) == 0, SIM_E_DATA,
-              "%s: its end mark is damaged", path);
-    sim_hash h = sim_hash_bytes(bytes, n - TRAILER_BYTES);
-    SIM_CHECK(h.low == get_le64(t + 24) && h.high == get_le64(t + 32), SIM_E_DATA,
-              "%s does not have its digest: a bit of it was changed", path);
-    *image_bytes = n - TRAILER_BYTES;
-done:
-    return st;
-}
-
 static sim_status read_int(const sim_h5 *f, const char *name, int64_t *out)
 {
     return sim_h5_read(f, name, SIM_I64, 0, SIM_H5_ALL, out, 1);
+}
+
+static sim_status read_parts(sim_checkpoint *k)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+
+    if (!sim_h5_has(k->file, "/parts"))
+        goto done;
+    SIM_TRY(sim_h5_read_text(k->file, "/parts", &text));
+    SIM_TRY(sim_json_parse(text, strlen(text), &k->parts));
+done:
+    sim_free(text);
+    return st;
 }
 
 static sim_status read_head(sim_checkpoint *k)
@@ -84,12 +66,16 @@ static sim_status parse(const char *path, char *bytes, size_t n, sim_checkpoint 
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
+    size_t image_bytes = 0;
+    sim_hash digest;
 
     SIM_TRY(sim_new(&k, "checkpoint/file"));
     (void)snprintf(k->path, sizeof k->path, "%s", path);
-    SIM_TRY(verify(path, bytes, n, &k->image_bytes));
-    SIM_TRY(sim_h5_open_image(bytes, k->image_bytes, k->path, &k->file));
+    k->n_bytes = n;
+    SIM_TRY(checkpoint_verify(path, bytes, n, &image_bytes, &digest));
+    SIM_TRY(sim_h5_open_image(bytes, image_bytes, k->path, &k->file));
     SIM_TRY(read_head(k));
+    SIM_TRY(read_parts(k));
     k->bytes = bytes;
     *out = k;
     k = NULL;
@@ -98,15 +84,13 @@ done:
     return st;
 }
 
-enum { FILE_LIMIT_BITS = 40 };
-
 sim_status checkpoint_load_file(const char *path, sim_checkpoint **out)
 {
     sim_status st = SIM_OK;
     char *bytes = NULL;
     size_t n = 0;
 
-    SIM_TRY(sim_file_load(path, (size_t)1 << FILE_LIMIT_BITS, &bytes, &n));
+    SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &bytes, &n));
     SIM_TRY(parse(path, bytes, n, out));
     bytes = NULL;
 done:
@@ -120,6 +104,7 @@ void sim_checkpoint_close(sim_checkpoint **out)
     if (!k)
         return;
     sim_h5_close(&k->file);
+    sim_json_destroy(&k->parts);
     sim_free(k->bytes);
     sim_free(k->config);
     sim_free(k->identity);
@@ -140,36 +125,54 @@ const char *sim_checkpoint_path(const sim_checkpoint *k)
 
 /* ---- which one ---- */
 
-/* On rank 0: the newest good file of a folder; NULL and SIM_OK when there is none at all. */
-static sim_status newest_here(const char *run_path, sim_checkpoint **out)
+/* What is still to be looked at, from the newest down; names are on rank 0 alone. */
+typedef struct {
+    char folder[4200];
+    sim_names names;
+    size_t left, refused;
+} search;
+
+static sim_status begin_search(const char *run_path, search *s)
 {
     sim_status st = SIM_OK;
-    sim_names names = {0};
-    char folder[4200], path[4500];
-    int64_t step = 0;
-    size_t refused = 0;
 
-    (void)snprintf(folder, sizeof folder, "%s/checkpoints", run_path);
-    if (!sim_path_is_directory(folder))
+    (void)snprintf(s->folder, sizeof s->folder, "%s/checkpoints", run_path);
+    if (!sim_path_is_directory(s->folder))
         goto done;
-    SIM_TRY(sim_directory_list(folder, &names));
-    for (size_t i = names.n; i-- > 0 && !*out;) {
-        if (!checkpoint_step_of(names.names[i], &step))
-            continue;
-        (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
-        if (checkpoint_load_file(path, out) == SIM_OK)
-            break;
-        refused++;
-        sim_log_warn("refused: %s", sim_story());
-    }
+    SIM_TRY(sim_directory_list(s->folder, &s->names));
+    s->left = s->names.n;
+done:
+    return st;
+}
+
+static void refuse(search *s)
+{
+    s->refused++;
+    sim_log_warn("refused: %s", sim_story());
     sim_story_clear();
+}
+
+/* The next main file that is good; *out stays NULL when there is none at all. */
+static sim_status next_here(search *s, sim_checkpoint **out)
+{
+    sim_status st = SIM_OK;
+    char path[4500];
+    int64_t step = 0;
+
+    while (s->left > 0 && !*out) {
+        const char *name = s->names.names[--s->left];
+        if (!checkpoint_step_of(name, &step))
+            continue;
+        (void)snprintf(path, sizeof path, "%s/%s", s->folder, name);
+        if (checkpoint_load_file(path, out) != SIM_OK)
+            refuse(s);
+    }
     SIM_CHECK(
-        *out || refused == 0, SIM_E_DATA,
+        *out || s->refused == 0, SIM_E_DATA,
         "%s: none of its %zu checkpoints is good (reasons above); move them away to "
         "start anew",
-        folder, refused);
+        s->folder, s->refused);
 done:
-    sim_names_clear(&names);
     return st;
 }
 
@@ -177,7 +180,7 @@ done:
 static sim_status share(const sim_comm *c, sim_checkpoint **k)
 {
     sim_status st = SIM_OK;
-    uint64_t n = *k ? (*k)->image_bytes + TRAILER_BYTES : 0;
+    uint64_t n = *k ? (*k)->n_bytes : 0;
     char path[4096] = "", *bytes = NULL;
 
     sim_comm_broadcast(c, 0, &n, sizeof n);
@@ -204,20 +207,56 @@ done:
     return st;
 }
 
+/* To all ranks, who look at the parts together. */
+static sim_status share_and_verify(const sim_comm *c, sim_checkpoint **k)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(share(c, k));
+    if (*k)
+        st = checkpoint_parts_verify(*k, (size_t)c->rank, (size_t)c->size);
+    SIM_TRY(sim_comm_agree(c, st));
+done:
+    return st;
+}
+
 sim_status sim_checkpoint_newest(const sim_comm *c, const char *run_path,
                                  sim_checkpoint **out)
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
+    search s = {.left = 0};
 
     if (c->rank == 0)
-        st = newest_here(run_path, &k);
+        st = begin_search(run_path, &s);
     SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(share(c, &k));
+    for (;;) {
+        SIM_TRY(sim_comm_agree(c, c->rank == 0 ? next_here(&s, &k) : SIM_OK));
+        st = share_and_verify(c, &k);
+        if (st != SIM_E_DATA)
+            break;
+        refuse(&s); /* all ranks: they learned it together */
+        sim_checkpoint_close(&k);
+    }
+    SIM_TRY(st);
     *out = k;
     k = NULL;
 done:
+    sim_names_clear(&s.names);
     sim_checkpoint_close(&k);
+    return st;
+}
+
+/* A checkpoint by the name of its file. */
+static sim_status open_file(const sim_comm *c, const char *path, sim_checkpoint **out)
+{
+    sim_status st = SIM_OK;
+
+    if (c->rank == 0)
+        st = checkpoint_load_file(path, out);
+    SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(share_and_verify(c, out));
+done:
     return st;
 }
 
@@ -225,16 +264,11 @@ sim_status sim_checkpoint_open(const sim_comm *c, const char *path, sim_checkpoi
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
+    int64_t folder = c->rank == 0 && sim_path_is_directory(path);
 
-    if (c->rank == 0 && !sim_path_is_directory(path))
-        st = checkpoint_load_file(path, &k);
-    else if (c->rank == 0)
-        st = newest_here(path, &k);
-    if (c->rank == 0 && st == SIM_OK && !k)
-        st = sim_story_begin(SIM_E_INPUT, __FILE__, __LINE__, "%s holds no checkpoint",
-                             path);
-    SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(share(c, &k));
+    sim_comm_max_i64(c, &folder, 1);
+    SIM_TRY(folder ? sim_checkpoint_newest(c, path, &k) : open_file(c, path, &k));
+    SIM_CHECK(k, SIM_E_INPUT, "%s holds no checkpoint", path);
     *out = k;
     k = NULL;
 done:
@@ -246,6 +280,7 @@ done:
 
 typedef struct {
     const sim_h5 *file;
+    const sim_checkpoint *checkpoint; /* that the file is of; NULL with --init */
     const char *path;
     bool optional_heads; /* --init: only the encoder must be there */
     size_t missing;
@@ -280,6 +315,27 @@ done:
     return st;
 }
 
+/* The values of a tensor from wherever they stand. */
+static sim_status read_values(const filler *f, const char *name, const sim_tensor *t,
+                              size_t n)
+{
+    sim_status st = SIM_OK;
+    const sim_json *parted =
+        f->checkpoint ? checkpoint_find_parted(f->checkpoint, name + 1) : NULL;
+    sim_tensor named = *t;
+
+    if (parted) {
+        named.name = name + 1;
+        SIM_TRY(checkpoint_parts_read(f->checkpoint, parted, &named));
+        goto done;
+    }
+    SIM_TRY(check_dims(f, name, t));
+    SIM_TRY(sim_h5_read(f->file, name, t->type, t->sharded ? t->row_lo : 0,
+                        t->sharded ? t->row_hi - t->row_lo : SIM_H5_ALL, t->data, n));
+done:
+    return st;
+}
+
 static sim_status fill_tensor(void *ctx, const char *group, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
@@ -295,11 +351,9 @@ static sim_status fill_tensor(void *ctx, const char *group, const sim_tensor *t)
         f->missing += !count;
         goto done;
     }
-    SIM_TRY(check_dims(f, name, t));
     if (t->sharded)
         n = rows * (sim_tensor_row_bytes(t) / sim_type_bytes(t->type));
-    SIM_TRY(sim_h5_read(f->file, name, t->type, t->sharded ? t->row_lo : 0,
-                        t->sharded ? rows : SIM_H5_ALL, t->data, n));
+    SIM_TRY(read_values(f, name, t, n));
     SIM_TRY(check_finite(f, name, t, n));
 done:
     return st;
@@ -309,7 +363,7 @@ sim_status sim_checkpoint_load(const sim_checkpoint *k, const sim_state_source *
                                size_t n_sources)
 {
     sim_status st = SIM_OK;
-    filler f = {.file = k->file, .path = k->path};
+    filler f = {.file = k->file, .checkpoint = k, .path = k->path};
     const sim_visitor v = {.see = fill_tensor, .ctx = &f};
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
@@ -354,20 +408,44 @@ static void hash_of(const char *lines, const char *name, char out[33])
         }
 }
 
+/* A tensor with name and hash, and an empty list of dims. */
+static sim_json *add_tensor(describer *d, const char *name, sim_json **dims)
+{
+    char hex[33];
+    sim_json *j = sim_json_object(d->list, NULL);
+    sim_json_text(j, "name", name);
+    *dims = sim_json_array(j, "dims");
+    hash_of(d->hashes, name, hex);
+    sim_json_text(j, "hash", hex);
+    return j;
+}
+
 static sim_status describe_tensor(void *ctx, const sim_tensor *t)
 {
-    describer *d = ctx;
-    char hex[33];
+    sim_json *dims = NULL;
     if (!strchr(t->name, '/'))
         return SIM_OK; /* the head's own texts and numbers */
-    sim_json *j = sim_json_object(d->list, NULL);
-    sim_json_text(j, "name", t->name);
-    sim_json *dims = sim_json_array(j, "dims");
+    (void)add_tensor(ctx, t->name, &dims);
     for (int i = 0; i < t->n_dims; i++)
         sim_json_int(dims, NULL, (int64_t)t->dims[i]);
-    hash_of(d->hashes, t->name, hex);
-    sim_json_text(j, "hash", hex);
     return SIM_OK;
+}
+
+static void describe_parted(const sim_checkpoint *k, describer *d)
+{
+    const sim_json *parted = NULL;
+    for (size_t i = 0; (parted = checkpoint_parted_tensor(k, i)) != NULL; i++) {
+        sim_json *files = NULL, *dims = NULL;
+        const char *name = "";
+        if (!sim_json_get_text(parted, "tensor", &name) ||
+            !sim_json_get_object(parted, "files", &files) ||
+            !sim_json_get_object(parted, "dims", &dims))
+            continue;
+        sim_json *out = NULL, *j = add_tensor(d, name, &out);
+        for (size_t n = 0; n < sim_json_size(dims); n++)
+            sim_json_int(out, NULL, sim_json_int_at(dims, n));
+        sim_json_int(j, "parts", (int64_t)sim_json_size(files));
+    }
 }
 
 sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out)
@@ -386,6 +464,7 @@ sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out)
     sim_json_text(out, "weights_hash", weights);
     describer d = {sim_json_array(out, "tensors"), hashes};
     SIM_TRY(sim_h5_walk(k->file, "/", describe_tensor, &d));
+    describe_parted(k, &d);
 done:
     sim_free(weights);
     sim_free(hashes);

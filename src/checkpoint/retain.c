@@ -30,14 +30,16 @@ sim_status checkpoint_retire(const char *folder, const sim_checkpoint_options *o
     SIM_TRY(sim_directory_list(folder, &names));
     /* Names sort by step: walk from the newest down. */
     for (size_t i = names.n; i-- > 0;) {
-        if (!checkpoint_step_of(names.names[i], &step) || step > newest)
+        (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
+        if (!checkpoint_step_of(names.names[i], &step) || step > newest ||
+            sim_path_is_directory(path))
             continue;
         bool every = options->keep_every > 0 && step % options->keep_every == 0;
         if (later++ < options->keep || step == 0 || every)
             continue;
-        (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
         SIM_TRY(sim_file_remove(path));
     }
+    SIM_TRY(checkpoint_drop_orphans(folder)); /* with each its parts */
 done:
     sim_names_clear(&names);
     return st;

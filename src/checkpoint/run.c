@@ -2,7 +2,8 @@
  * run.c - the run directory: made, locked, asked to stop.
  *
  * The lock is a file made exclusively that names its holder; it is taken over only when
- * the holder is provably gone.
+ * the holder is provably gone: no such process on this host, or Slurm says that its job
+ * has ended.
  */
 #include "private.h"
 
@@ -95,6 +96,27 @@ static holder read_holder(const char *text)
     return h;
 }
 
+/* Does Slurm say that none of the job's processes is left? */
+static bool job_is_gone(const char *job)
+{
+    enum { WAIT_MS = 15000 };
+    const char *const argv[] = {"squeue", "--noheader", "--format=%T",
+                                "--jobs", job,          NULL};
+    char answer[512];
+    int code = 0;
+
+    if (!*job || job[strspn(job, "0123456789")] != '\0')
+        return false;
+    if (sim_process_answer(argv, WAIT_MS, answer, sizeof answer, &code) != SIM_OK) {
+        sim_story_clear(); /* no Slurm here, or it is silent: nobody knows */
+        return false;
+    }
+    if (code != 0)
+        return strstr(answer, "Invalid job id") != NULL;
+    /* It lists what runs, completes or waits; one that waits was requeued, and is over. */
+    return answer[strspn(answer, " \n")] == '\0' || strncmp(answer, "PENDING", 7) == 0;
+}
+
 /* Is the holder gone for certain? */
 static bool is_dead(const holder *h, const char *host)
 {
@@ -106,8 +128,10 @@ static bool is_dead(const holder *h, const char *host)
         return strcmp(start, h->start) != 0;
     }
     /* The same job, requeued: its earlier life is over. */
-    return job && restart && strcmp(job, h->job) == 0 &&
-           strtol(restart, NULL, 10) > strtol(h->restart, NULL, 10);
+    if (job && restart && strcmp(job, h->job) == 0 &&
+        strtol(restart, NULL, 10) > strtol(h->restart, NULL, 10))
+        return true;
+    return job_is_gone(h->job);
 }
 
 /* Moves a dead holder's lock away under a name of our own, so that one of two wins. */
@@ -131,6 +155,29 @@ done:
     return st;
 }
 
+/* Takes a held lock away, or says who holds it. */
+static sim_status challenge(const char *path, const char *text, const char *host)
+{
+    sim_status st = SIM_OK;
+    const holder h = read_holder(text);
+
+    SIM_CHECK(
+        h.host[0] && h.pid[0], SIM_E_CREATE,
+        "%s is empty or damaged and names no holder; if no job runs there, type: rm "
+        "%s",
+        path, path);
+    SIM_CHECK(
+        is_dead(&h, host), SIM_E_CREATE,
+        "%s: the run is held by pid %s on %s (job %s, since %s); stop that one with "
+        "simile stop, or, if it is gone for certain, type: rm %s",
+        path, h.pid, h.host, h.job, h.since, path);
+    sim_log("taking over the lock of pid %s on %s (job %s), which is gone", h.pid, h.host,
+            h.job);
+    SIM_TRY(remove_stale(path, text));
+done:
+    return st;
+}
+
 static sim_status take_lock(const char *path, const char *host)
 {
     sim_status st = SIM_OK;
@@ -144,16 +191,11 @@ static sim_status take_lock(const char *path, const char *host)
         SIM_FREE(text);
         st = sim_file_load(path, 4096, &text, &n);
         if (st == SIM_E_INPUT)
-            continue; /* released meanwhile */
+            continue;         /* released meanwhile */
+        if (st == SIM_E_DATA) /* larger than any lock of ours */
+            st = sim_text_copy("", "checkpoint/lock", &text);
         SIM_TRY(st);
-        holder h = read_holder(text);
-        SIM_CHECK(
-            is_dead(&h, host), SIM_E_CREATE,
-            "%s: the run is held by pid %s on %s (job %s, since %s); stop that one with "
-            "simile stop, or, if it is gone for certain, remove this file",
-            path, h.pid, h.host, h.job, h.since);
-        sim_log("taking over the lock of pid %s on %s, which is gone", h.pid, h.host);
-        SIM_TRY(remove_stale(path, text));
+        SIM_TRY(challenge(path, text, host));
     }
     st = write_lock(path, host);
 done:
@@ -221,6 +263,23 @@ void sim_run_close(const sim_comm *c, sim_run *run)
     run->locked = false;
     if (sim_run_path(run, "run.lock", path, sizeof path) == SIM_OK)
         SIM_IGNORE(sim_file_remove(path));
+}
+
+bool sim_run_is_held(const char *path)
+{
+    char lock[4200], host[256] = "", *text = NULL;
+    size_t n = 0;
+    bool held = false;
+
+    (void)snprintf(lock, sizeof lock, "%s/run.lock", path);
+    if (sim_file_load(lock, 4096, &text, &n) == SIM_OK) {
+        const holder h = read_holder(text);
+        sim_host_name(host, sizeof host);
+        held = !is_dead(&h, host);
+    }
+    sim_story_clear();
+    sim_free(text);
+    return held;
 }
 
 /* ---- the wish to stop ---- */

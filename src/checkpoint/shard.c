@@ -1,8 +1,10 @@
 /*
- * shard.c - a tensor that is spread over the ranks comes to one place, piece by piece.
+ * shard.c - a tensor that is spread over the ranks comes to one place, or to part files,
+ * piece by piece.
  *
  * In: each rank's rows.  Out: the same bytes on any number of ranks, since they travel in
- * global order.  No rank holds more than its own rows and a piece.
+ * global order, and parts are cut by rows, not by owners.  No rank holds more than its own
+ * rows and a piece (of a part, two).
  * Called by: write.c, by all ranks together; every function ends in one agreement.
  */
 #include "private.h"
@@ -112,6 +114,90 @@ sim_status checkpoint_shard_to_image(const sim_comm *c, const sim_tensor *t, sim
         *hash = sim_hasher_value(hasher);
 done:
     sim_hasher_destroy(&hasher);
+    end(&s);
+    return st;
+}
+
+/* ---- part files ---- */
+
+/* Who writes the rows: the owner of the first. */
+static int writer_of(const shard *s, sim_range rows)
+{
+    int r = 0;
+    while (s->first[r + 1] <= rows.lo)
+        r++;
+    return r;
+}
+
+/* Writes the part that starts at row `at`, if it is this rank's to write. */
+static sim_status write_part(const shard *s, const checkpoint_parts *p, size_t at,
+                             bool crossing, sim_hash *digests, sim_status before)
+{
+    const sim_range rows = next_rows(s, at, s->tensor->dims[0]);
+    const size_t i = at / s->piece_rows;
+    const int writer = writer_of(s, rows);
+    sim_tensor part = *s->tensor;
+
+    if ((rows.hi > s->first[writer + 1]) != crossing)
+        return before;
+    const void *data = fetch(s, writer, rows);
+    if (s->comm->rank != writer || before != SIM_OK)
+        return before;
+    part.dims[0] = rows.hi - rows.lo;
+    part.row_lo = rows.lo;
+    part.data = (void *)(uintptr_t)data;
+    return checkpoint_part_write(p->folder, p->step, p->index + i, &part, &digests[i]);
+}
+
+/* Parts within a rank need no message: they go first, so that all ranks write at once. */
+static sim_status write_parts(const shard *s, const checkpoint_parts *p,
+                              sim_hash *digests)
+{
+    sim_status st = SIM_OK;
+    for (int crossing = 0; crossing < 2; crossing++)
+        for (size_t at = 0; at < s->tensor->dims[0]; at += s->piece_rows)
+            st = write_part(s, p, at, crossing, digests, st);
+    return st;
+}
+
+/* Hash over name, dims and the digests of the parts. */
+static sim_status hash_of_parts(const sim_tensor *t, const sim_hash *digests, size_t n,
+                                sim_hash *hash)
+{
+    sim_status st = SIM_OK;
+    sim_hasher *hasher = NULL;
+    SIM_TRY(sim_hasher_create(&hasher));
+    sim_tensor_hash_begin(t, hasher);
+    sim_hasher_add(hasher, digests, n * sizeof *digests);
+    *hash = sim_hasher_value(hasher);
+done:
+    sim_hasher_destroy(&hasher);
+    return st;
+}
+
+sim_status checkpoint_shard_to_parts(const sim_comm *c, const sim_tensor *t,
+                                     checkpoint_parts *parts, sim_hash *hash)
+{
+    sim_status st = SIM_OK;
+    shard s = {.first = NULL};
+    sim_hash *digests = NULL;
+
+    SIM_TRY(begin(c, t, checkpoint_part_bytes(), &s));
+    const size_t n = (t->dims[0] + s.piece_rows - 1) / s.piece_rows;
+    SIM_TRY(sim_comm_agree(c, sim_alloc(&digests, n, "checkpoint/shard")));
+    const checkpoint_parts now = *parts;
+    parts->index += n; /* also when it fails: some may stand */
+    SIM_TRY(sim_comm_agree(c, write_parts(&s, &now, digests)));
+    /* Each digest is zero but on the rank that wrote its part. */
+    sim_comm_sum_i64(c, (int64_t *)digests, 2 * n);
+    if (c->rank == 0) {
+        checkpoint_part_table(parts->table, parts->step, t, s.piece_rows, now.index,
+                              digests);
+        st = hash_of_parts(t, digests, n, hash);
+    }
+    SIM_TRY(sim_comm_agree(c, st));
+done:
+    sim_free(digests);
     end(&s);
     return st;
 }

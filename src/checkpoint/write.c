@@ -1,6 +1,6 @@
 /*
- * write.c - state to disk: an HDF5 image in memory, a trailer with its digest, and one
- * replacement of a file.
+ * write.c - state to disk: an HDF5 image in memory, sealed by its digest, and one
+ * replacement of a file, after the part files of what is too large for it.
  *
  * A checkpoint does not know how many ranks wrote it: shards come in global order.
  */
@@ -20,7 +20,9 @@ static sim_status add_bytes(void *ctx, const char *group, const sim_tensor *t)
 {
     size_t *n = ctx;
     (void)group;
-    *n += sim_tensor_count(t) * sim_type_bytes(t->type) + 2048; /* with HDF5's headers */
+    if (!checkpoint_is_parted(t))
+        *n += sim_tensor_count(t) * sim_type_bytes(t->type) +
+              2048; /* with HDF5's headers */
     return SIM_OK;
 }
 
@@ -143,6 +145,8 @@ typedef struct {
     const sim_comm *comm;
     sim_h5 *file; /* on rank 0 */
     hashes hashes;
+    sim_json *json; /* on rank 0: the table of parts, empty for most */
+    checkpoint_parts parts;
     sim_status failed; /* this rank's first failure, told at the next agreement */
 } image_writer;
 
@@ -166,7 +170,10 @@ static sim_status save_shard(image_writer *w, const char *path, const sim_tensor
     SIM_ASSERT(strncmp(path, "/weights/", 9) != 0);
     SIM_TRY(sim_comm_agree(w->comm, w->failed));
     named.name = path + 1;
-    SIM_TRY(checkpoint_shard_to_image(w->comm, &named, w->file, path, &hash));
+    if (checkpoint_is_parted(t))
+        SIM_TRY(checkpoint_shard_to_parts(w->comm, &named, &w->parts, &hash));
+    else
+        SIM_TRY(checkpoint_shard_to_image(w->comm, &named, w->file, path, &hash));
     if (w->comm->rank == 0)
         w->failed = add_entry(&w->hashes, path + 1, &e);
     if (e)
@@ -194,6 +201,21 @@ static sim_status write_int(sim_h5 *f, const char *name, int64_t value)
 {
     const sim_tensor t = {.name = name, .type = SIM_I64, .data = &value};
     return sim_h5_write(f, name, &t);
+}
+
+/* Which tensors stand in which part files; most checkpoints have none. */
+static sim_status write_table(sim_h5 *f, const image_writer *w)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+
+    if (w->parts.index == 0)
+        goto done;
+    SIM_TRY(sim_json_dump(w->json, 0, &text));
+    SIM_TRY(sim_h5_write_text(f, "/parts", text));
+done:
+    sim_free(text);
+    return st;
 }
 
 static sim_status write_head(sim_h5 *f, const sim_checkpoint_head *head)
@@ -240,44 +262,45 @@ done:
 
 /* ---- the file ---- */
 
-static void put_le64(unsigned char *p, uint64_t v)
+/* A hint for people and scripts; the folder is the truth, so a failure costs a line. */
+static void point_at(const sim_run *run, const char *name)
 {
-    for (int i = 0; i < 8; i++)
-        p[i] = (unsigned char)(v >> 8 * i);
+    char path[4200], line[80];
+    int n = snprintf(line, sizeof line, "%s\n", name);
+    const sim_piece hint = {line, (size_t)n};
+    sim_status st = sim_run_path(run, "checkpoints/latest", path, sizeof path);
+    if (st == SIM_OK)
+        st = sim_file_replace(path, &hint, 1);
+    if (st != SIM_OK)
+        sim_log_warn("%s; the checkpoint itself is good", sim_story());
 }
 
 static sim_status store(const sim_run *run, int64_t step, const void *image, size_t n)
 {
     sim_status st = SIM_OK;
-    unsigned char trailer[TRAILER_BYTES] = {0};
-    char path[4200], name[64], latest[80];
-    sim_hash h = sim_hash_bytes(image, n);
+    char path[4200], name[64];
+    sim_hash digest;
 
-    memcpy(trailer, TRAILER_MAGIC, 16);
-    put_le64(trailer + 16, n);
-    put_le64(trailer + 24, h.low);
-    put_le64(trailer + 32, h.high);
-    const sim_piece pieces[] = {{image, n}, {trailer, sizeof trailer}};
     (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5", (long long)step);
     SIM_TRY(sim_run_path(run, name, path, sizeof path));
-    SIM_TRY(sim_file_replace(path, pieces, 2));
-    (void)snprintf(latest, sizeof latest, "%s\n", name + strlen("checkpoints/"));
-    const sim_piece hint = {latest, strlen(latest)};
-    SIM_TRY(sim_run_path(run, "checkpoints/latest", path, sizeof path));
-    SIM_TRY(sim_file_replace(path, &hint, 1));
+    SIM_TRY(checkpoint_seal(path, image, n, &digest));
+    point_at(run, name + strlen("checkpoints/"));
 done:
     return st;
 }
 
-/* A good file of this step is there already: nothing to do. */
-static bool is_there(const sim_run *run, int64_t step)
+/* A good file of this step and run is there already, its parts too: nothing to do. */
+static bool is_there(const sim_run *run, const sim_checkpoint_head *head)
 {
     char path[4200], name[64];
     sim_checkpoint *k = NULL;
-    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5", (long long)step);
+    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5",
+                   (long long)head->step);
     if (sim_run_path(run, name, path, sizeof path) != SIM_OK || !sim_path_exists(path))
         return false;
-    bool good = checkpoint_load_file(path, &k) == SIM_OK;
+    bool good = checkpoint_load_file(path, &k) == SIM_OK &&
+                strcmp(k->head.identity, head->identity) == 0 &&
+                checkpoint_parts_verify(k, 0, 1) == SIM_OK;
     sim_checkpoint_close(&k);
     sim_story_clear();
     return good;
@@ -289,16 +312,39 @@ static sim_status write_here(const sim_run *run, const sim_checkpoint_options *o
     sim_status st = SIM_OK;
     const void *image = NULL;
     size_t n = 0;
-    char folder[4200];
 
     SIM_TRY(write_head(w->file, head));
+    SIM_TRY(write_table(w->file, w));
     SIM_TRY(write_hashes(w->file, &w->hashes));
     SIM_TRY(sim_h5_image(w->file, &image, &n));
     SIM_TRY(store(run, head->step, image, n));
-    SIM_TRY(sim_run_path(run, "checkpoints", folder, sizeof folder));
-    SIM_TRY(checkpoint_retire(folder, options, head->step));
+    if (checkpoint_retire(w->parts.folder, options, head->step) != SIM_OK)
+        sim_log_warn("%s; the new checkpoint is good, old ones stay", sim_story());
 done:
     return st;
+}
+
+static sim_status begin_image(image_writer *w, const sim_state_source *sources,
+                              size_t n_sources)
+{
+    sim_status st = SIM_OK;
+    size_t n_bytes = 0;
+
+    SIM_TRY(sim_checkpoint_bytes(sources, n_sources, &n_bytes));
+    SIM_TRY(sim_h5_create_image(n_bytes, &w->file));
+    SIM_TRY(sim_json_create(&w->json));
+    w->parts.table = sim_json_array(w->json, "tensors");
+done:
+    return st;
+}
+
+/* After a failure, whose story stays: parts that nothing stands for. */
+static void drop_parts(const char *folder)
+{
+    char story[4096];
+    (void)snprintf(story, sizeof story, "%s", sim_story());
+    SIM_IGNORE(checkpoint_drop_orphans(folder));
+    sim_story_set(story);
 }
 
 sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
@@ -307,19 +353,17 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
                                 const sim_state_source *sources, size_t n_sources)
 {
     sim_status st = SIM_OK;
-    image_writer w = {.comm = c};
+    char folder[4200];
+    image_writer w = {.comm = c, .parts = {.folder = folder, .step = head->step}};
     const sim_visitor v = {.see = save_tensor, .ctx = &w};
-    size_t n_bytes = 0;
-    int64_t there = c->rank == 0 && is_there(run, head->step);
+    int64_t there = c->rank == 0 && is_there(run, head);
 
     sim_comm_max_i64(c, &there, 1);
     if (there)
         goto done;
-    if (c->rank == 0) {
-        st = sim_checkpoint_bytes(sources, n_sources, &n_bytes);
-        if (st == SIM_OK)
-            st = sim_h5_create_image(n_bytes, &w.file);
-    }
+    st = sim_run_path(run, "checkpoints", folder, sizeof folder);
+    if (c->rank == 0 && st == SIM_OK)
+        st = begin_image(&w, sources, n_sources);
     SIM_TRY(sim_comm_agree(c, st));
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
@@ -328,7 +372,10 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
         st = write_here(run, options, head, &w);
     SIM_TRY(sim_comm_agree(c, st));
 done:
+    if (c->rank == 0 && st != SIM_OK && w.parts.index > 0)
+        drop_parts(folder);
     sim_h5_close(&w.file);
+    sim_json_destroy(&w.json);
     sim_free(w.hashes.list);
     return st;
 }

@@ -63,6 +63,35 @@ SIM_MUST_USE sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j,
 typedef sim_status sim_cli_body(const sim_comm *c, void *ctx);
 sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *ctx);
 
+/* `simile bench checkpoint`: a state of this size, saved and loaded below `dir`. */
+typedef struct {
+    const char *arch, *width, *dir;
+    size_t queue, dim; /* slots, 0: none; floats of one */
+    bool momentum_copy;
+    int repeats;
+} sim_bench_state;
+SIM_MUST_USE sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
+                                             const sim_bench_state *ask);
+
+/* ---- job scripts ---- */
+
+/* What a script is fitted to. */
+typedef struct {
+    const char *path;             /* of the script to write */
+    const sim_job_source *source; /* what it runs */
+    const char *run;              /* names the job */
+    size_t nodes, ranks, threads; /* ranks: a multiple of nodes; threads of a rank */
+    size_t rank_bytes, checkpoint_bytes;
+    double step_s, total_s; /* as estimated */
+    double limit_s;         /* longest time a job may ask for; 0: any */
+} sim_cli_sbatch;
+
+/* slurm/pretrain.sbatch, as the build found it. */
+extern const char sim_cli_sbatch_script[];
+
+/* Writes that script with its head filled in.  Fails: SIM_E_CONFIG (the folder's name), I/O. */
+SIM_MUST_USE sim_status sim_cli_sbatch_write(const sim_cli_sbatch *s);
+
 /* ---- observers of pretrain ---- */
 
 /* A line an interval in the log, a line in place on a terminal. */
@@ -71,6 +100,9 @@ size_t sim_observe_log_bytes(void);
 /* metrics.jsonl in the run directory: one object an interval. */
 sim_observer sim_observe_metrics(void *state);
 size_t sim_observe_metrics_bytes(void);
+/* The last step that stands in a run's metrics; -1 when there is none. */
+int64_t sim_observe_metrics_last(const char *run_path);
+void sim_observe_metrics_clear(void *memory); /* before it is freed */
 /* A kNN result as a line of its own there; `state` is the metrics observer's. */
 sim_knn_tell sim_observe_metrics_knn;
 

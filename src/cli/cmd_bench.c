@@ -1,5 +1,5 @@
 /*
- * cmd_bench.c - `simile bench step|kernel`: what this machine does, as JSON.
+ * cmd_bench.c - `simile bench step|kernel|checkpoint`: what this machine does, as JSON.
  */
 #include "cli.h"
 
@@ -14,8 +14,9 @@
 #include <string.h>
 
 typedef struct {
-    const char *what, *arch, *stem, *width;
-    size_t size, batch;
+    const char *what, *arch, *stem, *width, *dir;
+    size_t size, batch, queue, dim;
+    bool momentum_copy;
     int threads, steps;
     bool json;
 } arguments;
@@ -28,6 +29,10 @@ enum {
     KEY_BATCH,
     KEY_THREADS,
     KEY_STEPS,
+    KEY_QUEUE,
+    KEY_DIM,
+    KEY_COPY,
+    KEY_DIR,
     KEY_JSON
 };
 
@@ -38,17 +43,28 @@ static const struct argp_option options[] = {
     {"size", KEY_SIZE, "PIXELS", 0, "side of a view (default 32)", 0},
     {"batch", KEY_BATCH, "B", 0, "images of a step over all ranks (default 64)", 0},
     {"threads", KEY_THREADS, "T", 0, "threads of a rank (default: as pretrain)", 0},
-    {"steps", KEY_STEPS, "N", 0, "steps to time after one that warms up (default 5)", 0},
+    {"steps", KEY_STEPS, "N", 0,
+     "steps to time after one that warms up; saves and loads (default 5)", 0},
+    {"queue", KEY_QUEUE, "K", 0, "checkpoint: slots of a queue (default: none)", 0},
+    {"dim", KEY_DIM, "D", 0, "checkpoint: floats of a slot (default 128)", 0},
+    {"momentum-copy", KEY_COPY, NULL, 0, "checkpoint: with a momentum copy", 0},
+    {"dir", KEY_DIR, "FOLDER", 0,
+     "checkpoint: where to write and remove a run of its own (default .)", 0},
     {"json", KEY_JSON, NULL, 0, "print JSON (it always does)", 0},
     {0}};
 
-static size_t count(const struct argp_state *state, const char *arg)
+static size_t count_to(const struct argp_state *state, const char *arg, long most)
 {
     char *end = NULL;
     long n = strtol(arg, &end, 10);
-    if (end == arg || *end || n < 1 || n > 1 << 20)
-        argp_error(state, "\"%s\" is no number from 1", arg);
+    if (end == arg || *end || n < 1 || n > most)
+        argp_error(state, "\"%s\" is no number from 1 to %ld", arg, most);
     return (size_t)n;
+}
+
+static size_t count(const struct argp_state *state, const char *arg)
+{
+    return count_to(state, arg, 1 << 20);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -76,6 +92,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_STEPS:
         a->steps = (int)count(state, arg);
         return 0;
+    case KEY_QUEUE:
+        a->queue = count_to(state, arg, UINT32_MAX);
+        return 0;
+    case KEY_DIM:
+        a->dim = count(state, arg);
+        return 0;
+    case KEY_COPY:
+        a->momentum_copy = true;
+        return 0;
+    case KEY_DIR:
+        a->dir = arg;
+        return 0;
     case KEY_JSON:
         a->json = true;
         return 0;
@@ -85,8 +113,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->what = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!a->what || (strcmp(a->what, "step") != 0 && strcmp(a->what, "kernel") != 0))
-            argp_error(state, "what to bench: step or kernel");
+        if (!a->what || (strcmp(a->what, "step") != 0 && strcmp(a->what, "kernel") != 0 &&
+                         strcmp(a->what, "checkpoint") != 0))
+            argp_error(state, "what to bench: step, kernel or checkpoint");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -240,9 +269,35 @@ done:
     return st;
 }
 
+static sim_status bench_checkpoint(const sim_comm *c, const arguments *a)
+{
+    sim_status st = SIM_OK;
+    sim_job *job = NULL;
+    const sim_bench_state ask = {.arch = a->arch,
+                                 .width = a->width,
+                                 .dir = a->dir,
+                                 .queue = a->queue,
+                                 .dim = a->dim,
+                                 .momentum_copy = a->momentum_copy,
+                                 .repeats = a->steps};
+
+    st = sim_new(&job, "cli/job");
+    if (st == SIM_OK)
+        st = make_job(a, job);
+    if (st == SIM_OK)
+        st = sim_kernels_pick("auto");
+    SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(sim_bench_checkpoint(c, job, &ask));
+done:
+    sim_free(job);
+    return st;
+}
+
 static sim_status run(const sim_comm *c, void *ctx)
 {
     const arguments *a = ctx;
+    if (strcmp(a->what, "checkpoint") == 0)
+        return bench_checkpoint(c, a);
     return strcmp(a->what, "step") == 0 ? bench_step(c, a) : bench_kernel(c, a);
 }
 
@@ -251,16 +306,23 @@ sim_status sim_command_bench(int argc, char **argv)
     static const struct argp argp = {
         .options = options,
         .parser = parse,
-        .args_doc = "step|kernel",
+        .args_doc = "step|kernel|checkpoint",
         .doc = "Times a training step on views made in memory (encoder, loss, sum, "
-               "update), or "
-               "the convolutions; prints JSON.  Under mpirun one object, global.\v"
-               "Example:\n  simile bench step --width 0.25 --batch 128 --threads 2"};
+               "update), the convolutions, or saving and loading a checkpoint; prints "
+               "JSON.  Under mpirun one object, global.\v"
+               "checkpoint: seconds (best, median) and MB/s of the file, the stall of a "
+               "save in percent of the default interval of 15 minutes, and the memory "
+               "that it takes beside the state, on rank 0 and the rank with most.  Loads "
+               "come from the page cache.\n\n"
+               "Examples:\n  simile bench step --width 0.25 --batch 128 --threads 2\n"
+               "  simile bench checkpoint --arch resnet50 --momentum-copy --queue 65536"};
     arguments a = {.arch = "resnet18",
                    .stem = "cifar",
                    .width = "1.0",
                    .size = 32,
                    .batch = 64,
+                   .dim = 128,
+                   .dir = ".",
                    .steps = 5};
 
     sim_cli_parse(&argp, argc, argv, &a);

@@ -83,37 +83,98 @@ done:
 
 /* ---- checkpoints and runs ---- */
 
-/* A line for each segment of the run's history. */
-static sim_status print_history(const char *history)
+typedef struct {
+    const char *start, *ended, *changed, *job;
+    int64_t nodes, ranks, threads, batch, from, to, last, restart;
+    double images_per_s;
+    const char *host;
+} segment;
+
+static segment read_segment(const sim_json *j)
+{
+    segment s = {.start = "?", .ended = "?", .changed = "", .job = "", .host = "?"};
+    sim_json *hosts = NULL;
+
+    (void)sim_json_get_text(j, "start", &s.start);
+    (void)sim_json_get_text(j, "ended", &s.ended);
+    (void)sim_json_get_text(j, "changed", &s.changed);
+    (void)sim_json_get_text(j, "job", &s.job);
+    (void)sim_json_get_int(j, "restart", &s.restart);
+    (void)sim_json_get_int(j, "nodes", &s.nodes);
+    (void)sim_json_get_int(j, "ranks", &s.ranks);
+    (void)sim_json_get_int(j, "threads", &s.threads);
+    (void)sim_json_get_int(j, "batch", &s.batch);
+    (void)sim_json_get_int(j, "from_step", &s.from);
+    (void)sim_json_get_int(j, "to_step", &s.to);
+    (void)sim_json_get_int(j, "last_step", &s.last);
+    (void)sim_json_get_real(j, "images_per_s", &s.images_per_s);
+    if (sim_json_get_object(j, "hosts", &hosts) && sim_json_size(hosts) > 0)
+        s.host = sim_json_text_at(hosts, 0);
+    return s;
+}
+
+static sim_status print_segment(size_t i, const segment *s)
 {
     sim_status st = SIM_OK;
-    sim_json *j = NULL;
-    char line[256];
+    char line[1024], more[32] = "", steps[64], lost[64] = "", job[96] = "";
 
-    SIM_TRY(sim_json_parse(history, strlen(history), &j));
-    SIM_TRY(sim_cli_print(
-        NULL, "segments\n  start                 ranks threads   from step     "
-              "to step  images/s  ended by\n"));
-    for (size_t i = 0; i < sim_json_size(j); i++) {
-        const sim_json *s = sim_json_at(j, i);
-        const char *start = "?", *ended = "?";
-        int64_t ranks = 0, threads = 0, from = 0, to = 0;
-        double speed = 0;
-        (void)sim_json_get_text(s, "start", &start);
-        (void)sim_json_get_text(s, "ended", &ended);
-        (void)sim_json_get_int(s, "ranks", &ranks);
-        (void)sim_json_get_int(s, "threads", &threads);
-        (void)sim_json_get_int(s, "from_step", &from);
-        (void)sim_json_get_int(s, "to_step", &to);
-        (void)sim_json_get_real(s, "images_per_s", &speed);
-        (void)snprintf(line, sizeof line,
-                       "  %-20s %6lld %7lld %11lld %11lld %9.0f  %.60s\n", start,
-                       (long long)ranks, (long long)threads, (long long)from,
-                       (long long)to, speed, ended);
+    if (s->nodes > 1)
+        (void)snprintf(more, sizeof more, " +%lld", (long long)s->nodes - 1);
+    (void)snprintf(steps, sizeof steps, "%lld -> %lld", (long long)s->from,
+                   (long long)s->to);
+    if (s->last > s->to)
+        (void)snprintf(lost, sizeof lost, " after step %lld", (long long)s->last);
+    if (*s->job)
+        (void)snprintf(job, sizeof job, " (job %.60s.%lld)", s->job,
+                       (long long)s->restart);
+    (void)snprintf(
+        line, sizeof line,
+        "  %2zu %-20s %-16.40s%-4s %4lld x %-4lld %6lld %18s %9.0f  %.160s%s%s\n", i,
+        s->start, s->host, more, (long long)s->ranks, (long long)s->threads,
+        (long long)s->batch, steps, s->images_per_s, s->ended, lost, job);
+    SIM_TRY(sim_cli_print(NULL, line));
+    if (*s->changed) {
+        (void)snprintf(line, sizeof line, "     accepted: %.600s\n", s->changed);
         SIM_TRY(sim_cli_print(NULL, line));
     }
 done:
-    sim_json_destroy(&j);
+    return st;
+}
+
+static sim_status print_segments(const sim_json *list)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_cli_print(
+        NULL, "segments\n   # started              on                  ranks x "
+              "thr.   batch              steps  images/s  ended by\n"));
+    for (size_t i = 0; i < sim_json_size(list); i++) {
+        const segment s = read_segment(sim_json_at(list, i));
+        SIM_TRY(print_segment(i + 1, &s));
+    }
+done:
+    return st;
+}
+
+/*
+ * The segments as "segments" of `j`: of a file those that it knows, of a run also those that
+ * left no checkpoint.
+ */
+static sim_status add_segments(const arguments *args, const sim_checkpoint *k,
+                               sim_json *j)
+{
+    sim_status st = SIM_OK;
+    char *of_run = NULL;
+    bool is_run = sim_path_is_directory(args->path);
+
+    if (is_run)
+        SIM_TRY(sim_history_of_run(args->path, &of_run));
+    SIM_TRY(sim_history_merge(sim_checkpoint_head_of(k)->history, is_run ? of_run : "[]",
+                              is_run ? sim_observe_metrics_last(args->path) : -1,
+                              !is_run || sim_run_is_held(args->path),
+                              sim_json_array(j, "segments")));
+done:
+    sim_free(of_run);
     return st;
 }
 
@@ -122,7 +183,7 @@ static sim_status print_text(const sim_checkpoint *k, const sim_json *j)
     sim_status st = SIM_OK;
     const sim_checkpoint_head *h = sim_checkpoint_head_of(k);
     const char *hash = "";
-    sim_json *tensors = NULL;
+    sim_json *tensors = NULL, *segments = NULL;
     char *text = NULL;
 
     (void)sim_json_get_text(j, "weights_hash", &hash);
@@ -134,9 +195,10 @@ static sim_status print_text(const sim_checkpoint *k, const sim_json *j)
         sim_checkpoint_path(k), (long long)h->step, (long long)h->epoch,
         (long long)h->samples, h->fingerprint, hash, sim_json_size(tensors)));
     SIM_TRY(sim_cli_print(NULL, text));
-    SIM_TRY(print_history(h->history));
+    (void)sim_json_get_object(j, "segments", &segments);
     SIM_TRY(sim_cli_print(NULL, "identity\n"));
     SIM_TRY(sim_cli_print(NULL, h->identity));
+    SIM_TRY(print_segments(segments)); /* last: what most people look for */
 done:
     sim_free(text);
     return st;
@@ -152,6 +214,7 @@ static sim_status inspect_checkpoint(const arguments *args)
     SIM_TRY(sim_checkpoint_open(&alone, args->path, &k));
     SIM_TRY(sim_json_create(&j));
     SIM_TRY(sim_checkpoint_describe(k, j));
+    SIM_TRY(add_segments(args, k, j));
     if (args->json)
         SIM_TRY(sim_cli_print_json(NULL, j, false));
     else
@@ -182,10 +245,10 @@ sim_status sim_command_inspect(int argc, char **argv)
         .options = options,
         .parser = parse,
         .args_doc = "FILE_OR_RUN",
-        .doc =
-            "Tells what is in a data set, a checkpoint, or the newest checkpoint of a "
-            "run, "
-            "with the run's segments: when, on how many ranks, how far, why each ended."};
+        .doc = "Tells what is in a data set, a checkpoint, or the newest checkpoint of a "
+               "run, "
+               "with the run's segments: when, where, on how many ranks, how far (a step "
+               "beyond the last checkpoint is told with the end), why each ended."};
     arguments a = {0};
 
     sim_cli_parse(&argp, argc, argv, &a);

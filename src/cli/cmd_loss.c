@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_RESULTS = 32, KEY_IN = 256, KEY_OUT };
+enum { MAX_RESULTS = 32, MAX_NUMBERS = 4, KEY_IN = 256, KEY_OUT };
 
 typedef struct {
     sim_job_source source;
@@ -26,8 +26,16 @@ typedef struct {
 
 static const struct argp_option options[] = {
     {"in", KEY_IN, "Z.h5", 0,
-     "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]", 0},
-    {"out", KEY_OUT, "G.h5", 0, "/loss, and /dz1, /dz2 ...", 0},
+     "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]; moco "
+     "/z1, "
+     "/k2, /queue: [K][d] with attribute pointer, and when symmetric /z2, /k1; mocov3 "
+     "/p1, "
+     "/p2, /k1, /k2; nnclr /z1, /z2, /p1, /p2, /queue",
+     0},
+    {"out", KEY_OUT, "G.h5", 0,
+     "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr also /queue_after, nnclr "
+     "/nn1 and /nn2; siglip /dscale and /dbias",
+     0},
     {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -61,6 +69,12 @@ typedef struct {
     sim_tensor results[MAX_RESULTS];
     char names[MAX_RESULTS][40];
     size_t n_results;
+    struct {
+        char name[40];
+        const char *attribute;
+        int64_t value;
+    } numbers[MAX_NUMBERS];
+    size_t n_numbers;
 } files;
 
 /* ---- what methods ask for ---- */
@@ -145,6 +159,18 @@ static sim_status read_ints(void *ctx, const char *name, size_t lo, size_t n,
     return sim_h5_read(f->in, path, SIM_I32, lo, n, out, n);
 }
 
+static sim_status read_number(void *ctx, const char *name, const char *attribute,
+                              int64_t fallback, int64_t *out)
+{
+    const files *f = ctx;
+    char path[40];
+    path_of(name, path);
+    *out = fallback;
+    return sim_h5_has_attribute_of(f->in, path, attribute)
+               ? sim_h5_read_attribute_of(f->in, path, attribute, SIM_I64, out, 1)
+               : SIM_OK;
+}
+
 /* ---- results ---- */
 
 static sim_tensor *next_result(files *f, const sim_tensor *like)
@@ -181,6 +207,30 @@ done:
     return st;
 }
 
+static sim_status put_number(void *ctx, const char *name, const char *attribute,
+                             int64_t value)
+{
+    files *f = ctx;
+    SIM_ASSERT(f->n_numbers < MAX_NUMBERS);
+    path_of(name, f->numbers[f->n_numbers].name);
+    f->numbers[f->n_numbers].attribute = attribute;
+    f->numbers[f->n_numbers++].value = value;
+    return SIM_OK;
+}
+
+static sim_status write_numbers(const files *f, sim_h5 *h5)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; i < f->n_numbers; i++) {
+        int64_t value = f->numbers[i].value;
+        const sim_tensor t = {.type = SIM_I64, .data = &value};
+        SIM_TRY(sim_h5_write_attribute_of(h5, f->numbers[i].name, f->numbers[i].attribute,
+                                          &t));
+    }
+done:
+    return st;
+}
+
 static sim_status write_results(const files *f, const char *out, const sim_job *job,
                                 double loss)
 {
@@ -202,6 +252,7 @@ static sim_status write_results(const files *f, const char *out, const sim_job *
     SIM_TRY(sim_h5_write(h5, "/loss", &value));
     for (size_t i = 0; i < f->n_results; i++)
         SIM_TRY(sim_h5_write(h5, f->results[i].name, &f->results[i]));
+    SIM_TRY(write_numbers(f, h5));
     SIM_TRY(sim_h5_image(h5, &image, &n_bytes));
     const sim_piece piece = {image, n_bytes};
     SIM_TRY(sim_file_replace(out, &piece, 1));
@@ -221,7 +272,9 @@ static sim_status run(const sim_comm *c, void *ctx)
                                .dims = dims_of,
                                .floats = read_floats,
                                .ints = read_ints,
-                               .put = put};
+                               .number = read_number,
+                               .put = put,
+                               .put_number = put_number};
     double loss = 0;
 
     st = sim_new(&job, "cli/job");

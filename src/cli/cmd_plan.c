@@ -2,7 +2,8 @@
  * cmd_plan.c - `simile plan JOB.yaml`: a dry run.
  *
  * Checks the job against its data and a number of ranks, prints memory by item, blocks and
- * time, and draws the views.  Refuses what pretrain would refuse, with the same words.
+ * time, draws the views, and writes a script for Slurm.  Refuses what pretrain would refuse,
+ * with the same words.
  */
 #include "cli.h"
 
@@ -20,23 +21,42 @@
 
 typedef struct {
     sim_job_source source;
-    size_t ranks;
+    size_t ranks, nodes;
     int threads;
     double memory, time_s;
-    const char *preview;
+    const char *preview, *sbatch, *value;
     bool keys;
 } arguments;
 
-enum { KEY_RANKS = 256, KEY_THREADS, KEY_MEMORY, KEY_TIME, KEY_PREVIEW, KEY_KEYS };
+enum {
+    KEY_RANKS = 256,
+    KEY_NODES,
+    KEY_THREADS,
+    KEY_MEMORY,
+    KEY_TIME,
+    KEY_PREVIEW,
+    KEY_SBATCH,
+    KEY_VALUE,
+    KEY_KEYS
+};
 
 static const struct argp_option options[] = {
     {"ranks", KEY_RANKS, "P", 0, "for this many ranks (default 1)", 0},
+    {"nodes", KEY_NODES, "N", 0, "for --sbatch: ranks on so many nodes (default 1)", 0},
     {"threads", KEY_THREADS, "T", 0, "threads of a rank, for the estimate of time", 0},
     {"memory", KEY_MEMORY, "64G", 0, "refuse what does not fit so much memory a rank", 0},
     {"time", KEY_TIME, "12:00:00", 0,
-     "tell how many segments of this length the run takes", 0},
+     "tell how many segments of this length the run takes; the most that --sbatch asks "
+     "for",
+     0},
     {"preview", KEY_PREVIEW, "FILE.png", 0, "draw 8 images with their augmented views",
      0},
+    {"sbatch", KEY_SBATCH, "FILE.sbatch", 0,
+     "write a script for Slurm that fits: nodes, ranks, threads, memory, time, and the "
+     "signal's lead; submit it with sbatch FILE.sbatch",
+     0},
+    {"value", KEY_VALUE, "KEY", 0,
+     "print what the job says of a key, such as run or data.train, and leave", 0},
     {"keys", KEY_KEYS, NULL, 0, "list every key of a job and leave", 0},
     {0}};
 
@@ -56,6 +76,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_RANKS:
         a->ranks = count(state, "--ranks", arg);
         return 0;
+    case KEY_NODES:
+        a->nodes = count(state, "--nodes", arg);
+        return 0;
     case KEY_THREADS:
         a->threads = (int)count(state, "--threads", arg);
         return 0;
@@ -69,6 +92,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_PREVIEW:
         a->preview = arg;
+        return 0;
+    case KEY_SBATCH:
+        a->sbatch = arg;
+        return 0;
+    case KEY_VALUE:
+        a->value = arg;
         return 0;
     case KEY_KEYS:
         a->keys = true;
@@ -97,6 +126,20 @@ done:
     return st;
 }
 
+/* Defaults of other rooms' keys that a method brings. */
+static sim_status print_defaults(const sim_method_row *row)
+{
+    sim_status st = SIM_OK;
+    char line[256];
+    for (size_t i = 0; i < row->n_defaults; i++) {
+        (void)snprintf(line, sizeof line, "  %s is [%s] unless the job tells it\n",
+                       row->defaults[i].key, row->defaults[i].value);
+        SIM_TRY(sim_cli_print(NULL, line));
+    }
+done:
+    return st;
+}
+
 static sim_status print_keys(void)
 {
     sim_status st = SIM_OK;
@@ -114,12 +157,43 @@ static sim_status print_keys(void)
                        sim_methods_at(i)->name, sim_methods_at(i)->paper);
         SIM_TRY(sim_cli_print(NULL, head));
         SIM_TRY(print_table(sim_methods_at(i)->table));
+        SIM_TRY(print_defaults(sim_methods_at(i)));
     }
 done:
     return st;
 }
 
+static sim_status print_value(const arguments *a)
+{
+    sim_status st = SIM_OK;
+    sim_job *job = NULL;
+    sim_evaluate_options evaluate;
+    char *resolved = NULL;
+    sim_config *c = NULL;
+
+    SIM_TRY(sim_new(&job, "cli/job"));
+    SIM_TRY(sim_cli_job_load(&a->source, job, &evaluate, &resolved, NULL));
+    SIM_TRY(sim_config_parse(resolved, strlen(resolved), a->source.path, &c));
+    const char *text = sim_config_peek(c, a->value);
+    SIM_CHECK(text, SIM_E_CONFIG,
+              "%s: the job has no value at \"%s\"; `simile plan --keys` lists the keys",
+              a->source.path, a->value);
+    SIM_TRY(sim_cli_print(NULL, text));
+    SIM_TRY(sim_cli_print(NULL, "\n"));
+done:
+    sim_config_destroy(&c);
+    sim_free(resolved);
+    sim_free(job);
+    return st;
+}
+
 /* ---- what a plan tells ---- */
+
+/* What a rank will take. */
+typedef struct {
+    sim_plan_row rows[64];
+    size_t n, knn, checkpoint, knn_moment, most; /* most: all of it, at its peak */
+} memory;
 
 typedef struct {
     const arguments *args;
@@ -127,6 +201,8 @@ typedef struct {
     sim_evaluate_options evaluate;
     sim_dataset *data, *test; /* test: when kNN is on */
     sim_schedule_plan plan;
+    memory fullest;         /* known once told */
+    double step_s, total_s; /* the same */
 } dry_run;
 
 static sim_status say(const char *fmt, ...) SIM_PRINTF(1, 2);
@@ -162,12 +238,6 @@ done:
 }
 
 enum { PROGRAM_BYTES = 60000000 }; /* code, libraries, MPI's own buffers */
-
-/* What a rank will take. */
-typedef struct {
-    sim_plan_row rows[64];
-    size_t n, knn, checkpoint, knn_moment, most; /* most: all of it, at its peak */
-} memory;
 
 static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
 {
@@ -210,33 +280,33 @@ static sim_status tell_bytes(const char *item, size_t bytes, const char *when)
     return say("  %-18s %10.1f MB%s\n", item, (double)bytes / 1e6, when);
 }
 
-static sim_status tell_memory(const dry_run *d)
+static sim_status tell_memory(dry_run *d)
 {
     sim_status st = SIM_OK;
-    memory m;
+    memory *m = &d->fullest;
 
-    SIM_TRY(plan_fullest(d, &m));
+    SIM_TRY(plan_fullest(d, m));
     SIM_TRY(say("memory of the fullest rank\n"));
-    for (size_t i = 0; i < m.n; i++)
-        SIM_TRY(tell_bytes(m.rows[i].item, m.rows[i].bytes, ""));
+    for (size_t i = 0; i < m->n; i++)
+        SIM_TRY(tell_bytes(m->rows[i].item, m->rows[i].bytes, ""));
     if (d->test)
-        SIM_TRY(tell_bytes("kNN", m.knn, ""));
-    SIM_TRY(tell_bytes("checkpoint", m.checkpoint, ", for a moment"));
+        SIM_TRY(tell_bytes("kNN", m->knn, ""));
+    SIM_TRY(tell_bytes("checkpoint", m->checkpoint, ", for a moment"));
     if (d->test)
-        SIM_TRY(tell_bytes("kNN search", m.knn_moment, ", for a moment"));
+        SIM_TRY(tell_bytes("kNN search", m->knn_moment, ", for a moment"));
     SIM_TRY(tell_bytes("program and MPI", PROGRAM_BYTES, ", about"));
-    SIM_TRY(tell_bytes("at most", m.most, ""));
+    SIM_TRY(tell_bytes("at most", m->most, ""));
     SIM_CHECK(
-        d->args->memory == 0 || (double)m.most <= d->args->memory, SIM_E_CONFIG,
+        d->args->memory == 0 || (double)m->most <= d->args->memory, SIM_E_CONFIG,
         "the plan takes %.2f GB a rank, more than --memory %.2f GB; use more ranks, a "
         "smaller batch, or a narrower encoder",
-        (double)m.most / 1e9, d->args->memory / 1e9);
+        (double)m->most / 1e9, d->args->memory / 1e9);
 done:
     return st;
 }
 
 /* Times two steps of one block on one rank, and scales by blocks and threads. */
-static sim_status tell_time(const dry_run *d)
+static sim_status tell_time(dry_run *d)
 {
     sim_status st = SIM_OK;
     const sim_comm alone = {.rank = 0, .size = 1};
@@ -251,6 +321,8 @@ static sim_status tell_time(const dry_run *d)
     SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c, 2, &speed));
     double step = speed.best_s * (double)blocks;
     double total = step * (double)d->plan.total_steps;
+    d->step_s = step;
+    d->total_s = total;
     sim_clock_span(total, text, sizeof text);
     SIM_TRY(
         say("time      about %.2f s a step, %.0f images/s, %s in all (measured here: one "
@@ -327,11 +399,47 @@ done:
     return st;
 }
 
+/* ---- a script for Slurm ---- */
+
+static sim_status even_over_nodes(const arguments *a)
+{
+    sim_status st = SIM_OK;
+    size_t below = a->ranks / a->nodes * a->nodes;
+    SIM_CHECK(below == a->ranks, SIM_E_CONFIG,
+              "%zu ranks are no multiple of %zu nodes; nearest: --ranks %zu", a->ranks,
+              a->nodes, below ? below : a->nodes);
+done:
+    return st;
+}
+
+static sim_status write_sbatch(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    const arguments *a = d->args;
+    const sim_cli_sbatch script = {.path = a->sbatch,
+                                   .source = &a->source,
+                                   .run = d->job->train.run,
+                                   .nodes = a->nodes,
+                                   .ranks = a->ranks,
+                                   .threads = (size_t)sim_threads(),
+                                   .rank_bytes = d->fullest.most,
+                                   .checkpoint_bytes = d->fullest.checkpoint,
+                                   .step_s = d->step_s,
+                                   .total_s = d->total_s,
+                                   .limit_s = a->time_s};
+
+    SIM_TRY(sim_cli_sbatch_write(&script));
+    SIM_TRY(say("script    in %s; type: sbatch %s\n", a->sbatch, a->sbatch));
+done:
+    return st;
+}
+
 static sim_status run(const arguments *a)
 {
     sim_status st = SIM_OK;
     dry_run d = {.args = a};
 
+    SIM_TRY(even_over_nodes(a));
     SIM_TRY(sim_new(&d.job, "cli/job"));
     SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL, NULL));
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));
@@ -341,11 +449,14 @@ static sim_status run(const arguments *a)
     else
         SIM_TRY(sim_dataset_open(d.job->train.train, &d.data));
     SIM_TRY(sim_job_check(d.job, sim_dataset_about(d.data), a->ranks, &d.plan));
+    sim_job_advise(d.job, &d.plan);
     SIM_TRY(tell_shape(&d));
     SIM_TRY(tell_memory(&d));
     SIM_TRY(tell_time(&d));
     if (a->preview)
         SIM_TRY(preview(&d));
+    if (a->sbatch)
+        SIM_TRY(write_sbatch(&d));
 done:
     sim_dataset_close(&d.data);
     sim_dataset_close(&d.test);
@@ -362,12 +473,14 @@ sim_status sim_command_plan(int argc, char **argv)
         .doc =
             "A dry run: checks the job against its data and a number of ranks, and tells "
             "memory by item, blocks per rank, and an estimate of time.\v"
-            "Example:\n  simile plan job.yaml --ranks 4 --memory 64G --preview "
-            "views.png"};
-    arguments a = {.ranks = 1};
+            "Examples:\n"
+            "  simile plan job.yaml --ranks 4 --memory 64G --preview views.png\n"
+            "  simile plan job.yaml --nodes 2 --ranks 4 --threads 16 --time 24:00:00 "
+            "--sbatch job.sbatch"};
+    arguments a = {.ranks = 1, .nodes = 1};
 
     sim_cli_parse(&argp, argc, argv, &a);
-    sim_status st = a.keys ? print_keys() : run(&a);
+    sim_status st = a.keys ? print_keys() : a.value ? print_value(&a) : run(&a);
     if (st != SIM_OK)
         sim_log_failure(st);
     return st;

@@ -6,6 +6,7 @@
 #include "prep.h"
 
 #include "simile/log.h"
+#include "simile/thread.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 typedef struct {
     const char *source, *out;
     prep_options options;
+    int threads;
     bool json;
 } arguments;
 
@@ -25,15 +27,21 @@ enum {
     KEY_SIZE,
     KEY_CROP,
     KEY_BAD,
+    KEY_IMAGES,
+    KEY_LABELS_KEY,
+    KEY_PATH,
+    KEY_THREADS,
     KEY_JSON
 };
 
 static const struct argp_option options[] = {
     {"out", KEY_OUT, "FILE.h5", 0, "the data set to write", 0},
     {"format", KEY_FORMAT, "NAME", 0,
-     "idx, cifar or folder; found by looking when absent", 0},
-    {"split", KEY_SPLIT, "train|test", 0, "which part of the source (default train)", 0},
-    {"limit", KEY_LIMIT, "N", 0, "keep N images, balanced over the classes", 0},
+     "idx, stl10, hdf5, cifar, tar or folder; found by looking when absent", 0},
+    {"split", KEY_SPLIT, "train|test|unlabeled", 0,
+     "which part of the source (default train)", 0},
+    {"limit", KEY_LIMIT, "N", 0,
+     "keep N images, balanced over the classes, the same ones every time", 0},
     {"labels", KEY_LABELS, "fine|coarse", 0,
      "CIFAR-100's classes or groups (default fine)", 0},
     {"size", KEY_SIZE, "PIXELS", 0, "photos: resize the shorter side (antialiased)", 0},
@@ -43,6 +51,16 @@ static const struct argp_option options[] = {
      0},
     {"on-bad", KEY_BAD, "skip|fail", 0,
      "name, count and skip bad files (default), or stop", 0},
+    {"images-key", KEY_IMAGES, "NAME", 0,
+     "HDF5: the data set of images (default: images, x, ...; as the file has it)", 0},
+    {"labels-key", KEY_LABELS_KEY, "NAME", 0,
+     "HDF5: the data set of labels (default: labels, ans, y, ...; none is fine)", 0},
+    {"path", KEY_PATH, "GROUP", 0,
+     "HDF5: a group in which every group or data set is a class", 0},
+    {"threads", KEY_THREADS, "T", 0,
+     "threads (default: OMP_NUM_THREADS, else the cores allowed); the bytes are the same "
+     "for any number",
+     0},
     {"json", KEY_JSON, NULL, 0, "print the result as JSON", 0},
     {0}};
 
@@ -53,6 +71,13 @@ static bool choice(const struct argp_state *state, const char *name, const char 
     if (strcmp(arg, yes) != 0 && strcmp(arg, no) != 0)
         argp_error(state, "%s takes %s or %s, not \"%s\"", name, yes, no, arg);
     return strcmp(arg, yes) == 0;
+}
+
+static const char *split(const struct argp_state *state, const char *arg)
+{
+    if (strcmp(arg, "unlabeled") == 0)
+        return "unlabeled";
+    return choice(state, "--split", arg, "train", "test") ? "train" : "test";
 }
 
 static size_t number(const struct argp_state *state, const char *name, const char *arg,
@@ -76,8 +101,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->options.format = arg;
         return 0;
     case KEY_SPLIT:
-        a->options.split =
-            choice(state, "--split", arg, "train", "test") ? "train" : "test";
+        a->options.split = split(state, arg);
         return 0;
     case KEY_LIMIT:
         a->options.limit = number(state, "--limit", arg, 1L << 30);
@@ -93,6 +117,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_BAD:
         a->options.fail_on_bad = choice(state, "--on-bad", arg, "fail", "skip");
+        return 0;
+    case KEY_IMAGES:
+        a->options.images_key = arg;
+        return 0;
+    case KEY_LABELS_KEY:
+        a->options.labels_key = arg;
+        return 0;
+    case KEY_PATH:
+        a->options.path = arg;
+        return 0;
+    case KEY_THREADS:
+        a->threads = (int)number(state, "--threads", arg, 4096);
         return 0;
     case KEY_JSON:
         a->json = true;
@@ -136,27 +172,68 @@ done:
     return st;
 }
 
+static sim_status convert(const arguments *a)
+{
+    sim_status st = SIM_OK;
+    prep_result result;
+
+    SIM_TRY(prep_convert(a->source, a->out, &a->options, &result));
+    if (a->options.part == 0)
+        SIM_TRY(report(a, &result));
+done:
+    return st;
+}
+
+/* Did a launcher start us?  Alone, MPI is not needed. */
+static bool is_launched(void)
+{
+    return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE") || getenv("PMIX_RANK") ||
+           (getenv("SLURM_STEP_ID") && getenv("SLURM_PROCID"));
+}
+
+static sim_status meet(void *ctx, sim_status mine)
+{
+    return sim_comm_agree(ctx, mine);
+}
+
+static sim_status with_ranks(const sim_comm *c, void *ctx)
+{
+    arguments *a = ctx;
+    a->options.part = (size_t)c->rank;
+    a->options.n_parts = (size_t)c->size;
+    a->options.meet = meet;
+    a->options.meet_ctx = (void *)(uintptr_t)c;
+    return convert(a);
+}
+
 sim_status sim_command_prepare(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
         .parser = parse,
         .args_doc = "SOURCE --out FILE.h5",
-        .doc = "Converts images into a data set: MNIST-like idx files, CIFAR-10 and "
-               "CIFAR-100 "
-               "(binary), or folders of JPEG and PNG photos.\v"
-               "Examples:\n"
-               "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
-               "  simile prepare imagenet/ --size 160 --out train.h5\n"
-               "  simile prepare imagenet/ --split test --size 160 --out test.h5"};
+        .doc =
+            "Converts images into a data set: folders or tar archives of JPEG and PNG "
+            "photos, HDF5 files of others, MNIST-like idx files, CIFAR-10, CIFAR-100 "
+            "and STL-10 (binary).\v"
+            "A photo's folder is its class.  A conversion that was killed goes on where "
+            "it was when the same command is given again.\n\n"
+            "Examples:\n"
+            "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
+            "  simile prepare imagenet/ --size 160 --out train.h5\n"
+            "  simile prepare imagenet/ --split test --size 160 --out test.h5\n"
+            "  simile prepare ILSVRC2012_img_train.tar --size 160 --out train.h5\n"
+            "  simile prepare stl10_binary.tar.gz --split unlabeled --out train.h5\n"
+            "  simile prepare Galaxy10.h5 --out train.h5\n"
+            "  simile prepare cells.h5 --images-key raw/rgb --labels-key raw/type --out "
+            "train.h5"};
     arguments a = {.options = {.split = "train", .created_by = sim_cli_build()}};
-    prep_result result;
-    sim_status st = SIM_OK;
 
     sim_cli_parse(&argp, argc, argv, &a);
-    st = prep_convert(a.source, a.out, &a.options, &result);
-    if (st == SIM_OK)
-        st = report(&a, &result);
+    sim_threads_set(a.threads);
+    if (is_launched())
+        return sim_cli_with_ranks(argc, argv, with_ranks, &a);
+    sim_status st = convert(&a);
     if (st != SIM_OK)
         sim_log_failure(st);
     return st;

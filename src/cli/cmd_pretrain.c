@@ -3,10 +3,12 @@
  */
 #include "cli.h"
 
+#include "simile/clock.h"
 #include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +17,7 @@ typedef struct {
     sim_train_request request;
 } arguments;
 
-enum { KEY_RESUME = 256, KEY_INIT, KEY_TIME, KEY_STOP, KEY_TRACE };
+enum { KEY_RESUME = 256, KEY_ACCEPT, KEY_INIT, KEY_TIME, KEY_STOP, KEY_TRACE };
 
 static const struct argp_option options[] = {
     {"resume", KEY_RESUME, "auto|never|FILE", 0,
@@ -23,13 +25,18 @@ static const struct argp_option options[] = {
      "on "
      "from a checkpoint file",
      0},
+    {"accept", KEY_ACCEPT, "KEY,...", 0,
+     "go on although these keys differ from the checkpoint's: batch, schedule.epochs, "
+     "schedule.steps, optimizer.lr, data",
+     0},
     {"init", KEY_INIT, "WEIGHTS", 0,
      "start from the encoder (and heads, where present) of an HDF5 file with a "
      "checkpoint's "
      "names",
      0},
-    {"time-limit", KEY_TIME, "TIME", 0,
-     "stop with a checkpoint in time for this limit: 90, 45m, 6h, 12:30:00, 2-00:00:00",
+    {"time-limit", KEY_TIME, "TIME|auto", 0,
+     "stop with a checkpoint in time for this limit: 90, 45m, 6h, 12:30:00, 2-00:00:00; "
+     "auto: for the end of the Slurm job (SLURM_JOB_END_TIME), where there is one",
      0},
     {"stop-after", KEY_STOP, "STEP", 0,
      "stop with a checkpoint (exit 75) once so many steps of the whole run are done", 0},
@@ -58,6 +65,58 @@ static void parse_stop(sim_train_request *r, const char *arg,
         argp_error(state, "--stop-after takes a number of steps, not \"%s\"", arg);
 }
 
+/* How far a word is from a key; "epochs" is near schedule.epochs. */
+static size_t distance(const char *word, const char *key)
+{
+    bool is_part = *word && strcmp(word, key) != 0 && strstr(key, word);
+    return is_part ? 1 : sim_edit_distance(word, key);
+}
+
+/* Each word of the list is a key that may be accepted. */
+static void parse_accept(sim_train_request *r, const char *arg,
+                         const struct argp_state *state)
+{
+    char word[64], name[64], best[64] = "";
+
+    for (const char *p = arg; *p; p += *p == ',') {
+        size_t n = strcspn(p, ","), least = (size_t)-1;
+        (void)snprintf(word, sizeof word, "%.*s", n < 64 ? (int)n : 63, p);
+        for (int i = 0; sim_choices_text(sim_accept_keys, i, name, sizeof name); i++)
+            if (distance(word, name) < least) {
+                least = distance(word, name);
+                memcpy(best, name, sizeof best);
+            }
+        if (least != 0)
+            argp_error(state,
+                       "--accept takes batch, schedule.epochs, schedule.steps, "
+                       "optimizer.lr or data, not \"%s\"; did you mean %s?",
+                       word, best);
+        p += n;
+    }
+    r->accept = arg;
+}
+
+/* Seconds until Slurm ends this job; 0 when nobody says. */
+static double job_left(void)
+{
+    const char *text = getenv("SLURM_JOB_END_TIME");
+    char *end = NULL;
+    double left = text ? strtod(text, &end) - sim_clock_wall_s() : 0;
+    return text && end != text && *end == '\0' && left > 0 ? left : 0;
+}
+
+static void parse_time(sim_train_request *r, const char *arg,
+                       const struct argp_state *state)
+{
+    if (strcmp(arg, "auto") == 0)
+        r->time_limit_s = r->job_left_s;
+    else if (!sim_cli_seconds(arg, &r->time_limit_s))
+        argp_error(state,
+                   "--time-limit takes a time such as 45m or 12:00:00, or auto, not "
+                   "\"%s\"",
+                   arg);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
@@ -65,14 +124,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_RESUME:
         parse_resume(&a->request, arg);
         return 0;
+    case KEY_ACCEPT:
+        parse_accept(&a->request, arg, state);
+        return 0;
     case KEY_INIT:
         a->request.init = arg;
         return 0;
     case KEY_TIME:
-        if (!sim_cli_seconds(arg, &a->request.time_limit_s))
-            argp_error(state,
-                       "--time-limit takes a time such as 45m or 12:00:00, not \"%s\"",
-                       arg);
+        parse_time(&a->request, arg, state);
         return 0;
     case KEY_STOP:
         parse_stop(&a->request, arg, state);
@@ -144,6 +203,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     a->request.build = sim_cli_build();
     a->request.kernels = sim_kernels_name();
     a->request.arithmetic = sim_kernels_arithmetic();
+    a->request.last_logged = c->rank == 0 ? sim_observe_metrics_last(job->train.run) : -1;
     a->request.observers = observers;
     a->request.n_observers = sizeof observers / sizeof observers[0];
     SIM_TRY(sim_train(c, &a->request));
@@ -153,6 +213,7 @@ done:
     sim_free(resolved);
     sim_free(identity);
     sim_free(log);
+    sim_observe_metrics_clear(metrics);
     sim_free(metrics);
     return st;
 }
@@ -174,8 +235,17 @@ sim_status sim_command_pretrain(int argc, char **argv)
             "TERM "
             "and INT when started alone or by srun.  `simile plan --keys` lists every "
             "key "
-            "of a job."};
-    arguments a = {.request = {.stop_after = -1}};
+            "of a job.\n\n"
+            "--accept: with another batch the schedule goes on by samples seen, the "
+            "learning rate follows optimizer.scale, optimizer and queue are kept, and "
+            "the rest of the epoch is cut anew from the position rounded down to the "
+            "batch.  Steps in schedule.steps and warmup_steps stay steps of the batch "
+            "that the run began with.  schedule.epochs (schedule.steps where the run is "
+            "measured in steps) also goes on from the end of a completed run.  With "
+            "other data the present epoch begins anew, on the new images.  Later starts "
+            "need no --accept once a checkpoint was written.  Every other difference is "
+            "refused."};
+    arguments a = {.request = {.stop_after = -1, .accept = "", .job_left_s = job_left()}};
 
     sim_cli_parse(&argp, argc, argv, &a);
     return sim_cli_with_ranks(argc, argv, run, &a);

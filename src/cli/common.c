@@ -45,7 +45,7 @@ static void unmute(int kept)
  * may have something to say. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
 {
-    static char name[64]; /* later messages say it too */
+    static char name[64]; /* outlives this call as argv[0] */
     (void)snprintf(name, sizeof name, "simile %s", argv[0]);
     argv[0] = name;
     argp_err_exit_status = SIM_E_USAGE;
@@ -140,7 +140,7 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
     const sim_comm *c = NULL;
     sim_status st = sim_comm_begin(&argc, &argv, &c);
     if (st != SIM_OK) {
-        if (sim_cli_is_first_rank()) /* all fail alike */
+        if (sim_cli_is_first_rank()) /* all fail alike, or each believes to be alone */
             sim_log_failure(st);
         return st;
     }
@@ -149,6 +149,7 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
         sim_log("%s", sim_story());
     else if (st != SIM_OK && c->rank == 0)
         sim_log_failure(st);
+    SIM_IGNORE(sim_log_file(NULL)); /* a run's record ends with why it stopped */
     sim_comm_end();
     return st;
 }

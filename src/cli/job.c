@@ -51,6 +51,9 @@ static sim_status take_method(sim_config *c, sim_job *job)
     job->method = sim_methods_at((size_t)chosen.name);
     SIM_ASSERT(job->method->table->struct_bytes <= sizeof job->method_options);
     SIM_TRY(sim_config_take(c, job->method->table, job->method_options));
+    for (size_t i = 0; i < job->method->n_defaults; i++)
+        sim_config_prefer(c, job->method->defaults[i].key,
+                          job->method->defaults[i].value);
 done:
     return st;
 }

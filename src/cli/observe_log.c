@@ -7,33 +7,63 @@
 #include "simile/log.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct {
     double last_s; /* when the line in place was drawn */
 } state;
 
+/* What there is to expect: the end of the run, or the limit before it and how far we get. */
+static void format_eta(const sim_step_metrics *m, char *out, size_t out_bytes)
+{
+    char eta[32], left[32];
+    double part = m->eta_s > 0 ? m->left_s / m->eta_s : 1;
+    int64_t near = m->step + (int64_t)(part * (double)(m->total_steps - m->step));
+
+    sim_clock_span(m->eta_s, eta, sizeof eta);
+    sim_clock_span(m->left_s, left, sizeof left);
+    if (m->left_s <= 0)
+        (void)snprintf(out, out_bytes, "eta %s", eta);
+    else if (part >= 1)
+        (void)snprintf(out, out_bytes, "eta %s, limit in %s", eta, left);
+    else
+        (void)snprintf(out, out_bytes, "eta %s, but the limit in %s, near step %lld", eta,
+                       left, (long long)near);
+}
+
 static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)
 {
-    char eta[32];
-    sim_clock_span(m->eta_s, eta, sizeof eta);
+    char eta[128];
+    format_eta(m, eta, sizeof eta);
     (void)snprintf(out, out_bytes,
                    "step %lld/%lld epoch %.2f loss %.4f lr %.4g acc %.3f spread %.4f "
-                   "%.0f images/s eta %s",
+                   "%.0f images/s %s",
                    (long long)m->step, (long long)m->total_steps, m->epochs, m->loss,
                    m->lr, m->accuracy, m->spread, m->images_per_s, eta);
+}
+
+/* While the method's queue fills, how far it is. */
+static void add_fill(const sim_train_state *t, char *out, size_t out_bytes)
+{
+    const sim_queue *q = sim_method_queue(sim_train_method(t));
+    size_t used = strlen(out);
+    if (q && (size_t)sim_queue_filled(q) < sim_queue_slots(q))
+        (void)snprintf(out + used, out_bytes - used, " queue %lld/%zu",
+                       (long long)sim_queue_filled(q), sim_queue_slots(q));
 }
 
 static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
                           bool interval)
 {
     state *s = ctx;
-    char line[256];
+    char line[320];
     double now = sim_clock_s();
 
     if (sim_train_comm(t)->rank != 0)
         return SIM_OK;
     if (interval) {
         format_line(m, line, sizeof line);
+        add_fill(t, line, sizeof line);
         sim_log_record("%s", line);
     }
     if (sim_log_is_terminal() && (interval || now - s->last_s > 0.2)) {

@@ -3,22 +3,28 @@
  * kNN results stand between them, each an object of its own.
  *
  * A resumed run drops the lines beyond its checkpoint and goes on, so that no step is
- * there twice or missing.
+ * there twice or missing.  Lines that a full disk refuses wait in memory for the next try.
  */
 #include "cli.h"
 
 #include "simile/file.h"
+#include "simile/log.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct {
     char path[4096];
     int fd;
+    uint64_t at;   /* end of the whole lines of the file */
+    char *waiting; /* lines that are not in it yet */
+    size_t n_waiting;
+    bool told; /* that they wait */
 } state;
 
 /* Keeps the lines of steps up to `step`; a torn last line goes too. */
-static sim_status keep_earlier(const char *path, int64_t step)
+static sim_status keep_earlier(const char *path, int64_t step, uint64_t *keep_bytes)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
@@ -26,9 +32,10 @@ static sim_status keep_earlier(const char *path, int64_t step)
     size_t n_bytes = 0, keep = 0;
     int64_t at = 0;
 
-    if (!sim_path_exists(path))
-        goto done;
-    SIM_TRY(sim_file_load(path, (size_t)1 << 30, &text, &n_bytes));
+    if (sim_path_exists(path))
+        SIM_TRY(sim_file_load(path, (size_t)1 << 30, &text, &n_bytes));
+    else
+        SIM_TRY(sim_text_copy("", "cli/metrics", &text));
     for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
         sim_json_destroy(&j);
         if (sim_json_parse(line, (size_t)(end - line), &j) != SIM_OK ||
@@ -39,10 +46,45 @@ static sim_status keep_earlier(const char *path, int64_t step)
     sim_story_clear();
     const sim_piece piece = {text, keep};
     SIM_TRY(sim_file_replace(path, &piece, 1));
+    *keep_bytes = keep;
 done:
     sim_json_destroy(&j);
     sim_free(text);
     return st;
+}
+
+/* The step of a line, whole or torn; -1 where there is none. */
+static int64_t step_of(const char *line, size_t n)
+{
+    sim_json *j = NULL;
+    int64_t step = -1;
+    if (sim_json_parse(line, n, &j) == SIM_OK)
+        (void)sim_json_get_int(j, "step", &step);
+    sim_story_clear();
+    sim_json_destroy(&j);
+    return step;
+}
+
+int64_t sim_observe_metrics_last(const char *run_path)
+{
+    char path[4200], *text = NULL;
+    size_t n = 0;
+    int64_t last = -1;
+
+    (void)snprintf(path, sizeof path, "%s/metrics.jsonl", run_path);
+    if (!sim_path_exists(path) ||
+        sim_file_load(path, (size_t)1 << 30, &text, &n) != SIM_OK)
+        goto done;
+    while (n > 0 && last < 0) { /* line by line from the end */
+        size_t end = text[n - 1] == '\n' ? n - 1 : n;
+        for (n = end; n > 0 && text[n - 1] != '\n';)
+            n--;
+        last = step_of(text + n, end - n);
+    }
+done:
+    sim_story_clear();
+    sim_free(text);
+    return last;
 }
 
 static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)
@@ -54,8 +96,8 @@ static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)
     if (sim_train_comm(t)->rank != 0)
         goto done;
     SIM_TRY(sim_run_path(sim_train_run_of(t), "metrics.jsonl", s->path, sizeof s->path));
-    SIM_TRY(keep_earlier(s->path, step));
-    SIM_TRY(sim_file_open_append(s->path, &s->fd));
+    SIM_TRY(keep_earlier(s->path, step, &s->at));
+    SIM_TRY(sim_file_open_update(s->path, &s->fd));
 done:
     return st;
 }
@@ -76,17 +118,41 @@ static void fill(sim_json *j, const sim_step_metrics *m)
     sim_json_real(j, "elapsed_s", m->elapsed_s);
 }
 
-static sim_status append(const state *s, const sim_json *j)
+/* At its place in the file, so that a line that was cut is written over. */
+static sim_status write_waiting(state *s)
 {
     sim_status st = SIM_OK;
-    char *text = NULL, *line = NULL;
+    if (s->n_waiting == 0)
+        goto done;
+    SIM_TRY(sim_file_write_at(s->fd, s->path, s->at, s->waiting, s->n_waiting));
+    s->at += s->n_waiting;
+    s->n_waiting = 0;
+    s->told = false;
+    SIM_FREE(s->waiting);
+done:
+    return st;
+}
+
+/* Waiting lines must not end a run whose checkpoints may still go well. */
+static sim_status append(state *s, const sim_json *j)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
 
     SIM_TRY(sim_json_dump(j, 0, &text));
-    SIM_TRY(sim_text_format("cli/metrics", &line, "%s\n", text));
-    SIM_TRY(sim_file_append(s->fd, s->path, line));
+    const size_t n = strlen(text);
+    SIM_TRY(sim_grow(&s->waiting, s->n_waiting + n + 1, "cli/metrics"));
+    memcpy(s->waiting + s->n_waiting, text, n);
+    s->waiting[s->n_waiting + n] = '\n';
+    s->n_waiting += n + 1;
+    if (write_waiting(s) != SIM_OK) {
+        if (!s->told)
+            sim_log_warn("%s; its lines wait in memory", sim_story());
+        s->told = true;
+        sim_story_clear();
+    }
 done:
     sim_free(text);
-    sim_free(line);
     return st;
 }
 
@@ -129,16 +195,27 @@ done:
 
 static sim_status on_end(void *ctx, const sim_train_state *t, const char *why)
 {
+    sim_status st = SIM_OK;
     state *s = ctx;
     (void)t;
     (void)why;
-    return sim_file_close(&s->fd, s->path);
+    SIM_TRY(write_waiting(s));
+    SIM_TRY(sim_file_close(&s->fd, s->path));
+done:
+    return st;
 }
 
 sim_observer sim_observe_metrics(void *memory)
 {
     return (sim_observer){
         .ctx = memory, .on_begin = on_begin, .on_step = on_step, .on_end = on_end};
+}
+
+void sim_observe_metrics_clear(void *memory)
+{
+    state *s = memory;
+    if (s)
+        SIM_FREE(s->waiting);
 }
 
 size_t sim_observe_metrics_bytes(void)

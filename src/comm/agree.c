@@ -28,7 +28,7 @@ static verdict tell(const sim_comm *c, sim_status mine)
 {
     verdict v = {.code = (int)mine};
     const char *story = sim_story();
-    if (is_named(story))
+    if (mine == SIM_E_AGAIN || is_named(story)) /* all stop alike: no rank's own story */
         (void)snprintf(v.story, sizeof v.story, "%s", story);
     else
         (void)snprintf(v.story, sizeof v.story, "rank %d on %s: %s", c->rank, c->host,

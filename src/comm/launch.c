@@ -47,3 +47,18 @@ long sim_comm_launched(sim_start *how)
         *how = SIM_START_ALONE;
     return n;
 }
+
+bool sim_comm_is_scattered(void)
+{
+    /* PMIx, PMI, or a component that somebody chose by name (Slurm's own PMI-1 sets none). */
+    static const char *const ways[] = {"PMIX_RANK", "PMI_RANK", "PMI_SIZE",
+                                       "OMPI_MCA_pmix"};
+    sim_start how;
+
+    if (sim_comm_launched(&how) == 1 || how != SIM_START_SRUN)
+        return false;
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++)
+        if (getenv(ways[i]))
+            return false;
+    return true;
+}

@@ -73,10 +73,10 @@ static void abort_on_bug(void)
 }
 
 /* MPI's idea of the world against the launcher's. */
-static sim_status check_launch(long launched, sim_start how, const char *name)
+static sim_status check_launch(long launched, sim_start how, int size, const char *name)
 {
     sim_status st = SIM_OK;
-    if (world.size > 1)
+    if (size > 1)
         goto done;
     SIM_CHECK(how != SIM_START_SRUN, SIM_E_USAGE,
               "srun started %ld processes, but MPI gives each a world of its own, "
@@ -98,7 +98,10 @@ static sim_status start(int *argc, char ***argv)
     int provided = 0;
     sim_start how;
     long launched = sim_comm_launched(&how);
+    const char *name = argv && *argv && **argv ? **argv : "simile";
 
+    if (sim_comm_is_scattered())
+        SIM_TRY(check_launch(launched, how, 1, name));
     SIM_CHECK(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) == MPI_SUCCESS,
               SIM_E_BUG, "MPI does not start");
     sim_assert_hook(abort_on_bug);
@@ -109,7 +112,7 @@ static sim_status start(int *argc, char ***argv)
     SIM_CHECK(provided >= MPI_THREAD_FUNNELED, SIM_E_INSTALL,
               "%s allows no threads, expected MPI_THREAD_FUNNELED at least",
               sim_comm_library());
-    SIM_TRY(check_launch(launched, how, argv && *argv && **argv ? **argv : "simile"));
+    SIM_TRY(check_launch(launched, how, world.size, name));
 done:
     return st;
 }
@@ -146,7 +149,9 @@ void sim_comm_leave_together(void)
     sim_start how;
 
     (void)MPI_Initialized(&started);
-    if (started || sim_comm_launched(&how) == 1 || MPI_Init(NULL, NULL) != MPI_SUCCESS)
+    if (started || sim_comm_launched(&how) == 1 || sim_comm_is_scattered())
+        return;
+    if (MPI_Init(NULL, NULL) != MPI_SUCCESS)
         return;
     (void)MPI_Barrier(MPI_COMM_WORLD);
     (void)MPI_Finalize();

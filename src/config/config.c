@@ -254,6 +254,8 @@ static const char *nearest_key(const sim_config *c, const char *key)
 
 sim_status sim_config_finish(sim_config *c)
 {
+    for (size_t i = 0; i < c->n_preferred; i++)
+        SIM_ASSERT(c->preferred[i].used);
     return sim_config_finish_section(c, "");
 }
 

@@ -13,6 +13,7 @@ enum {
     TEXT_LIMIT = 1 << 20, /* bytes of a job */
     MAX_ENTRIES = 1024,   /* finding one walks them all */
     MAX_KNOWN = 1024,
+    MAX_PREFERRED = 16,
     SHOW_BYTES = 72
 };
 
@@ -32,12 +33,20 @@ typedef struct {
     bool is_list, given; /* a list that was not given is known, but has no text */
 } known;
 
+/* A default that stands before a table's. */
+typedef struct {
+    const char *key, *text; /* borrowed */
+    bool used;
+} preference;
+
 struct sim_config {
     char *name;
     entry *entries;
     size_t n_entries;
     known *known;
     size_t n_known;
+    preference preferred[MAX_PREFERRED];
+    size_t n_preferred;
 };
 
 SIM_MUST_USE sim_status config_add(sim_config *c, const char *key, const char *text,

@@ -249,6 +249,23 @@ done:
     return st;
 }
 
+void sim_config_prefer(sim_config *c, const char *key, const char *text)
+{
+    SIM_ASSERT(c->n_preferred < MAX_PREFERRED);
+    c->preferred[c->n_preferred++] = (preference){.key = key, .text = text};
+}
+
+/* The row's default, or the one that stands before it. */
+static const char *default_of(sim_config *c, const char *key, const sim_option *row)
+{
+    for (size_t i = 0; i < c->n_preferred; i++)
+        if (strcmp(c->preferred[i].key, key) == 0) {
+            c->preferred[i].used = true;
+            return c->preferred[i].text;
+        }
+    return row->fallback;
+}
+
 /* Default, then what the job says; `prefix` stands before the row's name. */
 sim_status config_take_row(sim_config *c, const char *prefix, const sim_option *row,
                            void *options, char *text, size_t text_bytes)
@@ -259,11 +276,12 @@ sim_status config_take_row(sim_config *c, const char *prefix, const sim_option *
     config_full_key(prefix, row->name, key);
     entry *e = config_find(c, key);
     SIM_TRY(check_single(c, key, e));
-    SIM_CHECK(e || row->fallback, SIM_E_CONFIG, "%s: %s is missing (%s)", c->name, key,
+    const char *fallback = default_of(c, key, row);
+    SIM_CHECK(e || fallback, SIM_E_CONFIG, "%s: %s is missing (%s)", c->name, key,
               row->help);
     value v = {.row = row,
                .key = key,
-               .text = e ? e->text : row->fallback,
+               .text = e ? e->text : fallback,
                .where = e ? e->where : "default",
                .quoted = e && e->quoted,
                .to = (char *)options + row->offset};

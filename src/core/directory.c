@@ -73,6 +73,15 @@ done:
     return st;
 }
 
+sim_status sim_directory_remove(const char *path)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(rmdir(path) == 0, code_of_looking(errno), "%s: cannot be removed: %s", path,
+              strerror(errno));
+done:
+    return st;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -129,9 +138,10 @@ void sim_names_clear(sim_names *names)
     names->n = 0;
 }
 
-long sim_process_id(void)
+void sim_host_name(char *out, size_t out_bytes)
 {
-    return (long)getpid();
+    memset(out, 0, out_bytes);
+    (void)gethostname(out, out_bytes - 1);
 }
 
 sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes)

@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,7 +32,8 @@ const sim_file_calls sim_file_posix = {.open = open_file,
                                        .fsync = fsync,
                                        .close = close,
                                        .rename = rename,
-                                       .unlink = unlink};
+                                       .unlink = unlink,
+                                       .link = link};
 
 static const sim_file_calls *present = &sim_file_posix;
 
@@ -55,11 +57,20 @@ static sim_status code_of(int error)
     }
 }
 
-#define FAIL_ERRNO(what, path)                                                           \
+/* The same where something is to be made: no folder, no input is missing. */
+static sim_status code_of_making(int error)
+{
+    sim_status code = code_of(error);
+    return code == SIM_E_INPUT ? SIM_E_CREATE : code;
+}
+
+#define FAIL_WITH(code, what, path)                                                      \
     do {                                                                                 \
         int error_ = errno;                                                              \
-        SIM_FAIL(code_of(error_), "%s: %s: %s", (path), (what), strerror(error_));       \
+        SIM_FAIL(code(error_), "%s: %s: %s", (path), (what), strerror(error_));          \
     } while (0)
+#define FAIL_ERRNO(what, path)  FAIL_WITH(code_of, what, path)
+#define FAIL_MAKING(what, path) FAIL_WITH(code_of_making, what, path)
 
 /* Is it worth another try?  Transient errors get a few, with a pause. */
 static bool try_again(int *tries)
@@ -215,6 +226,24 @@ done:
     return st;
 }
 
+sim_status sim_file_set_length(int fd, const char *path, uint64_t n_bytes)
+{
+    sim_status st = SIM_OK;
+    if (ftruncate(fd, (off_t)n_bytes) != 0)
+        FAIL_ERRNO("its length cannot be set", path);
+done:
+    return st;
+}
+
+sim_status sim_file_hold(int fd, const char *path)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, SIM_E_CREATE,
+              "%s is in use by another process", path);
+done:
+    return st;
+}
+
 sim_status sim_file_sync(int fd, const char *path)
 {
     sim_status st = SIM_OK;
@@ -314,7 +343,7 @@ sim_status sim_file_replace_begin(const char *path, sim_replacement *r)
         r->fd = open_retry(r->temporary, flags, 0666);
     }
     if (r->fd < 0)
-        FAIL_ERRNO("cannot be created", r->temporary);
+        FAIL_MAKING("cannot be created", r->temporary);
     r->made = true;
 done:
     return st;
@@ -333,7 +362,7 @@ sim_status sim_file_replace_end(sim_replacement *r)
     SIM_TRY(sim_file_sync(r->fd, r->temporary));
     SIM_TRY(sim_file_close(&r->fd, r->temporary));
     if (rename_retry(r->temporary, r->path) != 0)
-        FAIL_ERRNO("cannot be replaced", r->path);
+        FAIL_MAKING("cannot be replaced", r->path);
     r->made = false;
     folder_of(r->path, folder, sizeof folder);
     SIM_TRY(sim_directory_sync(folder));
@@ -370,7 +399,7 @@ sim_status sim_file_open_append(const char *path, int *out)
     sim_status st = SIM_OK;
     int fd = open_retry(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0666);
     if (fd < 0)
-        FAIL_ERRNO("cannot be opened for appending", path);
+        FAIL_MAKING("cannot be opened for appending", path);
     *out = fd;
 done:
     return st;
@@ -381,7 +410,8 @@ sim_status sim_file_append(int fd, const char *path, const char *text)
     return write_all(fd, path, text, strlen(text));
 }
 
-sim_status sim_file_create_new(const char *path, const char *text)
+/* The text in a new file that nobody else has. */
+static sim_status write_new(const char *path, const char *text)
 {
     sim_status st = SIM_OK;
     bool made = false;
@@ -390,7 +420,7 @@ sim_status sim_file_create_new(const char *path, const char *text)
     if (fd < 0 && errno == EEXIST)
         SIM_FAIL(SIM_E_CREATE, "%s is already there", path);
     if (fd < 0)
-        FAIL_ERRNO("cannot be created", path);
+        FAIL_MAKING("cannot be created", path);
     made = true;
     SIM_TRY(write_all(fd, path, text, strlen(text)));
     SIM_TRY(sim_file_sync(fd, path));
@@ -400,6 +430,37 @@ done:
         (void)present->close(fd);
     if (st != SIM_OK && made)
         (void)unlink_retry(path);
+    return st;
+}
+
+/* 0, EEXIST, or another reason.  NFS may repeat a request that was done: two links tell. */
+static int link_to(const char *from, const char *to)
+{
+    struct stat about;
+    int tries = 0, error;
+    do
+        error = present->link(from, to) == 0 ? 0 : errno;
+    while (error != 0 && try_again(&tries));
+    return error == 0 || (stat(from, &about) == 0 && about.st_nlink == 2) ? 0 : error;
+}
+
+sim_status sim_file_create_new(const char *path, const char *text)
+{
+    sim_status st = SIM_OK;
+    char temporary[4096] = "";
+
+    SIM_TRY(temporary_of(path, temporary, sizeof temporary));
+    (void)unlink_retry(temporary); /* ours, from a process of the same number */
+    SIM_TRY(write_new(temporary, text));
+    int error = link_to(temporary, path);
+    (void)unlink_retry(temporary);
+    SIM_CHECK(error != EEXIST, SIM_E_CREATE, "%s is already there", path);
+    if (error == EPERM || error == EOPNOTSUPP || error == ENOSYS || error == EMLINK)
+        SIM_TRY(write_new(path, text)); /* a file system without links */
+    else
+        SIM_CHECK(error == 0, code_of_making(error), "%s: cannot be created: %s", path,
+                  strerror(error));
+done:
     return st;
 }
 
@@ -419,4 +480,11 @@ sim_status sim_file_rename(const char *from, const char *to)
         FAIL_ERRNO("cannot be renamed", from);
 done:
     return st;
+}
+
+sim_status sim_file_sync_folder(const char *path)
+{
+    char folder[PATH_MAX];
+    folder_of(path, folder, sizeof folder);
+    return sim_directory_sync(folder);
 }

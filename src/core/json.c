@@ -100,6 +100,11 @@ sim_json *sim_json_array(sim_json *j, const char *key)
     return (sim_json *)a;
 }
 
+void sim_json_put(sim_json *j, const char *key, const sim_json *value)
+{
+    put(j, key, json_deep_copy(value_of(value)));
+}
+
 /* A text that grows; it keeps one zero byte at its end. */
 typedef struct {
     char *text;
@@ -199,4 +204,16 @@ size_t sim_json_size(const sim_json *j)
 sim_json *sim_json_at(const sim_json *j, size_t i)
 {
     return (sim_json *)json_array_get(value_of(j), i);
+}
+
+const char *sim_json_text_at(const sim_json *j, size_t i)
+{
+    const char *text = json_string_value(json_array_get(value_of(j), i));
+    return text ? text : "";
+}
+
+int64_t sim_json_int_at(const sim_json *j, size_t i)
+{
+    const json_t *v = json_array_get(value_of(j), i);
+    return json_is_integer(v) ? json_integer_value(v) : -1;
 }

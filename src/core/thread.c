@@ -8,8 +8,10 @@
 
 #include <omp.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static int n_threads; /* 0: nobody has said */
 static _Thread_local bool inside;
@@ -25,6 +27,36 @@ int sim_cores_allowed(void)
         return omp_get_num_procs();
     int n = CPU_COUNT(&set);
     return n > 0 ? n : 1;
+}
+
+int sim_cores_present(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
+void sim_cores_text(char *out, size_t out_bytes)
+{
+    cpu_set_t set;
+    size_t used = 0;
+
+    (void)snprintf(out, out_bytes, "?");
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return;
+    for (size_t i = 0; i < CPU_SETSIZE && used < out_bytes; i++) {
+        size_t first = i;
+        int n = 0;
+        if (!CPU_ISSET(i, &set))
+            continue;
+        while (i + 1 < CPU_SETSIZE && CPU_ISSET(i + 1, &set))
+            i++;
+        const char *comma = used ? "," : "";
+        if (first == i)
+            n = snprintf(out + used, out_bytes - used, "%s%zu", comma, i);
+        else
+            n = snprintf(out + used, out_bytes - used, "%s%zu-%zu", comma, first, i);
+        used += n > 0 ? (size_t)n : 0;
+    }
 }
 
 void sim_threads_set(int wanted)

@@ -1,71 +1,59 @@
 /*
- * dataset_write.c - making a data set: spool the images, then frame them in HDF5.
+ * dataset_write.c - making a data set: spool the images, then put a frame around them.
  *
- * How many images are good is known only at the end, and HDF5 must not do bulk I/O; so the
- * bytes go to PATH.part first and are copied to their place when the frame is made.
+ * How many images are good is known only at the end, and HDF5 must not write to disk (a
+ * full one crashes it).  So the bytes go to PATH.part, where they will lie in the finished
+ * file; the frame is made in memory, and its head and tail are written around them.
  */
-#include "private.h"
+#include "writer.h"
 
 #include "simile/file.h"
 #include "simile/h5.h"
 #include "simile/memory.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
-struct sim_dataset_writer {
-    sim_dataset_spec spec;
-    char path[PATH_MAX], part[PATH_MAX], frame[PATH_MAX];
-    int fd;
-    size_t n, room;
-    uint64_t bytes;
-    uint64_t *digest, *offset; /* [n][2], [n + 1] */
-    int32_t *labels;
-    size_t n_labels;
-    sim_moments moments;
-    uint8_t *buffer; /* gathers small writes */
-    size_t buffered;
-};
-
-enum { BUFFER = 4 << 20 };
-
-sim_status sim_dataset_create(const char *path, const sim_dataset_spec *spec,
-                              sim_dataset_writer **out)
+static sim_status set_paths(sim_dataset_writer *w, const char *path)
 {
     sim_status st = SIM_OK;
-    sim_dataset_writer *w = NULL;
-
-    SIM_TRY(sim_new(&w, "data/writer"));
-    w->fd = -1;
-    w->spec = *spec;
     int n = snprintf(w->path, sizeof w->path, "%s", path);
     SIM_CHECK(n > 0 && (size_t)n + 16 < sizeof w->path, SIM_E_IO,
-              "%s: the path is too long", path);
+              "%.200s: the path is too long", path);
     (void)snprintf(w->part, sizeof w->part, "%.*s.part", n, path);
-    (void)snprintf(w->frame, sizeof w->frame, "%.*s.frame", n, path);
-    SIM_TRY(sim_file_remove(w->part));
-    SIM_TRY(sim_file_remove(w->frame));
-    SIM_TRY(sim_alloc(&w->buffer, BUFFER, "data/writer"));
-    SIM_TRY(sim_file_open_append(w->part, &w->fd));
-    *out = w;
-    w = NULL;
+    (void)snprintf(w->journal, sizeof w->journal, "%.*s.journal", n, path);
 done:
-    sim_dataset_abandon(&w);
     return st;
 }
 
-void sim_dataset_abandon(sim_dataset_writer **out)
+/* PATH.part with what is committed, cut behind it; images begin where the frame says. */
+static sim_status open_part(sim_dataset_writer *w)
+{
+    sim_status st = SIM_OK;
+    if (w->n == 0)
+        SIM_TRY(sim_file_remove(w->part));
+    SIM_TRY(sim_file_open_append(w->part, &w->fd));
+    SIM_TRY(sim_file_close(&w->fd, w->part));
+    SIM_TRY(sim_file_open_update(w->part, &w->fd));
+    SIM_TRY(sim_file_set_length(w->fd, w->part, SIM_H5_BULK_AT + w->bytes));
+done:
+    return st;
+}
+
+static void release(sim_dataset_writer **out, bool keep)
 {
     sim_dataset_writer *w = *out;
     if (!w)
         return;
     SIM_IGNORE(sim_file_close(&w->fd, w->part));
-    if (w->part[0])
+    if (!keep && w->held) {
         SIM_IGNORE(sim_file_remove(w->part));
-    if (w->frame[0])
-        SIM_IGNORE(sim_file_remove(w->frame));
+        SIM_IGNORE(sim_file_remove(w->journal));
+    }
+    SIM_IGNORE(sim_file_close(&w->journal_fd, w->journal));
     sim_free(w->digest);
     sim_free(w->offset);
     sim_free(w->labels);
@@ -74,12 +62,47 @@ void sim_dataset_abandon(sim_dataset_writer **out)
     *out = NULL;
 }
 
+sim_status sim_dataset_create(const char *path, const sim_dataset_spec *spec,
+                              sim_dataset_writer **out)
+{
+    sim_status st = SIM_OK;
+    sim_dataset_writer *w = NULL;
+
+    SIM_TRY(sim_new(&w, "data/writer"));
+    w->fd = w->journal_fd = -1;
+    w->spec = *spec;
+    SIM_TRY(set_paths(w, path));
+    SIM_TRY(sim_alloc(&w->buffer, SIM_WRITER_BUFFER, "data/writer"));
+    SIM_TRY(writer_journal_open(w));
+    SIM_TRY(open_part(w));
+    *out = w;
+    w = NULL;
+done:
+    release(&w, true);
+    return st;
+}
+
+sim_dataset_mark sim_dataset_resumed(const sim_dataset_writer *w, size_t *n_images)
+{
+    *n_images = w->n;
+    return w->mark;
+}
+
+void sim_dataset_suspend(sim_dataset_writer **w)
+{
+    release(w, true);
+}
+
+void sim_dataset_abandon(sim_dataset_writer **w)
+{
+    release(w, false);
+}
+
 static sim_status flush(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
-    /* The file is open for appending: it goes to the end, whatever the offset. */
-    SIM_TRY(sim_file_write_at(w->fd, w->part, w->bytes - w->buffered, w->buffer,
-                              w->buffered));
+    SIM_TRY(sim_file_write_at(w->fd, w->part, SIM_H5_BULK_AT + w->bytes - w->buffered,
+                              w->buffer, w->buffered));
     w->buffered = 0;
 done:
     return st;
@@ -89,20 +112,21 @@ static sim_status spool(sim_dataset_writer *w, const uint8_t *bytes, size_t n)
 {
     sim_status st = SIM_OK;
     while (n > 0) {
-        size_t k = BUFFER - w->buffered < n ? BUFFER - w->buffered : n;
+        size_t k =
+            SIM_WRITER_BUFFER - w->buffered < n ? SIM_WRITER_BUFFER - w->buffered : n;
         memcpy(w->buffer + w->buffered, bytes, k);
         w->buffered += k;
         w->bytes += k;
         bytes += k;
         n -= k;
-        if (w->buffered == BUFFER)
+        if (w->buffered == SIM_WRITER_BUFFER)
             SIM_TRY(flush(w));
     }
 done:
     return st;
 }
 
-static sim_status make_room(sim_dataset_writer *w)
+sim_status writer_make_room(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
     if (w->n < w->room)
@@ -115,13 +139,28 @@ done:
     return st;
 }
 
+/* Sums of one channel, which every `c`-th byte belongs to; whole numbers, so any order. */
+static void add_channel(const uint8_t *p, size_t n, size_t c, uint64_t *sum,
+                        uint64_t *squares)
+{
+    enum { PIECE = 1 << 15 }; /* 32-bit sums of squares hold so many */
+    for (size_t lo = 0; lo < n; lo += PIECE) {
+        size_t hi = lo + PIECE < n ? lo + PIECE : n;
+        uint32_t s = 0, q = 0;
+        for (size_t i = lo; i < hi; i++) {
+            uint32_t v = p[i * c];
+            s += v;
+            q += v * v;
+        }
+        *sum += s;
+        *squares += q;
+    }
+}
+
 static void add_pixels(sim_moments *m, const uint8_t *p, size_t pixels, size_t c)
 {
-    for (size_t i = 0; i < pixels; i++)
-        for (size_t k = 0; k < c; k++) {
-            m->sum[k] += p[i * c + k];
-            m->squares[k] += (uint64_t)p[i * c + k] * p[i * c + k];
-        }
+    for (size_t k = 0; k < c; k++)
+        add_channel(p + k, pixels, c, &m->sum[k], &m->squares[k]);
     m->pixels += pixels;
 }
 
@@ -150,28 +189,110 @@ done:
     return st;
 }
 
-sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes, size_t n,
-                              int32_t label, const sim_moments *moments)
+void sim_dataset_measure(const sim_dataset_spec *spec, sim_dataset_item *item)
+{
+    item->digest = sim_hash_bytes(item->bytes, item->n);
+    if (spec->encoded)
+        return;
+    SIM_ASSERT(item->n == spec->h * spec->w * spec->c);
+    memset(&item->moments, 0, sizeof item->moments);
+    add_pixels(&item->moments, item->bytes, spec->h * spec->w, spec->c);
+}
+
+sim_status sim_dataset_append_item(sim_dataset_writer *w, const sim_dataset_item *item)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(make_room(w));
-    if (w->spec.encoded) {
-        add_moments(&w->moments, moments);
-    } else {
-        SIM_ASSERT(n == w->spec.h * w->spec.w * w->spec.c);
-        add_pixels(&w->moments, bytes, w->spec.h * w->spec.w, w->spec.c);
-    }
-    sim_hash h = sim_hash_bytes(bytes, n);
-    w->digest[2 * w->n] = h.low;
-    w->digest[2 * w->n + 1] = h.high;
-    w->labels[w->n] = label;
-    w->n_labels += label >= 0;
+    SIM_TRY(writer_make_room(w));
+    add_moments(&w->moments, &item->moments);
+    w->digest[2 * w->n] = item->digest.low;
+    w->digest[2 * w->n + 1] = item->digest.high;
+    w->labels[w->n] = item->label;
+    w->n_labels += item->label >= 0;
     w->offset[w->n] = w->bytes;
-    SIM_TRY(spool(w, bytes, n));
+    SIM_TRY(spool(w, item->bytes, item->n));
     w->n++;
     w->offset[w->n] = w->bytes;
 done:
+    return st;
+}
+
+sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes, size_t n,
+                              int32_t label, const sim_moments *moments)
+{
+    sim_dataset_item item = {.bytes = bytes, .n = n, .label = label};
+    if (moments)
+        item.moments = *moments;
+    sim_dataset_measure(&w->spec, &item);
+    return sim_dataset_append_item(w, &item);
+}
+
+sim_status sim_dataset_commit(sim_dataset_writer *w, const sim_dataset_mark *mark)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(flush(w));
+    SIM_TRY(writer_journal_add(w, mark));
+done:
+    return st;
+}
+
+static sim_status absorb_images(sim_dataset_writer *w, const sim_dataset_writer *other)
+{
+    sim_status st = SIM_OK;
+    uint8_t *bytes = NULL;
+    uint64_t room = 0, length = 0;
+    int fd = -1;
+
+    SIM_TRY(sim_file_open_read(other->part, &fd, &length));
+    for (size_t i = 0; i < other->n; i++) {
+        sim_dataset_item item = {
+            .n = (size_t)(other->offset[i + 1] - other->offset[i]),
+            .label = other->labels[i],
+            .digest = {other->digest[2 * i], other->digest[2 * i + 1]}};
+        if (item.n > room) {
+            SIM_FREE(bytes);
+            room = item.n;
+            SIM_TRY(sim_alloc(&bytes, room, "data/writer"));
+        }
+        SIM_TRY(sim_file_read_at(fd, other->part, SIM_H5_BULK_AT + other->offset[i],
+                                 bytes, item.n));
+        item.bytes = bytes;
+        SIM_TRY(sim_dataset_append_item(w, &item));
+    }
+    add_moments(&w->moments, &other->moments);
+done:
+    sim_free(bytes);
+    SIM_IGNORE(sim_file_close(&fd, other->part));
+    return st;
+}
+
+sim_status sim_dataset_absorb(sim_dataset_writer *w, const char *path, sim_hash identity,
+                              sim_dataset_mark *mark)
+{
+    sim_status st = SIM_OK;
+    sim_dataset_writer *other = NULL;
+    sim_dataset_spec spec = w->spec;
+
+    spec.identity = identity;
+    SIM_TRY(sim_dataset_create(path, &spec, &other));
+    SIM_TRY(absorb_images(w, other));
+    *mark = other->mark;
+done:
+    sim_dataset_suspend(&other);
+    return st;
+}
+
+sim_status sim_dataset_discard(const char *path)
+{
+    sim_status st = SIM_OK;
+    sim_dataset_writer *w = NULL;
+
+    SIM_TRY(sim_new(&w, "data/writer"));
+    SIM_TRY(set_paths(w, path));
+    SIM_TRY(sim_file_remove(w->part));
+    SIM_TRY(sim_file_remove(w->journal));
+done:
+    sim_free(w);
     return st;
 }
 
@@ -205,17 +326,21 @@ done:
     return st;
 }
 
+/* One name a line, so a name may hold no line of its own. */
 static sim_status write_names(sim_h5 *f, const char *const *names, size_t n)
 {
     sim_status st = SIM_OK;
-    char *text = NULL, *longer = NULL;
+    size_t bytes = 1;
+    char *text = NULL, *to = NULL;
 
-    SIM_TRY(sim_text_copy("", "data/names", &text));
+    for (size_t i = 0; i < n; i++)
+        bytes += strlen(names[i]) + 1;
+    SIM_TRY(sim_alloc(&text, bytes, "data/names"));
+    to = text;
     for (size_t i = 0; i < n; i++) {
-        SIM_TRY(sim_text_format("data/names", &longer, "%s%s\n", text, names[i]));
-        sim_free(text);
-        text = longer;
-        longer = NULL;
+        for (const char *c = names[i]; *c; c++)
+            *to++ = *c == '\n' ? '?' : *c;
+        *to++ = '\n';
     }
     SIM_TRY(sim_h5_write_text(f, "/class_names", text));
 done:
@@ -238,9 +363,27 @@ done:
     return st;
 }
 
-/* Everything but the bulk bytes, and where those go. */
+/* A limit on file sizes would end HDF5 in the middle: refused before it is entered. */
+static sim_status check_limit(const sim_dataset_writer *w)
+{
+    sim_status st = SIM_OK;
+    enum { SLACK = 1 << 20 };
+    struct rlimit limit;
+    uint64_t need = SIM_H5_BULK_AT + w->bytes + w->n * 28 + SLACK;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        goto done;
+    SIM_CHECK(
+        need <= limit.rlim_cur, SIM_E_IO,
+        "%s: about %llu bytes, but this process may write files of %llu (ulimit -f)",
+        w->path, (unsigned long long)need, (unsigned long long)limit.rlim_cur);
+done:
+    return st;
+}
+
+/* Everything but the bulk bytes. */
 static sim_status write_frame(const sim_dataset_writer *w, const char *const *names,
-                              size_t n_names, char fingerprint[33], uint64_t *at)
+                              size_t n_names, char fingerprint[33], int *fd)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
@@ -248,11 +391,12 @@ static sim_status write_frame(const sim_dataset_writer *w, const char *const *na
     const size_t flat = (size_t)w->bytes;
     sim_tensor t = {.type = SIM_U64, .n_dims = 2, .dims = {w->n, 2}, .data = w->digest};
 
-    SIM_TRY(sim_h5_create_file(w->frame, &f));
+    SIM_TRY(check_limit(w));
+    SIM_TRY(sim_h5_create_frame(&f, fd));
     if (w->spec.encoded)
-        SIM_TRY(sim_h5_reserve(f, "/bytes", 1, &flat, at));
+        SIM_TRY(sim_h5_reserve(f, "/bytes", 1, &flat));
     else
-        SIM_TRY(sim_h5_reserve(f, "/images", 4, shape, at));
+        SIM_TRY(sim_h5_reserve(f, "/images", 4, shape));
     SIM_TRY(sim_h5_write(f, "/digest", &t));
     t = (sim_tensor){.type = SIM_U64, .n_dims = 1, .dims = {w->n + 1}, .data = w->offset};
     if (w->spec.encoded)
@@ -270,25 +414,33 @@ done:
     return st;
 }
 
-static sim_status copy_bytes(sim_dataset_writer *w, uint64_t to)
+/* Bytes [from, to) of the frame to the same place of the part. */
+static sim_status copy_frame(sim_dataset_writer *w, int fd, uint64_t from, uint64_t to)
 {
     sim_status st = SIM_OK;
-    int in = -1, out = -1;
-    uint64_t length = 0;
-
-    SIM_TRY(sim_file_open_read(w->part, &in, &length));
-    SIM_TRY(sim_file_open_update(w->frame, &out));
-    for (uint64_t at = 0; at < w->bytes;) {
-        size_t n = w->bytes - at < BUFFER ? (size_t)(w->bytes - at) : BUFFER;
-        SIM_TRY(sim_file_read_at(in, w->part, at, w->buffer, n));
-        SIM_TRY(sim_file_write_at(out, w->frame, to + at, w->buffer, n));
+    for (uint64_t at = from; at < to;) {
+        size_t n = to - at < SIM_WRITER_BUFFER ? (size_t)(to - at) : SIM_WRITER_BUFFER;
+        SIM_TRY(sim_file_read_at(fd, "(frame)", at, w->buffer, n));
+        SIM_TRY(sim_file_write_at(w->fd, w->part, at, w->buffer, n));
         at += n;
     }
-    SIM_TRY(sim_file_sync(out, w->frame));
-    SIM_TRY(sim_file_close(&out, w->frame));
 done:
-    SIM_IGNORE(sim_file_close(&in, w->part));
-    SIM_IGNORE(sim_file_close(&out, w->frame));
+    return st;
+}
+
+static sim_status put_frame(sim_dataset_writer *w, int fd)
+{
+    sim_status st = SIM_OK;
+    struct stat about;
+    const uint64_t end = SIM_H5_BULK_AT + w->bytes;
+
+    SIM_CHECK(fstat(fd, &about) == 0 && (uint64_t)about.st_size >= end, SIM_E_BUG,
+              "%s: the frame is shorter than its images", w->path);
+    SIM_TRY(copy_frame(w, fd, end, (uint64_t)about.st_size));
+    SIM_TRY(copy_frame(w, fd, 0, SIM_H5_BULK_AT));
+    SIM_TRY(sim_file_sync(w->fd, w->part));
+    SIM_TRY(sim_file_close(&w->fd, w->part));
+done:
     return st;
 }
 
@@ -297,17 +449,18 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
 {
     sim_status st = SIM_OK;
     sim_dataset_writer *w = *out;
-    uint64_t at = 0;
+    int frame = -1;
 
     SIM_CHECK(w->n > 0, SIM_E_DATA, "%s: there is no image to write", w->path);
     SIM_CHECK(w->n_labels == 0 || w->n_labels == w->n, SIM_E_DATA,
               "%s: %zu of %zu images have a label", w->path, w->n_labels, w->n);
     SIM_TRY(flush(w));
-    SIM_TRY(write_frame(w, class_names, n_classes, fingerprint, &at));
-    SIM_TRY(copy_bytes(w, at));
-    SIM_TRY(sim_file_rename(w->frame, w->path));
-    w->frame[0] = '\0';
+    SIM_TRY(write_frame(w, class_names, n_classes, fingerprint, &frame));
+    SIM_TRY(put_frame(w, frame));
+    SIM_TRY(sim_file_rename(w->part, w->path));
+    SIM_TRY(sim_file_sync_folder(w->path));
 done:
-    sim_dataset_abandon(out);
+    SIM_IGNORE(sim_file_close(&frame, "(frame)"));
+    release(out, st == SIM_E_IO);
     return st;
 }

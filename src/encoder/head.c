@@ -31,7 +31,7 @@ static sim_status add_layer(sim_net *net, const sim_head_spec *spec, bool last,
         (void)snprintf(name, sizeof name, "%d", *number + 1);
         SIM_TRY(net_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine, at));
     } else {
-        SIM_TRY(net_act(net, name, *at, true, act, at));
+        SIM_TRY(net_act(net, name, *at, !spec->no_bias, act, at));
     }
     *number += bn ? 3 : 2;
 done:

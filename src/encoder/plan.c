@@ -231,12 +231,12 @@ static void raise_room(const sim_net *net, const sim_batch_shape *shape, sim_roo
 }
 
 static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
-                           size_t bytes[N_ITEMS], sim_room *room)
+                           bool backward, size_t bytes[N_ITEMS], sim_room *room)
 {
     sim_status st = SIM_OK;
     net_plan plan = {0};
 
-    SIM_TRY(plan_make(net, true, &plan));
+    SIM_TRY(plan_make(net, backward, &plan));
     bytes[WEIGHTS] += net->n_weights * sizeof(float);
     bytes[RUNNING] += net->n_running * sizeof(float);
     bytes[FILTERS] += net_filter_bytes(net);
@@ -250,9 +250,9 @@ done:
     return st;
 }
 
-sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *head,
-                        const sim_batch_shape *shape, sim_plan_row rows[16],
-                        size_t *n_rows)
+static sim_status plan_nets(const sim_net_spec *backbone, const sim_head_spec *heads,
+                            size_t n_heads, const sim_batch_shape *shape, bool backward,
+                            sim_plan_row rows[16], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     static const char *const items[N_ITEMS] = {"weights",         "running statistics",
@@ -263,11 +263,11 @@ sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *head,
     sim_room room = {0};
 
     SIM_TRY(net_backbone_nodes(backbone, &net));
-    SIM_TRY(plan_one(net, shape, bytes, &room));
-    sim_net_destroy(&net);
-    if (head) {
-        SIM_TRY(net_head_nodes(head, &net));
-        SIM_TRY(plan_one(net, shape, bytes, &room));
+    SIM_TRY(plan_one(net, shape, backward, bytes, &room));
+    for (size_t i = 0; i < n_heads; i++) {
+        sim_net_destroy(&net);
+        SIM_TRY(net_head_nodes(&heads[i], &net));
+        SIM_TRY(plan_one(net, shape, backward, bytes, &room));
     }
     for (*n_rows = 0; *n_rows < N_ITEMS; ++*n_rows)
         rows[*n_rows] = (sim_plan_row){items[*n_rows], bytes[*n_rows]};
@@ -277,6 +277,20 @@ sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *head,
 done:
     sim_net_destroy(&net);
     return st;
+}
+
+sim_status sim_net_plan(const sim_net_spec *backbone, const sim_head_spec *heads,
+                        size_t n_heads, const sim_batch_shape *shape,
+                        sim_plan_row rows[16], size_t *n_rows)
+{
+    return plan_nets(backbone, heads, n_heads, shape, true, rows, n_rows);
+}
+
+sim_status sim_net_plan_forward(const sim_net_spec *backbone, const sim_head_spec *heads,
+                                size_t n_heads, const sim_batch_shape *shape,
+                                sim_plan_row rows[16], size_t *n_rows)
+{
+    return plan_nets(backbone, heads, n_heads, shape, false, rows, n_rows);
 }
 
 sim_status sim_net_evaluation_plan(const sim_net_spec *backbone, size_t *bytes)

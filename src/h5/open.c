@@ -48,16 +48,15 @@ const char *sim_h5_library(void)
     return text;
 }
 
-static sim_status wrap(const char *name, hid_t file, const char *path, sim_h5 **out)
+static sim_status wrap(const char *path, hid_t file, sim_h5 **out)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
 
     SIM_TRY(sim_new(&f, "h5/file"));
     f->file = file;
-    SIM_TRY(sim_text_copy(name, "h5/file", &f->name));
-    if (path)
-        SIM_TRY(sim_text_copy(path, "h5/file", &f->path));
+    SIM_TRY(sim_text_copy(path, "h5/file", &f->name));
+    SIM_TRY(sim_text_copy(path, "h5/file", &f->path));
     *out = f;
     f = NULL;
 done:
@@ -83,7 +82,7 @@ sim_status sim_h5_open_read(const char *path, sim_h5 **out)
     (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
     file = H5Fopen(path, H5F_ACC_RDONLY, access);
     SIM_CHECK(file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", path, h5_reason());
-    SIM_TRY(wrap(path, file, path, out));
+    SIM_TRY(wrap(path, file, out));
     file = -1;
 done:
     if (file >= 0)
@@ -97,22 +96,26 @@ sim_status sim_h5_open_image(const void *image, size_t n_bytes, const char *name
                              sim_h5 **out)
 {
     sim_status st = SIM_OK;
-    hid_t file = -1, access = -1;
+    sim_h5 *f = NULL;
+    hid_t access = -1;
+    char unique[64];
 
     h5_quiet();
-    access = H5Pcreate(H5P_FILE_ACCESS);
-    (void)H5Pset_fapl_core(access, 1 << 20, 0);
-    (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-    SIM_CHECK(H5Pset_file_image(access, (void *)(uintptr_t)image, n_bytes) >= 0, SIM_E_IO,
-              "%s: %s", name, h5_reason());
-    /* HDF5 refuses an image under the name of a file that exists. */
-    file = H5Fopen("(image in memory)", H5F_ACC_RDONLY, access);
-    SIM_CHECK(file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", name, h5_reason());
-    SIM_TRY(wrap(name, file, NULL, out));
-    file = -1;
+    SIM_TRY(sim_new(&f, "h5/file"));
+    f->file = -1;
+    f->image = (h5_buffer){(void *)(uintptr_t)image, n_bytes}; /* opened to read only */
+    SIM_TRY(sim_text_copy(name, "h5/file", &f->name));
+    SIM_TRY(h5_image_access(&f->image, &access));
+    SIM_CHECK(H5Pset_file_image(access, f->image.data, n_bytes) >= 0, SIM_E_IO, "%s: %s",
+              name, h5_reason());
+    h5_image_name(unique);
+    f->file = H5Fopen(unique, H5F_ACC_RDONLY, access);
+    SIM_CHECK(f->file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", name,
+              h5_reason());
+    *out = f;
+    f = NULL;
 done:
-    if (file >= 0)
-        (void)H5Fclose(file);
+    sim_h5_close(&f);
     if (access >= 0)
         (void)H5Pclose(access);
     return st;
@@ -154,6 +157,12 @@ bool sim_h5_has(const sim_h5 *f, const char *name)
 bool sim_h5_has_attribute(const sim_h5 *f, const char *name)
 {
     return H5Aexists(f->file, name) > 0;
+}
+
+bool sim_h5_has_attribute_of(const sim_h5 *f, const char *data_set, const char *name)
+{
+    return sim_h5_has(f, data_set) &&
+           H5Aexists_by_name(f->file, data_set, name, H5P_DEFAULT) > 0;
 }
 
 static bool is_known_filter(H5Z_filter_t filter)

@@ -97,6 +97,46 @@ done:
     return st;
 }
 
+static sim_status look_at_chunks(const sim_h5 *f, const char *name, hid_t set,
+                                 hid_t plist, sim_h5_storage *out)
+{
+    sim_status st = SIM_OK;
+    hsize_t chunk[H5S_MAX_RANK];
+    hid_t type = H5Dget_type(set);
+    int n = H5Pget_chunk(plist, H5S_MAX_RANK, chunk);
+
+    SIM_CHECK(n > 0 && type >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, h5_reason());
+    size_t bytes = H5Tget_size(type);
+    for (int i = 0; i < n; i++)
+        SIM_CHECK(!__builtin_mul_overflow(bytes, (size_t)chunk[i], &bytes), SIM_E_DATA,
+                  "%s: the chunks of %s overflow", f->name, name);
+    out->piece_rows = (size_t)chunk[0];
+    out->chunk_bytes = bytes;
+done:
+    if (type >= 0)
+        (void)H5Tclose(type);
+    return st;
+}
+
+sim_status sim_h5_storage_of(const sim_h5 *f, const char *name, sim_h5_storage *out)
+{
+    sim_status st = SIM_OK;
+    hid_t set = -1, plist = -1;
+
+    SIM_TRY(h5_open_set(f, name, &set));
+    *out = (sim_h5_storage){.stored_bytes = H5Dget_storage_size(set), .piece_rows = 1};
+    plist = H5Dget_create_plist(set);
+    SIM_CHECK(plist >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, h5_reason());
+    if (H5Pget_layout(plist) == H5D_CHUNKED)
+        SIM_TRY(look_at_chunks(f, name, set, plist, out));
+done:
+    if (plist >= 0)
+        (void)H5Pclose(plist);
+    if (set >= 0)
+        (void)H5Dclose(set);
+    return st;
+}
+
 /* No conversion may lose: from float to integer, or to an integer of fewer values. */
 static bool converts(sim_type from, sim_type to)
 {
@@ -284,8 +324,7 @@ sim_status sim_h5_read_attribute_of(const sim_h5 *f, const char *data_set,
                                     size_t room)
 {
     hid_t attribute = -1;
-    if (sim_h5_has(f, data_set) &&
-        H5Aexists_by_name(f->file, data_set, name, H5P_DEFAULT) > 0)
+    if (sim_h5_has_attribute_of(f, data_set, name))
         attribute = H5Aopen_by_name(f->file, data_set, name, H5P_DEFAULT, H5P_DEFAULT);
     return read_numbers(f, name, attribute, type, data, room);
 }

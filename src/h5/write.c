@@ -1,5 +1,5 @@
 /*
- * write.c - images in memory for checkpoints, and the frame of a data set on disk.
+ * write.c - images in memory for checkpoints, and what is put in them.
  *
  * HDF5 does no disk I/O for checkpoints: with this version a full disk crashed or hung it.
  * An image lives in one mapping that is large enough from the start, so that the core
@@ -16,56 +16,12 @@
 
 enum { SLACK = 64 << 20 };
 
-/* ---- one buffer for the image ---- */
-
-/* HDF5 asks for memory through these; there is one image and one buffer. */
-static void *image_malloc(size_t n, H5FD_file_image_op_t op, void *ctx)
-{
-    const sim_h5 *f = ctx;
-    (void)op;
-    return n <= f->reserved_bytes ? f->reserved : NULL;
-}
-
-static void *image_realloc(void *p, size_t n, H5FD_file_image_op_t op, void *ctx)
-{
-    const sim_h5 *f = ctx;
-    (void)p;
-    (void)op;
-    return n <= f->reserved_bytes ? f->reserved : NULL;
-}
-
-static void *image_memcpy(void *to, const void *from, size_t n, H5FD_file_image_op_t op,
-                          void *ctx)
-{
-    (void)op;
-    (void)ctx;
-    return to == from ? to : memcpy(to, from, n);
-}
-
-static herr_t image_free(void *p, H5FD_file_image_op_t op, void *ctx)
-{
-    (void)p;
-    (void)op;
-    (void)ctx;
-    return 0; /* the mapping goes when the file is closed */
-}
-
-static void *keep_ctx(void *ctx)
-{
-    return ctx;
-}
-
-static herr_t drop_ctx(void *ctx)
-{
-    (void)ctx;
-    return 0;
-}
-
 sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
     hid_t access = -1;
+    char unique[64];
 
     h5_quiet();
     SIM_TRY(sim_new(&f, "h5/file"));
@@ -73,20 +29,11 @@ sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out)
     f->reserved_bytes = reserve_bytes + SLACK;
     SIM_TRY(sim_text_copy("(image)", "h5/file", &f->name));
     SIM_TRY(sim_alloc_bytes(f->reserved_bytes, 1, "h5/image", &f->reserved));
-    H5FD_file_image_callbacks_t calls = {.image_malloc = image_malloc,
-                                         .image_memcpy = image_memcpy,
-                                         .image_realloc = image_realloc,
-                                         .image_free = image_free,
-                                         .udata_copy = keep_ctx,
-                                         .udata_free = drop_ctx,
-                                         .udata = f};
-    access = H5Pcreate(H5P_FILE_ACCESS);
-    (void)H5Pset_fapl_core(access, 1 << 20, 0);
+    f->image = (h5_buffer){f->reserved, f->reserved_bytes};
+    SIM_TRY(h5_image_access(&f->image, &access));
     (void)H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
-    (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-    SIM_CHECK(H5Pset_file_image_callbacks(access, &calls) >= 0, SIM_E_IO,
-              "HDF5 image: %s", h5_reason());
-    f->file = H5Fcreate("image", H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    h5_image_name(unique);
+    f->file = H5Fcreate(unique, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 image: %s", h5_reason());
     *out = f;
     f = NULL;
@@ -97,27 +44,9 @@ done:
     return st;
 }
 
-sim_status sim_h5_create_file(const char *path, sim_h5 **out)
-{
-    sim_status st = SIM_OK;
-    sim_h5 *f = NULL;
-
-    h5_quiet();
-    SIM_TRY(sim_new(&f, "h5/file"));
-    f->file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
-    SIM_CHECK(f->file >= 0, SIM_E_CREATE, "%s cannot be created: %s", path, h5_reason());
-    SIM_TRY(sim_text_copy(path, "h5/file", &f->name));
-    SIM_TRY(sim_text_copy(path, "h5/file", &f->path));
-    *out = f;
-    f = NULL;
-done:
-    sim_h5_close(&f);
-    return st;
-}
-
 /* ---- data sets and attributes ---- */
 
-static hid_t space_of(int n_dims, const size_t *dims)
+hid_t h5_space_of(int n_dims, const size_t *dims)
 {
     hsize_t h[SIM_MAX_DIMS];
     for (int i = 0; i < n_dims; i++)
@@ -145,7 +74,7 @@ static hid_t file_type(sim_type type)
 }
 
 /* How data sets are made: without the time, so that the same content is the same bytes. */
-static hid_t set_plist(void)
+hid_t h5_set_plist(void)
 {
     hid_t create = H5Pcreate(H5P_DATASET_CREATE);
     (void)H5Pset_obj_track_times(create, false);
@@ -153,8 +82,7 @@ static hid_t set_plist(void)
 }
 
 /* Creates a data set with the groups on its way. */
-static hid_t create_set(sim_h5 *f, const char *name, hid_t type, hid_t space,
-                        hid_t create)
+hid_t h5_create_set(sim_h5 *f, const char *name, hid_t type, hid_t space, hid_t create)
 {
     hid_t links = H5Pcreate(H5P_LINK_CREATE);
     (void)H5Pset_create_intermediate_group(links, 1);
@@ -166,9 +94,9 @@ static hid_t create_set(sim_h5 *f, const char *name, hid_t type, hid_t space,
 sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    hid_t space = space_of(t->n_dims, t->dims), create = set_plist(), set = -1;
+    hid_t space = h5_space_of(t->n_dims, t->dims), create = h5_set_plist(), set = -1;
 
-    set = create_set(f, name, file_type(t->type), space, create);
+    set = h5_create_set(f, name, file_type(t->type), space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
               h5_reason());
     SIM_CHECK(sim_tensor_count(t) == 0 || H5Dwrite(set, h5_memory_type(t->type), H5S_ALL,
@@ -186,11 +114,11 @@ done:
 sim_status sim_h5_begin_rows(sim_h5 *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    hid_t space = space_of(t->n_dims, t->dims), create = set_plist();
+    hid_t space = h5_space_of(t->n_dims, t->dims), create = h5_set_plist();
 
     (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
     (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
-    hid_t set = create_set(f, name, file_type(t->type), space, create);
+    hid_t set = h5_create_set(f, name, file_type(t->type), space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
               h5_reason());
     (void)H5Dclose(set);
@@ -261,7 +189,7 @@ static sim_status write_numbers(sim_h5 *f, hid_t object, const char *name,
                                 const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    hid_t space = space_of(t->n_dims, t->dims), attribute = -1;
+    hid_t space = h5_space_of(t->n_dims, t->dims), attribute = -1;
 
     SIM_CHECK(object >= 0, SIM_E_IO, "%s: nothing to hang attribute %s on", f->name,
               name);
@@ -289,30 +217,6 @@ sim_status sim_h5_write_attribute_of(sim_h5 *f, const char *data_set, const char
     sim_status st = write_numbers(f, object, name, t);
     if (object >= 0)
         (void)H5Oclose(object);
-    return st;
-}
-
-sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims, const size_t *dims,
-                          uint64_t *at)
-{
-    sim_status st = SIM_OK;
-    hid_t space = space_of(n_dims, dims), create = set_plist(), set = -1;
-
-    (void)H5Pset_layout(create, H5D_CONTIGUOUS);
-    (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
-    (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
-    set = create_set(f, name, H5T_STD_U8LE, space, create);
-    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
-              h5_reason());
-    haddr_t offset = H5Dget_offset(set);
-    SIM_CHECK(offset != HADDR_UNDEF, SIM_E_IO, "%s: %s has no place in the file", f->name,
-              name);
-    *at = offset;
-done:
-    if (set >= 0)
-        (void)H5Dclose(set);
-    (void)H5Pclose(create);
-    (void)H5Sclose(space);
     return st;
 }
 

@@ -140,6 +140,11 @@ sim_range sim_queue_mine(const sim_queue *q)
     return q->slots;
 }
 
+size_t sim_queue_slots(const sim_queue *q)
+{
+    return q->shape.k;
+}
+
 float *sim_queue_rows(sim_queue *q)
 {
     return q->store;
@@ -206,6 +211,7 @@ sim_status sim_queue_visit(sim_queue *q, const char *group, const sim_visitor *v
                              .n_dims = 2,
                              .dims = {q->shape.k, q->shape.rows.d},
                              .data = q->store,
+                             .sharded = true,
                              .row_lo = q->slots.lo,
                              .row_hi = q->slots.hi};
 
@@ -219,5 +225,29 @@ sim_status sim_queue_visit(sim_queue *q, const char *group, const sim_visitor *v
               "%s/filled is %lld, expected 0 to %lld", group, (long long)q->filled,
               (long long)k);
 done:
+    return st;
+}
+
+static sim_hash hash_of_tile(const sim_queue *q, size_t tile)
+{
+    size_t lo = tile * QUEUE_TILE, hi = lo + QUEUE_TILE, d = q->shape.rows.d;
+    size_t n = (hi < q->shape.k ? hi : q->shape.k) - lo;
+    return sim_hash_bytes(q->store + (lo - q->slots.lo) * d, n * d * sizeof *q->store);
+}
+
+sim_status sim_queue_hash(const sim_queue *q, sim_hash *out)
+{
+    sim_status st = SIM_OK;
+    sim_hash *all = NULL;
+    const size_t n = q->n_tiles;
+
+    SIM_TRY(sim_comm_agree(q->comm, sim_alloc(&all, n + 1, "loss/hash")));
+    for (size_t i = q->tiles.lo; i < q->tiles.hi; i++)
+        all[i] = hash_of_tile(q, i);
+    sim_comm_gather_rows(q->comm, n, 1, n, sizeof *all, all + q->tiles.lo, all);
+    all[n] = (sim_hash){.low = (uint64_t)q->pointer, .high = (uint64_t)q->filled};
+    *out = sim_hash_bytes(all, (n + 1) * sizeof *all);
+done:
+    sim_free(all);
     return st;
 }

@@ -7,7 +7,7 @@
 #include "walk.h"
 
 /* Slots of a tile, with fixed global boundaries; tiles whose panels stand ready at a time. */
-enum { QUEUE_TILE = 256, QUEUE_WAVE = 8 };
+enum { QUEUE_TILE = SIM_QUEUE_TILE, QUEUE_WAVE = 8 };
 
 /* What an anchor's similarities to some tiles come to. */
 typedef struct {

@@ -79,6 +79,14 @@ static void walk_anchors(size_t item, void *ctx)
     }
 }
 
+size_t sim_queue_scratch(size_t d)
+{
+    size_t walk = (size_t)MOST_ROWS * QUEUE_TILE * sizeof(float);
+    size_t key = sim_panel_floats(d, 1) * sizeof(float), sums = d * sizeof(double);
+    size_t most = key > sums ? key : sums;
+    return walk > most ? walk : most;
+}
+
 /* The wave that begins at tile `first`, and its places on a stack of that height. */
 static size_t form_wave(queue_walk *w, size_t first, size_t height)
 {

@@ -12,6 +12,7 @@ enum { ARRAY_UNIT = 32 };
 
 typedef struct {
     sim_rows_shape shape;
+    size_t first; /* view 0 is <prefix><first + 1> */
     sim_range mine;
     bool unit;             /* z is raw brought to unit length; otherwise z is raw */
     float *raw, *z, *norm; /* [views][mine][d]; norm [views][mine] */
@@ -25,10 +26,27 @@ typedef struct {
 SIM_MUST_USE sim_status array_rows_read(const sim_comm *c, const sim_arrays *a,
                                         const char *prefix, size_t views, bool unit,
                                         array_rows *out);
+/* The same of <prefix><first + 1> .. <prefix><first + N>. */
+SIM_MUST_USE sim_status array_rows_read_from(const sim_comm *c, const sim_arrays *a,
+                                             const char *prefix, size_t first,
+                                             size_t views, bool unit, array_rows *out);
+/* Fails: SIM_E_DATA naming both arrays when their shapes differ. */
+SIM_MUST_USE sim_status array_rows_same(const array_rows *a, const char *a_name,
+                                        const array_rows *b, const char *b_name);
 void array_rows_release(array_rows *r);
 /* dz with respect to raw, as <prefix>1 .. N.  Collective. */
 SIM_MUST_USE sim_status array_rows_write(const sim_arrays *a, const char *prefix,
                                          array_rows *r);
 SIM_MUST_USE sim_status array_put_scalar(const sim_arrays *a, const char *name,
                                          double value);
+
+/*
+ * A queue of /queue's rows, brought to unit length, and its attribute `pointer`; each rank
+ * reads its own slots.  `rows` tells the batch that it will be compared with.  Local.
+ * Fails: SIM_E_DATA; *out may then be there, and is the caller's.
+ */
+SIM_MUST_USE sim_status array_queue_read(const sim_comm *c, const sim_arrays *a,
+                                         const sim_rows_shape *rows, sim_queue **out);
+/* /queue_after with its attribute `pointer`.  Collective. */
+SIM_MUST_USE sim_status array_queue_write(const sim_arrays *a, sim_queue *q, size_t d);
 #endif

@@ -7,10 +7,12 @@
 #include "branch.h"
 
 #include "simile/memory.h"
+#include "simile/thread.h"
 
 #include <stdio.h>
+#include <string.h>
 
-static const char *const names[BRANCH_NETS] = {"encoder", "projector"};
+static const char *const names[BRANCH_NETS] = {"encoder", "projector", "predictor"};
 
 sim_batch_shape branch_shape(const sim_method_env *env, size_t views)
 {
@@ -24,7 +26,7 @@ sim_batch_shape branch_shape(const sim_method_env *env, size_t views)
 
 /* ---- what the nets are ---- */
 
-static sim_net_spec backbone_spec(const sim_method_env *env)
+sim_net_spec branch_backbone_spec(const sim_method_env *env)
 {
     return (sim_net_spec){.encoder = env->encoder,
                           .batchnorm = env->batchnorm,
@@ -34,7 +36,7 @@ static sim_net_spec backbone_spec(const sim_method_env *env)
                           .seed = env->seed};
 }
 
-static sim_head_spec projector_spec(const sim_method_env *env)
+sim_head_spec branch_projector_spec(const sim_method_env *env, const branch_spec *spec)
 {
     const sim_encoder_options *e = env->encoder;
     size_t in = sim_backbone_dim(e);
@@ -45,27 +47,47 @@ static sim_head_spec projector_spec(const sim_method_env *env)
                            .layers = e->projector_layers,
                            .bn = e->projector_bn,
                            .last_bn = e->projector_last_bn,
-                           .last_affine = true,
+                           .last_affine = !spec->bare_ends,
+                           .no_bias = spec->bare_ends,
                            .activation = e->activation,
                            .batchnorm = env->batchnorm,
                            .seed = env->seed,
                            .salt = 0};
 }
 
-sim_status branch_create(const sim_method_env *env, size_t views, branch **out)
+static sim_head_spec predictor_spec(const sim_method_env *env, const branch_spec *spec)
+{
+    size_t dim = (size_t)env->encoder->projector_dim;
+    return (sim_head_spec){.in = dim,
+                           .hidden = spec->predictor,
+                           .dim = dim,
+                           .layers = 2,
+                           .bn = true,
+                           .no_bias = spec->bare_ends,
+                           .activation = env->encoder->activation,
+                           .batchnorm = env->batchnorm,
+                           .seed = env->seed,
+                           .salt = 1};
+}
+
+sim_status branch_create(const sim_method_env *env, const branch_spec *spec, branch **out)
 {
     sim_status st = SIM_OK;
     branch *b = NULL;
-    const sim_net_spec backbone = backbone_spec(env);
-    const sim_head_spec projector = projector_spec(env);
+    const sim_net_spec backbone = branch_backbone_spec(env);
+    const sim_head_spec projector = branch_projector_spec(env, spec);
+    const sim_head_spec predictor = predictor_spec(env, spec);
 
     SIM_TRY(sim_new(&b, "method/branch"));
-    b->shape = branch_shape(env, views);
+    b->shape = branch_shape(env, spec->views);
+    b->n_nets = spec->predictor ? BRANCH_NETS : PREDICTOR;
     b->folder = sim_folder_of(env->comm);
     SIM_TRY(sim_backbone_create(&backbone, &b->net[BACKBONE]));
     SIM_TRY(sim_head_create(&projector, &b->net[PROJECTOR]));
+    if (spec->predictor)
+        SIM_TRY(sim_head_create(&predictor, &b->net[PREDICTOR]));
     size_t images = sim_batch_images(&b->shape);
-    for (size_t i = 0; i < BRANCH_NETS; i++) {
+    for (size_t i = 0; i < b->n_nets; i++) {
         size_t n = images * sim_net_dim(b->net[i]);
         SIM_TRY(sim_tape_create(b->net[i], &b->shape, &b->folder, true, &b->tape[i]));
         SIM_TRY(sim_alloc(&b->out[i], n, "method/embeddings"));
@@ -101,24 +123,33 @@ size_t branch_dim(const branch *b, int net)
 size_t branch_parameters(const branch *b)
 {
     size_t n = 0;
-    for (size_t i = 0; i < BRANCH_NETS; i++)
+    for (size_t i = 0; i < b->n_nets; i++)
         n += sim_net_parameters(b->net[i]);
     return n;
 }
 
 /* ---- passes ---- */
 
+static void add_to(size_t n, const float *x, float *sum)
+{
+    for (size_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}
+
 void branch_forward(branch *b, const float *x)
 {
-    for (size_t i = 0; i < BRANCH_NETS; i++)
+    for (size_t i = 0; i < b->n_nets; i++)
         sim_net_forward(b->tape[i], i ? b->out[i - 1] : x, b->out[i]);
 }
 
-void branch_backward(branch *b, float *grads, size_t stride)
+void branch_backward(branch *b, const float *at_projector, float *grads, size_t stride)
 {
     size_t at = branch_parameters(b);
-    for (size_t i = BRANCH_NETS; i-- > 0;) {
+    for (size_t i = b->n_nets; i-- > 0;) {
         at -= sim_net_parameters(b->net[i]);
+        if (i == PROJECTOR && at_projector)
+            add_to(sim_batch_images(&b->shape) * branch_dim(b, PROJECTOR), at_projector,
+                   b->dout[PROJECTOR]);
         sim_net_backward(b->tape[i], b->dout[i], i ? b->dout[i - 1] : NULL, grads + at,
                          stride);
     }
@@ -126,26 +157,26 @@ void branch_backward(branch *b, float *grads, size_t stride)
 
 void branch_updated(branch *b)
 {
-    for (size_t i = 0; i < BRANCH_NETS; i++)
+    for (size_t i = 0; i < b->n_nets; i++)
         sim_net_pack(b->net[i], true);
 }
 
 size_t branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
                    const char *groups[SIM_MAX_NETS])
 {
-    for (size_t i = 0; i < BRANCH_NETS; i++) {
+    for (size_t i = 0; i < b->n_nets; i++) {
         nets[i] = b->net[i];
         groups[i] = names[i];
     }
-    return BRANCH_NETS;
+    return b->n_nets;
 }
 
 sim_status branch_visit(branch *b, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
-    static const char *const paths[BRANCH_NETS] = {"weights/encoder",
-                                                   "weights/projector"};
-    for (size_t i = 0; i < BRANCH_NETS; i++)
+    static const char *const paths[BRANCH_NETS] = {"weights/encoder", "weights/projector",
+                                                   "weights/predictor"};
+    for (size_t i = 0; i < b->n_nets; i++)
         SIM_TRY(sim_net_visit(b->net[i], paths[i], v));
 done:
     return st;
@@ -153,21 +184,36 @@ done:
 
 /* ---- the plan ---- */
 
-sim_status branch_plan(const sim_method_env *env, size_t views, size_t ranks, size_t rank,
-                       sim_plan_row rows[32], size_t *n_rows)
+sim_status branch_plan(const sim_method_env *env, const branch_spec *spec, size_t ranks,
+                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_net_spec backbone = backbone_spec(env);
-    const sim_head_spec projector = projector_spec(env);
-    sim_batch_shape shape = branch_shape(env, views);
+    const sim_net_spec backbone = branch_backbone_spec(env);
+    const sim_head_spec heads[] = {branch_projector_spec(env, spec),
+                                   predictor_spec(env, spec)};
+    size_t n_heads = spec->predictor ? 2 : 1;
+    sim_batch_shape shape = branch_shape(env, spec->views);
 
     shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
-    SIM_TRY(sim_net_plan(&backbone, &projector, &shape, rows, n_rows));
+    SIM_TRY(sim_net_plan(&backbone, heads, n_heads, &shape, rows, n_rows));
     rows[(*n_rows)++] =
         (sim_plan_row){"embeddings", 2 * sizeof(float) * sim_batch_images(&shape) *
-                                         (projector.in + projector.dim)};
+                                         (heads[0].in + n_heads * heads[0].dim)};
 done:
     return st;
+}
+
+void branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows)
+{
+    size_t bytes = sim_scratch_room(bytes_of_thread) * (size_t)sim_threads();
+    for (size_t i = 0; i < n_rows; i++)
+        if (strcmp(rows[i].item, "scratch") == 0 && rows[i].bytes < bytes)
+            rows[i].bytes = bytes;
+}
+
+void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows)
+{
+    branch_plan_scratch(sim_ntxent_scratch(d), rows, n_rows);
 }
 
 /* ---- unit rows ---- */

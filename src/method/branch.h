@@ -1,40 +1,64 @@
 /*
  * branch.h - an encoder with its heads: the nets, tapes and buffers of one kind of pass.
  *
- * images -> backbone -> projector.  What differs between methods is what they compare.
+ * images -> backbone -> projector -> maybe a predictor.  What differs between methods is what
+ * they compare.
  */
 #ifndef SIMILE_METHOD_BRANCH_H
 #define SIMILE_METHOD_BRANCH_H
 
 #include "simile/method.h"
 
-enum { BACKBONE, PROJECTOR, BRANCH_NETS };
+enum { BACKBONE, PROJECTOR, PREDICTOR, BRANCH_NETS };
+
+/* What a branch is made of. */
+typedef struct {
+    size_t views;     /* that pass together */
+    size_t predictor; /* hidden width of Linear-BN-activation-Linear, from the projector's
+                         dimensions to as many; 0: there is none */
+    bool bare_ends; /* heads as MoCo v3's: the projector's last BN has no scale and shift,
+                         no linear layer a bias */
+} branch_spec;
 
 typedef struct {
     sim_batch_shape shape;
     sim_folder folder;
+    size_t n_nets; /* the first of them */
     sim_net *net[BRANCH_NETS];
     sim_tape *tape[BRANCH_NETS];
     float *out[BRANCH_NETS];  /* [images][dim] of each net, by block */
     float *dout[BRANCH_NETS]; /* their gradients */
 } branch;
 
-SIM_MUST_USE sim_status branch_create(const sim_method_env *env, size_t views,
+SIM_MUST_USE sim_status branch_create(const sim_method_env *env, const branch_spec *spec,
                                       branch **out);
 void branch_destroy(branch **b);
 /* Adds what create takes to the rows of a plan. */
-SIM_MUST_USE sim_status branch_plan(const sim_method_env *env, size_t views, size_t ranks,
-                                    size_t rank, sim_plan_row rows[32], size_t *n_rows);
+SIM_MUST_USE sim_status branch_plan(const sim_method_env *env, const branch_spec *spec,
+                                    size_t ranks, size_t rank, sim_plan_row rows[32],
+                                    size_t *n_rows);
+
+/* What a loss asks for of scratch comes after the layers: the larger of the two stays. */
+void branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows);
+/* The same of a loss over tiles of d dimensions. */
+void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows);
 
 size_t branch_dim(const branch *b, int net);
 size_t branch_parameters(const branch *b);
+/* What its nets are. */
+sim_net_spec branch_backbone_spec(const sim_method_env *env);
+sim_head_spec branch_projector_spec(const sim_method_env *env, const branch_spec *spec);
 /* The shape of a batch of `views` views, for the rank of env. */
 sim_batch_shape branch_shape(const sim_method_env *env, size_t views);
 
 /* x [local block][view][slot] images; fills out[]. */
 void branch_forward(branch *b, const float *x);
-/* From dout of the last net down; gradients of all nets, one after the other. */
-void branch_backward(branch *b, float *grads, size_t stride);
+/*
+ * From dout of the last net down; gradients of all nets, one after the other.
+ *   at_projector [images][dim] is added to what a predictor hands down to the projector's
+ *                output; NULL: nothing is
+ */
+void branch_backward(branch *b, const float *at_projector, float *grads, size_t stride);
 /* After the weights changed. */
 void branch_updated(branch *b);
 

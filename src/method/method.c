@@ -86,6 +86,19 @@ bool sim_method_shuffles(const sim_method *m)
     return false;
 }
 
+sim_queue *sim_method_queue(const sim_method *m)
+{
+    return m->row->queue ? m->row->queue(m->self) : NULL;
+}
+
+/* Trained nets, then the companions. */
+static size_t all_nets(const sim_method *m, sim_net *nets[2 * SIM_MAX_NETS],
+                       const char *groups[2 * SIM_MAX_NETS])
+{
+    size_t n = m->row->nets(m->self, nets, groups);
+    return m->row->companions ? n + m->row->companions(m->self, nets + n, groups + n) : n;
+}
+
 static size_t scalars_of(const sim_method *m, sim_method_scalar out[SIM_MAX_SCALARS])
 {
     return m->row->scalars ? m->row->scalars(m->self, out) : 0;
@@ -186,9 +199,9 @@ done:
 sim_status sim_method_visit_buffers(const sim_method *m, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
-    sim_net *nets[SIM_MAX_NETS];
-    const char *groups[SIM_MAX_NETS];
-    size_t n = m->row->nets(m->self, nets, groups);
+    sim_net *nets[2 * SIM_MAX_NETS];
+    const char *groups[2 * SIM_MAX_NETS];
+    size_t n = all_nets(m, nets, groups);
 
     for (size_t i = 0; i < n; i++)
         SIM_TRY(sim_net_visit_buffers(nets[i], groups[i], v));
@@ -199,10 +212,10 @@ done:
 sim_status sim_method_visit_weights(const sim_method *m, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
-    sim_net *nets[SIM_MAX_NETS];
-    const char *groups[SIM_MAX_NETS];
+    sim_net *nets[2 * SIM_MAX_NETS];
+    const char *groups[2 * SIM_MAX_NETS];
     sim_method_scalar scalars[SIM_MAX_SCALARS];
-    size_t n = m->row->nets(m->self, nets, groups), n_scalars = scalars_of(m, scalars);
+    size_t n = all_nets(m, nets, groups), n_scalars = scalars_of(m, scalars);
 
     for (size_t i = 0; i < n; i++)
         SIM_TRY(sim_net_visit_weights(nets[i], groups[i], v));

@@ -12,11 +12,8 @@
 
 #include "simile/clock.h"
 #include "simile/memory.h"
-#include "simile/thread.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 typedef struct {
     double temperature, sigma, base_temperature;
@@ -164,6 +161,7 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     simclr *s = NULL;
     void *out = NULL;
     const sim_rows_shape rows = rows_shape(env, o);
+    const branch_spec spec = {.views = (size_t)o->views};
 
     SIM_TRY(check(o));
     SIM_TRY(sim_new(&s, "method/simclr"));
@@ -172,7 +170,7 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     s->by_label = by_label;
     s->batch = env->batch;
     s->temperature = temperature_begin(o->temperature, o->learn_temperature);
-    SIM_TRY(branch_create(env, (size_t)o->views, &s->encoder));
+    SIM_TRY(branch_create(env, &spec, &s->encoder));
     SIM_TRY(unit_rows_create(&s->encoder->shape, branch_dim(s->encoder, PROJECTOR),
                              &s->rows));
     SIM_TRY(sim_contrast_create(env->comm, &rows, &s->contrast));
@@ -229,7 +227,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
     if (s->options.base_temperature > 0) /* the factor depends on T too */
         report->d_log_temperature += report->loss;
     double t2 = sim_clock_s();
-    branch_backward(b, grads, stride);
+    branch_backward(b, NULL, grads, stride);
     if (s->temperature.learned)
         scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
     double t3 = sim_clock_s();
@@ -294,25 +292,17 @@ static sim_status about(void *self, char **text)
         s->by_label ? " less those of its label" : "", reduction(o));
 }
 
-/* The loss asks for scratch after the layers: the larger of the two stays. */
-static void raise_scratch(size_t d, sim_plan_row *rows, size_t n)
-{
-    size_t bytes = sim_scratch_room(sim_ntxent_scratch(d)) * (size_t)sim_threads();
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(rows[i].item, "scratch") == 0 && rows[i].bytes < bytes)
-            rows[i].bytes = bytes;
-}
-
 static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
                        size_t rank, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
     const sim_rows_shape loss = rows_shape(env, o);
+    const branch_spec spec = {.views = (size_t)o->views};
 
     SIM_TRY(check(o));
-    SIM_TRY(branch_plan(env, (size_t)o->views, ranks, rank, rows, n_rows));
-    raise_scratch(loss.d, rows, *n_rows);
+    SIM_TRY(branch_plan(env, &spec, ranks, rank, rows, n_rows));
+    branch_plan_loss(loss.d, rows, *n_rows);
     const sim_batch_shape shape = branch_shape(env, (size_t)o->views);
     rows[(*n_rows)++] =
         (sim_plan_row){"rows for the loss", unit_rows_bytes(&shape, loss.d)};

@@ -136,3 +136,19 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
 done:
     return st;
 }
+
+void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
+{
+    const sim_comm any = {.size = 1};
+    const sim_method_env env = {.comm = &any,
+                                .encoder = &job->encoder,
+                                .batchnorm = &job->batchnorm,
+                                .h = plan->h,
+                                .w = plan->w,
+                                .c = plan->c,
+                                .batch = (size_t)job->train.batch,
+                                .block = (size_t)job->train.block,
+                                .seed = (uint32_t)job->train.seed};
+    if (job->method->advise)
+        job->method->advise(&env, job->method_options, plan->n_images);
+}

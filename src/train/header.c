@@ -5,11 +5,14 @@
  */
 #include "state.h"
 
+#include "simile/clock.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* More threads than cores wait for each other at every loop: many times slower. */
 static void warn_of_crowding(const sim_train_state *t)
@@ -54,7 +57,7 @@ static void print_schedule(const sim_train_state *t)
             (long long)t->job->train.batch, p->n_blocks, (long long)t->job->train.block,
             p->views, p->h, p->w, p->c);
     sim_log(
-        "schedule  %lld steps, %zu an epoch (%zu images left over each epoch), warm-up "
+        "schedule  to step %lld, %zu an epoch (%zu images left over each epoch), warm-up "
         "%g steps, peak learning rate %g",
         (long long)p->total_steps, p->steps_per_epoch, p->left_over, p->warmup_steps,
         p->learning_rate);
@@ -68,24 +71,162 @@ static sim_status print_method(const sim_train_state *t)
     sim_log("method    %s: %s", t->method.row->name, about);
     sim_log("optimizer %s, %zu weights", sim_optimizer_about(t->optimizer),
             t->method.gradient_floats);
+    sim_job_advise(t->job, &t->plan);
 done:
     sim_free(about);
+    return st;
+}
+
+/* ---- where it runs ---- */
+
+static void print_run(const sim_train_state *t)
+{
+    const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
+    if (job)
+        sim_log("run       %s, Slurm job %s, restart %s", t->run.path, job,
+                restart ? restart : "0");
+    else
+        sim_log("run       %s", t->run.path);
+}
+
+static void print_limit(const sim_train_state *t)
+{
+    char text[32];
+    double limit = t->request->time_limit_s, job = t->request->job_left_s;
+
+    if (limit > 0) {
+        sim_clock_span(limit, text, sizeof text);
+        sim_log("limit     stops with a checkpoint before %s are over", text);
+    } else if (job > 0) {
+        sim_clock_span(job, text, sizeof text);
+        sim_log(
+            "limit     Slurm ends the job in %s; with --time-limit auto the run stops "
+            "in time by itself",
+            text);
+    }
+}
+
+/* "node1 node2 node3 and 13 more". */
+static void list_nodes(const sim_train_state *t, char *out, size_t out_bytes)
+{
+    size_t used = 0, shown = 0;
+
+    out[0] = '\0';
+    for (int r = 0; r < t->comm->size && shown < 4; r++) {
+        if (!t->places[r].is_first)
+            continue;
+        int n = snprintf(out + used, out_bytes - used, "%s%s", shown++ ? " " : "",
+                         t->places[r].host);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    if (t->n_nodes > shown && used < out_bytes)
+        (void)snprintf(out + used, out_bytes - used, " and %zu more", t->n_nodes - shown);
+}
+
+static void print_ranks(const sim_train_state *t)
+{
+    char nodes[400];
+    list_nodes(t, nodes, sizeof nodes);
+    sim_log("ranks     %d x %d thread%s + %lld loading, on %zu node%s (%s), kernels %s",
+            t->comm->size, sim_threads(), sim_threads() == 1 ? "" : "s",
+            (long long)t->job->train.loader_threads, t->n_nodes,
+            t->n_nodes == 1 ? "" : "s", nodes, t->request->kernels);
+}
+
+static void print_binding(const sim_train_state *t)
+{
+    char cores[64];
+    int64_t least = t->places[0].cores, most = least;
+
+    for (int r = 1; r < t->comm->size; r++) {
+        least = t->places[r].cores < least ? t->places[r].cores : least;
+        most = t->places[r].cores > most ? t->places[r].cores : most;
+    }
+    if (sim_cores_allowed() == sim_cores_present()) {
+        sim_log("binding   none: rank 0 may run on all %d cores of %s",
+                sim_cores_present(), t->comm->host);
+        return;
+    }
+    sim_cores_text(cores, sizeof cores);
+    if (least == most)
+        sim_log("binding   rank 0 to cores %s of %d; every rank to %lld", cores,
+                sim_cores_present(), (long long)most);
+    else
+        sim_log("binding   rank 0 to cores %s of %d; ranks have %lld to %lld", cores,
+                sim_cores_present(), (long long)least, (long long)most);
+}
+
+/* The rank that was planned most memory. */
+static void print_memory(const sim_train_state *t)
+{
+    int fullest = 0;
+    for (int r = 1; r < t->comm->size; r++)
+        if (t->places[r].planned > t->places[fullest].planned)
+            fullest = r;
+    const sim_place *p = &t->places[fullest];
+    sim_log(
+        "memory    %.1f MB planned on a rank, and %.1f MB for a moment at checkpoints",
+        (double)p->planned / 1e6, (double)p->moment / 1e6);
+}
+
+static void print_start(const sim_train_state *t)
+{
+    if (!t->resumed[0]) {
+        sim_log("start     %s",
+                t->request->init ? "weights from a file, step 0" : "fresh, step 0");
+        return;
+    }
+    sim_log("resumed from %s: step %lld of %lld, epoch %lld, %lld images of it",
+            t->resumed, (long long)t->at.step, (long long)t->plan.total_steps,
+            (long long)t->at.epoch, (long long)t->at.samples);
+    if (t->request->last_logged > t->at.step)
+        sim_log("steps %lld to %lld were done before but not saved; they are done again",
+                (long long)t->at.step + 1, (long long)t->request->last_logged);
+    if (t->changes.any)
+        sim_log("accepted  %s", t->changes.text);
+}
+
+sim_status sim_header_gather(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    size_t ranks = (size_t)t->comm->size;
+    sim_place mine = {.cores = sim_cores_allowed()};
+
+    (void)snprintf(mine.host, sizeof mine.host, "%.63s", t->comm->host);
+    st = sim_summary_planned(t, &mine.planned, &mine.moment);
+    if (st == SIM_OK && t->comm->rank == 0)
+        st = sim_alloc(&t->places, ranks, "train/places");
+    SIM_TRY(sim_comm_agree(t->comm, st));
+    sim_comm_collect_rows(t->comm, 0, ranks, 1, ranks, sizeof mine, &mine, t->places);
+    for (size_t r = 0; t->places && r < ranks; r++) {
+        size_t i = 0;
+        while (i < r && strcmp(t->places[i].host, t->places[r].host) != 0)
+            i++;
+        t->places[r].is_first = i == r;
+        t->n_nodes += i == r;
+    }
+done:
     return st;
 }
 
 sim_status sim_header_print(sim_train_state *t)
 {
     sim_status st = SIM_OK;
+
+    if (t->comm->rank != 0)
+        goto done;
     sim_log("%s", t->request->build);
-    sim_log("run       %s on %s: %d rank%s x %d thread%s + %lld loading, kernels %s",
-            t->run.path, t->comm->host, t->comm->size, t->comm->size == 1 ? "" : "s",
-            sim_threads(), sim_threads() == 1 ? "" : "s",
-            (long long)t->job->train.loader_threads, t->request->kernels);
+    print_run(t);
+    print_ranks(t);
+    print_binding(t);
     warn_of_crowding(t);
+    print_limit(t);
     print_data(t);
     SIM_TRY(print_views(t));
     print_schedule(t);
     SIM_TRY(print_method(t));
+    print_memory(t);
+    print_start(t);
 done:
     return st;
 }

@@ -1,16 +1,43 @@
 /*
- * history.c - the segments of a run: when, where, how many ranks, how far, why it ended.
+ * history.c - the segments of a run: when, where, how many ranks, how far, why each ended.
  *
- * A JSON array in each checkpoint; `simile inspect RUN` shows it as a table.
+ * A JSON array in each checkpoint, and in RUN/segments.json, which is written when a segment
+ * begins and when it ends: one that was killed before its first checkpoint is known from
+ * there.  `simile inspect RUN` shows both as a table.
  */
 #include "state.h"
 
 #include "simile/clock.h"
+#include "simile/file.h"
 #include "simile/json.h"
+#include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* ---- this segment ---- */
+
+static void tell_where(const sim_train_state *t, sim_json *j)
+{
+    const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
+
+    if (job)
+        sim_json_text(j, "job", job);
+    if (job)
+        sim_json_int(j, "restart", restart ? strtoll(restart, NULL, 10) : 0);
+    sim_json_int(j, "nodes", (int64_t)t->n_nodes);
+    sim_json *hosts = sim_json_array(j, "hosts");
+    for (int r = 0; t->places && r < t->comm->size; r++)
+        if (t->places[r].is_first)
+            sim_json_text(hosts, NULL, t->places[r].host);
+    sim_json_int(j, "ranks", t->comm->size);
+    sim_json_int(j, "threads", sim_threads());
+    sim_json_text(j, "kernels", t->request->kernels);
+    sim_json_text(j, "build", t->request->build);
+}
 
 static sim_status segment(const sim_train_state *t, const char *why, char **out)
 {
@@ -23,18 +50,17 @@ static sim_status segment(const sim_train_state *t, const char *why, char **out)
     SIM_TRY(sim_json_create(&j));
     sim_clock_iso(now - elapsed, start);
     sim_clock_iso(now, end);
+    sim_json_text(j, "id", t->segment_id);
     sim_json_text(j, "start", start);
     sim_json_text(j, "end", end);
-    sim_json_text(j, "host", t->comm->host);
-    sim_json_int(j, "ranks", t->comm->size);
-    sim_json_int(j, "threads", sim_threads());
-    sim_json_text(j, "kernels", t->request->kernels);
-    sim_json_text(j, "build", t->request->build);
+    tell_where(t, j);
     sim_json_int(j, "batch", t->job->train.batch);
     sim_json_int(j, "from_step", t->start_step);
     sim_json_int(j, "to_step", t->at.step);
     double images = (double)(t->at.step - t->start_step) * (double)t->job->train.batch;
     sim_json_real(j, "images_per_s", elapsed > 0 ? images / elapsed : 0);
+    if (t->changes.any)
+        sim_json_text(j, "changed", t->changes.text);
     sim_json_text(j, "ended", why);
     SIM_TRY(sim_json_dump(j, 0, out));
 done:
@@ -57,4 +83,202 @@ sim_status sim_history_text(const sim_train_state *t, const char *why, char **js
 done:
     sim_free(mine);
     return st;
+}
+
+/* ---- earlier ones ---- */
+
+static const char *text_of(const sim_json *s, const char *key)
+{
+    const char *text = "";
+    (void)sim_json_get_text(s, key, &text);
+    return text;
+}
+
+static int64_t int_of(const sim_json *s, const char *key)
+{
+    int64_t n = 0;
+    (void)sim_json_get_int(s, key, &n);
+    return n;
+}
+
+/* Is this what a checkpoint says of a segment that was still under way? */
+static bool is_open(const sim_json *s)
+{
+    const char *ended = text_of(s, "ended");
+    return strcmp(ended, "running") == 0 || strcmp(ended, "started") == 0;
+}
+
+static const sim_json *find_segment(const sim_json *list, const char *id)
+{
+    for (size_t i = 0; *id && i < sim_json_size(list); i++)
+        if (strcmp(text_of(sim_json_at(list, i), "id"), id) == 0)
+            return sim_json_at(list, i);
+    return NULL;
+}
+
+/* How a segment ended, as far as anybody knows. */
+static void settle(sim_json *s, const sim_json *told, int64_t last_step,
+                   const char *unknown)
+{
+    if (!is_open(s))
+        return;
+    if (told && !is_open(told)) {
+        sim_json_text(s, "ended", text_of(told, "ended"));
+        sim_json_text(s, "end", text_of(told, "end"));
+        last_step = int_of(told, "to_step");
+    } else {
+        sim_json_text(s, "ended", unknown);
+    }
+    if (last_step > int_of(s, "to_step"))
+        sim_json_int(s, "last_step", last_step);
+}
+
+sim_status sim_history_merge(const char *of_checkpoint, const char *of_run,
+                             int64_t last_step, bool is_held, sim_json *out)
+{
+    sim_status st = SIM_OK;
+    sim_json *saved = NULL, *told = NULL, *newest = NULL;
+    const char *unknown = is_held ? "running" : "killed or lost";
+
+    SIM_TRY(sim_json_parse(of_checkpoint, strlen(of_checkpoint), &saved));
+    SIM_TRY(sim_json_parse(of_run, strlen(of_run), &told));
+    for (size_t i = 0; i < sim_json_size(told); i++)
+        newest = sim_json_at(told, i);
+    const char *last = newest ? text_of(newest, "id") : "";
+    for (size_t i = 0; i < sim_json_size(saved); i++) {
+        sim_json *s = sim_json_at(saved, i);
+        bool is_last = !newest || strcmp(text_of(s, "id"), last) == 0;
+        settle(s, find_segment(told, text_of(s, "id")), is_last ? last_step : -1,
+               is_last ? unknown : "killed or lost");
+        sim_json_put(out, NULL, s);
+    }
+    for (size_t i = 0; i < sim_json_size(told); i++) {
+        sim_json *s = sim_json_at(told, i);
+        if (find_segment(saved, text_of(s, "id")))
+            continue;
+        settle(s, NULL, s == newest ? last_step : -1,
+               s == newest ? unknown : "killed or lost");
+        sim_json_put(out, NULL, s);
+    }
+done:
+    sim_json_destroy(&saved);
+    sim_json_destroy(&told);
+    return st;
+}
+
+sim_status sim_history_of_run(const char *run_path, char **json)
+{
+    sim_status st = SIM_OK;
+    char path[4200];
+    sim_json *j = NULL;
+    size_t n = 0;
+
+    (void)snprintf(path, sizeof path, "%s/segments.json", run_path);
+    if (!sim_path_exists(path)) {
+        SIM_TRY(sim_text_copy("[]", "train/history", json));
+        goto done;
+    }
+    SIM_TRY(sim_file_load(path, (size_t)1 << 28, json, &n));
+    if (sim_json_parse(*json, n, &j) != SIM_OK) {
+        sim_log_warn("%s: %s; it is left out of the history", path, sim_story());
+        sim_story_clear();
+        SIM_FREE(*json);
+        SIM_TRY(sim_text_copy("[]", "train/history", json));
+    }
+done:
+    sim_json_destroy(&j);
+    return st;
+}
+
+/* ---- what the course needs to know ---- */
+
+/* Samples that the updates up to the present step saw, segment by segment from the end: what
+ * was done again after an older checkpoint does not count twice. */
+static void count_samples(sim_train_state *t, const sim_json *list)
+{
+    int64_t limit = t->at.step, batch = t->job->train.batch;
+
+    t->course.first_batch = batch;
+    for (size_t i = sim_json_size(list); i-- > 0;) {
+        const sim_json *s = sim_json_at(list, i);
+        int64_t from = int_of(s, "from_step"), to = int_of(s, "to_step");
+        batch = int_of(s, "batch");
+        to = to < limit ? to : limit;
+        from = from < to ? from : to;
+        t->course.seen += (to - from) * batch;
+        limit = from < limit ? from : limit;
+        t->course.first_batch = batch;
+    }
+    t->course.seen += limit * t->course.first_batch;
+}
+
+sim_status sim_history_take(sim_train_state *t, const char *of_checkpoint)
+{
+    sim_status st = SIM_OK;
+    sim_json *list = NULL;
+    char start[21];
+    double now = sim_clock_wall_s();
+
+    sim_clock_iso(now, start);
+    (void)snprintf(t->segment_id, sizeof t->segment_id, "%s-%03d-%ld", start,
+                   (int)(1000 * (now - (double)(int64_t)now)), sim_process_id());
+    SIM_TRY(sim_text_copy(*of_checkpoint ? of_checkpoint : "[]", "train/history",
+                          &t->history));
+    SIM_TRY(sim_json_parse(t->history, strlen(t->history), &list));
+    count_samples(t, list);
+done:
+    sim_json_destroy(&list);
+    return st;
+}
+
+/* ---- RUN/segments.json ---- */
+
+static sim_status write_segments(const sim_train_state *t, const char *why)
+{
+    sim_status st = SIM_OK;
+    char path[4200], *text = NULL;
+
+    SIM_TRY(sim_history_text(t, why, &text));
+    SIM_TRY(sim_run_path(&t->run, "segments.json", path, sizeof path));
+    const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
+    SIM_TRY(sim_file_replace(path, pieces, 2));
+done:
+    sim_free(text);
+    return st;
+}
+
+sim_status sim_history_begin(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_json *all = NULL;
+    char *of_run = NULL, *text = NULL;
+
+    if (t->comm->rank != 0)
+        goto done;
+    SIM_TRY(sim_history_of_run(t->run.path, &of_run));
+    SIM_TRY(sim_json_create(&all));
+    sim_json *list = sim_json_array(all, "segments");
+    SIM_TRY(sim_history_merge(t->history, of_run, t->request->last_logged, false, list));
+    SIM_TRY(sim_json_dump(list, 0, &text));
+    sim_free(t->history);
+    t->history = text;
+    SIM_TRY(write_segments(t, "running"));
+    t->begun = true;
+done:
+    sim_json_destroy(&all);
+    sim_free(of_run);
+    return st;
+}
+
+void sim_history_end(sim_train_state *t, const char *why)
+{
+    char story[4096];
+
+    if (!t->begun)
+        return;
+    (void)snprintf(story, sizeof story, "%s", sim_story());
+    if (write_segments(t, why) != SIM_OK)
+        sim_log_warn("%s; the history will call this segment killed or lost",
+                     sim_story());
+    sim_story_set(story);
 }

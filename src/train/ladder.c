@@ -165,6 +165,20 @@ static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
     return SIM_OK;
 }
 
+static sim_status put_queue(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_queue *q = sim_method_queue(&t->method);
+    sim_hash hash;
+
+    if (!q)
+        goto done;
+    SIM_TRY(sim_queue_hash(q, &hash));
+    SIM_TRY(put(t, "queue", hash));
+done:
+    return st;
+}
+
 sim_status sim_ladder_update(sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -179,6 +193,7 @@ sim_status sim_ladder_update(sim_train_state *t)
     sim_hasher_reset(h);
     SIM_TRY(sim_method_visit_buffers(&t->method, &v));
     SIM_TRY(put(t, "bn", sim_hasher_value(h)));
+    SIM_TRY(put_queue(t));
 done:
     sim_hasher_destroy(&h);
     return st;

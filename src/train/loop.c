@@ -69,6 +69,23 @@ static sim_status agree_pending(sim_train_state *t)
 
 /* ---- set-up ---- */
 
+/* All ranks must be the same program: another build may have other bits. */
+static sim_status same_build(const sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    char theirs[512] = "", mine[512] = "";
+
+    (void)snprintf(mine, sizeof mine, "%s", t->request->build);
+    memcpy(theirs, mine, sizeof theirs);
+    sim_comm_broadcast(t->comm, 0, theirs, sizeof theirs);
+    SIM_CHECK(strcmp(mine, theirs) == 0, SIM_E_CONFIG,
+              "this is \"%s\", but rank 0 is \"%s\"; start the same program on all nodes "
+              "(simile --version tells which one is where)",
+              mine, theirs);
+done:
+    return sim_comm_agree(t->comm, st);
+}
+
 /* All ranks must see the same data and compute with the same arithmetic. */
 static sim_status same_everywhere(sim_train_state *t)
 {
@@ -160,8 +177,6 @@ static sim_status write_config(sim_train_state *t)
         goto done;
     SIM_TRY(sim_run_path(&t->run, "config.yaml", path, sizeof path));
     SIM_TRY(sim_file_replace(path, &piece, 1));
-    SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
-    SIM_TRY(sim_log_file(path));
 done:
     return st;
 }
@@ -182,16 +197,20 @@ static sim_status set_up(sim_train_state *t)
     sim_status st = SIM_OK;
     const sim_comm *c = t->comm;
 
+    SIM_TRY(same_build(t));
     SIM_TRY(sim_comm_agree(c, open_data(t)));
     SIM_TRY(same_everywhere(t));
     SIM_TRY(sim_run_open(c, t->job->train.run, &t->run));
     SIM_TRY(sim_hang_watch(t));
+    SIM_TRY(sim_comm_agree(c, sim_record_open(t)));
     SIM_TRY(sim_comm_agree(c, create_method(t)));
     SIM_TRY(sim_comm_agree(c, sim_replica_create(c, &t->replica)));
     SIM_TRY(sim_comm_agree(c, create_feed(t)));
+    SIM_TRY(sim_header_gather(t));
+    SIM_TRY(sim_resume_start(t)); /* what is refused leaves the run as it was */
     SIM_TRY(sim_comm_agree(c, write_config(t)));
+    SIM_TRY(sim_comm_agree(c, sim_record_lost(t)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
-    SIM_TRY(sim_resume_start(t));
     SIM_TRY(sim_comm_agree(c, sim_ladder_open(t)));
     SIM_TRY(sim_comm_agree(c, begin_observers(t)));
     sim_run_stop_clear(&t->run);
@@ -203,7 +222,6 @@ static void tear_down(sim_train_state *t)
 {
     sim_watchdog_stop(&t->watchdog);
     sim_replica_destroy(&t->replica);
-    SIM_IGNORE(sim_log_file(NULL));
     sim_loader_destroy(&t->loader);
     sim_feed_destroy(t);
     sim_optimizer_destroy(&t->optimizer);
@@ -214,6 +232,7 @@ static void tear_down(sim_train_state *t)
     sim_free(t->grads);
     sim_free(t->buffers.bytes);
     sim_free(t->history);
+    sim_free(t->places);
     sim_run_close(t->comm, &t->run);
 }
 
@@ -270,6 +289,15 @@ done:
 
 /* ---- the loop ---- */
 
+/* Seconds to the nearest limit that is known; 0: none. */
+static double time_left(const sim_train_state *t, double elapsed_s)
+{
+    double mine = t->request->time_limit_s, job = t->request->job_left_s;
+    double limit = mine > 0 && (job <= 0 || mine < job) ? mine : job;
+    double left = limit - elapsed_s;
+    return limit <= 0 ? 0 : left > 1 ? left : 1;
+}
+
 static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
 {
     double n = t->sums[SIM_SUM_STEPS] > 0 ? t->sums[SIM_SUM_STEPS] : 1;
@@ -293,6 +321,7 @@ static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
     m->eta_s = m->images_per_s > 0
                    ? (double)(m->total_steps - m->step) * batch / m->images_per_s
                    : 0;
+    m->left_s = time_left(t, m->elapsed_s);
     m->skipped = t->at.skipped;
 }
 
@@ -363,7 +392,7 @@ static sim_status loop(sim_train_state *t)
         if (t->why)
             goto done;
         if (save)
-            SIM_TRY(sim_resume_save(t, "running"));
+            SIM_TRY(sim_resume_save_due(t));
         one_step(t, slot);
         if (sim_replica_is_due(t))
             SIM_TRY(sim_replica_check(t));
@@ -381,32 +410,62 @@ static void end_observers(sim_train_state *t, const char *why)
                 t, t->request->observers[i].on_end(t->request->observers[i].ctx, t, why));
 }
 
+/* "RUN/checkpoints/step-N.h5" of the last one saved. */
+static void name_checkpoint(const sim_train_state *t, char *out, size_t out_bytes)
+{
+    (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
+                   (long long)t->last_saved);
+}
+
 /* The last checkpoint, and what a person should do next. */
 static sim_status finish(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     const char *why = t->why ? t->why : "completed";
+    char path[4200];
 
     if (t->last_saved != t->at.step)
-        SIM_TRY(sim_resume_save(t, why));
+        SIM_TRY(sim_resume_save_last(t, why));
     sim_beat_phase("end of the run");
     end_observers(t, why);
     SIM_TRY(agree_pending(t));
     SIM_TRY(sim_comm_agree(t->comm, sim_ladder_close(t)));
     SIM_TRY(sim_summary_tell(t, why));
+    sim_history_end(t, why);
     sim_run_stop_clear(&t->run);
+    name_checkpoint(t, path, sizeof path);
     if (!t->why) {
-        sim_log("completed: step %lld of %lld, checkpoint in %s/checkpoints",
-                (long long)t->at.step, (long long)t->plan.total_steps, t->run.path);
+        sim_log(
+            "completed: step %lld of %lld, the checkpoint is %s; nothing is left to do "
+            "(a larger schedule.%s with --accept trains longer)",
+            (long long)t->at.step, (long long)t->plan.total_steps, path,
+            t->job->schedule.steps ? "steps" : "epochs");
         goto done;
     }
-    SIM_FAIL(
-        SIM_E_AGAIN,
-        "stopped by %s after step %lld of %lld; the checkpoint is in %s/checkpoints; run "
-        "the same command again to go on",
-        why, (long long)t->at.step, (long long)t->plan.total_steps, t->run.path);
+    SIM_FAIL(SIM_E_AGAIN,
+             "stopped by %s after step %lld of %lld; the checkpoint is %s; run the same "
+             "command again to go on (exit code 75)",
+             why, (long long)t->at.step, (long long)t->plan.total_steps, path);
 done:
     return st;
+}
+
+/* A failure in mid-run: how far it came, what is safe, and what the next start will do. */
+static void tell_failure(sim_train_state *t)
+{
+    char path[4200], why[160];
+
+    if (!t->begun) /* on rank 0 alone it has */
+        return;
+    name_checkpoint(t, path, sizeof path);
+    sim_log(
+        "failed after step %lld of %lld; the last good checkpoint is %s: once the cause "
+        "below is mended, the same command goes on from step %lld",
+        (long long)t->at.step, (long long)t->plan.total_steps, path,
+        (long long)t->last_saved);
+    (void)snprintf(why, sizeof why, "failed: %.*s", (int)strcspn(sim_story(), "\n"),
+                   sim_story());
+    sim_history_end(t, why);
 }
 
 sim_status sim_train(const sim_comm *c, const sim_train_request *request)
@@ -425,6 +484,8 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     SIM_TRY(loop(t));
     SIM_TRY(finish(t));
 done:
+    if (t && st != SIM_OK && st != SIM_E_AGAIN)
+        tell_failure(t);
     if (t)
         tear_down(t);
     sim_signals_unwatch();

@@ -51,6 +51,8 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
         b->labels[i] = (int32_t)(i % 10);
     }
     SIM_TRY(sim_alloc(&b->seconds, (size_t)steps, "bench/times"));
+    if (b->method.row->begun)
+        b->method.row->begun(b->method.self);
     b->method.row->updated(b->method.self);
 done:
     sim_free(list);

@@ -78,7 +78,8 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
             sim_comm_sum_leaves_room(&as_if, plan->n_blocks, weights / sizeof(float)));
     add(rows, n_rows, "optimizer",
         sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
-    add(rows, n_rows, "snapshot", running);
+    add(rows, n_rows, "snapshot",
+        running + bytes_of(rows, *n_rows, "momentum statistics"));
     add(rows, n_rows, "views", 2 * images * view + images * sizeof(sim_view_request));
     SIM_TRY(loader_bytes(job, about, images, &loader));
     add(rows, n_rows, "loader", loader);
@@ -90,6 +91,8 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     /* Weights, momentum and statistics as a file in memory: written by rank 0, and read
      * by all when a run goes on. */
     *checkpoint_bytes = 2 * weights + running;
+    if (job->method->saved_bytes)
+        *checkpoint_bytes += job->method->saved_bytes(&env, job->method_options);
 done:
     return st;
 }

@@ -63,6 +63,12 @@ static const sim_option rows[] = {
     ROW("checkpoint.keep_every", SIM_OPTION_INT, checkpoint.keep_every, 0, 1000000000,
         "0", NULL, "steps", "also keep every checkpoint of such a step; 0: none",
         SIM_FREE_KEY),
+    ROW("checkpoint.max_failures", SIM_OPTION_INT, checkpoint.max_failures, 0, 1000000,
+        "3", NULL, "checkpoints",
+        "due ones in a row that may fail (disk full, read only, gone) while training "
+        "goes "
+        "on; one more stops the run",
+        SIM_FREE_KEY),
 };
 
 const sim_option_table sim_train_table = {.section = "",

@@ -2,7 +2,7 @@
  * resume.c - what state a run starts from, and saving it.
  *
  * Fresh weights, weights from a file, or the newest good checkpoint whose identity is the
- * job's; anything else is refused with the keys that differ.
+ * job's, or differs only in what the user accepts (identity.c).
  */
 #include "state.h"
 
@@ -52,66 +52,41 @@ size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4])
     return 3;
 }
 
-/* The job's identity with what it does not say: the data and the arithmetic. */
-static sim_status full_identity(const sim_train_state *t, char **out)
+/* What was accepted, with what follows from it. */
+static void tell_changes(sim_train_state *t, const sim_position *before)
 {
-    return sim_text_format("train/identity", out, "%sarithmetic: %s\nfingerprint: %s\n",
-                           t->request->identity, t->request->arithmetic,
-                           sim_dataset_about(t->data)->fingerprint);
-}
+    sim_changes *c = &t->changes;
+    sim_optimizer_options old = t->job->optimizer;
+    size_t used = strlen(c->text);
 
-/* Length of the line's key, and whether `text` has the very same line. */
-static bool has_line(const char *text, const char *line, size_t n)
-{
-    for (const char *at = text; (at = strstr(at, ": ")) != NULL; at += 2) {
-        const char *start = at;
-        while (start > text && start[-1] != '\n')
-            start--;
-        const char *end = strchr(start, '\n');
-        size_t m = end ? (size_t)(end - start) : strlen(start);
-        if (m == n && memcmp(start, line, n) == 0)
-            return true;
+    old.lr = c->lr;
+    double from = sim_learning_rate(&old, (size_t)c->batch);
+    int n = snprintf(c->text + used, sizeof c->text - used,
+                     " at step %lld, learning rate %g", (long long)t->at.step, from);
+    used += n > 0 ? (size_t)n : 0;
+    if (used < sizeof c->text && from != t->plan.learning_rate) {
+        n = snprintf(c->text + used, sizeof c->text - used, " -> %g",
+                     t->plan.learning_rate);
+        used += n > 0 ? (size_t)n : 0;
     }
-    return false;
+    if (used < sizeof c->text &&
+        (before->epoch != t->at.epoch || before->samples != t->at.samples))
+        (void)snprintf(c->text + used, sizeof c->text - used,
+                       ", position epoch %lld image %lld -> epoch %lld image %lld",
+                       (long long)before->epoch, (long long)before->samples,
+                       (long long)t->at.epoch, (long long)t->at.samples);
 }
 
-/* Appends the lines of `a` that `b` lacks, marked, up to the room there is. */
-static size_t list_missing(const char *a, const char *b, const char *mark, char *out,
-                           size_t used, size_t out_bytes)
+static void take_position(sim_train_state *t, const sim_checkpoint_head *head)
 {
-    for (const char *line = a; *line;) {
-        const char *end = strchr(line, '\n');
-        size_t n = end ? (size_t)(end - line) : strlen(line);
-        if (n && !has_line(b, line, n) && used < out_bytes) {
-            int k =
-                snprintf(out + used, out_bytes - used, "\n  %s %.*s", mark, (int)n, line);
-            used += k > 0 ? (size_t)k : 0;
-        }
-        line += end ? n + 1 : n;
-    }
-    return used < out_bytes ? used : out_bytes - 1;
-}
-
-static sim_status same_identity(const sim_train_state *t, const sim_checkpoint *k)
-{
-    sim_status st = SIM_OK;
-    char *mine = NULL;
-    char differ[2048] = "";
-    const char *theirs = sim_checkpoint_head_of(k)->identity;
-
-    SIM_TRY(full_identity(t, &mine));
-    if (strcmp(mine, theirs) == 0)
-        goto done;
-    size_t used = list_missing(theirs, mine, "checkpoint:", differ, 0, sizeof differ);
-    (void)list_missing(mine, theirs, "this job:  ", differ, used, sizeof differ);
-    SIM_FAIL(
-        SIM_E_CONFIG,
-        "%s is of another run; its identity differs in%s\nUse another run directory, or "
-        "put these keys back",
-        sim_checkpoint_path(k), differ);
-done:
-    sim_free(mine);
-    return st;
+    t->at.step = t->start_step = head->step;
+    t->at.epoch = head->epoch;
+    t->at.samples = head->samples;
+    const sim_position before = t->at;
+    if (!t->changes.any)
+        return;
+    sim_course_recut(t);
+    tell_changes(t, &before);
 }
 
 static sim_status load(sim_train_state *t, const sim_checkpoint *k)
@@ -121,25 +96,23 @@ static sim_status load(sim_train_state *t, const sim_checkpoint *k)
     const sim_checkpoint_head *head = sim_checkpoint_head_of(k);
     size_t n = sim_resume_sources(t, sources);
 
-    SIM_TRY(same_identity(t, k));
+    SIM_TRY(sim_identity_judge(t, k, &t->changes));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
-    t->at.step = head->step;
-    t->at.epoch = head->epoch;
-    t->at.samples = head->samples;
-    SIM_TRY(sim_text_copy(head->history, "train/history", &t->history));
-    sim_log("resumed from %s: step %lld, epoch %lld, %lld images of it",
-            sim_checkpoint_path(k), (long long)head->step, (long long)head->epoch,
-            (long long)head->samples);
+    take_position(t, head);
+    SIM_TRY(sim_history_take(t, head->history));
+    (void)snprintf(t->resumed, sizeof t->resumed, "%s", sim_checkpoint_path(k));
 done:
     return st;
 }
 
+/* No checkpoint: fresh weights, or those of a file. */
 static sim_status load_init(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_state_source source = {visit_method, t};
     size_t missing = 0;
 
+    SIM_TRY(sim_history_take(t, ""));
     if (!t->request->init)
         goto done;
     SIM_TRY(sim_weights_load(t->request->init, &source, 1, &missing));
@@ -168,6 +141,14 @@ done:
     return st;
 }
 
+static void tell_queue(const sim_train_state *t)
+{
+    const sim_queue *q = sim_method_queue(&t->method);
+    if (q)
+        sim_log("queue     %lld of %zu slots filled", (long long)sim_queue_filled(q),
+                sim_queue_slots(q));
+}
+
 sim_status sim_resume_start(sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -176,8 +157,13 @@ sim_status sim_resume_start(sim_train_state *t)
     SIM_TRY(find(t, &k));
     st = k ? load(t, k) : load_init(t);
     SIM_TRY(sim_comm_agree(t->comm, st));
+    if (!k && t->method.row->begun)
+        t->method.row->begun(t->method.self);
     t->method.row->updated(t->method.self);
-    t->start_step = t->last_saved = t->at.step;
+    tell_queue(t);
+    t->last_saved = t->at.step;
+    sim_course_set(t);
+    SIM_TRY(sim_comm_agree(t->comm, sim_history_begin(t)));
     if (!k)
         SIM_TRY(sim_resume_save(t, "started"));
 done:
@@ -198,7 +184,7 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
 
     SIM_TRY(sim_replica_check(t));
     sim_beat_phase("checkpoint");
-    st = full_identity(t, &identity);
+    st = sim_identity_text(t, &identity);
     if (st == SIM_OK)
         st = sim_history_text(t, why, &history);
     SIM_TRY(sim_comm_agree(t->comm, st));
@@ -218,5 +204,38 @@ done:
     t->phase_s[SIM_PHASE_CHECKPOINT] += took;
     if (took > t->slowest_checkpoint_s)
         t->slowest_checkpoint_s = took;
+    return st;
+}
+
+sim_status sim_resume_save_due(sim_train_state *t)
+{
+    const int64_t most = t->job->train.checkpoint.max_failures;
+    sim_status st = sim_resume_save(t, "running");
+
+    if (st == SIM_OK) {
+        t->failed_saves = 0;
+        return st;
+    }
+    if (++t->failed_saves > most) {
+        sim_story_prefix("step %lld: checkpoint %lld in a row that failed, older ones "
+                         "stand: ",
+                         (long long)t->at.step, (long long)t->failed_saves);
+        return st;
+    }
+    sim_log_warn(
+        "step %lld: no checkpoint: %s; training goes on, older checkpoints stand "
+        "(failure %lld in a row, %lld are let pass)",
+        (long long)t->at.step, sim_story(), (long long)t->failed_saves, (long long)most);
+    sim_story_clear();
+    return SIM_OK;
+}
+
+sim_status sim_resume_save_last(sim_train_state *t, const char *why)
+{
+    sim_status st = sim_resume_save(t, why);
+    if (st != SIM_OK)
+        sim_story_prefix("step %lld: the last checkpoint failed, so a new start goes on "
+                         "from an older one: ",
+                         (long long)t->at.step);
     return st;
 }

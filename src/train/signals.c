@@ -37,9 +37,11 @@ void sim_signals_watch(const sim_comm *c)
     set_all(note);
 }
 
+/* Now the process only leaves.  A late USR1 must not kill a run that is complete, nor the
+ * TERM that srun sends to the others as soon as the first rank has left with 75. */
 void sim_signals_unwatch(void)
 {
-    set_all(SIG_DFL);
+    set_all(SIG_IGN);
 }
 
 int sim_signals_seen(void)

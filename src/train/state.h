@@ -62,6 +62,29 @@ typedef struct {
 
 typedef struct sim_replica sim_replica; /* replica.c */
 
+/* Where the schedule stands, beside the position. */
+typedef struct {
+    int64_t first_batch; /* that the run began with */
+    int64_t seen;        /* samples that the updates before this segment saw */
+    double total;        /* length of the run, in steps of the present batch */
+} sim_course;
+
+/* What --accept let differ from the checkpoint. */
+typedef struct {
+    bool any, data;
+    int64_t batch;  /* of the checkpoint */
+    double lr;      /* its optimizer.lr */
+    char text[512]; /* "batch 256 -> 512, ..."; for the history with its consequences */
+} sim_changes;
+
+/* A rank as the header and the history tell of it. */
+typedef struct {
+    char host[64];
+    bool is_first;           /* of its host */
+    int64_t cores;           /* it may run on */
+    int64_t planned, moment; /* bytes: from step to step; besides, for a moment */
+} sim_place;
+
 struct sim_train_state {
     const sim_comm *comm;
     const sim_train_request *request;
@@ -77,13 +100,21 @@ struct sim_train_state {
     sim_snapshot buffers;
     float *grads; /* maximal nodes of this rank, then the sum */
     sim_position at;
+    sim_course course;
+    sim_changes changes;
     double sums[SIM_SUMS];
     double phase_s[SIM_PHASES];
     double start_s, interval_start_s, last_checkpoint_s, step_s;
     double slowest_checkpoint_s, slowest_observers_s;
     int64_t interval_start_step, start_step, last_saved;
+    int64_t failed_saves; /* due ones in a row */
     int64_t held_bytes; /* by the ledger, after a step; the most so far */
     char *history;      /* JSON array of earlier segments */
+    char segment_id[48];
+    bool begun;         /* the segment stands in segments.json */
+    sim_place *places;  /* [ranks], on rank 0 */
+    size_t n_nodes;     /* different hosts among them */
+    char resumed[4200]; /* what it goes on from, for the header */
     int trace_fd;
     sim_watchdog *watchdog;
     sim_replica *replica;
@@ -113,7 +144,23 @@ double sim_step_rate(const sim_train_state *t);
 /* resume.c: what state there is to start from, and saving it */
 SIM_MUST_USE sim_status sim_resume_start(sim_train_state *t);
 SIM_MUST_USE sim_status sim_resume_save(sim_train_state *t, const char *why);
+/* One that is due: it may fail checkpoint.max_failures times in a row, with a warning. */
+SIM_MUST_USE sim_status sim_resume_save_due(sim_train_state *t);
+SIM_MUST_USE sim_status sim_resume_save_last(sim_train_state *t, const char *why);
 size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4]);
+
+/* course.c: the schedule in samples.  `set` once the position is known: it also says at which
+ * step the run ends (plan.total_steps).  `recut`: the position after an accepted change, by
+ * the present batch. */
+double sim_course_done(const sim_train_state *t); /* steps of the present batch */
+void sim_course_set(sim_train_state *t);
+void sim_course_recut(sim_train_state *t);
+
+/* identity.c: is a checkpoint of this run?  Fails: SIM_E_CONFIG, SIM_E_DATA where only the
+ * data differ.  The text is the caller's. */
+SIM_MUST_USE sim_status sim_identity_text(const sim_train_state *t, char **out);
+SIM_MUST_USE sim_status sim_identity_judge(const sim_train_state *t,
+                                           const sim_checkpoint *k, sim_changes *out);
 
 /* ladder.c: hashes by step and stage */
 SIM_MUST_USE sim_status sim_ladder_open(sim_train_state *t);
@@ -141,14 +188,29 @@ void sim_signals_watch(const sim_comm *c);
 void sim_signals_unwatch(void);
 int sim_signals_seen(void); /* the signal's number, or 0 */
 
-/* history.c: the segments of a run */
+/* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
+/* Takes the checkpoint's history ("" for a fresh run), and what of it the course needs. */
+SIM_MUST_USE sim_status sim_history_take(sim_train_state *t, const char *of_checkpoint);
+/* Adds the segments that no checkpoint knows, and tells that this one has begun. */
+SIM_MUST_USE sim_status sim_history_begin(sim_train_state *t);
+/* Tells how this one ended; a failure to is only logged. */
+void sim_history_end(sim_train_state *t, const char *why);
 SIM_MUST_USE sim_status sim_history_text(const sim_train_state *t, const char *why,
                                          char **json);
 
-/* header.c: what the log says at the start */
+/* record.c: log.txt of the run.  `open` goes on with it; `lost` marks the steps beyond the
+ * checkpoint, which are done again. */
+SIM_MUST_USE sim_status sim_record_open(sim_train_state *t);
+SIM_MUST_USE sim_status sim_record_lost(sim_train_state *t);
+
+/* header.c: what the log says at the start.  `gather` is collective, and comes first. */
+SIM_MUST_USE sim_status sim_header_gather(sim_train_state *t);
 SIM_MUST_USE sim_status sim_header_print(sim_train_state *t);
 
 /* summary.c: what the segment cost; to the log and to results/pretrain.json.  Collective. */
 SIM_MUST_USE sim_status sim_summary_tell(sim_train_state *t, const char *why);
+/* Bytes planned on this rank: from step to step, and besides for a moment. */
+SIM_MUST_USE sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
+                                            int64_t *moment);
 
 #endif

@@ -43,19 +43,11 @@ static sim_status snapshot(sim_train_state *t, bool back)
     return sim_method_visit_buffers(&t->method, &v);
 }
 
-/* Where the schedule stands: in steps of the present batch. */
-static double steps_done(const sim_train_state *t)
-{
-    const sim_position *p = &t->at;
-    return (double)p->epoch * (double)t->plan.steps_per_epoch +
-           (double)p->samples / (double)t->job->train.batch;
-}
-
 double sim_step_rate(const sim_train_state *t)
 {
-    return t->plan.learning_rate * sim_schedule_factor(&t->job->schedule, steps_done(t),
-                                                       t->plan.warmup_steps,
-                                                       (double)t->plan.total_steps);
+    return t->plan.learning_rate *
+           sim_schedule_factor(&t->job->schedule, sim_course_done(t),
+                               t->plan.warmup_steps, t->course.total);
 }
 
 /* Ids of the images of the step, for whoever has to find the bad one. */
@@ -117,8 +109,7 @@ static void compute(sim_train_state *t, int slot, sim_loss_report *report)
                                     .labels = t->feed.labels[slot],
                                     .epoch = (uint32_t)t->at.epoch,
                                     .samples = t->at.samples,
-                                    .progress =
-                                        steps_done(t) / (double)t->plan.total_steps};
+                                    .progress = sim_course_done(t) / t->course.total};
 
     t->method.row->forward_backward(t->method.self, &batch, t->grads, report, &times);
     t->phase_s[SIM_PHASE_FORWARD] += times.forward;
@@ -134,6 +125,7 @@ static void compute(sim_train_state *t, int slot, sim_loss_report *report)
 static sim_status apply(sim_train_state *t, const sim_loss_report *report, double lr)
 {
     sim_status st = SIM_OK;
+    const sim_method_row *row = t->method.row;
     bool bad = false;
     double norm = sim_norm_l2(t->grads, t->method.gradient_floats, &bad);
 
@@ -142,9 +134,12 @@ static sim_status apply(sim_train_state *t, const sim_loss_report *report, doubl
         goto done;
     }
     t->at.bad_run = 0;
-    sim_optimizer_step(t->optimizer, lr, t->grads);
-    t->method.row->updated(t->method.self);
-    add_up(t, report, norm);
+    bool idle = row->idle && row->idle(t->method.self);
+    if (!idle)
+        sim_optimizer_step(t->optimizer, lr, t->grads);
+    row->updated(t->method.self);
+    if (!idle)
+        add_up(t, report, norm);
 done:
     return st;
 }

@@ -45,21 +45,22 @@ typedef struct {
     cost *of; /* [ranks], on rank 0 */
 } summary;
 
-static sim_status plan_here(const sim_train_state *t, cost *out)
+sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
+                               int64_t *moment)
 {
     sim_status st = SIM_OK;
     sim_plan_row rows[64];
-    size_t n = 0, moment = 0;
+    size_t n = 0, checkpoint = 0;
 
     SIM_TRY(sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
                            (size_t)t->comm->size, (size_t)t->comm->rank, rows, &n,
-                           &moment));
+                           &checkpoint));
+    *planned = (int64_t)t->request->observer_bytes;
     for (size_t i = 0; i < n; i++)
-        out->planned += (int64_t)rows[i].bytes;
-    out->planned += (int64_t)t->request->observer_bytes;
-    if (moment < t->request->observer_moment_bytes)
-        moment = t->request->observer_moment_bytes;
-    out->moment = (int64_t)moment;
+        *planned += (int64_t)rows[i].bytes;
+    *moment = (int64_t)(checkpoint < t->request->observer_moment_bytes
+                            ? t->request->observer_moment_bytes
+                            : checkpoint);
 done:
     return st;
 }
@@ -75,7 +76,7 @@ static sim_status cost_here(const sim_train_state *t, double elapsed_s, cost *ou
     out->held = t->held_bytes;
     out->ledger = (int64_t)sim_memory_peak_bytes();
     out->process = (int64_t)sim_memory_process_peak();
-    return plan_here(t, out);
+    return sim_summary_planned(t, &out->planned, &out->moment);
 }
 
 /* Least and most of a phase over the ranks. */

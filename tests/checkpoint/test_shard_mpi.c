@@ -11,6 +11,7 @@
 #include "simile/file.h"
 #include "simile/memory.h"
 
+#include <errno.h>
 #include <math.h>
 #include <unistd.h>
 
@@ -18,7 +19,6 @@ enum { TILE = 256, WIDTH = 6 };
 
 static const sim_comm *comm;
 static const sim_comm alone = {.rank = 0, .size = 1, .host = "testhost"};
-static const sim_checkpoint_options keep_all = {.keep = 1000};
 static char folder[4096];
 
 /* A queue as one of `size` ranks holds it, and something whole before and behind it. */
@@ -111,15 +111,22 @@ static void open_run(const sim_comm *c, const char *name, sim_run *run)
     ASSERT_OK(sim_run_open(c, path, run));
 }
 
-static sim_status save(const sim_comm *c, const sim_run *run, int64_t step, queue *q)
+static sim_status save_keeping(const sim_comm *c, const sim_run *run, int64_t step,
+                               queue *q, int64_t keep)
 {
+    const sim_checkpoint_options options = {.keep = keep};
     const sim_state_source source = {visit, q};
     const sim_checkpoint_head head = {.step = step,
                                       .config = "run: x\n",
                                       .identity = "seed: 0\n",
                                       .history = "[]",
                                       .fingerprint = "0123456789abcdef0123456789abcdef"};
-    return sim_checkpoint_write(c, run, &keep_all, &head, &source, 1);
+    return sim_checkpoint_write(c, run, &options, &head, &source, 1);
+}
+
+static sim_status save(const sim_comm *c, const sim_run *run, int64_t step, queue *q)
+{
+    return save_keeping(c, run, step, q, 1000);
 }
 
 /* The newest checkpoint as each of 1 to 7 ranks reads it; step, or -1 when a row is wrong. */
@@ -189,6 +196,7 @@ static int tear_down(void **state)
     (void)state;
     sim_file_use(NULL);
     sim_comm_piece_rows(0);
+    sim_checkpoint_part_bytes(0, 0);
     sim_comm_barrier(comm);
     (void)snprintf(command, sizeof command, "rm -rf %s", folder);
     return comm->rank == 0 ? system(command) : 0;
@@ -234,6 +242,206 @@ static void any_number_of_ranks_writes_the_same_file(void **state)
         if (comm->rank == 0)
             assert_int_equal(n_files, 2); /* the checkpoint, and `latest` */
     }
+}
+
+/* Keys of 24 bytes go to parts of 100 rows; the marks, of a byte, stay in the main file. */
+static void use_parts(void)
+{
+    sim_checkpoint_part_bytes(3000, 2400);
+}
+
+static void parts_are_the_same_on_any_number_of_ranks(void **state)
+{
+    (void)state;
+    use_parts();
+    for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++) {
+        size_t n_files = 0, n = row_counts[i];
+        compare_with_one(n, &n_files);
+        if (comm->rank == 0)
+            assert_int_equal(n_files, 2 + (n > 125 ? (n + 99) / 100 : 0));
+    }
+}
+
+static void path_of(const sim_run *run, const char *name, char out[4300])
+{
+    (void)snprintf(out, 4300, "%s/checkpoints/%s", run->path, name);
+}
+
+static void write_bytes(const char *path, const char *bytes, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Keys of another run, or of another time. */
+static void shift_keys(queue *q)
+{
+    for (size_t i = 0; i < (q->rows.hi - q->rows.lo) * WIDTH; i++)
+        q->keys[i] += 1000.0f;
+}
+
+enum { HARMS = 4 };
+
+/* Harms a part on rank 0: cut, empty, a bit flipped, gone. */
+static void harm(const char *path, size_t how)
+{
+    char *bytes = NULL;
+    size_t n = 0;
+    if (comm->rank == 0) {
+        ASSERT_OK(sim_file_load(path, 1 << 24, &bytes, &n));
+        bytes[n / 2] = (char)(bytes[n / 2] ^ 1);
+        if (how < 3)
+            write_bytes(path, bytes, (size_t[]){n - 100, 0, n}[how]);
+        else
+            ASSERT_OK(sim_file_remove(path));
+        sim_free(bytes);
+    }
+    sim_comm_barrier(comm);
+}
+
+static int64_t newest_of(const sim_run *run)
+{
+    sim_checkpoint *k = NULL;
+    ASSERT_OK(sim_checkpoint_newest(comm, run->path, &k));
+    int64_t step = sim_checkpoint_head_of(k)->step;
+    sim_checkpoint_close(&k);
+    return step;
+}
+
+static void a_harmed_part_makes_the_older_one_count(void **state)
+{
+    (void)state;
+    sim_run run = {0};
+    queue q;
+    char path[4300], name[64];
+    int64_t found[HARMS + 1];
+    use_parts();
+    open_run(comm, "harm", &run);
+    create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    ASSERT_OK(save(comm, &run, 1, &q));
+    for (size_t how = 0; how < HARMS; how++) {
+        ASSERT_OK(save(comm, &run, 2, &q)); /* mends what was harmed */
+        (void)snprintf(name, sizeof name, "step-000000002.part-%04zu.h5", 3 * how);
+        path_of(&run, name, path);
+        harm(path, how);
+        found[how] = newest_of(&run);
+    }
+    ASSERT_OK(save(comm, &run, 2, &q));
+    found[HARMS] = newest_of(&run);
+    int64_t read = step_that_all_read(&run, 1000);
+    destroy(&q);
+    sim_run_close(comm, &run);
+    for (size_t how = 0; how < HARMS; how++)
+        assert_int_equal(found[how], 1);
+    assert_int_equal(found[HARMS], 2);
+    assert_int_equal(read, 2);
+}
+
+static void a_part_of_another_run_is_refused_and_named(void **state)
+{
+    (void)state;
+    sim_run run = {0}, other = {0};
+    sim_checkpoint *k = NULL;
+    queue q;
+    char from[4300], to[4300], *bytes = NULL;
+    size_t n = 0;
+    use_parts();
+    open_run(comm, "mine", &run);
+    open_run(comm, "theirs", &other);
+    create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    ASSERT_OK(save(comm, &run, 1, &q));
+    shift_keys(&q);
+    ASSERT_OK(save(comm, &other, 1, &q));
+    if (comm->rank == 0) {
+        path_of(&other, "step-000000001.part-0004.h5", from);
+        path_of(&run, "step-000000001.part-0004.h5", to);
+        ASSERT_OK(sim_file_load(from, 1 << 24, &bytes, &n));
+        write_bytes(to, bytes, n);
+        sim_free(bytes);
+    }
+    path_of(&run, "step-000000001.h5", to);
+    sim_status st = sim_checkpoint_open(comm, to, &k);
+    destroy(&q);
+    sim_run_close(comm, &run);
+    sim_run_close(comm, &other);
+    assert_int_equal(st, SIM_E_DATA);
+    assert_non_null(strstr(sim_story(), "part-0004"));
+    assert_non_null(strstr(sim_story(), "of another checkpoint"));
+}
+
+static void parts_are_retired_with_their_checkpoint(void **state)
+{
+    (void)state;
+    sim_run run = {0};
+    queue q;
+    sim_names names = {0};
+    char path[4300];
+    use_parts();
+    open_run(comm, "retire", &run);
+    create(257, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    path_of(&run, "step-000000009.part-0000.h5", path); /* of an interrupted save */
+    if (comm->rank == 0)
+        write_bytes(path, "left", 4);
+    for (int64_t step = 1; step <= 3; step++)
+        ASSERT_OK(save_keeping(comm, &run, step, &q, 1));
+    destroy(&q);
+    if (comm->rank == 0) {
+        path_of(&run, "", path);
+        ASSERT_OK(sim_directory_list(path, &names));
+    }
+    static const char *const want[] = {
+        "latest", "step-000000003.h5", "step-000000003.part-0000.h5",
+        "step-000000003.part-0001.h5", "step-000000003.part-0002.h5"};
+    bool right = comm->rank != 0 || names.n == 5;
+    for (size_t i = 0; right && i < names.n; i++)
+        right = strcmp(names.names[i], want[i]) == 0;
+    sim_names_clear(&names);
+    sim_run_close(comm, &run);
+    assert_true(right);
+}
+
+/* ---- a rank that cannot write ---- */
+
+static int failing_open(const char *path, int flags, mode_t mode)
+{
+    if (strstr(path, ".part-")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return sim_file_posix.open(path, flags, mode);
+}
+
+static void one_rank_s_full_disk_ends_the_save_on_all(void **state)
+{
+    (void)state;
+    sim_run run = {0};
+    sim_names names = {0};
+    queue q;
+    char path[4300];
+    sim_file_calls calls = sim_file_posix;
+    calls.open = failing_open;
+    use_parts();
+    open_run(comm, "full", &run);
+    create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    ASSERT_OK(save(comm, &run, 1, &q));
+    if (comm->rank == comm->size - 1)
+        sim_file_use(&calls);
+    sim_status st = save(comm, &run, 2, &q);
+    sim_file_use(NULL);
+    bool told = strstr(sim_story(), "No space left on device") != NULL;
+    int64_t step = step_that_all_read(&run, 1000);
+    path_of(&run, "", path);
+    ASSERT_OK(sim_directory_list(path, &names));
+    size_t n_files = names.n;
+    sim_names_clear(&names);
+    destroy(&q);
+    sim_run_close(comm, &run);
+    assert_int_equal(st, SIM_E_IO);
+    assert_true(told);
+    assert_int_equal(step, 1);
+    assert_int_equal(n_files, 12); /* latest, step 1 and its ten parts */
 }
 
 static void the_hash_of_a_shard_is_that_of_the_whole(void **state)
@@ -301,6 +509,11 @@ int main(int argc, char **argv)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(any_number_of_ranks_writes_the_same_file),
+        TEST(parts_are_the_same_on_any_number_of_ranks),
+        TEST(a_harmed_part_makes_the_older_one_count),
+        TEST(a_part_of_another_run_is_refused_and_named),
+        TEST(parts_are_retired_with_their_checkpoint),
+        TEST(one_rank_s_full_disk_ends_the_save_on_all),
         TEST(the_hash_of_a_shard_is_that_of_the_whole),
         TEST(a_nan_in_one_rank_s_rows_is_refused_by_it),
     };

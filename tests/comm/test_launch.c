@@ -8,8 +8,9 @@
 static long launched(const char *const *env, sim_start *how)
 {
     static const char *const names[] = {
-        "OMPI_COMM_WORLD_SIZE", "PMI_SIZE",     "PMIX_RANK",   "SLURM_STEP_ID",
-        "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_PROCID"};
+        "OMPI_COMM_WORLD_SIZE", "PMI_SIZE",     "PMIX_RANK",    "SLURM_STEP_ID",
+        "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", "SLURM_PROCID", "PMI_RANK",
+        "OMPI_MCA_pmix"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         (void)unsetenv(names[i]);
     for (; *env; env += 2)
@@ -50,6 +51,32 @@ static void the_environment_tells_how_many_were_started(void **state)
     }
 }
 
+static void processes_that_cannot_find_each_other_are_noticed(void **state)
+{
+    (void)state;
+    static const struct {
+        bool scattered;
+        const char *const env[7];
+    } cases[] = {
+        {false, {NULL}},
+        {false, {"SLURM_STEP_ID", "0", "SLURM_STEP_NUM_TASKS", "1", NULL}},
+        {true, {"SLURM_STEP_ID", "0", "SLURM_STEP_NUM_TASKS", "2", NULL}},
+        {false,
+         {"SLURM_STEP_ID", "0", "SLURM_STEP_NUM_TASKS", "2", "PMIX_RANK", "0", NULL}},
+        {false,
+         {"SLURM_STEP_ID", "0", "SLURM_STEP_NUM_TASKS", "2", "PMI_RANK", "0", NULL}},
+        {false,
+         {"SLURM_STEP_ID", "0", "SLURM_STEP_NUM_TASKS", "2", "OMPI_MCA_pmix", "s1",
+          NULL}},
+        {false, {"OMPI_COMM_WORLD_SIZE", "2", NULL}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        sim_start how;
+        (void)launched(cases[i].env, &how);
+        assert_int_equal(sim_comm_is_scattered(), cases[i].scattered);
+    }
+}
+
 /* PMI_SIZE is what MPICH's mpirun would set; Open MPI starts as a world of one. */
 static void singletons_are_refused_with_the_command_to_type(void **state)
 {
@@ -69,6 +96,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_environment_tells_how_many_were_started),
+        cmocka_unit_test(processes_that_cannot_find_each_other_are_noticed),
         cmocka_unit_test(singletons_are_refused_with_the_command_to_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -189,6 +189,23 @@ static void the_last_override_wins(void **state)
     assert_string_equal(o.note, "~");
 }
 
+static void a_preference_stands_between_table_and_job(void **state)
+{
+    (void)state;
+    static job_options o;
+    sim_config *c = NULL;
+    char *text = NULL;
+    ASSERT_OK(sim_config_parse(base_job, sizeof base_job - 1, "job.yaml", &c));
+    sim_config_prefer(c, "opt.rate", "0.25");
+    sim_config_prefer(c, "opt.steps", "77");
+    ASSERT_OK(job_take(c, &o));
+    assert_true(o.rate == 1 && o.steps == 77 && !o.flag);
+    ASSERT_OK(sim_config_resolved(c, &text));
+    assert_non_null(strstr(text, "steps: 77\n"));
+    sim_free(text);
+    sim_config_destroy(&c);
+}
+
 static const char *const bad_overrides[][2] = {
     {"opt.rate", "argument 3: \"opt.rate\" is not key=value"},
     {"=1", "argument 3: \"=1\" is not key=value"},
@@ -339,6 +356,7 @@ int main(void)
         cmocka_unit_test(sixteen_items_are_the_most),
         cmocka_unit_test(an_empty_list_is_not_an_absent_one),
         cmocka_unit_test(the_last_override_wins),
+        cmocka_unit_test(a_preference_stands_between_table_and_job),
         cmocka_unit_test(wrong_overrides_are_named_by_number),
         cmocka_unit_test(peek_and_refuse_name_keys),
         cmocka_unit_test(resolved_and_identity_are_these_texts),

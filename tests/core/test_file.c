@@ -80,6 +80,11 @@ static int bad_rename(const char *a, const char *b)
     return fails() ? -1 : rename(a, b);
 }
 
+static int bad_link(const char *a, const char *b)
+{
+    return fails() ? -1 : link(a, b);
+}
+
 static const sim_file_calls bad = {.open = bad_open,
                                    .pread = bad_pread,
                                    .write = bad_write,
@@ -87,7 +92,8 @@ static const sim_file_calls bad = {.open = bad_open,
                                    .fsync = bad_fsync,
                                    .close = bad_close,
                                    .rename = bad_rename,
-                                   .unlink = unlink};
+                                   .unlink = unlink,
+                                   .link = bad_link};
 
 static char folder[] = "/tmp/simile-test-XXXXXX", path[64], other[64];
 
@@ -351,6 +357,65 @@ static void what_is_no_file_is_refused(void **state)
     ASSERT_REFUSED(sim_file_create_new(path, "x"), SIM_E_CREATE, "already there");
 }
 
+static int no_links(const char *a, const char *b)
+{
+    (void)a;
+    (void)b;
+    errno = EPERM;
+    return -1;
+}
+
+static int lost_reply(const char *a, const char *b)
+{
+    if (link(a, b) == 0)
+        errno = EEXIST;
+    return -1;
+}
+
+static void a_lock_needs_no_links_and_no_replies(void **state)
+{
+    (void)state;
+    sim_file_calls calls = sim_file_posix;
+    calls.link = no_links;
+    sim_file_use(&calls);
+    ASSERT_OK(sim_file_create_new(other, "holder"));
+    ASSERT_REFUSED(sim_file_create_new(other, "second"), SIM_E_CREATE, "already there");
+    ASSERT_OK(sim_file_remove(other));
+    calls.link = lost_reply; /* NFS: done, asked again, and refused */
+    ASSERT_OK(sim_file_create_new(other, "holder"));
+    ASSERT_REFUSED(sim_file_create_new(other, "second"), SIM_E_CREATE, "already there");
+    sim_file_use(NULL);
+    ASSERT_OK(sim_file_remove(other));
+}
+
+static void what_is_made_in_a_lost_folder_is_told_apart(void **state)
+{
+    (void)state;
+    int fd = -1;
+    char lost[128];
+    (void)snprintf(lost, sizeof lost, "%s/lost/file", folder);
+    ASSERT_REFUSED(sim_file_replace(lost, pieces, 2), SIM_E_CREATE, "No such file");
+    ASSERT_REFUSED(sim_file_open_append(lost, &fd), SIM_E_CREATE, "No such file");
+    ASSERT_REFUSED(sim_file_create_new(lost, "x"), SIM_E_CREATE, "No such file");
+}
+
+static void another_program_answers_or_is_given_up(void **state)
+{
+    (void)state;
+    char out[8];
+    int code = 0;
+    const char *const says[] = {"sh", "-c", "echo 123456789; echo more; exit 3", NULL};
+    const char *const sleeps[] = {"sleep", "30", NULL};
+    const char *const absent[] = {"no-such-program-here", NULL};
+    ASSERT_OK(sim_process_answer(says, 10000, out, sizeof out, &code));
+    assert_string_equal(out, "1234567");
+    assert_int_equal(code, 3);
+    ASSERT_REFUSED(sim_process_answer(sleeps, 50, out, sizeof out, &code), SIM_E_IO,
+                   "no answer");
+    ASSERT_REFUSED(sim_process_answer(absent, 50, out, sizeof out, &code), SIM_E_INSTALL,
+                   "cannot be started");
+}
+
 static void folders_are_made_with_parents_and_listed_in_order(void **state)
 {
     (void)state;
@@ -406,6 +471,9 @@ int main(void)
         cmocka_unit_test(a_link_planted_at_the_temporary_is_not_followed),
         cmocka_unit_test(a_path_too_long_touches_nothing),
         cmocka_unit_test(what_is_no_file_is_refused),
+        cmocka_unit_test(a_lock_needs_no_links_and_no_replies),
+        cmocka_unit_test(what_is_made_in_a_lost_folder_is_told_apart),
+        cmocka_unit_test(another_program_answers_or_is_given_up),
         cmocka_unit_test(folders_are_made_with_parents_and_listed_in_order),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;

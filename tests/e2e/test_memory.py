@@ -74,6 +74,10 @@ with tempfile.TemporaryDirectory() as scratch:
     check("groups", 3, ["batchnorm.group=2", "encoder.projector.bn=true", "loader_threads=2"])
     check("deep-three", 3, ["encoder.arch=resnet50", "batch=12", "batchnorm.group=4"])
     check("photo-stem", 1, ["encoder.stem=imagenet", "threads=2"])
+    moco = "method={name: mocov2, queue_size: 9000, symmetric: true, bn_buffers: ema}"
+    check("queue", 3, [moco, "batchnorm.group=2"])
+    check("keys", 2, ["method={name: mocov3, predictor_hidden: 100}", "encoder.projector.hidden=300"])
+    check("support-set", 3, ["method.name=nnclr", "method.queue_size=50000", "method.predictor_hidden=300"])
     check("knn", 3, ["data.train=few.h5", "data.test=test.h5", "schedule.steps=5", "encoder.width=0.125",
                      "evaluate.knn_every_epochs=1"], searches=True)
 print("ok")

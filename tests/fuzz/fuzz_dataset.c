@@ -1,14 +1,14 @@
 /*
  * fuzz_dataset.c - data sets under libFuzzer: opened and read, or refused.
  *
- * The bytes stand in a file of memory, since the reader wants a path.  HDF5 itself is the
- * system's, without instrumentation; its crashes show all the same.
+ * The bytes stand in a real file: HDF5 wants the true path of what it opens, and an
+ * anonymous file has none.  HDF5 itself is the system's, without instrumentation; its
+ * crashes show all the same.
  */
 #include "simile/data.h"
 #include "simile/memory.h"
 
-#include <stdio.h>
-#include <sys/mman.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
@@ -25,13 +25,12 @@ static void read_some(const sim_dataset *d)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
+    static char path[] = "/tmp/fuzz-dataset-XXXXXX";
     static int fd = -1;
-    char path[64];
     sim_dataset *d = NULL;
 
     if (fd < 0)
-        fd = memfd_create("fuzz", 0);
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        fd = mkstemp(path);
     if (ftruncate(fd, 0) != 0 || pwrite(fd, bytes, n, 0) != (ssize_t)n)
         return 0;
     if (sim_dataset_open(path, &d) == SIM_OK)

@@ -537,6 +537,7 @@ static void a_visitor_sees_shards_and_may_not_set_nonsense(void **state)
     assert_string_equal(w.seen[0].name, "rows");
     assert_int_equal(w.seen[0].dims[0], 300);
     assert_int_equal(w.seen[0].dims[1], 16);
+    assert_true(w.seen[0].sharded);
     assert_int_equal(w.seen[0].row_lo, mine.lo);
     assert_int_equal(w.seen[0].row_hi, mine.hi);
     assert_string_equal(w.seen[1].name, "pointer");
@@ -545,6 +546,38 @@ static void a_visitor_sees_shards_and_may_not_set_nonsense(void **state)
     ASSERT_REFUSED(sim_queue_visit(q, "/queue", &worse), SIM_E_DATA,
                    "/queue/pointer is 300, expected 0 to 299");
     sim_queue_destroy(&q);
+}
+
+static bool same_hash(sim_hash a, sim_hash b)
+{
+    return a.low == b.low && a.high == b.high;
+}
+
+static void one_hash_sees_rows_pointer_and_filled_and_knows_no_ranks(void **state)
+{
+    (void)state;
+    draw_case(700, 2, 16);
+    sim_queue *q = open_queue(comm, 1), *single = open_queue(&alone, 1);
+    sim_range mine = sim_queue_mine(q);
+    sim_hash first, other;
+    sim_queue_draw(q, 3);
+    sim_queue_draw(single, 3);
+    ASSERT_OK(sim_queue_hash(q, &first));
+    ASSERT_OK(sim_queue_hash(single, &other));
+    assert_true(same_hash(first, other));
+    sim_queue_set_pointer(q, 5);
+    ASSERT_OK(sim_queue_hash(q, &other));
+    assert_false(same_hash(first, other));
+    sim_queue_set_pointer(q, 0);
+    if (mine.lo <= 600 && 600 < mine.hi)
+        sim_queue_rows(q)[(600 - mine.lo) * 16 + 9] += 1;
+    ASSERT_OK(sim_queue_hash(q, &other));
+    assert_false(same_hash(first, other));
+    sim_queue_push(single, now.a);
+    ASSERT_OK(sim_queue_hash(single, &other));
+    assert_false(same_hash(first, other));
+    sim_queue_destroy(&q);
+    sim_queue_destroy(&single);
 }
 
 static void a_refused_allocation_leaves_nothing_behind(void **state)
@@ -576,6 +609,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_million_slots_on_four_ranks_are_a_quarter_each),
         cmocka_unit_test(drawn_rows_are_unit_and_know_no_ranks),
         cmocka_unit_test(a_visitor_sees_shards_and_may_not_set_nonsense),
+        cmocka_unit_test(one_hash_sees_rows_pointer_and_filled_and_knows_no_ranks),
         cmocka_unit_test(a_refused_allocation_leaves_nothing_behind),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)

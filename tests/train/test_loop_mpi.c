@@ -3,8 +3,8 @@
  * test_loop_mpi.c - the loop from within, on 1 to 4 ranks: a step allocates nothing; what is
  * not finite in one rank is skipped by all; too much of it ends the run.
  *
- * The method is simclr with its row's forward_backward wrapped, so that one rank can be
- * given a view or a gradient that no data set could hold.
+ * The method is one with its row's forward_backward wrapped, so that one rank can be given a
+ * view or a gradient that no data set could hold; mocov2 has a queue and a momentum copy.
  */
 #include "simile_test.h"
 
@@ -20,7 +20,9 @@
 
 /* ---- the wrapped method ---- */
 
-typedef enum { NOTHING, IN_VIEW, IN_GRADIENT } place;
+static sim_method_row wrapped;
+
+typedef enum { NOTHING, IN_VIEW, IN_GRADIENT, IN_LAST_VIEW } place;
 
 static struct {
     place where;
@@ -39,12 +41,12 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
     size_t floats = (mine.hi - mine.lo) * 2 * BLOCK * SIDE * SIDE;
     sim_method_batch seen = *batch;
 
-    if (spoil && trap.where == IN_VIEW) {
+    if (spoil && (trap.where == IN_VIEW || trap.where == IN_LAST_VIEW)) {
         memcpy(spoilt, batch->x, floats * sizeof *spoilt);
-        spoilt[SIDE + 3] = NAN;
+        spoilt[trap.where == IN_VIEW ? SIDE + 3 : floats - SIDE] = NAN;
         seen.x = spoilt;
     }
-    sim_methods_find("simclr")->forward_backward(self, &seen, grads, report, times);
+    sim_methods_find(wrapped.name)->forward_backward(self, &seen, grads, report, times);
     if (spoil && trap.where == IN_GRADIENT)
         grads[7] = INFINITY;
 }
@@ -54,7 +56,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 static struct {
     int64_t skipped;
     uint64_t allocations;
-    sim_hash weights, buffers, optimizer;
+    sim_hash weights, buffers, optimizer, queue; /* the last: this rank's rows of it */
 } seen[STEPS + 1];
 
 static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
@@ -62,6 +64,18 @@ static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
     (void)group;
     sim_hasher_add(ctx, t->data, sim_tensor_count(t) * sim_type_bytes(t->type));
     return SIM_OK;
+}
+
+static void add_queue(sim_queue *q, sim_hasher *h)
+{
+    if (!q)
+        return;
+    sim_range mine = sim_queue_mine(q);
+    int64_t at[] = {sim_queue_pointer(q), sim_queue_filled(q)};
+    sim_hasher_add(h, at, sizeof at);
+    sim_hasher_add(h, sim_queue_rows(q),
+                   (mine.hi - mine.lo) * (size_t)job.encoder.projector_dim *
+                       sizeof(float));
 }
 
 static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
@@ -82,8 +96,14 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
         SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
     seen[m->step].weights = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
-    SIM_TRY(sim_method_visit_buffers(method, &v));
+    if (method->row->companions)
+        n += method->row->companions(method->self, nets + n, groups + n);
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(sim_net_visit_buffers(nets[i], groups[i], &v));
     seen[m->step].buffers = sim_hasher_value(ctx);
+    sim_hasher_reset(ctx);
+    add_queue(sim_method_queue(method), ctx);
+    seen[m->step].queue = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
     SIM_TRY(sim_optimizer_visit(t->optimizer, &v));
     seen[m->step].optimizer = sim_hasher_value(ctx);
@@ -93,13 +113,21 @@ done:
 
 /* ---- a job ---- */
 
-static sim_method_row wrapped;
-
-static void make_wrapped(const char *run)
+static void set_queue(int64_t n_slots)
 {
-    wrapped = *sim_methods_find("simclr");
+    const sim_option_table *t = wrapped.table;
+    for (size_t i = 0; i < t->n_rows; i++)
+        if (strcmp(t->rows[i].name, "queue_size") == 0)
+            *(int64_t *)(void *)((char *)job.method_options + t->rows[i].offset) =
+                n_slots;
+}
+
+static void make_wrapped(const char *method, const char *name)
+{
+    wrapped = *sim_methods_find(method);
     wrapped.forward_backward = forward_backward;
-    make_job(&wrapped, run);
+    make_job(&wrapped, name);
+    set_queue(1000);
 }
 
 static sim_status train(void)
@@ -130,17 +158,23 @@ static bool is_same(sim_hash a, sim_hash b)
 
 /* ---- the tests ---- */
 
-static void a_step_allocates_nothing(void **state)
+static void check_allocations(const char *method)
 {
-    (void)state;
-    make_wrapped("calm");
+    make_wrapped(method, method);
     trap.where = NOTHING;
     ASSERT_OK(train());
     /* Three steps an epoch: the second and third order are drawn in between. */
     for (int s = 2; s <= STEPS; s++)
         if (seen[s].allocations != seen[1].allocations)
-            fail_msg("step %d made %llu allocations", s,
+            fail_msg("%s: step %d made %llu allocations", method, s,
                      (unsigned long long)(seen[s].allocations - seen[s - 1].allocations));
+}
+
+static void a_step_allocates_nothing(void **state)
+{
+    (void)state;
+    check_allocations("simclr");
+    check_allocations("mocov2");
 }
 
 /* Every rank saw step `bad`, and no other, leave everything as it was. */
@@ -158,27 +192,43 @@ static void check_skip(int bad, const char *what)
             fail_msg("%s: step %d, weights", what, s);
         if (s > 1 && is_same(seen[s].buffers, seen[s - 1].buffers) != (s == bad))
             fail_msg("%s: step %d, statistics", what, s);
+        bool has_queue = wrapped.queue != NULL;
+        if (s > 1 &&
+            is_same(seen[s].queue, seen[s - 1].queue) != (s == bad || !has_queue))
+            fail_msg("%s: step %d, queue", what, s);
         if (s > 1 && is_same(seen[s].optimizer, seen[s - 1].optimizer) != (s == bad))
             fail_msg("%s: step %d, optimizer", what, s);
     }
+}
+
+static void spoil_step_four(const char *method, int rank, place where)
+{
+    static const char *const places[] = {"nothing", "view", "gradient", "last-view"};
+    char name[64];
+
+    (void)snprintf(name, sizeof name, "%s-%s-%d", method, places[where], rank);
+    make_wrapped(method, name);
+    trap.where = where;
+    trap.rank = rank;
+    trap.from = 4;
+    trap.to = 5;
+    ASSERT_OK(train());
+    check_skip(4, name);
 }
 
 static void what_is_not_finite_in_one_rank_is_skipped_by_all(void **state)
 {
     (void)state;
     for (int r = 0; r < comm->size; r++)
-        for (place where = IN_VIEW; where <= IN_GRADIENT; where++) {
-            char name[32];
-            (void)snprintf(name, sizeof name, "%s-%d",
-                           where == IN_VIEW ? "view" : "gradient", r);
-            make_wrapped(name);
-            trap.where = where;
-            trap.rank = r;
-            trap.from = 4;
-            trap.to = 5;
-            ASSERT_OK(train());
-            check_skip(4, name);
-        }
+        for (place where = IN_VIEW; where <= IN_GRADIENT; where++)
+            spoil_step_four("simclr", r, where);
+}
+
+static void a_skipped_step_leaves_queue_and_momentum_statistics(void **state)
+{
+    (void)state;
+    for (place where = IN_VIEW; where <= IN_LAST_VIEW; where++)
+        spoil_step_four("mocov2", comm->size - 1, where);
 }
 
 static bool log_names(const char *text)
@@ -196,7 +246,7 @@ static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **stat
 {
     sim_checkpoint *k = NULL;
     (void)state;
-    make_wrapped("mad");
+    make_wrapped("simclr", "mad");
     job.train.bad_steps = 2;
     job.train.checkpoint.every_steps = 2;
     trap.where = IN_GRADIENT;
@@ -224,6 +274,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_allocates_nothing),
         cmocka_unit_test(what_is_not_finite_in_one_rank_is_skipped_by_all),
+        cmocka_unit_test(a_skipped_step_leaves_queue_and_momentum_statistics),
         cmocka_unit_test(too_many_in_a_row_end_the_run_and_its_checkpoint_is_good),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)

@@ -1,0 +1,68 @@
+/*
+ * seal.c - the 64 bytes behind an image that tell whether it is whole: magic, length,
+ * XXH3-128, zeros.
+ *
+ * Called by: write.c and part.c to store, read.c and part.c before HDF5 parses a byte.
+ */
+#include "private.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <string.h>
+
+enum { TRAILER_BYTES = 64 };
+#define TRAILER_MAGIC "SIMILE-CKPT-1\0\0\0" /* 16 bytes */
+
+static void put_le64(unsigned char *p, uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = (unsigned char)(v >> 8 * i);
+}
+
+static uint64_t get_le64(const unsigned char *p)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < 8; i++)
+        v |= (uint64_t)p[i] << 8 * i;
+    return v;
+}
+
+sim_status checkpoint_seal(const char *path, const void *image, size_t n,
+                           sim_hash *digest)
+{
+    unsigned char trailer[TRAILER_BYTES] = {0};
+    const sim_piece pieces[] = {{image, n}, {trailer, sizeof trailer}};
+
+    *digest = sim_hash_bytes(image, n);
+    memcpy(trailer, TRAILER_MAGIC, 16);
+    put_le64(trailer + 16, n);
+    put_le64(trailer + 24, digest->low);
+    put_le64(trailer + 32, digest->high);
+    return sim_file_replace(path, pieces, 2);
+}
+
+sim_status checkpoint_verify(const char *path, const void *bytes, size_t n,
+                             size_t *image_bytes, sim_hash *digest)
+{
+    sim_status st = SIM_OK;
+    static const unsigned char zeros[TRAILER_BYTES] = {0};
+
+    SIM_CHECK(n > TRAILER_BYTES, SIM_E_DATA, "%s has %zu bytes and is no checkpoint",
+              path, n);
+    const unsigned char *t = (const unsigned char *)bytes + n - TRAILER_BYTES;
+    SIM_CHECK(memcmp(t, TRAILER_MAGIC, 16) == 0, SIM_E_DATA,
+              "%s has no checkpoint's end mark: it was cut, or is no checkpoint", path);
+    SIM_CHECK(get_le64(t + 16) == n - TRAILER_BYTES, SIM_E_DATA,
+              "%s: %zu bytes, but its end mark tells %llu: it was cut or joined", path,
+              n - TRAILER_BYTES, (unsigned long long)get_le64(t + 16));
+    SIM_CHECK(memcmp(t + 40, zeros, TRAILER_BYTES - 40) == 0, SIM_E_DATA,
+              "%s: its end mark is damaged", path);
+    const sim_hash h = sim_hash_bytes(bytes, n - TRAILER_BYTES);
+    SIM_CHECK(h.low == get_le64(t + 24) && h.high == get_le64(t + 32), SIM_E_DATA,
+              "%s does not have its digest: a bit of it was changed", path);
+    *image_bytes = n - TRAILER_BYTES;
+    *digest = h;
+done:
+    return st;
+}

@@ -1,0 +1,204 @@
+/*
+ * sbatch.c - a Slurm script fitted to a job: slurm/pretrain.sbatch with its head filled in.
+ *
+ * The build carries the script as a text, so that the file written is whole by itself.
+ * Called by: cmd_plan.c, which knows memory and time.
+ */
+#include "cli.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SITE_WRITES = 100000000 }; /* bytes/s to count on for a checkpoint */
+
+/* A line of the script that begins with `start`, and what stands there instead. */
+enum { NAME, NODES, TASKS, THREADS, MEMORY, TIME, SIGNAL, WORDS, PROGRAM, LINES };
+static const char *const starts[LINES] = {[NAME] = "#SBATCH --job-name=",
+                                          [NODES] = "#SBATCH --nodes=",
+                                          [TASKS] = "#SBATCH --ntasks-per-node=",
+                                          [THREADS] = "#SBATCH --cpus-per-task=",
+                                          [MEMORY] = "#SBATCH --mem=",
+                                          [TIME] = "#SBATCH --time=",
+                                          [SIGNAL] = "#SBATCH --signal=",
+                                          [WORDS] = "[ $# -gt 0 ] || set --",
+                                          [PROGRAM] = "SIMILE=${SIMILE:-"};
+
+typedef struct {
+    char *lines[LINES];
+} head;
+
+/* `text` as one word of a shell. */
+static sim_status quote(const char *text, char **out)
+{
+    sim_status st = SIM_OK;
+    static const char inside[] = "'\\''"; /* ends the word, a quote, goes on */
+    char *word = NULL;
+    size_t n = 0;
+
+    SIM_TRY(sim_alloc(&word, strlen(inside) * strlen(text) + 3, "cli/sbatch"));
+    word[n++] = '\'';
+    for (; *text; text++)
+        if (*text == '\'')
+            n = (size_t)(stpcpy(word + n, inside) - word);
+        else
+            word[n++] = *text;
+    word[n++] = '\'';
+    word[n] = '\0';
+    *out = word;
+done:
+    return st;
+}
+
+/* The run's own name, of letters that Slurm and file names take. */
+static sim_status name_line(const sim_cli_sbatch *s, char **out)
+{
+    sim_status st = SIM_OK;
+    char name[64], folder[4096];
+    const char *last = strrchr(s->run, '/');
+
+    (void)snprintf(name, sizeof name, "%s", last && last[1] ? last + 1 : s->run);
+    for (char *c = name; *c; c++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-",
+                    *c))
+            *c = '-';
+    SIM_CHECK(
+        getcwd(folder, sizeof folder) && !strpbrk(folder, "\"\\\n"), SIM_E_CONFIG,
+        "--sbatch: the name of the present folder has a quote, a backslash or a line "
+        "end in it, which Slurm does not take; start from another folder");
+    SIM_TRY(sim_text_format("cli/sbatch", out, "%s%s\n#SBATCH --chdir=\"%s\"",
+                            starts[NAME], name, folder));
+done:
+    return st;
+}
+
+/* What the script runs when it is given no words of its own: the plan's job. */
+static sim_status words_line(const sim_cli_sbatch *s, char **out)
+{
+    sim_status st = SIM_OK;
+    char *word = NULL, *longer = NULL;
+
+    SIM_TRY(sim_text_copy(starts[WORDS], "cli/sbatch", out));
+    for (size_t i = 0; i <= s->source->n_overrides; i++) {
+        SIM_TRY(quote(i ? s->source->overrides[i - 1] : s->source->path, &word));
+        SIM_TRY(sim_text_format("cli/sbatch", &longer, "%s %s", *out, word));
+        SIM_FREE(word);
+        sim_free(*out);
+        *out = longer;
+    }
+done:
+    sim_free(word);
+    return st;
+}
+
+static sim_status program_line(char **out)
+{
+    sim_status st = SIM_OK;
+    char path[4096], *word = NULL;
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+
+    SIM_CHECK(n > 0, SIM_E_IO, "/proc/self/exe tells no path of simile");
+    path[n] = '\0';
+    SIM_TRY(quote(path, &word));
+    SIM_TRY(sim_text_format("cli/sbatch", out, "%s%s}", starts[PROGRAM], word));
+done:
+    sim_free(word);
+    return st;
+}
+
+/* A quarter more than the estimate and ten minutes, within the limit that was given. */
+static double seconds_asked(const sim_cli_sbatch *s)
+{
+    double want = 1.25 * s->total_s + 600;
+    return s->limit_s > 0 && want > s->limit_s ? s->limit_s : want;
+}
+
+static sim_status time_line(const sim_cli_sbatch *s, char **out)
+{
+    long minutes = (long)(seconds_asked(s) / 60 + 0.999);
+    return sim_text_format("cli/sbatch", out, "%s%ld-%02ld:%02ld:00", starts[TIME],
+                           minutes / 1440, minutes / 60 % 24, minutes % 60);
+}
+
+/* Slurm may be a minute late; two checkpoints and two steps fit before. */
+static sim_status signal_line(const sim_cli_sbatch *s, char **out)
+{
+    double lead = 60 + 2 * ((double)s->checkpoint_bytes / SITE_WRITES + s->step_s);
+    double most = seconds_asked(s) / 4;
+    return sim_text_format("cli/sbatch", out, "%sUSR1@%ld", starts[SIGNAL],
+                           (long)(lead < most ? lead : most) + 1);
+}
+
+/* The plan is within 15 % and 100 MB of a process. */
+static sim_status memory_line(const sim_cli_sbatch *s, char **out)
+{
+    double rank = 1.15 * (double)s->rank_bytes + 100e6;
+    double node = rank * (double)(s->ranks / s->nodes);
+    return sim_text_format("cli/sbatch", out, "%s%ldM", starts[MEMORY],
+                           (long)(node / 0x1p20) + 1);
+}
+
+static sim_status number_line(int line, size_t n, char **out)
+{
+    return sim_text_format("cli/sbatch", out, "%s%zu", starts[line], n);
+}
+
+static sim_status fill_head(const sim_cli_sbatch *s, head *h)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(name_line(s, &h->lines[NAME]));
+    SIM_TRY(number_line(NODES, s->nodes, &h->lines[NODES]));
+    SIM_TRY(number_line(TASKS, s->ranks / s->nodes, &h->lines[TASKS]));
+    SIM_TRY(number_line(THREADS, s->threads, &h->lines[THREADS]));
+    SIM_TRY(memory_line(s, &h->lines[MEMORY]));
+    SIM_TRY(time_line(s, &h->lines[TIME]));
+    SIM_TRY(signal_line(s, &h->lines[SIGNAL]));
+    SIM_TRY(words_line(s, &h->lines[WORDS]));
+    SIM_TRY(program_line(&h->lines[PROGRAM]));
+done:
+    return st;
+}
+
+/* The line of the head that stands for the script's line at `at`; NULL: keep that one. */
+static const char *instead(const head *h, const char *at)
+{
+    for (int i = 0; i < LINES; i++)
+        if (strncmp(at, starts[i], strlen(starts[i])) == 0)
+            return h->lines[i];
+    return NULL;
+}
+
+static sim_status write_script(const head *h, const char *path)
+{
+    sim_status st = SIM_OK;
+    sim_replacement file = {.fd = -1};
+
+    SIM_TRY(sim_file_replace_begin(path, &file));
+    for (const char *at = sim_cli_sbatch_script; *at;) {
+        size_t n = strcspn(at, "\n");
+        const char *line = instead(h, at);
+        SIM_TRY(sim_file_replace_add(&file, line ? line : at, line ? strlen(line) : n));
+        SIM_TRY(sim_file_replace_add(&file, "\n", 1));
+        at += n + (at[n] == '\n');
+    }
+    SIM_TRY(sim_file_replace_end(&file));
+done:
+    sim_file_replace_drop(&file);
+    return st;
+}
+
+sim_status sim_cli_sbatch_write(const sim_cli_sbatch *s)
+{
+    sim_status st = SIM_OK;
+    head h = {0};
+
+    SIM_TRY(fill_head(s, &h));
+    SIM_TRY(write_script(&h, s->path));
+done:
+    for (int i = 0; i < LINES; i++)
+        sim_free(h.lines[i]);
+    return st;
+}

@@ -1,0 +1,86 @@
+/*
+ * process.c - another program's answer: started without a shell, and not waited for long.
+ */
+#include "simile/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+long sim_process_id(void)
+{
+    return (long)getpid();
+}
+
+/* Starts it with nothing to read; what it prints goes to `fd`. */
+static int start(const char *const *argv, int fd, pid_t *pid)
+{
+    posix_spawn_file_actions_t actions;
+    (void)posix_spawn_file_actions_init(&actions);
+    (void)posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY,
+                                           0);
+    (void)posix_spawn_file_actions_adddup2(&actions, fd, STDOUT_FILENO);
+    (void)posix_spawn_file_actions_adddup2(&actions, fd, STDERR_FILENO);
+    int error = posix_spawnp(pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv,
+                             environ);
+    (void)posix_spawn_file_actions_destroy(&actions);
+    return error;
+}
+
+/* Reads until the end of file; false when nothing comes for `wait_ms`. */
+static bool listen_to(int fd, int wait_ms, char *out, size_t out_bytes)
+{
+    char beyond[256];
+    size_t used = 0;
+    out[0] = '\0';
+    for (;;) {
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
+        int n_ready = poll(&ready, 1, wait_ms);
+        if (n_ready < 0 && errno == EINTR)
+            continue;
+        if (n_ready <= 0)
+            return false;
+        bool room = used + 1 < out_bytes;
+        ssize_t n = read(fd, room ? out + used : beyond,
+                         room ? out_bytes - 1 - used : sizeof beyond);
+        if (n <= 0)
+            return true;
+        used += room ? (size_t)n : 0;
+        out[used] = '\0';
+    }
+}
+
+sim_status sim_process_answer(const char *const *argv, int wait_ms, char *out,
+                              size_t out_bytes, int *code)
+{
+    sim_status st = SIM_OK;
+    int ends[2] = {-1, -1}, status = 0;
+    pid_t pid = -1;
+
+    SIM_CHECK(pipe2(ends, O_CLOEXEC) == 0, SIM_E_IO, "%s: no pipe: %s", argv[0],
+              strerror(errno));
+    int error = start(argv, ends[1], &pid);
+    SIM_CHECK(error == 0, SIM_E_INSTALL, "%s cannot be started: %s", argv[0],
+              strerror(error));
+    (void)close(ends[1]);
+    ends[1] = -1;
+    bool answered = listen_to(ends[0], wait_ms, out, out_bytes);
+    if (!answered)
+        (void)kill(pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    SIM_CHECK(answered, SIM_E_IO, "%s gave no answer in %d ms", argv[0], wait_ms);
+    *code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+done:
+    for (int i = 0; i < 2; i++)
+        if (ends[i] >= 0)
+            (void)close(ends[i]);
+    return st;
+}

@@ -1,0 +1,211 @@
+/*
+ * journal.c - what a conversion has finished, so that one that was killed goes on there.
+ *
+ * A head, then records: sums so far and the images since the record before.  Nothing is
+ * synced on the way: a record counts if it has its hash and its images have their digests
+ * in PATH.part, which is as good after a power cut as after a kill.
+ */
+#include "writer.h"
+
+#include "simile/file.h"
+#include "simile/h5.h"
+#include "simile/hash.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <string.h>
+
+typedef struct {
+    char magic[16];
+    sim_hash identity, hash; /* hash: of what stands before it */
+} journal_head;
+
+typedef struct {
+    uint64_t n_images; /* entries that follow */
+    sim_dataset_mark mark;
+    sim_moments moments; /* of all images so far */
+    sim_hash hash;       /* of head with a zero hash, and entries */
+} record_head;
+
+typedef struct {
+    sim_hash digest;
+    uint64_t n_bytes;
+    int64_t label;
+} entry;
+
+static const char MAGIC[16] = "SIMILE-PREP-1";
+enum { MAX_JOURNAL = 1 << 30 }; /* 32 bytes an image */
+
+static void make_head(const sim_dataset_writer *w, journal_head *out)
+{
+    memset(out, 0, sizeof *out);
+    memcpy(out->magic, MAGIC, sizeof MAGIC);
+    out->identity = w->spec.identity;
+    out->hash = sim_hash_bytes(out, offsetof(journal_head, hash));
+}
+
+static sim_status hash_record(const record_head *r, const entry *entries, sim_hash *out)
+{
+    sim_status st = SIM_OK;
+    sim_hasher *h = NULL;
+    record_head bare = *r;
+
+    bare.hash = (sim_hash){0};
+    SIM_TRY(sim_hasher_create(&h));
+    sim_hasher_add(h, &bare, sizeof bare);
+    sim_hasher_add(h, entries, r->n_images * sizeof *entries);
+    *out = sim_hasher_value(h);
+done:
+    sim_hasher_destroy(&h);
+    return st;
+}
+
+/* ---- taking up ---- */
+
+static sim_status take_entry(sim_dataset_writer *w, const entry *e)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(writer_make_room(w));
+    w->digest[2 * w->n] = e->digest.low;
+    w->digest[2 * w->n + 1] = e->digest.high;
+    w->labels[w->n] = (int32_t)e->label;
+    w->n_labels += e->label >= 0;
+    w->offset[w->n++] = w->bytes;
+    w->bytes += e->n_bytes;
+    w->offset[w->n] = w->bytes;
+done:
+    return st;
+}
+
+/* Is image i in PATH.part, as it was written?  A part that is too short is no failure. */
+static bool has_digest(sim_dataset_writer *w, sim_hasher *h, int fd, size_t i)
+{
+    uint64_t at = SIM_H5_BULK_AT + w->offset[i], end = SIM_H5_BULK_AT + w->offset[i + 1];
+    sim_hasher_reset(h);
+    while (at < end) {
+        size_t n = end - at < SIM_WRITER_BUFFER ? (size_t)(end - at) : SIM_WRITER_BUFFER;
+        if (sim_file_read_at(fd, w->part, at, w->buffer, n) != SIM_OK) {
+            sim_story_clear();
+            return false;
+        }
+        sim_hasher_add(h, w->buffer, n);
+        at += n;
+    }
+    const sim_hash want = {w->digest[2 * i], w->digest[2 * i + 1]};
+    return sim_hash_equal(sim_hasher_value(h), want);
+}
+
+/* The record at *at, if it is whole and its images are there; else the end. */
+static sim_status take_record(sim_dataset_writer *w, sim_hasher *h, int fd,
+                              const char *bytes, size_t n_bytes, bool *taken)
+{
+    sim_status st = SIM_OK;
+    record_head r;
+    sim_hash hash = {0};
+    size_t left = n_bytes - (size_t)w->journal_bytes, first = w->n;
+
+    *taken = false;
+    if (left < sizeof r)
+        goto done;
+    memcpy(&r, bytes + w->journal_bytes, sizeof r);
+    if (r.n_images > (left - sizeof r) / sizeof(entry))
+        goto done;
+    const entry *e = (const void *)(bytes + w->journal_bytes + sizeof r);
+    SIM_TRY(hash_record(&r, e, &hash));
+    if (!sim_hash_equal(hash, r.hash))
+        goto done;
+    *taken = true;
+    for (size_t i = 0; i < r.n_images && *taken; i++) {
+        SIM_TRY(take_entry(w, &e[i]));
+        *taken = has_digest(w, h, fd, w->n - 1);
+    }
+    if (!*taken) { /* back to where the record began */
+        while (w->n > first)
+            w->n_labels -= w->labels[--w->n] >= 0;
+        w->bytes = w->n ? w->offset[w->n] : 0;
+        goto done;
+    }
+    w->mark = r.mark;
+    w->moments = r.moments;
+    w->journal_bytes += sizeof r + r.n_images * sizeof *e;
+done:
+    return st;
+}
+
+static sim_status take_up(sim_dataset_writer *w, const char *bytes, size_t n_bytes)
+{
+    sim_status st = SIM_OK;
+    sim_hasher *h = NULL;
+    journal_head head;
+    uint64_t length = 0;
+    bool taken = true;
+    int fd = -1;
+
+    make_head(w, &head);
+    if (n_bytes < sizeof head || memcmp(bytes, &head, sizeof head) != 0 ||
+        !sim_path_exists(w->part))
+        goto done;
+    SIM_TRY(sim_hasher_create(&h));
+    SIM_TRY(sim_file_open_read(w->part, &fd, &length));
+    w->journal_bytes = sizeof head;
+    while (taken)
+        SIM_TRY(take_record(w, h, fd, bytes, n_bytes, &taken));
+    w->n_committed = w->n;
+done:
+    SIM_IGNORE(sim_file_close(&fd, w->part));
+    sim_hasher_destroy(&h);
+    return st;
+}
+
+sim_status writer_journal_open(sim_dataset_writer *w)
+{
+    sim_status st = SIM_OK;
+    journal_head head;
+    char *bytes = NULL;
+    size_t n = 0;
+
+    SIM_TRY(sim_file_open_append(w->journal, &w->journal_fd));
+    SIM_TRY(sim_file_hold(w->journal_fd, w->journal));
+    w->held = true;
+    SIM_TRY(sim_file_load(w->journal, MAX_JOURNAL, &bytes, &n));
+    if (!sim_hash_equal(w->spec.identity, (sim_hash){0}))
+        SIM_TRY(take_up(w, bytes, n));
+    if (n >= sizeof head && w->journal_bytes == 0)
+        sim_log("%s is of another conversion: begun anew", w->part);
+    SIM_TRY(sim_file_set_length(w->journal_fd, w->journal, w->journal_bytes));
+    if (w->journal_bytes > 0)
+        goto done;
+    make_head(w, &head);
+    SIM_TRY(sim_file_write_at(w->journal_fd, w->journal, 0, &head, sizeof head));
+    w->journal_bytes = sizeof head;
+done:
+    sim_free(bytes);
+    return st;
+}
+
+/* ---- adding ---- */
+
+sim_status writer_journal_add(sim_dataset_writer *w, const sim_dataset_mark *mark)
+{
+    sim_status st = SIM_OK;
+    size_t n = w->n - w->n_committed, bytes = sizeof(record_head) + n * sizeof(entry);
+    record_head *r = NULL;
+    void *block = NULL;
+
+    SIM_TRY(sim_alloc_bytes(bytes, 1, "data/journal", &block));
+    r = block;
+    *r = (record_head){.n_images = n, .mark = *mark, .moments = w->moments};
+    entry *e = (entry *)(void *)(r + 1);
+    for (size_t k = 0, i = w->n_committed; k < n; k++, i++)
+        e[k] = (entry){{w->digest[2 * i], w->digest[2 * i + 1]},
+                       w->offset[i + 1] - w->offset[i],
+                       w->labels[i]};
+    SIM_TRY(hash_record(r, e, &r->hash));
+    SIM_TRY(sim_file_write_at(w->journal_fd, w->journal, w->journal_bytes, block, bytes));
+    w->journal_bytes += bytes;
+    w->n_committed = w->n;
+    w->mark = *mark;
+done:
+    sim_free(block);
+    return st;
+}

@@ -1,0 +1,186 @@
+/*
+ * frame.c - the frame of a large file, made in memory with a hole where the bulk will lie.
+ *
+ * HDF5 reaches the memory through a driver of our own: an anonymous file, in which what is
+ * never written takes no room.  Its own drivers want a path on disk, where a full one
+ * crashes them, or fill the hole.
+ */
+#include "private.h"
+
+#include "simile/file.h"
+#include "simile/memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+typedef struct {
+    H5FD_t pub; /* HDF5's part comes first */
+    int fd;
+    haddr_t eoa, eof;
+} memory_file;
+
+static const char NAME[] = "(frame)";
+
+static H5FD_t *open_memory(const char *name, unsigned flags, hid_t access, haddr_t most)
+{
+    memory_file *m = NULL;
+    (void)name;
+    (void)flags;
+    (void)most;
+    if (sim_new(&m, "h5/frame") != SIM_OK)
+        return NULL;
+    m->fd = *(const int *)H5Pget_driver_info(access);
+    return &m->pub;
+}
+
+static herr_t close_memory(H5FD_t *file)
+{
+    sim_free(file); /* the anonymous file is the caller's */
+    return 0;
+}
+
+static herr_t query(const H5FD_t *file, unsigned long *flags)
+{
+    (void)file;
+    *flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA |
+             H5FD_FEAT_AGGREGATE_SMALLDATA;
+    return 0;
+}
+
+static haddr_t get_eoa(const H5FD_t *file, H5FD_mem_t type)
+{
+    (void)type;
+    return ((const memory_file *)(const void *)file)->eoa;
+}
+
+static herr_t set_eoa(H5FD_t *file, H5FD_mem_t type, haddr_t at)
+{
+    (void)type;
+    ((memory_file *)(void *)file)->eoa = at;
+    return 0;
+}
+
+static haddr_t get_eof(const H5FD_t *file, H5FD_mem_t type)
+{
+    (void)type;
+    return ((const memory_file *)(const void *)file)->eof;
+}
+
+/* What was never written reads as zeros, also behind the end. */
+static herr_t read_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t at,
+                          size_t n, void *data)
+{
+    const memory_file *m = (const void *)file;
+    size_t there = at >= m->eof ? 0 : m->eof - at < n ? (size_t)(m->eof - at) : n;
+    (void)type;
+    (void)transfer;
+    memset((char *)data + there, 0, n - there);
+    return sim_file_read_at(m->fd, NAME, at, data, there) == SIM_OK ? 0 : -1;
+}
+
+static herr_t write_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t at,
+                           size_t n, const void *data)
+{
+    memory_file *m = (void *)file;
+    (void)type;
+    (void)transfer;
+    if (sim_file_write_at(m->fd, NAME, at, data, n) != SIM_OK)
+        return -1;
+    if (at + n > m->eof)
+        m->eof = at + n;
+    return 0;
+}
+
+static herr_t truncate_memory(H5FD_t *file, hid_t transfer, hbool_t closing)
+{
+    memory_file *m = (void *)file;
+    (void)transfer;
+    (void)closing;
+    if (sim_file_set_length(m->fd, NAME, m->eoa) != SIM_OK)
+        return -1;
+    m->eof = m->eoa;
+    return 0;
+}
+
+/* The driver, registered once. */
+static hid_t memory_driver(void)
+{
+    static const H5FD_class_t class = {.name = "simile-frame",
+                                       .maxaddr = INT64_MAX,
+                                       .fc_degree = H5F_CLOSE_STRONG,
+                                       .fapl_size = sizeof(int),
+                                       .open = open_memory,
+                                       .close = close_memory,
+                                       .query = query,
+                                       .get_eoa = get_eoa,
+                                       .set_eoa = set_eoa,
+                                       .get_eof = get_eof,
+                                       .read = read_memory,
+                                       .write = write_memory,
+                                       .truncate = truncate_memory,
+                                       .fl_map = H5FD_FLMAP_SINGLE};
+    static hid_t driver = -1;
+    if (driver < 0)
+        driver = H5FDregister(&class);
+    return driver;
+}
+
+/* What is made first shares one block of this size; the first data set comes behind it. */
+static hid_t frame_access(const int *fd)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    (void)H5Pset_driver(access, memory_driver(), fd);
+    (void)H5Pset_meta_block_size(access, SIM_H5_BULK_AT);
+    (void)H5Pset_small_data_block_size(access, 0);
+    return access;
+}
+
+sim_status sim_h5_create_frame(sim_h5 **out, int *fd)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *f = NULL;
+    int memory = memfd_create("simile-frame", MFD_CLOEXEC);
+    hid_t access = -1;
+
+    h5_quiet();
+    SIM_CHECK(memory >= 0, SIM_E_IO, "no file of memory: %s", strerror(errno));
+    SIM_TRY(sim_new(&f, "h5/file"));
+    access = frame_access(&memory);
+    f->file = H5Fcreate(NAME, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 frame: %s", h5_reason());
+    SIM_TRY(sim_text_copy(NAME, "h5/file", &f->name));
+    *out = f;
+    *fd = memory;
+    f = NULL;
+    memory = -1;
+done:
+    sim_h5_close(&f);
+    if (access >= 0)
+        (void)H5Pclose(access);
+    SIM_IGNORE(sim_file_close(&memory, NAME));
+    return st;
+}
+
+sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims, const size_t *dims)
+{
+    sim_status st = SIM_OK;
+    hid_t space = h5_space_of(n_dims, dims), create = h5_set_plist(), set = -1;
+
+    (void)H5Pset_layout(create, H5D_CONTIGUOUS);
+    (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
+    (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
+    set = h5_create_set(f, name, H5T_STD_U8LE, space, create);
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
+              h5_reason());
+    haddr_t offset = H5Dget_offset(set);
+    SIM_CHECK(offset == SIM_H5_BULK_AT, SIM_E_BUG,
+              "%s: %s begins at %llu, expected %d: HDF5 of another kind", f->name, name,
+              (unsigned long long)offset, SIM_H5_BULK_AT);
+done:
+    if (set >= 0)
+        (void)H5Dclose(set);
+    (void)H5Pclose(create);
+    (void)H5Sclose(space);
+    return st;
+}

@@ -1,0 +1,291 @@
+/*
+ * body_winograd.h - the transforms of Winograd's F(4x4, 3x3), for every instruction set.
+ *
+ * Part of body.h, which gives vec, LANES and FMA.  A tile at a time, a vector of channels at a
+ * time; elementwise, so that the vector's width changes no bit.
+ * Lavin and Gray 2015, arXiv 1509.09308.
+ */
+
+/* B^T d for a column of 6. */
+static inline void input_column(vec *o, int os, const vec *d, int ds)
+{
+    vec d0 = d[0], d1 = d[ds], d2 = d[2 * ds], d3 = d[3 * ds], d4 = d[4 * ds],
+        d5 = d[5 * ds];
+    vec a = FMA(splat(-4), d2, d4), b = FMA(splat(-4), d1, d3);
+    vec c = d4 - d2, e = splat(2) * (d3 - d1);
+    o[0] = FMA(splat(4), d0, FMA(splat(-5), d2, d4));
+    o[os] = a + b;
+    o[2 * os] = a - b;
+    o[3 * os] = c + e;
+    o[4 * os] = c - e;
+    o[5 * os] = FMA(splat(4), d1, FMA(splat(-5), d3, d5));
+}
+
+/* A^T m: a column of 6 to 4. */
+static inline void output_column(vec *o, int os, const vec *m, int ms)
+{
+    vec m0 = m[0], m1 = m[ms], m2 = m[2 * ms], m3 = m[3 * ms], m4 = m[4 * ms],
+        m5 = m[5 * ms];
+    vec s = m1 + m2, d = m1 - m2, s2 = m3 + m4, d2 = m3 - m4;
+    o[0] = m0 + s + s2;
+    o[os] = FMA(splat(2), d2, d);
+    o[2 * os] = FMA(splat(4), s2, s);
+    o[3 * os] = FMA(splat(8), d2, d) + m5;
+}
+
+/* A d: a column of 4 to 6, the transpose of output_column. */
+static inline void gradient_column(vec *o, int os, const vec *d, int ds)
+{
+    vec d0 = d[0], d1 = d[ds], d2 = d[2 * ds], d3 = d[3 * ds];
+    vec e = d0 + d2, f = d1 + d3, g = FMA(splat(4), d2, d0);
+    vec h = FMA(splat(8), d3, splat(2) * d1);
+    o[0] = d0;
+    o[os] = e + f;
+    o[2 * os] = e - f;
+    o[3 * os] = g + h;
+    o[4 * os] = g - h;
+    o[5 * os] = d3;
+}
+
+/* G^T u: a column of 6 to 3. */
+static inline void filter_column(vec *o, int os, const vec *u, int us)
+{
+    vec u0 = u[0], u1 = u[us], u2 = u[2 * us], u3 = u[3 * us], u4 = u[4 * us],
+        u5 = u[5 * us];
+    vec s = u1 + u2, d = u2 - u1, s2 = u3 + u4, d2 = u3 - u4;
+    o[0] = FMA(splat(1.0f / 24), s2, FMA(splat(-1.0f / 6), s, splat(0.25f) * u0));
+    o[os] = FMA(splat(1.0f / 12), d2, splat(1.0f / 6) * d);
+    o[2 * os] = FMA(splat(1.0f / 6), s2, FMA(splat(-1.0f / 6), s, u5));
+}
+
+/* Pixels of an n x n tile at channel c0, zero outside the window. */
+static inline __attribute__((always_inline)) void read_tile(const int n, size_t c,
+                                                            size_t c0, size_t lanes,
+                                                            const float *x, size_t row,
+                                                            wino_window in, vec *d)
+{
+    for (int i = 0; i < n * n; i++)
+        d[i] = (vec){0};
+    for (int i = in.y_lo; i < in.y_hi; i++)
+        for (int j = in.x_lo; j < in.x_hi; j++) {
+            /* Pointer arithmetic on inside pixels only. */
+            const float *p = x + (ptrdiff_t)i * (ptrdiff_t)row +
+                             (ptrdiff_t)j * (ptrdiff_t)c + (ptrdiff_t)c0;
+            d[i * n + j] = lanes == LANES ? load(p) : load_part(p, lanes);
+        }
+}
+
+static inline __attribute__((always_inline)) void read_whole_tile(const int n, size_t c,
+                                                                  const float *x,
+                                                                  size_t row, vec *d)
+{
+#pragma GCC unroll 6
+    for (int i = 0; i < n; i++)
+#pragma GCC unroll 6
+        for (int j = 0; j < n; j++)
+            d[i * n + j] = load(x + (size_t)i * row + (size_t)j * c);
+}
+
+static inline bool is_whole(wino_window w, int n)
+{
+    return w.y_lo == 0 && w.x_lo == 0 && w.y_hi == n && w.x_hi == n;
+}
+
+static inline void put_lanes(float *p, size_t lanes, vec v)
+{
+    if (lanes == LANES)
+        store(p, v);
+    else
+        store_part(p, lanes, v);
+}
+
+/*
+ * What a tile needs for one vector of channels.  Functions of their own: in the loop over
+ * channels the compiler keeps a pointer for each of 36 streams, in memory.
+ */
+
+/* The transform of d, whose frequencies go f_stride floats apart from v on. */
+static inline __attribute__((always_inline)) void put_input(const vec d[36], float *v,
+                                                            size_t f_stride, size_t lanes)
+{
+    vec w[36], o[6];
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++)
+        input_column(w + j, 6, d + j, 6);
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; i++) {
+        input_column(o, 1, w + 6 * i, 1);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++, v += f_stride)
+            put_lanes(v, lanes, o[j]);
+    }
+}
+
+static __attribute__((noinline)) void input_whole(size_t c, const float *x, size_t row,
+                                                  float *v, size_t f_stride)
+{
+    vec d[36];
+    read_whole_tile(6, c, x, row, d);
+    put_input(d, v, f_stride, LANES);
+}
+
+static __attribute__((noinline)) void input_edge(size_t c, size_t c0, const float *x,
+                                                 size_t row, wino_window in, float *v,
+                                                 size_t f_stride)
+{
+    vec d[36];
+    read_tile(6, c, c0, LANES, x, row, in, d);
+    put_input(d, v, f_stride, LANES);
+}
+
+static __attribute__((noinline)) void input_part(size_t c, size_t c0, const float *x,
+                                                 size_t row, wino_window in, float *v,
+                                                 size_t f_stride)
+{
+    vec d[36];
+    read_tile(6, c, c0, c - c0, x, row, in, d);
+    put_input(d, v, f_stride, c - c0);
+}
+
+static void wino_input(size_t c, const float *x, size_t row, wino_window in, float *v,
+                       size_t f_stride)
+{
+    bool whole = is_whole(in, WINO_IN);
+    size_t c0 = 0;
+    for (; c0 + LANES <= c; c0 += LANES) {
+        if (whole)
+            input_whole(c, x + c0, row, v + c0, f_stride);
+        else
+            input_edge(c, c0, x, row, in, v + c0, f_stride);
+    }
+    if (c0 < c)
+        input_part(c, c0, x, row, in, v + c0, f_stride);
+}
+
+/* The rows of a tile's output, before the transform along them: w [4][6]. */
+static inline __attribute__((always_inline)) void get_output(const float *m,
+                                                             size_t f_stride,
+                                                             size_t lanes, vec w[24])
+{
+    vec d[36];
+#pragma GCC unroll 36
+    for (int f = 0; f < 36; f++, m += f_stride)
+        d[f] = lanes == LANES ? load(m) : load_part(m, lanes);
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++)
+        output_column(w + j, 6, d + j, 6);
+}
+
+static __attribute__((noinline)) void output_whole(size_t k, const float *m,
+                                                   size_t f_stride, float *y, size_t row)
+{
+    vec w[24], o[4];
+    get_output(m, f_stride, LANES, w);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        output_column(o, 1, w + 6 * i, 1);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            store(y + (size_t)i * row + (size_t)j * k, o[j]);
+    }
+}
+
+static __attribute__((noinline)) void output_part(size_t k, size_t lanes, const float *m,
+                                                  size_t f_stride, wino_window out,
+                                                  float *y, size_t row)
+{
+    vec w[24], o[4];
+    get_output(m, f_stride, lanes, w);
+    for (int i = out.y_lo; i < out.y_hi; i++) {
+        output_column(o, 1, w + 6 * i, 1);
+        for (int j = out.x_lo; j < out.x_hi; j++)
+            put_lanes(y + (size_t)i * row + (size_t)j * k, lanes, o[j]);
+    }
+}
+
+static void wino_output(size_t k, const float *m, size_t f_stride, wino_window out,
+                        float *y, size_t row)
+{
+    bool whole = is_whole(out, WINO_OUT);
+    for (size_t k0 = 0; k0 < k; k0 += LANES) {
+        size_t lanes = k - k0 < LANES ? k - k0 : LANES;
+        if (whole && lanes == LANES)
+            output_whole(k, m + k0, f_stride, y + k0, row);
+        else
+            output_part(k, lanes, m + k0, f_stride, out, y + k0, row);
+    }
+}
+
+static inline __attribute__((always_inline)) void put_gradient(const vec d[16], float *v,
+                                                               size_t f_stride,
+                                                               size_t lanes)
+{
+    vec w[24], o[6];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+        gradient_column(w + j, 4, d + j, 4);
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; i++) {
+        gradient_column(o, 1, w + 4 * i, 1);
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++, v += f_stride)
+            put_lanes(v, lanes, o[j]);
+    }
+}
+
+static __attribute__((noinline)) void gradient_whole(size_t k, const float *dy,
+                                                     size_t row, float *v,
+                                                     size_t f_stride)
+{
+    vec d[16];
+    read_whole_tile(4, k, dy, row, d);
+    put_gradient(d, v, f_stride, LANES);
+}
+
+static __attribute__((noinline)) void gradient_part(size_t k, size_t k0, size_t lanes,
+                                                    const float *dy, size_t row,
+                                                    wino_window in, float *v,
+                                                    size_t f_stride)
+{
+    vec d[16];
+    read_tile(4, k, k0, lanes, dy, row, in, d);
+    put_gradient(d, v, f_stride, lanes);
+}
+
+static void wino_gradient(size_t k, const float *dy, size_t row, wino_window in, float *v,
+                          size_t f_stride)
+{
+    bool whole = is_whole(in, WINO_OUT);
+    for (size_t k0 = 0; k0 < k; k0 += LANES) {
+        size_t lanes = k - k0 < LANES ? k - k0 : LANES;
+        if (whole && lanes == LANES)
+            gradient_whole(k, dy + k0, row, v + k0, f_stride);
+        else
+            gradient_part(k, k0, lanes, dy, row, in, v + k0, f_stride);
+    }
+}
+
+static void wino_filter(size_t n, const float *u, size_t f_stride, float *dw,
+                        size_t tap_stride)
+{
+    for (size_t n0 = 0; n0 < n; n0 += LANES) {
+        vec w[18], o[3];
+        size_t lanes = n - n0 < LANES ? n - n0 : LANES;
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++) {
+            vec column[6];
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++) {
+                const float *p = u + (size_t)(6 * i + j) * f_stride + n0;
+                column[i] = lanes == LANES ? load(p) : load_part(p, lanes);
+            }
+            filter_column(w + j, 6, column, 1);
+        }
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++) {
+            filter_column(o, 1, w + 6 * i, 1);
+            for (int j = 0; j < 3; j++)
+                put_lanes(dw + (size_t)(3 * i + j) * tap_stride + n0, lanes, o[j]);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+/*
+ * mocov3.c - predictions of one view against the keys of the other, over the batch alone.
+ *
+ * In: two views of the local blocks.  Out: the loss over the global batch and gradients.
+ * images -> backbone -> projector -> predictor -> q; the same images -> momentum copy of
+ * backbone and projector -> k; both to unit length.  The loss is 2 T CE(q1, k2) + 2 T
+ * CE(q2, k1) over all keys of the batch; no queue.
+ * Paper: Chen, Xie, He 2021, arXiv 2104.02057 (its part on ResNets).
+ */
+#include "arrays.h"
+#include "branch.h"
+#include "keys.h"
+#include "target.h"
+
+#include "simile/clock.h"
+#include "simile/memory.h"
+
+enum { VIEWS = 2 };
+
+typedef struct {
+    double temperature, momentum;
+    int64_t predictor_hidden;
+    int momentum_schedule; /* constant|cosine */
+    int denominator;       /* full|decoupled */
+    int bn_buffers;        /* own|ema */
+    bool learn_temperature;
+} options;
+
+static const sim_option rows[] = {
+    KEY_REAL(options, "temperature", temperature, 0.005, 10.0, "1.0",
+             "softmax temperature"),
+    KEY_BOOL(options, "learn_temperature", learn_temperature, "false",
+             "train the logarithm of the temperature too"),
+    KEY_REAL(options, "momentum", momentum, 0, 1, "0.99",
+             "share of itself that the key encoder keeps in a step"),
+    KEY_CHOICE(options, "momentum_schedule", momentum_schedule, "cosine",
+               "constant|cosine", "cosine: rises to 1 over the run"),
+    KEY_CHOICE(options, "bn_buffers", bn_buffers, "own", "own|ema",
+               "running statistics of the key encoder: of its own passes, or a moving "
+               "average of the query encoder's"),
+    KEY_INT(options, "predictor_hidden", predictor_hidden, 1, 65536, "4096", "",
+            "hidden width of the predictor"),
+    KEY_CHOICE(options, "denominator", denominator, "full", "full|decoupled",
+               "whether the positive stands in the denominator"),
+};
+static const sim_option_table table = {.section = "method",
+                                       .rows = rows,
+                                       .n_rows = sizeof rows / sizeof rows[0],
+                                       .struct_bytes = sizeof(options)};
+
+static const sim_method_default defaults[] = {
+    {"encoder.projector.layers", "2"},     {"encoder.projector.hidden", "4096"},
+    {"encoder.projector.dim", "256"},      {"encoder.projector.bn", "true"},
+    {"encoder.projector.last_bn", "true"}, {"augment.preset", "byol"},
+    {"schedule.shape", "cosine"}};
+
+/* ---- the loss, in training and on files ---- */
+
+/* Both views' rows of this rank, of unit length, [view][mine][d]. */
+typedef struct {
+    size_t mine, d;
+    const float *q, *k;
+    float *dq; /* gradient with respect to q */
+} pairs;
+
+static void add_report(const sim_loss_report *r, sim_loss_report *sum)
+{
+    sum->loss += r->loss;
+    sum->d_log_temperature += r->d_log_temperature;
+    sum->accuracy += r->accuracy / VIEWS;
+    sum->positive += r->positive / VIEWS;
+    sum->negative += r->negative / VIEWS;
+    sum->spread += r->spread / VIEWS;
+}
+
+static void contrast(sim_cross *e, const options *o, double t, const pairs *r,
+                     sim_loss_report *report)
+{
+    const sim_cross_options loss = {
+        .temperature = t, .factor = 2 * t, .decoupled = o->denominator == 1};
+    sim_loss_report one;
+
+    *report = (sim_loss_report){0};
+    for (size_t v = 0; v < VIEWS; v++) {
+        size_t own = v * r->mine * r->d, other = (1 - v) * r->mine * r->d;
+        sim_cross_softmax(e, &loss, r->q + own, r->k + other, r->dq + own, NULL, &one);
+        add_report(&one, report);
+    }
+    report->d_log_temperature += report->loss; /* the factor depends on T too */
+}
+
+/* ---- the method ---- */
+
+typedef struct {
+    options options;
+    branch *encoder;
+    target *target;
+    unit_rows queries, keys;
+    sim_cross *cross;
+    temperature temperature;
+    size_t batch;
+} mocov3;
+
+static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
+{
+    (void)opaque;
+    out[0] = (sim_part){.n_views = VIEWS, .views = {0, 1}};
+    return 1;
+}
+
+static branch_spec spec_of(const options *o)
+{
+    return (branch_spec){
+        .views = VIEWS, .predictor = (size_t)o->predictor_hidden, .bare_ends = true};
+}
+
+static sim_rows_shape rows_shape(const sim_method_env *env)
+{
+    return (sim_rows_shape){.n = env->batch,
+                            .unit = env->block,
+                            .views = 1,
+                            .d = (size_t)env->encoder->projector_dim};
+}
+
+static void destroy(void **self)
+{
+    mocov3 *m = *self;
+    if (!m)
+        return;
+    branch_destroy(&m->encoder);
+    target_destroy(&m->target);
+    unit_rows_release(&m->queries);
+    unit_rows_release(&m->keys);
+    sim_cross_destroy(&m->cross);
+    sim_free(m);
+    *self = NULL;
+}
+
+static sim_status create(const sim_method_env *env, const void *opaque, void **self)
+{
+    sim_status st = SIM_OK;
+    const options *o = opaque;
+    mocov3 *m = NULL;
+    void *out = NULL;
+    const branch_spec spec = spec_of(o);
+    const sim_rows_shape shape = rows_shape(env);
+
+    SIM_TRY(sim_new(&m, "method/mocov3"));
+    out = m;
+    m->options = *o;
+    m->batch = env->batch;
+    m->temperature = temperature_begin(o->temperature, o->learn_temperature);
+    SIM_TRY(branch_create(env, &spec, &m->encoder));
+    SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->target));
+    SIM_TRY(unit_rows_create(&m->encoder->shape, shape.d, &m->queries));
+    SIM_TRY(unit_rows_create(&m->encoder->shape, shape.d, &m->keys));
+    SIM_TRY(sim_cross_create(env->comm, &shape, &m->cross));
+    *self = out;
+    out = NULL;
+done:
+    destroy(&out);
+    return st;
+}
+
+static void forward(mocov3 *m, const sim_method_batch *batch)
+{
+    const options *o = &m->options;
+    branch_forward(m->encoder, batch->x);
+    target_follow(
+        m->target, m->encoder,
+        sim_momentum_factor(o->momentum, o->momentum_schedule == 1, batch->progress));
+    target_forward(m->target, batch->x);
+}
+
+static void compare(mocov3 *m, sim_loss_report *report)
+{
+    const branch *b = m->encoder;
+    const pairs r = {.mine = m->queries.n / VIEWS,
+                     .d = m->queries.d,
+                     .q = m->queries.z,
+                     .k = m->keys.z,
+                     .dq = m->queries.dz};
+
+    unit_rows_take(&m->queries, &b->shape, b->out[PREDICTOR]);
+    unit_rows_take(&m->keys, &b->shape, m->target->out[PROJECTOR]);
+    contrast(m->cross, &m->options, temperature_value(&m->temperature), &r, report);
+    unit_rows_give(&m->queries, &b->shape, b->dout[PREDICTOR]);
+}
+
+static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
+                             sim_loss_report *report, sim_method_times *times)
+{
+    mocov3 *m = self;
+    branch *b = m->encoder;
+    size_t scalar = branch_parameters(b);
+    size_t stride = scalar + (m->temperature.learned ? 1 : 0);
+
+    double t0 = sim_clock_s();
+    forward(m, batch);
+    double t1 = sim_clock_s();
+    compare(m, report);
+    double t2 = sim_clock_s();
+    branch_backward(b, NULL, grads, stride);
+    if (m->temperature.learned)
+        scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
+    double t3 = sim_clock_s();
+    times->forward += t1 - t0;
+    times->loss += t2 - t1;
+    times->backward += t3 - t2;
+}
+
+static void updated(void *self)
+{
+    branch_updated(((mocov3 *)self)->encoder);
+}
+
+static void begun(void *self)
+{
+    mocov3 *m = self;
+    target_copy(m->target, m->encoder);
+}
+
+static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
+                   const char *groups[SIM_MAX_NETS])
+{
+    return branch_nets(((mocov3 *)self)->encoder, out, groups);
+}
+
+static size_t companions(void *self, sim_net *out[SIM_MAX_NETS],
+                         const char *groups[SIM_MAX_NETS])
+{
+    return target_nets(((mocov3 *)self)->target, out, groups);
+}
+
+static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
+{
+    return temperature_scalars(&((mocov3 *)self)->temperature, out);
+}
+
+static sim_status visit(void *self, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    mocov3 *m = self;
+    SIM_TRY(branch_visit(m->encoder, v));
+    SIM_TRY(temperature_visit(&m->temperature, v));
+    SIM_TRY(target_visit(m->target, v));
+done:
+    return st;
+}
+
+static sim_embeddings embeddings(void *self)
+{
+    const mocov3 *m = self;
+    return (sim_embeddings){m->queries.z, VIEWS, m->queries.d};
+}
+
+static const char *reduction(const void *opaque)
+{
+    (void)opaque;
+    return "2 T times the mean over queries, summed over both directions";
+}
+
+static sim_status about(void *self, char **text)
+{
+    const mocov3 *m = self;
+    const options *o = &m->options;
+    char temperature_text[64];
+
+    temperature_about(&m->temperature, temperature_text, sizeof temperature_text);
+    return sim_text_format("method/about", text,
+                           "%zu negatives per anchor%s, %s, key encoder's momentum %g%s, "
+                           "%s",
+                           m->batch - 1, o->denominator == 1 ? ", decoupled" : "",
+                           temperature_text, o->momentum,
+                           o->momentum_schedule == 1 ? " rising to 1" : "", reduction(o));
+}
+
+/* ---- the plan ---- */
+
+static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
+                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+{
+    sim_status st = SIM_OK;
+    const branch_spec spec = spec_of(opaque);
+    const sim_rows_shape loss = rows_shape(env);
+    sim_batch_shape shape = branch_shape(env, VIEWS);
+
+    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
+    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    branch_plan_loss(loss.d, plan_rows, *n_rows);
+    SIM_TRY(target_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    plan_rows[(*n_rows)++] =
+        (sim_plan_row){"rows for the loss", 2 * unit_rows_bytes(&shape, loss.d)};
+    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &loss)};
+done:
+    return st;
+}
+
+static size_t saved_bytes(const sim_method_env *env, const void *opaque)
+{
+    const branch_spec spec = spec_of(opaque);
+    return target_saved_bytes(env, &spec);
+}
+
+/* ---- simile loss ---- */
+
+typedef struct {
+    array_rows p, k;
+    sim_cross *cross;
+} given;
+
+static sim_status read_all(const sim_comm *c, const sim_arrays *a, given *g)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(array_rows_read(c, a, "p", VIEWS, true, &g->p));
+    SIM_TRY(array_rows_read(c, a, "k", VIEWS, true, &g->k));
+    SIM_TRY(array_rows_same(&g->k, "k1", &g->p, "p1"));
+    sim_rows_shape one = g->p.shape;
+    one.views = 1;
+    SIM_TRY(sim_cross_create(c, &one, &g->cross));
+done:
+    return st;
+}
+
+static sim_status compute(const sim_comm *c, const void *opaque, const sim_arrays *a,
+                          double *loss)
+{
+    sim_status st = SIM_OK;
+    const options *o = opaque;
+    given g = {.cross = NULL};
+    sim_loss_report report;
+
+    SIM_TRY(sim_comm_agree(c, read_all(c, a, &g)));
+    const pairs r = {.mine = g.p.mine.hi - g.p.mine.lo,
+                     .d = g.p.shape.d,
+                     .q = g.p.z,
+                     .k = g.k.z,
+                     .dq = g.p.dz};
+    contrast(g.cross, o, o->temperature, &r, &report);
+    SIM_TRY(array_rows_write(a, "dp", &g.p));
+    if (o->learn_temperature)
+        SIM_TRY(array_put_scalar(a, "dlog_temperature", report.d_log_temperature));
+    *loss = report.loss;
+done:
+    array_rows_release(&g.p);
+    array_rows_release(&g.k);
+    sim_cross_destroy(&g.cross);
+    return st;
+}
+
+const sim_method_row sim_method_mocov3 = {.name = "mocov3",
+                                          .paper = "arXiv 2104.02057",
+                                          .table = &table,
+                                          .defaults = defaults,
+                                          .n_defaults =
+                                              sizeof defaults / sizeof defaults[0],
+                                          .parts = parts,
+                                          .create = create,
+                                          .destroy = destroy,
+                                          .forward_backward = forward_backward,
+                                          .updated = updated,
+                                          .begun = begun,
+                                          .nets = nets,
+                                          .scalars = scalars,
+                                          .companions = companions,
+                                          .visit = visit,
+                                          .embeddings = embeddings,
+                                          .about = about,
+                                          .plan = plan,
+                                          .saved_bytes = saved_bytes,
+                                          .reduction = reduction,
+                                          .compute = compute};

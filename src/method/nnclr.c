@@ -1,0 +1,439 @@
+/*
+ * nnclr.c - what attracts a view is the other view's nearest neighbour among earlier images.
+ *
+ * In: two views of the local blocks.  Out: the loss over the global batch and gradients.
+ * images -> backbone -> projector -> z, and on -> predictor -> p; both to unit length.  The
+ * neighbour of z1 in the support set is compared with p2 and the neighbour of z2 with p1: the
+ * gradient enters at the predictor alone.  Then view 1's z join the support set, unless the
+ * step was skipped.
+ * Paper: Dwibedi et al. 2021, arXiv 2104.14548.
+ */
+#include "arrays.h"
+#include "branch.h"
+#include "keys.h"
+
+#include "simile/clock.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+enum { VIEWS = 2 };
+
+typedef struct {
+    double temperature;
+    int64_t queue_size, predictor_hidden;
+    int denominator; /* full|decoupled */
+    bool columns, learn_temperature;
+} options;
+
+static const sim_option rows[] = {
+    KEY_REAL(options, "temperature", temperature, 0.005, 10.0, "0.1",
+             "softmax temperature"),
+    KEY_BOOL(options, "learn_temperature", learn_temperature, "false",
+             "train the logarithm of the temperature too"),
+    KEY_INT(options, "queue_size", queue_size, 1, UINT32_MAX, "98304", "rows",
+            "embeddings in the support set, of all ranks together"),
+    KEY_INT(options, "predictor_hidden", predictor_hidden, 1, 65536, "4096", "",
+            "hidden width of the predictor"),
+    KEY_BOOL(options, "columns", columns, "false",
+             "also the softmax of each prediction over neighbours: the mean of both "
+             "terms"),
+    KEY_CHOICE(options, "denominator", denominator, "full", "full|decoupled",
+               "whether the positive stands in the denominator"),
+};
+static const sim_option_table table = {.section = "method",
+                                       .rows = rows,
+                                       .n_rows = sizeof rows / sizeof rows[0],
+                                       .struct_bytes = sizeof(options)};
+
+/* ---- the loss, in training and on files ---- */
+
+/* Both views' rows of this rank: z and p of unit length, [view][mine][d]. */
+typedef struct {
+    size_t mine, d;
+    const float *z, *p;
+    float *dp;      /* gradient with respect to p */
+    float *nearest; /* z's neighbours */
+    int64_t *slots; /* [view][mine] where they stand */
+} pairs;
+
+static void add_report(const sim_loss_report *r, sim_loss_report *sum)
+{
+    sum->loss += r->loss;
+    sum->d_log_temperature += r->d_log_temperature;
+    sum->accuracy += r->accuracy / VIEWS;
+    sum->positive += r->positive / VIEWS;
+    sum->negative += r->negative / VIEWS;
+    sum->spread += r->spread / VIEWS;
+}
+
+static void contrast(sim_queue *q, sim_cross *e, const options *o, double t,
+                     const pairs *r, sim_loss_report *report)
+{
+    const sim_cross_options loss = {.temperature = t,
+                                    .factor = 1.0 / VIEWS,
+                                    .decoupled = o->denominator == 1,
+                                    .columns = o->columns};
+    sim_loss_report one;
+
+    *report = (sim_loss_report){0};
+    for (size_t v = 0; v < VIEWS; v++) {
+        size_t anchors = v * r->mine * r->d, others = (1 - v) * r->mine * r->d;
+        sim_queue_nearest(q, r->z + anchors, r->nearest + anchors,
+                          r->slots + v * r->mine);
+        sim_cross_softmax(e, &loss, r->nearest + anchors, r->p + others, NULL,
+                          r->dp + others, &one);
+        add_report(&one, report);
+    }
+}
+
+/* ---- the method ---- */
+
+typedef struct {
+    options options;
+    branch *encoder;
+    unit_rows z, p;
+    float *nearest;
+    int64_t *slots;
+    sim_queue *queue;
+    sim_cross *cross;
+    temperature temperature;
+    size_t batch;
+    bool fresh; /* z are a step's that the support set has not seen */
+} nnclr;
+
+static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
+{
+    (void)opaque;
+    out[0] = (sim_part){.n_views = VIEWS, .views = {0, 1}};
+    return 1;
+}
+
+static branch_spec spec_of(const options *o)
+{
+    return (branch_spec){.views = VIEWS, .predictor = (size_t)o->predictor_hidden};
+}
+
+static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
+{
+    const sim_rows_shape batch = {.n = env->batch,
+                                  .unit = env->block,
+                                  .views = 1,
+                                  .d = (size_t)env->encoder->projector_dim};
+    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = batch};
+}
+
+static void destroy(void **self)
+{
+    nnclr *s = *self;
+    if (!s)
+        return;
+    branch_destroy(&s->encoder);
+    unit_rows_release(&s->z);
+    unit_rows_release(&s->p);
+    sim_free(s->nearest);
+    sim_free(s->slots);
+    sim_queue_destroy(&s->queue);
+    sim_cross_destroy(&s->cross);
+    sim_free(s);
+    *self = NULL;
+}
+
+static sim_status create_rows(nnclr *s, const sim_method_env *env,
+                              const sim_queue_shape *shape)
+{
+    sim_status st = SIM_OK;
+    size_t d = shape->rows.d;
+
+    SIM_TRY(unit_rows_create(&s->encoder->shape, d, &s->z));
+    SIM_TRY(unit_rows_create(&s->encoder->shape, d, &s->p));
+    SIM_TRY(sim_alloc(&s->nearest, s->z.n * d, "method/nnclr"));
+    SIM_TRY(sim_alloc(&s->slots, s->z.n, "method/nnclr"));
+    SIM_TRY(sim_queue_create(env->comm, shape, &s->queue));
+    sim_queue_draw(s->queue, env->seed);
+    SIM_TRY(sim_cross_create(env->comm, &shape->rows, &s->cross));
+done:
+    return st;
+}
+
+static sim_status create(const sim_method_env *env, const void *opaque, void **self)
+{
+    sim_status st = SIM_OK;
+    const options *o = opaque;
+    nnclr *s = NULL;
+    void *out = NULL;
+    const branch_spec spec = spec_of(o);
+    const sim_queue_shape shape = queue_shape(env, o);
+
+    SIM_TRY(sim_new(&s, "method/nnclr"));
+    out = s;
+    s->options = *o;
+    s->batch = env->batch;
+    s->temperature = temperature_begin(o->temperature, o->learn_temperature);
+    SIM_TRY(branch_create(env, &spec, &s->encoder));
+    SIM_TRY(create_rows(s, env, &shape));
+    *self = out;
+    out = NULL;
+done:
+    destroy(&out);
+    return st;
+}
+
+static void compute_loss(nnclr *s, sim_loss_report *report)
+{
+    const branch *b = s->encoder;
+    const pairs r = {.mine = s->z.n / VIEWS,
+                     .d = s->z.d,
+                     .z = s->z.z,
+                     .p = s->p.z,
+                     .dp = s->p.dz,
+                     .nearest = s->nearest,
+                     .slots = s->slots};
+
+    unit_rows_take(&s->z, &b->shape, b->out[PROJECTOR]);
+    unit_rows_take(&s->p, &b->shape, b->out[PREDICTOR]);
+    contrast(s->queue, s->cross, &s->options, temperature_value(&s->temperature), &r,
+             report);
+    unit_rows_give(&s->p, &b->shape, b->dout[PREDICTOR]);
+    s->fresh = true;
+}
+
+static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
+                             sim_loss_report *report, sim_method_times *times)
+{
+    nnclr *s = self;
+    branch *b = s->encoder;
+    size_t scalar = branch_parameters(b);
+    size_t stride = scalar + (s->temperature.learned ? 1 : 0);
+
+    double t0 = sim_clock_s();
+    branch_forward(b, batch->x);
+    double t1 = sim_clock_s();
+    compute_loss(s, report);
+    double t2 = sim_clock_s();
+    branch_backward(b, NULL, grads, stride);
+    if (s->temperature.learned)
+        scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
+    double t3 = sim_clock_s();
+    times->forward += t1 - t0;
+    times->loss += t2 - t1;
+    times->backward += t3 - t2;
+}
+
+/* A skipped step does not come here: what it computed never joins the support set. */
+static void updated(void *self)
+{
+    nnclr *s = self;
+    if (s->fresh)
+        sim_queue_push(s->queue, s->z.z);
+    s->fresh = false;
+    branch_updated(s->encoder);
+}
+
+static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
+                   const char *groups[SIM_MAX_NETS])
+{
+    return branch_nets(((nnclr *)self)->encoder, out, groups);
+}
+
+static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
+{
+    return temperature_scalars(&((nnclr *)self)->temperature, out);
+}
+
+static sim_status visit(void *self, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    nnclr *s = self;
+    SIM_TRY(branch_visit(s->encoder, v));
+    SIM_TRY(temperature_visit(&s->temperature, v));
+    SIM_TRY(sim_queue_visit(s->queue, "queue", v));
+done:
+    return st;
+}
+
+static sim_embeddings embeddings(void *self)
+{
+    const nnclr *s = self;
+    return (sim_embeddings){s->z.z, VIEWS, s->z.d};
+}
+
+static const char *reduction(const void *opaque)
+{
+    const options *o = opaque;
+    return o->columns ? "mean over rows and columns of both directions"
+                      : "mean of both directions";
+}
+
+static sim_status about(void *self, char **text)
+{
+    const nnclr *s = self;
+    const options *o = &s->options;
+    char temperature_text[64];
+
+    temperature_about(&s->temperature, temperature_text, sizeof temperature_text);
+    return sim_text_format("method/about", text,
+                           "neighbours out of %lld earlier embeddings%s, %s, %zu "
+                           "negatives per anchor, %s",
+                           (long long)o->queue_size,
+                           o->denominator == 1 ? ", decoupled" : "", temperature_text,
+                           s->batch - 1, reduction(o));
+}
+
+static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
+                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+{
+    sim_status st = SIM_OK;
+    const options *o = opaque;
+    const branch_spec spec = spec_of(o);
+    const sim_queue_shape shape = queue_shape(env, o);
+    const sim_batch_shape images = branch_shape(env, VIEWS);
+    size_t d = shape.rows.d, n = sim_batch_images(&images);
+
+    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    branch_plan_loss(d, plan_rows, *n_rows);
+    plan_rows[(*n_rows)++] = (sim_plan_row){
+        "rows for the loss",
+        2 * unit_rows_bytes(&images, d) + n * (d * sizeof(float) + sizeof(int64_t))};
+    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &shape.rows)};
+    plan_rows[(*n_rows)++] =
+        (sim_plan_row){"queue", sim_queue_bytes(ranks, rank, &shape)};
+done:
+    return st;
+}
+
+static size_t saved_bytes(const sim_method_env *env, const void *opaque)
+{
+    const sim_queue_shape shape = queue_shape(env, opaque);
+    return shape.k * shape.rows.d * sizeof(float);
+}
+
+static sim_queue *queue(void *self)
+{
+    return ((nnclr *)self)->queue;
+}
+
+static void advise(const sim_method_env *env, const void *opaque, size_t n_images)
+{
+    const options *o = opaque;
+    (void)env;
+    if ((size_t)o->queue_size > n_images / 8)
+        sim_log_warn(
+            "method.queue_size: %lld embeddings are more than an eighth of %zu "
+            "images: many neighbours will be the image's own; up to %zu are safe",
+            (long long)o->queue_size, n_images, n_images / 8);
+}
+
+/* ---- simile loss ---- */
+
+typedef struct {
+    array_rows z, p;
+    float *nearest;
+    int64_t *slots;
+    sim_queue *queue;
+    sim_cross *cross;
+} embeddings_of_file;
+
+static sim_status read_all(const sim_comm *c, const sim_arrays *a, embeddings_of_file *f)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(array_rows_read(c, a, "z", VIEWS, true, &f->z));
+    SIM_TRY(array_rows_read(c, a, "p", VIEWS, true, &f->p));
+    SIM_TRY(array_rows_same(&f->p, "p1", &f->z, "z1"));
+    sim_rows_shape one = f->z.shape;
+    one.views = 1;
+    SIM_TRY(array_queue_read(c, a, &one, &f->queue));
+    SIM_TRY(sim_cross_create(c, &one, &f->cross));
+    size_t n = VIEWS * (f->z.mine.hi - f->z.mine.lo);
+    SIM_TRY(sim_alloc(&f->nearest, n * one.d, "method/arrays"));
+    SIM_TRY(sim_alloc(&f->slots, n, "method/arrays"));
+done:
+    return st;
+}
+
+static void release(embeddings_of_file *f)
+{
+    array_rows_release(&f->z);
+    array_rows_release(&f->p);
+    sim_free(f->nearest);
+    sim_free(f->slots);
+    sim_queue_destroy(&f->queue);
+    sim_cross_destroy(&f->cross);
+}
+
+static sim_status put_slots(const sim_arrays *a, const embeddings_of_file *f)
+{
+    sim_status st = SIM_OK;
+    static const char *const names[VIEWS] = {"nn1", "nn2"};
+    const sim_range mine = f->z.mine;
+
+    for (size_t v = 0; v < VIEWS; v++) {
+        const sim_tensor t = {.name = names[v],
+                              .type = SIM_I64,
+                              .n_dims = 1,
+                              .dims = {f->z.shape.n},
+                              .data = f->slots + v * (mine.hi - mine.lo),
+                              .row_lo = mine.lo,
+                              .row_hi = mine.hi};
+        SIM_TRY(a->put(a->ctx, &t, ARRAY_UNIT));
+    }
+done:
+    return st;
+}
+
+static sim_status put_results(const sim_arrays *a, const options *o,
+                              embeddings_of_file *f, const sim_loss_report *report)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(array_rows_write(a, "dp", &f->p));
+    SIM_TRY(put_slots(a, f));
+    SIM_TRY(array_queue_write(a, f->queue, f->z.shape.d));
+    if (o->learn_temperature)
+        SIM_TRY(array_put_scalar(a, "dlog_temperature", report->d_log_temperature));
+done:
+    return st;
+}
+
+static sim_status compute(const sim_comm *c, const void *opaque, const sim_arrays *a,
+                          double *loss)
+{
+    sim_status st = SIM_OK;
+    const options *o = opaque;
+    embeddings_of_file f = {.queue = NULL};
+    sim_loss_report report = {0};
+
+    SIM_TRY(sim_comm_agree(c, read_all(c, a, &f)));
+    const pairs r = {.mine = f.z.mine.hi - f.z.mine.lo,
+                     .d = f.z.shape.d,
+                     .z = f.z.z,
+                     .p = f.p.z,
+                     .dp = f.p.dz,
+                     .nearest = f.nearest,
+                     .slots = f.slots};
+    contrast(f.queue, f.cross, o, o->temperature, &r, &report);
+    sim_queue_push(f.queue, f.z.z); /* view 1's */
+    SIM_TRY(put_results(a, o, &f, &report));
+    *loss = report.loss;
+done:
+    release(&f);
+    return st;
+}
+
+const sim_method_row sim_method_nnclr = {.name = "nnclr",
+                                         .paper = "arXiv 2104.14548",
+                                         .table = &table,
+                                         .parts = parts,
+                                         .create = create,
+                                         .destroy = destroy,
+                                         .forward_backward = forward_backward,
+                                         .updated = updated,
+                                         .nets = nets,
+                                         .scalars = scalars,
+                                         .queue = queue,
+                                         .visit = visit,
+                                         .embeddings = embeddings,
+                                         .about = about,
+                                         .plan = plan,
+                                         .saved_bytes = saved_bytes,
+                                         .advise = advise,
+                                         .reduction = reduction,
+                                         .compute = compute};

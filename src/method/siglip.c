@@ -1,0 +1,257 @@
+/*
+ * siglip.c - every pair of views is asked alone whether it is of one image.
+ *
+ * In: two views of the local blocks.  Out: the sigmoid loss over the global batch, with its
+ * gradients, those of scale and bias too.
+ * images -> backbone -> projector -> unit rows -> loss, and back.
+ * Paper: Zhai et al. 2023, arXiv 2303.15343 (between images and texts; here between views).
+ */
+#include "arrays.h"
+#include "branch.h"
+#include "keys.h"
+
+#include "simile/clock.h"
+#include "simile/kernel.h"
+#include "simile/memory.h"
+
+enum { VIEWS = 2 };
+
+typedef struct {
+    double scale, bias;
+} options;
+
+static const sim_option rows[] = {
+    KEY_REAL(options, "scale", scale, 0.001, 1000, "10",
+             "factor on similarities at the start; its logarithm is trained"),
+    KEY_REAL(options, "bias", bias, -1000, 1000, "-10",
+             "added to every logit, at the start; it is trained"),
+};
+static const sim_option_table table = {.section = "method",
+                                       .rows = rows,
+                                       .n_rows = sizeof rows / sizeof rows[0],
+                                       .struct_bytes = sizeof(options)};
+
+/* ---- the method ---- */
+
+enum { LOG_SCALE, BIAS, NUMBERS };
+static const char *const number_names[NUMBERS] = {"log_scale", "bias"};
+
+typedef struct {
+    options options;
+    branch *encoder;
+    unit_rows rows;
+    sim_cross *cross;
+    float numbers[NUMBERS]; /* trained */
+    size_t batch;
+} siglip;
+
+static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
+{
+    (void)opaque;
+    out[0] = (sim_part){.n_views = VIEWS, .views = {0, 1}};
+    return 1;
+}
+
+static sim_rows_shape rows_shape(const sim_method_env *env)
+{
+    return (sim_rows_shape){.n = env->batch,
+                            .unit = env->block,
+                            .views = 1,
+                            .d = (size_t)env->encoder->projector_dim};
+}
+
+static void destroy(void **self)
+{
+    siglip *s = *self;
+    if (!s)
+        return;
+    branch_destroy(&s->encoder);
+    unit_rows_release(&s->rows);
+    sim_cross_destroy(&s->cross);
+    sim_free(s);
+    *self = NULL;
+}
+
+static sim_status create(const sim_method_env *env, const void *opaque, void **self)
+{
+    sim_status st = SIM_OK;
+    const options *o = opaque;
+    siglip *s = NULL;
+    void *out = NULL;
+    const sim_rows_shape shape = rows_shape(env);
+    const branch_spec spec = {.views = VIEWS};
+
+    SIM_TRY(sim_new(&s, "method/siglip"));
+    out = s;
+    s->options = *o;
+    s->batch = env->batch;
+    s->numbers[LOG_SCALE] = (float)sim_ln(o->scale);
+    s->numbers[BIAS] = (float)o->bias;
+    SIM_TRY(branch_create(env, &spec, &s->encoder));
+    SIM_TRY(unit_rows_create(&s->encoder->shape, shape.d, &s->rows));
+    SIM_TRY(sim_cross_create(env->comm, &shape, &s->cross));
+    *self = out;
+    out = NULL;
+done:
+    destroy(&out);
+    return st;
+}
+
+static void compute_loss(siglip *s, sim_loss_report *report)
+{
+    const branch *b = s->encoder;
+    size_t second = s->rows.n / VIEWS * s->rows.d; /* where view 2 begins */
+    double scale = sim_exp_double((double)s->numbers[LOG_SCALE]);
+
+    unit_rows_take(&s->rows, &b->shape, b->out[PROJECTOR]);
+    sim_cross_sigmoid(s->cross, scale, (double)s->numbers[BIAS], s->rows.z,
+                      s->rows.z + second, s->rows.dz, s->rows.dz + second, report);
+    unit_rows_give(&s->rows, &b->shape, b->dout[PROJECTOR]);
+}
+
+static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
+                             sim_loss_report *report, sim_method_times *times)
+{
+    siglip *s = self;
+    branch *b = s->encoder;
+    size_t first = branch_parameters(b), stride = first + NUMBERS;
+
+    double t0 = sim_clock_s();
+    branch_forward(b, batch->x);
+    double t1 = sim_clock_s();
+    compute_loss(s, report);
+    double t2 = sim_clock_s();
+    branch_backward(b, NULL, grads, stride);
+    scalar_gradient(&b->shape, report->d_log_scale, first + LOG_SCALE, grads, stride);
+    scalar_gradient(&b->shape, report->d_bias, first + BIAS, grads, stride);
+    double t3 = sim_clock_s();
+    times->forward += t1 - t0;
+    times->loss += t2 - t1;
+    times->backward += t3 - t2;
+}
+
+static void updated(void *self)
+{
+    branch_updated(((siglip *)self)->encoder);
+}
+
+static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
+                   const char *groups[SIM_MAX_NETS])
+{
+    return branch_nets(((siglip *)self)->encoder, out, groups);
+}
+
+static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
+{
+    siglip *s = self;
+    for (size_t i = 0; i < NUMBERS; i++)
+        out[i] = (sim_method_scalar){number_names[i], &s->numbers[i]};
+    return NUMBERS;
+}
+
+static sim_status visit(void *self, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    siglip *s = self;
+    SIM_TRY(branch_visit(s->encoder, v));
+    for (size_t i = 0; i < NUMBERS; i++)
+        SIM_TRY(sim_visit_f32(v, "weights/method", number_names[i], 1, &s->numbers[i]));
+done:
+    return st;
+}
+
+static sim_embeddings embeddings(void *self)
+{
+    const siglip *s = self;
+    return (sim_embeddings){s->rows.z, VIEWS, s->rows.d};
+}
+
+static const char *reduction(const void *opaque)
+{
+    (void)opaque;
+    return "sum over all pairs / batch";
+}
+
+static sim_status about(void *self, char **text)
+{
+    const siglip *s = self;
+    return sim_text_format("method/about", text,
+                           "sigmoid, scale learned from %g, bias learned from %g, %zu "
+                           "negatives per anchor, %s",
+                           s->options.scale, s->options.bias, s->batch - 1,
+                           reduction(&s->options));
+}
+
+static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
+                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+{
+    sim_status st = SIM_OK;
+    const sim_rows_shape shape = rows_shape(env);
+    const branch_spec spec = {.views = VIEWS};
+    const sim_batch_shape images = branch_shape(env, VIEWS);
+
+    (void)opaque;
+    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    branch_plan_loss(shape.d, plan_rows, *n_rows);
+    plan_rows[(*n_rows)++] =
+        (sim_plan_row){"rows for the loss", unit_rows_bytes(&images, shape.d)};
+    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &shape)};
+done:
+    return st;
+}
+
+/* ---- simile loss ---- */
+
+static sim_status put_results(const sim_arrays *a, double scale, array_rows *r,
+                              const sim_loss_report *report)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(array_rows_write(a, "dz", r));
+    SIM_TRY(array_put_scalar(a, "dscale", report->d_log_scale / scale));
+    SIM_TRY(array_put_scalar(a, "dbias", report->d_bias));
+done:
+    return st;
+}
+
+static sim_status compute(const sim_comm *c, const void *opaque, const sim_arrays *a,
+                          double *loss)
+{
+    sim_status st = SIM_OK;
+    const options *o = opaque;
+    array_rows r = {0};
+    sim_cross *e = NULL;
+    sim_loss_report report = {0};
+
+    st = array_rows_read(c, a, "z", VIEWS, true, &r);
+    sim_rows_shape one = r.shape;
+    one.views = 1;
+    if (st == SIM_OK)
+        st = sim_cross_create(c, &one, &e);
+    SIM_TRY(sim_comm_agree(c, st));
+    size_t second = (r.mine.hi - r.mine.lo) * r.shape.d;
+    sim_cross_sigmoid(e, o->scale, o->bias, r.z, r.z + second, r.dz, r.dz + second,
+                      &report);
+    SIM_TRY(put_results(a, o->scale, &r, &report));
+    *loss = report.loss;
+done:
+    sim_cross_destroy(&e);
+    array_rows_release(&r);
+    return st;
+}
+
+const sim_method_row sim_method_siglip = {.name = "siglip",
+                                          .paper = "arXiv 2303.15343",
+                                          .table = &table,
+                                          .parts = parts,
+                                          .create = create,
+                                          .destroy = destroy,
+                                          .forward_backward = forward_backward,
+                                          .updated = updated,
+                                          .nets = nets,
+                                          .scalars = scalars,
+                                          .visit = visit,
+                                          .embeddings = embeddings,
+                                          .about = about,
+                                          .plan = plan,
+                                          .reduction = reduction,
+                                          .compute = compute};

@@ -1,0 +1,92 @@
+/*
+ * record.c - RUN/log.txt goes on over all segments, each step in it once.
+ *
+ * What a killed segment logged beyond its last checkpoint is done again: such lines stay for
+ * whoever looks for the cause, marked as lost.
+ */
+#include "state.h"
+
+#include "simile/file.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A line is "2026-11-24T08:45:35Z step 37/60 ...". */
+enum { STAMP = 21 };
+
+/* Is this the line of a step beyond `step`? */
+static bool is_beyond(const char *line, size_t n, int64_t step)
+{
+    char *end = NULL;
+    if (n <= STAMP + 5 || memcmp(line + STAMP, "step ", 5) != 0)
+        return false;
+    int64_t at = strtoll(line + STAMP + 5, &end, 10);
+    return *end == '/' && at > step;
+}
+
+static sim_status copy_marked(sim_replacement *r, const char *text, int64_t step)
+{
+    sim_status st = SIM_OK;
+    for (const char *line = text; *line;) {
+        size_t n = strcspn(line, "\n");
+        size_t stamp = is_beyond(line, n, step) ? STAMP : 0;
+        n += line[n] == '\n';
+        SIM_TRY(sim_file_replace_add(r, line, stamp));
+        if (stamp)
+            SIM_TRY(sim_file_replace_add(r, "(lost) ", 7));
+        SIM_TRY(sim_file_replace_add(r, line + stamp, n - stamp));
+        line += n;
+    }
+done:
+    return st;
+}
+
+static bool any_beyond(const char *text, int64_t step)
+{
+    for (const char *line = text; *line;) {
+        size_t n = strcspn(line, "\n");
+        if (is_beyond(line, n, step))
+            return true;
+        line += n + (line[n] == '\n');
+    }
+    return false;
+}
+
+sim_status sim_record_open(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    char path[4096];
+
+    if (t->comm->rank != 0)
+        goto done;
+    SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
+    SIM_TRY(sim_log_file(path));
+done:
+    return st;
+}
+
+sim_status sim_record_lost(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_replacement r = {.fd = -1};
+    char path[4096], *text = NULL;
+    size_t n = 0;
+
+    if (t->comm->rank != 0)
+        goto done;
+    SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
+    SIM_TRY(sim_file_load(path, (size_t)1 << 30, &text, &n));
+    if (!any_beyond(text, t->at.step))
+        goto done;
+    SIM_TRY(sim_log_file(NULL));
+    SIM_TRY(sim_file_replace_begin(path, &r));
+    SIM_TRY(copy_marked(&r, text, t->at.step));
+    SIM_TRY(sim_file_replace_end(&r));
+    SIM_TRY(sim_record_open(t));
+done:
+    sim_file_replace_drop(&r);
+    sim_free(text);
+    return st;
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# simile-test: timeout 3000 labels long
+# 200 kills at random instants of a run that saves after every step, on changing numbers of
+# ranks: each time the newest good checkpoint is at most one step behind the last that was
+# told to be written, and at the end the weights and metrics are those of a calm run.
+. "$SIMILE_SOURCE/tests/e2e/common.sh"
+kills=${SIMILE_KILLS:-200}
+digits train 64 8
+"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+cat >job.yaml <<'YAML'
+run: unset
+data: {train: train.h5}
+method: {name: simclr, temperature: 0.2}
+encoder: {width: 0.0625}
+batch: 24
+block: 8
+schedule: {steps: 1000000}
+augment: {preset: digits}
+log: {every_steps: 1}
+checkpoint: {every_steps: 1, keep: 3}
+YAML
+weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
+steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
+newest() { "$simile" inspect killed --json 2>refused.txt | grep -o '"step":[0-9]*' | head -1 | cut -d: -f2; }
+told() { sed -E 's/[^0-9]*0*([0-9]+).*/\1/' killed/checkpoints/latest; }
+lost=0 refused=0 in_save=0
+RANDOM=11
+expect 75 "stopped by --stop-after" "$simile" pretrain job.yaml run=killed --stop-after 1
+for i in $(seq "$kills"); do
+    before=$(newest)
+    setsid mpirun --oversubscribe --bind-to none -np $((i % 3 + 1)) "$simile" pretrain job.yaml run=killed >log.txt 2>&1 &
+    pid=$!
+    # past the start-up: until this life has saved something, then a random while
+    for _ in $(seq 2000); do
+        [ "$(told)" = "$before" ] && kill -0 $pid 2>/dev/null || break
+        sleep 0.01
+    done
+    sleep "0.$(printf %03d $((RANDOM % 250)))"
+    kill -KILL -- -$pid 2>/dev/null || true
+    wait $pid 2>/dev/null || true
+    # ranks are in groups of their own: the run's processes, by the folder they work in
+    for p in $(pgrep -x "$(basename "$simile")"); do
+        [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || kill -KILL "$p" 2>/dev/null || true
+    done
+    while pgrep -x "$(basename "$simile")" | while read -r p; do readlink "/proc/$p/cwd"; done | grep -qxF "$PWD"; do sleep 0.02; done
+    ls killed/checkpoints | grep -q tmp && in_save=$((in_save + 1))
+    now=$(newest) || fail "kill $i: no good checkpoint"
+    hint=$(told)
+    [ "$now" -ge "$hint" ] && [ "$now" -le $((hint + 1)) ] || fail "kill $i: step $now, but $hint was told"
+    [ "$now" -ge "$before" ] || { lost=$((lost + 1)); echo "kill $i: step $now after $before"; }
+    refused=$((refused + $(grep -c "refused:" refused.txt || true)))
+done
+last=$(($(newest) + 2))
+expect 75 "stopped by --stop-after" ranks 2 "$simile" pretrain job.yaml run=killed --stop-after $last
+expect 75 "stopped by --stop-after" "$simile" pretrain job.yaml run=calm checkpoint.every_steps=0 --stop-after $last
+[ "$(weights calm)" = "$(weights killed)" ] || fail "the weights differ"
+[ "$(steps calm)" = "$(steps killed)" ] || fail "metrics have gaps or doubles"
+echo "kills $kills, of them in the middle of a file $in_save; steps $last; checkpoints refused $refused; silent losses $lost"
+[ "$lost" = 0 ]

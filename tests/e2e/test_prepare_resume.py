@@ -1,0 +1,223 @@
+#!/usr/bin/python3
+"""A conversion is the same bytes for any number of threads and ranks, and after any kill;
+a disk that is full, a second process and a changed source are told, nothing is half-written.
+
+simile-test: timeout 400
+"""
+import fcntl
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+import h5py
+import numpy as np
+from PIL import Image
+
+SIMILE = os.environ["SIMILE"]
+KILLS = 8
+draw = random.Random(11)
+
+
+def command(*words, out="out.h5", ranks=0):
+    front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
+    return [*front, SIMILE, "prepare", *words, "--out", out]
+
+
+def prepare(*words, out="out.h5", code=0, says=(), ranks=0, limit=None):
+    def small_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(command(*words, "--json", out=out, ranks=ranks), capture_output=True, text=True,
+                          preexec_fn=small_files if limit else None)
+    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
+    for text in [says] if isinstance(says, str) else says:
+        assert text in done.stderr, f"{words}: no \"{text}\" in\n{done.stderr}"
+    if code == 0:
+        assert beside(out) == [], beside(out)
+        return json.loads(done.stdout), done.stderr
+    return None, done.stderr
+
+
+def beside(out):
+    return sorted(n for n in os.listdir(".") if n.startswith(out + "."))
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def make_photos():
+    """1,800 photos of noise, three of which are none."""
+    r = np.random.RandomState(3)
+    n = 0
+    with tarfile.open("photos.tar", "w") as t:
+        for c in ("a", "b", "c"):
+            os.makedirs(f"photos/{c}")
+            for i in range(600):
+                path = f"photos/{c}/{i:04d}.jpg"
+                Image.fromarray(r.randint(0, 256, (40, 40 + n % 7, 3)).astype("u1")).save(path)
+                if i == 77:
+                    with open(path, "wb") as f:
+                        f.write(b"no photo")
+                t.add(path)
+                n += 1
+    with h5py.File("foreign.h5", "w") as f:
+        f.create_dataset("images", data=r.randint(0, 256, (3000, 40, 40, 3)).astype("u1"), chunks=(100, 40, 40, 3))
+        f["labels"] = np.arange(3000) % 3
+
+
+def check_workers():
+    for name, words in SOURCES.items():
+        want = None
+        for threads in ("1", "2", "4"):
+            told, _ = prepare(*words, "--threads", threads)
+            want = want or digest("out.h5")
+            assert digest("out.h5") == want, f"{name}: {threads} threads give other bytes"
+        WANT[name] = want, told
+    for name, ranks in (("square", 2), ("square", 3), ("tar", 2), ("limit", 3), ("hdf5", 2), ("encoded", 2)):
+        told, _ = prepare(*SOURCES[name], ranks=ranks)
+        assert digest("out.h5") == WANT[name][0], f"{name}: {ranks} ranks give other bytes"
+        assert told == WANT[name][1], told
+    os.remove("out.h5")
+
+
+def kill_soon(words, ranks=0):
+    """Starts it and kills all of it once something is committed; how far it had come."""
+    p = subprocess.Popen(command(*words, ranks=ranks), stderr=subprocess.DEVNULL, start_new_session=True)
+    until = draw.choice([0, 20000, 40000, 70000]), draw.random() * 0.05
+    while p.poll() is None:
+        if sum(os.path.getsize(n) for n in beside("out.h5") if n.endswith("journal")) > until[0]:
+            time.sleep(until[1])
+            break
+        time.sleep(0.002)
+    try:
+        os.killpg(p.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    p.wait()
+
+
+def check_kills():
+    went_on = 0
+    for k in range(KILLS):
+        name = list(SOURCES)[k % len(SOURCES)]
+        for _ in range(3):
+            kill_soon(SOURCES[name])
+            assert not os.path.exists("out.h5") or digest("out.h5") == WANT[name][0], f"{name}: half-written"
+        told, text = prepare(*SOURCES[name], "--threads", str(1 + k % 3))
+        went_on += "goes on after" in text
+        assert digest("out.h5") == WANT[name][0], f"{name}, kill {k}: other bytes"
+        assert told == WANT[name][1], (told, WANT[name][1])
+        os.remove("out.h5")
+    assert went_on > 0, "no kill came in the middle"
+
+
+def cut_short(words=()):
+    """Leaves a conversion in the middle, by a limit on the size of files."""
+    _, text = prepare(*SOURCES["square"], *words, code=74, limit=3000000, says=["File too large", "the same command goes on after"])
+    assert beside("out.h5") == ["out.h5.journal", "out.h5.part"] and not os.path.exists("out.h5")
+    return text
+
+
+def check_full():
+    cut_short()
+    prepare(*SOURCES["square"], says="goes on after")
+    assert digest("out.h5") == WANT["square"][0]
+    # an old file stays whole while a new one does not fit
+    old = digest("out.h5")
+    prepare(*SOURCES["encoded"], code=74, limit=1000000, says="out.h5.part")
+    assert digest("out.h5") == old
+    os.remove("out.h5")
+    # only what is needed for the frame is missing
+    size = 4096 + 1797 * 32 * 32 * 3
+    prepare(*SOURCES["square"], code=74, limit=size + 100, says="ulimit -f")
+    prepare(*SOURCES["square"], says="goes on after 1800 of 1800")
+    assert digest("out.h5") == WANT["square"][0]
+    os.remove("out.h5")
+    os.mkdir("closed")
+    prepare(*SOURCES["square"], out="closed/no/out.h5", code=66, says="closed/no")
+
+
+def harm(path, at):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)
+        f.seek(at)
+        f.write(bytes([byte[0] ^ 1]))
+
+
+def check_harm():
+    """What a power cut leaves: parts of either file missing or wrong."""
+    def part(n):
+        os.truncate("out.h5.part", n)
+
+    def journal(n):
+        os.truncate("out.h5.journal", n)
+
+    for what in (lambda: harm("out.h5.part", 1500000), lambda: harm("out.h5.part", 5000), lambda: part(2000000), lambda: part(0),
+                 lambda: harm("out.h5.journal", 12000), lambda: journal(9000), lambda: journal(20), lambda: os.remove("out.h5.part"),
+                 lambda: os.remove("out.h5.journal"), lambda: open("out.h5.part", "ab").write(b"x" * 4000000)):
+        cut_short()
+        what()
+        told, _ = prepare(*SOURCES["square"])
+        assert digest("out.h5") == WANT["square"][0] and told == WANT["square"][1], told
+        os.remove("out.h5")
+    # another conversion to the same place; a source that changed
+    cut_short()
+    prepare(*SOURCES["encoded"], says="of another conversion")
+    assert digest("out.h5") == WANT["encoded"][0]
+    os.remove("out.h5")
+    cut_short()
+    os.rename("photos/b/0001.jpg", "photos/b/0001x.jpg")
+    prepare(*SOURCES["square"], says="of another conversion")
+    os.rename("photos/b/0001x.jpg", "photos/b/0001.jpg")
+    os.remove("out.h5")
+    # a bad photo under --on-bad fail leaves nothing
+    prepare(*SOURCES["square"], "--on-bad", "fail", code=65, says="photos/a/0077.jpg")
+    assert beside("out.h5") == []
+    prepare(*SOURCES["square"], "--on-bad", "fail", code=65, ranks=2, says="0077.jpg")
+    assert beside("out.h5") == [], beside("out.h5")
+    prepare("absent", code=66, ranks=2, says="absent does not exist")
+
+
+def check_hold():
+    with open("out.h5.journal", "wb") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        prepare(*SOURCES["square"], code=73, says="in use by another process")
+    assert beside("out.h5") == ["out.h5.journal"]
+    os.remove("out.h5.journal")
+
+
+def check_killed_ranks():
+    for _ in range(2):
+        kill_soon(SOURCES["square"], ranks=2)
+    time.sleep(0.3)
+    prepare(*SOURCES["square"], ranks=2)
+    assert digest("out.h5") == WANT["square"][0]
+
+
+SOURCES = {"square": ["photos", "--size", "32"], "encoded": ["photos", "--size", "24", "--crop", "none"], "tar": ["photos.tar", "--size", "32"],
+           "hdf5": ["foreign.h5"], "limit": ["photos.tar", "--limit", "700"], "whole": ["photos"]}
+WANT = {}
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+    make_photos()
+    check_workers()
+    assert WANT["square"][1]["images"] == 1797 and WANT["square"][1]["bad"] == 3
+    check_kills()
+    check_full()
+    check_harm()
+    check_hold()
+    check_killed_ranks()
+print("ok")
+sys.exit(0)

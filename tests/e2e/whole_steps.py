@@ -1,0 +1,221 @@
+"""For the tests of a method: the program on files and on small data, and the same training
+steps in PyTorch's float64 from the weights of a checkpoint."""
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+
+import h5py
+import numpy as np
+import torch
+import torchvision
+
+SIMILE = os.environ["SIMILE"]
+scratch = tempfile.mkdtemp()
+
+
+def run(ranks, *args, expect=0):
+    front = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+    r = subprocess.run([*front, SIMILE, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert r.returncode == expect, f"{args}: exit {r.returncode}, expected {expect}\n{r.stderr}"
+    return r.stderr
+
+
+def close():
+    shutil.rmtree(scratch)
+
+
+# ---- simile loss ----
+
+def loss(method, keys, arrays, ranks, expect=0, pointer=None):
+    """Arrays in a file through the program: what it writes, attributes under name@attribute."""
+    z, g, job = (os.path.join(scratch, n) for n in ("z.h5", "g.h5", "loss.yaml"))
+    with h5py.File(z, "w") as f:
+        for name, value in arrays.items():
+            f[name] = value
+        if pointer is not None:
+            f["queue"].attrs["pointer"] = np.int64(pointer)
+    with open(job, "w") as f:
+        f.write("method: {name: %s}\n" % ", ".join([method] + [f"{k}: {v}" for k, v in keys.items()]))
+    said = run(ranks, "loss", job, "--in", z, "--out", g, expect=expect)
+    if expect:
+        return said
+    with h5py.File(g) as f:
+        out = {name: f[name][()] for name in f}
+        out.update({f"{name}@{a}": f[name].attrs[a] for name in f for a in f[name].attrs})
+    return out
+
+
+def near_loss(what, got, want):
+    assert abs(got - want) <= 1e-6 * max(1, abs(want)), f"{what}: loss {got}, expected {want}"
+
+
+def near_gradients(what, got, want, bound=1e-5, floor=0):
+    """Arrays of one kind: `bound` of the largest entry of all of them, or of `floor`."""
+    most = max(floor, max(np.abs(w).max() for w in want.values()))
+    for name, w in want.items():
+        error = np.abs(got[name] - w).max() / most
+        assert error <= bound, f"{what}: {name} off by {error:.1e} of the largest entry"
+
+
+def same_bits(what, one, other):
+    assert one.keys() == other.keys(), what
+    for name in one:
+        assert np.array_equal(one[name], other[name]), f"{what}: {name} has other bits"
+
+
+# ---- pretrain ----
+
+def write_idx(path, array):
+    with open(path, "wb") as f:
+        f.write(struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape))
+        f.write(array.astype("u1").tobytes())
+
+
+def prepare(name, n, side, seed):
+    """A data set of n random images; its path."""
+    rng, folder = np.random.default_rng(seed), os.path.join(scratch, name)
+    os.mkdir(folder)
+    write_idx(os.path.join(folder, "train-images-idx3-ubyte"), rng.integers(0, 256, (n, side, side)))
+    write_idx(os.path.join(folder, "train-labels-idx1-ubyte"), rng.integers(0, 5, n))
+    run(1, "prepare", folder, "--out", folder + ".h5")
+    return folder + ".h5"
+
+
+def job(data, method, **keys):
+    """A job of small nets; its file and its run directory."""
+    path, folder = os.path.join(scratch, "train.yaml"), os.path.join(scratch, "run")
+    shutil.rmtree(folder, ignore_errors=True)
+    text = {"run": folder, "data": "{train: %s}" % data, "method": "{name: %s}" % ", ".join(method),
+            "encoder": "{arch: resnet18, width: 0.0625, projector: {dim: 16}}", "batch": "48", "block": "8",
+            "schedule": "{steps: 4}", "augment": "{preset: digits}"}
+    text.update(keys)
+    with open(path, "w") as f:
+        f.writelines(f"{k}: {v}\n" for k, v in text.items())
+    return path, folder
+
+
+def ladder(path, folder, ranks, stops=()):
+    """Hashes of a run, perhaps stopped after some steps on one rank more or less."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for step in stops:
+        run(ranks % 3 + 1, "pretrain", path, "--trace-hash", "--stop-after", str(step), expect=75)
+    run(ranks, "pretrain", path, "--trace-hash")
+    with open(os.path.join(folder, "trace-hash.txt")) as f:
+        return f.read()
+
+
+def same_ladders(data, method, **keys):
+    path, folder = job(data, method, **keys)
+    want = ladder(path, folder, 1)
+    assert want.count(" weights ") == 4 and len(set(want.split("\n"))) == len(want.split("\n")), want
+    assert ladder(path, folder, 2) == want, f"{method}: 2 ranks differ"
+    assert ladder(path, folder, 3, stops=(1, 3)) == want, f"{method}: stopped on 1, ended on 3"
+    return want
+
+
+# ---- the same steps in PyTorch ----
+
+def checkpoint(folder, step):
+    with h5py.File(os.path.join(folder, "checkpoints", f"step-{step:09d}.h5")) as f:
+        out = {}
+        f.visititems(lambda n, o: out.update({n: o[()]}) if isinstance(o, h5py.Dataset) else None)
+    return out
+
+
+def backbone(channels):
+    """torchvision's ResNet-18 with the CIFAR stem, silu, and 8, 8, 16, 32 channels."""
+    block = torchvision.models.resnet.BasicBlock
+    model = torchvision.models.ResNet(block, [2, 2, 2, 2])
+    model.inplanes = 8
+    model.conv1 = torch.nn.Conv2d(channels, 8, 3, 1, 1, bias=False)
+    model.bn1 = torch.nn.BatchNorm2d(8)
+    for i, c in enumerate((8, 8, 16, 32)):
+        setattr(model, f"layer{i + 1}", model._make_layer(block, c, 2, stride=2 if i else 1))
+    model.maxpool, model.fc = torch.nn.Identity(), torch.nn.Identity()
+    for m in model.modules():
+        if hasattr(m, "relu"):
+            m.relu = torch.nn.SiLU()
+    return model
+
+
+def head(weights, group):
+    """The Sequential whose numbers the names in the checkpoint carry."""
+    names = {n.split("/")[-1]: v for n, v in weights.items() if n.startswith(f"weights/{group}/")}
+    numbers = sorted({int(n.split(".")[0]) for n in names})
+    parts = []
+    for i in range(numbers[-1] + 1):
+        if i not in numbers:
+            parts.append(torch.nn.SiLU())
+        elif f"{i}.running_mean" in names:
+            parts.append(torch.nn.BatchNorm1d(len(names[f"{i}.running_mean"]), affine=f"{i}.weight" in names))
+        else:
+            out, into = names[f"{i}.weight"].shape
+            parts.append(torch.nn.Linear(into, out, bias=f"{i}.bias" in names))
+    return torch.nn.Sequential(*parts)
+
+
+class Nets(torch.nn.Module):
+    """Every net of a checkpoint, and the trained numbers of its method, in float64."""
+
+    def __init__(self, weights, channels=1):
+        super().__init__()
+        groups = {n.split("/")[1] for n in weights if n.startswith("weights/")}
+        self.encoder = backbone(channels)
+        for group in groups - {"encoder", "method"}:
+            self.add_module(group, head(weights, group))
+        self.double()
+        for group in groups - {"method"}:
+            own = {n.split("/", 2)[2]: torch.tensor(v) for n, v in weights.items()
+                   if n.startswith(f"weights/{group}/")}
+            getattr(self, group).load_state_dict(own)
+        self.method = torch.nn.ParameterDict({
+            n.split("/")[2]: torch.nn.Parameter(torch.tensor(v.astype("f8")))
+            for n, v in weights.items() if n.startswith("weights/method/")})
+
+    def named(self):
+        return {n.replace(".", "/", 1): p for n, p in self.named_parameters()}
+
+
+def views(data):
+    """Both views that `view1: [], view2: [{op: flip, p: 1}]` make of every image."""
+    with h5py.File(data) as f:
+        x = f["images"][()] / 255.0
+        x = (x - f.attrs["mean"]) / f.attrs["std"]
+    x = torch.tensor(x.transpose(0, 3, 1, 2))
+    return x, x.flip(3)
+
+
+SMALL = "{arch: resnet18, width: 0.0625, activation: silu, projector: {dim: 16, bn: true}}"
+
+
+def same_steps(what, data, method, define, encoder=SMALL, **keys):
+    """Three steps of the whole data set as one batch, from the weights at the start."""
+    n = len(views(data)[0])
+    path, folder = job(data, method, batch=str(n), block="8", schedule="{steps: 3, shape: constant}",
+                       augment="{view1: [], view2: [{op: flip, p: 1}]}", checkpoint="{every_steps: 1, keep: 5}",
+                       encoder=encoder,
+                       optimizer="{name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 1e-3}", **keys)
+    run(2, "pretrain", path)
+    start, end = checkpoint(folder, 0), checkpoint(folder, 3)
+    nets = Nets(start)
+    named = nets.named()
+    optimizer = torch.optim.SGD([{"params": [p for p in named.values() if p.dim() > 1]},
+                                 {"params": [p for p in named.values() if p.dim() == 1], "weight_decay": 0}],
+                                lr=0.05, momentum=0.9, weight_decay=1e-3)
+    memory = {}
+    for _ in range(3):
+        optimizer.zero_grad()
+        define(nets, views(data), start, memory).backward()
+        optimizer.step()
+    got, first = ({n: c["weights/" + n].astype("f8") for n in named} for c in (end, start))
+    errors = {n: np.linalg.norm(got[n] - p.detach().numpy()) for n, p in named.items()}
+    moves = {n: np.linalg.norm(got[n] - first[n]) for n in named}
+    error, moved = (np.sqrt(sum(v ** 2 for v in d.values())) for d in (errors, moves))
+    error /= moved
+    assert error <= 1e-3, f"{what}: parameters off by {error:.1e} of how far they moved"
+    for n in named:  # some cannot move: a bias before a batch norm
+        assert errors[n] <= 2e-2 * moves[n] + 1e-5 * moved, f"{what}: {n} off by {errors[n]}, it moved {moves[n]}"
+    print(f"{what}: parameters off by {error:.1e} of how far they moved", flush=True)
+    return end

@@ -1,0 +1,57 @@
+/*
+ * fuzz_prepare.c - sources of images under libFuzzer: listed and read, or refused.
+ *
+ * The first byte chooses the format, the rest is the file.  A real file, since HDF5 wants
+ * the true path of what it opens.
+ */
+#include "prep.h"
+
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+#define PREP_FORMAT(name) extern const prep_format prep_format_##name;
+#include "formats.def"
+#undef PREP_FORMAT
+
+static const prep_format *const formats[] = {&prep_format_tar, &prep_format_hdf5,
+                                             &prep_format_stl10, &prep_format_cifar,
+                                             &prep_format_idx};
+
+static void read_some(const prep_format *format, const prep_source *s)
+{
+    char name[256];
+    for (size_t i = 0; i < s->n_items && i < 8; i++) {
+        const uint8_t *data = NULL;
+        uint8_t *grown = NULL;
+        size_t n = 0;
+        format->item_name(s, i, name, sizeof name);
+        SIM_IGNORE(format->read(s, i, &data, &n, &grown));
+        sim_free(grown);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
+{
+    static char path[] = "/tmp/fuzz-prepare-XXXXXX";
+    static int fd = -1;
+    const prep_options options = {.split = "train"};
+    prep_source s = {0};
+
+    if (fd < 0)
+        fd = mkstemp(path);
+    if (n == 0 || ftruncate(fd, 0) != 0 ||
+        pwrite(fd, bytes + 1, n - 1, 0) != (ssize_t)(n - 1))
+        return 0;
+    const prep_format *format = formats[bytes[0] % (sizeof formats / sizeof *formats)];
+    if (format->open(path, &options, &s) == SIM_OK)
+        read_some(format, &s);
+    format->close(&s);
+    sim_free(s.labels);
+    prep_free_lines(s.class_names, s.class_names ? s.n_classes : 0);
+    return 0;
+}

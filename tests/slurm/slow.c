@@ -1,0 +1,31 @@
+/*
+ * slow.c - preloaded by tests that must interrupt a tiny job: whatever it writes to files
+ * with SLOW_PATH in their names (metrics.jsonl: a line a step) takes SLOW_MS milliseconds.
+ * So it waits and burns no core.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+ssize_t write(int fd, const void *data, size_t n)
+{
+    static ssize_t (*real)(int, const void *, size_t);
+    char link[64], path[4096] = "";
+    const char *ms = getenv("SLOW_MS"), *part = getenv("SLOW_PATH");
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "write");
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (ms && readlink(link, path, sizeof path - 1) > 0 &&
+        strstr(path, part ? part : "/metrics.jsonl")) {
+        const long wait = strtol(ms, NULL, 10);
+        struct timespec span = {wait / 1000, wait % 1000 * 1000000};
+        while (nanosleep(&span, &span) != 0)
+            continue; /* a signal does not hurry it */
+    }
+    return real(fd, data, n);
+}
