@@ -216,6 +216,8 @@ sim_status sim_resume_save_due(sim_train_state *t)
         t->failed_saves = 0;
         return st;
     }
+    if (st == SIM_E_BUG) /* a guard's: it is the state that is wrong, not the disk */
+        return st;
     if (++t->failed_saves > most) {
         sim_story_prefix("step %lld: checkpoint %lld in a row that failed, older ones "
                          "stand: ",
@@ -233,7 +235,7 @@ sim_status sim_resume_save_due(sim_train_state *t)
 sim_status sim_resume_save_last(sim_train_state *t, const char *why)
 {
     sim_status st = sim_resume_save(t, why);
-    if (st != SIM_OK)
+    if (st != SIM_OK && st != SIM_E_BUG)
         sim_story_prefix("step %lld: the last checkpoint failed, so a new start goes on "
                          "from an older one: ",
                          (long long)t->at.step);
