@@ -7,6 +7,7 @@
 #include "simile/memory.h"
 #include "simile/option.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,7 @@ static void leave_together(int code, void *ctx)
 int main(int argc, char **argv)
 {
     (void)on_exit(leave_together, NULL);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit is an error, as a full disk is */
     if (argc < 2) {
         print_help(stderr);
         return SIM_E_USAGE;

@@ -146,7 +146,7 @@ static void the_file_gets_lines_with_their_time(void **state)
     assert_non_null(strstr(text, "Z record\n"));
     assert_null(strstr(text, "step"));
     sim_free(text);
-    ASSERT_REFUSED(sim_log_file("/nowhere/at/all"), SIM_E_INPUT, "/nowhere");
+    ASSERT_REFUSED(sim_log_file("/nowhere/at/all"), SIM_E_CREATE, "/nowhere");
 }
 
 static ssize_t full(int fd, const void *data, size_t n)

@@ -51,7 +51,7 @@ same lost
 expect 75 "stopped by --stop-after" "$simile" pretrain job.yaml run=mixed --stop-after 8
 expect 75 "stopped by --stop-after" "$simile" pretrain job.yaml run=other seed=1 --stop-after 12
 cp other/checkpoints/step-000000012.h5 mixed/checkpoints
-expect 78 "seed: 1" "$simile" pretrain job.yaml run=mixed
+expect 78 "is of another run" "$simile" pretrain job.yaml run=mixed
 rm mixed/checkpoints/step-000000012.h5
 expect 0 completed "$simile" pretrain job.yaml run=mixed
 same mixed
