@@ -55,7 +55,7 @@ expect 0 "type: sbatch" plan --sbatch quoted.sbatch "run=it's"
 expect 78 "5 ranks are no multiple of 2 nodes; nearest: --ranks 4" plan --ranks 5 --nodes 2 --sbatch no.sbatch
 expect 78 "1 ranks are no multiple of 2 nodes; nearest: --ranks 2" plan --nodes 2 --sbatch no.sbatch
 expect 64 "--nodes takes a number from 1" plan --nodes 0
-expect 66 "nowhere" plan --sbatch nowhere/no.sbatch
+expect 73 "nowhere" plan --sbatch nowhere/no.sbatch
 mkdir 'a"b'
 cp job.yaml train.h5 'a"b'
 (cd 'a"b' && expect 78 "start from another folder" "$simile" plan job.yaml --sbatch no.sbatch)
