@@ -52,7 +52,7 @@ typedef struct sim_run {
  * Creates the directory (with checkpoints/, results/) and takes run.lock (host, pid, job
  * id, start).  A lock of a dead process on this host, or of a Slurm job that is gone, is
  * taken over with a line in the log; else SIM_E_CREATE naming the holder.  Cleans stale
- * temporaries.
+ * temporaries: of the checkpoints all, of RUN those of dead processes of this host.
  */
 SIM_MUST_USE sim_status sim_run_open(const sim_comm *c, const char *path, sim_run *run);
 void sim_run_close(const sim_comm *c, sim_run *run);
@@ -75,7 +75,8 @@ SIM_MUST_USE sim_status sim_checkpoint_bytes(const sim_state_source *sources,
 /*
  * Writes checkpoints/step-NNNNNNNNN.h5, then `latest`, then retires old ones by
  * `options` (never step 0, the newest, or the only good one).  All ranks learn the
- * outcome.  An existing good file of the same step and identity is left as it is.
+ * outcome.  An existing good file of the same step, identity, position and weights is left
+ * as it is; another one of that step is replaced.
  * A sharded tensor above 256 MiB goes to part files of 64 MiB, before the main file and
  * named in it: all ranks write, so all must see the run directory.
  * Fails: SIM_E_IO, SIM_E_ACCESS, SIM_E_CREATE, with everything older intact, and neither a
@@ -94,7 +95,8 @@ typedef struct sim_checkpoint sim_checkpoint; /* verified, in memory */
 /*
  * The newest good checkpoint of a run directory, its part files verified by all ranks
  * (every refused one is logged with the reason); *out is NULL when there is none at all.
- * When files exist but none is good: SIM_E_DATA.
+ * Fails: SIM_E_DATA when files exist but none is good; what cannot be read (SIM_E_IO,
+ * SIM_E_ACCESS, no memory) may be good, and ends the search.
  */
 SIM_MUST_USE sim_status sim_checkpoint_newest(const sim_comm *c, const char *run_path,
                                               sim_checkpoint **out);
@@ -126,7 +128,8 @@ SIM_MUST_USE sim_status sim_weights_load(const char *path,
 
 /* step, epoch, samples, identity, fingerprint, weights_hash, tensors.  Local. */
 SIM_MUST_USE sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out);
-/* XXH3-128 over name, dims and float32 bytes of all /weights, sorted by name.  Local. */
+/* XXH3-128 over name, dims and float32 bytes of all /weights, sorted by name.  Local: what is
+ * sharded is no weight, and is passed by. */
 SIM_MUST_USE sim_status sim_weights_hash(const sim_state_source *sources,
                                          size_t n_sources, sim_hash *out);
 

@@ -171,7 +171,8 @@ done:
     return st;
 }
 
-/* Loads a part and compares it with the digest that the main file names. */
+/* Loads a part and compares it with the digest that the main file names.  One that is missing
+ * is SIM_E_DATA, as a harmed one; one that cannot be read may still be good. */
 static sim_status load_part(const sim_checkpoint *k, const sim_json *file, char **bytes,
                             size_t *image_bytes)
 {
@@ -197,7 +198,7 @@ done:
     sim_free(read);
     if (st != SIM_OK)
         sim_story_prefix("%s needs this part beside it: ", k->path);
-    return st == SIM_OK ? SIM_OK : SIM_E_DATA;
+    return st == SIM_E_INPUT ? SIM_E_DATA : st;
 }
 
 sim_status checkpoint_parts_verify(const sim_checkpoint *k, size_t rank, size_t size)

@@ -152,6 +152,12 @@ static void refuse(search *s)
     sim_story_clear();
 }
 
+/* Is it certain that the file is no good?  One that cannot be read may be. */
+static bool is_harmed(sim_status st)
+{
+    return st == SIM_E_DATA || st == SIM_E_INPUT;
+}
+
 /* The next main file that is good; *out stays NULL when there is none at all. */
 static sim_status next_here(search *s, sim_checkpoint **out)
 {
@@ -164,8 +170,12 @@ static sim_status next_here(search *s, sim_checkpoint **out)
         if (!checkpoint_step_of(name, &step))
             continue;
         (void)snprintf(path, sizeof path, "%s/%s", s->folder, name);
-        if (checkpoint_load_file(path, out) != SIM_OK)
+        st = checkpoint_load_file(path, out);
+        if (is_harmed(st))
             refuse(s);
+        else
+            SIM_TRY(st);
+        st = SIM_OK;
     }
     SIM_CHECK(
         *out || s->refused == 0, SIM_E_DATA,

@@ -96,13 +96,26 @@ static holder read_holder(const char *text)
     return h;
 }
 
+/* squeue lists what runs, completes or waits; one that waits was requeued, and is over.  The
+ * number of an array stands for all its tasks: those that wait come first. */
+static bool all_pending(const char *lines)
+{
+    for (const char *at = lines + strspn(lines, " \n"); *at; at += strspn(at, " \n")) {
+        size_t n = strcspn(at, " \n");
+        if (n != 7 || strncmp(at, "PENDING", n) != 0)
+            return false;
+        at += n;
+    }
+    return true;
+}
+
 /* Does Slurm say that none of the job's processes is left? */
 static bool job_is_gone(const char *job)
 {
     enum { WAIT_MS = 15000 };
     const char *const argv[] = {"squeue", "--noheader", "--format=%T",
                                 "--jobs", job,          NULL};
-    char answer[512];
+    char answer[8192];
     int code = 0;
 
     if (!*job || job[strspn(job, "0123456789")] != '\0')
@@ -113,8 +126,7 @@ static bool job_is_gone(const char *job)
     }
     if (code != 0)
         return strstr(answer, "Invalid job id") != NULL;
-    /* It lists what runs, completes or waits; one that waits was requeued, and is over. */
-    return answer[strspn(answer, " \n")] == '\0' || strncmp(answer, "PENDING", 7) == 0;
+    return strlen(answer) + 1 < sizeof answer && all_pending(answer);
 }
 
 /* Is the holder gone for certain? */
@@ -203,8 +215,24 @@ done:
     return st;
 }
 
-/* Temporaries that a killed process of this host left behind. */
-static void clean(const char *folder)
+/* Is it "....tmp.HOST.PID" of this host, of a process that is dead? */
+static bool is_stale(const char *temporary)
+{
+    char host[64], start[32];
+    const char *of = strstr(temporary, ".tmp."), *pid = strrchr(temporary, '.');
+
+    sim_host_name(host, sizeof host);
+    of += strlen(".tmp.");
+    if (pid <= of || strlen(host) != (size_t)(pid - of) ||
+        strncmp(of, host, (size_t)(pid - of)) != 0)
+        return false;
+    start_of(strtol(pid + 1, NULL, 10), start);
+    return start[0] == '\0';
+}
+
+/* Temporaries that a killed process left behind.  Into checkpoints/ writes only who holds the
+ * lock; into RUN also simile stop, and who waits for the lock, perhaps on another host. */
+static void clean(const char *folder, bool only_stale)
 {
     sim_names names = {0};
     char path[4400];
@@ -212,7 +240,8 @@ static void clean(const char *folder)
     if (sim_directory_list(folder, &names) != SIM_OK)
         return;
     for (size_t i = 0; i < names.n; i++)
-        if (strstr(names.names[i], ".tmp.")) {
+        if (strstr(names.names[i], ".tmp.") &&
+            (!only_stale || is_stale(names.names[i]))) {
             (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
             SIM_IGNORE(sim_file_remove(path));
         }
@@ -232,9 +261,9 @@ static sim_status open_here(const sim_comm *c, const char *path, sim_run *run)
     SIM_TRY(sim_run_path(run, "run.lock", part, sizeof part));
     SIM_TRY(take_lock(part, c->host));
     run->locked = true;
-    clean(path);
+    clean(path, true);
     SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
-    clean(part);
+    clean(part, false);
 done:
     return st;
 }

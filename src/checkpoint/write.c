@@ -119,7 +119,8 @@ done:
 static sim_status hash_weight(void *ctx, const char *group, const sim_tensor *t)
 {
     char name[192];
-    if (t->type != SIM_F32)
+    /* The rest does not count, and of what is sharded only some rows are here. */
+    if (t->type != SIM_F32 || t->sharded || strncmp(group, "weights/", 8) != 0)
         return SIM_OK;
     (void)snprintf(name, sizeof name, "%s/%s", group, t->name);
     return add_hash(ctx, name, t);
@@ -289,8 +290,31 @@ done:
     return st;
 }
 
-/* A good file of this step and run is there already, its parts too: nothing to do. */
-static bool is_there(const sim_run *run, const sim_checkpoint_head *head)
+/* Are its weights those of the sources? */
+static bool has_weights(const sim_checkpoint *k, const sim_state_source *sources,
+                        size_t n_sources)
+{
+    char *text = NULL, hex[33];
+    sim_hash mine;
+
+    if (sim_h5_read_text(k->file, "/weights_hash", &text) != SIM_OK ||
+        sim_weights_hash(sources, n_sources, &mine) != SIM_OK) {
+        sim_free(text);
+        return false;
+    }
+    sim_hash_hex(mine, hex);
+    bool same = strcmp(text, hex) == 0;
+    sim_free(text);
+    return same;
+}
+
+/*
+ * A good file of this very state is there already, its parts too: nothing to do.  Identity
+ * and step do not tell: a run that accepted a change earlier than another one did comes
+ * through the same step on another way.
+ */
+static bool is_there(const sim_run *run, const sim_checkpoint_head *head,
+                     const sim_state_source *sources, size_t n_sources)
 {
     char path[4200], name[64];
     sim_checkpoint *k = NULL;
@@ -300,6 +324,8 @@ static bool is_there(const sim_run *run, const sim_checkpoint_head *head)
         return false;
     bool good = checkpoint_load_file(path, &k) == SIM_OK &&
                 strcmp(k->head.identity, head->identity) == 0 &&
+                k->head.epoch == head->epoch && k->head.samples == head->samples &&
+                has_weights(k, sources, n_sources) &&
                 checkpoint_parts_verify(k, 0, 1) == SIM_OK;
     sim_checkpoint_close(&k);
     sim_story_clear();
@@ -356,7 +382,7 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
     char folder[4200];
     image_writer w = {.comm = c, .parts = {.folder = folder, .step = head->step}};
     const sim_visitor v = {.see = save_tensor, .ctx = &w};
-    int64_t there = c->rank == 0 && is_there(run, head);
+    int64_t there = c->rank == 0 && is_there(run, head, sources, n_sources);
 
     sim_comm_max_i64(c, &there, 1);
     if (there)

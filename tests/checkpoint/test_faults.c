@@ -654,6 +654,86 @@ static void a_file_of_another_run_gives_way(void **state)
     sim_checkpoint_close(&k);
 }
 
+/* Came to the step on another way, by weights or by position: it gives way too. */
+static void a_file_of_another_way_to_the_step_gives_way(void **state)
+{
+    (void)state;
+    state_of_run s = state_at(7);
+    const sim_state_source source = {visit, &s};
+    const sim_checkpoint_options options = {.keep = 100};
+    sim_checkpoint_head head = {
+        .step = 2, .config = "run: x\n", .identity = "seed: 0\n", .history = "[]"};
+    char path[256];
+    sim_checkpoint *k = NULL;
+    use_parts();
+    ASSERT_OK(sim_checkpoint_write(&alone, &run, &options, &head, &source, 1));
+    assert_int_equal(newest(), -1); /* not the numbers of step 2 */
+    ASSERT_OK(save(2));
+    assert_int_equal(newest(), 2);
+    s = state_at(2);
+    head.samples = 64;
+    ASSERT_OK(sim_checkpoint_write(&alone, &run, &options, &head, &source, 1));
+    path_of("step-000000002.h5", path);
+    ASSERT_OK(sim_checkpoint_open(&alone, path, &k));
+    assert_int_equal(sim_checkpoint_head_of(k)->samples, 64);
+    sim_checkpoint_close(&k);
+}
+
+static const char *shut; /* part of the names that cannot be opened */
+
+static int open_shut(const char *path, int flags, mode_t mode)
+{
+    if (strstr(path, shut)) {
+        errno = EACCES;
+        return -1;
+    }
+    return sim_file_posix.open(path, flags, mode);
+}
+
+/* It may be good: no older one is taken instead. */
+static void what_cannot_be_read_ends_the_search(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"step-000000002.h5", "step-000000002.part-0009"};
+    sim_file_calls calls = sim_file_posix;
+    sim_checkpoint *k = NULL;
+    calls.open = open_shut;
+    use_parts();
+    ASSERT_OK(save(2));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        shut = names[i];
+        sim_file_use(&calls);
+        sim_status st = sim_checkpoint_newest(&alone, folder, &k);
+        sim_file_use(NULL);
+        assert_int_equal(st, SIM_E_ACCESS);
+        assert_null(k);
+        assert_non_null(strstr(sim_story(), names[i]));
+    }
+    (void)remove_named(names[1]); /* missing is no good for certain */
+    assert_int_equal(newest(), 1);
+}
+
+/* Beside the checkpoints others write too: simile stop, and whoever waits for the lock. */
+static void only_dead_processes_of_this_host_lose_their_temporaries(void **state)
+{
+    (void)state;
+    char host[64] = "", live[256], dead[256], elsewhere_too[256];
+    assert_int_equal(gethostname(host, sizeof host - 1), 0);
+    (void)snprintf(live, sizeof live, "%s/stop.tmp.%s.%ld", folder, host,
+                   (long)getppid());
+    (void)snprintf(dead, sizeof dead, "%s/config.yaml.tmp.%s.999999999", folder, host);
+    (void)snprintf(elsewhere_too, sizeof elsewhere_too, "%s/stop.tmp.not-%s.999999999",
+                   folder, host);
+    write_bytes(live, "stop\n", 5);
+    write_bytes(dead, "half", 4);
+    write_bytes(elsewhere_too, "stop\n", 5);
+    sim_run_close(&alone, &run);
+    ASSERT_OK(sim_run_open(&alone, folder, &run));
+    assert_true(sim_path_exists(live));
+    assert_true(sim_path_exists(elsewhere_too));
+    assert_false(sim_path_exists(dead));
+}
+
 /* ---- locks ---- */
 
 static void lock_path(char out[256])
@@ -716,6 +796,8 @@ static void a_lock_of_another_host_counts_until_slurm_says_otherwise(void **stat
         {"COMPLETING\\n", 0, false},
         {"", 0, true},
         {"PENDING\\n", 0, true},
+        {"PENDING\\nRUNNING\\n", 0, false}, /* an array */
+        {"PENDING\\nPENDING\\n", 0, true},
         {"slurm_load_jobs error: Invalid job id specified\\n", 1, true},
         {"slurm_load_jobs error: Unable to contact slurm controller\\n", 1, false}};
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
@@ -757,6 +839,9 @@ int main(void)
         TEST(a_folder_named_like_a_checkpoint_is_passed_by),
         TEST(a_stale_temporary_is_cleaned_and_a_planted_link_not_followed),
         TEST(a_file_of_another_run_gives_way),
+        TEST(a_file_of_another_way_to_the_step_gives_way),
+        TEST(what_cannot_be_read_ends_the_search),
+        TEST(only_dead_processes_of_this_host_lose_their_temporaries),
         TEST(a_lock_that_says_nothing_is_refused_with_what_to_type),
         TEST(a_lock_of_another_host_counts_until_slurm_says_otherwise),
         TEST(a_process_number_used_again_does_not_hold_a_lock),
