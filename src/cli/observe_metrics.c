@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { READ_BYTES = 1 << 20 }; /* at once; more than any line of ours */
+
 typedef struct {
     char path[4096];
     int fd;
@@ -22,36 +24,6 @@ typedef struct {
     size_t n_waiting;
     bool told; /* that they wait */
 } state;
-
-/* Keeps the lines of steps up to `step`; a torn last line goes too. */
-static sim_status keep_earlier(const char *path, int64_t step, uint64_t *keep_bytes)
-{
-    sim_status st = SIM_OK;
-    char *text = NULL;
-    sim_json *j = NULL;
-    size_t n_bytes = 0, keep = 0;
-    int64_t at = 0;
-
-    if (sim_path_exists(path))
-        SIM_TRY(sim_file_load(path, (size_t)1 << 30, &text, &n_bytes));
-    else
-        SIM_TRY(sim_text_copy("", "cli/metrics", &text));
-    for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-        sim_json_destroy(&j);
-        if (sim_json_parse(line, (size_t)(end - line), &j) != SIM_OK ||
-            !sim_json_get_int(j, "step", &at) || at > step)
-            break;
-        keep = (size_t)(end + 1 - text);
-    }
-    sim_story_clear();
-    const sim_piece piece = {text, keep};
-    SIM_TRY(sim_file_replace(path, &piece, 1));
-    *keep_bytes = keep;
-done:
-    sim_json_destroy(&j);
-    sim_free(text);
-    return st;
-}
 
 /* The step of a line, whole or torn; -1 where there is none. */
 static int64_t step_of(const char *line, size_t n)
@@ -65,6 +37,79 @@ static int64_t step_of(const char *line, size_t n)
     return step;
 }
 
+/* Bytes of whole lines at the start of the text that are of steps up to `step`. */
+static size_t earlier(const char *text, size_t n_bytes, int64_t step)
+{
+    const char *line = text, *end = NULL;
+    while ((end = memchr(line, '\n', n_bytes - (size_t)(line - text))) != NULL) {
+        int64_t at = step_of(line, (size_t)(end - line));
+        if (at < 0 || at > step)
+            break;
+        line = end + 1;
+    }
+    return (size_t)(line - text);
+}
+
+/* Copies the lines of steps up to `step`, however many; a torn last line is none. */
+static sim_status copy_earlier(const char *path, int64_t step, sim_replacement *r,
+                               uint64_t *keep_bytes)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    uint64_t n_bytes = 0, at = 0;
+    size_t n = 0, keep = 1;
+    int fd = -1;
+
+    SIM_TRY(sim_alloc(&text, READ_BYTES, "cli/metrics"));
+    if (sim_path_exists(path))
+        SIM_TRY(sim_file_open_read(path, &fd, &n_bytes));
+    for (; at < n_bytes && keep > 0; at += keep) {
+        n = n_bytes - at < READ_BYTES ? (size_t)(n_bytes - at) : READ_BYTES;
+        SIM_TRY(sim_file_read_at(fd, path, at, text, n));
+        keep = earlier(text, n, step);
+        SIM_TRY(sim_file_replace_add(r, text, keep));
+    }
+    *keep_bytes = at;
+done:
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_free(text);
+    return st;
+}
+
+/* Keeps the lines of steps up to `step`. */
+static sim_status keep_earlier(const char *path, int64_t step, uint64_t *keep_bytes)
+{
+    sim_status st = SIM_OK;
+    sim_replacement r = {.made = false};
+
+    SIM_TRY(sim_file_replace_begin(path, &r));
+    SIM_TRY(copy_earlier(path, step, &r, keep_bytes));
+    SIM_TRY(sim_file_replace_end(&r));
+done:
+    sim_file_replace_drop(&r);
+    return st;
+}
+
+/* The last bytes of a file, up to READ_BYTES. */
+static sim_status load_end(const char *path, char **out, size_t *n)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    uint64_t n_bytes = 0;
+    int fd = -1;
+
+    SIM_TRY(sim_file_open_read(path, &fd, &n_bytes));
+    *n = n_bytes < READ_BYTES ? (size_t)n_bytes : READ_BYTES;
+    SIM_TRY(sim_alloc(&text, *n + 1, "cli/metrics"));
+    SIM_TRY(sim_file_read_at(fd, path, n_bytes - *n, text, *n));
+    *out = text;
+    text = NULL;
+done:
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_free(text);
+    return st;
+}
+
 int64_t sim_observe_metrics_last(const char *run_path)
 {
     char path[4200], *text = NULL;
@@ -72,8 +117,7 @@ int64_t sim_observe_metrics_last(const char *run_path)
     int64_t last = -1;
 
     (void)snprintf(path, sizeof path, "%s/metrics.jsonl", run_path);
-    if (!sim_path_exists(path) ||
-        sim_file_load(path, (size_t)1 << 30, &text, &n) != SIM_OK)
+    if (!sim_path_exists(path) || load_end(path, &text, &n) != SIM_OK)
         goto done;
     while (n > 0 && last < 0) { /* line by line from the end */
         size_t end = text[n - 1] == '\n' ? n - 1 : n;
@@ -194,16 +238,23 @@ done:
     return st;
 }
 
+/* The run is over, well or not, and its checkpoints are what they are: lines that the disk
+ * still refuses cost a word. */
+static void flush(state *s)
+{
+    if (!s->path[0]) /* not rank 0, or never begun */
+        return;
+    if (write_waiting(s) != SIM_OK || sim_file_close(&s->fd, s->path) != SIM_OK)
+        sim_log_warn("%s; its last lines are lost", sim_story());
+    sim_story_clear();
+}
+
 static sim_status on_end(void *ctx, const sim_train_state *t, const char *why)
 {
-    sim_status st = SIM_OK;
-    state *s = ctx;
     (void)t;
     (void)why;
-    SIM_TRY(write_waiting(s));
-    SIM_TRY(sim_file_close(&s->fd, s->path));
-done:
-    return st;
+    flush(ctx);
+    return SIM_OK;
 }
 
 sim_observer sim_observe_metrics(void *memory)

@@ -58,22 +58,25 @@ static void tell(void *ctx, sim_hang event, const char *text)
         sim_comm_abort_aside(SIM_E_BUG);
 }
 
-/* Records of an earlier run, perhaps of more ranks, that did not end well. */
-static sim_status clean(const char *folder)
+/* Records of an earlier run, perhaps of more ranks, that did not end well.  They are in
+ * nobody's way: nobody looks at those of other ranks, and ours are written over. */
+static void clean(const char *folder)
 {
-    sim_status st = SIM_OK;
     sim_names names = {0};
     char path[4400];
+    sim_status st = sim_directory_list(folder, &names);
 
-    SIM_TRY(sim_directory_make(folder));
-    SIM_TRY(sim_directory_list(folder, &names));
     for (size_t i = 0; i < names.n; i++) {
+        if (strncmp(names.names[i], "rank-", 5) != 0)
+            continue;
         (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
-        SIM_TRY(sim_file_remove(path));
+        if (sim_file_remove(path) != SIM_OK)
+            st = SIM_E_IO;
     }
-done:
+    if (st != SIM_OK)
+        sim_log_warn("%s; it stays", sim_story());
+    sim_story_clear();
     sim_names_clear(&names);
-    return st;
 }
 
 sim_status sim_hang_watch(sim_train_state *t)
@@ -93,7 +96,9 @@ sim_status sim_hang_watch(sim_train_state *t)
         goto done;
     st = sim_run_path(&t->run, "heartbeat", folder, sizeof folder);
     if (st == SIM_OK && t->comm->rank == 0)
-        st = clean(folder);
+        st = sim_directory_make(folder);
+    if (st == SIM_OK && t->comm->rank == 0)
+        clean(folder);
     SIM_TRY(sim_comm_agree(t->comm, st));
     SIM_TRY(sim_comm_agree(t->comm, sim_watchdog_start(&options, &t->watchdog)));
 done:

@@ -249,6 +249,7 @@ static void tear_down(sim_train_state *t)
     sim_free(t->buffers.bytes);
     sim_free(t->history);
     sim_free(t->places);
+    sim_comm_barrier(t->comm); /* a run that is free has none of our records any more */
     sim_run_close(t->comm, &t->run);
 }
 
@@ -427,11 +428,14 @@ static void end_observers(sim_train_state *t, const char *why)
                 t, t->request->observers[i].on_end(t->request->observers[i].ctx, t, why));
 }
 
-/* "RUN/checkpoints/step-N.h5" of the last one saved. */
+/* "RUN/checkpoints/step-N.h5" of the last one saved; before that, what was loaded. */
 static void name_checkpoint(const sim_train_state *t, char *out, size_t out_bytes)
 {
-    (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
-                   (long long)t->last_saved);
+    if (t->resumed[0] && t->last_saved == t->start_step)
+        (void)snprintf(out, out_bytes, "%s", t->resumed);
+    else
+        (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
+                       (long long)t->last_saved);
 }
 
 /* The last checkpoint, and what a person should do next. */
@@ -467,19 +471,31 @@ done:
     return st;
 }
 
-/* A failure in mid-run: how far it came, what is safe, and what the next start will do. */
-static void tell_failure(sim_train_state *t)
+static void tell_saved(const sim_train_state *t)
 {
-    char path[4200], why[160];
+    char path[4200];
 
-    if (!t->begun) /* on rank 0 alone it has */
+    if (t->last_saved < 0) {
+        sim_log("failed before the first checkpoint: nothing is saved; once the cause "
+                "below is mended, the same command starts anew");
         return;
+    }
     name_checkpoint(t, path, sizeof path);
     sim_log(
         "failed after step %lld of %lld; the last good checkpoint is %s: once the cause "
         "below is mended, the same command goes on from step %lld",
         (long long)t->at.step, (long long)t->plan.total_steps, path,
         (long long)t->last_saved);
+}
+
+/* A failure in mid-run: how far it came, what is safe, and what the next start will do. */
+static void tell_failure(sim_train_state *t)
+{
+    char why[160];
+
+    if (!t->begun) /* on rank 0 alone it has */
+        return;
+    tell_saved(t);
     (void)snprintf(why, sizeof why, "failed: %.*s", (int)strcspn(sim_story(), "\n"),
                    sim_story());
     sim_history_end(t, why);
@@ -496,6 +512,7 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     t->job = request->job;
     t->start_s = sim_clock_s();
     t->trace_fd = -1;
+    t->last_saved = -1;
     sim_signals_watch(c);
     SIM_TRY(set_up(t));
     SIM_TRY(loop(t));

@@ -23,9 +23,10 @@ typedef struct {
 struct sim_replica {
     const sim_comm *comm;
     sim_hasher *hasher;
-    claim *of;            /* [ranks] */
+    claim *of;            /* [ranks], of the last comparison that differed */
+    claim *whole;         /* [ranks], of the whole state */
     int64_t checked_step; /* -1: none yet */
-    char first[192];      /* tensor that differs, "" when none was found */
+    char first[192];      /* tensor that differs, "" when none was found (yet) */
 };
 
 sim_status sim_replica_create(const sim_comm *c, sim_replica **out)
@@ -38,6 +39,7 @@ sim_status sim_replica_create(const sim_comm *c, sim_replica **out)
     r->checked_step = -1;
     SIM_TRY(sim_hasher_create(&r->hasher));
     SIM_TRY(sim_alloc(&r->of, (size_t)c->size, "train/replica"));
+    SIM_TRY(sim_alloc(&r->whole, (size_t)c->size, "train/replica"));
     *out = r;
     r = NULL;
 done:
@@ -52,6 +54,7 @@ void sim_replica_destroy(sim_replica **out)
         return;
     sim_hasher_destroy(&r->hasher);
     sim_free(r->of);
+    sim_free(r->whole);
     sim_free(r);
     *out = NULL;
 }
@@ -149,6 +152,24 @@ static void list_ranks(const sim_replica *r, bool all, size_t right, char *out,
     }
 }
 
+/* The first tensor that differs, and r->of of it.  Where none does any more, a hash was wrong
+ * and not the memory that was hashed: r->of is again of the whole. */
+static sim_status find_first(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_replica *r = t->replica;
+    const size_t n_bytes = (size_t)t->comm->size * sizeof *r->of;
+
+    memcpy(r->whole, r->of, n_bytes);
+    SIM_TRY(visit(t, find_tensor));
+    if (r->first[0])
+        goto done;
+    memcpy(r->of, r->whole, n_bytes);
+    (void)snprintf(r->first, sizeof r->first, "no tensor when hashed again");
+done:
+    return st;
+}
+
 static sim_status name_the_odd(const sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -186,7 +207,7 @@ sim_status sim_replica_check(sim_train_state *t)
     sim_hasher_reset(r->hasher);
     SIM_TRY(visit(t, add_tensor));
     if (!compare(r)) {
-        SIM_TRY(visit(t, find_tensor));
+        SIM_TRY(find_first(t));
         SIM_TRY(name_the_odd(t));
     }
     r->checked_step = t->at.step;

@@ -153,15 +153,19 @@ sim_status sim_resume_start(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
+    double start = sim_clock_s();
 
     SIM_TRY(find(t, &k));
     st = k ? load(t, k) : load_init(t);
     SIM_TRY(sim_comm_agree(t->comm, st));
+    if (k) {
+        t->last_saved = t->at.step;
+        t->slowest_checkpoint_s = sim_clock_s() - start; /* until one was written */
+    }
     if (!k && t->method.row->begun)
         t->method.row->begun(t->method.self);
     t->method.row->updated(t->method.self);
     tell_queue(t);
-    t->last_saved = t->at.step;
     sim_course_set(t);
     SIM_TRY(sim_comm_agree(t->comm, sim_history_begin(t)));
     if (!k)

@@ -107,10 +107,11 @@ struct sim_train_state {
     double phase_s[SIM_PHASES];
     double start_s, interval_start_s, last_checkpoint_s, step_s;
     double slowest_checkpoint_s, slowest_observers_s;
-    int64_t interval_start_step, start_step, last_saved;
+    int64_t interval_start_step, start_step;
+    int64_t last_saved;   /* or loaded; -1: no checkpoint yet */
     int64_t failed_saves; /* due ones in a row */
-    int64_t held_bytes; /* by the ledger, after a step; the most so far */
-    char *history;      /* JSON array of earlier segments */
+    int64_t held_bytes;   /* by the ledger, after a step; the most so far */
+    char *history;        /* JSON array of earlier segments */
     char segment_id[48];
     bool begun;         /* the segment stands in segments.json */
     sim_place *places;  /* [ranks], on rank 0 */
