@@ -317,7 +317,7 @@ static void without_its_folder_it_does_not_start(void **state)
                                           .size = 1,
                                           .hang_s = 1,
                                           .tell = tell};
-    ASSERT_REFUSED(sim_watchdog_start(&options, &w), SIM_E_INPUT,
+    ASSERT_REFUSED(sim_watchdog_start(&options, &w), SIM_E_CREATE,
                    "/nowhere/heartbeat/rank-0: cannot be opened");
     assert_null(w);
     sim_watchdog_stop(&w); /* accepts NULL */
