@@ -43,6 +43,9 @@ _Noreturn void sim_comm_abort(sim_status code);
  * srun the job then ends with `code` in a second.  After _exit srun says 137.)
  */
 _Noreturn void sim_comm_abort_aside(sim_status code);
+/* Ends this process in so many seconds, whatever it is then waiting for: before a last word
+ * that a dead disk may swallow. */
+void sim_comm_abort_within(unsigned seconds);
 
 /*
  * Collective.  Every rank learns the code and the story of the lowest failing rank and

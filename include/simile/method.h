@@ -64,10 +64,12 @@ typedef struct {
     float *value;
 } sim_method_scalar;
 
-/* Unit embeddings of the last step, [views][local slots][dim]. */
+/* Embeddings of the last step, [views][local slots][dim]: of unit length but for methods that
+ * compare rows of any. */
 typedef struct {
     const float *z;
     size_t views, dim;
+    bool any_length;
 } sim_embeddings;
 
 /* A key of another room that a method wants otherwise than its table says, unless the job

@@ -164,10 +164,15 @@ void sim_comm_abort(sim_status code)
     abort();
 }
 
+void sim_comm_abort_within(unsigned seconds)
+{
+    (void)alarm(seconds); /* nothing handles it: the signal ends us */
+}
+
 void sim_comm_abort_aside(sim_status code)
 {
     enum { PATIENCE_S = 5 };
-    (void)alarm(PATIENCE_S); /* should the launcher not answer, the signal ends us */
+    sim_comm_abort_within(PATIENCE_S); /* should the launcher not answer */
     (void)MPI_Abort(MPI_COMM_WORLD, (int)code);
     abort();
 }

@@ -406,7 +406,10 @@ done:
 static sim_embeddings embeddings(void *self)
 {
     const cpc *s = self;
-    return (sim_embeddings){s->out[last_of(s)], 1, sim_net_dim(s->net[CONTEXT])};
+    return (sim_embeddings){.z = s->out[last_of(s)],
+                            .views = 1,
+                            .dim = sim_net_dim(s->net[CONTEXT]),
+                            .any_length = true};
 }
 
 static const char *reduction(const void *opaque)

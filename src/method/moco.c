@@ -374,7 +374,8 @@ done:
 static sim_embeddings embeddings(void *self)
 {
     const moco *m = self;
-    return (sim_embeddings){m->queries.z, m->encoder->shape.views, m->queries.d};
+    return (sim_embeddings){
+        .z = m->queries.z, .views = m->encoder->shape.views, .dim = m->queries.d};
 }
 
 static const char *reduction(const void *opaque)

@@ -251,7 +251,7 @@ done:
 static sim_embeddings embeddings(void *self)
 {
     const mocov3 *m = self;
-    return (sim_embeddings){m->queries.z, VIEWS, m->queries.d};
+    return (sim_embeddings){.z = m->queries.z, .views = VIEWS, .dim = m->queries.d};
 }
 
 static const char *reduction(const void *opaque)

@@ -254,7 +254,7 @@ done:
 static sim_embeddings embeddings(void *self)
 {
     const nnclr *s = self;
-    return (sim_embeddings){s->z.z, VIEWS, s->z.d};
+    return (sim_embeddings){.z = s->z.z, .views = VIEWS, .dim = s->z.d};
 }
 
 static const char *reduction(const void *opaque)

@@ -163,7 +163,7 @@ done:
 static sim_embeddings embeddings(void *self)
 {
     const siglip *s = self;
-    return (sim_embeddings){s->rows.z, VIEWS, s->rows.d};
+    return (sim_embeddings){.z = s->rows.z, .views = VIEWS, .dim = s->rows.d};
 }
 
 static const char *reduction(const void *opaque)

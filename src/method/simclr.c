@@ -265,7 +265,8 @@ done:
 static sim_embeddings embeddings(void *self)
 {
     const simclr *s = self;
-    return (sim_embeddings){s->rows.z, s->encoder->shape.views, s->rows.d};
+    return (sim_embeddings){
+        .z = s->rows.z, .views = s->encoder->shape.views, .dim = s->rows.d};
 }
 
 static const char *reduction(const void *opaque)

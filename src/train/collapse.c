@@ -4,6 +4,7 @@
  * Spread is the mean over dimensions of the standard deviation of z; unit vectors that fill
  * the sphere have 1/sqrt(d).  Below a tenth of it either all z are nearly one (a mean cosine
  * above 0.99), or they lie in fewer than d/100 directions: nothing a method here aims at.
+ * Rows of any length (cpc) have no such measure and are not judged.
  * Judged at the end of each log interval, once warm-up is over: nets start narrow.
  */
 #include "state.h"
@@ -41,9 +42,11 @@ sim_status sim_collapse_judge(sim_train_state *t, double spread)
 {
     sim_status st = SIM_OK;
     char text[1024];
-    size_t dim = t->method.row->embeddings(t->method.self).dim;
+    const sim_embeddings z = t->method.row->embeddings(t->method.self);
+    size_t dim = z.dim;
 
-    if (t->job->train.collapse == OFF || t->sums[SIM_SUM_STEPS] == 0 || dim == 0)
+    if (t->job->train.collapse == OFF || t->sums[SIM_SUM_STEPS] == 0 || dim == 0 ||
+        z.any_length)
         goto done;
     if (!is_collapsed(t, spread, dim)) {
         t->healthy_step = t->at.step;

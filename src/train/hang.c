@@ -53,6 +53,8 @@ static void tell(void *ctx, sim_hang event, const char *text)
                        "if this was only slow",
                        text, t->run.path, limit_s);
     }
+    if (event == SIM_HANG_SURE)
+        sim_comm_abort_within(10);
     write_down(t, line);
     if (event == SIM_HANG_SURE)
         sim_comm_abort_aside(SIM_E_BUG);

@@ -22,17 +22,25 @@ static bool is_beyond(const char *line, size_t n, int64_t step)
     char *end = NULL;
     if (n <= STAMP + 5 || memcmp(line + STAMP, "step ", 5) != 0)
         return false;
-    int64_t at = strtoll(line + STAMP + 5, &end, 10);
+    int64_t at = strtoll(line + STAMP + 5, &end, 10); /* a zero byte is behind the text */
     return *end == '/' && at > step;
 }
 
-static sim_status copy_marked(sim_replacement *r, const char *text, int64_t step)
+/* Length of the first of `n` bytes' lines, its end included.  By length: a power cut may leave
+ * zero bytes in the middle. */
+static size_t line_length(const char *text, size_t n)
+{
+    const char *end = memchr(text, '\n', n);
+    return end ? (size_t)(end + 1 - text) : n;
+}
+
+static sim_status copy_marked(sim_replacement *r, const char *text, size_t n_bytes,
+                              int64_t step)
 {
     sim_status st = SIM_OK;
-    for (const char *line = text; *line;) {
-        size_t n = strcspn(line, "\n");
+    for (const char *line = text, *end = text + n_bytes; line < end;) {
+        size_t n = line_length(line, (size_t)(end - line));
         size_t stamp = is_beyond(line, n, step) ? STAMP : 0;
-        n += line[n] == '\n';
         SIM_TRY(sim_file_replace_add(r, line, stamp));
         if (stamp)
             SIM_TRY(sim_file_replace_add(r, "(lost) ", 7));
@@ -43,13 +51,13 @@ done:
     return st;
 }
 
-static bool any_beyond(const char *text, int64_t step)
+static bool any_beyond(const char *text, size_t n_bytes, int64_t step)
 {
-    for (const char *line = text; *line;) {
-        size_t n = strcspn(line, "\n");
+    for (const char *line = text, *end = text + n_bytes; line < end;) {
+        size_t n = line_length(line, (size_t)(end - line));
         if (is_beyond(line, n, step))
             return true;
-        line += n + (line[n] == '\n');
+        line += n;
     }
     return false;
 }
@@ -77,12 +85,19 @@ sim_status sim_record_lost(sim_train_state *t)
     if (t->comm->rank != 0)
         goto done;
     SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
-    SIM_TRY(sim_file_load(path, (size_t)1 << 30, &text, &n));
-    if (!any_beyond(text, t->at.step))
+    st = sim_file_load(path, (size_t)1 << 30, &text, &n);
+    if (st == SIM_E_DATA) { /* too large to walk through: it is no reason not to train */
+        sim_log_warn("%s; steps in it that are done again are not marked", sim_story());
+        sim_story_clear();
+        st = SIM_OK;
+        goto done;
+    }
+    SIM_TRY(st);
+    if (!any_beyond(text, n, t->at.step))
         goto done;
     SIM_TRY(sim_log_file(NULL));
     SIM_TRY(sim_file_replace_begin(path, &r));
-    SIM_TRY(copy_marked(&r, text, t->at.step));
+    SIM_TRY(copy_marked(&r, text, n, t->at.step));
     SIM_TRY(sim_file_replace_end(&r));
     SIM_TRY(sim_record_open(t));
 done:

@@ -48,5 +48,5 @@ finish COMPLETED "$id"
 "$simile" evaluate knn sweep-seed1 --train train.h5 --test train.h5 --k 5 --json >mine.json
 /usr/bin/python3 -c 'import json, sys
 a, b = (json.load(open(p)) for p in sys.argv[1:])
-assert a["top1"] == b["top1"] and a["step"] == 60, (a, b)' evaluate-sweep-seed1.json mine.json
+assert a["top1"] == b["top1"] and a["step"] == 60, (a, b)' "evaluate-sweep-seed1-$id.json" mine.json
 echo ok
