@@ -44,7 +44,7 @@ _Noreturn void sim_comm_abort(sim_status code);
  */
 _Noreturn void sim_comm_abort_aside(sim_status code);
 /* Ends this process in so many seconds, whatever it is then waiting for: before a last word
- * that a dead disk may swallow. */
+ * that a dead disk may swallow.  0: not any more. */
 void sim_comm_abort_within(unsigned seconds);
 
 /*

@@ -242,11 +242,17 @@ done:
  * still refuses cost a word. */
 static void flush(state *s)
 {
-    if (!s->path[0]) /* not rank 0, or never begun */
+    char story[4096];
+
+    if (!s->path[0]) /* not rank 0, or never begun, or done */
         return;
-    if (write_waiting(s) != SIM_OK || sim_file_close(&s->fd, s->path) != SIM_OK)
+    (void)snprintf(story, sizeof story, "%s", sim_story());
+    if (write_waiting(s) != SIM_OK)
         sim_log_warn("%s; its last lines are lost", sim_story());
-    sim_story_clear();
+    if (sim_file_close(&s->fd, s->path) != SIM_OK)
+        sim_log_warn("%s; its last lines may be lost", sim_story());
+    sim_story_set(story); /* of a failure that ends the run */
+    s->path[0] = '\0';
 }
 
 static sim_status on_end(void *ctx, const sim_train_state *t, const char *why)
@@ -266,8 +272,10 @@ sim_observer sim_observe_metrics(void *memory)
 void sim_observe_metrics_clear(void *memory)
 {
     state *s = memory;
-    if (s)
-        SIM_FREE(s->waiting);
+    if (!s)
+        return;
+    flush(s); /* nobody tells an observer of a run that failed */
+    SIM_FREE(s->waiting);
 }
 
 size_t sim_observe_metrics_bytes(void)

@@ -18,7 +18,7 @@ static double inside_s;
 static uint64_t sent_bytes_total;
 static size_t piece_rows;
 
-enum { PIECE_BYTES = 64 << 20 };
+enum { PIECE_BYTES = 64 << 20, END_S = 60 };
 
 double sim_comm_enter(void)
 {
@@ -140,7 +140,9 @@ void sim_comm_end(void)
 {
     sim_assert_hook(NULL);
     SIM_FREE(counts);
+    sim_comm_abort_within(END_S); /* a lost peer must not keep us: TERM is ignored by now */
     (void)MPI_Finalize();
+    sim_comm_abort_within(0);
 }
 
 void sim_comm_leave_together(void)

@@ -99,6 +99,13 @@ sim_status predict_check(const predict_spec *s)
               "method.steps: %zu steps below %zu skipped rows leave a grid of %zu x %zu; "
               "nearest: %zu",
               s->steps, s->skip, s->grid, s->grid, s->grid - 1 - s->skip);
+    SIM_CHECK(
+        s->images.n_blocks * s->images.slots <= (size_t)INT32_MAX / (s->grid * s->grid),
+        SIM_E_CONFIG,
+        "method.grid: %zu x %zu patches of %zu images are too many to count; nearest: "
+        "batch=%zu",
+        s->grid, s->grid, s->images.n_blocks * s->images.slots,
+        (size_t)INT32_MAX / (s->grid * s->grid));
     SIM_CHECK(s->steps <= MOST_STEPS, SIM_E_CONFIG, "method.steps: %zu, at most %d",
               s->steps, MOST_STEPS);
 done:
