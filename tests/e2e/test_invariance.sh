@@ -38,7 +38,7 @@ done
 OMP_NUM_THREADS=2 ranks 1 "$simile" pretrain job.yaml run=threads --trace-hash >log.txt 2>&1
 compare batchnorm-group-0--1 threads
 for k in v3 v4; do
-    if SIMILE_KERNELS=$k "$simile" --version 2>/dev/null | grep -q "kernels *$k"; then
+    if SIMILE_KERNELS=$k "$simile" --version 2>/dev/null | grep "kernels *$k" >/dev/null; then
         ranks 2 "$simile" pretrain job.yaml run="$k" kernels="$k" --trace-hash >log.txt 2>&1
         compare batchnorm-group-0--1 "$k"
     fi

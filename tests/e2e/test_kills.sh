@@ -21,7 +21,7 @@ checkpoint: {every_steps: 1, keep: 3}
 YAML
 weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
-newest() { "$simile" inspect killed --json 2>refused.txt | grep -o '"step":[0-9]*' | head -1 | cut -d: -f2; }
+newest() { "$simile" inspect killed --json 2>refused.txt | grep -o '"step":[0-9]*' | sed -n 1p | cut -d: -f2; }
 told() { sed -E 's/[^0-9]*0*([0-9]+).*/\1/' killed/checkpoints/latest; }
 ours() { # this test's ranks, by the folder they work in
     local p

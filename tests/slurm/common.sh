@@ -23,7 +23,7 @@ give_up() { # shows what happened when the test failed, and takes the lab down
 trap give_up EXIT
 "$lab" up "$nodes" || exit $?
 eval "$("$lab" env)"
-srun --mpi=list 2>&1 | grep -q pmix || { echo "Slurm has no PMIx here" && exit 77; }
+srun --mpi=list 2>&1 | grep pmix >/dev/null || { echo "Slurm has no PMIx here" && exit 77; }
 
 cc -O1 -shared -fPIC -o slow.so "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl
 cat >simile.sh <<SH
@@ -85,6 +85,6 @@ reached() { # reached RUN STEP: there is a checkpoint of that step or a later on
     [ "${names[-1]##*/}" \> "$(printf 'step-%09d' "$2")" ]
 }
 exited() { # exited CODE ID
-    scontrol show job "$2" | grep -q "ExitCode=$1:0" || fail "job $2: $(scontrol show job "$2" | grep ExitCode), expected $1"
+    scontrol show job "$2" | grep "ExitCode=$1:0" >/dev/null || fail "job $2: $(scontrol show job "$2" | grep ExitCode), expected $1"
 }
 says() { grep -qF -- "$2" "$1.log" || fail "$1.log has no \"$2\""; }

@@ -20,7 +20,7 @@ await 30 "step 10 of step" reached step 10
 await 30 "step 10 of save" reached save 10
 await 30 "a save" saving save
 [ "$(ranks_of step | wc -l) $(ranks_of save | wc -l)" = "2 2" ] || fail "not two ranks each"
-squeue -h -o "%j %N" | sort | xargs | grep -qx "save node\[3-4\] step node\[1-2\]" || fail "other nodes than expected: $(squeue)"
+squeue -h -o "%j %N" | sort | xargs | grep -x "save node\[3-4\] step node\[1-2\]" >/dev/null || fail "other nodes than expected: $(squeue)"
 "$lab" fail node2
 "$lab" fail node3
 died=$SECONDS
