@@ -42,6 +42,11 @@ typedef struct {
     int64_t lonely; /* anchors that count 0: no positive (labels), or decoupled
                                    and no negative */
 } sim_loss_report;
+/*
+ * Adds one of several comparisons: losses and their derivatives as they are, for their
+ * factor is in them; what is a mean over anchors with its share.
+ */
+void sim_loss_report_add(const sim_loss_report *one, double share, sim_loss_report *sum);
 
 /* ---- rows against themselves: NT-Xent, DCL, DCLW, SupCon ---- */
 

@@ -120,6 +120,19 @@ void leaf_sums_destroy(leaf_sums *f)
     SIM_FREE(f->ranges);
 }
 
+void sim_loss_report_add(const sim_loss_report *one, double share, sim_loss_report *sum)
+{
+    sum->loss += one->loss;
+    sum->d_log_temperature += one->d_log_temperature;
+    sum->d_log_scale += one->d_log_scale;
+    sum->d_bias += one->d_bias;
+    sum->accuracy += share * one->accuracy;
+    sum->positive += share * one->positive;
+    sum->negative += share * one->negative;
+    sum->spread += share * one->spread;
+    sum->lonely += one->lonely;
+}
+
 size_t leaf_sums_bytes(const sim_rows_shape *s)
 {
     return leaves_of(s->n) * (2 * s->d * sizeof(double) + sizeof(sim_range));

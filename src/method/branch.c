@@ -130,26 +130,17 @@ size_t branch_parameters(const branch *b)
 
 /* ---- passes ---- */
 
-static void add_to(size_t n, const float *x, float *sum)
-{
-    for (size_t i = 0; i < n; i++)
-        sum[i] += x[i];
-}
-
 void branch_forward(branch *b, const float *x)
 {
     for (size_t i = 0; i < b->n_nets; i++)
         sim_net_forward(b->tape[i], i ? b->out[i - 1] : x, b->out[i]);
 }
 
-void branch_backward(branch *b, const float *at_projector, float *grads, size_t stride)
+void branch_backward(branch *b, float *grads, size_t stride)
 {
     size_t at = branch_parameters(b);
     for (size_t i = b->n_nets; i-- > 0;) {
         at -= sim_net_parameters(b->net[i]);
-        if (i == PROJECTOR && at_projector)
-            add_to(sim_batch_images(&b->shape) * branch_dim(b, PROJECTOR), at_projector,
-                   b->dout[PROJECTOR]);
         sim_net_backward(b->tape[i], b->dout[i], i ? b->dout[i - 1] : NULL, grads + at,
                          stride);
     }

@@ -53,12 +53,8 @@ sim_batch_shape branch_shape(const sim_method_env *env, size_t views);
 
 /* x [local block][view][slot] images; fills out[]. */
 void branch_forward(branch *b, const float *x);
-/*
- * From dout of the last net down; gradients of all nets, one after the other.
- *   at_projector [images][dim] is added to what a predictor hands down to the projector's
- *                output; NULL: nothing is
- */
-void branch_backward(branch *b, const float *at_projector, float *grads, size_t stride);
+/* From dout of the last net down; gradients of all nets, one after the other. */
+void branch_backward(branch *b, float *grads, size_t stride);
 /* After the weights changed. */
 void branch_updated(branch *b);
 

@@ -494,11 +494,11 @@ static sim_status read_shapes(const sim_comm *comm, const options *o, const sim_
     SIM_CHECK(w[0] >= 1 && w[0] <= MOST_STEPS && w[1] == c[3] && w[2] == c[3], SIM_E_DATA,
               "/predictor is %zu x %zu x %zu, expected 1 to %d steps of %zu x %zu", w[0],
               w[1], w[2], MOST_STEPS, c[3], c[3]);
-    const size_t skip = (size_t)o->skip, below = skip + 1 < c[1] ? c[1] - 1 - skip : 0;
-    SIM_CHECK(w[0] <= below, SIM_E_DATA,
+    size_t skip = (size_t)o->skip, rows_left = c[1] - 1 > skip ? c[1] - 1 - skip : 0;
+    SIM_CHECK(w[0] <= rows_left, SIM_E_DATA,
               "/predictor has %zu steps, but below %zu skipped rows a grid of %zu has "
               "targets for %zu",
-              w[0], skip, c[1], below);
+              w[0], skip, c[1], rows_left);
     in->n = c[0];
     in->spec = (predict_spec){
         .comm = comm, .grid = c[1], .d = c[3], .steps = w[0], .skip = (size_t)o->skip};

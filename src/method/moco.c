@@ -227,16 +227,6 @@ static void forward(moco *m, const sim_method_batch *batch)
     target_forward(m->target, batch->x + (shares_images(o) ? 0 : of_queries));
 }
 
-static void add_report(const sim_loss_report *one, double share, sim_loss_report *sum)
-{
-    sum->loss += one->loss;
-    sum->d_log_temperature += one->d_log_temperature;
-    sum->accuracy += share * one->accuracy;
-    sum->positive += share * one->positive;
-    sum->negative += share * one->negative;
-    sum->spread += share * one->spread;
-}
-
 /* Queries of view v against keys of the other view (of the only one), each way its share of
  * the mean.  All rows [view][mine][d]. */
 static void contrast(sim_queue *q, const options *o, double t, size_t mine, size_t d,
@@ -252,7 +242,7 @@ static void contrast(sim_queue *q, const options *o, double t, size_t mine, size
         sim_loss_report one;
         sim_queue_contrast(q, &loss, queries + v * n, keys + (views - 1 - v) * n,
                            dq + v * n, &one);
-        add_report(&one, loss.factor, report);
+        sim_loss_report_add(&one, loss.factor, report);
     }
 }
 
@@ -286,7 +276,7 @@ static void backward(moco *m, const sim_loss_report *report, float *grads)
         memset(grads, 0, n * stride * sizeof *grads);
         return;
     }
-    branch_backward(m->encoder, NULL, grads, stride);
+    branch_backward(m->encoder, grads, stride);
     if (m->temperature.learned)
         scalar_gradient(s, report->d_log_temperature, scalar, grads, stride);
 }

@@ -63,16 +63,6 @@ typedef struct {
     float *dq; /* gradient with respect to q */
 } pairs;
 
-static void add_report(const sim_loss_report *r, sim_loss_report *sum)
-{
-    sum->loss += r->loss;
-    sum->d_log_temperature += r->d_log_temperature;
-    sum->accuracy += r->accuracy / VIEWS;
-    sum->positive += r->positive / VIEWS;
-    sum->negative += r->negative / VIEWS;
-    sum->spread += r->spread / VIEWS;
-}
-
 static void contrast(sim_cross *e, const options *o, double t, const pairs *r,
                      sim_loss_report *report)
 {
@@ -84,7 +74,7 @@ static void contrast(sim_cross *e, const options *o, double t, const pairs *r,
     for (size_t v = 0; v < VIEWS; v++) {
         size_t own = v * r->mine * r->d, other = (1 - v) * r->mine * r->d;
         sim_cross_softmax(e, &loss, r->q + own, r->k + other, r->dq + own, NULL, &one);
-        add_report(&one, report);
+        sim_loss_report_add(&one, 1.0 / VIEWS, report);
     }
     report->d_log_temperature += report->loss; /* the factor depends on T too */
 }
@@ -200,7 +190,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
     double t1 = sim_clock_s();
     compare(m, report);
     double t2 = sim_clock_s();
-    branch_backward(b, NULL, grads, stride);
+    branch_backward(b, grads, stride);
     if (m->temperature.learned)
         scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
     double t3 = sim_clock_s();

@@ -56,16 +56,6 @@ typedef struct {
     int64_t *slots; /* [view][mine] where they stand */
 } pairs;
 
-static void add_report(const sim_loss_report *r, sim_loss_report *sum)
-{
-    sum->loss += r->loss;
-    sum->d_log_temperature += r->d_log_temperature;
-    sum->accuracy += r->accuracy / VIEWS;
-    sum->positive += r->positive / VIEWS;
-    sum->negative += r->negative / VIEWS;
-    sum->spread += r->spread / VIEWS;
-}
-
 static void contrast(sim_queue *q, sim_cross *e, const options *o, double t,
                      const pairs *r, sim_loss_report *report)
 {
@@ -82,7 +72,7 @@ static void contrast(sim_queue *q, sim_cross *e, const options *o, double t,
                           r->slots + v * r->mine);
         sim_cross_softmax(e, &loss, r->nearest + anchors, r->p + others, NULL,
                           r->dp + others, &one);
-        add_report(&one, report);
+        sim_loss_report_add(&one, 1.0 / VIEWS, report);
     }
 }
 
@@ -210,7 +200,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
     double t1 = sim_clock_s();
     compute_loss(s, report);
     double t2 = sim_clock_s();
-    branch_backward(b, NULL, grads, stride);
+    branch_backward(b, grads, stride);
     if (s->temperature.learned)
         scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
     double t3 = sim_clock_s();

@@ -88,6 +88,12 @@ static sim_head_spec head_of(const predict_spec *s, size_t k)
                            .salt = FIRST_SALT + (uint32_t)k};
 }
 
+/* Of all ranks; positives and negatives are told by such a number. */
+static size_t patches_of_batch(const predict_spec *s)
+{
+    return s->images.n_blocks * s->images.slots * s->grid * s->grid;
+}
+
 sim_status predict_check(const predict_spec *s)
 {
     sim_status st = SIM_OK;
@@ -99,15 +105,13 @@ sim_status predict_check(const predict_spec *s)
               "method.steps: %zu steps below %zu skipped rows leave a grid of %zu x %zu; "
               "nearest: %zu",
               s->steps, s->skip, s->grid, s->grid, s->grid - 1 - s->skip);
-    SIM_CHECK(
-        s->images.n_blocks * s->images.slots <= (size_t)INT32_MAX / (s->grid * s->grid),
-        SIM_E_CONFIG,
-        "method.grid: %zu x %zu patches of %zu images are too many to count; nearest: "
-        "batch=%zu",
-        s->grid, s->grid, s->images.n_blocks * s->images.slots,
-        (size_t)INT32_MAX / (s->grid * s->grid));
     SIM_CHECK(s->steps <= MOST_STEPS, SIM_E_CONFIG, "method.steps: %zu, at most %d",
               s->steps, MOST_STEPS);
+    SIM_CHECK(patches_of_batch(s) <= INT32_MAX, SIM_E_CONFIG,
+              "method.grid: %zu x %zu patches of each of %zu images are more than the "
+              "%d that a batch may have; nearest batch: %zu",
+              s->grid, s->grid, s->images.n_blocks * s->images.slots, INT32_MAX,
+              INT32_MAX / (s->grid * s->grid));
 done:
     return st;
 }
@@ -317,9 +321,9 @@ typedef struct {
 /* All draws of an anchor; `own` is its target, which no draw is. */
 static void draw_anchor(const predict_spec *s, sim_random r, uint32_t own, int32_t *out)
 {
-    size_t targets = s->images.n_blocks * s->images.slots * s->grid * s->grid;
+    uint32_t others = (uint32_t)patches_of_batch(s) - 1;
     for (size_t n = 0; n < s->n_negatives; n++) {
-        uint32_t drawn = sim_random_below(&r, (uint32_t)(targets - 1));
+        uint32_t drawn = sim_random_below(&r, others);
         out[n] = (int32_t)(drawn + (drawn >= own ? 1 : 0));
     }
 }
@@ -393,16 +397,6 @@ static void give_targets(const predict *p, size_t k, float scale, float *dz)
         add_rows(p, k, offset_of(s, k), p->db, scale, dz);
 }
 
-static void add_report(const sim_loss_report *r, double share, sim_loss_report *sum)
-{
-    sum->loss += share * r->loss;
-    sum->accuracy += share * r->accuracy;
-    sum->positive += share * r->positive;
-    sum->negative += share * r->negative;
-    sum->spread += share * r->spread;
-    sum->d_log_temperature += share * r->d_log_temperature;
-}
-
 void predict_run(predict *p, const predict_options *options, const float *c,
                  const float *z, float *dc, float *dz, float *grads, size_t stride,
                  sim_loss_report *report)
@@ -425,6 +419,8 @@ void predict_run(predict *p, const predict_options *options, const float *c,
         sim_net_backward(p->tape[k], p->da, p->din, grads + k * s->d * s->d, stride);
         add_rows(p, k, 0, p->din, 1, dc);
         give_targets(p, k, (float)share, dz);
-        add_report(&r, share, report);
+        r.loss *= share;
+        r.d_log_temperature *= share;
+        sim_loss_report_add(&r, share, report);
     }
 }

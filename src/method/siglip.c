@@ -121,7 +121,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
     double t1 = sim_clock_s();
     compute_loss(s, report);
     double t2 = sim_clock_s();
-    branch_backward(b, NULL, grads, stride);
+    branch_backward(b, grads, stride);
     scalar_gradient(&b->shape, report->d_log_scale, first + LOG_SCALE, grads, stride);
     scalar_gradient(&b->shape, report->d_bias, first + BIAS, grads, stride);
     double t3 = sim_clock_s();

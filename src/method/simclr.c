@@ -227,7 +227,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
     if (s->options.base_temperature > 0) /* the factor depends on T too */
         report->d_log_temperature += report->loss;
     double t2 = sim_clock_s();
-    branch_backward(b, NULL, grads, stride);
+    branch_backward(b, grads, stride);
     if (s->temperature.learned)
         scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
     double t3 = sim_clock_s();

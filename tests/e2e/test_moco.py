@@ -258,7 +258,7 @@ def warming(data):
 
 def advice(data):
     path, _ = w.job(data, ["mocov2", "queue_size: 15"])
-    said = w.run(1, "plan", path)
+    said = w.run(1, "plan", path, "--ranks", "2")
     assert "queue_size" not in said and said.count("shuffle changes nothing") == 1, said
     said = w.run(1, "plan", path, "batchnorm.group=4", "method.queue_size=3")
     assert "warning" not in said, said
