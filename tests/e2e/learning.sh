@@ -9,7 +9,7 @@ images=$SIMILE_SHARED/data/cifar10/bin-small
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5, test: test.h5}
-method: {name: simclr, temperature: 0.2}
+method: {name: simclr}
 encoder: {width: 0.125, projector: {bn: true}}
 batch: 128
 optimizer: {lr: 0.15}
