@@ -235,35 +235,6 @@ static void source_text(const prep_format *format, const char *source, const cha
                    split);
 }
 
-/* Pixels are known before: a disk that is too small is refused at once.  (Parts and what
- * is joined of them stand there together.) */
-static sim_status check_space(const char *out, const sim_dataset_spec *spec, size_t n,
-                              size_t copies)
-{
-    sim_status st = SIM_OK;
-    enum { PER_IMAGE = 28, SLACK = 1 << 20 };
-    char folder[4096];
-    uint64_t free_bytes = 0, there = 0;
-    int fd = -1;
-
-    if (spec->encoded)
-        goto done;
-    const char *base = prep_base_name(out);
-    (void)snprintf(folder, sizeof folder, "%.*s", base > out ? (int)(base - out) : 1,
-                   base > out ? out : ".");
-    SIM_TRY(sim_path_free_bytes(folder, &free_bytes));
-    (void)snprintf(folder, sizeof folder, "%.4000s.part", out);
-    if (sim_path_exists(folder))
-        SIM_TRY(sim_file_open_read(folder, &fd, &there));
-    uint64_t need = copies * n * (spec->h * spec->w * spec->c + PER_IMAGE) + SLACK;
-    SIM_CHECK(need <= free_bytes + there, SIM_E_IO,
-              "%s needs %.1f MB, and its disk has %.1f MB left", out, (double)need / 1e6,
-              (double)free_bytes / 1e6);
-done:
-    SIM_IGNORE(sim_file_close(&fd, folder));
-    return st;
-}
-
 typedef struct {
     const prep_format *format;
     const char *path, *out;
@@ -275,6 +246,71 @@ typedef struct {
     sim_dataset_writer *writer;
     bool made; /* our part's temporaries are there */
 } conversion;
+
+static void part_path(const conversion *c, size_t k, char out[PATH_MAX])
+{
+    (void)snprintf(out, PATH_MAX, "%.3900s.rank-%zu-of-%zu", c->out, k,
+                   c->options->n_parts);
+}
+
+static sim_status add_file(const char *out, uint64_t *bytes)
+{
+    sim_status st = SIM_OK;
+    char path[PATH_MAX];
+    uint64_t here = 0;
+    int fd = -1;
+
+    (void)snprintf(path, sizeof path, "%.4000s.part", out);
+    if (sim_path_exists(path))
+        SIM_TRY(sim_file_open_read(path, &fd, &here));
+    *bytes += here;
+done:
+    SIM_IGNORE(sim_file_close(&fd, path));
+    return st;
+}
+
+/* Bytes of images that an earlier start left: of the whole, and of each part. */
+static sim_status add_written(const conversion *c, uint64_t *bytes)
+{
+    sim_status st = SIM_OK;
+    char path[PATH_MAX];
+
+    SIM_TRY(add_file(c->out, bytes));
+    for (size_t k = 0; c->options->n_parts > 1 && k < c->options->n_parts; k++) {
+        part_path(c, k, path);
+        SIM_TRY(add_file(path, bytes));
+    }
+done:
+    return st;
+}
+
+/* Pixels are known before: a disk that is too small is refused at once, by the first of
+ * several processes, before any of them writes.  (Parts and what is joined of them stand
+ * there together.) */
+static sim_status check_space(const conversion *c, size_t n)
+{
+    sim_status st = SIM_OK;
+    const char *out = c->out;
+    const sim_dataset_spec *spec = &c->spec;
+    enum { PER_IMAGE = 28, SLACK = 1 << 20 };
+    char folder[4096];
+    uint64_t free_bytes = 0, there = 0;
+
+    if (spec->encoded || c->options->part > 0)
+        goto done;
+    const char *base = prep_base_name(out);
+    (void)snprintf(folder, sizeof folder, "%.*s", base > out ? (int)(base - out) : 1,
+                   base > out ? out : ".");
+    SIM_TRY(sim_path_free_bytes(folder, &free_bytes));
+    SIM_TRY(add_written(c, &there));
+    size_t copies = c->options->n_parts > 1 ? 2 : 1;
+    uint64_t need = copies * n * (spec->h * spec->w * spec->c + PER_IMAGE) + SLACK;
+    SIM_CHECK(need <= free_bytes + there, SIM_E_IO,
+              "%s needs %.1f MB, and its disk has %.1f MB left", out, (double)need / 1e6,
+              (double)free_bytes / 1e6);
+done:
+    return st;
+}
 
 static sim_status open_source(conversion *c, prep_result *result)
 {
@@ -295,8 +331,7 @@ static sim_status open_source(conversion *c, prep_result *result)
     source_text(c->format, c->path, c->options->split, c->text);
     c->spec = spec_of(s, c->options, c->text);
     SIM_TRY(identity_of(c->format, c->path, s, c->options, &c->spec.identity));
-    SIM_TRY(check_space(c->out, &c->spec, c->chosen ? c->options->limit : s->n_items,
-                        c->options->n_parts > 1 ? 2 : 1));
+    SIM_TRY(check_space(c, c->chosen ? c->options->limit : s->n_items));
 done:
     return st;
 }
@@ -344,10 +379,13 @@ done:
 
 /* ---- several processes: each makes a part, the first one joins them ---- */
 
-static void part_path(const conversion *c, size_t k, char out[PATH_MAX])
+static sim_status open_part(conversion *c, prep_result *result)
 {
-    (void)snprintf(out, PATH_MAX, "%.3900s.rank-%zu-of-%zu", c->out, k,
-                   c->options->n_parts);
+    sim_status st = SIM_OK;
+    SIM_TRY(find_format(c->path, c->options, &c->format));
+    SIM_TRY(open_source(c, result));
+done:
+    return st;
 }
 
 static sim_status convert_part(conversion *c, prep_result *result)
@@ -356,8 +394,6 @@ static sim_status convert_part(conversion *c, prep_result *result)
     char path[PATH_MAX];
 
     part_path(c, c->options->part, path);
-    SIM_TRY(find_format(c->path, c->options, &c->format));
-    SIM_TRY(open_source(c, result));
     SIM_TRY(sim_dataset_create(path, &c->spec, &c->writer));
     c->made = true;
     SIM_TRY(convey(c, c->options->part, c->options->n_parts, result));
@@ -397,8 +433,11 @@ done:
 static sim_status convert_together(conversion *c, prep_result *result)
 {
     char path[PATH_MAX];
-    sim_status st = c->options->meet(c->options->meet_ctx, convert_part(c, result));
+    const prep_options *o = c->options;
+    sim_status st = o->meet(o->meet_ctx, open_part(c, result));
 
+    if (st == SIM_OK)
+        st = o->meet(o->meet_ctx, convert_part(c, result));
     if (st == SIM_OK && c->options->part == 0)
         st = join_parts(c, result);
     if (st != SIM_OK && st != SIM_E_IO && c->made) { /* a new start would end alike */

@@ -28,6 +28,7 @@ typedef struct {
 } sim_decode_notes;
 
 enum { SIM_MAX_PIXELS = 64 << 20 }; /* per image, checked before allocation */
+enum { SIM_MAX_IMAGES = 1 << 30 };  /* of a data set */
 
 /*
  * Decodes JPEG or PNG (by content, not by name) to 8-bit RGB, upright by EXIF: gray is

@@ -26,8 +26,6 @@ struct sim_dataset {
     size_t n_names;
 };
 
-enum { MAX_IMAGES = 1 << 30 };
-
 static sim_status read_arrays(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
@@ -58,7 +56,7 @@ static sim_status read_offsets(sim_dataset *d, const sim_h5 *f)
     d->about.c = 3;
     SIM_TRY(sim_h5_bytes_at(f, "/bytes", &d->at, &d->n_bytes));
     /* No image is empty: a small file cannot ask for much memory. */
-    size_t most = d->n_bytes < MAX_IMAGES ? (size_t)d->n_bytes : MAX_IMAGES;
+    size_t most = d->n_bytes < SIM_MAX_IMAGES ? (size_t)d->n_bytes : SIM_MAX_IMAGES;
     SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, most + 1, (void **)&d->offset, &s));
     SIM_CHECK(s.n_dims == 1 && s.dims[0] >= 1, SIM_E_DATA, "%s: /offset is not one row",
               d->path);
@@ -180,9 +178,9 @@ static sim_status read_all(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_h5_has(f, "/images") ? read_arrays(d, f) : read_offsets(d, f));
-    SIM_CHECK(d->about.n_images > 0 && d->about.n_images <= MAX_IMAGES, SIM_E_DATA,
+    SIM_CHECK(d->about.n_images > 0 && d->about.n_images <= SIM_MAX_IMAGES, SIM_E_DATA,
               "%s holds %zu images, from 1 to %d are read", d->path, d->about.n_images,
-              MAX_IMAGES);
+              SIM_MAX_IMAGES);
     SIM_TRY(read_attributes(d, f));
     SIM_TRY(read_labels(d, f));
     SIM_TRY(read_names(d, f));

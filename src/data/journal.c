@@ -34,7 +34,9 @@ typedef struct {
 } entry;
 
 static const char MAGIC[16] = "SIMILE-PREP-1";
-enum { MAX_JOURNAL = 1 << 30 }; /* 32 bytes an image */
+/* All images that a data set may have, were each a record of its own. */
+static const size_t MAX_JOURNAL =
+    sizeof(journal_head) + SIM_MAX_IMAGES * (sizeof(record_head) + sizeof(entry));
 
 static void make_head(const sim_dataset_writer *w, journal_head *out)
 {
