@@ -4,7 +4,7 @@
  * Every rank is a child process that plays a part; what its watchdog says comes back
  * through a pipe.
  *
- * simile-test: labels tsan
+ * simile-test: timeout 240 alone labels tsan
  */
 #include "simile_test.h"
 
@@ -18,7 +18,7 @@
 
 enum { RANKS = 3, TEXT = 4096 };
 
-static const double hang_s = 1.2;
+static const double hang_s = 2.4;
 static char folder[64];
 
 static void pause_s(double seconds)
