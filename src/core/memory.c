@@ -84,6 +84,28 @@ static bool count_call(void)
     return fail;
 }
 
+static void *map(size_t bytes)
+{
+    void *p =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* From the start of a huge page on, so that the first megabytes are huge too. */
+static void *map_aligned(size_t bytes)
+{
+    enum { HUGE_PAGE = 2 << 20 };
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), used = (bytes + page - 1) / page * page;
+    char *p = map(used + HUGE_PAGE);
+    if (!p)
+        return NULL;
+    size_t before = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
+    if (before)
+        (void)munmap(p, before);
+    (void)munmap(p + before + used, HUGE_PAGE - before);
+    return p + before;
+}
+
 static void *take(size_t total, size_t *mapped_bytes)
 {
     *mapped_bytes = 0;
@@ -93,11 +115,9 @@ static void *take(size_t total, size_t *mapped_bytes)
             memset(p, 0, total);
         return p;
     }
-    void *p =
-        mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-    if (total >= HUGE_FROM_BYTES)
+    bool huge = total >= HUGE_FROM_BYTES;
+    void *p = huge ? map_aligned(total) : map(total);
+    if (p && huge)
         (void)madvise(p, total, MADV_HUGEPAGE);
     *mapped_bytes = total;
     return p;
