@@ -326,14 +326,23 @@ static void moments(size_t rows, size_t c, const float *x, double *mean, double 
     }
 }
 
+/* Calls `step` for spans of rows: all channels of a few rows, since walking down many wide
+ * rows a vector at a time touches a page a row. */
+#define FOR_ROWS(rows, r0, end)                                                          \
+    for (size_t r0 = 0, end = 0; r0 < (rows); r0 += ROWS_AT_ONCE)                        \
+        if ((end = (rows)-r0 < ROWS_AT_ONCE ? (rows) : r0 + ROWS_AT_ONCE) > 0)
+
+enum { ROWS_AT_ONCE = 16 };
+
 static inline __attribute__((always_inline)) void apply_rows(
     const sim_activation act, size_t rows, size_t c, const float *x, const float *scale,
     const float *shift, const float *residual, float *y)
 {
+    FOR_ROWS(rows, r0, end)
     FOR_CHANNELS(c, c0, lanes)
     {
         vec a = get(scale + c0, lanes), b = get(shift + c0, lanes);
-        for (size_t r = 0; r < rows; r++) {
+        for (size_t r = r0; r < end; r++) {
             size_t at = r * c + c0;
             vec u = FMA(get(x + at, lanes), a, b);
             if (residual)
@@ -401,10 +410,11 @@ static void norm_sums(size_t rows, size_t c, const float *x, const float *scale,
 static void norm_backward(size_t rows, size_t c, const float *x, const float *g,
                           const float *a, const float *b, const float *d, float *dx)
 {
+    FOR_ROWS(rows, r0, end)
     FOR_CHANNELS(c, c0, lanes)
     {
         vec va = get(a + c0, lanes), vb = get(b + c0, lanes), vd = get(d + c0, lanes);
-        for (size_t r = 0; r < rows; r++) {
+        for (size_t r = r0; r < end; r++) {
             size_t at = r * c + c0;
             vec u = FMA(vb, get(x + at, lanes), vd);
             put_lanes(dx + at, lanes, FMA(va, get(g + at, lanes), u));

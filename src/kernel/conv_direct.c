@@ -39,34 +39,15 @@ void sim_direct_pack(const sim_conv *v, const float *oihw, float *panels)
     sim_panel_pack(row, v->k, b, v->k, false, panels);
 }
 
-/* Filter row r of one patch: taps s = 0 .. size-1, zeros in the padding. */
-static void gather_taps(const sim_conv *v, const float *image, ptrdiff_t y, ptrdiff_t x0,
-                        float *out)
-{
-    ptrdiff_t w = (ptrdiff_t)v->w, size = (ptrdiff_t)v->size;
-    if (y < 0 || y >= (ptrdiff_t)v->h) {
-        memset(out, 0, v->size * v->c * sizeof *out);
-        return;
-    }
-    ptrdiff_t lo = x0 < 0 ? -x0 : 0, hi = x0 + size > w ? w - x0 : size;
-    if (hi < lo)
-        hi = lo;
-    memset(out, 0, (size_t)lo * v->c * sizeof *out);
-    if (hi > lo)
-        memcpy(out + (size_t)lo * v->c, image + (size_t)(y * w + x0 + lo) * v->c,
-               (size_t)(hi - lo) * v->c * sizeof *out);
-    memset(out + (size_t)hi * v->c, 0, (size_t)(size - hi) * v->c * sizeof *out);
-}
-
 /* The patch of output pixel p (counted over all images). */
 static void gather_patch(const sim_conv *v, const float *x, size_t p, float *out)
 {
     size_t image = p / (v->oh * v->ow), o = p % (v->oh * v->ow);
     ptrdiff_t y0 = (ptrdiff_t)(o / v->ow * v->stride) - (ptrdiff_t)v->pad;
     ptrdiff_t x0 = (ptrdiff_t)(o % v->ow * v->stride) - (ptrdiff_t)v->pad;
-    for (size_t r = 0; r < v->size; r++)
-        gather_taps(v, x + image * v->h * v->w * v->c, y0 + (ptrdiff_t)r, x0,
-                    out + r * v->size * v->c);
+    for (size_t r = 0, n = v->size * v->c; r < v->size; r++)
+        sim_gather_run(v, x + image * v->h * v->w * v->c, y0 + (ptrdiff_t)r,
+                       x0 * (ptrdiff_t)v->c, n, out + r * n);
 }
 
 typedef struct {

@@ -3,7 +3,8 @@
  *
  * dW[(tap, c)][k] = sum over a leaf's pixels of patch[(tap, c)] dy[k], one chain of fma over
  * ascending pixels.  An item owns some rows of dW for all leaves: its stack of the tree
- * stays in cache, and items share nothing.
+ * stays in cache, and items share nothing.  Where dW is small, an item is some rows of one
+ * leaf, so that there are items enough for all threads, and the leaves join at the end.
  */
 #include "private.h"
 
@@ -12,36 +13,42 @@
 #include <string.h>
 
 enum { ROWS = 48, PIXELS = 256 }; /* of an item; gathered at a time */
+enum { SMALL_FLOATS = 1 << 15 };  /* of a dW whose leaves are kept apart */
 
 typedef struct {
     const sim_conv *v;
     const sim_leaf_walk *walk;
     const float *x, *dy;
     float *native; /* [nodes][taps * c][padded] */
+    float *leaves; /* the same of every leaf, where dW is small */
+    size_t rows;   /* taps * c */
     size_t padded; /* k rounded up to 16 */
     size_t depth, n_nodes, images_at_once;
 } weights_call;
 
-/* Columns [m0, m0 + m) of the patches of image's output pixels: out [pixels][m]. */
+/* Of the rank's leaves. */
+static size_t leaves_of(const sim_leaf_walk *walk)
+{
+    return walk->range.hi - walk->range.lo;
+}
+
+/*
+ * Columns [m0, m0 + m) of the patches of image's output pixels: out [pixels][m].  Those of
+ * one filter row are neighbours in the image too.
+ */
 static void gather_columns(const sim_conv *v, const float *image, size_t m0, size_t m,
                            float *out)
 {
-    for (size_t at = 0; at < m;) {
-        size_t tap = (m0 + at) / v->c, c0 = (m0 + at) % v->c;
-        size_t run = sim_smaller(v->c - c0, m - at);
-        size_t r = tap / v->size, s = tap % v->size;
+    size_t of_row = v->size * v->c;
+    for (size_t at = 0, run = 0; at < m; at += run) {
+        size_t r = (m0 + at) / of_row, first = (m0 + at) % of_row;
+        run = sim_smaller(of_row - first, m - at);
         for (size_t o = 0; o < v->oh * v->ow; o++) {
-            size_t y = o / v->ow * v->stride + r, x = o % v->ow * v->stride + s;
-            bool inside =
-                y >= v->pad && x >= v->pad && y - v->pad < v->h && x - v->pad < v->w;
-            float *to = out + o * m + at;
-            if (inside)
-                memcpy(to, image + ((y - v->pad) * v->w + x - v->pad) * v->c + c0,
-                       run * sizeof *to);
-            else
-                memset(to, 0, run * sizeof *to);
+            ptrdiff_t y = (ptrdiff_t)(o / v->ow * v->stride + r) - (ptrdiff_t)v->pad;
+            ptrdiff_t x = (ptrdiff_t)(o % v->ow * v->stride) - (ptrdiff_t)v->pad;
+            sim_gather_run(v, image, y, x * (ptrdiff_t)v->c + (ptrdiff_t)first, run,
+                           out + o * m + at);
         }
-        at += run;
     }
 }
 
@@ -72,31 +79,72 @@ static void add_images(const weights_call *q, size_t image, size_t n, size_t m0,
                                       true, sum, q->padded);
 }
 
+/* sum [m][padded]: rows [m0, m0 + m) of one leaf's dW. */
+static void leaf_rows(const weights_call *q, size_t leaf, size_t m0, size_t m,
+                      float *buffer, float *sum)
+{
+    size_t pixels = q->images_at_once * q->v->oh * q->v->ow;
+    size_t images = q->walk->images_per_leaf, step = q->images_at_once;
+
+    memset(sum, 0, m * q->padded * sizeof *sum);
+    for (size_t i = 0; i < images; i += step)
+        add_images(q, leaf * images + i, sim_smaller(step, images - i), m0, m, buffer,
+                   buffer + pixels * m, sum);
+}
+
+static size_t buffer_floats(const weights_call *q, size_t m)
+{
+    return q->images_at_once * q->v->oh * q->v->ow * (m + q->padded);
+}
+
+static size_t row_items(const weights_call *q)
+{
+    return (q->rows + ROWS - 1) / ROWS;
+}
+
 static void rows_item(size_t item, void *ctx)
 {
     const weights_call *q = ctx;
-    const sim_conv *v = q->v;
-    size_t total = v->size * v->size * v->c, m0 = item * ROWS;
-    size_t m = sim_smaller(ROWS, total - m0), n = m * q->padded;
-    size_t pixels = q->images_at_once * v->oh * v->ow;
-    float *partials =
-        sim_scratch((q->depth * n + pixels * (m + q->padded)) * sizeof *partials);
-    float *patches = partials + q->depth * n, *gradients = patches + pixels * m;
+    size_t m0 = item * ROWS, m = sim_smaller(ROWS, q->rows - m0), n = m * q->padded;
+    float *partials = sim_scratch((q->depth * n + buffer_floats(q, m)) * sizeof(float));
     sim_fold fold;
 
     sim_fold_begin(&fold, n, q->walk->n_leaves, q->walk->range, partials);
-    for (size_t leaf = 0; leaf < q->walk->range.hi - q->walk->range.lo; leaf++) {
-        float *sum = sim_fold_slot(&fold);
-        size_t first = leaf * q->walk->images_per_leaf, step = q->images_at_once;
-        memset(sum, 0, n * sizeof *sum);
-        for (size_t i = 0; i < q->walk->images_per_leaf; i += step)
-            add_images(q, first + i, sim_smaller(step, q->walk->images_per_leaf - i), m0,
-                       m, patches, gradients, sum);
+    for (size_t leaf = 0; leaf < leaves_of(q->walk); leaf++) {
+        leaf_rows(q, leaf, m0, m, partials + q->depth * n, sim_fold_slot(&fold));
         sim_fold_close(&fold);
     }
     for (size_t j = 0; j < q->n_nodes; j++)
-        memcpy(q->native + (j * total + m0) * q->padded, partials + j * n,
+        memcpy(q->native + (j * q->rows + m0) * q->padded, partials + j * n,
                n * sizeof *partials);
+}
+
+/* ---- a small dW: leaves side by side ---- */
+
+static bool is_small(const weights_call *q)
+{
+    return q->rows * q->padded <= SMALL_FLOATS;
+}
+
+static void leaf_item(size_t item, void *ctx)
+{
+    const weights_call *q = ctx;
+    size_t leaf = item / row_items(q), m0 = item % row_items(q) * ROWS;
+    size_t m = sim_smaller(ROWS, q->rows - m0);
+    leaf_rows(q, leaf, m0, m, sim_scratch(buffer_floats(q, m) * sizeof(float)),
+              q->leaves + (leaf * q->rows + m0) * q->padded);
+}
+
+/* The stack of the tree is where the nodes are to be. */
+static void join_leaves(const weights_call *q)
+{
+    size_t n = q->rows * q->padded;
+    sim_fold fold;
+    sim_fold_begin(&fold, n, q->walk->n_leaves, q->walk->range, q->native);
+    for (size_t leaf = 0; leaf < leaves_of(q->walk); leaf++) {
+        memcpy(sim_fold_slot(&fold), q->leaves + leaf * n, n * sizeof(float));
+        sim_fold_close(&fold);
+    }
 }
 
 /* ---- to torch's order ---- */
@@ -131,41 +179,53 @@ void sim_turn_weights(const sim_conv *v, size_t padded, const float *native, flo
     sim_for((v->k + TURN_K - 1) / TURN_K, turn_item, &q);
 }
 
-static size_t images_at_once(const sim_conv *v)
+static weights_call call_of(const sim_conv *v, const sim_leaf_walk *walk)
 {
+    sim_range nodes[SIM_TREE_MAX_NODES];
     size_t out = v->oh * v->ow;
-    return out < PIXELS ? PIXELS / out : 1;
+    return (weights_call){.v = v,
+                          .walk = walk,
+                          .rows = v->size * v->size * v->c,
+                          .padded = sim_round_up(v->k, HALF_PANEL),
+                          .depth = sim_tree_depth(walk->n_leaves, walk->range),
+                          .n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes),
+                          .images_at_once = out < PIXELS ? PIXELS / out : 1};
+}
+
+/* Floats of the nodes (or the tree's stack) and of the leaves. */
+static size_t workspace_floats(const weights_call *q, size_t *before_leaves)
+{
+    size_t n = q->rows * q->padded;
+    *before_leaves = n * (q->n_nodes > q->depth ? q->n_nodes : q->depth);
+    return *before_leaves + (is_small(q) ? n * leaves_of(q->walk) : 0);
 }
 
 void sim_direct_weights_room(const sim_conv *v, const sim_leaf_walk *walk, sim_room *room)
 {
-    sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t padded = sim_round_up(v->k, HALF_PANEL), rows = v->size * v->size * v->c;
-    size_t n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes);
-    size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
-    size_t m = sim_smaller(ROWS, rows), pixels = images_at_once(v) * v->oh * v->ow;
+    const weights_call q = call_of(v, walk);
+    size_t m = sim_smaller(ROWS, q.rows), before = 0;
+    size_t stack = is_small(&q) ? 0 : q.depth * m * q.padded;
 
-    sim_raise(&room->shared, n_nodes * rows * padded * sizeof(float));
-    sim_raise(&room->thread,
-              (depth * m * padded + pixels * (m + padded)) * sizeof(float));
+    sim_raise(&room->shared, workspace_floats(&q, &before) * sizeof(float));
+    sim_raise(&room->thread, (stack + buffer_floats(&q, m)) * sizeof(float));
 }
 
 void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
                         const float *dy, float *dw, size_t node_stride)
 {
-    sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t rows = v->size * v->size * v->c;
-    weights_call q = {.v = v,
-                      .walk = walk,
-                      .x = x,
-                      .dy = dy,
-                      .padded = sim_round_up(v->k, HALF_PANEL),
-                      .depth = sim_tree_depth(walk->n_leaves, walk->range),
-                      .n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes),
-                      .images_at_once = images_at_once(v)};
-    q.native = sim_workspace(q.n_nodes * rows * q.padded * sizeof *q.native);
-    sim_for((rows + ROWS - 1) / ROWS, rows_item, &q);
+    weights_call q = call_of(v, walk);
+    size_t before = 0, floats = workspace_floats(&q, &before);
+    q.x = x;
+    q.dy = dy;
+    q.native = sim_workspace(floats * sizeof *q.native);
+    q.leaves = q.native + before;
+    if (is_small(&q)) {
+        sim_for(row_items(&q) * leaves_of(walk), leaf_item, &q);
+        join_leaves(&q);
+    } else {
+        sim_for(row_items(&q), rows_item, &q);
+    }
     for (size_t j = 0; j < q.n_nodes; j++)
-        sim_turn_weights(v, q.padded, q.native + j * rows * q.padded,
+        sim_turn_weights(v, q.padded, q.native + j * q.rows * q.padded,
                          dw + j * node_stride);
 }

@@ -17,10 +17,11 @@
  * 4 x 4 runs at 2.0 times the direct product's rate, and 1.06 times that of 96 x 64. */
 enum { ROWS = 128, COLUMNS = 64, PATCHES_LEAST = 8 };
 
-/* Tiles of a round: in the near cache for narrow layers; wide ones have enough of them to
- * pay for walking through U. */
-enum { ROUND_FLOATS = 1 << 19, ROUND_LEAST = 8, WIDE_ROUND = 128 };
-enum { TILES_PER_ITEM = 8, FILTER_CHUNK = 1 << 12 };
+/* Floats of a round's tiles: few enough for the far cache, and for the near one where there
+ * is little to multiply (channels in and out up to THIN; measured: 1.5 times the rate at
+ * C = 16).  Wide layers have tiles enough to pay for walking through U. */
+enum { ROUND_FLOATS = 1 << 19, THIN_FLOATS = 1 << 17, ROUND_LEAST = 8, WIDE_ROUND = 128 };
+enum { THIN = 32, TILES_PER_ITEM = 8, FILTER_CHUNK = 1 << 12 };
 
 typedef struct {
     const sim_conv *v;
@@ -31,13 +32,15 @@ typedef struct {
     size_t across;         /* items side by side along k */
     float *vx, *vy;        /* [36][most][c], [36][most][padded] */
     bool wide;             /* items are patches */
-    float *u;  /* [36][c][padded]; wide: [item][36][ROWS][COLUMNS] or unused */
-    float *dw; /* [9][c][padded] */
+    float *u; /* [36][c][padded]; wide: [item][36][ROWS][COLUMNS] or unused */
+    size_t x_stride, y_stride, u_stride; /* from one of the 36 to the next */
+    float *dw;                           /* [9][c][padded] */
 } leaf_call;
 
 static size_t tiles_of_round(bool wide, size_t channels, size_t n_tiles)
 {
-    size_t fit = ROUND_FLOATS / (WINO_N * channels) / TILES_PER_ITEM * TILES_PER_ITEM;
+    size_t floats = channels <= THIN ? THIN_FLOATS : ROUND_FLOATS;
+    size_t fit = floats / (WINO_N * channels) / TILES_PER_ITEM * TILES_PER_ITEM;
     size_t least = wide ? WIDE_ROUND : ROUND_LEAST;
     return sim_smaller(fit < least ? least : fit, n_tiles);
 }
@@ -55,10 +58,10 @@ static void transform_one(const leaf_call *q, size_t i)
     t->wino_input(
         v->c, q->x + at, v->w * v->c,
         sim_wino_window((ptrdiff_t)y - 1, (ptrdiff_t)x - 1, WINO_IN, v->h, v->w),
-        q->vx + i * v->c, q->most * v->c);
+        q->vx + i * v->c, q->x_stride);
     t->wino_gradient(v->k, q->dy + ((image * v->h + y) * v->w + x) * v->k, v->w * v->k,
                      sim_wino_window((ptrdiff_t)y, (ptrdiff_t)x, WINO_OUT, v->h, v->w),
-                     q->vy + i * q->padded, q->most * q->padded);
+                     q->vy + i * q->padded, q->y_stride);
 }
 
 static void transform_item(size_t item, void *ctx)
@@ -75,17 +78,17 @@ static void frequency_item(size_t f, void *ctx)
 {
     const leaf_call *q = ctx;
     size_t c = q->v->c;
-    sim_kernels()->product_transposed(c, q->padded, q->n, q->vx + f * q->most * c, c,
-                                      q->vy + f * q->most * q->padded, q->padded,
-                                      q->t0 > 0, q->u + f * c * q->padded, q->padded);
+    sim_kernels()->product_transposed(c, q->padded, q->n, q->vx + f * q->x_stride, c,
+                                      q->vy + f * q->y_stride, q->padded, q->t0 > 0,
+                                      q->u + f * q->u_stride, q->padded);
 }
 
 static void filter_item(size_t item, void *ctx)
 {
     const leaf_call *q = ctx;
     size_t total = q->v->c * q->padded, lo = item * FILTER_CHUNK;
-    sim_kernels()->wino_filter(sim_smaller(FILTER_CHUNK, total - lo), q->u + lo, total,
-                               q->dw + lo, total);
+    sim_kernels()->wino_filter(sim_smaller(FILTER_CHUNK, total - lo), q->u + lo,
+                               q->u_stride, q->dw + lo, total);
 }
 
 /* ---- wide layers: items are patches ---- */
@@ -108,7 +111,7 @@ static patch patch_of(const leaf_call *q, size_t item)
 static void turn_back(const leaf_call *q, const patch *p, const float *u)
 {
     for (size_t r = 0; r < p->rows; r++)
-        sim_kernels()->wino_filter(p->columns, u + r * p->columns, p->rows * p->columns,
+        sim_kernels()->wino_filter(p->columns, u + r * p->columns, q->u_stride,
                                    q->dw + (p->c0 + r) * q->padded + p->k0,
                                    q->v->c * q->padded);
 }
@@ -117,15 +120,15 @@ static void patch_item(size_t item, void *ctx)
 {
     const leaf_call *q = ctx;
     patch p = patch_of(q, item);
-    size_t c = q->v->c, floats = WINO_N * ROWS * COLUMNS;
+    size_t c = q->v->c, floats = WINO_N * q->u_stride;
     float *u =
         q->n == q->n_tiles ? sim_scratch(floats * sizeof *u) : q->u + item * floats;
 
     for (size_t f = 0; f < WINO_N; f++)
-        sim_kernels()->product_transposed(
-            p.rows, p.columns, q->n, q->vx + f * q->most * c + p.c0, c,
-            q->vy + f * q->most * q->padded + p.k0, q->padded, q->t0 > 0,
-            u + f * p.rows * p.columns, p.columns);
+        sim_kernels()->product_transposed(p.rows, p.columns, q->n,
+                                          q->vx + f * q->x_stride + p.c0, c,
+                                          q->vy + f * q->y_stride + p.k0, q->padded,
+                                          q->t0 > 0, u + f * q->u_stride, p.columns);
     if (q->t0 + q->n == q->n_tiles)
         turn_back(q, &p, u);
 }
@@ -155,8 +158,8 @@ static void one_leaf(leaf_call *q)
 static size_t u_floats(const leaf_call *q)
 {
     if (!q->wide)
-        return WINO_N * q->v->c * q->padded;
-    return q->most < q->n_tiles ? patches(q) * WINO_N * ROWS * COLUMNS : 0;
+        return WINO_N * q->u_stride;
+    return q->most < q->n_tiles ? patches(q) * WINO_N * q->u_stride : 0;
 }
 
 /* The call's numbers that follow from shapes; buffers and leaf are still to come. */
@@ -171,13 +174,16 @@ static leaf_call call_of(const sim_conv *v, const sim_leaf_walk *walk)
     q.n_tiles = walk->images_per_leaf * q.th * q.tw;
     q.wide = patches(&q) >= PATCHES_LEAST;
     q.most = tiles_of_round(q.wide, v->c + padded, q.n_tiles);
+    q.x_stride = sim_wino_stride(q.most * v->c);
+    q.y_stride = sim_wino_stride(q.most * padded);
+    q.u_stride = sim_wino_stride(q.wide ? ROWS * COLUMNS : v->c * padded);
     return q;
 }
 
 /* Floats of both transforms of a round. */
 static size_t tile_floats(const leaf_call *q)
 {
-    return WINO_N * q->most * (q->v->c + q->padded);
+    return WINO_N * (q->x_stride + q->y_stride);
 }
 
 static size_t workspace_floats(const leaf_call *q, const sim_leaf_walk *walk)
@@ -192,7 +198,7 @@ void sim_winograd_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
     const leaf_call q = call_of(v, walk);
     sim_raise(&room->shared, workspace_floats(&q, walk) * sizeof(float));
     if (q.wide && q.most == q.n_tiles)
-        sim_raise(&room->thread, WINO_N * ROWS * COLUMNS * sizeof(float));
+        sim_raise(&room->thread, WINO_N * q.u_stride * sizeof(float));
 }
 
 void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
@@ -205,11 +211,11 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const fl
     sim_fold fold;
 
     q.vx = sim_workspace(workspace_floats(&q, walk) * sizeof(float));
-    q.vy = q.vx + WINO_N * q.most * v->c;
+    q.vy = q.vx + WINO_N * q.x_stride;
     q.u = q.vx + tile_floats(&q);
     /* Columns past k stay as they were cleared: the transform writes k channels only. */
     if (padded > v->k)
-        memset(q.vy, 0, WINO_N * q.most * padded * sizeof(float));
+        memset(q.vy, 0, WINO_N * q.y_stride * sizeof(float));
     sim_fold_begin(&fold, leaf_floats, walk->n_leaves, walk->range, q.u + u_floats(&q));
     for (size_t i = 0; i < walk->range.hi - walk->range.lo; i++) {
         size_t first = i * walk->images_per_leaf;

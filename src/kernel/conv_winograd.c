@@ -21,7 +21,7 @@ static size_t tiles_per_item(size_t c, size_t k)
 
 size_t sim_winograd_floats(size_t c, size_t k)
 {
-    return WINO_N * sim_panel_floats(c, k);
+    return WINO_N * sim_wino_stride(sim_panel_floats(c, k));
 }
 
 /* G g G^T of HALF_PANEL filters side by side: g [9][.], u [36][.]. */
@@ -57,7 +57,7 @@ typedef struct {
 static void pack_group(const pack_call *p, size_t c, size_t k0)
 {
     float g[9][HALF_PANEL] = {{0}}, u[WINO_N][HALF_PANEL];
-    size_t panel_floats = sim_panel_floats(p->c, p->k);
+    size_t f_stride = sim_wino_stride(sim_panel_floats(p->c, p->k));
     size_t j = k0 / PANEL * PANEL;
     size_t width = sim_smaller(PANEL, sim_round_up(p->k, HALF_PANEL) - j);
     float *out = p->panels + p->c * j + c * width + (k0 - j);
@@ -68,7 +68,7 @@ static void pack_group(const pack_call *p, size_t c, size_t k0)
                                 : p->oihw[((k0 + l) * p->c + c) * 9 + t];
     transform_filters(g, u);
     for (size_t f = 0; f < WINO_N; f++)
-        memcpy(out + f * panel_floats, u[f], sizeof u[f]);
+        memcpy(out + f * f_stride, u[f], sizeof u[f]);
 }
 
 enum { PACK_CHANNELS = 8 };
@@ -123,7 +123,7 @@ static void read_tiles(const winograd_call *q, size_t t0, size_t n, float *v)
         ptrdiff_t at =
             (((ptrdiff_t)(image * q->h + y) - 1) * (ptrdiff_t)q->w + (ptrdiff_t)x - 1) *
             (ptrdiff_t)q->c;
-        t->wino_input(q->c, q->x + at, row, in, v + i * q->c, n * q->c);
+        t->wino_input(q->c, q->x + at, row, in, v + i * q->c, sim_wino_stride(n * q->c));
     }
 }
 
@@ -136,7 +136,7 @@ static void write_tiles(const winograd_call *q, size_t t0, size_t n, const float
         tile_at(q, t0 + i, &image, &y, &x);
         wino_window out =
             sim_wino_window((ptrdiff_t)y, (ptrdiff_t)x, WINO_OUT, q->h, q->w);
-        t->wino_output(q->k, m + i * q->k, n * q->k, out,
+        t->wino_output(q->k, m + i * q->k, sim_wino_stride(n * q->k), out,
                        q->y + ((image * q->h + y) * q->w + x) * q->k, row);
     }
 }
@@ -145,14 +145,15 @@ static void tile_block(size_t item, void *ctx)
 {
     const winograd_call *q = ctx;
     size_t t0 = item * q->per_item, n = sim_smaller(q->per_item, q->n_tiles - t0);
-    float *v = sim_scratch(WINO_N * n * (q->c + q->k) * sizeof *v);
-    float *m = v + WINO_N * n * q->c;
+    size_t v_stride = sim_wino_stride(n * q->c), m_stride = sim_wino_stride(n * q->k);
+    size_t panel_stride = sim_wino_stride(sim_panel_floats(q->c, q->k));
+    float *v = sim_scratch(WINO_N * (v_stride + m_stride) * sizeof *v);
+    float *m = v + WINO_N * v_stride;
 
     read_tiles(q, t0, n, v);
     for (size_t f = 0; f < WINO_N; f++)
-        sim_product(n, q->k, q->c, v + f * n * q->c, q->c,
-                    q->panels + f * sim_panel_floats(q->c, q->k), false, m + f * n * q->k,
-                    q->k);
+        sim_product(n, q->k, q->c, v + f * v_stride, q->c, q->panels + f * panel_stride,
+                    false, m + f * m_stride, q->k);
     write_tiles(q, t0, n, m);
 }
 
@@ -161,7 +162,10 @@ void sim_winograd_room(const sim_conv *v, size_t n, sim_room *room)
     size_t tiles =
         n * ((v->h + WINO_OUT - 1) / WINO_OUT) * ((v->w + WINO_OUT - 1) / WINO_OUT);
     size_t at_once = sim_smaller(tiles_per_item(v->c, v->k), tiles);
-    sim_raise(&room->thread, WINO_N * at_once * (v->c + v->k) * sizeof(float));
+    sim_raise(&room->thread,
+              WINO_N *
+                  (sim_wino_stride(at_once * v->c) + sim_wino_stride(at_once * v->k)) *
+                  sizeof(float));
 }
 
 void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panels,

@@ -6,6 +6,8 @@
 
 #include "table.h"
 
+#include <string.h>
+
 /* One grow-only buffer for what threads share within a call; main thread only. */
 void *sim_workspace(size_t bytes);
 
@@ -19,10 +21,36 @@ static inline size_t sim_smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/*
+ * Floats from one of a transform's 36 frequencies to the next, which hold `floats` each: an
+ * odd number of cache lines, so that 36 streams never meet in one set of a cache.
+ */
+static inline size_t sim_wino_stride(size_t floats)
+{
+    enum { LINE = 16 };
+    return (((floats + LINE - 1) / LINE) | 1) * LINE;
+}
+
 static inline void sim_raise(size_t *most, size_t n)
 {
     if (n > *most)
         *most = n;
+}
+
+/* Copies floats [from, from + n) of row y of an image; outside of it are zeros. */
+static inline void sim_gather_run(const sim_conv *v, const float *image, ptrdiff_t y,
+                                  ptrdiff_t from, size_t n, float *out)
+{
+    ptrdiff_t width = (ptrdiff_t)(v->w * v->c), end = from + (ptrdiff_t)n;
+    bool inside = y >= 0 && y < (ptrdiff_t)v->h;
+    const float *row = image + (inside ? y * width : 0);
+
+    if (inside && from >= 0 && end <= width) {
+        memcpy(out, row + from, n * sizeof *out);
+        return;
+    }
+    for (ptrdiff_t i = from; i < end; i++)
+        out[i - from] = inside && i >= 0 && i < width ? row[i] : 0;
 }
 
 /* Filters, packed for the passes. */
