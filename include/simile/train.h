@@ -102,6 +102,8 @@ const sim_method *sim_train_method(const sim_train_state *t);
 const sim_schedule_plan *sim_train_plan(const sim_train_state *t);
 const sim_dataset *sim_train_data(const sim_train_state *t);
 int64_t sim_train_step(const sim_train_state *t);
+/* On rank 0, at the begin: the folder to which the run moved the course it leaves; or "". */
+const char *sim_train_aside(const sim_train_state *t);
 
 /* ---- the run ---- */
 

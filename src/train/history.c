@@ -158,6 +158,7 @@ sim_status sim_history_merge(const char *of_checkpoint, const char *of_run,
             continue;
         settle(s, NULL, s == newest ? last_step : -1,
                s == newest ? unknown : "killed or lost");
+        sim_json_int(s, "off_course", 1); /* it left nothing that the run stands on */
         sim_json_put(out, NULL, s);
     }
 done:
@@ -201,6 +202,8 @@ static void count_samples(sim_train_state *t, const sim_json *list)
     t->course.first_batch = batch;
     for (size_t i = sim_json_size(list); i-- > 0;) {
         const sim_json *s = sim_json_at(list, i);
+        if (int_of(s, "off_course"))
+            continue;
         int64_t from = int_of(s, "from_step"), to = int_of(s, "to_step");
         batch = int_of(s, "batch");
         to = to < limit ? to : limit;
@@ -228,6 +231,30 @@ sim_status sim_history_take(sim_train_state *t, const char *of_checkpoint)
     count_samples(t, list);
 done:
     sim_json_destroy(&list);
+    return st;
+}
+
+sim_status sim_history_requeued(const sim_train_state *t, int64_t *from_step)
+{
+    sim_status st = SIM_OK;
+    const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
+    char *text = NULL;
+    sim_json *list = NULL;
+
+    *from_step = -1;
+    if (!job || !restart)
+        goto done;
+    SIM_TRY(sim_history_of_run(t->run.path, &text));
+    SIM_TRY(sim_json_parse(text, strlen(text), &list));
+    if (sim_json_size(list) == 0)
+        goto done;
+    const sim_json *last = sim_json_at(list, sim_json_size(list) - 1);
+    if (strcmp(text_of(last, "job"), job) == 0 &&
+        int_of(last, "restart") < strtoll(restart, NULL, 10))
+        *from_step = int_of(last, "from_step");
+done:
+    sim_json_destroy(&list);
+    sim_free(text);
     return st;
 }
 

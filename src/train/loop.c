@@ -47,6 +47,11 @@ const sim_dataset *sim_train_data(const sim_train_state *t)
     return t->data;
 }
 
+const char *sim_train_aside(const sim_train_state *t)
+{
+    return t->aside;
+}
+
 int64_t sim_train_step(const sim_train_state *t)
 {
     return t->at.step;
@@ -229,7 +234,6 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
     SIM_TRY(sim_comm_agree(c, sim_ladder_open(t)));
     SIM_TRY(sim_comm_agree(c, begin_observers(t)));
-    sim_run_stop_clear(&t->run);
 done:
     return st;
 }
@@ -428,14 +432,11 @@ static void end_observers(sim_train_state *t, const char *why)
                 t, t->request->observers[i].on_end(t->request->observers[i].ctx, t, why));
 }
 
-/* "RUN/checkpoints/step-N.h5" of the last one saved; before that, what was loaded. */
+/* "RUN/checkpoints/step-N.h5" of the last one saved, or loaded. */
 static void name_checkpoint(const sim_train_state *t, char *out, size_t out_bytes)
 {
-    if (t->resumed[0] && t->last_saved == t->start_step)
-        (void)snprintf(out, out_bytes, "%s", t->resumed);
-    else
-        (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
-                       (long long)t->last_saved);
+    (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
+                   (long long)t->last_saved);
 }
 
 /* The last checkpoint, and what a person should do next. */

@@ -117,6 +117,7 @@ struct sim_train_state {
     sim_place *places;  /* [ranks], on rank 0 */
     size_t n_nodes;     /* different hosts among them */
     char resumed[4200]; /* what it goes on from, for the header */
+    char aside[4200];   /* where what was saved of the course it left is; "" */
     int trace_fd;
     sim_watchdog *watchdog;
     sim_replica *replica;
@@ -193,6 +194,9 @@ int sim_signals_seen(void); /* the signal's number, or 0 */
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
 /* Takes the checkpoint's history ("" for a fresh run), and what of it the course needs. */
 SIM_MUST_USE sim_status sim_history_take(sim_train_state *t, const char *of_checkpoint);
+/* The step from which an earlier life of this Slurm job began here; -1: there was none. */
+SIM_MUST_USE sim_status sim_history_requeued(const sim_train_state *t,
+                                             int64_t *from_step);
 /* Adds the segments that no checkpoint knows, and tells that this one has begun. */
 SIM_MUST_USE sim_status sim_history_begin(sim_train_state *t);
 /* Tells how this one ended; a failure to is only logged. */

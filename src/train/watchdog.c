@@ -152,24 +152,15 @@ static int find_behind(const sim_watchdog *w, bool *behind)
 /* What the system says of a process of this host; "" when nothing is odd. */
 static const char *state_of(const sim_watchdog *w, const record *r)
 {
-    char path[64], text[512] = "";
+    sim_process p;
 
     if (strcmp(r->host, w->record.host) != 0)
         return "";
-    (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)r->pid);
-    FILE *f = fopen(path, "r");
-    if (!f)
+    if (!sim_process_look((long)r->pid, &p))
         return ", its process is gone";
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    (void)fclose(f);
-    text[n] = '\0';
-    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
-    char state = '\0';
-    if (end && end[1] == ' ')
-        state = end[2];
-    if (state == 'Z' || state == 'X')
+    if (p.state == 'Z' || p.state == 'X')
         return ", its process is dead";
-    return state == 'T' || state == 't' ? ", its process is stopped" : "";
+    return p.state == 'T' || p.state == 't' ? ", its process is stopped" : "";
 }
 
 /* ---- the text ---- */
