@@ -43,7 +43,7 @@ struct sim_watchdog {
     peer *peers; /* [size] */
     sim_mutex lock;
     sim_signal wake;
-    bool stop;
+    bool stop, started;
     sim_thread thread;
 };
 
@@ -62,7 +62,8 @@ static sim_status publish(sim_watchdog *w)
     sim_status st = SIM_OK;
     int fd = -1;
     record *r = &w->record;
-    const sim_beats now = sim_beats_now();
+    const sim_beats now =
+        w->options.beats ? w->options.beats(w->options.ctx) : sim_beats_now();
 
     r->told_again = ++r->told;
     r->beats = now.beats;
@@ -280,15 +281,12 @@ static void moved(sim_watchdog *w, uint64_t beats)
     w->idle_s = w->watched_s = 0;
 }
 
-/* One tick; false when it was the last. */
-static bool look(sim_watchdog *w)
+bool sim_watchdog_look(sim_watchdog *w, double elapsed_s)
 {
-    double hang_s = w->options.hang_s, now_s = sim_clock_s();
-    double elapsed_s = now_s - w->seen_s;
+    double hang_s = w->options.hang_s;
 
     if (elapsed_s > 2 * w->tick_s) /* stopped in between, as the main thread was */
         elapsed_s = 2 * w->tick_s;
-    w->seen_s = now_s;
     SIM_IGNORE(publish(w)); /* others see a silent rank then; this one still watches */
     if (w->record.beats != w->beats) {
         moved(w, w->record.beats);
@@ -310,6 +308,13 @@ static bool look(sim_watchdog *w)
     return true;
 }
 
+static bool look_by_clock(sim_watchdog *w)
+{
+    double now_s = sim_clock_s(), elapsed_s = now_s - w->seen_s;
+    w->seen_s = now_s;
+    return sim_watchdog_look(w, elapsed_s);
+}
+
 static void *watch(void *ctx)
 {
     sim_watchdog *w = ctx;
@@ -322,7 +327,7 @@ static void *watch(void *ctx)
         if (w->stop)
             break;
         sim_mutex_unlock(&w->lock);
-        more = look(w);
+        more = look_by_clock(w);
         sim_mutex_lock(&w->lock);
     }
     sim_mutex_unlock(&w->lock);
@@ -351,7 +356,7 @@ done:
     return st;
 }
 
-sim_status sim_watchdog_start(const sim_watchdog_options *options, sim_watchdog **out)
+sim_status sim_watchdog_create(const sim_watchdog_options *options, sim_watchdog **out)
 {
     sim_status st = SIM_OK;
     sim_watchdog *w = NULL;
@@ -362,24 +367,26 @@ sim_status sim_watchdog_start(const sim_watchdog_options *options, sim_watchdog 
     (void)snprintf(w->record.host, sizeof w->record.host, "%s", options->host);
     w->record.pid = sim_process_id();
     w->tick_s = tick_of(options->hang_s);
-    w->seen_s = sim_clock_s();
     SIM_TRY(sim_alloc(&w->peers, (size_t)options->size, "train/watchdog"));
     SIM_TRY(first_record(w));
     sim_mutex_init(&w->lock);
     sim_signal_init(&w->wake);
-    st = sim_thread_start(&w->thread, watch, w);
-    if (st != SIM_OK) {
-        sim_signal_destroy(&w->wake);
-        sim_mutex_destroy(&w->lock);
-        SIM_IGNORE(sim_file_remove(w->mine));
-        goto done;
-    }
     *out = w;
     w = NULL;
 done:
     if (w)
         sim_free(w->peers);
     sim_free(w);
+    return st;
+}
+
+sim_status sim_watchdog_start(sim_watchdog *w)
+{
+    sim_status st = SIM_OK;
+    w->seen_s = sim_clock_s();
+    SIM_TRY(sim_thread_start(&w->thread, watch, w));
+    w->started = true;
+done:
     return st;
 }
 
@@ -392,7 +399,8 @@ void sim_watchdog_stop(sim_watchdog **out)
     w->stop = true;
     sim_signal_all(&w->wake);
     sim_mutex_unlock(&w->lock);
-    sim_thread_join(&w->thread);
+    if (w->started)
+        sim_thread_join(&w->thread);
     sim_signal_destroy(&w->wake);
     sim_mutex_destroy(&w->lock);
     SIM_IGNORE(sim_file_remove(w->mine));

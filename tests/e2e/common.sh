@@ -11,6 +11,12 @@ ranks() { # ranks N command...
     mpirun --oversubscribe --bind-to none -np "$n" "$@"
 }
 fail() { echo "FAILED: $*" >&2; exit 1; }
+ours() { # the numbers of this test's ranks, by the folder they work in
+    local p
+    for p in $(pgrep -x "$(basename "$simile")"); do
+        [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || echo "$p"
+    done
+}
 expect() { # expect CODE text command...: the exit code, and the text in the output
     local code=$1 text=$2 got=0
     shift 2

@@ -23,12 +23,6 @@ weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 newest() { "$simile" inspect killed --json 2>refused.txt | grep -o '"step":[0-9]*' | sed -n 1p | cut -d: -f2; }
 told() { sed -E 's/[^0-9]*0*([0-9]+).*/\1/' killed/checkpoints/latest; }
-ours() { # this test's ranks, by the folder they work in
-    local p
-    for p in $(pgrep -x "$(basename "$simile")"); do
-        [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || echo "$p"
-    done
-}
 lost=0 refused=0 in_save=0
 RANDOM=${SIMILE_SEED:-11}
 expect 75 "stopped by --stop-after" "$simile" pretrain job.yaml run=killed --stop-after 1

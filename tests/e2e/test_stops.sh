@@ -67,7 +67,8 @@ for i in $(seq 25); do
     sleep "0.$((RANDOM % 80 + 10))"
     kill -KILL -- -$pid 2>/dev/null || true
     wait $pid 2>/dev/null || true
-    while pkill -KILL -f "pretrain job.yaml run=killed"; do sleep 0.05; done
+    for p in $(ours); do kill -KILL "$p" 2>/dev/null || true; done
+    while [ -n "$(ours)" ]; do sleep 0.05; done
 done
 expect 0 completed ranks 2 "$simile" pretrain job.yaml run=killed
 same killed
