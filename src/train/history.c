@@ -59,6 +59,7 @@ static sim_status segment(const sim_train_state *t, const char *why, char **out)
     sim_json_int(j, "to_step", t->at.step);
     double images = (double)(t->at.step - t->start_step) * (double)t->job->train.batch;
     sim_json_real(j, "images_per_s", elapsed > 0 ? images / elapsed : 0);
+    sim_json_real(j, "slowest_checkpoint_s", t->slowest_checkpoint_s);
     if (t->changes.any)
         sim_json_text(j, "changed", t->changes.text);
     sim_json_text(j, "ended", why);
@@ -258,6 +259,18 @@ done:
     return st;
 }
 
+/* What the last segment knew of the disk: a load, from memory perhaps, says little of how long
+ * a save will take. */
+static void take_pace(sim_train_state *t, const sim_json *list)
+{
+    size_t n = sim_json_size(list);
+    double slowest_s = 0;
+    if (n > 0 &&
+        sim_json_get_real(sim_json_at(list, n - 1), "slowest_checkpoint_s", &slowest_s) &&
+        slowest_s > t->slowest_checkpoint_s)
+        t->slowest_checkpoint_s = slowest_s;
+}
+
 /* ---- RUN/segments.json ---- */
 
 static sim_status write_segments(const sim_train_state *t, const char *why)
@@ -286,6 +299,7 @@ sim_status sim_history_begin(sim_train_state *t)
     SIM_TRY(sim_json_create(&all));
     sim_json *list = sim_json_array(all, "segments");
     SIM_TRY(sim_history_merge(t->history, of_run, t->request->last_logged, false, list));
+    take_pace(t, list);
     SIM_TRY(sim_json_dump(list, 0, &text));
     sim_free(t->history);
     t->history = text;
