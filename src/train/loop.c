@@ -218,11 +218,15 @@ static sim_status set_up(sim_train_state *t)
     sim_status st = SIM_OK;
     const sim_comm *c = t->comm;
 
+    if (t->job->train.hang_seconds > 0) /* until the watchdog can tell more */
+        sim_comm_deadline_begin(t->job->train.hang_seconds,
+                                "not all ranks have opened data set and run directory");
     SIM_TRY(same_build(t));
     SIM_TRY(sim_comm_agree(c, open_data(t)));
     SIM_TRY(same_everywhere(t));
     SIM_TRY(sim_run_open(c, t->job->train.run, &t->run));
     SIM_TRY(sim_hang_watch(t));
+    sim_comm_deadline_end();
     SIM_TRY(sim_comm_agree(c, sim_record_open(t)));
     SIM_TRY(sim_comm_agree(c, create_method(t)));
     SIM_TRY(sim_comm_agree(c, sim_replica_create(c, &t->replica)));
@@ -240,6 +244,7 @@ done:
 
 static void tear_down(sim_train_state *t)
 {
+    sim_comm_deadline_end();
     sim_watchdog_stop(&t->watchdog);
     sim_replica_destroy(&t->replica);
     sim_loader_destroy(&t->loader);

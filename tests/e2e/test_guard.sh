@@ -66,6 +66,15 @@ for victim in 0 2; do
     goes_on "stopped$victim"
 done
 
+# one that stands still before MPI has started: the others do not wait for ever
+cat >standing.sh <<'SH'
+[ "$OMPI_COMM_WORLD_RANK" != 1 ] || kill -STOP $$
+exec "$SIMILE" "$@"
+SH
+SIMILE_START_SECONDS=2 expect 70 "simile: the start hangs on $(hostname): MPI_Init has not come back for 2 s" \
+    ranks 3 bash standing.sh pretrain job.yaml run=early
+[ ! -e early ] || fail "a run directory without a run"
+
 # a slow rank, that gets little done at a time for longer than the limit, is waited for
 begin slow guard.hang_seconds=5
 for _ in 1 2 3 4 5 6 7; do
