@@ -129,6 +129,13 @@ typedef struct {
 } sim_train_request;
 
 /*
+ * From now on USR1, TERM and INT are wishes to stop, which sim_train reads.  For the first
+ * line of a program: the default of a signal that comes while MPI starts is death.  sim_train
+ * ignores them when it ends.
+ */
+void sim_train_watch_signals(void);
+
+/*
  * Trains until the schedule ends (SIM_OK), or stops with a checkpoint (SIM_E_AGAIN), or
  * fails; all ranks return the same code.  Collective.
  */

@@ -153,15 +153,7 @@ static sim_status create_method(sim_train_state *t)
     sim_status st = SIM_OK;
     sim_parameter *list = NULL;
     size_t n = 0;
-    const sim_method_env env = {.comm = t->comm,
-                                .encoder = &t->job->encoder,
-                                .batchnorm = &t->job->batchnorm,
-                                .h = t->plan.h,
-                                .w = t->plan.w,
-                                .c = t->plan.c,
-                                .batch = (size_t)t->job->train.batch,
-                                .block = (size_t)t->job->train.block,
-                                .seed = (uint32_t)t->job->train.seed};
+    const sim_method_env env = sim_job_env(t->job, &t->plan, t->comm);
     const sim_visitor count = {.see = count_bytes, .ctx = &t->buffers};
 
     SIM_TRY(sim_method_create(t->job->method, &env, t->job->method_options, &t->method));
@@ -519,7 +511,6 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     t->start_s = sim_clock_s();
     t->trace_fd = -1;
     t->last_saved = -1;
-    sim_signals_watch(c);
     SIM_TRY(set_up(t));
     SIM_TRY(loop(t));
     SIM_TRY(finish(t));

@@ -131,6 +131,10 @@ struct sim_train_state {
 /* Keeps a local failure for the next agreement, so that no rank leaves alone. */
 void sim_train_remember(sim_train_state *t, sim_status st);
 
+/* check.c: what a method is made or planned from.  Keeps: all of them. */
+sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
+                           const sim_comm *c);
+
 /* feed.c: the samples of a step */
 SIM_MUST_USE sim_status sim_feed_create(sim_train_state *t);
 void sim_feed_destroy(sim_train_state *t);
@@ -186,8 +190,7 @@ SIM_MUST_USE sim_status sim_collapse_judge(sim_train_state *t, double spread);
 /* hang.c: watches for a hang from now on, until t->watchdog is stopped.  Collective. */
 SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
 
-/* signals.c: the wish to stop */
-void sim_signals_watch(const sim_comm *c);
+/* signals.c: the wish to stop, once sim_train_watch_signals was called */
 void sim_signals_unwatch(void);
 int sim_signals_seen(void); /* the signal's number, or 0 */
 

@@ -24,6 +24,8 @@ expect() { # expect CODE text command...: the exit code, and the text in the out
     [ "$got" = "$code" ] || { cat out.txt >&2; fail "exit $got, expected $code: $*"; }
     grep -qF -- "$text" out.txt || { cat out.txt >&2; fail "no \"$text\" from: $*"; }
 }
+weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; } # of a run or checkpoint
+steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 # digits FILE N SIDE: an idx pair of random patterns with labels, the same every time
 digits() {
     /usr/bin/python3 - "$1" "$2" "$3" <<'PY'

@@ -19,12 +19,11 @@ log: {every_steps: 1}
 checkpoint: {every_steps: 10, keep: 100}
 YAML
 cc -O1 -shared -fPIC -o slow.so "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 same() { [ "$(weights "$1")" = "$(weights "$2")" ] || fail "$2: the weights are not those of $1"; }
-steps() { # steps RUN LAST: its metrics have each step up to there once
+whole() { # whole RUN LAST: its metrics have each step up to there once
     [ "$(sed -E 's/.*"step":([0-9]+).*/\1/' "$1/metrics.jsonl")" = "$(seq "$2")" ] || fail "$1: metrics have gaps or doubles"
 }
-go() { "$simile" pretrain job.yaml run="$@"; }
+go() { "$simile" pretrain job.yaml run="$1" "${@:2}"; }
 kill_at() { # kill_at RUN STEP words...: in mid-run, after the line of that step
     SLOW_MS=50 LD_PRELOAD=$scratch/slow.so "$simile" pretrain job.yaml run="$1" "${@:3}" >log.txt 2>&1 &
     local pid=$!
@@ -51,18 +50,18 @@ kill_at chain 22 --resume chain/checkpoints/step-000000020.h5 "${double[@]}" che
 grep -q "left      what was saved beyond step 20 is in chain/abandoned-1" log.txt || { cat log.txt; fail "not told what was left"; }
 [ "$(ls chain/checkpoints)" = "$(printf 'step-%09d.h5\n' 0 10 20)" ] || fail "in checkpoints/: $(ls chain/checkpoints)"
 [ "$(ls chain/abandoned-1)" = "$(printf '%s\n' metrics.jsonl step-000000030.h5 step-000000040.h5)" ] || fail "aside: $(ls chain/abandoned-1)"
-steps chain/abandoned-1 40
+whole chain/abandoned-1 40
 expect 75 "resumed from chain/checkpoints/step-000000020.h5" go chain "${double[@]}" --stop-after 34
 expect 0 "completed: step 40 of 40" go chain batch=32
 same new chain
-steps chain 40
+whole chain 40
 
 # and to the old course again: its schedule stands where it was, over one more stop
 expect 75 "beyond step 40 is in chain/abandoned-2 now" go chain --resume chain/abandoned-1/step-000000040.h5 --stop-after 45
 [ -e chain/abandoned-2/step-000000040.h5 ] || fail "the new course's end is not there"
 expect 0 "completed: step 60 of 60" ranks 2 "$simile" pretrain job.yaml run=chain
 same old chain
-steps chain 60
+whole chain 60
 expect 0 "step         40" "$simile" inspect chain/abandoned-2/step-000000040.h5
 
 # in a requeued job --resume FILE was done by its first start; in a new job it is done again

@@ -23,7 +23,6 @@ echo $$ >"$PIDS/pid-$OMPI_COMM_WORLD_RANK"
 exec "$SIMILE" "$@"
 SH
 export PIDS=$PWD
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 begin() { # begin RUN words...: three ranks in the background, up to the first checkpoint
     rm -f pid-*
     mpirun --oversubscribe --bind-to none -np 3 bash noting.sh pretrain job.yaml "run=$1" "${@:2}" >out.txt 2>&1 &

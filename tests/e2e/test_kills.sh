@@ -19,8 +19,6 @@ augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {every_steps: 1, keep: 3}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 newest() { "$simile" inspect killed --json 2>refused.txt | grep -o '"step":[0-9]*' | sed -n 1p | cut -d: -f2; }
 told() { sed -E 's/[^0-9]*0*([0-9]+).*/\1/' killed/checkpoints/latest; }
 lost=0 refused=0 in_save=0

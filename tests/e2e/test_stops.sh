@@ -17,8 +17,6 @@ augment: {preset: digits}
 log: {every_steps: 4}
 checkpoint: {every_steps: 2, keep: 4}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 logged() { sed -nE 's/^[^ ]+Z step ([0-9]+)\/.*/\1/p' "$1/log.txt"; }
 same() {
     [ "$(weights calm)" = "$(weights "$1")" ] || fail "$1: the weights differ"
@@ -48,6 +46,24 @@ for signal in USR1 TERM INT; do
     expect 0 completed "$simile" pretrain job.yaml run="by-$signal"
     same "by-$signal"
 done
+# USR1 while MPI starts, as soon as it is not the default: a checkpoint of the start, 75
+"$simile" pretrain job.yaml run=early >log.txt 2>&1 &
+pid=$!
+hears() { # the program, no more the shell that starts it, has a handler for USR1
+    [ "$(cat "/proc/$1/comm")" = "$(basename "$simile")" ] &&
+        [ $((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$1/status") & 0x200)) != 0 ]
+}
+for _ in $(seq 2000); do
+    if hears $pid; then break; fi
+    sleep 0.001
+done
+kill -USR1 $pid
+code=0
+wait $pid || code=$?
+[ "$code" = 75 ] || { cat log.txt; fail "USR1 at once: exit $code"; }
+grep -q "stopped by User defined signal 1 after step 0 of 60" log.txt || { cat log.txt; fail "USR1 at once was not heard"; }
+expect 0 completed "$simile" pretrain job.yaml run=early
+same early
 # under mpirun: USR1 reaches all ranks; `simile stop` needs no process number
 mpirun --oversubscribe --bind-to none -np 2 "$simile" pretrain job.yaml run=two >log.txt 2>&1 &
 pid=$!
