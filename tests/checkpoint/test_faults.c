@@ -734,6 +734,48 @@ static void only_dead_processes_of_this_host_lose_their_temporaries(void **state
     assert_false(sim_path_exists(dead));
 }
 
+static void put(const char *name)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/checkpoints/%s", folder, name);
+    write_bytes(path, name, strlen(name));
+}
+
+static bool stands(const char *part, const char *name)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s/%s", folder, part, name);
+    return sim_path_exists(path);
+}
+
+static void a_course_that_is_left_is_set_aside_with_its_parts(void **state)
+{
+    (void)state;
+    static const char *const newer[] = {
+        "step-000000007.h5", "step-000000007.part-0000.h5", "step-000000011.h5"};
+    char where[256], expected[256];
+    put("step-000000006.h5");
+    put("step-000000006.part-0000.h5");
+    put("latest");
+    for (size_t i = 0; i < 3; i++)
+        put(newer[i]);
+    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    (void)snprintf(expected, sizeof expected, "%s/abandoned-1", folder);
+    assert_string_equal(where, expected);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(stands("abandoned-1", newer[i]));
+        assert_false(stands("checkpoints", newer[i]));
+    }
+    assert_true(stands("checkpoints", "step-000000006.h5"));
+    assert_true(stands("checkpoints", "step-000000006.part-0000.h5"));
+    assert_false(stands("checkpoints", "latest")); /* it may have named one of them */
+    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    assert_string_equal(where, ""); /* nothing is left to move */
+    put(newer[2]);
+    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    assert_true(stands("abandoned-2", newer[2])); /* what stands aside stays */
+}
+
 /* ---- locks ---- */
 
 static void lock_path(char out[256])
@@ -883,6 +925,7 @@ int main(void)
         TEST(a_file_of_another_way_to_the_step_gives_way),
         TEST(what_cannot_be_read_ends_the_search),
         TEST(only_dead_processes_of_this_host_lose_their_temporaries),
+        TEST(a_course_that_is_left_is_set_aside_with_its_parts),
         TEST(a_lock_that_says_nothing_is_refused_with_what_to_type),
         TEST(a_lock_of_another_host_counts_until_slurm_says_otherwise),
         TEST(a_process_number_used_again_does_not_hold_a_lock),
