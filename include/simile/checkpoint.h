@@ -61,10 +61,19 @@ bool sim_run_is_held(const char *path);
 /* "RUN/name" into out. Local. */
 SIM_MUST_USE sim_status sim_run_path(const sim_run *run, const char *name, char *out,
                                      size_t out_bytes);
-/* `simile stop`: leaves the file that asks a running job to stop; is it there? Local. */
+/* `simile stop`: leaves the file that asks a running job to stop, from the moment it holds the
+ * run; is it there?  Who takes a run clears what an earlier one left.  Local. */
 SIM_MUST_USE sim_status sim_run_ask_stop(const char *path);
 bool sim_run_stop_asked(const sim_run *run);
 void sim_run_stop_clear(const sim_run *run);
+
+/*
+ * Moves the checkpoints of steps from `first` on to RUN/abandoned-N, a new folder, whose path
+ * rank 0 gets ("" when there was nothing to move); the newest is an older one then.
+ */
+SIM_MUST_USE sim_status sim_run_set_aside(const sim_comm *c, const sim_run *run,
+                                          int64_t first, char *folder,
+                                          size_t folder_bytes);
 
 /* ---- writing ---- */
 

@@ -48,6 +48,15 @@ _Noreturn void sim_comm_abort_aside(sim_status code);
 void sim_comm_abort_within(unsigned seconds);
 
 /*
+ * Unless `end` comes within `seconds`, the job ends with SIM_E_BUG and a message that the start
+ * hangs: "... on node1: WHERE for 600 s; ...".  For what comes before a watchdog: sim_comm_begin
+ * does it around MPI_Init (SIMILE_START_SECONDS, 600).  One at a time; a second `end` does
+ * nothing.  Keeps: where.
+ */
+void sim_comm_deadline_begin(double seconds, const char *where);
+void sim_comm_deadline_end(void);
+
+/*
  * Collective.  Every rank learns the code and the story of the lowest failing rank and
  * returns that code; SIM_OK when all are well.  Non-failing ranks get the story set too,
  * prefixed with "rank R on HOST: " when size > 1.

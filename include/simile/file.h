@@ -110,6 +110,7 @@ SIM_MUST_USE sim_status sim_directory_remove(const char *path);
 SIM_MUST_USE sim_status sim_directory_sync(const char *path);
 bool sim_path_exists(const char *path);
 bool sim_path_is_directory(const char *path);
+bool sim_path_is_same(const char *a, const char *b); /* one file of two names */
 
 /* Names in a directory, sorted by bytes, without "." and ".."; release with
  * sim_names_clear.  Fails: as above. */
@@ -123,6 +124,19 @@ void sim_names_clear(sim_names *names);
 /* Number of this process, and name of its host. */
 long sim_process_id(void);
 void sim_host_name(char *out, size_t out_bytes);
+
+/*
+ * What the system says of a process of this host; false when there is none of that number.
+ * Numbers are used again, so `began` (ticks of the kernel) tells two processes apart; and
+ * they mean nothing to who sees other processes, as from another container: `space` says
+ * which ones this process sees ("" where the system does not tell).
+ */
+typedef struct {
+    char state; /* 'R', 'S', 'D', 'T' (stopped), 't' (traced), 'Z' and 'X' (dead) ... */
+    char began[32];
+} sim_process;
+bool sim_process_look(long pid, sim_process *out);
+void sim_process_space(char *out, size_t out_bytes);
 
 /*
  * What a program of PATH prints (stdout and stderr, cut to fit) and its exit code; no shell,

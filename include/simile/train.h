@@ -102,6 +102,8 @@ const sim_method *sim_train_method(const sim_train_state *t);
 const sim_schedule_plan *sim_train_plan(const sim_train_state *t);
 const sim_dataset *sim_train_data(const sim_train_state *t);
 int64_t sim_train_step(const sim_train_state *t);
+/* On rank 0, at the begin: the folder to which the run moved the course it leaves; or "". */
+const char *sim_train_aside(const sim_train_state *t);
 
 /* ---- the run ---- */
 
@@ -125,6 +127,13 @@ typedef struct {
     /* For the memory plan: bytes that observers hold, and take besides for a moment. */
     size_t observer_bytes, observer_moment_bytes;
 } sim_train_request;
+
+/*
+ * From now on USR1, TERM and INT are wishes to stop, which sim_train reads.  For the first
+ * line of a program: the default of a signal that comes while MPI starts is death.  sim_train
+ * ignores them when it ends.
+ */
+void sim_train_watch_signals(void);
 
 /*
  * Trains until the schedule ends (SIM_OK), or stops with a checkpoint (SIM_E_AGAIN), or

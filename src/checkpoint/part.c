@@ -43,8 +43,7 @@ void checkpoint_part_name(int64_t step, size_t index, char out[64])
     (void)snprintf(out, 64, "step-%09lld.part-%04zu.h5", (long long)step, index);
 }
 
-/* "step-NNNNNNNNN.part-MMMM.h5" -> its step; false for other names. */
-static bool part_step_of(const char *name, int64_t *step)
+bool checkpoint_part_step_of(const char *name, int64_t *step)
 {
     char *end = NULL;
     if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
@@ -65,7 +64,7 @@ sim_status checkpoint_drop_orphans(const char *folder)
 
     SIM_TRY(sim_directory_list(folder, &names));
     for (size_t i = 0; i < names.n; i++) {
-        if (!part_step_of(names.names[i], &step))
+        if (!checkpoint_part_step_of(names.names[i], &step))
             continue;
         (void)snprintf(path, sizeof path, "%s/step-%09lld.h5", folder, (long long)step);
         if (sim_path_exists(path))
@@ -163,8 +162,8 @@ static sim_status beside(const sim_checkpoint *k, const char *name, char *out,
     const char *slash = strrchr(k->path, '/');
     int64_t step = 0;
 
-    SIM_CHECK(part_step_of(name, &step), SIM_E_DATA, "%s: \"%.80s\" is no name of a part",
-              k->path, name);
+    SIM_CHECK(checkpoint_part_step_of(name, &step), SIM_E_DATA,
+              "%s: \"%.80s\" is no name of a part", k->path, name);
     (void)snprintf(out, out_bytes, "%.*s%s", slash ? (int)(slash + 1 - k->path) : 0,
                    k->path, name);
 done:

@@ -29,6 +29,8 @@ SIM_MUST_USE sim_status checkpoint_verify(const char *path, const void *bytes, s
 
 /* "step-NNNNNNNNN.h5" -> its step; false for other names. */
 bool checkpoint_step_of(const char *name, int64_t *step);
+/* The same of "step-NNNNNNNNN.part-MMMM.h5". */
+bool checkpoint_part_step_of(const char *name, int64_t *step);
 
 /* Loads and verifies a file on this rank alone. */
 SIM_MUST_USE sim_status checkpoint_load_file(const char *path, sim_checkpoint **out);

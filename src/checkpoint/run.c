@@ -26,40 +26,26 @@ done:
     return st;
 }
 
-/* When a process began, in the kernel's ticks; "" when there is none of this number, or it
- * is dead and only not yet reaped. */
+/* When a process began; "" when there is none of this number, or it is dead and only not yet
+ * reaped. */
 static void start_of(long pid, char out[32])
 {
-    char path[64], text[1024] = "";
-    FILE *f = NULL;
-
-    out[0] = '\0';
-    (void)snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-    f = fopen(path, "r");
-    if (!f)
-        return;
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    (void)fclose(f);
-    text[n] = '\0';
-    /* The name in parentheses may hold anything; field 22 is the 20th after it. */
-    char *p = strrchr(text, ')');
-    if (p && (p[1] != ' ' || p[2] == 'Z' || p[2] == 'X'))
-        return;
-    for (int field = 0; p && field < 20; field++)
-        p = strchr(p + 1, ' ');
-    if (p)
-        (void)snprintf(out, 32, "%.*s", (int)strcspn(p + 1, " "), p + 1);
+    sim_process p;
+    bool lives = sim_process_look(pid, &p) && p.state != 'Z' && p.state != 'X';
+    (void)snprintf(out, 32, "%s", lives ? p.began : "");
 }
 
 static sim_status write_lock(const char *path, const char *host)
 {
-    char text[640], start[32], when[21];
+    char text[704], start[32], space[64], when[21];
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
     start_of(sim_process_id(), start);
+    sim_process_space(space, sizeof space);
     sim_clock_iso(sim_clock_wall_s(), when);
-    (void)snprintf(
-        text, sizeof text, "host %s\npid %ld\nstart %s\njob %s\nrestart %s\nsince %s\n",
-        host, sim_process_id(), start, job ? job : "-", restart ? restart : "0", when);
+    (void)snprintf(text, sizeof text,
+                   "host %s\npid %ld\nstart %s\nspace %s\njob %s\nrestart %s\nsince %s\n",
+                   host, sim_process_id(), start, space, job ? job : "-",
+                   restart ? restart : "0", when);
     return sim_file_create_new(path, text);
 }
 
@@ -81,7 +67,7 @@ static void field(const char *text, const char *name, char *out, size_t out_byte
 }
 
 typedef struct {
-    char host[256], pid[32], start[32], job[64], restart[32], since[32];
+    char host[256], pid[32], start[32], space[64], job[64], restart[32], since[32];
 } holder;
 
 static holder read_holder(const char *text)
@@ -90,6 +76,7 @@ static holder read_holder(const char *text)
     field(text, "host", h.host, sizeof h.host);
     field(text, "pid", h.pid, sizeof h.pid);
     field(text, "start", h.start, sizeof h.start);
+    field(text, "space", h.space, sizeof h.space);
     field(text, "job", h.job, sizeof h.job);
     field(text, "restart", h.restart, sizeof h.restart);
     field(text, "since", h.since, sizeof h.since);
@@ -129,13 +116,22 @@ static bool job_is_gone(const char *job)
     return strlen(answer) + 1 < sizeof answer && all_pending(answer);
 }
 
+/* Does its number mean to us what it means to the holder?  Containers of one host name may
+ * see other processes; a lock without that line is of an older simile. */
+static bool is_near(const holder *h, const char *host)
+{
+    char space[64];
+    sim_process_space(space, sizeof space);
+    return strcmp(h->host, host) == 0 && (!h->space[0] || strcmp(h->space, space) == 0);
+}
+
 /* Is the holder gone for certain? */
 static bool is_dead(const holder *h, const char *host)
 {
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
     char start[32];
 
-    if (strcmp(h->host, host) == 0) {
+    if (is_near(h, host)) {
         start_of(strtol(h->pid, NULL, 10), start);
         return strcmp(start, h->start) != 0;
     }
@@ -261,6 +257,7 @@ static sim_status open_here(const sim_comm *c, const char *path, sim_run *run)
     SIM_TRY(sim_run_path(run, "run.lock", part, sizeof part));
     SIM_TRY(take_lock(part, c->host));
     run->locked = true;
+    sim_run_stop_clear(run); /* an earlier one's; from here on it is for us */
     clean(path, true);
     SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
     clean(part, false);
@@ -322,6 +319,8 @@ sim_status sim_run_ask_stop(const char *path)
     SIM_CHECK(sim_path_is_directory(path), SIM_E_INPUT, "%s is no run directory", path);
     (void)snprintf(file, sizeof file, "%s/run.lock", path);
     SIM_CHECK(sim_path_exists(file), SIM_E_INPUT, "%s: no job is running there", path);
+    SIM_CHECK(sim_run_is_held(path), SIM_E_INPUT,
+              "%s: no job is running there: the one that held it was killed", path);
     (void)snprintf(file, sizeof file, "%s/stop", path);
     SIM_TRY(sim_file_replace(file, &piece, 1));
 done:

@@ -247,6 +247,7 @@ sim_status sim_command_pretrain(int argc, char **argv)
             "refused."};
     arguments a = {.request = {.stop_after = -1, .accept = "", .job_left_s = job_left()}};
 
+    sim_train_watch_signals();
     sim_cli_parse(&argp, argc, argv, &a);
     return sim_cli_with_ranks(argc, argv, run, &a);
 }

@@ -131,6 +131,25 @@ done:
     return last;
 }
 
+/* Lines of a course that the run leaves go where its checkpoints went. */
+static sim_status keep_aside(const char *path, const char *folder)
+{
+    sim_status st = SIM_OK;
+    char copy[4300];
+    sim_replacement r = {.made = false};
+    uint64_t n_bytes = 0;
+
+    if (!folder[0])
+        goto done;
+    (void)snprintf(copy, sizeof copy, "%s/metrics.jsonl", folder);
+    SIM_TRY(sim_file_replace_begin(copy, &r));
+    SIM_TRY(copy_earlier(path, INT64_MAX, &r, &n_bytes));
+    SIM_TRY(sim_file_replace_end(&r));
+done:
+    sim_file_replace_drop(&r);
+    return st;
+}
+
 static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)
 {
     sim_status st = SIM_OK;
@@ -140,6 +159,7 @@ static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)
     if (sim_train_comm(t)->rank != 0)
         goto done;
     SIM_TRY(sim_run_path(sim_train_run_of(t), "metrics.jsonl", s->path, sizeof s->path));
+    SIM_TRY(keep_aside(s->path, sim_train_aside(t)));
     SIM_TRY(keep_earlier(s->path, step, &s->at));
     SIM_TRY(sim_file_open_update(s->path, &s->fd));
 done:

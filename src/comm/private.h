@@ -37,6 +37,9 @@ typedef enum { SIM_START_ALONE, SIM_START_MPIRUN, SIM_START_SRUN } sim_start;
  */
 long sim_comm_launched(sim_start *how);
 
+/* Seconds that MPI_Init may take. */
+double sim_comm_start_seconds(void);
+
 /* Did srun start processes that have no way to find each other?  MPI_Init would end them
  * with many lines that do not say what to type. */
 bool sim_comm_is_scattered(void);

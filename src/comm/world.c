@@ -102,8 +102,10 @@ static sim_status start(int *argc, char ***argv)
 
     if (sim_comm_is_scattered())
         SIM_TRY(check_launch(launched, how, 1, name));
-    SIM_CHECK(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) == MPI_SUCCESS,
-              SIM_E_BUG, "MPI does not start");
+    sim_comm_deadline_begin(sim_comm_start_seconds(), "MPI_Init has not come back");
+    int error = MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+    sim_comm_deadline_end();
+    SIM_CHECK(error == MPI_SUCCESS, SIM_E_BUG, "MPI does not start");
     sim_assert_hook(abort_on_bug);
     MPI_Comm_rank(MPI_COMM_WORLD, &world.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &world.size);
@@ -140,7 +142,8 @@ void sim_comm_end(void)
 {
     sim_assert_hook(NULL);
     SIM_FREE(counts);
-    sim_comm_abort_within(END_S); /* a lost peer must not keep us: TERM is ignored by now */
+    sim_comm_abort_within(
+        END_S); /* a lost peer must not keep us: TERM is ignored by now */
     (void)MPI_Finalize();
     sim_comm_abort_within(0);
 }

@@ -27,6 +27,13 @@ bool sim_path_is_directory(const char *path)
     return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
+bool sim_path_is_same(const char *a, const char *b)
+{
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
 static sim_status code_of_making(int error)
 {
     if (error == EACCES || error == EPERM || error == EROFS)

@@ -1,5 +1,6 @@
 /*
- * process.c - another program's answer: started without a shell, and not waited for long.
+ * process.c - other processes: what the system says of them, and what a program answers
+ * that is started without a shell and not waited for long.
  */
 #include "simile/file.h"
 
@@ -8,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +17,37 @@
 long sim_process_id(void)
 {
     return (long)getpid();
+}
+
+bool sim_process_look(long pid, sim_process *out)
+{
+    char path[64], text[1024] = "";
+
+    *out = (sim_process){.state = '\0'};
+    (void)snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    (void)fclose(f);
+    text[n] = '\0';
+    /* The name in parentheses may hold anything; field 22 is the 20th after it. */
+    const char *p = strrchr(text, ')');
+    if (!p || p[1] != ' ')
+        return false;
+    out->state = p[2];
+    for (int field = 0; p && field < 20; field++)
+        p = strchr(p + 1, ' ');
+    if (p)
+        (void)snprintf(out->began, sizeof out->began, "%.*s", (int)strcspn(p + 1, " "),
+                       p + 1);
+    return true;
+}
+
+void sim_process_space(char *out, size_t out_bytes)
+{
+    ssize_t n = readlink("/proc/self/ns/pid", out, out_bytes - 1);
+    out[n > 0 ? n : 0] = '\0';
 }
 
 /* Starts it with nothing to read; what it prints goes to `fd`. */

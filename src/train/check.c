@@ -4,7 +4,7 @@
  * Called by pretrain on all ranks, and by plan.  A refusal names the key first and the
  * nearest good values.
  */
-#include "simile/train.h"
+#include "state.h"
 
 #include "simile/memory.h"
 
@@ -113,19 +113,25 @@ done:
     return st;
 }
 
+sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
+                           const sim_comm *c)
+{
+    return (sim_method_env){.comm = c,
+                            .encoder = &job->encoder,
+                            .batchnorm = &job->batchnorm,
+                            .h = plan->h,
+                            .w = plan->w,
+                            .c = plan->c,
+                            .batch = (size_t)job->train.batch,
+                            .block = (size_t)job->train.block,
+                            .seed = (uint32_t)job->train.seed};
+}
+
 static sim_status check_method(const sim_job *job, const sim_schedule_plan *plan,
                                size_t ranks)
 {
     const sim_comm as_if = {.rank = 0, .size = (int)ranks};
-    const sim_method_env env = {.comm = &as_if,
-                                .encoder = &job->encoder,
-                                .batchnorm = &job->batchnorm,
-                                .h = plan->h,
-                                .w = plan->w,
-                                .c = plan->c,
-                                .batch = (size_t)job->train.batch,
-                                .block = (size_t)job->train.block,
-                                .seed = (uint32_t)job->train.seed};
+    const sim_method_env env = sim_job_env(job, plan, &as_if);
     return job->method->check ? job->method->check(&env, job->method_options) : SIM_OK;
 }
 
@@ -157,15 +163,7 @@ done:
 void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
 {
     const sim_comm any = {.size = 1};
-    const sim_method_env env = {.comm = &any,
-                                .encoder = &job->encoder,
-                                .batchnorm = &job->batchnorm,
-                                .h = plan->h,
-                                .w = plan->w,
-                                .c = plan->c,
-                                .batch = (size_t)job->train.batch,
-                                .block = (size_t)job->train.block,
-                                .seed = (uint32_t)job->train.seed};
+    const sim_method_env env = sim_job_env(job, plan, &any);
     if (job->method->advise)
         job->method->advise(&env, job->method_options, plan->n_images);
 }

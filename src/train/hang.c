@@ -102,7 +102,10 @@ sim_status sim_hang_watch(sim_train_state *t)
     if (st == SIM_OK && t->comm->rank == 0)
         clean(folder);
     SIM_TRY(sim_comm_agree(t->comm, st));
-    SIM_TRY(sim_comm_agree(t->comm, sim_watchdog_start(&options, &t->watchdog)));
+    st = sim_watchdog_create(&options, &t->watchdog);
+    if (st == SIM_OK)
+        st = sim_watchdog_start(t->watchdog);
+    SIM_TRY(sim_comm_agree(t->comm, st));
 done:
     return st;
 }

@@ -180,7 +180,11 @@ static void print_start(const sim_train_state *t)
     sim_log("resumed from %s: step %lld of %lld, epoch %lld, %lld images of it",
             t->resumed, (long long)t->at.step, (long long)t->plan.total_steps,
             (long long)t->at.epoch, (long long)t->at.samples);
-    if (t->request->last_logged > t->at.step)
+    if (t->aside[0])
+        sim_log("left      what was saved beyond step %lld is in %s now; --resume with a "
+                "checkpoint there goes back to it",
+                (long long)t->at.step, t->aside);
+    else if (t->request->last_logged > t->at.step)
         sim_log("steps %lld to %lld were done before but not saved; they are done again",
                 (long long)t->at.step + 1, (long long)t->request->last_logged);
     if (t->changes.any)

@@ -59,6 +59,7 @@ static sim_status segment(const sim_train_state *t, const char *why, char **out)
     sim_json_int(j, "to_step", t->at.step);
     double images = (double)(t->at.step - t->start_step) * (double)t->job->train.batch;
     sim_json_real(j, "images_per_s", elapsed > 0 ? images / elapsed : 0);
+    sim_json_real(j, "slowest_checkpoint_s", t->slowest_checkpoint_s);
     if (t->changes.any)
         sim_json_text(j, "changed", t->changes.text);
     sim_json_text(j, "ended", why);
@@ -158,6 +159,7 @@ sim_status sim_history_merge(const char *of_checkpoint, const char *of_run,
             continue;
         settle(s, NULL, s == newest ? last_step : -1,
                s == newest ? unknown : "killed or lost");
+        sim_json_int(s, "off_course", 1); /* it left nothing that the run stands on */
         sim_json_put(out, NULL, s);
     }
 done:
@@ -201,6 +203,8 @@ static void count_samples(sim_train_state *t, const sim_json *list)
     t->course.first_batch = batch;
     for (size_t i = sim_json_size(list); i-- > 0;) {
         const sim_json *s = sim_json_at(list, i);
+        if (int_of(s, "off_course"))
+            continue;
         int64_t from = int_of(s, "from_step"), to = int_of(s, "to_step");
         batch = int_of(s, "batch");
         to = to < limit ? to : limit;
@@ -231,6 +235,42 @@ done:
     return st;
 }
 
+sim_status sim_history_requeued(const sim_train_state *t, int64_t *from_step)
+{
+    sim_status st = SIM_OK;
+    const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
+    char *text = NULL;
+    sim_json *list = NULL;
+
+    *from_step = -1;
+    if (!job || !restart)
+        goto done;
+    SIM_TRY(sim_history_of_run(t->run.path, &text));
+    SIM_TRY(sim_json_parse(text, strlen(text), &list));
+    if (sim_json_size(list) == 0)
+        goto done;
+    const sim_json *last = sim_json_at(list, sim_json_size(list) - 1);
+    if (strcmp(text_of(last, "job"), job) == 0 &&
+        int_of(last, "restart") < strtoll(restart, NULL, 10))
+        *from_step = int_of(last, "from_step");
+done:
+    sim_json_destroy(&list);
+    sim_free(text);
+    return st;
+}
+
+/* What the last segment knew of the disk: a load, from memory perhaps, says little of how long
+ * a save will take. */
+static void take_pace(sim_train_state *t, const sim_json *list)
+{
+    size_t n = sim_json_size(list);
+    double slowest_s = 0;
+    if (n > 0 &&
+        sim_json_get_real(sim_json_at(list, n - 1), "slowest_checkpoint_s", &slowest_s) &&
+        slowest_s > t->slowest_checkpoint_s)
+        t->slowest_checkpoint_s = slowest_s;
+}
+
 /* ---- RUN/segments.json ---- */
 
 static sim_status write_segments(const sim_train_state *t, const char *why)
@@ -259,6 +299,7 @@ sim_status sim_history_begin(sim_train_state *t)
     SIM_TRY(sim_json_create(&all));
     sim_json *list = sim_json_array(all, "segments");
     SIM_TRY(sim_history_merge(t->history, of_run, t->request->last_logged, false, list));
+    take_pace(t, list);
     SIM_TRY(sim_json_dump(list, 0, &text));
     sim_free(t->history);
     t->history = text;

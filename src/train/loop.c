@@ -47,6 +47,11 @@ const sim_dataset *sim_train_data(const sim_train_state *t)
     return t->data;
 }
 
+const char *sim_train_aside(const sim_train_state *t)
+{
+    return t->aside;
+}
+
 int64_t sim_train_step(const sim_train_state *t)
 {
     return t->at.step;
@@ -148,15 +153,7 @@ static sim_status create_method(sim_train_state *t)
     sim_status st = SIM_OK;
     sim_parameter *list = NULL;
     size_t n = 0;
-    const sim_method_env env = {.comm = t->comm,
-                                .encoder = &t->job->encoder,
-                                .batchnorm = &t->job->batchnorm,
-                                .h = t->plan.h,
-                                .w = t->plan.w,
-                                .c = t->plan.c,
-                                .batch = (size_t)t->job->train.batch,
-                                .block = (size_t)t->job->train.block,
-                                .seed = (uint32_t)t->job->train.seed};
+    const sim_method_env env = sim_job_env(t->job, &t->plan, t->comm);
     const sim_visitor count = {.see = count_bytes, .ctx = &t->buffers};
 
     SIM_TRY(sim_method_create(t->job->method, &env, t->job->method_options, &t->method));
@@ -213,11 +210,15 @@ static sim_status set_up(sim_train_state *t)
     sim_status st = SIM_OK;
     const sim_comm *c = t->comm;
 
+    if (t->job->train.hang_seconds > 0) /* until the watchdog can tell more */
+        sim_comm_deadline_begin(t->job->train.hang_seconds,
+                                "not all ranks have opened data set and run directory");
     SIM_TRY(same_build(t));
     SIM_TRY(sim_comm_agree(c, open_data(t)));
     SIM_TRY(same_everywhere(t));
     SIM_TRY(sim_run_open(c, t->job->train.run, &t->run));
     SIM_TRY(sim_hang_watch(t));
+    sim_comm_deadline_end();
     SIM_TRY(sim_comm_agree(c, sim_record_open(t)));
     SIM_TRY(sim_comm_agree(c, create_method(t)));
     SIM_TRY(sim_comm_agree(c, sim_replica_create(c, &t->replica)));
@@ -229,13 +230,13 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
     SIM_TRY(sim_comm_agree(c, sim_ladder_open(t)));
     SIM_TRY(sim_comm_agree(c, begin_observers(t)));
-    sim_run_stop_clear(&t->run);
 done:
     return st;
 }
 
 static void tear_down(sim_train_state *t)
 {
+    sim_comm_deadline_end();
     sim_watchdog_stop(&t->watchdog);
     sim_replica_destroy(&t->replica);
     sim_loader_destroy(&t->loader);
@@ -428,14 +429,11 @@ static void end_observers(sim_train_state *t, const char *why)
                 t, t->request->observers[i].on_end(t->request->observers[i].ctx, t, why));
 }
 
-/* "RUN/checkpoints/step-N.h5" of the last one saved; before that, what was loaded. */
+/* "RUN/checkpoints/step-N.h5" of the last one saved, or loaded. */
 static void name_checkpoint(const sim_train_state *t, char *out, size_t out_bytes)
 {
-    if (t->resumed[0] && t->last_saved == t->start_step)
-        (void)snprintf(out, out_bytes, "%s", t->resumed);
-    else
-        (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
-                       (long long)t->last_saved);
+    (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
+                   (long long)t->last_saved);
 }
 
 /* The last checkpoint, and what a person should do next. */
@@ -513,7 +511,6 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     t->start_s = sim_clock_s();
     t->trace_fd = -1;
     t->last_saved = -1;
-    sim_signals_watch(c);
     SIM_TRY(set_up(t));
     SIM_TRY(loop(t));
     SIM_TRY(finish(t));

@@ -4,7 +4,7 @@
  * The same items as the ledger counts; `simile plan` prints them, and a test holds the two
  * together.
  */
-#include "simile/train.h"
+#include "state.h"
 
 #include "simile/thread.h"
 
@@ -53,16 +53,7 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
 {
     sim_status st = SIM_OK;
     const sim_comm as_if = {.rank = (int)rank, .size = (int)ranks};
-    const sim_method_env env = {.comm = &as_if,
-                                .encoder = &job->encoder,
-                                .batchnorm = &job->batchnorm,
-                                .h = plan->h,
-                                .w = plan->w,
-                                .c = plan->c,
-                                .batch = (size_t)job->train.batch,
-                                .block = (size_t)job->train.block,
-                                .seed = (uint32_t)job->train.seed};
-
+    const sim_method_env env = sim_job_env(job, plan, &as_if);
     size_t loader = 0;
 
     *n_rows = 0;

@@ -8,6 +8,7 @@
 
 #include "simile/beat.h"
 #include "simile/clock.h"
+#include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -124,12 +125,39 @@ done:
     return st;
 }
 
-static sim_status find(sim_train_state *t, sim_checkpoint **k)
+/* Has an earlier life of this Slurm job done what --resume says?  Then a requeued one goes on
+ * from what that saved; *k stays NULL when it saved nothing. */
+static sim_status find_of_earlier_life(sim_train_state *t, sim_checkpoint **k)
+{
+    sim_status st = SIM_OK;
+    int64_t from = -1;
+
+    st = t->comm->rank == 0 ? sim_history_requeued(t, &from) : SIM_OK;
+    SIM_TRY(sim_comm_agree(t->comm, st));
+    sim_comm_max_i64(t->comm, &from, 1);
+    if (from < 0)
+        goto done;
+    SIM_TRY(sim_checkpoint_newest(t->comm, t->run.path, k));
+    if (*k && sim_checkpoint_head_of(*k)->step >= from)
+        sim_log(
+            "requeued: --resume was done by this job's earlier start, so now it is auto");
+    else
+        sim_checkpoint_close(k);
+done:
+    return st;
+}
+
+static sim_status find(sim_train_state *t, sim_checkpoint **k, bool *goes_back)
 {
     sim_status st = SIM_OK;
 
+    if (t->request->resume != SIM_RESUME_AUTO)
+        SIM_TRY(find_of_earlier_life(t, k));
+    if (*k)
+        goto done;
     if (t->request->resume == SIM_RESUME_FILE) {
         SIM_TRY(sim_checkpoint_open(t->comm, t->request->resume_file, k));
+        *goes_back = true;
         goto done;
     }
     SIM_TRY(sim_checkpoint_newest(t->comm, t->run.path, k));
@@ -149,15 +177,42 @@ static void tell_queue(const sim_train_state *t)
                 sim_queue_slots(q));
 }
 
+/*
+ * The named checkpoint becomes the newest of this run: what was saved beyond it moves aside,
+ * and one of another place is saved here at once, so that whatever happens to this segment,
+ * auto goes on with this course.
+ */
+static sim_status take_course(sim_train_state *t, const sim_checkpoint *k, bool *foreign)
+{
+    sim_status st = SIM_OK;
+    char name[64], path[4200];
+    int64_t other = 0;
+
+    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5",
+                   (long long)t->at.step);
+    SIM_TRY(sim_run_path(&t->run, name, path, sizeof path));
+    other = t->comm->rank == 0 && !sim_path_is_same(path, sim_checkpoint_path(k));
+    sim_comm_max_i64(t->comm, &other, 1);
+    *foreign = other != 0;
+    SIM_TRY(sim_run_set_aside(t->comm, &t->run, t->at.step + !other, t->aside,
+                              sizeof t->aside));
+done:
+    return st;
+}
+
 sim_status sim_resume_start(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
+    bool goes_back = false, unsaved = false;
     double start = sim_clock_s();
 
-    SIM_TRY(find(t, &k));
+    SIM_TRY(find(t, &k, &goes_back));
     st = k ? load(t, k) : load_init(t);
     SIM_TRY(sim_comm_agree(t->comm, st));
+    unsaved = !k;
+    if (goes_back)
+        SIM_TRY(take_course(t, k, &unsaved));
     if (k) {
         t->last_saved = t->at.step;
         t->slowest_checkpoint_s = sim_clock_s() - start; /* until one was written */
@@ -168,7 +223,7 @@ sim_status sim_resume_start(sim_train_state *t)
     tell_queue(t);
     sim_course_set(t);
     SIM_TRY(sim_comm_agree(t->comm, sim_history_begin(t)));
-    if (!k)
+    if (unsaved)
         SIM_TRY(sim_resume_save(t, "started"));
 done:
     sim_checkpoint_close(&k);

@@ -30,9 +30,8 @@ static void set_all(void (*handler)(int))
         (void)sigaction(numbers[i], &action, NULL);
 }
 
-void sim_signals_watch(const sim_comm *c)
+void sim_train_watch_signals(void)
 {
-    (void)c;
     seen = 0;
     set_all(note);
 }

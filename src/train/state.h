@@ -117,6 +117,7 @@ struct sim_train_state {
     sim_place *places;  /* [ranks], on rank 0 */
     size_t n_nodes;     /* different hosts among them */
     char resumed[4200]; /* what it goes on from, for the header */
+    char aside[4200];   /* where what was saved of the course it left is; "" */
     int trace_fd;
     sim_watchdog *watchdog;
     sim_replica *replica;
@@ -129,6 +130,10 @@ struct sim_train_state {
 
 /* Keeps a local failure for the next agreement, so that no rank leaves alone. */
 void sim_train_remember(sim_train_state *t, sim_status st);
+
+/* check.c: what a method is made or planned from.  Keeps: all of them. */
+sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
+                           const sim_comm *c);
 
 /* feed.c: the samples of a step */
 SIM_MUST_USE sim_status sim_feed_create(sim_train_state *t);
@@ -185,14 +190,16 @@ SIM_MUST_USE sim_status sim_collapse_judge(sim_train_state *t, double spread);
 /* hang.c: watches for a hang from now on, until t->watchdog is stopped.  Collective. */
 SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
 
-/* signals.c: the wish to stop */
-void sim_signals_watch(const sim_comm *c);
+/* signals.c: the wish to stop, once sim_train_watch_signals was called */
 void sim_signals_unwatch(void);
 int sim_signals_seen(void); /* the signal's number, or 0 */
 
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
 /* Takes the checkpoint's history ("" for a fresh run), and what of it the course needs. */
 SIM_MUST_USE sim_status sim_history_take(sim_train_state *t, const char *of_checkpoint);
+/* The step from which an earlier life of this Slurm job began here; -1: there was none. */
+SIM_MUST_USE sim_status sim_history_requeued(const sim_train_state *t,
+                                             int64_t *from_step);
 /* Adds the segments that no checkpoint knows, and tells that this one has begun. */
 SIM_MUST_USE sim_status sim_history_begin(sim_train_state *t);
 /* Tells how this one ended; a failure to is only logged. */

@@ -43,7 +43,7 @@ struct sim_watchdog {
     peer *peers; /* [size] */
     sim_mutex lock;
     sim_signal wake;
-    bool stop;
+    bool stop, started;
     sim_thread thread;
 };
 
@@ -62,7 +62,8 @@ static sim_status publish(sim_watchdog *w)
     sim_status st = SIM_OK;
     int fd = -1;
     record *r = &w->record;
-    const sim_beats now = sim_beats_now();
+    const sim_beats now =
+        w->options.beats ? w->options.beats(w->options.ctx) : sim_beats_now();
 
     r->told_again = ++r->told;
     r->beats = now.beats;
@@ -152,24 +153,15 @@ static int find_behind(const sim_watchdog *w, bool *behind)
 /* What the system says of a process of this host; "" when nothing is odd. */
 static const char *state_of(const sim_watchdog *w, const record *r)
 {
-    char path[64], text[512] = "";
+    sim_process p;
 
     if (strcmp(r->host, w->record.host) != 0)
         return "";
-    (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)r->pid);
-    FILE *f = fopen(path, "r");
-    if (!f)
+    if (!sim_process_look((long)r->pid, &p))
         return ", its process is gone";
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    (void)fclose(f);
-    text[n] = '\0';
-    const char *end = strrchr(text, ')'); /* of the name, which may hold anything */
-    char state = '\0';
-    if (end && end[1] == ' ')
-        state = end[2];
-    if (state == 'Z' || state == 'X')
+    if (p.state == 'Z' || p.state == 'X')
         return ", its process is dead";
-    return state == 'T' || state == 't' ? ", its process is stopped" : "";
+    return p.state == 'T' || p.state == 't' ? ", its process is stopped" : "";
 }
 
 /* ---- the text ---- */
@@ -289,15 +281,12 @@ static void moved(sim_watchdog *w, uint64_t beats)
     w->idle_s = w->watched_s = 0;
 }
 
-/* One tick; false when it was the last. */
-static bool look(sim_watchdog *w)
+bool sim_watchdog_look(sim_watchdog *w, double elapsed_s)
 {
-    double hang_s = w->options.hang_s, now_s = sim_clock_s();
-    double elapsed_s = now_s - w->seen_s;
+    double hang_s = w->options.hang_s;
 
     if (elapsed_s > 2 * w->tick_s) /* stopped in between, as the main thread was */
         elapsed_s = 2 * w->tick_s;
-    w->seen_s = now_s;
     SIM_IGNORE(publish(w)); /* others see a silent rank then; this one still watches */
     if (w->record.beats != w->beats) {
         moved(w, w->record.beats);
@@ -319,6 +308,13 @@ static bool look(sim_watchdog *w)
     return true;
 }
 
+static bool look_by_clock(sim_watchdog *w)
+{
+    double now_s = sim_clock_s(), elapsed_s = now_s - w->seen_s;
+    w->seen_s = now_s;
+    return sim_watchdog_look(w, elapsed_s);
+}
+
 static void *watch(void *ctx)
 {
     sim_watchdog *w = ctx;
@@ -331,7 +327,7 @@ static void *watch(void *ctx)
         if (w->stop)
             break;
         sim_mutex_unlock(&w->lock);
-        more = look(w);
+        more = look_by_clock(w);
         sim_mutex_lock(&w->lock);
     }
     sim_mutex_unlock(&w->lock);
@@ -360,7 +356,7 @@ done:
     return st;
 }
 
-sim_status sim_watchdog_start(const sim_watchdog_options *options, sim_watchdog **out)
+sim_status sim_watchdog_create(const sim_watchdog_options *options, sim_watchdog **out)
 {
     sim_status st = SIM_OK;
     sim_watchdog *w = NULL;
@@ -371,24 +367,26 @@ sim_status sim_watchdog_start(const sim_watchdog_options *options, sim_watchdog 
     (void)snprintf(w->record.host, sizeof w->record.host, "%s", options->host);
     w->record.pid = sim_process_id();
     w->tick_s = tick_of(options->hang_s);
-    w->seen_s = sim_clock_s();
     SIM_TRY(sim_alloc(&w->peers, (size_t)options->size, "train/watchdog"));
     SIM_TRY(first_record(w));
     sim_mutex_init(&w->lock);
     sim_signal_init(&w->wake);
-    st = sim_thread_start(&w->thread, watch, w);
-    if (st != SIM_OK) {
-        sim_signal_destroy(&w->wake);
-        sim_mutex_destroy(&w->lock);
-        SIM_IGNORE(sim_file_remove(w->mine));
-        goto done;
-    }
     *out = w;
     w = NULL;
 done:
     if (w)
         sim_free(w->peers);
     sim_free(w);
+    return st;
+}
+
+sim_status sim_watchdog_start(sim_watchdog *w)
+{
+    sim_status st = SIM_OK;
+    w->seen_s = sim_clock_s();
+    SIM_TRY(sim_thread_start(&w->thread, watch, w));
+    w->started = true;
+done:
     return st;
 }
 
@@ -401,7 +399,8 @@ void sim_watchdog_stop(sim_watchdog **out)
     w->stop = true;
     sim_signal_all(&w->wake);
     sim_mutex_unlock(&w->lock);
-    sim_thread_join(&w->thread);
+    if (w->started)
+        sim_thread_join(&w->thread);
     sim_signal_destroy(&w->wake);
     sim_mutex_destroy(&w->lock);
     SIM_IGNORE(sim_file_remove(w->mine));

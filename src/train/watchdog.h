@@ -8,6 +8,7 @@
 #ifndef SIMILE_TRAIN_WATCHDOG_H
 #define SIMILE_TRAIN_WATCHDOG_H
 
+#include "simile/beat.h"
 #include "simile/status.h"
 
 typedef enum {
@@ -25,18 +26,24 @@ typedef struct {
      * is behind, in which step and phase, as far as it can be known. */
     void (*tell)(void *ctx, sim_hang event, const char *text);
     void *ctx;
+    /* What this rank has done; NULL: sim_beats_now.  Tests play several ranks. */
+    sim_beats (*beats)(void *ctx);
 } sim_watchdog_options;
 
 typedef struct sim_watchdog sim_watchdog;
 
 /*
- * Writes this rank's first record and starts the thread.  A record that an earlier run left
+ * Writes this rank's first record; `start` then starts the thread.  A record that an earlier run left
  * is another rank's until that rank has started too: let all agree before work begins.
  * Fails: as files do.
  */
-SIM_MUST_USE sim_status sim_watchdog_start(const sim_watchdog_options *options,
-                                           sim_watchdog **out);
-/* Ends the thread and removes the record. */
+SIM_MUST_USE sim_status sim_watchdog_create(const sim_watchdog_options *options,
+                                            sim_watchdog **out);
+SIM_MUST_USE sim_status sim_watchdog_start(sim_watchdog *w);
+/* A tick, which the thread does many times in hang_s: a record, and a look at the others where
+ * nothing moves.  It comes `elapsed_s` after the last one.  False: it was the last. */
+bool sim_watchdog_look(sim_watchdog *w, double elapsed_s);
+/* Ends the thread, if it was started, and removes the record. */
 void sim_watchdog_stop(sim_watchdog **out);
 
 #endif

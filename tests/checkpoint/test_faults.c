@@ -734,6 +734,48 @@ static void only_dead_processes_of_this_host_lose_their_temporaries(void **state
     assert_false(sim_path_exists(dead));
 }
 
+static void put(const char *name)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/checkpoints/%s", folder, name);
+    write_bytes(path, name, strlen(name));
+}
+
+static bool stands(const char *part, const char *name)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s/%s", folder, part, name);
+    return sim_path_exists(path);
+}
+
+static void a_course_that_is_left_is_set_aside_with_its_parts(void **state)
+{
+    (void)state;
+    static const char *const newer[] = {
+        "step-000000007.h5", "step-000000007.part-0000.h5", "step-000000011.h5"};
+    char where[256], expected[256];
+    put("step-000000006.h5");
+    put("step-000000006.part-0000.h5");
+    put("latest");
+    for (size_t i = 0; i < 3; i++)
+        put(newer[i]);
+    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    (void)snprintf(expected, sizeof expected, "%s/abandoned-1", folder);
+    assert_string_equal(where, expected);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(stands("abandoned-1", newer[i]));
+        assert_false(stands("checkpoints", newer[i]));
+    }
+    assert_true(stands("checkpoints", "step-000000006.h5"));
+    assert_true(stands("checkpoints", "step-000000006.part-0000.h5"));
+    assert_false(stands("checkpoints", "latest")); /* it may have named one of them */
+    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    assert_string_equal(where, ""); /* nothing is left to move */
+    put(newer[2]);
+    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    assert_true(stands("abandoned-2", newer[2])); /* what stands aside stays */
+}
+
 /* ---- locks ---- */
 
 static void lock_path(char out[256])
@@ -823,6 +865,47 @@ static void a_process_number_used_again_does_not_hold_a_lock(void **state)
     assert_int_equal(challenge(text), SIM_OK);
 }
 
+/* A container may have its host's name and see none of its processes. */
+static void a_process_of_another_container_holds_its_lock(void **state)
+{
+    (void)state;
+    char path[256], *text = NULL;
+    sim_run mine = {0};
+    size_t n = 0;
+    lock_path(path);
+    sim_run_close(&alone, &run);
+    ASSERT_OK(sim_run_open(&alone, folder, &mine));
+    ASSERT_OK(sim_file_load(path, 4096, &text, &n));
+    sim_run_close(&alone, &mine);
+    assert_non_null(strstr(text, "\nspace pid:["));
+    sim_free(text);
+    assert_int_equal(challenge("host testhost\npid 999999999\nstart 1\nspace pid:[7]\n"),
+                     SIM_E_CREATE);
+    assert_non_null(strstr(sim_story(), "held by pid 999999999 on testhost"));
+}
+
+static void a_wish_to_stop_is_for_who_holds_the_run_and_no_other(void **state)
+{
+    (void)state;
+    char lock[256], stop[256], host[64], text[128];
+    sim_run mine = {0};
+    lock_path(lock);
+    (void)snprintf(stop, sizeof stop, "%s/stop", folder);
+    sim_run_close(&alone, &run);
+    ASSERT_REFUSED(sim_run_ask_stop(folder), SIM_E_INPUT, "no job is running there");
+    sim_host_name(host, sizeof host);
+    int n = snprintf(text, sizeof text, "host %s\npid 999999999\nstart 1\n", host);
+    write_bytes(lock, text, (size_t)n);
+    ASSERT_REFUSED(sim_run_ask_stop(folder), SIM_E_INPUT, "was killed");
+    ASSERT_OK(sim_file_remove(lock));
+    write_bytes(stop, "stop\n", 5); /* that one was asked */
+    ASSERT_OK(sim_run_open(&alone, folder, &mine));
+    assert_false(sim_run_stop_asked(&mine));
+    ASSERT_OK(sim_run_ask_stop(folder)); /* long before the first step */
+    assert_true(sim_run_stop_asked(&mine));
+    sim_run_close(&alone, &mine);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -842,9 +925,12 @@ int main(void)
         TEST(a_file_of_another_way_to_the_step_gives_way),
         TEST(what_cannot_be_read_ends_the_search),
         TEST(only_dead_processes_of_this_host_lose_their_temporaries),
+        TEST(a_course_that_is_left_is_set_aside_with_its_parts),
         TEST(a_lock_that_says_nothing_is_refused_with_what_to_type),
         TEST(a_lock_of_another_host_counts_until_slurm_says_otherwise),
         TEST(a_process_number_used_again_does_not_hold_a_lock),
+        TEST(a_process_of_another_container_holds_its_lock),
+        TEST(a_wish_to_stop_is_for_who_holds_the_run_and_no_other),
     };
     behind = sim_file_posix;
     behind.open = disk_open;

@@ -1,9 +1,13 @@
 /*
- * test_launch.c - N singletons are noticed from the environment, plain starts are not refused.
+ * test_launch.c - N singletons are noticed from the environment, plain starts are not refused,
+ * and one that hangs ends.
  */
 #include "simile_test.h"
 
 #include "private.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 static long launched(const char *const *env, sim_start *how)
 {
@@ -92,11 +96,68 @@ static void singletons_are_refused_with_the_command_to_type(void **state)
     assert_null(c);
 }
 
+/* The exit code of a child that begins with a deadline and meets it or not. */
+static int code_of_start(bool meets, char said[512])
+{
+    int ends[2], status = 0;
+    size_t used = 0;
+    ssize_t n = 0;
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(ends[1], STDERR_FILENO);
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        sim_comm_deadline_begin(meets ? 1e6 : 0.1, "nobody has come");
+        if (!meets)
+            for (;;)
+                (void)pause();
+        sim_comm_deadline_end();
+        sim_comm_deadline_end();
+        _exit(3);
+    }
+    (void)close(ends[1]);
+    while (used < 511 && (n = read(ends[0], said + used, 511 - used)) > 0)
+        used += (size_t)n;
+    said[used] = '\0';
+    (void)close(ends[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void a_start_that_hangs_ends_and_says_so(void **state)
+{
+    (void)state;
+    char said[512];
+    assert_int_equal(code_of_start(true, said), 3);
+    assert_string_equal(said, "");
+    assert_int_equal(code_of_start(false, said), SIM_E_BUG);
+    assert_non_null(strstr(said, "simile: the start hangs on "));
+    assert_non_null(strstr(said, ": nobody has come for 0.1 s; "));
+}
+
+static void the_time_of_a_start_can_be_set(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double seconds;
+    } cases[] = {{"90", 90}, {"0.5", 0.5}, {"0", 600}, {"-3", 600}, {"soon", 600}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        (void)setenv("SIMILE_START_SECONDS", cases[i].text, 1);
+        assert_true(sim_comm_start_seconds() == cases[i].seconds);
+    }
+    (void)unsetenv("SIMILE_START_SECONDS");
+    assert_true(sim_comm_start_seconds() == 600);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_environment_tells_how_many_were_started),
         cmocka_unit_test(processes_that_cannot_find_each_other_are_noticed),
+        cmocka_unit_test(a_start_that_hangs_ends_and_says_so),
+        cmocka_unit_test(the_time_of_a_start_can_be_set),
         cmocka_unit_test(singletons_are_refused_with_the_command_to_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -11,7 +11,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* What goes wrong: the k-th call, or that and all after it, or one kind of call. */
@@ -416,6 +419,38 @@ static void another_program_answers_or_is_given_up(void **state)
                    "cannot be started");
 }
 
+static void a_process_is_known_by_when_it_began(void **state)
+{
+    (void)state;
+    sim_process mine, child;
+    char space[64];
+    assert_true(sim_process_look(sim_process_id(), &mine));
+    assert_int_equal(mine.state, 'R');
+    assert_in_range(strlen(mine.began), 1, 20);
+    assert_int_equal(strspn(mine.began, "0123456789"), strlen(mine.began));
+    assert_false(sim_process_look(999999999, &child));
+    sim_process_space(space, sizeof space);
+    assert_int_equal(strncmp(space, "pid:[", 5), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)prctl(PR_SET_NAME, "a) Z 1 (b"); /* as a name may be */
+        (void)raise(SIGSTOP);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    assert_true(sim_process_look(pid, &child));
+    assert_int_equal(child.state, 'T');
+    assert_true(strtoll(child.began, NULL, 10) >= strtoll(mine.began, NULL, 10));
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    siginfo_t info;
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    assert_true(sim_process_look(pid, &child)); /* dead, and not reaped */
+    assert_int_equal(child.state, 'Z');
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_false(sim_process_look(pid, &child));
+}
+
 static void folders_are_made_with_parents_and_listed_in_order(void **state)
 {
     (void)state;
@@ -474,6 +509,7 @@ int main(void)
         cmocka_unit_test(a_lock_needs_no_links_and_no_replies),
         cmocka_unit_test(what_is_made_in_a_lost_folder_is_told_apart),
         cmocka_unit_test(another_program_answers_or_is_given_up),
+        cmocka_unit_test(a_process_is_known_by_when_it_began),
         cmocka_unit_test(folders_are_made_with_parents_and_listed_in_order),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;

@@ -11,6 +11,12 @@ ranks() { # ranks N command...
     mpirun --oversubscribe --bind-to none -np "$n" "$@"
 }
 fail() { echo "FAILED: $*" >&2; exit 1; }
+ours() { # the numbers of this test's ranks, by the folder they work in
+    local p
+    for p in $(pgrep -x "$(basename "$simile")"); do
+        [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || echo "$p"
+    done
+}
 expect() { # expect CODE text command...: the exit code, and the text in the output
     local code=$1 text=$2 got=0
     shift 2
@@ -18,6 +24,8 @@ expect() { # expect CODE text command...: the exit code, and the text in the out
     [ "$got" = "$code" ] || { cat out.txt >&2; fail "exit $got, expected $code: $*"; }
     grep -qF -- "$text" out.txt || { cat out.txt >&2; fail "no \"$text\" from: $*"; }
 }
+weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; } # of a run or checkpoint
+steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 # digits FILE N SIDE: an idx pair of random patterns with labels, the same every time
 digits() {
     /usr/bin/python3 - "$1" "$2" "$3" <<'PY'

@@ -18,8 +18,6 @@ augment: {preset: digits}
 log: {every_steps: 4}
 checkpoint: {every_steps: 4, keep: 1000}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 same() {
     [ "$(weights calm)" = "$(weights "$1")" ] || fail "$1: the weights differ"
     [ "$(steps calm)" = "$(steps "$1")" ] || { steps "$1"; fail "$1: metrics have gaps or doubles"; }

@@ -21,7 +21,6 @@ augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {keep: 100}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 same() { [ "$(weights "$1")" = "$(weights "$2")" ] || fail "$2: the weights are not those of $1"; }
 # go P RUN words...: as `simile pretrain job.yaml run=RUN words` on P ranks, one alone
 go() {

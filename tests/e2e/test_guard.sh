@@ -23,7 +23,6 @@ echo $$ >"$PIDS/pid-$OMPI_COMM_WORLD_RANK"
 exec "$SIMILE" "$@"
 SH
 export PIDS=$PWD
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 begin() { # begin RUN words...: three ranks in the background, up to the first checkpoint
     rm -f pid-*
     mpirun --oversubscribe --bind-to none -np 3 bash noting.sh pretrain job.yaml "run=$1" "${@:2}" >out.txt 2>&1 &
@@ -65,6 +64,15 @@ for victim in 0 2; do
     if grep -qs "^State:.[^Z]" "/proc/$pid/status"; then fail "rank $victim is still there"; fi
     goes_on "stopped$victim"
 done
+
+# one that stands still before MPI has started: the others do not wait for ever
+cat >standing.sh <<'SH'
+[ "$OMPI_COMM_WORLD_RANK" != 1 ] || kill -STOP $$
+exec "$SIMILE" "$@"
+SH
+SIMILE_START_SECONDS=2 expect 70 "simile: the start hangs on $(hostname): MPI_Init has not come back for 2 s" \
+    ranks 3 bash standing.sh pretrain job.yaml run=early
+[ ! -e early ] || fail "a run directory without a run"
 
 # a slow rank, that gets little done at a time for longer than the limit, is waited for
 begin slow guard.hang_seconds=5

@@ -19,28 +19,20 @@ augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {every_steps: 1, keep: 3}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 newest() { "$simile" inspect killed --json 2>refused.txt | grep -o '"step":[0-9]*' | sed -n 1p | cut -d: -f2; }
 told() { sed -E 's/[^0-9]*0*([0-9]+).*/\1/' killed/checkpoints/latest; }
-ours() { # this test's ranks, by the folder they work in
-    local p
-    for p in $(pgrep -x "$(basename "$simile")"); do
-        [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || echo "$p"
-    done
-}
 lost=0 refused=0 in_save=0
 RANDOM=${SIMILE_SEED:-11}
 expect 75 "stopped by --stop-after" "$simile" pretrain job.yaml run=killed --stop-after 1
 for i in $(seq "$kills"); do
-    before=$(newest)
+    before=$(newest) hint=$(told)
     launch=()
     [ $((i % 3)) = 0 ] || launch=(mpirun --oversubscribe --bind-to none -np $((i % 3 + 1)))
     setsid "${launch[@]}" "$simile" pretrain job.yaml run=killed >log.txt 2>&1 &
     pid=$!
-    # past the start-up: until this life has saved something, then a random while
+    # past the start-up: until this life has told of a checkpoint, then a random while
     for _ in $(seq 2000); do
-        [ "$(told)" = "$before" ] && kill -0 $pid 2>/dev/null || break
+        [ "$(told)" = "$hint" ] && kill -0 $pid 2>/dev/null || break
         sleep 0.01
     done
     sleep "0.$(printf %03d $((RANDOM % 250)))"
@@ -60,5 +52,7 @@ expect 75 "stopped by --stop-after" ranks 2 "$simile" pretrain job.yaml run=kill
 expect 75 "stopped by --stop-after" "$simile" pretrain job.yaml run=calm checkpoint.every_steps=0 --stop-after $last
 [ "$(weights calm)" = "$(weights killed)" ] || fail "the weights differ"
 [ "$(steps calm)" = "$(steps killed)" ] || fail "metrics have gaps or doubles"
+# lives that end before they save anything are no trial
+[ "$last" -ge "$kills" ] || fail "only $last steps in $kills lives"
 echo "kills $kills, of them in the middle of a file $in_save; steps $last; checkpoints refused $refused; silent losses $lost"
 [ "$lost" = 0 ]

@@ -16,7 +16,6 @@ schedule: {steps: 50}
 augment: {preset: digits}
 checkpoint: {every_steps: 3}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 count() { grep -cF -- "$1" out.txt || true; }
 # is there such a process, and is it more than a dead one that nobody has reaped?
 runs() { grep -qsv "^State:.Z" <(grep -s "^State:" "/proc/$1/status"); }

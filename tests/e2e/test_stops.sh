@@ -17,11 +17,18 @@ augment: {preset: digits}
 log: {every_steps: 4}
 checkpoint: {every_steps: 2, keep: 4}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
+logged() { sed -nE 's/^[^ ]+Z step ([0-9]+)\/.*/\1/p' "$1/log.txt"; }
 same() {
     [ "$(weights calm)" = "$(weights "$1")" ] || fail "$1: the weights differ"
     [ "$(steps calm)" = "$(steps "$1")" ] || { steps "$1"; fail "$1: metrics have gaps or doubles"; }
+    [ "$(logged calm)" = "$(logged "$1")" ] || { logged "$1"; fail "$1: the log has gaps or doubles"; }
+}
+# names RUN FILE: the message of a stop names a checkpoint, which is of the step that it tells
+names() {
+    local told
+    told=$(sed -nE 's/^stopped by .* after step ([0-9]+) of 60; the checkpoint is ([^;]*);.*/\1 \2/p' "$2")
+    [ "${told#* }" = "$1/checkpoints/step-$(printf %09d "${told% *}").h5" ] || { cat "$2"; fail "$1: the stop names \"$told\""; }
+    [ "$("$simile" inspect "${told#* }" --json | grep -o '"step":[0-9]*' | sed -n 1p)" = "\"step\":${told% *}" ] || fail "$told is of another step"
 }
 expect 0 completed "$simile" pretrain job.yaml run=calm
 # waits for the n-th step of a run that goes on in the background
@@ -35,9 +42,28 @@ for signal in USR1 TERM INT; do
     wait $pid || code=$?
     # INT is ignored by background jobs of a shell without job control: it runs to its end.
     [ "$code" = 75 ] || { [ "$signal" = INT ] && [ "$code" = 0 ]; } || { cat log.txt; fail "$signal: exit $code"; }
+    [ "$code" = 0 ] || names "by-$signal" log.txt
     expect 0 completed "$simile" pretrain job.yaml run="by-$signal"
     same "by-$signal"
 done
+# USR1 while MPI starts, as soon as it is not the default: a checkpoint of the start, 75
+"$simile" pretrain job.yaml run=early >log.txt 2>&1 &
+pid=$!
+hears() { # the program, no more the shell that starts it, has a handler for USR1
+    [ "$(cat "/proc/$1/comm")" = "$(basename "$simile")" ] &&
+        [ $((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$1/status") & 0x200)) != 0 ]
+}
+for _ in $(seq 2000); do
+    if hears $pid; then break; fi
+    sleep 0.001
+done
+kill -USR1 $pid
+code=0
+wait $pid || code=$?
+[ "$code" = 75 ] || { cat log.txt; fail "USR1 at once: exit $code"; }
+grep -q "stopped by User defined signal 1 after step 0 of 60" log.txt || { cat log.txt; fail "USR1 at once was not heard"; }
+expect 0 completed "$simile" pretrain job.yaml run=early
+same early
 # under mpirun: USR1 reaches all ranks; `simile stop` needs no process number
 mpirun --oversubscribe --bind-to none -np 2 "$simile" pretrain job.yaml run=two >log.txt 2>&1 &
 pid=$!
@@ -48,6 +74,7 @@ code=0
 wait $pid || code=$?
 [ "$code" = 75 ] || { cat log.txt; fail "stop: exit $code"; }
 grep -q "stopped by simile stop" log.txt || fail "the log does not say who stopped it"
+names two log.txt
 expect 0 completed ranks 3 "$simile" pretrain job.yaml run=two
 same two
 # a time limit
@@ -59,6 +86,17 @@ for _ in $(seq 60); do
 done
 [ "$code" = 0 ] || { cat log.txt; fail "time limit: exit $code"; }
 same timed
+# ... is kept even where a save takes seconds, and none was made since the start
+cc -O1 -shared -fPIC -o slow.so "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl
+export SLOW_MS=1000 SLOW_PATH=/checkpoints/step-
+late() { LD_PRELOAD=$scratch/slow.so "$simile" pretrain job.yaml run=late checkpoint.every_steps=0 schedule.steps=1000000 "$@"; }
+expect 75 "--stop-after" late --stop-after 1
+expect 75 "stopped by time limit" late --time-limit 8
+unset SLOW_MS SLOW_PATH
+/usr/bin/python3 -c 'import json
+took = json.load(open("late/results/pretrain.json"))
+assert took["time_s"]["checkpoints"]["rank_0"] > 1.9, "a save should be slow"
+assert took["elapsed_s"] <= 8, took["elapsed_s"]'
 # killed at 25 random moments, on changing numbers of ranks
 RANDOM=7
 for i in $(seq 25); do
@@ -67,7 +105,8 @@ for i in $(seq 25); do
     sleep "0.$((RANDOM % 80 + 10))"
     kill -KILL -- -$pid 2>/dev/null || true
     wait $pid 2>/dev/null || true
-    while pkill -KILL -f "pretrain job.yaml run=killed"; do sleep 0.05; done
+    for p in $(ours); do kill -KILL "$p" 2>/dev/null || true; done
+    while [ -n "$(ours)" ]; do sleep 0.05; done
 done
 expect 0 completed ranks 2 "$simile" pretrain job.yaml run=killed
 same killed

@@ -1,298 +1,307 @@
 /*
  * test_watchdog.c - who is named, and who is left alone, when ranks stand still.
  *
- * Every rank is a child process that plays a part; what its watchdog says comes back
- * through a pipe.
+ * The ranks are played in one process, tick by tick of a time that is ours, so nothing
+ * depends on how fast this machine is; one test has the real thread.  What the system says
+ * of a stopped process is in tests/e2e/test_guard.sh.
  *
- * simile-test: timeout 240 alone labels tsan
+ * simile-test: labels tsan
  */
 #include "simile_test.h"
 
 #include "watchdog.h"
 
 #include "simile/beat.h"
+#include "simile/thread.h"
 
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { RANKS = 3, TEXT = 4096 };
+enum { RANKS = 3, TEXT = 4096, TICKS = 40 }; /* so many ticks are the limit */
 
-static const double hang_s = 2.4;
+static const double hang_s = 40, tick_s = 1;
 static char folder[64];
 
-static void pause_s(double seconds)
+typedef struct {
+    char host[16], said[TEXT];
+    sim_beats beats;
+    sim_watchdog *dog;
+    bool stopped, sure; /* as by SIGSTOP; it would have ended the job */
+} played;
+
+static played ranks[RANKS];
+
+static sim_beats beats_of(void *ctx)
 {
-    (void)usleep((useconds_t)(1e6 * seconds));
+    return ((const played *)ctx)->beats;
 }
 
-/* ---- a rank ---- */
-
-static void tell(void *ctx, sim_hang event, const char *text)
+static void note(char said[TEXT], sim_hang event, const char *text)
 {
     static const char *const names[] = {
         [SIM_HANG_FEARED] = "FEARED", [SIM_HANG_OVER] = "OVER", [SIM_HANG_SURE] = "SURE"};
-    char line[TEXT];
-    int n = snprintf(line, sizeof line, "%s %s\n", names[event], text);
-    if (write(*(int *)ctx, line, (size_t)n) != n || event == SIM_HANG_SURE)
-        _exit(70);
+    size_t used = strlen(said);
+    (void)snprintf(said + used, TEXT - used, "%s %s\n", names[event], text);
 }
 
-static void be(int rank, int fd, void (*play)(int rank))
+static void tell(void *ctx, sim_hang event, const char *text)
 {
-    char host[16];
-    sim_watchdog *w = NULL;
-    sim_watchdog_options options = {.folder = folder,
-                                    .host = host,
-                                    .rank = rank,
-                                    .size = RANKS,
-                                    .hang_s = hang_s,
-                                    .tell = tell,
-                                    .ctx = &fd};
-    (void)snprintf(host, sizeof host, "node%d", rank);
-    sim_beat_step(7);
-    sim_beat_phase("forward");
-    if (sim_watchdog_start(&options, &w) != SIM_OK)
-        _exit(1);
-    play(rank);
-    sim_watchdog_stop(&w);
-    _exit(w ? 1 : 0);
+    played *r = ctx;
+    note(r->said, event, text);
+    r->sure = event == SIM_HANG_SURE;
 }
 
-typedef struct {
-    char said[RANKS][TEXT];
-    int code[RANKS]; /* of the exit; -1: it had to be killed */
-} outcome;
-
-/* The exit code of a child, or -1 when it does not end in time. */
-static int code_of(pid_t pid, double patience_s)
+static int begin(void **state)
 {
-    int status = 0;
-    for (double s = 0; s < patience_s; s += 0.02) {
-        if (waitpid(pid, &status, WNOHANG) == pid)
-            return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
-        pause_s(0.02);
+    (void)state;
+    (void)snprintf(folder, sizeof folder, "/tmp/simile-watchdog-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < RANKS; i++) {
+        played *r = &ranks[i];
+        *r = (played){.beats = {.step = 7, .phase = "forward"}};
+        (void)snprintf(r->host, sizeof r->host, "node%d", i);
+        const sim_watchdog_options options = {.folder = folder,
+                                              .host = r->host,
+                                              .rank = i,
+                                              .size = RANKS,
+                                              .hang_s = hang_s,
+                                              .tell = tell,
+                                              .ctx = r,
+                                              .beats = beats_of};
+        ASSERT_OK(sim_watchdog_create(&options, &r->dog));
     }
-    (void)kill(pid, SIGKILL);
-    (void)waitpid(pid, &status, 0);
-    return -1;
+    return 0;
 }
 
-static void read_all(int fd, char out[TEXT])
+static int end(void **state)
 {
-    size_t used = 0;
-    ssize_t n = 0;
-    while (used < TEXT - 1 && (n = read(fd, out + used, TEXT - 1 - used)) > 0)
-        used += (size_t)n;
-    out[used] = '\0';
-    (void)close(fd);
+    (void)state;
+    for (int i = 0; i < RANKS; i++)
+        sim_watchdog_stop(&ranks[i].dog);
+    return rmdir(folder); /* they took their records with them */
 }
 
-/* All ranks play; `meddle` may do something to them from outside.  The one that
- * stops itself (-1: none) is killed once the others have ended. */
-static outcome perform(void (*play)(int rank), int stopped,
-                       void (*meddle)(const pid_t *pids))
+/* ---- what ranks do ---- */
+
+static void beat(int rank)
 {
-    outcome o;
-    pid_t pids[RANKS];
-    int fds[RANKS][2];
-
-    for (int r = 0; r < RANKS; r++) {
-        assert_int_equal(pipe(fds[r]), 0);
-        pids[r] = fork();
-        assert_true(pids[r] >= 0);
-        if (pids[r] == 0)
-            be(r, fds[r][1], play);
-        (void)close(fds[r][1]);
-    }
-    if (meddle)
-        meddle(pids);
-    for (int r = 0; r < RANKS; r++)
-        if (r != stopped)
-            o.code[r] = code_of(pids[r], 10 * hang_s);
-    if (stopped >= 0)
-        o.code[stopped] = code_of(pids[stopped], 0);
-    for (int r = 0; r < RANKS; r++)
-        read_all(fds[r][0], o.said[r]);
-    return o;
+    ranks[rank].beats.beats++;
 }
+
+/* Comes to an exchange, and leaves it. */
+static void enter(int rank)
+{
+    ranks[rank].beats.phase = "gradient sum";
+    ranks[rank].beats.place++;
+    beat(rank);
+}
+
+/* So many ticks pass, or as many as it takes for one to be sure, which ends the job.  Their
+ * number. */
+static int pass(int ticks)
+{
+    for (int i = 0; i < ticks; i++)
+        for (int r = 0; r < RANKS; r++) {
+            if (!ranks[r].stopped)
+                (void)sim_watchdog_look(ranks[r].dog, tick_s);
+            if (ranks[r].sure)
+                return i + 1;
+        }
+    return ticks;
+}
+
+/* ---- what they say ---- */
 
 static void expect_text(const char *said, const char *text)
 {
-    if (!strstr(said, text))
-        fail_msg("\"%s\" lacks \"%s\"", said, text);
+    if (!said || !strstr(said, text))
+        fail_msg("\"%s\" lacks \"%s\"", said ? said : "", text);
 }
 
-static void expect_silence(const outcome *o)
+static const char *sure_of(int rank)
+{
+    const char *sure = strstr(ranks[rank].said, "SURE ");
+    expect_text(ranks[rank].said, "SURE ");
+    return sure;
+}
+
+static void expect_silence(void)
 {
     for (int r = 0; r < RANKS; r++)
-        if (o->said[r][0] || o->code[r] != 0)
-            fail_msg("rank %d, code %d, said: %s", r, o->code[r], o->said[r]);
+        if (ranks[r].said[0])
+            fail_msg("rank %d said: %s", r, ranks[r].said);
 }
 
 /* ---- the tests ---- */
 
-/* In an exchange that takes so long. */
-static void exchange(double seconds)
-{
-    sim_beat_phase("gradient sum");
-    sim_beat_exchange();
-    pause_s(seconds);
-    sim_beat_exchange();
-}
-
-static void one_is_stopped(int rank)
-{
-    if (rank == 1)
-        (void)raise(SIGSTOP);
-    exchange(3 * hang_s);
-}
-
 static void a_stopped_rank_is_named(void **state)
 {
     (void)state;
-    const outcome o = perform(one_is_stopped, 1, NULL);
-    assert_int_equal(o.code[0], 70);
-    assert_int_equal(o.code[1], -1);
-    expect_text(o.said[0], "FEARED no rank got anything done for ");
-    const char *sure = strstr(o.said[0], "SURE ");
-    assert_non_null(sure);
+    enter(0);
+    enter(2);
+    ranks[1].stopped = true;
+    assert_in_range(pass(3 * TICKS), TICKS, TICKS + 2);
+    expect_text(ranks[0].said, "FEARED no rank got anything done for 20 s");
+    const char *sure = sure_of(0);
     expect_text(sure, "rank 1 on node1 (pid ");
     expect_text(sure, "is behind: not heard from for ");
     expect_text(sure, "last seen in step 7, forward; ");
     expect_text(sure, "the other 2 ranks wait in step 7, gradient sum");
     assert_null(strstr(sure, "rank 2"));
-    assert_null(strstr(o.said[2], "FEARED")); /* one speaks for all */
-}
-
-static void the_first_is_stopped(int rank)
-{
-    if (rank == 0)
-        (void)raise(SIGSTOP);
-    exchange(3 * hang_s);
+    assert_null(strstr(ranks[2].said, "FEARED")); /* one speaks for all */
 }
 
 static void another_speaks_when_the_first_is_stopped(void **state)
 {
     (void)state;
-    const outcome o = perform(the_first_is_stopped, 0, NULL);
-    assert_int_equal(o.code[0], -1);
-    assert_int_equal(o.code[1], 70);
-    expect_text(o.said[1], "SURE ");
-    expect_text(o.said[1], "rank 0 on node0");
+    enter(1);
+    enter(2);
+    ranks[0].stopped = true;
+    assert_in_range(pass(3 * TICKS), TICKS, TICKS + 2);
+    expect_text(sure_of(1), "rank 0 on node0");
 }
 
-static void one_has_lost_its_way(int rank)
+/* The one that speaks ends the job at once; where it cannot, the others do so later. */
+static void who_cannot_end_the_job_is_not_waited_for(void **state)
 {
-    if (rank != 2) {
-        exchange(3 * hang_s);
-        return;
-    }
-    sim_beat_phase("waiting for data");
-    pause_s(3 * hang_s);
+    (void)state;
+    for (int r = 0; r < RANKS; r++)
+        enter(r);
+    for (int i = 0; i < 3 * TICKS && !ranks[1].sure; i++)
+        for (int r = 0; r < RANKS; r++)
+            if (!ranks[r].sure)
+                (void)sim_watchdog_look(ranks[r].dog, tick_s);
+    assert_true(ranks[0].sure);
+    expect_text(sure_of(1), "no rank got anything done for 50 s"); /* 10 s later */
 }
 
 static void a_rank_that_lives_but_is_behind_is_named_with_its_phase(void **state)
 {
     (void)state;
-    const outcome o = perform(one_has_lost_its_way, -1, NULL);
-    assert_int_equal(o.code[0], 70);
-    const char *sure = strstr(o.said[0], "SURE ");
-    assert_non_null(sure);
+    enter(0);
+    enter(1);
+    ranks[2].beats.phase = "waiting for data";
+    (void)pass(3 * TICKS);
+    const char *sure = sure_of(0);
     expect_text(sure, "rank 2 on node2 (pid ");
     expect_text(sure, "is behind: step 7, waiting for data; the other 2 ranks wait in ");
-}
-
-static void all_wait(int rank)
-{
-    (void)rank;
-    exchange(3 * hang_s);
 }
 
 static void nobody_is_named_when_all_wait_in_one_exchange(void **state)
 {
     (void)state;
-    const outcome o = perform(all_wait, -1, NULL);
-    assert_int_equal(o.code[0], 70);
-    expect_text(o.said[0], "all ranks wait for each other in step 7, gradient sum");
-    assert_null(strstr(o.said[0], "behind"));
-}
-
-static void one_is_slow(int rank)
-{
-    if (rank != 1) {
-        exchange(3 * hang_s);
-        return;
-    }
-    for (int i = 0; i < 30; i++) {
-        pause_s(hang_s / 10);
-        sim_beat();
-    }
+    for (int r = 0; r < RANKS; r++)
+        enter(r);
+    (void)pass(3 * TICKS);
+    expect_text(sure_of(0), "all ranks wait for each other in step 7, gradient sum");
+    assert_null(strstr(ranks[0].said, "behind"));
 }
 
 static void a_slow_rank_is_waited_for(void **state)
 {
     (void)state;
-    const outcome o = perform(one_is_slow, -1, NULL);
-    expect_silence(&o);
-}
-
-static void all_are_short(int rank)
-{
-    (void)rank;
-    exchange(0.8 * hang_s);
-    for (int i = 0; i < 10; i++) {
-        pause_s(hang_s / 20);
-        sim_beat();
+    enter(0);
+    enter(2);
+    for (int i = 0; i < 30; i++) {
+        (void)pass(TICKS / 10);
+        beat(1);
     }
+    expect_silence();
 }
 
 static void a_fear_that_was_wrong_is_taken_back(void **state)
 {
     (void)state;
-    const outcome o = perform(all_are_short, -1, NULL);
-    const char *feared = strstr(o.said[0], "FEARED");
+    for (int r = 0; r < RANKS; r++)
+        enter(r);
+    (void)pass(8 * TICKS / 10);
+    for (int i = 0; i < 10; i++) {
+        for (int r = 0; r < RANKS; r++)
+            beat(r);
+        (void)pass(TICKS / 20);
+    }
+    const char *feared = strstr(ranks[0].said, "FEARED");
     assert_non_null(feared);
     expect_text(feared, "OVER ");
-    for (int r = 0; r < RANKS; r++) {
-        assert_null(strstr(o.said[r], "SURE"));
-        assert_int_equal(o.code[r], 0);
-    }
-}
-
-/* Quiet for 0.7 of the limit, in short sleeps: a long one would be over after a stop. */
-static void all_are_quiet(int rank)
-{
-    (void)rank;
-    sim_beat_exchange();
-    for (int i = 0; i < 14; i++)
-        pause_s(hang_s / 20);
-    sim_beat_exchange();
-}
-
-static void suspend_all(const pid_t *pids)
-{
-    pause_s(0.45 * hang_s); /* by now they watch each other */
     for (int r = 0; r < RANKS; r++)
-        (void)kill(pids[r], SIGSTOP);
-    pause_s(1.5 * hang_s);
-    for (int r = 0; r < RANKS; r++)
-        (void)kill(pids[r], SIGCONT);
+        assert_false(ranks[r].sure);
 }
 
+/* Quiet for 0.7 of the limit, and in the middle of it nobody runs for hours. */
 static void a_job_that_was_suspended_as_a_whole_goes_on(void **state)
 {
     (void)state;
-    const outcome o = perform(all_are_quiet, -1, suspend_all);
-    for (int r = 0; r < RANKS; r++) {
-        assert_null(strstr(o.said[r], "SURE"));
-        assert_int_equal(o.code[r], 0);
-    }
+    for (int r = 0; r < RANKS; r++)
+        enter(r);
+    (void)pass(45 * TICKS / 100); /* by now they watch each other */
+    for (int r = 0; r < RANKS; r++)
+        (void)sim_watchdog_look(ranks[r].dog, 10000);
+    (void)pass(25 * TICKS / 100);
+    for (int r = 0; r < RANKS; r++)
+        assert_false(ranks[r].sure);
+}
+
+/* ---- the thread ---- */
+
+typedef struct {
+    sim_mutex lock;
+    sim_signal told;
+    char said[TEXT];
+    bool sure;
+} listener;
+
+static void hear(void *ctx, sim_hang event, const char *text)
+{
+    listener *l = ctx;
+    sim_mutex_lock(&l->lock);
+    note(l->said, event, text);
+    l->sure = event == SIM_HANG_SURE;
+    sim_signal_all(&l->told);
+    sim_mutex_unlock(&l->lock);
+}
+
+static void its_thread_fears_is_sure_and_ends(void **state)
+{
+    (void)state;
+    static listener l;
+    sim_watchdog *w = NULL;
+    const sim_watchdog_options options = {.folder = folder,
+                                          .host = "alone",
+                                          .size = 1,
+                                          .hang_s = 0.2,
+                                          .tell = hear,
+                                          .ctx = &l};
+    sim_mutex_init(&l.lock);
+    sim_signal_init(&l.told);
+    ASSERT_OK(sim_watchdog_create(&options, &w));
+    ASSERT_OK(sim_watchdog_start(w));
+    sim_mutex_lock(&l.lock);
+    while (!l.sure)
+        sim_signal_wait(&l.told, &l.lock);
+    sim_mutex_unlock(&l.lock);
+    sim_watchdog_stop(&w);
+    expect_text(l.said, "FEARED no rank got anything done for 0 s");
+    expect_text(l.said, "SURE no rank got anything done for 0 s: this one rank is in ");
+    sim_signal_destroy(&l.told);
+    sim_mutex_destroy(&l.lock);
+}
+
+static void its_thread_does_not_keep_who_stops_it(void **state)
+{
+    (void)state;
+    sim_watchdog *w = NULL;
+    const sim_watchdog_options options = {
+        .folder = folder, .host = "alone", .size = 1, .hang_s = 1e6, .tell = hear};
+    ASSERT_OK(sim_watchdog_create(&options, &w)); /* its ticks are 10 s apart */
+    ASSERT_OK(sim_watchdog_start(w));
+    sim_watchdog_stop(&w);
+    assert_null(w);
 }
 
 static void a_muted_thread_does_not_beat(void **state)
 {
     (void)state;
+    int status = 0;
     sim_beats before = sim_beats_now();
     sim_beat();
     sim_beat_exchange();
@@ -305,7 +314,8 @@ static void a_muted_thread_does_not_beat(void **state)
         sim_beat();
         _exit(sim_beats_now().beats == after.beats ? 0 : 1);
     }
-    assert_int_equal(code_of(child, 10), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
 }
 
 static void without_its_folder_it_does_not_start(void **state)
@@ -317,39 +327,28 @@ static void without_its_folder_it_does_not_start(void **state)
                                           .size = 1,
                                           .hang_s = 1,
                                           .tell = tell};
-    ASSERT_REFUSED(sim_watchdog_start(&options, &w), SIM_E_CREATE,
+    ASSERT_REFUSED(sim_watchdog_create(&options, &w), SIM_E_CREATE,
                    "/nowhere/heartbeat/rank-0: cannot be opened");
     assert_null(w);
     sim_watchdog_stop(&w); /* accepts NULL */
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/simile-watchdog-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    char command[128];
-    (void)state;
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
 int main(void)
 {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_stopped_rank_is_named),
-        cmocka_unit_test(another_speaks_when_the_first_is_stopped),
-        cmocka_unit_test(a_rank_that_lives_but_is_behind_is_named_with_its_phase),
-        cmocka_unit_test(nobody_is_named_when_all_wait_in_one_exchange),
-        cmocka_unit_test(a_slow_rank_is_waited_for),
-        cmocka_unit_test(a_fear_that_was_wrong_is_taken_back),
-        cmocka_unit_test(a_job_that_was_suspended_as_a_whole_goes_on),
+        TEST(a_stopped_rank_is_named),
+        TEST(another_speaks_when_the_first_is_stopped),
+        TEST(who_cannot_end_the_job_is_not_waited_for),
+        TEST(a_rank_that_lives_but_is_behind_is_named_with_its_phase),
+        TEST(nobody_is_named_when_all_wait_in_one_exchange),
+        TEST(a_slow_rank_is_waited_for),
+        TEST(a_fear_that_was_wrong_is_taken_back),
+        TEST(a_job_that_was_suspended_as_a_whole_goes_on),
+        TEST(its_thread_fears_is_sure_and_ends),
+        TEST(its_thread_does_not_keep_who_stops_it),
         cmocka_unit_test(a_muted_thread_does_not_beat),
         cmocka_unit_test(without_its_folder_it_does_not_start),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down) != 0;
+    return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }
