@@ -8,6 +8,7 @@
 
 #include "simile/memory.h"
 #include "simile/random.h"
+#include "simile/thread.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -126,21 +127,32 @@ done:
     return st;
 }
 
+typedef struct {
+    sim_net *net;
+    uint32_t seed, space;
+} draw_call;
+
+static void draw_conv(size_t i, void *ctx)
+{
+    const draw_call *d = ctx;
+    const node *n = &d->net->nodes[i];
+    const sim_conv *v = &n->conv;
+
+    if (n->layer != &layer_conv)
+        return;
+    float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));
+    sim_random r = {.seed = d->seed,
+                    .purpose = SIM_RANDOM_INIT,
+                    .sample = (uint32_t)i,
+                    .view_op = d->space};
+    for (size_t j = 0; j < v->k * v->c * v->size * v->size; j++)
+        d->net->weights[n->weight + j] = deviation * sim_random_normal(&r);
+}
+
 void net_draw_convs(sim_net *net, uint32_t seed, uint32_t space)
 {
-    for (int i = 0; i < net->n_nodes; i++) {
-        const node *n = &net->nodes[i];
-        if (n->layer != &layer_conv)
-            continue;
-        const sim_conv *v = &n->conv;
-        float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));
-        sim_random r = {.seed = seed,
-                        .purpose = SIM_RANDOM_INIT,
-                        .sample = (uint32_t)i,
-                        .view_op = space};
-        for (size_t j = 0; j < v->k * v->c * v->size * v->size; j++)
-            net->weights[n->weight + j] = deviation * sim_random_normal(&r);
-    }
+    draw_call d = {net, seed, space};
+    sim_for((size_t)net->n_nodes, draw_conv, &d);
 }
 
 size_t net_filter_bytes(const sim_net *net)
