@@ -68,10 +68,12 @@ static void contrast(sim_queue *q, sim_cross *e, const options *o, double t,
     *report = (sim_loss_report){0};
     for (size_t v = 0; v < VIEWS; v++) {
         size_t anchors = v * r->mine * r->d, others = (1 - v) * r->mine * r->d;
-        sim_queue_nearest(q, r->z + anchors, r->nearest + anchors,
-                          r->slots + v * r->mine);
+        double spread = 0;
+        sim_queue_nearest(q, r->z + anchors, r->nearest + anchors, r->slots + v * r->mine,
+                          &spread);
         sim_cross_softmax(e, &loss, r->nearest + anchors, r->p + others, NULL,
                           r->dp + others, &one);
+        one.spread = spread; /* of z, not of the neighbours that stood for it */
         sim_loss_report_add(&one, 1.0 / VIEWS, report);
     }
 }
