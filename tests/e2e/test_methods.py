@@ -16,6 +16,8 @@ from PIL import Image
 import whole_steps as w
 from whole_steps import loss, run, scratch
 
+METHODS = ("simclr", "dcl", "dclw", "supcon", "siglip", "mocov1", "mocov2", "mocov3", "nnclr", "cpc")
+
 
 def defined(method, keys, z, labels):
     """Loss, gradients, and gradient of log T by autograd."""
@@ -141,7 +143,8 @@ def jobs():
     run(1, "prepare", folder, "--out", data)
     source = os.path.join(os.environ["SIMILE_SOURCE"], "jobs")
     names = sorted(n for n in os.listdir(source) if n.endswith(".yaml"))
-    assert len(names) >= 5
+    for method in METHODS:  # infonce is simclr's other name
+        assert {f"{method}_cifar10.yaml", f"{method}_imagenet.yaml"} <= set(names), f"no two jobs for {method}"
     for name in names:
         of, more = (large, small) if name.endswith("_imagenet.yaml") else (data, [])
         run(1, "plan", os.path.join(source, name), f"data.train={of}", f"data.test={of}", *more)
