@@ -223,8 +223,10 @@ void sim_queue_contrast(sim_queue *q, const sim_cross_options *options, const fl
 /*
  * The most similar slot of each row; of equals the lower slot.
  *   z [mine][d] unit rows;  nearest [mine][d] copies;  slots [mine]
+ *   spread  of z, as in a report
  * Collective.  At least one slot takes part.
  */
-void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots);
+void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots,
+                       double *spread);
 
 #endif

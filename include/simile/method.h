@@ -233,6 +233,10 @@ SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter
 /* BN running statistics only, of the companions too. */
 SIM_MUST_USE sim_status sim_method_visit_buffers(const sim_method *m,
                                                  const sim_visitor *v);
+/* All that a pass changes before anyone has judged it: those statistics, and the companions'
+ * weights. */
+SIM_MUST_USE sim_status sim_method_visit_passed(const sim_method *m,
+                                                const sim_visitor *v);
 /* What the optimizer changes, and the companions' weights. */
 SIM_MUST_USE sim_status sim_method_visit_weights(const sim_method *m,
                                                  const sim_visitor *v);

@@ -61,7 +61,8 @@ static const float *bring_rows(sim_queue *q)
     return q->partials;
 }
 
-void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots)
+void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots,
+                       double *spread)
 {
     const sim_range mine = q->mine;
     const queue_active active = queue_active_slots(q);
@@ -69,6 +70,8 @@ void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *sl
 
     SIM_ASSERT(active.n > 0);
     queue_gather(q, z);
+    leaf_moments(&q->leaves, q->z);
+    *spread = leaf_spread(&q->leaves);
     /* Rows that are not finite compare with nothing: they too need a slot. */
     size_t first = active.part[active.part[0].lo == active.part[0].hi].lo;
     for (size_t i = 0; i < n; i++)

@@ -219,6 +219,20 @@ done:
     return st;
 }
 
+sim_status sim_method_visit_passed(const sim_method *m, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    sim_net *nets[SIM_MAX_NETS];
+    const char *groups[SIM_MAX_NETS];
+    size_t n = m->row->companions ? m->row->companions(m->self, nets, groups) : 0;
+
+    SIM_TRY(sim_method_visit_buffers(m, v));
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(sim_net_visit_weights(nets[i], groups[i], v));
+done:
+    return st;
+}
+
 sim_status sim_method_visit_weights(const sim_method *m, const sim_visitor *v)
 {
     sim_status st = SIM_OK;

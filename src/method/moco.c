@@ -9,11 +9,9 @@
  * 2003.04297 (mocov2: an MLP head, blur, cosine schedule).
  */
 #include "arrays.h"
-#include "branch.h"
+#include "base.h"
 #include "keys.h"
-#include "target.h"
 
-#include "simile/clock.h"
 #include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -82,17 +80,13 @@ static const sim_method_default v2_defaults[] = {{"encoder.projector.layers", "2
 /* ---- the method ---- */
 
 typedef struct {
+    base base;
     options options;
     const sim_comm *comm;
-    size_t batch;
-    branch *encoder;
-    target *target;
     unit_rows queries, keys;
     float *gathered; /* [batch][d] keys of all ranks, on the way to their places */
-    sim_queue *queue;
-    temperature temperature;
-    bool pending; /* the keys wait for the step to count */
-    bool idle;    /* the last step had nothing to learn from */
+    bool pending;    /* the keys wait for the step to count */
+    bool idle;       /* the last step had nothing to learn from */
 } moco;
 
 /* Views of queries; keys have as many. */
@@ -123,11 +117,7 @@ static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
 
 static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
 {
-    return (sim_queue_shape){.k = (size_t)o->queue_size,
-                             .rows = {.n = env->batch,
-                                      .unit = env->block,
-                                      .views = 1,
-                                      .d = (size_t)env->encoder->projector_dim}};
+    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = base_rows(env, 1)};
 }
 
 static void destroy(void **self)
@@ -135,12 +125,10 @@ static void destroy(void **self)
     moco *m = *self;
     if (!m)
         return;
-    branch_destroy(&m->encoder);
-    target_destroy(&m->target);
+    base_release(&m->base);
     unit_rows_release(&m->queries);
     unit_rows_release(&m->keys);
     sim_free(m->gathered);
-    sim_queue_destroy(&m->queue);
     sim_free(m);
     *self = NULL;
 }
@@ -150,9 +138,9 @@ static sim_status create_queue(const sim_method_env *env, moco *m)
     sim_status st = SIM_OK;
     const sim_queue_shape shape = queue_shape(env, &m->options);
 
-    SIM_TRY(sim_queue_create(env->comm, &shape, &m->queue));
-    sim_queue_draw(m->queue, env->seed);
-    sim_queue_only_filled(m->queue, m->options.warm != WARM_RANDOM);
+    SIM_TRY(sim_queue_create(env->comm, &shape, &m->base.queue));
+    sim_queue_draw(m->base.queue, env->seed);
+    sim_queue_only_filled(m->base.queue, m->options.warm != WARM_RANDOM);
     if (m->options.shuffle)
         SIM_TRY(sim_alloc(&m->gathered, shape.rows.n * shape.rows.d, "method/keys"));
 done:
@@ -172,12 +160,11 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     out = m;
     m->options = *o;
     m->comm = env->comm;
-    m->batch = env->batch;
-    m->temperature = temperature_begin(o->temperature, o->learn_temperature);
-    SIM_TRY(branch_create(env, &spec, &m->encoder));
-    SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->target));
-    SIM_TRY(unit_rows_create(&m->encoder->shape, d, &m->queries));
-    SIM_TRY(unit_rows_create(&m->encoder->shape, d, &m->keys));
+    m->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    SIM_TRY(base_create(env, &spec, &m->base));
+    SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
+    SIM_TRY(unit_rows_create(&m->base.encoder->shape, d, &m->queries));
+    SIM_TRY(unit_rows_create(&m->base.encoder->shape, d, &m->keys));
     SIM_TRY(create_queue(env, m));
     *self = out;
     out = NULL;
@@ -191,14 +178,14 @@ done:
 /* Keys stand where their images were shown: each goes to its image's own slot. */
 static void put_back(moco *m, const uint32_t *order)
 {
-    const sim_batch_shape *s = &m->target->shape;
+    const sim_batch_shape *s = &m->base.target->shape;
     size_t d = m->keys.d, lo = s->blocks.lo * s->slots, hi = s->blocks.hi * s->slots;
 
     for (size_t v = 0; v < s->views; v++) {
         float *mine = m->keys.z + v * (hi - lo) * d;
-        sim_comm_gather_rows(m->comm, s->n_blocks, s->slots, m->batch, d * sizeof *mine,
-                             mine, m->gathered);
-        for (size_t i = 0; i < m->batch; i++)
+        sim_comm_gather_rows(m->comm, s->n_blocks, s->slots, m->base.batch,
+                             d * sizeof *mine, mine, m->gathered);
+        for (size_t i = 0; i < m->base.batch; i++)
             if (order[i] >= lo && order[i] < hi)
                 memcpy(mine + (order[i] - lo) * d, m->gathered + i * d, d * sizeof *mine);
     }
@@ -207,24 +194,25 @@ static void put_back(moco *m, const uint32_t *order)
 /* Has the queue nothing yet that a query could be compared with as the job wants it? */
 static bool only_fills(const moco *m)
 {
-    int64_t filled = sim_queue_filled(m->queue);
+    int64_t filled = sim_queue_filled(m->base.queue);
     return (m->options.warm == WARM_WAIT && filled == 0) ||
            (m->options.warm == WARM_PREFILL && filled < m->options.queue_size);
 }
 
-static void forward(moco *m, const sim_method_batch *batch)
+static void forward(void *self, const sim_method_batch *batch)
 {
+    moco *m = self;
     const options *o = &m->options;
-    const branch *b = m->encoder;
+    const branch *b = m->base.encoder;
     size_t of_queries = sim_batch_images(&b->shape) * sim_net_input(b->net[BACKBONE]);
 
     m->idle = only_fills(m);
     if (!m->idle)
-        branch_forward(m->encoder, batch->x);
+        branch_forward(m->base.encoder, batch->x);
     target_follow(
-        m->target, b,
+        m->base.target, b,
         sim_momentum_factor(o->momentum, o->momentum_schedule == 1, batch->progress));
-    target_forward(m->target, batch->x + (shares_images(o) ? 0 : of_queries));
+    target_forward(m->base.target, batch->x + (shares_images(o) ? 0 : of_queries));
 }
 
 /* Queries of view v against keys of the other view (of the only one), each way its share of
@@ -246,55 +234,45 @@ static void contrast(sim_queue *q, const options *o, double t, size_t mine, size
     }
 }
 
-static void compare(moco *m, const sim_method_batch *batch, sim_loss_report *report)
+static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
-    const sim_batch_shape *s = &m->encoder->shape;
+    moco *m = self;
+    const sim_batch_shape *s = &m->base.encoder->shape;
 
-    unit_rows_take(&m->keys, s, m->target->out[PROJECTOR]);
+    unit_rows_take(&m->keys, s, m->base.target->out[PROJECTOR]);
     if (m->options.shuffle)
         put_back(m, batch->order);
     m->pending = true;
     *report = (sim_loss_report){0};
     if (m->idle)
         return;
-    unit_rows_take(&m->queries, s, m->encoder->out[PROJECTOR]);
-    contrast(m->queue, &m->options, temperature_value(&m->temperature),
+    unit_rows_take(&m->queries, s, m->base.encoder->out[PROJECTOR]);
+    contrast(m->base.queue, &m->options, temperature_value(&m->base.temperature),
              m->queries.n / s->views, m->queries.d, m->queries.z, m->keys.z,
              m->queries.dz, report);
-    unit_rows_give(&m->queries, s, m->encoder->dout[PROJECTOR]);
+    unit_rows_give(&m->queries, s, m->base.encoder->dout[PROJECTOR]);
 }
 
-static void backward(moco *m, const sim_loss_report *report, float *grads)
+static void backward(void *self, const sim_loss_report *report, float *grads)
 {
-    const sim_batch_shape *s = &m->encoder->shape;
-    size_t scalar = branch_parameters(m->encoder);
-    size_t stride = scalar + (m->temperature.learned ? 1 : 0);
+    const moco *m = self;
+    const sim_batch_shape *s = &m->base.encoder->shape;
+    sim_range nodes[SIM_TREE_MAX_NODES];
 
-    if (m->idle) {
-        sim_range nodes[SIM_TREE_MAX_NODES];
-        size_t n = sim_tree_nodes(s->n_blocks, s->blocks, nodes);
-        memset(grads, 0, n * stride * sizeof *grads);
+    if (!m->idle) {
+        base_backward(self, report, grads);
         return;
     }
-    branch_backward(m->encoder, grads, stride);
-    if (m->temperature.learned)
-        scalar_gradient(s, report->d_log_temperature, scalar, grads, stride);
+    size_t floats = branch_parameters(m->base.encoder) + m->base.temperature.learned;
+    memset(grads, 0,
+           sim_tree_nodes(s->n_blocks, s->blocks, nodes) * floats * sizeof *grads);
 }
 
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    moco *m = self;
-    double t0 = sim_clock_s();
-    forward(m, batch);
-    double t1 = sim_clock_s();
-    compare(m, batch, report);
-    double t2 = sim_clock_s();
-    backward(m, report, grads);
-    double t3 = sim_clock_s();
-    times->forward += t1 - t0;
-    times->loss += t2 - t1;
-    times->backward += t3 - t2;
+    static const step_parts step = {forward, compare, backward};
+    step_run(&step, self, batch, grads, report, times);
 }
 
 /* Keys of view 1 before those of view 2. */
@@ -308,16 +286,10 @@ static void updated(void *self)
 {
     moco *m = self;
     size_t views = directions(&m->options);
-    branch_updated(m->encoder);
+    base_updated(m);
     if (m->pending)
-        push(m->queue, views, m->keys.n / views, m->keys.d, m->keys.z);
+        push(m->base.queue, views, m->keys.n / views, m->keys.d, m->keys.z);
     m->pending = false;
-}
-
-static void begun(void *self)
-{
-    moco *m = self;
-    target_copy(m->target, m->encoder);
 }
 
 static bool idle(void *self)
@@ -327,45 +299,11 @@ static bool idle(void *self)
 
 /* ---- what it is made of ---- */
 
-static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS])
-{
-    return branch_nets(((moco *)self)->encoder, out, groups);
-}
-
-static size_t companions(void *self, sim_net *out[SIM_MAX_NETS],
-                         const char *groups[SIM_MAX_NETS])
-{
-    return target_nets(((moco *)self)->target, out, groups);
-}
-
-static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
-{
-    return temperature_scalars(&((moco *)self)->temperature, out);
-}
-
-static sim_queue *queue(void *self)
-{
-    return ((moco *)self)->queue;
-}
-
-static sim_status visit(void *self, const sim_visitor *v)
-{
-    sim_status st = SIM_OK;
-    moco *m = self;
-    SIM_TRY(branch_visit(m->encoder, v));
-    SIM_TRY(temperature_visit(&m->temperature, v));
-    SIM_TRY(target_visit(m->target, v));
-    SIM_TRY(sim_queue_visit(m->queue, "queue", v));
-done:
-    return st;
-}
-
 static sim_embeddings embeddings(void *self)
 {
     const moco *m = self;
     return (sim_embeddings){
-        .z = m->queries.z, .views = m->encoder->shape.views, .dim = m->queries.d};
+        .z = m->queries.z, .views = m->base.encoder->shape.views, .dim = m->queries.d};
 }
 
 static const char *reduction(const void *opaque)
@@ -383,7 +321,7 @@ static sim_status about(void *self, char **text)
     const options *o = &m->options;
     char temperature_text[64];
 
-    temperature_about(&m->temperature, temperature_text, sizeof temperature_text);
+    temperature_about(&m->base.temperature, temperature_text, sizeof temperature_text);
     return sim_text_format(
         "method/about", text,
         "queue of %lld keys (%s), %lld negatives per anchor%s, %s, key encoder's "
@@ -493,9 +431,9 @@ done:
         .name = name_, .paper = paper_, .table = &table_, .defaults = defaults_,         \
         .n_defaults = sizeof defaults_ / sizeof defaults_[0], .parts = parts,            \
         .create = create, .destroy = destroy, .forward_backward = forward_backward,      \
-        .updated = updated, .begun = begun, .idle = idle, .nets = nets,                  \
-        .scalars = scalars, .companions = companions, .queue = queue, .visit = visit,    \
-        .embeddings = embeddings, .about = about, .plan = plan,                          \
+        .updated = updated, .begun = base_begun, .idle = idle, .nets = base_nets,        \
+        .scalars = base_scalars, .companions = base_companions, .queue = base_queue,     \
+        .visit = base_visit, .embeddings = embeddings, .about = about, .plan = plan,     \
         .saved_bytes = saved_bytes, .advise = advise, .reduction = reduction,            \
         .compute = compute                                                               \
     }

@@ -8,11 +8,9 @@
  * Paper: Chen, Xie, He 2021, arXiv 2104.02057 (its part on ResNets).
  */
 #include "arrays.h"
-#include "branch.h"
+#include "base.h"
 #include "keys.h"
-#include "target.h"
 
-#include "simile/clock.h"
 #include "simile/memory.h"
 
 enum { VIEWS = 2 };
@@ -82,21 +80,11 @@ static void contrast(sim_cross *e, const options *o, double t, const pairs *r,
 /* ---- the method ---- */
 
 typedef struct {
+    base base;
     options options;
-    branch *encoder;
-    target *target;
     unit_rows queries, keys;
     sim_cross *cross;
-    temperature temperature;
-    size_t batch;
 } mocov3;
-
-static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
-{
-    (void)opaque;
-    out[0] = (sim_part){.n_views = VIEWS, .views = {0, 1}};
-    return 1;
-}
 
 static branch_spec spec_of(const options *o)
 {
@@ -104,21 +92,12 @@ static branch_spec spec_of(const options *o)
         .views = VIEWS, .predictor = (size_t)o->predictor_hidden, .bare_ends = true};
 }
 
-static sim_rows_shape rows_shape(const sim_method_env *env)
-{
-    return (sim_rows_shape){.n = env->batch,
-                            .unit = env->block,
-                            .views = 1,
-                            .d = (size_t)env->encoder->projector_dim};
-}
-
 static void destroy(void **self)
 {
     mocov3 *m = *self;
     if (!m)
         return;
-    branch_destroy(&m->encoder);
-    target_destroy(&m->target);
+    base_release(&m->base);
     unit_rows_release(&m->queries);
     unit_rows_release(&m->keys);
     sim_cross_destroy(&m->cross);
@@ -133,17 +112,16 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     mocov3 *m = NULL;
     void *out = NULL;
     const branch_spec spec = spec_of(o);
-    const sim_rows_shape shape = rows_shape(env);
+    const sim_rows_shape shape = base_rows(env, 1);
 
     SIM_TRY(sim_new(&m, "method/mocov3"));
     out = m;
     m->options = *o;
-    m->batch = env->batch;
-    m->temperature = temperature_begin(o->temperature, o->learn_temperature);
-    SIM_TRY(branch_create(env, &spec, &m->encoder));
-    SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->target));
-    SIM_TRY(unit_rows_create(&m->encoder->shape, shape.d, &m->queries));
-    SIM_TRY(unit_rows_create(&m->encoder->shape, shape.d, &m->keys));
+    m->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    SIM_TRY(base_create(env, &spec, &m->base));
+    SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
+    SIM_TRY(unit_rows_create(&m->base.encoder->shape, shape.d, &m->queries));
+    SIM_TRY(unit_rows_create(&m->base.encoder->shape, shape.d, &m->keys));
     SIM_TRY(sim_cross_create(env->comm, &shape, &m->cross));
     *self = out;
     out = NULL;
@@ -152,90 +130,39 @@ done:
     return st;
 }
 
-static void forward(mocov3 *m, const sim_method_batch *batch)
+static void forward(void *self, const sim_method_batch *batch)
 {
+    mocov3 *m = self;
     const options *o = &m->options;
-    branch_forward(m->encoder, batch->x);
+    branch_forward(m->base.encoder, batch->x);
     target_follow(
-        m->target, m->encoder,
+        m->base.target, m->base.encoder,
         sim_momentum_factor(o->momentum, o->momentum_schedule == 1, batch->progress));
-    target_forward(m->target, batch->x);
+    target_forward(m->base.target, batch->x);
 }
 
-static void compare(mocov3 *m, sim_loss_report *report)
+static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
-    const branch *b = m->encoder;
+    mocov3 *m = self;
+    const branch *b = m->base.encoder;
     const pairs r = {.mine = m->queries.n / VIEWS,
                      .d = m->queries.d,
                      .q = m->queries.z,
                      .k = m->keys.z,
                      .dq = m->queries.dz};
 
+    (void)batch;
     unit_rows_take(&m->queries, &b->shape, b->out[PREDICTOR]);
-    unit_rows_take(&m->keys, &b->shape, m->target->out[PROJECTOR]);
-    contrast(m->cross, &m->options, temperature_value(&m->temperature), &r, report);
+    unit_rows_take(&m->keys, &b->shape, m->base.target->out[PROJECTOR]);
+    contrast(m->cross, &m->options, temperature_value(&m->base.temperature), &r, report);
     unit_rows_give(&m->queries, &b->shape, b->dout[PREDICTOR]);
 }
 
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    mocov3 *m = self;
-    branch *b = m->encoder;
-    size_t scalar = branch_parameters(b);
-    size_t stride = scalar + (m->temperature.learned ? 1 : 0);
-
-    double t0 = sim_clock_s();
-    forward(m, batch);
-    double t1 = sim_clock_s();
-    compare(m, report);
-    double t2 = sim_clock_s();
-    branch_backward(b, grads, stride);
-    if (m->temperature.learned)
-        scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
-    double t3 = sim_clock_s();
-    times->forward += t1 - t0;
-    times->loss += t2 - t1;
-    times->backward += t3 - t2;
-}
-
-static void updated(void *self)
-{
-    branch_updated(((mocov3 *)self)->encoder);
-}
-
-static void begun(void *self)
-{
-    mocov3 *m = self;
-    target_copy(m->target, m->encoder);
-}
-
-static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS])
-{
-    return branch_nets(((mocov3 *)self)->encoder, out, groups);
-}
-
-static size_t companions(void *self, sim_net *out[SIM_MAX_NETS],
-                         const char *groups[SIM_MAX_NETS])
-{
-    return target_nets(((mocov3 *)self)->target, out, groups);
-}
-
-static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
-{
-    return temperature_scalars(&((mocov3 *)self)->temperature, out);
-}
-
-static sim_status visit(void *self, const sim_visitor *v)
-{
-    sim_status st = SIM_OK;
-    mocov3 *m = self;
-    SIM_TRY(branch_visit(m->encoder, v));
-    SIM_TRY(temperature_visit(&m->temperature, v));
-    SIM_TRY(target_visit(m->target, v));
-done:
-    return st;
+    static const step_parts step = {forward, compare, base_backward};
+    step_run(&step, self, batch, grads, report, times);
 }
 
 static sim_embeddings embeddings(void *self)
@@ -256,11 +183,11 @@ static sim_status about(void *self, char **text)
     const options *o = &m->options;
     char temperature_text[64];
 
-    temperature_about(&m->temperature, temperature_text, sizeof temperature_text);
+    temperature_about(&m->base.temperature, temperature_text, sizeof temperature_text);
     return sim_text_format("method/about", text,
                            "%zu negatives per anchor%s, %s, key encoder's momentum %g%s, "
                            "%s",
-                           m->batch - 1, o->denominator == 1 ? ", decoupled" : "",
+                           m->base.batch - 1, o->denominator == 1 ? ", decoupled" : "",
                            temperature_text, o->momentum,
                            o->momentum_schedule == 1 ? " rising to 1" : "", reduction(o));
 }
@@ -272,7 +199,7 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
 {
     sim_status st = SIM_OK;
     const branch_spec spec = spec_of(opaque);
-    const sim_rows_shape loss = rows_shape(env);
+    const sim_rows_shape loss = base_rows(env, 1);
     sim_batch_shape shape = branch_shape(env, VIEWS);
 
     shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
@@ -344,16 +271,16 @@ const sim_method_row sim_method_mocov3 = {.name = "mocov3",
                                           .defaults = defaults,
                                           .n_defaults =
                                               sizeof defaults / sizeof defaults[0],
-                                          .parts = parts,
+                                          .parts = base_two_views,
                                           .create = create,
                                           .destroy = destroy,
                                           .forward_backward = forward_backward,
-                                          .updated = updated,
-                                          .begun = begun,
-                                          .nets = nets,
-                                          .scalars = scalars,
-                                          .companions = companions,
-                                          .visit = visit,
+                                          .updated = base_updated,
+                                          .begun = base_begun,
+                                          .nets = base_nets,
+                                          .scalars = base_scalars,
+                                          .companions = base_companions,
+                                          .visit = base_visit,
                                           .embeddings = embeddings,
                                           .about = about,
                                           .plan = plan,

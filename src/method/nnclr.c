@@ -9,10 +9,9 @@
  * Paper: Dwibedi et al. 2021, arXiv 2104.14548.
  */
 #include "arrays.h"
-#include "branch.h"
+#include "base.h"
 #include "keys.h"
 
-#include "simile/clock.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -68,10 +67,12 @@ static void contrast(sim_queue *q, sim_cross *e, const options *o, double t,
     *report = (sim_loss_report){0};
     for (size_t v = 0; v < VIEWS; v++) {
         size_t anchors = v * r->mine * r->d, others = (1 - v) * r->mine * r->d;
-        sim_queue_nearest(q, r->z + anchors, r->nearest + anchors,
-                          r->slots + v * r->mine);
+        double spread = 0;
+        sim_queue_nearest(q, r->z + anchors, r->nearest + anchors, r->slots + v * r->mine,
+                          &spread);
         sim_cross_softmax(e, &loss, r->nearest + anchors, r->p + others, NULL,
                           r->dp + others, &one);
+        one.spread = spread; /* of z, not of the neighbours that stood for it */
         sim_loss_report_add(&one, 1.0 / VIEWS, report);
     }
 }
@@ -79,24 +80,14 @@ static void contrast(sim_queue *q, sim_cross *e, const options *o, double t,
 /* ---- the method ---- */
 
 typedef struct {
+    base base;
     options options;
-    branch *encoder;
     unit_rows z, p;
     float *nearest;
     int64_t *slots;
-    sim_queue *queue;
     sim_cross *cross;
-    temperature temperature;
-    size_t batch;
     bool fresh; /* z are a step's that the support set has not seen */
 } nnclr;
-
-static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
-{
-    (void)opaque;
-    out[0] = (sim_part){.n_views = VIEWS, .views = {0, 1}};
-    return 1;
-}
 
 static branch_spec spec_of(const options *o)
 {
@@ -105,11 +96,7 @@ static branch_spec spec_of(const options *o)
 
 static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
 {
-    const sim_rows_shape batch = {.n = env->batch,
-                                  .unit = env->block,
-                                  .views = 1,
-                                  .d = (size_t)env->encoder->projector_dim};
-    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = batch};
+    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = base_rows(env, 1)};
 }
 
 static void destroy(void **self)
@@ -117,12 +104,11 @@ static void destroy(void **self)
     nnclr *s = *self;
     if (!s)
         return;
-    branch_destroy(&s->encoder);
+    base_release(&s->base);
     unit_rows_release(&s->z);
     unit_rows_release(&s->p);
     sim_free(s->nearest);
     sim_free(s->slots);
-    sim_queue_destroy(&s->queue);
     sim_cross_destroy(&s->cross);
     sim_free(s);
     *self = NULL;
@@ -134,12 +120,12 @@ static sim_status create_rows(nnclr *s, const sim_method_env *env,
     sim_status st = SIM_OK;
     size_t d = shape->rows.d;
 
-    SIM_TRY(unit_rows_create(&s->encoder->shape, d, &s->z));
-    SIM_TRY(unit_rows_create(&s->encoder->shape, d, &s->p));
+    SIM_TRY(unit_rows_create(&s->base.encoder->shape, d, &s->z));
+    SIM_TRY(unit_rows_create(&s->base.encoder->shape, d, &s->p));
     SIM_TRY(sim_alloc(&s->nearest, s->z.n * d, "method/nnclr"));
     SIM_TRY(sim_alloc(&s->slots, s->z.n, "method/nnclr"));
-    SIM_TRY(sim_queue_create(env->comm, shape, &s->queue));
-    sim_queue_draw(s->queue, env->seed);
+    SIM_TRY(sim_queue_create(env->comm, shape, &s->base.queue));
+    sim_queue_draw(s->base.queue, env->seed);
     SIM_TRY(sim_cross_create(env->comm, &shape->rows, &s->cross));
 done:
     return st;
@@ -157,9 +143,8 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/nnclr"));
     out = s;
     s->options = *o;
-    s->batch = env->batch;
-    s->temperature = temperature_begin(o->temperature, o->learn_temperature);
-    SIM_TRY(branch_create(env, &spec, &s->encoder));
+    s->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    SIM_TRY(base_create(env, &spec, &s->base));
     SIM_TRY(create_rows(s, env, &shape));
     *self = out;
     out = NULL;
@@ -168,9 +153,10 @@ done:
     return st;
 }
 
-static void compute_loss(nnclr *s, sim_loss_report *report)
+static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
-    const branch *b = s->encoder;
+    nnclr *s = self;
+    const branch *b = s->base.encoder;
     const pairs r = {.mine = s->z.n / VIEWS,
                      .d = s->z.d,
                      .z = s->z.z,
@@ -179,10 +165,11 @@ static void compute_loss(nnclr *s, sim_loss_report *report)
                      .nearest = s->nearest,
                      .slots = s->slots};
 
+    (void)batch;
     unit_rows_take(&s->z, &b->shape, b->out[PROJECTOR]);
     unit_rows_take(&s->p, &b->shape, b->out[PREDICTOR]);
-    contrast(s->queue, s->cross, &s->options, temperature_value(&s->temperature), &r,
-             report);
+    contrast(s->base.queue, s->cross, &s->options,
+             temperature_value(&s->base.temperature), &r, report);
     unit_rows_give(&s->p, &b->shape, b->dout[PREDICTOR]);
     s->fresh = true;
 }
@@ -190,23 +177,8 @@ static void compute_loss(nnclr *s, sim_loss_report *report)
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    nnclr *s = self;
-    branch *b = s->encoder;
-    size_t scalar = branch_parameters(b);
-    size_t stride = scalar + (s->temperature.learned ? 1 : 0);
-
-    double t0 = sim_clock_s();
-    branch_forward(b, batch->x);
-    double t1 = sim_clock_s();
-    compute_loss(s, report);
-    double t2 = sim_clock_s();
-    branch_backward(b, grads, stride);
-    if (s->temperature.learned)
-        scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
-    double t3 = sim_clock_s();
-    times->forward += t1 - t0;
-    times->loss += t2 - t1;
-    times->backward += t3 - t2;
+    static const step_parts step = {base_forward, compare, base_backward};
+    step_run(&step, self, batch, grads, report, times);
 }
 
 /* A skipped step does not come here: what it computed never joins the support set. */
@@ -214,31 +186,9 @@ static void updated(void *self)
 {
     nnclr *s = self;
     if (s->fresh)
-        sim_queue_push(s->queue, s->z.z);
+        sim_queue_push(s->base.queue, s->z.z);
     s->fresh = false;
-    branch_updated(s->encoder);
-}
-
-static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS])
-{
-    return branch_nets(((nnclr *)self)->encoder, out, groups);
-}
-
-static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
-{
-    return temperature_scalars(&((nnclr *)self)->temperature, out);
-}
-
-static sim_status visit(void *self, const sim_visitor *v)
-{
-    sim_status st = SIM_OK;
-    nnclr *s = self;
-    SIM_TRY(branch_visit(s->encoder, v));
-    SIM_TRY(temperature_visit(&s->temperature, v));
-    SIM_TRY(sim_queue_visit(s->queue, "queue", v));
-done:
-    return st;
+    base_updated(s);
 }
 
 static sim_embeddings embeddings(void *self)
@@ -260,13 +210,13 @@ static sim_status about(void *self, char **text)
     const options *o = &s->options;
     char temperature_text[64];
 
-    temperature_about(&s->temperature, temperature_text, sizeof temperature_text);
+    temperature_about(&s->base.temperature, temperature_text, sizeof temperature_text);
     return sim_text_format("method/about", text,
                            "neighbours out of %lld earlier embeddings%s, %s, %zu "
                            "negatives per anchor, %s",
                            (long long)o->queue_size,
                            o->denominator == 1 ? ", decoupled" : "", temperature_text,
-                           s->batch - 1, reduction(o));
+                           s->base.batch - 1, reduction(o));
 }
 
 static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
@@ -295,11 +245,6 @@ static size_t saved_bytes(const sim_method_env *env, const void *opaque)
 {
     const sim_queue_shape shape = queue_shape(env, opaque);
     return shape.k * shape.rows.d * sizeof(float);
-}
-
-static sim_queue *queue(void *self)
-{
-    return ((nnclr *)self)->queue;
 }
 
 static void advise(const sim_method_env *env, const void *opaque, size_t n_images)
@@ -411,15 +356,15 @@ done:
 const sim_method_row sim_method_nnclr = {.name = "nnclr",
                                          .paper = "arXiv 2104.14548",
                                          .table = &table,
-                                         .parts = parts,
+                                         .parts = base_two_views,
                                          .create = create,
                                          .destroy = destroy,
                                          .forward_backward = forward_backward,
                                          .updated = updated,
-                                         .nets = nets,
-                                         .scalars = scalars,
-                                         .queue = queue,
-                                         .visit = visit,
+                                         .nets = base_nets,
+                                         .scalars = base_scalars,
+                                         .queue = base_queue,
+                                         .visit = base_visit,
                                          .embeddings = embeddings,
                                          .about = about,
                                          .plan = plan,

@@ -7,10 +7,9 @@
  * Paper: Zhai et al. 2023, arXiv 2303.15343 (between images and texts; here between views).
  */
 #include "arrays.h"
-#include "branch.h"
+#include "base.h"
 #include "keys.h"
 
-#include "simile/clock.h"
 #include "simile/kernel.h"
 #include "simile/memory.h"
 
@@ -37,35 +36,19 @@ enum { LOG_SCALE, BIAS, NUMBERS };
 static const char *const number_names[NUMBERS] = {"log_scale", "bias"};
 
 typedef struct {
+    base base;
     options options;
-    branch *encoder;
     unit_rows rows;
     sim_cross *cross;
     float numbers[NUMBERS]; /* trained */
-    size_t batch;
 } siglip;
-
-static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
-{
-    (void)opaque;
-    out[0] = (sim_part){.n_views = VIEWS, .views = {0, 1}};
-    return 1;
-}
-
-static sim_rows_shape rows_shape(const sim_method_env *env)
-{
-    return (sim_rows_shape){.n = env->batch,
-                            .unit = env->block,
-                            .views = 1,
-                            .d = (size_t)env->encoder->projector_dim};
-}
 
 static void destroy(void **self)
 {
     siglip *s = *self;
     if (!s)
         return;
-    branch_destroy(&s->encoder);
+    base_release(&s->base);
     unit_rows_release(&s->rows);
     sim_cross_destroy(&s->cross);
     sim_free(s);
@@ -78,17 +61,16 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     const options *o = opaque;
     siglip *s = NULL;
     void *out = NULL;
-    const sim_rows_shape shape = rows_shape(env);
+    const sim_rows_shape shape = base_rows(env, 1);
     const branch_spec spec = {.views = VIEWS};
 
     SIM_TRY(sim_new(&s, "method/siglip"));
     out = s;
     s->options = *o;
-    s->batch = env->batch;
     s->numbers[LOG_SCALE] = (float)sim_ln(o->scale);
     s->numbers[BIAS] = (float)o->bias;
-    SIM_TRY(branch_create(env, &spec, &s->encoder));
-    SIM_TRY(unit_rows_create(&s->encoder->shape, shape.d, &s->rows));
+    SIM_TRY(base_create(env, &spec, &s->base));
+    SIM_TRY(unit_rows_create(&s->base.encoder->shape, shape.d, &s->rows));
     SIM_TRY(sim_cross_create(env->comm, &shape, &s->cross));
     *self = out;
     out = NULL;
@@ -97,11 +79,13 @@ done:
     return st;
 }
 
-static void compute_loss(siglip *s, sim_loss_report *report)
+static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
-    const branch *b = s->encoder;
+    siglip *s = self;
+    const branch *b = s->base.encoder;
     size_t second = s->rows.n / VIEWS * s->rows.d; /* where view 2 begins */
     double scale = sim_exp_double((double)s->numbers[LOG_SCALE]);
+    (void)batch;
 
     unit_rows_take(&s->rows, &b->shape, b->out[PROJECTOR]);
     sim_cross_sigmoid(s->cross, scale, (double)s->numbers[BIAS], s->rows.z,
@@ -109,36 +93,22 @@ static void compute_loss(siglip *s, sim_loss_report *report)
     unit_rows_give(&s->rows, &b->shape, b->dout[PROJECTOR]);
 }
 
-static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
-                             sim_loss_report *report, sim_method_times *times)
+static void backward(void *self, const sim_loss_report *report, float *grads)
 {
-    siglip *s = self;
-    branch *b = s->encoder;
+    const siglip *s = self;
+    branch *b = s->base.encoder;
     size_t first = branch_parameters(b), stride = first + NUMBERS;
 
-    double t0 = sim_clock_s();
-    branch_forward(b, batch->x);
-    double t1 = sim_clock_s();
-    compute_loss(s, report);
-    double t2 = sim_clock_s();
     branch_backward(b, grads, stride);
     scalar_gradient(&b->shape, report->d_log_scale, first + LOG_SCALE, grads, stride);
     scalar_gradient(&b->shape, report->d_bias, first + BIAS, grads, stride);
-    double t3 = sim_clock_s();
-    times->forward += t1 - t0;
-    times->loss += t2 - t1;
-    times->backward += t3 - t2;
 }
 
-static void updated(void *self)
+static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
+                             sim_loss_report *report, sim_method_times *times)
 {
-    branch_updated(((siglip *)self)->encoder);
-}
-
-static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS])
-{
-    return branch_nets(((siglip *)self)->encoder, out, groups);
+    static const step_parts step = {base_forward, compare, backward};
+    step_run(&step, self, batch, grads, report, times);
 }
 
 static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
@@ -153,7 +123,7 @@ static sim_status visit(void *self, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     siglip *s = self;
-    SIM_TRY(branch_visit(s->encoder, v));
+    SIM_TRY(base_visit(s, v));
     for (size_t i = 0; i < NUMBERS; i++)
         SIM_TRY(sim_visit_f32(v, "weights/method", number_names[i], 1, &s->numbers[i]));
 done:
@@ -178,7 +148,7 @@ static sim_status about(void *self, char **text)
     return sim_text_format("method/about", text,
                            "sigmoid, scale learned from %g, bias learned from %g, %zu "
                            "negatives per anchor, %s",
-                           s->options.scale, s->options.bias, s->batch - 1,
+                           s->options.scale, s->options.bias, s->base.batch - 1,
                            reduction(&s->options));
 }
 
@@ -186,7 +156,7 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
                        size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_rows_shape shape = rows_shape(env);
+    const sim_rows_shape shape = base_rows(env, 1);
     const branch_spec spec = {.views = VIEWS};
     const sim_batch_shape images = branch_shape(env, VIEWS);
 
@@ -242,12 +212,12 @@ done:
 const sim_method_row sim_method_siglip = {.name = "siglip",
                                           .paper = "arXiv 2303.15343",
                                           .table = &table,
-                                          .parts = parts,
+                                          .parts = base_two_views,
                                           .create = create,
                                           .destroy = destroy,
                                           .forward_backward = forward_backward,
-                                          .updated = updated,
-                                          .nets = nets,
+                                          .updated = base_updated,
+                                          .nets = base_nets,
                                           .scalars = scalars,
                                           .visit = visit,
                                           .embeddings = embeddings,

@@ -8,9 +8,8 @@
  * Khosla et al. 2020, arXiv 2004.11362 (supcon: positives by label).
  */
 #include "arrays.h"
-#include "branch.h"
+#include "base.h"
 
-#include "simile/clock.h"
 #include "simile/memory.h"
 
 #include <stdio.h>
@@ -103,13 +102,11 @@ static const sim_option_table supcon_table = TABLE(supcon_rows);
 /* ---- the method ---- */
 
 typedef struct {
+    base base;
     options options;
     bool by_label;
-    branch *encoder;
     unit_rows rows;
     sim_contrast *contrast;
-    temperature temperature;
-    size_t batch;
 } simclr;
 
 static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
@@ -121,20 +118,12 @@ static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
     return 1;
 }
 
-static sim_rows_shape rows_shape(const sim_method_env *env, const options *o)
-{
-    return (sim_rows_shape){.n = env->batch,
-                            .unit = env->block,
-                            .views = (size_t)o->views,
-                            .d = (size_t)env->encoder->projector_dim};
-}
-
 static void destroy(void **self)
 {
     simclr *s = *self;
     if (!s)
         return;
-    branch_destroy(&s->encoder);
+    base_release(&s->base);
     unit_rows_release(&s->rows);
     sim_contrast_destroy(&s->contrast);
     sim_free(s);
@@ -160,7 +149,7 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     sim_status st = SIM_OK;
     simclr *s = NULL;
     void *out = NULL;
-    const sim_rows_shape rows = rows_shape(env, o);
+    const sim_rows_shape rows = base_rows(env, (size_t)o->views);
     const branch_spec spec = {.views = (size_t)o->views};
 
     SIM_TRY(check(o));
@@ -168,11 +157,10 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     out = s;
     s->options = *o;
     s->by_label = by_label;
-    s->batch = env->batch;
-    s->temperature = temperature_begin(o->temperature, o->learn_temperature);
-    SIM_TRY(branch_create(env, &spec, &s->encoder));
-    SIM_TRY(unit_rows_create(&s->encoder->shape, branch_dim(s->encoder, PROJECTOR),
-                             &s->rows));
+    s->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    SIM_TRY(base_create(env, &spec, &s->base));
+    SIM_TRY(unit_rows_create(&s->base.encoder->shape,
+                             branch_dim(s->base.encoder, PROJECTOR), &s->rows));
     SIM_TRY(sim_contrast_create(env->comm, &rows, &s->contrast));
     *self = out;
     out = NULL;
@@ -207,66 +195,33 @@ static sim_ntxent_options loss_options(const options *o, double t, const int32_t
                                 .labels = labels};
 }
 
-static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
-                             sim_loss_report *report, sim_method_times *times)
+static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
     simclr *s = self;
-    branch *b = s->encoder;
-    size_t scalar = branch_parameters(b);
-    size_t stride = scalar + (s->temperature.learned ? 1 : 0);
+    const branch *b = s->base.encoder;
     const sim_ntxent_options loss =
-        loss_options(&s->options, temperature_value(&s->temperature),
+        loss_options(&s->options, temperature_value(&s->base.temperature),
                      s->by_label ? batch->labels : NULL);
 
-    double t0 = sim_clock_s();
-    branch_forward(b, batch->x);
-    double t1 = sim_clock_s();
     unit_rows_take(&s->rows, &b->shape, b->out[PROJECTOR]);
     sim_ntxent(s->contrast, &loss, s->rows.z, s->rows.dz, report);
     unit_rows_give(&s->rows, &b->shape, b->dout[PROJECTOR]);
     if (s->options.base_temperature > 0) /* the factor depends on T too */
         report->d_log_temperature += report->loss;
-    double t2 = sim_clock_s();
-    branch_backward(b, grads, stride);
-    if (s->temperature.learned)
-        scalar_gradient(&b->shape, report->d_log_temperature, scalar, grads, stride);
-    double t3 = sim_clock_s();
-    times->forward += t1 - t0;
-    times->loss += t2 - t1;
-    times->backward += t3 - t2;
 }
 
-static void updated(void *self)
+static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
+                             sim_loss_report *report, sim_method_times *times)
 {
-    branch_updated(((simclr *)self)->encoder);
-}
-
-static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS])
-{
-    return branch_nets(((simclr *)self)->encoder, out, groups);
-}
-
-static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
-{
-    return temperature_scalars(&((simclr *)self)->temperature, out);
-}
-
-static sim_status visit(void *self, const sim_visitor *v)
-{
-    sim_status st = SIM_OK;
-    simclr *s = self;
-    SIM_TRY(branch_visit(s->encoder, v));
-    SIM_TRY(temperature_visit(&s->temperature, v));
-done:
-    return st;
+    static const step_parts step = {base_forward, compare, base_backward};
+    step_run(&step, self, batch, grads, report, times);
 }
 
 static sim_embeddings embeddings(void *self)
 {
     const simclr *s = self;
     return (sim_embeddings){
-        .z = s->rows.z, .views = s->encoder->shape.views, .dim = s->rows.d};
+        .z = s->rows.z, .views = s->base.encoder->shape.views, .dim = s->rows.d};
 }
 
 static const char *reduction(const void *opaque)
@@ -285,11 +240,11 @@ static sim_status about(void *self, char **text)
     char temperature_text[64];
     size_t views = (size_t)o->views;
 
-    temperature_about(&s->temperature, temperature_text, sizeof temperature_text);
+    temperature_about(&s->base.temperature, temperature_text, sizeof temperature_text);
     return sim_text_format(
         "method/about", text, "NT-Xent%s%s, %s, %zu negatives per anchor%s, %s",
         o->denominator == 1 ? " decoupled" : "", o->weights == 1 ? " and weighed" : "",
-        temperature_text, views * s->batch - views,
+        temperature_text, views * s->base.batch - views,
         s->by_label ? " less those of its label" : "", reduction(o));
 }
 
@@ -298,7 +253,7 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
-    const sim_rows_shape loss = rows_shape(env, o);
+    const sim_rows_shape loss = base_rows(env, (size_t)o->views);
     const branch_spec spec = {.views = (size_t)o->views};
 
     SIM_TRY(check(o));
@@ -397,9 +352,10 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
         .parts = parts, .create = create_, .destroy = destroy,                           \
-        .forward_backward = forward_backward, .updated = updated, .nets = nets,          \
-        .scalars = scalars, .visit = visit, .embeddings = embeddings, .about = about,    \
-        .plan = plan, .reduction = reduction, .compute = compute_                        \
+        .forward_backward = forward_backward, .updated = base_updated,                   \
+        .nets = base_nets, .scalars = base_scalars, .visit = base_visit,                 \
+        .embeddings = embeddings, .about = about, .plan = plan, .reduction = reduction,  \
+        .compute = compute_                                                              \
     }
 
 const sim_method_row sim_method_simclr =

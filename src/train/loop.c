@@ -159,7 +159,7 @@ static sim_status create_method(sim_train_state *t)
     SIM_TRY(sim_method_create(t->job->method, &env, t->job->method_options, &t->method));
     SIM_TRY(sim_method_parameters(&t->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
-    SIM_TRY(sim_method_visit_buffers(&t->method, &count));
+    SIM_TRY(sim_method_visit_passed(&t->method, &count));
     SIM_TRY(sim_alloc(&t->buffers.bytes, t->buffers.n, "train/snapshot"));
     size_t room =
         sim_comm_sum_leaves_room(t->comm, t->method.n_blocks, t->method.gradient_floats);

@@ -70,7 +70,8 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     add(rows, n_rows, "optimizer",
         sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
     add(rows, n_rows, "snapshot",
-        running + bytes_of(rows, *n_rows, "momentum statistics"));
+        running + bytes_of(rows, *n_rows, "momentum statistics") +
+            bytes_of(rows, *n_rows, "momentum weights"));
     add(rows, n_rows, "views", 2 * images * view + images * sizeof(sim_view_request));
     SIM_TRY(loader_bytes(job, about, images, &loader));
     add(rows, n_rows, "loader", loader);

@@ -55,7 +55,7 @@ typedef struct {
     size_t image_floats, n_images; /* on this rank, all views */
 } sim_feed;
 
-/* BN statistics before a step, to undo a skipped one. */
+/* BN statistics and momentum copies before a step, to undo a skipped one. */
 typedef struct {
     char *bytes;
     size_t n, at;

@@ -40,7 +40,7 @@ static sim_status snapshot(sim_train_state *t, bool back)
 {
     const sim_visitor v = {.see = back ? copy_back : copy_out, .ctx = &t->buffers};
     t->buffers.at = 0;
-    return sim_method_visit_buffers(&t->method, &v);
+    return sim_method_visit_passed(&t->method, &v);
 }
 
 double sim_step_rate(const sim_train_state *t)

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
+from whole_steps import close, same_ladders_of
+
 SIMILE = os.environ["SIMILE"]
 scratch = tempfile.mkdtemp()
 
@@ -175,27 +177,14 @@ def job(name, data, method, more):
     return path("job.yaml")
 
 
-def ladder(name, method, more, ranks, stops=()):
-    file = job(name, "train", method, more + "\nschedule: {steps: 4}\naugment: {preset: digits}\n")
-    for i, step in enumerate(stops):
-        run((ranks + i) % 3 + 1, "pretrain", file, "--trace-hash", "--stop-after", str(step), expect=75)
-    run(ranks, "pretrain", file, "--trace-hash")
-    with open(path(name + "/trace-hash.txt")) as f:
-        return f.read()
-
-
 def ladders():
     """Four steps of two an epoch."""
-    small = "encoder: {width: 0.0625, projector: {dim: 12}}\n"
-    for i, (method, more) in enumerate((
+    small = "encoder: {width: 0.0625, projector: {dim: 12}}\nschedule: {steps: 4}\naugment: {preset: digits}\n"
+    for method, more in (
             ("", "batchnorm: {group: 2}\n"),
             (", target: projector, learn_temperature: true", "optimizer: {name: lars}\n"),
-            (", negatives: 5", ""))):
-        want = ladder(f"one{i}", method, small + more, 1)
-        lines = want.split("\n")
-        assert want.count(" weights ") == 4 and len(set(lines)) == len(lines), want
-        assert ladder(f"two{i}", method, small + more, 2) == want, f"{method}: 2 ranks differ"
-        assert ladder(f"three{i}", method, small + more, 3, stops=(1, 3)) == want, f"{method}: stopped, 3 ranks differ"
+            (", negatives: 5", "")):
+        same_ladders_of(f"cpc {method}", job("ladder", "train", method, small + more), path("ladder"))
 
 
 # ---- whole steps against PyTorch ----
@@ -376,3 +365,4 @@ try:
     print("ok")
 finally:
     shutil.rmtree(scratch)
+    close()

@@ -5,6 +5,7 @@ Neighbours of `simile loss` are the reference's wherever the two best slots are 
 rounding; the queue after the push is the definition's; hash ladders are equal on 1 to 3 ranks
 and through stops.  A step that the guard skips leaves the support set alone.
 """
+import json
 import os
 
 import numpy as np
@@ -148,12 +149,17 @@ def steps(keys):
         memory["rows"] = queue.clone()
         memory["rows"][first:first + n] = F.normalize(z[0].detach())
         memory["steps"] += 1
+        memory.setdefault("spreads", []).append(sum(F.normalize(v.detach()).std(0, unbiased=False).mean() for v in z) / 2)
         last.update(memory)
         return value
 
     last = {}
     method = ["nnclr", "temperature: 0.2", f"queue_size: {k}", "predictor_hidden: 40"]
-    end = w.same_steps(f"nnclr {keys}", few, method + [f"{a}: {b}" for a, b in keys.items()], define)
+    end = w.same_steps(f"nnclr {keys}", few, method + [f"{a}: {b}" for a, b in keys.items()], define,
+                       log="{every_steps: 1}")
+    with open(os.path.join(w.scratch, "run", "metrics.jsonl")) as f:
+        spreads = [json.loads(line)["spread"] for line in f]
+    assert np.allclose(spreads, last["spreads"], rtol=1e-4), f"spread {spreads}, expected z's {last['spreads']}"
     assert end["queue/pointer"] == 3 * n and end["queue/filled"] == 3 * n
     got, want = end["queue/rows"], last["rows"].numpy()
     assert np.array_equal(got[3 * n:], want[3 * n:].astype("f4")), "slots that nobody wrote have changed"

@@ -73,12 +73,12 @@ def write_idx(path, array):
         f.write(array.astype("u1").tobytes())
 
 
-def prepare(name, n, side, seed):
+def prepare(name, n, side, seed, classes=5):
     """A data set of n random images; its path."""
     rng, folder = np.random.default_rng(seed), os.path.join(scratch, name)
     os.mkdir(folder)
     write_idx(os.path.join(folder, "train-images-idx3-ubyte"), rng.integers(0, 256, (n, side, side)))
-    write_idx(os.path.join(folder, "train-labels-idx1-ubyte"), rng.integers(0, 5, n))
+    write_idx(os.path.join(folder, "train-labels-idx1-ubyte"), rng.integers(0, classes, n))
     run(1, "prepare", folder, "--out", folder + ".h5")
     return folder + ".h5"
 
@@ -96,23 +96,27 @@ def job(data, method, **keys):
     return path, folder
 
 
-def ladder(path, folder, ranks, stops=()):
-    """Hashes of a run, perhaps stopped after some steps on one rank more or less."""
+def ladder(path, folder, segments):
+    """Hashes of a run; a segment is (ranks, the step it stops after or None)."""
     shutil.rmtree(folder, ignore_errors=True)
-    for step in stops:
-        run(ranks % 3 + 1, "pretrain", path, "--trace-hash", "--stop-after", str(step), expect=75)
-    run(ranks, "pretrain", path, "--trace-hash")
+    for ranks, stop in segments:
+        limit = [] if stop is None else ["--stop-after", str(stop)]
+        run(ranks, "pretrain", path, "--trace-hash", *limit, expect=75 if limit else 0)
     with open(os.path.join(folder, "trace-hash.txt")) as f:
         return f.read()
 
 
-def same_ladders(data, method, **keys):
-    path, folder = job(data, method, **keys)
-    want = ladder(path, folder, 1)
+def same_ladders_of(what, path, folder):
+    """Of four steps: on 1 to 4 ranks, and stopped and gone on with on others."""
+    want = ladder(path, folder, [(1, None)])
     assert want.count(" weights ") == 4 and len(set(want.split("\n"))) == len(want.split("\n")), want
-    assert ladder(path, folder, 2) == want, f"{method}: 2 ranks differ"
-    assert ladder(path, folder, 3, stops=(1, 3)) == want, f"{method}: stopped on 1, ended on 3"
+    for segments in ([(2, None)], [(3, 1), (4, None)], [(4, 3), (3, None)]):
+        assert ladder(path, folder, segments) == want, f"{what}: {segments} differ from 1 rank"
     return want
+
+
+def same_ladders(data, method, **keys):
+    return same_ladders_of(method, *job(data, method, **keys))
 
 
 # ---- the same steps in PyTorch ----

@@ -106,6 +106,22 @@ typedef struct {
     double da[MAX_N * MAX_D], largest;
 } meaning;
 
+/* Mean over dimensions of the standard deviation of the anchors. */
+static double spread_of_anchors(void)
+{
+    double n = (double)now.n, spread = 0;
+    for (size_t x = 0; x < now.d; x++) {
+        double mean = 0, squares = 0;
+        for (size_t i = 0; i < now.n; i++) {
+            double v = (double)now.a[i * now.d + x];
+            mean += v / n;
+            squares += v * v / n;
+        }
+        spread += sqrt(fmax(squares - mean * mean, 0)) / (double)now.d;
+    }
+    return spread;
+}
+
 static void plain(meaning *m)
 {
     double n = (double)now.n, slots = 0;
@@ -127,15 +143,7 @@ static void plain(meaning *m)
             m->largest = fmax(m->largest, fabs(da[x]));
         }
     }
-    for (size_t x = 0; x < now.d; x++) {
-        double mean = 0, squares = 0;
-        for (size_t i = 0; i < now.n; i++) {
-            double v = (double)now.a[i * now.d + x];
-            mean += v / n;
-            squares += v * v / n;
-        }
-        m->report.spread += sqrt(fmax(squares - mean * mean, 0)) / (double)now.d;
-    }
+    m->report.spread = spread_of_anchors();
 }
 
 /* ---- the queue ---- */
@@ -409,9 +417,11 @@ static bool nearest_is_right(sim_queue *q, size_t unit)
     int64_t slots[MAX_N];
     const sim_queue_shape shape = shape_of(unit);
     sim_range mine = sim_rows_mine(comm, &shape.rows);
+    double spread = 0;
     bool good = true;
 
-    sim_queue_nearest(q, now.a + mine.lo * now.d, rows, slots);
+    sim_queue_nearest(q, now.a + mine.lo * now.d, rows, slots, &spread);
+    good &= near("spread", spread, spread_of_anchors(), 1e-6);
     for (size_t i = mine.lo; i < mine.hi; i++) {
         size_t slot = (size_t)slots[i - mine.lo];
         double a[MAX_D];
@@ -452,6 +462,7 @@ static void create_takes_what_is_announced_and_a_step_nothing(void **state)
     (void)state;
     static float rows[MAX_N * MAX_D];
     int64_t slots[MAX_N];
+    double spread = 0;
     bool good = true;
     for (size_t k = 0; k < 6; k++) {
         draw_case(sizes_k[k], 33, 7);
@@ -463,7 +474,7 @@ static void create_takes_what_is_announced_and_a_step_nothing(void **state)
         good &= takes == sim_queue_bytes((size_t)comm->size, (size_t)comm->rank, &shape);
         uint64_t calls = sim_memory_calls();
         compare(comm, 4, q, &all);
-        sim_queue_nearest(q, now.a + all.mine.lo * 7, rows, slots);
+        sim_queue_nearest(q, now.a + all.mine.lo * 7, rows, slots, &spread);
         sim_queue_push(q, now.keys + all.mine.lo * 7);
         good &= sim_memory_calls() == calls;
         sim_queue_destroy(&q);

@@ -56,7 +56,9 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 static struct {
     int64_t skipped;
     uint64_t allocations;
-    sim_hash weights, buffers, optimizer, queue; /* the last: this rank's rows of it */
+    sim_hash weights, buffers, optimizer;
+    sim_hash copies; /* weights of momentum copies */
+    sim_hash queue;  /* this rank's rows of it */
 } seen[STEPS + 1];
 
 static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
@@ -86,6 +88,7 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
     const sim_visitor v = {.see = add_tensor, .ctx = ctx};
     sim_net *nets[8];
     const char *groups[8];
+    size_t n_copies = 0;
     (void)interval;
 
     seen[m->step].skipped = m->skipped;
@@ -97,8 +100,12 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
     seen[m->step].weights = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
     if (method->row->companions)
-        n += method->row->companions(method->self, nets + n, groups + n);
-    for (size_t i = 0; i < n; i++)
+        n_copies = method->row->companions(method->self, nets + n, groups + n);
+    for (size_t i = n; i < n + n_copies; i++)
+        SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
+    seen[m->step].copies = sim_hasher_value(ctx);
+    sim_hasher_reset(ctx);
+    for (size_t i = 0; i < n + n_copies; i++)
         SIM_TRY(sim_net_visit_buffers(nets[i], groups[i], &v));
     seen[m->step].buffers = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
@@ -192,10 +199,14 @@ static void check_skip(int bad, const char *what)
             fail_msg("%s: step %d, weights", what, s);
         if (s > 1 && is_same(seen[s].buffers, seen[s - 1].buffers) != (s == bad))
             fail_msg("%s: step %d, statistics", what, s);
-        bool has_queue = wrapped.queue != NULL;
+        bool has_queue = wrapped.queue != NULL, has_copies = wrapped.companions != NULL;
         if (s > 1 &&
             is_same(seen[s].queue, seen[s - 1].queue) != (s == bad || !has_queue))
             fail_msg("%s: step %d, queue", what, s);
+        /* the copy meets the first step's weights in the second */
+        if (s > 1 &&
+            is_same(seen[s].copies, seen[s - 1].copies) != (s == bad || !has_copies))
+            fail_msg("%s: step %d, momentum copies", what, s);
         if (s > 1 && is_same(seen[s].optimizer, seen[s - 1].optimizer) != (s == bad))
             fail_msg("%s: step %d, optimizer", what, s);
     }
@@ -224,11 +235,13 @@ static void what_is_not_finite_in_one_rank_is_skipped_by_all(void **state)
             spoil_step_four("simclr", r, where);
 }
 
-static void a_skipped_step_leaves_queue_and_momentum_statistics(void **state)
+static void a_skipped_step_leaves_queue_and_momentum_copies(void **state)
 {
     (void)state;
     for (place where = IN_VIEW; where <= IN_LAST_VIEW; where++)
         spoil_step_four("mocov2", comm->size - 1, where);
+    spoil_step_four("mocov3", comm->size - 1, IN_GRADIENT);
+    spoil_step_four("nnclr", comm->size - 1, IN_GRADIENT);
 }
 
 static bool log_names(const char *text)
@@ -274,7 +287,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_allocates_nothing),
         cmocka_unit_test(what_is_not_finite_in_one_rank_is_skipped_by_all),
-        cmocka_unit_test(a_skipped_step_leaves_queue_and_momentum_statistics),
+        cmocka_unit_test(a_skipped_step_leaves_queue_and_momentum_copies),
         cmocka_unit_test(too_many_in_a_row_end_the_run_and_its_checkpoint_is_good),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)

@@ -1,0 +1,120 @@
+/*
+ * base.c - steps and state of the methods that train one branch.
+ *
+ * Called by: simclr.c, siglip.c, moco.c, mocov3.c, nnclr.c.
+ */
+#include "base.h"
+
+#include "simile/clock.h"
+
+sim_status base_create(const sim_method_env *env, const branch_spec *spec, base *out)
+{
+    out->batch = env->batch;
+    return branch_create(env, spec, &out->encoder);
+}
+
+void base_release(base *b)
+{
+    branch_destroy(&b->encoder);
+    target_destroy(&b->target);
+    sim_queue_destroy(&b->queue);
+}
+
+/* ---- a step ---- */
+
+void step_run(const step_parts *parts, void *self, const sim_method_batch *batch,
+              float *grads, sim_loss_report *report, sim_method_times *times)
+{
+    double t0 = sim_clock_s();
+    parts->forward(self, batch);
+    double t1 = sim_clock_s();
+    parts->compare(self, batch, report);
+    double t2 = sim_clock_s();
+    parts->backward(self, report, grads);
+    double t3 = sim_clock_s();
+    times->forward += t1 - t0;
+    times->loss += t2 - t1;
+    times->backward += t3 - t2;
+}
+
+void base_forward(void *self, const sim_method_batch *batch)
+{
+    branch_forward(((base *)self)->encoder, batch->x);
+}
+
+void base_backward(void *self, const sim_loss_report *report, float *grads)
+{
+    const base *b = self;
+    size_t scalar = branch_parameters(b->encoder);
+    size_t stride = scalar + (b->temperature.learned ? 1 : 0);
+
+    branch_backward(b->encoder, grads, stride);
+    if (b->temperature.learned)
+        scalar_gradient(&b->encoder->shape, report->d_log_temperature, scalar, grads,
+                        stride);
+}
+
+/* ---- the rest of a row ---- */
+
+size_t base_two_views(const void *options, sim_part parts[SIM_MAX_PARTS])
+{
+    (void)options;
+    parts[0] = (sim_part){.n_views = 2, .views = {0, 1}};
+    return 1;
+}
+
+void base_updated(void *self)
+{
+    branch_updated(((base *)self)->encoder);
+}
+
+void base_begun(void *self)
+{
+    base *b = self;
+    target_copy(b->target, b->encoder);
+}
+
+size_t base_nets(void *self, sim_net *nets[SIM_MAX_NETS],
+                 const char *groups[SIM_MAX_NETS])
+{
+    return branch_nets(((base *)self)->encoder, nets, groups);
+}
+
+size_t base_companions(void *self, sim_net *nets[SIM_MAX_NETS],
+                       const char *groups[SIM_MAX_NETS])
+{
+    return target_nets(((base *)self)->target, nets, groups);
+}
+
+size_t base_scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
+{
+    return temperature_scalars(&((base *)self)->temperature, out);
+}
+
+sim_queue *base_queue(void *self)
+{
+    return ((base *)self)->queue;
+}
+
+sim_status base_visit(void *self, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    base *b = self;
+
+    SIM_TRY(branch_visit(b->encoder, v));
+    SIM_TRY(temperature_visit(&b->temperature, v));
+    if (b->target)
+        SIM_TRY(target_visit(b->target, v));
+    if (b->queue)
+        SIM_TRY(sim_queue_visit(b->queue, "queue", v));
+done:
+    return st;
+}
+
+sim_rows_shape base_rows(const sim_method_env *env, size_t views)
+{
+    return (sim_rows_shape){.n = env->batch,
+                            .unit = env->block,
+                            .views = views,
+                            .d = (size_t)env->encoder->projector_dim};
+}
