@@ -203,6 +203,9 @@ float sim_row_exp_sum(size_t n, const float *s, float scale, float shift);
  */
 void sim_row_softmax_two(size_t n, const float *s, float scale, float row,
                          const float *column, float *p);
+/* p_j = exp(s_j * scale - shift) * (row + column[j]); column NULL: * row.  p may be s.  Item. */
+void sim_row_shares(size_t n, const float *s, float scale, float shift, float row,
+                    const float *column, float *p);
 /* p_j = 1 / (1 + exp(-(s_j * scale + bias))).  Item. */
 void sim_row_sigmoid(size_t n, const float *s, float scale, float bias, float *p);
 /* Sum over j of log(1 + exp(s_j * scale + bias)) in 16 lanes folded 8, 4, 2, 1; s_j of

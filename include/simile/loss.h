@@ -154,15 +154,16 @@ void sim_sampled_destroy(sim_sampled **e);
 size_t sim_sampled_bytes(size_t ranks, const sim_sampled_shape *shape);
 
 /*
- * Mean over anchors of -s_p / T + log(exp(s_p / T) + sum_m exp(s_m / T)); a drawn index
- * may repeat, or be the positive's, and counts each time.
+ * Mean over anchors of -s_p / T + log(exp(s_p / T) + sum_m exp(s_m / T)); decoupled: without
+ * the first term in the sum.  A drawn index may repeat, or be the positive's, and counts each
+ * time.  Of the options temperature and decoupled alone are looked at.
  *   a [mine anchors][d], b [mine targets][d]; da, db likewise, overwritten, or NULL
  *   positive  [mine anchors] global target rows;  negatives [mine anchors][m] likewise
  * Rows may have any length; m >= 1.  Report: negative is the mean over draws; a draw of the
  * positive itself does not count against accuracy.
  * Collective.  Contributions to a target row are added in ascending order of the anchors.
  */
-void sim_sampled_softmax(sim_sampled *e, double temperature, const float *a,
+void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const float *a,
                          const float *b, const int32_t *positive,
                          const int32_t *negatives, float *da, float *db,
                          sim_loss_report *report);

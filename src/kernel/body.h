@@ -566,6 +566,17 @@ static void row_softmax_two(size_t n, const float *s, float scale, float row,
     }
 }
 
+static void row_shares(size_t n, const float *s, float scale, float shift, float row,
+                       const float *column, float *p)
+{
+    FOR_CHANNELS(n, at, lanes)
+    {
+        vec e = exp_vec(FMA(get(s + at, lanes), splat(scale), splat(-shift)));
+        vec w = column ? splat(row) + get(column + at, lanes) : splat(row);
+        put_lanes(p + at, lanes, e * w);
+    }
+}
+
 static void row_sigmoid(size_t n, const float *s, float scale, float bias, float *p)
 {
     FOR_CHANNELS(n, at, lanes)
@@ -585,5 +596,6 @@ static void row_sigmoid(size_t n, const float *s, float scale, float bias, float
         .norm_backward = norm_backward, .activate = activate,                            \
         .activate_backward = activate_backward, .add = add, .row_max = row_max,          \
         .row_exp_sum = row_exp_sum, .row_softmax_two = row_softmax_two,                  \
-        .row_sigmoid = row_sigmoid, .row_softplus_sum = row_softplus_sum                 \
+        .row_shares = row_shares, .row_sigmoid = row_sigmoid,                            \
+        .row_softplus_sum = row_softplus_sum                                             \
     }

@@ -90,6 +90,12 @@ void sim_row_softmax_two(size_t n, const float *s, float scale, float row,
     sim_kernels()->row_softmax_two(n, s, scale, row, column, p);
 }
 
+void sim_row_shares(size_t n, const float *s, float scale, float shift, float row,
+                    const float *column, float *p)
+{
+    sim_kernels()->row_shares(n, s, scale, shift, row, column, p);
+}
+
 void sim_row_sigmoid(size_t n, const float *s, float scale, float bias, float *p)
 {
     sim_kernels()->row_sigmoid(n, s, scale, bias, p);

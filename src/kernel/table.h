@@ -68,6 +68,8 @@ typedef struct {
     float (*row_exp_sum)(size_t n, const float *s, float scale, float shift);
     void (*row_softmax_two)(size_t n, const float *s, float scale, float row,
                             const float *column, float *p);
+    void (*row_shares)(size_t n, const float *s, float scale, float shift, float row,
+                       const float *column, float *p);
     void (*row_sigmoid)(size_t n, const float *s, float scale, float bias, float *p);
     float (*row_softplus_sum)(size_t n, const float *s, float scale, float bias);
 } sim_kernel_table;

@@ -41,7 +41,7 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
     e->mine = sim_rows_mine(c, shape);
     SIM_TRY(sim_alloc(&e->z, rows * shape->d, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->records, rows, "loss/contrast"));
-    SIM_TRY(sim_alloc(&e->lse, rows, "loss/contrast"));
+    SIM_TRY(sim_alloc(&e->weights, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->positives, rows * (shape->views - 1), "loss/contrast"));
     SIM_TRY(sim_alloc(&e->radial, rows, "loss/contrast"));
     SIM_TRY(leaf_sums_create(shape, "loss/contrast", &e->sums));
@@ -58,7 +58,7 @@ void sim_contrast_destroy(sim_contrast **e)
         return;
     sim_free((*e)->z);
     sim_free((*e)->records);
-    sim_free((*e)->lse);
+    sim_free((*e)->weights);
     sim_free((*e)->positives);
     sim_free((*e)->radial);
     leaf_sums_destroy(&(*e)->sums);
@@ -102,8 +102,6 @@ void contrast_gather_records(sim_contrast *e)
         sim_comm_gather_rows(e->comm, walk_units(s), s->unit, s->n, sizeof *all,
                              all + e->mine.lo, all);
     }
-    for (size_t r = 0; r < s->views * s->n; r++)
-        e->lse[r] = (float)e->records[r].lse;
 }
 
 void contrast_gather_radial(sim_contrast *e)

@@ -27,7 +27,7 @@ struct sim_contrast {
     sim_range mine;      /* slots of this rank */
     float *z;            /* [views][n][d], all ranks' */
     row_record *records; /* [views][n] */
-    float *lse;          /* [views][n] */
+    float *weights;      /* [views][n] of the rows' log-sum-exps: walk_weight */
     double *positives;   /* [views][n][views - 1] similarities of this rank's rows */
     double *radial;      /* [views][n] z . dz, less what flows through DCLW's weights */
     leaf_sums sums;
@@ -43,7 +43,7 @@ row_tile contrast_row_tile(const sim_contrast *e, size_t i);
 
 /* Gathers z of this rank ([views][mine][d]) into e->z. */
 void contrast_gather(sim_contrast *e, const float *z);
-/* Gathers the records of this rank's rows, and fills e->lse. */
+/* Gathers the records of this rank's rows. */
 void contrast_gather_records(sim_contrast *e);
 
 /* Gathers the radial parts of this rank's rows. */

@@ -35,7 +35,7 @@ sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
     for (size_t side = 0; side < 2; side++) {
         SIM_TRY(sim_alloc(&e->rows[side], shape->n * shape->d, "loss/cross"));
         SIM_TRY(sim_alloc(&e->records[side], shape->n, "loss/cross"));
-        SIM_TRY(sim_alloc(&e->lse[side], shape->n, "loss/cross"));
+        SIM_TRY(sim_alloc(&e->weights[side], shape->n, "loss/cross"));
     }
     SIM_TRY(sim_alloc(&e->along, shape->n, "loss/cross"));
     SIM_TRY(sim_alloc(&e->b_sum, shape->d, "loss/cross"));
@@ -54,7 +54,7 @@ void sim_cross_destroy(sim_cross **e)
     for (size_t side = 0; side < 2; side++) {
         sim_free((*e)->rows[side]);
         sim_free((*e)->records[side]);
-        sim_free((*e)->lse[side]);
+        sim_free((*e)->weights[side]);
     }
     sim_free((*e)->along);
     sim_free((*e)->b_sum);
@@ -74,8 +74,6 @@ void cross_gather_records(sim_cross *e, size_t side)
 {
     cross_record *all = e->records[side];
     walk_gather(e->comm, &e->shape, sizeof *all, all + e->mine.lo, all);
-    for (size_t i = 0; i < e->shape.n; i++)
-        e->lse[side][i] = (float)all[i].lse;
 }
 
 double cross_mean(sim_cross *e, size_t side, size_t field_offset)

@@ -25,9 +25,9 @@ struct sim_cross {
     sim_range mine;           /* rows of this rank */
     float *rows[2];           /* [n][d] of a side, all ranks' */
     cross_record *records[2]; /* [n] */
-    float *lse[2];            /* [n] */
-    double *along;            /* [n] row . its gradient, of one side */
-    double *b_sum;            /* [d] sum of b */
+    float *weights[2]; /* [n] of the rows' log-sum-exps: walk_weight; softmax alone */
+    double *along;     /* [n] row . its gradient, of one side */
+    double *b_sum;     /* [d] sum of b */
     leaf_sums sums;
 };
 

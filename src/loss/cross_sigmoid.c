@@ -14,6 +14,7 @@
 #include "simile/thread.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct {
     sim_cross *e;
@@ -61,11 +62,11 @@ static void record_row(const sigmoid *q, const row_state *r, cross_record *out)
                           .bias = r->bias};
 }
 
-static void finish_rows(const sigmoid *q, sim_range rows, float *out)
+static void finish_rows(const sigmoid *q, const walk_room *room, sim_range rows,
+                        float *out)
 {
-    float scale = (float)(q->scale / (double)q->e->shape.n);
-    for (size_t i = 0; i < (rows.hi - rows.lo) * q->e->shape.d; i++)
-        out[i] *= scale;
+    walk_finish(room, q->e->shape.d, rows.hi - rows.lo, q->scale / (double)q->e->shape.n,
+                out);
     if (q->measured)
         cross_measure(q->e, rows, q->side, out);
 }
@@ -81,6 +82,7 @@ static void pass(size_t item, void *ctx)
     float *out = q->out ? q->out + (rows.lo - e->mine.lo) * d : NULL;
     row_state state[ROW_TILE];
 
+    memset(room.sum, 0, m * d * sizeof *room.sum);
     for (size_t i = 0; i < m; i++)
         state[i] = (row_state){.seen.negative = -INFINITY};
     for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
@@ -91,12 +93,12 @@ static void pass(size_t item, void *ctx)
         for (size_t i = 0; i < m; i++)
             see_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE, &state[i]);
         if (out)
-            walk_back(&room, d, m, c.hi - c.lo, columns, lo == 0, out);
+            walk_back(&room, d, m, c.hi - c.lo, columns);
     }
     for (size_t i = 0; i < m; i++)
         record_row(q, &state[i], &e->records[q->side][rows.lo + i]);
     if (out)
-        finish_rows(q, rows, out);
+        finish_rows(q, &room, rows, out);
 }
 
 static void walk_side(sigmoid *q, size_t side, float *out, bool measured)

@@ -18,6 +18,7 @@
 #include "simile/thread.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct {
     sim_cross *e;
@@ -96,19 +97,30 @@ static void first_pass(size_t item, void *ctx)
 
 /*
  * Similarities of a row to its weights P, Q or P + Q.  The positive's, less what pulls it,
- * is taken from the negatives' shares: P itself is too close to 1.
+ * is taken from the negatives' shares (P itself is too close to 1), and in double: it
+ * outweighs all others.
  */
 static void weigh_row(const softmax *q, size_t row, sim_range columns, float *s)
 {
     const sim_cross *e = q->e;
-    bool both = q->options->columns;
-    float own = both || q->side == 0 ? e->lse[q->side][row] : INFINITY;
-    const float *other = both || q->side == 1 ? e->lse[!q->side] + columns.lo : NULL;
+    bool both = q->options->columns, own = both || q->side == 0;
+    float weight = own ? e->weights[q->side][row]
+                       : walk_weight(q->fixed, q->inverse, (double)INFINITY);
+    const float *other = both || q->side == 1 ? e->weights[!q->side] + columns.lo : NULL;
 
-    sim_row_softmax_two(columns.hi - columns.lo, s, q->inverse, own, other, s);
-    if (row >= columns.lo && row < columns.hi) {
-        double pull = e->records[0][row].share + (both ? e->records[1][row].share : 0);
-        s[row - columns.lo] = (float)-pull;
+    walk_shares(q->fixed, q->inverse, columns.hi - columns.lo, weight, other, s);
+    if (row >= columns.lo && row < columns.hi)
+        s[row - columns.lo] = 0; /* it pulls by itself */
+}
+
+static void pull_rows(const softmax *q, sim_range rows, double *sum)
+{
+    const sim_cross *e = q->e;
+    size_t d = e->shape.d;
+    for (size_t i = rows.lo; i < rows.hi; i++) {
+        double pull =
+            e->records[0][i].share + (q->options->columns ? e->records[1][i].share : 0);
+        walk_pull(sum + (i - rows.lo) * d, d, -pull, e->rows[!q->side] + i * d);
     }
 }
 
@@ -122,6 +134,7 @@ static void second_pass(size_t item, void *ctx)
     const walk_room room = walk_scratch(d);
     float *out = q->out + (rows.lo - e->mine.lo) * d;
 
+    memset(room.sum, 0, m * d * sizeof *room.sum);
     for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
         c = walk_column_tile(n, lo);
         const float *columns = e->rows[!q->side] + c.lo * d;
@@ -129,12 +142,13 @@ static void second_pass(size_t item, void *ctx)
                           columns);
         for (size_t i = 0; i < m; i++)
             weigh_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE);
-        walk_back(&room, d, m, c.hi - c.lo, columns, lo == 0, out);
+        walk_back(&room, d, m, c.hi - c.lo, columns);
     }
-    float scale = (float)(factor_of(q->options) / (q->options->temperature * (double)n *
-                                                   (q->options->columns ? 2 : 1)));
-    for (size_t i = 0; i < m * d; i++)
-        out[i] *= scale;
+    pull_rows(q, rows, room.sum);
+    walk_finish(&room, d, m,
+                factor_of(q->options) /
+                    (q->options->temperature * (double)n * (q->options->columns ? 2 : 1)),
+                out);
     if (q->measured)
         cross_measure(e, rows, q->side, out);
 }
@@ -154,6 +168,9 @@ static void see_side(softmax *q, size_t side)
     q->side = side;
     sim_for(walk_row_tiles(q->e->mine), first_pass, q);
     cross_gather_records(q->e, side);
+    for (size_t i = 0; i < q->e->shape.n; i++)
+        q->e->weights[side][i] =
+            walk_weight(q->fixed, q->inverse, q->e->records[side][i].lse);
 }
 
 static void fill_report(softmax *q, sim_loss_report *report)

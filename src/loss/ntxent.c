@@ -47,15 +47,16 @@ typedef struct {
     size_t view, lo, n; /* columns [lo, lo + n) of a view */
 } column_tile;
 
-/* Panels and similarities of a tile: s [rows][COLUMN_TILE]. */
-static void multiply(const sim_contrast *e, row_tile r, column_tile c, float *panel,
-                     float *s)
+/* Similarities of a row tile to the tile's columns, which it returns. */
+static const float *multiply(const sim_contrast *e, const walk_room *room, row_tile r,
+                             column_tile c)
 {
     const sim_rows_shape *shape = &e->shape;
     size_t d = shape->d;
-    sim_panel_pack(d, c.n, e->z + (c.view * shape->n + c.lo) * d, d, true, panel);
-    sim_product(r.hi - r.lo, c.n, d, e->z + (r.view * shape->n + r.lo) * d, d, panel,
-                false, s, COLUMN_TILE);
+    const float *columns = e->z + (c.view * shape->n + c.lo) * d;
+    walk_similarities(room, d, r.hi - r.lo, e->z + (r.view * shape->n + r.lo) * d, c.n,
+                      columns);
+    return columns;
 }
 
 /* The column of row i's own slot in the tile; false when it is not there. */
@@ -97,16 +98,25 @@ static float add_row(const ntxent *q, running_sum *r, size_t n, const float *s)
     return most;
 }
 
-/* Takes the anchor itself, or its positive, out of the tile. */
-static void see_slot(size_t view, size_t i, column_tile c, float *s, row_state *r)
+/* Of two rows, in double: what pulls two views of an image together is the difference of
+ * shares that may be nearly all of the sum. */
+static double similarity(const sim_contrast *e, size_t row, size_t column)
 {
-    size_t at = 0;
+    return sim_dot(e->shape.d, e->z + row * e->shape.d, e->z + column * e->shape.d);
+}
+
+/* Takes the anchor itself, or its positive, out of the tile. */
+static void see_slot(const sim_contrast *e, size_t view, size_t i, column_tile c,
+                     float *s, row_state *r)
+{
+    size_t at = 0, n = e->shape.n;
 
     if (!own_column(c, i, &at))
         return;
     if (c.view != view) {
-        r->positives[r->count++] = (double)s[at];
-        r->positive += (double)s[at];
+        double exact = similarity(e, view * n + i, c.view * n + i);
+        r->positives[r->count++] = exact;
+        r->positive += exact;
         r->weakest = s[at] < r->weakest ? s[at] : r->weakest;
     }
     s[at] = -INFINITY;
@@ -139,7 +149,7 @@ static void see_row(const ntxent *q, size_t view, size_t i, column_tile c, float
     if (q->options->labels)
         see_label(q, view, i, c, s, r);
     else
-        see_slot(view, i, c, s, r);
+        see_slot(q->e, view, i, c, s, r);
     float most = add_row(q, &r->negatives, c.n, s);
     r->negative = most > r->negative ? most : r->negative;
 }
@@ -185,15 +195,9 @@ static void record_row(const ntxent *q, row_state *r, row_record *out)
     }
 }
 
-static size_t scratch_floats(size_t d)
-{
-    return sim_panel_floats(d, COLUMN_TILE) + ROW_TILE * COLUMN_TILE +
-           sim_panel_floats(COLUMN_TILE, d);
-}
-
 size_t sim_ntxent_scratch(size_t d)
 {
-    return scratch_floats(d) * sizeof(float);
+    return walk_scratch_bytes(d);
 }
 
 static void first_pass(size_t item, void *ctx)
@@ -202,8 +206,7 @@ static void first_pass(size_t item, void *ctx)
     const sim_rows_shape *shape = &q->e->shape;
     row_tile r = contrast_row_tile(q->e, item);
     row_state rows[ROW_TILE];
-    float *panel = sim_scratch(scratch_floats(shape->d) * sizeof *panel);
-    float *s = panel + sim_panel_floats(shape->d, COLUMN_TILE);
+    const walk_room room = walk_scratch(shape->d);
 
     for (size_t i = 0; i < r.hi - r.lo; i++)
         rows[i] = begin_row(q, r.view * shape->n + r.lo + i);
@@ -211,9 +214,9 @@ static void first_pass(size_t item, void *ctx)
         for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
             size_t n = shape->n - lo < COLUMN_TILE ? shape->n - lo : COLUMN_TILE;
             column_tile c = {v, lo, n};
-            multiply(q->e, r, c, panel, s);
+            (void)multiply(q->e, &room, r, c);
             for (size_t i = 0; i < r.hi - r.lo; i++)
-                see_row(q, r.view, r.lo + i, c, s + i * COLUMN_TILE, &rows[i]);
+                see_row(q, r.view, r.lo + i, c, room.s + i * COLUMN_TILE, &rows[i]);
         }
     for (size_t i = 0; i < r.hi - r.lo; i++)
         record_row(q, &rows[i], &q->e->records[r.view * shape->n + r.lo + i]);
@@ -225,31 +228,31 @@ static void first_pass(size_t item, void *ctx)
 
 /* A positive's share of the positives' sum of an anchor, times what the loss leaves of it:
  * P_ij - a_ij = share_ij (1 - negative) - share_ij. */
-static double pull_inside(const ntxent *q, const row_record *anchor, float s)
+static double pull_inside(const ntxent *q, const row_record *anchor, double s)
 {
-    double share =
-        (double)sim_exp((float)((double)s / q->options->temperature - anchor->pull));
+    double share = sim_exp_double(s / q->options->temperature - anchor->pull);
     return share * anchor->negative;
 }
 
 /*
- * Weight of the positive with similarity s, P_ij + P_ji - a_ij - a_ji, where `both` is
- * P_ij + P_ji.  An only positive's is taken from the negatives' shares: P itself is too
- * close to 1.
+ * Weight of the positive with similarity s, P_ij + P_ji - a_ij - a_ji.  An only positive's is
+ * taken from the negatives' shares: P itself is too close to 1.
  */
-static float pull(const ntxent *q, size_t row, size_t column, float s, float both)
+static double pull(const ntxent *q, size_t row, size_t column, double s)
 {
+    double logit = s / q->options->temperature;
     const row_record *a = &q->e->records[row], *b = &q->e->records[column];
     if (q->options->inside && a->count > 1)
-        return (float)-(pull_inside(q, a, s) + pull_inside(q, b, s));
+        return -(pull_inside(q, a, s) + pull_inside(q, b, s));
     if (q->options->decoupled)
-        return (float)-(a->pull + b->pull);
+        return -(a->pull + b->pull);
     if (a->count < 2)
-        return (float)((1 - a->pull - a->negative) + (1 - b->pull - b->negative));
-    return (float)((double)both - a->pull - b->pull);
+        return (1 - a->pull - a->negative) + (1 - b->pull - b->negative);
+    return sim_exp_double(logit - a->lse) - a->pull + sim_exp_double(logit - b->lse) -
+           b->pull;
 }
 
-/* Weights of the positives by label: s the tile's similarities, p their P_ij + P_ji. */
+/* Weights of the positives by label: s the tile's similarities, p all columns' P_ij + P_ji. */
 static void pull_label(const ntxent *q, size_t row, size_t i, column_tile c,
                        const float *s, float *p)
 {
@@ -266,41 +269,45 @@ static void pull_label(const ntxent *q, size_t row, size_t i, column_tile c,
     }
     for (size_t j = 0; j < c.n; j++)
         if (labels[j] == label)
-            p[j] = pull(q, row, first + j, s[j], p[j]);
+            p[j] = (float)pull(q, row, first + j, (double)s[j]);
 }
 
-/* Similarities of row i to its weights. */
-static void weigh_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s)
+/* Similarities of row i to its weights.  A positive of the anchor's own slot outweighs the
+ * others, and goes to the row's sum by itself. */
+static void weigh_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
+                      double *sum)
 {
-    const sim_rows_shape *shape = &q->e->shape;
-    size_t at = 0, row = view * shape->n + i;
+    const sim_contrast *e = q->e;
+    size_t at = 0, n = e->shape.n, d = e->shape.d, row = view * n + i;
     bool here = own_column(c, i, &at);
     float before[COLUMN_TILE];
 
-    memcpy(before, s, c.n * sizeof *s);
-    sim_row_softmax_two(c.n, s, q->inverse, q->e->lse[row],
-                        q->e->lse + c.view * shape->n + c.lo, s);
     if (q->options->labels)
+        memcpy(before, s, c.n * sizeof *s);
+    walk_shares(q->fixed, q->inverse, c.n, e->weights[row],
+                e->weights + c.view * n + c.lo, s);
+    if (q->options->labels) {
         pull_label(q, row, i, c, before, s);
-    else if (here)
-        s[at] = pull(q, row, c.view * shape->n + i, before[at], s[at]);
-    if (here && c.view == view)
-        s[at] = 0; /* the anchor itself */
+    } else if (here && c.view != view) {
+        size_t column = c.view * n + i;
+        walk_pull(sum, d, pull(q, row, column, similarity(e, row, column)),
+                  e->z + column * d);
+    }
+    if (here && (c.view == view || !q->options->labels))
+        s[at] = 0; /* the anchor itself, or done */
 }
 
 /* Sums of weighted rows to gradients, and their part along z. */
-static void finish_rows(const ntxent *q, row_tile r, float *dz)
+static void finish_rows(const ntxent *q, const walk_room *room, row_tile r, float *dz)
 {
     const sim_contrast *e = q->e;
     size_t d = e->shape.d, first = r.view * e->shape.n + r.lo;
-    float scale = (float)ntxent_scale(e, q->options);
 
+    walk_finish(room, d, r.hi - r.lo, ntxent_scale(e, q->options), dz);
     for (size_t i = 0; i < r.hi - r.lo; i++) {
         double along = 0;
-        for (size_t k = 0; k < d; k++) {
-            dz[i * d + k] *= scale;
+        for (size_t k = 0; k < d; k++)
             along += (double)e->z[(first + i) * d + k] * (double)dz[i * d + k];
-        }
         e->radial[first + i] += along;
     }
 }
@@ -311,24 +318,20 @@ static void second_pass(size_t item, void *ctx)
     const sim_rows_shape *shape = &q->e->shape;
     row_tile r = contrast_row_tile(q->e, item);
     size_t d = shape->d, m = r.hi - r.lo, mine = q->e->mine.hi - q->e->mine.lo;
-    float *dz = q->dz + (r.view * mine + r.lo - q->e->mine.lo) * d;
-    float *panel = sim_scratch(scratch_floats(d) * sizeof *panel);
-    float *s = panel + sim_panel_floats(d, COLUMN_TILE);
-    float *back = s + ROW_TILE * COLUMN_TILE;
-    bool first = true;
+    const walk_room room = walk_scratch(d);
 
+    memset(room.sum, 0, m * d * sizeof *room.sum);
     for (size_t v = 0; v < shape->views; v++)
         for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
             size_t n = shape->n - lo < COLUMN_TILE ? shape->n - lo : COLUMN_TILE;
             column_tile c = {v, lo, n};
-            multiply(q->e, r, c, panel, s);
+            const float *columns = multiply(q->e, &room, r, c);
             for (size_t i = 0; i < m; i++)
-                weigh_row(q, r.view, r.lo + i, c, s + i * COLUMN_TILE);
-            sim_panel_pack(n, d, q->e->z + (v * shape->n + lo) * d, d, false, back);
-            sim_product(m, d, n, s, COLUMN_TILE, back, !first, dz, d);
-            first = false;
+                weigh_row(q, r.view, r.lo + i, c, room.s + i * COLUMN_TILE,
+                          room.sum + i * d);
+            walk_back(&room, d, m, n, columns);
         }
-    finish_rows(q, r, dz);
+    finish_rows(q, &room, r, q->dz + (r.view * mine + r.lo - q->e->mine.lo) * d);
 }
 
 /* ---- the door ---- */
@@ -374,6 +377,8 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
     contrast_gather(e, z);
     sim_for(contrast_row_tiles(e), first_pass, &q);
     contrast_gather_records(e);
+    for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
+        e->weights[r] = walk_weight(q.fixed, q.inverse, e->records[r].lse);
     if (options->weighted)
         dclw_weigh(e, options);
     fill_report(e, options, report);

@@ -3,8 +3,8 @@
  *
  * In: anchors and targets of this rank, the positive and the m draws of each anchor.  Out:
  * the loss and the gradients of its mean.
- * With p_s the softmax over an anchor's m + 1 logits, slot 0 the positive,
- * da_i = (sum_s p_s b_s - b_0) / (T n).  For db each rank gathers anchors, indices and
+ * With p_s the softmax over an anchor's m + 1 logits, slot 0 the positive (decoupled: over the
+ * m draws, p_0 = 0), da_i = (sum_s p_s b_s - b_0) / (T n).  For db each rank gathers anchors, indices and
  * weights of all, and finds the pairs that name its own targets by a counting sort: a
  * target's contributions stand in ascending order of anchor, then slot, whoever owns it.
  * Rows may have any length: the largest logit shifts.  Logits are sums in double.
@@ -40,7 +40,7 @@ struct sim_sampled {
 
 typedef struct {
     sim_sampled *e;
-    double temperature;
+    const sim_cross_options *options;
     float *da, *db;
 } sampled;
 
@@ -149,12 +149,13 @@ static anchor_record see_slots(const sim_sampled *e, size_t i, double *s)
 
 /* Similarities to weights in place: p_s, and for the positive p_0 - 1 from the others'
  * shares.  Returns the loss. */
-static double weigh_slots(size_t m, double temperature, double *s)
+static double weigh_slots(size_t m, const sim_cross_options *o, double *s)
 {
-    double top = s[0], others = 0;
+    double top = o->decoupled ? s[1] : s[0], others = 0, temperature = o->temperature;
     for (size_t k = 1; k <= m; k++)
         top = s[k] > top ? s[k] : top;
-    double ahead = (top - s[0]) / temperature, positive = sim_exp_double(-ahead);
+    double ahead = (top - s[0]) / temperature;
+    double positive = o->decoupled ? 0 : sim_exp_double(-ahead);
     for (size_t k = 1; k <= m; k++) {
         s[k] = sim_exp_double((s[k] - top) / temperature);
         others += s[k];
@@ -183,7 +184,7 @@ static void add_row(size_t d, double weight, const float *row, double *sum)
 
 static double scale_of(const sampled *q)
 {
-    return 1 / (q->temperature * (double)q->e->shape.anchors.n);
+    return 1 / (q->options->temperature * (double)q->e->shape.anchors.n);
 }
 
 static void anchor_item(size_t item, void *ctx)
@@ -197,7 +198,7 @@ static void anchor_item(size_t item, void *ctx)
     for (size_t i = rows.lo; i < rows.hi; i++) {
         float *weight = e->weight + i * (m + 1);
         e->records[i] = see_slots(e, i, s);
-        e->records[i].loss = weigh_slots(m, q->temperature, s);
+        e->records[i].loss = weigh_slots(m, q->options, s);
         for (size_t k = 0; k <= m; k++)
             weight[k] = (float)s[k];
         if (!q->da)
@@ -304,16 +305,16 @@ static void target_pass(sampled *q)
     sim_for(walk_row_tiles(e->own), target_item, q);
 }
 
-void sim_sampled_softmax(sim_sampled *e, double temperature, const float *a,
+void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const float *a,
                          const float *b, const int32_t *positive,
                          const int32_t *negatives, float *da, float *db,
                          sim_loss_report *report)
 {
-    sampled q = {.e = e, .temperature = temperature, .da = da, .db = db};
+    sampled q = {.e = e, .options = options, .da = da, .db = db};
     const sim_rows_shape *anchors = &e->shape.anchors, *targets = &e->shape.targets;
     size_t row_bytes = anchors->d * sizeof(float);
 
-    SIM_ASSERT(temperature > 0);
+    SIM_ASSERT(options->temperature > 0);
     walk_gather(e->comm, anchors, row_bytes, a, e->a);
     walk_gather(e->comm, targets, row_bytes, b, e->b);
     take_indices(e, positive, negatives);

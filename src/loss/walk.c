@@ -42,12 +42,27 @@ void walk_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
     sim_comm_gather_rows(c, walk_units(s), s->unit, s->n, row_bytes, mine, all);
 }
 
+static size_t back_floats(size_t d)
+{
+    return sim_panel_floats(COLUMN_TILE, d);
+}
+
+size_t walk_scratch_bytes(size_t d)
+{
+    return (sim_panel_floats(d, COLUMN_TILE) + ROW_TILE * COLUMN_TILE + back_floats(d) +
+            ROW_TILE * d) *
+               sizeof(float) +
+           ROW_TILE * d * sizeof(double);
+}
+
 walk_room walk_scratch(size_t d)
 {
-    size_t panel = sim_panel_floats(d, COLUMN_TILE), s = ROW_TILE * COLUMN_TILE;
-    size_t back = sim_panel_floats(COLUMN_TILE, d);
-    float *all = sim_scratch((panel + s + back) * sizeof *all);
-    return (walk_room){all, all + panel, all + panel + s};
+    walk_room r = {.sum = sim_scratch(walk_scratch_bytes(d))};
+    r.panel = (float *)(void *)(r.sum + ROW_TILE * d);
+    r.s = r.panel + sim_panel_floats(d, COLUMN_TILE);
+    r.back = r.s + ROW_TILE * COLUMN_TILE;
+    r.tile = r.back + back_floats(d);
+    return r;
 }
 
 void walk_similarities(const walk_room *room, size_t d, size_t m, const float *rows,
@@ -57,11 +72,24 @@ void walk_similarities(const walk_room *room, size_t d, size_t m, const float *r
     sim_product(m, n, d, rows, d, room->panel, false, room->s, COLUMN_TILE);
 }
 
-void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns,
-               bool first, float *out)
+void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns)
 {
     sim_panel_pack(n, d, columns, d, false, room->back);
-    sim_product(m, d, n, room->s, COLUMN_TILE, room->back, !first, out, d);
+    sim_product(m, d, n, room->s, COLUMN_TILE, room->back, false, room->tile, d);
+    for (size_t i = 0; i < m * d; i++)
+        room->sum[i] += (double)room->tile[i];
+}
+
+void walk_pull(double *sum, size_t d, double weight, const float *column)
+{
+    for (size_t k = 0; k < d; k++)
+        sum[k] += weight * (double)column[k];
+}
+
+void walk_finish(const walk_room *room, size_t d, size_t m, double scale, float *out)
+{
+    for (size_t i = 0; i < m * d; i++)
+        out[i] = (float)(scale * room->sum[i]);
 }
 
 /* ---- running sums ---- */
@@ -89,6 +117,22 @@ void running_add(running_sum *r, bool fixed, float inverse, size_t n, const floa
     } else {
         r->sum += tile * sim_exp_double(now - r->shift);
     }
+}
+
+/* ---- shares ---- */
+
+float walk_weight(bool fixed, float inverse, double lse)
+{
+    return (float)(fixed ? sim_exp_double((double)inverse - lse) : lse);
+}
+
+void walk_shares(bool fixed, float inverse, size_t n, float row, const float *column,
+                 float *s)
+{
+    if (fixed)
+        sim_row_shares(n, s, inverse, inverse, row, column, s);
+    else
+        sim_row_softmax_two(n, s, inverse, row, column, s);
 }
 
 /* ---- sums by leaves ---- */

@@ -21,19 +21,24 @@ sim_range walk_column_tile(size_t n, size_t lo);
 void walk_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
                  const void *mine, void *all);
 
-/* Scratch of an item: a panel of columns, similarities [ROW_TILE][COLUMN_TILE], and the
- * columns packed for the way back. */
+/* Scratch of an item: a panel of columns, similarities [ROW_TILE][COLUMN_TILE], the columns
+ * packed for the way back, a tile's weighted sums [ROW_TILE][d] and those of all tiles. */
 typedef struct {
-    float *panel, *s, *back;
+    float *panel, *s, *back, *tile;
+    double *sum;
 } walk_room;
 walk_room walk_scratch(size_t d);
+size_t walk_scratch_bytes(size_t d);
 
 /* s [m][COLUMN_TILE] = rows [m][d] . columns [n][d]. */
 void walk_similarities(const walk_room *room, size_t d, size_t m, const float *rows,
                        size_t n, const float *columns);
-/* out [m][d] = (first: 0, else out) + s . columns. */
-void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns,
-               bool first, float *out);
+/* sum [m][d] += s . columns. */
+void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns);
+/* sum of a row += weight * column [d]: for one that outweighs a tile, like a positive. */
+void walk_pull(double *sum, size_t d, double weight, const float *column);
+/* out [m][d] = scale * sum. */
+void walk_finish(const walk_room *room, size_t d, size_t m, double scale, float *out);
 
 /*
  * exp(s / T - 1 / T) of unit rows stays in fp32's range while 2 / T < 80: one shift serves
@@ -49,6 +54,17 @@ running_sum running_begin(bool fixed, float inverse);
 /* Adds n similarities of which `most` is the largest; inverse is 1 / T. */
 void running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
                  float most);
+
+/*
+ * Shares of similarities in a softmax, P_ij = exp(s_ij / T - lse_i).  A log-sum-exp is kept as
+ * a weight: exp(1 / T - lse) where the shift is fixed, so that P_ij + P_ji takes one
+ * exponential and a rounded lse does not scale a whole row; otherwise lse itself.  INFINITY is
+ * the lse of a row without shares.
+ */
+float walk_weight(bool fixed, float inverse, double lse);
+/* s_j = P_ij + P_ji, from the weights of row i and of n columns (NULL: P_ij alone). */
+void walk_shares(bool fixed, float inverse, size_t n, float row, const float *column,
+                 float *s);
 
 /* Room for sums over rows, leaf by leaf and then by the tree. */
 typedef struct {

@@ -137,16 +137,6 @@ static bool projects(const void *opaque)
     return ((const options *)opaque)->target == 1;
 }
 
-static sim_status check_negatives(const options *o)
-{
-    sim_status st = SIM_OK;
-    SIM_CHECK(o->negatives == 0 || o->denominator == 0, SIM_E_CONFIG,
-              "method.denominator: decoupled goes with negatives all, but %lld are drawn",
-              (long long)o->negatives);
-done:
-    return st;
-}
-
 /* Statistics and leaves count patches where other methods count images. */
 static void count_patches(const sim_method_env *env, design *d)
 {
@@ -169,7 +159,6 @@ static sim_status make_design(const sim_method_env *env, const options *o, desig
     sim_status st = SIM_OK;
     const sim_encoder_options *e = env->encoder;
 
-    SIM_TRY(check_negatives(o));
     SIM_TRY(sim_patches_of((size_t)o->grid, env->h, env->w, env->c, &d->cut));
     count_patches(env, d);
     d->backbone = branch_backbone_spec(&d->env);
@@ -530,7 +519,7 @@ done:
     return st;
 }
 
-static sim_status read_negatives(const options *o, const sim_arrays *a, inputs *in)
+static sim_status read_negatives(const sim_arrays *a, inputs *in)
 {
     sim_status st = SIM_OK;
     size_t dims[SIM_MAX_DIMS], g = in->spec.grid;
@@ -539,9 +528,6 @@ static sim_status read_negatives(const options *o, const sim_arrays *a, inputs *
 
     if (!a->has(a->ctx, "negatives"))
         goto done;
-    SIM_CHECK(o->denominator == 0, SIM_E_CONFIG,
-              "method.denominator: decoupled goes with negatives all, but the file has "
-              "/negatives");
     SIM_TRY(a->dims(a->ctx, "negatives", 5, dims));
     SIM_CHECK(dims[0] == in->spec.steps && dims[1] == in->n && dims[2] == g &&
                   dims[3] == g && dims[4] >= 1,
@@ -571,7 +557,7 @@ static sim_status read_inputs(const sim_comm *comm, const options *o, const sim_
     sim_status st = SIM_OK;
 
     SIM_TRY(read_shapes(comm, o, a, in));
-    SIM_TRY(read_negatives(o, a, in));
+    SIM_TRY(read_negatives(a, in));
     const predict_spec *s = &in->spec;
     size_t lo = s->images.blocks.lo, mine = sim_batch_images(&s->images);
     size_t floats = mine * s->grid * s->grid * s->d, weights = s->steps * s->d * s->d;

@@ -371,15 +371,16 @@ static void fill_positives(predict *p, size_t k)
 static void compare(predict *p, const predict_options *o, size_t k, const float *z,
                     sim_loss_report *r)
 {
+    const sim_cross_options options = {
+        .temperature = o->temperature, .decoupled = o->decoupled, .any_length = true};
+
     if (p->spec.n_negatives) {
         fill_positives(p, k);
         o->draw(o->draw_ctx, k, p->negatives);
-        sim_sampled_softmax(p->sampled[k], o->temperature, p->a, z, p->positive,
-                            p->negatives, p->da, p->db, r);
+        sim_sampled_softmax(p->sampled[k], &options, p->a, z, p->positive, p->negatives,
+                            p->da, p->db, r);
         return;
     }
-    const sim_cross_options options = {
-        .temperature = o->temperature, .decoupled = o->decoupled, .any_length = true};
     pack_rows(p, k, offset_of(&p->spec, k), z, p->b);
     sim_cross_softmax(p->cross[k], &options, p->a, p->b, p->da, p->db, r);
 }

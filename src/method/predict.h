@@ -54,7 +54,7 @@ void predict_updated(predict *p);
 
 typedef struct {
     double temperature;
-    bool decoupled; /* leave the positive out of the denominator; all targets only */
+    bool decoupled; /* leave the positive out of the denominator */
     predict_draw *draw;
     void *draw_ctx;
 } predict_options;

@@ -137,8 +137,6 @@ static sim_status check(const options *o)
     SIM_CHECK(o->weights == 0 || o->views == 2, SIM_E_CONFIG,
               "method.weights: dclw weighs pairs, but method.views is %lld; set views=2",
               (long long)o->views);
-    SIM_CHECK(o->weights == 0 || o->denominator == 1, SIM_E_CONFIG,
-              "method.weights: dclw goes with denominator decoupled");
 done:
     return st;
 }
@@ -280,8 +278,6 @@ static sim_status read_views(const options *o, const sim_arrays *a, size_t *view
             break;
     }
     SIM_CHECK(*views >= 2, SIM_E_DATA, "/z1 and /z2 are needed");
-    SIM_CHECK(o->weights == 0 || o->denominator == 1, SIM_E_CONFIG,
-              "method.weights: dclw goes with denominator decoupled");
     SIM_CHECK(o->weights == 0 || *views == 2, SIM_E_DATA,
               "dclw weighs pairs, but there are %zu views", *views);
 done:

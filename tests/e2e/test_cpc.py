@@ -64,7 +64,8 @@ def defined(c, z, w, skip, log_t, negatives=None, decoupled=False):
         if negatives is not None:
             drawn = z.reshape(-1, d)[negatives[k - 1][:, :rows].reshape(len(a), -1)]
             others = torch.einsum("nd,nmd->nm", a, drawn)
-            steps.append((torch.logsumexp(torch.cat([own[:, None], others], 1), 1) - own).mean())
+            inside = others if decoupled else torch.cat([own[:, None], others], 1)
+            steps.append((torch.logsumexp(inside, 1) - own).mean())
             continue
         s = a @ b.T
         if decoupled:
@@ -112,6 +113,7 @@ def losses():
     compare(rng, 2, 2, 1, 3, {"denominator": "decoupled"})
     compare(rng, 5, 3, 2, 7, learned, m=4, all_ranks=(1, 2, 4))
     compare(rng, 9, 6, 3, 17, {"skip": 2, "temperature": 0.7}, m=11)
+    compare(rng, 6, 4, 2, 9, {"denominator": "decoupled", "temperature": 0.7, **learned}, m=5)
 
 
 def refused_files():
@@ -144,7 +146,6 @@ def refused_files():
     nan = good["target"].copy()
     nan[2, 1, 3, 0] = np.nan
     bad("row 39 of /target is not finite", ranks=2, target=nan)
-    bad("decoupled goes with negatives all", expect=78, keys={"denominator": "decoupled"})
     bad("temperature: 0 is out of range", expect=78, keys={"temperature": 0})
 
 
@@ -341,7 +342,6 @@ def refused_jobs():
             ("8 patches a side do not fit images of 17 x 17 (half a patch is 2 pixels at least); nearest: 7", "method.grid=8"),
             ("method.steps: 3 steps below 0 skipped rows leave a grid of 3 x 3; nearest: 2", "method.steps=3"),
             ("method.skip: 2 rows are left out, but a grid of 3 has only 2 below the first; nearest: 1", "method.skip=2"),
-            ("decoupled goes with negatives all, but 4 are drawn", "method.negatives=4", "method.denominator=decoupled"),
             ('"some" is not a number; the word for 0 is all', "method.negatives=some"),
             ("method.temperature: 0 is out of range", "method.temperature=0")):
         said = run(1, "pretrain", file, *keys, expect=78)

@@ -79,6 +79,33 @@ static void a_row_of_infinite_sum_leaves_the_column_alone(void **state)
     for_every_set(check_infinite_row);
 }
 
+static void check_shares(void)
+{
+    float s[MOST], column[MOST], p[MOST];
+    fill(s, MOST);
+    for (size_t j = 0; j < MOST; j++)
+        column[j] = 0.5f + 3 * (float)j;
+    for (size_t n = 1; n <= MOST; n++)
+        for (int two = 0; two < 2; two++) {
+            sim_row_shares(n, s, 20, 20, 7, two ? column : NULL, p);
+            for (size_t j = 0; j < n; j++) {
+                double weight = 7 + (two ? (double)column[j] : 0);
+                double want = exp(20 * (double)s[j] - 20) * weight;
+                assert_true(fabs((double)p[j] - want) <=
+                            4e-6 * want); /* the logit's ulp */
+            }
+        }
+    s[0] = -INFINITY;
+    sim_row_shares(1, s, 20, 20, 7, NULL, p);
+    assert_true(p[0] == 0);
+}
+
+static void shares_match_a_plain_loop(void **state)
+{
+    (void)state;
+    for_every_set(check_shares);
+}
+
 static void fast_sets_have_equal_bits(void **state)
 {
     (void)state;
@@ -117,6 +144,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_of_softplus_match_a_plain_loop),
         cmocka_unit_test(a_row_of_infinite_sum_leaves_the_column_alone),
+        cmocka_unit_test(shares_match_a_plain_loop),
         cmocka_unit_test(fast_sets_have_equal_bits),
         cmocka_unit_test(a_dot_product_is_exact_to_double),
     };
