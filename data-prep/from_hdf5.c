@@ -177,10 +177,11 @@ static sim_status plan_pieces(const hdf5 *f, const char *name, block *b)
 {
     sim_status st = SIM_OK;
     sim_h5_storage s;
-    size_t image = image_values(b) * (b->floats ? sizeof(float) : 1);
+    size_t values = image_values(b), image = values * (b->floats ? sizeof(float) : 1);
 
+    SIM_ASSERT(values > 0);
     SIM_TRY(sim_h5_storage_of(f->file, name, &s));
-    SIM_CHECK(b->n <= s.stored_bytes * UNPACKED_PER_STORED / image_values(b), SIM_E_DATA,
+    SIM_CHECK(b->n <= s.stored_bytes * UNPACKED_PER_STORED / values, SIM_E_DATA,
               "%s: %s tells %zu images of %zu x %zu x %zu, but stores %llu bytes of them",
               f->path, name, b->n, b->h, b->w, b->c, (unsigned long long)s.stored_bytes);
     SIM_CHECK(s.chunk_bytes <= CHUNK_BYTES &&
@@ -533,7 +534,7 @@ static void to_rows(const hdf5 *f, size_t i, uint8_t *out)
         for (size_t c = 0; c < b->c; c++) {
             size_t from = b->layout == PLANES ? c * pixels + p : p * b->c + c;
             out[p * b->c + c] = b->floats
-                                    ? (uint8_t)((double)floats[from] * f->scale + 0.5)
+                                    ? (uint8_t)lround((double)floats[from] * f->scale)
                                     : bytes[from];
         }
 }

@@ -197,6 +197,7 @@ static sim_status share(const sim_comm *c, sim_checkpoint **k)
     if (n == 0 || c->size == 1)
         goto done;
     if (c->rank == 0) {
+        SIM_ASSERT(*k); /* it had n bytes */
         (void)snprintf(path, sizeof path, "%s", (*k)->path);
         bytes = (*k)->bytes;
     } else {

@@ -151,6 +151,7 @@ static void from_preset(const preset *from, int view_index, pipeline *p)
     operation *o = NULL;
     for (; sscanf(text, "%63s%n", word, &used) == 1; text += used) {
         if (strchr(word, '=')) {
+            SIM_ASSERT(o);
             set_pair(&o->row->table, word, o->options);
             continue;
         }
@@ -256,13 +257,8 @@ static void fit(const sim_augment *a, view *v)
            w = (size_t)((double)a->w * scale + 0.5);
     h = h > v->h ? v->h : h;
     w = w > v->w ? v->w : w;
-    resize_box(v->pixels, v->w, v->c, (v->h - h) / 2, (v->w - w) / 2, h, w, v->spare,
-               a->h, a->w, RESIZE_BILINEAR, v->work);
-    float *swap = v->pixels;
-    v->pixels = v->spare;
-    v->spare = swap;
-    v->h = a->h;
-    v->w = a->w;
+    view_resize(v, (box){(v->h - h) / 2, (v->w - w) / 2, h, w}, a->h, a->w,
+                RESIZE_BILINEAR);
 }
 
 static void normalise(const sim_augment *a, const view *v, float *out)
