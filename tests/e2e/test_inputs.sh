@@ -48,6 +48,8 @@ expect 78 "too few for 2 ranks" ranks 2 "$simile" pretrain good.yaml batch=8
 expect 78 "does not divide block 8" "$simile" pretrain good.yaml batchnorm.group=3
 expect 78 "none of simclr|infonce" "$simile" pretrain good.yaml method.name=simclear
 expect 78 "out of range" "$simile" pretrain good.yaml method.temperature=0
+expect 78 "view1.0: crop: scale_min is 0.9, but scale_max is 0.1" "$simile" plan good.yaml \
+    "augment.view1=[{op: crop, scale_min: 0.9, scale_max: 0.1}]"
 expect 78 "none of auto" "$simile" pretrain good.yaml kernels=v9
 # plan draws the views, also where the second has other operations, and counts the optimizer
 expect 0 "drawn in" "$simile" plan good.yaml augment.preset=byol --preview byol.png
@@ -78,6 +80,17 @@ with h5py.File("flipped.h5") as f:
 with open("flipped.h5", "r+b") as f:
     f.seek(at + 700); b = f.read(1); f.seek(at + 700); f.write(bytes([b[0] ^ 4]))
 PY
+/usr/bin/python3 - <<'PY'
+import h5py, shutil
+for name, value in ("format_version", 2), ("num_images", 97):
+    shutil.copy("train.h5", name + ".h5")
+    with h5py.File(name + ".h5", "r+") as f:
+        f.attrs[name] = value
+PY
+expect 65 "of version 2, this program reads" "$simile" inspect format_version.h5
+expect 65 "tells 97 images, but holds 96" "$simile" inspect num_images.h5
+expect 65 "is a simile-checkpoint, expected a simile-dataset" "$simile" pretrain good.yaml run=wrong \
+    data.train=run/checkpoints/step-000000002.h5
 expect 65 "does not have its digest" ranks 2 "$simile" pretrain good.yaml run=flipped data.train=flipped.h5
 cp run/checkpoints/step-000000002.h5 broken.h5
 printf 'x' | dd of=broken.h5 bs=1 seek=3000 conv=notrunc status=none
