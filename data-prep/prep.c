@@ -318,6 +318,7 @@ static sim_status open_source(conversion *c, prep_result *result)
     const prep_source *s = &c->source;
 
     SIM_ASSERT(c->format);
+    SIM_TRY(sim_path_check_output(c->out, c->path));
     SIM_CHECK(strcmp(c->options->split, "unlabeled") != 0 || c->format->has_unlabeled,
               SIM_E_USAGE, "--split unlabeled: %s has none", c->format->name);
     st = c->format->open(c->path, c->options, &c->source);

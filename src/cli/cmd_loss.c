@@ -288,7 +288,10 @@ static sim_status run(const sim_comm *c, void *ctx)
                                .put_number = put_number};
     double loss = 0;
 
-    st = sim_new(&job, "cli/job");
+    if (c->rank == 0)
+        st = sim_path_check_output(a->out, a->in);
+    if (st == SIM_OK)
+        st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
         st = sim_cli_job_method(&a->source, job);
     if (st == SIM_OK)

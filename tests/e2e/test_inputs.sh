@@ -69,6 +69,27 @@ expect 0 "segments" "$simile" inspect run
 # --init takes the encoder's weights
 expect 0 "initial weights from" "$simile" pretrain good.yaml run=second --init run/checkpoints/step-000000002.h5 --stop-after 99
 expect 65 "another shape" "$simile" pretrain good.yaml run=third encoder.width=0.25 --init run/checkpoints/step-000000002.h5
+# what is read is not written over, and a place that cannot be written is told before the work
+cp train.h5 kept.h5
+for out in train.h5 ./train.h5 run/checkpoints/step-000000002.h5; do
+    expect 64 "would be overwritten" "$simile" embed run --data train.h5 --out "$out"
+done
+expect 64 "would be overwritten" ranks 2 "$simile" embed run --data train.h5 --out train.h5
+expect 64 "would be overwritten" "$simile" prepare zipped.h5 --out zipped.h5
+cmp train.h5 kept.h5 || fail "the data set was written over"
+expect 73 "is a folder" "$simile" embed run --data train.h5 --out zipped
+expect 73 "nowhere/e.h5: cannot be created" "$simile" embed run --data train.h5 --out nowhere/e.h5
+/usr/bin/python3 - <<'PY'
+import h5py, numpy as np
+with h5py.File("z.h5", "w") as f:
+    f["z1"] = f["z2"] = np.eye(8, dtype="f4")
+PY
+expect 64 "would be overwritten" "$simile" loss good.yaml --in z.h5 --out z.h5
+expect 0 "loss" "$simile" loss good.yaml --in z.h5 --out g.h5
+# images of other channels than the encoder's
+/usr/bin/python3 -c "import h5py, numpy as np; h5py.File('rgb-source.h5', 'w')['images'] = np.zeros((4, 12, 12, 3), 'u1')"
+expect 0 "4 images" "$simile" prepare rgb-source.h5 --out rgb.h5
+expect 65 "8 x 1 x 3 x 3, expected 8 x 3 x 3 x 3" "$simile" embed run --data rgb.h5 --out e.h5
 # data sets and checkpoints that were harmed
 head -c 5000 train.h5 >cut.h5
 expect 65 "cut.h5" "$simile" pretrain good.yaml run=cut data.train=cut.h5
