@@ -576,6 +576,7 @@ const prep_format prep_format_hdf5 = {
     .name = "hdf5",
     .help = "images in an HDF5 file (--images-key, --labels-key, --path)",
     .in_order = true,
+    .knows = PREP_KEYS,
     .probe = probe,
     .open = open_source,
     .read = read_item,

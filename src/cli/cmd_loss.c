@@ -299,7 +299,10 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_h5_open_read(a->in, &f.in);
     SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(job->method->compute(c, job->method_options, &arrays, &loss));
+    st = job->method->compute(c, job->method_options, &arrays, &loss);
+    if (st == SIM_E_DATA && !strstr(sim_story(), a->in)) /* the method knows no files */
+        sim_story_prefix("%s: ", a->in);
+    SIM_TRY(st);
     if (c->rank == 0)
         st = write_results(&f, a->out, job, loss);
     SIM_TRY(sim_comm_agree(c, st));

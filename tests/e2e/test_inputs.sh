@@ -86,6 +86,19 @@ with h5py.File("z.h5", "w") as f:
 PY
 expect 64 "would be overwritten" "$simile" loss good.yaml --in z.h5 --out z.h5
 expect 0 "loss" "$simile" loss good.yaml --in z.h5 --out g.h5
+expect 65 "train.h5: /z1 and /z2 are needed" "$simile" loss good.yaml --in train.h5 --out g.h5
+expect 65 "train.h5: rank 0 on" ranks 2 "$simile" loss good.yaml --in train.h5 --out g.h5
+# options that the format does not know
+for option in "--size 8" "--crop none" "--labels coarse" "--images-key a" "--labels-key a" "--path a" \
+    "--split unlabeled"; do
+    read -ra words <<<"$option"
+    expect 64 "not for idx" "$simile" prepare train-images-idx3-ubyte --out no.h5 "${words[@]}"
+done
+mkdir cifar && head -c 6146 /dev/zero >cifar/data_batch_1.bin && printf 'a\nb\n' >cifar/batches.meta.txt
+expect 65 "cifar: 2 names of classes beside the images, expected 10" "$simile" prepare cifar --out no.h5
+rm cifar/batches.meta.txt
+expect 64 "labels are of one kind" "$simile" prepare cifar --out no.h5 --labels coarse
+[ ! -e no.h5 ] || fail "a refused conversion left a file"
 # images of other channels than the encoder's
 /usr/bin/python3 -c "import h5py, numpy as np; h5py.File('rgb-source.h5', 'w')['images'] = np.zeros((4, 12, 12, 3), 'u1')"
 expect 0 "4 images" "$simile" prepare rgb-source.h5 --out rgb.h5
