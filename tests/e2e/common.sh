@@ -32,3 +32,11 @@ open(path + "-images-idx3-ubyte", "wb").write(struct.pack(">4I", 0x803, n, side,
 open(path + "-labels-idx1-ubyte", "wb").write(struct.pack(">2I", 0x801, n) + labels.astype("u1").tobytes())
 PY
 }
+# data_set NAME N SIDE: the same, converted to NAME.h5
+data_set() {
+    digits "$@"
+    "$simile" prepare "$1-images-idx3-ubyte" --out "$1.h5" 2>log.txt
+}
+# of a run or checkpoint: the hash of its weights; of a run: the steps of its metrics
+weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
+steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }

@@ -4,8 +4,7 @@
 # what to do, the code is the documented one, and once the disk is well again the run ends
 # with the weights and metrics of an undisturbed one.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 64 8
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 64 8
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
@@ -18,8 +17,6 @@ augment: {preset: digits}
 log: {every_steps: 4}
 checkpoint: {every_steps: 4, keep: 1000}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 same() {
     [ "$(weights calm)" = "$(weights "$1")" ] || fail "$1: the weights differ"
     [ "$(steps calm)" = "$(steps "$1")" ] || { steps "$1"; fail "$1: metrics have gaps or doubles"; }

@@ -4,10 +4,8 @@
 # bits on any ranks, learning rate and position as computed by hand, and everything that was
 # not accepted is refused with what to type.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 200 12
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
-digits other 104 12
-"$simile" prepare other-images-idx3-ubyte --out other.h5 2>log.txt
+data_set train 200 12
+data_set other 104 12
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
@@ -21,7 +19,6 @@ augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {keep: 100}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 same() { [ "$(weights "$1")" = "$(weights "$2")" ] || fail "$2: the weights are not those of $1"; }
 # go P RUN words...: as `simile pretrain job.yaml run=RUN words` on P ranks, one alone
 go() {

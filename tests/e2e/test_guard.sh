@@ -4,8 +4,7 @@
 # changed.  Nobody waits for ever, the message names who and what, and the next start goes on
 # to the same bits.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 96 16
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 96 16
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
@@ -23,7 +22,6 @@ echo $$ >"$PIDS/pid-$OMPI_COMM_WORLD_RANK"
 exec "$SIMILE" "$@"
 SH
 export PIDS=$PWD
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 begin() { # begin RUN words...: three ranks in the background, up to the first checkpoint
     rm -f pid-*
     mpirun --oversubscribe --bind-to none -np 3 bash noting.sh pretrain job.yaml "run=$1" "${@:2}" >out.txt 2>&1 &

@@ -5,8 +5,7 @@
 # told to be written, and at the end the weights and metrics are those of a calm run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 kills=${SIMILE_KILLS:-200}
-digits train 64 8
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 64 8
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
@@ -19,8 +18,6 @@ augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {every_steps: 1, keep: 3}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 newest() { "$simile" inspect killed --json 2>refused.txt | grep -o '"step":[0-9]*' | sed -n 1p | cut -d: -f2; }
 told() { sed -E 's/[^0-9]*0*([0-9]+).*/\1/' killed/checkpoints/latest; }
 ours() { # this test's ranks, by the folder they work in

@@ -31,7 +31,6 @@ log: {every_steps: 4}
 checkpoint: {every_steps: 3, keep: 20}
 evaluate: {k: 20, temperature: 0.2}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 results() { grep knn_top1 "$1/metrics.jsonl"; }
 expect 0 completed "$simile" pretrain job.yaml run=without --trace-hash
 grep -q knn without/metrics.jsonl && fail "kNN, though it is off"

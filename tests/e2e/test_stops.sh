@@ -3,8 +3,7 @@
 # Stops of every kind lose nothing: signals, `simile stop`, time limits, SIGKILL at random
 # moments; the final bits are those of an undisturbed run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 128 16
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 128 16
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
@@ -17,8 +16,6 @@ augment: {preset: digits}
 log: {every_steps: 4}
 checkpoint: {every_steps: 2, keep: 4}
 YAML
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 same() {
     [ "$(weights calm)" = "$(weights "$1")" ] || fail "$1: the weights differ"
     [ "$(steps calm)" = "$(steps "$1")" ] || { steps "$1"; fail "$1: metrics have gaps or doubles"; }

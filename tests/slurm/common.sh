@@ -50,7 +50,6 @@ YAML
 calm() { # calm NAME key=value...: the undisturbed run
     expect 0 completed "$simile" pretrain job.yaml run="$1" "${@:2}"
 }
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; }
 same() { # same CALM RUN
     [ "$(weights "$1")" = "$(weights "$2")" ] || fail "$2: the weights differ from those of $1"
     /usr/bin/python3 - "$1" "$2" <<'PY'
