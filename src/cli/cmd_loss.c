@@ -299,6 +299,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_h5_open_read(a->in, &f.in);
     SIM_TRY(sim_comm_agree(c, st));
+    SIM_ASSERT(job);
     st = job->method->compute(c, job->method_options, &arrays, &loss);
     if (st == SIM_E_DATA && !strstr(sim_story(), a->in)) /* the method knows no files */
         sim_story_prefix("%s: ", a->in);
