@@ -213,11 +213,16 @@ static sim_status open_source(const char *path, const prep_options *options,
     (void)snprintf(out->first_bad, sizeof out->first_bad, "%s", q->first_bad);
     SIM_TRY(sim_alloc(&out->labels, q->n, "prep/labels"));
     memcpy(out->labels, q->labels, q->n * sizeof *q->labels);
+    SIM_CHECK(q->hundred || !options->coarse, SIM_E_USAGE,
+              "--labels coarse: %s is CIFAR-10, whose labels are of one kind", path);
     const char *names = q->hundred ? (options->coarse ? q->coarse : q->fine) : q->ten;
+    size_t classes = q->hundred ? (options->coarse ? 20 : 100) : 10;
+    out->n_classes = classes;
     if (names)
         SIM_TRY(prep_lines(names, strlen(names), &out->class_names, &out->n_classes));
-    else
-        out->n_classes = q->hundred ? (options->coarse ? 20 : 100) : 10;
+    SIM_CHECK(out->n_classes == classes, SIM_E_DATA,
+              "%s: %zu names of classes beside the images, expected %zu", path,
+              out->n_classes, classes);
 done:
     sim_free(bytes);
     return st;
@@ -255,6 +260,7 @@ static void close_source(prep_source *s)
 const prep_format prep_format_cifar = {
     .name = "cifar",
     .help = "CIFAR-10 and CIFAR-100 binary (folder, .bin, or the original .tar.gz)",
+    .knows = PREP_COARSE,
     .probe = probe,
     .open = open_source,
     .read = read_item,

@@ -186,7 +186,7 @@ static void close_source(prep_source *s)
 const prep_format prep_format_folder = {
     .name = "folder",
     .help = "photos in folders: SPLIT/CLASS/*.jpg|png, CLASS/*, or flat",
-    .has_unlabeled = true,
+    .knows = PREP_UNLABELED | PREP_RESIZE,
     .probe = probe,
     .open = open_source,
     .read = read_item,

@@ -20,7 +20,7 @@ enum {
     CLASSES = 10,
     SMALL = 1 << 20
 };
-static const char NAMES[] = "class_names.txt";
+static const char names_file[] = "class_names.txt";
 
 typedef struct {
     char path[PATH_MAX], base[64]; /* of the images; their name */
@@ -68,7 +68,7 @@ static sim_status open_files(stl *q, const char *folder)
     SIM_TRY(sim_file_open_read(q->path, &q->fd, &q->n_bytes));
     if (strcmp(q->base, "unlabeled_X.bin") != 0)
         SIM_TRY(load_beside(folder, name, true, &q->labels, &q->n_labels));
-    SIM_TRY(load_beside(folder, NAMES, false, (uint8_t **)&q->names, &q->n_names));
+    SIM_TRY(load_beside(folder, names_file, false, (uint8_t **)&q->names, &q->n_names));
 done:
     return st;
 }
@@ -93,7 +93,7 @@ static sim_status seek_entry(stl *q, const char *path, const char *labels, bool 
                 goto done;
         } else if (labels && strcmp(base, labels) == 0 && !q->labels) {
             SIM_TRY(prep_tar_load(q->tar, SMALL, &q->labels, &q->n_labels));
-        } else if (labels && strcmp(base, NAMES) == 0 && !q->names) {
+        } else if (labels && strcmp(base, names_file) == 0 && !q->names) {
             SIM_TRY(prep_tar_load(q->tar, SMALL, (uint8_t **)&q->names, &q->n_names));
         }
     }
@@ -163,7 +163,7 @@ static sim_status take_labels(const stl *q, prep_source *out)
         goto done;
     SIM_TRY(prep_lines(q->names, q->n_names, &out->class_names, &out->n_classes));
     SIM_CHECK(out->n_classes == CLASSES, SIM_E_DATA, "%s: %s has %zu names, expected %d",
-              q->path, NAMES, out->n_classes, CLASSES);
+              q->path, names_file, out->n_classes, CLASSES);
 done:
     return st;
 }
@@ -256,7 +256,7 @@ const prep_format prep_format_stl10 = {
     .name = "stl10",
     .help = "STL-10 binary (folder, SPLIT_X.bin, or the original .tar.gz)",
     .in_order = true,
-    .has_unlabeled = true,
+    .knows = PREP_UNLABELED,
     .probe = probe,
     .open = open_source,
     .read = read_item,

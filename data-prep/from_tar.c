@@ -311,7 +311,7 @@ const prep_format prep_format_tar = {
     .help =
         "photos in a tar archive (.tar, .gz, .zst ...; FOLDER/photo, or tars of tars)",
     .in_order = true,
-    .has_unlabeled = true,
+    .knows = PREP_UNLABELED | PREP_RESIZE,
     .probe = prep_is_tar,
     .open = open_source,
     .read = read_item,

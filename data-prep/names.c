@@ -83,20 +83,18 @@ sim_status prep_lines(const char *text, size_t n_bytes, char ***lines, size_t *n
     char **list = NULL;
     size_t count = 0, room = 0;
 
-    for (size_t at = 0; at < n_bytes;) {
-        size_t end = at;
-        while (end < n_bytes && text[end] != '\n' && text[end] != '\r')
+    for (size_t at = 0, end = 0; at < n_bytes; at = end + 1) {
+        for (end = at; end < n_bytes && text[end] != '\n' && text[end] != '\r';)
             end++;
-        if (end > at) {
-            if (count == room) {
-                room = room ? 2 * room : 64;
-                SIM_TRY(sim_grow(&list, room, "prep/lines"));
-            }
-            SIM_TRY(sim_text_format("prep/lines", &list[count], "%.*s", (int)(end - at),
-                                    text + at));
-            count++;
+        if (end == at)
+            continue;
+        if (count == room) {
+            room = room ? 2 * room : 64;
+            SIM_TRY(sim_grow(&list, room, "prep/lines"));
         }
-        at = end + 1;
+        SIM_TRY(sim_text_format("prep/lines", &list[count], "%.*s", (int)(end - at),
+                                text + at));
+        count++;
     }
     *lines = list;
     *n = count;

@@ -312,13 +312,38 @@ done:
     return st;
 }
 
+/* What a format does not know is refused, not left out without a word. */
+static sim_status check_options(const prep_format *format, const prep_options *o)
+{
+    sim_status st = SIM_OK;
+    const struct {
+        int of;
+        bool given;
+        const char *option;
+    } all[] = {{PREP_UNLABELED, strcmp(o->split, "unlabeled") == 0, "--split unlabeled"},
+               {PREP_RESIZE, o->size > 0, "--size"},
+               {PREP_RESIZE, o->keep_shape, "--crop none"},
+               {PREP_COARSE, o->coarse, "--labels coarse"},
+               {PREP_KEYS, o->images_key != NULL, "--images-key"},
+               {PREP_KEYS, o->labels_key != NULL, "--labels-key"},
+               {PREP_KEYS, o->path != NULL, "--path"}};
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        SIM_CHECK(!all[i].given || (format->knows & all[i].of), SIM_E_USAGE,
+                  "%s: not for %s, which is %s", all[i].option, format->name,
+                  format->help);
+done:
+    return st;
+}
+
 static sim_status open_source(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
 
-    SIM_CHECK(strcmp(c->options->split, "unlabeled") != 0 || c->format->has_unlabeled,
-              SIM_E_USAGE, "--split unlabeled: %s has none", c->format->name);
+    SIM_ASSERT(c->format);
+    SIM_TRY(sim_path_check_output(c->out, c->path));
+    SIM_TRY(check_options(c->format, c->options));
     st = c->format->open(c->path, c->options, &c->source);
     if (st != SIM_OK)
         goto done;

@@ -49,10 +49,18 @@ typedef struct {
     void *own;           /* the format's */
 } prep_source;
 
+/* Options that only some formats know. */
+enum {
+    PREP_UNLABELED = 1, /* --split unlabeled */
+    PREP_RESIZE = 2,    /* --size, --crop */
+    PREP_COARSE = 4,    /* --labels coarse */
+    PREP_KEYS = 8       /* --images-key, --labels-key, --path */
+};
+
 typedef struct {
     const char *name, *help;
-    bool in_order;      /* `read` is called by one thread at a time, with rising items */
-    bool has_unlabeled; /* knows --split unlabeled */
+    bool in_order; /* `read` is called by one thread at a time, with rising items */
+    int knows;     /* of the options above */
     /* Does the path look like it? */
     bool (*probe)(const char *path);
     SIM_MUST_USE sim_status (*open)(const char *path, const prep_options *options,

@@ -49,6 +49,13 @@ typedef struct {
     double temperature; /* weights exp(similarity / T) */
 } sim_knn_options;
 
+/* Images of a bank, or to classify: features of this rank's, labels of all. */
+typedef struct {
+    size_t n;
+    const float *features; /* [mine(n)][dim] */
+    const int32_t *labels; /* [n] */
+} sim_knn_set;
+
 typedef struct {
     double top1, top5; /* fractions of the test images */
     int64_t k, n_train, n_test, dim, classes;
@@ -60,14 +67,11 @@ typedef struct {
  * constant size, so that no rank holds the bank.  Neighbours: similarity descending,
  * then bank index ascending; class weights added in double in that order; ties go to the
  * lower class.
- *   bank [mine(n_train)][dim], queries [mine(n_test)][dim]; labels are global arrays
  * Collective.
  */
 SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *options,
-                                size_t dim, size_t n_train, const float *bank,
-                                const int32_t *train_labels, size_t n_test,
-                                const float *queries, const int32_t *test_labels,
-                                size_t n_classes, sim_knn_result *out);
+                                size_t dim, size_t n_classes, const sim_knn_set *train,
+                                const sim_knn_set *test, sim_knn_result *out);
 
 /* Bytes that sim_knn takes besides its operands, on this rank of `as_if`. */
 size_t sim_knn_bytes(const sim_comm *as_if, const sim_knn_options *options, size_t dim,

@@ -111,6 +111,11 @@ SIM_MUST_USE sim_status sim_directory_sync(const char *path);
 bool sim_path_exists(const char *path);
 bool sim_path_is_directory(const char *path);
 bool sim_path_is_same(const char *a, const char *b); /* one file of two names */
+/*
+ * Can a result go to `out`, and is it another file than `in`?  Asked before the work, which
+ * may be long.  Fails: SIM_E_USAGE (the same file), SIM_E_CREATE, SIM_E_ACCESS.
+ */
+SIM_MUST_USE sim_status sim_path_check_output(const char *out, const char *in);
 
 /* Names in a directory, sorted by bytes, without "." and ".."; release with
  * sim_names_clear.  Fails: as above. */

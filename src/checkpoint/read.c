@@ -197,6 +197,7 @@ static sim_status share(const sim_comm *c, sim_checkpoint **k)
     if (n == 0 || c->size == 1)
         goto done;
     if (c->rank == 0) {
+        SIM_ASSERT(*k); /* it had n bytes */
         (void)snprintf(path, sizeof path, "%s", (*k)->path);
         bytes = (*k)->bytes;
     } else {
@@ -296,6 +297,15 @@ typedef struct {
     size_t missing;
 } filler;
 
+static void shape_text(int n_dims, const size_t *dims, char *out, size_t out_bytes)
+{
+    (void)snprintf(out, out_bytes, "%s", n_dims ? "" : "one number");
+    for (int i = 0; i < n_dims; i++) {
+        size_t at = strlen(out);
+        (void)snprintf(out + at, out_bytes - at, "%s%zu", i ? " x " : "", dims[i]);
+    }
+}
+
 static sim_status check_dims(const filler *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
@@ -305,11 +315,13 @@ static sim_status check_dims(const filler *f, const char *name, const sim_tensor
     bool same = s.n_dims == t->n_dims;
     for (int i = 0; same && i < t->n_dims; i++)
         same = s.dims[i] == t->dims[i];
-    SIM_CHECK(
-        same, SIM_E_DATA,
-        "%s: %s has another shape than this job's encoder or head (first dimension %zu, "
-        "expected %zu)",
-        f->path, name, s.n_dims ? s.dims[0] : 0, t->n_dims ? t->dims[0] : 0);
+    char has[128], wants[128];
+    shape_text(s.n_dims, s.dims, has, sizeof has);
+    shape_text(t->n_dims, t->dims, wants, sizeof wants);
+    SIM_CHECK(same, SIM_E_DATA,
+              "%s: %s has another shape than the encoder or head here: %s, expected %s "
+              "(another job, or images of other channels)",
+              f->path, name, has, wants);
 done:
     return st;
 }

@@ -56,6 +56,7 @@ static sim_status begin(const sim_comm *c, const sim_tensor *t, size_t piece_byt
     if (st == SIM_OK)
         st = sim_alloc_bytes(rows, row_bytes, "checkpoint/shard", (void **)&s->piece);
     SIM_TRY(sim_comm_agree(c, st));
+    SIM_ASSERT(bounds && s->first);
     find_owners(s, bounds);
 done:
     sim_free(bounds);

@@ -100,6 +100,15 @@ done:
     return st;
 }
 
+static sim_status check_output(const arguments *a, const char *checkpoint)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(sim_path_check_output(a->out, a->data));
+    SIM_TRY(sim_path_check_output(a->out, checkpoint));
+done:
+    return st;
+}
+
 static sim_status run(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
@@ -111,7 +120,10 @@ static sim_status run(const sim_comm *c, void *ctx)
     float *mine[2] = {NULL, NULL}, *all[2] = {NULL, NULL};
 
     SIM_TRY(sim_checkpoint_open(c, a->run, &k));
-    st = sim_new(&job, "cli/job");
+    if (c->rank == 0)
+        st = check_output(a, sim_checkpoint_path(k));
+    if (st == SIM_OK)
+        st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
         st = sim_cli_job_of_checkpoint(sim_checkpoint_head_of(k)->config,
                                        sim_checkpoint_path(k), job);

@@ -288,7 +288,10 @@ static sim_status run(const sim_comm *c, void *ctx)
                                .put_number = put_number};
     double loss = 0;
 
-    st = sim_new(&job, "cli/job");
+    if (c->rank == 0)
+        st = sim_path_check_output(a->out, a->in);
+    if (st == SIM_OK)
+        st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
         st = sim_cli_job_method(&a->source, job);
     if (st == SIM_OK)
@@ -296,7 +299,11 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_h5_open_read(a->in, &f.in);
     SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(job->method->compute(c, job->method_options, &arrays, &loss));
+    SIM_ASSERT(job);
+    st = job->method->compute(c, job->method_options, &arrays, &loss);
+    if (st == SIM_E_DATA && !strstr(sim_story(), a->in)) /* the method knows no files */
+        sim_story_prefix("%s: ", a->in);
+    SIM_TRY(st);
     if (c->rank == 0)
         st = write_results(&f, a->out, job, loss);
     SIM_TRY(sim_comm_agree(c, st));

@@ -223,11 +223,11 @@ static sim_status tell_shape(const dry_run *d)
 
     SIM_TRY(say("data      %zu images, fingerprint %s\n", d->plan.n_images,
                 sim_dataset_about(d->data)->fingerprint));
-    SIM_TRY(say(
-        "batch     %lld images = %zu blocks of %lld; %zu rank%s own %zu to %zu blocks "
-        "each\n",
-        (long long)d->job->train.batch, n, (long long)d->job->train.block, p,
-        p == 1 ? "" : "s", n / p, (n + p - 1) / p));
+    SIM_TRY(say("batch     %lld images = %zu blocks of %lld; %zu rank%s, ",
+                (long long)d->job->train.batch, n, (long long)d->job->train.block, p,
+                p == 1 ? "" : "s"));
+    SIM_TRY(n % p ? say("of %zu or %zu blocks\n", n / p, n / p + 1)
+                  : say("of %zu block%s\n", n / p, n / p == 1 ? "" : "s"));
     SIM_TRY(say("views     %zu of %zu x %zu x %zu an image\n", d->plan.views, d->plan.h,
                 d->plan.w, d->plan.c));
     SIM_TRY(say("steps     %lld, %zu an epoch, %zu images left over each epoch\n",

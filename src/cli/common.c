@@ -75,27 +75,28 @@ static bool number_with_unit(const char *text, const char *letters, const double
     return true;
 }
 
+/* Up to nine digits and what follows them: the value, or -1. */
+static double digits(const char **text, char after)
+{
+    size_t n = strspn(*text, "0123456789");
+    if (n < 1 || n > 9 || (*text)[n] != after)
+        return -1;
+    double value = strtod(*text, NULL);
+    *text += after ? n + 1 : n;
+    return value;
+}
+
 /* "[days-]hours:minutes:seconds" or "minutes:seconds". */
 static bool clock_time(const char *text, double *seconds)
 {
-    unsigned days = 0, a = 0, b = 0, c = 0;
-    int used = 0;
-    if (strchr(text, '-')) {
-        if (sscanf(text, "%9u-%n", &days, &used) != 1 || used == 0)
-            return false;
-        text += used;
-    }
-    used = 0;
-    if (sscanf(text, "%9u:%9u:%9u%n", &a, &b, &c, &used) == 3 && text[used] == '\0') {
-        *seconds = 86400.0 * days + 3600.0 * a + 60.0 * b + c;
-        return true;
-    }
-    used = 0;
-    if (sscanf(text, "%9u:%9u%n", &a, &b, &used) == 2 && used && text[used] == '\0') {
-        *seconds = 86400.0 * days + 60.0 * a + b;
-        return true;
-    }
-    return false;
+    double days = strchr(text, '-') ? digits(&text, '-') : 0;
+    const char *second = strchr(text, ':') + 1;
+    double hours = strchr(second, ':') ? digits(&text, ':') : 0;
+    double minutes = digits(&text, ':');
+    double last = digits(&text, '\0');
+
+    *seconds = 86400 * days + 3600 * hours + 60 * minutes + last;
+    return days >= 0 && hours >= 0 && minutes >= 0 && last >= 0;
 }
 
 bool sim_cli_seconds(const char *text, double *seconds)

@@ -29,15 +29,16 @@ static void print_help(FILE *to)
 {
     if (!sim_cli_is_first_rank())
         return;
-    fputs("simile pre-trains image encoders by contrastive learning on CPU clusters.\n\n"
-          "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
-          "  simile plan job.yaml --ranks 4\n"
-          "  mpirun -np 4 simile pretrain job.yaml\n\n"
-          "Commands:\n",
-          to);
+    (void)fputs(
+        "simile pre-trains image encoders by contrastive learning on CPU clusters.\n\n"
+        "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
+        "  simile plan job.yaml --ranks 4\n"
+        "  mpirun -np 4 simile pretrain job.yaml\n\n"
+        "Commands:\n",
+        to);
     for (int i = 0; i < N_COMMANDS; i++)
-        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
-    fputs(
+        (void)fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    (void)fputs(
         "\n`simile COMMAND --help` tells its options; `simile --version` what this is.\n"
         "Exit codes: 0 done, 64 usage, 65 bad data, 66 input missing, 69 not installed,\n"
         "70 bug or guard, 73 run busy, 74 I/O, 75 stopped with a checkpoint: run me "
@@ -71,8 +72,9 @@ static int unknown(const char *name)
 {
     if (!sim_cli_is_first_rank())
         return SIM_E_USAGE;
-    fprintf(stderr, "simile: \"%s\" is no command; did you mean \"%s\"?  simile --help\n",
-            name, nearest_command(name)->name);
+    (void)fprintf(stderr,
+                  "simile: \"%s\" is no command; did you mean \"%s\"?  simile --help\n",
+                  name, nearest_command(name)->name);
     return SIM_E_USAGE;
 }
 
@@ -87,7 +89,8 @@ static void leave_together(int code, void *ctx)
 int main(int argc, char **argv)
 {
     (void)on_exit(leave_together, NULL);
-    (void)signal(SIGXFSZ, SIG_IGN); /* a file at its limit is an error, as a full disk is */
+    (void)signal(SIGXFSZ,
+                 SIG_IGN); /* a file at its limit is an error, as a full disk is */
     if (argc < 2) {
         print_help(stderr);
         return SIM_E_USAGE;

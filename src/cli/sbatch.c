@@ -136,7 +136,8 @@ static sim_status signal_line(const sim_cli_sbatch *s, char **out)
 static sim_status memory_line(const sim_cli_sbatch *s, char **out)
 {
     double rank = 1.15 * (double)s->rank_bytes + 100e6;
-    double node = rank * (double)(s->ranks / s->nodes);
+    size_t ranks_of_node = s->ranks / s->nodes;
+    double node = rank * (double)ranks_of_node;
     return sim_text_format("cli/sbatch", out, "%s%ldM", starts[MEMORY],
                            (long)(node / 0x1p20) + 1);
 }

@@ -41,6 +41,31 @@ static sim_status code_of_making(int error)
     return error == ENOSPC || error == EDQUOT || error == EIO ? SIM_E_IO : SIM_E_CREATE;
 }
 
+sim_status sim_path_check_output(const char *out, const char *in)
+{
+    sim_status st = SIM_OK;
+    struct stat a, b;
+    char folder[PATH_MAX] = ".";
+    const char *slash = strrchr(out, '/');
+
+    SIM_CHECK(strlen(out) < sizeof folder, SIM_E_CREATE, "%.200s ... is too long a path",
+              out);
+    if (slash)
+        (void)snprintf(folder, sizeof folder, "%.*s", (int)(slash - out + 1), out);
+    SIM_CHECK(stat(folder, &a) == 0 && access(folder, W_OK) == 0, code_of_making(errno),
+              "%s: cannot be created: %s", out, strerror(errno));
+    if (stat(out, &a) != 0)
+        goto done;
+    SIM_CHECK(!S_ISDIR(a.st_mode), SIM_E_CREATE, "%s is a folder, expected a file", out);
+    SIM_CHECK(stat(in, &b) != 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino,
+              SIM_E_USAGE,
+              "%s would be overwritten, but it is what is read from: give "
+              "another --out",
+              out);
+done:
+    return st;
+}
+
 static sim_status code_of_looking(int error)
 {
     if (error == EACCES || error == EPERM)

@@ -166,6 +166,7 @@ sim_status sim_grow_bytes(size_t count, size_t size, const char *tag, void **poi
     void *grown = NULL;
 
     SIM_TRY(sim_alloc_bytes(count, size, tag, &grown));
+    SIM_ASSERT(grown);
     if (*pointer) {
         size_t old = head_of(*pointer)->bytes, bytes = count * size;
         memcpy(grown, *pointer, old < bytes ? old : bytes);

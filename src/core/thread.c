@@ -100,8 +100,7 @@ void sim_for(size_t n, void (*fn)(size_t i, void *ctx), void *ctx)
         run_serially(n, fn, ctx);
         return;
     }
-    int team = (size_t)n_threads < n ? n_threads : (int)n;
-#pragma omp parallel num_threads(team)
+#pragma omp parallel num_threads((size_t)n_threads < n ? n_threads : (int)n)
     {
         inside = true;
         sim_flush_denormals();

@@ -30,10 +30,6 @@ static const sim_option rows[] = {
      "bicubic", "bicubic|bilinear", "", "filter of the resize", SIM_IDENTITY, NULL},
 };
 
-typedef struct {
-    size_t y, x, h, w;
-} box;
-
 /* The largest centred box whose ratio is allowed. */
 static box centre_box(const crop_options *o, size_t h, size_t w)
 {
@@ -78,13 +74,8 @@ static void apply(const void *options, view *v)
     size_t side_h = v->out ? v->out : v->h, side_w = v->out ? v->out : v->w;
     box b = happens ? draw_box(o, v) : centre_box(o, v->h, v->w);
 
-    resize_box(v->pixels, v->w, v->c, b.y, b.x, b.h, b.w, v->spare, side_h, side_w,
-               o->interpolation == 0 ? RESIZE_BICUBIC : RESIZE_BILINEAR, v->work);
-    float *swap = v->pixels;
-    v->pixels = v->spare;
-    v->spare = swap;
-    v->h = side_h;
-    v->w = side_w;
+    view_resize(v, b, side_h, side_w,
+                o->interpolation == 0 ? RESIZE_BICUBIC : RESIZE_BILINEAR);
     for (size_t i = 0; i < v->h * v->w * v->c; i++)
         v->pixels[i] = view_clamp(v->pixels[i]);
 }

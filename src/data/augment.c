@@ -151,6 +151,7 @@ static void from_preset(const preset *from, int view_index, pipeline *p)
     operation *o = NULL;
     for (; sscanf(text, "%63s%n", word, &used) == 1; text += used) {
         if (strchr(word, '=')) {
+            SIM_ASSERT(o);
             set_pair(&o->row->table, word, o->options);
             continue;
         }
@@ -159,12 +160,36 @@ static void from_preset(const preset *from, int view_index, pipeline *p)
     }
 }
 
-static void from_items(const sim_option_items *items, pipeline *p)
+/* Options X_min and X_max stand side by side in every table, and in this order. */
+static sim_status check_spans(const char *key, size_t item, const operation *o)
 {
+    sim_status st = SIM_OK;
+    const sim_option_table *t = &o->row->table;
+
+    for (size_t i = 0; i + 1 < t->n_rows; i++) {
+        const char *name = t->rows[i].name, *end = strstr(name, "_min");
+        if (!end)
+            continue;
+        double lo = *(const double *)((const char *)o->options + t->rows[i].offset);
+        double hi = *(const double *)((const char *)o->options + t->rows[i + 1].offset);
+        SIM_CHECK(lo <= hi, SIM_E_CONFIG,
+                  "%s.%zu: %s: %s is %g, but %s is %g, expected no less", key, item,
+                  t->section, name, lo, t->rows[i + 1].name, hi);
+    }
+done:
+    return st;
+}
+
+static sim_status from_items(const char *key, const sim_option_items *items, pipeline *p)
+{
+    sim_status st = SIM_OK;
     for (size_t i = 0; i < items->n; i++) {
         operation *o = add(p, rows[items->op[i]]);
         memcpy(o->options, items->values[i], sizeof o->options);
+        SIM_TRY(check_spans(key, i, o));
     }
+done:
+    return st;
 }
 
 static sim_status create(size_t size, const sim_dataset_info *about, const double *mean,
@@ -202,12 +227,15 @@ sim_status sim_augment_create(const sim_augment_options *options,
         const sim_option_items *own = v ? &options->view2 : &options->view1;
         const sim_option_items *use = own->given ? own : &options->view1;
         if (use->given)
-            from_items(use, &a->views[v]);
+            SIM_TRY(from_items(use == own && v ? "augment.view2" : "augment.view1", use,
+                               &a->views[v]));
         else
             from_preset(&presets[options->preset], v, &a->views[v]);
     }
     *out = a;
+    a = NULL;
 done:
+    sim_augment_destroy(&a);
     return st;
 }
 
@@ -256,13 +284,8 @@ static void fit(const sim_augment *a, view *v)
            w = (size_t)((double)a->w * scale + 0.5);
     h = h > v->h ? v->h : h;
     w = w > v->w ? v->w : w;
-    resize_box(v->pixels, v->w, v->c, (v->h - h) / 2, (v->w - w) / 2, h, w, v->spare,
-               a->h, a->w, RESIZE_BILINEAR, v->work);
-    float *swap = v->pixels;
-    v->pixels = v->spare;
-    v->spare = swap;
-    v->h = a->h;
-    v->w = a->w;
+    view_resize(v, (box){(v->h - h) / 2, (v->w - w) / 2, h, w}, a->h, a->w,
+                RESIZE_BILINEAR);
 }
 
 static void normalise(const sim_augment *a, const view *v, float *out)

@@ -26,6 +26,28 @@ struct sim_dataset {
     size_t n_names;
 };
 
+/* What the file says it is: said before anything is looked for in it. */
+static sim_status check_format(const char *path, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    char format[64];
+    int64_t version = 0;
+
+    SIM_CHECK(
+        sim_h5_has_attribute(f, "format"), SIM_E_DATA,
+        "%s is no data set of simile; make one with: simile prepare %s --out new.h5",
+        path, path);
+    SIM_TRY(sim_h5_read_attribute_text(f, "format", format, sizeof format));
+    SIM_CHECK(strcmp(format, "simile-dataset") == 0, SIM_E_DATA,
+              "%s is a %s, expected a simile-dataset", path, format);
+    SIM_TRY(sim_h5_read_attribute(f, "format_version", SIM_I64, &version, 1));
+    SIM_CHECK(version == 1, SIM_E_DATA,
+              "%s is a simile-dataset of version %lld, this program reads version 1",
+              path, (long long)version);
+done:
+    return st;
+}
+
 static sim_status read_arrays(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
@@ -118,16 +140,13 @@ done:
 static sim_status read_attributes(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
-    char format[64];
     sim_dataset_info *a = &d->about;
+    int64_t told = 0;
 
-    SIM_CHECK(
-        sim_h5_has_attribute(f, "format"), SIM_E_DATA,
-        "%s is no data set of simile; make one with: simile prepare %s --out new.h5",
-        d->path, d->path);
-    SIM_TRY(sim_h5_read_attribute_text(f, "format", format, sizeof format));
-    SIM_CHECK(strcmp(format, "simile-dataset") == 0, SIM_E_DATA,
-              "%s is a %s, expected a simile-dataset", d->path, format);
+    SIM_TRY(sim_h5_read_attribute(f, "num_images", SIM_I64, &told, 1));
+    SIM_CHECK(told == (int64_t)a->n_images, SIM_E_DATA,
+              "%s tells %lld images, but holds %zu", d->path, (long long)told,
+              a->n_images);
     SIM_TRY(sim_h5_read_attribute(f, "mean", SIM_F64, a->mean, a->c));
     SIM_TRY(sim_h5_read_attribute(f, "std", SIM_F64, a->std, a->c));
     for (size_t c = 0; c < a->c; c++)
@@ -177,7 +196,10 @@ done:
 static sim_status read_all(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(sim_h5_has(f, "/images") ? read_arrays(d, f) : read_offsets(d, f));
+    bool arrays = sim_h5_has(f, "/images");
+    SIM_CHECK(arrays || sim_h5_has(f, "/bytes"), SIM_E_DATA,
+              "%s has neither /images nor /bytes", d->path);
+    SIM_TRY(arrays ? read_arrays(d, f) : read_offsets(d, f));
     SIM_CHECK(d->about.n_images > 0 && d->about.n_images <= SIM_MAX_IMAGES, SIM_E_DATA,
               "%s holds %zu images, from 1 to %d are read", d->path, d->about.n_images,
               SIM_MAX_IMAGES);
@@ -201,8 +223,7 @@ sim_status sim_dataset_open(const char *path, sim_dataset **out)
     d->fd = -1;
     SIM_TRY(sim_text_copy(path, "data/dataset", &d->path));
     SIM_TRY(sim_h5_open_read(path, &f));
-    SIM_CHECK(sim_h5_has_attribute(f, "format"), SIM_E_DATA,
-              "%s is no data set of simile; make one with simile prepare", path);
+    SIM_TRY(check_format(path, f));
     SIM_TRY(read_all(d, f));
     SIM_TRY(sim_file_open_read(path, &d->fd, &length));
     *out = d;

@@ -33,15 +33,15 @@ typedef struct {
     int64_t label;
 } entry;
 
-static const char MAGIC[16] = "SIMILE-PREP-1";
+static const char magic[16] = "SIMILE-PREP-1";
 /* All images that a data set may have, were each a record of its own. */
-static const size_t MAX_JOURNAL =
+static const size_t max_journal_bytes =
     sizeof(journal_head) + SIM_MAX_IMAGES * (sizeof(record_head) + sizeof(entry));
 
 static void make_head(const sim_dataset_writer *w, journal_head *out)
 {
     memset(out, 0, sizeof *out);
-    memcpy(out->magic, MAGIC, sizeof MAGIC);
+    memcpy(out->magic, magic, sizeof magic);
     out->identity = w->spec.identity;
     out->hash = sim_hash_bytes(out, offsetof(journal_head, hash));
 }
@@ -169,7 +169,7 @@ sim_status writer_journal_open(sim_dataset_writer *w)
     SIM_TRY(sim_file_open_append(w->journal, &w->journal_fd));
     SIM_TRY(sim_file_hold(w->journal_fd, w->journal));
     w->held = true;
-    SIM_TRY(sim_file_load(w->journal, MAX_JOURNAL, &bytes, &n));
+    SIM_TRY(sim_file_load(w->journal, max_journal_bytes, &bytes, &n));
     if (!sim_hash_equal(w->spec.identity, (sim_hash){0}))
         SIM_TRY(take_up(w, bytes, n));
     if (n >= sizeof head && w->journal_bytes == 0)

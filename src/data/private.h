@@ -21,14 +21,26 @@ SIM_MUST_USE sim_status image_upright(sim_image *image, int orientation);
 
 typedef enum { RESIZE_BILINEAR, RESIZE_BICUBIC } resize_filter;
 
+/* A part of an image, from its row y and column x on. */
+typedef struct {
+    size_t y, x, h, w;
+} box;
+
 /*
- * The box (y, x, h, w) of src [sh][sw][c], float, to dst [dh][dw][c].  `work` holds
+ * A box of src [sh][sw][c], float, to dst [dh][dw][c].  `work` holds
  * resize_work_floats(...).
  */
+typedef struct {
+    const float *src;
+    size_t sw, c;
+    box part;
+    float *dst;
+    size_t dh, dw;
+    resize_filter filter;
+    float *work;
+} resize;
 size_t resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c);
-void resize_box(const float *src, size_t sw, size_t c, size_t y, size_t x, size_t h,
-                size_t w, float *dst, size_t dh, size_t dw, resize_filter filter,
-                float *work);
+void resize_box(const resize *r);
 
 /* ---- augmentation ---- */
 
@@ -59,6 +71,26 @@ typedef struct {
 typedef struct {
     double p;
 } chance;
+
+/* The view becomes a part of itself, resized. */
+static inline void view_resize(view *v, box part, size_t h, size_t w,
+                               resize_filter filter)
+{
+    resize_box(&(resize){.src = v->pixels,
+                         .sw = v->w,
+                         .c = v->c,
+                         .part = part,
+                         .dst = v->spare,
+                         .dh = h,
+                         .dw = w,
+                         .filter = filter,
+                         .work = v->work});
+    float *swap = v->pixels;
+    v->pixels = v->spare;
+    v->spare = swap;
+    v->h = h;
+    v->w = w;
+}
 
 /* First draw of an operation: does it happen? */
 static inline bool view_happens(view *v, double p)

@@ -65,22 +65,21 @@ static void row_to(const float *in, size_t c, const float *weights, size_t n, fl
             out[k] += weights[i] * in[i * c + k];
 }
 
-void resize_box(const float *src, size_t sw, size_t c, size_t y, size_t x, size_t h,
-                size_t w, float *dst, size_t dh, size_t dw, resize_filter filter,
-                float *work)
+void resize_box(const resize *r)
 {
-    float *narrow = work, *weights = work + h * dw * c; /* [h][dw][c] */
+    const size_t h = r->part.h, c = r->c, dw = r->dw;
+    float *narrow = r->work, *weights = r->work + h * dw * c; /* [h][dw][c] */
     size_t first = 0;
 
     for (size_t o = 0; o < dw; o++) {
-        size_t n = weights_of(w, dw, o, filter, &first, weights);
-        for (size_t r = 0; r < h; r++)
-            row_to(src + ((y + r) * sw + x + first) * c, c, weights, n,
-                   narrow + (r * dw + o) * c);
+        size_t n = weights_of(r->part.w, dw, o, r->filter, &first, weights);
+        for (size_t y = 0; y < h; y++)
+            row_to(r->src + ((r->part.y + y) * r->sw + r->part.x + first) * c, c, weights,
+                   n, narrow + (y * dw + o) * c);
     }
-    for (size_t o = 0; o < dh; o++) {
-        size_t n = weights_of(h, dh, o, filter, &first, weights);
-        float *out = dst + o * dw * c;
+    for (size_t o = 0; o < r->dh; o++) {
+        size_t n = weights_of(h, r->dh, o, r->filter, &first, weights);
+        float *out = r->dst + o * dw * c;
         memset(out, 0, dw * c * sizeof *out);
         for (size_t i = 0; i < n; i++)
             for (size_t k = 0; k < dw * c; k++)
@@ -109,7 +108,15 @@ sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image
     SIM_TRY(sim_alloc(&work, resize_work_floats(h, dh, dw, w, c), "data/resize"));
     for (size_t i = 0; i < h * w * c; i++)
         src[i] = (float)image->pixels[i] / 255;
-    resize_box(src, w, c, 0, 0, h, w, dst, dh, dw, RESIZE_BILINEAR, work);
+    resize_box(&(resize){.src = src,
+                         .sw = w,
+                         .c = c,
+                         .part = {0, 0, h, w},
+                         .dst = dst,
+                         .dh = dh,
+                         .dw = dw,
+                         .filter = RESIZE_BILINEAR,
+                         .work = work});
     SIM_TRY(image_shape(out, dh, dw, c));
     for (size_t i = 0; i < dh * dw * c; i++)
         out->pixels[i] = to_byte(dst[i]);

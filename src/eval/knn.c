@@ -100,7 +100,7 @@ static void bring_tile(const sim_comm *c, knn *q, size_t n_train, const float *b
         size_t a = own.lo > lo ? own.lo : lo, b = own.hi < lo + n ? own.hi : lo + n;
         if (a >= b)
             continue;
-        if (r == c->rank)
+        if (r == c->rank && bank)
             memcpy(q->tile + (a - lo) * q->dim, bank + (a - own.lo) * q->dim,
                    (b - a) * row);
         sim_comm_broadcast(c, r, q->tile + (a - lo) * q->dim, (b - a) * row);
@@ -192,30 +192,29 @@ size_t sim_knn_bytes(const sim_comm *as_if, const sim_knn_options *options, size
 }
 
 sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim,
-                   size_t n_train, const float *bank, const int32_t *train_labels,
-                   size_t n_test, const float *queries, const int32_t *test_labels,
-                   size_t n_classes, sim_knn_result *out)
+                   size_t n_classes, const sim_knn_set *train, const sim_knn_set *test,
+                   sim_knn_result *out)
 {
     sim_status st = SIM_OK;
-    sim_range mine = sim_embed_mine(c, n_test), own = sim_embed_mine(c, n_train);
-    size_t k = (size_t)options->k < n_train ? (size_t)options->k : n_train;
+    sim_range mine = sim_embed_mine(c, test->n), own = sim_embed_mine(c, train->n);
+    size_t k = (size_t)options->k < train->n ? (size_t)options->k : train->n;
     knn q = {.options = options,
              .dim = dim,
              .k = k,
              .n_queries = mine.hi - mine.lo,
              .n_classes = n_classes,
-             .train_labels = train_labels,
-             .test_labels = test_labels,
+             .train_labels = train->labels,
+             .test_labels = test->labels,
              .first_query = mine.lo};
     float *unit = NULL, *bank_unit = NULL;
     int64_t hits[2] = {0, 0};
 
-    st = prepare(&q, &unit, queries);
+    st = prepare(&q, &unit, test->features);
     if (st == SIM_OK)
-        st = unit_bank(own.hi - own.lo, dim, bank, &bank_unit);
+        st = unit_bank(own.hi - own.lo, dim, train->features, &bank_unit);
     SIM_TRY(sim_comm_agree(c, st));
-    for (size_t lo = 0; lo < n_train; lo += TILE) {
-        bring_tile(c, &q, n_train, bank_unit, lo);
+    for (size_t lo = 0; lo < train->n; lo += TILE) {
+        bring_tile(c, &q, train->n, bank_unit, lo);
         sim_for((q.n_queries + QUERIES - 1) / QUERIES, match, &q);
     }
     sim_for(q.n_queries, vote, &q);
@@ -224,11 +223,11 @@ sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim
         hits[1] += q.hits[2 * i + 1];
     }
     sim_comm_sum_i64(c, hits, 2);
-    *out = (sim_knn_result){.top1 = (double)hits[0] / (double)n_test,
-                            .top5 = (double)hits[1] / (double)n_test,
+    *out = (sim_knn_result){.top1 = (double)hits[0] / (double)test->n,
+                            .top5 = (double)hits[1] / (double)test->n,
                             .k = (int64_t)k,
-                            .n_train = (int64_t)n_train,
-                            .n_test = (int64_t)n_test,
+                            .n_train = (int64_t)train->n,
+                            .n_test = (int64_t)test->n,
                             .dim = (int64_t)dim,
                             .classes = (int64_t)n_classes};
 done:
@@ -265,9 +264,9 @@ sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
 
     SIM_TRY(sim_embed(c, e, train, loader_threads, &bank, NULL));
     SIM_TRY(sim_embed(c, e, test, loader_threads, &queries, NULL));
-    SIM_TRY(sim_knn(c, options, sim_net_dim(e->backbone), a->n_images, bank,
-                    sim_dataset_labels(train), b->n_images, queries,
-                    sim_dataset_labels(test), classes, out));
+    SIM_TRY(sim_knn(c, options, sim_net_dim(e->backbone), classes,
+                    &(sim_knn_set){a->n_images, bank, sim_dataset_labels(train)},
+                    &(sim_knn_set){b->n_images, queries, sim_dataset_labels(test)}, out));
 done:
     sim_free(bank);
     sim_free(queries);

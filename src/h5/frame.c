@@ -20,7 +20,7 @@ typedef struct {
     haddr_t eoa, eof;
 } memory_file;
 
-static const char NAME[] = "(frame)";
+static const char frame_name[] = "(frame)";
 
 static H5FD_t *open_memory(const char *name, unsigned flags, hid_t access, haddr_t most)
 {
@@ -76,7 +76,7 @@ static herr_t read_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t
     (void)type;
     (void)transfer;
     memset((char *)data + there, 0, n - there);
-    return sim_file_read_at(m->fd, NAME, at, data, there) == SIM_OK ? 0 : -1;
+    return sim_file_read_at(m->fd, frame_name, at, data, there) == SIM_OK ? 0 : -1;
 }
 
 static herr_t write_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t at,
@@ -85,7 +85,7 @@ static herr_t write_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_
     memory_file *m = (void *)file;
     (void)type;
     (void)transfer;
-    if (sim_file_write_at(m->fd, NAME, at, data, n) != SIM_OK)
+    if (sim_file_write_at(m->fd, frame_name, at, data, n) != SIM_OK)
         return -1;
     if (at + n > m->eof)
         m->eof = at + n;
@@ -97,7 +97,7 @@ static herr_t truncate_memory(H5FD_t *file, hid_t transfer, hbool_t closing)
     memory_file *m = (void *)file;
     (void)transfer;
     (void)closing;
-    if (sim_file_set_length(m->fd, NAME, m->eoa) != SIM_OK)
+    if (sim_file_set_length(m->fd, frame_name, m->eoa) != SIM_OK)
         return -1;
     m->eof = m->eoa;
     return 0;
@@ -147,9 +147,9 @@ sim_status sim_h5_create_frame(sim_h5 **out, int *fd)
     SIM_CHECK(memory >= 0, SIM_E_IO, "no file of memory: %s", strerror(errno));
     SIM_TRY(sim_new(&f, "h5/file"));
     access = frame_access(&memory);
-    f->file = H5Fcreate(NAME, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    f->file = H5Fcreate(frame_name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 frame: %s", h5_reason());
-    SIM_TRY(sim_text_copy(NAME, "h5/file", &f->name));
+    SIM_TRY(sim_text_copy(frame_name, "h5/file", &f->name));
     *out = f;
     *fd = memory;
     f = NULL;
@@ -158,7 +158,7 @@ done:
     sim_h5_close(&f);
     if (access >= 0)
         (void)H5Pclose(access);
-    SIM_IGNORE(sim_file_close(&memory, NAME));
+    SIM_IGNORE(sim_file_close(&memory, frame_name));
     return st;
 }
 

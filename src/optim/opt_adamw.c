@@ -23,9 +23,11 @@ typedef struct {
 static double power(double x, int64_t n)
 {
     double y = 1;
-    for (; n > 0; n /= 2, x *= x)
+    for (; n > 0; n /= 2) {
         if (n % 2)
             y *= x;
+        x *= x;
+    }
     return y;
 }
 

@@ -153,7 +153,7 @@ sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *visitor)
     sim_status st = SIM_OK;
 
     SIM_TRY(sim_visit_i64(visitor, "optimizer", "updates", &o->updates));
-    for (int k = 0; k < o->row->n_arrays; k++)
+    for (int k = 0; k < o->row->n_arrays && k < OPTIM_MAX_ARRAYS; k++)
         SIM_TRY(visit_array(o, visitor, arrays[k], o->arrays + (size_t)k * o->total));
 done:
     return st;

@@ -208,6 +208,7 @@ sim_status sim_summary_tell(sim_train_state *t, const char *why)
     if (st == SIM_OK)
         st = sim_alloc(&s.of, ranks, "train/summary");
     SIM_TRY(sim_comm_agree(t->comm, st));
+    SIM_ASSERT(s.of);
     sim_comm_collect_rows(t->comm, 0, ranks, 1, ranks, sizeof mine, &mine, s.of);
     if (t->comm->rank == 0) {
         log_table(&s);

@@ -1,5 +1,5 @@
 /*
- * simile-test: timeout 240
+ * simile-test: timeout 480
  * test_faults.c - a save that is cut anywhere: by a crash, a power cut, a disk that is full
  * or lies.  After each the newest good checkpoint is the new or the one before, never a
  * harmed one, and the next save goes well.

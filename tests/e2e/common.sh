@@ -40,3 +40,8 @@ open(path + "-images-idx3-ubyte", "wb").write(struct.pack(">4I", 0x803, n, side,
 open(path + "-labels-idx1-ubyte", "wb").write(struct.pack(">2I", 0x801, n) + labels.astype("u1").tobytes())
 PY
 }
+# data_set NAME N SIDE: the same, converted to NAME.h5
+data_set() {
+    digits "$@"
+    "$simile" prepare "$1-images-idx3-ubyte" --out "$1.h5" 2>log.txt
+}

@@ -4,8 +4,7 @@
 # what to do, the code is the documented one, and once the disk is well again the run ends
 # with the weights and metrics of an undisturbed one.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 64 8
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 64 8
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}

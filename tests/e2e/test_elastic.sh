@@ -4,10 +4,8 @@
 # bits on any ranks, learning rate and position as computed by hand, and everything that was
 # not accepted is refused with what to type.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 200 12
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
-digits other 104 12
-"$simile" prepare other-images-idx3-ubyte --out other.h5 2>log.txt
+data_set train 200 12
+data_set other 104 12
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}

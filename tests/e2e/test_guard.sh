@@ -4,8 +4,7 @@
 # changed.  Nobody waits for ever, the message names who and what, and the next start goes on
 # to the same bits.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 96 16
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 96 16
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}

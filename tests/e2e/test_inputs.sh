@@ -48,6 +48,8 @@ expect 78 "too few for 2 ranks" ranks 2 "$simile" pretrain good.yaml batch=8
 expect 78 "does not divide block 8" "$simile" pretrain good.yaml batchnorm.group=3
 expect 78 "none of simclr|infonce" "$simile" pretrain good.yaml method.name=simclear
 expect 78 "out of range" "$simile" pretrain good.yaml method.temperature=0
+expect 78 "view1.0: crop: scale_min is 0.9, but scale_max is 0.1" "$simile" plan good.yaml \
+    "augment.view1=[{op: crop, scale_min: 0.9, scale_max: 0.1}]"
 expect 78 "none of auto" "$simile" pretrain good.yaml kernels=v9
 # plan draws the views, also where the second has other operations, and counts the optimizer
 expect 0 "drawn in" "$simile" plan good.yaml augment.preset=byol --preview byol.png
@@ -67,6 +69,40 @@ expect 0 "segments" "$simile" inspect run
 # --init takes the encoder's weights
 expect 0 "initial weights from" "$simile" pretrain good.yaml run=second --init run/checkpoints/step-000000002.h5 --stop-after 99
 expect 65 "another shape" "$simile" pretrain good.yaml run=third encoder.width=0.25 --init run/checkpoints/step-000000002.h5
+# what is read is not written over, and a place that cannot be written is told before the work
+cp train.h5 kept.h5
+for out in train.h5 ./train.h5 run/checkpoints/step-000000002.h5; do
+    expect 64 "would be overwritten" "$simile" embed run --data train.h5 --out "$out"
+done
+expect 64 "would be overwritten" ranks 2 "$simile" embed run --data train.h5 --out train.h5
+expect 64 "would be overwritten" "$simile" prepare zipped.h5 --out zipped.h5
+cmp train.h5 kept.h5 || fail "the data set was written over"
+expect 73 "is a folder" "$simile" embed run --data train.h5 --out zipped
+expect 73 "nowhere/e.h5: cannot be created" "$simile" embed run --data train.h5 --out nowhere/e.h5
+/usr/bin/python3 - <<'PY'
+import h5py, numpy as np
+with h5py.File("z.h5", "w") as f:
+    f["z1"] = f["z2"] = np.eye(8, dtype="f4")
+PY
+expect 64 "would be overwritten" "$simile" loss good.yaml --in z.h5 --out z.h5
+expect 0 "loss" "$simile" loss good.yaml --in z.h5 --out g.h5
+expect 65 "train.h5: /z1 and /z2 are needed" "$simile" loss good.yaml --in train.h5 --out g.h5
+expect 65 "train.h5: rank 0 on" ranks 2 "$simile" loss good.yaml --in train.h5 --out g.h5
+# options that the format does not know
+for option in "--size 8" "--crop none" "--labels coarse" "--images-key a" "--labels-key a" "--path a" \
+    "--split unlabeled"; do
+    read -ra words <<<"$option"
+    expect 64 "not for idx" "$simile" prepare train-images-idx3-ubyte --out no.h5 "${words[@]}"
+done
+mkdir cifar && head -c 6146 /dev/zero >cifar/data_batch_1.bin && printf 'a\nb\n' >cifar/batches.meta.txt
+expect 65 "cifar: 2 names of classes beside the images, expected 10" "$simile" prepare cifar --out no.h5
+rm cifar/batches.meta.txt
+expect 64 "labels are of one kind" "$simile" prepare cifar --out no.h5 --labels coarse
+[ ! -e no.h5 ] || fail "a refused conversion left a file"
+# images of other channels than the encoder's
+/usr/bin/python3 -c "import h5py, numpy as np; h5py.File('rgb-source.h5', 'w')['images'] = np.zeros((4, 12, 12, 3), 'u1')"
+expect 0 "4 images" "$simile" prepare rgb-source.h5 --out rgb.h5
+expect 65 "8 x 1 x 3 x 3, expected 8 x 3 x 3 x 3" "$simile" embed run --data rgb.h5 --out e.h5
 # data sets and checkpoints that were harmed
 head -c 5000 train.h5 >cut.h5
 expect 65 "cut.h5" "$simile" pretrain good.yaml run=cut data.train=cut.h5
@@ -78,6 +114,17 @@ with h5py.File("flipped.h5") as f:
 with open("flipped.h5", "r+b") as f:
     f.seek(at + 700); b = f.read(1); f.seek(at + 700); f.write(bytes([b[0] ^ 4]))
 PY
+/usr/bin/python3 - <<'PY'
+import h5py, shutil
+for name, value in ("format_version", 2), ("num_images", 97):
+    shutil.copy("train.h5", name + ".h5")
+    with h5py.File(name + ".h5", "r+") as f:
+        f.attrs[name] = value
+PY
+expect 65 "of version 2, this program reads" "$simile" inspect format_version.h5
+expect 65 "tells 97 images, but holds 96" "$simile" inspect num_images.h5
+expect 65 "is a simile-checkpoint, expected a simile-dataset" "$simile" pretrain good.yaml run=wrong \
+    data.train=run/checkpoints/step-000000002.h5
 expect 65 "does not have its digest" ranks 2 "$simile" pretrain good.yaml run=flipped data.train=flipped.h5
 cp run/checkpoints/step-000000002.h5 broken.h5
 printf 'x' | dd of=broken.h5 bs=1 seek=3000 conv=notrunc status=none

@@ -3,8 +3,7 @@
 # Tenet 1: the same job gives the same bits on 1, 2, 3, 4 ranks, 1 and 2 threads, kernels v3
 # and v4, and stopped and resumed at odd places; `portable` is compared with itself.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 200 12
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 200 12
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}

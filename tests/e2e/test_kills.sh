@@ -5,8 +5,7 @@
 # told to be written, and at the end the weights and metrics are those of a calm run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 kills=${SIMILE_KILLS:-200}
-digits train 64 8
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 64 8
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}

@@ -145,7 +145,7 @@ def check_full():
     assert digest("out.h5") == WANT["square"][0]
     os.remove("out.h5")
     os.mkdir("closed")
-    prepare(*SOURCES["square"], out="closed/no/out.h5", code=66, says="closed/no")
+    prepare(*SOURCES["square"], out="closed/no/out.h5", code=73, says="closed/no")
 
 
 def harm(path, at):

@@ -8,8 +8,7 @@ if command -v shellcheck >/dev/null; then
     # names that tests/*/common.sh sets for those that source it, or reads from them
     shellcheck -e SC1091,SC2154,SC2034 "$SIMILE_SOURCE"/tests/slurm/*.sh
 fi
-digits train 96 8
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 96 8
 cat >job.yaml <<'YAML'
 run: runs/it's mine
 data: {train: train.h5}

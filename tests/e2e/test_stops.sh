@@ -3,8 +3,7 @@
 # Stops of every kind lose nothing: signals, `simile stop`, time limits, SIGKILL at random
 # moments; the final bits are those of an undisturbed run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 128 16
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 128 16
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}

@@ -235,8 +235,8 @@ static bool case_is_right(size_t unit)
     plain(&want);
     sim_queue_destroy(&q);
     sim_queue_destroy(&single);
-    return near("bits over ranks", same_bits(&all, &one), 1, 0) &
-           means_right(&all, &want);
+    bool same = near("bits over ranks", same_bits(&all, &one), 1, 0);
+    return means_right(&all, &want) && same;
 }
 
 static const size_t sizes_k[] = {1, 3, 255, 256, 257, 1000};
@@ -377,7 +377,8 @@ static bool pushes_are_right(size_t k, size_t n, size_t start, size_t rounds)
         good &= near("what is held", holds(q, pointer, filled), 1, 0);
         plain(&want);
         compare(comm, 5, q, &all);
-        good &= means_right(&all, &want) & nearest_is_right(q, 5);
+        good &= means_right(&all, &want);
+        good &= nearest_is_right(q, 5);
     }
     sim_queue_destroy(&q);
     return good;

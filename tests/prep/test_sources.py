@@ -226,7 +226,7 @@ def refuse_hdf5(x, y):
         f["c/cat/a"], f["c/dog/a"] = x[:5], x[:5, :4]
     prepare("bad.h5", "--path", "c", code=65, says="/c/dog/a: images of 4 x 11 x 3")
     prepare("other.h5", "--split", "test", code=66, says="has no split test")
-    prepare("other.h5", "--split", "unlabeled", code=64, says="hdf5 has none")
+    prepare("other.h5", "--split", "unlabeled", code=64, says="not for hdf5")
     prepare("absent.h5", code=66, says="absent.h5 does not exist")
     for name in sorted(os.listdir(BAD)) if os.path.isdir(BAD) else []:
         prepare(os.path.join(BAD, name), code=65, says=name)
