@@ -44,7 +44,7 @@ static sim_status code_of_making(int error)
 sim_status sim_path_check_output(const char *out, const char *in)
 {
     sim_status st = SIM_OK;
-    struct stat a, b;
+    struct stat a;
     char folder[PATH_MAX] = ".";
     const char *slash = strrchr(out, '/');
 
@@ -57,8 +57,7 @@ sim_status sim_path_check_output(const char *out, const char *in)
     if (stat(out, &a) != 0)
         goto done;
     SIM_CHECK(!S_ISDIR(a.st_mode), SIM_E_CREATE, "%s is a folder, expected a file", out);
-    SIM_CHECK(stat(in, &b) != 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino,
-              SIM_E_USAGE,
+    SIM_CHECK(!sim_path_is_same(out, in), SIM_E_USAGE,
               "%s would be overwritten, but it is what is read from: give "
               "another --out",
               out);
