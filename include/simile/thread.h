@@ -22,6 +22,9 @@ int sim_threads(void);
 int sim_cores_allowed(void);
 int sim_cores_present(void);
 void sim_cores_text(char *out, size_t out_bytes);
+/* The allowed ones, a bit each; none where the system does not tell. */
+enum { SIM_CORE_WORDS = 16 };
+void sim_cores_mask(uint64_t out[SIM_CORE_WORDS]);
 
 /*
  * Calls fn(i, ctx) for i in [0, n), in any order, on sim_threads() threads.

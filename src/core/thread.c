@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,6 +58,17 @@ void sim_cores_text(char *out, size_t out_bytes)
             n = snprintf(out + used, out_bytes - used, "%s%zu-%zu", comma, first, i);
         used += n > 0 ? (size_t)n : 0;
     }
+}
+
+void sim_cores_mask(uint64_t out[SIM_CORE_WORDS])
+{
+    cpu_set_t set;
+    memset(out, 0, SIM_CORE_WORDS * sizeof *out);
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return;
+    for (size_t i = 0; i < 64 * SIM_CORE_WORDS && i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &set))
+            out[i / 64] |= UINT64_C(1) << i % 64;
 }
 
 void sim_threads_set(int wanted)

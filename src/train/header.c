@@ -14,15 +14,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Ranks of the host of rank `first`, and the cores that they have together. */
+static void count_host(const sim_train_state *t, int first, int *ranks, int *cores)
+{
+    uint64_t all[SIM_CORE_WORDS] = {0};
+
+    *ranks = *cores = 0;
+    for (int r = first; r < t->comm->size; r++) {
+        if (strcmp(t->places[r].host, t->places[first].host) != 0)
+            continue;
+        ++*ranks;
+        for (size_t i = 0; i < SIM_CORE_WORDS; i++)
+            all[i] |= t->places[r].mask[i];
+    }
+    for (size_t i = 0; i < SIM_CORE_WORDS; i++)
+        *cores += __builtin_popcountll(all[i]);
+}
+
 /* More threads than cores wait for each other at every loop: many times slower. */
 static void warn_of_crowding(const sim_train_state *t)
 {
-    const char *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    long ranks = local ? strtol(local, NULL, 10) : t->comm->size;
-    if (ranks * sim_threads() > sim_cores_allowed())
-        sim_log_warn("%ld ranks x %d threads on %d cores of %s: many times slower; set "
+    int ranks = 0, cores = 0;
+
+    for (int r = 0; r < t->comm->size; r++) {
+        if (!t->places[r].is_first)
+            continue;
+        count_host(t, r, &ranks, &cores);
+        if (cores == 0 || ranks * sim_threads() <= cores)
+            continue;
+        sim_log_warn("%d ranks x %d threads on %d cores of %s: many times slower; set "
                      "OMP_NUM_THREADS or threads",
-                     ranks, sim_threads(), sim_cores_allowed(), t->comm->host);
+                     ranks, sim_threads(), cores, t->places[r].host);
+        return;
+    }
 }
 
 static void print_data(const sim_train_state *t)
@@ -198,6 +222,7 @@ sim_status sim_header_gather(sim_train_state *t)
     sim_place mine = {.cores = sim_cores_allowed()};
 
     (void)snprintf(mine.host, sizeof mine.host, "%.63s", t->comm->host);
+    sim_cores_mask(mine.mask);
     st = sim_summary_planned(t, &mine.planned, &mine.moment);
     if (st == SIM_OK && t->comm->rank == 0)
         st = sim_alloc(&t->places, ranks, "train/places");

@@ -6,6 +6,7 @@
 
 #include "watchdog.h"
 
+#include "simile/thread.h"
 #include "simile/train.h"
 
 /* Where the run stands.  Everything here is in a checkpoint. */
@@ -83,6 +84,7 @@ typedef struct {
     char host[64];
     bool is_first;           /* of its host */
     int64_t cores;           /* it may run on */
+    uint64_t mask[SIM_CORE_WORDS];
     int64_t planned, moment; /* bytes: from step to step; besides, for a moment */
 } sim_place;
 

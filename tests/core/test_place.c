@@ -16,6 +16,7 @@ static void cores_are_told_as_ranges(void **state)
     cpu_set_t before, set;
     char text[64], tiny[3], want[64];
     size_t least = 0;
+    uint64_t mask[SIM_CORE_WORDS];
     (void)state;
 
     assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
@@ -25,6 +26,9 @@ static void cores_are_told_as_ranges(void **state)
     CPU_SET(least, &set);
     assert_int_equal(sched_setaffinity(0, sizeof set, &set), 0);
     assert_int_equal(sim_cores_allowed(), 1);
+    sim_cores_mask(mask);
+    for (size_t i = 0; i < SIM_CORE_WORDS; i++)
+        assert_true(mask[i] == (i == least / 64 ? UINT64_C(1) << least % 64 : 0));
     sim_cores_text(text, sizeof text);
     (void)snprintf(want, sizeof want, "%zu", least);
     assert_string_equal(text, want);

@@ -192,6 +192,19 @@ def binding_is_told():
         check("binding   none: rank 0 may run on all" in train(75, "unbound", "--stop-after", "1"), "unbound")
 
 
+def crowding_is_told():
+    """Two ranks with a core each are no crowd; two on one core are."""
+    cores = sorted(os.sched_getaffinity(0))
+    crowd = "2 ranks x 1 threads on 1 cores"
+    for name, told, prefix in (("apart", False, ["mpirun", "--bind-to", "core"]),
+                               ("crowd", True, ["taskset", "-c", str(cores[0]), "mpirun", "--bind-to", "none", "--oversubscribe"])):
+        if not told and len(cores) < 2:
+            continue
+        words = [*prefix, "-np", "2", simile, "pretrain", "job.yaml", f"run={name}", "--stop-after", "1"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        check(done.returncode == 75 and (crowd in done.stderr) == told, done.stderr)
+
+
 def a_failure_is_told():
     text = train(70, "mad", "optimizer.lr=1e4", "schedule.shape=constant", "optimizer.weight_decay=10",
                  "guard.bad_steps=0", "checkpoint.every_steps=2")
@@ -208,6 +221,7 @@ killed_between_metrics_and_checkpoint()
 a_damaged_list_is_no_obstacle()
 slurm_is_told()
 binding_is_told()
+crowding_is_told()
 a_failure_is_told()
 shutil.rmtree(os.getcwd())
 print("ok")
