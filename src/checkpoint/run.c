@@ -142,23 +142,44 @@ static bool is_dead(const holder *h, const char *host)
     return job_is_gone(h->job);
 }
 
-/* Moves a dead holder's lock away under a name of our own, so that one of two wins. */
+/* For writing where we may: NFS gives no hold on what is open to read. */
+static sim_status open_to_hold(const char *path, int *fd)
+{
+    uint64_t n = 0;
+    sim_status st = sim_file_open_update(path, fd);
+    if (st != SIM_E_ACCESS)
+        return st;
+    sim_story_clear();
+    return sim_file_open_read(path, fd, &n);
+}
+
+/*
+ * Removes a dead holder's lock while we hold that very file, which the kernel lets go when we
+ * die.  Whoever else found it stale too comes too late, or finds another text at its path: a
+ * fresh lock never leaves its place.
+ */
 static sim_status remove_stale(const char *path, const char *text)
 {
     sim_status st = SIM_OK;
-    char away[4400], *now = NULL;
+    char *now = NULL;
     size_t n = 0;
+    int fd = -1;
 
-    (void)snprintf(away, sizeof away, "%s.stale.%ld", path, sim_process_id());
-    SIM_TRY(sim_file_rename(path, away));
-    SIM_TRY(sim_file_load(away, 4096, &now, &n));
-    /* Somebody else was faster and holds a lock of its own: give it back. */
-    if (strcmp(now, text) != 0) {
-        SIM_TRY(sim_file_rename(away, path));
+    st = open_to_hold(path, &fd);
+    if (st == SIM_OK)
+        st = sim_file_hold(fd, path);
+    if (st == SIM_OK)
+        st = sim_file_load(path, 4096, &now, &n);
+    if (st == SIM_E_INPUT || st == SIM_E_CREATE) { /* another start takes it over */
+        sim_story_clear();
+        st = SIM_OK;
         goto done;
     }
-    SIM_TRY(sim_file_remove(away));
+    SIM_TRY(st);
+    if (strcmp(now, text) == 0)
+        SIM_TRY(sim_file_remove(path));
 done:
+    SIM_IGNORE(sim_file_close(&fd, path));
     sim_free(now);
     return st;
 }
