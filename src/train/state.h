@@ -113,11 +113,12 @@ struct sim_train_state {
     int64_t held_bytes;   /* by the ledger, after a step; the most so far */
     char *history;        /* JSON array of earlier segments */
     char segment_id[48];
-    bool begun;         /* the segment stands in segments.json */
-    sim_place *places;  /* [ranks], on rank 0 */
-    size_t n_nodes;     /* different hosts among them */
-    char resumed[4200]; /* what it goes on from, for the header */
-    char aside[4200];   /* where what was saved of the course it left is; "" */
+    bool begun;                     /* the segment stands in segments.json */
+    bool log_is_new, beats_are_new; /* log.txt, heartbeat/: made by this start */
+    sim_place *places;              /* [ranks], on rank 0 */
+    size_t n_nodes;                 /* different hosts among them */
+    char resumed[4200];             /* what it goes on from, for the header */
+    char aside[4200]; /* where what was saved of the course it left is; "" */
     int trace_fd;
     sim_watchdog *watchdog;
     sim_replica *replica;
