@@ -313,7 +313,7 @@ static sim_status exchange(sim_train_state *t, bool *save)
     if (t->request->stop_after >= 0 && t->at.step >= t->request->stop_after)
         t->why = "--stop-after";
     else if (due[DUE_SIGNAL])
-        t->why = strsignal((int)due[DUE_SIGNAL]);
+        t->why = sim_signals_name((int)due[DUE_SIGNAL]);
     else if (due[DUE_FILE])
         t->why = "simile stop";
     else if (due[DUE_TIME])

@@ -194,6 +194,7 @@ SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
 /* signals.c: the wish to stop, once sim_train_watch_signals was called */
 void sim_signals_unwatch(void);
 int sim_signals_seen(void); /* the signal's number, or 0 */
+const char *sim_signals_name(int number);
 
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
 /* Takes the checkpoint's history ("" for a fresh run), and what of it the course needs. */
