@@ -46,6 +46,7 @@ typedef struct {
 typedef struct sim_run {
     char path[4096];
     bool locked;
+    bool is_new, folder_is_new[2]; /* made by this start: it, checkpoints/, results/ */
 } sim_run;
 
 /*
@@ -56,6 +57,8 @@ typedef struct sim_run {
  */
 SIM_MUST_USE sim_status sim_run_open(const sim_comm *c, const char *path, sim_run *run);
 void sim_run_close(const sim_comm *c, sim_run *run);
+/* Closes a run that came to nothing: of the folders that open made, the empty ones go. */
+void sim_run_drop(const sim_comm *c, sim_run *run);
 /* Does somebody hold the run who is not known to be gone?  Local. */
 bool sim_run_is_held(const char *path);
 /* "RUN/name" into out. Local. */
@@ -117,7 +120,8 @@ const sim_checkpoint_head *sim_checkpoint_head_of(const sim_checkpoint *k); /* b
 const char *sim_checkpoint_path(const sim_checkpoint *k);
 
 /*
- * Fills the sources' tensors: name, type and dims must be equal, all floats finite.
+ * Fills the sources' tensors: name, type and dims must be equal, all floats finite, no
+ * running variance negative.
  * A sharded tensor gets this rank's rows, from the file or from the parts that hold them.
  * Local.
  * Fails: SIM_E_DATA naming file and tensor.
@@ -127,7 +131,8 @@ SIM_MUST_USE sim_status sim_checkpoint_load(const sim_checkpoint *k,
                                             size_t n_sources);
 
 /*
- * Fills from any HDF5 file with our names and no trailer (`--init`): tensors under
+ * Fills from any HDF5 file with our names (`--init`), checked as sim_checkpoint_load does,
+ * and verified by its digest where it has a checkpoint's trailer: tensors under
  * /weights/encoder are required, others are filled when present.  *n_missing counts the
  * others that were not.  Local.
  */

@@ -23,6 +23,8 @@ struct sim_checkpoint {
 /* Stores an image with its end mark in place of `path`; an old file stays until then. */
 SIM_MUST_USE sim_status checkpoint_seal(const char *path, const void *image, size_t n,
                                         sim_hash *digest);
+/* Has it an end mark, right or wrong? */
+bool checkpoint_is_sealed(const void *bytes, size_t n);
 /* Is this a sealed image?  Tells its length and digest.  Fails: SIM_E_DATA. */
 SIM_MUST_USE sim_status checkpoint_verify(const char *path, const void *bytes, size_t n,
                                           size_t *image_bytes, sim_hash *digest);

@@ -326,13 +326,21 @@ done:
     return st;
 }
 
-static sim_status check_finite(const filler *f, const char *name, const sim_tensor *t,
+static sim_status check_values(const filler *f, const char *name, const sim_tensor *t,
                                size_t n)
 {
     sim_status st = SIM_OK;
-    for (size_t i = 0; t->type == SIM_F32 && i < n; i++)
-        SIM_CHECK(isfinite(((const float *)t->data)[i]), SIM_E_DATA,
-                  "%s: %s holds a value that is not finite", f->path, name);
+    const char *last = strrchr(name, '.');
+    bool variance = last && strcmp(last, ".running_var") == 0;
+
+    for (size_t i = 0; t->type == SIM_F32 && i < n; i++) {
+        const float x = ((const float *)t->data)[i];
+        SIM_CHECK(isfinite(x), SIM_E_DATA, "%s: %s holds a value that is not finite",
+                  f->path, name);
+        SIM_CHECK(!variance || x >= 0, SIM_E_DATA,
+                  "%s: %s holds %g, but a variance is not negative", f->path, name,
+                  (double)x);
+    }
 done:
     return st;
 }
@@ -376,7 +384,7 @@ static sim_status fill_tensor(void *ctx, const char *group, const sim_tensor *t)
     if (t->sharded)
         n = rows * (sim_tensor_row_bytes(t) / sim_type_bytes(t->type));
     SIM_TRY(read_values(f, name, t, n));
-    SIM_TRY(check_finite(f, name, t, n));
+    SIM_TRY(check_values(f, name, t, n));
 done:
     return st;
 }
@@ -398,16 +406,25 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
 {
     sim_status st = SIM_OK;
     sim_h5 *file = NULL;
+    char *bytes = NULL;
+    size_t n = 0, image_bytes = 0;
+    sim_hash digest;
     filler f = {.path = path, .optional_heads = true};
     const sim_visitor v = {.see = fill_tensor, .ctx = &f};
 
-    SIM_TRY(sim_h5_open_read(path, &file));
+    SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &bytes, &n));
+    SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);
+    image_bytes = n;
+    if (checkpoint_is_sealed(bytes, n))
+        SIM_TRY(checkpoint_verify(path, bytes, n, &image_bytes, &digest));
+    SIM_TRY(sim_h5_open_image(bytes, image_bytes, path, &file));
     f.file = file;
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
     *n_missing = f.missing;
 done:
     sim_h5_close(&file);
+    sim_free(bytes);
     return st;
 }
 

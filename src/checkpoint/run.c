@@ -16,6 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const folders[] = {"checkpoints", "results"};
+enum { N_FOLDERS = sizeof folders / sizeof *folders };
+_Static_assert(N_FOLDERS == sizeof((sim_run *)0)->folder_is_new / sizeof(bool),
+               "a flag for each folder");
+
 sim_status sim_run_path(const sim_run *run, const char *name, char *out, size_t out_bytes)
 {
     sim_status st = SIM_OK;
@@ -142,23 +147,44 @@ static bool is_dead(const holder *h, const char *host)
     return job_is_gone(h->job);
 }
 
-/* Moves a dead holder's lock away under a name of our own, so that one of two wins. */
+/* For writing where we may: NFS gives no hold on what is open to read. */
+static sim_status open_to_hold(const char *path, int *fd)
+{
+    uint64_t n = 0;
+    sim_status st = sim_file_open_update(path, fd);
+    if (st != SIM_E_ACCESS)
+        return st;
+    sim_story_clear();
+    return sim_file_open_read(path, fd, &n);
+}
+
+/*
+ * Removes a dead holder's lock while we hold that very file, which the kernel lets go when we
+ * die.  Whoever else found it stale too comes too late, or finds another text at its path: a
+ * fresh lock never leaves its place.
+ */
 static sim_status remove_stale(const char *path, const char *text)
 {
     sim_status st = SIM_OK;
-    char away[4400], *now = NULL;
+    char *now = NULL;
     size_t n = 0;
+    int fd = -1;
 
-    (void)snprintf(away, sizeof away, "%s.stale.%ld", path, sim_process_id());
-    SIM_TRY(sim_file_rename(path, away));
-    SIM_TRY(sim_file_load(away, 4096, &now, &n));
-    /* Somebody else was faster and holds a lock of its own: give it back. */
-    if (strcmp(now, text) != 0) {
-        SIM_TRY(sim_file_rename(away, path));
+    st = open_to_hold(path, &fd);
+    if (st == SIM_OK)
+        st = sim_file_hold(fd, path);
+    if (st == SIM_OK)
+        st = sim_file_load(path, 4096, &now, &n);
+    if (st == SIM_E_INPUT || st == SIM_E_CREATE) { /* another start takes it over */
+        sim_story_clear();
+        st = SIM_OK;
         goto done;
     }
-    SIM_TRY(sim_file_remove(away));
+    SIM_TRY(st);
+    if (strcmp(now, text) == 0)
+        SIM_TRY(sim_file_remove(path));
 done:
+    SIM_IGNORE(sim_file_close(&fd, path));
     sim_free(now);
     return st;
 }
@@ -244,19 +270,27 @@ static void clean(const char *folder, bool only_stale)
     sim_names_clear(&names);
 }
 
+static sim_status make_folder(const char *path, bool *is_new)
+{
+    bool there = sim_path_exists(path);
+    sim_status st = sim_directory_make(path);
+    *is_new = st == SIM_OK && !there;
+    return st;
+}
+
 static sim_status open_here(const sim_comm *c, const char *path, sim_run *run)
 {
     sim_status st = SIM_OK;
     char part[4200];
 
-    SIM_TRY(sim_directory_make(path));
-    SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
-    SIM_TRY(sim_directory_make(part));
-    SIM_TRY(sim_run_path(run, "results", part, sizeof part));
-    SIM_TRY(sim_directory_make(part));
+    SIM_TRY(make_folder(path, &run->is_new));
     SIM_TRY(sim_run_path(run, "run.lock", part, sizeof part));
     SIM_TRY(take_lock(part, c->host));
     run->locked = true;
+    for (size_t i = 0; i < N_FOLDERS; i++) { /* who drops a run does so under its lock */
+        SIM_TRY(sim_run_path(run, folders[i], part, sizeof part));
+        SIM_TRY(make_folder(part, &run->folder_is_new[i]));
+    }
     sim_run_stop_clear(run); /* an earlier one's; from here on it is for us */
     clean(path, true);
     SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
@@ -277,7 +311,7 @@ sim_status sim_run_open(const sim_comm *c, const char *path, sim_run *run)
 done:
     st = sim_comm_agree(c, st);
     if (st != SIM_OK)
-        sim_run_close(c, run);
+        sim_run_drop(c, run);
     return st;
 }
 
@@ -289,6 +323,29 @@ void sim_run_close(const sim_comm *c, sim_run *run)
     run->locked = false;
     if (sim_run_path(run, "run.lock", path, sizeof path) == SIM_OK)
         SIM_IGNORE(sim_file_remove(path));
+}
+
+/* A folder that this start made, unless something is in it. */
+static void remove_empty(const char *path, bool *is_new)
+{
+    if (*is_new)
+        SIM_IGNORE(sim_directory_remove(path));
+    *is_new = false;
+}
+
+void sim_run_drop(const sim_comm *c, sim_run *run)
+{
+    char path[4200], story[4096];
+
+    if (c->rank != 0)
+        return;
+    (void)snprintf(story, sizeof story, "%s", sim_story());
+    for (size_t i = N_FOLDERS; i-- > 0;)
+        if (sim_run_path(run, folders[i], path, sizeof path) == SIM_OK)
+            remove_empty(path, &run->folder_is_new[i]);
+    sim_run_close(c, run);
+    remove_empty(run->path, &run->is_new);
+    sim_story_set(story);
 }
 
 bool sim_run_is_held(const char *path)

@@ -42,6 +42,12 @@ sim_status checkpoint_seal(const char *path, const void *image, size_t n,
     return sim_file_replace(path, pieces, 2);
 }
 
+bool checkpoint_is_sealed(const void *bytes, size_t n)
+{
+    return n > TRAILER_BYTES && memcmp((const unsigned char *)bytes + n - TRAILER_BYTES,
+                                       TRAILER_MAGIC, 16) == 0;
+}
+
 sim_status checkpoint_verify(const char *path, const void *bytes, size_t n,
                              size_t *image_bytes, sim_hash *digest)
 {
@@ -51,7 +57,7 @@ sim_status checkpoint_verify(const char *path, const void *bytes, size_t n,
     SIM_CHECK(n > TRAILER_BYTES, SIM_E_DATA, "%s has %zu bytes and is no checkpoint",
               path, n);
     const unsigned char *t = (const unsigned char *)bytes + n - TRAILER_BYTES;
-    SIM_CHECK(memcmp(t, TRAILER_MAGIC, 16) == 0, SIM_E_DATA,
+    SIM_CHECK(checkpoint_is_sealed(bytes, n), SIM_E_DATA,
               "%s has no checkpoint's end mark: it was cut, or is no checkpoint", path);
     SIM_CHECK(get_le64(t + 16) == n - TRAILER_BYTES, SIM_E_DATA,
               "%s: %zu bytes, but its end mark tells %llu: it was cut or joined", path,

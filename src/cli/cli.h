@@ -100,8 +100,8 @@ size_t sim_observe_log_bytes(void);
 /* metrics.jsonl in the run directory: one object an interval. */
 sim_observer sim_observe_metrics(void *state);
 size_t sim_observe_metrics_bytes(void);
-/* The last step that stands in a run's metrics; -1 when there is none. */
-int64_t sim_observe_metrics_last(const char *run_path);
+/* The last step that stands in a run's metrics; -1 when there is none; and the last rate. */
+int64_t sim_observe_metrics_last(const char *run_path, double *images_per_s);
 void sim_observe_metrics_clear(void *memory); /* before it is freed */
 /* A kNN result as a line of its own there; `state` is the metrics observer's. */
 sim_knn_tell sim_observe_metrics_knn;

@@ -116,7 +116,8 @@ static segment read_segment(const sim_json *j)
 static sim_status print_segment(size_t i, const segment *s)
 {
     sim_status st = SIM_OK;
-    char line[1024], more[32] = "", steps[64], lost[64] = "", job[96] = "";
+    char line[1024], more[32] = "", steps[64], lost[64] = "", job[96] = "",
+                     rate[32] = "-";
 
     if (s->nodes > 1)
         (void)snprintf(more, sizeof more, " +%lld", (long long)s->nodes - 1);
@@ -127,11 +128,13 @@ static sim_status print_segment(size_t i, const segment *s)
     if (*s->job)
         (void)snprintf(job, sizeof job, " (job %.60s.%lld)", s->job,
                        (long long)s->restart);
+    if (s->images_per_s > 0)
+        (void)snprintf(rate, sizeof rate, "%.0f", s->images_per_s);
     (void)snprintf(
         line, sizeof line,
-        "  %2zu %-20s %-16.40s%-4s %4lld x %-4lld %6lld %18s %9.0f  %.160s%s%s\n", i,
+        "  %2zu %-20s %-16.40s%-4s %4lld x %-4lld %6lld %18s %9s  %.160s%s%s\n", i,
         s->start, s->host, more, (long long)s->ranks, (long long)s->threads,
-        (long long)s->batch, steps, s->images_per_s, s->ended, lost, job);
+        (long long)s->batch, steps, rate, s->ended, lost, job);
     SIM_TRY(sim_cli_print(NULL, line));
     if (*s->changed) {
         (void)snprintf(line, sizeof line, "     accepted: %.600s\n", s->changed);
@@ -156,6 +159,19 @@ done:
     return st;
 }
 
+/* A segment tells its rate when it saves or ends: of the newest, under way or killed before,
+ * the metrics tell it. */
+static void add_rate(sim_json *list, double images_per_s)
+{
+    size_t n = sim_json_size(list);
+    sim_json *newest = n > 0 ? sim_json_at(list, n - 1) : NULL;
+    if (!newest)
+        return;
+    const segment s = read_segment(newest);
+    if (s.images_per_s <= 0 && s.last > s.from)
+        sim_json_real(newest, "images_per_s", images_per_s);
+}
+
 /*
  * The segments as "segments" of `j`: of a file those that it knows, of a run also those that
  * left no checkpoint.
@@ -166,13 +182,15 @@ static sim_status add_segments(const arguments *args, const sim_checkpoint *k,
     sim_status st = SIM_OK;
     char *of_run = NULL;
     bool is_run = sim_path_is_directory(args->path);
+    double images_per_s = 0;
+    sim_json *list = sim_json_array(j, "segments");
 
     if (is_run)
         SIM_TRY(sim_history_of_run(args->path, &of_run));
+    int64_t last = is_run ? sim_observe_metrics_last(args->path, &images_per_s) : -1;
     SIM_TRY(sim_history_merge(sim_checkpoint_head_of(k)->history, is_run ? of_run : "[]",
-                              is_run ? sim_observe_metrics_last(args->path) : -1,
-                              !is_run || sim_run_is_held(args->path),
-                              sim_json_array(j, "segments")));
+                              last, !is_run || sim_run_is_held(args->path), list));
+    add_rate(list, images_per_s);
 done:
     sim_free(of_run);
     return st;

@@ -179,6 +179,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     sim_evaluate_options evaluate;
     sim_knn_watch *knn = NULL;
     char *resolved = NULL, *identity = NULL, *log = NULL, *metrics = NULL;
+    double unused = 0;
 
     st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
@@ -203,7 +204,8 @@ static sim_status run(const sim_comm *c, void *ctx)
     a->request.build = sim_cli_build();
     a->request.kernels = sim_kernels_name();
     a->request.arithmetic = sim_kernels_arithmetic();
-    a->request.last_logged = c->rank == 0 ? sim_observe_metrics_last(job->train.run) : -1;
+    a->request.last_logged =
+        c->rank == 0 ? sim_observe_metrics_last(job->train.run, &unused) : -1;
     a->request.observers = observers;
     a->request.n_observers = sizeof observers / sizeof observers[0];
     SIM_TRY(sim_train(c, &a->request));

@@ -25,16 +25,25 @@ typedef struct {
     bool told; /* that they wait */
 } state;
 
-/* The step of a line, whole or torn; -1 where there is none. */
-static int64_t step_of(const char *line, size_t n)
+/* The step of a line, whole or torn, and its images per second where it tells them; -1 where
+ * there is none. */
+static int64_t read_line(const char *line, size_t n, double *images_per_s)
 {
     sim_json *j = NULL;
     int64_t step = -1;
-    if (sim_json_parse(line, n, &j) == SIM_OK)
+    if (sim_json_parse(line, n, &j) == SIM_OK) {
         (void)sim_json_get_int(j, "step", &step);
+        (void)sim_json_get_real(j, "images_per_s", images_per_s);
+    }
     sim_story_clear();
     sim_json_destroy(&j);
     return step;
+}
+
+static int64_t step_of(const char *line, size_t n)
+{
+    double unused = 0;
+    return read_line(line, n, &unused);
 }
 
 /* Bytes of whole lines at the start of the text that are of steps up to `step`. */
@@ -110,20 +119,22 @@ done:
     return st;
 }
 
-int64_t sim_observe_metrics_last(const char *run_path)
+int64_t sim_observe_metrics_last(const char *run_path, double *images_per_s)
 {
     char path[4200], *text = NULL;
     size_t n = 0;
     int64_t last = -1;
 
+    *images_per_s = 0;
     (void)snprintf(path, sizeof path, "%s/metrics.jsonl", run_path);
     if (!sim_path_exists(path) || load_end(path, &text, &n) != SIM_OK)
         goto done;
-    while (n > 0 && last < 0) { /* line by line from the end */
+    while (n > 0 && (last < 0 || *images_per_s == 0)) { /* line by line from the end */
         size_t end = text[n - 1] == '\n' ? n - 1 : n;
         for (n = end; n > 0 && text[n - 1] != '\n';)
             n--;
-        last = step_of(text + n, end - n);
+        int64_t step = read_line(text + n, end - n, images_per_s);
+        last = last < 0 ? step : last; /* a line of kNN tells no rate */
     }
 done:
     sim_story_clear();

@@ -44,12 +44,12 @@ static void expire(void)
 
 static void *count(void *ctx)
 {
-    const double tick_s = deadline.seconds / 40;
+    enum { TICKS = 40 };
     (void)ctx;
     sim_beat_mute();
     sim_mutex_lock(&deadline.lock);
-    for (double s = 0; s < deadline.seconds && !deadline.over; s += tick_s)
-        sim_signal_wait_for(&deadline.wake, &deadline.lock, tick_s);
+    for (int i = 0; i < TICKS && !deadline.over; i++)
+        sim_signal_wait_for(&deadline.wake, &deadline.lock, deadline.seconds / TICKS);
     bool late = !deadline.over;
     sim_mutex_unlock(&deadline.lock);
     if (late)

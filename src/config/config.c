@@ -136,6 +136,21 @@ static bool is_dotted_key(const char *key)
     }
 }
 
+/* A value may be given once on the command line: one of two would be lost without a word. */
+static sim_status check_once(const sim_config *c, const char *key, const char *where)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; i < c->n_entries; i++) {
+        const entry *e = &c->entries[i];
+        if (!e->is_override || (strcmp(e->key, key) != 0 && !is_below(e->key, key)))
+            continue;
+        SIM_FAIL(SIM_E_CONFIG, "%s: %s is already %s; give it once", where, e->key,
+                 e->where);
+    }
+done:
+    return st;
+}
+
 static sim_status apply_override(sim_config *c, const char *text, int number)
 {
     sim_status st = SIM_OK;
@@ -149,11 +164,14 @@ static sim_status apply_override(sim_config *c, const char *text, int number)
     (void)snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
     config_show(key, shown);
     SIM_CHECK(is_dotted_key(key), SIM_E_CONFIG, "%s: \"%s\" is no key", where, shown);
+    SIM_TRY(check_once(c, key, where));
     (void)config_drop(c, key);
     SIM_TRY(check_above(c, key, where));
     size_t before = c->n_entries;
     SIM_TRY(config_parse_text(c, equals + 1, strlen(equals + 1), key, where, false));
     SIM_CHECK(c->n_entries > before, SIM_E_CONFIG, "%s: %s has no value", where, key);
+    for (size_t i = before; i < c->n_entries; i++)
+        c->entries[i].is_override = true;
 done:
     return st;
 }

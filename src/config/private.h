@@ -23,6 +23,7 @@ typedef struct {
     bool quoted;
     bool empty_list; /* "view1: []" */
     bool used;
+    bool is_override;
     char where[192]; /* "job.yaml:12" or "argument 3" */
 } entry;
 

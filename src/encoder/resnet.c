@@ -5,7 +5,6 @@
  */
 #include "net.h"
 
-#include "simile/log.h"
 #include "simile/memory.h"
 
 #include <stdio.h>
@@ -102,11 +101,6 @@ static sim_status stem(builder *b, int *out)
     bool imagenet = b->options->stem == 1;
     size_t c = channels(b->options, 0);
 
-    if (imagenet && (b->net->in_h <= 64 || b->net->in_w <= 64))
-        sim_log_warn(
-            "encoder.stem: imagenet on images of %zu x %zu costs many points; cifar "
-            "is meant for 64 pixels or less",
-            b->net->in_h, b->net->in_w);
     SIM_TRY(
         net_conv(b->net, "conv1", NET_INPUT, c, imagenet ? 7 : 3, imagenet ? 2 : 1, out));
     SIM_TRY(net_norm(b->net, "bn1", *out, NO_NODE, b->act, true, out));

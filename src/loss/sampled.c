@@ -305,6 +305,7 @@ static void target_pass(sampled *q)
     sim_for(walk_row_tiles(e->own), target_item, q);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): six arrays, each with its own shape and name */
 void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const float *a,
                          const float *b, const int32_t *positive,
                          const int32_t *negatives, float *da, float *db,

@@ -155,6 +155,7 @@ void branch_updated(branch *b)
 size_t branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
                    const char *groups[SIM_MAX_NETS])
 {
+    SIM_ASSERT(b->n_nets <= BRANCH_NETS);
     for (size_t i = 0; i < b->n_nets; i++) {
         nets[i] = b->net[i];
         groups[i] = names[i];
@@ -167,6 +168,7 @@ sim_status branch_visit(branch *b, const sim_visitor *v)
     sim_status st = SIM_OK;
     static const char *const paths[BRANCH_NETS] = {"weights/encoder", "weights/projector",
                                                    "weights/predictor"};
+    SIM_ASSERT(b->n_nets <= BRANCH_NETS);
     for (size_t i = 0; i < b->n_nets; i++)
         SIM_TRY(sim_net_visit(b->net[i], paths[i], v));
 done:

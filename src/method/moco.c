@@ -215,22 +215,25 @@ static void forward(void *self, const sim_method_batch *batch)
     target_forward(m->base.target, batch->x + (shares_images(o) ? 0 : of_queries));
 }
 
-/* Queries of view v against keys of the other view (of the only one), each way its share of
- * the mean.  All rows [view][mine][d]. */
-static void contrast(sim_queue *q, const options *o, double t, size_t mine, size_t d,
+/* Each way has its share of the mean. */
+static sim_cross_options loss_of(const options *o, double t)
+{
+    return (sim_cross_options){.temperature = t,
+                               .factor = 1 / (double)directions(o),
+                               .decoupled = o->denominator == 1};
+}
+
+/* Queries of view v against keys of the other view (of the only one); n floats of a view. */
+static void contrast(sim_queue *q, const sim_cross_options *loss, size_t views, size_t n,
                      const float *queries, const float *keys, float *dq,
                      sim_loss_report *report)
 {
-    size_t views = directions(o), n = mine * d;
-    const sim_cross_options loss = {
-        .temperature = t, .factor = 1 / (double)views, .decoupled = o->denominator == 1};
-
     *report = (sim_loss_report){0};
     for (size_t v = 0; v < views; v++) {
         sim_loss_report one;
-        sim_queue_contrast(q, &loss, queries + v * n, keys + (views - 1 - v) * n,
+        sim_queue_contrast(q, loss, queries + v * n, keys + (views - 1 - v) * n,
                            dq + v * n, &one);
-        sim_loss_report_add(&one, loss.factor, report);
+        sim_loss_report_add(&one, loss->factor, report);
     }
 }
 
@@ -247,8 +250,10 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
     if (m->idle)
         return;
     unit_rows_take(&m->queries, s, m->base.encoder->out[PROJECTOR]);
-    contrast(m->base.queue, &m->options, temperature_value(&m->base.temperature),
-             m->queries.n / s->views, m->queries.d, m->queries.z, m->keys.z,
+    const sim_cross_options each =
+        loss_of(&m->options, temperature_value(&m->base.temperature));
+    contrast(m->base.queue, &each, directions(&m->options),
+             m->queries.n / s->views * m->queries.d, m->queries.z, m->keys.z,
              m->queries.dz, report);
     unit_rows_give(&m->queries, s, m->base.encoder->dout[PROJECTOR]);
 }
@@ -409,7 +414,8 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
 
     SIM_TRY(sim_comm_agree(c, read_all(c, o, a, &g)));
     size_t mine = g.queries.mine.hi - g.queries.mine.lo, d = g.queries.shape.d;
-    contrast(g.queue, o, o->temperature, mine, d, g.queries.z, g.keys.z, g.queries.dz,
+    const sim_cross_options each = loss_of(o, o->temperature);
+    contrast(g.queue, &each, directions(o), mine * d, g.queries.z, g.keys.z, g.queries.dz,
              &report);
     push(g.queue, directions(o), mine, d, g.keys.z);
     SIM_TRY(array_rows_write(a, "dz", &g.queries));

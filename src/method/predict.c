@@ -398,6 +398,7 @@ static void give_targets(const predict *p, size_t k, float scale, float *dz)
         add_rows(p, k, offset_of(s, k), p->db, scale, dz);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): five arrays, each with its own shape and name */
 void predict_run(predict *p, const predict_options *options, const float *c,
                  const float *z, float *dc, float *dz, float *grads, size_t stride,
                  sim_loss_report *report)

@@ -6,6 +6,7 @@
  */
 #include "state.h"
 
+#include "simile/log.h"
 #include "simile/memory.h"
 
 #include <stdio.h>
@@ -164,6 +165,13 @@ void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
 {
     const sim_comm any = {.size = 1};
     const sim_method_env env = sim_job_env(job, plan, &any);
+    const bool imagenet = job->encoder.stem == 1;
+
+    if (imagenet && (plan->h <= 64 || plan->w <= 64))
+        sim_log_warn(
+            "encoder.stem: imagenet on images of %zu x %zu costs many points; cifar "
+            "is meant for 64 pixels or less",
+            plan->h, plan->w);
     if (job->method->advise)
         job->method->advise(&env, job->method_options, plan->n_images);
 }

@@ -97,6 +97,7 @@ sim_status sim_hang_watch(sim_train_state *t)
     if (options.hang_s == 0)
         goto done;
     st = sim_run_path(&t->run, "heartbeat", folder, sizeof folder);
+    t->beats_are_new = t->comm->rank == 0 && !sim_path_exists(folder);
     if (st == SIM_OK && t->comm->rank == 0)
         st = sim_directory_make(folder);
     if (st == SIM_OK && t->comm->rank == 0)

@@ -234,6 +234,21 @@ done:
     return st;
 }
 
+/* A start that was refused before it began leaves no run where there was none. */
+static void forget(sim_train_state *t)
+{
+    char path[4200];
+
+    if (t->log_is_new && sim_run_path(&t->run, "log.txt", path, sizeof path) == SIM_OK) {
+        SIM_IGNORE(sim_log_file(NULL));
+        SIM_IGNORE(sim_file_remove(path));
+    }
+    if (t->beats_are_new &&
+        sim_run_path(&t->run, "heartbeat", path, sizeof path) == SIM_OK)
+        SIM_IGNORE(sim_directory_remove(path));
+    sim_run_drop(t->comm, &t->run);
+}
+
 static void tear_down(sim_train_state *t)
 {
     sim_comm_deadline_end();
@@ -251,6 +266,8 @@ static void tear_down(sim_train_state *t)
     sim_free(t->history);
     sim_free(t->places);
     sim_comm_barrier(t->comm); /* a run that is free has none of our records any more */
+    if (t->comm->rank == 0 && !t->begun)
+        forget(t);
     sim_run_close(t->comm, &t->run);
 }
 
@@ -296,7 +313,7 @@ static sim_status exchange(sim_train_state *t, bool *save)
     if (t->request->stop_after >= 0 && t->at.step >= t->request->stop_after)
         t->why = "--stop-after";
     else if (due[DUE_SIGNAL])
-        t->why = strsignal((int)due[DUE_SIGNAL]);
+        t->why = sim_signals_name((int)due[DUE_SIGNAL]);
     else if (due[DUE_FILE])
         t->why = "simile stop";
     else if (due[DUE_TIME])

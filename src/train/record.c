@@ -70,7 +70,9 @@ sim_status sim_record_open(sim_train_state *t)
     if (t->comm->rank != 0)
         goto done;
     SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
+    bool there = sim_path_exists(path);
     SIM_TRY(sim_log_file(path));
+    t->log_is_new = !there;
 done:
     return st;
 }

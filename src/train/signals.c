@@ -47,3 +47,8 @@ int sim_signals_seen(void)
 {
     return (int)seen;
 }
+
+const char *sim_signals_name(int number)
+{
+    return number == SIGUSR1 ? "USR1" : number == SIGTERM ? "TERM" : "INT";
+}

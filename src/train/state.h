@@ -115,11 +115,12 @@ struct sim_train_state {
     int64_t held_bytes;   /* by the ledger, after a step; the most so far */
     char *history;        /* JSON array of earlier segments */
     char segment_id[48];
-    bool begun;         /* the segment stands in segments.json */
-    sim_place *places;  /* [ranks], on rank 0 */
-    size_t n_nodes;     /* different hosts among them */
-    char resumed[4200]; /* what it goes on from, for the header */
-    char aside[4200];   /* where what was saved of the course it left is; "" */
+    bool begun;                     /* the segment stands in segments.json */
+    bool log_is_new, beats_are_new; /* log.txt, heartbeat/: made by this start */
+    sim_place *places;              /* [ranks], on rank 0 */
+    size_t n_nodes;                 /* different hosts among them */
+    char resumed[4200];             /* what it goes on from, for the header */
+    char aside[4200]; /* where what was saved of the course it left is; "" */
     int trace_fd;
     sim_watchdog *watchdog;
     sim_replica *replica;
@@ -195,6 +196,7 @@ SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
 /* signals.c: the wish to stop, once sim_train_watch_signals was called */
 void sim_signals_unwatch(void);
 int sim_signals_seen(void); /* the signal's number, or 0 */
+const char *sim_signals_name(int number);
 
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
 /* Takes the checkpoint's history ("" for a fresh run), and what of it the course needs. */

@@ -17,7 +17,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const sim_comm alone = {.rank = 0, .size = 1, .host = "testhost"};
@@ -865,6 +868,130 @@ static void a_process_number_used_again_does_not_hold_a_lock(void **state)
     assert_int_equal(challenge(text), SIM_OK);
 }
 
+/* A rival that is faster: its lock stands there as soon as the stale one was read. */
+static const char fresh[] = "host rival\npid 1\nstart 2\njob -\nrestart 0\n";
+static bool rival_waits;
+static size_t n_moved; /* renames and removals of run.lock itself */
+
+static ssize_t read_then_rival(int fd, void *data, size_t n, off_t at)
+{
+    char path[256], temporary[300];
+    ssize_t got = pread(fd, data, n, at);
+    if (rival_waits) {
+        rival_waits = false;
+        lock_path(path);
+        (void)snprintf(temporary, sizeof temporary, "%s.rival", path);
+        write_bytes(temporary, fresh, sizeof fresh - 1);
+        (void)rename(temporary, path);
+    }
+    return got;
+}
+
+static bool is_lock(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 9 && strcmp(path + n - 9, "/run.lock") == 0;
+}
+
+static int count_rename(const char *from, const char *to)
+{
+    n_moved += is_lock(from) || is_lock(to);
+    return rename(from, to);
+}
+
+static int count_unlink(const char *path)
+{
+    n_moved += is_lock(path);
+    return unlink(path);
+}
+
+static void a_fresh_lock_never_leaves_its_place(void **state)
+{
+    (void)state;
+    char path[256], *text = NULL;
+    size_t n = 0;
+    sim_file_calls calls = sim_file_posix;
+    calls.pread = read_then_rival;
+    calls.rename = count_rename;
+    calls.unlink = count_unlink;
+    rival_waits = true;
+    n_moved = 0;
+    sim_file_use(&calls);
+    sim_status st = challenge("host testhost\npid 999999999\nstart 1\n");
+    sim_file_use(NULL);
+    assert_int_equal(st, SIM_E_CREATE);
+    assert_non_null(strstr(sim_story(), "held by pid 1 on rival"));
+    assert_int_equal(n_moved, 0);
+    lock_path(path);
+    ASSERT_OK(sim_file_load(path, 4096, &text, &n));
+    assert_string_equal(text, fresh);
+    sim_free(text);
+}
+
+/* Of those that find a lock stale one takes it away; that one may itself be killed then. */
+static void a_stale_lock_is_taken_away_by_one_at_a_time(void **state)
+{
+    (void)state;
+    static const char stale[] = "host testhost\npid 999999999\nstart 1\n";
+    char path[256];
+    lock_path(path);
+    write_bytes(path, stale, sizeof stale - 1);
+    int fd = open(path, O_WRONLY);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0); /* another one is about to */
+    sim_run second = {0};
+    ASSERT_REFUSED(sim_run_open(&alone, folder, &second), SIM_E_CREATE, "already there");
+    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(close(fd), 0); /* and was killed */
+    ASSERT_OK(sim_run_open(&alone, folder, &second));
+    sim_run_close(&alone, &second);
+}
+
+/* One of those: says how it went, and holds what it holds until all have. */
+static void start(const int go[2], const int tell[2])
+{
+    char byte = 0;
+    sim_run mine = {0};
+    (void)close(go[1]);
+    (void)!read(go[0], &byte, 1); /* all at once */
+    byte = sim_run_open(&alone, folder, &mine) == SIM_OK ? 'y' : 'n';
+    (void)!write(tell[1], &byte, 1);
+    (void)alarm(60);
+    (void)pause();
+}
+
+static void of_many_starts_on_a_stale_lock_one_holds_the_run(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 40, STARTS = 8 };
+    char path[256], text[128];
+    lock_path(path);
+    for (int round = 0; round < ROUNDS; round++) {
+        int go[2], tell[2], winners = 0;
+        pid_t children[STARTS];
+        int n = snprintf(text, sizeof text, "host testhost\npid 999999999\nstart %d\n",
+                         round);
+        write_bytes(path, text, (size_t)n);
+        assert_true(pipe(go) == 0 && pipe(tell) == 0);
+        for (int i = 0; i < STARTS; i++)
+            if ((children[i] = fork()) == 0)
+                start(go, tell);
+        (void)close(go[0]);
+        (void)close(go[1]);
+        for (int i = 0; i < STARTS; i++) {
+            char byte = 0;
+            assert_int_equal(read(tell[0], &byte, 1), 1);
+            winners += byte == 'y';
+        }
+        for (int i = 0; i < STARTS; i++) {
+            (void)kill(children[i], SIGKILL);
+            (void)waitpid(children[i], NULL, 0);
+        }
+        (void)close(tell[0]);
+        (void)close(tell[1]);
+        assert_int_equal(winners, 1);
+    }
+}
+
 /* A container may have its host's name and see none of its processes. */
 static void a_process_of_another_container_holds_its_lock(void **state)
 {
@@ -930,6 +1057,9 @@ int main(void)
         TEST(a_lock_of_another_host_counts_until_slurm_says_otherwise),
         TEST(a_process_number_used_again_does_not_hold_a_lock),
         TEST(a_process_of_another_container_holds_its_lock),
+        TEST(a_fresh_lock_never_leaves_its_place),
+        TEST(a_stale_lock_is_taken_away_by_one_at_a_time),
+        TEST(of_many_starts_on_a_stale_lock_one_holds_the_run),
         TEST(a_wish_to_stop_is_for_who_holds_the_run_and_no_other),
     };
     behind = sim_file_posix;

@@ -169,17 +169,16 @@ static sim_status override(size_t n, const char *const *texts, job_options *o)
     return st;
 }
 
-static void the_last_override_wins(void **state)
+static void an_override_replaces_what_the_file_says(void **state)
 {
     (void)state;
     static job_options o;
-    ASSERT_OK(
-        override(3, (const char *const[]){"opt.rate=2", "opt.rate=3", "path=a=b"}, &o));
+    ASSERT_OK(override(2, (const char *const[]){"opt.rate=3", "path=a=b"}, &o));
     assert_true(o.rate == 3 && o.kind == 1);
     assert_string_equal(o.path, "a=b");
     /* A mapping replaces the whole subtree: kind is its default again. */
-    ASSERT_OK(override(2, (const char *const[]){"opt.steps=4", "opt={rate: 5}"}, &o));
-    assert_true(o.rate == 5 && o.kind == 0 && o.steps == 10);
+    ASSERT_OK(override(2, (const char *const[]){"opt={rate: 5}", "opt.steps=4"}, &o));
+    assert_true(o.rate == 5 && o.kind == 0 && o.steps == 4);
     ASSERT_OK(override(1, (const char *const[]){"view.ops=[{op: flip, p: 0.25}]"}, &o));
     assert_true(o.ops.n == 1 && o.ops.values[0][0] == 0.25);
     ASSERT_OK(override(1, (const char *const[]){"view.ops.1.size=7"}, &o));
@@ -187,6 +186,21 @@ static void the_last_override_wins(void **state)
     ASSERT_OK(override(2, (const char *const[]){"view.ops=[]", "opt.note='~'"}, &o));
     assert_true(o.ops.given && o.ops.n == 0);
     assert_string_equal(o.note, "~");
+}
+
+static void a_value_is_given_once_on_the_command_line(void **state)
+{
+    (void)state;
+    static job_options o;
+    static const char *const twice[][3] = {
+        {"path=y", "path=y", "argument 5: path is already argument 3"},
+        {"opt.rate=2", "opt.rate=3", "argument 5: opt.rate is already argument 3"},
+        {"opt.steps=4", "opt={rate: 5}", "argument 5: opt.steps is already argument 3"},
+        {"opt={rate: 5}", "opt.rate=6", "argument 5: opt.rate is already argument 3"},
+        {"view.ops=[]", "view.ops=[flip]", "argument 5: view.ops is already argument 3"},
+    };
+    for (size_t i = 0; i < sizeof twice / sizeof *twice; i++)
+        ASSERT_REFUSED(override(2, &twice[i][0], &o), SIM_E_CONFIG, twice[i][2]);
 }
 
 static void a_preference_stands_between_table_and_job(void **state)
@@ -355,7 +369,8 @@ int main(void)
         cmocka_unit_test(texts_have_a_length_in_bytes),
         cmocka_unit_test(sixteen_items_are_the_most),
         cmocka_unit_test(an_empty_list_is_not_an_absent_one),
-        cmocka_unit_test(the_last_override_wins),
+        cmocka_unit_test(an_override_replaces_what_the_file_says),
+        cmocka_unit_test(a_value_is_given_once_on_the_command_line),
         cmocka_unit_test(a_preference_stands_between_table_and_job),
         cmocka_unit_test(wrong_overrides_are_named_by_number),
         cmocka_unit_test(peek_and_refuse_name_keys),

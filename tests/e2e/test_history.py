@@ -58,6 +58,11 @@ def metrics(run):
         return [json.loads(line)["step"] for line in f.read().splitlines()]
 
 
+def rates(run):
+    with open(f"{run}/metrics.jsonl") as f:
+        return [json.loads(line)["images_per_s"] for line in f.read().splitlines()]
+
+
 def segments(path):
     return json.loads(call(0, "inspect", path, "--json"))["segments"]
 
@@ -96,7 +101,10 @@ def table_of(run):
 def killed_before_any_checkpoint():
     check("start     fresh" in train(75, "lost", "--stop-after", "3"), "a fresh start says so")
     process = until("lost", 20)
-    check(segments("lost")[-1]["ended"] == "running", "a run under way is called running")
+    running = segments("lost")[-1]
+    check(running["ended"] == "running", "a run under way is called running")
+    check(running["images_per_s"] in rates("lost"), f"its rate is the log's: {running}")
+    check(re.search(r" [1-9]\d*  running after", table_of("lost")[1]), "the table has its rate")
     process.send_signal(signal.SIGKILL)
     process.wait()
     time.sleep(0.05)
@@ -107,7 +115,7 @@ def killed_before_any_checkpoint():
           [(0, 3, "--stop-after"), (3, 3, "killed or lost")], f"history after the kill: {s}")
     check(s[1]["last_step"] == done, f"last step {s[1]['last_step']}, metrics have {done}")
     row = table_of("lost")[1]
-    check(re.search(r"^ +2 .* 1 x 1 +16 +3 -> 3 +0  killed or lost after step %d$" % done, row), row)
+    check(re.search(r"^ +2 .* 1 x 1 +16 +3 -> 3 +[1-9]\d*  killed or lost after step %d$" % done, row), row)
 
     # Killed again before a checkpoint, then well: all are there, also in the checkpoint itself.
     process = until("lost", done + 5) # beyond what stood there before

@@ -69,6 +69,54 @@ expect 0 "segments" "$simile" inspect run
 # --init takes the encoder's weights
 expect 0 "initial weights from" "$simile" pretrain good.yaml run=second --init run/checkpoints/step-000000002.h5 --stop-after 99
 expect 65 "another shape" "$simile" pretrain good.yaml run=third encoder.width=0.25 --init run/checkpoints/step-000000002.h5
+# ... verified by its digest where it has one; what cannot be weights is refused; nothing is left
+/usr/bin/python3 - <<'PY'
+import h5py
+whole = open("run/checkpoints/step-000000002.h5", "rb").read()
+with h5py.File("run/checkpoints/step-000000002.h5") as f:
+    at = f["weights/encoder/conv1.weight"].id.get_offset()
+open("init-flip.h5", "wb").write(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
+for name in "plain", "variance", "float", "double":
+    open(f"init-{name}.h5", "wb").write(whole[:-64])
+with h5py.File("init-variance.h5", "r+") as f:
+    f["weights/encoder/bn1.running_var"][3] = -0.5
+for name in "float", "double": # as torch's .numpy().astype("f8") makes them
+    with h5py.File(f"init-{name}.h5", "r+") as f:
+        for key, x in [(k, v[()]) for k, v in f["weights/encoder"].items()]:
+            if name == "float" or not key.endswith("num_batches_tracked"):
+                del f["weights/encoder"][key]
+                f["weights/encoder"][key] = x.astype("f8")
+PY
+init() { "$simile" pretrain good.yaml run=runs/new --stop-after 0 --init "$@"; }
+expect 75 "initial weights from" "$simile" pretrain good.yaml run=plain --stop-after 0 --init init-plain.h5
+expect 75 "initial weights from" "$simile" pretrain good.yaml run=double --stop-after 0 --init init-double.h5
+[ "$(weights plain)" = "$(weights double)" ] || fail "float64 weights are others"
+expect 65 "init-flip.h5 does not have its digest" init init-flip.h5
+expect 65 "/weights/encoder/bn1.running_var holds -0.5, but a variance" init init-variance.h5
+expect 65 'num_batches_tracked holds float64, which is not read as int64' init init-float.h5
+grep -qF '.astype("int64")' out.txt || fail "not told how to convert"
+: >init-empty.h5
+expect 65 "init-empty.h5 is empty" init init-empty.h5
+expect 66 "absent.h5" init absent.h5
+expect 66 "absent.h5" ranks 2 "$simile" pretrain good.yaml run=runs/new --init absent.h5
+expect 65 "does not have its digest" ranks 2 "$simile" pretrain good.yaml run=runs/new --init init-flip.h5
+expect 65 "does not have its digest" "$simile" pretrain good.yaml run=runs/new --resume init-flip.h5
+expect 78 "another run directory" "$simile" pretrain good.yaml run=runs/new seed=9 --resume run/checkpoints/step-000000002.h5
+[ ! -e runs/new ] || fail "a refused start left $(find runs/new)"
+mkdir own && echo mine >own/log.txt
+expect 65 "does not have its digest" "$simile" pretrain good.yaml run=own --init init-flip.h5
+[ "$(ls own)" = log.txt ] && grep -q mine own/log.txt || fail "a refused start changed a folder: $(ls own)"
+before=$(find run -type f ! -name log.txt -exec md5sum {} + | sort && ls run)
+expect 78 "seed" "$simile" pretrain good.yaml seed=9
+expect 65 "does not have its digest" "$simile" pretrain good.yaml --resume init-flip.h5
+[ "$before" = "$(find run -type f ! -name log.txt -exec md5sum {} + | sort && ls run)" ] || fail "a refused start changed the run"
+# a value is given once, and advice too
+expect 78 "argument 4: seed is already argument 3" "$simile" pretrain good.yaml seed=1 seed=2
+moco=(method.name=mocov2 method.queue_size=64 augment.preset=digits encoder.stem=imagenet batchnorm.group=8)
+expect 0 "encoder.stem: imagenet on images of 12 x 12" "$simile" plan good.yaml "${moco[@]}"
+[ "$(grep -c "encoder.stem: imagenet" out.txt)" = 1 ] || fail "plan says it more than once"
+expect 75 "encoder.stem: imagenet on images of 12 x 12" "$simile" pretrain good.yaml run=stem "${moco[@]}" --stop-after 0
+[ "$(grep -c "encoder.stem: imagenet" out.txt)" = 1 ] || fail "pretrain says it more than once"
 # what is read is not written over, and a place that cannot be written is told before the work
 cp train.h5 kept.h5
 for out in train.h5 ./train.h5 run/checkpoints/step-000000002.h5; do

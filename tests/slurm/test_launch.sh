@@ -74,7 +74,7 @@ SIMILE_BIND=cores SLOW_MS=100 submit mpirun "${pair[@]}" --
 await 30 "step 10 of mpirun" reached mpirun 10
 scancel -b -s USR1 "$id"
 finish COMPLETED "$id"
-says mpirun "stopped by User defined signal 1"
+says mpirun "stopped by USR1"
 says mpirun "start 2, 2 nodes"
 grep -qE "^binding   node2, rank:cores 1:[0-9]+$" mpirun.log || fail "mpirun bound no core: $(grep ^binding mpirun.log)"
 same calm mpirun

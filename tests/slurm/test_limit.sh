@@ -15,7 +15,7 @@ SLOW_MS=100 submit usr1 "${pair[@]}" --
 await 30 "step 10 of usr1" reached usr1 10
 scancel -s USR1 "$id"
 finish COMPLETED "$id"
-says usr1 "stopped by User defined signal 1"
+says usr1 "stopped by USR1"
 says usr1 "start 2, 2 nodes"
 says usr1 "resumed from usr1/checkpoints/step-0000000"
 [ "$(grep -c 'completed: step 60' usr1.log)" = 1 ] || fail "usr1 did not complete once"
@@ -52,7 +52,7 @@ says clock "stopped by time limit"
 same calm clock
 
 finish COMPLETED "$limit" 150
-says limit "stopped by User defined signal 1"
+says limit "stopped by USR1"
 says limit "start 2, 2 nodes"
 same calm limit
 echo ok

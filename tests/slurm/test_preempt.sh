@@ -15,7 +15,7 @@ finish COMPLETED "$urgent"
 finish COMPLETED "$id"
 says yields "DUE TO PREEMPTION"
 says yields "start 2, 2 nodes"
-grep -qE "stopped by (User defined signal 1|Terminated) after step" yields.log || fail "yields: no checkpoint in the grace of 5 s"
+grep -qE "stopped by (USR1|TERM) after step" yields.log || fail "yields: no checkpoint in the grace of 5 s"
 same calm yields
 
 # scancel gives KillWait seconds: a checkpoint, and no requeue
@@ -23,7 +23,7 @@ SLOW_MS=100 submit cancelled "${pair[@]}" --
 await 30 "step 10 of cancelled" reached cancelled 10
 scancel "$id"
 finish CANCELLED "$id"
-says cancelled "stopped by Terminated after step"
+says cancelled "stopped by TERM after step"
 submit cancelled "${pair[@]}" --
 finish COMPLETED "$id"
 says cancelled "resumed from"
