@@ -95,6 +95,8 @@ static void *map(size_t bytes)
 static void *map_aligned(size_t bytes)
 {
     enum { HUGE_PAGE = 2 << 20 };
+    if (bytes > SIZE_MAX - 2 * (size_t)HUGE_PAGE)
+        return NULL;
     size_t page = (size_t)sysconf(_SC_PAGESIZE), used = (bytes + page - 1) / page * page;
     char *p = map(used + HUGE_PAGE);
     if (!p)

@@ -16,12 +16,24 @@
  * width 0.25 over 48, 8 % over 96); the filters of wide ones come from far, for as many as
  * there may be.  The items of a call are of one size, and as many for each thread.
  */
-static size_t tiles_per_item(size_t c, size_t k, size_t n_tiles)
+static size_t most_tiles(size_t c, size_t k)
 {
     enum { NARROW = 256, FEW = 24, MANY = 96 };
-    size_t most = c + k <= NARROW ? FEW : MANY;
-    size_t items = sim_round_up((n_tiles + most - 1) / most, (size_t)sim_threads());
+    return c + k <= NARROW ? FEW : MANY;
+}
+
+static size_t tiles_per_item(size_t c, size_t k, size_t n_tiles)
+{
+    size_t most = most_tiles(c, k), threads = (size_t)sim_threads();
+    size_t items = sim_round_up((n_tiles + most - 1) / most, threads);
     return items ? (n_tiles + items - 1) / items : 1;
+}
+
+/* The most of any call with up to n_tiles: fewer tiles may well come in larger items. */
+static size_t most_tiles_per_item(size_t c, size_t k, size_t n_tiles)
+{
+    size_t threads = (size_t)sim_threads();
+    return sim_smaller(most_tiles(c, k), (n_tiles + threads - 1) / threads);
 }
 
 size_t sim_winograd_floats(size_t c, size_t k)
@@ -166,7 +178,7 @@ void sim_winograd_room(const sim_conv *v, size_t n, sim_room *room)
 {
     size_t tiles =
         n * ((v->h + WINO_OUT - 1) / WINO_OUT) * ((v->w + WINO_OUT - 1) / WINO_OUT);
-    size_t at_once = tiles_per_item(v->c, v->k, tiles);
+    size_t at_once = most_tiles_per_item(v->c, v->k, tiles);
     sim_raise(&room->thread,
               WINO_N *
                   (sim_wino_stride(at_once * v->c) + sim_wino_stride(at_once * v->k)) *

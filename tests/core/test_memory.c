@@ -49,6 +49,16 @@ static void freeing_a_large_block_gives_it_back(void **state)
     assert_true(pages_mapped() - before < PAGES / 2);
 }
 
+static void a_block_beyond_the_address_space_is_refused(void **state)
+{
+    (void)state;
+    char *p = NULL;
+    for (size_t less = 0; less < (size_t)8 << 20; less += 2000)
+        ASSERT_REFUSED(sim_alloc(&p, SIZE_MAX - less, "test/most"), SIM_E_IO,
+                       "out of memory");
+    assert_null(p);
+}
+
 static void a_growth_that_fails_keeps_the_old_block(void **state)
 {
     (void)state;
@@ -172,6 +182,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_and_small_blocks_are_zeroed_and_aligned),
         cmocka_unit_test(freeing_a_large_block_gives_it_back),
+        cmocka_unit_test(a_block_beyond_the_address_space_is_refused),
         cmocka_unit_test(a_growth_that_fails_keeps_the_old_block),
         cmocka_unit_test(every_allocation_of_a_call_may_fail),
         cmocka_unit_test(hundreds_of_tags_have_their_own_rows_in_order),

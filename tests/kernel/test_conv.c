@@ -23,6 +23,7 @@ static const sim_conv shapes[] = {
     {.c = 40, .k = 72, .size = 3, .stride = 1, .pad = 1, .h = 3, .w = 5},
     {.c = 16, .k = 32, .size = 3, .stride = 2, .pad = 1, .h = 9, .w = 8},
     {.c = 8, .k = 48, .size = 3, .stride = 2, .pad = 1, .h = 7, .w = 7},
+    {.c = 72, .k = 60, .size = 3, .stride = 2, .pad = 1, .h = 5, .w = 4},
     {.c = 33, .k = 65, .size = 1, .stride = 1, .pad = 0, .h = 5, .w = 3},
     {.c = 16, .k = 24, .size = 1, .stride = 2, .pad = 0, .h = 7, .w = 8},
     {.c = 70, .k = 10, .size = 1, .stride = 1, .pad = 0, .h = 1, .w = 1},
@@ -280,6 +281,95 @@ static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
     drop(&p);
 }
 
+/* ---- the room that passes announce ---- */
+
+typedef struct {
+    problem *p;
+    sim_filters *filters;
+    float *y;
+    size_t images, scratch;
+} pass_run;
+
+static void see_scratch(void *ctx, const sim_memory_row *row)
+{
+    if (strcmp(row->tag, "core/scratch") == 0)
+        *(size_t *)ctx = row->bytes;
+}
+
+static size_t scratch_held(void)
+{
+    size_t bytes = 0;
+    sim_memory_report(see_scratch, &bytes);
+    return bytes;
+}
+
+/* All passes over so many images, in a thread whose scratch is its own. */
+static void *run_passes(void *ctx)
+{
+    pass_run *r = ctx;
+    const problem *p = r->p;
+    const sim_leaf_walk walk = {
+        .n_leaves = r->images, .range = {0, r->images}, .images_per_leaf = 1};
+    size_t before = scratch_held();
+
+    sim_conv_forward(r->filters, r->images, p->x, r->y);
+    sim_conv_backward_data(r->filters, r->images, p->y, p->dx);
+    sim_conv_backward_weights(&p->v, &walk, p->x, p->y, p->dw, p->n_w);
+    r->scratch = scratch_held() - before;
+    return NULL;
+}
+
+/* The most scratch that passes over up to so many images take. */
+static size_t most_scratch(problem *p, size_t images)
+{
+    pass_run r = {.p = p, .y = draw(images * p->n_y, 4)};
+    size_t most = 0;
+    sim_thread t;
+
+    ASSERT_OK(sim_filters_create(&p->v, &r.filters));
+    sim_filters_pack(r.filters, p->w, true);
+    for (r.images = 1; r.images <= images; r.images++) {
+        ASSERT_OK(sim_thread_start(&t, run_passes, &r));
+        sim_thread_join(&t);
+        most = r.scratch > most ? r.scratch : most;
+    }
+    sim_filters_destroy(&r.filters);
+    sim_free(r.y);
+    return most;
+}
+
+static void check_scratch(sim_conv v, size_t images)
+{
+    problem p = make(v, images);
+    const sim_leaf_walk walk = {
+        .n_leaves = images, .range = {0, images}, .images_per_leaf = 1};
+    sim_room room = {0};
+    size_t most = most_scratch(&p, images);
+
+    sim_conv_room(&p.v, &walk, &room);
+    if (most != sim_scratch_room(room.thread))
+        fail_msg("c %zu k %zu size %zu: %zu bytes are taken, %zu were announced", v.c,
+                 v.k, v.size, most, sim_scratch_room(room.thread));
+    drop(&p);
+}
+
+/* The last calls of an evaluation have fewer images than the others. */
+static void passes_over_fewer_images_take_the_announced_scratch(void **state)
+{
+    (void)state;
+    static const sim_conv wide = {
+        .c = 136, .k = 128, .size = 3, .stride = 1, .pad = 1, .h = 4, .w = 4};
+    sim_threads_set(1);
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        if (strcmp(sets[i], "portable") == 0 || sim_kernels_pick(sets[i]) != SIM_OK)
+            continue;
+        for (size_t s = 0; s < N_SHAPES; s++)
+            check_scratch(shapes[s], IMAGES);
+    }
+    check_scratch(wide, 98); /* of one tile: two items, of 96 it is one */
+    sim_threads_set(0);
+}
+
 static void a_filter_larger_than_the_image_is_refused(void **state)
 {
     (void)state;
@@ -303,6 +393,7 @@ int main(void)
         cmocka_unit_test(threads_splits_and_fast_sets_change_no_bit),
         cmocka_unit_test(owners_of_leaves_join_to_the_same_sum),
         cmocka_unit_test(wide_weight_gradients_in_rounds_match_plain_sums),
+        cmocka_unit_test(passes_over_fewer_images_take_the_announced_scratch),
         cmocka_unit_test(a_filter_larger_than_the_image_is_refused),
         cmocka_unit_test(the_start_up_check_passes_on_every_set),
     };
