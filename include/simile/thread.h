@@ -46,6 +46,9 @@ int sim_thread_index(void);
 void *sim_scratch(size_t bytes);
 /* What a thread holds after asking for so much. */
 size_t sim_scratch_room(size_t bytes);
+/* Every thread of sim_for holds `room` from now on: without it a thread takes its scratch
+ * whenever an item that wants some first falls to it, which may be late in a run. */
+void sim_scratch_reserve(size_t room);
 
 /* Sets flush-to-zero and denormals-are-zero for the calling thread. */
 void sim_flush_denormals(void);

@@ -133,17 +133,29 @@ size_t sim_scratch_room(size_t bytes)
     return bytes < SIZE_MAX / 2 ? bytes + bytes / 4 : bytes;
 }
 
+static void hold_scratch(size_t room)
+{
+    SIM_FREE(scratch.data);
+    scratch.bytes = 0;
+    if (sim_alloc_bytes(room, 1, "core/scratch", &scratch.data) != SIM_OK)
+        sim_assert_failed("there is memory for scratch", __FILE__, __LINE__);
+    scratch.bytes = room;
+}
+
 void *sim_scratch(size_t bytes)
 {
-    if (bytes > scratch.bytes || !scratch.data) {
-        SIM_FREE(scratch.data);
-        scratch.bytes = 0;
-        size_t room = sim_scratch_room(bytes);
-        if (sim_alloc_bytes(room, 1, "core/scratch", &scratch.data) != SIM_OK)
-            sim_assert_failed("there is memory for scratch", __FILE__, __LINE__);
-        scratch.bytes = room;
-    }
+    if (bytes > scratch.bytes || !scratch.data)
+        hold_scratch(sim_scratch_room(bytes));
     return scratch.data;
+}
+
+void sim_scratch_reserve(size_t room)
+{
+#pragma omp parallel num_threads(sim_threads())
+    {
+        if (room > scratch.bytes)
+            hold_scratch(room);
+    }
 }
 
 typedef struct {

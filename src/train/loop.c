@@ -205,6 +205,23 @@ done:
     return st;
 }
 
+/* Takes the scratch that the plan counts, so that a step takes none. */
+static sim_status reserve_scratch(const sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_plan_row rows[64];
+    size_t n = 0, checkpoint = 0;
+
+    SIM_TRY(sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
+                           (size_t)t->comm->size, (size_t)t->comm->rank, rows, &n,
+                           &checkpoint));
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(rows[i].item, "scratch") == 0)
+            sim_scratch_reserve(rows[i].bytes / (size_t)sim_threads());
+done:
+    return st;
+}
+
 static sim_status set_up(sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -223,6 +240,7 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_comm_agree(c, create_method(t)));
     SIM_TRY(sim_comm_agree(c, sim_replica_create(c, &t->replica)));
     SIM_TRY(sim_comm_agree(c, create_feed(t)));
+    SIM_TRY(sim_comm_agree(c, reserve_scratch(t)));
     SIM_TRY(sim_header_gather(t));
     SIM_TRY(sim_resume_start(t)); /* what is refused leaves the run as it was */
     SIM_TRY(sim_comm_agree(c, write_config(t)));

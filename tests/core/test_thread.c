@@ -147,6 +147,21 @@ static void scratch_belongs_to_its_thread(void **state)
     assert_non_null(sim_scratch(0));
 }
 
+static void reserved_scratch_is_there_in_every_thread(void **state)
+{
+    (void)state;
+    enum { ROOM = 3 << 20 };
+    static bool good[N];
+    size_t before = sim_memory_bytes();
+    sim_scratch_reserve(ROOM);
+    size_t held = sim_memory_bytes();
+    assert_true(held - before > (size_t)(sim_threads() - 1) * ROOM);
+    sim_for(N, use_scratch, good);
+    (void)sim_scratch(ROOM);
+    sim_scratch_reserve(ROOM);
+    assert_int_equal(sim_memory_bytes(), held);
+}
+
 static void *thread_scratch(void *arg)
 {
     *(void **)arg = sim_scratch(1 << 20);
@@ -277,6 +292,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(denormals_are_zero_wherever_numbers_are_made),
         cmocka_unit_test(a_fresh_process_flushes_in_its_first_loop),
         cmocka_unit_test(scratch_belongs_to_its_thread),
+        cmocka_unit_test(reserved_scratch_is_there_in_every_thread),
         cmocka_unit_test(a_thread_that_ends_gives_its_scratch_back),
         cmocka_unit_test(threads_wake_each_other),
         cmocka_unit_test(the_default_is_what_openmp_is_told_or_the_cores_allowed),
