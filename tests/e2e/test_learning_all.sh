@@ -9,7 +9,7 @@ learns 5 dclw
 learns 5 supcon
 learns 5 mocov1 "${moco[@]}" method.temperature=0.2
 learns 5 mocov3 augment.preset=simclr-cifar encoder.projector.hidden=256 encoder.projector.dim=64
-learns 5 nnclr method.queue_size=512 method.predictor_hidden=256
+learns 5 nnclr method.queue_size=512 method.predictor_hidden=256 schedule.epochs=7
 learns 5 siglip
 learns 5 cpc method.grid=3 method.steps=2 method.target=projector method.temperature=1 method.learn_temperature=true \
     encoder.projector.dim=64 batch=64 batchnorm.group=8 optimizer.name=adamw optimizer.lr=0.002 \
