@@ -212,9 +212,7 @@ static sim_status reserve_scratch(const sim_train_state *t)
     sim_plan_row rows[64];
     size_t n = 0, checkpoint = 0;
 
-    SIM_TRY(sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
-                           (size_t)t->comm->size, (size_t)t->comm->rank, rows, &n,
-                           &checkpoint));
+    SIM_TRY(sim_summary_rows(t, rows, &n, &checkpoint));
     for (size_t i = 0; i < n; i++)
         if (strcmp(rows[i].item, "scratch") == 0)
             sim_scratch_reserve(rows[i].bytes / (size_t)sim_threads());

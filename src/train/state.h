@@ -222,6 +222,9 @@ SIM_MUST_USE sim_status sim_header_print(sim_train_state *t);
 
 /* summary.c: what the segment cost; to the log and to results/pretrain.json.  Collective. */
 SIM_MUST_USE sim_status sim_summary_tell(sim_train_state *t, const char *why);
+/* The plan of this rank by item, as sim_job_memory gives it. */
+SIM_MUST_USE sim_status sim_summary_rows(const sim_train_state *t, sim_plan_row rows[64],
+                                         size_t *n, size_t *checkpoint);
 /* Bytes planned on this rank: from step to step, and besides for a moment. */
 SIM_MUST_USE sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
                                             int64_t *moment);

@@ -45,6 +45,14 @@ typedef struct {
     cost *of; /* [ranks], on rank 0 */
 } summary;
 
+sim_status sim_summary_rows(const sim_train_state *t, sim_plan_row rows[64], size_t *n,
+                            size_t *checkpoint)
+{
+    return sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
+                          (size_t)t->comm->size, (size_t)t->comm->rank, rows, n,
+                          checkpoint);
+}
+
 sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
                                int64_t *moment)
 {
@@ -52,9 +60,7 @@ sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
     sim_plan_row rows[64];
     size_t n = 0, checkpoint = 0;
 
-    SIM_TRY(sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
-                           (size_t)t->comm->size, (size_t)t->comm->rank, rows, &n,
-                           &checkpoint));
+    SIM_TRY(sim_summary_rows(t, rows, &n, &checkpoint));
     *planned = (int64_t)t->request->observer_bytes;
     for (size_t i = 0; i < n; i++)
         *planned += (int64_t)rows[i].bytes;
