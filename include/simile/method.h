@@ -62,6 +62,8 @@ typedef struct {
 typedef struct {
     const char *name;
     float *value;
+    const char
+        *exp_name; /* what logs tell its exponential as; NULL: they tell the value */
 } sim_method_scalar;
 
 /* Embeddings of the last step, [views][local slots][dim]: of unit length but for methods that
@@ -167,6 +169,9 @@ typedef struct sim_method_row {
     size_t (*nets)(void *self, sim_net *nets[SIM_MAX_NETS],
                    const char *groups[SIM_MAX_NETS]);
     size_t (*scalars)(void *self, sim_method_scalar out[SIM_MAX_SCALARS]); /* or NULL */
+    /* How large the gradient of a scalar may be at the start, by order; 0: none is trained.
+     * Or NULL. */
+    double (*scalar_pull)(const void *options, size_t batch);
     /* Nets that no optimizer changes but that hold statistics: momentum copies.  Or NULL. */
     size_t (*companions)(void *self, sim_net *nets[SIM_MAX_NETS],
                          const char *groups[SIM_MAX_NETS]);
@@ -229,6 +234,14 @@ sim_queue *sim_method_queue(const sim_method *m); /* NULL where there is none */
  * The array is the caller's. */
 SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter **out,
                                               size_t *n);
+
+/* A trained number as logs tell it: the temperature, not its logarithm. */
+typedef struct {
+    const char *name;
+    double value;
+} sim_method_number;
+/* Their number. */
+size_t sim_method_numbers(const sim_method *m, sim_method_number out[SIM_MAX_SCALARS]);
 
 /* BN running statistics only, of the companions too. */
 SIM_MUST_USE sim_status sim_method_visit_buffers(const sim_method *m,

@@ -63,6 +63,10 @@ const char *sim_optimizer_about(const sim_optimizer *o); /* "sgd, momentum 0.9 .
 /* What create takes for the state of so many weights. */
 size_t sim_optimizer_bytes(const sim_optimizer_options *options, size_t n_floats);
 
+/* Whether every element moves by about the learning rate, however large its gradient: not so
+ * with sgd, nor with lars where it does not adapt (biases, trained numbers). */
+bool sim_optimizer_adaptive(const sim_optimizer_options *options);
+
 /* Learning rate before the schedule: options.lr scaled by the batch (linear batch/256,
  * sqrt: sqrt(batch)). */
 double sim_learning_rate(const sim_optimizer_options *o, size_t batch);

@@ -61,6 +61,18 @@ static void add_lonely(const sim_step_metrics *m, char *out, size_t out_bytes)
                        (long long)m->lonely);
 }
 
+/* What the method trains beside weights, such as its temperature. */
+static void add_numbers(const sim_train_state *t, char *out, size_t out_bytes)
+{
+    sim_method_number numbers[SIM_MAX_SCALARS];
+    size_t n = sim_method_numbers(sim_train_method(t), numbers);
+    for (size_t i = 0; i < n; i++) {
+        size_t used = strlen(out);
+        (void)snprintf(out + used, out_bytes - used, " %s %.4g", numbers[i].name,
+                       numbers[i].value);
+    }
+}
+
 static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
                           bool interval)
 {
@@ -74,6 +86,7 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
         format_line(m, line, sizeof line);
         add_fill(t, line, sizeof line);
         add_lonely(m, line, sizeof line);
+        add_numbers(t, line, sizeof line);
         sim_log_record("%s", line);
     }
     if (sim_log_is_terminal() && (interval || now - s->last_s > 0.2)) {

@@ -177,8 +177,11 @@ done:
     return st;
 }
 
-static void fill(sim_json *j, const sim_step_metrics *m)
+static void fill(sim_json *j, const sim_step_metrics *m, const sim_method *method)
 {
+    sim_method_number numbers[SIM_MAX_SCALARS];
+    size_t n = sim_method_numbers(method, numbers);
+
     sim_json_int(j, "step", m->step);
     sim_json_real(j, "epoch", m->epochs);
     sim_json_real(j, "loss", m->loss);
@@ -190,6 +193,8 @@ static void fill(sim_json *j, const sim_step_metrics *m)
     sim_json_real(j, "gradient_norm", m->gradient_norm);
     sim_json_int(j, "skipped", m->skipped);
     sim_json_int(j, "lonely_anchors", m->lonely);
+    for (size_t i = 0; i < n; i++)
+        sim_json_real(j, numbers[i].name, numbers[i].value);
     sim_json_real(j, "images_per_s", m->images_per_s);
     sim_json_real(j, "elapsed_s", m->elapsed_s);
 }
@@ -242,7 +247,7 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
     if (!interval || sim_train_comm(t)->rank != 0)
         goto done;
     SIM_TRY(sim_json_create(&j));
-    fill(j, m);
+    fill(j, m, sim_train_method(t));
     SIM_TRY(append(s, j));
 done:
     sim_json_destroy(&j);

@@ -275,7 +275,7 @@ size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS
 {
     if (!t->learned)
         return 0;
-    out[0] = (sim_method_scalar){"log_temperature", &t->log};
+    out[0] = (sim_method_scalar){"log_temperature", &t->log, "temperature"};
     return 1;
 }
 
@@ -283,6 +283,11 @@ sim_status temperature_visit(temperature *t, const sim_visitor *v)
 {
     return t->learned ? sim_visit_f32(v, "weights/method", "log_temperature", 1, &t->log)
                       : SIM_OK;
+}
+
+double temperature_pull(bool learned)
+{
+    return learned ? 1 : 0;
 }
 
 void temperature_about(const temperature *t, char *out, size_t out_bytes)

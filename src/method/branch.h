@@ -98,6 +98,9 @@ temperature temperature_begin(double value, bool learned);
 double temperature_value(const temperature *t);
 size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS]);
 SIM_MUST_USE sim_status temperature_visit(temperature *t, const sim_visitor *v);
+/* The order of the gradient of its logarithm: a loss's mean over anchors, of similarities
+ * over T; 0 where it is not learned. */
+double temperature_pull(bool learned);
 /* "temperature 0.2", "temperature learned from 0.2". */
 void temperature_about(const temperature *t, char *out, size_t out_bytes);
 

@@ -680,6 +680,12 @@ done:
     return st;
 }
 
+static double scalar_pull(const void *opaque, size_t batch)
+{
+    (void)batch;
+    return temperature_pull(((const options *)opaque)->learn_temperature);
+}
+
 const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .paper = "arXiv 1807.03748",
                                        .table = &table,
@@ -693,6 +699,7 @@ const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .updated = updated,
                                        .nets = nets,
                                        .scalars = scalars,
+                                       .scalar_pull = scalar_pull,
                                        .visit = visit,
                                        .embeddings = embeddings,
                                        .about = about,

@@ -5,6 +5,7 @@
  */
 #include "simile/method.h"
 
+#include "simile/kernel.h"
 #include "simile/memory.h"
 
 #include <string.h>
@@ -204,6 +205,19 @@ sim_status sim_method_parameters(const sim_method *m, sim_parameter **out, size_
     *out = list;
 done:
     return st;
+}
+
+size_t sim_method_numbers(const sim_method *m, sim_method_number out[SIM_MAX_SCALARS])
+{
+    sim_method_scalar scalars[SIM_MAX_SCALARS];
+    size_t n = scalars_of(m, scalars);
+    for (size_t i = 0; i < n; i++) {
+        const sim_method_scalar *s = &scalars[i];
+        double value = (double)*s->value;
+        out[i] = s->exp_name ? (sim_method_number){s->exp_name, sim_exp_double(value)}
+                             : (sim_method_number){s->name, value};
+    }
+    return n;
 }
 
 sim_status sim_method_visit_buffers(const sim_method *m, const sim_visitor *v)

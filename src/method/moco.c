@@ -432,14 +432,21 @@ done:
 
 /* ---- rows ---- */
 
+static double scalar_pull(const void *opaque, size_t batch)
+{
+    (void)batch;
+    return temperature_pull(((const options *)opaque)->learn_temperature);
+}
+
 #define ROW(name_, paper_, table_, defaults_)                                            \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .defaults = defaults_,         \
         .n_defaults = sizeof defaults_ / sizeof defaults_[0], .parts = parts,            \
         .create = create, .destroy = destroy, .forward_backward = forward_backward,      \
         .updated = updated, .begun = base_begun, .idle = idle, .nets = base_nets,        \
-        .scalars = base_scalars, .companions = base_companions, .queue = base_queue,     \
-        .visit = base_visit, .embeddings = embeddings, .about = about, .plan = plan,     \
+        .scalars = base_scalars, .scalar_pull = scalar_pull,                             \
+        .companions = base_companions, .queue = base_queue, .visit = base_visit,         \
+        .embeddings = embeddings, .about = about, .plan = plan,                          \
         .saved_bytes = saved_bytes, .advise = advise, .reduction = reduction,            \
         .compute = compute                                                               \
     }

@@ -265,6 +265,12 @@ done:
     return st;
 }
 
+static double scalar_pull(const void *opaque, size_t batch)
+{
+    (void)batch;
+    return temperature_pull(((const options *)opaque)->learn_temperature);
+}
+
 const sim_method_row sim_method_mocov3 = {.name = "mocov3",
                                           .paper = "arXiv 2104.02057",
                                           .table = &table,
@@ -279,6 +285,7 @@ const sim_method_row sim_method_mocov3 = {.name = "mocov3",
                                           .begun = base_begun,
                                           .nets = base_nets,
                                           .scalars = base_scalars,
+                                          .scalar_pull = scalar_pull,
                                           .companions = base_companions,
                                           .visit = base_visit,
                                           .embeddings = embeddings,

@@ -353,6 +353,12 @@ done:
     return st;
 }
 
+static double scalar_pull(const void *opaque, size_t batch)
+{
+    (void)batch;
+    return temperature_pull(((const options *)opaque)->learn_temperature);
+}
+
 const sim_method_row sim_method_nnclr = {.name = "nnclr",
                                          .paper = "arXiv 2104.14548",
                                          .table = &table,
@@ -363,6 +369,7 @@ const sim_method_row sim_method_nnclr = {.name = "nnclr",
                                          .updated = updated,
                                          .nets = base_nets,
                                          .scalars = base_scalars,
+                                         .scalar_pull = scalar_pull,
                                          .queue = base_queue,
                                          .visit = base_visit,
                                          .embeddings = embeddings,

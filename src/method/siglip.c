@@ -115,8 +115,18 @@ static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
 {
     siglip *s = self;
     for (size_t i = 0; i < NUMBERS; i++)
-        out[i] = (sim_method_scalar){number_names[i], &s->numbers[i]};
+        out[i] = (sim_method_scalar){number_names[i], &s->numbers[i],
+                                     i == LOG_SCALE ? "scale" : NULL};
     return NUMBERS;
+}
+
+/* While the embeddings are near each other a row has batch logits near 0, each of which pulls
+ * the bias with a half and the scale's logarithm with scale times as much. */
+static double scalar_pull(const void *opaque, size_t batch)
+{
+    const options *o = opaque;
+    double half = 0.5 * (double)batch;
+    return half * (o->scale > 1 ? o->scale : 1);
 }
 
 static sim_status visit(void *self, const sim_visitor *v)
@@ -219,6 +229,7 @@ const sim_method_row sim_method_siglip = {.name = "siglip",
                                           .updated = base_updated,
                                           .nets = base_nets,
                                           .scalars = scalars,
+                                          .scalar_pull = scalar_pull,
                                           .visit = visit,
                                           .embeddings = embeddings,
                                           .about = about,

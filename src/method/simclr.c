@@ -344,14 +344,20 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
 
 /* ---- rows ---- */
 
+static double scalar_pull(const void *opaque, size_t batch)
+{
+    (void)batch;
+    return temperature_pull(((const options *)opaque)->learn_temperature);
+}
+
 #define ROW(name_, paper_, table_, labels_, create_, compute_)                           \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
         .parts = parts, .create = create_, .destroy = destroy,                           \
         .forward_backward = forward_backward, .updated = base_updated,                   \
-        .nets = base_nets, .scalars = base_scalars, .visit = base_visit,                 \
-        .embeddings = embeddings, .about = about, .plan = plan, .reduction = reduction,  \
-        .compute = compute_                                                              \
+        .nets = base_nets, .scalars = base_scalars, .scalar_pull = scalar_pull,          \
+        .visit = base_visit, .embeddings = embeddings, .about = about, .plan = plan,     \
+        .reduction = reduction, .compute = compute_                                      \
     }
 
 const sim_method_row sim_method_simclr =

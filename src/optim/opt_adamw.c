@@ -70,4 +70,4 @@ static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)
 }
 
 const sim_optim_row sim_optim_adamw = {
-    .name = "adamw", .n_arrays = 2, .update = update, .about = about};
+    .name = "adamw", .n_arrays = 2, .adaptive = true, .update = update, .about = about};

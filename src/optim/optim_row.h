@@ -22,7 +22,8 @@ enum { OPTIM_MAX_ARRAYS = 2 };
 
 typedef struct {
     const char *name;
-    int n_arrays; /* of state, each as large as the weights: momentum, second */
+    int n_arrays;  /* of state, each as large as the weights: momentum, second */
+    bool adaptive; /* a step's size does not depend on the gradient's */
     void (*update)(const tensor_update *u);
     /* The row and its numbers for the log's head, in one line. */
     void (*about)(const sim_optimizer_options *o, char *out, size_t out_bytes);

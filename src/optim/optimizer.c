@@ -159,6 +159,11 @@ done:
     return st;
 }
 
+bool sim_optimizer_adaptive(const sim_optimizer_options *options)
+{
+    return rows[options->name]->adaptive;
+}
+
 size_t sim_optimizer_bytes(const sim_optimizer_options *options, size_t n_floats)
 {
     return (size_t)rows[options->name]->n_arrays * n_floats * sizeof(float);

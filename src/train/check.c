@@ -161,6 +161,23 @@ done:
     return st;
 }
 
+/* A plain step is learning rate times gradient: too long for a number that is trained as a
+ * logarithm, or for one that every pair of the batch pulls, it runs away in a few steps. */
+static void advise_numbers(const sim_job *job, const sim_schedule_plan *plan)
+{
+    const sim_method_row *m = job->method;
+    double pull = m->scalar_pull
+                      ? m->scalar_pull(job->method_options, (size_t)job->train.batch)
+                      : 0;
+    if (!sim_optimizer_adaptive(&job->optimizer) && plan->learning_rate * pull > 0.5)
+        sim_log_warn(
+            "optimizer.name: the numbers that method %s trains (the end of a step's "
+            "line) "
+            "have gradients of order %g: at the peak learning rate %g they may run away; "
+            "adamw, whose steps do not grow with gradients, is meant for them",
+            m->name, pull, plan->learning_rate);
+}
+
 void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
 {
     const sim_comm any = {.size = 1};
@@ -172,6 +189,7 @@ void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
             "encoder.stem: imagenet on images of %zu x %zu costs many points; cifar "
             "is meant for 64 pixels or less",
             plan->h, plan->w);
+    advise_numbers(job, plan);
     if (job->method->advise)
         job->method->advise(&env, job->method_options, plan->n_images);
 }

@@ -10,8 +10,9 @@ learns 5 supcon
 learns 5 mocov1 "${moco[@]}" method.temperature=0.2
 learns 5 mocov3 augment.preset=simclr-cifar encoder.projector.hidden=256 encoder.projector.dim=64
 learns 5 nnclr method.queue_size=512 method.predictor_hidden=256 schedule.epochs=7
-learns 5 siglip
+adamw=(optimizer.name=adamw optimizer.weight_decay=0.0001) # scale and bias want its steps
+learns 5 siglip "${adamw[@]}" optimizer.lr=0.005
 learns 5 cpc method.grid=3 method.steps=2 method.target=projector method.temperature=1 method.learn_temperature=true \
-    encoder.projector.dim=64 batch=64 batchnorm.group=8 optimizer.name=adamw optimizer.lr=0.002 \
-    optimizer.weight_decay=0.0001 schedule.epochs=6 augment.preset=none \
+    encoder.projector.dim=64 batch=64 batchnorm.group=8 "${adamw[@]}" optimizer.lr=0.002 \
+    schedule.epochs=6 augment.preset=none \
     augment.view1='[{op: crop, scale_min: 0.3}, flip, {op: jitter, p: 0.8}, {op: gray, p: 0.4}]'

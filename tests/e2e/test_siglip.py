@@ -4,6 +4,10 @@ simile-test: timeout 300
 The numbers that are trained (scale, bias) come with their gradients; whole steps are compared
 with PyTorch's from the same weights, and hash ladders with each other.
 """
+import json
+import os
+import re
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -58,11 +62,39 @@ def define(nets, views, start, memory):
     return defined(*z, nets.method["log_scale"].exp(), nets.method["bias"])
 
 
+def numbers(data):
+    """Log and metrics tell scale and bias as they stand in the checkpoint of that step."""
+    path, folder = w.job(data, ["siglip", "scale: 4"], log="{every_steps: 1}", optimizer="{name: adamw, lr: 0.01}")
+    said = w.run(2, "pretrain", path)
+    end = w.checkpoint(folder, 4)
+    scale, bias = np.exp(float(end["weights/method/log_scale"].item())), end["weights/method/bias"].item()
+    with open(os.path.join(folder, "metrics.jsonl")) as f:
+        last = [json.loads(line) for line in f][-1]
+    assert last["step"] == 4 and abs(last["scale"] / scale - 1) < 1e-12 and last["bias"] == bias, (last, scale, bias)
+    shown = re.findall(r"step 4/4 .* scale (\S+) bias (\S+)$", said, re.M)
+    assert [tuple(map(float, p)) for p in shown] == [(float(f"{scale:.4g}"), float(f"{bias:.4g}"))], said
+
+
+def advice(data):
+    """Plain steps throw scale and bias away (measured: the loss stays at that of a constant)."""
+    path, _ = w.job(data, ["siglip"])
+    warned = {name: "may run away" in w.run(1, "plan", path, f"optimizer.name={name}") for name in ("sgd", "lars", "adamw")}
+    assert warned == {"sgd": True, "lars": True, "adamw": False}, warned
+    assert "may run away" not in w.run(1, "plan", path, "optimizer.lr=0.0005")
+    path, _ = w.job(data, ["nnclr", "queue_size: 8", "learn_temperature: true"])
+    assert "may run away" not in w.run(1, "plan", path)
+    assert "may run away" in w.run(1, "plan", path, "optimizer.name=lars", "optimizer.lr=2")
+    assert "may run away" not in w.run(1, "plan", path, "optimizer.name=lars", "optimizer.lr=2", "method.learn_temperature=false")
+
+
 try:
     losses()
     refusals()
     end = w.same_steps("siglip", w.prepare("few", 24, 12, 3), ["siglip", "scale: 4", "bias: -2"], define)
     assert end["weights/method/bias"] != -2 and end["weights/method/log_scale"] != np.float32(np.log(4))
-    w.same_ladders(w.prepare("more", 120, 12, 4), ["siglip"])
+    more = w.prepare("more", 120, 12, 4)
+    w.same_ladders(more, ["siglip"])
+    numbers(more)
+    advice(more)
 finally:
     w.close()
