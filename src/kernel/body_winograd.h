@@ -58,6 +58,20 @@ static inline void filter_column(vec *o, int os, const vec *u, int us)
     o[2 * os] = FMA(splat(1.0f / 6), s2, FMA(splat(-1.0f / 6), s, u5));
 }
 
+/* G g: a column of 3 to 6. */
+static inline void filters_column(vec *o, int os, const vec *g, int gs)
+{
+    vec g0 = g[0], g1 = g[gs], g2 = g[2 * gs];
+    vec a = splat(-1.0f / 6) * g0, b = splat(-1.0f / 6) * g1, c = splat(1.0f / 6) * g2;
+    vec d = splat(1.0f / 24) * g0, e = splat(1.0f / 12) * g1;
+    o[0] = splat(0.25f) * g0;
+    o[os] = a + b - c;
+    o[2 * os] = a - b - c;
+    o[3 * os] = d + e + c;
+    o[4 * os] = d - e + c;
+    o[5 * os] = g2;
+}
+
 /* Pixels of an n x n tile from channel c0 on, zero outside the window. */
 static inline __attribute__((always_inline)) void read_tile(const int n, size_t c,
                                                             size_t c0, size_t lanes,
@@ -265,6 +279,26 @@ static void wino_gradient(size_t k, const float *dy, size_t row, wino_window in,
             gradient_whole(k, dy + k0, row, v + k0, f_stride);
         else
             gradient_part(k, k0, lanes, dy, row, in, v + k0, f_stride);
+    }
+}
+
+static void wino_filters(const float *g, float *u, size_t f_stride)
+{
+    for (size_t l = 0; l < HALF_PANEL; l += LANES) {
+        vec taps[9], t[18], o[6];
+#pragma GCC unroll 9
+        for (int i = 0; i < 9; i++)
+            taps[i] = load(g + (size_t)i * HALF_PANEL + l);
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; j++)
+            filters_column(t + j, 3, taps + j, 3);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) {
+            filters_column(o, 1, t + (size_t)(3 * i), 1);
+#pragma GCC unroll 6
+            for (int j = 0; j < 6; j++)
+                store(u + (size_t)(6 * i + j) * f_stride + l, o[j]);
+        }
     }
 }
 

@@ -156,21 +156,36 @@ typedef struct {
     float *dw; /* [k][c][taps] */
 } turn_call;
 
-enum { TURN_K = 16 };
+/* Output channels of an item, and floats of each at a time, which fit the near cache: reads
+ * and writes both go in runs. */
+enum { TURN_K = 16, TURN_RUN = 128 };
 
-/* Sixteen output channels: reads run along a row, writes along a filter. */
+/* Filters of n_k outputs from k0 on and n_c inputs from c0 on. */
+static void turn_block(const turn_call *q, size_t k0, size_t n_k, size_t c0, size_t n_c)
+{
+    size_t taps = q->v->size * q->v->size;
+    float block[TURN_K][TURN_RUN];
+
+    for (size_t t = 0; t < taps; t++)
+        for (size_t c = 0; c < n_c; c++) {
+            const float *from = q->native + (t * q->v->c + c0 + c) * q->padded + k0;
+            for (size_t k = 0; k < n_k; k++)
+                block[k][c * taps + t] = from[k];
+        }
+    for (size_t k = 0; k < n_k; k++)
+        memcpy(q->dw + ((k0 + k) * q->v->c + c0) * taps, block[k],
+               n_c * taps * sizeof **block);
+}
+
 static void turn_item(size_t item, void *ctx)
 {
     const turn_call *q = ctx;
-    size_t n_c = q->v->c, taps = q->v->size * q->v->size, k0 = item * TURN_K;
-    size_t n = sim_smaller(TURN_K, q->v->k - k0);
-    for (size_t c = 0; c < n_c; c++)
-        for (size_t t = 0; t < taps; t++) {
-            const float *from = q->native + (t * n_c + c) * q->padded + k0;
-            float *to = q->dw + (k0 * n_c + c) * taps + t;
-            for (size_t k = 0; k < n; k++)
-                to[k * n_c * taps] = from[k];
-        }
+    size_t k0 = item * TURN_K, n_k = sim_smaller(TURN_K, q->v->k - k0);
+    size_t n_c = TURN_RUN / (q->v->size * q->v->size);
+
+    SIM_ASSERT(n_c > 0);
+    for (size_t c0 = 0; c0 < q->v->c; c0 += n_c)
+        turn_block(q, k0, n_k, c0, sim_smaller(n_c, q->v->c - c0));
 }
 
 void sim_turn_weights(const sim_conv *v, size_t padded, const float *native, float *dw)

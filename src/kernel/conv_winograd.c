@@ -41,27 +41,8 @@ size_t sim_winograd_floats(size_t c, size_t k)
     return WINO_N * sim_wino_stride(sim_panel_floats(c, k));
 }
 
-/* G g G^T of HALF_PANEL filters side by side: g [9][.], u [36][.]. */
-static void transform_filters(float g[9][HALF_PANEL], float u[WINO_N][HALF_PANEL])
-{
-    static const float rows[6][3] = {{0.25f, 0, 0},
-                                     {-1.0f / 6, -1.0f / 6, -1.0f / 6},
-                                     {-1.0f / 6, 1.0f / 6, -1.0f / 6},
-                                     {1.0f / 24, 1.0f / 12, 1.0f / 6},
-                                     {1.0f / 24, -1.0f / 12, 1.0f / 6},
-                                     {0, 0, 1}};
-    float t[6][3][HALF_PANEL];
-    for (int i = 0; i < 6; i++)
-        for (int j = 0; j < 3; j++)
-            for (int l = 0; l < HALF_PANEL; l++)
-                t[i][j][l] = rows[i][0] * g[j][l] + rows[i][1] * g[3 + j][l] +
-                             rows[i][2] * g[6 + j][l];
-    for (int i = 0; i < 6; i++)
-        for (int j = 0; j < 6; j++)
-            for (int l = 0; l < HALF_PANEL; l++)
-                u[6 * i + j][l] = t[i][0][l] * rows[j][0] + t[i][1][l] * rows[j][1] +
-                                  t[i][2][l] * rows[j][2];
-}
+/* An item of packing: this many input channels, HALF_PANEL outputs at a time. */
+enum { PACK_CHANNELS = 8 };
 
 typedef struct {
     size_t c, k;
@@ -70,33 +51,41 @@ typedef struct {
     float *panels;
 } pack_call;
 
-/* Filters of input channel c and HALF_PANEL outputs from k0 on. */
-static void pack_group(const pack_call *p, size_t c, size_t k0)
+typedef float filter_group[9][HALF_PANEL]; /* taps of filters side by side */
+
+/* Filters of n input channels from c0 on and HALF_PANEL outputs from k0 on. */
+static void gather_filters(const pack_call *p, size_t c0, size_t n, size_t k0,
+                           filter_group *g)
 {
-    float g[9][HALF_PANEL] = {{0}}, u[WINO_N][HALF_PANEL];
-    size_t f_stride = sim_wino_stride(sim_panel_floats(p->c, p->k));
-    size_t j = k0 / PANEL * PANEL;
-    size_t width = sim_smaller(PANEL, sim_round_up(p->k, HALF_PANEL) - j);
-    float *out = p->panels + p->c * j + c * width + (k0 - j);
+    size_t some = sim_smaller(HALF_PANEL, p->k - k0);
 
-    for (size_t l = 0; l < HALF_PANEL && k0 + l < p->k; l++)
-        for (size_t t = 0; t < 9; t++)
-            g[t][l] = p->turned ? p->oihw[(c * p->k + k0 + l) * 9 + 8 - t]
-                                : p->oihw[((k0 + l) * p->c + c) * 9 + t];
-    transform_filters(g, u);
-    for (size_t f = 0; f < WINO_N; f++)
-        memcpy(out + f * f_stride, u[f], sizeof u[f]);
+    if (some < HALF_PANEL)
+        memset(g, 0, n * sizeof *g);
+    for (size_t l = 0; l < some; l++)
+        for (size_t i = 0; i < n; i++) {
+            size_t c = c0 + i, k = k0 + l;
+            const float *from = p->oihw + (p->turned ? c * p->k + k : k * p->c + c) * 9;
+            for (size_t t = 0; t < 9; t++)
+                g[i][t][l] = from[p->turned ? 8 - t : t];
+        }
 }
-
-enum { PACK_CHANNELS = 8 };
 
 static void pack_channels(size_t item, void *ctx)
 {
     const pack_call *p = ctx;
-    for (size_t k0 = 0; k0 < p->k; k0 += HALF_PANEL)
-        for (size_t c = item * PACK_CHANNELS; c < (item + 1) * PACK_CHANNELS && c < p->c;
-             c++)
-            pack_group(p, c, k0);
+    size_t f_stride = sim_wino_stride(sim_panel_floats(p->c, p->k));
+    size_t c0 = item * PACK_CHANNELS, n = sim_smaller(PACK_CHANNELS, p->c - c0);
+    filter_group g[PACK_CHANNELS];
+
+    for (size_t k0 = 0; k0 < p->k; k0 += HALF_PANEL) {
+        size_t j = k0 / PANEL * PANEL;
+        size_t width = sim_smaller(PANEL, sim_round_up(p->k, HALF_PANEL) - j);
+        float *out = p->panels + p->c * j + c0 * width + (k0 - j);
+
+        gather_filters(p, c0, n, k0, g);
+        for (size_t i = 0; i < n; i++)
+            sim_kernels()->wino_filters(g[i][0], out + i * width, f_stride);
+    }
 }
 
 void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool turned, float *panels)

@@ -33,6 +33,9 @@ typedef struct {
                                size_t lda, const float *b, size_t ldb, bool add, float *c,
                                size_t ldc);
 
+    /* HALF_PANEL filters side by side, g [9][HALF_PANEL], into frequency f at
+     * u + f * f_stride. */
+    void (*wino_filters)(const float *g, float *u, size_t f_stride);
     /* One tile of c channels, pixel stride c, row stride `row`, into frequency f at
      * v + f * f_stride. */
     void (*wino_input)(size_t c, const float *x, size_t row, wino_window in, float *v,
