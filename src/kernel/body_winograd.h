@@ -193,8 +193,8 @@ static inline __attribute__((always_inline)) void get_output(const float *m,
         output_column(w + j, 6, d + j, 6);
 }
 
-static __attribute__((noinline)) void output_whole(size_t k, const float *m,
-                                                   size_t f_stride, float *y, size_t row)
+static __attribute__((noinline)) void output_whole(const float *m, size_t f_stride,
+                                                   float *y, size_t pixel, size_t row)
 {
     vec w[24], o[4];
     get_output(m, f_stride, LANES, w);
@@ -203,33 +203,33 @@ static __attribute__((noinline)) void output_whole(size_t k, const float *m,
         output_column(o, 1, w + 6 * i, 1);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            store(y + (size_t)i * row + (size_t)j * k, o[j]);
+            store(y + (size_t)i * row + (size_t)j * pixel, o[j]);
     }
 }
 
-static __attribute__((noinline)) void output_part(size_t k, size_t lanes, const float *m,
+static __attribute__((noinline)) void output_part(size_t lanes, const float *m,
                                                   size_t f_stride, wino_window out,
-                                                  float *y, size_t row)
+                                                  float *y, size_t pixel, size_t row)
 {
     vec w[24], o[4];
     get_output(m, f_stride, lanes, w);
     for (int i = out.y_lo; i < out.y_hi; i++) {
         output_column(o, 1, w + 6 * i, 1);
         for (int j = out.x_lo; j < out.x_hi; j++)
-            put_lanes(y + (size_t)i * row + (size_t)j * k, lanes, o[j]);
+            put_lanes(y + (size_t)i * row + (size_t)j * pixel, lanes, o[j]);
     }
 }
 
 static void wino_output(size_t k, const float *m, size_t f_stride, wino_window out,
-                        float *y, size_t row)
+                        float *y, size_t pixel, size_t row)
 {
     bool whole = is_whole(out, WINO_OUT);
     for (size_t k0 = 0; k0 < k; k0 += LANES) {
         size_t lanes = k - k0 < LANES ? k - k0 : LANES;
         if (whole && lanes == LANES)
-            output_whole(k, m + k0, f_stride, y + k0, row);
+            output_whole(m + k0, f_stride, y + k0, pixel, row);
         else
-            output_part(k, lanes, m + k0, f_stride, out, y + k0, row);
+            output_part(lanes, m + k0, f_stride, out, y + k0, pixel, row);
     }
 }
 

@@ -30,7 +30,8 @@ typedef struct {
     size_t n_tiles, most;  /* of the leaf; most in a round */
     size_t t0, n;          /* the round's tiles */
     size_t across;         /* items side by side along k */
-    float *vx, *vy;        /* [36][most][c], [36][most][padded] */
+    float *vx, *vy;        /* [36][most][x_row], [36][most][y_row] */
+    size_t x_row, y_row;   /* c and padded, and an odd number of cache lines */
     bool wide;             /* items are patches */
     float *u; /* [36][c][padded]; wide: [item][36][ROWS][COLUMNS] or unused */
     size_t x_stride, y_stride, u_stride; /* from one of the 36 to the next */
@@ -58,10 +59,10 @@ static void transform_one(const leaf_call *q, size_t i)
     t->wino_input(
         v->c, q->x + at, v->w * v->c,
         sim_wino_window((ptrdiff_t)y - 1, (ptrdiff_t)x - 1, WINO_IN, v->h, v->w),
-        q->vx + i * v->c, q->x_stride);
+        q->vx + i * q->x_row, q->x_stride);
     t->wino_gradient(v->k, q->dy + ((image * v->h + y) * v->w + x) * v->k, v->w * v->k,
                      sim_wino_window((ptrdiff_t)y, (ptrdiff_t)x, WINO_OUT, v->h, v->w),
-                     q->vy + i * q->padded, q->y_stride);
+                     q->vy + i * q->y_row, q->y_stride);
 }
 
 static void transform_item(size_t item, void *ctx)
@@ -78,9 +79,9 @@ static void frequency_item(size_t f, void *ctx)
 {
     const leaf_call *q = ctx;
     size_t c = q->v->c;
-    sim_kernels()->product_transposed(c, q->padded, q->n, q->vx + f * q->x_stride, c,
-                                      q->vy + f * q->y_stride, q->padded, q->t0 > 0,
-                                      q->u + f * q->u_stride, q->padded);
+    sim_kernels()->product_transposed(c, q->padded, q->n, q->vx + f * q->x_stride,
+                                      q->x_row, q->vy + f * q->y_stride, q->y_row,
+                                      q->t0 > 0, q->u + f * q->u_stride, q->padded);
 }
 
 static void filter_item(size_t item, void *ctx)
@@ -120,14 +121,14 @@ static void patch_item(size_t item, void *ctx)
 {
     const leaf_call *q = ctx;
     patch p = patch_of(q, item);
-    size_t c = q->v->c, floats = WINO_N * q->u_stride;
+    size_t floats = WINO_N * q->u_stride;
     float *u =
         q->n == q->n_tiles ? sim_scratch(floats * sizeof *u) : q->u + item * floats;
 
     for (size_t f = 0; f < WINO_N; f++)
         sim_kernels()->product_transposed(p.rows, p.columns, q->n,
-                                          q->vx + f * q->x_stride + p.c0, c,
-                                          q->vy + f * q->y_stride + p.k0, q->padded,
+                                          q->vx + f * q->x_stride + p.c0, q->x_row,
+                                          q->vy + f * q->y_stride + p.k0, q->y_row,
                                           q->t0 > 0, u + f * q->u_stride, p.columns);
     if (q->t0 + q->n == q->n_tiles)
         turn_back(q, &p, u);
@@ -174,8 +175,10 @@ static leaf_call call_of(const sim_conv *v, const sim_leaf_walk *walk)
     q.n_tiles = walk->images_per_leaf * q.th * q.tw;
     q.wide = patches(&q) >= PATCHES_LEAST;
     q.most = tiles_of_round(q.wide, v->c + padded, q.n_tiles);
-    q.x_stride = sim_wino_stride(q.most * v->c);
-    q.y_stride = sim_wino_stride(q.most * padded);
+    q.x_row = sim_wino_stride(v->c);
+    q.y_row = sim_wino_stride(padded);
+    q.x_stride = sim_wino_stride(q.most * q.x_row);
+    q.y_stride = sim_wino_stride(q.most * q.y_row);
     q.u_stride = sim_wino_stride(q.wide ? ROWS * COLUMNS : v->c * padded);
     return q;
 }

@@ -40,9 +40,10 @@ typedef struct {
      * v + f * f_stride. */
     void (*wino_input)(size_t c, const float *x, size_t row, wino_window in, float *v,
                        size_t f_stride);
-    /* The inverse transform: 36 frequencies of k channels to 4 x 4 outputs. */
+    /* The inverse transform: 36 frequencies of k channels to 4 x 4 outputs, `pixel` and
+     * `row` floats apart. */
     void (*wino_output)(size_t k, const float *m, size_t f_stride, wino_window out,
-                        float *y, size_t row);
+                        float *y, size_t pixel, size_t row);
     /* Gradient side of the weight gradient: 4 x 4 of dy to 36 frequencies. */
     void (*wino_gradient)(size_t k, const float *dy, size_t row, wino_window in, float *v,
                           size_t f_stride);
