@@ -18,16 +18,49 @@ static bool is_from(const char *name, int64_t first)
            step >= first;
 }
 
-static sim_status make_folder(const sim_run *run, char *out, size_t out_bytes)
+static bool has_file_of(const sim_names *names, int64_t wanted)
+{
+    int64_t step = -1;
+    for (size_t i = 0; i < names->n; i++)
+        if (checkpoint_step_of(names->names[i], &step) && step == wanted)
+            return true;
+    return false;
+}
+
+/* Does a folder hold parts whose file is still among `names`, since the move was cut short? */
+static sim_status is_unfinished(const char *folder, const sim_names *names, bool *out)
+{
+    sim_status st = SIM_OK;
+    sim_names there = {0};
+    int64_t step = -1;
+
+    *out = false;
+    SIM_TRY(sim_directory_list(folder, &there));
+    for (size_t i = 0; i < there.n && !*out; i++)
+        *out = checkpoint_part_step_of(there.names[i], &step) &&
+               !has_file_of(&there, step) && has_file_of(names, step);
+done:
+    sim_names_clear(&there);
+    return st;
+}
+
+/* The first abandoned-N that is free, or the last one where a move is to be finished. */
+static sim_status make_folder(const sim_run *run, const sim_names *names, char *out,
+                              size_t out_bytes)
 {
     sim_status st = SIM_OK;
     char name[32];
+    bool taken = true, unfinished = false;
 
-    for (int i = 1; out[0] == '\0' || sim_path_exists(out); i++) {
+    for (int i = 1; taken && !unfinished; i++) {
         (void)snprintf(name, sizeof name, "abandoned-%d", i);
         SIM_TRY(sim_run_path(run, name, out, out_bytes));
+        taken = sim_path_exists(out);
+        if (taken)
+            SIM_TRY(is_unfinished(out, names, &unfinished));
     }
-    SIM_TRY(sim_directory_make(out));
+    if (!taken)
+        SIM_TRY(sim_directory_make(out));
 done:
     return st;
 }
@@ -44,7 +77,7 @@ static sim_status move(const sim_run *run, const sim_names *names, int64_t first
         if (!is_from(names->names[i], first))
             continue;
         if (!folder[0])
-            SIM_TRY(make_folder(run, folder, folder_bytes));
+            SIM_TRY(make_folder(run, names, folder, folder_bytes));
         (void)snprintf(name, sizeof name, "checkpoints/%.255s", names->names[i]);
         SIM_TRY(sim_run_path(run, name, from, sizeof from));
         (void)snprintf(to, sizeof to, "%s/%.255s", folder, names->names[i]);

@@ -779,6 +779,30 @@ static void a_course_that_is_left_is_set_aside_with_its_parts(void **state)
     assert_true(stands("abandoned-2", newer[2])); /* what stands aside stays */
 }
 
+static void a_move_that_was_cut_short_is_finished_where_it_began(void **state)
+{
+    (void)state;
+    static const char main_file[] = "step-000000007.h5",
+                      part[] = "step-000000007.part-0000.h5";
+    char where[256], from[256], to[256];
+
+    put(main_file);
+    put(part);
+    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    put(main_file); /* another course, whose move ends between part and file */
+    put(part);
+    (void)snprintf(to, sizeof to, "%s/abandoned-2", folder);
+    ASSERT_OK(sim_directory_make(to));
+    (void)snprintf(from, sizeof from, "%s/checkpoints/%s", folder, part);
+    (void)snprintf(to, sizeof to, "%s/abandoned-2/%s", folder, part);
+    assert_int_equal(rename(from, to), 0);
+    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    assert_true(stands("abandoned-2", main_file));
+    assert_true(stands("abandoned-2", part));
+    assert_false(stands("checkpoints", main_file));
+    assert_false(stands("abandoned-3", main_file));
+}
+
 /* ---- locks ---- */
 
 static void lock_path(char out[256])
@@ -1053,6 +1077,7 @@ int main(void)
         TEST(what_cannot_be_read_ends_the_search),
         TEST(only_dead_processes_of_this_host_lose_their_temporaries),
         TEST(a_course_that_is_left_is_set_aside_with_its_parts),
+        TEST(a_move_that_was_cut_short_is_finished_where_it_began),
         TEST(a_lock_that_says_nothing_is_refused_with_what_to_type),
         TEST(a_lock_of_another_host_counts_until_slurm_says_otherwise),
         TEST(a_process_number_used_again_does_not_hold_a_lock),
