@@ -87,6 +87,24 @@ def advice(data):
     assert "may run away" not in w.run(1, "plan", path, "optimizer.name=lars", "optimizer.lr=2", "method.learn_temperature=false")
 
 
+def bounds(data):
+    """Trained numbers that are thrown far stay in the range of their keys, and the loss finite."""
+    far = {"log": "{every_steps: 1}", "optimizer": "{name: adamw, lr: 3000}", "schedule": "{steps: 6, shape: constant}"}
+    for method, ranges in ((["siglip"], {"scale": (0.001, 1000), "bias": (-1000, 1000)}),
+                           (["simclr", "learn_temperature: true"], {"temperature": (0.005, 10)}),
+                           (["mocov2", "queue_size: 15", "learn_temperature: true"], {"temperature": (0.005, 10)})):
+        path, folder = w.job(data, method, **far)
+        w.run(2, "pretrain", path)
+        with open(os.path.join(folder, "metrics.jsonl")) as f:
+            lines = [json.loads(line) for line in f]
+        assert len(lines) == 6 and all(np.isfinite(line["loss"]) and line["skipped"] == 0 for line in lines), lines
+        for name, bound in ranges.items():
+            seen = [line[name] for line in lines]
+            near = [min(abs(v / b - 1) for b in bound) < 1e-6 for v in seen]
+            assert any(near), f"{method}: {name} never came to a bound: {seen}"
+            assert all(n or bound[0] < v < bound[1] for n, v in zip(near, seen)), f"{method}: {name} {seen}"
+
+
 try:
     losses()
     refusals()
@@ -96,5 +114,6 @@ try:
     w.same_ladders(more, ["siglip"])
     numbers(more)
     advice(more)
+    bounds(more)
 finally:
     w.close()
