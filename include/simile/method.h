@@ -58,17 +58,12 @@ typedef struct {
     double forward, loss, backward;
 } sim_method_times;
 
-/*
- * A trained number of the method itself, such as the logarithm of its temperature.  People
- * know it as `told_as`: itself, or its exponential where it is a logarithm; the bounds are
- * of that.
- */
+/* A trained number of the method itself, such as the logarithm of its temperature. */
 typedef struct {
     const char *name;
     float *value;
-    const char *told_as;
-    bool logarithm;
-    double least, most;
+    const char
+        *exp_name; /* what logs tell its exponential as; NULL: they tell the value */
 } sim_method_scalar;
 
 /* Embeddings of the last step, [views][local slots][dim]: of unit length but for methods that
@@ -240,9 +235,6 @@ sim_queue *sim_method_queue(const sim_method *m); /* NULL where there is none */
 SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter **out,
                                               size_t *n);
 
-/* After an update: trained numbers go back to the bounds that they have left, as CLIP's scale
- * does (Radford et al. 2021, arXiv 2103.00020, section 2.5). */
-void sim_method_bound(const sim_method *m);
 /* A trained number as logs tell it: the temperature, not its logarithm. */
 typedef struct {
     const char *name;

@@ -261,10 +261,9 @@ void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *g
         grads[j * stride + at] = nodes[j].lo == 0 ? (float)value : 0;
 }
 
-temperature temperature_begin(double value, double most, bool learned)
+temperature temperature_begin(double value, bool learned)
 {
-    return (temperature){
-        .learned = learned, .fixed = value, .most = most, .log = (float)sim_ln(value)};
+    return (temperature){.learned = learned, .fixed = value, .log = (float)sim_ln(value)};
 }
 
 double temperature_value(const temperature *t)
@@ -276,12 +275,7 @@ size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS
 {
     if (!t->learned)
         return 0;
-    out[0] = (sim_method_scalar){.name = "log_temperature",
-                                 .value = &t->log,
-                                 .told_as = "temperature",
-                                 .logarithm = true,
-                                 .least = LEAST_TEMPERATURE,
-                                 .most = t->most};
+    out[0] = (sim_method_scalar){"log_temperature", &t->log, "temperature"};
     return 1;
 }
 

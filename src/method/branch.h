@@ -88,18 +88,13 @@ void unit_rows_give(unit_rows *r, const sim_batch_shape *s, float *by_block);
 void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
                      size_t stride);
 
-/* What keys allow, most of rows of unit length. */
-#define LEAST_TEMPERATURE 0.005
-#define MOST_TEMPERATURE  10.0
-
-/* A softmax temperature that may be learned, as exp of a trained logarithm, in the bounds
- * that the key has. */
+/* A softmax temperature that may be learned, as exp of a trained logarithm. */
 typedef struct {
     bool learned;
-    double fixed, most;
+    double fixed;
     float log;
 } temperature;
-temperature temperature_begin(double value, double most, bool learned);
+temperature temperature_begin(double value, bool learned);
 double temperature_value(const temperature *t);
 size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS]);
 SIM_MUST_USE sim_status temperature_visit(temperature *t, const sim_visitor *v);

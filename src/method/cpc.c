@@ -33,14 +33,12 @@ typedef struct {
         .kind = SIM_IDENTITY                                                             \
     }
 
-#define LARGEST_TEMPERATURE 1000.0 /* rows of any length are compared */
-
 static const sim_option option_rows[] = {
     {.name = "temperature",
      .type = SIM_OPTION_REAL,
      .offset = offsetof(options, temperature),
-     .min = LEAST_TEMPERATURE,
-     .max = LARGEST_TEMPERATURE,
+     .min = 0.005,
+     .max = 1000,
      .fallback = "1.0",
      .unit = "",
      .help = "softmax temperature; predictions and targets are not normalised",
@@ -50,7 +48,7 @@ static const sim_option option_rows[] = {
      .offset = offsetof(options, learn_temperature),
      .fallback = "false",
      .unit = "",
-     .help = "train its logarithm too, within its range",
+     .help = "train the logarithm of the temperature too",
      .kind = SIM_IDENTITY},
     COUNT("grid", grid, 2, 32, "7", "patches",
           "a side of an image, each overlapping the next by half"),
@@ -252,8 +250,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/cpc"));
     out = s;
     s->options = *o;
-    s->temperature =
-        temperature_begin(o->temperature, LARGEST_TEMPERATURE, o->learn_temperature);
+    s->temperature = temperature_begin(o->temperature, o->learn_temperature);
     s->cut = d.cut;
     s->images = d.images;
     s->patches = d.patches;

@@ -207,26 +207,15 @@ done:
     return st;
 }
 
-void sim_method_bound(const sim_method *m)
-{
-    sim_method_scalar scalars[SIM_MAX_SCALARS];
-    size_t n = scalars_of(m, scalars);
-    for (size_t i = 0; i < n; i++) {
-        const sim_method_scalar *s = &scalars[i];
-        float least = (float)(s->logarithm ? sim_ln(s->least) : s->least);
-        float most = (float)(s->logarithm ? sim_ln(s->most) : s->most);
-        *s->value = *s->value < least ? least : *s->value > most ? most : *s->value;
-    }
-}
-
 size_t sim_method_numbers(const sim_method *m, sim_method_number out[SIM_MAX_SCALARS])
 {
     sim_method_scalar scalars[SIM_MAX_SCALARS];
     size_t n = scalars_of(m, scalars);
     for (size_t i = 0; i < n; i++) {
-        double value = (double)*scalars[i].value;
-        out[i] = (sim_method_number){
-            scalars[i].told_as, scalars[i].logarithm ? sim_exp_double(value) : value};
+        const sim_method_scalar *s = &scalars[i];
+        double value = (double)*s->value;
+        out[i] = s->exp_name ? (sim_method_number){s->exp_name, sim_exp_double(value)}
+                             : (sim_method_number){s->name, value};
     }
     return n;
 }

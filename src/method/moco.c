@@ -34,10 +34,10 @@ enum { WARM_RANDOM, WARM_WAIT, WARM_PREFILL };
 
 #define MOCO_ROWS(temperature_)                                                          \
     {                                                                                    \
-        KEY_REAL(options, "temperature", temperature, LEAST_TEMPERATURE,                 \
-                 MOST_TEMPERATURE, temperature_, "softmax temperature"),                 \
+        KEY_REAL(options, "temperature", temperature, 0.005, 10.0, temperature_,         \
+                 "softmax temperature"),                                                 \
             KEY_BOOL(options, "learn_temperature", learn_temperature, "false",           \
-                     "train its logarithm too, within its range"),                       \
+                     "train the logarithm of the temperature too"),                      \
             KEY_INT(                                                                     \
                 options, "queue_size", queue_size, 1, 4294967295.0, "65536", "keys",     \
                 "keys of earlier batches that a query is compared with, any number"),    \
@@ -160,8 +160,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     out = m;
     m->options = *o;
     m->comm = env->comm;
-    m->base.temperature =
-        temperature_begin(o->temperature, MOST_TEMPERATURE, o->learn_temperature);
+    m->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
     SIM_TRY(base_create(env, &spec, &m->base));
     SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
     SIM_TRY(unit_rows_create(&m->base.encoder->shape, d, &m->queries));

@@ -25,10 +25,10 @@ typedef struct {
 } options;
 
 static const sim_option rows[] = {
-    KEY_REAL(options, "temperature", temperature, LEAST_TEMPERATURE, MOST_TEMPERATURE,
-             "1.0", "softmax temperature"),
+    KEY_REAL(options, "temperature", temperature, 0.005, 10.0, "1.0",
+             "softmax temperature"),
     KEY_BOOL(options, "learn_temperature", learn_temperature, "false",
-             "train its logarithm too, within its range"),
+             "train the logarithm of the temperature too"),
     KEY_REAL(options, "momentum", momentum, 0, 1, "0.99",
              "share of itself that the key encoder keeps in a step"),
     KEY_CHOICE(options, "momentum_schedule", momentum_schedule, "cosine",
@@ -117,8 +117,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&m, "method/mocov3"));
     out = m;
     m->options = *o;
-    m->base.temperature =
-        temperature_begin(o->temperature, MOST_TEMPERATURE, o->learn_temperature);
+    m->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
     SIM_TRY(base_create(env, &spec, &m->base));
     SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
     SIM_TRY(unit_rows_create(&m->base.encoder->shape, shape.d, &m->queries));

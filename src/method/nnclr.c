@@ -25,10 +25,10 @@ typedef struct {
 } options;
 
 static const sim_option rows[] = {
-    KEY_REAL(options, "temperature", temperature, LEAST_TEMPERATURE, MOST_TEMPERATURE,
-             "0.1", "softmax temperature"),
+    KEY_REAL(options, "temperature", temperature, 0.005, 10.0, "0.1",
+             "softmax temperature"),
     KEY_BOOL(options, "learn_temperature", learn_temperature, "false",
-             "train its logarithm too, within its range"),
+             "train the logarithm of the temperature too"),
     KEY_INT(options, "queue_size", queue_size, 1, UINT32_MAX, "98304", "rows",
             "embeddings in the support set, of all ranks together"),
     KEY_INT(options, "predictor_hidden", predictor_hidden, 1, 65536, "4096", "",
@@ -143,8 +143,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/nnclr"));
     out = s;
     s->options = *o;
-    s->base.temperature =
-        temperature_begin(o->temperature, MOST_TEMPERATURE, o->learn_temperature);
+    s->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
     SIM_TRY(base_create(env, &spec, &s->base));
     SIM_TRY(create_rows(s, env, &shape));
     *self = out;

@@ -15,19 +15,14 @@
 
 enum { VIEWS = 2 };
 
-/* What keys allow, and where the trained numbers stay. */
-#define LEAST_SCALE 0.001
-#define MOST_SCALE  1000.0
-#define MOST_BIAS   1000.0
-
 typedef struct {
     double scale, bias;
 } options;
 
 static const sim_option rows[] = {
-    KEY_REAL(options, "scale", scale, LEAST_SCALE, MOST_SCALE, "10",
+    KEY_REAL(options, "scale", scale, 0.001, 1000, "10",
              "factor on similarities at the start; its logarithm is trained"),
-    KEY_REAL(options, "bias", bias, -MOST_BIAS, MOST_BIAS, "-10",
+    KEY_REAL(options, "bias", bias, -1000, 1000, "-10",
              "added to every logit, at the start; it is trained"),
 };
 static const sim_option_table table = {.section = "method",
@@ -119,14 +114,9 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
 {
     siglip *s = self;
-    out[LOG_SCALE] = (sim_method_scalar){number_names[LOG_SCALE],
-                                         &s->numbers[LOG_SCALE],
-                                         "scale",
-                                         true,
-                                         LEAST_SCALE,
-                                         MOST_SCALE};
-    out[BIAS] = (sim_method_scalar){number_names[BIAS], &s->numbers[BIAS], "bias", false,
-                                    -MOST_BIAS,         MOST_BIAS};
+    for (size_t i = 0; i < NUMBERS; i++)
+        out[i] = (sim_method_scalar){number_names[i], &s->numbers[i],
+                                     i == LOG_SCALE ? "scale" : NULL};
     return NUMBERS;
 }
 

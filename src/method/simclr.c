@@ -41,13 +41,12 @@ typedef struct {
         .kind = SIM_IDENTITY                                                             \
     }
 #define TEMPERATURE(fallback_)                                                           \
-    REAL("temperature", temperature, LEAST_TEMPERATURE, MOST_TEMPERATURE, fallback_,     \
-         "softmax temperature")
+    REAL("temperature", temperature, 0.005, 10.0, fallback_, "softmax temperature")
 #define LEARN                                                                            \
     {                                                                                    \
         .name = "learn_temperature", .type = SIM_OPTION_BOOL,                            \
         .offset = offsetof(options, learn_temperature), .fallback = "false", .unit = "", \
-        .help = "train its logarithm too, within its range", .kind = SIM_IDENTITY        \
+        .help = "train the logarithm of the temperature too", .kind = SIM_IDENTITY       \
     }
 #define VIEWS                                                                            \
     {                                                                                    \
@@ -156,8 +155,7 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     out = s;
     s->options = *o;
     s->by_label = by_label;
-    s->base.temperature =
-        temperature_begin(o->temperature, MOST_TEMPERATURE, o->learn_temperature);
+    s->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
     SIM_TRY(base_create(env, &spec, &s->base));
     SIM_TRY(unit_rows_create(&s->base.encoder->shape,
                              branch_dim(s->base.encoder, PROJECTOR), &s->rows));
