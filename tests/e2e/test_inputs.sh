@@ -131,9 +131,13 @@ expect 73 "nowhere/e.h5: cannot be created" "$simile" embed run --data train.h5 
 import h5py, numpy as np
 with h5py.File("z.h5", "w") as f:
     f["z1"] = f["z2"] = np.eye(8, dtype="f4")
+with h5py.File("vast.h5", "w") as f: # nothing is stored; four views have 2^64 values
+    for i in range(4):
+        f.create_dataset(f"z{i + 1}", (4, 2**60), "f4", chunks=(1, 1024))
 PY
 expect 64 "would be overwritten" "$simile" loss good.yaml --in z.h5 --out z.h5
 expect 0 "loss" "$simile" loss good.yaml --in z.h5 --out g.h5
+expect 65 "vast.h5: /z1 has 4611686018427387904 values, at most" "$simile" loss good.yaml --in vast.h5 --out g.h5
 expect 65 "train.h5: /z1 and /z2 are needed" "$simile" loss good.yaml --in train.h5 --out g.h5
 expect 65 "train.h5: rank 0 on" ranks 2 "$simile" loss good.yaml --in train.h5 --out g.h5
 # options that the format does not know
