@@ -48,12 +48,6 @@ void sim_product(size_t m, size_t n, size_t k, const float *a, size_t lda,
 /* The same, rows of A in parallel. */
 void sim_product_for(size_t m, size_t n, size_t k, const float *a, size_t lda,
                      const float *panel, bool add, float *c, size_t ldc);
-/*
- * C [m][n] (+)= A^T B with A [k][m], B [k][n]: each output one fma chain over ascending
- * k.  Item.
- */
-void sim_product_transposed(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                            const float *b, size_t ldb, bool add, float *c, size_t ldc);
 
 /* ---- convolutions (a linear layer is one of size 1 on 1 x 1 images) ---- */
 

@@ -92,9 +92,6 @@ size_t sim_ntxent_scratch(
 void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float *z,
                 float *dz, sim_loss_report *report);
 
-/* Negatives that an anchor sees. */
-size_t sim_ntxent_negatives(const sim_rows_shape *shape);
-
 /* ---- anchors against columns: MoCo v3, NNCLR, CPC, SigLIP ---- */
 
 /*

@@ -336,11 +336,6 @@ static void second_pass(size_t item, void *ctx)
 
 /* ---- the door ---- */
 
-size_t sim_ntxent_negatives(const sim_rows_shape *shape)
-{
-    return shape->views * shape->n - shape->views;
-}
-
 static double ratio(double a, double b)
 {
     return b > 0 ? a / b : 0;
