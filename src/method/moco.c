@@ -12,7 +12,6 @@
 #include "base.h"
 #include "keys.h"
 
-#include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -396,8 +395,8 @@ static sim_status read_all(const sim_comm *c, const options *o, const sim_arrays
     sim_status st = SIM_OK;
     size_t views = directions(o);
 
-    SIM_TRY(array_rows_read(c, a, "z", views, true, &g->queries));
-    SIM_TRY(array_rows_read_from(c, a, "k", 2 - views, views, true, &g->keys));
+    SIM_TRY(array_rows_read(c, a, "z", views, &g->queries));
+    SIM_TRY(array_rows_read_from(c, a, "k", 2 - views, views, &g->keys));
     SIM_TRY(array_rows_same(&g->queries, "z1", &g->keys, o->symmetric ? "k1" : "k2"));
     SIM_TRY(array_queue_read(c, a, &g->queries.shape, &g->queue));
 done:

@@ -229,8 +229,8 @@ typedef struct {
 static sim_status read_all(const sim_comm *c, const sim_arrays *a, given *g)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(array_rows_read(c, a, "p", VIEWS, true, &g->p));
-    SIM_TRY(array_rows_read(c, a, "k", VIEWS, true, &g->k));
+    SIM_TRY(array_rows_read(c, a, "p", VIEWS, &g->p));
+    SIM_TRY(array_rows_read(c, a, "k", VIEWS, &g->k));
     SIM_TRY(array_rows_same(&g->k, "k1", &g->p, "p1"));
     sim_rows_shape one = g->p.shape;
     one.views = 1;

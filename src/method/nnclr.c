@@ -271,8 +271,8 @@ typedef struct {
 static sim_status read_all(const sim_comm *c, const sim_arrays *a, embeddings_of_file *f)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(array_rows_read(c, a, "z", VIEWS, true, &f->z));
-    SIM_TRY(array_rows_read(c, a, "p", VIEWS, true, &f->p));
+    SIM_TRY(array_rows_read(c, a, "z", VIEWS, &f->z));
+    SIM_TRY(array_rows_read(c, a, "p", VIEWS, &f->p));
     SIM_TRY(array_rows_same(&f->p, "p1", &f->z, "z1"));
     sim_rows_shape one = f->z.shape;
     one.views = 1;

@@ -202,7 +202,7 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
     sim_cross *e = NULL;
     sim_loss_report report = {0};
 
-    st = array_rows_read(c, a, "z", VIEWS, true, &r);
+    st = array_rows_read(c, a, "z", VIEWS, &r);
     sim_rows_shape one = r.shape;
     one.views = 1;
     if (st == SIM_OK)

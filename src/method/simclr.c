@@ -309,7 +309,7 @@ static sim_status compute(const sim_comm *c, const options *o, bool by_label,
 
     st = read_views(o, a, &views);
     if (st == SIM_OK)
-        st = array_rows_read(c, a, "z", views, true, &r);
+        st = array_rows_read(c, a, "z", views, &r);
     if (st == SIM_OK && by_label)
         st = read_labels(a, r.shape.n, &labels);
     if (st == SIM_OK)
