@@ -9,6 +9,7 @@
 #define SIMILE_METHOD_BASE_H
 
 #include "branch.h"
+#include "scalar.h"
 #include "target.h"
 
 typedef struct {

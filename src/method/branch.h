@@ -81,27 +81,4 @@ void unit_rows_take(unit_rows *r, const sim_batch_shape *s, const float *by_bloc
 /* dz through the normalisation, by block; raw is overwritten. */
 void unit_rows_give(unit_rows *r, const sim_batch_shape *s, float *by_block);
 
-/* ---- trained numbers ---- */
-
-/* Puts the gradient of scalar `at` of the arena into the node that holds leaf 0, and zeros
- * into the others, so that the tree's sum is the value itself. */
-void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
-                     size_t stride);
-
-/* A softmax temperature that may be learned, as exp of a trained logarithm. */
-typedef struct {
-    bool learned;
-    double fixed;
-    float log;
-} temperature;
-temperature temperature_begin(double value, bool learned);
-double temperature_value(const temperature *t);
-size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS]);
-SIM_MUST_USE sim_status temperature_visit(temperature *t, const sim_visitor *v);
-/* The order of the gradient of its logarithm: a loss's mean over anchors, of similarities
- * over T; 0 where it is not learned. */
-double temperature_pull(bool learned);
-/* "temperature 0.2", "temperature learned from 0.2". */
-void temperature_about(const temperature *t, char *out, size_t out_bytes);
-
 #endif

@@ -11,6 +11,7 @@
 #include "arrays.h"
 #include "branch.h"
 #include "predict.h"
+#include "scalar.h"
 
 #include "simile/clock.h"
 #include "simile/memory.h"
@@ -19,41 +20,21 @@
 #include <string.h>
 
 typedef struct {
-    double temperature;
+    softmax_options softmax;
     int64_t grid, steps, skip, negatives;
     int target;      /* features|projector */
     int denominator; /* full|decoupled */
-    bool learn_temperature;
 } options;
 
-#define COUNT(key, field, lo, hi, fallback_, unit_, help_)                               \
-    {                                                                                    \
-        .name = key, .type = SIM_OPTION_INT, .offset = offsetof(options, field),         \
-        .min = lo, .max = hi, .fallback = fallback_, .unit = unit_, .help = help_,       \
-        .kind = SIM_IDENTITY                                                             \
-    }
-
 static const sim_option option_rows[] = {
-    {.name = "temperature",
-     .type = SIM_OPTION_REAL,
-     .offset = offsetof(options, temperature),
-     .min = 0.005,
-     .max = 1000,
-     .fallback = "1.0",
-     .unit = "",
-     .help = "softmax temperature; predictions and targets are not normalised",
-     .kind = SIM_IDENTITY},
-    {.name = "learn_temperature",
-     .type = SIM_OPTION_BOOL,
-     .offset = offsetof(options, learn_temperature),
-     .fallback = "false",
-     .unit = "",
-     .help = "train the logarithm of the temperature too",
-     .kind = SIM_IDENTITY},
-    COUNT("grid", grid, 2, 32, "7", "patches",
-          "a side of an image, each overlapping the next by half"),
-    COUNT("steps", steps, 1, MOST_STEPS, "5", "rows", "below that are predicted"),
-    COUNT("skip", skip, 0, 30, "0", "rows", "left out below before the first step"),
+    KEYS_TEMPERATURE(options, 1000, "1.0",
+                     "softmax temperature; predictions and targets are not normalised"),
+    KEY_INT(options, "grid", grid, 2, 32, "7", "patches",
+            "a side of an image, each overlapping the next by half"),
+    KEY_INT(options, "steps", steps, 1, MOST_STEPS, "5", "rows",
+            "below that are predicted"),
+    KEY_INT(options, "skip", skip, 0, 30, "0", "rows",
+            "left out below before the first step"),
     {.name = "negatives",
      .type = SIM_OPTION_INT,
      .offset = offsetof(options, negatives),
@@ -63,29 +44,13 @@ static const sim_option option_rows[] = {
      .unit = "patches",
      .help = "all targets of the step, or this many drawn from all patches of the batch",
      .kind = SIM_IDENTITY},
-    {.name = "target",
-     .type = SIM_OPTION_ENUM,
-     .offset = offsetof(options, target),
-     .fallback = "features",
-     .choices = "features|projector",
-     .unit = "",
-     .help = "what is predicted, and read by the context: features, or their projection",
-     .kind = SIM_IDENTITY},
-    {.name = "denominator",
-     .type = SIM_OPTION_ENUM,
-     .offset = offsetof(options, denominator),
-     .fallback = "full",
-     .choices = "full|decoupled",
-     .unit = "",
-     .help = "whether the positive stands in the denominator",
-     .kind = SIM_IDENTITY},
+    KEY_CHOICE(options, "target", target, "features", "features|projector",
+               "what is predicted, and read by the context: features, or their "
+               "projection"),
+    KEY_CHOICE(options, "denominator", denominator, "full", "full|decoupled",
+               "whether the positive stands in the denominator"),
 };
-
-static const sim_option_table table = {.section = "method",
-                                       .rows = option_rows,
-                                       .n_rows =
-                                           sizeof option_rows / sizeof option_rows[0],
-                                       .struct_bytes = sizeof(options)};
+static const sim_option_table table = KEY_TABLE(options, option_rows);
 
 /* ---- what it is made of ---- */
 
@@ -250,7 +215,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/cpc"));
     out = s;
     s->options = *o;
-    s->temperature = temperature_begin(o->temperature, o->learn_temperature);
+    s->temperature = temperature_begin(&o->softmax);
     s->cut = d.cut;
     s->images = d.images;
     s->patches = d.patches;
@@ -655,7 +620,7 @@ static sim_status compute(const sim_comm *comm, const void *opaque, const sim_ar
     inputs in = {0};
     predict *p = NULL;
     sim_loss_report report = {0};
-    const predict_options how = {.temperature = o->temperature,
+    const predict_options how = {.temperature = o->softmax.temperature,
                                  .decoupled = o->denominator == 1,
                                  .draw = draw_read,
                                  .draw_ctx = &in};
@@ -671,19 +636,12 @@ static sim_status compute(const sim_comm *comm, const void *opaque, const sim_ar
     SIM_TRY(put_grid(&in, a, "dcontext", in.dc));
     SIM_TRY(put_grid(&in, a, "dtarget", in.dz));
     SIM_TRY(put_weights(comm, &in, a));
-    if (o->learn_temperature)
-        SIM_TRY(array_put_scalar(a, "dlog_temperature", report.d_log_temperature));
+    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
     predict_destroy(&p);
     release_inputs(&in);
     return st;
-}
-
-static double scalar_pull(const void *opaque, size_t batch)
-{
-    (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
 }
 
 const sim_method_row sim_method_cpc = {.name = "cpc",
@@ -699,7 +657,7 @@ const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .updated = updated,
                                        .nets = nets,
                                        .scalars = scalars,
-                                       .scalar_pull = scalar_pull,
+                                       .scalar_pull = temperature_pull,
                                        .visit = visit,
                                        .embeddings = embeddings,
                                        .about = about,

@@ -10,7 +10,6 @@
  */
 #include "arrays.h"
 #include "base.h"
-#include "keys.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -18,13 +17,14 @@
 #include <string.h>
 
 typedef struct {
-    double temperature, momentum;
+    softmax_options softmax;
+    double momentum;
     int64_t queue_size;
     int momentum_schedule; /* constant|cosine */
     int denominator;       /* full|decoupled */
     int warm;              /* random|wait|prefill */
     int bn_buffers;        /* own|ema */
-    bool symmetric, shuffle, learn_temperature;
+    bool symmetric, shuffle;
 } options;
 
 enum { WARM_RANDOM, WARM_WAIT, WARM_PREFILL };
@@ -33,10 +33,7 @@ enum { WARM_RANDOM, WARM_WAIT, WARM_PREFILL };
 
 #define MOCO_ROWS(temperature_)                                                          \
     {                                                                                    \
-        KEY_REAL(options, "temperature", temperature, 0.005, 10.0, temperature_,         \
-                 "softmax temperature"),                                                 \
-            KEY_BOOL(options, "learn_temperature", learn_temperature, "false",           \
-                     "train the logarithm of the temperature too"),                      \
+        KEYS_TEMPERATURE(options, 10.0, temperature_, "softmax temperature"),            \
             KEY_INT(                                                                     \
                 options, "queue_size", queue_size, 1, 4294967295.0, "65536", "keys",     \
                 "keys of earlier batches that a query is compared with, any number"),    \
@@ -61,13 +58,8 @@ enum { WARM_RANDOM, WARM_WAIT, WARM_PREFILL };
 static const sim_option v1_rows[] = MOCO_ROWS("0.07");
 static const sim_option v2_rows[] = MOCO_ROWS("0.2");
 
-#define TABLE(rows_)                                                                     \
-    {                                                                                    \
-        .section = "method", .rows = rows_, .n_rows = sizeof rows_ / sizeof rows_[0],    \
-        .struct_bytes = sizeof(options)                                                  \
-    }
-static const sim_option_table v1_table = TABLE(v1_rows);
-static const sim_option_table v2_table = TABLE(v2_rows);
+static const sim_option_table v1_table = KEY_TABLE(options, v1_rows);
+static const sim_option_table v2_table = KEY_TABLE(options, v2_rows);
 
 static const sim_method_default v1_defaults[] = {{"encoder.projector.layers", "1"},
                                                  {"augment.preset", "mocov1"},
@@ -159,7 +151,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     out = m;
     m->options = *o;
     m->comm = env->comm;
-    m->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    m->base.temperature = temperature_begin(&o->softmax);
     SIM_TRY(base_create(env, &spec, &m->base));
     SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
     SIM_TRY(unit_rows_create(&m->base.encoder->shape, d, &m->queries));
@@ -413,14 +405,13 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
 
     SIM_TRY(sim_comm_agree(c, read_all(c, o, a, &g)));
     size_t mine = g.queries.mine.hi - g.queries.mine.lo, d = g.queries.shape.d;
-    const sim_cross_options each = loss_of(o, o->temperature);
+    const sim_cross_options each = loss_of(o, o->softmax.temperature);
     contrast(g.queue, &each, directions(o), mine * d, g.queries.z, g.keys.z, g.queries.dz,
              &report);
     push(g.queue, directions(o), mine, d, g.keys.z);
     SIM_TRY(array_rows_write(a, "dz", &g.queries));
     SIM_TRY(array_queue_write(a, g.queue, d));
-    if (o->learn_temperature)
-        SIM_TRY(array_put_scalar(a, "dlog_temperature", report.d_log_temperature));
+    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
     array_rows_release(&g.queries);
@@ -431,19 +422,13 @@ done:
 
 /* ---- rows ---- */
 
-static double scalar_pull(const void *opaque, size_t batch)
-{
-    (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
-}
-
 #define ROW(name_, paper_, table_, defaults_)                                            \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .defaults = defaults_,         \
         .n_defaults = sizeof defaults_ / sizeof defaults_[0], .parts = parts,            \
         .create = create, .destroy = destroy, .forward_backward = forward_backward,      \
         .updated = updated, .begun = base_begun, .idle = idle, .nets = base_nets,        \
-        .scalars = base_scalars, .scalar_pull = scalar_pull,                             \
+        .scalars = base_scalars, .scalar_pull = temperature_pull,                        \
         .companions = base_companions, .queue = base_queue, .visit = base_visit,         \
         .embeddings = embeddings, .about = about, .plan = plan,                          \
         .saved_bytes = saved_bytes, .advise = advise, .reduction = reduction,            \

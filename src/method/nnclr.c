@@ -10,7 +10,6 @@
  */
 #include "arrays.h"
 #include "base.h"
-#include "keys.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -18,17 +17,14 @@
 enum { VIEWS = 2 };
 
 typedef struct {
-    double temperature;
+    softmax_options softmax;
     int64_t queue_size, predictor_hidden;
     int denominator; /* full|decoupled */
-    bool columns, learn_temperature;
+    bool columns;
 } options;
 
 static const sim_option rows[] = {
-    KEY_REAL(options, "temperature", temperature, 0.005, 10.0, "0.1",
-             "softmax temperature"),
-    KEY_BOOL(options, "learn_temperature", learn_temperature, "false",
-             "train the logarithm of the temperature too"),
+    KEYS_TEMPERATURE(options, 10.0, "0.1", "softmax temperature"),
     KEY_INT(options, "queue_size", queue_size, 1, UINT32_MAX, "98304", "rows",
             "embeddings in the support set, of all ranks together"),
     KEY_INT(options, "predictor_hidden", predictor_hidden, 1, 65536, "4096", "",
@@ -39,10 +35,7 @@ static const sim_option rows[] = {
     KEY_CHOICE(options, "denominator", denominator, "full", "full|decoupled",
                "whether the positive stands in the denominator"),
 };
-static const sim_option_table table = {.section = "method",
-                                       .rows = rows,
-                                       .n_rows = sizeof rows / sizeof rows[0],
-                                       .struct_bytes = sizeof(options)};
+static const sim_option_table table = KEY_TABLE(options, rows);
 
 /* ---- the loss, in training and on files ---- */
 
@@ -143,7 +136,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/nnclr"));
     out = s;
     s->options = *o;
-    s->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    s->base.temperature = temperature_begin(&o->softmax);
     SIM_TRY(base_create(env, &spec, &s->base));
     SIM_TRY(create_rows(s, env, &shape));
     *self = out;
@@ -322,8 +315,7 @@ static sim_status put_results(const sim_arrays *a, const options *o,
     SIM_TRY(array_rows_write(a, "dp", &f->p));
     SIM_TRY(put_slots(a, f));
     SIM_TRY(array_queue_write(a, f->queue, f->z.shape.d));
-    if (o->learn_temperature)
-        SIM_TRY(array_put_scalar(a, "dlog_temperature", report->d_log_temperature));
+    SIM_TRY(temperature_put(a, &o->softmax, report->d_log_temperature));
 done:
     return st;
 }
@@ -344,19 +336,13 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
                      .dp = f.p.dz,
                      .nearest = f.nearest,
                      .slots = f.slots};
-    contrast(f.queue, f.cross, o, o->temperature, &r, &report);
+    contrast(f.queue, f.cross, o, o->softmax.temperature, &r, &report);
     sim_queue_push(f.queue, f.z.z); /* view 1's */
     SIM_TRY(put_results(a, o, &f, &report));
     *loss = report.loss;
 done:
     release(&f);
     return st;
-}
-
-static double scalar_pull(const void *opaque, size_t batch)
-{
-    (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
 }
 
 const sim_method_row sim_method_nnclr = {.name = "nnclr",
@@ -369,7 +355,7 @@ const sim_method_row sim_method_nnclr = {.name = "nnclr",
                                          .updated = updated,
                                          .nets = base_nets,
                                          .scalars = base_scalars,
-                                         .scalar_pull = scalar_pull,
+                                         .scalar_pull = temperature_pull,
                                          .queue = base_queue,
                                          .visit = base_visit,
                                          .embeddings = embeddings,

@@ -8,7 +8,6 @@
  */
 #include "arrays.h"
 #include "base.h"
-#include "keys.h"
 
 #include "simile/kernel.h"
 #include "simile/memory.h"
@@ -25,10 +24,7 @@ static const sim_option rows[] = {
     KEY_REAL(options, "bias", bias, -1000, 1000, "-10",
              "added to every logit, at the start; it is trained"),
 };
-static const sim_option_table table = {.section = "method",
-                                       .rows = rows,
-                                       .n_rows = sizeof rows / sizeof rows[0],
-                                       .struct_bytes = sizeof(options)};
+static const sim_option_table table = KEY_TABLE(options, rows);
 
 /* ---- the method ---- */
 
