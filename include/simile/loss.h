@@ -74,8 +74,8 @@ SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
                                             const sim_rows_shape *shape,
                                             sim_contrast **out);
 void sim_contrast_destroy(sim_contrast **e);
-/* Bytes that create takes on the largest rank. */
-size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *shape);
+/* Bytes that create takes, on any rank. */
+size_t sim_contrast_bytes(const sim_rows_shape *shape);
 size_t sim_ntxent_scratch(
     size_t d); /* bytes that a thread asks for, here and for cross */
 
@@ -105,8 +105,7 @@ typedef struct sim_cross sim_cross;
 SIM_MUST_USE sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
                                          sim_cross **out);
 void sim_cross_destroy(sim_cross **e);
-size_t sim_cross_bytes(size_t ranks,
-                       const sim_rows_shape *shape); /* on the largest rank */
+size_t sim_cross_bytes(const sim_rows_shape *shape); /* on any rank */
 
 typedef struct {
     double temperature;
@@ -148,7 +147,7 @@ SIM_MUST_USE sim_status sim_sampled_create(const sim_comm *c,
                                            const sim_sampled_shape *shape,
                                            sim_sampled **out);
 void sim_sampled_destroy(sim_sampled **e);
-size_t sim_sampled_bytes(size_t ranks, const sim_sampled_shape *shape);
+size_t sim_sampled_bytes(const sim_sampled_shape *shape);
 
 /*
  * Mean over anchors of -s_p / T + log(exp(s_p / T) + sum_m exp(s_m / T)); decoupled: without
@@ -182,7 +181,8 @@ typedef struct {
 SIM_MUST_USE sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
                                          sim_queue **out);
 void sim_queue_destroy(sim_queue **q);
-size_t sim_queue_bytes(size_t ranks, size_t rank, const sim_queue_shape *shape);
+/* Bytes that create takes on the rank of c, of which only rank and size are looked at. */
+size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape);
 size_t sim_queue_scratch(size_t d); /* bytes of scratch that a thread asks for at most */
 /* Normal draws brought to unit length (a pure function of seed and slot). */
 void sim_queue_draw(sim_queue *q, uint32_t seed);

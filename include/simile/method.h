@@ -181,10 +181,10 @@ typedef struct sim_method_row {
     sim_embeddings (*embeddings)(void *self); /* for the ladder */
     /* "510 negatives per anchor, mean over 512 anchors" for the header.  Caller's. */
     SIM_MUST_USE sim_status (*about)(void *self, char **text);
-    /* Bytes per rank that create takes, by item; rows used. */
+    /* Bytes that create takes, by item; rows used.  Of the env's comm only rank and size
+     * are looked at: they may be another rank's, or of a run to come. */
     SIM_MUST_USE sim_status (*plan)(const sim_method_env *env, const void *options,
-                                    size_t ranks, size_t rank, sim_plan_row rows[32],
-                                    size_t *n_rows);
+                                    sim_plan_row rows[32], size_t *n_rows);
     /* Bytes in a checkpoint beside trained weights and what belongs to them: momentum
      * copies, the whole queue.  NULL: none. */
     size_t (*saved_bytes)(const sim_method_env *env, const void *options);

@@ -13,10 +13,9 @@ sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s)
     return (sim_range){r.lo < s->n ? r.lo : s->n, r.hi < s->n ? r.hi : s->n};
 }
 
-size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *s)
+size_t sim_contrast_bytes(const sim_rows_shape *s)
 {
     size_t rows = s->views * s->n;
-    (void)ranks;
     return sizeof(sim_contrast) +
            rows * (s->d * sizeof(float) + sizeof(row_record) + sizeof(float) +
                    s->views * sizeof(double)) +

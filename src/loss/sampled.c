@@ -52,10 +52,9 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-size_t sim_sampled_bytes(size_t ranks, const sim_sampled_shape *s)
+size_t sim_sampled_bytes(const sim_sampled_shape *s)
 {
     size_t n = s->anchors.n, t = s->targets.n, d = s->anchors.d, slots = n * (s->m + 1);
-    (void)ranks;
     return sizeof(sim_sampled) + (n + t) * d * sizeof(float) +
            slots * (sizeof(int32_t) + sizeof(float) + sizeof(size_t)) +
            n * sizeof(anchor_record) + larger(n, t) * sizeof(double) +

@@ -177,21 +177,26 @@ done:
 
 /* ---- the plan ---- */
 
-sim_status branch_plan(const sim_method_env *env, const branch_spec *spec, size_t ranks,
-                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
+void plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes)
+{
+    SIM_ASSERT(*n_rows < 32);
+    rows[(*n_rows)++] = (sim_plan_row){item, bytes};
+}
+
+sim_status branch_plan(const sim_method_env *env, const branch_spec *spec,
+                       sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const sim_net_spec backbone = branch_backbone_spec(env);
     const sim_head_spec heads[] = {branch_projector_spec(env, spec),
                                    predictor_spec(env, spec)};
     size_t n_heads = spec->predictor ? 2 : 1;
-    sim_batch_shape shape = branch_shape(env, spec->views);
+    const sim_batch_shape shape = branch_shape(env, spec->views);
 
-    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
     SIM_TRY(sim_net_plan(&backbone, heads, n_heads, &shape, rows, n_rows));
-    rows[(*n_rows)++] =
-        (sim_plan_row){"embeddings", 2 * sizeof(float) * sim_batch_images(&shape) *
-                                         (heads[0].in + n_heads * heads[0].dim)};
+    plan_add(rows, n_rows, "embeddings",
+             2 * sizeof(float) * sim_batch_images(&shape) *
+                 (heads[0].in + n_heads * heads[0].dim));
 done:
     return st;
 }

@@ -35,9 +35,9 @@ SIM_MUST_USE sim_status branch_create(const sim_method_env *env, const branch_sp
 void branch_destroy(branch **b);
 /* Adds what create takes to the rows of a plan. */
 SIM_MUST_USE sim_status branch_plan(const sim_method_env *env, const branch_spec *spec,
-                                    size_t ranks, size_t rank, sim_plan_row rows[32],
-                                    size_t *n_rows);
+                                    sim_plan_row rows[32], size_t *n_rows);
 
+void plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes);
 /* What a loss asks for of scratch comes after the layers: the larger of the two stays. */
 void branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows);
 /* The same of a loss over tiles of d dimensions. */

@@ -392,17 +392,14 @@ static sim_status about(void *self, char **text)
         reduction(o));
 }
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
     design d = {0};
-    sim_method_env there = *env;
-    const sim_comm as_if = {.rank = (int)rank, .size = (int)ranks};
 
-    there.comm = &as_if;
-    SIM_TRY(make_design(&there, o, &d));
+    SIM_TRY(make_design(env, o, &d));
     size_t patches = sim_batch_images(&d.patches), dims = 3 * d.context.dim;
     dims += 2 * d.projector.in;
     if (o->target == 1)
@@ -410,11 +407,10 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
     SIM_TRY(sim_net_plan(&d.backbone, &d.projector, o->target == 1 ? 1 : 0, &d.patches,
                          rows, n_rows));
     SIM_TRY(sim_context_plan(&d.context, &d.images, rows, *n_rows));
-    SIM_TRY(predict_plan(&d.predict, ranks, rows, n_rows));
-    rows[(*n_rows)++] = (sim_plan_row){"embeddings", sizeof(float) * patches * dims};
-    rows[(*n_rows)++] =
-        (sim_plan_row){"patches", sizeof(float) * sim_batch_images(&d.images) *
-                                      sim_patches_floats(&d.cut)};
+    SIM_TRY(predict_plan(&d.predict, rows, n_rows));
+    plan_add(rows, n_rows, "embeddings", sizeof(float) * patches * dims);
+    plan_add(rows, n_rows, "patches",
+             sizeof(float) * sim_batch_images(&d.images) * sim_patches_floats(&d.cut));
 done:
     return st;
 }

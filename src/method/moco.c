@@ -345,24 +345,23 @@ static void advise(const sim_method_env *env, const void *opaque, size_t n_image
 
 /* ---- the plan ---- */
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
     const sim_queue_shape q = queue_shape(env, o);
     size_t views = directions(o), d = q.rows.d;
     const branch_spec spec = {.views = views};
-    sim_batch_shape shape = branch_shape(env, views);
+    const sim_batch_shape shape = branch_shape(env, views);
 
-    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, rows, n_rows));
     branch_plan_scratch(sim_queue_scratch(d), rows, *n_rows);
-    SIM_TRY(target_plan(env, &spec, ranks, rank, rows, n_rows));
+    SIM_TRY(target_plan(env, &spec, rows, n_rows));
     size_t gathered = o->shuffle ? q.rows.n * d * sizeof(float) : 0;
-    rows[(*n_rows)++] =
-        (sim_plan_row){"rows for the loss", 2 * unit_rows_bytes(&shape, d) + gathered};
-    rows[(*n_rows)++] = (sim_plan_row){"queue", sim_queue_bytes(ranks, rank, &q)};
+    plan_add(rows, n_rows, "rows for the loss",
+             2 * unit_rows_bytes(&shape, d) + gathered);
+    plan_add(rows, n_rows, "queue", sim_queue_bytes(env->comm, &q));
 done:
     return st;
 }

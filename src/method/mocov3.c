@@ -187,21 +187,19 @@ static sim_status about(void *self, char **text)
 
 /* ---- the plan ---- */
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const branch_spec spec = spec_of(opaque);
     const sim_rows_shape loss = base_rows(env, 1);
-    sim_batch_shape shape = branch_shape(env, VIEWS);
+    const sim_batch_shape shape = branch_shape(env, VIEWS);
 
-    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
     branch_plan_loss(loss.d, plan_rows, *n_rows);
-    SIM_TRY(target_plan(env, &spec, ranks, rank, plan_rows, n_rows));
-    plan_rows[(*n_rows)++] =
-        (sim_plan_row){"rows for the loss", 2 * unit_rows_bytes(&shape, loss.d)};
-    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &loss)};
+    SIM_TRY(target_plan(env, &spec, plan_rows, n_rows));
+    plan_add(plan_rows, n_rows, "rows for the loss", 2 * unit_rows_bytes(&shape, loss.d));
+    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&loss));
 done:
     return st;
 }

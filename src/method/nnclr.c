@@ -212,8 +212,8 @@ static sim_status about(void *self, char **text)
                            s->base.batch - 1, reduction(o));
 }
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
@@ -222,14 +222,12 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
     const sim_batch_shape images = branch_shape(env, VIEWS);
     size_t d = shape.rows.d, n = sim_batch_images(&images);
 
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
     branch_plan_loss(d, plan_rows, *n_rows);
-    plan_rows[(*n_rows)++] = (sim_plan_row){
-        "rows for the loss",
-        2 * unit_rows_bytes(&images, d) + n * (d * sizeof(float) + sizeof(int64_t))};
-    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &shape.rows)};
-    plan_rows[(*n_rows)++] =
-        (sim_plan_row){"queue", sim_queue_bytes(ranks, rank, &shape)};
+    plan_add(plan_rows, n_rows, "rows for the loss",
+             2 * unit_rows_bytes(&images, d) + n * (d * sizeof(float) + sizeof(int64_t)));
+    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape.rows));
+    plan_add(plan_rows, n_rows, "queue", sim_queue_bytes(env->comm, &shape));
 done:
     return st;
 }

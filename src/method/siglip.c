@@ -158,8 +158,8 @@ static sim_status about(void *self, char **text)
                            reduction(&s->options));
 }
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const sim_rows_shape shape = base_rows(env, 1);
@@ -167,11 +167,10 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
     const sim_batch_shape images = branch_shape(env, VIEWS);
 
     (void)opaque;
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
     branch_plan_loss(shape.d, plan_rows, *n_rows);
-    plan_rows[(*n_rows)++] =
-        (sim_plan_row){"rows for the loss", unit_rows_bytes(&images, shape.d)};
-    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &shape)};
+    plan_add(plan_rows, n_rows, "rows for the loss", unit_rows_bytes(&images, shape.d));
+    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape));
 done:
     return st;
 }

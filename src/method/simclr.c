@@ -214,8 +214,8 @@ static sim_status about(void *self, char **text)
         s->by_label ? " less those of its label" : "", reduction(o));
 }
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
@@ -223,12 +223,11 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
     const branch_spec spec = {.views = (size_t)o->views};
 
     SIM_TRY(check(o));
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, rows, n_rows));
     branch_plan_loss(loss.d, rows, *n_rows);
     const sim_batch_shape shape = branch_shape(env, (size_t)o->views);
-    rows[(*n_rows)++] =
-        (sim_plan_row){"rows for the loss", unit_rows_bytes(&shape, loss.d)};
-    rows[(*n_rows)++] = (sim_plan_row){"loss", sim_contrast_bytes(ranks, &loss)};
+    plan_add(rows, n_rows, "rows for the loss", unit_rows_bytes(&shape, loss.d));
+    plan_add(rows, n_rows, "loss", sim_contrast_bytes(&loss));
 done:
     return st;
 }
