@@ -142,8 +142,8 @@ typedef struct sim_method_row {
     /* Whether there is a projector; NULL: there is. */
     bool (*projects)(const void *options);
 
-    /* Refuses options that contradict each other or the images, before anything is made.
-     * NULL: create and plan do. */
+    /* Refuses options that contradict each other or the images, before anything is made or
+     * planned.  NULL: none does. */
     SIM_MUST_USE sim_status (*check)(const sim_method_env *env, const void *options);
     /* The parts of a step's input; their number.  Options are filled by the row's table. */
     size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);

@@ -98,10 +98,11 @@ static void destroy(void **self)
     *self = NULL;
 }
 
-/* Fails where keys contradict each other. */
-static sim_status check(const options *o)
+static sim_status check(const sim_method_env *env, const void *opaque)
 {
     sim_status st = SIM_OK;
+    const options *o = opaque;
+    (void)env;
     SIM_CHECK(o->weights == 0 || o->views == 2, SIM_E_CONFIG,
               "method.weights: dclw weighs pairs, but method.views is %lld; set views=2",
               (long long)o->views);
@@ -118,7 +119,6 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     const sim_rows_shape rows = base_rows(env, (size_t)o->views);
     const branch_spec spec = {.views = (size_t)o->views};
 
-    SIM_TRY(check(o));
     SIM_TRY(sim_new(&s, "method/simclr"));
     out = s;
     s->options = *o;
@@ -222,7 +222,6 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     const sim_rows_shape loss = base_rows(env, (size_t)o->views);
     const branch_spec spec = {.views = (size_t)o->views};
 
-    SIM_TRY(check(o));
     SIM_TRY(branch_plan(env, &spec, rows, n_rows));
     branch_plan_loss(loss.d, rows, *n_rows);
     const sim_batch_shape shape = branch_shape(env, (size_t)o->views);
@@ -313,7 +312,7 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
 #define ROW(name_, paper_, table_, labels_, create_, compute_)                           \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
-        .parts = parts, .create = create_, .destroy = destroy,                           \
+        .check = check, .parts = parts, .create = create_, .destroy = destroy,           \
         .forward_backward = forward_backward, .updated = base_updated,                   \
         .nets = base_nets, .scalars = base_scalars, .scalar_pull = temperature_pull,     \
         .visit = base_visit, .embeddings = embeddings, .about = about, .plan = plan,     \

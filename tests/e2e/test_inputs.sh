@@ -112,6 +112,7 @@ expect 65 "does not have its digest" "$simile" pretrain good.yaml --resume init-
 [ "$before" = "$(find run -type f ! -name log.txt -exec md5sum {} + | sort && ls run)" ] || fail "a refused start changed the run"
 # a value is given once, and advice too
 expect 78 "argument 4: seed is already argument 3" "$simile" pretrain good.yaml seed=1 seed=2
+expect 78 "dclw weighs pairs, but method.views is 3" "$simile" plan good.yaml method.name=dclw method.views=3
 moco=(method.name=mocov2 method.queue_size=64 augment.preset=digits encoder.stem=imagenet batchnorm.group=8)
 expect 0 "encoder.stem: imagenet on images of 12 x 12" "$simile" plan good.yaml "${moco[@]}"
 [ "$(grep -c "encoder.stem: imagenet" out.txt)" = 1 ] || fail "plan says it more than once"
