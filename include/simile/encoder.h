@@ -187,7 +187,7 @@ SIM_MUST_USE sim_status sim_net_evaluate(sim_net *net, size_t n_images, const fl
 /* ---- the memory plan ---- */
 
 typedef struct {
-    const char *item; /* "activations", "filters" ... */
+    const char *item; /* "activations", "packed filters" ... */
     size_t bytes;
 } sim_plan_row;
 /* Bytes that a backbone, its heads and their tapes will take on a rank, without making

@@ -32,15 +32,14 @@ sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s);
 /* What a person wants to see beside the loss; 0 where a loss has no such thing. */
 typedef struct {
     double loss;
-    double
-        accuracy; /* contrastive: fraction of anchors whose positive beats all others */
+    double accuracy;            /* share of anchors whose positive beats all others */
     double positive;            /* mean similarity of positives */
     double negative;            /* mean similarity of negatives */
     double spread;              /* mean over dimensions of the standard deviation of z */
     double d_log_temperature;   /* of `loss`, factor held; 0 without gradients */
     double d_log_scale, d_bias; /* sigmoid loss */
-    int64_t lonely; /* anchors that count 0: no positive (labels), or decoupled
-                                   and no negative */
+    /* Anchors that count 0: no positive (labels), or decoupled and no negative. */
+    int64_t lonely;
 } sim_loss_report;
 /*
  * Adds one of several comparisons: losses and their derivatives as they are, for their
@@ -76,8 +75,8 @@ SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
 void sim_contrast_destroy(sim_contrast **e);
 /* Bytes that create takes, on any rank. */
 size_t sim_contrast_bytes(const sim_rows_shape *shape);
-size_t sim_ntxent_scratch(
-    size_t d); /* bytes that a thread asks for, here and for cross */
+/* Bytes of scratch that a thread asks for, here and for cross. */
+size_t sim_ntxent_scratch(size_t d);
 
 /*
  * NT-Xent over `views` >= 2 views (Chen et al. 2020, arXiv 2002.05709, equation 1;
@@ -138,9 +137,8 @@ void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
 /* ---- anchors against columns drawn for each: CPC with sampled negatives ---- */
 
 typedef struct {
-    sim_rows_shape anchors,
-        targets; /* views 1; the same d and the same owners of units */
-    size_t m;    /* negatives of an anchor */
+    sim_rows_shape anchors, targets; /* views 1; of one d, units of the same owners */
+    size_t m;                        /* negatives of an anchor */
 } sim_sampled_shape;
 typedef struct sim_sampled sim_sampled;
 SIM_MUST_USE sim_status sim_sampled_create(const sim_comm *c,

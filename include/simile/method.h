@@ -62,8 +62,8 @@ typedef struct {
 typedef struct {
     const char *name;
     float *value;
-    const char
-        *exp_name; /* what logs tell its exponential as; NULL: they tell the value */
+    /* What logs tell its exponential as; NULL: they tell the value. */
+    const char *exp_name;
 } sim_method_scalar;
 
 /* Embeddings of the last step, [views][local slots][dim]: of unit length but for methods that

@@ -321,8 +321,7 @@ static sim_status about(void *self, char **text)
     return sim_text_format(
         "method/about", text,
         "queue of %lld keys (%s), %lld negatives per anchor%s, %s, key encoder's "
-        "momentum "
-        "%g%s, %s",
+        "momentum %g%s, %s",
         (long long)o->queue_size, warm[o->warm], (long long)o->queue_size,
         o->denominator == 1 ? ", decoupled" : "", temperature_text, o->momentum,
         o->momentum_schedule == 1 ? " rising to 1" : "", reduction(o));
