@@ -15,7 +15,8 @@ void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *g
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t n = sim_tree_nodes(s->n_blocks, s->blocks, nodes);
     for (size_t j = 0; j < n; j++)
-        grads[j * stride + at] = nodes[j].lo == 0 ? (float)value : 0;
+        grads[j * stride + at] =
+            nodes[j].lo == 0 ? (float)value : -0.0f; /* x + -0 is x */
 }
 
 /* ---- the temperature of a softmax ---- */

@@ -9,8 +9,8 @@
 
 #include "simile/method.h"
 
-/* Puts the gradient of scalar `at` of the arena into the node that holds leaf 0, and zeros
- * into the others, so that the tree's sum is the value itself. */
+/* Puts the gradient of scalar `at` of the arena into the node that holds leaf 0, and -0 into
+ * the others, so that the tree's sum is the value itself, be it -0. */
 void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
                      size_t stride);
 
