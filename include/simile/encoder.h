@@ -127,7 +127,6 @@ size_t sim_backbone_dim(const sim_encoder_options *encoder); /* before it is mad
 size_t sim_net_dim(const sim_net *net);                      /* floats of an output row */
 size_t sim_net_input(const sim_net *net);                    /* floats of an input row */
 size_t sim_net_parameters(const sim_net *net);               /* trainable floats */
-double sim_net_flops(const sim_net *net);                    /* forward, one image */
 
 /* Trainable floats, one arena; gradients use the same order and offsets. */
 float *sim_net_weights(sim_net *net);
@@ -188,7 +187,7 @@ SIM_MUST_USE sim_status sim_net_evaluate(sim_net *net, size_t n_images, const fl
 /* ---- the memory plan ---- */
 
 typedef struct {
-    const char *item; /* "activations", "filters" ... */
+    const char *item; /* "activations", "packed filters" ... */
     size_t bytes;
 } sim_plan_row;
 /* Bytes that a backbone, its heads and their tapes will take on a rank, without making

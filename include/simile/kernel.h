@@ -6,7 +6,7 @@
  * replaces what it does faster.  v3 and v4 give the same bits as each other; portable
  * agrees with them within DESIGN.md section 7.  Every output is summed in one fixed
  * order that depends on shapes alone, never on threads, rows in the call or instruction
- * set.  Arrays are float32, C order, images NHWC, 64-byte aligned at their start.
+ * set.  Arrays are float32, C order, images NHWC, aligned as floats are.
  *
  * Functions without a note run in parallel (sim_for) and may use scratch; those marked
  * "item" are serial and meant to be called from inside a sim_for item.
@@ -28,8 +28,8 @@ const char *sim_kernels_name(void);       /* "v4"; picks auto when nobody has pi
 const char *sim_kernels_arithmetic(void); /* "fast" or "portable": part of identity */
 const char *sim_kernels_blas(void);       /* OpenBLAS's version and core, for --version */
 
-/* Compares every picked kernel with a plain loop on small shapes; a second at most.
- * Fails: SIM_E_BUG naming kernel and shape. */
+/* Compares the picked kernels' convolutions, forward and backward, and their exp with plain
+ * loops on small shapes; milliseconds.  Fails: SIM_E_BUG naming kernels and pass. */
 SIM_MUST_USE sim_status sim_kernels_check(void);
 
 /* ---- products, for the loss, kNN and whoever has plain matrices ---- */
@@ -48,12 +48,6 @@ void sim_product(size_t m, size_t n, size_t k, const float *a, size_t lda,
 /* The same, rows of A in parallel. */
 void sim_product_for(size_t m, size_t n, size_t k, const float *a, size_t lda,
                      const float *panel, bool add, float *c, size_t ldc);
-/*
- * C [m][n] (+)= A^T B with A [k][m], B [k][n]: each output one fma chain over ascending
- * k.  Item.
- */
-void sim_product_transposed(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                            const float *b, size_t ldb, bool add, float *c, size_t ldc);
 
 /* ---- convolutions (a linear layer is one of size 1 on 1 x 1 images) ---- */
 

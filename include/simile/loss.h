@@ -32,15 +32,14 @@ sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s);
 /* What a person wants to see beside the loss; 0 where a loss has no such thing. */
 typedef struct {
     double loss;
-    double
-        accuracy; /* contrastive: fraction of anchors whose positive beats all others */
+    double accuracy;            /* share of anchors whose positive beats all others */
     double positive;            /* mean similarity of positives */
     double negative;            /* mean similarity of negatives */
     double spread;              /* mean over dimensions of the standard deviation of z */
     double d_log_temperature;   /* of `loss`, factor held; 0 without gradients */
     double d_log_scale, d_bias; /* sigmoid loss */
-    int64_t lonely; /* anchors that count 0: no positive (labels), or decoupled
-                                   and no negative */
+    /* Anchors that count 0: no positive (labels), or decoupled and no negative. */
+    int64_t lonely;
 } sim_loss_report;
 /*
  * Adds one of several comparisons: losses and their derivatives as they are, for their
@@ -74,10 +73,10 @@ SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
                                             const sim_rows_shape *shape,
                                             sim_contrast **out);
 void sim_contrast_destroy(sim_contrast **e);
-/* Bytes that create takes on the largest rank. */
-size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *shape);
-size_t sim_ntxent_scratch(
-    size_t d); /* bytes that a thread asks for, here and for cross */
+/* Bytes that create takes, on any rank. */
+size_t sim_contrast_bytes(const sim_rows_shape *shape);
+/* Bytes of scratch that a thread asks for, here and for cross. */
+size_t sim_ntxent_scratch(size_t d);
 
 /*
  * NT-Xent over `views` >= 2 views (Chen et al. 2020, arXiv 2002.05709, equation 1;
@@ -92,9 +91,6 @@ size_t sim_ntxent_scratch(
 void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float *z,
                 float *dz, sim_loss_report *report);
 
-/* Negatives that an anchor sees. */
-size_t sim_ntxent_negatives(const sim_rows_shape *shape);
-
 /* ---- anchors against columns: MoCo v3, NNCLR, CPC, SigLIP ---- */
 
 /*
@@ -108,8 +104,7 @@ typedef struct sim_cross sim_cross;
 SIM_MUST_USE sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
                                          sim_cross **out);
 void sim_cross_destroy(sim_cross **e);
-size_t sim_cross_bytes(size_t ranks,
-                       const sim_rows_shape *shape); /* on the largest rank */
+size_t sim_cross_bytes(const sim_rows_shape *shape); /* on any rank */
 
 typedef struct {
     double temperature;
@@ -142,16 +137,15 @@ void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
 /* ---- anchors against columns drawn for each: CPC with sampled negatives ---- */
 
 typedef struct {
-    sim_rows_shape anchors,
-        targets; /* views 1; the same d and the same owners of units */
-    size_t m;    /* negatives of an anchor */
+    sim_rows_shape anchors, targets; /* views 1; of one d, units of the same owners */
+    size_t m;                        /* negatives of an anchor */
 } sim_sampled_shape;
 typedef struct sim_sampled sim_sampled;
 SIM_MUST_USE sim_status sim_sampled_create(const sim_comm *c,
                                            const sim_sampled_shape *shape,
                                            sim_sampled **out);
 void sim_sampled_destroy(sim_sampled **e);
-size_t sim_sampled_bytes(size_t ranks, const sim_sampled_shape *shape);
+size_t sim_sampled_bytes(const sim_sampled_shape *shape);
 
 /*
  * Mean over anchors of -s_p / T + log(exp(s_p / T) + sum_m exp(s_m / T)); decoupled: without
@@ -185,7 +179,8 @@ typedef struct {
 SIM_MUST_USE sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
                                          sim_queue **out);
 void sim_queue_destroy(sim_queue **q);
-size_t sim_queue_bytes(size_t ranks, size_t rank, const sim_queue_shape *shape);
+/* Bytes that create takes on the rank of c, of which only rank and size are looked at. */
+size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape);
 size_t sim_queue_scratch(size_t d); /* bytes of scratch that a thread asks for at most */
 /* Normal draws brought to unit length (a pure function of seed and slot). */
 void sim_queue_draw(sim_queue *q, uint32_t seed);

@@ -62,8 +62,8 @@ typedef struct {
 typedef struct {
     const char *name;
     float *value;
-    const char
-        *exp_name; /* what logs tell its exponential as; NULL: they tell the value */
+    /* What logs tell its exponential as; NULL: they tell the value. */
+    const char *exp_name;
 } sim_method_scalar;
 
 /* Embeddings of the last step, [views][local slots][dim]: of unit length but for methods that
@@ -142,8 +142,8 @@ typedef struct sim_method_row {
     /* Whether there is a projector; NULL: there is. */
     bool (*projects)(const void *options);
 
-    /* Refuses options that contradict each other or the images, before anything is made.
-     * NULL: create and plan do. */
+    /* Refuses options that contradict each other or the images, before anything is made or
+     * planned.  NULL: none does. */
     SIM_MUST_USE sim_status (*check)(const sim_method_env *env, const void *options);
     /* The parts of a step's input; their number.  Options are filled by the row's table. */
     size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);
@@ -181,10 +181,10 @@ typedef struct sim_method_row {
     sim_embeddings (*embeddings)(void *self); /* for the ladder */
     /* "510 negatives per anchor, mean over 512 anchors" for the header.  Caller's. */
     SIM_MUST_USE sim_status (*about)(void *self, char **text);
-    /* Bytes per rank that create takes, by item; rows used. */
+    /* Bytes that create takes, by item; rows used.  Of the env's comm only rank and size
+     * are looked at: they may be another rank's, or of a run to come. */
     SIM_MUST_USE sim_status (*plan)(const sim_method_env *env, const void *options,
-                                    size_t ranks, size_t rank, sim_plan_row rows[32],
-                                    size_t *n_rows);
+                                    sim_plan_row rows[32], size_t *n_rows);
     /* Bytes in a checkpoint beside trained weights and what belongs to them: momentum
      * copies, the whole queue.  NULL: none. */
     size_t (*saved_bytes)(const sim_method_env *env, const void *options);

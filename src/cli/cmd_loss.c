@@ -3,7 +3,7 @@
  * embeddings from a file.
  *
  * The seam for parity checks.  Inputs are what a network would put out, not yet of unit
- * length; gradients are with respect to them.  Files: notes of the README.
+ * length; gradients are with respect to them.  Files: the options' help below.
  */
 #include "cli.h"
 
@@ -19,6 +19,9 @@
 
 enum { MAX_RESULTS = 32, MAX_NUMBERS = 4, KEY_IN = 256, KEY_OUT };
 
+/* Of an array: whatever a method makes of its dimensions is then counted in 64 bits. */
+static const size_t most_values = (size_t)1 << 48;
+
 typedef struct {
     sim_job_source source;
     const char *in, *out;
@@ -28,14 +31,14 @@ static const struct argp_option options[] = {
     {"in", KEY_IN, "Z.h5", 0,
      "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]; moco "
      "/z1, /k2, /queue [K][d] with attribute pointer, and when symmetric /z2, /k1; "
-     "mocov3 "
-     "/p1, /p2, /k1, /k2; nnclr /z1, /z2, /p1, /p2, /queue; cpc /context and /target "
-     "[B][G][G][d], /predictor [S][d][d], and drawn negatives as /negatives: int32 "
-     "[S][B][G][G][M], rows of /target",
+     "mocov3 /p1, /p2, /k1, /k2; nnclr /z1, /z2, /p1, /p2, /queue; cpc /context and "
+     "/target [B][G][G][d], /predictor [S][d][d], and drawn negatives as /negatives: "
+     "int32 [S][B][G][G][M], rows of /target",
      0},
     {"out", KEY_OUT, "G.h5", 0,
-     "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr also /queue_after, nnclr "
-     "/nn1 and /nn2; siglip /dscale and /dbias; cpc /dcontext, /dtarget, /dpredictor",
+     "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr also /queue_after with "
+     "attribute pointer, nnclr /nn1 and /nn2; siglip /dscale and /dbias; cpc /dcontext, "
+     "/dtarget, /dpredictor; where it is learned /dlog_temperature",
      0},
     {0}};
 
@@ -100,6 +103,7 @@ static sim_status dims_of(void *ctx, const char *name, int n_dims,
     const files *f = ctx;
     sim_h5_shape shape;
     char path[40];
+    size_t count = 1;
 
     path_of(name, path);
     SIM_CHECK(sim_h5_has(f->in, path), SIM_E_DATA, "%s has no %s", f->path, path);
@@ -107,6 +111,10 @@ static sim_status dims_of(void *ctx, const char *name, int n_dims,
     SIM_CHECK(shape.n_dims == n_dims && (shape.type == SIM_F32 || shape.type == SIM_I32),
               SIM_E_DATA, "%s: %s is not a float32 or int32 array of %d dimensions",
               f->path, path, n_dims);
+    for (int i = 0; i < n_dims; i++)
+        count *= shape.dims[i];
+    SIM_CHECK(count <= most_values, SIM_E_DATA, "%s: %s has %zu values, at most %zu",
+              f->path, path, count, most_values);
     memcpy(dims, shape.dims, sizeof shape.dims);
 done:
     return st;
@@ -325,8 +333,7 @@ sim_status sim_command_loss(int argc, char **argv)
         .parser = parse,
         .args_doc = "JOB.yaml [key=value ...] --in Z.h5 --out G.h5",
         .doc = "Computes a method's loss and its gradients on embeddings from a file, on "
-               "any "
-               "number of ranks; of the job only `method` is read."};
+               "any number of ranks; of the job only `method` is read."};
     arguments a = {0};
 
     sim_cli_parse(&argp, argc, argv, &a);

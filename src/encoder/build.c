@@ -219,15 +219,6 @@ const sim_net_tensor *sim_net_tensor_at(const sim_net *net, size_t i)
     return &net->tensors[i];
 }
 
-double sim_net_flops(const sim_net *net)
-{
-    double flops = 0;
-    for (int i = 0; i < net->n_nodes; i++)
-        if (net->nodes[i].conv.k)
-            flops += sim_conv_flops(&net->nodes[i].conv);
-    return flops;
-}
-
 void sim_net_pack(sim_net *net, bool backward)
 {
     for (int i = 0; i < net->n_nodes; i++) {

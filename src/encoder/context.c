@@ -7,8 +7,6 @@
  */
 #include "net.h"
 
-#include "simile/memory.h"
-
 #include <stdio.h>
 
 enum { DEFAULT_LAYERS = 4, CONTEXT_DRAWS = 1 /* beside the backbone's 0 */ };

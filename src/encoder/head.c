@@ -7,7 +7,6 @@
  */
 #include "net.h"
 
-#include "simile/memory.h"
 #include "simile/random.h"
 
 #include <math.h>

@@ -5,8 +5,6 @@
  */
 #include "net.h"
 
-#include "simile/memory.h"
-
 #include <stdio.h>
 
 typedef struct {

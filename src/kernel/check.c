@@ -1,5 +1,6 @@
 /*
- * check.c - the picked kernels against plain loops in double, at every start.
+ * check.c - the picked kernels' convolutions, both ways, against plain loops, and their exp
+ * against the library's, at every start.
  *
  * Small shapes with tails; a wrong compiler flag or a broken core shows here and not in a
  * result three days later.
@@ -9,55 +10,75 @@
 #include "simile/memory.h"
 
 #include <math.h>
-#include <string.h>
 
 /* Numbers in [-1, 1) that do not repeat soon. */
-static void fill(float *x, size_t n, uint32_t seed)
+static void fill(float *x, size_t n)
 {
+    uint32_t seed = 1;
     for (size_t i = 0; i < n; i++) {
         seed = seed * 1664525u + 1013904223u;
         x[i] = (float)(seed >> 8) * 0x1p-23f - 1.0f;
     }
 }
 
-static const float *input_pixel(const sim_conv *v, const float *x, size_t o, size_t t)
-{
-    size_t y = o / v->ow * v->stride + t / v->size,
-           z = o % v->ow * v->stride + t % v->size;
-    if (y < v->pad || z < v->pad || y - v->pad >= v->h || z - v->pad >= v->w)
-        return NULL;
-    return x + ((y - v->pad) * v->w + z - v->pad) * v->c;
-}
-
-static double one_output(const sim_conv *v, const float *w, const float *x, size_t o,
-                         size_t k)
-{
-    double sum = 0;
-    for (size_t t = 0; t < v->size * v->size; t++) {
-        const float *p = input_pixel(v, x, o, t);
-        for (size_t c = 0; p && c < v->c; c++)
-            sum += (double)p[c] * (double)w[(k * v->c + c) * v->size * v->size + t];
-    }
-    return sum;
-}
-
-static sim_status check_forward(const sim_conv *v, const sim_filters *f, const float *w,
-                                const float *x, float *y)
+sim_status sim_check_pass(const sim_conv *v, const char *pass, size_t n,
+                          const float *want, const float *got)
 {
     sim_status st = SIM_OK;
-    double worst = 0, most = 0;
+    float most = 0;
 
-    sim_conv_forward(f, 1, x, y);
-    for (size_t i = 0; i < v->oh * v->ow * v->k; i++) {
-        double want = one_output(v, w, x, i / v->k, i % v->k);
-        worst = fmax(worst, fabs(want - (double)y[i]));
-        most = fmax(most, fabs(want));
-    }
-    SIM_CHECK(
-        worst <= 1e-4 * most, SIM_E_BUG,
-        "kernels %s: a %s convolution of size %zu misses a plain loop by %g (largest "
-        "output %g); this build or this core is broken, try kernels=portable",
-        sim_kernels_name(), sim_conv_path(v), v->size, worst, most);
+    for (size_t i = 0; i < n; i++)
+        most = fmaxf(most, fabsf(want[i]));
+    for (size_t i = 0; i < n; i++)
+        SIM_CHECK(fabsf(want[i] - got[i]) <= 1e-4f * most, SIM_E_BUG, /* not for NaN */
+                  "kernels %s: %s of a %s convolution of size %zu is %g where a plain "
+                  "loop has %g (largest %g); this build or this core is broken, try "
+                  "kernels=portable",
+                  sim_kernels_name(), pass, sim_conv_path(v), v->size, (double)got[i],
+                  (double)want[i], (double)most);
+done:
+    return st;
+}
+
+/* Numbers of a convolution of one image; want and got have room for any of them. */
+typedef struct {
+    size_t n_w, n_x, n_y;
+    float *w, *x, *dy, *want, *got;
+} numbers;
+
+static sim_status make_numbers(const sim_conv *v, numbers *a)
+{
+    sim_status st = SIM_OK;
+    size_t room = 0;
+
+    a->n_w = v->k * v->c * v->size * v->size;
+    a->n_x = v->h * v->w * v->c;
+    a->n_y = v->oh * v->ow * v->k;
+    room = a->n_w + a->n_x + a->n_y;
+    SIM_TRY(sim_alloc(&a->w, room, "kernel/check"));
+    SIM_TRY(sim_alloc(&a->want, room, "kernel/check"));
+    SIM_TRY(sim_alloc(&a->got, room, "kernel/check"));
+    a->x = a->w + a->n_w;
+    a->dy = a->x + a->n_x;
+    fill(a->w, room);
+done:
+    return st;
+}
+
+static sim_status check_passes(const sim_conv *v, const sim_filters *f, const numbers *a)
+{
+    sim_status st = SIM_OK;
+    const sim_leaf_walk one = {.n_leaves = 1, .range = {0, 1}, .images_per_leaf = 1};
+
+    sim_plain_forward(v, a->w, 1, a->x, a->want);
+    sim_conv_forward(f, 1, a->x, a->got);
+    SIM_TRY(sim_check_pass(v, "forward", a->n_y, a->want, a->got));
+    sim_plain_backward_data(v, a->w, 1, a->dy, a->want);
+    sim_conv_backward_data(f, 1, a->dy, a->got);
+    SIM_TRY(sim_check_pass(v, "the input's gradient", a->n_x, a->want, a->got));
+    sim_plain_weights(v, 1, a->x, a->dy, a->want);
+    sim_conv_backward_weights(v, &one, a->x, a->dy, a->got, a->n_w);
+    SIM_TRY(sim_check_pass(v, "the weights' gradient", a->n_w, a->want, a->got));
 done:
     return st;
 }
@@ -66,23 +87,18 @@ static sim_status check_conv(sim_conv v)
 {
     sim_status st = SIM_OK;
     sim_filters *f = NULL;
-    float *w = NULL, *x = NULL, *y = NULL;
-    size_t n_w = v.k * v.c * v.size * v.size;
+    numbers a = {0};
 
     SIM_TRY(sim_conv_shape(&v));
     SIM_TRY(sim_filters_create(&v, &f));
-    SIM_TRY(sim_alloc(&w, n_w, "kernel/check"));
-    SIM_TRY(sim_alloc(&x, v.h * v.w * v.c, "kernel/check"));
-    SIM_TRY(sim_alloc(&y, v.oh * v.ow * v.k, "kernel/check"));
-    fill(w, n_w, 1);
-    fill(x, v.h * v.w * v.c, 2);
-    sim_filters_pack(f, w, false);
-    SIM_TRY(check_forward(&v, f, w, x, y));
+    SIM_TRY(make_numbers(&v, &a));
+    sim_filters_pack(f, a.w, true);
+    SIM_TRY(check_passes(&v, f, &a));
 done:
     sim_filters_destroy(&f);
-    sim_free(w);
-    sim_free(x);
-    sim_free(y);
+    sim_free(a.w);
+    sim_free(a.want);
+    sim_free(a.got);
     return st;
 }
 

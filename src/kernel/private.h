@@ -103,6 +103,11 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const fl
 void sim_winograd_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
                                sim_room *room);
 
+/* check.c: is `got` of a pass by the picked kernels what plain loops want?  A NaN is not.
+ * Fails: SIM_E_BUG naming the pass. */
+SIM_MUST_USE sim_status sim_check_pass(const sim_conv *v, const char *pass, size_t n,
+                                       const float *want, const float *got);
+
 /* Tile (ty, tx) of an h x w image: what of n x n positions from (y0, x0) is inside. */
 wino_window sim_wino_window(ptrdiff_t y0, ptrdiff_t x0, int n, size_t h, size_t w);
 

@@ -64,35 +64,3 @@ void sim_product_for(size_t m, size_t n, size_t k, const float *a, size_t lda,
     product_call p = {m, n, k, lda, ldc, a, panel, add, c};
     sim_for((m + ROWS_PER_ITEM - 1) / ROWS_PER_ITEM, product_item, &p);
 }
-
-/* Columns past the last multiple of 16: through padded buffers. */
-static void transposed_tail(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                            const float *b, size_t ldb, float *c, size_t ldc)
-{
-    float *padded = sim_scratch((k + m) * HALF_PANEL * sizeof(float));
-    float *sum = padded + k * HALF_PANEL;
-    for (size_t p = 0; p < k; p++) {
-        memcpy(padded + p * HALF_PANEL, b + p * ldb, n * sizeof *b);
-        memset(padded + p * HALF_PANEL + n, 0, (HALF_PANEL - n) * sizeof *b);
-    }
-    for (size_t i = 0; i < m; i++) {
-        memcpy(sum + i * HALF_PANEL, c + i * ldc, n * sizeof *c);
-        memset(sum + i * HALF_PANEL + n, 0, (HALF_PANEL - n) * sizeof *c);
-    }
-    sim_kernels()->product_transposed(m, HALF_PANEL, k, a, lda, padded, HALF_PANEL, true,
-                                      sum, HALF_PANEL);
-    for (size_t i = 0; i < m; i++)
-        memcpy(c + i * ldc, sum + i * HALF_PANEL, n * sizeof *c);
-}
-
-void sim_product_transposed(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                            const float *b, size_t ldb, bool add, float *c, size_t ldc)
-{
-    size_t whole = n / HALF_PANEL * HALF_PANEL;
-    for (size_t i = 0; !add && i < m; i++)
-        memset(c + i * ldc, 0, n * sizeof *c);
-    if (whole)
-        sim_kernels()->product_transposed(m, whole, k, a, lda, b, ldb, true, c, ldc);
-    if (whole < n)
-        transposed_tail(m, n - whole, k, a, lda, b + whole, ldb, c + whole, ldc);
-}

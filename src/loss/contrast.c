@@ -3,12 +3,7 @@
  */
 #include "contrast.h"
 
-#include "simile/kernel.h"
 #include "simile/memory.h"
-#include "simile/thread.h"
-
-#include <math.h>
-#include <string.h>
 
 sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s)
 {
@@ -18,10 +13,9 @@ sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s)
     return (sim_range){r.lo < s->n ? r.lo : s->n, r.hi < s->n ? r.hi : s->n};
 }
 
-size_t sim_contrast_bytes(size_t ranks, const sim_rows_shape *s)
+size_t sim_contrast_bytes(const sim_rows_shape *s)
 {
     size_t rows = s->views * s->n;
-    (void)ranks;
     return sizeof(sim_contrast) +
            rows * (s->d * sizeof(float) + sizeof(row_record) + sizeof(float) +
                    s->views * sizeof(double)) +
@@ -68,21 +62,16 @@ void sim_contrast_destroy(sim_contrast **e)
 
 /* ---- the tile walk ---- */
 
-static size_t tiles_of_view(const sim_contrast *e)
-{
-    return (e->mine.hi - e->mine.lo + ROW_TILE - 1) / ROW_TILE;
-}
-
 size_t contrast_row_tiles(const sim_contrast *e)
 {
-    return e->shape.views * tiles_of_view(e);
+    return e->shape.views * walk_row_tiles(e->mine);
 }
 
 row_tile contrast_row_tile(const sim_contrast *e, size_t i)
 {
-    size_t per_view = tiles_of_view(e);
-    size_t lo = e->mine.lo + i % per_view * ROW_TILE, hi = lo + ROW_TILE;
-    return (row_tile){i / per_view, lo, hi < e->mine.hi ? hi : e->mine.hi};
+    size_t per_view = walk_row_tiles(e->mine);
+    sim_range rows = walk_row_tile(e->mine, i % per_view);
+    return (row_tile){i / per_view, rows.lo, rows.hi};
 }
 
 void contrast_gather(sim_contrast *e, const float *z)
@@ -90,28 +79,28 @@ void contrast_gather(sim_contrast *e, const float *z)
     const sim_rows_shape *s = &e->shape;
     size_t mine = e->mine.hi - e->mine.lo;
     for (size_t v = 0; v < s->views; v++)
-        sim_comm_gather_rows(e->comm, walk_units(s), s->unit, s->n, s->d * sizeof(float),
-                             z + v * mine * s->d, e->z + v * s->n * s->d);
+        walk_gather(e->comm, s, s->d * sizeof *z, z + v * mine * s->d,
+                    e->z + v * s->n * s->d);
+}
+
+/* What each rank has written of its own rows, in all [views][n]. */
+static void gather_own(const sim_contrast *e, size_t row_bytes, void *all)
+{
+    const sim_rows_shape *s = &e->shape;
+    for (size_t v = 0; v < s->views; v++) {
+        char *view = (char *)all + v * s->n * row_bytes;
+        walk_gather(e->comm, s, row_bytes, view + e->mine.lo * row_bytes, view);
+    }
 }
 
 void contrast_gather_records(sim_contrast *e)
 {
-    const sim_rows_shape *s = &e->shape;
-    for (size_t v = 0; v < s->views; v++) {
-        row_record *all = e->records + v * s->n;
-        sim_comm_gather_rows(e->comm, walk_units(s), s->unit, s->n, sizeof *all,
-                             all + e->mine.lo, all);
-    }
+    gather_own(e, sizeof *e->records, e->records);
 }
 
 void contrast_gather_radial(sim_contrast *e)
 {
-    const sim_rows_shape *s = &e->shape;
-    for (size_t v = 0; v < s->views; v++) {
-        double *all = e->radial + v * s->n;
-        sim_comm_gather_rows(e->comm, walk_units(s), s->unit, s->n, sizeof *all,
-                             all + e->mine.lo, all);
-    }
+    gather_own(e, sizeof *e->radial, e->radial);
 }
 
 /* ---- sums over all rows ---- */

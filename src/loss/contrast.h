@@ -14,11 +14,10 @@ typedef struct {
     double count;    /* its positives */
     double positive; /* sum of their similarities */
     double hit;      /* 1: every positive beats every negative */
-    double
-        negative; /* share of the negatives in the row's sum: 1 - P of two views' positive */
-    double
-        pull; /* on each positive: 1 / count, DCLW's w and what flows through it; inside
-                     the logarithm: the log-sum-exp of the positives */
+    double negative; /* share of the negatives in its sum: 1 - P of an only positive */
+    /* On each positive: 1 / count, DCLW's w and what flows through it; inside the logarithm:
+     * the log-sum-exp of the positives. */
+    double pull;
 } row_record;
 
 struct sim_contrast {

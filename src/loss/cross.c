@@ -12,9 +12,8 @@
 #include <math.h>
 #include <string.h>
 
-size_t sim_cross_bytes(size_t ranks, const sim_rows_shape *s)
+size_t sim_cross_bytes(const sim_rows_shape *s)
 {
-    (void)ranks;
     return sizeof(sim_cross) +
            s->n * (2 * (s->d * sizeof(float) + sizeof(cross_record) + sizeof(float)) +
                    sizeof(double)) +

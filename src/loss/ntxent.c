@@ -47,6 +47,12 @@ typedef struct {
     size_t view, lo, n; /* columns [lo, lo + n) of a view */
 } column_tile;
 
+static column_tile tile_from(const sim_rows_shape *s, size_t view, size_t lo)
+{
+    sim_range c = walk_column_tile(s->n, lo);
+    return (column_tile){view, c.lo, c.hi - c.lo};
+}
+
 /* Similarities of a row tile to the tile's columns, which it returns. */
 static const float *multiply(const sim_contrast *e, const walk_room *room, row_tile r,
                              column_tile c)
@@ -212,8 +218,7 @@ static void first_pass(size_t item, void *ctx)
         rows[i] = begin_row(q, r.view * shape->n + r.lo + i);
     for (size_t v = 0; v < shape->views; v++)
         for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
-            size_t n = shape->n - lo < COLUMN_TILE ? shape->n - lo : COLUMN_TILE;
-            column_tile c = {v, lo, n};
+            column_tile c = tile_from(shape, v, lo);
             (void)multiply(q->e, &room, r, c);
             for (size_t i = 0; i < r.hi - r.lo; i++)
                 see_row(q, r.view, r.lo + i, c, room.s + i * COLUMN_TILE, &rows[i]);
@@ -323,23 +328,17 @@ static void second_pass(size_t item, void *ctx)
     memset(room.sum, 0, m * d * sizeof *room.sum);
     for (size_t v = 0; v < shape->views; v++)
         for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
-            size_t n = shape->n - lo < COLUMN_TILE ? shape->n - lo : COLUMN_TILE;
-            column_tile c = {v, lo, n};
+            column_tile c = tile_from(shape, v, lo);
             const float *columns = multiply(q->e, &room, r, c);
             for (size_t i = 0; i < m; i++)
                 weigh_row(q, r.view, r.lo + i, c, room.s + i * COLUMN_TILE,
                           room.sum + i * d);
-            walk_back(&room, d, m, n, columns);
+            walk_back(&room, d, m, c.n, columns);
         }
     finish_rows(q, &room, r, q->dz + (r.view * mine + r.lo - q->e->mine.lo) * d);
 }
 
 /* ---- the door ---- */
-
-size_t sim_ntxent_negatives(const sim_rows_shape *shape)
-{
-    return shape->views * shape->n - shape->views;
-}
 
 static double ratio(double a, double b)
 {

@@ -13,8 +13,7 @@ enum { LANES = 16 };
 
 size_t label_count(size_t n, const int32_t *labels, int32_t label)
 {
-    int32_t count =
-        0; /* of a tile: small; as wide as a label, so that vectors need no widening */
+    int32_t count = 0; /* of a tile; as wide as a label: vectors need no widening */
     for (size_t j = 0; j < n; j++)
         count += labels[j] == label;
     return (size_t)count;

@@ -64,8 +64,8 @@ static void sum_pairs(sim_contrast *e, double sigma, double *sums)
             leaf[MOMENT] += share * e->radial[i];
         }
     }
-    sim_tree_fold_doubles(leaves, WIDTH, e->sums.ranges, leaves, e->sums.values, sim_merge_sum,
-                          sums);
+    sim_tree_fold_doubles(leaves, WIDTH, e->sums.ranges, leaves, e->sums.values,
+                          sim_merge_sum, sums);
 }
 
 void dclw_weigh(sim_contrast *e, const sim_ntxent_options *o)

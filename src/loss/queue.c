@@ -42,10 +42,9 @@ static sizes measure(const sim_comm *c, const sim_queue_shape *s)
     return z;
 }
 
-size_t sim_queue_bytes(size_t ranks, size_t rank, const sim_queue_shape *shape)
+size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape)
 {
-    const sim_comm c = {.rank = (int)rank, .size = (int)ranks};
-    const sizes z = measure(&c, shape);
+    const sizes z = measure(c, shape);
     const sim_queue *q = NULL;
 
     return sizeof *q + z.store * sizeof *q->store + leaf_sums_bytes(&shape->rows) +

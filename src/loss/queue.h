@@ -59,8 +59,7 @@ void queue_gather(sim_queue *q, const float *mine);
 typedef struct {
     size_t lo, n; /* slots [lo, lo + n) */
     size_t height, merges;
-    const float *panel,
-        *back; /* for products with d, and with the tile's slots, inside */
+    const float *panel, *back; /* for products over d, and over the tile's slots */
 } queue_tile;
 
 /*

@@ -3,10 +3,11 @@
  *
  * In: anchors and targets of this rank, the positive and the m draws of each anchor.  Out:
  * the loss and the gradients of its mean.
- * With p_s the softmax over an anchor's m + 1 logits, slot 0 the positive (decoupled: over the
- * m draws, p_0 = 0), da_i = (sum_s p_s b_s - b_0) / (T n).  For db each rank gathers anchors, indices and
- * weights of all, and finds the pairs that name its own targets by a counting sort: a
- * target's contributions stand in ascending order of anchor, then slot, whoever owns it.
+ * With p_s the softmax over an anchor's m + 1 logits, slot 0 the positive (decoupled: over
+ * the m draws, p_0 = 0), da_i = (sum_s p_s b_s - b_0) / (T n).  For db each rank gathers
+ * anchors, indices and weights of all, and finds the pairs that name its own targets by a
+ * counting sort: a target's contributions stand in ascending order of anchor, then slot,
+ * whoever owns it.
  * Rows may have any length: the largest logit shifts.  Logits are sums in double.
  * Euler: dL/d log T = -sum a . da = -sum b . db, as in cross_softmax.c.
  * van den Oord et al. 2018, arXiv 1807.03748; negatives as in Lowe et al. 2019, 1905.11786.
@@ -51,10 +52,9 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-size_t sim_sampled_bytes(size_t ranks, const sim_sampled_shape *s)
+size_t sim_sampled_bytes(const sim_sampled_shape *s)
 {
     size_t n = s->anchors.n, t = s->targets.n, d = s->anchors.d, slots = n * (s->m + 1);
-    (void)ranks;
     return sizeof(sim_sampled) + (n + t) * d * sizeof(float) +
            slots * (sizeof(int32_t) + sizeof(float) + sizeof(size_t)) +
            n * sizeof(anchor_record) + larger(n, t) * sizeof(double) +
@@ -176,12 +176,6 @@ static double finish_row(size_t d, const double *sum, double scale, const float 
     return sim_dot(d, row, out);
 }
 
-static void add_row(size_t d, double weight, const float *row, double *sum)
-{
-    for (size_t k = 0; k < d; k++)
-        sum[k] += weight * (double)row[k];
-}
-
 static double scale_of(const sampled *q)
 {
     return 1 / (q->options->temperature * (double)q->e->shape.anchors.n);
@@ -205,7 +199,7 @@ static void anchor_item(size_t item, void *ctx)
             continue;
         memset(sum, 0, d * sizeof *sum);
         for (size_t k = 0; k <= m; k++)
-            add_row(d, s[k], e->b + (size_t)e->index[i * (m + 1) + k] * d, sum);
+            walk_pull(sum, d, s[k], e->b + (size_t)e->index[i * (m + 1) + k] * d);
         e->along[i] =
             finish_row(d, sum, scale_of(q), e->a + i * d, q->da + (i - e->mine.lo) * d);
     }
@@ -254,7 +248,7 @@ static void target_item(size_t item, void *ctx)
         memset(sum, 0, d * sizeof *sum);
         for (size_t p = begin[0]; p < begin[1]; p++) {
             size_t pair = e->pairs[p];
-            add_row(d, (double)e->weight[pair], e->a + pair / slots * d, sum);
+            walk_pull(sum, d, (double)e->weight[pair], e->a + pair / slots * d);
         }
         double along =
             finish_row(d, sum, scale_of(q), e->b + j * d, q->db + (j - e->own.lo) * d);

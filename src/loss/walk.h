@@ -35,7 +35,8 @@ void walk_similarities(const walk_room *room, size_t d, size_t m, const float *r
                        size_t n, const float *columns);
 /* sum [m][d] += s . columns. */
 void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns);
-/* sum of a row += weight * column [d]: for one that outweighs a tile, like a positive. */
+/* sum of a row += weight * column [d]: for one that outweighs a tile, like a positive, or
+ * that was drawn for this row. */
 void walk_pull(double *sum, size_t d, double weight, const float *column);
 /* out [m][d] = scale * sum. */
 void walk_finish(const walk_room *room, size_t d, size_t m, double scale, float *out);

@@ -7,7 +7,6 @@
 #include "simile/memory.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static void name_of(const char *prefix, size_t view, char out[32])
 {
@@ -38,19 +37,19 @@ done:
 }
 
 sim_status array_rows_read(const sim_comm *c, const sim_arrays *a, const char *prefix,
-                           size_t views, bool unit, array_rows *out)
+                           size_t views, array_rows *out)
 {
-    return array_rows_read_from(c, a, prefix, 0, views, unit, out);
+    return array_rows_read_from(c, a, prefix, 0, views, out);
 }
 
 sim_status array_rows_read_from(const sim_comm *c, const sim_arrays *a,
-                                const char *prefix, size_t first, size_t views, bool unit,
+                                const char *prefix, size_t first, size_t views,
                                 array_rows *out)
 {
     sim_status st = SIM_OK;
     char name[32];
 
-    *out = (array_rows){.first = first, .unit = unit};
+    *out = (array_rows){.first = first};
     SIM_TRY(read_shape(a, prefix, first, views, &out->shape));
     out->mine = sim_rows_mine(c, &out->shape);
     size_t mine = out->mine.hi - out->mine.lo, d = out->shape.d, n = views * mine;
@@ -61,12 +60,9 @@ sim_status array_rows_read_from(const sim_comm *c, const sim_arrays *a,
     for (size_t v = 0; v < views; v++) {
         name_of(prefix, first + v, name);
         SIM_TRY(
-            a->floats(a->ctx, name, out->mine.lo, mine, unit, out->raw + v * mine * d));
+            a->floats(a->ctx, name, out->mine.lo, mine, true, out->raw + v * mine * d));
     }
-    if (unit)
-        sim_unit_rows(n, d, out->raw, out->z, out->norm);
-    else
-        memcpy(out->z, out->raw, n * d * sizeof(float));
+    sim_unit_rows(n, d, out->raw, out->z, out->norm);
 done:
     return st;
 }
@@ -96,8 +92,7 @@ sim_status array_rows_write(const sim_arrays *a, const char *prefix, array_rows 
     size_t mine = r->mine.hi - r->mine.lo, d = r->shape.d;
     char name[32];
 
-    if (r->unit)
-        sim_unit_rows_backward(r->shape.views * mine, d, r->z, r->norm, r->dz, r->dz);
+    sim_unit_rows_backward(r->shape.views * mine, d, r->z, r->norm, r->dz, r->dz);
     for (size_t v = 0; v < r->shape.views; v++) {
         name_of(prefix, r->first + v, name);
         const sim_tensor t = {.name = name,

@@ -14,22 +14,22 @@ typedef struct {
     sim_rows_shape shape;
     size_t first; /* view 0 is <prefix><first + 1> */
     sim_range mine;
-    bool unit;             /* z is raw brought to unit length; otherwise z is raw */
-    float *raw, *z, *norm; /* [views][mine][d]; norm [views][mine] */
-    float *dz;             /* the same, with respect to z; for the caller to fill */
+    float *raw, *z; /* [views][mine][d]: as they came; of unit length */
+    float *norm;    /* [views][mine] lengths of raw */
+    float *dz; /* [views][mine][d] gradient with respect to z; for the caller to fill */
 } array_rows;
 
 /*
- * Reads <prefix>1 .. <prefix>N of N views, float32 [B][d] with B from 2 up.  Local.
- * Fails: SIM_E_DATA naming the array.  array_rows_release also after a failure.
+ * Reads <prefix>1 .. <prefix>N of N views, float32 [B][d] with B from 2 up and no zero row.
+ * Local.  Fails: SIM_E_DATA naming the array.  array_rows_release also after a failure.
  */
 SIM_MUST_USE sim_status array_rows_read(const sim_comm *c, const sim_arrays *a,
-                                        const char *prefix, size_t views, bool unit,
+                                        const char *prefix, size_t views,
                                         array_rows *out);
 /* The same of <prefix><first + 1> .. <prefix><first + N>. */
 SIM_MUST_USE sim_status array_rows_read_from(const sim_comm *c, const sim_arrays *a,
                                              const char *prefix, size_t first,
-                                             size_t views, bool unit, array_rows *out);
+                                             size_t views, array_rows *out);
 /* Fails: SIM_E_DATA naming both arrays when their shapes differ. */
 SIM_MUST_USE sim_status array_rows_same(const array_rows *a, const char *a_name,
                                         const array_rows *b, const char *b_name);

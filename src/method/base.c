@@ -1,7 +1,7 @@
 /*
  * base.c - steps and state of the methods that train one branch.
  *
- * Called by: simclr.c, siglip.c, moco.c, mocov3.c, nnclr.c.
+ * Called by: simclr.c, siglip.c, moco.c, mocov3.c, nnclr.c; cpc.c, for its step alone.
  */
 #include "base.h"
 

@@ -9,6 +9,7 @@
 #define SIMILE_METHOD_BASE_H
 
 #include "branch.h"
+#include "scalar.h"
 #include "target.h"
 
 typedef struct {
@@ -26,8 +27,8 @@ void base_release(base *b);
 
 /* ---- a step ---- */
 
-/* Its three parts, each timed: passes; the comparison, which fills the report and dout of the
- * encoder's last net; gradients of all that is trained. */
+/* Its three parts, each timed: passes; the comparison, which fills the report and dout of what
+ * was compared; gradients of all that is trained. */
 typedef struct {
     void (*forward)(void *self, const sim_method_batch *batch);
     void (*compare)(void *self, const sim_method_batch *batch, sim_loss_report *report);

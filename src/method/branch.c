@@ -177,21 +177,26 @@ done:
 
 /* ---- the plan ---- */
 
-sim_status branch_plan(const sim_method_env *env, const branch_spec *spec, size_t ranks,
-                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
+void plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes)
+{
+    SIM_ASSERT(*n_rows < 32);
+    rows[(*n_rows)++] = (sim_plan_row){item, bytes};
+}
+
+sim_status branch_plan(const sim_method_env *env, const branch_spec *spec,
+                       sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const sim_net_spec backbone = branch_backbone_spec(env);
     const sim_head_spec heads[] = {branch_projector_spec(env, spec),
                                    predictor_spec(env, spec)};
     size_t n_heads = spec->predictor ? 2 : 1;
-    sim_batch_shape shape = branch_shape(env, spec->views);
+    const sim_batch_shape shape = branch_shape(env, spec->views);
 
-    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
     SIM_TRY(sim_net_plan(&backbone, heads, n_heads, &shape, rows, n_rows));
-    rows[(*n_rows)++] =
-        (sim_plan_row){"embeddings", 2 * sizeof(float) * sim_batch_images(&shape) *
-                                         (heads[0].in + n_heads * heads[0].dim)};
+    plan_add(rows, n_rows, "embeddings",
+             2 * sizeof(float) * sim_batch_images(&shape) *
+                 (heads[0].in + n_heads * heads[0].dim));
 done:
     return st;
 }
@@ -248,50 +253,4 @@ void unit_rows_give(unit_rows *r, const sim_batch_shape *s, float *by_block)
 {
     sim_unit_rows_backward(r->n, r->d, r->z, r->norm, r->dz, r->raw);
     sim_rows_by_block(s, r->d, r->raw, by_block);
-}
-
-/* ---- trained numbers ---- */
-
-void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
-                     size_t stride)
-{
-    sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t n = sim_tree_nodes(s->n_blocks, s->blocks, nodes);
-    for (size_t j = 0; j < n; j++)
-        grads[j * stride + at] = nodes[j].lo == 0 ? (float)value : 0;
-}
-
-temperature temperature_begin(double value, bool learned)
-{
-    return (temperature){.learned = learned, .fixed = value, .log = (float)sim_ln(value)};
-}
-
-double temperature_value(const temperature *t)
-{
-    return t->learned ? sim_exp_double((double)t->log) : t->fixed;
-}
-
-size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS])
-{
-    if (!t->learned)
-        return 0;
-    out[0] = (sim_method_scalar){"log_temperature", &t->log, "temperature"};
-    return 1;
-}
-
-sim_status temperature_visit(temperature *t, const sim_visitor *v)
-{
-    return t->learned ? sim_visit_f32(v, "weights/method", "log_temperature", 1, &t->log)
-                      : SIM_OK;
-}
-
-double temperature_pull(bool learned)
-{
-    return learned ? 1 : 0;
-}
-
-void temperature_about(const temperature *t, char *out, size_t out_bytes)
-{
-    (void)snprintf(out, out_bytes, "temperature %s%g", t->learned ? "learned from " : "",
-                   t->fixed);
 }

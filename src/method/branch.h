@@ -35,9 +35,9 @@ SIM_MUST_USE sim_status branch_create(const sim_method_env *env, const branch_sp
 void branch_destroy(branch **b);
 /* Adds what create takes to the rows of a plan. */
 SIM_MUST_USE sim_status branch_plan(const sim_method_env *env, const branch_spec *spec,
-                                    size_t ranks, size_t rank, sim_plan_row rows[32],
-                                    size_t *n_rows);
+                                    sim_plan_row rows[32], size_t *n_rows);
 
+void plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes);
 /* What a loss asks for of scratch comes after the layers: the larger of the two stays. */
 void branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows);
 /* The same of a loss over tiles of d dimensions. */
@@ -80,28 +80,5 @@ size_t unit_rows_bytes(const sim_batch_shape *s, size_t d);
 void unit_rows_take(unit_rows *r, const sim_batch_shape *s, const float *by_block);
 /* dz through the normalisation, by block; raw is overwritten. */
 void unit_rows_give(unit_rows *r, const sim_batch_shape *s, float *by_block);
-
-/* ---- trained numbers ---- */
-
-/* Puts the gradient of scalar `at` of the arena into the node that holds leaf 0, and zeros
- * into the others, so that the tree's sum is the value itself. */
-void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
-                     size_t stride);
-
-/* A softmax temperature that may be learned, as exp of a trained logarithm. */
-typedef struct {
-    bool learned;
-    double fixed;
-    float log;
-} temperature;
-temperature temperature_begin(double value, bool learned);
-double temperature_value(const temperature *t);
-size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS]);
-SIM_MUST_USE sim_status temperature_visit(temperature *t, const sim_visitor *v);
-/* The order of the gradient of its logarithm: a loss's mean over anchors, of similarities
- * over T; 0 where it is not learned. */
-double temperature_pull(bool learned);
-/* "temperature 0.2", "temperature learned from 0.2". */
-void temperature_about(const temperature *t, char *out, size_t out_bytes);
 
 #endif

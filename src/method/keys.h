@@ -1,5 +1,5 @@
 /*
- * keys.h - rows of a method's option table in one line each.
+ * keys.h - a method's option table, and its rows in one line each.
  *
  * `owner` is the struct that the table fills; every key of a method is part of its identity.
  */
@@ -30,6 +30,12 @@
     {                                                                                    \
         .name = key, .type = SIM_OPTION_BOOL, .offset = offsetof(owner, field),          \
         .fallback = fallback_, .unit = "", .help = help_, .kind = SIM_IDENTITY           \
+    }
+
+#define KEY_TABLE(owner, rows_)                                                          \
+    {                                                                                    \
+        .section = "method", .rows = rows_, .n_rows = sizeof rows_ / sizeof rows_[0],    \
+        .struct_bytes = sizeof(owner)                                                    \
     }
 
 #endif

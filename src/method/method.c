@@ -132,6 +132,8 @@ sim_status sim_method_create(const sim_method_row *row, const sim_method_env *en
     sim_status st = SIM_OK;
     sim_method m = {.row = row, .n_blocks = env->batch / env->block, .slots = env->block};
 
+    if (row->check)
+        SIM_TRY(row->check(env, options));
     SIM_TRY(row->create(env, options, &m.self));
     m.blocks =
         sim_tree_part(m.n_blocks, (size_t)env->comm->size, (size_t)env->comm->rank);

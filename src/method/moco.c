@@ -10,22 +10,21 @@
  */
 #include "arrays.h"
 #include "base.h"
-#include "keys.h"
 
-#include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
 #include <string.h>
 
 typedef struct {
-    double temperature, momentum;
+    softmax_options softmax;
+    double momentum;
     int64_t queue_size;
     int momentum_schedule; /* constant|cosine */
     int denominator;       /* full|decoupled */
     int warm;              /* random|wait|prefill */
     int bn_buffers;        /* own|ema */
-    bool symmetric, shuffle, learn_temperature;
+    bool symmetric, shuffle;
 } options;
 
 enum { WARM_RANDOM, WARM_WAIT, WARM_PREFILL };
@@ -34,10 +33,7 @@ enum { WARM_RANDOM, WARM_WAIT, WARM_PREFILL };
 
 #define MOCO_ROWS(temperature_)                                                          \
     {                                                                                    \
-        KEY_REAL(options, "temperature", temperature, 0.005, 10.0, temperature_,         \
-                 "softmax temperature"),                                                 \
-            KEY_BOOL(options, "learn_temperature", learn_temperature, "false",           \
-                     "train the logarithm of the temperature too"),                      \
+        KEYS_TEMPERATURE(options, 10.0, temperature_, "softmax temperature"),            \
             KEY_INT(                                                                     \
                 options, "queue_size", queue_size, 1, 4294967295.0, "65536", "keys",     \
                 "keys of earlier batches that a query is compared with, any number"),    \
@@ -62,13 +58,8 @@ enum { WARM_RANDOM, WARM_WAIT, WARM_PREFILL };
 static const sim_option v1_rows[] = MOCO_ROWS("0.07");
 static const sim_option v2_rows[] = MOCO_ROWS("0.2");
 
-#define TABLE(rows_)                                                                     \
-    {                                                                                    \
-        .section = "method", .rows = rows_, .n_rows = sizeof rows_ / sizeof rows_[0],    \
-        .struct_bytes = sizeof(options)                                                  \
-    }
-static const sim_option_table v1_table = TABLE(v1_rows);
-static const sim_option_table v2_table = TABLE(v2_rows);
+static const sim_option_table v1_table = KEY_TABLE(options, v1_rows);
+static const sim_option_table v2_table = KEY_TABLE(options, v2_rows);
 
 static const sim_method_default v1_defaults[] = {{"encoder.projector.layers", "1"},
                                                  {"augment.preset", "mocov1"},
@@ -160,7 +151,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     out = m;
     m->options = *o;
     m->comm = env->comm;
-    m->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    m->base.temperature = temperature_begin(&o->softmax);
     SIM_TRY(base_create(env, &spec, &m->base));
     SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
     SIM_TRY(unit_rows_create(&m->base.encoder->shape, d, &m->queries));
@@ -330,8 +321,7 @@ static sim_status about(void *self, char **text)
     return sim_text_format(
         "method/about", text,
         "queue of %lld keys (%s), %lld negatives per anchor%s, %s, key encoder's "
-        "momentum "
-        "%g%s, %s",
+        "momentum %g%s, %s",
         (long long)o->queue_size, warm[o->warm], (long long)o->queue_size,
         o->denominator == 1 ? ", decoupled" : "", temperature_text, o->momentum,
         o->momentum_schedule == 1 ? " rising to 1" : "", reduction(o));
@@ -354,24 +344,23 @@ static void advise(const sim_method_env *env, const void *opaque, size_t n_image
 
 /* ---- the plan ---- */
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
     const sim_queue_shape q = queue_shape(env, o);
     size_t views = directions(o), d = q.rows.d;
     const branch_spec spec = {.views = views};
-    sim_batch_shape shape = branch_shape(env, views);
+    const sim_batch_shape shape = branch_shape(env, views);
 
-    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, rows, n_rows));
     branch_plan_scratch(sim_queue_scratch(d), rows, *n_rows);
-    SIM_TRY(target_plan(env, &spec, ranks, rank, rows, n_rows));
+    SIM_TRY(target_plan(env, &spec, rows, n_rows));
     size_t gathered = o->shuffle ? q.rows.n * d * sizeof(float) : 0;
-    rows[(*n_rows)++] =
-        (sim_plan_row){"rows for the loss", 2 * unit_rows_bytes(&shape, d) + gathered};
-    rows[(*n_rows)++] = (sim_plan_row){"queue", sim_queue_bytes(ranks, rank, &q)};
+    plan_add(rows, n_rows, "rows for the loss",
+             2 * unit_rows_bytes(&shape, d) + gathered);
+    plan_add(rows, n_rows, "queue", sim_queue_bytes(env->comm, &q));
 done:
     return st;
 }
@@ -396,8 +385,8 @@ static sim_status read_all(const sim_comm *c, const options *o, const sim_arrays
     sim_status st = SIM_OK;
     size_t views = directions(o);
 
-    SIM_TRY(array_rows_read(c, a, "z", views, true, &g->queries));
-    SIM_TRY(array_rows_read_from(c, a, "k", 2 - views, views, true, &g->keys));
+    SIM_TRY(array_rows_read(c, a, "z", views, &g->queries));
+    SIM_TRY(array_rows_read_from(c, a, "k", 2 - views, views, &g->keys));
     SIM_TRY(array_rows_same(&g->queries, "z1", &g->keys, o->symmetric ? "k1" : "k2"));
     SIM_TRY(array_queue_read(c, a, &g->queries.shape, &g->queue));
 done:
@@ -414,14 +403,13 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
 
     SIM_TRY(sim_comm_agree(c, read_all(c, o, a, &g)));
     size_t mine = g.queries.mine.hi - g.queries.mine.lo, d = g.queries.shape.d;
-    const sim_cross_options each = loss_of(o, o->temperature);
+    const sim_cross_options each = loss_of(o, o->softmax.temperature);
     contrast(g.queue, &each, directions(o), mine * d, g.queries.z, g.keys.z, g.queries.dz,
              &report);
     push(g.queue, directions(o), mine, d, g.keys.z);
     SIM_TRY(array_rows_write(a, "dz", &g.queries));
     SIM_TRY(array_queue_write(a, g.queue, d));
-    if (o->learn_temperature)
-        SIM_TRY(array_put_scalar(a, "dlog_temperature", report.d_log_temperature));
+    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
     array_rows_release(&g.queries);
@@ -432,19 +420,13 @@ done:
 
 /* ---- rows ---- */
 
-static double scalar_pull(const void *opaque, size_t batch)
-{
-    (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
-}
-
 #define ROW(name_, paper_, table_, defaults_)                                            \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .defaults = defaults_,         \
         .n_defaults = sizeof defaults_ / sizeof defaults_[0], .parts = parts,            \
         .create = create, .destroy = destroy, .forward_backward = forward_backward,      \
         .updated = updated, .begun = base_begun, .idle = idle, .nets = base_nets,        \
-        .scalars = base_scalars, .scalar_pull = scalar_pull,                             \
+        .scalars = base_scalars, .scalar_pull = temperature_pull,                        \
         .companions = base_companions, .queue = base_queue, .visit = base_visit,         \
         .embeddings = embeddings, .about = about, .plan = plan,                          \
         .saved_bytes = saved_bytes, .advise = advise, .reduction = reduction,            \

@@ -9,26 +9,22 @@
  */
 #include "arrays.h"
 #include "base.h"
-#include "keys.h"
 
 #include "simile/memory.h"
 
 enum { VIEWS = 2 };
 
 typedef struct {
-    double temperature, momentum;
+    softmax_options softmax;
+    double momentum;
     int64_t predictor_hidden;
     int momentum_schedule; /* constant|cosine */
     int denominator;       /* full|decoupled */
     int bn_buffers;        /* own|ema */
-    bool learn_temperature;
 } options;
 
 static const sim_option rows[] = {
-    KEY_REAL(options, "temperature", temperature, 0.005, 10.0, "1.0",
-             "softmax temperature"),
-    KEY_BOOL(options, "learn_temperature", learn_temperature, "false",
-             "train the logarithm of the temperature too"),
+    KEYS_TEMPERATURE(options, 10.0, "1.0", "softmax temperature"),
     KEY_REAL(options, "momentum", momentum, 0, 1, "0.99",
              "share of itself that the key encoder keeps in a step"),
     KEY_CHOICE(options, "momentum_schedule", momentum_schedule, "cosine",
@@ -41,10 +37,7 @@ static const sim_option rows[] = {
     KEY_CHOICE(options, "denominator", denominator, "full", "full|decoupled",
                "whether the positive stands in the denominator"),
 };
-static const sim_option_table table = {.section = "method",
-                                       .rows = rows,
-                                       .n_rows = sizeof rows / sizeof rows[0],
-                                       .struct_bytes = sizeof(options)};
+static const sim_option_table table = KEY_TABLE(options, rows);
 
 static const sim_method_default defaults[] = {
     {"encoder.projector.layers", "2"},     {"encoder.projector.hidden", "4096"},
@@ -117,7 +110,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&m, "method/mocov3"));
     out = m;
     m->options = *o;
-    m->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    m->base.temperature = temperature_begin(&o->softmax);
     SIM_TRY(base_create(env, &spec, &m->base));
     SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
     SIM_TRY(unit_rows_create(&m->base.encoder->shape, shape.d, &m->queries));
@@ -194,21 +187,19 @@ static sim_status about(void *self, char **text)
 
 /* ---- the plan ---- */
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const branch_spec spec = spec_of(opaque);
     const sim_rows_shape loss = base_rows(env, 1);
-    sim_batch_shape shape = branch_shape(env, VIEWS);
+    const sim_batch_shape shape = branch_shape(env, VIEWS);
 
-    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
     branch_plan_loss(loss.d, plan_rows, *n_rows);
-    SIM_TRY(target_plan(env, &spec, ranks, rank, plan_rows, n_rows));
-    plan_rows[(*n_rows)++] =
-        (sim_plan_row){"rows for the loss", 2 * unit_rows_bytes(&shape, loss.d)};
-    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &loss)};
+    SIM_TRY(target_plan(env, &spec, plan_rows, n_rows));
+    plan_add(plan_rows, n_rows, "rows for the loss", 2 * unit_rows_bytes(&shape, loss.d));
+    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&loss));
 done:
     return st;
 }
@@ -229,8 +220,8 @@ typedef struct {
 static sim_status read_all(const sim_comm *c, const sim_arrays *a, given *g)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(array_rows_read(c, a, "p", VIEWS, true, &g->p));
-    SIM_TRY(array_rows_read(c, a, "k", VIEWS, true, &g->k));
+    SIM_TRY(array_rows_read(c, a, "p", VIEWS, &g->p));
+    SIM_TRY(array_rows_read(c, a, "k", VIEWS, &g->k));
     SIM_TRY(array_rows_same(&g->k, "k1", &g->p, "p1"));
     sim_rows_shape one = g->p.shape;
     one.views = 1;
@@ -253,22 +244,15 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
                      .q = g.p.z,
                      .k = g.k.z,
                      .dq = g.p.dz};
-    contrast(g.cross, o, o->temperature, &r, &report);
+    contrast(g.cross, o, o->softmax.temperature, &r, &report);
     SIM_TRY(array_rows_write(a, "dp", &g.p));
-    if (o->learn_temperature)
-        SIM_TRY(array_put_scalar(a, "dlog_temperature", report.d_log_temperature));
+    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
     array_rows_release(&g.p);
     array_rows_release(&g.k);
     sim_cross_destroy(&g.cross);
     return st;
-}
-
-static double scalar_pull(const void *opaque, size_t batch)
-{
-    (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
 }
 
 const sim_method_row sim_method_mocov3 = {.name = "mocov3",
@@ -285,7 +269,7 @@ const sim_method_row sim_method_mocov3 = {.name = "mocov3",
                                           .begun = base_begun,
                                           .nets = base_nets,
                                           .scalars = base_scalars,
-                                          .scalar_pull = scalar_pull,
+                                          .scalar_pull = temperature_pull,
                                           .companions = base_companions,
                                           .visit = base_visit,
                                           .embeddings = embeddings,

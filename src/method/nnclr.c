@@ -10,7 +10,6 @@
  */
 #include "arrays.h"
 #include "base.h"
-#include "keys.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -18,17 +17,14 @@
 enum { VIEWS = 2 };
 
 typedef struct {
-    double temperature;
+    softmax_options softmax;
     int64_t queue_size, predictor_hidden;
     int denominator; /* full|decoupled */
-    bool columns, learn_temperature;
+    bool columns;
 } options;
 
 static const sim_option rows[] = {
-    KEY_REAL(options, "temperature", temperature, 0.005, 10.0, "0.1",
-             "softmax temperature"),
-    KEY_BOOL(options, "learn_temperature", learn_temperature, "false",
-             "train the logarithm of the temperature too"),
+    KEYS_TEMPERATURE(options, 10.0, "0.1", "softmax temperature"),
     KEY_INT(options, "queue_size", queue_size, 1, UINT32_MAX, "98304", "rows",
             "embeddings in the support set, of all ranks together"),
     KEY_INT(options, "predictor_hidden", predictor_hidden, 1, 65536, "4096", "",
@@ -39,10 +35,7 @@ static const sim_option rows[] = {
     KEY_CHOICE(options, "denominator", denominator, "full", "full|decoupled",
                "whether the positive stands in the denominator"),
 };
-static const sim_option_table table = {.section = "method",
-                                       .rows = rows,
-                                       .n_rows = sizeof rows / sizeof rows[0],
-                                       .struct_bytes = sizeof(options)};
+static const sim_option_table table = KEY_TABLE(options, rows);
 
 /* ---- the loss, in training and on files ---- */
 
@@ -143,7 +136,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/nnclr"));
     out = s;
     s->options = *o;
-    s->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    s->base.temperature = temperature_begin(&o->softmax);
     SIM_TRY(base_create(env, &spec, &s->base));
     SIM_TRY(create_rows(s, env, &shape));
     *self = out;
@@ -219,8 +212,8 @@ static sim_status about(void *self, char **text)
                            s->base.batch - 1, reduction(o));
 }
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
@@ -229,14 +222,12 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
     const sim_batch_shape images = branch_shape(env, VIEWS);
     size_t d = shape.rows.d, n = sim_batch_images(&images);
 
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
     branch_plan_loss(d, plan_rows, *n_rows);
-    plan_rows[(*n_rows)++] = (sim_plan_row){
-        "rows for the loss",
-        2 * unit_rows_bytes(&images, d) + n * (d * sizeof(float) + sizeof(int64_t))};
-    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &shape.rows)};
-    plan_rows[(*n_rows)++] =
-        (sim_plan_row){"queue", sim_queue_bytes(ranks, rank, &shape)};
+    plan_add(plan_rows, n_rows, "rows for the loss",
+             2 * unit_rows_bytes(&images, d) + n * (d * sizeof(float) + sizeof(int64_t)));
+    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape.rows));
+    plan_add(plan_rows, n_rows, "queue", sim_queue_bytes(env->comm, &shape));
 done:
     return st;
 }
@@ -271,8 +262,8 @@ typedef struct {
 static sim_status read_all(const sim_comm *c, const sim_arrays *a, embeddings_of_file *f)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(array_rows_read(c, a, "z", VIEWS, true, &f->z));
-    SIM_TRY(array_rows_read(c, a, "p", VIEWS, true, &f->p));
+    SIM_TRY(array_rows_read(c, a, "z", VIEWS, &f->z));
+    SIM_TRY(array_rows_read(c, a, "p", VIEWS, &f->p));
     SIM_TRY(array_rows_same(&f->p, "p1", &f->z, "z1"));
     sim_rows_shape one = f->z.shape;
     one.views = 1;
@@ -322,8 +313,7 @@ static sim_status put_results(const sim_arrays *a, const options *o,
     SIM_TRY(array_rows_write(a, "dp", &f->p));
     SIM_TRY(put_slots(a, f));
     SIM_TRY(array_queue_write(a, f->queue, f->z.shape.d));
-    if (o->learn_temperature)
-        SIM_TRY(array_put_scalar(a, "dlog_temperature", report->d_log_temperature));
+    SIM_TRY(temperature_put(a, &o->softmax, report->d_log_temperature));
 done:
     return st;
 }
@@ -344,19 +334,13 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
                      .dp = f.p.dz,
                      .nearest = f.nearest,
                      .slots = f.slots};
-    contrast(f.queue, f.cross, o, o->temperature, &r, &report);
+    contrast(f.queue, f.cross, o, o->softmax.temperature, &r, &report);
     sim_queue_push(f.queue, f.z.z); /* view 1's */
     SIM_TRY(put_results(a, o, &f, &report));
     *loss = report.loss;
 done:
     release(&f);
     return st;
-}
-
-static double scalar_pull(const void *opaque, size_t batch)
-{
-    (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
 }
 
 const sim_method_row sim_method_nnclr = {.name = "nnclr",
@@ -369,7 +353,7 @@ const sim_method_row sim_method_nnclr = {.name = "nnclr",
                                          .updated = updated,
                                          .nets = base_nets,
                                          .scalars = base_scalars,
-                                         .scalar_pull = scalar_pull,
+                                         .scalar_pull = temperature_pull,
                                          .queue = base_queue,
                                          .visit = base_visit,
                                          .embeddings = embeddings,

@@ -213,8 +213,7 @@ void predict_destroy(predict **out)
     *out = NULL;
 }
 
-sim_status predict_plan(const predict_spec *s, size_t ranks, sim_plan_row rows[32],
-                        size_t *n_rows)
+sim_status predict_plan(const predict_spec *s, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     size_t loss = 0;
@@ -225,15 +224,14 @@ sim_status predict_plan(const predict_spec *s, size_t ranks, sim_plan_row rows[3
         const sim_rows_shape all = rows_of(s, anchors_of(s, k));
         const sim_sampled_shape sampled = sampled_of(s, k);
         SIM_TRY(sim_head_plan(&head, &shape, rows, *n_rows));
-        loss += s->n_negatives ? sim_sampled_bytes(ranks, &sampled)
-                               : sim_cross_bytes(ranks, &all);
+        loss += s->n_negatives ? sim_sampled_bytes(&sampled) : sim_cross_bytes(&all);
     }
     if (s->n_negatives)
         branch_plan_scratch((s->n_negatives + 1 + s->d) * sizeof(double), rows, *n_rows);
     else
         branch_plan_loss(s->d, rows, *n_rows);
-    rows[(*n_rows)++] = (sim_plan_row){"rows for the loss", buffer_bytes(s)};
-    rows[(*n_rows)++] = (sim_plan_row){"loss", loss};
+    plan_add(rows, n_rows, "rows for the loss", buffer_bytes(s));
+    plan_add(rows, n_rows, "loss", loss);
 done:
     return st;
 }

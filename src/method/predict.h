@@ -40,8 +40,8 @@ void predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t sampl
 SIM_MUST_USE sim_status predict_create(const predict_spec *spec, predict **out);
 void predict_destroy(predict **p);
 /* Adds what create takes to the rows of a plan. */
-SIM_MUST_USE sim_status predict_plan(const predict_spec *spec, size_t ranks,
-                                     sim_plan_row rows[32], size_t *n_rows);
+SIM_MUST_USE sim_status predict_plan(const predict_spec *spec, sim_plan_row rows[32],
+                                     size_t *n_rows);
 /* Fails: SIM_E_CONFIG naming the key. */
 SIM_MUST_USE sim_status predict_check(const predict_spec *spec);
 

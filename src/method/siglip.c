@@ -8,7 +8,6 @@
  */
 #include "arrays.h"
 #include "base.h"
-#include "keys.h"
 
 #include "simile/kernel.h"
 #include "simile/memory.h"
@@ -25,10 +24,7 @@ static const sim_option rows[] = {
     KEY_REAL(options, "bias", bias, -1000, 1000, "-10",
              "added to every logit, at the start; it is trained"),
 };
-static const sim_option_table table = {.section = "method",
-                                       .rows = rows,
-                                       .n_rows = sizeof rows / sizeof rows[0],
-                                       .struct_bytes = sizeof(options)};
+static const sim_option_table table = KEY_TABLE(options, rows);
 
 /* ---- the method ---- */
 
@@ -162,8 +158,8 @@ static sim_status about(void *self, char **text)
                            reduction(&s->options));
 }
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row plan_rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const sim_rows_shape shape = base_rows(env, 1);
@@ -171,11 +167,10 @@ static sim_status plan(const sim_method_env *env, const void *opaque, size_t ran
     const sim_batch_shape images = branch_shape(env, VIEWS);
 
     (void)opaque;
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, plan_rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
     branch_plan_loss(shape.d, plan_rows, *n_rows);
-    plan_rows[(*n_rows)++] =
-        (sim_plan_row){"rows for the loss", unit_rows_bytes(&images, shape.d)};
-    plan_rows[(*n_rows)++] = (sim_plan_row){"loss", sim_cross_bytes(ranks, &shape)};
+    plan_add(plan_rows, n_rows, "rows for the loss", unit_rows_bytes(&images, shape.d));
+    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape));
 done:
     return st;
 }
@@ -202,7 +197,7 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
     sim_cross *e = NULL;
     sim_loss_report report = {0};
 
-    st = array_rows_read(c, a, "z", VIEWS, true, &r);
+    st = array_rows_read(c, a, "z", VIEWS, &r);
     sim_rows_shape one = r.shape;
     one.views = 1;
     if (st == SIM_OK)

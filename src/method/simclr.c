@@ -15,7 +15,8 @@
 #include <stdio.h>
 
 typedef struct {
-    double temperature, sigma, base_temperature;
+    softmax_options softmax;
+    double sigma, base_temperature;
     int64_t views;
     int denominator;  /* full|decoupled */
     int weights;      /* none|dclw */
@@ -23,81 +24,48 @@ typedef struct {
     int weight_grad;  /* detach|flow */
     int reduction;    /* mean|sum_directions */
     int multi_view;   /* out|in */
-    bool learn_temperature;
 } options;
 
 /* ---- keys ---- */
 
-#define REAL(key, field, lo, hi, fallback_, help_)                                       \
-    {                                                                                    \
-        .name = key, .type = SIM_OPTION_REAL, .offset = offsetof(options, field),        \
-        .min = lo, .max = hi, .fallback = fallback_, .unit = "", .help = help_,          \
-        .kind = SIM_IDENTITY                                                             \
-    }
-#define CHOICE(key, field, fallback_, choices_, help_)                                   \
-    {                                                                                    \
-        .name = key, .type = SIM_OPTION_ENUM, .offset = offsetof(options, field),        \
-        .fallback = fallback_, .choices = choices_, .unit = "", .help = help_,           \
-        .kind = SIM_IDENTITY                                                             \
-    }
 #define TEMPERATURE(fallback_)                                                           \
-    REAL("temperature", temperature, 0.005, 10.0, fallback_, "softmax temperature")
-#define LEARN                                                                            \
-    {                                                                                    \
-        .name = "learn_temperature", .type = SIM_OPTION_BOOL,                            \
-        .offset = offsetof(options, learn_temperature), .fallback = "false", .unit = "", \
-        .help = "train the logarithm of the temperature too", .kind = SIM_IDENTITY       \
-    }
+    KEYS_TEMPERATURE(options, 10.0, fallback_, "softmax temperature")
 #define VIEWS                                                                            \
-    {                                                                                    \
-        .name = "views", .type = SIM_OPTION_INT, .offset = offsetof(options, views),     \
-        .min = 2, .max = SIM_MAX_VIEWS, .fallback = "2", .unit = "views",                \
-        .help = "of an image; odd ones as augment.view1, even ones as augment.view2",    \
-        .kind = SIM_IDENTITY                                                             \
-    }
+    KEY_INT(options, "views", views, 2, SIM_MAX_VIEWS, "2", "views",                     \
+            "of an image; odd ones as augment.view1, even ones as augment.view2")
 #define DENOMINATOR(fallback_)                                                           \
-    CHOICE("denominator", denominator, fallback_, "full|decoupled",                      \
-           "whether the positives stand in the denominator")
-#define REDUCTION                                                                        \
-    CHOICE("reduction", reduction, "mean", "mean|sum_directions",                        \
-           "mean over all anchors, or twice that as programs that sum both directions")
-#define MULTI_VIEW                                                                       \
-    CHOICE("multi_view", multi_view, "out", "out|in",                                    \
-           "three views and more: mean over positives outside of the logarithm, or "     \
-           "their sum inside")
-#define WEIGHTS(fallback_)                                                               \
-    CHOICE("weights", weights, fallback_, "none|dclw", "how positives are weighed")
-#define SIGMA                                                                            \
-    REAL("weight_sigma", sigma, 0.01, 100, "0.5", "dclw: softness of the weights")
-#define WEIGHT_BATCH                                                                     \
-    CHOICE("weight_batch", weight_batch, "global", "global",                             \
-           "dclw: weights are relative to the global batch")
-#define WEIGHT_GRAD                                                                      \
-    CHOICE("weight_grad", weight_grad, "detach", "detach|flow",                          \
-           "dclw: weights as constants, or with their gradient")
-
-#define SOFTMAX_ROWS(t, d, w)                                                            \
+    KEY_CHOICE(options, "denominator", denominator, fallback_, "full|decoupled",         \
+               "whether the positives stand in the denominator")
+#define SOFTMAX_ROWS(temperature_, denominator_, weights_)                               \
     {                                                                                    \
-        TEMPERATURE(t), LEARN, VIEWS, DENOMINATOR(d), WEIGHTS(w), SIGMA, WEIGHT_BATCH,   \
-            WEIGHT_GRAD, REDUCTION, MULTI_VIEW                                           \
+        TEMPERATURE(temperature_), VIEWS, DENOMINATOR(denominator_),                     \
+            KEY_CHOICE(options, "weights", weights, weights_, "none|dclw",               \
+                       "how positives are weighed"),                                     \
+            KEY_REAL(options, "weight_sigma", sigma, 0.01, 100, "0.5",                   \
+                     "dclw: softness of the weights"),                                   \
+            KEY_CHOICE(options, "weight_batch", weight_batch, "global", "global",        \
+                       "dclw: weights are relative to the global batch"),                \
+            KEY_CHOICE(options, "weight_grad", weight_grad, "detach", "detach|flow",     \
+                       "dclw: weights as constants, or with their gradient"),            \
+            KEY_CHOICE(options, "reduction", reduction, "mean", "mean|sum_directions",   \
+                       "mean over all anchors, or twice that as programs that sum both " \
+                       "directions"),                                                    \
+            KEY_CHOICE(options, "multi_view", multi_view, "out", "out|in",               \
+                       "three views and more: mean over positives outside of the "       \
+                       "logarithm, or their sum inside")                                 \
     }
 static const sim_option simclr_rows[] = SOFTMAX_ROWS("0.5", "full", "none");
 static const sim_option dcl_rows[] = SOFTMAX_ROWS("0.1", "decoupled", "none");
 static const sim_option dclw_rows[] = SOFTMAX_ROWS("0.1", "decoupled", "dclw");
 static const sim_option supcon_rows[] = {
-    TEMPERATURE("0.1"), LEARN, VIEWS, DENOMINATOR("full"),
-    REAL("base_temperature", base_temperature, 0, 10, "0",
-         "loss and gradients times temperature / this; 0: the temperature itself")};
+    TEMPERATURE("0.1"), VIEWS, DENOMINATOR("full"),
+    KEY_REAL(options, "base_temperature", base_temperature, 0, 10, "0",
+             "loss and gradients times temperature / this; 0: the temperature itself")};
 
-#define TABLE(rows_)                                                                     \
-    {                                                                                    \
-        .section = "method", .rows = rows_, .n_rows = sizeof rows_ / sizeof rows_[0],    \
-        .struct_bytes = sizeof(options)                                                  \
-    }
-static const sim_option_table simclr_table = TABLE(simclr_rows);
-static const sim_option_table dcl_table = TABLE(dcl_rows);
-static const sim_option_table dclw_table = TABLE(dclw_rows);
-static const sim_option_table supcon_table = TABLE(supcon_rows);
+static const sim_option_table simclr_table = KEY_TABLE(options, simclr_rows);
+static const sim_option_table dcl_table = KEY_TABLE(options, dcl_rows);
+static const sim_option_table dclw_table = KEY_TABLE(options, dclw_rows);
+static const sim_option_table supcon_table = KEY_TABLE(options, supcon_rows);
 
 /* ---- the method ---- */
 
@@ -130,10 +98,11 @@ static void destroy(void **self)
     *self = NULL;
 }
 
-/* Fails where keys contradict each other. */
-static sim_status check(const options *o)
+static sim_status check(const sim_method_env *env, const void *opaque)
 {
     sim_status st = SIM_OK;
+    const options *o = opaque;
+    (void)env;
     SIM_CHECK(o->weights == 0 || o->views == 2, SIM_E_CONFIG,
               "method.weights: dclw weighs pairs, but method.views is %lld; set views=2",
               (long long)o->views);
@@ -150,12 +119,11 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     const sim_rows_shape rows = base_rows(env, (size_t)o->views);
     const branch_spec spec = {.views = (size_t)o->views};
 
-    SIM_TRY(check(o));
     SIM_TRY(sim_new(&s, "method/simclr"));
     out = s;
     s->options = *o;
     s->by_label = by_label;
-    s->base.temperature = temperature_begin(o->temperature, o->learn_temperature);
+    s->base.temperature = temperature_begin(&o->softmax);
     SIM_TRY(base_create(env, &spec, &s->base));
     SIM_TRY(unit_rows_create(&s->base.encoder->shape,
                              branch_dim(s->base.encoder, PROJECTOR), &s->rows));
@@ -246,21 +214,19 @@ static sim_status about(void *self, char **text)
         s->by_label ? " less those of its label" : "", reduction(o));
 }
 
-static sim_status plan(const sim_method_env *env, const void *opaque, size_t ranks,
-                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
+static sim_status plan(const sim_method_env *env, const void *opaque,
+                       sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
     const sim_rows_shape loss = base_rows(env, (size_t)o->views);
     const branch_spec spec = {.views = (size_t)o->views};
 
-    SIM_TRY(check(o));
-    SIM_TRY(branch_plan(env, &spec, ranks, rank, rows, n_rows));
+    SIM_TRY(branch_plan(env, &spec, rows, n_rows));
     branch_plan_loss(loss.d, rows, *n_rows);
     const sim_batch_shape shape = branch_shape(env, (size_t)o->views);
-    rows[(*n_rows)++] =
-        (sim_plan_row){"rows for the loss", unit_rows_bytes(&shape, loss.d)};
-    rows[(*n_rows)++] = (sim_plan_row){"loss", sim_contrast_bytes(ranks, &loss)};
+    plan_add(rows, n_rows, "rows for the loss", unit_rows_bytes(&shape, loss.d));
+    plan_add(rows, n_rows, "loss", sim_contrast_bytes(&loss));
 done:
     return st;
 }
@@ -309,19 +275,18 @@ static sim_status compute(const sim_comm *c, const options *o, bool by_label,
 
     st = read_views(o, a, &views);
     if (st == SIM_OK)
-        st = array_rows_read(c, a, "z", views, true, &r);
+        st = array_rows_read(c, a, "z", views, &r);
     if (st == SIM_OK && by_label)
         st = read_labels(a, r.shape.n, &labels);
     if (st == SIM_OK)
         st = sim_contrast_create(c, &r.shape, &e);
     SIM_TRY(sim_comm_agree(c, st));
-    const sim_ntxent_options loss_of = loss_options(o, o->temperature, labels);
+    const sim_ntxent_options loss_of = loss_options(o, o->softmax.temperature, labels);
     sim_ntxent(e, &loss_of, r.z, r.dz, &report);
     SIM_TRY(array_rows_write(a, "dz", &r));
     if (o->base_temperature > 0) /* the factor depends on T too */
         report.d_log_temperature += report.loss;
-    if (o->learn_temperature)
-        SIM_TRY(array_put_scalar(a, "dlog_temperature", report.d_log_temperature));
+    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
     sim_contrast_destroy(&e);
@@ -344,18 +309,12 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
 
 /* ---- rows ---- */
 
-static double scalar_pull(const void *opaque, size_t batch)
-{
-    (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
-}
-
 #define ROW(name_, paper_, table_, labels_, create_, compute_)                           \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
-        .parts = parts, .create = create_, .destroy = destroy,                           \
+        .check = check, .parts = parts, .create = create_, .destroy = destroy,           \
         .forward_backward = forward_backward, .updated = base_updated,                   \
-        .nets = base_nets, .scalars = base_scalars, .scalar_pull = scalar_pull,          \
+        .nets = base_nets, .scalars = base_scalars, .scalar_pull = temperature_pull,     \
         .visit = base_visit, .embeddings = embeddings, .about = about, .plan = plan,     \
         .reduction = reduction, .compute = compute_                                      \
     }

@@ -215,20 +215,19 @@ done:
     return st;
 }
 
-sim_status target_plan(const sim_method_env *env, const branch_spec *spec, size_t ranks,
-                       size_t rank, sim_plan_row rows[32], size_t *n_rows)
+sim_status target_plan(const sim_method_env *env, const branch_spec *spec,
+                       sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    sim_batch_shape shape = branch_shape(env, spec->views);
+    const sim_batch_shape shape = branch_shape(env, spec->views);
     size_t bytes[N_ITEMS];
 
-    shape.blocks = sim_tree_part(shape.n_blocks, ranks, rank);
     SIM_TRY(plan_nets(env, spec, &shape, bytes));
     for (size_t i = 0; i < N_ITEMS; i++)
-        rows[(*n_rows)++] = (sim_plan_row){items[i][1], bytes[i]};
+        plan_add(rows, n_rows, items[i][1], bytes[i]);
     size_t dims = sim_backbone_dim(env->encoder) + (size_t)env->encoder->projector_dim;
-    rows[(*n_rows)++] = (sim_plan_row){
-        "momentum copy", bytes[1] + sim_batch_images(&shape) * dims * sizeof(float)};
+    plan_add(rows, n_rows, "momentum copy",
+             bytes[1] + sim_batch_images(&shape) * dims * sizeof(float));
 done:
     return st;
 }

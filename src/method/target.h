@@ -31,8 +31,7 @@ SIM_MUST_USE sim_status target_create(const sim_method_env *env, const branch_sp
 void target_destroy(target **t);
 /* Adds what create takes to the rows of a plan. */
 SIM_MUST_USE sim_status target_plan(const sim_method_env *env, const branch_spec *spec,
-                                    size_t ranks, size_t rank, sim_plan_row rows[32],
-                                    size_t *n_rows);
+                                    sim_plan_row rows[32], size_t *n_rows);
 /* Bytes of its weights and statistics in a checkpoint. */
 size_t target_saved_bytes(const sim_method_env *env, const branch_spec *spec);
 

@@ -57,7 +57,7 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     size_t loader = 0;
 
     *n_rows = 0;
-    SIM_TRY(job->method->plan(&env, job->method_options, ranks, rank, rows, n_rows));
+    SIM_TRY(job->method->plan(&env, job->method_options, rows, n_rows));
     size_t weights = bytes_of(rows, *n_rows, "weights");
     size_t running = bytes_of(rows, *n_rows, "running statistics");
     sim_range mine = sim_tree_part(plan->n_blocks, ranks, rank);

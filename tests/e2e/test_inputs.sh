@@ -112,6 +112,7 @@ expect 65 "does not have its digest" "$simile" pretrain good.yaml --resume init-
 [ "$before" = "$(find run -type f ! -name log.txt -exec md5sum {} + | sort && ls run)" ] || fail "a refused start changed the run"
 # a value is given once, and advice too
 expect 78 "argument 4: seed is already argument 3" "$simile" pretrain good.yaml seed=1 seed=2
+expect 78 "dclw weighs pairs, but method.views is 3" "$simile" plan good.yaml method.name=dclw method.views=3
 moco=(method.name=mocov2 method.queue_size=64 augment.preset=digits encoder.stem=imagenet batchnorm.group=8)
 expect 0 "encoder.stem: imagenet on images of 12 x 12" "$simile" plan good.yaml "${moco[@]}"
 [ "$(grep -c "encoder.stem: imagenet" out.txt)" = 1 ] || fail "plan says it more than once"
@@ -131,9 +132,13 @@ expect 73 "nowhere/e.h5: cannot be created" "$simile" embed run --data train.h5 
 import h5py, numpy as np
 with h5py.File("z.h5", "w") as f:
     f["z1"] = f["z2"] = np.eye(8, dtype="f4")
+with h5py.File("vast.h5", "w") as f: # nothing is stored; four views have 2^64 values
+    for i in range(4):
+        f.create_dataset(f"z{i + 1}", (4, 2**60), "f4", chunks=(1, 1024))
 PY
 expect 64 "would be overwritten" "$simile" loss good.yaml --in z.h5 --out z.h5
 expect 0 "loss" "$simile" loss good.yaml --in z.h5 --out g.h5
+expect 65 "vast.h5: /z1 has 4611686018427387904 values, at most" "$simile" loss good.yaml --in vast.h5 --out g.h5
 expect 65 "train.h5: /z1 and /z2 are needed" "$simile" loss good.yaml --in train.h5 --out g.h5
 expect 65 "train.h5: rank 0 on" ranks 2 "$simile" loss good.yaml --in train.h5 --out g.h5
 # options that the format does not know

@@ -3,6 +3,8 @@
  */
 #include "simile_test.h"
 
+#include "private.h"
+
 #include "simile/hash.h"
 #include "simile/kernel.h"
 #include "simile/memory.h"
@@ -386,9 +388,24 @@ static void the_start_up_check_passes_on_every_set(void **state)
     ASSERT_REFUSED(sim_kernels_pick("v5"), SIM_E_CONFIG, "none of");
 }
 
+static void the_start_up_check_refuses_what_is_far_off_or_no_number(void **state)
+{
+    (void)state;
+    const sim_conv v = {.c = 1, .k = 1, .size = 3, .stride = 1, .pad = 1, .h = 2, .w = 2};
+    const float want[4] = {1, -2, 0, 0.5f};
+    float got[4] = {1.0001f, -2, 1e-5f, 0.5f};
+
+    ASSERT_OK(sim_check_pass(&v, "forward", 4, want, got));
+    got[2] = 3e-4f;
+    ASSERT_REFUSED(sim_check_pass(&v, "forward", 4, want, got), SIM_E_BUG, "forward");
+    got[2] = NAN;
+    ASSERT_REFUSED(sim_check_pass(&v, "forward", 4, want, got), SIM_E_BUG, "nan");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_start_up_check_refuses_what_is_far_off_or_no_number),
         cmocka_unit_test(every_pass_matches_plain_loops),
         cmocka_unit_test(threads_splits_and_fast_sets_change_no_bit),
         cmocka_unit_test(owners_of_leaves_join_to_the_same_sum),

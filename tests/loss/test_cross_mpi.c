@@ -186,8 +186,7 @@ static answer ask(const sim_comm *c, const inputs *x, const question *q)
     const float *a = x->a + r.rows.lo * x->d, *b = x->b + r.rows.lo * x->d;
 
     ASSERT_OK(sim_cross_create(c, &shape, &e));
-    r.bytes_short =
-        sim_memory_bytes() - before - sim_cross_bytes((size_t)c->size, &shape);
+    r.bytes_short = sim_memory_bytes() - before - sim_cross_bytes(&shape);
     r.da = q->no_da ? NULL : new_floats(n);
     r.db = q->no_db ? NULL : new_floats(n);
     if (q->softmax)

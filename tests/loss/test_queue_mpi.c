@@ -472,7 +472,7 @@ static void create_takes_what_is_announced_and_a_step_nothing(void **state)
         size_t before = sim_memory_bytes();
         sim_queue *q = open_queue(comm, 4);
         size_t takes = sim_memory_bytes() - before;
-        good &= takes == sim_queue_bytes((size_t)comm->size, (size_t)comm->rank, &shape);
+        good &= takes == sim_queue_bytes(comm, &shape);
         uint64_t calls = sim_memory_calls();
         compare(comm, 4, q, &all);
         sim_queue_nearest(q, now.a + all.mine.lo * 7, rows, slots, &spread);
@@ -489,10 +489,13 @@ static void a_million_slots_on_four_ranks_are_a_quarter_each(void **state)
     (void)state;
     const sim_queue_shape shape = {.k = 1000000,
                                    .rows = {.n = 256, .unit = 32, .views = 1, .d = 128}};
-    for (size_t ranks = 1; ranks <= 5; ranks++)
-        for (size_t r = 0; r < ranks; r++)
-            assert_true(sim_queue_bytes(ranks, r, &shape) <
-                        shape.k / ranks * 128 * sizeof(float) + ((size_t)10 << 20));
+    for (int ranks = 1; ranks <= 5; ranks++)
+        for (int r = 0; r < ranks; r++) {
+            const sim_comm as_if = {.rank = r, .size = ranks};
+            assert_true(sim_queue_bytes(&as_if, &shape) <
+                        shape.k / (size_t)ranks * 128 * sizeof(float) +
+                            ((size_t)10 << 20));
+        }
 }
 
 static void drawn_rows_are_unit_and_know_no_ranks(void **state)

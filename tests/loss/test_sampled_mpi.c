@@ -170,8 +170,7 @@ static answer ask(const sim_comm *c, const inputs *x, double t, bool no_da, bool
     const sim_cross_options options = {.temperature = t, .decoupled = x->decoupled};
     sim_sampled *e = NULL;
     ASSERT_OK(sim_sampled_create(c, &x->shape, &e));
-    r.bytes_short =
-        sim_memory_bytes() - before - sim_sampled_bytes((size_t)c->size, &x->shape);
+    r.bytes_short = sim_memory_bytes() - before - sim_sampled_bytes(&x->shape);
     if (!no_da)
         ASSERT_OK(sim_alloc(&r.da, (r.anchors.hi - r.anchors.lo) * d, "test/sampled"));
     if (!no_db)

@@ -100,7 +100,7 @@ static sim_status run_case(const sim_comm *c, one_case *k)
 
     SIM_TRY(sim_contrast_create(c, s, &e));
     sim_memory_report(see_tag, &held);
-    SIM_ASSERT(held == sim_contrast_bytes((size_t)c->size, s));
+    SIM_ASSERT(held == sim_contrast_bytes(s));
     evaluate(e, k);
     for (size_t v = 0; v < s->views; v++)
         sim_comm_collect_rows(c, 0, (s->n + LEAF - 1) / LEAF, LEAF, s->n,
