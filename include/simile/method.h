@@ -58,12 +58,15 @@ typedef struct {
     double forward, loss, backward;
 } sim_method_times;
 
-/* A trained number of the method itself, such as the logarithm of its temperature. */
+/*
+ * A trained number of the method itself, such as the logarithm of its temperature.  Its key,
+ * where it starts and in whose range it stays, is of the value, or of its exponential.
+ */
 typedef struct {
     const char *name;
     float *value;
-    /* What logs tell its exponential as; NULL: they tell the value. */
-    const char *exp_name;
+    const char *key; /* logs tell it by this name */
+    bool logarithm;  /* of what the key is of */
 } sim_method_scalar;
 
 /* Embeddings of the last step, [views][local slots][dim]: of unit length but for methods that
@@ -235,6 +238,9 @@ sim_queue *sim_method_queue(const sim_method *m); /* NULL where there is none */
 SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter **out,
                                               size_t *n);
 
+/* After an update: trained numbers go back into the range of their keys, as CLIP's scale does
+ * (Radford et al. 2021, arXiv 2103.00020, section 2.5). */
+void sim_method_bound(const sim_method *m);
 /* A trained number as logs tell it: the temperature, not its logarithm. */
 typedef struct {
     const char *name;

@@ -209,15 +209,37 @@ done:
     return st;
 }
 
-size_t sim_method_numbers(const sim_method *m, sim_method_number out[SIM_MAX_SCALARS])
+static const sim_option *key_of(const sim_method *m, const sim_method_scalar *s)
+{
+    const sim_option_table *table = m->row->table;
+    size_t i = 0;
+    while (i < table->n_rows && strcmp(table->rows[i].name, s->key) != 0)
+        i++;
+    SIM_ASSERT(i < table->n_rows);
+    return &table->rows[i];
+}
+
+void sim_method_bound(const sim_method *m)
 {
     sim_method_scalar scalars[SIM_MAX_SCALARS];
     size_t n = scalars_of(m, scalars);
     for (size_t i = 0; i < n; i++) {
         const sim_method_scalar *s = &scalars[i];
-        double value = (double)*s->value;
-        out[i] = s->exp_name ? (sim_method_number){s->exp_name, sim_exp_double(value)}
-                             : (sim_method_number){s->name, value};
+        const sim_option *key = key_of(m, s);
+        float least = (float)(s->logarithm ? sim_ln(key->min) : key->min);
+        float most = (float)(s->logarithm ? sim_ln(key->max) : key->max);
+        *s->value = *s->value < least ? least : *s->value > most ? most : *s->value;
+    }
+}
+
+size_t sim_method_numbers(const sim_method *m, sim_method_number out[SIM_MAX_SCALARS])
+{
+    sim_method_scalar scalars[SIM_MAX_SCALARS];
+    size_t n = scalars_of(m, scalars);
+    for (size_t i = 0; i < n; i++) {
+        double value = (double)*scalars[i].value;
+        out[i] = (sim_method_number){
+            scalars[i].key, scalars[i].logarithm ? sim_exp_double(value) : value};
     }
     return n;
 }

@@ -426,7 +426,7 @@ done:
         .n_defaults = sizeof defaults_ / sizeof defaults_[0], .parts = parts,            \
         .create = create, .destroy = destroy, .forward_backward = forward_backward,      \
         .updated = updated, .begun = base_begun, .idle = idle, .nets = base_nets,        \
-        .scalars = base_scalars, .scalar_pull = temperature_pull,                        \
+        .scalars = base_scalars, .scalar_pull = temperature_pull_unit,                   \
         .companions = base_companions, .queue = base_queue, .visit = base_visit,         \
         .embeddings = embeddings, .about = about, .plan = plan,                          \
         .saved_bytes = saved_bytes, .advise = advise, .reduction = reduction,            \

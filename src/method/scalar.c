@@ -37,7 +37,7 @@ size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS
 {
     if (!t->learned)
         return 0;
-    out[0] = (sim_method_scalar){"log_temperature", &t->log, "temperature"};
+    out[0] = (sim_method_scalar){"log_temperature", &t->log, "temperature", true};
     return 1;
 }
 
@@ -53,11 +53,18 @@ void temperature_about(const temperature *t, char *out, size_t out_bytes)
                    t->fixed);
 }
 
-double temperature_pull(const void *options, size_t batch)
+double temperature_pull(const softmax_options *o, double apart)
 {
-    const softmax_options *o = options;
+    double pull = apart / o->temperature;
+    return !o->learn ? 0 : pull > 1 ? pull : 1;
+}
+
+/* Of an encoder that has just begun (measured at T 0.005 to 0.05: 0.06 to 0.13). */
+double temperature_pull_unit(const void *options, size_t batch)
+{
+    static const double unit_rows_apart = 0.12;
     (void)batch;
-    return o->learn ? 1 : 0;
+    return temperature_pull(options, unit_rows_apart);
 }
 
 sim_status temperature_put(const sim_arrays *a, const softmax_options *o,

@@ -26,7 +26,7 @@ typedef struct {
 #define KEYS_TEMPERATURE(owner, most, fallback, help)                                    \
     KEY_REAL(owner, "temperature", softmax.temperature, 0.005, most, fallback, help),    \
         KEY_BOOL(owner, "learn_temperature", softmax.learn, "false",                     \
-                 "train the logarithm of the temperature too")
+                 "train its logarithm too, within its range")
 
 /* It is the exponential of a trained logarithm where it is learned. */
 typedef struct {
@@ -41,9 +41,13 @@ size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS
 SIM_MUST_USE sim_status temperature_visit(temperature *t, const sim_visitor *v);
 /* "temperature 0.2", "temperature learned from 0.2". */
 void temperature_about(const temperature *t, char *out, size_t out_bytes);
-/* sim_method_row.scalar_pull of methods whose options begin with softmax_options: a loss is a
- * mean over anchors, of similarities over T. */
-double temperature_pull(const void *options, size_t batch);
+/*
+ * The order of the gradient of its logarithm, 0 where it is not learned: how far at the start
+ * a positive is `apart` from the mean of negatives, over T, and no less than 1.
+ */
+double temperature_pull(const softmax_options *o, double apart);
+/* sim_method_row.scalar_pull of methods that compare rows of unit length. */
+double temperature_pull_unit(const void *options, size_t batch);
 /* `simile loss`: /dlog_temperature where it is learned.  Collective. */
 SIM_MUST_USE sim_status temperature_put(const sim_arrays *a, const softmax_options *o,
                                         double d_log_temperature);

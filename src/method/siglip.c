@@ -110,9 +110,9 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
 {
     siglip *s = self;
-    for (size_t i = 0; i < NUMBERS; i++)
-        out[i] = (sim_method_scalar){number_names[i], &s->numbers[i],
-                                     i == LOG_SCALE ? "scale" : NULL};
+    out[LOG_SCALE] = (sim_method_scalar){number_names[LOG_SCALE], &s->numbers[LOG_SCALE],
+                                         "scale", true};
+    out[BIAS] = (sim_method_scalar){number_names[BIAS], &s->numbers[BIAS], "bias", false};
     return NUMBERS;
 }
 

@@ -103,9 +103,10 @@ static sim_status check(const sim_method_env *env, const void *opaque)
     sim_status st = SIM_OK;
     const options *o = opaque;
     (void)env;
-    SIM_CHECK(o->weights == 0 || o->views == 2, SIM_E_CONFIG,
-              "method.weights: dclw weighs pairs, but method.views is %lld; set views=2",
-              (long long)o->views);
+    SIM_CHECK(
+        o->weights == 0 || o->views == 2, SIM_E_CONFIG,
+        "method.weights: dclw weighs pairs, but method.views is %lld; set method.views=2",
+        (long long)o->views);
 done:
     return st;
 }
@@ -314,9 +315,10 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
         .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
         .check = check, .parts = parts, .create = create_, .destroy = destroy,           \
         .forward_backward = forward_backward, .updated = base_updated,                   \
-        .nets = base_nets, .scalars = base_scalars, .scalar_pull = temperature_pull,     \
-        .visit = base_visit, .embeddings = embeddings, .about = about, .plan = plan,     \
-        .reduction = reduction, .compute = compute_                                      \
+        .nets = base_nets, .scalars = base_scalars,                                      \
+        .scalar_pull = temperature_pull_unit, .visit = base_visit,                       \
+        .embeddings = embeddings, .about = about, .plan = plan, .reduction = reduction,  \
+        .compute = compute_                                                              \
     }
 
 const sim_method_row sim_method_simclr =

@@ -136,8 +136,10 @@ static sim_status apply(sim_train_state *t, const sim_loss_report *report, doubl
     }
     t->at.bad_run = 0;
     bool idle = row->idle && row->idle(t->method.self);
-    if (!idle)
+    if (!idle) {
         sim_optimizer_step(t->optimizer, lr, t->grads);
+        sim_method_bound(&t->method);
+    }
     row->updated(t->method.self);
     if (!idle)
         add_up(t, report, norm);
