@@ -291,9 +291,10 @@ sim_status temperature_visit(temperature *t, const sim_visitor *v)
                       : SIM_OK;
 }
 
-double temperature_pull(bool learned)
+double temperature_pull(bool learned, double value, double apart)
 {
-    return learned ? 1 : 0;
+    double pull = apart / value;
+    return !learned ? 0 : pull > 1 ? pull : 1;
 }
 
 void temperature_about(const temperature *t, char *out, size_t out_bytes)

@@ -103,9 +103,11 @@ temperature temperature_begin(double value, double most, bool learned);
 double temperature_value(const temperature *t);
 size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS]);
 SIM_MUST_USE sim_status temperature_visit(temperature *t, const sim_visitor *v);
-/* The order of the gradient of its logarithm: a loss's mean over anchors, of similarities
- * over T; 0 where it is not learned. */
-double temperature_pull(bool learned);
+/* The order of the gradient of its logarithm, the start's and no less than 1: how far a
+ * positive is from the mean of negatives, over T; 0 where it is not learned. */
+double temperature_pull(bool learned, double value, double apart);
+/* Of unit rows of an encoder that has just begun (measured at T 0.005 to 0.05: 0.06 to 0.13). */
+#define UNIT_ROWS_APART 0.12
 /* "temperature 0.2", "temperature learned from 0.2". */
 void temperature_about(const temperature *t, char *out, size_t out_bytes);
 

@@ -357,7 +357,8 @@ done:
 static double scalar_pull(const void *opaque, size_t batch)
 {
     (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
+    const options *o = opaque;
+    return temperature_pull(o->learn_temperature, o->temperature, UNIT_ROWS_APART);
 }
 
 const sim_method_row sim_method_nnclr = {.name = "nnclr",

@@ -135,9 +135,10 @@ static void destroy(void **self)
 static sim_status check(const options *o)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(o->weights == 0 || o->views == 2, SIM_E_CONFIG,
-              "method.weights: dclw weighs pairs, but method.views is %lld; set views=2",
-              (long long)o->views);
+    SIM_CHECK(
+        o->weights == 0 || o->views == 2, SIM_E_CONFIG,
+        "method.weights: dclw weighs pairs, but method.views is %lld; set method.views=2",
+        (long long)o->views);
 done:
     return st;
 }
@@ -349,7 +350,8 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
 static double scalar_pull(const void *opaque, size_t batch)
 {
     (void)batch;
-    return temperature_pull(((const options *)opaque)->learn_temperature);
+    const options *o = opaque;
+    return temperature_pull(o->learn_temperature, o->temperature, UNIT_ROWS_APART);
 }
 
 #define ROW(name_, paper_, table_, labels_, create_, compute_)                           \
