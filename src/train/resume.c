@@ -169,14 +169,6 @@ done:
     return st;
 }
 
-static void tell_queue(const sim_train_state *t)
-{
-    const sim_queue *q = sim_method_queue(&t->method);
-    if (q)
-        sim_log("queue     %lld of %zu slots filled", (long long)sim_queue_filled(q),
-                sim_queue_slots(q));
-}
-
 /*
  * The named checkpoint becomes the newest of this run: what was saved beyond it moves aside,
  * and one of another place is saved here at once, so that whatever happens to this segment,
@@ -220,7 +212,6 @@ sim_status sim_resume_start(sim_train_state *t)
     if (!k && t->method.row->begun)
         t->method.row->begun(t->method.self);
     t->method.row->updated(t->method.self);
-    tell_queue(t);
     sim_course_set(t);
     SIM_TRY(sim_comm_agree(t->comm, sim_history_begin(t)));
     if (unsaved)
