@@ -46,6 +46,8 @@ expect 78 "nearest: 24 or 32" "$simile" pretrain good.yaml batch=30
 expect 78 "largest with block 8: 96" "$simile" pretrain good.yaml batch=104
 expect 78 "too few for 2 ranks" ranks 2 "$simile" pretrain good.yaml batch=8
 expect 78 "does not divide block 8" "$simile" pretrain good.yaml batchnorm.group=3
+expect 78 "a head's layer 1 would take the variance of a single number" "$simile" pretrain good.yaml \
+    batchnorm.group=1 encoder.projector.bn=true
 expect 78 "none of simclr|infonce" "$simile" pretrain good.yaml method.name=simclear
 expect 78 "out of range" "$simile" pretrain good.yaml method.temperature=0
 expect 78 "view1.0: crop: scale_min is 0.9, but scale_max is 0.1" "$simile" plan good.yaml \
@@ -68,6 +70,12 @@ expect 66 "no run directory" "$simile" stop nowhere
 expect 0 "segments" "$simile" inspect run
 # --init takes the encoder's weights
 expect 0 "initial weights from" "$simile" pretrain good.yaml run=second --init run/checkpoints/step-000000002.h5 --stop-after 99
+expect 75 "initial weights from run/checkpoints/step-000000002.h5" ranks 3 "$simile" pretrain good.yaml run=newest --init run --stop-after 0
+expect 75 "initial weights from" "$simile" pretrain good.yaml run=named --init run/checkpoints/step-000000002.h5 --stop-after 0
+[ "$(weights newest)" = "$(weights named)" ] || fail "--init RUN is not its newest checkpoint"
+mkdir empty
+expect 66 "empty holds no checkpoint" ranks 3 "$simile" pretrain good.yaml run=none --init empty
+[ ! -e none ] || fail "a refused start left a run"
 expect 65 "another shape" "$simile" pretrain good.yaml run=third encoder.width=0.25 --init run/checkpoints/step-000000002.h5
 # ... verified by its digest where it has one; what cannot be weights is refused; nothing is left
 /usr/bin/python3 - <<'PY'
