@@ -34,6 +34,7 @@ typedef struct {
 } sim_tensor;
 
 size_t sim_type_bytes(sim_type type);
+const char *sim_type_name(sim_type type);     /* as NumPy calls it: "float32" */
 size_t sim_tensor_count(const sim_tensor *t); /* elements, by dims */
 /* Bytes of a row of the first dimension; 0 for a scalar. */
 size_t sim_tensor_row_bytes(const sim_tensor *t);

@@ -70,7 +70,8 @@ SIM_MUST_USE sim_status sim_job_memory(const sim_job *job, const sim_dataset_inf
 
 /* ---- observers ---- */
 
-/* Means over the interval that ended with this step. */
+/* Means over the steps that updated weights in the interval that ended with this step: NaN
+ * where none did. */
 typedef struct {
     int64_t step, total_steps, epoch;
     double epochs; /* done, with fraction */

@@ -108,14 +108,27 @@ static sim_status dims_of(void *ctx, const char *name, int n_dims,
     path_of(name, path);
     SIM_CHECK(sim_h5_has(f->in, path), SIM_E_DATA, "%s has no %s", f->path, path);
     SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
-    SIM_CHECK(shape.n_dims == n_dims && (shape.type == SIM_F32 || shape.type == SIM_I32),
-              SIM_E_DATA, "%s: %s is not a float32 or int32 array of %d dimensions",
-              f->path, path, n_dims);
-    for (int i = 0; i < n_dims; i++)
+    SIM_CHECK(shape.n_dims == n_dims, SIM_E_DATA, "%s: %s has %d dimensions, expected %d",
+              f->path, path, shape.n_dims, n_dims);
+    for (int i = 0; i < n_dims; i++) {
+        SIM_CHECK(count == 0 || shape.dims[i] <= most_values / count, SIM_E_DATA,
+                  "%s: %s has more than %zu values", f->path, path, most_values);
         count *= shape.dims[i];
-    SIM_CHECK(count <= most_values, SIM_E_DATA, "%s: %s has %zu values, at most %zu",
-              f->path, path, count, most_values);
+    }
     memcpy(dims, shape.dims, sizeof shape.dims);
+done:
+    return st;
+}
+
+/* NumPy makes float64 and int64 unless it is told; a silent conversion would lose digits. */
+static sim_status check_type(const files *f, const char *path, const sim_h5_shape *shape,
+                             sim_type type)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(shape->type == type, SIM_E_DATA,
+              "%s: %s holds %s, expected %s; in Python: f[\"%s\"] = x.astype(\"%s\")",
+              f->path, path, sim_type_name(shape->type), sim_type_name(type), path,
+              sim_type_name(type));
 done:
     return st;
 }
@@ -148,8 +161,7 @@ static sim_status read_floats(void *ctx, const char *name, size_t lo, size_t n, 
 
     path_of(name, path);
     SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
-    SIM_CHECK(shape.type == SIM_F32 && shape.n_dims >= 1, SIM_E_DATA,
-              "%s: %s is not float32", f->path, path);
+    SIM_TRY(check_type(f, path, &shape, SIM_F32));
     for (int i = 1; i < shape.n_dims; i++)
         row *= shape.dims[i];
     d = shape.n_dims > 1 ? shape.dims[shape.n_dims - 1] : 1;
@@ -170,7 +182,7 @@ static sim_status read_ints(void *ctx, const char *name, size_t lo, size_t n,
 
     path_of(name, path);
     SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
-    SIM_CHECK(shape.type == SIM_I32, SIM_E_DATA, "%s: %s is not int32", f->path, path);
+    SIM_TRY(check_type(f, path, &shape, SIM_I32));
     for (int i = 1; i < shape.n_dims; i++)
         row *= shape.dims[i];
     SIM_TRY(sim_h5_read(f->in, path, SIM_I32, lo, n, out, n * row));

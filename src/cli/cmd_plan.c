@@ -277,7 +277,7 @@ done:
 
 static sim_status tell_bytes(const char *item, size_t bytes, const char *when)
 {
-    return say("  %-18s %10.1f MB%s\n", item, (double)bytes / 1e6, when);
+    return say("  %-20s %8.1f MB%s\n", item, (double)bytes / 1e6, when);
 }
 
 static sim_status tell_memory(dry_run *d)
@@ -326,8 +326,9 @@ static sim_status tell_time(dry_run *d)
     sim_clock_span(total, text, sizeof text);
     SIM_TRY(
         say("time      about %.2f s a step, %.0f images/s, %s in all (measured here: one "
-            "block on %d threads took %.2f s)\n",
-            step, (double)d->job->train.batch / step, text, sim_threads(), speed.best_s));
+            "block on %d thread%s took %.2f s)\n",
+            step, (double)d->job->train.batch / step, text, sim_threads(),
+            sim_threads() == 1 ? "" : "s", speed.best_s));
     if (d->args->time_s > 0)
         SIM_TRY(say("segments  %.0f of the given length\n",
                     total <= d->args->time_s

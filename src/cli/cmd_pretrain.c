@@ -31,8 +31,7 @@ static const struct argp_option options[] = {
      0},
     {"init", KEY_INIT, "WEIGHTS", 0,
      "start from the encoder (and heads, where present) of an HDF5 file with a "
-     "checkpoint's "
-     "names",
+     "checkpoint's names, or of a run's newest checkpoint",
      0},
     {"time-limit", KEY_TIME, "TIME|auto", 0,
      "stop with a checkpoint in time for this limit: 90, 45m, 6h, 12:30:00, 2-00:00:00; "

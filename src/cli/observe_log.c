@@ -6,6 +6,7 @@
 #include "simile/clock.h"
 #include "simile/log.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,13 +34,14 @@ static void format_eta(const sim_step_metrics *m, char *out, size_t out_bytes)
 
 static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)
 {
-    char eta[128];
+    char eta[128], means[128] = "no update";
     format_eta(m, eta, sizeof eta);
-    (void)snprintf(out, out_bytes,
-                   "step %lld/%lld epoch %.2f loss %.4f lr %.4g acc %.3f spread %.4f "
-                   "%.0f images/s %s",
-                   (long long)m->step, (long long)m->total_steps, m->epochs, m->loss,
-                   m->lr, m->accuracy, m->spread, m->images_per_s, eta);
+    if (!isnan(m->loss))
+        (void)snprintf(means, sizeof means, "loss %.4f lr %.4g acc %.3f spread %.4f",
+                       m->loss, m->lr, m->accuracy, m->spread);
+    (void)snprintf(out, out_bytes, "step %lld/%lld epoch %.2f %s %.0f images/s %s",
+                   (long long)m->step, (long long)m->total_steps, m->epochs, means,
+                   m->images_per_s, eta);
 }
 
 /* While the method's queue fills, how far it is. */

@@ -12,16 +12,25 @@ typedef struct {
     char story[4096];
 } verdict;
 
-/* Does the story name its rank already, having been agreed upon before? */
-static bool is_named(const char *story)
+static bool begins_with_rank(const char *text)
 {
     static const char begin[] = "rank ";
     char *end = NULL;
-    if (strncmp(story, begin, strlen(begin)) != 0)
+    if (strncmp(text, begin, strlen(begin)) != 0)
         return false;
-    const char *digits = story + strlen(begin);
+    const char *digits = text + strlen(begin);
     (void)strtol(digits, &end, 10);
     return end != digits && strncmp(end, " on ", 4) == 0;
+}
+
+/* Does the story name its rank already, having been agreed upon before?  A file may have been
+ * put in front of it since: "z.h5: rank 2 on node1: ...". */
+static bool is_named(const char *story)
+{
+    bool named = begins_with_rank(story);
+    for (const char *at = strstr(story, ": "); at && !named; at = strstr(at + 2, ": "))
+        named = begins_with_rank(at + 2);
+    return named;
 }
 
 static verdict tell(const sim_comm *c, sim_status mine)

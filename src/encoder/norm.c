@@ -10,6 +10,7 @@
 
 #include "simile/memory.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -50,11 +51,10 @@ static sim_status check(const sim_net *net, const sim_batchnorm_options *options
               group, batch, s->slots);
     for (int i = 0; i < net->n_nodes; i++) {
         const node *n = &net->nodes[i];
-        SIM_CHECK(
-            !n->has_running || images * n->h * n->w > 1, SIM_E_CONFIG,
-            "batchnorm: layer %s would take the variance of a single number; take a "
-            "larger batchnorm.group or batch",
-            n->name);
+        SIM_CHECK(!n->has_running || images * n->h * n->w > 1, SIM_E_CONFIG,
+                  "batchnorm: %s%s would take the variance of a single number; take a "
+                  "larger batchnorm.group or batch",
+                  isdigit((unsigned char)n->name[0]) ? "a head's layer " : "", n->name);
     }
 done:
     return st;

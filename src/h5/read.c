@@ -28,15 +28,6 @@ hid_t h5_memory_type(sim_type type)
     return -1;
 }
 
-/* As NumPy calls it. */
-static const char *type_name(sim_type type)
-{
-    static const char *const names[] = {
-        [SIM_F32] = "float32", [SIM_F64] = "float64", [SIM_I64] = "int64",
-        [SIM_U64] = "uint64",  [SIM_I32] = "int32",   [SIM_U8] = "uint8"};
-    return names[type];
-}
-
 /* The smallest of ours that holds every value of the file's type. */
 sim_status h5_type_of(const sim_h5 *f, const char *name, hid_t type, sim_type *out,
                       bool *exact)
@@ -189,8 +180,8 @@ sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t 
     SIM_CHECK(converts(shape.type, type), SIM_E_DATA,
               "%s: %s holds %s, which is not read as %s; in Python: "
               "f[\"%s\"] = x.astype(\"%s\")",
-              f->name, name, type_name(shape.type), type_name(type), name,
-              type_name(type));
+              f->name, name, sim_type_name(shape.type), sim_type_name(type), name,
+              sim_type_name(type));
     space = H5Dget_space(set);
     for (int i = 0; i < shape.n_dims; i++)
         count *= i == 0 && n_rows != SIM_H5_ALL ? n_rows : shape.dims[i];

@@ -32,10 +32,15 @@ static sim_status check_batch(const sim_train_options *t, const sim_dataset_info
     SIM_CHECK(t->batch % t->block == 0, SIM_E_CONFIG,
               "batch: %lld is not a multiple of block %lld; nearest: %s",
               (long long)t->batch, (long long)t->block, near);
-    SIM_CHECK((size_t)t->batch <= about->n_images, SIM_E_CONFIG,
-              "batch: %lld images, but %s holds only %zu; largest with block %lld: %zu",
-              (long long)t->batch, t->train, about->n_images, (long long)t->block,
-              about->n_images / (size_t)t->block * (size_t)t->block);
+    size_t half = about->n_images / 2, n = about->n_images, block = (size_t)t->block;
+    SIM_CHECK(half > 0, SIM_E_DATA, "%s holds one image, expected two or more", t->train);
+    SIM_CHECK(block <= n, SIM_E_CONFIG,
+              "batch: %lld images in blocks of %zu, but %s holds only %zu; block=%zu "
+              "batch=%zu fits",
+              (long long)t->batch, block, t->train, n, half, 2 * half);
+    SIM_CHECK((size_t)t->batch <= n, SIM_E_CONFIG,
+              "batch: %lld images, but %s holds only %zu; largest with block %zu: %zu",
+              (long long)t->batch, t->train, n, block, n / block * block);
 done:
     return st;
 }
@@ -73,14 +78,17 @@ static sim_status check_ranks(const sim_train_options *t, size_t ranks)
 {
     sim_status st = SIM_OK;
     size_t n_blocks = (size_t)(t->batch / t->block);
+    int64_t fits = t->batch / (int64_t)ranks;
 
+    while (fits > 1 && t->batch % fits != 0) /* the largest block of which all have one */
+        fits--;
     SIM_CHECK(
         ranks <= n_blocks, SIM_E_CONFIG,
         "batch: %lld images are %zu blocks of %lld, too few for %zu ranks; start %zu "
         "ranks at most (ranks belong to sockets, threads fill the cores), or set "
         "block=%lld",
         (long long)t->batch, n_blocks, (long long)t->block, ranks, n_blocks,
-        (long long)(t->batch / (int64_t)ranks > 0 ? t->batch / (int64_t)ranks : 1));
+        (long long)(fits > 0 ? fits : 1));
 done:
     return st;
 }

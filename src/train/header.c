@@ -42,9 +42,11 @@ static void warn_of_crowding(const sim_train_state *t)
         count_host(t, r, &ranks, &cores);
         if (cores == 0 || ranks * sim_threads() <= cores)
             continue;
-        sim_log_warn("%d ranks x %d threads on %d cores of %s: many times slower; set "
-                     "OMP_NUM_THREADS or threads",
-                     ranks, sim_threads(), cores, t->places[r].host);
+        sim_log_warn("%d ranks x %d thread%s on %d core%s of %s: many times slower; %s",
+                     ranks, sim_threads(), sim_threads() == 1 ? "" : "s", cores,
+                     cores == 1 ? "" : "s", t->places[r].host,
+                     sim_threads() == 1 ? "take fewer ranks, or give them more cores"
+                                        : "set OMP_NUM_THREADS or threads");
         return;
     }
 }
@@ -215,6 +217,14 @@ static void print_start(const sim_train_state *t)
         sim_log("accepted  %s", t->changes.text);
 }
 
+static void print_queue(const sim_train_state *t)
+{
+    const sim_queue *q = sim_method_queue(&t->method);
+    if (q)
+        sim_log("queue     %lld of %zu slots filled", (long long)sim_queue_filled(q),
+                sim_queue_slots(q));
+}
+
 sim_status sim_header_gather(sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -257,6 +267,7 @@ sim_status sim_header_print(sim_train_state *t)
     SIM_TRY(print_method(t));
     print_memory(t);
     print_start(t);
+    print_queue(t);
 done:
     return st;
 }

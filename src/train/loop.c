@@ -351,7 +351,8 @@ static double time_left(const sim_train_state *t, double elapsed_s)
 
 static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
 {
-    double n = t->sums[SIM_SUM_STEPS] > 0 ? t->sums[SIM_SUM_STEPS] : 1;
+    /* 0 / 0 where no step counts: each only filled a queue or was skipped. */
+    double n = t->sums[SIM_SUM_STEPS];
     double now = sim_clock_s();
     double batch = (double)t->job->train.batch;
     int64_t steps = t->at.step - t->interval_start_step;

@@ -106,18 +106,37 @@ done:
     return st;
 }
 
+/* The file of --init; a run directory stands for its newest checkpoint. */
+static sim_status find_init(const sim_train_state *t, char *path, size_t path_bytes)
+{
+    sim_status st = SIM_OK;
+    sim_checkpoint *k = NULL;
+    int64_t folder = t->comm->rank == 0 && sim_path_is_directory(t->request->init);
+
+    sim_comm_max_i64(t->comm, &folder, 1);
+    if (folder)
+        SIM_TRY(sim_checkpoint_open(t->comm, t->request->init, &k));
+    (void)snprintf(path, path_bytes, "%s", k ? sim_checkpoint_path(k) : t->request->init);
+done:
+    sim_checkpoint_close(&k);
+    return st;
+}
+
 /* No checkpoint: fresh weights, or those of a file. */
 static sim_status load_init(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_state_source source = {visit_method, t};
     size_t missing = 0;
+    char path[4200];
 
+    if (t->request->init) /* first, as all ranks do it together */
+        SIM_TRY(find_init(t, path, sizeof path));
     SIM_TRY(sim_history_take(t, ""));
     if (!t->request->init)
         goto done;
-    SIM_TRY(sim_weights_load(t->request->init, &source, 1, &missing));
-    sim_log("initial weights from %s", t->request->init);
+    SIM_TRY(sim_weights_load(path, &source, 1, &missing));
+    sim_log("initial weights from %s", path);
     if (missing)
         sim_log("%zu tensors beside the encoder are not in it and start as drawn",
                 missing);
@@ -169,14 +188,6 @@ done:
     return st;
 }
 
-static void tell_queue(const sim_train_state *t)
-{
-    const sim_queue *q = sim_method_queue(&t->method);
-    if (q)
-        sim_log("queue     %lld of %zu slots filled", (long long)sim_queue_filled(q),
-                sim_queue_slots(q));
-}
-
 /*
  * The named checkpoint becomes the newest of this run: what was saved beyond it moves aside,
  * and one of another place is saved here at once, so that whatever happens to this segment,
@@ -220,7 +231,6 @@ sim_status sim_resume_start(sim_train_state *t)
     if (!k && t->method.row->begun)
         t->method.row->begun(t->method.self);
     t->method.row->updated(t->method.self);
-    tell_queue(t);
     sim_course_set(t);
     SIM_TRY(sim_comm_agree(t->comm, sim_history_begin(t)));
     if (unsaved)

@@ -200,6 +200,10 @@ static void each_single_failing_rank_is_named(void **state)
         good &= comm->size == 1 || (again && strncmp(again, "rank and file", 13) == 0);
         (void)snprintf(want, sizeof want, "rank and file %d", bad);
         good &= strstr(sim_story(), want) != NULL;
+        /* nor behind a file that was put in front of it */
+        sim_story_prefix("z.h5: ");
+        good &= sim_comm_agree(comm, SIM_E_INPUT) == SIM_E_INPUT;
+        good &= strncmp(sim_story(), "z.h5: ", 6) == 0;
     }
     sim_story_clear();
     assert_true(good);

@@ -203,7 +203,7 @@ def binding_is_told():
 def crowding_is_told():
     """Two ranks with a core each are no crowd; two on one core are."""
     cores = sorted(os.sched_getaffinity(0))
-    crowd = "2 ranks x 1 threads on 1 cores"
+    crowd = "2 ranks x 1 thread on 1 core of"
     for name, told, prefix in (("apart", False, ["mpirun", "--bind-to", "core"]),
                                ("crowd", True, ["taskset", "-c", str(cores[0]), "mpirun", "--bind-to", "none", "--oversubscribe"])):
         if not told and len(cores) < 2:

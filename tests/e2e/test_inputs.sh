@@ -45,7 +45,11 @@ expect 78 "argument 3" "$simile" pretrain good.yaml optimizer.lr=fast
 expect 78 "nearest: 24 or 32" "$simile" pretrain good.yaml batch=30
 expect 78 "largest with block 8: 96" "$simile" pretrain good.yaml batch=104
 expect 78 "too few for 2 ranks" ranks 2 "$simile" pretrain good.yaml batch=8
+expect 78 "or set block=4" ranks 3 "$simile" pretrain good.yaml batch=16 # not 5, which does not divide 16
+expect 78 "holds only 40; block=20 batch=40 fits" "$simile" pretrain good.yaml data.train=part.h5 block=64 batch=64
 expect 78 "does not divide block 8" "$simile" pretrain good.yaml batchnorm.group=3
+expect 78 "a head's layer 1 would take the variance of a single number" "$simile" pretrain good.yaml \
+    batchnorm.group=1 encoder.projector.bn=true
 expect 78 "none of simclr|infonce" "$simile" pretrain good.yaml method.name=simclear
 expect 78 "out of range" "$simile" pretrain good.yaml method.temperature=0
 expect 78 "view1.0: crop: scale_min is 0.9, but scale_max is 0.1" "$simile" plan good.yaml \
@@ -68,6 +72,12 @@ expect 66 "no run directory" "$simile" stop nowhere
 expect 0 "segments" "$simile" inspect run
 # --init takes the encoder's weights
 expect 0 "initial weights from" "$simile" pretrain good.yaml run=second --init run/checkpoints/step-000000002.h5 --stop-after 99
+expect 75 "initial weights from run/checkpoints/step-000000002.h5" ranks 3 "$simile" pretrain good.yaml run=newest --init run --stop-after 0
+expect 75 "initial weights from" "$simile" pretrain good.yaml run=named --init run/checkpoints/step-000000002.h5 --stop-after 0
+[ "$(weights newest)" = "$(weights named)" ] || fail "--init RUN is not its newest checkpoint"
+mkdir empty
+expect 66 "empty holds no checkpoint" ranks 3 "$simile" pretrain good.yaml run=none --init empty
+[ ! -e none ] || fail "a refused start left a run"
 expect 65 "another shape" "$simile" pretrain good.yaml run=third encoder.width=0.25 --init run/checkpoints/step-000000002.h5
 # ... verified by its digest where it has one; what cannot be weights is refused; nothing is left
 /usr/bin/python3 - <<'PY'
@@ -138,7 +148,7 @@ with h5py.File("vast.h5", "w") as f: # nothing is stored; four views have 2^64 v
 PY
 expect 64 "would be overwritten" "$simile" loss good.yaml --in z.h5 --out z.h5
 expect 0 "loss" "$simile" loss good.yaml --in z.h5 --out g.h5
-expect 65 "vast.h5: /z1 has 4611686018427387904 values, at most" "$simile" loss good.yaml --in vast.h5 --out g.h5
+expect 65 "vast.h5: /z1 has more than 281474976710656 values" "$simile" loss good.yaml --in vast.h5 --out g.h5
 expect 65 "train.h5: /z1 and /z2 are needed" "$simile" loss good.yaml --in train.h5 --out g.h5
 expect 65 "train.h5: rank 0 on" ranks 2 "$simile" loss good.yaml --in train.h5 --out g.h5
 # options that the format does not know

@@ -4,6 +4,7 @@ simile-test: timeout 600
 The queue after a step is compared entry by entry; whole steps with PyTorch's from the same
 weights, keys shuffled and not, over batch-norm groups; hash ladders with each other.
 """
+import json
 import os
 import re
 
@@ -236,7 +237,10 @@ def warming(data):
         assert at[i]["queue/filled"] == filled, f"step {i}: {at[i]['queue/filled']} filled"
         assert i == 0 or same(at[i], at[i - 1], "weights/") == (i < 4), f"prefill, step {i}"
     for filled in (48, 96):
-        assert re.search(rf"step {filled // 48}/4 .* queue {filled}/120", said), said
+        assert re.search(rf"step {filled // 48}/4 .* no update .* queue {filled}/120", said), said
+    with open(os.path.join(w.scratch, "run", "metrics.jsonl")) as f:  # no loss is not a loss of 0
+        told = [json.loads(line) for line in f]
+    assert [m["loss"] is None and m["spread"] is None for m in told] == [True, True, True, False], told
     assert "queue 120/120" not in said and "queue     0 of 120 slots filled" in said, said
     _, at = trained(data, "mocov2", "queue_size: 120", "queue: {warm: wait}")
     assert same(at[0], at[1], "weights/") and not same(at[1], at[2], "weights/")

@@ -85,6 +85,10 @@ def advice(data):
     assert "may run away" not in w.run(1, "plan", path)
     assert "may run away" in w.run(1, "plan", path, "optimizer.name=lars", "optimizer.lr=2")
     assert "may run away" not in w.run(1, "plan", path, "optimizer.name=lars", "optimizer.lr=2", "method.learn_temperature=false")
+    assert "may run away" in w.run(1, "plan", path, "method.temperature=0.01")  # gradients grow with 1/T
+    path, _ = w.job(data, ["cpc", "grid: 3", "steps: 2", "learn_temperature: true"])
+    assert "may run away" in w.run(1, "plan", path)  # predictions are of any length
+    assert "may run away" not in w.run(1, "plan", path, "method.temperature=10")
 
 
 def bounds(data):

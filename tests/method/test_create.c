@@ -1,6 +1,6 @@
 /*
- * test_create.c - every method of the table: a refused allocation leaves nothing behind, and
- * a momentum copy begins as the trained nets are.
+ * test_create.c - every method of the table: a refused allocation leaves nothing behind, a
+ * momentum copy begins as the trained nets are, trained numbers stay in range.
  */
 #include "simile_test.h"
 
@@ -8,6 +8,7 @@
 #include "simile/memory.h"
 #include "simile/method.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static const sim_comm alone = {.rank = 0, .size = 1};
@@ -119,11 +120,76 @@ static void a_momentum_copy_begins_as_the_trained_nets_are(void **state)
     assert_true(seen >= 3);
 }
 
+/* ---- trained numbers ---- */
+
+/* Where the key of this name ends; the test's own reading of the tables. */
+static void range_of(const sim_method_row *row, const char *name, double *min,
+                     double *max)
+{
+    for (size_t i = 0; i < row->table->n_rows; i++)
+        if (strcmp(row->table->rows[i].name, name) == 0) {
+            *min = row->table->rows[i].min;
+            *max = row->table->rows[i].max;
+            return;
+        }
+    fail_msg("%s: no key is named %s", row->name, name);
+}
+
+static bool learn_numbers(const sim_method_row *row, double *options)
+{
+    for (size_t i = 0; i < row->table->n_rows; i++)
+        if (strcmp(row->table->rows[i].name, "learn_temperature") == 0)
+            *(bool *)((char *)options + row->table->rows[i].offset) = true;
+    return row->scalars != NULL;
+}
+
+static void check_range(const sim_method *m, float pushed, bool up)
+{
+    sim_method_scalar scalars[SIM_MAX_SCALARS];
+    sim_method_number numbers[SIM_MAX_SCALARS];
+    size_t n = m->row->scalars(m->self, scalars);
+
+    assert_true(n >= 1);
+    for (size_t i = 0; i < n; i++)
+        *scalars[i].value = pushed;
+    sim_method_bound(m);
+    assert_int_equal(sim_method_numbers(m, numbers), n);
+    for (size_t i = 0; i < n; i++) {
+        double min = 0, max = 0;
+        range_of(m->row, numbers[i].name, &min, &max);
+        double end = up ? max : min, off = numbers[i].value - end;
+        if (!(off < 1e-5 * fabs(end) && off > -1e-5 * fabs(end)))
+            fail_msg("%s: %s is %g, expected %g", m->row->name, numbers[i].name,
+                     numbers[i].value, end);
+    }
+}
+
+static void a_trained_number_stays_in_the_range_of_its_key(void **state)
+{
+    (void)state;
+    double options[SIM_METHOD_DOUBLES];
+    size_t seen = 0;
+    for (size_t i = 0; i < sim_methods_count(); i++) {
+        const sim_method_row *row = sim_methods_at(i);
+        sim_method m = {0};
+        options_of(row, options);
+        if (!learn_numbers(row, options))
+            continue;
+        seen++;
+        ASSERT_OK(sim_method_create(row, &env, options, &m));
+        check_range(&m, 1e30F, true);
+        check_range(&m, -1e30F, false);
+        sim_method_destroy(&m);
+    }
+    assert_true(seen == sim_methods_count());
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_refused_allocation_leaves_nothing_behind),
         cmocka_unit_test(a_momentum_copy_begins_as_the_trained_nets_are),
+        cmocka_unit_test(a_trained_number_stays_in_the_range_of_its_key),
     };
     if (sim_kernels_pick("auto") != SIM_OK)
         return 1;
