@@ -246,16 +246,21 @@ static void keep_words(char *key, const char *like)
     *key = '\0';
 }
 
-/* How far a key is from a known one; below a list only the list's name counts. */
+/* How far a key is from a known one; below a list only the list's name counts, and a word
+ * alone may be the last one of a key whose section was left out. */
 static size_t distance_to(const known *k, const char *key)
 {
     char head[KEY_BYTES];
+    const char *last = strrchr(k->key, '.');
+    if (last && !strchr(key, '.'))
+        return sim_edit_distance(key, last + 1);
     (void)snprintf(head, sizeof head, "%s", key);
     if (k->is_list)
         keep_words(head, k->key);
     return sim_edit_distance(head, k->key);
 }
 
+/* NULL where none is so near that it may have been meant: in two thirds of its letters. */
 static const char *nearest_key(const sim_config *c, const char *key)
 {
     const char *best = NULL;
@@ -267,7 +272,7 @@ static const char *nearest_key(const sim_config *c, const char *key)
             best = c->known[i].key;
         }
     }
-    return best;
+    return 3 * least <= strlen(key) ? best : NULL;
 }
 
 sim_status sim_config_finish(sim_config *c)
@@ -285,8 +290,9 @@ sim_status sim_config_finish_section(sim_config *c, const char *section)
         if (e->used || (*section && !is_below(e->key, section)))
             continue;
         const char *near = nearest_key(c, e->key);
-        SIM_FAIL(SIM_E_CONFIG, "%s: there is no key %s%s%s%s", e->where, e->key,
-                 near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+        SIM_FAIL(SIM_E_CONFIG, "%s: there is no key %s; %s%s%s", e->where, e->key,
+                 near ? "did you mean " : "`simile plan --keys` lists all",
+                 near ? near : "", near ? "?" : "");
     }
 done:
     return st;

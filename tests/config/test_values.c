@@ -72,6 +72,7 @@ static const char *const bad_values[][2] = {
     {"opt: {note: \"a\\0b\"}", "zero byte"},
     {"opt: {kind: \"\\e[31m\"}", "\"?[31m\" is none of"},
     {"optt: {rate: 1}", "job.yaml:2: there is no key optt.rate; did you mean opt.rate?"},
+    {"opt: {temperature: 1}", "no key opt.temperature; `simile plan --keys` lists all"},
     {"veiw: {ops: [flip]}", "no key veiw.ops.0; did you mean view.ops?"},
     {"view: {ops: [{op: crp}]}", "did you mean crop?"},
     {"view: {ops: [flop]}", "did you mean flip?"},
@@ -241,7 +242,8 @@ static const char *const bad_overrides[][2] = {
     {"opt.rate=\xff", "argument 3: not YAML: byte 0xff"},
     {"opt={rate: 1, rate: 2}", "argument 3: opt.rate is there twice"},
     {"opt.rat=1", "argument 3: there is no key opt.rat; did you mean opt.rate?"},
-    {"opt=5", "argument 3: there is no key opt; did you mean"},
+    {"opt=5", "argument 3: there is no key opt; did you mean view.ops?"},
+    {"rate=5", "argument 3: there is no key rate; did you mean opt.rate?"},
     {"view.ops.5.op=flip", "argument 3: there is no key view.ops.5.op"},
     {"view.ops.0.p=1", "argument 3: view.ops.0 is a value"},
 };
