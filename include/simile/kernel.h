@@ -39,15 +39,12 @@ size_t sim_panel_floats(size_t k, size_t n);
 /* Packs B [k][n] with row stride ldb; transposed: given as [n][k] with row stride ldb. Item. */
 void sim_panel_pack(size_t k, size_t n, const float *b, size_t ldb, bool transposed,
                     float *panel);
-/*
- * C [m][n] = A [m][k] B, or C += A B when `add`; each output is one fma chain over
- * ascending k (starting from C when `add`).  Item.
- */
+/* C [m][n] = A [m][k] B; each output is one fma chain over ascending k.  Item. */
 void sim_product(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                 const float *panel, bool add, float *c, size_t ldc);
+                 const float *panel, float *c, size_t ldc);
 /* The same, rows of A in parallel. */
 void sim_product_for(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                     const float *panel, bool add, float *c, size_t ldc);
+                     const float *panel, float *c, size_t ldc);
 
 /* ---- convolutions (a linear layer is one of size 1 on 1 x 1 images) ---- */
 

@@ -81,8 +81,8 @@ static void match(size_t item, void *ctx)
            n = q->n_queries - lo < QUERIES ? q->n_queries - lo : QUERIES;
     float *s = sim_scratch(QUERIES * TILE * sizeof *s);
 
-    sim_product(n, q->tile_n, q->dim, q->queries + lo * q->dim, q->dim, q->panel, false,
-                s, TILE);
+    sim_product(n, q->tile_n, q->dim, q->queries + lo * q->dim, q->dim, q->panel, s,
+                TILE);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < q->tile_n; j++)
             offer(q->best + (lo + i) * q->k, &q->n_best[lo + i], q->k,

@@ -59,14 +59,14 @@ static inline vec choose(ivec mask, vec a, vec b)
  */
 static inline __attribute__((always_inline)) void tile(
     const int rows, const int vectors, size_t k, const float *restrict a, size_t lda,
-    const float *restrict panel, size_t width, bool add, float *restrict c, size_t ldc)
+    const float *restrict panel, size_t width, float *restrict c, size_t ldc)
 {
     vec sum[TILE_ROWS][2];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++)
-            sum[i][j] = add ? load(c + (size_t)i * ldc + (size_t)j * LANES) : (vec){0};
+            sum[i][j] = (vec){0};
     for (size_t p = 0; p < k; p++) {
         vec b[2];
 #pragma GCC unroll 2
@@ -89,14 +89,14 @@ static inline __attribute__((always_inline)) void tile(
 
 #define TILE_CASE(r)                                                                     \
     case r:                                                                              \
-        tile(r, vectors, k, a, lda, panel, width, add, c, ldc);                          \
+        tile(r, vectors, k, a, lda, panel, width, c, ldc);                               \
         break;
 
 static inline __attribute__((always_inline)) void tile_of(size_t rows, const int vectors,
                                                           size_t k, const float *a,
                                                           size_t lda, const float *panel,
-                                                          size_t width, bool add,
-                                                          float *c, size_t ldc)
+                                                          size_t width, float *c,
+                                                          size_t ldc)
 {
     switch (rows) {
         TILE_CASE(1)
@@ -122,50 +122,43 @@ static inline __attribute__((always_inline)) void tile_of(size_t rows, const int
 static inline __attribute__((always_inline)) void columns(const int vectors, size_t m,
                                                           size_t k, const float *a,
                                                           size_t lda, const float *panel,
-                                                          size_t width, bool add,
-                                                          float *c, size_t ldc)
+                                                          size_t width, float *c,
+                                                          size_t ldc)
 {
     size_t i = 0;
     for (; i + TILE_ROWS <= m; i += TILE_ROWS)
-        tile(TILE_ROWS, vectors, k, a + i * lda, lda, panel, width, add, c + i * ldc,
-             ldc);
+        tile(TILE_ROWS, vectors, k, a + i * lda, lda, panel, width, c + i * ldc, ldc);
     if (i < m)
-        tile_of(m - i, vectors, k, a + i * lda, lda, panel, width, add, c + i * ldc, ldc);
+        tile_of(m - i, vectors, k, a + i * lda, lda, panel, width, c + i * ldc, ldc);
 }
 
 /* Some columns of a panel, fewer than the vectors hold: through a buffer. */
 static void part_columns(size_t m, size_t used, size_t k, const float *a, size_t lda,
-                         const float *panel, size_t width, bool add, float *c, size_t ldc)
+                         const float *panel, size_t width, float *c, size_t ldc)
 {
     float buffer[TILE_ROWS][2 * LANES];
     for (size_t i = 0; i < m; i += TILE_ROWS) {
         size_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
-        for (size_t r = 0; add && r < rows; r++) {
-            memset(buffer[r], 0, sizeof buffer[r]);
-            memcpy(buffer[r], c + (i + r) * ldc, used * sizeof *c);
-        }
         if (used > LANES)
-            tile_of(rows, 2, k, a + i * lda, lda, panel, width, add, buffer[0],
-                    2 * LANES);
+            tile_of(rows, 2, k, a + i * lda, lda, panel, width, buffer[0], 2 * LANES);
         else
-            tile_of(rows, 1, k, a + i * lda, lda, panel, width, add, buffer[0],
-                    2 * LANES);
+            tile_of(rows, 1, k, a + i * lda, lda, panel, width, buffer[0], 2 * LANES);
         for (size_t r = 0; r < rows; r++)
             memcpy(c + (i + r) * ldc, buffer[r], used * sizeof *c);
     }
 }
 
 static void product(size_t m, size_t used, size_t k, const float *a, size_t lda,
-                    const float *panel, size_t width, bool add, float *c, size_t ldc)
+                    const float *panel, size_t width, float *c, size_t ldc)
 {
     for (size_t j = 0; j < used; j += 2 * LANES) {
         size_t n = used - j;
         if (n >= 2 * LANES)
-            columns(2, m, k, a, lda, panel + j, width, add, c + j, ldc);
+            columns(2, m, k, a, lda, panel + j, width, c + j, ldc);
         else if (n == LANES)
-            columns(1, m, k, a, lda, panel + j, width, add, c + j, ldc);
+            columns(1, m, k, a, lda, panel + j, width, c + j, ldc);
         else
-            part_columns(m, n, k, a, lda, panel + j, width, add, c + j, ldc);
+            part_columns(m, n, k, a, lda, panel + j, width, c + j, ldc);
     }
 }
 

@@ -70,8 +70,7 @@ static void forward_item(size_t i, void *ctx)
             gather_patch(v, d->in, lo + p, gathered + p * d->row);
         rows = gathered;
     }
-    sim_product(m, v->k, d->row, rows, d->row, d->panels, false, d->out + lo * v->k,
-                v->k);
+    sim_product(m, v->k, d->row, rows, d->row, d->panels, d->out + lo * v->k, v->k);
 }
 
 void sim_direct_forward(const sim_conv *v, const float *panels, size_t n, const float *x,
@@ -191,7 +190,7 @@ static void backward_item(size_t i, void *ctx)
                         gathered + p * row);
     }
     if (row)
-        sim_product(m, v->c, row, gathered, row, d->panels + q->at, false, result, v->c);
+        sim_product(m, v->c, row, gathered, row, d->panels + q->at, result, v->c);
     else
         memset(result, 0, m * v->c * sizeof *result);
     for (size_t p = 0; p < m; p++) {
@@ -209,7 +208,7 @@ void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
     size_t n_classes = classes_of(v, q);
 
     if (v->size == 1 && v->stride == 1) {
-        sim_product_for(n * v->h * v->w, v->c, v->k, dy, v->k, panels, false, dx, v->c);
+        sim_product_for(n * v->h * v->w, v->c, v->k, dy, v->k, panels, dx, v->c);
         return;
     }
     for (size_t i = 0; i < n_classes; i++) {

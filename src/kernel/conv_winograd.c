@@ -186,7 +186,7 @@ static void tile_block(size_t item, void *ctx)
         size_t some = sim_smaller(q->stripe, q->k - k0);
         for (size_t f = 0; f < WINO_N; f++)
             sim_product(n, some, q->c, v + f * v_stride, q->c,
-                        q->panels + f * panel_stride + q->c * k0, false, m + f * m_stride,
+                        q->panels + f * panel_stride + q->c * k0, m + f * m_stride,
                         q->stripe);
         write_tiles(q, t0, n, k0, some, m);
     }

@@ -33,12 +33,12 @@ void sim_panel_pack(size_t k, size_t n, const float *b, size_t ldb, bool transpo
 }
 
 void sim_product(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                 const float *panel, bool add, float *c, size_t ldc)
+                 const float *panel, float *c, size_t ldc)
 {
     const sim_kernel_table *t = sim_kernels();
     for (size_t j = 0; j < n; j += PANEL)
         t->product(m, sim_smaller(PANEL, n - j), k, a, lda, panel + k * j,
-                   panel_width(n, j), add, c + j, ldc);
+                   panel_width(n, j), c + j, ldc);
 }
 
 enum { ROWS_PER_ITEM = 96 };
@@ -46,7 +46,6 @@ enum { ROWS_PER_ITEM = 96 };
 typedef struct {
     size_t m, n, k, lda, ldc;
     const float *a, *panel;
-    bool add;
     float *c;
 } product_call;
 
@@ -54,13 +53,13 @@ static void product_item(size_t i, void *ctx)
 {
     const product_call *p = ctx;
     size_t lo = i * ROWS_PER_ITEM, rows = sim_smaller(ROWS_PER_ITEM, p->m - lo);
-    sim_product(rows, p->n, p->k, p->a + lo * p->lda, p->lda, p->panel, p->add,
+    sim_product(rows, p->n, p->k, p->a + lo * p->lda, p->lda, p->panel,
                 p->c + lo * p->ldc, p->ldc);
 }
 
 void sim_product_for(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                     const float *panel, bool add, float *c, size_t ldc)
+                     const float *panel, float *c, size_t ldc)
 {
-    product_call p = {m, n, k, lda, ldc, a, panel, add, c};
+    product_call p = {m, n, k, lda, ldc, a, panel, c};
     sim_for((m + ROWS_PER_ITEM - 1) / ROWS_PER_ITEM, product_item, &p);
 }

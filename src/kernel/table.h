@@ -25,9 +25,9 @@ typedef struct {
     const char *name, *arithmetic;
     bool plain; /* convolutions by plain loops, no packing */
 
-    /* C [m][used] (+)= A [m][k] times one panel [k][width]. */
+    /* C [m][used] = A [m][k] times one panel [k][width]. */
     void (*product)(size_t m, size_t used, size_t k, const float *a, size_t lda,
-                    const float *panel, size_t width, bool add, float *c, size_t ldc);
+                    const float *panel, size_t width, float *c, size_t ldc);
     /* C [m][width] (+)= A^T B: A [k][m], stride lda, B [k][width], stride ldb. */
     void (*product_transposed)(size_t m, size_t width, size_t k, const float *a,
                                size_t lda, const float *b, size_t ldb, bool add, float *c,

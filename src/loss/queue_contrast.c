@@ -100,7 +100,7 @@ static float similarity(size_t d, const float *a, const float *key)
 {
     float *panel = sim_scratch(sim_panel_floats(d, 1) * sizeof *panel), s = 0;
     sim_panel_pack(d, 1, key, d, true, panel);
-    sim_product(1, 1, d, a, d, panel, false, &s, 1);
+    sim_product(1, 1, d, a, d, panel, &s, 1);
     return s;
 }
 
@@ -191,7 +191,7 @@ static void see_gradient(const queue_walk *w, const queue_tile *t, sim_range anc
     for (size_t i = 0; i < m; i++)
         sim_row_softmax_two(t->n, s + i * QUEUE_TILE, call->inverse,
                             w->q->lse[anchors.lo + i], NULL, s + i * QUEUE_TILE);
-    sim_product(m, d, t->n, s, QUEUE_TILE, t->back, false, top, d);
+    sim_product(m, d, t->n, s, QUEUE_TILE, t->back, top, d);
     for (size_t merges = t->merges; merges > 0; merges--) {
         top -= shape->n * d;
         sim_add(m * d, top + shape->n * d, top);

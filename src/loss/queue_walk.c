@@ -71,8 +71,8 @@ static void walk_anchors(size_t item, void *ctx)
 
     for (size_t i = 0; i < w->n_tiles; i++) {
         const queue_tile *t = &w->tiles[i];
-        sim_product(m, t->n, shape->d, w->q->z + lo * shape->d, shape->d, t->panel, false,
-                    s, QUEUE_TILE);
+        sim_product(m, t->n, shape->d, w->q->z + lo * shape->d, shape->d, t->panel, s,
+                    QUEUE_TILE);
         if (w->active.n < w->q->shape.k)
             mask(w, t, m, s);
         w->see(w, t, anchors, s);

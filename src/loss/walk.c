@@ -69,13 +69,13 @@ void walk_similarities(const walk_room *room, size_t d, size_t m, const float *r
                        size_t n, const float *columns)
 {
     sim_panel_pack(d, n, columns, d, true, room->panel);
-    sim_product(m, n, d, rows, d, room->panel, false, room->s, COLUMN_TILE);
+    sim_product(m, n, d, rows, d, room->panel, room->s, COLUMN_TILE);
 }
 
 void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns)
 {
     sim_panel_pack(n, d, columns, d, false, room->back);
-    sim_product(m, d, n, room->s, COLUMN_TILE, room->back, false, room->tile, d);
+    sim_product(m, d, n, room->s, COLUMN_TILE, room->back, room->tile, d);
     for (size_t i = 0; i < m * d; i++)
         room->sum[i] += (double)room->tile[i];
 }
