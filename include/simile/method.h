@@ -66,7 +66,7 @@ typedef struct {
     const char *name;
     float *value;
     const char *key; /* logs tell it by this name */
-    bool logarithm;  /* of what the key is of */
+    bool logarithm;  /* the value is the logarithm of what the key sets */
 } sim_method_scalar;
 
 /* Embeddings of the last step, [views][local slots][dim]: of unit length but for methods that

@@ -79,6 +79,7 @@ typedef struct {
         int64_t value;
     } numbers[MAX_NUMBERS];
     size_t n_numbers;
+    bool read_unit, varied; /* embeddings were read; their rows are not all the same */
 } files;
 
 /* ---- what methods ask for ---- */
@@ -150,11 +151,29 @@ done:
     return st;
 }
 
+/* Is a row of the array another than its first? */
+static sim_status see_rows(files *f, const char *path, size_t n, size_t d, const float *x)
+{
+    sim_status st = SIM_OK;
+    float *first = NULL;
+
+    f->read_unit = true;
+    if (f->varied)
+        goto done;
+    SIM_TRY(sim_alloc(&first, d, "cli/loss"));
+    SIM_TRY(sim_h5_read(f->in, path, SIM_F32, 0, 1, first, d));
+    for (size_t i = 0; i < n && !f->varied; i++)
+        f->varied = memcmp(first, x + i * d, d * sizeof *first) != 0;
+done:
+    sim_free(first);
+    return st;
+}
+
 static sim_status read_floats(void *ctx, const char *name, size_t lo, size_t n, bool unit,
                               float *out)
 {
     sim_status st = SIM_OK;
-    const files *f = ctx;
+    files *f = ctx;
     sim_h5_shape shape;
     char path[40];
     size_t row = 1, d = 1;
@@ -167,6 +186,8 @@ static sim_status read_floats(void *ctx, const char *name, size_t lo, size_t n, 
     d = shape.n_dims > 1 ? shape.dims[shape.n_dims - 1] : 1;
     SIM_TRY(sim_h5_read(f->in, path, SIM_F32, lo, n, out, n * row));
     SIM_TRY(check_rows(f, path, lo * (row / d), n * (row / d), d, unit, out));
+    if (unit)
+        SIM_TRY(see_rows(f, path, n, d, out));
 done:
     return st;
 }
@@ -292,6 +313,18 @@ done:
     return st;
 }
 
+/* The loss is right and teaches nothing.  Collective. */
+static void warn_of_collapse(const files *f)
+{
+    int64_t varied = f->varied || !f->read_unit;
+    sim_comm_max_i64(f->comm, &varied, 1);
+    if (!varied && f->comm->rank == 0)
+        sim_log_warn(
+            "%s: in each array all embeddings are the same: the encoder collapsed, "
+            "or one row was written for all",
+            f->path);
+}
+
 static sim_status run(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
@@ -324,6 +357,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_E_DATA && !strstr(sim_story(), a->in)) /* the method knows no files */
         sim_story_prefix("%s: ", a->in);
     SIM_TRY(st);
+    warn_of_collapse(&f);
     if (c->rank == 0)
         st = write_results(&f, a->out, job, loss);
     SIM_TRY(sim_comm_agree(c, st));

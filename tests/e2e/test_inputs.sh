@@ -142,12 +142,21 @@ expect 73 "nowhere/e.h5: cannot be created" "$simile" embed run --data train.h5 
 import h5py, numpy as np
 with h5py.File("z.h5", "w") as f:
     f["z1"] = f["z2"] = np.eye(8, dtype="f4")
+with h5py.File("same.h5", "w") as f:
+    f["z1"] = f["z2"] = np.ones((9, 4), "f4")
+with h5py.File("nearly.h5", "w") as f: # one row, of the last rank, is another
+    f["z1"], f["z2"] = np.ones((99, 4), "f4"), np.vstack([np.ones((98, 4), "f4"), np.eye(4, dtype="f4")[:1]])
 with h5py.File("vast.h5", "w") as f: # nothing is stored; four views have 2^64 values
     for i in range(4):
         f.create_dataset(f"z{i + 1}", (4, 2**60), "f4", chunks=(1, 1024))
 PY
 expect 64 "would be overwritten" "$simile" loss good.yaml --in z.h5 --out z.h5
 expect 0 "loss" "$simile" loss good.yaml --in z.h5 --out g.h5
+[ "$(grep -c "are the same" out.txt)" = 0 ] || fail "different embeddings are called the same"
+expect 0 "same.h5: in each array all embeddings are the same" ranks 3 "$simile" loss good.yaml --in same.h5 --out g.h5
+[ "$(grep -c "are the same" out.txt)" = 1 ] || fail "a warning of each rank"
+expect 0 "loss" ranks 3 "$simile" loss good.yaml --in nearly.h5 --out g.h5
+[ "$(grep -c "are the same" out.txt)" = 0 ] || fail "one other row is not seen"
 expect 65 "vast.h5: /z1 has more than 281474976710656 values" "$simile" loss good.yaml --in vast.h5 --out g.h5
 expect 65 "train.h5: /z1 and /z2 are needed" "$simile" loss good.yaml --in train.h5 --out g.h5
 expect 65 "train.h5: rank 0 on" ranks 2 "$simile" loss good.yaml --in train.h5 --out g.h5
