@@ -83,13 +83,13 @@ done:
     return st;
 }
 
-sim_status prep_load(const char *path, size_t limit, uint8_t **bytes, size_t *n)
+sim_status sim_prep_load(const char *path, size_t limit, uint8_t **bytes, size_t *n)
 {
     sim_status st = SIM_OK;
     struct archive *a = NULL;
     struct archive_entry *e = NULL;
 
-    if (!prep_ends_with(path, ".gz")) {
+    if (!sim_prep_ends_with(path, ".gz")) {
         SIM_TRY(sim_file_load(path, limit, (char **)bytes, n));
         goto done;
     }
@@ -105,17 +105,17 @@ done:
 
 /* ---- tar archives ---- */
 
-bool prep_is_tar(const char *path)
+bool sim_prep_is_tar(const char *path)
 {
     static const char *const ends[] = {".tar",     ".tar.gz", ".tgz",    ".tar.zst",
                                        ".tar.bz2", ".tar.xz", ".tar.lz4"};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        if (prep_ends_with(path, ends[i]))
+        if (sim_prep_ends_with(path, ends[i]))
             return true;
     return false;
 }
 
-sim_status prep_tar_open(const char *path, bool enter, prep_tar **out)
+sim_status sim_prep_tar_open(const char *path, bool enter, prep_tar **out)
 {
     sim_status st = SIM_OK;
     prep_tar *t = NULL;
@@ -127,11 +127,11 @@ sim_status prep_tar_open(const char *path, bool enter, prep_tar **out)
     *out = t;
     t = NULL;
 done:
-    prep_tar_close(&t);
+    sim_prep_tar_close(&t);
     return st;
 }
 
-void prep_tar_close(prep_tar **out)
+void sim_prep_tar_close(prep_tar **out)
 {
     prep_tar *t = *out;
     if (!t)
@@ -160,7 +160,7 @@ static sim_status enter_inner(prep_tar *t, const char *name)
 {
     sim_status st = SIM_OK;
 
-    (void)snprintf(t->inner_name, sizeof t->inner_name, "%s", prep_base_name(name));
+    (void)snprintf(t->inner_name, sizeof t->inner_name, "%s", sim_prep_base_name(name));
     t->inner = archive_read_new();
     SIM_CHECK(t->inner, SIM_E_IO, "out of memory for an archive");
     (void)archive_read_support_filter_all(t->inner);
@@ -195,7 +195,7 @@ static const char *name_of(struct archive_entry *e)
     return name ? name : archive_entry_pathname(e);
 }
 
-sim_status prep_tar_next(prep_tar *t, prep_entry *out)
+sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)
 {
     sim_status st = SIM_OK;
     struct archive_entry *e = NULL;
@@ -211,7 +211,7 @@ sim_status prep_tar_next(prep_tar *t, prep_entry *out)
         bool link = e && archive_entry_hardlink(e);
         if (e && ((archive_entry_filetype(e) != AE_IFREG && !link) || !name))
             continue;
-        if (e && t->enter && !t->inner && prep_ends_with(name, ".tar")) {
+        if (e && t->enter && !t->inner && sim_prep_ends_with(name, ".tar")) {
             SIM_TRY(enter_inner(t, name));
             continue;
         }
@@ -226,7 +226,7 @@ done:
     return st;
 }
 
-sim_status prep_tar_take(prep_tar *t, void *data, size_t n)
+sim_status sim_prep_tar_take(prep_tar *t, void *data, size_t n)
 {
     sim_status st = SIM_OK;
     struct archive *a = t->inner ? t->inner : t->outer;
@@ -243,28 +243,28 @@ done:
     return st;
 }
 
-sim_status prep_tar_load(prep_tar *t, size_t limit, uint8_t **bytes, size_t *n)
+sim_status sim_prep_tar_load(prep_tar *t, size_t limit, uint8_t **bytes, size_t *n)
 {
     return read_all(t->inner ? t->inner : t->outer, t->path, limit, bytes, n);
 }
 
-bool prep_tar_holds(const char *path, const char *const *names)
+bool sim_prep_tar_holds(const char *path, const char *const *names)
 {
     enum { FIRST = 32 };
     prep_tar *t = NULL;
     prep_entry e = {.name = ""};
     bool found = false;
 
-    if (!prep_is_tar(path) || prep_tar_open(path, false, &t) != SIM_OK)
+    if (!sim_prep_is_tar(path) || sim_prep_tar_open(path, false, &t) != SIM_OK)
         goto done;
     for (int i = 0; i < FIRST && e.name && !found; i++) {
-        if (prep_tar_next(t, &e) != SIM_OK)
+        if (sim_prep_tar_next(t, &e) != SIM_OK)
             break;
         for (const char *const *known = names; e.name && *known; known++)
-            found |= strcmp(prep_base_name(e.name), *known) == 0;
+            found |= strcmp(sim_prep_base_name(e.name), *known) == 0;
     }
 done:
-    prep_tar_close(&t);
-    sim_story_clear();
+    sim_prep_tar_close(&t);
+    sim_error_clear();
     return found;
 }

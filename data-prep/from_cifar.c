@@ -79,7 +79,7 @@ done:
 static sim_status add_file(cifar *q, const char *name, const uint8_t *bytes, size_t n)
 {
     sim_status st = SIM_OK;
-    const char *base = prep_base_name(name);
+    const char *base = sim_prep_base_name(name);
     bool ten = n % (PIXELS + 1) == 0, hundred = n % (PIXELS + 2) == 0;
 
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty", name);
@@ -111,7 +111,7 @@ static sim_status keep_names(char **to, const uint8_t *bytes, size_t n)
 
 static sim_status see_file(cifar *q, const char *name, const uint8_t *bytes, size_t n)
 {
-    const char *base = prep_base_name(name);
+    const char *base = sim_prep_base_name(name);
     if (strcmp(base, "batches.meta.txt") == 0)
         return keep_names(&q->ten, bytes, n);
     if (strcmp(base, "fine_label_names.txt") == 0)
@@ -131,13 +131,13 @@ static sim_status see_folder(cifar *q, const char *folder)
 
     SIM_TRY(sim_directory_list(folder, &names));
     for (size_t i = 0; i < names.n; i++) {
-        if (!prep_ends_with(names.names[i], ".bin") &&
-            !prep_ends_with(names.names[i], ".txt"))
+        if (!sim_prep_ends_with(names.names[i], ".bin") &&
+            !sim_prep_ends_with(names.names[i], ".txt"))
             continue;
         int k = snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
         SIM_CHECK(k > 0 && (size_t)k < sizeof path, SIM_E_INPUT,
                   "%s: the path is too long", folder);
-        SIM_TRY(prep_load(path, LIMIT, &bytes, &n));
+        SIM_TRY(sim_prep_load(path, LIMIT, &bytes, &n));
         SIM_TRY(see_file(q, path, bytes, n));
         SIM_FREE(bytes);
     }
@@ -155,18 +155,18 @@ static sim_status see_archive(cifar *q, const char *path)
     uint8_t *bytes = NULL;
     size_t n = 0;
 
-    SIM_TRY(prep_tar_open(path, false, &t));
+    SIM_TRY(sim_prep_tar_open(path, false, &t));
     for (;;) {
-        SIM_TRY(prep_tar_next(t, &e));
+        SIM_TRY(sim_prep_tar_next(t, &e));
         if (!e.name)
             break;
-        SIM_TRY(prep_tar_load(t, LIMIT, &bytes, &n));
+        SIM_TRY(sim_prep_tar_load(t, LIMIT, &bytes, &n));
         SIM_TRY(see_file(q, e.name, bytes, n));
         SIM_FREE(bytes);
     }
 done:
     sim_free(bytes);
-    prep_tar_close(&t);
+    sim_prep_tar_close(&t);
     return st;
 }
 
@@ -174,7 +174,7 @@ static bool probe(const char *path)
 {
     char file[PATH_MAX];
     if (!sim_path_is_directory(path))
-        return prep_ends_with(path, ".bin") || prep_tar_holds(path, known);
+        return sim_prep_ends_with(path, ".bin") || sim_prep_tar_holds(path, known);
     for (size_t i = 0; known[i]; i++) {
         int n = snprintf(file, sizeof file, "%s/%s", path, known[i]);
         if (n > 0 && (size_t)n < sizeof file && sim_path_exists(file))
@@ -196,8 +196,8 @@ static sim_status open_source(const char *path, const prep_options *options,
     q->options = options;
     if (sim_path_is_directory(path)) {
         SIM_TRY(see_folder(q, path));
-    } else if (prep_ends_with(path, ".bin")) {
-        SIM_TRY(prep_load(path, LIMIT, &bytes, &n));
+    } else if (sim_prep_ends_with(path, ".bin")) {
+        SIM_TRY(sim_prep_load(path, LIMIT, &bytes, &n));
         SIM_TRY(add_file(q, path, bytes, n));
     } else {
         SIM_TRY(see_archive(q, path));
@@ -219,7 +219,7 @@ static sim_status open_source(const char *path, const prep_options *options,
     size_t classes = q->hundred ? (options->coarse ? 20 : 100) : 10;
     out->n_classes = classes;
     if (names)
-        SIM_TRY(prep_lines(names, strlen(names), &out->class_names, &out->n_classes));
+        SIM_TRY(sim_prep_lines(names, strlen(names), &out->class_names, &out->n_classes));
     SIM_CHECK(out->n_classes == classes, SIM_E_DATA,
               "%s: %zu names of classes beside the images, expected %zu", path,
               out->n_classes, classes);
@@ -257,7 +257,7 @@ static void close_source(prep_source *s)
     sim_free(q);
 }
 
-const prep_format prep_format_cifar = {
+const prep_format sim_prep_format_cifar = {
     .name = "cifar",
     .help = "CIFAR-10 and CIFAR-100 binary (folder, .bin, or the original .tar.gz)",
     .knows = PREP_COARSE,

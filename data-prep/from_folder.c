@@ -31,14 +31,14 @@ static sim_status add_photo(folder *f, const char *name, int32_t label)
         SIM_TRY(sim_grow(&f->labels, f->room, "prep/labels"));
     }
     f->labels[f->photos.n] = label;
-    SIM_TRY(prep_list_add(&f->photos, name));
+    SIM_TRY(sim_prep_list_add(&f->photos, name));
 done:
     return st;
 }
 
 static sim_status join(const char *a, const char *b, char out[PATH_MAX])
 {
-    return prep_join(a, b, out, PATH_MAX);
+    return sim_prep_join(a, b, out, PATH_MAX);
 }
 
 /* Photos directly in a folder; *added counts them. */
@@ -50,7 +50,7 @@ static sim_status add_photos(folder *f, const char *path, int32_t label, size_t 
     *added = 0;
     SIM_TRY(sim_directory_list(path, &names));
     for (size_t i = 0; i < names.n; i++) {
-        if (!prep_is_photo(names.names[i]))
+        if (!sim_prep_is_photo(names.names[i]))
             continue;
         SIM_TRY(add_photo(f, names.names[i], label));
         ++*added;
@@ -146,7 +146,7 @@ done:
 static int photo_path(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     const folder *f = s->own;
-    const char *name = prep_list_name(&f->photos, i);
+    const char *name = sim_prep_list_name(&f->photos, i);
     if (!s->labels)
         return snprintf(out, out_bytes, "%s/%s", f->root, name);
     return snprintf(out, out_bytes, "%s/%s/%s", f->root, s->class_names[s->labels[i]],
@@ -178,12 +178,12 @@ static void close_source(prep_source *s)
     folder *f = s->own;
     if (!f)
         return;
-    prep_list_clear(&f->photos);
+    sim_prep_list_clear(&f->photos);
     sim_free(f->labels);
     sim_free(f);
 }
 
-const prep_format prep_format_folder = {
+const prep_format sim_prep_format_folder = {
     .name = "folder",
     .help = "photos in folders: SPLIT/CLASS/*.jpg|png, CLASS/*, or flat",
     .knows = PREP_UNLABELED | PREP_RESIZE,

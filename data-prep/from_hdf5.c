@@ -72,7 +72,7 @@ done:
 static bool labels_beside(const char *path, char out[PATH_MAX])
 {
     size_t n = strlen(path);
-    if (!prep_ends_with(path, "_x.h5") || n >= PATH_MAX)
+    if (!sim_prep_ends_with(path, "_x.h5") || n >= PATH_MAX)
         return false;
     memcpy(out, path, n + 1);
     out[n - 4] = 'y';
@@ -88,10 +88,10 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
     if (labels_beside(f->path, beside))
         SIM_TRY(sim_h5_open_read(beside, &other));
     const sim_h5 *file = other ? other : f->file;
-    st = hdf5_find_set(file, other ? beside : f->path, o->labels_key, label_names,
-                       "--labels-key", name);
+    st = sim_hdf5_find_set(file, other ? beside : f->path, o->labels_key, label_names,
+                           "--labels-key", name);
     if (st != SIM_OK && !o->labels_key && !other) {
-        sim_story_clear();
+        sim_error_clear();
         sim_log("%s has no labels under a known name; --labels-key names them", f->path);
         st = SIM_OK;
         goto done;
@@ -109,7 +109,7 @@ static sim_status read_piece(hdf5 *f, size_t b, size_t row)
 {
     sim_status st = SIM_OK;
     const hdf5_block *k = &f->blocks[b];
-    const char *name = prep_list_name(&f->names, b);
+    const char *name = sim_prep_list_name(&f->names, b);
     size_t rows = k->n - row < k->piece_rows ? k->n - row : k->piece_rows;
     size_t values = rows * hdf5_image_values(k);
 
@@ -155,7 +155,7 @@ static sim_status see_floats(const hdf5 *f, range *r)
     for (size_t i = 0; i < f->rows * image; i++) {
         SIM_CHECK(isfinite(v[i]) && v[i] >= 0 && v[i] <= 255, SIM_E_DATA,
                   "%s: %s: image %zu holds %g, expected 0 to 1 or 0 to 255", f->path,
-                  prep_list_name(&f->names, f->b), f->row + i / image, (double)v[i]);
+                  sim_prep_list_name(&f->names, f->b), f->row + i / image, (double)v[i]);
         r->most = v[i] > r->most ? v[i] : r->most;
         r->whole &= v[i] == floorf(v[i]);
     }
@@ -175,7 +175,7 @@ static sim_status find_scale(hdf5 *f)
             SIM_TRY(read_piece(f, b, row));
             SIM_TRY(see_floats(f, &r));
             sim_log_progress("%s: range of values, image %zu of %zu",
-                             prep_base_name(f->path), f->blocks[b].first + row,
+                             sim_prep_base_name(f->path), f->blocks[b].first + row,
                              f->n_items);
         }
     SIM_CHECK(r.most <= 1 || r.whole || r.most >= BRIGHT, SIM_E_DATA,
@@ -194,15 +194,15 @@ done:
 static bool probe(const char *path)
 {
     return !sim_path_is_directory(path) &&
-           (prep_ends_with(path, ".h5") || prep_ends_with(path, ".hdf5") ||
-            prep_ends_with(path, ".hdf"));
+           (sim_prep_ends_with(path, ".h5") || sim_prep_ends_with(path, ".hdf5") ||
+            sim_prep_ends_with(path, ".hdf"));
 }
 
 /* A file is one set: asked for its test part it gives none, unless its name says so. */
 static sim_status check_split(const char *path, const char *split)
 {
     sim_status st = SIM_OK;
-    const char *base = prep_base_name(path);
+    const char *base = sim_prep_base_name(path);
     SIM_CHECK(strcmp(split, "train") == 0 || strstr(base, "test") || strstr(base, "val"),
               SIM_E_INPUT,
               "%s is one set and has no split %s; name its part by --images-key and "
@@ -225,11 +225,12 @@ static sim_status open_source(const char *path, const prep_options *options,
     (void)snprintf(f->path, sizeof f->path, "%s", path);
     SIM_TRY(sim_h5_open_read(path, &f->file));
     if (options->path) {
-        SIM_TRY(hdf5_add_classes(f, options->path, out));
+        SIM_TRY(sim_hdf5_add_classes(f, options->path, out));
     } else {
-        SIM_TRY(hdf5_find_set(f->file, path, options->images_key, image_names,
-                              "--images-key, or a group of classes with --path", name));
-        SIM_TRY(hdf5_add_block(f, name, false, -1));
+        SIM_TRY(sim_hdf5_find_set(f->file, path, options->images_key, image_names,
+                                  "--images-key, or a group of classes with --path",
+                                  name));
+        SIM_TRY(sim_hdf5_add_block(f, name, false, -1));
         SIM_TRY(find_labels(f, options, out));
     }
     SIM_TRY(find_scale(f));
@@ -285,13 +286,13 @@ static void close_source(prep_source *s)
     if (!f)
         return;
     sim_h5_close(&f->file);
-    prep_list_clear(&f->names);
+    sim_prep_list_clear(&f->names);
     sim_free(f->blocks);
     sim_free(f->piece);
     sim_free(f);
 }
 
-const prep_format prep_format_hdf5 = {
+const prep_format sim_prep_format_hdf5 = {
     .name = "hdf5",
     .help = "images in an HDF5 file (--images-key, --labels-key, --path)",
     .in_order = true,

@@ -71,7 +71,7 @@ static sim_status read_images(idx *x, prep_source *out)
     sim_status st = SIM_OK;
     size_t n = 0, need = 0;
 
-    SIM_TRY(prep_load(x->path, LIMIT, &x->images, &n));
+    SIM_TRY(sim_prep_load(x->path, LIMIT, &x->images, &n));
     SIM_CHECK(n >= IMAGES_HEAD, SIM_E_DATA, "%s is cut: %zu bytes, a header has %d",
               x->path, n, IMAGES_HEAD);
     uint32_t magic = read_be32(x->images);
@@ -101,7 +101,7 @@ static sim_status read_labels(const char *path, prep_source *out)
     uint8_t *bytes = NULL;
     size_t n = 0;
 
-    SIM_TRY(prep_load(path, LIMIT, &bytes, &n));
+    SIM_TRY(sim_prep_load(path, LIMIT, &bytes, &n));
     SIM_CHECK(n >= LABELS_HEAD && read_be32(bytes) == 0x801, SIM_E_DATA,
               "%s is no idx file of labels", path);
     SIM_CHECK(read_be32(bytes + 4) == out->n_items && n - LABELS_HEAD == out->n_items,
@@ -167,7 +167,7 @@ static void close_source(prep_source *s)
     sim_free(x);
 }
 
-const prep_format prep_format_idx = {
+const prep_format sim_prep_format_idx = {
     .name = "idx",
     .help = "MNIST family (idx, plain or .gz; folder or file)",
     .probe = probe,

@@ -44,9 +44,9 @@ static sim_status load_beside(const char *folder, const char *name, bool must,
     sim_status st = SIM_OK;
     char path[PATH_MAX];
 
-    SIM_TRY(prep_join(folder, name, path, sizeof path));
+    SIM_TRY(sim_prep_join(folder, name, path, sizeof path));
     if (must || sim_path_exists(path))
-        SIM_TRY(prep_load(path, SMALL, bytes, n));
+        SIM_TRY(sim_prep_load(path, SMALL, bytes, n));
 done:
     return st;
 }
@@ -64,7 +64,7 @@ static sim_status open_files(stl *q, const char *folder)
     char name[64];
 
     labels_name(q, name);
-    SIM_TRY(prep_join(folder, q->base, q->path, sizeof q->path));
+    SIM_TRY(sim_prep_join(folder, q->base, q->path, sizeof q->path));
     SIM_TRY(sim_file_open_read(q->path, &q->fd, &q->n_bytes));
     if (strcmp(q->base, "unlabeled_X.bin") != 0)
         SIM_TRY(load_beside(folder, name, true, &q->labels, &q->n_labels));
@@ -80,21 +80,21 @@ static sim_status seek_entry(stl *q, const char *path, const char *labels, bool 
     prep_entry e = {0};
 
     *found = false;
-    SIM_TRY(prep_tar_open(path, false, &q->tar));
+    SIM_TRY(sim_prep_tar_open(path, false, &q->tar));
     for (;;) {
-        SIM_TRY(prep_tar_next(q->tar, &e));
+        SIM_TRY(sim_prep_tar_next(q->tar, &e));
         if (!e.name)
             break;
-        const char *base = prep_base_name(e.name);
+        const char *base = sim_prep_base_name(e.name);
         if (strcmp(base, q->base) == 0) {
             *found = true;
             q->n_bytes = e.n_bytes;
             if (!labels)
                 goto done;
         } else if (labels && strcmp(base, labels) == 0 && !q->labels) {
-            SIM_TRY(prep_tar_load(q->tar, SMALL, &q->labels, &q->n_labels));
+            SIM_TRY(sim_prep_tar_load(q->tar, SMALL, &q->labels, &q->n_labels));
         } else if (labels && strcmp(base, names_file) == 0 && !q->names) {
-            SIM_TRY(prep_tar_load(q->tar, SMALL, (uint8_t **)&q->names, &q->n_names));
+            SIM_TRY(sim_prep_tar_load(q->tar, SMALL, (uint8_t **)&q->names, &q->n_names));
         }
     }
 done:
@@ -113,7 +113,7 @@ static sim_status open_archive(stl *q, const char *path)
     SIM_CHECK(found, SIM_E_INPUT, "%s holds no %s", path, q->base);
     SIM_CHECK(q->labels || strcmp(q->base, "unlabeled_X.bin") == 0, SIM_E_INPUT,
               "%s holds no %s", path, labels);
-    prep_tar_close(&q->tar);
+    sim_prep_tar_close(&q->tar);
     SIM_TRY(seek_entry(q, path, NULL, &found));
 done:
     return st;
@@ -121,7 +121,7 @@ done:
 
 static bool is_images_file(const char *path)
 {
-    const char *base = prep_base_name(path);
+    const char *base = sim_prep_base_name(path);
     for (size_t i = 0; known[i]; i++)
         if (strcmp(base, known[i]) == 0)
             return true;
@@ -132,9 +132,9 @@ static bool probe(const char *path)
 {
     char file[PATH_MAX];
     if (!sim_path_is_directory(path))
-        return is_images_file(path) || prep_tar_holds(path, known);
+        return is_images_file(path) || sim_prep_tar_holds(path, known);
     for (size_t i = 0; known[i]; i++)
-        if (prep_join(path, known[i], file, sizeof file) == SIM_OK &&
+        if (sim_prep_join(path, known[i], file, sizeof file) == SIM_OK &&
             sim_path_exists(file))
             return true;
     return false;
@@ -161,7 +161,7 @@ static sim_status take_labels(const stl *q, prep_source *out)
     out->n_classes = CLASSES;
     if (!q->names)
         goto done;
-    SIM_TRY(prep_lines(q->names, q->n_names, &out->class_names, &out->n_classes));
+    SIM_TRY(sim_prep_lines(q->names, q->n_names, &out->class_names, &out->n_classes));
     SIM_CHECK(out->n_classes == CLASSES, SIM_E_DATA, "%s: %s has %zu names, expected %d",
               q->path, names_file, out->n_classes, CLASSES);
 done:
@@ -182,7 +182,7 @@ static sim_status open_source(const char *path, const prep_options *options,
     if (sim_path_is_directory(path)) {
         SIM_TRY(open_files(q, path));
     } else if (is_images_file(path)) {
-        const char *base = prep_base_name(path);
+        const char *base = sim_prep_base_name(path);
         (void)snprintf(q->base, sizeof q->base, "%s", base);
         (void)snprintf(folder, sizeof folder, "%.*s",
                        base > path ? (int)(base - path) : 1, base > path ? path : ".");
@@ -223,7 +223,7 @@ static sim_status read_item(const prep_source *s, size_t i, const uint8_t **byte
         SIM_TRY(sim_file_read_at(q->fd, q->path, (uint64_t)i * PIXELS, columns, PIXELS));
     SIM_ASSERT(q->fd >= 0 || q->at <= i);
     while (q->fd < 0 && q->at <= i) {
-        SIM_TRY(prep_tar_take(q->tar, columns, PIXELS));
+        SIM_TRY(sim_prep_tar_take(q->tar, columns, PIXELS));
         q->at++;
     }
     SIM_TRY(sim_alloc(grown, PIXELS, "prep/stl10"));
@@ -246,13 +246,13 @@ static void close_source(prep_source *s)
     if (!q)
         return;
     SIM_IGNORE(sim_file_close(&q->fd, q->path));
-    prep_tar_close(&q->tar);
+    sim_prep_tar_close(&q->tar);
     sim_free(q->labels);
     sim_free(q->names);
     sim_free(q);
 }
 
-const prep_format prep_format_stl10 = {
+const prep_format sim_prep_format_stl10 = {
     .name = "stl10",
     .help = "STL-10 binary (folder, SPLIT_X.bin, or the original .tar.gz)",
     .in_order = true,

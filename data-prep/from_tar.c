@@ -71,7 +71,7 @@ static bool find_class(const archive *a, const char *name, size_t *at)
     size_t lo = 0, hi = a->classes.n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        int order = strcmp(prep_list_name(&a->classes, a->sorted[mid]), name);
+        int order = strcmp(sim_prep_list_name(&a->classes, a->sorted[mid]), name);
         if (order == 0) {
             *at = mid;
             return true;
@@ -101,7 +101,7 @@ static sim_status class_of(archive *a, const char *name, int32_t *out)
     memmove(a->sorted + at + 1, a->sorted + at, (a->classes.n - at) * sizeof *a->sorted);
     a->sorted[at] = (uint32_t)a->classes.n;
     *out = (int32_t)a->classes.n;
-    SIM_TRY(prep_list_add(&a->classes, name));
+    SIM_TRY(sim_prep_list_add(&a->classes, name));
 done:
     return st;
 }
@@ -110,7 +110,8 @@ done:
 
 static bool is_candidate(const prep_entry *e)
 {
-    return !e->is_link && e->n_bytes <= LIMIT && prep_is_photo(prep_base_name(e->name));
+    return !e->is_link && e->n_bytes <= LIMIT &&
+           sim_prep_is_photo(sim_prep_base_name(e->name));
 }
 
 static sim_status add_photo(archive *a, const prep_entry *e)
@@ -129,10 +130,11 @@ static sim_status add_photo(archive *a, const prep_entry *e)
         SIM_TRY(sim_grow(&a->photos, a->room, "prep/photos"));
     }
     a->photos[a->names.n] = p;
-    SIM_TRY(prep_list_add(&a->names, e->name));
+    SIM_TRY(sim_prep_list_add(&a->names, e->name));
     a->n_seen[p.split]++;
     if (a->n_photos % TELL_EVERY == 0)
-        sim_log_progress("%s: %zu photos so far", prep_base_name(a->path), a->n_photos);
+        sim_log_progress("%s: %zu photos so far", sim_prep_base_name(a->path),
+                         a->n_photos);
 done:
     return st;
 }
@@ -151,23 +153,23 @@ static sim_status list_photos(archive *a, prep_source *out)
     prep_entry e = {0};
     prep_tar *t = NULL;
 
-    SIM_TRY(prep_tar_open(a->path, true, &t));
+    SIM_TRY(sim_prep_tar_open(a->path, true, &t));
     for (;;) {
-        SIM_TRY(prep_tar_next(t, &e));
+        SIM_TRY(sim_prep_tar_next(t, &e));
         if (!e.name)
             break;
         if (is_candidate(&e))
             SIM_TRY(add_photo(a, &e));
-        else if (prep_is_photo(prep_base_name(e.name)) && e.is_link)
+        else if (sim_prep_is_photo(sim_prep_base_name(e.name)) && e.is_link)
             a->n_links++;
-        else if (prep_is_photo(prep_base_name(e.name)))
+        else if (sim_prep_is_photo(sim_prep_base_name(e.name)))
             refuse_large(out, &e);
     }
     SIM_CHECK(a->n_photos > 0, SIM_E_INPUT,
               "%s holds no .jpg, .jpeg or .png, and no file of CIFAR or STL-10 (binary)",
               a->path);
 done:
-    prep_tar_close(&t);
+    sim_prep_tar_close(&t);
     return st;
 }
 
@@ -202,7 +204,7 @@ static sim_status number_classes(archive *a, split_id split, prep_source *out,
         if (!number[a->sorted[k]])
             continue;
         number[a->sorted[k]] = (int32_t)out->n_classes;
-        SIM_TRY(sim_text_copy(prep_list_name(&a->classes, a->sorted[k]), "prep/names",
+        SIM_TRY(sim_text_copy(sim_prep_list_name(&a->classes, a->sorted[k]), "prep/names",
                               &out->class_names[out->n_classes]));
         out->n_classes++;
     }
@@ -258,7 +260,7 @@ static sim_status open_source(const char *path, const prep_options *options,
                      path, a->n_links);
     SIM_TRY(wanted_split(a, options->split, &split));
     SIM_TRY(pick_items(a, split, out));
-    SIM_TRY(prep_tar_open(path, true, &a->tar));
+    SIM_TRY(sim_prep_tar_open(path, true, &a->tar));
 done:
     return st;
 }
@@ -275,11 +277,11 @@ static sim_status read_item(const prep_source *s, size_t i, const uint8_t **byte
 
     SIM_ASSERT(a->at <= want);
     while (a->at <= want) {
-        SIM_TRY(prep_tar_next(a->tar, &e));
+        SIM_TRY(sim_prep_tar_next(a->tar, &e));
         SIM_CHECK(e.name, SIM_E_DATA, "%s became shorter while it was read", a->path);
         a->at += is_candidate(&e);
     }
-    SIM_TRY(prep_tar_load(a->tar, LIMIT, grown, n));
+    SIM_TRY(sim_prep_tar_load(a->tar, LIMIT, grown, n));
     *bytes = *grown;
 done:
     return st;
@@ -288,8 +290,8 @@ done:
 static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     const archive *a = s->own;
-    (void)snprintf(out, out_bytes, "%.200s: %s", prep_base_name(a->path),
-                   prep_list_name(&a->names, a->item[i]));
+    (void)snprintf(out, out_bytes, "%.200s: %s", sim_prep_base_name(a->path),
+                   sim_prep_list_name(&a->names, a->item[i]));
 }
 
 static void close_source(prep_source *s)
@@ -297,22 +299,22 @@ static void close_source(prep_source *s)
     archive *a = s->own;
     if (!a)
         return;
-    prep_tar_close(&a->tar);
-    prep_list_clear(&a->names);
-    prep_list_clear(&a->classes);
+    sim_prep_tar_close(&a->tar);
+    sim_prep_list_clear(&a->names);
+    sim_prep_list_clear(&a->classes);
     sim_free(a->photos);
     sim_free(a->item);
     sim_free(a->sorted);
     sim_free(a);
 }
 
-const prep_format prep_format_tar = {
+const prep_format sim_prep_format_tar = {
     .name = "tar",
     .help =
         "photos in a tar archive (.tar, .gz, .zst ...; FOLDER/photo, or tars of tars)",
     .in_order = true,
     .knows = PREP_UNLABELED | PREP_RESIZE,
-    .probe = prep_is_tar,
+    .probe = sim_prep_is_tar,
     .open = open_source,
     .read = read_item,
     .item_name = item_name,

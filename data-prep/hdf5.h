@@ -48,14 +48,15 @@ static inline size_t hdf5_image_values(const hdf5_block *b)
 
 /* The name that was asked for, or the first known one that is there; else what is there is
  * told, and `option`, which names one. */
-SIM_MUST_USE sim_status hdf5_find_set(const sim_h5 *f, const char *path, const char *key,
-                                      const char *const *known, const char *option,
-                                      char out[HDF5_NAME]);
+SIM_MUST_USE sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path,
+                                          const char *key, const char *const *known,
+                                          const char *option, char out[HDF5_NAME]);
 /* A data set of images as the next block.  `alone`: in a group of a class, where H x W and
  * H x W x C are one image. */
-SIM_MUST_USE sim_status hdf5_add_block(hdf5 *f, const char *name, bool alone,
-                                       int32_t label);
+SIM_MUST_USE sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone,
+                                           int32_t label);
 /* All data sets below a group, whose members are the classes. */
-SIM_MUST_USE sim_status hdf5_add_classes(hdf5 *f, const char *group, prep_source *out);
+SIM_MUST_USE sim_status sim_hdf5_add_classes(hdf5 *f, const char *group,
+                                             prep_source *out);
 
 #endif

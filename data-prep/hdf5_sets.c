@@ -36,13 +36,13 @@ static bool is_set(const sim_h5 *f, const char *name)
     sim_h5_shape s;
     if (sim_h5_has(f, name) && sim_h5_shape_of(f, name, &s) == SIM_OK)
         return true;
-    sim_story_clear();
+    sim_error_clear();
     return false;
 }
 
-sim_status hdf5_find_set(const sim_h5 *f, const char *path, const char *key,
-                         const char *const *known, const char *option,
-                         char out[HDF5_NAME])
+sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path, const char *key,
+                             const char *const *known, const char *option,
+                             char out[HDF5_NAME])
 {
     sim_status st = SIM_OK;
     char all[HDF5_NAME] = "";
@@ -56,7 +56,7 @@ sim_status hdf5_find_set(const sim_h5 *f, const char *path, const char *key,
         full_name(key, out);
     if (out[0] && sim_h5_has(f, out))
         goto done;
-    SIM_IGNORE(sim_h5_walk(f, "/", add_to_text, all)); /* as far as it can be listed */
+    SIM_IGNORE(sim_h5_visit(f, "/", add_to_text, all)); /* as far as it can be listed */
     SIM_FAIL(SIM_E_DATA, "%s has no data set %s; it has %s: name one with %s", path,
              key ? key : "of images under a known name", all[0] ? all : "none", option);
 done:
@@ -149,7 +149,7 @@ done:
     return st;
 }
 
-sim_status hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t label)
+sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t label)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
@@ -170,13 +170,13 @@ sim_status hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t label)
     SIM_CHECK(f->names.n == 0 ||
                   (b.h == a->h && b.w == a->w && b.c == a->c && b.floats == a->floats),
               SIM_E_DATA, "%s: images of %zu x %zu x %zu, but %s before them are not",
-              where, b.h, b.w, b.c, prep_list_name(&f->names, 0));
+              where, b.h, b.w, b.c, sim_prep_list_name(&f->names, 0));
     if (f->names.n == f->room) {
         f->room = f->room ? 2 * f->room : 64;
         SIM_TRY(sim_grow(&f->blocks, f->room, "prep/hdf5"));
     }
     f->blocks[f->names.n] = b;
-    SIM_TRY(prep_list_add(&f->names, name));
+    SIM_TRY(sim_prep_list_add(&f->names, name));
     f->n_items += b.n;
     SIM_CHECK(f->n_items <= HDF5_MAX_IMAGES, SIM_E_DATA, "%s: more than %d images",
               f->path, HDF5_MAX_IMAGES);
@@ -222,12 +222,12 @@ static sim_status see_member(void *ctx, const sim_tensor *t)
     full_name(t->name, name);
     const char *class = name + strlen(k->group), *slash = strchr(class, '/');
     SIM_TRY(add_class(k, class, slash ? (size_t)(slash - class) : strlen(class)));
-    SIM_TRY(hdf5_add_block(k->f, name, true, (int32_t)k->out->n_classes - 1));
+    SIM_TRY(sim_hdf5_add_block(k->f, name, true, (int32_t)k->out->n_classes - 1));
 done:
     return st;
 }
 
-sim_status hdf5_add_classes(hdf5 *f, const char *path, prep_source *out)
+sim_status sim_hdf5_add_classes(hdf5 *f, const char *path, prep_source *out)
 {
     sim_status st = SIM_OK;
     classes k = {.f = f, .out = out};
@@ -242,7 +242,7 @@ sim_status hdf5_add_classes(hdf5 *f, const char *path, prep_source *out)
     SIM_TRY(sim_text_copy(k.group, "prep/hdf5", &group));
     if (n > 1)
         (void)snprintf(k.group + n, HDF5_NAME - n, "/");
-    st = sim_h5_walk(f->file, group, see_member, &k);
+    st = sim_h5_visit(f->file, group, see_member, &k);
     sim_free(group);
     SIM_TRY(st);
     SIM_CHECK(f->names.n > 0, SIM_E_DATA, "%s: the group %s holds no data set", f->path,

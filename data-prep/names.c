@@ -9,7 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-sim_status prep_list_add(prep_list *l, const char *name)
+sim_status sim_prep_list_add(prep_list *l, const char *name)
 {
     sim_status st = SIM_OK;
     size_t bytes = strlen(name) + 1;
@@ -31,19 +31,19 @@ done:
     return st;
 }
 
-const char *prep_list_name(const prep_list *l, size_t i)
+const char *sim_prep_list_name(const prep_list *l, size_t i)
 {
     return l->text + l->at[i];
 }
 
-void prep_list_clear(prep_list *l)
+void sim_prep_list_clear(prep_list *l)
 {
     sim_free(l->text);
     sim_free(l->at);
     *l = (prep_list){0};
 }
 
-sim_status prep_join(const char *a, const char *b, char *out, size_t out_bytes)
+sim_status sim_prep_join(const char *a, const char *b, char *out, size_t out_bytes)
 {
     sim_status st = SIM_OK;
     int n = snprintf(out, out_bytes, "%s/%s", a, b);
@@ -53,19 +53,19 @@ done:
     return st;
 }
 
-const char *prep_base_name(const char *path)
+const char *sim_prep_base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
 }
 
-bool prep_ends_with(const char *text, const char *end)
+bool sim_prep_ends_with(const char *text, const char *end)
 {
     size_t a = strlen(text), b = strlen(end);
     return a >= b && strcmp(text + a - b, end) == 0;
 }
 
-bool prep_is_photo(const char *name)
+bool sim_prep_is_photo(const char *name)
 {
     static const char *const ends[] = {".jpg", ".jpeg", ".png"};
     size_t n = strlen(name);
@@ -77,7 +77,7 @@ bool prep_is_photo(const char *name)
     return false;
 }
 
-sim_status prep_lines(const char *text, size_t n_bytes, char ***lines, size_t *n)
+sim_status sim_prep_lines(const char *text, size_t n_bytes, char ***lines, size_t *n)
 {
     sim_status st = SIM_OK;
     char **list = NULL;
@@ -100,11 +100,11 @@ sim_status prep_lines(const char *text, size_t n_bytes, char ***lines, size_t *n
     *n = count;
     list = NULL;
 done:
-    prep_free_lines(list, count);
+    sim_prep_free_lines(list, count);
     return st;
 }
 
-void prep_free_lines(char **lines, size_t n)
+void sim_prep_free_lines(char **lines, size_t n)
 {
     for (size_t i = 0; lines && i < n; i++)
         sim_free(lines[i]);

@@ -1,7 +1,7 @@
 /*
  * prep.c - a source into a data set: its format found, its items chosen, its set finished.
  *
- * The items go through convey.c.
+ * The items go through transfer.c.
  */
 #include "prep.h"
 
@@ -16,18 +16,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define PREP_FORMAT(name) extern const prep_format prep_format_##name;
+#define PREP_FORMAT(name) extern const prep_format sim_prep_format_##name;
 #include "formats.def"
 #undef PREP_FORMAT
 
 static const prep_format *const formats[] = {
-#define PREP_FORMAT(name) &prep_format_##name,
+#define PREP_FORMAT(name) &sim_prep_format_##name,
 #include "formats.def"
 #undef PREP_FORMAT
 };
 enum { N_FORMATS = sizeof formats / sizeof formats[0] };
 
-const char *prep_format_names(void)
+const char *sim_prep_format_names(void)
 {
 #define PREP_FORMAT(name) "|" #name
     static const char names[] =
@@ -52,9 +52,9 @@ static sim_status find_format(const char *source, const prep_options *options,
         }
     }
     SIM_CHECK(!options->format, SIM_E_USAGE, "--format %s is none of %s", options->format,
-              prep_format_names());
+              sim_prep_format_names());
     SIM_FAIL(SIM_E_DATA, "%s looks like none of %s; say which with --format", source,
-             prep_format_names());
+             sim_prep_format_names());
 done:
     return st;
 }
@@ -218,7 +218,7 @@ static void drop_source(const prep_format *format, prep_source *s)
 {
     format->close(s);
     sim_free(s->labels);
-    prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
+    sim_prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
 }
 
 /* "FORMAT: the last part of the path", for the attribute: no one's home directory. */
@@ -298,7 +298,7 @@ static sim_status check_space(const conversion *c, size_t n)
 
     if (spec->encoded || c->options->part > 0)
         goto done;
-    const char *base = prep_base_name(out);
+    const char *base = sim_prep_base_name(out);
     (void)snprintf(folder, sizeof folder, "%.*s", base > out ? (int)(base - out) : 1,
                    base > out ? out : ".");
     SIM_TRY(sim_path_free_bytes(folder, &free_bytes));
@@ -374,7 +374,7 @@ static sim_status convey(const conversion *c, size_t k, size_t n_parts,
                           .hi = n / n_parts * (k + 1) + n % n_parts * (k + 1) / n_parts,
                           .spec = &c->spec,
                           .writer = c->writer};
-    return prep_convey(&way, result);
+    return sim_prep_transfer(&way, result);
 }
 
 static sim_status finish(conversion *c, prep_result *result)
@@ -472,8 +472,8 @@ static sim_status convert_together(conversion *c, prep_result *result)
     return st;
 }
 
-sim_status prep_convert(const char *source, const char *out, const prep_options *options,
-                        prep_result *result)
+sim_status sim_prep_convert(const char *source, const char *out,
+                            const prep_options *options, prep_result *result)
 {
     sim_status st = SIM_OK;
     bool alone = options->n_parts < 2;
@@ -482,10 +482,10 @@ sim_status prep_convert(const char *source, const char *out, const prep_options 
     memset(result, 0, sizeof *result);
     st = alone ? convert_alone(&c, result) : convert_together(&c, result);
     if (st == SIM_E_IO && alone && result->n_images > 0)
-        st = sim_story_begin(st, __FILE__, __LINE__,
+        st = sim_error_begin(st, __FILE__, __LINE__,
                              "%s; once that is mended, the same command goes on after "
                              "%zu images",
-                             sim_story(), result->n_images);
+                             sim_error_message(), result->n_images);
     if (st == SIM_E_IO)
         sim_dataset_suspend(&c.writer);
     sim_dataset_abandon(&c.writer);

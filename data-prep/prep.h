@@ -1,7 +1,7 @@
 /*
  * prep.h - from somebody's files to a simile data set.
  *
- * A format opens a source as a list of items with labels; prep.c chooses items, convey.c
+ * A format opens a source as a list of items with labels; prep.c chooses items, transfer.c
  * decodes, resizes and writes.  Called by `simile prepare`; uses core, h5, data and
  * libarchive.
  */
@@ -77,12 +77,13 @@ typedef struct {
  * stderr.  A conversion that was killed goes on where it was, if called alike.
  * Fails: SIM_E_INPUT, SIM_E_DATA, SIM_E_CREATE, SIM_E_IO; no file is half-written.
  */
-SIM_MUST_USE sim_status prep_convert(const char *source, const char *out,
-                                     const prep_options *options, prep_result *result);
+SIM_MUST_USE sim_status sim_prep_convert(const char *source, const char *out,
+                                         const prep_options *options,
+                                         prep_result *result);
 /* "idx|cifar|folder" */
-const char *prep_format_names(void);
+const char *sim_prep_format_names(void);
 
-/* ---- between prep.c and convey.c ---- */
+/* ---- between prep.c and transfer.c ---- */
 
 /* Puts the items [lo, hi) of a source into a data set, from where the writer had come.
  * `chosen` [n_items], or NULL for all. */
@@ -95,7 +96,7 @@ typedef struct {
     const sim_dataset_spec *spec;
     sim_dataset_writer *writer;
 } prep_way;
-SIM_MUST_USE sim_status prep_convey(const prep_way *way, prep_result *result);
+SIM_MUST_USE sim_status sim_prep_transfer(const prep_way *way, prep_result *result);
 
 /* ---- for the formats ---- */
 
@@ -105,25 +106,25 @@ typedef struct {
     uint64_t *at; /* [n] */
     size_t n, room, used, text_room;
 } prep_list;
-SIM_MUST_USE sim_status prep_list_add(prep_list *l, const char *name);
-const char *prep_list_name(const prep_list *l, size_t i);
-void prep_list_clear(prep_list *l);
+SIM_MUST_USE sim_status sim_prep_list_add(prep_list *l, const char *name);
+const char *sim_prep_list_name(const prep_list *l, size_t i);
+void sim_prep_list_clear(prep_list *l);
 
 /* A folder or file beside or below: "A/B"; fails when it is too long. */
-SIM_MUST_USE sim_status prep_join(const char *a, const char *b, char *out,
-                                  size_t out_bytes);
+SIM_MUST_USE sim_status sim_prep_join(const char *a, const char *b, char *out,
+                                      size_t out_bytes);
 /* What follows the last slash. */
-const char *prep_base_name(const char *path);
-bool prep_ends_with(const char *text, const char *end);
+const char *sim_prep_base_name(const char *path);
+bool sim_prep_ends_with(const char *text, const char *end);
 /* Does the name end as a photo's, and is it no hidden file? */
-bool prep_is_photo(const char *name);
+bool sim_prep_is_photo(const char *name);
 
 /* A whole file, through gzip where its name ends in .gz.  Caller's. */
-SIM_MUST_USE sim_status prep_load(const char *path, size_t limit, uint8_t **bytes,
-                                  size_t *n);
+SIM_MUST_USE sim_status sim_prep_load(const char *path, size_t limit, uint8_t **bytes,
+                                      size_t *n);
 
 /* Does the name end as a tar archive's, compressed or not? */
-bool prep_is_tar(const char *path);
+bool sim_prep_is_tar(const char *path);
 
 /* A tar archive (any compression) that is read from front to end; names are only ever
  * looked at. */
@@ -135,21 +136,21 @@ typedef struct {
     bool is_link; /* to another entry: no bytes of its own */
 } prep_entry;
 /* `enter`: entries named .tar are gone through as well, one deep. */
-SIM_MUST_USE sim_status prep_tar_open(const char *path, bool enter, prep_tar **out);
-SIM_MUST_USE sim_status prep_tar_next(prep_tar *t, prep_entry *out);
+SIM_MUST_USE sim_status sim_prep_tar_open(const char *path, bool enter, prep_tar **out);
+SIM_MUST_USE sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out);
 /* The next n bytes of the entry; fails when it has fewer. */
-SIM_MUST_USE sim_status prep_tar_take(prep_tar *t, void *data, size_t n);
+SIM_MUST_USE sim_status sim_prep_tar_take(prep_tar *t, void *data, size_t n);
 /* The entry whole, at most `limit` bytes.  Caller's. */
-SIM_MUST_USE sim_status prep_tar_load(prep_tar *t, size_t limit, uint8_t **bytes,
-                                      size_t *n);
-void prep_tar_close(prep_tar **t);
+SIM_MUST_USE sim_status sim_prep_tar_load(prep_tar *t, size_t limit, uint8_t **bytes,
+                                          size_t *n);
+void sim_prep_tar_close(prep_tar **t);
 
 /* Is one of these file names (NULL ends them) among the first entries of the archive? */
-bool prep_tar_holds(const char *path, const char *const *names);
+bool sim_prep_tar_holds(const char *path, const char *const *names);
 
-/* Splits lines into an array of texts; release with prep_free_lines. */
-SIM_MUST_USE sim_status prep_lines(const char *text, size_t n_bytes, char ***lines,
-                                   size_t *n);
-void prep_free_lines(char **lines, size_t n);
+/* Splits lines into an array of texts; release with sim_prep_free_lines. */
+SIM_MUST_USE sim_status sim_prep_lines(const char *text, size_t n_bytes, char ***lines,
+                                       size_t *n);
+void sim_prep_free_lines(char **lines, size_t n);
 
 #endif

@@ -20,15 +20,15 @@
 #define ASSERT_OK(call)                                                                  \
     do {                                                                                 \
         if ((call) != SIM_OK)                                                            \
-            fail_msg("%s: %s", #call, sim_story());                                      \
+            fail_msg("%s: %s", #call, sim_error_message());                              \
     } while (0)
 
 /* The call fails with this code, and its story holds this text. */
 #define ASSERT_REFUSED(call, code, text)                                                 \
     do {                                                                                 \
         assert_int_equal((call), (code));                                                \
-        if (!strstr(sim_story(), (text)))                                                \
-            fail_msg("story \"%s\" lacks \"%s\"", sim_story(), (text));                  \
+        if (!strstr(sim_error_message(), (text)))                                        \
+            fail_msg("story \"%s\" lacks \"%s\"", sim_error_message(), (text));          \
     } while (0)
 
 #endif

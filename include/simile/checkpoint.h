@@ -1,7 +1,7 @@
 /*
  * checkpoint.h - named state to disk and back; the run directory and its lock.
  *
- * Room: checkpoint
+ * Module: checkpoint
  * A checkpoint is an HDF5 image built in memory, a 64-byte trailer with its XXH3-128, and
  * our own exclusive create, write, fsync, rename (DESIGN.md section 5).  Nothing is
  * parsed before the digest is verified.  It knows nobody's state: sources are visitors.
@@ -60,23 +60,22 @@ void sim_run_close(const sim_comm *c, sim_run *run);
 /* Closes a run that came to nothing: of the folders that open made, the empty ones go. */
 void sim_run_drop(const sim_comm *c, sim_run *run);
 /* Does somebody hold the run who is not known to be gone?  Local. */
-bool sim_run_is_held(const char *path);
+bool sim_run_is_locked(const char *path);
 /* "RUN/name" into out. Local. */
 SIM_MUST_USE sim_status sim_run_path(const sim_run *run, const char *name, char *out,
                                      size_t out_bytes);
 /* `simile stop`: leaves the file that asks a running job to stop, from the moment it holds the
  * run; is it there?  Who takes a run clears what an earlier one left.  Local. */
-SIM_MUST_USE sim_status sim_run_ask_stop(const char *path);
-bool sim_run_stop_asked(const sim_run *run);
+SIM_MUST_USE sim_status sim_run_request_stop(const char *path);
+bool sim_run_stop_requested(const sim_run *run);
 void sim_run_stop_clear(const sim_run *run);
 
 /*
  * Moves the checkpoints of steps from `first` on to RUN/abandoned-N, a new folder, whose path
  * rank 0 gets ("" when there was nothing to move); the newest is an older one then.
  */
-SIM_MUST_USE sim_status sim_run_set_aside(const sim_comm *c, const sim_run *run,
-                                          int64_t first, char *folder,
-                                          size_t folder_bytes);
+SIM_MUST_USE sim_status sim_run_abandon(const sim_comm *c, const sim_run *run,
+                                        int64_t first, char *folder, size_t folder_bytes);
 
 /* ---- writing ---- */
 

@@ -1,7 +1,7 @@
 /*
  * clock.h - time for people and for profiles; never for results.
  *
- * Room: core
+ * Module: core
  */
 #ifndef SIMILE_CLOCK_H
 #define SIMILE_CLOCK_H

@@ -1,7 +1,7 @@
 /*
  * comm.h - the only room that speaks MPI: who we are, agreement, gathers, tree sums.
  *
- * Room: comm
+ * Module: comm
  * MPI is funneled through the main thread.  Messages go in pieces of whole rows, 64 MiB
  * at most.  Nothing here adds floating point in an order that depends on the number of
  * ranks: sums over the batch go through the tree of tree.h.
@@ -42,7 +42,7 @@ _Noreturn void sim_comm_abort(sim_status code);
  * (MPI is funneled, but Open MPI's abort asks the launcher and nothing else: under mpirun and
  * srun the job then ends with `code` in a second.  After _exit srun says 137.)
  */
-_Noreturn void sim_comm_abort_aside(sim_status code);
+_Noreturn void sim_comm_abort_from_thread(sim_status code);
 /* Ends this process in so many seconds, whatever it is then waiting for: before a last word
  * that a dead disk may swallow.  0: not any more. */
 void sim_comm_abort_within(unsigned seconds);
@@ -94,7 +94,7 @@ void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
  *   mine   this rank's rows
  *   out    [rows.hi - rows.lo][row_bytes], used on `root`
  */
-void sim_comm_bring_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
+void sim_comm_fetch_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
                          size_t row_bytes, const void *mine, void *out);
 
 /*
@@ -108,7 +108,7 @@ void sim_comm_bring_rows(const sim_comm *c, int root, const size_t *first, sim_r
  */
 void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *nodes);
 /* Floats that `nodes` must have room for on this rank. */
-size_t sim_comm_sum_leaves_room(const sim_comm *c, size_t n_leaves, size_t n);
+size_t sim_comm_sum_leaves_capacity(const sim_comm *c, size_t n_leaves, size_t n);
 
 /*
  * Collective.  Folds doubles over leaves for many groups at once (batch norm, the loss).
@@ -128,10 +128,10 @@ typedef struct {
     size_t leaves_per_unit, leaves_per_group;
     size_t width;
     sim_merge_fn *merge;
-} sim_fold_shape;
-size_t sim_fold_groups(const sim_fold_shape *shape);
-void sim_comm_fold_doubles(const sim_comm *c, const sim_fold_shape *shape, double *leaves,
-                           double *out);
+} sim_reduce_shape;
+size_t sim_reduce_groups(const sim_reduce_shape *shape);
+void sim_comm_reduce_doubles(const sim_comm *c, const sim_reduce_shape *shape,
+                             double *leaves, double *out);
 
 /*
  * Collective.  The same in one group, for owners who folded their leaves as they came.
@@ -139,8 +139,8 @@ void sim_comm_fold_doubles(const sim_comm *c, const sim_fold_shape *shape, doubl
  *   nodes  its maximal nodes (sim_tree_nodes), one after the other, each of width doubles
  *   out    [width] the whole fold, on every rank
  */
-void sim_comm_fold_nodes(const sim_comm *c, size_t n_leaves, size_t width,
-                         const double *nodes, sim_merge_fn *merge, double *out);
+void sim_comm_reduce_nodes(const sim_comm *c, size_t n_leaves, size_t width,
+                           const double *nodes, sim_merge_fn *merge, double *out);
 
 /* Tests: rows in a message at most; 0 restores 64 MiB pieces. */
 void sim_comm_piece_rows(size_t n_rows);

@@ -1,13 +1,13 @@
 /*
  * config.h - the job: YAML and key=value into option structs, by walking option tables.
  *
- * Room: config
+ * Module: config
  * Knows no other room: whoever owns options hands in a table and a struct.  Refuses with
  * SIM_E_CONFIG and file:line (or "argument 3"): aliases, anchors, tags, a second
  * document, depth over 8, more than 1 MiB, duplicates, unknown keys (naming the nearest
  * known one), wrong types, out-of-range numbers, nan, inf, invalid UTF-8.
  *
- *   sim_config_read -> sim_config_take for each table -> sim_config_finish
+ *   sim_config_read -> sim_config_fill for each table -> sim_config_finish
  */
 #ifndef SIMILE_CONFIG_H
 #define SIMILE_CONFIG_H
@@ -39,13 +39,13 @@ const char *sim_config_peek(const sim_config *c, const char *key);
  * From now on the default of `key` is `text`, whatever its table says: another key's choice
  * may bring defaults of its own.  Before the key's table is taken.  Keeps: key, text.
  */
-void sim_config_prefer(sim_config *c, const char *key, const char *text);
+void sim_config_set_default(sim_config *c, const char *key, const char *text);
 
 /*
  * Fills `options` (zeroed first) from the keys below the table's section: defaults, then
  * what the job says.  Each table once.
  */
-SIM_MUST_USE sim_status sim_config_take(sim_config *c, const sim_option_table *table,
+SIM_MUST_USE sim_status sim_config_fill(sim_config *c, const sim_option_table *table,
                                         void *options);
 
 /* Refuses keys that no table took; defaults for such keys are a bug. */
@@ -55,7 +55,7 @@ SIM_MUST_USE sim_status sim_config_finish(sim_config *c);
 SIM_MUST_USE sim_status sim_config_finish_section(sim_config *c, const char *section);
 
 /* A configuration error at a key, with its place: for checks that need several keys. */
-sim_status sim_config_refuse(const sim_config *c, const char *key, const char *fmt, ...)
+sim_status sim_config_error(const sim_config *c, const char *key, const char *fmt, ...)
     SIM_PRINTF(3, 4);
 
 /*

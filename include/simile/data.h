@@ -1,7 +1,7 @@
 /*
  * data.h - from a file to augmented views of the requested samples, ahead of need.
  *
- * Room: data
+ * Module: data
  * Never sees MPI: it is told which samples.  The data set format is DESIGN.md section 5.
  */
 #ifndef SIMILE_DATA_H

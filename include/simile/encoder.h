@@ -1,7 +1,7 @@
 /*
  * encoder.h - layers with forward and backward, ResNets, heads, and their memory plan.
  *
- * Room: encoder
+ * Module: encoder
  * Never sees MPI: batch norm is handed a function that folds doubles over leaves.  A net
  * is weights and structure; a tape holds the activations of one forward pass, so that
  * the same weights can serve several passes.
@@ -49,7 +49,7 @@ typedef struct {
 size_t sim_batch_images(const sim_batch_shape *b); /* on this rank */
 
 /*
- * Folds leaves of doubles (see sim_comm_fold_doubles: the contract is the same, with
+ * Folds leaves of doubles (see sim_comm_reduce_doubles: the contract is the same, with
  * n_units = n_blocks).  Tests pass a local one.
  *   leaves [local block][leaves_per_unit][width], overwritten;  out [n_groups][width]
  */
@@ -58,9 +58,9 @@ typedef struct {
                  size_t leaves_per_group, size_t width, sim_merge_fn *merge,
                  double *leaves, double *out);
     void *ctx;
-} sim_folder;
+} sim_reducer;
 /* A folder for one process that owns every block. */
-extern const sim_folder sim_folder_local;
+extern const sim_reducer sim_reducer_local;
 
 /* ---- nets ---- */
 
@@ -159,7 +159,7 @@ void sim_net_pack(sim_net *net, bool backward);
 
 /* Buffers for training passes over batches of this shape.  Keeps: net, folder. */
 SIM_MUST_USE sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
-                                        const sim_folder *folder, bool backward,
+                                        const sim_reducer *folder, bool backward,
                                         sim_tape **out);
 void sim_tape_destroy(sim_tape **tape);
 

@@ -1,7 +1,7 @@
 /*
  * eval.h - what an encoder is worth: embeddings and kNN, in parallel over ranks.
  *
- * Room: eval
+ * Module: eval
  * Images belong to ranks in units of 32; results have the same bits on any number.
  */
 #ifndef SIMILE_EVAL_H
@@ -104,8 +104,8 @@ SIM_MUST_USE sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train,
                                        sim_dataset **test);
 
 /* Gets each result, on every rank. */
-typedef sim_status sim_knn_tell(void *ctx, const sim_train_state *t, int64_t epoch,
-                                const sim_knn_result *r);
+typedef sim_status sim_knn_log(void *ctx, const sim_train_state *t, int64_t epoch,
+                               const sim_knn_result *r);
 
 typedef struct sim_knn_watch sim_knn_watch;
 
@@ -113,7 +113,7 @@ typedef struct sim_knn_watch sim_knn_watch;
  * Fails: as sim_knn_inputs. */
 SIM_MUST_USE sim_status sim_knn_watch_create(const sim_job *job,
                                              const sim_evaluate_options *options,
-                                             sim_knn_tell *tell, void *tell_ctx,
+                                             sim_knn_log *tell, void *tell_ctx,
                                              sim_knn_watch **out);
 void sim_knn_watch_destroy(sim_knn_watch **w);
 /* Bytes on a rank before anything is made: what the watch holds after its first

@@ -1,7 +1,7 @@
 /*
  * file.h - file I/O behind a small table, so that tests can make any call fail.
  *
- * Room: core
+ * Module: core
  * All functions retry EINTR and short transfers, and transient EIO, EAGAIN and ESTALE
  * a few times; but an fsync that failed stays failed.  Messages name path and reason.
  * Codes: SIM_E_INPUT (does not exist), SIM_E_ACCESS (permission, read only), SIM_E_IO
@@ -102,7 +102,7 @@ SIM_MUST_USE sim_status sim_file_create_new(const char *path, const char *text);
 SIM_MUST_USE sim_status sim_file_remove(const char *path); /* absent is fine */
 SIM_MUST_USE sim_status sim_file_rename(const char *from, const char *to);
 /* Makes a rename durable: syncs the folder that `path` is in. */
-SIM_MUST_USE sim_status sim_file_sync_folder(const char *path);
+SIM_MUST_USE sim_status sim_file_sync_directory(const char *path);
 /* With parents; it may be there.  Fails: SIM_E_CREATE where something is in the way */
 SIM_MUST_USE sim_status sim_directory_make(const char *path);
 /* An empty one. */
@@ -140,7 +140,7 @@ typedef struct {
     char state; /* 'R', 'S', 'D', 'T' (stopped), 't' (traced), 'Z' and 'X' (dead) ... */
     char began[32];
 } sim_process;
-bool sim_process_look(long pid, sim_process *out);
+bool sim_process_query(long pid, sim_process *out);
 void sim_process_space(char *out, size_t out_bytes);
 
 /*

@@ -1,7 +1,7 @@
 /*
  * h5.h - the only room that speaks HDF5: hardened reading, images built in memory.
  *
- * Room: h5
+ * Module: h5
  * One thread at a time.  HDF5's own error printing is off: its innermost message goes
  * into our story.  Plugins are off; external links, virtual and external storage,
  * unknown filters and variable-length types are refused.  Disk files are opened read
@@ -79,9 +79,9 @@ SIM_MUST_USE sim_status sim_h5_bytes_at(const sim_h5 *f, const char *name, uint6
 
 /* Calls `see` for every data set below `group` in byte order of full path; the tensor has
  * name = path without the leading slash, dims, type, data NULL. */
-SIM_MUST_USE sim_status sim_h5_walk(const sim_h5 *f, const char *group,
-                                    sim_status (*see)(void *ctx, const sim_tensor *t),
-                                    void *ctx);
+SIM_MUST_USE sim_status sim_h5_visit(const sim_h5 *f, const char *group,
+                                     sim_status (*see)(void *ctx, const sim_tensor *t),
+                                     void *ctx);
 
 /*
  * An image in memory under construction: core driver, EARLIEST bounds, one buffer of

@@ -1,7 +1,7 @@
 /*
  * hash.h - XXH3-128, for integrity, fingerprints and ladders.
  *
- * Room: core
+ * Module: core
  */
 #ifndef SIMILE_HASH_H
 #define SIMILE_HASH_H

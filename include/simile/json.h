@@ -1,7 +1,7 @@
 /*
  * json.h - JSON objects for results, metrics and headers (by jansson).
  *
- * Room: core
+ * Module: core
  * Writers build an object key by key; a failed allocation is remembered and told by
  * sim_json_dump.  Numbers that are not finite become null; in a text that is not UTF-8
  * every byte beyond ASCII becomes '?'.

@@ -1,7 +1,7 @@
 /*
  * kernel.h - the inner loops: products, convolutions, norms, activations, exp.
  *
- * Room: kernel
+ * Module: kernel
  * A plain reference (`portable`) is the meaning; an overlay per instruction set (v3, v4)
  * replaces what it does faster.  v3 and v4 give the same bits as each other; portable
  * agrees with them within DESIGN.md section 7.  Every output is summed in one fixed
@@ -89,7 +89,7 @@ typedef struct {
     size_t n_leaves;
     sim_range range;
     size_t images_per_leaf;
-} sim_leaf_walk;
+} sim_leaf_layout;
 
 /*
  * Weight gradients: per leaf in a fixed order, then the tree of tree.h over the walk's
@@ -97,7 +97,7 @@ typedef struct {
  * [k][c][size][size].  Nothing is written for an empty range.
  *   x [images of the range][h][w][c], dy [same][oh][ow][k]
  */
-void sim_conv_backward_weights(const sim_conv *conv, const sim_leaf_walk *walk,
+void sim_conv_backward_weights(const sim_conv *conv, const sim_leaf_layout *walk,
                                const float *x, const float *dy, float *dw,
                                size_t node_stride);
 
@@ -108,8 +108,9 @@ void sim_conv_backward_weights(const sim_conv *conv, const sim_leaf_walk *walk,
  */
 typedef struct {
     size_t shared, thread;
-} sim_room;
-void sim_conv_room(const sim_conv *conv, const sim_leaf_walk *walk, sim_room *room);
+} sim_workspace_size;
+void sim_conv_workspace(const sim_conv *conv, const sim_leaf_layout *walk,
+                        sim_workspace_size *room);
 
 /* ---- per-channel work over leaves ---- */
 
@@ -123,7 +124,8 @@ typedef struct {
     size_t n_leaves, n_pieces, rows, c;
     const size_t *start; /* [n_leaves][n_pieces], borrowed */
 } sim_norm_leaves;
-void sim_norm_room(const sim_norm_leaves *leaves, sim_room *room); /* start: unused */
+void sim_norm_workspace(const sim_norm_leaves *leaves,
+                        sim_workspace_size *room); /* start: unused */
 
 /* out [n_leaves][2][c]: mean, then biased variance, by fixed chunks; double. */
 void sim_norm_moments(const sim_norm_leaves *leaves, const float *x, double *out);

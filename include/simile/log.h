@@ -1,7 +1,7 @@
 /*
  * log.h - messages on stderr, and in the run's log file once there is one.
  *
- * Room: core
+ * Module: core
  * Rank 0 speaks (sim_log); another rank only where it must (sim_log_each).  On a
  * terminal one line may be rewritten in place (sim_log_progress); in a batch log it is
  * not shown.  NO_COLOR, a dumb terminal and a non-terminal give plain lines.  Logging

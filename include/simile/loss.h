@@ -1,7 +1,7 @@
 /*
  * loss.h - the contrast engine: rows against columns over the global batch, tile by tile.
  *
- * Room: loss
+ * Module: loss
  * Never a B x B buffer.  Rows (anchors) against columns (all gathered embeddings) in
  * tiles with fixed global boundaries; per row a maximum and a sum, tile sums in fp32
  * lanes, merges in double; the gradient needs no backward reduction: with z and the
@@ -35,11 +35,11 @@ typedef struct {
     double accuracy;            /* share of anchors whose positive beats all others */
     double positive;            /* mean similarity of positives */
     double negative;            /* mean similarity of negatives */
-    double spread;              /* mean over dimensions of the standard deviation of z */
+    double embedding_std;       /* mean over dimensions of the standard deviation of z */
     double d_log_temperature;   /* of `loss`, factor held; 0 without gradients */
     double d_log_scale, d_bias; /* sigmoid loss */
     /* Anchors that count 0: no positive (labels), or decoupled and no negative. */
-    int64_t lonely;
+    int64_t anchors_without_positive;
 } sim_loss_report;
 /*
  * Adds one of several comparisons: losses and their derivatives as they are, for their
@@ -223,6 +223,6 @@ void sim_queue_contrast(sim_queue *q, const sim_cross_options *options, const fl
  * Collective.  At least one slot takes part.
  */
 void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots,
-                       double *spread);
+                       double *embedding_std);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * memory.h - memory with a tag, so that the ledger can say who holds how much.
  *
- * Room: core
+ * Module: core
  * Every block is zeroed and aligned to 64 bytes.  A tag is a string literal such as
  * "encoder/activations"; the part before the slash is the room.
  */

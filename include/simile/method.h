@@ -1,7 +1,7 @@
 /*
  * method.h - which views, which heads, and what is compared with what.
  *
- * Room: method
+ * Module: method
  * A method owns its nets (encoder, heads ...) and turns a batch of views into a loss and
  * gradients.  A row of methods.def and one file make one; close variants share a file.
  */
@@ -164,7 +164,7 @@ typedef struct sim_method_row {
      * the guard skipped: what a step leaves beside weights becomes lasting here. */
     void (*updated)(void *self);
     /* A run starts afresh with these weights: what begins as their copy.  Or NULL. */
-    void (*begun)(void *self);
+    void (*started)(void *self);
     /* Did the last step only fill a queue?  Then no weight changes.  NULL: never. */
     bool (*idle)(void *self);
 
@@ -174,10 +174,10 @@ typedef struct sim_method_row {
     size_t (*scalars)(void *self, sim_method_scalar out[SIM_MAX_SCALARS]); /* or NULL */
     /* How large the gradient of a scalar may be at the start, by order; 0: none is trained.
      * Or NULL. */
-    double (*scalar_pull)(const void *options, size_t batch);
+    double (*scalar_gradient_bound)(const void *options, size_t batch);
     /* Nets that no optimizer changes but that hold statistics: momentum copies.  Or NULL. */
-    size_t (*companions)(void *self, sim_net *nets[SIM_MAX_NETS],
-                         const char *groups[SIM_MAX_NETS]);
+    size_t (*momentum_nets)(void *self, sim_net *nets[SIM_MAX_NETS],
+                            const char *groups[SIM_MAX_NETS]);
     sim_queue *(*queue)(void *self); /* or NULL */
     /* Everything the next step needs but the optimizer: under /weights, /momentum ... */
     SIM_MUST_USE sim_status (*visit)(void *self, const sim_visitor *v);
@@ -254,8 +254,8 @@ SIM_MUST_USE sim_status sim_method_visit_buffers(const sim_method *m,
                                                  const sim_visitor *v);
 /* All that a pass changes before anyone has judged it: those statistics, and the companions'
  * weights. */
-SIM_MUST_USE sim_status sim_method_visit_passed(const sim_method *m,
-                                                const sim_visitor *v);
+SIM_MUST_USE sim_status sim_method_visit_forward_state(const sim_method *m,
+                                                       const sim_visitor *v);
 /* What the optimizer changes, and the companions' weights. */
 SIM_MUST_USE sim_status sim_method_visit_weights(const sim_method *m,
                                                  const sim_visitor *v);
@@ -267,6 +267,6 @@ void sim_rows_by_block(const sim_batch_shape *s, size_t d, const float *by_view,
                        float *by_block);
 
 /* The folder of batch norm over all ranks. */
-sim_folder sim_folder_of(const sim_comm *comm);
+sim_reducer sim_reducer_of(const sim_comm *comm);
 
 #endif

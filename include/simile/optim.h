@@ -1,7 +1,7 @@
 /*
  * optim.h - optimizers, schedules and the moving average, elementwise on named tensors.
  *
- * Room: optim
+ * Module: optim
  * Order-sensitive sums (norms) go in fixed chunks of 4096 elements in double, then a
  * chunk tree.  The update is the same on every rank.
  */

@@ -1,7 +1,7 @@
 /*
  * option.h - option tables: every key of a job is a row in its owner's file.
  *
- * Room: core
+ * Module: core
  * From the rows come parsing, range checks, --help, the resolved job, its identity and
  * the README's tables.  Names may be dotted ("projector.layers"): a table stands under
  * a section of the job ("encoder"), "" being the top level.

@@ -1,7 +1,7 @@
 /*
  * random.h - random numbers without state: a pure function of what they are for.
  *
- * Room: core
+ * Module: core
  * Philox4x32-10 (Salmon et al. 2011, by Random123).  Key (seed, purpose), counter
  * (sample, epoch, view and operation, draw).  Each operation has its own draw space,
  * so that adding one shifts no other, and who computes a number does not matter.

@@ -1,7 +1,7 @@
 /*
  * report.h - pictures for people.
  *
- * Room: report
+ * Module: report
  */
 #ifndef SIMILE_REPORT_H
 #define SIMILE_REPORT_H

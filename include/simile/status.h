@@ -1,7 +1,7 @@
 /*
  * status.h - how a failure travels: a code, and the story that explains it.
  *
- * Room: core
+ * Module: core
  * Whatever can fail returns a sim_status.  The codes are sysexits numbers, so that
  * main returns them unchanged.  The story is thread-local text for the user; the
  * trail of source places behind it is printed only where SIMILE_TRACE is set.
@@ -30,26 +30,26 @@ typedef enum {
 #define SIM_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 
 /* Starts a new story and returns `code`.  Use it through SIM_FAIL or SIM_CHECK. */
-sim_status sim_story_begin(sim_status code, const char *file, int line, const char *fmt,
+sim_status sim_error_begin(sim_status code, const char *file, int line, const char *fmt,
                            ...) SIM_PRINTF(4, 5);
 
 /* Adds a source place to the trail of the present story. */
-void sim_story_pass(const char *file, int line);
+void sim_error_add_frame(const char *file, int line);
 
 /* Puts a sentence in front of the present story: "reading a.h5: " and so on. */
-void sim_story_prefix(const char *fmt, ...) SIM_PRINTF(1, 2);
+void sim_error_prefix(const char *fmt, ...) SIM_PRINTF(1, 2);
 
 /* The story of the last failure in this thread; "" when there is none.  Borrowed. */
-const char *sim_story(void);
+const char *sim_error_message(void);
 
 /* The trail of source places, innermost first; "" when there is none.  Borrowed. */
-const char *sim_story_trail(void);
+const char *sim_error_backtrace(void);
 
 /* Replaces the story, e.g. by the one another rank or thread told. */
-void sim_story_set(const char *text);
+void sim_error_set(const char *text);
 
 /* Forgets the story: the failure was dealt with. */
-void sim_story_clear(void);
+void sim_error_clear(void);
 
 /* Name of a code for people: "configuration", "input missing" ... */
 const char *sim_status_name(sim_status code);
@@ -60,7 +60,7 @@ _Noreturn void sim_assert_failed(const char *what, const char *file, int line);
 
 #define SIM_FAIL(code, ...)                                                              \
     do {                                                                                 \
-        st = sim_story_begin((code), __FILE__, __LINE__, __VA_ARGS__);                   \
+        st = sim_error_begin((code), __FILE__, __LINE__, __VA_ARGS__);                   \
         goto done;                                                                       \
     } while (0)
 
@@ -74,7 +74,7 @@ _Noreturn void sim_assert_failed(const char *what, const char *file, int line);
     do {                                                                                 \
         st = (call);                                                                     \
         if (st != SIM_OK) {                                                              \
-            sim_story_pass(__FILE__, __LINE__);                                          \
+            sim_error_add_frame(__FILE__, __LINE__);                                     \
             goto done;                                                                   \
         }                                                                                \
     } while (0)

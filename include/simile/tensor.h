@@ -1,7 +1,7 @@
 /*
  * tensor.h - a named view of numbers, and the visitors that see them.
  *
- * Room: core
+ * Module: core
  * Every stateful object names its tensors and scalars to a visitor.  Checkpoint, hash
  * ladder, memory report and export are visitors; none of them knows whose state it is.
  */

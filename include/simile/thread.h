@@ -1,7 +1,7 @@
 /*
  * thread.h - a parallel loop, and the few thread tools the loader needs.
  *
- * Room: core
+ * Module: core
  * sim_for runs on OpenMP, so OMP_NUM_THREADS, OMP_PLACES and OMP_PROC_BIND do what
  * people expect.  Denormals are flushed to zero in every thread that computes.
  */
@@ -45,7 +45,7 @@ int sim_thread_index(void);
  */
 void *sim_scratch(size_t bytes);
 /* What a thread holds after asking for so much. */
-size_t sim_scratch_room(size_t bytes);
+size_t sim_scratch_capacity(size_t bytes);
 /* Every thread of sim_for holds `room` from now on: without it a thread takes its scratch
  * whenever an item that wants some first falls to it, which may be late in a run. */
 void sim_scratch_reserve(size_t room);

@@ -1,7 +1,7 @@
 /*
  * train.h - the job, the step and the loop: limits, signals, guards.
  *
- * Room: train
+ * Module: train
  * Calls observers (log, metrics, online kNN) and knows none of them.
  */
 #ifndef SIMILE_TRAIN_H
@@ -75,11 +75,12 @@ SIM_MUST_USE sim_status sim_job_memory(const sim_job *job, const sim_dataset_inf
 typedef struct {
     int64_t step, total_steps, epoch;
     double epochs; /* done, with fraction */
-    double loss, lr, accuracy, positive, negative, spread, gradient_norm;
+    double loss, lr, accuracy, positive, negative, embedding_std, gradient_norm;
     double images_per_s, elapsed_s, eta_s; /* eta of the whole run */
     double left_s;                         /* until the nearest limit; 0: none known */
     int64_t skipped;                       /* steps skipped by the guard so far */
-    int64_t lonely; /* anchors of the interval that count 0 (sim_loss_report) */
+    int64_t
+        anchors_without_positive; /* anchors of the interval that count 0 (sim_loss_report) */
 } sim_step_metrics;
 
 typedef struct sim_train_state sim_train_state; /* read-only for observers */
@@ -104,7 +105,7 @@ const sim_schedule_plan *sim_train_plan(const sim_train_state *t);
 const sim_dataset *sim_train_data(const sim_train_state *t);
 int64_t sim_train_step(const sim_train_state *t);
 /* On rank 0, at the begin: the folder to which the run moved the course it leaves; or "". */
-const char *sim_train_aside(const sim_train_state *t);
+const char *sim_train_abandoned(const sim_train_state *t);
 
 /* ---- the run ---- */
 

@@ -1,7 +1,7 @@
 /*
  * tree.h - the one order in which sums over the batch are taken.
  *
- * Room: core
+ * Module: core
  * Leaves 0 .. L-1 are folded in the tree that splits [lo, hi) at lo + (hi - lo)/2; a
  * node with an empty child is the other child.  Whoever owns a range of leaves walks
  * them in ascending order with a stack, merging where a node of the tree over all L
@@ -37,8 +37,8 @@ size_t sim_tree_merges(size_t n_leaves, sim_range range, size_t leaf);
 size_t sim_tree_depth(size_t n_leaves, sim_range range);
 
 /*
- * A stack of float partials.  Write leaf i's values to sim_fold_slot(), then call
- * sim_fold_close(): it merges (left + right, in parallel) as the tree says.
+ * A stack of float partials.  Write leaf i's values to sim_tree_stack_top(), then call
+ * sim_tree_stack_push(): it merges (left + right, in parallel) as the tree says.
  * After the last leaf, node j of sim_tree_nodes stands at partials + j * n.
  */
 typedef struct {
@@ -48,12 +48,12 @@ typedef struct {
     size_t next;     /* leaf that comes next */
     size_t height;   /* partials on the stack */
     float *partials; /* [sim_tree_depth][n], borrowed */
-} sim_fold;
+} sim_tree_stack;
 
-void sim_fold_begin(sim_fold *f, size_t n, size_t n_leaves, sim_range range,
-                    float *partials);
-float *sim_fold_slot(const sim_fold *f);
-void sim_fold_close(sim_fold *f);
+void sim_tree_stack_begin(sim_tree_stack *f, size_t n, size_t n_leaves, sim_range range,
+                          float *partials);
+float *sim_tree_stack_top(const sim_tree_stack *f);
+void sim_tree_stack_push(sim_tree_stack *f);
 
 /*
  * Folds `n_nodes` partials of `width` doubles, given with the leaf ranges they stand
@@ -62,16 +62,16 @@ void sim_fold_close(sim_fold *f);
  */
 typedef void sim_merge_fn(size_t width, double *left, size_t left_leaves,
                           const double *right, size_t right_leaves);
-void sim_tree_fold_doubles(size_t n_leaves, size_t width, const sim_range *ranges,
-                           size_t n_nodes, double *partials, sim_merge_fn *merge,
-                           double *out);
+void sim_tree_reduce_doubles(size_t n_leaves, size_t width, const sim_range *ranges,
+                             size_t n_nodes, double *partials, sim_merge_fn *merge,
+                             double *out);
 
 /*
  * The same for floats, summed: node j of n floats stands at partials + j * stride.
  * Returns the sum, which stands in the first node's place.
  */
-float *sim_tree_fold_floats(size_t n_leaves, size_t n, const sim_range *ranges,
-                            size_t n_nodes, float *partials, size_t stride);
+float *sim_tree_reduce_floats(size_t n_leaves, size_t n, const sim_range *ranges,
+                              size_t n_nodes, float *partials, size_t stride);
 
 /* left += right. */
 void sim_merge_sum(size_t width, double *left, size_t left_leaves, const double *right,

@@ -26,24 +26,24 @@ void sim_checkpoint_part_bytes(size_t limit, size_t part)
     sizes.part = part ? part : DEFAULT_PART;
 }
 
-bool checkpoint_is_parted(const sim_tensor *t)
+bool sim_checkpoint_is_parted(const sim_tensor *t)
 {
     return t->sharded && sim_tensor_count(t) * sim_type_bytes(t->type) > sizes.limit;
 }
 
-size_t checkpoint_part_bytes(void)
+size_t sim_checkpoint_part_size(void)
 {
     return sizes.part;
 }
 
 /* ---- names ---- */
 
-void checkpoint_part_name(int64_t step, size_t index, char out[64])
+void sim_checkpoint_part_name(int64_t step, size_t index, char out[64])
 {
     (void)snprintf(out, 64, "step-%09lld.part-%04zu.h5", (long long)step, index);
 }
 
-bool checkpoint_part_step_of(const char *name, int64_t *step)
+bool sim_checkpoint_part_step_of(const char *name, int64_t *step)
 {
     char *end = NULL;
     if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
@@ -55,7 +55,7 @@ bool checkpoint_part_step_of(const char *name, int64_t *step)
     return strcmp(end + strspn(end, "0123456789"), ".h5") == 0;
 }
 
-sim_status checkpoint_drop_orphans(const char *folder)
+sim_status sim_checkpoint_drop_orphans(const char *folder)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
@@ -64,7 +64,7 @@ sim_status checkpoint_drop_orphans(const char *folder)
 
     SIM_TRY(sim_directory_list(folder, &names));
     for (size_t i = 0; i < names.n; i++) {
-        if (!checkpoint_part_step_of(names.names[i], &step))
+        if (!sim_checkpoint_part_step_of(names.names[i], &step))
             continue;
         (void)snprintf(path, sizeof path, "%s/step-%09lld.h5", folder, (long long)step);
         if (sim_path_exists(path))
@@ -79,8 +79,8 @@ done:
 
 /* ---- writing ---- */
 
-sim_status checkpoint_part_write(const char *folder, int64_t step, size_t index,
-                                 const sim_tensor *rows, sim_hash *digest)
+sim_status sim_checkpoint_part_write(const char *folder, int64_t step, size_t index,
+                                     const sim_tensor *rows, sim_hash *digest)
 {
     sim_status st = SIM_OK;
     sim_h5 *file = NULL;
@@ -91,7 +91,7 @@ sim_status checkpoint_part_write(const char *folder, int64_t step, size_t index,
                      r = {.type = SIM_I64, .data = &first};
     size_t n = sim_tensor_count(rows) * sim_type_bytes(rows->type);
 
-    checkpoint_part_name(step, index, name);
+    sim_checkpoint_part_name(step, index, name);
     (void)snprintf(path, sizeof path, "%s/%s", folder, name);
     SIM_TRY(sim_h5_create_image(n, &file));
     SIM_TRY(sim_h5_write_attribute_text(file, "format", "simile-checkpoint-part"));
@@ -99,14 +99,15 @@ sim_status checkpoint_part_write(const char *folder, int64_t step, size_t index,
     SIM_TRY(sim_h5_write_attribute(file, "first_row", &r));
     SIM_TRY(sim_h5_write(file, rows->name, rows));
     SIM_TRY(sim_h5_image(file, &image, &n));
-    SIM_TRY(checkpoint_seal(path, image, n, digest));
+    SIM_TRY(sim_checkpoint_seal(path, image, n, digest));
 done:
     sim_h5_close(&file);
     return st;
 }
 
-void checkpoint_part_table(sim_json *table, int64_t step, const sim_tensor *t,
-                           size_t rows_per_part, size_t first, const sim_hash *digests)
+void sim_checkpoint_part_table(sim_json *table, int64_t step, const sim_tensor *t,
+                               size_t rows_per_part, size_t first,
+                               const sim_hash *digests)
 {
     char name[64], hex[33];
     size_t n = (t->dims[0] + rows_per_part - 1) / rows_per_part;
@@ -120,7 +121,7 @@ void checkpoint_part_table(sim_json *table, int64_t step, const sim_tensor *t,
     files = sim_json_array(j, "files");
     for (size_t i = 0; i < n; i++) {
         sim_json *f = sim_json_object(files, NULL);
-        checkpoint_part_name(step, first + i, name);
+        sim_checkpoint_part_name(step, first + i, name);
         sim_hash_hex(digests[i], hex);
         sim_json_text(f, "name", name);
         sim_json_text(f, "digest", hex);
@@ -129,7 +130,7 @@ void checkpoint_part_table(sim_json *table, int64_t step, const sim_tensor *t,
 
 /* ---- reading ---- */
 
-const sim_json *checkpoint_parted_tensor(const sim_checkpoint *k, size_t i)
+const sim_json *sim_checkpoint_parted_tensor(const sim_checkpoint *k, size_t i)
 {
     sim_json *list = NULL;
     if (!k->parts || !sim_json_get_object(k->parts, "tensors", &list) ||
@@ -138,11 +139,11 @@ const sim_json *checkpoint_parted_tensor(const sim_checkpoint *k, size_t i)
     return sim_json_at(list, i);
 }
 
-const sim_json *checkpoint_find_parted(const sim_checkpoint *k, const char *name)
+const sim_json *sim_checkpoint_find_parted(const sim_checkpoint *k, const char *name)
 {
     const sim_json *j = NULL;
     const char *text = NULL;
-    for (size_t i = 0; (j = checkpoint_parted_tensor(k, i)) != NULL; i++)
+    for (size_t i = 0; (j = sim_checkpoint_parted_tensor(k, i)) != NULL; i++)
         if (sim_json_get_text(j, "tensor", &text) && strcmp(text, name) == 0)
             return j;
     return NULL;
@@ -162,7 +163,7 @@ static sim_status beside(const sim_checkpoint *k, const char *name, char *out,
     const char *slash = strrchr(k->path, '/');
     int64_t step = 0;
 
-    SIM_CHECK(checkpoint_part_step_of(name, &step), SIM_E_DATA,
+    SIM_CHECK(sim_checkpoint_part_step_of(name, &step), SIM_E_DATA,
               "%s: \"%.80s\" is no name of a part", k->path, name);
     (void)snprintf(out, out_bytes, "%.*s%s", slash ? (int)(slash + 1 - k->path) : 0,
                    k->path, name);
@@ -186,7 +187,7 @@ static sim_status load_part(const sim_checkpoint *k, const sim_json *file, char 
               SIM_E_DATA, "%s: /parts is not what this program writes", k->path);
     SIM_TRY(beside(k, name, path, sizeof path));
     SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &read, &n));
-    SIM_TRY(checkpoint_verify(path, read, n, image_bytes, &h));
+    SIM_TRY(sim_checkpoint_verify(path, read, n, image_bytes, &h));
     sim_hash_hex(h, hex);
     SIM_CHECK(strcmp(hex, digest) == 0, SIM_E_DATA,
               "%s is whole, but of another checkpoint: its digest is %s, expected %s",
@@ -196,18 +197,18 @@ static sim_status load_part(const sim_checkpoint *k, const sim_json *file, char 
 done:
     sim_free(read);
     if (st != SIM_OK)
-        sim_story_prefix("%s needs this part beside it: ", k->path);
+        sim_error_prefix("%s needs this part beside it: ", k->path);
     return st == SIM_E_INPUT ? SIM_E_DATA : st;
 }
 
-sim_status checkpoint_parts_verify(const sim_checkpoint *k, size_t rank, size_t size)
+sim_status sim_checkpoint_parts_verify(const sim_checkpoint *k, size_t rank, size_t size)
 {
     sim_status st = SIM_OK;
     const sim_json *parted = NULL;
     char *bytes = NULL;
     size_t n = 0, turn = 0;
 
-    for (size_t i = 0; (parted = checkpoint_parted_tensor(k, i)) != NULL; i++)
+    for (size_t i = 0; (parted = sim_checkpoint_parted_tensor(k, i)) != NULL; i++)
         for (size_t f = 0; f < sim_json_size(files_of(parted)); f++) {
             if (turn++ % size != rank)
                 continue;
@@ -268,8 +269,8 @@ done:
     return st;
 }
 
-sim_status checkpoint_parts_read(const sim_checkpoint *k, const sim_json *parted,
-                                 const sim_tensor *t)
+sim_status sim_checkpoint_parts_read(const sim_checkpoint *k, const sim_json *parted,
+                                     const sim_tensor *t)
 {
     sim_status st = SIM_OK;
     size_t step = 0;

@@ -47,7 +47,7 @@ static sim_status read_head(sim_checkpoint *k)
     SIM_TRY(read_int(k->file, "/samples", &k->head.samples));
     SIM_CHECK(k->head.step >= 0 && k->head.epoch >= 0 && k->head.samples >= 0, SIM_E_DATA,
               "%s: a negative step, epoch or sample count", k->path);
-    SIM_CHECK(!checkpoint_step_of(name, &named) || named == k->head.step, SIM_E_DATA,
+    SIM_CHECK(!sim_checkpoint_step_of(name, &named) || named == k->head.step, SIM_E_DATA,
               "%s holds step %lld: it was renamed", k->path, (long long)k->head.step);
     SIM_TRY(sim_h5_read_text(k->file, "/config", &k->config));
     SIM_TRY(sim_h5_read_text(k->file, "/identity", &k->identity));
@@ -72,7 +72,7 @@ static sim_status parse(const char *path, char *bytes, size_t n, sim_checkpoint 
     SIM_TRY(sim_new(&k, "checkpoint/file"));
     (void)snprintf(k->path, sizeof k->path, "%s", path);
     k->n_bytes = n;
-    SIM_TRY(checkpoint_verify(path, bytes, n, &image_bytes, &digest));
+    SIM_TRY(sim_checkpoint_verify(path, bytes, n, &image_bytes, &digest));
     SIM_TRY(sim_h5_open_image(bytes, image_bytes, k->path, &k->file));
     SIM_TRY(read_head(k));
     SIM_TRY(read_parts(k));
@@ -84,7 +84,7 @@ done:
     return st;
 }
 
-sim_status checkpoint_load_file(const char *path, sim_checkpoint **out)
+sim_status sim_checkpoint_load_file(const char *path, sim_checkpoint **out)
 {
     sim_status st = SIM_OK;
     char *bytes = NULL;
@@ -148,8 +148,8 @@ done:
 static void refuse(search *s)
 {
     s->refused++;
-    sim_log_warn("refused: %s", sim_story());
-    sim_story_clear();
+    sim_log_warn("refused: %s", sim_error_message());
+    sim_error_clear();
 }
 
 /* Is it certain that the file is no good?  One that cannot be read may be. */
@@ -167,10 +167,10 @@ static sim_status next_here(search *s, sim_checkpoint **out)
 
     while (s->left > 0 && !*out) {
         const char *name = s->names.names[--s->left];
-        if (!checkpoint_step_of(name, &step))
+        if (!sim_checkpoint_step_of(name, &step))
             continue;
         (void)snprintf(path, sizeof path, "%s/%s", s->folder, name);
-        st = checkpoint_load_file(path, out);
+        st = sim_checkpoint_load_file(path, out);
         if (is_harmed(st))
             refuse(s);
         else
@@ -225,7 +225,7 @@ static sim_status share_and_verify(const sim_comm *c, sim_checkpoint **k)
 
     SIM_TRY(share(c, k));
     if (*k)
-        st = checkpoint_parts_verify(*k, (size_t)c->rank, (size_t)c->size);
+        st = sim_checkpoint_parts_verify(*k, (size_t)c->rank, (size_t)c->size);
     SIM_TRY(sim_comm_agree(c, st));
 done:
     return st;
@@ -264,7 +264,7 @@ static sim_status open_file(const sim_comm *c, const char *path, sim_checkpoint 
     sim_status st = SIM_OK;
 
     if (c->rank == 0)
-        st = checkpoint_load_file(path, out);
+        st = sim_checkpoint_load_file(path, out);
     SIM_TRY(sim_comm_agree(c, st));
     SIM_TRY(share_and_verify(c, out));
 done:
@@ -351,12 +351,12 @@ static sim_status read_values(const filler *f, const char *name, const sim_tenso
 {
     sim_status st = SIM_OK;
     const sim_json *parted =
-        f->checkpoint ? checkpoint_find_parted(f->checkpoint, name + 1) : NULL;
+        f->checkpoint ? sim_checkpoint_find_parted(f->checkpoint, name + 1) : NULL;
     sim_tensor named = *t;
 
     if (parted) {
         named.name = name + 1;
-        SIM_TRY(checkpoint_parts_read(f->checkpoint, parted, &named));
+        SIM_TRY(sim_checkpoint_parts_read(f->checkpoint, parted, &named));
         goto done;
     }
     SIM_TRY(check_dims(f, name, t));
@@ -415,8 +415,8 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
     SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &bytes, &n));
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);
     image_bytes = n;
-    if (checkpoint_is_sealed(bytes, n))
-        SIM_TRY(checkpoint_verify(path, bytes, n, &image_bytes, &digest));
+    if (sim_checkpoint_is_sealed(bytes, n))
+        SIM_TRY(sim_checkpoint_verify(path, bytes, n, &image_bytes, &digest));
     SIM_TRY(sim_h5_open_image(bytes, image_bytes, path, &file));
     f.file = file;
     for (size_t i = 0; i < n_sources; i++)
@@ -473,7 +473,7 @@ static sim_status describe_tensor(void *ctx, const sim_tensor *t)
 static void describe_parted(const sim_checkpoint *k, describer *d)
 {
     const sim_json *parted = NULL;
-    for (size_t i = 0; (parted = checkpoint_parted_tensor(k, i)) != NULL; i++) {
+    for (size_t i = 0; (parted = sim_checkpoint_parted_tensor(k, i)) != NULL; i++) {
         sim_json *files = NULL, *dims = NULL;
         const char *name = "";
         if (!sim_json_get_text(parted, "tensor", &name) ||
@@ -502,7 +502,7 @@ sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out)
     sim_json_text(out, "fingerprint", k->head.fingerprint);
     sim_json_text(out, "weights_hash", weights);
     describer d = {sim_json_array(out, "tensors"), hashes};
-    SIM_TRY(sim_h5_walk(k->file, "/", describe_tensor, &d));
+    SIM_TRY(sim_h5_visit(k->file, "/", describe_tensor, &d));
     describe_parted(k, &d);
 done:
     sim_free(weights);

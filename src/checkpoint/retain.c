@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool checkpoint_step_of(const char *name, int64_t *step)
+bool sim_checkpoint_step_of(const char *name, int64_t *step)
 {
     char *end = NULL;
     if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
@@ -19,8 +19,8 @@ bool checkpoint_step_of(const char *name, int64_t *step)
     return strcmp(end, ".h5") == 0;
 }
 
-sim_status checkpoint_retire(const char *folder, const sim_checkpoint_options *options,
-                             int64_t newest)
+sim_status sim_checkpoint_retire(const char *folder,
+                                 const sim_checkpoint_options *options, int64_t newest)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
@@ -31,7 +31,7 @@ sim_status checkpoint_retire(const char *folder, const sim_checkpoint_options *o
     /* Names sort by step: walk from the newest down. */
     for (size_t i = names.n; i-- > 0;) {
         (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
-        if (!checkpoint_step_of(names.names[i], &step) || step > newest ||
+        if (!sim_checkpoint_step_of(names.names[i], &step) || step > newest ||
             sim_path_is_directory(path))
             continue;
         bool every = options->keep_every > 0 && step % options->keep_every == 0;
@@ -39,7 +39,7 @@ sim_status checkpoint_retire(const char *folder, const sim_checkpoint_options *o
             continue;
         SIM_TRY(sim_file_remove(path));
     }
-    SIM_TRY(checkpoint_drop_orphans(folder)); /* with each its parts */
+    SIM_TRY(sim_checkpoint_drop_orphans(folder)); /* with each its parts */
 done:
     sim_names_clear(&names);
     return st;

@@ -36,7 +36,7 @@ done:
 static void start_of(long pid, char out[32])
 {
     sim_process p;
-    bool lives = sim_process_look(pid, &p) && p.state != 'Z' && p.state != 'X';
+    bool lives = sim_process_query(pid, &p) && p.state != 'Z' && p.state != 'X';
     (void)snprintf(out, 32, "%s", lives ? p.began : "");
 }
 
@@ -113,7 +113,7 @@ static bool job_is_gone(const char *job)
     if (!*job || job[strspn(job, "0123456789")] != '\0')
         return false;
     if (sim_process_answer(argv, WAIT_MS, answer, sizeof answer, &code) != SIM_OK) {
-        sim_story_clear(); /* no Slurm here, or it is silent: nobody knows */
+        sim_error_clear(); /* no Slurm here, or it is silent: nobody knows */
         return false;
     }
     if (code != 0)
@@ -154,7 +154,7 @@ static sim_status open_to_hold(const char *path, int *fd)
     sim_status st = sim_file_open_update(path, fd);
     if (st != SIM_E_ACCESS)
         return st;
-    sim_story_clear();
+    sim_error_clear();
     return sim_file_open_read(path, fd, &n);
 }
 
@@ -176,7 +176,7 @@ static sim_status remove_stale(const char *path, const char *text)
     if (st == SIM_OK)
         st = sim_file_load(path, 4096, &now, &n);
     if (st == SIM_E_INPUT || st == SIM_E_CREATE) { /* another start takes it over */
-        sim_story_clear();
+        sim_error_clear();
         st = SIM_OK;
         goto done;
     }
@@ -339,16 +339,16 @@ void sim_run_drop(const sim_comm *c, sim_run *run)
 
     if (c->rank != 0)
         return;
-    (void)snprintf(story, sizeof story, "%s", sim_story());
+    (void)snprintf(story, sizeof story, "%s", sim_error_message());
     for (size_t i = N_FOLDERS; i-- > 0;)
         if (sim_run_path(run, folders[i], path, sizeof path) == SIM_OK)
             remove_empty(path, &run->folder_is_new[i]);
     sim_run_close(c, run);
     remove_empty(run->path, &run->is_new);
-    sim_story_set(story);
+    sim_error_set(story);
 }
 
-bool sim_run_is_held(const char *path)
+bool sim_run_is_locked(const char *path)
 {
     char lock[4200], host[256] = "", *text = NULL;
     size_t n = 0;
@@ -360,14 +360,14 @@ bool sim_run_is_held(const char *path)
         sim_host_name(host, sizeof host);
         held = !is_dead(&h, host);
     }
-    sim_story_clear();
+    sim_error_clear();
     sim_free(text);
     return held;
 }
 
 /* ---- the wish to stop ---- */
 
-sim_status sim_run_ask_stop(const char *path)
+sim_status sim_run_request_stop(const char *path)
 {
     sim_status st = SIM_OK;
     char file[4200];
@@ -376,7 +376,7 @@ sim_status sim_run_ask_stop(const char *path)
     SIM_CHECK(sim_path_is_directory(path), SIM_E_INPUT, "%s is no run directory", path);
     (void)snprintf(file, sizeof file, "%s/run.lock", path);
     SIM_CHECK(sim_path_exists(file), SIM_E_INPUT, "%s: no job is running there", path);
-    SIM_CHECK(sim_run_is_held(path), SIM_E_INPUT,
+    SIM_CHECK(sim_run_is_locked(path), SIM_E_INPUT,
               "%s: no job is running there: the one that held it was killed", path);
     (void)snprintf(file, sizeof file, "%s/stop", path);
     SIM_TRY(sim_file_replace(file, &piece, 1));
@@ -384,7 +384,7 @@ done:
     return st;
 }
 
-bool sim_run_stop_asked(const sim_run *run)
+bool sim_run_stop_requested(const sim_run *run)
 {
     char path[4200];
     return sim_run_path(run, "stop", path, sizeof path) == SIM_OK &&

@@ -28,8 +28,8 @@ static uint64_t get_le64(const unsigned char *p)
     return v;
 }
 
-sim_status checkpoint_seal(const char *path, const void *image, size_t n,
-                           sim_hash *digest)
+sim_status sim_checkpoint_seal(const char *path, const void *image, size_t n,
+                               sim_hash *digest)
 {
     unsigned char trailer[TRAILER_BYTES] = {0};
     const sim_piece pieces[] = {{image, n}, {trailer, sizeof trailer}};
@@ -42,14 +42,14 @@ sim_status checkpoint_seal(const char *path, const void *image, size_t n,
     return sim_file_replace(path, pieces, 2);
 }
 
-bool checkpoint_is_sealed(const void *bytes, size_t n)
+bool sim_checkpoint_is_sealed(const void *bytes, size_t n)
 {
     return n > TRAILER_BYTES && memcmp((const unsigned char *)bytes + n - TRAILER_BYTES,
                                        TRAILER_MAGIC, 16) == 0;
 }
 
-sim_status checkpoint_verify(const char *path, const void *bytes, size_t n,
-                             size_t *image_bytes, sim_hash *digest)
+sim_status sim_checkpoint_verify(const char *path, const void *bytes, size_t n,
+                                 size_t *image_bytes, sim_hash *digest)
 {
     sim_status st = SIM_OK;
     static const unsigned char zeros[TRAILER_BYTES] = {0};
@@ -57,7 +57,7 @@ sim_status checkpoint_verify(const char *path, const void *bytes, size_t n,
     SIM_CHECK(n > TRAILER_BYTES, SIM_E_DATA, "%s has %zu bytes and is no checkpoint",
               path, n);
     const unsigned char *t = (const unsigned char *)bytes + n - TRAILER_BYTES;
-    SIM_CHECK(checkpoint_is_sealed(bytes, n), SIM_E_DATA,
+    SIM_CHECK(sim_checkpoint_is_sealed(bytes, n), SIM_E_DATA,
               "%s has no checkpoint's end mark: it was cut, or is no checkpoint", path);
     SIM_CHECK(get_le64(t + 16) == n - TRAILER_BYTES, SIM_E_DATA,
               "%s: %zu bytes, but its end mark tells %llu: it was cut or joined", path,

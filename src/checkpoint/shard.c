@@ -76,7 +76,7 @@ static const void *fetch(const shard *s, int root, sim_range rows)
     if (s->first[root] <= rows.lo && rows.hi <= s->first[root + 1])
         return s->comm->rank == root ? mine + (rows.lo - s->first[root]) * s->row_bytes
                                      : NULL;
-    sim_comm_bring_rows(s->comm, root, s->first, rows, s->row_bytes, mine, s->piece);
+    sim_comm_fetch_rows(s->comm, root, s->first, rows, s->row_bytes, mine, s->piece);
     return s->piece;
 }
 
@@ -86,8 +86,8 @@ static sim_range next_rows(const shard *s, size_t at, size_t end_row)
     return (sim_range){at, at + n};
 }
 
-sim_status checkpoint_shard_to_image(const sim_comm *c, const sim_tensor *t, sim_h5 *file,
-                                     const char *path, sim_hash *hash)
+sim_status sim_checkpoint_shard_to_image(const sim_comm *c, const sim_tensor *t,
+                                         sim_h5 *file, const char *path, sim_hash *hash)
 {
     sim_status st = SIM_OK;
     shard s = {.first = NULL};
@@ -147,7 +147,8 @@ static sim_status write_part(const shard *s, const checkpoint_parts *p, size_t a
     part.dims[0] = rows.hi - rows.lo;
     part.row_lo = rows.lo;
     part.data = (void *)data;
-    return checkpoint_part_write(p->folder, p->step, p->index + i, &part, &digests[i]);
+    return sim_checkpoint_part_write(p->folder, p->step, p->index + i, &part,
+                                     &digests[i]);
 }
 
 /* Parts within a rank need no message: they go first, so that all ranks write at once. */
@@ -176,14 +177,14 @@ done:
     return st;
 }
 
-sim_status checkpoint_shard_to_parts(const sim_comm *c, const sim_tensor *t,
-                                     checkpoint_parts *parts, sim_hash *hash)
+sim_status sim_checkpoint_shard_to_parts(const sim_comm *c, const sim_tensor *t,
+                                         checkpoint_parts *parts, sim_hash *hash)
 {
     sim_status st = SIM_OK;
     shard s = {.first = NULL};
     sim_hash *digests = NULL;
 
-    SIM_TRY(begin(c, t, checkpoint_part_bytes(), &s));
+    SIM_TRY(begin(c, t, sim_checkpoint_part_size(), &s));
     const size_t n = (t->dims[0] + s.piece_rows - 1) / s.piece_rows;
     SIM_TRY(sim_comm_agree(c, sim_alloc(&digests, n, "checkpoint/shard")));
     const checkpoint_parts now = *parts;
@@ -192,8 +193,8 @@ sim_status checkpoint_shard_to_parts(const sim_comm *c, const sim_tensor *t,
     /* Each digest is zero but on the rank that wrote its part. */
     sim_comm_sum_i64(c, (int64_t *)digests, 2 * n);
     if (c->rank == 0) {
-        checkpoint_part_table(parts->table, parts->step, t, s.piece_rows, now.index,
-                              digests);
+        sim_checkpoint_part_table(parts->table, parts->step, t, s.piece_rows, now.index,
+                                  digests);
         st = hash_of_parts(t, digests, n, hash);
     }
     SIM_TRY(sim_comm_agree(c, st));

@@ -20,7 +20,7 @@ static sim_status add_bytes(void *ctx, const char *group, const sim_tensor *t)
 {
     size_t *n = ctx;
     (void)group;
-    if (!checkpoint_is_parted(t))
+    if (!sim_checkpoint_is_parted(t))
         *n += sim_tensor_count(t) * sim_type_bytes(t->type) +
               2048; /* with HDF5's headers */
     return SIM_OK;
@@ -171,10 +171,10 @@ static sim_status save_shard(image_writer *w, const char *path, const sim_tensor
     SIM_ASSERT(strncmp(path, "/weights/", 9) != 0);
     SIM_TRY(sim_comm_agree(w->comm, w->failed));
     named.name = path + 1;
-    if (checkpoint_is_parted(t))
-        SIM_TRY(checkpoint_shard_to_parts(w->comm, &named, &w->parts, &hash));
+    if (sim_checkpoint_is_parted(t))
+        SIM_TRY(sim_checkpoint_shard_to_parts(w->comm, &named, &w->parts, &hash));
     else
-        SIM_TRY(checkpoint_shard_to_image(w->comm, &named, w->file, path, &hash));
+        SIM_TRY(sim_checkpoint_shard_to_image(w->comm, &named, w->file, path, &hash));
     if (w->comm->rank == 0)
         w->failed = add_entry(&w->hashes, path + 1, &e);
     if (e)
@@ -273,7 +273,7 @@ static void point_at(const sim_run *run, const char *name)
     if (st == SIM_OK)
         st = sim_file_replace(path, &hint, 1);
     if (st != SIM_OK)
-        sim_log_warn("%s; the checkpoint itself is good", sim_story());
+        sim_log_warn("%s; the checkpoint itself is good", sim_error_message());
 }
 
 static sim_status store(const sim_run *run, int64_t step, const void *image, size_t n)
@@ -284,7 +284,7 @@ static sim_status store(const sim_run *run, int64_t step, const void *image, siz
 
     (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5", (long long)step);
     SIM_TRY(sim_run_path(run, name, path, sizeof path));
-    SIM_TRY(checkpoint_seal(path, image, n, &digest));
+    SIM_TRY(sim_checkpoint_seal(path, image, n, &digest));
     point_at(run, name + strlen("checkpoints/"));
 done:
     return st;
@@ -322,13 +322,13 @@ static bool is_there(const sim_run *run, const sim_checkpoint_head *head,
                    (long long)head->step);
     if (sim_run_path(run, name, path, sizeof path) != SIM_OK || !sim_path_exists(path))
         return false;
-    bool good = checkpoint_load_file(path, &k) == SIM_OK &&
+    bool good = sim_checkpoint_load_file(path, &k) == SIM_OK &&
                 strcmp(k->head.identity, head->identity) == 0 &&
                 k->head.epoch == head->epoch && k->head.samples == head->samples &&
                 has_weights(k, sources, n_sources) &&
-                checkpoint_parts_verify(k, 0, 1) == SIM_OK;
+                sim_checkpoint_parts_verify(k, 0, 1) == SIM_OK;
     sim_checkpoint_close(&k);
-    sim_story_clear();
+    sim_error_clear();
     return good;
 }
 
@@ -344,8 +344,9 @@ static sim_status write_here(const sim_run *run, const sim_checkpoint_options *o
     SIM_TRY(write_hashes(w->file, &w->hashes));
     SIM_TRY(sim_h5_image(w->file, &image, &n));
     SIM_TRY(store(run, head->step, image, n));
-    if (checkpoint_retire(w->parts.folder, options, head->step) != SIM_OK)
-        sim_log_warn("%s; the new checkpoint is good, old ones stay", sim_story());
+    if (sim_checkpoint_retire(w->parts.folder, options, head->step) != SIM_OK)
+        sim_log_warn("%s; the new checkpoint is good, old ones stay",
+                     sim_error_message());
 done:
     return st;
 }
@@ -368,9 +369,9 @@ done:
 static void drop_parts(const char *folder)
 {
     char story[4096];
-    (void)snprintf(story, sizeof story, "%s", sim_story());
-    SIM_IGNORE(checkpoint_drop_orphans(folder));
-    sim_story_set(story);
+    (void)snprintf(story, sizeof story, "%s", sim_error_message());
+    SIM_IGNORE(sim_checkpoint_drop_orphans(folder));
+    sim_error_set(story);
 }
 
 sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,

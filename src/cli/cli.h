@@ -104,6 +104,6 @@ size_t sim_observe_metrics_bytes(void);
 int64_t sim_observe_metrics_last(const char *run_path, double *images_per_s);
 void sim_observe_metrics_clear(void *memory); /* before it is freed */
 /* A kNN result as a line of its own there; `state` is the metrics observer's. */
-sim_knn_tell sim_observe_metrics_knn;
+sim_knn_log sim_observe_metrics_knn;
 
 #endif

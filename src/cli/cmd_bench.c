@@ -189,7 +189,7 @@ enum { PASSES = 3, REPEATS = 5, LEAF_IMAGES = 64 };
 
 static void one_pass(const kernel_bench *b, int pass)
 {
-    const sim_leaf_walk walk = {
+    const sim_leaf_layout walk = {
         .n_leaves = 1, .range = {0, 1}, .images_per_leaf = b->images};
     if (pass == 0)
         sim_conv_forward(b->filters, b->images, b->x, b->y);

@@ -354,8 +354,9 @@ static sim_status run(const sim_comm *c, void *ctx)
     SIM_TRY(sim_comm_agree(c, st));
     SIM_ASSERT(job);
     st = job->method->compute(c, job->method_options, &arrays, &loss);
-    if (st == SIM_E_DATA && !strstr(sim_story(), a->in)) /* the method knows no files */
-        sim_story_prefix("%s: ", a->in);
+    if (st == SIM_E_DATA &&
+        !strstr(sim_error_message(), a->in)) /* the method knows no files */
+        sim_error_prefix("%s: ", a->in);
     SIM_TRY(st);
     warn_of_collapse(&f);
     if (c->rank == 0)

@@ -177,7 +177,7 @@ static sim_status convert(const arguments *a)
     sim_status st = SIM_OK;
     prep_result result;
 
-    SIM_TRY(prep_convert(a->source, a->out, &a->options, &result));
+    SIM_TRY(sim_prep_convert(a->source, a->out, &a->options, &result));
     if (a->options.part == 0)
         SIM_TRY(report(a, &result));
 done:

@@ -33,7 +33,7 @@ sim_status sim_command_stop(int argc, char **argv)
     const char *run = NULL;
 
     sim_cli_parse(&argp, argc, argv, &run);
-    sim_status st = sim_run_ask_stop(run);
+    sim_status st = sim_run_request_stop(run);
     if (st != SIM_OK)
         sim_log_failure(st);
     else

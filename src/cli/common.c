@@ -147,7 +147,7 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
     }
     st = sim_comm_agree(c, body(c, ctx));
     if (st == SIM_E_AGAIN)
-        sim_log("%s", sim_story());
+        sim_log("%s", sim_error_message());
     else if (st != SIM_OK && c->rank == 0)
         sim_log_failure(st);
     SIM_IGNORE(sim_log_file(NULL)); /* a run's record ends with why it stopped */

@@ -47,13 +47,13 @@ static sim_status take_method(sim_config *c, sim_job *job)
     method_name chosen = {0};
 
     name_rows[0].choices = sim_methods_names();
-    SIM_TRY(sim_config_take(c, &name_table, &chosen));
+    SIM_TRY(sim_config_fill(c, &name_table, &chosen));
     job->method = sim_methods_at((size_t)chosen.name);
     SIM_ASSERT(job->method->table->struct_bytes <= sizeof job->method_options);
-    SIM_TRY(sim_config_take(c, job->method->table, job->method_options));
+    SIM_TRY(sim_config_fill(c, job->method->table, job->method_options));
     for (size_t i = 0; i < job->method->n_defaults; i++)
-        sim_config_prefer(c, job->method->defaults[i].key,
-                          job->method->defaults[i].value);
+        sim_config_set_default(c, job->method->defaults[i].key,
+                               job->method->defaults[i].value);
 done:
     return st;
 }
@@ -62,14 +62,14 @@ static sim_status take_all(sim_config *c, sim_job *job, sim_evaluate_options *ev
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(sim_config_take(c, &sim_train_table, &job->train));
+    SIM_TRY(sim_config_fill(c, &sim_train_table, &job->train));
     SIM_TRY(take_method(c, job));
-    SIM_TRY(sim_config_take(c, &sim_encoder_table, &job->encoder));
-    SIM_TRY(sim_config_take(c, &sim_batchnorm_table, &job->batchnorm));
-    SIM_TRY(sim_config_take(c, &sim_optimizer_table, &job->optimizer));
-    SIM_TRY(sim_config_take(c, &sim_schedule_table, &job->schedule));
-    SIM_TRY(sim_config_take(c, &sim_augment_table, &job->augment));
-    SIM_TRY(sim_config_take(c, &sim_evaluate_table, evaluate));
+    SIM_TRY(sim_config_fill(c, &sim_encoder_table, &job->encoder));
+    SIM_TRY(sim_config_fill(c, &sim_batchnorm_table, &job->batchnorm));
+    SIM_TRY(sim_config_fill(c, &sim_optimizer_table, &job->optimizer));
+    SIM_TRY(sim_config_fill(c, &sim_schedule_table, &job->schedule));
+    SIM_TRY(sim_config_fill(c, &sim_augment_table, &job->augment));
+    SIM_TRY(sim_config_fill(c, &sim_evaluate_table, evaluate));
     SIM_TRY(sim_config_finish(c));
 done:
     return st;

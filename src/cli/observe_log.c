@@ -38,7 +38,7 @@ static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)
     format_eta(m, eta, sizeof eta);
     if (!isnan(m->loss))
         (void)snprintf(means, sizeof means, "loss %.4f lr %.4g acc %.3f spread %.4f",
-                       m->loss, m->lr, m->accuracy, m->spread);
+                       m->loss, m->lr, m->accuracy, m->embedding_std);
     (void)snprintf(out, out_bytes, "step %lld/%lld epoch %.2f %s %.0f images/s %s",
                    (long long)m->step, (long long)m->total_steps, m->epochs, means,
                    m->images_per_s, eta);
@@ -55,12 +55,12 @@ static void add_fill(const sim_train_state *t, char *out, size_t out_bytes)
 }
 
 /* Anchors that the loss could not use. */
-static void add_lonely(const sim_step_metrics *m, char *out, size_t out_bytes)
+static void add_without_positive(const sim_step_metrics *m, char *out, size_t out_bytes)
 {
     size_t used = strlen(out);
-    if (m->lonely)
+    if (m->anchors_without_positive)
         (void)snprintf(out + used, out_bytes - used, " %lld anchors without a pair",
-                       (long long)m->lonely);
+                       (long long)m->anchors_without_positive);
 }
 
 /* What the method trains beside weights, such as its temperature. */
@@ -87,7 +87,7 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
     if (interval) {
         format_line(m, line, sizeof line);
         add_fill(t, line, sizeof line);
-        add_lonely(m, line, sizeof line);
+        add_without_positive(m, line, sizeof line);
         add_numbers(t, line, sizeof line);
         sim_log_record("%s", line);
     }

@@ -35,7 +35,7 @@ static int64_t read_line(const char *line, size_t n, double *images_per_s)
         (void)sim_json_get_int(j, "step", &step);
         (void)sim_json_get_real(j, "images_per_s", images_per_s);
     }
-    sim_story_clear();
+    sim_error_clear();
     sim_json_destroy(&j);
     return step;
 }
@@ -137,7 +137,7 @@ int64_t sim_observe_metrics_last(const char *run_path, double *images_per_s)
         last = last < 0 ? step : last; /* a line of kNN tells no rate */
     }
 done:
-    sim_story_clear();
+    sim_error_clear();
     sim_free(text);
     return last;
 }
@@ -170,7 +170,7 @@ static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)
     if (sim_train_comm(t)->rank != 0)
         goto done;
     SIM_TRY(sim_run_path(sim_train_run_of(t), "metrics.jsonl", s->path, sizeof s->path));
-    SIM_TRY(keep_aside(s->path, sim_train_aside(t)));
+    SIM_TRY(keep_aside(s->path, sim_train_abandoned(t)));
     SIM_TRY(keep_earlier(s->path, step, &s->at));
     SIM_TRY(sim_file_open_update(s->path, &s->fd));
 done:
@@ -189,10 +189,10 @@ static void fill(sim_json *j, const sim_step_metrics *m, const sim_method *metho
     sim_json_real(j, "accuracy", m->accuracy);
     sim_json_real(j, "positive", m->positive);
     sim_json_real(j, "negative", m->negative);
-    sim_json_real(j, "spread", m->spread);
+    sim_json_real(j, "spread", m->embedding_std);
     sim_json_real(j, "gradient_norm", m->gradient_norm);
     sim_json_int(j, "skipped", m->skipped);
-    sim_json_int(j, "lonely_anchors", m->lonely);
+    sim_json_int(j, "lonely_anchors", m->anchors_without_positive);
     for (size_t i = 0; i < n; i++)
         sim_json_real(j, numbers[i].name, numbers[i].value);
     sim_json_real(j, "images_per_s", m->images_per_s);
@@ -228,9 +228,9 @@ static sim_status append(state *s, const sim_json *j)
     s->n_waiting += n + 1;
     if (write_waiting(s) != SIM_OK) {
         if (!s->told)
-            sim_log_warn("%s; its lines wait in memory", sim_story());
+            sim_log_warn("%s; its lines wait in memory", sim_error_message());
         s->told = true;
-        sim_story_clear();
+        sim_error_clear();
     }
 done:
     sim_free(text);
@@ -282,12 +282,12 @@ static void flush(state *s)
 
     if (!s->path[0]) /* not rank 0, or never begun, or done */
         return;
-    (void)snprintf(story, sizeof story, "%s", sim_story());
+    (void)snprintf(story, sizeof story, "%s", sim_error_message());
     if (write_waiting(s) != SIM_OK)
-        sim_log_warn("%s; its last lines are lost", sim_story());
+        sim_log_warn("%s; its last lines are lost", sim_error_message());
     if (sim_file_close(&s->fd, s->path) != SIM_OK)
-        sim_log_warn("%s; its last lines may be lost", sim_story());
-    sim_story_set(story); /* of a failure that ends the run */
+        sim_log_warn("%s; its last lines may be lost", sim_error_message());
+    sim_error_set(story); /* of a failure that ends the run */
     s->path[0] = '\0';
 }
 

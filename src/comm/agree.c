@@ -36,7 +36,7 @@ static bool is_named(const char *story)
 static verdict tell(const sim_comm *c, sim_status mine)
 {
     verdict v = {.code = (int)mine};
-    const char *story = sim_story();
+    const char *story = sim_error_message();
     if (mine == SIM_E_AGAIN || is_named(story)) /* all stop alike: no rank's own story */
         (void)snprintf(v.story, sizeof v.story, "%s", story);
     else
@@ -59,7 +59,7 @@ sim_status sim_comm_agree(const sim_comm *c, sim_status mine)
         if (c->rank == lowest)
             v = tell(c, mine);
         MPI_Bcast(&v, (int)sizeof v, MPI_BYTE, lowest, MPI_COMM_WORLD);
-        sim_story_set(v.story);
+        sim_error_set(v.story);
         sent += c->rank == lowest ? sizeof v : 0;
     }
     sim_comm_leave(entered, sent);

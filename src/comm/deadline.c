@@ -6,8 +6,8 @@
  */
 #include "private.h"
 
-#include "simile/beat.h"
 #include "simile/file.h"
+#include "simile/heartbeat.h"
 #include "simile/thread.h"
 
 #include <stdio.h>
@@ -22,7 +22,7 @@ static struct {
     sim_signal wake;
     const char *where;
     double seconds;
-    bool begun, over;
+    bool started, over;
 } deadline;
 
 static void expire(void)
@@ -38,7 +38,7 @@ static void expire(void)
                   host, deadline.where, deadline.seconds);
     (void)MPI_Initialized(&started);
     if (started)
-        sim_comm_abort_aside(SIM_E_BUG);
+        sim_comm_abort_from_thread(SIM_E_BUG);
     _exit(SIM_E_BUG);
 }
 
@@ -46,7 +46,7 @@ static void *count(void *ctx)
 {
     enum { TICKS = 40 };
     (void)ctx;
-    sim_beat_mute();
+    sim_heartbeat_mute();
     sim_mutex_lock(&deadline.lock);
     for (int i = 0; i < TICKS && !deadline.over; i++)
         sim_signal_wait_for(&deadline.wake, &deadline.lock, deadline.seconds / TICKS);
@@ -66,23 +66,23 @@ double sim_comm_start_seconds(void)
 
 void sim_comm_deadline_begin(double seconds, const char *where)
 {
-    SIM_ASSERT(!deadline.begun);
+    SIM_ASSERT(!deadline.started);
     deadline.seconds = seconds;
     deadline.where = where;
     deadline.over = false;
     sim_mutex_init(&deadline.lock);
     sim_signal_init(&deadline.wake);
-    deadline.begun = sim_thread_start(&deadline.thread, count, NULL) == SIM_OK;
-    if (deadline.begun)
+    deadline.started = sim_thread_start(&deadline.thread, count, NULL) == SIM_OK;
+    if (deadline.started)
         return;
-    sim_story_clear(); /* without it a hang lasts until the job's limit */
+    sim_error_clear(); /* without it a hang lasts until the job's limit */
     sim_signal_destroy(&deadline.wake);
     sim_mutex_destroy(&deadline.lock);
 }
 
 void sim_comm_deadline_end(void)
 {
-    if (!deadline.begun)
+    if (!deadline.started)
         return;
     sim_mutex_lock(&deadline.lock);
     deadline.over = true;
@@ -91,5 +91,5 @@ void sim_comm_deadline_end(void)
     sim_thread_join(&deadline.thread);
     sim_signal_destroy(&deadline.wake);
     sim_mutex_destroy(&deadline.lock);
-    deadline.begun = false;
+    deadline.started = false;
 }

@@ -39,8 +39,8 @@ static size_t cut_piece(size_t size, const size_t *first, size_t at, size_t piec
     return sum;
 }
 
-size_t sim_comm_spread(const sim_comm *c, const size_t *first, size_t row_bytes,
-                       void *all)
+size_t sim_comm_allgather(const sim_comm *c, const size_t *first, size_t row_bytes,
+                          void *all)
 {
     size_t size = (size_t)c->size, piece = sim_comm_rows_per_piece(row_bytes);
     int *counts = sim_comm_counts(), *places = counts + size;
@@ -73,7 +73,7 @@ void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_uni
             first[r] = rows.lo;
             first[r + 1] = rows.hi;
         }
-        sent = sim_comm_spread(c, first, row_bytes, all);
+        sent = sim_comm_allgather(c, first, row_bytes, all);
     }
     sim_comm_leave(entered, sent);
 }
@@ -116,7 +116,7 @@ void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
     sim_comm_leave(entered, c->rank == root ? 0 : own_bytes);
 }
 
-void sim_comm_bring_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
+void sim_comm_fetch_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
                          size_t row_bytes, const void *mine, void *out)
 {
     double entered = sim_comm_enter();

@@ -22,8 +22,8 @@ size_t sim_comm_piece(size_t left, size_t piece);
  * Collective.  Rows [first[r], first[r + 1]) of `all` go from rank r to every rank, in
  * pieces; this rank's stand there already.  Returns the bytes this rank gave.
  */
-size_t sim_comm_spread(const sim_comm *c, const size_t *first, size_t row_bytes,
-                       void *all);
+size_t sim_comm_allgather(const sim_comm *c, const size_t *first, size_t row_bytes,
+                          void *all);
 
 /* Room for two ints a rank, counts and places of a message; taken when MPI starts. */
 int *sim_comm_counts(void);

@@ -2,7 +2,7 @@
  * small.c - small things that all ranks share: bytes of one rank, extrema, counts.
  *
  * Integers add up the same in any order, and a maximum knows none, so MPI's own
- * reductions serve here; sums of floating point are in sum.c and fold.c.
+ * reductions serve here; sums of floating point are in sum.c and reduce.c.
  */
 #include "private.h"
 

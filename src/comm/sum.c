@@ -209,15 +209,15 @@ static size_t sum_slices(const sim_comm *c, size_t n_leaves, size_t n, float *no
     float *mine = nodes + own_room(c, n_leaves, n);
     size_t sent = scatter(c, &l, n, nodes, mine);
     const float *sum =
-        sim_tree_fold_floats(n_leaves, m, l.ranges, l.first[size], mine, m);
+        sim_tree_reduce_floats(n_leaves, m, l.ranges, l.first[size], mine, m);
 
     memcpy(nodes + l.slices[rank], sum, m * sizeof *sum);
-    return sent + sim_comm_spread(c, l.slices, sizeof *nodes, nodes);
+    return sent + sim_comm_allgather(c, l.slices, sizeof *nodes, nodes);
 }
 
 /* ---- the door ---- */
 
-size_t sim_comm_sum_leaves_room(const sim_comm *c, size_t n_leaves, size_t n)
+size_t sim_comm_sum_leaves_capacity(const sim_comm *c, size_t n_leaves, size_t n)
 {
     size_t own = own_room(c, n_leaves, n);
     if (c->size == 1)

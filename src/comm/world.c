@@ -3,8 +3,8 @@
  */
 #include "private.h"
 
-#include "simile/beat.h"
 #include "simile/clock.h"
+#include "simile/heartbeat.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -22,7 +22,7 @@ enum { PIECE_BYTES = 64 << 20, END_S = 60 };
 
 double sim_comm_enter(void)
 {
-    sim_beat_exchange();
+    sim_heartbeat_exchange();
     return sim_clock_s();
 }
 
@@ -30,7 +30,7 @@ void sim_comm_leave(double entered, size_t sent_bytes)
 {
     inside_s += sim_clock_s() - entered;
     sent_bytes_total += sent_bytes;
-    sim_beat_exchange();
+    sim_heartbeat_exchange();
 }
 
 double sim_comm_seconds(void)
@@ -164,7 +164,7 @@ void sim_comm_leave_together(void)
 
 void sim_comm_abort(sim_status code)
 {
-    sim_log_each("%s", sim_story());
+    sim_log_each("%s", sim_error_message());
     (void)MPI_Abort(MPI_COMM_WORLD, (int)code);
     abort();
 }
@@ -174,7 +174,7 @@ void sim_comm_abort_within(unsigned seconds)
     (void)alarm(seconds); /* nothing handles it: the signal ends us */
 }
 
-void sim_comm_abort_aside(sim_status code)
+void sim_comm_abort_from_thread(sim_status code)
 {
     enum { PATIENCE_S = 5 };
     sim_comm_abort_within(PATIENCE_S); /* should the launcher not answer */

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-sim_status config_add(sim_config *c, const char *key, const char *text, bool quoted,
-                      bool empty_list, const char *where)
+sim_status sim_config_add(sim_config *c, const char *key, const char *text, bool quoted,
+                          bool empty_list, const char *where)
 {
     sim_status st = SIM_OK;
     entry e = {.quoted = quoted, .empty_list = empty_list};
@@ -30,7 +30,7 @@ done:
     return st;
 }
 
-entry *config_find(const sim_config *c, const char *key)
+entry *sim_config_find(const sim_config *c, const char *key)
 {
     for (size_t i = 0; i < c->n_entries; i++)
         if (strcmp(c->entries[i].key, key) == 0)
@@ -44,7 +44,7 @@ static bool is_below(const char *key, const char *above)
     return strncmp(key, above, n) == 0 && key[n] == '.';
 }
 
-entry *config_find_below(const sim_config *c, const char *key)
+entry *sim_config_find_below(const sim_config *c, const char *key)
 {
     for (size_t i = 0; i < c->n_entries; i++)
         if (is_below(c->entries[i].key, key))
@@ -52,7 +52,7 @@ entry *config_find_below(const sim_config *c, const char *key)
     return NULL;
 }
 
-bool config_drop(sim_config *c, const char *key)
+bool sim_config_drop(sim_config *c, const char *key)
 {
     size_t kept = 0;
     for (size_t i = 0; i < c->n_entries; i++) {
@@ -114,7 +114,7 @@ static sim_status check_above(const sim_config *c, const char *key, const char *
     (void)snprintf(above, sizeof above, "%s", key);
     for (char *dot = strrchr(above, '.'); dot; dot = strrchr(above, '.')) {
         *dot = '\0';
-        SIM_CHECK(!config_find(c, above), SIM_E_CONFIG,
+        SIM_CHECK(!sim_config_find(c, above), SIM_E_CONFIG,
                   "%s: %s is a value, so there is no %s below it", where, above, key);
     }
 done:
@@ -158,17 +158,17 @@ static sim_status apply_override(sim_config *c, const char *text, int number)
     const char *equals = strchr(text, '=');
 
     (void)snprintf(where, sizeof where, "argument %d", number);
-    config_show(text, shown);
+    sim_config_quote(text, shown);
     SIM_CHECK(equals && equals > text && (size_t)(equals - text) < sizeof key,
               SIM_E_CONFIG, "%s: \"%s\" is not key=value", where, shown);
     (void)snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
-    config_show(key, shown);
+    sim_config_quote(key, shown);
     SIM_CHECK(is_dotted_key(key), SIM_E_CONFIG, "%s: \"%s\" is no key", where, shown);
     SIM_TRY(check_once(c, key, where));
-    (void)config_drop(c, key);
+    (void)sim_config_drop(c, key);
     SIM_TRY(check_above(c, key, where));
     size_t before = c->n_entries;
-    SIM_TRY(config_parse_text(c, equals + 1, strlen(equals + 1), key, where, false));
+    SIM_TRY(sim_config_parse_text(c, equals + 1, strlen(equals + 1), key, where, false));
     SIM_CHECK(c->n_entries > before, SIM_E_CONFIG, "%s: %s has no value", where, key);
     for (size_t i = before; i < c->n_entries; i++)
         c->entries[i].is_override = true;
@@ -183,7 +183,7 @@ sim_status sim_config_parse(const char *text, size_t n_bytes, const char *name,
     sim_config *c = NULL;
 
     SIM_TRY(create(name, &c));
-    SIM_TRY(config_parse_text(c, text, n_bytes, "", name, true));
+    SIM_TRY(sim_config_parse_text(c, text, n_bytes, "", name, true));
     *out = c;
     c = NULL;
 done:
@@ -216,19 +216,19 @@ done:
 
 const char *sim_config_peek(const sim_config *c, const char *key)
 {
-    const entry *e = config_find(c, key);
+    const entry *e = sim_config_find(c, key);
     return e ? e->text : NULL;
 }
 
-sim_status sim_config_refuse(const sim_config *c, const char *key, const char *fmt, ...)
+sim_status sim_config_error(const sim_config *c, const char *key, const char *fmt, ...)
 {
     char text[1024];
-    const entry *e = config_find(c, key);
+    const entry *e = sim_config_find(c, key);
     va_list args;
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: %s: %s",
+    return sim_error_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: %s: %s",
                            e ? e->where : c->name, key, text);
 }
 

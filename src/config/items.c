@@ -40,14 +40,14 @@ static sim_status take_item(sim_config *c, const char *item, const sim_option *r
     size_t at = items->n, used = strlen(text);
 
     (void)snprintf(key, sizeof key, "%s.op", item);
-    entry *e = config_find(c, item); /* a bare word names the operation */
-    e = e ? e : config_find(c, key);
-    const entry *below = config_find_below(c, item);
+    entry *e = sim_config_find(c, item); /* a bare word names the operation */
+    e = e ? e : sim_config_find(c, key);
+    const entry *below = sim_config_find_below(c, item);
     SIM_CHECK(e, SIM_E_CONFIG, "%s: %s needs op, one of %s",
               below ? below->where : c->name, item, row->choices);
     int op = sim_choices_find(row->choices, e->text);
-    config_show(e->text, shown);
-    config_nearest_choice(row->choices, e->text, best);
+    sim_config_quote(e->text, shown);
+    sim_config_nearest_choice(row->choices, e->text, best);
     SIM_CHECK(op >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is none of %s; did you mean %s?",
               e->where, e->key, shown, row->choices, best);
     e->used = true;
@@ -56,8 +56,8 @@ static sim_status take_item(sim_config *c, const char *item, const sim_option *r
     used += (size_t)snprintf(text + used, text_bytes - used, "%s{op: %s", at ? ", " : "",
                              e->text);
     for (size_t r = 0; r < table->n_rows; r++) {
-        SIM_TRY(config_take_row(c, item, &table->rows[r], items->values[at], part,
-                                sizeof part));
+        SIM_TRY(sim_config_fill_row(c, item, &table->rows[r], items->values[at], part,
+                                    sizeof part));
         int n = snprintf(text + used, text_bytes - used, ", %s: %s", table->rows[r].name,
                          part);
         used += n > 0 ? (size_t)n : 0;
@@ -72,17 +72,17 @@ done:
     return st;
 }
 
-sim_status config_take_items(sim_config *c, const char *key, const sim_option *row,
-                             sim_option_items *items)
+sim_status sim_config_fill_items(sim_config *c, const char *key, const sim_option *row,
+                                 sim_option_items *items)
 {
     sim_status st = SIM_OK;
     char item[KEY_BYTES + 32], text[8192] = "[";
-    entry *e = config_find(c, key);
-    const entry *first = e ? e : config_find_below(c, key);
+    entry *e = sim_config_find(c, key);
+    const entry *first = e ? e : sim_config_find_below(c, key);
 
     if (!first) {
         /* The owner has its own list then; the resolved job leaves the key out. */
-        SIM_TRY(config_know(c, key, "", row, false));
+        SIM_TRY(sim_config_add_known(c, key, "", row, false));
         goto done;
     }
     SIM_CHECK(!e || e->empty_list, SIM_E_CONFIG, "%s: %s takes a list of operations",
@@ -92,7 +92,7 @@ sim_status config_take_items(sim_config *c, const char *key, const sim_option *r
     items->given = true;
     for (size_t i = 0;; i++) {
         (void)snprintf(item, sizeof item, "%s.%zu", key, i);
-        if (!config_find(c, item) && !config_find_below(c, item))
+        if (!sim_config_find(c, item) && !sim_config_find_below(c, item))
             break;
         SIM_CHECK(i < SIM_OPTION_MAX_ITEMS, SIM_E_CONFIG, "%s: %s has more than %d items",
                   first->where, key, SIM_OPTION_MAX_ITEMS);
@@ -101,7 +101,7 @@ sim_status config_take_items(sim_config *c, const char *key, const sim_option *r
     SIM_CHECK(e || items->n > 0, SIM_E_CONFIG, "%s: %s takes a list of operations",
               first->where, key);
     (void)strncat(text, "]", sizeof text - strlen(text) - 1);
-    SIM_TRY(config_know(c, key, text, row, true));
+    SIM_TRY(sim_config_add_known(c, key, text, row, true));
 done:
     return st;
 }

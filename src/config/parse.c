@@ -99,7 +99,7 @@ static sim_status close_level(walker *w, const yaml_mark_t *mark)
     sim_status st = SIM_OK;
     const level *l = &w->levels[w->depth - 1];
     if (l->is_list && l->n == 0)
-        SIM_TRY(config_add(w->c, w->key, "", false, true, place_of(w, mark)));
+        SIM_TRY(sim_config_add(w->c, w->key, "", false, true, place_of(w, mark)));
     SIM_CHECK(l->is_list || l->n > 0 || !w->key[0], SIM_E_CONFIG,
               "%s: %s has nothing in it: leave it out", place_of(w, mark), w->key);
     w->depth--;
@@ -125,12 +125,12 @@ static sim_status see_key(walker *w, const yaml_event_t *e)
     sim_status st = SIM_OK;
     const char *text = (const char *)e->data.scalar.value;
     char shown[SHOW_BYTES];
-    config_show(text, shown);
+    sim_config_quote(text, shown);
     SIM_CHECK(is_key_text(text, e->data.scalar.length), SIM_E_CONFIG,
               "%s: \"%s\" is no key (letters, digits, _ and - make one)",
               place_of(w, &e->start_mark), shown);
     SIM_TRY(descend(w, text, &e->start_mark));
-    SIM_CHECK(!config_find(w->c, w->key) && !config_find_below(w->c, w->key),
+    SIM_CHECK(!sim_config_find(w->c, w->key) && !sim_config_find_below(w->c, w->key),
               SIM_E_CONFIG, "%s: %s is there twice", place_of(w, &e->start_mark), w->key);
     w->levels[w->depth - 1].has_key = true;
     w->levels[w->depth - 1].n++;
@@ -166,7 +166,8 @@ static sim_status see_scalar(walker *w, const yaml_event_t *e)
               "%s: %s holds a zero byte", place_of(w, &e->start_mark), w->key);
     SIM_CHECK(quoted || !is_null(text), SIM_E_CONFIG, "%s: %s has no value",
               place_of(w, &e->start_mark), w->key);
-    SIM_TRY(config_add(w->c, w->key, text, quoted, false, place_of(w, &e->start_mark)));
+    SIM_TRY(
+        sim_config_add(w->c, w->key, text, quoted, false, place_of(w, &e->start_mark)));
     after_value(w);
 done:
     return st;
@@ -220,12 +221,12 @@ static sim_status check_bytes(walker *w, const char *text, size_t n)
     SIM_CHECK(n <= TEXT_LIMIT, SIM_E_CONFIG, "%s has %zu bytes, %d at most are expected",
               w->where, n, TEXT_LIMIT);
     for (size_t at = 0; at < n; at += length) {
-        length = config_utf8(text + at, n - at, &code);
+        length = sim_config_utf8(text + at, n - at, &code);
         SIM_CHECK(length > 0, SIM_E_CONFIG, "%s: not YAML: byte 0x%02x is not UTF-8 here",
                   place_of(w, &mark), (unsigned)(unsigned char)text[at]);
         mark.line += code == '\n';
-        SIM_CHECK(config_is_plain(code) || code == '\t' || code == '\n' || code == '\r' ||
-                      (code == 0xFEFF && at == 0),
+        SIM_CHECK(sim_config_is_plain(code) || code == '\t' || code == '\n' ||
+                      code == '\r' || (code == 0xFEFF && at == 0),
                   SIM_E_CONFIG, "%s: not YAML: character U+%04X is not allowed",
                   place_of(w, &mark), (unsigned)code);
     }
@@ -238,14 +239,14 @@ static sim_status refuse_yaml(walker *w, const yaml_parser_t *parser)
     const char *problem = parser->problem ? parser->problem : "unreadable";
     bool no_token = strstr(problem, "cannot start any token") != NULL;
     if (parser->error == YAML_MEMORY_ERROR)
-        return sim_story_begin(SIM_E_IO, __FILE__, __LINE__, "out of memory for YAML");
-    return sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: not YAML: %s%s",
+        return sim_error_begin(SIM_E_IO, __FILE__, __LINE__, "out of memory for YAML");
+    return sim_error_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: not YAML: %s%s",
                            place_of(w, &parser->problem_mark), problem,
                            no_token ? " (a tab? indent with spaces)" : "");
 }
 
-sim_status config_parse_text(sim_config *c, const char *text, size_t n,
-                             const char *prefix, const char *where, bool with_line)
+sim_status sim_config_parse_text(sim_config *c, const char *text, size_t n,
+                                 const char *prefix, const char *where, bool with_line)
 {
     sim_status st = SIM_OK;
     yaml_parser_t parser;

@@ -50,39 +50,41 @@ struct sim_config {
     size_t n_preferred;
 };
 
-SIM_MUST_USE sim_status config_add(sim_config *c, const char *key, const char *text,
-                                   bool quoted, bool empty_list, const char *where);
-entry *config_find(const sim_config *c, const char *key);
+SIM_MUST_USE sim_status sim_config_add(sim_config *c, const char *key, const char *text,
+                                       bool quoted, bool empty_list, const char *where);
+entry *sim_config_find(const sim_config *c, const char *key);
 /* Drops `key` and everything below it; true when there was any. */
-bool config_drop(sim_config *c, const char *key);
+bool sim_config_drop(sim_config *c, const char *key);
 /* The first entry below "key."; NULL when there is none. */
-entry *config_find_below(const sim_config *c, const char *key);
+entry *sim_config_find_below(const sim_config *c, const char *key);
 
 /* parse.c: YAML into entries below `prefix`; with_line: places are "where:line". */
-SIM_MUST_USE sim_status config_parse_text(sim_config *c, const char *text, size_t n,
-                                          const char *prefix, const char *where,
-                                          bool with_line);
+SIM_MUST_USE sim_status sim_config_parse_text(sim_config *c, const char *text, size_t n,
+                                              const char *prefix, const char *where,
+                                              bool with_line);
 
-/* take.c: "section.name"; a row's value, with its text for the resolved job. */
-void config_full_key(const char *section, const char *name, char out[KEY_BYTES]);
-SIM_MUST_USE sim_status config_take_row(sim_config *c, const char *prefix,
-                                        const sim_option *row, void *options, char *text,
-                                        size_t text_bytes);
-SIM_MUST_USE sim_status config_know(sim_config *c, const char *key, const char *text,
-                                    const sim_option *row, bool given);
+/* fill.c: "section.name"; a row's value, with its text for the resolved job. */
+void sim_config_full_key(const char *section, const char *name, char out[KEY_BYTES]);
+SIM_MUST_USE sim_status sim_config_fill_row(sim_config *c, const char *prefix,
+                                            const sim_option *row, void *options,
+                                            char *text, size_t text_bytes);
+SIM_MUST_USE sim_status sim_config_add_known(sim_config *c, const char *key,
+                                             const char *text, const sim_option *row,
+                                             bool given);
 /* The choice nearest to a text. */
-void config_nearest_choice(const char *choices, const char *text, char out[64]);
+void sim_config_nearest_choice(const char *choices, const char *text, char out[64]);
 
 /* items.c: a list of operations. */
-SIM_MUST_USE sim_status config_take_items(sim_config *c, const char *key,
-                                          const sim_option *row, sim_option_items *items);
+SIM_MUST_USE sim_status sim_config_fill_items(sim_config *c, const char *key,
+                                              const sim_option *row,
+                                              sim_option_items *items);
 
 /*
  * text.c: the code point at the head of text[n], and its length, 0 where it is not UTF-8;
  * whether a text of a job may hold it; a text for messages: short, no controls.
  */
-size_t config_utf8(const char *text, size_t n, uint32_t *code);
-bool config_is_plain(uint32_t code);
-void config_show(const char *text, char out[SHOW_BYTES]);
+size_t sim_config_utf8(const char *text, size_t n, uint32_t *code);
+bool sim_config_is_plain(uint32_t code);
+void sim_config_quote(const char *text, char out[SHOW_BYTES]);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-size_t config_utf8(const char *text, size_t n, uint32_t *code)
+size_t sim_config_utf8(const char *text, size_t n, uint32_t *code)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *p = (const unsigned char *)text;
@@ -33,7 +33,7 @@ size_t config_utf8(const char *text, size_t n, uint32_t *code)
     return length;
 }
 
-bool config_is_plain(uint32_t c)
+bool sim_config_is_plain(uint32_t c)
 {
     bool control = c < 0x20 || (c >= 0x7F && c < 0xA0);
     bool line_end = c == 0x2028 || c == 0x2029;
@@ -41,7 +41,7 @@ bool config_is_plain(uint32_t c)
     return !control && !line_end && !no_character;
 }
 
-void config_show(const char *text, char out[SHOW_BYTES])
+void sim_config_quote(const char *text, char out[SHOW_BYTES])
 {
     enum { LONGEST = SHOW_BYTES - 8 };
     size_t n = strlen(text), used = 0, length = 1;
@@ -53,8 +53,8 @@ void config_show(const char *text, char out[SHOW_BYTES])
             used += 3;
             break;
         }
-        length = config_utf8(text + at, n - at, &code);
-        if (length > 0 && config_is_plain(code)) {
+        length = sim_config_utf8(text + at, n - at, &code);
+        if (length > 0 && sim_config_is_plain(code)) {
             memcpy(out + used, text + at, length);
             used += length;
         } else {

@@ -139,7 +139,7 @@ static cells cells_of(const char *section, const sim_option *row)
     bool number = row->type == SIM_OPTION_INT || row->type == SIM_OPTION_REAL;
     const char *unit = row->unit ? row->unit : "", *fallback = row->fallback;
 
-    config_full_key(section, row->name, t.key);
+    sim_config_full_key(section, row->name, t.key);
     if (row->type == SIM_OPTION_ITEMS)
         fallback = "by preset";
     (void)snprintf(t.fallback, sizeof t.fallback, "[%s]",

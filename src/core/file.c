@@ -5,7 +5,7 @@
  */
 #include "simile/file.h"
 
-#include "simile/beat.h"
+#include "simile/heartbeat.h"
 #include "simile/memory.h"
 
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Of one transfer: a slow disk must not look like one that hangs (beat.h). */
+/* Of one transfer: a slow disk must not look like one that hangs (heartbeat.h). */
 enum { PIECE_BYTES = 64 << 20 };
 
 static int open_file(const char *path, int flags, mode_t mode)
@@ -160,7 +160,7 @@ sim_status sim_file_read_at(int fd, const char *path, uint64_t at, void *data, s
         p += got;
         at += (uint64_t)got;
         n -= (size_t)got;
-        sim_beat();
+        sim_heartbeat_tick();
     }
 done:
     return st;
@@ -187,7 +187,7 @@ static sim_status write_all(int fd, const char *path, const char *p, size_t n)
             FAIL_ERRNO("cannot be written", path);
         p += put;
         n -= (size_t)put;
-        sim_beat();
+        sim_heartbeat_tick();
     }
 done:
     return st;
@@ -209,7 +209,7 @@ sim_status sim_file_write_at(int fd, const char *path, uint64_t at, const void *
         p += put;
         at += (uint64_t)put;
         n -= (size_t)put;
-        sim_beat();
+        sim_heartbeat_tick();
     }
 done:
     return st;
@@ -482,7 +482,7 @@ done:
     return st;
 }
 
-sim_status sim_file_sync_folder(const char *path)
+sim_status sim_file_sync_directory(const char *path)
 {
     char folder[PATH_MAX];
     folder_of(path, folder, sizeof folder);

@@ -52,12 +52,13 @@ static void to_file(const char *text)
         return;
     sim_clock_iso(sim_clock_wall_s(), when);
     (void)snprintf(line, sizeof line, "%s %s\n", when, text);
-    (void)snprintf(story, sizeof story, "%s", sim_story());
+    (void)snprintf(story, sizeof story, "%s", sim_error_message());
     if (sim_file_append(speaker.fd, speaker.path, line) != SIM_OK) {
         /* The log must not end the run: say so once and go on without it. */
-        (void)fprintf(stderr, "simile: warning: %s; logging to it ends\n", sim_story());
+        (void)fprintf(stderr, "simile: warning: %s; logging to it ends\n",
+                      sim_error_message());
         SIM_IGNORE(sim_log_file(NULL));
-        sim_story_set(story);
+        sim_error_set(story);
     }
 }
 
@@ -162,11 +163,11 @@ void sim_log_record(const char *fmt, ...)
 void sim_log_failure(sim_status code)
 {
     char text[4200];
-    (void)snprintf(text, sizeof text, "simile: %s", sim_story());
+    (void)snprintf(text, sizeof text, "simile: %s", sim_error_message());
     to_terminal(text);
     if (getenv("SIMILE_TRACE"))
         (void)fprintf(stderr, "simile: code %d (%s), from %s\n", (int)code,
-                      sim_status_name(code), sim_story_trail());
+                      sim_status_name(code), sim_error_backtrace());
     to_file(text);
 }
 

@@ -19,7 +19,7 @@ long sim_process_id(void)
     return (long)getpid();
 }
 
-bool sim_process_look(long pid, sim_process *out)
+bool sim_process_query(long pid, sim_process *out)
 {
     char path[64], text[1024] = "";
 

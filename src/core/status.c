@@ -23,7 +23,7 @@ static const char *short_path(const char *file)
     return last;
 }
 
-sim_status sim_story_begin(sim_status code, const char *file, int line, const char *fmt,
+sim_status sim_error_begin(sim_status code, const char *file, int line, const char *fmt,
                            ...)
 {
     char text[sizeof story]; /* arguments may point into the present story */
@@ -33,18 +33,18 @@ sim_status sim_story_begin(sim_status code, const char *file, int line, const ch
     va_end(args);
     memcpy(story, text, sizeof story);
     trail[0] = '\0';
-    sim_story_pass(file, line);
+    sim_error_add_frame(file, line);
     return code;
 }
 
-void sim_story_pass(const char *file, int line)
+void sim_error_add_frame(const char *file, int line)
 {
     size_t used = strlen(trail);
     (void)snprintf(trail + used, sizeof trail - used, "%s%s:%d", used ? " < " : "",
                    short_path(file), line);
 }
 
-void sim_story_prefix(const char *fmt, ...)
+void sim_error_prefix(const char *fmt, ...)
 {
     char text[sizeof story];
     va_list args;
@@ -57,24 +57,24 @@ void sim_story_prefix(const char *fmt, ...)
     memcpy(story, text, sizeof story);
 }
 
-const char *sim_story(void)
+const char *sim_error_message(void)
 {
     return story;
 }
 
-const char *sim_story_trail(void)
+const char *sim_error_backtrace(void)
 {
     return trail;
 }
 
-void sim_story_set(const char *text)
+void sim_error_set(const char *text)
 {
     size_t n = strnlen(text, sizeof story - 1);
     memmove(story, text, n); /* it may point into the present story */
     story[n] = '\0';
 }
 
-void sim_story_clear(void)
+void sim_error_clear(void)
 {
     story[0] = '\0';
     trail[0] = '\0';

@@ -3,7 +3,7 @@
  */
 #include "simile/thread.h"
 
-#include "simile/beat.h"
+#include "simile/heartbeat.h"
 #include "simile/memory.h"
 
 #include <omp.h>
@@ -107,7 +107,7 @@ static void run_serially(size_t n, void (*fn)(size_t i, void *ctx), void *ctx)
 void sim_for(size_t n, void (*fn)(size_t i, void *ctx), void *ctx)
 {
     if (!inside)
-        sim_beat();
+        sim_heartbeat_tick();
     if (inside || n <= 1 || sim_threads() == 1) {
         run_serially(n, fn, ctx);
         return;
@@ -128,7 +128,7 @@ int sim_thread_index(void)
     return inside ? omp_get_thread_num() : 0;
 }
 
-size_t sim_scratch_room(size_t bytes)
+size_t sim_scratch_capacity(size_t bytes)
 {
     return bytes < SIZE_MAX / 2 ? bytes + bytes / 4 : bytes;
 }
@@ -145,7 +145,7 @@ static void hold_scratch(size_t room)
 void *sim_scratch(size_t bytes)
 {
     if (bytes > scratch.bytes || !scratch.data)
-        hold_scratch(sim_scratch_room(bytes));
+        hold_scratch(sim_scratch_capacity(bytes));
     return scratch.data;
 }
 

@@ -79,17 +79,17 @@ size_t sim_tree_depth(size_t n_leaves, sim_range range)
     return most;
 }
 
-void sim_fold_begin(sim_fold *f, size_t n, size_t n_leaves, sim_range range,
-                    float *partials)
+void sim_tree_stack_begin(sim_tree_stack *f, size_t n, size_t n_leaves, sim_range range,
+                          float *partials)
 {
-    *f = (sim_fold){.n = n,
-                    .n_leaves = n_leaves,
-                    .range = range,
-                    .next = range.lo,
-                    .partials = partials};
+    *f = (sim_tree_stack){.n = n,
+                          .n_leaves = n_leaves,
+                          .range = range,
+                          .next = range.lo,
+                          .partials = partials};
 }
 
-float *sim_fold_slot(const sim_fold *f)
+float *sim_tree_stack_top(const sim_tree_stack *f)
 {
     return f->partials + f->height * f->n;
 }
@@ -118,7 +118,7 @@ static void add_floats(float *left, const float *right, size_t n)
     sim_for((n + CHUNK - 1) / CHUNK, add_chunk, &a);
 }
 
-void sim_fold_close(sim_fold *f)
+void sim_tree_stack_push(sim_tree_stack *f)
 {
     SIM_ASSERT(f->next < f->range.hi);
     f->height++;
@@ -158,9 +158,9 @@ static double *fold_doubles(sim_range node, cursor *at, size_t width, double *pa
     return left;
 }
 
-void sim_tree_fold_doubles(size_t n_leaves, size_t width, const sim_range *ranges,
-                           size_t n_nodes, double *partials, sim_merge_fn *merge,
-                           double *out)
+void sim_tree_reduce_doubles(size_t n_leaves, size_t width, const sim_range *ranges,
+                             size_t n_nodes, double *partials, sim_merge_fn *merge,
+                             double *out)
 {
     cursor at = {ranges, n_nodes, 0};
     const double *root =
@@ -180,8 +180,8 @@ static float *fold_floats(sim_range node, cursor *at, size_t n, size_t stride,
     return left;
 }
 
-float *sim_tree_fold_floats(size_t n_leaves, size_t n, const sim_range *ranges,
-                            size_t n_nodes, float *partials, size_t stride)
+float *sim_tree_reduce_floats(size_t n_leaves, size_t n, const sim_range *ranges,
+                              size_t n_nodes, float *partials, size_t stride)
 {
     cursor at = {ranges, n_nodes, 0};
     float *root = fold_floats((sim_range){0, n_leaves}, &at, n, stride, partials);

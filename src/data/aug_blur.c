@@ -87,7 +87,7 @@ static void text(const void *options, char *out, size_t out_bytes)
     (void)snprintf(out, out_bytes, "blur %g-%g p %g", o->sigma_min, o->sigma_max, o->p);
 }
 
-const augment_row augment_blur = {
+const augment_row sim_augment_blur = {
     .name = "blur",
     .id = 5,
     .table = {"blur", rows, sizeof rows / sizeof rows[0], sizeof(blur_options)},

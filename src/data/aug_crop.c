@@ -87,7 +87,7 @@ static void text(const void *options, char *out, size_t out_bytes)
                    o->scale_max, o->interpolation == 0 ? "bicubic" : "bilinear");
 }
 
-const augment_row augment_crop = {
+const augment_row sim_augment_crop = {
     .name = "crop",
     .id = 1,
     .table = {"crop", rows, sizeof rows / sizeof rows[0], sizeof(crop_options)},

@@ -30,7 +30,7 @@ static void text(const void *options, char *out, size_t out_bytes)
     (void)snprintf(out, out_bytes, "flip p %g", ((const chance *)options)->p);
 }
 
-const augment_row augment_flip = {
+const augment_row sim_augment_flip = {
     .name = "flip",
     .id = 2,
     .table = {"flip", rows, sizeof rows / sizeof rows[0], sizeof(chance)},

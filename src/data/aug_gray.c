@@ -25,7 +25,7 @@ static void text(const void *options, char *out, size_t out_bytes)
     (void)snprintf(out, out_bytes, "gray p %g", ((const chance *)options)->p);
 }
 
-const augment_row augment_gray = {
+const augment_row sim_augment_gray = {
     .name = "gray",
     .id = 4,
     .table = {"gray", rows, sizeof rows / sizeof rows[0], sizeof(chance)},

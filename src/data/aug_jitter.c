@@ -124,7 +124,7 @@ static void text(const void *options, char *out, size_t out_bytes)
                    o->saturation, o->hue, o->p);
 }
 
-const augment_row augment_jitter = {
+const augment_row sim_augment_jitter = {
     .name = "jitter",
     .id = 3,
     .table = {"jitter", rows, sizeof rows / sizeof rows[0], sizeof(jitter_options)},

@@ -64,7 +64,7 @@ static void text(const void *options, char *out, size_t out_bytes)
     (void)snprintf(out, out_bytes, "pad %d and crop p %g", (int)o->padding, o->p);
 }
 
-const augment_row augment_pad_crop = {
+const augment_row sim_augment_pad_crop = {
     .name = "pad_crop",
     .id = 7,
     .table = {"pad_crop", rows, sizeof rows / sizeof rows[0], sizeof(pad_crop_options)},

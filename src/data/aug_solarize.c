@@ -34,7 +34,7 @@ static void text(const void *options, char *out, size_t out_bytes)
     (void)snprintf(out, out_bytes, "solarize %g p %g", o->threshold, o->p);
 }
 
-const augment_row augment_solarize = {
+const augment_row sim_augment_solarize = {
     .name = "solarize",
     .id = 6,
     .table = {"solarize", rows, sizeof rows / sizeof rows[0], sizeof(solarize_options)},

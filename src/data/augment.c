@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIM_AUGMENT(name, id) &augment_##name,
+#define SIM_AUGMENT(name, id) &sim_augment_##name,
 static const augment_row *const rows[] = {
 #include "augments.def"
 };
@@ -301,7 +301,7 @@ static size_t floats_of(const sim_augment *a, size_t h, size_t w, size_t c, size
     size_t in = h * w * c, of_view = a->h * a->w * a->c;
     /* The second of two operations that resize meets a view already as large as a->h. */
     size_t tallest = h > a->h ? h : a->h, widest = w > a->w ? w : a->w;
-    *work = resize_work_floats(tallest, a->h, a->w, widest, c) + 64;
+    *work = sim_resize_work_floats(tallest, a->h, a->w, widest, c) + 64;
     return in > of_view ? in : of_view;
 }
 

@@ -310,7 +310,7 @@ sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_image *image)
         SIM_TRY(read_encoded(d, i, image));
         goto done;
     }
-    SIM_TRY(image_shape(image, a->h, a->w, a->c));
+    SIM_TRY(sim_image_shape(image, a->h, a->w, a->c));
     SIM_TRY(sim_file_read_at(d->fd, d->path, d->at + i * n, image->pixels, n));
     SIM_TRY(check_digest(d, i, image->pixels, n));
 done:

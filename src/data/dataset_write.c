@@ -73,7 +73,7 @@ sim_status sim_dataset_create(const char *path, const sim_dataset_spec *spec,
     w->spec = *spec;
     SIM_TRY(set_paths(w, path));
     SIM_TRY(sim_alloc(&w->buffer, SIM_WRITER_BUFFER, "data/writer"));
-    SIM_TRY(writer_journal_open(w));
+    SIM_TRY(sim_writer_journal_open(w));
     SIM_TRY(open_part(w));
     *out = w;
     w = NULL;
@@ -126,7 +126,7 @@ done:
     return st;
 }
 
-sim_status writer_make_room(sim_dataset_writer *w)
+sim_status sim_writer_make_room(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
     if (w->n < w->room)
@@ -203,7 +203,7 @@ sim_status sim_dataset_append_item(sim_dataset_writer *w, const sim_dataset_item
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(writer_make_room(w));
+    SIM_TRY(sim_writer_make_room(w));
     add_moments(&w->moments, &item->moments);
     w->digest[2 * w->n] = item->digest.low;
     w->digest[2 * w->n + 1] = item->digest.high;
@@ -231,7 +231,7 @@ sim_status sim_dataset_commit(sim_dataset_writer *w, const sim_dataset_mark *mar
 {
     sim_status st = SIM_OK;
     SIM_TRY(flush(w));
-    SIM_TRY(writer_journal_add(w, mark));
+    SIM_TRY(sim_writer_journal_add(w, mark));
 done:
     return st;
 }
@@ -458,7 +458,7 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
     SIM_TRY(write_frame(w, class_names, n_classes, fingerprint, &frame));
     SIM_TRY(put_frame(w, frame));
     SIM_TRY(sim_file_rename(w->part, w->path));
-    SIM_TRY(sim_file_sync_folder(w->path));
+    SIM_TRY(sim_file_sync_directory(w->path));
 done:
     SIM_IGNORE(sim_file_close(&frame, "(frame)"));
     release(out, st == SIM_E_IO);

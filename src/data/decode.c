@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-sim_status image_shape(sim_image *image, size_t h, size_t w, size_t c)
+sim_status sim_image_shape(sim_image *image, size_t h, size_t w, size_t c)
 {
     sim_status st = SIM_OK;
     size_t need = h * w * c, have = image->pixels ? image->h * image->w * image->c : 0;
@@ -34,9 +34,9 @@ sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
     memset(notes, 0, sizeof *notes);
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty", name);
     if (n >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff)
-        SIM_TRY(decode_jpeg(name, bytes, n, out, notes));
+        SIM_TRY(sim_decode_jpeg(name, bytes, n, out, notes));
     else if (n >= sizeof png && memcmp(bytes, png, sizeof png) == 0)
-        SIM_TRY(decode_png(name, bytes, n, out, notes));
+        SIM_TRY(sim_decode_png(name, bytes, n, out, notes));
     else
         SIM_FAIL(SIM_E_DATA, "%s is neither JPEG nor PNG", name);
 done:
@@ -66,7 +66,7 @@ static size_t stored_pixel(int orientation, size_t h, size_t w, size_t y, size_t
     }
 }
 
-sim_status image_upright(sim_image *image, int orientation)
+sim_status sim_image_upright(sim_image *image, int orientation)
 {
     sim_status st = SIM_OK;
     sim_image turned = {0};
@@ -75,7 +75,7 @@ sim_status image_upright(sim_image *image, int orientation)
 
     if (orientation <= 1 || orientation > 8)
         goto done;
-    SIM_TRY(image_shape(&turned, h, w, image->c));
+    SIM_TRY(sim_image_shape(&turned, h, w, image->c));
     for (size_t y = 0; y < h; y++)
         for (size_t x = 0; x < w; x++)
             memcpy(turned.pixels + (y * w + x) * image->c,

@@ -1,5 +1,5 @@
 /*
- * decode_jpeg.c - JPEG by libjpeg-turbo, distrusting the file.
+ * sim_decode_jpeg.c - JPEG by libjpeg-turbo, distrusting the file.
  *
  * Sizes are checked before memory is taken, scans are limited, and a picture whose data end
  * early is an error: filled with gray it would train as a picture.  Only the end marker may
@@ -129,8 +129,8 @@ static void read_rows(struct jpeg_decompress_struct *d, sim_image *out, uint8_t 
     }
 }
 
-sim_status decode_jpeg(const char *name, const uint8_t *bytes, size_t n, sim_image *out,
-                       sim_decode_notes *notes)
+sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
+                           sim_image *out, sim_decode_notes *notes)
 {
     sim_status st = SIM_OK;
     struct jpeg_decompress_struct d;
@@ -156,7 +156,7 @@ sim_status decode_jpeg(const char *name, const uint8_t *bytes, size_t n, sim_ima
               d.image_height, SIM_MAX_PIXELS);
     bool four = d.jpeg_color_space == JCS_CMYK || d.jpeg_color_space == JCS_YCCK;
     d.out_color_space = four ? JCS_CMYK : JCS_RGB;
-    SIM_TRY(image_shape(out, d.image_height, d.image_width, 3));
+    SIM_TRY(sim_image_shape(out, d.image_height, d.image_width, 3));
     if (four) {
         SIM_TRY(sim_alloc(&buffer, 4 * out->w, "data/jpeg"));
         cmyk = buffer;
@@ -170,7 +170,7 @@ sim_status decode_jpeg(const char *name, const uint8_t *bytes, size_t n, sim_ima
     (void)jpeg_finish_decompress(&d);
     SIM_CHECK(!e.cut && !(e.no_end && may_hide), SIM_E_DATA,
               "%s is cut: its picture data end early", name);
-    SIM_TRY(image_upright(out, orientation));
+    SIM_TRY(sim_image_upright(out, orientation));
 done:
     sim_free(cmyk);
     jpeg_destroy_decompress(&d);

@@ -1,5 +1,5 @@
 /*
- * decode_png.c - PNG by libpng: any depth and colour type to 8-bit RGB.
+ * sim_decode_png.c - PNG by libpng: any depth and colour type to 8-bit RGB.
  */
 #include "private.h"
 
@@ -77,7 +77,7 @@ static sim_status read_image(const char *name, png_structp png, png_infop info,
     size_t row_bytes = png_get_rowbytes(png, info);
     bool deep = png_get_bit_depth(png, info) == 16;
     SIM_ASSERT(row_bytes == w * 3 * (deep ? 2 : 1));
-    SIM_TRY(image_shape(out, h, w, 3));
+    SIM_TRY(sim_image_shape(out, h, w, 3));
     SIM_TRY(sim_alloc(list, h, "data/png"));
     if (deep)
         SIM_TRY(sim_alloc(rows, h * row_bytes, "data/png"));
@@ -91,8 +91,8 @@ done:
     return st;
 }
 
-sim_status decode_png(const char *name, const uint8_t *bytes, size_t n, sim_image *out,
-                      sim_decode_notes *notes)
+sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
+                          sim_image *out, sim_decode_notes *notes)
 {
     sim_status st = SIM_OK;
     source s = {.bytes = bytes, .n = n, .notes = notes};

@@ -67,7 +67,7 @@ done:
 static sim_status take_entry(sim_dataset_writer *w, const entry *e)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(writer_make_room(w));
+    SIM_TRY(sim_writer_make_room(w));
     w->digest[2 * w->n] = e->digest.low;
     w->digest[2 * w->n + 1] = e->digest.high;
     w->labels[w->n] = (int32_t)e->label;
@@ -87,7 +87,7 @@ static bool has_digest(sim_dataset_writer *w, sim_hasher *h, int fd, size_t i)
     while (at < end) {
         size_t n = end - at < SIM_WRITER_BUFFER ? (size_t)(end - at) : SIM_WRITER_BUFFER;
         if (sim_file_read_at(fd, w->part, at, w->buffer, n) != SIM_OK) {
-            sim_story_clear();
+            sim_error_clear();
             return false;
         }
         sim_hasher_add(h, w->buffer, n);
@@ -159,7 +159,7 @@ done:
     return st;
 }
 
-sim_status writer_journal_open(sim_dataset_writer *w)
+sim_status sim_writer_journal_open(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
     journal_head head;
@@ -187,7 +187,7 @@ done:
 
 /* ---- adding ---- */
 
-sim_status writer_journal_add(sim_dataset_writer *w, const sim_dataset_mark *mark)
+sim_status sim_writer_journal_add(sim_dataset_writer *w, const sim_dataset_mark *mark)
 {
     sim_status st = SIM_OK;
     size_t n = w->n - w->n_committed, bytes = sizeof(record_head) + n * sizeof(entry);

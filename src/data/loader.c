@@ -78,7 +78,7 @@ static void note_failure(list *q, size_t at, sim_status code)
         return;
     q->failed = at;
     q->code = code;
-    (void)snprintf(q->story, sizeof q->story, "%s", sim_story());
+    (void)snprintf(q->story, sizeof q->story, "%s", sim_error_message());
 }
 
 static void *work(void *ctx)
@@ -183,7 +183,7 @@ sim_status sim_loader_wait(sim_loader *l)
     l->wait_s += sim_clock_s() - start;
     if (q->failed < q->n) {
         st = q->code;
-        sim_story_set(q->story);
+        sim_error_set(q->story);
     }
     sim_mutex_unlock(&l->lock);
     return st;

@@ -8,14 +8,14 @@
 #include "simile/random.h"
 
 /* Room for an image of these dims; keeps a larger block. */
-SIM_MUST_USE sim_status image_shape(sim_image *image, size_t h, size_t w, size_t c);
+SIM_MUST_USE sim_status sim_image_shape(sim_image *image, size_t h, size_t w, size_t c);
 
-SIM_MUST_USE sim_status decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
-                                    sim_image *out, sim_decode_notes *notes);
-SIM_MUST_USE sim_status decode_png(const char *name, const uint8_t *bytes, size_t n,
-                                   sim_image *out, sim_decode_notes *notes);
+SIM_MUST_USE sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
+                                        sim_image *out, sim_decode_notes *notes);
+SIM_MUST_USE sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
+                                       sim_image *out, sim_decode_notes *notes);
 /* Turns an image as EXIF orientation 1 to 8 says. */
-SIM_MUST_USE sim_status image_upright(sim_image *image, int orientation);
+SIM_MUST_USE sim_status sim_image_upright(sim_image *image, int orientation);
 
 /* ---- resize.c: antialiased separable filters, as PIL and torchvision ---- */
 
@@ -28,7 +28,7 @@ typedef struct {
 
 /*
  * A box of src [sh][sw][c], float, to dst [dh][dw][c].  `work` holds
- * resize_work_floats(...).
+ * sim_resize_work_floats(...).
  */
 typedef struct {
     const float *src;
@@ -39,8 +39,8 @@ typedef struct {
     resize_filter filter;
     float *work;
 } resize;
-size_t resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c);
-void resize_box(const resize *r);
+size_t sim_resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c);
+void sim_resize_box(const resize *r);
 
 /* ---- augmentation ---- */
 
@@ -63,7 +63,7 @@ typedef struct {
     void (*text)(const void *options, char *out, size_t out_bytes);
 } augment_row;
 
-#define SIM_AUGMENT(name, id) extern const augment_row augment_##name;
+#define SIM_AUGMENT(name, id) extern const augment_row sim_augment_##name;
 #include "augments.def"
 #undef SIM_AUGMENT
 
@@ -76,15 +76,15 @@ typedef struct {
 static inline void view_resize(view *v, box part, size_t h, size_t w,
                                resize_filter filter)
 {
-    resize_box(&(resize){.src = v->pixels,
-                         .sw = v->w,
-                         .c = v->c,
-                         .part = part,
-                         .dst = v->spare,
-                         .dh = h,
-                         .dw = w,
-                         .filter = filter,
-                         .work = v->work});
+    sim_resize_box(&(resize){.src = v->pixels,
+                             .sw = v->w,
+                             .c = v->c,
+                             .part = part,
+                             .dst = v->spare,
+                             .dh = h,
+                             .dw = w,
+                             .filter = filter,
+                             .work = v->work});
     float *swap = v->pixels;
     v->pixels = v->spare;
     v->spare = swap;

@@ -49,7 +49,7 @@ static size_t weights_of(size_t in, size_t out, size_t o, resize_filter filter,
     return b - a;
 }
 
-size_t resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c)
+size_t sim_resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c)
 {
     size_t taps_w = taps_of(box_w, dw, RESIZE_BICUBIC),
            taps_h = taps_of(box_h, dh, RESIZE_BICUBIC);
@@ -65,7 +65,7 @@ static void row_to(const float *in, size_t c, const float *weights, size_t n, fl
             out[k] += weights[i] * in[i * c + k];
 }
 
-void resize_box(const resize *r)
+void sim_resize_box(const resize *r)
 {
     const size_t h = r->part.h, c = r->c, dw = r->dw;
     float *narrow = r->work, *weights = r->work + h * dw * c; /* [h][dw][c] */
@@ -105,19 +105,19 @@ sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image
               dw, dh);
     SIM_TRY(sim_alloc(&src, h * w * c, "data/resize"));
     SIM_TRY(sim_alloc(&dst, dh * dw * c, "data/resize"));
-    SIM_TRY(sim_alloc(&work, resize_work_floats(h, dh, dw, w, c), "data/resize"));
+    SIM_TRY(sim_alloc(&work, sim_resize_work_floats(h, dh, dw, w, c), "data/resize"));
     for (size_t i = 0; i < h * w * c; i++)
         src[i] = (float)image->pixels[i] / 255;
-    resize_box(&(resize){.src = src,
-                         .sw = w,
-                         .c = c,
-                         .part = {0, 0, h, w},
-                         .dst = dst,
-                         .dh = dh,
-                         .dw = dw,
-                         .filter = RESIZE_BILINEAR,
-                         .work = work});
-    SIM_TRY(image_shape(out, dh, dw, c));
+    sim_resize_box(&(resize){.src = src,
+                             .sw = w,
+                             .c = c,
+                             .part = {0, 0, h, w},
+                             .dst = dst,
+                             .dh = dh,
+                             .dw = dw,
+                             .filter = RESIZE_BILINEAR,
+                             .work = work});
+    SIM_TRY(sim_image_shape(out, dh, dw, c));
     for (size_t i = 0; i < dh * dw * c; i++)
         out->pixels[i] = to_byte(dst[i]);
 done:
@@ -140,7 +140,7 @@ sim_status sim_image_crop_centre(const sim_image *image, size_t side, sim_image 
     SIM_CHECK(image->h >= side && image->w >= side, SIM_E_DATA,
               "an image of %zu x %zu holds no %zu x %zu", image->w, image->h, side, side);
     size_t y = centred(image->h, side), x = centred(image->w, side);
-    SIM_TRY(image_shape(out, side, side, image->c));
+    SIM_TRY(sim_image_shape(out, side, side, image->c));
     for (size_t r = 0; r < side; r++)
         memcpy(out->pixels + r * side * image->c,
                image->pixels + ((y + r) * image->w + x) * image->c, side * image->c);

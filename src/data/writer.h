@@ -29,15 +29,15 @@ struct sim_dataset_writer {
 enum { SIM_WRITER_BUFFER = 4 << 20 };
 
 /* Room for one image more in the arrays. */
-SIM_MUST_USE sim_status writer_make_room(sim_dataset_writer *w);
+SIM_MUST_USE sim_status sim_writer_make_room(sim_dataset_writer *w);
 
 /*
  * Opens PATH.journal, holds it against other processes, and takes up what it tells of the
  * images in PATH.part, as far as they have their digests.  Nothing fits: begins anew.
  */
-SIM_MUST_USE sim_status writer_journal_open(sim_dataset_writer *w);
+SIM_MUST_USE sim_status sim_writer_journal_open(sim_dataset_writer *w);
 /* Adds a record of the images since the last one; those must be in PATH.part. */
-SIM_MUST_USE sim_status writer_journal_add(sim_dataset_writer *w,
-                                           const sim_dataset_mark *mark);
+SIM_MUST_USE sim_status sim_writer_journal_add(sim_dataset_writer *w,
+                                               const sim_dataset_mark *mark);
 
 #endif

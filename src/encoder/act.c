@@ -3,12 +3,12 @@
  */
 #include "net.h"
 
-sim_status net_act(sim_net *net, const char *name, int in, bool bias, sim_activation act,
-                   int *out)
+sim_status sim_net_add_act(sim_net *net, const char *name, int in, bool bias,
+                           sim_activation act, int *out)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(net_add(net, &layer_act, name, in, out));
+    SIM_TRY(sim_net_add_node(net, &sim_layer_act, name, in, out));
     net->nodes[*out].has_bias = bias;
     net->nodes[*out].act = act;
 done:
@@ -18,7 +18,7 @@ done:
 static void list(sim_net *net, node *n)
 {
     if (n->has_bias)
-        n->bias = net_tensor(net, n, "bias", 1, &n->c, true);
+        n->bias = sim_net_add_tensor(net, n, "bias", 1, &n->c, true);
 }
 
 static const float *bias_of(const sim_net *net, const node *n)
@@ -40,44 +40,44 @@ static void forward(sim_tape *t, int i, const float *x, const float *residual, f
 
 static void plan(planner *p, int i)
 {
-    const node *n = plan_node(p, i);
-    place again_at = AT_NONE, x = plan_bring(p, n->in, &again_at);
-    back_step *s = plan_push(p, i);
+    const node *n = sim_plan_node(p, i);
+    place again_at = AT_NONE, x = sim_plan_recompute(p, n->in, &again_at);
+    back_step *s = sim_plan_push_step(p, i);
 
     s->x = x;
-    s->dy = plan_gradient(p, i);
-    s->dx = s->dy == AT_DY ? plan_take(p, node_floats(n)) : s->dy;
-    s->sum = plan_deliver(p, n->in, s->dx);
-    plan_give(p, again_at);
+    s->dy = sim_plan_gradient(p, i);
+    s->dx = s->dy == AT_DY ? sim_plan_acquire(p, node_floats(n)) : s->dy;
+    s->sum = sim_plan_accumulate(p, n->in, s->dx);
+    sim_plan_release(p, again_at);
 }
 
 static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_stride)
 {
     const node *n = &t->net->nodes[s->node];
     size_t pixels = n->h * n->w, rows = t->shape.views * t->shape.slots * pixels;
-    float *dx = tape_writing(t, s->dx);
+    float *dx = sim_tape_write_at(t, s->dx);
 
-    sim_activate_backward(t->n_images * pixels, n->c, tape_reading(t, s->x),
-                          bias_of(t->net, n), n->act, tape_reading(t, s->dy), dx);
+    sim_activate_backward(t->n_images * pixels, n->c, sim_tape_read_at(t, s->x),
+                          bias_of(t->net, n), n->act, sim_tape_read_at(t, s->dy), dx);
     if (n->has_bias) {
         double *of_block = t->norm.sums;
         for (size_t b = 0; b < t->norm.shape.blocks; b++)
             sim_column_sums(rows, n->c, dx + b * rows * n->c, of_block + b * n->c);
-        norm_fold_narrow(t, n->c, of_block, grads + n->bias, node_stride);
+        sim_norm_reduce_narrow(t, n->c, of_block, grads + n->bias, node_stride);
     }
     if (s->sum != AT_NONE)
-        sim_add(t->n_images * node_floats(n), dx, tape_writing(t, s->sum));
+        sim_add(t->n_images * node_floats(n), dx, sim_tape_write_at(t, s->sum));
 }
 
 static sim_status sample(sim_net *net, int in, int *out)
 {
-    return net_act(net, "sample", in, true, SIM_ACT_SILU, out);
+    return sim_net_add_act(net, "sample", in, true, SIM_ACT_SILU, out);
 }
 
-const layer layer_act = {.name = "act",
-                         .list = list,
-                         .forward = forward,
-                         .again = again,
-                         .plan = plan,
-                         .backward = backward,
-                         .sample = sample};
+const layer sim_layer_act = {.name = "act",
+                             .list = list,
+                             .forward = forward,
+                             .again = again,
+                             .plan = plan,
+                             .backward = backward,
+                             .sample = sample};

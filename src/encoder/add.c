@@ -5,11 +5,11 @@
  */
 #include "net.h"
 
-sim_status net_sum(sim_net *net, const char *name, int in, int residual, int *out)
+sim_status sim_net_add_sum(sim_net *net, const char *name, int in, int residual, int *out)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(net_add(net, &layer_add, name, in, out));
+    SIM_TRY(sim_net_add_node(net, &sim_layer_add, name, in, out));
     node *n = &net->nodes[*out];
     n->residual = residual;
     n->stored = true; /* a block's output */
@@ -27,22 +27,22 @@ static void forward(sim_tape *t, int i, const float *x, const float *residual, f
 /* dx and sum are the input's, g and add_g the residual's. */
 static void plan(planner *p, int i)
 {
-    const node *n = plan_node(p, i);
-    back_step *s = plan_push(p, i);
+    const node *n = sim_plan_node(p, i);
+    back_step *s = sim_plan_push_step(p, i);
 
-    s->dy = plan_gradient(p, i);
-    s->dx = plan_take_gradient(p, n->in);
-    s->sum = plan_deliver(p, n->in, s->dx);
-    s->g = plan_take_gradient(p, n->residual);
-    s->add_g = plan_deliver(p, n->residual, s->g);
-    plan_give(p, s->dy);
+    s->dy = sim_plan_gradient(p, i);
+    s->dx = sim_plan_acquire_gradient(p, n->in);
+    s->sum = sim_plan_accumulate(p, n->in, s->dx);
+    s->g = sim_plan_acquire_gradient(p, n->residual);
+    s->add_g = sim_plan_accumulate(p, n->residual, s->g);
+    sim_plan_release(p, s->dy);
 }
 
 /* To a new place, or onto what is there already. */
 static void pass_on(const sim_tape *t, size_t floats, const float *dy, place fresh,
                     place there)
 {
-    float *to = tape_writing(t, there == AT_NONE ? fresh : there);
+    float *to = sim_tape_write_at(t, there == AT_NONE ? fresh : there);
     if (!to)
         return; /* the net's input, and nobody asked */
     if (there == AT_NONE)
@@ -54,7 +54,7 @@ static void pass_on(const sim_tape *t, size_t floats, const float *dy, place fre
 static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_stride)
 {
     size_t floats = t->n_images * node_floats(&t->net->nodes[s->node]);
-    const float *dy = tape_reading(t, s->dy);
+    const float *dy = sim_tape_read_at(t, s->dy);
     (void)grads;
     (void)node_stride;
     pass_on(t, floats, dy, s->dx, s->sum);
@@ -65,15 +65,15 @@ static sim_status sample(sim_net *net, int in, int *out)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(net_act(net, "sample", in, true, SIM_ACT_SILU, out));
-    SIM_TRY(net_sum(net, "sample", *out, in, out));
+    SIM_TRY(sim_net_add_act(net, "sample", in, true, SIM_ACT_SILU, out));
+    SIM_TRY(sim_net_add_sum(net, "sample", *out, in, out));
 done:
     return st;
 }
 
-const layer layer_add = {.name = "add",
-                         .reads_input = true,
-                         .forward = forward,
-                         .plan = plan,
-                         .backward = backward,
-                         .sample = sample};
+const layer sim_layer_add = {.name = "add",
+                             .reads_input = true,
+                             .forward = forward,
+                             .plan = plan,
+                             .backward = backward,
+                             .sample = sample};

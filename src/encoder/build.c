@@ -15,15 +15,15 @@
 
 enum { MOST_TENSORS = 2 }; /* trainable ones of a node */
 
-const layer *const net_layers[] = {
-#define SIM_LAYER(name) &layer_##name,
+const layer *const sim_net_layers[] = {
+#define SIM_LAYER(name) &sim_layer_##name,
 #include "layers.def"
 #undef SIM_LAYER
 };
-const size_t net_n_layers = sizeof net_layers / sizeof net_layers[0];
+const size_t sim_net_n_layers = sizeof sim_net_layers / sizeof sim_net_layers[0];
 
-sim_status net_begin(size_t h, size_t w, size_t c, const sim_batchnorm_options *batchnorm,
-                     sim_net **out)
+sim_status sim_net_begin(size_t h, size_t w, size_t c,
+                         const sim_batchnorm_options *batchnorm, sim_net **out)
 {
     sim_status st = SIM_OK;
     sim_net *net = NULL;
@@ -38,7 +38,8 @@ done:
     return st;
 }
 
-sim_status net_add(sim_net *net, const layer *l, const char *name, int in, int *out)
+sim_status sim_net_add_node(sim_net *net, const layer *l, const char *name, int in,
+                            int *out)
 {
     sim_status st = SIM_OK;
 
@@ -58,8 +59,8 @@ done:
     return st;
 }
 
-size_t net_tensor(sim_net *net, node *n, const char *part, int n_dims, const size_t *dims,
-                  bool bn_or_bias)
+size_t sim_net_add_tensor(sim_net *net, node *n, const char *part, int n_dims,
+                          const size_t *dims, bool bn_or_bias)
 {
     size_t i = net->n_tensors++, count = 1;
     sim_net_tensor *t = &net->tensors[i];
@@ -80,7 +81,7 @@ size_t net_tensor(sim_net *net, node *n, const char *part, int n_dims, const siz
     return t->offset;
 }
 
-sim_status net_count(sim_net *net)
+sim_status sim_net_count(sim_net *net)
 {
     sim_status st = SIM_OK;
     size_t most = MOST_TENSORS * (size_t)net->n_nodes;
@@ -110,7 +111,7 @@ static void start_norm(sim_net *net, const node *n)
     }
 }
 
-sim_status net_allocate(sim_net *net)
+sim_status sim_net_allocate(sim_net *net)
 {
     sim_status st = SIM_OK;
 
@@ -138,7 +139,7 @@ static void draw_conv(size_t i, void *ctx)
     const node *n = &d->net->nodes[i];
     const sim_conv *v = &n->conv;
 
-    if (n->layer != &layer_conv)
+    if (n->layer != &sim_layer_conv)
         return;
     float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));
     sim_random r = {.seed = d->seed,
@@ -149,13 +150,13 @@ static void draw_conv(size_t i, void *ctx)
         d->net->weights[n->weight + j] = deviation * sim_random_normal(&r);
 }
 
-void net_draw_convs(sim_net *net, uint32_t seed, uint32_t space)
+void sim_net_init_convs(sim_net *net, uint32_t seed, uint32_t space)
 {
     draw_call d = {net, seed, space};
     sim_for((size_t)net->n_nodes, draw_conv, &d);
 }
 
-size_t net_filter_bytes(const sim_net *net)
+size_t sim_net_filter_bytes(const sim_net *net)
 {
     size_t bytes = 0;
     for (int i = 0; i < net->n_nodes; i++)
@@ -164,7 +165,7 @@ size_t net_filter_bytes(const sim_net *net)
     return bytes;
 }
 
-size_t net_frame_bytes(const sim_net *net)
+size_t sim_net_frame_bytes(const sim_net *net)
 {
     size_t most = MOST_TENSORS * (size_t)net->n_nodes;
     return sizeof *net + (size_t)net->room * sizeof *net->nodes +

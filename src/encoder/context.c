@@ -20,16 +20,16 @@ static sim_status add_block(sim_net *net, const sim_context_spec *spec, int numb
     int in = *at;
 
     (void)snprintf(name, sizeof name, "%d", number);
-    SIM_TRY(net_shift(net, name, in, at));
-    SIM_TRY(net_conv(net, name, *at, spec->dim, 3, 1, at));
+    SIM_TRY(sim_net_add_shift(net, name, in, at));
+    SIM_TRY(sim_net_add_conv(net, name, *at, spec->dim, 3, 1, at));
     net->nodes[*at].conv.exact_reach = true; /* not even a last bit tells of rows below */
-    SIM_TRY(net_act(net, name, *at, true, act, at));
-    SIM_TRY(net_sum(net, name, *at, in, at));
+    SIM_TRY(sim_net_add_act(net, name, *at, true, act, at));
+    SIM_TRY(sim_net_add_sum(net, name, *at, in, at));
 done:
     return st;
 }
 
-sim_status net_context_nodes(const sim_context_spec *spec, sim_net **out)
+sim_status sim_net_context_nodes(const sim_context_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;
     static const sim_batchnorm_options none = {0};
@@ -37,12 +37,12 @@ sim_status net_context_nodes(const sim_context_spec *spec, sim_net **out)
     sim_net *net = NULL;
     char last[24];
 
-    SIM_TRY(net_begin(spec->grid, spec->grid, spec->dim, &none, &net));
+    SIM_TRY(sim_net_begin(spec->grid, spec->grid, spec->dim, &none, &net));
     for (int i = 0; i < layers; i++)
         SIM_TRY(add_block(net, spec, i, &at));
     (void)snprintf(last, sizeof last, "%d", layers);
-    SIM_TRY(net_conv(net, last, at, spec->dim, 1, 1, &at));
-    SIM_TRY(net_count(net));
+    SIM_TRY(sim_net_add_conv(net, last, at, spec->dim, 1, 1, &at));
+    SIM_TRY(sim_net_count(net));
     *out = net;
     net = NULL;
 done:
@@ -55,9 +55,9 @@ sim_status sim_context_create(const sim_context_spec *spec, sim_net **out)
     sim_status st = SIM_OK;
     sim_net *net = NULL;
 
-    SIM_TRY(net_context_nodes(spec, &net));
-    SIM_TRY(net_allocate(net));
-    net_draw_convs(net, spec->seed, CONTEXT_DRAWS);
+    SIM_TRY(sim_net_context_nodes(spec, &net));
+    SIM_TRY(sim_net_allocate(net));
+    sim_net_init_convs(net, spec->seed, CONTEXT_DRAWS);
     *out = net;
     net = NULL;
 done:

@@ -25,28 +25,29 @@ static sim_status add_layer(sim_net *net, const sim_head_spec *spec, bool last,
                                                  : SIM_ACT_RELU;
 
     (void)snprintf(name, sizeof name, "%d", *number);
-    SIM_TRY(net_linear(net, name, *at, width, at));
+    SIM_TRY(sim_net_add_linear(net, name, *at, width, at));
     if (bn) {
         (void)snprintf(name, sizeof name, "%d", *number + 1);
-        SIM_TRY(net_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine, at));
+        SIM_TRY(sim_net_add_norm(net, name, *at, NO_NODE, act, !last || spec->last_affine,
+                                 at));
     } else if (!spec->no_bias || act != SIM_ACT_NONE) {
-        SIM_TRY(net_act(net, name, *at, !spec->no_bias, act, at));
+        SIM_TRY(sim_net_add_act(net, name, *at, !spec->no_bias, act, at));
     }
     *number += bn ? 3 : 2;
 done:
     return st;
 }
 
-sim_status net_head_nodes(const sim_head_spec *spec, sim_net **out)
+sim_status sim_net_head_nodes(const sim_head_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;
     sim_net *net = NULL;
     int at = NET_INPUT, number = (int)spec->number;
 
-    SIM_TRY(net_begin(1, 1, spec->in, spec->batchnorm, &net));
+    SIM_TRY(sim_net_begin(1, 1, spec->in, spec->batchnorm, &net));
     for (int64_t i = 0; i < spec->layers; i++)
         SIM_TRY(add_layer(net, spec, i == spec->layers - 1, &number, &at));
-    SIM_TRY(net_count(net));
+    SIM_TRY(sim_net_count(net));
     *out = net;
     net = NULL;
 done:
@@ -65,7 +66,7 @@ static void draw(sim_net *net, const sim_head_spec *spec)
                         .purpose = SIM_RANDOM_INIT,
                         .sample = (uint32_t)i,
                         .epoch = 1 + spec->salt};
-        if (n->layer == &layer_linear) {
+        if (n->layer == &sim_layer_linear) {
             bound = (float)(gain / sqrt((double)n->conv.c));
             for (size_t j = 0; j < n->conv.k * n->conv.c; j++)
                 net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
@@ -81,8 +82,8 @@ sim_status sim_head_create(const sim_head_spec *spec, sim_net **out)
     sim_status st = SIM_OK;
     sim_net *net = NULL;
 
-    SIM_TRY(net_head_nodes(spec, &net));
-    SIM_TRY(net_allocate(net));
+    SIM_TRY(sim_net_head_nodes(spec, &net));
+    SIM_TRY(sim_net_allocate(net));
     draw(net, spec);
     *out = net;
     net = NULL;

@@ -17,7 +17,8 @@ typedef struct {
     size_t h, w, c;   /* of its value */
     char name[48];    /* "layer1.0.conv1" */
     bool stored;      /* its value is kept for backward; if not, it is computed again */
-    size_t remembers; /* bytes an image that forward leaves for backward, beside values */
+    size_t
+        saved_bytes_per_image; /* bytes an image that forward leaves for backward, beside values */
 
     sim_conv conv; /* k = 0: it has no filters */
     sim_filters *filters;
@@ -70,42 +71,43 @@ typedef struct {
 } back_step;
 
 typedef struct {
-    place *value;       /* of every node, forward */
-    size_t *remembered; /* of every node: bytes per image before its own */
-    back_step *steps;   /* backward, in order */
+    place *value;     /* of every node, forward */
+    size_t *saved;    /* of every node: bytes per image before its own */
+    back_step *steps; /* backward, in order */
     size_t n_steps;
-    size_t arena;     /* floats per image */
-    size_t remembers; /* bytes per image, all nodes */
+    size_t arena;                 /* floats per image */
+    size_t saved_bytes_per_image; /* bytes per image, all nodes */
 } net_plan;
 
 typedef struct planner planner;
 
-SIM_MUST_USE sim_status plan_make(const sim_net *net, bool backward, net_plan *out);
-void plan_clear(net_plan *p);
+SIM_MUST_USE sim_status sim_plan_make(const sim_net *net, bool backward, net_plan *out);
+void sim_plan_clear(net_plan *p);
 
 /* For a layer's `plan`: */
-const node *plan_node(const planner *p, int i);
-place plan_take(planner *p, size_t floats);
-void plan_give(planner *p, place at); /* AT_NONE and places outside are fine */
-back_step *plan_push(planner *p, int i);
+const node *sim_plan_node(const planner *p, int i);
+place sim_plan_acquire(planner *p, size_t floats);
+void sim_plan_release(planner *p, place at); /* AT_NONE and places outside are fine */
+back_step *sim_plan_push_step(planner *p, int i);
 /* A place for a gradient of node i's value, to be delivered. */
-place plan_take_gradient(planner *p, int i);
+place sim_plan_acquire_gradient(planner *p, int i);
 /* A node's value: kept, or computed again into *again, which the caller gives back. */
-place plan_bring(planner *p, int i, place *again);
-place plan_value(const planner *p, int i);
-place plan_gradient(const planner *p, int i);
+place sim_plan_recompute(planner *p, int i, place *again);
+place sim_plan_value(const planner *p, int i);
+place sim_plan_gradient(const planner *p, int i);
 /*
  * The gradient `at` of node i's value is there.  Where one stands already, `at` is to be
  * added to it: returns where, and gives `at` back; otherwise AT_NONE.
  */
-place plan_deliver(planner *p, int i, place at);
+place sim_plan_accumulate(planner *p, int i, place at);
 
 /* ---- layers: a row each, layers.def ---- */
 
 struct layer {
     const char *name;
-    bool reads_input; /* it may stand first: its gradient goes by plan_take_gradient */
-    /* Names its tensors with net_tensor, in torch's order.  NULL: it has none. */
+    bool
+        reads_input; /* it may stand first: its gradient goes by sim_plan_acquire_gradient */
+    /* Names its tensors with sim_net_add_tensor, in torch's order.  NULL: it has none. */
     void (*list)(sim_net *net, node *n);
     void (*forward)(sim_tape *t, int i, const float *x, const float *residual, float *y);
     /* The same value again, with what forward left.  NULL: it is always stored. */
@@ -117,51 +119,55 @@ struct layer {
     sim_status (*sample)(sim_net *net, int in, int *out);
 };
 
-#define SIM_LAYER(name) extern const layer layer_##name;
+#define SIM_LAYER(name) extern const layer sim_layer_##name;
 #include "layers.def"
 #undef SIM_LAYER
-extern const layer *const net_layers[];
-extern const size_t net_n_layers;
+extern const layer *const sim_net_layers[];
+extern const size_t sim_net_n_layers;
 
 /* ---- building: nodes one after the other; each returns its index ---- */
 
-SIM_MUST_USE sim_status net_begin(size_t h, size_t w, size_t c,
-                                  const sim_batchnorm_options *batchnorm, sim_net **out);
+SIM_MUST_USE sim_status sim_net_begin(size_t h, size_t w, size_t c,
+                                      const sim_batchnorm_options *batchnorm,
+                                      sim_net **out);
 /* A node whose value has the shape of its input's. */
-SIM_MUST_USE sim_status net_add(sim_net *net, const layer *l, const char *name, int in,
-                                int *out);
-SIM_MUST_USE sim_status net_conv(sim_net *net, const char *name, int in, size_t k,
-                                 size_t size, size_t stride, int *out);
-SIM_MUST_USE sim_status net_linear(sim_net *net, const char *name, int in, size_t k,
-                                   int *out);
-SIM_MUST_USE sim_status net_norm(sim_net *net, const char *name, int in, int residual,
-                                 sim_activation act, bool affine, int *out);
-SIM_MUST_USE sim_status net_act(sim_net *net, const char *name, int in, bool bias,
-                                sim_activation act, int *out);
+SIM_MUST_USE sim_status sim_net_add_node(sim_net *net, const layer *l, const char *name,
+                                         int in, int *out);
+SIM_MUST_USE sim_status sim_net_add_conv(sim_net *net, const char *name, int in, size_t k,
+                                         size_t size, size_t stride, int *out);
+SIM_MUST_USE sim_status sim_net_add_linear(sim_net *net, const char *name, int in,
+                                           size_t k, int *out);
+SIM_MUST_USE sim_status sim_net_add_norm(sim_net *net, const char *name, int in,
+                                         int residual, sim_activation act, bool affine,
+                                         int *out);
+SIM_MUST_USE sim_status sim_net_add_act(sim_net *net, const char *name, int in, bool bias,
+                                        sim_activation act, int *out);
 /* in + residual, which have one shape. */
-SIM_MUST_USE sim_status net_sum(sim_net *net, const char *name, int in, int residual,
-                                int *out);
+SIM_MUST_USE sim_status sim_net_add_sum(sim_net *net, const char *name, int in,
+                                        int residual, int *out);
 /* Every row one down: the first is zero, the last falls off. */
-SIM_MUST_USE sim_status net_shift(sim_net *net, const char *name, int in, int *out);
-SIM_MUST_USE sim_status net_max_pool(sim_net *net, int in, int *out);
-SIM_MUST_USE sim_status net_mean_pool(sim_net *net, int in, int *out);
+SIM_MUST_USE sim_status sim_net_add_shift(sim_net *net, const char *name, int in,
+                                          int *out);
+SIM_MUST_USE sim_status sim_net_add_max_pool(sim_net *net, int in, int *out);
+SIM_MUST_USE sim_status sim_net_add_mean_pool(sim_net *net, int in, int *out);
 
 /* For a layer's `list`: puts "<node>.<part>" at the arena's end; returns its offset. */
-size_t net_tensor(sim_net *net, node *n, const char *part, int n_dims, const size_t *dims,
-                  bool bn_or_bias);
+size_t sim_net_add_tensor(sim_net *net, node *n, const char *part, int n_dims,
+                          const size_t *dims, bool bn_or_bias);
 
 /* Counts weights and lists tensors; then memory for weights, statistics and filters. */
-SIM_MUST_USE sim_status net_count(sim_net *net);
-SIM_MUST_USE sim_status net_allocate(sim_net *net);
+SIM_MUST_USE sim_status sim_net_count(sim_net *net);
+SIM_MUST_USE sim_status sim_net_allocate(sim_net *net);
 /* Kaiming normal, fan out, as torchvision draws convolutions; nets of one seed differ in
  * their draw space. */
-void net_draw_convs(sim_net *net, uint32_t seed, uint32_t space);
-size_t net_filter_bytes(const sim_net *net);
-size_t net_frame_bytes(const sim_net *net); /* of nodes and names */
+void sim_net_init_convs(sim_net *net, uint32_t seed, uint32_t space);
+size_t sim_net_filter_bytes(const sim_net *net);
+size_t sim_net_frame_bytes(const sim_net *net); /* of nodes and names */
 
-SIM_MUST_USE sim_status net_backbone_nodes(const sim_net_spec *spec, sim_net **out);
-SIM_MUST_USE sim_status net_head_nodes(const sim_head_spec *spec, sim_net **out);
-SIM_MUST_USE sim_status net_context_nodes(const sim_context_spec *spec, sim_net **out);
+SIM_MUST_USE sim_status sim_net_backbone_nodes(const sim_net_spec *spec, sim_net **out);
+SIM_MUST_USE sim_status sim_net_head_nodes(const sim_head_spec *spec, sim_net **out);
+SIM_MUST_USE sim_status sim_net_context_nodes(const sim_context_spec *spec,
+                                              sim_net **out);
 
 /* ---- norm.c: batch norm over groups ---- */
 
@@ -191,16 +197,17 @@ typedef struct {
     double *groups;      /* [group][2][set][widest] */
     float *coefficients; /* a, b, d of the backward pass, [3][leaf][widest] */
     float *partials;     /* tree stack of narrow gradients */
-} norm_room;
+} norm_workspace;
 
 /* Fails: SIM_E_CONFIG when the groups do not fit the batch. */
-SIM_MUST_USE sim_status norm_prepare(sim_tape *t);
-size_t norm_bytes(const sim_net *net, const sim_batch_shape *shape);
-void norm_room_of(const sim_net *net, const sim_batch_shape *shape, sim_room *room);
-void norm_release(sim_tape *t);
+SIM_MUST_USE sim_status sim_norm_prepare(sim_tape *t);
+size_t sim_norm_bytes(const sim_net *net, const sim_batch_shape *shape);
+void sim_norm_workspace_of(const sim_net *net, const sim_batch_shape *shape,
+                           sim_workspace_size *room);
+void sim_norm_release(sim_tape *t);
 /* Gradients [local block][n] doubles to the nodes of the blocks' tree. */
-void norm_fold_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
-                      size_t node_stride);
+void sim_norm_reduce_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
+                            size_t node_stride);
 
 /* ---- tape.c ---- */
 
@@ -209,24 +216,24 @@ enum { EVALUATION_IMAGES = 64 }; /* of a pass, at most */
 struct sim_tape {
     sim_net *net;
     sim_batch_shape shape;
-    sim_folder folder;
+    sim_reducer folder;
     sim_batchnorm_options batchnorm;
     net_plan plan;
     bool backward, evaluation;
     size_t n_images;
     float *arena;
-    uint8_t *remembered;
+    uint8_t *saved;
     const float *x, *dy;
     float *y, *dx;
-    norm_room norm;
+    norm_workspace norm;
 };
 
-const float *tape_reading(const sim_tape *t, place at);
-float *tape_writing(const sim_tape *t, place at);
-uint8_t *tape_remembered(const sim_tape *t, int i);
+const float *sim_tape_read_at(const sim_tape *t, place at);
+float *sim_tape_write_at(const sim_tape *t, place at);
+uint8_t *sim_tape_saved(const sim_tape *t, int i);
 /* Does anybody want the step's dx?  Not the net's input, where none was asked for. */
-bool tape_asked(const sim_tape *t, const back_step *s);
+bool sim_tape_needs_dx(const sim_tape *t, const back_step *s);
 /* Height and width of what node i reads. */
-const node *tape_below(const sim_tape *t, int i);
+const node *sim_tape_input_node(const sim_tape *t, int i);
 
 #endif

@@ -69,7 +69,7 @@ static size_t widest_of(const sim_net *net)
     return most;
 }
 
-/* Items of everything that norm_prepare takes, in its order. */
+/* Items of everything that sim_norm_prepare takes, in its order. */
 typedef struct {
     size_t states, start, sums, groups, coefficients, partials, kept;
 } norm_counts;
@@ -90,7 +90,7 @@ static norm_counts counts_of(const sim_net *net, const norm_shape *n,
     return out;
 }
 
-size_t norm_bytes(const sim_net *net, const sim_batch_shape *s)
+size_t sim_norm_bytes(const sim_net *net, const sim_batch_shape *s)
 {
     const norm_shape shape = shape_of(&net->batchnorm, s);
     const norm_counts n = counts_of(net, &shape, s);
@@ -99,7 +99,8 @@ size_t norm_bytes(const sim_net *net, const sim_batch_shape *s)
            (n.coefficients + n.partials + n.kept) * sizeof(float);
 }
 
-void norm_room_of(const sim_net *net, const sim_batch_shape *s, sim_room *room)
+void sim_norm_workspace_of(const sim_net *net, const sim_batch_shape *s,
+                           sim_workspace_size *room)
 {
     const norm_shape shape = shape_of(&net->batchnorm, s);
     for (int i = 0; i < net->n_nodes; i++) {
@@ -109,15 +110,15 @@ void norm_room_of(const sim_net *net, const sim_batch_shape *s, sim_room *room)
                                         .rows = s->slots / shape.subs * n->h * n->w,
                                         .c = n->c};
         if (n->has_running)
-            sim_norm_room(&leaves, room);
+            sim_norm_workspace(&leaves, room);
     }
 }
 
-sim_status norm_prepare(sim_tape *t)
+sim_status sim_norm_prepare(sim_tape *t)
 {
     sim_status st = SIM_OK;
     const sim_net *net = t->net;
-    norm_room *r = &t->norm;
+    norm_workspace *r = &t->norm;
 
     SIM_TRY(check(net, &t->batchnorm, &t->shape));
     r->shape = shape_of(&t->batchnorm, &t->shape);
@@ -143,9 +144,9 @@ done:
     return st;
 }
 
-void norm_release(sim_tape *t)
+void sim_norm_release(sim_tape *t)
 {
-    norm_room *r = &t->norm;
+    norm_workspace *r = &t->norm;
     for (int i = 0; r->states && i < t->net->n_nodes; i++)
         sim_free(r->states[i].scale);
     sim_free(r->states);
@@ -190,7 +191,7 @@ static size_t leaf_at(const norm_shape *s, size_t b, size_t set, size_t j)
  */
 static void fold_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
 {
-    const norm_room *r = &t->norm;
+    const norm_workspace *r = &t->norm;
     const norm_shape *s = &r->shape;
 
     for (size_t b = 0; b < s->blocks; b++)
@@ -319,19 +320,19 @@ static void again(sim_tape *t, int i, const float *x, float *y)
     apply(t, i, x, NULL, y);
 }
 
-void norm_fold_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
-                      size_t node_stride)
+void sim_norm_reduce_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
+                            size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t have = sim_tree_nodes(t->shape.n_blocks, t->shape.blocks, nodes);
-    sim_fold f;
+    sim_tree_stack f;
 
-    sim_fold_begin(&f, n, t->shape.n_blocks, t->shape.blocks, t->norm.partials);
+    sim_tree_stack_begin(&f, n, t->shape.n_blocks, t->shape.blocks, t->norm.partials);
     for (size_t b = 0; b < t->norm.shape.blocks; b++) {
-        float *slot = sim_fold_slot(&f);
+        float *slot = sim_tree_stack_top(&f);
         for (size_t i = 0; i < n; i++)
             slot[i] = (float)of_block[b * n + i];
-        sim_fold_close(&f);
+        sim_tree_stack_push(&f);
     }
     for (size_t j = 0; j < have; j++)
         memcpy(grads + j * node_stride, t->norm.partials + j * n, n * sizeof *grads);
@@ -357,7 +358,7 @@ static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_strid
         }
     /* gamma and beta stand side by side in the arena. */
     SIM_ASSERT(n->bias == n->weight + c);
-    norm_fold_narrow(t, 2 * c, of_block, grads + n->weight, node_stride);
+    sim_norm_reduce_narrow(t, 2 * c, of_block, grads + n->weight, node_stride);
 }
 
 /* dx = a g + b x + d: gamma/s (g - mean g - xhat mean(g xhat)), a leaf's coefficients. */
@@ -401,32 +402,32 @@ static void backward(sim_tape *t, const back_step *step, float *grads, size_t no
     const node *n = &t->net->nodes[i];
     const sim_norm_leaves leaves = leaves_of(t, n);
     const norm_state *s = &t->norm.states[i];
-    const float *x = tape_reading(t, step->x), *a = t->norm.coefficients;
-    float *g = tape_writing(t, step->g), *dx = tape_writing(t, step->dx);
+    const float *x = sim_tape_read_at(t, step->x), *a = t->norm.coefficients;
+    float *g = sim_tape_write_at(t, step->g), *dx = sim_tape_write_at(t, step->dx);
     size_t all = t->norm.shape.leaves * n->c, floats = t->n_images * node_floats(n);
 
     sim_norm_backward_sums(&leaves, x, s->scale, s->shift, s->mean,
-                           tape_reading(t, step->residual), n->act,
-                           tape_reading(t, step->dy), g, t->norm.sums);
+                           sim_tape_read_at(t, step->residual), n->act,
+                           sim_tape_read_at(t, step->dy), g, t->norm.sums);
     group_sums(t, i, samples_of(t, &leaves));
     if (n->affine)
         weight_gradients(t, i, grads, node_stride);
     sim_norm_backward(&leaves, x, g, a, a + all, a + 2 * all, dx);
     if (step->add_g != AT_NONE)
-        sim_add(floats, g, tape_writing(t, step->add_g));
+        sim_add(floats, g, sim_tape_write_at(t, step->add_g));
     if (step->sum != AT_NONE)
-        sim_add(floats, dx, tape_writing(t, step->sum));
+        sim_add(floats, dx, sim_tape_write_at(t, step->sum));
 }
 
 /* ---- the row ---- */
 
-sim_status net_norm(sim_net *net, const char *name, int in, int residual,
-                    sim_activation act, bool affine, int *out)
+sim_status sim_net_add_norm(sim_net *net, const char *name, int in, int residual,
+                            sim_activation act, bool affine, int *out)
 {
     sim_status st = SIM_OK;
 
     SIM_ASSERT(residual == NO_NODE || residual >= 0);
-    SIM_TRY(net_add(net, &layer_norm, name, in, out));
+    SIM_TRY(sim_net_add_node(net, &sim_layer_norm, name, in, out));
     node *n = &net->nodes[*out];
     n->residual = residual;
     n->act = act;
@@ -441,28 +442,28 @@ static void list(sim_net *net, node *n)
 {
     if (!n->affine)
         return;
-    n->weight = net_tensor(net, n, "weight", 1, &n->c, true);
-    n->bias = net_tensor(net, n, "bias", 1, &n->c, true);
+    n->weight = sim_net_add_tensor(net, n, "weight", 1, &n->c, true);
+    n->bias = sim_net_add_tensor(net, n, "bias", 1, &n->c, true);
 }
 
 static void plan(planner *p, int i)
 {
-    const node *n = plan_node(p, i);
+    const node *n = sim_plan_node(p, i);
     place x_again = AT_NONE, residual_again = AT_NONE;
-    place x = plan_bring(p, n->in, &x_again);
-    place residual = plan_bring(p, n->residual, &residual_again);
-    back_step *s = plan_push(p, i);
+    place x = sim_plan_recompute(p, n->in, &x_again);
+    place residual = sim_plan_recompute(p, n->residual, &residual_again);
+    back_step *s = sim_plan_push_step(p, i);
 
     s->x = x;
     s->residual = residual;
-    s->dy = plan_gradient(p, i);
-    s->g = s->dy == AT_DY ? plan_take(p, node_floats(n)) : s->dy;
-    s->dx = n->residual == NO_NODE ? s->g : plan_take(p, node_floats(n));
+    s->dy = sim_plan_gradient(p, i);
+    s->g = s->dy == AT_DY ? sim_plan_acquire(p, node_floats(n)) : s->dy;
+    s->dx = n->residual == NO_NODE ? s->g : sim_plan_acquire(p, node_floats(n));
     if (n->residual != NO_NODE)
-        s->add_g = plan_deliver(p, n->residual, s->g);
-    s->sum = plan_deliver(p, n->in, s->dx);
-    plan_give(p, x_again);
-    plan_give(p, residual_again);
+        s->add_g = sim_plan_accumulate(p, n->residual, s->g);
+    s->sum = sim_plan_accumulate(p, n->in, s->dx);
+    sim_plan_release(p, x_again);
+    sim_plan_release(p, residual_again);
 }
 
 /* A residual block in small: the sum, its gradient to both, an activation. */
@@ -471,18 +472,18 @@ static sim_status sample(sim_net *net, int in, int *out)
     sim_status st = SIM_OK;
     int at = in;
 
-    SIM_TRY(net_conv(net, "sample.conv1", in, net->nodes[in].c, 3, 1, &at));
-    SIM_TRY(net_norm(net, "sample.bn1", at, NO_NODE, SIM_ACT_SILU, true, &at));
-    SIM_TRY(net_conv(net, "sample.conv2", at, net->nodes[in].c, 1, 1, &at));
-    SIM_TRY(net_norm(net, "sample.bn2", at, in, SIM_ACT_SILU, true, out));
+    SIM_TRY(sim_net_add_conv(net, "sample.conv1", in, net->nodes[in].c, 3, 1, &at));
+    SIM_TRY(sim_net_add_norm(net, "sample.bn1", at, NO_NODE, SIM_ACT_SILU, true, &at));
+    SIM_TRY(sim_net_add_conv(net, "sample.conv2", at, net->nodes[in].c, 1, 1, &at));
+    SIM_TRY(sim_net_add_norm(net, "sample.bn2", at, in, SIM_ACT_SILU, true, out));
 done:
     return st;
 }
 
-const layer layer_norm = {.name = "norm",
-                          .list = list,
-                          .forward = norm_forward,
-                          .again = again,
-                          .plan = plan,
-                          .backward = backward,
-                          .sample = sample};
+const layer sim_layer_norm = {.name = "norm",
+                              .list = list,
+                              .forward = norm_forward,
+                              .again = again,
+                              .plan = plan,
+                              .backward = backward,
+                              .sample = sample};

@@ -28,7 +28,7 @@ struct planner {
     bool backward;
 };
 
-place plan_take(planner *p, size_t n)
+place sim_plan_acquire(planner *p, size_t n)
 {
     place at = 0;
     size_t i = 0;
@@ -48,7 +48,7 @@ place plan_take(planner *p, size_t n)
     return at;
 }
 
-void plan_give(planner *p, place at)
+void sim_plan_release(planner *p, place at)
 {
     size_t i = 0;
     if (at < 0)
@@ -60,7 +60,7 @@ void plan_give(planner *p, place at)
         p->live[i] = p->live[i + 1];
 }
 
-const node *plan_node(const planner *p, int i)
+const node *sim_plan_node(const planner *p, int i)
 {
     return &p->net->nodes[i];
 }
@@ -70,7 +70,7 @@ static bool is_stored(const planner *p, int i)
     return p->backward && p->net->nodes[i].stored;
 }
 
-place plan_value(const planner *p, int i)
+place sim_plan_value(const planner *p, int i)
 {
     return i == NET_INPUT ? AT_INPUT : i == NO_NODE ? AT_NONE : p->plan->value[i];
 }
@@ -91,7 +91,7 @@ static void count_uses(planner *p)
 static void release_after(planner *p, int user, int value)
 {
     if (value >= 0 && p->last_use[value] == user && !is_stored(p, value))
-        plan_give(p, p->plan->value[value]);
+        sim_plan_release(p, p->plan->value[value]);
 }
 
 static void plan_forward(planner *p)
@@ -100,18 +100,18 @@ static void plan_forward(planner *p)
     for (int i = 0; i < net->n_nodes; i++) {
         const node *n = &net->nodes[i];
         p->plan->value[i] =
-            i == net->n_nodes - 1 ? AT_OUTPUT : plan_take(p, node_floats(n));
+            i == net->n_nodes - 1 ? AT_OUTPUT : sim_plan_acquire(p, node_floats(n));
         release_after(p, i, n->in);
         if (n->residual != n->in)
             release_after(p, i, n->residual);
-        p->plan->remembered[i] = p->plan->remembers;
-        p->plan->remembers += n->remembers;
+        p->plan->saved[i] = p->plan->saved_bytes_per_image;
+        p->plan->saved_bytes_per_image += n->saved_bytes_per_image;
     }
 }
 
 /* ---- backward ---- */
 
-back_step *plan_push(planner *p, int i)
+back_step *sim_plan_push_step(planner *p, int i)
 {
     back_step *s = &p->plan->steps[p->plan->n_steps++];
     *s = (back_step){.node = i,
@@ -125,23 +125,23 @@ back_step *plan_push(planner *p, int i)
     return s;
 }
 
-place plan_bring(planner *p, int i, place *again)
+place sim_plan_recompute(planner *p, int i, place *again)
 {
     *again = AT_NONE;
     if (i < 0 || is_stored(p, i))
-        return plan_value(p, i);
+        return sim_plan_value(p, i);
     const node *n = &p->net->nodes[i];
     SIM_ASSERT(n->layer->again && n->residual == NO_NODE);
     SIM_ASSERT(n->in == NET_INPUT || is_stored(p, n->in));
-    *again = plan_take(p, node_floats(n));
-    back_step *s = plan_push(p, i);
+    *again = sim_plan_acquire(p, node_floats(n));
+    back_step *s = sim_plan_push_step(p, i);
     s->again = true;
-    s->x = plan_value(p, n->in);
+    s->x = sim_plan_value(p, n->in);
     s->dx = *again;
     return *again;
 }
 
-place plan_gradient(const planner *p, int i)
+place sim_plan_gradient(const planner *p, int i)
 {
     SIM_ASSERT(p->grad[i] != AT_NONE); /* somebody reads every value */
     return p->grad[i];
@@ -153,22 +153,23 @@ static place *gradient_at(planner *p, int i)
 }
 
 /* The first gradient of the net's input is made where the caller wants it. */
-place plan_take_gradient(planner *p, int i)
+place sim_plan_acquire_gradient(planner *p, int i)
 {
     const sim_net *net = p->net;
     if (i != NET_INPUT)
-        return plan_take(p, node_floats(&net->nodes[i]));
-    return p->input_grad == AT_NONE ? AT_DX
-                                    : plan_take(p, net->in_h * net->in_w * net->in_c);
+        return sim_plan_acquire(p, node_floats(&net->nodes[i]));
+    return p->input_grad == AT_NONE
+               ? AT_DX
+               : sim_plan_acquire(p, net->in_h * net->in_w * net->in_c);
 }
 
-place plan_deliver(planner *p, int i, place at)
+place sim_plan_accumulate(planner *p, int i, place at)
 {
     place *grad = gradient_at(p, i), there = *grad;
     if (there == AT_NONE)
         *grad = at;
     else
-        plan_give(p, at);
+        sim_plan_release(p, at);
     return there;
 }
 
@@ -178,7 +179,7 @@ static void plan_backward(planner *p)
     for (int i = p->net->n_nodes - 1; i >= 0; i--) {
         p->net->nodes[i].layer->plan(p, i);
         if (is_stored(p, i))
-            plan_give(p, p->plan->value[i]); /* its readers are done */
+            sim_plan_release(p, p->plan->value[i]); /* its readers are done */
     }
 }
 
@@ -188,7 +189,7 @@ static size_t most_steps(const sim_net *net)
     return 3 * (size_t)net->n_nodes;
 }
 
-sim_status plan_make(const sim_net *net, bool backward, net_plan *out)
+sim_status sim_plan_make(const sim_net *net, bool backward, net_plan *out)
 {
     sim_status st = SIM_OK;
     size_t n = (size_t)net->n_nodes;
@@ -196,7 +197,7 @@ sim_status plan_make(const sim_net *net, bool backward, net_plan *out)
     planner p = {.net = net, .plan = &plan, .input_grad = AT_NONE, .backward = backward};
 
     SIM_TRY(sim_alloc(&plan.value, n, "encoder/plan"));
-    SIM_TRY(sim_alloc(&plan.remembered, n, "encoder/plan"));
+    SIM_TRY(sim_alloc(&plan.saved, n, "encoder/plan"));
     SIM_TRY(sim_alloc(&plan.steps, most_steps(net), "encoder/plan"));
     SIM_TRY(sim_alloc(&p.live, 4 * n, "encoder/plan"));
     SIM_TRY(sim_alloc(&p.grad, n, "encoder/plan"));
@@ -210,17 +211,17 @@ sim_status plan_make(const sim_net *net, bool backward, net_plan *out)
     *out = plan;
     plan = (net_plan){0};
 done:
-    plan_clear(&plan);
+    sim_plan_clear(&plan);
     sim_free(p.live);
     sim_free(p.grad);
     sim_free(p.last_use);
     return st;
 }
 
-void plan_clear(net_plan *p)
+void sim_plan_clear(net_plan *p)
 {
     SIM_FREE(p->value);
-    SIM_FREE(p->remembered);
+    SIM_FREE(p->saved);
     SIM_FREE(p->steps);
 }
 
@@ -228,8 +229,8 @@ void plan_clear(net_plan *p)
 
 static size_t frame_bytes(const sim_net *net, const net_plan *p)
 {
-    return net_frame_bytes(net) + sizeof(sim_tape) +
-           (size_t)net->n_nodes * (sizeof *p->value + sizeof *p->remembered) +
+    return sim_net_frame_bytes(net) + sizeof(sim_tape) +
+           (size_t)net->n_nodes * (sizeof *p->value + sizeof *p->saved) +
            most_steps(net) * sizeof *p->steps;
 }
 
@@ -246,42 +247,43 @@ enum {
     N_ROWS
 };
 
-static void raise_room(const sim_net *net, const sim_batch_shape *shape, sim_room *room)
+static void raise_room(const sim_net *net, const sim_batch_shape *shape,
+                       sim_workspace_size *room)
 {
-    const sim_leaf_walk walk = {.n_leaves = shape->n_blocks,
-                                .range = shape->blocks,
-                                .images_per_leaf = shape->views * shape->slots};
+    const sim_leaf_layout walk = {.n_leaves = shape->n_blocks,
+                                  .range = shape->blocks,
+                                  .images_per_leaf = shape->views * shape->slots};
     for (int i = 0; i < net->n_nodes; i++)
         if (net->nodes[i].conv.k)
-            sim_conv_room(&net->nodes[i].conv, &walk, room);
-    norm_room_of(net, shape, room);
+            sim_conv_workspace(&net->nodes[i].conv, &walk, room);
+    sim_norm_workspace_of(net, shape, room);
 }
 
 static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
-                           bool backward, size_t bytes[N_ITEMS], sim_room *room)
+                           bool backward, size_t bytes[N_ITEMS], sim_workspace_size *room)
 {
     sim_status st = SIM_OK;
     net_plan plan = {0};
 
-    SIM_TRY(plan_make(net, backward, &plan));
+    SIM_TRY(sim_plan_make(net, backward, &plan));
     bytes[WEIGHTS] += net->n_weights * sizeof(float);
     bytes[RUNNING] += net->n_running * sizeof(float);
-    bytes[FILTERS] += net_filter_bytes(net);
-    bytes[ACTIVATIONS] +=
-        sim_batch_images(shape) * (plan.arena * sizeof(float) + plan.remembers);
-    bytes[NORMS] += norm_bytes(net, shape);
+    bytes[FILTERS] += sim_net_filter_bytes(net);
+    bytes[ACTIVATIONS] += sim_batch_images(shape) *
+                          (plan.arena * sizeof(float) + plan.saved_bytes_per_image);
+    bytes[NORMS] += sim_norm_bytes(net, shape);
     bytes[FRAME] += frame_bytes(net, &plan);
     raise_room(net, shape, room);
 done:
-    plan_clear(&plan);
+    sim_plan_clear(&plan);
     return st;
 }
 
 /* By item: bytes add up, but workspace and scratch are shared, and the larger stays. */
-static void add_rows(const size_t bytes[N_ITEMS], const sim_room *room,
+static void add_rows(const size_t bytes[N_ITEMS], const sim_workspace_size *room,
                      sim_plan_row *rows)
 {
-    size_t scratch = sim_scratch_room(room->thread) * (size_t)sim_threads();
+    size_t scratch = sim_scratch_capacity(room->thread) * (size_t)sim_threads();
     for (size_t i = 0; i < N_ITEMS; i++)
         rows[i].bytes += bytes[i];
     if (rows[WORKSPACE].bytes < room->shared)
@@ -307,7 +309,7 @@ static sim_status add_net(sim_net **net, const sim_batch_shape *shape, bool back
 {
     sim_status st = SIM_OK;
     size_t bytes[N_ITEMS] = {0};
-    sim_room room = {0};
+    sim_workspace_size room = {0};
 
     SIM_TRY(plan_one(*net, shape, backward, bytes, &room));
     add_rows(bytes, &room, rows);
@@ -324,10 +326,10 @@ static sim_status plan_nets(const sim_net_spec *backbone, const sim_head_spec *h
     sim_net *net = NULL;
 
     *n_rows = begin_rows(rows);
-    SIM_TRY(net_backbone_nodes(backbone, &net));
+    SIM_TRY(sim_net_backbone_nodes(backbone, &net));
     SIM_TRY(add_net(&net, shape, backward, rows));
     for (size_t i = 0; i < n_heads; i++) {
-        SIM_TRY(net_head_nodes(&heads[i], &net));
+        SIM_TRY(sim_net_head_nodes(&heads[i], &net));
         SIM_TRY(add_net(&net, shape, backward, rows));
     }
 done:
@@ -341,7 +343,7 @@ sim_status sim_head_plan(const sim_head_spec *head, const sim_batch_shape *shape
     sim_net *net = NULL;
 
     SIM_ASSERT(n_rows >= N_ROWS);
-    SIM_TRY(net_head_nodes(head, &net));
+    SIM_TRY(sim_net_head_nodes(head, &net));
     SIM_TRY(add_net(&net, shape, true, rows));
 done:
     return st;
@@ -354,7 +356,7 @@ sim_status sim_context_plan(const sim_context_spec *spec, const sim_batch_shape 
     sim_net *net = NULL;
 
     SIM_ASSERT(n_rows >= N_ROWS);
-    SIM_TRY(net_context_nodes(spec, &net));
+    SIM_TRY(sim_net_context_nodes(spec, &net));
     SIM_TRY(add_net(&net, shape, true, rows));
 done:
     return st;
@@ -385,12 +387,13 @@ sim_status sim_net_evaluation_plan(const sim_net_spec *backbone, size_t *bytes)
     net_plan plan = {0};
 
     spec.batchnorm = &running;
-    SIM_TRY(net_backbone_nodes(&spec, &net));
-    SIM_TRY(plan_make(net, false, &plan));
-    *bytes = EVALUATION_IMAGES * (plan.arena * sizeof(float) + plan.remembers) +
-             norm_bytes(net, &shape);
+    SIM_TRY(sim_net_backbone_nodes(&spec, &net));
+    SIM_TRY(sim_plan_make(net, false, &plan));
+    *bytes =
+        EVALUATION_IMAGES * (plan.arena * sizeof(float) + plan.saved_bytes_per_image) +
+        sim_norm_bytes(net, &shape);
 done:
-    plan_clear(&plan);
+    sim_plan_clear(&plan);
     sim_net_destroy(&net);
     return st;
 }

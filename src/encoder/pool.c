@@ -5,25 +5,25 @@
  */
 #include "net.h"
 
-sim_status net_max_pool(sim_net *net, int in, int *out)
+sim_status sim_net_add_max_pool(sim_net *net, int in, int *out)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(net_add(net, &layer_max_pool, "maxpool", in, out));
+    SIM_TRY(sim_net_add_node(net, &sim_layer_max_pool, "maxpool", in, out));
     node *n = &net->nodes[*out];
     n->h = (n->h - 1) / 2 + 1;
     n->w = (n->w - 1) / 2 + 1;
     n->stored = true;
-    n->remembers = node_floats(n);
+    n->saved_bytes_per_image = node_floats(n);
 done:
     return st;
 }
 
-sim_status net_mean_pool(sim_net *net, int in, int *out)
+sim_status sim_net_add_mean_pool(sim_net *net, int in, int *out)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(net_add(net, &layer_mean_pool, "avgpool", in, out));
+    SIM_TRY(sim_net_add_node(net, &sim_layer_mean_pool, "avgpool", in, out));
     net->nodes[*out].h = net->nodes[*out].w = 1;
 done:
     return st;
@@ -32,14 +32,14 @@ done:
 static void forward_max(sim_tape *t, int i, const float *x, const float *residual,
                         float *y)
 {
-    const node *below = tape_below(t, i);
+    const node *below = sim_tape_input_node(t, i);
     (void)residual;
-    sim_max_pool(t->n_images, below->h, below->w, below->c, x, y, tape_remembered(t, i));
+    sim_max_pool(t->n_images, below->h, below->w, below->c, x, y, sim_tape_saved(t, i));
 }
 
 static void mean_again(sim_tape *t, int i, const float *x, float *y)
 {
-    const node *below = tape_below(t, i);
+    const node *below = sim_tape_input_node(t, i);
     sim_mean_pool(t->n_images, below->h * below->w, below->c, x, y);
 }
 
@@ -53,55 +53,55 @@ static void forward_mean(sim_tape *t, int i, const float *x, const float *residu
 /* Neither needs a value for its gradient. */
 static void plan(planner *p, int i)
 {
-    const node *n = plan_node(p, i);
-    back_step *s = plan_push(p, i);
+    const node *n = sim_plan_node(p, i);
+    back_step *s = sim_plan_push_step(p, i);
 
-    s->dy = plan_gradient(p, i);
-    s->dx = plan_take(p, node_floats(plan_node(p, n->in)));
-    s->sum = plan_deliver(p, n->in, s->dx);
-    plan_give(p, s->dy);
+    s->dy = sim_plan_gradient(p, i);
+    s->dx = sim_plan_acquire(p, node_floats(sim_plan_node(p, n->in)));
+    s->sum = sim_plan_accumulate(p, n->in, s->dx);
+    sim_plan_release(p, s->dy);
 }
 
 static void add_up(sim_tape *t, const back_step *s, const float *dx)
 {
     if (s->sum != AT_NONE)
-        sim_add(t->n_images * node_floats(tape_below(t, s->node)), dx,
-                tape_writing(t, s->sum));
+        sim_add(t->n_images * node_floats(sim_tape_input_node(t, s->node)), dx,
+                sim_tape_write_at(t, s->sum));
 }
 
 static void backward_max(sim_tape *t, const back_step *s, float *grads,
                          size_t node_stride)
 {
-    const node *below = tape_below(t, s->node);
-    float *dx = tape_writing(t, s->dx);
+    const node *below = sim_tape_input_node(t, s->node);
+    float *dx = sim_tape_write_at(t, s->dx);
     (void)grads;
     (void)node_stride;
     sim_max_pool_backward(t->n_images, below->h, below->w, below->c,
-                          tape_reading(t, s->dy), tape_remembered(t, s->node), dx);
+                          sim_tape_read_at(t, s->dy), sim_tape_saved(t, s->node), dx);
     add_up(t, s, dx);
 }
 
 static void backward_mean(sim_tape *t, const back_step *s, float *grads,
                           size_t node_stride)
 {
-    const node *below = tape_below(t, s->node);
-    float *dx = tape_writing(t, s->dx);
+    const node *below = sim_tape_input_node(t, s->node);
+    float *dx = sim_tape_write_at(t, s->dx);
     (void)grads;
     (void)node_stride;
     sim_mean_pool_backward(t->n_images, below->h * below->w, below->c,
-                           tape_reading(t, s->dy), dx);
+                           sim_tape_read_at(t, s->dy), dx);
     add_up(t, s, dx);
 }
 
-const layer layer_max_pool = {.name = "max_pool",
-                              .forward = forward_max,
-                              .plan = plan,
-                              .backward = backward_max,
-                              .sample = net_max_pool};
+const layer sim_layer_max_pool = {.name = "max_pool",
+                                  .forward = forward_max,
+                                  .plan = plan,
+                                  .backward = backward_max,
+                                  .sample = sim_net_add_max_pool};
 
-const layer layer_mean_pool = {.name = "mean_pool",
-                               .forward = forward_mean,
-                               .again = mean_again,
-                               .plan = plan,
-                               .backward = backward_mean,
-                               .sample = net_mean_pool};
+const layer sim_layer_mean_pool = {.name = "mean_pool",
+                                   .forward = forward_mean,
+                                   .again = mean_again,
+                                   .plan = plan,
+                                   .backward = backward_mean,
+                                   .sample = sim_net_add_mean_pool};

@@ -52,9 +52,10 @@ static sim_status shortcut(builder *b, const char *block, int in, size_t k, size
     *out = in;
     if (stride == 1 && b->net->nodes[in].c == k)
         goto done;
-    SIM_TRY(net_conv(b->net, part(b, block, "downsample.0"), in, k, 1, stride, out));
-    SIM_TRY(net_norm(b->net, part(b, block, "downsample.1"), *out, NO_NODE, SIM_ACT_NONE,
-                     true, out));
+    SIM_TRY(
+        sim_net_add_conv(b->net, part(b, block, "downsample.0"), in, k, 1, stride, out));
+    SIM_TRY(sim_net_add_norm(b->net, part(b, block, "downsample.1"), *out, NO_NODE,
+                             SIM_ACT_NONE, true, out));
 done:
     return st;
 }
@@ -65,11 +66,13 @@ static sim_status basic(builder *b, const char *block, int in, size_t c, size_t 
     sim_status st = SIM_OK;
     int at = in, around = in;
 
-    SIM_TRY(net_conv(b->net, part(b, block, "conv1"), at, c, 3, stride, &at));
-    SIM_TRY(net_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, &at));
-    SIM_TRY(net_conv(b->net, part(b, block, "conv2"), at, c, 3, 1, &at));
+    SIM_TRY(sim_net_add_conv(b->net, part(b, block, "conv1"), at, c, 3, stride, &at));
+    SIM_TRY(
+        sim_net_add_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, &at));
+    SIM_TRY(sim_net_add_conv(b->net, part(b, block, "conv2"), at, c, 3, 1, &at));
     SIM_TRY(shortcut(b, block, in, c, stride, &around));
-    SIM_TRY(net_norm(b->net, part(b, block, "bn2"), at, around, b->act, true, out));
+    SIM_TRY(
+        sim_net_add_norm(b->net, part(b, block, "bn2"), at, around, b->act, true, out));
     b->net->nodes[*out].starts_at_zero = b->options->zero_init_last_bn;
 done:
     return st;
@@ -81,13 +84,16 @@ static sim_status bottleneck(builder *b, const char *block, int in, size_t c,
     sim_status st = SIM_OK;
     int at = in, around = in;
 
-    SIM_TRY(net_conv(b->net, part(b, block, "conv1"), at, c, 1, 1, &at));
-    SIM_TRY(net_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, &at));
-    SIM_TRY(net_conv(b->net, part(b, block, "conv2"), at, c, 3, stride, &at));
-    SIM_TRY(net_norm(b->net, part(b, block, "bn2"), at, NO_NODE, b->act, true, &at));
-    SIM_TRY(net_conv(b->net, part(b, block, "conv3"), at, 4 * c, 1, 1, &at));
+    SIM_TRY(sim_net_add_conv(b->net, part(b, block, "conv1"), at, c, 1, 1, &at));
+    SIM_TRY(
+        sim_net_add_norm(b->net, part(b, block, "bn1"), at, NO_NODE, b->act, true, &at));
+    SIM_TRY(sim_net_add_conv(b->net, part(b, block, "conv2"), at, c, 3, stride, &at));
+    SIM_TRY(
+        sim_net_add_norm(b->net, part(b, block, "bn2"), at, NO_NODE, b->act, true, &at));
+    SIM_TRY(sim_net_add_conv(b->net, part(b, block, "conv3"), at, 4 * c, 1, 1, &at));
     SIM_TRY(shortcut(b, block, in, 4 * c, stride, &around));
-    SIM_TRY(net_norm(b->net, part(b, block, "bn3"), at, around, b->act, true, out));
+    SIM_TRY(
+        sim_net_add_norm(b->net, part(b, block, "bn3"), at, around, b->act, true, out));
     b->net->nodes[*out].starts_at_zero = b->options->zero_init_last_bn;
 done:
     return st;
@@ -99,11 +105,11 @@ static sim_status stem(builder *b, int *out)
     bool imagenet = b->options->stem == 1;
     size_t c = channels(b->options, 0);
 
-    SIM_TRY(
-        net_conv(b->net, "conv1", NET_INPUT, c, imagenet ? 7 : 3, imagenet ? 2 : 1, out));
-    SIM_TRY(net_norm(b->net, "bn1", *out, NO_NODE, b->act, true, out));
+    SIM_TRY(sim_net_add_conv(b->net, "conv1", NET_INPUT, c, imagenet ? 7 : 3,
+                             imagenet ? 2 : 1, out));
+    SIM_TRY(sim_net_add_norm(b->net, "bn1", *out, NO_NODE, b->act, true, out));
     if (imagenet)
-        SIM_TRY(net_max_pool(b->net, *out, out));
+        SIM_TRY(sim_net_add_max_pool(b->net, *out, out));
 done:
     return st;
 }
@@ -120,22 +126,22 @@ static sim_status stages(builder *b, const resnet *r, int at)
             SIM_TRY(r->bottleneck ? bottleneck(b, block, at, c, stride, &at)
                                   : basic(b, block, at, c, stride, &at));
         }
-    SIM_TRY(net_mean_pool(b->net, at, &at));
+    SIM_TRY(sim_net_add_mean_pool(b->net, at, &at));
 done:
     return st;
 }
 
-sim_status net_backbone_nodes(const sim_net_spec *spec, sim_net **out)
+sim_status sim_net_backbone_nodes(const sim_net_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;
     builder b = {.options = spec->encoder};
     int at = NET_INPUT;
 
     b.act = spec->encoder->activation == 1 ? SIM_ACT_SILU : SIM_ACT_RELU;
-    SIM_TRY(net_begin(spec->h, spec->w, spec->c, spec->batchnorm, &b.net));
+    SIM_TRY(sim_net_begin(spec->h, spec->w, spec->c, spec->batchnorm, &b.net));
     SIM_TRY(stem(&b, &at));
     SIM_TRY(stages(&b, &rows[spec->encoder->arch], at));
-    SIM_TRY(net_count(b.net));
+    SIM_TRY(sim_net_count(b.net));
     *out = b.net;
     b.net = NULL;
 done:
@@ -148,9 +154,9 @@ sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out)
     sim_status st = SIM_OK;
     sim_net *net = NULL;
 
-    SIM_TRY(net_backbone_nodes(spec, &net));
-    SIM_TRY(net_allocate(net));
-    net_draw_convs(net, spec->seed, 0);
+    SIM_TRY(sim_net_backbone_nodes(spec, &net));
+    SIM_TRY(sim_net_allocate(net));
+    sim_net_init_convs(net, spec->seed, 0);
     *out = net;
     net = NULL;
 done:

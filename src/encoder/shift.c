@@ -11,9 +11,9 @@
 
 #include <string.h>
 
-sim_status net_shift(sim_net *net, const char *name, int in, int *out)
+sim_status sim_net_add_shift(sim_net *net, const char *name, int in, int *out)
 {
-    return net_add(net, &layer_shift, name, in, out);
+    return sim_net_add_node(net, &sim_layer_shift, name, in, out);
 }
 
 typedef struct {
@@ -60,13 +60,13 @@ static void forward(sim_tape *t, int i, const float *x, const float *residual, f
 
 static void plan(planner *p, int i)
 {
-    const node *n = plan_node(p, i);
-    back_step *s = plan_push(p, i);
+    const node *n = sim_plan_node(p, i);
+    back_step *s = sim_plan_push_step(p, i);
 
-    s->dy = plan_gradient(p, i);
-    s->dx = plan_take_gradient(p, n->in);
-    s->sum = plan_deliver(p, n->in, s->dx);
-    plan_give(p, s->dy);
+    s->dy = sim_plan_gradient(p, i);
+    s->dx = sim_plan_acquire_gradient(p, n->in);
+    s->sum = sim_plan_accumulate(p, n->in, s->dx);
+    sim_plan_release(p, s->dy);
 }
 
 static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_stride)
@@ -75,23 +75,23 @@ static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_
     (void)grads;
     (void)node_stride;
 
-    if (!tape_asked(t, s))
+    if (!sim_tape_needs_dx(t, s))
         return;
-    shift_call q = call_of(n, tape_reading(t, s->dy), tape_writing(t, s->dx));
+    shift_call q = call_of(n, sim_tape_read_at(t, s->dy), sim_tape_write_at(t, s->dx));
     sim_for(t->n_images, up, &q);
     if (s->sum != AT_NONE)
-        sim_add(t->n_images * node_floats(n), q.y, tape_writing(t, s->sum));
+        sim_add(t->n_images * node_floats(n), q.y, sim_tape_write_at(t, s->sum));
 }
 
 static sim_status sample(sim_net *net, int in, int *out)
 {
-    return net_shift(net, "sample", in, out);
+    return sim_net_add_shift(net, "sample", in, out);
 }
 
-const layer layer_shift = {.name = "shift",
-                           .reads_input = true,
-                           .forward = forward,
-                           .again = again,
-                           .plan = plan,
-                           .backward = backward,
-                           .sample = sample};
+const layer sim_layer_shift = {.name = "shift",
+                               .reads_input = true,
+                               .forward = forward,
+                               .again = again,
+                               .plan = plan,
+                               .backward = backward,
+                               .sample = sample};

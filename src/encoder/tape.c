@@ -3,7 +3,7 @@
  */
 #include "net.h"
 
-#include "simile/beat.h"
+#include "simile/heartbeat.h"
 #include "simile/memory.h"
 
 #include <string.h>
@@ -14,8 +14,9 @@ size_t sim_batch_images(const sim_batch_shape *b)
 }
 
 static sim_status create(sim_net *net, const sim_batch_shape *shape,
-                         const sim_folder *folder, const sim_batchnorm_options *batchnorm,
-                         bool backward, sim_tape **out)
+                         const sim_reducer *folder,
+                         const sim_batchnorm_options *batchnorm, bool backward,
+                         sim_tape **out)
 {
     sim_status st = SIM_OK;
     sim_tape *t = NULL;
@@ -27,10 +28,10 @@ static sim_status create(sim_net *net, const sim_batch_shape *shape,
     t->batchnorm = *batchnorm;
     t->backward = backward;
     t->n_images = sim_batch_images(shape);
-    SIM_TRY(plan_make(net, backward, &t->plan));
-    SIM_TRY(norm_prepare(t));
+    SIM_TRY(sim_plan_make(net, backward, &t->plan));
+    SIM_TRY(sim_norm_prepare(t));
     SIM_TRY(sim_alloc(&t->arena, t->n_images * t->plan.arena, "encoder/activations"));
-    SIM_TRY(sim_alloc(&t->remembered, t->n_images * t->plan.remembers,
+    SIM_TRY(sim_alloc(&t->saved, t->n_images * t->plan.saved_bytes_per_image,
                       "encoder/activations"));
     *out = t;
     t = NULL;
@@ -40,7 +41,7 @@ done:
 }
 
 sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
-                           const sim_folder *folder, bool backward, sim_tape **out)
+                           const sim_reducer *folder, bool backward, sim_tape **out)
 {
     return create(net, shape, folder, &net->batchnorm, backward, out);
 }
@@ -50,16 +51,16 @@ void sim_tape_destroy(sim_tape **out)
     sim_tape *t = *out;
     if (!t)
         return;
-    norm_release(t);
-    plan_clear(&t->plan);
+    sim_norm_release(t);
+    sim_plan_clear(&t->plan);
     sim_free(t->arena);
-    sim_free(t->remembered);
+    sim_free(t->saved);
     sim_free(t);
     *out = NULL;
 }
 
 /* A place that is read. */
-const float *tape_reading(const sim_tape *t, place at)
+const float *sim_tape_read_at(const sim_tape *t, place at)
 {
     switch (at) {
     case AT_NONE:
@@ -75,7 +76,7 @@ const float *tape_reading(const sim_tape *t, place at)
 }
 
 /* A place that is written. */
-float *tape_writing(const sim_tape *t, place at)
+float *sim_tape_write_at(const sim_tape *t, place at)
 {
     switch (at) {
     case AT_NONE:
@@ -90,17 +91,17 @@ float *tape_writing(const sim_tape *t, place at)
     }
 }
 
-uint8_t *tape_remembered(const sim_tape *t, int i)
+uint8_t *sim_tape_saved(const sim_tape *t, int i)
 {
-    return t->remembered + t->n_images * t->plan.remembered[i];
+    return t->saved + t->n_images * t->plan.saved[i];
 }
 
-bool tape_asked(const sim_tape *t, const back_step *s)
+bool sim_tape_needs_dx(const sim_tape *t, const back_step *s)
 {
     return t->dx || (s->dx != AT_DX && s->sum != AT_DX);
 }
 
-const node *tape_below(const sim_tape *t, int i)
+const node *sim_tape_input_node(const sim_tape *t, int i)
 {
     return &t->net->nodes[t->net->nodes[i].in];
 }
@@ -109,7 +110,7 @@ static const float *value(const sim_tape *t, int i)
 {
     if (i == NET_INPUT)
         return t->x;
-    return i == NO_NODE ? NULL : tape_reading(t, t->plan.value[i]);
+    return i == NO_NODE ? NULL : sim_tape_read_at(t, t->plan.value[i]);
 }
 
 void sim_net_forward(sim_tape *t, const float *x, float *y)
@@ -117,14 +118,14 @@ void sim_net_forward(sim_tape *t, const float *x, float *y)
     t->x = x;
     t->y = y;
     if (!t->evaluation)
-        sim_beat_phase("forward");
+        sim_heartbeat_phase("forward");
     for (int i = 0; i < t->net->n_nodes; i++) {
         const node *n = &t->net->nodes[i];
         n->layer->forward(t, i, value(t, n->in), value(t, n->residual),
-                          tape_writing(t, t->plan.value[i]));
+                          sim_tape_write_at(t, t->plan.value[i]));
     }
     if (!t->evaluation)
-        sim_beat_phase("loss"); /* or another net, which says so */
+        sim_heartbeat_phase("loss"); /* or another net, which says so */
 }
 
 static void backward_step(sim_tape *t, const back_step *s, float *grads,
@@ -132,7 +133,7 @@ static void backward_step(sim_tape *t, const back_step *s, float *grads,
 {
     const layer *l = t->net->nodes[s->node].layer;
     if (s->again)
-        l->again(t, s->node, tape_reading(t, s->x), tape_writing(t, s->dx));
+        l->again(t, s->node, sim_tape_read_at(t, s->x), sim_tape_write_at(t, s->dx));
     else
         l->backward(t, s, grads, node_stride);
 }
@@ -143,7 +144,7 @@ void sim_net_backward(sim_tape *t, const float *dy, float *dx, float *grads,
     SIM_ASSERT(t->backward && t->net->packed_backward);
     t->dy = dy;
     t->dx = dx;
-    sim_beat_phase("backward");
+    sim_heartbeat_phase("backward");
     for (size_t i = 0; i < t->plan.n_steps; i++)
         backward_step(t, &t->plan.steps[i], grads, node_stride);
 }
@@ -160,7 +161,7 @@ static sim_status prepare_evaluation(sim_net *net)
 
     if (net->evaluation)
         goto done;
-    SIM_TRY(create(net, &shape, &sim_folder_local, &one_leaf, false, &net->evaluation));
+    SIM_TRY(create(net, &shape, &sim_reducer_local, &one_leaf, false, &net->evaluation));
     net->evaluation->evaluation = true;
 done:
     return st;
@@ -211,4 +212,4 @@ static void fold_local(void *ctx, size_t n_units, size_t leaves_per_unit,
     }
 }
 
-const sim_folder sim_folder_local = {.fold = fold_local};
+const sim_reducer sim_reducer_local = {.fold = fold_local};

@@ -56,7 +56,7 @@ struct sim_knn_watch {
     sim_dataset *test;
     int loader_threads;
     size_t size; /* of a view; 0: as stored */
-    sim_knn_tell *tell;
+    sim_knn_log *tell;
     void *tell_ctx;
 };
 
@@ -87,7 +87,7 @@ done:
 }
 
 sim_status sim_knn_watch_create(const sim_job *job, const sim_evaluate_options *options,
-                                sim_knn_tell *tell, void *tell_ctx, sim_knn_watch **out)
+                                sim_knn_log *tell, void *tell_ctx, sim_knn_watch **out)
 {
     sim_status st = SIM_OK;
     sim_knn_watch *w = NULL;

@@ -143,12 +143,12 @@ sim_status sim_h5_create_frame(sim_h5 **out, int *fd)
     int memory = memfd_create("simile-frame", MFD_CLOEXEC);
     hid_t access = -1;
 
-    h5_quiet();
+    sim_h5_quiet();
     SIM_CHECK(memory >= 0, SIM_E_IO, "no file of memory: %s", strerror(errno));
     SIM_TRY(sim_new(&f, "h5/file"));
     access = frame_access(&memory);
     f->file = H5Fcreate(frame_name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-    SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 frame: %s", h5_reason());
+    SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 frame: %s", sim_h5_reason());
     SIM_TRY(sim_text_copy(frame_name, "h5/file", &f->name));
     *out = f;
     *fd = memory;
@@ -165,14 +165,14 @@ done:
 sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims, const size_t *dims)
 {
     sim_status st = SIM_OK;
-    hid_t space = h5_space_of(n_dims, dims), create = h5_set_plist(), set = -1;
+    hid_t space = sim_h5_space_of(n_dims, dims), create = sim_h5_set_plist(), set = -1;
 
     (void)H5Pset_layout(create, H5D_CONTIGUOUS);
     (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
     (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
-    set = h5_create_set(f, name, H5T_STD_U8LE, space, create);
+    set = sim_h5_create_set(f, name, H5T_STD_U8LE, space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
-              h5_reason());
+              sim_h5_reason());
     haddr_t offset = H5Dget_offset(set);
     SIM_CHECK(offset == SIM_H5_BULK_AT, SIM_E_BUG,
               "%s: %s begins at %llu, expected %d: HDF5 of another kind", f->name, name,

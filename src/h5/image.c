@@ -49,7 +49,7 @@ static herr_t drop_ctx(void *ctx)
     return 0;
 }
 
-sim_status h5_image_access(h5_buffer *buffer, hid_t *out)
+sim_status sim_h5_image_access(h5_buffer *buffer, hid_t *out)
 {
     sim_status st = SIM_OK;
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
@@ -64,7 +64,7 @@ sim_status h5_image_access(h5_buffer *buffer, hid_t *out)
     (void)H5Pset_fapl_core(access, 1 << 16, 0);
     (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
     SIM_CHECK(H5Pset_file_image_callbacks(access, &calls) >= 0, SIM_E_IO,
-              "HDF5 image: %s", h5_reason());
+              "HDF5 image: %s", sim_h5_reason());
     *out = access;
     access = -1;
 done:
@@ -73,7 +73,7 @@ done:
     return st;
 }
 
-void h5_image_name(char out[64])
+void sim_h5_image_name(char out[64])
 {
     static unsigned long count;
     (void)snprintf(out, 64, "(image %lu in memory)", ++count);

@@ -11,7 +11,7 @@
 
 static _Thread_local char reason[256];
 
-void h5_quiet(void)
+void sim_h5_quiet(void)
 {
     static bool done;
     if (done)
@@ -31,7 +31,7 @@ static herr_t innermost(unsigned n, const H5E_error2_t *e, void *ctx)
     return 0;
 }
 
-const char *h5_reason(void)
+const char *sim_h5_reason(void)
 {
     reason[0] = '\0';
     (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, innermost, NULL);
@@ -74,14 +74,15 @@ sim_status sim_h5_open_read(const char *path, sim_h5 **out)
     uint64_t n = 0;
     hid_t file = -1, access = -1;
 
-    h5_quiet();
+    sim_h5_quiet();
     SIM_TRY(sim_file_open_read(path, &fd, &n)); /* our message for what is not there */
     SIM_TRY(sim_file_close(&fd, path));
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);
     access = H5Pcreate(H5P_FILE_ACCESS);
     (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
     file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    SIM_CHECK(file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", path, h5_reason());
+    SIM_CHECK(file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", path,
+              sim_h5_reason());
     SIM_TRY(wrap(path, file, out));
     file = -1;
 done:
@@ -100,18 +101,18 @@ sim_status sim_h5_open_image(const void *image, size_t n_bytes, const char *name
     hid_t access = -1;
     char unique[64];
 
-    h5_quiet();
+    sim_h5_quiet();
     SIM_TRY(sim_new(&f, "h5/file"));
     f->file = -1;
     f->image = (h5_buffer){(void *)image, n_bytes}; /* opened to read only */
     SIM_TRY(sim_text_copy(name, "h5/file", &f->name));
-    SIM_TRY(h5_image_access(&f->image, &access));
+    SIM_TRY(sim_h5_image_access(&f->image, &access));
     SIM_CHECK(H5Pset_file_image(access, f->image.data, n_bytes) >= 0, SIM_E_IO, "%s: %s",
-              name, h5_reason());
-    h5_image_name(unique);
+              name, sim_h5_reason());
+    sim_h5_image_name(unique);
     f->file = H5Fopen(unique, H5F_ACC_RDONLY, access);
     SIM_CHECK(f->file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", name,
-              h5_reason());
+              sim_h5_reason());
     *out = f;
     f = NULL;
 done:
@@ -177,7 +178,7 @@ static sim_status check_storage(const sim_h5 *f, const char *name, hid_t set)
     sim_status st = SIM_OK;
     hid_t plist = H5Dget_create_plist(set);
 
-    SIM_CHECK(plist >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, h5_reason());
+    SIM_CHECK(plist >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, sim_h5_reason());
     SIM_CHECK(H5Pget_layout(plist) != H5D_VIRTUAL, SIM_E_DATA,
               "%s: %s is a virtual data set, which reads other files", f->name, name);
     SIM_CHECK(H5Pget_external_count(plist) <= 0, SIM_E_DATA,
@@ -198,7 +199,7 @@ done:
     return st;
 }
 
-sim_status h5_open_set(const sim_h5 *f, const char *name, hid_t *out)
+sim_status sim_h5_open_set(const sim_h5 *f, const char *name, hid_t *out)
 {
     sim_status st = SIM_OK;
     hid_t set = -1;
@@ -206,7 +207,7 @@ sim_status h5_open_set(const sim_h5 *f, const char *name, hid_t *out)
     SIM_CHECK(sim_h5_has(f, name), SIM_E_DATA, "%s has no data set %s", f->name, name);
     set = H5Dopen2(f->file, name, H5P_DEFAULT);
     SIM_CHECK(set >= 0, SIM_E_DATA, "%s: %s is no data set: %s", f->name, name,
-              h5_reason());
+              sim_h5_reason());
     SIM_TRY(check_storage(f, name, set));
     *out = set;
     set = -1;

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-hid_t h5_memory_type(sim_type type)
+hid_t sim_h5_memory_type(sim_type type)
 {
     switch (type) {
     case SIM_F32:
@@ -29,8 +29,8 @@ hid_t h5_memory_type(sim_type type)
 }
 
 /* The smallest of ours that holds every value of the file's type. */
-sim_status h5_type_of(const sim_h5 *f, const char *name, hid_t type, sim_type *out,
-                      bool *exact)
+sim_status sim_h5_type_of(const sim_h5 *f, const char *name, hid_t type, sim_type *out,
+                          bool *exact)
 {
     sim_status st = SIM_OK;
     H5T_class_t class = H5Tget_class(type);
@@ -47,7 +47,7 @@ sim_status h5_type_of(const sim_h5 *f, const char *name, hid_t type, sim_type *o
         *out = SIM_I32;
     else
         *out = bytes == 8 && !is_signed ? SIM_U64 : SIM_I64;
-    *exact = H5Tequal(type, h5_memory_type(*out)) > 0;
+    *exact = H5Tequal(type, sim_h5_memory_type(*out)) > 0;
 done:
     return st;
 }
@@ -62,7 +62,7 @@ static sim_status shape_of_set(const sim_h5 *f, const char *name, hid_t set,
 
     memset(out, 0, sizeof *out);
     SIM_CHECK(space >= 0 && type >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name,
-              h5_reason());
+              sim_h5_reason());
     SIM_CHECK(H5Sget_simple_extent_type(space) != H5S_NULL, SIM_E_DATA, "%s: %s is empty",
               f->name, name);
     int n = H5Sget_simple_extent_ndims(space);
@@ -75,7 +75,7 @@ static sim_status shape_of_set(const sim_h5 *f, const char *name, hid_t set,
         SIM_CHECK(!__builtin_mul_overflow(count, out->dims[i], &count), SIM_E_DATA,
                   "%s: the dimensions of %s overflow", f->name, name);
     }
-    SIM_TRY(h5_type_of(f, name, type, &out->type, &out->exact));
+    SIM_TRY(sim_h5_type_of(f, name, type, &out->type, &out->exact));
 done:
     if (space >= 0)
         (void)H5Sclose(space);
@@ -89,7 +89,7 @@ sim_status sim_h5_shape_of(const sim_h5 *f, const char *name, sim_h5_shape *out)
     sim_status st = SIM_OK;
     hid_t set = -1;
 
-    SIM_TRY(h5_open_set(f, name, &set));
+    SIM_TRY(sim_h5_open_set(f, name, &set));
     SIM_TRY(shape_of_set(f, name, set, out));
 done:
     if (set >= 0)
@@ -105,7 +105,8 @@ static sim_status look_at_chunks(const sim_h5 *f, const char *name, hid_t set,
     hid_t type = H5Dget_type(set);
     int n = H5Pget_chunk(plist, H5S_MAX_RANK, chunk);
 
-    SIM_CHECK(n > 0 && type >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, h5_reason());
+    SIM_CHECK(n > 0 && type >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name,
+              sim_h5_reason());
     size_t bytes = H5Tget_size(type);
     for (int i = 0; i < n; i++)
         SIM_CHECK(!__builtin_mul_overflow(bytes, (size_t)chunk[i], &bytes), SIM_E_DATA,
@@ -123,10 +124,10 @@ sim_status sim_h5_storage_of(const sim_h5 *f, const char *name, sim_h5_storage *
     sim_status st = SIM_OK;
     hid_t set = -1, plist = -1;
 
-    SIM_TRY(h5_open_set(f, name, &set));
+    SIM_TRY(sim_h5_open_set(f, name, &set));
     *out = (sim_h5_storage){.stored_bytes = H5Dget_storage_size(set), .piece_rows = 1};
     plist = H5Dget_create_plist(set);
-    SIM_CHECK(plist >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, h5_reason());
+    SIM_CHECK(plist >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, sim_h5_reason());
     if (H5Pget_layout(plist) == H5D_CHUNKED)
         SIM_TRY(look_at_chunks(f, name, set, plist, out));
 done:
@@ -162,7 +163,7 @@ static sim_status select_rows(const sim_h5 *f, const char *name,
     for (int i = 0; i < shape->n_dims; i++)
         count[i] = i ? shape->dims[i] : n;
     SIM_CHECK(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0,
-              SIM_E_DATA, "%s: %s: %s", f->name, name, h5_reason());
+              SIM_E_DATA, "%s: %s: %s", f->name, name, sim_h5_reason());
 done:
     return st;
 }
@@ -175,7 +176,7 @@ sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t 
     sim_h5_shape shape;
     size_t count = 1;
 
-    SIM_TRY(h5_open_set(f, name, &set));
+    SIM_TRY(sim_h5_open_set(f, name, &set));
     SIM_TRY(shape_of_set(f, name, set, &shape));
     SIM_CHECK(converts(shape.type, type), SIM_E_DATA,
               "%s: %s holds %s, which is not read as %s; in Python: "
@@ -193,8 +194,9 @@ sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t 
         goto done;
     const hsize_t flat = room;
     memory = H5Screate_simple(1, &flat, NULL);
-    SIM_CHECK(H5Dread(set, h5_memory_type(type), memory, space, H5P_DEFAULT, data) >= 0,
-              SIM_E_DATA, "%s: %s cannot be read: %s", f->name, name, h5_reason());
+    SIM_CHECK(H5Dread(set, sim_h5_memory_type(type), memory, space, H5P_DEFAULT, data) >=
+                  0,
+              SIM_E_DATA, "%s: %s cannot be read: %s", f->name, name, sim_h5_reason());
 done:
     if (memory >= 0)
         (void)H5Sclose(memory);
@@ -271,7 +273,7 @@ sim_status sim_h5_read_attribute_text(const sim_h5 *f, const char *name, char *o
               "%s: attribute %s is too long", f->name, name);
     memory = H5Tcopy(type);
     SIM_CHECK(H5Aread(attribute, memory, buffer) >= 0, SIM_E_DATA, "%s: attribute %s: %s",
-              f->name, name, h5_reason());
+              f->name, name, sim_h5_reason());
     buffer[n] = '\0';
     memcpy(out, buffer, n + 1);
 done:
@@ -297,13 +299,13 @@ static sim_status read_numbers(const sim_h5 *f, const char *name, hid_t attribut
     SIM_CHECK(attribute >= 0, SIM_E_DATA, "%s has no attribute %s", f->name, name);
     space = H5Aget_space(attribute);
     file_type = H5Aget_type(attribute);
-    SIM_TRY(h5_type_of(f, name, file_type, &theirs, &exact));
+    SIM_TRY(sim_h5_type_of(f, name, file_type, &theirs, &exact));
     SIM_CHECK(converts(theirs, type) && space >= 0 &&
                   H5Sget_simple_extent_npoints(space) == (hssize_t)room,
               SIM_E_DATA, "%s: attribute %s is not %zu numbers of the right type",
               f->name, name, room);
-    SIM_CHECK(H5Aread(attribute, h5_memory_type(type), data) >= 0, SIM_E_DATA,
-              "%s: attribute %s: %s", f->name, name, h5_reason());
+    SIM_CHECK(H5Aread(attribute, sim_h5_memory_type(type), data) >= 0, SIM_E_DATA,
+              "%s: attribute %s: %s", f->name, name, sim_h5_reason());
 done:
     if (space >= 0)
         (void)H5Sclose(space);
@@ -343,7 +345,7 @@ sim_status sim_h5_bytes_at(const sim_h5 *f, const char *name, uint64_t *at,
     int fd = -1;
     uint64_t length = 0, n = 1;
 
-    SIM_TRY(h5_open_set(f, name, &set));
+    SIM_TRY(sim_h5_open_set(f, name, &set));
     SIM_TRY(shape_of_set(f, name, set, &shape));
     plist = H5Dget_create_plist(set);
     SIM_CHECK(
@@ -392,7 +394,7 @@ static sim_status walk_member(const walk *w, const char *path, int depth)
     H5O_info_t info;
 
     if (H5Oget_info_by_name(w->f->file, path, &info, H5P_DEFAULT) < 0)
-        SIM_FAIL(SIM_E_DATA, "%s: %s: %s", w->f->name, path, h5_reason());
+        SIM_FAIL(SIM_E_DATA, "%s: %s: %s", w->f->name, path, sim_h5_reason());
     if (info.type == H5O_TYPE_GROUP) {
         SIM_TRY(walk_group(w, path, depth + 1));
         goto done;
@@ -435,8 +437,8 @@ done:
     return st;
 }
 
-sim_status sim_h5_walk(const sim_h5 *f, const char *group,
-                       sim_status (*see)(void *ctx, const sim_tensor *t), void *ctx)
+sim_status sim_h5_visit(const sim_h5 *f, const char *group,
+                        sim_status (*see)(void *ctx, const sim_tensor *t), void *ctx)
 {
     const walk w = {f, see, ctx};
     if (strcmp(group, "/") != 0 && !sim_h5_has(f, group))

@@ -23,18 +23,18 @@ sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out)
     hid_t access = -1;
     char unique[64];
 
-    h5_quiet();
+    sim_h5_quiet();
     SIM_TRY(sim_new(&f, "h5/file"));
     f->file = -1;
     f->reserved_bytes = reserve_bytes + SLACK;
     SIM_TRY(sim_text_copy("(image)", "h5/file", &f->name));
     SIM_TRY(sim_alloc_bytes(f->reserved_bytes, 1, "h5/image", &f->reserved));
     f->image = (h5_buffer){f->reserved, f->reserved_bytes};
-    SIM_TRY(h5_image_access(&f->image, &access));
+    SIM_TRY(sim_h5_image_access(&f->image, &access));
     (void)H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
-    h5_image_name(unique);
+    sim_h5_image_name(unique);
     f->file = H5Fcreate(unique, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-    SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 image: %s", h5_reason());
+    SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 image: %s", sim_h5_reason());
     *out = f;
     f = NULL;
 done:
@@ -46,7 +46,7 @@ done:
 
 /* ---- data sets and attributes ---- */
 
-hid_t h5_space_of(int n_dims, const size_t *dims)
+hid_t sim_h5_space_of(int n_dims, const size_t *dims)
 {
     hsize_t h[SIM_MAX_DIMS];
     for (int i = 0; i < n_dims; i++)
@@ -74,7 +74,7 @@ static hid_t file_type(sim_type type)
 }
 
 /* How data sets are made: without the time, so that the same content is the same bytes. */
-hid_t h5_set_plist(void)
+hid_t sim_h5_set_plist(void)
 {
     hid_t create = H5Pcreate(H5P_DATASET_CREATE);
     (void)H5Pset_obj_track_times(create, false);
@@ -82,7 +82,8 @@ hid_t h5_set_plist(void)
 }
 
 /* Creates a data set with the groups on its way. */
-hid_t h5_create_set(sim_h5 *f, const char *name, hid_t type, hid_t space, hid_t create)
+hid_t sim_h5_create_set(sim_h5 *f, const char *name, hid_t type, hid_t space,
+                        hid_t create)
 {
     hid_t links = H5Pcreate(H5P_LINK_CREATE);
     (void)H5Pset_create_intermediate_group(links, 1);
@@ -94,14 +95,16 @@ hid_t h5_create_set(sim_h5 *f, const char *name, hid_t type, hid_t space, hid_t 
 sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    hid_t space = h5_space_of(t->n_dims, t->dims), create = h5_set_plist(), set = -1;
+    hid_t space = sim_h5_space_of(t->n_dims, t->dims), create = sim_h5_set_plist(),
+          set = -1;
 
-    set = h5_create_set(f, name, file_type(t->type), space, create);
+    set = sim_h5_create_set(f, name, file_type(t->type), space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
-              h5_reason());
-    SIM_CHECK(sim_tensor_count(t) == 0 || H5Dwrite(set, h5_memory_type(t->type), H5S_ALL,
-                                                   H5S_ALL, H5P_DEFAULT, t->data) >= 0,
-              SIM_E_IO, "%s: %s cannot be written: %s", f->name, name, h5_reason());
+              sim_h5_reason());
+    SIM_CHECK(sim_tensor_count(t) == 0 ||
+                  H5Dwrite(set, sim_h5_memory_type(t->type), H5S_ALL, H5S_ALL,
+                           H5P_DEFAULT, t->data) >= 0,
+              SIM_E_IO, "%s: %s cannot be written: %s", f->name, name, sim_h5_reason());
 done:
     if (set >= 0)
         (void)H5Dclose(set);
@@ -114,13 +117,13 @@ done:
 sim_status sim_h5_begin_rows(sim_h5 *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    hid_t space = h5_space_of(t->n_dims, t->dims), create = h5_set_plist();
+    hid_t space = sim_h5_space_of(t->n_dims, t->dims), create = sim_h5_set_plist();
 
     (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
     (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
-    hid_t set = h5_create_set(f, name, file_type(t->type), space, create);
+    hid_t set = sim_h5_create_set(f, name, file_type(t->type), space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
-              h5_reason());
+              sim_h5_reason());
     (void)H5Dclose(set);
 done:
     (void)H5Pclose(create);
@@ -135,16 +138,16 @@ sim_status sim_h5_write_rows(sim_h5 *f, const char *name, sim_type type, size_t 
     hsize_t start[SIM_MAX_DIMS] = {row}, count[SIM_MAX_DIMS];
     hid_t space = -1, memory = -1, set = H5Dopen2(f->file, name, H5P_DEFAULT);
 
-    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s: %s", f->name, name, h5_reason());
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s: %s", f->name, name, sim_h5_reason());
     space = H5Dget_space(set);
     int n_dims = H5Sget_simple_extent_dims(space, count, NULL);
     SIM_ASSERT(n_dims > 0 && row + n_rows <= count[0]);
     count[0] = n_rows;
     memory = H5Screate_simple(n_dims, count, NULL);
     SIM_CHECK(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-                  H5Dwrite(set, h5_memory_type(type), memory, space, H5P_DEFAULT, data) >=
-                      0,
-              SIM_E_IO, "%s: %s cannot be written: %s", f->name, name, h5_reason());
+                  H5Dwrite(set, sim_h5_memory_type(type), memory, space, H5P_DEFAULT,
+                           data) >= 0,
+              SIM_E_IO, "%s: %s cannot be written: %s", f->name, name, sim_h5_reason());
 done:
     if (memory >= 0)
         (void)H5Sclose(memory);
@@ -176,7 +179,7 @@ sim_status sim_h5_write_attribute_text(sim_h5 *f, const char *name, const char *
     (void)H5Tset_cset(type, H5T_CSET_UTF8);
     attribute = H5Acreate2(f->file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     SIM_CHECK(attribute >= 0 && H5Awrite(attribute, type, text) >= 0, SIM_E_IO,
-              "%s: attribute %s cannot be written: %s", f->name, name, h5_reason());
+              "%s: attribute %s cannot be written: %s", f->name, name, sim_h5_reason());
 done:
     if (attribute >= 0)
         (void)H5Aclose(attribute);
@@ -189,15 +192,16 @@ static sim_status write_numbers(sim_h5 *f, hid_t object, const char *name,
                                 const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    hid_t space = h5_space_of(t->n_dims, t->dims), attribute = -1;
+    hid_t space = sim_h5_space_of(t->n_dims, t->dims), attribute = -1;
 
     SIM_CHECK(object >= 0, SIM_E_IO, "%s: nothing to hang attribute %s on", f->name,
               name);
     attribute =
         H5Acreate2(object, name, file_type(t->type), space, H5P_DEFAULT, H5P_DEFAULT);
-    SIM_CHECK(
-        attribute >= 0 && H5Awrite(attribute, h5_memory_type(t->type), t->data) >= 0,
-        SIM_E_IO, "%s: attribute %s cannot be written: %s", f->name, name, h5_reason());
+    SIM_CHECK(attribute >= 0 &&
+                  H5Awrite(attribute, sim_h5_memory_type(t->type), t->data) >= 0,
+              SIM_E_IO, "%s: attribute %s cannot be written: %s", f->name, name,
+              sim_h5_reason());
 done:
     if (attribute >= 0)
         (void)H5Aclose(attribute);
@@ -225,9 +229,9 @@ sim_status sim_h5_image(sim_h5 *f, const void **image, size_t *n_bytes)
     sim_status st = SIM_OK;
 
     SIM_CHECK(H5Fflush(f->file, H5F_SCOPE_GLOBAL) >= 0, SIM_E_IO, "HDF5 image: %s",
-              h5_reason());
+              sim_h5_reason());
     ssize_t n = H5Fget_file_image(f->file, NULL, 0);
-    SIM_CHECK(n > 0, SIM_E_IO, "HDF5 image: %s", h5_reason());
+    SIM_CHECK(n > 0, SIM_E_IO, "HDF5 image: %s", sim_h5_reason());
     *image = f->reserved;
     *n_bytes = (size_t)n;
 done:
@@ -240,10 +244,10 @@ sim_status sim_h5_finish(sim_h5 **out)
     sim_h5 *f = *out;
 
     SIM_CHECK(H5Fflush(f->file, H5F_SCOPE_GLOBAL) >= 0, SIM_E_IO, "%s: %s", f->name,
-              h5_reason());
+              sim_h5_reason());
     herr_t closed = H5Fclose(f->file);
     f->file = -1;
-    SIM_CHECK(closed >= 0, SIM_E_IO, "%s: %s", f->name, h5_reason());
+    SIM_CHECK(closed >= 0, SIM_E_IO, "%s: %s", f->name, sim_h5_reason());
 done:
     sim_h5_close(out);
     return st;

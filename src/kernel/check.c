@@ -68,7 +68,7 @@ done:
 static sim_status check_passes(const sim_conv *v, const sim_filters *f, const numbers *a)
 {
     sim_status st = SIM_OK;
-    const sim_leaf_walk one = {.n_leaves = 1, .range = {0, 1}, .images_per_leaf = 1};
+    const sim_leaf_layout one = {.n_leaves = 1, .range = {0, 1}, .images_per_leaf = 1};
 
     sim_plain_forward(v, a->w, 1, a->x, a->want);
     sim_conv_forward(f, 1, a->x, a->got);

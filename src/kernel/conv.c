@@ -123,7 +123,7 @@ void sim_conv_backward_data(const sim_filters *f, size_t n, const float *dy, flo
 }
 
 /* Leaf by leaf with plain loops, then the tree. */
-static void plain_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+static void plain_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
                           const float *dy, float *dw, size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
@@ -131,20 +131,21 @@ static void plain_weights(const sim_conv *v, const sim_leaf_walk *walk, const fl
     size_t have = sim_tree_nodes(walk->n_leaves, walk->range, nodes);
     size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
     float *partials = sim_workspace(depth * n * sizeof *partials);
-    sim_fold fold;
+    sim_tree_stack fold;
 
-    sim_fold_begin(&fold, n, walk->n_leaves, walk->range, partials);
+    sim_tree_stack_begin(&fold, n, walk->n_leaves, walk->range, partials);
     for (size_t i = 0; i < walk->range.hi - walk->range.lo; i++) {
         size_t first = i * walk->images_per_leaf;
         sim_plain_weights(v, walk->images_per_leaf, x + first * v->h * v->w * v->c,
-                          dy + first * v->oh * v->ow * v->k, sim_fold_slot(&fold));
-        sim_fold_close(&fold);
+                          dy + first * v->oh * v->ow * v->k, sim_tree_stack_top(&fold));
+        sim_tree_stack_push(&fold);
     }
     for (size_t j = 0; j < have; j++)
         memcpy(dw + j * node_stride, partials + j * n, n * sizeof *dw);
 }
 
-void sim_conv_room(const sim_conv *v, const sim_leaf_walk *walk, sim_room *room)
+void sim_conv_workspace(const sim_conv *v, const sim_leaf_layout *walk,
+                        sim_workspace_size *room)
 {
     size_t images = (walk->range.hi - walk->range.lo) * walk->images_per_leaf;
 
@@ -154,16 +155,16 @@ void sim_conv_room(const sim_conv *v, const sim_leaf_walk *walk, sim_room *room)
         return;
     }
     if (sim_conv_is_winograd(v))
-        sim_winograd_room(v, images, room);
+        sim_winograd_workspace(v, images, room);
     else
-        sim_direct_room(v, images, room);
+        sim_direct_workspace(v, images, room);
     if (sim_conv_is_winograd(v))
-        sim_winograd_weights_room(v, walk, room);
+        sim_winograd_weights_workspace(v, walk, room);
     else
-        sim_direct_weights_room(v, walk, room);
+        sim_direct_weights_workspace(v, walk, room);
 }
 
-void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_walk *walk,
+void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_layout *walk,
                                const float *x, const float *dy, float *dw,
                                size_t node_stride)
 {

@@ -219,7 +219,7 @@ void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
     }
 }
 
-void sim_direct_room(const sim_conv *v, size_t n, sim_room *room)
+void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *room)
 {
     class q[4];
     size_t n_classes = classes_of(v, q), row = v->size * v->size * v->c;

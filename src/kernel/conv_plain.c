@@ -59,8 +59,8 @@ void sim_plain_forward(const sim_conv *v, const float *w, size_t n, const float 
 }
 
 /* Adds dy[k] w[k] of one tap to the input pixel under it. */
-static void spread(const sim_conv *v, const float *w, const float *dy, size_t tap,
-                   float *dx)
+static void embedding_std(const sim_conv *v, const float *w, const float *dy, size_t tap,
+                          float *dx)
 {
     size_t taps = v->size * v->size;
     for (size_t k = 0; k < v->k; k++)
@@ -80,7 +80,7 @@ static void backward_image(size_t n, void *ctx)
             const float *at =
                 pixel(v, image, o / v->ow, o % v->ow, t / v->size, t % v->size);
             if (at)
-                spread(v, p->w, dy + o * v->k, t, image + (at - image));
+                embedding_std(v, p->w, dy + o * v->k, t, image + (at - image));
         }
 }
 

@@ -17,7 +17,7 @@ enum { SMALL_FLOATS = 1 << 15 };  /* of a dW whose leaves are kept apart */
 
 typedef struct {
     const sim_conv *v;
-    const sim_leaf_walk *walk;
+    const sim_leaf_layout *walk;
     const float *x, *dy;
     float *native; /* [nodes][taps * c][padded] */
     float *leaves; /* the same of every leaf, where dW is small */
@@ -27,7 +27,7 @@ typedef struct {
 } weights_call;
 
 /* Of the rank's leaves. */
-static size_t leaves_of(const sim_leaf_walk *walk)
+static size_t leaves_of(const sim_leaf_layout *walk)
 {
     return walk->range.hi - walk->range.lo;
 }
@@ -107,12 +107,12 @@ static void rows_item(size_t item, void *ctx)
     const weights_call *q = ctx;
     size_t m0 = item * ROWS, m = sim_smaller(ROWS, q->rows - m0), n = m * q->padded;
     float *partials = sim_scratch((q->depth * n + buffer_floats(q, m)) * sizeof(float));
-    sim_fold fold;
+    sim_tree_stack fold;
 
-    sim_fold_begin(&fold, n, q->walk->n_leaves, q->walk->range, partials);
+    sim_tree_stack_begin(&fold, n, q->walk->n_leaves, q->walk->range, partials);
     for (size_t leaf = 0; leaf < leaves_of(q->walk); leaf++) {
-        leaf_rows(q, leaf, m0, m, partials + q->depth * n, sim_fold_slot(&fold));
-        sim_fold_close(&fold);
+        leaf_rows(q, leaf, m0, m, partials + q->depth * n, sim_tree_stack_top(&fold));
+        sim_tree_stack_push(&fold);
     }
     for (size_t j = 0; j < q->n_nodes; j++)
         memcpy(q->native + (j * q->rows + m0) * q->padded, partials + j * n,
@@ -139,11 +139,11 @@ static void leaf_item(size_t item, void *ctx)
 static void join_leaves(const weights_call *q)
 {
     size_t n = q->rows * q->padded;
-    sim_fold fold;
-    sim_fold_begin(&fold, n, q->walk->n_leaves, q->walk->range, q->native);
+    sim_tree_stack fold;
+    sim_tree_stack_begin(&fold, n, q->walk->n_leaves, q->walk->range, q->native);
     for (size_t leaf = 0; leaf < leaves_of(q->walk); leaf++) {
-        memcpy(sim_fold_slot(&fold), q->leaves + leaf * n, n * sizeof(float));
-        sim_fold_close(&fold);
+        memcpy(sim_tree_stack_top(&fold), q->leaves + leaf * n, n * sizeof(float));
+        sim_tree_stack_push(&fold);
     }
 }
 
@@ -188,13 +188,13 @@ static void turn_item(size_t item, void *ctx)
         turn_block(q, k0, n_k, c0, sim_smaller(n_c, q->v->c - c0));
 }
 
-void sim_turn_weights(const sim_conv *v, size_t padded, const float *native, float *dw)
+void sim_rotate_weights(const sim_conv *v, size_t padded, const float *native, float *dw)
 {
     turn_call q = {v, native, padded, dw};
     sim_for((v->k + TURN_K - 1) / TURN_K, turn_item, &q);
 }
 
-static weights_call call_of(const sim_conv *v, const sim_leaf_walk *walk)
+static weights_call call_of(const sim_conv *v, const sim_leaf_layout *walk)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t out = v->oh * v->ow;
@@ -215,7 +215,8 @@ static size_t workspace_floats(const weights_call *q, size_t *before_leaves)
     return *before_leaves + (is_small(q) ? n * leaves_of(q->walk) : 0);
 }
 
-void sim_direct_weights_room(const sim_conv *v, const sim_leaf_walk *walk, sim_room *room)
+void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *walk,
+                                  sim_workspace_size *room)
 {
     const weights_call q = call_of(v, walk);
     size_t m = sim_smaller(ROWS, q.rows), before = 0;
@@ -225,7 +226,7 @@ void sim_direct_weights_room(const sim_conv *v, const sim_leaf_walk *walk, sim_r
     sim_raise(&room->thread, (stack + buffer_floats(&q, m)) * sizeof(float));
 }
 
-void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
                         const float *dy, float *dw, size_t node_stride)
 {
     weights_call q = call_of(v, walk);
@@ -241,6 +242,6 @@ void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const floa
         sim_for(row_items(&q), rows_item, &q);
     }
     for (size_t j = 0; j < q.n_nodes; j++)
-        sim_turn_weights(v, q.padded, q.native + j * q.rows * q.padded,
-                         dw + j * node_stride);
+        sim_rotate_weights(v, q.padded, q.native + j * q.rows * q.padded,
+                           dw + j * node_stride);
 }

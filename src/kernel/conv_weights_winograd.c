@@ -164,7 +164,7 @@ static size_t u_floats(const leaf_call *q)
 }
 
 /* The call's numbers that follow from shapes; buffers and leaf are still to come. */
-static leaf_call call_of(const sim_conv *v, const sim_leaf_walk *walk)
+static leaf_call call_of(const sim_conv *v, const sim_leaf_layout *walk)
 {
     size_t padded = sim_round_up(v->k, HALF_PANEL);
     leaf_call q = {.v = v,
@@ -189,14 +189,14 @@ static size_t tile_floats(const leaf_call *q)
     return WINO_N * (q->x_stride + q->y_stride);
 }
 
-static size_t workspace_floats(const leaf_call *q, const sim_leaf_walk *walk)
+static size_t workspace_floats(const leaf_call *q, const sim_leaf_layout *walk)
 {
     size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
     return tile_floats(q) + u_floats(q) + depth * 9 * q->v->c * q->padded;
 }
 
-void sim_winograd_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
-                               sim_room *room)
+void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *walk,
+                                    sim_workspace_size *room)
 {
     const leaf_call q = call_of(v, walk);
     sim_raise(&room->shared, workspace_floats(&q, walk) * sizeof(float));
@@ -204,14 +204,14 @@ void sim_winograd_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
         sim_raise(&room->thread, WINO_N * q.u_stride * sizeof(float));
 }
 
-void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
                           const float *dy, float *dw, size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     leaf_call q = call_of(v, walk);
     size_t padded = q.padded, leaf_floats = 9 * v->c * padded;
     size_t n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes);
-    sim_fold fold;
+    sim_tree_stack fold;
 
     q.vx = sim_workspace(workspace_floats(&q, walk) * sizeof(float));
     q.vy = q.vx + WINO_N * q.x_stride;
@@ -219,16 +219,17 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const fl
     /* Columns past k stay as they were cleared: the transform writes k channels only. */
     if (padded > v->k)
         memset(q.vy, 0, WINO_N * q.y_stride * sizeof(float));
-    sim_fold_begin(&fold, leaf_floats, walk->n_leaves, walk->range, q.u + u_floats(&q));
+    sim_tree_stack_begin(&fold, leaf_floats, walk->n_leaves, walk->range,
+                         q.u + u_floats(&q));
     for (size_t i = 0; i < walk->range.hi - walk->range.lo; i++) {
         size_t first = i * walk->images_per_leaf;
         q.x = x + first * v->h * v->w * v->c;
         q.dy = dy + first * v->h * v->w * v->k;
-        q.dw = sim_fold_slot(&fold);
+        q.dw = sim_tree_stack_top(&fold);
         one_leaf(&q);
-        sim_fold_close(&fold);
+        sim_tree_stack_push(&fold);
     }
     for (size_t j = 0; j < n_nodes; j++)
-        sim_turn_weights(v, padded, fold.partials + j * leaf_floats,
-                         dw + j * node_stride);
+        sim_rotate_weights(v, padded, fold.partials + j * leaf_floats,
+                           dw + j * node_stride);
 }

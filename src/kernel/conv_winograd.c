@@ -192,7 +192,7 @@ static void tile_block(size_t item, void *ctx)
     }
 }
 
-void sim_winograd_room(const sim_conv *v, size_t n, sim_room *room)
+void sim_winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *room)
 {
     size_t tiles =
         n * ((v->h + WINO_OUT - 1) / WINO_OUT) * ((v->w + WINO_OUT - 1) / WINO_OUT);

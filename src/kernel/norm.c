@@ -38,7 +38,7 @@ static size_t items(const norm_call *q)
     return q->leaves->n_leaves * q->leaves->n_pieces * q->segments;
 }
 
-void sim_norm_room(const sim_norm_leaves *leaves, sim_room *room)
+void sim_norm_workspace(const sim_norm_leaves *leaves, sim_workspace_size *room)
 {
     const norm_call q = call_of(leaves);
     sim_raise(&room->shared, items(&q) * 2 * leaves->c * sizeof(double));

@@ -80,7 +80,7 @@ void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels);
 void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
                               const float *dy, float *dx);
 
-void sim_direct_room(const sim_conv *v, size_t n, sim_room *room);
+void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *room);
 
 /* conv_winograd.c: F(4x4, 3x3); backward-data is forward with turned filters */
 size_t sim_winograd_floats(size_t c, size_t k);
@@ -88,20 +88,20 @@ void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool turned, float
 void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panels,
                       size_t n, const float *x, float *y);
 
-void sim_winograd_room(const sim_conv *v, size_t n, sim_room *room);
+void sim_winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *room);
 
 /* conv_weights.c, conv_weights_winograd.c: weight gradients over leaves */
-void sim_direct_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
                         const float *dy, float *dw, size_t node_stride);
-void sim_direct_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
-                             sim_room *room);
+void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *walk,
+                                  sim_workspace_size *room);
 /* [taps][c][padded] to torch's [k][c][taps]. */
-void sim_turn_weights(const sim_conv *v, size_t padded, const float *native, float *dw);
-void sim_winograd_weights(const sim_conv *v, const sim_leaf_walk *walk, const float *x,
+void sim_rotate_weights(const sim_conv *v, size_t padded, const float *native, float *dw);
+void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
                           const float *dy, float *dw, size_t node_stride);
 
-void sim_winograd_weights_room(const sim_conv *v, const sim_leaf_walk *walk,
-                               sim_room *room);
+void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *walk,
+                                    sim_workspace_size *room);
 
 /* check.c: is `got` of a pass by the picked kernels what plain loops want?  A NaN is not.
  * Fails: SIM_E_BUG naming the pass. */

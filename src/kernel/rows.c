@@ -59,11 +59,11 @@ static void unit_backward_item(size_t item, void *ctx)
     const unit_call *q = ctx;
     for (size_t r = item * ROWS; r < (item + 1) * ROWS && r < q->rows; r++) {
         const float *z = q->z + r * q->d, *dz = q->dz + r * q->d;
-        double along = sim_dot(q->d, z, dz), norm = (double)q->norms[r];
+        double inner = sim_dot(q->d, z, dz), norm = (double)q->norms[r];
         double inverse = 1 / (norm > tiny || norm != norm ? norm : tiny);
         for (size_t i = 0; i < q->d; i++)
             q->out[r * q->d + i] =
-                (float)(((double)dz[i] - (double)z[i] * along) * inverse);
+                (float)(((double)dz[i] - (double)z[i] * inner) * inverse);
     }
 }
 

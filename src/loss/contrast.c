@@ -7,7 +7,7 @@
 
 sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s)
 {
-    sim_range r = sim_tree_part(walk_units(s), (size_t)c->size, (size_t)c->rank);
+    sim_range r = sim_tree_part(sim_tile_units(s), (size_t)c->size, (size_t)c->rank);
     r.lo *= s->unit;
     r.hi *= s->unit;
     return (sim_range){r.lo < s->n ? r.lo : s->n, r.hi < s->n ? r.hi : s->n};
@@ -19,7 +19,7 @@ size_t sim_contrast_bytes(const sim_rows_shape *s)
     return sizeof(sim_contrast) +
            rows * (s->d * sizeof(float) + sizeof(row_record) + sizeof(float) +
                    s->views * sizeof(double)) +
-           leaf_sums_bytes(s);
+           sim_leaf_sums_bytes(s);
 }
 
 sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
@@ -37,8 +37,8 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
     SIM_TRY(sim_alloc(&e->records, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->weights, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->positives, rows * (shape->views - 1), "loss/contrast"));
-    SIM_TRY(sim_alloc(&e->radial, rows, "loss/contrast"));
-    SIM_TRY(leaf_sums_create(shape, "loss/contrast", &e->sums));
+    SIM_TRY(sim_alloc(&e->inner, rows, "loss/contrast"));
+    SIM_TRY(sim_leaf_sums_create(shape, "loss/contrast", &e->sums));
     *out = e;
     e = NULL;
 done:
@@ -54,33 +54,33 @@ void sim_contrast_destroy(sim_contrast **e)
     sim_free((*e)->records);
     sim_free((*e)->weights);
     sim_free((*e)->positives);
-    sim_free((*e)->radial);
-    leaf_sums_destroy(&(*e)->sums);
+    sim_free((*e)->inner);
+    sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
     *e = NULL;
 }
 
 /* ---- the tile walk ---- */
 
-size_t contrast_row_tiles(const sim_contrast *e)
+size_t sim_contrast_row_tiles(const sim_contrast *e)
 {
-    return e->shape.views * walk_row_tiles(e->mine);
+    return e->shape.views * sim_tile_n_rows(e->mine);
 }
 
-row_tile contrast_row_tile(const sim_contrast *e, size_t i)
+row_tile sim_contrast_row_tile(const sim_contrast *e, size_t i)
 {
-    size_t per_view = walk_row_tiles(e->mine);
-    sim_range rows = walk_row_tile(e->mine, i % per_view);
+    size_t per_view = sim_tile_n_rows(e->mine);
+    sim_range rows = sim_tile_rows(e->mine, i % per_view);
     return (row_tile){i / per_view, rows.lo, rows.hi};
 }
 
-void contrast_gather(sim_contrast *e, const float *z)
+void sim_contrast_gather(sim_contrast *e, const float *z)
 {
     const sim_rows_shape *s = &e->shape;
     size_t mine = e->mine.hi - e->mine.lo;
     for (size_t v = 0; v < s->views; v++)
-        walk_gather(e->comm, s, s->d * sizeof *z, z + v * mine * s->d,
-                    e->z + v * s->n * s->d);
+        sim_tile_gather(e->comm, s, s->d * sizeof *z, z + v * mine * s->d,
+                        e->z + v * s->n * s->d);
 }
 
 /* What each rank has written of its own rows, in all [views][n]. */
@@ -89,49 +89,50 @@ static void gather_own(const sim_contrast *e, size_t row_bytes, void *all)
     const sim_rows_shape *s = &e->shape;
     for (size_t v = 0; v < s->views; v++) {
         char *view = (char *)all + v * s->n * row_bytes;
-        walk_gather(e->comm, s, row_bytes, view + e->mine.lo * row_bytes, view);
+        sim_tile_gather(e->comm, s, row_bytes, view + e->mine.lo * row_bytes, view);
     }
 }
 
-void contrast_gather_records(sim_contrast *e)
+void sim_contrast_gather_records(sim_contrast *e)
 {
     gather_own(e, sizeof *e->records, e->records);
 }
 
-void contrast_gather_radial(sim_contrast *e)
+void sim_contrast_gather_inner(sim_contrast *e)
 {
-    gather_own(e, sizeof *e->radial, e->radial);
+    gather_own(e, sizeof *e->inner, e->inner);
 }
 
 /* ---- sums over all rows ---- */
 
-double contrast_sum(sim_contrast *e, size_t field_offset)
+double sim_contrast_sum(sim_contrast *e, size_t field_offset)
 {
     const char *field = (const char *)e->records + field_offset;
-    return leaf_sum(&e->sums, (const double *)(const void *)field, sizeof *e->records);
+    return sim_leaf_sum(&e->sums, (const double *)(const void *)field,
+                        sizeof *e->records);
 }
 
-double contrast_mean(sim_contrast *e, size_t field_offset)
+double sim_contrast_mean(sim_contrast *e, size_t field_offset)
 {
-    return contrast_sum(e, field_offset) / (double)(e->shape.views * e->shape.n);
+    return sim_contrast_sum(e, field_offset) / (double)(e->shape.views * e->shape.n);
 }
 
-double contrast_sum_radial(sim_contrast *e)
+double sim_contrast_sum_inner(sim_contrast *e)
 {
-    return leaf_sum(&e->sums, e->radial, sizeof *e->radial);
+    return sim_leaf_sum(&e->sums, e->inner, sizeof *e->inner);
 }
 
-void contrast_geometry(sim_contrast *e, double *spread, double *pairs)
+void sim_contrast_geometry(sim_contrast *e, double *embedding_std, double *pairs)
 {
     const double *sums = e->sums.values;
     size_t d = e->shape.d;
     double between = 0, within = 0;
 
-    leaf_moments(&e->sums, e->z);
+    sim_leaf_moments(&e->sums, e->z);
     for (size_t k = 0; k < d; k++) {
         between += sums[k] * sums[k];
         within += sums[d + k];
     }
-    *spread = leaf_spread(&e->sums);
+    *embedding_std = sim_leaf_std(&e->sums);
     *pairs = between - within;
 }

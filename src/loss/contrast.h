@@ -4,7 +4,7 @@
 #ifndef SIMILE_LOSS_CONTRAST_H
 #define SIMILE_LOSS_CONTRAST_H
 
-#include "walk.h"
+#include "tiles.h"
 
 /* What every rank learns of every row.  A row that counts 0 (no positive, or nothing in its
  * denominator) has lse = INFINITY, so that all its shares are 0. */
@@ -26,9 +26,9 @@ struct sim_contrast {
     sim_range mine;      /* slots of this rank */
     float *z;            /* [views][n][d], all ranks' */
     row_record *records; /* [views][n] */
-    float *weights;      /* [views][n] of the rows' log-sum-exps: walk_weight */
+    float *weights;      /* [views][n] of the rows' log-sum-exps: sim_tile_lse_weight */
     double *positives;   /* [views][n][views - 1] similarities of this rank's rows */
-    double *radial;      /* [views][n] z . dz, less what flows through DCLW's weights */
+    double *inner;       /* [views][n] z . dz, less what flows through DCLW's weights */
     leaf_sums sums;
 };
 
@@ -37,22 +37,22 @@ typedef struct {
     size_t view, lo, hi;
 } row_tile;
 
-size_t contrast_row_tiles(const sim_contrast *e);
-row_tile contrast_row_tile(const sim_contrast *e, size_t i);
+size_t sim_contrast_row_tiles(const sim_contrast *e);
+row_tile sim_contrast_row_tile(const sim_contrast *e, size_t i);
 
 /* Gathers z of this rank ([views][mine][d]) into e->z. */
-void contrast_gather(sim_contrast *e, const float *z);
+void sim_contrast_gather(sim_contrast *e, const float *z);
 /* Gathers the records of this rank's rows. */
-void contrast_gather_records(sim_contrast *e);
+void sim_contrast_gather_records(sim_contrast *e);
 
 /* Gathers the radial parts of this rank's rows. */
-void contrast_gather_radial(sim_contrast *e);
+void sim_contrast_gather_inner(sim_contrast *e);
 
 /* Sum over all rows of one field of the records, by leaves of 32 slots and the tree. */
-double contrast_sum(sim_contrast *e, size_t field_offset);
-double contrast_mean(sim_contrast *e, size_t field_offset);
-double contrast_sum_radial(sim_contrast *e);
+double sim_contrast_sum(sim_contrast *e, size_t field_offset);
+double sim_contrast_mean(sim_contrast *e, size_t field_offset);
+double sim_contrast_sum_inner(sim_contrast *e);
 /* Spread of z, and the sum of the similarities of all ordered pairs of different rows. */
-void contrast_geometry(sim_contrast *e, double *spread, double *pairs);
+void sim_contrast_geometry(sim_contrast *e, double *embedding_std, double *pairs);
 
 #endif

@@ -17,7 +17,7 @@ size_t sim_cross_bytes(const sim_rows_shape *s)
     return sizeof(sim_cross) +
            s->n * (2 * (s->d * sizeof(float) + sizeof(cross_record) + sizeof(float)) +
                    sizeof(double)) +
-           s->d * sizeof(double) + leaf_sums_bytes(s);
+           s->d * sizeof(double) + sim_leaf_sums_bytes(s);
 }
 
 sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
@@ -36,9 +36,9 @@ sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
         SIM_TRY(sim_alloc(&e->records[side], shape->n, "loss/cross"));
         SIM_TRY(sim_alloc(&e->weights[side], shape->n, "loss/cross"));
     }
-    SIM_TRY(sim_alloc(&e->along, shape->n, "loss/cross"));
+    SIM_TRY(sim_alloc(&e->inner, shape->n, "loss/cross"));
     SIM_TRY(sim_alloc(&e->b_sum, shape->d, "loss/cross"));
-    SIM_TRY(leaf_sums_create(shape, "loss/cross", &e->sums));
+    SIM_TRY(sim_leaf_sums_create(shape, "loss/cross", &e->sums));
     *out = e;
     e = NULL;
 done:
@@ -55,46 +55,49 @@ void sim_cross_destroy(sim_cross **e)
         sim_free((*e)->records[side]);
         sim_free((*e)->weights[side]);
     }
-    sim_free((*e)->along);
+    sim_free((*e)->inner);
     sim_free((*e)->b_sum);
-    leaf_sums_destroy(&(*e)->sums);
+    sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
     *e = NULL;
 }
 
-void cross_gather(sim_cross *e, const float *a, const float *b)
+void sim_cross_gather(sim_cross *e, const float *a, const float *b)
 {
     size_t row_bytes = e->shape.d * sizeof(float);
-    walk_gather(e->comm, &e->shape, row_bytes, a, e->rows[0]);
-    walk_gather(e->comm, &e->shape, row_bytes, b, e->rows[1]);
+    sim_tile_gather(e->comm, &e->shape, row_bytes, a, e->rows[0]);
+    sim_tile_gather(e->comm, &e->shape, row_bytes, b, e->rows[1]);
 }
 
-void cross_gather_records(sim_cross *e, size_t side)
+void sim_cross_gather_records(sim_cross *e, size_t side)
 {
     cross_record *all = e->records[side];
-    walk_gather(e->comm, &e->shape, sizeof *all, all + e->mine.lo, all);
+    sim_tile_gather(e->comm, &e->shape, sizeof *all, all + e->mine.lo, all);
 }
 
-double cross_mean(sim_cross *e, size_t side, size_t field_offset)
+double sim_cross_mean(sim_cross *e, size_t side, size_t field_offset)
 {
     const char *field = (const char *)e->records[side] + field_offset;
-    return leaf_mean(&e->sums, (const double *)(const void *)field, sizeof(cross_record));
+    return sim_leaf_mean(&e->sums, (const double *)(const void *)field,
+                         sizeof(cross_record));
 }
 
-void cross_measure(sim_cross *e, sim_range rows, size_t side, const float *gradient)
+void sim_cross_store_inner(sim_cross *e, sim_range rows, size_t side,
+                           const float *gradient)
 {
     size_t d = e->shape.d;
     for (size_t i = rows.lo; i < rows.hi; i++)
-        e->along[i] = sim_dot(d, e->rows[side] + i * d, gradient + (i - rows.lo) * d);
+        e->inner[i] = sim_dot(d, e->rows[side] + i * d, gradient + (i - rows.lo) * d);
 }
 
-double cross_along(sim_cross *e)
+double sim_cross_sum_inner(sim_cross *e)
 {
-    walk_gather(e->comm, &e->shape, sizeof *e->along, e->along + e->mine.lo, e->along);
-    return leaf_mean(&e->sums, e->along, sizeof *e->along) * (double)e->shape.n;
+    sim_tile_gather(e->comm, &e->shape, sizeof *e->inner, e->inner + e->mine.lo,
+                    e->inner);
+    return sim_leaf_mean(&e->sums, e->inner, sizeof *e->inner) * (double)e->shape.n;
 }
 
-float cross_see(cross_seen *seen, size_t row, sim_range columns, float *s)
+float sim_cross_split_positive(cross_seen *seen, size_t row, sim_range columns, float *s)
 {
     if (row >= columns.lo && row < columns.hi) {
         seen->positive = s[row - columns.lo];
@@ -106,18 +109,18 @@ float cross_see(cross_seen *seen, size_t row, sim_range columns, float *s)
 }
 
 /* Negatives without a walk: the sum over all pairs is (sum of a) . (sum of b). */
-void cross_describe(sim_cross *e, sim_loss_report *report)
+void sim_cross_describe(sim_cross *e, sim_loss_report *report)
 {
     size_t d = e->shape.d;
     double n = (double)e->shape.n, pairs = 0;
 
-    report->accuracy = cross_mean(e, 0, offsetof(cross_record, hit));
-    report->positive = cross_mean(e, 0, offsetof(cross_record, positive));
-    leaf_moments(&e->sums, e->rows[1]);
+    report->accuracy = sim_cross_mean(e, 0, offsetof(cross_record, hit));
+    report->positive = sim_cross_mean(e, 0, offsetof(cross_record, positive));
+    sim_leaf_moments(&e->sums, e->rows[1]);
     memcpy(e->b_sum, e->sums.values, d * sizeof *e->b_sum);
-    leaf_moments(&e->sums, e->rows[0]);
+    sim_leaf_moments(&e->sums, e->rows[0]);
     for (size_t k = 0; k < d; k++)
         pairs += e->sums.values[k] * e->b_sum[k];
-    report->spread = leaf_spread(&e->sums);
+    report->embedding_std = sim_leaf_std(&e->sums);
     report->negative = (pairs / n - report->positive) / (n - 1);
 }

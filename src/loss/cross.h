@@ -7,7 +7,7 @@
 #ifndef SIMILE_LOSS_CROSS_H
 #define SIMILE_LOSS_CROSS_H
 
-#include "walk.h"
+#include "tiles.h"
 
 /* What every rank learns of a row of a side. */
 typedef struct {
@@ -25,9 +25,10 @@ struct sim_cross {
     sim_range mine;           /* rows of this rank */
     float *rows[2];           /* [n][d] of a side, all ranks' */
     cross_record *records[2]; /* [n] */
-    float *weights[2]; /* [n] of the rows' log-sum-exps: walk_weight; softmax alone */
-    double *along;     /* [n] row . its gradient, of one side */
-    double *b_sum;     /* [d] sum of b */
+    float *weights
+        [2];       /* [n] of the rows' log-sum-exps: sim_tile_lse_weight; softmax alone */
+    double *inner; /* [n] row . its gradient, of one side */
+    double *b_sum; /* [d] sum of b */
     leaf_sums sums;
 };
 
@@ -37,20 +38,21 @@ typedef struct {
     float positive, negative; /* similarities: the positive, the largest other */
 } cross_seen;
 
-void cross_gather(sim_cross *e, const float *a, const float *b);
-void cross_gather_records(sim_cross *e, size_t side);
-double cross_mean(sim_cross *e, size_t side, size_t field_offset);
+void sim_cross_gather(sim_cross *e, const float *a, const float *b);
+void sim_cross_gather_records(sim_cross *e, size_t side);
+double sim_cross_mean(sim_cross *e, size_t side, size_t field_offset);
 /* Keeps row . gradient of a row tile whose gradient is complete. */
-void cross_measure(sim_cross *e, sim_range rows, size_t side, const float *gradient);
-/* Sum of row . gradient over the n rows that cross_measure has seen. */
-double cross_along(sim_cross *e);
+void sim_cross_store_inner(sim_cross *e, sim_range rows, size_t side,
+                           const float *gradient);
+/* Sum of row . gradient over the n rows that sim_cross_store_inner has seen. */
+double sim_cross_sum_inner(sim_cross *e);
 
 /*
  * Takes the positive out of a row's tile, leaving -INFINITY in its place, if it is there,
  * and returns the largest similarity that is left.
  */
-float cross_see(cross_seen *seen, size_t row, sim_range columns, float *s);
+float sim_cross_split_positive(cross_seen *seen, size_t row, sim_range columns, float *s);
 /* accuracy, positive, negative and spread, from side 0's records and both sides' rows. */
-void cross_describe(sim_cross *e, sim_loss_report *report);
+void sim_cross_describe(sim_cross *e, sim_loss_report *report);
 
 #endif

@@ -42,7 +42,7 @@ static void see_row(const sigmoid *q, size_t row, sim_range columns, float *s,
     size_t n = columns.hi - columns.lo;
     float scale = (float)q->scale, bias = (float)q->bias;
 
-    (void)cross_see(&r->seen, row, columns, s);
+    (void)sim_cross_split_positive(&r->seen, row, columns, s);
     r->loss += (double)sim_row_softplus_sum(n, s, scale, bias);
     sim_row_sigmoid(n, s, scale, bias, s);
     if (row >= columns.lo && row < columns.hi) {
@@ -62,13 +62,13 @@ static void record_row(const sigmoid *q, const row_state *r, cross_record *out)
                           .bias = r->bias};
 }
 
-static void finish_rows(const sigmoid *q, const walk_room *room, sim_range rows,
+static void finish_rows(const sigmoid *q, const tile_workspace *room, sim_range rows,
                         float *out)
 {
-    walk_finish(room, q->e->shape.d, rows.hi - rows.lo, q->scale / (double)q->e->shape.n,
-                out);
+    sim_tile_finish(room, q->e->shape.d, rows.hi - rows.lo,
+                    q->scale / (double)q->e->shape.n, out);
     if (q->measured)
-        cross_measure(q->e, rows, q->side, out);
+        sim_cross_store_inner(q->e, rows, q->side, out);
 }
 
 static void pass(size_t item, void *ctx)
@@ -76,9 +76,9 @@ static void pass(size_t item, void *ctx)
     const sigmoid *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = walk_row_tile(e->mine, item), c = {0, 0};
+    sim_range rows = sim_tile_rows(e->mine, item), c = {0, 0};
     size_t m = rows.hi - rows.lo;
-    const walk_room room = walk_scratch(d);
+    const tile_workspace room = sim_tile_scratch(d);
     float *out = q->out ? q->out + (rows.lo - e->mine.lo) * d : NULL;
     row_state state[ROW_TILE];
 
@@ -86,14 +86,14 @@ static void pass(size_t item, void *ctx)
     for (size_t i = 0; i < m; i++)
         state[i] = (row_state){.seen.negative = -INFINITY};
     for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
-        c = walk_column_tile(n, lo);
+        c = sim_tile_columns(n, lo);
         const float *columns = e->rows[!q->side] + c.lo * d;
-        walk_similarities(&room, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
-                          columns);
+        sim_tile_similarities(&room, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
+                              columns);
         for (size_t i = 0; i < m; i++)
             see_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE, &state[i]);
         if (out)
-            walk_back(&room, d, m, c.hi - c.lo, columns);
+            sim_tile_accumulate(&room, d, m, c.hi - c.lo, columns);
     }
     for (size_t i = 0; i < m; i++)
         record_row(q, &state[i], &e->records[q->side][rows.lo + i]);
@@ -106,7 +106,7 @@ static void walk_side(sigmoid *q, size_t side, float *out, bool measured)
     q->side = side;
     q->out = out;
     q->measured = measured;
-    sim_for(walk_row_tiles(q->e->mine), pass, q);
+    sim_for(sim_tile_n_rows(q->e->mine), pass, q);
 }
 
 void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
@@ -115,14 +115,15 @@ void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
     sigmoid q = {.e = e, .scale = scale, .bias = bias};
 
     SIM_ASSERT(e->shape.n >= 2 && scale > 0);
-    cross_gather(e, a, b);
+    sim_cross_gather(e, a, b);
     walk_side(&q, 0, da, da != NULL);
-    cross_gather_records(e, 0);
-    *report = (sim_loss_report){.loss = cross_mean(e, 0, offsetof(cross_record, loss)),
-                                .d_bias = cross_mean(e, 0, offsetof(cross_record, bias))};
-    cross_describe(e, report);
+    sim_cross_gather_records(e, 0);
+    *report =
+        (sim_loss_report){.loss = sim_cross_mean(e, 0, offsetof(cross_record, loss)),
+                          .d_bias = sim_cross_mean(e, 0, offsetof(cross_record, bias))};
+    sim_cross_describe(e, report);
     if (db)
         walk_side(&q, 1, db, !da);
     if (da || db)
-        report->d_log_scale = cross_along(e);
+        report->d_log_scale = sim_cross_sum_inner(e);
 }

@@ -45,10 +45,10 @@ typedef struct {
 static void see_row(const softmax *q, size_t row, sim_range columns, float *s,
                     row_state *r)
 {
-    float most = cross_see(&r->seen, row, columns, s);
+    float most = sim_cross_split_positive(&r->seen, row, columns, s);
     if (most > -INFINITY) /* else a tile without negatives */
-        running_add(&r->negatives, q->fixed, q->inverse, columns.hi - columns.lo, s,
-                    most);
+        sim_running_add(&r->negatives, q->fixed, q->inverse, columns.hi - columns.lo, s,
+                        most);
 }
 
 /* The larger of the two exponents shifts, so that neither overflows however far apart. */
@@ -75,17 +75,17 @@ static void first_pass(size_t item, void *ctx)
     const softmax *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = walk_row_tile(e->mine, item), c = {0, 0};
-    const walk_room room = walk_scratch(d);
+    sim_range rows = sim_tile_rows(e->mine, item), c = {0, 0};
+    const tile_workspace room = sim_tile_scratch(d);
     row_state state[ROW_TILE];
 
     for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        state[i] = (row_state){.negatives = running_begin(q->fixed, q->inverse),
+        state[i] = (row_state){.negatives = sim_running_begin(q->fixed, q->inverse),
                                .seen.negative = -INFINITY};
     for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
-        c = walk_column_tile(n, lo);
-        walk_similarities(&room, d, rows.hi - rows.lo, e->rows[q->side] + rows.lo * d,
-                          c.hi - c.lo, e->rows[!q->side] + c.lo * d);
+        c = sim_tile_columns(n, lo);
+        sim_tile_similarities(&room, d, rows.hi - rows.lo, e->rows[q->side] + rows.lo * d,
+                              c.hi - c.lo, e->rows[!q->side] + c.lo * d);
         for (size_t i = 0; i < rows.hi - rows.lo; i++)
             see_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE, &state[i]);
     }
@@ -105,10 +105,11 @@ static void weigh_row(const softmax *q, size_t row, sim_range columns, float *s)
     const sim_cross *e = q->e;
     bool both = q->options->columns, own = both || q->side == 0;
     float weight = own ? e->weights[q->side][row]
-                       : walk_weight(q->fixed, q->inverse, (double)INFINITY);
+                       : sim_tile_lse_weight(q->fixed, q->inverse, (double)INFINITY);
     const float *other = both || q->side == 1 ? e->weights[!q->side] + columns.lo : NULL;
 
-    walk_shares(q->fixed, q->inverse, columns.hi - columns.lo, weight, other, s);
+    sim_tile_probabilities(q->fixed, q->inverse, columns.hi - columns.lo, weight, other,
+                           s);
     if (row >= columns.lo && row < columns.hi)
         s[row - columns.lo] = 0; /* it pulls by itself */
 }
@@ -120,7 +121,7 @@ static void pull_rows(const softmax *q, sim_range rows, double *sum)
     for (size_t i = rows.lo; i < rows.hi; i++) {
         double pull =
             e->records[0][i].share + (q->options->columns ? e->records[1][i].share : 0);
-        walk_pull(sum + (i - rows.lo) * d, d, -pull, e->rows[!q->side] + i * d);
+        sim_tile_add_scaled(sum + (i - rows.lo) * d, d, -pull, e->rows[!q->side] + i * d);
     }
 }
 
@@ -129,28 +130,28 @@ static void second_pass(size_t item, void *ctx)
     const softmax *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = walk_row_tile(e->mine, item), c = {0, 0};
+    sim_range rows = sim_tile_rows(e->mine, item), c = {0, 0};
     size_t m = rows.hi - rows.lo;
-    const walk_room room = walk_scratch(d);
+    const tile_workspace room = sim_tile_scratch(d);
     float *out = q->out + (rows.lo - e->mine.lo) * d;
 
     memset(room.sum, 0, m * d * sizeof *room.sum);
     for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
-        c = walk_column_tile(n, lo);
+        c = sim_tile_columns(n, lo);
         const float *columns = e->rows[!q->side] + c.lo * d;
-        walk_similarities(&room, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
-                          columns);
+        sim_tile_similarities(&room, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
+                              columns);
         for (size_t i = 0; i < m; i++)
             weigh_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE);
-        walk_back(&room, d, m, c.hi - c.lo, columns);
+        sim_tile_accumulate(&room, d, m, c.hi - c.lo, columns);
     }
     pull_rows(q, rows, room.sum);
-    walk_finish(&room, d, m,
-                factor_of(q->options) /
-                    (q->options->temperature * (double)n * (q->options->columns ? 2 : 1)),
-                out);
+    sim_tile_finish(&room, d, m,
+                    factor_of(q->options) / (q->options->temperature * (double)n *
+                                             (q->options->columns ? 2 : 1)),
+                    out);
     if (q->measured)
-        cross_measure(e, rows, q->side, out);
+        sim_cross_store_inner(e, rows, q->side, out);
 }
 
 static void walk_side(softmax *q, size_t side, float *out, bool measured)
@@ -158,7 +159,7 @@ static void walk_side(softmax *q, size_t side, float *out, bool measured)
     q->side = side;
     q->out = out;
     q->measured = measured;
-    sim_for(walk_row_tiles(q->e->mine), second_pass, q);
+    sim_for(sim_tile_n_rows(q->e->mine), second_pass, q);
 }
 
 /* ---- the door ---- */
@@ -166,22 +167,22 @@ static void walk_side(softmax *q, size_t side, float *out, bool measured)
 static void see_side(softmax *q, size_t side)
 {
     q->side = side;
-    sim_for(walk_row_tiles(q->e->mine), first_pass, q);
-    cross_gather_records(q->e, side);
+    sim_for(sim_tile_n_rows(q->e->mine), first_pass, q);
+    sim_cross_gather_records(q->e, side);
     for (size_t i = 0; i < q->e->shape.n; i++)
         q->e->weights[side][i] =
-            walk_weight(q->fixed, q->inverse, q->e->records[side][i].lse);
+            sim_tile_lse_weight(q->fixed, q->inverse, q->e->records[side][i].lse);
 }
 
 static void fill_report(softmax *q, sim_loss_report *report)
 {
     *report =
-        (sim_loss_report){.loss = cross_mean(q->e, 0, offsetof(cross_record, loss))};
+        (sim_loss_report){.loss = sim_cross_mean(q->e, 0, offsetof(cross_record, loss))};
     if (q->options->columns)
         report->loss =
-            (report->loss + cross_mean(q->e, 1, offsetof(cross_record, loss))) / 2;
+            (report->loss + sim_cross_mean(q->e, 1, offsetof(cross_record, loss))) / 2;
     report->loss *= factor_of(q->options);
-    cross_describe(q->e, report);
+    sim_cross_describe(q->e, report);
 }
 
 void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const float *a,
@@ -190,11 +191,11 @@ void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const flo
     softmax q = {.e = e,
                  .options = options,
                  .inverse = (float)(1 / options->temperature),
-                 .fixed =
-                     !options->any_length && walk_shift_is_fixed(options->temperature)};
+                 .fixed = !options->any_length &&
+                          sim_tile_shift_is_fixed(options->temperature)};
 
     SIM_ASSERT(e->shape.n >= 2 && options->temperature > 0);
-    cross_gather(e, a, b);
+    sim_cross_gather(e, a, b);
     see_side(&q, 0);
     if (options->columns)
         see_side(&q, 1);
@@ -204,5 +205,5 @@ void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const flo
     if (db)
         walk_side(&q, 1, db, !da);
     if (da || db)
-        report->d_log_temperature = -cross_along(e);
+        report->d_log_temperature = -sim_cross_sum_inner(e);
 }

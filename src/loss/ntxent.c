@@ -31,14 +31,15 @@ typedef struct {
     float *dz;     /* [views][mine][d] */
 } ntxent;
 
-double ntxent_factor(const sim_ntxent_options *o)
+double sim_ntxent_factor(const sim_ntxent_options *o)
 {
     return o->factor > 0 ? o->factor : 1;
 }
 
-double ntxent_scale(const sim_contrast *e, const sim_ntxent_options *o)
+double sim_ntxent_scale(const sim_contrast *e, const sim_ntxent_options *o)
 {
-    return ntxent_factor(o) / (o->temperature * (double)(e->shape.views * e->shape.n));
+    return sim_ntxent_factor(o) /
+           (o->temperature * (double)(e->shape.views * e->shape.n));
 }
 
 /* ---- one tile of similarities ---- */
@@ -49,19 +50,19 @@ typedef struct {
 
 static column_tile tile_from(const sim_rows_shape *s, size_t view, size_t lo)
 {
-    sim_range c = walk_column_tile(s->n, lo);
+    sim_range c = sim_tile_columns(s->n, lo);
     return (column_tile){view, c.lo, c.hi - c.lo};
 }
 
 /* Similarities of a row tile to the tile's columns, which it returns. */
-static const float *multiply(const sim_contrast *e, const walk_room *room, row_tile r,
-                             column_tile c)
+static const float *multiply(const sim_contrast *e, const tile_workspace *room,
+                             row_tile r, column_tile c)
 {
     const sim_rows_shape *shape = &e->shape;
     size_t d = shape->d;
     const float *columns = e->z + (c.view * shape->n + c.lo) * d;
-    walk_similarities(room, d, r.hi - r.lo, e->z + (r.view * shape->n + r.lo) * d, c.n,
-                      columns);
+    sim_tile_similarities(room, d, r.hi - r.lo, e->z + (r.view * shape->n + r.lo) * d,
+                          c.n, columns);
     return columns;
 }
 
@@ -87,7 +88,7 @@ typedef struct {
 
 static row_state begin_row(const ntxent *q, size_t row)
 {
-    const running_sum none = running_begin(q->fixed, q->inverse);
+    const running_sum none = sim_running_begin(q->fixed, q->inverse);
     return (row_state){.negatives = none,
                        .same = none,
                        .positives = q->e->positives + row * (q->e->shape.views - 1),
@@ -100,7 +101,7 @@ static float add_row(const ntxent *q, running_sum *r, size_t n, const float *s)
 {
     float most = sim_row_max(n, s);
     if (most > -INFINITY)
-        running_add(r, q->fixed, q->inverse, n, s, most);
+        sim_running_add(r, q->fixed, q->inverse, n, s, most);
     return most;
 }
 
@@ -134,17 +135,17 @@ static void see_label(const ntxent *q, size_t view, size_t i, column_tile c, flo
 {
     const int32_t *labels = q->options->labels + c.lo, label = q->options->labels[i];
     float same[COLUMN_TILE];
-    size_t at = 0, count = label_count(c.n, labels, label);
+    size_t at = 0, count = sim_label_count(c.n, labels, label);
 
     if (count == 0)
         return;
-    label_split(c.n, labels, label, s, same);
+    sim_label_split(c.n, labels, label, s, same);
     if (own_column(c, i, &at) && c.view == view) {
         same[at] = -INFINITY;
         count--;
     }
     r->count += count;
-    label_sum(c.n, same, &r->positive, &r->weakest);
+    sim_label_sum(c.n, same, &r->positive, &r->weakest);
     (void)add_row(q, &r->same, c.n, same);
 }
 
@@ -203,16 +204,16 @@ static void record_row(const ntxent *q, row_state *r, row_record *out)
 
 size_t sim_ntxent_scratch(size_t d)
 {
-    return walk_scratch_bytes(d);
+    return sim_tile_scratch_bytes(d);
 }
 
 static void first_pass(size_t item, void *ctx)
 {
     const ntxent *q = ctx;
     const sim_rows_shape *shape = &q->e->shape;
-    row_tile r = contrast_row_tile(q->e, item);
+    row_tile r = sim_contrast_row_tile(q->e, item);
     row_state rows[ROW_TILE];
-    const walk_room room = walk_scratch(shape->d);
+    const tile_workspace room = sim_tile_scratch(shape->d);
 
     for (size_t i = 0; i < r.hi - r.lo; i++)
         rows[i] = begin_row(q, r.view * shape->n + r.lo + i);
@@ -225,8 +226,8 @@ static void first_pass(size_t item, void *ctx)
         }
     for (size_t i = 0; i < r.hi - r.lo; i++)
         record_row(q, &rows[i], &q->e->records[r.view * shape->n + r.lo + i]);
-    memset(q->e->radial + r.view * shape->n + r.lo, 0,
-           (r.hi - r.lo) * sizeof *q->e->radial);
+    memset(q->e->inner + r.view * shape->n + r.lo, 0,
+           (r.hi - r.lo) * sizeof *q->e->inner);
 }
 
 /* ---- second pass: the gradient ---- */
@@ -266,10 +267,10 @@ static void pull_label(const ntxent *q, size_t row, size_t i, column_tile c,
     const row_record *a = &q->e->records[row];
     size_t first = c.view * q->e->shape.n + c.lo;
 
-    if (label_count(c.n, labels, label) == 0)
+    if (sim_label_count(c.n, labels, label) == 0)
         return;
     if (!o->inside && a->count > 1) { /* the same for the whole group */
-        label_pull(c.n, labels, label, o->decoupled, (float)(2 * a->pull), p);
+        sim_label_accumulate(c.n, labels, label, o->decoupled, (float)(2 * a->pull), p);
         return;
     }
     for (size_t j = 0; j < c.n; j++)
@@ -289,31 +290,32 @@ static void weigh_row(const ntxent *q, size_t view, size_t i, column_tile c, flo
 
     if (q->options->labels)
         memcpy(before, s, c.n * sizeof *s);
-    walk_shares(q->fixed, q->inverse, c.n, e->weights[row],
-                e->weights + c.view * n + c.lo, s);
+    sim_tile_probabilities(q->fixed, q->inverse, c.n, e->weights[row],
+                           e->weights + c.view * n + c.lo, s);
     if (q->options->labels) {
         pull_label(q, row, i, c, before, s);
     } else if (here && c.view != view) {
         size_t column = c.view * n + i;
-        walk_pull(sum, d, pull(q, row, column, similarity(e, row, column)),
-                  e->z + column * d);
+        sim_tile_add_scaled(sum, d, pull(q, row, column, similarity(e, row, column)),
+                            e->z + column * d);
     }
     if (here && (c.view == view || !q->options->labels))
         s[at] = 0; /* the anchor itself, or done */
 }
 
 /* Sums of weighted rows to gradients, and their part along z. */
-static void finish_rows(const ntxent *q, const walk_room *room, row_tile r, float *dz)
+static void finish_rows(const ntxent *q, const tile_workspace *room, row_tile r,
+                        float *dz)
 {
     const sim_contrast *e = q->e;
     size_t d = e->shape.d, first = r.view * e->shape.n + r.lo;
 
-    walk_finish(room, d, r.hi - r.lo, ntxent_scale(e, q->options), dz);
+    sim_tile_finish(room, d, r.hi - r.lo, sim_ntxent_scale(e, q->options), dz);
     for (size_t i = 0; i < r.hi - r.lo; i++) {
-        double along = 0;
+        double inner = 0;
         for (size_t k = 0; k < d; k++)
-            along += (double)e->z[(first + i) * d + k] * (double)dz[i * d + k];
-        e->radial[first + i] += along;
+            inner += (double)e->z[(first + i) * d + k] * (double)dz[i * d + k];
+        e->inner[first + i] += inner;
     }
 }
 
@@ -321,9 +323,9 @@ static void second_pass(size_t item, void *ctx)
 {
     const ntxent *q = ctx;
     const sim_rows_shape *shape = &q->e->shape;
-    row_tile r = contrast_row_tile(q->e, item);
+    row_tile r = sim_contrast_row_tile(q->e, item);
     size_t d = shape->d, m = r.hi - r.lo, mine = q->e->mine.hi - q->e->mine.lo;
-    const walk_room room = walk_scratch(d);
+    const tile_workspace room = sim_tile_scratch(d);
 
     memset(room.sum, 0, m * d * sizeof *room.sum);
     for (size_t v = 0; v < shape->views; v++)
@@ -333,7 +335,7 @@ static void second_pass(size_t item, void *ctx)
             for (size_t i = 0; i < m; i++)
                 weigh_row(q, r.view, r.lo + i, c, room.s + i * COLUMN_TILE,
                           room.sum + i * d);
-            walk_back(&room, d, m, c.n, columns);
+            sim_tile_accumulate(&room, d, m, c.n, columns);
         }
     finish_rows(q, &room, r, q->dz + (r.view * mine + r.lo - q->e->mine.lo) * d);
 }
@@ -349,17 +351,18 @@ static void fill_report(sim_contrast *e, const sim_ntxent_options *options,
                         sim_loss_report *report)
 {
     double rows = (double)(e->shape.views * e->shape.n), pairs = 0;
-    double positive = contrast_sum(e, offsetof(row_record, positive));
-    double count = contrast_sum(e, offsetof(row_record, count));
+    double positive = sim_contrast_sum(e, offsetof(row_record, positive));
+    double count = sim_contrast_sum(e, offsetof(row_record, count));
 
-    *report = (sim_loss_report){.loss = ntxent_factor(options) *
-                                        contrast_mean(e, offsetof(row_record, loss)),
-                                .accuracy = contrast_mean(e, offsetof(row_record, hit)),
-                                .positive = ratio(positive, count)};
-    contrast_geometry(e, &report->spread, &pairs);
+    *report =
+        (sim_loss_report){.loss = sim_ntxent_factor(options) *
+                                  sim_contrast_mean(e, offsetof(row_record, loss)),
+                          .accuracy = sim_contrast_mean(e, offsetof(row_record, hit)),
+                          .positive = ratio(positive, count)};
+    sim_contrast_geometry(e, &report->embedding_std, &pairs);
     report->negative = ratio(pairs - positive, rows * (rows - 1) - count);
     for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
-        report->lonely += isinf(e->records[r].lse) != 0;
+        report->anchors_without_positive += isinf(e->records[r].lse) != 0;
 }
 
 void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float *z,
@@ -368,22 +371,22 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
     ntxent q = {.e = e,
                 .options = options,
                 .inverse = (float)(1 / options->temperature),
-                .fixed = walk_shift_is_fixed(options->temperature),
+                .fixed = sim_tile_shift_is_fixed(options->temperature),
                 .dz = dz};
 
     SIM_ASSERT(e->shape.n >= 2 && (e->shape.views >= 2 || options->labels));
     SIM_ASSERT(!options->weighted || (e->shape.views == 2 && !options->labels));
-    contrast_gather(e, z);
-    sim_for(contrast_row_tiles(e), first_pass, &q);
-    contrast_gather_records(e);
+    sim_contrast_gather(e, z);
+    sim_for(sim_contrast_row_tiles(e), first_pass, &q);
+    sim_contrast_gather_records(e);
     for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
-        e->weights[r] = walk_weight(q.fixed, q.inverse, e->records[r].lse);
+        e->weights[r] = sim_tile_lse_weight(q.fixed, q.inverse, e->records[r].lse);
     if (options->weighted)
-        dclw_weigh(e, options);
+        sim_dclw_weights(e, options);
     fill_report(e, options, report);
     if (!dz)
         return;
-    sim_for(contrast_row_tiles(e), second_pass, &q);
-    contrast_gather_radial(e);
-    report->d_log_temperature = -0.5 * contrast_sum_radial(e);
+    sim_for(sim_contrast_row_tiles(e), second_pass, &q);
+    sim_contrast_gather_inner(e);
+    report->d_log_temperature = -0.5 * sim_contrast_sum_inner(e);
 }

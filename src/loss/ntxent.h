@@ -7,23 +7,24 @@
 #include "contrast.h"
 
 /* What a person asked for, with the defaults in place of zeros. */
-double ntxent_factor(const sim_ntxent_options *o);
+double sim_ntxent_factor(const sim_ntxent_options *o);
 /* From an anchor's sum of weighted rows to its gradient: factor / (T rows). */
-double ntxent_scale(const sim_contrast *e, const sim_ntxent_options *o);
+double sim_ntxent_scale(const sim_contrast *e, const sim_ntxent_options *o);
 
 /* Writes loss and pull of all gathered records, and what flows through the weights, negated,
  * to the radial parts. */
-void dclw_weigh(sim_contrast *e, const sim_ntxent_options *o);
+void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o);
 
 /* ---- labels: n columns of a tile against an anchor's label.  Items. ---- */
 
-size_t label_count(size_t n, const int32_t *labels, int32_t label);
+size_t sim_label_count(size_t n, const int32_t *labels, int32_t label);
 /* Moves the similarities of the label's columns from s to `same`; -INFINITY where none. */
-void label_split(size_t n, const int32_t *labels, int32_t label, float *s, float *same);
+void sim_label_split(size_t n, const int32_t *labels, int32_t label, float *s,
+                     float *same);
 /* Adds what is in `same` to *sum, and lowers *least to its smallest. */
-void label_sum(size_t n, const float *same, double *sum, float *least);
+void sim_label_sum(size_t n, const float *same, double *sum, float *least);
 /* p - pull in the label's columns, where `alone` -pull. */
-void label_pull(size_t n, const int32_t *labels, int32_t label, bool alone, float pull,
-                float *p);
+void sim_label_accumulate(size_t n, const int32_t *labels, int32_t label, bool alone,
+                          float pull, float *p);
 
 #endif

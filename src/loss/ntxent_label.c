@@ -11,7 +11,7 @@
 
 enum { LANES = 16 };
 
-size_t label_count(size_t n, const int32_t *labels, int32_t label)
+size_t sim_label_count(size_t n, const int32_t *labels, int32_t label)
 {
     int32_t count = 0; /* of a tile; as wide as a label: vectors need no widening */
     for (size_t j = 0; j < n; j++)
@@ -19,7 +19,8 @@ size_t label_count(size_t n, const int32_t *labels, int32_t label)
     return (size_t)count;
 }
 
-void label_split(size_t n, const int32_t *labels, int32_t label, float *s, float *same)
+void sim_label_split(size_t n, const int32_t *labels, int32_t label, float *s,
+                     float *same)
 {
     for (size_t j = 0; j < n; j++) {
         float x = s[j];
@@ -38,7 +39,7 @@ static void see_lanes(size_t n, const float *same, double *sums, float *leasts)
     }
 }
 
-void label_sum(size_t n, const float *same, double *sum, float *least)
+void sim_label_sum(size_t n, const float *same, double *sum, float *least)
 {
     double sums[LANES] = {0};
     float leasts[LANES];
@@ -58,8 +59,8 @@ void label_sum(size_t n, const float *same, double *sum, float *least)
     *least = leasts[0] < *least ? leasts[0] : *least;
 }
 
-void label_pull(size_t n, const int32_t *labels, int32_t label, bool alone, float pull,
-                float *p)
+void sim_label_accumulate(size_t n, const int32_t *labels, int32_t label, bool alone,
+                          float pull, float *p)
 {
     for (size_t j = 0; j < n; j++) {
         float pulled = (alone ? 0 : p[j]) - pull;

@@ -34,7 +34,7 @@ static void compare_leaf(size_t l, void *ctx)
         double sum = 0;
         for (size_t k = 0; k < d; k++)
             sum += (double)a[k] * (double)b[k];
-        e->radial[i] = sum;
+        e->inner[i] = sum;
     }
 }
 
@@ -53,29 +53,29 @@ static void sum_pairs(sim_contrast *e, double sigma, double *sums)
     size_t n = e->shape.n, leaves = (n + LEAF_SLOTS - 1) / LEAF_SLOTS;
 
     sim_for(leaves, compare_leaf, e);
-    double most = largest(n, e->radial);
+    double most = largest(n, e->inner);
     for (size_t l = 0; l < leaves; l++) {
         double *leaf = e->sums.values + l * WIDTH;
         leaf[SUM] = leaf[MOMENT] = 0;
         for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < n; i++) {
-            double share = sim_exp_double((e->radial[i] - most) / sigma);
+            double share = sim_exp_double((e->inner[i] - most) / sigma);
             e->records[i].pull = share;
             leaf[SUM] += share;
-            leaf[MOMENT] += share * e->radial[i];
+            leaf[MOMENT] += share * e->inner[i];
         }
     }
-    sim_tree_fold_doubles(leaves, WIDTH, e->sums.ranges, leaves, e->sums.values,
-                          sim_merge_sum, sums);
+    sim_tree_reduce_doubles(leaves, WIDTH, e->sums.ranges, leaves, e->sums.values,
+                            sim_merge_sum, sums);
 }
 
-void dclw_weigh(sim_contrast *e, const sim_ntxent_options *o)
+void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o)
 {
     size_t n = e->shape.n;
-    double sums[WIDTH], sigma = sigma_of(o), scale = ntxent_scale(e, o);
+    double sums[WIDTH], sigma = sigma_of(o), scale = sim_ntxent_scale(e, o);
 
     sum_pairs(e, sigma, sums);
     for (size_t i = 0; i < n; i++) {
-        double s = e->radial[i];
+        double s = e->inner[i];
         double share = (double)n * e->records[i].pull / sums[SUM], weight = 2 - share;
         double through =
             o->weight_flow ? share * (s - sums[MOMENT] / sums[SUM]) / sigma : 0;
@@ -83,7 +83,7 @@ void dclw_weigh(sim_contrast *e, const sim_ntxent_options *o)
             row_record *record = &e->records[r];
             record->loss = record->lse - weight * record->positive / o->temperature;
             record->pull = weight - through;
-            e->radial[r] = -2 * scale * through * s;
+            e->inner[r] = -2 * scale * through * s;
         }
     }
 }

@@ -32,7 +32,7 @@ static sizes measure(const sim_comm *c, const sim_queue_shape *s)
     size_t lo = z.tiles.lo * QUEUE_TILE, hi = z.tiles.hi * QUEUE_TILE;
     z.slots = (sim_range){lo < s->k ? lo : s->k, hi < s->k ? hi : s->k};
     size_t own = z.tiles.hi - z.tiles.lo, depth = sim_tree_depth(z.n_tiles, z.tiles);
-    size_t room = sim_comm_sum_leaves_room(c, z.n_tiles, n * d);
+    size_t room = sim_comm_sum_leaves_capacity(c, z.n_tiles, n * d);
     z.store = (z.slots.hi - z.slots.lo) * d;
     z.panels = (own < QUEUE_WAVE ? own : QUEUE_WAVE) *
                (sim_panel_floats(d, QUEUE_TILE) + sim_panel_floats(QUEUE_TILE, d));
@@ -47,7 +47,7 @@ size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape)
     const sizes z = measure(c, shape);
     const sim_queue *q = NULL;
 
-    return sizeof *q + z.store * sizeof *q->store + leaf_sums_bytes(&shape->rows) +
+    return sizeof *q + z.store * sizeof *q->store + sim_leaf_sums_bytes(&shape->rows) +
            shape->rows.n * (shape->rows.d * sizeof *q->z + sizeof *q->records +
                             sizeof *q->lse + sizeof *q->total + sizeof *q->best) +
            z.panels * sizeof *q->panels + z.sums * sizeof *q->sums +
@@ -75,7 +75,7 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
     SIM_TRY(sim_alloc(&q->z, n * shape->rows.d, "loss/queue"));
     SIM_TRY(sim_alloc(&q->records, n, "loss/queue"));
     SIM_TRY(sim_alloc(&q->lse, n, "loss/queue"));
-    SIM_TRY(leaf_sums_create(&shape->rows, "loss/queue", &q->leaves));
+    SIM_TRY(sim_leaf_sums_create(&shape->rows, "loss/queue", &q->leaves));
     SIM_TRY(sim_alloc(&q->panels, z.panels, "loss/queue"));
     SIM_TRY(sim_alloc(&q->sums, z.sums, "loss/queue"));
     SIM_TRY(sim_alloc(&q->total, n, "loss/queue"));
@@ -97,7 +97,7 @@ void sim_queue_destroy(sim_queue **q)
     sim_free((*q)->z);
     sim_free((*q)->records);
     sim_free((*q)->lse);
-    leaf_sums_destroy(&(*q)->leaves);
+    sim_leaf_sums_destroy(&(*q)->leaves);
     sim_free((*q)->panels);
     sim_free((*q)->sums);
     sim_free((*q)->total);
@@ -176,7 +176,7 @@ void sim_queue_only_filled(sim_queue *q, bool only_filled)
 }
 
 /* The filled slots are the last before the pointer, perhaps round the end. */
-queue_active queue_active_slots(const sim_queue *q)
+queue_active sim_queue_active_slots(const sim_queue *q)
 {
     size_t k = q->shape.k, n = q->only_filled ? (size_t)q->filled : k;
     size_t end = n < k ? (size_t)q->pointer : k;
@@ -185,10 +185,10 @@ queue_active queue_active_slots(const sim_queue *q)
     return (queue_active){{{0, end}, {k - (n - end), k}}, n};
 }
 
-void queue_gather(sim_queue *q, const float *mine)
+void sim_queue_gather(sim_queue *q, const float *mine)
 {
     const sim_rows_shape *s = &q->shape.rows;
-    walk_gather(q->comm, s, s->d * sizeof *mine, mine, q->z);
+    sim_tile_gather(q->comm, s, s->d * sizeof *mine, mine, q->z);
 }
 
 void sim_queue_push(sim_queue *q, const float *mine)
@@ -196,7 +196,7 @@ void sim_queue_push(sim_queue *q, const float *mine)
     size_t k = q->shape.k, n = q->shape.rows.n, d = q->shape.rows.d;
     size_t filled = (size_t)q->filled + n;
 
-    queue_gather(q, mine);
+    sim_queue_gather(q, mine);
     for (size_t i = n > k ? n - k : 0; i < n; i++) {
         size_t slot = ((size_t)q->pointer + i) % k;
         if (slot >= q->slots.lo && slot < q->slots.hi)

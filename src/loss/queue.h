@@ -4,7 +4,7 @@
 #ifndef SIMILE_LOSS_QUEUE_H
 #define SIMILE_LOSS_QUEUE_H
 
-#include "walk.h"
+#include "tiles.h"
 
 /* Slots of a tile, with fixed global boundaries; tiles whose panels stand ready at a time. */
 enum { QUEUE_TILE = SIM_QUEUE_TILE, QUEUE_WAVE = 8 };
@@ -19,7 +19,7 @@ typedef struct {
 typedef struct {
     double loss, positive, hit;
     double share; /* of the slots in the whole sum; 1 when decoupled */
-    double slope; /* a . da, times n */
+    double inner; /* a . da, times n */
 } anchor_record;
 
 struct sim_queue {
@@ -49,10 +49,10 @@ typedef struct {
     sim_range part[2];
     size_t n;
 } queue_active;
-queue_active queue_active_slots(const sim_queue *q);
+queue_active sim_queue_active_slots(const sim_queue *q);
 
 /* This rank's rows of the batch, [mine][d], into q->z. */
-void queue_gather(sim_queue *q, const float *mine);
+void sim_queue_gather(sim_queue *q, const float *mine);
 
 /* A tile of this rank.  Its partials go to place `height` of the stack; then the two
  * topmost merge `merges` times. */
@@ -67,12 +67,12 @@ typedef struct {
  * s [anchors][QUEUE_TILE] of anchors [lo, hi), -INFINITY where a slot takes no part, and
  * may change them; calls for different anchors run in parallel.
  */
-typedef struct queue_walk queue_walk;
-typedef void queue_see_fn(const queue_walk *w, const queue_tile *t, sim_range anchors,
-                          float *s);
-struct queue_walk {
+typedef struct queue_loop queue_loop;
+typedef void queue_tile_fn(const queue_loop *w, const queue_tile *t, sim_range anchors,
+                           float *s);
+struct queue_loop {
     sim_queue *q;
-    queue_see_fn *see;
+    queue_tile_fn *see;
     const void *ctx;
     bool back; /* `see` reads the tiles' `back` */
     queue_active active;
@@ -80,6 +80,6 @@ struct queue_walk {
     size_t n_tiles;   /* of the wave */
     queue_tile tiles[QUEUE_WAVE];
 };
-void queue_walk_tiles(sim_queue *q, queue_see_fn *see, const void *ctx, bool back);
+void sim_queue_for_tiles(sim_queue *q, queue_tile_fn *see, const void *ctx, bool back);
 
 #endif

@@ -70,7 +70,7 @@ static void merge_sums(size_t width, double *left, size_t left_leaves,
         merge_pair(&l[i], &r[i]);
 }
 
-static void see_sums(const queue_walk *w, const queue_tile *t, sim_range anchors,
+static void see_sums(const queue_loop *w, const queue_tile *t, sim_range anchors,
                      float *s)
 {
     size_t n = w->q->shape.rows.n, m = anchors.hi - anchors.lo;
@@ -87,9 +87,9 @@ static void see_sums(const queue_walk *w, const queue_tile *t, sim_range anchors
 static void sum_slots(const contrast_call *call)
 {
     sim_queue *q = call->q;
-    queue_walk_tiles(q, see_sums, call, false);
-    sim_comm_fold_nodes(q->comm, q->n_tiles, q->shape.rows.n * SUM_WIDTH, &q->sums->shift,
-                        merge_sums, &q->total->shift);
+    sim_queue_for_tiles(q, see_sums, call, false);
+    sim_comm_reduce_nodes(q->comm, q->n_tiles, q->shape.rows.n * SUM_WIDTH,
+                          &q->sums->shift, merge_sums, &q->total->shift);
 }
 
 /* ---- the anchors' records ---- */
@@ -129,7 +129,7 @@ static void measure_tile(size_t item, void *ctx)
 {
     const contrast_call *call = ctx;
     sim_queue *q = call->q;
-    queue_active active = queue_active_slots(q);
+    queue_active active = sim_queue_active_slots(q);
     size_t d = q->shape.rows.d, tile = q->tiles.lo + item;
     size_t lo = tile * QUEUE_TILE, hi = lo + QUEUE_TILE;
     double *rows = sim_scratch(d * sizeof *rows), sum = 0;
@@ -156,14 +156,15 @@ static double mean_of_slots(contrast_call *call)
                          q->tile_sums + q->tiles.lo, q->tile_sums);
     for (size_t i = 0; i < q->n_tiles; i++)
         sum += q->tile_sums[i];
-    return sum / ((double)q->shape.rows.n * (double)queue_active_slots(q).n);
+    return sum / ((double)q->shape.rows.n * (double)sim_queue_active_slots(q).n);
 }
 
 /* Mean over all anchors of a field of their records. */
 static double mean_of(sim_queue *q, size_t field_offset)
 {
     const char *field = (const char *)q->records + field_offset;
-    return leaf_mean(&q->leaves, (const double *)(const void *)field, sizeof *q->records);
+    return sim_leaf_mean(&q->leaves, (const double *)(const void *)field,
+                         sizeof *q->records);
 }
 
 static void fill_report(contrast_call *call, sim_loss_report *report)
@@ -173,14 +174,14 @@ static void fill_report(contrast_call *call, sim_loss_report *report)
     report->loss = factor_of(call) * mean_of(q, offsetof(anchor_record, loss));
     report->accuracy = mean_of(q, offsetof(anchor_record, hit));
     report->positive = mean_of(q, offsetof(anchor_record, positive));
-    leaf_moments(&q->leaves, q->z); /* stays in the leaves for the next two */
-    report->spread = leaf_spread(&q->leaves);
+    sim_leaf_moments(&q->leaves, q->z); /* stays in the leaves for the next two */
+    report->embedding_std = sim_leaf_std(&q->leaves);
     report->negative = mean_of_slots(call);
 }
 
 /* ---- second pass: the gradient ---- */
 
-static void see_gradient(const queue_walk *w, const queue_tile *t, sim_range anchors,
+static void see_gradient(const queue_loop *w, const queue_tile *t, sim_range anchors,
                          float *s)
 {
     const contrast_call *call = w->ctx;
@@ -219,12 +220,12 @@ static void slope_of_anchor(size_t i, void *ctx)
     const sim_queue *q = call->q;
     size_t d = q->shape.rows.d;
     anchor_record *r = &q->records[i];
-    double along = 0;
+    double inner = 0;
 
     for (size_t j = 0; j < d; j++)
-        along += (double)q->z[i * d + j] * (double)q->partials[i * d + j];
-    r->slope =
-        factor_of(call) * r->share * (along - r->positive) / call->options->temperature;
+        inner += (double)q->z[i * d + j] * (double)q->partials[i * d + j];
+    r->inner =
+        factor_of(call) * r->share * (inner - r->positive) / call->options->temperature;
 }
 
 static void differentiate(contrast_call *call, sim_loss_report *report)
@@ -234,11 +235,11 @@ static void differentiate(contrast_call *call, sim_loss_report *report)
 
     for (size_t i = 0; i < n; i++)
         q->lse[i] = (float)(q->total[i].shift + sim_ln(q->total[i].sum));
-    queue_walk_tiles(q, see_gradient, call, true);
+    sim_queue_for_tiles(q, see_gradient, call, true);
     sim_comm_sum_leaves(q->comm, q->n_tiles, n * q->shape.rows.d, q->partials);
     sim_for(q->mine.hi - q->mine.lo, finish_anchor, call);
     sim_for(n, slope_of_anchor, call);
-    report->d_log_temperature = -mean_of(q, offsetof(anchor_record, slope));
+    report->d_log_temperature = -mean_of(q, offsetof(anchor_record, inner));
 }
 
 /* ---- the door ---- */
@@ -249,22 +250,22 @@ void sim_queue_contrast(sim_queue *q, const sim_cross_options *options, const fl
     contrast_call call = {.q = q,
                           .options = options,
                           .inverse = (float)(1 / options->temperature),
-                          .fixed = walk_shift_is_fixed(options->temperature),
+                          .fixed = sim_tile_shift_is_fixed(options->temperature),
                           .keys = keys,
                           .da = da};
     size_t mine = q->mine.hi - q->mine.lo;
 
     *report = (sim_loss_report){0};
-    if (queue_active_slots(q).n == 0) {
+    if (sim_queue_active_slots(q).n == 0) {
         if (da && mine)
             memset(da, 0, mine * q->shape.rows.d * sizeof *da);
         return;
     }
-    queue_gather(q, a);
+    sim_queue_gather(q, a);
     sum_slots(&call);
     sim_for(mine, record_anchor, &call);
-    walk_gather(q->comm, &q->shape.rows, sizeof *q->records, q->records + q->mine.lo,
-                q->records);
+    sim_tile_gather(q->comm, &q->shape.rows, sizeof *q->records, q->records + q->mine.lo,
+                    q->records);
     fill_report(&call, report);
     if (da)
         differentiate(&call, report);

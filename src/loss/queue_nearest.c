@@ -29,7 +29,7 @@ static size_t slot_of(int64_t best)
     return UINT32_MAX - (size_t)((uint64_t)best & UINT32_MAX);
 }
 
-static void see_best(const queue_walk *w, const queue_tile *t, sim_range anchors,
+static void see_best(const queue_loop *w, const queue_tile *t, sim_range anchors,
                      float *s)
 {
     for (size_t i = anchors.lo; i < anchors.hi; i++, s += QUEUE_TILE) {
@@ -62,21 +62,21 @@ static const float *bring_rows(sim_queue *q)
 }
 
 void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots,
-                       double *spread)
+                       double *embedding_std)
 {
     const sim_range mine = q->mine;
-    const queue_active active = queue_active_slots(q);
+    const queue_active active = sim_queue_active_slots(q);
     size_t n = q->shape.rows.n, d = q->shape.rows.d;
 
     SIM_ASSERT(active.n > 0);
-    queue_gather(q, z);
-    leaf_moments(&q->leaves, q->z);
-    *spread = leaf_spread(&q->leaves);
+    sim_queue_gather(q, z);
+    sim_leaf_moments(&q->leaves, q->z);
+    *embedding_std = sim_leaf_std(&q->leaves);
     /* Rows that are not finite compare with nothing: they too need a slot. */
     size_t first = active.part[active.part[0].lo == active.part[0].hi].lo;
     for (size_t i = 0; i < n; i++)
         q->best[i] = place(-INFINITY, first);
-    queue_walk_tiles(q, see_best, NULL, false);
+    sim_queue_for_tiles(q, see_best, NULL, false);
     sim_comm_max_i64(q->comm, q->best, n);
     const float *rows = bring_rows(q);
     for (size_t i = mine.lo; i < mine.hi; i++) {

@@ -12,7 +12,7 @@
  * Euler: dL/d log T = -sum a . da = -sum b . db, as in cross_softmax.c.
  * van den Oord et al. 2018, arXiv 1807.03748; negatives as in Lowe et al. 2019, 1905.11786.
  */
-#include "walk.h"
+#include "tiles.h"
 
 #include "simile/kernel.h"
 #include "simile/memory.h"
@@ -33,7 +33,7 @@ struct sim_sampled {
     int32_t *index;      /* [n][m + 1] target rows, the positive first */
     float *weight;       /* [n][m + 1] p_s, less 1 for the positive */
     anchor_record *records;
-    double *along; /* [the more of anchors and targets] row . its gradient */
+    double *inner; /* [the more of anchors and targets] row . its gradient */
     size_t *begin; /* [targets + 2] where an own target's pairs begin */
     size_t *pairs; /* [n (m + 1)] anchor (m + 1) + slot */
     leaf_sums anchor_sums, target_sums;
@@ -58,8 +58,8 @@ size_t sim_sampled_bytes(const sim_sampled_shape *s)
     return sizeof(sim_sampled) + (n + t) * d * sizeof(float) +
            slots * (sizeof(int32_t) + sizeof(float) + sizeof(size_t)) +
            n * sizeof(anchor_record) + larger(n, t) * sizeof(double) +
-           (t + 2) * sizeof(size_t) + leaf_sums_bytes(&s->anchors) +
-           leaf_sums_bytes(&s->targets);
+           (t + 2) * sizeof(size_t) + sim_leaf_sums_bytes(&s->anchors) +
+           sim_leaf_sums_bytes(&s->targets);
 }
 
 sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
@@ -81,11 +81,11 @@ sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
     SIM_TRY(sim_alloc(&e->index, n * (shape->m + 1), "loss/sampled"));
     SIM_TRY(sim_alloc(&e->weight, n * (shape->m + 1), "loss/sampled"));
     SIM_TRY(sim_alloc(&e->records, n, "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->along, larger(n, t), "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->inner, larger(n, t), "loss/sampled"));
     SIM_TRY(sim_alloc(&e->begin, t + 2, "loss/sampled"));
     SIM_TRY(sim_alloc(&e->pairs, n * (shape->m + 1), "loss/sampled"));
-    SIM_TRY(leaf_sums_create(&shape->anchors, "loss/sampled", &e->anchor_sums));
-    SIM_TRY(leaf_sums_create(&shape->targets, "loss/sampled", &e->target_sums));
+    SIM_TRY(sim_leaf_sums_create(&shape->anchors, "loss/sampled", &e->anchor_sums));
+    SIM_TRY(sim_leaf_sums_create(&shape->targets, "loss/sampled", &e->target_sums));
     *out = e;
     e = NULL;
 done:
@@ -102,11 +102,11 @@ void sim_sampled_destroy(sim_sampled **e)
     sim_free((*e)->index);
     sim_free((*e)->weight);
     sim_free((*e)->records);
-    sim_free((*e)->along);
+    sim_free((*e)->inner);
     sim_free((*e)->begin);
     sim_free((*e)->pairs);
-    leaf_sums_destroy(&(*e)->anchor_sums);
-    leaf_sums_destroy(&(*e)->target_sums);
+    sim_leaf_sums_destroy(&(*e)->anchor_sums);
+    sim_leaf_sums_destroy(&(*e)->target_sums);
     sim_free(*e);
     *e = NULL;
 }
@@ -186,7 +186,7 @@ static void anchor_item(size_t item, void *ctx)
     const sampled *q = ctx;
     sim_sampled *e = q->e;
     size_t d = e->shape.anchors.d, m = e->shape.m;
-    sim_range rows = walk_row_tile(e->mine, item);
+    sim_range rows = sim_tile_rows(e->mine, item);
     double *s = sim_scratch((m + 1 + d) * sizeof *s), *sum = s + m + 1;
 
     for (size_t i = rows.lo; i < rows.hi; i++) {
@@ -199,8 +199,9 @@ static void anchor_item(size_t item, void *ctx)
             continue;
         memset(sum, 0, d * sizeof *sum);
         for (size_t k = 0; k <= m; k++)
-            walk_pull(sum, d, s[k], e->b + (size_t)e->index[i * (m + 1) + k] * d);
-        e->along[i] =
+            sim_tile_add_scaled(sum, d, s[k],
+                                e->b + (size_t)e->index[i * (m + 1) + k] * d);
+        e->inner[i] =
             finish_row(d, sum, scale_of(q), e->a + i * d, q->da + (i - e->mine.lo) * d);
     }
 }
@@ -240,7 +241,7 @@ static void target_item(size_t item, void *ctx)
     const sampled *q = ctx;
     sim_sampled *e = q->e;
     size_t d = e->shape.anchors.d, slots = e->shape.m + 1;
-    sim_range rows = walk_row_tile(e->own, item);
+    sim_range rows = sim_tile_rows(e->own, item);
     double *sum = sim_scratch(d * sizeof *sum);
 
     for (size_t j = rows.lo; j < rows.hi; j++) {
@@ -248,12 +249,12 @@ static void target_item(size_t item, void *ctx)
         memset(sum, 0, d * sizeof *sum);
         for (size_t p = begin[0]; p < begin[1]; p++) {
             size_t pair = e->pairs[p];
-            walk_pull(sum, d, (double)e->weight[pair], e->a + pair / slots * d);
+            sim_tile_add_scaled(sum, d, (double)e->weight[pair], e->a + pair / slots * d);
         }
-        double along =
+        double inner =
             finish_row(d, sum, scale_of(q), e->b + j * d, q->db + (j - e->own.lo) * d);
         if (!q->da)
-            e->along[j] = along;
+            e->inner[j] = inner;
     }
 }
 
@@ -262,8 +263,8 @@ static void target_item(size_t item, void *ctx)
 static double mean_of(sim_sampled *e, size_t field_offset)
 {
     const char *field = (const char *)e->records + field_offset;
-    return leaf_mean(&e->anchor_sums, (const double *)(const void *)field,
-                     sizeof *e->records);
+    return sim_leaf_mean(&e->anchor_sums, (const double *)(const void *)field,
+                         sizeof *e->records);
 }
 
 static void fill_report(sim_sampled *e, sim_loss_report *report)
@@ -273,16 +274,16 @@ static void fill_report(sim_sampled *e, sim_loss_report *report)
                           .accuracy = mean_of(e, offsetof(anchor_record, hit)),
                           .positive = mean_of(e, offsetof(anchor_record, positive)),
                           .negative = mean_of(e, offsetof(anchor_record, negative))};
-    leaf_moments(&e->anchor_sums, e->a);
-    report->spread = leaf_spread(&e->anchor_sums);
+    sim_leaf_moments(&e->anchor_sums, e->a);
+    report->embedding_std = sim_leaf_std(&e->anchor_sums);
 }
 
 /* Sum of row . gradient over one side. */
 static double sum_along(sim_sampled *e, const sim_rows_shape *s, sim_range mine,
                         leaf_sums *sums)
 {
-    walk_gather(e->comm, s, sizeof *e->along, e->along + mine.lo, e->along);
-    return leaf_mean(sums, e->along, sizeof *e->along) * (double)s->n;
+    sim_tile_gather(e->comm, s, sizeof *e->inner, e->inner + mine.lo, e->inner);
+    return sim_leaf_mean(sums, e->inner, sizeof *e->inner) * (double)s->n;
 }
 
 static void target_pass(sampled *q)
@@ -291,12 +292,12 @@ static void target_pass(sampled *q)
     const sim_rows_shape *s = &e->shape.anchors;
     size_t slots = e->shape.m + 1;
 
-    walk_gather(e->comm, s, slots * sizeof *e->index, e->index + e->mine.lo * slots,
-                e->index);
-    walk_gather(e->comm, s, slots * sizeof *e->weight, e->weight + e->mine.lo * slots,
-                e->weight);
+    sim_tile_gather(e->comm, s, slots * sizeof *e->index, e->index + e->mine.lo * slots,
+                    e->index);
+    sim_tile_gather(e->comm, s, slots * sizeof *e->weight, e->weight + e->mine.lo * slots,
+                    e->weight);
     sort_pairs(e);
-    sim_for(walk_row_tiles(e->own), target_item, q);
+    sim_for(sim_tile_n_rows(e->own), target_item, q);
 }
 
 /* NOLINTNEXTLINE(readability-function-size): six arrays, each with its own shape and name */
@@ -310,12 +311,12 @@ void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const
     size_t row_bytes = anchors->d * sizeof(float);
 
     SIM_ASSERT(options->temperature > 0);
-    walk_gather(e->comm, anchors, row_bytes, a, e->a);
-    walk_gather(e->comm, targets, row_bytes, b, e->b);
+    sim_tile_gather(e->comm, anchors, row_bytes, a, e->a);
+    sim_tile_gather(e->comm, targets, row_bytes, b, e->b);
     take_indices(e, positive, negatives);
-    sim_for(walk_row_tiles(e->mine), anchor_item, &q);
-    walk_gather(e->comm, anchors, sizeof *e->records, e->records + e->mine.lo,
-                e->records);
+    sim_for(sim_tile_n_rows(e->mine), anchor_item, &q);
+    sim_tile_gather(e->comm, anchors, sizeof *e->records, e->records + e->mine.lo,
+                    e->records);
     fill_report(e, report);
     if (db)
         target_pass(&q);

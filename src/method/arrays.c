@@ -36,15 +36,15 @@ done:
     return st;
 }
 
-sim_status array_rows_read(const sim_comm *c, const sim_arrays *a, const char *prefix,
-                           size_t views, array_rows *out)
+sim_status sim_array_rows_read(const sim_comm *c, const sim_arrays *a, const char *prefix,
+                               size_t views, array_rows *out)
 {
-    return array_rows_read_from(c, a, prefix, 0, views, out);
+    return sim_array_rows_read_from(c, a, prefix, 0, views, out);
 }
 
-sim_status array_rows_read_from(const sim_comm *c, const sim_arrays *a,
-                                const char *prefix, size_t first, size_t views,
-                                array_rows *out)
+sim_status sim_array_rows_read_from(const sim_comm *c, const sim_arrays *a,
+                                    const char *prefix, size_t first, size_t views,
+                                    array_rows *out)
 {
     sim_status st = SIM_OK;
     char name[32];
@@ -67,8 +67,8 @@ done:
     return st;
 }
 
-sim_status array_rows_same(const array_rows *a, const char *a_name, const array_rows *b,
-                           const char *b_name)
+sim_status sim_array_rows_same(const array_rows *a, const char *a_name,
+                               const array_rows *b, const char *b_name)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(a->shape.n == b->shape.n && a->shape.d == b->shape.d, SIM_E_DATA,
@@ -78,7 +78,7 @@ done:
     return st;
 }
 
-void array_rows_release(array_rows *r)
+void sim_array_rows_release(array_rows *r)
 {
     SIM_FREE(r->raw);
     SIM_FREE(r->z);
@@ -86,7 +86,7 @@ void array_rows_release(array_rows *r)
     SIM_FREE(r->dz);
 }
 
-sim_status array_rows_write(const sim_arrays *a, const char *prefix, array_rows *r)
+sim_status sim_array_rows_write(const sim_arrays *a, const char *prefix, array_rows *r)
 {
     sim_status st = SIM_OK;
     size_t mine = r->mine.hi - r->mine.lo, d = r->shape.d;
@@ -108,7 +108,7 @@ done:
     return st;
 }
 
-sim_status array_put_scalar(const sim_arrays *a, const char *name, double value)
+sim_status sim_array_put_scalar(const sim_arrays *a, const char *name, double value)
 {
     float single = (float)value;
     const sim_tensor t = {.name = name, .type = SIM_F32, .data = &single};
@@ -131,8 +131,8 @@ done:
     return st;
 }
 
-sim_status array_queue_read(const sim_comm *c, const sim_arrays *a,
-                            const sim_rows_shape *rows, sim_queue **out)
+sim_status sim_array_queue_read(const sim_comm *c, const sim_arrays *a,
+                                const sim_rows_shape *rows, sim_queue **out)
 {
     sim_status st = SIM_OK;
     size_t dims[SIM_MAX_DIMS];
@@ -156,7 +156,7 @@ done:
     return st;
 }
 
-sim_status array_queue_write(const sim_arrays *a, sim_queue *q, size_t d)
+sim_status sim_array_queue_write(const sim_arrays *a, sim_queue *q, size_t d)
 {
     sim_status st = SIM_OK;
     sim_range slots = sim_queue_mine(q);

@@ -7,23 +7,24 @@
 
 #include "simile/clock.h"
 
-sim_status base_create(const sim_method_env *env, const branch_spec *spec, base *out)
+sim_status sim_base_create(const sim_method_env *env, const branch_spec *spec, base *out)
 {
     out->batch = env->batch;
-    return branch_create(env, spec, &out->encoder);
+    return sim_branch_create(env, spec, &out->encoder);
 }
 
-void base_release(base *b)
+void sim_base_release(base *b)
 {
-    branch_destroy(&b->encoder);
-    target_destroy(&b->target);
+    sim_branch_destroy(&b->encoder);
+    sim_momentum_encoder_destroy(&b->target);
     sim_queue_destroy(&b->queue);
 }
 
 /* ---- a step ---- */
 
-void step_run(const step_parts *parts, void *self, const sim_method_batch *batch,
-              float *grads, sim_loss_report *report, sim_method_times *times)
+void sim_method_step_run(const step_parts *parts, void *self,
+                         const sim_method_batch *batch, float *grads,
+                         sim_loss_report *report, sim_method_times *times)
 {
     double t0 = sim_clock_s();
     parts->forward(self, batch);
@@ -37,81 +38,81 @@ void step_run(const step_parts *parts, void *self, const sim_method_batch *batch
     times->backward += t3 - t2;
 }
 
-void base_forward(void *self, const sim_method_batch *batch)
+void sim_base_forward(void *self, const sim_method_batch *batch)
 {
-    branch_forward(((base *)self)->encoder, batch->x);
+    sim_branch_forward(((base *)self)->encoder, batch->x);
 }
 
-void base_backward(void *self, const sim_loss_report *report, float *grads)
+void sim_base_backward(void *self, const sim_loss_report *report, float *grads)
 {
     const base *b = self;
-    size_t scalar = branch_parameters(b->encoder);
+    size_t scalar = sim_branch_parameters(b->encoder);
     size_t stride = scalar + (b->temperature.learned ? 1 : 0);
 
-    branch_backward(b->encoder, grads, stride);
+    sim_branch_backward(b->encoder, grads, stride);
     if (b->temperature.learned)
-        scalar_gradient(&b->encoder->shape, report->d_log_temperature, scalar, grads,
-                        stride);
+        sim_scalar_gradient(&b->encoder->shape, report->d_log_temperature, scalar, grads,
+                            stride);
 }
 
 /* ---- the rest of a row ---- */
 
-size_t base_two_views(const void *options, sim_part parts[SIM_MAX_PARTS])
+size_t sim_base_two_views(const void *options, sim_part parts[SIM_MAX_PARTS])
 {
     (void)options;
     parts[0] = (sim_part){.n_views = 2, .views = {0, 1}};
     return 1;
 }
 
-void base_updated(void *self)
+void sim_base_updated(void *self)
 {
-    branch_updated(((base *)self)->encoder);
+    sim_branch_updated(((base *)self)->encoder);
 }
 
-void base_begun(void *self)
+void sim_base_started(void *self)
 {
     base *b = self;
-    target_copy(b->target, b->encoder);
+    sim_momentum_encoder_copy(b->target, b->encoder);
 }
 
-size_t base_nets(void *self, sim_net *nets[SIM_MAX_NETS],
-                 const char *groups[SIM_MAX_NETS])
+size_t sim_base_nets(void *self, sim_net *nets[SIM_MAX_NETS],
+                     const char *groups[SIM_MAX_NETS])
 {
-    return branch_nets(((base *)self)->encoder, nets, groups);
+    return sim_branch_nets(((base *)self)->encoder, nets, groups);
 }
 
-size_t base_companions(void *self, sim_net *nets[SIM_MAX_NETS],
-                       const char *groups[SIM_MAX_NETS])
+size_t sim_base_momentum_nets(void *self, sim_net *nets[SIM_MAX_NETS],
+                              const char *groups[SIM_MAX_NETS])
 {
-    return target_nets(((base *)self)->target, nets, groups);
+    return sim_momentum_encoder_nets(((base *)self)->target, nets, groups);
 }
 
-size_t base_scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
+size_t sim_base_scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
 {
-    return temperature_scalars(&((base *)self)->temperature, out);
+    return sim_temperature_scalars(&((base *)self)->temperature, out);
 }
 
-sim_queue *base_queue(void *self)
+sim_queue *sim_base_queue(void *self)
 {
     return ((base *)self)->queue;
 }
 
-sim_status base_visit(void *self, const sim_visitor *v)
+sim_status sim_base_visit(void *self, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     base *b = self;
 
-    SIM_TRY(branch_visit(b->encoder, v));
-    SIM_TRY(temperature_visit(&b->temperature, v));
+    SIM_TRY(sim_branch_visit(b->encoder, v));
+    SIM_TRY(sim_temperature_visit(&b->temperature, v));
     if (b->target)
-        SIM_TRY(target_visit(b->target, v));
+        SIM_TRY(sim_momentum_encoder_visit(b->target, v));
     if (b->queue)
         SIM_TRY(sim_queue_visit(b->queue, "queue", v));
 done:
     return st;
 }
 
-sim_rows_shape base_rows(const sim_method_env *env, size_t views)
+sim_rows_shape sim_base_rows(const sim_method_env *env, size_t views)
 {
     return (sim_rows_shape){.n = env->batch,
                             .unit = env->block,

@@ -9,8 +9,8 @@
 #define SIMILE_METHOD_BASE_H
 
 #include "branch.h"
+#include "momentum_encoder.h"
 #include "scalar.h"
-#include "target.h"
 
 typedef struct {
     branch *encoder;
@@ -21,9 +21,9 @@ typedef struct {
 } base;
 
 /* Branch and temperature; the rest stays as it is. */
-SIM_MUST_USE sim_status base_create(const sim_method_env *env, const branch_spec *spec,
-                                    base *out);
-void base_release(base *b);
+SIM_MUST_USE sim_status sim_base_create(const sim_method_env *env,
+                                        const branch_spec *spec, base *out);
+void sim_base_release(base *b);
 
 /* ---- a step ---- */
 
@@ -34,27 +34,29 @@ typedef struct {
     void (*compare)(void *self, const sim_method_batch *batch, sim_loss_report *report);
     void (*backward)(void *self, const sim_loss_report *report, float *grads);
 } step_parts;
-void step_run(const step_parts *parts, void *self, const sim_method_batch *batch,
-              float *grads, sim_loss_report *report, sim_method_times *times);
+void sim_method_step_run(const step_parts *parts, void *self,
+                         const sim_method_batch *batch, float *grads,
+                         sim_loss_report *report, sim_method_times *times);
 
-void base_forward(void *self, const sim_method_batch *batch); /* of the branch alone */
+void sim_base_forward(void *self,
+                      const sim_method_batch *batch); /* of the branch alone */
 /* The branch, then the temperature if it is learned. */
-void base_backward(void *self, const sim_loss_report *report, float *grads);
+void sim_base_backward(void *self, const sim_loss_report *report, float *grads);
 
 /* ---- the rest of a row ---- */
 
-size_t base_two_views(const void *options, sim_part parts[SIM_MAX_PARTS]);
-void base_updated(void *self);
-void base_begun(void *self); /* with a target */
-size_t base_nets(void *self, sim_net *nets[SIM_MAX_NETS],
-                 const char *groups[SIM_MAX_NETS]);
-size_t base_companions(void *self, sim_net *nets[SIM_MAX_NETS],
-                       const char *groups[SIM_MAX_NETS]);
-size_t base_scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS]);
-sim_queue *base_queue(void *self);
-SIM_MUST_USE sim_status base_visit(void *self, const sim_visitor *v);
+size_t sim_base_two_views(const void *options, sim_part parts[SIM_MAX_PARTS]);
+void sim_base_updated(void *self);
+void sim_base_started(void *self); /* with a target */
+size_t sim_base_nets(void *self, sim_net *nets[SIM_MAX_NETS],
+                     const char *groups[SIM_MAX_NETS]);
+size_t sim_base_momentum_nets(void *self, sim_net *nets[SIM_MAX_NETS],
+                              const char *groups[SIM_MAX_NETS]);
+size_t sim_base_scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS]);
+sim_queue *sim_base_queue(void *self);
+SIM_MUST_USE sim_status sim_base_visit(void *self, const sim_visitor *v);
 
 /* The rows that a loss over the batch takes. */
-sim_rows_shape base_rows(const sim_method_env *env, size_t views);
+sim_rows_shape sim_base_rows(const sim_method_env *env, size_t views);
 
 #endif

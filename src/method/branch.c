@@ -14,7 +14,7 @@
 
 static const char *const names[BRANCH_NETS] = {"encoder", "projector", "predictor"};
 
-sim_batch_shape branch_shape(const sim_method_env *env, size_t views)
+sim_batch_shape sim_branch_shape(const sim_method_env *env, size_t views)
 {
     size_t n_blocks = env->batch / env->block;
     return (sim_batch_shape){.n_blocks = n_blocks,
@@ -26,7 +26,7 @@ sim_batch_shape branch_shape(const sim_method_env *env, size_t views)
 
 /* ---- what the nets are ---- */
 
-sim_net_spec branch_backbone_spec(const sim_method_env *env)
+sim_net_spec sim_branch_backbone_spec(const sim_method_env *env)
 {
     return (sim_net_spec){.encoder = env->encoder,
                           .batchnorm = env->batchnorm,
@@ -36,7 +36,8 @@ sim_net_spec branch_backbone_spec(const sim_method_env *env)
                           .seed = env->seed};
 }
 
-sim_head_spec branch_projector_spec(const sim_method_env *env, const branch_spec *spec)
+sim_head_spec sim_branch_projector_spec(const sim_method_env *env,
+                                        const branch_spec *spec)
 {
     const sim_encoder_options *e = env->encoder;
     size_t in = sim_backbone_dim(e);
@@ -70,18 +71,19 @@ static sim_head_spec predictor_spec(const sim_method_env *env, const branch_spec
                            .salt = 1};
 }
 
-sim_status branch_create(const sim_method_env *env, const branch_spec *spec, branch **out)
+sim_status sim_branch_create(const sim_method_env *env, const branch_spec *spec,
+                             branch **out)
 {
     sim_status st = SIM_OK;
     branch *b = NULL;
-    const sim_net_spec backbone = branch_backbone_spec(env);
-    const sim_head_spec projector = branch_projector_spec(env, spec);
+    const sim_net_spec backbone = sim_branch_backbone_spec(env);
+    const sim_head_spec projector = sim_branch_projector_spec(env, spec);
     const sim_head_spec predictor = predictor_spec(env, spec);
 
     SIM_TRY(sim_new(&b, "method/branch"));
-    b->shape = branch_shape(env, spec->views);
+    b->shape = sim_branch_shape(env, spec->views);
     b->n_nets = spec->predictor ? BRANCH_NETS : PREDICTOR;
-    b->folder = sim_folder_of(env->comm);
+    b->folder = sim_reducer_of(env->comm);
     SIM_TRY(sim_backbone_create(&backbone, &b->net[BACKBONE]));
     SIM_TRY(sim_head_create(&projector, &b->net[PROJECTOR]));
     if (spec->predictor)
@@ -96,11 +98,11 @@ sim_status branch_create(const sim_method_env *env, const branch_spec *spec, bra
     *out = b;
     b = NULL;
 done:
-    branch_destroy(&b);
+    sim_branch_destroy(&b);
     return st;
 }
 
-void branch_destroy(branch **out)
+void sim_branch_destroy(branch **out)
 {
     branch *b = *out;
     if (!b)
@@ -115,12 +117,12 @@ void branch_destroy(branch **out)
     *out = NULL;
 }
 
-size_t branch_dim(const branch *b, int net)
+size_t sim_branch_dim(const branch *b, int net)
 {
     return sim_net_dim(b->net[net]);
 }
 
-size_t branch_parameters(const branch *b)
+size_t sim_branch_parameters(const branch *b)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->n_nets; i++)
@@ -130,15 +132,15 @@ size_t branch_parameters(const branch *b)
 
 /* ---- passes ---- */
 
-void branch_forward(branch *b, const float *x)
+void sim_branch_forward(branch *b, const float *x)
 {
     for (size_t i = 0; i < b->n_nets; i++)
         sim_net_forward(b->tape[i], i ? b->out[i - 1] : x, b->out[i]);
 }
 
-void branch_backward(branch *b, float *grads, size_t stride)
+void sim_branch_backward(branch *b, float *grads, size_t stride)
 {
-    size_t at = branch_parameters(b);
+    size_t at = sim_branch_parameters(b);
     for (size_t i = b->n_nets; i-- > 0;) {
         at -= sim_net_parameters(b->net[i]);
         sim_net_backward(b->tape[i], b->dout[i], i ? b->dout[i - 1] : NULL, grads + at,
@@ -146,14 +148,14 @@ void branch_backward(branch *b, float *grads, size_t stride)
     }
 }
 
-void branch_updated(branch *b)
+void sim_branch_updated(branch *b)
 {
     for (size_t i = 0; i < b->n_nets; i++)
         sim_net_pack(b->net[i], true);
 }
 
-size_t branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS])
+size_t sim_branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
+                       const char *groups[SIM_MAX_NETS])
 {
     SIM_ASSERT(b->n_nets <= BRANCH_NETS);
     for (size_t i = 0; i < b->n_nets; i++) {
@@ -163,7 +165,7 @@ size_t branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
     return b->n_nets;
 }
 
-sim_status branch_visit(branch *b, const sim_visitor *v)
+sim_status sim_branch_visit(branch *b, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     static const char *const paths[BRANCH_NETS] = {"weights/encoder", "weights/projector",
@@ -177,46 +179,46 @@ done:
 
 /* ---- the plan ---- */
 
-void plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes)
+void sim_plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes)
 {
     SIM_ASSERT(*n_rows < 32);
     rows[(*n_rows)++] = (sim_plan_row){item, bytes};
 }
 
-sim_status branch_plan(const sim_method_env *env, const branch_spec *spec,
-                       sim_plan_row rows[32], size_t *n_rows)
+sim_status sim_branch_plan(const sim_method_env *env, const branch_spec *spec,
+                           sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_net_spec backbone = branch_backbone_spec(env);
-    const sim_head_spec heads[] = {branch_projector_spec(env, spec),
+    const sim_net_spec backbone = sim_branch_backbone_spec(env);
+    const sim_head_spec heads[] = {sim_branch_projector_spec(env, spec),
                                    predictor_spec(env, spec)};
     size_t n_heads = spec->predictor ? 2 : 1;
-    const sim_batch_shape shape = branch_shape(env, spec->views);
+    const sim_batch_shape shape = sim_branch_shape(env, spec->views);
 
     SIM_TRY(sim_net_plan(&backbone, heads, n_heads, &shape, rows, n_rows));
-    plan_add(rows, n_rows, "embeddings",
-             2 * sizeof(float) * sim_batch_images(&shape) *
-                 (heads[0].in + n_heads * heads[0].dim));
+    sim_plan_add(rows, n_rows, "embeddings",
+                 2 * sizeof(float) * sim_batch_images(&shape) *
+                     (heads[0].in + n_heads * heads[0].dim));
 done:
     return st;
 }
 
-void branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows)
+void sim_branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows)
 {
-    size_t bytes = sim_scratch_room(bytes_of_thread) * (size_t)sim_threads();
+    size_t bytes = sim_scratch_capacity(bytes_of_thread) * (size_t)sim_threads();
     for (size_t i = 0; i < n_rows; i++)
         if (strcmp(rows[i].item, "scratch") == 0 && rows[i].bytes < bytes)
             rows[i].bytes = bytes;
 }
 
-void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows)
+void sim_branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows)
 {
-    branch_plan_scratch(sim_ntxent_scratch(d), rows, n_rows);
+    sim_branch_plan_scratch(sim_ntxent_scratch(d), rows, n_rows);
 }
 
 /* ---- unit rows ---- */
 
-sim_status unit_rows_create(const sim_batch_shape *s, size_t d, unit_rows *out)
+sim_status sim_unit_rows_create(const sim_batch_shape *s, size_t d, unit_rows *out)
 {
     sim_status st = SIM_OK;
     size_t n = sim_batch_images(s);
@@ -230,7 +232,7 @@ done:
     return st; /* the owner releases what was made */
 }
 
-void unit_rows_release(unit_rows *r)
+void sim_unit_rows_release(unit_rows *r)
 {
     SIM_FREE(r->raw);
     SIM_FREE(r->z);
@@ -238,18 +240,18 @@ void unit_rows_release(unit_rows *r)
     SIM_FREE(r->dz);
 }
 
-size_t unit_rows_bytes(const sim_batch_shape *s, size_t d)
+size_t sim_unit_rows_bytes(const sim_batch_shape *s, size_t d)
 {
     return sim_batch_images(s) * (3 * d + 1) * sizeof(float);
 }
 
-void unit_rows_take(unit_rows *r, const sim_batch_shape *s, const float *by_block)
+void sim_unit_rows_load(unit_rows *r, const sim_batch_shape *s, const float *by_block)
 {
     sim_rows_by_view(s, r->d, by_block, r->raw);
     sim_unit_rows(r->n, r->d, r->raw, r->z, r->norm);
 }
 
-void unit_rows_give(unit_rows *r, const sim_batch_shape *s, float *by_block)
+void sim_unit_rows_store_gradient(unit_rows *r, const sim_batch_shape *s, float *by_block)
 {
     sim_unit_rows_backward(r->n, r->d, r->z, r->norm, r->dz, r->raw);
     sim_rows_by_block(s, r->d, r->raw, by_block);

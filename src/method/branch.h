@@ -22,7 +22,7 @@ typedef struct {
 
 typedef struct {
     sim_batch_shape shape;
-    sim_folder folder;
+    sim_reducer folder;
     size_t n_nets; /* the first of them */
     sim_net *net[BRANCH_NETS];
     sim_tape *tape[BRANCH_NETS];
@@ -30,39 +30,41 @@ typedef struct {
     float *dout[BRANCH_NETS]; /* their gradients */
 } branch;
 
-SIM_MUST_USE sim_status branch_create(const sim_method_env *env, const branch_spec *spec,
-                                      branch **out);
-void branch_destroy(branch **b);
+SIM_MUST_USE sim_status sim_branch_create(const sim_method_env *env,
+                                          const branch_spec *spec, branch **out);
+void sim_branch_destroy(branch **b);
 /* Adds what create takes to the rows of a plan. */
-SIM_MUST_USE sim_status branch_plan(const sim_method_env *env, const branch_spec *spec,
-                                    sim_plan_row rows[32], size_t *n_rows);
+SIM_MUST_USE sim_status sim_branch_plan(const sim_method_env *env,
+                                        const branch_spec *spec, sim_plan_row rows[32],
+                                        size_t *n_rows);
 
-void plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes);
+void sim_plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes);
 /* What a loss asks for of scratch comes after the layers: the larger of the two stays. */
-void branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows);
+void sim_branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows);
 /* The same of a loss over tiles of d dimensions. */
-void branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows);
+void sim_branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows);
 
-size_t branch_dim(const branch *b, int net);
-size_t branch_parameters(const branch *b);
+size_t sim_branch_dim(const branch *b, int net);
+size_t sim_branch_parameters(const branch *b);
 /* What its nets are. */
-sim_net_spec branch_backbone_spec(const sim_method_env *env);
-sim_head_spec branch_projector_spec(const sim_method_env *env, const branch_spec *spec);
+sim_net_spec sim_branch_backbone_spec(const sim_method_env *env);
+sim_head_spec sim_branch_projector_spec(const sim_method_env *env,
+                                        const branch_spec *spec);
 /* The shape of a batch of `views` views, for the rank of env. */
-sim_batch_shape branch_shape(const sim_method_env *env, size_t views);
+sim_batch_shape sim_branch_shape(const sim_method_env *env, size_t views);
 
 /* x [local block][view][slot] images; fills out[]. */
-void branch_forward(branch *b, const float *x);
+void sim_branch_forward(branch *b, const float *x);
 /* From dout of the last net down; gradients of all nets, one after the other. */
-void branch_backward(branch *b, float *grads, size_t stride);
+void sim_branch_backward(branch *b, float *grads, size_t stride);
 /* After the weights changed. */
-void branch_updated(branch *b);
+void sim_branch_updated(branch *b);
 
 /* Names its nets; their number. */
-size_t branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS]);
+size_t sim_branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
+                       const char *groups[SIM_MAX_NETS]);
 /* Visits weights and statistics. */
-SIM_MUST_USE sim_status branch_visit(branch *b, const sim_visitor *v);
+SIM_MUST_USE sim_status sim_branch_visit(branch *b, const sim_visitor *v);
 
 /* ---- rows of unit length, view by view, as the losses take them ---- */
 
@@ -73,12 +75,13 @@ typedef struct {
     float *dz;       /* gradient with respect to z */
 } unit_rows;
 
-SIM_MUST_USE sim_status unit_rows_create(const sim_batch_shape *s, size_t d,
-                                         unit_rows *out);
-void unit_rows_release(unit_rows *r);
-size_t unit_rows_bytes(const sim_batch_shape *s, size_t d);
-void unit_rows_take(unit_rows *r, const sim_batch_shape *s, const float *by_block);
+SIM_MUST_USE sim_status sim_unit_rows_create(const sim_batch_shape *s, size_t d,
+                                             unit_rows *out);
+void sim_unit_rows_release(unit_rows *r);
+size_t sim_unit_rows_bytes(const sim_batch_shape *s, size_t d);
+void sim_unit_rows_load(unit_rows *r, const sim_batch_shape *s, const float *by_block);
 /* dz through the normalisation, by block; raw is overwritten. */
-void unit_rows_give(unit_rows *r, const sim_batch_shape *s, float *by_block);
+void sim_unit_rows_store_gradient(unit_rows *r, const sim_batch_shape *s,
+                                  float *by_block);
 
 #endif

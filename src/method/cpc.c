@@ -52,7 +52,7 @@ typedef struct {
     temperature temperature;
     sim_patches cut;
     sim_batch_shape images, patches; /* a block's slots: images; patches */
-    sim_folder folder;
+    sim_reducer folder;
     size_t batch;
     sim_net *net[PART_NETS]; /* TARGET is NULL where features are predicted */
     sim_tape *tape[PART_NETS];
@@ -100,7 +100,7 @@ static void count_patches(const sim_method_env *env, design *d)
 
     d->batchnorm = *env->batchnorm;
     d->batchnorm.group *= (int64_t)n;
-    d->images = branch_shape(env, 1);
+    d->images = sim_branch_shape(env, 1);
     d->patches = d->images;
     d->patches.slots *= n;
     d->env = *env;
@@ -117,9 +117,9 @@ static sim_status make_design(const sim_method_env *env, const cpc_options *o, d
 
     SIM_TRY(sim_patches_of((size_t)o->grid, env->h, env->w, env->c, &d->cut));
     count_patches(env, d);
-    d->backbone = branch_backbone_spec(&d->env);
+    d->backbone = sim_branch_backbone_spec(&d->env);
     const branch_spec heads = {.views = 1};
-    d->projector = branch_projector_spec(&d->env, &heads);
+    d->projector = sim_branch_projector_spec(&d->env, &heads);
     size_t dim = o->target == 1 ? d->projector.dim : sim_backbone_dim(e);
     d->context = (sim_context_spec){
         .grid = d->cut.grid, .dim = dim, .activation = e->activation, .seed = env->seed};
@@ -131,7 +131,7 @@ static sim_status make_design(const sim_method_env *env, const cpc_options *o, d
                                 .skip = (size_t)o->skip,
                                 .n_negatives = (size_t)o->negatives,
                                 .seed = env->seed};
-    SIM_TRY(predict_check(&d->predict));
+    SIM_TRY(sim_predict_check(&d->predict));
 done:
     return st;
 }
@@ -155,7 +155,7 @@ static void destroy(void **self)
     }
     sim_free(s->x);
     sim_free(s->through);
-    predict_destroy(&s->predict);
+    sim_predict_destroy(&s->predict);
     sim_free(s);
     *self = NULL;
 }
@@ -189,7 +189,7 @@ static sim_status create_parts(cpc *s, const design *d)
     SIM_TRY(sim_alloc(&s->x, images * sim_patches_floats(&d->cut), "method/patches"));
     SIM_TRY(sim_alloc(&s->through, images * sim_net_dim(s->net[CONTEXT]),
                       "method/embeddings"));
-    SIM_TRY(predict_create(&d->predict, &s->predict));
+    SIM_TRY(sim_predict_create(&d->predict, &s->predict));
 done:
     return st;
 }
@@ -206,11 +206,11 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/cpc"));
     out = s;
     s->options = *o;
-    s->temperature = temperature_begin(&o->softmax);
+    s->temperature = sim_temperature_begin(&o->softmax);
     s->cut = d.cut;
     s->images = d.images;
     s->patches = d.patches;
-    s->folder = sim_folder_of(env->comm);
+    s->folder = sim_reducer_of(env->comm);
     s->drawing = d.predict;
     s->batch = env->batch;
     SIM_TRY(create_parts(s, &d));
@@ -241,7 +241,7 @@ static places places_of(const cpc *s)
         p.net[i] = p.predict;
         p.predict += s->net[i] ? sim_net_parameters(s->net[i]) : 0;
     }
-    p.scalar = p.predict + predict_parameters(s->predict);
+    p.scalar = p.predict + sim_predict_parameters(s->predict);
     p.all = p.scalar + (s->temperature.learned ? 1 : 0);
     return p;
 }
@@ -264,7 +264,7 @@ typedef struct {
 static void draw(void *ctx, size_t k, int32_t *out)
 {
     const draw_call *call = ctx;
-    predict_draw_others(call->spec, call->batch->epoch, call->batch->samples, k, out);
+    sim_predict_draw_others(call->spec, call->batch->epoch, call->batch->samples, k, out);
 }
 
 /* Gradients of W_k are made here too: the buffers of a k are the next one's. */
@@ -274,13 +274,13 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
     const places at = places_of(s);
     size_t z = last_of(s);
     draw_call call = {&s->drawing, batch};
-    const predict_options how = {.temperature = temperature_value(&s->temperature),
+    const predict_options how = {.temperature = sim_temperature_value(&s->temperature),
                                  .decoupled = s->options.denominator == 1,
                                  .draw = draw,
                                  .draw_ctx = &call};
 
-    predict_run(s->predict, &how, s->out[CONTEXT], s->out[z], s->dout[CONTEXT],
-                s->dout[z], s->grads + at.predict, at.all, report);
+    sim_predict_run(s->predict, &how, s->out[CONTEXT], s->out[z], s->dout[CONTEXT],
+                    s->dout[z], s->grads + at.predict, at.all, report);
 }
 
 /* Targets get a gradient as targets, and as what the context has read. */
@@ -299,7 +299,8 @@ static void backward(void *self, const sim_loss_report *report, float *grads)
     sim_net_backward(s->tape[ENCODER], s->dout[ENCODER], NULL, grads + at.net[ENCODER],
                      at.all);
     if (s->temperature.learned)
-        scalar_gradient(&s->images, report->d_log_temperature, at.scalar, grads, at.all);
+        sim_scalar_gradient(&s->images, report->d_log_temperature, at.scalar, grads,
+                            at.all);
 }
 
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
@@ -307,7 +308,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 {
     static const step_parts step = {forward, compare, backward};
     ((cpc *)self)->grads = grads;
-    step_run(&step, self, batch, grads, report, times);
+    sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
 static void updated(void *self)
@@ -316,7 +317,7 @@ static void updated(void *self)
     for (size_t i = 0; i < PART_NETS; i++)
         if (s->net[i])
             sim_net_pack(s->net[i], true);
-    predict_updated(s->predict);
+    sim_predict_updated(s->predict);
 }
 
 /* ---- what train asks for ---- */
@@ -334,7 +335,7 @@ static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
             groups[n++] = names[i];
         }
     for (size_t k = 0; k < (size_t)s->options.steps; k++) {
-        out[n] = predict_net(s->predict, k);
+        out[n] = sim_predict_net(s->predict, k);
         groups[n++] = "predictor";
     }
     return n;
@@ -342,7 +343,7 @@ static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
 
 static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
 {
-    return temperature_scalars(&((cpc *)self)->temperature, out);
+    return sim_temperature_scalars(&((cpc *)self)->temperature, out);
 }
 
 static sim_status visit(void *self, const sim_visitor *v)
@@ -358,7 +359,7 @@ static sim_status visit(void *self, const sim_visitor *v)
         (void)snprintf(path, sizeof path, "weights/%s", groups[i]);
         SIM_TRY(sim_net_visit(all[i], path, v));
     }
-    SIM_TRY(temperature_visit(&s->temperature, v));
+    SIM_TRY(sim_temperature_visit(&s->temperature, v));
 done:
     return st;
 }
@@ -387,7 +388,7 @@ static sim_status about(void *self, char **text)
         o->negatives ? (size_t)o->negatives : s->batch * rows * g - 1 /* of the first */;
     char temperature_text[64];
 
-    temperature_about(&s->temperature, temperature_text, sizeof temperature_text);
+    sim_temperature_about(&s->temperature, temperature_text, sizeof temperature_text);
     return sim_text_format(
         "method/about", text,
         "InfoNCE%s over %zu x %zu patches of %zu x %zu pixels, %lld to %lld rows below, "
@@ -413,22 +414,23 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     SIM_TRY(sim_net_plan(&d.backbone, &d.projector, o->target == 1 ? 1 : 0, &d.patches,
                          rows, n_rows));
     SIM_TRY(sim_context_plan(&d.context, &d.images, rows, *n_rows));
-    SIM_TRY(predict_plan(&d.predict, rows, n_rows));
-    plan_add(rows, n_rows, "embeddings", sizeof(float) * patches * dims);
-    plan_add(rows, n_rows, "patches",
-             sizeof(float) * sim_batch_images(&d.images) * sim_patches_floats(&d.cut));
+    SIM_TRY(sim_predict_plan(&d.predict, rows, n_rows));
+    sim_plan_add(rows, n_rows, "embeddings", sizeof(float) * patches * dims);
+    sim_plan_add(rows, n_rows, "patches",
+                 sizeof(float) * sim_batch_images(&d.images) *
+                     sim_patches_floats(&d.cut));
 done:
     return st;
 }
 
 /* Predictions are not normalised (measured: 7 to 8 apart, and growing: at a rate of 0.02 with
  * sgd a temperature of 1 was 255 after twelve steps). */
-static double scalar_pull(const void *opaque, size_t batch)
+static double scalar_gradient_bound(const void *opaque, size_t batch)
 {
     static const double predictions_apart = 30;
     const cpc_options *o = opaque;
     (void)batch;
-    return temperature_pull(&o->softmax, predictions_apart);
+    return sim_temperature_gradient_bound(&o->softmax, predictions_apart);
 }
 
 const sim_method_row sim_method_cpc = {.name = "cpc",
@@ -444,10 +446,10 @@ const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .updated = updated,
                                        .nets = nets,
                                        .scalars = scalars,
-                                       .scalar_pull = scalar_pull,
+                                       .scalar_gradient_bound = scalar_gradient_bound,
                                        .visit = visit,
                                        .embeddings = embeddings,
                                        .about = about,
                                        .plan = plan,
                                        .reduction = reduction,
-                                       .compute = cpc_compute};
+                                       .compute = sim_cpc_compute};

@@ -14,7 +14,7 @@ typedef struct {
 } cpc_options;
 
 /* sim_method_row.compute: on contexts, targets and W_k of a file. */
-SIM_MUST_USE sim_status cpc_compute(const sim_comm *comm, const void *options,
-                                    const sim_arrays *arrays, double *loss);
+SIM_MUST_USE sim_status sim_cpc_compute(const sim_comm *comm, const void *options,
+                                        const sim_arrays *arrays, double *loss);
 
 #endif

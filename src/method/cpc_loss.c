@@ -65,7 +65,7 @@ static sim_status check_indices(const inputs *in, size_t k, const int32_t *of_st
     size_t g = in->spec.grid, m = in->spec.n_negatives, rows = in->n * g * g;
 
     for (size_t i = 0; i < sim_batch_images(&in->spec.images); i++)
-        for (size_t j = 0; j < predict_rows(&in->spec, k) * g * m; j++) {
+        for (size_t j = 0; j < sim_predict_rows(&in->spec, k) * g * m; j++) {
             int32_t at = of_step[i * g * g * m + j];
             SIM_CHECK(at >= 0 && (size_t)at < rows, SIM_E_DATA,
                       "/negatives holds %d at step %zu, image %zu, row %zu, column %zu; "
@@ -124,7 +124,7 @@ static sim_status read_inputs(const sim_comm *comm, const cpc_options *o,
     SIM_TRY(sim_alloc(&in->dc, floats, "method/arrays"));
     SIM_TRY(sim_alloc(&in->dz, floats, "method/arrays"));
     SIM_TRY(sim_alloc(&in->w, weights, "method/arrays"));
-    SIM_TRY(sim_alloc(&in->grads, sim_comm_sum_leaves_room(comm, in->n, weights),
+    SIM_TRY(sim_alloc(&in->grads, sim_comm_sum_leaves_capacity(comm, in->n, weights),
                       "method/arrays"));
     SIM_TRY(a->floats(a->ctx, "context", lo, mine, false, in->c));
     SIM_TRY(a->floats(a->ctx, "target", lo, mine, false, in->z));
@@ -156,8 +156,8 @@ static void load_weights(const inputs *in, predict *p)
 {
     size_t d = in->spec.d;
     for (size_t k = 0; k < in->spec.steps; k++)
-        turn(d, in->w + k * d * d, sim_net_weights(predict_net(p, k)));
-    predict_updated(p);
+        turn(d, in->w + k * d * d, sim_net_weights(sim_predict_net(p, k)));
+    sim_predict_updated(p);
 }
 
 static void draw_read(void *ctx, size_t k, int32_t *out)
@@ -165,7 +165,7 @@ static void draw_read(void *ctx, size_t k, int32_t *out)
     const inputs *in = ctx;
     size_t mine = sim_batch_images(&in->spec.images), g = in->spec.grid;
     size_t of_image = g * g * in->spec.n_negatives;
-    size_t taken = predict_rows(&in->spec, k) * g * in->spec.n_negatives;
+    size_t taken = sim_predict_rows(&in->spec, k) * g * in->spec.n_negatives;
 
     for (size_t i = 0; i < mine; i++)
         memcpy(out + i * taken, in->negatives + (k * mine + i) * of_image,
@@ -205,8 +205,8 @@ static sim_status put_weights(const sim_comm *comm, inputs *in, const sim_arrays
     return a->put(a->ctx, &t, 1);
 }
 
-sim_status cpc_compute(const sim_comm *comm, const void *opaque, const sim_arrays *a,
-                       double *loss)
+sim_status sim_cpc_compute(const sim_comm *comm, const void *opaque, const sim_arrays *a,
+                           double *loss)
 {
     sim_status st = SIM_OK;
     const cpc_options *o = opaque;
@@ -220,19 +220,19 @@ sim_status cpc_compute(const sim_comm *comm, const void *opaque, const sim_array
 
     st = read_inputs(comm, o, a, &in);
     if (st == SIM_OK)
-        st = predict_create(&in.spec, &p);
+        st = sim_predict_create(&in.spec, &p);
     SIM_TRY(sim_comm_agree(comm, st));
-    size_t weights = predict_parameters(p);
+    size_t weights = sim_predict_parameters(p);
     load_weights(&in, p);
-    predict_run(p, &how, in.c, in.z, in.dc, in.dz, in.grads, weights, &report);
+    sim_predict_run(p, &how, in.c, in.z, in.dc, in.dz, in.grads, weights, &report);
     sim_comm_sum_leaves(comm, in.n, weights, in.grads);
     SIM_TRY(put_grid(&in, a, "dcontext", in.dc));
     SIM_TRY(put_grid(&in, a, "dtarget", in.dz));
     SIM_TRY(put_weights(comm, &in, a));
-    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
+    SIM_TRY(sim_temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
-    predict_destroy(&p);
+    sim_predict_destroy(&p);
     release_inputs(&in);
     return st;
 }

@@ -107,7 +107,9 @@ static size_t all_nets(const sim_method *m, sim_net *nets[2 * SIM_MAX_NETS],
                        const char *groups[2 * SIM_MAX_NETS])
 {
     size_t n = m->row->nets(m->self, nets, groups);
-    return m->row->companions ? n + m->row->companions(m->self, nets + n, groups + n) : n;
+    return m->row->momentum_nets
+               ? n + m->row->momentum_nets(m->self, nets + n, groups + n)
+               : n;
 }
 
 static size_t scalars_of(const sim_method *m, sim_method_scalar out[SIM_MAX_SCALARS])
@@ -257,12 +259,12 @@ done:
     return st;
 }
 
-sim_status sim_method_visit_passed(const sim_method *m, const sim_visitor *v)
+sim_status sim_method_visit_forward_state(const sim_method *m, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     sim_net *nets[SIM_MAX_NETS];
     const char *groups[SIM_MAX_NETS];
-    size_t n = m->row->companions ? m->row->companions(m->self, nets, groups) : 0;
+    size_t n = m->row->momentum_nets ? m->row->momentum_nets(m->self, nets, groups) : 0;
 
     SIM_TRY(sim_method_visit_buffers(m, v));
     for (size_t i = 0; i < n; i++)
@@ -320,15 +322,15 @@ static void fold_over_ranks(void *ctx, size_t n_units, size_t leaves_per_unit,
                             size_t leaves_per_group, size_t width, sim_merge_fn *merge,
                             double *leaves, double *out)
 {
-    const sim_fold_shape shape = {.n_units = n_units,
-                                  .leaves_per_unit = leaves_per_unit,
-                                  .leaves_per_group = leaves_per_group,
-                                  .width = width,
-                                  .merge = merge};
-    sim_comm_fold_doubles(ctx, &shape, leaves, out);
+    const sim_reduce_shape shape = {.n_units = n_units,
+                                    .leaves_per_unit = leaves_per_unit,
+                                    .leaves_per_group = leaves_per_group,
+                                    .width = width,
+                                    .merge = merge};
+    sim_comm_reduce_doubles(ctx, &shape, leaves, out);
 }
 
-sim_folder sim_folder_of(const sim_comm *comm)
+sim_reducer sim_reducer_of(const sim_comm *comm)
 {
-    return (sim_folder){.fold = fold_over_ranks, .ctx = (void *)(uintptr_t)comm};
+    return (sim_reducer){.fold = fold_over_ranks, .ctx = (void *)(uintptr_t)comm};
 }

@@ -108,7 +108,7 @@ static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
 
 static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
 {
-    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = base_rows(env, 1)};
+    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = sim_base_rows(env, 1)};
 }
 
 static void destroy(void **self)
@@ -116,9 +116,9 @@ static void destroy(void **self)
     moco *m = *self;
     if (!m)
         return;
-    base_release(&m->base);
-    unit_rows_release(&m->queries);
-    unit_rows_release(&m->keys);
+    sim_base_release(&m->base);
+    sim_unit_rows_release(&m->queries);
+    sim_unit_rows_release(&m->keys);
     sim_free(m->gathered);
     sim_free(m);
     *self = NULL;
@@ -151,11 +151,11 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     out = m;
     m->options = *o;
     m->comm = env->comm;
-    m->base.temperature = temperature_begin(&o->softmax);
-    SIM_TRY(base_create(env, &spec, &m->base));
-    SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
-    SIM_TRY(unit_rows_create(&m->base.encoder->shape, d, &m->queries));
-    SIM_TRY(unit_rows_create(&m->base.encoder->shape, d, &m->keys));
+    m->base.temperature = sim_temperature_begin(&o->softmax);
+    SIM_TRY(sim_base_create(env, &spec, &m->base));
+    SIM_TRY(sim_momentum_encoder_create(env, &spec, o->bn_buffers == 1, &m->base.target));
+    SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, d, &m->queries));
+    SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, d, &m->keys));
     SIM_TRY(create_queue(env, m));
     *self = out;
     out = NULL;
@@ -199,11 +199,12 @@ static void forward(void *self, const sim_method_batch *batch)
 
     m->idle = only_fills(m);
     if (!m->idle)
-        branch_forward(m->base.encoder, batch->x);
-    target_follow(
+        sim_branch_forward(m->base.encoder, batch->x);
+    sim_momentum_encoder_update(
         m->base.target, b,
         sim_momentum_factor(o->momentum, o->momentum_schedule == 1, batch->progress));
-    target_forward(m->base.target, batch->x + (shares_images(o) ? 0 : of_queries));
+    sim_momentum_encoder_forward(m->base.target,
+                                 batch->x + (shares_images(o) ? 0 : of_queries));
 }
 
 /* Each way has its share of the mean. */
@@ -233,20 +234,20 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
     moco *m = self;
     const sim_batch_shape *s = &m->base.encoder->shape;
 
-    unit_rows_take(&m->keys, s, m->base.target->out[PROJECTOR]);
+    sim_unit_rows_load(&m->keys, s, m->base.target->out[PROJECTOR]);
     if (m->options.shuffle)
         put_back(m, batch->order);
     m->pending = true;
     *report = (sim_loss_report){0};
     if (m->idle)
         return;
-    unit_rows_take(&m->queries, s, m->base.encoder->out[PROJECTOR]);
+    sim_unit_rows_load(&m->queries, s, m->base.encoder->out[PROJECTOR]);
     const sim_cross_options each =
-        loss_of(&m->options, temperature_value(&m->base.temperature));
+        loss_of(&m->options, sim_temperature_value(&m->base.temperature));
     contrast(m->base.queue, &each, directions(&m->options),
              m->queries.n / s->views * m->queries.d, m->queries.z, m->keys.z,
              m->queries.dz, report);
-    unit_rows_give(&m->queries, s, m->base.encoder->dout[PROJECTOR]);
+    sim_unit_rows_store_gradient(&m->queries, s, m->base.encoder->dout[PROJECTOR]);
 }
 
 static void backward(void *self, const sim_loss_report *report, float *grads)
@@ -256,10 +257,10 @@ static void backward(void *self, const sim_loss_report *report, float *grads)
     sim_range nodes[SIM_TREE_MAX_NODES];
 
     if (!m->idle) {
-        base_backward(self, report, grads);
+        sim_base_backward(self, report, grads);
         return;
     }
-    size_t floats = branch_parameters(m->base.encoder) + m->base.temperature.learned;
+    size_t floats = sim_branch_parameters(m->base.encoder) + m->base.temperature.learned;
     memset(grads, 0,
            sim_tree_nodes(s->n_blocks, s->blocks, nodes) * floats * sizeof *grads);
 }
@@ -268,7 +269,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
                              sim_loss_report *report, sim_method_times *times)
 {
     static const step_parts step = {forward, compare, backward};
-    step_run(&step, self, batch, grads, report, times);
+    sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
 /* Keys of view 1 before those of view 2. */
@@ -282,7 +283,7 @@ static void updated(void *self)
 {
     moco *m = self;
     size_t views = directions(&m->options);
-    base_updated(m);
+    sim_base_updated(m);
     if (m->pending)
         push(m->base.queue, views, m->keys.n / views, m->keys.d, m->keys.z);
     m->pending = false;
@@ -317,7 +318,8 @@ static sim_status about(void *self, char **text)
     const options *o = &m->options;
     char temperature_text[64];
 
-    temperature_about(&m->base.temperature, temperature_text, sizeof temperature_text);
+    sim_temperature_about(&m->base.temperature, temperature_text,
+                          sizeof temperature_text);
     return sim_text_format(
         "method/about", text,
         "queue of %lld keys (%s), %lld negatives per anchor%s, %s, key encoder's "
@@ -352,15 +354,15 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     const sim_queue_shape q = queue_shape(env, o);
     size_t views = directions(o), d = q.rows.d;
     const branch_spec spec = {.views = views};
-    const sim_batch_shape shape = branch_shape(env, views);
+    const sim_batch_shape shape = sim_branch_shape(env, views);
 
-    SIM_TRY(branch_plan(env, &spec, rows, n_rows));
-    branch_plan_scratch(sim_queue_scratch(d), rows, *n_rows);
-    SIM_TRY(target_plan(env, &spec, rows, n_rows));
+    SIM_TRY(sim_branch_plan(env, &spec, rows, n_rows));
+    sim_branch_plan_scratch(sim_queue_scratch(d), rows, *n_rows);
+    SIM_TRY(sim_momentum_encoder_plan(env, &spec, rows, n_rows));
     size_t gathered = o->shuffle ? q.rows.n * d * sizeof(float) : 0;
-    plan_add(rows, n_rows, "rows for the loss",
-             2 * unit_rows_bytes(&shape, d) + gathered);
-    plan_add(rows, n_rows, "queue", sim_queue_bytes(env->comm, &q));
+    sim_plan_add(rows, n_rows, "rows for the loss",
+                 2 * sim_unit_rows_bytes(&shape, d) + gathered);
+    sim_plan_add(rows, n_rows, "queue", sim_queue_bytes(env->comm, &q));
 done:
     return st;
 }
@@ -369,7 +371,7 @@ static size_t saved_bytes(const sim_method_env *env, const void *opaque)
 {
     const sim_queue_shape q = queue_shape(env, opaque);
     const branch_spec spec = {.views = 1};
-    return target_saved_bytes(env, &spec) + q.k * q.rows.d * sizeof(float);
+    return sim_momentum_encoder_saved_bytes(env, &spec) + q.k * q.rows.d * sizeof(float);
 }
 
 /* ---- simile loss ---- */
@@ -385,10 +387,10 @@ static sim_status read_all(const sim_comm *c, const options *o, const sim_arrays
     sim_status st = SIM_OK;
     size_t views = directions(o);
 
-    SIM_TRY(array_rows_read(c, a, "z", views, &g->queries));
-    SIM_TRY(array_rows_read_from(c, a, "k", 2 - views, views, &g->keys));
-    SIM_TRY(array_rows_same(&g->queries, "z1", &g->keys, o->symmetric ? "k1" : "k2"));
-    SIM_TRY(array_queue_read(c, a, &g->queries.shape, &g->queue));
+    SIM_TRY(sim_array_rows_read(c, a, "z", views, &g->queries));
+    SIM_TRY(sim_array_rows_read_from(c, a, "k", 2 - views, views, &g->keys));
+    SIM_TRY(sim_array_rows_same(&g->queries, "z1", &g->keys, o->symmetric ? "k1" : "k2"));
+    SIM_TRY(sim_array_queue_read(c, a, &g->queries.shape, &g->queue));
 done:
     return st;
 }
@@ -407,13 +409,13 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
     contrast(g.queue, &each, directions(o), mine * d, g.queries.z, g.keys.z, g.queries.dz,
              &report);
     push(g.queue, directions(o), mine, d, g.keys.z);
-    SIM_TRY(array_rows_write(a, "dz", &g.queries));
-    SIM_TRY(array_queue_write(a, g.queue, d));
-    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
+    SIM_TRY(sim_array_rows_write(a, "dz", &g.queries));
+    SIM_TRY(sim_array_queue_write(a, g.queue, d));
+    SIM_TRY(sim_temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
-    array_rows_release(&g.queries);
-    array_rows_release(&g.keys);
+    sim_array_rows_release(&g.queries);
+    sim_array_rows_release(&g.keys);
     sim_queue_destroy(&g.queue);
     return st;
 }
@@ -425,10 +427,11 @@ done:
         .name = name_, .paper = paper_, .table = &table_, .defaults = defaults_,         \
         .n_defaults = sizeof defaults_ / sizeof defaults_[0], .parts = parts,            \
         .create = create, .destroy = destroy, .forward_backward = forward_backward,      \
-        .updated = updated, .begun = base_begun, .idle = idle, .nets = base_nets,        \
-        .scalars = base_scalars, .scalar_pull = temperature_pull_unit,                   \
-        .companions = base_companions, .queue = base_queue, .visit = base_visit,         \
-        .embeddings = embeddings, .about = about, .plan = plan,                          \
+        .updated = updated, .started = sim_base_started, .idle = idle,                   \
+        .nets = sim_base_nets, .scalars = sim_base_scalars,                              \
+        .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
+        .momentum_nets = sim_base_momentum_nets, .queue = sim_base_queue,                \
+        .visit = sim_base_visit, .embeddings = embeddings, .about = about, .plan = plan, \
         .saved_bytes = saved_bytes, .advise = advise, .reduction = reduction,            \
         .compute = compute                                                               \
     }

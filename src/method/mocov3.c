@@ -90,9 +90,9 @@ static void destroy(void **self)
     mocov3 *m = *self;
     if (!m)
         return;
-    base_release(&m->base);
-    unit_rows_release(&m->queries);
-    unit_rows_release(&m->keys);
+    sim_base_release(&m->base);
+    sim_unit_rows_release(&m->queries);
+    sim_unit_rows_release(&m->keys);
     sim_cross_destroy(&m->cross);
     sim_free(m);
     *self = NULL;
@@ -105,16 +105,16 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     mocov3 *m = NULL;
     void *out = NULL;
     const branch_spec spec = spec_of(o);
-    const sim_rows_shape shape = base_rows(env, 1);
+    const sim_rows_shape shape = sim_base_rows(env, 1);
 
     SIM_TRY(sim_new(&m, "method/mocov3"));
     out = m;
     m->options = *o;
-    m->base.temperature = temperature_begin(&o->softmax);
-    SIM_TRY(base_create(env, &spec, &m->base));
-    SIM_TRY(target_create(env, &spec, o->bn_buffers == 1, &m->base.target));
-    SIM_TRY(unit_rows_create(&m->base.encoder->shape, shape.d, &m->queries));
-    SIM_TRY(unit_rows_create(&m->base.encoder->shape, shape.d, &m->keys));
+    m->base.temperature = sim_temperature_begin(&o->softmax);
+    SIM_TRY(sim_base_create(env, &spec, &m->base));
+    SIM_TRY(sim_momentum_encoder_create(env, &spec, o->bn_buffers == 1, &m->base.target));
+    SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, shape.d, &m->queries));
+    SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, shape.d, &m->keys));
     SIM_TRY(sim_cross_create(env->comm, &shape, &m->cross));
     *self = out;
     out = NULL;
@@ -127,11 +127,11 @@ static void forward(void *self, const sim_method_batch *batch)
 {
     mocov3 *m = self;
     const options *o = &m->options;
-    branch_forward(m->base.encoder, batch->x);
-    target_follow(
+    sim_branch_forward(m->base.encoder, batch->x);
+    sim_momentum_encoder_update(
         m->base.target, m->base.encoder,
         sim_momentum_factor(o->momentum, o->momentum_schedule == 1, batch->progress));
-    target_forward(m->base.target, batch->x);
+    sim_momentum_encoder_forward(m->base.target, batch->x);
 }
 
 static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
@@ -145,17 +145,18 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
                      .dq = m->queries.dz};
 
     (void)batch;
-    unit_rows_take(&m->queries, &b->shape, b->out[PREDICTOR]);
-    unit_rows_take(&m->keys, &b->shape, m->base.target->out[PROJECTOR]);
-    contrast(m->cross, &m->options, temperature_value(&m->base.temperature), &r, report);
-    unit_rows_give(&m->queries, &b->shape, b->dout[PREDICTOR]);
+    sim_unit_rows_load(&m->queries, &b->shape, b->out[PREDICTOR]);
+    sim_unit_rows_load(&m->keys, &b->shape, m->base.target->out[PROJECTOR]);
+    contrast(m->cross, &m->options, sim_temperature_value(&m->base.temperature), &r,
+             report);
+    sim_unit_rows_store_gradient(&m->queries, &b->shape, b->dout[PREDICTOR]);
 }
 
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    static const step_parts step = {forward, compare, base_backward};
-    step_run(&step, self, batch, grads, report, times);
+    static const step_parts step = {forward, compare, sim_base_backward};
+    sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
 static sim_embeddings embeddings(void *self)
@@ -176,7 +177,8 @@ static sim_status about(void *self, char **text)
     const options *o = &m->options;
     char temperature_text[64];
 
-    temperature_about(&m->base.temperature, temperature_text, sizeof temperature_text);
+    sim_temperature_about(&m->base.temperature, temperature_text,
+                          sizeof temperature_text);
     return sim_text_format("method/about", text,
                            "%zu negatives per anchor%s, %s, key encoder's momentum %g%s, "
                            "%s",
@@ -192,14 +194,15 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
 {
     sim_status st = SIM_OK;
     const branch_spec spec = spec_of(opaque);
-    const sim_rows_shape loss = base_rows(env, 1);
-    const sim_batch_shape shape = branch_shape(env, VIEWS);
+    const sim_rows_shape loss = sim_base_rows(env, 1);
+    const sim_batch_shape shape = sim_branch_shape(env, VIEWS);
 
-    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
-    branch_plan_loss(loss.d, plan_rows, *n_rows);
-    SIM_TRY(target_plan(env, &spec, plan_rows, n_rows));
-    plan_add(plan_rows, n_rows, "rows for the loss", 2 * unit_rows_bytes(&shape, loss.d));
-    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&loss));
+    SIM_TRY(sim_branch_plan(env, &spec, plan_rows, n_rows));
+    sim_branch_plan_loss(loss.d, plan_rows, *n_rows);
+    SIM_TRY(sim_momentum_encoder_plan(env, &spec, plan_rows, n_rows));
+    sim_plan_add(plan_rows, n_rows, "rows for the loss",
+                 2 * sim_unit_rows_bytes(&shape, loss.d));
+    sim_plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&loss));
 done:
     return st;
 }
@@ -207,7 +210,7 @@ done:
 static size_t saved_bytes(const sim_method_env *env, const void *opaque)
 {
     const branch_spec spec = spec_of(opaque);
-    return target_saved_bytes(env, &spec);
+    return sim_momentum_encoder_saved_bytes(env, &spec);
 }
 
 /* ---- simile loss ---- */
@@ -220,9 +223,9 @@ typedef struct {
 static sim_status read_all(const sim_comm *c, const sim_arrays *a, given *g)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(array_rows_read(c, a, "p", VIEWS, &g->p));
-    SIM_TRY(array_rows_read(c, a, "k", VIEWS, &g->k));
-    SIM_TRY(array_rows_same(&g->k, "k1", &g->p, "p1"));
+    SIM_TRY(sim_array_rows_read(c, a, "p", VIEWS, &g->p));
+    SIM_TRY(sim_array_rows_read(c, a, "k", VIEWS, &g->k));
+    SIM_TRY(sim_array_rows_same(&g->k, "k1", &g->p, "p1"));
     sim_rows_shape one = g->p.shape;
     one.views = 1;
     SIM_TRY(sim_cross_create(c, &one, &g->cross));
@@ -245,36 +248,36 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
                      .k = g.k.z,
                      .dq = g.p.dz};
     contrast(g.cross, o, o->softmax.temperature, &r, &report);
-    SIM_TRY(array_rows_write(a, "dp", &g.p));
-    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
+    SIM_TRY(sim_array_rows_write(a, "dp", &g.p));
+    SIM_TRY(sim_temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
-    array_rows_release(&g.p);
-    array_rows_release(&g.k);
+    sim_array_rows_release(&g.p);
+    sim_array_rows_release(&g.k);
     sim_cross_destroy(&g.cross);
     return st;
 }
 
-const sim_method_row sim_method_mocov3 = {.name = "mocov3",
-                                          .paper = "arXiv 2104.02057",
-                                          .table = &table,
-                                          .defaults = defaults,
-                                          .n_defaults =
-                                              sizeof defaults / sizeof defaults[0],
-                                          .parts = base_two_views,
-                                          .create = create,
-                                          .destroy = destroy,
-                                          .forward_backward = forward_backward,
-                                          .updated = base_updated,
-                                          .begun = base_begun,
-                                          .nets = base_nets,
-                                          .scalars = base_scalars,
-                                          .scalar_pull = temperature_pull_unit,
-                                          .companions = base_companions,
-                                          .visit = base_visit,
-                                          .embeddings = embeddings,
-                                          .about = about,
-                                          .plan = plan,
-                                          .saved_bytes = saved_bytes,
-                                          .reduction = reduction,
-                                          .compute = compute};
+const sim_method_row sim_method_mocov3 = {
+    .name = "mocov3",
+    .paper = "arXiv 2104.02057",
+    .table = &table,
+    .defaults = defaults,
+    .n_defaults = sizeof defaults / sizeof defaults[0],
+    .parts = sim_base_two_views,
+    .create = create,
+    .destroy = destroy,
+    .forward_backward = forward_backward,
+    .updated = sim_base_updated,
+    .started = sim_base_started,
+    .nets = sim_base_nets,
+    .scalars = sim_base_scalars,
+    .scalar_gradient_bound = sim_temperature_gradient_bound_unit,
+    .momentum_nets = sim_base_momentum_nets,
+    .visit = sim_base_visit,
+    .embeddings = embeddings,
+    .about = about,
+    .plan = plan,
+    .saved_bytes = saved_bytes,
+    .reduction = reduction,
+    .compute = compute};

@@ -60,12 +60,13 @@ static void contrast(sim_queue *q, sim_cross *e, const options *o, double t,
     *report = (sim_loss_report){0};
     for (size_t v = 0; v < VIEWS; v++) {
         size_t anchors = v * r->mine * r->d, others = (1 - v) * r->mine * r->d;
-        double spread = 0;
+        double embedding_std = 0;
         sim_queue_nearest(q, r->z + anchors, r->nearest + anchors, r->slots + v * r->mine,
-                          &spread);
+                          &embedding_std);
         sim_cross_softmax(e, &loss, r->nearest + anchors, r->p + others, NULL,
                           r->dp + others, &one);
-        one.spread = spread; /* of z, not of the neighbours that stood for it */
+        one.embedding_std =
+            embedding_std; /* of z, not of the neighbours that stood for it */
         sim_loss_report_add(&one, 1.0 / VIEWS, report);
     }
 }
@@ -89,7 +90,7 @@ static branch_spec spec_of(const options *o)
 
 static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
 {
-    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = base_rows(env, 1)};
+    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = sim_base_rows(env, 1)};
 }
 
 static void destroy(void **self)
@@ -97,9 +98,9 @@ static void destroy(void **self)
     nnclr *s = *self;
     if (!s)
         return;
-    base_release(&s->base);
-    unit_rows_release(&s->z);
-    unit_rows_release(&s->p);
+    sim_base_release(&s->base);
+    sim_unit_rows_release(&s->z);
+    sim_unit_rows_release(&s->p);
     sim_free(s->nearest);
     sim_free(s->slots);
     sim_cross_destroy(&s->cross);
@@ -113,8 +114,8 @@ static sim_status create_rows(nnclr *s, const sim_method_env *env,
     sim_status st = SIM_OK;
     size_t d = shape->rows.d;
 
-    SIM_TRY(unit_rows_create(&s->base.encoder->shape, d, &s->z));
-    SIM_TRY(unit_rows_create(&s->base.encoder->shape, d, &s->p));
+    SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape, d, &s->z));
+    SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape, d, &s->p));
     SIM_TRY(sim_alloc(&s->nearest, s->z.n * d, "method/nnclr"));
     SIM_TRY(sim_alloc(&s->slots, s->z.n, "method/nnclr"));
     SIM_TRY(sim_queue_create(env->comm, shape, &s->base.queue));
@@ -136,8 +137,8 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/nnclr"));
     out = s;
     s->options = *o;
-    s->base.temperature = temperature_begin(&o->softmax);
-    SIM_TRY(base_create(env, &spec, &s->base));
+    s->base.temperature = sim_temperature_begin(&o->softmax);
+    SIM_TRY(sim_base_create(env, &spec, &s->base));
     SIM_TRY(create_rows(s, env, &shape));
     *self = out;
     out = NULL;
@@ -159,19 +160,19 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
                      .slots = s->slots};
 
     (void)batch;
-    unit_rows_take(&s->z, &b->shape, b->out[PROJECTOR]);
-    unit_rows_take(&s->p, &b->shape, b->out[PREDICTOR]);
+    sim_unit_rows_load(&s->z, &b->shape, b->out[PROJECTOR]);
+    sim_unit_rows_load(&s->p, &b->shape, b->out[PREDICTOR]);
     contrast(s->base.queue, s->cross, &s->options,
-             temperature_value(&s->base.temperature), &r, report);
-    unit_rows_give(&s->p, &b->shape, b->dout[PREDICTOR]);
+             sim_temperature_value(&s->base.temperature), &r, report);
+    sim_unit_rows_store_gradient(&s->p, &b->shape, b->dout[PREDICTOR]);
     s->fresh = true;
 }
 
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    static const step_parts step = {base_forward, compare, base_backward};
-    step_run(&step, self, batch, grads, report, times);
+    static const step_parts step = {sim_base_forward, compare, sim_base_backward};
+    sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
 /* A skipped step does not come here: what it computed never joins the support set. */
@@ -181,7 +182,7 @@ static void updated(void *self)
     if (s->fresh)
         sim_queue_push(s->base.queue, s->z.z);
     s->fresh = false;
-    base_updated(s);
+    sim_base_updated(s);
 }
 
 static sim_embeddings embeddings(void *self)
@@ -203,7 +204,8 @@ static sim_status about(void *self, char **text)
     const options *o = &s->options;
     char temperature_text[64];
 
-    temperature_about(&s->base.temperature, temperature_text, sizeof temperature_text);
+    sim_temperature_about(&s->base.temperature, temperature_text,
+                          sizeof temperature_text);
     return sim_text_format("method/about", text,
                            "neighbours out of %lld earlier embeddings%s, %s, %zu "
                            "negatives per anchor, %s",
@@ -219,15 +221,16 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     const options *o = opaque;
     const branch_spec spec = spec_of(o);
     const sim_queue_shape shape = queue_shape(env, o);
-    const sim_batch_shape images = branch_shape(env, VIEWS);
+    const sim_batch_shape images = sim_branch_shape(env, VIEWS);
     size_t d = shape.rows.d, n = sim_batch_images(&images);
 
-    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
-    branch_plan_loss(d, plan_rows, *n_rows);
-    plan_add(plan_rows, n_rows, "rows for the loss",
-             2 * unit_rows_bytes(&images, d) + n * (d * sizeof(float) + sizeof(int64_t)));
-    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape.rows));
-    plan_add(plan_rows, n_rows, "queue", sim_queue_bytes(env->comm, &shape));
+    SIM_TRY(sim_branch_plan(env, &spec, plan_rows, n_rows));
+    sim_branch_plan_loss(d, plan_rows, *n_rows);
+    sim_plan_add(plan_rows, n_rows, "rows for the loss",
+                 2 * sim_unit_rows_bytes(&images, d) +
+                     n * (d * sizeof(float) + sizeof(int64_t)));
+    sim_plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape.rows));
+    sim_plan_add(plan_rows, n_rows, "queue", sim_queue_bytes(env->comm, &shape));
 done:
     return st;
 }
@@ -262,12 +265,12 @@ typedef struct {
 static sim_status read_all(const sim_comm *c, const sim_arrays *a, embeddings_of_file *f)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(array_rows_read(c, a, "z", VIEWS, &f->z));
-    SIM_TRY(array_rows_read(c, a, "p", VIEWS, &f->p));
-    SIM_TRY(array_rows_same(&f->p, "p1", &f->z, "z1"));
+    SIM_TRY(sim_array_rows_read(c, a, "z", VIEWS, &f->z));
+    SIM_TRY(sim_array_rows_read(c, a, "p", VIEWS, &f->p));
+    SIM_TRY(sim_array_rows_same(&f->p, "p1", &f->z, "z1"));
     sim_rows_shape one = f->z.shape;
     one.views = 1;
-    SIM_TRY(array_queue_read(c, a, &one, &f->queue));
+    SIM_TRY(sim_array_queue_read(c, a, &one, &f->queue));
     SIM_TRY(sim_cross_create(c, &one, &f->cross));
     size_t n = VIEWS * (f->z.mine.hi - f->z.mine.lo);
     SIM_TRY(sim_alloc(&f->nearest, n * one.d, "method/arrays"));
@@ -278,8 +281,8 @@ done:
 
 static void release(embeddings_of_file *f)
 {
-    array_rows_release(&f->z);
-    array_rows_release(&f->p);
+    sim_array_rows_release(&f->z);
+    sim_array_rows_release(&f->p);
     sim_free(f->nearest);
     sim_free(f->slots);
     sim_queue_destroy(&f->queue);
@@ -310,10 +313,10 @@ static sim_status put_results(const sim_arrays *a, const options *o,
                               embeddings_of_file *f, const sim_loss_report *report)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(array_rows_write(a, "dp", &f->p));
+    SIM_TRY(sim_array_rows_write(a, "dp", &f->p));
     SIM_TRY(put_slots(a, f));
-    SIM_TRY(array_queue_write(a, f->queue, f->z.shape.d));
-    SIM_TRY(temperature_put(a, &o->softmax, report->d_log_temperature));
+    SIM_TRY(sim_array_queue_write(a, f->queue, f->z.shape.d));
+    SIM_TRY(sim_temperature_put(a, &o->softmax, report->d_log_temperature));
 done:
     return st;
 }
@@ -346,16 +349,17 @@ done:
 const sim_method_row sim_method_nnclr = {.name = "nnclr",
                                          .paper = "arXiv 2104.14548",
                                          .table = &table,
-                                         .parts = base_two_views,
+                                         .parts = sim_base_two_views,
                                          .create = create,
                                          .destroy = destroy,
                                          .forward_backward = forward_backward,
                                          .updated = updated,
-                                         .nets = base_nets,
-                                         .scalars = base_scalars,
-                                         .scalar_pull = temperature_pull_unit,
-                                         .queue = base_queue,
-                                         .visit = base_visit,
+                                         .nets = sim_base_nets,
+                                         .scalars = sim_base_scalars,
+                                         .scalar_gradient_bound =
+                                             sim_temperature_gradient_bound_unit,
+                                         .queue = sim_base_queue,
+                                         .visit = sim_base_visit,
                                          .embeddings = embeddings,
                                          .about = about,
                                          .plan = plan,

@@ -21,7 +21,7 @@ enum { FIRST_SALT = 16 /* of the heads' draws; others' are below */ };
 
 struct predict {
     predict_spec spec;
-    sim_folder folder;
+    sim_reducer folder;
     sim_net *net[MOST_STEPS];
     sim_tape *tape[MOST_STEPS];
     sim_cross *cross[MOST_STEPS];
@@ -39,7 +39,7 @@ static size_t offset_of(const predict_spec *s, size_t k)
     return k + 1 + s->skip;
 }
 
-size_t predict_rows(const predict_spec *s, size_t k)
+size_t sim_predict_rows(const predict_spec *s, size_t k)
 {
     return s->grid - offset_of(s, k);
 }
@@ -47,7 +47,7 @@ size_t predict_rows(const predict_spec *s, size_t k)
 /* Anchors of an image. */
 static size_t anchors_of(const predict_spec *s, size_t k)
 {
-    return predict_rows(s, k) * s->grid;
+    return sim_predict_rows(s, k) * s->grid;
 }
 
 static sim_batch_shape shape_of(const predict_spec *s, size_t k)
@@ -94,7 +94,7 @@ static size_t patches_of_batch(const predict_spec *s)
     return s->images.n_blocks * s->images.slots * s->grid * s->grid;
 }
 
-sim_status predict_check(const predict_spec *s)
+sim_status sim_predict_check(const predict_spec *s)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(s->skip + 1 < s->grid, SIM_E_CONFIG,
@@ -170,27 +170,27 @@ static size_t buffer_bytes(const predict_spec *s)
            anchors * (m + 1) * sizeof(int32_t);
 }
 
-sim_status predict_create(const predict_spec *spec, predict **out)
+sim_status sim_predict_create(const predict_spec *spec, predict **out)
 {
     sim_status st = SIM_OK;
     predict *p = NULL;
 
     SIM_ASSERT(spec->images.views == 1);
-    SIM_TRY(predict_check(spec));
+    SIM_TRY(sim_predict_check(spec));
     SIM_TRY(sim_new(&p, "method/predict"));
     p->spec = *spec;
-    p->folder = sim_folder_of(spec->comm);
+    p->folder = sim_reducer_of(spec->comm);
     for (size_t k = 0; k < spec->steps; k++)
         SIM_TRY(create_step(p, k));
     SIM_TRY(create_buffers(p));
     *out = p;
     p = NULL;
 done:
-    predict_destroy(&p);
+    sim_predict_destroy(&p);
     return st;
 }
 
-void predict_destroy(predict **out)
+void sim_predict_destroy(predict **out)
 {
     predict *p = *out;
     if (!p)
@@ -213,7 +213,7 @@ void predict_destroy(predict **out)
     *out = NULL;
 }
 
-sim_status predict_plan(const predict_spec *s, sim_plan_row rows[32], size_t *n_rows)
+sim_status sim_predict_plan(const predict_spec *s, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     size_t loss = 0;
@@ -227,26 +227,27 @@ sim_status predict_plan(const predict_spec *s, sim_plan_row rows[32], size_t *n_
         loss += s->n_negatives ? sim_sampled_bytes(&sampled) : sim_cross_bytes(&all);
     }
     if (s->n_negatives)
-        branch_plan_scratch((s->n_negatives + 1 + s->d) * sizeof(double), rows, *n_rows);
+        sim_branch_plan_scratch((s->n_negatives + 1 + s->d) * sizeof(double), rows,
+                                *n_rows);
     else
-        branch_plan_loss(s->d, rows, *n_rows);
-    plan_add(rows, n_rows, "rows for the loss", buffer_bytes(s));
-    plan_add(rows, n_rows, "loss", loss);
+        sim_branch_plan_loss(s->d, rows, *n_rows);
+    sim_plan_add(rows, n_rows, "rows for the loss", buffer_bytes(s));
+    sim_plan_add(rows, n_rows, "loss", loss);
 done:
     return st;
 }
 
-sim_net *predict_net(const predict *p, size_t k)
+sim_net *sim_predict_net(const predict *p, size_t k)
 {
     return p->net[k];
 }
 
-size_t predict_parameters(const predict *p)
+size_t sim_predict_parameters(const predict *p)
 {
     return p->spec.steps * p->spec.d * p->spec.d;
 }
 
-void predict_updated(predict *p)
+void sim_predict_updated(predict *p)
 {
     for (size_t k = 0; k < p->spec.steps; k++)
         sim_net_pack(p->net[k], true);
@@ -345,8 +346,8 @@ static void draw_image(size_t i, void *ctx)
     }
 }
 
-void predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t samples,
-                         size_t k, int32_t *out)
+void sim_predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t samples,
+                             size_t k, int32_t *out)
 {
     draw_call q = {spec, k, epoch, samples, out};
     sim_for(sim_batch_images(&spec->images), draw_image, &q);
@@ -397,9 +398,9 @@ static void give_targets(const predict *p, size_t k, float scale, float *dz)
 }
 
 /* NOLINTNEXTLINE(readability-function-size): five arrays, each with its own shape and name */
-void predict_run(predict *p, const predict_options *options, const float *c,
-                 const float *z, float *dc, float *dz, float *grads, size_t stride,
-                 sim_loss_report *report)
+void sim_predict_run(predict *p, const predict_options *options, const float *c,
+                     const float *z, float *dc, float *dz, float *grads, size_t stride,
+                     sim_loss_report *report)
 {
     const predict_spec *s = &p->spec;
     size_t images = sim_batch_images(&s->images), all = images * s->grid * s->grid * s->d;

@@ -33,24 +33,24 @@ typedef void predict_draw(void *ctx, size_t k, int32_t *out);
  * Such draws for images that stand from `samples` on in their epoch: uniform over all of the
  * batch but the anchor's own target, a matter of the image's place, the step and the anchor.
  */
-void predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t samples,
-                         size_t k, int32_t *out);
+void sim_predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t samples,
+                             size_t k, int32_t *out);
 
 /* Fails: SIM_E_CONFIG when a step's targets lie below the grid.  Keeps: comm. */
-SIM_MUST_USE sim_status predict_create(const predict_spec *spec, predict **out);
-void predict_destroy(predict **p);
+SIM_MUST_USE sim_status sim_predict_create(const predict_spec *spec, predict **out);
+void sim_predict_destroy(predict **p);
 /* Adds what create takes to the rows of a plan. */
-SIM_MUST_USE sim_status predict_plan(const predict_spec *spec, sim_plan_row rows[32],
-                                     size_t *n_rows);
+SIM_MUST_USE sim_status sim_predict_plan(const predict_spec *spec, sim_plan_row rows[32],
+                                         size_t *n_rows);
 /* Fails: SIM_E_CONFIG naming the key. */
-SIM_MUST_USE sim_status predict_check(const predict_spec *spec);
+SIM_MUST_USE sim_status sim_predict_check(const predict_spec *spec);
 
 /* Rows of an image that step k (from 0) has anchors in. */
-size_t predict_rows(const predict_spec *spec, size_t k);
+size_t sim_predict_rows(const predict_spec *spec, size_t k);
 /* W_1 ... W_S, "0.weight" ... : linear without bias, torch's order [out][in]. */
-sim_net *predict_net(const predict *p, size_t k);
-size_t predict_parameters(const predict *p);
-void predict_updated(predict *p);
+sim_net *sim_predict_net(const predict *p, size_t k);
+size_t sim_predict_parameters(const predict *p);
+void sim_predict_updated(predict *p);
 
 typedef struct {
     double temperature;
@@ -65,8 +65,8 @@ typedef struct {
  *   grads   [nodes][stride] of the nets, one after the other
  * Collective.
  */
-void predict_run(predict *p, const predict_options *options, const float *c,
-                 const float *z, float *dc, float *dz, float *grads, size_t stride,
-                 sim_loss_report *report);
+void sim_predict_run(predict *p, const predict_options *options, const float *c,
+                     const float *z, float *dc, float *dz, float *grads, size_t stride,
+                     sim_loss_report *report);
 
 #endif

@@ -9,8 +9,8 @@
 
 #include <stdio.h>
 
-void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
-                     size_t stride)
+void sim_scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
+                         size_t stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t n = sim_tree_nodes(s->n_blocks, s->blocks, nodes);
@@ -21,19 +21,19 @@ void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *g
 
 /* ---- the temperature of a softmax ---- */
 
-temperature temperature_begin(const softmax_options *o)
+temperature sim_temperature_begin(const softmax_options *o)
 {
     return (temperature){.learned = o->learn,
                          .fixed = o->temperature,
                          .log = (float)sim_ln(o->temperature)};
 }
 
-double temperature_value(const temperature *t)
+double sim_temperature_value(const temperature *t)
 {
     return t->learned ? sim_exp_double((double)t->log) : t->fixed;
 }
 
-size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS])
+size_t sim_temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS])
 {
     if (!t->learned)
         return 0;
@@ -41,34 +41,35 @@ size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS
     return 1;
 }
 
-sim_status temperature_visit(temperature *t, const sim_visitor *v)
+sim_status sim_temperature_visit(temperature *t, const sim_visitor *v)
 {
     return t->learned ? sim_visit_f32(v, "weights/method", "log_temperature", 1, &t->log)
                       : SIM_OK;
 }
 
-void temperature_about(const temperature *t, char *out, size_t out_bytes)
+void sim_temperature_about(const temperature *t, char *out, size_t out_bytes)
 {
     (void)snprintf(out, out_bytes, "temperature %s%g", t->learned ? "learned from " : "",
                    t->fixed);
 }
 
-double temperature_pull(const softmax_options *o, double apart)
+double sim_temperature_gradient_bound(const softmax_options *o, double apart)
 {
     double pull = apart / o->temperature;
     return !o->learn ? 0 : pull > 1 ? pull : 1;
 }
 
 /* Of an encoder that has just begun (measured at T 0.005 to 0.05: 0.06 to 0.13). */
-double temperature_pull_unit(const void *options, size_t batch)
+double sim_temperature_gradient_bound_unit(const void *options, size_t batch)
 {
     static const double unit_rows_apart = 0.12;
     (void)batch;
-    return temperature_pull(options, unit_rows_apart);
+    return sim_temperature_gradient_bound(options, unit_rows_apart);
 }
 
-sim_status temperature_put(const sim_arrays *a, const softmax_options *o,
-                           double d_log_temperature)
+sim_status sim_temperature_put(const sim_arrays *a, const softmax_options *o,
+                               double d_log_temperature)
 {
-    return o->learn ? array_put_scalar(a, "dlog_temperature", d_log_temperature) : SIM_OK;
+    return o->learn ? sim_array_put_scalar(a, "dlog_temperature", d_log_temperature)
+                    : SIM_OK;
 }

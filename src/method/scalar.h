@@ -11,8 +11,8 @@
 
 /* Puts the gradient of scalar `at` of the arena into the node that holds leaf 0, and -0 into
  * the others, so that the tree's sum is the value itself, be it -0. */
-void scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
-                     size_t stride);
+void sim_scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
+                         size_t stride);
 
 /* ---- the temperature of a softmax ---- */
 
@@ -34,22 +34,22 @@ typedef struct {
     double fixed;
     float log;
 } temperature;
-temperature temperature_begin(const softmax_options *o);
-double temperature_value(const temperature *t);
+temperature sim_temperature_begin(const softmax_options *o);
+double sim_temperature_value(const temperature *t);
 /* For a method's row, or parts of its functions. */
-size_t temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS]);
-SIM_MUST_USE sim_status temperature_visit(temperature *t, const sim_visitor *v);
+size_t sim_temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS]);
+SIM_MUST_USE sim_status sim_temperature_visit(temperature *t, const sim_visitor *v);
 /* "temperature 0.2", "temperature learned from 0.2". */
-void temperature_about(const temperature *t, char *out, size_t out_bytes);
+void sim_temperature_about(const temperature *t, char *out, size_t out_bytes);
 /*
  * The order of the gradient of its logarithm, 0 where it is not learned: how far at the start
  * a positive is `apart` from the mean of negatives, over T, and no less than 1.
  */
-double temperature_pull(const softmax_options *o, double apart);
-/* sim_method_row.scalar_pull of methods that compare rows of unit length. */
-double temperature_pull_unit(const void *options, size_t batch);
+double sim_temperature_gradient_bound(const softmax_options *o, double apart);
+/* sim_method_row.scalar_gradient_bound of methods that compare rows of unit length. */
+double sim_temperature_gradient_bound_unit(const void *options, size_t batch);
 /* `simile loss`: /dlog_temperature where it is learned.  Collective. */
-SIM_MUST_USE sim_status temperature_put(const sim_arrays *a, const softmax_options *o,
-                                        double d_log_temperature);
+SIM_MUST_USE sim_status sim_temperature_put(const sim_arrays *a, const softmax_options *o,
+                                            double d_log_temperature);
 
 #endif

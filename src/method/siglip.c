@@ -44,8 +44,8 @@ static void destroy(void **self)
     siglip *s = *self;
     if (!s)
         return;
-    base_release(&s->base);
-    unit_rows_release(&s->rows);
+    sim_base_release(&s->base);
+    sim_unit_rows_release(&s->rows);
     sim_cross_destroy(&s->cross);
     sim_free(s);
     *self = NULL;
@@ -57,7 +57,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     const options *o = opaque;
     siglip *s = NULL;
     void *out = NULL;
-    const sim_rows_shape shape = base_rows(env, 1);
+    const sim_rows_shape shape = sim_base_rows(env, 1);
     const branch_spec spec = {.views = VIEWS};
 
     SIM_TRY(sim_new(&s, "method/siglip"));
@@ -65,8 +65,8 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     s->options = *o;
     s->numbers[LOG_SCALE] = (float)sim_ln(o->scale);
     s->numbers[BIAS] = (float)o->bias;
-    SIM_TRY(base_create(env, &spec, &s->base));
-    SIM_TRY(unit_rows_create(&s->base.encoder->shape, shape.d, &s->rows));
+    SIM_TRY(sim_base_create(env, &spec, &s->base));
+    SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape, shape.d, &s->rows));
     SIM_TRY(sim_cross_create(env->comm, &shape, &s->cross));
     *self = out;
     out = NULL;
@@ -83,28 +83,28 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
     double scale = sim_exp_double((double)s->numbers[LOG_SCALE]);
     (void)batch;
 
-    unit_rows_take(&s->rows, &b->shape, b->out[PROJECTOR]);
+    sim_unit_rows_load(&s->rows, &b->shape, b->out[PROJECTOR]);
     sim_cross_sigmoid(s->cross, scale, (double)s->numbers[BIAS], s->rows.z,
                       s->rows.z + second, s->rows.dz, s->rows.dz + second, report);
-    unit_rows_give(&s->rows, &b->shape, b->dout[PROJECTOR]);
+    sim_unit_rows_store_gradient(&s->rows, &b->shape, b->dout[PROJECTOR]);
 }
 
 static void backward(void *self, const sim_loss_report *report, float *grads)
 {
     const siglip *s = self;
     branch *b = s->base.encoder;
-    size_t first = branch_parameters(b), stride = first + NUMBERS;
+    size_t first = sim_branch_parameters(b), stride = first + NUMBERS;
 
-    branch_backward(b, grads, stride);
-    scalar_gradient(&b->shape, report->d_log_scale, first + LOG_SCALE, grads, stride);
-    scalar_gradient(&b->shape, report->d_bias, first + BIAS, grads, stride);
+    sim_branch_backward(b, grads, stride);
+    sim_scalar_gradient(&b->shape, report->d_log_scale, first + LOG_SCALE, grads, stride);
+    sim_scalar_gradient(&b->shape, report->d_bias, first + BIAS, grads, stride);
 }
 
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    static const step_parts step = {base_forward, compare, backward};
-    step_run(&step, self, batch, grads, report, times);
+    static const step_parts step = {sim_base_forward, compare, backward};
+    sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
 static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
@@ -118,7 +118,7 @@ static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
 
 /* While the embeddings are near each other a row has batch logits near 0, each of which pulls
  * the bias with a half and the scale's logarithm with scale times as much. */
-static double scalar_pull(const void *opaque, size_t batch)
+static double scalar_gradient_bound(const void *opaque, size_t batch)
 {
     const options *o = opaque;
     double half = 0.5 * (double)batch;
@@ -129,7 +129,7 @@ static sim_status visit(void *self, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     siglip *s = self;
-    SIM_TRY(base_visit(s, v));
+    SIM_TRY(sim_base_visit(s, v));
     for (size_t i = 0; i < NUMBERS; i++)
         SIM_TRY(sim_visit_f32(v, "weights/method", number_names[i], 1, &s->numbers[i]));
 done:
@@ -162,15 +162,16 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
                        sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_rows_shape shape = base_rows(env, 1);
+    const sim_rows_shape shape = sim_base_rows(env, 1);
     const branch_spec spec = {.views = VIEWS};
-    const sim_batch_shape images = branch_shape(env, VIEWS);
+    const sim_batch_shape images = sim_branch_shape(env, VIEWS);
 
     (void)opaque;
-    SIM_TRY(branch_plan(env, &spec, plan_rows, n_rows));
-    branch_plan_loss(shape.d, plan_rows, *n_rows);
-    plan_add(plan_rows, n_rows, "rows for the loss", unit_rows_bytes(&images, shape.d));
-    plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape));
+    SIM_TRY(sim_branch_plan(env, &spec, plan_rows, n_rows));
+    sim_branch_plan_loss(shape.d, plan_rows, *n_rows);
+    sim_plan_add(plan_rows, n_rows, "rows for the loss",
+                 sim_unit_rows_bytes(&images, shape.d));
+    sim_plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape));
 done:
     return st;
 }
@@ -181,9 +182,9 @@ static sim_status put_results(const sim_arrays *a, double scale, array_rows *r,
                               const sim_loss_report *report)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(array_rows_write(a, "dz", r));
-    SIM_TRY(array_put_scalar(a, "dscale", report->d_log_scale / scale));
-    SIM_TRY(array_put_scalar(a, "dbias", report->d_bias));
+    SIM_TRY(sim_array_rows_write(a, "dz", r));
+    SIM_TRY(sim_array_put_scalar(a, "dscale", report->d_log_scale / scale));
+    SIM_TRY(sim_array_put_scalar(a, "dbias", report->d_bias));
 done:
     return st;
 }
@@ -197,7 +198,7 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
     sim_cross *e = NULL;
     sim_loss_report report = {0};
 
-    st = array_rows_read(c, a, "z", VIEWS, &r);
+    st = sim_array_rows_read(c, a, "z", VIEWS, &r);
     sim_rows_shape one = r.shape;
     one.views = 1;
     if (st == SIM_OK)
@@ -210,21 +211,21 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
     *loss = report.loss;
 done:
     sim_cross_destroy(&e);
-    array_rows_release(&r);
+    sim_array_rows_release(&r);
     return st;
 }
 
 const sim_method_row sim_method_siglip = {.name = "siglip",
                                           .paper = "arXiv 2303.15343",
                                           .table = &table,
-                                          .parts = base_two_views,
+                                          .parts = sim_base_two_views,
                                           .create = create,
                                           .destroy = destroy,
                                           .forward_backward = forward_backward,
-                                          .updated = base_updated,
-                                          .nets = base_nets,
+                                          .updated = sim_base_updated,
+                                          .nets = sim_base_nets,
                                           .scalars = scalars,
-                                          .scalar_pull = scalar_pull,
+                                          .scalar_gradient_bound = scalar_gradient_bound,
                                           .visit = visit,
                                           .embeddings = embeddings,
                                           .about = about,

@@ -91,8 +91,8 @@ static void destroy(void **self)
     simclr *s = *self;
     if (!s)
         return;
-    base_release(&s->base);
-    unit_rows_release(&s->rows);
+    sim_base_release(&s->base);
+    sim_unit_rows_release(&s->rows);
     sim_contrast_destroy(&s->contrast);
     sim_free(s);
     *self = NULL;
@@ -117,17 +117,17 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     sim_status st = SIM_OK;
     simclr *s = NULL;
     void *out = NULL;
-    const sim_rows_shape rows = base_rows(env, (size_t)o->views);
+    const sim_rows_shape rows = sim_base_rows(env, (size_t)o->views);
     const branch_spec spec = {.views = (size_t)o->views};
 
     SIM_TRY(sim_new(&s, "method/simclr"));
     out = s;
     s->options = *o;
     s->by_label = by_label;
-    s->base.temperature = temperature_begin(&o->softmax);
-    SIM_TRY(base_create(env, &spec, &s->base));
-    SIM_TRY(unit_rows_create(&s->base.encoder->shape,
-                             branch_dim(s->base.encoder, PROJECTOR), &s->rows));
+    s->base.temperature = sim_temperature_begin(&o->softmax);
+    SIM_TRY(sim_base_create(env, &spec, &s->base));
+    SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape,
+                                 sim_branch_dim(s->base.encoder, PROJECTOR), &s->rows));
     SIM_TRY(sim_contrast_create(env->comm, &rows, &s->contrast));
     *self = out;
     out = NULL;
@@ -167,12 +167,12 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
     simclr *s = self;
     const branch *b = s->base.encoder;
     const sim_ntxent_options loss =
-        loss_options(&s->options, temperature_value(&s->base.temperature),
+        loss_options(&s->options, sim_temperature_value(&s->base.temperature),
                      s->by_label ? batch->labels : NULL);
 
-    unit_rows_take(&s->rows, &b->shape, b->out[PROJECTOR]);
+    sim_unit_rows_load(&s->rows, &b->shape, b->out[PROJECTOR]);
     sim_ntxent(s->contrast, &loss, s->rows.z, s->rows.dz, report);
-    unit_rows_give(&s->rows, &b->shape, b->dout[PROJECTOR]);
+    sim_unit_rows_store_gradient(&s->rows, &b->shape, b->dout[PROJECTOR]);
     if (s->options.base_temperature > 0) /* the factor depends on T too */
         report->d_log_temperature += report->loss;
 }
@@ -180,8 +180,8 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    static const step_parts step = {base_forward, compare, base_backward};
-    step_run(&step, self, batch, grads, report, times);
+    static const step_parts step = {sim_base_forward, compare, sim_base_backward};
+    sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
 static sim_embeddings embeddings(void *self)
@@ -207,7 +207,8 @@ static sim_status about(void *self, char **text)
     char temperature_text[64];
     size_t views = (size_t)o->views;
 
-    temperature_about(&s->base.temperature, temperature_text, sizeof temperature_text);
+    sim_temperature_about(&s->base.temperature, temperature_text,
+                          sizeof temperature_text);
     return sim_text_format(
         "method/about", text, "NT-Xent%s%s, %s, %zu negatives per anchor%s, %s",
         o->denominator == 1 ? " decoupled" : "", o->weights == 1 ? " and weighed" : "",
@@ -220,14 +221,14 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
-    const sim_rows_shape loss = base_rows(env, (size_t)o->views);
+    const sim_rows_shape loss = sim_base_rows(env, (size_t)o->views);
     const branch_spec spec = {.views = (size_t)o->views};
 
-    SIM_TRY(branch_plan(env, &spec, rows, n_rows));
-    branch_plan_loss(loss.d, rows, *n_rows);
-    const sim_batch_shape shape = branch_shape(env, (size_t)o->views);
-    plan_add(rows, n_rows, "rows for the loss", unit_rows_bytes(&shape, loss.d));
-    plan_add(rows, n_rows, "loss", sim_contrast_bytes(&loss));
+    SIM_TRY(sim_branch_plan(env, &spec, rows, n_rows));
+    sim_branch_plan_loss(loss.d, rows, *n_rows);
+    const sim_batch_shape shape = sim_branch_shape(env, (size_t)o->views);
+    sim_plan_add(rows, n_rows, "rows for the loss", sim_unit_rows_bytes(&shape, loss.d));
+    sim_plan_add(rows, n_rows, "loss", sim_contrast_bytes(&loss));
 done:
     return st;
 }
@@ -276,7 +277,7 @@ static sim_status compute(const sim_comm *c, const options *o, bool by_label,
 
     st = read_views(o, a, &views);
     if (st == SIM_OK)
-        st = array_rows_read(c, a, "z", views, &r);
+        st = sim_array_rows_read(c, a, "z", views, &r);
     if (st == SIM_OK && by_label)
         st = read_labels(a, r.shape.n, &labels);
     if (st == SIM_OK)
@@ -284,15 +285,15 @@ static sim_status compute(const sim_comm *c, const options *o, bool by_label,
     SIM_TRY(sim_comm_agree(c, st));
     const sim_ntxent_options loss_of = loss_options(o, o->softmax.temperature, labels);
     sim_ntxent(e, &loss_of, r.z, r.dz, &report);
-    SIM_TRY(array_rows_write(a, "dz", &r));
+    SIM_TRY(sim_array_rows_write(a, "dz", &r));
     if (o->base_temperature > 0) /* the factor depends on T too */
         report.d_log_temperature += report.loss;
-    SIM_TRY(temperature_put(a, &o->softmax, report.d_log_temperature));
+    SIM_TRY(sim_temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
     sim_contrast_destroy(&e);
     sim_free(labels);
-    array_rows_release(&r);
+    sim_array_rows_release(&r);
     return st;
 }
 
@@ -314,11 +315,11 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
         .check = check, .parts = parts, .create = create_, .destroy = destroy,           \
-        .forward_backward = forward_backward, .updated = base_updated,                   \
-        .nets = base_nets, .scalars = base_scalars,                                      \
-        .scalar_pull = temperature_pull_unit, .visit = base_visit,                       \
-        .embeddings = embeddings, .about = about, .plan = plan, .reduction = reduction,  \
-        .compute = compute_                                                              \
+        .forward_backward = forward_backward, .updated = sim_base_updated,               \
+        .nets = sim_base_nets, .scalars = sim_base_scalars,                              \
+        .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
+        .visit = sim_base_visit, .embeddings = embeddings, .about = about, .plan = plan, \
+        .reduction = reduction, .compute = compute_                                      \
     }
 
 const sim_method_row sim_method_simclr =

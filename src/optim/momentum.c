@@ -41,5 +41,5 @@ double sim_momentum_factor(double m0, bool cosine, double progress)
     if (!cosine)
         return m0;
     double p = progress < 0 ? 0 : progress > 1 ? 1 : progress;
-    return 1 - (1 - m0) * (1 + optim_cos(3.14159265358979323846 * p)) / 2;
+    return 1 - (1 - m0) * (1 + sim_optim_cos(3.14159265358979323846 * p)) / 2;
 }

@@ -35,7 +35,7 @@ static adam_factors factors_of(const tensor_update *u)
 {
     const sim_optimizer_options *o = u->options;
     int64_t t = u->updates + 1;
-    return (adam_factors){.keep = (float)(1 - u->lr * optim_decay(u)),
+    return (adam_factors){.keep = (float)(1 - u->lr * sim_optim_decay(u)),
                           .b1 = (float)o->beta1,
                           .c1 = (float)(1 - o->beta1),
                           .b2 = (float)o->beta2,
@@ -60,7 +60,7 @@ static void update_chunk(const tensor_update *u, const void *more, size_t lo, si
 static void update(const tensor_update *u)
 {
     const adam_factors f = factors_of(u);
-    optim_for(u, &f, update_chunk);
+    sim_optim_for(u, &f, update_chunk);
 }
 
 static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)

@@ -46,13 +46,13 @@ static double decayed_squares(const void *ctx, size_t lo, size_t hi)
 static double decayed_norm(const tensor_update *u, double decay)
 {
     const decayed_gradient d = {u->g, u->p->weights, decay};
-    return optim_norm(u->p->count, &d, decayed_squares);
+    return sim_optim_norm(u->p->count, &d, decayed_squares);
 }
 
 static lars_factors factors_of(const tensor_update *u)
 {
     const sim_optimizer_options *o = u->options;
-    double decay = o->dialect == LARC ? o->weight_decay : optim_decay(u), trust = 1;
+    double decay = o->dialect == LARC ? o->weight_decay : sim_optim_decay(u), trust = 1;
     bool bad = false, old = o->dialect == SIMCLR || o->dialect == MOCOV3;
 
     if (!is_excluded(u)) {
@@ -84,7 +84,7 @@ static void update_chunk(const tensor_update *u, const void *more, size_t lo, si
 static void update(const tensor_update *u)
 {
     const lars_factors f = factors_of(u);
-    optim_for(u, &f, update_chunk);
+    sim_optim_for(u, &f, update_chunk);
 }
 
 static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)

@@ -10,7 +10,7 @@
 
 static void update_chunk(const tensor_update *u, const void *more, size_t lo, size_t hi)
 {
-    float decay = (float)optim_decay(u), mu = (float)u->options->momentum,
+    float decay = (float)sim_optim_decay(u), mu = (float)u->options->momentum,
           lr = (float)u->lr;
     bool nesterov = u->options->nesterov;
     float *w = u->p->weights, *v = u->v;
@@ -24,7 +24,7 @@ static void update_chunk(const tensor_update *u, const void *more, size_t lo, si
 
 static void update(const tensor_update *u)
 {
-    optim_for(u, NULL, update_chunk);
+    sim_optim_for(u, NULL, update_chunk);
 }
 
 static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)

@@ -30,21 +30,21 @@ typedef struct {
 } sim_optim_row;
 
 /* Weight decay of a tensor: none for BN and biases unless asked for. */
-double optim_decay(const tensor_update *u);
+double sim_optim_decay(const tensor_update *u);
 
 /* Calls fn(u, lo, hi) for chunks of the tensor's elements, in parallel. */
-void optim_for(const tensor_update *u, const void *more,
-               void (*fn)(const tensor_update *u, const void *more, size_t lo,
-                          size_t hi));
+void sim_optim_for(const tensor_update *u, const void *more,
+                   void (*fn)(const tensor_update *u, const void *more, size_t lo,
+                              size_t hi));
 
 /*
  * sqrt of a sum of n squares in the order of sim_norm_l2: `squares` gives the sum over
  * elements [lo, hi), a chunk, in ascending order.
  */
-double optim_norm(size_t n, const void *ctx,
-                  double (*squares)(const void *ctx, size_t lo, size_t hi));
+double sim_optim_norm(size_t n, const void *ctx,
+                      double (*squares)(const void *ctx, size_t lo, size_t hi));
 
 /* Cosine of x in [0, pi] by its series: no libm in the bits. */
-double optim_cos(double x);
+double sim_optim_cos(double x);
 
 #endif

@@ -181,7 +181,7 @@ double sim_learning_rate(const sim_optimizer_options *o, size_t batch)
     return o->scale == 2 ? o->lr * sqrt((double)batch) : o->lr;
 }
 
-double optim_decay(const tensor_update *u)
+double sim_optim_decay(const tensor_update *u)
 {
     return u->p->bn_or_bias && !u->options->decay_bn_bias ? 0 : u->options->weight_decay;
 }
@@ -201,8 +201,9 @@ static void one_chunk(size_t i, void *ctx)
     q->fn(q->u, q->more, lo, lo + CHUNK < n ? lo + CHUNK : n);
 }
 
-void optim_for(const tensor_update *u, const void *more,
-               void (*fn)(const tensor_update *u, const void *more, size_t lo, size_t hi))
+void sim_optim_for(const tensor_update *u, const void *more,
+                   void (*fn)(const tensor_update *u, const void *more, size_t lo,
+                              size_t hi))
 {
     chunk_call q = {u, more, fn};
     sim_for((u->p->count + CHUNK - 1) / CHUNK, one_chunk, &q);
@@ -251,8 +252,8 @@ static void norm_part(size_t i, void *ctx)
     q->out[i] = r.lo < r.hi ? fold_chunks(q, r.lo, r.hi) : 0;
 }
 
-double optim_norm(size_t n, const void *ctx,
-                  double (*squares)(const void *ctx, size_t lo, size_t hi))
+double sim_optim_norm(size_t n, const void *ctx,
+                      double (*squares)(const void *ctx, size_t lo, size_t hi))
 {
     double parts[NORM_PARTS];
     norm_call q = {.n = n, .ctx = ctx, .squares = squares, .out = parts};
@@ -274,7 +275,7 @@ static double plain_squares(const void *ctx, size_t lo, size_t hi)
 
 double sim_norm_l2(const float *x, size_t n, bool *bad)
 {
-    double norm = optim_norm(n, x, plain_squares);
+    double norm = sim_optim_norm(n, x, plain_squares);
     *bad = !isfinite(norm);
     return norm;
 }

@@ -34,7 +34,7 @@ const sim_option_table sim_schedule_table = {.section = "schedule",
                                                  sizeof(sim_schedule_options)};
 
 /* Folded to [0, pi/2] first. */
-double optim_cos(double x)
+double sim_optim_cos(double x)
 {
     const double pi = 3.14159265358979323846;
     double sign = 1;
@@ -58,5 +58,5 @@ double sim_schedule_factor(const sim_schedule_options *s, double t, double warmu
     if (s->shape == STEPS)
         return t < 0.6 * total ? 1 : t < 0.8 * total ? 0.1 : 0.01;
     double part = (t - warmup) / (total - warmup);
-    return part >= 1 ? 0 : (1 + optim_cos(3.14159265358979323846 * part)) / 2;
+    return part >= 1 ? 0 : (1 + sim_optim_cos(3.14159265358979323846 * part)) / 2;
 }

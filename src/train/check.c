@@ -174,9 +174,10 @@ done:
 static void advise_numbers(const sim_job *job, const sim_schedule_plan *plan)
 {
     const sim_method_row *m = job->method;
-    double pull = m->scalar_pull
-                      ? m->scalar_pull(job->method_options, (size_t)job->train.batch)
-                      : 0;
+    double pull =
+        m->scalar_gradient_bound
+            ? m->scalar_gradient_bound(job->method_options, (size_t)job->train.batch)
+            : 0;
     if (!sim_optimizer_adaptive(&job->optimizer) && plan->learning_rate * pull > 0.5)
         sim_log_warn(
             "optimizer.name: the numbers that method %s trains (the end of a step's "

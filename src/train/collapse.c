@@ -18,14 +18,14 @@ enum { WARN, STOP, OFF }; /* guard.collapse */
 
 static const double least = 0.1; /* of 1/sqrt(d) */
 
-static bool is_collapsed(const sim_train_state *t, double spread, size_t dim)
+static bool is_collapsed(const sim_train_state *t, double embedding_std, size_t dim)
 {
     return (double)t->at.step > t->plan.warmup_steps &&
-           spread < least / sqrt((double)dim);
+           embedding_std < least / sqrt((double)dim);
 }
 
-static void describe(const sim_train_state *t, double spread, size_t dim, char *out,
-                     size_t out_bytes)
+static void describe(const sim_train_state *t, double embedding_std, size_t dim,
+                     char *out, size_t out_bytes)
 {
     double full = 1 / sqrt((double)dim);
     (void)snprintf(
@@ -35,10 +35,10 @@ static void describe(const sim_train_state *t, double spread, size_t dim, char *
         "look nearly alike to the network, and the loss teaches little.  Lower "
         "optimizer.lr, lengthen schedule.warmup_epochs, or look at "
         "method.temperature and augment",
-        spread, (long long)t->at.step, full, least * full);
+        embedding_std, (long long)t->at.step, full, least * full);
 }
 
-sim_status sim_collapse_judge(sim_train_state *t, double spread)
+sim_status sim_collapse_check(sim_train_state *t, double embedding_std)
 {
     sim_status st = SIM_OK;
     char text[1024];
@@ -48,12 +48,12 @@ sim_status sim_collapse_judge(sim_train_state *t, double spread)
     if (t->job->train.collapse == OFF || t->sums[SIM_SUM_STEPS] == 0 || dim == 0 ||
         z.any_length)
         goto done;
-    if (!is_collapsed(t, spread, dim)) {
+    if (!is_collapsed(t, embedding_std, dim)) {
         t->healthy_step = t->at.step;
         t->collapsed = false;
         goto done;
     }
-    describe(t, spread, dim, text, sizeof text);
+    describe(t, embedding_std, dim, text, sizeof text);
     SIM_CHECK(t->job->train.collapse != STOP, SIM_E_BUG,
               "%s.  Checkpoints up to step %lld are from before it (guard.collapse)",
               text, (long long)t->healthy_step);

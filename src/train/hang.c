@@ -7,9 +7,9 @@
  */
 #include "state.h"
 
-#include "simile/beat.h"
 #include "simile/clock.h"
 #include "simile/file.h"
+#include "simile/heartbeat.h"
 #include "simile/log.h"
 
 #include <stdio.h>
@@ -57,7 +57,7 @@ static void tell(void *ctx, sim_hang event, const char *text)
         sim_comm_abort_within(10);
     write_down(t, line);
     if (event == SIM_HANG_SURE)
-        sim_comm_abort_aside(SIM_E_BUG);
+        sim_comm_abort_from_thread(SIM_E_BUG);
 }
 
 /* Records of an earlier run, perhaps of more ranks, that did not end well.  They are in
@@ -76,8 +76,8 @@ static void clean(const char *folder)
             st = SIM_E_IO;
     }
     if (st != SIM_OK)
-        sim_log_warn("%s; it stays", sim_story());
-    sim_story_clear();
+        sim_log_warn("%s; it stays", sim_error_message());
+    sim_error_clear();
     sim_names_clear(&names);
 }
 
@@ -93,7 +93,7 @@ sim_status sim_hang_watch(sim_train_state *t)
                                           .tell = tell,
                                           .ctx = t};
 
-    sim_beat_phase("starting");
+    sim_heartbeat_phase("starting");
     if (options.hang_s == 0)
         goto done;
     st = sim_run_path(&t->run, "heartbeat", folder, sizeof folder);

@@ -182,8 +182,8 @@ sim_status sim_history_of_run(const char *run_path, char **json)
     }
     SIM_TRY(sim_file_load(path, (size_t)1 << 28, json, &n));
     if (sim_json_parse(*json, n, &j) != SIM_OK) {
-        sim_log_warn("%s: %s; it is left out of the history", path, sim_story());
-        sim_story_clear();
+        sim_log_warn("%s: %s; it is left out of the history", path, sim_error_message());
+        sim_error_clear();
         SIM_FREE(*json);
         SIM_TRY(sim_text_copy("[]", "train/history", json));
     }
@@ -216,7 +216,7 @@ static void count_samples(sim_train_state *t, const sim_json *list)
     t->course.seen += limit * t->course.first_batch;
 }
 
-sim_status sim_history_take(sim_train_state *t, const char *of_checkpoint)
+sim_status sim_history_load(sim_train_state *t, const char *of_checkpoint)
 {
     sim_status st = SIM_OK;
     sim_json *list = NULL;
@@ -304,7 +304,7 @@ sim_status sim_history_begin(sim_train_state *t)
     sim_free(t->history);
     t->history = text;
     SIM_TRY(write_segments(t, "running"));
-    t->begun = true;
+    t->started = true;
 done:
     sim_json_destroy(&all);
     sim_free(of_run);
@@ -315,11 +315,11 @@ void sim_history_end(sim_train_state *t, const char *why)
 {
     char story[4096];
 
-    if (!t->begun)
+    if (!t->started)
         return;
-    (void)snprintf(story, sizeof story, "%s", sim_story());
+    (void)snprintf(story, sizeof story, "%s", sim_error_message());
     if (write_segments(t, why) != SIM_OK)
         sim_log_warn("%s; the history will call this segment killed or lost",
-                     sim_story());
-    sim_story_set(story);
+                     sim_error_message());
+    sim_error_set(story);
 }

@@ -190,8 +190,8 @@ done:
     return st;
 }
 
-sim_status sim_identity_judge(const sim_train_state *t, const sim_checkpoint *k,
-                              sim_changes *out)
+sim_status sim_identity_compare(const sim_train_state *t, const sim_checkpoint *k,
+                                sim_changes *out)
 {
     sim_status st = SIM_OK;
     char *mine = NULL;

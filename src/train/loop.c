@@ -7,9 +7,9 @@
  */
 #include "state.h"
 
-#include "simile/beat.h"
 #include "simile/clock.h"
 #include "simile/file.h"
+#include "simile/heartbeat.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
@@ -47,7 +47,7 @@ const sim_dataset *sim_train_data(const sim_train_state *t)
     return t->data;
 }
 
-const char *sim_train_aside(const sim_train_state *t)
+const char *sim_train_abandoned(const sim_train_state *t)
 {
     return t->aside;
 }
@@ -57,18 +57,19 @@ int64_t sim_train_step(const sim_train_state *t)
     return t->at.step;
 }
 
-void sim_train_remember(sim_train_state *t, sim_status st)
+void sim_train_defer_error(sim_train_state *t, sim_status st)
 {
     if (st == SIM_OK || t->pending != SIM_OK)
         return;
     t->pending = st;
-    (void)snprintf(t->pending_story, sizeof t->pending_story, "%s", sim_story());
+    (void)snprintf(t->pending_message, sizeof t->pending_message, "%s",
+                   sim_error_message());
 }
 
 static sim_status agree_pending(sim_train_state *t)
 {
     if (t->pending != SIM_OK)
-        sim_story_set(t->pending_story);
+        sim_error_set(t->pending_message);
     return sim_comm_agree(t->comm, t->pending);
 }
 
@@ -159,10 +160,10 @@ static sim_status create_method(sim_train_state *t)
     SIM_TRY(sim_method_create(t->job->method, &env, t->job->method_options, &t->method));
     SIM_TRY(sim_method_parameters(&t->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
-    SIM_TRY(sim_method_visit_passed(&t->method, &count));
+    SIM_TRY(sim_method_visit_forward_state(&t->method, &count));
     SIM_TRY(sim_alloc(&t->buffers.bytes, t->buffers.n, "train/snapshot"));
-    size_t room =
-        sim_comm_sum_leaves_room(t->comm, t->method.n_blocks, t->method.gradient_floats);
+    size_t room = sim_comm_sum_leaves_capacity(t->comm, t->method.n_blocks,
+                                               t->method.gradient_floats);
     SIM_TRY(sim_alloc(&t->grads, room, "train/gradients"));
 done:
     sim_free(list);
@@ -242,9 +243,9 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_header_gather(t));
     SIM_TRY(sim_resume_start(t)); /* what is refused leaves the run as it was */
     SIM_TRY(sim_comm_agree(c, write_config(t)));
-    SIM_TRY(sim_comm_agree(c, sim_record_lost(t)));
+    SIM_TRY(sim_comm_agree(c, sim_record_mark_discarded(t)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
-    SIM_TRY(sim_comm_agree(c, sim_ladder_open(t)));
+    SIM_TRY(sim_comm_agree(c, sim_hash_trace_open(t)));
     SIM_TRY(sim_comm_agree(c, begin_observers(t)));
 done:
     return st;
@@ -282,7 +283,7 @@ static void tear_down(sim_train_state *t)
     sim_free(t->history);
     sim_free(t->places);
     sim_comm_barrier(t->comm); /* a run that is free has none of our records any more */
-    if (t->comm->rank == 0 && !t->begun)
+    if (t->comm->rank == 0 && !t->started)
         forget(t);
     sim_run_close(t->comm, &t->run);
 }
@@ -318,10 +319,10 @@ static sim_status exchange(sim_train_state *t, bool *save)
 {
     sim_status st = SIM_OK;
     int64_t due[DUES] = {[DUE_FAILURE] = t->pending != SIM_OK,
-                         [DUE_SIGNAL] = sim_signals_seen(),
+                         [DUE_SIGNAL] = sim_signals_pending(),
                          [DUE_TIME] = time_is_up(t),
                          [DUE_SAVE] = save_is_due(t)};
-    due[DUE_FILE] = t->comm->rank == 0 && sim_run_stop_asked(&t->run);
+    due[DUE_FILE] = t->comm->rank == 0 && sim_run_stop_requested(&t->run);
     sim_comm_max_i64(t->comm, due, DUES);
     if (due[DUE_FAILURE])
         SIM_TRY(agree_pending(t));
@@ -365,7 +366,7 @@ static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
     m->accuracy = t->sums[SIM_SUM_ACCURACY] / n;
     m->positive = t->sums[SIM_SUM_POSITIVE] / n;
     m->negative = t->sums[SIM_SUM_NEGATIVE] / n;
-    m->spread = t->sums[SIM_SUM_SPREAD] / n;
+    m->embedding_std = t->sums[SIM_SUM_EMBEDDING_STD] / n;
     m->gradient_norm = t->sums[SIM_SUM_NORM] / n;
     m->elapsed_s = now - t->start_s;
     double span = now - t->interval_start_s;
@@ -375,7 +376,7 @@ static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
                    : 0;
     m->left_s = time_left(t, m->elapsed_s);
     m->skipped = t->at.skipped;
-    m->lonely = (int64_t)t->sums[SIM_SUM_LONELY];
+    m->anchors_without_positive = (int64_t)t->sums[SIM_SUM_WITHOUT_POSITIVE];
 }
 
 static void tell_observers(sim_train_state *t, sim_step_metrics *m)
@@ -384,15 +385,15 @@ static void tell_observers(sim_train_state *t, sim_step_metrics *m)
     bool interval = t->at.step % t->job->train.log_every_steps == 0 ||
                     t->at.step == t->plan.total_steps;
 
-    sim_beat_phase("log and kNN");
+    sim_heartbeat_phase("log and kNN");
     fill_metrics(t, m);
     double start = sim_clock_s();
     for (size_t i = 0; i < r->n_observers; i++) {
         const sim_observer *o = &r->observers[i];
         if (o->on_step)
-            sim_train_remember(t, o->on_step(o->ctx, t, m, interval));
+            sim_train_defer_error(t, o->on_step(o->ctx, t, m, interval));
         if (o->on_epoch && t->at.samples == 0)
-            sim_train_remember(t, o->on_epoch(o->ctx, t, t->at.epoch));
+            sim_train_defer_error(t, o->on_epoch(o->ctx, t, t->at.epoch));
     }
     double took = sim_clock_s() - start;
     t->phase_s[SIM_PHASE_OBSERVERS] += took;
@@ -401,7 +402,7 @@ static void tell_observers(sim_train_state *t, sim_step_metrics *m)
     t->interval_start_s += took; /* the rate is of training, kNN has its own line */
     if (!interval)
         return;
-    sim_train_remember(t, sim_collapse_judge(t, m->spread));
+    sim_train_defer_error(t, sim_collapse_check(t, m->embedding_std));
     memset(t->sums, 0, sizeof t->sums);
     t->interval_start_s = sim_clock_s();
     t->interval_start_step = t->at.step;
@@ -436,11 +437,11 @@ static sim_status loop(sim_train_state *t)
         sim_feed_post(t, &t->at, 0);
     for (int slot = 0; t->at.step < t->plan.total_steps; slot ^= 1) {
         double start = sim_clock_s();
-        sim_beat_step(t->at.step + 1);
-        sim_beat_phase("waiting for data");
-        sim_train_remember(t, sim_loader_wait(t->loader));
+        sim_heartbeat_step(t->at.step + 1);
+        sim_heartbeat_phase("waiting for data");
+        sim_train_defer_error(t, sim_loader_wait(t->loader));
         t->phase_s[SIM_PHASE_DATA] += sim_clock_s() - start;
-        sim_beat_phase("start of the step");
+        sim_heartbeat_phase("start of the step");
         SIM_TRY(exchange(t, &save));
         if (t->why)
             goto done;
@@ -459,7 +460,7 @@ static void end_observers(sim_train_state *t, const char *why)
 {
     for (size_t i = 0; i < t->request->n_observers; i++)
         if (t->request->observers[i].on_end)
-            sim_train_remember(
+            sim_train_defer_error(
                 t, t->request->observers[i].on_end(t->request->observers[i].ctx, t, why));
 }
 
@@ -479,11 +480,11 @@ static sim_status finish(sim_train_state *t)
 
     if (t->last_saved != t->at.step)
         SIM_TRY(sim_resume_save_last(t, why));
-    sim_beat_phase("end of the run");
+    sim_heartbeat_phase("end of the run");
     end_observers(t, why);
     SIM_TRY(agree_pending(t));
-    SIM_TRY(sim_comm_agree(t->comm, sim_ladder_close(t)));
-    SIM_TRY(sim_summary_tell(t, why));
+    SIM_TRY(sim_comm_agree(t->comm, sim_hash_trace_close(t)));
+    SIM_TRY(sim_summary_print(t, why));
     sim_history_end(t, why);
     sim_run_stop_clear(&t->run);
     name_checkpoint(t, path, sizeof path);
@@ -525,11 +526,11 @@ static void tell_failure(sim_train_state *t)
 {
     char why[160];
 
-    if (!t->begun) /* on rank 0 alone it has */
+    if (!t->started) /* on rank 0 alone it has */
         return;
     tell_saved(t);
-    (void)snprintf(why, sizeof why, "failed: %.*s", (int)strcspn(sim_story(), "\n"),
-                   sim_story());
+    (void)snprintf(why, sizeof why, "failed: %.*s",
+                   (int)strcspn(sim_error_message(), "\n"), sim_error_message());
     sim_history_end(t, why);
 }
 

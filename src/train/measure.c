@@ -42,7 +42,7 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
     SIM_TRY(sim_alloc(&b->x, b->method.n_images * h * w * channels, "bench/views"));
     SIM_TRY(sim_alloc(
         &b->grads,
-        sim_comm_sum_leaves_room(c, b->method.n_blocks, b->method.gradient_floats),
+        sim_comm_sum_leaves_capacity(c, b->method.n_blocks, b->method.gradient_floats),
         "bench/gradients"));
     SIM_TRY(sim_alloc(&b->order, env.batch, "bench/views"));
     SIM_TRY(sim_alloc(&b->labels, env.batch, "bench/views"));
@@ -51,8 +51,8 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
         b->labels[i] = (int32_t)(i % 10);
     }
     SIM_TRY(sim_alloc(&b->seconds, (size_t)steps, "bench/times"));
-    if (b->method.row->begun)
-        b->method.row->begun(b->method.self);
+    if (b->method.row->started)
+        b->method.row->started(b->method.self);
     if (sim_method_queue(&b->method)) /* a whole step, not one that fills it */
         sim_queue_set_full(sim_method_queue(&b->method));
     b->method.row->updated(b->method.self);

@@ -39,7 +39,7 @@ static sim_status loader_bytes(const sim_job *job, const sim_dataset_info *about
     size_t threads = (size_t)job->train.loader_threads;
 
     SIM_TRY(sim_augment_create(&job->augment, about, about->mean, about->std, &a));
-    size_t scratch = sim_scratch_room(sim_augment_scratch(a, h, w, about->c));
+    size_t scratch = sim_scratch_capacity(sim_augment_scratch(a, h, w, about->c));
     *out =
         sim_loader_bytes((int)threads, requests) + threads * (scratch + h * w * about->c);
 done:
@@ -65,8 +65,8 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
                     sim_method_images_per_slot(job->method, job->method_options);
     size_t view = plan->h * plan->w * plan->c * sizeof(float);
     add(rows, n_rows, "gradients",
-        sizeof(float) *
-            sim_comm_sum_leaves_room(&as_if, plan->n_blocks, weights / sizeof(float)));
+        sizeof(float) * sim_comm_sum_leaves_capacity(&as_if, plan->n_blocks,
+                                                     weights / sizeof(float)));
     add(rows, n_rows, "optimizer",
         sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
     add(rows, n_rows, "snapshot",

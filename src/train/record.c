@@ -77,7 +77,7 @@ done:
     return st;
 }
 
-sim_status sim_record_lost(sim_train_state *t)
+sim_status sim_record_mark_discarded(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_replacement r = {.fd = -1};
@@ -89,8 +89,9 @@ sim_status sim_record_lost(sim_train_state *t)
     SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
     st = sim_file_load(path, (size_t)1 << 30, &text, &n);
     if (st == SIM_E_DATA) { /* too large to walk through: it is no reason not to train */
-        sim_log_warn("%s; steps in it that are done again are not marked", sim_story());
-        sim_story_clear();
+        sim_log_warn("%s; steps in it that are done again are not marked",
+                     sim_error_message());
+        sim_error_clear();
         st = SIM_OK;
         goto done;
     }

@@ -8,7 +8,7 @@
  */
 #include "state.h"
 
-#include "simile/beat.h"
+#include "simile/heartbeat.h"
 #include "simile/memory.h"
 
 #include <stdio.h>
@@ -81,7 +81,7 @@ static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
     (void)group;
     if (!t->sharded)
         sim_hasher_add(r->hasher, t->data, sim_tensor_count(t) * sim_type_bytes(t->type));
-    sim_beat();
+    sim_heartbeat_tick();
     return SIM_OK;
 }
 
@@ -202,7 +202,7 @@ sim_status sim_replica_check(sim_train_state *t)
 
     if (t->comm->size == 1 || r->checked_step == t->at.step)
         goto done;
-    sim_beat_phase("comparing weights");
+    sim_heartbeat_phase("comparing weights");
     r->first[0] = '\0';
     sim_hasher_reset(r->hasher);
     SIM_TRY(visit(t, add_tensor));

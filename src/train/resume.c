@@ -6,9 +6,9 @@
  */
 #include "state.h"
 
-#include "simile/beat.h"
 #include "simile/clock.h"
 #include "simile/file.h"
+#include "simile/heartbeat.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -86,7 +86,7 @@ static void take_position(sim_train_state *t, const sim_checkpoint_head *head)
     const sim_position before = t->at;
     if (!t->changes.any)
         return;
-    sim_course_recut(t);
+    sim_schedule_resplit(t);
     tell_changes(t, &before);
 }
 
@@ -97,10 +97,10 @@ static sim_status load(sim_train_state *t, const sim_checkpoint *k)
     const sim_checkpoint_head *head = sim_checkpoint_head_of(k);
     size_t n = sim_resume_sources(t, sources);
 
-    SIM_TRY(sim_identity_judge(t, k, &t->changes));
+    SIM_TRY(sim_identity_compare(t, k, &t->changes));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
     take_position(t, head);
-    SIM_TRY(sim_history_take(t, head->history));
+    SIM_TRY(sim_history_load(t, head->history));
     (void)snprintf(t->resumed, sizeof t->resumed, "%s", sim_checkpoint_path(k));
 done:
     return st;
@@ -132,7 +132,7 @@ static sim_status load_init(sim_train_state *t)
 
     if (t->request->init) /* first, as all ranks do it together */
         SIM_TRY(find_init(t, path, sizeof path));
-    SIM_TRY(sim_history_take(t, ""));
+    SIM_TRY(sim_history_load(t, ""));
     if (!t->request->init)
         goto done;
     SIM_TRY(sim_weights_load(path, &source, 1, &missing));
@@ -205,8 +205,8 @@ static sim_status take_course(sim_train_state *t, const sim_checkpoint *k, bool 
     other = t->comm->rank == 0 && !sim_path_is_same(path, sim_checkpoint_path(k));
     sim_comm_max_i64(t->comm, &other, 1);
     *foreign = other != 0;
-    SIM_TRY(sim_run_set_aside(t->comm, &t->run, t->at.step + !other, t->aside,
-                              sizeof t->aside));
+    SIM_TRY(sim_run_abandon(t->comm, &t->run, t->at.step + !other, t->aside,
+                            sizeof t->aside));
 done:
     return st;
 }
@@ -228,10 +228,10 @@ sim_status sim_resume_start(sim_train_state *t)
         t->last_saved = t->at.step;
         t->slowest_checkpoint_s = sim_clock_s() - start; /* until one was written */
     }
-    if (!k && t->method.row->begun)
-        t->method.row->begun(t->method.self);
+    if (!k && t->method.row->started)
+        t->method.row->started(t->method.self);
     t->method.row->updated(t->method.self);
-    sim_course_set(t);
+    sim_schedule_begin(t);
     SIM_TRY(sim_comm_agree(t->comm, sim_history_begin(t)));
     if (unsaved)
         SIM_TRY(sim_resume_save(t, "started"));
@@ -252,7 +252,7 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
     double start = sim_clock_s();
 
     SIM_TRY(sim_replica_check(t));
-    sim_beat_phase("checkpoint");
+    sim_heartbeat_phase("checkpoint");
     st = sim_identity_text(t, &identity);
     if (st == SIM_OK)
         st = sim_history_text(t, why, &history);
@@ -288,7 +288,7 @@ sim_status sim_resume_save_due(sim_train_state *t)
     if (st == SIM_E_BUG) /* a guard's: it is the state that is wrong, not the disk */
         return st;
     if (++t->failed_saves > most) {
-        sim_story_prefix("step %lld: checkpoint %lld in a row that failed, older ones "
+        sim_error_prefix("step %lld: checkpoint %lld in a row that failed, older ones "
                          "stand: ",
                          (long long)t->at.step, (long long)t->failed_saves);
         return st;
@@ -296,8 +296,9 @@ sim_status sim_resume_save_due(sim_train_state *t)
     sim_log_warn(
         "step %lld: no checkpoint: %s; training goes on, older checkpoints stand "
         "(failure %lld in a row, %lld are let pass)",
-        (long long)t->at.step, sim_story(), (long long)t->failed_saves, (long long)most);
-    sim_story_clear();
+        (long long)t->at.step, sim_error_message(), (long long)t->failed_saves,
+        (long long)most);
+    sim_error_clear();
     return SIM_OK;
 }
 
@@ -305,7 +306,7 @@ sim_status sim_resume_save_last(sim_train_state *t, const char *why)
 {
     sim_status st = sim_resume_save(t, why);
     if (st != SIM_OK && st != SIM_E_BUG)
-        sim_story_prefix("step %lld: the last checkpoint failed, so a new start goes on "
+        sim_error_prefix("step %lld: the last checkpoint failed, so a new start goes on "
                          "from an older one: ",
                          (long long)t->at.step);
     return st;

@@ -43,7 +43,7 @@ void sim_signals_unwatch(void)
     set_all(SIG_IGN);
 }
 
-int sim_signals_seen(void)
+int sim_signals_pending(void)
 {
     return (int)seen;
 }

@@ -25,9 +25,9 @@ enum {
     SIM_SUM_ACCURACY,
     SIM_SUM_POSITIVE,
     SIM_SUM_NEGATIVE,
-    SIM_SUM_SPREAD,
+    SIM_SUM_EMBEDDING_STD,
     SIM_SUM_NORM,
-    SIM_SUM_LONELY,
+    SIM_SUM_WITHOUT_POSITIVE,
     SIM_SUMS
 };
 
@@ -69,7 +69,7 @@ typedef struct {
     int64_t first_batch; /* that the run began with */
     int64_t seen;        /* samples that the updates before this segment saw */
     double total;        /* length of the run, in steps of the present batch */
-} sim_course;
+} sim_schedule_state;
 
 /* What --accept let differ from the checkpoint. */
 typedef struct {
@@ -82,8 +82,8 @@ typedef struct {
 /* A rank as the header and the history tell of it. */
 typedef struct {
     char host[64];
-    bool is_first;           /* of its host */
-    int64_t cores;           /* it may run on */
+    bool is_first; /* of its host */
+    int64_t cores; /* it may run on */
     uint64_t mask[SIM_CORE_WORDS];
     int64_t planned, moment; /* bytes: from step to step; besides, for a moment */
 } sim_place;
@@ -103,7 +103,7 @@ struct sim_train_state {
     sim_snapshot buffers;
     float *grads; /* maximal nodes of this rank, then the sum */
     sim_position at;
-    sim_course course;
+    sim_schedule_state course;
     sim_changes changes;
     double sums[SIM_SUMS];
     double phase_s[SIM_PHASES];
@@ -115,7 +115,7 @@ struct sim_train_state {
     int64_t held_bytes;   /* by the ledger, after a step; the most so far */
     char *history;        /* JSON array of earlier segments */
     char segment_id[48];
-    bool begun;                     /* the segment stands in segments.json */
+    bool started;                   /* the segment stands in segments.json */
     bool log_is_new, beats_are_new; /* log.txt, heartbeat/: made by this start */
     sim_place *places;              /* [ranks], on rank 0 */
     size_t n_nodes;                 /* different hosts among them */
@@ -124,15 +124,15 @@ struct sim_train_state {
     int trace_fd;
     sim_watchdog *watchdog;
     sim_replica *replica;
-    bool collapsed;           /* at the last interval */
-    int64_t healthy_step;     /* end of the last interval that was not */
-    const char *why;          /* reason of the stop */
-    sim_status pending;       /* first local failure since the last agreement */
-    char pending_story[1024]; /* what it said */
+    bool collapsed;             /* at the last interval */
+    int64_t healthy_step;       /* end of the last interval that was not */
+    const char *why;            /* reason of the stop */
+    sim_status pending;         /* first local failure since the last agreement */
+    char pending_message[1024]; /* what it said */
 };
 
 /* Keeps a local failure for the next agreement, so that no rank leaves alone. */
-void sim_train_remember(sim_train_state *t, sim_status st);
+void sim_train_defer_error(sim_train_state *t, sim_status st);
 
 /* check.c: what a method is made or planned from.  Keeps: all of them. */
 sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
@@ -159,25 +159,25 @@ SIM_MUST_USE sim_status sim_resume_save_due(sim_train_state *t);
 SIM_MUST_USE sim_status sim_resume_save_last(sim_train_state *t, const char *why);
 size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4]);
 
-/* course.c: the schedule in samples.  `set` once the position is known: it also says at which
+/* position.c: the schedule in samples.  `set` once the position is known: it also says at which
  * step the run ends (plan.total_steps).  `recut`: the position after an accepted change, by
  * the present batch. */
-double sim_course_done(const sim_train_state *t); /* steps of the present batch */
-void sim_course_set(sim_train_state *t);
-void sim_course_recut(sim_train_state *t);
+double sim_schedule_steps_done(const sim_train_state *t); /* steps of the present batch */
+void sim_schedule_begin(sim_train_state *t);
+void sim_schedule_resplit(sim_train_state *t);
 
 /* identity.c: is a checkpoint of this run?  Fails: SIM_E_CONFIG, SIM_E_DATA where only the
  * data differ.  The text is the caller's. */
 SIM_MUST_USE sim_status sim_identity_text(const sim_train_state *t, char **out);
-SIM_MUST_USE sim_status sim_identity_judge(const sim_train_state *t,
-                                           const sim_checkpoint *k, sim_changes *out);
+SIM_MUST_USE sim_status sim_identity_compare(const sim_train_state *t,
+                                             const sim_checkpoint *k, sim_changes *out);
 
-/* ladder.c: hashes by step and stage */
-SIM_MUST_USE sim_status sim_ladder_open(sim_train_state *t);
-SIM_MUST_USE sim_status sim_ladder_close(sim_train_state *t);
-SIM_MUST_USE sim_status sim_ladder_input(sim_train_state *t, const float *x);
-SIM_MUST_USE sim_status sim_ladder_loss(sim_train_state *t, double loss);
-SIM_MUST_USE sim_status sim_ladder_update(sim_train_state *t);
+/* hash_trace.c: hashes by step and stage */
+SIM_MUST_USE sim_status sim_hash_trace_open(sim_train_state *t);
+SIM_MUST_USE sim_status sim_hash_trace_close(sim_train_state *t);
+SIM_MUST_USE sim_status sim_hash_trace_input(sim_train_state *t, const float *x);
+SIM_MUST_USE sim_status sim_hash_trace_loss(sim_train_state *t, double loss);
+SIM_MUST_USE sim_status sim_hash_trace_update(sim_train_state *t);
 
 /* replica.c: do all ranks hold the same state?  `check` is collective; nothing is done twice
  * at a step.  Fails: SIM_E_BUG on all ranks alike, naming the odd ones. */
@@ -188,19 +188,19 @@ bool sim_replica_is_due(const sim_train_state *t);
 
 /* collapse.c: judges the spread of an interval that ends.  Fails: SIM_E_BUG, on all ranks
  * alike. */
-SIM_MUST_USE sim_status sim_collapse_judge(sim_train_state *t, double spread);
+SIM_MUST_USE sim_status sim_collapse_check(sim_train_state *t, double embedding_std);
 
 /* hang.c: watches for a hang from now on, until t->watchdog is stopped.  Collective. */
 SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
 
 /* signals.c: the wish to stop, once sim_train_watch_signals was called */
 void sim_signals_unwatch(void);
-int sim_signals_seen(void); /* the signal's number, or 0 */
+int sim_signals_pending(void); /* the signal's number, or 0 */
 const char *sim_signals_name(int number);
 
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
 /* Takes the checkpoint's history ("" for a fresh run), and what of it the course needs. */
-SIM_MUST_USE sim_status sim_history_take(sim_train_state *t, const char *of_checkpoint);
+SIM_MUST_USE sim_status sim_history_load(sim_train_state *t, const char *of_checkpoint);
 /* The step from which an earlier life of this Slurm job began here; -1: there was none. */
 SIM_MUST_USE sim_status sim_history_requeued(const sim_train_state *t,
                                              int64_t *from_step);
@@ -214,14 +214,14 @@ SIM_MUST_USE sim_status sim_history_text(const sim_train_state *t, const char *w
 /* record.c: log.txt of the run.  `open` goes on with it; `lost` marks the steps beyond the
  * checkpoint, which are done again. */
 SIM_MUST_USE sim_status sim_record_open(sim_train_state *t);
-SIM_MUST_USE sim_status sim_record_lost(sim_train_state *t);
+SIM_MUST_USE sim_status sim_record_mark_discarded(sim_train_state *t);
 
 /* header.c: what the log says at the start.  `gather` is collective, and comes first. */
 SIM_MUST_USE sim_status sim_header_gather(sim_train_state *t);
 SIM_MUST_USE sim_status sim_header_print(sim_train_state *t);
 
 /* summary.c: what the segment cost; to the log and to results/pretrain.json.  Collective. */
-SIM_MUST_USE sim_status sim_summary_tell(sim_train_state *t, const char *why);
+SIM_MUST_USE sim_status sim_summary_print(sim_train_state *t, const char *why);
 /* The plan of this rank by item, as sim_job_memory gives it. */
 SIM_MUST_USE sim_status sim_summary_rows(const sim_train_state *t, sim_plan_row rows[64],
                                          size_t *n, size_t *checkpoint);

@@ -6,8 +6,8 @@
  */
 #include "state.h"
 
-#include "simile/beat.h"
 #include "simile/clock.h"
+#include "simile/heartbeat.h"
 #include "simile/log.h"
 
 #include <math.h>
@@ -40,13 +40,13 @@ static sim_status snapshot(sim_train_state *t, bool back)
 {
     const sim_visitor v = {.see = back ? copy_back : copy_out, .ctx = &t->buffers};
     t->buffers.at = 0;
-    return sim_method_visit_passed(&t->method, &v);
+    return sim_method_visit_forward_state(&t->method, &v);
 }
 
 double sim_step_rate(const sim_train_state *t)
 {
     return t->plan.learning_rate *
-           sim_schedule_factor(&t->job->schedule, sim_course_done(t),
+           sim_schedule_factor(&t->job->schedule, sim_schedule_steps_done(t),
                                t->plan.warmup_steps, t->course.total);
 }
 
@@ -96,9 +96,9 @@ static void add_up(sim_train_state *t, const sim_loss_report *r, double norm)
     t->sums[SIM_SUM_ACCURACY] += r->accuracy;
     t->sums[SIM_SUM_POSITIVE] += r->positive;
     t->sums[SIM_SUM_NEGATIVE] += r->negative;
-    t->sums[SIM_SUM_SPREAD] += r->spread;
+    t->sums[SIM_SUM_EMBEDDING_STD] += r->embedding_std;
     t->sums[SIM_SUM_NORM] += norm;
-    t->sums[SIM_SUM_LONELY] += (double)r->lonely;
+    t->sums[SIM_SUM_WITHOUT_POSITIVE] += (double)r->anchors_without_positive;
 }
 
 static void compute(sim_train_state *t, int slot, sim_loss_report *report)
@@ -110,14 +110,15 @@ static void compute(sim_train_state *t, int slot, sim_loss_report *report)
                                     .labels = t->feed.labels[slot],
                                     .epoch = (uint32_t)t->at.epoch,
                                     .samples = t->at.samples,
-                                    .progress = sim_course_done(t) / t->course.total};
+                                    .progress =
+                                        sim_schedule_steps_done(t) / t->course.total};
 
     t->method.row->forward_backward(t->method.self, &batch, t->grads, report, &times);
     t->phase_s[SIM_PHASE_FORWARD] += times.forward;
     t->phase_s[SIM_PHASE_LOSS] += times.loss;
     t->phase_s[SIM_PHASE_BACKWARD] += times.backward;
     double start = sim_clock_s();
-    sim_beat_phase("gradient sum");
+    sim_heartbeat_phase("gradient sum");
     sim_comm_sum_leaves(t->comm, t->method.n_blocks, n, t->grads);
     t->phase_s[SIM_PHASE_SUM] += sim_clock_s() - start;
 }
@@ -151,14 +152,14 @@ void sim_step_run(sim_train_state *t, int slot, sim_step_metrics *m)
 {
     sim_loss_report report = {0};
 
-    sim_train_remember(t, sim_ladder_input(t, t->feed.x[slot]));
-    sim_train_remember(t, snapshot(t, false));
+    sim_train_defer_error(t, sim_hash_trace_input(t, t->feed.x[slot]));
+    sim_train_defer_error(t, snapshot(t, false));
     compute(t, slot, &report);
-    sim_train_remember(t, sim_ladder_loss(t, report.loss));
+    sim_train_defer_error(t, sim_hash_trace_loss(t, report.loss));
     double start = sim_clock_s();
-    sim_beat_phase("update");
+    sim_heartbeat_phase("update");
     m->lr = sim_step_rate(t);
-    sim_train_remember(t, apply(t, &report, m->lr));
+    sim_train_defer_error(t, apply(t, &report, m->lr));
     t->phase_s[SIM_PHASE_UPDATE] += sim_clock_s() - start;
-    sim_train_remember(t, sim_ladder_update(t));
+    sim_train_defer_error(t, sim_hash_trace_update(t));
 }

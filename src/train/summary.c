@@ -203,7 +203,7 @@ done:
     return st;
 }
 
-sim_status sim_summary_tell(sim_train_state *t, const char *why)
+sim_status sim_summary_print(sim_train_state *t, const char *why)
 {
     sim_status st = SIM_OK;
     summary s = {.t = t, .why = why, .elapsed_s = sim_clock_s() - t->start_s};

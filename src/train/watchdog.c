@@ -9,9 +9,9 @@
  */
 #include "watchdog.h"
 
-#include "simile/beat.h"
 #include "simile/clock.h"
 #include "simile/file.h"
+#include "simile/heartbeat.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
@@ -62,8 +62,8 @@ static sim_status publish(sim_watchdog *w)
     sim_status st = SIM_OK;
     int fd = -1;
     record *r = &w->record;
-    const sim_beats now =
-        w->options.beats ? w->options.beats(w->options.ctx) : sim_beats_now();
+    const sim_heartbeat now =
+        w->options.beats ? w->options.beats(w->options.ctx) : sim_heartbeat_now();
 
     r->told_again = ++r->told;
     r->beats = now.beats;
@@ -157,7 +157,7 @@ static const char *state_of(const sim_watchdog *w, const record *r)
 
     if (strcmp(r->host, w->record.host) != 0)
         return "";
-    if (!sim_process_look((long)r->pid, &p))
+    if (!sim_process_query((long)r->pid, &p))
         return ", its process is gone";
     if (p.state == 'Z' || p.state == 'X')
         return ", its process is dead";
@@ -320,7 +320,7 @@ static void *watch(void *ctx)
     sim_watchdog *w = ctx;
     bool more = true;
 
-    sim_beat_mute();
+    sim_heartbeat_mute();
     sim_mutex_lock(&w->lock);
     while (!w->stop && more) {
         sim_signal_wait_for(&w->wake, &w->lock, w->tick_s);

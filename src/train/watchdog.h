@@ -1,14 +1,14 @@
 /*
  * watchdog.h - a thread that sees when no rank gets anything done any more.
  *
- * It never speaks MPI.  Every rank's thread keeps a small record of beat.h's counts in a
+ * It never speaks MPI.  Every rank's thread keeps a small record of heartbeat.h's counts in a
  * file that all ranks see, RUN/heartbeat/rank-N; when its own main thread stands still for
  * long, it reads the records of the others.
  */
 #ifndef SIMILE_TRAIN_WATCHDOG_H
 #define SIMILE_TRAIN_WATCHDOG_H
 
-#include "simile/beat.h"
+#include "simile/heartbeat.h"
 #include "simile/status.h"
 
 typedef enum {
@@ -26,8 +26,8 @@ typedef struct {
      * is behind, in which step and phase, as far as it can be known. */
     void (*tell)(void *ctx, sim_hang event, const char *text);
     void *ctx;
-    /* What this rank has done; NULL: sim_beats_now.  Tests play several ranks. */
-    sim_beats (*beats)(void *ctx);
+    /* What this rank has done; NULL: sim_heartbeat_now.  Tests play several ranks. */
+    sim_heartbeat (*beats)(void *ctx);
 } sim_watchdog_options;
 
 typedef struct sim_watchdog sim_watchdog;

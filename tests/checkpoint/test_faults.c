@@ -446,9 +446,9 @@ static bool fail_at(int k, int number, bool for_good, sim_status code)
     int64_t found = newest();
     if (st != SIM_OK && st != code)
         fail_msg("%s at call %d: status %d", strerror(number), k, (int)st);
-    if (st == SIM_OK ? found != 2 : !strstr(sim_story(), strerror(number)))
+    if (st == SIM_OK ? found != 2 : !strstr(sim_error_message(), strerror(number)))
         fail_msg("%s at call %d: step %lld, story \"%s\"", strerror(number), k,
-                 (long long)found, sim_story());
+                 (long long)found, sim_error_message());
     if (found != 1 && found != 2)
         fail_msg("%s at call %d: step %lld", strerror(number), k, (long long)found);
     /* Where removing works, nothing stays that nobody asked for. */
@@ -710,7 +710,7 @@ static void what_cannot_be_read_ends_the_search(void **state)
         sim_file_use(NULL);
         assert_int_equal(st, SIM_E_ACCESS);
         assert_null(k);
-        assert_non_null(strstr(sim_story(), names[i]));
+        assert_non_null(strstr(sim_error_message(), names[i]));
     }
     (void)remove_named(names[1]); /* missing is no good for certain */
     assert_int_equal(newest(), 1);
@@ -762,7 +762,7 @@ static void a_course_that_is_left_is_set_aside_with_its_parts(void **state)
     put("latest");
     for (size_t i = 0; i < 3; i++)
         put(newer[i]);
-    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
     (void)snprintf(expected, sizeof expected, "%s/abandoned-1", folder);
     assert_string_equal(where, expected);
     for (size_t i = 0; i < 3; i++) {
@@ -772,10 +772,10 @@ static void a_course_that_is_left_is_set_aside_with_its_parts(void **state)
     assert_true(stands("checkpoints", "step-000000006.h5"));
     assert_true(stands("checkpoints", "step-000000006.part-0000.h5"));
     assert_false(stands("checkpoints", "latest")); /* it may have named one of them */
-    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
     assert_string_equal(where, ""); /* nothing is left to move */
     put(newer[2]);
-    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
     assert_true(stands("abandoned-2", newer[2])); /* what stands aside stays */
 }
 
@@ -788,7 +788,7 @@ static void a_move_that_was_cut_short_is_finished_where_it_began(void **state)
 
     put(main_file);
     put(part);
-    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
     put(main_file); /* another course, whose move ends between part and file */
     put(part);
     (void)snprintf(to, sizeof to, "%s/abandoned-2", folder);
@@ -796,7 +796,7 @@ static void a_move_that_was_cut_short_is_finished_where_it_began(void **state)
     (void)snprintf(from, sizeof from, "%s/checkpoints/%s", folder, part);
     (void)snprintf(to, sizeof to, "%s/abandoned-2/%s", folder, part);
     assert_int_equal(rename(from, to), 0);
-    ASSERT_OK(sim_run_set_aside(&alone, &run, 7, where, sizeof where));
+    ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
     assert_true(stands("abandoned-2", main_file));
     assert_true(stands("abandoned-2", part));
     assert_false(stands("checkpoints", main_file));
@@ -847,8 +847,8 @@ static void a_lock_that_says_nothing_is_refused_with_what_to_type(void **state)
     const char *const texts[] = {"", "\n\n\n", "\xff\xfe\x01", "pid 3\n", large};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         assert_int_equal(challenge(texts[i]), SIM_E_CREATE);
-        assert_non_null(strstr(sim_story(), "type: rm "));
-        assert_non_null(strstr(sim_story(), "run.lock"));
+        assert_non_null(strstr(sim_error_message(), "type: rm "));
+        assert_non_null(strstr(sim_error_message(), "run.lock"));
     }
 }
 
@@ -877,8 +877,9 @@ static void a_lock_of_another_host_counts_until_slurm_says_otherwise(void **stat
     }
     assert_int_equal(setenv("PATH", "/nowhere", 1), 0); /* no Slurm at all */
     assert_int_equal(challenge(elsewhere), SIM_E_CREATE);
-    assert_non_null(strstr(sim_story(), "held by pid 12 on other (job 4711, since 2026"));
-    assert_non_null(strstr(sim_story(), "type: rm "));
+    assert_non_null(
+        strstr(sim_error_message(), "held by pid 12 on other (job 4711, since 2026"));
+    assert_non_null(strstr(sim_error_message(), "type: rm "));
     assert_int_equal(setenv("PATH", path, 1), 0);
     free(path);
 }
@@ -944,7 +945,7 @@ static void a_fresh_lock_never_leaves_its_place(void **state)
     sim_status st = challenge("host testhost\npid 999999999\nstart 1\n");
     sim_file_use(NULL);
     assert_int_equal(st, SIM_E_CREATE);
-    assert_non_null(strstr(sim_story(), "held by pid 1 on rival"));
+    assert_non_null(strstr(sim_error_message(), "held by pid 1 on rival"));
     assert_int_equal(n_moved, 0);
     lock_path(path);
     ASSERT_OK(sim_file_load(path, 4096, &text, &n));
@@ -1032,7 +1033,7 @@ static void a_process_of_another_container_holds_its_lock(void **state)
     sim_free(text);
     assert_int_equal(challenge("host testhost\npid 999999999\nstart 1\nspace pid:[7]\n"),
                      SIM_E_CREATE);
-    assert_non_null(strstr(sim_story(), "held by pid 999999999 on testhost"));
+    assert_non_null(strstr(sim_error_message(), "held by pid 999999999 on testhost"));
 }
 
 static void a_wish_to_stop_is_for_who_holds_the_run_and_no_other(void **state)
@@ -1043,17 +1044,17 @@ static void a_wish_to_stop_is_for_who_holds_the_run_and_no_other(void **state)
     lock_path(lock);
     (void)snprintf(stop, sizeof stop, "%s/stop", folder);
     sim_run_close(&alone, &run);
-    ASSERT_REFUSED(sim_run_ask_stop(folder), SIM_E_INPUT, "no job is running there");
+    ASSERT_REFUSED(sim_run_request_stop(folder), SIM_E_INPUT, "no job is running there");
     sim_host_name(host, sizeof host);
     int n = snprintf(text, sizeof text, "host %s\npid 999999999\nstart 1\n", host);
     write_bytes(lock, text, (size_t)n);
-    ASSERT_REFUSED(sim_run_ask_stop(folder), SIM_E_INPUT, "was killed");
+    ASSERT_REFUSED(sim_run_request_stop(folder), SIM_E_INPUT, "was killed");
     ASSERT_OK(sim_file_remove(lock));
     write_bytes(stop, "stop\n", 5); /* that one was asked */
     ASSERT_OK(sim_run_open(&alone, folder, &mine));
-    assert_false(sim_run_stop_asked(&mine));
-    ASSERT_OK(sim_run_ask_stop(folder)); /* long before the first step */
-    assert_true(sim_run_stop_asked(&mine));
+    assert_false(sim_run_stop_requested(&mine));
+    ASSERT_OK(sim_run_request_stop(folder)); /* long before the first step */
+    assert_true(sim_run_stop_requested(&mine));
     sim_run_close(&alone, &mine);
 }
 

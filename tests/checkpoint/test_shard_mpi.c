@@ -367,8 +367,8 @@ static void a_part_of_another_run_is_refused_and_named(void **state)
     sim_run_close(comm, &run);
     sim_run_close(comm, &other);
     assert_int_equal(st, SIM_E_DATA);
-    assert_non_null(strstr(sim_story(), "part-0004"));
-    assert_non_null(strstr(sim_story(), "of another checkpoint"));
+    assert_non_null(strstr(sim_error_message(), "part-0004"));
+    assert_non_null(strstr(sim_error_message(), "of another checkpoint"));
 }
 
 static void parts_are_retired_with_their_checkpoint(void **state)
@@ -430,7 +430,7 @@ static void one_rank_s_full_disk_ends_the_save_on_all(void **state)
         sim_file_use(&calls);
     sim_status st = save(comm, &run, 2, &q);
     sim_file_use(NULL);
-    bool told = strstr(sim_story(), "No space left on device") != NULL;
+    bool told = strstr(sim_error_message(), "No space left on device") != NULL;
     int64_t step = step_that_all_read(&run, 1000);
     path_of(&run, "", path);
     ASSERT_OK(sim_directory_list(path, &names));

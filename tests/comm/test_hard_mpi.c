@@ -45,13 +45,13 @@ static bool same(float a, float b)
     return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
 }
 
-/* The maximal nodes are made by the plain fold, not by sim_fold. */
+/* The maximal nodes are made by the plain fold, not by sim_tree_stack. */
 static bool sum_is_right(size_t leaves, size_t n, float (*of)(size_t, size_t))
 {
     enum { GUARD = 16 };
     sim_range nodes[SIM_TREE_MAX_NODES];
     sim_range mine = sim_tree_part(leaves, (size_t)comm->size, (size_t)comm->rank);
-    size_t room = sim_comm_sum_leaves_room(comm, leaves, n);
+    size_t room = sim_comm_sum_leaves_capacity(comm, leaves, n);
     size_t have = sim_tree_nodes(leaves, mine, nodes);
     float *v = NULL;
     bool good = true;
@@ -98,14 +98,14 @@ static void a_sum_and_a_fold_allocate_nothing_after_the_first(void **state)
     (void)state;
     float *v = NULL;
     double leaves[14], out[14];
-    const sim_fold_shape s = {7, 1, 0, 2, sim_merge_sum};
-    ASSERT_OK(sim_alloc(&v, sim_comm_sum_leaves_room(comm, 7, 100), "test/sum"));
+    const sim_reduce_shape s = {7, 1, 0, 2, sim_merge_sum};
+    ASSERT_OK(sim_alloc(&v, sim_comm_sum_leaves_capacity(comm, 7, 100), "test/sum"));
     uint64_t calls = 0;
     for (int round = 0; round < 3; round++) {
         if (round == 1)
             calls = sim_memory_calls();
         memset(leaves, 0, sizeof leaves);
-        sim_comm_fold_doubles(comm, &s, leaves, out);
+        sim_comm_reduce_doubles(comm, &s, leaves, out);
         sim_comm_sum_leaves(comm, 7, 100, v);
     }
     calls = sim_memory_calls() - calls;
@@ -122,7 +122,7 @@ static void moments_are_those_of_all_samples(void **state)
     static const size_t groups[] = {0, 2, 4, 8, 24};
     seed = 0;
     for (size_t k = 0; k < sizeof groups / sizeof groups[0]; k++) {
-        const sim_fold_shape s = {12, 2, groups[k], 2 * C, sim_merge_moments};
+        const sim_reduce_shape s = {12, 2, groups[k], 2 * C, sim_merge_moments};
         sim_range u = sim_tree_part(12, (size_t)comm->size, (size_t)comm->rank);
         size_t per = groups[k] ? groups[k] : LEAVES;
         for (size_t l = 2 * u.lo; l < 2 * u.hi; l++)
@@ -137,7 +137,7 @@ static void moments_are_those_of_all_samples(void **state)
                 leaves[(l - 2 * u.lo) * 2 * C + c] = mean;
                 leaves[(l - 2 * u.lo) * 2 * C + C + c] = v;
             }
-        sim_comm_fold_doubles(comm, &s, leaves, out);
+        sim_comm_reduce_doubles(comm, &s, leaves, out);
         for (size_t g = 0; g < LEAVES / per; g++)
             for (size_t c = 0; c < C; c++) {
                 double mean = 0, v = 0, n = (double)(per * PER);
@@ -186,26 +186,26 @@ static void each_single_failing_rank_is_named(void **state)
     for (int bad = 0; bad < comm->size; bad++) {
         char want[400];
         sim_status mine = SIM_OK;
-        sim_story_clear();
+        sim_error_clear();
         if (comm->rank == bad)
             mine =
-                sim_story_begin(SIM_E_INPUT, __FILE__, __LINE__, "rank and file %d", bad);
+                sim_error_begin(SIM_E_INPUT, __FILE__, __LINE__, "rank and file %d", bad);
         good &= sim_comm_agree(comm, mine) == SIM_E_INPUT;
         /* agreed again, the name is not put twice */
         good &= sim_comm_agree(comm, SIM_E_INPUT) == SIM_E_INPUT;
         (void)snprintf(want, sizeof want, comm->size > 1 ? "rank %d on " : "rank and",
                        bad);
-        good &= strncmp(sim_story(), want, strlen(want)) == 0;
-        const char *again = strstr(sim_story() + 1, "rank ");
+        good &= strncmp(sim_error_message(), want, strlen(want)) == 0;
+        const char *again = strstr(sim_error_message() + 1, "rank ");
         good &= comm->size == 1 || (again && strncmp(again, "rank and file", 13) == 0);
         (void)snprintf(want, sizeof want, "rank and file %d", bad);
-        good &= strstr(sim_story(), want) != NULL;
+        good &= strstr(sim_error_message(), want) != NULL;
         /* nor behind a file that was put in front of it */
-        sim_story_prefix("z.h5: ");
+        sim_error_prefix("z.h5: ");
         good &= sim_comm_agree(comm, SIM_E_INPUT) == SIM_E_INPUT;
-        good &= strncmp(sim_story(), "z.h5: ", 6) == 0;
+        good &= strncmp(sim_error_message(), "z.h5: ", 6) == 0;
     }
-    sim_story_clear();
+    sim_error_clear();
     assert_true(good);
 }
 

@@ -41,17 +41,17 @@ static sim_range mine_of(size_t n)
 static bool sum_is_right(size_t leaves, size_t n)
 {
     float *nodes = NULL;
-    sim_fold f;
+    sim_tree_stack f;
     sim_range mine = mine_of(leaves);
-    size_t room = sim_comm_sum_leaves_room(comm, leaves, n);
+    size_t room = sim_comm_sum_leaves_capacity(comm, leaves, n);
     size_t depth = sim_tree_depth(leaves, mine) * n;
     ASSERT_OK(sim_alloc(&nodes, (room > depth ? room : depth) + n, "test/sum"));
-    sim_fold_begin(&f, n, leaves, mine, nodes);
+    sim_tree_stack_begin(&f, n, leaves, mine, nodes);
     for (size_t leaf = mine.lo; leaf < mine.hi; leaf++) {
-        float *slot = sim_fold_slot(&f);
+        float *slot = sim_tree_stack_top(&f);
         for (size_t i = 0; i < n; i++)
             slot[i] = value(leaf, i);
-        sim_fold_close(&f);
+        sim_tree_stack_push(&f);
     }
     sim_comm_sum_leaves(comm, leaves, n, nodes);
     bool good = true;
@@ -79,7 +79,7 @@ static void sums_have_the_bits_of_one_rank(void **state)
     assert_true(good);
 }
 
-static bool fold_is_right(const sim_fold_shape *s)
+static bool fold_is_right(const sim_reduce_shape *s)
 {
     double leaves[64 * 2], out[64 * 2];
     sim_range units = mine_of(s->n_units);
@@ -89,8 +89,8 @@ static bool fold_is_right(const sim_fold_shape *s)
     for (size_t l = lo; l < hi; l++)
         for (size_t i = 0; i < s->width; i++)
             leaves[(l - lo) * s->width + i] = (double)value(l, i);
-    sim_comm_fold_doubles(comm, s, leaves, out);
-    bool good = sim_fold_groups(s) == total / per_group;
+    sim_comm_reduce_doubles(comm, s, leaves, out);
+    bool good = sim_reduce_groups(s) == total / per_group;
     for (size_t g = 0; g < total / per_group; g++)
         for (size_t i = 0; i < s->width; i++)
             good &=
@@ -105,11 +105,11 @@ static void folds_have_the_bits_of_one_rank(void **state)
     for (size_t units = 1; units <= 16; units++)
         for (size_t per_unit = 1; per_unit <= 4; per_unit++)
             for (size_t group = 0; group <= units * per_unit; group++) {
-                const sim_fold_shape s = {.n_units = units,
-                                          .leaves_per_unit = per_unit,
-                                          .leaves_per_group = group,
-                                          .width = 2,
-                                          .merge = sim_merge_sum};
+                const sim_reduce_shape s = {.n_units = units,
+                                            .leaves_per_unit = per_unit,
+                                            .leaves_per_group = group,
+                                            .width = 2,
+                                            .merge = sim_merge_sum};
                 bool fits =
                     group == 0 || ((units * per_unit) % group == 0 &&
                                    (group % per_unit == 0 || per_unit % group == 0));
@@ -138,11 +138,11 @@ static void folds_of_nodes_have_the_bits_of_folds_of_leaves(void **state)
             size_t count = mines[j].hi - mines[j].lo;
             double part[33 * WIDTH];
             memcpy(part, leaves + mines[j].lo * WIDTH, count * WIDTH * sizeof *part);
-            sim_tree_fold_doubles(count, WIDTH, ranges, count, part, sim_merge_moments,
-                                  nodes + j * WIDTH);
+            sim_tree_reduce_doubles(count, WIDTH, ranges, count, part, sim_merge_moments,
+                                    nodes + j * WIDTH);
         }
-        sim_tree_fold_doubles(n, WIDTH, ranges, n, leaves, sim_merge_moments, want);
-        sim_comm_fold_nodes(comm, n, WIDTH, nodes, sim_merge_moments, out);
+        sim_tree_reduce_doubles(n, WIDTH, ranges, n, leaves, sim_merge_moments, want);
+        sim_comm_reduce_nodes(comm, n, WIDTH, nodes, sim_merge_moments, out);
         good &= memcmp(out, want, sizeof want) == 0;
     }
     assert_true(good);
@@ -186,11 +186,11 @@ static void all_ranks_learn_the_lowest_failing_story(void **state)
         char want[32];
         (void)snprintf(want, sizeof want, "trouble %d", bad);
         if (comm->rank >= bad)
-            mine = sim_story_begin(comm->rank == bad ? SIM_E_DATA : SIM_E_IO, __FILE__,
+            mine = sim_error_begin(comm->rank == bad ? SIM_E_DATA : SIM_E_IO, __FILE__,
                                    __LINE__, "trouble %d", comm->rank);
         good &= sim_comm_agree(comm, mine) == SIM_E_DATA;
-        good &= strstr(sim_story(), want) != NULL;
-        good &= comm->size == 1 || strncmp(sim_story(), "rank ", 5) == 0;
+        good &= strstr(sim_error_message(), want) != NULL;
+        good &= comm->size == 1 || strncmp(sim_error_message(), "rank ", 5) == 0;
     }
     assert_true(good);
 }

@@ -63,9 +63,9 @@ static const sim_option_table job_more = {"opt", job_more_rows, 3, sizeof(job_op
 static inline sim_status job_take(sim_config *c, job_options *o)
 {
     static job_options opt, more;
-    sim_status st = sim_config_take(c, &job_top, o);
-    st = st == SIM_OK ? sim_config_take(c, &job_opt, &opt) : st;
-    st = st == SIM_OK ? sim_config_take(c, &job_more, &more) : st;
+    sim_status st = sim_config_fill(c, &job_top, o);
+    st = st == SIM_OK ? sim_config_fill(c, &job_opt, &opt) : st;
+    st = st == SIM_OK ? sim_config_fill(c, &job_more, &more) : st;
     if (st != SIM_OK)
         return st;
     o->rate = opt.rate;

@@ -55,9 +55,9 @@ static sim_status take(const char *text, size_t n, options *o, lists *l)
     sim_config *c = NULL;
     sim_status st = sim_config_parse(text, n, "job.yaml", &c);
     if (st == SIM_OK)
-        st = sim_config_take(c, &table, o);
+        st = sim_config_fill(c, &table, o);
     if (st == SIM_OK)
-        st = sim_config_take(c, &list_table, l);
+        st = sim_config_fill(c, &list_table, l);
     if (st == SIM_OK)
         st = sim_config_finish(c);
     sim_config_destroy(&c);
@@ -153,8 +153,8 @@ static void overrides_replace_and_are_numbered(void **state)
     options o;
     lists l;
     ASSERT_OK(sim_config_read(path, 3, good, numbers, &config));
-    ASSERT_OK(sim_config_take(config, &table, &o));
-    ASSERT_OK(sim_config_take(config, &list_table, &l));
+    ASSERT_OK(sim_config_fill(config, &table, &o));
+    ASSERT_OK(sim_config_fill(config, &list_table, &l));
     assert_true(o.lr == 2 && o.flag && l.list.n == 1 && l.list.op[0] == 1);
     sim_config_destroy(&config);
     ASSERT_REFUSED(sim_config_read(path, 1, wrong, numbers, &config), SIM_E_CONFIG,
@@ -176,8 +176,8 @@ static void the_resolved_job_resolves_to_itself(void **state)
         sim_config *c = NULL;
         const char *from = i ? once : text;
         ASSERT_OK(sim_config_parse(from, strlen(from), "job.yaml", &c));
-        ASSERT_OK(sim_config_take(c, &table, &o));
-        ASSERT_OK(sim_config_take(c, &list_table, &l));
+        ASSERT_OK(sim_config_fill(c, &table, &o));
+        ASSERT_OK(sim_config_fill(c, &list_table, &l));
         ASSERT_OK(sim_config_finish(c));
         ASSERT_OK(sim_config_resolved(c, i ? &twice : &once));
         if (i)
@@ -210,7 +210,7 @@ static void ten_thousand_mutations_crash_nothing(void **state)
             text[sim_random_below(&r, (uint32_t)n)] = (char)sim_random_below(&r, 256);
         sim_status st = take(text, n, &o, &l);
         if (st != SIM_OK && st != SIM_E_CONFIG)
-            fail_msg("seed %u: %d %s", seed, (int)st, sim_story());
+            fail_msg("seed %u: %d %s", seed, (int)st, sim_error_message());
     }
 }
 

@@ -15,13 +15,13 @@ enum { MANY = 1000000 };
 static void refused_soon(const char *name, const char *text, size_t n)
 {
     static job_options o;
-    const double begun = sim_clock_s();
+    const double started = sim_clock_s();
     const size_t held = sim_memory_bytes(), process = sim_memory_process_peak();
 
     sim_status st = job_parse(text, n, &o);
-    const double took = sim_clock_s() - begun;
+    const double took = sim_clock_s() - started;
     if (st != SIM_E_CONFIG)
-        fail_msg("%s: %d %s", name, (int)st, sim_story());
+        fail_msg("%s: %d %s", name, (int)st, sim_error_message());
     if (took > 3.0)
         fail_msg("%s took %.2f s", name, took);
     if (sim_memory_process_peak() > process + ((size_t)128 << 20))
@@ -83,7 +83,7 @@ static void too_many_values_end_soon(void **state)
     for (int i = 0; n + 300 < MANY; i++)
         n += (size_t)snprintf(text + n, 300, "%0200d: 1\n", i);
     refused_soon("many keys", text, n);
-    assert_non_null(strstr(sim_story(), "more than 1024 values"));
+    assert_non_null(strstr(sim_error_message(), "more than 1024 values"));
     free(text);
 }
 
@@ -93,7 +93,7 @@ static void an_alias_bomb_is_refused_at_its_first_anchor(void **state)
     const char *text = "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a]\n"
                        "c: &c [*b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c]\n";
     refused_soon("bomb", text, strlen(text));
-    assert_non_null(strstr(sim_story(), "job.yaml:1: anchors"));
+    assert_non_null(strstr(sim_error_message(), "job.yaml:1: anchors"));
 }
 
 #define BYTES(text) text, sizeof text - 1
@@ -223,8 +223,9 @@ static void every_failing_allocation_is_told_and_leaks_nothing(void **state)
         sim_memory_fail_at(k);
         st = whole_way(path, 2, overrides);
         sim_memory_fail_at(0);
-        if (st != SIM_OK && (st != SIM_E_IO || !strstr(sim_story(), "out of memory")))
-            fail_msg("allocation %d: %d %s", (int)k, (int)st, sim_story());
+        if (st != SIM_OK &&
+            (st != SIM_E_IO || !strstr(sim_error_message(), "out of memory")))
+            fail_msg("allocation %d: %d %s", (int)k, (int)st, sim_error_message());
         assert_int_equal(sim_memory_bytes(), held);
     }
     (void)remove(path);
@@ -279,7 +280,7 @@ static void check_comes_back(uint32_t seed, sim_config *c, const job_options *o)
     st = st == SIM_OK ? job_take(back, &again) : st;
     st = st == SIM_OK ? sim_config_resolved(back, &twice) : st;
     if (st != SIM_OK || strcmp(once, twice) != 0 || memcmp(o, &again, sizeof *o) != 0)
-        fail_msg("seed %u: %s\n%s", seed, sim_story(), once);
+        fail_msg("seed %u: %s\n%s", seed, sim_error_message(), once);
     sim_config_destroy(&back);
     sim_free(once);
     sim_free(twice);
@@ -309,8 +310,8 @@ static void ten_thousand_mutations_are_taken_whole_or_refused(void **state)
         st = st == SIM_OK ? job_take(c, &o) : st;
         if (st == SIM_OK)
             check_comes_back(seed, c, &o);
-        else if (st != SIM_E_CONFIG || !sim_story()[0])
-            fail_msg("seed %u: %d %s", seed, (int)st, sim_story());
+        else if (st != SIM_E_CONFIG || !sim_error_message()[0])
+            fail_msg("seed %u: %d %s", seed, (int)st, sim_error_message());
         accepted += st == SIM_OK;
         sim_config_destroy(&c);
         free(exact);

@@ -211,8 +211,8 @@ static void a_preference_stands_between_table_and_job(void **state)
     sim_config *c = NULL;
     char *text = NULL;
     ASSERT_OK(sim_config_parse(base_job, sizeof base_job - 1, "job.yaml", &c));
-    sim_config_prefer(c, "opt.rate", "0.25");
-    sim_config_prefer(c, "opt.steps", "77");
+    sim_config_set_default(c, "opt.rate", "0.25");
+    sim_config_set_default(c, "opt.steps", "77");
     ASSERT_OK(job_take(c, &o));
     assert_true(o.rate == 1 && o.steps == 77 && !o.flag);
     ASSERT_OK(sim_config_resolved(c, &text));
@@ -266,9 +266,9 @@ static void peek_and_refuse_name_keys(void **state)
     ASSERT_OK(sim_config_parse(base_job, sizeof base_job - 1, "job.yaml", &c));
     assert_string_equal(sim_config_peek(c, "opt.kind"), "lars");
     assert_null(sim_config_peek(c, "opt"));
-    ASSERT_REFUSED(sim_config_refuse(c, "opt.kind", "needs %d", 7), SIM_E_CONFIG,
+    ASSERT_REFUSED(sim_config_error(c, "opt.kind", "needs %d", 7), SIM_E_CONFIG,
                    "job.yaml:2: opt.kind: needs 7");
-    ASSERT_REFUSED(sim_config_refuse(c, "opt.flag", "why"), SIM_E_CONFIG,
+    ASSERT_REFUSED(sim_config_error(c, "opt.flag", "why"), SIM_E_CONFIG,
                    "job.yaml: opt.flag: why");
     sim_config_destroy(&c);
 }

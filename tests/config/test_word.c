@@ -33,7 +33,7 @@ static sim_status take(const char *text, int64_t *count, char **resolved)
     options o = {0};
 
     SIM_TRY(sim_config_parse(text, strlen(text), "job.yaml", &c));
-    SIM_TRY(sim_config_take(c, &table, &o));
+    SIM_TRY(sim_config_fill(c, &table, &o));
     SIM_TRY(sim_config_finish(c));
     SIM_TRY(sim_config_resolved(c, resolved));
     *count = o.count;

@@ -89,12 +89,13 @@ static void memory_that_cannot_be_had_is_a_story(void **state)
 static void a_story_may_quote_itself(void **state)
 {
     (void)state;
-    assert_int_equal(sim_story_begin(SIM_E_DATA, "src/core/x.c", 3, "first"), SIM_E_DATA);
-    (void)sim_story_begin(SIM_E_IO, "src/core/y.c", 4, "second after %s", sim_story());
-    assert_string_equal(sim_story(), "second after first");
-    sim_story_prefix("%s: ", "file");
-    assert_string_equal(sim_story(), "file: second after first");
-    assert_string_equal(sim_story_trail(), "core/y.c:4");
+    assert_int_equal(sim_error_begin(SIM_E_DATA, "src/core/x.c", 3, "first"), SIM_E_DATA);
+    (void)sim_error_begin(SIM_E_IO, "src/core/y.c", 4, "second after %s",
+                          sim_error_message());
+    assert_string_equal(sim_error_message(), "second after first");
+    sim_error_prefix("%s: ", "file");
+    assert_string_equal(sim_error_message(), "file: second after first");
+    assert_string_equal(sim_error_backtrace(), "core/y.c:4");
 }
 
 static void choices_are_found_and_named(void **state)

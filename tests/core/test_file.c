@@ -165,7 +165,7 @@ static void a_failed_call_leaves_the_old_or_the_new(void **state)
                 reached = plan.failed;
                 bool is_old = holds("old contents"), is_new = holds("new contents");
                 if (is_old == is_new || (st == SIM_OK && !is_new))
-                    fail_msg("call %d, errno %d: %s", k, errors[e], sim_story());
+                    fail_msg("call %d, errno %d: %s", k, errors[e], sim_error_message());
                 assert_alone();
             }
             assert_true(k > 9); /* open, writes, fsync, close, rename, folder's fsync */
@@ -424,11 +424,11 @@ static void a_process_is_known_by_when_it_began(void **state)
     (void)state;
     sim_process mine, child;
     char space[64];
-    assert_true(sim_process_look(sim_process_id(), &mine));
+    assert_true(sim_process_query(sim_process_id(), &mine));
     assert_int_equal(mine.state, 'R');
     assert_in_range(strlen(mine.began), 1, 20);
     assert_int_equal(strspn(mine.began, "0123456789"), strlen(mine.began));
-    assert_false(sim_process_look(999999999, &child));
+    assert_false(sim_process_query(999999999, &child));
     sim_process_space(space, sizeof space);
     assert_int_equal(strncmp(space, "pid:[", 5), 0);
     pid_t pid = fork();
@@ -439,16 +439,16 @@ static void a_process_is_known_by_when_it_began(void **state)
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
-    assert_true(sim_process_look(pid, &child));
+    assert_true(sim_process_query(pid, &child));
     assert_int_equal(child.state, 'T');
     assert_true(strtoll(child.began, NULL, 10) >= strtoll(mine.began, NULL, 10));
     assert_int_equal(kill(pid, SIGKILL), 0);
     siginfo_t info;
     assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-    assert_true(sim_process_look(pid, &child)); /* dead, and not reaped */
+    assert_true(sim_process_query(pid, &child)); /* dead, and not reaped */
     assert_int_equal(child.state, 'Z');
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_false(sim_process_look(pid, &child));
+    assert_false(sim_process_query(pid, &child));
 }
 
 static void folders_are_made_with_parents_and_listed_in_order(void **state)

@@ -110,7 +110,7 @@ static void other_ranks_speak_only_where_they_must(void **state)
 
 static void speak_of_failure(void)
 {
-    (void)sim_story_begin(SIM_E_DATA, "src/core/x.c", 3, "a.h5 is cut");
+    (void)sim_error_begin(SIM_E_DATA, "src/core/x.c", 3, "a.h5 is cut");
     sim_log_failure(SIM_E_DATA);
     (void)setenv("SIMILE_TRACE", "1", 1);
     sim_log_failure(SIM_E_DATA);
@@ -170,11 +170,11 @@ static void a_full_disk_ends_the_file_but_not_the_story(void **state)
     sim_file_calls calls = sim_file_posix;
     calls.write = full;
     ASSERT_OK(sim_log_file(path));
-    sim_story_set("what went wrong before");
+    sim_error_set("what went wrong before");
     sim_file_use(&calls);
     hear(speak_twice, false);
     sim_file_use(NULL);
-    assert_string_equal(sim_story(), "what went wrong before");
+    assert_string_equal(sim_error_message(), "what went wrong before");
     const char *warning = strstr(heard, "logging to it ends");
     assert_non_null(warning);
     assert_null(strstr(warning + 1, "logging to it ends"));

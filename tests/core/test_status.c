@@ -29,12 +29,12 @@ static void a_failure_passes_with_its_story_and_trail(void **state)
 {
     (void)state;
     ASSERT_REFUSED(outer(), SIM_E_DATA, "row 7 is bad");
-    const char *first = strstr(sim_story_trail(), "core/test_status.c:");
+    const char *first = strstr(sim_error_backtrace(), "core/test_status.c:");
     assert_non_null(first);
     assert_non_null(strstr(first + 1, " < core/test_status.c:"));
-    sim_story_clear();
-    assert_string_equal(sim_story(), "");
-    assert_string_equal(sim_story_trail(), "");
+    sim_error_clear();
+    assert_string_equal(sim_error_message(), "");
+    assert_string_equal(sim_error_backtrace(), "");
 }
 
 static void a_story_too_long_is_cut_and_stays_a_text(void **state)
@@ -42,33 +42,33 @@ static void a_story_too_long_is_cut_and_stays_a_text(void **state)
     (void)state;
     static char text[10000];
     memset(text, 'x', sizeof text - 1);
-    (void)sim_story_begin(SIM_E_IO, "a.c", 1, "%s", text);
-    size_t n = strlen(sim_story());
+    (void)sim_error_begin(SIM_E_IO, "a.c", 1, "%s", text);
+    size_t n = strlen(sim_error_message());
     assert_true(n > 1000 && n < sizeof text - 1);
-    sim_story_prefix("%s", text); /* does not fit: the story stays */
-    assert_int_equal(strlen(sim_story()), n);
+    sim_error_prefix("%s", text); /* does not fit: the story stays */
+    assert_int_equal(strlen(sim_error_message()), n);
     for (int i = 0; i < 1000; i++)
-        sim_story_pass("src/core/somewhere.c", i);
-    assert_true(strlen(sim_story_trail()) < 10000);
-    sim_story_set(text);
-    assert_int_equal(strlen(sim_story()), n);
+        sim_error_add_frame("src/core/somewhere.c", i);
+    assert_true(strlen(sim_error_backtrace()) < 10000);
+    sim_error_set(text);
+    assert_int_equal(strlen(sim_error_message()), n);
 }
 
 static void a_story_may_be_set_from_its_own_end(void **state)
 {
     (void)state;
-    sim_story_set("file: the reason, at length");
-    sim_story_set(sim_story() + 6);
-    assert_string_equal(sim_story(), "the reason, at length");
-    sim_story_set(sim_story());
-    assert_string_equal(sim_story(), "the reason, at length");
+    sim_error_set("file: the reason, at length");
+    sim_error_set(sim_error_message() + 6);
+    assert_string_equal(sim_error_message(), "the reason, at length");
+    sim_error_set(sim_error_message());
+    assert_string_equal(sim_error_message(), "the reason, at length");
 }
 
 static void *other_thread(void *arg)
 {
     bool *empty = arg;
-    *empty = sim_story()[0] == '\0';
-    sim_story_set("theirs");
+    *empty = sim_error_message()[0] == '\0';
+    sim_error_set("theirs");
     return NULL;
 }
 
@@ -77,11 +77,11 @@ static void each_thread_has_its_own_story(void **state)
     (void)state;
     sim_thread t;
     bool empty = false;
-    sim_story_set("mine");
+    sim_error_set("mine");
     ASSERT_OK(sim_thread_start(&t, other_thread, &empty));
     sim_thread_join(&t);
     assert_true(empty);
-    assert_string_equal(sim_story(), "mine");
+    assert_string_equal(sim_error_message(), "mine");
 }
 
 static void every_code_has_a_name_of_its_own(void **state)

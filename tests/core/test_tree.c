@@ -31,13 +31,13 @@ static float plain(size_t lo, size_t hi, size_t i)
 /* One owner's walk; its nodes end at `partials`. */
 static size_t walk(size_t n_leaves, sim_range range, float *partials, sim_range *nodes)
 {
-    sim_fold f;
-    sim_fold_begin(&f, WIDTH, n_leaves, range, partials);
+    sim_tree_stack f;
+    sim_tree_stack_begin(&f, WIDTH, n_leaves, range, partials);
     for (size_t leaf = range.lo; leaf < range.hi; leaf++) {
-        float *slot = sim_fold_slot(&f);
+        float *slot = sim_tree_stack_top(&f);
         for (size_t i = 0; i < WIDTH; i++)
             slot[i] = value(leaf, i);
-        sim_fold_close(&f);
+        sim_tree_stack_push(&f);
     }
     size_t n = sim_tree_nodes(n_leaves, range, nodes);
     assert_int_equal(f.height, n);
@@ -63,8 +63,9 @@ static void any_parts_give_the_bits_of_the_definition(void **state)
             for (size_t j = 0; j < n; j++)
                 doubles[j] = (double)partials[j * WIDTH];
             double out = 0;
-            sim_tree_fold_doubles(v, 1, nodes, n, doubles, sim_merge_sum, &out);
-            const float *sum = sim_tree_fold_floats(v, WIDTH, nodes, n, partials, WIDTH);
+            sim_tree_reduce_doubles(v, 1, nodes, n, doubles, sim_merge_sum, &out);
+            const float *sum =
+                sim_tree_reduce_floats(v, WIDTH, nodes, n, partials, WIDTH);
             for (size_t i = 0; i < WIDTH; i++) {
                 float want = plain(0, v, i);
                 assert_memory_equal(&sum[i], &want, sizeof want);
@@ -160,7 +161,7 @@ static void doubles_have_the_bits_of_the_definition(void **state)
             for (size_t j = 0; j < n; j++)
                 for (size_t i = 0; i < WIDTH; i++)
                     partials[j * WIDTH + i] = plain_double(nodes[j].lo, nodes[j].hi, i);
-            sim_tree_fold_doubles(v, WIDTH, nodes, n, partials, sim_merge_sum, out);
+            sim_tree_reduce_doubles(v, WIDTH, nodes, n, partials, sim_merge_sum, out);
             for (size_t i = 0; i < WIDTH; i++) {
                 double want = plain_double(0, v, i);
                 assert_memory_equal(&out[i], &want, sizeof want);
@@ -184,7 +185,7 @@ static void long_vectors_have_the_same_bits_on_any_threads(void **state)
                 partials[l * STRIDE + i] = value(l, i);
         }
         const float *sum =
-            sim_tree_fold_floats(LEAVES, LONG, leaves, LEAVES, partials, STRIDE);
+            sim_tree_reduce_floats(LEAVES, LONG, leaves, LEAVES, partials, STRIDE);
         assert_ptr_equal(sum, partials);
         for (size_t i = 0; i < LONG; i++) {
             float want = plain(0, LEAVES, i);
@@ -217,7 +218,7 @@ static void minus_zero_survives_a_lonely_path(void **state)
     (void)state;
     float partials[4] = {-0.0f};
     sim_range all = {0, 1};
-    const float *sum = sim_tree_fold_floats(1, 1, &all, 1, partials, 1);
+    const float *sum = sim_tree_reduce_floats(1, 1, &all, 1, partials, 1);
     float want = -0.0f;
     assert_memory_equal(sum, &want, sizeof want);
 }
@@ -238,7 +239,7 @@ static void moments_merge_as_one_pass_over_everything(void **state)
         partials[2 * l + 1] = m2 / OF_LEAF;
         ranges[l] = (sim_range){l, l + 1};
     }
-    sim_tree_fold_doubles(LEAVES, 2, ranges, LEAVES, partials, sim_merge_moments, out);
+    sim_tree_reduce_doubles(LEAVES, 2, ranges, LEAVES, partials, sim_merge_moments, out);
     for (size_t l = 0; l < LEAVES; l++)
         for (size_t i = 0; i < OF_LEAF; i++) {
             sum += (double)value(l, i);

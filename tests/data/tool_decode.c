@@ -46,7 +46,7 @@ static void decode(const char *path)
         print_means(&image, half(image.h), half(image.w));
         printf("\n");
     } else {
-        printf("%d 0 0 %zu %s\n", (int)st, notes.warnings, sim_story());
+        printf("%d 0 0 %zu %s\n", (int)st, notes.warnings, sim_error_message());
     }
     sim_free(image.pixels);
     sim_free(bytes);

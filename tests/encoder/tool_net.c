@@ -88,7 +88,7 @@ static sim_status run(char **a)
     SIM_TRY(sim_h5_read(f.in, "/x", SIM_F32, 0, SIM_H5_ALL, x, images * floats));
     SIM_TRY(sim_h5_read(f.in, "/dy", SIM_F32, 0, SIM_H5_ALL, dy, images * dim));
     sim_net_pack(net, true);
-    SIM_TRY(sim_tape_create(net, &shape, &sim_folder_local, true, &tape));
+    SIM_TRY(sim_tape_create(net, &shape, &sim_reducer_local, true, &tape));
     sim_net_forward(tape, x, y);
     sim_net_backward(tape, dy, NULL, grads, sim_net_parameters(net));
     const sim_tensor t = {.type = SIM_F32, .n_dims = 2, .dims = {images, dim}, .data = y};
@@ -116,6 +116,6 @@ int main(int argc, char **argv)
         return 64;
     sim_status st = run(argv);
     if (st != SIM_OK)
-        (void)fprintf(stderr, "tool_net: %s\n", sim_story());
+        (void)fprintf(stderr, "tool_net: %s\n", sim_error_message());
     return (int)st;
 }

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 
     if (sim_config_parse((const char *)bytes, n, "fuzz", &c) == SIM_OK) {
         (void)sim_config_peek(c, "method.name");
-        if (sim_config_take(c, &sim_augment_table, &options) == SIM_OK &&
+        if (sim_config_fill(c, &sim_augment_table, &options) == SIM_OK &&
             sim_config_finish(c) == SIM_OK && sim_config_resolved(c, &yaml) == SIM_OK)
             /* What is written is read again. */
             SIM_ASSERT(sim_config_parse(yaml, strlen(yaml), "again", &again) == SIM_OK);

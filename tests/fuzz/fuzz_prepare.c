@@ -14,12 +14,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
-#define PREP_FORMAT(name) extern const prep_format prep_format_##name;
+#define PREP_FORMAT(name) extern const prep_format sim_prep_format_##name;
 #include "formats.def"
 #undef PREP_FORMAT
 
-static const prep_format *const formats[] = {&prep_format_tar, &prep_format_stl10,
-                                             &prep_format_cifar, &prep_format_idx};
+static const prep_format *const formats[] = {&sim_prep_format_tar, &sim_prep_format_stl10,
+                                             &sim_prep_format_cifar,
+                                             &sim_prep_format_idx};
 
 static void read_some(const prep_format *format, const prep_source *s)
 {
@@ -51,6 +52,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         read_some(format, &s);
     format->close(&s);
     sim_free(s.labels);
-    prep_free_lines(s.class_names, s.class_names ? s.n_classes : 0);
+    sim_prep_free_lines(s.class_names, s.class_names ? s.n_classes : 0);
     return 0;
 }

@@ -124,7 +124,7 @@ static void check_shape(sim_conv v)
     float *y = draw(IMAGES * p.n_y, 4);
     size_t n = IMAGES * (p.n_x > p.n_y ? p.n_x : p.n_y);
     double *want = calloc(n > p.n_w ? n : p.n_w, sizeof *want);
-    const sim_leaf_walk walk = {.n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
+    const sim_leaf_layout walk = {.n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
 
     ASSERT_OK(sim_filters_create(&p.v, &f));
     sim_filters_pack(f, p.w, true);
@@ -163,7 +163,7 @@ static sim_hash run_all(sim_conv v, size_t split)
     sim_filters *f = NULL;
     sim_hasher *h = NULL;
     float *y = draw(IMAGES * p.n_y, 4);
-    const sim_leaf_walk walk = {.n_leaves = 5, .range = {0, 3}, .images_per_leaf = 2};
+    const sim_leaf_layout walk = {.n_leaves = 5, .range = {0, 3}, .images_per_leaf = 2};
 
     ASSERT_OK(sim_hasher_create(&h));
     ASSERT_OK(sim_filters_create(&p.v, &f));
@@ -213,19 +213,20 @@ static void owners_of_leaves_join_to_the_same_sum(void **state)
     (void)state;
     for (size_t s = 0; s < N_SHAPES; s++) {
         problem p = make(shapes[s], IMAGES);
-        const sim_leaf_walk all = {.n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
+        const sim_leaf_layout all = {
+            .n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
         sim_range nodes[2 * SIM_TREE_MAX_NODES];
         sim_conv_backward_weights(&p.v, &all, p.x, p.y, p.dw, p.n_w);
         float *parts = p.dw + p.n_w;
         size_t n = 0;
         for (size_t lo = 0; lo < 3; lo += 2) {
-            sim_leaf_walk walk = all;
+            sim_leaf_layout walk = all;
             walk.range = (sim_range){lo, lo == 0 ? 2 : 3};
             sim_conv_backward_weights(&p.v, &walk, p.x + 2 * lo * p.n_x,
                                       p.y + 2 * lo * p.n_y, parts + n * p.n_w, p.n_w);
             n += sim_tree_nodes(3, walk.range, nodes + n);
         }
-        const float *joined = sim_tree_fold_floats(3, p.n_w, nodes, n, parts, p.n_w);
+        const float *joined = sim_tree_reduce_floats(3, p.n_w, nodes, n, parts, p.n_w);
         assert_memory_equal(joined, p.dw, p.n_w * sizeof *joined);
         drop(&p);
     }
@@ -253,7 +254,7 @@ static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
     enum { OF_LEAF = 70, SAMPLES = 500 };
     const sim_conv v = {
         .c = 250, .k = 262, .size = 3, .stride = 1, .pad = 1, .h = 5, .w = 4};
-    const sim_leaf_walk walk = {
+    const sim_leaf_layout walk = {
         .n_leaves = 2, .range = {0, 2}, .images_per_leaf = OF_LEAF};
     problem p = make(v, 2 * OF_LEAF);
     float *first = p.dw + p.n_w;
@@ -310,7 +311,7 @@ static void *run_passes(void *ctx)
 {
     pass_run *r = ctx;
     const problem *p = r->p;
-    const sim_leaf_walk walk = {
+    const sim_leaf_layout walk = {
         .n_leaves = r->images, .range = {0, r->images}, .images_per_leaf = 1};
     size_t before = scratch_held();
 
@@ -343,15 +344,15 @@ static size_t most_scratch(problem *p, size_t images)
 static void check_scratch(sim_conv v, size_t images)
 {
     problem p = make(v, images);
-    const sim_leaf_walk walk = {
+    const sim_leaf_layout walk = {
         .n_leaves = images, .range = {0, images}, .images_per_leaf = 1};
-    sim_room room = {0};
+    sim_workspace_size room = {0};
     size_t most = most_scratch(&p, images);
 
-    sim_conv_room(&p.v, &walk, &room);
-    if (most != sim_scratch_room(room.thread))
+    sim_conv_workspace(&p.v, &walk, &room);
+    if (most != sim_scratch_capacity(room.thread))
         fail_msg("c %zu k %zu size %zu: %zu bytes are taken, %zu were announced", v.c,
-                 v.k, v.size, most, sim_scratch_room(room.thread));
+                 v.k, v.size, most, sim_scratch_capacity(room.thread));
     drop(&p);
 }
 

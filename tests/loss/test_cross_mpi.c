@@ -227,7 +227,7 @@ static void expect(bool good, const char *what, const inputs *x, double t, int f
 
 static void check_description(const inputs *x, const sim_loss_report *r)
 {
-    double hits = 0, positive = 0, all = 0, spread = 0, n = (double)x->n;
+    double hits = 0, positive = 0, all = 0, embedding_std = 0, n = (double)x->n;
     double unit = x->length > 0 ? x->length * x->length : 1;
     for (size_t i = 0; i < x->n; i++) {
         bool hit = true;
@@ -244,7 +244,7 @@ static void check_description(const inputs *x, const sim_loss_report *r)
             sum += (double)x->a[i * x->d + k];
             squares += (double)x->a[i * x->d + k] * (double)x->a[i * x->d + k];
         }
-        spread += sqrt(fmax(0, squares / n - sum * sum / (n * n))) / (double)x->d;
+        embedding_std += sqrt(fmax(0, squares / n - sum * sum / (n * n))) / (double)x->d;
     }
     double negative = (all - positive) / (n * (n - 1));
     expect(fabs(r->accuracy - hits / n) <= 1 / n, "accuracy", x, 0, 0, r->accuracy,
@@ -253,8 +253,8 @@ static void check_description(const inputs *x, const sim_loss_report *r)
            r->positive, positive / n);
     expect(fabs(r->negative - negative) <= 1e-6 * unit, "negative", x, 0, 0, r->negative,
            negative);
-    expect(fabs(r->spread - spread) <= 1e-6 * sqrt(unit), "spread", x, 0, 0, r->spread,
-           spread);
+    expect(fabs(r->embedding_std - embedding_std) <= 1e-6 * sqrt(unit), "spread", x, 0, 0,
+           r->embedding_std, embedding_std);
 }
 
 /* ---- softmax ---- */
@@ -275,7 +275,7 @@ static void check_softmax(const inputs *x, double t, int flags)
     double h = 1e-5, factor = flags & 2 ? 2 * t : 1;
     double up = plain_softmax(x, &o, t * exp(h), false),
            down = plain_softmax(x, &o, t * exp(-h), false);
-    double want = plain_softmax(x, &o, t, true), slope = (up - down) / (2 * h);
+    double want = plain_softmax(x, &o, t, true), inner = (up - down) / (2 * h);
     double logits = (x->length > 0 ? x->length * x->length : 1) / t;
     bool good = t >= 0.05 && t <= 1 && x->length <= 0;
     double bound = 1e-6 * fmax(1, logits / 20) * fmax(factor, fabs(want));
@@ -288,9 +288,9 @@ static void check_softmax(const inputs *x, double t, int flags)
     expect(fabs(r.report.loss - want) <= bound, "loss", x, t, flags, r.report.loss, want);
     expect(ea <= (good ? 1e-5 : 1e-3), "da", x, t, flags, ea, 0);
     expect(eb <= (good ? 1e-5 : 1e-3), "db", x, t, flags, eb, 0);
-    expect(fabs(r.report.d_log_temperature - slope) <=
-               1e-5 * factor * fmax(1, logits) + (good ? 1e-6 : 1e-3) * fabs(slope),
-           "d_log_temperature", x, t, flags, r.report.d_log_temperature, slope);
+    expect(fabs(r.report.d_log_temperature - inner) <=
+               1e-5 * factor * fmax(1, logits) + (good ? 1e-6 : 1e-3) * fabs(inner),
+           "d_log_temperature", x, t, flags, r.report.d_log_temperature, inner);
     check_description(x, &r.report);
     free_answer(&r);
     free_answer(&one);
@@ -395,9 +395,9 @@ static void check_absent(const inputs *x, question q, bool no_da, bool no_db)
     q.no_da = no_da;
     q.no_db = no_db;
     answer some = ask(comm, x, &q);
-    double slope = all.report.d_log_temperature + all.report.d_log_scale;
+    double inner = all.report.d_log_temperature + all.report.d_log_scale;
     double got = some.report.d_log_temperature + some.report.d_log_scale;
-    double want = no_da && no_db ? 0 : slope;
+    double want = no_da && no_db ? 0 : inner;
 
     expect(fabs(got - want) <= 1e-5, "slope", x, 0, no_da + 2 * no_db, got, want);
     some.report.d_log_temperature = all.report.d_log_temperature;

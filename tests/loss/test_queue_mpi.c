@@ -109,7 +109,7 @@ typedef struct {
 /* Mean over dimensions of the standard deviation of the anchors. */
 static double spread_of_anchors(void)
 {
-    double n = (double)now.n, spread = 0;
+    double n = (double)now.n, embedding_std = 0;
     for (size_t x = 0; x < now.d; x++) {
         double mean = 0, squares = 0;
         for (size_t i = 0; i < now.n; i++) {
@@ -117,9 +117,9 @@ static double spread_of_anchors(void)
             mean += v / n;
             squares += v * v / n;
         }
-        spread += sqrt(fmax(squares - mean * mean, 0)) / (double)now.d;
+        embedding_std += sqrt(fmax(squares - mean * mean, 0)) / (double)now.d;
     }
-    return spread;
+    return embedding_std;
 }
 
 static void plain(meaning *m)
@@ -143,7 +143,7 @@ static void plain(meaning *m)
             m->largest = fmax(m->largest, fabs(da[x]));
         }
     }
-    m->report.spread = spread_of_anchors();
+    m->report.embedding_std = spread_of_anchors();
 }
 
 /* ---- the queue ---- */
@@ -211,7 +211,7 @@ static bool means_right(const result *r, const meaning *m)
     good &= near("accuracy", is->accuracy, want->accuracy, 1e-12);
     good &= near("positive", is->positive, want->positive, 1e-6);
     good &= near("negative", is->negative, want->negative, 1e-6);
-    good &= near("spread", is->spread, want->spread, 1e-6);
+    good &= near("spread", is->embedding_std, want->embedding_std, 1e-6);
     good &= near("d_log_temperature", is->d_log_temperature, want->d_log_temperature,
                  part * (double)now.n * m->largest + floor);
     for (size_t i = 0; i < (r->mine.hi - r->mine.lo) * now.d; i++)
@@ -310,7 +310,7 @@ static void the_plain_gradient_matches_finite_differences(void **state)
         now.temperature = temperatures[t / 2];
         now.decoupled = t % 2 == 1;
         for (size_t x = 0; x < now.d; x++) {
-            double a[MAX_D], b[MAX_D], da[MAX_D] = {0}, unused[MAX_D] = {0}, along = 0;
+            double a[MAX_D], b[MAX_D], da[MAX_D] = {0}, unused[MAX_D] = {0}, inner = 0;
             for (size_t i = 0; i < now.d; i++)
                 a[i] = b[i] = (double)now.a[now.d + i];
             (void)plain_anchor(a, 1, now.temperature, da);
@@ -318,13 +318,13 @@ static void the_plain_gradient_matches_finite_differences(void **state)
             double by_t = plain_anchor(a, 1, t_up, unused).loss -
                           plain_anchor(a, 1, t_down, unused).loss;
             for (size_t i = 0; i < now.d; i++)
-                along += a[i] * da[i];
+                inner += a[i] * da[i];
             a[x] += h;
             b[x] -= h;
             double by_a = plain_anchor(a, 1, now.temperature, unused).loss -
                           plain_anchor(b, 1, now.temperature, unused).loss;
             assert_true(fabs(by_a / (2 * h) - da[x]) <= 1e-5 * fmax(1, fabs(da[x])));
-            assert_true(fabs(by_t / (2 * h) + along) <= 1e-5 * fmax(1, fabs(along)));
+            assert_true(fabs(by_t / (2 * h) + inner) <= 1e-5 * fmax(1, fabs(inner)));
         }
     }
 }
@@ -418,11 +418,11 @@ static bool nearest_is_right(sim_queue *q, size_t unit)
     int64_t slots[MAX_N];
     const sim_queue_shape shape = shape_of(unit);
     sim_range mine = sim_rows_mine(comm, &shape.rows);
-    double spread = 0;
+    double embedding_std = 0;
     bool good = true;
 
-    sim_queue_nearest(q, now.a + mine.lo * now.d, rows, slots, &spread);
-    good &= near("spread", spread, spread_of_anchors(), 1e-6);
+    sim_queue_nearest(q, now.a + mine.lo * now.d, rows, slots, &embedding_std);
+    good &= near("spread", embedding_std, spread_of_anchors(), 1e-6);
     for (size_t i = mine.lo; i < mine.hi; i++) {
         size_t slot = (size_t)slots[i - mine.lo];
         double a[MAX_D];
@@ -463,7 +463,7 @@ static void create_takes_what_is_announced_and_a_step_nothing(void **state)
     (void)state;
     static float rows[MAX_N * MAX_D];
     int64_t slots[MAX_N];
-    double spread = 0;
+    double embedding_std = 0;
     bool good = true;
     for (size_t k = 0; k < 6; k++) {
         draw_case(sizes_k[k], 33, 7);
@@ -475,7 +475,7 @@ static void create_takes_what_is_announced_and_a_step_nothing(void **state)
         good &= takes == sim_queue_bytes(comm, &shape);
         uint64_t calls = sim_memory_calls();
         compare(comm, 4, q, &all);
-        sim_queue_nearest(q, now.a + all.mine.lo * 7, rows, slots, &spread);
+        sim_queue_nearest(q, now.a + all.mine.lo * 7, rows, slots, &embedding_std);
         sim_queue_push(q, now.keys + all.mine.lo * 7);
         good &= sim_memory_calls() == calls;
         sim_queue_destroy(&q);

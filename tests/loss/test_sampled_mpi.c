@@ -213,7 +213,7 @@ static void check(const inputs *x, double t)
     size_t d = x->shape.anchors.d;
     answer r = ask(comm, x, t, false, false), one = ask(&alone, x, t, false, false);
     double h = 1e-5, want = plain_loss(x, t);
-    double slope = (plain_loss(x, t * exp(h)) - plain_loss(x, t * exp(-h))) / (2 * h);
+    double inner = (plain_loss(x, t * exp(h)) - plain_loss(x, t * exp(-h))) / (2 * h);
     plain_gradient(x, t);
     double ea = error_of(x->shape.anchors.n, d, r.anchors, r.da, x->da);
     double eb = error_of(x->shape.targets.n, d, r.targets, r.db, x->db);
@@ -225,8 +225,8 @@ static void check(const inputs *x, double t)
            r.report.loss, want);
     expect(ea <= 1e-5, "da", x, t, ea, 0);
     expect(eb <= 1e-5, "db", x, t, eb, 0);
-    expect(fabs(r.report.d_log_temperature - slope) <= 1e-5 * fmax(1, fabs(slope)),
-           "d_log_temperature", x, t, r.report.d_log_temperature, slope);
+    expect(fabs(r.report.d_log_temperature - inner) <= 1e-5 * fmax(1, fabs(inner)),
+           "d_log_temperature", x, t, r.report.d_log_temperature, inner);
     expect(fabs(r.report.accuracy - plain_accuracy(x)) < 1e-12, "accuracy", x, t,
            r.report.accuracy, plain_accuracy(x));
     free_answer(&r);
@@ -291,11 +291,11 @@ static void gradients_may_be_left_out_and_threads_change_no_bit(void **state)
     failures = 0;
     inputs x = make_inputs(150, 16, 16, 150 * TARGETS, 1);
     answer one = ask(&alone, &x, 0.5, false, false);
-    double slope = one.report.d_log_temperature;
+    double inner = one.report.d_log_temperature;
     sim_threads_set(3);
     for (int absent = 0; absent < 4; absent++) {
         answer r = ask(comm, &x, 0.5, absent & 1, absent & 2);
-        double got = r.report.d_log_temperature, want = absent == 3 ? 0 : slope;
+        double got = r.report.d_log_temperature, want = absent == 3 ? 0 : inner;
         expect(fabs(got - want) <= 1e-6, "d_log_temperature", &x, 0.5, got, want);
         expect(same_bits(&r, &one, 16), "bits", &x, 0.5, absent, 0);
         expect(r.report.loss == one.report.loss, "loss", &x, 0.5, absent, 0);

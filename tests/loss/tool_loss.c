@@ -85,9 +85,14 @@ static void evaluate(sim_contrast *e, one_case *k)
                mine * s->d * sizeof(float));
     sim_ntxent(e, &k->options, k->own, NULL, &value);
     sim_ntxent(e, &k->options, k->own, k->da, &r);
-    const double report[REPORT] = {r.loss,           r.accuracy, r.positive,
-                                   r.negative,       r.spread,   r.d_log_temperature,
-                                   (double)r.lonely, value.loss};
+    const double report[REPORT] = {r.loss,
+                                   r.accuracy,
+                                   r.positive,
+                                   r.negative,
+                                   r.embedding_std,
+                                   r.d_log_temperature,
+                                   (double)r.anchors_without_positive,
+                                   value.loss};
     memcpy(k->report, report, sizeof report);
 }
 
@@ -178,7 +183,7 @@ int main(int argc, char **argv)
         return 64;
     st = run(c, argv);
     if (st != SIM_OK) {
-        (void)fprintf(stderr, "tool_loss: %s\n", sim_story());
+        (void)fprintf(stderr, "tool_loss: %s\n", sim_error_message());
         sim_comm_abort(st);
     }
     sim_comm_end();

@@ -67,7 +67,7 @@ static void a_refused_allocation_leaves_nothing_behind(void **state)
             sim_memory_fail_at(k);
             sim_status st = sim_method_create(row, &env, options, &m);
             sim_memory_fail_at(0);
-            sim_story_clear();
+            sim_error_clear();
             if (st == SIM_OK)
                 break;
             if (st != SIM_E_IO || sim_memory_bytes() != before)
@@ -87,13 +87,13 @@ static void check_copy(const sim_method *m)
     sim_net *nets[SIM_MAX_NETS], *copies[SIM_MAX_NETS];
     const char *groups[SIM_MAX_NETS];
     size_t n = m->row->nets(m->self, nets, groups);
-    size_t n_copies = m->row->companions(m->self, copies, groups);
+    size_t n_copies = m->row->momentum_nets(m->self, copies, groups);
 
     assert_true(n_copies >= 1 && n_copies <= n);
     for (size_t i = 0; i < n_copies; i++) /* as after --init, which knows no copy */
         for (size_t k = 0; k < sim_net_parameters(nets[i]); k++)
             sim_net_weights(nets[i])[k] += 1;
-    m->row->begun(m->self);
+    m->row->started(m->self);
     for (size_t i = 0; i < n_copies; i++) {
         assert_ptr_not_equal(sim_net_weights(copies[i]), sim_net_weights(nets[i]));
         assert_memory_equal(sim_net_weights(copies[i]), sim_net_weights(nets[i]),
@@ -109,7 +109,7 @@ static void a_momentum_copy_begins_as_the_trained_nets_are(void **state)
     for (size_t i = 0; i < sim_methods_count(); i++) {
         const sim_method_row *row = sim_methods_at(i);
         sim_method m = {0};
-        if (!row->companions)
+        if (!row->momentum_nets)
             continue;
         seen++;
         options_of(row, options);

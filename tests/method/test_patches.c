@@ -92,12 +92,12 @@ static void a_step_must_find_targets_in_the_grid(void **state)
 {
     (void)state;
     predict_spec s = {.grid = 7, .steps = 5, .skip = 1};
-    ASSERT_OK(predict_check(&s));
+    ASSERT_OK(sim_predict_check(&s));
     s.skip = 2;
-    ASSERT_REFUSED(predict_check(&s), SIM_E_CONFIG, "method.steps: 5 steps");
-    ASSERT_REFUSED(predict_check(&s), SIM_E_CONFIG, "nearest: 4");
+    ASSERT_REFUSED(sim_predict_check(&s), SIM_E_CONFIG, "method.steps: 5 steps");
+    ASSERT_REFUSED(sim_predict_check(&s), SIM_E_CONFIG, "nearest: 4");
     s.skip = 6;
-    ASSERT_REFUSED(predict_check(&s), SIM_E_CONFIG, "method.skip: 6 rows");
+    ASSERT_REFUSED(sim_predict_check(&s), SIM_E_CONFIG, "method.skip: 6 rows");
 }
 
 /* ---- draws ---- */
@@ -120,9 +120,9 @@ static int32_t *drawn(size_t lo, size_t hi, uint32_t epoch, int64_t samples, siz
 {
     const predict_spec s = spec_of(lo, hi);
     int32_t *out = NULL;
-    *n = (hi - lo) * SLOTS * predict_rows(&s, k) * GRID * M;
+    *n = (hi - lo) * SLOTS * sim_predict_rows(&s, k) * GRID * M;
     ASSERT_OK(sim_alloc(&out, *n, "test"));
-    predict_draw_others(&s, epoch, samples, k, out);
+    sim_predict_draw_others(&s, epoch, samples, k, out);
     return out;
 }
 
@@ -148,7 +148,7 @@ static void draws_are_all_but_the_anchors_own_target(void **state)
     (void)state;
     for (size_t k = 0; k < 2; k++) {
         const predict_spec s = spec_of(0, BLOCKS);
-        size_t n = 0, rows = predict_rows(&s, k), seen[TARGETS] = {0};
+        size_t n = 0, rows = sim_predict_rows(&s, k), seen[TARGETS] = {0};
         int32_t *all = drawn(0, BLOCKS, 0, 0, k, &n);
         for (size_t i = 0; i < n; i++) {
             size_t anchor = i / M, image = anchor / (rows * GRID);

@@ -25,12 +25,12 @@ static float sum_of(size_t n_blocks, size_t ranks, double value)
                                    .views = 2,
                                    .slots = 4};
         size_t have = sim_tree_nodes(n_blocks, s.blocks, nodes + n);
-        scalar_gradient(&s, value, AT, grads, STRIDE);
+        sim_scalar_gradient(&s, value, AT, grads, STRIDE);
         for (size_t j = 0; j < have; j++)
             leaves[n + j] = grads[j * STRIDE + AT];
         n += have;
     }
-    return *sim_tree_fold_floats(n_blocks, 1, nodes, n, leaves, 1);
+    return *sim_tree_reduce_floats(n_blocks, 1, nodes, n, leaves, 1);
 }
 
 static void it_is_the_value_itself_on_any_number_of_ranks(void **state)

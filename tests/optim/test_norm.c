@@ -58,7 +58,7 @@ static void norms_are_summed_in_the_midpoint_tree(void **unused)
             sim_threads_set(threads);
             assert_true(sim_norm_l2(x, n, &bad) == want);
             assert_false(bad);
-            assert_true(optim_norm(n, x, squares) == want);
+            assert_true(sim_optim_norm(n, x, squares) == want);
         }
     assert_true(differ > 0); /* else any order would have passed */
     x[5] = INFINITY;

@@ -10,8 +10,8 @@
 #include "small_job.h"
 #include "state.h"
 
-#include "simile/beat.h"
 #include "simile/file.h"
+#include "simile/heartbeat.h"
 #include "simile/kernel.h"
 #include "simile/memory.h"
 
@@ -74,7 +74,7 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
     sim_hasher_reset(ctx);
     SIM_TRY(sim_method_visit_weights(&t->method, &hashing));
     seen[m->step].weights = sim_hasher_value(ctx);
-    seen[m->step].exchanges = sim_beats_now().place;
+    seen[m->step].exchanges = sim_heartbeat_now().place;
 done:
     return st;
 }
@@ -111,8 +111,8 @@ static void make_small(const char *run)
 
 static void check_story(const char *text)
 {
-    if (!strstr(sim_story(), text))
-        fail_msg("\"%s\" lacks \"%s\"", sim_story(), text);
+    if (!strstr(sim_error_message(), text))
+        fail_msg("\"%s\" lacks \"%s\"", sim_error_message(), text);
 }
 
 /* Who is named: the odd one of several, both of two. */
@@ -130,7 +130,7 @@ static void check_names(int after)
             text, sizeof text,
             "rank %d on %s: not the state of the other %d ranks after step %d, ",
             fault.rank, comm->host, comm->size - 1, after);
-    assert_ptr_equal(strstr(sim_story(), text), sim_story());
+    assert_ptr_equal(strstr(sim_error_message(), text), sim_error_message());
     check_story("Nothing of it was saved");
     sim_comm_broadcast(comm, fault.rank, fault.name, sizeof fault.name);
     check_story("first in ");
@@ -211,7 +211,7 @@ static void no_checkpoint_of_it_is_written(void **state)
 
 /* ---- collapse ---- */
 
-static double told_spread; /* of 1/sqrt(d); from step 5 on */
+static double embedding_std_reported; /* of 1/sqrt(d); from step 5 on */
 static int64_t calls;
 
 static void narrow(void *self, const sim_method_batch *batch, float *grads,
@@ -220,10 +220,11 @@ static void narrow(void *self, const sim_method_batch *batch, float *grads,
     const sim_method_row *row = sim_methods_find("simclr");
     row->forward_backward(self, batch, grads, report, times);
     if (++calls >= 5)
-        report->spread = told_spread / sqrt((double)row->embeddings(self).dim);
+        report->embedding_std =
+            embedding_std_reported / sqrt((double)row->embeddings(self).dim);
 }
 
-static sim_status train_narrow(const char *run, double spread, const char *what)
+static sim_status train_narrow(const char *run, double embedding_std, const char *what)
 {
     static sim_method_row wrapped;
     wrapped = *sim_methods_find("simclr");
@@ -233,7 +234,7 @@ static sim_status train_narrow(const char *run, double spread, const char *what)
     job.train.log_every_steps = 2;
     job.train.checkpoint.every_steps = 2;
     job.train.collapse = sim_choices_find("warn|stop|off", what);
-    told_spread = spread;
+    embedding_std_reported = embedding_std;
     calls = 0;
     fault.where = NOTHING;
     return train();

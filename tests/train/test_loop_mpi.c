@@ -99,8 +99,8 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
         SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
     seen[m->step].weights = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
-    if (method->row->companions)
-        n_copies = method->row->companions(method->self, nets + n, groups + n);
+    if (method->row->momentum_nets)
+        n_copies = method->row->momentum_nets(method->self, nets + n, groups + n);
     for (size_t i = n; i < n + n_copies; i++)
         SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
     seen[m->step].copies = sim_hasher_value(ctx);
@@ -199,7 +199,8 @@ static void check_skip(int bad, const char *what)
             fail_msg("%s: step %d, weights", what, s);
         if (s > 1 && is_same(seen[s].buffers, seen[s - 1].buffers) != (s == bad))
             fail_msg("%s: step %d, statistics", what, s);
-        bool has_queue = wrapped.queue != NULL, has_copies = wrapped.companions != NULL;
+        bool has_queue = wrapped.queue != NULL,
+             has_copies = wrapped.momentum_nets != NULL;
         if (s > 1 &&
             is_same(seen[s].queue, seen[s - 1].queue) != (s == bad || !has_queue))
             fail_msg("%s: step %d, queue", what, s);

@@ -11,7 +11,7 @@
 
 #include "watchdog.h"
 
-#include "simile/beat.h"
+#include "simile/heartbeat.h"
 #include "simile/thread.h"
 
 #include <sys/wait.h>
@@ -24,14 +24,14 @@ static char folder[64];
 
 typedef struct {
     char host[16], said[TEXT];
-    sim_beats beats;
+    sim_heartbeat beats;
     sim_watchdog *dog;
     bool stopped, sure; /* as by SIGSTOP; it would have ended the job */
 } played;
 
 static played ranks[RANKS];
 
-static sim_beats beats_of(void *ctx)
+static sim_heartbeat beats_of(void *ctx)
 {
     return ((const played *)ctx)->beats;
 }
@@ -302,17 +302,17 @@ static void a_muted_thread_does_not_beat(void **state)
 {
     (void)state;
     int status = 0;
-    sim_beats before = sim_beats_now();
-    sim_beat();
-    sim_beat_exchange();
-    sim_beats after = sim_beats_now();
+    sim_heartbeat before = sim_heartbeat_now();
+    sim_heartbeat_tick();
+    sim_heartbeat_exchange();
+    sim_heartbeat after = sim_heartbeat_now();
     assert_int_equal(after.beats - before.beats, 2);
     assert_int_equal(after.place - before.place, 1);
     pid_t child = fork(); /* the mute is for the thread's life */
     if (child == 0) {
-        sim_beat_mute();
-        sim_beat();
-        _exit(sim_beats_now().beats == after.beats ? 0 : 1);
+        sim_heartbeat_mute();
+        sim_heartbeat_tick();
+        _exit(sim_heartbeat_now().beats == after.beats ? 0 : 1);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);

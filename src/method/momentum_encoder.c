@@ -1,18 +1,18 @@
 /*
- * target.c - the momentum encoder: a copy of encoder and projector that follows slowly.
+ * momentum_encoder.c - the momentum encoder: a copy of encoder and projector that follows slowly.
  *
  * In: the trained branch and views.  Out: keys before normalisation.
  * Called by: moco.c and the other methods with such a copy, between the pass of the queries
  * and that of the keys.  Paper: He et al. 2020, arXiv 1911.05722, equation 2.
  */
-#include "target.h"
+#include "momentum_encoder.h"
 
 #include "simile/memory.h"
 
 #include <string.h>
 
-static const char *const groups_of[TARGET_NETS] = {"momentum/encoder",
-                                                   "momentum/projector"};
+static const char *const groups_of[MOMENTUM_NETS] = {"momentum/encoder",
+                                                     "momentum/projector"};
 
 /* ---- running statistics, which only visitors see ---- */
 
@@ -70,7 +70,7 @@ static void walk(target *t, sim_net *const *nets, see_fn *see, double m)
 {
     walker w = {.at = t->kept, .m = m};
     const sim_visitor v = {.see = see, .ctx = &w};
-    for (size_t i = 0; i < TARGET_NETS; i++) {
+    for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         sim_status st = sim_net_visit_buffers(nets[i], "", &v);
         SIM_ASSERT(st == SIM_OK);
     }
@@ -81,7 +81,7 @@ static sim_status count_statistics(const target *t, size_t *n_bytes)
     sim_status st = SIM_OK;
     const sim_visitor v = {.see = count, .ctx = n_bytes};
     *n_bytes = 0;
-    for (size_t i = 0; i < TARGET_NETS; i++)
+    for (size_t i = 0; i < MOMENTUM_NETS; i++)
         SIM_TRY(sim_net_visit_buffers(t->net[i], "", &v));
 done:
     return st;
@@ -89,22 +89,22 @@ done:
 
 /* ---- what it is ---- */
 
-sim_status target_create(const sim_method_env *env, const branch_spec *spec,
-                         bool averages_statistics, target **out)
+sim_status sim_momentum_encoder_create(const sim_method_env *env, const branch_spec *spec,
+                                       bool averages_statistics, target **out)
 {
     sim_status st = SIM_OK;
     target *t = NULL;
-    const sim_net_spec backbone = branch_backbone_spec(env);
-    const sim_head_spec projector = branch_projector_spec(env, spec);
+    const sim_net_spec backbone = sim_branch_backbone_spec(env);
+    const sim_head_spec projector = sim_branch_projector_spec(env, spec);
     size_t n_bytes = 0;
 
     SIM_TRY(sim_new(&t, "method/target"));
     t->averages_statistics = averages_statistics;
-    t->shape = branch_shape(env, spec->views);
-    t->folder = sim_folder_of(env->comm);
+    t->shape = sim_branch_shape(env, spec->views);
+    t->folder = sim_reducer_of(env->comm);
     SIM_TRY(sim_backbone_create(&backbone, &t->net[BACKBONE]));
     SIM_TRY(sim_head_create(&projector, &t->net[PROJECTOR]));
-    for (size_t i = 0; i < TARGET_NETS; i++) {
+    for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         size_t n = sim_batch_images(&t->shape) * sim_net_dim(t->net[i]);
         SIM_TRY(sim_tape_create(t->net[i], &t->shape, &t->folder, false, &t->tape[i]));
         SIM_TRY(sim_alloc(&t->out[i], n, "method/keys"));
@@ -114,16 +114,16 @@ sim_status target_create(const sim_method_env *env, const branch_spec *spec,
     *out = t;
     t = NULL;
 done:
-    target_destroy(&t);
+    sim_momentum_encoder_destroy(&t);
     return st;
 }
 
-void target_destroy(target **out)
+void sim_momentum_encoder_destroy(target **out)
 {
     target *t = *out;
     if (!t)
         return;
-    for (size_t i = 0; i < TARGET_NETS; i++) {
+    for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         sim_tape_destroy(&t->tape[i]);
         sim_net_destroy(&t->net[i]);
         sim_free(t->out[i]);
@@ -135,18 +135,18 @@ void target_destroy(target **out)
 
 /* ---- passes ---- */
 
-void target_copy(target *t, const branch *b)
+void sim_momentum_encoder_copy(target *t, const branch *b)
 {
-    for (size_t i = 0; i < TARGET_NETS; i++)
+    for (size_t i = 0; i < MOMENTUM_NETS; i++)
         memcpy(sim_net_weights(t->net[i]), sim_net_weights(b->net[i]),
                sim_net_parameters(b->net[i]) * sizeof(float));
     walk(t, b->net, take_out, 0);
     walk(t, t->net, put_in, 0);
 }
 
-void target_follow(target *t, const branch *b, double m)
+void sim_momentum_encoder_update(target *t, const branch *b, double m)
 {
-    for (size_t i = 0; i < TARGET_NETS; i++) {
+    for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         sim_momentum_update(sim_net_parameters(b->net[i]), m, sim_net_weights(b->net[i]),
                             sim_net_weights(t->net[i]));
         sim_net_pack(t->net[i], false);
@@ -157,30 +157,30 @@ void target_follow(target *t, const branch *b, double m)
     walk(t, t->net, average_in, m);
 }
 
-void target_forward(target *t, const float *x)
+void sim_momentum_encoder_forward(target *t, const float *x)
 {
     if (t->averages_statistics)
         walk(t, t->net, take_out, 0);
-    for (size_t i = 0; i < TARGET_NETS; i++)
+    for (size_t i = 0; i < MOMENTUM_NETS; i++)
         sim_net_forward(t->tape[i], i ? t->out[i - 1] : x, t->out[i]);
     if (t->averages_statistics)
         walk(t, t->net, put_in, 0);
 }
 
-size_t target_nets(const target *t, sim_net *nets[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS])
+size_t sim_momentum_encoder_nets(const target *t, sim_net *nets[SIM_MAX_NETS],
+                                 const char *groups[SIM_MAX_NETS])
 {
-    for (size_t i = 0; i < TARGET_NETS; i++) {
+    for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         nets[i] = t->net[i];
         groups[i] = groups_of[i];
     }
-    return TARGET_NETS;
+    return MOMENTUM_NETS;
 }
 
-sim_status target_visit(target *t, const sim_visitor *v)
+sim_status sim_momentum_encoder_visit(target *t, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
-    for (size_t i = 0; i < TARGET_NETS; i++)
+    for (size_t i = 0; i < MOMENTUM_NETS; i++)
         SIM_TRY(sim_net_visit(t->net[i], groups_of[i], v));
 done:
     return st;
@@ -199,8 +199,8 @@ static sim_status plan_nets(const sim_method_env *env, const branch_spec *spec,
                             const sim_batch_shape *shape, size_t bytes[N_ITEMS])
 {
     sim_status st = SIM_OK;
-    const sim_net_spec backbone = branch_backbone_spec(env);
-    const sim_head_spec projector = branch_projector_spec(env, spec);
+    const sim_net_spec backbone = sim_branch_backbone_spec(env);
+    const sim_head_spec projector = sim_branch_projector_spec(env, spec);
     sim_plan_row rows[16];
     size_t n = 0;
 
@@ -215,26 +215,27 @@ done:
     return st;
 }
 
-sim_status target_plan(const sim_method_env *env, const branch_spec *spec,
-                       sim_plan_row rows[32], size_t *n_rows)
+sim_status sim_momentum_encoder_plan(const sim_method_env *env, const branch_spec *spec,
+                                     sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_batch_shape shape = branch_shape(env, spec->views);
+    const sim_batch_shape shape = sim_branch_shape(env, spec->views);
     size_t bytes[N_ITEMS];
 
     SIM_TRY(plan_nets(env, spec, &shape, bytes));
     for (size_t i = 0; i < N_ITEMS; i++)
-        plan_add(rows, n_rows, items[i][1], bytes[i]);
+        sim_plan_add(rows, n_rows, items[i][1], bytes[i]);
     size_t dims = sim_backbone_dim(env->encoder) + (size_t)env->encoder->projector_dim;
-    plan_add(rows, n_rows, "momentum copy",
-             bytes[1] + sim_batch_images(&shape) * dims * sizeof(float));
+    sim_plan_add(rows, n_rows, "momentum copy",
+                 bytes[1] + sim_batch_images(&shape) * dims * sizeof(float));
 done:
     return st;
 }
 
-size_t target_saved_bytes(const sim_method_env *env, const branch_spec *spec)
+size_t sim_momentum_encoder_saved_bytes(const sim_method_env *env,
+                                        const branch_spec *spec)
 {
-    const sim_batch_shape shape = branch_shape(env, spec->views);
+    const sim_batch_shape shape = sim_branch_shape(env, spec->views);
     size_t bytes[N_ITEMS];
     return plan_nets(env, spec, &shape, bytes) == SIM_OK ? bytes[0] + bytes[1] : 0;
 }

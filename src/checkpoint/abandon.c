@@ -1,5 +1,5 @@
 /*
- * aside.c - what was saved of a course that a run leaves.
+ * abandon.c - what was saved of a course that a run leaves.
  *
  * A run that goes back to an older checkpoint would find the newer ones of its old course
  * when it is started again.  The newest must be of the course that the run is on, so they
@@ -14,7 +14,8 @@
 static bool is_from(const char *name, int64_t first)
 {
     int64_t step = -1;
-    return (checkpoint_step_of(name, &step) || checkpoint_part_step_of(name, &step)) &&
+    return (sim_checkpoint_step_of(name, &step) ||
+            sim_checkpoint_part_step_of(name, &step)) &&
            step >= first;
 }
 
@@ -22,7 +23,7 @@ static bool has_file_of(const sim_names *names, int64_t wanted)
 {
     int64_t step = -1;
     for (size_t i = 0; i < names->n; i++)
-        if (checkpoint_step_of(names->names[i], &step) && step == wanted)
+        if (sim_checkpoint_step_of(names->names[i], &step) && step == wanted)
             return true;
     return false;
 }
@@ -37,7 +38,7 @@ static sim_status is_unfinished(const char *folder, const sim_names *names, bool
     *out = false;
     SIM_TRY(sim_directory_list(folder, &there));
     for (size_t i = 0; i < there.n && !*out; i++)
-        *out = checkpoint_part_step_of(there.names[i], &step) &&
+        *out = sim_checkpoint_part_step_of(there.names[i], &step) &&
                !has_file_of(&there, step) && has_file_of(names, step);
 done:
     sim_names_clear(&there);
@@ -118,8 +119,8 @@ done:
     return st;
 }
 
-sim_status sim_run_set_aside(const sim_comm *c, const sim_run *run, int64_t first,
-                             char *folder, size_t folder_bytes)
+sim_status sim_run_abandon(const sim_comm *c, const sim_run *run, int64_t first,
+                           char *folder, size_t folder_bytes)
 {
     folder[0] = '\0';
     return sim_comm_agree(

@@ -1,5 +1,5 @@
 /*
- * ladder.c - `--trace-hash`: a line "step stage hex" for each stage of each step.
+ * hash_trace.c - `--trace-hash`: a line "step stage hex" for each stage of each step.
  *
  * Hashes run over global order, so two runs that should be equal can be compared line by
  * line and the first differing stage names itself: input z loss grad weights bn queue.
@@ -38,7 +38,7 @@ done:
     return st;
 }
 
-sim_status sim_ladder_open(sim_train_state *t)
+sim_status sim_hash_trace_open(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     char path[4096];
@@ -53,7 +53,7 @@ done:
     return st;
 }
 
-sim_status sim_ladder_close(sim_train_state *t)
+sim_status sim_hash_trace_close(sim_train_state *t)
 {
     return sim_file_close(&t->trace_fd, "trace-hash.txt");
 }
@@ -107,7 +107,7 @@ done:
     return st;
 }
 
-sim_status sim_ladder_input(sim_train_state *t, const float *x)
+sim_status sim_hash_trace_input(sim_train_state *t, const float *x)
 {
     const sim_method *m = &t->method;
     piece_of_block pieces[SIM_MAX_PARTS];
@@ -145,7 +145,7 @@ done:
     return st;
 }
 
-sim_status sim_ladder_loss(sim_train_state *t, double loss)
+sim_status sim_hash_trace_loss(sim_train_state *t, double loss)
 {
     sim_status st = SIM_OK;
     if (!t->request->trace_hash)
@@ -179,7 +179,7 @@ done:
     return st;
 }
 
-sim_status sim_ladder_update(sim_train_state *t)
+sim_status sim_hash_trace_update(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_hasher *h = NULL;

@@ -1,5 +1,5 @@
 /*
- * take.c - values into the owner's struct, as its option table says.
+ * fill.c - values into the owner's struct, as its option table says.
  */
 #include "private.h"
 
@@ -22,8 +22,8 @@ typedef struct {
 static sim_status refuse(const value *v, const char *expected)
 {
     char shown[SHOW_BYTES];
-    config_show(v->text, shown);
-    return sim_story_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: %s: \"%s\" is not %s",
+    sim_config_quote(v->text, shown);
+    return sim_error_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: %s: \"%s\" is not %s",
                            v->where, v->key, shown, expected);
 }
 
@@ -109,7 +109,7 @@ static sim_status take_bool(const value *v)
     return SIM_OK;
 }
 
-void config_nearest_choice(const char *choices, const char *text, char out[64])
+void sim_config_nearest_choice(const char *choices, const char *text, char out[64])
 {
     char name[64];
     size_t least = (size_t)-1;
@@ -130,8 +130,8 @@ static sim_status take_choice(const value *v)
     char best[64], shown[SHOW_BYTES];
     int found = sim_choices_find(v->row->choices, v->text);
 
-    config_nearest_choice(v->row->choices, v->text, best);
-    config_show(v->text, shown);
+    sim_config_nearest_choice(v->row->choices, v->text, best);
+    sim_config_quote(v->text, shown);
     SIM_CHECK(found >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is none of %s; did you mean %s?",
               v->where, v->key, shown, v->row->choices, best);
     *(int *)v->to = found;
@@ -146,9 +146,9 @@ static sim_status take_text(const value *v)
     uint32_t code = 0;
 
     for (size_t i = 0; i < n; i += length) {
-        length = config_utf8(v->text + i, n - i, &code);
+        length = sim_config_utf8(v->text + i, n - i, &code);
         SIM_CHECK(length > 0, SIM_E_CONFIG, "%s: %s is not UTF-8", v->where, v->key);
-        SIM_CHECK(config_is_plain(code), SIM_E_CONFIG,
+        SIM_CHECK(sim_config_is_plain(code), SIM_E_CONFIG,
                   "%s: %s holds a control character, U+%04X", v->where, v->key,
                   (unsigned)code);
     }
@@ -177,7 +177,7 @@ static sim_status take_value(const value *v)
     case SIM_OPTION_TEXT:
         return take_text(v);
     case SIM_OPTION_ITEMS:
-        SIM_ASSERT(v->row->type != SIM_OPTION_ITEMS); /* config_take_items does */
+        SIM_ASSERT(v->row->type != SIM_OPTION_ITEMS); /* sim_config_fill_items does */
     }
 done:
     return st;
@@ -227,8 +227,8 @@ static void format_value(const sim_option *row, const void *from, char *out, siz
     }
 }
 
-sim_status config_know(sim_config *c, const char *key, const char *text,
-                       const sim_option *row, bool given)
+sim_status sim_config_add_known(sim_config *c, const char *key, const char *text,
+                                const sim_option *row, bool given)
 {
     sim_status st = SIM_OK;
     known k = {
@@ -248,7 +248,7 @@ done:
     return st;
 }
 
-void config_full_key(const char *section, const char *name, char out[KEY_BYTES])
+void sim_config_full_key(const char *section, const char *name, char out[KEY_BYTES])
 {
     (void)snprintf(out, KEY_BYTES, "%s%s%s", section, *section ? "." : "", name);
 }
@@ -257,7 +257,7 @@ void config_full_key(const char *section, const char *name, char out[KEY_BYTES])
 static sim_status check_single(const sim_config *c, const char *key, const entry *e)
 {
     sim_status st = SIM_OK;
-    const entry *below = e ? NULL : config_find_below(c, key);
+    const entry *below = e ? NULL : sim_config_find_below(c, key);
     SIM_CHECK(!below, SIM_E_CONFIG, "%s: %s takes one value", below ? below->where : "",
               key);
     SIM_CHECK(!e || !e->empty_list, SIM_E_CONFIG, "%s: %s takes one value",
@@ -266,7 +266,7 @@ done:
     return st;
 }
 
-void sim_config_prefer(sim_config *c, const char *key, const char *text)
+void sim_config_set_default(sim_config *c, const char *key, const char *text)
 {
     SIM_ASSERT(c->n_preferred < MAX_PREFERRED);
     c->preferred[c->n_preferred++] = (preference){.key = key, .text = text};
@@ -284,14 +284,14 @@ static const char *default_of(sim_config *c, const char *key, const sim_option *
 }
 
 /* Default, then what the job says; `prefix` stands before the row's name. */
-sim_status config_take_row(sim_config *c, const char *prefix, const sim_option *row,
-                           void *options, char *text, size_t text_bytes)
+sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_option *row,
+                               void *options, char *text, size_t text_bytes)
 {
     sim_status st = SIM_OK;
     char key[KEY_BYTES];
 
-    config_full_key(prefix, row->name, key);
-    entry *e = config_find(c, key);
+    sim_config_full_key(prefix, row->name, key);
+    entry *e = sim_config_find(c, key);
     SIM_TRY(check_single(c, key, e));
     const char *fallback = default_of(c, key, row);
     SIM_CHECK(e || fallback, SIM_E_CONFIG, "%s: %s is missing (%s)", c->name, key,
@@ -310,7 +310,7 @@ done:
     return st;
 }
 
-sim_status sim_config_take(sim_config *c, const sim_option_table *table, void *options)
+sim_status sim_config_fill(sim_config *c, const sim_option_table *table, void *options)
 {
     sim_status st = SIM_OK;
     char key[KEY_BYTES], text[2 * SIM_OPTION_TEXT_BYTES + 64];
@@ -319,13 +319,13 @@ sim_status sim_config_take(sim_config *c, const sim_option_table *table, void *o
     for (size_t i = 0; i < table->n_rows; i++) {
         const sim_option *row = &table->rows[i];
         void *to = (char *)options + row->offset;
-        config_full_key(table->section, row->name, key);
+        sim_config_full_key(table->section, row->name, key);
         if (row->type == SIM_OPTION_ITEMS) {
-            SIM_TRY(config_take_items(c, key, row, to));
+            SIM_TRY(sim_config_fill_items(c, key, row, to));
             continue;
         }
-        SIM_TRY(config_take_row(c, table->section, row, options, text, sizeof text));
-        SIM_TRY(config_know(c, key, text, row, true));
+        SIM_TRY(sim_config_fill_row(c, table->section, row, options, text, sizeof text));
+        SIM_TRY(sim_config_add_known(c, key, text, row, true));
     }
 done:
     return st;

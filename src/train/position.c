@@ -1,5 +1,5 @@
 /*
- * course.c - where the schedule stands, and at which step the run ends.
+ * position.c - where the schedule stands, and at which step the run ends.
  *
  * Everything is measured in samples and divided by the present batch, so that a run whose
  * batch was changed goes on where it was.  By epochs: the samples of whole epochs and of the
@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-double sim_course_done(const sim_train_state *t)
+double sim_schedule_steps_done(const sim_train_state *t)
 {
     const sim_position *p = &t->at;
     double batch = (double)t->job->train.batch;
@@ -22,7 +22,7 @@ double sim_course_done(const sim_train_state *t)
     return (double)(t->course.seen + since) / batch;
 }
 
-void sim_course_set(sim_train_state *t)
+void sim_schedule_begin(sim_train_state *t)
 {
     const sim_schedule_options *s = &t->job->schedule;
     double per_epoch = (double)t->plan.steps_per_epoch;
@@ -35,14 +35,14 @@ void sim_course_set(sim_train_state *t)
         left = (samples - (double)t->course.seen) / batch;
     } else {
         t->course.total = (double)s->epochs * per_epoch;
-        left = t->course.total - sim_course_done(t);
+        left = t->course.total - sim_schedule_steps_done(t);
     }
     t->plan.warmup_steps = s->warmup_steps ? (double)s->warmup_steps * first / batch
                                            : s->warmup_epochs * per_epoch;
     t->plan.total_steps = t->at.step + (left > 0 ? (int64_t)ceil(left) : 0);
 }
 
-void sim_course_recut(sim_train_state *t)
+void sim_schedule_resplit(sim_train_state *t)
 {
     sim_position *p = &t->at;
     int64_t batch = t->job->train.batch;

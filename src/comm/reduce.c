@@ -1,5 +1,5 @@
 /*
- * fold.c - doubles over leaves, for many groups at once: batch norm and the loss.
+ * reduce.c - doubles over leaves, for many groups at once: batch norm and the loss.
  *
  * Each rank folds what of a group it owns down to the group's maximal nodes; only nodes
  * travel, and every rank folds them by the tree.
@@ -15,7 +15,7 @@ typedef struct {
     size_t n_leaves, per_group, n_groups, width;
 } groups;
 
-static groups resolve(const sim_fold_shape *s)
+static groups resolve(const sim_reduce_shape *s)
 {
     size_t n = s->n_units * s->leaves_per_unit;
     size_t per_group = s->leaves_per_group ? s->leaves_per_group : n;
@@ -25,13 +25,13 @@ static groups resolve(const sim_fold_shape *s)
     return (groups){n, per_group, n / per_group, s->width};
 }
 
-size_t sim_fold_groups(const sim_fold_shape *shape)
+size_t sim_reduce_groups(const sim_reduce_shape *shape)
 {
     return resolve(shape).n_groups;
 }
 
 /* Leaves of the batch that a rank owns. */
-static sim_range leaves_of(const sim_comm *c, const sim_fold_shape *s, int rank)
+static sim_range leaves_of(const sim_comm *c, const sim_reduce_shape *s, int rank)
 {
     sim_range r = sim_tree_part(s->n_units, (size_t)c->size, (size_t)rank);
     return (sim_range){r.lo * s->leaves_per_unit, r.hi * s->leaves_per_unit};
@@ -93,8 +93,8 @@ static void fold_groups(const groups *g, const sim_range *nodes, double *all,
         size_t n = 0;
         for (size_t covered = 0; covered < g->per_group; n++)
             covered += nodes[n].hi - nodes[n].lo;
-        sim_tree_fold_doubles(g->per_group, g->width, nodes, n, all, merge,
-                              out + group * g->width);
+        sim_tree_reduce_doubles(g->per_group, g->width, nodes, n, all, merge,
+                                out + group * g->width);
         nodes += n;
         all += n * g->width;
     }
@@ -108,7 +108,7 @@ typedef struct {
 } layout;
 
 /* In scratch: good until someone else asks for it. */
-static layout lay_out(const sim_comm *c, const sim_fold_shape *shape, const groups *g)
+static layout lay_out(const sim_comm *c, const sim_reduce_shape *shape, const groups *g)
 {
     size_t total = 0;
     layout l;
@@ -130,14 +130,15 @@ static layout lay_out(const sim_comm *c, const sim_fold_shape *shape, const grou
 static size_t join(const sim_comm *c, const layout *l, const groups *g,
                    sim_merge_fn *merge, double *out)
 {
-    size_t sent =
-        c->size > 1 ? sim_comm_spread(c, l->first, g->width * sizeof *l->all, l->all) : 0;
+    size_t sent = c->size > 1
+                      ? sim_comm_allgather(c, l->first, g->width * sizeof *l->all, l->all)
+                      : 0;
     fold_groups(g, l->nodes, l->all, merge, out);
     return sent;
 }
 
-void sim_comm_fold_doubles(const sim_comm *c, const sim_fold_shape *shape, double *leaves,
-                           double *out)
+void sim_comm_reduce_doubles(const sim_comm *c, const sim_reduce_shape *shape,
+                             double *leaves, double *out)
 {
     double entered = sim_comm_enter();
     groups g = resolve(shape);
@@ -149,11 +150,11 @@ void sim_comm_fold_doubles(const sim_comm *c, const sim_fold_shape *shape, doubl
     sim_comm_leave(entered, join(c, &l, &g, shape->merge, out));
 }
 
-void sim_comm_fold_nodes(const sim_comm *c, size_t n_leaves, size_t width,
-                         const double *nodes, sim_merge_fn *merge, double *out)
+void sim_comm_reduce_nodes(const sim_comm *c, size_t n_leaves, size_t width,
+                           const double *nodes, sim_merge_fn *merge, double *out)
 {
     double entered = sim_comm_enter();
-    const sim_fold_shape shape = {
+    const sim_reduce_shape shape = {
         .n_units = n_leaves, .leaves_per_unit = 1, .width = width};
     groups g = resolve(&shape);
     layout l = lay_out(c, &shape, &g);

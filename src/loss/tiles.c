@@ -1,10 +1,10 @@
 /*
- * walk.c - tiles with fixed boundaries, running sums, and sums by leaves of 32 slots.
+ * tiles.c - tiles with fixed boundaries, running sums, and sums by leaves of 32 slots.
  *
  * Called by: the losses of this room.  Tile sums are taken in fp32 lanes, merged in double;
  * nothing here knows of ranks but the gather.
  */
-#include "walk.h"
+#include "tiles.h"
 
 #include "simile/kernel.h"
 #include "simile/memory.h"
@@ -15,31 +15,31 @@
 
 /* ---- tiles ---- */
 
-size_t walk_units(const sim_rows_shape *s)
+size_t sim_tile_units(const sim_rows_shape *s)
 {
     return (s->n + s->unit - 1) / s->unit;
 }
 
-size_t walk_row_tiles(sim_range mine)
+size_t sim_tile_n_rows(sim_range mine)
 {
     return (mine.hi - mine.lo + ROW_TILE - 1) / ROW_TILE;
 }
 
-sim_range walk_row_tile(sim_range mine, size_t i)
+sim_range sim_tile_rows(sim_range mine, size_t i)
 {
     size_t lo = mine.lo + i * ROW_TILE, hi = lo + ROW_TILE;
     return (sim_range){lo, hi < mine.hi ? hi : mine.hi};
 }
 
-sim_range walk_column_tile(size_t n, size_t lo)
+sim_range sim_tile_columns(size_t n, size_t lo)
 {
     return (sim_range){lo, n - lo < COLUMN_TILE ? n : lo + COLUMN_TILE};
 }
 
-void walk_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
-                 const void *mine, void *all)
+void sim_tile_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
+                     const void *mine, void *all)
 {
-    sim_comm_gather_rows(c, walk_units(s), s->unit, s->n, row_bytes, mine, all);
+    sim_comm_gather_rows(c, sim_tile_units(s), s->unit, s->n, row_bytes, mine, all);
 }
 
 static size_t back_floats(size_t d)
@@ -47,7 +47,7 @@ static size_t back_floats(size_t d)
     return sim_panel_floats(COLUMN_TILE, d);
 }
 
-size_t walk_scratch_bytes(size_t d)
+size_t sim_tile_scratch_bytes(size_t d)
 {
     return (sim_panel_floats(d, COLUMN_TILE) + ROW_TILE * COLUMN_TILE + back_floats(d) +
             ROW_TILE * d) *
@@ -55,9 +55,9 @@ size_t walk_scratch_bytes(size_t d)
            ROW_TILE * d * sizeof(double);
 }
 
-walk_room walk_scratch(size_t d)
+tile_workspace sim_tile_scratch(size_t d)
 {
-    walk_room r = {.sum = sim_scratch(walk_scratch_bytes(d))};
+    tile_workspace r = {.sum = sim_scratch(sim_tile_scratch_bytes(d))};
     r.panel = (float *)(void *)(r.sum + ROW_TILE * d);
     r.s = r.panel + sim_panel_floats(d, COLUMN_TILE);
     r.back = r.s + ROW_TILE * COLUMN_TILE;
@@ -65,14 +65,15 @@ walk_room walk_scratch(size_t d)
     return r;
 }
 
-void walk_similarities(const walk_room *room, size_t d, size_t m, const float *rows,
-                       size_t n, const float *columns)
+void sim_tile_similarities(const tile_workspace *room, size_t d, size_t m,
+                           const float *rows, size_t n, const float *columns)
 {
     sim_panel_pack(d, n, columns, d, true, room->panel);
     sim_product(m, n, d, rows, d, room->panel, room->s, COLUMN_TILE);
 }
 
-void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns)
+void sim_tile_accumulate(const tile_workspace *room, size_t d, size_t m, size_t n,
+                         const float *columns)
 {
     sim_panel_pack(n, d, columns, d, false, room->back);
     sim_product(m, d, n, room->s, COLUMN_TILE, room->back, room->tile, d);
@@ -80,13 +81,14 @@ void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float 
         room->sum[i] += (double)room->tile[i];
 }
 
-void walk_pull(double *sum, size_t d, double weight, const float *column)
+void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column)
 {
     for (size_t k = 0; k < d; k++)
         sum[k] += weight * (double)column[k];
 }
 
-void walk_finish(const walk_room *room, size_t d, size_t m, double scale, float *out)
+void sim_tile_finish(const tile_workspace *room, size_t d, size_t m, double scale,
+                     float *out)
 {
     for (size_t i = 0; i < m * d; i++)
         out[i] = (float)(scale * room->sum[i]);
@@ -94,18 +96,18 @@ void walk_finish(const walk_room *room, size_t d, size_t m, double scale, float 
 
 /* ---- running sums ---- */
 
-bool walk_shift_is_fixed(double temperature)
+bool sim_tile_shift_is_fixed(double temperature)
 {
     return 2 / temperature < 80;
 }
 
-running_sum running_begin(bool fixed, float inverse)
+running_sum sim_running_begin(bool fixed, float inverse)
 {
     return (running_sum){.shift = fixed ? (double)inverse : -(double)INFINITY};
 }
 
-void running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
-                 float most)
+void sim_running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
+                     float most)
 {
     /* The shift that the tile really used, rounding and all, is the one remembered. */
     float shift = fixed ? inverse : most * inverse;
@@ -121,13 +123,13 @@ void running_add(running_sum *r, bool fixed, float inverse, size_t n, const floa
 
 /* ---- shares ---- */
 
-float walk_weight(bool fixed, float inverse, double lse)
+float sim_tile_lse_weight(bool fixed, float inverse, double lse)
 {
     return (float)(fixed ? sim_exp_double((double)inverse - lse) : lse);
 }
 
-void walk_shares(bool fixed, float inverse, size_t n, float row, const float *column,
-                 float *s)
+void sim_tile_probabilities(bool fixed, float inverse, size_t n, float row,
+                            const float *column, float *s)
 {
     if (fixed)
         sim_row_shares(n, s, inverse, inverse, row, column, s);
@@ -142,7 +144,7 @@ static size_t leaves_of(size_t n)
     return (n + LEAF_SLOTS - 1) / LEAF_SLOTS;
 }
 
-sim_status leaf_sums_create(const sim_rows_shape *s, const char *tag, leaf_sums *out)
+sim_status sim_leaf_sums_create(const sim_rows_shape *s, const char *tag, leaf_sums *out)
 {
     sim_status st = SIM_OK;
     size_t leaves = leaves_of(s->n);
@@ -154,11 +156,11 @@ sim_status leaf_sums_create(const sim_rows_shape *s, const char *tag, leaf_sums 
         out->ranges[i] = (sim_range){i, i + 1};
 done:
     if (st != SIM_OK)
-        leaf_sums_destroy(out);
+        sim_leaf_sums_destroy(out);
     return st;
 }
 
-void leaf_sums_destroy(leaf_sums *f)
+void sim_leaf_sums_destroy(leaf_sums *f)
 {
     SIM_FREE(f->values);
     SIM_FREE(f->ranges);
@@ -173,16 +175,16 @@ void sim_loss_report_add(const sim_loss_report *one, double share, sim_loss_repo
     sum->accuracy += share * one->accuracy;
     sum->positive += share * one->positive;
     sum->negative += share * one->negative;
-    sum->spread += share * one->spread;
-    sum->lonely += one->lonely;
+    sum->embedding_std += share * one->embedding_std;
+    sum->anchors_without_positive += one->anchors_without_positive;
 }
 
-size_t leaf_sums_bytes(const sim_rows_shape *s)
+size_t sim_leaf_sums_bytes(const sim_rows_shape *s)
 {
     return leaves_of(s->n) * (2 * s->d * sizeof(double) + sizeof(sim_range));
 }
 
-double leaf_sum(leaf_sums *f, const double *first, size_t stride)
+double sim_leaf_sum(leaf_sums *f, const double *first, size_t stride)
 {
     size_t leaves = leaves_of(f->n);
     double sum = 0;
@@ -195,13 +197,13 @@ double leaf_sum(leaf_sums *f, const double *first, size_t stride)
                 f->values[l] += *(const double *)(const void *)at;
             }
     }
-    sim_tree_fold_doubles(leaves, 1, f->ranges, leaves, f->values, sim_merge_sum, &sum);
+    sim_tree_reduce_doubles(leaves, 1, f->ranges, leaves, f->values, sim_merge_sum, &sum);
     return sum;
 }
 
-double leaf_mean(leaf_sums *f, const double *first, size_t stride)
+double sim_leaf_mean(leaf_sums *f, const double *first, size_t stride)
 {
-    return leaf_sum(f, first, stride) / (double)(f->views * f->n);
+    return sim_leaf_sum(f, first, stride) / (double)(f->views * f->n);
 }
 
 typedef struct {
@@ -226,16 +228,16 @@ static void leaf_item(size_t l, void *ctx)
             }
 }
 
-void leaf_moments(leaf_sums *f, const float *z)
+void sim_leaf_moments(leaf_sums *f, const float *z)
 {
     moments q = {f, z};
     size_t leaves = leaves_of(f->n);
     sim_for(leaves, leaf_item, &q);
-    sim_tree_fold_doubles(leaves, 2 * f->d, f->ranges, leaves, f->values, sim_merge_sum,
-                          f->values);
+    sim_tree_reduce_doubles(leaves, 2 * f->d, f->ranges, leaves, f->values, sim_merge_sum,
+                            f->values);
 }
 
-double leaf_spread(const leaf_sums *f)
+double sim_leaf_std(const leaf_sums *f)
 {
     double rows = (double)(f->views * f->n), deviations = 0;
     for (size_t k = 0; k < f->d; k++) {

@@ -1,5 +1,5 @@
 /*
- * queue_walk.c - all anchors against a rank's tiles, a few tiles at a time.
+ * queue_loop.c - all anchors against a rank's tiles, a few tiles at a time.
  *
  * Called by: queue_contrast.c, queue_nearest.c.
  * The panels of a wave of tiles are packed once for all anchors; then every item takes some
@@ -32,7 +32,7 @@ static size_t panel_floats(size_t d)
 
 static void pack_tile(size_t i, void *ctx)
 {
-    queue_walk *w = ctx;
+    queue_loop *w = ctx;
     sim_queue *q = w->q;
     queue_tile *t = &w->tiles[i];
     size_t d = q->shape.rows.d;
@@ -53,7 +53,7 @@ static bool takes_part(const queue_active *a, size_t slot)
            (slot >= a->part[1].lo && slot < a->part[1].hi);
 }
 
-static void mask(const queue_walk *w, const queue_tile *t, size_t m, float *s)
+static void mask(const queue_loop *w, const queue_tile *t, size_t m, float *s)
 {
     for (size_t j = 0; j < t->n; j++)
         for (size_t i = 0; i < m && !takes_part(&w->active, t->lo + j); i++)
@@ -62,7 +62,7 @@ static void mask(const queue_walk *w, const queue_tile *t, size_t m, float *s)
 
 static void walk_anchors(size_t item, void *ctx)
 {
-    const queue_walk *w = ctx;
+    const queue_loop *w = ctx;
     const sim_rows_shape *shape = &w->q->shape.rows;
     size_t lo = item * w->item_rows, hi = lo + w->item_rows;
     const sim_range anchors = {lo, hi < shape->n ? hi : shape->n};
@@ -88,7 +88,7 @@ size_t sim_queue_scratch(size_t d)
 }
 
 /* The wave that begins at tile `first`, and its places on a stack of that height. */
-static size_t form_wave(queue_walk *w, size_t first, size_t height)
+static size_t form_wave(queue_loop *w, size_t first, size_t height)
 {
     const sim_queue *q = w->q;
     w->n_tiles = 0;
@@ -104,14 +104,14 @@ static size_t form_wave(queue_walk *w, size_t first, size_t height)
     return height;
 }
 
-void queue_walk_tiles(sim_queue *q, queue_see_fn *see, const void *ctx, bool back)
+void sim_queue_for_tiles(sim_queue *q, queue_tile_fn *see, const void *ctx, bool back)
 {
     size_t n = q->shape.rows.n, height = 0;
-    queue_walk w = {.q = q,
+    queue_loop w = {.q = q,
                     .see = see,
                     .ctx = ctx,
                     .back = back,
-                    .active = queue_active_slots(q),
+                    .active = sim_queue_active_slots(q),
                     .item_rows = rows_of_item(n)};
 
     for (size_t first = q->tiles.lo; first < q->tiles.hi; first += QUEUE_WAVE) {

@@ -1,9 +1,9 @@
 /*
- * walk.h - what every loss over tiles shares: the tiles, a row's running sum of
+ * tiles.h - what every loss over tiles shares: the tiles, a row's running sum of
  * exponentials, sums over rows by leaves.
  */
-#ifndef SIMILE_LOSS_WALK_H
-#define SIMILE_LOSS_WALK_H
+#ifndef SIMILE_LOSS_TILES_H
+#define SIMILE_LOSS_TILES_H
 
 #include "simile/loss.h"
 
@@ -11,50 +11,52 @@
  * leaf of the loss. */
 enum { COLUMN_TILE = 512, ROW_TILE = 128, LEAF_SLOTS = 32 };
 
-size_t walk_units(const sim_rows_shape *s);
-size_t walk_row_tiles(sim_range mine);
-sim_range walk_row_tile(sim_range mine, size_t i);
+size_t sim_tile_units(const sim_rows_shape *s);
+size_t sim_tile_n_rows(sim_range mine);
+sim_range sim_tile_rows(sim_range mine, size_t i);
 /* The tile of n columns that begins at lo, a multiple of COLUMN_TILE. */
-sim_range walk_column_tile(size_t n, size_t lo);
+sim_range sim_tile_columns(size_t n, size_t lo);
 
 /* One view's rows of all ranks; `mine` are this rank's. */
-void walk_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
-                 const void *mine, void *all);
+void sim_tile_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
+                     const void *mine, void *all);
 
 /* Scratch of an item: a panel of columns, similarities [ROW_TILE][COLUMN_TILE], the columns
  * packed for the way back, a tile's weighted sums [ROW_TILE][d] and those of all tiles. */
 typedef struct {
     float *panel, *s, *back, *tile;
     double *sum;
-} walk_room;
-walk_room walk_scratch(size_t d);
-size_t walk_scratch_bytes(size_t d);
+} tile_workspace;
+tile_workspace sim_tile_scratch(size_t d);
+size_t sim_tile_scratch_bytes(size_t d);
 
 /* s [m][COLUMN_TILE] = rows [m][d] . columns [n][d]. */
-void walk_similarities(const walk_room *room, size_t d, size_t m, const float *rows,
-                       size_t n, const float *columns);
+void sim_tile_similarities(const tile_workspace *room, size_t d, size_t m,
+                           const float *rows, size_t n, const float *columns);
 /* sum [m][d] += s . columns. */
-void walk_back(const walk_room *room, size_t d, size_t m, size_t n, const float *columns);
+void sim_tile_accumulate(const tile_workspace *room, size_t d, size_t m, size_t n,
+                         const float *columns);
 /* sum of a row += weight * column [d]: for one that outweighs a tile, like a positive, or
  * that was drawn for this row. */
-void walk_pull(double *sum, size_t d, double weight, const float *column);
+void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column);
 /* out [m][d] = scale * sum. */
-void walk_finish(const walk_room *room, size_t d, size_t m, double scale, float *out);
+void sim_tile_finish(const tile_workspace *room, size_t d, size_t m, double scale,
+                     float *out);
 
 /*
  * exp(s / T - 1 / T) of unit rows stays in fp32's range while 2 / T < 80: one shift serves
  * every row.  Below T = 0.025 the running maximum shifts.  A matter of T alone.
  */
-bool walk_shift_is_fixed(double temperature);
+bool sim_tile_shift_is_fixed(double temperature);
 
 /* Sum of exp(s / T - shift) over the tiles so far, merged in double. */
 typedef struct {
     double shift, sum;
 } running_sum;
-running_sum running_begin(bool fixed, float inverse);
+running_sum sim_running_begin(bool fixed, float inverse);
 /* Adds n similarities of which `most` is the largest; inverse is 1 / T. */
-void running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
-                 float most);
+void sim_running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
+                     float most);
 
 /*
  * Shares of similarities in a softmax, P_ij = exp(s_ij / T - lse_i).  A log-sum-exp is kept as
@@ -62,10 +64,10 @@ void running_add(running_sum *r, bool fixed, float inverse, size_t n, const floa
  * exponential and a rounded lse does not scale a whole row; otherwise lse itself.  INFINITY is
  * the lse of a row without shares.
  */
-float walk_weight(bool fixed, float inverse, double lse);
+float sim_tile_lse_weight(bool fixed, float inverse, double lse);
 /* s_j = P_ij + P_ji, from the weights of row i and of n columns (NULL: P_ij alone). */
-void walk_shares(bool fixed, float inverse, size_t n, float row, const float *column,
-                 float *s);
+void sim_tile_probabilities(bool fixed, float inverse, size_t n, float row,
+                            const float *column, float *s);
 
 /* Room for sums over rows, leaf by leaf and then by the tree. */
 typedef struct {
@@ -73,16 +75,16 @@ typedef struct {
     double *values;    /* [leaves][2][d] */
     sim_range *ranges; /* leaf by leaf */
 } leaf_sums;
-SIM_MUST_USE sim_status leaf_sums_create(const sim_rows_shape *s, const char *tag,
-                                         leaf_sums *out);
-void leaf_sums_destroy(leaf_sums *f);
-size_t leaf_sums_bytes(const sim_rows_shape *s);
+SIM_MUST_USE sim_status sim_leaf_sums_create(const sim_rows_shape *s, const char *tag,
+                                             leaf_sums *out);
+void sim_leaf_sums_destroy(leaf_sums *f);
+size_t sim_leaf_sums_bytes(const sim_rows_shape *s);
 /* Sum and mean over [views][n] rows of a double that stands `stride` bytes apart. */
-double leaf_sum(leaf_sums *f, const double *first, size_t stride);
-double leaf_mean(leaf_sums *f, const double *first, size_t stride);
+double sim_leaf_sum(leaf_sums *f, const double *first, size_t stride);
+double sim_leaf_mean(leaf_sums *f, const double *first, size_t stride);
 /* values[0..d) are the sums over the rows z [views][n][d], values[d..2d) of the squares. */
-void leaf_moments(leaf_sums *f, const float *z);
-/* After leaf_moments: mean over dimensions of the standard deviation. */
-double leaf_spread(const leaf_sums *f);
+void sim_leaf_moments(leaf_sums *f, const float *z);
+/* After sim_leaf_moments: mean over dimensions of the standard deviation. */
+double sim_leaf_std(const leaf_sums *f);
 
 #endif

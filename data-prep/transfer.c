@@ -1,5 +1,5 @@
 /*
- * convey.c - items of a source into the data set: read, decoded, resized, written in order.
+ * transfer.c - items of a source into the data set: read, decoded, resized, written in order.
  *
  * Three chunks are under way: while the threads work on one, one thread writes the chunk
  * before and reads the chunk behind.  Memory stays flat, the bytes are the same for any
@@ -107,7 +107,7 @@ static sim_status do_photo(const line *l, work *w)
     st = l->way.options->size && !l->way.options->keep_shape ? to_square(l, w, &photo)
                                                              : to_encoded(l, w, &photo);
     if (st != SIM_OK)
-        sim_story_prefix("%s: ", name);
+        sim_error_prefix("%s: ", name);
 done:
     sim_free(photo.pixels);
     return st;
@@ -268,13 +268,13 @@ static void do_part(size_t i, void *ctx)
     if (i == 0) {
         l->code = serve(l);
         if (l->code != SIM_OK)
-            (void)snprintf(l->why, sizeof l->why, "%s", sim_story());
+            (void)snprintf(l->why, sizeof l->why, "%s", sim_error_message());
         return;
     }
     work *w = &l->now->items[i - 1];
     w->code = do_item(l, w);
     if (w->code != SIM_OK)
-        (void)snprintf(w->why, sizeof w->why, "%s", sim_story());
+        (void)snprintf(w->why, sizeof w->why, "%s", sim_error_message());
 }
 
 static sim_status do_round(line *l)
@@ -308,7 +308,7 @@ static void begin(line *l)
     l->begun_s = l->progress_s = l->record_s = sim_clock_s();
 }
 
-sim_status prep_convey(const prep_way *way, prep_result *result)
+sim_status sim_prep_transfer(const prep_way *way, prep_result *result)
 {
     sim_status st = SIM_OK;
     chunk *chunks = NULL;

@@ -1,0 +1,47 @@
+/*
+ * heartbeat.c - counts of work done, that one thread adds to and another looks at.
+ */
+#include "simile/heartbeat.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+static _Atomic uint64_t beats, place;
+static _Atomic int64_t step;
+static const char *_Atomic phase = "";
+static _Thread_local bool muted;
+
+void sim_heartbeat_tick(void)
+{
+    if (!muted)
+        atomic_fetch_add_explicit(&beats, 1, memory_order_relaxed);
+}
+
+void sim_heartbeat_exchange(void)
+{
+    atomic_fetch_add_explicit(&place, 1, memory_order_relaxed);
+    sim_heartbeat_tick();
+}
+
+void sim_heartbeat_phase(const char *words)
+{
+    atomic_store_explicit(&phase, words, memory_order_relaxed);
+}
+
+void sim_heartbeat_step(int64_t number)
+{
+    atomic_store_explicit(&step, number, memory_order_relaxed);
+}
+
+void sim_heartbeat_mute(void)
+{
+    muted = true;
+}
+
+sim_heartbeat sim_heartbeat_now(void)
+{
+    return (sim_heartbeat){.beats = atomic_load_explicit(&beats, memory_order_relaxed),
+                           .place = atomic_load_explicit(&place, memory_order_relaxed),
+                           .step = atomic_load_explicit(&step, memory_order_relaxed),
+                           .phase = atomic_load_explicit(&phase, memory_order_relaxed)};
+}
