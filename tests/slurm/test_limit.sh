@@ -41,7 +41,7 @@ await 30 "step 10 of chain" reached chain 10
 [ "$(state "$id")" = PENDING ] || fail "the second of the chain does not wait"
 scancel -s USR1 "$first"
 finish FAILED "$first"
-says chain "the next job of the chain goes on"
+says chain "the next job of the chain continues"
 finish COMPLETED "$id"
 same calm chain
 
