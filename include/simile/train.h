@@ -1,5 +1,5 @@
 /*
- * train.h - the job, the step and the loop: limits, signals, guards.
+ * train.h - the training step and loop: limits, signals, guards.
  *
  * Module: train
  * Calls observers (log, metrics, online kNN) and knows none of them.
@@ -7,66 +7,10 @@
 #ifndef SIMILE_TRAIN_H
 #define SIMILE_TRAIN_H
 
-#include "simile/checkpoint.h"
-#include "simile/data.h"
-#include "simile/encoder.h"
-#include "simile/method.h"
-#include "simile/optim.h"
+#include "simile/job.h"
+#include "simile/json.h"
 
 #include <stdint.h>
-
-/* ---- the job ---- */
-
-/* Keys of no other room: top level, data, checkpoint, log, guard. */
-typedef struct {
-    char run[SIM_OPTION_TEXT_BYTES];
-    char train[SIM_OPTION_TEXT_BYTES], test[SIM_OPTION_TEXT_BYTES]; /* data.* */
-    char kernels[SIM_OPTION_TEXT_BYTES];
-    int64_t seed, batch, block, threads, loader_threads;
-    int64_t log_every_steps, bad_steps, check_steps;
-    double hang_seconds;
-    int collapse;
-    sim_checkpoint_options checkpoint;
-} sim_train_options;
-extern const sim_option_table sim_train_table;
-
-/* A whole job, as its option tables filled it. */
-typedef struct {
-    sim_train_options train;
-    sim_encoder_options encoder;
-    sim_batchnorm_options batchnorm;
-    sim_optimizer_options optimizer;
-    sim_schedule_options schedule;
-    sim_augment_options augment;
-    const sim_method_row *method;
-    double method_options[64]; /* the row's own struct */
-} sim_job;
-
-/* What follows from a job, a data set and a number of ranks. */
-typedef struct {
-    size_t n_images, views;
-    size_t n_blocks, steps_per_epoch, left_over; /* images dropped each epoch */
-    int64_t total_steps;
-    double warmup_steps, learning_rate;
-    size_t h, w, c; /* of a view */
-} sim_schedule_plan;
-
-/*
- * Checks what one key alone cannot: batch and block, group, ranks, images.  The message
- * names the key first ("batch: ...") and the nearest good values.  Fails: SIM_E_CONFIG.
- */
-SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about,
-                                      size_t ranks, sim_schedule_plan *plan);
-
-/* Warns in the log of what the method thinks may not be meant. */
-void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan);
-
-/* Bytes on a rank by item, of everything pretrain holds from step to step; rows used; and
- * what a checkpoint takes besides while it is written or read. */
-SIM_MUST_USE sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
-                                       const sim_schedule_plan *plan, size_t ranks,
-                                       size_t rank, sim_plan_row rows[64], size_t *n_rows,
-                                       size_t *checkpoint_bytes);
 
 /* ---- observers ---- */
 

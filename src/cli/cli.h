@@ -26,15 +26,6 @@ bool sim_cli_is_first_rank(void);
 /* Parses with `argp`; errors exit 64, and only the first rank of a launch prints them. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out);
 
-/* A job file and its overrides. */
-enum { SIM_MAX_OVERRIDES = 256 };
-typedef struct {
-    const char *path;
-    char *overrides[SIM_MAX_OVERRIDES];
-    int numbers[SIM_MAX_OVERRIDES]; /* places on the command line, for messages */
-    size_t n_overrides;
-} sim_job_source;
-
 /* For argp parsers: takes JOB.yaml, then key=value.  false: not of that form. */
 bool sim_cli_job_argument(sim_job_source *source, char *arg,
                           const struct argp_state *state);
@@ -43,8 +34,6 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
 SIM_MUST_USE sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
                                          sim_evaluate_options *evaluate, char **resolved,
                                          char **identity);
-/* The same, of a job that may say nothing but its method. */
-SIM_MUST_USE sim_status sim_cli_job_method(const sim_job_source *source, sim_job *job);
 /* The job inside a checkpoint. */
 SIM_MUST_USE sim_status sim_cli_job_of_checkpoint(const char *config, const char *name,
                                                   sim_job *job);

@@ -346,7 +346,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
-        st = sim_cli_job_method(&a->source, job);
+        st = sim_job_load_method(&a->source, job);
     if (st == SIM_OK)
         st = sim_kernels_pick("auto");
     if (st == SIM_OK)

@@ -1,29 +1,11 @@
 /*
- * job.c - a job file and its overrides into the option structs of all rooms.
+ * job.c - the job on the command line: JOB.yaml, then key=value arguments.
+ *
+ * Adds the section `evaluate`, which belongs to eval, to the job that the module job reads.
  */
 #include "cli.h"
 
-#include "simile/memory.h"
-
 #include <string.h>
-
-typedef struct {
-    int name;
-} method_name;
-
-static sim_option name_rows[] = {
-    {.name = "name",
-     .type = SIM_OPTION_ENUM,
-     .offset = offsetof(method_name, name),
-     .help = "what is compared with what",
-     .unit = "",
-     .kind = SIM_IDENTITY},
-};
-
-static const sim_option_table name_table = {.section = "method",
-                                            .rows = name_rows,
-                                            .n_rows = 1,
-                                            .struct_bytes = sizeof(method_name)};
 
 bool sim_cli_job_argument(sim_job_source *source, char *arg,
                           const struct argp_state *state)
@@ -41,93 +23,17 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
     return true;
 }
 
-static sim_status take_method(sim_config *c, sim_job *job)
-{
-    sim_status st = SIM_OK;
-    method_name chosen = {0};
-
-    name_rows[0].choices = sim_methods_names();
-    SIM_TRY(sim_config_fill(c, &name_table, &chosen));
-    job->method = sim_methods_at((size_t)chosen.name);
-    SIM_ASSERT(job->method->table->struct_bytes <= sizeof job->method_options);
-    SIM_TRY(sim_config_fill(c, job->method->table, job->method_options));
-    for (size_t i = 0; i < job->method->n_defaults; i++)
-        sim_config_set_default(c, job->method->defaults[i].key,
-                               job->method->defaults[i].value);
-done:
-    return st;
-}
-
-static sim_status take_all(sim_config *c, sim_job *job, sim_evaluate_options *evaluate)
-{
-    sim_status st = SIM_OK;
-
-    SIM_TRY(sim_config_fill(c, &sim_train_table, &job->train));
-    SIM_TRY(take_method(c, job));
-    SIM_TRY(sim_config_fill(c, &sim_encoder_table, &job->encoder));
-    SIM_TRY(sim_config_fill(c, &sim_batchnorm_table, &job->batchnorm));
-    SIM_TRY(sim_config_fill(c, &sim_optimizer_table, &job->optimizer));
-    SIM_TRY(sim_config_fill(c, &sim_schedule_table, &job->schedule));
-    SIM_TRY(sim_config_fill(c, &sim_augment_table, &job->augment));
-    SIM_TRY(sim_config_fill(c, &sim_evaluate_table, evaluate));
-    SIM_TRY(sim_config_finish(c));
-done:
-    return st;
-}
-
-static sim_status take_texts(const sim_config *c, char **resolved, char **identity)
-{
-    sim_status st = SIM_OK;
-    if (resolved)
-        SIM_TRY(sim_config_resolved(c, resolved));
-    if (identity)
-        SIM_TRY(sim_config_identity(c, identity));
-done:
-    return st;
-}
-
 sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
                             sim_evaluate_options *evaluate, char **resolved,
                             char **identity)
 {
-    sim_status st = SIM_OK;
-    sim_config *c = NULL;
-
-    memset(job, 0, sizeof *job);
-    SIM_TRY(sim_config_read(source->path, source->n_overrides, source->overrides,
-                            source->numbers, &c));
-    SIM_TRY(take_all(c, job, evaluate));
-    SIM_TRY(take_texts(c, resolved, identity));
-done:
-    sim_config_destroy(&c);
-    return st;
-}
-
-sim_status sim_cli_job_method(const sim_job_source *source, sim_job *job)
-{
-    sim_status st = SIM_OK;
-    sim_config *c = NULL;
-
-    memset(job, 0, sizeof *job);
-    SIM_TRY(sim_config_read(source->path, source->n_overrides, source->overrides,
-                            source->numbers, &c));
-    SIM_TRY(take_method(c, job));
-    SIM_TRY(sim_config_finish_section(c, "method"));
-done:
-    sim_config_destroy(&c);
-    return st;
+    const sim_job_section section = {&sim_evaluate_table, evaluate};
+    return sim_job_load(source, &section, job, resolved, identity);
 }
 
 sim_status sim_cli_job_of_checkpoint(const char *config, const char *name, sim_job *job)
 {
-    sim_status st = SIM_OK;
-    sim_config *c = NULL;
     sim_evaluate_options unused;
-
-    memset(job, 0, sizeof *job);
-    SIM_TRY(sim_config_parse(config, strlen(config), name, &c));
-    SIM_TRY(take_all(c, job, &unused));
-done:
-    sim_config_destroy(&c);
-    return st;
+    const sim_job_section section = {&sim_evaluate_table, &unused};
+    return sim_job_parse(config, name, &section, job);
 }

@@ -14,8 +14,6 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { WARN, STOP, OFF }; /* guard.collapse */
-
 static const double least = 0.1; /* of 1/sqrt(d) */
 
 static bool is_collapsed(const sim_train_state *t, double embedding_std, size_t dim)
@@ -45,8 +43,8 @@ sim_status sim_collapse_check(sim_train_state *t, double embedding_std)
     const sim_embeddings z = t->method.row->embeddings(t->method.self);
     size_t dim = z.dim;
 
-    if (t->job->train.collapse == OFF || t->sums[SIM_SUM_STEPS] == 0 || dim == 0 ||
-        z.any_length)
+    if (t->job->train.collapse == SIM_COLLAPSE_OFF || t->sums[SIM_SUM_STEPS] == 0 ||
+        dim == 0 || z.any_length)
         goto done;
     if (!is_collapsed(t, embedding_std, dim)) {
         t->healthy_step = t->at.step;
@@ -54,7 +52,7 @@ sim_status sim_collapse_check(sim_train_state *t, double embedding_std)
         goto done;
     }
     describe(t, embedding_std, dim, text, sizeof text);
-    SIM_CHECK(t->job->train.collapse != STOP, SIM_E_BUG,
+    SIM_CHECK(t->job->train.collapse != SIM_COLLAPSE_STOP, SIM_E_BUG,
               "%s.  Checkpoints up to step %lld are from before it (guard.collapse)",
               text, (long long)t->healthy_step);
     if (!t->collapsed) /* once is enough */

@@ -134,10 +134,6 @@ struct sim_train_state {
 /* Keeps a local failure for the next agreement, so that no rank leaves alone. */
 void sim_train_defer_error(sim_train_state *t, sim_status st);
 
-/* check.c: what a method is made or planned from.  Keeps: all of them. */
-sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
-                           const sim_comm *c);
-
 /* feed.c: the samples of a step */
 SIM_MUST_USE sim_status sim_feed_create(sim_train_state *t);
 void sim_feed_destroy(sim_train_state *t);

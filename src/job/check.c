@@ -1,10 +1,10 @@
 /*
- * check.c - what one key alone cannot tell: does the job fit its data and its ranks?
+ * check.c - checks that need several keys, the data set or the number of ranks.
  *
- * Called by pretrain on all ranks, and by plan.  A refusal names the key first and the
- * nearest good values.
+ * Called by pretrain on all ranks, and by plan.  An error message starts with the key and
+ * names the nearest valid values.
  */
-#include "state.h"
+#include "simile/job.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -13,7 +13,8 @@
 #include <string.h>
 
 /* Nearest multiples of `unit` around `value`, for a message. */
-static void nearest(int64_t value, int64_t unit, char *out, size_t out_bytes)
+static void format_nearest_multiples(int64_t value, int64_t unit, char *out,
+                                     size_t out_bytes)
 {
     int64_t below = value / unit * unit;
     if (below > 0)
@@ -28,18 +29,18 @@ static sim_status check_batch(const sim_train_options *t, const sim_dataset_info
     sim_status st = SIM_OK;
     char near[64];
 
-    nearest(t->batch, t->block, near, sizeof near);
+    format_nearest_multiples(t->batch, t->block, near, sizeof near);
     SIM_CHECK(t->batch % t->block == 0, SIM_E_CONFIG,
               "batch: %lld is not a multiple of block %lld; nearest: %s",
               (long long)t->batch, (long long)t->block, near);
     size_t half = about->n_images / 2, n = about->n_images, block = (size_t)t->block;
-    SIM_CHECK(half > 0, SIM_E_DATA, "%s holds one image, expected two or more", t->train);
+    SIM_CHECK(half > 0, SIM_E_DATA, "%s has one image, expected two or more", t->train);
     SIM_CHECK(block <= n, SIM_E_CONFIG,
-              "batch: %lld images in blocks of %zu, but %s holds only %zu; block=%zu "
+              "batch: %lld images in blocks of %zu, but %s has only %zu; block=%zu "
               "batch=%zu fits",
               (long long)t->batch, block, t->train, n, half, 2 * half);
     SIM_CHECK((size_t)t->batch <= n, SIM_E_CONFIG,
-              "batch: %lld images, but %s holds only %zu; largest with block %zu: %zu",
+              "batch: %lld images, but %s has only %zu; largest with block %zu: %zu",
               (long long)t->batch, t->train, n, block, n / block * block);
 done:
     return st;
@@ -54,7 +55,7 @@ static sim_status check_group(const sim_job *job)
     if (group == 0)
         goto done;
     if (group > block) {
-        nearest(group, block, near, sizeof near);
+        format_nearest_multiples(group, block, near, sizeof near);
         SIM_CHECK(group % block == 0, SIM_E_CONFIG,
                   "batchnorm.group: %lld is not a multiple of block %lld; nearest: %s",
                   (long long)group, (long long)block, near);
@@ -80,12 +81,12 @@ static sim_status check_ranks(const sim_train_options *t, size_t ranks)
     size_t n_blocks = (size_t)(t->batch / t->block);
     int64_t fits = t->batch / (int64_t)ranks;
 
-    while (fits > 1 && t->batch % fits != 0) /* the largest block of which all have one */
+    while (fits > 1 && t->batch % fits != 0) /* largest block that leaves one per rank */
         fits--;
     SIM_CHECK(
         ranks <= n_blocks, SIM_E_CONFIG,
-        "batch: %lld images are %zu blocks of %lld, too few for %zu ranks; start %zu "
-        "ranks at most (ranks belong to sockets, threads fill the cores), or set "
+        "batch: %lld images are %zu blocks of %lld, too few for %zu ranks; start at "
+        "most %zu ranks (one rank per socket, threads for its cores), or set "
         "block=%lld",
         (long long)t->batch, n_blocks, (long long)t->block, ranks, n_blocks,
         (long long)(fits > 0 ? fits : 1));
@@ -93,8 +94,8 @@ done:
     return st;
 }
 
-static sim_status view_shape(const sim_job *job, const sim_dataset_info *about,
-                             sim_schedule_plan *plan)
+static sim_status fill_view_shape(const sim_job *job, const sim_dataset_info *about,
+                                  sim_schedule_plan *plan)
 {
     sim_status st = SIM_OK;
     sim_augment *a = NULL;
@@ -115,7 +116,7 @@ static sim_status fill_schedule(const sim_job *job, sim_schedule_plan *plan)
     plan->warmup_steps =
         s->warmup_steps ? (double)s->warmup_steps : s->warmup_epochs * per_epoch;
     SIM_CHECK(plan->warmup_steps <= (double)plan->total_steps, SIM_E_CONFIG,
-              "schedule.warmup_%s: %g steps of warm-up, but the run has only %lld",
+              "schedule.warmup_%s: %g steps of warm-up, but the run has only %lld steps",
               s->warmup_steps ? "steps" : "epochs", plan->warmup_steps,
               (long long)plan->total_steps);
 done:
@@ -162,29 +163,29 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     plan->steps_per_epoch = about->n_images / (size_t)t->batch;
     plan->left_over = about->n_images % (size_t)t->batch;
     plan->learning_rate = sim_learning_rate(&job->optimizer, (size_t)t->batch);
-    SIM_TRY(view_shape(job, about, plan));
+    SIM_TRY(fill_view_shape(job, about, plan));
     SIM_TRY(check_method(job, plan, ranks));
     SIM_TRY(fill_schedule(job, plan));
 done:
     return st;
 }
 
-/* A plain step is learning rate times gradient: too long for a number that is trained as a
- * logarithm, or for one that every pair of the batch pulls, it runs away in a few steps. */
-static void advise_numbers(const sim_job *job, const sim_schedule_plan *plan)
+/* An SGD step is learning rate times gradient.  For a scalar that is trained as a logarithm,
+ * or whose gradient sums over all pairs of the batch, such a step can diverge. */
+static void advise_scalars(const sim_job *job, const sim_schedule_plan *plan)
 {
     const sim_method_row *m = job->method;
-    double pull =
+    double gradient =
         m->scalar_gradient_bound
             ? m->scalar_gradient_bound(job->method_options, (size_t)job->train.batch)
             : 0;
-    if (!sim_optimizer_adaptive(&job->optimizer) && plan->learning_rate * pull > 0.5)
+    if (!sim_optimizer_adaptive(&job->optimizer) && plan->learning_rate * gradient > 0.5)
         sim_log_warn(
-            "optimizer.name: the numbers that method %s trains (the end of a step's "
-            "line) "
-            "have gradients of order %g: at the peak learning rate %g they may run away; "
-            "adamw, whose steps do not grow with gradients, is meant for them",
-            m->name, pull, plan->learning_rate);
+            "optimizer.name: the trained scalars of method %s have gradients of order %g "
+            "and may diverge at the peak learning rate %g; use optimizer.name=adamw, "
+            "whose "
+            "step does not scale with the gradient",
+            m->name, gradient, plan->learning_rate);
 }
 
 void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
@@ -194,11 +195,10 @@ void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
     const bool imagenet = job->encoder.stem == 1;
 
     if (imagenet && (plan->h <= 64 || plan->w <= 64))
-        sim_log_warn(
-            "encoder.stem: imagenet on images of %zu x %zu costs many points; cifar "
-            "is meant for 64 pixels or less",
-            plan->h, plan->w);
-    advise_numbers(job, plan);
+        sim_log_warn("encoder.stem: imagenet loses accuracy on images of %zu x %zu; use "
+                     "encoder.stem=cifar for 64 pixels or less",
+                     plan->h, plan->w);
+    advise_scalars(job, plan);
     if (job->method->advise)
         job->method->advise(&env, job->method_options, plan->n_images);
 }

@@ -1,7 +1,7 @@
 /*
- * options.c - the keys of a job that belong to no other room.
+ * options.c - the keys of a job that belong to no other module.
  */
-#include "simile/train.h"
+#include "simile/job.h"
 
 #define ROW(key, type_, field, lo, hi, fallback_, choices_, unit_, help_, kind_)         \
     {                                                                                    \
@@ -10,68 +10,66 @@
         .help = help_, .kind = kind_                                                     \
     }
 
-static const sim_option rows[] = {
+static const sim_option job_rows[] = {
     ROW("run", SIM_OPTION_TEXT, run, 0, 0, NULL, NULL, "",
-        "directory of the run; made when it is absent", SIM_FREE_KEY),
+        "run directory; created if missing", SIM_FREE_KEY),
     ROW("seed", SIM_OPTION_INT, seed, 0, 4294967295.0, "0", NULL, "",
-        "of every random number", SIM_IDENTITY),
+        "seed of all random numbers", SIM_IDENTITY),
     ROW("data.train", SIM_OPTION_TEXT, train, 0, 0, NULL, NULL, "",
-        "data set to train on (made by simile prepare)", SIM_FREE_KEY),
+        "data set to train on (written by simile prepare)", SIM_FREE_KEY),
     ROW("data.test", SIM_OPTION_TEXT, test, 0, 0, "", NULL, "",
-        "labelled data set to evaluate on (see evaluate); no image of it is trained on",
-        SIM_FREE_KEY),
+        "labelled data set for evaluation only (see evaluate)", SIM_FREE_KEY),
     ROW("batch", SIM_OPTION_INT, batch, 2, 16777216, "256", NULL, "images",
-        "global batch, over all ranks", SIM_IDENTITY),
+        "global batch size, over all ranks", SIM_IDENTITY),
     ROW("block", SIM_OPTION_INT, block, 1, 65536, "32", NULL, "images",
-        "unit of work that a rank owns; sums run over blocks in a fixed tree",
+        "images per block, the unit of work of a rank; sums over blocks use a fixed tree",
         SIM_IDENTITY),
     ROW("kernels", SIM_OPTION_TEXT, kernels, 0, 0, "auto", NULL, "",
         "auto, portable, v3 or v4: instruction set of the inner loops", SIM_FREE_KEY),
     ROW("threads", SIM_OPTION_INT, threads, 0, 4096, "0", NULL, "",
-        "computing threads of a rank; 0: as OMP_NUM_THREADS or the cores allow",
+        "compute threads per rank; 0: OMP_NUM_THREADS, or the available cores",
         SIM_FREE_KEY),
     ROW("loader_threads", SIM_OPTION_INT, loader_threads, 1, 256, "1", NULL, "",
-        "threads of a rank that read and augment", SIM_FREE_KEY),
+        "threads per rank that read and augment images", SIM_FREE_KEY),
     ROW("log.every_steps", SIM_OPTION_INT, log_every_steps, 1, 1000000, "10", NULL,
-        "steps", "length of an interval: one log line, one metrics object", SIM_FREE_KEY),
+        "steps",
+        "length of a log interval: one log line and one metrics.jsonl object each",
+        SIM_FREE_KEY),
     ROW("guard.bad_steps", SIM_OPTION_INT, bad_steps, 0, 1000, "3", NULL, "steps",
-        "steps in a row that may be skipped for a loss or gradient that is not finite",
+        "consecutive steps that may be skipped because of a non-finite loss or gradient",
         SIM_FREE_KEY),
     ROW("guard.collapse", SIM_OPTION_ENUM, collapse, 0, 0, "warn", "warn|stop|off", "",
-        "when the spread of z falls below a tenth of 1/sqrt(d) for a log interval, "
-        "warm-up "
-        "being over: say so, or end with 70",
+        "when the embedding standard deviation of a log interval after warm-up is below "
+        "0.1/sqrt(d): warn, or stop with exit code 70",
         SIM_FREE_KEY),
     ROW("guard.hang_seconds", SIM_OPTION_REAL, hang_seconds, 0, 1e6, "600", NULL, "s",
-        "time without any progress on any rank after which the job names who is behind "
-        "and "
-        "ends with 70; 0: wait for ever",
+        "without progress on any rank for this long, the job names the slowest ranks and "
+        "ends with exit code 70; 0: no limit",
         SIM_FREE_KEY),
     ROW("guard.check_steps", SIM_OPTION_INT, check_steps, 0, 1000000, "100", NULL,
         "steps",
-        "how often all ranks compare hashes of weights, statistics and optimizer state; "
-        "before each checkpoint they always do; 0: only then",
+        "interval at which ranks compare hashes of weights, statistics and optimizer "
+        "state; also before each checkpoint; 0: only before checkpoints",
         SIM_FREE_KEY),
     ROW("checkpoint.every_minutes", SIM_OPTION_REAL, checkpoint.every_minutes, 0, 100000,
-        "15", NULL, "minutes", "0: not by time", SIM_FREE_KEY),
+        "15", NULL, "minutes", "time between checkpoints; 0: off", SIM_FREE_KEY),
     ROW("checkpoint.every_epochs", SIM_OPTION_INT, checkpoint.every_epochs, 0, 1000000,
-        "0", NULL, "epochs", "0: not by epochs", SIM_FREE_KEY),
+        "0", NULL, "epochs", "epochs between checkpoints; 0: off", SIM_FREE_KEY),
     ROW("checkpoint.every_steps", SIM_OPTION_INT, checkpoint.every_steps, 0, 1000000000,
-        "0", NULL, "steps", "0: not by steps", SIM_FREE_KEY),
+        "0", NULL, "steps", "steps between checkpoints; 0: off", SIM_FREE_KEY),
     ROW("checkpoint.keep", SIM_OPTION_INT, checkpoint.keep, 1, 1000000, "3", NULL,
-        "files", "newest checkpoints to keep", SIM_FREE_KEY),
+        "files", "number of newest checkpoints to keep", SIM_FREE_KEY),
     ROW("checkpoint.keep_every", SIM_OPTION_INT, checkpoint.keep_every, 0, 1000000000,
-        "0", NULL, "steps", "also keep every checkpoint of such a step; 0: none",
-        SIM_FREE_KEY),
+        "0", NULL, "steps",
+        "also keep checkpoints whose step is a multiple of this; 0: off", SIM_FREE_KEY),
     ROW("checkpoint.max_failures", SIM_OPTION_INT, checkpoint.max_failures, 0, 1000000,
         "3", NULL, "checkpoints",
-        "due ones in a row that may fail (disk full, read only, gone) while training "
-        "goes "
-        "on; one more stops the run",
+        "consecutive checkpoints that may fail (disk full, read-only, missing); one more "
+        "failure stops the run",
         SIM_FREE_KEY),
 };
 
 const sim_option_table sim_train_table = {.section = "",
-                                          .rows = rows,
-                                          .n_rows = sizeof rows / sizeof rows[0],
+                                          .rows = job_rows,
+                                          .n_rows = sizeof job_rows / sizeof job_rows[0],
                                           .struct_bytes = sizeof(sim_train_options)};

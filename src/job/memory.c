@@ -1,22 +1,21 @@
 /*
- * memory.c - the bytes a rank will take, before anything is made.
+ * memory.c - the memory plan: bytes that pretrain allocates on a rank.
  *
- * The same items as the ledger counts; `simile plan` prints them, and a test holds the two
- * together.
+ * `simile plan` prints the items; a test compares them with the memory ledger.
  */
-#include "state.h"
+#include "simile/job.h"
 
 #include "simile/thread.h"
 
 #include <string.h>
 
-static void add(sim_plan_row *rows, size_t *n, const char *item, size_t bytes)
+static void add_row(sim_plan_row *rows, size_t *n, const char *item, size_t bytes)
 {
     SIM_ASSERT(*n < 64);
     rows[(*n)++] = (sim_plan_row){item, bytes};
 }
 
-/* Bytes of an item that the method's plan names. */
+/* Bytes of an item of the method's plan. */
 static size_t bytes_of(const sim_plan_row *rows, size_t n, const char *item)
 {
     size_t bytes = 0;
@@ -26,7 +25,7 @@ static size_t bytes_of(const sim_plan_row *rows, size_t n, const char *item)
     return bytes;
 }
 
-/* Photos differ in size; one of this size stands for them in the plan. */
+/* Photos differ in size; the plan assumes this size. */
 enum { PHOTO_H = 480, PHOTO_W = 640 };
 
 static sim_status loader_bytes(const sim_job *job, const sim_dataset_info *about,
@@ -60,28 +59,29 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     SIM_TRY(job->method->plan(&env, job->method_options, rows, n_rows));
     size_t weights = bytes_of(rows, *n_rows, "weights");
     size_t running = bytes_of(rows, *n_rows, "running statistics");
-    sim_range mine = sim_tree_part(plan->n_blocks, ranks, rank);
-    size_t images = (mine.hi - mine.lo) * (size_t)job->train.block *
+    sim_range local = sim_tree_part(plan->n_blocks, ranks, rank);
+    size_t images = (local.hi - local.lo) * (size_t)job->train.block *
                     sim_method_images_per_slot(job->method, job->method_options);
     size_t view = plan->h * plan->w * plan->c * sizeof(float);
-    add(rows, n_rows, "gradients",
-        sizeof(float) * sim_comm_sum_leaves_capacity(&as_if, plan->n_blocks,
-                                                     weights / sizeof(float)));
-    add(rows, n_rows, "optimizer",
-        sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
-    add(rows, n_rows, "snapshot",
-        running + bytes_of(rows, *n_rows, "momentum statistics") +
-            bytes_of(rows, *n_rows, "momentum weights"));
-    add(rows, n_rows, "views", 2 * images * view + images * sizeof(sim_view_request));
+    add_row(rows, n_rows, "gradients",
+            sizeof(float) * sim_comm_sum_leaves_capacity(&as_if, plan->n_blocks,
+                                                         weights / sizeof(float)));
+    add_row(rows, n_rows, "optimizer",
+            sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
+    add_row(rows, n_rows, "snapshot",
+            running + bytes_of(rows, *n_rows, "momentum statistics") +
+                bytes_of(rows, *n_rows, "momentum weights"));
+    add_row(rows, n_rows, "views", 2 * images * view + images * sizeof(sim_view_request));
     SIM_TRY(loader_bytes(job, about, images, &loader));
-    add(rows, n_rows, "loader", loader);
-    add(rows, n_rows, "order",
-        plan->n_images * (sizeof(uint32_t) + sizeof(sim_order_key)));
-    add(rows, n_rows, "data set",
-        about->n_images * ((about->has_labels ? sizeof(int32_t) : 0) + sizeof(sim_hash) +
-                           (about->encoded ? sizeof(uint64_t) : 0)));
-    /* Weights, momentum and statistics as a file in memory: written by rank 0, and read
-     * by all when a run goes on. */
+    add_row(rows, n_rows, "loader", loader);
+    add_row(rows, n_rows, "order",
+            plan->n_images * (sizeof(uint32_t) + sizeof(sim_order_key)));
+    add_row(rows, n_rows, "data set",
+            about->n_images *
+                ((about->has_labels ? sizeof(int32_t) : 0) + sizeof(sim_hash) +
+                 (about->encoded ? sizeof(uint64_t) : 0)));
+    /* A checkpoint is a file in memory: rank 0 writes it, and every rank reads it when a
+     * run resumes. */
     *checkpoint_bytes = 2 * weights + running;
     if (job->method->saved_bytes)
         *checkpoint_bytes += job->method->saved_bytes(&env, job->method_options);

@@ -1,0 +1,115 @@
+/*
+ * job.h - a whole job: its options, its checks, its schedule and its memory plan.
+ *
+ * Module: job
+ * A job is read from YAML or from the text stored in a checkpoint, checked against a data
+ * set and a number of ranks, and then used by train, eval and the subcommands.
+ */
+#ifndef SIMILE_JOB_H
+#define SIMILE_JOB_H
+
+#include "simile/checkpoint.h"
+#include "simile/data.h"
+#include "simile/encoder.h"
+#include "simile/method.h"
+#include "simile/optim.h"
+
+#include <stdint.h>
+
+/* Values of guard.collapse. */
+enum { SIM_COLLAPSE_WARN, SIM_COLLAPSE_STOP, SIM_COLLAPSE_OFF };
+
+/* Keys of no other module: top level, data, checkpoint, log, guard. */
+typedef struct {
+    char run[SIM_OPTION_TEXT_BYTES];
+    char train[SIM_OPTION_TEXT_BYTES], test[SIM_OPTION_TEXT_BYTES]; /* data.* */
+    char kernels[SIM_OPTION_TEXT_BYTES];
+    int64_t seed, batch, block, threads, loader_threads;
+    int64_t log_every_steps, bad_steps, check_steps;
+    double hang_seconds;
+    int collapse;
+    sim_checkpoint_options checkpoint;
+} sim_train_options;
+extern const sim_option_table sim_train_table;
+
+/* A whole job, as its option tables filled it. */
+typedef struct {
+    sim_train_options train;
+    sim_encoder_options encoder;
+    sim_batchnorm_options batchnorm;
+    sim_optimizer_options optimizer;
+    sim_schedule_options schedule;
+    sim_augment_options augment;
+    const sim_method_row *method;
+    double method_options[64]; /* the struct of the method's own table */
+} sim_job;
+
+/* What follows from a job, a data set and a number of ranks. */
+typedef struct {
+    size_t n_images, views;
+    size_t n_blocks, steps_per_epoch, left_over; /* images dropped each epoch */
+    int64_t total_steps;
+    double warmup_steps, learning_rate;
+    size_t h, w, c; /* of a view */
+} sim_schedule_plan;
+
+/* ---- reading ---- */
+
+/* A job file and its overrides "key=value". */
+enum { SIM_MAX_OVERRIDES = 256 };
+typedef struct {
+    const char *path;
+    char *overrides[SIM_MAX_OVERRIDES];
+    int numbers[SIM_MAX_OVERRIDES]; /* positions on the command line, for messages */
+    size_t n_overrides;
+} sim_job_source;
+
+/* A section of the job file that a higher module owns, such as `evaluate`. */
+typedef struct {
+    const sim_option_table *table;
+    void *options; /* the table's struct; filled */
+} sim_job_section;
+
+/*
+ * Reads and fills the job and one further section.
+ *   resolved, identity  texts, the caller's; either may be NULL
+ * Local.  Errors: SIM_E_INPUT (no such file), SIM_E_CONFIG.
+ */
+SIM_MUST_USE sim_status sim_job_load(const sim_job_source *source,
+                                     const sim_job_section *section, sim_job *job,
+                                     char **resolved, char **identity);
+/* Reads the method section only; the job file may omit everything else. */
+SIM_MUST_USE sim_status sim_job_load_method(const sim_job_source *source, sim_job *job);
+/* Parses a resolved job, such as a checkpoint's; `name` replaces the path in messages. */
+SIM_MUST_USE sim_status sim_job_parse(const char *resolved, const char *name,
+                                      const sim_job_section *section, sim_job *job);
+
+/* ---- checks and plans ---- */
+
+/*
+ * Checks what needs several keys: batch and block, group, ranks, images.
+ * Local.  Errors: SIM_E_CONFIG; the message starts with the key ("batch: ...") and names
+ * the nearest valid values.
+ */
+SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about,
+                                      size_t ranks, sim_schedule_plan *plan);
+
+/* Logs warnings about settings that are valid but suspect. */
+void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan);
+
+/* The environment from which a method is created or planned.  Borrows all arguments. */
+sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
+                           const sim_comm *c);
+
+/*
+ * Bytes that pretrain holds on a rank from step to step, by item.
+ *   rows, n_rows      the items
+ *   checkpoint_bytes  the transient buffer while a checkpoint is written or read
+ * Local.
+ */
+SIM_MUST_USE sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
+                                       const sim_schedule_plan *plan, size_t ranks,
+                                       size_t rank, sim_plan_row rows[64], size_t *n_rows,
+                                       size_t *checkpoint_bytes);
+
+#endif

@@ -1,0 +1,120 @@
+/*
+ * load.c - a job file and its overrides, or the text in a checkpoint, into option structs.
+ */
+#include "simile/job.h"
+
+#include "simile/config.h"
+
+#include <string.h>
+
+typedef struct {
+    int name;
+} method_name;
+
+static sim_option name_rows[] = {
+    {.name = "name",
+     .type = SIM_OPTION_ENUM,
+     .offset = offsetof(method_name, name),
+     .help = "what is compared with what",
+     .unit = "",
+     .kind = SIM_IDENTITY},
+};
+
+static const sim_option_table name_table = {.section = "method",
+                                            .rows = name_rows,
+                                            .n_rows = 1,
+                                            .struct_bytes = sizeof(method_name)};
+
+static sim_status fill_method(sim_config *c, sim_job *job)
+{
+    sim_status st = SIM_OK;
+    method_name chosen = {0};
+
+    name_rows[0].choices = sim_methods_names();
+    SIM_TRY(sim_config_fill(c, &name_table, &chosen));
+    job->method = sim_methods_at((size_t)chosen.name);
+    SIM_ASSERT(job->method->table->struct_bytes <= sizeof job->method_options);
+    SIM_TRY(sim_config_fill(c, job->method->table, job->method_options));
+    for (size_t i = 0; i < job->method->n_defaults; i++)
+        sim_config_set_default(c, job->method->defaults[i].key,
+                               job->method->defaults[i].value);
+done:
+    return st;
+}
+
+static sim_status fill_job(sim_config *c, sim_job *job, const sim_job_section *section)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_config_fill(c, &sim_train_table, &job->train));
+    SIM_TRY(fill_method(c, job));
+    SIM_TRY(sim_config_fill(c, &sim_encoder_table, &job->encoder));
+    SIM_TRY(sim_config_fill(c, &sim_batchnorm_table, &job->batchnorm));
+    SIM_TRY(sim_config_fill(c, &sim_optimizer_table, &job->optimizer));
+    SIM_TRY(sim_config_fill(c, &sim_schedule_table, &job->schedule));
+    SIM_TRY(sim_config_fill(c, &sim_augment_table, &job->augment));
+    SIM_TRY(sim_config_fill(c, section->table, section->options));
+    SIM_TRY(sim_config_finish(c));
+done:
+    return st;
+}
+
+static sim_status copy_texts(const sim_config *c, char **resolved, char **identity)
+{
+    sim_status st = SIM_OK;
+    if (resolved)
+        SIM_TRY(sim_config_resolved(c, resolved));
+    if (identity)
+        SIM_TRY(sim_config_identity(c, identity));
+done:
+    return st;
+}
+
+static sim_status read_source(const sim_job_source *source, sim_config **c)
+{
+    return sim_config_read(source->path, source->n_overrides, source->overrides,
+                           source->numbers, c);
+}
+
+sim_status sim_job_load(const sim_job_source *source, const sim_job_section *section,
+                        sim_job *job, char **resolved, char **identity)
+{
+    sim_status st = SIM_OK;
+    sim_config *c = NULL;
+
+    memset(job, 0, sizeof *job);
+    SIM_TRY(read_source(source, &c));
+    SIM_TRY(fill_job(c, job, section));
+    SIM_TRY(copy_texts(c, resolved, identity));
+done:
+    sim_config_destroy(&c);
+    return st;
+}
+
+sim_status sim_job_load_method(const sim_job_source *source, sim_job *job)
+{
+    sim_status st = SIM_OK;
+    sim_config *c = NULL;
+
+    memset(job, 0, sizeof *job);
+    SIM_TRY(read_source(source, &c));
+    SIM_TRY(fill_method(c, job));
+    SIM_TRY(sim_config_finish_section(c, "method"));
+done:
+    sim_config_destroy(&c);
+    return st;
+}
+
+sim_status sim_job_parse(const char *resolved, const char *name,
+                         const sim_job_section *section, sim_job *job)
+{
+    sim_status st = SIM_OK;
+    sim_config *c = NULL;
+
+    memset(job, 0, sizeof *job);
+    SIM_TRY(sim_config_parse(resolved, strlen(resolved), name, &c));
+    SIM_TRY(fill_job(c, job, section));
+done:
+    sim_config_destroy(&c);
+    return st;
+}
