@@ -1,9 +1,9 @@
 /*
- * abandon.c - what was saved of a course that a run leaves.
+ * abandon.c - moves the checkpoints of an abandoned run branch out of the way.
  *
- * A run that goes back to an older checkpoint would find the newer ones of its old course
- * when it is started again.  The newest must be of the course that the run is on, so they
- * move to RUN/abandoned-N, where --resume can still name them.
+ * A run that resumes from an older checkpoint starts a new branch.  The newer checkpoints of
+ * the old branch move to RUN/abandoned-N, so that the newest in checkpoints/ is always of
+ * the current branch.  --resume still accepts their paths.
  */
 #include "private.h"
 
@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-static bool is_from(const char *name, int64_t first)
+static bool is_at_or_after(const char *name, int64_t first)
 {
     int64_t step = -1;
     return (sim_checkpoint_step_of(name, &step) ||
@@ -19,7 +19,7 @@ static bool is_from(const char *name, int64_t first)
            step >= first;
 }
 
-static bool has_file_of(const sim_names *names, int64_t wanted)
+static bool has_main_file(const sim_names *names, int64_t wanted)
 {
     int64_t step = -1;
     for (size_t i = 0; i < names->n; i++)
@@ -28,26 +28,27 @@ static bool has_file_of(const sim_names *names, int64_t wanted)
     return false;
 }
 
-/* Does a folder hold parts whose file is still among `names`, since the move was cut short? */
-static sim_status is_unfinished(const char *folder, const sim_names *names, bool *out)
+/* True if a directory contains part files whose main file is still among `names`, because
+ * an earlier move was interrupted. */
+static sim_status is_unfinished(const char *directory, const sim_names *names, bool *out)
 {
     sim_status st = SIM_OK;
-    sim_names there = {0};
+    sim_names moved = {0};
     int64_t step = -1;
 
     *out = false;
-    SIM_TRY(sim_directory_list(folder, &there));
-    for (size_t i = 0; i < there.n && !*out; i++)
-        *out = sim_checkpoint_part_step_of(there.names[i], &step) &&
-               !has_file_of(&there, step) && has_file_of(names, step);
+    SIM_TRY(sim_directory_list(directory, &moved));
+    for (size_t i = 0; i < moved.n && !*out; i++)
+        *out = sim_checkpoint_part_step_of(moved.names[i], &step) &&
+               !has_main_file(&moved, step) && has_main_file(names, step);
 done:
-    sim_names_clear(&there);
+    sim_names_clear(&moved);
     return st;
 }
 
-/* The first abandoned-N that is free, or the last one where a move is to be finished. */
-static sim_status make_folder(const sim_run *run, const sim_names *names, char *out,
-                              size_t out_bytes)
+/* Creates the first unused abandoned-N, or selects the one of an interrupted move. */
+static sim_status make_abandoned(const sim_run *run, const sim_names *names, char *out,
+                                 size_t out_bytes)
 {
     sim_status st = SIM_OK;
     char name[32];
@@ -66,44 +67,46 @@ done:
     return st;
 }
 
-/* From the end of the list: of the newest step first its parts, then the file that names
- * them, so that no part stands alone in between and is taken for an orphan. */
-static sim_status move(const sim_run *run, const sim_names *names, int64_t first,
-                       char *folder, size_t folder_bytes)
+/* Moves files from the end of the sorted list.  The part files of a step move before their
+ * main file, so no part file in checkpoints/ is ever without it and removed as an orphan. */
+static sim_status move_files(const sim_run *run, const sim_names *names, int64_t first,
+                             char *directory, size_t directory_bytes)
 {
     sim_status st = SIM_OK;
     char from[4400], to[4400], name[300];
 
     for (size_t i = names->n; i-- > 0;) {
-        if (!is_from(names->names[i], first))
+        if (!is_at_or_after(names->names[i], first))
             continue;
-        if (!folder[0])
-            SIM_TRY(make_folder(run, names, folder, folder_bytes));
+        if (!directory[0])
+            SIM_TRY(make_abandoned(run, names, directory, directory_bytes));
         (void)snprintf(name, sizeof name, "checkpoints/%.255s", names->names[i]);
         SIM_TRY(sim_run_path(run, name, from, sizeof from));
-        (void)snprintf(to, sizeof to, "%s/%.255s", folder, names->names[i]);
+        (void)snprintf(to, sizeof to, "%s/%.255s", directory, names->names[i]);
         SIM_TRY(sim_file_rename(from, to));
     }
 done:
     return st;
 }
 
-/* The hint, and both ends of the moves. */
-static sim_status settle(const sim_run *run, const char *checkpoints, const char *folder)
+/* Removes `latest` and syncs both directories. */
+static sim_status sync_moves(const sim_run *run, const char *checkpoints,
+                             const char *directory)
 {
     sim_status st = SIM_OK;
     char latest[4200];
 
     SIM_TRY(sim_run_path(run, "checkpoints/latest", latest, sizeof latest));
     SIM_TRY(sim_file_remove(latest));
-    SIM_TRY(sim_directory_sync(folder));
+    SIM_TRY(sim_directory_sync(directory));
     SIM_TRY(sim_directory_sync(checkpoints));
 done:
     return st;
 }
 
-static sim_status set_aside_here(const sim_run *run, int64_t first, char *folder,
-                                 size_t folder_bytes)
+/* Rank 0's part of sim_run_abandon. */
+static sim_status abandon_local(const sim_run *run, int64_t first, char *directory,
+                                size_t directory_bytes)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
@@ -111,18 +114,18 @@ static sim_status set_aside_here(const sim_run *run, int64_t first, char *folder
 
     SIM_TRY(sim_run_path(run, "checkpoints", checkpoints, sizeof checkpoints));
     SIM_TRY(sim_directory_list(checkpoints, &names));
-    SIM_TRY(move(run, &names, first, folder, folder_bytes));
-    if (folder[0])
-        SIM_TRY(settle(run, checkpoints, folder));
+    SIM_TRY(move_files(run, &names, first, directory, directory_bytes));
+    if (directory[0])
+        SIM_TRY(sync_moves(run, checkpoints, directory));
 done:
     sim_names_clear(&names);
     return st;
 }
 
 sim_status sim_run_abandon(const sim_comm *c, const sim_run *run, int64_t first,
-                           char *folder, size_t folder_bytes)
+                           char *directory, size_t directory_bytes)
 {
-    folder[0] = '\0';
+    directory[0] = '\0';
     return sim_comm_agree(
-        c, c->rank == 0 ? set_aside_here(run, first, folder, folder_bytes) : SIM_OK);
+        c, c->rank == 0 ? abandon_local(run, first, directory, directory_bytes) : SIM_OK);
 }

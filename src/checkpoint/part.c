@@ -1,9 +1,9 @@
 /*
  * part.c - part files: fixed ranges of rows of a tensor too large for the main file.
  *
- * A part is an HDF5 image of the same tensor's name with some of its rows, sealed like a
- * checkpoint.  The main file, renamed after all of them, names each with its digest in
- * /parts (JSON).  A part without its main file is what an interrupted save left behind.
+ * A part file is an HDF5 image with some rows of one tensor, and a trailer like that of a
+ * main file.  The main file is written last and lists all part files with their digests in
+ * /parts (JSON).  A part file without a main file is left over from an interrupted save.
  */
 #include "private.h"
 
@@ -17,7 +17,8 @@
 
 enum { DEFAULT_LIMIT = 256 << 20, DEFAULT_PART = 64 << 20 };
 static struct {
-    size_t limit, part; /* bytes of a tensor that stays whole; bytes of a part */
+    size_t limit,
+        part; /* largest tensor in the main file, and size of a part, in bytes */
 } sizes = {DEFAULT_LIMIT, DEFAULT_PART};
 
 void sim_checkpoint_part_bytes(size_t limit, size_t part)
@@ -55,21 +56,22 @@ bool sim_checkpoint_part_step_of(const char *name, int64_t *step)
     return strcmp(end + strspn(end, "0123456789"), ".h5") == 0;
 }
 
-sim_status sim_checkpoint_drop_orphans(const char *folder)
+sim_status sim_checkpoint_drop_orphans(const char *directory)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
     char path[4400];
     int64_t step = 0;
 
-    SIM_TRY(sim_directory_list(folder, &names));
+    SIM_TRY(sim_directory_list(directory, &names));
     for (size_t i = 0; i < names.n; i++) {
         if (!sim_checkpoint_part_step_of(names.names[i], &step))
             continue;
-        (void)snprintf(path, sizeof path, "%s/step-%09lld.h5", folder, (long long)step);
+        (void)snprintf(path, sizeof path, "%s/step-%09lld.h5", directory,
+                       (long long)step);
         if (sim_path_exists(path))
             continue;
-        (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
+        (void)snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
         SIM_TRY(sim_file_remove(path));
     }
 done:
@@ -79,7 +81,7 @@ done:
 
 /* ---- writing ---- */
 
-sim_status sim_checkpoint_part_write(const char *folder, int64_t step, size_t index,
+sim_status sim_checkpoint_part_write(const char *directory, int64_t step, size_t index,
                                      const sim_tensor *rows, sim_hash *digest)
 {
     sim_status st = SIM_OK;
@@ -92,7 +94,7 @@ sim_status sim_checkpoint_part_write(const char *folder, int64_t step, size_t in
     size_t n = sim_tensor_count(rows) * sim_type_bytes(rows->type);
 
     sim_checkpoint_part_name(step, index, name);
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
     SIM_TRY(sim_h5_create_image(n, &file));
     SIM_TRY(sim_h5_write_attribute_text(file, "format", "simile-checkpoint-part"));
     SIM_TRY(sim_h5_write_attribute(file, "format_version", &v));
@@ -155,24 +157,26 @@ static sim_json *files_of(const sim_json *parted)
     return sim_json_get_object(parted, "files", &files) ? files : NULL;
 }
 
-/* A file beside the main one; a name that leads elsewhere is refused. */
-static sim_status beside(const sim_checkpoint *k, const char *name, char *out,
-                         size_t out_bytes)
+/* The path of a part file, which is in the main file's directory.  Any other name, for
+ * example one with a slash, is refused. */
+static sim_status part_path(const sim_checkpoint *k, const char *name, char *out,
+                            size_t out_bytes)
 {
     sim_status st = SIM_OK;
     const char *slash = strrchr(k->path, '/');
     int64_t step = 0;
 
     SIM_CHECK(sim_checkpoint_part_step_of(name, &step), SIM_E_DATA,
-              "%s: \"%.80s\" is no name of a part", k->path, name);
+              "%s: /parts lists \"%.80s\", expected step-NNNNNNNNN.part-MMMM.h5", k->path,
+              name);
     (void)snprintf(out, out_bytes, "%.*s%s", slash ? (int)(slash + 1 - k->path) : 0,
                    k->path, name);
 done:
     return st;
 }
 
-/* Loads a part and compares it with the digest that the main file names.  One that is missing
- * is SIM_E_DATA, as a harmed one; one that cannot be read may still be good. */
+/* Loads a part file and checks its digest against the main file's list.  A missing file is
+ * SIM_E_DATA, like a corrupted one; a read error keeps its code, as the file may be good. */
 static sim_status load_part(const sim_checkpoint *k, const sim_json *file, char **bytes,
                             size_t *image_bytes)
 {
@@ -184,20 +188,20 @@ static sim_status load_part(const sim_checkpoint *k, const sim_json *file, char 
 
     SIM_CHECK(sim_json_get_text(file, "name", &name) &&
                   sim_json_get_text(file, "digest", &digest),
-              SIM_E_DATA, "%s: /parts is not what this program writes", k->path);
-    SIM_TRY(beside(k, name, path, sizeof path));
+              SIM_E_DATA, "%s: /parts is malformed", k->path);
+    SIM_TRY(part_path(k, name, path, sizeof path));
     SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &read, &n));
     SIM_TRY(sim_checkpoint_verify(path, read, n, image_bytes, &h));
     sim_hash_hex(h, hex);
     SIM_CHECK(strcmp(hex, digest) == 0, SIM_E_DATA,
-              "%s is whole, but of another checkpoint: its digest is %s, expected %s",
-              path, hex, digest);
+              "%s is part of another checkpoint: its digest is %s, expected %s", path,
+              hex, digest);
     *bytes = read;
     read = NULL;
 done:
     sim_free(read);
     if (st != SIM_OK)
-        sim_error_prefix("%s needs this part beside it: ", k->path);
+        sim_error_prefix("%s: a part file cannot be loaded: ", k->path);
     return st == SIM_E_INPUT ? SIM_E_DATA : st;
 }
 
@@ -206,11 +210,11 @@ sim_status sim_checkpoint_parts_verify(const sim_checkpoint *k, size_t rank, siz
     sim_status st = SIM_OK;
     const sim_json *parted = NULL;
     char *bytes = NULL;
-    size_t n = 0, turn = 0;
+    size_t n = 0, index = 0;
 
     for (size_t i = 0; (parted = sim_checkpoint_parted_tensor(k, i)) != NULL; i++)
         for (size_t f = 0; f < sim_json_size(files_of(parted)); f++) {
-            if (turn++ % size != rank)
+            if (index++ % size != rank)
                 continue;
             SIM_TRY(load_part(k, sim_json_at(files_of(parted), f), &bytes, &n));
             SIM_FREE(bytes);
@@ -220,7 +224,7 @@ done:
     return st;
 }
 
-/* The rows of part `index` that are in `rows` go to their place in t->data. */
+/* Reads the rows of this part file that are in `rows` to their place in t->data. */
 static sim_status read_part(const sim_checkpoint *k, const sim_json *file,
                             const sim_tensor *t, sim_range part, sim_range rows)
 {
@@ -228,24 +232,24 @@ static sim_status read_part(const sim_checkpoint *k, const sim_json *file,
     char *bytes = NULL, name[200];
     size_t n = 0, row_bytes = sim_tensor_row_bytes(t);
     sim_h5 *h5 = NULL;
-    const sim_range take = {part.lo > rows.lo ? part.lo : rows.lo,
-                            part.hi < rows.hi ? part.hi : rows.hi};
+    const sim_range common = {part.lo > rows.lo ? part.lo : rows.lo,
+                              part.hi < rows.hi ? part.hi : rows.hi};
 
-    if (take.lo >= take.hi)
+    if (common.lo >= common.hi)
         goto done;
     (void)snprintf(name, sizeof name, "/%s", t->name);
     SIM_TRY(load_part(k, file, &bytes, &n));
     SIM_TRY(sim_h5_open_image(bytes, n, k->path, &h5));
-    SIM_TRY(sim_h5_read(h5, name, t->type, take.lo - part.lo, take.hi - take.lo,
-                        (char *)t->data + (take.lo - rows.lo) * row_bytes,
-                        (take.hi - take.lo) * (row_bytes / sim_type_bytes(t->type))));
+    SIM_TRY(sim_h5_read(h5, name, t->type, common.lo - part.lo, common.hi - common.lo,
+                        (char *)t->data + (common.lo - rows.lo) * row_bytes,
+                        (common.hi - common.lo) * (row_bytes / sim_type_bytes(t->type))));
 done:
     sim_h5_close(&h5);
     sim_free(bytes);
     return st;
 }
 
-/* The table's shape must be the tensor's, and its files must be all its rows. */
+/* Checks the /parts entry of a tensor: its dims, and that its files cover all rows. */
 static sim_status check_table(const sim_checkpoint *k, const sim_json *parted,
                               const sim_tensor *t, size_t *rows_per_part)
 {
@@ -255,16 +259,18 @@ static sim_status check_table(const sim_checkpoint *k, const sim_json *parted,
 
     SIM_CHECK(sim_json_get_int(parted, "rows_per_part", &rows) && rows > 0 &&
                   sim_json_get_object(parted, "dims", &dims),
-              SIM_E_DATA, "%s: /parts is not what this program writes", k->path);
+              SIM_E_DATA, "%s: /parts is malformed", k->path);
     bool same = sim_json_size(dims) == (size_t)t->n_dims;
     for (int i = 0; same && i < t->n_dims; i++)
         same = sim_json_int_at(dims, (size_t)i) == (int64_t)t->dims[i];
-    SIM_CHECK(same, SIM_E_DATA, "%s: %s has another shape than this job's (%zu rows)",
+    SIM_CHECK(same, SIM_E_DATA, "%s: %s has another shape than in this job (%zu rows)",
               k->path, t->name, t->dims[0]);
     *rows_per_part = (size_t)rows;
     SIM_CHECK(sim_json_size(files_of(parted)) ==
                   (t->dims[0] + *rows_per_part - 1) / *rows_per_part,
-              SIM_E_DATA, "%s: %s has too few or too many parts", k->path, t->name);
+              SIM_E_DATA, "%s: %s has %zu part files, expected %zu", k->path, t->name,
+              sim_json_size(files_of(parted)),
+              (t->dims[0] + *rows_per_part - 1) / *rows_per_part);
 done:
     return st;
 }

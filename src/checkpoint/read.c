@@ -1,5 +1,8 @@
 /*
- * read.c - state from disk: verified by its digest before HDF5 parses a byte.
+ * read.c - opens checkpoints and loads their tensors into the objects of a job.
+ *
+ * Rank 0 reads a file and broadcasts its bytes; every rank verifies the digest before
+ * HDF5 parses them.  Part files are read by the ranks that need their rows.
  */
 #include "private.h"
 
@@ -48,7 +51,8 @@ static sim_status read_head(sim_checkpoint *k)
     SIM_CHECK(k->head.step >= 0 && k->head.epoch >= 0 && k->head.samples >= 0, SIM_E_DATA,
               "%s: a negative step, epoch or sample count", k->path);
     SIM_CHECK(!sim_checkpoint_step_of(name, &named) || named == k->head.step, SIM_E_DATA,
-              "%s holds step %lld: it was renamed", k->path, (long long)k->head.step);
+              "%s holds step %lld, but its name is that of step %lld; restore the name",
+              k->path, (long long)k->head.step, (long long)named);
     SIM_TRY(sim_h5_read_text(k->file, "/config", &k->config));
     SIM_TRY(sim_h5_read_text(k->file, "/identity", &k->identity));
     SIM_TRY(sim_h5_read_text(k->file, "/history", &k->history));
@@ -62,7 +66,9 @@ done:
     return st;
 }
 
-static sim_status parse(const char *path, char *bytes, size_t n, sim_checkpoint **out)
+/* Verifies and opens the bytes of a file; takes ownership of `bytes` on success. */
+static sim_status open_bytes(const char *path, char *bytes, size_t n,
+                             sim_checkpoint **out)
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
@@ -91,7 +97,7 @@ sim_status sim_checkpoint_load_file(const char *path, sim_checkpoint **out)
     size_t n = 0;
 
     SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &bytes, &n));
-    SIM_TRY(parse(path, bytes, n, out));
+    SIM_TRY(open_bytes(path, bytes, n, out));
     bytes = NULL;
 done:
     sim_free(bytes);
@@ -123,71 +129,72 @@ const char *sim_checkpoint_path(const sim_checkpoint *k)
     return k->path;
 }
 
-/* ---- which one ---- */
+/* ---- selection of a checkpoint ---- */
 
-/* What is still to be looked at, from the newest down; names are on rank 0 alone. */
+/* Search for the newest good file, from the highest step down.  Only rank 0 has names. */
 typedef struct {
-    char folder[4200];
+    char directory[4200];
     sim_names names;
-    size_t left, refused;
+    size_t n_left, n_refused;
 } search;
 
 static sim_status begin_search(const char *run_path, search *s)
 {
     sim_status st = SIM_OK;
 
-    (void)snprintf(s->folder, sizeof s->folder, "%s/checkpoints", run_path);
-    if (!sim_path_is_directory(s->folder))
+    (void)snprintf(s->directory, sizeof s->directory, "%s/checkpoints", run_path);
+    if (!sim_path_is_directory(s->directory))
         goto done;
-    SIM_TRY(sim_directory_list(s->folder, &s->names));
-    s->left = s->names.n;
+    SIM_TRY(sim_directory_list(s->directory, &s->names));
+    s->n_left = s->names.n;
 done:
     return st;
 }
 
-static void refuse(search *s)
+/* Logs the pending error as the reason why a file is skipped. */
+static void log_refused(search *s)
 {
-    s->refused++;
-    sim_log_warn("refused: %s", sim_error_message());
+    s->n_refused++;
+    sim_log_warn("checkpoint skipped: %s", sim_error_message());
     sim_error_clear();
 }
 
-/* Is it certain that the file is no good?  One that cannot be read may be. */
-static bool is_harmed(sim_status st)
+/* A corrupted or missing file is skipped.  One that cannot be read (I/O error, permission,
+ * memory) may be good, so the search fails instead of resuming from an older step. */
+static bool is_corrupted(sim_status st)
 {
     return st == SIM_E_DATA || st == SIM_E_INPUT;
 }
 
-/* The next main file that is good; *out stays NULL when there is none at all. */
-static sim_status next_here(search *s, sim_checkpoint **out)
+/* Rank 0: opens the next good main file.  *out stays NULL if there are no files. */
+static sim_status open_next_good(search *s, sim_checkpoint **out)
 {
     sim_status st = SIM_OK;
     char path[4500];
     int64_t step = 0;
 
-    while (s->left > 0 && !*out) {
-        const char *name = s->names.names[--s->left];
+    while (s->n_left > 0 && !*out) {
+        const char *name = s->names.names[--s->n_left];
         if (!sim_checkpoint_step_of(name, &step))
             continue;
-        (void)snprintf(path, sizeof path, "%s/%s", s->folder, name);
+        (void)snprintf(path, sizeof path, "%s/%s", s->directory, name);
         st = sim_checkpoint_load_file(path, out);
-        if (is_harmed(st))
-            refuse(s);
+        if (is_corrupted(st))
+            log_refused(s);
         else
             SIM_TRY(st);
         st = SIM_OK;
     }
-    SIM_CHECK(
-        *out || s->refused == 0, SIM_E_DATA,
-        "%s: none of its %zu checkpoints is good (reasons above); move them away to "
-        "start anew",
-        s->folder, s->refused);
+    SIM_CHECK(*out || s->n_refused == 0, SIM_E_DATA,
+              "%s: none of its %zu checkpoints can be loaded (reasons above); move them "
+              "away to start from scratch",
+              s->directory, s->n_refused);
 done:
     return st;
 }
 
-/* Rank 0's file to the other ranks, who verify it themselves. */
-static sim_status share(const sim_comm *c, sim_checkpoint **k)
+/* Broadcasts rank 0's file; the other ranks verify and open their copy.  Collective. */
+static sim_status broadcast_file(const sim_comm *c, sim_checkpoint **k)
 {
     sim_status st = SIM_OK;
     uint64_t n = *k ? (*k)->n_bytes : 0;
@@ -197,7 +204,7 @@ static sim_status share(const sim_comm *c, sim_checkpoint **k)
     if (n == 0 || c->size == 1)
         goto done;
     if (c->rank == 0) {
-        SIM_ASSERT(*k); /* it had n bytes */
+        SIM_ASSERT(*k); /* n > 0 */
         (void)snprintf(path, sizeof path, "%s", (*k)->path);
         bytes = (*k)->bytes;
     } else {
@@ -207,7 +214,7 @@ static sim_status share(const sim_comm *c, sim_checkpoint **k)
     sim_comm_broadcast(c, 0, path, sizeof path);
     sim_comm_broadcast(c, 0, bytes, (size_t)n);
     if (c->rank != 0)
-        st = parse(path, bytes, (size_t)n, k);
+        st = open_bytes(path, bytes, (size_t)n, k);
     if (c->rank != 0 && st != SIM_OK)
         sim_free(bytes);
     bytes = NULL;
@@ -218,12 +225,12 @@ done:
     return st;
 }
 
-/* To all ranks, who look at the parts together. */
-static sim_status share_and_verify(const sim_comm *c, sim_checkpoint **k)
+/* Broadcasts the main file; the ranks then share the verification of its part files. */
+static sim_status broadcast_and_verify(const sim_comm *c, sim_checkpoint **k)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(share(c, k));
+    SIM_TRY(broadcast_file(c, k));
     if (*k)
         st = sim_checkpoint_parts_verify(*k, (size_t)c->rank, (size_t)c->size);
     SIM_TRY(sim_comm_agree(c, st));
@@ -236,17 +243,17 @@ sim_status sim_checkpoint_newest(const sim_comm *c, const char *run_path,
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
-    search s = {.left = 0};
+    search s = {.n_left = 0};
 
     if (c->rank == 0)
         st = begin_search(run_path, &s);
     SIM_TRY(sim_comm_agree(c, st));
     for (;;) {
-        SIM_TRY(sim_comm_agree(c, c->rank == 0 ? next_here(&s, &k) : SIM_OK));
-        st = share_and_verify(c, &k);
+        SIM_TRY(sim_comm_agree(c, c->rank == 0 ? open_next_good(&s, &k) : SIM_OK));
+        st = broadcast_and_verify(c, &k);
         if (st != SIM_E_DATA)
             break;
-        refuse(&s); /* all ranks: they learned it together */
+        log_refused(&s); /* on all ranks: st is the agreed status */
         sim_checkpoint_close(&k);
     }
     SIM_TRY(st);
@@ -258,15 +265,14 @@ done:
     return st;
 }
 
-/* A checkpoint by the name of its file. */
-static sim_status open_file(const sim_comm *c, const char *path, sim_checkpoint **out)
+static sim_status open_named(const sim_comm *c, const char *path, sim_checkpoint **out)
 {
     sim_status st = SIM_OK;
 
     if (c->rank == 0)
         st = sim_checkpoint_load_file(path, out);
     SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(share_and_verify(c, out));
+    SIM_TRY(broadcast_and_verify(c, out));
 done:
     return st;
 }
@@ -275,10 +281,10 @@ sim_status sim_checkpoint_open(const sim_comm *c, const char *path, sim_checkpoi
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
-    int64_t folder = c->rank == 0 && sim_path_is_directory(path);
+    int64_t is_directory = c->rank == 0 && sim_path_is_directory(path);
 
-    sim_comm_max_i64(c, &folder, 1);
-    SIM_TRY(folder ? sim_checkpoint_newest(c, path, &k) : open_file(c, path, &k));
+    sim_comm_max_i64(c, &is_directory, 1);
+    SIM_TRY(is_directory ? sim_checkpoint_newest(c, path, &k) : open_named(c, path, &k));
     SIM_CHECK(k, SIM_E_INPUT, "%s holds no checkpoint", path);
     *out = k;
     k = NULL;
@@ -287,26 +293,26 @@ done:
     return st;
 }
 
-/* ---- filling ---- */
+/* ---- loading of tensors ---- */
 
 typedef struct {
     const sim_h5 *file;
-    const sim_checkpoint *checkpoint; /* that the file is of; NULL with --init */
+    const sim_checkpoint *checkpoint; /* owner of `file`; NULL for --init */
     const char *path;
-    bool optional_heads; /* --init: only the encoder must be there */
-    size_t missing;
-} filler;
+    bool heads_are_optional; /* --init: only encoder weights are required */
+    size_t n_missing;
+} loader;
 
-static void shape_text(int n_dims, const size_t *dims, char *out, size_t out_bytes)
+static void format_dims(int n_dims, const size_t *dims, char *out, size_t out_bytes)
 {
-    (void)snprintf(out, out_bytes, "%s", n_dims ? "" : "one number");
+    (void)snprintf(out, out_bytes, "%s", n_dims ? "" : "scalar");
     for (int i = 0; i < n_dims; i++) {
         size_t at = strlen(out);
         (void)snprintf(out + at, out_bytes - at, "%s%zu", i ? " x " : "", dims[i]);
     }
 }
 
-static sim_status check_dims(const filler *f, const char *name, const sim_tensor *t)
+static sim_status check_dims(const loader *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
@@ -315,18 +321,18 @@ static sim_status check_dims(const filler *f, const char *name, const sim_tensor
     bool same = s.n_dims == t->n_dims;
     for (int i = 0; same && i < t->n_dims; i++)
         same = s.dims[i] == t->dims[i];
-    char has[128], wants[128];
-    shape_text(s.n_dims, s.dims, has, sizeof has);
-    shape_text(t->n_dims, t->dims, wants, sizeof wants);
+    char stored[128], expected[128];
+    format_dims(s.n_dims, s.dims, stored, sizeof stored);
+    format_dims(t->n_dims, t->dims, expected, sizeof expected);
     SIM_CHECK(same, SIM_E_DATA,
-              "%s: %s has another shape than the encoder or head here: %s, expected %s "
-              "(another job, or images of other channels)",
-              f->path, name, has, wants);
+              "%s: %s has another shape: %s, expected %s; the network or the number of "
+              "image channels differs from this job's",
+              f->path, name, stored, expected);
 done:
     return st;
 }
 
-static sim_status check_values(const filler *f, const char *name, const sim_tensor *t,
+static sim_status check_values(const loader *f, const char *name, const sim_tensor *t,
                                size_t n)
 {
     sim_status st = SIM_OK;
@@ -335,18 +341,18 @@ static sim_status check_values(const filler *f, const char *name, const sim_tens
 
     for (size_t i = 0; t->type == SIM_F32 && i < n; i++) {
         const float x = ((const float *)t->data)[i];
-        SIM_CHECK(isfinite(x), SIM_E_DATA, "%s: %s holds a value that is not finite",
+        SIM_CHECK(isfinite(x), SIM_E_DATA, "%s: %s has a value that is not finite",
                   f->path, name);
         SIM_CHECK(!variance || x >= 0, SIM_E_DATA,
-                  "%s: %s holds %g, but a variance is not negative", f->path, name,
+                  "%s: %s has the value %g; expected a variance >= 0", f->path, name,
                   (double)x);
     }
 done:
     return st;
 }
 
-/* The values of a tensor from wherever they stand. */
-static sim_status read_values(const filler *f, const char *name, const sim_tensor *t,
+/* Reads a tensor, or this rank's rows of it, from the main file or from part files. */
+static sim_status read_values(const loader *f, const char *name, const sim_tensor *t,
                               size_t n)
 {
     sim_status st = SIM_OK;
@@ -366,19 +372,19 @@ done:
     return st;
 }
 
-static sim_status fill_tensor(void *ctx, const char *group, const sim_tensor *t)
+static sim_status load_tensor(void *ctx, const char *group, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    filler *f = ctx;
+    loader *f = ctx;
     char name[192];
     size_t n = sim_tensor_count(t), rows = t->row_hi - t->row_lo;
 
     (void)snprintf(name, sizeof name, "/%s/%s", group, t->name);
-    if (f->optional_heads && !sim_h5_has(f->file, name)) {
-        bool count = strstr(name, "num_batches_tracked") != NULL;
-        SIM_CHECK(count || strncmp(name, "/weights/encoder/", 17) != 0, SIM_E_DATA,
-                  "%s has no %s", f->path, name);
-        f->missing += !count;
+    if (f->heads_are_optional && !sim_h5_has(f->file, name)) {
+        bool is_counter = strstr(name, "num_batches_tracked") != NULL;
+        SIM_CHECK(is_counter || strncmp(name, "/weights/encoder/", 17) != 0, SIM_E_DATA,
+                  "%s has no tensor %s, which the encoder requires", f->path, name);
+        f->n_missing += !is_counter;
         goto done;
     }
     if (t->sharded)
@@ -393,8 +399,8 @@ sim_status sim_checkpoint_load(const sim_checkpoint *k, const sim_state_source *
                                size_t n_sources)
 {
     sim_status st = SIM_OK;
-    filler f = {.file = k->file, .checkpoint = k, .path = k->path};
-    const sim_visitor v = {.see = fill_tensor, .ctx = &f};
+    loader f = {.file = k->file, .checkpoint = k, .path = k->path};
+    const sim_visitor v = {.see = load_tensor, .ctx = &f};
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
 done:
@@ -409,8 +415,8 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
     char *bytes = NULL;
     size_t n = 0, image_bytes = 0;
     sim_hash digest;
-    filler f = {.path = path, .optional_heads = true};
-    const sim_visitor v = {.see = fill_tensor, .ctx = &f};
+    loader f = {.path = path, .heads_are_optional = true};
+    const sim_visitor v = {.see = load_tensor, .ctx = &f};
 
     SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &bytes, &n));
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);
@@ -421,7 +427,7 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
     f.file = file;
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
-    *n_missing = f.missing;
+    *n_missing = f.n_missing;
 done:
     sim_h5_close(&file);
     sim_free(bytes);

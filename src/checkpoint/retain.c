@@ -1,5 +1,6 @@
 /*
- * retain.c - which checkpoints stay: the last few, every so many steps, step 0, the newest.
+ * retain.c - deletes old checkpoints.  Kept are the last `keep`, every `keep_every` steps,
+ * step 0 and the newest.
  */
 #include "private.h"
 
@@ -19,27 +20,27 @@ bool sim_checkpoint_step_of(const char *name, int64_t *step)
     return strcmp(end, ".h5") == 0;
 }
 
-sim_status sim_checkpoint_retire(const char *folder,
+sim_status sim_checkpoint_retire(const char *directory,
                                  const sim_checkpoint_options *options, int64_t newest)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
     char path[4400];
-    int64_t step = 0, later = 0;
+    int64_t step = 0, n_newer = 0;
 
-    SIM_TRY(sim_directory_list(folder, &names));
-    /* Names sort by step: walk from the newest down. */
+    SIM_TRY(sim_directory_list(directory, &names));
+    /* Names are sorted by step; loop from the newest. */
     for (size_t i = names.n; i-- > 0;) {
-        (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
+        (void)snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
         if (!sim_checkpoint_step_of(names.names[i], &step) || step > newest ||
             sim_path_is_directory(path))
             continue;
         bool every = options->keep_every > 0 && step % options->keep_every == 0;
-        if (later++ < options->keep || step == 0 || every)
+        if (n_newer++ < options->keep || step == 0 || every)
             continue;
         SIM_TRY(sim_file_remove(path));
     }
-    SIM_TRY(sim_checkpoint_drop_orphans(folder)); /* with each its parts */
+    SIM_TRY(sim_checkpoint_drop_orphans(directory)); /* their part files */
 done:
     sim_names_clear(&names);
     return st;

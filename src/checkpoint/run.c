@@ -1,9 +1,9 @@
 /*
- * run.c - the run directory: made, locked, asked to stop.
+ * run.c - the run directory: creation, lock, and stop requests.
  *
- * The lock is a file made exclusively that names its holder; it is taken over only when
- * the holder is provably gone: no such process on this host, or Slurm says that its job
- * has ended.
+ * The lock is a file, created exclusively, with the host, process and job of its holder.  It
+ * is taken over only if the holder has certainly ended: there is no such process on this
+ * host, or Slurm reports that its job has ended.
  */
 #include "private.h"
 
@@ -16,10 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const folders[] = {"checkpoints", "results"};
-enum { N_FOLDERS = sizeof folders / sizeof *folders };
-_Static_assert(N_FOLDERS == sizeof((sim_run *)0)->folder_is_new / sizeof(bool),
-               "a flag for each folder");
+static const char *const subdirectories[] = {"checkpoints", "results"};
+enum { N_SUBDIRECTORIES = sizeof subdirectories / sizeof *subdirectories };
+_Static_assert(N_SUBDIRECTORIES ==
+                   sizeof((sim_run *)0)->subdirectory_is_new / sizeof(bool),
+               "one flag per subdirectory");
 
 sim_status sim_run_path(const sim_run *run, const char *name, char *out, size_t out_bytes)
 {
@@ -31,9 +32,8 @@ done:
     return st;
 }
 
-/* When a process began; "" when there is none of this number, or it is dead and only not yet
- * reaped. */
-static void start_of(long pid, char out[32])
+/* Start time of a process; "" if there is none with this pid, or it is a zombie. */
+static void process_start(long pid, char out[32])
 {
     sim_process p;
     bool lives = sim_process_query(pid, &p) && p.state != 'Z' && p.state != 'X';
@@ -44,7 +44,7 @@ static sim_status write_lock(const char *path, const char *host)
 {
     char text[704], start[32], space[64], when[21];
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
-    start_of(sim_process_id(), start);
+    process_start(sim_process_id(), start);
     sim_process_space(space, sizeof space);
     sim_clock_iso(sim_clock_wall_s(), when);
     (void)snprintf(text, sizeof text,
@@ -54,8 +54,8 @@ static sim_status write_lock(const char *path, const char *host)
     return sim_file_create_new(path, text);
 }
 
-/* The word after `name` at a line's start. */
-static void field(const char *text, const char *name, char *out, size_t out_bytes)
+/* The value of the line "name value". */
+static void read_field(const char *text, const char *name, char *out, size_t out_bytes)
 {
     size_t n = strlen(name);
     out[0] = '\0';
@@ -78,18 +78,18 @@ typedef struct {
 static holder read_holder(const char *text)
 {
     holder h;
-    field(text, "host", h.host, sizeof h.host);
-    field(text, "pid", h.pid, sizeof h.pid);
-    field(text, "start", h.start, sizeof h.start);
-    field(text, "space", h.space, sizeof h.space);
-    field(text, "job", h.job, sizeof h.job);
-    field(text, "restart", h.restart, sizeof h.restart);
-    field(text, "since", h.since, sizeof h.since);
+    read_field(text, "host", h.host, sizeof h.host);
+    read_field(text, "pid", h.pid, sizeof h.pid);
+    read_field(text, "start", h.start, sizeof h.start);
+    read_field(text, "space", h.space, sizeof h.space);
+    read_field(text, "job", h.job, sizeof h.job);
+    read_field(text, "restart", h.restart, sizeof h.restart);
+    read_field(text, "since", h.since, sizeof h.since);
     return h;
 }
 
-/* squeue lists what runs, completes or waits; one that waits was requeued, and is over.  The
- * number of an array stands for all its tasks: those that wait come first. */
+/* True if every state that squeue prints is PENDING.  A pending holder was requeued, so its
+ * processes have ended.  For a job array squeue prints one state per task. */
 static bool all_pending(const char *lines)
 {
     for (const char *at = lines + strspn(lines, " \n"); *at; at += strspn(at, " \n")) {
@@ -101,8 +101,8 @@ static bool all_pending(const char *lines)
     return true;
 }
 
-/* Does Slurm say that none of the job's processes is left? */
-static bool job_is_gone(const char *job)
+/* True if Slurm reports that no process of the job is left. */
+static bool job_has_ended(const char *job)
 {
     enum { WAIT_MS = 15000 };
     const char *const argv[] = {"squeue", "--noheader", "--format=%T",
@@ -113,7 +113,7 @@ static bool job_is_gone(const char *job)
     if (!*job || job[strspn(job, "0123456789")] != '\0')
         return false;
     if (sim_process_answer(argv, WAIT_MS, answer, sizeof answer, &code) != SIM_OK) {
-        sim_error_clear(); /* no Slurm here, or it is silent: nobody knows */
+        sim_error_clear(); /* no Slurm, or no reply: unknown */
         return false;
     }
     if (code != 0)
@@ -121,34 +121,34 @@ static bool job_is_gone(const char *job)
     return strlen(answer) + 1 < sizeof answer && all_pending(answer);
 }
 
-/* Does its number mean to us what it means to the holder?  Containers of one host name may
- * see other processes; a lock without that line is of an older simile. */
-static bool is_near(const holder *h, const char *host)
+/* True if the holder's pid is valid in this process's pid namespace: containers with one host
+ * name may have different ones.  Locks of early versions have no `space` line. */
+static bool shares_pids(const holder *h, const char *host)
 {
     char space[64];
     sim_process_space(space, sizeof space);
     return strcmp(h->host, host) == 0 && (!h->space[0] || strcmp(h->space, space) == 0);
 }
 
-/* Is the holder gone for certain? */
-static bool is_dead(const holder *h, const char *host)
+/* True if the holder has certainly ended. */
+static bool has_ended(const holder *h, const char *host)
 {
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
     char start[32];
 
-    if (is_near(h, host)) {
-        start_of(strtol(h->pid, NULL, 10), start);
+    if (shares_pids(h, host)) {
+        process_start(strtol(h->pid, NULL, 10), start);
         return strcmp(start, h->start) != 0;
     }
-    /* The same job, requeued: its earlier life is over. */
+    /* This job was requeued, so its earlier start has ended. */
     if (job && restart && strcmp(job, h->job) == 0 &&
         strtol(restart, NULL, 10) > strtol(h->restart, NULL, 10))
         return true;
-    return job_is_gone(h->job);
+    return job_has_ended(h->job);
 }
 
-/* For writing where we may: NFS gives no hold on what is open to read. */
-static sim_status open_to_hold(const char *path, int *fd)
+/* Opens for writing if permitted: NFS does not lock files that are open for reading. */
+static sim_status open_for_lock(const char *path, int *fd)
 {
     uint64_t n = 0;
     sim_status st = sim_file_open_update(path, fd);
@@ -159,60 +159,60 @@ static sim_status open_to_hold(const char *path, int *fd)
 }
 
 /*
- * Removes a dead holder's lock while we hold that very file, which the kernel lets go when we
- * die.  Whoever else found it stale too comes too late, or finds another text at its path: a
- * fresh lock never leaves its place.
+ * Removes the lock file of a holder that has ended, while this process has the kernel's lock
+ * on that file (released when the process ends).  A concurrent start that also found it stale
+ * fails to lock it, or finds different text at its path; so a new lock is never removed.
  */
 static sim_status remove_stale(const char *path, const char *text)
 {
     sim_status st = SIM_OK;
-    char *now = NULL;
+    char *current = NULL;
     size_t n = 0;
     int fd = -1;
 
-    st = open_to_hold(path, &fd);
+    st = open_for_lock(path, &fd);
     if (st == SIM_OK)
         st = sim_file_hold(fd, path);
     if (st == SIM_OK)
-        st = sim_file_load(path, 4096, &now, &n);
-    if (st == SIM_E_INPUT || st == SIM_E_CREATE) { /* another start takes it over */
+        st = sim_file_load(path, 4096, &current, &n);
+    if (st == SIM_E_INPUT || st == SIM_E_CREATE) { /* another start is taking over */
         sim_error_clear();
         st = SIM_OK;
         goto done;
     }
     SIM_TRY(st);
-    if (strcmp(now, text) == 0)
+    if (strcmp(current, text) == 0)
         SIM_TRY(sim_file_remove(path));
 done:
     SIM_IGNORE(sim_file_close(&fd, path));
-    sim_free(now);
+    sim_free(current);
     return st;
 }
 
-/* Takes a held lock away, or says who holds it. */
-static sim_status challenge(const char *path, const char *text, const char *host)
+/* Removes the lock if its holder has ended; otherwise fails with the name of the holder. */
+static sim_status remove_if_stale(const char *path, const char *text, const char *host)
 {
     sim_status st = SIM_OK;
     const holder h = read_holder(text);
 
     SIM_CHECK(
         h.host[0] && h.pid[0], SIM_E_CREATE,
-        "%s is empty or damaged and names no holder; if no job runs there, type: rm "
-        "%s",
+        "%s is empty or corrupted and names no holder; if no job is running there, type: "
+        "rm %s",
         path, path);
-    SIM_CHECK(
-        is_dead(&h, host), SIM_E_CREATE,
-        "%s: the run is held by pid %s on %s (job %s, since %s); stop that one with "
-        "simile stop, or, if it is gone for certain, type: rm %s",
-        path, h.pid, h.host, h.job, h.since, path);
-    sim_log("taking over the lock of pid %s on %s (job %s), which is gone", h.pid, h.host,
-            h.job);
+    SIM_CHECK(has_ended(&h, host), SIM_E_CREATE,
+              "%s: the run is held by pid %s on %s (job %s, since %s); stop it with "
+              "simile stop, "
+              "or, if it has certainly ended, type: rm %s",
+              path, h.pid, h.host, h.job, h.since, path);
+    sim_log("taking over the lock of pid %s on %s (job %s), which has ended", h.pid,
+            h.host, h.job);
     SIM_TRY(remove_stale(path, text));
 done:
     return st;
 }
 
-static sim_status take_lock(const char *path, const char *host)
+static sim_status acquire_lock(const char *path, const char *host)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
@@ -225,11 +225,11 @@ static sim_status take_lock(const char *path, const char *host)
         SIM_FREE(text);
         st = sim_file_load(path, 4096, &text, &n);
         if (st == SIM_E_INPUT)
-            continue;         /* released meanwhile */
-        if (st == SIM_E_DATA) /* larger than any lock of ours */
+            continue;         /* released in the meantime */
+        if (st == SIM_E_DATA) /* too large for a lock file */
             st = sim_text_copy("", "checkpoint/lock", &text);
         SIM_TRY(st);
-        SIM_TRY(challenge(path, text, host));
+        SIM_TRY(remove_if_stale(path, text, host));
     }
     st = write_lock(path, host);
 done:
@@ -237,7 +237,7 @@ done:
     return st;
 }
 
-/* Is it "....tmp.HOST.PID" of this host, of a process that is dead? */
+/* True for NAME.tmp.HOST.PID of this host if the process has ended. */
 static bool is_stale(const char *temporary)
 {
     char host[64], start[32];
@@ -248,53 +248,56 @@ static bool is_stale(const char *temporary)
     if (pid <= of || strlen(host) != (size_t)(pid - of) ||
         strncmp(of, host, (size_t)(pid - of)) != 0)
         return false;
-    start_of(strtol(pid + 1, NULL, 10), start);
+    process_start(strtol(pid + 1, NULL, 10), start);
     return start[0] == '\0';
 }
 
-/* Temporaries that a killed process left behind.  Into checkpoints/ writes only who holds the
- * lock; into RUN also simile stop, and who waits for the lock, perhaps on another host. */
-static void clean(const char *folder, bool only_stale)
+/* Removes temporary files of killed processes.  Only the holder of the lock writes to
+ * checkpoints/, so all of them are stale there.  RUN also has those of `simile stop` and of
+ * starts that try to acquire the lock, possibly on other hosts. */
+static void remove_temporaries(const char *directory, bool only_stale)
 {
     sim_names names = {0};
     char path[4400];
 
-    if (sim_directory_list(folder, &names) != SIM_OK)
+    if (sim_directory_list(directory, &names) != SIM_OK)
         return;
     for (size_t i = 0; i < names.n; i++)
         if (strstr(names.names[i], ".tmp.") &&
             (!only_stale || is_stale(names.names[i]))) {
-            (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
+            (void)snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
             SIM_IGNORE(sim_file_remove(path));
         }
     sim_names_clear(&names);
 }
 
-static sim_status make_folder(const char *path, bool *is_new)
+static sim_status make_directory(const char *path, bool *is_new)
 {
-    bool there = sim_path_exists(path);
+    bool existed = sim_path_exists(path);
     sim_status st = sim_directory_make(path);
-    *is_new = st == SIM_OK && !there;
+    *is_new = st == SIM_OK && !existed;
     return st;
 }
 
-static sim_status open_here(const sim_comm *c, const char *path, sim_run *run)
+/* Rank 0's part of sim_run_open. */
+static sim_status open_local(const sim_comm *c, const char *path, sim_run *run)
 {
     sim_status st = SIM_OK;
     char part[4200];
 
-    SIM_TRY(make_folder(path, &run->is_new));
+    SIM_TRY(make_directory(path, &run->is_new));
     SIM_TRY(sim_run_path(run, "run.lock", part, sizeof part));
-    SIM_TRY(take_lock(part, c->host));
+    SIM_TRY(acquire_lock(part, c->host));
     run->locked = true;
-    for (size_t i = 0; i < N_FOLDERS; i++) { /* who drops a run does so under its lock */
-        SIM_TRY(sim_run_path(run, folders[i], part, sizeof part));
-        SIM_TRY(make_folder(part, &run->folder_is_new[i]));
+    for (size_t i = 0; i < N_SUBDIRECTORIES;
+         i++) { /* created and removed under the lock */
+        SIM_TRY(sim_run_path(run, subdirectories[i], part, sizeof part));
+        SIM_TRY(make_directory(part, &run->subdirectory_is_new[i]));
     }
-    sim_run_stop_clear(run); /* an earlier one's; from here on it is for us */
-    clean(path, true);
+    sim_run_stop_clear(run); /* a request for an earlier job */
+    remove_temporaries(path, true);
     SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
-    clean(part, false);
+    remove_temporaries(part, false);
 done:
     return st;
 }
@@ -305,9 +308,9 @@ sim_status sim_run_open(const sim_comm *c, const char *path, sim_run *run)
     int n = snprintf(run->path, sizeof run->path, "%s", path);
 
     SIM_CHECK(n > 0 && (size_t)n + 64 < sizeof run->path, SIM_E_CREATE,
-              "run: \"%.60s\" is no path of a directory", path);
+              "run: \"%.60s\" is empty or too long for a directory path", path);
     if (c->rank == 0)
-        st = open_here(c, path, run);
+        st = open_local(c, path, run);
 done:
     st = sim_comm_agree(c, st);
     if (st != SIM_OK)
@@ -325,8 +328,8 @@ void sim_run_close(const sim_comm *c, sim_run *run)
         SIM_IGNORE(sim_file_remove(path));
 }
 
-/* A folder that this start made, unless something is in it. */
-static void remove_empty(const char *path, bool *is_new)
+/* Removes a directory if sim_run_open created it and it is empty. */
+static void remove_if_new(const char *path, bool *is_new)
 {
     if (*is_new)
         SIM_IGNORE(sim_directory_remove(path));
@@ -335,17 +338,17 @@ static void remove_empty(const char *path, bool *is_new)
 
 void sim_run_drop(const sim_comm *c, sim_run *run)
 {
-    char path[4200], story[4096];
+    char path[4200], message[4096];
 
     if (c->rank != 0)
         return;
-    (void)snprintf(story, sizeof story, "%s", sim_error_message());
-    for (size_t i = N_FOLDERS; i-- > 0;)
-        if (sim_run_path(run, folders[i], path, sizeof path) == SIM_OK)
-            remove_empty(path, &run->folder_is_new[i]);
+    (void)snprintf(message, sizeof message, "%s", sim_error_message());
+    for (size_t i = N_SUBDIRECTORIES; i-- > 0;)
+        if (sim_run_path(run, subdirectories[i], path, sizeof path) == SIM_OK)
+            remove_if_new(path, &run->subdirectory_is_new[i]);
     sim_run_close(c, run);
-    remove_empty(run->path, &run->is_new);
-    sim_error_set(story);
+    remove_if_new(run->path, &run->is_new);
+    sim_error_set(message);
 }
 
 bool sim_run_is_locked(const char *path)
@@ -358,14 +361,14 @@ bool sim_run_is_locked(const char *path)
     if (sim_file_load(lock, 4096, &text, &n) == SIM_OK) {
         const holder h = read_holder(text);
         sim_host_name(host, sizeof host);
-        held = !is_dead(&h, host);
+        held = !has_ended(&h, host);
     }
     sim_error_clear();
     sim_free(text);
     return held;
 }
 
-/* ---- the wish to stop ---- */
+/* ---- stop requests ---- */
 
 sim_status sim_run_request_stop(const char *path)
 {
@@ -373,11 +376,12 @@ sim_status sim_run_request_stop(const char *path)
     char file[4200];
     const sim_piece piece = {"stop\n", 5};
 
-    SIM_CHECK(sim_path_is_directory(path), SIM_E_INPUT, "%s is no run directory", path);
+    SIM_CHECK(sim_path_is_directory(path), SIM_E_INPUT, "%s is not a run directory",
+              path);
     (void)snprintf(file, sizeof file, "%s/run.lock", path);
     SIM_CHECK(sim_path_exists(file), SIM_E_INPUT, "%s: no job is running there", path);
     SIM_CHECK(sim_run_is_locked(path), SIM_E_INPUT,
-              "%s: no job is running there: the one that held it was killed", path);
+              "%s: no job is running there: the last one was killed", path);
     (void)snprintf(file, sizeof file, "%s/stop", path);
     SIM_TRY(sim_file_replace(file, &piece, 1));
 done:

@@ -1,8 +1,8 @@
 /*
- * seal.c - the 64 bytes behind an image that tell whether it is whole: magic, length,
- * XXH3-128, zeros.
+ * seal.c - the 64-byte trailer of a checkpoint file: magic, image length, XXH3-128, zeros.
  *
- * Called by: write.c and part.c to store, read.c and part.c before HDF5 parses a byte.
+ * Called by write.c and part.c to store a file, and by read.c and part.c to verify one
+ * before HDF5 parses it.
  */
 #include "private.h"
 
@@ -54,19 +54,20 @@ sim_status sim_checkpoint_verify(const char *path, const void *bytes, size_t n,
     sim_status st = SIM_OK;
     static const unsigned char zeros[TRAILER_BYTES] = {0};
 
-    SIM_CHECK(n > TRAILER_BYTES, SIM_E_DATA, "%s has %zu bytes and is no checkpoint",
-              path, n);
+    SIM_CHECK(n > TRAILER_BYTES, SIM_E_DATA,
+              "%s has %zu bytes and is no checkpoint: expected more than 64", path, n);
     const unsigned char *t = (const unsigned char *)bytes + n - TRAILER_BYTES;
     SIM_CHECK(sim_checkpoint_is_sealed(bytes, n), SIM_E_DATA,
-              "%s has no checkpoint's end mark: it was cut, or is no checkpoint", path);
+              "%s has no checkpoint trailer: it is truncated or no checkpoint", path);
     SIM_CHECK(get_le64(t + 16) == n - TRAILER_BYTES, SIM_E_DATA,
-              "%s: %zu bytes, but its end mark tells %llu: it was cut or joined", path,
-              n - TRAILER_BYTES, (unsigned long long)get_le64(t + 16));
+              "%s: the image has %zu bytes, its trailer specifies %llu: the file is "
+              "truncated or extended",
+              path, n - TRAILER_BYTES, (unsigned long long)get_le64(t + 16));
     SIM_CHECK(memcmp(t + 40, zeros, TRAILER_BYTES - 40) == 0, SIM_E_DATA,
-              "%s: its end mark is damaged", path);
+              "%s: its trailer is corrupted", path);
     const sim_hash h = sim_hash_bytes(bytes, n - TRAILER_BYTES);
     SIM_CHECK(h.low == get_le64(t + 24) && h.high == get_le64(t + 32), SIM_E_DATA,
-              "%s does not have its digest: a bit of it was changed", path);
+              "%s: its digest does not match: the file is corrupted", path);
     *image_bytes = n - TRAILER_BYTES;
     *digest = h;
 done:

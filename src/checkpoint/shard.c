@@ -1,11 +1,10 @@
 /*
- * shard.c - a tensor that is spread over the ranks comes to one place, or to part files,
- * piece by piece.
+ * shard.c - writes a sharded tensor to rank 0's image or to part files, piece by piece.
  *
- * In: each rank's rows.  Out: the same bytes on any number of ranks, since they travel in
- * global order, and parts are cut by rows, not by owners.  No rank holds more than its own
- * rows and a piece (of a part, two).
- * Called by: write.c, by all ranks together; every function ends in one agreement.
+ * In: each rank's rows.  Out: the same bytes for any number of ranks: rows are written in
+ * global order, and part boundaries depend only on the row size.  Peak memory per rank: its
+ * own rows and one piece (for part files, two).
+ * Called by write.c.  Collective; every function ends in one agreement.
  */
 #include "private.h"
 
@@ -13,16 +12,17 @@
 
 enum { PIECE_BYTES = 64 << 20 };
 
-/* What is known of a sharded tensor while it is saved. */
+/* State of the save of one sharded tensor. */
 typedef struct {
     const sim_comm *comm;
     const sim_tensor *tensor;
-    size_t *first; /* [size + 1]: rank r holds rows [first[r], first[r + 1]) */
+    size_t *first; /* [size + 1]; rank r has rows [first[r], first[r + 1]) */
     size_t row_bytes, piece_rows;
     char *piece;
 } shard;
 
-/* All ranks' ranges: they must follow each other, and be all rows; empty ones may say any. */
+/* Gathers the row ranges of all ranks.  They are consecutive and cover all rows; the bounds
+ * of an empty range are arbitrary. */
 static void find_owners(const shard *s, int64_t *bounds)
 {
     const sim_tensor *t = s->tensor;
@@ -40,8 +40,8 @@ static void find_owners(const shard *s, int64_t *bounds)
     SIM_ASSERT(s->first[size] == t->dims[0]);
 }
 
-static sim_status begin(const sim_comm *c, const sim_tensor *t, size_t piece_bytes,
-                        shard *s)
+static sim_status shard_begin(const sim_comm *c, const sim_tensor *t, size_t piece_bytes,
+                              shard *s)
 {
     sim_status st = SIM_OK;
     int64_t *bounds = NULL;
@@ -63,20 +63,20 @@ done:
     return st;
 }
 
-static void end(shard *s)
+static void shard_end(shard *s)
 {
     SIM_FREE(s->first);
     SIM_FREE(s->piece);
 }
 
-/* Rows on rank `root`: in place where it holds them, else brought into the piece. */
-static const void *fetch(const shard *s, int root, sim_range rows)
+/* Makes rows available on rank `root`: in place if it has them, else gathered to s->piece. */
+static const void *fetch_rows(const shard *s, int root, sim_range rows)
 {
-    const char *mine = s->tensor->data;
+    const char *local = s->tensor->data;
     if (s->first[root] <= rows.lo && rows.hi <= s->first[root + 1])
-        return s->comm->rank == root ? mine + (rows.lo - s->first[root]) * s->row_bytes
+        return s->comm->rank == root ? local + (rows.lo - s->first[root]) * s->row_bytes
                                      : NULL;
-    sim_comm_fetch_rows(s->comm, root, s->first, rows, s->row_bytes, mine, s->piece);
+    sim_comm_fetch_rows(s->comm, root, s->first, rows, s->row_bytes, local, s->piece);
     return s->piece;
 }
 
@@ -92,36 +92,36 @@ sim_status sim_checkpoint_shard_to_image(const sim_comm *c, const sim_tensor *t,
     sim_status st = SIM_OK;
     shard s = {.first = NULL};
     sim_hasher *hasher = NULL;
-    const bool here = c->rank == 0;
+    const bool is_root = c->rank == 0;
 
-    SIM_TRY(begin(c, t, PIECE_BYTES, &s));
-    if (here)
+    SIM_TRY(shard_begin(c, t, PIECE_BYTES, &s));
+    if (is_root)
         st = sim_hasher_create(&hasher);
-    if (here && st == SIM_OK) {
+    if (is_root && st == SIM_OK) {
         sim_tensor_hash_begin(t, hasher);
         st = sim_h5_begin_rows(file, path, t);
     }
-    /* A failure is told after the last piece: the others go on sending until then. */
+    /* A failure is reported after the last piece: the other ranks send all pieces. */
     for (size_t at = 0; at < t->dims[0]; at += s.piece_rows) {
         const sim_range rows = next_rows(&s, at, t->dims[0]);
-        const void *data = fetch(&s, 0, rows);
-        if (!here || st != SIM_OK)
+        const void *data = fetch_rows(&s, 0, rows);
+        if (!is_root || st != SIM_OK)
             continue;
         sim_hasher_add(hasher, data, (rows.hi - rows.lo) * s.row_bytes);
         st = sim_h5_write_rows(file, path, t->type, rows.lo, rows.hi - rows.lo, data);
     }
     SIM_TRY(sim_comm_agree(c, st));
-    if (here)
+    if (is_root)
         *hash = sim_hasher_value(hasher);
 done:
     sim_hasher_destroy(&hasher);
-    end(&s);
+    shard_end(&s);
     return st;
 }
 
 /* ---- part files ---- */
 
-/* Who writes the rows: the owner of the first. */
+/* The rank that writes a part: the owner of its first row. */
 static int writer_of(const shard *s, sim_range rows)
 {
     int r = 0;
@@ -130,35 +130,37 @@ static int writer_of(const shard *s, sim_range rows)
     return r;
 }
 
-/* Writes the part that starts at row `at`, if it is this rank's to write. */
+/* Writes the part that starts at row `at`, if this rank is its writer and it has (`crosses`)
+ * or has not rows of other ranks.  Returns `before` if it writes nothing. */
 static sim_status write_part(const shard *s, const checkpoint_parts *p, size_t at,
-                             bool crossing, sim_hash *digests, sim_status before)
+                             bool crosses, sim_hash *digests, sim_status before)
 {
     const sim_range rows = next_rows(s, at, s->tensor->dims[0]);
     const size_t i = at / s->piece_rows;
     const int writer = writer_of(s, rows);
     sim_tensor part = *s->tensor;
 
-    if ((rows.hi > s->first[writer + 1]) != crossing)
+    if ((rows.hi > s->first[writer + 1]) != crosses)
         return before;
-    const void *data = fetch(s, writer, rows);
+    const void *data = fetch_rows(s, writer, rows);
     if (s->comm->rank != writer || before != SIM_OK)
         return before;
     part.dims[0] = rows.hi - rows.lo;
     part.row_lo = rows.lo;
     part.data = (void *)data;
-    return sim_checkpoint_part_write(p->folder, p->step, p->index + i, &part,
+    return sim_checkpoint_part_write(p->directory, p->step, p->index + i, &part,
                                      &digests[i]);
 }
 
-/* Parts within a rank need no message: they go first, so that all ranks write at once. */
+/* Parts with rows of one rank need no messages: they come first, so all ranks write at the
+ * same time. */
 static sim_status write_parts(const shard *s, const checkpoint_parts *p,
                               sim_hash *digests)
 {
     sim_status st = SIM_OK;
-    for (int crossing = 0; crossing < 2; crossing++)
+    for (int crosses = 0; crosses < 2; crosses++)
         for (size_t at = 0; at < s->tensor->dims[0]; at += s->piece_rows)
-            st = write_part(s, p, at, crossing, digests, st);
+            st = write_part(s, p, at, crosses, digests, st);
     return st;
 }
 
@@ -184,22 +186,22 @@ sim_status sim_checkpoint_shard_to_parts(const sim_comm *c, const sim_tensor *t,
     shard s = {.first = NULL};
     sim_hash *digests = NULL;
 
-    SIM_TRY(begin(c, t, sim_checkpoint_part_size(), &s));
+    SIM_TRY(shard_begin(c, t, sim_checkpoint_part_size(), &s));
     const size_t n = (t->dims[0] + s.piece_rows - 1) / s.piece_rows;
     SIM_TRY(sim_comm_agree(c, sim_alloc(&digests, n, "checkpoint/shard")));
-    const checkpoint_parts now = *parts;
-    parts->index += n; /* also when it fails: some may stand */
-    SIM_TRY(sim_comm_agree(c, write_parts(&s, &now, digests)));
-    /* Each digest is zero but on the rank that wrote its part. */
+    const checkpoint_parts first = *parts;
+    parts->index += n; /* also on failure: some files may exist */
+    SIM_TRY(sim_comm_agree(c, write_parts(&s, &first, digests)));
+    /* A digest is zero except on the rank that wrote the part. */
     sim_comm_sum_i64(c, (int64_t *)digests, 2 * n);
     if (c->rank == 0) {
-        sim_checkpoint_part_table(parts->table, parts->step, t, s.piece_rows, now.index,
+        sim_checkpoint_part_table(parts->table, parts->step, t, s.piece_rows, first.index,
                                   digests);
         st = hash_of_parts(t, digests, n, hash);
     }
     SIM_TRY(sim_comm_agree(c, st));
 done:
     sim_free(digests);
-    end(&s);
+    shard_end(&s);
     return st;
 }

@@ -1,8 +1,8 @@
 /*
- * write.c - state to disk: an HDF5 image in memory, sealed by its digest, and one
- * replacement of a file, after the part files of what is too large for it.
+ * write.c - writes a checkpoint: an HDF5 image built in memory, a trailer with its digest,
+ * and one atomic replacement of the file, after the part files of large tensors.
  *
- * A checkpoint does not know how many ranks wrote it: shards come in global order.
+ * The bytes do not depend on the number of ranks: shards are written in global order.
  */
 #include "private.h"
 
@@ -22,7 +22,7 @@ static sim_status add_bytes(void *ctx, const char *group, const sim_tensor *t)
     (void)group;
     if (!sim_checkpoint_is_parted(t))
         *n += sim_tensor_count(t) * sim_type_bytes(t->type) +
-              2048; /* with HDF5's headers */
+              2048; /* HDF5 headers, upper bound */
     return SIM_OK;
 }
 
@@ -43,22 +43,21 @@ done:
 typedef struct {
     char name[192];
     sim_hash hash;
-    sim_tensor tensor; /* of a whole one; its data is borrowed from the source */
+    sim_tensor tensor; /* if not sharded; its data is borrowed from the source */
 } named_hash;
 
 typedef struct {
     named_hash *list;
-    size_t n, room;
+    size_t n, capacity;
 } hashes;
 
-/* The next entry, named. */
 static sim_status add_entry(hashes *h, const char *name, named_hash **out)
 {
     sim_status st = SIM_OK;
 
-    if (h->n == h->room) {
-        h->room = h->room ? 2 * h->room : 128;
-        SIM_TRY(sim_grow(&h->list, h->room, "checkpoint/hashes"));
+    if (h->n == h->capacity) {
+        h->capacity = h->capacity ? 2 * h->capacity : 128;
+        SIM_TRY(sim_grow(&h->list, h->capacity, "checkpoint/hashes"));
     }
     named_hash *e = &h->list[h->n++];
     (void)snprintf(e->name, sizeof e->name, "%s", name);
@@ -81,13 +80,13 @@ done:
     return st;
 }
 
-static int by_name(const void *a, const void *b)
+static int compare_names(const void *a, const void *b)
 {
     return strcmp(((const named_hash *)a)->name, ((const named_hash *)b)->name);
 }
 
 /*
- * One stream of all float32 tensors below /weights, sorted by path: path
+ * One hash over all float32 tensors below /weights, sorted by path.  Per tensor: path
  * ("/weights/encoder/conv1.weight"), dims (uint64 LE each), values.
  */
 static sim_status weights_hash_of(hashes *h, sim_hash *out)
@@ -97,7 +96,7 @@ static sim_status weights_hash_of(hashes *h, sim_hash *out)
 
     SIM_TRY(sim_hasher_create(&hasher));
     if (h->n)
-        qsort(h->list, h->n, sizeof *h->list, by_name);
+        qsort(h->list, h->n, sizeof *h->list, compare_names);
     for (size_t i = 0; i < h->n; i++) {
         const sim_tensor *t = &h->list[i].tensor;
         uint64_t dims[SIM_MAX_DIMS];
@@ -119,7 +118,7 @@ done:
 static sim_status hash_weight(void *ctx, const char *group, const sim_tensor *t)
 {
     char name[192];
-    /* The rest does not count, and of what is sharded only some rows are here. */
+    /* A rank has only some rows of a sharded tensor. */
     if (t->type != SIM_F32 || t->sharded || strncmp(group, "weights/", 8) != 0)
         return SIM_OK;
     (void)snprintf(name, sizeof name, "%s/%s", group, t->name);
@@ -146,9 +145,9 @@ typedef struct {
     const sim_comm *comm;
     sim_h5 *file; /* on rank 0 */
     hashes hashes;
-    sim_json *json; /* on rank 0: the table of parts, empty for most */
+    sim_json *json; /* on rank 0: the table of part files, usually empty */
     checkpoint_parts parts;
-    sim_status failed; /* this rank's first failure, told at the next agreement */
+    sim_status failed; /* this rank's first failure, reported at the next agreement */
 } image_writer;
 
 static sim_status save_whole(image_writer *w, const char *path, const sim_tensor *t)
@@ -167,7 +166,7 @@ static sim_status save_shard(image_writer *w, const char *path, const sim_tensor
     named_hash *e = NULL;
     sim_hash hash = {0};
 
-    /* weights_hash wants weights in memory, and they are: every rank has a replica. */
+    /* weights_hash_of reads weights from memory, so they are never sharded. */
     SIM_ASSERT(strncmp(path, "/weights/", 9) != 0);
     SIM_TRY(sim_comm_agree(w->comm, w->failed));
     named.name = path + 1;
@@ -183,8 +182,8 @@ done:
     return st;
 }
 
-/* Returns failures that all ranks share; one of rank 0 alone waits in w->failed, so that
- * no rank is left in the collective part of a shard. */
+/* Returns only failures that all ranks agree on.  A failure of rank 0 is kept in w->failed
+ * until the next agreement, so that no rank is left alone in a collective call. */
 static sim_status save_tensor(void *ctx, const char *group, const sim_tensor *t)
 {
     image_writer *w = ctx;
@@ -204,8 +203,8 @@ static sim_status write_int(sim_h5 *f, const char *name, int64_t value)
     return sim_h5_write(f, name, &t);
 }
 
-/* Which tensors stand in which part files; most checkpoints have none. */
-static sim_status write_table(sim_h5 *f, const image_writer *w)
+/* Writes /parts, which lists the part files of each tensor; absent if there are none. */
+static sim_status write_part_table(sim_h5 *f, const image_writer *w)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
@@ -238,19 +237,19 @@ done:
     return st;
 }
 
-/* "name hex" lines, and the one hash of the weights. */
+/* Writes /hashes, one "name hex" line per tensor, and /weights_hash. */
 static sim_status write_hashes(sim_h5 *f, hashes *h)
 {
     sim_status st = SIM_OK;
     char hex[33], *text = NULL;
     sim_hash weights;
-    size_t used = 0, room = h->n * (sizeof h->list->name + 40) + 1; /* a line each */
+    size_t used = 0, capacity = h->n * (sizeof h->list->name + 40) + 1;
 
     SIM_TRY(weights_hash_of(h, &weights));
-    SIM_TRY(sim_alloc(&text, room, "checkpoint/hashes"));
+    SIM_TRY(sim_alloc(&text, capacity, "checkpoint/hashes"));
     for (size_t i = 0; i < h->n; i++) {
         sim_hash_hex(h->list[i].hash, hex);
-        int n = snprintf(text + used, room - used, "%s %s\n", h->list[i].name, hex);
+        int n = snprintf(text + used, capacity - used, "%s %s\n", h->list[i].name, hex);
         used += n > 0 ? (size_t)n : 0;
     }
     SIM_TRY(sim_h5_write_text(f, "/hashes", text));
@@ -263,8 +262,9 @@ done:
 
 /* ---- the file ---- */
 
-/* A hint for people and scripts; the folder is the truth, so a failure costs a line. */
-static void point_at(const sim_run *run, const char *name)
+/* Updates `latest`, a hint for people and scripts.  The search for the newest checkpoint
+ * reads the directory instead, so a failure is only a warning. */
+static void write_latest(const sim_run *run, const char *name)
 {
     char path[4200], line[80];
     int n = snprintf(line, sizeof line, "%s\n", name);
@@ -273,10 +273,11 @@ static void point_at(const sim_run *run, const char *name)
     if (st == SIM_OK)
         st = sim_file_replace(path, &hint, 1);
     if (st != SIM_OK)
-        sim_log_warn("%s; the checkpoint itself is good", sim_error_message());
+        sim_log_warn("%s; the checkpoint itself was saved", sim_error_message());
 }
 
-static sim_status store(const sim_run *run, int64_t step, const void *image, size_t n)
+static sim_status store_image(const sim_run *run, int64_t step, const void *image,
+                              size_t n)
 {
     sim_status st = SIM_OK;
     char path[4200], name[64];
@@ -285,36 +286,36 @@ static sim_status store(const sim_run *run, int64_t step, const void *image, siz
     (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5", (long long)step);
     SIM_TRY(sim_run_path(run, name, path, sizeof path));
     SIM_TRY(sim_checkpoint_seal(path, image, n, &digest));
-    point_at(run, name + strlen("checkpoints/"));
+    write_latest(run, name + strlen("checkpoints/"));
 done:
     return st;
 }
 
-/* Are its weights those of the sources? */
+/* True if the checkpoint's weights equal those of the sources. */
 static bool has_weights(const sim_checkpoint *k, const sim_state_source *sources,
                         size_t n_sources)
 {
     char *text = NULL, hex[33];
-    sim_hash mine;
+    sim_hash current;
 
     if (sim_h5_read_text(k->file, "/weights_hash", &text) != SIM_OK ||
-        sim_weights_hash(sources, n_sources, &mine) != SIM_OK) {
+        sim_weights_hash(sources, n_sources, &current) != SIM_OK) {
         sim_free(text);
         return false;
     }
-    sim_hash_hex(mine, hex);
+    sim_hash_hex(current, hex);
     bool same = strcmp(text, hex) == 0;
     sim_free(text);
     return same;
 }
 
 /*
- * A good file of this very state is there already, its parts too: nothing to do.  Identity
- * and step do not tell: a run that accepted a change earlier than another one did comes
- * through the same step on another way.
+ * True if a good file of exactly this state exists, its part files included.  Equal step
+ * and identity are not sufficient: runs that accept the same changes at different steps
+ * reach the same step with different weights.
  */
-static bool is_there(const sim_run *run, const sim_checkpoint_head *head,
-                     const sim_state_source *sources, size_t n_sources)
+static bool is_already_saved(const sim_run *run, const sim_checkpoint_head *head,
+                             const sim_state_source *sources, size_t n_sources)
 {
     char path[4200], name[64];
     sim_checkpoint *k = NULL;
@@ -332,20 +333,22 @@ static bool is_there(const sim_run *run, const sim_checkpoint_head *head,
     return good;
 }
 
-static sim_status write_here(const sim_run *run, const sim_checkpoint_options *options,
-                             const sim_checkpoint_head *head, image_writer *w)
+/* Rank 0: completes the image, stores it, and deletes old checkpoints. */
+static sim_status finish_and_store(const sim_run *run,
+                                   const sim_checkpoint_options *options,
+                                   const sim_checkpoint_head *head, image_writer *w)
 {
     sim_status st = SIM_OK;
     const void *image = NULL;
     size_t n = 0;
 
     SIM_TRY(write_head(w->file, head));
-    SIM_TRY(write_table(w->file, w));
+    SIM_TRY(write_part_table(w->file, w));
     SIM_TRY(write_hashes(w->file, &w->hashes));
     SIM_TRY(sim_h5_image(w->file, &image, &n));
-    SIM_TRY(store(run, head->step, image, n));
-    if (sim_checkpoint_retire(w->parts.folder, options, head->step) != SIM_OK)
-        sim_log_warn("%s; the new checkpoint is good, old ones stay",
+    SIM_TRY(store_image(run, head->step, image, n));
+    if (sim_checkpoint_retire(w->parts.directory, options, head->step) != SIM_OK)
+        sim_log_warn("%s; the new checkpoint was saved, old ones were not deleted",
                      sim_error_message());
 done:
     return st;
@@ -365,13 +368,13 @@ done:
     return st;
 }
 
-/* After a failure, whose story stays: parts that nothing stands for. */
-static void drop_parts(const char *folder)
+/* After a failed save: removes its part files and keeps the error message. */
+static void remove_parts(const char *directory)
 {
-    char story[4096];
-    (void)snprintf(story, sizeof story, "%s", sim_error_message());
-    SIM_IGNORE(sim_checkpoint_drop_orphans(folder));
-    sim_error_set(story);
+    char message[4096];
+    (void)snprintf(message, sizeof message, "%s", sim_error_message());
+    SIM_IGNORE(sim_checkpoint_drop_orphans(directory));
+    sim_error_set(message);
 }
 
 sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
@@ -380,15 +383,15 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
                                 const sim_state_source *sources, size_t n_sources)
 {
     sim_status st = SIM_OK;
-    char folder[4200];
-    image_writer w = {.comm = c, .parts = {.folder = folder, .step = head->step}};
+    char directory[4200];
+    image_writer w = {.comm = c, .parts = {.directory = directory, .step = head->step}};
     const sim_visitor v = {.see = save_tensor, .ctx = &w};
-    int64_t there = c->rank == 0 && is_there(run, head, sources, n_sources);
+    int64_t saved = c->rank == 0 && is_already_saved(run, head, sources, n_sources);
 
-    sim_comm_max_i64(c, &there, 1);
-    if (there)
+    sim_comm_max_i64(c, &saved, 1);
+    if (saved)
         goto done;
-    st = sim_run_path(run, "checkpoints", folder, sizeof folder);
+    st = sim_run_path(run, "checkpoints", directory, sizeof directory);
     if (c->rank == 0 && st == SIM_OK)
         st = begin_image(&w, sources, n_sources);
     SIM_TRY(sim_comm_agree(c, st));
@@ -396,11 +399,11 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
         SIM_TRY(sources[i].visit(sources[i].object, &v));
     SIM_TRY(sim_comm_agree(c, w.failed));
     if (c->rank == 0)
-        st = write_here(run, options, head, &w);
+        st = finish_and_store(run, options, head, &w);
     SIM_TRY(sim_comm_agree(c, st));
 done:
     if (c->rank == 0 && st != SIM_OK && w.parts.index > 0)
-        drop_parts(folder);
+        remove_parts(directory);
     sim_h5_close(&w.file);
     sim_json_destroy(&w.json);
     sim_free(w.hashes.list);

@@ -1,6 +1,6 @@
 /*
  * simile-test: timeout 240
- * test_checkpoint.c - what is written is read back; what was harmed is never loaded.
+ * test_checkpoint.c - a saved checkpoint is read back; a corrupted one is never loaded.
  */
 #include "simile_test.h"
 
@@ -104,17 +104,17 @@ static void path_of(int64_t step, char out[128])
     (void)snprintf(out, 128, "%s/checkpoints/step-%09lld.h5", folder, (long long)step);
 }
 
-static void what_is_written_comes_back(void **state)
+static void a_saved_checkpoint_is_read_back(void **state)
 {
     (void)state;
     ASSERT_OK(save(5, &keep_all));
     assert_newest(5);
-    ASSERT_OK(save(5, &keep_all)); /* again: left as it is */
+    ASSERT_OK(save(5, &keep_all)); /* the existing file is kept */
     ASSERT_OK(save(7, &keep_all));
     assert_newest(7);
 }
 
-static void old_ones_are_retired_but_not_step_0(void **state)
+static void old_checkpoints_are_deleted_except_step_0(void **state)
 {
     (void)state;
     const sim_checkpoint_options few = {.keep = 2, .keep_every = 20};
@@ -144,17 +144,17 @@ static void write_bytes(const char *path, const char *bytes, size_t n)
     assert_int_equal(fclose(f), 0);
 }
 
-/* Loads the good file of step 2, harms it in `n` ways, and expects step 1 each time. */
-static void harmed_files_are_refused_for_the_older(void **state)
+/* Loads the good file of step 2, corrupts it in many ways, and expects step 1 each time. */
+static void a_corrupted_file_is_skipped_for_an_older_one(void **state)
 {
     (void)state;
-    char path[128], *good = NULL, *harmed = NULL;
+    char path[128], *good = NULL, *corrupted = NULL;
     size_t n = 0;
     ASSERT_OK(save(1, &keep_all));
     ASSERT_OK(save(2, &keep_all));
     path_of(2, path);
     ASSERT_OK(sim_file_load(path, 1 << 24, &good, &n));
-    harmed = malloc(n + 1);
+    corrupted = malloc(n + 1);
     for (size_t cut = 0; cut < n; cut += 512) {
         write_bytes(path, good, cut);
         assert_newest(1);
@@ -162,14 +162,14 @@ static void harmed_files_are_refused_for_the_older(void **state)
     for (uint32_t seed = 0; seed < 500; seed++) {
         sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = seed};
         size_t at = sim_random_below(&r, (uint32_t)n), bit = sim_random_below(&r, 8);
-        memcpy(harmed, good, n);
-        harmed[at] = (char)(harmed[at] ^ (1 << bit));
-        write_bytes(path, harmed, n);
+        memcpy(corrupted, good, n);
+        corrupted[at] = (char)(corrupted[at] ^ (1 << bit));
+        write_bytes(path, corrupted, n);
         assert_newest(1);
     }
-    memcpy(harmed, good, n);
-    harmed[n] = 0;
-    write_bytes(path, harmed, n + 1); /* a byte too many */
+    memcpy(corrupted, good, n);
+    corrupted[n] = 0;
+    write_bytes(path, corrupted, n + 1); /* one extra byte */
     assert_newest(1);
     write_bytes(path, "not a checkpoint at all, but long enough to hold a trailer of 64",
                 64);
@@ -179,11 +179,11 @@ static void harmed_files_are_refused_for_the_older(void **state)
     path_of(9, path); /* a good file under another step's name */
     write_bytes(path, good, n);
     assert_newest(2);
-    free(harmed);
+    free(corrupted);
     sim_free(good);
 }
 
-static void when_all_are_harmed_it_says_so(void **state)
+static void a_run_with_only_corrupted_files_is_refused(void **state)
 {
     (void)state;
     char path[128];
@@ -199,7 +199,7 @@ static void when_all_are_harmed_it_says_so(void **state)
                    "/nowhere.h5");
 }
 
-static void another_shape_or_a_nan_is_refused(void **state)
+static void a_nan_is_refused(void **state)
 {
     (void)state;
     sim_checkpoint *k = NULL;
@@ -241,7 +241,7 @@ static int bad_rename(const char *a, const char *b)
     return fails() ? -1 : rename(a, b);
 }
 
-static void a_full_disk_at_any_point_costs_at_most_the_new_one(void **state)
+static void a_full_disk_at_any_point_loses_at_most_the_new_one(void **state)
 {
     (void)state;
     sim_file_calls bad = sim_file_posix;
@@ -269,8 +269,8 @@ static void a_full_disk_at_any_point_costs_at_most_the_new_one(void **state)
     }
 }
 
-/* A child writes step after step and is killed at some moment. */
-static void kills_at_any_moment_leave_a_good_one(void **state)
+/* A child writes step after step and is killed at a random time. */
+static void a_kill_at_any_time_leaves_a_good_checkpoint(void **state)
 {
     (void)state;
     ASSERT_OK(save(1, &keep_all));
@@ -299,10 +299,10 @@ static void a_run_has_one_writer(void **state)
     sim_run second = {0};
     ASSERT_REFUSED(sim_run_open(&alone, folder, &second), SIM_E_CREATE, "is held by pid");
     sim_run_close(&alone, &run);
-    ASSERT_OK(sim_run_open(&alone, folder, &second)); /* released: free again */
+    ASSERT_OK(sim_run_open(&alone, folder, &second)); /* the lock was released */
     sim_run_close(&alone, &second);
     pid_t child = fork();
-    if (child == 0) { /* a holder that dies without releasing */
+    if (child == 0) { /* a holder that ends without releasing the lock */
         sim_run dead = {0};
         _exit(sim_run_open(&alone, folder, &dead) == SIM_OK ? 0 : 1);
     }
@@ -317,13 +317,13 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(what_is_written_comes_back),
-        TEST(old_ones_are_retired_but_not_step_0),
-        TEST(harmed_files_are_refused_for_the_older),
-        TEST(when_all_are_harmed_it_says_so),
-        TEST(another_shape_or_a_nan_is_refused),
-        TEST(a_full_disk_at_any_point_costs_at_most_the_new_one),
-        TEST(kills_at_any_moment_leave_a_good_one),
+        TEST(a_saved_checkpoint_is_read_back),
+        TEST(old_checkpoints_are_deleted_except_step_0),
+        TEST(a_corrupted_file_is_skipped_for_an_older_one),
+        TEST(a_run_with_only_corrupted_files_is_refused),
+        TEST(a_nan_is_refused),
+        TEST(a_full_disk_at_any_point_loses_at_most_the_new_one),
+        TEST(a_kill_at_any_time_leaves_a_good_checkpoint),
         TEST(a_run_has_one_writer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

@@ -101,7 +101,7 @@ init() { "$simile" pretrain good.yaml run=runs/new --stop-after 0 --init "$@"; }
 expect 75 "initial weights from" "$simile" pretrain good.yaml run=plain --stop-after 0 --init init-plain.h5
 expect 75 "initial weights from" "$simile" pretrain good.yaml run=double --stop-after 0 --init init-double.h5
 [ "$(weights plain)" = "$(weights double)" ] || fail "float64 weights are others"
-expect 65 "init-flip.h5 does not have its digest" init init-flip.h5
+expect 65 "init-flip.h5 digest" init init-flip.h5
 expect 65 "/weights/encoder/bn1.running_var holds -0.5, but a variance" init init-variance.h5
 expect 65 'num_batches_tracked holds float64, which is not read as int64' init init-float.h5
 grep -qF '.astype("int64")' out.txt || fail "not told how to convert"
@@ -109,16 +109,16 @@ grep -qF '.astype("int64")' out.txt || fail "not told how to convert"
 expect 65 "init-empty.h5 is empty" init init-empty.h5
 expect 66 "absent.h5" init absent.h5
 expect 66 "absent.h5" ranks 2 "$simile" pretrain good.yaml run=runs/new --init absent.h5
-expect 65 "does not have its digest" ranks 2 "$simile" pretrain good.yaml run=runs/new --init init-flip.h5
-expect 65 "does not have its digest" "$simile" pretrain good.yaml run=runs/new --resume init-flip.h5
+expect 65 "digest" ranks 2 "$simile" pretrain good.yaml run=runs/new --init init-flip.h5
+expect 65 "digest" "$simile" pretrain good.yaml run=runs/new --resume init-flip.h5
 expect 78 "another run directory" "$simile" pretrain good.yaml run=runs/new seed=9 --resume run/checkpoints/step-000000002.h5
 [ ! -e runs/new ] || fail "a refused start left $(find runs/new)"
 mkdir own && echo mine >own/log.txt
-expect 65 "does not have its digest" "$simile" pretrain good.yaml run=own --init init-flip.h5
+expect 65 "digest" "$simile" pretrain good.yaml run=own --init init-flip.h5
 [ "$(ls own)" = log.txt ] && grep -q mine own/log.txt || fail "a refused start changed a folder: $(ls own)"
 before=$(find run -type f ! -name log.txt -exec md5sum {} + | sort && ls run)
 expect 78 "seed" "$simile" pretrain good.yaml seed=9
-expect 65 "does not have its digest" "$simile" pretrain good.yaml --resume init-flip.h5
+expect 65 "digest" "$simile" pretrain good.yaml --resume init-flip.h5
 [ "$before" = "$(find run -type f ! -name log.txt -exec md5sum {} + | sort && ls run)" ] || fail "a refused start changed the run"
 # a value is given once, and advice too
 expect 78 "argument 4: seed is already argument 3" "$simile" pretrain good.yaml seed=1 seed=2
@@ -200,7 +200,7 @@ expect 65 "is a simile-checkpoint, expected a simile-dataset" "$simile" pretrain
 expect 65 "does not have its digest" ranks 2 "$simile" pretrain good.yaml run=flipped data.train=flipped.h5
 cp run/checkpoints/step-000000002.h5 broken.h5
 printf 'x' | dd of=broken.h5 bs=1 seek=3000 conv=notrunc status=none
-expect 65 "does not have its digest" "$simile" inspect broken.h5
+expect 65 "digest" "$simile" inspect broken.h5
 # the developers' bad files, where they are
 bad=$SIMILE_SHARED/data/bad
 if [ -d "$bad" ]; then
