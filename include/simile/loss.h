@@ -2,11 +2,11 @@
  * loss.h - the contrast engine: rows against columns over the global batch, tile by tile.
  *
  * Module: loss
- * Never a B x B buffer.  Rows (anchors) against columns (all gathered embeddings) in
+ * No B x B buffer is ever allocated.  Rows (anchors) against columns (all gathered embeddings) in
  * tiles with fixed global boundaries; per row a maximum and a sum, tile sums in fp32
  * lanes, merges in double; the gradient needs no backward reduction: with z and the
  * rows' log-sum-exps gathered, grad_i = sum_j (P_ij + P_ji) z_j / T, both P from the
- * same tile (DESIGN.md section 4).  Same bits on any number of ranks and threads.
+ * same tile (src/DESIGN.md).  The results have the same bits on any number of ranks and threads.
  */
 #ifndef SIMILE_LOSS_H
 #define SIMILE_LOSS_H
@@ -27,9 +27,9 @@ typedef struct {
     size_t d;
 } sim_rows_shape;
 /* This rank's slots [lo, hi). */
-sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s);
+sim_range sim_rows_local(const sim_comm *c, const sim_rows_shape *s);
 
-/* What a person wants to see beside the loss; 0 where a loss has no such thing. */
+/* The loss and its statistics; 0 where a loss does not define one. */
 typedef struct {
     double loss;
     double accuracy;            /* share of anchors whose positive beats all others */
@@ -38,12 +38,12 @@ typedef struct {
     double embedding_std;       /* mean over dimensions of the standard deviation of z */
     double d_log_temperature;   /* of `loss`, factor held; 0 without gradients */
     double d_log_scale, d_bias; /* sigmoid loss */
-    /* Anchors that count 0: no positive (labels), or decoupled and no negative. */
+    /* Anchors with a loss of 0: no positive (labels), or decoupled and no negative. */
     int64_t anchors_without_positive;
 } sim_loss_report;
 /*
- * Adds one of several comparisons: losses and their derivatives as they are, for their
- * factor is in them; what is a mean over anchors with its share.
+ * Adds one of several terms to a sum: losses and derivatives as they are (they include their
+ * factor), means over anchors multiplied by `share`.
  */
 void sim_loss_report_add(const sim_loss_report *one, double share, sim_loss_report *sum);
 
@@ -73,19 +73,19 @@ SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
                                             const sim_rows_shape *shape,
                                             sim_contrast **out);
 void sim_contrast_destroy(sim_contrast **e);
-/* Bytes that create takes, on any rank. */
+/* Bytes that create allocates, on any rank. */
 size_t sim_contrast_bytes(const sim_rows_shape *shape);
-/* Bytes of scratch that a thread asks for, here and for cross. */
+/* Bytes of scratch per thread, here and for cross. */
 size_t sim_ntxent_scratch(size_t d);
 
 /*
  * NT-Xent over `views` >= 2 views (Chen et al. 2020, arXiv 2002.05709, equation 1;
  * decoupled and weighted: Yeh et al. 2022, arXiv 2110.06848; labels: Khosla et al. 2020,
  * arXiv 2004.11362, L_out).  The positives of (v, i) are (u, i), u != v, or by label; the
- * mean over an anchor's positives stands outside the logarithm, or they are summed inside
+ * mean over an anchor's positives is outside the logarithm, or they are summed inside
  * it.  The value is the mean over all anchors.
- *   z   [views][mine][d]  unit rows of this rank
- *   dz  [views][mine][d]  gradient of the global mean loss, overwritten; NULL: loss only
+ *   z   [views][local][d]  unit rows of this rank
+ *   dz  [views][local][d]  gradient of the global mean loss, overwritten; NULL: loss only
  * Collective.  Temperatures 0.005 to 10 never overflow.  n >= 2.
  */
 void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float *z,
@@ -95,8 +95,9 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
 
 /*
  * n >= 2 anchors and n columns, column i the positive of anchor i; shape.views is 1.  A
- * gradient is NULL on all ranks or on none, here and for sampled columns.  Of the report,
- * spread is the anchors'; accuracy asks whether the positive beats every other column; and
+ * gradient pointer is NULL on all ranks or on none, here and for sampled columns.  Of the report,
+ * embedding_std is the anchors'; accuracy is the share of anchors whose positive beats every
+ * other column;
  * d_log_temperature and d_log_scale, which come from a gradient (Euler's relation), are 0
  * when neither is wanted.
  */
@@ -119,8 +120,8 @@ typedef struct {
 /*
  * Mean over anchors of -s_ii / T + log sum_j exp(s_ij / T), s_ij = a_i . b_j; with
  * `columns` the mean of it and of the same with a and b exchanged.
- *   a, b    [mine][d] rows of this rank, anchors and columns
- *   da, db  [mine][d] gradients of the global mean, overwritten; NULL: not wanted
+ *   a, b    [local][d] rows of this rank, anchors and columns
+ *   da, db  [local][d] gradients of the global mean, overwritten; NULL: not wanted
  * Collective.
  */
 void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const float *a,
@@ -150,9 +151,9 @@ size_t sim_sampled_bytes(const sim_sampled_shape *shape);
 /*
  * Mean over anchors of -s_p / T + log(exp(s_p / T) + sum_m exp(s_m / T)); decoupled: without
  * the first term in the sum.  A drawn index may repeat, or be the positive's, and counts each
- * time.  Of the options temperature and decoupled alone are looked at.
- *   a [mine anchors][d], b [mine targets][d]; da, db likewise, overwritten, or NULL
- *   positive  [mine anchors] global target rows;  negatives [mine anchors][m] likewise
+ * time.  Only temperature and decoupled are read from the options.
+ *   a [local anchors][d], b [local targets][d]; da, db likewise, overwritten, or NULL
+ *   positive  [local anchors] global target rows;  negatives [local anchors][m] likewise
  * Rows may have any length; m >= 1.  Report: negative is the mean over draws; a draw of the
  * positive itself does not count against accuracy.
  * Collective.  Contributions to a target row are added in ascending order of the anchors.
@@ -165,8 +166,8 @@ void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const
 /* ---- the queue: MoCo's negatives, NNCLR's support set ---- */
 
 /*
- * A first-in-first-out store of K unit rows, cut in tiles of 256 rows by slot; a rank owns
- * the tiles sim_tree_part(tiles, size, rank), perhaps none, and nobody holds K rows.  The
+ * A first-in-first-out store of K unit rows in tiles of 256 slots.  A rank owns the tiles
+ * sim_tree_part(tiles, size, rank), possibly none; no rank holds all K rows.  The
  * pointer is the slot of the next write.  `rows` says which batch is pushed and compared
  * (views 1), d of both is equal.
  */
@@ -179,18 +180,18 @@ typedef struct {
 SIM_MUST_USE sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
                                          sim_queue **out);
 void sim_queue_destroy(sim_queue **q);
-/* Bytes that create takes on the rank of c, of which only rank and size are looked at. */
+/* Bytes that create allocates on the rank of c; reads only rank and size. */
 size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape);
-size_t sim_queue_scratch(size_t d); /* bytes of scratch that a thread asks for at most */
-/* Normal draws brought to unit length (a pure function of seed and slot). */
+size_t sim_queue_scratch(size_t d); /* largest scratch per thread, bytes */
+/* Fills the slots with normal draws of unit length (a pure function of seed and slot). */
 void sim_queue_draw(sim_queue *q, uint32_t seed);
-sim_range sim_queue_mine(const sim_queue *q); /* slots of this rank */
-float *sim_queue_rows(sim_queue *q);          /* [mine][d] */
-size_t sim_queue_slots(const sim_queue *q);   /* K */
+sim_range sim_queue_local(const sim_queue *q); /* slots of this rank */
+float *sim_queue_rows(sim_queue *q);           /* [local][d] */
+size_t sim_queue_slots(const sim_queue *q);    /* K */
 int64_t sim_queue_pointer(const sim_queue *q);
 void sim_queue_set_pointer(sim_queue *q, int64_t pointer);
 void sim_queue_set_full(sim_queue *q); /* every slot counts as pushed */
-/* Slots that hold pushed rows, 0 to K; with `only_filled` no other takes part below. */
+/* Slots that hold pushed rows, 0 to K; with `only_filled` the others are masked below. */
 int64_t sim_queue_filled(const sim_queue *q);
 void sim_queue_only_filled(sim_queue *q, bool only_filled);
 /* Visits `rows` (sharded by rows), `pointer` and `filled` under `group`. */
@@ -200,27 +201,27 @@ SIM_MUST_USE sim_status sim_queue_visit(sim_queue *q, const char *group,
 SIM_MUST_USE sim_status sim_queue_hash(const sim_queue *q, sim_hash *out);
 
 /*
- * Writes the n rows of the batch, in slot order, from the pointer on, round the end; when
- * n > K the last K stay.   mine [mine rows][d] unit rows.   Collective.
+ * Writes the n rows of the batch, in slot order, from the pointer on, modulo K; when
+ * n > K only the last K are kept.   mine [local rows][d] unit rows.   Collective.
  */
-void sim_queue_push(sim_queue *q, const float *mine);
+void sim_queue_push(sim_queue *q, const float *local);
 
 /*
  * MoCo (He et al. 2020, arXiv 1911.05722, equation 1): mean over anchors of
  * -s+ / T + log(exp(s+ / T) + sum over slots exp(s / T)); decoupled: without the first term
- * in the sum.  An empty queue gives 0 and no gradient.  `columns` and `any_length` are not
- * looked at.
- *   a, keys [mine][d] anchors and their positives, unit rows;  da [mine][d] overwritten
- * Sums and gradients are formed per tile and joined by the tree in slot order.  Collective.
+ * in the sum.  For an empty queue the loss and the gradient are 0.  `columns` and `any_length` are
+ * ignored.
+ *   a, keys [local][d] anchors and their positives, unit rows;  da [local][d] overwritten
+ * Sums and gradients are computed per tile and reduced by the tree in slot order.  Collective.
  */
 void sim_queue_contrast(sim_queue *q, const sim_cross_options *options, const float *a,
                         const float *keys, float *da, sim_loss_report *report);
 
 /*
  * The most similar slot of each row; of equals the lower slot.
- *   z [mine][d] unit rows;  nearest [mine][d] copies;  slots [mine]
- *   spread  of z, as in a report
- * Collective.  At least one slot takes part.
+ *   z [local][d] unit rows;  nearest [local][d] copies;  slots [local]
+ *   embedding_std  of z, as in a report
+ * Collective.  At least one slot is active.
  */
 void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots,
                        double *embedding_std);

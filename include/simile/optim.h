@@ -2,8 +2,7 @@
  * optim.h - optimizers, schedules and the moving average, elementwise on named tensors.
  *
  * Module: optim
- * Order-sensitive sums (norms) go in fixed chunks of 4096 elements in double, then a
- * chunk tree.  The update is the same on every rank.
+ * Norms are summed in double, in fixed chunks of 4096 elements reduced by a tree.  The update is the same on every rank.
  */
 #ifndef SIMILE_OPTIM_H
 #define SIMILE_OPTIM_H
@@ -40,31 +39,31 @@ typedef struct {
     size_t count;
     int n_dims;
     size_t dims[SIM_MAX_DIMS];
-    size_t offset; /* of its gradient in the arena that step gets */
+    size_t offset; /* of its gradient in `grads` of sim_optimizer_step */
     bool bn_or_bias;
 } sim_parameter;
 
 typedef struct sim_optimizer sim_optimizer;
 
-/* Keeps: options and the weights of the parameters (the list is copied). */
+/* Copies options and the list; the weights must outlive the optimizer. */
 SIM_MUST_USE sim_status sim_optimizer_create(const sim_optimizer_options *options,
                                              const sim_parameter *parameters, size_t n,
                                              sim_optimizer **out);
 void sim_optimizer_destroy(sim_optimizer **o);
 
-/* One update with this learning rate; definitions: notes methods.md 2.9 and section 8
- * (SGD and AdamW in PyTorch's form, LARS by dialect). */
+/* One update with this learning rate; SGD and AdamW as in PyTorch, LARS by dialect; the
+ * formulas are in src/optim/opt_*.c. */
 void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads);
 
-/* Momentum under /optimizer/momentum/<group>/<name>, the second moment of an optimizer
- * that has one under /optimizer/second/<group>/<name>. */
+/* Momentum under /optimizer/momentum/<group>/<name>, the second moment, if any,
+ * under /optimizer/second/<group>/<name>. */
 SIM_MUST_USE sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *v);
 const char *sim_optimizer_about(const sim_optimizer *o); /* "sgd, momentum 0.9 ..." */
-/* What create takes for the state of so many weights. */
+/* Bytes of state that create allocates for n_floats weights. */
 size_t sim_optimizer_bytes(const sim_optimizer_options *options, size_t n_floats);
 
-/* Whether every element moves by about the learning rate, however large its gradient: not so
- * with sgd, nor with lars where it does not adapt (biases, trained numbers). */
+/* Whether every element moves by about the learning rate, whatever the magnitude of its
+ * gradient.  False for sgd and for lars, which does not adapt biases and scalars. */
 bool sim_optimizer_adaptive(const sim_optimizer_options *options);
 
 /* Learning rate before the schedule: options.lr scaled by the batch (linear batch/256,
@@ -80,8 +79,8 @@ double sim_schedule_factor(const sim_schedule_options *s, double t, double warmu
 
 /*
  * Moving average of weights: target = m target + (1 - m) online, elementwise, as
- * target + (1 - m)(online - target) in double, rounded to float once: the bits of an exact
- * multiply-add on any instruction set, and equal weights stay equal.
+ * target + (1 - m)(online - target) in double, rounded to float once, so that
+ * the result is the same on any instruction set, and equal weights stay equal.
  *
  *   m       in [0, 1]
  *   online  [n]
@@ -90,10 +89,10 @@ double sim_schedule_factor(const sim_schedule_options *s, double t, double warmu
 void sim_momentum_update(size_t n, double m, const float *online, float *target);
 
 /* m of a step: m0, or with cosine 1 - (1 - m0)(1 + cos(pi progress)) / 2, which rises from
- * m0 to 1.  progress: share of the run that is done, taken to [0, 1]. */
+ * m0 to 1.  progress: completed share of the run, clamped to [0, 1]. */
 double sim_momentum_factor(double m0, bool cosine, double progress);
 
-/* sqrt of the sum of squares in the fixed order; `bad` is set when not finite. */
+/* sqrt of the sum of squares in the fixed order; `bad` is set if it is not finite. */
 double sim_norm_l2(const float *x, size_t n, bool *bad);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "simile/memory.h"
 
-sim_range sim_rows_mine(const sim_comm *c, const sim_rows_shape *s)
+sim_range sim_rows_local(const sim_comm *c, const sim_rows_shape *s)
 {
     sim_range r = sim_tree_part(sim_tile_units(s), (size_t)c->size, (size_t)c->rank);
     r.lo *= s->unit;
@@ -32,12 +32,12 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
     SIM_TRY(sim_new(&e, "loss/contrast"));
     e->comm = c;
     e->shape = *shape;
-    e->mine = sim_rows_mine(c, shape);
+    e->local = sim_rows_local(c, shape);
     SIM_TRY(sim_alloc(&e->z, rows * shape->d, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->records, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->weights, rows, "loss/contrast"));
     SIM_TRY(sim_alloc(&e->positives, rows * (shape->views - 1), "loss/contrast"));
-    SIM_TRY(sim_alloc(&e->inner, rows, "loss/contrast"));
+    SIM_TRY(sim_alloc(&e->z_dot_dz, rows, "loss/contrast"));
     SIM_TRY(sim_leaf_sums_create(shape, "loss/contrast", &e->sums));
     *out = e;
     e = NULL;
@@ -54,42 +54,42 @@ void sim_contrast_destroy(sim_contrast **e)
     sim_free((*e)->records);
     sim_free((*e)->weights);
     sim_free((*e)->positives);
-    sim_free((*e)->inner);
+    sim_free((*e)->z_dot_dz);
     sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
     *e = NULL;
 }
 
-/* ---- the tile walk ---- */
+/* ---- row tiles and gathers ---- */
 
 size_t sim_contrast_row_tiles(const sim_contrast *e)
 {
-    return e->shape.views * sim_tile_n_rows(e->mine);
+    return e->shape.views * sim_tile_n_rows(e->local);
 }
 
 row_tile sim_contrast_row_tile(const sim_contrast *e, size_t i)
 {
-    size_t per_view = sim_tile_n_rows(e->mine);
-    sim_range rows = sim_tile_rows(e->mine, i % per_view);
+    size_t per_view = sim_tile_n_rows(e->local);
+    sim_range rows = sim_tile_rows(e->local, i % per_view);
     return (row_tile){i / per_view, rows.lo, rows.hi};
 }
 
 void sim_contrast_gather(sim_contrast *e, const float *z)
 {
     const sim_rows_shape *s = &e->shape;
-    size_t mine = e->mine.hi - e->mine.lo;
+    size_t local = e->local.hi - e->local.lo;
     for (size_t v = 0; v < s->views; v++)
-        sim_tile_gather(e->comm, s, s->d * sizeof *z, z + v * mine * s->d,
+        sim_tile_gather(e->comm, s, s->d * sizeof *z, z + v * local * s->d,
                         e->z + v * s->n * s->d);
 }
 
-/* What each rank has written of its own rows, in all [views][n]. */
+/* Completes `all` [views][n], of which each rank has written its own rows. */
 static void gather_own(const sim_contrast *e, size_t row_bytes, void *all)
 {
     const sim_rows_shape *s = &e->shape;
     for (size_t v = 0; v < s->views; v++) {
         char *view = (char *)all + v * s->n * row_bytes;
-        sim_tile_gather(e->comm, s, row_bytes, view + e->mine.lo * row_bytes, view);
+        sim_tile_gather(e->comm, s, row_bytes, view + e->local.lo * row_bytes, view);
     }
 }
 
@@ -98,9 +98,9 @@ void sim_contrast_gather_records(sim_contrast *e)
     gather_own(e, sizeof *e->records, e->records);
 }
 
-void sim_contrast_gather_inner(sim_contrast *e)
+void sim_contrast_gather_z_dot_dz(sim_contrast *e)
 {
-    gather_own(e, sizeof *e->inner, e->inner);
+    gather_own(e, sizeof *e->z_dot_dz, e->z_dot_dz);
 }
 
 /* ---- sums over all rows ---- */
@@ -117,9 +117,9 @@ double sim_contrast_mean(sim_contrast *e, size_t field_offset)
     return sim_contrast_sum(e, field_offset) / (double)(e->shape.views * e->shape.n);
 }
 
-double sim_contrast_sum_inner(sim_contrast *e)
+double sim_contrast_sum_z_dot_dz(sim_contrast *e)
 {
-    return sim_leaf_sum(&e->sums, e->inner, sizeof *e->inner);
+    return sim_leaf_sum(&e->sums, e->z_dot_dz, sizeof *e->z_dot_dz);
 }
 
 void sim_contrast_geometry(sim_contrast *e, double *embedding_std, double *pairs)

@@ -1,34 +1,34 @@
 /*
- * contrast.h - what the losses of this room share: gathered rows and the tile walk.
+ * contrast.h - state of the losses of rows against themselves: gathered rows, records, row tiles.
  */
 #ifndef SIMILE_LOSS_CONTRAST_H
 #define SIMILE_LOSS_CONTRAST_H
 
 #include "tiles.h"
 
-/* What every rank learns of every row.  A row that counts 0 (no positive, or nothing in its
- * denominator) has lse = INFINITY, so that all its shares are 0. */
+/* Results of a row, gathered on every rank.  A row without a loss (no positive, or an empty
+ * denominator) has lse = INFINITY, so that all its probabilities are 0. */
 typedef struct {
     double lse;      /* log-sum-exp of the row's similarities / T */
     double loss;     /* of the anchor */
     double count;    /* its positives */
     double positive; /* sum of their similarities */
-    double hit;      /* 1: every positive beats every negative */
+    double correct;  /* 1: every positive beats every negative */
     double negative; /* share of the negatives in its sum: 1 - P of an only positive */
     /* On each positive: 1 / count, DCLW's w and what flows through it; inside the logarithm:
      * the log-sum-exp of the positives. */
-    double pull;
+    double positive_weight;
 } row_record;
 
 struct sim_contrast {
     const sim_comm *comm;
     sim_rows_shape shape;
-    sim_range mine;      /* slots of this rank */
+    sim_range local;     /* slots of this rank */
     float *z;            /* [views][n][d], all ranks' */
     row_record *records; /* [views][n] */
     float *weights;      /* [views][n] of the rows' log-sum-exps: sim_tile_lse_weight */
     double *positives;   /* [views][n][views - 1] similarities of this rank's rows */
-    double *inner;       /* [views][n] z . dz, less what flows through DCLW's weights */
+    double *z_dot_dz;    /* [views][n] z . dz, less what flows through DCLW's weights */
     leaf_sums sums;
 };
 
@@ -40,19 +40,19 @@ typedef struct {
 size_t sim_contrast_row_tiles(const sim_contrast *e);
 row_tile sim_contrast_row_tile(const sim_contrast *e, size_t i);
 
-/* Gathers z of this rank ([views][mine][d]) into e->z. */
+/* Gathers z of this rank ([views][local][d]) into e->z. */
 void sim_contrast_gather(sim_contrast *e, const float *z);
 /* Gathers the records of this rank's rows. */
 void sim_contrast_gather_records(sim_contrast *e);
 
-/* Gathers the radial parts of this rank's rows. */
-void sim_contrast_gather_inner(sim_contrast *e);
+/* Gathers z . dz of this rank's rows. */
+void sim_contrast_gather_z_dot_dz(sim_contrast *e);
 
 /* Sum over all rows of one field of the records, by leaves of 32 slots and the tree. */
 double sim_contrast_sum(sim_contrast *e, size_t field_offset);
 double sim_contrast_mean(sim_contrast *e, size_t field_offset);
-double sim_contrast_sum_inner(sim_contrast *e);
-/* Spread of z, and the sum of the similarities of all ordered pairs of different rows. */
+double sim_contrast_sum_z_dot_dz(sim_contrast *e);
+/* Embedding standard deviation of z, and the sum of the similarities of all ordered pairs of different rows. */
 void sim_contrast_geometry(sim_contrast *e, double *embedding_std, double *pairs);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * cross.c - buffers of anchors against columns, and what their losses report alike.
+ * cross.c - buffers of anchors against columns, and the common part of their reports.
  *
- * In: a and b of this rank.  Out: both on every rank, and numbers for a person.
+ * In: a and b of this rank.  Out: both sides on every rank, and the report.
  * Called by: cross_softmax.c, cross_sigmoid.c.
  */
 #include "cross.h"
@@ -30,13 +30,13 @@ sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
     SIM_TRY(sim_new(&e, "loss/cross"));
     e->comm = c;
     e->shape = *shape;
-    e->mine = sim_rows_mine(c, shape);
+    e->local = sim_rows_local(c, shape);
     for (size_t side = 0; side < 2; side++) {
         SIM_TRY(sim_alloc(&e->rows[side], shape->n * shape->d, "loss/cross"));
         SIM_TRY(sim_alloc(&e->records[side], shape->n, "loss/cross"));
         SIM_TRY(sim_alloc(&e->weights[side], shape->n, "loss/cross"));
     }
-    SIM_TRY(sim_alloc(&e->inner, shape->n, "loss/cross"));
+    SIM_TRY(sim_alloc(&e->row_dot_grad, shape->n, "loss/cross"));
     SIM_TRY(sim_alloc(&e->b_sum, shape->d, "loss/cross"));
     SIM_TRY(sim_leaf_sums_create(shape, "loss/cross", &e->sums));
     *out = e;
@@ -55,7 +55,7 @@ void sim_cross_destroy(sim_cross **e)
         sim_free((*e)->records[side]);
         sim_free((*e)->weights[side]);
     }
-    sim_free((*e)->inner);
+    sim_free((*e)->row_dot_grad);
     sim_free((*e)->b_sum);
     sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
@@ -72,7 +72,7 @@ void sim_cross_gather(sim_cross *e, const float *a, const float *b)
 void sim_cross_gather_records(sim_cross *e, size_t side)
 {
     cross_record *all = e->records[side];
-    sim_tile_gather(e->comm, &e->shape, sizeof *all, all + e->mine.lo, all);
+    sim_tile_gather(e->comm, &e->shape, sizeof *all, all + e->local.lo, all);
 }
 
 double sim_cross_mean(sim_cross *e, size_t side, size_t field_offset)
@@ -82,39 +82,42 @@ double sim_cross_mean(sim_cross *e, size_t side, size_t field_offset)
                          sizeof(cross_record));
 }
 
-void sim_cross_store_inner(sim_cross *e, sim_range rows, size_t side,
-                           const float *gradient)
+void sim_cross_store_row_dots(sim_cross *e, sim_range rows, size_t side,
+                              const float *gradient)
 {
     size_t d = e->shape.d;
     for (size_t i = rows.lo; i < rows.hi; i++)
-        e->inner[i] = sim_dot(d, e->rows[side] + i * d, gradient + (i - rows.lo) * d);
+        e->row_dot_grad[i] =
+            sim_dot(d, e->rows[side] + i * d, gradient + (i - rows.lo) * d);
 }
 
-double sim_cross_sum_inner(sim_cross *e)
+double sim_cross_sum_row_dots(sim_cross *e)
 {
-    sim_tile_gather(e->comm, &e->shape, sizeof *e->inner, e->inner + e->mine.lo,
-                    e->inner);
-    return sim_leaf_mean(&e->sums, e->inner, sizeof *e->inner) * (double)e->shape.n;
+    sim_tile_gather(e->comm, &e->shape, sizeof *e->row_dot_grad,
+                    e->row_dot_grad + e->local.lo, e->row_dot_grad);
+    return sim_leaf_mean(&e->sums, e->row_dot_grad, sizeof *e->row_dot_grad) *
+           (double)e->shape.n;
 }
 
-float sim_cross_split_positive(cross_seen *seen, size_t row, sim_range columns, float *s)
+float sim_cross_split_positive(cross_scores *scores, size_t row, sim_range columns,
+                               float *s)
 {
     if (row >= columns.lo && row < columns.hi) {
-        seen->positive = s[row - columns.lo];
+        scores->positive = s[row - columns.lo];
         s[row - columns.lo] = -INFINITY;
     }
-    float most = sim_row_max(columns.hi - columns.lo, s);
-    seen->negative = most > seen->negative ? most : seen->negative;
-    return most;
+    float max = sim_row_max(columns.hi - columns.lo, s);
+    scores->negative = max > scores->negative ? max : scores->negative;
+    return max;
 }
 
-/* Negatives without a walk: the sum over all pairs is (sum of a) . (sum of b). */
+/* Negatives need no loop over pairs: the sum over all pairs is (sum of a) . (sum of b). */
 void sim_cross_describe(sim_cross *e, sim_loss_report *report)
 {
     size_t d = e->shape.d;
     double n = (double)e->shape.n, pairs = 0;
 
-    report->accuracy = sim_cross_mean(e, 0, offsetof(cross_record, hit));
+    report->accuracy = sim_cross_mean(e, 0, offsetof(cross_record, correct));
     report->positive = sim_cross_mean(e, 0, offsetof(cross_record, positive));
     sim_leaf_moments(&e->sums, e->rows[1]);
     memcpy(e->b_sum, e->sums.values, d * sizeof *e->b_sum);

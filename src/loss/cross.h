@@ -1,20 +1,20 @@
 /*
- * cross.h - what the losses of anchors against columns share: both sides on every rank.
+ * cross.h - state of the losses of anchors against columns, with both sides on every rank.
  *
- * Side 0 are the anchors a, side 1 the columns b.  Each side's rows are walked against the
- * other side's, so that one piece of code gives da and db.
+ * Side 0 are the anchors a, side 1 the columns b.  The same code computes da and db: the rows of
+ * one side are compared with the rows of the other.
  */
 #ifndef SIMILE_LOSS_CROSS_H
 #define SIMILE_LOSS_CROSS_H
 
 #include "tiles.h"
 
-/* What every rank learns of a row of a side. */
+/* Results of a row of one side, gathered on every rank. */
 typedef struct {
     double lse;      /* log-sum-exp of the row's logits; softmax alone */
     double loss;     /* of the row */
     double positive; /* similarity of its positive */
-    double hit;      /* 1: the positive beats every other */
+    double correct;  /* 1: the positive beats every other */
     double share;    /* softmax: of the negatives in the row's sum; decoupled 1 */
     double bias;     /* sigmoid: sum of the gradients with respect to the row's logits */
 } cross_record;
@@ -22,37 +22,38 @@ typedef struct {
 struct sim_cross {
     const sim_comm *comm;
     sim_rows_shape shape;
-    sim_range mine;           /* rows of this rank */
+    sim_range local;          /* rows of this rank */
     float *rows[2];           /* [n][d] of a side, all ranks' */
     cross_record *records[2]; /* [n] */
     float *weights
-        [2];       /* [n] of the rows' log-sum-exps: sim_tile_lse_weight; softmax alone */
-    double *inner; /* [n] row . its gradient, of one side */
-    double *b_sum; /* [d] sum of b */
+        [2]; /* [n] of the rows' log-sum-exps: sim_tile_lse_weight; softmax alone */
+    double *row_dot_grad; /* [n] row . its gradient, of one side */
+    double *b_sum;        /* [d] sum of b */
     leaf_sums sums;
 };
 
-/* Running state of a row over the column tiles: the positive stands apart, so that nothing
- * is lost where it takes nearly all of the sum. */
+/* Running state of a row over the column tiles.  The positive is kept separate from the
+ * negatives, so that no precision is lost when it dominates the sum. */
 typedef struct {
     float positive, negative; /* similarities: the positive, the largest other */
-} cross_seen;
+} cross_scores;
 
 void sim_cross_gather(sim_cross *e, const float *a, const float *b);
 void sim_cross_gather_records(sim_cross *e, size_t side);
 double sim_cross_mean(sim_cross *e, size_t side, size_t field_offset);
 /* Keeps row . gradient of a row tile whose gradient is complete. */
-void sim_cross_store_inner(sim_cross *e, sim_range rows, size_t side,
-                           const float *gradient);
-/* Sum of row . gradient over the n rows that sim_cross_store_inner has seen. */
-double sim_cross_sum_inner(sim_cross *e);
+void sim_cross_store_row_dots(sim_cross *e, sim_range rows, size_t side,
+                              const float *gradient);
+/* Sum of row . gradient over the n rows, as stored by sim_cross_store_row_dots. */
+double sim_cross_sum_row_dots(sim_cross *e);
 
 /*
- * Takes the positive out of a row's tile, leaving -INFINITY in its place, if it is there,
- * and returns the largest similarity that is left.
+ * Moves the positive out of a row's tile, if the tile contains it, replaces it by -INFINITY,
+ * and returns the largest remaining similarity.
  */
-float sim_cross_split_positive(cross_seen *seen, size_t row, sim_range columns, float *s);
-/* accuracy, positive, negative and spread, from side 0's records and both sides' rows. */
+float sim_cross_split_positive(cross_scores *scores, size_t row, sim_range columns,
+                               float *s);
+/* accuracy, positive, negative and embedding_std, from side 0's records and both sides' rows. */
 void sim_cross_describe(sim_cross *e, sim_loss_report *report);
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * cross_sigmoid.c - SigLIP: every pair of anchor and column is a question of its own.
+ * cross_sigmoid.c - SigLIP: each pair of anchor and column is a binary classification.
  *
  * In: anchors a and columns b of this rank.  Out: the loss and its gradients.
  * With x_ij = scale s_ij + bias, L = (sum_{i != j} softplus(x_ij) + sum_i softplus(-x_ii)) / n
- * and dL/dx_ij = sigmoid(x_ij) / n, on the diagonal -sigmoid(-x_ii) / n.  No row waits for a
- * sum, so that one walk gives loss and da; a second one over own columns gives db.
+ * and dL/dx_ij = sigmoid(x_ij) / n, on the diagonal -sigmoid(-x_ii) / n.  No row needs a
+ * normalizer: one pass computes the loss and da, a second one over local columns db.
  * Euler: dL/d log scale = sum_ij scale s_ij dL/dx_ij = sum_i a_i . da_i = sum_j b_j . db_j.
  * Zhai et al. 2023, arXiv 2303.15343, section 3.2.
  */
@@ -19,13 +19,13 @@
 typedef struct {
     sim_cross *e;
     double scale, bias;
-    size_t side;   /* whose rows are walked */
-    float *out;    /* [mine][d] gradient of that side, or NULL */
-    bool measured; /* row . gradient is wanted of it */
+    size_t side;         /* whose rows are compared */
+    float *out;          /* [local][d] gradient of that side, or NULL */
+    bool store_row_dots; /* also store row . gradient */
 } sigmoid;
 
 typedef struct {
-    cross_seen seen;
+    cross_scores scores;
     double loss, bias;
 } row_state;
 
@@ -36,17 +36,17 @@ static double softplus(double x)
 }
 
 /* Loss of the negatives in one row of a tile; s becomes the gradients with respect to x. */
-static void see_row(const sigmoid *q, size_t row, sim_range columns, float *s,
-                    row_state *r)
+static void accumulate_row(const sigmoid *q, size_t row, sim_range columns, float *s,
+                           row_state *r)
 {
     size_t n = columns.hi - columns.lo;
     float scale = (float)q->scale, bias = (float)q->bias;
 
-    (void)sim_cross_split_positive(&r->seen, row, columns, s);
+    (void)sim_cross_split_positive(&r->scores, row, columns, s);
     r->loss += (double)sim_row_softplus_sum(n, s, scale, bias);
     sim_row_sigmoid(n, s, scale, bias, s);
     if (row >= columns.lo && row < columns.hi) {
-        double x = q->scale * (double)r->seen.positive + q->bias;
+        double x = q->scale * (double)r->scores.positive + q->bias;
         s[row - columns.lo] = (float)(-1 / (1 + sim_exp_double(x)));
     }
     for (size_t j = 0; j < n; j++)
@@ -55,58 +55,58 @@ static void see_row(const sigmoid *q, size_t row, sim_range columns, float *s,
 
 static void record_row(const sigmoid *q, const row_state *r, cross_record *out)
 {
-    double x = q->scale * (double)r->seen.positive + q->bias;
+    double x = q->scale * (double)r->scores.positive + q->bias;
     *out = (cross_record){.loss = r->loss + softplus(-x),
-                          .positive = (double)r->seen.positive,
-                          .hit = r->seen.positive > r->seen.negative ? 1 : 0,
+                          .positive = (double)r->scores.positive,
+                          .correct = r->scores.positive > r->scores.negative ? 1 : 0,
                           .bias = r->bias};
 }
 
-static void finish_rows(const sigmoid *q, const tile_workspace *room, sim_range rows,
+static void finish_rows(const sigmoid *q, const tile_workspace *work, sim_range rows,
                         float *out)
 {
-    sim_tile_finish(room, q->e->shape.d, rows.hi - rows.lo,
+    sim_tile_finish(work, q->e->shape.d, rows.hi - rows.lo,
                     q->scale / (double)q->e->shape.n, out);
-    if (q->measured)
-        sim_cross_store_inner(q->e, rows, q->side, out);
+    if (q->store_row_dots)
+        sim_cross_store_row_dots(q->e, rows, q->side, out);
 }
 
-static void pass(size_t item, void *ctx)
+static void sigmoid_pass(size_t item, void *ctx)
 {
     const sigmoid *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = sim_tile_rows(e->mine, item), c = {0, 0};
+    sim_range rows = sim_tile_rows(e->local, item), c = {0, 0};
     size_t m = rows.hi - rows.lo;
-    const tile_workspace room = sim_tile_scratch(d);
-    float *out = q->out ? q->out + (rows.lo - e->mine.lo) * d : NULL;
+    const tile_workspace work = sim_tile_scratch(d);
+    float *out = q->out ? q->out + (rows.lo - e->local.lo) * d : NULL;
     row_state state[ROW_TILE];
 
-    memset(room.sum, 0, m * d * sizeof *room.sum);
+    memset(work.sum, 0, m * d * sizeof *work.sum);
     for (size_t i = 0; i < m; i++)
-        state[i] = (row_state){.seen.negative = -INFINITY};
+        state[i] = (row_state){.scores.negative = -INFINITY};
     for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
         c = sim_tile_columns(n, lo);
         const float *columns = e->rows[!q->side] + c.lo * d;
-        sim_tile_similarities(&room, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
+        sim_tile_similarities(&work, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
                               columns);
         for (size_t i = 0; i < m; i++)
-            see_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE, &state[i]);
+            accumulate_row(q, rows.lo + i, c, work.s + i * COLUMN_TILE, &state[i]);
         if (out)
-            sim_tile_accumulate(&room, d, m, c.hi - c.lo, columns);
+            sim_tile_accumulate(&work, d, m, c.hi - c.lo, columns);
     }
     for (size_t i = 0; i < m; i++)
         record_row(q, &state[i], &e->records[q->side][rows.lo + i]);
     if (out)
-        finish_rows(q, &room, rows, out);
+        finish_rows(q, &work, rows, out);
 }
 
-static void walk_side(sigmoid *q, size_t side, float *out, bool measured)
+static void differentiate_side(sigmoid *q, size_t side, float *out, bool store_row_dots)
 {
     q->side = side;
     q->out = out;
-    q->measured = measured;
-    sim_for(sim_tile_n_rows(q->e->mine), pass, q);
+    q->store_row_dots = store_row_dots;
+    sim_for(sim_tile_n_rows(q->e->local), sigmoid_pass, q);
 }
 
 void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
@@ -116,14 +116,14 @@ void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
 
     SIM_ASSERT(e->shape.n >= 2 && scale > 0);
     sim_cross_gather(e, a, b);
-    walk_side(&q, 0, da, da != NULL);
+    differentiate_side(&q, 0, da, da != NULL);
     sim_cross_gather_records(e, 0);
     *report =
         (sim_loss_report){.loss = sim_cross_mean(e, 0, offsetof(cross_record, loss)),
                           .d_bias = sim_cross_mean(e, 0, offsetof(cross_record, bias))};
     sim_cross_describe(e, report);
     if (db)
-        walk_side(&q, 1, db, !da);
+        differentiate_side(&q, 1, db, !da);
     if (da || db)
-        report->d_log_scale = sim_cross_sum_inner(e);
+        report->d_log_scale = sim_cross_sum_row_dots(e);
 }

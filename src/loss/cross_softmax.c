@@ -6,7 +6,7 @@
  * but i.  With P_ij = exp(s_ij / T - lse_i) and Q_ij = exp(s_ij / T - lse'_j), the softmax
  * of column j over anchors, the gradient with respect to s_ij is (P_ij - [i = j]) / (T n),
  * with both directions (P_ij + Q_ij - 2 [i = j]) / (2 T n): da needs b, db needs a, each
- * rank takes its own rows of both, and no gradient travels.
+ * rank computes its own rows of both without communication of gradients.
  * Euler: logits are linear in a, so the gradient with respect to log T, -sum_ij s_ij dL/ds_ij,
  * is -sum_i a_i . da_i, and -sum_j b_j . db_j likewise.
  * van den Oord et al. 2018, arXiv 1807.03748, equation 4; Chen, Xie, He 2021, arXiv 2104.02057.
@@ -23,11 +23,11 @@
 typedef struct {
     sim_cross *e;
     const sim_cross_options *options;
-    float inverse; /* 1 / T */
-    bool fixed;    /* the shift 1 / T serves every row */
-    size_t side;   /* whose rows are walked */
-    float *out;    /* [mine][d] gradient of that side */
-    bool measured; /* row . gradient is wanted of it */
+    float inverse;       /* 1 / T */
+    bool fixed;          /* the shift 1 / T serves every row */
+    size_t side;         /* whose rows are compared */
+    float *out;          /* [local][d] gradient of that side */
+    bool store_row_dots; /* also store row . gradient */
 } softmax;
 
 static double factor_of(const sim_cross_options *o)
@@ -39,22 +39,22 @@ static double factor_of(const sim_cross_options *o)
 
 typedef struct {
     running_sum negatives;
-    cross_seen seen;
+    cross_scores scores;
 } row_state;
 
-static void see_row(const softmax *q, size_t row, sim_range columns, float *s,
-                    row_state *r)
+static void accumulate_row(const softmax *q, size_t row, sim_range columns, float *s,
+                           row_state *r)
 {
-    float most = sim_cross_split_positive(&r->seen, row, columns, s);
-    if (most > -INFINITY) /* else a tile without negatives */
+    float max = sim_cross_split_positive(&r->scores, row, columns, s);
+    if (max > -INFINITY) /* else a tile without negatives */
         sim_running_add(&r->negatives, q->fixed, q->inverse, columns.hi - columns.lo, s,
-                        most);
+                        max);
 }
 
-/* The larger of the two exponents shifts, so that neither overflows however far apart. */
+/* The larger of the two exponents shifts, so that neither overflows. */
 static void record_row(const softmax *q, const row_state *r, cross_record *out)
 {
-    double logit = (double)r->seen.positive * (double)q->inverse;
+    double logit = (double)r->scores.positive * (double)q->inverse;
     double top = r->negatives.shift, positive = 0;
 
     if (!q->options->decoupled) {
@@ -65,8 +65,8 @@ static void record_row(const softmax *q, const row_state *r, cross_record *out)
     double rest = sim_ln(negatives + positive);
     *out = (cross_record){.lse = top + rest,
                           .loss = top - logit + rest,
-                          .positive = (double)r->seen.positive,
-                          .hit = r->seen.positive > r->seen.negative ? 1 : 0,
+                          .positive = (double)r->scores.positive,
+                          .correct = r->scores.positive > r->scores.negative ? 1 : 0,
                           .share = negatives / (negatives + positive)};
 }
 
@@ -75,19 +75,19 @@ static void first_pass(size_t item, void *ctx)
     const softmax *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = sim_tile_rows(e->mine, item), c = {0, 0};
-    const tile_workspace room = sim_tile_scratch(d);
+    sim_range rows = sim_tile_rows(e->local, item), c = {0, 0};
+    const tile_workspace work = sim_tile_scratch(d);
     row_state state[ROW_TILE];
 
     for (size_t i = 0; i < rows.hi - rows.lo; i++)
         state[i] = (row_state){.negatives = sim_running_begin(q->fixed, q->inverse),
-                               .seen.negative = -INFINITY};
+                               .scores.negative = -INFINITY};
     for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
         c = sim_tile_columns(n, lo);
-        sim_tile_similarities(&room, d, rows.hi - rows.lo, e->rows[q->side] + rows.lo * d,
+        sim_tile_similarities(&work, d, rows.hi - rows.lo, e->rows[q->side] + rows.lo * d,
                               c.hi - c.lo, e->rows[!q->side] + c.lo * d);
         for (size_t i = 0; i < rows.hi - rows.lo; i++)
-            see_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE, &state[i]);
+            accumulate_row(q, rows.lo + i, c, work.s + i * COLUMN_TILE, &state[i]);
     }
     for (size_t i = 0; i < rows.hi - rows.lo; i++)
         record_row(q, &state[i], &e->records[q->side][rows.lo + i]);
@@ -96,11 +96,11 @@ static void first_pass(size_t item, void *ctx)
 /* ---- second pass: the gradient of a side ---- */
 
 /*
- * Similarities of a row to its weights P, Q or P + Q.  The positive's, less what pulls it,
- * is taken from the negatives' shares (P itself is too close to 1), and in double: it
- * outweighs all others.
+ * Similarities of a row to its weights P, Q or P + Q.  The weight of the positive, P - 1,
+ * is computed from the negatives' probabilities, since P rounds to 1, and in double, since it
+ * dominates the gradient.
  */
-static void weigh_row(const softmax *q, size_t row, sim_range columns, float *s)
+static void weight_row(const softmax *q, size_t row, sim_range columns, float *s)
 {
     const sim_cross *e = q->e;
     bool both = q->options->columns, own = both || q->side == 0;
@@ -111,17 +111,18 @@ static void weigh_row(const softmax *q, size_t row, sim_range columns, float *s)
     sim_tile_probabilities(q->fixed, q->inverse, columns.hi - columns.lo, weight, other,
                            s);
     if (row >= columns.lo && row < columns.hi)
-        s[row - columns.lo] = 0; /* it pulls by itself */
+        s[row - columns.lo] = 0; /* added by add_positives */
 }
 
-static void pull_rows(const softmax *q, sim_range rows, double *sum)
+static void add_positives(const softmax *q, sim_range rows, double *sum)
 {
     const sim_cross *e = q->e;
     size_t d = e->shape.d;
     for (size_t i = rows.lo; i < rows.hi; i++) {
-        double pull =
+        double positive_weight =
             e->records[0][i].share + (q->options->columns ? e->records[1][i].share : 0);
-        sim_tile_add_scaled(sum + (i - rows.lo) * d, d, -pull, e->rows[!q->side] + i * d);
+        sim_tile_add_scaled(sum + (i - rows.lo) * d, d, -positive_weight,
+                            e->rows[!q->side] + i * d);
     }
 }
 
@@ -130,44 +131,44 @@ static void second_pass(size_t item, void *ctx)
     const softmax *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = sim_tile_rows(e->mine, item), c = {0, 0};
+    sim_range rows = sim_tile_rows(e->local, item), c = {0, 0};
     size_t m = rows.hi - rows.lo;
-    const tile_workspace room = sim_tile_scratch(d);
-    float *out = q->out + (rows.lo - e->mine.lo) * d;
+    const tile_workspace work = sim_tile_scratch(d);
+    float *out = q->out + (rows.lo - e->local.lo) * d;
 
-    memset(room.sum, 0, m * d * sizeof *room.sum);
+    memset(work.sum, 0, m * d * sizeof *work.sum);
     for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
         c = sim_tile_columns(n, lo);
         const float *columns = e->rows[!q->side] + c.lo * d;
-        sim_tile_similarities(&room, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
+        sim_tile_similarities(&work, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
                               columns);
         for (size_t i = 0; i < m; i++)
-            weigh_row(q, rows.lo + i, c, room.s + i * COLUMN_TILE);
-        sim_tile_accumulate(&room, d, m, c.hi - c.lo, columns);
+            weight_row(q, rows.lo + i, c, work.s + i * COLUMN_TILE);
+        sim_tile_accumulate(&work, d, m, c.hi - c.lo, columns);
     }
-    pull_rows(q, rows, room.sum);
-    sim_tile_finish(&room, d, m,
+    add_positives(q, rows, work.sum);
+    sim_tile_finish(&work, d, m,
                     factor_of(q->options) / (q->options->temperature * (double)n *
                                              (q->options->columns ? 2 : 1)),
                     out);
-    if (q->measured)
-        sim_cross_store_inner(e, rows, q->side, out);
+    if (q->store_row_dots)
+        sim_cross_store_row_dots(e, rows, q->side, out);
 }
 
-static void walk_side(softmax *q, size_t side, float *out, bool measured)
+static void differentiate_side(softmax *q, size_t side, float *out, bool store_row_dots)
 {
     q->side = side;
     q->out = out;
-    q->measured = measured;
-    sim_for(sim_tile_n_rows(q->e->mine), second_pass, q);
+    q->store_row_dots = store_row_dots;
+    sim_for(sim_tile_n_rows(q->e->local), second_pass, q);
 }
 
-/* ---- the door ---- */
+/* ---- public functions ---- */
 
-static void see_side(softmax *q, size_t side)
+static void evaluate_side(softmax *q, size_t side)
 {
     q->side = side;
-    sim_for(sim_tile_n_rows(q->e->mine), first_pass, q);
+    sim_for(sim_tile_n_rows(q->e->local), first_pass, q);
     sim_cross_gather_records(q->e, side);
     for (size_t i = 0; i < q->e->shape.n; i++)
         q->e->weights[side][i] =
@@ -196,14 +197,14 @@ void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const flo
 
     SIM_ASSERT(e->shape.n >= 2 && options->temperature > 0);
     sim_cross_gather(e, a, b);
-    see_side(&q, 0);
+    evaluate_side(&q, 0);
     if (options->columns)
-        see_side(&q, 1);
+        evaluate_side(&q, 1);
     fill_report(&q, report);
     if (da)
-        walk_side(&q, 0, da, true);
+        differentiate_side(&q, 0, da, true);
     if (db)
-        walk_side(&q, 1, db, !da);
+        differentiate_side(&q, 1, db, !da);
     if (da || db)
-        report->d_log_temperature = -sim_cross_sum_inner(e);
+        report->d_log_temperature = -sim_cross_sum_row_dots(e);
 }

@@ -5,13 +5,13 @@
  * L_i = -(mean over positives p of s_ip) / T + log sum_{j in D(i)} exp(s_ij / T); D(i) is
  * all but i, and when decoupled all but i and its positives; the positives' part is weighted
  * by w_i (DCLW), or -log sum_p exp(s_ip / T) (inside).  With P_ij = exp(s_ij / T - lse_i) for
- * j in D(i), else 0, and what a positive pulls, a_ij = w_i / |P(i)| or its share of the
+ * j in D(i), else 0, and the positive weight a_ij = w_i / |P(i)| or its share of the
  * positives' sum, dz_i = sum_j (P_ij + P_ji - a_ij - a_ji) z_j / (T rows).  Positives are
- * mutual and share their number: a label's anchors all see the same group.
+ * mutual and share their number: all anchors of a label have the same group.
  *
  * Similarities are quadratic in z and divided by T, so by Euler's relation the gradient with
- * respect to log T is -1/2 sum_i z_i . dz_i, where dz goes through the logits alone: what
- * flows through DCLW's weights, which know no T, is taken off.
+ * respect to log T is -1/2 sum_i z_i . dz_i, where dz is the part through the logits; the
+ * part through DCLW's weights, which do not depend on T, is subtracted.
  * Chen et al. 2020, arXiv 2002.05709, equation 1; Yeh et al. 2022, arXiv 2110.06848; Khosla
  * et al. 2020, arXiv 2004.11362.
  */
@@ -28,7 +28,7 @@ typedef struct {
     const sim_ntxent_options *options;
     float inverse; /* 1 / T */
     bool fixed;    /* the shift 1 / T serves every row */
-    float *dz;     /* [views][mine][d] */
+    float *dz;     /* [views][local][d] */
 } ntxent;
 
 double sim_ntxent_factor(const sim_ntxent_options *o)
@@ -55,13 +55,13 @@ static column_tile tile_from(const sim_rows_shape *s, size_t view, size_t lo)
 }
 
 /* Similarities of a row tile to the tile's columns, which it returns. */
-static const float *multiply(const sim_contrast *e, const tile_workspace *room,
+static const float *multiply(const sim_contrast *e, const tile_workspace *work,
                              row_tile r, column_tile c)
 {
     const sim_rows_shape *shape = &e->shape;
     size_t d = shape->d;
     const float *columns = e->z + (c.view * shape->n + c.lo) * d;
-    sim_tile_similarities(room, d, r.hi - r.lo, e->z + (r.view * shape->n + r.lo) * d,
+    sim_tile_similarities(work, d, r.hi - r.lo, e->z + (r.view * shape->n + r.lo) * d,
                           c.n, columns);
     return columns;
 }
@@ -75,15 +75,15 @@ static bool own_column(column_tile c, size_t i, size_t *at)
 
 /* ---- first pass: log-sum-exp, loss ---- */
 
-/* Running state of a row over the column tiles: positives stand apart, so that nothing is
- * lost where one of them takes nearly all of the sum. */
+/* Running state of a row over the column tiles: positives are kept separate from
+ * negatives, so that no precision is lost when one of them dominates the sum. */
 typedef struct {
     running_sum negatives;
-    double *positives;       /* similarities, by view: few, summed in double */
-    running_sum same;        /* of the positives, when they go by label */
-    size_t count;            /* positives */
-    double positive;         /* sum of their similarities */
-    float weakest, negative; /* least positive, largest negative */
+    double *positives;            /* similarities, by view: few, summed in double */
+    running_sum same;             /* of the positives, when they go by label */
+    size_t count;                 /* positives */
+    double positive;              /* sum of their similarities */
+    float min_positive, negative; /* min positive, largest negative */
 } row_state;
 
 static row_state begin_row(const ntxent *q, size_t row)
@@ -92,29 +92,29 @@ static row_state begin_row(const ntxent *q, size_t row)
     return (row_state){.negatives = none,
                        .same = none,
                        .positives = q->e->positives + row * (q->e->shape.views - 1),
-                       .weakest = INFINITY,
+                       .min_positive = INFINITY,
                        .negative = -INFINITY};
 }
 
-/* Adds n similarities, -INFINITY where one does not take part; the largest. */
+/* Adds n similarities, -INFINITY where masked; returns the largest. */
 static float add_row(const ntxent *q, running_sum *r, size_t n, const float *s)
 {
-    float most = sim_row_max(n, s);
-    if (most > -INFINITY)
-        sim_running_add(r, q->fixed, q->inverse, n, s, most);
-    return most;
+    float max = sim_row_max(n, s);
+    if (max > -INFINITY)
+        sim_running_add(r, q->fixed, q->inverse, n, s, max);
+    return max;
 }
 
-/* Of two rows, in double: what pulls two views of an image together is the difference of
- * shares that may be nearly all of the sum. */
+/* Of two rows, in double: the weight of a positive is a difference of probabilities that may
+ * both be close to 1. */
 static double similarity(const sim_contrast *e, size_t row, size_t column)
 {
     return sim_dot(e->shape.d, e->z + row * e->shape.d, e->z + column * e->shape.d);
 }
 
-/* Takes the anchor itself, or its positive, out of the tile. */
-static void see_slot(const sim_contrast *e, size_t view, size_t i, column_tile c,
-                     float *s, row_state *r)
+/* Moves the anchor itself, or its positive, out of the tile. */
+static void split_slot(const sim_contrast *e, size_t view, size_t i, column_tile c,
+                       float *s, row_state *r)
 {
     size_t at = 0, n = e->shape.n;
 
@@ -124,14 +124,14 @@ static void see_slot(const sim_contrast *e, size_t view, size_t i, column_tile c
         double exact = similarity(e, view * n + i, c.view * n + i);
         r->positives[r->count++] = exact;
         r->positive += exact;
-        r->weakest = s[at] < r->weakest ? s[at] : r->weakest;
+        r->min_positive = s[at] < r->min_positive ? s[at] : r->min_positive;
     }
     s[at] = -INFINITY;
 }
 
 /* The same for all columns of the anchor's label. */
-static void see_label(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
-                      row_state *r)
+static void split_label(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
+                        row_state *r)
 {
     const int32_t *labels = q->options->labels + c.lo, label = q->options->labels[i];
     float same[COLUMN_TILE];
@@ -145,20 +145,20 @@ static void see_label(const ntxent *q, size_t view, size_t i, column_tile c, flo
         count--;
     }
     r->count += count;
-    sim_label_sum(c.n, same, &r->positive, &r->weakest);
+    sim_label_sum(c.n, same, &r->positive, &r->min_positive);
     (void)add_row(q, &r->same, c.n, same);
 }
 
 /* One row of a tile; s is changed. */
-static void see_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
-                    row_state *r)
+static void accumulate_row(const ntxent *q, size_t view, size_t i, column_tile c,
+                           float *s, row_state *r)
 {
     if (q->options->labels)
-        see_label(q, view, i, c, s, r);
+        split_label(q, view, i, c, s, r);
     else
-        see_slot(q->e, view, i, c, s, r);
-    float most = add_row(q, &r->negatives, c.n, s);
-    r->negative = most > r->negative ? most : r->negative;
+        split_slot(q->e, view, i, c, s, r);
+    float max = add_row(q, &r->negatives, c.n, s);
+    r->negative = max > r->negative ? max : r->negative;
 }
 
 /* The positives' sum at the shift of the negatives, which is raised to theirs if need be. */
@@ -189,15 +189,15 @@ static void record_row(const ntxent *q, row_state *r, row_record *out)
 
     *out = (row_record){.count = n, .positive = r->positive, .lse = (double)INFINITY};
     if (r->count == 0 || !(total > 0))
-        return; /* nothing to pull, or nothing to push: counts 0 */
+        return; /* no positive, or no negative: the loss is 0 */
     out->lse = r->negatives.shift + sim_ln(total);
-    out->hit = r->weakest > r->negative ? 1 : 0;
+    out->correct = r->min_positive > r->negative ? 1 : 0;
     out->negative = r->negatives.sum / total;
     if (o->inside && r->count > 1) {
-        out->pull = r->negatives.shift + sim_ln(positives);
-        out->loss = out->lse - out->pull;
+        out->positive_weight = r->negatives.shift + sim_ln(positives);
+        out->loss = out->lse - out->positive_weight;
     } else {
-        out->pull = 1 / n;
+        out->positive_weight = 1 / n;
         out->loss = out->lse - r->positive / n / o->temperature;
     }
 }
@@ -213,54 +213,56 @@ static void first_pass(size_t item, void *ctx)
     const sim_rows_shape *shape = &q->e->shape;
     row_tile r = sim_contrast_row_tile(q->e, item);
     row_state rows[ROW_TILE];
-    const tile_workspace room = sim_tile_scratch(shape->d);
+    const tile_workspace work = sim_tile_scratch(shape->d);
 
     for (size_t i = 0; i < r.hi - r.lo; i++)
         rows[i] = begin_row(q, r.view * shape->n + r.lo + i);
     for (size_t v = 0; v < shape->views; v++)
         for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
             column_tile c = tile_from(shape, v, lo);
-            (void)multiply(q->e, &room, r, c);
+            (void)multiply(q->e, &work, r, c);
             for (size_t i = 0; i < r.hi - r.lo; i++)
-                see_row(q, r.view, r.lo + i, c, room.s + i * COLUMN_TILE, &rows[i]);
+                accumulate_row(q, r.view, r.lo + i, c, work.s + i * COLUMN_TILE,
+                               &rows[i]);
         }
     for (size_t i = 0; i < r.hi - r.lo; i++)
         record_row(q, &rows[i], &q->e->records[r.view * shape->n + r.lo + i]);
-    memset(q->e->inner + r.view * shape->n + r.lo, 0,
-           (r.hi - r.lo) * sizeof *q->e->inner);
+    memset(q->e->z_dot_dz + r.view * shape->n + r.lo, 0,
+           (r.hi - r.lo) * sizeof *q->e->z_dot_dz);
 }
 
 /* ---- second pass: the gradient ---- */
 
-/* A positive's share of the positives' sum of an anchor, times what the loss leaves of it:
+/* A positive's share of the positives' sum of an anchor, times the negatives' share:
  * P_ij - a_ij = share_ij (1 - negative) - share_ij. */
-static double pull_inside(const ntxent *q, const row_record *anchor, double s)
+static double inside_weight(const ntxent *q, const row_record *anchor, double s)
 {
-    double share = sim_exp_double(s / q->options->temperature - anchor->pull);
+    double share = sim_exp_double(s / q->options->temperature - anchor->positive_weight);
     return share * anchor->negative;
 }
 
 /*
- * Weight of the positive with similarity s, P_ij + P_ji - a_ij - a_ji.  An only positive's is
- * taken from the negatives' shares: P itself is too close to 1.
+ * Weight of the positive with similarity s, P_ij + P_ji - a_ij - a_ji.  For an only
+ * positive it is computed from the negatives' share, since P rounds to 1.
  */
-static double pull(const ntxent *q, size_t row, size_t column, double s)
+static double positive_weight(const ntxent *q, size_t row, size_t column, double s)
 {
     double logit = s / q->options->temperature;
     const row_record *a = &q->e->records[row], *b = &q->e->records[column];
     if (q->options->inside && a->count > 1)
-        return -(pull_inside(q, a, s) + pull_inside(q, b, s));
+        return -(inside_weight(q, a, s) + inside_weight(q, b, s));
     if (q->options->decoupled)
-        return -(a->pull + b->pull);
+        return -(a->positive_weight + b->positive_weight);
     if (a->count < 2)
-        return (1 - a->pull - a->negative) + (1 - b->pull - b->negative);
-    return sim_exp_double(logit - a->lse) - a->pull + sim_exp_double(logit - b->lse) -
-           b->pull;
+        return (1 - a->positive_weight - a->negative) +
+               (1 - b->positive_weight - b->negative);
+    return sim_exp_double(logit - a->lse) - a->positive_weight +
+           sim_exp_double(logit - b->lse) - b->positive_weight;
 }
 
 /* Weights of the positives by label: s the tile's similarities, p all columns' P_ij + P_ji. */
-static void pull_label(const ntxent *q, size_t row, size_t i, column_tile c,
-                       const float *s, float *p)
+static void weight_label(const ntxent *q, size_t row, size_t i, column_tile c,
+                         const float *s, float *p)
 {
     const sim_ntxent_options *o = q->options;
     const int32_t *labels = o->labels + c.lo, label = o->labels[i];
@@ -270,18 +272,19 @@ static void pull_label(const ntxent *q, size_t row, size_t i, column_tile c,
     if (sim_label_count(c.n, labels, label) == 0)
         return;
     if (!o->inside && a->count > 1) { /* the same for the whole group */
-        sim_label_accumulate(c.n, labels, label, o->decoupled, (float)(2 * a->pull), p);
+        sim_label_accumulate(c.n, labels, label, o->decoupled,
+                             (float)(2 * a->positive_weight), p);
         return;
     }
     for (size_t j = 0; j < c.n; j++)
         if (labels[j] == label)
-            p[j] = (float)pull(q, row, first + j, (double)s[j]);
+            p[j] = (float)positive_weight(q, row, first + j, (double)s[j]);
 }
 
-/* Similarities of row i to its weights.  A positive of the anchor's own slot outweighs the
- * others, and goes to the row's sum by itself. */
-static void weigh_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
-                      double *sum)
+/* Similarities of row i to its weights.  A positive of the anchor's own slot dominates the
+ * gradient and is added to the row's sum in double. */
+static void weight_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
+                       double *sum)
 {
     const sim_contrast *e = q->e;
     size_t at = 0, n = e->shape.n, d = e->shape.d, row = view * n + i;
@@ -293,29 +296,30 @@ static void weigh_row(const ntxent *q, size_t view, size_t i, column_tile c, flo
     sim_tile_probabilities(q->fixed, q->inverse, c.n, e->weights[row],
                            e->weights + c.view * n + c.lo, s);
     if (q->options->labels) {
-        pull_label(q, row, i, c, before, s);
+        weight_label(q, row, i, c, before, s);
     } else if (here && c.view != view) {
         size_t column = c.view * n + i;
-        sim_tile_add_scaled(sum, d, pull(q, row, column, similarity(e, row, column)),
+        sim_tile_add_scaled(sum, d,
+                            positive_weight(q, row, column, similarity(e, row, column)),
                             e->z + column * d);
     }
     if (here && (c.view == view || !q->options->labels))
         s[at] = 0; /* the anchor itself, or done */
 }
 
-/* Sums of weighted rows to gradients, and their part along z. */
-static void finish_rows(const ntxent *q, const tile_workspace *room, row_tile r,
+/* Sums of weighted rows to gradients, and z . dz of each row. */
+static void finish_rows(const ntxent *q, const tile_workspace *work, row_tile r,
                         float *dz)
 {
     const sim_contrast *e = q->e;
     size_t d = e->shape.d, first = r.view * e->shape.n + r.lo;
 
-    sim_tile_finish(room, d, r.hi - r.lo, sim_ntxent_scale(e, q->options), dz);
+    sim_tile_finish(work, d, r.hi - r.lo, sim_ntxent_scale(e, q->options), dz);
     for (size_t i = 0; i < r.hi - r.lo; i++) {
         double inner = 0;
         for (size_t k = 0; k < d; k++)
             inner += (double)e->z[(first + i) * d + k] * (double)dz[i * d + k];
-        e->inner[first + i] += inner;
+        e->z_dot_dz[first + i] += inner;
     }
 }
 
@@ -324,23 +328,23 @@ static void second_pass(size_t item, void *ctx)
     const ntxent *q = ctx;
     const sim_rows_shape *shape = &q->e->shape;
     row_tile r = sim_contrast_row_tile(q->e, item);
-    size_t d = shape->d, m = r.hi - r.lo, mine = q->e->mine.hi - q->e->mine.lo;
-    const tile_workspace room = sim_tile_scratch(d);
+    size_t d = shape->d, m = r.hi - r.lo, local = q->e->local.hi - q->e->local.lo;
+    const tile_workspace work = sim_tile_scratch(d);
 
-    memset(room.sum, 0, m * d * sizeof *room.sum);
+    memset(work.sum, 0, m * d * sizeof *work.sum);
     for (size_t v = 0; v < shape->views; v++)
         for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
             column_tile c = tile_from(shape, v, lo);
-            const float *columns = multiply(q->e, &room, r, c);
+            const float *columns = multiply(q->e, &work, r, c);
             for (size_t i = 0; i < m; i++)
-                weigh_row(q, r.view, r.lo + i, c, room.s + i * COLUMN_TILE,
-                          room.sum + i * d);
-            sim_tile_accumulate(&room, d, m, c.n, columns);
+                weight_row(q, r.view, r.lo + i, c, work.s + i * COLUMN_TILE,
+                           work.sum + i * d);
+            sim_tile_accumulate(&work, d, m, c.n, columns);
         }
-    finish_rows(q, &room, r, q->dz + (r.view * mine + r.lo - q->e->mine.lo) * d);
+    finish_rows(q, &work, r, q->dz + (r.view * local + r.lo - q->e->local.lo) * d);
 }
 
-/* ---- the door ---- */
+/* ---- public functions ---- */
 
 static double ratio(double a, double b)
 {
@@ -357,7 +361,7 @@ static void fill_report(sim_contrast *e, const sim_ntxent_options *options,
     *report =
         (sim_loss_report){.loss = sim_ntxent_factor(options) *
                                   sim_contrast_mean(e, offsetof(row_record, loss)),
-                          .accuracy = sim_contrast_mean(e, offsetof(row_record, hit)),
+                          .accuracy = sim_contrast_mean(e, offsetof(row_record, correct)),
                           .positive = ratio(positive, count)};
     sim_contrast_geometry(e, &report->embedding_std, &pairs);
     report->negative = ratio(pairs - positive, rows * (rows - 1) - count);
@@ -387,6 +391,6 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
     if (!dz)
         return;
     sim_for(sim_contrast_row_tiles(e), second_pass, &q);
-    sim_contrast_gather_inner(e);
-    report->d_log_temperature = -0.5 * sim_contrast_sum_inner(e);
+    sim_contrast_gather_z_dot_dz(e);
+    report->d_log_temperature = -0.5 * sim_contrast_sum_z_dot_dz(e);
 }

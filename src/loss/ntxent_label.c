@@ -2,8 +2,8 @@
  * ntxent_label.c - which columns of a tile share the anchor's label, without a branch.
  *
  * With ten classes a tenth of all columns are positives: a loop over them one by one would
- * cost as much as the product.  Every loop here is elementwise, or 16 lanes folded 8, 4, 2,
- * 1, so the compiler makes vectors of it and the bits do not depend on their width.
+ * cost as much as the product.  Every loop here is elementwise, or 16 lanes reduced 8, 4, 2,
+ * 1, so the compiler vectorizes it and the bits do not depend on their width.
  */
 #include "ntxent.h"
 
@@ -29,41 +29,41 @@ void sim_label_split(size_t n, const int32_t *labels, int32_t label, float *s,
     }
 }
 
-static void see_lanes(size_t n, const float *same, double *sums, float *leasts)
+static void accumulate_lanes(size_t n, const float *same, double *sums, float *minima)
 {
     for (size_t l = 0; l < n; l++) {
         float x = same[l];
         sums[l] += x == -INFINITY ? 0 : (double)x;
         x = x == -INFINITY ? INFINITY : x;
-        leasts[l] = x < leasts[l] ? x : leasts[l];
+        minima[l] = x < minima[l] ? x : minima[l];
     }
 }
 
-void sim_label_sum(size_t n, const float *same, double *sum, float *least)
+void sim_label_sum(size_t n, const float *same, double *sum, float *min)
 {
     double sums[LANES] = {0};
-    float leasts[LANES];
+    float minima[LANES];
 
     for (size_t l = 0; l < LANES; l++)
-        leasts[l] = INFINITY;
+        minima[l] = INFINITY;
     size_t whole = n / LANES * LANES;
     for (size_t j = 0; j < whole; j += LANES)
-        see_lanes(LANES, same + j, sums, leasts);
-    see_lanes(n - whole, same + whole, sums, leasts);
+        accumulate_lanes(LANES, same + j, sums, minima);
+    accumulate_lanes(n - whole, same + whole, sums, minima);
     for (size_t half = LANES / 2; half > 0; half /= 2)
         for (size_t l = 0; l < half; l++) {
             sums[l] += sums[l + half];
-            leasts[l] = leasts[l + half] < leasts[l] ? leasts[l + half] : leasts[l];
+            minima[l] = minima[l + half] < minima[l] ? minima[l + half] : minima[l];
         }
     *sum += sums[0];
-    *least = leasts[0] < *least ? leasts[0] : *least;
+    *min = minima[0] < *min ? minima[0] : *min;
 }
 
 void sim_label_accumulate(size_t n, const int32_t *labels, int32_t label, bool alone,
-                          float pull, float *p)
+                          float positive_weight, float *p)
 {
     for (size_t j = 0; j < n; j++) {
-        float pulled = (alone ? 0 : p[j]) - pull;
-        p[j] = labels[j] == label ? pulled : p[j];
+        float value = (alone ? 0 : p[j]) - positive_weight;
+        p[j] = labels[j] == label ? value : p[j];
     }
 }

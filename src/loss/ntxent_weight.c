@@ -1,11 +1,11 @@
 /*
- * ntxent_weight.c - DCLW: pairs that are far apart pull more.
+ * ntxent_weight.c - DCLW: weights of the positive pairs, larger for dissimilar pairs.
  *
- * In: the records of all rows.  Out: their weights, losses, and how each pair pulls.
+ * In: the records of all rows.  Out: their losses and positive weights.
  * With e_k = exp(s_k / sigma) and n pairs, w_k = 2 - n e_k / sum e.  The mean loss holds
  * -(1 / (n T)) sum_k w_k s_k; its derivative with respect to s_m is -(1 / (n T)) (w_m - f_m),
- * where f_m = (2 - w_m) (s_m - S) / sigma, S = sum e s / sum e, is what flows through the
- * weights.  Every rank does this for all pairs: n exponentials are nothing beside a tile.
+ * where f_m = (2 - w_m) (s_m - S) / sigma, S = sum e s / sum e, is the gradient through the
+ * weights.  Every rank does this for all pairs: n exponentials cost little compared with a tile.
  * Yeh et al. 2022, arXiv 2110.06848, section 3.2.
  */
 #include "ntxent.h"
@@ -22,8 +22,8 @@ static double sigma_of(const sim_ntxent_options *o)
     return o->weight_sigma > 0 ? o->weight_sigma : 0.5;
 }
 
-/* A leaf's similarities, left in the radial parts of its first rows.  In double: against a
- * small sigma the rounding of a tile's floats would show in the weights. */
+/* A leaf's similarities, stored in z_dot_dz of the first view's rows.  In double: against a
+ * small sigma the rounding of a tile's floats would be visible in the weights. */
 static void compare_leaf(size_t l, void *ctx)
 {
     sim_contrast *e = ctx;
@@ -34,34 +34,34 @@ static void compare_leaf(size_t l, void *ctx)
         double sum = 0;
         for (size_t k = 0; k < d; k++)
             sum += (double)a[k] * (double)b[k];
-        e->inner[i] = sum;
+        e->z_dot_dz[i] = sum;
     }
 }
 
-/* The largest similarity of a pair: taken off all, so that no sigma overflows. */
+/* The largest similarity of a pair: subtracted from all, so that no sigma overflows. */
 static double largest(size_t n, const double *similarities)
 {
-    double most = similarities[0];
+    double max = similarities[0];
     for (size_t i = 1; i < n; i++)
-        most = similarities[i] > most ? similarities[i] : most;
-    return most;
+        max = similarities[i] > max ? similarities[i] : max;
+    return max;
 }
 
-/* Leaves each e_k in the pull of its first record; sums [WIDTH] over all pairs. */
+/* Stores each e_k in positive_weight of its first record; sums [WIDTH] over all pairs. */
 static void sum_pairs(sim_contrast *e, double sigma, double *sums)
 {
     size_t n = e->shape.n, leaves = (n + LEAF_SLOTS - 1) / LEAF_SLOTS;
 
     sim_for(leaves, compare_leaf, e);
-    double most = largest(n, e->inner);
+    double max = largest(n, e->z_dot_dz);
     for (size_t l = 0; l < leaves; l++) {
         double *leaf = e->sums.values + l * WIDTH;
         leaf[SUM] = leaf[MOMENT] = 0;
         for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < n; i++) {
-            double share = sim_exp_double((e->inner[i] - most) / sigma);
-            e->records[i].pull = share;
+            double share = sim_exp_double((e->z_dot_dz[i] - max) / sigma);
+            e->records[i].positive_weight = share;
             leaf[SUM] += share;
-            leaf[MOMENT] += share * e->inner[i];
+            leaf[MOMENT] += share * e->z_dot_dz[i];
         }
     }
     sim_tree_reduce_doubles(leaves, WIDTH, e->sums.ranges, leaves, e->sums.values,
@@ -75,15 +75,16 @@ void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o)
 
     sum_pairs(e, sigma, sums);
     for (size_t i = 0; i < n; i++) {
-        double s = e->inner[i];
-        double share = (double)n * e->records[i].pull / sums[SUM], weight = 2 - share;
+        double s = e->z_dot_dz[i];
+        double share = (double)n * e->records[i].positive_weight / sums[SUM],
+               weight = 2 - share;
         double through =
             o->weight_flow ? share * (s - sums[MOMENT] / sums[SUM]) / sigma : 0;
         for (size_t r = i; r < 2 * n; r += n) { /* both anchors of the pair */
             row_record *record = &e->records[r];
             record->loss = record->lse - weight * record->positive / o->temperature;
-            record->pull = weight - through;
-            e->inner[r] = -2 * scale * through * s;
+            record->positive_weight = weight - through;
+            e->z_dot_dz[r] = -2 * scale * through * s;
         }
     }
 }

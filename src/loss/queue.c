@@ -1,9 +1,9 @@
 /*
  * queue.c - the sharded first-in-first-out store: tiles of slots to ranks, pushes, state.
  *
- * In: the batch's unit rows.  Out: K rows of which a rank keeps its own tiles'.
- * A push gathers the batch (it is small beside K) and each rank keeps what falls into its
- * slots.  Everything that a step needs is taken in create.
+ * In: the batch's unit rows.  Out: K rows, of which a rank stores its own tiles.
+ * A push gathers the batch (small compared with K), and each rank stores the rows that belong
+ * to its slots.  All memory is allocated in create.
  */
 #include "queue.h"
 
@@ -16,7 +16,7 @@
 
 /* ---- sizes ---- */
 
-/* Items of each buffer. */
+/* Elements of each buffer. */
 typedef struct {
     size_t n_tiles;
     sim_range tiles, slots;
@@ -32,13 +32,13 @@ static sizes measure(const sim_comm *c, const sim_queue_shape *s)
     size_t lo = z.tiles.lo * QUEUE_TILE, hi = z.tiles.hi * QUEUE_TILE;
     z.slots = (sim_range){lo < s->k ? lo : s->k, hi < s->k ? hi : s->k};
     size_t own = z.tiles.hi - z.tiles.lo, depth = sim_tree_depth(z.n_tiles, z.tiles);
-    size_t room = sim_comm_sum_leaves_capacity(c, z.n_tiles, n * d);
+    size_t work = sim_comm_sum_leaves_capacity(c, z.n_tiles, n * d);
     z.store = (z.slots.hi - z.slots.lo) * d;
     z.panels = (own < QUEUE_WAVE ? own : QUEUE_WAVE) *
                (sim_panel_floats(d, QUEUE_TILE) + sim_panel_floats(QUEUE_TILE, d));
     z.sums = depth * n;
     /* One more: the exchange of rows reads pairs of floats. */
-    z.partials = (depth * n * d > room ? depth * n * d : room) + 1;
+    z.partials = (depth * n * d > work ? depth * n * d : work) + 1;
     return z;
 }
 
@@ -62,7 +62,7 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
     const sizes z = measure(c, shape);
     size_t n = shape->rows.n;
 
-    /* Slots are drawn, and told apart, by 32 bits. */
+    /* Slots are numbered by 32 bits. */
     SIM_ASSERT(shape->k >= 1 && shape->k <= UINT32_MAX && shape->rows.views == 1);
     SIM_TRY(sim_new(&q, "loss/queue"));
     q->comm = c;
@@ -70,7 +70,7 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
     q->n_tiles = z.n_tiles;
     q->tiles = z.tiles;
     q->slots = z.slots;
-    q->mine = sim_rows_mine(c, &shape->rows);
+    q->local = sim_rows_local(c, &shape->rows);
     SIM_TRY(sim_alloc(&q->store, z.store, "loss/queue"));
     SIM_TRY(sim_alloc(&q->z, n * shape->rows.d, "loss/queue"));
     SIM_TRY(sim_alloc(&q->records, n, "loss/queue"));
@@ -134,7 +134,7 @@ void sim_queue_draw(sim_queue *q, uint32_t seed)
     sim_for(q->slots.hi - q->slots.lo, draw_slot, &call);
 }
 
-sim_range sim_queue_mine(const sim_queue *q)
+sim_range sim_queue_local(const sim_queue *q)
 {
     return q->slots;
 }
@@ -175,7 +175,7 @@ void sim_queue_only_filled(sim_queue *q, bool only_filled)
     q->only_filled = only_filled;
 }
 
-/* The filled slots are the last before the pointer, perhaps round the end. */
+/* The filled slots are the last before the pointer, modulo K. */
 queue_active sim_queue_active_slots(const sim_queue *q)
 {
     size_t k = q->shape.k, n = q->only_filled ? (size_t)q->filled : k;
@@ -185,22 +185,22 @@ queue_active sim_queue_active_slots(const sim_queue *q)
     return (queue_active){{{0, end}, {k - (n - end), k}}, n};
 }
 
-void sim_queue_gather(sim_queue *q, const float *mine)
+void sim_queue_gather(sim_queue *q, const float *local)
 {
     const sim_rows_shape *s = &q->shape.rows;
-    sim_tile_gather(q->comm, s, s->d * sizeof *mine, mine, q->z);
+    sim_tile_gather(q->comm, s, s->d * sizeof *local, local, q->z);
 }
 
-void sim_queue_push(sim_queue *q, const float *mine)
+void sim_queue_push(sim_queue *q, const float *local)
 {
     size_t k = q->shape.k, n = q->shape.rows.n, d = q->shape.rows.d;
     size_t filled = (size_t)q->filled + n;
 
-    sim_queue_gather(q, mine);
+    sim_queue_gather(q, local);
     for (size_t i = n > k ? n - k : 0; i < n; i++) {
         size_t slot = ((size_t)q->pointer + i) % k;
         if (slot >= q->slots.lo && slot < q->slots.hi)
-            memcpy(q->store + (slot - q->slots.lo) * d, q->z + i * d, d * sizeof *mine);
+            memcpy(q->store + (slot - q->slots.lo) * d, q->z + i * d, d * sizeof *local);
     }
     q->pointer = (int64_t)(((size_t)q->pointer + n) % k);
     q->filled = (int64_t)(filled < k ? filled : k);

@@ -1,25 +1,25 @@
 /*
- * queue.h - what the queue's files share: the store, and the walk over its tiles.
+ * queue.h - the sharded store, and the loop over its tiles.
  */
 #ifndef SIMILE_LOSS_QUEUE_H
 #define SIMILE_LOSS_QUEUE_H
 
 #include "tiles.h"
 
-/* Slots of a tile, with fixed global boundaries; tiles whose panels stand ready at a time. */
+/* Slots of a tile, with fixed global boundaries; tiles packed at a time. */
 enum { QUEUE_TILE = SIM_QUEUE_TILE, QUEUE_WAVE = 8 };
 
-/* What an anchor's similarities to some tiles come to. */
+/* Partial log-sum-exp of an anchor over some tiles. */
 typedef struct {
     double shift, sum; /* sum of exp(s / T - shift) */
-    double most;       /* largest s */
+    double max;        /* largest s */
 } slot_sum;
 
-/* What every rank learns of every anchor. */
+/* Results of an anchor, gathered on every rank. */
 typedef struct {
-    double loss, positive, hit;
-    double share; /* of the slots in the whole sum; 1 when decoupled */
-    double inner; /* a . da, times n */
+    double loss, positive, correct;
+    double share;    /* of the slots in the whole sum; 1 when decoupled */
+    double a_dot_da; /* a . da, times n */
 } anchor_record;
 
 struct sim_queue {
@@ -31,28 +31,29 @@ struct sim_queue {
     int64_t pointer, filled;
     bool only_filled;
 
-    sim_range mine;         /* of the batch, this rank's */
+    sim_range local;        /* of the batch, this rank's */
     float *z;               /* [n][d] the compared or pushed rows, on every rank */
     anchor_record *records; /* [n] */
     float *lse;             /* [n] log-sum-exp over the slots */
     leaf_sums leaves;
-    float *panels;     /* of a wave */
-    slot_sum *sums;    /* [stack][n] */
-    slot_sum *total;   /* [n] over all slots */
-    float *partials;   /* [stack][n][d] gradients; room for the sum over ranks */
+    float *panels;   /* of a wave */
+    slot_sum *sums;  /* [stack][n] */
+    slot_sum *total; /* [n] over all slots */
+    float
+        *partials; /* [stack][n][d] gradients; also the workspace of the sum over ranks */
     double *tile_sums; /* [n_tiles] similarities of all anchors to a tile's slots */
     int64_t *best;     /* [n] the most similar slot */
 };
 
-/* Slots that take part: two ranges, ascending, either may be empty. */
+/* Active slots: two ranges, ascending, either may be empty. */
 typedef struct {
     sim_range part[2];
     size_t n;
 } queue_active;
 queue_active sim_queue_active_slots(const sim_queue *q);
 
-/* This rank's rows of the batch, [mine][d], into q->z. */
-void sim_queue_gather(sim_queue *q, const float *mine);
+/* This rank's rows of the batch, [local][d], into q->z. */
+void sim_queue_gather(sim_queue *q, const float *local);
 
 /* A tile of this rank.  Its partials go to place `height` of the stack; then the two
  * topmost merge `merges` times. */
@@ -63,23 +64,23 @@ typedef struct {
 } queue_tile;
 
 /*
- * All anchors against this rank's tiles, in ascending order.  `see` gets similarities
- * s [anchors][QUEUE_TILE] of anchors [lo, hi), -INFINITY where a slot takes no part, and
- * may change them; calls for different anchors run in parallel.
+ * All anchors against this rank's tiles, in ascending order.  `visit` receives similarities
+ * s [anchors][QUEUE_TILE] of anchors [lo, hi), -INFINITY where a slot is not active, and
+ * may overwrite them; calls for different anchors run in parallel.
  */
 typedef struct queue_loop queue_loop;
 typedef void queue_tile_fn(const queue_loop *w, const queue_tile *t, sim_range anchors,
                            float *s);
 struct queue_loop {
     sim_queue *q;
-    queue_tile_fn *see;
+    queue_tile_fn *visit;
     const void *ctx;
-    bool back; /* `see` reads the tiles' `back` */
+    bool back; /* `visit` reads the tiles' `back` */
     queue_active active;
-    size_t item_rows; /* anchors of an item: changes no bits */
+    size_t item_rows; /* anchors per sim_for item; does not affect the results */
     size_t n_tiles;   /* of the wave */
     queue_tile tiles[QUEUE_WAVE];
 };
-void sim_queue_for_tiles(sim_queue *q, queue_tile_fn *see, const void *ctx, bool back);
+void sim_queue_for_tiles(sim_queue *q, queue_tile_fn *visit, const void *ctx, bool back);
 
 #endif

@@ -5,9 +5,9 @@
  * L_i = -s+ / T + log(exp(s+ / T) + sum over slots exp(s / T)).  With G_i = sum over slots
  * of softmax(s / T) times the slot's row, and w_i the slots' share of the whole sum (1 when
  * decoupled), the gradient is w_i (G_i - k_i) / (T n): the softmax runs over slots alone and
- * the positive enters by w_i, in double, so that nothing is lost where it takes nearly all.
+ * the positive enters by w_i, in double, so that no precision is lost when it dominates the sum.
  * He et al. 2020, arXiv 1911.05722, equation 1; decoupled: Yeh et al. 2022, arXiv 2110.06848.
- * Invariant: a tile gives a sum per anchor and a gradient, joined by the tree over tiles.
+ * Invariant: per-tile sums and gradients are reduced by the tree over tiles.
  */
 #include "queue.h"
 
@@ -36,10 +36,10 @@ static double factor_of(const contrast_call *call)
 
 static slot_sum sum_of_row(const contrast_call *call, size_t n, const float *s)
 {
-    float most = sim_row_max(n, s);
-    float shift = call->fixed ? call->inverse : most * call->inverse;
-    slot_sum sum = {.shift = (double)shift, .most = (double)most};
-    if (most > -INFINITY || most != most) /* some slot takes part */
+    float max = sim_row_max(n, s);
+    float shift = call->fixed ? call->inverse : max * call->inverse;
+    slot_sum sum = {.shift = (double)shift, .max = (double)max};
+    if (max > -INFINITY || max != max) /* some slot is active */
         sum.sum = (double)sim_row_exp_sum(n, s, call->inverse, shift);
     return sum;
 }
@@ -54,7 +54,7 @@ static void merge_pair(slot_sum *left, const slot_sum *right)
     } else {
         left->sum += right->sum;
     }
-    left->most = right->most > left->most ? right->most : left->most;
+    left->max = right->max > left->max ? right->max : left->max;
 }
 
 enum { SUM_WIDTH = sizeof(slot_sum) / sizeof(double) };
@@ -70,7 +70,7 @@ static void merge_sums(size_t width, double *left, size_t left_leaves,
         merge_pair(&l[i], &r[i]);
 }
 
-static void see_sums(const queue_loop *w, const queue_tile *t, sim_range anchors,
+static void sum_tile(const queue_loop *w, const queue_tile *t, sim_range anchors,
                      float *s)
 {
     size_t n = w->q->shape.rows.n, m = anchors.hi - anchors.lo;
@@ -87,15 +87,15 @@ static void see_sums(const queue_loop *w, const queue_tile *t, sim_range anchors
 static void sum_slots(const contrast_call *call)
 {
     sim_queue *q = call->q;
-    sim_queue_for_tiles(q, see_sums, call, false);
+    sim_queue_for_tiles(q, sum_tile, call, false);
     sim_comm_reduce_nodes(q->comm, q->n_tiles, q->shape.rows.n * SUM_WIDTH,
                           &q->sums->shift, merge_sums, &q->total->shift);
 }
 
 /* ---- the anchors' records ---- */
 
-/* An anchor of this rank and its positive, multiplied as the slots are: a key that is also
- * in the queue ties with itself. */
+/* An anchor of this rank and its positive, multiplied as the slots are: so that a key that is
+ * also in the queue has an equal similarity. */
 static float similarity(size_t d, const float *a, const float *key)
 {
     float *panel = sim_scratch(sim_panel_floats(d, 1) * sizeof *panel), s = 0;
@@ -108,7 +108,7 @@ static void record_anchor(size_t item, void *ctx)
 {
     const contrast_call *call = ctx;
     const sim_queue *q = call->q;
-    size_t d = q->shape.rows.d, i = q->mine.lo + item;
+    size_t d = q->shape.rows.d, i = q->local.lo + item;
     const slot_sum *slots = &q->total[i];
     anchor_record *out = &q->records[i];
     double inverse = (double)call->inverse, total = slots->sum;
@@ -117,14 +117,14 @@ static void record_anchor(size_t item, void *ctx)
     if (!call->options->decoupled)
         total += sim_exp_double(out->positive * inverse - slots->shift);
     out->loss = slots->shift + sim_ln(total) - out->positive * inverse;
-    out->hit = out->positive > slots->most ? 1 : 0;
+    out->correct = out->positive > slots->max ? 1 : 0;
     out->share = slots->sum / total;
 }
 
 /* ---- the report ---- */
 
-/* Sum of the similarities of all anchors to the slots of a tile that take part, from the sums
- * of both. */
+/* Sum of the similarities of all anchors to the active slots of a tile, from the sums of
+ * both. */
 static void measure_tile(size_t item, void *ctx)
 {
     const contrast_call *call = ctx;
@@ -172,7 +172,7 @@ static void fill_report(contrast_call *call, sim_loss_report *report)
     sim_queue *q = call->q;
 
     report->loss = factor_of(call) * mean_of(q, offsetof(anchor_record, loss));
-    report->accuracy = mean_of(q, offsetof(anchor_record, hit));
+    report->accuracy = mean_of(q, offsetof(anchor_record, correct));
     report->positive = mean_of(q, offsetof(anchor_record, positive));
     sim_leaf_moments(&q->leaves, q->z); /* stays in the leaves for the next two */
     report->embedding_std = sim_leaf_std(&q->leaves);
@@ -181,8 +181,8 @@ static void fill_report(contrast_call *call, sim_loss_report *report)
 
 /* ---- second pass: the gradient ---- */
 
-static void see_gradient(const queue_loop *w, const queue_tile *t, sim_range anchors,
-                         float *s)
+static void accumulate_gradient(const queue_loop *w, const queue_tile *t,
+                                sim_range anchors, float *s)
 {
     const contrast_call *call = w->ctx;
     const sim_rows_shape *shape = &w->q->shape.rows;
@@ -199,12 +199,12 @@ static void see_gradient(const queue_loop *w, const queue_tile *t, sim_range anc
     }
 }
 
-/* Gradients of this rank's anchors from G, which stands in `partials`. */
+/* Gradients of this rank's anchors from G, stored in `partials`. */
 static void finish_anchor(size_t item, void *ctx)
 {
     const contrast_call *call = ctx;
     const sim_queue *q = call->q;
-    size_t d = q->shape.rows.d, i = q->mine.lo + item;
+    size_t d = q->shape.rows.d, i = q->local.lo + item;
     const float *sum = q->partials + i * d, *key = call->keys + item * d;
     double scale = factor_of(call) * q->records[i].share /
                    (call->options->temperature * (double)q->shape.rows.n);
@@ -213,8 +213,8 @@ static void finish_anchor(size_t item, void *ctx)
         call->da[item * d + j] = (float)(scale * ((double)sum[j] - (double)key[j]));
 }
 
-/* G and s+ are known on all ranks, so nothing travels. */
-static void slope_of_anchor(size_t i, void *ctx)
+/* a . da times n, from G and s+, which every rank has. */
+static void dot_of_anchor(size_t i, void *ctx)
 {
     const contrast_call *call = ctx;
     const sim_queue *q = call->q;
@@ -224,7 +224,7 @@ static void slope_of_anchor(size_t i, void *ctx)
 
     for (size_t j = 0; j < d; j++)
         inner += (double)q->z[i * d + j] * (double)q->partials[i * d + j];
-    r->inner =
+    r->a_dot_da =
         factor_of(call) * r->share * (inner - r->positive) / call->options->temperature;
 }
 
@@ -235,14 +235,14 @@ static void differentiate(contrast_call *call, sim_loss_report *report)
 
     for (size_t i = 0; i < n; i++)
         q->lse[i] = (float)(q->total[i].shift + sim_ln(q->total[i].sum));
-    sim_queue_for_tiles(q, see_gradient, call, true);
+    sim_queue_for_tiles(q, accumulate_gradient, call, true);
     sim_comm_sum_leaves(q->comm, q->n_tiles, n * q->shape.rows.d, q->partials);
-    sim_for(q->mine.hi - q->mine.lo, finish_anchor, call);
-    sim_for(n, slope_of_anchor, call);
-    report->d_log_temperature = -mean_of(q, offsetof(anchor_record, inner));
+    sim_for(q->local.hi - q->local.lo, finish_anchor, call);
+    sim_for(n, dot_of_anchor, call);
+    report->d_log_temperature = -mean_of(q, offsetof(anchor_record, a_dot_da));
 }
 
-/* ---- the door ---- */
+/* ---- public functions ---- */
 
 void sim_queue_contrast(sim_queue *q, const sim_cross_options *options, const float *a,
                         const float *keys, float *da, sim_loss_report *report)
@@ -253,18 +253,18 @@ void sim_queue_contrast(sim_queue *q, const sim_cross_options *options, const fl
                           .fixed = sim_tile_shift_is_fixed(options->temperature),
                           .keys = keys,
                           .da = da};
-    size_t mine = q->mine.hi - q->mine.lo;
+    size_t local = q->local.hi - q->local.lo;
 
     *report = (sim_loss_report){0};
     if (sim_queue_active_slots(q).n == 0) {
-        if (da && mine)
-            memset(da, 0, mine * q->shape.rows.d * sizeof *da);
+        if (da && local)
+            memset(da, 0, local * q->shape.rows.d * sizeof *da);
         return;
     }
     sim_queue_gather(q, a);
     sum_slots(&call);
-    sim_for(mine, record_anchor, &call);
-    sim_tile_gather(q->comm, &q->shape.rows, sizeof *q->records, q->records + q->mine.lo,
+    sim_for(local, record_anchor, &call);
+    sim_tile_gather(q->comm, &q->shape.rows, sizeof *q->records, q->records + q->local.lo,
                     q->records);
     fill_report(&call, report);
     if (da)

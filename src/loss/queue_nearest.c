@@ -1,9 +1,9 @@
 /*
- * queue_nearest.c - the most similar slot of each row, and a copy of what it holds.
+ * queue_nearest.c - the most similar slot of each row, and a copy of its row.
  *
- * A rank keeps the best of its own slots as one integer that orders (similarity, slot), so
- * that one maximum over ranks decides.  The winners' rows are added as integers to zeros
- * elsewhere: an exact exchange.
+ * A rank encodes (similarity, slot) of its best slot as one ordered integer, so that one
+ * maximum over ranks selects the nearest.  The selected rows are exchanged exactly, as a sum
+ * of integers in which all other ranks contribute zeros.
  * Paper: Dwibedi et al. 2021, arXiv 2104.14548.
  */
 #include "queue.h"
@@ -20,7 +20,7 @@ static int64_t place(float s, size_t slot)
     s += 0.0f; /* -0 equals 0 */
     memcpy(&order, &s, sizeof order);
     if (order < 0)
-        order ^= INT32_MAX; /* the bits of negative floats run backwards */
+        order ^= INT32_MAX; /* bits of negative floats order in reverse */
     return (int64_t)order * ((int64_t)1 << 32) + (int64_t)(UINT32_MAX - slot);
 }
 
@@ -29,24 +29,24 @@ static size_t slot_of(int64_t best)
     return UINT32_MAX - (size_t)((uint64_t)best & UINT32_MAX);
 }
 
-static void see_best(const queue_loop *w, const queue_tile *t, sim_range anchors,
-                     float *s)
+static void update_best(const queue_loop *w, const queue_tile *t, sim_range anchors,
+                        float *s)
 {
     for (size_t i = anchors.lo; i < anchors.hi; i++, s += QUEUE_TILE) {
-        float most = sim_row_max(t->n, s);
+        float max = sim_row_max(t->n, s);
         size_t at = 0;
-        if (!(most > -INFINITY))
-            continue; /* no slot of this tile takes part */
-        while (at + 1 < t->n && s[at] < most)
+        if (!(max > -INFINITY))
+            continue; /* no slot of this tile is active */
+        while (at + 1 < t->n && s[at] < max)
             at++;
-        int64_t here = place(most, t->lo + at);
+        int64_t here = place(max, t->lo + at);
         if (here > w->q->best[i])
             w->q->best[i] = here;
     }
 }
 
-/* Rows of the winners, [n][d] on every rank, in the place of the gradients. */
-static const float *bring_rows(sim_queue *q)
+/* Rows of the winners, [n][d] on every rank, in the buffer of the gradients. */
+static const float *fetch_rows(sim_queue *q)
 {
     size_t n = q->shape.rows.n, d = q->shape.rows.d, pairs = (n * d + 1) / 2;
 
@@ -64,7 +64,7 @@ static const float *bring_rows(sim_queue *q)
 void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *slots,
                        double *embedding_std)
 {
-    const sim_range mine = q->mine;
+    const sim_range local = q->local;
     const queue_active active = sim_queue_active_slots(q);
     size_t n = q->shape.rows.n, d = q->shape.rows.d;
 
@@ -72,15 +72,15 @@ void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *sl
     sim_queue_gather(q, z);
     sim_leaf_moments(&q->leaves, q->z);
     *embedding_std = sim_leaf_std(&q->leaves);
-    /* Rows that are not finite compare with nothing: they too need a slot. */
+    /* Rows that are not finite compare with nothing, but still need a slot. */
     size_t first = active.part[active.part[0].lo == active.part[0].hi].lo;
     for (size_t i = 0; i < n; i++)
         q->best[i] = place(-INFINITY, first);
-    sim_queue_for_tiles(q, see_best, NULL, false);
+    sim_queue_for_tiles(q, update_best, NULL, false);
     sim_comm_max_i64(q->comm, q->best, n);
-    const float *rows = bring_rows(q);
-    for (size_t i = mine.lo; i < mine.hi; i++) {
-        memcpy(nearest + (i - mine.lo) * d, rows + i * d, d * sizeof *rows);
-        slots[i - mine.lo] = (int64_t)slot_of(q->best[i]);
+    const float *rows = fetch_rows(q);
+    for (size_t i = local.lo; i < local.hi; i++) {
+        memcpy(nearest + (i - local.lo) * d, rows + i * d, d * sizeof *rows);
+        slots[i - local.lo] = (int64_t)slot_of(q->best[i]);
     }
 }

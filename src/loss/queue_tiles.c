@@ -1,10 +1,10 @@
 /*
- * queue_loop.c - all anchors against a rank's tiles, a few tiles at a time.
+ * queue_tiles.c - all anchors against a rank's tiles, a few tiles at a time.
  *
  * Called by: queue_contrast.c, queue_nearest.c.
- * The panels of a wave of tiles are packed once for all anchors; then every item takes some
- * anchors through the wave, so that what it keeps of a tile stays in its cache.  Anchors are
- * independent: how many an item takes depends on the threads and changes no bits.
+ * The panels of a wave of tiles are packed once for all anchors; then each sim_for item
+ * compares some anchors with all tiles of the wave, which stay in its L2 cache.  Anchors are
+ * independent: their number per item depends on the threads and does not affect the results.
  */
 #include "queue.h"
 
@@ -13,16 +13,16 @@
 
 #include <math.h>
 
-/* The micro-kernel takes 12 rows at a time; 96 rows of similarities and a tile's panels
- * fit in a second-level cache. */
-enum { ROW_STEP = 12, MOST_ROWS = 96 };
+/* The micro-kernel processes 12 rows at a time; 96 rows of similarities and a tile's panels
+ * fit in a L2 cache. */
+enum { ROW_STEP = 12, MAX_ROWS = 96 };
 
 static size_t rows_of_item(size_t n)
 {
     size_t items = 2 * (size_t)sim_threads();
     size_t rows = (n + items - 1) / items;
     rows = (rows + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
-    return rows < MOST_ROWS ? rows : MOST_ROWS;
+    return rows < MAX_ROWS ? rows : MAX_ROWS;
 }
 
 static size_t panel_floats(size_t d)
@@ -47,7 +47,7 @@ static void pack_tile(size_t i, void *ctx)
     t->back = back;
 }
 
-static bool takes_part(const queue_active *a, size_t slot)
+static bool is_active(const queue_active *a, size_t slot)
 {
     return (slot >= a->part[0].lo && slot < a->part[0].hi) ||
            (slot >= a->part[1].lo && slot < a->part[1].hi);
@@ -56,11 +56,11 @@ static bool takes_part(const queue_active *a, size_t slot)
 static void mask(const queue_loop *w, const queue_tile *t, size_t m, float *s)
 {
     for (size_t j = 0; j < t->n; j++)
-        for (size_t i = 0; i < m && !takes_part(&w->active, t->lo + j); i++)
+        for (size_t i = 0; i < m && !is_active(&w->active, t->lo + j); i++)
             s[i * QUEUE_TILE + j] = -INFINITY;
 }
 
-static void walk_anchors(size_t item, void *ctx)
+static void compare_anchors(size_t item, void *ctx)
 {
     const queue_loop *w = ctx;
     const sim_rows_shape *shape = &w->q->shape.rows;
@@ -75,19 +75,19 @@ static void walk_anchors(size_t item, void *ctx)
                     QUEUE_TILE);
         if (w->active.n < w->q->shape.k)
             mask(w, t, m, s);
-        w->see(w, t, anchors, s);
+        w->visit(w, t, anchors, s);
     }
 }
 
 size_t sim_queue_scratch(size_t d)
 {
-    size_t walk = (size_t)MOST_ROWS * QUEUE_TILE * sizeof(float);
+    size_t similarities = (size_t)MAX_ROWS * QUEUE_TILE * sizeof(float);
     size_t key = sim_panel_floats(d, 1) * sizeof(float), sums = d * sizeof(double);
-    size_t most = key > sums ? key : sums;
-    return walk > most ? walk : most;
+    size_t max = key > sums ? key : sums;
+    return similarities > max ? similarities : max;
 }
 
-/* The wave that begins at tile `first`, and its places on a stack of that height. */
+/* The wave that begins at tile `first`, and its positions on a stack of that height. */
 static size_t form_wave(queue_loop *w, size_t first, size_t height)
 {
     const sim_queue *q = w->q;
@@ -104,11 +104,11 @@ static size_t form_wave(queue_loop *w, size_t first, size_t height)
     return height;
 }
 
-void sim_queue_for_tiles(sim_queue *q, queue_tile_fn *see, const void *ctx, bool back)
+void sim_queue_for_tiles(sim_queue *q, queue_tile_fn *visit, const void *ctx, bool back)
 {
     size_t n = q->shape.rows.n, height = 0;
     queue_loop w = {.q = q,
-                    .see = see,
+                    .visit = visit,
                     .ctx = ctx,
                     .back = back,
                     .active = sim_queue_active_slots(q),
@@ -117,6 +117,6 @@ void sim_queue_for_tiles(sim_queue *q, queue_tile_fn *see, const void *ctx, bool
     for (size_t first = q->tiles.lo; first < q->tiles.hi; first += QUEUE_WAVE) {
         height = form_wave(&w, first, height);
         sim_for(w.n_tiles, pack_tile, &w);
-        sim_for((n + w.item_rows - 1) / w.item_rows, walk_anchors, &w);
+        sim_for((n + w.item_rows - 1) / w.item_rows, compare_anchors, &w);
     }
 }

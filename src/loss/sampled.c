@@ -5,9 +5,9 @@
  * the loss and the gradients of its mean.
  * With p_s the softmax over an anchor's m + 1 logits, slot 0 the positive (decoupled: over
  * the m draws, p_0 = 0), da_i = (sum_s p_s b_s - b_0) / (T n).  For db each rank gathers
- * anchors, indices and weights of all, and finds the pairs that name its own targets by a
- * counting sort: a target's contributions stand in ascending order of anchor, then slot,
- * whoever owns it.
+ * anchors, indices and weights of all, and finds the pairs of its own targets by a
+ * counting sort: a target's contributions are in ascending order of anchor, then slot,
+ * on any rank.
  * Rows may have any length: the largest logit shifts.  Logits are sums in double.
  * Euler: dL/d log T = -sum a . da = -sum b . db, as in cross_softmax.c.
  * van den Oord et al. 2018, arXiv 1807.03748; negatives as in Lowe et al. 2019, 1905.11786.
@@ -22,20 +22,20 @@
 #include <string.h>
 
 typedef struct {
-    double loss, positive, negative, hit;
+    double loss, positive, negative, correct;
 } anchor_record;
 
 struct sim_sampled {
     const sim_comm *comm;
     sim_sampled_shape shape;
-    sim_range mine, own; /* this rank's anchors and targets */
-    float *a, *b;        /* [n][d], [targets][d], all ranks' */
-    int32_t *index;      /* [n][m + 1] target rows, the positive first */
-    float *weight;       /* [n][m + 1] p_s, less 1 for the positive */
+    sim_range local, own; /* this rank's anchors and targets */
+    float *a, *b;         /* [n][d], [targets][d], all ranks' */
+    int32_t *index;       /* [n][m + 1] target rows, the positive first */
+    float *weight;        /* [n][m + 1] p_s, less 1 for the positive */
     anchor_record *records;
-    double *inner; /* [the more of anchors and targets] row . its gradient */
-    size_t *begin; /* [targets + 2] where an own target's pairs begin */
-    size_t *pairs; /* [n (m + 1)] anchor (m + 1) + slot */
+    double *row_dot_grad; /* [max(anchors, targets)] row . its gradient */
+    size_t *begin;        /* [targets + 2] where an own target's pairs begin */
+    size_t *pairs;        /* [n (m + 1)] anchor (m + 1) + slot */
     leaf_sums anchor_sums, target_sums;
 };
 
@@ -74,14 +74,14 @@ sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
     SIM_TRY(sim_new(&e, "loss/sampled"));
     e->comm = c;
     e->shape = *shape;
-    e->mine = sim_rows_mine(c, &shape->anchors);
-    e->own = sim_rows_mine(c, &shape->targets);
+    e->local = sim_rows_local(c, &shape->anchors);
+    e->own = sim_rows_local(c, &shape->targets);
     SIM_TRY(sim_alloc(&e->a, n * d, "loss/sampled"));
     SIM_TRY(sim_alloc(&e->b, t * d, "loss/sampled"));
     SIM_TRY(sim_alloc(&e->index, n * (shape->m + 1), "loss/sampled"));
     SIM_TRY(sim_alloc(&e->weight, n * (shape->m + 1), "loss/sampled"));
     SIM_TRY(sim_alloc(&e->records, n, "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->inner, larger(n, t), "loss/sampled"));
+    SIM_TRY(sim_alloc(&e->row_dot_grad, larger(n, t), "loss/sampled"));
     SIM_TRY(sim_alloc(&e->begin, t + 2, "loss/sampled"));
     SIM_TRY(sim_alloc(&e->pairs, n * (shape->m + 1), "loss/sampled"));
     SIM_TRY(sim_leaf_sums_create(&shape->anchors, "loss/sampled", &e->anchor_sums));
@@ -102,7 +102,7 @@ void sim_sampled_destroy(sim_sampled **e)
     sim_free((*e)->index);
     sim_free((*e)->weight);
     sim_free((*e)->records);
-    sim_free((*e)->inner);
+    sim_free((*e)->row_dot_grad);
     sim_free((*e)->begin);
     sim_free((*e)->pairs);
     sim_leaf_sums_destroy(&(*e)->anchor_sums);
@@ -114,33 +114,33 @@ void sim_sampled_destroy(sim_sampled **e)
 /* ---- anchors ---- */
 
 /* This rank's indices, the positive before the draws. */
-static void take_indices(sim_sampled *e, const int32_t *positive,
-                         const int32_t *negatives)
+static void store_indices(sim_sampled *e, const int32_t *positive,
+                          const int32_t *negatives)
 {
     size_t m = e->shape.m;
-    for (size_t i = e->mine.lo; i < e->mine.hi; i++) {
+    for (size_t i = e->local.lo; i < e->local.hi; i++) {
         int32_t *index = e->index + i * (m + 1);
-        index[0] = positive[i - e->mine.lo];
-        memcpy(index + 1, negatives + (i - e->mine.lo) * m, m * sizeof *index);
+        index[0] = positive[i - e->local.lo];
+        memcpy(index + 1, negatives + (i - e->local.lo) * m, m * sizeof *index);
         for (size_t s = 0; s <= m; s++)
             SIM_ASSERT(index[s] >= 0 && (size_t)index[s] < e->shape.targets.n);
     }
 }
 
-/* Similarities of an anchor's slots, and its record but for the loss.  A draw of the positive
- * itself is not another column: it does not decide whether the positive is the best. */
-static anchor_record see_slots(const sim_sampled *e, size_t i, double *s)
+/* Similarities of an anchor's slots, and its record except the loss.  Draws of the positive
+ * itself are ignored for accuracy. */
+static anchor_record score_slots(const sim_sampled *e, size_t i, double *s)
 {
     size_t d = e->shape.anchors.d, m = e->shape.m;
     const int32_t *index = e->index + i * (m + 1);
-    anchor_record r = {.hit = 1};
+    anchor_record r = {.correct = 1};
 
     for (size_t k = 0; k <= m; k++)
         s[k] = sim_dot(d, e->a + i * d, e->b + (size_t)index[k] * d);
     for (size_t k = 1; k <= m; k++) {
         r.negative += s[k];
         if (index[k] != index[0] && !(s[0] > s[k]))
-            r.hit = 0;
+            r.correct = 0;
     }
     r.positive = s[0];
     r.negative /= (double)m;
@@ -149,7 +149,7 @@ static anchor_record see_slots(const sim_sampled *e, size_t i, double *s)
 
 /* Similarities to weights in place: p_s, and for the positive p_0 - 1 from the others'
  * shares.  Returns the loss. */
-static double weigh_slots(size_t m, const sim_cross_options *o, double *s)
+static double weight_slots(size_t m, const sim_cross_options *o, double *s)
 {
     double top = o->decoupled ? s[1] : s[0], others = 0, temperature = o->temperature;
     for (size_t k = 1; k <= m; k++)
@@ -186,13 +186,13 @@ static void anchor_item(size_t item, void *ctx)
     const sampled *q = ctx;
     sim_sampled *e = q->e;
     size_t d = e->shape.anchors.d, m = e->shape.m;
-    sim_range rows = sim_tile_rows(e->mine, item);
+    sim_range rows = sim_tile_rows(e->local, item);
     double *s = sim_scratch((m + 1 + d) * sizeof *s), *sum = s + m + 1;
 
     for (size_t i = rows.lo; i < rows.hi; i++) {
         float *weight = e->weight + i * (m + 1);
-        e->records[i] = see_slots(e, i, s);
-        e->records[i].loss = weigh_slots(m, q->options, s);
+        e->records[i] = score_slots(e, i, s);
+        e->records[i].loss = weight_slots(m, q->options, s);
         for (size_t k = 0; k <= m; k++)
             weight[k] = (float)s[k];
         if (!q->da)
@@ -201,8 +201,8 @@ static void anchor_item(size_t item, void *ctx)
         for (size_t k = 0; k <= m; k++)
             sim_tile_add_scaled(sum, d, s[k],
                                 e->b + (size_t)e->index[i * (m + 1) + k] * d);
-        e->inner[i] =
-            finish_row(d, sum, scale_of(q), e->a + i * d, q->da + (i - e->mine.lo) * d);
+        e->row_dot_grad[i] =
+            finish_row(d, sum, scale_of(q), e->a + i * d, q->da + (i - e->local.lo) * d);
     }
 }
 
@@ -216,9 +216,9 @@ static bool own_target(const sim_sampled *e, size_t p, size_t *target)
 }
 
 /*
- * Pairs of own targets, by target, then in ascending order; those of target t stand in
- * [begin[t], begin[t + 1]).  Counts are kept two places on, so that filling turns begins
- * into ends one place on.
+ * Pairs of own targets, by target, then in ascending order; those of target t are in
+ * [begin[t], begin[t + 1]).  Counts are stored at offset 2, so that filling turns begins
+ * into ends at offset 1.
  */
 static void sort_pairs(sim_sampled *e)
 {
@@ -254,11 +254,11 @@ static void target_item(size_t item, void *ctx)
         double inner =
             finish_row(d, sum, scale_of(q), e->b + j * d, q->db + (j - e->own.lo) * d);
         if (!q->da)
-            e->inner[j] = inner;
+            e->row_dot_grad[j] = inner;
     }
 }
 
-/* ---- the door ---- */
+/* ---- public functions ---- */
 
 static double mean_of(sim_sampled *e, size_t field_offset)
 {
@@ -271,7 +271,7 @@ static void fill_report(sim_sampled *e, sim_loss_report *report)
 {
     *report =
         (sim_loss_report){.loss = mean_of(e, offsetof(anchor_record, loss)),
-                          .accuracy = mean_of(e, offsetof(anchor_record, hit)),
+                          .accuracy = mean_of(e, offsetof(anchor_record, correct)),
                           .positive = mean_of(e, offsetof(anchor_record, positive)),
                           .negative = mean_of(e, offsetof(anchor_record, negative))};
     sim_leaf_moments(&e->anchor_sums, e->a);
@@ -279,11 +279,12 @@ static void fill_report(sim_sampled *e, sim_loss_report *report)
 }
 
 /* Sum of row . gradient over one side. */
-static double sum_along(sim_sampled *e, const sim_rows_shape *s, sim_range mine,
-                        leaf_sums *sums)
+static double sum_row_dots(sim_sampled *e, const sim_rows_shape *s, sim_range local,
+                           leaf_sums *sums)
 {
-    sim_tile_gather(e->comm, s, sizeof *e->inner, e->inner + mine.lo, e->inner);
-    return sim_leaf_mean(sums, e->inner, sizeof *e->inner) * (double)s->n;
+    sim_tile_gather(e->comm, s, sizeof *e->row_dot_grad, e->row_dot_grad + local.lo,
+                    e->row_dot_grad);
+    return sim_leaf_mean(sums, e->row_dot_grad, sizeof *e->row_dot_grad) * (double)s->n;
 }
 
 static void target_pass(sampled *q)
@@ -292,10 +293,10 @@ static void target_pass(sampled *q)
     const sim_rows_shape *s = &e->shape.anchors;
     size_t slots = e->shape.m + 1;
 
-    sim_tile_gather(e->comm, s, slots * sizeof *e->index, e->index + e->mine.lo * slots,
+    sim_tile_gather(e->comm, s, slots * sizeof *e->index, e->index + e->local.lo * slots,
                     e->index);
-    sim_tile_gather(e->comm, s, slots * sizeof *e->weight, e->weight + e->mine.lo * slots,
-                    e->weight);
+    sim_tile_gather(e->comm, s, slots * sizeof *e->weight,
+                    e->weight + e->local.lo * slots, e->weight);
     sort_pairs(e);
     sim_for(sim_tile_n_rows(e->own), target_item, q);
 }
@@ -313,15 +314,15 @@ void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const
     SIM_ASSERT(options->temperature > 0);
     sim_tile_gather(e->comm, anchors, row_bytes, a, e->a);
     sim_tile_gather(e->comm, targets, row_bytes, b, e->b);
-    take_indices(e, positive, negatives);
-    sim_for(sim_tile_n_rows(e->mine), anchor_item, &q);
-    sim_tile_gather(e->comm, anchors, sizeof *e->records, e->records + e->mine.lo,
+    store_indices(e, positive, negatives);
+    sim_for(sim_tile_n_rows(e->local), anchor_item, &q);
+    sim_tile_gather(e->comm, anchors, sizeof *e->records, e->records + e->local.lo,
                     e->records);
     fill_report(e, report);
     if (db)
         target_pass(&q);
     if (da)
-        report->d_log_temperature = -sum_along(e, anchors, e->mine, &e->anchor_sums);
+        report->d_log_temperature = -sum_row_dots(e, anchors, e->local, &e->anchor_sums);
     else if (db)
-        report->d_log_temperature = -sum_along(e, targets, e->own, &e->target_sums);
+        report->d_log_temperature = -sum_row_dots(e, targets, e->own, &e->target_sums);
 }

@@ -1,8 +1,8 @@
 /*
  * tiles.c - tiles with fixed boundaries, running sums, and sums by leaves of 32 slots.
  *
- * Called by: the losses of this room.  Tile sums are taken in fp32 lanes, merged in double;
- * nothing here knows of ranks but the gather.
+ * Called by: all losses.  Tile sums accumulate in fp32 lanes and merge in double.
+ * Only the gather communicates.
  */
 #include "tiles.h"
 
@@ -20,15 +20,15 @@ size_t sim_tile_units(const sim_rows_shape *s)
     return (s->n + s->unit - 1) / s->unit;
 }
 
-size_t sim_tile_n_rows(sim_range mine)
+size_t sim_tile_n_rows(sim_range local)
 {
-    return (mine.hi - mine.lo + ROW_TILE - 1) / ROW_TILE;
+    return (local.hi - local.lo + ROW_TILE - 1) / ROW_TILE;
 }
 
-sim_range sim_tile_rows(sim_range mine, size_t i)
+sim_range sim_tile_rows(sim_range local, size_t i)
 {
-    size_t lo = mine.lo + i * ROW_TILE, hi = lo + ROW_TILE;
-    return (sim_range){lo, hi < mine.hi ? hi : mine.hi};
+    size_t lo = local.lo + i * ROW_TILE, hi = lo + ROW_TILE;
+    return (sim_range){lo, hi < local.hi ? hi : local.hi};
 }
 
 sim_range sim_tile_columns(size_t n, size_t lo)
@@ -37,9 +37,9 @@ sim_range sim_tile_columns(size_t n, size_t lo)
 }
 
 void sim_tile_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
-                     const void *mine, void *all)
+                     const void *local, void *all)
 {
-    sim_comm_gather_rows(c, sim_tile_units(s), s->unit, s->n, row_bytes, mine, all);
+    sim_comm_gather_rows(c, sim_tile_units(s), s->unit, s->n, row_bytes, local, all);
 }
 
 static size_t back_floats(size_t d)
@@ -65,20 +65,20 @@ tile_workspace sim_tile_scratch(size_t d)
     return r;
 }
 
-void sim_tile_similarities(const tile_workspace *room, size_t d, size_t m,
+void sim_tile_similarities(const tile_workspace *work, size_t d, size_t m,
                            const float *rows, size_t n, const float *columns)
 {
-    sim_panel_pack(d, n, columns, d, true, room->panel);
-    sim_product(m, n, d, rows, d, room->panel, room->s, COLUMN_TILE);
+    sim_panel_pack(d, n, columns, d, true, work->panel);
+    sim_product(m, n, d, rows, d, work->panel, work->s, COLUMN_TILE);
 }
 
-void sim_tile_accumulate(const tile_workspace *room, size_t d, size_t m, size_t n,
+void sim_tile_accumulate(const tile_workspace *work, size_t d, size_t m, size_t n,
                          const float *columns)
 {
-    sim_panel_pack(n, d, columns, d, false, room->back);
-    sim_product(m, d, n, room->s, COLUMN_TILE, room->back, room->tile, d);
+    sim_panel_pack(n, d, columns, d, false, work->back);
+    sim_product(m, d, n, work->s, COLUMN_TILE, work->back, work->tile, d);
     for (size_t i = 0; i < m * d; i++)
-        room->sum[i] += (double)room->tile[i];
+        work->sum[i] += (double)work->tile[i];
 }
 
 void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column)
@@ -87,11 +87,11 @@ void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *colu
         sum[k] += weight * (double)column[k];
 }
 
-void sim_tile_finish(const tile_workspace *room, size_t d, size_t m, double scale,
+void sim_tile_finish(const tile_workspace *work, size_t d, size_t m, double scale,
                      float *out)
 {
     for (size_t i = 0; i < m * d; i++)
-        out[i] = (float)(scale * room->sum[i]);
+        out[i] = (float)(scale * work->sum[i]);
 }
 
 /* ---- running sums ---- */
@@ -107,10 +107,10 @@ running_sum sim_running_begin(bool fixed, float inverse)
 }
 
 void sim_running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
-                     float most)
+                     float max)
 {
-    /* The shift that the tile really used, rounding and all, is the one remembered. */
-    float shift = fixed ? inverse : most * inverse;
+    /* Store the rounded shift, which the tile was summed with. */
+    float shift = fixed ? inverse : max * inverse;
     double tile = (double)sim_row_exp_sum(n, s, inverse, shift), now = (double)shift;
 
     if (now > r->shift) {

@@ -1,28 +1,28 @@
 /*
- * tiles.h - what every loss over tiles shares: the tiles, a row's running sum of
- * exponentials, sums over rows by leaves.
+ * tiles.h - tiles of columns, a row's running sum of exponentials, and sums over rows by
+ * leaves.
  */
 #ifndef SIMILE_LOSS_TILES_H
 #define SIMILE_LOSS_TILES_H
 
 #include "simile/loss.h"
 
-/* Columns of a tile, with fixed global boundaries; rows an item takes at a time; rows of a
- * leaf of the loss. */
+/* Columns of a tile, with fixed global boundaries; rows per sim_for item; rows per
+ * leaf of a sum. */
 enum { COLUMN_TILE = 512, ROW_TILE = 128, LEAF_SLOTS = 32 };
 
 size_t sim_tile_units(const sim_rows_shape *s);
-size_t sim_tile_n_rows(sim_range mine);
-sim_range sim_tile_rows(sim_range mine, size_t i);
+size_t sim_tile_n_rows(sim_range local);
+sim_range sim_tile_rows(sim_range local, size_t i);
 /* The tile of n columns that begins at lo, a multiple of COLUMN_TILE. */
 sim_range sim_tile_columns(size_t n, size_t lo);
 
-/* One view's rows of all ranks; `mine` are this rank's. */
+/* One view's rows of all ranks; `local` are this rank's. */
 void sim_tile_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
-                     const void *mine, void *all);
+                     const void *local, void *all);
 
-/* Scratch of an item: a panel of columns, similarities [ROW_TILE][COLUMN_TILE], the columns
- * packed for the way back, a tile's weighted sums [ROW_TILE][d] and those of all tiles. */
+/* Scratch of a sim_for item: a panel of columns, similarities [ROW_TILE][COLUMN_TILE], the columns
+ * packed for the gradient, a tile's weighted sums [ROW_TILE][d] and those of all tiles. */
 typedef struct {
     float *panel, *s, *back, *tile;
     double *sum;
@@ -31,21 +31,21 @@ tile_workspace sim_tile_scratch(size_t d);
 size_t sim_tile_scratch_bytes(size_t d);
 
 /* s [m][COLUMN_TILE] = rows [m][d] . columns [n][d]. */
-void sim_tile_similarities(const tile_workspace *room, size_t d, size_t m,
+void sim_tile_similarities(const tile_workspace *work, size_t d, size_t m,
                            const float *rows, size_t n, const float *columns);
 /* sum [m][d] += s . columns. */
-void sim_tile_accumulate(const tile_workspace *room, size_t d, size_t m, size_t n,
+void sim_tile_accumulate(const tile_workspace *work, size_t d, size_t m, size_t n,
                          const float *columns);
-/* sum of a row += weight * column [d]: for one that outweighs a tile, like a positive, or
- * that was drawn for this row. */
+/* sum of a row += weight * column [d]: for a column with a dominant weight, like a positive,
+ * or one drawn for this row. */
 void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column);
 /* out [m][d] = scale * sum. */
-void sim_tile_finish(const tile_workspace *room, size_t d, size_t m, double scale,
+void sim_tile_finish(const tile_workspace *work, size_t d, size_t m, double scale,
                      float *out);
 
 /*
  * exp(s / T - 1 / T) of unit rows stays in fp32's range while 2 / T < 80: one shift serves
- * every row.  Below T = 0.025 the running maximum shifts.  A matter of T alone.
+ * every row.  Below T = 0.025 the running maximum shifts.  Depends on T alone.
  */
 bool sim_tile_shift_is_fixed(double temperature);
 
@@ -54,13 +54,13 @@ typedef struct {
     double shift, sum;
 } running_sum;
 running_sum sim_running_begin(bool fixed, float inverse);
-/* Adds n similarities of which `most` is the largest; inverse is 1 / T. */
+/* Adds n similarities of which `max` is the largest; inverse is 1 / T. */
 void sim_running_add(running_sum *r, bool fixed, float inverse, size_t n, const float *s,
-                     float most);
+                     float max);
 
 /*
- * Shares of similarities in a softmax, P_ij = exp(s_ij / T - lse_i).  A log-sum-exp is kept as
- * a weight: exp(1 / T - lse) where the shift is fixed, so that P_ij + P_ji takes one
+ * Shares of similarities in a softmax, P_ij = exp(s_ij / T - lse_i).  A log-sum-exp is stored
+ * as a weight: exp(1 / T - lse) where the shift is fixed, so that P_ij + P_ji takes one
  * exponential and a rounded lse does not scale a whole row; otherwise lse itself.  INFINITY is
  * the lse of a row without shares.
  */
@@ -69,7 +69,7 @@ float sim_tile_lse_weight(bool fixed, float inverse, double lse);
 void sim_tile_probabilities(bool fixed, float inverse, size_t n, float row,
                             const float *column, float *s);
 
-/* Room for sums over rows, leaf by leaf and then by the tree. */
+/* Workspace for sums over rows, leaf by leaf and then by the tree. */
 typedef struct {
     size_t views, n, d;
     double *values;    /* [leaves][2][d] */
@@ -79,7 +79,7 @@ SIM_MUST_USE sim_status sim_leaf_sums_create(const sim_rows_shape *s, const char
                                              leaf_sums *out);
 void sim_leaf_sums_destroy(leaf_sums *f);
 size_t sim_leaf_sums_bytes(const sim_rows_shape *s);
-/* Sum and mean over [views][n] rows of a double that stands `stride` bytes apart. */
+/* Sum and mean over [views][n] rows of a double at a stride of `stride` bytes. */
 double sim_leaf_sum(leaf_sums *f, const double *first, size_t stride);
 double sim_leaf_mean(leaf_sums *f, const double *first, size_t stride);
 /* values[0..d) are the sums over the rows z [views][n][d], values[d..2d) of the squares. */

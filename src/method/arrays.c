@@ -51,7 +51,7 @@ sim_status sim_array_rows_read_from(const sim_comm *c, const sim_arrays *a,
 
     *out = (array_rows){.first = first};
     SIM_TRY(read_shape(a, prefix, first, views, &out->shape));
-    out->mine = sim_rows_mine(c, &out->shape);
+    out->mine = sim_rows_local(c, &out->shape);
     size_t mine = out->mine.hi - out->mine.lo, d = out->shape.d, n = views * mine;
     SIM_TRY(sim_alloc(&out->raw, n * d, "method/arrays"));
     SIM_TRY(sim_alloc(&out->z, n * d, "method/arrays"));
@@ -119,7 +119,7 @@ sim_status sim_array_put_scalar(const sim_arrays *a, const char *name, double va
 static sim_status read_store(const sim_arrays *a, sim_queue *q, size_t d)
 {
     sim_status st = SIM_OK;
-    sim_range slots = sim_queue_mine(q);
+    sim_range slots = sim_queue_local(q);
     size_t n = slots.hi - slots.lo;
     float *norm = NULL, *rows = sim_queue_rows(q);
 
@@ -159,7 +159,7 @@ done:
 sim_status sim_array_queue_write(const sim_arrays *a, sim_queue *q, size_t d)
 {
     sim_status st = SIM_OK;
-    sim_range slots = sim_queue_mine(q);
+    sim_range slots = sim_queue_local(q);
     const sim_tensor t = {.name = "queue_after",
                           .type = SIM_F32,
                           .n_dims = 2,

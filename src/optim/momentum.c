@@ -1,7 +1,7 @@
 /*
- * momentum.c - the exponential moving average that a momentum encoder is.
+ * momentum.c - the exponential moving average of a momentum encoder's weights.
  *
- * He et al. 2020, arXiv 1911.05722, equation 2; the rising factor is of Grill et al. 2020,
+ * He et al. 2020, arXiv 1911.05722, equation 2; the increasing factor is from Grill et al. 2020,
  * arXiv 2006.07733, section 3.3.
  */
 #include "optim_row.h"
@@ -17,7 +17,7 @@ typedef struct {
     float *target;
 } momentum_call;
 
-static void one_chunk(size_t i, void *ctx)
+static void update_average_chunk(size_t i, void *ctx)
 {
     const momentum_call *q = ctx;
     size_t lo = i * CHUNK, hi = lo + CHUNK < q->n ? lo + CHUNK : q->n;
@@ -33,7 +33,7 @@ static void one_chunk(size_t i, void *ctx)
 void sim_momentum_update(size_t n, double m, const float *online, float *target)
 {
     momentum_call q = {.n = n, .part = 1 - m, .online = online, .target = target};
-    sim_for((n + CHUNK - 1) / CHUNK, one_chunk, &q);
+    sim_for((n + CHUNK - 1) / CHUNK, update_average_chunk, &q);
 }
 
 double sim_momentum_factor(double m0, bool cosine, double progress)

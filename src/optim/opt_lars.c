@@ -1,5 +1,5 @@
 /*
- * opt_lars.c - layer-wise adaptive rate scaling, in the four dialects that recipes mean.
+ * opt_lars.c - layer-wise adaptive rate scaling, in the four forms that published recipes use.
  *
  * You, Gitman, Ginsburg 2017, arXiv 1708.03888.  With g' = g + wd w:
  *   simclr  trust = eta |w| / |g'|; v = mu v + lr trust g'; w -= v
@@ -13,7 +13,8 @@
 
 #include <stdio.h>
 
-enum { SIMCLR, MOCOV3, BOLTS, LARC };
+/* Values of optimizer.dialect, in the order of OPTIM_DIALECTS. */
+enum { DIALECT_SIMCLR, DIALECT_MOCOV3, DIALECT_BOLTS, DIALECT_LARC };
 
 typedef struct {
     float decay, rate, step; /* v = mu v + rate g'; w -= step v */
@@ -21,7 +22,7 @@ typedef struct {
 
 static bool is_excluded(const tensor_update *u)
 {
-    if (u->options->dialect == LARC)
+    if (u->options->dialect == DIALECT_LARC)
         return false;
     return u->p->bn_or_bias && !u->options->decay_bn_bias;
 }
@@ -42,33 +43,37 @@ static double decayed_squares(const void *ctx, size_t lo, size_t hi)
     return sum;
 }
 
-/* |g + wd w| without a buffer for it. */
+/* |g + wd w|, without storing g + wd w. */
 static double decayed_norm(const tensor_update *u, double decay)
 {
     const decayed_gradient d = {u->g, u->p->weights, decay};
     return sim_optim_norm(u->p->count, &d, decayed_squares);
 }
 
-static lars_factors factors_of(const tensor_update *u)
+static lars_factors lars_factors_of(const tensor_update *u)
 {
     const sim_optimizer_options *o = u->options;
-    double decay = o->dialect == LARC ? o->weight_decay : sim_optim_decay(u), trust = 1;
-    bool bad = false, old = o->dialect == SIMCLR || o->dialect == MOCOV3;
+    double decay = o->dialect == DIALECT_LARC ? o->weight_decay : sim_optim_decay(u),
+           trust = 1;
+    bool bad = false,
+         decayed = o->dialect == DIALECT_SIMCLR || o->dialect == DIALECT_MOCOV3;
 
     if (!is_excluded(u)) {
         double w = sim_norm_l2(u->p->weights, u->p->count, &bad);
-        double g = old ? decayed_norm(u, decay) : sim_norm_l2(u->g, u->p->count, &bad);
+        double g =
+            decayed ? decayed_norm(u, decay) : sim_norm_l2(u->g, u->p->count, &bad);
         if (w > 0 && g > 0)
-            trust = o->trust * w / (old ? g : g + decay * w + 1e-8);
-        else if (!old)
+            trust = o->trust * w / (decayed ? g : g + decay * w + 1e-8);
+        else if (!decayed)
             decay = 0;
     }
-    if (o->dialect == SIMCLR)
+    if (o->dialect == DIALECT_SIMCLR)
         return (lars_factors){(float)decay, (float)(u->lr * trust), 1};
     return (lars_factors){(float)decay, (float)trust, (float)u->lr};
 }
 
-static void update_chunk(const tensor_update *u, const void *more, size_t lo, size_t hi)
+static void lars_update_chunk(const tensor_update *u, const void *more, size_t lo,
+                              size_t hi)
 {
     const lars_factors *f = more;
     float mu = (float)u->options->momentum;
@@ -81,13 +86,13 @@ static void update_chunk(const tensor_update *u, const void *more, size_t lo, si
     }
 }
 
-static void update(const tensor_update *u)
+static void lars_update(const tensor_update *u)
 {
-    const lars_factors f = factors_of(u);
-    sim_optim_for(u, &f, update_chunk);
+    const lars_factors f = lars_factors_of(u);
+    sim_optim_for(u, &f, lars_update_chunk);
 }
 
-static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)
+static void lars_about(const sim_optimizer_options *o, char *out, size_t out_bytes)
 {
     char dialect[16] = "";
     (void)sim_choices_text(OPTIM_DIALECTS, o->dialect, dialect, sizeof dialect);
@@ -97,4 +102,4 @@ static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)
 }
 
 const sim_optim_row sim_optim_lars = {
-    .name = "lars", .n_arrays = 1, .update = update, .about = about};
+    .name = "lars", .n_arrays = 1, .update = lars_update, .about = lars_about};

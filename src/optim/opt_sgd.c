@@ -8,7 +8,8 @@
 
 #include <stdio.h>
 
-static void update_chunk(const tensor_update *u, const void *more, size_t lo, size_t hi)
+static void sgd_update_chunk(const tensor_update *u, const void *more, size_t lo,
+                             size_t hi)
 {
     float decay = (float)sim_optim_decay(u), mu = (float)u->options->momentum,
           lr = (float)u->lr;
@@ -22,16 +23,16 @@ static void update_chunk(const tensor_update *u, const void *more, size_t lo, si
     }
 }
 
-static void update(const tensor_update *u)
+static void sgd_update(const tensor_update *u)
 {
-    sim_optim_for(u, NULL, update_chunk);
+    sim_optim_for(u, NULL, sgd_update_chunk);
 }
 
-static void about(const sim_optimizer_options *o, char *out, size_t out_bytes)
+static void sgd_about(const sim_optimizer_options *o, char *out, size_t out_bytes)
 {
     (void)snprintf(out, out_bytes, "sgd, momentum %g%s, weight decay %g", o->momentum,
                    o->nesterov ? " (Nesterov)" : "", o->weight_decay);
 }
 
 const sim_optim_row sim_optim_sgd = {
-    .name = "sgd", .n_arrays = 1, .update = update, .about = about};
+    .name = "sgd", .n_arrays = 1, .update = sgd_update, .about = sgd_about};

@@ -1,5 +1,5 @@
 /*
- * optimizer.c - the table of optimizers, their state, and the norm in fixed order.
+ * optimizer.c - the table of optimizers, their state, and the norm in a fixed order.
  */
 #include "optim_row.h"
 
@@ -27,6 +27,10 @@ static const char names[] =
     ;
 #undef SIM_OPTIM
 
+/* Values of optimizer.scale, in the order of the names. */
+enum { LR_SCALE_NONE, LR_SCALE_LINEAR, LR_SCALE_SQRT };
+#define LR_SCALES "none|linear|sqrt"
+
 #define ROW(key, type_, field, lo, hi, fallback_, choices_, help_)                       \
     {                                                                                    \
         .name = key, .type = type_, .offset = offsetof(sim_optimizer_options, field),    \
@@ -35,28 +39,27 @@ static const char names[] =
     }
 
 static const sim_option option_rows[] = {
-    ROW("name", SIM_OPTION_ENUM, name, 0, 0, "sgd", names + 1, "how weights are updated"),
+    ROW("name", SIM_OPTION_ENUM, name, 0, 0, "sgd", names + 1, "optimizer"),
     ROW("lr", SIM_OPTION_REAL, lr, 0, 1e4, "0.1", NULL, "learning rate, before scaling"),
     ROW("momentum", SIM_OPTION_REAL, momentum, 0, 0.99999, "0.9", NULL,
-        "of the gradient (sgd, lars)"),
+        "momentum factor (sgd, lars)"),
     ROW("nesterov", SIM_OPTION_BOOL, nesterov, 0, 0, "false", NULL,
-        "look ahead along the momentum"),
+        "use Nesterov momentum"),
     ROW("weight_decay", SIM_OPTION_REAL, weight_decay, 0, 10, "1e-4", NULL,
-        "pull of the weights towards zero"),
+        "weight decay coefficient"),
     ROW("decay_bn_bias", SIM_OPTION_BOOL, decay_bn_bias, 0, 0, "false", NULL,
         "decay (and, with lars, adapt) batch-norm weights and biases too"),
-    ROW("scale", SIM_OPTION_ENUM, scale, 0, 0, "none", "none|linear|sqrt",
-        "learning rate times batch/256, or times sqrt(batch)"),
+    ROW("scale", SIM_OPTION_ENUM, scale, 0, 0, "none", LR_SCALES,
+        "scale the learning rate: linear by batch/256, sqrt by sqrt(batch)"),
     ROW("dialect", SIM_OPTION_ENUM, dialect, 0, 0, "simclr", OPTIM_DIALECTS,
-        "whose LARS it is"),
-    ROW("trust", SIM_OPTION_REAL, trust, 0, 10, "0.001", NULL,
-        "LARS's trust coefficient"),
+        "form of the LARS update"),
+    ROW("trust", SIM_OPTION_REAL, trust, 0, 10, "0.001", NULL, "LARS trust coefficient"),
     ROW("beta1", SIM_OPTION_REAL, beta1, 0, 0.99999, "0.9", NULL,
-        "AdamW's decay of the mean gradient"),
+        "AdamW: decay rate of the first moment"),
     ROW("beta2", SIM_OPTION_REAL, beta2, 0, 0.9999999, "0.999", NULL,
-        "AdamW's decay of the mean square"),
+        "AdamW: decay rate of the second moment"),
     ROW("eps", SIM_OPTION_REAL, eps, 0, 1, "1e-8", NULL,
-        "AdamW's addition to the root of the mean square"),
+        "AdamW: added to the denominator"),
 };
 
 const sim_option_table sim_optimizer_table = {
@@ -70,7 +73,7 @@ struct sim_optimizer {
     const sim_optim_row *row;
     sim_parameter *list;
     size_t n;
-    size_t total;  /* floats of an array of state */
+    size_t total;  /* floats per array of state */
     float *arrays; /* [row's n_arrays][total], by the parameters' order */
     int64_t updates;
     char about[160];
@@ -176,9 +179,9 @@ const char *sim_optimizer_about(const sim_optimizer *o)
 
 double sim_learning_rate(const sim_optimizer_options *o, size_t batch)
 {
-    if (o->scale == 1)
+    if (o->scale == LR_SCALE_LINEAR)
         return o->lr * (double)batch / 256;
-    return o->scale == 2 ? o->lr * sqrt((double)batch) : o->lr;
+    return o->scale == LR_SCALE_SQRT ? o->lr * sqrt((double)batch) : o->lr;
 }
 
 double sim_optim_decay(const tensor_update *u)
@@ -194,7 +197,7 @@ typedef struct {
     void (*fn)(const tensor_update *u, const void *more, size_t lo, size_t hi);
 } chunk_call;
 
-static void one_chunk(size_t i, void *ctx)
+static void update_one_chunk(size_t i, void *ctx)
 {
     const chunk_call *q = ctx;
     size_t lo = i * CHUNK, n = q->u->p->count;
@@ -206,7 +209,7 @@ void sim_optim_for(const tensor_update *u, const void *more,
                               size_t hi))
 {
     chunk_call q = {u, more, fn};
-    sim_for((u->p->count + CHUNK - 1) / CHUNK, one_chunk, &q);
+    sim_for((u->p->count + CHUNK - 1) / CHUNK, update_one_chunk, &q);
 }
 
 /* ---- norms: chunks of 4096 in double, then the midpoint tree over chunks ---- */
@@ -218,21 +221,21 @@ typedef struct {
     double *out;
 } norm_call;
 
-static double fold_chunks(const norm_call *q, size_t lo, size_t hi)
+static double reduce_chunks(const norm_call *q, size_t lo, size_t hi)
 {
     if (hi - lo == 1) {
         size_t at = lo * CHUNK;
         return q->squares(q->ctx, at, at + CHUNK < q->n ? at + CHUNK : q->n);
     }
     size_t middle = lo + (hi - lo) / 2;
-    double left = fold_chunks(q, lo, middle);
-    return left + fold_chunks(q, middle, hi);
+    double left = reduce_chunks(q, lo, middle);
+    return left + reduce_chunks(q, middle, hi);
 }
 
 enum { NORM_PARTS = 64 }; /* parallel pieces: nodes of the tree at depth 6 */
 
 /* Node `i` of depth 6 below all chunks. */
-static sim_range part_at(size_t chunks, size_t i)
+static sim_range norm_part_chunks(size_t chunks, size_t i)
 {
     sim_range r = {0, chunks};
     for (size_t bit = NORM_PARTS / 2; bit > 0; bit /= 2) {
@@ -245,11 +248,11 @@ static sim_range part_at(size_t chunks, size_t i)
     return r;
 }
 
-static void norm_part(size_t i, void *ctx)
+static void reduce_norm_part(size_t i, void *ctx)
 {
     const norm_call *q = ctx;
-    sim_range r = part_at((q->n + CHUNK - 1) / CHUNK, i);
-    q->out[i] = r.lo < r.hi ? fold_chunks(q, r.lo, r.hi) : 0;
+    sim_range r = norm_part_chunks((q->n + CHUNK - 1) / CHUNK, i);
+    q->out[i] = r.lo < r.hi ? reduce_chunks(q, r.lo, r.hi) : 0;
 }
 
 double sim_optim_norm(size_t n, const void *ctx,
@@ -257,7 +260,7 @@ double sim_optim_norm(size_t n, const void *ctx,
 {
     double parts[NORM_PARTS];
     norm_call q = {.n = n, .ctx = ctx, .squares = squares, .out = parts};
-    sim_for(NORM_PARTS, norm_part, &q);
+    sim_for(NORM_PARTS, reduce_norm_part, &q);
     for (size_t half = 1; half < NORM_PARTS; half *= 2)
         for (size_t i = 0; i < NORM_PARTS; i += 2 * half)
             parts[i] += parts[i + half];

@@ -1,5 +1,5 @@
 /*
- * schedule.c - the learning rate over the run.
+ * schedule.c - the learning-rate schedule.
  */
 #include "optim_row.h"
 
@@ -12,19 +12,21 @@
         .help = help_, .kind = SIM_IDENTITY                                              \
     }
 
-enum { COSINE, CONSTANT, STEPS };
+/* Values of schedule.shape, in the order of the names. */
+enum { SHAPE_COSINE, SHAPE_CONSTANT, SHAPE_STEPS };
+#define SHAPES "cosine|constant|steps"
 
 static const sim_option rows[] = {
     ROW("epochs", SIM_OPTION_INT, epochs, 1, 1000000, "100", NULL, "epochs",
-        "length of the run"),
+        "length of the run in epochs"),
     ROW("steps", SIM_OPTION_INT, steps, 0, 1e12, "0", NULL, "steps",
         "length of the run in updates; 0: by epochs"),
     ROW("warmup_epochs", SIM_OPTION_REAL, warmup_epochs, 0, 1000000, "0", NULL, "epochs",
-        "linear rise of the learning rate at the start"),
+        "linear warm-up of the learning rate, in epochs"),
     ROW("warmup_steps", SIM_OPTION_INT, warmup_steps, 0, 1e12, "0", NULL, "steps",
-        "the same in updates; 0: by warmup_epochs"),
-    ROW("shape", SIM_OPTION_ENUM, shape, 0, 0, "cosine", "cosine|constant|steps", "",
-        "course after the warm-up; steps: a tenth at 60 % and at 80 % of the run"),
+        "linear warm-up in updates; 0: by warmup_epochs"),
+    ROW("shape", SIM_OPTION_ENUM, shape, 0, 0, "cosine", SHAPES, "",
+        "schedule after the warm-up; steps: times 0.1 at 60 % and at 80 % of the run"),
 };
 
 const sim_option_table sim_schedule_table = {.section = "schedule",
@@ -33,7 +35,7 @@ const sim_option_table sim_schedule_table = {.section = "schedule",
                                              .struct_bytes =
                                                  sizeof(sim_schedule_options)};
 
-/* Folded to [0, pi/2] first. */
+/* Taylor series after reduction to [0, pi/2]. */
 double sim_optim_cos(double x)
 {
     const double pi = 3.14159265358979323846;
@@ -53,9 +55,9 @@ double sim_schedule_factor(const sim_schedule_options *s, double t, double warmu
 {
     if (t < warmup)
         return (t + 1) / warmup < 1 ? (t + 1) / warmup : 1;
-    if (s->shape == CONSTANT || total <= warmup)
+    if (s->shape == SHAPE_CONSTANT || total <= warmup)
         return 1;
-    if (s->shape == STEPS)
+    if (s->shape == SHAPE_STEPS)
         return t < 0.6 * total ? 1 : t < 0.8 * total ? 0.1 : 0.01;
     double part = (t - warmup) / (total - warmup);
     return part >= 1 ? 0 : (1 + sim_optim_cos(3.14159265358979323846 * part)) / 2;

@@ -159,7 +159,7 @@ static sim_queue *open_queue(const sim_comm *c, size_t unit)
     const sim_queue_shape shape = shape_of(unit);
     sim_queue *q = NULL;
     ASSERT_OK(sim_queue_create(c, &shape, &q));
-    sim_range mine = sim_queue_mine(q);
+    sim_range mine = sim_queue_local(q);
     memcpy(sim_queue_rows(q), now.store + mine.lo * now.d,
            (mine.hi - mine.lo) * now.d * sizeof(float));
     return q;
@@ -177,7 +177,7 @@ static void compare(const sim_comm *c, size_t unit, sim_queue *q, result *out)
     const sim_cross_options options = {
         .temperature = now.temperature, .factor = now.factor, .decoupled = now.decoupled};
     memset(out, 0, sizeof *out);
-    out->mine = sim_rows_mine(c, &shape.rows);
+    out->mine = sim_rows_local(c, &shape.rows);
     sim_queue_contrast(q, &options, now.a + out->mine.lo * now.d,
                        now.keys + out->mine.lo * now.d, out->da, &out->report);
 }
@@ -344,7 +344,7 @@ static void plain_push(const float *batch, size_t *pointer, size_t *filled)
 
 static bool holds(sim_queue *q, size_t pointer, size_t filled)
 {
-    sim_range mine = sim_queue_mine(q);
+    sim_range mine = sim_queue_local(q);
     return (size_t)sim_queue_pointer(q) == pointer &&
            (size_t)sim_queue_filled(q) == filled &&
            memcmp(sim_queue_rows(q), now.store + mine.lo * now.d,
@@ -417,7 +417,7 @@ static bool nearest_is_right(sim_queue *q, size_t unit)
     static float rows[MAX_N * MAX_D];
     int64_t slots[MAX_N];
     const sim_queue_shape shape = shape_of(unit);
-    sim_range mine = sim_rows_mine(comm, &shape.rows);
+    sim_range mine = sim_rows_local(comm, &shape.rows);
     double embedding_std = 0;
     bool good = true;
 
@@ -503,7 +503,7 @@ static void drawn_rows_are_unit_and_know_no_ranks(void **state)
     (void)state;
     draw_case(1000, 2, 16);
     sim_queue *q = open_queue(comm, 1), *single = open_queue(&alone, 1);
-    sim_range mine = sim_queue_mine(q);
+    sim_range mine = sim_queue_local(q);
     sim_queue_draw(q, 7);
     sim_queue_draw(single, 7);
     const float *rows = sim_queue_rows(single);
@@ -544,7 +544,7 @@ static void a_visitor_sees_shards_and_may_not_set_nonsense(void **state)
     (void)state;
     draw_case(300, 2, 16);
     sim_queue *q = open_queue(comm, 1);
-    sim_range mine = sim_queue_mine(q);
+    sim_range mine = sim_queue_local(q);
     witness w = {.pointer = 299}, bad = {.pointer = 300};
     const sim_visitor v = {see, &w}, worse = {see, &bad};
     ASSERT_OK(sim_queue_visit(q, "/queue", &v));
@@ -573,7 +573,7 @@ static void one_hash_sees_rows_pointer_and_filled_and_knows_no_ranks(void **stat
     (void)state;
     draw_case(700, 2, 16);
     sim_queue *q = open_queue(comm, 1), *single = open_queue(&alone, 1);
-    sim_range mine = sim_queue_mine(q);
+    sim_range mine = sim_queue_local(q);
     sim_hash first, other;
     sim_queue_draw(q, 3);
     sim_queue_draw(single, 3);

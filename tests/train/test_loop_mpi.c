@@ -72,7 +72,7 @@ static void add_queue(sim_queue *q, sim_hasher *h)
 {
     if (!q)
         return;
-    sim_range mine = sim_queue_mine(q);
+    sim_range mine = sim_queue_local(q);
     int64_t at[] = {sim_queue_pointer(q), sim_queue_filled(q)};
     sim_hasher_add(h, at, sizeof at);
     sim_hasher_add(h, sim_queue_rows(q),
