@@ -2,8 +2,8 @@
  * encoder.h - layers with forward and backward, ResNets, heads, and their memory plan.
  *
  * Module: encoder
- * Never sees MPI: batch norm is handed a function that folds doubles over leaves.  A net
- * is weights and structure; a tape holds the activations of one forward pass, so that
+ * Independent of MPI: batch norm takes a function that reduces doubles over leaves.  A net
+ * holds weights and structure; a tape holds the activations of one forward pass, so that
  * the same weights can serve several passes.
  */
 #ifndef SIMILE_ENCODER_H
@@ -16,12 +16,17 @@
 
 /* ---- options ---- */
 
+/* Values of the options below, in the order of their choices. */
+enum { SIM_STEM_CIFAR, SIM_STEM_IMAGENET };
+enum { SIM_NET_RELU, SIM_NET_SILU };
+enum { SIM_BN_VIEWS_SEPARATE, SIM_BN_VIEWS_JOINT };
+
 /* Section `encoder` of a job. */
 typedef struct {
     int arch; /* index of nets.def */
-    int stem; /* 0 cifar, 1 imagenet */
+    int stem; /* SIM_STEM_... */
     double width;
-    int activation; /* 0 relu, 1 silu */
+    int activation; /* SIM_NET_RELU or SIM_NET_SILU */
     bool zero_init_last_bn;
     int64_t projector_layers, projector_hidden, projector_dim;
     bool projector_bn, projector_last_bn;
@@ -30,36 +35,36 @@ extern const sim_option_table sim_encoder_table;
 
 /* Section `batchnorm`. */
 typedef struct {
-    int64_t group; /* images; 0: the whole global batch */
-    int views;     /* 0 separate, 1 joint */
+    int64_t group; /* images; 0: the global batch */
+    int views;     /* SIM_BN_VIEWS_... */
 } sim_batchnorm_options;
 extern const sim_option_table sim_batchnorm_table;
 
-/* ---- the batch as a net sees it ---- */
+/* ---- the batch ---- */
 
 /*
- * Which part of the global batch a pass covers.  Images stand [block][view][slot]; this
+ * The part of the global batch that a pass covers.  Images are [block][view][slot]; this
  * rank owns the blocks sim_tree_part(n_blocks, size, rank) = `blocks`.
  */
 typedef struct {
-    size_t n_blocks; /* of the global batch */
+    size_t n_blocks; /* in the global batch */
     sim_range blocks;
-    size_t views, slots; /* images of a block: views * slots */
+    size_t views, slots; /* a block has views * slots images */
 } sim_batch_shape;
 size_t sim_batch_images(const sim_batch_shape *b); /* on this rank */
 
 /*
- * Folds leaves of doubles (see sim_comm_reduce_doubles: the contract is the same, with
- * n_units = n_blocks).  Tests pass a local one.
+ * Reduces leaves of doubles (the contract is that of sim_comm_reduce_doubles, with
+ * n_units = n_blocks).
  *   leaves [local block][leaves_per_unit][width], overwritten;  out [n_groups][width]
  */
 typedef struct {
-    void (*fold)(void *ctx, size_t n_units, size_t leaves_per_unit,
-                 size_t leaves_per_group, size_t width, sim_merge_fn *merge,
-                 double *leaves, double *out);
+    void (*reduce)(void *ctx, size_t n_units, size_t leaves_per_unit,
+                   size_t leaves_per_group, size_t width, sim_merge_fn *merge,
+                   double *leaves, double *out);
     void *ctx;
 } sim_reducer;
-/* A folder for one process that owns every block. */
+/* A reducer for one process that owns every block. */
 extern const sim_reducer sim_reducer_local;
 
 /* ---- nets ---- */
@@ -78,25 +83,25 @@ typedef struct {
  * The backbone: image -> features [rows][dim] (after the mean pool).  Weights are drawn
  * as torchvision does (kaiming normal, fan out; BN 1 and 0) from `seed`.
  * Names are torchvision's: conv1.weight, bn1.*, layer1.0.conv1.weight ...
- * Fails: SIM_E_CONFIG (image too small for the net ...).
+ * Errors: SIM_E_CONFIG, for example if the image is too small for the net.
  */
 SIM_MUST_USE sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out);
 
 /*
  * A head of linear layers from `in` to `dim`, `layers` of them, hidden width `hidden`,
  * optional BN and activation between, optional BN at the end; linear layers have a bias
- * where no BN follows (as lightly and solo-learn).  Names as torch's Sequential numbers
- * them: 0.weight, 0.bias, 1.weight ...  Drawn as torch.nn.Linear (uniform, fan in).
- * `salt` tells heads of one run apart in the draws (0 projector, 1 predictor).
+ * where no BN follows (as in lightly and solo-learn).  Names are those of
+ * torch.nn.Sequential: 0.weight, 0.bias, 1.weight ...  Initialised as torch.nn.Linear
+ * (uniform, fan in).  `salt` separates the draws of a run's heads (0 projector, 1 predictor).
  */
 typedef struct {
     size_t in, hidden, dim;
     int64_t layers;
     bool bn, last_bn;
-    bool last_affine; /* of the last BN */
-    bool no_bias;     /* nowhere, not even where no BN follows */
-    int64_t number;   /* of the first part, in the names */
-    double gain;      /* on what is drawn; 0 means 1 */
+    bool last_affine; /* the last BN has gamma and beta */
+    bool no_bias;     /* no layer has a bias */
+    int64_t number;   /* index of the first layer in the names */
+    double gain;      /* factor on the initial weights; 0 means 1 */
     int activation;
     const sim_batchnorm_options *batchnorm;
     uint32_t seed, salt;
@@ -107,30 +112,30 @@ SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out
  * CPC's context net: a grid of features [grid][grid][dim] of each image -> the same shape.
  * `layers` residual blocks (0: 4) of a 3 x 3 convolution with bias over rows y - 2 .. y
  * and an activation; then a 1 x 1 convolution without bias.  The output at row y depends on
- * rows 0 .. y alone.  The last row, below which nothing is left to predict, comes into its
- * own output by the residuals only.
- * A pass's images are whole grids: sim_net_input and sim_net_dim are grid * grid * dim.
- * Names count convolutions as torch's Sequential would: 0.weight [dim][dim][3][3], 0.bias
+ * rows 0 .. y only.  The last row, whose context predicts nothing, enters its own output
+ * through the residuals only.
+ * An image of a pass is a whole grid: sim_net_input and sim_net_dim are grid * grid * dim.
+ * Names number the convolutions: 0.weight [dim][dim][3][3], 0.bias
  * ... ; the 1 x 1 is `layers`.weight.  Kaiming normal (fan out) from `seed`, biases zero.
  * Paper: arXiv 1807.03748, section 3.2.
  */
 typedef struct {
     size_t grid, dim;
     int64_t layers;
-    int activation; /* 0 relu, 1 silu */
+    int activation; /* SIM_NET_RELU or SIM_NET_SILU */
     uint32_t seed;
 } sim_context_spec;
 SIM_MUST_USE sim_status sim_context_create(const sim_context_spec *spec, sim_net **out);
 
 void sim_net_destroy(sim_net **net);
-size_t sim_backbone_dim(const sim_encoder_options *encoder); /* before it is made */
-size_t sim_net_dim(const sim_net *net);                      /* floats of an output row */
-size_t sim_net_input(const sim_net *net);                    /* floats of an input row */
+size_t sim_backbone_dim(const sim_encoder_options *encoder); /* without creating it */
+size_t sim_net_dim(const sim_net *net);                      /* floats per output row */
+size_t sim_net_input(const sim_net *net);                    /* floats per input row */
 size_t sim_net_parameters(const sim_net *net);               /* trainable floats */
 
-/* Trainable floats, one arena; gradients use the same order and offsets. */
+/* All trainable floats in one array; gradients use the same order and offsets. */
 float *sim_net_weights(sim_net *net);
-/* The i-th trainable tensor: its place in the arena and whether it is a BN or bias. */
+/* The i-th trainable tensor: its offset in the array and whether it belongs to a BN or is a bias. */
 typedef struct {
     const char *name;
     size_t offset, count;
@@ -145,28 +150,29 @@ const sim_net_tensor *sim_net_tensor_at(const sim_net *net, size_t i);
  * int64 scalar) in creation order, under `group`. */
 SIM_MUST_USE sim_status sim_net_visit(sim_net *net, const char *group,
                                       const sim_visitor *v);
-/* Only the BN buffers (hash ladder's stage `bn`), or only the weights. */
+/* Only the BN buffers (stage `bn` of the hash trace), or only the weights. */
 SIM_MUST_USE sim_status sim_net_visit_buffers(sim_net *net, const char *group,
                                               const sim_visitor *v);
 SIM_MUST_USE sim_status sim_net_visit_weights(sim_net *net, const char *group,
                                               const sim_visitor *v);
 
-/* Must be called after weights changed and before the next pass: packs filters.
- * backward: also for sim_net_backward. */
+/* Packs the filters for the kernels.  Call it after the weights change and before the
+ * next pass; with `backward` also for sim_net_backward. */
 void sim_net_pack(sim_net *net, bool backward);
 
 /* ---- passes ---- */
 
-/* Buffers for training passes over batches of this shape.  Keeps: net, folder. */
+/* Allocates the buffers of training passes over batches of this shape.  Borrows the net
+ * and the reducer's ctx for the life of the tape. */
 SIM_MUST_USE sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
-                                        const sim_reducer *folder, bool backward,
+                                        const sim_reducer *reducer, bool backward,
                                         sim_tape **out);
 void sim_tape_destroy(sim_tape **tape);
 
 /*
- * Training forward: batch statistics, running statistics updated (DESIGN.md section 4).
- *   x [images][h][w][c] (heads: [images][in]), kept until backward; y [images][dim]
- * Collective when the folder is.
+ * Training forward: batch statistics, running statistics are updated.
+ *   x [images][h][w][c] (heads: [images][in]), borrowed until backward; y [images][dim]
+ * Collective if the reducer is.
  */
 void sim_net_forward(sim_tape *tape, const float *x, float *y);
 
@@ -175,7 +181,7 @@ void sim_net_forward(sim_tape *tape, const float *x, float *y);
  *   dy [images][dim];  dx [like x] or NULL
  *   grads [nodes of the blocks][node_stride]: node j's gradients are written at
  *   grads + j * node_stride, in the order of the weights; a rank without blocks writes
- *   nothing.
+ *   none.
  */
 void sim_net_backward(sim_tape *tape, const float *dy, float *dx, float *grads,
                       size_t node_stride);
@@ -190,18 +196,18 @@ typedef struct {
     const char *item; /* "activations", "packed filters" ... */
     size_t bytes;
 } sim_plan_row;
-/* Bytes that a backbone, its heads and their tapes will take on a rank, without making
- * them. */
+/* Bytes that a backbone, its heads and their tapes take on a rank; allocates none of
+ * their buffers. */
 SIM_MUST_USE sim_status sim_net_plan(const sim_net_spec *backbone,
                                      const sim_head_spec *heads, size_t n_heads,
                                      const sim_batch_shape *shape, sim_plan_row rows[16],
                                      size_t *n_rows);
-/* The same where the tape only goes forward. */
+/* The same for tapes created with backward = false. */
 SIM_MUST_USE sim_status sim_net_plan_forward(const sim_net_spec *backbone,
                                              const sim_head_spec *heads, size_t n_heads,
                                              const sim_batch_shape *shape,
                                              sim_plan_row rows[16], size_t *n_rows);
-/* Adds what a head or a context net takes to such rows. */
+/* Adds the bytes of a head or a context net to such rows. */
 SIM_MUST_USE sim_status sim_head_plan(const sim_head_spec *head,
                                       const sim_batch_shape *shape, sim_plan_row *rows,
                                       size_t n_rows);

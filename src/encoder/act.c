@@ -1,5 +1,5 @@
 /*
- * act.c - bias and activation, for layers that no batch norm follows.
+ * act.c - bias and activation, for layers without a batch norm after them.
  */
 #include "net.h"
 
@@ -15,7 +15,7 @@ done:
     return st;
 }
 
-static void list(sim_net *net, node *n)
+static void list_tensors(sim_net *net, node *n)
 {
     if (n->has_bias)
         n->bias = sim_net_add_tensor(net, n, "bias", 1, &n->c, true);
@@ -26,7 +26,7 @@ static const float *bias_of(const sim_net *net, const node *n)
     return n->has_bias ? net->weights + n->bias : NULL;
 }
 
-static void again(sim_tape *t, int i, const float *x, float *y)
+static void recompute(sim_tape *t, int i, const float *x, float *y)
 {
     const node *n = &t->net->nodes[i];
     sim_activate(t->n_images * n->h * n->w, n->c, x, bias_of(t->net, n), n->act, y);
@@ -35,23 +35,24 @@ static void again(sim_tape *t, int i, const float *x, float *y)
 static void forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
 {
     (void)residual;
-    again(t, i, x, y);
+    recompute(t, i, x, y);
 }
 
 static void plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
-    place again_at = AT_NONE, x = sim_plan_recompute(p, n->in, &again_at);
-    back_step *s = sim_plan_push_step(p, i);
+    buffer_ref recomputed = AT_NONE, x = sim_plan_recompute(p, n->in, &recomputed);
+    backward_step *s = sim_plan_push_step(p, i);
 
     s->x = x;
     s->dy = sim_plan_gradient(p, i);
     s->dx = s->dy == AT_DY ? sim_plan_acquire(p, node_floats(n)) : s->dy;
     s->sum = sim_plan_accumulate(p, n->in, s->dx);
-    sim_plan_release(p, again_at);
+    sim_plan_release(p, recomputed);
 }
 
-static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_stride)
+static void backward(sim_tape *t, const backward_step *s, float *grads,
+                     size_t node_stride)
 {
     const node *n = &t->net->nodes[s->node];
     size_t pixels = n->h * n->w, rows = t->shape.views * t->shape.slots * pixels;
@@ -75,9 +76,9 @@ static sim_status sample(sim_net *net, int in, int *out)
 }
 
 const layer sim_layer_act = {.name = "act",
-                             .list = list,
+                             .list_tensors = list_tensors,
                              .forward = forward,
-                             .again = again,
+                             .recompute = recompute,
                              .plan = plan,
                              .backward = backward,
                              .sample = sample};

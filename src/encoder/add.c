@@ -1,7 +1,7 @@
 /*
- * add.c - the sum of two values: a residual that no batch norm brings in.
+ * add.c - the sum of two values: a residual connection without a batch norm.
  *
- * Its gradient goes to both as it is, so backward needs no value.
+ * Both inputs receive the gradient unchanged, so backward needs no value.
  */
 #include "net.h"
 
@@ -24,11 +24,11 @@ static void forward(sim_tape *t, int i, const float *x, const float *residual, f
     sim_add(floats, residual, y);
 }
 
-/* dx and sum are the input's, g and add_g the residual's. */
+/* dx and sum belong to the input, g and add_g to the residual. */
 static void plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
-    back_step *s = sim_plan_push_step(p, i);
+    backward_step *s = sim_plan_push_step(p, i);
 
     s->dy = sim_plan_gradient(p, i);
     s->dx = sim_plan_acquire_gradient(p, n->in);
@@ -38,27 +38,28 @@ static void plan(planner *p, int i)
     sim_plan_release(p, s->dy);
 }
 
-/* To a new place, or onto what is there already. */
-static void pass_on(const sim_tape *t, size_t floats, const float *dy, place fresh,
-                    place there)
+/* Copies the gradient to a new buffer or adds it to an existing one. */
+static void propagate(const sim_tape *t, size_t floats, const float *dy, buffer_ref fresh,
+                      buffer_ref there)
 {
     float *to = sim_tape_write_at(t, there == AT_NONE ? fresh : there);
     if (!to)
-        return; /* the net's input, and nobody asked */
+        return; /* the net's input, whose gradient was not requested */
     if (there == AT_NONE)
         sim_copy(floats, dy, to);
     else
         sim_add(floats, dy, to);
 }
 
-static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_stride)
+static void backward(sim_tape *t, const backward_step *s, float *grads,
+                     size_t node_stride)
 {
     size_t floats = t->n_images * node_floats(&t->net->nodes[s->node]);
     const float *dy = sim_tape_read_at(t, s->dy);
     (void)grads;
     (void)node_stride;
-    pass_on(t, floats, dy, s->dx, s->sum);
-    pass_on(t, floats, dy, s->g, s->add_g);
+    propagate(t, floats, dy, s->dx, s->sum);
+    propagate(t, floats, dy, s->g, s->add_g);
 }
 
 static sim_status sample(sim_net *net, int in, int *out)

@@ -1,8 +1,8 @@
 /*
- * build.c - nodes into nets: shapes, weights, names.
+ * build.c - builds nets from nodes: shapes, weights, names.
  *
- * resnet.c and head.c say which nodes there are, each layer's file what a node holds; here
- * they get their places in the arenas and torch's names.
+ * resnet.c, head.c and context.c choose the nodes; each layer's file lists its tensors.  This
+ * file assigns offsets in the weights and torch's names.
  */
 #include "net.h"
 
@@ -13,7 +13,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { MOST_TENSORS = 2 }; /* trainable ones of a node */
+enum { MAX_NODE_TENSORS = 2 }; /* trainable tensors per node */
 
 const layer *const sim_net_layers[] = {
 #define SIM_LAYER(name) &sim_layer_##name,
@@ -44,9 +44,9 @@ sim_status sim_net_add_node(sim_net *net, const layer *l, const char *name, int 
     sim_status st = SIM_OK;
 
     SIM_ASSERT(in >= 0 || l->reads_input);
-    if (net->n_nodes == net->room) {
-        net->room = net->room ? 2 * net->room : 32;
-        SIM_TRY(sim_grow(&net->nodes, (size_t)net->room, "encoder/net"));
+    if (net->n_nodes == net->node_capacity) {
+        net->node_capacity = net->node_capacity ? 2 * net->node_capacity : 32;
+        SIM_TRY(sim_grow(&net->nodes, (size_t)net->node_capacity, "encoder/net"));
     }
     node *n = &net->nodes[net->n_nodes];
     *n = (node){.layer = l, .in = in, .residual = NO_NODE};
@@ -65,7 +65,7 @@ size_t sim_net_add_tensor(sim_net *net, node *n, const char *part, int n_dims,
     size_t i = net->n_tensors++, count = 1;
     sim_net_tensor *t = &net->tensors[i];
 
-    SIM_ASSERT(n->n_tensors < MOST_TENSORS);
+    SIM_ASSERT(n->n_tensors < MAX_NODE_TENSORS);
     n->n_tensors++;
     (void)snprintf(net->names[i], sizeof net->names[i], "%s.%s", n->name, part);
     for (int d = 0; d < n_dims; d++) {
@@ -84,14 +84,14 @@ size_t sim_net_add_tensor(sim_net *net, node *n, const char *part, int n_dims,
 sim_status sim_net_count(sim_net *net)
 {
     sim_status st = SIM_OK;
-    size_t most = MOST_TENSORS * (size_t)net->n_nodes;
+    size_t most = MAX_NODE_TENSORS * (size_t)net->n_nodes;
 
     SIM_TRY(sim_alloc(&net->tensors, most, "encoder/net"));
     SIM_TRY(sim_alloc(&net->names, most, "encoder/net"));
     for (int i = 0; i < net->n_nodes; i++) {
         node *n = &net->nodes[i];
-        if (n->layer->list)
-            n->layer->list(net, n);
+        if (n->layer->list_tensors)
+            n->layer->list_tensors(net, n);
         if (n->has_running) {
             n->running = net->n_running;
             net->n_running += 2 * n->c;
@@ -101,8 +101,8 @@ done:
     return st;
 }
 
-/* Batch norm starts as the identity: gamma 1 (or 0 where asked for), beta 0, variance 1. */
-static void start_norm(sim_net *net, const node *n)
+/* Batch norm starts as the identity: gamma 1 (or 0 if starts_at_zero), beta 0, variance 1. */
+static void initialise_norm(sim_net *net, const node *n)
 {
     for (size_t c = 0; c < n->c; c++) {
         net->running[n->running + n->c + c] = 1;
@@ -122,7 +122,7 @@ sim_status sim_net_allocate(sim_net *net)
         if (n->conv.k)
             SIM_TRY(sim_filters_create(&n->conv, &n->filters));
         if (n->has_running)
-            start_norm(net, n);
+            initialise_norm(net, n);
     }
 done:
     return st;
@@ -167,8 +167,8 @@ size_t sim_net_filter_bytes(const sim_net *net)
 
 size_t sim_net_frame_bytes(const sim_net *net)
 {
-    size_t most = MOST_TENSORS * (size_t)net->n_nodes;
-    return sizeof *net + (size_t)net->room * sizeof *net->nodes +
+    size_t most = MAX_NODE_TENSORS * (size_t)net->n_nodes;
+    return sizeof *net + (size_t)net->node_capacity * sizeof *net->nodes +
            most * (sizeof *net->tensors + sizeof *net->names);
 }
 

@@ -1,28 +1,29 @@
 /*
- * context.c - CPC's context: what the rows above say about the rows below.
+ * context.c - CPC's context net: predicts rows of a grid from the rows above.
  *
- * Residual blocks y = x + act(conv3x3(shift(x)) + bias), then a 1 x 1: a row sees itself
- * and 2 * layers rows above, never one below.  Van den Oord et al. 2018,
- * arXiv 1807.03748, section 3.2; no batch norm, whose statistics would tell of rows below.
+ * Residual blocks y = x + act(conv3x3(shift(x)) + bias), then a 1 x 1: a row
+ * depends on itself and 2 * layers rows above, never on one below.  Van den Oord et al. 2018,
+ * arXiv 1807.03748, section 3.2; no batch norm, whose
+ * statistics would leak rows below.
  */
 #include "net.h"
 
 #include <stdio.h>
 
-enum { DEFAULT_LAYERS = 4, CONTEXT_DRAWS = 1 /* beside the backbone's 0 */ };
+enum { DEFAULT_LAYERS = 4, CONTEXT_DRAWS = 1 /* the backbone uses 0 */ };
 
 static sim_status add_block(sim_net *net, const sim_context_spec *spec, int number,
                             int *at)
 {
     sim_status st = SIM_OK;
-    sim_activation act = spec->activation == 1 ? SIM_ACT_SILU : SIM_ACT_RELU;
+    sim_activation act = spec->activation == SIM_NET_SILU ? SIM_ACT_SILU : SIM_ACT_RELU;
     char name[24];
     int in = *at;
 
     (void)snprintf(name, sizeof name, "%d", number);
     SIM_TRY(sim_net_add_shift(net, name, in, at));
     SIM_TRY(sim_net_add_conv(net, name, *at, spec->dim, 3, 1, at));
-    net->nodes[*at].conv.exact_reach = true; /* not even a last bit tells of rows below */
+    net->nodes[*at].conv.exact_reach = true; /* no bit depends on rows below */
     SIM_TRY(sim_net_add_act(net, name, *at, true, act, at));
     SIM_TRY(sim_net_add_sum(net, name, *at, in, at));
 done:

@@ -1,13 +1,13 @@
 /*
- * conv.c - convolutions and linear layers: the kernels do the work.
+ * conv.c - convolution and linear layers.
  *
  * A linear layer is a convolution of size 1 on images of 1 x 1; only its weight's dims
- * differ.  A bias stands in the activation that follows (act.c).
+ * differ.  The activation that follows holds the bias (act.c).
  */
 #include "net.h"
 
-static sim_status add(sim_net *net, const layer *l, const char *name, int in, size_t k,
-                      size_t size, size_t stride, int *out)
+static sim_status add_conv_node(sim_net *net, const layer *l, const char *name, int in,
+                                size_t k, size_t size, size_t stride, int *out)
 {
     sim_status st = SIM_OK;
 
@@ -32,14 +32,14 @@ done:
 sim_status sim_net_add_conv(sim_net *net, const char *name, int in, size_t k, size_t size,
                             size_t stride, int *out)
 {
-    return add(net, &sim_layer_conv, name, in, k, size, stride, out);
+    return add_conv_node(net, &sim_layer_conv, name, in, k, size, stride, out);
 }
 
 sim_status sim_net_add_linear(sim_net *net, const char *name, int in, size_t k, int *out)
 {
     SIM_ASSERT(in == NET_INPUT ? net->in_h * net->in_w == 1
                                : net->nodes[in].h * net->nodes[in].w == 1);
-    return add(net, &sim_layer_linear, name, in, k, 1, 1, out);
+    return add_conv_node(net, &sim_layer_linear, name, in, k, 1, 1, out);
 }
 
 static void list_conv(sim_net *net, node *n)
@@ -64,27 +64,28 @@ static void forward(sim_tape *t, int i, const float *x, const float *residual, f
 static void plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
-    place again = AT_NONE, x = sim_plan_recompute(p, n->in, &again);
-    back_step *s = sim_plan_push_step(p, i);
+    buffer_ref recomputed = AT_NONE, x = sim_plan_recompute(p, n->in, &recomputed);
+    backward_step *s = sim_plan_push_step(p, i);
 
     s->x = x;
     s->dy = sim_plan_gradient(p, i);
     s->dx = sim_plan_acquire_gradient(p, n->in);
     s->sum = sim_plan_accumulate(p, n->in, s->dx);
     sim_plan_release(p, s->dy);
-    sim_plan_release(p, again);
+    sim_plan_release(p, recomputed);
 }
 
-static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_stride)
+static void backward(sim_tape *t, const backward_step *s, float *grads,
+                     size_t node_stride)
 {
     const node *n = &t->net->nodes[s->node];
-    const sim_leaf_layout walk = {.n_leaves = t->shape.n_blocks,
-                                  .range = t->shape.blocks,
-                                  .images_per_leaf = t->shape.views * t->shape.slots};
+    const sim_leaf_layout leaves = {.n_leaves = t->shape.n_blocks,
+                                    .range = t->shape.blocks,
+                                    .images_per_leaf = t->shape.views * t->shape.slots};
     const float *dy = sim_tape_read_at(t, s->dy);
     float *dx = sim_tape_write_at(t, s->dx);
 
-    sim_conv_backward_weights(&n->conv, &walk, sim_tape_read_at(t, s->x), dy,
+    sim_conv_backward_weights(&n->conv, &leaves, sim_tape_read_at(t, s->x), dy,
                               grads + n->weight, node_stride);
     if (!sim_tape_needs_dx(t, s))
         return;
@@ -110,7 +111,7 @@ done:
 
 const layer sim_layer_conv = {.name = "conv",
                               .reads_input = true,
-                              .list = list_conv,
+                              .list_tensors = list_conv,
                               .forward = forward,
                               .plan = plan,
                               .backward = backward,
@@ -118,7 +119,7 @@ const layer sim_layer_conv = {.name = "conv",
 
 const layer sim_layer_linear = {.name = "linear",
                                 .reads_input = true,
-                                .list = list_linear,
+                                .list_tensors = list_linear,
                                 .forward = forward,
                                 .plan = plan,
                                 .backward = backward,

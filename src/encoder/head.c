@@ -1,7 +1,7 @@
 /*
  * head.c - projector and predictor: linear layers, batch norm, activations.
  *
- * Parts are numbered as torch's Sequential does: Linear 0, BN 1, activation 2, Linear 3;
+ * Layers are numbered as in torch.nn.Sequential: Linear 0, BN 1, activation 2, Linear 3;
  * without BN Linear 0, activation 1, Linear 2.  A linear layer has a bias where no BN
  * follows.
  */
@@ -12,7 +12,8 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Linear `number`, then BN or bias, then maybe the activation; *number moves on. */
+/* Adds Linear `*number`, then BN or bias, then the activation unless last; advances
+ * *number. */
 static sim_status add_layer(sim_net *net, const sim_head_spec *spec, bool last,
                             int *number, int *at)
 {
@@ -20,9 +21,9 @@ static sim_status add_layer(sim_net *net, const sim_head_spec *spec, bool last,
     char name[24];
     bool bn = last ? spec->last_bn : spec->bn;
     size_t width = last ? spec->dim : spec->hidden;
-    sim_activation act = last                    ? SIM_ACT_NONE
-                         : spec->activation == 1 ? SIM_ACT_SILU
-                                                 : SIM_ACT_RELU;
+    sim_activation act = last                               ? SIM_ACT_NONE
+                         : spec->activation == SIM_NET_SILU ? SIM_ACT_SILU
+                                                            : SIM_ACT_RELU;
 
     (void)snprintf(name, sizeof name, "%d", *number);
     SIM_TRY(sim_net_add_linear(net, name, *at, width, at));
@@ -55,8 +56,8 @@ done:
     return st;
 }
 
-/* Uniform in +-1/sqrt(fan in), weights and biases, as torch.nn.Linear. */
-static void draw(sim_net *net, const sim_head_spec *spec)
+/* Weights and biases uniform in +-1/sqrt(fan in), as torch.nn.Linear. */
+static void initialise_head(sim_net *net, const sim_head_spec *spec)
 {
     double gain = spec->gain > 0 ? spec->gain : 1;
     float bound = 1;
@@ -84,7 +85,7 @@ sim_status sim_head_create(const sim_head_spec *spec, sim_net **out)
 
     SIM_TRY(sim_net_head_nodes(spec, &net));
     SIM_TRY(sim_net_allocate(net));
-    draw(net, spec);
+    initialise_head(net, spec);
     *out = net;
     net = NULL;
 done:

@@ -1,10 +1,9 @@
 /*
  * norm.c - batch norm over groups of the global batch, exactly.
  *
- * A leaf is min(block, group) slots of one view (joint: of all views).  Leaves give moments
- * or sums in double; the folder joins them over the whole group, wherever its blocks are;
- * from there everything is local.  DESIGN.md section 4; Ioffe and Szegedy 2015,
- * arXiv 1502.03167.
+ * A leaf is min(block, group) slots of one view (joint: of all views).  Moments and sums of
+ * leaves are in double; the reducer combines them over the group, on whichever ranks its
+ * blocks are; all other work is local.  Ioffe and Szegedy 2015, arXiv 1502.03167.
  */
 #include "net.h"
 
@@ -16,12 +15,12 @@
 
 static const double epsilon = 1e-5, momentum = 0.1;
 
-/* ---- how a batch falls into leaves and groups ---- */
+/* ---- leaves and groups of a batch ---- */
 
 static norm_shape shape_of(const sim_batchnorm_options *options, const sim_batch_shape *s)
 {
     size_t group = (size_t)options->group;
-    bool joint = options->views == 1;
+    bool joint = options->views == SIM_BN_VIEWS_JOINT;
     norm_shape out = {.blocks = s->blocks.hi - s->blocks.lo,
                       .subs = group && group < s->slots ? s->slots / group : 1,
                       .sets = joint ? 1 : s->views,
@@ -33,27 +32,28 @@ static norm_shape shape_of(const sim_batchnorm_options *options, const sim_batch
     return out;
 }
 
-/* Do the groups fit the batch, and does each hold two numbers of every channel? */
-static sim_status check(const sim_net *net, const sim_batchnorm_options *options,
-                        const sim_batch_shape *s)
+/* Errors: SIM_E_CONFIG unless groups divide the batch and have 2 values per channel. */
+static sim_status check_groups(const sim_net *net, const sim_batchnorm_options *options,
+                               const sim_batch_shape *s)
 {
     sim_status st = SIM_OK;
     size_t group = (size_t)options->group, batch = s->n_blocks * s->slots;
-    size_t images = (group ? group : batch) * (options->views == 1 ? s->views : 1);
+    size_t images =
+        (group ? group : batch) * (options->views == SIM_BN_VIEWS_JOINT ? s->views : 1);
 
     SIM_CHECK(group == 0 || group % s->slots == 0 || s->slots % group == 0, SIM_E_CONFIG,
-              "batchnorm.group: %zu images are neither a multiple nor a divisor of a "
-              "block's %zu; batchnorm.group=%zu fits",
+              "batchnorm.group: %zu is neither a multiple nor a divisor of the block "
+              "size %zu; set batchnorm.group=%zu",
               group, s->slots, s->slots);
     SIM_CHECK(group == 0 || batch % group == 0, SIM_E_CONFIG,
-              "batchnorm.group: %zu does not divide the batch of %zu images; "
-              "batchnorm.group=%zu does",
+              "batchnorm.group: %zu does not divide the global batch of %zu images; "
+              "set batchnorm.group=%zu",
               group, batch, s->slots);
     for (int i = 0; i < net->n_nodes; i++) {
         const node *n = &net->nodes[i];
         SIM_CHECK(!n->has_running || images * n->h * n->w > 1, SIM_E_CONFIG,
-                  "batchnorm: %s%s would take the variance of a single number; take a "
-                  "larger batchnorm.group or batch",
+                  "batchnorm: %s%s has one value per channel and group, too few for a "
+                  "variance; increase batchnorm.group or the batch size",
                   isdigit((unsigned char)n->name[0]) ? "a head's layer " : "", n->name);
     }
 done:
@@ -69,7 +69,7 @@ static size_t widest_of(const sim_net *net)
     return most;
 }
 
-/* Items of everything that sim_norm_prepare takes, in its order. */
+/* Elements of the buffers that sim_norm_prepare allocates, in its order. */
 typedef struct {
     size_t states, start, sums, groups, coefficients, partials, kept;
 } norm_counts;
@@ -100,7 +100,7 @@ size_t sim_norm_bytes(const sim_net *net, const sim_batch_shape *s)
 }
 
 void sim_norm_workspace_of(const sim_net *net, const sim_batch_shape *s,
-                           sim_workspace_size *room)
+                           sim_workspace_size *workspace)
 {
     const norm_shape shape = shape_of(&net->batchnorm, s);
     for (int i = 0; i < net->n_nodes; i++) {
@@ -110,7 +110,7 @@ void sim_norm_workspace_of(const sim_net *net, const sim_batch_shape *s,
                                         .rows = s->slots / shape.subs * n->h * n->w,
                                         .c = n->c};
         if (n->has_running)
-            sim_norm_workspace(&leaves, room);
+            sim_norm_workspace(&leaves, workspace);
     }
 }
 
@@ -120,13 +120,13 @@ sim_status sim_norm_prepare(sim_tape *t)
     const sim_net *net = t->net;
     norm_workspace *r = &t->norm;
 
-    SIM_TRY(check(net, &t->batchnorm, &t->shape));
+    SIM_TRY(check_groups(net, &t->batchnorm, &t->shape));
     r->shape = shape_of(&t->batchnorm, &t->shape);
     const norm_counts n = counts_of(net, &r->shape, &t->shape);
     SIM_TRY(sim_alloc(&r->states, n.states, "encoder/norm"));
     SIM_TRY(sim_alloc(&r->start, n.start, "encoder/norm"));
     SIM_TRY(sim_alloc(&r->sums, n.sums, "encoder/norm"));
-    SIM_TRY(sim_alloc(&r->fold, n.sums, "encoder/norm"));
+    SIM_TRY(sim_alloc(&r->to_reduce, n.sums, "encoder/norm"));
     SIM_TRY(sim_alloc(&r->groups, n.groups, "encoder/norm"));
     SIM_TRY(sim_alloc(&r->coefficients, n.coefficients, "encoder/norm"));
     SIM_TRY(sim_alloc(&r->partials, n.partials, "encoder/norm"));
@@ -152,7 +152,7 @@ void sim_norm_release(sim_tape *t)
     sim_free(r->states);
     sim_free(r->start);
     sim_free(r->sums);
-    sim_free(r->fold);
+    sim_free(r->to_reduce);
     sim_free(r->groups);
     sim_free(r->coefficients);
     sim_free(r->partials);
@@ -186,10 +186,10 @@ static size_t leaf_at(const norm_shape *s, size_t b, size_t set, size_t j)
 }
 
 /*
- * Joins sums [leaf][2][c] over the groups: into groups [group][2][set][c].  The folder
- * wants a vector for each (block, sub): [2][set][c], so that one fold serves all views.
+ * Reduces sums [leaf][2][c] over the groups into groups [group][2][set][c].  The reducer
+ * takes one vector [2][set][c] per (block, sub), so that one call serves all views.
  */
-static void fold_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
+static void reduce_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
 {
     const norm_workspace *r = &t->norm;
     const norm_shape *s = &r->shape;
@@ -198,12 +198,13 @@ static void fold_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
         for (size_t j = 0; j < s->subs; j++)
             for (size_t set = 0; set < s->sets; set++)
                 for (size_t half = 0; half < 2; half++)
-                    memcpy(r->fold + (((b * s->subs + j) * 2 + half) * s->sets + set) * c,
+                    memcpy(r->to_reduce +
+                               (((b * s->subs + j) * 2 + half) * s->sets + set) * c,
                            r->sums + (leaf_at(s, b, set, j) * 2 + half) * c,
-                           c * sizeof *r->fold);
-    t->folder.fold(t->folder.ctx, t->shape.n_blocks, s->subs,
-                   s->whole ? 0 : s->leaves_per_group, 2 * s->sets * c, merge, r->fold,
-                   r->groups);
+                           c * sizeof *r->to_reduce);
+    t->reducer.reduce(t->reducer.ctx, t->shape.n_blocks, s->subs,
+                      s->whole ? 0 : s->leaves_per_group, 2 * s->sets * c, merge,
+                      r->to_reduce, r->groups);
 }
 
 /* The group of the local block's sub-leaf j. */
@@ -257,7 +258,7 @@ static void set_leaf(const sim_tape *t, const node *n, norm_state *s, size_t lea
     }
 }
 
-/* Numbers of a channel that a group's statistics are taken over. */
+/* Values per channel in a group. */
 static double samples_of(const sim_tape *t, const sim_norm_leaves *leaves)
 {
     return (double)t->norm.shape.leaves_per_group *
@@ -271,7 +272,7 @@ static void batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
     const norm_shape *s = &t->norm.shape;
 
     sim_norm_moments(leaves, x, t->norm.sums);
-    fold_leaves(t, n->c, sim_merge_moments);
+    reduce_leaves(t, n->c, sim_merge_moments);
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t set = 0; set < s->sets; set++)
             for (size_t j = 0; j < s->subs; j++) {
@@ -294,7 +295,8 @@ static void running_statistics(sim_tape *t, int i)
         set_leaf(t, n, &t->norm.states[i], leaf, sums, sums + n->c, 1);
 }
 
-static void apply(sim_tape *t, int i, const float *x, const float *residual, float *y)
+static void apply_norm(sim_tape *t, int i, const float *x, const float *residual,
+                       float *y)
 {
     const node *n = &t->net->nodes[i];
     const norm_state *s = &t->norm.states[i];
@@ -311,13 +313,13 @@ static void norm_forward(sim_tape *t, int i, const float *x, const float *residu
         running_statistics(t, i);
     else
         batch_statistics(t, i, &leaves, x);
-    apply(t, i, x, residual, y);
+    apply_norm(t, i, x, residual, y);
 }
 
-/* With the coefficients of the forward pass. */
-static void again(sim_tape *t, int i, const float *x, float *y)
+/* Uses the coefficients of the forward pass. */
+static void recompute(sim_tape *t, int i, const float *x, float *y)
 {
-    apply(t, i, x, NULL, y);
+    apply_norm(t, i, x, NULL, y);
 }
 
 void sim_norm_reduce_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
@@ -344,7 +346,7 @@ static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_strid
     const node *n = &t->net->nodes[i];
     const norm_shape *s = &t->norm.shape;
     size_t c = n->c;
-    double *of_block = t->norm.fold; /* free by now */
+    double *of_block = t->norm.to_reduce; /* its contents are no longer used */
 
     memset(of_block, 0, s->blocks * 2 * c * sizeof *of_block);
     for (size_t b = 0; b < s->blocks; b++)
@@ -356,7 +358,7 @@ static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_strid
                 of_block[b * 2 * c + c + k] += sum[k];
             }
         }
-    /* gamma and beta stand side by side in the arena. */
+    /* gamma and beta are adjacent in the weights. */
     SIM_ASSERT(n->bias == n->weight + c);
     sim_norm_reduce_narrow(t, 2 * c, of_block, grads + n->weight, node_stride);
 }
@@ -380,13 +382,13 @@ static void set_backward(sim_tape *t, int i, size_t leaf, const double *sum_g,
     }
 }
 
-/* Sums over the groups, once the kernels have left the leaves' in `sums`. */
+/* Reduces the leaves' sums over the groups and sets the coefficients of dx. */
 static void group_sums(sim_tape *t, int i, double samples)
 {
     const norm_shape *s = &t->norm.shape;
     size_t c = t->net->nodes[i].c;
 
-    fold_leaves(t, c, sim_merge_sum);
+    reduce_leaves(t, c, sim_merge_sum);
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t set = 0; set < s->sets; set++)
             for (size_t j = 0; j < s->subs; j++) {
@@ -396,7 +398,8 @@ static void group_sums(sim_tape *t, int i, double samples)
             }
 }
 
-static void backward(sim_tape *t, const back_step *step, float *grads, size_t node_stride)
+static void backward(sim_tape *t, const backward_step *step, float *grads,
+                     size_t node_stride)
 {
     int i = step->node;
     const node *n = &t->net->nodes[i];
@@ -438,7 +441,7 @@ done:
     return st;
 }
 
-static void list(sim_net *net, node *n)
+static void list_tensors(sim_net *net, node *n)
 {
     if (!n->affine)
         return;
@@ -449,10 +452,10 @@ static void list(sim_net *net, node *n)
 static void plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
-    place x_again = AT_NONE, residual_again = AT_NONE;
-    place x = sim_plan_recompute(p, n->in, &x_again);
-    place residual = sim_plan_recompute(p, n->residual, &residual_again);
-    back_step *s = sim_plan_push_step(p, i);
+    buffer_ref x_recomputed = AT_NONE, residual_recomputed = AT_NONE;
+    buffer_ref x = sim_plan_recompute(p, n->in, &x_recomputed);
+    buffer_ref residual = sim_plan_recompute(p, n->residual, &residual_recomputed);
+    backward_step *s = sim_plan_push_step(p, i);
 
     s->x = x;
     s->residual = residual;
@@ -462,11 +465,11 @@ static void plan(planner *p, int i)
     if (n->residual != NO_NODE)
         s->add_g = sim_plan_accumulate(p, n->residual, s->g);
     s->sum = sim_plan_accumulate(p, n->in, s->dx);
-    sim_plan_release(p, x_again);
-    sim_plan_release(p, residual_again);
+    sim_plan_release(p, x_recomputed);
+    sim_plan_release(p, residual_recomputed);
 }
 
-/* A residual block in small: the sum, its gradient to both, an activation. */
+/* A small residual block. */
 static sim_status sample(sim_net *net, int in, int *out)
 {
     sim_status st = SIM_OK;
@@ -481,9 +484,9 @@ done:
 }
 
 const layer sim_layer_norm = {.name = "norm",
-                              .list = list,
+                              .list_tensors = list_tensors,
                               .forward = norm_forward,
-                              .again = again,
+                              .recompute = recompute,
                               .plan = plan,
                               .backward = backward,
                               .sample = sample};

@@ -23,21 +23,23 @@ static const sim_option encoder_rows[] = {
         "cifar|imagenet", "",
         "3x3 for small images, or 7x7 with stride 2 and a max pool"),
     ROW(sim_encoder_options, "width", SIM_OPTION_REAL, width, 0.05, 8, "1.0", NULL, "",
-        "factor on the channels 64, 128, 256, 512"),
+        "multiplies the channels 64, 128, 256, 512"),
     ROW(sim_encoder_options, "activation", SIM_OPTION_ENUM, activation, 0, 0, "relu",
-        "relu|silu", "", "everywhere in encoder and heads"),
+        "relu|silu", "", "activation of encoder and heads"),
     ROW(sim_encoder_options, "zero_init_last_bn", SIM_OPTION_BOOL, zero_init_last_bn, 0,
-        0, "false", NULL, "", "start the last batch norm of every block at zero"),
+        0, "false", NULL, "",
+        "initialise gamma of the last batch norm of each block to zero"),
     ROW(sim_encoder_options, "projector.layers", SIM_OPTION_INT, projector_layers, 1, 3,
         "2", NULL, "layers", "linear layers of the projection head"),
     ROW(sim_encoder_options, "projector.hidden", SIM_OPTION_INT, projector_hidden, 0,
-        65536, "0", NULL, "", "its hidden width; 0: the encoder's"),
+        65536, "0", NULL, "",
+        "hidden width of the projection head; 0: that of the encoder"),
     ROW(sim_encoder_options, "projector.dim", SIM_OPTION_INT, projector_dim, 2, 65536,
-        "128", NULL, "", "dimensions of an embedding"),
+        "128", NULL, "", "embedding dimension"),
     ROW(sim_encoder_options, "projector.bn", SIM_OPTION_BOOL, projector_bn, 0, 0, "false",
-        NULL, "", "batch norm after its hidden layers"),
+        NULL, "", "batch norm after hidden layers of the projection head"),
     ROW(sim_encoder_options, "projector.last_bn", SIM_OPTION_BOOL, projector_last_bn, 0,
-        0, "false", NULL, "", "batch norm after its last layer"),
+        0, "false", NULL, "", "batch norm after the last layer of the projection head"),
 };
 
 const sim_option_table sim_encoder_table = {.section = "encoder",
@@ -48,9 +50,9 @@ const sim_option_table sim_encoder_table = {.section = "encoder",
 
 static const sim_option batchnorm_rows[] = {
     ROW(sim_batchnorm_options, "group", SIM_OPTION_INT, group, 0, 16777216, "0", NULL,
-        "images", "statistics over this many images; 0: the global batch"),
+        "images", "images per group of statistics; 0: the global batch"),
     ROW(sim_batchnorm_options, "views", SIM_OPTION_ENUM, views, 0, 0, "separate",
-        "separate|joint", "", "statistics of each view, or of all views together"),
+        "separate|joint", "", "statistics per view, or over all views jointly"),
 };
 
 const sim_option_table sim_batchnorm_table = {

@@ -1,43 +1,42 @@
 /*
- * plan.c - where every value and gradient of a pass stands, before anything is computed.
+ * plan.c - liveness planner: assigns a buffer to every value and gradient of a pass.
  *
- * The passes are walked once without numbers; values and gradients get places in one arena
- * by first fit, and give them back when nobody needs them any more.  Kept for backward:
- * outputs of convolutions, of blocks and of max pools; the outputs of norms inside a block
- * are computed again.
+ * It simulates the passes without data.  Values and gradients are placed in one arena by
+ * first fit and released after their last use.  Saved for backward: outputs of
+ * convolutions, of blocks and of max pools.  Outputs of norms inside a block are recomputed.
  */
 #include "net.h"
 
 #include "simile/memory.h"
 #include "simile/thread.h"
 
-enum { UNIT = 16 }; /* floats: keeps every place aligned to 64 bytes */
+enum { UNIT = 16 }; /* floats; aligns every buffer to 64 bytes */
 
 typedef struct {
-    place at;
+    buffer_ref at;
     size_t n;
 } slot;
 
 struct planner {
     const sim_net *net;
     net_plan *plan;
-    slot *live; /* by place, ascending */
+    slot *live; /* by offset, ascending */
     size_t n_live;
-    place *grad, input_grad;
+    buffer_ref *grad, input_grad;
     int *last_use; /* forward: last node that reads a value */
     bool backward;
 };
 
-place sim_plan_acquire(planner *p, size_t n)
+buffer_ref sim_plan_acquire(planner *p, size_t n)
 {
-    place at = 0;
+    buffer_ref at = 0;
     size_t i = 0;
 
     n = (n + UNIT - 1) / UNIT * UNIT;
     for (; i < p->n_live; i++) {
-        if (p->live[i].at - at >= (place)n)
+        if (p->live[i].at - at >= (buffer_ref)n)
             break;
-        at = p->live[i].at + (place)p->live[i].n;
+        at = p->live[i].at + (buffer_ref)p->live[i].n;
     }
     for (size_t j = p->n_live; j > i; j--)
         p->live[j] = p->live[j - 1];
@@ -48,7 +47,7 @@ place sim_plan_acquire(planner *p, size_t n)
     return at;
 }
 
-void sim_plan_release(planner *p, place at)
+void sim_plan_release(planner *p, buffer_ref at)
 {
     size_t i = 0;
     if (at < 0)
@@ -70,7 +69,7 @@ static bool is_stored(const planner *p, int i)
     return p->backward && p->net->nodes[i].stored;
 }
 
-place sim_plan_value(const planner *p, int i)
+buffer_ref sim_plan_value(const planner *p, int i)
 {
     return i == NET_INPUT ? AT_INPUT : i == NO_NODE ? AT_NONE : p->plan->value[i];
 }
@@ -111,49 +110,49 @@ static void plan_forward(planner *p)
 
 /* ---- backward ---- */
 
-back_step *sim_plan_push_step(planner *p, int i)
+backward_step *sim_plan_push_step(planner *p, int i)
 {
-    back_step *s = &p->plan->steps[p->plan->n_steps++];
-    *s = (back_step){.node = i,
-                     .x = AT_NONE,
-                     .residual = AT_NONE,
-                     .dy = AT_NONE,
-                     .g = AT_NONE,
-                     .dx = AT_NONE,
-                     .sum = AT_NONE,
-                     .add_g = AT_NONE};
+    backward_step *s = &p->plan->steps[p->plan->n_steps++];
+    *s = (backward_step){.node = i,
+                         .x = AT_NONE,
+                         .residual = AT_NONE,
+                         .dy = AT_NONE,
+                         .g = AT_NONE,
+                         .dx = AT_NONE,
+                         .sum = AT_NONE,
+                         .add_g = AT_NONE};
     return s;
 }
 
-place sim_plan_recompute(planner *p, int i, place *again)
+buffer_ref sim_plan_recompute(planner *p, int i, buffer_ref *recomputed)
 {
-    *again = AT_NONE;
+    *recomputed = AT_NONE;
     if (i < 0 || is_stored(p, i))
         return sim_plan_value(p, i);
     const node *n = &p->net->nodes[i];
-    SIM_ASSERT(n->layer->again && n->residual == NO_NODE);
+    SIM_ASSERT(n->layer->recompute && n->residual == NO_NODE);
     SIM_ASSERT(n->in == NET_INPUT || is_stored(p, n->in));
-    *again = sim_plan_acquire(p, node_floats(n));
-    back_step *s = sim_plan_push_step(p, i);
-    s->again = true;
+    *recomputed = sim_plan_acquire(p, node_floats(n));
+    backward_step *s = sim_plan_push_step(p, i);
+    s->recompute = true;
     s->x = sim_plan_value(p, n->in);
-    s->dx = *again;
-    return *again;
+    s->dx = *recomputed;
+    return *recomputed;
 }
 
-place sim_plan_gradient(const planner *p, int i)
+buffer_ref sim_plan_gradient(const planner *p, int i)
 {
-    SIM_ASSERT(p->grad[i] != AT_NONE); /* somebody reads every value */
+    SIM_ASSERT(p->grad[i] != AT_NONE); /* every value has a reader */
     return p->grad[i];
 }
 
-static place *gradient_at(planner *p, int i)
+static buffer_ref *gradient_at(planner *p, int i)
 {
     return i == NET_INPUT ? &p->input_grad : &p->grad[i];
 }
 
-/* The first gradient of the net's input is made where the caller wants it. */
-place sim_plan_acquire_gradient(planner *p, int i)
+/* The first gradient of the net's input is written to the caller's dx. */
+buffer_ref sim_plan_acquire_gradient(planner *p, int i)
 {
     const sim_net *net = p->net;
     if (i != NET_INPUT)
@@ -163,14 +162,14 @@ place sim_plan_acquire_gradient(planner *p, int i)
                : sim_plan_acquire(p, net->in_h * net->in_w * net->in_c);
 }
 
-place sim_plan_accumulate(planner *p, int i, place at)
+buffer_ref sim_plan_accumulate(planner *p, int i, buffer_ref at)
 {
-    place *grad = gradient_at(p, i), there = *grad;
-    if (there == AT_NONE)
+    buffer_ref *grad = gradient_at(p, i), existing = *grad;
+    if (existing == AT_NONE)
         *grad = at;
     else
         sim_plan_release(p, at);
-    return there;
+    return existing;
 }
 
 static void plan_backward(planner *p)
@@ -179,12 +178,12 @@ static void plan_backward(planner *p)
     for (int i = p->net->n_nodes - 1; i >= 0; i--) {
         p->net->nodes[i].layer->plan(p, i);
         if (is_stored(p, i))
-            sim_plan_release(p, p->plan->value[i]); /* its readers are done */
+            sim_plan_release(p, p->plan->value[i]); /* no later step reads it */
     }
 }
 
-/* A node's own step, and at most two values that it has computed again. */
-static size_t most_steps(const sim_net *net)
+/* A node's own step and at most two recomputed values. */
+static size_t max_backward_steps(const sim_net *net)
 {
     return 3 * (size_t)net->n_nodes;
 }
@@ -198,7 +197,7 @@ sim_status sim_plan_make(const sim_net *net, bool backward, net_plan *out)
 
     SIM_TRY(sim_alloc(&plan.value, n, "encoder/plan"));
     SIM_TRY(sim_alloc(&plan.saved, n, "encoder/plan"));
-    SIM_TRY(sim_alloc(&plan.steps, most_steps(net), "encoder/plan"));
+    SIM_TRY(sim_alloc(&plan.steps, max_backward_steps(net), "encoder/plan"));
     SIM_TRY(sim_alloc(&p.live, 4 * n, "encoder/plan"));
     SIM_TRY(sim_alloc(&p.grad, n, "encoder/plan"));
     SIM_TRY(sim_alloc(&p.last_use, n, "encoder/plan"));
@@ -225,13 +224,13 @@ void sim_plan_clear(net_plan *p)
     SIM_FREE(p->steps);
 }
 
-/* ---- the ledger of a net and its tape, for `simile plan` ---- */
+/* ---- bytes of a net and its tape, for `simile plan` ---- */
 
-static size_t frame_bytes(const sim_net *net, const net_plan *p)
+static size_t structure_bytes(const sim_net *net, const net_plan *p)
 {
     return sim_net_frame_bytes(net) + sizeof(sim_tape) +
            (size_t)net->n_nodes * (sizeof *p->value + sizeof *p->saved) +
-           most_steps(net) * sizeof *p->steps;
+           max_backward_steps(net) * sizeof *p->steps;
 }
 
 enum {
@@ -242,25 +241,26 @@ enum {
     NORMS,
     FRAME,
     N_ITEMS,
-    WORKSPACE = N_ITEMS, /* the rows that nets share */
+    WORKSPACE = N_ITEMS, /* rows shared by all nets */
     SCRATCH,
     N_ROWS
 };
 
-static void raise_room(const sim_net *net, const sim_batch_shape *shape,
-                       sim_workspace_size *room)
+static void raise_workspace(const sim_net *net, const sim_batch_shape *shape,
+                            sim_workspace_size *workspace)
 {
-    const sim_leaf_layout walk = {.n_leaves = shape->n_blocks,
-                                  .range = shape->blocks,
-                                  .images_per_leaf = shape->views * shape->slots};
+    const sim_leaf_layout leaves = {.n_leaves = shape->n_blocks,
+                                    .range = shape->blocks,
+                                    .images_per_leaf = shape->views * shape->slots};
     for (int i = 0; i < net->n_nodes; i++)
         if (net->nodes[i].conv.k)
-            sim_conv_workspace(&net->nodes[i].conv, &walk, room);
-    sim_norm_workspace_of(net, shape, room);
+            sim_conv_workspace(&net->nodes[i].conv, &leaves, workspace);
+    sim_norm_workspace_of(net, shape, workspace);
 }
 
 static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
-                           bool backward, size_t bytes[N_ITEMS], sim_workspace_size *room)
+                           bool backward, size_t bytes[N_ITEMS],
+                           sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
     net_plan plan = {0};
@@ -272,22 +272,22 @@ static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
     bytes[ACTIVATIONS] += sim_batch_images(shape) *
                           (plan.arena * sizeof(float) + plan.saved_bytes_per_image);
     bytes[NORMS] += sim_norm_bytes(net, shape);
-    bytes[FRAME] += frame_bytes(net, &plan);
-    raise_room(net, shape, room);
+    bytes[FRAME] += structure_bytes(net, &plan);
+    raise_workspace(net, shape, workspace);
 done:
     sim_plan_clear(&plan);
     return st;
 }
 
-/* By item: bytes add up, but workspace and scratch are shared, and the larger stays. */
-static void add_rows(const size_t bytes[N_ITEMS], const sim_workspace_size *room,
+/* Bytes add up, except for the shared workspace and scratch: the maximum counts. */
+static void add_rows(const size_t bytes[N_ITEMS], const sim_workspace_size *workspace,
                      sim_plan_row *rows)
 {
-    size_t scratch = sim_scratch_capacity(room->thread) * (size_t)sim_threads();
+    size_t scratch = sim_scratch_capacity(workspace->thread) * (size_t)sim_threads();
     for (size_t i = 0; i < N_ITEMS; i++)
         rows[i].bytes += bytes[i];
-    if (rows[WORKSPACE].bytes < room->shared)
-        rows[WORKSPACE].bytes = room->shared;
+    if (rows[WORKSPACE].bytes < workspace->shared)
+        rows[WORKSPACE].bytes = workspace->shared;
     if (rows[SCRATCH].bytes < scratch)
         rows[SCRATCH].bytes = scratch;
 }
@@ -309,10 +309,10 @@ static sim_status add_net(sim_net **net, const sim_batch_shape *shape, bool back
 {
     sim_status st = SIM_OK;
     size_t bytes[N_ITEMS] = {0};
-    sim_workspace_size room = {0};
+    sim_workspace_size workspace = {0};
 
-    SIM_TRY(plan_one(*net, shape, backward, bytes, &room));
-    add_rows(bytes, &room, rows);
+    SIM_TRY(plan_one(*net, shape, backward, bytes, &workspace));
+    add_rows(bytes, &workspace, rows);
 done:
     sim_net_destroy(net);
     return st;

@@ -1,7 +1,7 @@
 /*
  * pool.c - max pool (3 x 3, stride 2, the ImageNet stem's) and mean over all pixels.
  *
- * The max pool remembers a byte for every output: which of its inputs won.
+ * The max pool saves one byte per output: the index of the largest input in the window.
  */
 #include "net.h"
 
@@ -37,7 +37,7 @@ static void forward_max(sim_tape *t, int i, const float *x, const float *residua
     sim_max_pool(t->n_images, below->h, below->w, below->c, x, y, sim_tape_saved(t, i));
 }
 
-static void mean_again(sim_tape *t, int i, const float *x, float *y)
+static void recompute_mean(sim_tape *t, int i, const float *x, float *y)
 {
     const node *below = sim_tape_input_node(t, i);
     sim_mean_pool(t->n_images, below->h * below->w, below->c, x, y);
@@ -47,14 +47,14 @@ static void forward_mean(sim_tape *t, int i, const float *x, const float *residu
                          float *y)
 {
     (void)residual;
-    mean_again(t, i, x, y);
+    recompute_mean(t, i, x, y);
 }
 
-/* Neither needs a value for its gradient. */
-static void plan(planner *p, int i)
+/* The gradients depend on no value. */
+static void plan_pool(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
-    back_step *s = sim_plan_push_step(p, i);
+    backward_step *s = sim_plan_push_step(p, i);
 
     s->dy = sim_plan_gradient(p, i);
     s->dx = sim_plan_acquire(p, node_floats(sim_plan_node(p, n->in)));
@@ -62,14 +62,14 @@ static void plan(planner *p, int i)
     sim_plan_release(p, s->dy);
 }
 
-static void add_up(sim_tape *t, const back_step *s, const float *dx)
+static void accumulate_dx(sim_tape *t, const backward_step *s, const float *dx)
 {
     if (s->sum != AT_NONE)
         sim_add(t->n_images * node_floats(sim_tape_input_node(t, s->node)), dx,
                 sim_tape_write_at(t, s->sum));
 }
 
-static void backward_max(sim_tape *t, const back_step *s, float *grads,
+static void backward_max(sim_tape *t, const backward_step *s, float *grads,
                          size_t node_stride)
 {
     const node *below = sim_tape_input_node(t, s->node);
@@ -78,10 +78,10 @@ static void backward_max(sim_tape *t, const back_step *s, float *grads,
     (void)node_stride;
     sim_max_pool_backward(t->n_images, below->h, below->w, below->c,
                           sim_tape_read_at(t, s->dy), sim_tape_saved(t, s->node), dx);
-    add_up(t, s, dx);
+    accumulate_dx(t, s, dx);
 }
 
-static void backward_mean(sim_tape *t, const back_step *s, float *grads,
+static void backward_mean(sim_tape *t, const backward_step *s, float *grads,
                           size_t node_stride)
 {
     const node *below = sim_tape_input_node(t, s->node);
@@ -90,18 +90,18 @@ static void backward_mean(sim_tape *t, const back_step *s, float *grads,
     (void)node_stride;
     sim_mean_pool_backward(t->n_images, below->h * below->w, below->c,
                            sim_tape_read_at(t, s->dy), dx);
-    add_up(t, s, dx);
+    accumulate_dx(t, s, dx);
 }
 
 const layer sim_layer_max_pool = {.name = "max_pool",
                                   .forward = forward_max,
-                                  .plan = plan,
+                                  .plan = plan_pool,
                                   .backward = backward_max,
                                   .sample = sim_net_add_max_pool};
 
 const layer sim_layer_mean_pool = {.name = "mean_pool",
                                    .forward = forward_mean,
-                                   .again = mean_again,
-                                   .plan = plan,
+                                   .recompute = recompute_mean,
+                                   .plan = plan_pool,
                                    .backward = backward_mean,
                                    .sample = sim_net_add_mean_pool};

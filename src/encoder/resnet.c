@@ -1,5 +1,5 @@
 /*
- * resnet.c - ResNet-18, 34 and 50 (v1.5: the stride in the 3 x 3), torchvision's names.
+ * resnet.c - ResNet-18, 34 and 50 (v1.5: stride in the 3 x 3), with torchvision's names.
  *
  * He et al. 2015, arXiv 1512.03385.  The CIFAR stem is 3 x 3 with stride 1 and no max pool.
  */
@@ -19,7 +19,7 @@ static const resnet rows[] = {
 #undef SIM_NET
 };
 
-/* Channels of a stage: a multiple of 8. */
+/* Channels of a stage, rounded to a multiple of 8. */
 static size_t channels(const sim_encoder_options *e, int stage)
 {
     size_t c = (size_t)(e->width * (double)(64 << stage) / 8 + 0.5) * 8;
@@ -102,7 +102,7 @@ done:
 static sim_status stem(builder *b, int *out)
 {
     sim_status st = SIM_OK;
-    bool imagenet = b->options->stem == 1;
+    bool imagenet = b->options->stem == SIM_STEM_IMAGENET;
     size_t c = channels(b->options, 0);
 
     SIM_TRY(sim_net_add_conv(b->net, "conv1", NET_INPUT, c, imagenet ? 7 : 3,
@@ -137,7 +137,7 @@ sim_status sim_net_backbone_nodes(const sim_net_spec *spec, sim_net **out)
     builder b = {.options = spec->encoder};
     int at = NET_INPUT;
 
-    b.act = spec->encoder->activation == 1 ? SIM_ACT_SILU : SIM_ACT_RELU;
+    b.act = spec->encoder->activation == SIM_NET_SILU ? SIM_ACT_SILU : SIM_ACT_RELU;
     SIM_TRY(sim_net_begin(spec->h, spec->w, spec->c, spec->batchnorm, &b.net));
     SIM_TRY(stem(&b, &at));
     SIM_TRY(stages(&b, &rows[spec->encoder->arch], at));

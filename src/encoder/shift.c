@@ -1,8 +1,8 @@
 /*
- * shift.c - every row of an image one down: what makes a convolution causal.
+ * shift.c - shifts image rows down by one, which makes a convolution causal.
  *
- * A 3 x 3 filter of padding 1 at row y then sees rows y - 2 to y and none below, so that
- * a context may be asked to predict the rows below (van den Oord et al. 2018,
+ * A 3 x 3 filter with padding 1 at row y then covers rows y - 2 to y and none below, so that
+ * a context can predict the rows below (van den Oord et al. 2018,
  * arXiv 1807.03748, section 3.2).
  */
 #include "net.h"
@@ -17,7 +17,7 @@ sim_status sim_net_add_shift(sim_net *net, const char *name, int in, int *out)
 }
 
 typedef struct {
-    size_t row, kept; /* floats: of a row, of all rows but one */
+    size_t row, kept; /* floats in one row; in all rows but one */
     const float *x;
     float *y;
 } shift_call;
@@ -28,7 +28,7 @@ static shift_call call_of(const node *n, const float *x, float *y)
     return (shift_call){.row = row, .kept = (n->h - 1) * row, .x = x, .y = y};
 }
 
-static void down(size_t i, void *ctx)
+static void shift_down(size_t i, void *ctx)
 {
     const shift_call *q = ctx;
     const float *x = q->x + i * (q->kept + q->row);
@@ -37,7 +37,7 @@ static void down(size_t i, void *ctx)
     memcpy(y + q->row, x, q->kept * sizeof *y);
 }
 
-static void up(size_t i, void *ctx)
+static void shift_up(size_t i, void *ctx)
 {
     const shift_call *q = ctx;
     const float *x = q->x + i * (q->kept + q->row);
@@ -46,22 +46,22 @@ static void up(size_t i, void *ctx)
     memset(y + q->kept, 0, q->row * sizeof *y);
 }
 
-static void again(sim_tape *t, int i, const float *x, float *y)
+static void recompute(sim_tape *t, int i, const float *x, float *y)
 {
     shift_call q = call_of(&t->net->nodes[i], x, y);
-    sim_for(t->n_images, down, &q);
+    sim_for(t->n_images, shift_down, &q);
 }
 
 static void forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
 {
     (void)residual;
-    again(t, i, x, y);
+    recompute(t, i, x, y);
 }
 
 static void plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
-    back_step *s = sim_plan_push_step(p, i);
+    backward_step *s = sim_plan_push_step(p, i);
 
     s->dy = sim_plan_gradient(p, i);
     s->dx = sim_plan_acquire_gradient(p, n->in);
@@ -69,7 +69,8 @@ static void plan(planner *p, int i)
     sim_plan_release(p, s->dy);
 }
 
-static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_stride)
+static void backward(sim_tape *t, const backward_step *s, float *grads,
+                     size_t node_stride)
 {
     const node *n = &t->net->nodes[s->node];
     (void)grads;
@@ -78,7 +79,7 @@ static void backward(sim_tape *t, const back_step *s, float *grads, size_t node_
     if (!sim_tape_needs_dx(t, s))
         return;
     shift_call q = call_of(n, sim_tape_read_at(t, s->dy), sim_tape_write_at(t, s->dx));
-    sim_for(t->n_images, up, &q);
+    sim_for(t->n_images, shift_up, &q);
     if (s->sum != AT_NONE)
         sim_add(t->n_images * node_floats(n), q.y, sim_tape_write_at(t, s->sum));
 }
@@ -91,7 +92,7 @@ static sim_status sample(sim_net *net, int in, int *out)
 const layer sim_layer_shift = {.name = "shift",
                                .reads_input = true,
                                .forward = forward,
-                               .again = again,
+                               .recompute = recompute,
                                .plan = plan,
                                .backward = backward,
                                .sample = sample};

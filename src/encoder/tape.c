@@ -1,5 +1,5 @@
 /*
- * tape.c - the passes: forward node by node, backward as the plan lists it.
+ * tape.c - the passes: forward node by node, backward by the steps of the plan.
  */
 #include "net.h"
 
@@ -13,10 +13,10 @@ size_t sim_batch_images(const sim_batch_shape *b)
     return (b->blocks.hi - b->blocks.lo) * b->views * b->slots;
 }
 
-static sim_status create(sim_net *net, const sim_batch_shape *shape,
-                         const sim_reducer *folder,
-                         const sim_batchnorm_options *batchnorm, bool backward,
-                         sim_tape **out)
+static sim_status create_tape(sim_net *net, const sim_batch_shape *shape,
+                              const sim_reducer *reducer,
+                              const sim_batchnorm_options *batchnorm, bool backward,
+                              sim_tape **out)
 {
     sim_status st = SIM_OK;
     sim_tape *t = NULL;
@@ -24,7 +24,7 @@ static sim_status create(sim_net *net, const sim_batch_shape *shape,
     SIM_TRY(sim_new(&t, "encoder/tape"));
     t->net = net;
     t->shape = *shape;
-    t->folder = *folder;
+    t->reducer = *reducer;
     t->batchnorm = *batchnorm;
     t->backward = backward;
     t->n_images = sim_batch_images(shape);
@@ -41,9 +41,9 @@ done:
 }
 
 sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
-                           const sim_reducer *folder, bool backward, sim_tape **out)
+                           const sim_reducer *reducer, bool backward, sim_tape **out)
 {
-    return create(net, shape, folder, &net->batchnorm, backward, out);
+    return create_tape(net, shape, reducer, &net->batchnorm, backward, out);
 }
 
 void sim_tape_destroy(sim_tape **out)
@@ -59,8 +59,8 @@ void sim_tape_destroy(sim_tape **out)
     *out = NULL;
 }
 
-/* A place that is read. */
-const float *sim_tape_read_at(const sim_tape *t, place at)
+/* A buffer for reading. */
+const float *sim_tape_read_at(const sim_tape *t, buffer_ref at)
 {
     switch (at) {
     case AT_NONE:
@@ -75,8 +75,8 @@ const float *sim_tape_read_at(const sim_tape *t, place at)
     }
 }
 
-/* A place that is written. */
-float *sim_tape_write_at(const sim_tape *t, place at)
+/* A buffer for writing. */
+float *sim_tape_write_at(const sim_tape *t, buffer_ref at)
 {
     switch (at) {
     case AT_NONE:
@@ -96,7 +96,7 @@ uint8_t *sim_tape_saved(const sim_tape *t, int i)
     return t->saved + t->n_images * t->plan.saved[i];
 }
 
-bool sim_tape_needs_dx(const sim_tape *t, const back_step *s)
+bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s)
 {
     return t->dx || (s->dx != AT_DX && s->sum != AT_DX);
 }
@@ -125,15 +125,15 @@ void sim_net_forward(sim_tape *t, const float *x, float *y)
                           sim_tape_write_at(t, t->plan.value[i]));
     }
     if (!t->evaluation)
-        sim_heartbeat_phase("loss"); /* or another net, which says so */
+        sim_heartbeat_phase("loss"); /* another net's pass overrides it */
 }
 
-static void backward_step(sim_tape *t, const back_step *s, float *grads,
-                          size_t node_stride)
+static void run_backward_step(sim_tape *t, const backward_step *s, float *grads,
+                              size_t node_stride)
 {
     const layer *l = t->net->nodes[s->node].layer;
-    if (s->again)
-        l->again(t, s->node, sim_tape_read_at(t, s->x), sim_tape_write_at(t, s->dx));
+    if (s->recompute)
+        l->recompute(t, s->node, sim_tape_read_at(t, s->x), sim_tape_write_at(t, s->dx));
     else
         l->backward(t, s, grads, node_stride);
 }
@@ -146,12 +146,12 @@ void sim_net_backward(sim_tape *t, const float *dy, float *dx, float *grads,
     t->dx = dx;
     sim_heartbeat_phase("backward");
     for (size_t i = 0; i < t->plan.n_steps; i++)
-        backward_step(t, &t->plan.steps[i], grads, node_stride);
+        run_backward_step(t, &t->plan.steps[i], grads, node_stride);
 }
 
 /* ---- evaluation ---- */
 
-/* A tape for chunks of images, without batch statistics. */
+/* A tape for chunks of images, with running statistics. */
 static sim_status prepare_evaluation(sim_net *net)
 {
     sim_status st = SIM_OK;
@@ -161,7 +161,8 @@ static sim_status prepare_evaluation(sim_net *net)
 
     if (net->evaluation)
         goto done;
-    SIM_TRY(create(net, &shape, &sim_reducer_local, &one_leaf, false, &net->evaluation));
+    SIM_TRY(
+        create_tape(net, &shape, &sim_reducer_local, &one_leaf, false, &net->evaluation));
     net->evaluation->evaluation = true;
 done:
     return st;
@@ -183,23 +184,23 @@ done:
     return st;
 }
 
-/* ---- the folder of one process ---- */
+/* ---- the reducer of one process ---- */
 
-/* Folds `n` leaves into the first, as tree.h splits them; a step allocates nothing. */
-static void fold_span(double *leaves, size_t n, size_t width, sim_merge_fn *merge)
+/* Reduces `n` leaves into the first in the order of tree.h, without allocating. */
+static void reduce_span(double *leaves, size_t n, size_t width, sim_merge_fn *merge)
 {
     if (n < 2)
         return;
     size_t half = n / 2;
     double *right = leaves + half * width;
-    fold_span(leaves, half, width, merge);
-    fold_span(right, n - half, width, merge);
+    reduce_span(leaves, half, width, merge);
+    reduce_span(right, n - half, width, merge);
     merge(width, leaves, half, right, n - half);
 }
 
-static void fold_local(void *ctx, size_t n_units, size_t leaves_per_unit,
-                       size_t leaves_per_group, size_t width, sim_merge_fn *merge,
-                       double *leaves, double *out)
+static void reduce_local(void *ctx, size_t n_units, size_t leaves_per_unit,
+                         size_t leaves_per_group, size_t width, sim_merge_fn *merge,
+                         double *leaves, double *out)
 {
     size_t n = n_units * leaves_per_unit;
     size_t per_group = leaves_per_group ? leaves_per_group : n;
@@ -207,9 +208,9 @@ static void fold_local(void *ctx, size_t n_units, size_t leaves_per_unit,
 
     for (size_t g = 0; g * per_group < n; g++) {
         double *first = leaves + g * per_group * width;
-        fold_span(first, per_group, width, merge);
+        reduce_span(first, per_group, width, merge);
         memcpy(out + g * width, first, width * sizeof *out);
     }
 }
 
-const sim_reducer sim_reducer_local = {.fold = fold_local};
+const sim_reducer sim_reducer_local = {.reduce = reduce_local};

@@ -1,5 +1,5 @@
 /*
- * visit.c - a net names its tensors, as torch's state_dict does.
+ * visit.c - visits a net's tensors, named as in torch's state_dict.
  */
 #include "net.h"
 

@@ -192,7 +192,7 @@ void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
 {
     const sim_comm any = {.size = 1};
     const sim_method_env env = sim_job_env(job, plan, &any);
-    const bool imagenet = job->encoder.stem == 1;
+    const bool imagenet = job->encoder.stem == SIM_STEM_IMAGENET;
 
     if (imagenet && (plan->h <= 64 || plan->w <= 64))
         sim_log_warn("encoder.stem: imagenet loses accuracy on images of %zu x %zu; use "

@@ -332,5 +332,5 @@ static void fold_over_ranks(void *ctx, size_t n_units, size_t leaves_per_unit,
 
 sim_reducer sim_reducer_of(const sim_comm *comm)
 {
-    return (sim_reducer){.fold = fold_over_ranks, .ctx = (void *)(uintptr_t)comm};
+    return (sim_reducer){.reduce = fold_over_ranks, .ctx = (void *)(uintptr_t)comm};
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""CPC's context net against PyTorch float64 with the same weights, and what it may not see.
+"""CPC's context net against PyTorch float64 with the same weights, and its causality.
 
 simile-test: timeout 120
 Forward and every gradient within 1e-5 of the largest entry.  A changed row leaves
@@ -28,8 +28,8 @@ def draw(rng, dim, layers):
     return {k: v.astype("f4") for k, v in weights.items()}
 
 
-def tool(x, dy, weights, grid, dim, layers, blocks, folder):
-    source, target = os.path.join(folder, "in.h5"), os.path.join(folder, "out.h5")
+def tool(x, dy, weights, grid, dim, layers, blocks, directory):
+    source, target = os.path.join(directory, "in.h5"), os.path.join(directory, "out.h5")
     with h5py.File(source, "w") as f:
         f["x"], f["dy"] = x, dy
         for name, value in weights.items():
@@ -41,8 +41,8 @@ def tool(x, dy, weights, grid, dim, layers, blocks, folder):
 
 
 def defined(x, dy, weights, layers):
-    """A convolution's row sees itself and the two above; the grid's last row, whose context
-    predicts nothing, sees itself through the residual only."""
+    """A row of a convolution depends on itself and the two above; the grid's last row, whose context
+    predicts nothing, enters through the residual only."""
     w = {k: torch.tensor(v.astype("f8"), requires_grad=True) for k, v in weights.items()}
     x = torch.tensor(x.astype("f8"), requires_grad=True)
     at = x.permute(0, 3, 1, 2)
@@ -59,10 +59,10 @@ def near(what, got, want):
     return error
 
 
-def compare(rng, grid, dim, layers, blocks, slots, folder):
+def compare(rng, grid, dim, layers, blocks, slots, directory):
     x, dy = (rng.normal(size=(blocks * slots, grid, grid, dim)).astype("f4") for _ in range(2))
     weights = draw(rng, dim, layers)
-    y, dx, grads = tool(x, dy, weights, grid, dim, layers, blocks, folder)
+    y, dx, grads = tool(x, dy, weights, grid, dim, layers, blocks, directory)
     want_y, want_dx, want = defined(x, dy, weights, layers)
     what = f"grid {grid} dim {dim} layers {layers}"
     worst = max([near(what + " y", y, want_y), near(what + " dx", dx, want_dx)] +
@@ -70,22 +70,22 @@ def compare(rng, grid, dim, layers, blocks, slots, folder):
     print(f"{what}: {worst:.1e}")
 
 
-def causal(rng, folder):
+def causal(rng, directory):
     grid, dim, layers = 6, 16, 2
     x, dy = (rng.normal(size=(4, grid, grid, dim)).astype("f4") for _ in range(2))
     weights = draw(rng, dim, layers)
-    y, _, _ = tool(x, dy, weights, grid, dim, layers, 2, folder)
+    y, _, _ = tool(x, dy, weights, grid, dim, layers, 2, directory)
     for row in range(grid):
         other = x.copy()
         other[:, row, 3] += 1
-        seen, _, _ = tool(other, dy, weights, grid, dim, layers, 2, folder)
-        assert np.array_equal(seen[:, :row], y[:, :row]), f"row {row} is seen from above"
-        assert not np.array_equal(seen[:, row], y[:, row]), f"row {row} does not see itself"
+        seen, _, _ = tool(other, dy, weights, grid, dim, layers, 2, directory)
+        assert np.array_equal(seen[:, :row], y[:, :row]), f"row {row} affects rows above"
+        assert not np.array_equal(seen[:, row], y[:, row]), f"row {row} does not depend on itself"
         only = np.zeros_like(dy)
         only[:, row] = dy[:, row]
-        _, dx, _ = tool(x, only, weights, grid, dim, layers, 2, folder)
-        assert not dx[:, row + 1:].any() and dx[:, row].any(), f"row {row} pulls rows below"
-        assert row == 0 or dx[:, row - 1].any(), f"row {row} does not see the row above"
+        _, dx, _ = tool(x, only, weights, grid, dim, layers, 2, directory)
+        assert not dx[:, row + 1:].any() and dx[:, row].any(), f"row {row} has a gradient from rows below"
+        assert row == 0 or dx[:, row - 1].any(), f"row {row} does not depend on the row above"
 
 
 with tempfile.TemporaryDirectory() as scratch:

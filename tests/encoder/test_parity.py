@@ -2,7 +2,7 @@
 """Whole ResNets, forward and backward, against PyTorch float64 with the same weights.
 
 simile-test: timeout 300
-Tolerances are DESIGN.md section 7's: forward 1e-4 of the largest output (ResNet-50: 3e-4);
+Tolerances: forward 1e-4 of the largest output (ResNet-50: 3e-4);
 gradients with silu, every tensor, the same; with ReLU the whole gradient within 10 times
 PyTorch fp32's own error or 5e-2, cosine above 0.998.
 """
@@ -44,7 +44,7 @@ def build(arch, stem, width, silu, channels):
 
 
 def torch_pass(model, x, dy, views, group, slots, joint):
-    """x [block][view][slot] -> y in the same order; groups and views as DESIGN.md section 4."""
+    """x [block][view][slot] -> y in the same order; groups and views as in src/encoder/norm.c."""
     blocks = len(x) // (views * slots)
     order = np.arange(len(x)).reshape(blocks, views, slots)
     group = group or blocks * slots
@@ -68,8 +68,8 @@ def torch_pass(model, x, dy, views, group, slots, joint):
     return out.numpy(), {n: p.grad.numpy().copy() for n, p in model.named_parameters()}
 
 
-def run_tool(model, x, dy, args, folder):
-    source, target = os.path.join(folder, "in.h5"), os.path.join(folder, "out.h5")
+def run_tool(model, x, dy, args, directory):
+    source, target = os.path.join(directory, "in.h5"), os.path.join(directory, "out.h5")
     for f in (source, target):
         if os.path.exists(f):
             os.remove(f)
@@ -92,7 +92,7 @@ def vector(grads):
     return np.concatenate([grads[n].astype("f8").reshape(-1) for n in sorted(grads)])
 
 
-def check(arch, stem, width, silu, channels, h, w, blocks, slots, views, group, joint, folder):
+def check(arch, stem, width, silu, channels, h, w, blocks, slots, views, group, joint, directory):
     torch.manual_seed(1)
     what = f"{arch} stem {stem} width {width} silu {silu} {channels}x{h}x{w} group {group} joint {joint}"
     model = build(arch, stem, width, silu, channels)
@@ -110,7 +110,7 @@ def check(arch, stem, width, silu, channels, h, w, blocks, slots, views, group, 
     dy = torch.randn(images, dim).float().double()
     before = copy.deepcopy(model)
     y, grads, state = run_tool(model, x, dy, [ARCHS.index(arch), stem, width, int(silu), blocks, slots, views,
-                                              group, int(joint), h, w, channels], folder)
+                                              group, int(joint), h, w, channels], directory)
     want_y, want = torch_pass(model, x, dy, views, group, slots, joint)
     bound = 3e-4 if arch == "resnet50" else 1e-4
     error = np.abs(y - want_y).max() / np.abs(want_y).max()
@@ -136,17 +136,17 @@ def check(arch, stem, width, silu, channels, h, w, blocks, slots, views, group, 
     print(f"{what}: forward {error:.1e}", flush=True)
 
 
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory() as directory:
     torch.set_num_threads(2)
     for silu in (True, False):
-        check("resnet18", 0, 0.25, silu, 3, 32, 32, 2, 4, 2, 0, False, folder)
-    check("resnet18", 0, 0.125, True, 1, 28, 28, 2, 4, 2, 0, True, folder)
-    check("resnet18", 0, 0.25, True, 3, 33, 29, 2, 4, 2, 2, False, folder)
-    check("resnet18", 0, 0.25, True, 3, 17, 20, 4, 2, 2, 4, False, folder)
-    check("resnet18", 0, 0.25, True, 3, 17, 20, 2, 4, 2, 2, True, folder)
-    check("resnet18", 1, 0.25, True, 3, 65, 71, 1, 4, 2, 0, False, folder)
-    check("resnet34", 0, 0.25, True, 3, 16, 16, 2, 4, 2, 0, False, folder)
-    check("resnet50", 0, 0.25, True, 3, 32, 32, 2, 4, 2, 0, False, folder)
-    check("resnet50", 1, 0.125, True, 3, 97, 80, 2, 4, 2, 0, False, folder)
+        check("resnet18", 0, 0.25, silu, 3, 32, 32, 2, 4, 2, 0, False, directory)
+    check("resnet18", 0, 0.125, True, 1, 28, 28, 2, 4, 2, 0, True, directory)
+    check("resnet18", 0, 0.25, True, 3, 33, 29, 2, 4, 2, 2, False, directory)
+    check("resnet18", 0, 0.25, True, 3, 17, 20, 4, 2, 2, 4, False, directory)
+    check("resnet18", 0, 0.25, True, 3, 17, 20, 2, 4, 2, 2, True, directory)
+    check("resnet18", 1, 0.25, True, 3, 65, 71, 1, 4, 2, 0, False, directory)
+    check("resnet34", 0, 0.25, True, 3, 16, 16, 2, 4, 2, 0, False, directory)
+    check("resnet50", 0, 0.25, True, 3, 32, 32, 2, 4, 2, 0, False, directory)
+    check("resnet50", 1, 0.125, True, 3, 97, 80, 2, 4, 2, 0, False, directory)
 print("ok")
 sys.exit(0)

@@ -1,5 +1,5 @@
 /*
- * tool_context.c - the context net's forward and backward on numbers from a file, for
+ * tool_context.c - the context net's forward and backward on inputs from a file, for
  * test_context.py.
  *
  *   tool_context IN.h5 OUT.h5 grid dim layers activation n_blocks slots

@@ -1,5 +1,5 @@
 /*
- * tool_net.c - a backbone's forward and backward on numbers from a file, for test_parity.py.
+ * tool_net.c - a backbone's forward and backward on inputs from a file, for test_parity.py.
  *
  *   tool_net IN.h5 OUT.h5 arch stem width activation n_blocks slots views group joint h w c
  * IN: /x [images][h][w][c] by block, view, slot; /dy [images][dim]; /weights/encoder.
