@@ -13,12 +13,27 @@ sim_range sim_rows_local(const sim_comm *c, const sim_rows_shape *s)
     return (sim_range){r.lo < s->n ? r.lo : s->n, r.hi < s->n ? r.hi : s->n};
 }
 
-size_t sim_contrast_bytes(const sim_rows_shape *s)
+enum { CONTRAST_BUFFERS = 5 };
+
+static void list_contrast_buffers(sim_contrast *e, const sim_rows_shape *s,
+                                  loss_buffer list[CONTRAST_BUFFERS])
 {
     size_t rows = s->views * s->n;
-    return sizeof(sim_contrast) +
-           rows * (s->d * sizeof(float) + sizeof(row_record) + sizeof(float) +
-                   s->views * sizeof(double)) +
+
+    list[0] = LOSS_BUFFER(e->z, rows * s->d);
+    list[1] = LOSS_BUFFER(e->records, rows);
+    list[2] = LOSS_BUFFER(e->weights, rows);
+    list[3] = LOSS_BUFFER(e->positives, rows * (s->views - 1));
+    list[4] = LOSS_BUFFER(e->z_dot_dz, rows);
+}
+
+size_t sim_contrast_bytes(const sim_rows_shape *s)
+{
+    sim_contrast none = {0};
+    loss_buffer list[CONTRAST_BUFFERS];
+
+    list_contrast_buffers(&none, s, list);
+    return sizeof none + sim_loss_buffers_bytes(list, CONTRAST_BUFFERS) +
            sim_leaf_sums_bytes(s);
 }
 
@@ -26,19 +41,16 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
                                sim_contrast **out)
 {
     sim_status st = SIM_OK;
+    loss_buffer list[CONTRAST_BUFFERS];
     sim_contrast *e = NULL;
-    size_t rows = shape->views * shape->n;
 
     SIM_TRY(sim_new(&e, "loss/contrast"));
     e->comm = c;
     e->shape = *shape;
     e->local = sim_rows_local(c, shape);
-    SIM_TRY(sim_alloc(&e->z, rows * shape->d, "loss/contrast"));
-    SIM_TRY(sim_alloc(&e->records, rows, "loss/contrast"));
-    SIM_TRY(sim_alloc(&e->weights, rows, "loss/contrast"));
-    SIM_TRY(sim_alloc(&e->positives, rows * (shape->views - 1), "loss/contrast"));
-    SIM_TRY(sim_alloc(&e->z_dot_dz, rows, "loss/contrast"));
     SIM_TRY(sim_leaf_sums_create(shape, "loss/contrast", &e->sums));
+    list_contrast_buffers(e, shape, list);
+    SIM_TRY(sim_loss_buffers_create(list, CONTRAST_BUFFERS, "loss/contrast"));
     *out = e;
     e = NULL;
 done:
@@ -48,13 +60,11 @@ done:
 
 void sim_contrast_destroy(sim_contrast **e)
 {
+    loss_buffer list[CONTRAST_BUFFERS];
     if (!*e)
         return;
-    sim_free((*e)->z);
-    sim_free((*e)->records);
-    sim_free((*e)->weights);
-    sim_free((*e)->positives);
-    sim_free((*e)->z_dot_dz);
+    list_contrast_buffers(*e, &(*e)->shape, list);
+    sim_loss_buffers_destroy(list, CONTRAST_BUFFERS);
     sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
     *e = NULL;

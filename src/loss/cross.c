@@ -12,18 +12,36 @@
 #include <math.h>
 #include <string.h>
 
+enum { CROSS_BUFFERS = 8 };
+
+static void list_cross_buffers(sim_cross *e, const sim_rows_shape *s,
+                               loss_buffer list[CROSS_BUFFERS])
+{
+    list[0] = LOSS_BUFFER(e->rows[0], s->n * s->d);
+    list[1] = LOSS_BUFFER(e->rows[1], s->n * s->d);
+    list[2] = LOSS_BUFFER(e->records[0], s->n);
+    list[3] = LOSS_BUFFER(e->records[1], s->n);
+    list[4] = LOSS_BUFFER(e->weights[0], s->n);
+    list[5] = LOSS_BUFFER(e->weights[1], s->n);
+    list[6] = LOSS_BUFFER(e->row_dot_grad, s->n);
+    list[7] = LOSS_BUFFER(e->b_sum, s->d);
+}
+
 size_t sim_cross_bytes(const sim_rows_shape *s)
 {
-    return sizeof(sim_cross) +
-           s->n * (2 * (s->d * sizeof(float) + sizeof(cross_record) + sizeof(float)) +
-                   sizeof(double)) +
-           s->d * sizeof(double) + sim_leaf_sums_bytes(s);
+    sim_cross none = {0};
+    loss_buffer list[CROSS_BUFFERS];
+
+    list_cross_buffers(&none, s, list);
+    return sizeof none + sim_loss_buffers_bytes(list, CROSS_BUFFERS) +
+           sim_leaf_sums_bytes(s);
 }
 
 sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
                             sim_cross **out)
 {
     sim_status st = SIM_OK;
+    loss_buffer list[CROSS_BUFFERS];
     sim_cross *e = NULL;
 
     SIM_ASSERT(shape->views == 1);
@@ -31,14 +49,9 @@ sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
     e->comm = c;
     e->shape = *shape;
     e->local = sim_rows_local(c, shape);
-    for (size_t side = 0; side < 2; side++) {
-        SIM_TRY(sim_alloc(&e->rows[side], shape->n * shape->d, "loss/cross"));
-        SIM_TRY(sim_alloc(&e->records[side], shape->n, "loss/cross"));
-        SIM_TRY(sim_alloc(&e->weights[side], shape->n, "loss/cross"));
-    }
-    SIM_TRY(sim_alloc(&e->row_dot_grad, shape->n, "loss/cross"));
-    SIM_TRY(sim_alloc(&e->b_sum, shape->d, "loss/cross"));
     SIM_TRY(sim_leaf_sums_create(shape, "loss/cross", &e->sums));
+    list_cross_buffers(e, shape, list);
+    SIM_TRY(sim_loss_buffers_create(list, CROSS_BUFFERS, "loss/cross"));
     *out = e;
     e = NULL;
 done:
@@ -48,15 +61,11 @@ done:
 
 void sim_cross_destroy(sim_cross **e)
 {
+    loss_buffer list[CROSS_BUFFERS];
     if (!*e)
         return;
-    for (size_t side = 0; side < 2; side++) {
-        sim_free((*e)->rows[side]);
-        sim_free((*e)->records[side]);
-        sim_free((*e)->weights[side]);
-    }
-    sim_free((*e)->row_dot_grad);
-    sim_free((*e)->b_sum);
+    list_cross_buffers(*e, &(*e)->shape, list);
+    sim_loss_buffers_destroy(list, CROSS_BUFFERS);
     sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
     *e = NULL;

@@ -42,25 +42,41 @@ static sizes measure(const sim_comm *c, const sim_queue_shape *s)
     return z;
 }
 
+enum { QUEUE_BUFFERS = 10 };
+
+static void list_queue_buffers(sim_queue *q, const sim_rows_shape *s, const sizes *z,
+                               loss_buffer list[QUEUE_BUFFERS])
+{
+    list[0] = LOSS_BUFFER(q->store, z->store);
+    list[1] = LOSS_BUFFER(q->z, s->n * s->d);
+    list[2] = LOSS_BUFFER(q->records, s->n);
+    list[3] = LOSS_BUFFER(q->lse, s->n);
+    list[4] = LOSS_BUFFER(q->panels, z->panels);
+    list[5] = LOSS_BUFFER(q->sums, z->sums);
+    list[6] = LOSS_BUFFER(q->total, s->n);
+    list[7] = LOSS_BUFFER(q->partials, z->partials);
+    list[8] = LOSS_BUFFER(q->tile_sums, z->n_tiles);
+    list[9] = LOSS_BUFFER(q->best, s->n);
+}
+
 size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape)
 {
     const sizes z = measure(c, shape);
-    const sim_queue *q = NULL;
+    sim_queue none = {0};
+    loss_buffer list[QUEUE_BUFFERS];
 
-    return sizeof *q + z.store * sizeof *q->store + sim_leaf_sums_bytes(&shape->rows) +
-           shape->rows.n * (shape->rows.d * sizeof *q->z + sizeof *q->records +
-                            sizeof *q->lse + sizeof *q->total + sizeof *q->best) +
-           z.panels * sizeof *q->panels + z.sums * sizeof *q->sums +
-           z.partials * sizeof *q->partials + z.n_tiles * sizeof *q->tile_sums;
+    list_queue_buffers(&none, &shape->rows, &z, list);
+    return sizeof none + sim_loss_buffers_bytes(list, QUEUE_BUFFERS) +
+           sim_leaf_sums_bytes(&shape->rows);
 }
 
 sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
                             sim_queue **out)
 {
     sim_status st = SIM_OK;
+    loss_buffer list[QUEUE_BUFFERS];
     sim_queue *q = NULL;
     const sizes z = measure(c, shape);
-    size_t n = shape->rows.n;
 
     /* Slots are numbered by 32 bits. */
     SIM_ASSERT(shape->k >= 1 && shape->k <= UINT32_MAX && shape->rows.views == 1);
@@ -71,17 +87,9 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
     q->tiles = z.tiles;
     q->slots = z.slots;
     q->local = sim_rows_local(c, &shape->rows);
-    SIM_TRY(sim_alloc(&q->store, z.store, "loss/queue"));
-    SIM_TRY(sim_alloc(&q->z, n * shape->rows.d, "loss/queue"));
-    SIM_TRY(sim_alloc(&q->records, n, "loss/queue"));
-    SIM_TRY(sim_alloc(&q->lse, n, "loss/queue"));
     SIM_TRY(sim_leaf_sums_create(&shape->rows, "loss/queue", &q->leaves));
-    SIM_TRY(sim_alloc(&q->panels, z.panels, "loss/queue"));
-    SIM_TRY(sim_alloc(&q->sums, z.sums, "loss/queue"));
-    SIM_TRY(sim_alloc(&q->total, n, "loss/queue"));
-    SIM_TRY(sim_alloc(&q->partials, z.partials, "loss/queue"));
-    SIM_TRY(sim_alloc(&q->tile_sums, z.n_tiles, "loss/queue"));
-    SIM_TRY(sim_alloc(&q->best, n, "loss/queue"));
+    list_queue_buffers(q, &shape->rows, &z, list);
+    SIM_TRY(sim_loss_buffers_create(list, QUEUE_BUFFERS, "loss/queue"));
     *out = q;
     q = NULL;
 done:
@@ -91,19 +99,13 @@ done:
 
 void sim_queue_destroy(sim_queue **q)
 {
+    loss_buffer list[QUEUE_BUFFERS];
     if (!*q)
         return;
-    sim_free((*q)->store);
-    sim_free((*q)->z);
-    sim_free((*q)->records);
-    sim_free((*q)->lse);
+    const sizes z = {0}; /* counts are not used */
+    list_queue_buffers(*q, &(*q)->shape.rows, &z, list);
+    sim_loss_buffers_destroy(list, QUEUE_BUFFERS);
     sim_leaf_sums_destroy(&(*q)->leaves);
-    sim_free((*q)->panels);
-    sim_free((*q)->sums);
-    sim_free((*q)->total);
-    sim_free((*q)->partials);
-    sim_free((*q)->tile_sums);
-    sim_free((*q)->best);
     sim_free(*q);
     *q = NULL;
 }

@@ -52,22 +52,40 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-size_t sim_sampled_bytes(const sim_sampled_shape *s)
+enum { SAMPLED_BUFFERS = 8 };
+
+static void list_sampled_buffers(sim_sampled *e, const sim_sampled_shape *s,
+                                 loss_buffer list[SAMPLED_BUFFERS])
 {
     size_t n = s->anchors.n, t = s->targets.n, d = s->anchors.d, slots = n * (s->m + 1);
-    return sizeof(sim_sampled) + (n + t) * d * sizeof(float) +
-           slots * (sizeof(int32_t) + sizeof(float) + sizeof(size_t)) +
-           n * sizeof(anchor_record) + larger(n, t) * sizeof(double) +
-           (t + 2) * sizeof(size_t) + sim_leaf_sums_bytes(&s->anchors) +
-           sim_leaf_sums_bytes(&s->targets);
+
+    list[0] = LOSS_BUFFER(e->a, n * d);
+    list[1] = LOSS_BUFFER(e->b, t * d);
+    list[2] = LOSS_BUFFER(e->index, slots);
+    list[3] = LOSS_BUFFER(e->weight, slots);
+    list[4] = LOSS_BUFFER(e->records, n);
+    list[5] = LOSS_BUFFER(e->row_dot_grad, larger(n, t));
+    list[6] = LOSS_BUFFER(e->begin, t + 2);
+    list[7] = LOSS_BUFFER(e->pairs, slots);
+}
+
+size_t sim_sampled_bytes(const sim_sampled_shape *s)
+{
+    sim_sampled none = {0};
+    loss_buffer list[SAMPLED_BUFFERS];
+
+    list_sampled_buffers(&none, s, list);
+    return sizeof none + sim_loss_buffers_bytes(list, SAMPLED_BUFFERS) +
+           sim_leaf_sums_bytes(&s->anchors) + sim_leaf_sums_bytes(&s->targets);
 }
 
 sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
                               sim_sampled **out)
 {
     sim_status st = SIM_OK;
+    loss_buffer list[SAMPLED_BUFFERS];
     sim_sampled *e = NULL;
-    size_t n = shape->anchors.n, t = shape->targets.n, d = shape->anchors.d;
+    size_t t = shape->targets.n, d = shape->anchors.d;
 
     SIM_ASSERT(shape->anchors.views == 1 && shape->targets.views == 1);
     SIM_ASSERT(shape->targets.d == d && shape->m >= 1 && t <= INT32_MAX);
@@ -76,16 +94,10 @@ sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
     e->shape = *shape;
     e->local = sim_rows_local(c, &shape->anchors);
     e->own = sim_rows_local(c, &shape->targets);
-    SIM_TRY(sim_alloc(&e->a, n * d, "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->b, t * d, "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->index, n * (shape->m + 1), "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->weight, n * (shape->m + 1), "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->records, n, "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->row_dot_grad, larger(n, t), "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->begin, t + 2, "loss/sampled"));
-    SIM_TRY(sim_alloc(&e->pairs, n * (shape->m + 1), "loss/sampled"));
     SIM_TRY(sim_leaf_sums_create(&shape->anchors, "loss/sampled", &e->anchor_sums));
     SIM_TRY(sim_leaf_sums_create(&shape->targets, "loss/sampled", &e->target_sums));
+    list_sampled_buffers(e, shape, list);
+    SIM_TRY(sim_loss_buffers_create(list, SAMPLED_BUFFERS, "loss/sampled"));
     *out = e;
     e = NULL;
 done:
@@ -95,16 +107,11 @@ done:
 
 void sim_sampled_destroy(sim_sampled **e)
 {
+    loss_buffer list[SAMPLED_BUFFERS];
     if (!*e)
         return;
-    sim_free((*e)->a);
-    sim_free((*e)->b);
-    sim_free((*e)->index);
-    sim_free((*e)->weight);
-    sim_free((*e)->records);
-    sim_free((*e)->row_dot_grad);
-    sim_free((*e)->begin);
-    sim_free((*e)->pairs);
+    list_sampled_buffers(*e, &(*e)->shape, list);
+    sim_loss_buffers_destroy(list, SAMPLED_BUFFERS);
     sim_leaf_sums_destroy(&(*e)->anchor_sums);
     sim_leaf_sums_destroy(&(*e)->target_sums);
     sim_free(*e);

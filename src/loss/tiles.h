@@ -69,6 +69,22 @@ float sim_tile_lse_weight(bool fixed, float inverse, double lse);
 void sim_tile_probabilities(bool fixed, float inverse, size_t n, float row,
                             const float *column, float *s);
 
+/* One buffer of an object.  Each object lists its buffers in one function, which creation,
+ * destruction and byte accounting share. */
+typedef struct {
+    void **pointer;
+    size_t count, size; /* elements, bytes per element */
+} loss_buffer;
+#define LOSS_BUFFER(pointer_, count_)                                                    \
+    (loss_buffer)                                                                        \
+    {                                                                                    \
+        (void **)&(pointer_), (count_), sizeof *(pointer_)                               \
+    }
+SIM_MUST_USE sim_status sim_loss_buffers_create(const loss_buffer *list, size_t n,
+                                                const char *tag);
+size_t sim_loss_buffers_bytes(const loss_buffer *list, size_t n);
+void sim_loss_buffers_destroy(const loss_buffer *list, size_t n);
+
 /* Workspace for sums over rows, leaf by leaf and then by the tree. */
 typedef struct {
     size_t views, n, d;
