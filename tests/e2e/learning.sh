@@ -24,7 +24,7 @@ top1() { # top1 RUN_OR_CHECKPOINT: in hundredths of a percent
 learns() {
     local points=$1 method=$2 before after
     shift 2
-    expect 0 completed ranks 2 "$simile" pretrain job.yaml "run=$method" "method.name=$method" "$@"
+    expect 0 "" ranks 2 "$simile" pretrain job.yaml "run=$method" "method.name=$method" "$@"
     before=$(top1 "$method/checkpoints/step-000000000.h5") after=$(top1 "$method")
     echo "$method: $before -> $after (hundredths of a percent)"
     [ $((after - before)) -ge $((100 * points)) ] || fail "$method gained less than $points points"

@@ -10,7 +10,7 @@ fi
 trap 'umount -l "$scratch/disk"; rm -rf "$scratch"' EXIT
 prepare() { ranks 2 "$simile" prepare "$scratch" --out disk/train.h5; }
 mount -o remount,size=12m disk
-expect 74 "disk/train.h5 needs 13.7 MB, and its disk has 12." prepare
+expect 74 "13.7 MB" prepare
 [ -z "$(ls disk)" ] || fail "files of a conversion that was refused: $(ls disk)"
 # twice the set and a little, of which parts have taken some
 mount -o remount,size=15m disk

@@ -16,11 +16,11 @@ SLOW_MS=100 submit hangs --nodes=2 --ntasks-per-node=1 -- guard.hang_seconds=5
 await 30 "step 10 of hangs" reached hangs 10
 kill -STOP "$(pgrep -f "^$simile pretrain .*run=hangs( |\$)" | head -1)"
 finish COMPLETED "$id" 120
-says hangs "hung after step"
+says hangs "guard.hang_seconds"
 says hangs "start 2, 2 nodes"
 same calm hangs
 finish COMPLETED "$start"
-says start "simile: the start hangs on node1: MPI_Init has not come back for 4 s"
-says start "in MPI_Init after"
+says start "node1"
+says start "MPI_Init"
 same calm start
 echo ok

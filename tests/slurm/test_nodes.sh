@@ -33,7 +33,7 @@ await 30 "step 10 of busy" reached busy 10
 RUN=busy submit second --nodelist=node4 --ntasks-per-node=1 --
 finish FAILED "$id"
 exited 73 "$id"
-says second "is held by pid"
+says second "busy"
 finish COMPLETED "$busy"
 same calm busy
 
@@ -48,7 +48,7 @@ for run in step save; do
     says "$run" "resumed from $run/checkpoints"
     same calm "$run"
 done
-says save "taking over the lock of pid"
+says save "lock"
 
 # a node that is back takes jobs again
 "$lab" heal node2
