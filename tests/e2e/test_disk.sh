@@ -37,8 +37,8 @@ mv lost away
 code=0
 wait $pid || code=$?
 [ "$code" = 73 ] || { cat log.txt; fail "gone: exit $code"; }
-[ "$(grep -c "training goes on" log.txt)" = 2 ] || { cat log.txt; fail "gone: two failures were to pass"; }
-grep -q "checkpoint 3 in a row that failed, older ones stand" log.txt || { cat log.txt; fail "gone: no reason"; }
+[ "$(grep -c "training continues" log.txt)" = 2 ] || { cat log.txt; fail "gone: two failures were to pass"; }
+grep -q ": 3 consecutive checkpoints failed" log.txt || { cat log.txt; fail "gone: no reason"; }
 mv away lost
 expect 0 completed "$simile" pretrain job.yaml run=lost
 grep -q "taking over the lock" out.txt || fail "the dead run's lock was not told"
@@ -62,11 +62,11 @@ size() { mount -o remount,"$1" disk; }
 # full: room for three checkpoints and a half; quota and full disk are one to the program
 size size=$((7 * file / 2 + 65536))
 expect 74 "No space left on device" ranks 2 "$simile" pretrain job.yaml run=disk/full checkpoint.max_failures=2
-grep -q "checkpoint 3 in a row that failed, older ones stand" out.txt || { cat out.txt; fail "full: no reason"; }
+grep -q ": 3 consecutive checkpoints failed" out.txt || { cat out.txt; fail "full: no reason"; }
 expect 0 '"step":8,' "$simile" inspect disk/full --json
 ! compgen -G "disk/full/checkpoints/*.tmp.*" || fail "full: a temporary is left"
 expect 74 "No space left on device" "$simile" pretrain job.yaml run=disk/full checkpoint.max_failures=1000
-grep -q "the last checkpoint failed, so a new start goes on from an older one" out.txt || { cat out.txt; fail "full: no word of the last"; }
+grep -q "the last checkpoint failed" out.txt || { cat out.txt; fail "full: no word of the last"; }
 size size=64m
 expect 0 completed ranks 2 "$simile" pretrain job.yaml run=disk/full
 same disk/full
@@ -74,7 +74,7 @@ same disk/full
 size size=$((7 * file / 2 + 65536 + $(du -sb disk | cut -f1)))
 "$simile" pretrain job.yaml run=disk/again checkpoint.max_failures=1000 schedule.steps=120 >log.txt 2>&1 &
 pid=$!
-await "training goes on" log.txt
+await "training continues" log.txt
 size size=64m
 code=0
 wait $pid || code=$?

@@ -46,7 +46,7 @@ expect 78 "nearest: 24 or 32" "$simile" pretrain good.yaml batch=30
 expect 78 "largest with block 8: 96" "$simile" pretrain good.yaml batch=104
 expect 78 "too few for 2 ranks" ranks 2 "$simile" pretrain good.yaml batch=8
 expect 78 "or set block=4" ranks 3 "$simile" pretrain good.yaml batch=16 # not 5, which does not divide 16
-expect 78 "holds only 40; block=20 batch=40 fits" "$simile" pretrain good.yaml data.train=part.h5 block=64 batch=64
+expect 78 "40; block=20 batch=40 fits" "$simile" pretrain good.yaml data.train=part.h5 block=64 batch=64
 expect 78 "does not divide block 8" "$simile" pretrain good.yaml batchnorm.group=3
 expect 78 "a head's layer 1 would take the variance of a single number" "$simile" pretrain good.yaml \
     batchnorm.group=1 encoder.projector.bn=true
