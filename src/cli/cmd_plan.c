@@ -2,8 +2,7 @@
  * cmd_plan.c - `simile plan JOB.yaml`: a dry run.
  *
  * Checks the job against its data and a number of ranks, prints memory by item, blocks and
- * time, draws the views, and writes a script for Slurm.  Refuses what pretrain would refuse,
- * with the same words.
+ * time, draws views, and writes a Slurm script.  Reports the errors that pretrain would.
  */
 #include "cli.h"
 
@@ -41,23 +40,21 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"ranks", KEY_RANKS, "P", 0, "for this many ranks (default 1)", 0},
-    {"nodes", KEY_NODES, "N", 0, "for --sbatch: ranks on so many nodes (default 1)", 0},
-    {"threads", KEY_THREADS, "T", 0, "threads of a rank, for the estimate of time", 0},
-    {"memory", KEY_MEMORY, "64G", 0, "refuse what does not fit so much memory a rank", 0},
+    {"ranks", KEY_RANKS, "P", 0, "number of ranks (default 1)", 0},
+    {"nodes", KEY_NODES, "N", 0, "for --sbatch: number of nodes (default 1)", 0},
+    {"threads", KEY_THREADS, "T", 0, "threads per rank, for the time estimate", 0},
+    {"memory", KEY_MEMORY, "64G", 0, "fail if the plan exceeds this memory per rank", 0},
     {"time", KEY_TIME, "12:00:00", 0,
-     "tell how many segments of this length the run takes; the most that --sbatch asks "
-     "for",
-     0},
+     "number of segments of this length; also the maximum time of --sbatch", 0},
     {"preview", KEY_PREVIEW, "FILE.png", 0, "draw 8 images with their augmented views",
      0},
     {"sbatch", KEY_SBATCH, "FILE.sbatch", 0,
-     "write a script for Slurm that fits: nodes, ranks, threads, memory, time, and the "
-     "signal's lead; submit it with sbatch FILE.sbatch",
+     "write a Slurm script with nodes, ranks, threads, memory, time and signal lead "
+     "time; submit it with sbatch FILE.sbatch",
      0},
     {"value", KEY_VALUE, "KEY", 0,
-     "print what the job says of a key, such as run or data.train, and leave", 0},
-    {"keys", KEY_KEYS, NULL, 0, "list every key of a job and leave", 0},
+     "print the value of a key, such as run or data.train, and exit", 0},
+    {"keys", KEY_KEYS, NULL, 0, "list all keys of a job and exit", 0},
     {0}};
 
 static size_t count(const struct argp_state *state, const char *name, const char *arg)
@@ -126,14 +123,14 @@ done:
     return st;
 }
 
-/* Defaults of other rooms' keys that a method brings. */
+/* Defaults that a method sets for keys of other modules. */
 static sim_status print_defaults(const sim_method_row *row)
 {
     sim_status st = SIM_OK;
     char line[256];
     for (size_t i = 0; i < row->n_defaults; i++) {
-        (void)snprintf(line, sizeof line, "  %s is [%s] unless the job tells it\n",
-                       row->defaults[i].key, row->defaults[i].value);
+        (void)snprintf(line, sizeof line, "  %s defaults to [%s]\n", row->defaults[i].key,
+                       row->defaults[i].value);
         SIM_TRY(sim_cli_print(NULL, line));
     }
 done:
@@ -176,7 +173,7 @@ static sim_status print_value(const arguments *a)
     SIM_TRY(sim_config_parse(resolved, strlen(resolved), a->source.path, &c));
     const char *text = sim_config_peek(c, a->value);
     SIM_CHECK(text, SIM_E_CONFIG,
-              "%s: the job has no value at \"%s\"; `simile plan --keys` lists the keys",
+              "%s: the job has no key \"%s\"; `simile plan --keys` lists the keys",
               a->source.path, a->value);
     SIM_TRY(sim_cli_print(NULL, text));
     SIM_TRY(sim_cli_print(NULL, "\n"));
@@ -187,9 +184,9 @@ done:
     return st;
 }
 
-/* ---- what a plan tells ---- */
+/* ---- the plan ---- */
 
-/* What a rank will take. */
+/* Memory of a rank. */
 typedef struct {
     sim_plan_row rows[64];
     size_t n, knn, checkpoint, knn_moment, most; /* most: all of it, at its peak */
@@ -216,7 +213,7 @@ static sim_status say(const char *fmt, ...)
     return sim_cli_print(NULL, text);
 }
 
-static sim_status tell_shape(const dry_run *d)
+static sim_status print_shape(const dry_run *d)
 {
     sim_status st = SIM_OK;
     size_t p = d->args->ranks, n = d->plan.n_blocks;
@@ -230,7 +227,7 @@ static sim_status tell_shape(const dry_run *d)
                   : say("of %zu block%s\n", n / p, n / p == 1 ? "" : "s"));
     SIM_TRY(say("views     %zu of %zu x %zu x %zu an image\n", d->plan.views, d->plan.h,
                 d->plan.w, d->plan.c));
-    SIM_TRY(say("steps     %lld, %zu an epoch, %zu images left over each epoch\n",
+    SIM_TRY(say("steps     %lld, %zu per epoch, %zu images dropped per epoch\n",
                 (long long)d->plan.total_steps, d->plan.steps_per_epoch,
                 d->plan.left_over));
 done:
@@ -275,12 +272,12 @@ done:
     return st;
 }
 
-static sim_status tell_bytes(const char *item, size_t bytes, const char *when)
+static sim_status print_bytes(const char *item, size_t bytes, const char *when)
 {
     return say("  %-20s %8.1f MB%s\n", item, (double)bytes / 1e6, when);
 }
 
-static sim_status tell_memory(dry_run *d)
+static sim_status print_memory(dry_run *d)
 {
     sim_status st = SIM_OK;
     memory *m = &d->fullest;
@@ -288,17 +285,17 @@ static sim_status tell_memory(dry_run *d)
     SIM_TRY(plan_fullest(d, m));
     SIM_TRY(say("memory of the fullest rank\n"));
     for (size_t i = 0; i < m->n; i++)
-        SIM_TRY(tell_bytes(m->rows[i].item, m->rows[i].bytes, ""));
+        SIM_TRY(print_bytes(m->rows[i].item, m->rows[i].bytes, ""));
     if (d->test)
-        SIM_TRY(tell_bytes("kNN", m->knn, ""));
-    SIM_TRY(tell_bytes("checkpoint", m->checkpoint, ", for a moment"));
+        SIM_TRY(print_bytes("kNN", m->knn, ""));
+    SIM_TRY(print_bytes("checkpoint", m->checkpoint, ", transient"));
     if (d->test)
-        SIM_TRY(tell_bytes("kNN search", m->knn_moment, ", for a moment"));
-    SIM_TRY(tell_bytes("program and MPI", PROGRAM_BYTES, ", about"));
-    SIM_TRY(tell_bytes("at most", m->most, ""));
+        SIM_TRY(print_bytes("kNN search", m->knn_moment, ", transient"));
+    SIM_TRY(print_bytes("program and MPI", PROGRAM_BYTES, ", about"));
+    SIM_TRY(print_bytes("at most", m->most, ""));
     SIM_CHECK(
         d->args->memory == 0 || (double)m->most <= d->args->memory, SIM_E_CONFIG,
-        "the plan takes %.2f GB a rank, more than --memory %.2f GB; use more ranks, a "
+        "the plan needs %.2f GB per rank, more than --memory %.2f GB; use more ranks, a "
         "smaller batch, or a narrower encoder",
         (double)m->most / 1e9, d->args->memory / 1e9);
 done:
@@ -306,7 +303,7 @@ done:
 }
 
 /* Times two steps of one block on one rank, and scales by blocks and threads. */
-static sim_status tell_time(dry_run *d)
+static sim_status print_time(dry_run *d)
 {
     sim_status st = SIM_OK;
     const sim_comm alone = {.rank = 0, .size = 1};
@@ -390,7 +387,8 @@ static sim_status preview(const dry_run *d)
                            .gap = 4,
                            .cells = cells};
     SIM_TRY(sim_grid_write(d->args->preview, &grid));
-    SIM_TRY(say("views     drawn in %s: a row an image, as it is and two epochs' views\n",
+    SIM_TRY(say("views     drawn in %s: one row per image: the original, then two views "
+                "in two epochs\n",
                 d->args->preview));
 done:
     sim_augment_destroy(&a);
@@ -435,7 +433,7 @@ done:
     return st;
 }
 
-static sim_status run(const arguments *a)
+static sim_status plan_job(const arguments *a)
 {
     sim_status st = SIM_OK;
     dry_run d = {.args = a};
@@ -451,9 +449,9 @@ static sim_status run(const arguments *a)
         SIM_TRY(sim_dataset_open(d.job->train.train, &d.data));
     SIM_TRY(sim_job_check(d.job, sim_dataset_about(d.data), a->ranks, &d.plan));
     sim_job_advise(d.job, &d.plan);
-    SIM_TRY(tell_shape(&d));
-    SIM_TRY(tell_memory(&d));
-    SIM_TRY(tell_time(&d));
+    SIM_TRY(print_shape(&d));
+    SIM_TRY(print_memory(&d));
+    SIM_TRY(print_time(&d));
     if (a->preview)
         SIM_TRY(preview(&d));
     if (a->sbatch)
@@ -472,8 +470,8 @@ sim_status sim_command_plan(int argc, char **argv)
         .parser = parse,
         .args_doc = "JOB.yaml [key=value ...]",
         .doc =
-            "A dry run: checks the job against its data and a number of ranks, and tells "
-            "memory by item, blocks per rank, and an estimate of time.\v"
+            "Checks the job against its data and a number of ranks, and prints memory by "
+            "item, blocks per rank and a time estimate.\v"
             "Examples:\n"
             "  simile plan job.yaml --ranks 4 --memory 64G --preview views.png\n"
             "  simile plan job.yaml --nodes 2 --ranks 4 --threads 16 --time 24:00:00 "
@@ -481,7 +479,7 @@ sim_status sim_command_plan(int argc, char **argv)
     arguments a = {.ranks = 1, .nodes = 1};
 
     sim_cli_parse(&argp, argc, argv, &a);
-    sim_status st = a.keys ? print_keys() : a.value ? print_value(&a) : run(&a);
+    sim_status st = a.keys ? print_keys() : a.value ? print_value(&a) : plan_job(&a);
     if (st != SIM_OK)
         sim_log_failure(st);
     return st;

@@ -21,24 +21,23 @@ enum { KEY_RESUME = 256, KEY_ACCEPT, KEY_INIT, KEY_TIME, KEY_STOP, KEY_TRACE };
 
 static const struct argp_option options[] = {
     {"resume", KEY_RESUME, "auto|never|FILE", 0,
-     "go on from the run's newest good checkpoint (auto, the default), refuse to, or go "
-     "on "
-     "from a checkpoint file",
+     "auto (default): resume from the newest good checkpoint of the run; never: fail if "
+     "there is one; FILE: resume from this checkpoint",
      0},
     {"accept", KEY_ACCEPT, "KEY,...", 0,
-     "go on although these keys differ from the checkpoint's: batch, schedule.epochs, "
+     "resume although these keys differ from the checkpoint: batch, schedule.epochs, "
      "schedule.steps, optimizer.lr, data",
      0},
     {"init", KEY_INIT, "WEIGHTS", 0,
-     "start from the encoder (and heads, where present) of an HDF5 file with a "
-     "checkpoint's names, or of a run's newest checkpoint",
+     "initialize from the encoder (and heads, if present) of a checkpoint or an HDF5 "
+     "file with the same names, or of the newest checkpoint of a run",
      0},
     {"time-limit", KEY_TIME, "TIME|auto", 0,
-     "stop with a checkpoint in time for this limit: 90, 45m, 6h, 12:30:00, 2-00:00:00; "
-     "auto: for the end of the Slurm job (SLURM_JOB_END_TIME), where there is one",
+     "stop with a checkpoint before this limit: 90, 45m, 6h, 12:30:00, 2-00:00:00; "
+     "auto: the end of the Slurm job (SLURM_JOB_END_TIME), if any",
      0},
     {"stop-after", KEY_STOP, "STEP", 0,
-     "stop with a checkpoint (exit 75) once so many steps of the whole run are done", 0},
+     "stop with a checkpoint (exit 75) after this step", 0},
     {"trace-hash", KEY_TRACE, NULL, 0,
      "write RUN/trace-hash.txt: a hash of every stage of every step", 0},
     {0}};
@@ -95,7 +94,7 @@ static void parse_accept(sim_train_request *r, const char *arg,
     r->accept = arg;
 }
 
-/* Seconds until Slurm ends this job; 0 when nobody says. */
+/* Seconds until Slurm ends this job; 0: unknown. */
 static double job_left(void)
 {
     const char *text = getenv("SLURM_JOB_END_TIME");
@@ -150,7 +149,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-/* What kNN will hold, for the plan of the whole. */
+/* Memory of the online kNN, for the memory plan. */
 static sim_status plan_knn(const sim_comm *c, const sim_job *job,
                            const sim_evaluate_options *evaluate, const sim_knn_watch *knn,
                            sim_train_request *r)
@@ -170,7 +169,7 @@ done:
     return st;
 }
 
-static sim_status run(const sim_comm *c, void *ctx)
+static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
     arguments *a = ctx;
@@ -227,7 +226,7 @@ sim_status sim_command_pretrain(int argc, char **argv)
         .args_doc = "JOB.yaml [key=value ...]",
         .doc =
             "Pre-trains an encoder.  The same job gives the same bits on any number of "
-            "ranks, and goes on where it was stopped.\v"
+            "ranks, and an interrupted job resumes.\v"
             "Examples:\n"
             "  simile pretrain jobs/quickstart.yaml\n"
             "  mpirun -np 4 simile pretrain job.yaml optimizer.lr=0.2\n"
@@ -237,18 +236,18 @@ sim_status sim_command_pretrain(int argc, char **argv)
             "and INT when started alone or by srun.  `simile plan --keys` lists every "
             "key "
             "of a job.\n\n"
-            "--accept: with another batch the schedule goes on by samples seen, the "
+            "--accept: with another batch the schedule continues by samples, the "
             "learning rate follows optimizer.scale, optimizer and queue are kept, and "
-            "the rest of the epoch is cut anew from the position rounded down to the "
+            "the rest of the epoch continues from the position rounded down to the "
             "batch.  Steps in schedule.steps and warmup_steps stay steps of the batch "
             "that the run began with.  schedule.epochs (schedule.steps where the run is "
-            "measured in steps) also goes on from the end of a completed run.  With "
-            "other data the present epoch begins anew, on the new images.  Later starts "
+            "measured in steps) also extends a completed run.  With "
+            "other data the present epoch restarts on the new images.  Later starts "
             "need no --accept once a checkpoint was written.  Every other difference is "
-            "refused."};
+            "an error."};
     arguments a = {.request = {.stop_after = -1, .accept = "", .job_left_s = job_left()}};
 
     sim_train_watch_signals();
     sim_cli_parse(&argp, argc, argv, &a);
-    return sim_cli_with_ranks(argc, argv, run, &a);
+    return sim_cli_with_ranks(argc, argv, pretrain_on_rank, &a);
 }

@@ -1,5 +1,5 @@
 /*
- * observe_log.c - progress for a person: a line in place, or a line an interval.
+ * observe_log.c - progress in the log: one line per interval, and one that is redrawn on a terminal.
  */
 #include "cli.h"
 
@@ -14,7 +14,7 @@ typedef struct {
     double last_s; /* when the line in place was drawn */
 } state;
 
-/* What there is to expect: the end of the run, or the limit before it and how far we get. */
+/* Time to the end of the run, or to the limit and the step reached by then. */
 static void format_eta(const sim_step_metrics *m, char *out, size_t out_bytes)
 {
     char eta[32], left[32];
@@ -28,8 +28,8 @@ static void format_eta(const sim_step_metrics *m, char *out, size_t out_bytes)
     else if (part >= 1)
         (void)snprintf(out, out_bytes, "eta %s, limit in %s", eta, left);
     else
-        (void)snprintf(out, out_bytes, "eta %s, but the limit in %s, near step %lld", eta,
-                       left, (long long)near);
+        (void)snprintf(out, out_bytes, "eta %s, but the limit in %s, at about step %lld",
+                       eta, left, (long long)near);
 }
 
 static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)
@@ -37,14 +37,14 @@ static void format_line(const sim_step_metrics *m, char *out, size_t out_bytes)
     char eta[128], means[128] = "no update";
     format_eta(m, eta, sizeof eta);
     if (!isnan(m->loss))
-        (void)snprintf(means, sizeof means, "loss %.4f lr %.4g acc %.3f spread %.4f",
+        (void)snprintf(means, sizeof means, "loss %.4f lr %.4g acc %.3f emb_std %.4f",
                        m->loss, m->lr, m->accuracy, m->embedding_std);
     (void)snprintf(out, out_bytes, "step %lld/%lld epoch %.2f %s %.0f images/s %s",
                    (long long)m->step, (long long)m->total_steps, m->epochs, means,
                    m->images_per_s, eta);
 }
 
-/* While the method's queue fills, how far it is. */
+/* How far the queue is filled, until it is full. */
 static void add_fill(const sim_train_state *t, char *out, size_t out_bytes)
 {
     const sim_queue *q = sim_method_queue(sim_train_method(t));
@@ -54,16 +54,16 @@ static void add_fill(const sim_train_state *t, char *out, size_t out_bytes)
                        (long long)sim_queue_filled(q), sim_queue_slots(q));
 }
 
-/* Anchors that the loss could not use. */
+/* Anchors without a positive, which the loss ignores. */
 static void add_without_positive(const sim_step_metrics *m, char *out, size_t out_bytes)
 {
     size_t used = strlen(out);
     if (m->anchors_without_positive)
-        (void)snprintf(out + used, out_bytes - used, " %lld anchors without a pair",
+        (void)snprintf(out + used, out_bytes - used, " %lld anchors without a positive",
                        (long long)m->anchors_without_positive);
 }
 
-/* What the method trains beside weights, such as its temperature. */
+/* Trained scalars of the method, such as its temperature. */
 static void add_numbers(const sim_train_state *t, char *out, size_t out_bytes)
 {
     sim_method_number numbers[SIM_MAX_SCALARS];

@@ -1,9 +1,9 @@
 /*
- * observe_metrics.c - RUN/metrics.jsonl: one JSON object an interval, the canonical log.
- * kNN results stand between them, each an object of its own.
+ * observe_metrics.c - RUN/metrics.jsonl: one JSON object per interval.
+ * kNN results are objects of their own.
  *
- * A resumed run drops the lines beyond its checkpoint and goes on, so that no step is
- * there twice or missing.  Lines that a full disk refuses wait in memory for the next try.
+ * A resumed run drops the lines after its checkpoint and appends, so that every step occurs
+ * once.  Lines that cannot be written stay in memory until the next write.
  */
 #include "cli.h"
 
@@ -22,7 +22,7 @@ typedef struct {
     uint64_t at;   /* end of the whole lines of the file */
     char *waiting; /* lines that are not in it yet */
     size_t n_waiting;
-    bool told; /* that they wait */
+    bool warned; /* that lines are waiting */
 } state;
 
 /* The step of a line, whole or torn, and its images per second where it tells them; -1 where
@@ -142,8 +142,8 @@ done:
     return last;
 }
 
-/* Lines of a course that the run leaves go where its checkpoints went. */
-static sim_status keep_aside(const char *path, const char *folder)
+/* Copies the lines of the abandoned branch to the directory of its checkpoints. */
+static sim_status copy_to_abandoned(const char *path, const char *folder)
 {
     sim_status st = SIM_OK;
     char copy[4300];
@@ -170,7 +170,7 @@ static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)
     if (sim_train_comm(t)->rank != 0)
         goto done;
     SIM_TRY(sim_run_path(sim_train_run_of(t), "metrics.jsonl", s->path, sizeof s->path));
-    SIM_TRY(keep_aside(s->path, sim_train_abandoned(t)));
+    SIM_TRY(copy_to_abandoned(s->path, sim_train_abandoned(t)));
     SIM_TRY(keep_earlier(s->path, step, &s->at));
     SIM_TRY(sim_file_open_update(s->path, &s->fd));
 done:
@@ -189,10 +189,10 @@ static void fill(sim_json *j, const sim_step_metrics *m, const sim_method *metho
     sim_json_real(j, "accuracy", m->accuracy);
     sim_json_real(j, "positive", m->positive);
     sim_json_real(j, "negative", m->negative);
-    sim_json_real(j, "spread", m->embedding_std);
+    sim_json_real(j, "embedding_std", m->embedding_std);
     sim_json_real(j, "gradient_norm", m->gradient_norm);
     sim_json_int(j, "skipped", m->skipped);
-    sim_json_int(j, "lonely_anchors", m->anchors_without_positive);
+    sim_json_int(j, "anchors_without_positive", m->anchors_without_positive);
     for (size_t i = 0; i < n; i++)
         sim_json_real(j, numbers[i].name, numbers[i].value);
     sim_json_real(j, "images_per_s", m->images_per_s);
@@ -208,7 +208,7 @@ static sim_status write_waiting(state *s)
     SIM_TRY(sim_file_write_at(s->fd, s->path, s->at, s->waiting, s->n_waiting));
     s->at += s->n_waiting;
     s->n_waiting = 0;
-    s->told = false;
+    s->warned = false;
     SIM_FREE(s->waiting);
 done:
     return st;
@@ -227,9 +227,10 @@ static sim_status append(state *s, const sim_json *j)
     s->waiting[s->n_waiting + n] = '\n';
     s->n_waiting += n + 1;
     if (write_waiting(s) != SIM_OK) {
-        if (!s->told)
-            sim_log_warn("%s; its lines wait in memory", sim_error_message());
-        s->told = true;
+        if (!s->warned)
+            sim_log_warn("%s; its lines stay in memory until the next write",
+                         sim_error_message());
+        s->warned = true;
         sim_error_clear();
     }
 done:
@@ -274,20 +275,19 @@ done:
     return st;
 }
 
-/* The run is over, well or not, and its checkpoints are what they are: lines that the disk
- * still refuses cost a word. */
-static void flush(state *s)
+/* At the end of the run, lines that still cannot be written only cause a warning. */
+static void flush_lines(state *s)
 {
-    char story[4096];
+    char message[4096];
 
     if (!s->path[0]) /* not rank 0, or never begun, or done */
         return;
-    (void)snprintf(story, sizeof story, "%s", sim_error_message());
+    (void)snprintf(message, sizeof message, "%s", sim_error_message());
     if (write_waiting(s) != SIM_OK)
         sim_log_warn("%s; its last lines are lost", sim_error_message());
     if (sim_file_close(&s->fd, s->path) != SIM_OK)
         sim_log_warn("%s; its last lines may be lost", sim_error_message());
-    sim_error_set(story); /* of a failure that ends the run */
+    sim_error_set(message); /* of a failure that ends the run */
     s->path[0] = '\0';
 }
 
@@ -295,7 +295,7 @@ static sim_status on_end(void *ctx, const sim_train_state *t, const char *why)
 {
     (void)t;
     (void)why;
-    flush(ctx);
+    flush_lines(ctx);
     return SIM_OK;
 }
 
@@ -310,7 +310,7 @@ void sim_observe_metrics_clear(void *memory)
     state *s = memory;
     if (!s)
         return;
-    flush(s); /* nobody tells an observer of a run that failed */
+    flush_lines(s); /* on_end is not called after a failure */
     SIM_FREE(s->waiting);
 }
 

@@ -1,11 +1,11 @@
 /*
- * collapse.c - do the embeddings still differ from each other?
+ * collapse.c - the guard against collapsed embeddings.
  *
- * Spread is the mean over dimensions of the standard deviation of z; unit vectors that fill
- * the sphere have 1/sqrt(d).  Below a tenth of it either all z are nearly one (a mean cosine
- * above 0.99), or they lie in fewer than d/100 directions: nothing a method here aims at.
- * Rows of any length (cpc) have no such measure and are not judged.
- * Judged at the end of each log interval, once warm-up is over: nets start narrow.
+ * The embedding standard deviation is the mean over dimensions of the standard deviation of
+ * z.  Unit vectors uniform on the sphere have 1/sqrt(d).  Below a tenth of that, either the
+ * mean cosine is above 0.99 or z spans fewer than d/100 directions.
+ * Embeddings that are not of unit length (cpc) are not checked.
+ * Checked at the end of each log interval after warm-up: fresh networks start narrow.
  */
 #include "state.h"
 
@@ -28,11 +28,9 @@ static void describe(const sim_train_state *t, double embedding_std, size_t dim,
     double full = 1 / sqrt((double)dim);
     (void)snprintf(
         out, out_bytes,
-        "the embeddings collapsed: their spread is %.3g after step %lld, "
-        "expected %.3g when they fill the sphere and %.3g at least; images "
-        "look nearly alike to the network, and the loss teaches little.  Lower "
-        "optimizer.lr, lengthen schedule.warmup_epochs, or look at "
-        "method.temperature and augment",
+        "the embeddings collapsed: embedding_std is %.3g after step %lld; unit vectors "
+        "uniform on the sphere have %.3g, the minimum is %.3g.  Lower optimizer.lr, "
+        "lengthen schedule.warmup_epochs, or check method.temperature and augment",
         embedding_std, (long long)t->at.step, full, least * full);
 }
 
@@ -53,9 +51,9 @@ sim_status sim_collapse_check(sim_train_state *t, double embedding_std)
     }
     describe(t, embedding_std, dim, text, sizeof text);
     SIM_CHECK(t->job->train.collapse != SIM_COLLAPSE_STOP, SIM_E_BUG,
-              "%s.  Checkpoints up to step %lld are from before it (guard.collapse)",
+              "%s.  Checkpoints up to step %lld precede the collapse (guard.collapse)",
               text, (long long)t->healthy_step);
-    if (!t->collapsed) /* once is enough */
+    if (!t->collapsed) /* warn once */
         sim_log_warn("%s (guard.collapse)", text);
     t->collapsed = true;
 done:

@@ -1,8 +1,8 @@
 /*
- * feed.c - which images a step takes, and their views ahead of need.
+ * feed.c - selects the images of a step and prefetches their views.
  *
- * The epoch's permutation gives sample i of an epoch to (step, block, slot); this rank
- * asks the loader for the views of its own blocks, one step ahead of the computation.
+ * The epoch's permutation assigns sample i of an epoch to (step, block, slot); this rank
+ * requests the views of its own blocks from the loader, one step ahead of the computation.
  */
 #include "state.h"
 
@@ -56,10 +56,10 @@ sim_position sim_position_next(const sim_train_state *t, const sim_position *at)
     return next;
 }
 
-/* Requests of one slot of a part: all its views side by side, so that a read is shared. */
-static void ask_slot(sim_train_state *t, const sim_position *at, const sim_part *part,
-                     size_t block, size_t slot, const uint32_t *shuffle, float *x,
-                     sim_view_request *out)
+/* Requests of one slot of a part; its views are adjacent, so they share one read. */
+static void request_slot(sim_train_state *t, const sim_position *at, const sim_part *part,
+                         size_t block, size_t slot, const uint32_t *shuffle, float *x,
+                         sim_view_request *out)
 {
     size_t slots = t->method.slots, i = block * slots + slot;
     size_t shown = part->shuffled ? shuffle[i] : i;
@@ -75,19 +75,20 @@ static void ask_slot(sim_train_state *t, const sim_position *at, const sim_part 
 }
 
 /* Requests of a part, whose views begin at x; their number. */
-static size_t ask_part(sim_train_state *t, const sim_position *at, const sim_part *part,
-                       const uint32_t *shuffle, float *x, sim_view_request *out)
+static size_t request_part(sim_train_state *t, const sim_position *at,
+                           const sim_part *part, const uint32_t *shuffle, float *x,
+                           sim_view_request *out)
 {
     const sim_method *m = &t->method;
     size_t n = 0;
     for (size_t b = m->blocks.lo; b < m->blocks.hi; b++)
         for (size_t i = 0; i < m->slots; i++, n += part->n_views)
-            ask_slot(t, at, part, b, i, shuffle, x, out + n);
+            request_slot(t, at, part, b, i, shuffle, x, out + n);
     return n;
 }
 
-/* What the method wants to know of the step beside its views. */
-static void tell_batch(sim_train_state *t, const sim_position *at, int slot)
+/* Fills the shuffle and the labels of the step, if the method needs them. */
+static void fill_batch(sim_train_state *t, const sim_position *at, int slot)
 {
     sim_feed *f = &t->feed;
     const int32_t *labels = sim_dataset_labels(t->data);
@@ -109,10 +110,10 @@ void sim_feed_post(sim_train_state *t, const sim_position *at, int slot)
                         t->plan.n_images, f->keys, f->order);
         f->order_epoch = at->epoch;
     }
-    tell_batch(t, at, slot);
+    fill_batch(t, at, slot);
     size_t n = 0;
     for (size_t p = 0; p < t->method.n_parts; p++)
-        n += ask_part(t, at, &t->method.parts[p], f->shuffle[slot],
-                      f->x[slot] + n * f->image_floats, f->request + n);
+        n += request_part(t, at, &t->method.parts[p], f->shuffle[slot],
+                          f->x[slot] + n * f->image_floats, f->request + n);
     sim_loader_post(t->loader, f->request, n);
 }

@@ -1,9 +1,9 @@
 /*
- * hash_trace.c - `--trace-hash`: a line "step stage hex" for each stage of each step.
+ * hash_trace.c - `--trace-hash`: one line "step stage hex" per stage and step.
  *
- * Hashes run over global order, so two runs that should be equal can be compared line by
- * line and the first differing stage names itself: input z loss grad weights bn queue.
- * A resumed run drops the lines beyond its checkpoint and goes on.
+ * Hashes cover the global order, so equal runs have equal files on any number of ranks, and
+ * the first differing line is the stage that differs: input z loss grad weights bn queue.
+ * A resumed run drops the lines after its checkpoint and continues.
  */
 #include "state.h"
 
@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Keeps the lines of steps up to the present one. */
-static sim_status keep_earlier(sim_train_state *t, const char *path)
+/* Drops the lines after the present step. */
+static sim_status drop_later_lines(sim_train_state *t, const char *path)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
@@ -47,7 +47,7 @@ sim_status sim_hash_trace_open(sim_train_state *t)
     if (!t->request->trace_hash || t->comm->rank != 0)
         goto done;
     SIM_TRY(sim_run_path(&t->run, "trace-hash.txt", path, sizeof path));
-    SIM_TRY(keep_earlier(t, path));
+    SIM_TRY(drop_later_lines(t, path));
     SIM_TRY(sim_file_open_append(path, &t->trace_fd));
 done:
     return st;
@@ -58,7 +58,7 @@ sim_status sim_hash_trace_close(sim_train_state *t)
     return sim_file_close(&t->trace_fd, "trace-hash.txt");
 }
 
-static sim_status put(sim_train_state *t, const char *stage, sim_hash hash)
+static sim_status write_hash(sim_train_state *t, const char *stage, sim_hash hash)
 {
     sim_status st = SIM_OK;
     char hex[33], line[96];
@@ -73,24 +73,24 @@ done:
     return st;
 }
 
-/* A value of one hash a block: part after part, [local block][n_bytes] each. */
+/* One part of a hashed value: [local block][n_bytes]. */
 typedef struct {
     const char *data;
-    size_t n_bytes; /* of a block */
-} piece_of_block;
+    size_t n_bytes; /* per block */
+} block_piece;
 
-/* Hash of the blocks' hashes in global order. */
-static sim_status put_blocks(sim_train_state *t, const char *stage,
-                             const piece_of_block *pieces, size_t n)
+/* Writes the hash of the blocks' hashes in global order. */
+static sim_status write_blocks(sim_train_state *t, const char *stage,
+                               const block_piece *pieces, size_t n)
 {
     sim_status st = SIM_OK;
     const sim_method *m = &t->method;
     sim_hash *all = NULL;
     sim_hasher *h = NULL;
 
-    if (sim_alloc(&all, m->n_blocks, "train/ladder") != SIM_OK ||
+    if (sim_alloc(&all, m->n_blocks, "train/hash_trace") != SIM_OK ||
         sim_hasher_create(&h) != SIM_OK)
-        sim_comm_abort(SIM_E_IO); /* the others are on their way into the gather */
+        sim_comm_abort(SIM_E_IO); /* the other ranks wait in the gather */
     for (size_t b = m->blocks.lo; b < m->blocks.hi; b++) {
         sim_hasher_reset(h);
         for (size_t i = 0; i < n; i++)
@@ -100,7 +100,7 @@ static sim_status put_blocks(sim_train_state *t, const char *stage,
     }
     sim_comm_gather_rows(t->comm, m->n_blocks, 1, m->n_blocks, sizeof *all,
                          all + m->blocks.lo, all);
-    SIM_TRY(put(t, stage, sim_hash_bytes(all, m->n_blocks * sizeof *all)));
+    SIM_TRY(write_hash(t, stage, sim_hash_bytes(all, m->n_blocks * sizeof *all)));
 done:
     sim_hasher_destroy(&h);
     sim_free(all);
@@ -110,20 +110,20 @@ done:
 sim_status sim_hash_trace_input(sim_train_state *t, const float *x)
 {
     const sim_method *m = &t->method;
-    piece_of_block pieces[SIM_MAX_PARTS];
+    block_piece pieces[SIM_MAX_PARTS];
     size_t slot_bytes = t->feed.image_floats * sizeof(float);
     const char *at = (const char *)x;
 
     if (!t->request->trace_hash)
         return SIM_OK;
     for (size_t p = 0; p < m->n_parts; p++) {
-        pieces[p] = (piece_of_block){at, m->parts[p].n_views * m->slots * slot_bytes};
+        pieces[p] = (block_piece){at, m->parts[p].n_views * m->slots * slot_bytes};
         at += (m->blocks.hi - m->blocks.lo) * pieces[p].n_bytes;
     }
-    return put_blocks(t, "input", pieces, m->n_parts);
+    return write_blocks(t, "input", pieces, m->n_parts);
 }
 
-static sim_status put_embeddings(sim_train_state *t)
+static sim_status write_embeddings(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     const sim_method *m = &t->method;
@@ -134,12 +134,12 @@ static sim_status put_embeddings(sim_train_state *t)
                                .slots = m->slots};
     float *by_block = NULL;
 
-    if (sim_alloc(&by_block, sim_batch_images(&s) * e.dim, "train/ladder") != SIM_OK)
+    if (sim_alloc(&by_block, sim_batch_images(&s) * e.dim, "train/hash_trace") != SIM_OK)
         sim_comm_abort(SIM_E_IO);
     sim_rows_by_block(&s, e.dim, e.z, by_block);
-    const piece_of_block piece = {(const char *)by_block,
-                                  e.views * m->slots * e.dim * sizeof(float)};
-    SIM_TRY(put_blocks(t, "z", &piece, 1));
+    const block_piece piece = {(const char *)by_block,
+                               e.views * m->slots * e.dim * sizeof(float)};
+    SIM_TRY(write_blocks(t, "z", &piece, 1));
 done:
     sim_free(by_block);
     return st;
@@ -150,10 +150,11 @@ sim_status sim_hash_trace_loss(sim_train_state *t, double loss)
     sim_status st = SIM_OK;
     if (!t->request->trace_hash)
         goto done;
-    SIM_TRY(put_embeddings(t));
-    SIM_TRY(put(t, "loss", sim_hash_bytes(&loss, sizeof loss)));
-    SIM_TRY(put(t, "grad",
-                sim_hash_bytes(t->grads, t->method.gradient_floats * sizeof *t->grads)));
+    SIM_TRY(write_embeddings(t));
+    SIM_TRY(write_hash(t, "loss", sim_hash_bytes(&loss, sizeof loss)));
+    SIM_TRY(write_hash(
+        t, "grad",
+        sim_hash_bytes(t->grads, t->method.gradient_floats * sizeof *t->grads)));
 done:
     return st;
 }
@@ -165,7 +166,7 @@ static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
     return SIM_OK;
 }
 
-static sim_status put_queue(sim_train_state *t)
+static sim_status write_queue(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_queue *q = sim_method_queue(&t->method);
@@ -174,7 +175,7 @@ static sim_status put_queue(sim_train_state *t)
     if (!q)
         goto done;
     SIM_TRY(sim_queue_hash(q, &hash));
-    SIM_TRY(put(t, "queue", hash));
+    SIM_TRY(write_hash(t, "queue", hash));
 done:
     return st;
 }
@@ -189,11 +190,11 @@ sim_status sim_hash_trace_update(sim_train_state *t)
     SIM_TRY(sim_hasher_create(&h));
     const sim_visitor v = {.see = add_tensor, .ctx = h};
     SIM_TRY(sim_method_visit_weights(&t->method, &v));
-    SIM_TRY(put(t, "weights", sim_hasher_value(h)));
+    SIM_TRY(write_hash(t, "weights", sim_hasher_value(h)));
     sim_hasher_reset(h);
     SIM_TRY(sim_method_visit_buffers(&t->method, &v));
-    SIM_TRY(put(t, "bn", sim_hasher_value(h)));
-    SIM_TRY(put_queue(t));
+    SIM_TRY(write_hash(t, "bn", sim_hasher_value(h)));
+    SIM_TRY(write_queue(t));
 done:
     sim_hasher_destroy(&h);
     return st;

@@ -1,7 +1,7 @@
 /*
- * header.c - what the log says when a run starts.
+ * header.c - the header of the log at the start of a run.
  *
- * Written for whoever reads the log at night: what runs where, on what, how much of it.
+ * Prints the build, hosts, data, schedule, method, memory and the starting point.
  */
 #include "state.h"
 
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Ranks of the host of rank `first`, and the cores that they have together. */
+/* Counts the ranks on the host of rank `first`, and the union of their cores. */
 static void count_host(const sim_train_state *t, int first, int *ranks, int *cores)
 {
     uint64_t all[SIM_CORE_WORDS] = {0};
@@ -31,8 +31,8 @@ static void count_host(const sim_train_state *t, int first, int *ranks, int *cor
         *cores += __builtin_popcountll(all[i]);
 }
 
-/* More threads than cores wait for each other at every loop: many times slower. */
-static void warn_of_crowding(const sim_train_state *t)
+/* Threads that share a core are many times slower. */
+static void warn_if_oversubscribed(const sim_train_state *t)
 {
     int ranks = 0, cores = 0;
 
@@ -42,11 +42,12 @@ static void warn_of_crowding(const sim_train_state *t)
         count_host(t, r, &ranks, &cores);
         if (cores == 0 || ranks * sim_threads() <= cores)
             continue;
-        sim_log_warn("%d ranks x %d thread%s on %d core%s of %s: many times slower; %s",
-                     ranks, sim_threads(), sim_threads() == 1 ? "" : "s", cores,
-                     cores == 1 ? "" : "s", t->places[r].host,
-                     sim_threads() == 1 ? "take fewer ranks, or give them more cores"
-                                        : "set OMP_NUM_THREADS or threads");
+        sim_log_warn(
+            "%d ranks x %d thread%s on %d core%s of %s: this is many times slower; %s",
+            ranks, sim_threads(), sim_threads() == 1 ? "" : "s", cores,
+            cores == 1 ? "" : "s", t->places[r].host,
+            sim_threads() == 1 ? "start fewer ranks or allocate more cores"
+                               : "set OMP_NUM_THREADS or threads");
         return;
     }
 }
@@ -83,11 +84,11 @@ static void print_schedule(const sim_train_state *t)
     sim_log("batch     %lld images = %zu blocks of %lld, %zu views of %zu x %zu x %zu",
             (long long)t->job->train.batch, p->n_blocks, (long long)t->job->train.block,
             p->views, p->h, p->w, p->c);
-    sim_log(
-        "schedule  to step %lld, %zu an epoch (%zu images left over each epoch), warm-up "
-        "%g steps, peak learning rate %g",
-        (long long)p->total_steps, p->steps_per_epoch, p->left_over, p->warmup_steps,
-        p->learning_rate);
+    sim_log("schedule  to step %lld, %zu steps per epoch (%zu images dropped per epoch), "
+            "warm-up "
+            "%g steps, peak learning rate %g",
+            (long long)p->total_steps, p->steps_per_epoch, p->left_over, p->warmup_steps,
+            p->learning_rate);
 }
 
 static sim_status print_method(const sim_train_state *t)
@@ -123,12 +124,12 @@ static void print_limit(const sim_train_state *t)
 
     if (limit > 0) {
         sim_clock_span(limit, text, sizeof text);
-        sim_log("limit     stops with a checkpoint before %s are over", text);
+        sim_log("limit     stops with a checkpoint within %s", text);
     } else if (job > 0) {
         sim_clock_span(job, text, sizeof text);
         sim_log(
             "limit     Slurm ends the job in %s; with --time-limit auto the run stops "
-            "in time by itself",
+            "with a checkpoint before that",
             text);
     }
 }
@@ -183,7 +184,7 @@ static void print_binding(const sim_train_state *t)
                 sim_cores_present(), (long long)least, (long long)most);
 }
 
-/* The rank that was planned most memory. */
+/* Memory plan of the rank that needs most. */
 static void print_memory(const sim_train_state *t)
 {
     int fullest = 0;
@@ -191,9 +192,8 @@ static void print_memory(const sim_train_state *t)
         if (t->places[r].planned > t->places[fullest].planned)
             fullest = r;
     const sim_place *p = &t->places[fullest];
-    sim_log(
-        "memory    %.1f MB planned on a rank, and %.1f MB for a moment at checkpoints",
-        (double)p->planned / 1e6, (double)p->moment / 1e6);
+    sim_log("memory    %.1f MB planned per rank, plus %.1f MB transient at checkpoints",
+            (double)p->planned / 1e6, (double)p->moment / 1e6);
 }
 
 static void print_start(const sim_train_state *t)
@@ -206,12 +206,13 @@ static void print_start(const sim_train_state *t)
     sim_log("resumed from %s: step %lld of %lld, epoch %lld, %lld images of it",
             t->resumed, (long long)t->at.step, (long long)t->plan.total_steps,
             (long long)t->at.epoch, (long long)t->at.samples);
-    if (t->aside[0])
-        sim_log("left      what was saved beyond step %lld is in %s now; --resume with a "
-                "checkpoint there goes back to it",
-                (long long)t->at.step, t->aside);
+    if (t->abandoned[0])
+        sim_log("branch    checkpoints after step %lld moved to %s; --resume with one of "
+                "them "
+                "returns to it",
+                (long long)t->at.step, t->abandoned);
     else if (t->request->last_logged > t->at.step)
-        sim_log("steps %lld to %lld were done before but not saved; they are done again",
+        sim_log("steps %lld to %lld were not saved and are recomputed",
                 (long long)t->at.step + 1, (long long)t->request->last_logged);
     if (t->changes.any)
         sim_log("accepted  %s", t->changes.text);
@@ -259,7 +260,7 @@ sim_status sim_header_print(sim_train_state *t)
     print_run(t);
     print_ranks(t);
     print_binding(t);
-    warn_of_crowding(t);
+    warn_if_oversubscribed(t);
     print_limit(t);
     print_data(t);
     SIM_TRY(print_views(t));

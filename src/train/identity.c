@@ -1,8 +1,8 @@
 /*
- * identity.c - is a checkpoint of this job's run?  What differs, and what of it may.
+ * identity.c - compares the identity of a checkpoint with that of the job.
  *
- * An identity is lines "key: value".  A few keys may differ when the user says so by
- * --accept; everything else is refused, with both values side by side and what to type.
+ * An identity is lines "key: value".  Keys listed by --accept may differ; every other
+ * difference is an error that shows both values and what to type.
  */
 #include "state.h"
 
@@ -14,7 +14,7 @@
 
 const char sim_accept_keys[] = "batch|schedule.epochs|schedule.steps|optimizer.lr|data";
 
-/* The job's identity with what it does not say: the data and the arithmetic. */
+/* The job's identity, with the fingerprint of the data and the arithmetic. */
 sim_status sim_identity_text(const sim_train_state *t, char **out)
 {
     return sim_text_format("train/identity", out, "%sarithmetic: %s\nfingerprint: %s\n",
@@ -57,14 +57,14 @@ static bool same_value(const line *a, const line *b)
 
 /* ---- what differs ---- */
 
-enum { SHORT = 34 }; /* characters of a value that fit its column */
+enum { SHORT = 34 }; /* width of a value column */
 
 typedef struct {
     const char *accept; /* the user's list */
     sim_changes *changes;
-    char table[3072]; /* what differs and was not accepted, a line a key */
+    char table[3072]; /* differences that were not accepted, one line per key */
     size_t used;
-    char could[128]; /* of these, what could be accepted */
+    char could[128]; /* those that --accept may name */
     int n_refused, n_could, n_data;
 } verdict;
 
@@ -103,7 +103,7 @@ static void note_accepted(sim_changes *c, const char *key, const line *theirs,
         c->lr = strtod(theirs->value, NULL);
 }
 
-/* A row of the table; values that are too long for it stand below each other. */
+/* A row of the table; long values go on lines of their own. */
 static void add_row(verdict *v, const char *key, const line *theirs, const line *mine)
 {
     const char *form = theirs->n_value > SHORT || mine->n_value > SHORT
@@ -131,7 +131,7 @@ static void note_refused(verdict *v, const char *key, const line *theirs,
     v->n_could++;
 }
 
-static void judge_line(verdict *v, const line *theirs, const line *mine)
+static void compare_line(verdict *v, const line *theirs, const line *mine)
 {
     char key[128];
     (void)snprintf(key, sizeof key, "%.*s", mine->n_key, mine->key);
@@ -143,24 +143,25 @@ static void judge_line(verdict *v, const line *theirs, const line *mine)
         note_refused(v, key, theirs, mine);
 }
 
-static void compare(verdict *v, const char *theirs, const char *mine)
+static void compare_identities(verdict *v, const char *theirs, const char *mine)
 {
     line a, b;
     for (const char *p = theirs; (p = read_line(p, &a)) != NULL;) {
         b = find_line(mine, &a);
         if (!same_value(&a, &b))
-            judge_line(v, &a, &b);
+            compare_line(v, &a, &b);
     }
     for (const char *p = mine; (p = read_line(p, &b)) != NULL;) {
         a = find_line(theirs, &b);
         if (!a.value)
-            judge_line(v, &a, &b);
+            compare_line(v, &a, &b);
     }
 }
 
-/* ---- what to tell ---- */
+/* ---- error messages ---- */
 
-static sim_status refuse(const verdict *v, const sim_train_state *t, const char *path)
+static sim_status report_differences(const verdict *v, const sim_train_state *t,
+                                     const char *path)
 {
     sim_status st = SIM_OK;
     char listed[512] = "";
@@ -169,15 +170,15 @@ static sim_status refuse(const verdict *v, const sim_train_state *t, const char 
     (void)snprintf(listed, sizeof listed, "%s%s%s", v->accept, *v->accept ? "," : "",
                    v->could);
     SIM_CHECK(v->n_data == 0 || v->n_refused > 1, SIM_E_DATA,
-              "%s is not the data set that %s was trained on:\n  %-24s %-34s %s%s\nPut "
-              "the old data set back, or add  --accept %s  to the command to go on with "
-              "this one",
+              "%s is not the data set of %s:\n  %-24s %-34s %s%s\nPut "
+              "the old data set back, or add  --accept %s  to the command to resume with "
+              "the new one",
               t->job->train.train, path, "differs", "in the checkpoint", "in this job",
               v->table, listed);
     if (v->n_could == v->n_refused)
         SIM_FAIL(SIM_E_CONFIG,
                  "%s is of another run:\n  %-24s %-34s %s%s\nAdd  --accept %s  to the "
-                 "command to go on with the change, put the old values back, or use "
+                 "command to resume with the change, put the old values back, or use "
                  "another run directory",
                  path, "differs", "in the checkpoint", "in this job", v->table, listed);
     SIM_FAIL(SIM_E_CONFIG,
@@ -202,9 +203,9 @@ sim_status sim_identity_compare(const sim_train_state *t, const sim_checkpoint *
     SIM_TRY(sim_new(&v, "train/identity"));
     v->accept = t->request->accept ? t->request->accept : "";
     v->changes = out;
-    compare(v, sim_checkpoint_head_of(k)->identity, mine);
+    compare_identities(v, sim_checkpoint_head_of(k)->identity, mine);
     if (v->n_refused)
-        SIM_TRY(refuse(v, t, sim_checkpoint_path(k)));
+        SIM_TRY(report_differences(v, t, sim_checkpoint_path(k)));
 done:
     sim_free(mine);
     sim_free(v);

@@ -1,9 +1,9 @@
 /*
- * loop.c - the run: set up, step after step, stop.
+ * loop.c - the training loop: set up, run steps, stop.
  *
- * Once a step, before anything is computed, all ranks exchange what only some of them
- * know: a local failure, a signal, the stop file, the clock.  So they stop, save and fail
- * together, and no rank leaves a collective sequence alone.
+ * Before each step all ranks take the maximum of their local conditions: an error, a
+ * signal, the stop file, the clock.  They stop, save and fail together, so no rank leaves a
+ * collective sequence alone.
  */
 #include "state.h"
 
@@ -49,7 +49,7 @@ const sim_dataset *sim_train_data(const sim_train_state *t)
 
 const char *sim_train_abandoned(const sim_train_state *t)
 {
-    return t->aside;
+    return t->abandoned;
 }
 
 int64_t sim_train_step(const sim_train_state *t)
@@ -75,8 +75,8 @@ static sim_status agree_pending(sim_train_state *t)
 
 /* ---- set-up ---- */
 
-/* All ranks must be the same program: another build may have other bits. */
-static sim_status same_build(const sim_train_state *t)
+/* All ranks must run the same build: another build may round differently. */
+static sim_status check_same_build(const sim_train_state *t)
 {
     sim_status st = SIM_OK;
     char theirs[512] = "", mine[512] = "";
@@ -84,16 +84,17 @@ static sim_status same_build(const sim_train_state *t)
     (void)snprintf(mine, sizeof mine, "%s", t->request->build);
     memcpy(theirs, mine, sizeof theirs);
     sim_comm_broadcast(t->comm, 0, theirs, sizeof theirs);
-    SIM_CHECK(strcmp(mine, theirs) == 0, SIM_E_CONFIG,
-              "this is \"%s\", but rank 0 is \"%s\"; start the same program on all nodes "
-              "(simile --version tells which one is where)",
-              mine, theirs);
+    SIM_CHECK(
+        strcmp(mine, theirs) == 0, SIM_E_CONFIG,
+        "this rank runs build \"%s\", but rank 0 runs \"%s\"; start the same program on "
+        "all nodes (see simile --version)",
+        mine, theirs);
 done:
     return sim_comm_agree(t->comm, st);
 }
 
-/* All ranks must see the same data and compute with the same arithmetic. */
-static sim_status same_everywhere(sim_train_state *t)
+/* All ranks must read the same data and compute with the same arithmetic. */
+static sim_status check_same_data(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     char theirs[64] = "", mine[64] = "";
@@ -104,13 +105,13 @@ static sim_status same_everywhere(sim_train_state *t)
     sim_comm_broadcast(t->comm, 0, theirs, sizeof theirs);
     SIM_CHECK(strcmp(mine, theirs) == 0, SIM_E_DATA,
               "%s: fingerprint and arithmetic are \"%s\" here but \"%s\" on rank 0; all "
-              "ranks must see the same file and run the same kernels",
+              "ranks must read the same file and run the same kernels",
               t->job->train.train, mine, theirs);
 done:
     return sim_comm_agree(t->comm, st);
 }
 
-/* Threads that share a core wait for each other at every loop: many times slower. */
+/* Threads that share a core wait for each other in every loop and are many times slower. */
 static sim_status check_threads(void)
 {
     sim_status st = SIM_OK;
@@ -118,7 +119,7 @@ static sim_status check_threads(void)
     SIM_CHECK(
         threads <= cores, SIM_E_CONFIG,
         "threads: %d, but this rank may run on %d core%s; set threads=%d (or "
-        "OMP_NUM_THREADS=%d), or give it more cores: srun --cpus-per-task=%d, mpirun "
+        "OMP_NUM_THREADS=%d), or allocate more cores: srun --cpus-per-task=%d, mpirun "
         "--map-by slot:PE=%d or --bind-to none",
         threads, cores, cores == 1 ? "" : "s", cores, cores, threads, threads);
 done:
@@ -162,9 +163,9 @@ static sim_status create_method(sim_train_state *t)
     SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
     SIM_TRY(sim_method_visit_forward_state(&t->method, &count));
     SIM_TRY(sim_alloc(&t->buffers.bytes, t->buffers.n, "train/snapshot"));
-    size_t room = sim_comm_sum_leaves_capacity(t->comm, t->method.n_blocks,
-                                               t->method.gradient_floats);
-    SIM_TRY(sim_alloc(&t->grads, room, "train/gradients"));
+    size_t capacity = sim_comm_sum_leaves_capacity(t->comm, t->method.n_blocks,
+                                                   t->method.gradient_floats);
+    SIM_TRY(sim_alloc(&t->grads, capacity, "train/gradients"));
 done:
     sim_free(list);
     return st;
@@ -206,7 +207,7 @@ done:
     return st;
 }
 
-/* Takes the scratch that the plan counts, so that a step takes none. */
+/* Allocates the planned scratch memory here, so that a step allocates nothing. */
 static sim_status reserve_scratch(const sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -226,12 +227,13 @@ static sim_status set_up(sim_train_state *t)
     sim_status st = SIM_OK;
     const sim_comm *c = t->comm;
 
-    if (t->job->train.hang_seconds > 0) /* until the watchdog can tell more */
-        sim_comm_deadline_begin(t->job->train.hang_seconds,
-                                "not all ranks have opened data set and run directory");
-    SIM_TRY(same_build(t));
+    if (t->job->train.hang_seconds > 0) /* until the watchdog runs */
+        sim_comm_deadline_begin(
+            t->job->train.hang_seconds,
+            "not all ranks opened the data set and the run directory");
+    SIM_TRY(check_same_build(t));
     SIM_TRY(sim_comm_agree(c, open_data(t)));
-    SIM_TRY(same_everywhere(t));
+    SIM_TRY(check_same_data(t));
     SIM_TRY(sim_run_open(c, t->job->train.run, &t->run));
     SIM_TRY(sim_hang_watch(t));
     sim_comm_deadline_end();
@@ -241,7 +243,7 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_comm_agree(c, create_feed(t)));
     SIM_TRY(sim_comm_agree(c, reserve_scratch(t)));
     SIM_TRY(sim_header_gather(t));
-    SIM_TRY(sim_resume_start(t)); /* what is refused leaves the run as it was */
+    SIM_TRY(sim_resume_start(t)); /* an error here leaves the run unchanged */
     SIM_TRY(sim_comm_agree(c, write_config(t)));
     SIM_TRY(sim_comm_agree(c, sim_record_mark_discarded(t)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
@@ -251,8 +253,8 @@ done:
     return st;
 }
 
-/* A start that was refused before it began leaves no run where there was none. */
-static void forget(sim_train_state *t)
+/* Removes the files that a failed start created in the run directory. */
+static void remove_new_files(sim_train_state *t)
 {
     char path[4200];
 
@@ -282,15 +284,16 @@ static void tear_down(sim_train_state *t)
     sim_free(t->buffers.bytes);
     sim_free(t->history);
     sim_free(t->places);
-    sim_comm_barrier(t->comm); /* a run that is free has none of our records any more */
+    sim_comm_barrier(
+        t->comm); /* all heartbeats are removed before the lock is released */
     if (t->comm->rank == 0 && !t->started)
-        forget(t);
+        remove_new_files(t);
     sim_run_close(t->comm, &t->run);
 }
 
-/* ---- what is due ---- */
+/* ---- conditions that all ranks agree on ---- */
 
-/* Would another step, and then a checkpoint, still end before the limit? */
+/* True if another step and a checkpoint may not finish before the limit. */
 static bool time_is_up(const sim_train_state *t)
 {
     double limit = t->request->time_limit_s;
@@ -312,10 +315,11 @@ static bool save_is_due(const sim_train_state *t)
            sim_clock_s() - t->last_checkpoint_s > 60 * o->every_minutes;
 }
 
+/* Conditions of a step, in the order of the exchanged array. */
 enum { DUE_FAILURE, DUE_SIGNAL, DUE_FILE, DUE_TIME, DUE_SAVE, DUES };
 
-/* The one exchange of a step; sets t->why when the run should stop. */
-static sim_status exchange(sim_train_state *t, bool *save)
+/* The only exchange of conditions per step; sets t->why if the run must stop. */
+static sim_status agree_on_conditions(sim_train_state *t, bool *save)
 {
     sim_status st = SIM_OK;
     int64_t due[DUES] = {[DUE_FAILURE] = t->pending != SIM_OK,
@@ -341,18 +345,18 @@ done:
 
 /* ---- the loop ---- */
 
-/* Seconds to the nearest limit that is known; 0: none. */
+/* Seconds until the earliest known limit; 0: no limit. */
 static double time_left(const sim_train_state *t, double elapsed_s)
 {
-    double mine = t->request->time_limit_s, job = t->request->job_left_s;
-    double limit = mine > 0 && (job <= 0 || mine < job) ? mine : job;
+    double own = t->request->time_limit_s, job = t->request->job_left_s;
+    double limit = own > 0 && (job <= 0 || own < job) ? own : job;
     double left = limit - elapsed_s;
     return limit <= 0 ? 0 : left > 1 ? left : 1;
 }
 
 static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
 {
-    /* 0 / 0 where no step counts: each only filled a queue or was skipped. */
+    /* NaN (0 / 0) if no step of the interval updated weights. */
     double n = t->sums[SIM_SUM_STEPS];
     double now = sim_clock_s();
     double batch = (double)t->job->train.batch;
@@ -379,7 +383,7 @@ static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
     m->anchors_without_positive = (int64_t)t->sums[SIM_SUM_WITHOUT_POSITIVE];
 }
 
-static void tell_observers(sim_train_state *t, sim_step_metrics *m)
+static void notify_observers(sim_train_state *t, sim_step_metrics *m)
 {
     const sim_train_request *r = t->request;
     bool interval = t->at.step % t->job->train.log_every_steps == 0 ||
@@ -399,7 +403,7 @@ static void tell_observers(sim_train_state *t, sim_step_metrics *m)
     t->phase_s[SIM_PHASE_OBSERVERS] += took;
     if (took > t->slowest_observers_s)
         t->slowest_observers_s = took;
-    t->interval_start_s += took; /* the rate is of training, kNN has its own line */
+    t->interval_start_s += took; /* images_per_s excludes the observers */
     if (!interval)
         return;
     sim_train_defer_error(t, sim_collapse_check(t, m->embedding_std));
@@ -408,7 +412,7 @@ static void tell_observers(sim_train_state *t, sim_step_metrics *m)
     t->interval_start_step = t->at.step;
 }
 
-static void one_step(sim_train_state *t, int slot)
+static void train_step(sim_train_state *t, int slot)
 {
     sim_step_metrics m = {0};
     double start = sim_clock_s();
@@ -423,10 +427,10 @@ static void one_step(sim_train_state *t, int slot)
     t->step_s = sim_clock_s() - start;
     int64_t held = (int64_t)sim_memory_bytes();
     t->held_bytes = held > t->held_bytes ? held : t->held_bytes;
-    tell_observers(t, &m);
+    notify_observers(t, &m);
 }
 
-static sim_status loop(sim_train_state *t)
+static sim_status run_steps(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     bool save = false;
@@ -441,13 +445,13 @@ static sim_status loop(sim_train_state *t)
         sim_heartbeat_phase("waiting for data");
         sim_train_defer_error(t, sim_loader_wait(t->loader));
         t->phase_s[SIM_PHASE_DATA] += sim_clock_s() - start;
-        sim_heartbeat_phase("start of the step");
-        SIM_TRY(exchange(t, &save));
+        sim_heartbeat_phase("start of step");
+        SIM_TRY(agree_on_conditions(t, &save));
         if (t->why)
             goto done;
         if (save)
             SIM_TRY(sim_resume_save_due(t));
-        one_step(t, slot);
+        train_step(t, slot);
         if (sim_replica_is_due(t))
             SIM_TRY(sim_replica_check(t));
     }
@@ -464,15 +468,15 @@ static void end_observers(sim_train_state *t, const char *why)
                 t, t->request->observers[i].on_end(t->request->observers[i].ctx, t, why));
 }
 
-/* "RUN/checkpoints/step-N.h5" of the last one saved, or loaded. */
-static void name_checkpoint(const sim_train_state *t, char *out, size_t out_bytes)
+/* Path of the checkpoint that was saved or loaded last. */
+static void format_checkpoint_path(const sim_train_state *t, char *out, size_t out_bytes)
 {
     (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
                    (long long)t->last_saved);
 }
 
-/* The last checkpoint, and what a person should do next. */
-static sim_status finish(sim_train_state *t)
+/* Writes the last checkpoint and the summary, and reports what to do next. */
+static sim_status finish_run(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     const char *why = t->why ? t->why : "completed";
@@ -487,48 +491,49 @@ static sim_status finish(sim_train_state *t)
     SIM_TRY(sim_summary_print(t, why));
     sim_history_end(t, why);
     sim_run_stop_clear(&t->run);
-    name_checkpoint(t, path, sizeof path);
+    format_checkpoint_path(t, path, sizeof path);
     if (!t->why) {
-        sim_log(
-            "completed: step %lld of %lld, the checkpoint is %s; nothing is left to do "
-            "(a larger schedule.%s with --accept trains longer)",
-            (long long)t->at.step, (long long)t->plan.total_steps, path,
-            t->job->schedule.steps ? "steps" : "epochs");
+        sim_log("completed: step %lld of %lld, the checkpoint is %s; to train longer, "
+                "increase "
+                "schedule.%s and add --accept",
+                (long long)t->at.step, (long long)t->plan.total_steps, path,
+                t->job->schedule.steps ? "steps" : "epochs");
         goto done;
     }
     SIM_FAIL(SIM_E_AGAIN,
              "stopped by %s after step %lld of %lld; the checkpoint is %s; run the same "
-             "command again to go on (exit code 75)",
+             "command to resume (exit code 75)",
              why, (long long)t->at.step, (long long)t->plan.total_steps, path);
 done:
     return st;
 }
 
-static void tell_saved(const sim_train_state *t)
+static void log_last_checkpoint(const sim_train_state *t)
 {
     char path[4200];
 
     if (t->last_saved < 0) {
-        sim_log("failed before the first checkpoint: nothing is saved; once the cause "
-                "below is mended, the same command starts anew");
+        sim_log(
+            "failed before the first checkpoint; after fixing the error below, the same "
+            "command starts from scratch");
         return;
     }
-    name_checkpoint(t, path, sizeof path);
-    sim_log(
-        "failed after step %lld of %lld; the last good checkpoint is %s: once the cause "
-        "below is mended, the same command goes on from step %lld",
-        (long long)t->at.step, (long long)t->plan.total_steps, path,
-        (long long)t->last_saved);
+    format_checkpoint_path(t, path, sizeof path);
+    sim_log("failed after step %lld of %lld; the last good checkpoint is %s; after "
+            "fixing the "
+            "error below, the same command resumes from step %lld",
+            (long long)t->at.step, (long long)t->plan.total_steps, path,
+            (long long)t->last_saved);
 }
 
-/* A failure in mid-run: how far it came, what is safe, and what the next start will do. */
-static void tell_failure(sim_train_state *t)
+/* Reports a failure during training: the last step and the checkpoint to resume from. */
+static void log_failure(sim_train_state *t)
 {
     char why[160];
 
-    if (!t->started) /* on rank 0 alone it has */
+    if (!t->started) /* set on rank 0 only */
         return;
-    tell_saved(t);
+    log_last_checkpoint(t);
     (void)snprintf(why, sizeof why, "failed: %.*s",
                    (int)strcspn(sim_error_message(), "\n"), sim_error_message());
     sim_history_end(t, why);
@@ -547,11 +552,11 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     t->trace_fd = -1;
     t->last_saved = -1;
     SIM_TRY(set_up(t));
-    SIM_TRY(loop(t));
-    SIM_TRY(finish(t));
+    SIM_TRY(run_steps(t));
+    SIM_TRY(finish_run(t));
 done:
     if (t && st != SIM_OK && st != SIM_E_AGAIN)
-        tell_failure(t);
+        log_failure(t);
     if (t)
         tear_down(t);
     sim_signals_unwatch();

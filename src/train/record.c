@@ -1,8 +1,8 @@
 /*
- * record.c - RUN/log.txt goes on over all segments, each step in it once.
+ * record.c - RUN/log.txt: one file for all segments, every step current once.
  *
- * What a killed segment logged beyond its last checkpoint is done again: such lines stay for
- * whoever looks for the cause, marked as lost.
+ * Steps that a killed segment logged after its last checkpoint are recomputed.  Their lines
+ * stay in the file, marked "(lost)".
  */
 #include "state.h"
 
@@ -16,7 +16,7 @@
 /* A line is "2026-11-24T08:45:35Z step 37/60 ...". */
 enum { STAMP = 21 };
 
-/* Is this the line of a step beyond `step`? */
+/* True for the line of a step after `step`. */
 static bool is_beyond(const char *line, size_t n, int64_t step)
 {
     char *end = NULL;
@@ -26,8 +26,8 @@ static bool is_beyond(const char *line, size_t n, int64_t step)
     return *end == '/' && at > step;
 }
 
-/* Length of the first of `n` bytes' lines, its end included.  By length: a power cut may leave
- * zero bytes in the middle. */
+/* Length of the first line of `n` bytes, with its newline.  Not a C string: a power cut may
+ * leave zero bytes. */
 static size_t line_length(const char *text, size_t n)
 {
     const char *end = memchr(text, '\n', n);
@@ -88,9 +88,9 @@ sim_status sim_record_mark_discarded(sim_train_state *t)
         goto done;
     SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
     st = sim_file_load(path, (size_t)1 << 30, &text, &n);
-    if (st == SIM_E_DATA) { /* too large to walk through: it is no reason not to train */
-        sim_log_warn("%s; steps in it that are done again are not marked",
-                     sim_error_message());
+    if (st ==
+        SIM_E_DATA) { /* too large to rewrite; training continues without the marks */
+        sim_log_warn("%s; recomputed steps in it are not marked", sim_error_message());
         sim_error_clear();
         st = SIM_OK;
         goto done;

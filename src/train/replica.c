@@ -1,9 +1,9 @@
 /*
- * replica.c - do all ranks still hold the same weights?
+ * replica.c - checks that all ranks hold the same weights.
  *
  * Every rank computes the same update, so its weights, statistics and optimizer state have
- * the same bits as everybody's; when they do not, memory or a processor went wrong.  The
- * hashes of all ranks are compared: the majority is right, and the others are named.
+ * the same bits on all ranks; a difference means a memory or processor error.  The hashes
+ * of all ranks are compared, and the error message lists the ranks outside the majority.
  * Called by the loop every guard.check_steps, and before each checkpoint.
  */
 #include "state.h"
@@ -14,17 +14,17 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a rank says. */
+/* The hash of one rank. */
 typedef struct {
     sim_hash hash;
     char host[64];
-} claim;
+} rank_hash;
 
 struct sim_replica {
     const sim_comm *comm;
     sim_hasher *hasher;
-    claim *of;            /* [ranks], of the last comparison that differed */
-    claim *whole;         /* [ranks], of the whole state */
+    rank_hash *of;        /* [ranks], of the last comparison that differed */
+    rank_hash *whole;     /* [ranks], of the whole state */
     int64_t checked_step; /* -1: none yet */
     char first[192];      /* tensor that differs, "" when none was found (yet) */
 };
@@ -62,7 +62,7 @@ void sim_replica_destroy(sim_replica **out)
 /* ---- hashes ---- */
 
 /* All ranks' hashes of what was added; true when they are the same. */
-static bool compare(sim_replica *r)
+static bool compare_hashes(sim_replica *r)
 {
     size_t size = (size_t)r->comm->size, rank = (size_t)r->comm->rank;
 
@@ -93,13 +93,13 @@ static sim_status find_tensor(void *ctx, const char *group, const sim_tensor *t)
         return SIM_OK;
     sim_hasher_reset(r->hasher);
     SIM_IGNORE(add_tensor(ctx, group, t));
-    if (!compare(r))
+    if (!compare_hashes(r))
         (void)snprintf(r->first, sizeof r->first, "%s/%s", group, t->name);
     return SIM_OK;
 }
 
-static sim_status visit(sim_train_state *t,
-                        sim_status (*see)(void *, const char *, const sim_tensor *))
+static sim_status visit_state(sim_train_state *t,
+                              sim_status (*see)(void *, const char *, const sim_tensor *))
 {
     sim_status st = SIM_OK;
     const sim_visitor v = {.see = see, .ctx = t->replica};
@@ -109,7 +109,7 @@ done:
     return st;
 }
 
-/* ---- who is wrong ---- */
+/* ---- which ranks differ ---- */
 
 static size_t count_like(const sim_replica *r, size_t of)
 {
@@ -161,16 +161,16 @@ static sim_status find_first(sim_train_state *t)
     const size_t n_bytes = (size_t)t->comm->size * sizeof *r->of;
 
     memcpy(r->whole, r->of, n_bytes);
-    SIM_TRY(visit(t, find_tensor));
+    SIM_TRY(visit_state(t, find_tensor));
     if (r->first[0])
         goto done;
     memcpy(r->of, r->whole, n_bytes);
-    (void)snprintf(r->first, sizeof r->first, "no tensor when hashed again");
+    (void)snprintf(r->first, sizeof r->first, "no tensor when rehashed");
 done:
     return st;
 }
 
-static sim_status name_the_odd(const sim_train_state *t)
+static sim_status report_differing_ranks(const sim_train_state *t)
 {
     sim_status st = SIM_OK;
     const sim_replica *r = t->replica;
@@ -180,17 +180,18 @@ static sim_status name_the_odd(const sim_train_state *t)
     list_ranks(r, n == 0, right, ranks, sizeof ranks);
     if (n == 0)
         SIM_FAIL(SIM_E_BUG,
-                 "%s: no longer the same state after step %lld, first in %s, and which "
-                 "is right cannot be told; memory or a processor went wrong.  Nothing "
-                 "of it was saved: the last checkpoint in %s/checkpoints is good, run "
-                 "the same command again, on other hosts if it comes back",
+                 "%s: states differ after step %lld, first in %s, without a majority; "
+                 "suspect a memory or processor error.  The last checkpoint in "
+                 "%s/checkpoints is good: run the same command again, on other hosts if "
+                 "the error repeats",
                  ranks, (long long)t->at.step, r->first, t->run.path);
-    SIM_FAIL(SIM_E_BUG,
-             "%s: not the state of the other %zu rank%s after step %lld, first in %s; "
-             "memory or a processor went wrong there.  Nothing of it was saved: the last "
-             "checkpoint in %s/checkpoints is good, run the same command again, without "
-             "that host if it comes back",
-             ranks, n, n == 1 ? "" : "s", (long long)t->at.step, r->first, t->run.path);
+    SIM_FAIL(
+        SIM_E_BUG,
+        "%s: state differs from the other %zu rank%s after step %lld, first in %s; "
+        "suspect a memory or processor error there.  The last checkpoint in "
+        "%s/checkpoints is good: run the same command again, without that host if the "
+        "error repeats",
+        ranks, n, n == 1 ? "" : "s", (long long)t->at.step, r->first, t->run.path);
 done:
     return st;
 }
@@ -205,10 +206,10 @@ sim_status sim_replica_check(sim_train_state *t)
     sim_heartbeat_phase("comparing weights");
     r->first[0] = '\0';
     sim_hasher_reset(r->hasher);
-    SIM_TRY(visit(t, add_tensor));
-    if (!compare(r)) {
+    SIM_TRY(visit_state(t, add_tensor));
+    if (!compare_hashes(r)) {
         SIM_TRY(find_first(t));
-        SIM_TRY(name_the_odd(t));
+        SIM_TRY(report_differing_ranks(t));
     }
     r->checked_step = t->at.step;
 done:

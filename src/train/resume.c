@@ -1,8 +1,8 @@
 /*
- * resume.c - what state a run starts from, and saving it.
+ * resume.c - loads the state that a run starts from, and saves checkpoints.
  *
- * Fresh weights, weights from a file, or the newest good checkpoint whose identity is the
- * job's, or differs only in what the user accepts (identity.c).
+ * A run starts from fresh weights, from a weights file, or from the newest good checkpoint
+ * whose identity equals the job's or differs only in accepted keys (identity.c).
  */
 #include "state.h"
 
@@ -27,7 +27,7 @@ static sim_status visit_optimizer(void *object, const sim_visitor *v)
     return sim_optimizer_visit(t->optimizer, v);
 }
 
-/* The guard's counts and the sums of the interval under way. */
+/* Counters of the guard and sums of the current interval. */
 static sim_status visit_interval(void *object, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
@@ -53,8 +53,8 @@ size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4])
     return 3;
 }
 
-/* What was accepted, with what follows from it. */
-static void tell_changes(sim_train_state *t, const sim_position *before)
+/* Appends step, learning rate and position to the text of accepted changes. */
+static void describe_changes(sim_train_state *t, const sim_position *before)
 {
     sim_changes *c = &t->changes;
     sim_optimizer_options old = t->job->optimizer;
@@ -78,7 +78,7 @@ static void tell_changes(sim_train_state *t, const sim_position *before)
                        (long long)t->at.epoch, (long long)t->at.samples);
 }
 
-static void take_position(sim_train_state *t, const sim_checkpoint_head *head)
+static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
 {
     t->at.step = t->start_step = head->step;
     t->at.epoch = head->epoch;
@@ -87,10 +87,10 @@ static void take_position(sim_train_state *t, const sim_checkpoint_head *head)
     if (!t->changes.any)
         return;
     sim_schedule_resplit(t);
-    tell_changes(t, &before);
+    describe_changes(t, &before);
 }
 
-static sim_status load(sim_train_state *t, const sim_checkpoint *k)
+static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
 {
     sim_status st = SIM_OK;
     sim_state_source sources[4];
@@ -99,22 +99,22 @@ static sim_status load(sim_train_state *t, const sim_checkpoint *k)
 
     SIM_TRY(sim_identity_compare(t, k, &t->changes));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
-    take_position(t, head);
+    set_position(t, head);
     SIM_TRY(sim_history_load(t, head->history));
     (void)snprintf(t->resumed, sizeof t->resumed, "%s", sim_checkpoint_path(k));
 done:
     return st;
 }
 
-/* The file of --init; a run directory stands for its newest checkpoint. */
+/* The file of --init; for a run directory, its newest checkpoint. */
 static sim_status find_init(const sim_train_state *t, char *path, size_t path_bytes)
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
-    int64_t folder = t->comm->rank == 0 && sim_path_is_directory(t->request->init);
+    int64_t is_directory = t->comm->rank == 0 && sim_path_is_directory(t->request->init);
 
-    sim_comm_max_i64(t->comm, &folder, 1);
-    if (folder)
+    sim_comm_max_i64(t->comm, &is_directory, 1);
+    if (is_directory)
         SIM_TRY(sim_checkpoint_open(t->comm, t->request->init, &k));
     (void)snprintf(path, path_bytes, "%s", k ? sim_checkpoint_path(k) : t->request->init);
 done:
@@ -122,7 +122,7 @@ done:
     return st;
 }
 
-/* No checkpoint: fresh weights, or those of a file. */
+/* Without a checkpoint: fresh weights, or those of --init. */
 static sim_status load_init(sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -130,7 +130,7 @@ static sim_status load_init(sim_train_state *t)
     size_t missing = 0;
     char path[4200];
 
-    if (t->request->init) /* first, as all ranks do it together */
+    if (t->request->init) /* first, because it is collective */
         SIM_TRY(find_init(t, path, sizeof path));
     SIM_TRY(sim_history_load(t, ""));
     if (!t->request->init)
@@ -138,15 +138,16 @@ static sim_status load_init(sim_train_state *t)
     SIM_TRY(sim_weights_load(path, &source, 1, &missing));
     sim_log("initial weights from %s", path);
     if (missing)
-        sim_log("%zu tensors beside the encoder are not in it and start as drawn",
+        sim_log("%zu tensors other than the encoder are not in it and keep their random "
+                "values",
                 missing);
 done:
     return st;
 }
 
-/* Has an earlier life of this Slurm job done what --resume says?  Then a requeued one goes on
- * from what that saved; *k stays NULL when it saved nothing. */
-static sim_status find_of_earlier_life(sim_train_state *t, sim_checkpoint **k)
+/* A requeued Slurm job whose earlier start already applied --resume resumes as `auto`.
+ * *k stays NULL if that start saved nothing. */
+static sim_status find_requeued(sim_train_state *t, sim_checkpoint **k)
 {
     sim_status st = SIM_OK;
     int64_t from = -1;
@@ -158,42 +159,41 @@ static sim_status find_of_earlier_life(sim_train_state *t, sim_checkpoint **k)
         goto done;
     SIM_TRY(sim_checkpoint_newest(t->comm, t->run.path, k));
     if (*k && sim_checkpoint_head_of(*k)->step >= from)
-        sim_log(
-            "requeued: --resume was done by this job's earlier start, so now it is auto");
+        sim_log("requeued: this job already applied --resume, so it resumes as auto");
     else
         sim_checkpoint_close(k);
 done:
     return st;
 }
 
-static sim_status find(sim_train_state *t, sim_checkpoint **k, bool *goes_back)
+static sim_status find_checkpoint(sim_train_state *t, sim_checkpoint **k, bool *is_branch)
 {
     sim_status st = SIM_OK;
 
     if (t->request->resume != SIM_RESUME_AUTO)
-        SIM_TRY(find_of_earlier_life(t, k));
+        SIM_TRY(find_requeued(t, k));
     if (*k)
         goto done;
     if (t->request->resume == SIM_RESUME_FILE) {
         SIM_TRY(sim_checkpoint_open(t->comm, t->request->resume_file, k));
-        *goes_back = true;
+        *is_branch = true;
         goto done;
     }
     SIM_TRY(sim_checkpoint_newest(t->comm, t->run.path, k));
     SIM_CHECK(
         !*k || t->request->resume == SIM_RESUME_AUTO, SIM_E_CREATE,
-        "%s already holds %s, but --resume never was given; use another run directory",
+        "%s already contains %s, but --resume never was given; use another run directory",
         t->run.path, sim_checkpoint_path(*k));
 done:
     return st;
 }
 
 /*
- * The named checkpoint becomes the newest of this run: what was saved beyond it moves aside,
- * and one of another place is saved here at once, so that whatever happens to this segment,
- * auto goes on with this course.
+ * Makes the given checkpoint the newest of this run: later checkpoints move to
+ * RUN/abandoned-N.  *foreign is set if it is stored in another directory; the caller then
+ * saves it here at once, so that the next `auto` continues this branch.
  */
-static sim_status take_course(sim_train_state *t, const sim_checkpoint *k, bool *foreign)
+static sim_status start_branch(sim_train_state *t, const sim_checkpoint *k, bool *foreign)
 {
     sim_status st = SIM_OK;
     char name[64], path[4200];
@@ -205,8 +205,8 @@ static sim_status take_course(sim_train_state *t, const sim_checkpoint *k, bool 
     other = t->comm->rank == 0 && !sim_path_is_same(path, sim_checkpoint_path(k));
     sim_comm_max_i64(t->comm, &other, 1);
     *foreign = other != 0;
-    SIM_TRY(sim_run_abandon(t->comm, &t->run, t->at.step + !other, t->aside,
-                            sizeof t->aside));
+    SIM_TRY(sim_run_abandon(t->comm, &t->run, t->at.step + !other, t->abandoned,
+                            sizeof t->abandoned));
 done:
     return st;
 }
@@ -215,18 +215,18 @@ sim_status sim_resume_start(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
-    bool goes_back = false, unsaved = false;
+    bool is_branch = false, unsaved = false;
     double start = sim_clock_s();
 
-    SIM_TRY(find(t, &k, &goes_back));
-    st = k ? load(t, k) : load_init(t);
+    SIM_TRY(find_checkpoint(t, &k, &is_branch));
+    st = k ? load_checkpoint(t, k) : load_init(t);
     SIM_TRY(sim_comm_agree(t->comm, st));
     unsaved = !k;
-    if (goes_back)
-        SIM_TRY(take_course(t, k, &unsaved));
+    if (is_branch)
+        SIM_TRY(start_branch(t, k, &unsaved));
     if (k) {
         t->last_saved = t->at.step;
-        t->slowest_checkpoint_s = sim_clock_s() - start; /* until one was written */
+        t->slowest_checkpoint_s = sim_clock_s() - start; /* until one is written */
     }
     if (!k && t->method.row->started)
         t->method.row->started(t->method.self);
@@ -285,17 +285,17 @@ sim_status sim_resume_save_due(sim_train_state *t)
         t->failed_saves = 0;
         return st;
     }
-    if (st == SIM_E_BUG) /* a guard's: it is the state that is wrong, not the disk */
+    if (st == SIM_E_BUG) /* the state is wrong, not the disk */
         return st;
     if (++t->failed_saves > most) {
-        sim_error_prefix("step %lld: checkpoint %lld in a row that failed, older ones "
-                         "stand: ",
+        sim_error_prefix("step %lld: %lld consecutive checkpoints failed; older ones are "
+                         "intact: ",
                          (long long)t->at.step, (long long)t->failed_saves);
         return st;
     }
     sim_log_warn(
-        "step %lld: no checkpoint: %s; training goes on, older checkpoints stand "
-        "(failure %lld in a row, %lld are let pass)",
+        "step %lld: no checkpoint: %s; training continues, older checkpoints are "
+        "intact (failure %lld in a row, %lld allowed)",
         (long long)t->at.step, sim_error_message(), (long long)t->failed_saves,
         (long long)most);
     sim_error_clear();
@@ -306,7 +306,7 @@ sim_status sim_resume_save_last(sim_train_state *t, const char *why)
 {
     sim_status st = sim_resume_save(t, why);
     if (st != SIM_OK && st != SIM_E_BUG)
-        sim_error_prefix("step %lld: the last checkpoint failed, so a new start goes on "
+        sim_error_prefix("step %lld: the last checkpoint failed; a new start resumes "
                          "from an older one: ",
                          (long long)t->at.step);
     return st;

@@ -1,5 +1,5 @@
 /*
- * state.h - what the files of this room share: a run while it trains.
+ * state.h - private to train: the state of a run and the functions of its files.
  */
 #ifndef SIMILE_TRAIN_STATE_H
 #define SIMILE_TRAIN_STATE_H
@@ -79,13 +79,13 @@ typedef struct {
     char text[512]; /* "batch 256 -> 512, ..."; for the history with its consequences */
 } sim_changes;
 
-/* A rank as the header and the history tell of it. */
+/* Host, cores and planned memory of a rank, for header and history. */
 typedef struct {
     char host[64];
     bool is_first; /* of its host */
     int64_t cores; /* it may run on */
     uint64_t mask[SIM_CORE_WORDS];
-    int64_t planned, moment; /* bytes: from step to step; besides, for a moment */
+    int64_t planned, moment; /* bytes held from step to step; transient */
 } sim_place;
 
 struct sim_train_state {
@@ -115,12 +115,12 @@ struct sim_train_state {
     int64_t held_bytes;   /* by the ledger, after a step; the most so far */
     char *history;        /* JSON array of earlier segments */
     char segment_id[48];
-    bool started;                   /* the segment stands in segments.json */
+    bool started;                   /* the segment is recorded in segments.json */
     bool log_is_new, beats_are_new; /* log.txt, heartbeat/: made by this start */
     sim_place *places;              /* [ranks], on rank 0 */
     size_t n_nodes;                 /* different hosts among them */
-    char resumed[4200];             /* what it goes on from, for the header */
-    char aside[4200]; /* where what was saved of the course it left is; "" */
+    char resumed[4200];             /* checkpoint that it resumes from, for the header */
+    char abandoned[4200]; /* directory of the checkpoints of the branch it left; or "" */
     int trace_fd;
     sim_watchdog *watchdog;
     sim_replica *replica;
@@ -128,10 +128,10 @@ struct sim_train_state {
     int64_t healthy_step;       /* end of the last interval that was not */
     const char *why;            /* reason of the stop */
     sim_status pending;         /* first local failure since the last agreement */
-    char pending_message[1024]; /* what it said */
+    char pending_message[1024]; /* its message */
 };
 
-/* Keeps a local failure for the next agreement, so that no rank leaves alone. */
+/* Keeps a local failure for the next agreement, so that no rank leaves a collective sequence alone. */
 void sim_train_defer_error(sim_train_state *t, sim_status st);
 
 /* feed.c: the samples of a step */
@@ -142,8 +142,8 @@ void sim_feed_post(sim_train_state *t, const sim_position *at, int slot);
 /* The position one step later. */
 sim_position sim_position_next(const sim_train_state *t, const sim_position *at);
 
-/* step.c: one update.  Failures are remembered: the guard's (SIM_E_BUG, when it has seen
- * too many bad steps; on all ranks alike) and those of the ladder. */
+/* step.c: one update.  Failures are deferred: the guard's (SIM_E_BUG, when it has seen
+ * too many bad steps; on all ranks alike) and those of the hash trace. */
 void sim_step_run(sim_train_state *t, int slot, sim_step_metrics *m);
 double sim_step_rate(const sim_train_state *t);
 
@@ -155,9 +155,9 @@ SIM_MUST_USE sim_status sim_resume_save_due(sim_train_state *t);
 SIM_MUST_USE sim_status sim_resume_save_last(sim_train_state *t, const char *why);
 size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4]);
 
-/* position.c: the schedule in samples.  `set` once the position is known: it also says at which
- * step the run ends (plan.total_steps).  `recut`: the position after an accepted change, by
- * the present batch. */
+/* position.c: the schedule in samples.  `begin` runs once the position is known and sets the
+ * last step (plan.total_steps).  `resplit` rounds the position after an accepted change down
+ * to the present batch. */
 double sim_schedule_steps_done(const sim_train_state *t); /* steps of the present batch */
 void sim_schedule_begin(sim_train_state *t);
 void sim_schedule_resplit(sim_train_state *t);
@@ -176,20 +176,20 @@ SIM_MUST_USE sim_status sim_hash_trace_loss(sim_train_state *t, double loss);
 SIM_MUST_USE sim_status sim_hash_trace_update(sim_train_state *t);
 
 /* replica.c: do all ranks hold the same state?  `check` is collective; nothing is done twice
- * at a step.  Fails: SIM_E_BUG on all ranks alike, naming the odd ones. */
+ * at a step.  Fails: SIM_E_BUG on all ranks alike, naming the ranks that differ. */
 SIM_MUST_USE sim_status sim_replica_create(const sim_comm *c, sim_replica **out);
 void sim_replica_destroy(sim_replica **out);
 SIM_MUST_USE sim_status sim_replica_check(sim_train_state *t);
 bool sim_replica_is_due(const sim_train_state *t);
 
-/* collapse.c: judges the spread of an interval that ends.  Fails: SIM_E_BUG, on all ranks
+/* collapse.c: checks the embedding standard deviation of an interval.  Fails: SIM_E_BUG, on all ranks
  * alike. */
 SIM_MUST_USE sim_status sim_collapse_check(sim_train_state *t, double embedding_std);
 
 /* hang.c: watches for a hang from now on, until t->watchdog is stopped.  Collective. */
 SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
 
-/* signals.c: the wish to stop, once sim_train_watch_signals was called */
+/* signals.c: requests to stop, after sim_train_watch_signals was called */
 void sim_signals_unwatch(void);
 int sim_signals_pending(void); /* the signal's number, or 0 */
 const char *sim_signals_name(int number);
@@ -197,31 +197,31 @@ const char *sim_signals_name(int number);
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
 /* Takes the checkpoint's history ("" for a fresh run), and what of it the course needs. */
 SIM_MUST_USE sim_status sim_history_load(sim_train_state *t, const char *of_checkpoint);
-/* The step from which an earlier life of this Slurm job began here; -1: there was none. */
+/* The step from which an earlier start of this Slurm job began here; -1: there was none. */
 SIM_MUST_USE sim_status sim_history_requeued(const sim_train_state *t,
                                              int64_t *from_step);
-/* Adds the segments that no checkpoint knows, and tells that this one has begun. */
+/* Adds the segments that only RUN/segments.json has, and records the start of this one. */
 SIM_MUST_USE sim_status sim_history_begin(sim_train_state *t);
-/* Tells how this one ended; a failure to is only logged. */
+/* Records how this one ended; a failure is only logged. */
 void sim_history_end(sim_train_state *t, const char *why);
 SIM_MUST_USE sim_status sim_history_text(const sim_train_state *t, const char *why,
                                          char **json);
 
-/* record.c: log.txt of the run.  `open` goes on with it; `lost` marks the steps beyond the
- * checkpoint, which are done again. */
+/* record.c: log.txt of the run.  `open` appends to it; `mark_discarded` marks the steps after the
+ * checkpoint, which are recomputed. */
 SIM_MUST_USE sim_status sim_record_open(sim_train_state *t);
 SIM_MUST_USE sim_status sim_record_mark_discarded(sim_train_state *t);
 
-/* header.c: what the log says at the start.  `gather` is collective, and comes first. */
+/* header.c: the header of the log.  `gather` is collective, and comes first. */
 SIM_MUST_USE sim_status sim_header_gather(sim_train_state *t);
 SIM_MUST_USE sim_status sim_header_print(sim_train_state *t);
 
 /* summary.c: what the segment cost; to the log and to results/pretrain.json.  Collective. */
 SIM_MUST_USE sim_status sim_summary_print(sim_train_state *t, const char *why);
-/* The plan of this rank by item, as sim_job_memory gives it. */
+/* The plan of this rank by item, from sim_job_memory. */
 SIM_MUST_USE sim_status sim_summary_rows(const sim_train_state *t, sim_plan_row rows[64],
                                          size_t *n, size_t *checkpoint);
-/* Bytes planned on this rank: from step to step, and besides for a moment. */
+/* Bytes planned on this rank: held from step to step, and transient. */
 SIM_MUST_USE sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
                                             int64_t *moment);
 

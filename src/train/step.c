@@ -2,7 +2,7 @@
  * step.c - one update: forward, loss, backward, the tree sum, the guard, the optimizer.
  *
  * Called by the loop with the views of this rank's blocks.  The summed gradient has the
- * same bits on every rank, so every rank judges it alike without asking the others.
+ * same bits on every rank, so every rank takes the same decision without communication.
  */
 #include "state.h"
 
@@ -14,31 +14,32 @@
 #include <stdio.h>
 #include <string.h>
 
-static sim_status copy(sim_snapshot *s, const sim_tensor *t, bool back)
+static sim_status copy_tensor(sim_snapshot *s, const sim_tensor *t, bool restore)
 {
     size_t n = sim_tensor_count(t) * sim_type_bytes(t->type);
     SIM_ASSERT(s->at + n <= s->n);
-    char *kept = s->bytes + s->at;
-    memcpy(back ? t->data : kept, back ? kept : t->data, n);
+    char *saved = s->bytes + s->at;
+    memcpy(restore ? t->data : saved, restore ? saved : t->data, n);
     s->at += n;
     return SIM_OK;
 }
 
-static sim_status copy_out(void *ctx, const char *group, const sim_tensor *t)
+static sim_status save_tensor(void *ctx, const char *group, const sim_tensor *t)
 {
     (void)group;
-    return copy(ctx, t, false);
+    return copy_tensor(ctx, t, false);
 }
 
-static sim_status copy_back(void *ctx, const char *group, const sim_tensor *t)
+static sim_status restore_tensor(void *ctx, const char *group, const sim_tensor *t)
 {
     (void)group;
-    return copy(ctx, t, true);
+    return copy_tensor(ctx, t, true);
 }
 
-static sim_status snapshot(sim_train_state *t, bool back)
+static sim_status copy_snapshot(sim_train_state *t, bool restore)
 {
-    const sim_visitor v = {.see = back ? copy_back : copy_out, .ctx = &t->buffers};
+    const sim_visitor v = {.see = restore ? restore_tensor : save_tensor,
+                           .ctx = &t->buffers};
     t->buffers.at = 0;
     return sim_method_visit_forward_state(&t->method, &v);
 }
@@ -50,8 +51,8 @@ double sim_step_rate(const sim_train_state *t)
                                t->plan.warmup_steps, t->course.total);
 }
 
-/* Ids of the images of the step, for whoever has to find the bad one. */
-static void name_samples(const sim_train_state *t)
+/* Logs the image ids of the step, to find a corrupted image. */
+static void log_samples(const sim_train_state *t)
 {
     char text[256];
     size_t used = 0;
@@ -68,28 +69,28 @@ static void name_samples(const sim_train_state *t)
     sim_log_warn("samples:%s ...", text);
 }
 
-static sim_status skip(sim_train_state *t, double loss, double norm)
+static sim_status skip_update(sim_train_state *t, double loss, double norm)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(snapshot(t, true));
+    SIM_TRY(copy_snapshot(t, true));
     t->at.skipped++;
     t->at.bad_run++;
     sim_log_warn(
         "step %lld skipped: loss %g, gradient norm %g (%lld in a row, %lld allowed)",
         (long long)(t->at.step + 1), loss, norm, (long long)t->at.bad_run,
         (long long)t->job->train.bad_steps);
-    name_samples(t);
+    log_samples(t);
     SIM_CHECK(
         t->at.bad_run <= t->job->train.bad_steps, SIM_E_BUG,
         "step %lld: the loss or gradient was not finite %lld times in a row (loss %g, "
         "gradient norm %g); the last checkpoint is good.  Lower optimizer.lr, lengthen "
-        "schedule.warmup_epochs, or look at the images named above",
+        "schedule.warmup_epochs, or check the images listed above",
         (long long)(t->at.step + 1), (long long)t->at.bad_run, loss, norm);
 done:
     return st;
 }
 
-static void add_up(sim_train_state *t, const sim_loss_report *r, double norm)
+static void add_to_interval(sim_train_state *t, const sim_loss_report *r, double norm)
 {
     t->sums[SIM_SUM_STEPS] += 1;
     t->sums[SIM_SUM_LOSS] += r->loss;
@@ -101,7 +102,7 @@ static void add_up(sim_train_state *t, const sim_loss_report *r, double norm)
     t->sums[SIM_SUM_WITHOUT_POSITIVE] += (double)r->anchors_without_positive;
 }
 
-static void compute(sim_train_state *t, int slot, sim_loss_report *report)
+static void compute_gradient(sim_train_state *t, int slot, sim_loss_report *report)
 {
     sim_method_times times = {0};
     size_t n = t->method.gradient_floats;
@@ -124,7 +125,8 @@ static void compute(sim_train_state *t, int slot, sim_loss_report *report)
 }
 
 /* Applies the summed gradient, or skips it. */
-static sim_status apply(sim_train_state *t, const sim_loss_report *report, double lr)
+static sim_status apply_gradient(sim_train_state *t, const sim_loss_report *report,
+                                 double lr)
 {
     sim_status st = SIM_OK;
     const sim_method_row *row = t->method.row;
@@ -132,7 +134,7 @@ static sim_status apply(sim_train_state *t, const sim_loss_report *report, doubl
     double norm = sim_norm_l2(t->grads, t->method.gradient_floats, &bad);
 
     if (bad || !isfinite(report->loss)) {
-        SIM_TRY(skip(t, report->loss, norm));
+        SIM_TRY(skip_update(t, report->loss, norm));
         goto done;
     }
     t->at.bad_run = 0;
@@ -143,7 +145,7 @@ static sim_status apply(sim_train_state *t, const sim_loss_report *report, doubl
     }
     row->updated(t->method.self);
     if (!idle)
-        add_up(t, report, norm);
+        add_to_interval(t, report, norm);
 done:
     return st;
 }
@@ -153,13 +155,13 @@ void sim_step_run(sim_train_state *t, int slot, sim_step_metrics *m)
     sim_loss_report report = {0};
 
     sim_train_defer_error(t, sim_hash_trace_input(t, t->feed.x[slot]));
-    sim_train_defer_error(t, snapshot(t, false));
-    compute(t, slot, &report);
+    sim_train_defer_error(t, copy_snapshot(t, false));
+    compute_gradient(t, slot, &report);
     sim_train_defer_error(t, sim_hash_trace_loss(t, report.loss));
     double start = sim_clock_s();
     sim_heartbeat_phase("update");
     m->lr = sim_step_rate(t);
-    sim_train_defer_error(t, apply(t, &report, m->lr));
+    sim_train_defer_error(t, apply_gradient(t, &report, m->lr));
     t->phase_s[SIM_PHASE_UPDATE] += sim_clock_s() - start;
     sim_train_defer_error(t, sim_hash_trace_update(t));
 }

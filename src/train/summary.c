@@ -1,6 +1,6 @@
 /*
- * summary.c - what a segment cost: time by phase, how evenly over ranks, memory as planned
- * and as it was.
+ * summary.c - time and memory of a segment: time by phase, imbalance over ranks, planned and
+ * measured memory.
  *
  * Called by the loop at the end of a segment, on every rank.
  * Out: a table in the log for a person, RUN/results/pretrain.json for a program.
@@ -30,10 +30,10 @@ static const struct {
     [SIM_PHASE_OTHER] = {"other", "other"},
 };
 
-/* What one rank has to tell. */
+/* Measurements of one rank. */
 typedef struct {
     double phase_s[SIM_PHASES];
-    int64_t planned, moment; /* bytes: from step to step; besides, for a moment */
+    int64_t planned, moment; /* bytes held from step to step; transient */
     int64_t held, ledger,
         process; /* of the ledger after a step and at its peak; resident */
 } cost;
@@ -85,8 +85,8 @@ static sim_status cost_here(const sim_train_state *t, double elapsed_s, cost *ou
     return sim_summary_planned(t, &out->planned, &out->moment);
 }
 
-/* Least and most of a phase over the ranks. */
-static void span(const summary *s, int phase, double *least, double *most)
+/* Minimum and maximum of a phase over the ranks. */
+static void find_range(const summary *s, int phase, double *least, double *most)
 {
     *least = *most = s->of[0].phase_s[phase];
     for (int r = 1; r < s->t->comm->size; r++) {
@@ -108,8 +108,8 @@ static double imbalance(const summary *s)
     return sum > 0 ? most * s->t->comm->size / sum : 1;
 }
 
-/* The rank whose process took most. */
-static const cost *fullest(const summary *s)
+/* The rank with the largest resident set. */
+static const cost *find_largest(const summary *s)
 {
     const cost *most = &s->of[0];
     for (int r = 1; r < s->t->comm->size; r++)
@@ -122,21 +122,21 @@ static void log_table(const summary *s)
 {
     double least = 0, most = 0;
 
-    sim_log("time by phase, s        rank 0     least      most   of all");
+    sim_log("time by phase, s        rank 0       min       max   of all");
     for (int i = 0; i < SIM_PHASES; i++) {
-        span(s, i, &least, &most);
+        find_range(s, i, &least, &most);
         double here = s->of[0].phase_s[i];
         sim_log("  %-18s %9.2f %9.2f %9.2f  %5.1f %%", phases[i].label, here, least, most,
                 s->elapsed_s > 0 ? 100 * here / s->elapsed_s : 0);
     }
-    sim_log("imbalance %.2f (passes of the slowest rank / mean over ranks)",
+    sim_log("imbalance %.2f (forward and backward time: slowest rank / mean)",
             imbalance(s));
-    const cost *m = fullest(s);
-    sim_log(
-        "memory    of rank %d: planned %.1f MB and %.1f for a moment, held %.1f, peak of "
-        "the process %.1f MB",
-        (int)(m - s->of), (double)m->planned / 1e6, (double)m->moment / 1e6,
-        (double)m->held / 1e6, (double)m->process / 1e6);
+    const cost *m = find_largest(s);
+    sim_log("memory    of rank %d: planned %.1f MB plus %.1f MB transient, held %.1f MB, "
+            "peak "
+            "resident %.1f MB",
+            (int)(m - s->of), (double)m->planned / 1e6, (double)m->moment / 1e6,
+            (double)m->held / 1e6, (double)m->process / 1e6);
 }
 
 static void fill_time(const summary *s, sim_json *j)
@@ -145,7 +145,7 @@ static void fill_time(const summary *s, sim_json *j)
     sim_json *times = sim_json_object(j, "time_s");
     for (int i = 0; i < SIM_PHASES; i++) {
         sim_json *p = sim_json_object(times, phases[i].key);
-        span(s, i, &least, &most);
+        find_range(s, i, &least, &most);
         sim_json_real(p, "rank_0", s->of[0].phase_s[i]);
         sim_json_real(p, "least", least);
         sim_json_real(p, "most", most);

@@ -240,7 +240,7 @@ def warming(data):
         assert re.search(rf"step {filled // 48}/4 .* no update .* queue {filled}/120", said), said
     with open(os.path.join(w.scratch, "run", "metrics.jsonl")) as f:  # no loss is not a loss of 0
         told = [json.loads(line) for line in f]
-    assert [m["loss"] is None and m["spread"] is None for m in told] == [True, True, True, False], told
+    assert [m["loss"] is None and m["embedding_std"] is None for m in told] == [True, True, True, False], told
     assert "queue 120/120" not in said and "queue     0 of 120 slots filled" in said, said
     _, at = trained(data, "mocov2", "queue_size: 120", "queue: {warm: wait}")
     assert same(at[0], at[1], "weights/") and not same(at[1], at[2], "weights/")

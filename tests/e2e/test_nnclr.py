@@ -158,7 +158,7 @@ def steps(keys):
     end = w.same_steps(f"nnclr {keys}", few, method + [f"{a}: {b}" for a, b in keys.items()], define,
                        log="{every_steps: 1}")
     with open(os.path.join(w.scratch, "run", "metrics.jsonl")) as f:
-        spreads = [json.loads(line)["spread"] for line in f]
+        spreads = [json.loads(line)["embedding_std"] for line in f]
     assert np.allclose(spreads, last["spreads"], rtol=1e-4), f"spread {spreads}, expected z's {last['spreads']}"
     assert end["queue/pointer"] == 3 * n and end["queue/filled"] == 3 * n
     got, want = end["queue/rows"], last["rows"].numpy()

@@ -109,7 +109,7 @@ static void make_small(const char *run)
 
 /* ---- the tests ---- */
 
-static void check_story(const char *text)
+static void check_message(const char *text)
 {
     if (!strstr(sim_error_message(), text))
         fail_msg("\"%s\" lacks \"%s\"", sim_error_message(), text);
@@ -122,19 +122,19 @@ static void check_names(int after)
 
     if (comm->size == 2)
         (void)snprintf(text, sizeof text,
-                       "rank 0 on %s, rank 1 on %s: no longer the same state after step "
+                       "rank 0 on %s, rank 1 on %s: states differ after step "
                        "%d, ",
                        comm->host, comm->host, after);
     else
         (void)snprintf(
             text, sizeof text,
-            "rank %d on %s: not the state of the other %d ranks after step %d, ",
+            "rank %d on %s: state differs from the other %d ranks after step %d, ",
             fault.rank, comm->host, comm->size - 1, after);
     assert_ptr_equal(strstr(sim_error_message(), text), sim_error_message());
-    check_story("Nothing of it was saved");
+    check_message("/checkpoints is good");
     sim_comm_broadcast(comm, fault.rank, fault.name, sizeof fault.name);
-    check_story("first in ");
-    check_story(fault.name);
+    check_message("first in ");
+    check_message(fault.name);
 }
 
 static int64_t newest(void)
@@ -260,7 +260,7 @@ static void a_collapse_is_told_once(void **state)
     (void)state;
     ASSERT_OK(train_narrow("narrow", 0.099, "warn"));
     assert_int_equal(count_in_log("narrow", "warning: the embeddings collapsed"), 1);
-    assert_int_equal(count_in_log("narrow", "after step 6, "), 1);
+    assert_int_equal(count_in_log("narrow", "after step 6;"), 1);
     ASSERT_OK(train_narrow("wide", 0.101, "warn"));
     assert_int_equal(count_in_log("wide", "the embeddings collapsed"), 0);
     ASSERT_OK(train_narrow("off", 0.01, "off"));
@@ -271,7 +271,7 @@ static void a_collapse_ends_the_run_where_that_is_asked_for(void **state)
 {
     (void)state;
     ASSERT_REFUSED(train_narrow("end", 0.099, "stop"), SIM_E_BUG,
-                   "Checkpoints up to step 4 are from before it");
+                   "Checkpoints up to step 4 ");
     assert_int_equal(newest(), 4);
     assert_int_equal(count_in_log("end", "warning: the embeddings"), 0);
 }
