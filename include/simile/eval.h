@@ -11,6 +11,7 @@
 #include "simile/comm.h"
 #include "simile/data.h"
 #include "simile/encoder.h"
+#include "simile/model.h"
 #include "simile/train.h"
 
 /* An encoder ready to embed: backbone and projector with their evaluation pipeline. */

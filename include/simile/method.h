@@ -11,6 +11,7 @@
 #include "simile/comm.h"
 #include "simile/encoder.h"
 #include "simile/loss.h"
+#include "simile/model.h"
 #include "simile/optim.h"
 
 enum {
@@ -110,28 +111,6 @@ typedef struct sim_arrays {
                              int64_t value);
 } sim_arrays;
 
-/* ---- patches of an image ---- */
-
-/*
- * A grid of grid x grid patches, each overlapping its neighbours by half, in the middle of
- * an image: a step is the side over grid + 1, rounded down, a patch two steps.  grid 0: the
- * image goes whole, as a patch of its size.
- */
-typedef struct {
-    size_t grid;
-    size_t h, w, c; /* of an image */
-    size_t patch_h, patch_w, step_h, step_w, top, left;
-} sim_patches;
-/* Fails: SIM_E_CONFIG naming the nearest good grid where so many do not fit. */
-SIM_MUST_USE sim_status sim_patches_of(size_t grid, size_t h, size_t w, size_t c,
-                                       sim_patches *out);
-size_t sim_patches_floats(const sim_patches *p); /* of an image's patches */
-/* x [images][h][w][c] -> out [images][grid][grid][patch_h][patch_w][c]. */
-void sim_patches_cut(const sim_patches *p, size_t n_images, const float *x, float *out);
-/* x [images][grid][grid][d] -> out [images][d]. */
-void sim_patches_mean(const sim_patches *p, size_t n_images, size_t d, const float *x,
-                      float *out);
-
 /* How train sees any method: a row's functions get the row's own struct. */
 typedef struct sim_method_row {
     const char *name, *paper;
@@ -139,11 +118,8 @@ typedef struct sim_method_row {
     bool needs_labels;
     const sim_method_default *defaults; /* or NULL */
     size_t n_defaults;
-    /* Patches a side that an image is cut in, each passing the encoder; an image's features
-     * are their mean.  NULL: images go whole. */
-    size_t (*grid)(const void *options);
-    /* Whether there is a projector; NULL: there is. */
-    bool (*projects)(const void *options);
+    /* Which networks there are. */
+    sim_model_spec (*model)(const void *options);
 
     /* Refuses options that contradict each other or the images, before anything is made or
      * planned.  NULL: none does. */
@@ -223,9 +199,6 @@ SIM_MUST_USE sim_status sim_method_create(const sim_method_row *row,
                                           sim_method *out);
 void sim_method_destroy(sim_method *m);
 
-/* Patches a side of an image, 0 where it goes whole; whether there is a projector. */
-size_t sim_method_grid(const sim_method_row *row, const void *options);
-bool sim_method_projects(const sim_method_row *row, const void *options);
 /* Different views of an image that a row wants: 1 + the largest number in its parts. */
 size_t sim_method_views(const sim_method_row *row, const void *options);
 /* Images of a slot over all parts; at least the views. */

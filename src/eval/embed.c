@@ -11,81 +11,40 @@
 
 #include <string.h>
 
-enum { UNIT = 32, AT_ONCE = 256, CUT_AT_ONCE = 4 /* images; patches take more room */ };
-
-static sim_status visit_backbone(void *object, const sim_visitor *v)
-{
-    return sim_net_visit(object, "weights/encoder", v);
-}
-
-static sim_status visit_projector(void *object, const sim_visitor *v)
-{
-    return sim_net_visit(object, "weights/projector", v);
-}
-
-static sim_status create_nets(const sim_job *job, const sim_dataset_info *about,
-                              bool projector, sim_embedder *out)
-{
-    sim_status st = SIM_OK;
-    static const sim_batchnorm_options running = {0};
-    const sim_encoder_options *e = &job->encoder;
-    size_t side = out->size ? out->size : about->encoded ? 224 : 0;
-
-    SIM_TRY(sim_patches_of(sim_method_grid(job->method, job->method_options),
-                           side ? side : about->h, side ? side : about->w, about->c,
-                           &out->cut));
-    const sim_net_spec spec = {.encoder = e,
-                               .batchnorm = &running,
-                               .h = out->cut.patch_h,
-                               .w = out->cut.patch_w,
-                               .c = about->c};
-    SIM_TRY(sim_backbone_create(&spec, &out->backbone));
-    size_t width = sim_net_dim(out->backbone);
-    const sim_head_spec head = {
-        .in = width,
-        .hidden = e->projector_hidden ? (size_t)e->projector_hidden : width,
-        .dim = (size_t)e->projector_dim,
-        .layers = e->projector_layers,
-        .bn = e->projector_bn,
-        .last_bn = e->projector_last_bn,
-        .last_affine = true,
-        .activation = e->activation,
-        .batchnorm = &running};
-    if (projector && sim_method_projects(job->method, job->method_options))
-        SIM_TRY(sim_head_create(&head, &out->projector));
-done:
-    return st;
-}
-
-static sim_status open_here(const sim_checkpoint *k, const sim_job *job,
-                            const sim_dataset_info *about, bool projector,
-                            sim_embedder *e)
-{
-    sim_status st = SIM_OK;
-
-    SIM_TRY(create_nets(job, about, projector, e));
-    const sim_state_source sources[] = {{visit_backbone, e->backbone},
-                                        {visit_projector, e->projector}};
-    SIM_TRY(sim_checkpoint_load(k, sources, e->projector ? 2 : 1));
-    sim_net_pack(e->backbone, false);
-    if (e->projector)
-        sim_net_pack(e->projector, false);
-done:
-    return st;
-}
+enum {
+    UNIT = 32,         /* images that belong to one rank together */
+    AT_ONCE = 256,     /* images */
+    CUT_AT_ONCE = 4,   /* images cut into patches, which need more memory */
+    ENCODED_SIDE = 224 /* pixels, where encoded images have no size of their own */
+};
 
 sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
                              const sim_dataset_info *about, bool projector,
                              sim_embedder *out)
 {
+    sim_status st = SIM_OK;
+    static const sim_batchnorm_options running = {0};
     sim_embedder e = {.size = (size_t)job->augment.size};
+    size_t side = e.size ? e.size : about->encoded ? ENCODED_SIDE : 0;
+    const sim_net_spec image = {.encoder = &job->encoder,
+                                .batchnorm = &running,
+                                .h = side ? side : about->h,
+                                .w = side ? side : about->w,
+                                .c = about->c};
+    const sim_model_spec spec = job->method->model(job->method_options);
+    sim_model_layout layout;
+    sim_model model;
+    unsigned wanted = 1U << SIM_BACKBONE | (projector ? 1U << SIM_PROJECTOR : 0);
+
+    SIM_TRY(sim_model_lay_out(&spec, &image, &layout));
+    SIM_TRY(sim_model_open(k, &layout, wanted, &model));
+    e.backbone = model.net[SIM_BACKBONE];
+    e.projector = model.net[SIM_PROJECTOR];
+    e.cut = layout.patches;
     memcpy(e.mean, about->mean, sizeof e.mean);
     memcpy(e.std, about->std, sizeof e.std);
-    sim_status st = open_here(k, job, about, projector, &e);
-    if (st == SIM_OK)
-        *out = e;
-    else
-        sim_embedder_close(&e);
+    *out = e;
+done:
     return st;
 }
 

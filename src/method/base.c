@@ -7,10 +7,11 @@
 
 #include "simile/clock.h"
 
-sim_status sim_base_create(const sim_method_env *env, const branch_spec *spec, base *out)
+sim_status sim_base_create(const sim_method_env *env, const sim_model_spec *spec,
+                           size_t views, base *out)
 {
     out->batch = env->batch;
-    return sim_branch_create(env, spec, &out->encoder);
+    return sim_branch_create(env, spec, views, &out->encoder);
 }
 
 void sim_base_release(base *b)
@@ -56,6 +57,12 @@ void sim_base_backward(void *self, const sim_loss_report *report, float *grads)
 }
 
 /* ---- the rest of a row ---- */
+
+sim_model_spec sim_base_model(const void *options)
+{
+    (void)options;
+    return (sim_model_spec){.projector = true};
+}
 
 size_t sim_base_two_views(const void *options, sim_part parts[SIM_MAX_PARTS])
 {

@@ -22,7 +22,8 @@ typedef struct {
 
 /* Branch and temperature; the rest stays as it is. */
 SIM_MUST_USE sim_status sim_base_create(const sim_method_env *env,
-                                        const branch_spec *spec, base *out);
+                                        const sim_model_spec *spec, size_t views,
+                                        base *out);
 void sim_base_release(base *b);
 
 /* ---- a step ---- */
@@ -45,6 +46,8 @@ void sim_base_backward(void *self, const sim_loss_report *report, float *grads);
 
 /* ---- the rest of a row ---- */
 
+/* Backbone and projector. */
+sim_model_spec sim_base_model(const void *options);
 size_t sim_base_two_views(const void *options, sim_part parts[SIM_MAX_PARTS]);
 void sim_base_updated(void *self);
 void sim_base_started(void *self); /* with a target */

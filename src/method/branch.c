@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[BRANCH_NETS] = {"encoder", "projector", "predictor"};
-
 sim_batch_shape sim_branch_shape(const sim_method_env *env, size_t views)
 {
     size_t n_blocks = env->batch / env->block;
@@ -24,74 +22,36 @@ sim_batch_shape sim_branch_shape(const sim_method_env *env, size_t views)
                              .slots = env->block};
 }
 
-/* ---- what the nets are ---- */
-
-sim_net_spec sim_branch_backbone_spec(const sim_method_env *env)
+sim_status sim_branch_lay_out(const sim_method_env *env, const sim_model_spec *spec,
+                              sim_model_layout *out)
 {
-    return (sim_net_spec){.encoder = env->encoder,
-                          .batchnorm = env->batchnorm,
-                          .h = env->h,
-                          .w = env->w,
-                          .c = env->c,
-                          .seed = env->seed};
+    const sim_net_spec image = {.encoder = env->encoder,
+                                .batchnorm = env->batchnorm,
+                                .h = env->h,
+                                .w = env->w,
+                                .c = env->c,
+                                .seed = env->seed};
+    return sim_model_lay_out(spec, &image, out);
 }
 
-sim_head_spec sim_branch_projector_spec(const sim_method_env *env,
-                                        const branch_spec *spec)
-{
-    const sim_encoder_options *e = env->encoder;
-    size_t in = sim_backbone_dim(e);
-    return (sim_head_spec){.in = in,
-                           .hidden =
-                               e->projector_hidden ? (size_t)e->projector_hidden : in,
-                           .dim = (size_t)e->projector_dim,
-                           .layers = e->projector_layers,
-                           .bn = e->projector_bn,
-                           .last_bn = e->projector_last_bn,
-                           .last_affine = !spec->bare_ends,
-                           .no_bias = spec->bare_ends,
-                           .activation = e->activation,
-                           .batchnorm = env->batchnorm,
-                           .seed = env->seed,
-                           .salt = 0};
-}
-
-static sim_head_spec predictor_spec(const sim_method_env *env, const branch_spec *spec)
-{
-    size_t dim = (size_t)env->encoder->projector_dim;
-    return (sim_head_spec){.in = dim,
-                           .hidden = spec->predictor,
-                           .dim = dim,
-                           .layers = 2,
-                           .bn = true,
-                           .no_bias = spec->bare_ends,
-                           .activation = env->encoder->activation,
-                           .batchnorm = env->batchnorm,
-                           .seed = env->seed,
-                           .salt = 1};
-}
-
-sim_status sim_branch_create(const sim_method_env *env, const branch_spec *spec,
-                             branch **out)
+sim_status sim_branch_create(const sim_method_env *env, const sim_model_spec *spec,
+                             size_t views, branch **out)
 {
     sim_status st = SIM_OK;
     branch *b = NULL;
-    const sim_net_spec backbone = sim_branch_backbone_spec(env);
-    const sim_head_spec projector = sim_branch_projector_spec(env, spec);
-    const sim_head_spec predictor = predictor_spec(env, spec);
+    sim_model_layout layout;
 
+    SIM_TRY(sim_branch_lay_out(env, spec, &layout));
     SIM_TRY(sim_new(&b, "method/branch"));
-    b->shape = sim_branch_shape(env, spec->views);
-    b->n_nets = spec->predictor ? BRANCH_NETS : PREDICTOR;
+    b->shape = sim_branch_shape(env, views);
+    b->n_nets = layout.has[SIM_PREDICTOR] ? SIM_PREDICTOR + 1 : SIM_PREDICTOR;
     b->folder = sim_reducer_of(env->comm);
-    SIM_TRY(sim_backbone_create(&backbone, &b->net[BACKBONE]));
-    SIM_TRY(sim_head_create(&projector, &b->net[PROJECTOR]));
-    if (spec->predictor)
-        SIM_TRY(sim_head_create(&predictor, &b->net[PREDICTOR]));
+    SIM_TRY(sim_model_create(&layout, SIM_ALL_NETS, &b->model));
     size_t images = sim_batch_images(&b->shape);
     for (size_t i = 0; i < b->n_nets; i++) {
-        size_t n = images * sim_net_dim(b->net[i]);
-        SIM_TRY(sim_tape_create(b->net[i], &b->shape, &b->folder, true, &b->tape[i]));
+        size_t n = images * sim_net_dim(b->model.net[i]);
+        SIM_TRY(
+            sim_tape_create(b->model.net[i], &b->shape, &b->folder, true, &b->tape[i]));
         SIM_TRY(sim_alloc(&b->out[i], n, "method/embeddings"));
         SIM_TRY(sim_alloc(&b->dout[i], n, "method/embeddings"));
     }
@@ -107,26 +67,26 @@ void sim_branch_destroy(branch **out)
     branch *b = *out;
     if (!b)
         return;
-    for (size_t i = 0; i < BRANCH_NETS; i++) {
+    for (size_t i = 0; i < SIM_MODEL_NETS; i++) {
         sim_tape_destroy(&b->tape[i]);
-        sim_net_destroy(&b->net[i]);
         sim_free(b->out[i]);
         sim_free(b->dout[i]);
     }
+    sim_model_destroy(&b->model);
     sim_free(b);
     *out = NULL;
 }
 
 size_t sim_branch_dim(const branch *b, int net)
 {
-    return sim_net_dim(b->net[net]);
+    return sim_net_dim(b->model.net[net]);
 }
 
 size_t sim_branch_parameters(const branch *b)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->n_nets; i++)
-        n += sim_net_parameters(b->net[i]);
+        n += sim_net_parameters(b->model.net[i]);
     return n;
 }
 
@@ -142,7 +102,7 @@ void sim_branch_backward(branch *b, float *grads, size_t stride)
 {
     size_t at = sim_branch_parameters(b);
     for (size_t i = b->n_nets; i-- > 0;) {
-        at -= sim_net_parameters(b->net[i]);
+        at -= sim_net_parameters(b->model.net[i]);
         sim_net_backward(b->tape[i], b->dout[i], i ? b->dout[i - 1] : NULL, grads + at,
                          stride);
     }
@@ -151,30 +111,22 @@ void sim_branch_backward(branch *b, float *grads, size_t stride)
 void sim_branch_updated(branch *b)
 {
     for (size_t i = 0; i < b->n_nets; i++)
-        sim_net_pack(b->net[i], true);
+        sim_net_pack(b->model.net[i], true);
 }
 
 size_t sim_branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS])
 {
-    SIM_ASSERT(b->n_nets <= BRANCH_NETS);
     for (size_t i = 0; i < b->n_nets; i++) {
-        nets[i] = b->net[i];
-        groups[i] = names[i];
+        nets[i] = b->model.net[i];
+        groups[i] = sim_model_group((int)i);
     }
     return b->n_nets;
 }
 
 sim_status sim_branch_visit(branch *b, const sim_visitor *v)
 {
-    sim_status st = SIM_OK;
-    static const char *const paths[BRANCH_NETS] = {"weights/encoder", "weights/projector",
-                                                   "weights/predictor"};
-    SIM_ASSERT(b->n_nets <= BRANCH_NETS);
-    for (size_t i = 0; i < b->n_nets; i++)
-        SIM_TRY(sim_net_visit(b->net[i], paths[i], v));
-done:
-    return st;
+    return sim_model_visit(&b->model, "weights", v);
 }
 
 /* ---- the plan ---- */
@@ -185,17 +137,17 @@ void sim_plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_
     rows[(*n_rows)++] = (sim_plan_row){item, bytes};
 }
 
-sim_status sim_branch_plan(const sim_method_env *env, const branch_spec *spec,
-                           sim_plan_row rows[32], size_t *n_rows)
+sim_status sim_branch_plan(const sim_method_env *env, const sim_model_spec *spec,
+                           size_t views, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_net_spec backbone = sim_branch_backbone_spec(env);
-    const sim_head_spec heads[] = {sim_branch_projector_spec(env, spec),
-                                   predictor_spec(env, spec)};
-    size_t n_heads = spec->predictor ? 2 : 1;
-    const sim_batch_shape shape = sim_branch_shape(env, spec->views);
+    const sim_batch_shape shape = sim_branch_shape(env, views);
+    sim_model_layout layout;
 
-    SIM_TRY(sim_net_plan(&backbone, heads, n_heads, &shape, rows, n_rows));
+    SIM_TRY(sim_branch_lay_out(env, spec, &layout));
+    const sim_head_spec heads[] = {layout.projector, layout.predictor};
+    size_t n_heads = layout.has[SIM_PREDICTOR] ? 2 : 1;
+    SIM_TRY(sim_net_plan(&layout.backbone, heads, n_heads, &shape, rows, n_rows));
     sim_plan_add(rows, n_rows, "embeddings",
                  2 * sizeof(float) * sim_batch_images(&shape) *
                      (heads[0].in + n_heads * heads[0].dim));

@@ -9,34 +9,24 @@
 
 #include "simile/method.h"
 
-enum { BACKBONE, PROJECTOR, PREDICTOR, BRANCH_NETS };
-
-/* What a branch is made of. */
-typedef struct {
-    size_t views;     /* that pass together */
-    size_t predictor; /* hidden width of Linear-BN-activation-Linear, from the projector's
-                         dimensions to as many; 0: there is none */
-    bool bare_ends; /* heads as MoCo v3's: the projector's last BN has no scale and shift,
-                         no linear layer a bias */
-} branch_spec;
-
 typedef struct {
     sim_batch_shape shape;
     sim_reducer folder;
-    size_t n_nets; /* the first of them */
-    sim_net *net[BRANCH_NETS];
-    sim_tape *tape[BRANCH_NETS];
-    float *out[BRANCH_NETS];  /* [images][dim] of each net, by block */
-    float *dout[BRANCH_NETS]; /* their gradients */
+    size_t n_nets; /* the first of them, without gaps */
+    sim_model model;
+    sim_tape *tape[SIM_MODEL_NETS];
+    float *out[SIM_MODEL_NETS];  /* [images][dim] of each net, by block */
+    float *dout[SIM_MODEL_NETS]; /* their gradients */
 } branch;
 
 SIM_MUST_USE sim_status sim_branch_create(const sim_method_env *env,
-                                          const branch_spec *spec, branch **out);
+                                          const sim_model_spec *spec, size_t views,
+                                          branch **out);
 void sim_branch_destroy(branch **b);
 /* Adds what create takes to the rows of a plan. */
 SIM_MUST_USE sim_status sim_branch_plan(const sim_method_env *env,
-                                        const branch_spec *spec, sim_plan_row rows[32],
-                                        size_t *n_rows);
+                                        const sim_model_spec *spec, size_t views,
+                                        sim_plan_row rows[32], size_t *n_rows);
 
 void sim_plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes);
 /* What a loss asks for of scratch comes after the layers: the larger of the two stays. */
@@ -46,10 +36,10 @@ void sim_branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows);
 
 size_t sim_branch_dim(const branch *b, int net);
 size_t sim_branch_parameters(const branch *b);
-/* What its nets are. */
-sim_net_spec sim_branch_backbone_spec(const sim_method_env *env);
-sim_head_spec sim_branch_projector_spec(const sim_method_env *env,
-                                        const branch_spec *spec);
+/* The networks of a row for views of env's size. */
+SIM_MUST_USE sim_status sim_branch_lay_out(const sim_method_env *env,
+                                           const sim_model_spec *spec,
+                                           sim_model_layout *out);
 /* The shape of a batch of `views` views, for the rank of env. */
 sim_batch_shape sim_branch_shape(const sim_method_env *env, size_t views);
 

@@ -45,8 +45,6 @@ static const sim_option_table table = KEY_TABLE(cpc_options, option_rows);
 
 /* ---- what it is made of ---- */
 
-enum { ENCODER, TARGET, CONTEXT, PART_NETS };
-
 typedef struct {
     cpc_options options;
     temperature temperature;
@@ -54,11 +52,11 @@ typedef struct {
     sim_batch_shape images, patches; /* a block's slots: images; patches */
     sim_reducer folder;
     size_t batch;
-    sim_net *net[PART_NETS]; /* TARGET is NULL where features are predicted */
-    sim_tape *tape[PART_NETS];
-    float *x;                                /* [patches][patch_h][patch_w][c] */
-    float *out[PART_NETS], *dout[PART_NETS]; /* [patches][dim] */
-    float *through;                          /* [patches][dim] gradient by the context */
+    sim_model model; /* without a projector where features are predicted */
+    sim_tape *tape[SIM_MODEL_NETS];
+    float *x; /* [patches][patch_h][patch_w][c] */
+    float *out[SIM_MODEL_NETS], *dout[SIM_MODEL_NETS]; /* [patches][dim] */
+    float *through; /* [patches][dim] gradient by the context */
     predict *predict;
     predict_spec drawing; /* whose negatives are drawn */
     float *grads;         /* of the step under way */
@@ -66,13 +64,8 @@ typedef struct {
 
 /* What a rank's nets and buffers are, before they are made. */
 typedef struct {
-    sim_patches cut;
-    sim_batchnorm_options batchnorm; /* in patches */
-    sim_method_env env;              /* a patch for an image */
+    sim_model_layout model;
     sim_batch_shape images, patches;
-    sim_net_spec backbone;
-    sim_head_spec projector;
-    sim_context_spec context;
     predict_spec predict;
 } design;
 
@@ -83,50 +76,32 @@ static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
     return 1;
 }
 
-static size_t grid(const void *opaque)
+static bool uses_projector(const cpc_options *o)
 {
-    return (size_t)((const cpc_options *)opaque)->grid;
+    return o->target == CPC_TARGET_PROJECTOR;
 }
 
-static bool projects(const void *opaque)
+static sim_model_spec cpc_model(const void *opaque)
 {
-    return ((const cpc_options *)opaque)->target == 1;
+    const cpc_options *o = opaque;
+    return (sim_model_spec){
+        .grid = (size_t)o->grid, .projector = uses_projector(o), .context = true};
 }
 
-/* Statistics and leaves count patches where other methods count images. */
-static void count_patches(const sim_method_env *env, design *d)
-{
-    size_t n = d->cut.grid * d->cut.grid;
-
-    d->batchnorm = *env->batchnorm;
-    d->batchnorm.group *= (int64_t)n;
-    d->images = sim_branch_shape(env, 1);
-    d->patches = d->images;
-    d->patches.slots *= n;
-    d->env = *env;
-    d->env.batchnorm = &d->batchnorm;
-    d->env.h = d->cut.patch_h;
-    d->env.w = d->cut.patch_w;
-}
-
-/* The design points into itself: it stays where it is. */
+/* The design contains pointers into itself: it must not be moved. */
 static sim_status make_design(const sim_method_env *env, const cpc_options *o, design *d)
 {
     sim_status st = SIM_OK;
-    const sim_encoder_options *e = env->encoder;
+    const sim_model_spec spec = cpc_model(o);
 
-    SIM_TRY(sim_patches_of((size_t)o->grid, env->h, env->w, env->c, &d->cut));
-    count_patches(env, d);
-    d->backbone = sim_branch_backbone_spec(&d->env);
-    const branch_spec heads = {.views = 1};
-    d->projector = sim_branch_projector_spec(&d->env, &heads);
-    size_t dim = o->target == 1 ? d->projector.dim : sim_backbone_dim(e);
-    d->context = (sim_context_spec){
-        .grid = d->cut.grid, .dim = dim, .activation = e->activation, .seed = env->seed};
+    SIM_TRY(sim_branch_lay_out(env, &spec, &d->model));
+    d->images = sim_branch_shape(env, 1);
+    d->patches = d->images;
+    d->patches.slots *= spec.grid * spec.grid;
     d->predict = (predict_spec){.comm = env->comm,
                                 .images = d->images,
-                                .grid = d->cut.grid,
-                                .d = dim,
+                                .grid = spec.grid,
+                                .d = d->model.context.dim,
                                 .steps = (size_t)o->steps,
                                 .skip = (size_t)o->skip,
                                 .n_negatives = (size_t)o->negatives,
@@ -147,12 +122,12 @@ static void destroy(void **self)
     cpc *s = *self;
     if (!s)
         return;
-    for (size_t i = 0; i < PART_NETS; i++) {
+    for (size_t i = 0; i < SIM_MODEL_NETS; i++) {
         sim_tape_destroy(&s->tape[i]);
-        sim_net_destroy(&s->net[i]);
         sim_free(s->out[i]);
         sim_free(s->dout[i]);
     }
+    sim_model_destroy(&s->model);
     sim_free(s->x);
     sim_free(s->through);
     sim_predict_destroy(&s->predict);
@@ -164,10 +139,10 @@ static void destroy(void **self)
 static sim_status create_pass(cpc *s, size_t i)
 {
     sim_status st = SIM_OK;
-    const sim_batch_shape *shape = i == CONTEXT ? &s->images : &s->patches;
-    size_t n = sim_batch_images(shape) * sim_net_dim(s->net[i]);
+    const sim_batch_shape *shape = i == SIM_CONTEXT ? &s->images : &s->patches;
+    size_t n = sim_batch_images(shape) * sim_net_dim(s->model.net[i]);
 
-    SIM_TRY(sim_tape_create(s->net[i], shape, &s->folder, true, &s->tape[i]));
+    SIM_TRY(sim_tape_create(s->model.net[i], shape, &s->folder, true, &s->tape[i]));
     SIM_TRY(sim_alloc(&s->out[i], n, "method/embeddings"));
     SIM_TRY(sim_alloc(&s->dout[i], n, "method/embeddings"));
 done:
@@ -178,16 +153,14 @@ static sim_status create_parts(cpc *s, const design *d)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(sim_backbone_create(&d->backbone, &s->net[ENCODER]));
-    if (s->options.target == 1)
-        SIM_TRY(sim_head_create(&d->projector, &s->net[TARGET]));
-    SIM_TRY(sim_context_create(&d->context, &s->net[CONTEXT]));
-    for (size_t i = 0; i < PART_NETS; i++)
-        if (s->net[i])
+    SIM_TRY(sim_model_create(&d->model, SIM_ALL_NETS, &s->model));
+    for (size_t i = 0; i < SIM_MODEL_NETS; i++)
+        if (s->model.net[i])
             SIM_TRY(create_pass(s, i));
     size_t images = sim_batch_images(&s->images);
-    SIM_TRY(sim_alloc(&s->x, images * sim_patches_floats(&d->cut), "method/patches"));
-    SIM_TRY(sim_alloc(&s->through, images * sim_net_dim(s->net[CONTEXT]),
+    SIM_TRY(sim_alloc(&s->x, images * sim_patches_floats(&d->model.patches),
+                      "method/patches"));
+    SIM_TRY(sim_alloc(&s->through, images * sim_net_dim(s->model.net[SIM_CONTEXT]),
                       "method/embeddings"));
     SIM_TRY(sim_predict_create(&d->predict, &s->predict));
 done:
@@ -207,7 +180,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     out = s;
     s->options = *o;
     s->temperature = sim_temperature_begin(&o->softmax);
-    s->cut = d.cut;
+    s->cut = d.model.patches;
     s->images = d.images;
     s->patches = d.patches;
     s->folder = sim_reducer_of(env->comm);
@@ -226,20 +199,20 @@ done:
 /* The net whose output is the target. */
 static size_t last_of(const cpc *s)
 {
-    return s->net[TARGET] ? TARGET : ENCODER;
+    return s->model.net[SIM_PROJECTOR] ? SIM_PROJECTOR : SIM_BACKBONE;
 }
 
 /* Where gradients stand in the arena: of the nets, of W_1 .. W_S, of the temperature. */
 typedef struct {
-    size_t net[PART_NETS], predict, scalar, all;
+    size_t net[SIM_MODEL_NETS], predict, scalar, all;
 } places;
 
 static places places_of(const cpc *s)
 {
     places p = {.predict = 0};
-    for (size_t i = 0; i < PART_NETS; i++) {
+    for (size_t i = 0; i < SIM_MODEL_NETS; i++) {
         p.net[i] = p.predict;
-        p.predict += s->net[i] ? sim_net_parameters(s->net[i]) : 0;
+        p.predict += s->model.net[i] ? sim_net_parameters(s->model.net[i]) : 0;
     }
     p.scalar = p.predict + sim_predict_parameters(s->predict);
     p.all = p.scalar + (s->temperature.learned ? 1 : 0);
@@ -250,10 +223,11 @@ static void forward(void *self, const sim_method_batch *batch)
 {
     cpc *s = self;
     sim_patches_cut(&s->cut, sim_batch_images(&s->images), batch->x, s->x);
-    sim_net_forward(s->tape[ENCODER], s->x, s->out[ENCODER]);
-    if (s->net[TARGET])
-        sim_net_forward(s->tape[TARGET], s->out[ENCODER], s->out[TARGET]);
-    sim_net_forward(s->tape[CONTEXT], s->out[last_of(s)], s->out[CONTEXT]);
+    sim_net_forward(s->tape[SIM_BACKBONE], s->x, s->out[SIM_BACKBONE]);
+    if (s->model.net[SIM_PROJECTOR])
+        sim_net_forward(s->tape[SIM_PROJECTOR], s->out[SIM_BACKBONE],
+                        s->out[SIM_PROJECTOR]);
+    sim_net_forward(s->tape[SIM_CONTEXT], s->out[last_of(s)], s->out[SIM_CONTEXT]);
 }
 
 typedef struct {
@@ -279,8 +253,9 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
                                  .draw = draw,
                                  .draw_ctx = &call};
 
-    sim_predict_run(s->predict, &how, s->out[CONTEXT], s->out[z], s->dout[CONTEXT],
-                    s->dout[z], s->grads + at.predict, at.all, report);
+    sim_predict_run(s->predict, &how, s->out[SIM_CONTEXT], s->out[z],
+                    s->dout[SIM_CONTEXT], s->dout[z], s->grads + at.predict, at.all,
+                    report);
 }
 
 /* Targets get a gradient as targets, and as what the context has read. */
@@ -290,14 +265,15 @@ static void backward(void *self, const sim_loss_report *report, float *grads)
     const places at = places_of(s);
     float *dz = s->dout[last_of(s)];
 
-    sim_net_backward(s->tape[CONTEXT], s->dout[CONTEXT], s->through,
-                     grads + at.net[CONTEXT], at.all);
-    sim_add(sim_batch_images(&s->images) * sim_net_dim(s->net[CONTEXT]), s->through, dz);
-    if (s->net[TARGET])
-        sim_net_backward(s->tape[TARGET], s->dout[TARGET], s->dout[ENCODER],
-                         grads + at.net[TARGET], at.all);
-    sim_net_backward(s->tape[ENCODER], s->dout[ENCODER], NULL, grads + at.net[ENCODER],
-                     at.all);
+    sim_net_backward(s->tape[SIM_CONTEXT], s->dout[SIM_CONTEXT], s->through,
+                     grads + at.net[SIM_CONTEXT], at.all);
+    sim_add(sim_batch_images(&s->images) * sim_net_dim(s->model.net[SIM_CONTEXT]),
+            s->through, dz);
+    if (s->model.net[SIM_PROJECTOR])
+        sim_net_backward(s->tape[SIM_PROJECTOR], s->dout[SIM_PROJECTOR],
+                         s->dout[SIM_BACKBONE], grads + at.net[SIM_PROJECTOR], at.all);
+    sim_net_backward(s->tape[SIM_BACKBONE], s->dout[SIM_BACKBONE], NULL,
+                     grads + at.net[SIM_BACKBONE], at.all);
     if (s->temperature.learned)
         sim_scalar_gradient(&s->images, report->d_log_temperature, at.scalar, grads,
                             at.all);
@@ -314,9 +290,9 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 static void updated(void *self)
 {
     cpc *s = self;
-    for (size_t i = 0; i < PART_NETS; i++)
-        if (s->net[i])
-            sim_net_pack(s->net[i], true);
+    for (size_t i = 0; i < SIM_MODEL_NETS; i++)
+        if (s->model.net[i])
+            sim_net_pack(s->model.net[i], true);
     sim_predict_updated(s->predict);
 }
 
@@ -325,14 +301,13 @@ static void updated(void *self)
 static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
                    const char *groups[SIM_MAX_NETS])
 {
-    static const char *const names[PART_NETS] = {"encoder", "projector", "context"};
     const cpc *s = self;
     size_t n = 0;
 
-    for (size_t i = 0; i < PART_NETS; i++)
-        if (s->net[i]) {
-            out[n] = s->net[i];
-            groups[n++] = names[i];
+    for (size_t i = 0; i < SIM_MODEL_NETS; i++)
+        if (s->model.net[i]) {
+            out[n] = s->model.net[i];
+            groups[n++] = sim_model_group((int)i);
         }
     for (size_t k = 0; k < (size_t)s->options.steps; k++) {
         out[n] = sim_predict_net(s->predict, k);
@@ -369,7 +344,7 @@ static sim_embeddings embeddings(void *self)
     const cpc *s = self;
     return (sim_embeddings){.z = s->out[last_of(s)],
                             .views = 1,
-                            .dim = sim_net_dim(s->net[CONTEXT]),
+                            .dim = sim_net_dim(s->model.net[SIM_CONTEXT]),
                             .any_length = true};
 }
 
@@ -407,18 +382,18 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     design d = {0};
 
     SIM_TRY(make_design(env, o, &d));
-    size_t patches = sim_batch_images(&d.patches), dims = 3 * d.context.dim;
-    dims += 2 * d.projector.in;
-    if (o->target == 1)
-        dims += 2 * d.projector.dim;
-    SIM_TRY(sim_net_plan(&d.backbone, &d.projector, o->target == 1 ? 1 : 0, &d.patches,
-                         rows, n_rows));
-    SIM_TRY(sim_context_plan(&d.context, &d.images, rows, *n_rows));
+    size_t patches = sim_batch_images(&d.patches), dims = 3 * d.model.context.dim;
+    dims += 2 * d.model.projector.in;
+    if (uses_projector(o))
+        dims += 2 * d.model.projector.dim;
+    SIM_TRY(sim_net_plan(&d.model.backbone, &d.model.projector, uses_projector(o) ? 1 : 0,
+                         &d.patches, rows, n_rows));
+    SIM_TRY(sim_context_plan(&d.model.context, &d.images, rows, *n_rows));
     SIM_TRY(sim_predict_plan(&d.predict, rows, n_rows));
     sim_plan_add(rows, n_rows, "embeddings", sizeof(float) * patches * dims);
     sim_plan_add(rows, n_rows, "patches",
                  sizeof(float) * sim_batch_images(&d.images) *
-                     sim_patches_floats(&d.cut));
+                     sim_patches_floats(&d.model.patches));
 done:
     return st;
 }
@@ -436,8 +411,7 @@ static double scalar_gradient_bound(const void *opaque, size_t batch)
 const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .paper = "arXiv 1807.03748",
                                        .table = &table,
-                                       .grid = grid,
-                                       .projects = projects,
+                                       .model = cpc_model,
                                        .check = check,
                                        .parts = parts,
                                        .create = create,

@@ -6,6 +6,8 @@
 
 #include "scalar.h"
 
+enum { CPC_TARGET_FEATURES, CPC_TARGET_PROJECTOR };
+
 typedef struct {
     softmax_options softmax;
     int64_t grid, steps, skip, negatives;

@@ -67,16 +67,6 @@ static size_t images_of_parts(const sim_part *parts, size_t n)
     return images;
 }
 
-size_t sim_method_grid(const sim_method_row *row, const void *options)
-{
-    return row->grid ? row->grid(options) : 0;
-}
-
-bool sim_method_projects(const sim_method_row *row, const void *options)
-{
-    return row->projects ? row->projects(options) : true;
-}
-
 size_t sim_method_views(const sim_method_row *row, const void *options)
 {
     sim_part parts[SIM_MAX_PARTS];

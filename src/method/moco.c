@@ -145,15 +145,16 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     moco *m = NULL;
     void *out = NULL;
     size_t views = directions(o), d = (size_t)env->encoder->projector_dim;
-    const branch_spec spec = {.views = views};
+    const sim_model_spec spec = sim_base_model(o);
 
     SIM_TRY(sim_new(&m, "method/moco"));
     out = m;
     m->options = *o;
     m->comm = env->comm;
     m->base.temperature = sim_temperature_begin(&o->softmax);
-    SIM_TRY(sim_base_create(env, &spec, &m->base));
-    SIM_TRY(sim_momentum_encoder_create(env, &spec, o->bn_buffers == 1, &m->base.target));
+    SIM_TRY(sim_base_create(env, &spec, views, &m->base));
+    SIM_TRY(sim_momentum_encoder_create(env, &spec, views, o->bn_buffers == 1,
+                                        &m->base.target));
     SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, d, &m->queries));
     SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, d, &m->keys));
     SIM_TRY(create_queue(env, m));
@@ -195,7 +196,8 @@ static void forward(void *self, const sim_method_batch *batch)
     moco *m = self;
     const options *o = &m->options;
     const branch *b = m->base.encoder;
-    size_t of_queries = sim_batch_images(&b->shape) * sim_net_input(b->net[BACKBONE]);
+    size_t of_queries =
+        sim_batch_images(&b->shape) * sim_net_input(b->model.net[SIM_BACKBONE]);
 
     m->idle = only_fills(m);
     if (!m->idle)
@@ -234,20 +236,20 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
     moco *m = self;
     const sim_batch_shape *s = &m->base.encoder->shape;
 
-    sim_unit_rows_load(&m->keys, s, m->base.target->out[PROJECTOR]);
+    sim_unit_rows_load(&m->keys, s, m->base.target->out[SIM_PROJECTOR]);
     if (m->options.shuffle)
         put_back(m, batch->order);
     m->pending = true;
     *report = (sim_loss_report){0};
     if (m->idle)
         return;
-    sim_unit_rows_load(&m->queries, s, m->base.encoder->out[PROJECTOR]);
+    sim_unit_rows_load(&m->queries, s, m->base.encoder->out[SIM_PROJECTOR]);
     const sim_cross_options each =
         loss_of(&m->options, sim_temperature_value(&m->base.temperature));
     contrast(m->base.queue, &each, directions(&m->options),
              m->queries.n / s->views * m->queries.d, m->queries.z, m->keys.z,
              m->queries.dz, report);
-    sim_unit_rows_store_gradient(&m->queries, s, m->base.encoder->dout[PROJECTOR]);
+    sim_unit_rows_store_gradient(&m->queries, s, m->base.encoder->dout[SIM_PROJECTOR]);
 }
 
 static void backward(void *self, const sim_loss_report *report, float *grads)
@@ -353,12 +355,12 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     const options *o = opaque;
     const sim_queue_shape q = queue_shape(env, o);
     size_t views = directions(o), d = q.rows.d;
-    const branch_spec spec = {.views = views};
+    const sim_model_spec spec = sim_base_model(o);
     const sim_batch_shape shape = sim_branch_shape(env, views);
 
-    SIM_TRY(sim_branch_plan(env, &spec, rows, n_rows));
+    SIM_TRY(sim_branch_plan(env, &spec, views, rows, n_rows));
     sim_branch_plan_scratch(sim_queue_scratch(d), rows, *n_rows);
-    SIM_TRY(sim_momentum_encoder_plan(env, &spec, rows, n_rows));
+    SIM_TRY(sim_momentum_encoder_plan(env, &spec, views, rows, n_rows));
     size_t gathered = o->shuffle ? q.rows.n * d * sizeof(float) : 0;
     sim_plan_add(rows, n_rows, "rows for the loss",
                  2 * sim_unit_rows_bytes(&shape, d) + gathered);
@@ -370,7 +372,7 @@ done:
 static size_t saved_bytes(const sim_method_env *env, const void *opaque)
 {
     const sim_queue_shape q = queue_shape(env, opaque);
-    const branch_spec spec = {.views = 1};
+    const sim_model_spec spec = sim_base_model(opaque);
     return sim_momentum_encoder_saved_bytes(env, &spec) + q.k * q.rows.d * sizeof(float);
 }
 
@@ -425,10 +427,11 @@ done:
 #define ROW(name_, paper_, table_, defaults_)                                            \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .defaults = defaults_,         \
-        .n_defaults = sizeof defaults_ / sizeof defaults_[0], .parts = parts,            \
-        .create = create, .destroy = destroy, .forward_backward = forward_backward,      \
-        .updated = updated, .started = sim_base_started, .idle = idle,                   \
-        .nets = sim_base_nets, .scalars = sim_base_scalars,                              \
+        .n_defaults = sizeof defaults_ / sizeof defaults_[0], .model = sim_base_model,   \
+        .parts = parts, .create = create, .destroy = destroy,                            \
+        .forward_backward = forward_backward, .updated = updated,                        \
+        .started = sim_base_started, .idle = idle, .nets = sim_base_nets,                \
+        .scalars = sim_base_scalars,                                                     \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
         .momentum_nets = sim_base_momentum_nets, .queue = sim_base_queue,                \
         .visit = sim_base_visit, .embeddings = embeddings, .about = about, .plan = plan, \

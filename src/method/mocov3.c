@@ -79,10 +79,12 @@ typedef struct {
     sim_cross *cross;
 } mocov3;
 
-static branch_spec spec_of(const options *o)
+static sim_model_spec mocov3_model(const void *opaque)
 {
-    return (branch_spec){
-        .views = VIEWS, .predictor = (size_t)o->predictor_hidden, .bare_ends = true};
+    const options *o = opaque;
+    return (sim_model_spec){.projector = true,
+                            .predictor_hidden = (size_t)o->predictor_hidden,
+                            .heads = SIM_HEADS_MOCOV3};
 }
 
 static void destroy(void **self)
@@ -104,15 +106,16 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     const options *o = opaque;
     mocov3 *m = NULL;
     void *out = NULL;
-    const branch_spec spec = spec_of(o);
+    const sim_model_spec spec = mocov3_model(o);
     const sim_rows_shape shape = sim_base_rows(env, 1);
 
     SIM_TRY(sim_new(&m, "method/mocov3"));
     out = m;
     m->options = *o;
     m->base.temperature = sim_temperature_begin(&o->softmax);
-    SIM_TRY(sim_base_create(env, &spec, &m->base));
-    SIM_TRY(sim_momentum_encoder_create(env, &spec, o->bn_buffers == 1, &m->base.target));
+    SIM_TRY(sim_base_create(env, &spec, VIEWS, &m->base));
+    SIM_TRY(sim_momentum_encoder_create(env, &spec, VIEWS, o->bn_buffers == 1,
+                                        &m->base.target));
     SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, shape.d, &m->queries));
     SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, shape.d, &m->keys));
     SIM_TRY(sim_cross_create(env->comm, &shape, &m->cross));
@@ -145,11 +148,11 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
                      .dq = m->queries.dz};
 
     (void)batch;
-    sim_unit_rows_load(&m->queries, &b->shape, b->out[PREDICTOR]);
-    sim_unit_rows_load(&m->keys, &b->shape, m->base.target->out[PROJECTOR]);
+    sim_unit_rows_load(&m->queries, &b->shape, b->out[SIM_PREDICTOR]);
+    sim_unit_rows_load(&m->keys, &b->shape, m->base.target->out[SIM_PROJECTOR]);
     contrast(m->cross, &m->options, sim_temperature_value(&m->base.temperature), &r,
              report);
-    sim_unit_rows_store_gradient(&m->queries, &b->shape, b->dout[PREDICTOR]);
+    sim_unit_rows_store_gradient(&m->queries, &b->shape, b->dout[SIM_PREDICTOR]);
 }
 
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
@@ -193,13 +196,13 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
                        sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const branch_spec spec = spec_of(opaque);
+    const sim_model_spec spec = mocov3_model(opaque);
     const sim_rows_shape loss = sim_base_rows(env, 1);
     const sim_batch_shape shape = sim_branch_shape(env, VIEWS);
 
-    SIM_TRY(sim_branch_plan(env, &spec, plan_rows, n_rows));
+    SIM_TRY(sim_branch_plan(env, &spec, VIEWS, plan_rows, n_rows));
     sim_branch_plan_loss(loss.d, plan_rows, *n_rows);
-    SIM_TRY(sim_momentum_encoder_plan(env, &spec, plan_rows, n_rows));
+    SIM_TRY(sim_momentum_encoder_plan(env, &spec, VIEWS, plan_rows, n_rows));
     sim_plan_add(plan_rows, n_rows, "rows for the loss",
                  2 * sim_unit_rows_bytes(&shape, loss.d));
     sim_plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&loss));
@@ -209,7 +212,7 @@ done:
 
 static size_t saved_bytes(const sim_method_env *env, const void *opaque)
 {
-    const branch_spec spec = spec_of(opaque);
+    const sim_model_spec spec = mocov3_model(opaque);
     return sim_momentum_encoder_saved_bytes(env, &spec);
 }
 
@@ -264,6 +267,7 @@ const sim_method_row sim_method_mocov3 = {
     .table = &table,
     .defaults = defaults,
     .n_defaults = sizeof defaults / sizeof defaults[0],
+    .model = mocov3_model,
     .parts = sim_base_two_views,
     .create = create,
     .destroy = destroy,

@@ -82,31 +82,32 @@ static sim_status count_statistics(const target *t, size_t *n_bytes)
     const sim_visitor v = {.see = count, .ctx = n_bytes};
     *n_bytes = 0;
     for (size_t i = 0; i < MOMENTUM_NETS; i++)
-        SIM_TRY(sim_net_visit_buffers(t->net[i], "", &v));
+        SIM_TRY(sim_net_visit_buffers(t->model.net[i], "", &v));
 done:
     return st;
 }
 
 /* ---- what it is ---- */
 
-sim_status sim_momentum_encoder_create(const sim_method_env *env, const branch_spec *spec,
+sim_status sim_momentum_encoder_create(const sim_method_env *env,
+                                       const sim_model_spec *spec, size_t views,
                                        bool averages_statistics, target **out)
 {
     sim_status st = SIM_OK;
     target *t = NULL;
-    const sim_net_spec backbone = sim_branch_backbone_spec(env);
-    const sim_head_spec projector = sim_branch_projector_spec(env, spec);
+    sim_model_layout layout;
     size_t n_bytes = 0;
 
+    SIM_TRY(sim_branch_lay_out(env, spec, &layout));
     SIM_TRY(sim_new(&t, "method/target"));
     t->averages_statistics = averages_statistics;
-    t->shape = sim_branch_shape(env, spec->views);
+    t->shape = sim_branch_shape(env, views);
     t->folder = sim_reducer_of(env->comm);
-    SIM_TRY(sim_backbone_create(&backbone, &t->net[BACKBONE]));
-    SIM_TRY(sim_head_create(&projector, &t->net[PROJECTOR]));
+    SIM_TRY(sim_model_create(&layout, SIM_MOMENTUM_NETS, &t->model));
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
-        size_t n = sim_batch_images(&t->shape) * sim_net_dim(t->net[i]);
-        SIM_TRY(sim_tape_create(t->net[i], &t->shape, &t->folder, false, &t->tape[i]));
+        size_t n = sim_batch_images(&t->shape) * sim_net_dim(t->model.net[i]);
+        SIM_TRY(
+            sim_tape_create(t->model.net[i], &t->shape, &t->folder, false, &t->tape[i]));
         SIM_TRY(sim_alloc(&t->out[i], n, "method/keys"));
     }
     SIM_TRY(count_statistics(t, &n_bytes));
@@ -125,9 +126,9 @@ void sim_momentum_encoder_destroy(target **out)
         return;
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         sim_tape_destroy(&t->tape[i]);
-        sim_net_destroy(&t->net[i]);
         sim_free(t->out[i]);
     }
+    sim_model_destroy(&t->model);
     sim_free(t->kept);
     sim_free(t);
     *out = NULL;
@@ -138,40 +139,41 @@ void sim_momentum_encoder_destroy(target **out)
 void sim_momentum_encoder_copy(target *t, const branch *b)
 {
     for (size_t i = 0; i < MOMENTUM_NETS; i++)
-        memcpy(sim_net_weights(t->net[i]), sim_net_weights(b->net[i]),
-               sim_net_parameters(b->net[i]) * sizeof(float));
-    walk(t, b->net, take_out, 0);
-    walk(t, t->net, put_in, 0);
+        memcpy(sim_net_weights(t->model.net[i]), sim_net_weights(b->model.net[i]),
+               sim_net_parameters(b->model.net[i]) * sizeof(float));
+    walk(t, b->model.net, take_out, 0);
+    walk(t, t->model.net, put_in, 0);
 }
 
 void sim_momentum_encoder_update(target *t, const branch *b, double m)
 {
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
-        sim_momentum_update(sim_net_parameters(b->net[i]), m, sim_net_weights(b->net[i]),
-                            sim_net_weights(t->net[i]));
-        sim_net_pack(t->net[i], false);
+        sim_momentum_update(sim_net_parameters(b->model.net[i]), m,
+                            sim_net_weights(b->model.net[i]),
+                            sim_net_weights(t->model.net[i]));
+        sim_net_pack(t->model.net[i], false);
     }
     if (!t->averages_statistics)
         return;
-    walk(t, b->net, take_out, 0);
-    walk(t, t->net, average_in, m);
+    walk(t, b->model.net, take_out, 0);
+    walk(t, t->model.net, average_in, m);
 }
 
 void sim_momentum_encoder_forward(target *t, const float *x)
 {
     if (t->averages_statistics)
-        walk(t, t->net, take_out, 0);
+        walk(t, t->model.net, take_out, 0);
     for (size_t i = 0; i < MOMENTUM_NETS; i++)
         sim_net_forward(t->tape[i], i ? t->out[i - 1] : x, t->out[i]);
     if (t->averages_statistics)
-        walk(t, t->net, put_in, 0);
+        walk(t, t->model.net, put_in, 0);
 }
 
 size_t sim_momentum_encoder_nets(const target *t, sim_net *nets[SIM_MAX_NETS],
                                  const char *groups[SIM_MAX_NETS])
 {
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
-        nets[i] = t->net[i];
+        nets[i] = t->model.net[i];
         groups[i] = groups_of[i];
     }
     return MOMENTUM_NETS;
@@ -179,11 +181,7 @@ size_t sim_momentum_encoder_nets(const target *t, sim_net *nets[SIM_MAX_NETS],
 
 sim_status sim_momentum_encoder_visit(target *t, const sim_visitor *v)
 {
-    sim_status st = SIM_OK;
-    for (size_t i = 0; i < MOMENTUM_NETS; i++)
-        SIM_TRY(sim_net_visit(t->net[i], groups_of[i], v));
-done:
-    return st;
+    return sim_model_visit(&t->model, "momentum", v);
 }
 
 /* ---- the plan ---- */
@@ -195,16 +193,17 @@ static const char *const items[][2] = {
     {"batch-norm sums", "momentum sums"},   {"layers", "momentum layers"}};
 enum { N_ITEMS = sizeof items / sizeof items[0] };
 
-static sim_status plan_nets(const sim_method_env *env, const branch_spec *spec,
+static sim_status plan_nets(const sim_method_env *env, const sim_model_spec *spec,
                             const sim_batch_shape *shape, size_t bytes[N_ITEMS])
 {
     sim_status st = SIM_OK;
-    const sim_net_spec backbone = sim_branch_backbone_spec(env);
-    const sim_head_spec projector = sim_branch_projector_spec(env, spec);
+    sim_model_layout layout;
     sim_plan_row rows[16];
     size_t n = 0;
 
-    SIM_TRY(sim_net_plan_forward(&backbone, &projector, 1, shape, rows, &n));
+    SIM_TRY(sim_branch_lay_out(env, spec, &layout));
+    SIM_TRY(
+        sim_net_plan_forward(&layout.backbone, &layout.projector, 1, shape, rows, &n));
     for (size_t i = 0; i < N_ITEMS; i++) {
         bytes[i] = 0;
         for (size_t k = 0; k < n; k++)
@@ -215,11 +214,12 @@ done:
     return st;
 }
 
-sim_status sim_momentum_encoder_plan(const sim_method_env *env, const branch_spec *spec,
+sim_status sim_momentum_encoder_plan(const sim_method_env *env,
+                                     const sim_model_spec *spec, size_t views,
                                      sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_batch_shape shape = sim_branch_shape(env, spec->views);
+    const sim_batch_shape shape = sim_branch_shape(env, views);
     size_t bytes[N_ITEMS];
 
     SIM_TRY(plan_nets(env, spec, &shape, bytes));
@@ -233,9 +233,9 @@ done:
 }
 
 size_t sim_momentum_encoder_saved_bytes(const sim_method_env *env,
-                                        const branch_spec *spec)
+                                        const sim_model_spec *spec)
 {
-    const sim_batch_shape shape = sim_branch_shape(env, spec->views);
+    const sim_batch_shape shape = sim_branch_shape(env, 1);
     size_t bytes[N_ITEMS];
     return plan_nets(env, spec, &shape, bytes) == SIM_OK ? bytes[0] + bytes[1] : 0;
 }

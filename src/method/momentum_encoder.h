@@ -9,13 +9,13 @@
 
 #include "branch.h"
 
-enum { MOMENTUM_NETS = 2 }; /* backbone and projector: no predictor */
+enum { MOMENTUM_NETS = SIM_PROJECTOR + 1 }; /* backbone and projector */
 
 typedef struct {
     bool averages_statistics;
     sim_batch_shape shape;
     sim_reducer folder;
-    sim_net *net[MOMENTUM_NETS];
+    sim_model model;
     sim_tape *tape[MOMENTUM_NETS];
     float *out[MOMENTUM_NETS]; /* [images][dim] of each net, by block */
     char *kept;                /* statistics of all nets, on their way */
@@ -27,17 +27,19 @@ typedef struct {
  * leave no trace in them; otherwise they are those of the copy's own passes.
  */
 SIM_MUST_USE sim_status sim_momentum_encoder_create(const sim_method_env *env,
-                                                    const branch_spec *spec,
+                                                    const sim_model_spec *spec,
+                                                    size_t views,
                                                     bool averages_statistics,
                                                     target **out);
 void sim_momentum_encoder_destroy(target **t);
 /* Adds what create takes to the rows of a plan. */
 SIM_MUST_USE sim_status sim_momentum_encoder_plan(const sim_method_env *env,
-                                                  const branch_spec *spec,
-                                                  sim_plan_row rows[32], size_t *n_rows);
+                                                  const sim_model_spec *spec,
+                                                  size_t views, sim_plan_row rows[32],
+                                                  size_t *n_rows);
 /* Bytes of its weights and statistics in a checkpoint. */
 size_t sim_momentum_encoder_saved_bytes(const sim_method_env *env,
-                                        const branch_spec *spec);
+                                        const sim_model_spec *spec);
 
 /* Weights and statistics become the branch's. */
 void sim_momentum_encoder_copy(target *t, const branch *b);

@@ -83,9 +83,11 @@ typedef struct {
     bool fresh; /* z are a step's that the support set has not seen */
 } nnclr;
 
-static branch_spec spec_of(const options *o)
+static sim_model_spec nnclr_model(const void *opaque)
 {
-    return (branch_spec){.views = VIEWS, .predictor = (size_t)o->predictor_hidden};
+    const options *o = opaque;
+    return (sim_model_spec){.projector = true,
+                            .predictor_hidden = (size_t)o->predictor_hidden};
 }
 
 static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
@@ -131,14 +133,14 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     const options *o = opaque;
     nnclr *s = NULL;
     void *out = NULL;
-    const branch_spec spec = spec_of(o);
+    const sim_model_spec spec = nnclr_model(o);
     const sim_queue_shape shape = queue_shape(env, o);
 
     SIM_TRY(sim_new(&s, "method/nnclr"));
     out = s;
     s->options = *o;
     s->base.temperature = sim_temperature_begin(&o->softmax);
-    SIM_TRY(sim_base_create(env, &spec, &s->base));
+    SIM_TRY(sim_base_create(env, &spec, VIEWS, &s->base));
     SIM_TRY(create_rows(s, env, &shape));
     *self = out;
     out = NULL;
@@ -160,11 +162,11 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
                      .slots = s->slots};
 
     (void)batch;
-    sim_unit_rows_load(&s->z, &b->shape, b->out[PROJECTOR]);
-    sim_unit_rows_load(&s->p, &b->shape, b->out[PREDICTOR]);
+    sim_unit_rows_load(&s->z, &b->shape, b->out[SIM_PROJECTOR]);
+    sim_unit_rows_load(&s->p, &b->shape, b->out[SIM_PREDICTOR]);
     contrast(s->base.queue, s->cross, &s->options,
              sim_temperature_value(&s->base.temperature), &r, report);
-    sim_unit_rows_store_gradient(&s->p, &b->shape, b->dout[PREDICTOR]);
+    sim_unit_rows_store_gradient(&s->p, &b->shape, b->dout[SIM_PREDICTOR]);
     s->fresh = true;
 }
 
@@ -219,12 +221,12 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
-    const branch_spec spec = spec_of(o);
+    const sim_model_spec spec = nnclr_model(o);
     const sim_queue_shape shape = queue_shape(env, o);
     const sim_batch_shape images = sim_branch_shape(env, VIEWS);
     size_t d = shape.rows.d, n = sim_batch_images(&images);
 
-    SIM_TRY(sim_branch_plan(env, &spec, plan_rows, n_rows));
+    SIM_TRY(sim_branch_plan(env, &spec, VIEWS, plan_rows, n_rows));
     sim_branch_plan_loss(d, plan_rows, *n_rows);
     sim_plan_add(plan_rows, n_rows, "rows for the loss",
                  2 * sim_unit_rows_bytes(&images, d) +
@@ -349,6 +351,7 @@ done:
 const sim_method_row sim_method_nnclr = {.name = "nnclr",
                                          .paper = "arXiv 2104.14548",
                                          .table = &table,
+                                         .model = nnclr_model,
                                          .parts = sim_base_two_views,
                                          .create = create,
                                          .destroy = destroy,

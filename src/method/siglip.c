@@ -58,14 +58,14 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     siglip *s = NULL;
     void *out = NULL;
     const sim_rows_shape shape = sim_base_rows(env, 1);
-    const branch_spec spec = {.views = VIEWS};
+    const sim_model_spec spec = sim_base_model(opaque);
 
     SIM_TRY(sim_new(&s, "method/siglip"));
     out = s;
     s->options = *o;
     s->numbers[LOG_SCALE] = (float)sim_ln(o->scale);
     s->numbers[BIAS] = (float)o->bias;
-    SIM_TRY(sim_base_create(env, &spec, &s->base));
+    SIM_TRY(sim_base_create(env, &spec, VIEWS, &s->base));
     SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape, shape.d, &s->rows));
     SIM_TRY(sim_cross_create(env->comm, &shape, &s->cross));
     *self = out;
@@ -83,10 +83,10 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
     double scale = sim_exp_double((double)s->numbers[LOG_SCALE]);
     (void)batch;
 
-    sim_unit_rows_load(&s->rows, &b->shape, b->out[PROJECTOR]);
+    sim_unit_rows_load(&s->rows, &b->shape, b->out[SIM_PROJECTOR]);
     sim_cross_sigmoid(s->cross, scale, (double)s->numbers[BIAS], s->rows.z,
                       s->rows.z + second, s->rows.dz, s->rows.dz + second, report);
-    sim_unit_rows_store_gradient(&s->rows, &b->shape, b->dout[PROJECTOR]);
+    sim_unit_rows_store_gradient(&s->rows, &b->shape, b->dout[SIM_PROJECTOR]);
 }
 
 static void backward(void *self, const sim_loss_report *report, float *grads)
@@ -163,11 +163,10 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
 {
     sim_status st = SIM_OK;
     const sim_rows_shape shape = sim_base_rows(env, 1);
-    const branch_spec spec = {.views = VIEWS};
+    const sim_model_spec spec = sim_base_model(opaque);
     const sim_batch_shape images = sim_branch_shape(env, VIEWS);
 
-    (void)opaque;
-    SIM_TRY(sim_branch_plan(env, &spec, plan_rows, n_rows));
+    SIM_TRY(sim_branch_plan(env, &spec, VIEWS, plan_rows, n_rows));
     sim_branch_plan_loss(shape.d, plan_rows, *n_rows);
     sim_plan_add(plan_rows, n_rows, "rows for the loss",
                  sim_unit_rows_bytes(&images, shape.d));
@@ -218,6 +217,7 @@ done:
 const sim_method_row sim_method_siglip = {.name = "siglip",
                                           .paper = "arXiv 2303.15343",
                                           .table = &table,
+                                          .model = sim_base_model,
                                           .parts = sim_base_two_views,
                                           .create = create,
                                           .destroy = destroy,

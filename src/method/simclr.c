@@ -118,16 +118,17 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     simclr *s = NULL;
     void *out = NULL;
     const sim_rows_shape rows = sim_base_rows(env, (size_t)o->views);
-    const branch_spec spec = {.views = (size_t)o->views};
+    const sim_model_spec spec = sim_base_model(o);
 
     SIM_TRY(sim_new(&s, "method/simclr"));
     out = s;
     s->options = *o;
     s->by_label = by_label;
     s->base.temperature = sim_temperature_begin(&o->softmax);
-    SIM_TRY(sim_base_create(env, &spec, &s->base));
+    SIM_TRY(sim_base_create(env, &spec, (size_t)o->views, &s->base));
     SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape,
-                                 sim_branch_dim(s->base.encoder, PROJECTOR), &s->rows));
+                                 sim_branch_dim(s->base.encoder, SIM_PROJECTOR),
+                                 &s->rows));
     SIM_TRY(sim_contrast_create(env->comm, &rows, &s->contrast));
     *self = out;
     out = NULL;
@@ -170,9 +171,9 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
         loss_options(&s->options, sim_temperature_value(&s->base.temperature),
                      s->by_label ? batch->labels : NULL);
 
-    sim_unit_rows_load(&s->rows, &b->shape, b->out[PROJECTOR]);
+    sim_unit_rows_load(&s->rows, &b->shape, b->out[SIM_PROJECTOR]);
     sim_ntxent(s->contrast, &loss, s->rows.z, s->rows.dz, report);
-    sim_unit_rows_store_gradient(&s->rows, &b->shape, b->dout[PROJECTOR]);
+    sim_unit_rows_store_gradient(&s->rows, &b->shape, b->dout[SIM_PROJECTOR]);
     if (s->options.base_temperature > 0) /* the factor depends on T too */
         report->d_log_temperature += report->loss;
 }
@@ -222,9 +223,9 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     sim_status st = SIM_OK;
     const options *o = opaque;
     const sim_rows_shape loss = sim_base_rows(env, (size_t)o->views);
-    const branch_spec spec = {.views = (size_t)o->views};
+    const sim_model_spec spec = sim_base_model(o);
 
-    SIM_TRY(sim_branch_plan(env, &spec, rows, n_rows));
+    SIM_TRY(sim_branch_plan(env, &spec, (size_t)o->views, rows, n_rows));
     sim_branch_plan_loss(loss.d, rows, *n_rows);
     const sim_batch_shape shape = sim_branch_shape(env, (size_t)o->views);
     sim_plan_add(rows, n_rows, "rows for the loss", sim_unit_rows_bytes(&shape, loss.d));
@@ -314,9 +315,9 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
 #define ROW(name_, paper_, table_, labels_, create_, compute_)                           \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
-        .check = check, .parts = parts, .create = create_, .destroy = destroy,           \
-        .forward_backward = forward_backward, .updated = sim_base_updated,               \
-        .nets = sim_base_nets, .scalars = sim_base_scalars,                              \
+        .check = check, .model = sim_base_model, .parts = parts, .create = create_,      \
+        .destroy = destroy, .forward_backward = forward_backward,                        \
+        .updated = sim_base_updated, .nets = sim_base_nets, .scalars = sim_base_scalars, \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
         .visit = sim_base_visit, .embeddings = embeddings, .about = about, .plan = plan, \
         .reduction = reduction, .compute = compute_                                      \

@@ -2,10 +2,10 @@
  * patches.c - images cut in a grid of patches that overlap by half.
  *
  * In: images.  Out: their patches, row by row.
- * Called by: cpc.c, and eval, whose features of such an image are the mean over its patches.
+ * Called by method/cpc.c and by eval, whose features of such an image are the mean over its patches.
  * van den Oord et al. 2018, arXiv 1807.03748, section 3.2: 256 pixels, 7 x 7 patches of 64.
  */
-#include "simile/method.h"
+#include "simile/model.h"
 
 #include "simile/thread.h"
 

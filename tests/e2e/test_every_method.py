@@ -1,0 +1,84 @@
+"""Every method of the program: pretrain two steps, then embed and evaluate the run.
+
+simile-test: timeout 300
+The methods are those that `simile plan --keys` lists, so a new row is covered without an edit.
+Widths and queues that papers set large are made small where the method has such a key.
+"""
+import json
+import os
+import re
+import subprocess
+import tempfile
+
+import h5py
+import numpy as np
+
+SIMILE = os.environ["SIMILE"]
+SMALL = {"method.queue_size": 64, "method.predictor_hidden": 16, "method.grid": 3, "method.steps": 1}
+N, SIDE, PROJECTED = 64, 16, 8
+
+
+def run(*args):
+    done = subprocess.run([SIMILE, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, f"exit {done.returncode}: {' '.join(args)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def methods():
+    """Names of all methods with their keys: {"simclr": {"method.views", ...}, ...}."""
+    found, name = {}, None
+    for line in run("plan", "--keys").splitlines():
+        head = re.match(r"with method\.name: (\w+)", line)
+        if head:
+            name = head.group(1)
+            found[name] = set()
+        elif name and line.startswith("  method."):
+            found[name].add(line.split()[0])
+    assert len(found) >= 11, found
+    return found
+
+
+def data_set(name, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 255, (N, SIDE, SIDE)).astype("u1")
+    labels = (np.arange(N) % 4).astype("u1")
+    header = np.array([0x803, N, SIDE, SIDE], ">u4").tobytes()
+    with open(f"{name}-images-idx3-ubyte", "wb") as f:
+        f.write(header + images.tobytes())
+    with open(f"{name}-labels-idx1-ubyte", "wb") as f:
+        f.write(np.array([0x801, N], ">u4").tobytes() + labels.tobytes())
+    run("prepare", f"{name}-images-idx3-ubyte", "--out", f"{name}.h5")
+
+
+def check(name, keys):
+    settings = [f"{k}={v}" for k, v in SMALL.items() if k in keys]
+    run("pretrain", "job.yaml", f"run=run-{name}", f"method.name={name}", *settings)
+    out = f"{name}-embedded.h5"
+    run("embed", f"run-{name}", "--data", "train.h5", "--out", out)
+    with h5py.File(out) as f:
+        assert f["features"].shape[0] == N and np.isfinite(f["features"][:]).all(), name
+        if name != "cpc":  # predicts features: it has no projector by default
+            assert f["projections"].shape == (N, PROJECTED), name
+            assert np.isfinite(f["projections"][:]).all(), name
+    result = json.loads(run("evaluate", "knn", f"run-{name}", "--train", "train.h5", "--test", "test.h5",
+                            "--k", "5", "--json"))
+    assert 0 <= result["top1"] <= 1, (name, result)
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+    data_set("train", 1)
+    data_set("test", 2)
+    with open("job.yaml", "w") as f:
+        f.write(f"""run: unset
+data: {{train: train.h5}}
+method: {{name: simclr}}
+encoder: {{width: 0.0625, projector: {{hidden: 16, dim: {PROJECTED}}}}}
+batch: 32
+block: 8
+schedule: {{epochs: 1, warmup_epochs: 0}}
+augment: {{preset: digits}}
+""")
+    for name, keys in methods().items():
+        check(name, keys)
+        print("ok", name)
