@@ -26,7 +26,8 @@ expect() { # expect CODE text command...: the exit code, and the text in the out
 }
 weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; } # of a run or checkpoint
 at() { # at RUN STEP: the newest checkpoint of RUN is that of STEP
-    "$simile" inspect "$1" --json | grep -q "\"step\":$2[,}]" || fail "$1: the newest checkpoint is not of step $2"
+    "$simile" inspect "$1" --json | /usr/bin/python3 -c 'import json, sys
+sys.exit(json.load(sys.stdin)["step"] != int(sys.argv[1]))' "$2" || fail "$1: the newest checkpoint is not of step $2"
 }
 steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
 # digits FILE N SIDE: an idx pair of random patterns with labels, the same every time

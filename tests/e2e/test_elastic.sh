@@ -46,7 +46,7 @@ PY
 # ---- 1 -> 4 -> 2 -> 3 ranks ----
 expect 0 "" go 1 calm
 at calm 48
-expect 75 "" after step 7 of 48; the checkpoint is chain/checkpoints/step-000000007.h5" go 1 chain --stop-after 7
+expect 75 "chain/checkpoints/step-000000007.h5" go 1 chain --stop-after 7
 expect 75 "chain/checkpoints/step-000000007.h5" go 4 chain --stop-after 20
 expect 75 "" go 4 chain --stop-after 20
 at chain 20
@@ -120,7 +120,7 @@ by_hand steps 9 4 10 2 0.025
 expect 0 "" go 1 steps schedule.steps=30 schedule.warmup_steps=4 batch=32 --accept schedule.steps
 at steps 19
 by_hand steps 15 10 15 2 0.025
-expect 78 "schedule.warmup_steps" go 1 steps schedule.warmup_steps=4 batch=32 --accept schedule.steps
+expect 78 "schedule.steps  " go 1 steps schedule.warmup_steps=4 batch=32 --accept schedule.steps
 
 # ---- the length, of a completed run too ----
 expect 78 "--accept schedule.epochs " go 1 calm schedule.epochs=5
@@ -143,9 +143,9 @@ expect 0 "" go 1 data batch=32 data.train=other.h5
 at data 25
 
 # ---- what is refused ----
-expect 64 '"seed"' go 1 twice --accept batch,seed
-expect 64 "batch" ranks 2 "$simile" pretrain job.yaml --accept bach
-expect 64 "schedule.epochs" go 1 twice --accept epochs
+expect 64 '"seed"; did you mean' go 1 twice --accept batch,seed
+expect 64 "did you mean batch?" ranks 2 "$simile" pretrain job.yaml --accept bach
+expect 64 "did you mean schedule.epochs?" go 1 twice --accept epochs
 expect 78 "seed" go 1 twice seed=3
 expect 78 "schedule.steps" go 1 twice batch=32 schedule.steps=99 --accept schedule.steps # another unit
 expect 78 "seed" go 1 twice batch=32 seed=3 --accept batch

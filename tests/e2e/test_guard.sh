@@ -96,7 +96,7 @@ spoilt() { # spoilt RANK CODE TEXT command...: it gets a copy of its own, and th
     [ "$(grep -cF "$3" out.txt)" = 1 ] || { cat out.txt >&2; fail "not told once"; }
     goes_on "$run"
 }
-spoilt 2 74 "train.h5" truncate -s 4096 elsewhere/train.h5
+spoilt 2 74 "ends at byte" truncate -s 4096 elsewhere/train.h5
 spoilt 0 65 "digest" \
     dd if=/dev/zero of=elsewhere/train.h5 bs=1024 seek=2 count=40 conv=notrunc status=none
 unset ODD

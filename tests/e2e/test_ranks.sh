@@ -83,11 +83,11 @@ usage() { # usage TEXT words...
 # more threads than the rank may run on
 OMP_NUM_THREADS=999 expect 78 "999" ranks 2 "$simile" pretrain job.yaml run=crowd
 [ "$(count "999")" = 1 ] && [ ! -e crowd ] || { cat out.txt; fail "a crowd of threads"; }
-usage "--bogus" pretrain job.yaml --bogus
-usage "job" pretrain
-usage "nonsense" pretrain job.yaml nonsense
-usage "--time-limit" pretrain job.yaml --time-limit soon
-usage "knn" evaluate
-usage "pretrain "
-usage '"pretrain"' pretrian job.yaml
+usage "'--bogus'" pretrain job.yaml --bogus
+usage "simile pretrain: " pretrain
+usage "key=value" pretrain job.yaml nonsense
+usage "simile pretrain: --time-limit" pretrain job.yaml --time-limit soon
+usage "simile evaluate: " evaluate
+usage "Commands:"
+usage '"pretrian"' pretrian job.yaml
 echo ok

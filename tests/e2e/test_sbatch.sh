@@ -57,7 +57,7 @@ expect 64 "--nodes" plan --nodes 0
 expect 73 "nowhere" plan --sbatch nowhere/no.sbatch
 mkdir 'a"b'
 cp job.yaml train.h5 'a"b'
-(cd 'a"b' && expect 78 'a"b' "$simile" plan job.yaml --sbatch no.sbatch)
+(cd 'a"b' && expect 78 "simile: --sbatch: " "$simile" plan job.yaml --sbatch no.sbatch)
 [ ! -e no.sbatch ] || fail "a script was written all the same"
 [ ! -e 'a"b/no.sbatch' ] || fail "a script was written into a folder that Slurm cannot be told"
 
