@@ -30,10 +30,14 @@ died=$SECONDS
 SLOW_MS=100 submit busy --nodelist=node4 --ntasks-per-node=1 --
 busy=$id
 await 30 "step 10 of busy" reached busy 10
+# shellcheck disable=SC2046 # one word per process
+kill -STOP $(ranks_of busy) # it holds the run however long the other one takes to start
 RUN=busy submit second --nodelist=node4 --ntasks-per-node=1 --
 finish FAILED "$id"
 exited 73 "$id"
 says second "busy"
+# shellcheck disable=SC2046
+kill -CONT $(ranks_of busy)
 finish COMPLETED "$busy"
 same calm busy
 
