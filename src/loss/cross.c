@@ -71,6 +71,16 @@ void sim_cross_destroy(sim_cross **e)
     *e = NULL;
 }
 
+tile_loop sim_cross_loop(const sim_cross *e, size_t side, sim_range rows)
+{
+    return (tile_loop){.d = e->shape.d,
+                       .n_rows = rows.hi - rows.lo,
+                       .rows = e->rows[side] + rows.lo * e->shape.d,
+                       .views = 1,
+                       .n = e->shape.n,
+                       .columns = e->rows[!side]};
+}
+
 void sim_cross_gather(sim_cross *e, const float *a, const float *b)
 {
     size_t row_bytes = e->shape.d * sizeof(float);

@@ -38,6 +38,8 @@ typedef struct {
     float positive, negative; /* similarities: the positive, the largest other */
 } cross_scores;
 
+/* Rows of a side, all local, against the columns of the other side. */
+tile_loop sim_cross_loop(const sim_cross *e, size_t side, sim_range rows);
 void sim_cross_gather(sim_cross *e, const float *a, const float *b);
 void sim_cross_gather_records(sim_cross *e, size_t side);
 double sim_cross_mean(sim_cross *e, size_t side, size_t field_offset);

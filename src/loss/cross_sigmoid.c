@@ -71,32 +71,38 @@ static void finish_rows(const sigmoid *q, const tile_workspace *work, sim_range 
         sim_cross_store_row_dots(q->e, rows, q->side, out);
 }
 
+typedef struct {
+    const sigmoid *q;
+    size_t first; /* row of the tile */
+    row_state state[ROW_TILE];
+} sigmoid_tile;
+
+static void sigmoid_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+{
+    sigmoid_tile *t = ctx;
+    (void)view;
+    accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
+}
+
 static void sigmoid_pass(size_t item, void *ctx)
 {
     const sigmoid *q = ctx;
     sim_cross *e = q->e;
-    size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = sim_tile_rows(e->local, item), c = {0, 0};
-    size_t m = rows.hi - rows.lo;
+    size_t d = e->shape.d;
+    sim_range rows = sim_tile_rows(e->local, item);
     const tile_workspace work = sim_tile_scratch(d);
     float *out = q->out ? q->out + (rows.lo - e->local.lo) * d : NULL;
-    row_state state[ROW_TILE];
+    sigmoid_tile tile = {.q = q, .first = rows.lo};
+    tile_loop loop = sim_cross_loop(e, q->side, rows);
 
-    memset(work.sum, 0, m * d * sizeof *work.sum);
-    for (size_t i = 0; i < m; i++)
-        state[i] = (row_state){.scores.negative = -INFINITY};
-    for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
-        c = sim_tile_columns(n, lo);
-        const float *columns = e->rows[!q->side] + c.lo * d;
-        sim_tile_similarities(&work, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
-                              columns);
-        for (size_t i = 0; i < m; i++)
-            accumulate_row(q, rows.lo + i, c, work.s + i * COLUMN_TILE, &state[i]);
-        if (out)
-            sim_tile_accumulate(&work, d, m, c.hi - c.lo, columns);
-    }
-    for (size_t i = 0; i < m; i++)
-        record_row(q, &state[i], &e->records[q->side][rows.lo + i]);
+    for (size_t i = 0; i < rows.hi - rows.lo; i++)
+        tile.state[i].scores.negative = -INFINITY;
+    loop.row = sigmoid_row;
+    loop.ctx = &tile;
+    loop.accumulate = out != NULL;
+    sim_tile_loop(&loop, &work);
+    for (size_t i = 0; i < rows.hi - rows.lo; i++)
+        record_row(q, &tile.state[i], &e->records[q->side][rows.lo + i]);
     if (out)
         finish_rows(q, &work, rows, out);
 }

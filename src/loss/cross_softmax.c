@@ -70,27 +70,36 @@ static void record_row(const softmax *q, const row_state *r, cross_record *out)
                           .share = negatives / (negatives + positive)};
 }
 
+typedef struct {
+    const softmax *q;
+    size_t first; /* row of the tile */
+    row_state state[ROW_TILE];
+} first_tile;
+
+static void first_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+{
+    first_tile *t = ctx;
+    (void)view;
+    accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
+}
+
 static void first_pass(size_t item, void *ctx)
 {
     const softmax *q = ctx;
     sim_cross *e = q->e;
-    size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = sim_tile_rows(e->local, item), c = {0, 0};
-    const tile_workspace work = sim_tile_scratch(d);
-    row_state state[ROW_TILE];
+    sim_range rows = sim_tile_rows(e->local, item);
+    const tile_workspace work = sim_tile_scratch(e->shape.d);
+    first_tile tile = {.q = q, .first = rows.lo};
+    tile_loop loop = sim_cross_loop(e, q->side, rows);
 
     for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        state[i] = (row_state){.negatives = sim_running_begin(q->fixed, q->inverse),
-                               .scores.negative = -INFINITY};
-    for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
-        c = sim_tile_columns(n, lo);
-        sim_tile_similarities(&work, d, rows.hi - rows.lo, e->rows[q->side] + rows.lo * d,
-                              c.hi - c.lo, e->rows[!q->side] + c.lo * d);
-        for (size_t i = 0; i < rows.hi - rows.lo; i++)
-            accumulate_row(q, rows.lo + i, c, work.s + i * COLUMN_TILE, &state[i]);
-    }
+        tile.state[i] = (row_state){.negatives = sim_running_begin(q->fixed, q->inverse),
+                                    .scores.negative = -INFINITY};
+    loop.row = first_row;
+    loop.ctx = &tile;
+    sim_tile_loop(&loop, &work);
     for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        record_row(q, &state[i], &e->records[q->side][rows.lo + i]);
+        record_row(q, &tile.state[i], &e->records[q->side][rows.lo + i]);
 }
 
 /* ---- second pass: the gradient of a side ---- */
@@ -126,30 +135,38 @@ static void add_positives(const softmax *q, sim_range rows, double *sum)
     }
 }
 
+typedef struct {
+    const softmax *q;
+    size_t first; /* row of the tile */
+} second_tile;
+
+static void second_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+{
+    const second_tile *t = ctx;
+    (void)view;
+    weight_row(t->q, t->first + i, columns, s);
+}
+
 static void second_pass(size_t item, void *ctx)
 {
     const softmax *q = ctx;
     sim_cross *e = q->e;
-    size_t d = e->shape.d, n = e->shape.n;
-    sim_range rows = sim_tile_rows(e->local, item), c = {0, 0};
-    size_t m = rows.hi - rows.lo;
+    size_t d = e->shape.d;
+    sim_range rows = sim_tile_rows(e->local, item);
     const tile_workspace work = sim_tile_scratch(d);
     float *out = q->out + (rows.lo - e->local.lo) * d;
+    second_tile tile = {q, rows.lo};
+    tile_loop loop = sim_cross_loop(e, q->side, rows);
 
-    memset(work.sum, 0, m * d * sizeof *work.sum);
-    for (size_t lo = 0; lo < n; lo += COLUMN_TILE) {
-        c = sim_tile_columns(n, lo);
-        const float *columns = e->rows[!q->side] + c.lo * d;
-        sim_tile_similarities(&work, d, m, e->rows[q->side] + rows.lo * d, c.hi - c.lo,
-                              columns);
-        for (size_t i = 0; i < m; i++)
-            weight_row(q, rows.lo + i, c, work.s + i * COLUMN_TILE);
-        sim_tile_accumulate(&work, d, m, c.hi - c.lo, columns);
-    }
+    loop.row = second_row;
+    loop.ctx = &tile;
+    loop.accumulate = true;
+    sim_tile_loop(&loop, &work);
     add_positives(q, rows, work.sum);
-    sim_tile_finish(&work, d, m,
-                    factor_of(q->options) / (q->options->temperature * (double)n *
-                                             (q->options->columns ? 2 : 1)),
+    sim_tile_finish(&work, d, rows.hi - rows.lo,
+                    factor_of(q->options) /
+                        (q->options->temperature * (double)e->shape.n *
+                         (q->options->columns ? 2 : 1)),
                     out);
     if (q->store_row_dots)
         sim_cross_store_row_dots(e, rows, q->side, out);

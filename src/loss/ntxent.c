@@ -48,22 +48,16 @@ typedef struct {
     size_t view, lo, n; /* columns [lo, lo + n) of a view */
 } column_tile;
 
-static column_tile tile_from(const sim_rows_shape *s, size_t view, size_t lo)
+/* A row tile against all columns, which are the rows of all views. */
+static tile_loop loop_over_columns(const sim_contrast *e, row_tile r)
 {
-    sim_range c = sim_tile_columns(s->n, lo);
-    return (column_tile){view, c.lo, c.hi - c.lo};
-}
-
-/* Similarities of a row tile to the tile's columns, which it returns. */
-static const float *multiply(const sim_contrast *e, const tile_workspace *work,
-                             row_tile r, column_tile c)
-{
-    const sim_rows_shape *shape = &e->shape;
-    size_t d = shape->d;
-    const float *columns = e->z + (c.view * shape->n + c.lo) * d;
-    sim_tile_similarities(work, d, r.hi - r.lo, e->z + (r.view * shape->n + r.lo) * d,
-                          c.n, columns);
-    return columns;
+    const sim_rows_shape *s = &e->shape;
+    return (tile_loop){.d = s->d,
+                       .n_rows = r.hi - r.lo,
+                       .rows = e->z + (r.view * s->n + r.lo) * s->d,
+                       .views = s->views,
+                       .n = s->n,
+                       .columns = e->z};
 }
 
 /* The column of row i's own slot in the tile; false when it is not there. */
@@ -207,26 +201,35 @@ size_t sim_ntxent_scratch(size_t d)
     return sim_tile_scratch_bytes(d);
 }
 
+typedef struct {
+    const ntxent *q;
+    row_tile rows;
+    row_state state[ROW_TILE];
+} first_tile;
+
+static void first_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+{
+    first_tile *t = ctx;
+    const column_tile c = {view, columns.lo, columns.hi - columns.lo};
+    accumulate_row(t->q, t->rows.view, t->rows.lo + i, c, s, &t->state[i]);
+}
+
 static void first_pass(size_t item, void *ctx)
 {
     const ntxent *q = ctx;
     const sim_rows_shape *shape = &q->e->shape;
     row_tile r = sim_contrast_row_tile(q->e, item);
-    row_state rows[ROW_TILE];
     const tile_workspace work = sim_tile_scratch(shape->d);
+    first_tile tile = {.q = q, .rows = r};
+    tile_loop loop = loop_over_columns(q->e, r);
 
     for (size_t i = 0; i < r.hi - r.lo; i++)
-        rows[i] = begin_row(q, r.view * shape->n + r.lo + i);
-    for (size_t v = 0; v < shape->views; v++)
-        for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
-            column_tile c = tile_from(shape, v, lo);
-            (void)multiply(q->e, &work, r, c);
-            for (size_t i = 0; i < r.hi - r.lo; i++)
-                accumulate_row(q, r.view, r.lo + i, c, work.s + i * COLUMN_TILE,
-                               &rows[i]);
-        }
+        tile.state[i] = begin_row(q, r.view * shape->n + r.lo + i);
+    loop.row = first_row;
+    loop.ctx = &tile;
+    sim_tile_loop(&loop, &work);
     for (size_t i = 0; i < r.hi - r.lo; i++)
-        record_row(q, &rows[i], &q->e->records[r.view * shape->n + r.lo + i]);
+        record_row(q, &tile.state[i], &q->e->records[r.view * shape->n + r.lo + i]);
     memset(q->e->z_dot_dz + r.view * shape->n + r.lo, 0,
            (r.hi - r.lo) * sizeof *q->e->z_dot_dz);
 }
@@ -323,24 +326,32 @@ static void finish_rows(const ntxent *q, const tile_workspace *work, row_tile r,
     }
 }
 
+typedef struct {
+    const ntxent *q;
+    row_tile rows;
+    double *sum; /* [rows][d] */
+} second_tile;
+
+static void second_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+{
+    const second_tile *t = ctx;
+    const column_tile c = {view, columns.lo, columns.hi - columns.lo};
+    weight_row(t->q, t->rows.view, t->rows.lo + i, c, s, t->sum + i * t->q->e->shape.d);
+}
+
 static void second_pass(size_t item, void *ctx)
 {
     const ntxent *q = ctx;
-    const sim_rows_shape *shape = &q->e->shape;
     row_tile r = sim_contrast_row_tile(q->e, item);
-    size_t d = shape->d, m = r.hi - r.lo, local = q->e->local.hi - q->e->local.lo;
+    size_t d = q->e->shape.d, local = q->e->local.hi - q->e->local.lo;
     const tile_workspace work = sim_tile_scratch(d);
+    second_tile tile = {q, r, work.sum};
+    tile_loop loop = loop_over_columns(q->e, r);
 
-    memset(work.sum, 0, m * d * sizeof *work.sum);
-    for (size_t v = 0; v < shape->views; v++)
-        for (size_t lo = 0; lo < shape->n; lo += COLUMN_TILE) {
-            column_tile c = tile_from(shape, v, lo);
-            const float *columns = multiply(q->e, &work, r, c);
-            for (size_t i = 0; i < m; i++)
-                weight_row(q, r.view, r.lo + i, c, work.s + i * COLUMN_TILE,
-                           work.sum + i * d);
-            sim_tile_accumulate(&work, d, m, c.n, columns);
-        }
+    loop.row = second_row;
+    loop.ctx = &tile;
+    loop.accumulate = true;
+    sim_tile_loop(&loop, &work);
     finish_rows(q, &work, r, q->dz + (r.view * local + r.lo - q->e->local.lo) * d);
 }
 

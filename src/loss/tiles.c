@@ -87,6 +87,27 @@ void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *colu
         sum[k] += weight * (double)column[k];
 }
 
+static void run_tile(const tile_loop *l, const tile_workspace *work, size_t view,
+                     sim_range c)
+{
+    const float *columns = l->columns + (view * l->n + c.lo) * l->d;
+
+    sim_tile_similarities(work, l->d, l->n_rows, l->rows, c.hi - c.lo, columns);
+    for (size_t i = 0; i < l->n_rows; i++)
+        l->row(l->ctx, i, view, c, work->s + i * COLUMN_TILE);
+    if (l->accumulate)
+        sim_tile_accumulate(work, l->d, l->n_rows, c.hi - c.lo, columns);
+}
+
+void sim_tile_loop(const tile_loop *l, const tile_workspace *work)
+{
+    if (l->accumulate)
+        memset(work->sum, 0, l->n_rows * l->d * sizeof *work->sum);
+    for (size_t v = 0; v < l->views; v++)
+        for (size_t lo = 0; lo < l->n; lo += COLUMN_TILE)
+            run_tile(l, work, v, sim_tile_columns(l->n, lo));
+}
+
 void sim_tile_finish(const tile_workspace *work, size_t d, size_t m, double scale,
                      float *out)
 {

@@ -39,6 +39,28 @@ void sim_tile_accumulate(const tile_workspace *work, size_t d, size_t m, size_t 
 /* sum of a row += weight * column [d]: for a column with a dominant weight, like a positive,
  * or one drawn for this row. */
 void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column);
+
+/*
+ * One row tile against all columns, tile by tile: view by view, then in ascending order, so
+ * that each row meets its columns in one fixed order.
+ *
+ *   row         called for row i of the row tile with its similarities s [columns.hi - lo] to
+ *               the columns of a view; s may be changed, and work->sum of the row added to
+ *   accumulate  work->sum [n_rows][d], zeroed first, += s . columns after the rows of a tile
+ *
+ * Serial; may be called inside sim_for.
+ */
+typedef struct {
+    size_t d, n_rows;
+    const float *rows;    /* [n_rows][d], at most ROW_TILE */
+    size_t views, n;      /* of the columns */
+    const float *columns; /* [views][n][d] */
+    void (*row)(void *ctx, size_t i, size_t view, sim_range columns, float *s);
+    void *ctx;
+    bool accumulate;
+} tile_loop;
+void sim_tile_loop(const tile_loop *loop, const tile_workspace *work);
+
 /* out [m][d] = scale * sum. */
 void sim_tile_finish(const tile_workspace *work, size_t d, size_t m, double scale,
                      float *out);
