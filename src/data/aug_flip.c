@@ -6,13 +6,13 @@
 #include <stdio.h>
 
 static const sim_option rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(chance, p), 0, 1, "0.5", NULL, "", "chance",
+    {"p", SIM_OPTION_REAL, offsetof(probability, p), 0, 1, "0.5", NULL, "", "chance",
      SIM_IDENTITY, NULL},
 };
 
 static void apply(const void *options, view *v)
 {
-    if (!view_happens(v, ((const chance *)options)->p))
+    if (!view_happens(v, ((const probability *)options)->p))
         return;
     for (size_t y = 0; y < v->h; y++)
         for (size_t x = 0; x < v->w / 2; x++)
@@ -27,12 +27,12 @@ static void apply(const void *options, view *v)
 
 static void text(const void *options, char *out, size_t out_bytes)
 {
-    (void)snprintf(out, out_bytes, "flip p %g", ((const chance *)options)->p);
+    (void)snprintf(out, out_bytes, "flip p %g", ((const probability *)options)->p);
 }
 
 const augment_row sim_augment_flip = {
     .name = "flip",
     .id = 2,
-    .table = {"flip", rows, sizeof rows / sizeof rows[0], sizeof(chance)},
+    .table = {"flip", rows, sizeof rows / sizeof rows[0], sizeof(probability)},
     .apply = apply,
     .text = text};

@@ -6,13 +6,13 @@
 #include <stdio.h>
 
 static const sim_option rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(chance, p), 0, 1, "0.2", NULL, "", "chance",
+    {"p", SIM_OPTION_REAL, offsetof(probability, p), 0, 1, "0.2", NULL, "", "chance",
      SIM_IDENTITY, NULL},
 };
 
 static void apply(const void *options, view *v)
 {
-    if (!view_happens(v, ((const chance *)options)->p) || v->c != 3)
+    if (!view_happens(v, ((const probability *)options)->p) || v->c != 3)
         return;
     for (size_t i = 0; i < v->h * v->w; i++) {
         float *p = v->pixels + 3 * i;
@@ -22,12 +22,12 @@ static void apply(const void *options, view *v)
 
 static void text(const void *options, char *out, size_t out_bytes)
 {
-    (void)snprintf(out, out_bytes, "gray p %g", ((const chance *)options)->p);
+    (void)snprintf(out, out_bytes, "gray p %g", ((const probability *)options)->p);
 }
 
 const augment_row sim_augment_gray = {
     .name = "gray",
     .id = 4,
-    .table = {"gray", rows, sizeof rows / sizeof rows[0], sizeof(chance)},
+    .table = {"gray", rows, sizeof rows / sizeof rows[0], sizeof(probability)},
     .apply = apply,
     .text = text};

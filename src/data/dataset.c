@@ -1,7 +1,7 @@
 /*
- * dataset.c - reading a data set: HDF5 says where the bytes are, pread brings them.
+ * dataset.c - reads a data set: HDF5 locates the bytes, pread reads them.
  *
- * Every size and offset in the file is checked against the file before it is used, and
+ * Every size and offset is checked against the length of the file before it is used, and
  * every image against its digest when it is read.
  */
 #include "private.h"
@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MAX_LABEL = (1 << 20) - 1 };
+
 struct sim_dataset {
     char *path;
     sim_dataset_info about;
@@ -21,12 +23,12 @@ struct sim_dataset {
     uint64_t *offset;     /* encoded: [n + 1] */
     int32_t *labels;      /* [n] or NULL */
     uint64_t *digest;     /* [n][2]: low, high */
-    char *names;          /* class names, one a line; split into `name` */
+    char *names;          /* class names, one per line; split into `name` */
     char **name;
     size_t n_names;
 };
 
-/* What the file says it is: said before anything is looked for in it. */
+/* Checked first, so that another kind of file is reported as such. */
 static sim_status check_format(const char *path, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
@@ -35,15 +37,14 @@ static sim_status check_format(const char *path, const sim_h5 *f)
 
     SIM_CHECK(
         sim_h5_has_attribute(f, "format"), SIM_E_DATA,
-        "%s is no data set of simile; make one with: simile prepare %s --out new.h5",
+        "%s is not a simile data set; convert it with: simile prepare %s --out new.h5",
         path, path);
     SIM_TRY(sim_h5_read_attribute_text(f, "format", format, sizeof format));
     SIM_CHECK(strcmp(format, "simile-dataset") == 0, SIM_E_DATA,
               "%s is a %s, expected a simile-dataset", path, format);
     SIM_TRY(sim_h5_read_attribute(f, "format_version", SIM_I64, &version, 1));
-    SIM_CHECK(version == 1, SIM_E_DATA,
-              "%s is a simile-dataset of version %lld, this program reads version 1",
-              path, (long long)version);
+    SIM_CHECK(version == 1, SIM_E_DATA, "%s has format_version %lld, expected 1", path,
+              (long long)version);
 done:
     return st;
 }
@@ -62,8 +63,10 @@ static sim_status read_arrays(sim_dataset *d, const sim_h5 *f)
     d->about.c = s.dims[3];
     SIM_CHECK(s.dims[1] > 0 && s.dims[2] > 0 && s.dims[1] <= SIM_MAX_PIXELS / s.dims[2] &&
                   (s.dims[3] == 1 || s.dims[3] == 3),
-              SIM_E_DATA, "%s: images of %zu x %zu x %zu are not read", d->path,
-              s.dims[1], s.dims[2], s.dims[3]);
+              SIM_E_DATA,
+              "%s: images of %zu x %zu x %zu; expected 1 or 3 channels and at most %d "
+              "pixels",
+              d->path, s.dims[1], s.dims[2], s.dims[3], SIM_MAX_PIXELS);
     SIM_TRY(sim_h5_bytes_at(f, "/images", &d->at, &d->n_bytes));
 done:
     return st;
@@ -77,17 +80,17 @@ static sim_status read_offsets(sim_dataset *d, const sim_h5 *f)
     d->about.encoded = true;
     d->about.c = 3;
     SIM_TRY(sim_h5_bytes_at(f, "/bytes", &d->at, &d->n_bytes));
-    /* No image is empty: a small file cannot ask for much memory. */
+    /* An image has at least one byte, so a small file cannot request much memory. */
     size_t most = d->n_bytes < SIM_MAX_IMAGES ? (size_t)d->n_bytes : SIM_MAX_IMAGES;
     SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, most + 1, (void **)&d->offset, &s));
-    SIM_CHECK(s.n_dims == 1 && s.dims[0] >= 1, SIM_E_DATA, "%s: /offset is not one row",
-              d->path);
+    SIM_CHECK(s.n_dims == 1 && s.dims[0] >= 1, SIM_E_DATA,
+              "%s: /offset is not an array of one dimension", d->path);
     d->about.n_images = s.dims[0] - 1;
     SIM_CHECK(d->offset[0] == 0 && d->offset[d->about.n_images] == d->n_bytes, SIM_E_DATA,
               "%s: /offset does not span /bytes", d->path);
     for (size_t i = 0; i < d->about.n_images; i++)
         SIM_CHECK(d->offset[i] < d->offset[i + 1], SIM_E_DATA,
-                  "%s: /offset falls at image %zu", d->path, i);
+                  "%s: /offset does not increase at image %zu", d->path, i);
 done:
     return st;
 }
@@ -105,8 +108,9 @@ static sim_status read_labels(sim_dataset *d, const sim_h5 *f)
               "%s: %zu labels for %zu images", d->path, s.n_dims ? s.dims[0] : 0,
               d->about.n_images);
     for (size_t i = 0; i < d->about.n_images; i++) {
-        SIM_CHECK(d->labels[i] >= 0 && d->labels[i] < 1 << 20, SIM_E_DATA,
-                  "%s: image %zu has the label %d", d->path, i, d->labels[i]);
+        SIM_CHECK(d->labels[i] >= 0 && d->labels[i] <= MAX_LABEL, SIM_E_DATA,
+                  "%s: the label of image %zu is %d, expected 0 to %d", d->path, i,
+                  d->labels[i], MAX_LABEL);
         if ((size_t)d->labels[i] >= d->about.n_classes)
             d->about.n_classes = (size_t)d->labels[i] + 1;
     }
@@ -141,18 +145,18 @@ static sim_status read_attributes(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     sim_dataset_info *a = &d->about;
-    int64_t told = 0;
+    int64_t n = 0;
 
-    SIM_TRY(sim_h5_read_attribute(f, "num_images", SIM_I64, &told, 1));
-    SIM_CHECK(told == (int64_t)a->n_images, SIM_E_DATA,
-              "%s tells %lld images, but holds %zu", d->path, (long long)told,
-              a->n_images);
+    SIM_TRY(sim_h5_read_attribute(f, "num_images", SIM_I64, &n, 1));
+    SIM_CHECK(n == (int64_t)a->n_images, SIM_E_DATA,
+              "%s: num_images is %lld, but the file contains %zu images", d->path,
+              (long long)n, a->n_images);
     SIM_TRY(sim_h5_read_attribute(f, "mean", SIM_F64, a->mean, a->c));
     SIM_TRY(sim_h5_read_attribute(f, "std", SIM_F64, a->std, a->c));
     for (size_t c = 0; c < a->c; c++)
         SIM_CHECK(a->mean[c] >= 0 && a->mean[c] <= 1 && a->std[c] >= 0 && a->std[c] <= 1,
-                  SIM_E_DATA, "%s: mean or std of channel %zu is out of range", d->path,
-                  c);
+                  SIM_E_DATA, "%s: mean or std of channel %zu is out of range (0 to 1)",
+                  d->path, c);
     SIM_TRY(sim_h5_read_attribute_text(f, "fingerprint", a->fingerprint,
                                        sizeof a->fingerprint));
     if (sim_h5_has_attribute(f, "source"))
@@ -186,8 +190,7 @@ static sim_status check_fingerprint(const sim_dataset *d)
         sim_hasher_add(h, d->labels, d->about.n_images * sizeof *d->labels);
     sim_hash_hex(sim_hasher_value(h), hex);
     SIM_CHECK(strcmp(hex, d->about.fingerprint) == 0, SIM_E_DATA,
-              "%s: digests and labels do not have the fingerprint that the file tells",
-              d->path);
+              "%s: the fingerprint does not match the digests and labels", d->path);
 done:
     sim_hasher_destroy(&h);
     return st;
@@ -201,7 +204,7 @@ static sim_status read_all(sim_dataset *d, const sim_h5 *f)
               "%s has neither /images nor /bytes", d->path);
     SIM_TRY(arrays ? read_arrays(d, f) : read_offsets(d, f));
     SIM_CHECK(d->about.n_images > 0 && d->about.n_images <= SIM_MAX_IMAGES, SIM_E_DATA,
-              "%s holds %zu images, from 1 to %d are read", d->path, d->about.n_images,
+              "%s contains %zu images, expected 1 to %d", d->path, d->about.n_images,
               SIM_MAX_IMAGES);
     SIM_TRY(read_attributes(d, f));
     SIM_TRY(read_labels(d, f));
@@ -276,7 +279,8 @@ static sim_status check_digest(const sim_dataset *d, size_t i, const void *bytes
     sim_status st = SIM_OK;
     sim_hash h = sim_hash_bytes(bytes, n);
     SIM_CHECK(h.low == d->digest[2 * i] && h.high == d->digest[2 * i + 1], SIM_E_DATA,
-              "%s: image %zu does not have its digest: the file was changed", d->path, i);
+              "%s: image %zu does not match its digest; the file is corrupted", d->path,
+              i);
 done:
     return st;
 }

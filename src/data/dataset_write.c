@@ -1,9 +1,10 @@
 /*
- * dataset_write.c - making a data set: spool the images, then put a frame around them.
+ * dataset_write.c - writes a data set: first the bytes of the images, then the HDF5 metadata.
  *
- * How many images are good is known only at the end, and HDF5 must not write to disk (a
- * full one crashes it).  So the bytes go to PATH.part, where they will lie in the finished
- * file; the frame is made in memory, and its head and tail are written around them.
+ * The number of valid images is known only at the end, and HDF5 must not write to disk,
+ * because it crashes if the disk is full.  So image bytes are written to PATH.part at their
+ * final position.  Then HDF5 builds a file with a gap for them in memory, the frame, whose
+ * head and tail are written around them.
  */
 #include "writer.h"
 
@@ -29,7 +30,7 @@ done:
     return st;
 }
 
-/* PATH.part with what is committed, cut behind it; images begin where the frame says. */
+/* Opens PATH.part and truncates it after the committed images. */
 static sim_status open_part(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
@@ -43,13 +44,13 @@ done:
     return st;
 }
 
-static void release(sim_dataset_writer **out, bool keep)
+static void writer_release(sim_dataset_writer **out, bool keep_files)
 {
     sim_dataset_writer *w = *out;
     if (!w)
         return;
     SIM_IGNORE(sim_file_close(&w->fd, w->part));
-    if (!keep && w->held) {
+    if (!keep_files && w->locked) {
         SIM_IGNORE(sim_file_remove(w->part));
         SIM_IGNORE(sim_file_remove(w->journal));
     }
@@ -78,7 +79,7 @@ sim_status sim_dataset_create(const char *path, const sim_dataset_spec *spec,
     *out = w;
     w = NULL;
 done:
-    release(&w, true);
+    writer_release(&w, true);
     return st;
 }
 
@@ -90,15 +91,15 @@ sim_dataset_mark sim_dataset_resumed(const sim_dataset_writer *w, size_t *n_imag
 
 void sim_dataset_suspend(sim_dataset_writer **w)
 {
-    release(w, true);
+    writer_release(w, true);
 }
 
 void sim_dataset_abandon(sim_dataset_writer **w)
 {
-    release(w, false);
+    writer_release(w, false);
 }
 
-static sim_status flush(sim_dataset_writer *w)
+static sim_status flush_buffer(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_file_write_at(w->fd, w->part, SIM_H5_BULK_AT + w->bytes - w->buffered,
@@ -108,7 +109,7 @@ done:
     return st;
 }
 
-static sim_status spool(sim_dataset_writer *w, const uint8_t *bytes, size_t n)
+static sim_status write_bytes(sim_dataset_writer *w, const uint8_t *bytes, size_t n)
 {
     sim_status st = SIM_OK;
     while (n > 0) {
@@ -120,30 +121,30 @@ static sim_status spool(sim_dataset_writer *w, const uint8_t *bytes, size_t n)
         bytes += k;
         n -= k;
         if (w->buffered == SIM_WRITER_BUFFER)
-            SIM_TRY(flush(w));
+            SIM_TRY(flush_buffer(w));
     }
 done:
     return st;
 }
 
-sim_status sim_writer_make_room(sim_dataset_writer *w)
+sim_status sim_writer_reserve(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
-    if (w->n < w->room)
+    if (w->n < w->capacity)
         goto done;
-    w->room = w->room ? 2 * w->room : 4096;
-    SIM_TRY(sim_grow(&w->digest, 2 * w->room, "data/writer"));
-    SIM_TRY(sim_grow(&w->labels, w->room, "data/writer"));
-    SIM_TRY(sim_grow(&w->offset, w->room + 1, "data/writer"));
+    w->capacity = w->capacity ? 2 * w->capacity : 4096;
+    SIM_TRY(sim_grow(&w->digest, 2 * w->capacity, "data/writer"));
+    SIM_TRY(sim_grow(&w->labels, w->capacity, "data/writer"));
+    SIM_TRY(sim_grow(&w->offset, w->capacity + 1, "data/writer"));
 done:
     return st;
 }
 
-/* Sums of one channel, which every `c`-th byte belongs to; whole numbers, so any order. */
+/* Sums over one channel of interleaved pixels.  Integers, so the order does not matter. */
 static void add_channel(const uint8_t *p, size_t n, size_t c, uint64_t *sum,
                         uint64_t *squares)
 {
-    enum { PIECE = 1 << 15 }; /* 32-bit sums of squares hold so many */
+    enum { PIECE = 1 << 15 }; /* more squares could overflow 32 bits */
     for (size_t lo = 0; lo < n; lo += PIECE) {
         size_t hi = lo + PIECE < n ? lo + PIECE : n;
         uint32_t s = 0, q = 0;
@@ -203,14 +204,14 @@ sim_status sim_dataset_append_item(sim_dataset_writer *w, const sim_dataset_item
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(sim_writer_make_room(w));
+    SIM_TRY(sim_writer_reserve(w));
     add_moments(&w->moments, &item->moments);
     w->digest[2 * w->n] = item->digest.low;
     w->digest[2 * w->n + 1] = item->digest.high;
     w->labels[w->n] = item->label;
     w->n_labels += item->label >= 0;
     w->offset[w->n] = w->bytes;
-    SIM_TRY(spool(w, item->bytes, item->n));
+    SIM_TRY(write_bytes(w, item->bytes, item->n));
     w->n++;
     w->offset[w->n] = w->bytes;
 done:
@@ -230,7 +231,7 @@ sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes, size_
 sim_status sim_dataset_commit(sim_dataset_writer *w, const sim_dataset_mark *mark)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(flush(w));
+    SIM_TRY(flush_buffer(w));
     SIM_TRY(sim_writer_journal_add(w, mark));
 done:
     return st;
@@ -240,7 +241,7 @@ static sim_status absorb_images(sim_dataset_writer *w, const sim_dataset_writer 
 {
     sim_status st = SIM_OK;
     uint8_t *bytes = NULL;
-    uint64_t room = 0, length = 0;
+    uint64_t capacity = 0, length = 0;
     int fd = -1;
 
     SIM_TRY(sim_file_open_read(other->part, &fd, &length));
@@ -249,10 +250,10 @@ static sim_status absorb_images(sim_dataset_writer *w, const sim_dataset_writer 
             .n = (size_t)(other->offset[i + 1] - other->offset[i]),
             .label = other->labels[i],
             .digest = {other->digest[2 * i], other->digest[2 * i + 1]}};
-        if (item.n > room) {
+        if (item.n > capacity) {
             SIM_FREE(bytes);
-            room = item.n;
-            SIM_TRY(sim_alloc(&bytes, room, "data/writer"));
+            capacity = item.n;
+            SIM_TRY(sim_alloc(&bytes, capacity, "data/writer"));
         }
         SIM_TRY(sim_file_read_at(fd, other->part, SIM_H5_BULK_AT + other->offset[i],
                                  bytes, item.n));
@@ -326,7 +327,7 @@ done:
     return st;
 }
 
-/* One name a line, so a name may hold no line of its own. */
+/* One name per line; a newline within a name is replaced. */
 static sim_status write_names(sim_h5 *f, const char *const *names, size_t n)
 {
     sim_status st = SIM_OK;
@@ -348,7 +349,7 @@ done:
     return st;
 }
 
-static sim_status fingerprint_of(const sim_dataset_writer *w, char out[33])
+static sim_status compute_fingerprint(const sim_dataset_writer *w, char out[33])
 {
     sim_status st = SIM_OK;
     sim_hasher *h = NULL;
@@ -363,25 +364,25 @@ done:
     return st;
 }
 
-/* A limit on file sizes would end HDF5 in the middle: refused before it is entered. */
-static sim_status check_limit(const sim_dataset_writer *w)
+/* HDF5 does not survive a file size limit, so the limit is checked before it is called. */
+static sim_status check_file_size_limit(const sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
-    enum { SLACK = 1 << 20 };
+    enum { PER_IMAGE = 28, SLACK = 1 << 20 }; /* digest, offset, label; metadata */
     struct rlimit limit;
-    uint64_t need = SIM_H5_BULK_AT + w->bytes + w->n * 28 + SLACK;
+    uint64_t need = SIM_H5_BULK_AT + w->bytes + w->n * PER_IMAGE + SLACK;
 
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         goto done;
-    SIM_CHECK(
-        need <= limit.rlim_cur, SIM_E_IO,
-        "%s: about %llu bytes, but this process may write files of %llu (ulimit -f)",
-        w->path, (unsigned long long)need, (unsigned long long)limit.rlim_cur);
+    SIM_CHECK(need <= limit.rlim_cur, SIM_E_IO,
+              "%s: the file needs about %llu bytes, but the file size limit (ulimit -f) "
+              "is %llu",
+              w->path, (unsigned long long)need, (unsigned long long)limit.rlim_cur);
 done:
     return st;
 }
 
-/* Everything but the bulk bytes. */
+/* Creates the HDF5 file in memory, all but the bytes of the images. */
 static sim_status write_frame(const sim_dataset_writer *w, const char *const *names,
                               size_t n_names, char fingerprint[33], int *fd)
 {
@@ -391,7 +392,7 @@ static sim_status write_frame(const sim_dataset_writer *w, const char *const *na
     const size_t flat = (size_t)w->bytes;
     sim_tensor t = {.type = SIM_U64, .n_dims = 2, .dims = {w->n, 2}, .data = w->digest};
 
-    SIM_TRY(check_limit(w));
+    SIM_TRY(check_file_size_limit(w));
     SIM_TRY(sim_h5_create_frame(&f, fd));
     if (w->spec.encoded)
         SIM_TRY(sim_h5_reserve(f, "/bytes", 1, &flat));
@@ -406,7 +407,7 @@ static sim_status write_frame(const sim_dataset_writer *w, const char *const *na
         SIM_TRY(sim_h5_write(f, "/labels", &t));
     if (n_names)
         SIM_TRY(write_names(f, names, n_names));
-    SIM_TRY(fingerprint_of(w, fingerprint));
+    SIM_TRY(compute_fingerprint(w, fingerprint));
     SIM_TRY(write_attributes(w, f, fingerprint));
     SIM_TRY(sim_h5_finish(&f));
 done:
@@ -414,7 +415,7 @@ done:
     return st;
 }
 
-/* Bytes [from, to) of the frame to the same place of the part. */
+/* Copies bytes [from, to) of the frame to the same offset of PATH.part. */
 static sim_status copy_frame(sim_dataset_writer *w, int fd, uint64_t from, uint64_t to)
 {
     sim_status st = SIM_OK;
@@ -428,7 +429,7 @@ done:
     return st;
 }
 
-static sim_status put_frame(sim_dataset_writer *w, int fd)
+static sim_status add_frame(sim_dataset_writer *w, int fd)
 {
     sim_status st = SIM_OK;
     struct stat about;
@@ -451,16 +452,17 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
     sim_dataset_writer *w = *out;
     int frame = -1;
 
-    SIM_CHECK(w->n > 0, SIM_E_DATA, "%s: there is no image to write", w->path);
+    SIM_CHECK(w->n > 0, SIM_E_DATA, "%s: no images to write", w->path);
     SIM_CHECK(w->n_labels == 0 || w->n_labels == w->n, SIM_E_DATA,
-              "%s: %zu of %zu images have a label", w->path, w->n_labels, w->n);
-    SIM_TRY(flush(w));
+              "%s: only %zu of %zu images have a label; expected all or none", w->path,
+              w->n_labels, w->n);
+    SIM_TRY(flush_buffer(w));
     SIM_TRY(write_frame(w, class_names, n_classes, fingerprint, &frame));
-    SIM_TRY(put_frame(w, frame));
+    SIM_TRY(add_frame(w, frame));
     SIM_TRY(sim_file_rename(w->part, w->path));
     SIM_TRY(sim_file_sync_directory(w->path));
 done:
     SIM_IGNORE(sim_file_close(&frame, "(frame)"));
-    release(out, st == SIM_E_IO);
+    writer_release(out, st == SIM_E_IO);
     return st;
 }

@@ -1,9 +1,10 @@
 /*
- * journal.c - what a conversion has finished, so that one that was killed goes on there.
+ * journal.c - the journal of committed images, from which an interrupted conversion resumes.
  *
- * A head, then records: sums so far and the images since the record before.  Nothing is
- * synced on the way: a record counts if it has its hash and its images have their digests
- * in PATH.part, which is as good after a power cut as after a kill.
+ * A head is followed by records.  A record holds the sums over all images so far and the
+ * images since the previous record.  Nothing is synchronized to disk in between.  A record
+ * is valid if its hash matches and its images match their digests in PATH.part, which holds
+ * after a power failure as after a kill.
  */
 #include "writer.h"
 
@@ -17,14 +18,15 @@
 
 typedef struct {
     char magic[16];
-    sim_hash identity, hash; /* hash: of what stands before it */
+    sim_hash identity;
+    sim_hash hash; /* of the bytes before it */
 } journal_head;
 
 typedef struct {
     uint64_t n_images; /* entries that follow */
     sim_dataset_mark mark;
     sim_moments moments; /* of all images so far */
-    sim_hash hash;       /* of head with a zero hash, and entries */
+    sim_hash hash;       /* of this head with a zero hash, and of the entries */
 } record_head;
 
 typedef struct {
@@ -34,7 +36,7 @@ typedef struct {
 } entry;
 
 static const char magic[16] = "SIMILE-PREP-1";
-/* All images that a data set may have, were each a record of its own. */
+/* The largest number of images, each in a record of its own. */
 static const size_t max_journal_bytes =
     sizeof(journal_head) + SIM_MAX_IMAGES * (sizeof(record_head) + sizeof(entry));
 
@@ -62,12 +64,12 @@ done:
     return st;
 }
 
-/* ---- taking up ---- */
+/* ---- recovery ---- */
 
-static sim_status take_entry(sim_dataset_writer *w, const entry *e)
+static sim_status recover_entry(sim_dataset_writer *w, const entry *e)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(sim_writer_make_room(w));
+    SIM_TRY(sim_writer_reserve(w));
     w->digest[2 * w->n] = e->digest.low;
     w->digest[2 * w->n + 1] = e->digest.high;
     w->labels[w->n] = (int32_t)e->label;
@@ -79,8 +81,8 @@ done:
     return st;
 }
 
-/* Is image i in PATH.part, as it was written?  A part that is too short is no failure. */
-static bool has_digest(sim_dataset_writer *w, sim_hasher *h, int fd, size_t i)
+/* Whether image i in PATH.part matches its digest.  A truncated file is not an error. */
+static bool matches_digest(sim_dataset_writer *w, sim_hasher *h, int fd, size_t i)
 {
     uint64_t at = SIM_H5_BULK_AT + w->offset[i], end = SIM_H5_BULK_AT + w->offset[i + 1];
     sim_hasher_reset(h);
@@ -93,20 +95,29 @@ static bool has_digest(sim_dataset_writer *w, sim_hasher *h, int fd, size_t i)
         sim_hasher_add(h, w->buffer, n);
         at += n;
     }
-    const sim_hash want = {w->digest[2 * i], w->digest[2 * i + 1]};
-    return sim_hash_equal(sim_hasher_value(h), want);
+    const sim_hash expected = {w->digest[2 * i], w->digest[2 * i + 1]};
+    return sim_hash_equal(sim_hasher_value(h), expected);
 }
 
-/* The record at *at, if it is whole and its images are there; else the end. */
-static sim_status take_record(sim_dataset_writer *w, sim_hasher *h, int fd,
-                              const char *bytes, size_t n_bytes, bool *taken)
+/* Removes the images from `first` on. */
+static void drop_images(sim_dataset_writer *w, size_t first)
+{
+    while (w->n > first)
+        w->n_labels -= w->labels[--w->n] >= 0;
+    w->bytes = w->n ? w->offset[w->n] : 0;
+}
+
+/* Recovers the record at w->journal_bytes; *valid is false if it is incomplete or corrupted
+ * or one of its images does not match. */
+static sim_status recover_record(sim_dataset_writer *w, sim_hasher *h, int fd,
+                                 const char *bytes, size_t n_bytes, bool *valid)
 {
     sim_status st = SIM_OK;
     record_head r;
     sim_hash hash = {0};
     size_t left = n_bytes - (size_t)w->journal_bytes, first = w->n;
 
-    *taken = false;
+    *valid = false;
     if (left < sizeof r)
         goto done;
     memcpy(&r, bytes + w->journal_bytes, sizeof r);
@@ -116,15 +127,13 @@ static sim_status take_record(sim_dataset_writer *w, sim_hasher *h, int fd,
     SIM_TRY(hash_record(&r, e, &hash));
     if (!sim_hash_equal(hash, r.hash))
         goto done;
-    *taken = true;
-    for (size_t i = 0; i < r.n_images && *taken; i++) {
-        SIM_TRY(take_entry(w, &e[i]));
-        *taken = has_digest(w, h, fd, w->n - 1);
+    *valid = true;
+    for (size_t i = 0; i < r.n_images && *valid; i++) {
+        SIM_TRY(recover_entry(w, &e[i]));
+        *valid = matches_digest(w, h, fd, w->n - 1);
     }
-    if (!*taken) { /* back to where the record began */
-        while (w->n > first)
-            w->n_labels -= w->labels[--w->n] >= 0;
-        w->bytes = w->n ? w->offset[w->n] : 0;
+    if (!*valid) {
+        drop_images(w, first);
         goto done;
     }
     w->mark = r.mark;
@@ -134,13 +143,13 @@ done:
     return st;
 }
 
-static sim_status take_up(sim_dataset_writer *w, const char *bytes, size_t n_bytes)
+static sim_status recover_images(sim_dataset_writer *w, const char *bytes, size_t n_bytes)
 {
     sim_status st = SIM_OK;
     sim_hasher *h = NULL;
     journal_head head;
     uint64_t length = 0;
-    bool taken = true;
+    bool valid = true;
     int fd = -1;
 
     make_head(w, &head);
@@ -150,8 +159,8 @@ static sim_status take_up(sim_dataset_writer *w, const char *bytes, size_t n_byt
     SIM_TRY(sim_hasher_create(&h));
     SIM_TRY(sim_file_open_read(w->part, &fd, &length));
     w->journal_bytes = sizeof head;
-    while (taken)
-        SIM_TRY(take_record(w, h, fd, bytes, n_bytes, &taken));
+    while (valid)
+        SIM_TRY(recover_record(w, h, fd, bytes, n_bytes, &valid));
     w->n_committed = w->n;
 done:
     SIM_IGNORE(sim_file_close(&fd, w->part));
@@ -168,12 +177,12 @@ sim_status sim_writer_journal_open(sim_dataset_writer *w)
 
     SIM_TRY(sim_file_open_append(w->journal, &w->journal_fd));
     SIM_TRY(sim_file_hold(w->journal_fd, w->journal));
-    w->held = true;
+    w->locked = true;
     SIM_TRY(sim_file_load(w->journal, max_journal_bytes, &bytes, &n));
     if (!sim_hash_equal(w->spec.identity, (sim_hash){0}))
-        SIM_TRY(take_up(w, bytes, n));
+        SIM_TRY(recover_images(w, bytes, n));
     if (n >= sizeof head && w->journal_bytes == 0)
-        sim_log("%s is of another conversion: begun anew", w->part);
+        sim_log("%s belongs to another conversion; restarting from scratch", w->part);
     SIM_TRY(sim_file_set_length(w->journal_fd, w->journal, w->journal_bytes));
     if (w->journal_bytes > 0)
         goto done;
@@ -185,7 +194,7 @@ done:
     return st;
 }
 
-/* ---- adding ---- */
+/* ---- writing ---- */
 
 sim_status sim_writer_journal_add(sim_dataset_writer *w, const sim_dataset_mark *mark)
 {

@@ -1,5 +1,5 @@
 /*
- * private.h - what the files of this room share.
+ * private.h - declarations shared by the files of this module.
  */
 #ifndef SIMILE_DATA_PRIVATE_H
 #define SIMILE_DATA_PRIVATE_H
@@ -7,28 +7,31 @@
 #include "simile/data.h"
 #include "simile/random.h"
 
-/* Room for an image of these dims; keeps a larger block. */
+/* Sets the dims and grows `pixels` if they are too small. */
 SIM_MUST_USE sim_status sim_image_shape(sim_image *image, size_t h, size_t w, size_t c);
 
 SIM_MUST_USE sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
                                         sim_image *out, sim_decode_notes *notes);
 SIM_MUST_USE sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
                                        sim_image *out, sim_decode_notes *notes);
-/* Turns an image as EXIF orientation 1 to 8 says. */
+/* Applies an EXIF orientation of 1 to 8; other values leave the image unchanged. */
 SIM_MUST_USE sim_status sim_image_upright(sim_image *image, int orientation);
 
 /* ---- resize.c: antialiased separable filters, as PIL and torchvision ---- */
 
 typedef enum { RESIZE_BILINEAR, RESIZE_BICUBIC } resize_filter;
 
-/* A part of an image, from its row y and column x on. */
+/* A rectangle of an image; (y, x) is its upper left pixel. */
 typedef struct {
     size_t y, x, h, w;
 } box;
 
 /*
- * A box of src [sh][sw][c], float, to dst [dh][dw][c].  `work` holds
- * sim_resize_work_floats(...).
+ * Resizes a box of an image.
+ *
+ *   src   [..][sw][c]
+ *   dst   [dh][dw][c]
+ *   work  [sim_resize_work_floats(part.h, dh, dw, part.w, c)]
  */
 typedef struct {
     const float *src;
@@ -44,20 +47,20 @@ void sim_resize_box(const resize *r);
 
 /* ---- augmentation ---- */
 
-/* A view under way: float [h][w][c] in [0, 1] until it is normalised. */
+/* A view in progress: float [h][w][c] in [0, 1]. */
 typedef struct {
     size_t h, w, c;
     float *pixels;
-    float *spare;    /* as large, for operations that cannot work in place */
-    float *work;     /* work_floats of them */
-    sim_random draw; /* the operation's own draws */
-    size_t out;      /* side wanted; 0: as it is */
+    float *spare;    /* as large as `pixels`, for operations that do not work in place */
+    float *work;     /* workspace of sim_resize_box */
+    sim_random draw; /* random numbers of the operation */
+    size_t out;      /* requested side; 0: unchanged */
 } view;
 
 /* A row of augments.def. */
 typedef struct {
     const char *name;
-    int id; /* part of every run's bits: append only */
+    int id; /* selects the random numbers: never changes */
     sim_option_table table;
     void (*apply)(const void *options, view *v);
     void (*text)(const void *options, char *out, size_t out_bytes);
@@ -67,12 +70,12 @@ typedef struct {
 #include "augments.def"
 #undef SIM_AUGMENT
 
-/* The options that every operation begins with. */
+/* Options of operations that have a probability only. */
 typedef struct {
     double p;
-} chance;
+} probability;
 
-/* The view becomes a part of itself, resized. */
+/* Replaces the view by a box of it, resized. */
 static inline void view_resize(view *v, box part, size_t h, size_t w,
                                resize_filter filter)
 {
@@ -92,7 +95,7 @@ static inline void view_resize(view *v, box part, size_t h, size_t w,
     v->w = w;
 }
 
-/* First draw of an operation: does it happen? */
+/* Draws whether an operation is applied: its first draw. */
 static inline bool view_happens(view *v, double p)
 {
     return (double)sim_random_unit(&v->draw) < p;

@@ -1,5 +1,5 @@
 /*
- * writer.h - a data set being made: what dataset_write.c and journal.c share.
+ * writer.h - the state of a data set writer, shared by dataset_write.c and journal.c.
  */
 #ifndef SIMILE_DATA_WRITER_H
 #define SIMILE_DATA_WRITER_H
@@ -12,31 +12,32 @@ struct sim_dataset_writer {
     sim_dataset_spec spec;
     char path[PATH_MAX], part[PATH_MAX], journal[PATH_MAX];
     int fd, journal_fd;
-    bool held; /* the temporaries are ours */
-    size_t n, room;
-    uint64_t bytes;            /* of images, spooled or in the buffer */
+    bool locked;               /* this process owns the temporary files */
+    size_t n, capacity;        /* images; length of the arrays */
+    uint64_t bytes;            /* of images, in PATH.part or in the buffer */
     uint64_t *digest, *offset; /* [n][2], [n + 1] */
     int32_t *labels;
     size_t n_labels;
     sim_moments moments;
     sim_dataset_mark mark;  /* of the last commit */
     size_t n_committed;     /* images in the journal */
-    uint64_t journal_bytes; /* of whole records */
-    uint8_t *buffer;        /* gathers small writes, [SIM_WRITER_BUFFER] */
-    size_t buffered;
+    uint64_t journal_bytes; /* of complete records */
+    uint8_t *buffer;        /* [SIM_WRITER_BUFFER], combines small writes */
+    size_t buffered;        /* bytes in it */
 };
 
 enum { SIM_WRITER_BUFFER = 4 << 20 };
 
-/* Room for one image more in the arrays. */
-SIM_MUST_USE sim_status sim_writer_make_room(sim_dataset_writer *w);
+/* Grows the arrays, if needed, to hold one more image. */
+SIM_MUST_USE sim_status sim_writer_reserve(sim_dataset_writer *w);
 
 /*
- * Opens PATH.journal, holds it against other processes, and takes up what it tells of the
- * images in PATH.part, as far as they have their digests.  Nothing fits: begins anew.
+ * Opens and locks PATH.journal and recovers the images that it records, up to the first
+ * record with an image in PATH.part that does not match its digest.  Restarts the journal
+ * if it is of another conversion.
  */
 SIM_MUST_USE sim_status sim_writer_journal_open(sim_dataset_writer *w);
-/* Adds a record of the images since the last one; those must be in PATH.part. */
+/* Appends a record of the images since the last record.  They must be in PATH.part. */
 SIM_MUST_USE sim_status sim_writer_journal_add(sim_dataset_writer *w,
                                                const sim_dataset_mark *mark);
 

@@ -191,7 +191,7 @@ static void the_first_failure_of_a_list_is_told(void **state)
             sim_loader_post(l, all + list * N, N);
         ASSERT_OK(sim_loader_wait(l));
         ASSERT_REFUSED(sim_loader_wait(l), SIM_E_DATA,
-                       "image 9 does not have its digest");
+                       "image 9 does not match its digest");
         ASSERT_OK(sim_loader_wait(l));
         sim_loader_destroy(&l);
     }
