@@ -174,12 +174,12 @@ def check_harm():
         os.remove("out.h5")
     # another conversion to the same place; a source that changed
     cut_short()
-    prepare(*SOURCES["encoded"], says="of another conversion")
+    prepare(*SOURCES["encoded"], says="another conversion")
     assert digest("out.h5") == WANT["encoded"][0]
     os.remove("out.h5")
     cut_short()
     os.rename("photos/b/0001.jpg", "photos/b/0001x.jpg")
-    prepare(*SOURCES["square"], says="of another conversion")
+    prepare(*SOURCES["square"], says="another conversion")
     os.rename("photos/b/0001x.jpg", "photos/b/0001.jpg")
     os.remove("out.h5")
     # a bad photo under --on-bad fail leaves nothing
