@@ -1,6 +1,7 @@
 /*
- * aug_blur.c - Gaussian blur: 2 (side / 10 / 2) + 1 taps (23 at 224), sigma uniform, edges
- * reflected, as torchvision's gaussian_blur.
+ * aug_blur.c - Gaussian blur, as torchvision's gaussian_blur with reflected edges.
+ *
+ * sigma is uniform.  The kernel has 2 (side / 10 / 2) + 1 taps (23 at 224), at least 3.
  */
 #include "private.h"
 
@@ -13,17 +14,17 @@ typedef struct {
 } blur_options;
 
 static const sim_option rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(blur_options, p), 0, 1, "0.5", NULL, "", "chance",
-     SIM_IDENTITY, NULL},
+    {"p", SIM_OPTION_REAL, offsetof(blur_options, p), 0, 1, "0.5", NULL, "",
+     "probability", SIM_IDENTITY, NULL},
     {"sigma_min", SIM_OPTION_REAL, offsetof(blur_options, sigma_min), 0.01, 20, "0.1",
-     NULL, "pixels", "least deviation", SIM_IDENTITY, NULL},
+     NULL, "pixels", "smallest standard deviation", SIM_IDENTITY, NULL},
     {"sigma_max", SIM_OPTION_REAL, offsetof(blur_options, sigma_max), 0.01, 20, "2", NULL,
-     "pixels", "largest deviation", SIM_IDENTITY, NULL},
+     "pixels", "largest standard deviation", SIM_IDENTITY, NULL},
 };
 
-enum { MOST_TAPS = 511 };
+enum { MAX_TAPS = 511 };
 
-static size_t reflect(ptrdiff_t i, size_t n)
+static size_t reflect_index(ptrdiff_t i, size_t n)
 {
     ptrdiff_t last = (ptrdiff_t)n - 1;
     if (last == 0)
@@ -33,7 +34,7 @@ static size_t reflect(ptrdiff_t i, size_t n)
     return (size_t)(i > last ? 2 * last - i : i);
 }
 
-static void weights_of(float *w, size_t taps, double sigma)
+static void compute_weights(float *w, size_t taps, double sigma)
 {
     double sum = 0;
     ptrdiff_t half = (ptrdiff_t)taps / 2;
@@ -46,9 +47,9 @@ static void weights_of(float *w, size_t taps, double sigma)
         w[i] = (float)((double)w[i] / sum);
 }
 
-/* One direction: sample (y, x) gathers along rows or columns. */
-static void pass(const view *v, const float *in, float *out, const float *w, size_t taps,
-                 bool vertical)
+/* Convolves along rows or columns. */
+static void convolve(const view *v, const float *in, float *out, const float *w,
+                     size_t taps, bool vertical)
 {
     ptrdiff_t half = (ptrdiff_t)taps / 2;
     for (size_t y = 0; y < v->h; y++)
@@ -56,8 +57,8 @@ static void pass(const view *v, const float *in, float *out, const float *w, siz
             float sum[3] = {0};
             for (size_t t = 0; t < taps; t++) {
                 ptrdiff_t d = (ptrdiff_t)t - half;
-                size_t yy = vertical ? reflect((ptrdiff_t)y + d, v->h) : y;
-                size_t xx = vertical ? x : reflect((ptrdiff_t)x + d, v->w);
+                size_t yy = vertical ? reflect_index((ptrdiff_t)y + d, v->h) : y;
+                size_t xx = vertical ? x : reflect_index((ptrdiff_t)x + d, v->w);
                 for (size_t c = 0; c < v->c; c++)
                     sum[c] += w[t] * in[(yy * v->w + xx) * v->c + c];
             }
@@ -66,22 +67,22 @@ static void pass(const view *v, const float *in, float *out, const float *w, siz
         }
 }
 
-static void apply(const void *options, view *v)
+static void blur_apply(const void *options, view *v)
 {
     const blur_options *o = options;
-    float w[MOST_TAPS];
+    float w[MAX_TAPS];
     size_t side = v->h < v->w ? v->h : v->w, taps = 2 * (side / 10 / 2) + 1;
 
     if (!view_happens(v, o->p))
         return;
     float sigma = sim_random_between(&v->draw, (float)o->sigma_min, (float)o->sigma_max);
-    taps = taps < 3 ? 3 : taps > MOST_TAPS ? MOST_TAPS : taps;
-    weights_of(w, taps, (double)sigma);
-    pass(v, v->pixels, v->spare, w, taps, false);
-    pass(v, v->spare, v->pixels, w, taps, true);
+    taps = taps < 3 ? 3 : taps > MAX_TAPS ? MAX_TAPS : taps;
+    compute_weights(w, taps, (double)sigma);
+    convolve(v, v->pixels, v->spare, w, taps, false);
+    convolve(v, v->spare, v->pixels, w, taps, true);
 }
 
-static void text(const void *options, char *out, size_t out_bytes)
+static void blur_text(const void *options, char *out, size_t out_bytes)
 {
     const blur_options *o = options;
     (void)snprintf(out, out_bytes, "blur %g-%g p %g", o->sigma_min, o->sigma_max, o->p);
@@ -91,5 +92,5 @@ const augment_row sim_augment_blur = {
     .name = "blur",
     .id = 5,
     .table = {"blur", rows, sizeof rows / sizeof rows[0], sizeof(blur_options)},
-    .apply = apply,
-    .text = text};
+    .apply = blur_apply,
+    .text = blur_text};

@@ -1,6 +1,8 @@
 /*
- * aug_crop.c - random resized crop, as torchvision: area uniform, ratio log-uniform, ten
- * tries, then the centre; antialiased.
+ * aug_crop.c - random resized crop, as torchvision's RandomResizedCrop with antialias=True.
+ *
+ * The area is uniform and the aspect ratio log-uniform.  After ten boxes that do not fit,
+ * the largest centred box of an allowed ratio is used.
  */
 #include "private.h"
 
@@ -10,27 +12,31 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { CROP_BICUBIC, CROP_BILINEAR }; /* in the order of interpolation_names */
+static const char interpolation_names[] = "bicubic|bilinear";
+
 typedef struct {
     double p, scale_min, scale_max, ratio_min, ratio_max;
-    int interpolation; /* bicubic|bilinear */
+    int interpolation;
 } crop_options;
 
 static const sim_option rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(crop_options, p), 0, 1, "1", NULL, "", "chance",
+    {"p", SIM_OPTION_REAL, offsetof(crop_options, p), 0, 1, "1", NULL, "", "probability",
      SIM_IDENTITY, NULL},
     {"scale_min", SIM_OPTION_REAL, offsetof(crop_options, scale_min), 0.001, 1, "0.08",
-     NULL, "", "least share of the area", SIM_IDENTITY, NULL},
+     NULL, "", "smallest fraction of the area", SIM_IDENTITY, NULL},
     {"scale_max", SIM_OPTION_REAL, offsetof(crop_options, scale_max), 0.001, 1, "1", NULL,
-     "", "largest share of the area", SIM_IDENTITY, NULL},
+     "", "largest fraction of the area", SIM_IDENTITY, NULL},
     {"ratio_min", SIM_OPTION_REAL, offsetof(crop_options, ratio_min), 0.1, 10, "0.75",
-     NULL, "", "least width per height", SIM_IDENTITY, NULL},
+     NULL, "", "smallest aspect ratio (width / height)", SIM_IDENTITY, NULL},
     {"ratio_max", SIM_OPTION_REAL, offsetof(crop_options, ratio_max), 0.1, 10,
-     "1.3333333333333333", NULL, "", "largest width per height", SIM_IDENTITY, NULL},
+     "1.3333333333333333", NULL, "", "largest aspect ratio (width / height)",
+     SIM_IDENTITY, NULL},
     {"interpolation", SIM_OPTION_ENUM, offsetof(crop_options, interpolation), 0, 0,
-     "bicubic", "bicubic|bilinear", "", "filter of the resize", SIM_IDENTITY, NULL},
+     "bicubic", interpolation_names, "", "filter of the resize", SIM_IDENTITY, NULL},
 };
 
-/* The largest centred box whose ratio is allowed. */
+/* The largest centred box of an allowed aspect ratio. */
 static box centre_box(const crop_options *o, size_t h, size_t w)
 {
     double ratio = (double)w / (double)h;
@@ -48,15 +54,16 @@ static box centre_box(const crop_options *o, size_t h, size_t w)
 
 static box draw_box(const crop_options *o, view *v)
 {
+    enum { N_TRIES = 10 };
     double area = (double)(v->h * v->w), lo = sim_ln(o->ratio_min),
            hi = sim_ln(o->ratio_max);
-    for (int i = 0; i < 10; i++) {
-        double share = (double)sim_random_between(&v->draw, (float)o->scale_min,
-                                                  (float)o->scale_max);
+    for (int i = 0; i < N_TRIES; i++) {
+        double fraction = (double)sim_random_between(&v->draw, (float)o->scale_min,
+                                                     (float)o->scale_max);
         double ratio =
             sim_exp_double((double)sim_random_between(&v->draw, (float)lo, (float)hi));
-        size_t w = (size_t)(sqrt(area * share * ratio) + 0.5);
-        size_t h = (size_t)(sqrt(area * share / ratio) + 0.5);
+        size_t w = (size_t)(sqrt(area * fraction * ratio) + 0.5);
+        size_t h = (size_t)(sqrt(area * fraction / ratio) + 0.5);
         if (w > 0 && h > 0 && w <= v->w && h <= v->h) {
             box b = {0, 0, h, w};
             b.y = sim_random_below(&v->draw, (uint32_t)(v->h - h + 1));
@@ -67,29 +74,30 @@ static box draw_box(const crop_options *o, view *v)
     return centre_box(o, v->h, v->w);
 }
 
-static void apply(const void *options, view *v)
+static void crop_apply(const void *options, view *v)
 {
     const crop_options *o = options;
-    bool happens = view_happens(v, o->p);
-    size_t side_h = v->out ? v->out : v->h, side_w = v->out ? v->out : v->w;
-    box b = happens ? draw_box(o, v) : centre_box(o, v->h, v->w);
+    bool random = view_happens(v, o->p);
+    size_t out_h = v->out ? v->out : v->h, out_w = v->out ? v->out : v->w;
+    box b = random ? draw_box(o, v) : centre_box(o, v->h, v->w);
 
-    view_resize(v, b, side_h, side_w,
-                o->interpolation == 0 ? RESIZE_BICUBIC : RESIZE_BILINEAR);
+    view_resize(v, b, out_h, out_w,
+                o->interpolation == CROP_BICUBIC ? RESIZE_BICUBIC : RESIZE_BILINEAR);
     for (size_t i = 0; i < v->h * v->w * v->c; i++)
         v->pixels[i] = view_clamp(v->pixels[i]);
 }
 
-static void text(const void *options, char *out, size_t out_bytes)
+static void crop_text(const void *options, char *out, size_t out_bytes)
 {
     const crop_options *o = options;
     (void)snprintf(out, out_bytes, "crop %g-%g of the area (%s)", o->scale_min,
-                   o->scale_max, o->interpolation == 0 ? "bicubic" : "bilinear");
+                   o->scale_max,
+                   o->interpolation == CROP_BICUBIC ? "bicubic" : "bilinear");
 }
 
 const augment_row sim_augment_crop = {
     .name = "crop",
     .id = 1,
     .table = {"crop", rows, sizeof rows / sizeof rows[0], sizeof(crop_options)},
-    .apply = apply,
-    .text = text};
+    .apply = crop_apply,
+    .text = crop_text};

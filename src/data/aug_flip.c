@@ -6,11 +6,11 @@
 #include <stdio.h>
 
 static const sim_option rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(probability, p), 0, 1, "0.5", NULL, "", "chance",
+    {"p", SIM_OPTION_REAL, offsetof(probability, p), 0, 1, "0.5", NULL, "", "probability",
      SIM_IDENTITY, NULL},
 };
 
-static void apply(const void *options, view *v)
+static void flip_apply(const void *options, view *v)
 {
     if (!view_happens(v, ((const probability *)options)->p))
         return;
@@ -25,7 +25,7 @@ static void apply(const void *options, view *v)
             }
 }
 
-static void text(const void *options, char *out, size_t out_bytes)
+static void flip_text(const void *options, char *out, size_t out_bytes)
 {
     (void)snprintf(out, out_bytes, "flip p %g", ((const probability *)options)->p);
 }
@@ -34,5 +34,5 @@ const augment_row sim_augment_flip = {
     .name = "flip",
     .id = 2,
     .table = {"flip", rows, sizeof rows / sizeof rows[0], sizeof(probability)},
-    .apply = apply,
-    .text = text};
+    .apply = flip_apply,
+    .text = flip_text};

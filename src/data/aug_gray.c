@@ -1,16 +1,16 @@
 /*
- * aug_gray.c - colours to gray, three equal channels; nothing with one channel.
+ * aug_gray.c - conversion to gray with three equal channels.  One channel is unchanged.
  */
 #include "private.h"
 
 #include <stdio.h>
 
 static const sim_option rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(probability, p), 0, 1, "0.2", NULL, "", "chance",
+    {"p", SIM_OPTION_REAL, offsetof(probability, p), 0, 1, "0.2", NULL, "", "probability",
      SIM_IDENTITY, NULL},
 };
 
-static void apply(const void *options, view *v)
+static void gray_apply(const void *options, view *v)
 {
     if (!view_happens(v, ((const probability *)options)->p) || v->c != 3)
         return;
@@ -20,7 +20,7 @@ static void apply(const void *options, view *v)
     }
 }
 
-static void text(const void *options, char *out, size_t out_bytes)
+static void gray_text(const void *options, char *out, size_t out_bytes)
 {
     (void)snprintf(out, out_bytes, "gray p %g", ((const probability *)options)->p);
 }
@@ -29,5 +29,5 @@ const augment_row sim_augment_gray = {
     .name = "gray",
     .id = 4,
     .table = {"gray", rows, sizeof rows / sizeof rows[0], sizeof(probability)},
-    .apply = apply,
-    .text = text};
+    .apply = gray_apply,
+    .text = gray_text};

@@ -1,5 +1,5 @@
 /*
- * aug_solarize.c - values from a threshold on are inverted, as PIL and torchvision.
+ * aug_solarize.c - inverts values that are not below a threshold, as PIL and torchvision.
  */
 #include "private.h"
 
@@ -10,16 +10,17 @@ typedef struct {
 } solarize_options;
 
 static const sim_option rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(solarize_options, p), 0, 1, "0.2", NULL, "", "chance",
-     SIM_IDENTITY, NULL},
+    {"p", SIM_OPTION_REAL, offsetof(solarize_options, p), 0, 1, "0.2", NULL, "",
+     "probability", SIM_IDENTITY, NULL},
     {"threshold", SIM_OPTION_REAL, offsetof(solarize_options, threshold), 0, 255, "128",
-     NULL, "", "least value that is inverted, of 0 to 255", SIM_IDENTITY, NULL},
+     NULL, "", "smallest value that is inverted, on the scale 0 to 255", SIM_IDENTITY,
+     NULL},
 };
 
-static void apply(const void *options, view *v)
+static void solarize_apply(const void *options, view *v)
 {
     const solarize_options *o = options;
-    /* As pixels are made from bytes, so that a byte of the threshold's value is equal. */
+    /* The conversion of pixels, so that a byte equal to the threshold compares equal. */
     const float threshold = (float)o->threshold * (1.0f / 255);
 
     if (!view_happens(v, o->p))
@@ -28,7 +29,7 @@ static void apply(const void *options, view *v)
         v->pixels[i] = v->pixels[i] < threshold ? v->pixels[i] : 1 - v->pixels[i];
 }
 
-static void text(const void *options, char *out, size_t out_bytes)
+static void solarize_text(const void *options, char *out, size_t out_bytes)
 {
     const solarize_options *o = options;
     (void)snprintf(out, out_bytes, "solarize %g p %g", o->threshold, o->p);
@@ -38,5 +39,5 @@ const augment_row sim_augment_solarize = {
     .name = "solarize",
     .id = 6,
     .table = {"solarize", rows, sizeof rows / sizeof rows[0], sizeof(solarize_options)},
-    .apply = apply,
-    .text = text};
+    .apply = solarize_apply,
+    .text = solarize_text};

@@ -1,8 +1,8 @@
 /*
- * augment.c - which operations a view goes through, and their draws.
+ * augment.c - the sequence of operations of a view and their random numbers.
  *
- * Each operation draws from its own space (sample, epoch, view, operation): adding one
- * shifts no other, and who augments does not matter.
+ * Each operation draws from its own range of (sample, epoch, view, operation).  So adding an
+ * operation changes the draws of no other, and the thread or rank does not matter.
  */
 #include "private.h"
 
@@ -18,7 +18,7 @@ static const augment_row *const rows[] = {
 #include "augments.def"
 };
 #undef SIM_AUGMENT
-enum { N_ROWS = sizeof rows / sizeof rows[0] };
+enum { N_ROWS = sizeof rows / sizeof rows[0], PHOTO_SIDE = 224 };
 
 #define SIM_AUGMENT(name, id) "|" #name
 static const char op_names[] =
@@ -30,7 +30,7 @@ static const char op_names[] =
 
 typedef struct {
     const char *name;
-    const char *views[2]; /* operations and their numbers; the second "": as the first */
+    const char *views[2]; /* operations and options; an empty second equals the first */
 } preset;
 
 #define SIM_PRESET(name, view1, view2) {name, {view1, view2}},
@@ -45,16 +45,16 @@ static const char preset_names[] =
     ;
 #undef SIM_PRESET
 
-static sim_option_table item_tables[N_ROWS]; /* filled from the rows, once */
+static sim_option_table item_tables[N_ROWS]; /* copied from the rows before main */
 
 static const sim_option option_rows[] = {
     {"preset", SIM_OPTION_ENUM, offsetof(sim_augment_options, preset), 0, 0,
-     "simclr-cifar", preset_names + 1, "", "operations of both views", SIM_IDENTITY,
-     NULL},
+     "simclr-cifar", preset_names + 1, "", "preset of operations for both views",
+     SIM_IDENTITY, NULL},
     {"size", SIM_OPTION_INT, offsetof(sim_augment_options, size), 0, 4096, "0", NULL,
      "pixels", "side of a view; 0: as stored, photos 224", SIM_IDENTITY, NULL},
     {"view1", SIM_OPTION_ITEMS, offsetof(sim_augment_options, view1), 0, 0, NULL,
-     op_names + 1, "", "operations of view 1 (and of view 2 where it has none)",
+     op_names + 1, "", "operations of view 1, and of view 2 if that has none",
      SIM_IDENTITY, item_tables},
     {"view2", SIM_OPTION_ITEMS, offsetof(sim_augment_options, view2), 0, 0, NULL,
      op_names + 1, "", "operations of view 2", SIM_IDENTITY, item_tables},
@@ -66,7 +66,7 @@ const sim_option_table sim_augment_table = {.section = "augment",
                                                       sizeof option_rows[0],
                                             .struct_bytes = sizeof(sim_augment_options)};
 
-/* The tables of items live in the operations' files; this runs before main. */
+/* Each file of an operation defines its table.  This runs before main. */
 __attribute__((constructor)) static void fill_item_tables(void)
 {
     for (int i = 0; i < N_ROWS; i++)
@@ -77,7 +77,7 @@ __attribute__((constructor)) static void fill_item_tables(void)
 
 typedef struct {
     const augment_row *row;
-    uint32_t space; /* of its draws: id, and how often it came before */
+    uint32_t range; /* of its draws: id + 64 * number of earlier operations of this row */
     double options[16];
 } operation;
 
@@ -89,11 +89,12 @@ typedef struct {
 struct sim_augment {
     pipeline views[2];
     bool encoded;
-    size_t size, h, w, c; /* wanted; of a view */
-    float mean[3], inverse[3], deviation[3];
+    size_t size;                             /* requested side; 0: as stored */
+    size_t h, w, c;                          /* of a view */
+    float mean[3], deviation[3], inverse[3]; /* inverse: 1 / deviation */
 };
 
-/* A value's text into an operation's options; the types that these have. */
+/* Parses a value into an operation's options, which are enums, integers or reals. */
 static void set_value(const sim_option *row, const char *text, void *options)
 {
     void *to = (char *)options + row->offset;
@@ -111,7 +112,7 @@ static void set_defaults(const sim_option_table *t, void *options)
         set_value(&t->rows[i], t->rows[i].fallback, options);
 }
 
-/* "key=value"; a preset's text is ours, so a key that is none is a bug. */
+/* Parses "key=value" of a preset; an unknown key is a bug. */
 static void set_pair(const sim_option_table *t, const char *text, void *options)
 {
     const char *value = strchr(text, '=') + 1;
@@ -123,19 +124,19 @@ static void set_pair(const sim_option_table *t, const char *text, void *options)
     set_value(&t->rows[i], value, options);
 }
 
-static operation *add(pipeline *p, const augment_row *row)
+static operation *append_operation(pipeline *p, const augment_row *row)
 {
     operation *o = &p->ops[p->n];
-    uint32_t before = 0;
+    uint32_t n_before = 0;
     for (size_t i = 0; i < p->n; i++)
-        before += p->ops[i].row == row;
+        n_before += p->ops[i].row == row;
     o->row = row;
-    o->space = (uint32_t)row->id + 64 * before;
+    o->range = (uint32_t)row->id + 64 * n_before;
     p->n++;
     return o;
 }
 
-static const augment_row *row_named(const char *name)
+static const augment_row *find_row(const char *name)
 {
     for (int i = 0; i < N_ROWS; i++)
         if (strcmp(rows[i]->name, name) == 0)
@@ -143,7 +144,7 @@ static const augment_row *row_named(const char *name)
     return NULL;
 }
 
-static void from_preset(const preset *from, int view_index, pipeline *p)
+static void parse_preset(const preset *from, int view_index, pipeline *p)
 {
     const char *text = from->views[from->views[1][0] ? view_index : 0];
     char word[64];
@@ -155,13 +156,13 @@ static void from_preset(const preset *from, int view_index, pipeline *p)
             set_pair(&o->row->table, word, o->options);
             continue;
         }
-        o = add(p, row_named(word));
+        o = append_operation(p, find_row(word));
         set_defaults(&o->row->table, o->options);
     }
 }
 
-/* Options X_min and X_max stand side by side in every table, and in this order. */
-static sim_status check_spans(const char *key, size_t item, const operation *o)
+/* Options X_min and X_max are adjacent rows of a table, in this order. */
+static sim_status check_ranges(const char *key, size_t item, const operation *o)
 {
     sim_status st = SIM_OK;
     const sim_option_table *t = &o->row->table;
@@ -172,28 +173,33 @@ static sim_status check_spans(const char *key, size_t item, const operation *o)
             continue;
         double lo = *(const double *)((const char *)o->options + t->rows[i].offset);
         double hi = *(const double *)((const char *)o->options + t->rows[i + 1].offset);
-        SIM_CHECK(lo <= hi, SIM_E_CONFIG,
-                  "%s.%zu: %s: %s is %g, but %s is %g, expected no less", key, item,
-                  t->section, name, lo, t->rows[i + 1].name, hi);
+        SIM_CHECK(lo <= hi, SIM_E_CONFIG, "%s.%zu: %s: %s is %g, which exceeds %s: %g",
+                  key, item, t->section, name, lo, t->rows[i + 1].name, hi);
     }
 done:
     return st;
 }
 
-static sim_status from_items(const char *key, const sim_option_items *items, pipeline *p)
+static sim_status copy_items(const char *key, const sim_option_items *items, pipeline *p)
 {
     sim_status st = SIM_OK;
     for (size_t i = 0; i < items->n; i++) {
-        operation *o = add(p, rows[items->op[i]]);
+        operation *o = append_operation(p, rows[items->op[i]]);
         memcpy(o->options, items->values[i], sizeof o->options);
-        SIM_TRY(check_spans(key, i, o));
+        SIM_TRY(check_ranges(key, i, o));
     }
 done:
     return st;
 }
 
-static sim_status create(size_t size, const sim_dataset_info *about, const double *mean,
-                         const double *std, sim_augment **out)
+/* Constant channels are not scaled. */
+static double usable_deviation(double std)
+{
+    return std > 1e-6 ? std : 1;
+}
+
+static sim_status augment_create(size_t size, const sim_dataset_info *about,
+                                 const double *mean, const double *std, sim_augment **out)
 {
     sim_status st = SIM_OK;
     sim_augment *a = NULL;
@@ -201,11 +207,11 @@ static sim_status create(size_t size, const sim_dataset_info *about, const doubl
     SIM_TRY(sim_new(&a, "data/augment"));
     a->encoded = about->encoded;
     a->c = about->c;
-    a->size = about->encoded && size == 0 ? 224 : size;
+    a->size = about->encoded && size == 0 ? PHOTO_SIDE : size;
     a->h = a->size ? a->size : about->h;
     a->w = a->size ? a->size : about->w;
     for (size_t c = 0; c < a->c; c++) {
-        double deviation = std[c] > 1e-6 ? std[c] : 1;
+        double deviation = usable_deviation(std[c]);
         a->mean[c] = (float)mean[c];
         a->deviation[c] = (float)deviation;
         a->inverse[c] = (float)(1 / deviation);
@@ -222,15 +228,15 @@ sim_status sim_augment_create(const sim_augment_options *options,
     sim_status st = SIM_OK;
     sim_augment *a = NULL;
 
-    SIM_TRY(create((size_t)options->size, about, mean, std, &a));
+    SIM_TRY(augment_create((size_t)options->size, about, mean, std, &a));
     for (int v = 0; v < 2; v++) {
         const sim_option_items *own = v ? &options->view2 : &options->view1;
         const sim_option_items *use = own->given ? own : &options->view1;
         if (use->given)
-            SIM_TRY(from_items(use == own && v ? "augment.view2" : "augment.view1", use,
+            SIM_TRY(copy_items(use == own && v ? "augment.view2" : "augment.view1", use,
                                &a->views[v]));
         else
-            from_preset(&presets[options->preset], v, &a->views[v]);
+            parse_preset(&presets[options->preset], v, &a->views[v]);
     }
     *out = a;
     a = NULL;
@@ -243,7 +249,7 @@ sim_status sim_augment_create_plain(size_t size, const sim_dataset_info *about,
                                     const double *mean, const double *std,
                                     sim_augment **out)
 {
-    return create(size, about, mean, std, out);
+    return augment_create(size, about, mean, std, out);
 }
 
 void sim_augment_destroy(sim_augment **a)
@@ -268,13 +274,13 @@ sim_status sim_augment_text(const sim_augment *a, int view_index, char **text)
         size_t used = strlen(all);
         (void)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", one);
     }
-    return sim_text_format("data/augment", text, "%s", p->n ? all : "as it is");
+    return sim_text_format("data/augment", text, "%s", p->n ? all : "none");
 }
 
 /* ---- a view ---- */
 
-/* Brings an image that no operation resized to the view's size: shorter side, centre. */
-static void fit(const sim_augment *a, view *v)
+/* Resizes the largest centred box of the view's aspect ratio, if no operation has resized. */
+static void resize_to_view(const sim_augment *a, view *v)
 {
     if (v->h == a->h && v->w == a->w)
         return;
@@ -288,27 +294,28 @@ static void fit(const sim_augment *a, view *v)
                 RESIZE_BILINEAR);
 }
 
-static void normalise(const sim_augment *a, const view *v, float *out)
+static void normalize(const sim_augment *a, const view *v, float *out)
 {
     for (size_t i = 0; i < v->h * v->w; i++)
         for (size_t c = 0; c < v->c; c++)
             out[i * v->c + c] = (v->pixels[i * v->c + c] - a->mean[c]) * a->inverse[c];
 }
 
-/* Floats of the larger of image and view, and of the work between them. */
-static size_t floats_of(const sim_augment *a, size_t h, size_t w, size_t c, size_t *work)
+/* Floats of the larger of image and view; *work: those of the workspace of a resize. */
+static size_t count_floats(const sim_augment *a, size_t h, size_t w, size_t c,
+                           size_t *work)
 {
-    size_t in = h * w * c, of_view = a->h * a->w * a->c;
-    /* The second of two operations that resize meets a view already as large as a->h. */
-    size_t tallest = h > a->h ? h : a->h, widest = w > a->w ? w : a->w;
-    *work = sim_resize_work_floats(tallest, a->h, a->w, widest, c) + 64;
-    return in > of_view ? in : of_view;
+    size_t in_image = h * w * c, in_view = a->h * a->w * a->c;
+    /* A second operation that resizes receives a view of a->h x a->w. */
+    size_t max_h = h > a->h ? h : a->h, max_w = w > a->w ? w : a->w;
+    *work = sim_resize_work_floats(max_h, a->h, a->w, max_w, c) + 64;
+    return in_image > in_view ? in_image : in_view;
 }
 
 size_t sim_augment_scratch(const sim_augment *a, size_t h, size_t w, size_t c)
 {
-    size_t work = 0, most = floats_of(a, h, w, c, &work);
-    return (2 * most + work) * sizeof(float);
+    size_t work = 0, n = count_floats(a, h, w, c, &work);
+    return (2 * n + work) * sizeof(float);
 }
 
 sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample,
@@ -317,14 +324,14 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
 {
     const pipeline *p = &a->views[view_index % 2];
     size_t in = image->h * image->w * image->c, work = 0;
-    size_t most = floats_of(a, image->h, image->w, image->c, &work);
-    float *buffer = sim_scratch((2 * most + work) * sizeof *buffer);
+    size_t n = count_floats(a, image->h, image->w, image->c, &work);
+    float *buffer = sim_scratch((2 * n + work) * sizeof *buffer);
     view v = {.h = image->h,
               .w = image->w,
               .c = image->c,
               .pixels = buffer,
-              .spare = buffer + most,
-              .work = buffer + 2 * most,
+              .spare = buffer + n,
+              .work = buffer + 2 * n,
               .out = a->size};
 
     for (size_t i = 0; i < in; i++)
@@ -334,11 +341,11 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
                               .purpose = SIM_RANDOM_AUGMENT,
                               .sample = sample,
                               .epoch = epoch,
-                              .view_op = view_index << 16 | p->ops[i].space};
+                              .view_op = view_index << 16 | p->ops[i].range};
         p->ops[i].row->apply(p->ops[i].options, &v);
     }
-    fit(a, &v);
-    normalise(a, &v, out);
+    resize_to_view(a, &v);
+    normalize(a, &v, out);
     return SIM_OK;
 }
 

@@ -1,5 +1,5 @@
 /*
- * decode.c - bytes to upright 8-bit RGB, whatever the file is called.
+ * decode.c - decodes an image file to upright 8-bit RGB; the format is detected by content.
  */
 #include "private.h"
 
@@ -43,7 +43,7 @@ done:
     return st;
 }
 
-/* Where pixel (y, x) of the upright image stands in the stored one (EXIF 1 to 8). */
+/* Index in the stored image of pixel (y, x) of the upright one, by EXIF orientation. */
 static size_t stored_pixel(int orientation, size_t h, size_t w, size_t y, size_t x)
 {
     switch (orientation) {
@@ -69,21 +69,21 @@ static size_t stored_pixel(int orientation, size_t h, size_t w, size_t y, size_t
 sim_status sim_image_upright(sim_image *image, int orientation)
 {
     sim_status st = SIM_OK;
-    sim_image turned = {0};
+    sim_image upright = {0};
     bool swapped = orientation >= 5;
     size_t h = swapped ? image->w : image->h, w = swapped ? image->h : image->w;
 
     if (orientation <= 1 || orientation > 8)
         goto done;
-    SIM_TRY(sim_image_shape(&turned, h, w, image->c));
+    SIM_TRY(sim_image_shape(&upright, h, w, image->c));
     for (size_t y = 0; y < h; y++)
         for (size_t x = 0; x < w; x++)
-            memcpy(turned.pixels + (y * w + x) * image->c,
+            memcpy(upright.pixels + (y * w + x) * image->c,
                    image->pixels +
                        stored_pixel(orientation, image->h, image->w, y, x) * image->c,
                    image->c);
     sim_free(image->pixels);
-    *image = turned;
+    *image = upright;
 done:
     return st;
 }

@@ -1,9 +1,9 @@
 /*
- * sim_decode_jpeg.c - JPEG by libjpeg-turbo, distrusting the file.
+ * decode_jpeg.c - decodes untrusted JPEG files with libjpeg-turbo.
  *
- * Sizes are checked before memory is taken, scans are limited, and a picture whose data end
- * early is an error: filled with gray it would train as a picture.  Only the end marker may
- * be missing.
+ * Sizes are checked before memory is allocated, and the number of scans is limited.  An
+ * image whose data end early is an error, because libjpeg would fill the rest with gray.
+ * Only the end marker may be missing.
  */
 #include "private.h"
 
@@ -19,12 +19,12 @@
 enum { MAX_SCANS = 100 };
 
 typedef struct {
-    struct jpeg_error_mgr base; /* first: libjpeg hands it back */
+    struct jpeg_error_mgr base; /* must be first: libjpeg passes a pointer to it */
     jmp_buf out;
     char text[JMSG_LENGTH_MAX];
     sim_decode_notes *notes;
-    bool cut;    /* pixels are missing */
-    bool no_end; /* so is the end marker, and perhaps more */
+    bool truncated; /* pixels are missing */
+    bool no_end;    /* the end marker is missing, and possibly more */
 } error_state;
 
 static void on_error(j_common_ptr c)
@@ -44,7 +44,7 @@ static void on_message(j_common_ptr c, int level)
     if (e->notes->warnings++ == 0)
         (void)snprintf(e->notes->first, sizeof e->notes->first, "%s", text);
     if (strstr(text, "premature end of data segment"))
-        e->cut = true;
+        e->truncated = true;
     else if (strstr(text, "Premature end of JPEG file"))
         e->no_end = true;
 }
@@ -71,8 +71,8 @@ static unsigned long read32(const uint8_t *p, bool little)
     return little ? a | b << 16 : a << 16 | b;
 }
 
-/* Orientation in the TIFF directory of an EXIF segment of n bytes; 1 when there is none. */
-static int orientation_in(const uint8_t *p, size_t n)
+/* Orientation in the TIFF directory of an EXIF segment of n bytes; 1 if there is none. */
+static int parse_orientation(const uint8_t *p, size_t n)
 {
     if (n < 14 || memcmp(p, "Exif\0\0", 6) != 0)
         return 1;
@@ -95,18 +95,18 @@ static int orientation_in(const uint8_t *p, size_t n)
     return 1;
 }
 
-static int orientation_of(const struct jpeg_decompress_struct *d)
+static int find_orientation(const struct jpeg_decompress_struct *d)
 {
     for (jpeg_saved_marker_ptr m = d->marker_list; m; m = m->next)
         if (m->marker == JPEG_APP0 + 1) {
-            int o = orientation_in(m->data, m->data_length);
+            int o = parse_orientation(m->data, m->data_length);
             if (o != 1)
                 return o;
         }
     return 1;
 }
 
-/* CMYK rows as Adobe writes them (inverted) to RGB. */
+/* Converts a row of CMYK to RGB.  Adobe stores inverted values. */
 static void cmyk_to_rgb(const uint8_t *in, size_t w, bool inverted, uint8_t *out)
 {
     for (size_t x = 0; x < w; x++)
@@ -152,7 +152,7 @@ sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
     (void)jpeg_read_header(&d, TRUE);
     size_t pixels = (size_t)d.image_width * d.image_height;
     SIM_CHECK(pixels > 0 && pixels <= SIM_MAX_PIXELS, SIM_E_DATA,
-              "%s: %u x %u pixels, from 1 to %d are read", name, d.image_width,
+              "%s: the image has %u x %u pixels, expected 1 to %d", name, d.image_width,
               d.image_height, SIM_MAX_PIXELS);
     bool four = d.jpeg_color_space == JCS_CMYK || d.jpeg_color_space == JCS_YCCK;
     d.out_color_space = four ? JCS_CMYK : JCS_RGB;
@@ -161,15 +161,15 @@ sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
         SIM_TRY(sim_alloc(&buffer, 4 * out->w, "data/jpeg"));
         cmyk = buffer;
     }
-    int orientation = orientation_of(&d); /* finishing drops the markers */
+    int orientation = find_orientation(&d); /* jpeg_finish_decompress frees the markers */
     (void)jpeg_start_decompress(&d);
     read_rows(&d, out, cmyk);
-    /* One Huffman scan tells of missing pixels; a later scan, or arithmetic data, may be
-     * missing without a word. */
+    /* libjpeg warns of missing pixels only in a single Huffman scan.  Of several scans or
+     * arithmetic coding, a missing end marker may be the only sign. */
     bool may_hide = d.arith_code || jpeg_has_multiple_scans(&d);
     (void)jpeg_finish_decompress(&d);
-    SIM_CHECK(!e.cut && !(e.no_end && may_hide), SIM_E_DATA,
-              "%s is cut: its picture data end early", name);
+    SIM_CHECK(!e.truncated && !(e.no_end && may_hide), SIM_E_DATA,
+              "%s is truncated: the image data ends early", name);
     SIM_TRY(sim_image_upright(out, orientation));
 done:
     sim_free(cmyk);
@@ -192,7 +192,7 @@ sim_status sim_image_encode_jpeg(const sim_image *image, int quality, uint8_t **
     e.base.error_exit = on_error;
     e.base.emit_message = on_message;
     if (setjmp(e.out))
-        SIM_FAIL(SIM_E_DATA, "an image cannot be encoded: %s", e.text);
+        SIM_FAIL(SIM_E_DATA, "cannot encode an image as JPEG: %s", e.text);
     jpeg_create_compress(&c);
     jpeg_mem_dest(&c, &buffer, &size);
     c.image_width = (JDIMENSION)image->w;

@@ -1,5 +1,5 @@
 /*
- * sim_decode_png.c - PNG by libpng: any depth and colour type to 8-bit RGB.
+ * decode_png.c - decodes PNG files of any depth and colour type to 8-bit RGB with libpng.
  */
 #include "private.h"
 
@@ -35,13 +35,13 @@ static void on_read(png_structp png, png_bytep to, size_t n)
 {
     source *s = png_get_io_ptr(png);
     if (n > s->n - s->at)
-        png_error(png, "the file is cut");
+        png_error(png, "the file is truncated");
     memcpy(to, s->bytes + s->at, n);
     s->at += n;
 }
 
-/* 16-bit samples to 8: divided by 257, rounded. */
-static void narrow(const uint8_t *in, size_t samples, uint8_t *out)
+/* Converts 16-bit samples to 8 bits: divided by 257 and rounded. */
+static void convert_to_8_bits(const uint8_t *in, size_t samples, uint8_t *out)
 {
     for (size_t i = 0; i < samples; i++) {
         unsigned v = (unsigned)(in[2 * i] << 8 | in[2 * i + 1]);
@@ -49,8 +49,8 @@ static void narrow(const uint8_t *in, size_t samples, uint8_t *out)
     }
 }
 
-/* Any colour type to RGB or RGBA of 8 or 16 bits. */
-static void ask_for_rgb(png_structp png, png_infop info)
+/* Requests RGB of 8 or 16 bits. */
+static void request_rgb(png_structp png, png_infop info)
 {
     png_byte colour = png_get_color_type(png, info);
     if (colour == PNG_COLOR_TYPE_PALETTE)
@@ -72,8 +72,9 @@ static sim_status read_image(const char *name, png_structp png, png_infop info,
     png_read_info(png, info);
     size_t w = png_get_image_width(png, info), h = png_get_image_height(png, info);
     SIM_CHECK(w > 0 && h > 0 && w <= SIM_MAX_PIXELS / h, SIM_E_DATA,
-              "%s: %zu x %zu pixels, from 1 to %d are read", name, w, h, SIM_MAX_PIXELS);
-    ask_for_rgb(png, info);
+              "%s: the image has %zu x %zu pixels, expected 1 to %d", name, w, h,
+              SIM_MAX_PIXELS);
+    request_rgb(png, info);
     size_t row_bytes = png_get_rowbytes(png, info);
     bool deep = png_get_bit_depth(png, info) == 16;
     SIM_ASSERT(row_bytes == w * 3 * (deep ? 2 : 1));
@@ -86,7 +87,7 @@ static sim_status read_image(const char *name, png_structp png, png_infop info,
     png_read_image(png, *list);
     png_read_end(png, NULL);
     if (deep)
-        narrow(*rows, h * w * 3, out->pixels);
+        convert_to_8_bits(*rows, h * w * 3, out->pixels);
 done:
     return st;
 }
@@ -101,9 +102,9 @@ sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
     png_structp png =
         png_create_read_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
 
-    SIM_CHECK(png, SIM_E_IO, "out of memory for PNG");
+    SIM_CHECK(png, SIM_E_IO, "%s: out of memory", name);
     info = png_create_info_struct(png);
-    SIM_CHECK(info, SIM_E_IO, "out of memory for PNG");
+    SIM_CHECK(info, SIM_E_IO, "%s: out of memory", name);
     if (setjmp(png_jmpbuf(png)))
         SIM_FAIL(SIM_E_DATA, "%s: %s", name, s.text);
     png_set_user_limits(png, SIM_MAX_PIXELS, SIM_MAX_PIXELS);

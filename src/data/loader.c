@@ -1,9 +1,9 @@
 /*
- * loader.c - threads that read and augment ahead of need.
+ * loader.c - threads that prefetch: they read, decode and augment images.
  *
- * Lists of requests wait in a ring; each thread takes one image with its views at a time,
- * in any order, into fixed places.  Failures are kept per list; the first in list order is
- * told when the list is waited for.
+ * Lists of requests wait in a ring buffer.  Each thread processes one image with all its
+ * views at a time, in any order, and writes to fixed locations.  sim_loader_wait reports the
+ * first failure of a list, in the order of the list.
  */
 #include "private.h"
 
@@ -14,23 +14,23 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LISTS = 4 };
+enum { N_LISTS = 4 };
 
 typedef struct {
-    sim_view_request *requests;
+    sim_view_request *requests; /* [max_requests] */
     size_t n;
-    size_t next, done; /* first request not taken; requests finished */
-    size_t failed;     /* index of the first failure, n: none */
+    size_t next, done; /* first request not started; requests completed */
+    size_t failed;     /* index of the first failure; n: none */
     sim_status code;
-    char story[512];
-} list;
+    char message[512];
+} request_list;
 
 struct sim_loader {
     const sim_dataset *data;
     const sim_augment *augment;
     uint32_t seed;
-    list lists[LISTS];
-    size_t room;           /* requests of a list at most */
+    request_list lists[N_LISTS];
+    size_t max_requests;
     size_t posted, waited; /* counts of lists */
     sim_mutex lock;
     sim_signal work, finished;
@@ -40,20 +40,20 @@ struct sim_loader {
     double wait_s;
 };
 
-/* The first requests of a list that are of one image. */
-static size_t same_image(const list *l, size_t from)
+/* End of the run of requests of one sample that begins at `from`. */
+static size_t end_of_sample(const request_list *q, size_t from)
 {
     size_t to = from + 1;
-    while (to < l->n && l->requests[to].sample == l->requests[from].sample)
+    while (to < q->n && q->requests[to].sample == q->requests[from].sample)
         to++;
     return to;
 }
 
-/* The oldest list with requests that nobody took; NULL when there is none. */
-static list *open_list(sim_loader *l)
+/* The oldest list with requests that are not started; NULL if there is none. */
+static request_list *oldest_pending(sim_loader *l)
 {
     for (size_t i = l->waited; i < l->posted; i++) {
-        list *q = &l->lists[i % LISTS];
+        request_list *q = &l->lists[i % N_LISTS];
         if (q->next < q->n)
             return q;
     }
@@ -72,34 +72,34 @@ done:
     return st;
 }
 
-static void note_failure(list *q, size_t at, sim_status code)
+static void record_failure(request_list *q, size_t at, sim_status code)
 {
     if (at >= q->failed)
         return;
     q->failed = at;
     q->code = code;
-    (void)snprintf(q->story, sizeof q->story, "%s", sim_error_message());
+    (void)snprintf(q->message, sizeof q->message, "%s", sim_error_message());
 }
 
-static void *work(void *ctx)
+static void *loader_thread(void *ctx)
 {
     sim_loader *l = ctx;
     sim_image image = {0};
 
     sim_mutex_lock(&l->lock);
     while (!l->stop) {
-        list *q = open_list(l);
+        request_list *q = oldest_pending(l);
         if (!q) {
             sim_signal_wait(&l->work, &l->lock);
             continue;
         }
-        size_t from = q->next, to = same_image(q, from);
+        size_t from = q->next, to = end_of_sample(q, from);
         q->next = to;
         sim_mutex_unlock(&l->lock);
         sim_status st = serve(l, q->requests + from, to - from, &image);
         sim_mutex_lock(&l->lock);
         if (st != SIM_OK)
-            note_failure(q, from, st);
+            record_failure(q, from, st);
         q->done += to - from;
         if (q->done == q->n)
             sim_signal_all(&l->finished);
@@ -109,25 +109,45 @@ static void *work(void *ctx)
     return NULL;
 }
 
+/* The arrays of a loader, listed once for allocation, accounting and release. */
+enum { N_BUFFERS = N_LISTS + 1 };
+
+typedef struct {
+    void **to;
+    size_t n, bytes_each;
+} loader_buffer;
+
+static void list_buffers(sim_loader *l, int n_threads, size_t max_requests,
+                         loader_buffer out[N_BUFFERS])
+{
+    for (size_t i = 0; i < N_LISTS; i++)
+        out[i] = (loader_buffer){(void **)&l->lists[i].requests, max_requests,
+                                 sizeof(sim_view_request)};
+    out[N_LISTS] =
+        (loader_buffer){(void **)&l->threads, (size_t)n_threads, sizeof(sim_thread)};
+}
+
 sim_status sim_loader_create(const sim_dataset *d, const sim_augment *a, uint32_t seed,
-                             int n_threads, size_t most, sim_loader **out)
+                             int n_threads, size_t max_requests, sim_loader **out)
 {
     sim_status st = SIM_OK;
     sim_loader *l = NULL;
+    loader_buffer buffers[N_BUFFERS];
 
     SIM_TRY(sim_new(&l, "data/loader"));
     l->data = d;
     l->augment = a;
     l->seed = seed;
-    l->room = most;
+    l->max_requests = max_requests;
     sim_mutex_init(&l->lock);
     sim_signal_init(&l->work);
     sim_signal_init(&l->finished);
-    for (size_t i = 0; i < LISTS; i++)
-        SIM_TRY(sim_alloc(&l->lists[i].requests, most, "data/loader"));
-    SIM_TRY(sim_alloc(&l->threads, (size_t)n_threads, "data/loader"));
+    list_buffers(l, n_threads, max_requests, buffers);
+    for (size_t i = 0; i < N_BUFFERS; i++)
+        SIM_TRY(sim_alloc_bytes(buffers[i].n, buffers[i].bytes_each, "data/loader",
+                                buffers[i].to));
     for (; l->n_threads < n_threads; l->n_threads++)
-        SIM_TRY(sim_thread_start(&l->threads[l->n_threads], work, l));
+        SIM_TRY(sim_thread_start(&l->threads[l->n_threads], loader_thread, l));
     *out = l;
     l = NULL;
 done:
@@ -138,6 +158,7 @@ done:
 void sim_loader_destroy(sim_loader **out)
 {
     sim_loader *l = *out;
+    loader_buffer buffers[N_BUFFERS];
     if (!l)
         return;
     sim_mutex_lock(&l->lock);
@@ -146,12 +167,12 @@ void sim_loader_destroy(sim_loader **out)
     sim_mutex_unlock(&l->lock);
     for (int i = 0; i < l->n_threads; i++)
         sim_thread_join(&l->threads[i]);
-    for (size_t i = 0; i < LISTS; i++)
-        sim_free(l->lists[i].requests);
+    list_buffers(l, l->n_threads, l->max_requests, buffers);
+    for (size_t i = 0; i < N_BUFFERS; i++)
+        sim_free(*buffers[i].to);
     sim_signal_destroy(&l->work);
     sim_signal_destroy(&l->finished);
     sim_mutex_destroy(&l->lock);
-    sim_free(l->threads);
     sim_free(l);
     *out = NULL;
 }
@@ -159,8 +180,8 @@ void sim_loader_destroy(sim_loader **out)
 void sim_loader_post(sim_loader *l, const sim_view_request *requests, size_t n)
 {
     sim_mutex_lock(&l->lock);
-    SIM_ASSERT(l->posted - l->waited < LISTS && n <= l->room);
-    list *q = &l->lists[l->posted % LISTS];
+    SIM_ASSERT(l->posted - l->waited < N_LISTS && n <= l->max_requests);
+    request_list *q = &l->lists[l->posted % N_LISTS];
     memcpy(q->requests, requests, n * sizeof *requests);
     q->n = q->failed = n;
     q->next = q->done = 0;
@@ -176,23 +197,29 @@ sim_status sim_loader_wait(sim_loader *l)
 
     sim_mutex_lock(&l->lock);
     SIM_ASSERT(l->waited < l->posted);
-    list *q = &l->lists[l->waited % LISTS];
+    request_list *q = &l->lists[l->waited % N_LISTS];
     while (q->done < q->n)
         sim_signal_wait(&l->finished, &l->lock);
     l->waited++;
     l->wait_s += sim_clock_s() - start;
     if (q->failed < q->n) {
         st = q->code;
-        sim_error_set(q->story);
+        sim_error_set(q->message);
     }
     sim_mutex_unlock(&l->lock);
     return st;
 }
 
-size_t sim_loader_bytes(int n_threads, size_t n)
+size_t sim_loader_bytes(int n_threads, size_t max_requests)
 {
-    return sizeof(sim_loader) + (size_t)n_threads * sizeof(sim_thread) +
-           LISTS * n * sizeof(sim_view_request);
+    size_t bytes = sizeof(sim_loader);
+    sim_loader none;
+    loader_buffer buffers[N_BUFFERS];
+
+    list_buffers(&none, n_threads, max_requests, buffers);
+    for (size_t i = 0; i < N_BUFFERS; i++)
+        bytes += buffers[i].n * buffers[i].bytes_each;
+    return bytes;
 }
 
 double sim_loader_wait_seconds(const sim_loader *l)

@@ -1,5 +1,5 @@
 /*
- * order.c - the permutation of an epoch: a sort by (random word of (epoch, i), i).
+ * order.c - permutations of samples and slots: a sort by (random word of (epoch, i), i).
  */
 #include "simile/data.h"
 
@@ -16,7 +16,7 @@ static int by_key(const void *a, const void *b)
     return (x->i > y->i) - (x->i < y->i);
 }
 
-/* Sorts 0 .. n-1 by the random word that `r` gives for (sample i); keys [n]. */
+/* Sorts 0 to n - 1 by the random word of `r` with sample i; keys [n] is workspace. */
 static void sort_by_draw(sim_random r, size_t n, sim_order_key *keys, uint32_t *order)
 {
     SIM_ASSERT(n <= UINT32_MAX);

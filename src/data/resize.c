@@ -1,9 +1,10 @@
 /*
- * resize.c - antialiased resizing: PIL's separable filters, support scaled by the ratio.
+ * resize.c - antialiased resizing with the separable filters of PIL.
  *
- * Each output sample is a weighted mean of inputs around its centre: a triangle of support
- * 1 (bilinear) or Keys' cubic with a = -0.5 of support 2 (bicubic), stretched when
- * shrinking.  The same as torchvision's antialias=True.
+ * Each output sample is a weighted mean of the inputs around its centre.  The weights are a
+ * triangle of support 1 (bilinear) or Keys' cubic with a = -0.5 of support 2 (bicubic).
+ * When the image shrinks, the support is multiplied by the ratio.  The result is that of
+ * torchvision with antialias=True.
  */
 #include "private.h"
 
@@ -24,15 +25,15 @@ static double weight_at(resize_filter filter, double x)
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-static size_t taps_of(size_t in, size_t out, resize_filter filter)
+static size_t max_taps(size_t in, size_t out, resize_filter filter)
 {
     double scale = (double)in / (double)out, stretch = scale > 1 ? scale : 1;
     return (size_t)ceil((filter == RESIZE_BICUBIC ? 2 : 1) * stretch) * 2 + 1;
 }
 
-/* Inputs [*first, *first + n) of output o and their weights; returns n. */
-static size_t weights_of(size_t in, size_t out, size_t o, resize_filter filter,
-                         size_t *first, float *weights)
+/* Computes the weights of the inputs [*first, *first + n) of output o; returns n. */
+static size_t compute_weights(size_t in, size_t out, size_t o, resize_filter filter,
+                              size_t *first, float *weights)
 {
     double scale = (double)in / (double)out, stretch = scale > 1 ? scale : 1;
     double support = (filter == RESIZE_BICUBIC ? 2 : 1) * stretch;
@@ -51,12 +52,14 @@ static size_t weights_of(size_t in, size_t out, size_t o, resize_filter filter,
 
 size_t sim_resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c)
 {
-    size_t taps_w = taps_of(box_w, dw, RESIZE_BICUBIC),
-           taps_h = taps_of(box_h, dh, RESIZE_BICUBIC);
+    size_t taps_w = max_taps(box_w, dw, RESIZE_BICUBIC),
+           taps_h = max_taps(box_h, dh, RESIZE_BICUBIC);
     return box_h * dw * c + (taps_w > taps_h ? taps_w : taps_h);
 }
 
-static void row_to(const float *in, size_t c, const float *weights, size_t n, float *out)
+/* Weighted sum of n pixels. */
+static void sum_pixels(const float *in, size_t c, const float *weights, size_t n,
+                       float *out)
 {
     for (size_t k = 0; k < c; k++)
         out[k] = 0;
@@ -72,13 +75,13 @@ void sim_resize_box(const resize *r)
     size_t first = 0;
 
     for (size_t o = 0; o < dw; o++) {
-        size_t n = weights_of(r->part.w, dw, o, r->filter, &first, weights);
+        size_t n = compute_weights(r->part.w, dw, o, r->filter, &first, weights);
         for (size_t y = 0; y < h; y++)
-            row_to(r->src + ((r->part.y + y) * r->sw + r->part.x + first) * c, c, weights,
-                   n, narrow + (y * dw + o) * c);
+            sum_pixels(r->src + ((r->part.y + y) * r->sw + r->part.x + first) * c, c,
+                       weights, n, narrow + (y * dw + o) * c);
     }
     for (size_t o = 0; o < r->dh; o++) {
-        size_t n = weights_of(h, r->dh, o, r->filter, &first, weights);
+        size_t n = compute_weights(h, r->dh, o, r->filter, &first, weights);
         float *out = r->dst + o * dw * c;
         memset(out, 0, dw * c * sizeof *out);
         for (size_t i = 0; i < n; i++)
@@ -101,8 +104,9 @@ sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image
     size_t dw = h <= w ? (size_t)((double)side * (double)w / (double)h) : side;
     float *src = NULL, *dst = NULL, *work = NULL;
 
-    SIM_CHECK(dh <= SIM_MAX_PIXELS / dw, SIM_E_DATA, "resized to %zu x %zu: too large",
-              dw, dh);
+    SIM_CHECK(dh <= SIM_MAX_PIXELS / dw, SIM_E_DATA,
+              "resizing %zu x %zu to %zu x %zu: more than %d pixels", w, h, dw, dh,
+              SIM_MAX_PIXELS);
     SIM_TRY(sim_alloc(&src, h * w * c, "data/resize"));
     SIM_TRY(sim_alloc(&dst, dh * dw * c, "data/resize"));
     SIM_TRY(sim_alloc(&work, sim_resize_work_floats(h, dh, dw, w, c), "data/resize"));
@@ -127,18 +131,19 @@ done:
     return st;
 }
 
-/* Where a centred stretch begins: torchvision rounds halves to even. */
+/* First index of a centred range; like torchvision, halves are rounded to even. */
 static size_t centred(size_t whole, size_t part)
 {
-    size_t room = whole - part;
-    return room / 2 + (room & room / 2 & 1);
+    size_t rest = whole - part;
+    return rest / 2 + (rest & rest / 2 & 1);
 }
 
 sim_status sim_image_crop_centre(const sim_image *image, size_t side, sim_image *out)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(image->h >= side && image->w >= side, SIM_E_DATA,
-              "an image of %zu x %zu holds no %zu x %zu", image->w, image->h, side, side);
+              "an image of %zu x %zu is too small for a crop of %zu x %zu", image->w,
+              image->h, side, side);
     size_t y = centred(image->h, side), x = centred(image->w, side);
     SIM_TRY(sim_image_shape(out, side, side, image->c));
     for (size_t r = 0; r < side; r++)

@@ -50,7 +50,7 @@ for row, words in zip(rows, decode([os.path.join(DATA, "photos", r["path"]) for 
 
 # name: (code, warnings there, text of the refusal); from the README of the bad files
 REFUSED = {
-    "truncated_half.jpg": "is cut",
+    "truncated_half.jpg": "ends early",
     "truncated_header.jpg": "",
     "zero_byte.jpg": "is empty",
     "zero_byte.png": "is empty",
@@ -65,7 +65,7 @@ REFUSED = {
     "dims_over_int31.png": "",
     "zero_dims.png": "",
     "bad_crc.png": "CRC",
-    "truncated.png": "is cut",
+    "truncated.png": "is truncated",
     "no_iend.png": "",
 }
 KEPT = {"no_eoi.jpg": True, "jpeg_named.png": False, "png_named.jpg": False}
