@@ -44,6 +44,25 @@ void sim_free(void *block);
         (pointer) = NULL;                                                                \
     } while (0)
 
+/* A buffer of an object: its owner lists all of them in one function, from which creation,
+ * destruction and byte accounting follow. */
+typedef struct {
+    void **pointer;
+    size_t count, size;
+} sim_buffer;
+#define SIM_BUFFER(pointer_, count_)                                                     \
+    (sim_buffer)                                                                         \
+    {                                                                                    \
+        (void **)&(pointer_), (count_), sizeof *(pointer_)                               \
+    }
+
+/* Allocates all n buffers, zeroed; the caller destroys them, also after a failure. */
+SIM_MUST_USE sim_status sim_buffers_create(const sim_buffer *list, size_t n,
+                                           const char *tag);
+size_t sim_buffers_bytes(const sim_buffer *list, size_t n);
+/* Releases all buffers and sets their pointers to NULL; counts are not read. */
+void sim_buffers_destroy(const sim_buffer *list, size_t n);
+
 /* A copy of a text.  Fails: SIM_E_IO. */
 SIM_MUST_USE sim_status sim_text_copy(const char *text, const char *tag, char **out);
 

@@ -179,6 +179,29 @@ done:
     return st;
 }
 
+sim_status sim_buffers_create(const sim_buffer *list, size_t n, const char *tag)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(sim_alloc_bytes(list[i].count, list[i].size, tag, list[i].pointer));
+done:
+    return st;
+}
+
+size_t sim_buffers_bytes(const sim_buffer *list, size_t n)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += list[i].count * list[i].size;
+    return bytes;
+}
+
+void sim_buffers_destroy(const sim_buffer *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        SIM_FREE(*list[i].pointer);
+}
+
 sim_status sim_text_copy(const char *text, const char *tag, char **out)
 {
     return sim_text_format(tag, out, "%s", text);

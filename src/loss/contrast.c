@@ -16,24 +16,24 @@ sim_range sim_rows_local(const sim_comm *c, const sim_rows_shape *s)
 enum { CONTRAST_BUFFERS = 5 };
 
 static void list_contrast_buffers(sim_contrast *e, const sim_rows_shape *s,
-                                  loss_buffer list[CONTRAST_BUFFERS])
+                                  sim_buffer list[CONTRAST_BUFFERS])
 {
     size_t rows = s->views * s->n;
 
-    list[0] = LOSS_BUFFER(e->z, rows * s->d);
-    list[1] = LOSS_BUFFER(e->records, rows);
-    list[2] = LOSS_BUFFER(e->weights, rows);
-    list[3] = LOSS_BUFFER(e->positives, rows * (s->views - 1));
-    list[4] = LOSS_BUFFER(e->z_dot_dz, rows);
+    list[0] = SIM_BUFFER(e->z, rows * s->d);
+    list[1] = SIM_BUFFER(e->records, rows);
+    list[2] = SIM_BUFFER(e->weights, rows);
+    list[3] = SIM_BUFFER(e->positives, rows * (s->views - 1));
+    list[4] = SIM_BUFFER(e->z_dot_dz, rows);
 }
 
 size_t sim_contrast_bytes(const sim_rows_shape *s)
 {
     sim_contrast none = {0};
-    loss_buffer list[CONTRAST_BUFFERS];
+    sim_buffer list[CONTRAST_BUFFERS];
 
     list_contrast_buffers(&none, s, list);
-    return sizeof none + sim_loss_buffers_bytes(list, CONTRAST_BUFFERS) +
+    return sizeof none + sim_buffers_bytes(list, CONTRAST_BUFFERS) +
            sim_leaf_sums_bytes(s);
 }
 
@@ -41,7 +41,7 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
                                sim_contrast **out)
 {
     sim_status st = SIM_OK;
-    loss_buffer list[CONTRAST_BUFFERS];
+    sim_buffer list[CONTRAST_BUFFERS];
     sim_contrast *e = NULL;
 
     SIM_TRY(sim_new(&e, "loss/contrast"));
@@ -50,7 +50,7 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
     e->local = sim_rows_local(c, shape);
     SIM_TRY(sim_leaf_sums_create(shape, "loss/contrast", &e->sums));
     list_contrast_buffers(e, shape, list);
-    SIM_TRY(sim_loss_buffers_create(list, CONTRAST_BUFFERS, "loss/contrast"));
+    SIM_TRY(sim_buffers_create(list, CONTRAST_BUFFERS, "loss/contrast"));
     *out = e;
     e = NULL;
 done:
@@ -60,11 +60,11 @@ done:
 
 void sim_contrast_destroy(sim_contrast **e)
 {
-    loss_buffer list[CONTRAST_BUFFERS];
+    sim_buffer list[CONTRAST_BUFFERS];
     if (!*e)
         return;
     list_contrast_buffers(*e, &(*e)->shape, list);
-    sim_loss_buffers_destroy(list, CONTRAST_BUFFERS);
+    sim_buffers_destroy(list, CONTRAST_BUFFERS);
     sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
     *e = NULL;

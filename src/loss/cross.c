@@ -15,33 +15,32 @@
 enum { CROSS_BUFFERS = 8 };
 
 static void list_cross_buffers(sim_cross *e, const sim_rows_shape *s,
-                               loss_buffer list[CROSS_BUFFERS])
+                               sim_buffer list[CROSS_BUFFERS])
 {
-    list[0] = LOSS_BUFFER(e->rows[0], s->n * s->d);
-    list[1] = LOSS_BUFFER(e->rows[1], s->n * s->d);
-    list[2] = LOSS_BUFFER(e->records[0], s->n);
-    list[3] = LOSS_BUFFER(e->records[1], s->n);
-    list[4] = LOSS_BUFFER(e->weights[0], s->n);
-    list[5] = LOSS_BUFFER(e->weights[1], s->n);
-    list[6] = LOSS_BUFFER(e->row_dot_grad, s->n);
-    list[7] = LOSS_BUFFER(e->b_sum, s->d);
+    list[0] = SIM_BUFFER(e->rows[0], s->n * s->d);
+    list[1] = SIM_BUFFER(e->rows[1], s->n * s->d);
+    list[2] = SIM_BUFFER(e->records[0], s->n);
+    list[3] = SIM_BUFFER(e->records[1], s->n);
+    list[4] = SIM_BUFFER(e->weights[0], s->n);
+    list[5] = SIM_BUFFER(e->weights[1], s->n);
+    list[6] = SIM_BUFFER(e->row_dot_grad, s->n);
+    list[7] = SIM_BUFFER(e->b_sum, s->d);
 }
 
 size_t sim_cross_bytes(const sim_rows_shape *s)
 {
     sim_cross none = {0};
-    loss_buffer list[CROSS_BUFFERS];
+    sim_buffer list[CROSS_BUFFERS];
 
     list_cross_buffers(&none, s, list);
-    return sizeof none + sim_loss_buffers_bytes(list, CROSS_BUFFERS) +
-           sim_leaf_sums_bytes(s);
+    return sizeof none + sim_buffers_bytes(list, CROSS_BUFFERS) + sim_leaf_sums_bytes(s);
 }
 
 sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
                             sim_cross **out)
 {
     sim_status st = SIM_OK;
-    loss_buffer list[CROSS_BUFFERS];
+    sim_buffer list[CROSS_BUFFERS];
     sim_cross *e = NULL;
 
     SIM_ASSERT(shape->views == 1);
@@ -51,7 +50,7 @@ sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
     e->local = sim_rows_local(c, shape);
     SIM_TRY(sim_leaf_sums_create(shape, "loss/cross", &e->sums));
     list_cross_buffers(e, shape, list);
-    SIM_TRY(sim_loss_buffers_create(list, CROSS_BUFFERS, "loss/cross"));
+    SIM_TRY(sim_buffers_create(list, CROSS_BUFFERS, "loss/cross"));
     *out = e;
     e = NULL;
 done:
@@ -61,11 +60,11 @@ done:
 
 void sim_cross_destroy(sim_cross **e)
 {
-    loss_buffer list[CROSS_BUFFERS];
+    sim_buffer list[CROSS_BUFFERS];
     if (!*e)
         return;
     list_cross_buffers(*e, &(*e)->shape, list);
-    sim_loss_buffers_destroy(list, CROSS_BUFFERS);
+    sim_buffers_destroy(list, CROSS_BUFFERS);
     sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
     *e = NULL;

@@ -45,28 +45,28 @@ static sizes measure(const sim_comm *c, const sim_queue_shape *s)
 enum { QUEUE_BUFFERS = 10 };
 
 static void list_queue_buffers(sim_queue *q, const sim_rows_shape *s, const sizes *z,
-                               loss_buffer list[QUEUE_BUFFERS])
+                               sim_buffer list[QUEUE_BUFFERS])
 {
-    list[0] = LOSS_BUFFER(q->store, z->store);
-    list[1] = LOSS_BUFFER(q->z, s->n * s->d);
-    list[2] = LOSS_BUFFER(q->records, s->n);
-    list[3] = LOSS_BUFFER(q->lse, s->n);
-    list[4] = LOSS_BUFFER(q->panels, z->panels);
-    list[5] = LOSS_BUFFER(q->sums, z->sums);
-    list[6] = LOSS_BUFFER(q->total, s->n);
-    list[7] = LOSS_BUFFER(q->partials, z->partials);
-    list[8] = LOSS_BUFFER(q->tile_sums, z->n_tiles);
-    list[9] = LOSS_BUFFER(q->best, s->n);
+    list[0] = SIM_BUFFER(q->store, z->store);
+    list[1] = SIM_BUFFER(q->z, s->n * s->d);
+    list[2] = SIM_BUFFER(q->records, s->n);
+    list[3] = SIM_BUFFER(q->lse, s->n);
+    list[4] = SIM_BUFFER(q->panels, z->panels);
+    list[5] = SIM_BUFFER(q->sums, z->sums);
+    list[6] = SIM_BUFFER(q->total, s->n);
+    list[7] = SIM_BUFFER(q->partials, z->partials);
+    list[8] = SIM_BUFFER(q->tile_sums, z->n_tiles);
+    list[9] = SIM_BUFFER(q->best, s->n);
 }
 
 size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape)
 {
     const sizes z = measure(c, shape);
     sim_queue none = {0};
-    loss_buffer list[QUEUE_BUFFERS];
+    sim_buffer list[QUEUE_BUFFERS];
 
     list_queue_buffers(&none, &shape->rows, &z, list);
-    return sizeof none + sim_loss_buffers_bytes(list, QUEUE_BUFFERS) +
+    return sizeof none + sim_buffers_bytes(list, QUEUE_BUFFERS) +
            sim_leaf_sums_bytes(&shape->rows);
 }
 
@@ -74,7 +74,7 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
                             sim_queue **out)
 {
     sim_status st = SIM_OK;
-    loss_buffer list[QUEUE_BUFFERS];
+    sim_buffer list[QUEUE_BUFFERS];
     sim_queue *q = NULL;
     const sizes z = measure(c, shape);
 
@@ -89,7 +89,7 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
     q->local = sim_rows_local(c, &shape->rows);
     SIM_TRY(sim_leaf_sums_create(&shape->rows, "loss/queue", &q->leaves));
     list_queue_buffers(q, &shape->rows, &z, list);
-    SIM_TRY(sim_loss_buffers_create(list, QUEUE_BUFFERS, "loss/queue"));
+    SIM_TRY(sim_buffers_create(list, QUEUE_BUFFERS, "loss/queue"));
     *out = q;
     q = NULL;
 done:
@@ -99,12 +99,12 @@ done:
 
 void sim_queue_destroy(sim_queue **q)
 {
-    loss_buffer list[QUEUE_BUFFERS];
+    sim_buffer list[QUEUE_BUFFERS];
     if (!*q)
         return;
     const sizes z = {0}; /* counts are not used */
     list_queue_buffers(*q, &(*q)->shape.rows, &z, list);
-    sim_loss_buffers_destroy(list, QUEUE_BUFFERS);
+    sim_buffers_destroy(list, QUEUE_BUFFERS);
     sim_leaf_sums_destroy(&(*q)->leaves);
     sim_free(*q);
     *q = NULL;

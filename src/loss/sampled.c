@@ -55,27 +55,27 @@ static size_t larger(size_t a, size_t b)
 enum { SAMPLED_BUFFERS = 8 };
 
 static void list_sampled_buffers(sim_sampled *e, const sim_sampled_shape *s,
-                                 loss_buffer list[SAMPLED_BUFFERS])
+                                 sim_buffer list[SAMPLED_BUFFERS])
 {
     size_t n = s->anchors.n, t = s->targets.n, d = s->anchors.d, slots = n * (s->m + 1);
 
-    list[0] = LOSS_BUFFER(e->a, n * d);
-    list[1] = LOSS_BUFFER(e->b, t * d);
-    list[2] = LOSS_BUFFER(e->index, slots);
-    list[3] = LOSS_BUFFER(e->weight, slots);
-    list[4] = LOSS_BUFFER(e->records, n);
-    list[5] = LOSS_BUFFER(e->row_dot_grad, larger(n, t));
-    list[6] = LOSS_BUFFER(e->begin, t + 2);
-    list[7] = LOSS_BUFFER(e->pairs, slots);
+    list[0] = SIM_BUFFER(e->a, n * d);
+    list[1] = SIM_BUFFER(e->b, t * d);
+    list[2] = SIM_BUFFER(e->index, slots);
+    list[3] = SIM_BUFFER(e->weight, slots);
+    list[4] = SIM_BUFFER(e->records, n);
+    list[5] = SIM_BUFFER(e->row_dot_grad, larger(n, t));
+    list[6] = SIM_BUFFER(e->begin, t + 2);
+    list[7] = SIM_BUFFER(e->pairs, slots);
 }
 
 size_t sim_sampled_bytes(const sim_sampled_shape *s)
 {
     sim_sampled none = {0};
-    loss_buffer list[SAMPLED_BUFFERS];
+    sim_buffer list[SAMPLED_BUFFERS];
 
     list_sampled_buffers(&none, s, list);
-    return sizeof none + sim_loss_buffers_bytes(list, SAMPLED_BUFFERS) +
+    return sizeof none + sim_buffers_bytes(list, SAMPLED_BUFFERS) +
            sim_leaf_sums_bytes(&s->anchors) + sim_leaf_sums_bytes(&s->targets);
 }
 
@@ -83,7 +83,7 @@ sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
                               sim_sampled **out)
 {
     sim_status st = SIM_OK;
-    loss_buffer list[SAMPLED_BUFFERS];
+    sim_buffer list[SAMPLED_BUFFERS];
     sim_sampled *e = NULL;
     size_t t = shape->targets.n, d = shape->anchors.d;
 
@@ -97,7 +97,7 @@ sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
     SIM_TRY(sim_leaf_sums_create(&shape->anchors, "loss/sampled", &e->anchor_sums));
     SIM_TRY(sim_leaf_sums_create(&shape->targets, "loss/sampled", &e->target_sums));
     list_sampled_buffers(e, shape, list);
-    SIM_TRY(sim_loss_buffers_create(list, SAMPLED_BUFFERS, "loss/sampled"));
+    SIM_TRY(sim_buffers_create(list, SAMPLED_BUFFERS, "loss/sampled"));
     *out = e;
     e = NULL;
 done:
@@ -107,11 +107,11 @@ done:
 
 void sim_sampled_destroy(sim_sampled **e)
 {
-    loss_buffer list[SAMPLED_BUFFERS];
+    sim_buffer list[SAMPLED_BUFFERS];
     if (!*e)
         return;
     list_sampled_buffers(*e, &(*e)->shape, list);
-    sim_loss_buffers_destroy(list, SAMPLED_BUFFERS);
+    sim_buffers_destroy(list, SAMPLED_BUFFERS);
     sim_leaf_sums_destroy(&(*e)->anchor_sums);
     sim_leaf_sums_destroy(&(*e)->target_sums);
     sim_free(*e);

@@ -158,31 +158,6 @@ void sim_tile_probabilities(bool fixed, float inverse, size_t n, float row,
         sim_row_softmax_two(n, s, inverse, row, column, s);
 }
 
-/* ---- buffers ---- */
-
-sim_status sim_loss_buffers_create(const loss_buffer *list, size_t n, const char *tag)
-{
-    sim_status st = SIM_OK;
-    for (size_t i = 0; i < n; i++)
-        SIM_TRY(sim_alloc_bytes(list[i].count, list[i].size, tag, list[i].pointer));
-done:
-    return st;
-}
-
-size_t sim_loss_buffers_bytes(const loss_buffer *list, size_t n)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; i < n; i++)
-        bytes += list[i].count * list[i].size;
-    return bytes;
-}
-
-void sim_loss_buffers_destroy(const loss_buffer *list, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        SIM_FREE(*list[i].pointer);
-}
-
 /* ---- sums by leaves ---- */
 
 static size_t leaves_of(size_t n)
@@ -193,21 +168,21 @@ static size_t leaves_of(size_t n)
 enum { LEAF_BUFFERS = 2 };
 
 static void list_leaf_buffers(leaf_sums *f, size_t n, size_t d,
-                              loss_buffer list[LEAF_BUFFERS])
+                              sim_buffer list[LEAF_BUFFERS])
 {
-    list[0] = LOSS_BUFFER(f->values, leaves_of(n) * 2 * d);
-    list[1] = LOSS_BUFFER(f->ranges, leaves_of(n));
+    list[0] = SIM_BUFFER(f->values, leaves_of(n) * 2 * d);
+    list[1] = SIM_BUFFER(f->ranges, leaves_of(n));
 }
 
 sim_status sim_leaf_sums_create(const sim_rows_shape *s, const char *tag, leaf_sums *out)
 {
     sim_status st = SIM_OK;
     size_t leaves = leaves_of(s->n);
-    loss_buffer list[LEAF_BUFFERS];
+    sim_buffer list[LEAF_BUFFERS];
 
     *out = (leaf_sums){.views = s->views, .n = s->n, .d = s->d};
     list_leaf_buffers(out, s->n, s->d, list);
-    SIM_TRY(sim_loss_buffers_create(list, LEAF_BUFFERS, tag));
+    SIM_TRY(sim_buffers_create(list, LEAF_BUFFERS, tag));
     for (size_t i = 0; i < leaves; i++)
         out->ranges[i] = (sim_range){i, i + 1};
 done:
@@ -218,9 +193,9 @@ done:
 
 void sim_leaf_sums_destroy(leaf_sums *f)
 {
-    loss_buffer list[LEAF_BUFFERS];
+    sim_buffer list[LEAF_BUFFERS];
     list_leaf_buffers(f, f->n, f->d, list);
-    sim_loss_buffers_destroy(list, LEAF_BUFFERS);
+    sim_buffers_destroy(list, LEAF_BUFFERS);
 }
 
 void sim_loss_report_add(const sim_loss_report *one, double share, sim_loss_report *sum)
@@ -239,9 +214,9 @@ void sim_loss_report_add(const sim_loss_report *one, double share, sim_loss_repo
 size_t sim_leaf_sums_bytes(const sim_rows_shape *s)
 {
     leaf_sums f = {0};
-    loss_buffer list[LEAF_BUFFERS];
+    sim_buffer list[LEAF_BUFFERS];
     list_leaf_buffers(&f, s->n, s->d, list);
-    return sim_loss_buffers_bytes(list, LEAF_BUFFERS);
+    return sim_buffers_bytes(list, LEAF_BUFFERS);
 }
 
 double sim_leaf_sum(leaf_sums *f, const double *first, size_t stride)

@@ -6,6 +6,7 @@
 #define SIMILE_LOSS_TILES_H
 
 #include "simile/loss.h"
+#include "simile/memory.h"
 
 /* Columns of a tile, with fixed global boundaries; rows per sim_for item; rows per
  * leaf of a sum. */
@@ -90,22 +91,6 @@ float sim_tile_lse_weight(bool fixed, float inverse, double lse);
 /* s_j = P_ij + P_ji, from the weights of row i and of n columns (NULL: P_ij alone). */
 void sim_tile_probabilities(bool fixed, float inverse, size_t n, float row,
                             const float *column, float *s);
-
-/* One buffer of an object.  Each object lists its buffers in one function, which creation,
- * destruction and byte accounting share. */
-typedef struct {
-    void **pointer;
-    size_t count, size; /* elements, bytes per element */
-} loss_buffer;
-#define LOSS_BUFFER(pointer_, count_)                                                    \
-    (loss_buffer)                                                                        \
-    {                                                                                    \
-        (void **)&(pointer_), (count_), sizeof *(pointer_)                               \
-    }
-SIM_MUST_USE sim_status sim_loss_buffers_create(const loss_buffer *list, size_t n,
-                                                const char *tag);
-size_t sim_loss_buffers_bytes(const loss_buffer *list, size_t n);
-void sim_loss_buffers_destroy(const loss_buffer *list, size_t n);
 
 /* Workspace for sums over rows, leaf by leaf and then by the tree. */
 typedef struct {

@@ -10,7 +10,7 @@
  */
 #include "cpc.h"
 
-#include "base.h"
+#include "common.h"
 #include "predict.h"
 
 #include "simile/memory.h"
@@ -50,7 +50,7 @@ typedef struct {
     temperature temperature;
     sim_patches cut;
     sim_batch_shape images, patches; /* a block's slots: images; patches */
-    sim_reducer folder;
+    sim_reducer reducer;
     size_t batch;
     sim_model model; /* without a projector where features are predicted */
     sim_tape *tape[SIM_MODEL_NETS];
@@ -94,8 +94,8 @@ static sim_status make_design(const sim_method_env *env, const cpc_options *o, d
     sim_status st = SIM_OK;
     const sim_model_spec spec = cpc_model(o);
 
-    SIM_TRY(sim_branch_lay_out(env, &spec, &d->model));
-    d->images = sim_branch_shape(env, 1);
+    SIM_TRY(sim_online_lay_out(env, &spec, &d->model));
+    d->images = sim_online_shape(env, 1);
     d->patches = d->images;
     d->patches.slots *= spec.grid * spec.grid;
     d->predict = (predict_spec){.comm = env->comm,
@@ -142,7 +142,7 @@ static sim_status create_pass(cpc *s, size_t i)
     const sim_batch_shape *shape = i == SIM_CONTEXT ? &s->images : &s->patches;
     size_t n = sim_batch_images(shape) * sim_net_dim(s->model.net[i]);
 
-    SIM_TRY(sim_tape_create(s->model.net[i], shape, &s->folder, true, &s->tape[i]));
+    SIM_TRY(sim_tape_create(s->model.net[i], shape, &s->reducer, true, &s->tape[i]));
     SIM_TRY(sim_alloc(&s->out[i], n, "method/embeddings"));
     SIM_TRY(sim_alloc(&s->dout[i], n, "method/embeddings"));
 done:
@@ -183,7 +183,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     s->cut = d.model.patches;
     s->images = d.images;
     s->patches = d.patches;
-    s->folder = sim_reducer_of(env->comm);
+    s->reducer = sim_reducer_of(env->comm);
     s->drawing = d.predict;
     s->batch = env->batch;
     SIM_TRY(create_parts(s, &d));

@@ -308,9 +308,9 @@ void sim_rows_by_block(const sim_batch_shape *s, size_t d, const float *by_view,
     permute_rows(s, d, by_view, by_block, false);
 }
 
-static void fold_over_ranks(void *ctx, size_t n_units, size_t leaves_per_unit,
-                            size_t leaves_per_group, size_t width, sim_merge_fn *merge,
-                            double *leaves, double *out)
+static void reduce_over_ranks(void *ctx, size_t n_units, size_t leaves_per_unit,
+                              size_t leaves_per_group, size_t width, sim_merge_fn *merge,
+                              double *leaves, double *out)
 {
     const sim_reduce_shape shape = {.n_units = n_units,
                                     .leaves_per_unit = leaves_per_unit,
@@ -322,5 +322,5 @@ static void fold_over_ranks(void *ctx, size_t n_units, size_t leaves_per_unit,
 
 sim_reducer sim_reducer_of(const sim_comm *comm)
 {
-    return (sim_reducer){.reduce = fold_over_ranks, .ctx = (void *)(uintptr_t)comm};
+    return (sim_reducer){.reduce = reduce_over_ranks, .ctx = (void *)(uintptr_t)comm};
 }

@@ -9,7 +9,7 @@
  * 2003.04297 (mocov2: an MLP head, blur, cosine schedule).
  */
 #include "arrays.h"
-#include "base.h"
+#include "common.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -71,7 +71,7 @@ static const sim_method_default v2_defaults[] = {{"encoder.projector.layers", "2
 /* ---- the method ---- */
 
 typedef struct {
-    base base;
+    method_common common;
     options options;
     const sim_comm *comm;
     unit_rows queries, keys;
@@ -108,7 +108,7 @@ static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
 
 static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
 {
-    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = sim_base_rows(env, 1)};
+    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = sim_common_rows(env, 1)};
 }
 
 static void destroy(void **self)
@@ -116,7 +116,7 @@ static void destroy(void **self)
     moco *m = *self;
     if (!m)
         return;
-    sim_base_release(&m->base);
+    sim_common_release(&m->common);
     sim_unit_rows_release(&m->queries);
     sim_unit_rows_release(&m->keys);
     sim_free(m->gathered);
@@ -129,9 +129,9 @@ static sim_status create_queue(const sim_method_env *env, moco *m)
     sim_status st = SIM_OK;
     const sim_queue_shape shape = queue_shape(env, &m->options);
 
-    SIM_TRY(sim_queue_create(env->comm, &shape, &m->base.queue));
-    sim_queue_draw(m->base.queue, env->seed);
-    sim_queue_only_filled(m->base.queue, m->options.warm != WARM_RANDOM);
+    SIM_TRY(sim_queue_create(env->comm, &shape, &m->common.queue));
+    sim_queue_draw(m->common.queue, env->seed);
+    sim_queue_only_filled(m->common.queue, m->options.warm != WARM_RANDOM);
     if (m->options.shuffle)
         SIM_TRY(sim_alloc(&m->gathered, shape.rows.n * shape.rows.d, "method/keys"));
 done:
@@ -145,18 +145,18 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     moco *m = NULL;
     void *out = NULL;
     size_t views = directions(o), d = (size_t)env->encoder->projector_dim;
-    const sim_model_spec spec = sim_base_model(o);
+    const sim_model_spec spec = sim_common_model(o);
 
     SIM_TRY(sim_new(&m, "method/moco"));
     out = m;
     m->options = *o;
     m->comm = env->comm;
-    m->base.temperature = sim_temperature_begin(&o->softmax);
-    SIM_TRY(sim_base_create(env, &spec, views, &m->base));
+    m->common.temperature = sim_temperature_begin(&o->softmax);
+    SIM_TRY(sim_common_create(env, &spec, views, &m->common));
     SIM_TRY(sim_momentum_encoder_create(env, &spec, views, o->bn_buffers == 1,
-                                        &m->base.target));
-    SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, d, &m->queries));
-    SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, d, &m->keys));
+                                        &m->common.momentum));
+    SIM_TRY(sim_unit_rows_create(&m->common.encoder->shape, d, &m->queries));
+    SIM_TRY(sim_unit_rows_create(&m->common.encoder->shape, d, &m->keys));
     SIM_TRY(create_queue(env, m));
     *self = out;
     out = NULL;
@@ -170,14 +170,14 @@ done:
 /* Keys stand where their images were shown: each goes to its image's own slot. */
 static void put_back(moco *m, const uint32_t *order)
 {
-    const sim_batch_shape *s = &m->base.target->shape;
+    const sim_batch_shape *s = &m->common.momentum->shape;
     size_t d = m->keys.d, lo = s->blocks.lo * s->slots, hi = s->blocks.hi * s->slots;
 
     for (size_t v = 0; v < s->views; v++) {
         float *mine = m->keys.z + v * (hi - lo) * d;
-        sim_comm_gather_rows(m->comm, s->n_blocks, s->slots, m->base.batch,
+        sim_comm_gather_rows(m->comm, s->n_blocks, s->slots, m->common.batch,
                              d * sizeof *mine, mine, m->gathered);
-        for (size_t i = 0; i < m->base.batch; i++)
+        for (size_t i = 0; i < m->common.batch; i++)
             if (order[i] >= lo && order[i] < hi)
                 memcpy(mine + (order[i] - lo) * d, m->gathered + i * d, d * sizeof *mine);
     }
@@ -186,7 +186,7 @@ static void put_back(moco *m, const uint32_t *order)
 /* Has the queue nothing yet that a query could be compared with as the job wants it? */
 static bool only_fills(const moco *m)
 {
-    int64_t filled = sim_queue_filled(m->base.queue);
+    int64_t filled = sim_queue_filled(m->common.queue);
     return (m->options.warm == WARM_WAIT && filled == 0) ||
            (m->options.warm == WARM_PREFILL && filled < m->options.queue_size);
 }
@@ -195,17 +195,17 @@ static void forward(void *self, const sim_method_batch *batch)
 {
     moco *m = self;
     const options *o = &m->options;
-    const branch *b = m->base.encoder;
+    const online_encoder *b = m->common.encoder;
     size_t of_queries =
         sim_batch_images(&b->shape) * sim_net_input(b->model.net[SIM_BACKBONE]);
 
     m->idle = only_fills(m);
     if (!m->idle)
-        sim_branch_forward(m->base.encoder, batch->x);
+        sim_online_forward(m->common.encoder, batch->x);
     sim_momentum_encoder_update(
-        m->base.target, b,
+        m->common.momentum, b,
         sim_momentum_factor(o->momentum, o->momentum_schedule == 1, batch->progress));
-    sim_momentum_encoder_forward(m->base.target,
+    sim_momentum_encoder_forward(m->common.momentum,
                                  batch->x + (shares_images(o) ? 0 : of_queries));
 }
 
@@ -234,35 +234,36 @@ static void contrast(sim_queue *q, const sim_cross_options *loss, size_t views, 
 static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
     moco *m = self;
-    const sim_batch_shape *s = &m->base.encoder->shape;
+    const sim_batch_shape *s = &m->common.encoder->shape;
 
-    sim_unit_rows_load(&m->keys, s, m->base.target->out[SIM_PROJECTOR]);
+    sim_unit_rows_load(&m->keys, s, m->common.momentum->out[SIM_PROJECTOR]);
     if (m->options.shuffle)
         put_back(m, batch->order);
     m->pending = true;
     *report = (sim_loss_report){0};
     if (m->idle)
         return;
-    sim_unit_rows_load(&m->queries, s, m->base.encoder->out[SIM_PROJECTOR]);
+    sim_unit_rows_load(&m->queries, s, m->common.encoder->out[SIM_PROJECTOR]);
     const sim_cross_options each =
-        loss_of(&m->options, sim_temperature_value(&m->base.temperature));
-    contrast(m->base.queue, &each, directions(&m->options),
+        loss_of(&m->options, sim_temperature_value(&m->common.temperature));
+    contrast(m->common.queue, &each, directions(&m->options),
              m->queries.n / s->views * m->queries.d, m->queries.z, m->keys.z,
              m->queries.dz, report);
-    sim_unit_rows_store_gradient(&m->queries, s, m->base.encoder->dout[SIM_PROJECTOR]);
+    sim_unit_rows_store_gradient(&m->queries, s, m->common.encoder->dout[SIM_PROJECTOR]);
 }
 
 static void backward(void *self, const sim_loss_report *report, float *grads)
 {
     const moco *m = self;
-    const sim_batch_shape *s = &m->base.encoder->shape;
+    const sim_batch_shape *s = &m->common.encoder->shape;
     sim_range nodes[SIM_TREE_MAX_NODES];
 
     if (!m->idle) {
-        sim_base_backward(self, report, grads);
+        sim_common_backward(self, report, grads);
         return;
     }
-    size_t floats = sim_branch_parameters(m->base.encoder) + m->base.temperature.learned;
+    size_t floats =
+        sim_online_parameters(m->common.encoder) + m->common.temperature.learned;
     memset(grads, 0,
            sim_tree_nodes(s->n_blocks, s->blocks, nodes) * floats * sizeof *grads);
 }
@@ -285,9 +286,9 @@ static void updated(void *self)
 {
     moco *m = self;
     size_t views = directions(&m->options);
-    sim_base_updated(m);
+    sim_common_updated(m);
     if (m->pending)
-        push(m->base.queue, views, m->keys.n / views, m->keys.d, m->keys.z);
+        push(m->common.queue, views, m->keys.n / views, m->keys.d, m->keys.z);
     m->pending = false;
 }
 
@@ -302,7 +303,7 @@ static sim_embeddings embeddings(void *self)
 {
     const moco *m = self;
     return (sim_embeddings){
-        .z = m->queries.z, .views = m->base.encoder->shape.views, .dim = m->queries.d};
+        .z = m->queries.z, .views = m->common.encoder->shape.views, .dim = m->queries.d};
 }
 
 static const char *reduction(const void *opaque)
@@ -320,7 +321,7 @@ static sim_status about(void *self, char **text)
     const options *o = &m->options;
     char temperature_text[64];
 
-    sim_temperature_about(&m->base.temperature, temperature_text,
+    sim_temperature_about(&m->common.temperature, temperature_text,
                           sizeof temperature_text);
     return sim_text_format(
         "method/about", text,
@@ -355,11 +356,11 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     const options *o = opaque;
     const sim_queue_shape q = queue_shape(env, o);
     size_t views = directions(o), d = q.rows.d;
-    const sim_model_spec spec = sim_base_model(o);
-    const sim_batch_shape shape = sim_branch_shape(env, views);
+    const sim_model_spec spec = sim_common_model(o);
+    const sim_batch_shape shape = sim_online_shape(env, views);
 
-    SIM_TRY(sim_branch_plan(env, &spec, views, rows, n_rows));
-    sim_branch_plan_scratch(sim_queue_scratch(d), rows, *n_rows);
+    SIM_TRY(sim_online_plan(env, &spec, views, rows, n_rows));
+    sim_online_plan_scratch(sim_queue_scratch(d), rows, *n_rows);
     SIM_TRY(sim_momentum_encoder_plan(env, &spec, views, rows, n_rows));
     size_t gathered = o->shuffle ? q.rows.n * d * sizeof(float) : 0;
     sim_plan_add(rows, n_rows, "rows for the loss",
@@ -372,7 +373,7 @@ done:
 static size_t saved_bytes(const sim_method_env *env, const void *opaque)
 {
     const sim_queue_shape q = queue_shape(env, opaque);
-    const sim_model_spec spec = sim_base_model(opaque);
+    const sim_model_spec spec = sim_common_model(opaque);
     return sim_momentum_encoder_saved_bytes(env, &spec) + q.k * q.rows.d * sizeof(float);
 }
 
@@ -427,16 +428,16 @@ done:
 #define ROW(name_, paper_, table_, defaults_)                                            \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .defaults = defaults_,         \
-        .n_defaults = sizeof defaults_ / sizeof defaults_[0], .model = sim_base_model,   \
+        .n_defaults = sizeof defaults_ / sizeof defaults_[0], .model = sim_common_model, \
         .parts = parts, .create = create, .destroy = destroy,                            \
         .forward_backward = forward_backward, .updated = updated,                        \
-        .started = sim_base_started, .idle = idle, .nets = sim_base_nets,                \
-        .scalars = sim_base_scalars,                                                     \
+        .started = sim_common_started, .idle = idle, .nets = sim_common_nets,            \
+        .scalars = sim_common_scalars,                                                   \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
-        .momentum_nets = sim_base_momentum_nets, .queue = sim_base_queue,                \
-        .visit = sim_base_visit, .embeddings = embeddings, .about = about, .plan = plan, \
-        .saved_bytes = saved_bytes, .advise = advise, .reduction = reduction,            \
-        .compute = compute                                                               \
+        .momentum_nets = sim_common_momentum_nets, .queue = sim_common_queue,            \
+        .visit = sim_common_visit, .embeddings = embeddings, .about = about,             \
+        .plan = plan, .saved_bytes = saved_bytes, .advise = advise,                      \
+        .reduction = reduction, .compute = compute                                       \
     }
 
 const sim_method_row sim_method_mocov1 =

@@ -8,7 +8,7 @@
  * Paper: Chen, Xie, He 2021, arXiv 2104.02057 (its part on ResNets).
  */
 #include "arrays.h"
-#include "base.h"
+#include "common.h"
 
 #include "simile/memory.h"
 
@@ -73,7 +73,7 @@ static void contrast(sim_cross *e, const options *o, double t, const pairs *r,
 /* ---- the method ---- */
 
 typedef struct {
-    base base;
+    method_common common;
     options options;
     unit_rows queries, keys;
     sim_cross *cross;
@@ -92,7 +92,7 @@ static void destroy(void **self)
     mocov3 *m = *self;
     if (!m)
         return;
-    sim_base_release(&m->base);
+    sim_common_release(&m->common);
     sim_unit_rows_release(&m->queries);
     sim_unit_rows_release(&m->keys);
     sim_cross_destroy(&m->cross);
@@ -107,17 +107,17 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     mocov3 *m = NULL;
     void *out = NULL;
     const sim_model_spec spec = mocov3_model(o);
-    const sim_rows_shape shape = sim_base_rows(env, 1);
+    const sim_rows_shape shape = sim_common_rows(env, 1);
 
     SIM_TRY(sim_new(&m, "method/mocov3"));
     out = m;
     m->options = *o;
-    m->base.temperature = sim_temperature_begin(&o->softmax);
-    SIM_TRY(sim_base_create(env, &spec, VIEWS, &m->base));
+    m->common.temperature = sim_temperature_begin(&o->softmax);
+    SIM_TRY(sim_common_create(env, &spec, VIEWS, &m->common));
     SIM_TRY(sim_momentum_encoder_create(env, &spec, VIEWS, o->bn_buffers == 1,
-                                        &m->base.target));
-    SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, shape.d, &m->queries));
-    SIM_TRY(sim_unit_rows_create(&m->base.encoder->shape, shape.d, &m->keys));
+                                        &m->common.momentum));
+    SIM_TRY(sim_unit_rows_create(&m->common.encoder->shape, shape.d, &m->queries));
+    SIM_TRY(sim_unit_rows_create(&m->common.encoder->shape, shape.d, &m->keys));
     SIM_TRY(sim_cross_create(env->comm, &shape, &m->cross));
     *self = out;
     out = NULL;
@@ -130,17 +130,17 @@ static void forward(void *self, const sim_method_batch *batch)
 {
     mocov3 *m = self;
     const options *o = &m->options;
-    sim_branch_forward(m->base.encoder, batch->x);
+    sim_online_forward(m->common.encoder, batch->x);
     sim_momentum_encoder_update(
-        m->base.target, m->base.encoder,
+        m->common.momentum, m->common.encoder,
         sim_momentum_factor(o->momentum, o->momentum_schedule == 1, batch->progress));
-    sim_momentum_encoder_forward(m->base.target, batch->x);
+    sim_momentum_encoder_forward(m->common.momentum, batch->x);
 }
 
 static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
     mocov3 *m = self;
-    const branch *b = m->base.encoder;
+    const online_encoder *b = m->common.encoder;
     const pairs r = {.mine = m->queries.n / VIEWS,
                      .d = m->queries.d,
                      .q = m->queries.z,
@@ -149,8 +149,8 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
 
     (void)batch;
     sim_unit_rows_load(&m->queries, &b->shape, b->out[SIM_PREDICTOR]);
-    sim_unit_rows_load(&m->keys, &b->shape, m->base.target->out[SIM_PROJECTOR]);
-    contrast(m->cross, &m->options, sim_temperature_value(&m->base.temperature), &r,
+    sim_unit_rows_load(&m->keys, &b->shape, m->common.momentum->out[SIM_PROJECTOR]);
+    contrast(m->cross, &m->options, sim_temperature_value(&m->common.temperature), &r,
              report);
     sim_unit_rows_store_gradient(&m->queries, &b->shape, b->dout[SIM_PREDICTOR]);
 }
@@ -158,7 +158,7 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    static const step_parts step = {forward, compare, sim_base_backward};
+    static const step_parts step = {forward, compare, sim_common_backward};
     sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
@@ -180,12 +180,12 @@ static sim_status about(void *self, char **text)
     const options *o = &m->options;
     char temperature_text[64];
 
-    sim_temperature_about(&m->base.temperature, temperature_text,
+    sim_temperature_about(&m->common.temperature, temperature_text,
                           sizeof temperature_text);
     return sim_text_format("method/about", text,
                            "%zu negatives per anchor%s, %s, key encoder's momentum %g%s, "
                            "%s",
-                           m->base.batch - 1, o->denominator == 1 ? ", decoupled" : "",
+                           m->common.batch - 1, o->denominator == 1 ? ", decoupled" : "",
                            temperature_text, o->momentum,
                            o->momentum_schedule == 1 ? " rising to 1" : "", reduction(o));
 }
@@ -197,11 +197,11 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
 {
     sim_status st = SIM_OK;
     const sim_model_spec spec = mocov3_model(opaque);
-    const sim_rows_shape loss = sim_base_rows(env, 1);
-    const sim_batch_shape shape = sim_branch_shape(env, VIEWS);
+    const sim_rows_shape loss = sim_common_rows(env, 1);
+    const sim_batch_shape shape = sim_online_shape(env, VIEWS);
 
-    SIM_TRY(sim_branch_plan(env, &spec, VIEWS, plan_rows, n_rows));
-    sim_branch_plan_loss(loss.d, plan_rows, *n_rows);
+    SIM_TRY(sim_online_plan(env, &spec, VIEWS, plan_rows, n_rows));
+    sim_online_plan_loss(loss.d, plan_rows, *n_rows);
     SIM_TRY(sim_momentum_encoder_plan(env, &spec, VIEWS, plan_rows, n_rows));
     sim_plan_add(plan_rows, n_rows, "rows for the loss",
                  2 * sim_unit_rows_bytes(&shape, loss.d));
@@ -268,17 +268,17 @@ const sim_method_row sim_method_mocov3 = {
     .defaults = defaults,
     .n_defaults = sizeof defaults / sizeof defaults[0],
     .model = mocov3_model,
-    .parts = sim_base_two_views,
+    .parts = sim_common_two_views,
     .create = create,
     .destroy = destroy,
     .forward_backward = forward_backward,
-    .updated = sim_base_updated,
-    .started = sim_base_started,
-    .nets = sim_base_nets,
-    .scalars = sim_base_scalars,
+    .updated = sim_common_updated,
+    .started = sim_common_started,
+    .nets = sim_common_nets,
+    .scalars = sim_common_scalars,
     .scalar_gradient_bound = sim_temperature_gradient_bound_unit,
-    .momentum_nets = sim_base_momentum_nets,
-    .visit = sim_base_visit,
+    .momentum_nets = sim_common_momentum_nets,
+    .visit = sim_common_visit,
     .embeddings = embeddings,
     .about = about,
     .plan = plan,

@@ -66,7 +66,7 @@ static sim_status average_in(void *ctx, const char *group, const sim_tensor *t)
 typedef sim_status see_fn(void *ctx, const char *group, const sim_tensor *t);
 
 /* `see` walks the statistics of the nets, and t->kept beside them. */
-static void walk(target *t, sim_net *const *nets, see_fn *see, double m)
+static void walk(momentum_encoder *t, sim_net *const *nets, see_fn *see, double m)
 {
     walker w = {.at = t->kept, .m = m};
     const sim_visitor v = {.see = see, .ctx = &w};
@@ -76,7 +76,7 @@ static void walk(target *t, sim_net *const *nets, see_fn *see, double m)
     }
 }
 
-static sim_status count_statistics(const target *t, size_t *n_bytes)
+static sim_status count_statistics(const momentum_encoder *t, size_t *n_bytes)
 {
     sim_status st = SIM_OK;
     const sim_visitor v = {.see = count, .ctx = n_bytes};
@@ -91,23 +91,23 @@ done:
 
 sim_status sim_momentum_encoder_create(const sim_method_env *env,
                                        const sim_model_spec *spec, size_t views,
-                                       bool averages_statistics, target **out)
+                                       bool averages_statistics, momentum_encoder **out)
 {
     sim_status st = SIM_OK;
-    target *t = NULL;
+    momentum_encoder *t = NULL;
     sim_model_layout layout;
     size_t n_bytes = 0;
 
-    SIM_TRY(sim_branch_lay_out(env, spec, &layout));
+    SIM_TRY(sim_online_lay_out(env, spec, &layout));
     SIM_TRY(sim_new(&t, "method/target"));
     t->averages_statistics = averages_statistics;
-    t->shape = sim_branch_shape(env, views);
-    t->folder = sim_reducer_of(env->comm);
+    t->shape = sim_online_shape(env, views);
+    t->reducer = sim_reducer_of(env->comm);
     SIM_TRY(sim_model_create(&layout, SIM_MOMENTUM_NETS, &t->model));
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         size_t n = sim_batch_images(&t->shape) * sim_net_dim(t->model.net[i]);
         SIM_TRY(
-            sim_tape_create(t->model.net[i], &t->shape, &t->folder, false, &t->tape[i]));
+            sim_tape_create(t->model.net[i], &t->shape, &t->reducer, false, &t->tape[i]));
         SIM_TRY(sim_alloc(&t->out[i], n, "method/keys"));
     }
     SIM_TRY(count_statistics(t, &n_bytes));
@@ -119,9 +119,9 @@ done:
     return st;
 }
 
-void sim_momentum_encoder_destroy(target **out)
+void sim_momentum_encoder_destroy(momentum_encoder **out)
 {
-    target *t = *out;
+    momentum_encoder *t = *out;
     if (!t)
         return;
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
@@ -136,7 +136,7 @@ void sim_momentum_encoder_destroy(target **out)
 
 /* ---- passes ---- */
 
-void sim_momentum_encoder_copy(target *t, const branch *b)
+void sim_momentum_encoder_copy(momentum_encoder *t, const online_encoder *b)
 {
     for (size_t i = 0; i < MOMENTUM_NETS; i++)
         memcpy(sim_net_weights(t->model.net[i]), sim_net_weights(b->model.net[i]),
@@ -145,7 +145,7 @@ void sim_momentum_encoder_copy(target *t, const branch *b)
     walk(t, t->model.net, put_in, 0);
 }
 
-void sim_momentum_encoder_update(target *t, const branch *b, double m)
+void sim_momentum_encoder_update(momentum_encoder *t, const online_encoder *b, double m)
 {
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         sim_momentum_update(sim_net_parameters(b->model.net[i]), m,
@@ -159,7 +159,7 @@ void sim_momentum_encoder_update(target *t, const branch *b, double m)
     walk(t, t->model.net, average_in, m);
 }
 
-void sim_momentum_encoder_forward(target *t, const float *x)
+void sim_momentum_encoder_forward(momentum_encoder *t, const float *x)
 {
     if (t->averages_statistics)
         walk(t, t->model.net, take_out, 0);
@@ -169,7 +169,7 @@ void sim_momentum_encoder_forward(target *t, const float *x)
         walk(t, t->model.net, put_in, 0);
 }
 
-size_t sim_momentum_encoder_nets(const target *t, sim_net *nets[SIM_MAX_NETS],
+size_t sim_momentum_encoder_nets(const momentum_encoder *t, sim_net *nets[SIM_MAX_NETS],
                                  const char *groups[SIM_MAX_NETS])
 {
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
@@ -179,7 +179,7 @@ size_t sim_momentum_encoder_nets(const target *t, sim_net *nets[SIM_MAX_NETS],
     return MOMENTUM_NETS;
 }
 
-sim_status sim_momentum_encoder_visit(target *t, const sim_visitor *v)
+sim_status sim_momentum_encoder_visit(momentum_encoder *t, const sim_visitor *v)
 {
     return sim_model_visit(&t->model, "momentum", v);
 }
@@ -201,7 +201,7 @@ static sim_status plan_nets(const sim_method_env *env, const sim_model_spec *spe
     sim_plan_row rows[16];
     size_t n = 0;
 
-    SIM_TRY(sim_branch_lay_out(env, spec, &layout));
+    SIM_TRY(sim_online_lay_out(env, spec, &layout));
     SIM_TRY(
         sim_net_plan_forward(&layout.backbone, &layout.projector, 1, shape, rows, &n));
     for (size_t i = 0; i < N_ITEMS; i++) {
@@ -219,7 +219,7 @@ sim_status sim_momentum_encoder_plan(const sim_method_env *env,
                                      sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_batch_shape shape = sim_branch_shape(env, views);
+    const sim_batch_shape shape = sim_online_shape(env, views);
     size_t bytes[N_ITEMS];
 
     SIM_TRY(plan_nets(env, spec, &shape, bytes));
@@ -235,7 +235,7 @@ done:
 size_t sim_momentum_encoder_saved_bytes(const sim_method_env *env,
                                         const sim_model_spec *spec)
 {
-    const sim_batch_shape shape = sim_branch_shape(env, 1);
+    const sim_batch_shape shape = sim_online_shape(env, 1);
     size_t bytes[N_ITEMS];
     return plan_nets(env, spec, &shape, bytes) == SIM_OK ? bytes[0] + bytes[1] : 0;
 }

@@ -7,19 +7,19 @@
 #ifndef SIMILE_METHOD_MOMENTUM_ENCODER_H
 #define SIMILE_METHOD_MOMENTUM_ENCODER_H
 
-#include "branch.h"
+#include "online_encoder.h"
 
 enum { MOMENTUM_NETS = SIM_PROJECTOR + 1 }; /* backbone and projector */
 
 typedef struct {
     bool averages_statistics;
     sim_batch_shape shape;
-    sim_reducer folder;
+    sim_reducer reducer;
     sim_model model;
     sim_tape *tape[MOMENTUM_NETS];
     float *out[MOMENTUM_NETS]; /* [images][dim] of each net, by block */
     char *kept;                /* statistics of all nets, on their way */
-} target;
+} momentum_encoder;
 
 /*
  * Nets equal to those of a branch of the same env and spec, without its predictor.
@@ -30,8 +30,8 @@ SIM_MUST_USE sim_status sim_momentum_encoder_create(const sim_method_env *env,
                                                     const sim_model_spec *spec,
                                                     size_t views,
                                                     bool averages_statistics,
-                                                    target **out);
-void sim_momentum_encoder_destroy(target **t);
+                                                    momentum_encoder **out);
+void sim_momentum_encoder_destroy(momentum_encoder **t);
 /* Adds what create takes to the rows of a plan. */
 SIM_MUST_USE sim_status sim_momentum_encoder_plan(const sim_method_env *env,
                                                   const sim_model_spec *spec,
@@ -42,14 +42,15 @@ size_t sim_momentum_encoder_saved_bytes(const sim_method_env *env,
                                         const sim_model_spec *spec);
 
 /* Weights and statistics become the branch's. */
-void sim_momentum_encoder_copy(target *t, const branch *b);
+void sim_momentum_encoder_copy(momentum_encoder *t, const online_encoder *b);
 /* weights = m weights + (1 - m) the branch's. */
-void sim_momentum_encoder_update(target *t, const branch *b, double m);
+void sim_momentum_encoder_update(momentum_encoder *t, const online_encoder *b, double m);
 /* x [local block][view][slot] images; fills out[].  After sim_momentum_encoder_update. */
-void sim_momentum_encoder_forward(target *t, const float *x);
+void sim_momentum_encoder_forward(momentum_encoder *t, const float *x);
 
-size_t sim_momentum_encoder_nets(const target *t, sim_net *nets[SIM_MAX_NETS],
+size_t sim_momentum_encoder_nets(const momentum_encoder *t, sim_net *nets[SIM_MAX_NETS],
                                  const char *groups[SIM_MAX_NETS]);
 /* Visits weights and statistics under /momentum. */
-SIM_MUST_USE sim_status sim_momentum_encoder_visit(target *t, const sim_visitor *v);
+SIM_MUST_USE sim_status sim_momentum_encoder_visit(momentum_encoder *t,
+                                                   const sim_visitor *v);
 #endif

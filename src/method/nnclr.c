@@ -9,7 +9,7 @@
  * Paper: Dwibedi et al. 2021, arXiv 2104.14548.
  */
 #include "arrays.h"
-#include "base.h"
+#include "common.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -74,7 +74,7 @@ static void contrast(sim_queue *q, sim_cross *e, const options *o, double t,
 /* ---- the method ---- */
 
 typedef struct {
-    base base;
+    method_common common;
     options options;
     unit_rows z, p;
     float *nearest;
@@ -92,7 +92,7 @@ static sim_model_spec nnclr_model(const void *opaque)
 
 static sim_queue_shape queue_shape(const sim_method_env *env, const options *o)
 {
-    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = sim_base_rows(env, 1)};
+    return (sim_queue_shape){.k = (size_t)o->queue_size, .rows = sim_common_rows(env, 1)};
 }
 
 static void destroy(void **self)
@@ -100,7 +100,7 @@ static void destroy(void **self)
     nnclr *s = *self;
     if (!s)
         return;
-    sim_base_release(&s->base);
+    sim_common_release(&s->common);
     sim_unit_rows_release(&s->z);
     sim_unit_rows_release(&s->p);
     sim_free(s->nearest);
@@ -116,12 +116,12 @@ static sim_status create_rows(nnclr *s, const sim_method_env *env,
     sim_status st = SIM_OK;
     size_t d = shape->rows.d;
 
-    SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape, d, &s->z));
-    SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape, d, &s->p));
+    SIM_TRY(sim_unit_rows_create(&s->common.encoder->shape, d, &s->z));
+    SIM_TRY(sim_unit_rows_create(&s->common.encoder->shape, d, &s->p));
     SIM_TRY(sim_alloc(&s->nearest, s->z.n * d, "method/nnclr"));
     SIM_TRY(sim_alloc(&s->slots, s->z.n, "method/nnclr"));
-    SIM_TRY(sim_queue_create(env->comm, shape, &s->base.queue));
-    sim_queue_draw(s->base.queue, env->seed);
+    SIM_TRY(sim_queue_create(env->comm, shape, &s->common.queue));
+    sim_queue_draw(s->common.queue, env->seed);
     SIM_TRY(sim_cross_create(env->comm, &shape->rows, &s->cross));
 done:
     return st;
@@ -139,8 +139,8 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/nnclr"));
     out = s;
     s->options = *o;
-    s->base.temperature = sim_temperature_begin(&o->softmax);
-    SIM_TRY(sim_base_create(env, &spec, VIEWS, &s->base));
+    s->common.temperature = sim_temperature_begin(&o->softmax);
+    SIM_TRY(sim_common_create(env, &spec, VIEWS, &s->common));
     SIM_TRY(create_rows(s, env, &shape));
     *self = out;
     out = NULL;
@@ -152,7 +152,7 @@ done:
 static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
     nnclr *s = self;
-    const branch *b = s->base.encoder;
+    const online_encoder *b = s->common.encoder;
     const pairs r = {.mine = s->z.n / VIEWS,
                      .d = s->z.d,
                      .z = s->z.z,
@@ -164,8 +164,8 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
     (void)batch;
     sim_unit_rows_load(&s->z, &b->shape, b->out[SIM_PROJECTOR]);
     sim_unit_rows_load(&s->p, &b->shape, b->out[SIM_PREDICTOR]);
-    contrast(s->base.queue, s->cross, &s->options,
-             sim_temperature_value(&s->base.temperature), &r, report);
+    contrast(s->common.queue, s->cross, &s->options,
+             sim_temperature_value(&s->common.temperature), &r, report);
     sim_unit_rows_store_gradient(&s->p, &b->shape, b->dout[SIM_PREDICTOR]);
     s->fresh = true;
 }
@@ -173,7 +173,7 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    static const step_parts step = {sim_base_forward, compare, sim_base_backward};
+    static const step_parts step = {sim_common_forward, compare, sim_common_backward};
     sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
@@ -182,9 +182,9 @@ static void updated(void *self)
 {
     nnclr *s = self;
     if (s->fresh)
-        sim_queue_push(s->base.queue, s->z.z);
+        sim_queue_push(s->common.queue, s->z.z);
     s->fresh = false;
-    sim_base_updated(s);
+    sim_common_updated(s);
 }
 
 static sim_embeddings embeddings(void *self)
@@ -206,14 +206,14 @@ static sim_status about(void *self, char **text)
     const options *o = &s->options;
     char temperature_text[64];
 
-    sim_temperature_about(&s->base.temperature, temperature_text,
+    sim_temperature_about(&s->common.temperature, temperature_text,
                           sizeof temperature_text);
     return sim_text_format("method/about", text,
                            "neighbours out of %lld earlier embeddings%s, %s, %zu "
                            "negatives per anchor, %s",
                            (long long)o->queue_size,
                            o->denominator == 1 ? ", decoupled" : "", temperature_text,
-                           s->base.batch - 1, reduction(o));
+                           s->common.batch - 1, reduction(o));
 }
 
 static sim_status plan(const sim_method_env *env, const void *opaque,
@@ -223,11 +223,11 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     const options *o = opaque;
     const sim_model_spec spec = nnclr_model(o);
     const sim_queue_shape shape = queue_shape(env, o);
-    const sim_batch_shape images = sim_branch_shape(env, VIEWS);
+    const sim_batch_shape images = sim_online_shape(env, VIEWS);
     size_t d = shape.rows.d, n = sim_batch_images(&images);
 
-    SIM_TRY(sim_branch_plan(env, &spec, VIEWS, plan_rows, n_rows));
-    sim_branch_plan_loss(d, plan_rows, *n_rows);
+    SIM_TRY(sim_online_plan(env, &spec, VIEWS, plan_rows, n_rows));
+    sim_online_plan_loss(d, plan_rows, *n_rows);
     sim_plan_add(plan_rows, n_rows, "rows for the loss",
                  2 * sim_unit_rows_bytes(&images, d) +
                      n * (d * sizeof(float) + sizeof(int64_t)));
@@ -352,17 +352,17 @@ const sim_method_row sim_method_nnclr = {.name = "nnclr",
                                          .paper = "arXiv 2104.14548",
                                          .table = &table,
                                          .model = nnclr_model,
-                                         .parts = sim_base_two_views,
+                                         .parts = sim_common_two_views,
                                          .create = create,
                                          .destroy = destroy,
                                          .forward_backward = forward_backward,
                                          .updated = updated,
-                                         .nets = sim_base_nets,
-                                         .scalars = sim_base_scalars,
+                                         .nets = sim_common_nets,
+                                         .scalars = sim_common_scalars,
                                          .scalar_gradient_bound =
                                              sim_temperature_gradient_bound_unit,
-                                         .queue = sim_base_queue,
-                                         .visit = sim_base_visit,
+                                         .queue = sim_common_queue,
+                                         .visit = sim_common_visit,
                                          .embeddings = embeddings,
                                          .about = about,
                                          .plan = plan,

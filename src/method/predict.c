@@ -8,7 +8,7 @@
  */
 #include "predict.h"
 
-#include "branch.h"
+#include "online_encoder.h"
 
 #include "simile/memory.h"
 #include "simile/random.h"
@@ -21,7 +21,7 @@ enum { FIRST_SALT = 16 /* of the heads' draws; others' are below */ };
 
 struct predict {
     predict_spec spec;
-    sim_reducer folder;
+    sim_reducer reducer;
     sim_net *net[MOST_STEPS];
     sim_tape *tape[MOST_STEPS];
     sim_cross *cross[MOST_STEPS];
@@ -128,7 +128,7 @@ static sim_status create_step(predict *p, size_t k)
     const sim_sampled_shape sampled = sampled_of(s, k);
 
     SIM_TRY(sim_head_create(&head, &p->net[k]));
-    SIM_TRY(sim_tape_create(p->net[k], &shape, &p->folder, true, &p->tape[k]));
+    SIM_TRY(sim_tape_create(p->net[k], &shape, &p->reducer, true, &p->tape[k]));
     if (s->n_negatives)
         SIM_TRY(sim_sampled_create(s->comm, &sampled, &p->sampled[k]));
     else
@@ -179,7 +179,7 @@ sim_status sim_predict_create(const predict_spec *spec, predict **out)
     SIM_TRY(sim_predict_check(spec));
     SIM_TRY(sim_new(&p, "method/predict"));
     p->spec = *spec;
-    p->folder = sim_reducer_of(spec->comm);
+    p->reducer = sim_reducer_of(spec->comm);
     for (size_t k = 0; k < spec->steps; k++)
         SIM_TRY(create_step(p, k));
     SIM_TRY(create_buffers(p));
@@ -227,10 +227,10 @@ sim_status sim_predict_plan(const predict_spec *s, sim_plan_row rows[32], size_t
         loss += s->n_negatives ? sim_sampled_bytes(&sampled) : sim_cross_bytes(&all);
     }
     if (s->n_negatives)
-        sim_branch_plan_scratch((s->n_negatives + 1 + s->d) * sizeof(double), rows,
+        sim_online_plan_scratch((s->n_negatives + 1 + s->d) * sizeof(double), rows,
                                 *n_rows);
     else
-        sim_branch_plan_loss(s->d, rows, *n_rows);
+        sim_online_plan_loss(s->d, rows, *n_rows);
     sim_plan_add(rows, n_rows, "rows for the loss", buffer_bytes(s));
     sim_plan_add(rows, n_rows, "loss", loss);
 done:

@@ -7,7 +7,7 @@
  * Paper: Zhai et al. 2023, arXiv 2303.15343 (between images and texts; here between views).
  */
 #include "arrays.h"
-#include "base.h"
+#include "common.h"
 
 #include "simile/kernel.h"
 #include "simile/memory.h"
@@ -32,7 +32,7 @@ enum { LOG_SCALE, BIAS, NUMBERS };
 static const char *const number_names[NUMBERS] = {"log_scale", "bias"};
 
 typedef struct {
-    base base;
+    method_common common;
     options options;
     unit_rows rows;
     sim_cross *cross;
@@ -44,7 +44,7 @@ static void destroy(void **self)
     siglip *s = *self;
     if (!s)
         return;
-    sim_base_release(&s->base);
+    sim_common_release(&s->common);
     sim_unit_rows_release(&s->rows);
     sim_cross_destroy(&s->cross);
     sim_free(s);
@@ -57,16 +57,16 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     const options *o = opaque;
     siglip *s = NULL;
     void *out = NULL;
-    const sim_rows_shape shape = sim_base_rows(env, 1);
-    const sim_model_spec spec = sim_base_model(opaque);
+    const sim_rows_shape shape = sim_common_rows(env, 1);
+    const sim_model_spec spec = sim_common_model(opaque);
 
     SIM_TRY(sim_new(&s, "method/siglip"));
     out = s;
     s->options = *o;
     s->numbers[LOG_SCALE] = (float)sim_ln(o->scale);
     s->numbers[BIAS] = (float)o->bias;
-    SIM_TRY(sim_base_create(env, &spec, VIEWS, &s->base));
-    SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape, shape.d, &s->rows));
+    SIM_TRY(sim_common_create(env, &spec, VIEWS, &s->common));
+    SIM_TRY(sim_unit_rows_create(&s->common.encoder->shape, shape.d, &s->rows));
     SIM_TRY(sim_cross_create(env->comm, &shape, &s->cross));
     *self = out;
     out = NULL;
@@ -78,7 +78,7 @@ done:
 static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
     siglip *s = self;
-    const branch *b = s->base.encoder;
+    const online_encoder *b = s->common.encoder;
     size_t second = s->rows.n / VIEWS * s->rows.d; /* where view 2 begins */
     double scale = sim_exp_double((double)s->numbers[LOG_SCALE]);
     (void)batch;
@@ -92,10 +92,10 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
 static void backward(void *self, const sim_loss_report *report, float *grads)
 {
     const siglip *s = self;
-    branch *b = s->base.encoder;
-    size_t first = sim_branch_parameters(b), stride = first + NUMBERS;
+    online_encoder *b = s->common.encoder;
+    size_t first = sim_online_parameters(b), stride = first + NUMBERS;
 
-    sim_branch_backward(b, grads, stride);
+    sim_online_backward(b, grads, stride);
     sim_scalar_gradient(&b->shape, report->d_log_scale, first + LOG_SCALE, grads, stride);
     sim_scalar_gradient(&b->shape, report->d_bias, first + BIAS, grads, stride);
 }
@@ -103,7 +103,7 @@ static void backward(void *self, const sim_loss_report *report, float *grads)
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    static const step_parts step = {sim_base_forward, compare, backward};
+    static const step_parts step = {sim_common_forward, compare, backward};
     sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
@@ -129,7 +129,7 @@ static sim_status visit(void *self, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     siglip *s = self;
-    SIM_TRY(sim_base_visit(s, v));
+    SIM_TRY(sim_common_visit(s, v));
     for (size_t i = 0; i < NUMBERS; i++)
         SIM_TRY(sim_visit_f32(v, "weights/method", number_names[i], 1, &s->numbers[i]));
 done:
@@ -154,7 +154,7 @@ static sim_status about(void *self, char **text)
     return sim_text_format("method/about", text,
                            "sigmoid, scale learned from %g, bias learned from %g, %zu "
                            "negatives per anchor, %s",
-                           s->options.scale, s->options.bias, s->base.batch - 1,
+                           s->options.scale, s->options.bias, s->common.batch - 1,
                            reduction(&s->options));
 }
 
@@ -162,12 +162,12 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
                        sim_plan_row plan_rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_rows_shape shape = sim_base_rows(env, 1);
-    const sim_model_spec spec = sim_base_model(opaque);
-    const sim_batch_shape images = sim_branch_shape(env, VIEWS);
+    const sim_rows_shape shape = sim_common_rows(env, 1);
+    const sim_model_spec spec = sim_common_model(opaque);
+    const sim_batch_shape images = sim_online_shape(env, VIEWS);
 
-    SIM_TRY(sim_branch_plan(env, &spec, VIEWS, plan_rows, n_rows));
-    sim_branch_plan_loss(shape.d, plan_rows, *n_rows);
+    SIM_TRY(sim_online_plan(env, &spec, VIEWS, plan_rows, n_rows));
+    sim_online_plan_loss(shape.d, plan_rows, *n_rows);
     sim_plan_add(plan_rows, n_rows, "rows for the loss",
                  sim_unit_rows_bytes(&images, shape.d));
     sim_plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape));
@@ -217,13 +217,13 @@ done:
 const sim_method_row sim_method_siglip = {.name = "siglip",
                                           .paper = "arXiv 2303.15343",
                                           .table = &table,
-                                          .model = sim_base_model,
-                                          .parts = sim_base_two_views,
+                                          .model = sim_common_model,
+                                          .parts = sim_common_two_views,
                                           .create = create,
                                           .destroy = destroy,
                                           .forward_backward = forward_backward,
-                                          .updated = sim_base_updated,
-                                          .nets = sim_base_nets,
+                                          .updated = sim_common_updated,
+                                          .nets = sim_common_nets,
                                           .scalars = scalars,
                                           .scalar_gradient_bound = scalar_gradient_bound,
                                           .visit = visit,

@@ -8,7 +8,7 @@
  * Khosla et al. 2020, arXiv 2004.11362 (supcon: positives by label).
  */
 #include "arrays.h"
-#include "base.h"
+#include "common.h"
 
 #include "simile/memory.h"
 
@@ -70,7 +70,7 @@ static const sim_option_table supcon_table = KEY_TABLE(options, supcon_rows);
 /* ---- the method ---- */
 
 typedef struct {
-    base base;
+    method_common common;
     options options;
     bool by_label;
     unit_rows rows;
@@ -91,7 +91,7 @@ static void destroy(void **self)
     simclr *s = *self;
     if (!s)
         return;
-    sim_base_release(&s->base);
+    sim_common_release(&s->common);
     sim_unit_rows_release(&s->rows);
     sim_contrast_destroy(&s->contrast);
     sim_free(s);
@@ -117,17 +117,17 @@ static sim_status create(const sim_method_env *env, const options *o, bool by_la
     sim_status st = SIM_OK;
     simclr *s = NULL;
     void *out = NULL;
-    const sim_rows_shape rows = sim_base_rows(env, (size_t)o->views);
-    const sim_model_spec spec = sim_base_model(o);
+    const sim_rows_shape rows = sim_common_rows(env, (size_t)o->views);
+    const sim_model_spec spec = sim_common_model(o);
 
     SIM_TRY(sim_new(&s, "method/simclr"));
     out = s;
     s->options = *o;
     s->by_label = by_label;
-    s->base.temperature = sim_temperature_begin(&o->softmax);
-    SIM_TRY(sim_base_create(env, &spec, (size_t)o->views, &s->base));
-    SIM_TRY(sim_unit_rows_create(&s->base.encoder->shape,
-                                 sim_branch_dim(s->base.encoder, SIM_PROJECTOR),
+    s->common.temperature = sim_temperature_begin(&o->softmax);
+    SIM_TRY(sim_common_create(env, &spec, (size_t)o->views, &s->common));
+    SIM_TRY(sim_unit_rows_create(&s->common.encoder->shape,
+                                 sim_online_dim(s->common.encoder, SIM_PROJECTOR),
                                  &s->rows));
     SIM_TRY(sim_contrast_create(env->comm, &rows, &s->contrast));
     *self = out;
@@ -166,9 +166,9 @@ static sim_ntxent_options loss_options(const options *o, double t, const int32_t
 static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
 {
     simclr *s = self;
-    const branch *b = s->base.encoder;
+    const online_encoder *b = s->common.encoder;
     const sim_ntxent_options loss =
-        loss_options(&s->options, sim_temperature_value(&s->base.temperature),
+        loss_options(&s->options, sim_temperature_value(&s->common.temperature),
                      s->by_label ? batch->labels : NULL);
 
     sim_unit_rows_load(&s->rows, &b->shape, b->out[SIM_PROJECTOR]);
@@ -181,7 +181,7 @@ static void compare(void *self, const sim_method_batch *batch, sim_loss_report *
 static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
                              sim_loss_report *report, sim_method_times *times)
 {
-    static const step_parts step = {sim_base_forward, compare, sim_base_backward};
+    static const step_parts step = {sim_common_forward, compare, sim_common_backward};
     sim_method_step_run(&step, self, batch, grads, report, times);
 }
 
@@ -189,7 +189,7 @@ static sim_embeddings embeddings(void *self)
 {
     const simclr *s = self;
     return (sim_embeddings){
-        .z = s->rows.z, .views = s->base.encoder->shape.views, .dim = s->rows.d};
+        .z = s->rows.z, .views = s->common.encoder->shape.views, .dim = s->rows.d};
 }
 
 static const char *reduction(const void *opaque)
@@ -208,12 +208,12 @@ static sim_status about(void *self, char **text)
     char temperature_text[64];
     size_t views = (size_t)o->views;
 
-    sim_temperature_about(&s->base.temperature, temperature_text,
+    sim_temperature_about(&s->common.temperature, temperature_text,
                           sizeof temperature_text);
     return sim_text_format(
         "method/about", text, "NT-Xent%s%s, %s, %zu negatives per anchor%s, %s",
         o->denominator == 1 ? " decoupled" : "", o->weights == 1 ? " and weighed" : "",
-        temperature_text, views * s->base.batch - views,
+        temperature_text, views * s->common.batch - views,
         s->by_label ? " less those of its label" : "", reduction(o));
 }
 
@@ -222,12 +222,12 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
 {
     sim_status st = SIM_OK;
     const options *o = opaque;
-    const sim_rows_shape loss = sim_base_rows(env, (size_t)o->views);
-    const sim_model_spec spec = sim_base_model(o);
+    const sim_rows_shape loss = sim_common_rows(env, (size_t)o->views);
+    const sim_model_spec spec = sim_common_model(o);
 
-    SIM_TRY(sim_branch_plan(env, &spec, (size_t)o->views, rows, n_rows));
-    sim_branch_plan_loss(loss.d, rows, *n_rows);
-    const sim_batch_shape shape = sim_branch_shape(env, (size_t)o->views);
+    SIM_TRY(sim_online_plan(env, &spec, (size_t)o->views, rows, n_rows));
+    sim_online_plan_loss(loss.d, rows, *n_rows);
+    const sim_batch_shape shape = sim_online_shape(env, (size_t)o->views);
     sim_plan_add(rows, n_rows, "rows for the loss", sim_unit_rows_bytes(&shape, loss.d));
     sim_plan_add(rows, n_rows, "loss", sim_contrast_bytes(&loss));
 done:
@@ -315,12 +315,13 @@ static sim_status compute_by_label(const sim_comm *c, const void *o, const sim_a
 #define ROW(name_, paper_, table_, labels_, create_, compute_)                           \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &table_, .needs_labels = labels_,       \
-        .check = check, .model = sim_base_model, .parts = parts, .create = create_,      \
+        .check = check, .model = sim_common_model, .parts = parts, .create = create_,    \
         .destroy = destroy, .forward_backward = forward_backward,                        \
-        .updated = sim_base_updated, .nets = sim_base_nets, .scalars = sim_base_scalars, \
+        .updated = sim_common_updated, .nets = sim_common_nets,                          \
+        .scalars = sim_common_scalars,                                                   \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
-        .visit = sim_base_visit, .embeddings = embeddings, .about = about, .plan = plan, \
-        .reduction = reduction, .compute = compute_                                      \
+        .visit = sim_common_visit, .embeddings = embeddings, .about = about,             \
+        .plan = plan, .reduction = reduction, .compute = compute_                        \
     }
 
 const sim_method_row sim_method_simclr =

@@ -1,10 +1,10 @@
 /*
- * branch.c - an encoder with its heads, forward and back.
+ * online_encoder.c - an encoder with its heads, forward and back.
  *
  * Called by the methods.  The leaf of a weight gradient is a block with all views that pass
  * together, so a branch takes them in one pass (DESIGN.md section 4).
  */
-#include "branch.h"
+#include "online_encoder.h"
 
 #include "simile/memory.h"
 #include "simile/thread.h"
@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-sim_batch_shape sim_branch_shape(const sim_method_env *env, size_t views)
+sim_batch_shape sim_online_shape(const sim_method_env *env, size_t views)
 {
     size_t n_blocks = env->batch / env->block;
     return (sim_batch_shape){.n_blocks = n_blocks,
@@ -22,7 +22,7 @@ sim_batch_shape sim_branch_shape(const sim_method_env *env, size_t views)
                              .slots = env->block};
 }
 
-sim_status sim_branch_lay_out(const sim_method_env *env, const sim_model_spec *spec,
+sim_status sim_online_lay_out(const sim_method_env *env, const sim_model_spec *spec,
                               sim_model_layout *out)
 {
     const sim_net_spec image = {.encoder = env->encoder,
@@ -34,37 +34,37 @@ sim_status sim_branch_lay_out(const sim_method_env *env, const sim_model_spec *s
     return sim_model_lay_out(spec, &image, out);
 }
 
-sim_status sim_branch_create(const sim_method_env *env, const sim_model_spec *spec,
-                             size_t views, branch **out)
+sim_status sim_online_create(const sim_method_env *env, const sim_model_spec *spec,
+                             size_t views, online_encoder **out)
 {
     sim_status st = SIM_OK;
-    branch *b = NULL;
+    online_encoder *b = NULL;
     sim_model_layout layout;
 
-    SIM_TRY(sim_branch_lay_out(env, spec, &layout));
+    SIM_TRY(sim_online_lay_out(env, spec, &layout));
     SIM_TRY(sim_new(&b, "method/branch"));
-    b->shape = sim_branch_shape(env, views);
+    b->shape = sim_online_shape(env, views);
     b->n_nets = layout.has[SIM_PREDICTOR] ? SIM_PREDICTOR + 1 : SIM_PREDICTOR;
-    b->folder = sim_reducer_of(env->comm);
+    b->reducer = sim_reducer_of(env->comm);
     SIM_TRY(sim_model_create(&layout, SIM_ALL_NETS, &b->model));
     size_t images = sim_batch_images(&b->shape);
     for (size_t i = 0; i < b->n_nets; i++) {
         size_t n = images * sim_net_dim(b->model.net[i]);
         SIM_TRY(
-            sim_tape_create(b->model.net[i], &b->shape, &b->folder, true, &b->tape[i]));
+            sim_tape_create(b->model.net[i], &b->shape, &b->reducer, true, &b->tape[i]));
         SIM_TRY(sim_alloc(&b->out[i], n, "method/embeddings"));
         SIM_TRY(sim_alloc(&b->dout[i], n, "method/embeddings"));
     }
     *out = b;
     b = NULL;
 done:
-    sim_branch_destroy(&b);
+    sim_online_destroy(&b);
     return st;
 }
 
-void sim_branch_destroy(branch **out)
+void sim_online_destroy(online_encoder **out)
 {
-    branch *b = *out;
+    online_encoder *b = *out;
     if (!b)
         return;
     for (size_t i = 0; i < SIM_MODEL_NETS; i++) {
@@ -77,12 +77,12 @@ void sim_branch_destroy(branch **out)
     *out = NULL;
 }
 
-size_t sim_branch_dim(const branch *b, int net)
+size_t sim_online_dim(const online_encoder *b, int net)
 {
     return sim_net_dim(b->model.net[net]);
 }
 
-size_t sim_branch_parameters(const branch *b)
+size_t sim_online_parameters(const online_encoder *b)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->n_nets; i++)
@@ -92,15 +92,15 @@ size_t sim_branch_parameters(const branch *b)
 
 /* ---- passes ---- */
 
-void sim_branch_forward(branch *b, const float *x)
+void sim_online_forward(online_encoder *b, const float *x)
 {
     for (size_t i = 0; i < b->n_nets; i++)
         sim_net_forward(b->tape[i], i ? b->out[i - 1] : x, b->out[i]);
 }
 
-void sim_branch_backward(branch *b, float *grads, size_t stride)
+void sim_online_backward(online_encoder *b, float *grads, size_t stride)
 {
-    size_t at = sim_branch_parameters(b);
+    size_t at = sim_online_parameters(b);
     for (size_t i = b->n_nets; i-- > 0;) {
         at -= sim_net_parameters(b->model.net[i]);
         sim_net_backward(b->tape[i], b->dout[i], i ? b->dout[i - 1] : NULL, grads + at,
@@ -108,13 +108,13 @@ void sim_branch_backward(branch *b, float *grads, size_t stride)
     }
 }
 
-void sim_branch_updated(branch *b)
+void sim_online_updated(online_encoder *b)
 {
     for (size_t i = 0; i < b->n_nets; i++)
         sim_net_pack(b->model.net[i], true);
 }
 
-size_t sim_branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
+size_t sim_online_nets(const online_encoder *b, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS])
 {
     for (size_t i = 0; i < b->n_nets; i++) {
@@ -124,7 +124,7 @@ size_t sim_branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
     return b->n_nets;
 }
 
-sim_status sim_branch_visit(branch *b, const sim_visitor *v)
+sim_status sim_online_visit(online_encoder *b, const sim_visitor *v)
 {
     return sim_model_visit(&b->model, "weights", v);
 }
@@ -137,14 +137,14 @@ void sim_plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_
     rows[(*n_rows)++] = (sim_plan_row){item, bytes};
 }
 
-sim_status sim_branch_plan(const sim_method_env *env, const sim_model_spec *spec,
+sim_status sim_online_plan(const sim_method_env *env, const sim_model_spec *spec,
                            size_t views, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
-    const sim_batch_shape shape = sim_branch_shape(env, views);
+    const sim_batch_shape shape = sim_online_shape(env, views);
     sim_model_layout layout;
 
-    SIM_TRY(sim_branch_lay_out(env, spec, &layout));
+    SIM_TRY(sim_online_lay_out(env, spec, &layout));
     const sim_head_spec heads[] = {layout.projector, layout.predictor};
     size_t n_heads = layout.has[SIM_PREDICTOR] ? 2 : 1;
     SIM_TRY(sim_net_plan(&layout.backbone, heads, n_heads, &shape, rows, n_rows));
@@ -155,7 +155,7 @@ done:
     return st;
 }
 
-void sim_branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows)
+void sim_online_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows)
 {
     size_t bytes = sim_scratch_capacity(bytes_of_thread) * (size_t)sim_threads();
     for (size_t i = 0; i < n_rows; i++)
@@ -163,9 +163,9 @@ void sim_branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t 
             rows[i].bytes = bytes;
 }
 
-void sim_branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows)
+void sim_online_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows)
 {
-    sim_branch_plan_scratch(sim_ntxent_scratch(d), rows, n_rows);
+    sim_online_plan_scratch(sim_ntxent_scratch(d), rows, n_rows);
 }
 
 /* ---- unit rows ---- */

@@ -1,60 +1,60 @@
 /*
- * branch.h - an encoder with its heads: the nets, tapes and buffers of one kind of pass.
+ * online_encoder.h - an encoder with its heads: the nets, tapes and buffers of one kind of pass.
  *
  * images -> backbone -> projector -> maybe a predictor.  What differs between methods is what
  * they compare.
  */
-#ifndef SIMILE_METHOD_BRANCH_H
-#define SIMILE_METHOD_BRANCH_H
+#ifndef SIMILE_METHOD_ONLINE_ENCODER_H
+#define SIMILE_METHOD_ONLINE_ENCODER_H
 
 #include "simile/method.h"
 
 typedef struct {
     sim_batch_shape shape;
-    sim_reducer folder;
+    sim_reducer reducer;
     size_t n_nets; /* the first of them, without gaps */
     sim_model model;
     sim_tape *tape[SIM_MODEL_NETS];
     float *out[SIM_MODEL_NETS];  /* [images][dim] of each net, by block */
     float *dout[SIM_MODEL_NETS]; /* their gradients */
-} branch;
+} online_encoder;
 
-SIM_MUST_USE sim_status sim_branch_create(const sim_method_env *env,
+SIM_MUST_USE sim_status sim_online_create(const sim_method_env *env,
                                           const sim_model_spec *spec, size_t views,
-                                          branch **out);
-void sim_branch_destroy(branch **b);
+                                          online_encoder **out);
+void sim_online_destroy(online_encoder **b);
 /* Adds what create takes to the rows of a plan. */
-SIM_MUST_USE sim_status sim_branch_plan(const sim_method_env *env,
+SIM_MUST_USE sim_status sim_online_plan(const sim_method_env *env,
                                         const sim_model_spec *spec, size_t views,
                                         sim_plan_row rows[32], size_t *n_rows);
 
 void sim_plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_t bytes);
 /* What a loss asks for of scratch comes after the layers: the larger of the two stays. */
-void sim_branch_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows);
+void sim_online_plan_scratch(size_t bytes_of_thread, sim_plan_row *rows, size_t n_rows);
 /* The same of a loss over tiles of d dimensions. */
-void sim_branch_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows);
+void sim_online_plan_loss(size_t d, sim_plan_row *rows, size_t n_rows);
 
-size_t sim_branch_dim(const branch *b, int net);
-size_t sim_branch_parameters(const branch *b);
+size_t sim_online_dim(const online_encoder *b, int net);
+size_t sim_online_parameters(const online_encoder *b);
 /* The networks of a row for views of env's size. */
-SIM_MUST_USE sim_status sim_branch_lay_out(const sim_method_env *env,
+SIM_MUST_USE sim_status sim_online_lay_out(const sim_method_env *env,
                                            const sim_model_spec *spec,
                                            sim_model_layout *out);
 /* The shape of a batch of `views` views, for the rank of env. */
-sim_batch_shape sim_branch_shape(const sim_method_env *env, size_t views);
+sim_batch_shape sim_online_shape(const sim_method_env *env, size_t views);
 
 /* x [local block][view][slot] images; fills out[]. */
-void sim_branch_forward(branch *b, const float *x);
+void sim_online_forward(online_encoder *b, const float *x);
 /* From dout of the last net down; gradients of all nets, one after the other. */
-void sim_branch_backward(branch *b, float *grads, size_t stride);
+void sim_online_backward(online_encoder *b, float *grads, size_t stride);
 /* After the weights changed. */
-void sim_branch_updated(branch *b);
+void sim_online_updated(online_encoder *b);
 
 /* Names its nets; their number. */
-size_t sim_branch_nets(const branch *b, sim_net *nets[SIM_MAX_NETS],
+size_t sim_online_nets(const online_encoder *b, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS]);
 /* Visits weights and statistics. */
-SIM_MUST_USE sim_status sim_branch_visit(branch *b, const sim_visitor *v);
+SIM_MUST_USE sim_status sim_online_visit(online_encoder *b, const sim_visitor *v);
 
 /* ---- rows of unit length, view by view, as the losses take them ---- */
 
