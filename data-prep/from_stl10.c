@@ -62,13 +62,15 @@ static sim_status open_files(stl *q, const char *folder)
 {
     sim_status st = SIM_OK;
     char name[64];
+    uint8_t *names = NULL;
 
     labels_name(q, name);
     SIM_TRY(sim_prep_join(folder, q->base, q->path, sizeof q->path));
     SIM_TRY(sim_file_open_read(q->path, &q->fd, &q->n_bytes));
     if (strcmp(q->base, "unlabeled_X.bin") != 0)
         SIM_TRY(load_beside(folder, name, true, &q->labels, &q->n_labels));
-    SIM_TRY(load_beside(folder, names_file, false, (uint8_t **)&q->names, &q->n_names));
+    SIM_TRY(load_beside(folder, names_file, false, &names, &q->n_names));
+    q->names = (char *)names;
 done:
     return st;
 }
@@ -78,6 +80,7 @@ static sim_status seek_entry(stl *q, const char *path, const char *labels, bool 
 {
     sim_status st = SIM_OK;
     prep_entry e = {0};
+    uint8_t *names = NULL;
 
     *found = false;
     SIM_TRY(sim_prep_tar_open(path, false, &q->tar));
@@ -94,7 +97,8 @@ static sim_status seek_entry(stl *q, const char *path, const char *labels, bool 
         } else if (labels && strcmp(base, labels) == 0 && !q->labels) {
             SIM_TRY(sim_prep_tar_load(q->tar, SMALL, &q->labels, &q->n_labels));
         } else if (labels && strcmp(base, names_file) == 0 && !q->names) {
-            SIM_TRY(sim_prep_tar_load(q->tar, SMALL, (uint8_t **)&q->names, &q->n_names));
+            SIM_TRY(sim_prep_tar_load(q->tar, SMALL, &names, &q->n_names));
+            q->names = (char *)names;
         }
     }
 done:

@@ -41,7 +41,7 @@ typedef struct {
     sim_schedule_options schedule;
     sim_augment_options augment;
     const sim_method_row *method;
-    double method_options[64]; /* the struct of the method's own table */
+    sim_option_storage method_options; /* the struct of the method's own table */
 } sim_job;
 
 /* What follows from a job, a data set and a number of ranks. */

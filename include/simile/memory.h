@@ -21,23 +21,34 @@
 SIM_MUST_USE sim_status sim_alloc_bytes(size_t count, size_t size, const char *tag,
                                         void **out);
 
-/* sim_alloc(&p, n, "room/what"): n zeroed items of *p. */
+/*
+ * sim_alloc(&p, n, "module/what"): n zeroed elements of *p.  sim_alloc_to stores the
+ * pointer in *pointer, a pointer to any object type.
+ */
+SIM_MUST_USE sim_status sim_alloc_to(size_t count, size_t size, const char *tag,
+                                     void *pointer);
 #define sim_alloc(pointer, count, tag)                                                   \
-    sim_alloc_bytes((count), sizeof **(pointer), (tag), (void **)(pointer))
+    sim_alloc_to((count), sizeof **(pointer), (tag), (pointer))
 
-/* sim_new(&p, "room/what"): one zeroed *p. */
+/* sim_new(&p, "module/what"): one zeroed *p. */
 #define sim_new(pointer, tag) sim_alloc(pointer, 1, tag)
 
-/* Grows to `count` items keeping what is there; *pointer may be NULL. */
-SIM_MUST_USE sim_status sim_grow_bytes(size_t count, size_t size, const char *tag,
-                                       void **pointer);
+/*
+ * sim_grow(&p, n, "module/what"): grows *p to n elements and keeps its content; p may be
+ * NULL.  sim_grow_to reads and stores *pointer, a pointer to any object type.
+ */
+SIM_MUST_USE sim_status sim_grow_to(size_t count, size_t size, const char *tag,
+                                    void *pointer);
 #define sim_grow(pointer, count, tag)                                                    \
-    sim_grow_bytes((count), sizeof **(pointer), (tag), (void **)(pointer))
+    sim_grow_to((count), sizeof **(pointer), (tag), (pointer))
 
-/* Releases a block; NULL is fine. */
+/* Frees a block; accepts NULL. */
 void sim_free(void *block);
 
-/* Releases and leaves NULL behind. */
+/* Frees *pointer, a pointer to any object type, and sets it to NULL. */
+void sim_free_at(void *pointer);
+
+/* Frees the block and sets the pointer to NULL. */
 #define SIM_FREE(pointer)                                                                \
     do {                                                                                 \
         sim_free(pointer);                                                               \
@@ -47,13 +58,13 @@ void sim_free(void *block);
 /* A buffer of an object: its owner lists all of them in one function, from which creation,
  * destruction and byte accounting follow. */
 typedef struct {
-    void **pointer;
-    size_t count, size;
+    void *pointer;      /* to the owner's pointer to the buffer */
+    size_t count, size; /* elements, bytes per element */
 } sim_buffer;
 #define SIM_BUFFER(pointer_, count_)                                                     \
     (sim_buffer)                                                                         \
     {                                                                                    \
-        (void **)&(pointer_), (count_), sizeof *(pointer_)                               \
+        &(pointer_), (count_), sizeof *(pointer_)                                        \
     }
 
 /* Allocates all n buffers, zeroed; the caller destroys them, also after a failure. */

@@ -15,11 +15,10 @@
 #include "simile/optim.h"
 
 enum {
-    SIM_MAX_VIEWS = 8,      /* of an image */
-    SIM_MAX_PARTS = 4,      /* of a batch */
-    SIM_MAX_NETS = 16,      /* trained ones of a method */
-    SIM_MAX_SCALARS = 4,    /* trained numbers of a method */
-    SIM_METHOD_DOUBLES = 64 /* room for a row's options */
+    SIM_MAX_VIEWS = 8,  /* of an image */
+    SIM_MAX_PARTS = 4,  /* of a batch */
+    SIM_MAX_NETS = 16,  /* trained ones of a method */
+    SIM_MAX_SCALARS = 4 /* trained numbers of a method */
 };
 
 /* What a method is made from.  Borrowed for its life: comm, options. */

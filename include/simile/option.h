@@ -11,6 +11,7 @@
 
 #include "simile/status.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum {
@@ -23,6 +24,29 @@ typedef enum {
 } sim_option_type;
 
 enum { SIM_OPTION_TEXT_BYTES = 1024, SIM_OPTION_MAX_ITEMS = 16 };
+
+/*
+ * Storage for an option struct that only the owner of its table can name: the options of
+ * a method, and those of one list item.  It is aligned for every type and is passed as
+ * void *.  Because of the byte member, a copy of a storage may alias any type.
+ */
+enum { SIM_OPTION_STORAGE_BYTES = 512, SIM_OPTION_ITEM_BYTES = 128 };
+typedef union {
+    max_align_t align;
+    unsigned char bytes[SIM_OPTION_STORAGE_BYTES];
+} sim_option_storage;
+typedef union {
+    max_align_t align;
+    unsigned char bytes[SIM_OPTION_ITEM_BYTES];
+} sim_option_item_storage;
+
+/* The struct_bytes of a table that fills `type`; does not compile if it exceeds `storage`. */
+#define SIM_OPTION_BYTES(type, storage)                                                  \
+    (sizeof(type) + 0 * sizeof(struct {                                                  \
+                        _Static_assert(sizeof(type) <= sizeof(storage),                  \
+                                       #type " exceeds " #storage);                      \
+                        char unused;                                                     \
+                    }))
 
 /* Whether a key is part of what the run is, or may differ between its segments. */
 typedef enum { SIM_IDENTITY, SIM_FREE_KEY } sim_option_kind;
@@ -56,7 +80,7 @@ typedef struct {
     bool given; /* an empty list was written, or items */
     size_t n;
     int op[SIM_OPTION_MAX_ITEMS];
-    double values[SIM_OPTION_MAX_ITEMS][16]; /* an item's struct: at most 16 doubles */
+    sim_option_item_storage values[SIM_OPTION_MAX_ITEMS];
 } sim_option_items;
 
 /* Number of choices in "a|b|c", the i-th one's text, and the index of a text (-1). */

@@ -45,6 +45,7 @@ static sim_status shard_begin(const sim_comm *c, const sim_tensor *t, size_t pie
 {
     sim_status st = SIM_OK;
     int64_t *bounds = NULL;
+    void *piece = NULL;
     const size_t size = (size_t)c->size, row_bytes = sim_tensor_row_bytes(t);
 
     *s = (shard){.comm = c, .tensor = t, .row_bytes = row_bytes};
@@ -54,7 +55,8 @@ static sim_status shard_begin(const sim_comm *c, const sim_tensor *t, size_t pie
     if (st == SIM_OK)
         st = sim_alloc(&s->first, size + 1, "checkpoint/shard");
     if (st == SIM_OK)
-        st = sim_alloc_bytes(rows, row_bytes, "checkpoint/shard", (void **)&s->piece);
+        st = sim_alloc_bytes(rows, row_bytes, "checkpoint/shard", &piece);
+    s->piece = piece;
     SIM_TRY(sim_comm_agree(c, st));
     SIM_ASSERT(bounds && s->first);
     find_owners(s, bounds);

@@ -89,7 +89,7 @@ static sim_status create(const sim_comm *c, const sim_job *job, bench *b)
         .k = b->ask->queue,
         .rows = {.n = env.batch, .unit = PAIR, .views = 1, .d = b->ask->dim}};
 
-    SIM_TRY(sim_method_create(job->method, &env, job->method_options, &b->method));
+    SIM_TRY(sim_method_create(job->method, &env, &job->method_options, &b->method));
     SIM_TRY(sim_method_parameters(&b->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&job->optimizer, list, n, &b->optimizer));
     add_source(b, visit_method);

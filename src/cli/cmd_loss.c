@@ -299,7 +299,7 @@ static sim_status write_results(const files *f, const char *out, const sim_job *
     SIM_TRY(sim_h5_create_image(reserve, &h5));
     SIM_TRY(sim_h5_write_attribute_text(h5, "method", job->method->name));
     SIM_TRY(sim_h5_write_attribute_text(h5, "reduction",
-                                        job->method->reduction(job->method_options)));
+                                        job->method->reduction(&job->method_options)));
     SIM_TRY(sim_h5_write_attribute(h5, "ranks", &size));
     SIM_TRY(sim_h5_write(h5, "/loss", &value));
     for (size_t i = 0; i < f->n_results; i++)
@@ -353,7 +353,7 @@ static sim_status run(const sim_comm *c, void *ctx)
         st = sim_h5_open_read(a->in, &f.in);
     SIM_TRY(sim_comm_agree(c, st));
     SIM_ASSERT(job);
-    st = job->method->compute(c, job->method_options, &arrays, &loss);
+    st = job->method->compute(c, &job->method_options, &arrays, &loss);
     if (st == SIM_E_DATA &&
         !strstr(sim_error_message(), a->in)) /* the method knows no files */
         sim_error_prefix("%s: ", a->in);
@@ -364,7 +364,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     SIM_TRY(sim_comm_agree(c, st));
     if (c->rank == 0)
         sim_log("%s: loss %.9g, %s", job->method->name, loss,
-                job->method->reduction(job->method_options));
+                job->method->reduction(&job->method_options));
 done:
     for (size_t i = 0; i < f.n_results; i++)
         sim_free(f.results[i].data);

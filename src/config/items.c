@@ -56,7 +56,7 @@ static sim_status take_item(sim_config *c, const char *item, const sim_option *r
     used += (size_t)snprintf(text + used, text_bytes - used, "%s{op: %s", at ? ", " : "",
                              e->text);
     for (size_t r = 0; r < table->n_rows; r++) {
-        SIM_TRY(sim_config_fill_row(c, item, &table->rows[r], items->values[at], part,
+        SIM_TRY(sim_config_fill_row(c, item, &table->rows[r], &items->values[at], part,
                                     sizeof part));
         int n = snprintf(text + used, text_bytes - used, ", %s: %s", table->rows[r].name,
                          part);

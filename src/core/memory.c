@@ -162,19 +162,42 @@ void sim_free(void *block)
         free(head);
 }
 
-sim_status sim_grow_bytes(size_t count, size_t size, const char *tag, void **pointer)
+/* memcpy, because the pointer may be to any object type. */
+sim_status sim_alloc_to(size_t count, size_t size, const char *tag, void *pointer)
 {
     sim_status st = SIM_OK;
-    void *grown = NULL;
+    void *block = NULL;
 
+    SIM_TRY(sim_alloc_bytes(count, size, tag, &block));
+    memcpy(pointer, &block, sizeof block);
+done:
+    return st;
+}
+
+void sim_free_at(void *pointer)
+{
+    void *block = NULL;
+
+    memcpy(&block, pointer, sizeof block);
+    sim_free(block);
+    block = NULL;
+    memcpy(pointer, &block, sizeof block);
+}
+
+sim_status sim_grow_to(size_t count, size_t size, const char *tag, void *pointer)
+{
+    sim_status st = SIM_OK;
+    void *grown = NULL, *old = NULL;
+
+    memcpy(&old, pointer, sizeof old);
     SIM_TRY(sim_alloc_bytes(count, size, tag, &grown));
     SIM_ASSERT(grown);
-    if (*pointer) {
-        size_t old = head_of(*pointer)->bytes, bytes = count * size;
-        memcpy(grown, *pointer, old < bytes ? old : bytes);
-        sim_free(*pointer);
+    if (old) {
+        size_t old_bytes = head_of(old)->bytes, bytes = count * size;
+        memcpy(grown, old, old_bytes < bytes ? old_bytes : bytes);
+        sim_free(old);
     }
-    *pointer = grown;
+    memcpy(pointer, &grown, sizeof grown);
 done:
     return st;
 }
@@ -183,7 +206,7 @@ sim_status sim_buffers_create(const sim_buffer *list, size_t n, const char *tag)
 {
     sim_status st = SIM_OK;
     for (size_t i = 0; i < n; i++)
-        SIM_TRY(sim_alloc_bytes(list[i].count, list[i].size, tag, list[i].pointer));
+        SIM_TRY(sim_alloc_to(list[i].count, list[i].size, tag, list[i].pointer));
 done:
     return st;
 }
@@ -199,7 +222,7 @@ size_t sim_buffers_bytes(const sim_buffer *list, size_t n)
 void sim_buffers_destroy(const sim_buffer *list, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        SIM_FREE(*list[i].pointer);
+        sim_free_at(list[i].pointer);
 }
 
 sim_status sim_text_copy(const char *text, const char *tag, char **out)

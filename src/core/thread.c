@@ -93,8 +93,15 @@ int sim_threads(void)
 
 void sim_flush_denormals(void)
 {
-    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 };
+#if defined(__SSE__)
+    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 }; /* of MXCSR */
     __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+#elif defined(__aarch64__)
+    const uint64_t flush_to_zero = UINT64_C(1) << 24; /* FZ of FPCR: inputs and results */
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    __asm__ volatile("msr fpcr, %0" : : "r"(control | flush_to_zero));
+#endif
 }
 
 static void run_serially(size_t n, void (*fn)(size_t i, void *ctx), void *ctx)

@@ -91,6 +91,7 @@ static void blur_text(const void *options, char *out, size_t out_bytes)
 const augment_row sim_augment_blur = {
     .name = "blur",
     .id = 5,
-    .table = {"blur", rows, sizeof rows / sizeof rows[0], sizeof(blur_options)},
+    .table = {"blur", rows, sizeof rows / sizeof rows[0],
+              SIM_OPTION_BYTES(blur_options, sim_option_item_storage)},
     .apply = blur_apply,
     .text = blur_text};

@@ -98,6 +98,7 @@ static void crop_text(const void *options, char *out, size_t out_bytes)
 const augment_row sim_augment_crop = {
     .name = "crop",
     .id = 1,
-    .table = {"crop", rows, sizeof rows / sizeof rows[0], sizeof(crop_options)},
+    .table = {"crop", rows, sizeof rows / sizeof rows[0],
+              SIM_OPTION_BYTES(crop_options, sim_option_item_storage)},
     .apply = crop_apply,
     .text = crop_text};

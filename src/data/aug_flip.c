@@ -33,6 +33,7 @@ static void flip_text(const void *options, char *out, size_t out_bytes)
 const augment_row sim_augment_flip = {
     .name = "flip",
     .id = 2,
-    .table = {"flip", rows, sizeof rows / sizeof rows[0], sizeof(probability)},
+    .table = {"flip", rows, sizeof rows / sizeof rows[0],
+              SIM_OPTION_BYTES(probability, sim_option_item_storage)},
     .apply = flip_apply,
     .text = flip_text};

@@ -28,6 +28,7 @@ static void gray_text(const void *options, char *out, size_t out_bytes)
 const augment_row sim_augment_gray = {
     .name = "gray",
     .id = 4,
-    .table = {"gray", rows, sizeof rows / sizeof rows[0], sizeof(probability)},
+    .table = {"gray", rows, sizeof rows / sizeof rows[0],
+              SIM_OPTION_BYTES(probability, sim_option_item_storage)},
     .apply = gray_apply,
     .text = gray_text};

@@ -131,6 +131,7 @@ static void jitter_text(const void *options, char *out, size_t out_bytes)
 const augment_row sim_augment_jitter = {
     .name = "jitter",
     .id = 3,
-    .table = {"jitter", rows, sizeof rows / sizeof rows[0], sizeof(jitter_options)},
+    .table = {"jitter", rows, sizeof rows / sizeof rows[0],
+              SIM_OPTION_BYTES(jitter_options, sim_option_item_storage)},
     .apply = jitter_apply,
     .text = jitter_text};

@@ -69,6 +69,7 @@ static void pad_crop_text(const void *options, char *out, size_t out_bytes)
 const augment_row sim_augment_pad_crop = {
     .name = "pad_crop",
     .id = 7,
-    .table = {"pad_crop", rows, sizeof rows / sizeof rows[0], sizeof(pad_crop_options)},
+    .table = {"pad_crop", rows, sizeof rows / sizeof rows[0],
+              SIM_OPTION_BYTES(pad_crop_options, sim_option_item_storage)},
     .apply = pad_crop_apply,
     .text = pad_crop_text};

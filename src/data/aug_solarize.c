@@ -38,6 +38,7 @@ static void solarize_text(const void *options, char *out, size_t out_bytes)
 const augment_row sim_augment_solarize = {
     .name = "solarize",
     .id = 6,
-    .table = {"solarize", rows, sizeof rows / sizeof rows[0], sizeof(solarize_options)},
+    .table = {"solarize", rows, sizeof rows / sizeof rows[0],
+              SIM_OPTION_BYTES(solarize_options, sim_option_item_storage)},
     .apply = solarize_apply,
     .text = solarize_text};

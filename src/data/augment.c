@@ -78,7 +78,7 @@ __attribute__((constructor)) static void fill_item_tables(void)
 typedef struct {
     const augment_row *row;
     uint32_t range; /* of its draws: id + 64 * number of earlier operations of this row */
-    double options[16];
+    sim_option_item_storage options; /* the struct of row->table */
 } operation;
 
 typedef struct {
@@ -153,11 +153,11 @@ static void parse_preset(const preset *from, int view_index, pipeline *p)
     for (; sscanf(text, "%63s%n", word, &used) == 1; text += used) {
         if (strchr(word, '=')) {
             SIM_ASSERT(o);
-            set_pair(&o->row->table, word, o->options);
+            set_pair(&o->row->table, word, &o->options);
             continue;
         }
         o = append_operation(p, find_row(word));
-        set_defaults(&o->row->table, o->options);
+        set_defaults(&o->row->table, &o->options);
     }
 }
 
@@ -171,8 +171,8 @@ static sim_status check_ranges(const char *key, size_t item, const operation *o)
         const char *name = t->rows[i].name, *end = strstr(name, "_min");
         if (!end)
             continue;
-        double lo = *(const double *)((const char *)o->options + t->rows[i].offset);
-        double hi = *(const double *)((const char *)o->options + t->rows[i + 1].offset);
+        double lo = *(const double *)((const char *)&o->options + t->rows[i].offset);
+        double hi = *(const double *)((const char *)&o->options + t->rows[i + 1].offset);
         SIM_CHECK(lo <= hi, SIM_E_CONFIG, "%s.%zu: %s: %s is %g, which exceeds %s: %g",
                   key, item, t->section, name, lo, t->rows[i + 1].name, hi);
     }
@@ -185,7 +185,7 @@ static sim_status copy_items(const char *key, const sim_option_items *items, pip
     sim_status st = SIM_OK;
     for (size_t i = 0; i < items->n; i++) {
         operation *o = append_operation(p, rows[items->op[i]]);
-        memcpy(o->options, items->values[i], sizeof o->options);
+        o->options = items->values[i];
         SIM_TRY(check_ranges(key, i, o));
     }
 done:
@@ -270,7 +270,7 @@ sim_status sim_augment_text(const sim_augment *a, int view_index, char **text)
     char all[1024] = "", one[128];
     const pipeline *p = &a->views[view_index % 2];
     for (size_t i = 0; i < p->n; i++) {
-        p->ops[i].row->text(p->ops[i].options, one, sizeof one);
+        p->ops[i].row->text(&p->ops[i].options, one, sizeof one);
         size_t used = strlen(all);
         (void)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", one);
     }
@@ -342,7 +342,7 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
                               .sample = sample,
                               .epoch = epoch,
                               .view_op = view_index << 16 | p->ops[i].range};
-        p->ops[i].row->apply(p->ops[i].options, &v);
+        p->ops[i].row->apply(&p->ops[i].options, &v);
     }
     resize_to_view(a, &v);
     normalize(a, &v, out);

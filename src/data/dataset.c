@@ -76,13 +76,15 @@ static sim_status read_offsets(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
+    void *offset = NULL;
 
     d->about.encoded = true;
     d->about.c = 3;
     SIM_TRY(sim_h5_bytes_at(f, "/bytes", &d->at, &d->n_bytes));
     /* An image has at least one byte, so a small file cannot request much memory. */
     size_t most = d->n_bytes < SIM_MAX_IMAGES ? (size_t)d->n_bytes : SIM_MAX_IMAGES;
-    SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, most + 1, (void **)&d->offset, &s));
+    SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, most + 1, &offset, &s));
+    d->offset = offset;
     SIM_CHECK(s.n_dims == 1 && s.dims[0] >= 1, SIM_E_DATA,
               "%s: /offset is not an array of one dimension", d->path);
     d->about.n_images = s.dims[0] - 1;
@@ -99,11 +101,12 @@ static sim_status read_labels(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
+    void *labels = NULL;
 
     if (!sim_h5_has(f, "/labels"))
         goto done;
-    SIM_TRY(sim_h5_read_new(f, "/labels", SIM_I32, d->about.n_images, (void **)&d->labels,
-                            &s));
+    SIM_TRY(sim_h5_read_new(f, "/labels", SIM_I32, d->about.n_images, &labels, &s));
+    d->labels = labels;
     SIM_CHECK(s.n_dims == 1 && s.dims[0] == d->about.n_images, SIM_E_DATA,
               "%s: %zu labels for %zu images", d->path, s.n_dims ? s.dims[0] : 0,
               d->about.n_images);
@@ -169,9 +172,10 @@ static sim_status read_digests(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
+    void *digest = NULL;
 
-    SIM_TRY(sim_h5_read_new(f, "/digest", SIM_U64, 2 * d->about.n_images,
-                            (void **)&d->digest, &s));
+    SIM_TRY(sim_h5_read_new(f, "/digest", SIM_U64, 2 * d->about.n_images, &digest, &s));
+    d->digest = digest;
     SIM_CHECK(s.n_dims == 2 && s.dims[0] == d->about.n_images && s.dims[1] == 2,
               SIM_E_DATA, "%s: /digest is not [N][2]", d->path);
 done:

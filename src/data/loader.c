@@ -112,19 +112,12 @@ static void *loader_thread(void *ctx)
 /* The arrays of a loader, listed once for allocation, accounting and release. */
 enum { N_BUFFERS = N_LISTS + 1 };
 
-typedef struct {
-    void **to;
-    size_t n, bytes_each;
-} loader_buffer;
-
 static void list_buffers(sim_loader *l, int n_threads, size_t max_requests,
-                         loader_buffer out[N_BUFFERS])
+                         sim_buffer out[N_BUFFERS])
 {
     for (size_t i = 0; i < N_LISTS; i++)
-        out[i] = (loader_buffer){(void **)&l->lists[i].requests, max_requests,
-                                 sizeof(sim_view_request)};
-    out[N_LISTS] =
-        (loader_buffer){(void **)&l->threads, (size_t)n_threads, sizeof(sim_thread)};
+        out[i] = SIM_BUFFER(l->lists[i].requests, max_requests);
+    out[N_LISTS] = SIM_BUFFER(l->threads, (size_t)n_threads);
 }
 
 sim_status sim_loader_create(const sim_dataset *d, const sim_augment *a, uint32_t seed,
@@ -132,7 +125,7 @@ sim_status sim_loader_create(const sim_dataset *d, const sim_augment *a, uint32_
 {
     sim_status st = SIM_OK;
     sim_loader *l = NULL;
-    loader_buffer buffers[N_BUFFERS];
+    sim_buffer buffers[N_BUFFERS];
 
     SIM_TRY(sim_new(&l, "data/loader"));
     l->data = d;
@@ -143,9 +136,7 @@ sim_status sim_loader_create(const sim_dataset *d, const sim_augment *a, uint32_
     sim_signal_init(&l->work);
     sim_signal_init(&l->finished);
     list_buffers(l, n_threads, max_requests, buffers);
-    for (size_t i = 0; i < N_BUFFERS; i++)
-        SIM_TRY(sim_alloc_bytes(buffers[i].n, buffers[i].bytes_each, "data/loader",
-                                buffers[i].to));
+    SIM_TRY(sim_buffers_create(buffers, N_BUFFERS, "data/loader"));
     for (; l->n_threads < n_threads; l->n_threads++)
         SIM_TRY(sim_thread_start(&l->threads[l->n_threads], loader_thread, l));
     *out = l;
@@ -158,7 +149,7 @@ done:
 void sim_loader_destroy(sim_loader **out)
 {
     sim_loader *l = *out;
-    loader_buffer buffers[N_BUFFERS];
+    sim_buffer buffers[N_BUFFERS];
     if (!l)
         return;
     sim_mutex_lock(&l->lock);
@@ -168,8 +159,7 @@ void sim_loader_destroy(sim_loader **out)
     for (int i = 0; i < l->n_threads; i++)
         sim_thread_join(&l->threads[i]);
     list_buffers(l, l->n_threads, l->max_requests, buffers);
-    for (size_t i = 0; i < N_BUFFERS; i++)
-        sim_free(*buffers[i].to);
+    sim_buffers_destroy(buffers, N_BUFFERS);
     sim_signal_destroy(&l->work);
     sim_signal_destroy(&l->finished);
     sim_mutex_destroy(&l->lock);
@@ -212,14 +202,11 @@ sim_status sim_loader_wait(sim_loader *l)
 
 size_t sim_loader_bytes(int n_threads, size_t max_requests)
 {
-    size_t bytes = sizeof(sim_loader);
-    sim_loader none;
-    loader_buffer buffers[N_BUFFERS];
+    sim_loader none = {0};
+    sim_buffer buffers[N_BUFFERS];
 
     list_buffers(&none, n_threads, max_requests, buffers);
-    for (size_t i = 0; i < N_BUFFERS; i++)
-        bytes += buffers[i].n * buffers[i].bytes_each;
-    return bytes;
+    return sizeof(sim_loader) + sim_buffers_bytes(buffers, N_BUFFERS);
 }
 
 double sim_loader_wait_seconds(const sim_loader *l)

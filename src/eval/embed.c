@@ -31,7 +31,7 @@ sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
                                 .h = side ? side : about->h,
                                 .w = side ? side : about->w,
                                 .c = about->c};
-    const sim_model_spec spec = job->method->model(job->method_options);
+    const sim_model_spec spec = job->method->model(&job->method_options);
     sim_model_layout layout;
     sim_model model;
     unsigned wanted = 1U << SIM_BACKBONE | (projector ? 1U << SIM_PROJECTOR : 0);

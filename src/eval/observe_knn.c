@@ -137,7 +137,7 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
     SIM_TRY(sim_augment_create_plain((size_t)job->augment.size, train, train->mean,
                                      train->std, &plain));
     sim_augment_shape(plain, &spec.h, &spec.w, &spec.c);
-    SIM_TRY(sim_patches_of(job->method->model(job->method_options).grid, spec.h, spec.w,
+    SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, spec.h, spec.w,
                            spec.c, &cut));
     spec.h = cut.patch_h;
     spec.w = cut.patch_w;
@@ -174,7 +174,7 @@ static sim_status borrow(const sim_knn_watch *w, const sim_train_state *t,
 
     (void)m->row->nets(m->self, nets, groups);
     SIM_ASSERT(strcmp(groups[0], "encoder") == 0);
-    SIM_TRY(sim_patches_of(job->method->model(job->method_options).grid, views->h,
+    SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, views->h,
                            views->w, views->c, &e.cut));
     e.backbone = nets[0];
     memcpy(e.mean, about->mean, sizeof e.mean);

@@ -142,7 +142,7 @@ static sim_status check_method(const sim_job *job, const sim_schedule_plan *plan
 {
     const sim_comm as_if = {.rank = 0, .size = (int)ranks};
     const sim_method_env env = sim_job_env(job, plan, &as_if);
-    return job->method->check ? job->method->check(&env, job->method_options) : SIM_OK;
+    return job->method->check ? job->method->check(&env, &job->method_options) : SIM_OK;
 }
 
 sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size_t ranks,
@@ -158,7 +158,7 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     SIM_CHECK(!job->method->needs_labels || about->has_labels, SIM_E_DATA,
               "%s has no labels, but method %s needs them", t->train, job->method->name);
     plan->n_images = about->n_images;
-    plan->views = sim_method_views(job->method, job->method_options);
+    plan->views = sim_method_views(job->method, &job->method_options);
     plan->n_blocks = (size_t)(t->batch / t->block);
     plan->steps_per_epoch = about->n_images / (size_t)t->batch;
     plan->left_over = about->n_images % (size_t)t->batch;
@@ -177,7 +177,7 @@ static void advise_scalars(const sim_job *job, const sim_schedule_plan *plan)
     const sim_method_row *m = job->method;
     double gradient =
         m->scalar_gradient_bound
-            ? m->scalar_gradient_bound(job->method_options, (size_t)job->train.batch)
+            ? m->scalar_gradient_bound(&job->method_options, (size_t)job->train.batch)
             : 0;
     if (!sim_optimizer_adaptive(&job->optimizer) && plan->learning_rate * gradient > 0.5)
         sim_log_warn(
@@ -200,5 +200,5 @@ void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
                      plan->h, plan->w);
     advise_scalars(job, plan);
     if (job->method->advise)
-        job->method->advise(&env, job->method_options, plan->n_images);
+        job->method->advise(&env, &job->method_options, plan->n_images);
 }

@@ -33,8 +33,7 @@ static sim_status fill_method(sim_config *c, sim_job *job)
     name_rows[0].choices = sim_methods_names();
     SIM_TRY(sim_config_fill(c, &name_table, &chosen));
     job->method = sim_methods_at((size_t)chosen.name);
-    SIM_ASSERT(job->method->table->struct_bytes <= sizeof job->method_options);
-    SIM_TRY(sim_config_fill(c, job->method->table, job->method_options));
+    SIM_TRY(sim_config_fill(c, job->method->table, &job->method_options));
     for (size_t i = 0; i < job->method->n_defaults; i++)
         sim_config_set_default(c, job->method->defaults[i].key,
                                job->method->defaults[i].value);

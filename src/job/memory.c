@@ -56,12 +56,12 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     size_t loader = 0;
 
     *n_rows = 0;
-    SIM_TRY(job->method->plan(&env, job->method_options, rows, n_rows));
+    SIM_TRY(job->method->plan(&env, &job->method_options, rows, n_rows));
     size_t weights = bytes_of(rows, *n_rows, "weights");
     size_t running = bytes_of(rows, *n_rows, "running statistics");
     sim_range local = sim_tree_part(plan->n_blocks, ranks, rank);
     size_t images = (local.hi - local.lo) * (size_t)job->train.block *
-                    sim_method_images_per_slot(job->method, job->method_options);
+                    sim_method_images_per_slot(job->method, &job->method_options);
     size_t view = plan->h * plan->w * plan->c * sizeof(float);
     add_row(rows, n_rows, "gradients",
             sizeof(float) * sim_comm_sum_leaves_capacity(&as_if, plan->n_blocks,
@@ -84,7 +84,7 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
      * run resumes. */
     *checkpoint_bytes = 2 * weights + running;
     if (job->method->saved_bytes)
-        *checkpoint_bytes += job->method->saved_bytes(&env, job->method_options);
+        *checkpoint_bytes += job->method->saved_bytes(&env, &job->method_options);
 done:
     return st;
 }

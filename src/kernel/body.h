@@ -11,7 +11,8 @@
 #include <string.h>
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
-typedef float vec_loose __attribute__((vector_size(LANES * 4), aligned(4)));
+/* For loads and stores at any float address. */
+typedef float vec_loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
 
 enum { VIRTUAL = 16, GROUP = VIRTUAL / LANES };

@@ -35,7 +35,7 @@
 #define KEY_TABLE(owner, rows_)                                                          \
     {                                                                                    \
         .section = "method", .rows = rows_, .n_rows = sizeof rows_ / sizeof rows_[0],    \
-        .struct_bytes = sizeof(owner)                                                    \
+        .struct_bytes = SIM_OPTION_BYTES(owner, sim_option_storage)                      \
     }
 
 #endif

@@ -158,7 +158,7 @@ static sim_status create_method(sim_train_state *t)
     const sim_method_env env = sim_job_env(t->job, &t->plan, t->comm);
     const sim_visitor count = {.see = count_bytes, .ctx = &t->buffers};
 
-    SIM_TRY(sim_method_create(t->job->method, &env, t->job->method_options, &t->method));
+    SIM_TRY(sim_method_create(t->job->method, &env, &t->job->method_options, &t->method));
     SIM_TRY(sim_method_parameters(&t->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
     SIM_TRY(sim_method_visit_forward_state(&t->method, &count));

@@ -36,7 +36,7 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
                                 .block = (size_t)job->train.block,
                                 .seed = (uint32_t)job->train.seed};
 
-    SIM_TRY(sim_method_create(job->method, &env, job->method_options, &b->method));
+    SIM_TRY(sim_method_create(job->method, &env, &job->method_options, &b->method));
     SIM_TRY(sim_method_parameters(&b->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&job->optimizer, list, n, &b->optimizer));
     SIM_TRY(sim_alloc(&b->x, b->method.n_images * h * w * channels, "bench/views"));

@@ -75,7 +75,11 @@ static void keys_and_defaults_reach_the_struct(void **state)
     assert_true(o.lr == 1e-3 && o.steps == 10 && o.flag && o.kind == 1);
     assert_string_equal(o.text, "it's");
     assert_true(l.list.given && l.list.n == 2 && l.list.op[1] == 1);
-    assert_true(l.list.values[0][0] == 0.5 && l.list.values[1][0] == 0.25);
+    for (size_t i = 0; i < 2; i++) {
+        item parsed;
+        memcpy(&parsed, &l.list.values[i], sizeof parsed);
+        assert_true(parsed.p == (i == 0 ? 0.5 : 0.25));
+    }
 }
 
 /* Bad jobs with what their refusal must say. */

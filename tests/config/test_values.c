@@ -170,6 +170,13 @@ static sim_status override(size_t n, const char *const *texts, job_options *o)
     return st;
 }
 
+static job_item item_of(const job_options *o, size_t i)
+{
+    job_item parsed;
+    memcpy(&parsed, &o->ops.values[i], sizeof parsed);
+    return parsed;
+}
+
 static void an_override_replaces_what_the_file_says(void **state)
 {
     (void)state;
@@ -181,9 +188,9 @@ static void an_override_replaces_what_the_file_says(void **state)
     ASSERT_OK(override(2, (const char *const[]){"opt={rate: 5}", "opt.steps=4"}, &o));
     assert_true(o.rate == 5 && o.kind == 0 && o.steps == 4);
     ASSERT_OK(override(1, (const char *const[]){"view.ops=[{op: flip, p: 0.25}]"}, &o));
-    assert_true(o.ops.n == 1 && o.ops.values[0][0] == 0.25);
+    assert_true(o.ops.n == 1 && item_of(&o, 0).p == 0.25);
     ASSERT_OK(override(1, (const char *const[]){"view.ops.1.size=7"}, &o));
-    assert_true(o.ops.n == 2 && ((job_item *)o.ops.values[1])->size == 7);
+    assert_true(o.ops.n == 2 && item_of(&o, 1).size == 7);
     ASSERT_OK(override(2, (const char *const[]){"view.ops=[]", "opt.note='~'"}, &o));
     assert_true(o.ops.given && o.ops.n == 0);
     assert_string_equal(o.note, "~");

@@ -41,7 +41,7 @@ static void parse(const char *text, sim_option_items *items)
     items->op[at] = sim_choices_find(key("view1")->choices, part);
     const sim_option_table *table = &key("view1")->item_tables[items->op[at]];
     while ((part = strtok(NULL, "=")) != NULL && k < table->n_rows)
-        set(&table->rows[k++], part, items->values[at]);
+        set(&table->rows[k++], part, &items->values[at]);
 }
 
 static sim_status write_views(const sim_augment *augment, const sim_image *image,

@@ -42,15 +42,18 @@ static sim_status read_case(const sim_comm *c, const sim_h5 *in, size_t i, one_c
     sim_h5_shape s;
     double o[OPTIONS];
     char name[32];
+    void *block = NULL, *labels = NULL;
 
     SIM_TRY(sim_h5_read(in, "/options", SIM_F64, i, 1, o, OPTIONS));
     name_of(name, "z", i);
-    SIM_TRY(sim_h5_read_new(in, name, SIM_F32, (size_t)1 << 26, (void **)&k->z, &s));
+    SIM_TRY(sim_h5_read_new(in, name, SIM_F32, (size_t)1 << 26, &block, &s));
+    k->z = block;
     k->shape = (sim_rows_shape){
         .views = s.dims[0], .n = s.dims[1], .d = s.dims[2], .unit = LEAF};
     name_of(name, "labels", i);
     if (o[7] != 0)
-        SIM_TRY(sim_h5_read_new(in, name, SIM_I32, s.dims[1], (void **)&k->labels, &s));
+        SIM_TRY(sim_h5_read_new(in, name, SIM_I32, s.dims[1], &labels, &s));
+    k->labels = labels;
     k->options = (sim_ntxent_options){.temperature = o[0],
                                       .factor = o[1],
                                       .decoupled = o[2] != 0,

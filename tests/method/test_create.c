@@ -45,9 +45,9 @@ static void fill_one(const sim_option *o, char *to)
         *(int *)(void *)(to + o->offset) = sim_choices_find(o->choices, o->fallback);
 }
 
-static void options_of(const sim_method_row *row, double out[SIM_METHOD_DOUBLES])
+static void options_of(const sim_method_row *row, sim_option_storage *out)
 {
-    memset(out, 0, SIM_METHOD_DOUBLES * sizeof *out);
+    memset(out, 0, sizeof *out);
     for (size_t i = 0; i < row->table->n_rows; i++)
         fill_one(&row->table->rows[i], (char *)out);
 }
@@ -55,17 +55,17 @@ static void options_of(const sim_method_row *row, double out[SIM_METHOD_DOUBLES]
 static void a_refused_allocation_leaves_nothing_behind(void **state)
 {
     (void)state;
-    double options[SIM_METHOD_DOUBLES];
+    sim_option_storage options;
     for (size_t i = 0; i < sim_methods_count(); i++) {
         const sim_method_row *row = sim_methods_at(i);
         size_t before = sim_memory_bytes();
         sim_method m = {0};
         uint64_t k = 1;
 
-        options_of(row, options);
+        options_of(row, &options);
         for (;; k += 1 + k / 16) { /* each of the first ones, then fewer */
             sim_memory_fail_at(k);
-            sim_status st = sim_method_create(row, &env, options, &m);
+            sim_status st = sim_method_create(row, &env, &options, &m);
             sim_memory_fail_at(0);
             sim_error_clear();
             if (st == SIM_OK)
@@ -104,7 +104,7 @@ static void check_copy(const sim_method *m)
 static void a_momentum_copy_begins_as_the_trained_nets_are(void **state)
 {
     (void)state;
-    double options[SIM_METHOD_DOUBLES];
+    sim_option_storage options;
     size_t seen = 0;
     for (size_t i = 0; i < sim_methods_count(); i++) {
         const sim_method_row *row = sim_methods_at(i);
@@ -112,8 +112,8 @@ static void a_momentum_copy_begins_as_the_trained_nets_are(void **state)
         if (!row->momentum_nets)
             continue;
         seen++;
-        options_of(row, options);
-        ASSERT_OK(sim_method_create(row, &env, options, &m));
+        options_of(row, &options);
+        ASSERT_OK(sim_method_create(row, &env, &options, &m));
         check_copy(&m);
         sim_method_destroy(&m);
     }
@@ -135,7 +135,7 @@ static void range_of(const sim_method_row *row, const char *name, double *min,
     fail_msg("%s: no key is named %s", row->name, name);
 }
 
-static bool learn_numbers(const sim_method_row *row, double *options)
+static bool learn_numbers(const sim_method_row *row, sim_option_storage *options)
 {
     for (size_t i = 0; i < row->table->n_rows; i++)
         if (strcmp(row->table->rows[i].name, "learn_temperature") == 0)
@@ -167,16 +167,16 @@ static void check_range(const sim_method *m, float pushed, bool up)
 static void a_trained_number_stays_in_the_range_of_its_key(void **state)
 {
     (void)state;
-    double options[SIM_METHOD_DOUBLES];
+    sim_option_storage options;
     size_t seen = 0;
     for (size_t i = 0; i < sim_methods_count(); i++) {
         const sim_method_row *row = sim_methods_at(i);
         sim_method m = {0};
-        options_of(row, options);
-        if (!learn_numbers(row, options))
+        options_of(row, &options);
+        if (!learn_numbers(row, &options))
             continue;
         seen++;
-        ASSERT_OK(sim_method_create(row, &env, options, &m));
+        ASSERT_OK(sim_method_create(row, &env, &options, &m));
         check_range(&m, 1e30F, true);
         check_range(&m, -1e30F, false);
         sim_method_destroy(&m);

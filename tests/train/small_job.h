@@ -42,7 +42,7 @@ static void make_job(const sim_method_row *method, const char *run)
 {
     job = (sim_job){.method = method};
     fill(&sim_train_table, &job.train);
-    fill(method->table, job.method_options);
+    fill(method->table, &job.method_options);
     fill(&sim_encoder_table, &job.encoder);
     fill(&sim_batchnorm_table, &job.batchnorm);
     fill(&sim_optimizer_table, &job.optimizer);

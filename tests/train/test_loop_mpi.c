@@ -125,7 +125,7 @@ static void set_queue(int64_t n_slots)
     const sim_option_table *t = wrapped.table;
     for (size_t i = 0; i < t->n_rows; i++)
         if (strcmp(t->rows[i].name, "queue_size") == 0)
-            *(int64_t *)(void *)((char *)job.method_options + t->rows[i].offset) =
+            *(int64_t *)(void *)((char *)&job.method_options + t->rows[i].offset) =
                 n_slots;
 }
 
