@@ -186,9 +186,19 @@ void sim_net_forward(sim_tape *tape, const float *x, float *y);
 void sim_net_backward(sim_tape *tape, const float *dy, float *dx, float *grads,
                       size_t node_stride);
 
-/* Evaluation forward: running statistics; any number of images; serial over calls. */
-SIM_MUST_USE sim_status sim_net_evaluate(sim_net *net, size_t n_images, const float *x,
-                                         float *y);
+/* ---- evaluation ---- */
+
+/* Forward passes with running statistics.  The evaluator owns the buffers of its passes,
+ * which process up to 64 images at a time, and borrows the net for its life. */
+typedef struct sim_evaluator sim_evaluator;
+SIM_MUST_USE sim_status sim_evaluator_create(sim_net *net, sim_evaluator **out);
+void sim_evaluator_destroy(sim_evaluator **evaluator);
+/*
+ * Any number of images; changes no statistics.  Call sim_net_pack first.  Serial over calls.
+ *   x [n_images][h][w][c];  y [n_images][dim]
+ */
+void sim_evaluator_run(sim_evaluator *evaluator, size_t n_images, const float *x,
+                       float *y);
 
 /* ---- the memory plan ---- */
 
@@ -214,8 +224,12 @@ SIM_MUST_USE sim_status sim_head_plan(const sim_head_spec *head,
 SIM_MUST_USE sim_status sim_context_plan(const sim_context_spec *spec,
                                          const sim_batch_shape *shape, sim_plan_row *rows,
                                          size_t n_rows);
-/* Bytes that the first sim_net_evaluate of a backbone takes, for its life. */
-SIM_MUST_USE sim_status sim_net_evaluation_plan(const sim_net_spec *backbone,
-                                                size_t *bytes);
+/* Bytes of an evaluator of a backbone.  *workspace is raised to the kernels' workspace that its
+ * passes need; it outlives them, and all passes of a process share it. */
+SIM_MUST_USE sim_status sim_evaluator_plan(const sim_net_spec *backbone, size_t *bytes,
+                                           sim_workspace_size *workspace);
+/* Raises the workspace and scratch among rows that begin with those of sim_net_plan. */
+void sim_plan_raise(sim_plan_row *rows, size_t n_rows,
+                    const sim_workspace_size *workspace);
 
 #endif

@@ -39,8 +39,8 @@ void sim_embedder_close(sim_embedder *e);
 SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
                                   const sim_dataset *d, int loader_threads,
                                   float **features, float **projections);
-/* Bytes that sim_embed takes besides the result and scratch, without projections; dim: of
- * features. */
+/* Bytes that sim_embed takes besides the result, scratch and evaluators, without
+ * projections; dim: of features. */
 size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads);
 /* This rank's images of n. */
 sim_range sim_embed_mine(const sim_comm *c, size_t n);
@@ -118,12 +118,14 @@ SIM_MUST_USE sim_status sim_knn_watch_create(const sim_job *job,
                                              sim_knn_watch **out);
 void sim_knn_watch_destroy(sim_knn_watch **w);
 /* Bytes on a rank before anything is made: what the watch holds after its first
- * evaluation, and what an evaluation takes besides.  0 when off. */
+ * evaluation, and what an evaluation takes besides.  0 when off.  *workspace is raised to
+ * the kernels' workspace that an evaluation needs. */
 SIM_MUST_USE sim_status sim_knn_watch_plan(const sim_job *job,
                                            const sim_evaluate_options *options,
                                            const sim_dataset_info *train,
                                            const sim_dataset_info *test, size_t ranks,
-                                           size_t rank, size_t *held, size_t *moment);
+                                           size_t rank, size_t *held, size_t *moment,
+                                           sim_workspace_size *workspace);
 /* The test set of a watch; NULL when w is. */
 const sim_dataset *sim_knn_watch_test(const sim_knn_watch *w);
 /* An observer that does nothing when w is NULL. */

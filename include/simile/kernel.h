@@ -111,6 +111,9 @@ typedef struct {
 } sim_workspace_size;
 void sim_conv_workspace(const sim_conv *conv, const sim_leaf_layout *walk,
                         sim_workspace_size *room);
+/* The same for passes without sim_conv_backward_weights. */
+void sim_conv_forward_workspace(const sim_conv *conv, size_t n_images,
+                                sim_workspace_size *room);
 
 /* ---- per-channel work over leaves ---- */
 

@@ -72,6 +72,7 @@ typedef struct {
     size_t n_observers;
     /* For the memory plan: bytes that observers hold, and take besides for a moment. */
     size_t observer_bytes, observer_moment_bytes;
+    sim_workspace_size observer_workspace; /* of the kernels, shared with training */
 } sim_train_request;
 
 /*

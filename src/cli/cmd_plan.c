@@ -240,6 +240,7 @@ static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
 {
     sim_status st = SIM_OK;
     const sim_dataset_info *about = sim_dataset_about(d->data);
+    sim_workspace_size workspace = {0};
 
     memset(m, 0, sizeof *m);
     SIM_TRY(sim_job_memory(d->job, about, &d->plan, d->args->ranks, rank, m->rows, &m->n,
@@ -247,7 +248,8 @@ static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
     if (d->test)
         SIM_TRY(sim_knn_watch_plan(d->job, &d->evaluate, about,
                                    sim_dataset_about(d->test), d->args->ranks, rank,
-                                   &m->knn, &m->knn_moment));
+                                   &m->knn, &m->knn_moment, &workspace));
+    sim_plan_raise(m->rows, m->n, &workspace);
     m->most = m->checkpoint > m->knn_moment ? m->checkpoint : m->knn_moment;
     m->most += m->knn + PROGRAM_BYTES;
     for (size_t i = 0; i < m->n; i++)

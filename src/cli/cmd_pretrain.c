@@ -163,7 +163,7 @@ static sim_status plan_knn(const sim_comm *c, const sim_job *job,
     SIM_TRY(sim_knn_watch_plan(job, evaluate, sim_dataset_about(train),
                                sim_dataset_about(sim_knn_watch_test(knn)),
                                (size_t)c->size, (size_t)c->rank, &r->observer_bytes,
-                               &r->observer_moment_bytes));
+                               &r->observer_moment_bytes, &r->observer_workspace));
 done:
     sim_dataset_close(&train);
     return st;

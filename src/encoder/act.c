@@ -1,7 +1,10 @@
 /*
  * act.c - bias and activation, for layers without a batch norm after them.
  */
-#include "net.h"
+#include "build.h"
+#include "tape.h"
+
+#include <math.h>
 
 sim_status sim_net_add_act(sim_net *net, const char *name, int in, bool bias,
                            sim_activation act, int *out)
@@ -19,6 +22,20 @@ static void list_tensors(sim_net *net, node *n)
 {
     if (n->has_bias)
         n->bias = sim_net_add_tensor(net, n, "bias", 1, &n->c, true);
+}
+
+/* Uniform in +-gain/sqrt(fan in) of the layer whose bias it is, as torch.nn.Linear. */
+static void initialise(sim_net *net, int i, const initial_draws *draws)
+{
+    const node *n = &net->nodes[i];
+    sim_random r = draws->draws;
+
+    if (!draws->draw_biases || !n->has_bias || n->in < 0)
+        return;
+    r.sample = (uint32_t)i;
+    float bound = (float)(draws->gain / sqrt((double)net->nodes[n->in].conv.c));
+    for (size_t j = 0; j < n->c; j++)
+        net->weights[n->bias + j] = sim_random_between(&r, -bound, bound);
 }
 
 static const float *bias_of(const sim_net *net, const node *n)
@@ -61,10 +78,11 @@ static void backward(sim_tape *t, const backward_step *s, float *grads,
     sim_activate_backward(t->n_images * pixels, n->c, sim_tape_read_at(t, s->x),
                           bias_of(t->net, n), n->act, sim_tape_read_at(t, s->dy), dx);
     if (n->has_bias) {
-        double *of_block = t->norm.sums;
-        for (size_t b = 0; b < t->norm.shape.blocks; b++)
+        double *of_block = t->sums.sums;
+        for (size_t b = 0; b < t->sums.shape.blocks; b++)
             sim_column_sums(rows, n->c, dx + b * rows * n->c, of_block + b * n->c);
-        sim_norm_reduce_narrow(t, n->c, of_block, grads + n->bias, node_stride);
+        sim_batch_sums_reduce(&t->sums, &t->shape, n->c, of_block, grads + n->bias,
+                              node_stride);
     }
     if (s->sum != AT_NONE)
         sim_add(t->n_images * node_floats(n), dx, sim_tape_write_at(t, s->sum));
@@ -77,6 +95,7 @@ static sim_status sample(sim_net *net, int in, int *out)
 
 const layer sim_layer_act = {.name = "act",
                              .list_tensors = list_tensors,
+                             .initialise = initialise,
                              .forward = forward,
                              .recompute = recompute,
                              .plan = plan,

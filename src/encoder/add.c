@@ -3,7 +3,8 @@
  *
  * Both inputs receive the gradient unchanged, so backward needs no value.
  */
-#include "net.h"
+#include "build.h"
+#include "tape.h"
 
 sim_status sim_net_add_sum(sim_net *net, const char *name, int in, int residual, int *out)
 {

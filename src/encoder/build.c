@@ -4,13 +4,11 @@
  * resnet.c, head.c and context.c choose the nodes; each layer's file lists its tensors.  This
  * file assigns offsets in the weights and torch's names.
  */
-#include "net.h"
+#include "build.h"
 
 #include "simile/memory.h"
-#include "simile/random.h"
 #include "simile/thread.h"
 
-#include <math.h>
 #include <stdio.h>
 
 enum { MAX_NODE_TENSORS = 2 }; /* trainable tensors per node */
@@ -81,15 +79,33 @@ size_t sim_net_add_tensor(sim_net *net, node *n, const char *part, int n_dims,
     return t->offset;
 }
 
+enum { TENSOR_BUFFERS = 2, WEIGHT_BUFFERS = 2 };
+
+/* Buffers that sim_net_count creates. */
+static void list_tensor_buffers(sim_net *net, sim_buffer list[TENSOR_BUFFERS])
+{
+    size_t most = MAX_NODE_TENSORS * (size_t)net->n_nodes;
+    list[0] = SIM_BUFFER(net->tensors, most);
+    list[1] = SIM_BUFFER(net->names, most);
+}
+
+/* Buffers that sim_net_allocate creates. */
+static void list_weight_buffers(sim_net *net, sim_buffer list[WEIGHT_BUFFERS])
+{
+    list[0] = SIM_BUFFER(net->weights, net->n_weights);
+    list[1] = SIM_BUFFER(net->running, net->n_running);
+}
+
 sim_status sim_net_count(sim_net *net)
 {
     sim_status st = SIM_OK;
-    size_t most = MAX_NODE_TENSORS * (size_t)net->n_nodes;
+    sim_buffer list[TENSOR_BUFFERS];
 
-    SIM_TRY(sim_alloc(&net->tensors, most, "encoder/net"));
-    SIM_TRY(sim_alloc(&net->names, most, "encoder/net"));
+    list_tensor_buffers(net, list);
+    SIM_TRY(sim_buffers_create(list, TENSOR_BUFFERS, "encoder/net"));
     for (int i = 0; i < net->n_nodes; i++) {
         node *n = &net->nodes[i];
+        n->tensor = net->n_tensors;
         if (n->layer->list_tensors)
             n->layer->list_tensors(net, n);
         if (n->has_running) {
@@ -101,90 +117,69 @@ done:
     return st;
 }
 
-/* Batch norm starts as the identity: gamma 1 (or 0 if starts_at_zero), beta 0, variance 1. */
-static void initialise_norm(sim_net *net, const node *n)
+typedef struct {
+    sim_net *net;
+    const initial_draws *draws;
+} initialise_call;
+
+static void initialise_node(size_t i, void *ctx)
 {
-    for (size_t c = 0; c < n->c; c++) {
-        net->running[n->running + n->c + c] = 1;
-        if (n->affine)
-            net->weights[n->weight + c] = n->starts_at_zero ? 0 : 1;
-    }
+    const initialise_call *c = ctx;
+    const layer *l = c->net->nodes[i].layer;
+    if (l->initialise)
+        l->initialise(c->net, (int)i, c->draws);
 }
 
-sim_status sim_net_allocate(sim_net *net)
+sim_status sim_net_allocate(sim_net *net, const initial_draws *draws)
 {
     sim_status st = SIM_OK;
+    sim_buffer list[WEIGHT_BUFFERS];
+    initialise_call call = {net, draws};
 
-    SIM_TRY(sim_alloc(&net->weights, net->n_weights, "encoder/weights"));
-    SIM_TRY(sim_alloc(&net->running, net->n_running, "encoder/weights"));
-    for (int i = 0; i < net->n_nodes; i++) {
-        node *n = &net->nodes[i];
-        if (n->conv.k)
-            SIM_TRY(sim_filters_create(&n->conv, &n->filters));
-        if (n->has_running)
-            initialise_norm(net, n);
-    }
+    list_weight_buffers(net, list);
+    SIM_TRY(sim_buffers_create(list, WEIGHT_BUFFERS, "encoder/weights"));
+    for (int i = 0; i < net->n_nodes; i++)
+        if (net->nodes[i].layer->prepare)
+            SIM_TRY(net->nodes[i].layer->prepare(&net->nodes[i]));
+    sim_for((size_t)net->n_nodes, initialise_node, &call);
 done:
     return st;
 }
 
-typedef struct {
-    sim_net *net;
-    uint32_t seed, space;
-} draw_call;
-
-static void draw_conv(size_t i, void *ctx)
-{
-    const draw_call *d = ctx;
-    const node *n = &d->net->nodes[i];
-    const sim_conv *v = &n->conv;
-
-    if (n->layer != &sim_layer_conv)
-        return;
-    float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));
-    sim_random r = {.seed = d->seed,
-                    .purpose = SIM_RANDOM_INIT,
-                    .sample = (uint32_t)i,
-                    .view_op = d->space};
-    for (size_t j = 0; j < v->k * v->c * v->size * v->size; j++)
-        d->net->weights[n->weight + j] = deviation * sim_random_normal(&r);
-}
-
-void sim_net_init_convs(sim_net *net, uint32_t seed, uint32_t space)
-{
-    draw_call d = {net, seed, space};
-    sim_for((size_t)net->n_nodes, draw_conv, &d);
-}
-
-size_t sim_net_filter_bytes(const sim_net *net)
+size_t sim_net_prepared_bytes(const sim_net *net)
 {
     size_t bytes = 0;
     for (int i = 0; i < net->n_nodes; i++)
-        if (net->nodes[i].conv.k)
-            bytes += sim_filters_bytes(&net->nodes[i].conv);
+        if (net->nodes[i].layer->prepared_bytes)
+            bytes += net->nodes[i].layer->prepared_bytes(&net->nodes[i]);
     return bytes;
 }
 
-size_t sim_net_frame_bytes(const sim_net *net)
+size_t sim_net_structure_bytes(const sim_net *net)
 {
-    size_t most = MAX_NODE_TENSORS * (size_t)net->n_nodes;
+    sim_net none = *net; /* only its counts are read */
+    sim_buffer list[TENSOR_BUFFERS];
+
+    list_tensor_buffers(&none, list);
     return sizeof *net + (size_t)net->node_capacity * sizeof *net->nodes +
-           most * (sizeof *net->tensors + sizeof *net->names);
+           sim_buffers_bytes(list, TENSOR_BUFFERS);
 }
 
 void sim_net_destroy(sim_net **out)
 {
     sim_net *net = *out;
+    sim_buffer tensors[TENSOR_BUFFERS], weights[WEIGHT_BUFFERS];
+
     if (!net)
         return;
-    sim_tape_destroy(&net->evaluation);
     for (int i = 0; i < net->n_nodes; i++)
-        sim_filters_destroy(&net->nodes[i].filters);
+        if (net->nodes[i].layer->release)
+            net->nodes[i].layer->release(&net->nodes[i]);
+    list_tensor_buffers(net, tensors);
+    list_weight_buffers(net, weights);
+    sim_buffers_destroy(tensors, TENSOR_BUFFERS);
+    sim_buffers_destroy(weights, WEIGHT_BUFFERS);
     sim_free(net->nodes);
-    sim_free(net->weights);
-    sim_free(net->running);
-    sim_free(net->tensors);
-    sim_free(net->names);
     sim_free(net);
     *out = NULL;
 }
@@ -224,8 +219,8 @@ void sim_net_pack(sim_net *net, bool backward)
 {
     for (int i = 0; i < net->n_nodes; i++) {
         node *n = &net->nodes[i];
-        if (n->filters)
-            sim_filters_pack(n->filters, net->weights + n->weight, backward);
+        if (n->layer->pack)
+            n->layer->pack(n, net->weights, backward);
     }
     net->packed_backward = backward;
 }

@@ -6,7 +6,7 @@
  * arXiv 1807.03748, section 3.2; no batch norm, whose
  * statistics would leak rows below.
  */
-#include "net.h"
+#include "build.h"
 
 #include <stdio.h>
 
@@ -54,11 +54,13 @@ done:
 sim_status sim_context_create(const sim_context_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;
+    const initial_draws draws = {.draws = {.seed = spec->seed,
+                                           .purpose = SIM_RANDOM_INIT,
+                                           .view_op = CONTEXT_DRAWS}};
     sim_net *net = NULL;
 
     SIM_TRY(sim_net_context_nodes(spec, &net));
-    SIM_TRY(sim_net_allocate(net));
-    sim_net_init_convs(net, spec->seed, CONTEXT_DRAWS);
+    SIM_TRY(sim_net_allocate(net, &draws));
     *out = net;
     net = NULL;
 done:

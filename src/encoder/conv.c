@@ -4,7 +4,10 @@
  * A linear layer is a convolution of size 1 on images of 1 x 1; only its weight's dims
  * differ.  The activation that follows holds the bias (act.c).
  */
-#include "net.h"
+#include "build.h"
+#include "tape.h"
+
+#include <math.h>
 
 static sim_status add_conv_node(sim_net *net, const layer *l, const char *name, int in,
                                 size_t k, size_t size, size_t stride, int *out)
@@ -55,6 +58,75 @@ static void list_linear(sim_net *net, node *n)
     n->weight = sim_net_add_tensor(net, n, "weight", 2, dims, false);
 }
 
+static size_t weights_of(const sim_conv *v)
+{
+    return v->k * v->c * v->size * v->size;
+}
+
+/* Kaiming normal, fan out, as torchvision initialises convolutions. */
+static void initialise_conv(sim_net *net, int i, const initial_draws *draws)
+{
+    const node *n = &net->nodes[i];
+    const sim_conv *v = &n->conv;
+    float deviation = (float)sqrt(2.0 / (double)(v->k * v->size * v->size));
+    sim_random r = draws->draws;
+
+    r.sample = (uint32_t)i;
+    for (size_t j = 0; j < weights_of(v); j++)
+        net->weights[n->weight + j] = deviation * sim_random_normal(&r);
+}
+
+/* Uniform in +-gain/sqrt(fan in), as torch.nn.Linear. */
+static void initialise_linear(sim_net *net, int i, const initial_draws *draws)
+{
+    const node *n = &net->nodes[i];
+    float bound = (float)(draws->gain / sqrt((double)n->conv.c));
+    sim_random r = draws->draws;
+
+    r.sample = (uint32_t)i;
+    for (size_t j = 0; j < weights_of(&n->conv); j++)
+        net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
+}
+
+static sim_status prepare(node *n)
+{
+    return sim_filters_create(&n->conv, &n->filters);
+}
+
+static void release(node *n)
+{
+    sim_filters_destroy(&n->filters);
+}
+
+static size_t prepared_bytes(const node *n)
+{
+    return sim_filters_bytes(&n->conv);
+}
+
+static void pack(node *n, const float *weights, bool backward)
+{
+    sim_filters_pack(n->filters, weights + n->weight, backward);
+}
+
+static sim_leaf_layout blocks_of(const sim_batch_shape *shape)
+{
+    return (sim_leaf_layout){.n_leaves = shape->n_blocks,
+                             .range = shape->blocks,
+                             .images_per_leaf = shape->views * shape->slots};
+}
+
+static void workspace(const node *n, const sim_batch_shape *shape,
+                      const sim_batchnorm_options *batchnorm, pass_kind passes,
+                      sim_workspace_size *size)
+{
+    const sim_leaf_layout blocks = blocks_of(shape);
+    (void)batchnorm;
+    if (passes == PASS_TRAIN)
+        sim_conv_workspace(&n->conv, &blocks, size);
+    else
+        sim_conv_forward_workspace(&n->conv, sim_batch_images(shape), size);
+}
+
 static void forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
 {
     (void)residual;
@@ -79,9 +151,7 @@ static void backward(sim_tape *t, const backward_step *s, float *grads,
                      size_t node_stride)
 {
     const node *n = &t->net->nodes[s->node];
-    const sim_leaf_layout leaves = {.n_leaves = t->shape.n_blocks,
-                                    .range = t->shape.blocks,
-                                    .images_per_leaf = t->shape.views * t->shape.slots};
+    const sim_leaf_layout leaves = blocks_of(&t->shape);
     const float *dy = sim_tape_read_at(t, s->dy);
     float *dx = sim_tape_write_at(t, s->dx);
 
@@ -112,6 +182,12 @@ done:
 const layer sim_layer_conv = {.name = "conv",
                               .reads_input = true,
                               .list_tensors = list_conv,
+                              .initialise = initialise_conv,
+                              .prepare = prepare,
+                              .release = release,
+                              .prepared_bytes = prepared_bytes,
+                              .pack = pack,
+                              .workspace = workspace,
                               .forward = forward,
                               .plan = plan,
                               .backward = backward,
@@ -120,6 +196,12 @@ const layer sim_layer_conv = {.name = "conv",
 const layer sim_layer_linear = {.name = "linear",
                                 .reads_input = true,
                                 .list_tensors = list_linear,
+                                .initialise = initialise_linear,
+                                .prepare = prepare,
+                                .release = release,
+                                .prepared_bytes = prepared_bytes,
+                                .pack = pack,
+                                .workspace = workspace,
                                 .forward = forward,
                                 .plan = plan,
                                 .backward = backward,

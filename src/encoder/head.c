@@ -5,11 +5,8 @@
  * without BN Linear 0, activation 1, Linear 2.  A linear layer has a bias where no BN
  * follows.
  */
-#include "net.h"
+#include "build.h"
 
-#include "simile/random.h"
-
-#include <math.h>
 #include <stdio.h>
 
 /* Adds Linear `*number`, then BN or bias, then the activation unless last; advances
@@ -56,36 +53,18 @@ done:
     return st;
 }
 
-/* Weights and biases uniform in +-1/sqrt(fan in), as torch.nn.Linear. */
-static void initialise_head(sim_net *net, const sim_head_spec *spec)
-{
-    double gain = spec->gain > 0 ? spec->gain : 1;
-    float bound = 1;
-    for (int i = 0; i < net->n_nodes; i++) {
-        const node *n = &net->nodes[i];
-        sim_random r = {.seed = spec->seed,
-                        .purpose = SIM_RANDOM_INIT,
-                        .sample = (uint32_t)i,
-                        .epoch = 1 + spec->salt};
-        if (n->layer == &sim_layer_linear) {
-            bound = (float)(gain / sqrt((double)n->conv.c));
-            for (size_t j = 0; j < n->conv.k * n->conv.c; j++)
-                net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
-        } else if (n->has_bias) {
-            for (size_t j = 0; j < n->c; j++)
-                net->weights[n->bias + j] = sim_random_between(&r, -bound, bound);
-        }
-    }
-}
-
 sim_status sim_head_create(const sim_head_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;
+    const initial_draws draws = {.draws = {.seed = spec->seed,
+                                           .purpose = SIM_RANDOM_INIT,
+                                           .epoch = 1 + spec->salt},
+                                 .gain = spec->gain > 0 ? spec->gain : 1,
+                                 .draw_biases = true};
     sim_net *net = NULL;
 
     SIM_TRY(sim_net_head_nodes(spec, &net));
-    SIM_TRY(sim_net_allocate(net));
-    initialise_head(net, spec);
+    SIM_TRY(sim_net_allocate(net, &draws));
     *out = net;
     net = NULL;
 done:

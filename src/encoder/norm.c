@@ -5,157 +5,30 @@
  * leaves are in double; the reducer combines them over the group, on whichever ranks its
  * blocks are; all other work is local.  Ioffe and Szegedy 2015, arXiv 1502.03167.
  */
-#include "net.h"
-
-#include "simile/memory.h"
+#include "build.h"
+#include "tape.h"
 
 #include <ctype.h>
 #include <math.h>
 #include <string.h>
 
-static const double epsilon = 1e-5, momentum = 0.1;
+static const double momentum = 0.1;
 
-/* ---- leaves and groups of a batch ---- */
-
-static norm_shape shape_of(const sim_batchnorm_options *options, const sim_batch_shape *s)
-{
-    size_t group = (size_t)options->group;
-    bool joint = options->views == SIM_BN_VIEWS_JOINT;
-    norm_shape out = {.blocks = s->blocks.hi - s->blocks.lo,
-                      .subs = group && group < s->slots ? s->slots / group : 1,
-                      .sets = joint ? 1 : s->views,
-                      .pieces = joint ? s->views : 1,
-                      .groups = group ? s->n_blocks * s->slots / group : 1,
-                      .whole = group == 0};
-    out.leaves = out.blocks * out.sets * out.subs;
-    out.leaves_per_group = s->n_blocks * out.subs / out.groups;
-    return out;
-}
-
-/* Errors: SIM_E_CONFIG unless groups divide the batch and have 2 values per channel. */
-static sim_status check_groups(const sim_net *net, const sim_batchnorm_options *options,
-                               const sim_batch_shape *s)
-{
-    sim_status st = SIM_OK;
-    size_t group = (size_t)options->group, batch = s->n_blocks * s->slots;
-    size_t images =
-        (group ? group : batch) * (options->views == SIM_BN_VIEWS_JOINT ? s->views : 1);
-
-    SIM_CHECK(group == 0 || group % s->slots == 0 || s->slots % group == 0, SIM_E_CONFIG,
-              "batchnorm.group: %zu is neither a multiple nor a divisor of the block "
-              "size %zu; set batchnorm.group=%zu",
-              group, s->slots, s->slots);
-    SIM_CHECK(group == 0 || batch % group == 0, SIM_E_CONFIG,
-              "batchnorm.group: %zu does not divide the global batch of %zu images; "
-              "set batchnorm.group=%zu",
-              group, batch, s->slots);
-    for (int i = 0; i < net->n_nodes; i++) {
-        const node *n = &net->nodes[i];
-        SIM_CHECK(!n->has_running || images * n->h * n->w > 1, SIM_E_CONFIG,
-                  "batchnorm: %s%s has one value per channel and group, too few for a "
-                  "variance; increase batchnorm.group or the batch size",
-                  isdigit((unsigned char)n->name[0]) ? "a head's layer " : "", n->name);
-    }
-done:
-    return st;
-}
-
-static size_t widest_of(const sim_net *net)
-{
-    size_t most = 0;
-    for (int i = 0; i < net->n_nodes; i++)
-        if (net->nodes[i].c > most)
-            most = net->nodes[i].c;
-    return most;
-}
-
-/* Elements of the buffers that sim_norm_prepare allocates, in its order. */
+/* Coefficients of a norm on this batch, [leaf][c] each; the tape holds them. */
 typedef struct {
-    size_t states, start, sums, groups, coefficients, partials, kept;
-} norm_counts;
+    float *scale, *shift, *mean, *inverse;
+} norm_state;
 
-static norm_counts counts_of(const sim_net *net, const norm_shape *n,
-                             const sim_batch_shape *s)
+static size_t state_floats(const node *n, size_t leaves)
 {
-    size_t widest = widest_of(net);
-    norm_counts out = {.states = (size_t)net->n_nodes,
-                       .start = n->leaves * n->pieces,
-                       .sums = n->leaves * 2 * widest,
-                       .groups = n->groups * n->sets * 2 * widest,
-                       .coefficients = 3 * n->leaves * widest,
-                       .partials = sim_tree_depth(s->n_blocks, s->blocks) * 2 * widest};
-    for (int i = 0; i < net->n_nodes; i++)
-        if (net->nodes[i].has_running)
-            out.kept += 4 * n->leaves * net->nodes[i].c;
-    return out;
+    return 4 * leaves * n->c;
 }
 
-size_t sim_norm_bytes(const sim_net *net, const sim_batch_shape *s)
+static norm_state state_of(const sim_tape *t, int i)
 {
-    const norm_shape shape = shape_of(&net->batchnorm, s);
-    const norm_counts n = counts_of(net, &shape, s);
-    return n.states * sizeof(norm_state) + n.start * sizeof(size_t) +
-           (2 * n.sums + n.groups) * sizeof(double) +
-           (n.coefficients + n.partials + n.kept) * sizeof(float);
-}
-
-void sim_norm_workspace_of(const sim_net *net, const sim_batch_shape *s,
-                           sim_workspace_size *workspace)
-{
-    const norm_shape shape = shape_of(&net->batchnorm, s);
-    for (int i = 0; i < net->n_nodes; i++) {
-        const node *n = &net->nodes[i];
-        const sim_norm_leaves leaves = {.n_leaves = shape.leaves,
-                                        .n_pieces = shape.pieces,
-                                        .rows = s->slots / shape.subs * n->h * n->w,
-                                        .c = n->c};
-        if (n->has_running)
-            sim_norm_workspace(&leaves, workspace);
-    }
-}
-
-sim_status sim_norm_prepare(sim_tape *t)
-{
-    sim_status st = SIM_OK;
-    const sim_net *net = t->net;
-    norm_workspace *r = &t->norm;
-
-    SIM_TRY(check_groups(net, &t->batchnorm, &t->shape));
-    r->shape = shape_of(&t->batchnorm, &t->shape);
-    const norm_counts n = counts_of(net, &r->shape, &t->shape);
-    SIM_TRY(sim_alloc(&r->states, n.states, "encoder/norm"));
-    SIM_TRY(sim_alloc(&r->start, n.start, "encoder/norm"));
-    SIM_TRY(sim_alloc(&r->sums, n.sums, "encoder/norm"));
-    SIM_TRY(sim_alloc(&r->to_reduce, n.sums, "encoder/norm"));
-    SIM_TRY(sim_alloc(&r->groups, n.groups, "encoder/norm"));
-    SIM_TRY(sim_alloc(&r->coefficients, n.coefficients, "encoder/norm"));
-    SIM_TRY(sim_alloc(&r->partials, n.partials, "encoder/norm"));
-    for (int i = 0; i < net->n_nodes; i++) {
-        size_t floats = r->shape.leaves * net->nodes[i].c;
-        norm_state *s = &r->states[i];
-        if (!net->nodes[i].has_running)
-            continue;
-        SIM_TRY(sim_alloc(&s->scale, 4 * floats, "encoder/norm"));
-        s->shift = s->scale + floats;
-        s->mean = s->shift + floats;
-        s->inverse = s->mean + floats;
-    }
-done:
-    return st;
-}
-
-void sim_norm_release(sim_tape *t)
-{
-    norm_workspace *r = &t->norm;
-    for (int i = 0; r->states && i < t->net->n_nodes; i++)
-        sim_free(r->states[i].scale);
-    sim_free(r->states);
-    sim_free(r->start);
-    sim_free(r->sums);
-    sim_free(r->to_reduce);
-    sim_free(r->groups);
-    sim_free(r->coefficients);
-    sim_free(r->partials);
+    size_t floats = t->sums.shape.leaves * t->net->nodes[i].c;
+    float *at = sim_tape_state(t, i);
+    return (norm_state){at, at + floats, at + 2 * floats, at + 3 * floats};
 }
 
 /* ---- the passes ---- */
@@ -163,24 +36,24 @@ void sim_norm_release(sim_tape *t)
 /* Rows of every leaf for a node with this many pixels: [block][view][slot] is the order. */
 static sim_norm_leaves leaves_of(sim_tape *t, const node *n)
 {
-    const norm_shape *s = &t->norm.shape;
+    const leaf_shape *s = &t->sums.shape;
     size_t rows = t->shape.slots / s->subs * n->h * n->w, at = 0;
 
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t v = 0; v < s->sets; v++)
             for (size_t j = 0; j < s->subs; j++)
                 for (size_t p = 0; p < s->pieces; p++)
-                    t->norm.start[at++] =
+                    t->sums.start[at++] =
                         ((b * t->shape.views + v + p) * s->subs + j) * rows;
     return (sim_norm_leaves){.n_leaves = s->leaves,
                              .n_pieces = s->pieces,
                              .rows = rows,
                              .c = n->c,
-                             .start = t->norm.start};
+                             .start = t->sums.start};
 }
 
 /* The leaf of (block, set, sub). */
-static size_t leaf_at(const norm_shape *s, size_t b, size_t set, size_t j)
+static size_t leaf_at(const leaf_shape *s, size_t b, size_t set, size_t j)
 {
     return (b * s->sets + set) * s->subs + j;
 }
@@ -191,8 +64,8 @@ static size_t leaf_at(const norm_shape *s, size_t b, size_t set, size_t j)
  */
 static void reduce_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
 {
-    const norm_workspace *r = &t->norm;
-    const norm_shape *s = &r->shape;
+    const batch_sums *r = &t->sums;
+    const leaf_shape *s = &r->shape;
 
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t j = 0; j < s->subs; j++)
@@ -210,26 +83,26 @@ static void reduce_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
 /* The group of the local block's sub-leaf j. */
 static size_t group_of(const sim_tape *t, size_t b, size_t j)
 {
-    const norm_shape *s = &t->norm.shape;
+    const leaf_shape *s = &t->sums.shape;
     return ((t->shape.blocks.lo + b) * s->subs + j) / s->leaves_per_group;
 }
 
 static const double *group_half(const sim_tape *t, size_t group, size_t half, size_t set,
                                 size_t c)
 {
-    return t->norm.groups + ((group * 2 + half) * t->norm.shape.sets + set) * c;
+    return t->sums.groups + ((group * 2 + half) * t->sums.shape.sets + set) * c;
 }
 
 static void update_running(sim_tape *t, node *n, double samples)
 {
     float *mean = t->net->running + n->running, *variance = mean + n->c;
-    double groups = (double)t->norm.shape.groups, unbiased = samples / (samples - 1);
-    double leaves = (double)t->norm.shape.leaves_per_group;
+    double groups = (double)t->sums.shape.groups, unbiased = samples / (samples - 1);
+    double leaves = (double)t->sums.shape.leaves_per_group;
 
-    for (size_t s = 0; s < t->norm.shape.sets; s++) {
+    for (size_t s = 0; s < t->sums.shape.sets; s++) {
         for (size_t i = 0; i < n->c; i++) {
             double m = 0, v = 0;
-            for (size_t g = 0; g < t->norm.shape.groups; g++) {
+            for (size_t g = 0; g < t->sums.shape.groups; g++) {
                 m += group_half(t, g, 0, s, n->c)[i];
                 v += group_half(t, g, 1, s, n->c)[i] / leaves;
             }
@@ -242,14 +115,14 @@ static void update_running(sim_tape *t, node *n, double samples)
 }
 
 /* scale, shift, mean and inverse deviation of one leaf from mean and biased variance. */
-static void set_leaf(const sim_tape *t, const node *n, norm_state *s, size_t leaf,
+static void set_leaf(const sim_tape *t, const node *n, const norm_state *s, size_t leaf,
                      const double *mean, const double *sum, double divide)
 {
     const float *gamma = n->affine ? t->net->weights + n->weight : NULL;
     const float *beta = n->affine ? t->net->weights + n->bias : NULL;
     for (size_t i = 0; i < n->c; i++) {
         size_t at = leaf * n->c + i;
-        double inverse = 1 / sqrt(sum[i] / divide + epsilon);
+        double inverse = 1 / sqrt(sum[i] / divide + BN_EPSILON);
         double scale = (gamma ? (double)gamma[i] : 1) * inverse;
         s->inverse[at] = (float)inverse;
         s->mean[at] = (float)mean[i];
@@ -261,7 +134,7 @@ static void set_leaf(const sim_tape *t, const node *n, norm_state *s, size_t lea
 /* Values per channel in a group. */
 static double samples_of(const sim_tape *t, const sim_norm_leaves *leaves)
 {
-    return (double)t->norm.shape.leaves_per_group *
+    return (double)t->sums.shape.leaves_per_group *
            (double)(leaves->rows * leaves->n_pieces);
 }
 
@@ -269,15 +142,16 @@ static void batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
                              const float *x)
 {
     node *n = &t->net->nodes[i];
-    const norm_shape *s = &t->norm.shape;
+    const leaf_shape *s = &t->sums.shape;
+    const norm_state state = state_of(t, i);
 
-    sim_norm_moments(leaves, x, t->norm.sums);
+    sim_norm_moments(leaves, x, t->sums.sums);
     reduce_leaves(t, n->c, sim_merge_moments);
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t set = 0; set < s->sets; set++)
             for (size_t j = 0; j < s->subs; j++) {
                 size_t g = group_of(t, b, j);
-                set_leaf(t, n, &t->norm.states[i], leaf_at(s, b, set, j),
+                set_leaf(t, n, &state, leaf_at(s, b, set, j),
                          group_half(t, g, 0, set, n->c), group_half(t, g, 1, set, n->c),
                          (double)s->leaves_per_group);
             }
@@ -288,20 +162,22 @@ static void running_statistics(sim_tape *t, int i)
 {
     const node *n = &t->net->nodes[i];
     const float *mean = t->net->running + n->running;
-    double *sums = t->norm.sums;
+    double *sums = t->sums.sums;
+    const norm_state state = state_of(t, i);
+
     for (size_t c = 0; c < 2 * n->c; c++)
         sums[c] = (double)mean[c];
-    for (size_t leaf = 0; leaf < t->norm.shape.leaves; leaf++)
-        set_leaf(t, n, &t->norm.states[i], leaf, sums, sums + n->c, 1);
+    for (size_t leaf = 0; leaf < t->sums.shape.leaves; leaf++)
+        set_leaf(t, n, &state, leaf, sums, sums + n->c, 1);
 }
 
 static void apply_norm(sim_tape *t, int i, const float *x, const float *residual,
                        float *y)
 {
     const node *n = &t->net->nodes[i];
-    const norm_state *s = &t->norm.states[i];
+    const norm_state s = state_of(t, i);
     sim_norm_leaves leaves = leaves_of(t, n);
-    sim_norm_apply(&leaves, x, s->scale, s->shift, residual, n->act, y);
+    sim_norm_apply(&leaves, x, s.scale, s.shift, residual, n->act, y);
 }
 
 static void norm_forward(sim_tape *t, int i, const float *x, const float *residual,
@@ -322,37 +198,20 @@ static void recompute(sim_tape *t, int i, const float *x, float *y)
     apply_norm(t, i, x, NULL, y);
 }
 
-void sim_norm_reduce_narrow(sim_tape *t, size_t n, const double *of_block, float *grads,
-                            size_t node_stride)
-{
-    sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t have = sim_tree_nodes(t->shape.n_blocks, t->shape.blocks, nodes);
-    sim_tree_stack f;
-
-    sim_tree_stack_begin(&f, n, t->shape.n_blocks, t->shape.blocks, t->norm.partials);
-    for (size_t b = 0; b < t->norm.shape.blocks; b++) {
-        float *slot = sim_tree_stack_top(&f);
-        for (size_t i = 0; i < n; i++)
-            slot[i] = (float)of_block[b * n + i];
-        sim_tree_stack_push(&f);
-    }
-    for (size_t j = 0; j < have; j++)
-        memcpy(grads + j * node_stride, t->norm.partials + j * n, n * sizeof *grads);
-}
-
 /* Gradients of gamma and beta: a block's leaves in double, then the tree over blocks. */
 static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_stride)
 {
     const node *n = &t->net->nodes[i];
-    const norm_shape *s = &t->norm.shape;
+    const leaf_shape *s = &t->sums.shape;
     size_t c = n->c;
-    double *of_block = t->norm.to_reduce; /* its contents are no longer used */
+    const norm_state state = state_of(t, i);
+    double *of_block = t->sums.to_reduce; /* its contents are no longer used */
 
     memset(of_block, 0, s->blocks * 2 * c * sizeof *of_block);
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t leaf = leaf_at(s, b, 0, 0); leaf < leaf_at(s, b + 1, 0, 0); leaf++) {
-            const double *sum = t->norm.sums + leaf * 2 * c;
-            const float *inverse = t->norm.states[i].inverse + leaf * c;
+            const double *sum = t->sums.sums + leaf * 2 * c;
+            const float *inverse = state.inverse + leaf * c;
             for (size_t k = 0; k < c; k++) {
                 of_block[b * 2 * c + k] += sum[c + k] * (double)inverse[k];
                 of_block[b * 2 * c + c + k] += sum[k];
@@ -360,7 +219,8 @@ static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_strid
         }
     /* gamma and beta are adjacent in the weights. */
     SIM_ASSERT(n->bias == n->weight + c);
-    sim_norm_reduce_narrow(t, 2 * c, of_block, grads + n->weight, node_stride);
+    sim_batch_sums_reduce(&t->sums, &t->shape, 2 * c, of_block, grads + n->weight,
+                          node_stride);
 }
 
 /* dx = a g + b x + d: gamma/s (g - mean g - xhat mean(g xhat)), a leaf's coefficients. */
@@ -368,24 +228,24 @@ static void set_backward(sim_tape *t, int i, size_t leaf, const double *sum_g,
                          const double *sum_gx, double samples)
 {
     const node *n = &t->net->nodes[i];
-    const norm_state *s = &t->norm.states[i];
-    size_t all = t->norm.shape.leaves * n->c;
-    float *to = t->norm.coefficients;
+    const norm_state s = state_of(t, i);
+    size_t all = t->sums.shape.leaves * n->c;
+    float *to = t->sums.coefficients;
 
     for (size_t c = 0; c < n->c; c++) {
         size_t at = leaf * n->c + c;
-        double a = (double)s->scale[at], inverse = (double)s->inverse[at];
+        double a = (double)s.scale[at], inverse = (double)s.inverse[at];
         double b = -a * inverse * inverse * sum_gx[c] / samples;
         to[at] = (float)a;
         to[all + at] = (float)b;
-        to[2 * all + at] = (float)(-a * sum_g[c] / samples - b * (double)s->mean[at]);
+        to[2 * all + at] = (float)(-a * sum_g[c] / samples - b * (double)s.mean[at]);
     }
 }
 
 /* Reduces the leaves' sums over the groups and sets the coefficients of dx. */
 static void group_sums(sim_tape *t, int i, double samples)
 {
-    const norm_shape *s = &t->norm.shape;
+    const leaf_shape *s = &t->sums.shape;
     size_t c = t->net->nodes[i].c;
 
     reduce_leaves(t, c, sim_merge_sum);
@@ -404,14 +264,14 @@ static void backward(sim_tape *t, const backward_step *step, float *grads,
     int i = step->node;
     const node *n = &t->net->nodes[i];
     const sim_norm_leaves leaves = leaves_of(t, n);
-    const norm_state *s = &t->norm.states[i];
-    const float *x = sim_tape_read_at(t, step->x), *a = t->norm.coefficients;
+    const norm_state s = state_of(t, i);
+    const float *x = sim_tape_read_at(t, step->x), *a = t->sums.coefficients;
     float *g = sim_tape_write_at(t, step->g), *dx = sim_tape_write_at(t, step->dx);
-    size_t all = t->norm.shape.leaves * n->c, floats = t->n_images * node_floats(n);
+    size_t all = t->sums.shape.leaves * n->c, floats = t->n_images * node_floats(n);
 
-    sim_norm_backward_sums(&leaves, x, s->scale, s->shift, s->mean,
+    sim_norm_backward_sums(&leaves, x, s.scale, s.shift, s.mean,
                            sim_tape_read_at(t, step->residual), n->act,
-                           sim_tape_read_at(t, step->dy), g, t->norm.sums);
+                           sim_tape_read_at(t, step->dy), g, t->sums.sums);
     group_sums(t, i, samples_of(t, &leaves));
     if (n->affine)
         weight_gradients(t, i, grads, node_stride);
@@ -447,6 +307,42 @@ static void list_tensors(sim_net *net, node *n)
         return;
     n->weight = sim_net_add_tensor(net, n, "weight", 1, &n->c, true);
     n->bias = sim_net_add_tensor(net, n, "bias", 1, &n->c, true);
+}
+
+/* Batch norm starts as the identity: gamma 1 (or 0 if starts_at_zero), beta 0, variance 1. */
+static void initialise(sim_net *net, int i, const initial_draws *draws)
+{
+    const node *n = &net->nodes[i];
+    (void)draws;
+    for (size_t c = 0; c < n->c; c++) {
+        net->running[n->running + n->c + c] = 1;
+        if (n->affine)
+            net->weights[n->weight + c] = n->starts_at_zero ? 0 : 1;
+    }
+}
+
+static sim_status check(const node *n, size_t images)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(images * n->h * n->w > 1, SIM_E_CONFIG,
+              "batchnorm: %s%s has one value per channel and group, too few for a "
+              "variance; increase batchnorm.group or the batch size",
+              isdigit((unsigned char)n->name[0]) ? "a head's layer " : "", n->name);
+done:
+    return st;
+}
+
+static void workspace(const node *n, const sim_batch_shape *s,
+                      const sim_batchnorm_options *options, pass_kind passes,
+                      sim_workspace_size *size)
+{
+    const leaf_shape shape = sim_leaves_of(options, s);
+    const sim_norm_leaves leaves = {.n_leaves = shape.leaves,
+                                    .n_pieces = shape.pieces,
+                                    .rows = s->slots / shape.subs * n->h * n->w,
+                                    .c = n->c};
+    if (passes != PASS_EVALUATE)
+        sim_norm_workspace(&leaves, size);
 }
 
 static void plan(planner *p, int i)
@@ -485,6 +381,10 @@ done:
 
 const layer sim_layer_norm = {.name = "norm",
                               .list_tensors = list_tensors,
+                              .initialise = initialise,
+                              .check = check,
+                              .state_floats = state_floats,
+                              .workspace = workspace,
                               .forward = norm_forward,
                               .recompute = recompute,
                               .plan = plan,

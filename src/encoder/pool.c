@@ -3,7 +3,8 @@
  *
  * The max pool saves one byte per output: the index of the largest input in the window.
  */
-#include "net.h"
+#include "build.h"
+#include "tape.h"
 
 sim_status sim_net_add_max_pool(sim_net *net, int in, int *out)
 {

@@ -3,7 +3,7 @@
  *
  * He et al. 2015, arXiv 1512.03385.  The CIFAR stem is 3 x 3 with stride 1 and no max pool.
  */
-#include "net.h"
+#include "build.h"
 
 #include <stdio.h>
 
@@ -152,11 +152,12 @@ done:
 sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;
+    const initial_draws draws = {
+        .draws = {.seed = spec->seed, .purpose = SIM_RANDOM_INIT}};
     sim_net *net = NULL;
 
     SIM_TRY(sim_net_backbone_nodes(spec, &net));
-    SIM_TRY(sim_net_allocate(net));
-    sim_net_init_convs(net, spec->seed, 0);
+    SIM_TRY(sim_net_allocate(net, &draws));
     *out = net;
     net = NULL;
 done:

@@ -5,7 +5,8 @@
  * a context can predict the rows below (van den Oord et al. 2018,
  * arXiv 1807.03748, section 3.2).
  */
-#include "net.h"
+#include "build.h"
+#include "tape.h"
 
 #include "simile/thread.h"
 

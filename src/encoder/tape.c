@@ -1,7 +1,7 @@
 /*
  * tape.c - the passes: forward node by node, backward by the steps of the plan.
  */
-#include "net.h"
+#include "tape.h"
 
 #include "simile/heartbeat.h"
 #include "simile/memory.h"
@@ -13,26 +13,71 @@ size_t sim_batch_images(const sim_batch_shape *b)
     return (b->blocks.hi - b->blocks.lo) * b->views * b->slots;
 }
 
-static sim_status create_tape(sim_net *net, const sim_batch_shape *shape,
-                              const sim_reducer *reducer,
-                              const sim_batchnorm_options *batchnorm, bool backward,
-                              sim_tape **out)
+/* A node's state begins at a multiple of 64 bytes. */
+enum { STATE_UNIT = 16 };
+
+static size_t state_floats(const node *n, size_t leaves)
+{
+    size_t floats = n->layer->state_floats ? n->layer->state_floats(n, leaves) : 0;
+    return (floats + STATE_UNIT - 1) / STATE_UNIT * STATE_UNIT;
+}
+
+static size_t all_state_floats(const sim_net *net, size_t leaves)
+{
+    size_t floats = 0;
+    for (int i = 0; i < net->n_nodes; i++)
+        floats += state_floats(&net->nodes[i], leaves);
+    return floats;
+}
+
+enum { ACTIVATION_BUFFERS = 2, STATE_BUFFERS = 2 };
+
+static void list_activation_buffers(sim_tape *t, const net_plan *plan, size_t images,
+                                    sim_buffer list[ACTIVATION_BUFFERS])
+{
+    list[0] = SIM_BUFFER(t->arena, images * plan->arena);
+    list[1] = SIM_BUFFER(t->saved, images * plan->saved_bytes_per_image);
+}
+
+static void list_state_buffers(sim_tape *t, const sim_net *net, size_t leaves,
+                               sim_buffer list[STATE_BUFFERS])
+{
+    list[0] = SIM_BUFFER(t->state, all_state_floats(net, leaves));
+    list[1] = SIM_BUFFER(t->state_offsets, (size_t)net->n_nodes);
+}
+
+static void set_state_offsets(sim_tape *t)
+{
+    size_t at = 0;
+    for (int i = 0; i < t->net->n_nodes; i++) {
+        t->state_offsets[i] = at;
+        at += state_floats(&t->net->nodes[i], t->sums.shape.leaves);
+    }
+}
+
+sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *shape,
+                                const sim_reducer *reducer,
+                                const sim_batchnorm_options *batchnorm, bool backward,
+                                sim_tape **out)
 {
     sim_status st = SIM_OK;
     sim_tape *t = NULL;
+    sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS];
 
+    SIM_TRY(sim_leaves_check(net, batchnorm, shape));
     SIM_TRY(sim_new(&t, "encoder/tape"));
     t->net = net;
     t->shape = *shape;
     t->reducer = *reducer;
-    t->batchnorm = *batchnorm;
     t->backward = backward;
     t->n_images = sim_batch_images(shape);
     SIM_TRY(sim_plan_make(net, backward, &t->plan));
-    SIM_TRY(sim_norm_prepare(t));
-    SIM_TRY(sim_alloc(&t->arena, t->n_images * t->plan.arena, "encoder/activations"));
-    SIM_TRY(sim_alloc(&t->saved, t->n_images * t->plan.saved_bytes_per_image,
-                      "encoder/activations"));
+    SIM_TRY(sim_batch_sums_create(net, batchnorm, shape, &t->sums));
+    list_state_buffers(t, net, t->sums.shape.leaves, states);
+    SIM_TRY(sim_buffers_create(states, STATE_BUFFERS, "encoder/norm"));
+    set_state_offsets(t);
+    list_activation_buffers(t, &t->plan, t->n_images, activations);
+    SIM_TRY(sim_buffers_create(activations, ACTIVATION_BUFFERS, "encoder/activations"));
     *out = t;
     t = NULL;
 done:
@@ -43,20 +88,58 @@ done:
 sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
                            const sim_reducer *reducer, bool backward, sim_tape **out)
 {
-    return create_tape(net, shape, reducer, &net->batchnorm, backward, out);
+    return sim_tape_create_with(net, shape, reducer, &net->batchnorm, backward, out);
 }
 
 void sim_tape_destroy(sim_tape **out)
 {
     sim_tape *t = *out;
+    sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS];
+
     if (!t)
         return;
-    sim_norm_release(t);
-    sim_plan_clear(&t->plan);
-    sim_free(t->arena);
-    sim_free(t->saved);
+    list_activation_buffers(t, &t->plan, t->n_images, activations);
+    list_state_buffers(t, t->net, t->sums.shape.leaves, states);
+    sim_buffers_destroy(activations, ACTIVATION_BUFFERS);
+    sim_buffers_destroy(states, STATE_BUFFERS);
+    sim_batch_sums_destroy(t->net, &t->shape, &t->sums);
+    sim_plan_clear(t->net, &t->plan);
     sim_free(t);
     *out = NULL;
+}
+
+static void raise_workspace(const sim_net *net, const sim_batch_shape *shape,
+                            pass_kind passes, sim_workspace_size *workspace)
+{
+    for (int i = 0; i < net->n_nodes; i++) {
+        const node *n = &net->nodes[i];
+        if (n->layer->workspace)
+            n->layer->workspace(n, shape, &net->batchnorm, passes, workspace);
+    }
+}
+
+sim_status sim_tape_plan(const sim_net *net, const sim_batch_shape *shape,
+                         pass_kind passes, tape_bytes *bytes,
+                         sim_workspace_size *workspace)
+{
+    sim_status st = SIM_OK;
+    net_plan plan = {0};
+    sim_tape none = {0};
+    size_t leaves = sim_leaves_of(&net->batchnorm, shape).leaves;
+    sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS];
+
+    SIM_TRY(sim_plan_make(net, passes == PASS_TRAIN, &plan));
+    list_activation_buffers(&none, &plan, sim_batch_images(shape), activations);
+    list_state_buffers(&none, net, leaves, states);
+    *bytes =
+        (tape_bytes){.activations = sim_buffers_bytes(activations, ACTIVATION_BUFFERS),
+                     .sums = sim_batch_sums_bytes(net, &net->batchnorm, shape) +
+                             sim_buffers_bytes(states, STATE_BUFFERS),
+                     .structure = sizeof none + sim_plan_bytes(net)};
+    raise_workspace(net, shape, passes, workspace);
+done:
+    sim_plan_clear(net, &plan);
+    return st;
 }
 
 /* A buffer for reading. */
@@ -94,6 +177,11 @@ float *sim_tape_write_at(const sim_tape *t, buffer_ref at)
 uint8_t *sim_tape_saved(const sim_tape *t, int i)
 {
     return t->saved + t->n_images * t->plan.saved[i];
+}
+
+float *sim_tape_state(const sim_tape *t, int i)
+{
+    return t->state + t->state_offsets[i];
 }
 
 bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s)
@@ -148,69 +236,3 @@ void sim_net_backward(sim_tape *t, const float *dy, float *dx, float *grads,
     for (size_t i = 0; i < t->plan.n_steps; i++)
         run_backward_step(t, &t->plan.steps[i], grads, node_stride);
 }
-
-/* ---- evaluation ---- */
-
-/* A tape for chunks of images, with running statistics. */
-static sim_status prepare_evaluation(sim_net *net)
-{
-    sim_status st = SIM_OK;
-    const sim_batch_shape shape = {
-        .n_blocks = 1, .blocks = {0, 1}, .views = 1, .slots = EVALUATION_IMAGES};
-    const sim_batchnorm_options one_leaf = {.group = 0};
-
-    if (net->evaluation)
-        goto done;
-    SIM_TRY(
-        create_tape(net, &shape, &sim_reducer_local, &one_leaf, false, &net->evaluation));
-    net->evaluation->evaluation = true;
-done:
-    return st;
-}
-
-sim_status sim_net_evaluate(sim_net *net, size_t n_images, const float *x, float *y)
-{
-    sim_status st = SIM_OK;
-    size_t in = sim_net_input(net), out = sim_net_dim(net);
-
-    SIM_TRY(prepare_evaluation(net));
-    sim_tape *t = net->evaluation;
-    for (size_t at = 0; at < n_images; at += EVALUATION_IMAGES) {
-        size_t n = n_images - at < EVALUATION_IMAGES ? n_images - at : EVALUATION_IMAGES;
-        t->n_images = t->shape.slots = n;
-        sim_net_forward(t, x + at * in, y + at * out);
-    }
-done:
-    return st;
-}
-
-/* ---- the reducer of one process ---- */
-
-/* Reduces `n` leaves into the first in the order of tree.h, without allocating. */
-static void reduce_span(double *leaves, size_t n, size_t width, sim_merge_fn *merge)
-{
-    if (n < 2)
-        return;
-    size_t half = n / 2;
-    double *right = leaves + half * width;
-    reduce_span(leaves, half, width, merge);
-    reduce_span(right, n - half, width, merge);
-    merge(width, leaves, half, right, n - half);
-}
-
-static void reduce_local(void *ctx, size_t n_units, size_t leaves_per_unit,
-                         size_t leaves_per_group, size_t width, sim_merge_fn *merge,
-                         double *leaves, double *out)
-{
-    size_t n = n_units * leaves_per_unit;
-    size_t per_group = leaves_per_group ? leaves_per_group : n;
-    (void)ctx;
-
-    for (size_t g = 0; g * per_group < n; g++) {
-        double *first = leaves + g * per_group * width;
-        reduce_span(first, per_group, width, merge);
-        memcpy(out + g * width, first, width * sizeof *out);
-    }
-}
-
-const sim_reducer sim_reducer_local = {.reduce = reduce_local};

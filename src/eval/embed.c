@@ -65,6 +65,7 @@ sim_range sim_embed_mine(const sim_comm *c, size_t n)
 /* Two buffers of views: one is embedded while the other is loaded. */
 typedef struct {
     const sim_embedder *e;
+    sim_evaluator *backbone, *projector; /* projector NULL: no projections */
     sim_loader *loader;
     sim_range mine;
     float *x[2];
@@ -89,50 +90,41 @@ static void post(walk *w, size_t at, int slot)
 }
 
 /* Images that go whole; projections may be NULL. */
-static sim_status embed_whole(const walk *w, size_t n, const float *x, float *features,
-                              float *projections)
+static void embed_whole(const walk *w, size_t n, const float *x, float *features,
+                        float *projections)
 {
-    sim_status st = SIM_OK;
-    SIM_TRY(sim_net_evaluate(w->e->backbone, n, x, features));
+    sim_evaluator_run(w->backbone, n, x, features);
     if (projections)
-        SIM_TRY(sim_net_evaluate(w->e->projector, n, features, projections));
-done:
-    return st;
+        sim_evaluator_run(w->projector, n, features, projections);
 }
 
 /* A few images in patches. */
-static sim_status embed_few(const walk *w, size_t n, const float *x, float *features,
-                            float *projections)
+static void embed_few(const walk *w, size_t n, const float *x, float *features,
+                      float *projections)
 {
-    sim_status st = SIM_OK;
     const sim_patches *cut = &w->e->cut;
     size_t patches = n * cut->grid * cut->grid;
 
     sim_patches_cut(cut, n, x, w->patches);
-    SIM_TRY(embed_whole(w, patches, w->patches, w->parts[0],
-                        projections ? w->parts[1] : NULL));
+    embed_whole(w, patches, w->patches, w->parts[0], projections ? w->parts[1] : NULL);
     sim_patches_mean(cut, n, sim_net_dim(w->e->backbone), w->parts[0], features);
     if (projections)
         sim_patches_mean(cut, n, sim_net_dim(w->e->projector), w->parts[1], projections);
-done:
-    return st;
 }
 
-static sim_status embed_images(const walk *w, size_t n, const float *x, float *features,
-                               float *projections)
+static void embed_images(const walk *w, size_t n, const float *x, float *features,
+                         float *projections)
 {
-    sim_status st = SIM_OK;
     size_t dim = sim_net_dim(w->e->backbone);
     size_t projected = projections ? sim_net_dim(w->e->projector) : 0;
 
-    if (w->e->cut.grid == 0)
-        return embed_whole(w, n, x, features, projections);
+    if (w->e->cut.grid == 0) {
+        embed_whole(w, n, x, features, projections);
+        return;
+    }
     for (size_t at = 0; at < n; at += CUT_AT_ONCE)
-        SIM_TRY(embed_few(w, n - at < CUT_AT_ONCE ? n - at : CUT_AT_ONCE,
-                          x + at * w->floats, features + at * dim,
-                          projections ? projections + at * projected : NULL));
-done:
-    return st;
+        embed_few(w, n - at < CUT_AT_ONCE ? n - at : CUT_AT_ONCE, x + at * w->floats,
+                  features + at * dim, projections ? projections + at * projected : NULL);
 }
 
 static sim_status run(walk *w, float *features, float *projections)
@@ -149,8 +141,8 @@ static sim_status run(walk *w, float *features, float *projections)
         SIM_TRY(sim_loader_wait(w->loader));
         if (at + AT_ONCE < w->mine.hi)
             post(w, at + AT_ONCE, slot ^ 1);
-        SIM_TRY(embed_images(w, n, w->x[slot], features + row * dim,
-                             projections ? projections + row * projected : NULL));
+        embed_images(w, n, w->x[slot], features + row * dim,
+                     projections ? projections + row * projected : NULL);
         sim_log_progress("embedding: %zu of %zu", row + n, w->mine.hi - w->mine.lo);
     }
 done:
@@ -196,6 +188,9 @@ static sim_status embed_here(const sim_comm *c, const sim_embedder *e,
     SIM_TRY(sim_alloc(&w.x[1], AT_ONCE * w.floats, "eval/views"));
     SIM_TRY(sim_alloc(&w.requests, AT_ONCE, "eval/views"));
     SIM_TRY(take_patches(&w, projections != NULL));
+    SIM_TRY(sim_evaluator_create(e->backbone, &w.backbone));
+    if (projections)
+        SIM_TRY(sim_evaluator_create(e->projector, &w.projector));
     SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
     if (projections)
         SIM_TRY(sim_alloc(projections, n * sim_net_dim(e->projector), "eval/features"));
@@ -203,6 +198,8 @@ static sim_status embed_here(const sim_comm *c, const sim_embedder *e,
     SIM_TRY(run(&w, *features, projections ? *projections : NULL));
 done:
     sim_loader_destroy(&w.loader);
+    sim_evaluator_destroy(&w.backbone);
+    sim_evaluator_destroy(&w.projector);
     sim_augment_destroy(&plain);
     sim_free(w.x[0]);
     sim_free(w.x[1]);

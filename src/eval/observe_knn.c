@@ -120,7 +120,8 @@ void sim_knn_watch_destroy(sim_knn_watch **w)
 
 sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *options,
                               const sim_dataset_info *train, const sim_dataset_info *test,
-                              size_t ranks, size_t rank, size_t *held, size_t *moment)
+                              size_t ranks, size_t rank, size_t *held, size_t *moment,
+                              sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
     const sim_comm as_if = {.rank = (int)rank, .size = (int)ranks};
@@ -130,6 +131,7 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
     sim_net_spec spec = {.encoder = &job->encoder, .batchnorm = &job->batchnorm};
     sim_augment *plain = NULL;
     sim_patches cut;
+    size_t evaluator = 0;
 
     *held = *moment = 0;
     if (options->knn_every_epochs == 0)
@@ -141,10 +143,10 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
                            spec.c, &cut));
     spec.h = cut.patch_h;
     spec.w = cut.patch_w;
-    SIM_TRY(sim_net_evaluation_plan(&spec, held));
-    *held += test->n_images * (sizeof(int32_t) + sizeof(sim_hash) +
-                               (test->encoded ? sizeof(uint64_t) : 0));
-    size_t views = sim_embed_bytes(&cut, dim, (int)job->train.loader_threads);
+    SIM_TRY(sim_evaluator_plan(&spec, &evaluator, workspace));
+    *held = test->n_images *
+            (sizeof(int32_t) + sizeof(sim_hash) + (test->encoded ? sizeof(uint64_t) : 0));
+    size_t views = evaluator + sim_embed_bytes(&cut, dim, (int)job->train.loader_threads);
     size_t search =
         sim_knn_bytes(&as_if, &options->knn, dim, train->n_images, test->n_images);
     *moment = (views > search ? views : search) +

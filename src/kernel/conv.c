@@ -144,6 +144,17 @@ static void plain_weights(const sim_conv *v, const sim_leaf_layout *walk, const 
         memcpy(dw + j * node_stride, partials + j * n, n * sizeof *dw);
 }
 
+void sim_conv_forward_workspace(const sim_conv *v, size_t n_images,
+                                sim_workspace_size *room)
+{
+    if (sim_kernels()->plain)
+        return;
+    if (sim_conv_is_winograd(v))
+        sim_winograd_workspace(v, n_images, room);
+    else
+        sim_direct_workspace(v, n_images, room);
+}
+
 void sim_conv_workspace(const sim_conv *v, const sim_leaf_layout *walk,
                         sim_workspace_size *room)
 {
@@ -154,10 +165,7 @@ void sim_conv_workspace(const sim_conv *v, const sim_leaf_layout *walk,
         sim_raise(&room->shared, depth * v->k * v->c * v->size * v->size * sizeof(float));
         return;
     }
-    if (sim_conv_is_winograd(v))
-        sim_winograd_workspace(v, images, room);
-    else
-        sim_direct_workspace(v, images, room);
+    sim_conv_forward_workspace(v, images, room);
     if (sim_conv_is_winograd(v))
         sim_winograd_weights_workspace(v, walk, room);
     else

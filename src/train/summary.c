@@ -48,9 +48,14 @@ typedef struct {
 sim_status sim_summary_rows(const sim_train_state *t, sim_plan_row rows[64], size_t *n,
                             size_t *checkpoint)
 {
-    return sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
-                          (size_t)t->comm->size, (size_t)t->comm->rank, rows, n,
-                          checkpoint);
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
+                           (size_t)t->comm->size, (size_t)t->comm->rank, rows, n,
+                           checkpoint));
+    sim_plan_raise(rows, *n, &t->request->observer_workspace);
+done:
+    return st;
 }
 
 sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,

@@ -3,7 +3,7 @@
  */
 #include "derivative.h"
 
-#include "net.h"
+#include "build.h"
 
 typedef struct {
     size_t h, w, c, blocks, views, slots;
@@ -22,6 +22,8 @@ static sim_net *build_sample(const layer *l, const layer_case *k, bool followed,
 {
     const sim_batchnorm_options bn = {.group = k->group, .views = k->joint};
     sim_random r = {.seed = seed, .purpose = SIM_RANDOM_INIT};
+    const initial_draws draws = {
+        .draws = {.seed = seed, .purpose = SIM_RANDOM_INIT, .epoch = 79}, .gain = 1};
     sim_net *net = NULL;
     int at = NET_INPUT;
 
@@ -31,7 +33,7 @@ static sim_net *build_sample(const layer *l, const layer_case *k, bool followed,
     if (followed)
         ASSERT_OK(sim_net_add_conv(net, "last", at, 8, 1, 1, &at));
     ASSERT_OK(sim_net_count(net));
-    ASSERT_OK(sim_net_allocate(net));
+    ASSERT_OK(sim_net_allocate(net, &draws));
     for (size_t i = 0; i < sim_net_tensors(net); i++) {
         const sim_net_tensor *t = sim_net_tensor_at(net, i);
         for (size_t j = 0; j < t->count; j++)

@@ -1,0 +1,123 @@
+/*
+ * leaves.c - how a batch divides into leaves and groups, and the buffers of sums over them.
+ *
+ * Batch norm and bias gradients use them.
+ */
+#include "leaves.h"
+
+#include "simile/memory.h"
+
+#include <string.h>
+
+leaf_shape sim_leaves_of(const sim_batchnorm_options *options, const sim_batch_shape *s)
+{
+    size_t group = (size_t)options->group;
+    bool joint = options->views == SIM_BN_VIEWS_JOINT;
+    leaf_shape out = {.blocks = s->blocks.hi - s->blocks.lo,
+                      .subs = group && group < s->slots ? s->slots / group : 1,
+                      .sets = joint ? 1 : s->views,
+                      .pieces = joint ? s->views : 1,
+                      .groups = group ? s->n_blocks * s->slots / group : 1,
+                      .whole = group == 0};
+    out.leaves = out.blocks * out.sets * out.subs;
+    out.leaves_per_group = s->n_blocks * out.subs / out.groups;
+    return out;
+}
+
+sim_status sim_leaves_check(const sim_net *net, const sim_batchnorm_options *options,
+                            const sim_batch_shape *s)
+{
+    sim_status st = SIM_OK;
+    size_t group = (size_t)options->group, batch = s->n_blocks * s->slots;
+    size_t images =
+        (group ? group : batch) * (options->views == SIM_BN_VIEWS_JOINT ? s->views : 1);
+
+    SIM_CHECK(group == 0 || group % s->slots == 0 || s->slots % group == 0, SIM_E_CONFIG,
+              "batchnorm.group: %zu is neither a multiple nor a divisor of the block "
+              "size %zu; set batchnorm.group=%zu",
+              group, s->slots, s->slots);
+    SIM_CHECK(group == 0 || batch % group == 0, SIM_E_CONFIG,
+              "batchnorm.group: %zu does not divide the global batch of %zu images; "
+              "set batchnorm.group=%zu",
+              group, batch, s->slots);
+    for (int i = 0; i < net->n_nodes; i++) {
+        const node *n = &net->nodes[i];
+        if (n->layer->check)
+            SIM_TRY(n->layer->check(n, images));
+    }
+done:
+    return st;
+}
+
+static size_t widest_of(const sim_net *net)
+{
+    size_t most = 0;
+    for (int i = 0; i < net->n_nodes; i++)
+        if (net->nodes[i].c > most)
+            most = net->nodes[i].c;
+    return most;
+}
+
+enum { SUMS_BUFFERS = 6 };
+
+static void list_sums_buffers(batch_sums *r, const sim_net *net, const sim_batch_shape *s,
+                              sim_buffer list[SUMS_BUFFERS])
+{
+    const leaf_shape *n = &r->shape;
+    size_t widest = widest_of(net), sums = n->leaves * 2 * widest;
+
+    list[0] = SIM_BUFFER(r->start, n->leaves * n->pieces);
+    list[1] = SIM_BUFFER(r->sums, sums);
+    list[2] = SIM_BUFFER(r->to_reduce, sums);
+    list[3] = SIM_BUFFER(r->groups, n->groups * n->sets * 2 * widest);
+    list[4] = SIM_BUFFER(r->coefficients, 3 * n->leaves * widest);
+    list[5] =
+        SIM_BUFFER(r->partials, sim_tree_depth(s->n_blocks, s->blocks) * 2 * widest);
+}
+
+size_t sim_batch_sums_bytes(const sim_net *net, const sim_batchnorm_options *options,
+                            const sim_batch_shape *shape)
+{
+    batch_sums none = {.shape = sim_leaves_of(options, shape)};
+    sim_buffer list[SUMS_BUFFERS];
+
+    list_sums_buffers(&none, net, shape, list);
+    return sim_buffers_bytes(list, SUMS_BUFFERS);
+}
+
+sim_status sim_batch_sums_create(const sim_net *net, const sim_batchnorm_options *options,
+                                 const sim_batch_shape *shape, batch_sums *out)
+{
+    sim_buffer list[SUMS_BUFFERS];
+
+    out->shape = sim_leaves_of(options, shape);
+    list_sums_buffers(out, net, shape, list);
+    return sim_buffers_create(list, SUMS_BUFFERS, "encoder/norm");
+}
+
+void sim_batch_sums_destroy(const sim_net *net, const sim_batch_shape *shape,
+                            batch_sums *s)
+{
+    sim_buffer list[SUMS_BUFFERS];
+
+    list_sums_buffers(s, net, shape, list);
+    sim_buffers_destroy(list, SUMS_BUFFERS);
+}
+
+void sim_batch_sums_reduce(const batch_sums *s, const sim_batch_shape *shape, size_t n,
+                           const double *of_block, float *grads, size_t node_stride)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t have = sim_tree_nodes(shape->n_blocks, shape->blocks, nodes);
+    sim_tree_stack f;
+
+    sim_tree_stack_begin(&f, n, shape->n_blocks, shape->blocks, s->partials);
+    for (size_t b = 0; b < s->shape.blocks; b++) {
+        float *slot = sim_tree_stack_top(&f);
+        for (size_t i = 0; i < n; i++)
+            slot[i] = (float)of_block[b * n + i];
+        sim_tree_stack_push(&f);
+    }
+    for (size_t j = 0; j < have; j++)
+        memcpy(grads + j * node_stride, s->partials + j * n, n * sizeof *grads);
+}

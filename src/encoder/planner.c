@@ -1,0 +1,248 @@
+/*
+ * planner.c - liveness: assigns a buffer to every value and gradient of a pass.
+ *
+ * It simulates the passes without data.  Values and gradients are placed in one arena by
+ * first fit and released after their last use.  Saved for backward: outputs of
+ * convolutions, of blocks and of max pools.  Outputs of norms inside a block are recomputed.
+ */
+#include "planner.h"
+
+#include "simile/memory.h"
+
+enum { UNIT = 16 }; /* floats; aligns every buffer to 64 bytes */
+
+typedef struct {
+    buffer_ref at;
+    size_t n;
+} slot;
+
+struct planner {
+    const sim_net *net;
+    net_plan *plan;
+    slot *live; /* by offset, ascending */
+    size_t n_live;
+    buffer_ref *grad, input_grad;
+    int *last_use; /* forward: last node that reads a value */
+    bool backward;
+};
+
+buffer_ref sim_plan_acquire(planner *p, size_t n)
+{
+    buffer_ref at = 0;
+    size_t i = 0;
+
+    n = (n + UNIT - 1) / UNIT * UNIT;
+    for (; i < p->n_live; i++) {
+        if (p->live[i].at - at >= (buffer_ref)n)
+            break;
+        at = p->live[i].at + (buffer_ref)p->live[i].n;
+    }
+    for (size_t j = p->n_live; j > i; j--)
+        p->live[j] = p->live[j - 1];
+    p->live[i] = (slot){at, n};
+    p->n_live++;
+    if ((size_t)at + n > p->plan->arena)
+        p->plan->arena = (size_t)at + n;
+    return at;
+}
+
+void sim_plan_release(planner *p, buffer_ref at)
+{
+    size_t i = 0;
+    if (at < 0)
+        return;
+    while (i < p->n_live && p->live[i].at != at)
+        i++;
+    SIM_ASSERT(i < p->n_live);
+    for (p->n_live--; i < p->n_live; i++)
+        p->live[i] = p->live[i + 1];
+}
+
+const node *sim_plan_node(const planner *p, int i)
+{
+    return &p->net->nodes[i];
+}
+
+static bool is_stored(const planner *p, int i)
+{
+    return p->backward && p->net->nodes[i].stored;
+}
+
+buffer_ref sim_plan_value(const planner *p, int i)
+{
+    return i == NET_INPUT ? AT_INPUT : i == NO_NODE ? AT_NONE : p->plan->value[i];
+}
+
+/* ---- forward ---- */
+
+static void count_uses(planner *p)
+{
+    for (int i = 0; i < p->net->n_nodes; i++) {
+        const node *n = &p->net->nodes[i];
+        if (n->in >= 0)
+            p->last_use[n->in] = i;
+        if (n->residual >= 0)
+            p->last_use[n->residual] = i;
+    }
+}
+
+static void release_after(planner *p, int user, int value)
+{
+    if (value >= 0 && p->last_use[value] == user && !is_stored(p, value))
+        sim_plan_release(p, p->plan->value[value]);
+}
+
+static void plan_forward(planner *p)
+{
+    const sim_net *net = p->net;
+    for (int i = 0; i < net->n_nodes; i++) {
+        const node *n = &net->nodes[i];
+        p->plan->value[i] =
+            i == net->n_nodes - 1 ? AT_OUTPUT : sim_plan_acquire(p, node_floats(n));
+        release_after(p, i, n->in);
+        if (n->residual != n->in)
+            release_after(p, i, n->residual);
+        p->plan->saved[i] = p->plan->saved_bytes_per_image;
+        p->plan->saved_bytes_per_image += n->saved_bytes_per_image;
+    }
+}
+
+/* ---- backward ---- */
+
+backward_step *sim_plan_push_step(planner *p, int i)
+{
+    backward_step *s = &p->plan->steps[p->plan->n_steps++];
+    *s = (backward_step){.node = i,
+                         .x = AT_NONE,
+                         .residual = AT_NONE,
+                         .dy = AT_NONE,
+                         .g = AT_NONE,
+                         .dx = AT_NONE,
+                         .sum = AT_NONE,
+                         .add_g = AT_NONE};
+    return s;
+}
+
+buffer_ref sim_plan_recompute(planner *p, int i, buffer_ref *recomputed)
+{
+    *recomputed = AT_NONE;
+    if (i < 0 || is_stored(p, i))
+        return sim_plan_value(p, i);
+    const node *n = &p->net->nodes[i];
+    SIM_ASSERT(n->layer->recompute && n->residual == NO_NODE);
+    SIM_ASSERT(n->in == NET_INPUT || is_stored(p, n->in));
+    *recomputed = sim_plan_acquire(p, node_floats(n));
+    backward_step *s = sim_plan_push_step(p, i);
+    s->recompute = true;
+    s->x = sim_plan_value(p, n->in);
+    s->dx = *recomputed;
+    return *recomputed;
+}
+
+buffer_ref sim_plan_gradient(const planner *p, int i)
+{
+    SIM_ASSERT(p->grad[i] != AT_NONE); /* every value has a reader */
+    return p->grad[i];
+}
+
+static buffer_ref *gradient_at(planner *p, int i)
+{
+    return i == NET_INPUT ? &p->input_grad : &p->grad[i];
+}
+
+/* The first gradient of the net's input is written to the caller's dx. */
+buffer_ref sim_plan_acquire_gradient(planner *p, int i)
+{
+    const sim_net *net = p->net;
+    if (i != NET_INPUT)
+        return sim_plan_acquire(p, node_floats(&net->nodes[i]));
+    return p->input_grad == AT_NONE
+               ? AT_DX
+               : sim_plan_acquire(p, net->in_h * net->in_w * net->in_c);
+}
+
+buffer_ref sim_plan_accumulate(planner *p, int i, buffer_ref at)
+{
+    buffer_ref *grad = gradient_at(p, i), existing = *grad;
+    if (existing == AT_NONE)
+        *grad = at;
+    else
+        sim_plan_release(p, at);
+    return existing;
+}
+
+static void plan_backward(planner *p)
+{
+    p->grad[p->net->n_nodes - 1] = AT_DY;
+    for (int i = p->net->n_nodes - 1; i >= 0; i--) {
+        p->net->nodes[i].layer->plan(p, i);
+        if (is_stored(p, i))
+            sim_plan_release(p, p->plan->value[i]); /* no later step reads it */
+    }
+}
+
+/* A node's own step and at most two recomputed values. */
+static size_t max_backward_steps(const sim_net *net)
+{
+    return 3 * (size_t)net->n_nodes;
+}
+
+enum { PLAN_BUFFERS = 3, PLANNER_BUFFERS = 3 };
+
+static void list_plan_buffers(net_plan *p, const sim_net *net,
+                              sim_buffer list[PLAN_BUFFERS])
+{
+    list[0] = SIM_BUFFER(p->value, (size_t)net->n_nodes);
+    list[1] = SIM_BUFFER(p->saved, (size_t)net->n_nodes);
+    list[2] = SIM_BUFFER(p->steps, max_backward_steps(net));
+}
+
+static void list_planner_buffers(planner *p, sim_buffer list[PLANNER_BUFFERS])
+{
+    size_t n = (size_t)p->net->n_nodes;
+    list[0] = SIM_BUFFER(p->live, 4 * n);
+    list[1] = SIM_BUFFER(p->grad, n);
+    list[2] = SIM_BUFFER(p->last_use, n);
+}
+
+sim_status sim_plan_make(const sim_net *net, bool backward, net_plan *out)
+{
+    sim_status st = SIM_OK;
+    net_plan plan = {0};
+    planner p = {.net = net, .plan = &plan, .input_grad = AT_NONE, .backward = backward};
+    sim_buffer result[PLAN_BUFFERS], transient[PLANNER_BUFFERS];
+
+    list_plan_buffers(&plan, net, result);
+    list_planner_buffers(&p, transient);
+    SIM_TRY(sim_buffers_create(result, PLAN_BUFFERS, "encoder/plan"));
+    SIM_TRY(sim_buffers_create(transient, PLANNER_BUFFERS, "encoder/plan"));
+    for (int i = 0; i < net->n_nodes; i++)
+        p.grad[i] = AT_NONE;
+    count_uses(&p);
+    plan_forward(&p);
+    if (backward)
+        plan_backward(&p);
+    *out = plan;
+    plan = (net_plan){0};
+done:
+    sim_buffers_destroy(result, PLAN_BUFFERS);
+    sim_buffers_destroy(transient, PLANNER_BUFFERS);
+    return st;
+}
+
+size_t sim_plan_bytes(const sim_net *net)
+{
+    net_plan none = {0};
+    sim_buffer list[PLAN_BUFFERS];
+
+    list_plan_buffers(&none, net, list);
+    return sim_buffers_bytes(list, PLAN_BUFFERS);
+}
+
+void sim_plan_clear(const sim_net *net, net_plan *p)
+{
+    sim_buffer list[PLAN_BUFFERS];
+
+    list_plan_buffers(p, net, list);
+    sim_buffers_destroy(list, PLAN_BUFFERS);
+}

@@ -1,0 +1,52 @@
+/*
+ * tape.h - a tape: the buffers of passes over batches of one shape.
+ */
+#ifndef SIMILE_ENCODER_TAPE_H
+#define SIMILE_ENCODER_TAPE_H
+
+#include "leaves.h"
+#include "planner.h"
+
+struct sim_tape {
+    sim_net *net;
+    sim_batch_shape shape;
+    sim_reducer reducer;
+    net_plan plan;
+    batch_sums sums;
+    bool backward;
+    bool evaluation; /* norms use running statistics */
+    size_t n_images;
+    float *arena;
+    uint8_t *saved;
+    float *state;          /* of all nodes */
+    size_t *state_offsets; /* of every node */
+    const float *x, *dy;
+    float *y, *dx;
+};
+
+/* Passes with other batch norm groups than the net's, or with its running statistics. */
+SIM_MUST_USE sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *shape,
+                                             const sim_reducer *reducer,
+                                             const sim_batchnorm_options *batchnorm,
+                                             bool backward, sim_tape **out);
+
+/* Bytes of a tape's activations; of its sums over the batch; of the tape's structure. */
+typedef struct {
+    size_t activations, sums, structure;
+} tape_bytes;
+/* Those of a tape with the net's batch norm groups; raises *workspace to what the passes
+ * need. */
+SIM_MUST_USE sim_status sim_tape_plan(const sim_net *net, const sim_batch_shape *shape,
+                                      pass_kind passes, tape_bytes *bytes,
+                                      sim_workspace_size *workspace);
+
+const float *sim_tape_read_at(const sim_tape *t, buffer_ref at);
+float *sim_tape_write_at(const sim_tape *t, buffer_ref at);
+uint8_t *sim_tape_saved(const sim_tape *t, int i);
+float *sim_tape_state(const sim_tape *t, int i);
+/* False if the step's dx is that of the net's input and the caller passed NULL. */
+bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s);
+/* The node that node i reads. */
+const node *sim_tape_input_node(const sim_tape *t, int i);
+
+#endif
