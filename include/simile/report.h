@@ -1,5 +1,5 @@
 /*
- * report.h - pictures for people.
+ * report.h - image grids.
  *
  * Module: report
  */
@@ -11,10 +11,12 @@
 #include <stdint.h>
 
 /*
- * A PNG of a grid of small images: `rows` x `columns` cells of h x w x c (c 1 or 3),
- * enlarged by whole `zoom`, with `gap` white pixels between.
- *   cells [rows * columns] pointers to uint8 [h][w][c]; NULL leaves a cell white
- * Fails: SIM_E_IO etc.
+ * Writes a PNG file with a grid of `rows` x `columns` images of h x w x c (c 1 or 3), each
+ * enlarged by the integer `zoom`, with `gap` white pixels between them.
+ *
+ *   cells  [rows * columns] pointers to uint8 [h][w][c]; NULL leaves a cell white
+ *
+ * Local.  Errors: SIM_E_IO if the file cannot be written.
  */
 typedef struct {
     size_t rows, columns, h, w, c, zoom, gap;

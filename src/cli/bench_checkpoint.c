@@ -1,10 +1,9 @@
 /*
- * bench_checkpoint.c - `simile bench checkpoint`: seconds of a save and a load, their share
- * of a run, and memory, for an encoder with optimizer, and at will a momentum copy and a
- * queue.
+ * bench_checkpoint.c - `simile bench checkpoint`: time and memory of a save and a load, for an
+ * encoder with optimizer and, optionally, a momentum encoder and a queue.
  *
- * In: sizes; the values are the first draw.  Out: JSON, global.  Writes into a run directory
- * of its own below --dir, which it removes.
+ * In: sizes; the values are initial weights.  Out: one JSON object for all ranks.  Writes into a
+ * temporary run directory below --dir and removes it.
  */
 #include "cli.h"
 
@@ -21,7 +20,7 @@
 enum { PAIR = 2, SOURCES = 4 };
 
 typedef struct {
-    const sim_bench_state *ask;
+    const sim_bench_state *spec;
     sim_method method;
     sim_optimizer *optimizer;
     sim_queue *queue;
@@ -50,7 +49,7 @@ static sim_status visit_queue(void *object, const sim_visitor *v)
     return sim_queue_visit(b->queue, "queue", v);
 }
 
-/* The weights once more, under the names of a momentum copy. */
+/* Visits the weights a second time, under the names of a momentum encoder. */
 static sim_status rename_group(void *ctx, const char *group, const sim_tensor *t)
 {
     const sim_visitor *v = ctx;
@@ -72,7 +71,7 @@ static void add_source(bench *b, sim_status (*visit)(void *, const sim_visitor *
     b->sources[b->n_sources++] = (sim_state_source){visit, b};
 }
 
-static sim_status create(const sim_comm *c, const sim_job *job, bench *b)
+static sim_status create_state(const sim_comm *c, const sim_job *job, bench *b)
 {
     sim_status st = SIM_OK;
     sim_parameter *list = NULL;
@@ -86,29 +85,29 @@ static sim_status create(const sim_comm *c, const sim_job *job, bench *b)
                                 .batch = PAIR * (size_t)c->size,
                                 .block = PAIR};
     const sim_queue_shape shape = {
-        .k = b->ask->queue,
-        .rows = {.n = env.batch, .unit = PAIR, .views = 1, .d = b->ask->dim}};
+        .k = b->spec->queue,
+        .rows = {.n = env.batch, .unit = PAIR, .views = 1, .d = b->spec->dim}};
 
     SIM_TRY(sim_method_create(job->method, &env, &job->method_options, &b->method));
     SIM_TRY(sim_method_parameters(&b->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&job->optimizer, list, n, &b->optimizer));
     add_source(b, visit_method);
     add_source(b, visit_optimizer);
-    if (b->ask->momentum_copy)
+    if (b->spec->momentum_copy)
         add_source(b, visit_copy);
-    if (b->ask->queue > 0) {
+    if (b->spec->queue > 0) {
         SIM_TRY(sim_queue_create(c, &shape, &b->queue));
         sim_queue_draw(b->queue, 0);
         add_source(b, visit_queue);
     }
-    SIM_TRY(sim_alloc(&b->save_s, 2 * (size_t)b->ask->repeats, "cli/bench"));
-    b->load_s = b->save_s + b->ask->repeats;
+    SIM_TRY(sim_alloc(&b->save_s, 2 * (size_t)b->spec->repeats, "cli/bench"));
+    b->load_s = b->save_s + b->spec->repeats;
 done:
     sim_free(list);
     return st;
 }
 
-static void destroy(bench *b)
+static void destroy_state(bench *b)
 {
     sim_queue_destroy(&b->queue);
     sim_optimizer_destroy(&b->optimizer);
@@ -117,10 +116,10 @@ static void destroy(bench *b)
     sim_free(b->save_s);
 }
 
-/* ---- its folder ---- */
+/* ---- the run directory ---- */
 
-/* Empties a folder of files and removes it; what is no file of ours makes it stay. */
-static void remove_folder(const char *path)
+/* Removes a directory and the files in it. A directory with subdirectories remains. */
+static void remove_directory(const char *path)
 {
     sim_names names = {0};
     char file[4300];
@@ -134,7 +133,7 @@ static void remove_folder(const char *path)
     SIM_IGNORE(sim_directory_remove(path));
 }
 
-static void clean(const sim_comm *c, const sim_run *run)
+static void remove_run(const sim_comm *c, const sim_run *run)
 {
     static const char *const parts[] = {"checkpoints", "results"};
     char path[4200];
@@ -142,23 +141,23 @@ static void clean(const sim_comm *c, const sim_run *run)
         return;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (sim_run_path(run, parts[i], path, sizeof path) == SIM_OK)
-            remove_folder(path);
-    remove_folder(run->path);
+            remove_directory(path);
+    remove_directory(run->path);
 }
 
-/* Bytes of the newest checkpoint's files, of which the folder holds one. */
+/* Bytes of the files of the newest checkpoint, the only one in the directory. */
 static sim_status bytes_written(const sim_run *run, int64_t *n_bytes)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
-    char folder[4200], path[4500];
+    char directory[4200], path[4500];
     int fd = -1;
     uint64_t n = 0;
 
-    SIM_TRY(sim_run_path(run, "checkpoints", folder, sizeof folder));
-    SIM_TRY(sim_directory_list(folder, &names));
+    SIM_TRY(sim_run_path(run, "checkpoints", directory, sizeof directory));
+    SIM_TRY(sim_directory_list(directory, &names));
     for (size_t i = 0; i < names.n; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
+        (void)snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
         SIM_TRY(sim_file_open_read(path, &fd, &n));
         SIM_TRY(sim_file_close(&fd, path));
         *n_bytes += (int64_t)n;
@@ -170,14 +169,14 @@ done:
 
 /* ---- timing ---- */
 
-static double since(const sim_comm *c, double start)
+static double max_elapsed_s(const sim_comm *c, double start)
 {
-    double took = sim_clock_s() - start;
-    sim_comm_max_f64(c, &took, 1);
-    return took;
+    double elapsed_s = sim_clock_s() - start;
+    sim_comm_max_f64(c, &elapsed_s, 1);
+    return elapsed_s;
 }
 
-static sim_status save(const sim_comm *c, const sim_run *run, bench *b, int i)
+static sim_status time_save(const sim_comm *c, const sim_run *run, bench *b, int i)
 {
     const sim_checkpoint_options options = {.keep = 1};
     const sim_checkpoint_head head = {.step = 1 + i,
@@ -189,11 +188,11 @@ static sim_status save(const sim_comm *c, const sim_run *run, bench *b, int i)
     double start = sim_clock_s();
     sim_status st =
         sim_checkpoint_write(c, run, &options, &head, b->sources, b->n_sources);
-    b->save_s[i > 0 ? i - 1 : 0] = since(c, start);
+    b->save_s[i > 0 ? i - 1 : 0] = max_elapsed_s(c, start);
     return st;
 }
 
-static sim_status load(const sim_comm *c, const sim_run *run, bench *b, int i)
+static sim_status time_load(const sim_comm *c, const sim_run *run, bench *b, int i)
 {
     sim_status st = SIM_OK;
     sim_checkpoint *k = NULL;
@@ -202,14 +201,14 @@ static sim_status load(const sim_comm *c, const sim_run *run, bench *b, int i)
     double start = sim_clock_s();
     SIM_TRY(sim_checkpoint_newest(c, run->path, &k));
     SIM_TRY(sim_comm_agree(c, sim_checkpoint_load(k, b->sources, b->n_sources)));
-    b->load_s[i > 0 ? i - 1 : 0] = since(c, start);
+    b->load_s[i > 0 ? i - 1 : 0] = max_elapsed_s(c, start);
 done:
     sim_checkpoint_close(&k);
     return st;
 }
 
-/* Resident bytes now; from here on the process's peak starts anew, where Linux lets us. */
-static int64_t mark_peak(void)
+/* Resets the peak of resident memory, if the kernel permits it, and returns the current one. */
+static int64_t reset_peak(void)
 {
     FILE *f = fopen("/proc/self/clear_refs", "w");
     if (f) {
@@ -219,28 +218,28 @@ static int64_t mark_peak(void)
     return (int64_t)sim_memory_process_peak();
 }
 
-/* The peak since the mark on rank 0, and on the rank where it is largest. */
-static void tell_peak(const sim_comm *c, sim_json *j, const char *of, int64_t before)
+/* Peak since the reset, on rank 0 and the maximum over ranks. */
+static void add_peak(const sim_comm *c, sim_json *j, const char *of, int64_t before)
 {
     char key[64];
-    int64_t mine = (int64_t)sim_memory_process_peak() - before, most = mine;
-    sim_comm_max_i64(c, &most, 1);
+    int64_t local = (int64_t)sim_memory_process_peak() - before, max = local;
+    sim_comm_max_i64(c, &max, 1);
     (void)snprintf(key, sizeof key, "%s_extra_mb_rank0", of);
-    sim_json_real(j, key, (double)mine / 1e6);
+    sim_json_real(j, key, (double)local / 1e6);
     (void)snprintf(key, sizeof key, "%s_extra_mb_most", of);
-    sim_json_real(j, key, (double)most / 1e6);
+    sim_json_real(j, key, (double)max / 1e6);
 }
 
-static int ascending(const void *a, const void *b)
+static int compare_doubles(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-static void tell_times(sim_json *j, const char *of, double *seconds, int n, double mb)
+static void add_times(sim_json *j, const char *of, double *seconds, int n, double mb)
 {
     char key[64];
-    qsort(seconds, (size_t)n, sizeof *seconds, ascending);
+    qsort(seconds, (size_t)n, sizeof *seconds, compare_doubles);
     (void)snprintf(key, sizeof key, "%s_s", of);
     sim_json_real(j, key, seconds[0]);
     (void)snprintf(key, sizeof key, "%s_s_median", of);
@@ -252,60 +251,60 @@ static void tell_times(sim_json *j, const char *of, double *seconds, int n, doub
 static sim_status measure(const sim_comm *c, const sim_run *run, bench *b, sim_json *j)
 {
     sim_status st = SIM_OK;
-    const int n = b->ask->repeats;
+    const int n = b->spec->repeats;
     int64_t n_bytes = 0;
     const double default_interval_s = 15 * 60;
 
-    /* Once untimed: the state's pages are then all there. */
-    SIM_TRY(save(c, run, b, 0));
-    SIM_TRY(load(c, run, b, 0));
-    int64_t before = mark_peak();
+    /* One untimed save and load, after which all pages of the state are mapped. */
+    SIM_TRY(time_save(c, run, b, 0));
+    SIM_TRY(time_load(c, run, b, 0));
+    int64_t before = reset_peak();
     sim_json_real(j, "resident_mb", (double)before / 1e6);
     for (int i = 1; i <= n; i++)
-        SIM_TRY(save(c, run, b, i));
-    tell_peak(c, j, "save", before);
-    before = mark_peak();
+        SIM_TRY(time_save(c, run, b, i));
+    add_peak(c, j, "save", before);
+    before = reset_peak();
     for (int i = 1; i <= n; i++)
-        SIM_TRY(load(c, run, b, i));
-    tell_peak(c, j, "load", before);
+        SIM_TRY(time_load(c, run, b, i));
+    add_peak(c, j, "load", before);
     SIM_TRY(sim_comm_agree(c, c->rank == 0 ? bytes_written(run, &n_bytes) : SIM_OK));
     sim_json_real(j, "mb", (double)n_bytes / 1e6);
-    tell_times(j, "save", b->save_s, n, (double)n_bytes / 1e6);
-    tell_times(j, "load", b->load_s, n, (double)n_bytes / 1e6);
+    add_times(j, "save", b->save_s, n, (double)n_bytes / 1e6);
+    add_times(j, "load", b->load_s, n, (double)n_bytes / 1e6);
     sim_json_real(j, "stall_percent", 100 * b->save_s[n / 2] / default_interval_s);
 done:
     return st;
 }
 
 sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
-                                const sim_bench_state *ask)
+                                const sim_bench_state *spec)
 {
     sim_status st = SIM_OK;
-    bench b = {.ask = ask};
+    bench b = {.spec = spec};
     sim_run run = {0};
     sim_json *j = NULL;
     char path[4096];
 
-    (void)snprintf(path, sizeof path, "%s/simile-bench.%ld", ask->dir, sim_process_id());
+    (void)snprintf(path, sizeof path, "%s/simile-bench.%ld", spec->dir, sim_process_id());
     sim_comm_broadcast(c, 0, path, sizeof path);
     SIM_TRY(sim_run_open(c, path, &run));
-    SIM_TRY(sim_comm_agree(c, create(c, job, &b)));
+    SIM_TRY(sim_comm_agree(c, create_state(c, job, &b)));
     SIM_TRY(sim_json_create(&j));
     sim_json_text(j, "bench", "checkpoint");
-    sim_json_text(j, "arch", ask->arch);
-    sim_json_text(j, "width", ask->width);
-    sim_json_bool(j, "momentum_copy", ask->momentum_copy);
-    sim_json_int(j, "queue", (int64_t)ask->queue);
-    sim_json_int(j, "dim", (int64_t)ask->dim);
+    sim_json_text(j, "arch", spec->arch);
+    sim_json_text(j, "width", spec->width);
+    sim_json_bool(j, "momentum_copy", spec->momentum_copy);
+    sim_json_int(j, "queue", (int64_t)spec->queue);
+    sim_json_int(j, "dim", (int64_t)spec->dim);
     sim_json_int(j, "ranks", c->size);
     SIM_TRY(measure(c, &run, &b, j));
     SIM_TRY(sim_cli_print_json(c, j, false));
 done:
     sim_json_destroy(&j);
-    destroy(&b);
-    const bool made = run.locked;
+    destroy_state(&b);
+    const bool created = run.locked;
     sim_run_close(c, &run);
-    if (made)
-        clean(c, &run);
+    if (created)
+        remove_run(c, &run);
     return st;
 }

@@ -1,5 +1,5 @@
 /*
- * cli.h - what the subcommands share.
+ * cli.h - declarations shared by the subcommands.
  */
 #ifndef SIMILE_CLI_H
 #define SIMILE_CLI_H
@@ -16,83 +16,87 @@
 #include "commands.def"
 #undef SIM_COMMAND
 
-/* The version in one line (headers, history), and the whole block of --version. */
+/* The version in one line, for file headers and the history of a run; and the text of
+ * `--version`, which the caller frees. */
 const char *sim_cli_build(void);
 sim_status sim_cli_version(char **text);
 
-/* Does the launcher say so?  Works before MPI is started. */
+/* According to the launcher's environment variables; may be called before MPI is started. */
 bool sim_cli_is_first_rank(void);
 
-/* Parses with `argp`; errors exit 64, and only the first rank of a launch prints them. */
+/* Parses with `argp`. On an error the first rank prints it and every rank exits with 64. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out);
 
-/* For argp parsers: takes JOB.yaml, then key=value.  false: not of that form. */
+/* For argp parsers: stores the argument JOB.yaml or key=value.  false: neither, or too many
+ * arguments. */
 bool sim_cli_job_argument(sim_job_source *source, char *arg,
                           const struct argp_state *state);
 
-/* Fills the job; texts are the caller's, and may be NULL when not wanted. */
+/* Reads the job. `resolved` and `identity` may be NULL; the caller frees the texts. */
 SIM_MUST_USE sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
                                          sim_evaluate_options *evaluate, char **resolved,
                                          char **identity);
-/* The job inside a checkpoint. */
+/* Parses the job stored in the checkpoint `name`. */
 SIM_MUST_USE sim_status sim_cli_job_of_checkpoint(const char *config, const char *name,
                                                   sim_job *job);
 
-/* "90", "12:30:00", "2-00:00:00" (Slurm), "45m", "6h" -> seconds.  false: not a time. */
+/* "90", "12:30:00", "2-00:00:00" (Slurm), "45m", "6h" -> seconds.  false: not a duration. */
 bool sim_cli_seconds(const char *text, double *seconds);
-/* "64G", "512M", "1073741824" -> bytes. */
+/* "64G", "512M", "1073741824" -> bytes.  false: not a size. */
 bool sim_cli_bytes(const char *text, double *bytes);
 
-/* Prints to stdout on rank 0; a failed write is SIM_E_IO. */
+/* Prints to stdout on rank 0; `c` may be NULL without MPI.  Errors: SIM_E_IO. */
 SIM_MUST_USE sim_status sim_cli_print(const sim_comm *c, const char *text);
 SIM_MUST_USE sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j,
                                            bool pretty);
 
-/* Begins MPI for a command, runs it, prints a failure once, ends MPI. */
+/* Starts MPI, runs `body` on every rank, prints an error once, and finalizes MPI. */
 typedef sim_status sim_cli_body(const sim_comm *c, void *ctx);
 sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *ctx);
 
-/* `simile bench checkpoint`: a state of this size, saved and loaded below `dir`. */
+/* `simile bench checkpoint`: a state of this size is saved and loaded in a directory below
+ * `dir`. */
 typedef struct {
     const char *arch, *width, *dir;
-    size_t queue, dim; /* slots, 0: none; floats of one */
+    size_t queue, dim; /* slots (0: no queue) and floats per slot */
     bool momentum_copy;
     int repeats;
 } sim_bench_state;
 SIM_MUST_USE sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
-                                             const sim_bench_state *ask);
+                                             const sim_bench_state *state);
 
 /* ---- job scripts ---- */
 
-/* What a script is fitted to. */
+/* The values written into the head of a job script. */
 typedef struct {
-    const char *path;             /* of the script to write */
-    const sim_job_source *source; /* what it runs */
-    const char *run;              /* names the job */
-    size_t nodes, ranks, threads; /* ranks: a multiple of nodes; threads of a rank */
+    const char *path;             /* the script to write */
+    const sim_job_source *source; /* the job that it starts */
+    const char *run; /* run directory; its name is the name of the Slurm job */
+    size_t nodes, ranks, threads; /* ranks: a multiple of nodes; threads per rank */
     size_t rank_bytes, checkpoint_bytes;
-    double step_s, total_s; /* as estimated */
-    double limit_s;         /* longest time a job may ask for; 0: any */
+    double step_s, total_s; /* estimates */
+    double limit_s;         /* longest time limit of a Slurm job; 0: no bound */
 } sim_cli_sbatch;
 
-/* slurm/pretrain.sbatch, as the build found it. */
+/* Contents of slurm/pretrain.sbatch at build time. */
 extern const char sim_cli_sbatch_script[];
 
-/* Writes that script with its head filled in.  Fails: SIM_E_CONFIG (the folder's name), I/O. */
+/* Writes that script with its head filled in.  Errors: SIM_E_CONFIG if the name of a directory
+ * cannot be written into the script; SIM_E_IO. */
 SIM_MUST_USE sim_status sim_cli_sbatch_write(const sim_cli_sbatch *s);
 
 /* ---- observers of pretrain ---- */
 
-/* A line an interval in the log, a line in place on a terminal. */
+/* One line per interval in the log; on a terminal, one line that is overwritten. */
 sim_observer sim_observe_log(void *state);
 size_t sim_observe_log_bytes(void);
-/* metrics.jsonl in the run directory: one object an interval. */
+/* metrics.jsonl in the run directory: one object per interval. */
 sim_observer sim_observe_metrics(void *state);
 size_t sim_observe_metrics_bytes(void);
-/* The last step that stands in a run's metrics; -1 when there is none; and the last rate. */
+/* The last step in the metrics of a run, or -1 if there is none; and the last rate. */
 int64_t sim_observe_metrics_last(const char *run_path, double *images_per_s);
-void sim_observe_metrics_clear(void *memory); /* before it is freed */
-/* A kNN result as a line of its own there; `state` is the metrics observer's. */
+void sim_observe_metrics_clear(void *memory); /* releases what `memory` owns */
+/* Writes a kNN result as a separate line; `state` is that of the metrics observer. */
 sim_knn_log sim_observe_metrics_knn;
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * cmd_bench.c - `simile bench step|kernel|checkpoint`: what this machine does, as JSON.
+ * cmd_bench.c - `simile bench step|kernel|checkpoint`: measures the speed of this machine; prints
+ * JSON.
  */
 #include "cli.h"
 
@@ -39,32 +40,32 @@ enum {
 static const struct argp_option options[] = {
     {"arch", KEY_ARCH, "NAME", 0, "resnet18 (default), resnet34, resnet50", 0},
     {"stem", KEY_STEM, "NAME", 0, "cifar (default) or imagenet", 0},
-    {"width", KEY_WIDTH, "W", 0, "factor on the channels (default 1.0)", 0},
-    {"size", KEY_SIZE, "PIXELS", 0, "side of a view (default 32)", 0},
-    {"batch", KEY_BATCH, "B", 0, "images of a step over all ranks (default 64)", 0},
-    {"threads", KEY_THREADS, "T", 0, "threads of a rank (default: as pretrain)", 0},
+    {"width", KEY_WIDTH, "W", 0, "multiplies the channels (default 1.0)", 0},
+    {"size", KEY_SIZE, "PIXELS", 0, "side of a view in pixels (default 32)", 0},
+    {"batch", KEY_BATCH, "B", 0, "global batch (default 64)", 0},
+    {"threads", KEY_THREADS, "T", 0, "threads per rank (default: as pretrain)", 0},
     {"steps", KEY_STEPS, "N", 0,
-     "steps to time after one that warms up; saves and loads (default 5)", 0},
-    {"queue", KEY_QUEUE, "K", 0, "checkpoint: slots of a queue (default: none)", 0},
-    {"dim", KEY_DIM, "D", 0, "checkpoint: floats of a slot (default 128)", 0},
-    {"momentum-copy", KEY_COPY, NULL, 0, "checkpoint: with a momentum copy", 0},
-    {"dir", KEY_DIR, "FOLDER", 0,
-     "checkpoint: where to write and remove a run of its own (default .)", 0},
-    {"json", KEY_JSON, NULL, 0, "print JSON (it always does)", 0},
+     "timed steps after one warm-up step; saves and loads (default 5)", 0},
+    {"queue", KEY_QUEUE, "K", 0, "checkpoint: slots of the queue (default 0)", 0},
+    {"dim", KEY_DIM, "D", 0, "checkpoint: floats per slot (default 128)", 0},
+    {"momentum-copy", KEY_COPY, NULL, 0, "checkpoint: include a momentum encoder", 0},
+    {"dir", KEY_DIR, "DIRECTORY", 0,
+     "checkpoint: where a temporary run directory is written (default .)", 0},
+    {"json", KEY_JSON, NULL, 0, "print JSON (always on)", 0},
     {0}};
 
-static size_t count_to(const struct argp_state *state, const char *arg, long most)
+static size_t parse_count(const struct argp_state *state, const char *arg, long max)
 {
     char *end = NULL;
     long n = strtol(arg, &end, 10);
-    if (end == arg || *end || n < 1 || n > most)
-        argp_error(state, "\"%s\" is no number from 1 to %ld", arg, most);
+    if (end == arg || *end || n < 1 || n > max)
+        argp_error(state, "\"%s\" is not a number from 1 to %ld", arg, max);
     return (size_t)n;
 }
 
 static size_t count(const struct argp_state *state, const char *arg)
 {
-    return count_to(state, arg, 1 << 20);
+    return parse_count(state, arg, 1 << 20);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -93,7 +94,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->steps = (int)count(state, arg);
         return 0;
     case KEY_QUEUE:
-        a->queue = count_to(state, arg, UINT32_MAX);
+        a->queue = parse_count(state, arg, UINT32_MAX);
         return 0;
     case KEY_DIM:
         a->dim = count(state, arg);
@@ -109,20 +110,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (a->what)
-            argp_error(state, "one bench at a time");
+            argp_error(state, "expected one benchmark: step, kernel or checkpoint");
         a->what = arg;
         return 0;
     case ARGP_KEY_END:
         if (!a->what || (strcmp(a->what, "step") != 0 && strcmp(a->what, "kernel") != 0 &&
                          strcmp(a->what, "checkpoint") != 0))
-            argp_error(state, "what to bench: step, kernel or checkpoint");
+            argp_error(state, "the argument must be step, kernel or checkpoint");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-/* A job of its own: the defaults with the encoder asked for. */
+/* A job with default values and the encoder of the command line. */
 static sim_status make_job(const arguments *a, sim_job *job)
 {
     sim_status st = SIM_OK;
@@ -187,24 +188,24 @@ typedef struct {
 
 enum { PASSES = 3, REPEATS = 5, LEAF_IMAGES = 64 };
 
-static void one_pass(const kernel_bench *b, int pass)
+static void run_pass(const kernel_bench *b, int pass)
 {
-    const sim_leaf_layout walk = {
+    const sim_leaf_layout one_leaf = {
         .n_leaves = 1, .range = {0, 1}, .images_per_leaf = b->images};
     if (pass == 0)
         sim_conv_forward(b->filters, b->images, b->x, b->y);
     else if (pass == 1)
         sim_conv_backward_data(b->filters, b->images, b->y, b->x);
     else
-        sim_conv_backward_weights(&b->conv, &walk, b->x, b->y, b->w, 0);
+        sim_conv_backward_weights(&b->conv, &one_leaf, b->x, b->y, b->w, 0);
 }
 
-static double rate(const kernel_bench *b, int pass)
+static double measure_gflops(const kernel_bench *b, int pass)
 {
     double best = 1e9;
     for (int i = 0; i <= REPEATS; i++) {
         double start = sim_clock_s();
-        one_pass(b, pass);
+        run_pass(b, pass);
         double took = sim_clock_s() - start;
         best = i > 0 && took < best ? took : best;
     }
@@ -236,7 +237,7 @@ static sim_status bench_conv(sim_json *list, size_t c, size_t h)
     sim_json_int(j, "side", (int64_t)h);
     sim_json_text(j, "path", sim_conv_path(&b.conv));
     for (int p = 0; p < PASSES; p++)
-        sim_json_real(j, names[p], rate(&b, p));
+        sim_json_real(j, names[p], measure_gflops(&b, p));
 done:
     sim_filters_destroy(&b.filters);
     sim_free(b.x);
@@ -273,13 +274,13 @@ static sim_status bench_checkpoint(const sim_comm *c, const arguments *a)
 {
     sim_status st = SIM_OK;
     sim_job *job = NULL;
-    const sim_bench_state ask = {.arch = a->arch,
-                                 .width = a->width,
-                                 .dir = a->dir,
-                                 .queue = a->queue,
-                                 .dim = a->dim,
-                                 .momentum_copy = a->momentum_copy,
-                                 .repeats = a->steps};
+    const sim_bench_state state = {.arch = a->arch,
+                                   .width = a->width,
+                                   .dir = a->dir,
+                                   .queue = a->queue,
+                                   .dim = a->dim,
+                                   .momentum_copy = a->momentum_copy,
+                                   .repeats = a->steps};
 
     st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
@@ -287,13 +288,13 @@ static sim_status bench_checkpoint(const sim_comm *c, const arguments *a)
     if (st == SIM_OK)
         st = sim_kernels_pick("auto");
     SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(sim_bench_checkpoint(c, job, &ask));
+    SIM_TRY(sim_bench_checkpoint(c, job, &state));
 done:
     sim_free(job);
     return st;
 }
 
-static sim_status run(const sim_comm *c, void *ctx)
+static sim_status run_bench(const sim_comm *c, void *ctx)
 {
     const arguments *a = ctx;
     if (strcmp(a->what, "checkpoint") == 0)
@@ -307,15 +308,16 @@ sim_status sim_command_bench(int argc, char **argv)
         .options = options,
         .parser = parse,
         .args_doc = "step|kernel|checkpoint",
-        .doc = "Times a training step on views made in memory (encoder, loss, sum, "
-               "update), the convolutions, or saving and loading a checkpoint; prints "
-               "JSON.  Under mpirun one object, global.\v"
-               "checkpoint: seconds (best, median) and MB/s of the file, the stall of a "
-               "save in percent of the default interval of 15 minutes, and the memory "
-               "that it takes beside the state, on rank 0 and the rank with most.  Loads "
-               "come from the page cache.\n\n"
-               "Examples:\n  simile bench step --width 0.25 --batch 128 --threads 2\n"
-               "  simile bench checkpoint --arch resnet50 --momentum-copy --queue 65536"};
+        .doc =
+            "Times a training step on generated views (encoder, loss, gradient sum, "
+            "update), the convolutions, or saving and loading a checkpoint.  Prints "
+            "one JSON object for all ranks.\v"
+            "checkpoint: seconds (best, median) and MB/s of the file, the time of a "
+            "save in percent of the default interval of 15 minutes, and the peak memory "
+            "in addition to the state, on rank 0 and the maximum over ranks.  Loads "
+            "read from the page cache.\n\n"
+            "Examples:\n  simile bench step --width 0.25 --batch 128 --threads 2\n"
+            "  simile bench checkpoint --arch resnet50 --momentum-copy --queue 65536"};
     arguments a = {.arch = "resnet18",
                    .stem = "cifar",
                    .width = "1.0",
@@ -326,5 +328,5 @@ sim_status sim_command_bench(int argc, char **argv)
                    .steps = 5};
 
     sim_cli_parse(&argp, argc, argv, &a);
-    return sim_cli_with_ranks(argc, argv, run, &a);
+    return sim_cli_with_ranks(argc, argv, run_bench, &a);
 }

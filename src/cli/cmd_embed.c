@@ -17,8 +17,8 @@ typedef struct {
 enum { KEY_DATA = 256, KEY_OUT };
 
 static const struct argp_option options[] = {
-    {"data", KEY_DATA, "A.h5", 0, "the images", 0},
-    {"out", KEY_OUT, "E.h5", 0, "the file to write", 0},
+    {"data", KEY_DATA, "A.h5", 0, "data set to embed", 0},
+    {"out", KEY_OUT, "E.h5", 0, "file to write", 0},
     {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -33,21 +33,21 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (a->run)
-            argp_error(state, "one run at a time");
+            argp_error(state, "expected one run or checkpoint");
         a->run = arg;
         return 0;
     case ARGP_KEY_END:
         if (!a->run || !a->data || !a->out)
-            argp_error(state, "a run (or checkpoint), --data and --out are needed");
+            argp_error(state, "a run or checkpoint, --data and --out are required");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-/* All ranks' rows on rank 0. */
-static sim_status collect(const sim_comm *c, size_t n, size_t dim, const float *mine,
-                          float **all)
+/* Gathers the rows of all ranks on rank 0. */
+static sim_status gather_rows(const sim_comm *c, size_t n, size_t dim, const float *local,
+                              float **all)
 {
     sim_status st = SIM_OK;
     enum { UNIT = 32 };
@@ -55,15 +55,16 @@ static sim_status collect(const sim_comm *c, size_t n, size_t dim, const float *
     if (c->rank == 0)
         st = sim_alloc(all, n * dim, "cli/embeddings");
     SIM_TRY(sim_comm_agree(c, st));
-    sim_comm_collect_rows(c, 0, (n + UNIT - 1) / UNIT, UNIT, n, dim * sizeof(float), mine,
-                          *all);
+    sim_comm_collect_rows(c, 0, (n + UNIT - 1) / UNIT, UNIT, n, dim * sizeof(float),
+                          local, *all);
 done:
     return st;
 }
 
-/* projections is NULL where the method has no projector. */
-static sim_status write(const arguments *a, const sim_dataset *d, const char *checkpoint,
-                        const sim_tensor *features, const sim_tensor *projections)
+/* `projections` is NULL if the method has no projector. */
+static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
+                                   const char *checkpoint, const sim_tensor *features,
+                                   const sim_tensor *projections)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
@@ -109,7 +110,7 @@ done:
     return st;
 }
 
-static sim_status run(const sim_comm *c, void *ctx)
+static sim_status run_embed(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
     arguments *a = ctx;
@@ -117,7 +118,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     sim_job *job = NULL;
     sim_dataset *d = NULL;
     sim_embedder e = {0};
-    float *mine[2] = {NULL, NULL}, *all[2] = {NULL, NULL};
+    float *local[2] = {NULL, NULL}, *all[2] = {NULL, NULL};
 
     SIM_TRY(sim_checkpoint_open(c, a->run, &k));
     if (c->rank == 0)
@@ -134,23 +135,23 @@ static sim_status run(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_embedder_open(k, job, sim_dataset_about(d), true, &e);
     SIM_TRY(sim_comm_agree(c, st));
-    SIM_TRY(sim_embed(c, &e, d, 1, &mine[0], e.projector ? &mine[1] : NULL));
+    SIM_TRY(sim_embed(c, &e, d, 1, &local[0], e.projector ? &local[1] : NULL));
     size_t n = sim_dataset_about(d)->n_images;
     size_t dims[2] = {sim_net_dim(e.backbone),
                       e.projector ? sim_net_dim(e.projector) : 0};
     for (int i = 0; i < (e.projector ? 2 : 1); i++)
-        SIM_TRY(collect(c, n, dims[i], mine[i], &all[i]));
+        SIM_TRY(gather_rows(c, n, dims[i], local[i], &all[i]));
     const sim_tensor features = {
         .type = SIM_F32, .n_dims = 2, .dims = {n, dims[0]}, .data = all[0]};
     const sim_tensor projections = {
         .type = SIM_F32, .n_dims = 2, .dims = {n, dims[1]}, .data = all[1]};
     if (c->rank == 0)
-        st = write(a, d, sim_checkpoint_path(k), &features,
-                   e.projector ? &projections : NULL);
+        st = write_embeddings(a, d, sim_checkpoint_path(k), &features,
+                              e.projector ? &projections : NULL);
     SIM_TRY(sim_comm_agree(c, st));
 done:
     for (int i = 0; i < 2; i++) {
-        sim_free(mine[i]);
+        sim_free(local[i]);
         sim_free(all[i]);
     }
     sim_embedder_close(&e);
@@ -166,11 +167,14 @@ sim_status sim_command_embed(int argc, char **argv)
         .options = options,
         .parser = parse,
         .args_doc = "RUN_OR_CHECKPOINT --data A.h5 --out E.h5",
-        .doc = "Writes /features (backbone) and /projections (head, where the method has "
-               "one) of every image of a data set, with /labels where it has them, to an "
-               "HDF5 file.  Of cpc both are the mean over an image's patches."};
+        .doc =
+            "Writes an HDF5 file with /features (outputs of the backbone) and "
+            "/projections "
+            "(outputs of the projector, if the method has one) of every image of a "
+            "data set, and /labels if the data set has labels.  With cpc, both are the "
+            "mean over the patches of an image."};
     arguments a = {0};
 
     sim_cli_parse(&argp, argc, argv, &a);
-    return sim_cli_with_ranks(argc, argv, run, &a);
+    return sim_cli_with_ranks(argc, argv, run_embed, &a);
 }

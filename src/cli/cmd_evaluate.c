@@ -1,5 +1,5 @@
 /*
- * cmd_evaluate.c - `simile evaluate knn RUN --train A.h5 --test B.h5`.
+ * cmd_evaluate.c - `simile evaluate knn RUN --train A.h5 --test B.h5`: kNN accuracy.
  */
 #include "cli.h"
 
@@ -22,11 +22,14 @@ typedef struct {
 enum { KEY_TRAIN = 256, KEY_TEST, KEY_K, KEY_T, KEY_JSON, KEY_LOADERS };
 
 static const struct argp_option options[] = {
-    {"train", KEY_TRAIN, "A.h5", 0, "the labelled bank", 0},
-    {"test", KEY_TEST, "B.h5", 0, "the images to classify", 0},
-    {"k", KEY_K, "N", 0, "neighbours (default 200, clipped to the bank)", 0},
-    {"temperature", KEY_T, "T", 0, "weights are exp(similarity / T) (default 0.1)", 0},
-    {"loader-threads", KEY_LOADERS, "N", 0, "threads that read (default 1)", 0},
+    {"train", KEY_TRAIN, "A.h5", 0, "labelled data set of the neighbours", 0},
+    {"test", KEY_TEST, "B.h5", 0, "labelled data set to classify", 0},
+    {"k", KEY_K, "N", 0, "number of neighbours (default 200, at most the size of A.h5)",
+     0},
+    {"temperature", KEY_T, "T", 0, "a neighbour votes with exp(cosine / T) (default 0.1)",
+     0},
+    {"loader-threads", KEY_LOADERS, "N", 0,
+     "threads that read and decode images (default 1)", 0},
     {"json", KEY_JSON, NULL, 0, "print one JSON object", 0},
     {0}};
 
@@ -44,19 +47,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_K:
         a->knn.k = strtoll(arg, &end, 10);
         if (end == arg || *end || a->knn.k < 1)
-            argp_error(state, "--k takes a number from 1, not \"%s\"", arg);
+            argp_error(state, "--k: \"%s\" is not a number >= 1", arg);
         return 0;
     case KEY_T:
         a->knn.temperature = strtod(arg, &end);
         if (end == arg || *end ||
             !(a->knn.temperature >= 0.001 && a->knn.temperature <= 100))
-            argp_error(state,
-                       "--temperature takes a number from 0.001 to 100, not \"%s\"", arg);
+            argp_error(state, "--temperature: \"%s\" is not a number from 0.001 to 100",
+                       arg);
         return 0;
     case KEY_LOADERS:
         a->loader_threads = (int)strtol(arg, &end, 10);
         if (end == arg || *end || a->loader_threads < 1 || a->loader_threads > 256)
-            argp_error(state, "--loader-threads takes a number from 1 to 256");
+            argp_error(state, "--loader-threads: \"%s\" is not a number from 1 to 256",
+                       arg);
         return 0;
     case KEY_JSON:
         a->json = true;
@@ -67,20 +71,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         else if (!a->run)
             a->run = arg;
         else
-            argp_error(state, "one run at a time");
+            argp_error(state, "expected one run or checkpoint");
         return 0;
     case ARGP_KEY_END:
         if (!a->kind || strcmp(a->kind, "knn") != 0)
-            argp_error(state, "what to evaluate: knn");
+            argp_error(state, "the first argument must be knn");
         if (!a->run || !a->train || !a->test)
-            argp_error(state, "a run (or checkpoint), --train and --test are needed");
+            argp_error(state, "a run or checkpoint, --train and --test are required");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-/* What the evaluation works on. */
 typedef struct {
     sim_checkpoint *checkpoint;
     sim_job *job;
@@ -88,7 +91,7 @@ typedef struct {
     sim_embedder embedder;
 } inputs;
 
-static sim_status need_labels(const sim_dataset *d)
+static sim_status check_labels(const sim_dataset *d)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(sim_dataset_labels(d), SIM_E_DATA, "%s has no labels", sim_dataset_path(d));
@@ -106,8 +109,8 @@ static sim_status open_inputs(const arguments *a, inputs *in)
     SIM_TRY(sim_kernels_pick(in->job->train.kernels));
     SIM_TRY(sim_dataset_open(a->train, &in->train));
     SIM_TRY(sim_dataset_open(a->test, &in->test));
-    SIM_TRY(need_labels(in->train));
-    SIM_TRY(need_labels(in->test));
+    SIM_TRY(check_labels(in->train));
+    SIM_TRY(check_labels(in->test));
     SIM_TRY(sim_knn_same_shape(in->train, in->test));
     SIM_TRY(sim_embedder_open(in->checkpoint, in->job, sim_dataset_about(in->train),
                               false, &in->embedder));
@@ -124,8 +127,8 @@ static void close_inputs(inputs *in)
     sim_free(in->job);
 }
 
-static sim_status print(const sim_comm *c, const arguments *a, const inputs *in,
-                        const sim_knn_result *r)
+static sim_status print_result(const sim_comm *c, const arguments *a, const inputs *in,
+                               const sim_knn_result *r)
 {
     sim_status st = SIM_OK;
     sim_json *j = NULL;
@@ -151,7 +154,7 @@ static sim_status print(const sim_comm *c, const arguments *a, const inputs *in,
     SIM_TRY(sim_text_format(
         "cli/text", &text,
         "kNN (k %lld, T %g) at step %lld: top-1 %.2f %%, top-5 %.2f %% of "
-        "%lld test images, bank of %lld\n",
+        "%lld test images, %lld training images\n",
         (long long)r->k, a->knn.temperature, (long long)head->step, 100 * r->top1,
         100 * r->top5, (long long)r->n_test, (long long)r->n_train));
     SIM_TRY(sim_cli_print(c, text));
@@ -161,7 +164,7 @@ done:
     return st;
 }
 
-static sim_status run(const sim_comm *c, void *ctx)
+static sim_status run_knn(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
     arguments *a = ctx;
@@ -172,7 +175,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     SIM_TRY(sim_comm_agree(c, open_inputs(a, &in)));
     SIM_TRY(sim_knn_of(c, &a->knn, &in.embedder, in.train, in.test, a->loader_threads,
                        &result));
-    SIM_TRY(print(c, a, &in, &result));
+    SIM_TRY(print_result(c, a, &in, &result));
 done:
     close_inputs(&in);
     return st;
@@ -185,14 +188,15 @@ sim_status sim_command_evaluate(int argc, char **argv)
         .parser = parse,
         .args_doc = "knn RUN_OR_CHECKPOINT --train A.h5 --test B.h5",
         .doc =
-            "Classifies test images by the labels of their nearest neighbours among the "
-            "training images, on backbone features; in parallel under mpirun, the same "
-            "result on any number of ranks.\v"
+            "Classifies test images by a weighted vote of their nearest training images "
+            "(cosine of backbone features).  Runs in parallel under mpirun; the result "
+            "is "
+            "the same on any number of ranks.\v"
             "Example:\n"
             "  mpirun -np 2 simile evaluate knn runs/first --train train.h5 --test "
             "test.h5"};
     arguments a = {.knn = {.k = 200, .temperature = 0.1}, .loader_threads = 1};
 
     sim_cli_parse(&argp, argc, argv, &a);
-    return sim_cli_with_ranks(argc, argv, run, &a);
+    return sim_cli_with_ranks(argc, argv, run_knn, &a);
 }

@@ -1,5 +1,5 @@
 /*
- * cmd_inspect.c - `simile inspect FILE_OR_RUN`: what is in a data set, checkpoint or run.
+ * cmd_inspect.c - `simile inspect FILE_OR_RUN`: describes a data set, checkpoint or run.
  */
 #include "cli.h"
 
@@ -31,11 +31,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (a->path)
-            argp_error(state, "one file or run at a time");
+            argp_error(state, "expected one file or run directory");
         a->path = arg;
         return 0;
     case ARGP_KEY_NO_ARGS:
-        argp_error(state, "a data set, checkpoint or run is missing");
+        argp_error(state, "the argument FILE_OR_RUN (a data set, checkpoint or run "
+                          "directory) is missing");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -159,8 +160,8 @@ done:
     return st;
 }
 
-/* A segment tells its rate when it saves or ends: of the newest, under way or killed before,
- * the metrics tell it. */
+/* A segment records its rate when it saves or ends. For the newest one, which may be running
+ * or killed before a save, the rate comes from the metrics. */
 static void add_rate(sim_json *list, double images_per_s)
 {
     size_t n = sim_json_size(list);
@@ -173,8 +174,8 @@ static void add_rate(sim_json *list, double images_per_s)
 }
 
 /*
- * The segments as "segments" of `j`: of a file those that it knows, of a run also those that
- * left no checkpoint.
+ * Adds the array "segments" to `j`: those recorded in the checkpoint, and for a run directory
+ * also those that wrote no checkpoint.
  */
 static sim_status add_segments(const arguments *args, const sim_checkpoint *k,
                                sim_json *j)
@@ -208,15 +209,15 @@ static sim_status print_text(const sim_checkpoint *k, const sim_json *j)
     (void)sim_json_get_object(j, "tensors", &tensors);
     SIM_TRY(sim_text_format(
         "cli/text", &text,
-        "checkpoint   %s\nstep         %lld (epoch %lld, %lld images of "
-        "it)\nfingerprint  %s\nweights      %s, %zu tensors\n",
+        "checkpoint   %s\nstep         %lld (epoch %lld, %lld images into it)\n"
+        "fingerprint  %s\nweights      %s, %zu tensors\n",
         sim_checkpoint_path(k), (long long)h->step, (long long)h->epoch,
         (long long)h->samples, h->fingerprint, hash, sim_json_size(tensors)));
     SIM_TRY(sim_cli_print(NULL, text));
     (void)sim_json_get_object(j, "segments", &segments);
     SIM_TRY(sim_cli_print(NULL, "identity\n"));
     SIM_TRY(sim_cli_print(NULL, h->identity));
-    SIM_TRY(print_segments(segments)); /* last: what most people look for */
+    SIM_TRY(print_segments(segments)); /* last, so that they are visible in a terminal */
 done:
     sim_free(text);
     return st;
@@ -243,7 +244,7 @@ done:
     return st;
 }
 
-/* A data set says so in its attribute; everything else is a checkpoint, or refused as one. */
+/* By the attribute `format`. All other files are opened as checkpoints. */
 static bool is_data_set(const char *path)
 {
     sim_h5 *f = NULL;
@@ -263,10 +264,11 @@ sim_status sim_command_inspect(int argc, char **argv)
         .options = options,
         .parser = parse,
         .args_doc = "FILE_OR_RUN",
-        .doc = "Tells what is in a data set, a checkpoint, or the newest checkpoint of a "
-               "run, "
-               "with the run's segments: when, where, on how many ranks, how far (a step "
-               "beyond the last checkpoint is told with the end), why each ended."};
+        .doc =
+            "Describes a data set, a checkpoint, or the newest checkpoint of a run.  Of "
+            "a "
+            "run it lists the segments: start, host, ranks, steps, speed and the reason "
+            "for the end, with the last step if that is beyond the last checkpoint."};
     arguments a = {0};
 
     sim_cli_parse(&argp, argc, argv, &a);

@@ -1,9 +1,10 @@
 /*
- * cmd_loss.c - `simile loss JOB.yaml --in Z.h5 --out G.h5`: a method's loss and gradients on
- * embeddings from a file.
+ * cmd_loss.c - `simile loss JOB.yaml --in Z.h5 --out G.h5`: loss and gradients of a method
+ * for embeddings in a file.
  *
- * The seam for parity checks.  Inputs are what a network would put out, not yet of unit
- * length; gradients are with respect to them.  Files: the options' help below.
+ * For comparisons with other implementations.  Inputs are outputs of a network, before they
+ * are normalized; gradients are with respect to them.  The help texts of the options below
+ * list the arrays.
  */
 #include "cli.h"
 
@@ -19,8 +20,8 @@
 
 enum { MAX_RESULTS = 32, MAX_NUMBERS = 4, KEY_IN = 256, KEY_OUT };
 
-/* Of an array: whatever a method makes of its dimensions is then counted in 64 bits. */
-static const size_t most_values = (size_t)1 << 48;
+/* Limit of an array, so that products of dimensions in methods do not overflow 64 bits. */
+static const size_t max_values = (size_t)1 << 48;
 
 typedef struct {
     sim_job_source source;
@@ -29,16 +30,16 @@ typedef struct {
 
 static const struct argp_option options[] = {
     {"in", KEY_IN, "Z.h5", 0,
-     "/z1 and /z2 (and /z3 ...): float32 [B][d]; supcon also /labels: int32 [B]; moco "
-     "/z1, /k2, /queue [K][d] with attribute pointer, and when symmetric /z2, /k1; "
-     "mocov3 /p1, /p2, /k1, /k2; nnclr /z1, /z2, /p1, /p2, /queue; cpc /context and "
-     "/target [B][G][G][d], /predictor [S][d][d], and drawn negatives as /negatives: "
-     "int32 [S][B][G][G][M], rows of /target",
+     "/z1, /z2 (and /z3 ...): float32 [B][d]; supcon: also /labels: int32 [B]; moco: "
+     "/z1, /k2, /queue [K][d] with attribute pointer, if symmetric also /z2, /k1; "
+     "mocov3: /p1, /p2, /k1, /k2; nnclr: /z1, /z2, /p1, /p2, /queue; cpc: /context and "
+     "/target [B][G][G][d], /predictor [S][d][d], with sampled negatives /negatives: "
+     "int32 [S][B][G][G][M], indices of rows of /target",
      0},
     {"out", KEY_OUT, "G.h5", 0,
-     "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr also /queue_after with "
-     "attribute pointer, nnclr /nn1 and /nn2; siglip /dscale and /dbias; cpc /dcontext, "
-     "/dtarget, /dpredictor; where it is learned /dlog_temperature",
+     "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr: also /queue_after with "
+     "attribute pointer; nnclr: /nn1, /nn2; siglip: /dscale, /dbias; cpc: /dcontext, "
+     "/dtarget, /dpredictor; with a learned temperature /dlog_temperature",
      0},
     {0}};
 
@@ -58,14 +59,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (!a->source.path || !a->in || !a->out)
-            argp_error(state, "a job file, --in and --out are needed");
+            argp_error(state, "a job file, --in and --out are required");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-/* The file that is read, and the results as rank 0 has them. */
+/* The input file, and the results, whose data is on rank 0. */
 typedef struct {
     const sim_comm *comm;
     const char *path;
@@ -79,26 +80,26 @@ typedef struct {
         int64_t value;
     } numbers[MAX_NUMBERS];
     size_t n_numbers;
-    bool read_unit, varied; /* embeddings were read; their rows are not all the same */
+    bool read_unit, varied; /* unit rows were read; they differ from row to row */
 } files;
 
-/* ---- what methods ask for ---- */
+/* ---- arrays that methods read ---- */
 
-static void path_of(const char *name, char out[40])
+static void array_path(const char *name, char out[40])
 {
     (void)snprintf(out, 40, "/%s", name);
 }
 
-static bool has(void *ctx, const char *name)
+static bool has_array(void *ctx, const char *name)
 {
     const files *f = ctx;
     char path[40];
-    path_of(name, path);
+    array_path(name, path);
     return sim_h5_has(f->in, path);
 }
 
-static sim_status dims_of(void *ctx, const char *name, int n_dims,
-                          size_t dims[SIM_MAX_DIMS])
+static sim_status read_dims(void *ctx, const char *name, int n_dims,
+                            size_t dims[SIM_MAX_DIMS])
 {
     sim_status st = SIM_OK;
     const files *f = ctx;
@@ -106,14 +107,14 @@ static sim_status dims_of(void *ctx, const char *name, int n_dims,
     char path[40];
     size_t count = 1;
 
-    path_of(name, path);
+    array_path(name, path);
     SIM_CHECK(sim_h5_has(f->in, path), SIM_E_DATA, "%s has no %s", f->path, path);
     SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
     SIM_CHECK(shape.n_dims == n_dims, SIM_E_DATA, "%s: %s has %d dimensions, expected %d",
               f->path, path, shape.n_dims, n_dims);
     for (int i = 0; i < n_dims; i++) {
-        SIM_CHECK(count == 0 || shape.dims[i] <= most_values / count, SIM_E_DATA,
-                  "%s: %s has more than %zu values", f->path, path, most_values);
+        SIM_CHECK(count == 0 || shape.dims[i] <= max_values / count, SIM_E_DATA,
+                  "%s: %s has more than %zu values", f->path, path, max_values);
         count *= shape.dims[i];
     }
     memcpy(dims, shape.dims, sizeof shape.dims);
@@ -121,20 +122,20 @@ done:
     return st;
 }
 
-/* NumPy makes float64 and int64 unless it is told; a silent conversion would lose digits. */
+/* The defaults of NumPy are float64 and int64; a silent conversion would lose digits. */
 static sim_status check_type(const files *f, const char *path, const sim_h5_shape *shape,
                              sim_type type)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(shape->type == type, SIM_E_DATA,
-              "%s: %s holds %s, expected %s; in Python: f[\"%s\"] = x.astype(\"%s\")",
+              "%s: %s is %s, expected %s; in Python: f[\"%s\"] = x.astype(\"%s\")",
               f->path, path, sim_type_name(shape->type), sim_type_name(type), path,
               sim_type_name(type));
 done:
     return st;
 }
 
-/* Every row finite, and where lengths matter not zero. */
+/* Every row must be finite, and not zero if it will be normalized. */
 static sim_status check_rows(const files *f, const char *path, size_t lo, size_t n,
                              size_t d, bool unit, const float *x)
 {
@@ -145,14 +146,15 @@ static sim_status check_rows(const files *f, const char *path, size_t lo, size_t
             squares += (double)x[i * d + k] * (double)x[i * d + k];
         SIM_CHECK(isfinite(squares) && (squares > 0 || !unit), SIM_E_DATA,
                   "%s: row %zu of %s is %s", f->path, lo + i, path,
-                  isfinite(squares) ? "a zero vector" : "not finite");
+                  isfinite(squares) ? "zero and cannot be normalized" : "not finite");
     }
 done:
     return st;
 }
 
-/* Is a row of the array another than its first? */
-static sim_status see_rows(files *f, const char *path, size_t n, size_t d, const float *x)
+/* Notes whether a row differs from the first row of the array. */
+static sim_status note_variation(files *f, const char *path, size_t n, size_t d,
+                                 const float *x)
 {
     sim_status st = SIM_OK;
     float *first = NULL;
@@ -178,7 +180,7 @@ static sim_status read_floats(void *ctx, const char *name, size_t lo, size_t n, 
     char path[40];
     size_t row = 1, d = 1;
 
-    path_of(name, path);
+    array_path(name, path);
     SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
     SIM_TRY(check_type(f, path, &shape, SIM_F32));
     for (int i = 1; i < shape.n_dims; i++)
@@ -187,7 +189,7 @@ static sim_status read_floats(void *ctx, const char *name, size_t lo, size_t n, 
     SIM_TRY(sim_h5_read(f->in, path, SIM_F32, lo, n, out, n * row));
     SIM_TRY(check_rows(f, path, lo * (row / d), n * (row / d), d, unit, out));
     if (unit)
-        SIM_TRY(see_rows(f, path, n, d, out));
+        SIM_TRY(note_variation(f, path, n, d, out));
 done:
     return st;
 }
@@ -201,7 +203,7 @@ static sim_status read_ints(void *ctx, const char *name, size_t lo, size_t n,
     char path[40];
     size_t row = 1;
 
-    path_of(name, path);
+    array_path(name, path);
     SIM_TRY(sim_h5_shape_of(f->in, path, &shape));
     SIM_TRY(check_type(f, path, &shape, SIM_I32));
     for (int i = 1; i < shape.n_dims; i++)
@@ -216,7 +218,7 @@ static sim_status read_number(void *ctx, const char *name, const char *attribute
 {
     const files *f = ctx;
     char path[40];
-    path_of(name, path);
+    array_path(name, path);
     *out = fallback;
     return sim_h5_has_attribute_of(f->in, path, attribute)
                ? sim_h5_read_attribute_of(f->in, path, attribute, SIM_I64, out, 1)
@@ -230,41 +232,41 @@ static sim_tensor *next_result(files *f, const sim_tensor *like)
     SIM_ASSERT(f->n_results < MAX_RESULTS);
     sim_tensor *t = &f->results[f->n_results];
     *t = *like;
-    path_of(like->name, f->names[f->n_results]);
+    array_path(like->name, f->names[f->n_results]);
     t->name = f->names[f->n_results++];
     t->data = NULL;
     t->row_lo = t->row_hi = 0;
     return t;
 }
 
-/* Rows of all ranks, or a scalar, to rank 0. */
-static sim_status put(void *ctx, const sim_tensor *mine, size_t unit)
+/* Gathers the rows of all ranks, or copies a scalar, to rank 0. */
+static sim_status gather_result(void *ctx, const sim_tensor *local, size_t unit)
 {
     sim_status st = SIM_OK;
     files *f = ctx;
-    sim_tensor *t = next_result(f, mine);
-    size_t n = sim_tensor_count(t), rows = mine->n_dims ? mine->dims[0] : 1;
+    sim_tensor *t = next_result(f, local);
+    size_t n = sim_tensor_count(t), rows = local->n_dims ? local->dims[0] : 1;
     char *data = NULL;
 
     if (f->comm->rank == 0)
         st = sim_alloc(&data, n * sim_type_bytes(t->type), "cli/loss");
     t->data = data;
     SIM_TRY(sim_comm_agree(f->comm, st));
-    if (mine->n_dims)
+    if (local->n_dims)
         sim_comm_collect_rows(f->comm, 0, (rows + unit - 1) / unit, unit, rows,
-                              n / rows * sim_type_bytes(t->type), mine->data, data);
+                              n / rows * sim_type_bytes(t->type), local->data, data);
     else if (data)
-        memcpy(data, mine->data, sim_type_bytes(t->type));
+        memcpy(data, local->data, sim_type_bytes(t->type));
 done:
     return st;
 }
 
-static sim_status put_number(void *ctx, const char *name, const char *attribute,
-                             int64_t value)
+static sim_status store_number(void *ctx, const char *name, const char *attribute,
+                               int64_t value)
 {
     files *f = ctx;
     SIM_ASSERT(f->n_numbers < MAX_NUMBERS);
-    path_of(name, f->numbers[f->n_numbers].name);
+    array_path(name, f->numbers[f->n_numbers].name);
     f->numbers[f->n_numbers].attribute = attribute;
     f->numbers[f->n_numbers++].value = value;
     return SIM_OK;
@@ -313,32 +315,32 @@ done:
     return st;
 }
 
-/* The loss is right and teaches nothing.  Collective. */
+/* The loss of equal embeddings is correct but has no useful gradient.  Collective. */
 static void warn_of_collapse(const files *f)
 {
     int64_t varied = f->varied || !f->read_unit;
     sim_comm_max_i64(f->comm, &varied, 1);
     if (!varied && f->comm->rank == 0)
-        sim_log_warn(
-            "%s: in each array all embeddings are the same: the encoder collapsed, "
-            "or one row was written for all",
-            f->path);
+        sim_log_warn("%s: all rows of each embedding array are equal; the encoder has "
+                     "collapsed, or "
+                     "the same row was written for every image",
+                     f->path);
 }
 
-static sim_status run(const sim_comm *c, void *ctx)
+static sim_status run_loss(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
     arguments *a = ctx;
     sim_job *job = NULL;
     files f = {.comm = c, .path = a->in};
     const sim_arrays arrays = {.ctx = &f,
-                               .has = has,
-                               .dims = dims_of,
+                               .has = has_array,
+                               .dims = read_dims,
                                .floats = read_floats,
                                .ints = read_ints,
                                .number = read_number,
-                               .put = put,
-                               .put_number = put_number};
+                               .put = gather_result,
+                               .put_number = store_number};
     double loss = 0;
 
     if (c->rank == 0)
@@ -355,7 +357,7 @@ static sim_status run(const sim_comm *c, void *ctx)
     SIM_ASSERT(job);
     st = job->method->compute(c, &job->method_options, &arrays, &loss);
     if (st == SIM_E_DATA &&
-        !strstr(sim_error_message(), a->in)) /* the method knows no files */
+        !strstr(sim_error_message(), a->in)) /* the method does not have the path */
         sim_error_prefix("%s: ", a->in);
     SIM_TRY(st);
     warn_of_collapse(&f);
@@ -379,10 +381,11 @@ sim_status sim_command_loss(int argc, char **argv)
         .options = options,
         .parser = parse,
         .args_doc = "JOB.yaml [key=value ...] --in Z.h5 --out G.h5",
-        .doc = "Computes a method's loss and its gradients on embeddings from a file, on "
-               "any number of ranks; of the job only `method` is read."};
+        .doc = "Computes the loss of a method and its gradients for the embeddings in a "
+               "file, "
+               "on any number of ranks.  Only the section `method` of the job is used."};
     arguments a = {0};
 
     sim_cli_parse(&argp, argc, argv, &a);
-    return sim_cli_with_ranks(argc, argv, run, &a);
+    return sim_cli_with_ranks(argc, argv, run_loss, &a);
 }

@@ -1,5 +1,5 @@
 /*
- * cmd_stop.c - `simile stop RUN`: asks a running job to checkpoint and stop.
+ * cmd_stop.c - `simile stop RUN`: requests that a running job write a checkpoint and stop.
  */
 #include "cli.h"
 
@@ -12,11 +12,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_ARG:
         if (*run)
-            argp_error(state, "one run directory at a time");
+            argp_error(state, "expected one run directory");
         *run = arg;
         return 0;
     case ARGP_KEY_NO_ARGS:
-        argp_error(state, "a run directory is missing");
+        argp_error(state, "the argument RUN (a run directory) is missing");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -27,9 +27,10 @@ sim_status sim_command_stop(int argc, char **argv)
 {
     static const struct argp argp = {.parser = parse,
                                      .args_doc = "RUN",
-                                     .doc = "Asks the job that trains in the directory "
-                                            "RUN to write a checkpoint and stop "
-                                            "(exit code 75) after its present step."};
+                                     .doc =
+                                         "Requests that the job which trains in the "
+                                         "run directory RUN write a checkpoint and "
+                                         "stop (exit code 75) after its current step."};
     const char *run = NULL;
 
     sim_cli_parse(&argp, argc, argv, &run);
@@ -37,6 +38,6 @@ sim_status sim_command_stop(int argc, char **argv)
     if (st != SIM_OK)
         sim_log_failure(st);
     else
-        sim_log("asked %s to stop", run);
+        sim_log("%s: stop requested", run);
     return st;
 }

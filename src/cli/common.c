@@ -1,5 +1,5 @@
 /*
- * common.c - parsing, printing and starting ranks, for all subcommands.
+ * common.c - command lines, printing, and starting MPI, for all subcommands.
  */
 #include "cli.h"
 
@@ -24,41 +24,40 @@ bool sim_cli_is_first_rank(void)
     return true;
 }
 
-/* Takes stderr away and keeps it; -1 when that cannot be. */
-static int mute(void)
+/* Redirects stderr to /dev/null.  Returns a descriptor for restore_stderr, or -1. */
+static int mute_stderr(void)
 {
-    int kept = dup(STDERR_FILENO);
-    if (kept >= 0 && freopen("/dev/null", "w", stderr))
-        (void)setvbuf(stderr, NULL, _IONBF, 0); /* as it was: an abort flushes nothing */
-    return kept;
+    int saved = dup(STDERR_FILENO);
+    if (saved >= 0 && freopen("/dev/null", "w", stderr))
+        (void)setvbuf(stderr, NULL, _IONBF, 0); /* abort() does not flush */
+    return saved;
 }
 
-static void unmute(int kept)
+static void restore_stderr(int saved)
 {
-    if (kept < 0)
+    if (saved < 0)
         return;
-    (void)dup2(kept, STDERR_FILENO);
-    (void)close(kept);
+    (void)dup2(saved, STDERR_FILENO);
+    (void)close(saved);
 }
 
-/* Every rank reads the same command line, and one tells what is wrong with it; later each
- * may have something to say. */
+/* All ranks parse the same command line, so only the first prints its errors. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
 {
-    static char name[64]; /* later messages say it too */
+    static char name[64]; /* getopt keeps the pointer for later messages */
     (void)snprintf(name, sizeof name, "simile %s", argv[0]);
     argv[0] = name;
     argp_err_exit_status = SIM_E_USAGE;
-    int kept = sim_cli_is_first_rank() ? -1 : mute();
+    int saved_stderr = sim_cli_is_first_rank() ? -1 : mute_stderr();
     error_t error = argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, out);
-    unmute(kept);
+    restore_stderr(saved_stderr);
     if (error)
         exit(SIM_E_USAGE);
 }
 
-/* Text to a number with one of the given unit letters behind it. */
-static bool number_with_unit(const char *text, const char *letters, const double *factors,
-                             double *out)
+/* A number, optionally followed by one of `letters`, whose factor multiplies it. */
+static bool parse_number_with_unit(const char *text, const char *letters,
+                                   const double *factors, double *out)
 {
     char *end = NULL;
     double value = strtod(text, &end);
@@ -75,8 +74,8 @@ static bool number_with_unit(const char *text, const char *letters, const double
     return true;
 }
 
-/* Up to nine digits and what follows them: the value, or -1. */
-static double digits(const char **text, char after)
+/* Reads up to nine digits and the character `after`: the value, or -1. */
+static double read_digits(const char **text, char after)
 {
     size_t n = strspn(*text, "0123456789");
     if (n < 1 || n > 9 || (*text)[n] != after)
@@ -87,13 +86,13 @@ static double digits(const char **text, char after)
 }
 
 /* "[days-]hours:minutes:seconds" or "minutes:seconds". */
-static bool clock_time(const char *text, double *seconds)
+static bool parse_clock_time(const char *text, double *seconds)
 {
-    double days = strchr(text, '-') ? digits(&text, '-') : 0;
+    double days = strchr(text, '-') ? read_digits(&text, '-') : 0;
     const char *second = strchr(text, ':') + 1;
-    double hours = strchr(second, ':') ? digits(&text, ':') : 0;
-    double minutes = digits(&text, ':');
-    double last = digits(&text, '\0');
+    double hours = strchr(second, ':') ? read_digits(&text, ':') : 0;
+    double minutes = read_digits(&text, ':');
+    double last = read_digits(&text, '\0');
 
     *seconds = 86400 * days + 3600 * hours + 60 * minutes + last;
     return days >= 0 && hours >= 0 && minutes >= 0 && last >= 0;
@@ -103,14 +102,14 @@ bool sim_cli_seconds(const char *text, double *seconds)
 {
     static const double factors[] = {1, 60, 3600, 86400};
     if (strchr(text, ':'))
-        return clock_time(text, seconds);
-    return number_with_unit(text, "smhd", factors, seconds);
+        return parse_clock_time(text, seconds);
+    return parse_number_with_unit(text, "smhd", factors, seconds);
 }
 
 bool sim_cli_bytes(const char *text, double *bytes)
 {
     static const double factors[] = {0x1p10, 0x1p20, 0x1p30, 0x1p40};
-    return number_with_unit(text, "KMGT", factors, bytes);
+    return parse_number_with_unit(text, "KMGT", factors, bytes);
 }
 
 sim_status sim_cli_print(const sim_comm *c, const char *text)
@@ -141,7 +140,7 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
     const sim_comm *c = NULL;
     sim_status st = sim_comm_begin(&argc, &argv, &c);
     if (st != SIM_OK) {
-        if (sim_cli_is_first_rank()) /* all fail alike, or each believes to be alone */
+        if (sim_cli_is_first_rank()) /* all ranks fail alike, or each is a separate job */
             sim_log_failure(st);
         return st;
     }
@@ -150,7 +149,8 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
         sim_log("%s", sim_error_message());
     else if (st != SIM_OK && c->rank == 0)
         sim_log_failure(st);
-    SIM_IGNORE(sim_log_file(NULL)); /* a run's record ends with why it stopped */
+    SIM_IGNORE(
+        sim_log_file(NULL)); /* closed last, so that the log file ends with the error */
     sim_comm_end();
     return st;
 }

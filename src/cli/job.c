@@ -1,7 +1,7 @@
 /*
  * job.c - the job on the command line: JOB.yaml, then key=value arguments.
  *
- * Adds the section `evaluate`, which belongs to eval, to the job that the module job reads.
+ * Passes the section `evaluate`, whose options module eval defines, to module job.
  */
 #include "cli.h"
 
@@ -18,7 +18,7 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
         return false;
     if (source->n_overrides == SIM_MAX_OVERRIDES)
         return false;
-    source->numbers[source->n_overrides] = state->next; /* with `simile` itself */
+    source->numbers[source->n_overrides] = state->next; /* counted from `simile` */
     source->overrides[source->n_overrides++] = arg;
     return true;
 }

@@ -1,5 +1,5 @@
 /*
- * main.c - `simile COMMAND ...`: finds the command's row and returns its code.
+ * main.c - `simile COMMAND ...`: dispatches to the row of commands.def and returns its exit code.
  */
 #include "cli.h"
 
@@ -39,11 +39,13 @@ static void print_help(FILE *to)
     for (int i = 0; i < N_COMMANDS; i++)
         (void)fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
     (void)fputs(
-        "\n`simile COMMAND --help` tells its options; `simile --version` what this is.\n"
+        "\n`simile COMMAND --help` lists the options of a command; `simile --version` "
+        "lists\n"
+        "the versions of the program and its libraries.\n"
         "Exit codes: 0 done, 64 usage, 65 bad data, 66 input missing, 69 not installed,\n"
-        "70 bug or guard, 73 run busy, 74 I/O, 75 stopped with a checkpoint: run me "
-        "again,\n"
-        "77 permission, 78 configuration.\n",
+        "70 bug or guard, 73 run in use, 74 I/O error, 75 stopped with a checkpoint "
+        "(run\n"
+        "the same command again), 77 no permission, 78 configuration.\n",
         to);
 }
 
@@ -68,17 +70,18 @@ static const command *nearest_command(const char *name)
     return best;
 }
 
-static int unknown(const char *name)
+static int reject_command(const char *name)
 {
     if (!sim_cli_is_first_rank())
         return SIM_E_USAGE;
     (void)fprintf(stderr,
-                  "simile: \"%s\" is no command; did you mean \"%s\"?  simile --help\n",
+                  "simile: unknown command \"%s\"; did you mean \"%s\"?  simile --help "
+                  "lists the commands\n",
                   name, nearest_command(name)->name);
     return SIM_E_USAGE;
 }
 
-/* The first rank speaks of a wrong command line; the launcher must not kill it before. */
+/* Only the first rank prints a usage error. Without this the launcher could kill it first. */
 static void leave_together(int code, void *ctx)
 {
     (void)ctx;
@@ -89,8 +92,8 @@ static void leave_together(int code, void *ctx)
 int main(int argc, char **argv)
 {
     (void)on_exit(leave_together, NULL);
-    (void)signal(SIGXFSZ,
-                 SIG_IGN); /* a file at its limit is an error, as a full disk is */
+    /* A file that reaches the size limit is then a write error, like a full disk. */
+    (void)signal(SIGXFSZ, SIG_IGN);
     if (argc < 2) {
         print_help(stderr);
         return SIM_E_USAGE;
@@ -109,5 +112,5 @@ int main(int argc, char **argv)
     for (int i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
             return (int)commands[i].run(argc - 1, argv + 1);
-    return unknown(argv[1]);
+    return reject_command(argv[1]);
 }

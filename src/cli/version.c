@@ -1,5 +1,6 @@
 /*
- * version.c - what this program is made of: for --version, headers and histories.
+ * version.c - versions of the program and its libraries, for --version, file headers and the
+ * history of a run.
  */
 #include "cli.h"
 

@@ -1,5 +1,5 @@
 /*
- * grid.c - small images side by side in one PNG.
+ * grid.c - writes a grid of small images as a PNG file.
  */
 #include "simile/report.h"
 
@@ -15,13 +15,13 @@ typedef struct {
     uint8_t *pixels; /* [h][w][3] */
 } canvas;
 
-static void draw_cell(canvas *to, const sim_grid *g, const uint8_t *cell, size_t y0,
+static void draw_cell(canvas *picture, const sim_grid *g, const uint8_t *cell, size_t y0,
                       size_t x0)
 {
     for (size_t y = 0; y < g->h * g->zoom; y++)
         for (size_t x = 0; x < g->w * g->zoom; x++) {
             const uint8_t *p = cell + (y / g->zoom * g->w + x / g->zoom) * g->c;
-            uint8_t *q = to->pixels + ((y0 + y) * to->w + x0 + x) * 3;
+            uint8_t *q = picture->pixels + ((y0 + y) * picture->w + x0 + x) * 3;
             for (size_t c = 0; c < 3; c++)
                 q[c] = p[g->c == 3 ? c : 0];
         }
@@ -31,23 +31,23 @@ sim_status sim_grid_write(const char *path, const sim_grid *g)
 {
     sim_status st = SIM_OK;
     size_t cell_w = g->w * g->zoom + g->gap, cell_h = g->h * g->zoom + g->gap;
-    canvas to = {.w = g->columns * cell_w + g->gap, .h = g->rows * cell_h + g->gap};
+    canvas picture = {.w = g->columns * cell_w + g->gap, .h = g->rows * cell_h + g->gap};
     png_image image;
 
-    SIM_TRY(sim_alloc(&to.pixels, to.w * to.h * 3, "report/grid"));
-    memset(to.pixels, 255, to.w * to.h * 3);
+    SIM_TRY(sim_alloc(&picture.pixels, picture.w * picture.h * 3, "report/grid"));
+    memset(picture.pixels, 255, picture.w * picture.h * 3);
     for (size_t i = 0; i < g->rows * g->columns; i++)
         if (g->cells[i])
-            draw_cell(&to, g, g->cells[i], g->gap + i / g->columns * cell_h,
+            draw_cell(&picture, g, g->cells[i], g->gap + i / g->columns * cell_h,
                       g->gap + i % g->columns * cell_w);
     memset(&image, 0, sizeof image);
     image.version = PNG_IMAGE_VERSION;
-    image.width = (png_uint_32)to.w;
-    image.height = (png_uint_32)to.h;
+    image.width = (png_uint_32)picture.w;
+    image.height = (png_uint_32)picture.h;
     image.format = PNG_FORMAT_RGB;
-    SIM_CHECK(png_image_write_to_file(&image, path, 0, to.pixels, 0, NULL), SIM_E_IO,
+    SIM_CHECK(png_image_write_to_file(&image, path, 0, picture.pixels, 0, NULL), SIM_E_IO,
               "%s cannot be written: %s", path, image.message);
 done:
-    sim_free(to.pixels);
+    sim_free(picture.pixels);
     return st;
 }

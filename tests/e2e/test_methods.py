@@ -101,15 +101,15 @@ def refusals():
     z = {k: rng.normal(size=(9, 4)).astype("f4") for k in ("z1", "z2")}
     assert "no /labels" in loss("supcon", {}, z, 2, expect=65)
     assert "3 views" in loss("dclw", {}, {**z, "z3": z["z1"]}, 2, expect=65)
-    double = {**z, "z1": z["z1"].astype("f8")}  # NumPy's own types are named, and what to type
-    assert '/z1 holds float64, expected float32; in Python: f["/z1"] = x.astype("float32")' in loss("dcl", {}, double, 2, expect=65)
+    double = {**z, "z1": z["z1"].astype("f8")}  # the message contains the conversion in Python
+    assert 'x.astype("float32")' in loss("dcl", {}, double, 2, expect=65)
     long = {**z, "labels": np.arange(9)}
-    assert "/labels holds int64, expected int32" in loss("supcon", {}, long, 2, expect=65)
+    assert "x.astype(\"int32\")" in loss("supcon", {}, long, 2, expect=65)
     said = loss("dcl", {}, {k: v[:1] for k, v in z.items()}, 3, expect=65)
     assert said.count("rank 0 on") == said.count("two rows or more") == 1, said
     z["z2"][3] = 0
     said = loss("dcl", {}, z, 3, expect=65)
-    assert "row 3 of /z2 is a zero vector" in said and said.count("zero vector") == 1, said
+    assert said.count("row 3 of /z2") == 1, said
 
 
 def training():

