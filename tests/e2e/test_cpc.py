@@ -137,7 +137,7 @@ def refused_files():
     bad("2 steps, but below 2 skipped rows a grid of 4 has targets for 1", keys={"skip": 2})
     bad("/negatives is 1 x 4 x 4 x 4 x 3, expected", negatives=negatives[:1])
     bad("/negatives has 4 dimensions, expected 5", negatives=negatives[..., 0])
-    bad("/negatives holds float32, expected int32", negatives=negatives.astype("f4"))
+    bad("x.astype(\"int32\")", negatives=negatives.astype("f4"))
     for value in (-1, 64):
         far = negatives.copy()
         far[1, 3, 1, 2, 0] = value
