@@ -1,10 +1,10 @@
 /*
- * comm.h - the only room that speaks MPI: who we are, agreement, gathers, tree sums.
+ * comm.h - the only module that uses MPI: start, agreement on errors, gathers, reductions.
  *
  * Module: comm
- * MPI is funneled through the main thread.  Messages go in pieces of whole rows, 64 MiB
- * at most.  Nothing here adds floating point in an order that depends on the number of
- * ranks: sums over the batch go through the tree of tree.h.
+ * Only the main thread calls MPI.  Messages are split in pieces of whole rows, at most 64 MiB.
+ * No floating-point sum depends on the number of ranks: sums over the batch use the tree of
+ * tree.h.
  */
 #ifndef SIMILE_COMM_H
 #define SIMILE_COMM_H
@@ -18,9 +18,9 @@ typedef struct sim_comm {
 } sim_comm;
 
 /*
- * Starts MPI (and sets the SIM_ASSERT hook to MPI_Abort(70), and the log's identity).
- * One world a process.  Refuses, with the command to type, a launch in which N singletons
- * each believe to be rank 0 (SLURM_NTASKS or the launcher's size says otherwise).
+ * Starts MPI, and sets the SIM_ASSERT hook to MPI_Abort(70) and the identity of the log.  Once
+ * per process.  Fails with SIM_E_USAGE and the command to type if the launcher started N
+ * processes and each is rank 0 of 1.
  */
 SIM_MUST_USE sim_status sim_comm_begin(int *argc, char ***argv, const sim_comm **world);
 
@@ -28,9 +28,8 @@ SIM_MUST_USE sim_status sim_comm_begin(int *argc, char ***argv, const sim_comm *
 void sim_comm_end(void);
 
 /*
- * For a process that ends before sim_comm_begin, as all ranks of its launch do alike: waits
- * for the others.  A launcher kills whoever still runs when one has left with a failure, and
- * that may be the one that says why.
+ * For an exit before sim_comm_begin that all ranks take: waits for the others.  A launcher kills
+ * the remaining processes when one exits with a failure, perhaps the one that prints why.
  */
 void sim_comm_leave_together(void);
 
@@ -38,32 +37,31 @@ void sim_comm_leave_together(void);
 _Noreturn void sim_comm_abort(sim_status code);
 
 /*
- * The same without a word, for a thread beside the main one, which may sit in MPI for good.
- * (MPI is funneled, but Open MPI's abort asks the launcher and nothing else: under mpirun and
- * srun the job then ends with `code` in a second.  After _exit srun says 137.)
+ * The same without a message, for another thread while the main thread may block in MPI.
+ * (Open MPI's abort only contacts the launcher, which ends the job with `code` in a second under
+ * mpirun and srun.  After _exit srun would report 137.)
  */
 _Noreturn void sim_comm_abort_from_thread(sim_status code);
-/* Ends this process in so many seconds, whatever it is then waiting for: before a last word
- * that a dead disk may swallow.  0: not any more. */
+/* Ends this process after `seconds` even if it blocks, for instance in a write to a failed
+ * disk.  0 cancels. */
 void sim_comm_abort_within(unsigned seconds);
 
 /*
- * Unless `end` comes within `seconds`, the job ends with SIM_E_BUG and a message that the start
- * hangs: "... on node1: WHERE for 600 s; ...".  For what comes before a watchdog: sim_comm_begin
- * does it around MPI_Init (SIMILE_START_SECONDS, 600).  One at a time; a second `end` does
- * nothing.  Keeps: where.
+ * Ends the job with SIM_E_BUG and the message "the start hangs on node1: WHERE for 600 s"
+ * unless sim_comm_deadline_end is called within `seconds`.  Covers the time before the watchdog;
+ * sim_comm_begin uses it around MPI_Init (SIMILE_START_SECONDS, 600).  One at a time; ending
+ * twice is harmless.  `where` is borrowed until the end.
  */
 void sim_comm_deadline_begin(double seconds, const char *where);
 void sim_comm_deadline_end(void);
 
 /*
- * Collective.  Every rank learns the code and the story of the lowest failing rank and
- * returns that code; SIM_OK when all are well.  Non-failing ranks get the story set too,
- * prefixed with "rank R on HOST: " when size > 1.
+ * Collective.  Returns the code of the lowest failing rank on every rank, and sets its error
+ * message, prefixed with "rank R on HOST: " if size > 1; SIM_OK if no rank fails.
  */
-SIM_MUST_USE sim_status sim_comm_agree(const sim_comm *c, sim_status mine);
+SIM_MUST_USE sim_status sim_comm_agree(const sim_comm *c, sim_status local);
 
-/* Collective.  Rank `root`'s bytes to all. */
+/* Collective.  Broadcasts n_bytes of rank `root`. */
 void sim_comm_broadcast(const sim_comm *c, int root, void *data, size_t n_bytes);
 
 /* Collective.  Element-wise maximum / minimum / sum of integers, in place. */
@@ -75,53 +73,53 @@ void sim_comm_max_f64(const sim_comm *c, double *values, size_t n);
 void sim_comm_barrier(const sim_comm *c);
 
 /*
- * Collective.  Rows in global order from their owners: rank r holds rows
- * [ranges of sim_tree_part(n_units, size, r)) * rows_per_unit, the last unit may be short
- * (n_rows in all).  `mine` may be the place in `all` where the rows belong.
+ * Collective.  All-gather of rows in global order.  Rank r holds the rows of the units
+ * sim_tree_part(n_units, size, r), rows_per_unit each; the last unit may be short (n_rows in
+ * total).  `local` may point to the position of the rows in `all`.
  *   all  [n_rows][row_bytes] on every rank
  */
 void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_unit,
-                          size_t n_rows, size_t row_bytes, const void *mine, void *all);
+                          size_t n_rows, size_t row_bytes, const void *local, void *all);
 /* The same to one rank only; `all` is used on `root`. */
 void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
                            size_t rows_per_unit, size_t n_rows, size_t row_bytes,
-                           const void *mine, void *all);
+                           const void *local, void *all);
 
 /*
- * Collective.  Rows [rows.lo, rows.hi) of an array that is sharded in any consecutive way
- * come to `root`; ranks that neither own nor get one pass through without waiting.
+ * Collective.  Fetches rows [rows.lo, rows.hi) of an array that is sharded in consecutive
+ * ranges to `root`; ranks without such rows return at once.
  *   first  [size + 1]  rank r holds rows [first[r], first[r + 1]); equal on all ranks
- *   mine   this rank's rows
+ *   local  the rows of this rank
  *   out    [rows.hi - rows.lo][row_bytes], used on `root`
  */
 void sim_comm_fetch_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
-                         size_t row_bytes, const void *mine, void *out);
+                         size_t row_bytes, const void *local, void *out);
 
 /*
  * Collective.  Sum of float vectors over leaves, for gradients.  Rank r owns the leaves
  * sim_tree_part(n_leaves, size, r); `nodes` holds its maximal nodes (sim_tree_nodes), one
- * after the other, each of n floats, and is overwritten; on return nodes[0..n) is the
- * whole sum, on every rank, with the bits of one rank's tree.  A rank without leaves
- * passes one partial of room (contents ignored).
- * P = 2^k: vector-halving reduce-scatter with partner r^1 first, then an all-gather;
- * other P: slice s of every maximal node goes to rank s, which folds, then all-gather.
+ * after the other, each of n floats, and is overwritten.  On return nodes[0..n) is the sum over
+ * all leaves on every rank, with the bits of a single rank.  A rank without leaves passes one
+ * vector, whose contents are ignored.
+ * P = 2^k: vector-halving reduce-scatter with partner r^1 first, then an all-gather.  Other P:
+ * rank s reduces slice s of every maximal node, then an all-gather.
  */
 void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *nodes);
-/* Floats that `nodes` must have room for on this rank. */
+/* Capacity of `nodes` on this rank, in floats. */
 size_t sim_comm_sum_leaves_capacity(const sim_comm *c, size_t n_leaves, size_t n);
 
 /*
- * Collective.  Folds doubles over leaves for many groups at once (batch norm, the loss).
+ * Collective.  Reduces doubles over leaves for many groups at once (batch norm, the loss).
  *   Units (blocks) belong to ranks by sim_tree_part(n_units, size, rank); a unit holds
  *   `leaves_per_unit` consecutive leaves; group g covers the leaves
- *   [g, g+1) * leaves_per_group, and folds them by the midpoint tree from its own index 0.
+ *   [g, g+1) * leaves_per_group, and reduces them by the midpoint tree from its first leaf.
  *   leaves_per_group is a multiple or a divisor of leaves_per_unit and divides the number
  *   of leaves; 0 means all leaves in one group.  The last unit may not be short.
  *
  *   leaves [local unit][leaves_per_unit][width]  this rank's, overwritten
  *   out    [n_groups][width]                     all groups, on every rank
  *
- * A group inside one rank costs no message to fold; only results travel.
+ * A group within one rank is reduced without messages; only its result is sent.
  */
 typedef struct {
     size_t n_units;
@@ -134,21 +132,21 @@ void sim_comm_reduce_doubles(const sim_comm *c, const sim_reduce_shape *shape,
                              double *leaves, double *out);
 
 /*
- * Collective.  The same in one group, for owners who folded their leaves as they came.
+ * Collective.  The same for one group whose leaves each rank has reduced to nodes already.
  * Rank r owns the leaves sim_tree_part(n_leaves, size, r).
  *   nodes  its maximal nodes (sim_tree_nodes), one after the other, each of width doubles
- *   out    [width] the whole fold, on every rank
+ *   out    [width] the result, on every rank
  */
 void sim_comm_reduce_nodes(const sim_comm *c, size_t n_leaves, size_t width,
                            const double *nodes, sim_merge_fn *merge, double *out);
 
-/* Tests: rows in a message at most; 0 restores 64 MiB pieces. */
+/* For tests: largest number of rows per message; 0 restores pieces of 64 MiB. */
 void sim_comm_piece_rows(size_t n_rows);
 
 /* "Open MPI v4.1.4 ..." for --version and headers. */
 const char *sim_comm_library(void);
 
-/* Seconds spent inside this room since the start, and bytes sent by this rank. */
+/* Seconds spent in this module, and bytes sent by this rank, since the start. */
 double sim_comm_seconds(void);
 uint64_t sim_comm_bytes(void);
 

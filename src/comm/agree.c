@@ -1,5 +1,5 @@
 /*
- * agree.c - one outcome for all ranks: the lowest failing rank's code and story.
+ * agree.c - one outcome for all ranks: the code and message of the lowest failing rank.
  */
 #include "private.h"
 
@@ -9,8 +9,8 @@
 
 typedef struct {
     int code;
-    char story[4096];
-} verdict;
+    char message[4096];
+} outcome;
 
 static bool begins_with_rank(const char *text)
 {
@@ -23,43 +23,44 @@ static bool begins_with_rank(const char *text)
     return end != digits && strncmp(end, " on ", 4) == 0;
 }
 
-/* Does the story name its rank already, having been agreed upon before?  A file may have been
- * put in front of it since: "z.h5: rank 2 on node1: ...". */
-static bool is_named(const char *story)
+/* Whether the message names a rank already, from an earlier agreement.  A caller may have
+ * prefixed a file since: "z.h5: rank 2 on node1: ...". */
+static bool names_a_rank(const char *message)
 {
-    bool named = begins_with_rank(story);
-    for (const char *at = strstr(story, ": "); at && !named; at = strstr(at + 2, ": "))
+    bool named = begins_with_rank(message);
+    for (const char *at = strstr(message, ": "); at && !named; at = strstr(at + 2, ": "))
         named = begins_with_rank(at + 2);
     return named;
 }
 
-static verdict tell(const sim_comm *c, sim_status mine)
+static outcome local_outcome(const sim_comm *c, sim_status local)
 {
-    verdict v = {.code = (int)mine};
-    const char *story = sim_error_message();
-    if (mine == SIM_E_AGAIN || is_named(story)) /* all stop alike: no rank's own story */
-        (void)snprintf(v.story, sizeof v.story, "%s", story);
+    outcome v = {.code = (int)local};
+    const char *message = sim_error_message();
+    if (local == SIM_E_AGAIN ||
+        names_a_rank(message)) /* SIM_E_AGAIN: all ranks stop alike */
+        (void)snprintf(v.message, sizeof v.message, "%s", message);
     else
-        (void)snprintf(v.story, sizeof v.story, "rank %d on %s: %s", c->rank, c->host,
-                       story);
+        (void)snprintf(v.message, sizeof v.message, "rank %d on %s: %s", c->rank, c->host,
+                       message);
     return v;
 }
 
-sim_status sim_comm_agree(const sim_comm *c, sim_status mine)
+sim_status sim_comm_agree(const sim_comm *c, sim_status local)
 {
-    int candidate = mine == SIM_OK ? c->size : c->rank, lowest = 0;
-    verdict v = {.code = SIM_OK};
+    int candidate = local == SIM_OK ? c->size : c->rank, lowest = 0;
+    outcome v = {.code = SIM_OK};
 
     if (c->size == 1)
-        return mine;
+        return local;
     double entered = sim_comm_enter();
     size_t sent = sizeof candidate;
     MPI_Allreduce(&candidate, &lowest, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
     if (lowest < c->size) {
         if (c->rank == lowest)
-            v = tell(c, mine);
+            v = local_outcome(c, local);
         MPI_Bcast(&v, (int)sizeof v, MPI_BYTE, lowest, MPI_COMM_WORLD);
-        sim_error_set(v.story);
+        sim_error_set(v.message);
         sent += c->rank == lowest ? sizeof v : 0;
     }
     sim_comm_leave(entered, sent);

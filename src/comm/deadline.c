@@ -1,8 +1,8 @@
 /*
- * deadline.c - a start that hangs must end: in MPI_Init, or before a run has its watchdog.
+ * deadline.c - a deadline for the start: MPI_Init, and what precedes the watchdog of a run.
  *
- * A thread counts the time in ticks, so that a job that is suspended as a whole is not late
- * when it goes on, and ends the process where MPI itself cannot.
+ * A thread counts short waits instead of comparing clocks, so that a suspended job does not
+ * miss the deadline when it resumes.  It can end the process while MPI blocks.
  */
 #include "private.h"
 
@@ -22,7 +22,7 @@ static struct {
     sim_signal wake;
     const char *where;
     double seconds;
-    bool started, over;
+    bool started, met;
 } deadline;
 
 static void expire(void)
@@ -32,8 +32,8 @@ static void expire(void)
 
     sim_host_name(host, sizeof host);
     (void)fprintf(stderr,
-                  "simile: the start hangs on %s: %s for %g s; a process or node of this "
-                  "job, or a disk, does not answer.  Nothing was begun: run the same "
+                  "simile: the start hangs on %s: %s for %g s; a process, a node or a "
+                  "disk of this job does not respond.  Nothing was started: run the same "
                   "command again\n",
                   host, deadline.where, deadline.seconds);
     (void)MPI_Initialized(&started);
@@ -42,15 +42,15 @@ static void expire(void)
     _exit(SIM_E_BUG);
 }
 
-static void *count(void *ctx)
+static void *wait_for_deadline(void *ctx)
 {
     enum { TICKS = 40 };
     (void)ctx;
     sim_heartbeat_mute();
     sim_mutex_lock(&deadline.lock);
-    for (int i = 0; i < TICKS && !deadline.over; i++)
+    for (int i = 0; i < TICKS && !deadline.met; i++)
         sim_signal_wait_for(&deadline.wake, &deadline.lock, deadline.seconds / TICKS);
-    bool late = !deadline.over;
+    bool late = !deadline.met;
     sim_mutex_unlock(&deadline.lock);
     if (late)
         expire();
@@ -69,13 +69,14 @@ void sim_comm_deadline_begin(double seconds, const char *where)
     SIM_ASSERT(!deadline.started);
     deadline.seconds = seconds;
     deadline.where = where;
-    deadline.over = false;
+    deadline.met = false;
     sim_mutex_init(&deadline.lock);
     sim_signal_init(&deadline.wake);
-    deadline.started = sim_thread_start(&deadline.thread, count, NULL) == SIM_OK;
+    deadline.started =
+        sim_thread_start(&deadline.thread, wait_for_deadline, NULL) == SIM_OK;
     if (deadline.started)
         return;
-    sim_error_clear(); /* without it a hang lasts until the job's limit */
+    sim_error_clear(); /* without the thread a hang lasts until the job's time limit */
     sim_signal_destroy(&deadline.wake);
     sim_mutex_destroy(&deadline.lock);
 }
@@ -85,7 +86,7 @@ void sim_comm_deadline_end(void)
     if (!deadline.started)
         return;
     sim_mutex_lock(&deadline.lock);
-    deadline.over = true;
+    deadline.met = true;
     sim_signal_all(&deadline.wake);
     sim_mutex_unlock(&deadline.lock);
     sim_thread_join(&deadline.thread);

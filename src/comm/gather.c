@@ -1,7 +1,7 @@
 /*
- * gather.c - rows from their owners to all ranks, or to one, in global order.
+ * gather.c - rows of all ranks, in global order, to every rank or to one.
  *
- * Plain copies, in pieces, so that no count passes an int.
+ * Messages are split in pieces, so that no count exceeds an int.
  */
 #include "private.h"
 
@@ -10,7 +10,7 @@
 #include <limits.h>
 #include <string.h>
 
-/* Rows [lo, hi) that a rank owns. */
+/* Rows [lo, hi) of a rank. */
 static sim_range rows_of(const sim_comm *c, size_t n_units, size_t rows_per_unit,
                          size_t n_rows, int rank)
 {
@@ -24,16 +24,17 @@ static sim_range rows_of(const sim_comm *c, size_t n_units, size_t rows_per_unit
 
 /* ---- to all ranks ---- */
 
-/* Counts and places of piece `at` of every rank's rows; how many rows it moves. */
-static size_t cut_piece(size_t size, const size_t *first, size_t at, size_t piece,
-                        int *counts, int *places)
+/* Counts and displacements of the piece of every rank's rows that begins at row `at`; returns
+ * its number of rows. */
+static size_t set_piece(size_t size, const size_t *first, size_t at, size_t piece,
+                        int *counts, int *displacements)
 {
     size_t sum = 0;
     for (size_t r = 0; r < size; r++) {
         size_t have = first[r + 1] - first[r];
         size_t n = at < have ? sim_comm_piece(have - at, piece) : 0;
         counts[r] = (int)n;
-        places[r] = n ? (int)(first[r] + at) : 0;
+        displacements[r] = n ? (int)(first[r] + at) : 0;
         sum += n;
     }
     return sum;
@@ -43,29 +44,30 @@ size_t sim_comm_allgather(const sim_comm *c, const size_t *first, size_t row_byt
                           void *all)
 {
     size_t size = (size_t)c->size, piece = sim_comm_rows_per_piece(row_bytes);
-    int *counts = sim_comm_counts(), *places = counts + size;
+    int *counts = sim_comm_counts(), *displacements = counts + size;
     MPI_Datatype row;
 
     SIM_ASSERT(first[size] <= INT_MAX);
     MPI_Type_contiguous((int)row_bytes, MPI_BYTE, &row);
     MPI_Type_commit(&row);
-    for (size_t at = 0; cut_piece(size, first, at, piece, counts, places); at += piece)
-        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, counts, places, row,
-                       MPI_COMM_WORLD);
+    for (size_t at = 0; set_piece(size, first, at, piece, counts, displacements);
+         at += piece)
+        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, counts, displacements,
+                       row, MPI_COMM_WORLD);
     MPI_Type_free(&row);
     return (first[c->rank + 1] - first[c->rank]) * row_bytes;
 }
 
 void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_unit,
-                          size_t n_rows, size_t row_bytes, const void *mine, void *all)
+                          size_t n_rows, size_t row_bytes, const void *local, void *all)
 {
     double entered = sim_comm_enter();
     size_t sent = 0;
     sim_range own = rows_of(c, n_units, rows_per_unit, n_rows, c->rank);
     char *place = (char *)all + own.lo * row_bytes;
 
-    if (own.hi > own.lo && place != (const char *)mine)
-        memmove(place, mine, (own.hi - own.lo) * row_bytes);
+    if (own.hi > own.lo && place != (const char *)local)
+        memmove(place, local, (own.hi - own.lo) * row_bytes);
     if (c->size > 1) {
         size_t *first = sim_scratch(((size_t)c->size + 1) * sizeof *first);
         for (int r = 0; r < c->size; r++) {
@@ -80,9 +82,9 @@ void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_uni
 
 /* ---- to one rank ---- */
 
-/* One owner's rows, which stand at `from`, to the root's `to`, piece by piece. */
-static void carry(const sim_comm *c, int root, int owner, sim_range rows,
-                  size_t row_bytes, const void *from, void *to)
+/* Sends rows of the owner, at `from`, to the root, at `to`, in pieces. */
+static void send_rows(const sim_comm *c, int root, int owner, sim_range rows,
+                      size_t row_bytes, const void *from, void *to)
 {
     enum { TAG = 7 };
     size_t piece = sim_comm_rows_per_piece(row_bytes);
@@ -99,25 +101,25 @@ static void carry(const sim_comm *c, int root, int owner, sim_range rows,
 
 void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
                            size_t rows_per_unit, size_t n_rows, size_t row_bytes,
-                           const void *mine, void *all)
+                           const void *local, void *all)
 {
     double entered = sim_comm_enter();
     sim_range own = rows_of(c, n_units, rows_per_unit, n_rows, c->rank);
     size_t own_bytes = (own.hi - own.lo) * row_bytes;
 
     if (c->rank == root && own_bytes)
-        memmove((char *)all + own.lo * row_bytes, mine, own_bytes);
+        memmove((char *)all + own.lo * row_bytes, local, own_bytes);
     for (int r = 0; r < c->size; r++)
         if (r != root && (c->rank == r || c->rank == root)) {
             sim_range rows = rows_of(c, n_units, rows_per_unit, n_rows, r);
-            carry(c, root, r, rows, row_bytes, mine,
-                  c->rank == root ? (char *)all + rows.lo * row_bytes : NULL);
+            send_rows(c, root, r, rows, row_bytes, local,
+                      c->rank == root ? (char *)all + rows.lo * row_bytes : NULL);
         }
     sim_comm_leave(entered, c->rank == root ? 0 : own_bytes);
 }
 
 void sim_comm_fetch_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
-                         size_t row_bytes, const void *mine, void *out)
+                         size_t row_bytes, const void *local, void *out)
 {
     double entered = sim_comm_enter();
     size_t sent = 0;
@@ -128,12 +130,12 @@ void sim_comm_fetch_rows(const sim_comm *c, int root, const size_t *first, sim_r
             continue;
         size_t n_bytes = (part.hi - part.lo) * row_bytes;
         const char *from =
-            c->rank == r ? (const char *)mine + (part.lo - first[r]) * row_bytes : NULL;
+            c->rank == r ? (const char *)local + (part.lo - first[r]) * row_bytes : NULL;
         char *to = c->rank == root ? (char *)out + (part.lo - rows.lo) * row_bytes : NULL;
         if (r == root)
             memmove(to, from, n_bytes);
         else
-            carry(c, root, r, part, row_bytes, from, to);
+            send_rows(c, root, r, part, row_bytes, from, to);
         sent += c->rank == root ? 0 : n_bytes;
     }
     sim_comm_leave(entered, sent);

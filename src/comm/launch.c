@@ -1,14 +1,14 @@
 /*
  * launch.c - how many processes the launcher started, from the environment.
  *
- * Called by: world.c, to notice N singletons that each believe to be rank 0 of 1, which
- * is what a launcher of another MPI, or srun without --mpi=pmix, makes of a program.
+ * Called by world.c to detect N singletons, each rank 0 of 1: the result of a launcher of
+ * another MPI, or of srun without --mpi=pmix.
  */
 #include "private.h"
 
 #include <stdlib.h>
 
-/* The number that a variable holds; 0 when it is unset or no number. */
+/* Value of a variable; 0 if it is unset or not a positive number. */
 static long number(const char *name)
 {
     const char *text = getenv(name);
@@ -20,9 +20,10 @@ static long number(const char *name)
 }
 
 /*
- * The innermost launcher is asked first: mpirun in a Slurm job starts its daemons by srun,
- * and that step counts daemons.  Of Slurm only a step counts: a plain start inside an
- * allocation of N tasks is a job of one, whatever SLURM_NTASKS says.
+ * The innermost launcher takes precedence: mpirun in a Slurm job starts its daemons by srun,
+ * and the size of that step is the number of daemons.  Of Slurm only a step is considered: a
+ * program started directly in an allocation of N tasks is one process, whatever SLURM_NTASKS
+ * is.
  */
 long sim_comm_launched(sim_start *how)
 {
@@ -41,7 +42,7 @@ long sim_comm_launched(sim_start *how)
     } else if (pmi > 0) {
         n = pmi;
     } else if (rank > 0) {
-        n = rank + 1; /* there are at least so many */
+        n = rank + 1; /* at least */
     }
     if (n == 1)
         *how = SIM_START_ALONE;
@@ -50,15 +51,15 @@ long sim_comm_launched(sim_start *how)
 
 bool sim_comm_is_scattered(void)
 {
-    /* PMIx, PMI, or a component that somebody chose by name (Slurm's own PMI-1 sets none). */
-    static const char *const ways[] = {"PMIX_RANK", "PMI_RANK", "PMI_SIZE",
-                                       "OMPI_MCA_pmix"};
+    /* PMIx, PMI, or a component selected by name (Slurm's own PMI-1 sets none). */
+    static const char *const variables[] = {"PMIX_RANK", "PMI_RANK", "PMI_SIZE",
+                                            "OMPI_MCA_pmix"};
     sim_start how;
 
     if (sim_comm_launched(&how) == 1 || how != SIM_START_SRUN)
         return false;
-    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++)
-        if (getenv(ways[i]))
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
+        if (getenv(variables[i]))
             return false;
     return true;
 }

@@ -1,5 +1,5 @@
 /*
- * private.h - what the files of this room share.
+ * private.h - declarations shared by the files of comm.
  */
 #ifndef SIMILE_COMM_PRIVATE_H
 #define SIMILE_COMM_PRIVATE_H
@@ -8,40 +8,40 @@
 
 #include <mpi.h>
 
-/* Time spent in this room is counted between these two; calls do not nest. */
+/* Bracket every call into MPI, for sim_comm_seconds and sim_comm_bytes.  They do not nest. */
 double sim_comm_enter(void);
 void sim_comm_leave(double entered, size_t sent_bytes);
 
-/* Rows of a message at most, for rows of this size. */
+/* Largest number of rows per message, for rows of this size. */
 size_t sim_comm_rows_per_piece(size_t row_bytes);
 
-/* The smaller of what is left and what a message may carry. */
+/* Rows of the next message: min(left, piece). */
 size_t sim_comm_piece(size_t left, size_t piece);
 
 /*
- * Collective.  Rows [first[r], first[r + 1]) of `all` go from rank r to every rank, in
- * pieces; this rank's stand there already.  Returns the bytes this rank gave.
+ * Collective.  In-place all-gather: rank r provides rows [first[r], first[r + 1]) of `all`, which
+ * it holds there already.  Returns the bytes that this rank sent.
  */
 size_t sim_comm_allgather(const sim_comm *c, const size_t *first, size_t row_bytes,
                           void *all);
 
-/* Room for two ints a rank, counts and places of a message; taken when MPI starts. */
+/* [2 * size] counts and displacements of a message, allocated by sim_comm_begin. */
 int *sim_comm_counts(void);
 
-/* How the processes around this one were started, as the environment tells. */
+/* How the processes of this job were started, according to the environment. */
 typedef enum { SIM_START_ALONE, SIM_START_MPIRUN, SIM_START_SRUN } sim_start;
 
 /*
- * Number of processes that the launcher started together with this one; 1 when nothing
- * says otherwise.  To be read before MPI starts, which sets some of these names itself.
+ * Number of processes that the launcher started, this one included; 1 by default.  Call it
+ * before MPI starts, since MPI_Init sets some of these variables itself.
  */
 long sim_comm_launched(sim_start *how);
 
 /* Seconds that MPI_Init may take. */
 double sim_comm_start_seconds(void);
 
-/* Did srun start processes that have no way to find each other?  MPI_Init would end them
- * with many lines that do not say what to type. */
+/* Whether srun started processes that cannot connect to each other.  MPI_Init would end them
+ * with many lines and no advice. */
 bool sim_comm_is_scattered(void);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * reduce.c - doubles over leaves, for many groups at once: batch norm and the loss.
+ * reduce.c - reduction of doubles over leaves, for many groups at once: batch norm, the loss.
  *
- * Each rank folds what of a group it owns down to the group's maximal nodes; only nodes
- * travel, and every rank folds them by the tree.
+ * Each rank reduces its leaves of a group to the group's maximal nodes.  The nodes are gathered,
+ * and every rank reduces them by the tree.
  */
 #include "private.h"
 
@@ -10,12 +10,12 @@
 
 #include <string.h>
 
-/* The shape with its zeros resolved. */
+/* The shape with its defaults resolved. */
 typedef struct {
     size_t n_leaves, per_group, n_groups, width;
 } groups;
 
-static groups resolve(const sim_reduce_shape *s)
+static groups resolve_groups(const sim_reduce_shape *s)
 {
     size_t n = s->n_units * s->leaves_per_unit;
     size_t per_group = s->leaves_per_group ? s->leaves_per_group : n;
@@ -27,17 +27,17 @@ static groups resolve(const sim_reduce_shape *s)
 
 size_t sim_reduce_groups(const sim_reduce_shape *shape)
 {
-    return resolve(shape).n_groups;
+    return resolve_groups(shape).n_groups;
 }
 
-/* Leaves of the batch that a rank owns. */
+/* Leaves of a rank. */
 static sim_range leaves_of(const sim_comm *c, const sim_reduce_shape *s, int rank)
 {
     sim_range r = sim_tree_part(s->n_units, (size_t)c->size, (size_t)rank);
     return (sim_range){r.lo * s->leaves_per_unit, r.hi * s->leaves_per_unit};
 }
 
-/* The part of group g in `r`, counted from the group's own leaf 0. */
+/* Intersection of a group with `r`, relative to the first leaf of the group. */
 static sim_range part_of_group(const groups *g, size_t group, sim_range r)
 {
     size_t base = group * g->per_group, end = base + g->per_group;
@@ -45,7 +45,7 @@ static sim_range part_of_group(const groups *g, size_t group, sim_range r)
     return lo < hi ? (sim_range){lo - base, hi - base} : (sim_range){0, 0};
 }
 
-/* Maximal nodes of all groups that meet `r`, group after group; only counts into NULL. */
+/* Maximal nodes of `r`, group after group; returns their number.  nodes may be NULL. */
 static size_t nodes_of(const groups *g, sim_range r, sim_range *nodes)
 {
     size_t n = 0;
@@ -62,32 +62,32 @@ static size_t nodes_of(const groups *g, sim_range r, sim_range *nodes)
     return n;
 }
 
-/* Folds the leaves of one node of a group, given from the node's first leaf. */
-static void fold_node(size_t width, sim_range node, double *leaves, sim_merge_fn *merge)
+/* Reduces the leaves of one node into its first; `leaves` points to that leaf. */
+static void reduce_node(size_t width, sim_range node, double *leaves, sim_merge_fn *merge)
 {
     if (node.hi - node.lo == 1)
         return;
     size_t middle = node.lo + (node.hi - node.lo) / 2;
     double *right = leaves + (middle - node.lo) * width;
-    fold_node(width, (sim_range){node.lo, middle}, leaves, merge);
-    fold_node(width, (sim_range){middle, node.hi}, right, merge);
+    reduce_node(width, (sim_range){node.lo, middle}, leaves, merge);
+    reduce_node(width, (sim_range){middle, node.hi}, right, merge);
     merge(width, leaves, middle - node.lo, right, node.hi - middle);
 }
 
-/* Folds this rank's leaves to its nodes, one after the other in `out`. */
-static void fold_own(const groups *g, const sim_range *nodes, size_t n, double *leaves,
-                     sim_merge_fn *merge, double *out)
+/* Reduces the leaves of this rank to its n nodes, stored consecutively in `out`. */
+static void reduce_local(const groups *g, const sim_range *nodes, size_t n,
+                         double *leaves, sim_merge_fn *merge, double *out)
 {
     for (size_t j = 0; j < n; j++) {
-        fold_node(g->width, nodes[j], leaves, merge);
+        reduce_node(g->width, nodes[j], leaves, merge);
         memcpy(out + j * g->width, leaves, g->width * sizeof *out);
         leaves += (nodes[j].hi - nodes[j].lo) * g->width;
     }
 }
 
-/* Folds every group's nodes, which stand in order. */
-static void fold_groups(const groups *g, const sim_range *nodes, double *all,
-                        sim_merge_fn *merge, double *out)
+/* Reduces the nodes of every group, which are stored in order. */
+static void reduce_all_groups(const groups *g, const sim_range *nodes, double *all,
+                              sim_merge_fn *merge, double *out)
 {
     for (size_t group = 0; group < g->n_groups; group++) {
         size_t n = 0;
@@ -100,15 +100,16 @@ static void fold_groups(const groups *g, const sim_range *nodes, double *all,
     }
 }
 
-/* All ranks' maximal nodes, first[r] on those of rank r, and room for their values. */
+/* Maximal nodes of all ranks and their values; those of rank r begin at first[r]. */
 typedef struct {
     double *all;
     sim_range *nodes;
     size_t *first;
 } layout;
 
-/* In scratch: good until someone else asks for it. */
-static layout lay_out(const sim_comm *c, const sim_reduce_shape *shape, const groups *g)
+/* In scratch memory: valid until the next call of sim_scratch. */
+static layout make_layout(const sim_comm *c, const sim_reduce_shape *shape,
+                          const groups *g)
 {
     size_t total = 0;
     layout l;
@@ -126,14 +127,14 @@ static layout lay_out(const sim_comm *c, const sim_reduce_shape *shape, const gr
     return l;
 }
 
-/* From this rank's nodes, which stand in their place, to all groups' folds. */
-static size_t join(const sim_comm *c, const layout *l, const groups *g,
-                   sim_merge_fn *merge, double *out)
+/* Gathers the nodes, those of this rank being in place, and reduces each group. */
+static size_t gather_and_reduce(const sim_comm *c, const layout *l, const groups *g,
+                                sim_merge_fn *merge, double *out)
 {
     size_t sent = c->size > 1
                       ? sim_comm_allgather(c, l->first, g->width * sizeof *l->all, l->all)
                       : 0;
-    fold_groups(g, l->nodes, l->all, merge, out);
+    reduce_all_groups(g, l->nodes, l->all, merge, out);
     return sent;
 }
 
@@ -141,13 +142,13 @@ void sim_comm_reduce_doubles(const sim_comm *c, const sim_reduce_shape *shape,
                              double *leaves, double *out)
 {
     double entered = sim_comm_enter();
-    groups g = resolve(shape);
-    layout l = lay_out(c, shape, &g);
+    groups g = resolve_groups(shape);
+    layout l = make_layout(c, shape, &g);
     size_t begin = l.first[c->rank];
 
-    fold_own(&g, l.nodes + begin, l.first[c->rank + 1] - begin, leaves, shape->merge,
-             l.all + begin * g.width);
-    sim_comm_leave(entered, join(c, &l, &g, shape->merge, out));
+    reduce_local(&g, l.nodes + begin, l.first[c->rank + 1] - begin, leaves, shape->merge,
+                 l.all + begin * g.width);
+    sim_comm_leave(entered, gather_and_reduce(c, &l, &g, shape->merge, out));
 }
 
 void sim_comm_reduce_nodes(const sim_comm *c, size_t n_leaves, size_t width,
@@ -156,11 +157,11 @@ void sim_comm_reduce_nodes(const sim_comm *c, size_t n_leaves, size_t width,
     double entered = sim_comm_enter();
     const sim_reduce_shape shape = {
         .n_units = n_leaves, .leaves_per_unit = 1, .width = width};
-    groups g = resolve(&shape);
-    layout l = lay_out(c, &shape, &g);
+    groups g = resolve_groups(&shape);
+    layout l = make_layout(c, &shape, &g);
     size_t begin = l.first[c->rank], own = l.first[c->rank + 1] - begin;
 
     if (own)
         memcpy(l.all + begin * width, nodes, own * width * sizeof *nodes);
-    sim_comm_leave(entered, join(c, &l, &g, merge, out));
+    sim_comm_leave(entered, gather_and_reduce(c, &l, &g, merge, out));
 }

@@ -1,8 +1,8 @@
 /*
- * small.c - small things that all ranks share: bytes of one rank, extrema, counts.
+ * small.c - broadcast, barrier, and reductions that are exact in any order.
  *
- * Integers add up the same in any order, and a maximum knows none, so MPI's own
- * reductions serve here; sums of floating point are in sum.c and reduce.c.
+ * Integer sums and extrema do not depend on the order, so MPI_Allreduce is used.  Floating-point
+ * sums are in sum.c and reduce.c.
  */
 #include "private.h"
 
@@ -18,9 +18,9 @@ void sim_comm_broadcast(const sim_comm *c, int root, void *data, size_t n_bytes)
     sim_comm_leave(entered, c->rank == root ? n_bytes : 0);
 }
 
-/* Values of 8 bytes, in place. */
-static void reduce(const sim_comm *c, void *values, size_t n, MPI_Datatype type,
-                   MPI_Op op)
+/* Reduces n values of 8 bytes in place. */
+static void reduce_words(const sim_comm *c, void *values, size_t n, MPI_Datatype type,
+                         MPI_Op op)
 {
     if (c->size == 1)
         return;
@@ -34,22 +34,22 @@ static void reduce(const sim_comm *c, void *values, size_t n, MPI_Datatype type,
 
 void sim_comm_max_i64(const sim_comm *c, int64_t *values, size_t n)
 {
-    reduce(c, values, n, MPI_INT64_T, MPI_MAX);
+    reduce_words(c, values, n, MPI_INT64_T, MPI_MAX);
 }
 
 void sim_comm_min_i64(const sim_comm *c, int64_t *values, size_t n)
 {
-    reduce(c, values, n, MPI_INT64_T, MPI_MIN);
+    reduce_words(c, values, n, MPI_INT64_T, MPI_MIN);
 }
 
 void sim_comm_sum_i64(const sim_comm *c, int64_t *values, size_t n)
 {
-    reduce(c, values, n, MPI_INT64_T, MPI_SUM);
+    reduce_words(c, values, n, MPI_INT64_T, MPI_SUM);
 }
 
 void sim_comm_max_f64(const sim_comm *c, double *values, size_t n)
 {
-    reduce(c, values, n, MPI_DOUBLE, MPI_MAX);
+    reduce_words(c, values, n, MPI_DOUBLE, MPI_MAX);
 }
 
 void sim_comm_barrier(const sim_comm *c)

@@ -1,10 +1,10 @@
 /*
- * sum.c - the sum of float vectors over leaves: the midpoint tree across ranks.
+ * sum.c - sum of float vectors over leaves by the midpoint tree, across ranks.
  *
- * When every rank holds one node and the nodes are the tree's at one depth (P = 2^k),
- * vector-halving reduce-scatter with partner r^1 first adds exactly the tree's pairs.
- * Otherwise slice s of every maximal node goes to rank s, which folds its slice by the
- * tree.  Either way an all-gather follows, and the bits are those of one rank.
+ * If each of P = 2^k ranks holds one node and all nodes have one depth in the tree, a
+ * vector-halving reduce-scatter with partner r^1 first adds exactly the pairs of the tree.
+ * Otherwise rank s receives slice s of every maximal node and reduces it by the tree.  An
+ * all-gather follows in both cases; the bits are those of one rank.
  */
 #include "private.h"
 
@@ -15,8 +15,8 @@
 enum { TAG = 11, ADD_CHUNK = 1 << 14, MAX_STEPS = 32 };
 
 /*
- * Sends n_out floats to one rank while n_in come from another, perhaps the same, in
- * pieces.  Returns the bytes sent.
+ * Sends n_out floats to one rank and receives n_in from another, perhaps the same, in pieces.
+ * Returns the bytes sent.
  */
 static size_t exchange(const float *out, size_t n_out, int to, float *in, size_t n_in,
                        int from)
@@ -53,7 +53,7 @@ static void add(addition a)
 
 /* ---- P = 2^k ---- */
 
-/* Do ranks [rank, rank + size) hold exactly the nodes below [lo, hi), one each? */
+/* Whether ranks [rank, rank + size) hold the nodes below [lo, hi), one each. */
 static bool is_regular(size_t n_leaves, size_t n_ranks, sim_range node, size_t rank,
                        size_t size)
 {
@@ -66,7 +66,7 @@ static bool is_regular(size_t n_leaves, size_t n_ranks, sim_range node, size_t r
            is_regular(n_leaves, n_ranks, (sim_range){middle, node.hi}, rank + half, half);
 }
 
-static bool takes_halving(const sim_comm *c, size_t n_leaves)
+static bool uses_halving(const sim_comm *c, size_t n_leaves)
 {
     size_t size = (size_t)c->size;
     return (size & (size - 1)) == 0 &&
@@ -74,8 +74,8 @@ static bool takes_halving(const sim_comm *c, size_t n_leaves)
 }
 
 /*
- * Halves the vector log2 P times; at[k] is this rank's part before step k.  What is left
- * of the sum stands in place in `nodes`.  `spare` holds half a vector.
+ * Reduce-scatter: halves the vector log2 P times; at[k] is the part of this rank before step k.
+ * Its part of the sum is in place in `nodes`.  `spare` has space for half a vector.
  */
 static size_t halve(const sim_comm *c, size_t n, float *nodes, float *spare,
                     sim_range at[MAX_STEPS])
@@ -87,30 +87,32 @@ static size_t halve(const sim_comm *c, size_t n, float *nodes, float *spare,
         bool lower = c->rank < partner;
         size_t middle = s.lo + (s.hi - s.lo) / 2;
         sim_range low = {s.lo, middle}, high = {middle, s.hi};
-        sim_range keep = lower ? low : high, give = lower ? high : low;
-        float *mine = nodes + keep.lo;
-        size_t m = keep.hi - keep.lo;
-        sent += exchange(nodes + give.lo, give.hi - give.lo, partner, spare, m, partner);
-        add((addition){mine, lower ? mine : spare, lower ? spare : mine, m});
+        sim_range kept = lower ? low : high, sent_part = lower ? high : low;
+        float *local = nodes + kept.lo;
+        size_t m = kept.hi - kept.lo;
+        sent += exchange(nodes + sent_part.lo, sent_part.hi - sent_part.lo, partner,
+                         spare, m, partner);
+        add((addition){local, lower ? local : spare, lower ? spare : local, m});
         at[step++] = s;
-        s = keep;
+        s = kept;
     }
     at[step] = s;
     return sent;
 }
 
-/* The way back: each step doubles the part that is summed. */
-static size_t unfold(const sim_comm *c, float *nodes, const sim_range at[MAX_STEPS])
+/* All-gather: each step doubles the part that holds the sum. */
+static size_t gather_halves(const sim_comm *c, float *nodes,
+                            const sim_range at[MAX_STEPS])
 {
     size_t step = 0, sent = 0;
     for (int bit = 1; bit < c->size; bit <<= 1)
         step++;
     while (step-- > 0) {
         int partner = c->rank ^ (1 << step);
-        sim_range mine = at[step + 1], whole = at[step];
-        sim_range theirs = c->rank < partner ? (sim_range){mine.hi, whole.hi}
-                                             : (sim_range){whole.lo, mine.lo};
-        sent += exchange(nodes + mine.lo, mine.hi - mine.lo, partner, nodes + theirs.lo,
+        sim_range own = at[step + 1], both = at[step];
+        sim_range theirs = c->rank < partner ? (sim_range){own.hi, both.hi}
+                                             : (sim_range){both.lo, own.lo};
+        sent += exchange(nodes + own.lo, own.hi - own.lo, partner, nodes + theirs.lo,
                          theirs.hi - theirs.lo, partner);
     }
     return sent;
@@ -120,7 +122,7 @@ static size_t sum_halving(const sim_comm *c, size_t n, float *nodes)
 {
     sim_range at[MAX_STEPS];
     size_t sent = halve(c, n, nodes, nodes + n, at);
-    return sent + unfold(c, nodes, at);
+    return sent + gather_halves(c, nodes, at);
 }
 
 /* ---- any P ---- */
@@ -140,14 +142,14 @@ static size_t nodes_of_all(size_t n_leaves, size_t size)
     return n;
 }
 
-/* All ranks' maximal nodes, first[r] on those of rank r, and the slices of a vector. */
+/* Maximal nodes of all ranks, those of rank r from first[r], and the slices of a vector. */
 typedef struct {
     sim_range *ranges;
     size_t *first, *slices;
 } layout;
 
-/* In scratch: good until someone else asks for it. */
-static layout lay_out(size_t n_leaves, size_t size, size_t n)
+/* In scratch memory: valid until the next call of sim_scratch. */
+static layout make_layout(size_t n_leaves, size_t size, size_t n)
 {
     size_t total = nodes_of_all(n_leaves, size);
     layout l;
@@ -166,35 +168,36 @@ static layout lay_out(size_t n_leaves, size_t size, size_t n)
     return l;
 }
 
-/* Slice s of every node goes to rank s; this rank's stand node after node in `mine`. */
-static size_t scatter(const sim_comm *c, const layout *l, size_t n, const float *nodes,
-                      float *mine)
+/* Sends slice s of every node to rank s; `slices` receives those of this rank, node by node. */
+static size_t scatter_slices(const sim_comm *c, const layout *l, size_t n,
+                             const float *nodes, float *slices)
 {
     size_t size = (size_t)c->size, rank = (size_t)c->rank, sent = 0;
     size_t lo = l->slices[rank], m = l->slices[rank + 1] - lo;
-    size_t give = l->first[rank + 1] - l->first[rank];
+    size_t n_own = l->first[rank + 1] - l->first[rank];
 
-    for (size_t j = 0; j < give; j++)
-        memcpy(mine + (l->first[rank] + j) * m, nodes + j * n + lo, m * sizeof *mine);
+    for (size_t j = 0; j < n_own; j++)
+        memcpy(slices + (l->first[rank] + j) * m, nodes + j * n + lo, m * sizeof *slices);
     for (size_t step = 1; step < size; step++) {
         size_t to = (rank + step) % size, from = (rank + size - step) % size;
         size_t get = l->first[from + 1] - l->first[from];
         size_t out = l->slices[to + 1] - l->slices[to];
-        for (size_t j = 0; j < give || j < get; j++)
-            sent += exchange(nodes + j * n + l->slices[to], j < give ? out : 0, (int)to,
-                             mine + (l->first[from] + j) * m, j < get ? m : 0, (int)from);
+        for (size_t j = 0; j < n_own || j < get; j++)
+            sent +=
+                exchange(nodes + j * n + l->slices[to], j < n_own ? out : 0, (int)to,
+                         slices + (l->first[from] + j) * m, j < get ? m : 0, (int)from);
     }
     return sent;
 }
 
-/* Floats of the slices that a rank folds. */
-static size_t slices_room(const sim_comm *c, size_t n_leaves, size_t n)
+/* Floats of the slices that a rank reduces. */
+static size_t slices_floats(const sim_comm *c, size_t n_leaves, size_t n)
 {
     sim_range own = sim_tree_part(n, (size_t)c->size, (size_t)c->rank);
     return nodes_of_all(n_leaves, (size_t)c->size) * (own.hi - own.lo);
 }
 
-static size_t own_room(const sim_comm *c, size_t n_leaves, size_t n)
+static size_t own_floats(const sim_comm *c, size_t n_leaves, size_t n)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t have = nodes_of(n_leaves, (size_t)c->size, (size_t)c->rank, nodes);
@@ -204,25 +207,26 @@ static size_t own_room(const sim_comm *c, size_t n_leaves, size_t n)
 static size_t sum_slices(const sim_comm *c, size_t n_leaves, size_t n, float *nodes)
 {
     size_t size = (size_t)c->size, rank = (size_t)c->rank;
-    layout l = lay_out(n_leaves, size, n);
+    layout l = make_layout(n_leaves, size, n);
     size_t m = l.slices[rank + 1] - l.slices[rank];
-    float *mine = nodes + own_room(c, n_leaves, n);
-    size_t sent = scatter(c, &l, n, nodes, mine);
+    float *slices = nodes + own_floats(c, n_leaves, n);
+    size_t sent = scatter_slices(c, &l, n, nodes, slices);
     const float *sum =
-        sim_tree_reduce_floats(n_leaves, m, l.ranges, l.first[size], mine, m);
+        sim_tree_reduce_floats(n_leaves, m, l.ranges, l.first[size], slices, m);
 
     memcpy(nodes + l.slices[rank], sum, m * sizeof *sum);
     return sent + sim_comm_allgather(c, l.slices, sizeof *nodes, nodes);
 }
 
-/* ---- the door ---- */
+/* ---- public functions ---- */
 
 size_t sim_comm_sum_leaves_capacity(const sim_comm *c, size_t n_leaves, size_t n)
 {
-    size_t own = own_room(c, n_leaves, n);
+    size_t own = own_floats(c, n_leaves, n);
     if (c->size == 1)
         return own;
-    return own + (takes_halving(c, n_leaves) ? (n + 1) / 2 : slices_room(c, n_leaves, n));
+    return own +
+           (uses_halving(c, n_leaves) ? (n + 1) / 2 : slices_floats(c, n_leaves, n));
 }
 
 void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *nodes)
@@ -231,7 +235,7 @@ void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *no
     if (c->size == 1)
         return;
     double entered = sim_comm_enter();
-    size_t sent = takes_halving(c, n_leaves) ? sum_halving(c, n, nodes)
-                                             : sum_slices(c, n_leaves, n, nodes);
+    size_t sent = uses_halving(c, n_leaves) ? sum_halving(c, n, nodes)
+                                            : sum_slices(c, n_leaves, n, nodes);
     sim_comm_leave(entered, sent);
 }

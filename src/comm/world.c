@@ -1,5 +1,5 @@
 /*
- * world.c - starting and ending MPI: who we are, and what this room costs.
+ * world.c - start and end of MPI, and statistics of its use.
  */
 #include "private.h"
 
@@ -72,27 +72,28 @@ static void abort_on_bug(void)
     (void)MPI_Abort(MPI_COMM_WORLD, SIM_E_BUG);
 }
 
-/* MPI's idea of the world against the launcher's. */
+/* Compares the size of MPI's world with the number of processes of the launcher. */
 static sim_status check_launch(long launched, sim_start how, int size, const char *name)
 {
     sim_status st = SIM_OK;
     if (size > 1)
         goto done;
     SIM_CHECK(how != SIM_START_SRUN, SIM_E_USAGE,
-              "srun started %ld processes, but MPI gives each a world of its own, "
-              "expected one world of %ld; start it with: srun --mpi=pmix -n %ld %s ...",
+              "srun started %ld processes, but each is an MPI world of size 1 instead of "
+              "%ld; start it with: srun --mpi=pmix -n %ld %s ...",
               launched, launched, launched, name);
     SIM_CHECK(
         how != SIM_START_MPIRUN, SIM_E_USAGE,
-        "the launcher started %ld processes, but MPI gives each a world of its own, "
-        "expected one world of %ld; this simile is built for %s, start it with that "
-        "library's: mpirun -np %ld %s ...",
+        "the launcher started %ld processes, but each is an MPI world of size 1 instead "
+        "of "
+        "%ld; this program is built with %s, start it with the launcher of that library: "
+        "mpirun -np %ld %s ...",
         launched, launched, sim_comm_library(), launched, name);
 done:
     return st;
 }
 
-static sim_status start(int *argc, char ***argv)
+static sim_status start_mpi(int *argc, char ***argv)
 {
     sim_status st = SIM_OK;
     int provided = 0;
@@ -102,17 +103,18 @@ static sim_status start(int *argc, char ***argv)
 
     if (sim_comm_is_scattered())
         SIM_TRY(check_launch(launched, how, 1, name));
-    sim_comm_deadline_begin(sim_comm_start_seconds(), "MPI_Init has not come back");
+    sim_comm_deadline_begin(sim_comm_start_seconds(), "MPI_Init has not returned");
     int error = MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
     sim_comm_deadline_end();
-    SIM_CHECK(error == MPI_SUCCESS, SIM_E_BUG, "MPI does not start");
+    SIM_CHECK(error == MPI_SUCCESS, SIM_E_BUG, "MPI_Init_thread failed with error %d",
+              error);
     sim_assert_hook(abort_on_bug);
     MPI_Comm_rank(MPI_COMM_WORLD, &world.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &world.size);
     (void)gethostname(world.host, sizeof world.host - 1);
     sim_log_identity(world.rank, world.size, world.host);
     SIM_CHECK(provided >= MPI_THREAD_FUNNELED, SIM_E_INSTALL,
-              "%s allows no threads, expected MPI_THREAD_FUNNELED at least",
+              "%s does not support MPI_THREAD_FUNNELED, which is required",
               sim_comm_library());
     SIM_TRY(check_launch(launched, how, world.size, name));
 done:
@@ -122,16 +124,16 @@ done:
 sim_status sim_comm_begin(int *argc, char ***argv, const sim_comm **out)
 {
     int started = 0;
-    sim_status st = start(argc, argv);
+    sim_status st = start_mpi(argc, argv);
 
     if (st == SIM_OK) {
         st = sim_alloc(&counts, 2 * (size_t)world.size, "comm/counts");
         if (st != SIM_OK)
-            sim_comm_abort(st); /* the others go on */
+            sim_comm_abort(st); /* the other ranks would continue */
         *out = &world;
         return st;
     }
-    /* Either a world of one, or all ranks see the same failure: ending does not hang. */
+    /* Either one process, or all ranks fail alike: MPI_Finalize does not hang. */
     (void)MPI_Initialized(&started);
     if (started)
         sim_comm_end();
@@ -143,7 +145,7 @@ void sim_comm_end(void)
     sim_assert_hook(NULL);
     SIM_FREE(counts);
     sim_comm_abort_within(
-        END_S); /* a lost peer must not keep us: TERM is ignored by now */
+        END_S); /* MPI_Finalize waits for lost peers, and TERM is ignored now */
     (void)MPI_Finalize();
     sim_comm_abort_within(0);
 }
@@ -171,13 +173,13 @@ void sim_comm_abort(sim_status code)
 
 void sim_comm_abort_within(unsigned seconds)
 {
-    (void)alarm(seconds); /* nothing handles it: the signal ends us */
+    (void)alarm(seconds); /* SIGALRM has no handler and ends the process */
 }
 
 void sim_comm_abort_from_thread(sim_status code)
 {
-    enum { PATIENCE_S = 5 };
-    sim_comm_abort_within(PATIENCE_S); /* should the launcher not answer */
+    enum { LAUNCHER_S = 5 };
+    sim_comm_abort_within(LAUNCHER_S); /* in case the launcher does not respond */
     (void)MPI_Abort(MPI_COMM_WORLD, (int)code);
     abort();
 }
