@@ -17,6 +17,12 @@ typedef struct sim_comm {
     char host[256];
 } sim_comm;
 
+/* The rank and the number of ranks of c. */
+static inline sim_partition sim_comm_partition(const sim_comm *c)
+{
+    return (sim_partition){.size = (size_t)c->size, .rank = (size_t)c->rank};
+}
+
 /*
  * Starts MPI, and sets the SIM_ASSERT hook to MPI_Abort(70) and the identity of the log.  Once
  * per process.  Fails with SIM_E_USAGE and the command to type if the launcher started N
@@ -106,7 +112,7 @@ void sim_comm_fetch_rows(const sim_comm *c, int root, const size_t *first, sim_r
  */
 void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *nodes);
 /* Capacity of `nodes` on this rank, in floats. */
-size_t sim_comm_sum_leaves_capacity(const sim_comm *c, size_t n_leaves, size_t n);
+size_t sim_comm_sum_leaves_capacity(sim_partition p, size_t n_leaves, size_t n);
 
 /*
  * Collective.  Reduces doubles over leaves for many groups at once (batch norm, the loss).

@@ -42,8 +42,8 @@ SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
 /* Bytes that sim_embed takes besides the result, scratch and evaluators, without
  * projections; dim: of features. */
 size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads);
-/* This rank's images of n. */
-sim_range sim_embed_mine(const sim_comm *c, size_t n);
+/* The rank's images of n. */
+sim_range sim_embed_local(sim_partition p, size_t n);
 
 typedef struct {
     int64_t k;          /* clipped to the bank */
@@ -74,8 +74,8 @@ SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *option
                                 size_t dim, size_t n_classes, const sim_knn_set *train,
                                 const sim_knn_set *test, sim_knn_result *out);
 
-/* Bytes that sim_knn takes besides its operands, on this rank of `as_if`. */
-size_t sim_knn_bytes(const sim_comm *as_if, const sim_knn_options *options, size_t dim,
+/* Bytes that sim_knn allocates on the rank, in addition to its operands. */
+size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
                      size_t n_train, size_t n_test);
 
 /* Both sets embedded, then sim_knn; both have labels and images of one shape.

@@ -97,9 +97,10 @@ SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info
 /* Logs warnings about settings that are valid but suspect. */
 void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan);
 
-/* The environment from which a method is created or planned.  Borrows all arguments. */
+/* The environment of a method on one of `partition.size` ranks, for checks and plans: its
+ * comm is NULL.  Borrows job. */
 sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
-                           const sim_comm *c);
+                           sim_partition partition);
 
 /*
  * Bytes that pretrain holds on a rank from step to step, by item.

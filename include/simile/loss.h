@@ -26,8 +26,8 @@ typedef struct {
     size_t views;
     size_t d;
 } sim_rows_shape;
-/* This rank's slots [lo, hi). */
-sim_range sim_rows_local(const sim_comm *c, const sim_rows_shape *s);
+/* The rank's slots [lo, hi). */
+sim_range sim_rows_local(sim_partition p, const sim_rows_shape *s);
 
 /* The loss and its statistics; 0 where a loss does not define one. */
 typedef struct {
@@ -180,8 +180,8 @@ typedef struct {
 SIM_MUST_USE sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
                                          sim_queue **out);
 void sim_queue_destroy(sim_queue **q);
-/* Bytes that create allocates on the rank of c; reads only rank and size. */
-size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape);
+/* Bytes that sim_queue_create allocates on the rank. */
+size_t sim_queue_bytes(sim_partition p, const sim_queue_shape *shape);
 size_t sim_queue_scratch(size_t d); /* largest scratch per thread, bytes */
 /* Fills the slots with normal draws of unit length (a pure function of seed and slot). */
 void sim_queue_draw(sim_queue *q, uint32_t seed);

@@ -21,9 +21,11 @@ enum {
     SIM_MAX_SCALARS = 4 /* trained numbers of a method */
 };
 
-/* What a method is made from.  Borrowed for its life: comm, options. */
+/* What a method is made from.  Borrowed for its life: comm, options.  check, plan,
+ * saved_bytes and advise read no comm: it may be NULL. */
 typedef struct {
     const sim_comm *comm;
+    sim_partition partition; /* the rank's share of the blocks: that of comm */
     const sim_encoder_options *encoder;
     const sim_batchnorm_options *batchnorm;
     size_t h, w, c;      /* of a view */

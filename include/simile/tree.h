@@ -22,6 +22,14 @@ typedef struct {
 /* Leaves of part `part` of `n_parts`: floor(part L / n_parts) on; may be empty. */
 sim_range sim_tree_part(size_t n_leaves, size_t n_parts, size_t part);
 
+/* One rank of `size` ranks, for code that divides leaves among ranks without communication. */
+typedef struct {
+    size_t size, rank;
+} sim_partition;
+
+/* The leaves of the rank: sim_tree_part(n_leaves, size, rank). */
+sim_range sim_partition_range(sim_partition p, size_t n_leaves);
+
 /* Most maximal nodes that a range can have. */
 enum { SIM_TREE_MAX_NODES = 128 };
 

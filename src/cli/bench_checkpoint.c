@@ -77,6 +77,7 @@ static sim_status create_state(const sim_comm *c, const sim_job *job, bench *b)
     sim_parameter *list = NULL;
     size_t n = 0;
     const sim_method_env env = {.comm = c,
+                                .partition = sim_comm_partition(c),
                                 .encoder = &job->encoder,
                                 .batchnorm = &job->batchnorm,
                                 .h = 32,

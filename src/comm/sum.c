@@ -66,9 +66,8 @@ static bool is_regular(size_t n_leaves, size_t n_ranks, sim_range node, size_t r
            is_regular(n_leaves, n_ranks, (sim_range){middle, node.hi}, rank + half, half);
 }
 
-static bool uses_halving(const sim_comm *c, size_t n_leaves)
+static bool uses_halving(size_t size, size_t n_leaves)
 {
-    size_t size = (size_t)c->size;
     return (size & (size - 1)) == 0 &&
            is_regular(n_leaves, size, (sim_range){0, n_leaves}, 0, size);
 }
@@ -191,16 +190,16 @@ static size_t scatter_slices(const sim_comm *c, const layout *l, size_t n,
 }
 
 /* Floats of the slices that a rank reduces. */
-static size_t slices_floats(const sim_comm *c, size_t n_leaves, size_t n)
+static size_t slices_floats(sim_partition p, size_t n_leaves, size_t n)
 {
-    sim_range own = sim_tree_part(n, (size_t)c->size, (size_t)c->rank);
-    return nodes_of_all(n_leaves, (size_t)c->size) * (own.hi - own.lo);
+    sim_range own = sim_partition_range(p, n);
+    return nodes_of_all(n_leaves, p.size) * (own.hi - own.lo);
 }
 
-static size_t own_floats(const sim_comm *c, size_t n_leaves, size_t n)
+static size_t own_floats(sim_partition p, size_t n_leaves, size_t n)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t have = nodes_of(n_leaves, (size_t)c->size, (size_t)c->rank, nodes);
+    size_t have = nodes_of(n_leaves, p.size, p.rank, nodes);
     return (have ? have : 1) * n;
 }
 
@@ -209,7 +208,7 @@ static size_t sum_slices(const sim_comm *c, size_t n_leaves, size_t n, float *no
     size_t size = (size_t)c->size, rank = (size_t)c->rank;
     layout l = make_layout(n_leaves, size, n);
     size_t m = l.slices[rank + 1] - l.slices[rank];
-    float *slices = nodes + own_floats(c, n_leaves, n);
+    float *slices = nodes + own_floats(sim_comm_partition(c), n_leaves, n);
     size_t sent = scatter_slices(c, &l, n, nodes, slices);
     const float *sum =
         sim_tree_reduce_floats(n_leaves, m, l.ranges, l.first[size], slices, m);
@@ -220,13 +219,13 @@ static size_t sum_slices(const sim_comm *c, size_t n_leaves, size_t n, float *no
 
 /* ---- public functions ---- */
 
-size_t sim_comm_sum_leaves_capacity(const sim_comm *c, size_t n_leaves, size_t n)
+size_t sim_comm_sum_leaves_capacity(sim_partition p, size_t n_leaves, size_t n)
 {
-    size_t own = own_floats(c, n_leaves, n);
-    if (c->size == 1)
+    size_t own = own_floats(p, n_leaves, n);
+    if (p.size == 1)
         return own;
     return own +
-           (uses_halving(c, n_leaves) ? (n + 1) / 2 : slices_floats(c, n_leaves, n));
+           (uses_halving(p.size, n_leaves) ? (n + 1) / 2 : slices_floats(p, n_leaves, n));
 }
 
 void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *nodes)
@@ -235,7 +234,8 @@ void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *no
     if (c->size == 1)
         return;
     double entered = sim_comm_enter();
-    size_t sent = uses_halving(c, n_leaves) ? sum_halving(c, n, nodes)
-                                            : sum_slices(c, n_leaves, n, nodes);
+    size_t sent = uses_halving((size_t)c->size, n_leaves)
+                      ? sum_halving(c, n, nodes)
+                      : sum_slices(c, n_leaves, n, nodes);
     sim_comm_leave(entered, sent);
 }

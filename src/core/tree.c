@@ -22,6 +22,12 @@ sim_range sim_tree_part(size_t n_leaves, size_t n_parts, size_t part)
                        .hi = (size_t)((wide)(part + 1) * n_leaves / n_parts)};
 }
 
+sim_range sim_partition_range(sim_partition p, size_t n_leaves)
+{
+    SIM_ASSERT(p.rank < p.size);
+    return sim_tree_part(n_leaves, p.size, p.rank);
+}
+
 /* Maximal nodes of `range` below `node`, appended. */
 static size_t collect(sim_range node, sim_range range, sim_range *nodes, size_t n)
 {

@@ -54,9 +54,9 @@ void sim_embedder_close(sim_embedder *e)
     sim_net_destroy(&e->projector);
 }
 
-sim_range sim_embed_mine(const sim_comm *c, size_t n)
+sim_range sim_embed_local(sim_partition p, size_t n)
 {
-    sim_range r = sim_tree_part((n + UNIT - 1) / UNIT, (size_t)c->size, (size_t)c->rank);
+    sim_range r = sim_partition_range(p, (n + UNIT - 1) / UNIT);
     r.lo *= UNIT;
     r.hi *= UNIT;
     return (sim_range){r.lo < n ? r.lo : n, r.hi < n ? r.hi : n};
@@ -174,7 +174,7 @@ static sim_status embed_here(const sim_comm *c, const sim_embedder *e,
     sim_status st = SIM_OK;
     const sim_dataset_info *about = sim_dataset_about(d);
     sim_augment *plain = NULL;
-    walk w = {.e = e, .mine = sim_embed_mine(c, about->n_images)};
+    walk w = {.e = e, .mine = sim_embed_local(sim_comm_partition(c), about->n_images)};
     size_t n = w.mine.hi - w.mine.lo, h = 0, wide = 0, channels = 0;
 
     SIM_TRY(sim_augment_create_plain(e->size, about, e->mean, e->std, &plain));

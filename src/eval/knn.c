@@ -95,8 +95,8 @@ static void bring_tile(const sim_comm *c, knn *q, size_t n_train, const float *b
 {
     size_t n = n_train - lo < TILE ? n_train - lo : TILE, row = q->dim * sizeof(float);
     for (int r = 0; r < c->size; r++) {
-        sim_comm as_if = {.rank = r, .size = c->size};
-        sim_range own = sim_embed_mine(&as_if, n_train);
+        const sim_partition owner = {.size = (size_t)c->size, .rank = (size_t)r};
+        sim_range own = sim_embed_local(owner, n_train);
         size_t a = own.lo > lo ? own.lo : lo, b = own.hi < lo + n ? own.hi : lo + n;
         if (a >= b)
             continue;
@@ -178,11 +178,11 @@ done:
     return st;
 }
 
-size_t sim_knn_bytes(const sim_comm *as_if, const sim_knn_options *options, size_t dim,
+size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
                      size_t n_train, size_t n_test)
 {
-    const sim_range mine = sim_embed_mine(as_if, n_test);
-    const sim_range own = sim_embed_mine(as_if, n_train);
+    const sim_range mine = sim_embed_local(p, n_test);
+    const sim_range own = sim_embed_local(p, n_train);
     size_t queries = mine.hi - mine.lo, bank = own.hi - own.lo;
     size_t k = (size_t)options->k < n_train ? (size_t)options->k : n_train;
 
@@ -196,7 +196,8 @@ sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim
                    sim_knn_result *out)
 {
     sim_status st = SIM_OK;
-    sim_range mine = sim_embed_mine(c, test->n), own = sim_embed_mine(c, train->n);
+    const sim_partition p = sim_comm_partition(c);
+    sim_range mine = sim_embed_local(p, test->n), own = sim_embed_local(p, train->n);
     size_t k = (size_t)options->k < train->n ? (size_t)options->k : train->n;
     knn q = {.options = options,
              .dim = dim,

@@ -124,9 +124,9 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
                               sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
-    const sim_comm as_if = {.rank = (int)rank, .size = (int)ranks};
-    const sim_range bank = sim_embed_mine(&as_if, train->n_images);
-    const sim_range queries = sim_embed_mine(&as_if, test->n_images);
+    const sim_partition p = {.size = ranks, .rank = rank};
+    const sim_range bank = sim_embed_local(p, train->n_images);
+    const sim_range queries = sim_embed_local(p, test->n_images);
     size_t dim = sim_backbone_dim(&job->encoder);
     sim_net_spec spec = {.encoder = &job->encoder, .batchnorm = &job->batchnorm};
     sim_augment *plain = NULL;
@@ -147,8 +147,7 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
     *held = test->n_images *
             (sizeof(int32_t) + sizeof(sim_hash) + (test->encoded ? sizeof(uint64_t) : 0));
     size_t views = evaluator + sim_embed_bytes(&cut, dim, (int)job->train.loader_threads);
-    size_t search =
-        sim_knn_bytes(&as_if, &options->knn, dim, train->n_images, test->n_images);
+    size_t search = sim_knn_bytes(p, &options->knn, dim, train->n_images, test->n_images);
     *moment = (views > search ? views : search) +
               (bank.hi - bank.lo + queries.hi - queries.lo) * dim * sizeof(float);
 done:

@@ -124,9 +124,9 @@ done:
 }
 
 sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
-                           const sim_comm *c)
+                           sim_partition partition)
 {
-    return (sim_method_env){.comm = c,
+    return (sim_method_env){.partition = partition,
                             .encoder = &job->encoder,
                             .batchnorm = &job->batchnorm,
                             .h = plan->h,
@@ -140,8 +140,8 @@ sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
 static sim_status check_method(const sim_job *job, const sim_schedule_plan *plan,
                                size_t ranks)
 {
-    const sim_comm as_if = {.rank = 0, .size = (int)ranks};
-    const sim_method_env env = sim_job_env(job, plan, &as_if);
+    const sim_partition first = {.size = ranks, .rank = 0};
+    const sim_method_env env = sim_job_env(job, plan, first);
     return job->method->check ? job->method->check(&env, &job->method_options) : SIM_OK;
 }
 
@@ -190,8 +190,8 @@ static void advise_scalars(const sim_job *job, const sim_schedule_plan *plan)
 
 void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
 {
-    const sim_comm any = {.size = 1};
-    const sim_method_env env = sim_job_env(job, plan, &any);
+    const sim_partition any = {.size = 1, .rank = 0};
+    const sim_method_env env = sim_job_env(job, plan, any);
     const bool imagenet = job->encoder.stem == SIM_STEM_IMAGENET;
 
     if (imagenet && (plan->h <= 64 || plan->w <= 64))

@@ -51,20 +51,20 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
                           sim_plan_row rows[64], size_t *n_rows, size_t *checkpoint_bytes)
 {
     sim_status st = SIM_OK;
-    const sim_comm as_if = {.rank = (int)rank, .size = (int)ranks};
-    const sim_method_env env = sim_job_env(job, plan, &as_if);
+    const sim_partition partition = {.size = ranks, .rank = rank};
+    const sim_method_env env = sim_job_env(job, plan, partition);
     size_t loader = 0;
 
     *n_rows = 0;
     SIM_TRY(job->method->plan(&env, &job->method_options, rows, n_rows));
     size_t weights = bytes_of(rows, *n_rows, "weights");
     size_t running = bytes_of(rows, *n_rows, "running statistics");
-    sim_range local = sim_tree_part(plan->n_blocks, ranks, rank);
+    sim_range local = sim_partition_range(partition, plan->n_blocks);
     size_t images = (local.hi - local.lo) * (size_t)job->train.block *
                     sim_method_images_per_slot(job->method, &job->method_options);
     size_t view = plan->h * plan->w * plan->c * sizeof(float);
     add_row(rows, n_rows, "gradients",
-            sizeof(float) * sim_comm_sum_leaves_capacity(&as_if, plan->n_blocks,
+            sizeof(float) * sim_comm_sum_leaves_capacity(partition, plan->n_blocks,
                                                          weights / sizeof(float)));
     add_row(rows, n_rows, "optimizer",
             sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));

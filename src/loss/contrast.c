@@ -5,9 +5,9 @@
 
 #include "simile/memory.h"
 
-sim_range sim_rows_local(const sim_comm *c, const sim_rows_shape *s)
+sim_range sim_rows_local(sim_partition p, const sim_rows_shape *s)
 {
-    sim_range r = sim_tree_part(sim_tile_units(s), (size_t)c->size, (size_t)c->rank);
+    sim_range r = sim_partition_range(p, sim_tile_units(s));
     r.lo *= s->unit;
     r.hi *= s->unit;
     return (sim_range){r.lo < s->n ? r.lo : s->n, r.hi < s->n ? r.hi : s->n};
@@ -47,7 +47,7 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
     SIM_TRY(sim_new(&e, "loss/contrast"));
     e->comm = c;
     e->shape = *shape;
-    e->local = sim_rows_local(c, shape);
+    e->local = sim_rows_local(sim_comm_partition(c), shape);
     SIM_TRY(sim_leaf_sums_create(shape, "loss/contrast", &e->sums));
     list_contrast_buffers(e, shape, list);
     SIM_TRY(sim_buffers_create(list, CONTRAST_BUFFERS, "loss/contrast"));

@@ -47,7 +47,7 @@ sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
     SIM_TRY(sim_new(&e, "loss/cross"));
     e->comm = c;
     e->shape = *shape;
-    e->local = sim_rows_local(c, shape);
+    e->local = sim_rows_local(sim_comm_partition(c), shape);
     SIM_TRY(sim_leaf_sums_create(shape, "loss/cross", &e->sums));
     list_cross_buffers(e, shape, list);
     SIM_TRY(sim_buffers_create(list, CROSS_BUFFERS, "loss/cross"));

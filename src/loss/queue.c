@@ -23,16 +23,16 @@ typedef struct {
     size_t store, panels, sums, partials;
 } sizes;
 
-static sizes measure(const sim_comm *c, const sim_queue_shape *s)
+static sizes measure(sim_partition p, const sim_queue_shape *s)
 {
     sizes z = {.n_tiles = (s->k + QUEUE_TILE - 1) / QUEUE_TILE};
     size_t n = s->rows.n, d = s->rows.d;
 
-    z.tiles = sim_tree_part(z.n_tiles, (size_t)c->size, (size_t)c->rank);
+    z.tiles = sim_partition_range(p, z.n_tiles);
     size_t lo = z.tiles.lo * QUEUE_TILE, hi = z.tiles.hi * QUEUE_TILE;
     z.slots = (sim_range){lo < s->k ? lo : s->k, hi < s->k ? hi : s->k};
     size_t own = z.tiles.hi - z.tiles.lo, depth = sim_tree_depth(z.n_tiles, z.tiles);
-    size_t work = sim_comm_sum_leaves_capacity(c, z.n_tiles, n * d);
+    size_t work = sim_comm_sum_leaves_capacity(p, z.n_tiles, n * d);
     z.store = (z.slots.hi - z.slots.lo) * d;
     z.panels = (own < QUEUE_WAVE ? own : QUEUE_WAVE) *
                (sim_panel_floats(d, QUEUE_TILE) + sim_panel_floats(QUEUE_TILE, d));
@@ -59,9 +59,9 @@ static void list_queue_buffers(sim_queue *q, const sim_rows_shape *s, const size
     list[9] = SIM_BUFFER(q->best, s->n);
 }
 
-size_t sim_queue_bytes(const sim_comm *c, const sim_queue_shape *shape)
+size_t sim_queue_bytes(sim_partition p, const sim_queue_shape *shape)
 {
-    const sizes z = measure(c, shape);
+    const sizes z = measure(p, shape);
     sim_queue none = {0};
     sim_buffer list[QUEUE_BUFFERS];
 
@@ -76,7 +76,7 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
     sim_status st = SIM_OK;
     sim_buffer list[QUEUE_BUFFERS];
     sim_queue *q = NULL;
-    const sizes z = measure(c, shape);
+    const sizes z = measure(sim_comm_partition(c), shape);
 
     /* Slots are numbered by 32 bits. */
     SIM_ASSERT(shape->k >= 1 && shape->k <= UINT32_MAX && shape->rows.views == 1);
@@ -86,7 +86,7 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
     q->n_tiles = z.n_tiles;
     q->tiles = z.tiles;
     q->slots = z.slots;
-    q->local = sim_rows_local(c, &shape->rows);
+    q->local = sim_rows_local(sim_comm_partition(c), &shape->rows);
     SIM_TRY(sim_leaf_sums_create(&shape->rows, "loss/queue", &q->leaves));
     list_queue_buffers(q, &shape->rows, &z, list);
     SIM_TRY(sim_buffers_create(list, QUEUE_BUFFERS, "loss/queue"));

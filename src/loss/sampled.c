@@ -92,8 +92,8 @@ sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
     SIM_TRY(sim_new(&e, "loss/sampled"));
     e->comm = c;
     e->shape = *shape;
-    e->local = sim_rows_local(c, &shape->anchors);
-    e->own = sim_rows_local(c, &shape->targets);
+    e->local = sim_rows_local(sim_comm_partition(c), &shape->anchors);
+    e->own = sim_rows_local(sim_comm_partition(c), &shape->targets);
     SIM_TRY(sim_leaf_sums_create(&shape->anchors, "loss/sampled", &e->anchor_sums));
     SIM_TRY(sim_leaf_sums_create(&shape->targets, "loss/sampled", &e->target_sums));
     list_sampled_buffers(e, shape, list);

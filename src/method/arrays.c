@@ -51,7 +51,7 @@ sim_status sim_array_rows_read_from(const sim_comm *c, const sim_arrays *a,
 
     *out = (array_rows){.first = first};
     SIM_TRY(read_shape(a, prefix, first, views, &out->shape));
-    out->mine = sim_rows_local(c, &out->shape);
+    out->mine = sim_rows_local(sim_comm_partition(c), &out->shape);
     size_t mine = out->mine.hi - out->mine.lo, d = out->shape.d, n = views * mine;
     SIM_TRY(sim_alloc(&out->raw, n * d, "method/arrays"));
     SIM_TRY(sim_alloc(&out->z, n * d, "method/arrays"));

@@ -49,11 +49,11 @@ static sim_status read_shapes(const sim_comm *comm, const cpc_options *o,
     in->n = c[0];
     in->spec = (predict_spec){
         .comm = comm, .grid = c[1], .d = c[3], .steps = w[0], .skip = (size_t)o->skip};
-    in->spec.images = (sim_batch_shape){
-        .n_blocks = in->n,
-        .blocks = sim_tree_part(in->n, (size_t)comm->size, (size_t)comm->rank),
-        .views = 1,
-        .slots = 1};
+    in->spec.images =
+        (sim_batch_shape){.n_blocks = in->n,
+                          .blocks = sim_partition_range(sim_comm_partition(comm), in->n),
+                          .views = 1,
+                          .slots = 1};
 done:
     return st;
 }
@@ -124,8 +124,10 @@ static sim_status read_inputs(const sim_comm *comm, const cpc_options *o,
     SIM_TRY(sim_alloc(&in->dc, floats, "method/arrays"));
     SIM_TRY(sim_alloc(&in->dz, floats, "method/arrays"));
     SIM_TRY(sim_alloc(&in->w, weights, "method/arrays"));
-    SIM_TRY(sim_alloc(&in->grads, sim_comm_sum_leaves_capacity(comm, in->n, weights),
-                      "method/arrays"));
+    SIM_TRY(
+        sim_alloc(&in->grads,
+                  sim_comm_sum_leaves_capacity(sim_comm_partition(comm), in->n, weights),
+                  "method/arrays"));
     SIM_TRY(a->floats(a->ctx, "context", lo, mine, false, in->c));
     SIM_TRY(a->floats(a->ctx, "target", lo, mine, false, in->z));
     SIM_TRY(a->floats(a->ctx, "predictor", 0, s->steps, false, in->w));
@@ -191,7 +193,7 @@ static sim_status put_weights(const sim_comm *comm, inputs *in, const sim_arrays
 {
     const predict_spec *s = &in->spec;
     size_t d = s->d;
-    sim_range mine = sim_tree_part(s->steps, (size_t)comm->size, (size_t)comm->rank);
+    sim_range mine = sim_partition_range(sim_comm_partition(comm), s->steps);
 
     for (size_t k = 0; k < s->steps; k++)
         turn(d, in->grads + k * d * d, in->w + k * d * d);

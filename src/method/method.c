@@ -127,8 +127,7 @@ sim_status sim_method_create(const sim_method_row *row, const sim_method_env *en
     if (row->check)
         SIM_TRY(row->check(env, options));
     SIM_TRY(row->create(env, options, &m.self));
-    m.blocks =
-        sim_tree_part(m.n_blocks, (size_t)env->comm->size, (size_t)env->comm->rank);
+    m.blocks = sim_partition_range(env->partition, m.n_blocks);
     m.n_parts = row->parts(options, m.parts);
     m.n_images =
         (m.blocks.hi - m.blocks.lo) * m.slots * images_of_parts(m.parts, m.n_parts);

@@ -365,7 +365,7 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
     size_t gathered = o->shuffle ? q.rows.n * d * sizeof(float) : 0;
     sim_plan_add(rows, n_rows, "rows for the loss",
                  2 * sim_unit_rows_bytes(&shape, d) + gathered);
-    sim_plan_add(rows, n_rows, "queue", sim_queue_bytes(env->comm, &q));
+    sim_plan_add(rows, n_rows, "queue", sim_queue_bytes(env->partition, &q));
 done:
     return st;
 }

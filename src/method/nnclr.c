@@ -232,7 +232,7 @@ static sim_status plan(const sim_method_env *env, const void *opaque,
                  2 * sim_unit_rows_bytes(&images, d) +
                      n * (d * sizeof(float) + sizeof(int64_t)));
     sim_plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape.rows));
-    sim_plan_add(plan_rows, n_rows, "queue", sim_queue_bytes(env->comm, &shape));
+    sim_plan_add(plan_rows, n_rows, "queue", sim_queue_bytes(env->partition, &shape));
 done:
     return st;
 }

@@ -16,8 +16,7 @@ sim_batch_shape sim_online_shape(const sim_method_env *env, size_t views)
 {
     size_t n_blocks = env->batch / env->block;
     return (sim_batch_shape){.n_blocks = n_blocks,
-                             .blocks = sim_tree_part(n_blocks, (size_t)env->comm->size,
-                                                     (size_t)env->comm->rank),
+                             .blocks = sim_partition_range(env->partition, n_blocks),
                              .views = views,
                              .slots = env->block};
 }

@@ -155,16 +155,17 @@ static sim_status create_method(sim_train_state *t)
     sim_status st = SIM_OK;
     sim_parameter *list = NULL;
     size_t n = 0;
-    const sim_method_env env = sim_job_env(t->job, &t->plan, t->comm);
+    sim_method_env env = sim_job_env(t->job, &t->plan, sim_comm_partition(t->comm));
     const sim_visitor count = {.see = count_bytes, .ctx = &t->buffers};
 
+    env.comm = t->comm;
     SIM_TRY(sim_method_create(t->job->method, &env, &t->job->method_options, &t->method));
     SIM_TRY(sim_method_parameters(&t->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
     SIM_TRY(sim_method_visit_forward_state(&t->method, &count));
     SIM_TRY(sim_alloc(&t->buffers.bytes, t->buffers.n, "train/snapshot"));
-    size_t capacity = sim_comm_sum_leaves_capacity(t->comm, t->method.n_blocks,
-                                                   t->method.gradient_floats);
+    size_t capacity = sim_comm_sum_leaves_capacity(
+        sim_comm_partition(t->comm), t->method.n_blocks, t->method.gradient_floats);
     SIM_TRY(sim_alloc(&t->grads, capacity, "train/gradients"));
 done:
     sim_free(list);

@@ -27,6 +27,7 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
     sim_parameter *list = NULL;
     size_t n = 0;
     const sim_method_env env = {.comm = c,
+                                .partition = sim_comm_partition(c),
                                 .encoder = &job->encoder,
                                 .batchnorm = &job->batchnorm,
                                 .h = h,
@@ -40,10 +41,11 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
     SIM_TRY(sim_method_parameters(&b->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&job->optimizer, list, n, &b->optimizer));
     SIM_TRY(sim_alloc(&b->x, b->method.n_images * h * w * channels, "bench/views"));
-    SIM_TRY(sim_alloc(
-        &b->grads,
-        sim_comm_sum_leaves_capacity(c, b->method.n_blocks, b->method.gradient_floats),
-        "bench/gradients"));
+    SIM_TRY(
+        sim_alloc(&b->grads,
+                  sim_comm_sum_leaves_capacity(sim_comm_partition(c), b->method.n_blocks,
+                                               b->method.gradient_floats),
+                  "bench/gradients"));
     SIM_TRY(sim_alloc(&b->order, env.batch, "bench/views"));
     SIM_TRY(sim_alloc(&b->labels, env.batch, "bench/views"));
     for (size_t i = 0; i < env.batch; i++) {

@@ -35,7 +35,7 @@ static sim_status visit(void *object, const sim_visitor *v)
 static sim_status write_run(const sim_comm *c, const char *path, size_t n_rows)
 {
     sim_status st = SIM_OK;
-    queue q = {n_rows, sim_tree_part(n_rows, (size_t)c->size, (size_t)c->rank), NULL};
+    queue q = {n_rows, sim_partition_range(sim_comm_partition(c), n_rows), NULL};
     sim_run run = {0};
     const sim_state_source source = {visit, &q};
     const sim_checkpoint_options options = {.keep = 1};

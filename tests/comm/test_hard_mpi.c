@@ -50,8 +50,8 @@ static bool sum_is_right(size_t leaves, size_t n, float (*of)(size_t, size_t))
 {
     enum { GUARD = 16 };
     sim_range nodes[SIM_TREE_MAX_NODES];
-    sim_range mine = sim_tree_part(leaves, (size_t)comm->size, (size_t)comm->rank);
-    size_t room = sim_comm_sum_leaves_capacity(comm, leaves, n);
+    sim_range mine = sim_partition_range(sim_comm_partition(comm), leaves);
+    size_t room = sim_comm_sum_leaves_capacity(sim_comm_partition(comm), leaves, n);
     size_t have = sim_tree_nodes(leaves, mine, nodes);
     float *v = NULL;
     bool good = true;
@@ -99,7 +99,8 @@ static void a_sum_and_a_fold_allocate_nothing_after_the_first(void **state)
     float *v = NULL;
     double leaves[14], out[14];
     const sim_reduce_shape s = {7, 1, 0, 2, sim_merge_sum};
-    ASSERT_OK(sim_alloc(&v, sim_comm_sum_leaves_capacity(comm, 7, 100), "test/sum"));
+    ASSERT_OK(sim_alloc(
+        &v, sim_comm_sum_leaves_capacity(sim_comm_partition(comm), 7, 100), "test/sum"));
     uint64_t calls = 0;
     for (int round = 0; round < 3; round++) {
         if (round == 1)
@@ -123,7 +124,7 @@ static void moments_are_those_of_all_samples(void **state)
     seed = 0;
     for (size_t k = 0; k < sizeof groups / sizeof groups[0]; k++) {
         const sim_reduce_shape s = {12, 2, groups[k], 2 * C, sim_merge_moments};
-        sim_range u = sim_tree_part(12, (size_t)comm->size, (size_t)comm->rank);
+        sim_range u = sim_partition_range(sim_comm_partition(comm), 12);
         size_t per = groups[k] ? groups[k] : LEAVES;
         for (size_t l = 2 * u.lo; l < 2 * u.hi; l++)
             for (size_t c = 0; c < C; c++) {
@@ -161,7 +162,7 @@ static void rows_in_place_and_to_any_root(void **state)
         for (size_t n = 1; n <= 23; n++) {
             uint64_t all[24], one[24], mine[24];
             size_t units = (n + 4) / 5; /* 1 unit on 4 ranks: three own nothing */
-            sim_range u = sim_tree_part(units, (size_t)comm->size, (size_t)comm->rank);
+            sim_range u = sim_partition_range(sim_comm_partition(comm), units);
             size_t lo = u.lo * 5 < n ? u.lo * 5 : n, hi = u.hi * 5 < n ? u.hi * 5 : n;
             memset(all, 0xee, sizeof all);
             memset(one, 0xee, sizeof one);

@@ -35,7 +35,7 @@ static double plain_doubles(size_t base, size_t lo, size_t hi, size_t i)
 
 static sim_range mine_of(size_t n)
 {
-    return sim_tree_part(n, (size_t)comm->size, (size_t)comm->rank);
+    return sim_partition_range(sim_comm_partition(comm), n);
 }
 
 static bool sum_is_right(size_t leaves, size_t n)
@@ -43,7 +43,7 @@ static bool sum_is_right(size_t leaves, size_t n)
     float *nodes = NULL;
     sim_tree_stack f;
     sim_range mine = mine_of(leaves);
-    size_t room = sim_comm_sum_leaves_capacity(comm, leaves, n);
+    size_t room = sim_comm_sum_leaves_capacity(sim_comm_partition(comm), leaves, n);
     size_t depth = sim_tree_depth(leaves, mine) * n;
     ASSERT_OK(sim_alloc(&nodes, (room > depth ? room : depth) + n, "test/sum"));
     sim_tree_stack_begin(&f, n, leaves, mine, nodes);

@@ -213,6 +213,18 @@ static void parts_of_a_million_leaves_meet_without_a_gap(void **state)
         }
 }
 
+/* floor(rank * n / size) in plain integers. */
+static void a_partition_covers_all_leaves_in_order_of_rank(void **state)
+{
+    (void)state;
+    for (size_t size = 1; size <= MOST_PARTS; size++)
+        for (size_t rank = 0; rank < size; rank++) {
+            sim_range r = sim_partition_range((sim_partition){size, rank}, 23);
+            assert_int_equal(r.lo, rank * 23 / size);
+            assert_int_equal(r.hi, (rank + 1) * 23 / size);
+        }
+}
+
 static void minus_zero_survives_a_lonely_path(void **state)
 {
     (void)state;
@@ -260,6 +272,7 @@ int main(void)
         cmocka_unit_test(doubles_have_the_bits_of_the_definition),
         cmocka_unit_test(long_vectors_have_the_same_bits_on_any_threads),
         cmocka_unit_test(parts_of_a_million_leaves_meet_without_a_gap),
+        cmocka_unit_test(a_partition_covers_all_leaves_in_order_of_rank),
         cmocka_unit_test(minus_zero_survives_a_lonely_path),
         cmocka_unit_test(moments_merge_as_one_pass_over_everything),
     };

@@ -181,7 +181,7 @@ static answer ask(const sim_comm *c, const inputs *x, const question *q)
 {
     const sim_rows_shape shape = {.n = x->n, .unit = x->unit, .views = 1, .d = x->d};
     sim_cross *e = NULL;
-    answer r = {.rows = sim_rows_local(c, &shape)};
+    answer r = {.rows = sim_rows_local(sim_comm_partition(c), &shape)};
     size_t n = (r.rows.hi - r.rows.lo) * x->d, before = sim_memory_bytes();
     const float *a = x->a + r.rows.lo * x->d, *b = x->b + r.rows.lo * x->d;
 

@@ -177,7 +177,7 @@ static void compare(const sim_comm *c, size_t unit, sim_queue *q, result *out)
     const sim_cross_options options = {
         .temperature = now.temperature, .factor = now.factor, .decoupled = now.decoupled};
     memset(out, 0, sizeof *out);
-    out->mine = sim_rows_local(c, &shape.rows);
+    out->mine = sim_rows_local(sim_comm_partition(c), &shape.rows);
     sim_queue_contrast(q, &options, now.a + out->mine.lo * now.d,
                        now.keys + out->mine.lo * now.d, out->da, &out->report);
 }
@@ -417,7 +417,7 @@ static bool nearest_is_right(sim_queue *q, size_t unit)
     static float rows[MAX_N * MAX_D];
     int64_t slots[MAX_N];
     const sim_queue_shape shape = shape_of(unit);
-    sim_range mine = sim_rows_local(comm, &shape.rows);
+    sim_range mine = sim_rows_local(sim_comm_partition(comm), &shape.rows);
     double embedding_std = 0;
     bool good = true;
 
@@ -472,7 +472,7 @@ static void create_takes_what_is_announced_and_a_step_nothing(void **state)
         size_t before = sim_memory_bytes();
         sim_queue *q = open_queue(comm, 4);
         size_t takes = sim_memory_bytes() - before;
-        good &= takes == sim_queue_bytes(comm, &shape);
+        good &= takes == sim_queue_bytes(sim_comm_partition(comm), &shape);
         uint64_t calls = sim_memory_calls();
         compare(comm, 4, q, &all);
         sim_queue_nearest(q, now.a + all.mine.lo * 7, rows, slots, &embedding_std);
@@ -489,12 +489,11 @@ static void a_million_slots_on_four_ranks_are_a_quarter_each(void **state)
     (void)state;
     const sim_queue_shape shape = {.k = 1000000,
                                    .rows = {.n = 256, .unit = 32, .views = 1, .d = 128}};
-    for (int ranks = 1; ranks <= 5; ranks++)
-        for (int r = 0; r < ranks; r++) {
-            const sim_comm as_if = {.rank = r, .size = ranks};
-            assert_true(sim_queue_bytes(&as_if, &shape) <
-                        shape.k / (size_t)ranks * 128 * sizeof(float) +
-                            ((size_t)10 << 20));
+    for (size_t ranks = 1; ranks <= 5; ranks++)
+        for (size_t r = 0; r < ranks; r++) {
+            const sim_partition p = {.size = ranks, .rank = r};
+            assert_true(sim_queue_bytes(p, &shape) <
+                        shape.k / ranks * 128 * sizeof(float) + ((size_t)10 << 20));
         }
 }
 

@@ -165,8 +165,8 @@ typedef struct {
 static answer ask(const sim_comm *c, const inputs *x, double t, bool no_da, bool no_db)
 {
     size_t d = x->shape.anchors.d, before = sim_memory_bytes();
-    answer r = {.anchors = sim_rows_local(c, &x->shape.anchors),
-                .targets = sim_rows_local(c, &x->shape.targets)};
+    answer r = {.anchors = sim_rows_local(sim_comm_partition(c), &x->shape.anchors),
+                .targets = sim_rows_local(sim_comm_partition(c), &x->shape.targets)};
     const sim_cross_options options = {.temperature = t, .decoupled = x->decoupled};
     sim_sampled *e = NULL;
     ASSERT_OK(sim_sampled_create(c, &x->shape, &e));

@@ -62,7 +62,7 @@ static sim_status read_case(const sim_comm *c, const sim_h5 *in, size_t i, one_c
                                       .weight_flow = o[5] != 0,
                                       .weight_sigma = o[6],
                                       .labels = k->labels};
-    k->mine = sim_rows_local(c, &k->shape);
+    k->mine = sim_rows_local(sim_comm_partition(c), &k->shape);
     size_t own = k->shape.views * (k->mine.hi - k->mine.lo) * k->shape.d;
     SIM_TRY(sim_alloc(&k->own, own, "test/loss"));
     SIM_TRY(sim_alloc(&k->da, own, "test/loss"));

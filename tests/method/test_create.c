@@ -16,6 +16,7 @@ static const sim_encoder_options encoder = {
     .width = 0.0625, .projector_layers = 2, .projector_dim = 6, .projector_bn = true};
 static const sim_batchnorm_options batchnorm = {.group = 2};
 static const sim_method_env env = {.comm = &alone,
+                                   .partition = {.size = 1, .rank = 0},
                                    .encoder = &encoder,
                                    .batchnorm = &batchnorm,
                                    .h = 16, /* the least that cpc cuts in its grid */

@@ -37,7 +37,7 @@ static void forward_backward(void *self, const sim_method_batch *batch, float *g
 {
     trap.call++;
     bool spoil = comm->rank == trap.rank && trap.call >= trap.from && trap.call < trap.to;
-    sim_range mine = sim_tree_part(BATCH / BLOCK, (size_t)comm->size, (size_t)comm->rank);
+    sim_range mine = sim_partition_range(sim_comm_partition(comm), BATCH / BLOCK);
     size_t floats = (mine.hi - mine.lo) * 2 * BLOCK * SIDE * SIDE;
     sim_method_batch seen = *batch;
 
