@@ -1,5 +1,5 @@
 /*
- * archive.c - compressed files and tar archives by libarchive, streamed, never unpacked.
+ * archive.c - streams compressed files and tar archives with libarchive, without unpacking.
  */
 #include "prep.h"
 
@@ -17,17 +17,17 @@ enum { BLOCK = 1 << 16 };
 
 struct prep_tar {
     char *path;
-    struct archive *outer, *inner; /* inner: the tar within, while it is gone through */
-    bool enter;
+    struct archive *outer, *inner; /* inner: the inner tar that is being read, or NULL */
+    bool nested;
     char inner_name[256];
     char name[1024];
-    char block[BLOCK]; /* of the inner tar */
+    char block[BLOCK]; /* input buffer of the inner tar */
 };
 
 static const char *reason(struct archive *a)
 {
     const char *text = archive_error_string(a);
-    return text ? text : "damaged";
+    return text ? text : "corrupted";
 }
 
 /* ---- one compressed file ---- */
@@ -37,18 +37,18 @@ static sim_status read_all(struct archive *a, const char *path, size_t limit,
 {
     sim_status st = SIM_OK;
     uint8_t *p = NULL;
-    size_t room = 1 << 16, used = 0;
+    size_t capacity = 1 << 16, used = 0;
 
-    SIM_TRY(sim_alloc(&p, room, "prep/entry"));
+    SIM_TRY(sim_alloc(&p, capacity, "prep/entry"));
     for (;;) {
-        if (used == room) {
-            SIM_CHECK(room < limit, SIM_E_DATA, "%s: an entry is larger than %zu bytes",
-                      path, limit);
-            room = 2 * room < limit ? 2 * room : limit;
-            SIM_TRY(sim_grow(&p, room, "prep/entry"));
+        if (used == capacity) {
+            SIM_CHECK(capacity < limit, SIM_E_DATA,
+                      "%s: an entry is larger than %zu bytes", path, limit);
+            capacity = 2 * capacity < limit ? 2 * capacity : limit;
+            SIM_TRY(sim_grow(&p, capacity, "prep/entry"));
         }
-        la_ssize_t got = archive_read_data(a, p + used, room - used);
-        SIM_CHECK(got >= 0, SIM_E_DATA, "%s cannot be unpacked: %s", path, reason(a));
+        la_ssize_t got = archive_read_data(a, p + used, capacity - used);
+        SIM_CHECK(got >= 0, SIM_E_DATA, "%s cannot be decompressed: %s", path, reason(a));
         if (got == 0)
             break;
         used += (size_t)got;
@@ -66,7 +66,7 @@ static sim_status open_archive(const char *path, bool raw, struct archive **out)
     sim_status st = SIM_OK;
     struct archive *a = archive_read_new();
 
-    SIM_CHECK(a, SIM_E_IO, "out of memory for an archive");
+    SIM_CHECK(a, SIM_E_IO, "%s: out of memory", path);
     (void)archive_read_support_filter_all(a);
     if (raw)
         (void)archive_read_support_format_raw(a);
@@ -95,7 +95,7 @@ sim_status sim_prep_load(const char *path, size_t limit, uint8_t **bytes, size_t
     }
     SIM_TRY(open_archive(path, true, &a));
     SIM_CHECK(archive_read_next_header(a, &e) == ARCHIVE_OK, SIM_E_DATA,
-              "%s cannot be unpacked: %s", path, reason(a));
+              "%s cannot be decompressed: %s", path, reason(a));
     SIM_TRY(read_all(a, path, limit, bytes, n));
 done:
     if (a)
@@ -115,13 +115,13 @@ bool sim_prep_is_tar(const char *path)
     return false;
 }
 
-sim_status sim_prep_tar_open(const char *path, bool enter, prep_tar **out)
+sim_status sim_prep_tar_open(const char *path, bool nested, prep_tar **out)
 {
     sim_status st = SIM_OK;
     prep_tar *t = NULL;
 
     SIM_TRY(sim_new(&t, "prep/tar"));
-    t->enter = enter;
+    t->nested = nested;
     SIM_TRY(sim_text_copy(path, "prep/tar", &t->path));
     SIM_TRY(open_archive(path, false, &t->outer));
     *out = t;
@@ -145,7 +145,7 @@ void sim_prep_tar_close(prep_tar **out)
     *out = NULL;
 }
 
-/* The inner tar's bytes are the outer entry's. */
+/* The bytes of the inner tar are the data of an entry of the outer one. */
 static la_ssize_t read_inner(struct archive *inner, void *ctx, const void **bytes)
 {
     prep_tar *t = ctx;
@@ -156,13 +156,13 @@ static la_ssize_t read_inner(struct archive *inner, void *ctx, const void **byte
     return n < 0 ? ARCHIVE_FATAL : n;
 }
 
-static sim_status enter_inner(prep_tar *t, const char *name)
+static sim_status open_inner(prep_tar *t, const char *name)
 {
     sim_status st = SIM_OK;
 
     (void)snprintf(t->inner_name, sizeof t->inner_name, "%s", sim_prep_base_name(name));
     t->inner = archive_read_new();
-    SIM_CHECK(t->inner, SIM_E_IO, "out of memory for an archive");
+    SIM_CHECK(t->inner, SIM_E_IO, "%s: out of memory", t->path);
     (void)archive_read_support_filter_all(t->inner);
     (void)archive_read_support_format_tar(t->inner);
     SIM_CHECK(archive_read_open(t->inner, t, NULL, read_inner, NULL) == ARCHIVE_OK,
@@ -172,7 +172,7 @@ done:
     return st;
 }
 
-/* The next header of the archive that is being gone through; *e NULL at its end. */
+/* The next header of the current archive; *e is NULL at its end. */
 static sim_status next_header(const prep_tar *t, struct archive_entry **e)
 {
     sim_status st = SIM_OK;
@@ -188,7 +188,7 @@ done:
     return st;
 }
 
-/* Names outside of ASCII come as UTF-8 or as bytes, whatever the locale. */
+/* Names are UTF-8, or bytes if they are not valid, independently of the locale. */
 static const char *name_of(struct archive_entry *e)
 {
     const char *name = archive_entry_pathname_utf8(e);
@@ -211,8 +211,8 @@ sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)
         bool link = e && archive_entry_hardlink(e);
         if (e && ((archive_entry_filetype(e) != AE_IFREG && !link) || !name))
             continue;
-        if (e && t->enter && !t->inner && sim_prep_ends_with(name, ".tar")) {
-            SIM_TRY(enter_inner(t, name));
+        if (e && t->nested && !t->inner && sim_prep_ends_with(name, ".tar")) {
+            SIM_TRY(open_inner(t, name));
             continue;
         }
         (void)snprintf(t->name, sizeof t->name, "%s", name ? name : "");
@@ -226,7 +226,7 @@ done:
     return st;
 }
 
-sim_status sim_prep_tar_take(prep_tar *t, void *data, size_t n)
+sim_status sim_prep_tar_read(prep_tar *t, void *data, size_t n)
 {
     sim_status st = SIM_OK;
     struct archive *a = t->inner ? t->inner : t->outer;
@@ -235,7 +235,7 @@ sim_status sim_prep_tar_take(prep_tar *t, void *data, size_t n)
     while (n > 0) {
         la_ssize_t got = archive_read_data(a, p, n);
         SIM_CHECK(got > 0, SIM_E_DATA, "%s: %s: %s", t->path, t->name,
-                  got < 0 ? reason(a) : "it ends too early");
+                  got < 0 ? reason(a) : "unexpected end of the entry");
         p += got;
         n -= (size_t)got;
     }
@@ -248,7 +248,7 @@ sim_status sim_prep_tar_load(prep_tar *t, size_t limit, uint8_t **bytes, size_t 
     return read_all(t->inner ? t->inner : t->outer, t->path, limit, bytes, n);
 }
 
-bool sim_prep_tar_holds(const char *path, const char *const *names)
+bool sim_prep_tar_contains(const char *path, const char *const *names)
 {
     enum { FIRST = 32 };
     prep_tar *t = NULL;

@@ -1,5 +1,5 @@
 /*
- * from_cifar.c - CIFAR-10 and CIFAR-100, binary version: the folder, one .bin, or the
+ * from_cifar.c - CIFAR-10 and CIFAR-100, binary version: the directory, one .bin, or the
  * original .tar.gz.
  *
  * A record is 1 label byte (CIFAR-100: coarse, fine) and 3072 pixel bytes, planes R, G, B.
@@ -18,10 +18,10 @@ enum { PIXELS = 3072, SIDE = 32, LIMIT = 1 << 30 };
 typedef struct {
     uint8_t *pixels; /* [n][32][32][3] */
     int32_t *labels;
-    size_t n, room;
+    size_t n, capacity;
     const prep_options *options;
-    bool hundred;
-    char *fine, *coarse, *ten; /* lists of names */
+    bool is_100;
+    char *fine, *coarse, *names_10; /* lists of names */
     size_t n_bad;
     char first_bad[256];
 } cifar;
@@ -29,10 +29,10 @@ typedef struct {
 static const char *const known[] = {"data_batch_1.bin", "test_batch.bin", "train.bin",
                                     "test.bin", NULL};
 
-/* Does this file belong to the wanted split? */
-static bool is_wanted(const char *name, const char *split)
+/* Whether this file belongs to the split. */
+static bool is_in_split(const char *name, prep_split split)
 {
-    bool train = strcmp(split, "train") == 0;
+    bool train = split == PREP_TRAIN;
     if (strncmp(name, "data_batch_", 11) == 0 || strcmp(name, "train.bin") == 0)
         return train;
     if (strcmp(name, "test_batch.bin") == 0 || strcmp(name, "test.bin") == 0)
@@ -40,14 +40,14 @@ static bool is_wanted(const char *name, const char *split)
     return false;
 }
 
-static sim_status make_room(cifar *q, size_t n)
+static sim_status reserve_records(cifar *q, size_t n)
 {
     sim_status st = SIM_OK;
-    if (q->n + n <= q->room)
+    if (q->n + n <= q->capacity)
         goto done;
-    q->room = q->n + n;
-    SIM_TRY(sim_grow(&q->pixels, q->room * PIXELS, "prep/cifar"));
-    SIM_TRY(sim_grow(&q->labels, q->room, "prep/cifar"));
+    q->capacity = q->n + n;
+    SIM_TRY(sim_grow(&q->pixels, q->capacity * PIXELS, "prep/cifar"));
+    SIM_TRY(sim_grow(&q->labels, q->capacity, "prep/cifar"));
 done:
     return st;
 }
@@ -55,15 +55,15 @@ done:
 static sim_status add_record(cifar *q, const char *name, size_t i, const uint8_t *r)
 {
     sim_status st = SIM_OK;
-    size_t head = q->hundred ? 2 : 1;
-    unsigned label = q->hundred ? r[q->options->coarse ? 0 : 1] : r[0];
-    unsigned most = q->hundred ? (q->options->coarse ? 20 : 100) : 10;
+    size_t head = q->is_100 ? 2 : 1;
+    unsigned label = q->is_100 ? r[q->options->coarse ? 0 : 1] : r[0];
+    unsigned n_labels = q->is_100 ? (q->options->coarse ? 20 : 100) : 10;
 
-    if (label >= most) {
+    if (label >= n_labels) {
         if (q->n_bad++ == 0)
             (void)snprintf(q->first_bad, sizeof q->first_bad,
-                           "%.160s: record %zu has the label %u, from 0 to %u are known",
-                           name, i, label, most - 1);
+                           "%.160s: the label of record %zu is %u, expected 0 to %u",
+                           name, i, label, n_labels - 1);
         SIM_CHECK(!q->options->fail_on_bad, SIM_E_DATA, "%s", q->first_bad);
         goto done;
     }
@@ -80,48 +80,49 @@ static sim_status add_file(cifar *q, const char *name, const uint8_t *bytes, siz
 {
     sim_status st = SIM_OK;
     const char *base = sim_prep_base_name(name);
-    bool ten = n % (PIXELS + 1) == 0, hundred = n % (PIXELS + 2) == 0;
+    bool fits_10 = n % (PIXELS + 1) == 0, fits_100 = n % (PIXELS + 2) == 0;
 
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty", name);
     SIM_CHECK(
-        ten || hundred, SIM_E_DATA,
-        "%s has %zu bytes: neither a multiple of %d (CIFAR-10) nor of %d (CIFAR-100); "
-        "it was cut, or is no CIFAR file",
+        fits_10 || fits_100, SIM_E_DATA,
+        "%s has %zu bytes, expected a multiple of %d (CIFAR-10) or %d (CIFAR-100); it is "
+        "truncated or not a CIFAR file",
         name, n, PIXELS + 1, PIXELS + 2);
-    bool is_hundred =
-        strcmp(base, "train.bin") == 0 || strcmp(base, "test.bin") == 0 ? hundred : !ten;
-    SIM_CHECK(q->n == 0 || is_hundred == q->hundred, SIM_E_DATA,
-              "%s is CIFAR-%s, but the files before it are not", name,
+    bool is_hundred = strcmp(base, "train.bin") == 0 || strcmp(base, "test.bin") == 0
+                          ? fits_100
+                          : !fits_10;
+    SIM_CHECK(q->n == 0 || is_hundred == q->is_100, SIM_E_DATA,
+              "%s is CIFAR-%s, but the previous files are not", name,
               is_hundred ? "100" : "10");
-    q->hundred = is_hundred;
+    q->is_100 = is_hundred;
     size_t record = PIXELS + (is_hundred ? 2 : 1);
-    SIM_TRY(make_room(q, n / record));
+    SIM_TRY(reserve_records(q, n / record));
     for (size_t i = 0; i < n / record; i++)
         SIM_TRY(add_record(q, name, i, bytes + i * record));
 done:
     return st;
 }
 
-static sim_status keep_names(char **to, const uint8_t *bytes, size_t n)
+static sim_status copy_names(char **to, const uint8_t *bytes, size_t n)
 {
     if (*to)
         return SIM_OK;
     return sim_text_format("prep/names", to, "%.*s", (int)n, (const char *)bytes);
 }
 
-static sim_status see_file(cifar *q, const char *name, const uint8_t *bytes, size_t n)
+static sim_status read_file(cifar *q, const char *name, const uint8_t *bytes, size_t n)
 {
     const char *base = sim_prep_base_name(name);
     if (strcmp(base, "batches.meta.txt") == 0)
-        return keep_names(&q->ten, bytes, n);
+        return copy_names(&q->names_10, bytes, n);
     if (strcmp(base, "fine_label_names.txt") == 0)
-        return keep_names(&q->fine, bytes, n);
+        return copy_names(&q->fine, bytes, n);
     if (strcmp(base, "coarse_label_names.txt") == 0)
-        return keep_names(&q->coarse, bytes, n);
-    return is_wanted(base, q->options->split) ? add_file(q, name, bytes, n) : SIM_OK;
+        return copy_names(&q->coarse, bytes, n);
+    return is_in_split(base, q->options->split) ? add_file(q, name, bytes, n) : SIM_OK;
 }
 
-static sim_status see_folder(cifar *q, const char *folder)
+static sim_status read_directory(cifar *q, const char *directory)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
@@ -129,16 +130,16 @@ static sim_status see_folder(cifar *q, const char *folder)
     uint8_t *bytes = NULL;
     size_t n = 0;
 
-    SIM_TRY(sim_directory_list(folder, &names));
+    SIM_TRY(sim_directory_list(directory, &names));
     for (size_t i = 0; i < names.n; i++) {
         if (!sim_prep_ends_with(names.names[i], ".bin") &&
             !sim_prep_ends_with(names.names[i], ".txt"))
             continue;
-        int k = snprintf(path, sizeof path, "%s/%s", folder, names.names[i]);
+        int k = snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
         SIM_CHECK(k > 0 && (size_t)k < sizeof path, SIM_E_INPUT,
-                  "%s: the path is too long", folder);
+                  "%s: the path is too long", directory);
         SIM_TRY(sim_prep_load(path, LIMIT, &bytes, &n));
-        SIM_TRY(see_file(q, path, bytes, n));
+        SIM_TRY(read_file(q, path, bytes, n));
         SIM_FREE(bytes);
     }
 done:
@@ -147,7 +148,7 @@ done:
     return st;
 }
 
-static sim_status see_archive(cifar *q, const char *path)
+static sim_status read_archive(cifar *q, const char *path)
 {
     sim_status st = SIM_OK;
     prep_tar *t = NULL;
@@ -161,7 +162,7 @@ static sim_status see_archive(cifar *q, const char *path)
         if (!e.name)
             break;
         SIM_TRY(sim_prep_tar_load(t, LIMIT, &bytes, &n));
-        SIM_TRY(see_file(q, e.name, bytes, n));
+        SIM_TRY(read_file(q, e.name, bytes, n));
         SIM_FREE(bytes);
     }
 done:
@@ -170,11 +171,11 @@ done:
     return st;
 }
 
-static bool probe(const char *path)
+static bool cifar_probe(const char *path)
 {
     char file[PATH_MAX];
     if (!sim_path_is_directory(path))
-        return sim_prep_ends_with(path, ".bin") || sim_prep_tar_holds(path, known);
+        return sim_prep_ends_with(path, ".bin") || sim_prep_tar_contains(path, known);
     for (size_t i = 0; known[i]; i++) {
         int n = snprintf(file, sizeof file, "%s/%s", path, known[i]);
         if (n > 0 && (size_t)n < sizeof file && sim_path_exists(file))
@@ -183,8 +184,8 @@ static bool probe(const char *path)
     return false;
 }
 
-static sim_status open_source(const char *path, const prep_options *options,
-                              prep_source *out)
+static sim_status cifar_open_source(const char *path, const prep_options *options,
+                                    prep_source *out)
 {
     sim_status st = SIM_OK;
     cifar *q = NULL;
@@ -192,20 +193,20 @@ static sim_status open_source(const char *path, const prep_options *options,
     size_t n = 0;
 
     SIM_TRY(sim_new(&q, "prep/cifar"));
-    out->own = q;
+    out->state = q;
     q->options = options;
     if (sim_path_is_directory(path)) {
-        SIM_TRY(see_folder(q, path));
+        SIM_TRY(read_directory(q, path));
     } else if (sim_prep_ends_with(path, ".bin")) {
         SIM_TRY(sim_prep_load(path, LIMIT, &bytes, &n));
         SIM_TRY(add_file(q, path, bytes, n));
     } else {
-        SIM_TRY(see_archive(q, path));
+        SIM_TRY(read_archive(q, path));
     }
-    SIM_CHECK(q->n > 0 || q->n_bad == 0, SIM_E_DATA, "%s: no record is good; %s", path,
+    SIM_CHECK(q->n > 0 || q->n_bad == 0, SIM_E_DATA, "%s: no record is valid; %s", path,
               q->first_bad);
-    SIM_CHECK(q->n > 0, SIM_E_INPUT, "%s holds no CIFAR file of the split %s", path,
-              options->split);
+    SIM_CHECK(q->n > 0, SIM_E_INPUT, "%s contains no CIFAR file of the split %s", path,
+              sim_prep_split_name(options->split));
     out->n_items = q->n;
     out->h = out->w = SIDE;
     out->c = 3;
@@ -213,56 +214,55 @@ static sim_status open_source(const char *path, const prep_options *options,
     (void)snprintf(out->first_bad, sizeof out->first_bad, "%s", q->first_bad);
     SIM_TRY(sim_alloc(&out->labels, q->n, "prep/labels"));
     memcpy(out->labels, q->labels, q->n * sizeof *q->labels);
-    SIM_CHECK(q->hundred || !options->coarse, SIM_E_USAGE,
-              "--labels coarse: %s is CIFAR-10, whose labels are of one kind", path);
-    const char *names = q->hundred ? (options->coarse ? q->coarse : q->fine) : q->ten;
-    size_t classes = q->hundred ? (options->coarse ? 20 : 100) : 10;
+    SIM_CHECK(q->is_100 || !options->coarse, SIM_E_USAGE,
+              "--labels coarse: %s is CIFAR-10, which has no coarse labels", path);
+    const char *names = q->is_100 ? (options->coarse ? q->coarse : q->fine) : q->names_10;
+    size_t classes = q->is_100 ? (options->coarse ? 20 : 100) : 10;
     out->n_classes = classes;
     if (names)
         SIM_TRY(sim_prep_lines(names, strlen(names), &out->class_names, &out->n_classes));
     SIM_CHECK(out->n_classes == classes, SIM_E_DATA,
-              "%s: %zu names of classes beside the images, expected %zu", path,
-              out->n_classes, classes);
+              "%s contains %zu class names, expected %zu", path, out->n_classes, classes);
 done:
     sim_free(bytes);
     return st;
 }
 
-static sim_status read_item(const prep_source *s, size_t i, const uint8_t **bytes,
-                            size_t *n, uint8_t **grown)
+static sim_status cifar_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
+                                  size_t *n, uint8_t **buffer)
 {
-    const cifar *q = s->own;
-    (void)grown;
+    const cifar *q = s->state;
+    (void)buffer;
     *n = PIXELS;
     *bytes = q->pixels + i * PIXELS;
     return SIM_OK;
 }
 
-static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
+static void cifar_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     (void)s;
     (void)snprintf(out, out_bytes, "record %zu", i);
 }
 
-static void close_source(prep_source *s)
+static void cifar_close_source(prep_source *s)
 {
-    cifar *q = s->own;
+    cifar *q = s->state;
     if (!q)
         return;
     sim_free(q->pixels);
     sim_free(q->labels);
     sim_free(q->fine);
     sim_free(q->coarse);
-    sim_free(q->ten);
+    sim_free(q->names_10);
     sim_free(q);
 }
 
 const prep_format sim_prep_format_cifar = {
     .name = "cifar",
-    .help = "CIFAR-10 and CIFAR-100 binary (folder, .bin, or the original .tar.gz)",
-    .knows = PREP_COARSE,
-    .probe = probe,
-    .open = open_source,
-    .read = read_item,
-    .item_name = item_name,
-    .close = close_source};
+    .help = "CIFAR-10 and CIFAR-100 binary (directory, .bin, or the original .tar.gz)",
+    .supported = PREP_HAS_COARSE,
+    .probe = cifar_probe,
+    .open = cifar_open_source,
+    .read = cifar_read_item,
+    .item_name = cifar_item_name,
+    .close = cifar_close_source};

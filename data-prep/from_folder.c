@@ -1,7 +1,7 @@
 /*
- * from_folder.c - a folder of photos: SPLIT/CLASS/photo, CLASS/photo, or flat.
+ * from_folder.c - a directory of photos: SPLIT/CLASS/photo, CLASS/photo, or flat.
  *
- * Classes are the sorted names of the folders; a flat folder has no labels.
+ * Classes are the names of the directories, sorted.  A flat directory has no labels.
  */
 #include "prep.h"
 
@@ -15,23 +15,23 @@
 
 enum { LIMIT = 1 << 28 };
 
-/* Names only: a photo's folder is known from its class. */
+/* Only base names are stored; the directory of a photo follows from its class. */
 typedef struct {
     char root[PATH_MAX];
-    prep_list photos;
+    prep_names photos;
     int32_t *labels;
-    size_t room;
+    size_t capacity;
 } folder;
 
 static sim_status add_photo(folder *f, const char *name, int32_t label)
 {
     sim_status st = SIM_OK;
-    if (f->photos.n == f->room) {
-        f->room = f->room ? 2 * f->room : 1024;
-        SIM_TRY(sim_grow(&f->labels, f->room, "prep/labels"));
+    if (f->photos.n == f->capacity) {
+        f->capacity = f->capacity ? 2 * f->capacity : 1024;
+        SIM_TRY(sim_grow(&f->labels, f->capacity, "prep/labels"));
     }
     f->labels[f->photos.n] = label;
-    SIM_TRY(sim_prep_list_add(&f->photos, name));
+    SIM_TRY(sim_prep_names_add(&f->photos, name));
 done:
     return st;
 }
@@ -41,7 +41,7 @@ static sim_status join(const char *a, const char *b, char out[PATH_MAX])
     return sim_prep_join(a, b, out, PATH_MAX);
 }
 
-/* Photos directly in a folder; *added counts them. */
+/* Adds the photos directly in a directory; *added is their number. */
 static sim_status add_photos(folder *f, const char *path, int32_t label, size_t *added)
 {
     sim_status st = SIM_OK;
@@ -60,7 +60,7 @@ done:
     return st;
 }
 
-/* Folders of `path` become classes; an empty one is named and left out. */
+/* Adds each directory in `path` as a class.  One without photos is reported and skipped. */
 static sim_status add_classes(folder *f, const char *path, prep_source *out)
 {
     sim_status st = SIM_OK;
@@ -76,7 +76,7 @@ static sim_status add_classes(folder *f, const char *path, prep_source *out)
             continue;
         SIM_TRY(add_photos(f, inside, (int32_t)out->n_classes, &added));
         if (added == 0) {
-            sim_log_warn("%s holds no photo; it makes no class", inside);
+            sim_log_warn("%s contains no photos; it is not a class", inside);
             continue;
         }
         SIM_TRY(sim_text_copy(names.names[i], "prep/names",
@@ -88,51 +88,57 @@ done:
     return st;
 }
 
-static const char *const split_names[] = {"train", "val", "test", "unlabeled"};
-enum { N_SPLITS = sizeof split_names / sizeof split_names[0] };
+static const struct {
+    const char *name;
+    prep_split split;
+} split_directories[] = {{"train", PREP_TRAIN},
+                         {"val", PREP_TEST},
+                         {"test", PREP_TEST},
+                         {"unlabeled", PREP_UNLABELED}};
+enum { N_DIRECTORIES = sizeof split_directories / sizeof split_directories[0] };
 
-/* SOURCE/train for train; SOURCE/val or SOURCE/test for test; SOURCE/unlabeled; else SOURCE
- * itself, when it has none of them. */
-static sim_status split_folder(const char *path, const char *split, char out[PATH_MAX])
+/* The directory of a split, the first one that exists.  SOURCE itself if it has no directory
+ * of any split, except for unlabeled. */
+static sim_status find_split(const char *path, prep_split split, char out[PATH_MAX])
 {
     sim_status st = SIM_OK;
     bool any = false;
 
-    for (int i = 0; i < N_SPLITS; i++) {
-        bool test = i == 1 || i == 2;
-        SIM_TRY(join(path, split_names[i], out));
+    for (int i = 0; i < N_DIRECTORIES; i++) {
+        SIM_TRY(join(path, split_directories[i].name, out));
         any |= sim_path_is_directory(out);
-        if (strcmp(split, test ? "test" : split_names[i]) == 0 &&
-            sim_path_is_directory(out))
+        if (split == split_directories[i].split && sim_path_is_directory(out))
             goto done;
     }
-    SIM_CHECK(!any && strcmp(split, "unlabeled") != 0, SIM_E_INPUT,
-              "%s has no folder for the split %s", path, split);
+    SIM_CHECK(!any && split != PREP_UNLABELED, SIM_E_INPUT,
+              "%s contains no directory for the split %s", path,
+              sim_prep_split_name(split));
     (void)snprintf(out, PATH_MAX, "%s", path);
 done:
     return st;
 }
 
-static bool probe(const char *path)
+static bool folder_probe(const char *path)
 {
     return sim_path_is_directory(path);
 }
 
-static sim_status open_source(const char *path, const prep_options *options,
-                              prep_source *out)
+static sim_status folder_open_source(const char *path, const prep_options *options,
+                                     prep_source *out)
 {
     sim_status st = SIM_OK;
     folder *f = NULL;
     size_t flat = 0;
 
     SIM_TRY(sim_new(&f, "prep/folder"));
-    out->own = f;
+    out->state = f;
     out->photos = true;
-    SIM_TRY(split_folder(path, options->split, f->root));
+    SIM_TRY(find_split(path, options->split, f->root));
     SIM_TRY(add_classes(f, f->root, out));
     if (f->photos.n == 0)
         SIM_TRY(add_photos(f, f->root, -1, &flat));
-    SIM_CHECK(f->photos.n > 0, SIM_E_INPUT, "%s holds no .jpg, .jpeg or .png", f->root);
+    SIM_CHECK(f->photos.n > 0, SIM_E_INPUT, "%s contains no .jpg, .jpeg or .png files",
+              f->root);
     out->n_items = f->photos.n;
     if (flat == 0) {
         out->labels = f->labels;
@@ -142,24 +148,24 @@ done:
     return st;
 }
 
-/* The whole path, cut where there is no room; its length. */
+/* Prints the path of a photo; returns its length, as snprintf. */
 static int photo_path(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
-    const folder *f = s->own;
-    const char *name = sim_prep_list_name(&f->photos, i);
+    const folder *f = s->state;
+    const char *name = sim_prep_names_get(&f->photos, i);
     if (!s->labels)
         return snprintf(out, out_bytes, "%s/%s", f->root, name);
     return snprintf(out, out_bytes, "%s/%s/%s", f->root, s->class_names[s->labels[i]],
                     name);
 }
 
-static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
+static void folder_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     (void)photo_path(s, i, out, out_bytes);
 }
 
-static sim_status read_item(const prep_source *s, size_t i, const uint8_t **bytes,
-                            size_t *n, uint8_t **grown)
+static sim_status folder_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
+                                   size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
     char path[PATH_MAX];
@@ -167,28 +173,28 @@ static sim_status read_item(const prep_source *s, size_t i, const uint8_t **byte
 
     SIM_CHECK(length > 0 && length < PATH_MAX, SIM_E_INPUT,
               "%.300s ...: the path is too long", path);
-    SIM_TRY(sim_file_load(path, LIMIT, (char **)grown, n));
-    *bytes = *grown;
+    SIM_TRY(sim_file_load(path, LIMIT, (char **)buffer, n));
+    *bytes = *buffer;
 done:
     return st;
 }
 
-static void close_source(prep_source *s)
+static void folder_close_source(prep_source *s)
 {
-    folder *f = s->own;
+    folder *f = s->state;
     if (!f)
         return;
-    sim_prep_list_clear(&f->photos);
+    sim_prep_names_clear(&f->photos);
     sim_free(f->labels);
     sim_free(f);
 }
 
 const prep_format sim_prep_format_folder = {
     .name = "folder",
-    .help = "photos in folders: SPLIT/CLASS/*.jpg|png, CLASS/*, or flat",
-    .knows = PREP_UNLABELED | PREP_RESIZE,
-    .probe = probe,
-    .open = open_source,
-    .read = read_item,
-    .item_name = item_name,
-    .close = close_source};
+    .help = "a directory of photos: SPLIT/CLASS/*.jpg|png, CLASS/*, or flat",
+    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE,
+    .probe = folder_probe,
+    .open = folder_open_source,
+    .read = folder_read_item,
+    .item_name = folder_item_name,
+    .close = folder_close_source};

@@ -1,9 +1,9 @@
 /*
- * from_hdf5.c - images in somebody's HDF5 file: one array of them, or a group a class.
+ * from_hdf5.c - images in HDF5 files of others: one array, or one group per class.
  *
- * uint8, or floats whose range is plain: 0..1 or 0..255.  N x H x W x C, N x C x H x W, or
- * N x H x W for gray; labels of any integer type.  Read in pieces of whole chunks.
- * hdf5_sets.c finds the data sets, and how images lie in them.
+ * Images are uint8, or floats from 0 to 1 or 0 to 255, in the order N x H x W x C,
+ * N x C x H x W or N x H x W.  Labels have any integer type.  Files are read in pieces of
+ * whole chunks.  hdf5_sets.c finds the data sets and their layout.
  */
 #include "hdf5.h"
 
@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_LABEL = 1 << 20 }; /* as the reader of data sets */
+enum { MAX_LABEL = 1 << 20 }; /* exclusive; the limit of src/data/dataset.c */
 
 static const char *const image_names[] = {"images", "x",    "X", "image",
                                           "data",   "imgs", NULL};
@@ -28,8 +28,9 @@ static sim_status check_label(const hdf5 *f, const char *name, size_t i, bool go
                               long long label)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(good, SIM_E_DATA, "%s: %s: image %zu has the label %lld, expected 0 to %d",
-              f->path, name, i, label, MAX_LABEL - 1);
+    SIM_CHECK(good, SIM_E_DATA,
+              "%s: %s: the label of image %zu is %lld, expected 0 to %d", f->path, name,
+              i, label, MAX_LABEL - 1);
 done:
     return st;
 }
@@ -44,11 +45,11 @@ static sim_status read_labels(const hdf5 *f, const sim_h5 *file, const char *nam
 
     SIM_TRY(sim_h5_shape_of(file, name, &s));
     SIM_CHECK(s.type != SIM_F32 && s.type != SIM_F64, SIM_E_DATA,
-              "%s: %s holds no whole numbers", f->path, name);
+              "%s: %s is floating-point, expected integer labels", f->path, name);
     for (int i = 0; i < s.n_dims; i++)
         n *= s.dims[i];
     SIM_CHECK(s.n_dims > 0 && n == s.dims[0], SIM_E_DATA,
-              "%s: %s has %zu values for %zu images; expected one each", f->path, name, n,
+              "%s: %s has %zu values for %zu images, expected one each", f->path, name, n,
               s.n_dims ? s.dims[0] : 0);
     SIM_CHECK(n == f->n_items, SIM_E_DATA, "%s: %s: %zu labels for %zu images", f->path,
               name, n, f->n_items);
@@ -68,8 +69,8 @@ done:
     return st;
 }
 
-/* PCAM's way: "..._x.h5" has its labels in "..._y.h5". */
-static bool labels_beside(const char *path, char out[PATH_MAX])
+/* PCAM stores the labels of "..._x.h5" in "..._y.h5". */
+static bool find_labels_file(const char *path, char out[PATH_MAX])
 {
     size_t n = strlen(path);
     if (!sim_prep_ends_with(path, "_x.h5") || n >= PATH_MAX)
@@ -85,14 +86,14 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
     char name[HDF5_NAME], beside[PATH_MAX];
     sim_h5 *other = NULL;
 
-    if (labels_beside(f->path, beside))
+    if (find_labels_file(f->path, beside))
         SIM_TRY(sim_h5_open_read(beside, &other));
     const sim_h5 *file = other ? other : f->file;
     st = sim_hdf5_find_set(file, other ? beside : f->path, o->labels_key, label_names,
                            "--labels-key", name);
     if (st != SIM_OK && !o->labels_key && !other) {
         sim_error_clear();
-        sim_log("%s has no labels under a known name; --labels-key names them", f->path);
+        sim_log("%s: no labels found; specify them with --labels-key", f->path);
         st = SIM_OK;
         goto done;
     }
@@ -109,7 +110,7 @@ static sim_status read_piece(hdf5 *f, size_t b, size_t row)
 {
     sim_status st = SIM_OK;
     const hdf5_block *k = &f->blocks[b];
-    const char *name = sim_prep_list_name(&f->names, b);
+    const char *name = sim_prep_names_get(&f->names, b);
     size_t rows = k->n - row < k->piece_rows ? k->n - row : k->piece_rows;
     size_t values = rows * hdf5_image_values(k);
 
@@ -126,7 +127,7 @@ done:
     return st;
 }
 
-/* Brings the piece that holds an item. */
+/* Reads the piece that contains an item, unless it is the current one. */
 static sim_status seek_item(hdf5 *f, size_t item)
 {
     size_t b = f->b;
@@ -138,14 +139,14 @@ static sim_status seek_item(hdf5 *f, size_t item)
     return read_piece(f, b, i / f->blocks[b].piece_rows * f->blocks[b].piece_rows);
 }
 
-/* ---- floats: how bright is 1? ---- */
+/* ---- range of floats ---- */
 
 typedef struct {
-    float most;
-    bool whole; /* numbers, all of them */
+    float max;
+    bool integers; /* all values are integers */
 } range;
 
-static sim_status see_floats(const hdf5 *f, range *r)
+static sim_status update_range(const hdf5 *f, range *r)
 {
     sim_status st = SIM_OK;
     const float *v = f->piece;
@@ -154,10 +155,10 @@ static sim_status see_floats(const hdf5 *f, range *r)
 
     for (size_t i = 0; i < f->rows * image; i++) {
         SIM_CHECK(isfinite(v[i]) && v[i] >= 0 && v[i] <= 255, SIM_E_DATA,
-                  "%s: %s: image %zu holds %g, expected 0 to 1 or 0 to 255", f->path,
-                  sim_prep_list_name(&f->names, f->b), f->row + i / image, (double)v[i]);
-        r->most = v[i] > r->most ? v[i] : r->most;
-        r->whole &= v[i] == floorf(v[i]);
+                  "%s: %s: image %zu contains %g, expected 0 to 1 or 0 to 255", f->path,
+                  sim_prep_names_get(&f->names, f->b), f->row + i / image, (double)v[i]);
+        r->max = v[i] > r->max ? v[i] : r->max;
+        r->integers &= v[i] == floorf(v[i]);
     }
 done:
     return st;
@@ -166,22 +167,23 @@ done:
 static sim_status find_scale(hdf5 *f)
 {
     sim_status st = SIM_OK;
-    enum { BRIGHT = 128 };
-    range r = {.whole = true};
+    enum { BRIGHT = 128 }; /* a larger value cannot be of another range */
+    range r = {.integers = true};
 
     f->scale = 1;
     for (size_t b = 0; b < f->names.n && f->blocks[0].floats; b++)
         for (size_t row = 0; row < f->blocks[b].n; row += f->blocks[b].piece_rows) {
             SIM_TRY(read_piece(f, b, row));
-            SIM_TRY(see_floats(f, &r));
-            sim_log_progress("%s: range of values, image %zu of %zu",
+            SIM_TRY(update_range(f, &r));
+            sim_log_progress("%s: finding the range of values, image %zu of %zu",
                              sim_prep_base_name(f->path), f->blocks[b].first + row,
                              f->n_items);
         }
-    SIM_CHECK(r.most <= 1 || r.whole || r.most >= BRIGHT, SIM_E_DATA,
-              "%s: the largest value is %g: neither 0 to 1 nor 0 to 255; store uint8",
-              f->path, (double)r.most);
-    if (f->blocks[0].floats && r.most <= 1)
+    SIM_CHECK(r.max <= 1 || r.integers || r.max >= BRIGHT, SIM_E_DATA,
+              "%s: the largest value is %g, expected floats from 0 to 1 or 0 to 255; "
+              "convert the images to uint8",
+              f->path, (double)r.max);
+    if (f->blocks[0].floats && r.max <= 1)
         f->scale = 255;
     f->b = 0;
     f->rows = 0;
@@ -191,29 +193,29 @@ done:
 
 /* ---- the format ---- */
 
-static bool probe(const char *path)
+static bool hdf5_probe(const char *path)
 {
     return !sim_path_is_directory(path) &&
            (sim_prep_ends_with(path, ".h5") || sim_prep_ends_with(path, ".hdf5") ||
             sim_prep_ends_with(path, ".hdf"));
 }
 
-/* A file is one set: asked for its test part it gives none, unless its name says so. */
-static sim_status check_split(const char *path, const char *split)
+/* A file is one split: train, unless its name contains "test" or "val". */
+static sim_status check_split(const char *path, prep_split split)
 {
     sim_status st = SIM_OK;
     const char *base = sim_prep_base_name(path);
-    SIM_CHECK(strcmp(split, "train") == 0 || strstr(base, "test") || strstr(base, "val"),
-              SIM_E_INPUT,
-              "%s is one set and has no split %s; name its part by --images-key and "
-              "--labels-key, without --split",
-              path, split);
+    SIM_CHECK(
+        split == PREP_TRAIN || strstr(base, "test") || strstr(base, "val"), SIM_E_INPUT,
+        "%s: HDF5 files have no split %s; select the data sets with --images-key and "
+        "--labels-key, without --split",
+        path, sim_prep_split_name(split));
 done:
     return st;
 }
 
-static sim_status open_source(const char *path, const prep_options *options,
-                              prep_source *out)
+static sim_status hdf5_open_source(const char *path, const prep_options *options,
+                                   prep_source *out)
 {
     sim_status st = SIM_OK;
     hdf5 *f = NULL;
@@ -221,7 +223,7 @@ static sim_status open_source(const char *path, const prep_options *options,
 
     SIM_TRY(check_split(path, options->split));
     SIM_TRY(sim_new(&f, "prep/hdf5"));
-    out->own = f;
+    out->state = f;
     (void)snprintf(f->path, sizeof f->path, "%s", path);
     SIM_TRY(sim_h5_open_read(path, &f->file));
     if (options->path) {
@@ -242,8 +244,8 @@ done:
     return st;
 }
 
-/* Pixel by pixel to rows with the channels last. */
-static void to_rows(const hdf5 *f, size_t i, uint8_t *out)
+/* Converts image i of the piece to uint8 H x W x C. */
+static void convert_image(const hdf5 *f, size_t i, uint8_t *out)
 {
     const hdf5_block *b = &f->blocks[f->b];
     size_t pixels = b->h * b->w, image = pixels * b->c;
@@ -252,41 +254,41 @@ static void to_rows(const hdf5 *f, size_t i, uint8_t *out)
 
     for (size_t p = 0; p < pixels; p++)
         for (size_t c = 0; c < b->c; c++) {
-            size_t from = b->layout == HDF5_PLANES ? c * pixels + p : p * b->c + c;
+            size_t from = b->layout == HDF5_CHW ? c * pixels + p : p * b->c + c;
             out[p * b->c + c] = b->floats
                                     ? (uint8_t)lround((double)floats[from] * f->scale)
                                     : bytes[from];
         }
 }
 
-static sim_status read_item(const prep_source *s, size_t i, const uint8_t **bytes,
-                            size_t *n, uint8_t **grown)
+static sim_status hdf5_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
+                                 size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
-    hdf5 *f = s->own;
+    hdf5 *f = s->state;
 
     SIM_TRY(seek_item(f, i));
     *n = s->h * s->w * s->c;
-    SIM_TRY(sim_alloc(grown, *n, "prep/hdf5"));
-    to_rows(f, i - f->blocks[f->b].first - f->row, *grown);
-    *bytes = *grown;
+    SIM_TRY(sim_alloc(buffer, *n, "prep/hdf5"));
+    convert_image(f, i - f->blocks[f->b].first - f->row, *buffer);
+    *bytes = *buffer;
 done:
     return st;
 }
 
-static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
+static void hdf5_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
-    const hdf5 *f = s->own;
+    const hdf5 *f = s->state;
     (void)snprintf(out, out_bytes, "%s, image %zu", f->path, i);
 }
 
-static void close_source(prep_source *s)
+static void hdf5_close_source(prep_source *s)
 {
-    hdf5 *f = s->own;
+    hdf5 *f = s->state;
     if (!f)
         return;
     sim_h5_close(&f->file);
-    sim_prep_list_clear(&f->names);
+    sim_prep_names_clear(&f->names);
     sim_free(f->blocks);
     sim_free(f->piece);
     sim_free(f);
@@ -295,10 +297,10 @@ static void close_source(prep_source *s)
 const prep_format sim_prep_format_hdf5 = {
     .name = "hdf5",
     .help = "images in an HDF5 file (--images-key, --labels-key, --path)",
-    .in_order = true,
-    .knows = PREP_KEYS,
-    .probe = probe,
-    .open = open_source,
-    .read = read_item,
-    .item_name = item_name,
-    .close = close_source};
+    .sequential = true,
+    .supported = PREP_HAS_KEYS,
+    .probe = hdf5_probe,
+    .open = hdf5_open_source,
+    .read = hdf5_read_item,
+    .item_name = hdf5_item_name,
+    .close = hdf5_close_source};

@@ -1,8 +1,8 @@
 /*
- * from_stl10.c - STL-10, binary version: the folder, one _X.bin, or the original .tar.gz.
+ * from_stl10.c - STL-10, binary version: the directory, one _X.bin, or the original .tar.gz.
  *
- * An image is 96 x 96 in planes R, G, B, each column by column; SPLIT_y.bin holds a byte an
- * image, 1 to 10; the split unlabeled has none.
+ * An image is 96 x 96 in planes R, G, B, each column by column.  SPLIT_y.bin contains one
+ * byte per image, 1 to 10.  The split unlabeled has no labels.
  */
 #include "prep.h"
 
@@ -23,11 +23,11 @@ enum {
 static const char names_file[] = "class_names.txt";
 
 typedef struct {
-    char path[PATH_MAX], base[64]; /* of the images; their name */
-    int fd;                        /* a file of its own, or */
-    prep_tar *tar;                 /* an entry of an archive */
-    uint64_t n_bytes;              /* of the images */
-    size_t at;                     /* images of the entry behind us */
+    char path[PATH_MAX], base[64]; /* of the file or archive; name of the images file */
+    int fd;                        /* the images file; -1: an entry of `tar` */
+    prep_tar *tar;
+    uint64_t n_bytes; /* of the images */
+    size_t at;        /* images of the entry that are read */
     uint8_t *labels;
     char *names;
     size_t n_labels, n_names;
@@ -37,15 +37,15 @@ static const char *const known[] = {"train_X.bin", "test_X.bin", "unlabeled_X.bi
 
 /* ---- finding the files ---- */
 
-/* A file beside the images; without `must` it may be absent. */
-static sim_status load_beside(const char *folder, const char *name, bool must,
-                              uint8_t **bytes, size_t *n)
+/* Loads a file; one that is not required may be missing. */
+static sim_status load_file(const char *directory, const char *name, bool required,
+                            uint8_t **bytes, size_t *n)
 {
     sim_status st = SIM_OK;
     char path[PATH_MAX];
 
-    SIM_TRY(sim_prep_join(folder, name, path, sizeof path));
-    if (must || sim_path_exists(path))
+    SIM_TRY(sim_prep_join(directory, name, path, sizeof path));
+    if (required || sim_path_exists(path))
         SIM_TRY(sim_prep_load(path, SMALL, bytes, n));
 done:
     return st;
@@ -58,24 +58,25 @@ static void labels_name(const stl *q, char out[64])
     out[strlen(out) - 5] = 'y';
 }
 
-static sim_status open_files(stl *q, const char *folder)
+static sim_status open_files(stl *q, const char *directory)
 {
     sim_status st = SIM_OK;
     char name[64];
     uint8_t *names = NULL;
 
     labels_name(q, name);
-    SIM_TRY(sim_prep_join(folder, q->base, q->path, sizeof q->path));
+    SIM_TRY(sim_prep_join(directory, q->base, q->path, sizeof q->path));
     SIM_TRY(sim_file_open_read(q->path, &q->fd, &q->n_bytes));
     if (strcmp(q->base, "unlabeled_X.bin") != 0)
-        SIM_TRY(load_beside(folder, name, true, &q->labels, &q->n_labels));
-    SIM_TRY(load_beside(folder, names_file, false, &names, &q->n_names));
+        SIM_TRY(load_file(directory, name, true, &q->labels, &q->n_labels));
+    SIM_TRY(load_file(directory, names_file, false, &names, &q->n_names));
     q->names = (char *)names;
 done:
     return st;
 }
 
-/* Goes to the images in the archive; on the way labels and names, when they are wanted. */
+/* Positions q->tar at the images.  With the name `labels` it reads the whole archive and loads
+ * labels and class names instead. */
 static sim_status seek_entry(stl *q, const char *path, const char *labels, bool *found)
 {
     sim_status st = SIM_OK;
@@ -114,9 +115,9 @@ static sim_status open_archive(stl *q, const char *path)
     labels_name(q, labels);
     (void)snprintf(q->path, sizeof q->path, "%s", path);
     SIM_TRY(seek_entry(q, path, labels, &found));
-    SIM_CHECK(found, SIM_E_INPUT, "%s holds no %s", path, q->base);
+    SIM_CHECK(found, SIM_E_INPUT, "%s contains no %s", path, q->base);
     SIM_CHECK(q->labels || strcmp(q->base, "unlabeled_X.bin") == 0, SIM_E_INPUT,
-              "%s holds no %s", path, labels);
+              "%s contains no %s", path, labels);
     sim_prep_tar_close(&q->tar);
     SIM_TRY(seek_entry(q, path, NULL, &found));
 done:
@@ -132,11 +133,11 @@ static bool is_images_file(const char *path)
     return false;
 }
 
-static bool probe(const char *path)
+static bool stl10_probe(const char *path)
 {
     char file[PATH_MAX];
     if (!sim_path_is_directory(path))
-        return is_images_file(path) || sim_prep_tar_holds(path, known);
+        return is_images_file(path) || sim_prep_tar_contains(path, known);
     for (size_t i = 0; known[i]; i++)
         if (sim_prep_join(path, known[i], file, sizeof file) == SIM_OK &&
             sim_path_exists(file))
@@ -146,7 +147,7 @@ static bool probe(const char *path)
 
 /* ---- labels ---- */
 
-static sim_status take_labels(const stl *q, prep_source *out)
+static sim_status decode_labels(const stl *q, prep_source *out)
 {
     sim_status st = SIM_OK;
 
@@ -158,7 +159,7 @@ static sim_status take_labels(const stl *q, prep_source *out)
     SIM_TRY(sim_alloc(&out->labels, out->n_items, "prep/labels"));
     for (size_t i = 0; i < out->n_items; i++) {
         SIM_CHECK(q->labels[i] >= 1 && q->labels[i] <= CLASSES, SIM_E_DATA,
-                  "%s: image %zu has the label %u, from 1 to %d are known", q->path, i,
+                  "%s: the label of image %zu is %u, expected 1 to %d", q->path, i,
                   q->labels[i], CLASSES);
         out->labels[i] = q->labels[i] - 1;
     }
@@ -166,42 +167,44 @@ static sim_status take_labels(const stl *q, prep_source *out)
     if (!q->names)
         goto done;
     SIM_TRY(sim_prep_lines(q->names, q->n_names, &out->class_names, &out->n_classes));
-    SIM_CHECK(out->n_classes == CLASSES, SIM_E_DATA, "%s: %s has %zu names, expected %d",
+    SIM_CHECK(out->n_classes == CLASSES, SIM_E_DATA, "%s: %s has %zu lines, expected %d",
               q->path, names_file, out->n_classes, CLASSES);
 done:
     return st;
 }
 
-static sim_status open_source(const char *path, const prep_options *options,
-                              prep_source *out)
+static sim_status stl10_open_source(const char *path, const prep_options *options,
+                                    prep_source *out)
 {
     sim_status st = SIM_OK;
     stl *q = NULL;
-    char folder[PATH_MAX];
+    char directory[PATH_MAX];
 
     SIM_TRY(sim_new(&q, "prep/stl10"));
-    out->own = q;
+    out->state = q;
     q->fd = -1;
-    (void)snprintf(q->base, sizeof q->base, "%s_X.bin", options->split);
+    (void)snprintf(q->base, sizeof q->base, "%s_X.bin",
+                   sim_prep_split_name(options->split));
     if (sim_path_is_directory(path)) {
         SIM_TRY(open_files(q, path));
     } else if (is_images_file(path)) {
         const char *base = sim_prep_base_name(path);
         (void)snprintf(q->base, sizeof q->base, "%s", base);
-        (void)snprintf(folder, sizeof folder, "%.*s",
+        (void)snprintf(directory, sizeof directory, "%.*s",
                        base > path ? (int)(base - path) : 1, base > path ? path : ".");
-        SIM_TRY(open_files(q, folder));
+        SIM_TRY(open_files(q, directory));
     } else {
         SIM_TRY(open_archive(q, path));
     }
-    SIM_CHECK(q->n_bytes > 0 && q->n_bytes % PIXELS == 0, SIM_E_DATA,
-              "%s: %s has %llu bytes, expected a multiple of %d: it was cut, or is no "
-              "file of STL-10",
-              q->path, q->base, (unsigned long long)q->n_bytes, PIXELS);
+    SIM_CHECK(
+        q->n_bytes > 0 && q->n_bytes % PIXELS == 0, SIM_E_DATA,
+        "%s: %s has %llu bytes, expected a multiple of %d; it is truncated or not a "
+        "file of STL-10",
+        q->path, q->base, (unsigned long long)q->n_bytes, PIXELS);
     out->n_items = (size_t)(q->n_bytes / PIXELS);
     out->h = out->w = SIDE;
     out->c = 3;
-    SIM_TRY(take_labels(q, out));
+    SIM_TRY(decode_labels(q, out));
 done:
     return st;
 }
@@ -216,37 +219,37 @@ static void to_rows(const uint8_t *columns, uint8_t *out)
                 out[3 * (y * SIDE + x) + c] = columns[c * PLANE + x * SIDE + y];
 }
 
-static sim_status read_item(const prep_source *s, size_t i, const uint8_t **bytes,
-                            size_t *n, uint8_t **grown)
+static sim_status stl10_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
+                                  size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
-    stl *q = s->own;
+    stl *q = s->state;
     uint8_t columns[PIXELS];
 
     if (q->fd >= 0)
         SIM_TRY(sim_file_read_at(q->fd, q->path, (uint64_t)i * PIXELS, columns, PIXELS));
     SIM_ASSERT(q->fd >= 0 || q->at <= i);
     while (q->fd < 0 && q->at <= i) {
-        SIM_TRY(sim_prep_tar_take(q->tar, columns, PIXELS));
+        SIM_TRY(sim_prep_tar_read(q->tar, columns, PIXELS));
         q->at++;
     }
-    SIM_TRY(sim_alloc(grown, PIXELS, "prep/stl10"));
-    to_rows(columns, *grown);
-    *bytes = *grown;
+    SIM_TRY(sim_alloc(buffer, PIXELS, "prep/stl10"));
+    to_rows(columns, *buffer);
+    *bytes = *buffer;
     *n = PIXELS;
 done:
     return st;
 }
 
-static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
+static void stl10_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
-    const stl *q = s->own;
+    const stl *q = s->state;
     (void)snprintf(out, out_bytes, "%s, image %zu", q->base, i);
 }
 
-static void close_source(prep_source *s)
+static void stl10_close_source(prep_source *s)
 {
-    stl *q = s->own;
+    stl *q = s->state;
     if (!q)
         return;
     SIM_IGNORE(sim_file_close(&q->fd, q->path));
@@ -258,11 +261,11 @@ static void close_source(prep_source *s)
 
 const prep_format sim_prep_format_stl10 = {
     .name = "stl10",
-    .help = "STL-10 binary (folder, SPLIT_X.bin, or the original .tar.gz)",
-    .in_order = true,
-    .knows = PREP_UNLABELED,
-    .probe = probe,
-    .open = open_source,
-    .read = read_item,
-    .item_name = item_name,
-    .close = close_source};
+    .help = "STL-10 binary (directory, SPLIT_X.bin, or the original .tar.gz)",
+    .sequential = true,
+    .supported = PREP_HAS_UNLABELED,
+    .probe = stl10_probe,
+    .open = stl10_open_source,
+    .read = stl10_read_item,
+    .item_name = stl10_item_name,
+    .close = stl10_close_source};

@@ -1,10 +1,10 @@
 /*
  * from_tar.c - photos in a tar archive, plain or compressed, or in tars within it.
  *
- * Gone through twice from front to end: once for the names, once for the photos.  A name is
- * never a path here: its folder is the class, "train", "val", "test" and "unlabeled" among
- * its folders are splits.  In a tar within (ImageNet has one a class) photos without a
- * folder take the name of that tar.
+ * The archive is read twice: first the names, then the photos.  Names are never used as
+ * paths.  The last directory of a name is the class; directories named "train", "val",
+ * "test" and "unlabeled" are splits.  The class of a photo without a directory in an inner
+ * tar is the name of that tar (ImageNet has one tar per class).
  */
 #include "prep.h"
 
@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LIMIT = 1 << 28, NAME = 256, NO_CLASS = -1, TELL_EVERY = 4096 };
+enum { LIMIT = 1 << 28, NAME = 256, NO_CLASS = -1, REPORT_EVERY = 4096 };
 
 typedef enum { NO_SPLIT, TRAIN, VAL, TEST, UNLABELED, N_SPLITS } split_id;
 static const char *const split_names[N_SPLITS] = {"", "train", "val", "test",
@@ -29,20 +29,20 @@ typedef struct {
 
 typedef struct {
     char path[PATH_MAX];
-    prep_list names, classes; /* of photos; of classes as they came */
-    photo *photos;            /* [names.n] */
-    uint32_t *item;           /* [n_items]: which photo */
-    uint32_t *sorted;         /* [classes.n]: classes in order of name */
-    size_t room, class_room;
-    size_t n_photos, n_links, n_seen[N_SPLITS];
-    prep_tar *tar; /* the second time */
-    size_t at;     /* photos of it behind us */
+    prep_names names, classes; /* of photos; of classes, in order of appearance */
+    photo *photos;             /* [names.n] */
+    uint32_t *item;            /* [n_items]: index of the photo */
+    uint32_t *sorted;          /* [classes.n]: classes sorted by name */
+    size_t capacity, class_capacity;
+    size_t n_photos, n_links, n_in_split[N_SPLITS];
+    prep_tar *tar; /* for the second pass */
+    size_t at;     /* photos that it has passed */
 } archive;
 
 /* ---- names ---- */
 
-/* Takes a name apart: its split, and the folder that is its class ("" for none). */
-static split_id take_apart(const char *name, char class[NAME])
+/* Parses a name: returns its split; class: the directory that is its class, or "". */
+static split_id parse_name(const char *name, char class[NAME])
 {
     split_id split = NO_SPLIT;
     class[0] = '\0';
@@ -65,13 +65,13 @@ static split_id take_apart(const char *name, char class[NAME])
     return split;
 }
 
-/* Place of a class in `sorted`, or where it belongs. */
+/* Binary search of a class in `sorted`; *at is its position, or where to insert it. */
 static bool find_class(const archive *a, const char *name, size_t *at)
 {
     size_t lo = 0, hi = a->classes.n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        int order = strcmp(sim_prep_list_name(&a->classes, a->sorted[mid]), name);
+        int order = strcmp(sim_prep_names_get(&a->classes, a->sorted[mid]), name);
         if (order == 0) {
             *at = mid;
             return true;
@@ -85,7 +85,7 @@ static bool find_class(const archive *a, const char *name, size_t *at)
     return false;
 }
 
-static sim_status class_of(archive *a, const char *name, int32_t *out)
+static sim_status find_or_add_class(archive *a, const char *name, int32_t *out)
 {
     sim_status st = SIM_OK;
     size_t at = 0;
@@ -94,19 +94,19 @@ static sim_status class_of(archive *a, const char *name, int32_t *out)
         *out = (int32_t)a->sorted[at];
         goto done;
     }
-    if (a->classes.n == a->class_room) {
-        a->class_room = a->class_room ? 2 * a->class_room : 1024;
-        SIM_TRY(sim_grow(&a->sorted, a->class_room, "prep/classes"));
+    if (a->classes.n == a->class_capacity) {
+        a->class_capacity = a->class_capacity ? 2 * a->class_capacity : 1024;
+        SIM_TRY(sim_grow(&a->sorted, a->class_capacity, "prep/classes"));
     }
     memmove(a->sorted + at + 1, a->sorted + at, (a->classes.n - at) * sizeof *a->sorted);
     a->sorted[at] = (uint32_t)a->classes.n;
     *out = (int32_t)a->classes.n;
-    SIM_TRY(sim_prep_list_add(&a->classes, name));
+    SIM_TRY(sim_prep_names_add(&a->classes, name));
 done:
     return st;
 }
 
-/* ---- the first time: names ---- */
+/* ---- first pass: names ---- */
 
 static bool is_candidate(const prep_entry *e)
 {
@@ -120,30 +120,30 @@ static sim_status add_photo(archive *a, const prep_entry *e)
     char class[NAME];
     photo p = {.class = NO_CLASS, .entry = (uint32_t)a->n_photos++};
 
-    p.split = (uint8_t)take_apart(e->name, class);
+    p.split = (uint8_t)parse_name(e->name, class);
     if (!class[0] && e->outer)
         (void)snprintf(class, sizeof class, "%.*s", (int)strlen(e->outer) - 4, e->outer);
     if (class[0])
-        SIM_TRY(class_of(a, class, &p.class));
-    if (a->names.n == a->room) {
-        a->room = a->room ? 2 * a->room : 1024;
-        SIM_TRY(sim_grow(&a->photos, a->room, "prep/photos"));
+        SIM_TRY(find_or_add_class(a, class, &p.class));
+    if (a->names.n == a->capacity) {
+        a->capacity = a->capacity ? 2 * a->capacity : 1024;
+        SIM_TRY(sim_grow(&a->photos, a->capacity, "prep/photos"));
     }
     a->photos[a->names.n] = p;
-    SIM_TRY(sim_prep_list_add(&a->names, e->name));
-    a->n_seen[p.split]++;
-    if (a->n_photos % TELL_EVERY == 0)
+    SIM_TRY(sim_prep_names_add(&a->names, e->name));
+    a->n_in_split[p.split]++;
+    if (a->n_photos % REPORT_EVERY == 0)
         sim_log_progress("%s: %zu photos so far", sim_prep_base_name(a->path),
                          a->n_photos);
 done:
     return st;
 }
 
-static void refuse_large(prep_source *out, const prep_entry *e)
+static void skip_large(prep_source *out, const prep_entry *e)
 {
     if (out->n_bad++ == 0)
         (void)snprintf(out->first_bad, sizeof out->first_bad,
-                       "%.150s has %llu bytes, a photo at most %d", e->name,
+                       "%.150s has %llu bytes, expected at most %d", e->name,
                        (unsigned long long)e->n_bytes, LIMIT);
 }
 
@@ -163,34 +163,36 @@ static sim_status list_photos(archive *a, prep_source *out)
         else if (sim_prep_is_photo(sim_prep_base_name(e.name)) && e.is_link)
             a->n_links++;
         else if (sim_prep_is_photo(sim_prep_base_name(e.name)))
-            refuse_large(out, &e);
+            skip_large(out, &e);
     }
     SIM_CHECK(a->n_photos > 0, SIM_E_INPUT,
-              "%s holds no .jpg, .jpeg or .png, and no file of CIFAR or STL-10 (binary)",
+              "%s contains no .jpg, .jpeg or .png files, and no binary file of CIFAR or "
+              "STL-10",
               a->path);
 done:
     sim_prep_tar_close(&t);
     return st;
 }
 
-/* ---- what of it is wanted ---- */
+/* ---- selection of a split ---- */
 
-static sim_status wanted_split(const archive *a, const char *split, split_id *out)
+static sim_status find_split(const archive *a, prep_split split, split_id *out)
 {
     sim_status st = SIM_OK;
-    bool any = a->n_seen[NO_SPLIT] < a->n_photos;
-    split_id want = strcmp(split, "train") == 0       ? TRAIN
-                    : strcmp(split, "unlabeled") == 0 ? UNLABELED
-                    : a->n_seen[VAL]                  ? VAL
-                                                      : TEST;
-    SIM_CHECK(a->n_seen[want] || (!any && want != UNLABELED), SIM_E_INPUT,
-              "%s has no folder for the split %s", a->path, split);
-    *out = a->n_seen[want] ? want : NO_SPLIT;
+    bool any = a->n_in_split[NO_SPLIT] < a->n_photos;
+    split_id wanted = split == PREP_TRAIN       ? TRAIN
+                      : split == PREP_UNLABELED ? UNLABELED
+                      : a->n_in_split[VAL]      ? VAL
+                                                : TEST;
+    SIM_CHECK(a->n_in_split[wanted] || (!any && wanted != UNLABELED), SIM_E_INPUT,
+              "%s contains no directory for the split %s", a->path,
+              sim_prep_split_name(split));
+    *out = a->n_in_split[wanted] ? wanted : NO_SPLIT;
 done:
     return st;
 }
 
-/* Numbers the classes that have a photo of the split, by name. */
+/* Numbers the classes that have a photo of the split, in the order of their names. */
 static sim_status number_classes(archive *a, split_id split, prep_source *out,
                                  int32_t *number)
 {
@@ -204,7 +206,7 @@ static sim_status number_classes(archive *a, split_id split, prep_source *out,
         if (!number[a->sorted[k]])
             continue;
         number[a->sorted[k]] = (int32_t)out->n_classes;
-        SIM_TRY(sim_text_copy(sim_prep_list_name(&a->classes, a->sorted[k]), "prep/names",
+        SIM_TRY(sim_text_copy(sim_prep_names_get(&a->classes, a->sorted[k]), "prep/names",
                               &out->class_names[out->n_classes]));
         out->n_classes++;
     }
@@ -212,7 +214,7 @@ done:
     return st;
 }
 
-static sim_status pick_items(archive *a, split_id split, prep_source *out)
+static sim_status select_items(archive *a, split_id split, prep_source *out)
 {
     sim_status st = SIM_OK;
     int32_t *number = NULL;
@@ -236,72 +238,72 @@ static sim_status pick_items(archive *a, split_id split, prep_source *out)
         a->item[out->n_items++] = (uint32_t)i;
     }
     if (n_stray)
-        sim_log_warn("%zu photos beside the folders of classes are left out", n_stray);
+        sim_log_warn("%zu photos outside of class directories are skipped", n_stray);
 done:
     sim_free(number);
     return st;
 }
 
-static sim_status open_source(const char *path, const prep_options *options,
-                              prep_source *out)
+static sim_status tar_open_source(const char *path, const prep_options *options,
+                                  prep_source *out)
 {
     sim_status st = SIM_OK;
     archive *a = NULL;
     split_id split = NO_SPLIT;
 
     SIM_TRY(sim_new(&a, "prep/tar"));
-    out->own = a;
+    out->state = a;
     out->photos = true;
     (void)snprintf(a->path, sizeof a->path, "%s", path);
     SIM_TRY(list_photos(a, out));
     if (a->n_links)
-        sim_log_warn("%s: %zu photos are links to others and left out; "
-                     "tar --hard-dereference stores them",
+        sim_log_warn("%s: %zu photos are links and are skipped; "
+                     "tar --hard-dereference stores their data",
                      path, a->n_links);
-    SIM_TRY(wanted_split(a, options->split, &split));
-    SIM_TRY(pick_items(a, split, out));
+    SIM_TRY(find_split(a, options->split, &split));
+    SIM_TRY(select_items(a, split, out));
     SIM_TRY(sim_prep_tar_open(path, true, &a->tar));
 done:
     return st;
 }
 
-/* ---- the second time: photos ---- */
+/* ---- second pass: photos ---- */
 
-static sim_status read_item(const prep_source *s, size_t i, const uint8_t **bytes,
-                            size_t *n, uint8_t **grown)
+static sim_status tar_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
+                                size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
-    archive *a = s->own;
-    size_t want = a->photos[a->item[i]].entry;
+    archive *a = s->state;
+    size_t wanted = a->photos[a->item[i]].entry;
     prep_entry e = {0};
 
-    SIM_ASSERT(a->at <= want);
-    while (a->at <= want) {
+    SIM_ASSERT(a->at <= wanted);
+    while (a->at <= wanted) {
         SIM_TRY(sim_prep_tar_next(a->tar, &e));
-        SIM_CHECK(e.name, SIM_E_DATA, "%s became shorter while it was read", a->path);
+        SIM_CHECK(e.name, SIM_E_DATA, "%s was truncated while it was read", a->path);
         a->at += is_candidate(&e);
     }
-    SIM_TRY(sim_prep_tar_load(a->tar, LIMIT, grown, n));
-    *bytes = *grown;
+    SIM_TRY(sim_prep_tar_load(a->tar, LIMIT, buffer, n));
+    *bytes = *buffer;
 done:
     return st;
 }
 
-static void item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
+static void tar_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
-    const archive *a = s->own;
+    const archive *a = s->state;
     (void)snprintf(out, out_bytes, "%.200s: %s", sim_prep_base_name(a->path),
-                   sim_prep_list_name(&a->names, a->item[i]));
+                   sim_prep_names_get(&a->names, a->item[i]));
 }
 
-static void close_source(prep_source *s)
+static void tar_close_source(prep_source *s)
 {
-    archive *a = s->own;
+    archive *a = s->state;
     if (!a)
         return;
     sim_prep_tar_close(&a->tar);
-    sim_prep_list_clear(&a->names);
-    sim_prep_list_clear(&a->classes);
+    sim_prep_names_clear(&a->names);
+    sim_prep_names_clear(&a->classes);
     sim_free(a->photos);
     sim_free(a->item);
     sim_free(a->sorted);
@@ -311,11 +313,11 @@ static void close_source(prep_source *s)
 const prep_format sim_prep_format_tar = {
     .name = "tar",
     .help =
-        "photos in a tar archive (.tar, .gz, .zst ...; FOLDER/photo, or tars of tars)",
-    .in_order = true,
-    .knows = PREP_UNLABELED | PREP_RESIZE,
+        "photos in a tar archive (.tar, .gz, .zst ...; CLASS/photo, or a tar of tars)",
+    .sequential = true,
+    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE,
     .probe = sim_prep_is_tar,
-    .open = open_source,
-    .read = read_item,
-    .item_name = item_name,
-    .close = close_source};
+    .open = tar_open_source,
+    .read = tar_read_item,
+    .item_name = tar_item_name,
+    .close = tar_close_source};

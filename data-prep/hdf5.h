@@ -1,5 +1,5 @@
 /*
- * hdf5.h - private to from_hdf5.c and hdf5_sets.c: somebody's HDF5 file, and its blocks.
+ * hdf5.h - an open HDF5 source, shared by from_hdf5.c and hdf5_sets.c.
  */
 #ifndef SIMILE_PREP_HDF5_H
 #define SIMILE_PREP_HDF5_H
@@ -10,35 +10,32 @@
 
 #include <limits.h>
 
-enum {
-    HDF5_NAME = 512,
-    HDF5_MAX_IMAGES = 1 << 30 /* as the reader of data sets */
-};
+enum { HDF5_NAME = 512, HDF5_MAX_IMAGES = SIM_MAX_IMAGES };
 
-/* How one image lies in a data set. */
-typedef enum { HDF5_ROWS_LAST, HDF5_PLANES, HDF5_GRAY } hdf5_layout;
+/* Order of the dimensions of an image: H W C, C H W, or H W. */
+typedef enum { HDF5_HWC, HDF5_CHW, HDF5_HW } hdf5_layout;
 
-/* One data set of images, or of a single one. */
+/* An HDF5 data set of images, or of a single image. */
 typedef struct {
     hdf5_layout layout;
-    bool single; /* no dimension N */
+    bool single; /* without the dimension N */
     bool floats;
     size_t n, h, w, c;
-    size_t first;      /* item number of its first image */
-    size_t piece_rows; /* read together */
-    int32_t label;     /* a class by group; else -1 */
+    size_t first;      /* index of its first image among all items */
+    size_t piece_rows; /* images per read, whole chunks */
+    int32_t label;     /* of all its images if classes are groups; otherwise -1 */
 } hdf5_block;
 
 typedef struct {
     char path[PATH_MAX];
     sim_h5 *file;
-    prep_list names;    /* of the blocks */
+    prep_names names;   /* of the blocks */
     hdf5_block *blocks; /* [names.n] */
-    size_t room, n_items;
-    double scale;     /* floats: to 0..255 */
-    size_t b;         /* block of the piece, */
-    size_t row, rows; /* its images, */
-    void *piece;      /* as in the file: uint8 or float */
+    size_t capacity, n_items;
+    double scale;     /* of floats, to 0 to 255 */
+    size_t b;         /* block of the current piece */
+    size_t row, rows; /* first image of the piece in its block; their number */
+    void *piece;      /* uint8 or float, in the layout of the file */
 } hdf5;
 
 static inline size_t hdf5_image_values(const hdf5_block *b)
@@ -46,16 +43,19 @@ static inline size_t hdf5_image_values(const hdf5_block *b)
     return b->h * b->w * b->c;
 }
 
-/* The name that was asked for, or the first known one that is there; else what is there is
- * told, and `option`, which names one. */
+/*
+ * Finds a data set: `key` if it is not NULL, otherwise the first of the known names that
+ * exists.
+ * Errors: SIM_E_DATA; the message lists the data sets and refers to `option`.
+ */
 SIM_MUST_USE sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path,
                                           const char *key, const char *const *known,
                                           const char *option, char out[HDF5_NAME]);
-/* A data set of images as the next block.  `alone`: in a group of a class, where H x W and
- * H x W x C are one image. */
+/* Appends a data set of images as a block.  `alone`: a member of a class group, where H x W
+ * and H x W x C are a single image. */
 SIM_MUST_USE sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone,
                                            int32_t label);
-/* All data sets below a group, whose members are the classes. */
+/* Appends all data sets below a group, whose members are the classes. */
 SIM_MUST_USE sim_status sim_hdf5_add_classes(hdf5 *f, const char *group,
                                              prep_source *out);
 

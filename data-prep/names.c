@@ -1,5 +1,5 @@
 /*
- * names.c - paths, and lists of names that take little more room than their letters.
+ * names.c - paths and compact lists of names.
  */
 #include "prep.h"
 
@@ -9,20 +9,20 @@
 #include <string.h>
 #include <strings.h>
 
-sim_status sim_prep_list_add(prep_list *l, const char *name)
+sim_status sim_prep_names_add(prep_names *l, const char *name)
 {
     sim_status st = SIM_OK;
     size_t bytes = strlen(name) + 1;
 
-    if (l->n == l->room) {
-        size_t room = l->room ? 2 * l->room : 1024;
-        SIM_TRY(sim_grow(&l->at, room, "prep/names"));
-        l->room = room;
+    if (l->n == l->capacity) {
+        size_t capacity = l->capacity ? 2 * l->capacity : 1024;
+        SIM_TRY(sim_grow(&l->at, capacity, "prep/names"));
+        l->capacity = capacity;
     }
-    if (l->used + bytes > l->text_room) {
-        size_t room = 2 * l->text_room + bytes + (1 << 16);
-        SIM_TRY(sim_grow(&l->text, room, "prep/names"));
-        l->text_room = room;
+    if (l->used + bytes > l->text_capacity) {
+        size_t capacity = 2 * l->text_capacity + bytes + (1 << 16);
+        SIM_TRY(sim_grow(&l->text, capacity, "prep/names"));
+        l->text_capacity = capacity;
     }
     memcpy(l->text + l->used, name, bytes);
     l->at[l->n++] = l->used;
@@ -31,16 +31,16 @@ done:
     return st;
 }
 
-const char *sim_prep_list_name(const prep_list *l, size_t i)
+const char *sim_prep_names_get(const prep_names *l, size_t i)
 {
     return l->text + l->at[i];
 }
 
-void sim_prep_list_clear(prep_list *l)
+void sim_prep_names_clear(prep_names *l)
 {
     sim_free(l->text);
     sim_free(l->at);
-    *l = (prep_list){0};
+    *l = (prep_names){0};
 }
 
 sim_status sim_prep_join(const char *a, const char *b, char *out, size_t out_bytes)
@@ -69,7 +69,7 @@ bool sim_prep_is_photo(const char *name)
 {
     static const char *const ends[] = {".jpg", ".jpeg", ".png"};
     size_t n = strlen(name);
-    if (name[0] == '.') /* hidden, or the resource fork of a Mac */
+    if (name[0] == '.') /* hidden, such as the resource forks (._NAME) of macOS */
         return false;
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
         if (n > strlen(ends[i]) && strcasecmp(name + n - strlen(ends[i]), ends[i]) == 0)
@@ -81,16 +81,16 @@ sim_status sim_prep_lines(const char *text, size_t n_bytes, char ***lines, size_
 {
     sim_status st = SIM_OK;
     char **list = NULL;
-    size_t count = 0, room = 0;
+    size_t count = 0, capacity = 0;
 
     for (size_t at = 0, end = 0; at < n_bytes; at = end + 1) {
         for (end = at; end < n_bytes && text[end] != '\n' && text[end] != '\r';)
             end++;
         if (end == at)
             continue;
-        if (count == room) {
-            room = room ? 2 * room : 64;
-            SIM_TRY(sim_grow(&list, room, "prep/lines"));
+        if (count == capacity) {
+            capacity = capacity ? 2 * capacity : 64;
+            SIM_TRY(sim_grow(&list, capacity, "prep/lines"));
         }
         SIM_TRY(sim_text_format("prep/lines", &list[count], "%.*s", (int)(end - at),
                                 text + at));

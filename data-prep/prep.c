@@ -1,7 +1,7 @@
 /*
- * prep.c - a source into a data set: its format found, its items chosen, its set finished.
+ * prep.c - converts a source: detects its format, selects items, completes the data set.
  *
- * The items go through transfer.c.
+ * transfer.c converts the items.
  */
 #include "prep.h"
 
@@ -37,6 +37,12 @@ const char *sim_prep_format_names(void)
     return names + 1;
 }
 
+const char *sim_prep_split_name(prep_split split)
+{
+    static const char *const names[] = {"train", "test", "unlabeled"};
+    return names[split];
+}
+
 static sim_status find_format(const char *source, const prep_options *options,
                               const prep_format **out)
 {
@@ -44,30 +50,30 @@ static sim_status find_format(const char *source, const prep_options *options,
 
     SIM_CHECK(sim_path_exists(source), SIM_E_INPUT, "%s does not exist", source);
     for (int i = 0; i < N_FORMATS; i++) {
-        bool wanted = options->format ? strcmp(options->format, formats[i]->name) == 0
-                                      : formats[i]->probe(source);
-        if (wanted) {
+        bool matches = options->format ? strcmp(options->format, formats[i]->name) == 0
+                                       : formats[i]->probe(source);
+        if (matches) {
             *out = formats[i];
             goto done;
         }
     }
-    SIM_CHECK(!options->format, SIM_E_USAGE, "--format %s is none of %s", options->format,
-              sim_prep_format_names());
-    SIM_FAIL(SIM_E_DATA, "%s looks like none of %s; say which with --format", source,
+    SIM_CHECK(!options->format, SIM_E_USAGE, "--format %s is unknown, expected one of %s",
+              options->format, sim_prep_format_names());
+    SIM_FAIL(SIM_E_DATA, "%s: unknown format; specify one of %s with --format", source,
              sim_prep_format_names());
 done:
     return st;
 }
 
-/* ---- a balanced part ---- */
+/* ---- --limit: a balanced selection ---- */
 
 typedef struct {
     uint32_t class, key, item;
-} ticket;
+} candidate;
 
 static int by_class_and_key(const void *a, const void *b)
 {
-    const ticket *x = a, *y = b;
+    const candidate *x = a, *y = b;
     if (x->class != y->class)
         return x->class < y->class ? -1 : 1;
     if (x->key != y->key)
@@ -75,64 +81,65 @@ static int by_class_and_key(const void *a, const void *b)
     return (x->item > y->item) - (x->item < y->item);
 }
 
-static void draw_tickets(const prep_source *s, ticket *tickets)
+static void sort_candidates(const prep_source *s, candidate *candidates)
 {
     for (size_t i = 0; i < s->n_items; i++) {
         sim_random r = {.purpose = SIM_RANDOM_SPLIT, .sample = (uint32_t)i};
         uint32_t w[4];
         sim_random_words(&r, w);
-        tickets[i] = (ticket){s->labels ? (uint32_t)s->labels[i] : 0, w[0], (uint32_t)i};
+        candidates[i] =
+            (candidate){s->labels ? (uint32_t)s->labels[i] : 0, w[0], (uint32_t)i};
     }
-    qsort(tickets, s->n_items, sizeof *tickets, by_class_and_key);
+    qsort(candidates, s->n_items, sizeof *candidates, by_class_and_key);
 }
 
-/* Draws `limit` items: each class in turn gives its next one.  next [classes + 1] */
-static void take_in_turn(const prep_source *s, const ticket *tickets, size_t *next,
-                         size_t classes, size_t limit, bool *chosen)
+/* Selects `limit` items, one of each class in turn.  next [classes] is workspace. */
+static void select_round_robin(const prep_source *s, const candidate *candidates,
+                               size_t *next, size_t classes, size_t limit, bool *selected)
 {
     size_t left = limit, at = 0;
     for (size_t c = 0; c < classes; c++) {
         next[c] = at;
-        while (at < s->n_items && tickets[at].class == c)
+        while (at < s->n_items && candidates[at].class == c)
             at++;
     }
     for (bool any = true; left > 0 && any;) {
         any = false;
         for (size_t c = 0; c < classes && left > 0; c++) {
-            if (next[c] == s->n_items || tickets[next[c]].class != c)
+            if (next[c] == s->n_items || candidates[next[c]].class != c)
                 continue;
-            chosen[tickets[next[c]++].item] = true;
+            selected[candidates[next[c]++].item] = true;
             left--;
             any = true;
         }
     }
 }
 
-/* [n_items] of the part that --limit wants, NULL for all. */
-static sim_status choose(const prep_source *s, size_t limit, bool **out)
+/* *out [n_items]: the items that --limit keeps; unchanged if it keeps all. */
+static sim_status select_items(const prep_source *s, size_t limit, bool **out)
 {
     sim_status st = SIM_OK;
-    ticket *tickets = NULL;
+    candidate *candidates = NULL;
     size_t *next = NULL, classes = s->labels ? s->n_classes : 1;
-    bool *chosen = NULL;
+    bool *selected = NULL;
 
     if (limit == 0 || limit >= s->n_items)
         goto done;
-    SIM_TRY(sim_alloc(&chosen, s->n_items, "prep/choose"));
-    SIM_TRY(sim_alloc(&tickets, s->n_items, "prep/choose"));
-    SIM_TRY(sim_alloc(&next, classes, "prep/choose"));
-    draw_tickets(s, tickets);
-    take_in_turn(s, tickets, next, classes, limit, chosen);
-    *out = chosen;
-    chosen = NULL;
+    SIM_TRY(sim_alloc(&selected, s->n_items, "prep/select"));
+    SIM_TRY(sim_alloc(&candidates, s->n_items, "prep/select"));
+    SIM_TRY(sim_alloc(&next, classes, "prep/select"));
+    sort_candidates(s, candidates);
+    select_round_robin(s, candidates, next, classes, limit, selected);
+    *out = selected;
+    selected = NULL;
 done:
-    sim_free(chosen);
-    sim_free(tickets);
+    sim_free(selected);
+    sim_free(candidates);
     sim_free(next);
     return st;
 }
 
-/* ---- what is converted, and how: a conversion that was killed goes on only alike ---- */
+/* ---- identity: an interrupted conversion is resumed only by an equal one ---- */
 
 static void add_text(sim_hasher *h, const char *text)
 {
@@ -149,7 +156,7 @@ static void add_options(sim_hasher *h, const prep_options *o)
     const uint64_t numbers[] = {o->coarse, o->limit, o->size, o->keep_shape,
                                 o->fail_on_bad};
     add_numbers(h, numbers, sizeof numbers / sizeof *numbers);
-    add_text(h, o->split);
+    add_text(h, sim_prep_split_name(o->split));
     add_text(h, o->images_key);
     add_text(h, o->labels_key);
     add_text(h, o->path);
@@ -180,9 +187,9 @@ static void add_source(sim_hasher *h, const prep_format *format, const char *pat
     }
 }
 
-static sim_status identity_of(const prep_format *format, const char *path,
-                              const prep_source *s, const prep_options *options,
-                              sim_hash *out)
+static sim_status hash_identity(const prep_format *format, const char *path,
+                                const prep_source *s, const prep_options *options,
+                                sim_hash *out)
 {
     sim_status st = SIM_OK;
     sim_hasher *h = NULL;
@@ -196,10 +203,10 @@ done:
     return st;
 }
 
-/* ---- the whole ---- */
+/* ---- one process ---- */
 
-static sim_dataset_spec spec_of(const prep_source *s, const prep_options *options,
-                                const char *source)
+static sim_dataset_spec make_spec(const prep_source *s, const prep_options *options,
+                                  const char *source)
 {
     bool encoded = s->photos && (options->size == 0 || options->keep_shape);
     return (sim_dataset_spec){.encoded = encoded,
@@ -214,14 +221,15 @@ static sim_dataset_spec spec_of(const prep_source *s, const prep_options *option
                               .created_by = options->created_by};
 }
 
-static void drop_source(const prep_format *format, prep_source *s)
+static void close_source(const prep_format *format, prep_source *s)
 {
     format->close(s);
     sim_free(s->labels);
     sim_prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
 }
 
-/* "FORMAT: the last part of the path", for the attribute: no one's home directory. */
+/* "FORMAT: NAME (SPLIT)", for the attribute.  NAME is the last component of the path, so
+ * that no home directory is published. */
 static void source_text(const prep_format *format, const char *source, const char *split,
                         char out[200])
 {
@@ -240,11 +248,11 @@ typedef struct {
     const char *path, *out;
     const prep_options *options;
     prep_source source;
-    bool *chosen;
+    bool *selected; /* [n_items]; NULL: all */
     sim_dataset_spec spec;
-    char text[200]; /* for the spec */
+    char text[200]; /* spec.source */
     sim_dataset_writer *writer;
-    bool made; /* our part's temporaries are there */
+    bool started; /* the temporary files of this process exist */
 } conversion;
 
 static void part_path(const conversion *c, size_t k, char out[PATH_MAX])
@@ -253,66 +261,68 @@ static void part_path(const conversion *c, size_t k, char out[PATH_MAX])
                    c->options->n_parts);
 }
 
-static sim_status add_file(const char *out, uint64_t *bytes)
+static sim_status add_file_bytes(const char *out, uint64_t *bytes)
 {
     sim_status st = SIM_OK;
     char path[PATH_MAX];
-    uint64_t here = 0;
+    uint64_t n = 0;
     int fd = -1;
 
     (void)snprintf(path, sizeof path, "%.4000s.part", out);
     if (sim_path_exists(path))
-        SIM_TRY(sim_file_open_read(path, &fd, &here));
-    *bytes += here;
+        SIM_TRY(sim_file_open_read(path, &fd, &n));
+    *bytes += n;
 done:
     SIM_IGNORE(sim_file_close(&fd, path));
     return st;
 }
 
-/* Bytes of images that an earlier start left: of the whole, and of each part. */
-static sim_status add_written(const conversion *c, uint64_t *bytes)
+/* Adds the bytes of images in the temporary files of an interrupted conversion. */
+static sim_status add_part_bytes(const conversion *c, uint64_t *bytes)
 {
     sim_status st = SIM_OK;
     char path[PATH_MAX];
 
-    SIM_TRY(add_file(c->out, bytes));
+    SIM_TRY(add_file_bytes(c->out, bytes));
     for (size_t k = 0; c->options->n_parts > 1 && k < c->options->n_parts; k++) {
         part_path(c, k, path);
-        SIM_TRY(add_file(path, bytes));
+        SIM_TRY(add_file_bytes(path, bytes));
     }
 done:
     return st;
 }
 
-/* Pixels are known before: a disk that is too small is refused at once, by the first of
- * several processes, before any of them writes.  (Parts and what is joined of them stand
- * there together.) */
+/*
+ * Checks the free disk space.  The size is known in advance only if images are pixels.  Of
+ * several processes the first one checks, before any of them writes; while parts are joined,
+ * the disk holds the data twice.
+ */
 static sim_status check_space(const conversion *c, size_t n)
 {
     sim_status st = SIM_OK;
     const char *out = c->out;
     const sim_dataset_spec *spec = &c->spec;
     enum { PER_IMAGE = 28, SLACK = 1 << 20 };
-    char folder[4096];
-    uint64_t free_bytes = 0, there = 0;
+    char directory[4096];
+    uint64_t free_bytes = 0, reused = 0;
 
     if (spec->encoded || c->options->part > 0)
         goto done;
     const char *base = sim_prep_base_name(out);
-    (void)snprintf(folder, sizeof folder, "%.*s", base > out ? (int)(base - out) : 1,
-                   base > out ? out : ".");
-    SIM_TRY(sim_path_free_bytes(folder, &free_bytes));
-    SIM_TRY(add_written(c, &there));
+    (void)snprintf(directory, sizeof directory, "%.*s",
+                   base > out ? (int)(base - out) : 1, base > out ? out : ".");
+    SIM_TRY(sim_path_free_bytes(directory, &free_bytes));
+    SIM_TRY(add_part_bytes(c, &reused));
     size_t copies = c->options->n_parts > 1 ? 2 : 1;
     uint64_t need = copies * n * (spec->h * spec->w * spec->c + PER_IMAGE) + SLACK;
-    SIM_CHECK(need <= free_bytes + there, SIM_E_IO,
-              "%s needs %.1f MB, and its disk has %.1f MB left", out, (double)need / 1e6,
-              (double)free_bytes / 1e6);
+    SIM_CHECK(need <= free_bytes + reused, SIM_E_IO,
+              "%s needs %.1f MB, but only %.1f MB of disk space are free", out,
+              (double)need / 1e6, (double)free_bytes / 1e6);
 done:
     return st;
 }
 
-/* What a format does not know is refused, not left out without a word. */
+/* An option that the format does not support is an error. */
 static sim_status check_options(const prep_format *format, const prep_options *o)
 {
     sim_status st = SIM_OK;
@@ -320,18 +330,18 @@ static sim_status check_options(const prep_format *format, const prep_options *o
         int of;
         bool given;
         const char *option;
-    } all[] = {{PREP_UNLABELED, strcmp(o->split, "unlabeled") == 0, "--split unlabeled"},
-               {PREP_RESIZE, o->size > 0, "--size"},
-               {PREP_RESIZE, o->keep_shape, "--crop none"},
-               {PREP_COARSE, o->coarse, "--labels coarse"},
-               {PREP_KEYS, o->images_key != NULL, "--images-key"},
-               {PREP_KEYS, o->labels_key != NULL, "--labels-key"},
-               {PREP_KEYS, o->path != NULL, "--path"}};
+    } all[] = {{PREP_HAS_UNLABELED, o->split == PREP_UNLABELED, "--split unlabeled"},
+               {PREP_HAS_SIZE, o->size > 0, "--size"},
+               {PREP_HAS_SIZE, o->keep_shape, "--crop none"},
+               {PREP_HAS_COARSE, o->coarse, "--labels coarse"},
+               {PREP_HAS_KEYS, o->images_key != NULL, "--images-key"},
+               {PREP_HAS_KEYS, o->labels_key != NULL, "--labels-key"},
+               {PREP_HAS_KEYS, o->path != NULL, "--path"}};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        SIM_CHECK(!all[i].given || (format->knows & all[i].of), SIM_E_USAGE,
-                  "%s: not for %s, which is %s", all[i].option, format->name,
-                  format->help);
+        SIM_CHECK(!all[i].given || (format->supported & all[i].of), SIM_E_USAGE,
+                  "%s is not supported by the format %s (%s)", all[i].option,
+                  format->name, format->help);
 done:
     return st;
 }
@@ -348,41 +358,42 @@ static sim_status open_source(conversion *c, prep_result *result)
     if (st != SIM_OK)
         goto done;
     if (s->n_bad)
-        sim_log_warn("skipped: %s (%zu such)", s->first_bad, s->n_bad);
+        sim_log_warn("skipped: %s (%zu in total)", s->first_bad, s->n_bad);
     result->n_bad = s->n_bad;
     result->format = c->format->name;
     result->n_classes = s->labels ? s->n_classes : 0;
-    SIM_TRY(choose(s, c->options->limit, &c->chosen));
-    source_text(c->format, c->path, c->options->split, c->text);
-    c->spec = spec_of(s, c->options, c->text);
-    SIM_TRY(identity_of(c->format, c->path, s, c->options, &c->spec.identity));
-    SIM_TRY(check_space(c, c->chosen ? c->options->limit : s->n_items));
+    SIM_TRY(select_items(s, c->options->limit, &c->selected));
+    source_text(c->format, c->path, sim_prep_split_name(c->options->split), c->text);
+    c->spec = make_spec(s, c->options, c->text);
+    SIM_TRY(hash_identity(c->format, c->path, s, c->options, &c->spec.identity));
+    SIM_TRY(check_space(c, c->selected ? c->options->limit : s->n_items));
 done:
     return st;
 }
 
-/* The items of part k into a writer that stands open. */
-static sim_status convey(const conversion *c, size_t k, size_t n_parts,
-                         prep_result *result)
+/* Converts the items of part k. */
+static sim_status transfer_part(const conversion *c, size_t k, size_t n_parts,
+                                prep_result *result)
 {
     size_t n = c->source.n_items;
-    const prep_way way = {.format = c->format,
-                          .source = &c->source,
-                          .options = c->options,
-                          .chosen = c->chosen,
-                          .lo = n / n_parts * k + n % n_parts * k / n_parts,
-                          .hi = n / n_parts * (k + 1) + n % n_parts * (k + 1) / n_parts,
-                          .spec = &c->spec,
-                          .writer = c->writer};
-    return sim_prep_transfer(&way, result);
+    const prep_transfer transfer = {.format = c->format,
+                                    .source = &c->source,
+                                    .options = c->options,
+                                    .selected = c->selected,
+                                    .lo = n / n_parts * k + n % n_parts * k / n_parts,
+                                    .hi = n / n_parts * (k + 1) +
+                                          n % n_parts * (k + 1) / n_parts,
+                                    .spec = &c->spec,
+                                    .writer = c->writer};
+    return sim_prep_transfer(&transfer, result);
 }
 
-static sim_status finish(conversion *c, prep_result *result)
+static sim_status finish_dataset(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
 
-    SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: not one of its %zu images is good",
+    SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: none of its %zu images is valid",
               c->path, s->n_items);
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,
                                s->class_names ? s->n_classes : 0, result->fingerprint));
@@ -396,13 +407,13 @@ static sim_status convert_alone(conversion *c, prep_result *result)
     SIM_TRY(find_format(c->path, c->options, &c->format));
     SIM_TRY(open_source(c, result));
     SIM_TRY(sim_dataset_create(c->out, &c->spec, &c->writer));
-    SIM_TRY(convey(c, 0, 1, result));
-    SIM_TRY(finish(c, result));
+    SIM_TRY(transfer_part(c, 0, 1, result));
+    SIM_TRY(finish_dataset(c, result));
 done:
     return st;
 }
 
-/* ---- several processes: each makes a part, the first one joins them ---- */
+/* ---- several processes: each writes a part, the first one joins them ---- */
 
 static sim_status open_part(conversion *c, prep_result *result)
 {
@@ -420,14 +431,14 @@ static sim_status convert_part(conversion *c, prep_result *result)
 
     part_path(c, c->options->part, path);
     SIM_TRY(sim_dataset_create(path, &c->spec, &c->writer));
-    c->made = true;
-    SIM_TRY(convey(c, c->options->part, c->options->n_parts, result));
+    c->started = true;
+    SIM_TRY(transfer_part(c, c->options->part, c->options->n_parts, result));
 done:
     sim_dataset_suspend(&c->writer);
     return st;
 }
 
-/* A part's journal tells what was skipped in it. */
+/* The counts of skipped items are in the journals of the parts. */
 static sim_status join_parts(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
@@ -435,7 +446,7 @@ static sim_status join_parts(conversion *c, prep_result *result)
     sim_dataset_mark mark;
     sim_dataset_spec spec = c->spec;
 
-    spec.identity = (sim_hash){0}; /* the parts are what a new start goes on from */
+    spec.identity = (sim_hash){0}; /* an interrupted join restarts from the parts */
     result->n_bad = c->source.n_bad;
     result->n_warned = 0;
     SIM_TRY(sim_dataset_create(c->out, &spec, &c->writer));
@@ -446,7 +457,7 @@ static sim_status join_parts(conversion *c, prep_result *result)
         result->n_warned += mark.n_warned;
     }
     (void)sim_dataset_resumed(c->writer, &result->n_images);
-    SIM_TRY(finish(c, result));
+    SIM_TRY(finish_dataset(c, result));
     for (size_t k = 0; k < c->options->n_parts; k++) {
         part_path(c, k, path);
         SIM_TRY(sim_dataset_discard(path));
@@ -459,13 +470,13 @@ static sim_status convert_together(conversion *c, prep_result *result)
 {
     char path[PATH_MAX];
     const prep_options *o = c->options;
-    sim_status st = o->meet(o->meet_ctx, open_part(c, result));
+    sim_status st = o->agree(o->agree_ctx, open_part(c, result));
 
     if (st == SIM_OK)
-        st = o->meet(o->meet_ctx, convert_part(c, result));
+        st = o->agree(o->agree_ctx, convert_part(c, result));
     if (st == SIM_OK && c->options->part == 0)
         st = join_parts(c, result);
-    if (st != SIM_OK && st != SIM_E_IO && c->made) { /* a new start would end alike */
+    if (st != SIM_OK && st != SIM_E_IO && c->started) { /* resuming would fail again */
         part_path(c, c->options->part, path);
         SIM_IGNORE(sim_dataset_discard(path));
     }
@@ -483,14 +494,14 @@ sim_status sim_prep_convert(const char *source, const char *out,
     st = alone ? convert_alone(&c, result) : convert_together(&c, result);
     if (st == SIM_E_IO && alone && result->n_images > 0)
         st = sim_error_begin(st, __FILE__, __LINE__,
-                             "%s; once that is mended, the same command goes on after "
+                             "%s; once this is fixed, the same command resumes after "
                              "%zu images",
                              sim_error_message(), result->n_images);
     if (st == SIM_E_IO)
         sim_dataset_suspend(&c.writer);
     sim_dataset_abandon(&c.writer);
     if (c.format)
-        drop_source(c.format, &c.source);
-    sim_free(c.chosen);
+        close_source(c.format, &c.source);
+    sim_free(c.selected);
     return st;
 }

@@ -1,9 +1,9 @@
 /*
- * prep.h - from somebody's files to a simile data set.
+ * prep.h - converters from source formats to a simile data set.
  *
- * A format opens a source as a list of items with labels; prep.c chooses items, transfer.c
- * decodes, resizes and writes.  Called by `simile prepare`; uses core, h5, data and
- * libarchive.
+ * A format opens a source as a list of items with labels (from_*.c).  prep.c detects the
+ * format and selects items; transfer.c reads, decodes, resizes and writes them.
+ * Called by `simile prepare`.  Uses core, h5, data and libarchive.
  */
 #ifndef SIMILE_PREP_H
 #define SIMILE_PREP_H
@@ -11,144 +11,153 @@
 #include "simile/data.h"
 #include "simile/status.h"
 
+/* --split; the order of sim_prep_split_name. */
+typedef enum { PREP_TRAIN, PREP_TEST, PREP_UNLABELED } prep_split;
+const char *sim_prep_split_name(prep_split split);
+
 typedef struct {
-    const char *format; /* NULL: found by looking */
-    const char *split;  /* "train", "test", "unlabeled" */
-    bool coarse;        /* CIFAR-100's 20 groups as labels */
-    size_t limit;       /* keep so many, balanced over classes; 0: all */
-    size_t size;        /* photos: shorter side; 0: as they are */
-    bool keep_shape;    /* photos: no centre crop, each keeps its own size */
-    bool fail_on_bad;   /* else bad files are named, counted and skipped */
+    const char *format; /* name of a row of formats.def; NULL: detect */
+    prep_split split;
+    bool coarse;      /* CIFAR-100: the 20 coarse labels */
+    size_t limit;     /* number of items to keep, balanced over classes; 0: all */
+    size_t size;      /* photos: length of the shorter side; 0: unchanged */
+    bool keep_shape;  /* photos: no centre crop, stored encoded */
+    bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
     const char *images_key, *labels_key; /* HDF5: names of the data sets, or NULL */
-    const char *path;                    /* HDF5: a group with one class a member */
+    const char *path;                    /* HDF5: a group whose members are the classes */
     const char *created_by;
-    /* One of several processes that share the work by fixed ranges of items; the first one
-     * joins what they made.  `meet` returns the failure of any of them to all.  0: alone. */
+    /* Process `part` of `n_parts` converts a fixed range of items; process 0 joins the
+     * parts.  n_parts 0 or 1: one process.  `agree` is collective over the processes: it
+     * returns the failure of any of them to all. */
     size_t part, n_parts;
-    sim_status (*meet)(void *ctx, sim_status mine);
-    void *meet_ctx;
+    sim_status (*agree)(void *ctx, sim_status local);
+    void *agree_ctx;
 } prep_options;
 
-/* What came of it. */
 typedef struct {
     size_t n_images, n_bad, n_warned, n_classes;
     char fingerprint[33];
     const char *format;
 } prep_result;
 
-/* An open source.  Items are in a fixed order. */
+/* An open source.  The order of the items is fixed. */
 typedef struct {
     size_t n_items;
-    bool photos;        /* items are encoded files */
-    size_t h, w, c;     /* else: of every item */
+    bool photos;        /* items are JPEG or PNG files */
+    size_t h, w, c;     /* otherwise: the shape of every item */
     int32_t *labels;    /* [n_items], or NULL */
-    char **class_names; /* or NULL */
+    char **class_names; /* [n_classes], or NULL */
     size_t n_classes;
-    size_t n_bad;        /* items left out while opening */
-    char first_bad[256]; /* and the first reason */
-    void *own;           /* the format's */
+    size_t n_bad;        /* items skipped while opening */
+    char first_bad[256]; /* reason for the first of them */
+    void *state;         /* private to the format */
 } prep_source;
 
-/* Options that only some formats know. */
+/* Options that only some formats support. */
 enum {
-    PREP_UNLABELED = 1, /* --split unlabeled */
-    PREP_RESIZE = 2,    /* --size, --crop */
-    PREP_COARSE = 4,    /* --labels coarse */
-    PREP_KEYS = 8       /* --images-key, --labels-key, --path */
+    PREP_HAS_UNLABELED = 1, /* --split unlabeled */
+    PREP_HAS_SIZE = 2,      /* --size, --crop */
+    PREP_HAS_COARSE = 4,    /* --labels coarse */
+    PREP_HAS_KEYS = 8       /* --images-key, --labels-key, --path */
 };
 
 typedef struct {
     const char *name, *help;
-    bool in_order; /* `read` is called by one thread at a time, with rising items */
-    int knows;     /* of the options above */
-    /* Does the path look like it? */
+    bool sequential; /* `read` is called by one thread at a time, with increasing items */
+    int supported;   /* PREP_HAS_... */
+    /* Whether the path looks like a source of this format. */
     bool (*probe)(const char *path);
     SIM_MUST_USE sim_status (*open)(const char *path, const prep_options *options,
                                     prep_source *out);
-    /* Item i: its bytes (pixels or a file), borrowed or in *grown, and its name. */
+    /* Reads item i, pixels or a file.  *bytes [*n] is borrowed from the source, or equals
+     * *buffer, which the caller releases with sim_free. */
     SIM_MUST_USE sim_status (*read)(const prep_source *s, size_t i, const uint8_t **bytes,
-                                    size_t *n, uint8_t **grown);
+                                    size_t *n, uint8_t **buffer);
+    /* Name of item i for messages. */
     void (*item_name)(const prep_source *s, size_t i, char *out, size_t out_bytes);
     void (*close)(prep_source *s);
 } prep_format;
 
 /*
- * Converts on sim_threads() threads, with the same bytes for any number; progress on
- * stderr.  A conversion that was killed goes on where it was, if called alike.
- * Fails: SIM_E_INPUT, SIM_E_DATA, SIM_E_CREATE, SIM_E_IO; no file is half-written.
+ * Converts on sim_threads() threads; the result has the same bytes for any number of them.
+ * Progress is printed on stderr.  An interrupted conversion is resumed by the same call.
+ * Errors: SIM_E_USAGE, SIM_E_INPUT, SIM_E_DATA, SIM_E_CREATE, SIM_E_IO; `out` is then
+ * unchanged.
  */
 SIM_MUST_USE sim_status sim_prep_convert(const char *source, const char *out,
                                          const prep_options *options,
                                          prep_result *result);
-/* "idx|cifar|folder" */
+/* Names of the formats, separated by '|'. */
 const char *sim_prep_format_names(void);
 
 /* ---- between prep.c and transfer.c ---- */
 
-/* Puts the items [lo, hi) of a source into a data set, from where the writer had come.
- * `chosen` [n_items], or NULL for all. */
+/* Items [lo, hi) of a source to convert. */
 typedef struct {
     const prep_format *format;
     const prep_source *source;
     const prep_options *options;
-    const bool *chosen;
+    const bool *selected; /* [n_items]; NULL: all */
     size_t lo, hi;
     const sim_dataset_spec *spec;
-    sim_dataset_writer *writer;
-} prep_way;
-SIM_MUST_USE sim_status sim_prep_transfer(const prep_way *way, prep_result *result);
+    sim_dataset_writer *writer; /* may have recovered items */
+} prep_transfer;
+/* Appends the items that the writer has not recovered. */
+SIM_MUST_USE sim_status sim_prep_transfer(const prep_transfer *transfer,
+                                          prep_result *result);
 
 /* ---- for the formats ---- */
 
-/* Names, one after the other in one block. */
+/* A list of names in one block of memory. */
 typedef struct {
     char *text;
-    uint64_t *at; /* [n] */
-    size_t n, room, used, text_room;
-} prep_list;
-SIM_MUST_USE sim_status sim_prep_list_add(prep_list *l, const char *name);
-const char *sim_prep_list_name(const prep_list *l, size_t i);
-void sim_prep_list_clear(prep_list *l);
+    uint64_t *at; /* [n], offsets in `text` */
+    size_t n, capacity, used, text_capacity;
+} prep_names;
+SIM_MUST_USE sim_status sim_prep_names_add(prep_names *l, const char *name);
+const char *sim_prep_names_get(const prep_names *l, size_t i);
+void sim_prep_names_clear(prep_names *l);
 
-/* A folder or file beside or below: "A/B"; fails when it is too long. */
+/* "A/B".  Errors: SIM_E_INPUT if it is too long. */
 SIM_MUST_USE sim_status sim_prep_join(const char *a, const char *b, char *out,
                                       size_t out_bytes);
-/* What follows the last slash. */
+/* The text after the last slash. */
 const char *sim_prep_base_name(const char *path);
 bool sim_prep_ends_with(const char *text, const char *end);
-/* Does the name end as a photo's, and is it no hidden file? */
+/* Whether a name has the extension of a photo and is not hidden. */
 bool sim_prep_is_photo(const char *name);
 
-/* A whole file, through gzip where its name ends in .gz.  Caller's. */
+/* Reads a file, through gzip if its name ends in .gz.  The caller owns *bytes [n]. */
 SIM_MUST_USE sim_status sim_prep_load(const char *path, size_t limit, uint8_t **bytes,
                                       size_t *n);
 
-/* Does the name end as a tar archive's, compressed or not? */
+/* Whether a name has the extension of a tar archive, compressed or not. */
 bool sim_prep_is_tar(const char *path);
 
-/* A tar archive (any compression) that is read from front to end; names are only ever
- * looked at. */
+/* A tar archive with any compression, read from start to end.  Names of entries are never
+ * used as paths. */
 typedef struct prep_tar prep_tar;
 typedef struct {
-    const char *name;  /* borrowed until the next; NULL: that was the last */
-    const char *outer; /* name of the tar it lies in within this one, or NULL */
+    const char *name;  /* borrowed until the next call; NULL: end of the archive */
+    const char *outer; /* name of the inner tar that contains the entry, or NULL */
     uint64_t n_bytes;
-    bool is_link; /* to another entry: no bytes of its own */
+    bool is_link; /* to another entry, without data */
 } prep_entry;
-/* `enter`: entries named .tar are gone through as well, one deep. */
-SIM_MUST_USE sim_status sim_prep_tar_open(const char *path, bool enter, prep_tar **out);
+/* With `nested`, the entries of inner tars (*.tar) are listed too, one level deep. */
+SIM_MUST_USE sim_status sim_prep_tar_open(const char *path, bool nested, prep_tar **out);
 SIM_MUST_USE sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out);
-/* The next n bytes of the entry; fails when it has fewer. */
-SIM_MUST_USE sim_status sim_prep_tar_take(prep_tar *t, void *data, size_t n);
-/* The entry whole, at most `limit` bytes.  Caller's. */
+/* Reads the next n bytes of the entry.  Errors: SIM_E_DATA if it has fewer. */
+SIM_MUST_USE sim_status sim_prep_tar_read(prep_tar *t, void *data, size_t n);
+/* Reads the entry, at most `limit` bytes.  The caller owns *bytes [n]. */
 SIM_MUST_USE sim_status sim_prep_tar_load(prep_tar *t, size_t limit, uint8_t **bytes,
                                           size_t *n);
 void sim_prep_tar_close(prep_tar **t);
 
-/* Is one of these file names (NULL ends them) among the first entries of the archive? */
-bool sim_prep_tar_holds(const char *path, const char *const *names);
+/* Whether the path is a tar archive with one of these names (NULL-terminated) among its
+ * first entries. */
+bool sim_prep_tar_contains(const char *path, const char *const *names);
 
-/* Splits lines into an array of texts; release with sim_prep_free_lines. */
+/* Splits text into its non-empty lines; release with sim_prep_free_lines. */
 SIM_MUST_USE sim_status sim_prep_lines(const char *text, size_t n_bytes, char ***lines,
                                        size_t *n);
 void sim_prep_free_lines(char **lines, size_t n);

@@ -1,9 +1,9 @@
 /*
- * transfer.c - items of a source into the data set: read, decoded, resized, written in order.
+ * transfer.c - reads, decodes and resizes the items of a source and writes them in order.
  *
- * Three chunks are under way: while the threads work on one, one thread writes the chunk
- * before and reads the chunk behind.  Memory stays flat, the bytes are the same for any
- * number of threads, and every chunk that is written is committed.
+ * A pipeline of three chunks: while the threads process one chunk, one of them writes the
+ * previous chunk and reads the next one.  Memory is bounded, the result has the same bytes
+ * for any number of threads, and each chunk is committed after it is written.
  */
 #include "prep.h"
 
@@ -16,56 +16,56 @@
 #include <string.h>
 
 enum {
-    CHUNK = 256,
-    CHUNK_LEAST = 16,
-    CHUNK_BYTES = 64 << 20, /* aimed at: photos as they come differ much in size */
+    MAX_CHUNK = 256, /* items */
+    MIN_CHUNK = 16,
+    CHUNK_BYTES = 64 << 20, /* target size of a chunk; photos differ much in size */
     JPEG_QUALITY = 92,
-    RECORD_S = 60 /* between lines of progress in a batch log */
+    RECORD_S = 60 /* seconds between progress lines in a batch log */
 };
 
 typedef struct {
     size_t item;
-    uint8_t *file;          /* what was read, where it is ours */
-    const uint8_t *bytes;   /* that, or borrowed */
-    uint8_t *made;          /* what is stored, where it is not what was read */
-    size_t n;               /* of bytes */
-    sim_dataset_item store; /* what is stored */
+    uint8_t *file;        /* bytes read; NULL if they are borrowed from the source */
+    const uint8_t *bytes; /* [n], bytes read */
+    size_t n;
+    uint8_t *output; /* bytes to store; NULL: the bytes read */
+    sim_dataset_item stored;
     sim_status code;
-    char why[512];
+    char message[512]; /* error or warning */
     size_t warnings;
-} work;
+} task;
 
 typedef struct {
-    work items[CHUNK];
-    size_t n, next; /* next: the item behind it */
+    task items[MAX_CHUNK];
+    size_t n, next; /* next: first item after the chunk */
 } chunk;
 
 typedef struct {
-    prep_way way;
+    prep_transfer transfer;
     prep_result *result;
     sim_dataset_mark mark;
-    chunk *past, *now, *ahead;
-    size_t cursor;            /* next item to look at */
-    size_t n_stored, n_bytes; /* in this process, for the size of chunks */
-    size_t n_all, n_done;     /* items chosen, and behind us */
-    size_t n_before;          /* of those done, by a process before */
-    double begun_s, progress_s, record_s;
-    sim_status code; /* of reading and writing, which run beside the work */
-    char why[4096];
-} line;
+    chunk *previous, *current, *next;
+    size_t cursor;            /* next item to read */
+    size_t n_stored, n_bytes; /* by this process, to estimate the size of items */
+    size_t n_all, n_done;     /* selected items; completed ones */
+    size_t n_recovered;       /* completed ones of an interrupted conversion */
+    double start_s, progress_s, record_s;
+    sim_status code; /* of reading and writing in this round */
+    char message[4096];
+} pipeline;
 
 /* ---- one item ---- */
 
-/* Pixels of one size: shorter side, centre. */
-static sim_status to_square(const line *l, work *w, const sim_image *photo)
+/* Resizes the shorter side and crops the centre. */
+static sim_status crop_photo(const pipeline *l, task *w, const sim_image *photo)
 {
     sim_status st = SIM_OK;
     sim_image small = {0}, crop = {0};
 
-    SIM_TRY(sim_image_resize_short(photo, l->way.options->size, &small));
-    SIM_TRY(sim_image_crop_centre(&small, l->way.options->size, &crop));
-    w->made = crop.pixels;
-    w->store.n = crop.h * crop.w * crop.c;
+    SIM_TRY(sim_image_resize_short(photo, l->transfer.options->size, &small));
+    SIM_TRY(sim_image_crop_centre(&small, l->transfer.options->size, &crop));
+    w->output = crop.pixels;
+    w->stored.n = crop.h * crop.w * crop.c;
     crop.pixels = NULL;
 done:
     sim_free(small.pixels);
@@ -73,39 +73,40 @@ done:
     return st;
 }
 
-/* Encoded layout: the file as it came, or resized and encoded anew. */
-static sim_status to_encoded(const line *l, work *w, const sim_image *photo)
+/* Encoded layout: the unchanged file, or the photo resized and encoded as JPEG. */
+static sim_status encode_photo(const pipeline *l, task *w, const sim_image *photo)
 {
     sim_status st = SIM_OK;
     sim_image small = {0};
 
-    if (l->way.options->size == 0) {
-        SIM_TRY(sim_image_moments(photo, 0, &w->store.moments));
-        w->store.n = w->n;
+    if (l->transfer.options->size == 0) {
+        SIM_TRY(sim_image_moments(photo, 0, &w->stored.moments));
+        w->stored.n = w->n;
         goto done;
     }
-    SIM_TRY(sim_image_resize_short(photo, l->way.options->size, &small));
-    SIM_TRY(sim_image_moments(&small, l->way.options->size, &w->store.moments));
-    SIM_TRY(sim_image_encode_jpeg(&small, JPEG_QUALITY, &w->made, &w->store.n));
+    SIM_TRY(sim_image_resize_short(photo, l->transfer.options->size, &small));
+    SIM_TRY(sim_image_moments(&small, l->transfer.options->size, &w->stored.moments));
+    SIM_TRY(sim_image_encode_jpeg(&small, JPEG_QUALITY, &w->output, &w->stored.n));
 done:
     sim_free(small.pixels);
     return st;
 }
 
-static sim_status do_photo(const line *l, work *w)
+static sim_status process_photo(const pipeline *l, task *w)
 {
     sim_status st = SIM_OK;
     char name[512];
     sim_image photo = {0};
     sim_decode_notes notes = {0};
 
-    l->way.format->item_name(l->way.source, w->item, name, sizeof name);
+    l->transfer.format->item_name(l->transfer.source, w->item, name, sizeof name);
     SIM_TRY(sim_image_decode(name, w->bytes, w->n, &photo, &notes));
     w->warnings = notes.warnings;
     if (notes.warnings)
-        (void)snprintf(w->why, sizeof w->why, "%.250s: %s", name, notes.first);
-    st = l->way.options->size && !l->way.options->keep_shape ? to_square(l, w, &photo)
-                                                             : to_encoded(l, w, &photo);
+        (void)snprintf(w->message, sizeof w->message, "%.250s: %s", name, notes.first);
+    st = l->transfer.options->size && !l->transfer.options->keep_shape
+             ? crop_photo(l, w, &photo)
+             : encode_photo(l, w, &photo);
     if (st != SIM_OK)
         sim_error_prefix("%s: ", name);
 done:
@@ -113,24 +114,26 @@ done:
     return st;
 }
 
-static sim_status read_item(const line *l, work *w)
+static sim_status read_item(const pipeline *l, task *w)
 {
-    return l->way.format->read(l->way.source, w->item, &w->bytes, &w->n, &w->file);
+    return l->transfer.format->read(l->transfer.source, w->item, &w->bytes, &w->n,
+                                    &w->file);
 }
 
-static sim_status do_item(const line *l, work *w)
+static sim_status process_item(const pipeline *l, task *w)
 {
     sim_status st = SIM_OK;
 
-    if (!l->way.format->in_order)
+    if (!l->transfer.format->sequential)
         SIM_TRY(read_item(l, w));
-    w->store.n = w->n;
-    w->store.label = l->way.source->labels ? l->way.source->labels[w->item] : -1;
-    if (l->way.source->photos)
-        SIM_TRY(do_photo(l, w));
-    w->store.bytes = w->made ? w->made : w->bytes;
-    sim_dataset_measure(l->way.spec, &w->store);
-    if (w->made)
+    w->stored.n = w->n;
+    w->stored.label =
+        l->transfer.source->labels ? l->transfer.source->labels[w->item] : -1;
+    if (l->transfer.source->photos)
+        SIM_TRY(process_photo(l, w));
+    w->stored.bytes = w->output ? w->output : w->bytes;
+    sim_dataset_measure(l->transfer.spec, &w->stored);
+    if (w->output)
         SIM_FREE(w->file);
 done:
     return st;
@@ -138,65 +141,66 @@ done:
 
 /* ---- chunks ---- */
 
-static void empty(chunk *c)
+static void clear_chunk(chunk *c)
 {
     for (size_t i = 0; i < c->n; i++) {
         sim_free(c->items[i].file);
-        sim_free(c->items[i].made);
-        c->items[i] = (work){0};
+        sim_free(c->items[i].output);
+        c->items[i] = (task){0};
     }
     c->n = 0;
 }
 
-/* Of several processes each names its own. */
-static void warn(const line *l, const char *what, const char *why)
+/* Every process warns of its own items. */
+static void warn_item(const pipeline *l, const char *action, const char *message)
 {
-    if (l->way.options->part == 0)
-        sim_log_warn("%s: %s", what, why);
+    if (l->transfer.options->part == 0)
+        sim_log_warn("%s: %s", action, message);
     else
-        sim_log_each("warning: %s: %s", what, why);
+        sim_log_each("warning: %s: %s", action, message);
 }
 
-/* An item that cannot be used: named and skipped, or the end.  Never skipped: a failure of
- * the machine (memory, a disk), or the set would depend on it. */
-static sim_status refuse(line *l, const work *w)
+/* Skips a bad item with a warning, or fails.  Failures of the machine (memory, disk) are never
+ * skipped, because the data set must not depend on them. */
+static sim_status skip_item(pipeline *l, const task *w)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(!l->way.options->fail_on_bad && w->code != SIM_E_IO, w->code, "%s", w->why);
-    warn(l, "skipped", w->why);
+    SIM_CHECK(!l->transfer.options->fail_on_bad && w->code != SIM_E_IO, w->code, "%s",
+              w->message);
+    warn_item(l, "skipped", w->message);
     l->mark.n_bad++;
 done:
     return st;
 }
 
-static sim_status write_item(line *l, const work *w)
+static sim_status write_item(pipeline *l, const task *w)
 {
     sim_status st = SIM_OK;
     if (w->code != SIM_OK) {
-        SIM_TRY(refuse(l, w));
+        SIM_TRY(skip_item(l, w));
         goto done;
     }
     if (w->warnings) {
-        warn(l, "kept", w->why);
+        warn_item(l, "kept", w->message);
         l->mark.n_warned++;
     }
-    SIM_TRY(sim_dataset_append_item(l->way.writer, &w->store));
+    SIM_TRY(sim_dataset_append_item(l->transfer.writer, &w->stored));
     l->n_stored++;
-    l->n_bytes += w->store.n;
+    l->n_bytes += w->stored.n;
     l->result->n_images++;
 done:
     return st;
 }
 
 /* "1280 of 100000 images, 812 images/s, 2m1s left" */
-static void tell(line *l)
+static void report_progress(pipeline *l)
 {
     char text[128], left[32];
-    double now_s = sim_clock_s(), spent_s = now_s - l->begun_s;
+    double now_s = sim_clock_s(), elapsed_s = now_s - l->start_s;
     if (now_s - l->progress_s < 0.5)
         return;
     l->progress_s = now_s;
-    double per_s = (double)(l->n_done - l->n_before) / spent_s;
+    double per_s = (double)(l->n_done - l->n_recovered) / elapsed_s;
     sim_clock_span((double)(l->n_all - l->n_done) / per_s, left, sizeof left);
     (void)snprintf(text, sizeof text, "%zu of %zu images, %.0f images/s, %s left",
                    l->n_done, l->n_all, per_s, left);
@@ -207,43 +211,43 @@ static void tell(line *l)
     sim_log_record("%s", text);
 }
 
-static sim_status write_past(line *l)
+static sim_status write_chunk(pipeline *l)
 {
     sim_status st = SIM_OK;
-    if (l->past->n == 0)
+    if (l->previous->n == 0)
         goto done;
-    for (size_t i = 0; i < l->past->n; i++)
-        SIM_TRY(write_item(l, &l->past->items[i]));
-    l->n_done += l->past->n;
-    l->mark.next = l->past->next;
-    SIM_TRY(sim_dataset_commit(l->way.writer, &l->mark));
-    tell(l);
-    empty(l->past);
+    for (size_t i = 0; i < l->previous->n; i++)
+        SIM_TRY(write_item(l, &l->previous->items[i]));
+    l->n_done += l->previous->n;
+    l->mark.next = l->previous->next;
+    SIM_TRY(sim_dataset_commit(l->transfer.writer, &l->mark));
+    report_progress(l);
+    clear_chunk(l->previous);
 done:
     return st;
 }
 
-/* How many items of the size seen so far make a chunk. */
-static size_t chunk_items(const line *l)
+/* Number of items of the mean size so far that make a chunk. */
+static size_t chunk_items(const pipeline *l)
 {
     size_t mean = l->n_stored ? l->n_bytes / l->n_stored : 1 << 18;
     size_t n = CHUNK_BYTES / (mean + 1);
-    return n > CHUNK ? CHUNK : n < CHUNK_LEAST ? CHUNK_LEAST : n;
+    return n > MAX_CHUNK ? MAX_CHUNK : n < MIN_CHUNK ? MIN_CHUNK : n;
 }
 
-static sim_status fill_ahead(line *l)
+static sim_status read_chunk(pipeline *l)
 {
     sim_status st = SIM_OK;
-    chunk *c = l->ahead;
-    size_t most = chunk_items(l), bytes = 0;
+    chunk *c = l->next;
+    size_t max_items = chunk_items(l), bytes = 0;
 
-    while (l->cursor < l->way.hi && c->n < most && bytes < CHUNK_BYTES) {
+    while (l->cursor < l->transfer.hi && c->n < max_items && bytes < CHUNK_BYTES) {
         size_t i = l->cursor++;
-        if (l->way.chosen && !l->way.chosen[i])
+        if (l->transfer.selected && !l->transfer.selected[i])
             continue;
-        work *w = &c->items[c->n++];
+        task *w = &c->items[c->n++];
         w->item = i;
-        if (l->way.format->in_order)
+        if (l->transfer.format->sequential)
             SIM_TRY(read_item(l, w));
         bytes += w->file ? w->n : 0;
     }
@@ -252,84 +256,84 @@ done:
     return st;
 }
 
-static sim_status serve(line *l)
+static sim_status write_and_read(pipeline *l)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(write_past(l));
-    SIM_TRY(fill_ahead(l));
+    SIM_TRY(write_chunk(l));
+    SIM_TRY(read_chunk(l));
 done:
     return st;
 }
 
-/* Item 0 of a round is the reading and writing; the others are images. */
-static void do_part(size_t i, void *ctx)
+/* Iteration 0 of a round reads and writes; each other one processes an item. */
+static void run_iteration(size_t i, void *ctx)
 {
-    line *l = ctx;
+    pipeline *l = ctx;
     if (i == 0) {
-        l->code = serve(l);
+        l->code = write_and_read(l);
         if (l->code != SIM_OK)
-            (void)snprintf(l->why, sizeof l->why, "%s", sim_error_message());
+            (void)snprintf(l->message, sizeof l->message, "%s", sim_error_message());
         return;
     }
-    work *w = &l->now->items[i - 1];
-    w->code = do_item(l, w);
+    task *w = &l->current->items[i - 1];
+    w->code = process_item(l, w);
     if (w->code != SIM_OK)
-        (void)snprintf(w->why, sizeof w->why, "%s", sim_error_message());
+        (void)snprintf(w->message, sizeof w->message, "%s", sim_error_message());
 }
 
-static sim_status do_round(line *l)
+static sim_status run_round(pipeline *l)
 {
     sim_status st = SIM_OK;
-    sim_for(1 + l->now->n, do_part, l);
-    SIM_CHECK(l->code == SIM_OK, l->code, "%s", l->why);
-    chunk *done_with = l->past;
-    l->past = l->now;
-    l->now = l->ahead;
-    l->ahead = done_with;
+    sim_for(1 + l->current->n, run_iteration, l);
+    SIM_CHECK(l->code == SIM_OK, l->code, "%s", l->message);
+    chunk *cleared = l->previous;
+    l->previous = l->current;
+    l->current = l->next;
+    l->next = cleared;
 done:
     return st;
 }
 
-/* Counts what is to do, and takes up what was done before. */
-static void begin(line *l)
+/* Counts the items and skips those that the writer has recovered. */
+static void begin_transfer(pipeline *l)
 {
-    const prep_way *w = &l->way;
+    const prep_transfer *w = &l->transfer;
     l->mark = sim_dataset_resumed(w->writer, &l->result->n_images);
     l->cursor = l->mark.next < w->lo   ? w->lo
                 : l->mark.next < w->hi ? l->mark.next
                                        : w->hi;
     for (size_t i = w->lo; i < w->hi; i++) {
-        l->n_all += !w->chosen || w->chosen[i];
-        l->n_done += i < l->cursor && (!w->chosen || w->chosen[i]);
+        l->n_all += !w->selected || w->selected[i];
+        l->n_done += i < l->cursor && (!w->selected || w->selected[i]);
     }
-    l->n_before = l->n_done;
-    if (l->n_before)
-        sim_log("goes on after %zu of %zu images", l->n_before, l->n_all);
-    l->begun_s = l->progress_s = l->record_s = sim_clock_s();
+    l->n_recovered = l->n_done;
+    if (l->n_recovered)
+        sim_log("resuming after %zu of %zu images", l->n_recovered, l->n_all);
+    l->start_s = l->progress_s = l->record_s = sim_clock_s();
 }
 
-sim_status sim_prep_transfer(const prep_way *way, prep_result *result)
+sim_status sim_prep_transfer(const prep_transfer *transfer, prep_result *result)
 {
     sim_status st = SIM_OK;
     chunk *chunks = NULL;
-    line *l = NULL;
+    pipeline *l = NULL;
 
     SIM_TRY(sim_alloc(&chunks, 3, "prep/chunks"));
     SIM_TRY(sim_new(&l, "prep/chunks"));
-    *l = (line){.way = *way,
-                .result = result,
-                .past = &chunks[0],
-                .now = &chunks[1],
-                .ahead = &chunks[2]};
-    begin(l);
+    *l = (pipeline){.transfer = *transfer,
+                    .result = result,
+                    .previous = &chunks[0],
+                    .current = &chunks[1],
+                    .next = &chunks[2]};
+    begin_transfer(l);
     do
-        SIM_TRY(do_round(l));
-    while (l->past->n > 0 || l->now->n > 0);
+        SIM_TRY(run_round(l));
+    while (l->previous->n > 0 || l->current->n > 0);
     result->n_bad += l->mark.n_bad;
     result->n_warned += l->mark.n_warned;
 done:
     for (size_t i = 0; chunks && i < 3; i++)
-        empty(&chunks[i]);
+        clear_chunk(&chunks[i]);
     sim_free(chunks);
     sim_free(l);
     return st;

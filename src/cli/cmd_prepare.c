@@ -1,5 +1,5 @@
 /*
- * cmd_prepare.c - `simile prepare SOURCE --out F.h5`: images into a data set.
+ * cmd_prepare.c - `simile prepare SOURCE --out F.h5`: converts images into a data set.
  */
 #include "cli.h"
 
@@ -35,58 +35,59 @@ enum {
 };
 
 static const struct argp_option options[] = {
-    {"out", KEY_OUT, "FILE.h5", 0, "the data set to write", 0},
+    {"out", KEY_OUT, "FILE.h5", 0, "data set to write (required)", 0},
     {"format", KEY_FORMAT, "NAME", 0,
-     "idx, stl10, hdf5, cifar, tar or folder; found by looking when absent", 0},
-    {"split", KEY_SPLIT, "train|test|unlabeled", 0,
-     "which part of the source (default train)", 0},
+     "idx, stl10, hdf5, cifar, tar or folder (default: detected)", 0},
+    {"split", KEY_SPLIT, "train|test|unlabeled", 0, "split of the source (default train)",
+     0},
     {"limit", KEY_LIMIT, "N", 0,
-     "keep N images, balanced over the classes, the same ones every time", 0},
-    {"labels", KEY_LABELS, "fine|coarse", 0,
-     "CIFAR-100's classes or groups (default fine)", 0},
+     "keep N images, balanced over the classes; the selection is reproducible", 0},
+    {"labels", KEY_LABELS, "fine|coarse", 0, "labels of CIFAR-100 (default fine)", 0},
     {"size", KEY_SIZE, "PIXELS", 0, "photos: resize the shorter side (antialiased)", 0},
     {"crop", KEY_CROP, "centre|none", 0,
-     "photos with --size: cut a square (default), or keep each photo's own shape, "
-     "encoded",
+     "photos with --size: crop a square and store pixels (default), or keep the aspect "
+     "ratio and store JPEG",
      0},
     {"on-bad", KEY_BAD, "skip|fail", 0,
-     "name, count and skip bad files (default), or stop", 0},
+     "report, count and skip bad images (default), or stop", 0},
     {"images-key", KEY_IMAGES, "NAME", 0,
-     "HDF5: the data set of images (default: images, x, ...; as the file has it)", 0},
+     "HDF5: data set of the images (default: images, x, image, data, ...)", 0},
     {"labels-key", KEY_LABELS_KEY, "NAME", 0,
-     "HDF5: the data set of labels (default: labels, ans, y, ...; none is fine)", 0},
-    {"path", KEY_PATH, "GROUP", 0,
-     "HDF5: a group in which every group or data set is a class", 0},
+     "HDF5: data set of the labels (default: labels, ans, y, ..., or no labels)", 0},
+    {"path", KEY_PATH, "GROUP", 0, "HDF5: group whose members are the classes", 0},
     {"threads", KEY_THREADS, "T", 0,
-     "threads (default: OMP_NUM_THREADS, else the cores allowed); the bytes are the same "
-     "for any number",
+     "threads (default: OMP_NUM_THREADS, or the available cores); the result has the "
+     "same "
+     "bytes for any number",
      0},
     {"json", KEY_JSON, NULL, 0, "print the result as JSON", 0},
     {0}};
 
-/* One of two words. */
-static bool choice(const struct argp_state *state, const char *name, const char *arg,
-                   const char *yes, const char *no)
+/* Whether arg is `yes`; an error if it is neither `yes` nor `no`. */
+static bool parse_choice(const struct argp_state *state, const char *name,
+                         const char *arg, const char *yes, const char *no)
 {
     if (strcmp(arg, yes) != 0 && strcmp(arg, no) != 0)
-        argp_error(state, "%s takes %s or %s, not \"%s\"", name, yes, no, arg);
+        argp_error(state, "%s: %s is unknown, expected %s or %s", name, arg, yes, no);
     return strcmp(arg, yes) == 0;
 }
 
-static const char *split(const struct argp_state *state, const char *arg)
+static prep_split parse_split(const struct argp_state *state, const char *arg)
 {
-    if (strcmp(arg, "unlabeled") == 0)
-        return "unlabeled";
-    return choice(state, "--split", arg, "train", "test") ? "train" : "test";
+    for (prep_split s = PREP_TRAIN; s <= PREP_UNLABELED; s++)
+        if (strcmp(arg, sim_prep_split_name(s)) == 0)
+            return s;
+    argp_error(state, "--split: %s is unknown, expected train, test or unlabeled", arg);
+    return PREP_TRAIN;
 }
 
-static size_t number(const struct argp_state *state, const char *name, const char *arg,
-                     long most)
+static size_t parse_number(const struct argp_state *state, const char *name,
+                           const char *arg, long max)
 {
     char *end = NULL;
     long n = strtol(arg, &end, 10);
-    if (end == arg || *end || n < 1 || n > most)
-        argp_error(state, "%s takes a number from 1 to %ld, not \"%s\"", name, most, arg);
+    if (end == arg || *end || n < 1 || n > max)
+        argp_error(state, "%s: %s is not a number from 1 to %ld", name, arg, max);
     return (size_t)n;
 }
 
@@ -101,22 +102,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->options.format = arg;
         return 0;
     case KEY_SPLIT:
-        a->options.split = split(state, arg);
+        a->options.split = parse_split(state, arg);
         return 0;
     case KEY_LIMIT:
-        a->options.limit = number(state, "--limit", arg, 1L << 30);
+        a->options.limit = parse_number(state, "--limit", arg, 1L << 30);
         return 0;
     case KEY_LABELS:
-        a->options.coarse = choice(state, "--labels", arg, "coarse", "fine");
+        a->options.coarse = parse_choice(state, "--labels", arg, "coarse", "fine");
         return 0;
     case KEY_SIZE:
-        a->options.size = number(state, "--size", arg, 4096);
+        a->options.size = parse_number(state, "--size", arg, 4096);
         return 0;
     case KEY_CROP:
-        a->options.keep_shape = choice(state, "--crop", arg, "none", "centre");
+        a->options.keep_shape = parse_choice(state, "--crop", arg, "none", "centre");
         return 0;
     case KEY_BAD:
-        a->options.fail_on_bad = choice(state, "--on-bad", arg, "fail", "skip");
+        a->options.fail_on_bad = parse_choice(state, "--on-bad", arg, "fail", "skip");
         return 0;
     case KEY_IMAGES:
         a->options.images_key = arg;
@@ -128,19 +129,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->options.path = arg;
         return 0;
     case KEY_THREADS:
-        a->threads = (int)number(state, "--threads", arg, 4096);
+        a->threads = (int)parse_number(state, "--threads", arg, 4096);
         return 0;
     case KEY_JSON:
         a->json = true;
         return 0;
     case ARGP_KEY_ARG:
         if (a->source)
-            argp_error(state, "one source at a time");
+            argp_error(state, "more than one source: %s", arg);
         a->source = arg;
         return 0;
     case ARGP_KEY_END:
         if (!a->source || !a->out)
-            argp_error(state, "a source and --out are needed");
+            argp_error(state, "a source and --out are required");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -184,16 +185,16 @@ done:
     return st;
 }
 
-/* Did a launcher start us?  Alone, MPI is not needed. */
+/* Whether a launcher started this process; a single process does not need MPI. */
 static bool is_launched(void)
 {
     return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE") || getenv("PMIX_RANK") ||
            (getenv("SLURM_STEP_ID") && getenv("SLURM_PROCID"));
 }
 
-static sim_status meet(void *ctx, sim_status mine)
+static sim_status agree(void *ctx, sim_status local)
 {
-    return sim_comm_agree(ctx, mine);
+    return sim_comm_agree(ctx, local);
 }
 
 static sim_status with_ranks(const sim_comm *c, void *ctx)
@@ -201,8 +202,8 @@ static sim_status with_ranks(const sim_comm *c, void *ctx)
     arguments *a = ctx;
     a->options.part = (size_t)c->rank;
     a->options.n_parts = (size_t)c->size;
-    a->options.meet = meet;
-    a->options.meet_ctx = (void *)(uintptr_t)c;
+    a->options.agree = agree;
+    a->options.agree_ctx = (void *)(uintptr_t)c;
     return convert(a);
 }
 
@@ -213,15 +214,18 @@ sim_status sim_command_prepare(int argc, char **argv)
         .parser = parse,
         .args_doc = "SOURCE --out FILE.h5",
         .doc =
-            "Converts images into a data set: folders or tar archives of JPEG and PNG "
-            "photos, HDF5 files of others, MNIST-like idx files, CIFAR-10, CIFAR-100 "
-            "and STL-10 (binary).\v"
-            "A photo's folder is its class.  A conversion that was killed goes on where "
-            "it was when the same command is given again.  Under mpirun or srun the "
-            "ranks share the images (each with its --threads), and the first one joins "
-            "them; the bytes are those of one process, and while they are joined the "
-            "disk holds them twice.  HDF5 files should be of known origin: the HDF5 "
-            "library is not proof against files that were made to harm it.\n\n"
+            "Converts images into a data set.  Sources are directories and tar archives "
+            "of "
+            "JPEG and PNG photos, HDF5 files, idx files (MNIST), and the binary versions "
+            "of CIFAR-10, CIFAR-100 and STL-10.\v"
+            "The class of a photo is the name of its directory.  An interrupted "
+            "conversion "
+            "is resumed by the same command.  Under mpirun or srun, the ranks share the "
+            "images (each with --threads threads), and the first rank joins the parts.  "
+            "The result has the same bytes as that of one process; while parts are "
+            "joined, the disk holds the data twice.  HDF5 files should come from a "
+            "trusted source: the HDF5 library is not hardened against malicious "
+            "files.\n\n"
             "Examples:\n"
             "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
             "  simile prepare imagenet/ --size 160 --out train.h5\n"
@@ -231,7 +235,7 @@ sim_status sim_command_prepare(int argc, char **argv)
             "  simile prepare Galaxy10.h5 --out train.h5\n"
             "  simile prepare cells.h5 --images-key raw/rgb --labels-key raw/type --out "
             "train.h5"};
-    arguments a = {.options = {.split = "train", .created_by = sim_cli_build()}};
+    arguments a = {.options = {.split = PREP_TRAIN, .created_by = sim_cli_build()}};
 
     sim_cli_parse(&argp, argc, argv, &a);
     sim_threads_set(a.threads);

@@ -160,7 +160,7 @@ expect 0 "loss" ranks 3 "$simile" loss good.yaml --in nearly.h5 --out g.h5
 expect 65 "281474976710656" "$simile" loss good.yaml --in vast.h5 --out g.h5
 expect 65 "/z1" "$simile" loss good.yaml --in train.h5 --out g.h5
 expect 65 "train.h5" ranks 2 "$simile" loss good.yaml --in train.h5 --out g.h5
-# options that the format does not know
+# options that the format does not support
 for option in "--size 8" "--crop none" "--labels coarse" "--images-key a" "--labels-key a" "--path a" \
     "--split unlabeled"; do
     read -ra words <<<"$option"
@@ -213,7 +213,7 @@ if [ -d "$bad" ]; then
     expect 65 "empty.bin" "$simile" prepare "$bad/cifar/empty.bin" --out bad.h5
     expect 65 "truncated.bin" "$simile" prepare "$bad/cifar/truncated.bin" --out bad.h5
     expect 0 "bad_label.bin" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5
-    expect 65 "label 10" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5 --on-bad fail
+    expect 65 "record 4 is 10" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5 --on-bad fail
     mkdir photos && cp "$bad"/*.jpg "$bad"/*.png photos/
     expect 0 "images" "$simile" prepare photos --out photos.h5 --size 32
     for f in truncated_half.jpg text.jpg huge_dims.jpg bomb_60000x60000.png truncated.png zero_byte.jpg; do

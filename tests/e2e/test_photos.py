@@ -115,12 +115,12 @@ augment: {size: 32}
 def check_training():
     with open("job.yaml", "w") as f:
         f.write(JOB)
-    ladders = []
+    traces = []
     for ranks in (1, 2):
         run("pretrain", "job.yaml", f"run=run{ranks}", "--trace-hash", ranks=ranks)
         with open(f"run{ranks}/trace-hash.txt", "rb") as f:
-            ladders.append(f.read())
-    assert ladders[0] == ladders[1] and ladders[0].count(b"\n") > 6, "the ladders differ"
+            traces.append(f.read())
+    assert traces[0] == traces[1] and traces[0].count(b"\n") > 6, "the hash traces differ"
     judged = json.loads(run("evaluate", "knn", "run1", "--train", "train.h5", "--test", "test.h5", "--json"))
     with h5py.File("train.h5") as a, h5py.File("test.h5") as b:
         assert judged["n_train"] == len(a["labels"]) and judged["n_test"] == len(b["labels"])
@@ -171,12 +171,12 @@ def check_bad(good):
 def check_folders():
     folder = os.path.join(SHARED, "bad", "folder")
     run("prepare", os.path.join(folder, "empty_class"), "--size", "16", "--out", "f.h5",
-        says=["dog holds no photo", "1 images, 1 classes"])
+        says=["dog contains no photos", "1 images, 1 classes"])
     run("prepare", os.path.join(folder, "stray_files"), "--size", "16", "--out", "f.h5",
         says=["1 images, 1 classes", "0 bad files"])
     run("prepare", "nowhere", "--out", "g.h5", code=66, says=["nowhere does not exist"])
     os.makedirs("empty/train/a")
-    run("prepare", "empty", "--out", "g.h5", code=66, says=["holds no .jpg"])
+    run("prepare", "empty", "--out", "g.h5", code=66, says=["contains no .jpg"])
     assert leftovers("g.h5") == []
 
 

@@ -115,7 +115,7 @@ def check_kills():
             kill_soon(SOURCES[name])
             assert not os.path.exists("out.h5") or digest("out.h5") == WANT[name][0], f"{name}: half-written"
         told, text = prepare(*SOURCES[name], "--threads", str(1 + k % 3))
-        went_on += "goes on after" in text
+        went_on += "resuming after" in text
         assert digest("out.h5") == WANT[name][0], f"{name}, kill {k}: other bytes"
         assert told == WANT[name][1], (told, WANT[name][1])
         os.remove("out.h5")
@@ -124,14 +124,14 @@ def check_kills():
 
 def cut_short(words=()):
     """Leaves a conversion in the middle, by a limit on the size of files."""
-    _, text = prepare(*SOURCES["square"], *words, code=74, limit=3000000, says=["File too large", "the same command goes on after"])
+    _, text = prepare(*SOURCES["square"], *words, code=74, limit=3000000, says=["File too large", "the same command resumes after"])
     assert beside("out.h5") == ["out.h5.journal", "out.h5.part"] and not os.path.exists("out.h5")
     return text
 
 
 def check_full():
     cut_short()
-    prepare(*SOURCES["square"], says="goes on after")
+    prepare(*SOURCES["square"], says="resuming after")
     assert digest("out.h5") == WANT["square"][0]
     # an old file stays whole while a new one does not fit
     old = digest("out.h5")
@@ -141,7 +141,7 @@ def check_full():
     # only what is needed for the frame is missing
     size = 4096 + 1797 * 32 * 32 * 3
     prepare(*SOURCES["square"], code=74, limit=size + 100, says="ulimit -f")
-    prepare(*SOURCES["square"], says="goes on after 1800 of 1800")
+    prepare(*SOURCES["square"], says="after 1800 of 1800")
     assert digest("out.h5") == WANT["square"][0]
     os.remove("out.h5")
     os.mkdir("closed")

@@ -1,8 +1,8 @@
 /*
- * fuzz_prepare.c - sources of images under libFuzzer: listed and read, or refused.
+ * fuzz_prepare.c - libFuzzer target of the source formats: a file is read or refused.
  *
- * The first byte chooses the format, the rest is the file.  Foreign HDF5 is not among them:
- * HDF5 1.10.8 itself crashes on files that are made for it within seconds.
+ * The first byte selects the format; the rest is the file.  HDF5 is excluded because HDF5
+ * 1.10.8 itself crashes on such files within seconds.
  */
 #include "prep.h"
 
@@ -27,11 +27,11 @@ static void read_some(const prep_format *format, const prep_source *s)
     char name[256];
     for (size_t i = 0; i < s->n_items && i < 8; i++) {
         const uint8_t *data = NULL;
-        uint8_t *grown = NULL;
+        uint8_t *buffer = NULL;
         size_t n = 0;
         format->item_name(s, i, name, sizeof name);
-        SIM_IGNORE(format->read(s, i, &data, &n, &grown));
-        sim_free(grown);
+        SIM_IGNORE(format->read(s, i, &data, &n, &buffer));
+        sim_free(buffer);
     }
 }
 
@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
     static char path[] = "/tmp/fuzz-prepare-XXXXXX";
     static int fd = -1;
-    const prep_options options = {.split = "train"};
+    const prep_options options = {.split = PREP_TRAIN};
     prep_source s = {0};
 
     if (fd < 0)
