@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Augmentations against Debian's torchvision on the same drawn parameters.
+"""Augmentations against torchvision with the same random parameters.
 
-The draws are made again here from Philox4x32-10, as include/simile/random.h tells; the pixels
-come from torchvision.transforms.functional on float tensors.
+The parameters are recomputed here with Philox4x32-10 as include/simile/random.h specifies; the
+pixels come from torchvision.transforms.functional on float tensors.
 """
 import os
 import subprocess
@@ -61,7 +61,7 @@ def crop(x, d, size, scale, ratio, bicubic):
             y, left = d.below(h - ch + 1), d.below(w - cw + 1)
             break
     else:
-        raise AssertionError("the centre fallback is not drawn here")
+        raise AssertionError("this test expects no fallback to the centre")
     mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
     out = F.resized_crop(x, y, left, ch, cw, [size, size], mode, antialias=True)
     return out.clamp(0, 1), (ch * cw / (h * w), cw / ch)
@@ -103,13 +103,13 @@ def pad_crop(x, d, size, padding):
     return F.crop(x, top, d.below(x.shape[2] - w + 1), h, w)
 
 
-def tool(image, size, seed, sample, view, items, folder):
-    return many(image, size, seed, sample, 1, view, items, folder)[0]
+def tool(image, size, seed, sample, view, items, directory):
+    return many(image, size, seed, sample, 1, view, items, directory)[0]
 
 
-def many(image, size, seed, sample, count, view, items, folder):
+def many(image, size, seed, sample, count, view, items, directory):
     h, w, c = image.shape
-    source, target = os.path.join(folder, "in"), os.path.join(folder, "out")
+    source, target = os.path.join(directory, "in"), os.path.join(directory, "out")
     image.tofile(source)
     numbers = [str(v) for v in (h, w, c, size, seed, sample, count, view)]
     subprocess.run([TOOL, source, target, *numbers, *items], check=True)
@@ -121,7 +121,7 @@ SPACE = {"crop": 1, "flip": 2, "jitter": 3, "gray": 4, "blur": 5, "solarize": 6,
 
 
 def pipeline(x, args, size, ops):
-    """Operations (name, p, numbers) as the papers' code has them, on the same draws."""
+    """Operations (name, p, options) as in the code of the papers, with the same draws."""
     for name, p, *numbers in ops:
         if Draw(*args, SPACE[name]).unit() >= p:
             continue
@@ -166,7 +166,7 @@ def photo(r, h, w, c):
 
 r = np.random.RandomState(0)
 areas, ratios = [], []
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory() as directory:
     shapes = [(40, 60, 3, 32), (97, 64, 3, 48), (28, 28, 1, 28), (224, 300, 3, 64)]
     for sample, (h, w, c, size) in enumerate(shapes * 2):
         image = photo(r, h, w, c)
@@ -175,47 +175,47 @@ with tempfile.TemporaryDirectory() as folder:
             args = (7, sample, view)
             for bicubic in (True, False):
                 want, drawn = crop(x, Draw(*args, 1), size, (0.2, 1), (0.75, 4 / 3), bicubic)
-                got = tool(image, size, *args, [f"crop=1=0.2=1=0.75={4 / 3!r}={0 if bicubic else 1}"], folder)
+                got = tool(image, size, *args, [f"crop=1=0.2=1=0.75={4 / 3!r}={0 if bicubic else 1}"], directory)
                 close(got, want, 2e-4, f"crop {h}x{w} bicubic {bicubic}")
                 areas.append(drawn[0])
                 ratios.append(drawn[1])
             want = jitter(x, Draw(*args, 3), 0.8, 0.8, 0.8, 0.2)
-            close(tool(image, 0, *args, ["jitter=1=0.8=0.8=0.8=0.2"], folder), want, 2e-4, "jitter")
+            close(tool(image, 0, *args, ["jitter=1=0.8=0.8=0.8=0.2"], directory), want, 2e-4, "jitter")
             want = blur(x, Draw(*args, 5), 0.1, 2)
-            close(tool(image, 0, *args, ["blur=1=0.1=2"], folder), want, 1e-5, "blur")
-            close(tool(image, 0, *args, ["flip=1"], folder), F.hflip(x), 1e-6, "flip")
+            close(tool(image, 0, *args, ["blur=1=0.1=2"], directory), want, 1e-5, "blur")
+            close(tool(image, 0, *args, ["flip=1"], directory), F.hflip(x), 1e-6, "flip")
             gray = F.rgb_to_grayscale(x, 3) if c == 3 else x
-            close(tool(image, 0, *args, ["gray=1"], folder), gray, 1e-5, "gray")
+            close(tool(image, 0, *args, ["gray=1"], directory), gray, 1e-5, "gray")
             for threshold in (128, 1, 255):
                 want = F.solarize(torch.from_numpy(image).permute(2, 0, 1), threshold) / 255
-                got = tool(image, 0, *args, [f"solarize=1={threshold}"], folder)
+                got = tool(image, 0, *args, [f"solarize=1={threshold}"], directory)
                 close(got, want, 1e-6, f"solarize {threshold}")
             for out, padding in ((0, 4), (24, 4), (0, 90), (24, 0)):
                 want = pad_crop(x, Draw(*args, 7), out, padding)
-                close(tool(image, out, *args, [f"pad_crop=1={padding}"], folder), want, 1e-6, f"pad {padding}, crop")
+                close(tool(image, out, *args, [f"pad_crop=1={padding}"], directory), want, 1e-6, f"pad {padding}, crop")
             flipped = Draw(*args, 2).unit() < 0.5
-            close(tool(image, 0, *args, ["flip=0.5"], folder), F.hflip(x) if flipped else x, 1e-6, "flip by chance")
-    # A second crop may meet a view that is far larger than the image; by hundreds, so that a
-    # buffer made for the image alone would be overrun into unmapped memory.
+            close(tool(image, 0, *args, ["flip=0.5"], directory), F.hflip(x) if flipped else x, 1e-6, "flip by chance")
+    # A second crop may receive a view that is larger than the image.  The difference is large
+    # enough that a buffer of the size of the image would be overrun into unmapped memory.
     image, size = photo(r, 12, 20, 3), 600
     x = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
     first = crop(x, Draw(7, 1, 0, 1), size, (0.2, 1), (0.75, 4 / 3), True)[0]
     want = crop(first, Draw(7, 1, 0, 65), size, (0.9, 1), (0.75, 4 / 3), True)[0]
     items = [f"crop=1={scale}=1=0.75={4 / 3!r}=0" for scale in (0.2, 0.9)]
-    close(tool(image, size, 7, 1, 0, items, folder), want, 2e-4, "two crops")
+    close(tool(image, size, 7, 1, 0, items, directory), want, 2e-4, "two crops")
 
-    # What happens by chance happens when the first draw says so, and about that often.
+    # An operation is applied if and only if its first draw is below p, with frequency p.
     n, image = 3000, photo(r, 9, 8, 3)
     plain = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
     chances = {"flip": "", "gray": "", "jitter": "=0.4=0.4=0.4=0.1", "blur": "=1=2", "solarize": "=128",
                "pad_crop": "=4"}
     for name, numbers in chances.items():
         for p in (0.2, 0.8):
-            views = many(image, 0, 3, 0, n, 1, [f"{name}={p}{numbers}"], folder)
+            views = many(image, 0, 3, 0, n, 1, [f"{name}={p}{numbers}"], directory)
             changed = ((views - plain).abs().amax((1, 2, 3)) > 1e-4).numpy()
             drawn = np.array([Draw(3, i, 1, SPACE[name]).unit() < p for i in range(n)])
-            assert not (changed & ~drawn).any(), f"{name}: happened without its draw"
-            assert (drawn & ~changed).mean() < 0.02 * (name == "pad_crop") + 1e-3, f"{name}: did not happen"  # a pad_crop from the very middle
+            assert not (changed & ~drawn).any(), f"{name}: applied although its draw is not below p"
+            assert (drawn & ~changed).mean() < 0.02 * (name == "pad_crop") + 1e-3, f"{name}: not applied"  # a pad_crop at the centre changes nothing
             assert abs(changed.mean() - p) < 4 * np.sqrt(p * (1 - p) / n) + 0.02 * (name == "pad_crop"), name
 
     image = photo(r, 40, 60, 3)
@@ -223,14 +223,14 @@ with tempfile.TemporaryDirectory() as folder:
     for name, both in PRESETS.items():
         for view in (0, 1, 2, 3):
             size = 0 if name == "none" else 32
-            got = list(enumerate(many(image, size, 5, 0, 24, view, [f"preset={name}"], folder)))
-            # The order of two rare operations shows only where all happen.
+            got = list(enumerate(many(image, size, 5, 0, 24, view, [f"preset={name}"], directory)))
+            # Include a sample to which all operations are applied, to check their order.
             last = next(i for i in range(24, 99999)
                         if all(Draw(5, i, view, SPACE[o[0]]).unit() < o[1] for o in both[view % 2]))
-            got.append((last, tool(image, size, 5, last, view, [f"preset={name}"], folder)))
+            got.append((last, tool(image, size, 5, last, view, [f"preset={name}"], directory)))
             for i, v in got:
                 error = (v - pipeline(x, (5, i, view), size, both[view % 2])).abs()
-                # A value within rounding of solarize's threshold may go either way.
+                # Rounding may move a value across the threshold of solarize.
                 off = (error > 5e-4).float().mean().item()
                 assert off <= 0.001, f"{name}, view {view}, sample {i}: {off:.4f} of the values differ"
 assert min(areas) > 0.15 and max(areas) < 1.05 and min(ratios) > 0.7 and max(ratios) < 1.4

@@ -1,5 +1,5 @@
 /*
- * test_loader.c - views of the loader are those of a direct call, whoever makes them.
+ * test_loader.c - the loader computes the bits of a direct call, on any number of threads.
  *
  * simile-test: labels tsan
  */
@@ -13,14 +13,14 @@
 
 enum { N = 24, SIDE = 14, SEED = 5, VIEW = SIDE * SIDE * 3, MOST = 4 * N };
 
-static char folder[64], path[96];
+static char directory[64], path[96];
 
 static uint8_t pixel(size_t image, size_t at)
 {
     return (uint8_t)(image * 37 + at * at * 11 + at / 7);
 }
 
-/* N pictures with their labels: plain pixels, or JPEG files of several shapes. */
+/* Writes N images with labels: pixels, or JPEG files of several shapes. */
 static void make_set(bool encoded)
 {
     const sim_dataset_spec spec = {.encoded = encoded,
@@ -72,7 +72,7 @@ static void close_set(source *s)
     sim_dataset_close(&s->data);
 }
 
-/* Request k of a list: neighbours of one image, repeats, and jumps back. */
+/* Request k of a list: adjacent requests of one image, repetitions, and steps back. */
 static sim_view_request request(size_t k, float *out)
 {
     return (sim_view_request){.sample = (uint32_t)((k / 2 * 7 + k / 9) % N),
@@ -93,7 +93,7 @@ static void expect_view(const source *s, sim_view_request r)
     sim_free(image.pixels);
 }
 
-/* Lists of odd lengths, up to four of them waiting, from one ring into fixed places. */
+/* Posts lists of several lengths, with up to four outstanding. */
 static void serve_lists(const source *s, int n_threads)
 {
     static const size_t lengths[] = {7, 0, 1, 40, 3, 19, 0, 26};
@@ -154,8 +154,8 @@ static void a_busy_loader_can_be_destroyed(void **state)
     close_set(&s);
 }
 
-/* Changes a pixel of an image in the file, found by its neighbours. */
-static void harm(size_t image)
+/* Changes a pixel of an image in the file, which is located by its first pixels. */
+static void corrupt_image(size_t image)
 {
     enum { MATCH = 64 };
     static uint8_t file[1 << 20];
@@ -172,16 +172,16 @@ static void harm(size_t image)
     (void)close(fd);
 }
 
-static void the_first_failure_of_a_list_is_told(void **state)
+static void the_first_failure_of_a_list_is_reported(void **state)
 {
     (void)state;
     static float out[3 * N][VIEW];
     sim_view_request all[3 * N];
     make_set(false);
-    harm(5);
-    harm(9);
+    corrupt_image(5);
+    corrupt_image(9);
     source s = open_set();
-    for (size_t k = 0; k < 3 * N; k++) /* the middle list, and only it, meets 9 then 5 */
+    for (size_t k = 0; k < 3 * N; k++) /* only the second list has 9 and, after it, 5 */
         all[k] = (sim_view_request){.sample = k / N == 1 ? (uint32_t)(N - 1 - k % N) : 1,
                                     .out = out[k]};
     for (int n_threads = 1; n_threads <= 4; n_threads *= 2) {
@@ -202,10 +202,10 @@ static void the_first_failure_of_a_list_is_told(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/simile-test-XXXXXX");
-    if (!mkdtemp(folder))
+    (void)snprintf(directory, sizeof directory, "/tmp/simile-test-XXXXXX");
+    if (!mkdtemp(directory))
         return -1;
-    (void)snprintf(path, sizeof path, "%s/set.h5", folder);
+    (void)snprintf(path, sizeof path, "%s/set.h5", directory);
     return 0;
 }
 
@@ -213,7 +213,7 @@ static int tear_down(void **state)
 {
     (void)state;
     (void)unlink(path);
-    return rmdir(folder);
+    return rmdir(directory);
 }
 
 int main(void)
@@ -221,7 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(views_are_those_of_a_direct_call),
         cmocka_unit_test(a_busy_loader_can_be_destroyed),
-        cmocka_unit_test(the_first_failure_of_a_list_is_told),
+        cmocka_unit_test(the_first_failure_of_a_list_is_reported),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;
 }

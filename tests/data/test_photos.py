@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Decoded photographs against means that Pillow gave, and bad files against their fate.
+"""Decoded photos against sizes and means computed by Pillow, and bad files against the expected
+result.
 
-expected.csv of the developers' data holds the oracle: size, means of the whole and of the
-top left quarter, which tells a missed or wrong rotation from a right one.
+expected.csv of the developers' data contains the size and the means of the image and of its upper
+left quarter, which reveal a missing or wrong rotation.
 """
 import csv
 import os
@@ -28,7 +29,7 @@ def column(row, part):
 
 
 def wrong(row, words):
-    """What is wrong with a picture, or None."""
+    """The defect of an image, or None."""
     if words[0] != "0":
         return "refused: " + " ".join(words)
     if words[1:3] != [row["upright_w"], row["upright_h"]]:
@@ -48,7 +49,7 @@ for row, words in zip(rows, decode([os.path.join(DATA, "photos", r["path"]) for 
     if words[0] == "0" and words[3] != "0":
         failures.append(f"{row['path']}: {words[3]} warnings for a good file")
 
-# name: (code, warnings there, text of the refusal); from the README of the bad files
+# name: part of the error message
 REFUSED = {
     "truncated_half.jpg": "ends early",
     "truncated_header.jpg": "",

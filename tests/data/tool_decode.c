@@ -1,9 +1,10 @@
 /*
- * tool_decode.c - what the decoder makes of image files, for test_photos.py.
+ * tool_decode.c - decodes image files for test_photos.py.
  *
  *   tool_decode FILE...
- * A line a file: "code w h warnings" and, for code 0, the means of red, green and blue over
- * the whole picture and over its top left quarter.  The story of a refusal ends its line.
+ * Prints one line per file: "code w h warnings", followed for code 0 by the means of red,
+ * green and blue over the image and over its upper left quarter, otherwise by the error
+ * message.
  */
 #include "simile/data.h"
 #include "simile/file.h"

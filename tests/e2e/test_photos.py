@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Photos end to end: resized as Pillow does, kept encoded, trained on and judged; every bad
-photo named, with the right exit code and nothing half-written.
+"""Photos end to end: resized as by Pillow, stored encoded, used for training and evaluation.
+Every bad photo is reported with the right exit code, and no file is half-written.
 
 simile-test: timeout 300
 """
@@ -26,24 +26,25 @@ SIMILE = os.environ["SIMILE"]
 SIDE, PART = 48, 6
 
 
-def run(*words, code=0, ranks=0, says=()):
+def run(*words, code=0, ranks=0, match=()):
     front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
     done = subprocess.run([*front, SIMILE, *words], capture_output=True, text=True)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
-    for text in says:
+    for text in match:
         assert text in done.stderr, f"{words}: no \"{text}\" in\n{done.stderr}"
     return done.stdout
 
 
 def gather(photos, split, target):
-    """A part of the photos, the unusual ones among them; (path, label) in our order."""
+    """Copies some of the photos, including all unusual ones; returns (path, label) in the order
+    of the data set."""
     items = []
     for label, name in enumerate(sorted(os.listdir(os.path.join(photos, split)))):
         os.makedirs(os.path.join(target, split, name))
-        # by bytes, as the program sorts; a special photo of a class is kept, plain ones thinned
+        # sorted by bytes, as in the program; all special photos and some plain ones
         files = sorted(os.listdir(os.path.join(photos, split, name)), key=os.fsencode)
-        odd = [f for f in files if not f.endswith(".jpg")]
-        for f in sorted(set(files[:: len(files) // PART]) | set(odd), key=os.fsencode):
+        special = [f for f in files if not f.endswith(".jpg")]
+        for f in sorted(set(files[:: len(files) // PART]) | set(special), key=os.fsencode):
             path = os.path.join(target, split, name, f)
             shutil.copyfile(os.path.join(photos, split, name, f), path)
             items.append((path, label))
@@ -66,7 +67,7 @@ def resized(path, side):
 
 
 def check_square(items):
-    run("prepare", "part", "--size", str(SIDE), "--out", "square.h5", says=[f"{len(items)} images, 10 classes"])
+    run("prepare", "part", "--size", str(SIDE), "--out", "square.h5", match=[f"{len(items)} images, 10 classes"])
     with h5py.File("square.h5") as f:
         assert f["images"].shape == (len(items), SIDE, SIDE, 3) and f["images"].dtype == "u1"
         assert f["labels"][()].tolist() == [label for _, label in items]
@@ -121,10 +122,10 @@ def check_training():
         with open(f"run{ranks}/trace-hash.txt", "rb") as f:
             traces.append(f.read())
     assert traces[0] == traces[1] and traces[0].count(b"\n") > 6, "the hash traces differ"
-    judged = json.loads(run("evaluate", "knn", "run1", "--train", "train.h5", "--test", "test.h5", "--json"))
+    result = json.loads(run("evaluate", "knn", "run1", "--train", "train.h5", "--test", "test.h5", "--json"))
     with h5py.File("train.h5") as a, h5py.File("test.h5") as b:
-        assert judged["n_train"] == len(a["labels"]) and judged["n_test"] == len(b["labels"])
-    assert judged["classes"] == 10 and 0 <= judged["top1"] <= judged["top5"] <= 1
+        assert result["n_train"] == len(a["labels"]) and result["n_test"] == len(b["labels"])
+    assert result["classes"] == 10 and 0 <= result["top1"] <= result["top5"] <= 1
 
 
 def digest(path):
@@ -137,7 +138,7 @@ def leftovers(stem):
 
 
 def check_bad(good):
-    """Every photo of the bad folder alone, then all of them among good ones."""
+    """Every bad photo on its own, then all of them together with a good one."""
     bad = sorted(n for n in os.listdir(os.path.join(SHARED, "bad")) if n.endswith(("jpg", "png")))
     kept = {"no_eoi.jpg", "jpeg_named.png", "png_named.jpg"}
     warned = {"no_eoi.jpg"}
@@ -145,8 +146,8 @@ def check_bad(good):
         os.makedirs("one/c")
         shutil.copyfile(os.path.join(SHARED, "bad", name), f"one/c/{name}")
         code = 0 if name in kept else 65
-        run("prepare", "one", "--size", "16", "--out", "one.h5", "--on-bad", "fail", code=code, says=[name] if code else [])
-        run("prepare", "one", "--size", "16", "--out", "one.h5", code=code, says=[name] if code else [])
+        run("prepare", "one", "--size", "16", "--out", "one.h5", "--on-bad", "fail", code=code, match=[name] if code else [])
+        run("prepare", "one", "--size", "16", "--out", "one.h5", code=code, match=[name] if code else [])
         assert leftovers("one.h5") == (["one.h5"] if code == 0 else []), f"{name}: {leftovers('one.h5')}"
         shutil.rmtree("one")
         if code == 0:
@@ -159,24 +160,24 @@ def check_bad(good):
     bad.append("thin.png")
     for words in (["--size", "16"], [], ["--size", "16", "--crop", "none"]):
         result = json.loads(run("prepare", "mixed", *words, "--out", "mixed.h5", "--json",
-                                says=[f"skipped: mixed/c/{n}" for n in bad if n not in kept and n != "thin.png"] +
+                                match=[f"skipped: mixed/c/{n}" for n in bad if n not in kept and n != "thin.png"] +
                                      ["mixed/c/thin.png"] + [f"mixed/c/{n}:" for n in warned]))
         assert result["images"] == 1 + len(kept) and result["warned"] == len(warned), result
         assert result["bad"] == len(bad) - len(kept), result
     before = digest("mixed.h5")
-    run("prepare", "mixed", "--out", "mixed.h5", "--on-bad", "fail", code=65, says=["mixed/c/"])
+    run("prepare", "mixed", "--out", "mixed.h5", "--on-bad", "fail", code=65, match=["mixed/c/"])
     assert digest("mixed.h5") == before and leftovers("mixed.h5") == ["mixed.h5"], "a refusal touched the old file"
 
 
 def check_folders():
     folder = os.path.join(SHARED, "bad", "folder")
     run("prepare", os.path.join(folder, "empty_class"), "--size", "16", "--out", "f.h5",
-        says=["dog contains no photos", "1 images, 1 classes"])
+        match=["dog contains no photos", "1 images, 1 classes"])
     run("prepare", os.path.join(folder, "stray_files"), "--size", "16", "--out", "f.h5",
-        says=["1 images, 1 classes", "0 bad files"])
-    run("prepare", "nowhere", "--out", "g.h5", code=66, says=["nowhere does not exist"])
+        match=["1 images, 1 classes", "0 bad files"])
+    run("prepare", "nowhere", "--out", "g.h5", code=66, match=["nowhere does not exist"])
     os.makedirs("empty/train/a")
-    run("prepare", "empty", "--out", "g.h5", code=66, says=["contains no .jpg"])
+    run("prepare", "empty", "--out", "g.h5", code=66, match=["contains no .jpg"])
     assert leftovers("g.h5") == []
 
 

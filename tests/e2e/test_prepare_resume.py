@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""A conversion is the same bytes for any number of threads and ranks, and after any kill;
-a disk that is full, a second process and a changed source are told, nothing is half-written.
+"""A conversion has the same bytes for any number of threads and ranks and after any kill.  A full
+disk, a second process and a changed source are reported, and no file is half-written.
 
 simile-test: timeout 400
 """
@@ -31,7 +31,7 @@ def command(*words, out="out.h5", ranks=0):
     return [*front, SIMILE, "prepare", *words, "--out", out]
 
 
-def prepare(*words, out="out.h5", code=0, says=(), ranks=0, limit=None):
+def prepare(*words, out="out.h5", code=0, match=(), ranks=0, limit=None):
     def small_files():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -39,7 +39,7 @@ def prepare(*words, out="out.h5", code=0, says=(), ranks=0, limit=None):
     done = subprocess.run(command(*words, "--json", out=out, ranks=ranks), capture_output=True, text=True,
                           preexec_fn=small_files if limit else None)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
-    for text in [says] if isinstance(says, str) else says:
+    for text in [match] if isinstance(match, str) else match:
         assert text in done.stderr, f"{words}: no \"{text}\" in\n{done.stderr}"
     if code == 0:
         assert beside(out) == [], beside(out)
@@ -57,7 +57,7 @@ def digest(path):
 
 
 def make_photos():
-    """1,800 photos of noise, three of which are none."""
+    """1,800 photos of noise, three of them invalid."""
     r = np.random.RandomState(3)
     n = 0
     with tarfile.open("photos.tar", "w") as t:
@@ -80,19 +80,19 @@ def check_workers():
     for name, words in SOURCES.items():
         want = None
         for threads in ("1", "2", "4"):
-            told, _ = prepare(*words, "--threads", threads)
+            result, _ = prepare(*words, "--threads", threads)
             want = want or digest("out.h5")
             assert digest("out.h5") == want, f"{name}: {threads} threads give other bytes"
-        WANT[name] = want, told
+        WANT[name] = want, result
     for name, ranks in (("square", 2), ("square", 3), ("tar", 2), ("limit", 3), ("hdf5", 2), ("encoded", 2)):
-        told, _ = prepare(*SOURCES[name], ranks=ranks)
+        result, _ = prepare(*SOURCES[name], ranks=ranks)
         assert digest("out.h5") == WANT[name][0], f"{name}: {ranks} ranks give other bytes"
-        assert told == WANT[name][1], told
+        assert result == WANT[name][1], result
     os.remove("out.h5")
 
 
 def kill_soon(words, ranks=0):
-    """Starts it and kills all of it once something is committed; how far it had come."""
+    """Starts a conversion and kills all its processes soon after a commit."""
     p = subprocess.Popen(command(*words, ranks=ranks), stderr=subprocess.DEVNULL, start_new_session=True)
     until = draw.choice([0, 20000, 40000, 70000]), draw.random() * 0.05
     while p.poll() is None:
@@ -108,47 +108,47 @@ def kill_soon(words, ranks=0):
 
 
 def check_kills():
-    went_on = 0
+    n_resumed = 0
     for k in range(KILLS):
         name = list(SOURCES)[k % len(SOURCES)]
         for _ in range(3):
             kill_soon(SOURCES[name])
             assert not os.path.exists("out.h5") or digest("out.h5") == WANT[name][0], f"{name}: half-written"
-        told, text = prepare(*SOURCES[name], "--threads", str(1 + k % 3))
-        went_on += "resuming after" in text
+        result, text = prepare(*SOURCES[name], "--threads", str(1 + k % 3))
+        n_resumed += "resuming after" in text
         assert digest("out.h5") == WANT[name][0], f"{name}, kill {k}: other bytes"
-        assert told == WANT[name][1], (told, WANT[name][1])
+        assert result == WANT[name][1], (result, WANT[name][1])
         os.remove("out.h5")
-    assert went_on > 0, "no kill came in the middle"
+    assert n_resumed > 0, "no kill came in the middle"
 
 
 def cut_short(words=()):
-    """Leaves a conversion in the middle, by a limit on the size of files."""
-    _, text = prepare(*SOURCES["square"], *words, code=74, limit=3000000, says=["File too large", "the same command resumes after"])
+    """Interrupts a conversion by a limit on the size of files."""
+    _, text = prepare(*SOURCES["square"], *words, code=74, limit=3000000, match=["File too large", "the same command resumes after"])
     assert beside("out.h5") == ["out.h5.journal", "out.h5.part"] and not os.path.exists("out.h5")
     return text
 
 
 def check_full():
     cut_short()
-    prepare(*SOURCES["square"], says="resuming after")
+    prepare(*SOURCES["square"], match="resuming after")
     assert digest("out.h5") == WANT["square"][0]
     # an old file stays whole while a new one does not fit
     old = digest("out.h5")
-    prepare(*SOURCES["encoded"], code=74, limit=1000000, says="out.h5.part")
+    prepare(*SOURCES["encoded"], code=74, limit=1000000, match="out.h5.part")
     assert digest("out.h5") == old
     os.remove("out.h5")
-    # only what is needed for the frame is missing
+    # the limit suffices for the images, but not for the HDF5 metadata
     size = 4096 + 1797 * 32 * 32 * 3
-    prepare(*SOURCES["square"], code=74, limit=size + 100, says="ulimit -f")
-    prepare(*SOURCES["square"], says="after 1800 of 1800")
+    prepare(*SOURCES["square"], code=74, limit=size + 100, match="ulimit -f")
+    prepare(*SOURCES["square"], match="after 1800 of 1800")
     assert digest("out.h5") == WANT["square"][0]
     os.remove("out.h5")
     os.mkdir("closed")
-    prepare(*SOURCES["square"], out="closed/no/out.h5", code=73, says="closed/no")
+    prepare(*SOURCES["square"], out="closed/no/out.h5", code=73, match="closed/no")
 
 
-def harm(path, at):
+def flip_bit(path, at):
     with open(path, "r+b") as f:
         f.seek(at)
         byte = f.read(1)
@@ -156,44 +156,44 @@ def harm(path, at):
         f.write(bytes([byte[0] ^ 1]))
 
 
-def check_harm():
-    """What a power cut leaves: parts of either file missing or wrong."""
+def check_corruption():
+    """After a power failure, either temporary file may be truncated or corrupted."""
     def part(n):
         os.truncate("out.h5.part", n)
 
     def journal(n):
         os.truncate("out.h5.journal", n)
 
-    for what in (lambda: harm("out.h5.part", 1500000), lambda: harm("out.h5.part", 5000), lambda: part(2000000), lambda: part(0),
-                 lambda: harm("out.h5.journal", 12000), lambda: journal(9000), lambda: journal(20), lambda: os.remove("out.h5.part"),
+    for what in (lambda: flip_bit("out.h5.part", 1500000), lambda: flip_bit("out.h5.part", 5000), lambda: part(2000000), lambda: part(0),
+                 lambda: flip_bit("out.h5.journal", 12000), lambda: journal(9000), lambda: journal(20), lambda: os.remove("out.h5.part"),
                  lambda: os.remove("out.h5.journal"), lambda: open("out.h5.part", "ab").write(b"x" * 4000000)):
         cut_short()
         what()
-        told, _ = prepare(*SOURCES["square"])
-        assert digest("out.h5") == WANT["square"][0] and told == WANT["square"][1], told
+        result, _ = prepare(*SOURCES["square"])
+        assert digest("out.h5") == WANT["square"][0] and result == WANT["square"][1], result
         os.remove("out.h5")
     # another conversion to the same place; a source that changed
     cut_short()
-    prepare(*SOURCES["encoded"], says="another conversion")
+    prepare(*SOURCES["encoded"], match="another conversion")
     assert digest("out.h5") == WANT["encoded"][0]
     os.remove("out.h5")
     cut_short()
     os.rename("photos/b/0001.jpg", "photos/b/0001x.jpg")
-    prepare(*SOURCES["square"], says="another conversion")
+    prepare(*SOURCES["square"], match="another conversion")
     os.rename("photos/b/0001x.jpg", "photos/b/0001.jpg")
     os.remove("out.h5")
     # a bad photo under --on-bad fail leaves nothing
-    prepare(*SOURCES["square"], "--on-bad", "fail", code=65, says="photos/a/0077.jpg")
+    prepare(*SOURCES["square"], "--on-bad", "fail", code=65, match="photos/a/0077.jpg")
     assert beside("out.h5") == []
-    prepare(*SOURCES["square"], "--on-bad", "fail", code=65, ranks=2, says="0077.jpg")
+    prepare(*SOURCES["square"], "--on-bad", "fail", code=65, ranks=2, match="0077.jpg")
     assert beside("out.h5") == [], beside("out.h5")
-    prepare("absent", code=66, ranks=2, says="absent does not exist")
+    prepare("absent", code=66, ranks=2, match="absent does not exist")
 
 
 def check_hold():
     with open("out.h5.journal", "wb") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
-        prepare(*SOURCES["square"], code=73, says="in use by another process")
+        prepare(*SOURCES["square"], code=73, match="in use by another process")
     assert beside("out.h5") == ["out.h5.journal"]
     os.remove("out.h5.journal")
 
@@ -216,7 +216,7 @@ with tempfile.TemporaryDirectory() as scratch:
     assert WANT["square"][1]["images"] == 1797 and WANT["square"][1]["bad"] == 3
     check_kills()
     check_full()
-    check_harm()
+    check_corruption()
     check_hold()
     check_killed_ranks()
 print("ok")

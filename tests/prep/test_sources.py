@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Sources of images (STL-10, foreign HDF5, tar archives) against NumPy, h5py and tarfile:
-the same pixels, bytes, labels and names; every malformed one refused with its reason.
+"""STL-10, HDF5 and tar sources against NumPy, h5py and tarfile: equal pixels, bytes, labels and
+class names.  Every malformed source is refused with its defect.
 
 simile-test: timeout 180
 """
@@ -21,10 +21,10 @@ BAD = os.path.join(os.environ["SIMILE_SHARED"], "data", "bad", "hdf5")
 random = np.random.RandomState(7)
 
 
-def prepare(*words, code=0, says=()):
+def prepare(*words, code=0, match=()):
     done = subprocess.run([SIMILE, "prepare", *words, "--out", "out.h5", "--json"], capture_output=True, text=True)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
-    for text in [says] if isinstance(says, str) else says:
+    for text in [match] if isinstance(match, str) else match:
         assert text in done.stderr, f"{words}: no \"{text}\" in\n{done.stderr}"
     left = [n for n in os.listdir(".") if n.startswith("out.h5.")]
     assert not left, left
@@ -36,7 +36,7 @@ def prepare(*words, code=0, says=()):
 
 
 def check(images, labels=None, names=None):
-    """The data set holds just this."""
+    """The data set contains exactly these images, labels and class names."""
     with h5py.File("out.h5") as f:
         got = f["images"][()]
         assert got.shape == images.shape and (got == images).all(), (got.shape, images.shape)
@@ -69,34 +69,34 @@ def check_stl10():
             t.add(f"stl/binary/{name}", f"stl10_binary/{name}")
     for source in ("stl/binary", "stl10_binary.tar.gz"):
         for split, x in images.items():
-            told = prepare(source, "--split", split)
-            assert told["format"] == "stl10" and told["images"] == len(x), told
+            result = prepare(source, "--split", split)
+            assert result["format"] == "stl10" and result["images"] == len(x), result
             check(x, labels[split] - 1 if split in labels else None, names if split in labels else None)
     prepare("stl/binary/test_X.bin")
     check(images["test"], labels["test"] - 1)
-    told = prepare("stl10_binary.tar.gz", "--limit", "10")
+    result = prepare("stl10_binary.tar.gz", "--limit", "10")
     with h5py.File("out.h5") as f:
         assert sorted(f["labels"][()].tolist()) == list(range(10))
         for i, label in enumerate(f["labels"][()]):
             assert any((f["images"][i] == x).all() for x in images["train"][labels["train"] == label + 1])
     with open("stl/binary/train_X.bin", "r+b") as f:
         f.truncate(20 * 27648 - 5)
-    prepare("stl/binary", code=65, says="multiple of 27648")
+    prepare("stl/binary", code=65, match="multiple of 27648")
     with open("stl/binary/train_X.bin", "r+b") as f:
         f.truncate(19 * 27648)
-    prepare("stl/binary", code=65, says="20 labels for 19 images")
+    prepare("stl/binary", code=65, match="20 labels for 19 images")
     (labels["test"] + 1).astype("u1").tofile("stl/binary/test_y.bin")
-    prepare("stl/binary", "--split", "test", code=65, says="label of image 0 is 11")
+    prepare("stl/binary", "--split", "test", code=65, match="label of image 0 is 11")
     os.remove("stl/binary/test_y.bin")
-    prepare("stl/binary", "--split", "test", code=66, says="test_y.bin")
+    prepare("stl/binary", "--split", "test", code=66, match="test_y.bin")
     with tarfile.open("part.tar", "w") as t:
         t.add("stl/binary/test_X.bin")
-    prepare("part.tar", code=66, says="no train_X.bin")
-    prepare("part.tar", "--split", "test", code=66, says="no test_y.bin")
+    prepare("part.tar", code=66, match="no train_X.bin")
+    prepare("part.tar", "--split", "test", code=66, match="no test_y.bin")
 
 
 def check_space():
-    """More pixels than the disk has room for: refused before it is filled."""
+    """A conversion that needs more than the free disk space is refused before it writes."""
     os.mkdir("huge")
     with open("huge/unlabeled_X.bin", "wb") as f:
         try:
@@ -104,7 +104,7 @@ def check_space():
         except OSError as e:
             print("skipped: no file of 8 TB here:", e)
             return
-    prepare("huge", "--split", "unlabeled", code=74, says="out.h5 needs 8302801.0 MB")
+    prepare("huge", "--split", "unlabeled", code=74, match="out.h5 needs 8302801.0 MB")
 
 
 # ---- HDF5 ----
@@ -124,7 +124,7 @@ def check_hdf5():
     y = random.randint(0, 5, 37)
     packed = dict(chunks=(5, 4, 11, 3), compression="gzip", shuffle=True)
     wide = dict(chunks=(37, 3, 3, 1), compression="gzip")
-    # Galaxy10's names; every storage and order of dimensions, every type and shape of labels
+    # the names of Galaxy10; all kinds of storage, orders of dimensions, types and shapes of labels
     for options in ({}, packed, wide, dict(chunks=(1, 9, 11, 3)), dict(chunks=(7, 9, 11, 3), fletcher32=True)):
         h5("g.h5", images=(x, options), ans=y.astype("u1"))
         assert prepare("g.h5")["format"] == "hdf5"
@@ -133,7 +133,7 @@ def check_hdf5():
     prepare("planes.hdf5")
     check(x, y)
     h5("gray.h5", data=x[..., 0])
-    prepare("gray.h5", says="no labels found")
+    prepare("gray.h5", match="no labels found")
     check(x[..., :1])
     h5("gray1.h5", data=x[:, None, :, :, 0])
     prepare("gray1.h5")
@@ -143,15 +143,15 @@ def check_hdf5():
             h5("l.h5", images=x, labels=y.astype(kind).reshape(shape))
             prepare("l.h5")
             check(x, y)
-    # keys by hand, in groups; PCAM's two files
+    # explicit keys, in groups; the two files of PCAM
     with h5py.File("keys.h5", "w") as f:
         f["raw/deep/rgb"], f["raw/kind"], f["note"] = x, y, "a text"
     prepare("keys.h5", "--images-key", "raw/deep/rgb", "--labels-key", "/raw/kind")
     check(x, y)
-    prepare("keys.h5", code=65, says="--images-key")
-    prepare("keys.h5", "--images-key", "raw/rgb", code=65, says="no data set raw/rgb")
-    prepare("keys.h5", "--images-key", "raw/deep/rgb", "--labels-key", "kind", code=65, says="with --labels-key")
-    prepare("keys.h5", "--images-key", "raw", code=65, says="raw")
+    prepare("keys.h5", code=65, match="--images-key")
+    prepare("keys.h5", "--images-key", "raw/rgb", code=65, match="no data set raw/rgb")
+    prepare("keys.h5", "--images-key", "raw/deep/rgb", "--labels-key", "kind", code=65, match="with --labels-key")
+    prepare("keys.h5", "--images-key", "raw", code=65, match="raw")
     h5("pcam_split_test_x.h5", x=(x, packed))
     h5("pcam_split_test_y.h5", y=y.astype("u1").reshape(37, 1, 1, 1))
     prepare("pcam_split_test_x.h5", "--split", "test")
@@ -169,7 +169,7 @@ def check_hdf5():
     h5("half.h5", images=x.astype("f2"))
     prepare("half.h5")
     check(x)
-    # a group a class: arrays, single images, an array beside them
+    # one group per class: arrays, single images, and a class that is one array
     with h5py.File("classes.h5", "w") as f:
         f["train/cat/a"], f["train/cat/b"] = x[:5], x[5]
         f.create_dataset("train/dog", data=x[6:30], **packed)
@@ -181,15 +181,15 @@ def check_hdf5():
     prepare("classes.h5", "--path", "train", "--limit", "6")
     with h5py.File("out.h5") as f:
         assert np.bincount(f["labels"][()]).tolist() == [2, 2, 2]
-    prepare("classes.h5", code=65, says=["test/cat/a, train/cat/a", "a group of classes with --path"])
-    prepare("classes.h5", "--path", "valid", code=65, says="no group /valid")
+    prepare("classes.h5", code=65, match=["test/cat/a, train/cat/a", "a group of classes with --path"])
+    prepare("classes.h5", "--path", "valid", code=65, match="no group /valid")
     refuse_hdf5(x, y)
 
 
 def refuse_hdf5(x, y):
-    def refuse(says, **sets):
+    def refuse(match, **sets):
         h5("bad.h5", **sets)
-        prepare("bad.h5", code=65, says=says)
+        prepare("bad.h5", code=65, match=match)
 
     refuse("36 labels for 37 images", images=x, labels=y[1:])
     refuse("370 values for 37 images", images=x, labels=np.zeros((37, 10), "u1"))
@@ -208,28 +208,28 @@ def refuse_hdf5(x, y):
         z = (x / np.float32(255)).astype("f4")
         z[11, 3, 2, 1] = value
         refuse("image 11 contains", images=(z, dict(chunks=(4, 9, 11, 3))))
-    with h5py.File("bad.h5", "w") as f:  # much is told, nothing is stored
+    with h5py.File("bad.h5", "w") as f:  # a large shape without stored data
         f.create_dataset("images", (1 << 40, 512, 512, 3), "u1", chunks=(1, 512, 512, 3))
-    prepare("bad.h5", code=65, says="images of 512 x 512")
+    prepare("bad.h5", code=65, match="images of 512 x 512")
     with h5py.File("bad.h5", "w") as f:
         f.create_dataset("images", (100000, 64, 64, 3), "u1", chunks=(10, 64, 64, 3))[:10] = 1
-    prepare("bad.h5", code=65, says="bytes are stored")
-    with h5py.File("bad.h5", "w") as f:  # a chunk must be unpacked as a whole
+    prepare("bad.h5", code=65, match="bytes are stored")
+    with h5py.File("bad.h5", "w") as f:  # HDF5 decompresses a chunk as a whole
         f.create_dataset("images", (1 << 19, 64, 64, 3), "u1", chunks=(1 << 18, 64, 64, 1), compression="gzip")
         f["images"].id.write_direct_chunk((0, 0, 0, 0), bytes(40 << 20))
-    prepare("bad.h5", code=65, says="larger than 1073741824 bytes")
+    prepare("bad.h5", code=65, match="larger than 1073741824 bytes")
     h5("other.h5", images=x)
     with h5py.File("bad.h5", "w") as f:
         f["images"] = h5py.ExternalLink("other.h5", "/images")
-    prepare("bad.h5", "--images-key", "images", code=65, says="no data set images")
+    prepare("bad.h5", "--images-key", "images", code=65, match="no data set images")
     with h5py.File("bad.h5", "w") as f:
         f["c/cat/a"], f["c/dog/a"] = x[:5], x[:5, :4]
-    prepare("bad.h5", "--path", "c", code=65, says="/c/dog/a: images of 4 x 11 x 3")
-    prepare("other.h5", "--split", "test", code=66, says="no split test")
-    prepare("other.h5", "--split", "unlabeled", code=64, says="not supported by the format hdf5")
-    prepare("absent.h5", code=66, says="absent.h5 does not exist")
+    prepare("bad.h5", "--path", "c", code=65, match="/c/dog/a: images of 4 x 11 x 3")
+    prepare("other.h5", "--split", "test", code=66, match="no split test")
+    prepare("other.h5", "--split", "unlabeled", code=64, match="not supported by the format hdf5")
+    prepare("absent.h5", code=66, match="absent.h5 does not exist")
     for name in sorted(os.listdir(BAD)) if os.path.isdir(BAD) else []:
-        prepare(os.path.join(BAD, name), code=65, says=name)
+        prepare(os.path.join(BAD, name), code=65, match=name)
 
 
 # ---- tar archives ----
@@ -274,7 +274,7 @@ def check_tar():
         assert encoded() == ([photos[i] for i in want], [int(i % 3 == 0) for i in want], ["cat", "dog"])
         prepare("a." + mode, "--split", "test")
         assert encoded() == ([photos[i] for i in range(2, 14, 3)], [0] * 4, ["cat"])
-    prepare("a.tar.gz", "--split", "unlabeled", code=66, says="for the split unlabeled")
+    prepare("a.tar.gz", "--split", "unlabeled", code=66, match="for the split unlabeled")
     # the same part of it as of the folder, since the items are the same
     prepare("a.tar.gz", "--limit", "4")
     got, labels, _ = encoded()
@@ -282,7 +282,7 @@ def check_tar():
     prepare("a.tar", "--size", "8")
     with h5py.File("out.h5") as f:
         assert f["images"].shape == (10, 8, 8, 3)
-    # names are only looked at
+    # names are never used as paths
     with tarfile.open("odd.tar", "w") as t:
         add(t, "../../up.jpg", photos[1])
         add(t, "/abs/one.jpg", photos[2])
@@ -294,7 +294,7 @@ def check_tar():
         add(t, "abs/hard.jpg", b"", type=tarfile.LNKTYPE, linkname="/abs/one.jpg")
         add(t, "dev.jpg", b"", type=tarfile.CHRTYPE)
     before = sorted(os.listdir(".")), sorted(os.listdir(".."))
-    prepare("odd.tar", says=["1 photos are links", "1 photos outside of"])
+    prepare("odd.tar", match=["1 photos are links", "1 photos outside of"])
     assert (sorted(set(os.listdir(".")) | {"out.h5"}), sorted(os.listdir(".."))) == (sorted(set(before[0]) | {"out.h5"}), before[1])
     assert encoded() == ([photos[i] for i in (2, 3, 4, 6, 7)], [1, 2, 4, 3, 0], ["a?b", "abs", "etc", "hübsch", "zwei"])
     # ImageNet: a tar of tars; its validation set: flat
@@ -324,21 +324,21 @@ def refuse_tar(photos):
         add(t, "c/one.jpg", photos[1])
         add(t, "c/two.jpg", b"no photo")
         add(t, "c/three.jpg", photos[2])
-    told = prepare("bad.tar", says="skipped: bad.tar: c/two.jpg")
-    assert told["bad"] == 1 and encoded()[0] == [photos[1], photos[2]]
-    prepare("bad.tar", "--on-bad", "fail", code=65, says="bad.tar: c/two.jpg")
+    result = prepare("bad.tar", match="skipped: bad.tar: c/two.jpg")
+    assert result["bad"] == 1 and encoded()[0] == [photos[1], photos[2]]
+    prepare("bad.tar", "--on-bad", "fail", code=65, match="bad.tar: c/two.jpg")
     with tarfile.open("empty.tar", "w") as t:
         add(t, "readme.txt", b"hello")
-    prepare("empty.tar", code=66, says="contains no .jpg")
+    prepare("empty.tar", code=66, match="contains no .jpg")
     with open("a.tar", "rb") as f:
         whole = f.read()
     for name, data in (("cut.tar", whole[:3000]), ("cut.tar.gz", open("a.tar.gz", "rb").read()[:-900]), ("text.tar", b"hello" * 500), ("zero.tar", b"")):
         with open(name, "wb") as f:
             f.write(data)
-        prepare(name, code=65, says=name)
+        prepare(name, code=65, match=name)
     with tarfile.open("inner.tar", "w") as t:
         add(t, "n01.tar", whole[:3000])
-    prepare("inner.tar", code=65, says="n01.tar")
+    prepare("inner.tar", code=65, match="n01.tar")
 
 
 with tempfile.TemporaryDirectory() as scratch:
