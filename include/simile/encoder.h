@@ -146,6 +146,33 @@ typedef struct {
 size_t sim_net_tensors(const sim_net *net);
 const sim_net_tensor *sim_net_tensor_at(const sim_net *net, size_t i);
 
+/* ---- the layers of a net, for exports ---- */
+
+enum { SIM_LAYER_INPUT = -1, SIM_LAYER_NONE = -2 };
+
+/* A layer as sim_net_layer_at describes it.  Its value per image is [h][w][c].
+ *   conv, linear        y = weight * x
+ *   norm                y = act(batch norm(x) + residual)
+ *   act                 y = act(x + bias)
+ *   max_pool, mean_pool over the kernel's window; over all pixels
+ *   shift               image rows shifted down by one; the first becomes zero
+ *   add                 y = x + residual */
+typedef struct {
+    const char *kind;    /* a row of layers.def */
+    const char *name;    /* of torch's module: "layer1.0.conv1" */
+    int input, residual; /* earlier layers, or SIM_LAYER_INPUT, _NONE */
+    size_t h, w, c;
+    size_t kernel, stride, padding; /* conv, linear and max_pool; otherwise 0 */
+    sim_activation activation;
+    double eps;                              /* norm; otherwise 0 */
+    const float *running_mean, *running_var; /* norm: [c]; otherwise NULL */
+    size_t n_tensors;    /* trainable: consecutive for sim_net_tensor_at, */
+    size_t first_tensor; /* starting here; weight before bias */
+} sim_net_layer;
+size_t sim_net_layers(const sim_net *net);
+/* Layer i in the order of computation; pointers are valid as long as the net. */
+sim_net_layer sim_net_layer_at(const sim_net *net, size_t i);
+
 /* Visits all weights and BN buffers (running_mean, running_var, num_batches_tracked as
  * int64 scalar) in creation order, under `group`. */
 SIM_MUST_USE sim_status sim_net_visit(sim_net *net, const char *group,

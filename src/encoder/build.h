@@ -44,6 +44,21 @@ SIM_MUST_USE sim_status sim_net_allocate(sim_net *net, const initial_draws *draw
 size_t sim_net_prepared_bytes(const sim_net *net);
 size_t sim_net_structure_bytes(const sim_net *net);
 
+/* ---- networks: a row each, nets.def ---- */
+
+typedef struct network network;
+struct network {
+    /* Appends the nodes; the last value is the features. */
+    sim_status (*build)(const network *self, const sim_net_spec *spec, sim_net *net);
+    /* Floats per feature. */
+    size_t (*dim)(const network *self, const sim_encoder_options *options);
+    const void *variant; /* the family's constants, such as block counts */
+};
+
+#define SIM_NET(name) extern const network sim_network_##name;
+#include "nets.def"
+#undef SIM_NET
+
 /* Nodes without weights, for plans. */
 SIM_MUST_USE sim_status sim_net_backbone_nodes(const sim_net_spec *spec, sim_net **out);
 SIM_MUST_USE sim_status sim_net_head_nodes(const sim_head_spec *spec, sim_net **out);

@@ -108,6 +108,13 @@ static void pack(node *n, const float *weights, bool backward)
     sim_filters_pack(n->filters, weights + n->weight, backward);
 }
 
+static void describe(const node *n, sim_net_layer *out)
+{
+    out->kernel = n->conv.size;
+    out->stride = n->conv.stride;
+    out->padding = n->conv.pad;
+}
+
 static sim_leaf_layout blocks_of(const sim_batch_shape *shape)
 {
     return (sim_leaf_layout){.n_leaves = shape->n_blocks,
@@ -187,6 +194,7 @@ const layer sim_layer_conv = {.name = "conv",
                               .release = release,
                               .prepared_bytes = prepared_bytes,
                               .pack = pack,
+                              .describe = describe,
                               .workspace = workspace,
                               .forward = forward,
                               .plan = plan,
@@ -201,6 +209,7 @@ const layer sim_layer_linear = {.name = "linear",
                                 .release = release,
                                 .prepared_bytes = prepared_bytes,
                                 .pack = pack,
+                                .describe = describe,
                                 .workspace = workspace,
                                 .forward = forward,
                                 .plan = plan,

@@ -11,7 +11,7 @@
 #include "simile/encoder.h"
 #include "simile/random.h"
 
-enum { NET_INPUT = -1, NO_NODE = -2 };
+enum { NET_INPUT = SIM_LAYER_INPUT, NO_NODE = SIM_LAYER_NONE };
 
 static const double BN_EPSILON = 1e-5;
 
@@ -92,6 +92,9 @@ struct layer {
     size_t (*prepared_bytes)(const node *n);
     void (*pack)(node *n, const float *weights, bool backward);
 
+    /* Sets the fields that only this layer has. */
+    void (*describe)(const node *n, sim_net_layer *out);
+
     /* Errors: SIM_E_CONFIG if groups of this many images are too small for the node. */
     sim_status (*check)(const node *n, size_t images);
     /* Floats that a tape holds for the node in addition to values. */
@@ -115,7 +118,7 @@ struct layer {
 #define SIM_LAYER(name) extern const layer sim_layer_##name;
 #include "layers.def"
 #undef SIM_LAYER
-extern const layer *const sim_net_layers[];
-extern const size_t sim_net_n_layers;
+extern const layer *const sim_layer_rows[];
+extern const size_t sim_layer_n_rows;
 
 #endif

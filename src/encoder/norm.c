@@ -321,6 +321,12 @@ static void initialise(sim_net *net, int i, const initial_draws *draws)
     }
 }
 
+static void describe(const node *n, sim_net_layer *out)
+{
+    (void)n;
+    out->eps = BN_EPSILON;
+}
+
 static sim_status check(const node *n, size_t images)
 {
     sim_status st = SIM_OK;
@@ -382,6 +388,7 @@ done:
 const layer sim_layer_norm = {.name = "norm",
                               .list_tensors = list_tensors,
                               .initialise = initialise,
+                              .describe = describe,
                               .check = check,
                               .state_floats = state_floats,
                               .workspace = workspace,

@@ -3,7 +3,7 @@
  */
 #include "simile/encoder.h"
 
-#define SIM_NET(name, bottleneck, a, b, c, d) "|" #name
+#define SIM_NET(name) "|" #name
 static const char arch_names[] =
 #include "nets.def"
     ;

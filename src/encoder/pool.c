@@ -51,6 +51,14 @@ static void forward_mean(sim_tape *t, int i, const float *x, const float *residu
     recompute_mean(t, i, x, y);
 }
 
+static void describe_max(const node *n, sim_net_layer *out)
+{
+    (void)n;
+    out->kernel = 3;
+    out->stride = 2;
+    out->padding = 1;
+}
+
 /* The gradients depend on no value. */
 static void plan_pool(planner *p, int i)
 {
@@ -95,6 +103,7 @@ static void backward_mean(sim_tape *t, const backward_step *s, float *grads,
 }
 
 const layer sim_layer_max_pool = {.name = "max_pool",
+                                  .describe = describe_max,
                                   .forward = forward_max,
                                   .plan = plan_pool,
                                   .backward = backward_max,

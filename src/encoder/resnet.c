@@ -8,16 +8,9 @@
 #include <stdio.h>
 
 typedef struct {
-    const char *name;
     bool bottleneck;
-    int blocks[4];
+    int blocks[4]; /* of the stages */
 } resnet;
-
-static const resnet rows[] = {
-#define SIM_NET(name, bottleneck, a, b, c, d) {#name, bottleneck, {a, b, c, d}},
-#include "nets.def"
-#undef SIM_NET
-};
 
 /* Channels of a stage, rounded to a multiple of 8. */
 static size_t channels(const sim_encoder_options *e, int stage)
@@ -26,9 +19,10 @@ static size_t channels(const sim_encoder_options *e, int stage)
     return c < 8 ? 8 : c;
 }
 
-size_t sim_backbone_dim(const sim_encoder_options *e)
+static size_t resnet_dim(const network *self, const sim_encoder_options *e)
 {
-    return channels(e, 3) * (rows[e->arch].bottleneck ? 4 : 1);
+    const resnet *r = self->variant;
+    return channels(e, 3) * (r->bottleneck ? 4 : 1);
 }
 
 typedef struct {
@@ -131,36 +125,26 @@ done:
     return st;
 }
 
-sim_status sim_net_backbone_nodes(const sim_net_spec *spec, sim_net **out)
+static sim_status build_resnet(const network *self, const sim_net_spec *spec,
+                               sim_net *net)
 {
     sim_status st = SIM_OK;
-    builder b = {.options = spec->encoder};
+    builder b = {.net = net, .options = spec->encoder};
     int at = NET_INPUT;
 
     b.act = spec->encoder->activation == SIM_NET_SILU ? SIM_ACT_SILU : SIM_ACT_RELU;
-    SIM_TRY(sim_net_begin(spec->h, spec->w, spec->c, spec->batchnorm, &b.net));
     SIM_TRY(stem(&b, &at));
-    SIM_TRY(stages(&b, &rows[spec->encoder->arch], at));
-    SIM_TRY(sim_net_count(b.net));
-    *out = b.net;
-    b.net = NULL;
+    SIM_TRY(stages(&b, self->variant, at));
 done:
-    sim_net_destroy(&b.net);
     return st;
 }
 
-sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out)
-{
-    sim_status st = SIM_OK;
-    const initial_draws draws = {
-        .draws = {.seed = spec->seed, .purpose = SIM_RANDOM_INIT}};
-    sim_net *net = NULL;
+/* ---- the rows ---- */
 
-    SIM_TRY(sim_net_backbone_nodes(spec, &net));
-    SIM_TRY(sim_net_allocate(net, &draws));
-    *out = net;
-    net = NULL;
-done:
-    sim_net_destroy(&net);
-    return st;
-}
+static const resnet basic_18 = {.blocks = {2, 2, 2, 2}};
+static const resnet basic_34 = {.blocks = {3, 4, 6, 3}};
+static const resnet bottleneck_50 = {.bottleneck = true, .blocks = {3, 4, 6, 3}};
+
+const network sim_network_resnet18 = {build_resnet, resnet_dim, &basic_18};
+const network sim_network_resnet34 = {build_resnet, resnet_dim, &basic_34};
+const network sim_network_resnet50 = {build_resnet, resnet_dim, &bottleneck_50};
