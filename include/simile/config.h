@@ -30,6 +30,9 @@ SIM_MUST_USE sim_status sim_config_read(const char *path, size_t n_overrides,
 /* The same from text (checkpoints carry their job); `name` stands for the path. */
 SIM_MUST_USE sim_status sim_config_parse(const char *text, size_t n_bytes,
                                          const char *name, sim_config **out);
+/* From now on an absent key has the value that its row states as `before`: for the job in a
+ * checkpoint, which may have been written before the key existed.  Call before any fill. */
+void sim_config_read_as_saved(sim_config *c);
 void sim_config_destroy(sim_config **c);
 
 /* The text at a dotted key before any table is taken ("method.name"); NULL if absent. */
@@ -68,6 +71,12 @@ SIM_MUST_USE sim_status sim_config_resolved(const sim_config *c, char **yaml);
  * Identity: lines "key: value\n" of the IDENTITY keys that were taken, sorted.  Caller's.
  */
 SIM_MUST_USE sim_status sim_config_identity(const sim_config *c, char **lines);
+/*
+ * The identity of a job that was written before its keys existed: for each IDENTITY key
+ * that was taken, the value of an identity that lacks the key.  A key for which there is no
+ * such value (required keys and lists) has an empty one.  Sorted.  Caller's.
+ */
+SIM_MUST_USE sim_status sim_config_identity_before(const sim_config *c, char **lines);
 
 /* Text of --help for a table: key, type, default, range, unit, help; one line each. */
 SIM_MUST_USE sim_status sim_config_help(const sim_option_table *table, char **text);

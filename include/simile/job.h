@@ -70,17 +70,28 @@ typedef struct {
     void *options; /* the table's struct; filled */
 } sim_job_section;
 
+/* A job as text; sim_job_texts_clear releases all three. */
+typedef struct {
+    char *resolved; /* YAML: all keys with their values */
+    char *identity; /* lines "key: value" of the keys that determine the result */
+    char
+        *identity_before; /* lines "key: value": what an identity without the key implies;
+                              "" if a missing key always differs */
+} sim_job_texts;
+void sim_job_texts_clear(sim_job_texts *t);
+
 /*
  * Reads and fills the job and one further section.
- *   resolved, identity  texts, the caller's; either may be NULL
+ *   texts  zeroed before, released by the caller also on failure; may be NULL
  * Local.  Errors: SIM_E_INPUT (no such file), SIM_E_CONFIG.
  */
 SIM_MUST_USE sim_status sim_job_load(const sim_job_source *source,
                                      const sim_job_section *section, sim_job *job,
-                                     char **resolved, char **identity);
+                                     sim_job_texts *texts);
 /* Reads the method section only; the job file may omit everything else. */
 SIM_MUST_USE sim_status sim_job_load_method(const sim_job_source *source, sim_job *job);
-/* Parses a resolved job, such as a checkpoint's; `name` replaces the path in messages. */
+/* Parses the resolved job of a checkpoint; `name` replaces the path in messages.  A key that
+ * it lacks has the value that the key's row states as `before`. */
 SIM_MUST_USE sim_status sim_job_parse(const char *resolved, const char *name,
                                       const sim_job_section *section, sim_job *job);
 

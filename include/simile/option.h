@@ -66,6 +66,8 @@ typedef struct sim_option {
     sim_option_kind kind;
     /* ITEMS: the table of an item whose `op` has this index in `choices`. */
     const struct sim_option_table *item_tables;
+    /* The value that describes jobs written before this key existed; NULL: the default. */
+    const char *before;
 } sim_option;
 
 typedef struct sim_option_table {

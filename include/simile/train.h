@@ -57,7 +57,7 @@ typedef enum { SIM_RESUME_AUTO, SIM_RESUME_NEVER, SIM_RESUME_FILE } sim_resume;
 
 typedef struct {
     const sim_job *job;
-    const char *resolved, *identity;  /* texts from config */
+    const sim_job_texts *texts;       /* of sim_job_load */
     const char *build;                /* text of --version, for the header and history */
     const char *kernels, *arithmetic; /* picked and checked before: names */
     sim_resume resume;

@@ -32,10 +32,10 @@ void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out);
 bool sim_cli_job_argument(sim_job_source *source, char *arg,
                           const struct argp_state *state);
 
-/* Reads the job. `resolved` and `identity` may be NULL; the caller frees the texts. */
+/* As sim_job_load, with the section `evaluate`. */
 SIM_MUST_USE sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
-                                         sim_evaluate_options *evaluate, char **resolved,
-                                         char **identity);
+                                         sim_evaluate_options *evaluate,
+                                         sim_job_texts *texts);
 /* Parses the job stored in the checkpoint `name`. */
 SIM_MUST_USE sim_status sim_cli_job_of_checkpoint(const char *config, const char *name,
                                                   sim_job *job);

@@ -165,12 +165,12 @@ static sim_status print_value(const arguments *a)
     sim_status st = SIM_OK;
     sim_job *job = NULL;
     sim_evaluate_options evaluate;
-    char *resolved = NULL;
+    sim_job_texts texts = {0};
     sim_config *c = NULL;
 
     SIM_TRY(sim_new(&job, "cli/job"));
-    SIM_TRY(sim_cli_job_load(&a->source, job, &evaluate, &resolved, NULL));
-    SIM_TRY(sim_config_parse(resolved, strlen(resolved), a->source.path, &c));
+    SIM_TRY(sim_cli_job_load(&a->source, job, &evaluate, &texts));
+    SIM_TRY(sim_config_parse(texts.resolved, strlen(texts.resolved), a->source.path, &c));
     const char *text = sim_config_peek(c, a->value);
     SIM_CHECK(text, SIM_E_CONFIG,
               "%s: the job has no key \"%s\"; `simile plan --keys` lists the keys",
@@ -179,7 +179,7 @@ static sim_status print_value(const arguments *a)
     SIM_TRY(sim_cli_print(NULL, "\n"));
 done:
     sim_config_destroy(&c);
-    sim_free(resolved);
+    sim_job_texts_clear(&texts);
     sim_free(job);
     return st;
 }
@@ -442,7 +442,7 @@ static sim_status plan_job(const arguments *a)
 
     SIM_TRY(even_over_nodes(a));
     SIM_TRY(sim_new(&d.job, "cli/job"));
-    SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL, NULL));
+    SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL));
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));
     sim_threads_set(a->threads ? a->threads : (int)d.job->train.threads);
     if (d.evaluate.knn_every_epochs)

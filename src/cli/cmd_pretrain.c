@@ -176,12 +176,13 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     sim_job *job = NULL;
     sim_evaluate_options evaluate;
     sim_knn_watch *knn = NULL;
-    char *resolved = NULL, *identity = NULL, *log = NULL, *metrics = NULL;
+    sim_job_texts texts = {0};
+    char *log = NULL, *metrics = NULL;
     double unused = 0;
 
     st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
-        st = sim_cli_job_load(&a->source, job, &evaluate, &resolved, &identity);
+        st = sim_cli_job_load(&a->source, job, &evaluate, &texts);
     if (st == SIM_OK)
         st = sim_kernels_pick(job->train.kernels);
     if (st == SIM_OK)
@@ -197,8 +198,7 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
                                       sim_knn_watch_observer(knn)};
     SIM_TRY(sim_comm_agree(c, plan_knn(c, job, &evaluate, knn, &a->request)));
     a->request.job = job;
-    a->request.resolved = resolved;
-    a->request.identity = identity;
+    a->request.texts = &texts;
     a->request.build = sim_cli_build();
     a->request.kernels = sim_kernels_name();
     a->request.arithmetic = sim_kernels_arithmetic();
@@ -210,8 +210,7 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
 done:
     sim_knn_watch_destroy(&knn);
     sim_free(job);
-    sim_free(resolved);
-    sim_free(identity);
+    sim_job_texts_clear(&texts);
     sim_free(log);
     sim_observe_metrics_clear(metrics);
     sim_free(metrics);

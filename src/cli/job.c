@@ -24,11 +24,10 @@ bool sim_cli_job_argument(sim_job_source *source, char *arg,
 }
 
 sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
-                            sim_evaluate_options *evaluate, char **resolved,
-                            char **identity)
+                            sim_evaluate_options *evaluate, sim_job_texts *texts)
 {
     const sim_job_section section = {&sim_evaluate_table, evaluate};
-    return sim_job_load(source, &section, job, resolved, identity);
+    return sim_job_load(source, &section, job, texts);
 }
 
 sim_status sim_cli_job_of_checkpoint(const char *config, const char *name, sim_job *job)

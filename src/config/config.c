@@ -97,6 +97,7 @@ void sim_config_destroy(sim_config **c)
     for (size_t i = 0; i < old->n_known; i++) {
         sim_free(old->known[i].key);
         sim_free(old->known[i].text);
+        sim_free(old->known[i].before);
     }
     sim_free(old->entries);
     sim_free(old->known);
@@ -212,6 +213,11 @@ done:
     sim_config_destroy(&c);
     sim_free(text);
     return st;
+}
+
+void sim_config_read_as_saved(sim_config *c)
+{
+    c->is_saved = true;
 }
 
 const char *sim_config_peek(const sim_config *c, const char *key)

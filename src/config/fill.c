@@ -228,7 +228,7 @@ static void format_value(const sim_option *row, const void *from, char *out, siz
 }
 
 sim_status sim_config_add_known(sim_config *c, const char *key, const char *text,
-                                const sim_option *row, bool given)
+                                const char *before, const sim_option *row, bool given)
 {
     sim_status st = SIM_OK;
     known k = {
@@ -240,11 +240,14 @@ sim_status sim_config_add_known(sim_config *c, const char *key, const char *text
                   key);
     SIM_TRY(sim_text_copy(key, "config/known", &k.key));
     SIM_TRY(sim_text_copy(text, "config/known", &k.text));
+    if (before)
+        SIM_TRY(sim_text_copy(before, "config/known", &k.before));
     c->known[c->n_known++] = k;
     k = (known){0};
 done:
     sim_free(k.key);
     sim_free(k.text);
+    sim_free(k.before);
     return st;
 }
 
@@ -283,6 +286,30 @@ static const char *default_of(sim_config *c, const char *key, const sim_option *
     return row->fallback;
 }
 
+/* The default of a job that was written before the key existed. */
+static const char *default_before(sim_config *c, const char *key, const sim_option *row)
+{
+    return row->before ? row->before : default_of(c, key, row);
+}
+
+/* default_before in the form of the resolved job; *text stays NULL if there is none. */
+static sim_status format_before(sim_config *c, const char *key, const sim_option *row,
+                                char *buffer, size_t buffer_bytes, const char **text)
+{
+    sim_status st = SIM_OK;
+    double storage[SIM_OPTION_TEXT_BYTES / sizeof(double)]; /* aligned for any type */
+    value v = {.row = row, .key = key, .where = "value before the key", .to = storage};
+
+    v.text = default_before(c, key, row);
+    if (!v.text)
+        goto done;
+    SIM_TRY(take_value(&v));
+    format_value(row, storage, buffer, buffer_bytes);
+    *text = buffer;
+done:
+    return st;
+}
+
 /* Default, then what the job says; `prefix` stands before the row's name. */
 sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_option *row,
                                void *options, char *text, size_t text_bytes)
@@ -294,6 +321,8 @@ sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_opti
     entry *e = sim_config_find(c, key);
     SIM_TRY(check_single(c, key, e));
     const char *fallback = default_of(c, key, row);
+    if (c->is_saved && row->before)
+        fallback = row->before;
     SIM_CHECK(e || fallback, SIM_E_CONFIG, "%s: %s is missing (%s)", c->name, key,
               row->help);
     value v = {.row = row,
@@ -313,19 +342,21 @@ done:
 sim_status sim_config_fill(sim_config *c, const sim_option_table *table, void *options)
 {
     sim_status st = SIM_OK;
-    char key[KEY_BYTES], text[2 * SIM_OPTION_TEXT_BYTES + 64];
+    char key[KEY_BYTES], text[2 * SIM_OPTION_TEXT_BYTES + 64], other[sizeof text];
 
     memset(options, 0, table->struct_bytes);
     for (size_t i = 0; i < table->n_rows; i++) {
         const sim_option *row = &table->rows[i];
         void *to = (char *)options + row->offset;
+        const char *before = NULL;
         sim_config_full_key(table->section, row->name, key);
         if (row->type == SIM_OPTION_ITEMS) {
             SIM_TRY(sim_config_fill_items(c, key, row, to));
             continue;
         }
         SIM_TRY(sim_config_fill_row(c, table->section, row, options, text, sizeof text));
-        SIM_TRY(sim_config_add_known(c, key, text, row, true));
+        SIM_TRY(format_before(c, key, row, other, sizeof other, &before));
+        SIM_TRY(sim_config_add_known(c, key, text, before, row, true));
     }
 done:
     return st;

@@ -82,7 +82,7 @@ sim_status sim_config_fill_items(sim_config *c, const char *key, const sim_optio
 
     if (!first) {
         /* The owner has its own list then; the resolved job leaves the key out. */
-        SIM_TRY(sim_config_add_known(c, key, "", row, false));
+        SIM_TRY(sim_config_add_known(c, key, "", NULL, row, false));
         goto done;
     }
     SIM_CHECK(!e || e->empty_list, SIM_E_CONFIG, "%s: %s takes a list of operations",
@@ -101,7 +101,7 @@ sim_status sim_config_fill_items(sim_config *c, const char *key, const sim_optio
     SIM_CHECK(e || items->n > 0, SIM_E_CONFIG, "%s: %s takes a list of operations",
               first->where, key);
     (void)strncat(text, "]", sizeof text - strlen(text) - 1);
-    SIM_TRY(sim_config_add_known(c, key, text, row, true));
+    SIM_TRY(sim_config_add_known(c, key, text, NULL, row, true));
 done:
     return st;
 }

@@ -30,6 +30,7 @@ typedef struct {
 /* A key that a table took, with its value as text. */
 typedef struct {
     char *key, *text;
+    char *before; /* value of a job that was written before the key existed; or NULL */
     sim_option_kind kind;
     bool is_list, given; /* a list that was not given is known, but has no text */
 } known;
@@ -46,6 +47,7 @@ struct sim_config {
     size_t n_entries;
     known *known;
     size_t n_known;
+    bool is_saved; /* a job of a checkpoint: an absent key has the value `before` */
     preference preferred[MAX_PREFERRED];
     size_t n_preferred;
 };
@@ -69,8 +71,8 @@ SIM_MUST_USE sim_status sim_config_fill_row(sim_config *c, const char *prefix,
                                             const sim_option *row, void *options,
                                             char *text, size_t text_bytes);
 SIM_MUST_USE sim_status sim_config_add_known(sim_config *c, const char *key,
-                                             const char *text, const sim_option *row,
-                                             bool given);
+                                             const char *text, const char *before,
+                                             const sim_option *row, bool given);
 /* The choice nearest to a text. */
 void sim_config_nearest_choice(const char *choices, const char *text, char out[64]);
 

@@ -83,6 +83,17 @@ done:
     return st;
 }
 
+static sim_status put_identity_line(writer *w, const char *key, const char *text)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(put(w, key));
+    SIM_TRY(put(w, ": "));
+    SIM_TRY(put(w, text));
+    SIM_TRY(put(w, "\n"));
+done:
+    return st;
+}
+
 sim_status sim_config_identity(const sim_config *c, char **lines)
 {
     sim_status st = SIM_OK;
@@ -90,14 +101,28 @@ sim_status sim_config_identity(const sim_config *c, char **lines)
 
     if (c->n_known)
         qsort(c->known, c->n_known, sizeof *c->known, by_key);
-    for (size_t i = 0; i < c->n_known; i++) {
-        if (c->known[i].kind != SIM_IDENTITY || !c->known[i].given)
-            continue;
-        SIM_TRY(put(&w, c->known[i].key));
-        SIM_TRY(put(&w, ": "));
-        SIM_TRY(put(&w, c->known[i].text));
-        SIM_TRY(put(&w, "\n"));
-    }
+    for (size_t i = 0; i < c->n_known; i++)
+        if (c->known[i].kind == SIM_IDENTITY && c->known[i].given)
+            SIM_TRY(put_identity_line(&w, c->known[i].key, c->known[i].text));
+    SIM_TRY(put(&w, ""));
+    *lines = w.text;
+    w.text = NULL;
+done:
+    sim_free(w.text);
+    return st;
+}
+
+sim_status sim_config_identity_before(const sim_config *c, char **lines)
+{
+    sim_status st = SIM_OK;
+    writer w = {0};
+
+    if (c->n_known)
+        qsort(c->known, c->n_known, sizeof *c->known, by_key);
+    for (size_t i = 0; i < c->n_known; i++)
+        if (c->known[i].kind == SIM_IDENTITY)
+            SIM_TRY(put_identity_line(&w, c->known[i].key,
+                                      c->known[i].before ? c->known[i].before : ""));
     SIM_TRY(put(&w, ""));
     *lines = w.text;
     w.text = NULL;

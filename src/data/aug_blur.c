@@ -15,11 +15,11 @@ typedef struct {
 
 static const sim_option rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(blur_options, p), 0, 1, "0.5", NULL, "",
-     "probability", SIM_IDENTITY, NULL},
+     "probability", SIM_IDENTITY, NULL, NULL},
     {"sigma_min", SIM_OPTION_REAL, offsetof(blur_options, sigma_min), 0.01, 20, "0.1",
-     NULL, "pixels", "smallest standard deviation", SIM_IDENTITY, NULL},
+     NULL, "pixels", "smallest standard deviation", SIM_IDENTITY, NULL, NULL},
     {"sigma_max", SIM_OPTION_REAL, offsetof(blur_options, sigma_max), 0.01, 20, "2", NULL,
-     "pixels", "largest standard deviation", SIM_IDENTITY, NULL},
+     "pixels", "largest standard deviation", SIM_IDENTITY, NULL, NULL},
 };
 
 enum { MAX_TAPS = 511 };

@@ -22,18 +22,19 @@ typedef struct {
 
 static const sim_option rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(crop_options, p), 0, 1, "1", NULL, "", "probability",
-     SIM_IDENTITY, NULL},
+     SIM_IDENTITY, NULL, NULL},
     {"scale_min", SIM_OPTION_REAL, offsetof(crop_options, scale_min), 0.001, 1, "0.08",
-     NULL, "", "smallest fraction of the area", SIM_IDENTITY, NULL},
+     NULL, "", "smallest fraction of the area", SIM_IDENTITY, NULL, NULL},
     {"scale_max", SIM_OPTION_REAL, offsetof(crop_options, scale_max), 0.001, 1, "1", NULL,
-     "", "largest fraction of the area", SIM_IDENTITY, NULL},
+     "", "largest fraction of the area", SIM_IDENTITY, NULL, NULL},
     {"ratio_min", SIM_OPTION_REAL, offsetof(crop_options, ratio_min), 0.1, 10, "0.75",
-     NULL, "", "smallest aspect ratio (width / height)", SIM_IDENTITY, NULL},
+     NULL, "", "smallest aspect ratio (width / height)", SIM_IDENTITY, NULL, NULL},
     {"ratio_max", SIM_OPTION_REAL, offsetof(crop_options, ratio_max), 0.1, 10,
      "1.3333333333333333", NULL, "", "largest aspect ratio (width / height)",
-     SIM_IDENTITY, NULL},
+     SIM_IDENTITY, NULL, NULL},
     {"interpolation", SIM_OPTION_ENUM, offsetof(crop_options, interpolation), 0, 0,
-     "bicubic", interpolation_names, "", "filter of the resize", SIM_IDENTITY, NULL},
+     "bicubic", interpolation_names, "", "filter of the resize", SIM_IDENTITY, NULL,
+     NULL},
 };
 
 /* The largest centred box of an allowed aspect ratio. */

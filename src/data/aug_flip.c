@@ -7,7 +7,7 @@
 
 static const sim_option rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(probability, p), 0, 1, "0.5", NULL, "", "probability",
-     SIM_IDENTITY, NULL},
+     SIM_IDENTITY, NULL, NULL},
 };
 
 static void flip_apply(const void *options, view *v)

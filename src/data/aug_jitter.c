@@ -19,12 +19,12 @@ enum { BRIGHTNESS, CONTRAST, SATURATION, HUE, N_ADJUSTMENTS };
 #define STRENGTH(field, max, fallback)                                                   \
     {                                                                                    \
 #field, SIM_OPTION_REAL, offsetof(jitter_options, field), 0, max, fallback,      \
-            NULL, "", "strength", SIM_IDENTITY, NULL                                     \
+            NULL, "", "strength", SIM_IDENTITY, NULL, NULL                               \
     }
 
 static const sim_option rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(jitter_options, p), 0, 1, "0.8", NULL, "",
-     "probability", SIM_IDENTITY, NULL},
+     "probability", SIM_IDENTITY, NULL, NULL},
     STRENGTH(brightness, 10, "0.4"),
     STRENGTH(contrast, 10, "0.4"),
     STRENGTH(saturation, 10, "0.4"),

@@ -17,9 +17,9 @@ typedef struct {
 
 static const sim_option rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(pad_crop_options, p), 0, 1, "1", NULL, "",
-     "probability", SIM_IDENTITY, NULL},
+     "probability", SIM_IDENTITY, NULL, NULL},
     {"padding", SIM_OPTION_INT, offsetof(pad_crop_options, padding), 0, 1024, "4", NULL,
-     "pixels", "zero padding on each side before the crop", SIM_IDENTITY, NULL},
+     "pixels", "zero padding on each side before the crop", SIM_IDENTITY, NULL, NULL},
 };
 
 /* Rows or columns [lo, hi) of the crop that show the image; the others show padding.  The

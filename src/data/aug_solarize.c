@@ -11,10 +11,10 @@ typedef struct {
 
 static const sim_option rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(solarize_options, p), 0, 1, "0.2", NULL, "",
-     "probability", SIM_IDENTITY, NULL},
+     "probability", SIM_IDENTITY, NULL, NULL},
     {"threshold", SIM_OPTION_REAL, offsetof(solarize_options, threshold), 0, 255, "128",
      NULL, "", "smallest value that is inverted, on the scale 0 to 255", SIM_IDENTITY,
-     NULL},
+     NULL, NULL},
 };
 
 static void solarize_apply(const void *options, view *v)

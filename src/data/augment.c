@@ -50,14 +50,14 @@ static sim_option_table item_tables[N_ROWS]; /* copied from the rows before main
 static const sim_option option_rows[] = {
     {"preset", SIM_OPTION_ENUM, offsetof(sim_augment_options, preset), 0, 0,
      "simclr-cifar", preset_names + 1, "", "preset of operations for both views",
-     SIM_IDENTITY, NULL},
+     SIM_IDENTITY, NULL, NULL},
     {"size", SIM_OPTION_INT, offsetof(sim_augment_options, size), 0, 4096, "0", NULL,
-     "pixels", "side of a view; 0: as stored, photos 224", SIM_IDENTITY, NULL},
+     "pixels", "side of a view; 0: as stored, photos 224", SIM_IDENTITY, NULL, NULL},
     {"view1", SIM_OPTION_ITEMS, offsetof(sim_augment_options, view1), 0, 0, NULL,
      op_names + 1, "", "operations of view 1, and of view 2 if that has none",
-     SIM_IDENTITY, item_tables},
+     SIM_IDENTITY, item_tables, NULL},
     {"view2", SIM_OPTION_ITEMS, offsetof(sim_augment_options, view2), 0, 0, NULL,
-     op_names + 1, "", "operations of view 2", SIM_IDENTITY, item_tables},
+     op_names + 1, "", "operations of view 2", SIM_IDENTITY, item_tables, NULL},
 };
 
 const sim_option_table sim_augment_table = {.section = "augment",

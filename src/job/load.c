@@ -4,6 +4,7 @@
 #include "simile/job.h"
 
 #include "simile/config.h"
+#include "simile/memory.h"
 
 #include <string.h>
 
@@ -58,15 +59,21 @@ done:
     return st;
 }
 
-static sim_status copy_texts(const sim_config *c, char **resolved, char **identity)
+static sim_status format_texts(const sim_config *c, sim_job_texts *out)
 {
     sim_status st = SIM_OK;
-    if (resolved)
-        SIM_TRY(sim_config_resolved(c, resolved));
-    if (identity)
-        SIM_TRY(sim_config_identity(c, identity));
+    SIM_TRY(sim_config_resolved(c, &out->resolved));
+    SIM_TRY(sim_config_identity(c, &out->identity));
+    SIM_TRY(sim_config_identity_before(c, &out->identity_before));
 done:
     return st;
+}
+
+void sim_job_texts_clear(sim_job_texts *t)
+{
+    SIM_FREE(t->resolved);
+    SIM_FREE(t->identity);
+    SIM_FREE(t->identity_before);
 }
 
 static sim_status read_source(const sim_job_source *source, sim_config **c)
@@ -76,7 +83,7 @@ static sim_status read_source(const sim_job_source *source, sim_config **c)
 }
 
 sim_status sim_job_load(const sim_job_source *source, const sim_job_section *section,
-                        sim_job *job, char **resolved, char **identity)
+                        sim_job *job, sim_job_texts *texts)
 {
     sim_status st = SIM_OK;
     sim_config *c = NULL;
@@ -84,7 +91,8 @@ sim_status sim_job_load(const sim_job_source *source, const sim_job_section *sec
     memset(job, 0, sizeof *job);
     SIM_TRY(read_source(source, &c));
     SIM_TRY(fill_job(c, job, section));
-    SIM_TRY(copy_texts(c, resolved, identity));
+    if (texts)
+        SIM_TRY(format_texts(c, texts));
 done:
     sim_config_destroy(&c);
     return st;
@@ -112,6 +120,7 @@ sim_status sim_job_parse(const char *resolved, const char *name,
 
     memset(job, 0, sizeof *job);
     SIM_TRY(sim_config_parse(resolved, strlen(resolved), name, &c));
+    sim_config_read_as_saved(c);
     SIM_TRY(fill_job(c, job, section));
 done:
     sim_config_destroy(&c);

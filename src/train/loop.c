@@ -187,7 +187,8 @@ static sim_status write_config(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     char path[4096];
-    const sim_piece piece = {t->request->resolved, strlen(t->request->resolved)};
+    const sim_piece piece = {t->request->texts->resolved,
+                             strlen(t->request->texts->resolved)};
 
     if (t->comm->rank != 0)
         goto done;

@@ -90,6 +90,25 @@ static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
     describe_changes(t, &before);
 }
 
+static sim_status compare_identity(sim_train_state *t, const sim_checkpoint *k)
+{
+    sim_status st = SIM_OK;
+    const sim_train_request *r = t->request;
+    char *ours = NULL;
+
+    SIM_TRY(sim_identity_text(t, &ours));
+    const sim_identity job = {.ours = ours,
+                              .before = r->texts->identity_before,
+                              .accept = r->accept ? r->accept : "",
+                              .data_path = t->job->train.train};
+    t->changes = (sim_changes){.batch = t->job->train.batch, .lr = t->job->optimizer.lr};
+    SIM_TRY(sim_identity_compare(&job, sim_checkpoint_head_of(k)->identity,
+                                 sim_checkpoint_path(k), &t->changes));
+done:
+    sim_free(ours);
+    return st;
+}
+
 static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
 {
     sim_status st = SIM_OK;
@@ -97,7 +116,7 @@ static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
     const sim_checkpoint_head *head = sim_checkpoint_head_of(k);
     size_t n = sim_resume_sources(t, sources);
 
-    SIM_TRY(sim_identity_compare(t, k, &t->changes));
+    SIM_TRY(compare_identity(t, k));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
     set_position(t, head);
     SIM_TRY(sim_history_load(t, head->history));
@@ -248,7 +267,7 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
     sim_checkpoint_head head = {.step = t->at.step,
                                 .epoch = t->at.epoch,
                                 .samples = t->at.samples,
-                                .config = t->request->resolved};
+                                .config = t->request->texts->resolved};
     double start = sim_clock_s();
 
     SIM_TRY(sim_replica_check(t));

@@ -162,11 +162,21 @@ double sim_schedule_steps_done(const sim_train_state *t); /* steps of the presen
 void sim_schedule_begin(sim_train_state *t);
 void sim_schedule_resplit(sim_train_state *t);
 
-/* identity.c: is a checkpoint of this run?  Fails: SIM_E_CONFIG, SIM_E_DATA where only the
- * data differ.  The text is the caller's. */
+/* identity.c: the identity of the job with arithmetic and fingerprint; the caller's. */
 SIM_MUST_USE sim_status sim_identity_text(const sim_train_state *t, char **out);
-SIM_MUST_USE sim_status sim_identity_compare(const sim_train_state *t,
-                                             const sim_checkpoint *k, sim_changes *out);
+typedef struct {
+    const char *ours;      /* sim_identity_text */
+    const char *before;    /* sim_job_texts.identity_before */
+    const char *accept;    /* keys that may differ, separated by commas; or "" */
+    const char *data_path; /* data.train, for messages */
+} sim_identity;
+/*
+ * Compares the identity of the job with that of the checkpoint `path`.  The caller
+ * initializes `out` with the job's batch and lr; accepted differences are added.
+ * Errors: SIM_E_DATA if only the data differ, else SIM_E_CONFIG.
+ */
+SIM_MUST_USE sim_status sim_identity_compare(const sim_identity *job, const char *saved,
+                                             const char *path, sim_changes *out);
 
 /* hash_trace.c: hashes by step and stage */
 SIM_MUST_USE sim_status sim_hash_trace_open(sim_train_state *t);

@@ -26,9 +26,9 @@ typedef struct {
 
 static const sim_option job_item_rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(job_item, p), 0, 1, "0.5", NULL, "", "chance",
-     SIM_IDENTITY, NULL},
+     SIM_IDENTITY, NULL, NULL},
     {"size", SIM_OPTION_INT, offsetof(job_item, size), 1, 99, "3", NULL, "pixels", "side",
-     SIM_IDENTITY, NULL},
+     SIM_IDENTITY, NULL, NULL},
 };
 static const sim_option_table job_items[] = {
     {"flip", job_item_rows, 1, sizeof(job_item)},
@@ -37,23 +37,23 @@ static const sim_option_table job_items[] = {
 /* Two tables stand under the section `opt`, and one at the top. */
 static const sim_option job_top_rows[] = {
     {"path", SIM_OPTION_TEXT, offsetof(job_options, path), 0, 0, NULL, NULL, "",
-     "where it is", SIM_FREE_KEY, NULL},
+     "where it is", SIM_FREE_KEY, NULL, NULL},
     {"view.ops", SIM_OPTION_ITEMS, offsetof(job_options, ops), 0, 0, NULL, "flip|crop",
-     "", "what is done", SIM_IDENTITY, job_items},
+     "", "what is done", SIM_IDENTITY, job_items, NULL},
 };
 static const sim_option job_opt_rows[] = {
     {"rate", SIM_OPTION_REAL, offsetof(job_options, rate), 0, 1e300, "0.1", NULL,
-     "per step", "learning rate", SIM_IDENTITY, NULL},
+     "per step", "learning rate", SIM_IDENTITY, NULL, NULL},
     {"steps", SIM_OPTION_INT, offsetof(job_options, steps), -1e18, 1e18, "10", NULL,
-     "steps", "length", SIM_IDENTITY, NULL},
+     "steps", "length", SIM_IDENTITY, NULL, NULL},
 };
 static const sim_option job_more_rows[] = {
     {"flag", SIM_OPTION_BOOL, offsetof(job_options, flag), 0, 0, "false", NULL, "",
-     "a flag", SIM_IDENTITY, NULL},
+     "a flag", SIM_IDENTITY, NULL, NULL},
     {"kind", SIM_OPTION_ENUM, offsetof(job_options, kind), 0, 0, "sgd", "sgd|lars|adamw",
-     "", "the rule", SIM_IDENTITY, NULL},
+     "", "the rule", SIM_IDENTITY, NULL, NULL},
     {"note", SIM_OPTION_TEXT, offsetof(job_options, note), 0, 0, "", NULL, "", "a note",
-     SIM_FREE_KEY, NULL},
+     SIM_FREE_KEY, NULL, NULL},
 };
 static const sim_option_table job_top = {"", job_top_rows, 2, sizeof(job_options)};
 static const sim_option_table job_opt = {"opt", job_opt_rows, 2, sizeof(job_options)};

@@ -23,21 +23,21 @@ typedef struct {
 
 static const sim_option item_rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(item, p), 0, 1, "0.5", NULL, "", "chance",
-     SIM_IDENTITY, NULL},
+     SIM_IDENTITY, NULL, NULL},
 };
 static const sim_option_table items[] = {{"flip", item_rows, 1, sizeof(item)},
                                          {"gray", item_rows, 1, sizeof(item)}};
 static const sim_option rows[] = {
     {"lr", SIM_OPTION_REAL, offsetof(options, lr), 0, 10, "0.1", NULL, "", "rate",
-     SIM_IDENTITY, NULL},
+     SIM_IDENTITY, NULL, NULL},
     {"steps", SIM_OPTION_INT, offsetof(options, steps), 1, 1000, "10", NULL, "steps",
-     "length", SIM_IDENTITY, NULL},
+     "length", SIM_IDENTITY, NULL, NULL},
     {"deep.flag", SIM_OPTION_BOOL, offsetof(options, flag), 0, 0, "false", NULL, "",
-     "flag", SIM_FREE_KEY, NULL},
+     "flag", SIM_FREE_KEY, NULL, NULL},
     {"kind", SIM_OPTION_ENUM, offsetof(options, kind), 0, 0, "sgd", "sgd|lars", "",
-     "kind", SIM_IDENTITY, NULL},
+     "kind", SIM_IDENTITY, NULL, NULL},
     {"name", SIM_OPTION_TEXT, offsetof(options, text), 0, 0, "it's", NULL, "", "name",
-     SIM_FREE_KEY, NULL},
+     SIM_FREE_KEY, NULL, NULL},
 };
 static const sim_option_table table = {"opt", rows, 5, sizeof(options)};
 
@@ -46,7 +46,7 @@ typedef struct {
 } lists;
 static const sim_option list_rows[] = {
     {"list", SIM_OPTION_ITEMS, offsetof(lists, list), 0, 0, NULL, "flip|gray", "", "ops",
-     SIM_IDENTITY, items},
+     SIM_IDENTITY, items, NULL},
 };
 static const sim_option_table list_table = {"aug", list_rows, 1, sizeof(lists)};
 

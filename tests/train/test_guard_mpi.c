@@ -84,9 +84,10 @@ static sim_status train(void)
     sim_hasher *h = NULL;
     ASSERT_OK(sim_hasher_create(&h));
     const sim_observer observers[] = {{.ctx = h, .on_step = on_step}};
+    static char empty[] = "";
+    const sim_job_texts texts = {empty, empty, empty};
     const sim_train_request request = {.job = &job,
-                                       .resolved = "",
-                                       .identity = "",
+                                       .texts = &texts,
                                        .build = "test",
                                        .kernels = sim_kernels_name(),
                                        .arithmetic = sim_kernels_arithmetic(),
