@@ -1,9 +1,10 @@
 /*
- * method.h - which views, which heads, and what is compared with what.
+ * method.h - contrastive methods: views, networks, loss and gradients of a step.
  *
  * Module: method
- * A method owns its nets (encoder, heads ...) and turns a batch of views into a loss and
- * gradients.  A row of methods.def and one file make one; close variants share a file.
+ * A method owns its networks and computes a loss and gradients from a batch of views.  Each
+ * method is one row of methods.def and one file; variants share a file.  src/method/README.md
+ * defines the losses.
  */
 #ifndef SIMILE_METHOD_H
 #define SIMILE_METHOD_H
@@ -17,12 +18,12 @@
 enum {
     SIM_MAX_VIEWS = 8,  /* of an image */
     SIM_MAX_PARTS = 4,  /* of a batch */
-    SIM_MAX_NETS = 16,  /* trained ones of a method */
-    SIM_MAX_SCALARS = 4 /* trained numbers of a method */
+    SIM_MAX_NETS = 16,  /* trained networks of a method */
+    SIM_MAX_SCALARS = 4 /* trained scalars of a method */
 };
 
-/* What a method is made from.  Borrowed for its life: comm, options.  check, plan,
- * saved_bytes and advise read no comm: it may be NULL. */
+/* What a method is created from.  comm, encoder and batchnorm are borrowed for its life.  The
+ * functions that neither create nor run a method do not use comm: it may be NULL. */
 typedef struct {
     const sim_comm *comm;
     sim_partition partition; /* the rank's share of the blocks: that of comm */
@@ -34,24 +35,24 @@ typedef struct {
 } sim_method_env;
 
 /*
- * Images of a step that pass through a net together: [local block][view][slot].  Slots of
- * a shuffled part are permuted over the whole batch (shuffle BN): the rank that owns a slot
- * draws the view of whichever image stands there, so no image moves.
+ * Images of a step that pass through a network together: [local block][view][slot].  The slots
+ * of a shuffled part are permuted over the global batch (shuffle BN).  The rank that owns a
+ * slot loads the view of the image assigned to it, so no image is exchanged.
  */
 typedef struct {
     size_t n_views;
-    uint32_t views[SIM_MAX_VIEWS]; /* which views of an image, by number */
+    uint32_t views[SIM_MAX_VIEWS]; /* numbers of the views of an image */
     bool shuffled;
 } sim_part;
 
 /* A step's input. */
 typedef struct {
     const float *x;        /* the parts, one after the other */
-    const uint32_t *order; /* [batch]: shuffled slot i shows the image of slot order[i];
-                              NULL where no part is shuffled */
-    const int32_t *labels; /* [batch] by slot; NULL unless the row needs them */
-    uint32_t epoch;        /* for draws, with `samples` */
-    int64_t samples;       /* images of this epoch done before */
+    const uint32_t *order; /* [batch]: shuffled slot i holds the image of slot order[i];
+                              NULL if no part is shuffled */
+    const int32_t *labels; /* [batch] by slot; NULL unless the row needs labels */
+    uint32_t epoch;        /* with `samples`, the counter of random draws */
+    int64_t samples;       /* images of this epoch in earlier steps */
     double progress;       /* of the schedule, 0 to 1 */
 } sim_method_batch;
 
@@ -61,125 +62,138 @@ typedef struct {
 } sim_method_times;
 
 /*
- * A trained number of the method itself, such as the logarithm of its temperature.  Its key,
- * where it starts and in whose range it stays, is of the value, or of its exponential.
+ * A trained scalar, such as the logarithm of the temperature.  Its key sets its initial value
+ * and its range.
  */
 typedef struct {
     const char *name;
     float *value;
-    const char *key; /* logs tell it by this name */
-    bool logarithm;  /* the value is the logarithm of what the key sets */
+    const char *key; /* also its name in logs */
+    bool logarithm;  /* *value is the logarithm of what the key sets */
 } sim_method_scalar;
 
-/* Embeddings of the last step, [views][local slots][dim]: of unit length but for methods that
- * compare rows of any. */
+/* Embeddings of the last step, [views][local slots][dim]; of unit length unless `any_length`. */
 typedef struct {
     const float *z;
     size_t views, dim;
     bool any_length;
 } sim_embeddings;
 
-/* A key of another room that a method wants otherwise than its table says, unless the job
- * tells it. */
+/* The default of a key of another module with this method. */
 typedef struct {
     const char *key, *value; /* "encoder.projector.layers", "1" */
 } sim_method_default;
 
 /*
- * Arrays by name for `simile loss`, as methods.md section 8 lists them; the caller answers
- * from a file.  Failures (missing, wrong shape, a zero or non-finite row) name data set and
- * row; every rank asks for the same names in the same order.
+ * Arrays by name for `simile loss`; src/method/README.md lists them.  The caller reads them
+ * from a file.  Errors (missing array, wrong shape, zero or non-finite row) name array and row.
+ * Every rank requests the same names in the same order.
  */
 typedef struct sim_arrays {
     void *ctx;
     bool (*has)(void *ctx, const char *name);
-    /* Dimensions of a float32 or int32 array; fails when it is absent. */
+    /* Dimensions of a float32 or int32 array.  Errors: SIM_E_DATA if it is absent. */
     sim_status (*dims)(void *ctx, const char *name, int n_dims,
                        size_t dims[SIM_MAX_DIMS]);
-    /* Rows [lo, lo + n) of the first dimension; `unit`: no row of the last dimension may be
-     * zero.  out is the caller's, of the size that dims tells. */
+    /* Rows [lo, lo + n) of the first dimension.  `unit`: a zero row of the last dimension is
+     * an error.  `out` has capacity for n rows of the array's dimensions. */
     sim_status (*floats)(void *ctx, const char *name, size_t lo, size_t n, bool unit,
                          float *out);
     sim_status (*ints)(void *ctx, const char *name, size_t lo, size_t n, int32_t *out);
-    /* A whole number beside an array; the fallback where it is absent. */
+    /* An integer attribute of an array, or `fallback` if it is absent. */
     sim_status (*number)(void *ctx, const char *name, const char *attribute,
                          int64_t fallback, int64_t *out);
-    /* Results.  `mine` has global dims and this rank's rows [row_lo, row_hi) of the first,
-     * by units of `unit` rows (sim_tree_part over units); no dims: a scalar.  Collective. */
-    sim_status (*put)(void *ctx, const sim_tensor *mine, size_t unit);
-    /* A number beside a result that was put. */
+    /* Writes a result.  `local` has the global dims and this rank's rows [row_lo, row_hi) of
+     * the first, in units of `unit` rows (sim_tree_part over units); without dims it is a
+     * scalar.  Collective. */
+    sim_status (*put)(void *ctx, const sim_tensor *local, size_t unit);
+    /* Writes an attribute of a result. */
     sim_status (*put_number)(void *ctx, const char *name, const char *attribute,
                              int64_t value);
 } sim_arrays;
 
-/* How train sees any method: a row's functions get the row's own struct. */
+/* A method.  `options` is the struct that `table` fills; `self` is created by `create`. */
 typedef struct sim_method_row {
     const char *name, *paper;
     const sim_option_table *table; /* section "method", without `name` */
     bool needs_labels;
     const sim_method_default *defaults; /* or NULL */
     size_t n_defaults;
-    /* Which networks there are. */
-    sim_model_spec (*model)(const void *options);
 
-    /* Refuses options that contradict each other or the images, before anything is made or
-     * planned.  NULL: none does. */
+    /* ---- from options ---- */
+
+    /* The networks. */
+    sim_model_spec (*model)(const void *options);
+    /* Checks options against each other and against the images.  May be NULL.
+     * Errors: SIM_E_CONFIG. */
     SIM_MUST_USE sim_status (*check)(const sim_method_env *env, const void *options);
-    /* The parts of a step's input; their number.  Options are filled by the row's table. */
+    /* Fills the parts of a step's input; returns their number. */
     size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);
+    /* Appends the bytes that create takes, by item.  Of env->comm only rank and size are
+     * read: they may be those of another rank or of a future run. */
+    SIM_MUST_USE sim_status (*plan)(const sim_method_env *env, const void *options,
+                                    sim_plan_row rows[32], size_t *n_rows);
+    /* Bytes of a checkpoint in addition to trained weights and their optimizer state:
+     * momentum encoder, queue of all ranks.  NULL: none. */
+    size_t (*saved_bytes)(const sim_method_env *env, const void *options);
+    /* Logs warnings about options that probably have an unwanted effect; n_images of the data
+     * set.  May be NULL. */
+    void (*advise)(const sim_method_env *env, const void *options, size_t n_images);
+    /* Order of magnitude of the initial gradient of a scalar; 0 if none is trained. */
+    double (*scalar_gradient_bound)(const void *options, size_t batch);
+    /* The reduction of the loss, such as "mean over anchors". */
+    const char *(*reduction)(const void *options);
+
+    /* ---- creation and steps ---- */
+
     SIM_MUST_USE sim_status (*create)(const sim_method_env *env, const void *options,
                                       void **self);
     void (*destroy)(void **self);
-
-    /*
-     * Writes gradients of this rank's maximal tree nodes to
-     * grads + j * sim_method.gradient_floats: nets first, then scalars.  Collective.
-     */
-    void (*forward_backward)(void *self, const sim_method_batch *batch, float *grads,
-                             sim_loss_report *report, sim_method_times *times);
-    /* After the optimizer changed the weights, or they were loaded; not after a step that
-     * the guard skipped: what a step leaves beside weights becomes lasting here. */
+    /* The phases of a step, in this order; see sim_method_forward_backward.  Collective. */
+    void (*forward)(void *self, const sim_method_batch *batch);
+    /* Fills the report and the gradients of all embeddings.  A method whose loss contains
+     * networks writes their gradients to `grads`. */
+    void (*loss)(void *self, const sim_method_batch *batch, sim_loss_report *report,
+                 float *grads);
+    void (*backward)(void *self, const sim_loss_report *report, float *grads);
+    /* Called after an update or a load of the weights, not after a skipped step.  Packs the
+     * weights; pushes the keys of the step to the queue. */
     void (*updated)(void *self);
-    /* A run starts afresh with these weights: what begins as their copy.  Or NULL. */
+    /* Called at the start of a new run: initializes the momentum encoder from the trained
+     * networks.  May be NULL. */
     void (*started)(void *self);
-    /* Did the last step only fill a queue?  Then no weight changes.  NULL: never. */
+    /* True if the last step only filled a queue: no weight is updated.  NULL: never. */
     bool (*idle)(void *self);
 
-    /* What is trained, in a fixed order with their groups; their numbers. */
+    /* ---- state ---- */
+
+    /* Trained networks and their groups, in a fixed order; returns their number. */
     size_t (*nets)(void *self, sim_net *nets[SIM_MAX_NETS],
                    const char *groups[SIM_MAX_NETS]);
-    size_t (*scalars)(void *self, sim_method_scalar out[SIM_MAX_SCALARS]); /* or NULL */
-    /* How large the gradient of a scalar may be at the start, by order; 0: none is trained.
-     * Or NULL. */
-    double (*scalar_gradient_bound)(const void *options, size_t batch);
-    /* Nets that no optimizer changes but that hold statistics: momentum copies.  Or NULL. */
+    /* Trained scalars; returns their number. */
+    size_t (*scalars)(void *self, sim_method_scalar out[SIM_MAX_SCALARS]);
+    /* Networks of the momentum encoder.  May be NULL. */
     size_t (*momentum_nets)(void *self, sim_net *nets[SIM_MAX_NETS],
                             const char *groups[SIM_MAX_NETS]);
     sim_queue *(*queue)(void *self); /* or NULL */
-    /* Everything the next step needs but the optimizer: under /weights, /momentum ... */
+    /* Visits everything that the next step reads except the optimizer state: /weights,
+     * /momentum, /queue. */
     SIM_MUST_USE sim_status (*visit)(void *self, const sim_visitor *v);
-    sim_embeddings (*embeddings)(void *self); /* for the ladder */
-    /* "510 negatives per anchor, mean over 512 anchors" for the header.  Caller's. */
+    sim_embeddings (*embeddings)(void *self);
+    /* A line for the log, such as "510 negatives per anchor, mean over 512 anchors".  The
+     * caller frees it. */
     SIM_MUST_USE sim_status (*about)(void *self, char **text);
-    /* Bytes that create takes, by item; rows used.  Of the env's comm only rank and size
-     * are looked at: they may be another rank's, or of a run to come. */
-    SIM_MUST_USE sim_status (*plan)(const sim_method_env *env, const void *options,
-                                    sim_plan_row rows[32], size_t *n_rows);
-    /* Bytes in a checkpoint beside trained weights and what belongs to them: momentum
-     * copies, the whole queue.  NULL: none. */
-    size_t (*saved_bytes)(const sim_method_env *env, const void *options);
-    /* Warns in the log of what may not be meant; n_images of the data set.  Or NULL. */
-    void (*advise)(const sim_method_env *env, const void *options, size_t n_images);
-    /* "mean over anchors": what the loss value is. */
-    const char *(*reduction)(const void *options);
-    /* `simile loss`: loss and gradients on given embeddings.  Collective. */
+
+    /* ---- simile loss ---- */
+
+    /* Computes loss and gradients of given embeddings.  Collective. */
     SIM_MUST_USE sim_status (*compute)(const sim_comm *c, const void *options,
                                        const sim_arrays *arrays, double *loss);
 } sim_method_row;
 
 size_t sim_methods_count(void);
 const sim_method_row *sim_methods_at(size_t i);
-/* NULL when there is none of that name. */
+/* NULL if there is no row of that name. */
 const sim_method_row *sim_methods_find(const char *name);
 /* "simclr|infonce|..." */
 const char *sim_methods_names(void);
@@ -200,47 +214,56 @@ SIM_MUST_USE sim_status sim_method_create(const sim_method_row *row,
                                           sim_method *out);
 void sim_method_destroy(sim_method *m);
 
-/* Different views of an image that a row wants: 1 + the largest number in its parts. */
+/*
+ * Runs forward, loss and backward of a step; adds their seconds to `times`.
+ *   grads [nodes of the blocks][gradient_floats]: networks, then scalars, overwritten
+ * Collective.
+ */
+void sim_method_forward_backward(const sim_method *m, const sim_method_batch *batch,
+                                 float *grads, sim_loss_report *report,
+                                 sim_method_times *times);
+
+/* Number of views of an image: 1 + the largest number in the parts. */
 size_t sim_method_views(const sim_method_row *row, const void *options);
-/* Images of a slot over all parts; at least the views. */
+/* Images per slot over all parts. */
 size_t sim_method_images_per_slot(const sim_method_row *row, const void *options);
 bool sim_method_shuffles(const sim_method *m);
-sim_queue *sim_method_queue(const sim_method *m); /* NULL where there is none */
+sim_queue *sim_method_queue(const sim_method *m); /* or NULL */
 
-/* Trainable tensors with their offsets in the gradient arena (nets, then scalars).
- * The array is the caller's. */
+/* Trained tensors with their offsets in the gradients (networks, then scalars).  The caller
+ * frees the array. */
 SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter **out,
                                               size_t *n);
 
-/* After an update: trained numbers go back into the range of their keys, as CLIP's scale does
- * (Radford et al. 2021, arXiv 2103.00020, section 2.5). */
+/* Clips trained scalars to the range of their keys after an update, as CLIP does (Radford et
+ * al. 2021, arXiv 2103.00020, section 2.5). */
 void sim_method_bound(const sim_method *m);
-/* A trained number as logs tell it: the temperature, not its logarithm. */
+/* A trained scalar in the unit of its key: the temperature, not its logarithm. */
 typedef struct {
     const char *name;
     double value;
 } sim_method_number;
-/* Their number. */
+/* Returns their number. */
 size_t sim_method_numbers(const sim_method *m, sim_method_number out[SIM_MAX_SCALARS]);
 
-/* BN running statistics only, of the companions too. */
+/* Visits running statistics, including those of the momentum encoder. */
 SIM_MUST_USE sim_status sim_method_visit_buffers(const sim_method *m,
                                                  const sim_visitor *v);
-/* All that a pass changes before anyone has judged it: those statistics, and the companions'
- * weights. */
+/* Visits what a step changes before its gradient is checked: running statistics, and the weights
+ * of the momentum encoder. */
 SIM_MUST_USE sim_status sim_method_visit_forward_state(const sim_method *m,
                                                        const sim_visitor *v);
-/* What the optimizer changes, and the companions' weights. */
+/* Visits trained weights and scalars, and the weights of the momentum encoder. */
 SIM_MUST_USE sim_status sim_method_visit_weights(const sim_method *m,
                                                  const sim_visitor *v);
 
-/* Moves this rank's rows from [block][view][slot] to [view][block][slot] and back. */
+/* Copies local rows of d floats from [block][view][slot] to [view][block][slot], and back. */
 void sim_rows_by_view(const sim_batch_shape *s, size_t d, const float *by_block,
                       float *by_view);
 void sim_rows_by_block(const sim_batch_shape *s, size_t d, const float *by_view,
                        float *by_block);
 
-/* The folder of batch norm over all ranks. */
+/* Reduces batch statistics over all ranks; `comm` is borrowed. */
 sim_reducer sim_reducer_of(const sim_comm *comm);
 
 #endif

@@ -1,5 +1,8 @@
 /*
- * arrays.c - rows by name into the form that the losses take, and gradients back.
+ * arrays.c - `simile loss`: arrays of a file as unit rows, and gradients with respect to them.
+ *
+ * In: arrays by name (sim_arrays).  Out: unit rows for the losses; arrays of gradients.
+ * Called by: sim_method_row.compute of all methods.
  */
 #include "arrays.h"
 
@@ -8,7 +11,7 @@
 
 #include <stdio.h>
 
-static void name_of(const char *prefix, size_t view, char out[32])
+static void array_name(const char *prefix, size_t view, char out[32])
 {
     (void)snprintf(out, 32, "%s%zu", prefix, view + 1);
 }
@@ -22,10 +25,10 @@ static sim_status read_shape(const sim_arrays *a, const char *prefix, size_t fir
 
     *s = (sim_rows_shape){.unit = ARRAY_UNIT, .views = views};
     for (size_t v = 0; v < views; v++) {
-        name_of(prefix, first + v, name);
+        array_name(prefix, first + v, name);
         SIM_TRY(a->dims(a->ctx, name, 2, dims));
         SIM_CHECK(dims[0] >= 2 && dims[1] >= 1, SIM_E_DATA,
-                  "/%s is %zu x %zu, expected two rows or more", name, dims[0], dims[1]);
+                  "/%s is %zu x %zu, expected at least two rows", name, dims[0], dims[1]);
         SIM_CHECK(v == 0 || (dims[0] == s->n && dims[1] == s->d), SIM_E_DATA,
                   "/%s is %zu x %zu, but /%s%zu is %zu x %zu", name, dims[0], dims[1],
                   prefix, first + 1, s->n, s->d);
@@ -51,18 +54,15 @@ sim_status sim_array_rows_read_from(const sim_comm *c, const sim_arrays *a,
 
     *out = (array_rows){.first = first};
     SIM_TRY(read_shape(a, prefix, first, views, &out->shape));
-    out->mine = sim_rows_local(sim_comm_partition(c), &out->shape);
-    size_t mine = out->mine.hi - out->mine.lo, d = out->shape.d, n = views * mine;
-    SIM_TRY(sim_alloc(&out->raw, n * d, "method/arrays"));
-    SIM_TRY(sim_alloc(&out->z, n * d, "method/arrays"));
-    SIM_TRY(sim_alloc(&out->dz, n * d, "method/arrays"));
-    SIM_TRY(sim_alloc(&out->norm, n, "method/arrays"));
+    out->local = sim_rows_local(sim_comm_partition(c), &out->shape);
+    size_t local = out->local.hi - out->local.lo, d = out->shape.d;
+    SIM_TRY(sim_unit_rows_create(views * local, d, &out->rows));
     for (size_t v = 0; v < views; v++) {
-        name_of(prefix, first + v, name);
-        SIM_TRY(
-            a->floats(a->ctx, name, out->mine.lo, mine, true, out->raw + v * mine * d));
+        array_name(prefix, first + v, name);
+        SIM_TRY(a->floats(a->ctx, name, out->local.lo, local, true,
+                          out->rows.raw + v * local * d));
     }
-    sim_unit_rows(n, d, out->raw, out->z, out->norm);
+    sim_unit_rows(out->rows.n, d, out->rows.raw, out->rows.z, out->rows.norm);
 done:
     return st;
 }
@@ -80,28 +80,26 @@ done:
 
 void sim_array_rows_release(array_rows *r)
 {
-    SIM_FREE(r->raw);
-    SIM_FREE(r->z);
-    SIM_FREE(r->norm);
-    SIM_FREE(r->dz);
+    sim_unit_rows_destroy(&r->rows);
 }
 
 sim_status sim_array_rows_write(const sim_arrays *a, const char *prefix, array_rows *r)
 {
     sim_status st = SIM_OK;
-    size_t mine = r->mine.hi - r->mine.lo, d = r->shape.d;
+    size_t local = r->local.hi - r->local.lo, d = r->shape.d;
+    const unit_rows *rows = &r->rows;
     char name[32];
 
-    sim_unit_rows_backward(r->shape.views * mine, d, r->z, r->norm, r->dz, r->dz);
+    sim_unit_rows_backward(rows->n, d, rows->z, rows->norm, rows->dz, rows->dz);
     for (size_t v = 0; v < r->shape.views; v++) {
-        name_of(prefix, r->first + v, name);
+        array_name(prefix, r->first + v, name);
         const sim_tensor t = {.name = name,
                               .type = SIM_F32,
                               .n_dims = 2,
                               .dims = {r->shape.n, d},
-                              .data = r->dz + v * mine * d,
-                              .row_lo = r->mine.lo,
-                              .row_hi = r->mine.hi};
+                              .data = rows->dz + v * local * d,
+                              .row_lo = r->local.lo,
+                              .row_hi = r->local.hi};
         SIM_TRY(a->put(a->ctx, &t, ARRAY_UNIT));
     }
 done:
@@ -115,8 +113,8 @@ sim_status sim_array_put_scalar(const sim_arrays *a, const char *name, double va
     return a->put(a->ctx, &t, 1);
 }
 
-/* Rows of the file's queue, each rank its own slots, of unit length. */
-static sim_status read_store(const sim_arrays *a, sim_queue *q, size_t d)
+/* Reads and normalizes the local slots. */
+static sim_status read_local_slots(const sim_arrays *a, sim_queue *q, size_t d)
 {
     sim_status st = SIM_OK;
     sim_range slots = sim_queue_local(q);
@@ -142,15 +140,15 @@ sim_status sim_array_queue_read(const sim_comm *c, const sim_arrays *a,
     shape.rows.views = 1;
     SIM_TRY(a->dims(a->ctx, "queue", 2, dims));
     SIM_CHECK(dims[0] >= 1 && dims[0] <= UINT32_MAX && dims[1] == rows->d, SIM_E_DATA,
-              "/queue is %zu x %zu, expected one row or more of %zu", dims[0], dims[1],
+              "/queue is %zu x %zu, expected at least one row of %zu", dims[0], dims[1],
               rows->d);
     shape.k = dims[0];
     SIM_TRY(a->number(a->ctx, "queue", "pointer", 0, &pointer));
     SIM_CHECK(pointer >= 0 && (size_t)pointer < shape.k, SIM_E_DATA,
-              "/queue: its pointer is %lld, expected 0 to %zu", (long long)pointer,
+              "/queue: attribute pointer is %lld, expected 0 to %zu", (long long)pointer,
               shape.k - 1);
     SIM_TRY(sim_queue_create(c, &shape, out));
-    SIM_TRY(read_store(a, *out, rows->d));
+    SIM_TRY(read_local_slots(a, *out, rows->d));
     sim_queue_set_pointer(*out, pointer);
 done:
     return st;

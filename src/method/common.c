@@ -1,62 +1,195 @@
 /*
- * common.c - steps and state of the methods that train one branch.
+ * common.c - the common part of all methods with one online encoder.
  *
- * Called by: simclr.c, siglip.c, moco.c, mocov3.c, nnclr.c; cpc.c, for its step alone.
+ * images -> online encoder -> unit rows -> loss of the method, and backward.
+ * Called by: simclr.c, siglip.c, moco.c, mocov3.c, nnclr.c, and through their rows by train.
  */
 #include "common.h"
 
-#include "simile/clock.h"
+#include "simile/log.h"
+#include "simile/memory.h"
 
-sim_status sim_common_create(const sim_method_env *env, const sim_model_spec *spec,
-                             size_t views, method_common *out)
+#include <string.h>
+
+sim_rows_shape sim_common_rows(const sim_method_env *env, size_t views)
 {
-    out->batch = env->batch;
-    return sim_online_create(env, spec, views, &out->encoder);
+    return (sim_rows_shape){.n = env->batch,
+                            .unit = env->block,
+                            .views = views,
+                            .d = (size_t)env->encoder->projector_dim};
 }
 
-void sim_common_release(method_common *b)
+/* ---- creation, memory plan, destruction ---- */
+
+enum { N_BUFFERS = 3 };
+
+static void list_common_buffers(method_common *m, const method_spec *s,
+                                sim_buffer list[N_BUFFERS])
 {
-    sim_online_destroy(&b->encoder);
-    sim_momentum_encoder_destroy(&b->momentum);
-    sim_queue_destroy(&b->queue);
+    list[0] = (sim_buffer){&m->options, s->options_bytes, 1};
+    list[1] = SIM_BUFFER(m->work, s->work_floats);
+    list[2] = SIM_BUFFER(m->slots, s->n_slots);
+}
+
+static sim_queue_shape queue_shape(const sim_method_env *env, const method_spec *s)
+{
+    return (sim_queue_shape){.k = s->queue_size, .rows = sim_common_rows(env, 1)};
+}
+
+static sim_status create_loss(const sim_method_env *env, const method_spec *s,
+                              method_common *m)
+{
+    sim_status st = SIM_OK;
+    const sim_rows_shape one = sim_common_rows(env, 1);
+    const sim_rows_shape all = sim_common_rows(env, s->views);
+    const sim_queue_shape queue = queue_shape(env, s);
+
+    for (size_t i = 0; i < s->n_row_sets; i++)
+        SIM_TRY(sim_unit_rows_create(sim_batch_images(&m->online->shape), one.d,
+                                     &m->rows[i]));
+    if (s->contrast)
+        SIM_TRY(sim_contrast_create(env->comm, &all, &m->contrast));
+    if (s->cross)
+        SIM_TRY(sim_cross_create(env->comm, &one, &m->cross));
+    if (s->queue_size) {
+        SIM_TRY(sim_queue_create(env->comm, &queue, &m->queue));
+        sim_queue_draw(m->queue, env->seed);
+    }
+done:
+    return st;
+}
+
+sim_status sim_common_create(const sim_method_env *env, const method_spec *s, void **self)
+{
+    sim_status st = SIM_OK;
+    method_common *m = NULL;
+    void *created = NULL;
+    sim_buffer list[N_BUFFERS];
+
+    SIM_TRY(sim_new(&m, "method/common"));
+    created = m;
+    m->comm = env->comm;
+    m->batch = env->batch;
+    m->scalars = s->scalars;
+    list_common_buffers(m, s, list);
+    SIM_TRY(sim_buffers_create(list, N_BUFFERS, "method/common"));
+    memcpy(m->options, s->options, s->options_bytes);
+    SIM_TRY(sim_online_create(env, &s->model, s->views, &m->online));
+    if (s->momentum)
+        SIM_TRY(sim_momentum_encoder_create(env, &s->model, s->views,
+                                            s->averages_statistics, &m->momentum));
+    SIM_TRY(create_loss(env, s, m));
+    *self = created;
+    created = NULL;
+done:
+    sim_common_destroy(&created);
+    return st;
+}
+
+void sim_common_destroy(void **self)
+{
+    static const method_spec none = {0};
+    method_common *m = *self;
+    sim_buffer list[N_BUFFERS];
+
+    if (!m)
+        return;
+    sim_online_destroy(&m->online);
+    sim_momentum_encoder_destroy(&m->momentum);
+    for (size_t i = 0; i < MAX_ROW_SETS; i++)
+        sim_unit_rows_destroy(&m->rows[i]);
+    sim_contrast_destroy(&m->contrast);
+    sim_cross_destroy(&m->cross);
+    sim_queue_destroy(&m->queue);
+    list_common_buffers(m, &none, list);
+    sim_buffers_destroy(list, N_BUFFERS);
+    sim_free(m);
+    *self = NULL;
+}
+
+/* Scratch memory per thread of the loss, which follows that of the layers. */
+static void plan_scratch(const method_spec *s, size_t d, sim_plan_row *rows,
+                         size_t n_rows)
+{
+    if (s->contrast || s->cross)
+        sim_online_plan_scratch(sim_ntxent_scratch(d), rows, n_rows);
+    if (s->queue_size)
+        sim_online_plan_scratch(sim_queue_scratch(d), rows, n_rows);
+}
+
+sim_status sim_common_plan(const sim_method_env *env, const method_spec *s,
+                           sim_plan_row rows[32], size_t *n_rows)
+{
+    sim_status st = SIM_OK;
+    const sim_rows_shape one = sim_common_rows(env, 1);
+    const sim_rows_shape all = sim_common_rows(env, s->views);
+    const sim_queue_shape queue = queue_shape(env, s);
+    const sim_batch_shape shape = sim_online_shape(env, s->views);
+    method_common none = {0};
+    sim_buffer list[N_BUFFERS];
+
+    list_common_buffers(&none, s, list);
+    SIM_TRY(sim_online_plan(env, &s->model, s->views, rows, n_rows));
+    plan_scratch(s, one.d, rows, *n_rows);
+    if (s->momentum)
+        SIM_TRY(sim_momentum_encoder_plan(env, &s->model, s->views, rows, n_rows));
+    sim_plan_add(rows, n_rows, "rows for the loss",
+                 s->n_row_sets * sim_unit_rows_bytes(sim_batch_images(&shape), one.d) +
+                     sim_buffers_bytes(list, N_BUFFERS));
+    if (s->contrast)
+        sim_plan_add(rows, n_rows, "loss", sim_contrast_bytes(&all));
+    if (s->cross)
+        sim_plan_add(rows, n_rows, "loss", sim_cross_bytes(&one));
+    if (s->queue_size)
+        sim_plan_add(rows, n_rows, "queue", sim_queue_bytes(env->partition, &queue));
+done:
+    return st;
+}
+
+size_t sim_common_saved_bytes(const sim_method_env *env, const method_spec *s)
+{
+    size_t queue = s->queue_size * (size_t)env->encoder->projector_dim * sizeof(float);
+    return queue + (s->momentum ? sim_momentum_encoder_saved_bytes(env, &s->model) : 0);
 }
 
 /* ---- a step ---- */
 
-void sim_method_step_run(const step_parts *parts, void *self,
-                         const sim_method_batch *batch, float *grads,
-                         sim_loss_report *report, sim_method_times *times)
-{
-    double t0 = sim_clock_s();
-    parts->forward(self, batch);
-    double t1 = sim_clock_s();
-    parts->compare(self, batch, report);
-    double t2 = sim_clock_s();
-    parts->backward(self, report, grads);
-    double t3 = sim_clock_s();
-    times->forward += t1 - t0;
-    times->loss += t2 - t1;
-    times->backward += t3 - t2;
-}
-
 void sim_common_forward(void *self, const sim_method_batch *batch)
 {
-    sim_online_forward(((method_common *)self)->encoder, batch->x);
+    sim_online_forward(((method_common *)self)->online, batch->x);
+}
+
+void sim_common_forward_keys(method_common *m, const momentum_options *o, double progress,
+                             const float *x)
+{
+    double factor = sim_momentum_factor(o->m, o->schedule == MOMENTUM_COSINE, progress);
+    sim_momentum_encoder_update(m->momentum, m->online, factor);
+    sim_momentum_encoder_forward(m->momentum, x);
 }
 
 void sim_common_backward(void *self, const sim_loss_report *report, float *grads)
 {
-    const method_common *b = self;
-    size_t scalar = sim_online_parameters(b->encoder);
-    size_t stride = scalar + (b->temperature.learned ? 1 : 0);
+    const method_common *m = self;
+    const sim_batch_shape *shape = &m->online->shape;
+    size_t weights = sim_online_parameters(m->online), stride = weights + m->scalars.n;
+    sim_range nodes[SIM_TREE_MAX_NODES];
 
-    sim_online_backward(b->encoder, grads, stride);
-    if (b->temperature.learned)
-        sim_scalar_gradient(&b->encoder->shape, report->d_log_temperature, scalar, grads,
-                            stride);
+    if (m->idle) {
+        memset(grads, 0,
+               sim_tree_nodes(shape->n_blocks, shape->blocks, nodes) * stride *
+                   sizeof *grads);
+        return;
+    }
+    sim_online_backward(m->online, grads, stride);
+    sim_scalars_gradient(&m->scalars, shape, report, weights, grads, stride);
 }
 
-/* ---- the rest of a row ---- */
+void sim_common_updated(void *self)
+{
+    sim_online_updated(((method_common *)self)->online);
+}
+
+/* ---- the other functions of a row ---- */
 
 sim_model_spec sim_common_model(const void *options)
 {
@@ -71,21 +204,21 @@ size_t sim_common_two_views(const void *options, sim_part parts[SIM_MAX_PARTS])
     return 1;
 }
 
-void sim_common_updated(void *self)
-{
-    sim_online_updated(((method_common *)self)->encoder);
-}
-
 void sim_common_started(void *self)
 {
-    method_common *b = self;
-    sim_momentum_encoder_copy(b->momentum, b->encoder);
+    method_common *m = self;
+    sim_momentum_encoder_copy(m->momentum, m->online);
+}
+
+bool sim_common_idle(void *self)
+{
+    return ((method_common *)self)->idle;
 }
 
 size_t sim_common_nets(void *self, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS])
 {
-    return sim_online_nets(((method_common *)self)->encoder, nets, groups);
+    return sim_online_nets(((method_common *)self)->online, nets, groups);
 }
 
 size_t sim_common_momentum_nets(void *self, sim_net *nets[SIM_MAX_NETS],
@@ -96,7 +229,7 @@ size_t sim_common_momentum_nets(void *self, sim_net *nets[SIM_MAX_NETS],
 
 size_t sim_common_scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
 {
-    return sim_temperature_scalars(&((method_common *)self)->temperature, out);
+    return sim_scalars_list(&((method_common *)self)->scalars, out);
 }
 
 sim_queue *sim_common_queue(void *self)
@@ -104,25 +237,33 @@ sim_queue *sim_common_queue(void *self)
     return ((method_common *)self)->queue;
 }
 
+sim_embeddings sim_common_embeddings(void *self)
+{
+    const method_common *m = self;
+    return (sim_embeddings){
+        .z = m->rows[0].z, .views = m->online->shape.views, .dim = m->rows[0].d};
+}
+
 sim_status sim_common_visit(void *self, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
-    method_common *b = self;
+    method_common *m = self;
 
-    SIM_TRY(sim_online_visit(b->encoder, v));
-    SIM_TRY(sim_temperature_visit(&b->temperature, v));
-    if (b->momentum)
-        SIM_TRY(sim_momentum_encoder_visit(b->momentum, v));
-    if (b->queue)
-        SIM_TRY(sim_queue_visit(b->queue, "queue", v));
+    SIM_TRY(sim_online_visit(m->online, v));
+    SIM_TRY(sim_scalars_visit(&m->scalars, v));
+    if (m->momentum)
+        SIM_TRY(sim_momentum_encoder_visit(m->momentum, v));
+    if (m->queue)
+        SIM_TRY(sim_queue_visit(m->queue, "queue", v));
 done:
     return st;
 }
 
-sim_rows_shape sim_common_rows(const sim_method_env *env, size_t views)
+void sim_common_advise_queue(int64_t queue_size, size_t n_images, const char *consequence)
 {
-    return (sim_rows_shape){.n = env->batch,
-                            .unit = env->block,
-                            .views = views,
-                            .d = (size_t)env->encoder->projector_dim};
+    if ((size_t)queue_size > n_images / 8)
+        sim_log_warn(
+            "method.queue_size: %lld is more than an eighth of the data set (%zu "
+            "images), so %s; recommended: at most %zu",
+            (long long)queue_size, n_images, consequence, n_images / 8);
 }

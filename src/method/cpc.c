@@ -1,31 +1,33 @@
 /*
- * cpc.c - contrastive predictive coding on images: the rows above foretell the rows below.
+ * cpc.c - contrastive predictive coding: contexts predict the patches below them.
  *
- * In: one view of each image, cut in a grid of overlapping patches.  Out: InfoNCE over
- * patches of the global batch, and gradients.
- * patches -> backbone (-> projector) = z;  z -> context = c;  W_k c against z, and back.
- * A block's images with all their patches are one leaf, so batch norm and gradients keep the
- * tree of the blocks.
- * van den Oord et al. 2018, arXiv 1807.03748, section 3.2.
+ * An image is cut into a grid of overlapping patches.  patches -> backbone (-> projector) -> z;
+ * z -> context network -> c.  With y and x a position of the grid, over S steps:
+ *
+ *   L = 1 / S sum_k mean of [ -(W_k c_yx) . z_(y+k+skip)x / T
+ *                             + log sum_j exp((W_k c_yx) . z_j / T) ]
+ *
+ * Shapes: z, c [local images][grid][grid][d].
+ * Invariant: the leaf of a gradient is a block of images with all their patches.
+ * Paper: van den Oord et al. 2018, arXiv 1807.03748, equations 3 and 4, section 3.2.
  */
 #include "cpc.h"
 
-#include "common.h"
+#include "online_encoder.h"
 #include "predict.h"
 
 #include "simile/memory.h"
 
 #include <stdio.h>
 
-static const sim_option option_rows[] = {
-    KEYS_TEMPERATURE(cpc_options, 1000, "1.0",
-                     "softmax temperature; predictions and targets are not normalised"),
+static const sim_option cpc_rows[] = {
+    KEYS_TEMPERATURE(cpc_options, 1000, "1.0"),
     KEY_INT(cpc_options, "grid", grid, 2, 32, "7", "patches",
-            "a side of an image, each overlapping the next by half"),
+            "per side of an image; neighbours overlap by half"),
     KEY_INT(cpc_options, "steps", steps, 1, MOST_STEPS, "5", "rows",
-            "below that are predicted"),
+            "below a context that are predicted"),
     KEY_INT(cpc_options, "skip", skip, 0, 30, "0", "rows",
-            "left out below before the first step"),
+            "left out between a context and the first step"),
     {.name = "negatives",
      .type = SIM_OPTION_INT,
      .offset = offsetof(cpc_options, negatives),
@@ -33,43 +35,40 @@ static const sim_option option_rows[] = {
      .choices = "all",
      .fallback = "all",
      .unit = "patches",
-     .help = "all targets of the step, or this many drawn from all patches of the batch",
+     .help = "all: the targets of the step; M: drawn from all patches of the batch",
      .kind = SIM_IDENTITY},
     KEY_CHOICE(cpc_options, "target", target, "features", "features|projector",
-               "what is predicted, and read by the context: features, or their "
-               "projection"),
-    KEY_CHOICE(cpc_options, "denominator", denominator, "full", "full|decoupled",
-               "whether the positive stands in the denominator"),
+               "input of the context network and target of predictions"),
+    KEY_DENOMINATOR(cpc_options, "full"),
 };
-static const sim_option_table table = KEY_TABLE(cpc_options, option_rows);
+static const sim_option_table cpc_table = KEY_TABLE(cpc_options, cpc_rows);
 
-/* ---- what it is made of ---- */
+/* ---- objects ---- */
 
 typedef struct {
     cpc_options options;
-    temperature temperature;
+    trained_scalars scalars;
     sim_patches cut;
-    sim_batch_shape images, patches; /* a block's slots: images; patches */
+    sim_batch_shape images, patches; /* with images and with patches as slots */
     sim_reducer reducer;
     size_t batch;
-    sim_model model; /* without a projector where features are predicted */
+    sim_model model; /* without a projector if features are predicted */
     sim_tape *tape[SIM_MODEL_NETS];
     float *x; /* [patches][patch_h][patch_w][c] */
     float *out[SIM_MODEL_NETS], *dout[SIM_MODEL_NETS]; /* [patches][dim] */
-    float *through; /* [patches][dim] gradient by the context */
+    float *context_dz; /* [patches][dim] gradient of z from the context network */
     predict *predict;
-    predict_spec drawing; /* whose negatives are drawn */
-    float *grads;         /* of the step under way */
+    predict_spec drawing; /* describes drawn negatives */
 } cpc;
 
-/* What a rank's nets and buffers are, before they are made. */
+/* Describes the networks and buffers of a rank. */
 typedef struct {
     sim_model_layout model;
     sim_batch_shape images, patches;
     predict_spec predict;
-} design;
+} cpc_design;
 
-static size_t parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
+static size_t cpc_parts(const void *opaque, sim_part out[SIM_MAX_PARTS])
 {
     (void)opaque;
     out[0] = (sim_part){.n_views = 1, .views = {0}};
@@ -88,8 +87,9 @@ static sim_model_spec cpc_model(const void *opaque)
         .grid = (size_t)o->grid, .projector = uses_projector(o), .context = true};
 }
 
-/* The design contains pointers into itself: it must not be moved. */
-static sim_status make_design(const sim_method_env *env, const cpc_options *o, design *d)
+/* A cpc_design contains pointers into itself: it must not be moved. */
+static sim_status make_design(const sim_method_env *env, const cpc_options *o,
+                              cpc_design *d)
 {
     sim_status st = SIM_OK;
     const sim_model_spec spec = cpc_model(o);
@@ -111,13 +111,13 @@ done:
     return st;
 }
 
-static sim_status check(const sim_method_env *env, const void *opaque)
+static sim_status cpc_check(const sim_method_env *env, const void *opaque)
 {
-    design d = {0};
+    cpc_design d = {0};
     return make_design(env, opaque, &d);
 }
 
-static void destroy(void **self)
+static void cpc_destroy(void **self)
 {
     cpc *s = *self;
     if (!s)
@@ -129,14 +129,14 @@ static void destroy(void **self)
     }
     sim_model_destroy(&s->model);
     sim_free(s->x);
-    sim_free(s->through);
+    sim_free(s->context_dz);
     sim_predict_destroy(&s->predict);
     sim_free(s);
     *self = NULL;
 }
 
-/* Rows of a net's output stand for patches, but the context's for images. */
-static sim_status create_pass(cpc *s, size_t i)
+/* The slots of a network are patches; those of the context network are images. */
+static sim_status create_tape(cpc *s, size_t i)
 {
     sim_status st = SIM_OK;
     const sim_batch_shape *shape = i == SIM_CONTEXT ? &s->images : &s->patches;
@@ -149,29 +149,29 @@ done:
     return st;
 }
 
-static sim_status create_parts(cpc *s, const design *d)
+static sim_status create_parts(cpc *s, const cpc_design *d)
 {
     sim_status st = SIM_OK;
 
     SIM_TRY(sim_model_create(&d->model, SIM_ALL_NETS, &s->model));
     for (size_t i = 0; i < SIM_MODEL_NETS; i++)
         if (s->model.net[i])
-            SIM_TRY(create_pass(s, i));
+            SIM_TRY(create_tape(s, i));
     size_t images = sim_batch_images(&s->images);
     SIM_TRY(sim_alloc(&s->x, images * sim_patches_floats(&d->model.patches),
                       "method/patches"));
-    SIM_TRY(sim_alloc(&s->through, images * sim_net_dim(s->model.net[SIM_CONTEXT]),
+    SIM_TRY(sim_alloc(&s->context_dz, images * sim_net_dim(s->model.net[SIM_CONTEXT]),
                       "method/embeddings"));
     SIM_TRY(sim_predict_create(&d->predict, &s->predict));
 done:
     return st;
 }
 
-static sim_status create(const sim_method_env *env, const void *opaque, void **self)
+static sim_status cpc_create(const sim_method_env *env, const void *opaque, void **self)
 {
     sim_status st = SIM_OK;
     const cpc_options *o = opaque;
-    design d = {0};
+    cpc_design d = {0};
     cpc *s = NULL;
     void *out = NULL;
 
@@ -179,7 +179,7 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     SIM_TRY(sim_new(&s, "method/cpc"));
     out = s;
     s->options = *o;
-    s->temperature = sim_temperature_begin(&o->softmax);
+    s->scalars = sim_temperature_scalars(&o->softmax);
     s->cut = d.model.patches;
     s->images = d.images;
     s->patches = d.patches;
@@ -190,36 +190,36 @@ static sim_status create(const sim_method_env *env, const void *opaque, void **s
     *self = out;
     out = NULL;
 done:
-    destroy(&out);
+    cpc_destroy(&out);
     return st;
 }
 
 /* ---- a step ---- */
 
-/* The net whose output is the target. */
-static size_t last_of(const cpc *s)
+/* The network whose output is the target. */
+static size_t target_net(const cpc *s)
 {
     return s->model.net[SIM_PROJECTOR] ? SIM_PROJECTOR : SIM_BACKBONE;
 }
 
-/* Where gradients stand in the arena: of the nets, of W_1 .. W_S, of the temperature. */
+/* Offsets in the gradients: networks, W_1 to W_S, scalars; and their total. */
 typedef struct {
-    size_t net[SIM_MODEL_NETS], predict, scalar, all;
-} places;
+    size_t net[SIM_MODEL_NETS], predict, scalars, total;
+} gradient_offsets;
 
-static places places_of(const cpc *s)
+static gradient_offsets offsets_of(const cpc *s)
 {
-    places p = {.predict = 0};
+    gradient_offsets p = {.predict = 0};
     for (size_t i = 0; i < SIM_MODEL_NETS; i++) {
         p.net[i] = p.predict;
         p.predict += s->model.net[i] ? sim_net_parameters(s->model.net[i]) : 0;
     }
-    p.scalar = p.predict + sim_predict_parameters(s->predict);
-    p.all = p.scalar + (s->temperature.learned ? 1 : 0);
+    p.scalars = p.predict + sim_predict_parameters(s->predict);
+    p.total = p.scalars + s->scalars.n;
     return p;
 }
 
-static void forward(void *self, const sim_method_batch *batch)
+static void cpc_forward(void *self, const sim_method_batch *batch)
 {
     cpc *s = self;
     sim_patches_cut(&s->cut, sim_batch_images(&s->images), batch->x, s->x);
@@ -227,7 +227,7 @@ static void forward(void *self, const sim_method_batch *batch)
     if (s->model.net[SIM_PROJECTOR])
         sim_net_forward(s->tape[SIM_PROJECTOR], s->out[SIM_BACKBONE],
                         s->out[SIM_PROJECTOR]);
-    sim_net_forward(s->tape[SIM_CONTEXT], s->out[last_of(s)], s->out[SIM_CONTEXT]);
+    sim_net_forward(s->tape[SIM_CONTEXT], s->out[target_net(s)], s->out[SIM_CONTEXT]);
 }
 
 typedef struct {
@@ -241,53 +241,45 @@ static void draw(void *ctx, size_t k, int32_t *out)
     sim_predict_draw_others(call->spec, call->batch->epoch, call->batch->samples, k, out);
 }
 
-/* Gradients of W_k are made here too: the buffers of a k are the next one's. */
-static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
+/* Also computes the gradients of W_k, because the buffers of a step k are reused by the next. */
+static void cpc_loss(void *self, const sim_method_batch *batch, sim_loss_report *report,
+                     float *grads)
 {
     cpc *s = self;
-    const places at = places_of(s);
-    size_t z = last_of(s);
+    const gradient_offsets at = offsets_of(s);
+    size_t z = target_net(s);
     draw_call call = {&s->drawing, batch};
-    const predict_options how = {.temperature = sim_temperature_value(&s->temperature),
-                                 .decoupled = s->options.denominator == 1,
-                                 .draw = draw,
-                                 .draw_ctx = &call};
+    const predict_options how = {
+        .temperature = sim_temperature_value(&s->options.softmax, &s->scalars),
+        .decoupled = s->options.softmax.denominator == DENOMINATOR_DECOUPLED,
+        .draw = draw,
+        .draw_ctx = &call};
 
     sim_predict_run(s->predict, &how, s->out[SIM_CONTEXT], s->out[z],
-                    s->dout[SIM_CONTEXT], s->dout[z], s->grads + at.predict, at.all,
+                    s->dout[SIM_CONTEXT], s->dout[z], grads + at.predict, at.total,
                     report);
 }
 
-/* Targets get a gradient as targets, and as what the context has read. */
-static void backward(void *self, const sim_loss_report *report, float *grads)
+/* The gradient of z has two terms: as target, and as input of the context network. */
+static void cpc_backward(void *self, const sim_loss_report *report, float *grads)
 {
     const cpc *s = self;
-    const places at = places_of(s);
-    float *dz = s->dout[last_of(s)];
+    const gradient_offsets at = offsets_of(s);
+    float *dz = s->dout[target_net(s)];
 
-    sim_net_backward(s->tape[SIM_CONTEXT], s->dout[SIM_CONTEXT], s->through,
-                     grads + at.net[SIM_CONTEXT], at.all);
+    sim_net_backward(s->tape[SIM_CONTEXT], s->dout[SIM_CONTEXT], s->context_dz,
+                     grads + at.net[SIM_CONTEXT], at.total);
     sim_add(sim_batch_images(&s->images) * sim_net_dim(s->model.net[SIM_CONTEXT]),
-            s->through, dz);
+            s->context_dz, dz);
     if (s->model.net[SIM_PROJECTOR])
         sim_net_backward(s->tape[SIM_PROJECTOR], s->dout[SIM_PROJECTOR],
-                         s->dout[SIM_BACKBONE], grads + at.net[SIM_PROJECTOR], at.all);
+                         s->dout[SIM_BACKBONE], grads + at.net[SIM_PROJECTOR], at.total);
     sim_net_backward(s->tape[SIM_BACKBONE], s->dout[SIM_BACKBONE], NULL,
-                     grads + at.net[SIM_BACKBONE], at.all);
-    if (s->temperature.learned)
-        sim_scalar_gradient(&s->images, report->d_log_temperature, at.scalar, grads,
-                            at.all);
+                     grads + at.net[SIM_BACKBONE], at.total);
+    sim_scalars_gradient(&s->scalars, &s->images, report, at.scalars, grads, at.total);
 }
 
-static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
-                             sim_loss_report *report, sim_method_times *times)
-{
-    static const step_parts step = {forward, compare, backward};
-    ((cpc *)self)->grads = grads;
-    sim_method_step_run(&step, self, batch, grads, report, times);
-}
-
-static void updated(void *self)
+static void cpc_updated(void *self)
 {
     cpc *s = self;
     for (size_t i = 0; i < SIM_MODEL_NETS; i++)
@@ -296,10 +288,10 @@ static void updated(void *self)
     sim_predict_updated(s->predict);
 }
 
-/* ---- what train asks for ---- */
+/* ---- the other functions of the row ---- */
 
-static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
-                   const char *groups[SIM_MAX_NETS])
+static size_t cpc_nets(void *self, sim_net *out[SIM_MAX_NETS],
+                       const char *groups[SIM_MAX_NETS])
 {
     const cpc *s = self;
     size_t n = 0;
@@ -316,45 +308,45 @@ static size_t nets(void *self, sim_net *out[SIM_MAX_NETS],
     return n;
 }
 
-static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
+static size_t cpc_scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
 {
-    return sim_temperature_scalars(&((cpc *)self)->temperature, out);
+    return sim_scalars_list(&((cpc *)self)->scalars, out);
 }
 
-static sim_status visit(void *self, const sim_visitor *v)
+static sim_status cpc_visit(void *self, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     cpc *s = self;
     sim_net *all[SIM_MAX_NETS];
     const char *groups[SIM_MAX_NETS];
     char path[40];
-    size_t n = nets(self, all, groups);
+    size_t n = cpc_nets(self, all, groups);
 
     for (size_t i = 0; i < n; i++) {
         (void)snprintf(path, sizeof path, "weights/%s", groups[i]);
         SIM_TRY(sim_net_visit(all[i], path, v));
     }
-    SIM_TRY(sim_temperature_visit(&s->temperature, v));
+    SIM_TRY(sim_scalars_visit(&s->scalars, v));
 done:
     return st;
 }
 
-static sim_embeddings embeddings(void *self)
+static sim_embeddings cpc_embeddings(void *self)
 {
     const cpc *s = self;
-    return (sim_embeddings){.z = s->out[last_of(s)],
+    return (sim_embeddings){.z = s->out[target_net(s)],
                             .views = 1,
                             .dim = sim_net_dim(s->model.net[SIM_CONTEXT]),
                             .any_length = true};
 }
 
-static const char *reduction(const void *opaque)
+static const char *cpc_reduction(const void *opaque)
 {
     (void)opaque;
     return "mean over steps of the mean over positions and images";
 }
 
-static sim_status about(void *self, char **text)
+static sim_status cpc_about(void *self, char **text)
 {
     const cpc *s = self;
     const cpc_options *o = &s->options;
@@ -363,23 +355,24 @@ static sim_status about(void *self, char **text)
         o->negatives ? (size_t)o->negatives : s->batch * rows * g - 1 /* of the first */;
     char temperature_text[64];
 
-    sim_temperature_about(&s->temperature, temperature_text, sizeof temperature_text);
+    sim_temperature_about(&o->softmax, temperature_text, sizeof temperature_text);
     return sim_text_format(
         "method/about", text,
         "InfoNCE%s over %zu x %zu patches of %zu x %zu pixels, %lld to %lld rows below, "
         "%s, %zu negatives %s, %s",
-        o->denominator == 1 ? " decoupled" : "", g, g, s->cut.patch_h, s->cut.patch_w,
-        (long long)(o->skip + 1), (long long)(o->skip + o->steps), temperature_text,
-        negatives, o->negatives ? "drawn per anchor" : "per anchor in the first step",
-        reduction(o));
+        o->softmax.denominator == DENOMINATOR_DECOUPLED ? ", decoupled," : "", g, g,
+        s->cut.patch_h, s->cut.patch_w, (long long)(o->skip + 1),
+        (long long)(o->skip + o->steps), temperature_text, negatives,
+        o->negatives ? "drawn per anchor" : "per anchor in the first step",
+        cpc_reduction(o));
 }
 
-static sim_status plan(const sim_method_env *env, const void *opaque,
-                       sim_plan_row rows[32], size_t *n_rows)
+static sim_status cpc_plan(const sim_method_env *env, const void *opaque,
+                           sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const cpc_options *o = opaque;
-    design d = {0};
+    cpc_design d = {0};
 
     SIM_TRY(make_design(env, o, &d));
     size_t patches = sim_batch_images(&d.patches), dims = 3 * d.model.context.dim;
@@ -398,32 +391,34 @@ done:
     return st;
 }
 
-/* Predictions are not normalised (measured: 7 to 8 apart, and growing: at a rate of 0.02 with
- * sgd a temperature of 1 was 255 after twelve steps). */
-static double scalar_gradient_bound(const void *opaque, size_t batch)
+/* Predictions are not normalized.  Measured: an initial contrast of 7 to 8, which grows; with
+ * sgd at a rate of 0.02 a temperature of 1 reached 255 after twelve steps. */
+static double cpc_scalar_gradient_bound(const void *opaque, size_t batch)
 {
-    static const double predictions_apart = 30;
+    static const double initial_contrast = 30;
     const cpc_options *o = opaque;
     (void)batch;
-    return sim_temperature_gradient_bound(&o->softmax, predictions_apart);
+    return sim_temperature_gradient_bound(&o->softmax, initial_contrast);
 }
 
 const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .paper = "arXiv 1807.03748",
-                                       .table = &table,
+                                       .table = &cpc_table,
                                        .model = cpc_model,
-                                       .check = check,
-                                       .parts = parts,
-                                       .create = create,
-                                       .destroy = destroy,
-                                       .forward_backward = forward_backward,
-                                       .updated = updated,
-                                       .nets = nets,
-                                       .scalars = scalars,
-                                       .scalar_gradient_bound = scalar_gradient_bound,
-                                       .visit = visit,
-                                       .embeddings = embeddings,
-                                       .about = about,
-                                       .plan = plan,
-                                       .reduction = reduction,
+                                       .check = cpc_check,
+                                       .parts = cpc_parts,
+                                       .create = cpc_create,
+                                       .destroy = cpc_destroy,
+                                       .forward = cpc_forward,
+                                       .loss = cpc_loss,
+                                       .backward = cpc_backward,
+                                       .updated = cpc_updated,
+                                       .nets = cpc_nets,
+                                       .scalars = cpc_scalars,
+                                       .scalar_gradient_bound = cpc_scalar_gradient_bound,
+                                       .visit = cpc_visit,
+                                       .embeddings = cpc_embeddings,
+                                       .about = cpc_about,
+                                       .plan = cpc_plan,
+                                       .reduction = cpc_reduction,
                                        .compute = sim_cpc_compute};

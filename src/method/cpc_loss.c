@@ -216,7 +216,8 @@ sim_status sim_cpc_compute(const sim_comm *comm, const void *opaque, const sim_a
     predict *p = NULL;
     sim_loss_report report = {0};
     const predict_options how = {.temperature = o->softmax.temperature,
-                                 .decoupled = o->denominator == 1,
+                                 .decoupled =
+                                     o->softmax.denominator == DENOMINATOR_DECOUPLED,
                                  .draw = draw_read,
                                  .draw_ctx = &in};
 

@@ -1,10 +1,12 @@
 /*
- * method.c - the table of methods, and what is the same for all of them.
+ * method.c - the table of methods, and functions that follow from a row.
  *
- * Stands between train, which drives a step, and the files that say what a step compares.
+ * In: a row and its options.  Out: a sim_method, its steps, parameters and state.
+ * Called by: job, train, eval, cli.
  */
 #include "simile/method.h"
 
+#include "simile/clock.h"
 #include "simile/kernel.h"
 #include "simile/memory.h"
 
@@ -47,7 +49,7 @@ const sim_method_row *sim_methods_find(const char *name)
 
 const char *sim_methods_names(void)
 {
-    return names + 1; /* without the first bar */
+    return names + 1; /* without the leading "|" */
 }
 
 static size_t views_of_parts(const sim_part *parts, size_t n)
@@ -92,7 +94,7 @@ sim_queue *sim_method_queue(const sim_method *m)
     return m->row->queue ? m->row->queue(m->self) : NULL;
 }
 
-/* Trained nets, then the companions. */
+/* Trained networks, then those of the momentum encoder. */
 static size_t all_nets(const sim_method *m, sim_net *nets[2 * SIM_MAX_NETS],
                        const char *groups[2 * SIM_MAX_NETS])
 {
@@ -104,7 +106,7 @@ static size_t all_nets(const sim_method *m, sim_net *nets[2 * SIM_MAX_NETS],
 
 static size_t scalars_of(const sim_method *m, sim_method_scalar out[SIM_MAX_SCALARS])
 {
-    return m->row->scalars ? m->row->scalars(m->self, out) : 0;
+    return m->row->scalars(m->self, out);
 }
 
 static size_t count_gradient(const sim_method *m)
@@ -144,7 +146,24 @@ void sim_method_destroy(sim_method *m)
     *m = (sim_method){0};
 }
 
-static size_t add_net(sim_net *net, const char *group, size_t base, sim_parameter *list)
+void sim_method_forward_backward(const sim_method *m, const sim_method_batch *batch,
+                                 float *grads, sim_loss_report *report,
+                                 sim_method_times *times)
+{
+    double t0 = sim_clock_s();
+    m->row->forward(m->self, batch);
+    double t1 = sim_clock_s();
+    m->row->loss(m->self, batch, report, grads);
+    double t2 = sim_clock_s();
+    m->row->backward(m->self, report, grads);
+    double t3 = sim_clock_s();
+    times->forward += t1 - t0;
+    times->loss += t2 - t1;
+    times->backward += t3 - t2;
+}
+
+static size_t list_parameters(sim_net *net, const char *group, size_t base,
+                              sim_parameter *list)
 {
     float *weights = sim_net_weights(net);
     size_t n = sim_net_tensors(net);
@@ -162,8 +181,8 @@ static size_t add_net(sim_net *net, const char *group, size_t base, sim_paramete
     return n;
 }
 
-/* A number is neither decayed nor adapted, as biases are. */
-static sim_parameter of_scalar(const sim_method_scalar *s, size_t offset)
+/* Scalars are excluded from weight decay and LARS, as biases are. */
+static sim_parameter scalar_parameter(const sim_method_scalar *s, size_t offset)
 {
     return (sim_parameter){.group = "method",
                            .name = s->name,
@@ -190,17 +209,17 @@ sim_status sim_method_parameters(const sim_method *m, sim_parameter **out, size_
     SIM_TRY(sim_alloc(&list, total, "method/parameters"));
     *n = 0;
     for (size_t i = 0; i < n_nets; i++) {
-        *n += add_net(nets[i], groups[i], base, list + *n);
+        *n += list_parameters(nets[i], groups[i], base, list + *n);
         base += sim_net_parameters(nets[i]);
     }
     for (size_t i = 0; i < n_scalars; i++)
-        list[(*n)++] = of_scalar(&scalars[i], base + i);
+        list[(*n)++] = scalar_parameter(&scalars[i], base + i);
     *out = list;
 done:
     return st;
 }
 
-static const sim_option *key_of(const sim_method *m, const sim_method_scalar *s)
+static const sim_option *option_of_scalar(const sim_method *m, const sim_method_scalar *s)
 {
     const sim_option_table *table = m->row->table;
     size_t i = 0;
@@ -216,10 +235,10 @@ void sim_method_bound(const sim_method *m)
     size_t n = scalars_of(m, scalars);
     for (size_t i = 0; i < n; i++) {
         const sim_method_scalar *s = &scalars[i];
-        const sim_option *key = key_of(m, s);
-        float least = (float)(s->logarithm ? sim_ln(key->min) : key->min);
-        float most = (float)(s->logarithm ? sim_ln(key->max) : key->max);
-        *s->value = *s->value < least ? least : *s->value > most ? most : *s->value;
+        const sim_option *key = option_of_scalar(m, s);
+        float min = (float)(s->logarithm ? sim_ln(key->min) : key->min);
+        float max = (float)(s->logarithm ? sim_ln(key->max) : key->max);
+        *s->value = *s->value < min ? min : *s->value > max ? max : *s->value;
     }
 }
 
@@ -278,7 +297,7 @@ done:
     return st;
 }
 
-/* Copies this rank's rows between the two orders; `to_view` says which way. */
+/* Copies local rows from block to view order (`to_view`) or back. */
 static void permute_rows(const sim_batch_shape *s, size_t d, const float *from, float *to,
                          bool to_view)
 {

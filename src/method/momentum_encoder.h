@@ -1,8 +1,9 @@
 /*
- * momentum_encoder.h - the momentum copy of a branch: nets that follow the trained ones slowly.
+ * momentum_encoder.h - the momentum encoder: backbone and projector whose weights are a moving
+ * average of the online encoder's.
  *
- * Only goes forward.  Its weights are a moving average of the branch's; its running
- * statistics are its own passes', or an average too.
+ * It has no backward pass.  Its running statistics are those of its own forward passes, or a
+ * moving average too.
  */
 #ifndef SIMILE_METHOD_MOMENTUM_ENCODER_H
 #define SIMILE_METHOD_MOMENTUM_ENCODER_H
@@ -17,22 +18,23 @@ typedef struct {
     sim_reducer reducer;
     sim_model model;
     sim_tape *tape[MOMENTUM_NETS];
-    float *out[MOMENTUM_NETS]; /* [images][dim] of each net, by block */
-    char *kept;                /* statistics of all nets, on their way */
+    float *out[MOMENTUM_NETS]; /* [images][dim] of each network, by block */
+    char *statistics;          /* copy of the running statistics of all networks */
 } momentum_encoder;
 
 /*
- * Nets equal to those of a branch of the same env and spec, without its predictor.
- * averages_statistics: running statistics follow the branch's as weights do, and passes
- * leave no trace in them; otherwise they are those of the copy's own passes.
+ * Networks of the same shapes and initial weights as those of an online encoder with this env
+ * and spec, without its predictor.
+ * averages_statistics: running statistics are a moving average, as the weights are, and
+ * forward passes do not change them; otherwise they are those of its own forward passes.
  */
 SIM_MUST_USE sim_status sim_momentum_encoder_create(const sim_method_env *env,
                                                     const sim_model_spec *spec,
                                                     size_t views,
                                                     bool averages_statistics,
                                                     momentum_encoder **out);
-void sim_momentum_encoder_destroy(momentum_encoder **t);
-/* Adds what create takes to the rows of a plan. */
+void sim_momentum_encoder_destroy(momentum_encoder **m);
+/* Appends the memory that sim_momentum_encoder_create takes. */
 SIM_MUST_USE sim_status sim_momentum_encoder_plan(const sim_method_env *env,
                                                   const sim_model_spec *spec,
                                                   size_t views, sim_plan_row rows[32],
@@ -41,16 +43,18 @@ SIM_MUST_USE sim_status sim_momentum_encoder_plan(const sim_method_env *env,
 size_t sim_momentum_encoder_saved_bytes(const sim_method_env *env,
                                         const sim_model_spec *spec);
 
-/* Weights and statistics become the branch's. */
-void sim_momentum_encoder_copy(momentum_encoder *t, const online_encoder *b);
-/* weights = m weights + (1 - m) the branch's. */
-void sim_momentum_encoder_update(momentum_encoder *t, const online_encoder *b, double m);
-/* x [local block][view][slot] images; fills out[].  After sim_momentum_encoder_update. */
-void sim_momentum_encoder_forward(momentum_encoder *t, const float *x);
+/* Copies weights and running statistics of the online encoder. */
+void sim_momentum_encoder_copy(momentum_encoder *m, const online_encoder *online);
+/* weights = factor * weights + (1 - factor) * online weights. */
+void sim_momentum_encoder_update(momentum_encoder *m, const online_encoder *online,
+                                 double factor);
+/* x [local block][view][slot][h][w][c]; fills out[].  Call it after
+ * sim_momentum_encoder_update.  Collective. */
+void sim_momentum_encoder_forward(momentum_encoder *m, const float *x);
 
-size_t sim_momentum_encoder_nets(const momentum_encoder *t, sim_net *nets[SIM_MAX_NETS],
+size_t sim_momentum_encoder_nets(const momentum_encoder *m, sim_net *nets[SIM_MAX_NETS],
                                  const char *groups[SIM_MAX_NETS]);
 /* Visits weights and statistics under /momentum. */
-SIM_MUST_USE sim_status sim_momentum_encoder_visit(momentum_encoder *t,
+SIM_MUST_USE sim_status sim_momentum_encoder_visit(momentum_encoder *m,
                                                    const sim_visitor *v);
 #endif

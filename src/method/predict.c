@@ -230,7 +230,7 @@ sim_status sim_predict_plan(const predict_spec *s, sim_plan_row rows[32], size_t
         sim_online_plan_scratch((s->n_negatives + 1 + s->d) * sizeof(double), rows,
                                 *n_rows);
     else
-        sim_online_plan_loss(s->d, rows, *n_rows);
+        sim_online_plan_scratch(sim_ntxent_scratch(s->d), rows, *n_rows);
     sim_plan_add(rows, n_rows, "rows for the loss", buffer_bytes(s));
     sim_plan_add(rows, n_rows, "loss", loss);
 done:

@@ -1,5 +1,7 @@
 /*
- * scalar.c - trained numbers of a method, and the softmax temperature that most of them have.
+ * scalar.c - trained scalars of a method, and the temperature of a softmax.
+ *
+ * Called by: common.c, cpc.c and the losses of all methods.
  */
 #include "scalar.h"
 
@@ -8,63 +10,83 @@
 #include "simile/kernel.h"
 
 #include <stdio.h>
+#include <string.h>
 
-void sim_scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
-                         size_t stride)
+size_t sim_scalars_list(trained_scalars *s, sim_method_scalar out[SIM_MAX_SCALARS])
+{
+    for (size_t i = 0; i < s->n; i++)
+        out[i] = (sim_method_scalar){.name = s->at[i].name,
+                                     .value = &s->at[i].value,
+                                     .key = s->at[i].key,
+                                     .logarithm = s->at[i].logarithm};
+    return s->n;
+}
+
+sim_status sim_scalars_visit(trained_scalars *s, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; i < s->n; i++)
+        SIM_TRY(sim_visit_f32(v, "weights/method", s->at[i].name, 1, &s->at[i].value));
+done:
+    return st;
+}
+
+void sim_scalar_gradient(const sim_batch_shape *s, double value, size_t offset,
+                         float *grads, size_t stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t n = sim_tree_nodes(s->n_blocks, s->blocks, nodes);
     for (size_t j = 0; j < n; j++)
-        grads[j * stride + at] =
-            nodes[j].lo == 0 ? (float)value : -0.0f; /* x + -0 is x */
+        grads[j * stride + offset] = nodes[j].lo == 0 ? (float)value : -0.0f;
 }
 
-/* ---- the temperature of a softmax ---- */
-
-temperature sim_temperature_begin(const softmax_options *o)
+void sim_scalars_gradient(const trained_scalars *s, const sim_batch_shape *shape,
+                          const sim_loss_report *report, size_t offset, float *grads,
+                          size_t stride)
 {
-    return (temperature){.learned = o->learn,
-                         .fixed = o->temperature,
-                         .log = (float)sim_ln(o->temperature)};
+    for (size_t i = 0; i < s->n; i++) {
+        double value = 0;
+        memcpy(&value, (const char *)report + s->at[i].gradient, sizeof value);
+        sim_scalar_gradient(shape, value, offset + i, grads, stride);
+    }
 }
 
-double sim_temperature_value(const temperature *t)
+/* ---- softmax temperature ---- */
+
+trained_scalars sim_temperature_scalars(const softmax_options *o)
 {
-    return t->learned ? sim_exp_double((double)t->log) : t->fixed;
+    trained_scalars s = {.n = o->learn ? 1 : 0};
+    s.at[0] = (trained_scalar){.name = "log_temperature",
+                               .key = "temperature",
+                               .logarithm = true,
+                               .value = (float)sim_ln(o->temperature),
+                               .gradient = offsetof(sim_loss_report, d_log_temperature)};
+    return s;
 }
 
-size_t sim_temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS])
+double sim_temperature_value(const softmax_options *o, const trained_scalars *s)
 {
-    if (!t->learned)
-        return 0;
-    out[0] = (sim_method_scalar){"log_temperature", &t->log, "temperature", true};
-    return 1;
+    return o->learn ? sim_exp_double((double)s->at[0].value) : o->temperature;
 }
 
-sim_status sim_temperature_visit(temperature *t, const sim_visitor *v)
+void sim_temperature_about(const softmax_options *o, char *out, size_t out_bytes)
 {
-    return t->learned ? sim_visit_f32(v, "weights/method", "log_temperature", 1, &t->log)
-                      : SIM_OK;
+    (void)snprintf(out, out_bytes, "temperature %s%g", o->learn ? "learned from " : "",
+                   o->temperature);
 }
 
-void sim_temperature_about(const temperature *t, char *out, size_t out_bytes)
+double sim_temperature_gradient_bound(const softmax_options *o, double contrast)
 {
-    (void)snprintf(out, out_bytes, "temperature %s%g", t->learned ? "learned from " : "",
-                   t->fixed);
+    double gradient = contrast / o->temperature;
+    return !o->learn ? 0 : gradient > 1 ? gradient : 1;
 }
 
-double sim_temperature_gradient_bound(const softmax_options *o, double apart)
-{
-    double pull = apart / o->temperature;
-    return !o->learn ? 0 : pull > 1 ? pull : 1;
-}
-
-/* Of an encoder that has just begun (measured at T 0.005 to 0.05: 0.06 to 0.13). */
+/* Measured with untrained encoders at T 0.005 to 0.05: 0.06 to 0.13. */
 double sim_temperature_gradient_bound_unit(const void *options, size_t batch)
 {
-    static const double unit_rows_apart = 0.12;
+    static const double initial_contrast = 0.12;
     (void)batch;
-    return sim_temperature_gradient_bound(options, unit_rows_apart);
+    return sim_temperature_gradient_bound(options, initial_contrast);
 }
 
 sim_status sim_temperature_put(const sim_arrays *a, const softmax_options *o,

@@ -1,6 +1,7 @@
 /*
- * scalar.h - trained numbers: how their gradients reach the arena, and a softmax temperature,
- * fixed or learned, with its keys.
+ * scalar.h - trained scalars of a method, such as a learned temperature.
+ *
+ * A scalar follows the networks in the gradient arena.
  */
 #ifndef SIMILE_METHOD_SCALAR_H
 #define SIMILE_METHOD_SCALAR_H
@@ -9,46 +10,51 @@
 
 #include "simile/method.h"
 
-/* Puts the gradient of scalar `at` of the arena into the node that holds leaf 0, and -0 into
- * the others, so that the tree's sum is the value itself, be it -0. */
-void sim_scalar_gradient(const sim_batch_shape *s, double value, size_t at, float *grads,
-                         size_t stride);
-
-/* ---- the temperature of a softmax ---- */
-
-/* The options of every softmax method begin with one, `softmax`. */
+/* A trained scalar, and the key that sets its initial value and its range. */
 typedef struct {
-    double temperature;
-    bool learn;
-} softmax_options;
+    const char *name, *key;
+    bool logarithm; /* value is the logarithm of what the key sets */
+    float value;
+    size_t gradient; /* offset in sim_loss_report of its gradient, a double */
+} trained_scalar;
 
-/* Its two rows. */
-#define KEYS_TEMPERATURE(owner, most, fallback, help)                                    \
-    KEY_REAL(owner, "temperature", softmax.temperature, 0.005, most, fallback, help),    \
-        KEY_BOOL(owner, "learn_temperature", softmax.learn, "false",                     \
-                 "train its logarithm too, within its range")
-
-/* It is the exponential of a trained logarithm where it is learned. */
 typedef struct {
-    bool learned;
-    double fixed;
-    float log;
-} temperature;
-temperature sim_temperature_begin(const softmax_options *o);
-double sim_temperature_value(const temperature *t);
-/* For a method's row, or parts of its functions. */
-size_t sim_temperature_scalars(temperature *t, sim_method_scalar out[SIM_MAX_SCALARS]);
-SIM_MUST_USE sim_status sim_temperature_visit(temperature *t, const sim_visitor *v);
-/* "temperature 0.2", "temperature learned from 0.2". */
-void sim_temperature_about(const temperature *t, char *out, size_t out_bytes);
+    size_t n;
+    trained_scalar at[SIM_MAX_SCALARS];
+} trained_scalars;
+
+/* The functions of a row on trained scalars; pointers in `out` are borrowed from s. */
+size_t sim_scalars_list(trained_scalars *s, sim_method_scalar out[SIM_MAX_SCALARS]);
+/* Visits each under /weights/method. */
+SIM_MUST_USE sim_status sim_scalars_visit(trained_scalars *s, const sim_visitor *v);
+/* Writes the gradients of all scalars to grads[node][offset ...]; see sim_scalar_gradient. */
+void sim_scalars_gradient(const trained_scalars *s, const sim_batch_shape *shape,
+                          const sim_loss_report *report, size_t offset, float *grads,
+                          size_t stride);
+
 /*
- * The order of the gradient of its logarithm, 0 where it is not learned: how far at the start
- * a positive is `apart` from the mean of negatives, over T, and no less than 1.
+ * Writes the gradient `value` of a scalar to grads[node][offset]: to the node that contains
+ * leaf 0, and -0 to all others.  x + -0 is x, so the sum over the tree is exactly `value`.
  */
-double sim_temperature_gradient_bound(const softmax_options *o, double apart);
-/* sim_method_row.scalar_gradient_bound of methods that compare rows of unit length. */
+void sim_scalar_gradient(const sim_batch_shape *s, double value, size_t offset,
+                         float *grads, size_t stride);
+
+/* ---- softmax temperature ---- */
+
+/* log T if the options request that it is learned; otherwise no scalar. */
+trained_scalars sim_temperature_scalars(const softmax_options *o);
+/* The current temperature. */
+double sim_temperature_value(const softmax_options *o, const trained_scalars *s);
+/* "temperature 0.2" or "temperature learned from 0.2". */
+void sim_temperature_about(const softmax_options *o, char *out, size_t out_bytes);
+/*
+ * Order of magnitude of the initial gradient of log T: contrast / T, at least 1; 0 if T is not
+ * learned.  `contrast`: initial difference of a positive and the mean negative similarity.
+ */
+double sim_temperature_gradient_bound(const softmax_options *o, double contrast);
+/* sim_method_row.scalar_gradient_bound of methods that compare unit rows. */
 double sim_temperature_gradient_bound_unit(const void *options, size_t batch);
-/* `simile loss`: /dlog_temperature where it is learned.  Collective. */
+/* `simile loss`: writes /dlog_temperature if T is learned.  Collective. */
 SIM_MUST_USE sim_status sim_temperature_put(const sim_arrays *a, const softmax_options *o,
                                             double d_log_temperature);
 

@@ -1,10 +1,13 @@
 /*
- * siglip.c - every pair of views is asked alone whether it is of one image.
+ * siglip.c - SigLIP: a binary classification of every pair of views.
  *
- * In: two views of the local blocks.  Out: the sigmoid loss over the global batch, with its
- * gradients, those of scale and bias too.
- * images -> backbone -> projector -> unit rows -> loss, and back.
- * Paper: Zhai et al. 2023, arXiv 2303.15343 (between images and texts; here between views).
+ * images -> backbone -> projector -> z (unit rows) -> sigmoid loss over the global batch.
+ * With x_ij = scale z1_i . z2_j + bias, over B images:
+ *
+ *   L = 1 / B [ sum_{i != j} log(1 + exp(x_ij)) + sum_i log(1 + exp(-x_ii)) ]
+ *
+ * log scale and bias are trained.  Shapes: z [2][local images][projector_dim].
+ * Paper: Zhai et al. 2023, arXiv 2303.15343, section 3.2 (images and texts; here two views).
  */
 #include "arrays.h"
 #include "common.h"
@@ -16,169 +19,114 @@ enum { VIEWS = 2 };
 
 typedef struct {
     double scale, bias;
-} options;
+} siglip_options;
 
-static const sim_option rows[] = {
-    KEY_REAL(options, "scale", scale, 0.001, 1000, "10",
-             "factor on similarities at the start; its logarithm is trained"),
-    KEY_REAL(options, "bias", bias, -1000, 1000, "-10",
-             "added to every logit, at the start; it is trained"),
+static const sim_option siglip_rows[] = {
+    KEY_REAL(siglip_options, "scale", scale, 0.001, 1000, "10",
+             "initial factor on similarities; its logarithm is trained"),
+    KEY_REAL(siglip_options, "bias", bias, -1000, 1000, "-10",
+             "initial bias of the logits; it is trained"),
 };
-static const sim_option_table table = KEY_TABLE(options, rows);
+static const sim_option_table siglip_table = KEY_TABLE(siglip_options, siglip_rows);
 
-/* ---- the method ---- */
+/* ---- objects ---- */
 
-enum { LOG_SCALE, BIAS, NUMBERS };
-static const char *const number_names[NUMBERS] = {"log_scale", "bias"};
+enum { LOG_SCALE, BIAS, N_SCALARS };
 
-typedef struct {
-    method_common common;
-    options options;
-    unit_rows rows;
-    sim_cross *cross;
-    float numbers[NUMBERS]; /* trained */
-} siglip;
-
-static void destroy(void **self)
+static trained_scalars siglip_scalars(const siglip_options *o)
 {
-    siglip *s = *self;
-    if (!s)
-        return;
-    sim_common_release(&s->common);
-    sim_unit_rows_release(&s->rows);
-    sim_cross_destroy(&s->cross);
-    sim_free(s);
-    *self = NULL;
+    return (trained_scalars){
+        .n = N_SCALARS,
+        .at = {[LOG_SCALE] = {.name = "log_scale",
+                              .key = "scale",
+                              .logarithm = true,
+                              .value = (float)sim_ln(o->scale),
+                              .gradient = offsetof(sim_loss_report, d_log_scale)},
+               [BIAS] = {.name = "bias",
+                         .key = "bias",
+                         .value = (float)o->bias,
+                         .gradient = offsetof(sim_loss_report, d_bias)}}};
 }
 
-static sim_status create(const sim_method_env *env, const void *opaque, void **self)
+static method_spec siglip_spec(const siglip_options *o)
 {
-    sim_status st = SIM_OK;
-    const options *o = opaque;
-    siglip *s = NULL;
-    void *out = NULL;
-    const sim_rows_shape shape = sim_common_rows(env, 1);
-    const sim_model_spec spec = sim_common_model(opaque);
-
-    SIM_TRY(sim_new(&s, "method/siglip"));
-    out = s;
-    s->options = *o;
-    s->numbers[LOG_SCALE] = (float)sim_ln(o->scale);
-    s->numbers[BIAS] = (float)o->bias;
-    SIM_TRY(sim_common_create(env, &spec, VIEWS, &s->common));
-    SIM_TRY(sim_unit_rows_create(&s->common.encoder->shape, shape.d, &s->rows));
-    SIM_TRY(sim_cross_create(env->comm, &shape, &s->cross));
-    *self = out;
-    out = NULL;
-done:
-    destroy(&out);
-    return st;
+    return (method_spec){.model = sim_common_model(o),
+                         .views = VIEWS,
+                         .options = o,
+                         .options_bytes = sizeof *o,
+                         .scalars = siglip_scalars(o),
+                         .n_row_sets = 1,
+                         .cross = true};
 }
 
-static void compare(void *self, const sim_method_batch *batch, sim_loss_report *report)
+static sim_status siglip_create(const sim_method_env *env, const void *options,
+                                void **self)
 {
-    siglip *s = self;
-    const online_encoder *b = s->common.encoder;
-    size_t second = s->rows.n / VIEWS * s->rows.d; /* where view 2 begins */
-    double scale = sim_exp_double((double)s->numbers[LOG_SCALE]);
-    (void)batch;
-
-    sim_unit_rows_load(&s->rows, &b->shape, b->out[SIM_PROJECTOR]);
-    sim_cross_sigmoid(s->cross, scale, (double)s->numbers[BIAS], s->rows.z,
-                      s->rows.z + second, s->rows.dz, s->rows.dz + second, report);
-    sim_unit_rows_store_gradient(&s->rows, &b->shape, b->dout[SIM_PROJECTOR]);
+    const method_spec spec = siglip_spec(options);
+    return sim_common_create(env, &spec, self);
 }
 
-static void backward(void *self, const sim_loss_report *report, float *grads)
+static sim_status siglip_plan(const sim_method_env *env, const void *options,
+                              sim_plan_row rows[32], size_t *n_rows)
 {
-    const siglip *s = self;
-    online_encoder *b = s->common.encoder;
-    size_t first = sim_online_parameters(b), stride = first + NUMBERS;
-
-    sim_online_backward(b, grads, stride);
-    sim_scalar_gradient(&b->shape, report->d_log_scale, first + LOG_SCALE, grads, stride);
-    sim_scalar_gradient(&b->shape, report->d_bias, first + BIAS, grads, stride);
+    const method_spec spec = siglip_spec(options);
+    return sim_common_plan(env, &spec, rows, n_rows);
 }
 
-static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
-                             sim_loss_report *report, sim_method_times *times)
+/* Initially, embeddings are similar and all logits of a row near 0: each contributes 1/2 to the
+ * gradient of the bias, and scale / 2 to that of log scale. */
+static double siglip_gradient_bound(const void *options, size_t batch)
 {
-    static const step_parts step = {sim_common_forward, compare, backward};
-    sim_method_step_run(&step, self, batch, grads, report, times);
-}
-
-static size_t scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS])
-{
-    siglip *s = self;
-    out[LOG_SCALE] = (sim_method_scalar){number_names[LOG_SCALE], &s->numbers[LOG_SCALE],
-                                         "scale", true};
-    out[BIAS] = (sim_method_scalar){number_names[BIAS], &s->numbers[BIAS], "bias", false};
-    return NUMBERS;
-}
-
-/* While the embeddings are near each other a row has batch logits near 0, each of which pulls
- * the bias with a half and the scale's logarithm with scale times as much. */
-static double scalar_gradient_bound(const void *opaque, size_t batch)
-{
-    const options *o = opaque;
+    const siglip_options *o = options;
     double half = 0.5 * (double)batch;
     return half * (o->scale > 1 ? o->scale : 1);
 }
 
-static sim_status visit(void *self, const sim_visitor *v)
+/* ---- loss ---- */
+
+static void sigmoid_loss(sim_cross *e, double scale, double bias, unit_rows *r,
+                         sim_loss_report *report)
 {
-    sim_status st = SIM_OK;
-    siglip *s = self;
-    SIM_TRY(sim_common_visit(s, v));
-    for (size_t i = 0; i < NUMBERS; i++)
-        SIM_TRY(sim_visit_f32(v, "weights/method", number_names[i], 1, &s->numbers[i]));
-done:
-    return st;
+    size_t view2 = r->n / VIEWS * r->d; /* floats before the rows of view 2 */
+    sim_cross_sigmoid(e, scale, bias, r->z, r->z + view2, r->dz, r->dz + view2, report);
 }
 
-static sim_embeddings embeddings(void *self)
+static void siglip_loss(void *self, const sim_method_batch *batch,
+                        sim_loss_report *report, float *grads)
 {
-    const siglip *s = self;
-    return (sim_embeddings){.z = s->rows.z, .views = VIEWS, .dim = s->rows.d};
+    method_common *m = self;
+    online_encoder *e = m->online;
+    double scale = sim_exp_double((double)m->scalars.at[LOG_SCALE].value);
+    (void)batch;
+    (void)grads;
+
+    sim_unit_rows_load(&m->rows[0], &e->shape, e->out[SIM_PROJECTOR]);
+    sigmoid_loss(m->cross, scale, (double)m->scalars.at[BIAS].value, &m->rows[0], report);
+    sim_unit_rows_store_gradient(&m->rows[0], &e->shape, e->dout[SIM_PROJECTOR]);
 }
 
-static const char *reduction(const void *opaque)
+/* ---- description ---- */
+
+static const char *siglip_reduction(const void *options)
 {
-    (void)opaque;
+    (void)options;
     return "sum over all pairs / batch";
 }
 
-static sim_status about(void *self, char **text)
+static sim_status siglip_about(void *self, char **text)
 {
-    const siglip *s = self;
+    const method_common *m = self;
+    const siglip_options *o = m->options;
     return sim_text_format("method/about", text,
                            "sigmoid, scale learned from %g, bias learned from %g, %zu "
                            "negatives per anchor, %s",
-                           s->options.scale, s->options.bias, s->common.batch - 1,
-                           reduction(&s->options));
-}
-
-static sim_status plan(const sim_method_env *env, const void *opaque,
-                       sim_plan_row plan_rows[32], size_t *n_rows)
-{
-    sim_status st = SIM_OK;
-    const sim_rows_shape shape = sim_common_rows(env, 1);
-    const sim_model_spec spec = sim_common_model(opaque);
-    const sim_batch_shape images = sim_online_shape(env, VIEWS);
-
-    SIM_TRY(sim_online_plan(env, &spec, VIEWS, plan_rows, n_rows));
-    sim_online_plan_loss(shape.d, plan_rows, *n_rows);
-    sim_plan_add(plan_rows, n_rows, "rows for the loss",
-                 sim_unit_rows_bytes(&images, shape.d));
-    sim_plan_add(plan_rows, n_rows, "loss", sim_cross_bytes(&shape));
-done:
-    return st;
+                           o->scale, o->bias, m->batch - 1, siglip_reduction(o));
 }
 
 /* ---- simile loss ---- */
 
-static sim_status put_results(const sim_arrays *a, double scale, array_rows *r,
-                              const sim_loss_report *report)
+static sim_status write_results(const sim_arrays *a, double scale, array_rows *r,
+                                const sim_loss_report *report)
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_array_rows_write(a, "dz", r));
@@ -188,11 +136,11 @@ done:
     return st;
 }
 
-static sim_status compute(const sim_comm *c, const void *opaque, const sim_arrays *a,
-                          double *loss)
+static sim_status siglip_compute(const sim_comm *c, const void *options,
+                                 const sim_arrays *a, double *loss)
 {
     sim_status st = SIM_OK;
-    const options *o = opaque;
+    const siglip_options *o = options;
     array_rows r = {0};
     sim_cross *e = NULL;
     sim_loss_report report = {0};
@@ -203,10 +151,8 @@ static sim_status compute(const sim_comm *c, const void *opaque, const sim_array
     if (st == SIM_OK)
         st = sim_cross_create(c, &one, &e);
     SIM_TRY(sim_comm_agree(c, st));
-    size_t second = (r.mine.hi - r.mine.lo) * r.shape.d;
-    sim_cross_sigmoid(e, o->scale, o->bias, r.z, r.z + second, r.dz, r.dz + second,
-                      &report);
-    SIM_TRY(put_results(a, o->scale, &r, &report));
+    sigmoid_loss(e, o->scale, o->bias, &r.rows, &report);
+    SIM_TRY(write_results(a, o->scale, &r, &report));
     *loss = report.loss;
 done:
     sim_cross_destroy(&e);
@@ -214,21 +160,19 @@ done:
     return st;
 }
 
-const sim_method_row sim_method_siglip = {.name = "siglip",
+const sim_method_row sim_method_siglip = {COMMON_ROW_FIELDS,
+                                          .name = "siglip",
                                           .paper = "arXiv 2303.15343",
-                                          .table = &table,
+                                          .table = &siglip_table,
                                           .model = sim_common_model,
                                           .parts = sim_common_two_views,
-                                          .create = create,
-                                          .destroy = destroy,
-                                          .forward_backward = forward_backward,
+                                          .create = siglip_create,
+                                          .forward = sim_common_forward,
+                                          .loss = siglip_loss,
+                                          .backward = sim_common_backward,
                                           .updated = sim_common_updated,
-                                          .nets = sim_common_nets,
-                                          .scalars = scalars,
-                                          .scalar_gradient_bound = scalar_gradient_bound,
-                                          .visit = visit,
-                                          .embeddings = embeddings,
-                                          .about = about,
-                                          .plan = plan,
-                                          .reduction = reduction,
-                                          .compute = compute};
+                                          .scalar_gradient_bound = siglip_gradient_bound,
+                                          .about = siglip_about,
+                                          .plan = siglip_plan,
+                                          .reduction = siglip_reduction,
+                                          .compute = siglip_compute};

@@ -82,7 +82,7 @@ static double one_step(const sim_comm *c, const sim_job *job, bench *b)
 
     sim_comm_barrier(c);
     double start = sim_clock_s();
-    b->method.row->forward_backward(b->method.self, &batch, b->grads, &report, &times);
+    sim_method_forward_backward(&b->method, &batch, b->grads, &report, &times);
     sim_comm_sum_leaves(c, b->method.n_blocks, b->method.gradient_floats, b->grads);
     sim_optimizer_step(b->optimizer, job->optimizer.lr, b->grads);
     b->method.row->updated(b->method.self);

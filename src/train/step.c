@@ -114,7 +114,7 @@ static void compute_gradient(sim_train_state *t, int slot, sim_loss_report *repo
                                     .progress =
                                         sim_schedule_steps_done(t) / t->course.total};
 
-    t->method.row->forward_backward(t->method.self, &batch, t->grads, report, &times);
+    sim_method_forward_backward(&t->method, &batch, t->grads, report, &times);
     t->phase_s[SIM_PHASE_FORWARD] += times.forward;
     t->phase_s[SIM_PHASE_LOSS] += times.loss;
     t->phase_s[SIM_PHASE_BACKWARD] += times.backward;

@@ -263,11 +263,11 @@ def warming(data):
 def advice(data):
     path, _ = w.job(data, ["mocov2", "queue_size: 15"])
     said = w.run(1, "plan", path, "--ranks", "2")
-    assert "queue_size" not in said and said.count("shuffle changes nothing") == 1, said
+    assert "queue_size" not in said and said.count("warning: method.shuffle") == 1, said
     said = w.run(1, "plan", path, "batchnorm.group=4", "method.queue_size=3")
     assert "warning" not in said, said
     said, _ = trained(data, "mocov1", "queue_size: 17", "shuffle: false")
-    assert said.count("17 keys are more than an eighth of 120 images") == 1 and "shuffle changes" not in said, said
+    assert said.count("warning: method.queue_size: 17") == 1 and "method.shuffle" not in said, said
     assert "17 negatives per anchor" in said and "queue of 17 keys" in said, said
 
 

@@ -215,11 +215,11 @@ static void no_checkpoint_of_it_is_written(void **state)
 static double embedding_std_reported; /* of 1/sqrt(d); from step 5 on */
 static int64_t calls;
 
-static void narrow(void *self, const sim_method_batch *batch, float *grads,
-                   sim_loss_report *report, sim_method_times *times)
+static void narrow(void *self, const sim_method_batch *batch, sim_loss_report *report,
+                   float *grads)
 {
     const sim_method_row *row = sim_methods_find("simclr");
-    row->forward_backward(self, batch, grads, report, times);
+    row->loss(self, batch, report, grads);
     if (++calls >= 5)
         report->embedding_std =
             embedding_std_reported / sqrt((double)row->embeddings(self).dim);
@@ -229,7 +229,7 @@ static sim_status train_narrow(const char *run, double embedding_std, const char
 {
     static sim_method_row wrapped;
     wrapped = *sim_methods_find("simclr");
-    wrapped.forward_backward = narrow;
+    wrapped.loss = narrow;
     make_small(run);
     job.method = &wrapped;
     job.train.log_every_steps = 2;

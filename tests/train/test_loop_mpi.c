@@ -32,22 +32,30 @@ static struct {
 
 static float spoilt[2 * BATCH * SIDE * SIDE];
 
-static void forward_backward(void *self, const sim_method_batch *batch, float *grads,
-                             sim_loss_report *report, sim_method_times *times)
+static bool spoils_call(void)
+{
+    return comm->rank == trap.rank && trap.call >= trap.from && trap.call < trap.to;
+}
+
+static void forward(void *self, const sim_method_batch *batch)
 {
     trap.call++;
-    bool spoil = comm->rank == trap.rank && trap.call >= trap.from && trap.call < trap.to;
     sim_range mine = sim_partition_range(sim_comm_partition(comm), BATCH / BLOCK);
     size_t floats = (mine.hi - mine.lo) * 2 * BLOCK * SIDE * SIDE;
     sim_method_batch seen = *batch;
 
-    if (spoil && (trap.where == IN_VIEW || trap.where == IN_LAST_VIEW)) {
+    if (spoils_call() && (trap.where == IN_VIEW || trap.where == IN_LAST_VIEW)) {
         memcpy(spoilt, batch->x, floats * sizeof *spoilt);
         spoilt[trap.where == IN_VIEW ? SIDE + 3 : floats - SIDE] = NAN;
         seen.x = spoilt;
     }
-    sim_methods_find(wrapped.name)->forward_backward(self, &seen, grads, report, times);
-    if (spoil && trap.where == IN_GRADIENT)
+    sim_methods_find(wrapped.name)->forward(self, &seen);
+}
+
+static void backward(void *self, const sim_loss_report *report, float *grads)
+{
+    sim_methods_find(wrapped.name)->backward(self, report, grads);
+    if (spoils_call() && trap.where == IN_GRADIENT)
         grads[7] = INFINITY;
 }
 
@@ -132,7 +140,8 @@ static void set_queue(int64_t n_slots)
 static void make_wrapped(const char *method, const char *name)
 {
     wrapped = *sim_methods_find(method);
-    wrapped.forward_backward = forward_backward;
+    wrapped.forward = forward;
+    wrapped.backward = backward;
     make_job(&wrapped, name);
     set_queue(1000);
 }
