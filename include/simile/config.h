@@ -1,11 +1,11 @@
 /*
- * config.h - the job: YAML and key=value into option structs, by walking option tables.
+ * config.h - parses a job, YAML and key=value, into the option structs of option tables.
  *
  * Module: config
- * Knows no other room: whoever owns options hands in a table and a struct.  Refuses with
- * SIM_E_CONFIG and file:line (or "argument 3"): aliases, anchors, tags, a second
- * document, depth over 8, more than 1 MiB, duplicates, unknown keys (naming the nearest
- * known one), wrong types, out-of-range numbers, nan, inf, invalid UTF-8.
+ * Depends on no other module but core: the owner of options passes a table and a struct.
+ * These are SIM_E_CONFIG with file:line (or "argument 3"): aliases, anchors, tags, a second
+ * document, more than 8 levels, more than 1 MiB, duplicates, unknown keys (with the nearest
+ * known key), wrong types, numbers out of range, nan, inf, invalid UTF-8.
  *
  *   sim_config_read -> sim_config_fill for each table -> sim_config_finish
  */
@@ -19,15 +19,15 @@
 typedef struct sim_config sim_config;
 
 /*
- * Reads a job file and the overrides "dotted.key=value" that came after it on the
- * command line (`numbers[i]` is overrides[i]'s place there, for messages).
- * A value of an override is parsed as YAML too, so lists work.
- * Fails: SIM_E_INPUT (no such file), SIM_E_CONFIG.  *out becomes the caller's.
+ * Reads a job file and the overrides "dotted.key=value" of the command line; numbers[i] is
+ * the position of overrides[i] there, for messages.  The value of an override is YAML, so
+ * it may be a list.
+ * Errors: SIM_E_INPUT (no such file), SIM_E_CONFIG.  *out becomes the caller's.
  */
 SIM_MUST_USE sim_status sim_config_read(const char *path, size_t n_overrides,
                                         char *const *overrides, const int *numbers,
                                         sim_config **out);
-/* The same from text (checkpoints carry their job); `name` stands for the path. */
+/* Parses a job from text, such as that of a checkpoint; `name` is used in messages. */
 SIM_MUST_USE sim_status sim_config_parse(const char *text, size_t n_bytes,
                                          const char *name, sim_config **out);
 /* From now on an absent key has the value that its row states as `before`: for the job in a
@@ -35,40 +35,43 @@ SIM_MUST_USE sim_status sim_config_parse(const char *text, size_t n_bytes,
 void sim_config_read_as_saved(sim_config *c);
 void sim_config_destroy(sim_config **c);
 
-/* The text at a dotted key before any table is taken ("method.name"); NULL if absent. */
+/* The text at a dotted key such as "method.name"; NULL if absent.  Borrowed. */
 const char *sim_config_peek(const sim_config *c, const char *key);
 
 /*
- * From now on the default of `key` is `text`, whatever its table says: another key's choice
- * may bring defaults of its own.  Before the key's table is taken.  Keeps: key, text.
+ * Replaces the default of `key` in its table by `text`, for defaults that depend on another
+ * key.  Must precede sim_config_fill of that table.  Borrows key and text until then.
  */
 void sim_config_set_default(sim_config *c, const char *key, const char *text);
 
 /*
- * Fills `options` (zeroed first) from the keys below the table's section: defaults, then
- * what the job says.  Each table once.
+ * Fills `options` (zeroed first) from the keys of the table's section: the value of the job,
+ * else the default.  At most once per table.
  */
 SIM_MUST_USE sim_status sim_config_fill(sim_config *c, const sim_option_table *table,
                                         void *options);
 
-/* Refuses keys that no table took; defaults for such keys are a bug. */
+/* Refuses keys that are in no filled table.  A sim_config_set_default for such a key is a
+ * bug. */
 SIM_MUST_USE sim_status sim_config_finish(sim_config *c);
 
-/* The same, of keys below one section only. */
+/* Refuses unknown keys of one section. */
 SIM_MUST_USE sim_status sim_config_finish_section(sim_config *c, const char *section);
 
-/* A configuration error at a key, with its place: for checks that need several keys. */
+/* Sets an error at a key, with file and line, for checks of several keys.  Returns
+ * SIM_E_CONFIG. */
 sim_status sim_config_error(const sim_config *c, const char *key, const char *fmt, ...)
     SIM_PRINTF(3, 4);
 
 /*
- * The resolved job, all keys with their values, sorted, as YAML that sim_config_read
- * accepts.  Caller's.
+ * The resolved job: all keys with their values, sorted, as YAML that sim_config_read
+ * accepts.  *yaml becomes the caller's.
  */
 SIM_MUST_USE sim_status sim_config_resolved(const sim_config *c, char **yaml);
 
 /*
- * Identity: lines "key: value\n" of the IDENTITY keys that were taken, sorted.  Caller's.
+ * The identity: lines "key: value\n" of the SIM_IDENTITY keys, sorted.  *lines becomes the
+ * caller's.
  */
 SIM_MUST_USE sim_status sim_config_identity(const sim_config *c, char **lines);
 /*
@@ -78,7 +81,8 @@ SIM_MUST_USE sim_status sim_config_identity(const sim_config *c, char **lines);
  */
 SIM_MUST_USE sim_status sim_config_identity_before(const sim_config *c, char **lines);
 
-/* Text of --help for a table: key, type, default, range, unit, help; one line each. */
+/* The help text of a table, one line per key: key, type, default, range, unit, help.
+ * *text becomes the caller's. */
 SIM_MUST_USE sim_status sim_config_help(const sim_option_table *table, char **text);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * config.c - reading a job: the file, then the overrides on the command line.
+ * config.c - reads a job: the file, then the overrides of the command line.
  */
 #include "private.h"
 
@@ -17,8 +17,8 @@ sim_status sim_config_add(sim_config *c, const char *key, const char *text, bool
     sim_status st = SIM_OK;
     entry e = {.quoted = quoted, .empty_list = empty_list};
 
-    SIM_CHECK(c->n_entries < MAX_ENTRIES, SIM_E_CONFIG, "%s: more than %d values", where,
-              MAX_ENTRIES);
+    SIM_CHECK(c->n_entries < MAX_ENTRIES, SIM_E_CONFIG,
+              "%s: the job has more than %d values", where, MAX_ENTRIES);
     (void)snprintf(e.where, sizeof e.where, "%s", where);
     SIM_TRY(sim_text_copy(key, "config/entries", &e.key));
     SIM_TRY(sim_text_copy(text, "config/entries", &e.text));
@@ -69,7 +69,7 @@ bool sim_config_drop(sim_config *c, const char *key)
     return any;
 }
 
-static sim_status create(const char *name, sim_config **out)
+static sim_status config_create(const char *name, sim_config **out)
 {
     sim_status st = SIM_OK;
     sim_config *c = NULL;
@@ -116,13 +116,14 @@ static sim_status check_above(const sim_config *c, const char *key, const char *
     for (char *dot = strrchr(above, '.'); dot; dot = strrchr(above, '.')) {
         *dot = '\0';
         SIM_CHECK(!sim_config_find(c, above), SIM_E_CONFIG,
-                  "%s: %s is a value, so there is no %s below it", where, above, key);
+                  "%s: unknown key %s: %s is a single value, not a section", where, key,
+                  above);
     }
 done:
     return st;
 }
 
-/* Words of letters, digits, _ and -, joined by dots. */
+/* True for words of letters, digits, _ and -, joined by dots. */
 static bool is_dotted_key(const char *key)
 {
     static const char word[] =
@@ -137,7 +138,7 @@ static bool is_dotted_key(const char *key)
     }
 }
 
-/* A value may be given once on the command line: one of two would be lost without a word. */
+/* Refuses a second override of a key, one of which would be ignored. */
 static sim_status check_once(const sim_config *c, const char *key, const char *where)
 {
     sim_status st = SIM_OK;
@@ -145,7 +146,7 @@ static sim_status check_once(const sim_config *c, const char *key, const char *w
         const entry *e = &c->entries[i];
         if (!e->is_override || (strcmp(e->key, key) != 0 && !is_below(e->key, key)))
             continue;
-        SIM_FAIL(SIM_E_CONFIG, "%s: %s is already %s; give it once", where, e->key,
+        SIM_FAIL(SIM_E_CONFIG, "%s: %s is already set by %s; set it once", where, e->key,
                  e->where);
     }
 done:
@@ -164,7 +165,8 @@ static sim_status apply_override(sim_config *c, const char *text, int number)
               SIM_E_CONFIG, "%s: \"%s\" is not key=value", where, shown);
     (void)snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
     sim_config_quote(key, shown);
-    SIM_CHECK(is_dotted_key(key), SIM_E_CONFIG, "%s: \"%s\" is no key", where, shown);
+    SIM_CHECK(is_dotted_key(key), SIM_E_CONFIG,
+              "%s: \"%s\" is not a key (letters, digits, _, - and .)", where, shown);
     SIM_TRY(check_once(c, key, where));
     (void)sim_config_drop(c, key);
     SIM_TRY(check_above(c, key, where));
@@ -183,7 +185,7 @@ sim_status sim_config_parse(const char *text, size_t n_bytes, const char *name,
     sim_status st = SIM_OK;
     sim_config *c = NULL;
 
-    SIM_TRY(create(name, &c));
+    SIM_TRY(config_create(name, &c));
     SIM_TRY(sim_config_parse_text(c, text, n_bytes, "", name, true));
     *out = c;
     c = NULL;
@@ -202,7 +204,7 @@ sim_status sim_config_read(const char *path, size_t n_overrides, char *const *ov
 
     st = sim_file_load(path, TEXT_LIMIT, &text, &n);
     if (st == SIM_E_DATA)
-        st = SIM_E_CONFIG; /* too long for a job */
+        st = SIM_E_CONFIG; /* larger than TEXT_LIMIT */
     SIM_TRY(st);
     SIM_TRY(sim_config_parse(text, n, path, &c));
     for (size_t i = 0; i < n_overrides; i++)
@@ -238,8 +240,8 @@ sim_status sim_config_error(const sim_config *c, const char *key, const char *fm
                            e ? e->where : c->name, key, text);
 }
 
-/* Cuts a key to as many words as another has. */
-static void keep_words(char *key, const char *like)
+/* Truncates a key to the number of words of another. */
+static void truncate_words(char *key, const char *like)
 {
     for (;;) {
         key += strcspn(key, ".");
@@ -252,8 +254,8 @@ static void keep_words(char *key, const char *like)
     *key = '\0';
 }
 
-/* How far a key is from a known one; below a list only the list's name counts, and a word
- * alone may be the last one of a key whose section was left out. */
+/* Edit distance of a key to a known one.  Of a key below a list, only the list's name counts.
+ * A single word is compared with the last word, as its section may be missing. */
 static size_t distance_to(const known *k, const char *key)
 {
     char head[KEY_BYTES];
@@ -262,11 +264,11 @@ static size_t distance_to(const known *k, const char *key)
         return sim_edit_distance(key, last + 1);
     (void)snprintf(head, sizeof head, "%s", key);
     if (k->is_list)
-        keep_words(head, k->key);
+        truncate_words(head, k->key);
     return sim_edit_distance(head, k->key);
 }
 
-/* NULL where none is so near that it may have been meant: in two thirds of its letters. */
+/* The nearest known key; NULL if more than a third of the letters differ. */
 static const char *nearest_key(const sim_config *c, const char *key)
 {
     const char *best = NULL;
@@ -283,8 +285,8 @@ static const char *nearest_key(const sim_config *c, const char *key)
 
 sim_status sim_config_finish(sim_config *c)
 {
-    for (size_t i = 0; i < c->n_preferred; i++)
-        SIM_ASSERT(c->preferred[i].used);
+    for (size_t i = 0; i < c->n_defaults; i++)
+        SIM_ASSERT(c->defaults[i].used);
     return sim_config_finish_section(c, "");
 }
 
@@ -295,10 +297,10 @@ sim_status sim_config_finish_section(sim_config *c, const char *section)
         const entry *e = &c->entries[i];
         if (e->used || (*section && !is_below(e->key, section)))
             continue;
-        const char *near = nearest_key(c, e->key);
-        SIM_FAIL(SIM_E_CONFIG, "%s: there is no key %s; %s%s%s", e->where, e->key,
-                 near ? "did you mean " : "`simile plan --keys` lists all",
-                 near ? near : "", near ? "?" : "");
+        const char *nearest = nearest_key(c, e->key);
+        SIM_FAIL(SIM_E_CONFIG, "%s: unknown key %s; %s%s%s", e->where, e->key,
+                 nearest ? "did you mean " : "`simile plan --keys` lists all keys",
+                 nearest ? nearest : "", nearest ? "?" : "");
     }
 done:
     return st;

@@ -1,5 +1,5 @@
 /*
- * fill.c - values into the owner's struct, as its option table says.
+ * fill.c - fills an option struct according to its table.
  */
 #include "private.h"
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One value on its way into a struct. */
+/* A value of the job, its row, and its destination. */
 typedef struct {
     const sim_option *row;
     const char *key, *text, *where;
@@ -19,7 +19,7 @@ typedef struct {
     void *to;
 } value;
 
-static sim_status refuse(const value *v, const char *expected)
+static sim_status refuse_value(const value *v, const char *expected)
 {
     char shown[SHOW_BYTES];
     sim_config_quote(v->text, shown);
@@ -27,14 +27,14 @@ static sim_status refuse(const value *v, const char *expected)
                            v->where, v->key, shown, expected);
 }
 
-/* strtod also reads "nan", "inf", hexadecimal and leading blanks: a job does not. */
+/* strtod also accepts "nan", "inf", hexadecimal and leading blanks, which are refused. */
 static bool looks_decimal(const char *text)
 {
     text += *text == '-' || *text == '+';
     return *text && strspn(text, "0123456789.eE+-") == strlen(text);
 }
 
-static sim_status take_number(const value *v, double *out)
+static sim_status parse_number(const value *v, double *out)
 {
     sim_status st = SIM_OK;
     const sim_option *r = v->row;
@@ -42,20 +42,20 @@ static sim_status take_number(const value *v, double *out)
     char *end = NULL;
 
     if (v->quoted)
-        return refuse(v, "a number but quoted text: leave the quotes out");
+        return refuse_value(v, "a number; remove the quotes");
     if (!looks_decimal(v->text))
-        return refuse(v, "a number");
+        return refuse_value(v, "a number");
     errno = 0;
     double x = strtod(v->text, &end);
     if (end == v->text || *end || !isfinite(x))
-        return refuse(v, "a number");
+        return refuse_value(v, "a number");
     if (errno == ERANGE)
-        return refuse(v, "a number that a double holds");
+        return refuse_value(v, "a number in the range of a double");
     if (x == 0 && signbit(x))
-        return refuse(v, "a number of its own: write 0");
+        return refuse_value(v, "accepted; write 0");
     SIM_CHECK(x >= r->min && x <= r->max, SIM_E_CONFIG,
-              "%s: %s: %s is out of range, %.15g to %.15g%s%s", v->where, v->key, v->text,
-              r->min, r->max, *unit ? " " : "", unit);
+              "%s: %s: %s is out of range (%.15g to %.15g%s%s)", v->where, v->key,
+              v->text, r->min, r->max, *unit ? " " : "", unit);
     *out = x;
 done:
     return st;
@@ -64,16 +64,15 @@ done:
 static sim_status refuse_word(const value *v)
 {
     char expected[96];
-    (void)snprintf(expected, sizeof expected, "a number; the word for 0 is %s",
-                   v->row->choices);
-    return refuse(v, expected);
+    (void)snprintf(expected, sizeof expected, "a number or %s", v->row->choices);
+    return refuse_value(v, expected);
 }
 
 /*
- * Whole, and exactly what was written: past 2^53, or with a fraction longer than a double
- * tells apart, strtod's answer would be another number than the text's.
+ * Only integers that strtod reads exactly: beyond 2^53, or with more digits of a fraction
+ * than a double distinguishes, its result may differ from the text.
  */
-static sim_status take_int(const value *v)
+static sim_status parse_int(const value *v)
 {
     enum { EXACT_DIGITS = 15 };
     sim_status st = SIM_OK;
@@ -86,26 +85,26 @@ static sim_status take_int(const value *v)
     }
     if (v->row->choices && !looks_decimal(v->text))
         return refuse_word(v);
-    SIM_TRY(take_number(v, &x));
+    SIM_TRY(parse_number(v, &x));
     bool plain = v->text[strcspn(v->text, ".eE")] == '\0';
     if (fabs(x) >= 0x1p53 || x != (double)(int64_t)x ||
         (!plain && mantissa > EXACT_DIGITS))
-        return refuse(v, "a whole number");
+        return refuse_value(v, "a whole number");
     *(int64_t *)v->to = (int64_t)x;
 done:
     return st;
 }
 
-static sim_status take_bool(const value *v)
+static sim_status parse_bool(const value *v)
 {
     if (v->quoted)
-        return refuse(v, "true or false but quoted text: leave the quotes out");
+        return refuse_value(v, "true or false; remove the quotes");
     if (strcmp(v->text, "true") == 0)
         *(bool *)v->to = true;
     else if (strcmp(v->text, "false") == 0)
         *(bool *)v->to = false;
     else
-        return refuse(v, "true or false: write true or false");
+        return refuse_value(v, "true or false");
     return SIM_OK;
 }
 
@@ -124,7 +123,7 @@ void sim_config_nearest_choice(const char *choices, const char *text, char out[6
     }
 }
 
-static sim_status take_choice(const value *v)
+static sim_status parse_choice(const value *v)
 {
     sim_status st = SIM_OK;
     char best[64], shown[SHOW_BYTES];
@@ -132,14 +131,15 @@ static sim_status take_choice(const value *v)
 
     sim_config_nearest_choice(v->row->choices, v->text, best);
     sim_config_quote(v->text, shown);
-    SIM_CHECK(found >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is none of %s; did you mean %s?",
-              v->where, v->key, shown, v->row->choices, best);
+    SIM_CHECK(found >= 0, SIM_E_CONFIG,
+              "%s: %s: \"%s\" is not one of %s; did you mean %s?", v->where, v->key,
+              shown, v->row->choices, best);
     *(int *)v->to = found;
 done:
     return st;
 }
 
-static sim_status take_text(const value *v)
+static sim_status parse_text(const value *v)
 {
     sim_status st = SIM_OK;
     size_t n = strlen(v->text), length = 0;
@@ -149,7 +149,7 @@ static sim_status take_text(const value *v)
         length = sim_config_utf8(v->text + i, n - i, &code);
         SIM_CHECK(length > 0, SIM_E_CONFIG, "%s: %s is not UTF-8", v->where, v->key);
         SIM_CHECK(sim_config_is_plain(code), SIM_E_CONFIG,
-                  "%s: %s holds a control character, U+%04X", v->where, v->key,
+                  "%s: %s contains a control character, U+%04X", v->where, v->key,
                   (unsigned)code);
     }
     SIM_CHECK(n < SIM_OPTION_TEXT_BYTES, SIM_E_CONFIG, "%s: %s is longer than %d bytes",
@@ -159,32 +159,31 @@ done:
     return st;
 }
 
-static sim_status take_value(const value *v)
+static sim_status parse_value(const value *v)
 {
     double x = 0;
     sim_status st = SIM_OK;
     switch (v->row->type) {
     case SIM_OPTION_INT:
-        return take_int(v);
+        return parse_int(v);
     case SIM_OPTION_REAL:
-        SIM_TRY(take_number(v, &x));
+        SIM_TRY(parse_number(v, &x));
         *(double *)v->to = x;
         break;
     case SIM_OPTION_BOOL:
-        return take_bool(v);
+        return parse_bool(v);
     case SIM_OPTION_ENUM:
-        return take_choice(v);
+        return parse_choice(v);
     case SIM_OPTION_TEXT:
-        return take_text(v);
+        return parse_text(v);
     case SIM_OPTION_ITEMS:
-        SIM_ASSERT(v->row->type != SIM_OPTION_ITEMS); /* sim_config_fill_items does */
+        SIM_ASSERT(v->row->type != SIM_OPTION_ITEMS); /* see sim_config_fill_items */
     }
 done:
     return st;
 }
 
-/* The value as YAML: numbers in their shortest form that reads back the same.
- */
+/* Formats a value as YAML; numbers in the shortest form that parses to the same value. */
 static void format_value(const sim_option *row, const void *from, char *out, size_t n)
 {
     char choice[64] = "";
@@ -210,7 +209,7 @@ static void format_value(const sim_option *row, const void *from, char *out, siz
         (void)snprintf(out, n, "%s", choice);
         break;
     case SIM_OPTION_TEXT: {
-        /* Single quotes: only the quote itself is doubled. */
+        /* In single quotes; a quote in the text is doubled. */
         size_t used = 0;
         out[used++] = '\'';
         for (const char *p = from; *p && used + 3 < n; p++) {
@@ -236,7 +235,7 @@ sim_status sim_config_add_known(sim_config *c, const char *key, const char *text
 
     SIM_CHECK(c->n_known < MAX_KNOWN, SIM_E_BUG, "more than %d keys", MAX_KNOWN);
     for (size_t i = 0; i < c->n_known; i++)
-        SIM_CHECK(strcmp(c->known[i].key, key) != 0, SIM_E_BUG, "two tables take %s",
+        SIM_CHECK(strcmp(c->known[i].key, key) != 0, SIM_E_BUG, "two tables contain %s",
                   key);
     SIM_TRY(sim_text_copy(key, "config/known", &k.key));
     SIM_TRY(sim_text_copy(text, "config/known", &k.text));
@@ -256,32 +255,32 @@ void sim_config_full_key(const char *section, const char *name, char out[KEY_BYT
     (void)snprintf(out, KEY_BYTES, "%s%s%s", section, *section ? "." : "", name);
 }
 
-/* A list or a mapping where the row takes one value. */
+/* Refuses a list or mapping for a row with a single value. */
 static sim_status check_single(const sim_config *c, const char *key, const entry *e)
 {
     sim_status st = SIM_OK;
     const entry *below = e ? NULL : sim_config_find_below(c, key);
-    SIM_CHECK(!below, SIM_E_CONFIG, "%s: %s takes one value", below ? below->where : "",
-              key);
-    SIM_CHECK(!e || !e->empty_list, SIM_E_CONFIG, "%s: %s takes one value",
-              e ? e->where : "", key);
+    SIM_CHECK(!below, SIM_E_CONFIG, "%s: %s is a single value, not a list or section",
+              below ? below->where : "", key);
+    SIM_CHECK(!e || !e->empty_list, SIM_E_CONFIG,
+              "%s: %s is a single value, not a list or section", e ? e->where : "", key);
 done:
     return st;
 }
 
 void sim_config_set_default(sim_config *c, const char *key, const char *text)
 {
-    SIM_ASSERT(c->n_preferred < MAX_PREFERRED);
-    c->preferred[c->n_preferred++] = (preference){.key = key, .text = text};
+    SIM_ASSERT(c->n_defaults < MAX_DEFAULTS);
+    c->defaults[c->n_defaults++] = (default_override){.key = key, .text = text};
 }
 
-/* The row's default, or the one that stands before it. */
+/* The default of sim_config_set_default, else that of the row. */
 static const char *default_of(sim_config *c, const char *key, const sim_option *row)
 {
-    for (size_t i = 0; i < c->n_preferred; i++)
-        if (strcmp(c->preferred[i].key, key) == 0) {
-            c->preferred[i].used = true;
-            return c->preferred[i].text;
+    for (size_t i = 0; i < c->n_defaults; i++)
+        if (strcmp(c->defaults[i].key, key) == 0) {
+            c->defaults[i].used = true;
+            return c->defaults[i].text;
         }
     return row->fallback;
 }
@@ -303,14 +302,14 @@ static sim_status format_before(sim_config *c, const char *key, const sim_option
     v.text = default_before(c, key, row);
     if (!v.text)
         goto done;
-    SIM_TRY(take_value(&v));
+    SIM_TRY(parse_value(&v));
     format_value(row, storage, buffer, buffer_bytes);
     *text = buffer;
 done:
     return st;
 }
 
-/* Default, then what the job says; `prefix` stands before the row's name. */
+/* Fills a row from the job or its default; `prefix` precedes the row's name in the key. */
 sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_option *row,
                                void *options, char *text, size_t text_bytes)
 {
@@ -323,7 +322,7 @@ sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_opti
     const char *fallback = default_of(c, key, row);
     if (c->is_saved && row->before)
         fallback = row->before;
-    SIM_CHECK(e || fallback, SIM_E_CONFIG, "%s: %s is missing (%s)", c->name, key,
+    SIM_CHECK(e || fallback, SIM_E_CONFIG, "%s: %s is required (%s)", c->name, key,
               row->help);
     value v = {.row = row,
                .key = key,
@@ -331,7 +330,7 @@ sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_opti
                .where = e ? e->where : "default",
                .quoted = e && e->quoted,
                .to = (char *)options + row->offset};
-    SIM_TRY(take_value(&v));
+    SIM_TRY(parse_value(&v));
     if (e)
         e->used = true;
     format_value(row, v.to, text, text_bytes);

@@ -1,14 +1,14 @@
 /*
  * items.c - lists of operations: a sequence of mappings, each with `op`.
  *
- * `op` picks the item's own option table; a bare word stands for {op: word}.
+ * `op` selects the option table of the item; a word alone is short for {op: word}.
  */
 #include "private.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* Keys below "list.i" that no row of the item's table has. */
+/* Refuses keys below "list.i" that are not in the item's table. */
 static sim_status check_item_keys(sim_config *c, const char *item,
                                   const sim_option_table *table)
 {
@@ -31,8 +31,8 @@ done:
     return st;
 }
 
-static sim_status take_item(sim_config *c, const char *item, const sim_option *row,
-                            sim_option_items *items, char *text, size_t text_bytes)
+static sim_status parse_item(sim_config *c, const char *item, const sim_option *row,
+                             sim_option_items *items, char *text, size_t text_bytes)
 {
     sim_status st = SIM_OK;
     char key[KEY_BYTES + 64], part[SIM_OPTION_TEXT_BYTES + 64], shown[SHOW_BYTES],
@@ -40,15 +40,15 @@ static sim_status take_item(sim_config *c, const char *item, const sim_option *r
     size_t at = items->n, used = strlen(text);
 
     (void)snprintf(key, sizeof key, "%s.op", item);
-    entry *e = sim_config_find(c, item); /* a bare word names the operation */
+    entry *e = sim_config_find(c, item); /* a word alone */
     e = e ? e : sim_config_find(c, key);
     const entry *below = sim_config_find_below(c, item);
-    SIM_CHECK(e, SIM_E_CONFIG, "%s: %s needs op, one of %s",
+    SIM_CHECK(e, SIM_E_CONFIG, "%s: %s.op is required, one of %s",
               below ? below->where : c->name, item, row->choices);
     int op = sim_choices_find(row->choices, e->text);
     sim_config_quote(e->text, shown);
     sim_config_nearest_choice(row->choices, e->text, best);
-    SIM_CHECK(op >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is none of %s; did you mean %s?",
+    SIM_CHECK(op >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is not one of %s; did you mean %s?",
               e->where, e->key, shown, row->choices, best);
     e->used = true;
     const sim_option_table *table = &row->item_tables[op];
@@ -81,11 +81,11 @@ sim_status sim_config_fill_items(sim_config *c, const char *key, const sim_optio
     const entry *first = e ? e : sim_config_find_below(c, key);
 
     if (!first) {
-        /* The owner has its own list then; the resolved job leaves the key out. */
+        /* The owner uses its own default list; the resolved job does not contain the key. */
         SIM_TRY(sim_config_add_known(c, key, "", NULL, row, false));
         goto done;
     }
-    SIM_CHECK(!e || e->empty_list, SIM_E_CONFIG, "%s: %s takes a list of operations",
+    SIM_CHECK(!e || e->empty_list, SIM_E_CONFIG, "%s: %s must be a list of operations",
               e ? e->where : "", key);
     if (e)
         e->used = true;
@@ -96,9 +96,9 @@ sim_status sim_config_fill_items(sim_config *c, const char *key, const sim_optio
             break;
         SIM_CHECK(i < SIM_OPTION_MAX_ITEMS, SIM_E_CONFIG, "%s: %s has more than %d items",
                   first->where, key, SIM_OPTION_MAX_ITEMS);
-        SIM_TRY(take_item(c, item, row, items, text, sizeof text - 2));
+        SIM_TRY(parse_item(c, item, row, items, text, sizeof text - 2));
     }
-    SIM_CHECK(e || items->n > 0, SIM_E_CONFIG, "%s: %s takes a list of operations",
+    SIM_CHECK(e || items->n > 0, SIM_E_CONFIG, "%s: %s must be a list of operations",
               first->where, key);
     (void)strncat(text, "]", sizeof text - strlen(text) - 1);
     SIM_TRY(sim_config_add_known(c, key, text, NULL, row, true));

@@ -1,8 +1,8 @@
 /*
- * text.c - UTF-8, and what of it a job may hold.
+ * text.c - UTF-8, and the characters that a job may contain.
  *
- * Everything a job says may come back in the resolved job, in messages on a terminal and
- * in a checkpoint, so what YAML cannot write plainly is refused at the door.
+ * Text of a job is written to the resolved job, to terminals and to checkpoints, so
+ * characters that YAML must escape are refused.
  */
 #include "private.h"
 

@@ -1,5 +1,5 @@
 /*
- * write.c - a job as text: resolved, as identity, and its tables as --help.
+ * write.c - writes a job as text: resolved and identity; help texts of tables.
  */
 #include "private.h"
 
@@ -14,19 +14,19 @@ static int by_key(const void *a, const void *b)
     return strcmp(((const known *)a)->key, ((const known *)b)->key);
 }
 
-/* A growing text. */
+/* A text buffer that grows. */
 typedef struct {
     char *text;
-    size_t n, room;
+    size_t n, capacity;
 } writer;
 
 static sim_status put(writer *w, const char *text)
 {
     sim_status st = SIM_OK;
     size_t n = strlen(text);
-    if (w->n + n + 1 > w->room) {
-        w->room = 2 * (w->n + n + 1) + 256;
-        SIM_TRY(sim_grow(&w->text, w->room, "config/text"));
+    if (w->n + n + 1 > w->capacity) {
+        w->capacity = 2 * (w->n + n + 1) + 256;
+        SIM_TRY(sim_grow(&w->text, w->capacity, "config/text"));
     }
     memcpy(w->text + w->n, text, n + 1);
     w->n += n;
@@ -34,7 +34,7 @@ done:
     return st;
 }
 
-/* Opens the sections of `key` that `last` was not in; dots become nesting. */
+/* Writes the sections of `key` that differ from those of `last`, nested, and the key. */
 static sim_status put_key(writer *w, const char *key, const char *last)
 {
     sim_status st = SIM_OK;
@@ -133,7 +133,7 @@ done:
 
 /* ---- help ---- */
 
-/* The cells of a row of --help. */
+/* The cells of a row of the help text. */
 typedef struct {
     char key[KEY_BYTES], fallback[96], range[96];
     const char *type;
@@ -180,7 +180,7 @@ static cells cells_of(const char *section, const sim_option *row)
     return t;
 }
 
-/* Columns as wide as their widest cell; one past `most` pushes its own line only. */
+/* Column width for its widest cell; cells longer than `most` do not widen the column. */
 static size_t wider(size_t width, const char *cell, size_t most)
 {
     size_t n = strlen(cell);
@@ -226,7 +226,7 @@ done:
     return st;
 }
 
-/* What an item of a list may say, operation by operation. */
+/* The keys of a list item, one operation after the other. */
 static sim_status put_help_items(writer *w, const sim_option *row)
 {
     sim_status st = SIM_OK;
@@ -252,7 +252,7 @@ sim_status sim_config_help(const sim_option_table *table, char **text)
     for (size_t i = 0; i < table->n_rows; i++) {
         const sim_option *row = &table->rows[i];
         if (row->type != SIM_OPTION_ITEMS || row->item_tables == last)
-            continue; /* lists of the same operations are told once */
+            continue; /* the same operations are printed once */
         last = row->item_tables;
         SIM_TRY(put_help_items(&w, row));
     }
