@@ -16,19 +16,19 @@
 
 #include "simile/status.h"
 
-/* The call succeeds; otherwise its story is the test's failure. */
+/* The call succeeds; otherwise its error message is the test's failure. */
 #define ASSERT_OK(call)                                                                  \
     do {                                                                                 \
         if ((call) != SIM_OK)                                                            \
             fail_msg("%s: %s", #call, sim_error_message());                              \
     } while (0)
 
-/* The call fails with this code, and its story holds this text. */
+/* The call fails with this code, and its message contains this text. */
 #define ASSERT_REFUSED(call, code, text)                                                 \
     do {                                                                                 \
         assert_int_equal((call), (code));                                                \
         if (!strstr(sim_error_message(), (text)))                                        \
-            fail_msg("story \"%s\" lacks \"%s\"", sim_error_message(), (text));          \
+            fail_msg("the message \"%s\" lacks \"%s\"", sim_error_message(), (text));          \
     } while (0)
 
 #endif

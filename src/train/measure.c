@@ -78,7 +78,10 @@ static double one_step(const sim_comm *c, const sim_job *job, bench *b)
 {
     sim_loss_report report = {0};
     sim_method_times times = {0};
-    const sim_method_batch batch = {.x = b->x, .order = b->order, .labels = b->labels};
+    const sim_method_batch batch = {.x = b->x,
+                                    .order = b->order,
+                                    .labels =
+                                        b->method.row->needs_labels ? b->labels : NULL};
 
     sim_comm_barrier(c);
     double start = sim_clock_s();

@@ -148,7 +148,7 @@ static void a_mebibyte_is_the_most(void **state)
     memset(text, ' ', LIMIT + 1);
     memcpy(text, "path: x\n#", 9);
     ASSERT_OK(job_parse(text, LIMIT, &o));
-    ASSERT_REFUSED(job_parse(text, LIMIT + 1, &o), SIM_E_CONFIG, "1048576 at most");
+    ASSERT_REFUSED(job_parse(text, LIMIT + 1, &o), SIM_E_CONFIG, "1048576");
     job_write(path, text, LIMIT + 1);
     sim_status st = sim_config_read(path, 0, NULL, NULL, &c);
     /* A sparse terabyte is refused by its length, before memory is taken. */

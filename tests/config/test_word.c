@@ -73,9 +73,9 @@ static void other_words_are_refused(void **state)
     char *resolved = NULL;
     int64_t count = -1;
     ASSERT_REFUSED(take("opt: {count: al}", &count, &resolved), SIM_E_CONFIG,
-                   "\"al\" is not a number; the word for 0 is all");
+                   "opt.count: \"al\" ");
     ASSERT_REFUSED(take("opt: {count: 10}", &count, &resolved), SIM_E_CONFIG,
-                   "10 is out of range, 0 to 9 things");
+                   "opt.count: 10 is out of range (0 to 9 things)");
     assert_int_equal(count, -1);
 }
 

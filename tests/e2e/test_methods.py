@@ -100,7 +100,7 @@ def refusals():
     rng = np.random.default_rng(6)
     z = {k: rng.normal(size=(9, 4)).astype("f4") for k in ("z1", "z2")}
     assert "no /labels" in loss("supcon", {}, z, 2, expect=65)
-    assert "3 views" in loss("dclw", {}, {**z, "z3": z["z1"]}, 2, expect=65)
+    assert "method.weights" in loss("dclw", {}, {**z, "z3": z["z1"]}, 2, expect=65)
     double = {**z, "z1": z["z1"].astype("f8")}  # the message contains the conversion in Python
     assert 'x.astype("float32")' in loss("dcl", {}, double, 2, expect=65)
     long = {**z, "labels": np.arange(9)}
