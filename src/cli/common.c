@@ -24,33 +24,36 @@ bool sim_cli_is_first_rank(void)
     return true;
 }
 
-/* Redirects stderr to /dev/null.  Returns a descriptor for restore_stderr, or -1. */
-static int mute_stderr(void)
+/* Redirects a stream to /dev/null.  Returns a descriptor for restore_stream, or -1. */
+static int mute_stream(FILE *stream)
 {
-    int saved = dup(STDERR_FILENO);
-    if (saved >= 0 && freopen("/dev/null", "w", stderr))
-        (void)setvbuf(stderr, NULL, _IONBF, 0); /* abort() does not flush */
+    int saved = dup(fileno(stream));
+    if (saved >= 0 && freopen("/dev/null", "w", stream))
+        (void)setvbuf(stream, NULL, _IONBF, 0); /* abort() does not flush */
     return saved;
 }
 
-static void restore_stderr(int saved)
+static void restore_stream(FILE *stream, int saved)
 {
     if (saved < 0)
         return;
-    (void)dup2(saved, STDERR_FILENO);
+    (void)dup2(saved, fileno(stream));
     (void)close(saved);
 }
 
-/* All ranks parse the same command line, so only the first prints its errors. */
+/* All ranks parse the same command line, so only the first prints its help or errors. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
 {
     static char name[64]; /* getopt keeps the pointer for later messages */
     (void)snprintf(name, sizeof name, "simile %s", argv[0]);
     argv[0] = name;
     argp_err_exit_status = SIM_E_USAGE;
-    int saved_stderr = sim_cli_is_first_rank() ? -1 : mute_stderr();
+    const bool first = sim_cli_is_first_rank();
+    int saved_stdout = first ? -1 : mute_stream(stdout);
+    int saved_stderr = first ? -1 : mute_stream(stderr);
     error_t error = argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, out);
-    restore_stderr(saved_stderr);
+    restore_stream(stdout, saved_stdout);
+    restore_stream(stderr, saved_stderr);
     if (error)
         exit(SIM_E_USAGE);
 }

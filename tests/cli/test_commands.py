@@ -1,0 +1,65 @@
+"""Every subcommand that `simile --help` lists: its help, and refusals of a wrong command line.
+
+simile-test: timeout 300 labels e2e
+"""
+import os
+import re
+import subprocess
+
+SIMILE = os.environ["SIMILE"]
+MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np"]
+
+
+def run(ranks, *words):
+    launcher = [] if ranks == 1 else [*MPIRUN, str(ranks)]
+    return subprocess.run([*launcher, SIMILE, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+
+def listed():
+    """The names below "Commands:" in `simile --help`, which are the rows of commands.def."""
+    text = run(1, "--help").stdout
+    names = re.findall(r"^  (\w+) +\S", text.split("Commands:\n")[1].split("\n\n")[0], re.M)
+    with open(os.path.join(os.environ["SIMILE_SOURCE"], "src/cli/commands.def")) as f:
+        rows = re.findall(r"^SIM_COMMAND\((\w+),", f.read(), re.M)
+    assert names == rows and rows, f"--help lists {names}, commands.def has {rows}"
+    return names
+
+
+def usage_of(name, text):
+    """The synopsis: from "Usage:" up to the first line that is not indented."""
+    lines = text.splitlines()
+    assert lines[0].startswith(f"Usage: simile {name} "), f"{name} --help starts with {lines[0]}"
+    n = next(i for i in range(1, len(lines)) if not lines[i].startswith(" "))
+    return " ".join(lines[:n])
+
+
+def needs_argument(name, usage):
+    """Whether a synopsis has a word outside brackets, in each of its forms."""
+    forms = re.split(r"\bor:", usage.replace("Usage:", ""))
+    return all(re.sub(r"\[[^]]*\]", "", form.replace(f"simile {name}", "")).strip() for form in forms)
+
+
+def refused(ranks, what, *words):
+    done = run(ranks, *words)
+    assert done.returncode == 64, f"{what} on {ranks} ranks: exit {done.returncode}, expected 64\n{done.stderr}"
+    message = f"simile {words[0]}: "
+    assert done.stderr.count(message) == 1, f"{what} on {ranks} ranks: expected one \"{message}\" in\n{done.stderr}"
+    assert not done.stdout, f"{what} on {ranks} ranks: printed to stdout\n{done.stdout}"
+
+
+def check(name):
+    for ranks in (1, 2):
+        done = run(ranks, name, "--help")
+        assert done.returncode == 0, f"{name} --help on {ranks} ranks: exit {done.returncode}\n{done.stderr}"
+        count = done.stdout.count(f"Usage: simile {name} ")
+        assert count == 1, f"{name} --help on {ranks} ranks: printed {count} times"
+        refused(ranks, f"{name} --no-such-option", name, "--no-such-option")
+        if needs_argument(name, usage_of(name, done.stdout)):
+            refused(ranks, f"{name} without an argument", name)
+
+
+commands = listed()
+for command in commands:
+    check(command)
+assert run(1, "no-such-command").returncode == 64
+print("ok:", len(commands), "commands")
