@@ -92,12 +92,12 @@ typedef struct {
 } sim_leaf_layout;
 
 /*
- * Weight gradients: per leaf in a fixed order, then the tree of tree.h over the walk's
+ * Weight gradients: per leaf in a fixed order, then the tree of tree.h over the layout's
  * leaves.  Node j of sim_tree_nodes is written to dw + j * node_stride, in torch's order
  * [k][c][size][size].  Nothing is written for an empty range.
  *   x [images of the range][h][w][c], dy [same][oh][ow][k]
  */
-void sim_conv_backward_weights(const sim_conv *conv, const sim_leaf_layout *walk,
+void sim_conv_backward_weights(const sim_conv *conv, const sim_leaf_layout *layout,
                                const float *x, const float *dy, float *dw,
                                size_t node_stride);
 
@@ -109,11 +109,11 @@ void sim_conv_backward_weights(const sim_conv *conv, const sim_leaf_layout *walk
 typedef struct {
     size_t shared, thread;
 } sim_workspace_size;
-void sim_conv_workspace(const sim_conv *conv, const sim_leaf_layout *walk,
-                        sim_workspace_size *room);
+void sim_conv_workspace(const sim_conv *conv, const sim_leaf_layout *layout,
+                        sim_workspace_size *size);
 /* The same for passes without sim_conv_backward_weights. */
 void sim_conv_forward_workspace(const sim_conv *conv, size_t n_images,
-                                sim_workspace_size *room);
+                                sim_workspace_size *size);
 
 /* ---- per-channel work over leaves ---- */
 
@@ -128,7 +128,7 @@ typedef struct {
     const size_t *start; /* [n_leaves][n_pieces], borrowed */
 } sim_norm_leaves;
 void sim_norm_workspace(const sim_norm_leaves *leaves,
-                        sim_workspace_size *room); /* start: unused */
+                        sim_workspace_size *size); /* start: unused */
 
 /* out [n_leaves][2][c]: mean, then biased variance, by fixed chunks; double. */
 void sim_norm_moments(const sim_norm_leaves *leaves, const float *x, double *out);

@@ -12,19 +12,20 @@
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
 /* For loads and stores at any float address. */
-typedef float vec_loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef float vec_unaligned
+    __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
 
-enum { VIRTUAL = 16, GROUP = VIRTUAL / LANES };
+enum { VIRTUAL_LANES = 16, GROUP = VIRTUAL_LANES / LANES };
 
 static inline vec load(const float *p)
 {
-    return *(const vec_loose *)p;
+    return *(const vec_unaligned *)p;
 }
 
 static inline void store(float *p, vec v)
 {
-    *(vec_loose *)p = v;
+    *(vec_unaligned *)p = v;
 }
 
 static inline vec splat(float x)
@@ -47,7 +48,7 @@ static inline void store_part(float *p, size_t n, vec v)
 }
 
 /* Lane by lane: a where the mask is set, b elsewhere. */
-static inline vec choose(ivec mask, vec a, vec b)
+static inline vec select_lanes(ivec mask, vec a, vec b)
 {
     return (vec)(((ivec)a & mask) | ((ivec)b & ~mask));
 }
@@ -247,8 +248,8 @@ static inline vec exp_vec(vec x)
 {
     const vec lo = splat(-87.0f), hi = splat(88.0f), magic = splat(12582912.0f);
     ivec tiny = x < lo;
-    x = choose(tiny, lo, x);
-    x = choose(x > hi, hi, x);
+    x = select_lanes(tiny, lo, x);
+    x = select_lanes(x > hi, hi, x);
     vec n = FMA(x, splat(1.44269504f), magic) - magic;
     vec r = FMA(n, splat(-0.693359375f), x);
     r = FMA(n, splat(2.12194440e-4f), r);
@@ -269,17 +270,17 @@ static inline vec exp_vec(vec x)
 static inline vec activate_vec(vec u, sim_activation act)
 {
     if (act == SIM_ACT_RELU)
-        return choose(u <= (vec){0}, (vec){0}, u); /* NaN stays NaN */
+        return select_lanes(u <= (vec){0}, (vec){0}, u); /* NaN stays NaN */
     if (act == SIM_ACT_SILU)
         return u / (splat(1) + exp_vec(-u));
     return u;
 }
 
 /* The derivative at u. */
-static inline vec slope_vec(vec u, sim_activation act)
+static inline vec derivative_vec(vec u, sim_activation act)
 {
     if (act == SIM_ACT_RELU)
-        return choose(u > (vec){0}, splat(1), (vec){0});
+        return select_lanes(u > (vec){0}, splat(1), (vec){0});
     if (act == SIM_ACT_SILU) {
         vec s = splat(1) / (splat(1) + exp_vec(-u));
         return s * FMA(u, splat(1) - s, splat(1));
@@ -287,7 +288,7 @@ static inline vec slope_vec(vec u, sim_activation act)
     return splat(1);
 }
 
-static inline __attribute__((always_inline)) vec get(const float *p, size_t lanes)
+static inline __attribute__((always_inline)) vec load_lanes(const float *p, size_t lanes)
 {
     return lanes == LANES ? load(p) : load_part(p, lanes);
 }
@@ -304,10 +305,10 @@ static void moments(size_t rows, size_t c, const float *x, double *mean, double 
     {
         vec sum = {0}, squares = {0}, rest = {0};
         for (size_t r = 0; r < rows; r++)
-            sum += get(x + r * c + c0, lanes);
+            sum += load_lanes(x + r * c + c0, lanes);
         vec m = sum * splat(inverse);
         for (size_t r = 0; r < rows; r++) {
-            vec d = get(x + r * c + c0, lanes) - m;
+            vec d = load_lanes(x + r * c + c0, lanes) - m;
             squares = FMA(d, d, squares);
             rest += d;
         }
@@ -335,13 +336,13 @@ static inline __attribute__((always_inline)) void apply_rows(
     FOR_ROWS(rows, r0, end)
     FOR_CHANNELS(c, c0, lanes)
     {
-        vec a = get(scale + c0, lanes), b = get(shift + c0, lanes);
+        vec a = load_lanes(scale + c0, lanes), b = load_lanes(shift + c0, lanes);
         for (size_t r = r0; r < end; r++) {
             size_t at = r * c + c0;
-            vec u = FMA(get(x + at, lanes), a, b);
+            vec u = FMA(load_lanes(x + at, lanes), a, b);
             if (residual)
-                u += get(residual + at, lanes);
-            put_lanes(y + at, lanes, activate_vec(u, act));
+                u += load_lanes(residual + at, lanes);
+            store_lanes(y + at, lanes, activate_vec(u, act));
         }
     }
 }
@@ -365,23 +366,23 @@ static inline __attribute__((always_inline)) void sums_rows(
 {
     FOR_CHANNELS(c, c0, lanes)
     {
-        vec a = get(scale + c0, lanes), b = get(shift + c0, lanes),
-            m = get(mean + c0, lanes);
+        vec a = load_lanes(scale + c0, lanes), b = load_lanes(shift + c0, lanes),
+            m = load_lanes(mean + c0, lanes);
         vec s = {0}, sx = {0};
         for (size_t r = 0; r < rows; r++) {
             size_t at = r * c + c0;
-            vec v = get(x + at, lanes), u = FMA(v, a, b);
+            vec v = load_lanes(x + at, lanes), u = FMA(v, a, b);
             if (residual)
-                u += get(residual + at, lanes);
-            vec d = get(dy + at, lanes);
+                u += load_lanes(residual + at, lanes);
+            vec d = load_lanes(dy + at, lanes);
             if (act != SIM_ACT_NONE)
-                d *= slope_vec(u, act);
-            put_lanes(g + at, lanes, d);
+                d *= derivative_vec(u, act);
+            store_lanes(g + at, lanes, d);
             s += d;
             sx = FMA(d, v - m, sx);
         }
-        put_lanes(sum_g + c0, lanes, s);
-        put_lanes(sum_gx + c0, lanes, sx);
+        store_lanes(sum_g + c0, lanes, s);
+        store_lanes(sum_gx + c0, lanes, sx);
     }
 }
 
@@ -407,11 +408,12 @@ static void norm_backward(size_t rows, size_t c, const float *x, const float *g,
     FOR_ROWS(rows, r0, end)
     FOR_CHANNELS(c, c0, lanes)
     {
-        vec va = get(a + c0, lanes), vb = get(b + c0, lanes), vd = get(d + c0, lanes);
+        vec va = load_lanes(a + c0, lanes), vb = load_lanes(b + c0, lanes),
+            vd = load_lanes(d + c0, lanes);
         for (size_t r = r0; r < end; r++) {
             size_t at = r * c + c0;
-            vec u = FMA(vb, get(x + at, lanes), vd);
-            put_lanes(dx + at, lanes, FMA(va, get(g + at, lanes), u));
+            vec u = FMA(vb, load_lanes(x + at, lanes), vd);
+            store_lanes(dx + at, lanes, FMA(va, load_lanes(g + at, lanes), u));
         }
     }
 }
@@ -421,10 +423,10 @@ static void activate(size_t rows, size_t c, const float *x, const float *bias,
 {
     FOR_CHANNELS(c, c0, lanes)
     {
-        vec b = bias ? get(bias + c0, lanes) : (vec){0};
+        vec b = bias ? load_lanes(bias + c0, lanes) : (vec){0};
         for (size_t r = 0; r < rows; r++) {
-            vec u = get(x + r * c + c0, lanes);
-            put_lanes(y + r * c + c0, lanes, activate_vec(bias ? u + b : u, act));
+            vec u = load_lanes(x + r * c + c0, lanes);
+            store_lanes(y + r * c + c0, lanes, activate_vec(bias ? u + b : u, act));
         }
     }
 }
@@ -434,11 +436,11 @@ static void activate_backward(size_t rows, size_t c, const float *x, const float
 {
     FOR_CHANNELS(c, c0, lanes)
     {
-        vec b = bias ? get(bias + c0, lanes) : (vec){0};
+        vec b = bias ? load_lanes(bias + c0, lanes) : (vec){0};
         for (size_t r = 0; r < rows; r++) {
-            vec u = get(x + r * c + c0, lanes);
-            vec s = slope_vec(bias ? u + b : u, act);
-            put_lanes(dx + r * c + c0, lanes, get(dy + r * c + c0, lanes) * s);
+            vec u = load_lanes(x + r * c + c0, lanes);
+            vec s = derivative_vec(bias ? u + b : u, act);
+            store_lanes(dx + r * c + c0, lanes, load_lanes(dy + r * c + c0, lanes) * s);
         }
     }
 }
@@ -447,14 +449,14 @@ static void add(size_t n, const float *x, float *y)
 {
     FOR_CHANNELS(n, at, lanes)
     {
-        put_lanes(y + at, lanes, get(y + at, lanes) + get(x + at, lanes));
+        store_lanes(y + at, lanes, load_lanes(y + at, lanes) + load_lanes(x + at, lanes));
     }
 }
 
 /* ---- rows of similarities: 16 virtual lanes ---- */
 
 /* Group g of the 16 lanes that begin at s; lanes past n are `pad`. */
-static inline vec get_padded(const float *s, size_t n, size_t g, float pad)
+static inline vec load_padded(const float *s, size_t n, size_t g, float pad)
 {
     float buffer[LANES];
     size_t lo = g * LANES;
@@ -466,12 +468,12 @@ static inline vec get_padded(const float *s, size_t n, size_t g, float pad)
 }
 
 /* 16 lanes to one: 8, 4, 2, 1. */
-static inline float fold_sum(const vec lane[GROUP])
+static inline float reduce_lanes(const vec lane[GROUP])
 {
-    float v[VIRTUAL];
+    float v[VIRTUAL_LANES];
     for (int g = 0; g < GROUP; g++)
         store(v + g * LANES, lane[g]);
-    for (int half = VIRTUAL / 2; half > 0; half /= 2)
+    for (int half = VIRTUAL_LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++)
             v[i] += v[i + half];
     return v[0];
@@ -484,7 +486,7 @@ static float row_max(size_t n, const float *s)
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         vec v = load(s + i);
-        lane = choose(v > lane, v, lane);
+        lane = select_lanes(v > lane, v, lane);
     }
     for (int l = 0; l < LANES; l++)
         most = lane[l] > most ? lane[l] : most;
@@ -496,20 +498,20 @@ static float row_max(size_t n, const float *s)
 static float row_exp_sum(size_t n, const float *s, float scale, float shift)
 {
     vec lane[GROUP] = {0};
-    size_t whole = n / VIRTUAL * VIRTUAL;
-    for (size_t i = 0; i < whole; i += VIRTUAL)
+    size_t whole = n / VIRTUAL_LANES * VIRTUAL_LANES;
+    for (size_t i = 0; i < whole; i += VIRTUAL_LANES)
 #pragma GCC unroll 4
         for (size_t g = 0; g < GROUP; g++)
             lane[g] += exp_vec(FMA(load(s + i + g * LANES), splat(scale), splat(-shift)));
     for (size_t g = 0; whole < n && g < GROUP; g++) {
         vec e = exp_vec(
-            FMA(get_padded(s + whole, n - whole, g, 0), splat(scale), splat(-shift)));
+            FMA(load_padded(s + whole, n - whole, g, 0), splat(scale), splat(-shift)));
         for (size_t i = 0; i < LANES; i++)
             if (whole + g * LANES + i >= n)
                 e[i] = 0;
         lane[g] += e;
     }
-    return fold_sum(lane);
+    return reduce_lanes(lane);
 }
 
 /*
@@ -519,7 +521,7 @@ static float row_exp_sum(size_t n, const float *s, float scale, float shift)
 static inline vec softplus_vec(vec u)
 {
     ivec below = u < (vec){0};
-    vec e = exp_vec(choose(below, u, -u)), r = e / (splat(2) + e), q = r * r;
+    vec e = exp_vec(select_lanes(below, u, -u)), r = e / (splat(2) + e), q = r * r;
     vec p = splat(1.0f / 15);
     p = FMA(p, q, splat(1.0f / 13));
     p = FMA(p, q, splat(1.0f / 11));
@@ -528,23 +530,23 @@ static inline vec softplus_vec(vec u)
     p = FMA(p, q, splat(1.0f / 5));
     p = FMA(p, q, splat(1.0f / 3));
     p = FMA(p * q, r, r);
-    return p + p + choose(below, (vec){0}, u);
+    return p + p + select_lanes(below, (vec){0}, u);
 }
 
 static float row_softplus_sum(size_t n, const float *s, float scale, float bias)
 {
     vec lane[GROUP] = {0};
-    for (size_t at = 0; at < n; at += VIRTUAL)
+    for (size_t at = 0; at < n; at += VIRTUAL_LANES)
 #pragma GCC unroll 4
         for (size_t g = 0; g < GROUP; g++) {
-            vec v = get_padded(s + at, n - at, g, 0);
+            vec v = load_padded(s + at, n - at, g, 0);
             vec y = softplus_vec(FMA(v, splat(scale), splat(bias)));
-            for (size_t i = 0; n - at < VIRTUAL && i < LANES; i++)
+            for (size_t i = 0; n - at < VIRTUAL_LANES && i < LANES; i++)
                 if (at + g * LANES + i >= n)
                     y[i] = 0;
             lane[g] += y;
         }
-    return fold_sum(lane);
+    return reduce_lanes(lane);
 }
 
 static void row_softmax_two(size_t n, const float *s, float scale, float row,
@@ -552,11 +554,11 @@ static void row_softmax_two(size_t n, const float *s, float scale, float row,
 {
     FOR_CHANNELS(n, at, lanes)
     {
-        vec v = get(s + at, lanes);
+        vec v = load_lanes(s + at, lanes);
         vec e = exp_vec(FMA(v, splat(scale), splat(-row)));
         if (column)
-            e += exp_vec(FMA(v, splat(scale), -get(column + at, lanes)));
-        put_lanes(p + at, lanes, e);
+            e += exp_vec(FMA(v, splat(scale), -load_lanes(column + at, lanes)));
+        store_lanes(p + at, lanes, e);
     }
 }
 
@@ -565,9 +567,9 @@ static void row_shares(size_t n, const float *s, float scale, float shift, float
 {
     FOR_CHANNELS(n, at, lanes)
     {
-        vec e = exp_vec(FMA(get(s + at, lanes), splat(scale), splat(-shift)));
-        vec w = column ? splat(row) + get(column + at, lanes) : splat(row);
-        put_lanes(p + at, lanes, e * w);
+        vec e = exp_vec(FMA(load_lanes(s + at, lanes), splat(scale), splat(-shift)));
+        vec w = column ? splat(row) + load_lanes(column + at, lanes) : splat(row);
+        store_lanes(p + at, lanes, e * w);
     }
 }
 
@@ -575,8 +577,8 @@ static void row_sigmoid(size_t n, const float *s, float scale, float bias, float
 {
     FOR_CHANNELS(n, at, lanes)
     {
-        vec u = FMA(get(s + at, lanes), splat(scale), splat(bias));
-        put_lanes(p + at, lanes, splat(1) / (splat(1) + exp_vec(-u)));
+        vec u = FMA(load_lanes(s + at, lanes), splat(scale), splat(bias));
+        store_lanes(p + at, lanes, splat(1) / (splat(1) + exp_vec(-u)));
     }
 }
 

@@ -108,7 +108,7 @@ static inline bool is_whole(wino_window w, int n)
     return w.y_lo == 0 && w.x_lo == 0 && w.y_hi == n && w.x_hi == n;
 }
 
-static inline void put_lanes(float *p, size_t lanes, vec v)
+static inline void store_lanes(float *p, size_t lanes, vec v)
 {
     if (lanes == LANES)
         store(p, v);
@@ -122,8 +122,9 @@ static inline void put_lanes(float *p, size_t lanes, vec v)
  */
 
 /* The transform of d, whose frequencies go f_stride floats apart from v on. */
-static inline __attribute__((always_inline)) void put_input(const vec d[36], float *v,
-                                                            size_t f_stride, size_t lanes)
+static inline __attribute__((always_inline)) void store_input(const vec d[36], float *v,
+                                                              size_t f_stride,
+                                                              size_t lanes)
 {
     vec w[36], o[6];
 #pragma GCC unroll 6
@@ -134,7 +135,7 @@ static inline __attribute__((always_inline)) void put_input(const vec d[36], flo
         input_column(o, 1, w + 6 * i, 1);
 #pragma GCC unroll 6
         for (int j = 0; j < 6; j++, v += f_stride)
-            put_lanes(v, lanes, o[j]);
+            store_lanes(v, lanes, o[j]);
     }
 }
 
@@ -143,7 +144,7 @@ static __attribute__((noinline)) void input_whole(size_t c, const float *x, size
 {
     vec d[36];
     read_whole_tile(6, c, x, row, d);
-    put_input(d, v, f_stride, LANES);
+    store_input(d, v, f_stride, LANES);
 }
 
 static __attribute__((noinline)) void input_edge(size_t c, size_t c0, const float *x,
@@ -152,7 +153,7 @@ static __attribute__((noinline)) void input_edge(size_t c, size_t c0, const floa
 {
     vec d[36];
     read_tile(6, c, c0, LANES, x, row, in, d);
-    put_input(d, v, f_stride, LANES);
+    store_input(d, v, f_stride, LANES);
 }
 
 static __attribute__((noinline)) void input_part(size_t c, size_t c0, const float *x,
@@ -161,7 +162,7 @@ static __attribute__((noinline)) void input_part(size_t c, size_t c0, const floa
 {
     vec d[36];
     read_tile(6, c, c0, c - c0, x, row, in, d);
-    put_input(d, v, f_stride, c - c0);
+    store_input(d, v, f_stride, c - c0);
 }
 
 static void wino_input(size_t c, const float *x, size_t row, wino_window in, float *v,
@@ -180,9 +181,9 @@ static void wino_input(size_t c, const float *x, size_t row, wino_window in, flo
 }
 
 /* The rows of a tile's output, before the transform along them: w [4][6]. */
-static inline __attribute__((always_inline)) void get_output(const float *m,
-                                                             size_t f_stride,
-                                                             size_t lanes, vec w[24])
+static inline __attribute__((always_inline)) void load_output(const float *m,
+                                                              size_t f_stride,
+                                                              size_t lanes, vec w[24])
 {
     vec d[36];
 #pragma GCC unroll 36
@@ -197,7 +198,7 @@ static __attribute__((noinline)) void output_whole(const float *m, size_t f_stri
                                                    float *y, size_t pixel, size_t row)
 {
     vec w[24], o[4];
-    get_output(m, f_stride, LANES, w);
+    load_output(m, f_stride, LANES, w);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         output_column(o, 1, w + 6 * i, 1);
@@ -212,11 +213,11 @@ static __attribute__((noinline)) void output_part(size_t lanes, const float *m,
                                                   float *y, size_t pixel, size_t row)
 {
     vec w[24], o[4];
-    get_output(m, f_stride, lanes, w);
+    load_output(m, f_stride, lanes, w);
     for (int i = out.y_lo; i < out.y_hi; i++) {
         output_column(o, 1, w + 6 * i, 1);
         for (int j = out.x_lo; j < out.x_hi; j++)
-            put_lanes(y + (size_t)i * row + (size_t)j * pixel, lanes, o[j]);
+            store_lanes(y + (size_t)i * row + (size_t)j * pixel, lanes, o[j]);
     }
 }
 
@@ -233,9 +234,10 @@ static void wino_output(size_t k, const float *m, size_t f_stride, wino_window o
     }
 }
 
-static inline __attribute__((always_inline)) void put_gradient(const vec d[16], float *v,
-                                                               size_t f_stride,
-                                                               size_t lanes)
+static inline __attribute__((always_inline)) void store_gradient(const vec d[16],
+                                                                 float *v,
+                                                                 size_t f_stride,
+                                                                 size_t lanes)
 {
     vec w[24], o[6];
 #pragma GCC unroll 4
@@ -246,7 +248,7 @@ static inline __attribute__((always_inline)) void put_gradient(const vec d[16], 
         gradient_column(o, 1, w + 4 * i, 1);
 #pragma GCC unroll 6
         for (int j = 0; j < 6; j++, v += f_stride)
-            put_lanes(v, lanes, o[j]);
+            store_lanes(v, lanes, o[j]);
     }
 }
 
@@ -256,7 +258,7 @@ static __attribute__((noinline)) void gradient_whole(size_t k, const float *dy,
 {
     vec d[16];
     read_whole_tile(4, k, dy, row, d);
-    put_gradient(d, v, f_stride, LANES);
+    store_gradient(d, v, f_stride, LANES);
 }
 
 static __attribute__((noinline)) void gradient_part(size_t k, size_t k0, size_t lanes,
@@ -266,7 +268,7 @@ static __attribute__((noinline)) void gradient_part(size_t k, size_t k0, size_t 
 {
     vec d[16];
     read_tile(4, k, k0, lanes, dy, row, in, d);
-    put_gradient(d, v, f_stride, lanes);
+    store_gradient(d, v, f_stride, lanes);
 }
 
 static void wino_gradient(size_t k, const float *dy, size_t row, wino_window in, float *v,
@@ -322,7 +324,7 @@ static void wino_filter(size_t n, const float *u, size_t f_stride, float *dw,
         for (int i = 0; i < 3; i++) {
             filter_column(o, 1, w + 6 * i, 1);
             for (int j = 0; j < 3; j++)
-                put_lanes(dw + (size_t)(3 * i + j) * tap_stride + n0, lanes, o[j]);
+                store_lanes(dw + (size_t)(3 * i + j) * tap_stride + n0, lanes, o[j]);
         }
     }
 }

@@ -123,65 +123,65 @@ void sim_conv_backward_data(const sim_filters *f, size_t n, const float *dy, flo
 }
 
 /* Leaf by leaf with plain loops, then the tree. */
-static void plain_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
-                          const float *dy, float *dw, size_t node_stride)
+static void plain_weights(const sim_conv *v, const sim_leaf_layout *layout,
+                          const float *x, const float *dy, float *dw, size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t n = v->k * v->c * v->size * v->size;
-    size_t have = sim_tree_nodes(walk->n_leaves, walk->range, nodes);
-    size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
+    size_t have = sim_tree_nodes(layout->n_leaves, layout->range, nodes);
+    size_t depth = sim_tree_depth(layout->n_leaves, layout->range);
     float *partials = sim_workspace(depth * n * sizeof *partials);
-    sim_tree_stack fold;
+    sim_tree_stack stack;
 
-    sim_tree_stack_begin(&fold, n, walk->n_leaves, walk->range, partials);
-    for (size_t i = 0; i < walk->range.hi - walk->range.lo; i++) {
-        size_t first = i * walk->images_per_leaf;
-        sim_plain_weights(v, walk->images_per_leaf, x + first * v->h * v->w * v->c,
-                          dy + first * v->oh * v->ow * v->k, sim_tree_stack_top(&fold));
-        sim_tree_stack_push(&fold);
+    sim_tree_stack_begin(&stack, n, layout->n_leaves, layout->range, partials);
+    for (size_t i = 0; i < layout->range.hi - layout->range.lo; i++) {
+        size_t first = i * layout->images_per_leaf;
+        sim_plain_weights(v, layout->images_per_leaf, x + first * v->h * v->w * v->c,
+                          dy + first * v->oh * v->ow * v->k, sim_tree_stack_top(&stack));
+        sim_tree_stack_push(&stack);
     }
     for (size_t j = 0; j < have; j++)
         memcpy(dw + j * node_stride, partials + j * n, n * sizeof *dw);
 }
 
 void sim_conv_forward_workspace(const sim_conv *v, size_t n_images,
-                                sim_workspace_size *room)
+                                sim_workspace_size *size)
 {
     if (sim_kernels()->plain)
         return;
     if (sim_conv_is_winograd(v))
-        sim_winograd_workspace(v, n_images, room);
+        sim_winograd_workspace(v, n_images, size);
     else
-        sim_direct_workspace(v, n_images, room);
+        sim_direct_workspace(v, n_images, size);
 }
 
-void sim_conv_workspace(const sim_conv *v, const sim_leaf_layout *walk,
-                        sim_workspace_size *room)
+void sim_conv_workspace(const sim_conv *v, const sim_leaf_layout *layout,
+                        sim_workspace_size *size)
 {
-    size_t images = (walk->range.hi - walk->range.lo) * walk->images_per_leaf;
+    size_t images = (layout->range.hi - layout->range.lo) * layout->images_per_leaf;
 
     if (sim_kernels()->plain) {
-        size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
-        sim_raise(&room->shared, depth * v->k * v->c * v->size * v->size * sizeof(float));
+        size_t depth = sim_tree_depth(layout->n_leaves, layout->range);
+        sim_raise(&size->shared, depth * v->k * v->c * v->size * v->size * sizeof(float));
         return;
     }
-    sim_conv_forward_workspace(v, images, room);
+    sim_conv_forward_workspace(v, images, size);
     if (sim_conv_is_winograd(v))
-        sim_winograd_weights_workspace(v, walk, room);
+        sim_winograd_weights_workspace(v, layout, size);
     else
-        sim_direct_weights_workspace(v, walk, room);
+        sim_direct_weights_workspace(v, layout, size);
 }
 
-void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_layout *walk,
+void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_layout *layout,
                                const float *x, const float *dy, float *dw,
                                size_t node_stride)
 {
-    if (walk->range.lo == walk->range.hi)
+    if (layout->range.lo == layout->range.hi)
         return;
     if (sim_kernels()->plain)
-        plain_weights(v, walk, x, dy, dw, node_stride);
+        plain_weights(v, layout, x, dy, dw, node_stride);
     else if (sim_conv_is_winograd(v))
-        sim_winograd_weights(v, walk, x, dy, dw, node_stride);
+        sim_winograd_weights(v, layout, x, dy, dw, node_stride);
     else
-        sim_direct_weights(v, walk, x, dy, dw, node_stride);
+        sim_direct_weights(v, layout, x, dy, dw, node_stride);
 }

@@ -18,7 +18,7 @@ enum { MOST_PIXELS = 192, SCRATCH_FLOATS = 1 << 17 };
 static size_t pixels_per_item(size_t row)
 {
     size_t fit = SCRATCH_FLOATS / (row ? row : 1) / 12 * 12;
-    return fit < 12 ? 12 : sim_smaller(fit, MOST_PIXELS);
+    return fit < 12 ? 12 : sim_min(fit, MOST_PIXELS);
 }
 
 /* ---- forward ---- */
@@ -61,7 +61,7 @@ static void forward_item(size_t i, void *ctx)
 {
     const direct_call *d = ctx;
     const sim_conv *v = d->v;
-    size_t lo = i * d->per_item, m = sim_smaller(d->per_item, d->n_pixels - lo);
+    size_t lo = i * d->per_item, m = sim_min(d->per_item, d->n_pixels - lo);
     const float *rows = d->in + lo * v->c;
 
     if (v->size > 1 || v->stride > 1) {
@@ -91,7 +91,7 @@ typedef struct {
     size_t n_r, n_s;
     size_t r[8], s[8]; /* taps, ascending */
     size_t at;         /* floats before this class in the panels */
-} class;
+} residue_class;
 
 static size_t taps_of(const sim_conv *v, size_t position, size_t taps[8])
 {
@@ -102,12 +102,12 @@ static size_t taps_of(const sim_conv *v, size_t position, size_t taps[8])
     return n;
 }
 
-static size_t classes_of(const sim_conv *v, class out[4])
+static size_t residue_classes(const sim_conv *v, residue_class out[4])
 {
     size_t n = 0, at = 0;
     for (size_t py = 0; py < v->stride; py++)
         for (size_t px = 0; px < v->stride; px++) {
-            class k = {.py = py, .px = px, .at = at};
+            residue_class k = {.py = py, .px = px, .at = at};
             k.rows = py < v->h ? (v->h - py + v->stride - 1) / v->stride : 0;
             k.cols = px < v->w ? (v->w - px + v->stride - 1) / v->stride : 0;
             k.n_r = taps_of(v, py, k.r);
@@ -120,14 +120,14 @@ static size_t classes_of(const sim_conv *v, class out[4])
 
 size_t sim_direct_back_floats(const sim_conv *v)
 {
-    class k[4];
-    size_t n = classes_of(v, k);
-    const class *last = &k[n - 1];
+    residue_class k[4];
+    size_t n = residue_classes(v, k);
+    const residue_class *last = &k[n - 1];
     return last->at + sim_panel_floats(last->n_r * last->n_s * v->k, v->c);
 }
 
-static void pack_class(const sim_conv *v, const class *q, const float *oihw,
-                       float *panels)
+static void pack_residue_class(const sim_conv *v, const residue_class *q,
+                               const float *oihw, float *panels)
 {
     size_t taps = v->size * v->size, rows = q->n_r * q->n_s * v->k, at = 0;
     float *b = sim_workspace(rows * v->c * sizeof *b);
@@ -142,15 +142,15 @@ static void pack_class(const sim_conv *v, const class *q, const float *oihw,
 
 void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels)
 {
-    class q[4];
-    size_t n = classes_of(v, q);
+    residue_class q[4];
+    size_t n = residue_classes(v, q);
     for (size_t i = 0; i < n; i++)
-        pack_class(v, &q[i], oihw, panels);
+        pack_residue_class(v, &q[i], oihw, panels);
 }
 
 /* dy under the taps of input pixel (y, x): [n_r][n_s][k], zeros outside. */
-static void gather_gradient(const sim_conv *v, const class *q, const float *dy, size_t y,
-                            size_t x, float *out)
+static void gather_gradient(const sim_conv *v, const residue_class *q, const float *dy,
+                            size_t y, size_t x, float *out)
 {
     for (size_t i = 0; i < q->n_r; i++)
         for (size_t j = 0; j < q->n_s; j++, out += v->k) {
@@ -167,18 +167,18 @@ static void gather_gradient(const sim_conv *v, const class *q, const float *dy, 
 
 typedef struct {
     const sim_conv *v;
-    const class *q;
+    const residue_class *q;
     const float *panels, *dy;
     float *dx;
     size_t n_pixels, per_item;
-} class_call;
+} residue_call;
 
 static void backward_item(size_t i, void *ctx)
 {
-    const class_call *d = ctx;
+    const residue_call *d = ctx;
     const sim_conv *v = d->v;
-    const class *q = d->q;
-    size_t lo = i * d->per_item, m = sim_smaller(d->per_item, d->n_pixels - lo);
+    const residue_class *q = d->q;
+    size_t lo = i * d->per_item, m = sim_min(d->per_item, d->n_pixels - lo);
     size_t row = q->n_r * q->n_s * v->k, of_image = q->rows * q->cols;
     float *gathered = sim_scratch(m * (row + v->c) * sizeof *gathered);
     float *result = gathered + m * row;
@@ -204,34 +204,34 @@ static void backward_item(size_t i, void *ctx)
 void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
                               const float *dy, float *dx)
 {
-    class q[4];
-    size_t n_classes = classes_of(v, q);
+    residue_class q[4];
+    size_t n_classes = residue_classes(v, q);
 
     if (v->size == 1 && v->stride == 1) {
         sim_product_for(n * v->h * v->w, v->c, v->k, dy, v->k, panels, dx, v->c);
         return;
     }
     for (size_t i = 0; i < n_classes; i++) {
-        class_call d = {.v = v, .q = &q[i], .panels = panels, .dy = dy, .dx = dx};
+        residue_call d = {.v = v, .q = &q[i], .panels = panels, .dy = dy, .dx = dx};
         d.n_pixels = n * q[i].rows * q[i].cols;
         d.per_item = pixels_per_item(q[i].n_r * q[i].n_s * v->k + v->c);
         sim_for((d.n_pixels + d.per_item - 1) / d.per_item, backward_item, &d);
     }
 }
 
-void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *room)
+void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
 {
-    class q[4];
-    size_t n_classes = classes_of(v, q), row = v->size * v->size * v->c;
+    residue_class q[4];
+    size_t n_classes = residue_classes(v, q), row = v->size * v->size * v->c;
 
-    sim_raise(&room->shared, row * v->k * sizeof(float));
+    sim_raise(&size->shared, row * v->k * sizeof(float));
     if (v->size == 1 && v->stride == 1)
         return;
-    size_t m = sim_smaller(pixels_per_item(row), n * v->oh * v->ow);
-    sim_raise(&room->thread, m * row * sizeof(float));
+    size_t m = sim_min(pixels_per_item(row), n * v->oh * v->ow);
+    sim_raise(&size->thread, m * row * sizeof(float));
     for (size_t i = 0; i < n_classes; i++) {
         size_t both = q[i].n_r * q[i].n_s * v->k + v->c;
-        m = sim_smaller(pixels_per_item(both), n * q[i].rows * q[i].cols);
-        sim_raise(&room->thread, m * both * sizeof(float));
+        m = sim_min(pixels_per_item(both), n * q[i].rows * q[i].cols);
+        sim_raise(&size->thread, m * both * sizeof(float));
     }
 }

@@ -17,7 +17,7 @@ enum { SMALL_FLOATS = 1 << 15 };  /* of a dW whose leaves are kept apart */
 
 typedef struct {
     const sim_conv *v;
-    const sim_leaf_layout *walk;
+    const sim_leaf_layout *layout;
     const float *x, *dy;
     float *native; /* [nodes][taps * c][padded] */
     float *leaves; /* the same of every leaf, where dW is small */
@@ -27,9 +27,9 @@ typedef struct {
 } weights_call;
 
 /* Of the rank's leaves. */
-static size_t leaves_of(const sim_leaf_layout *walk)
+static size_t leaves_of(const sim_leaf_layout *layout)
 {
-    return walk->range.hi - walk->range.lo;
+    return layout->range.hi - layout->range.lo;
 }
 
 /*
@@ -42,7 +42,7 @@ static void gather_columns(const sim_conv *v, const float *image, size_t m0, siz
     size_t of_row = v->size * v->c;
     for (size_t at = 0, run = 0; at < m; at += run) {
         size_t r = (m0 + at) / of_row, first = (m0 + at) % of_row;
-        run = sim_smaller(of_row - first, m - at);
+        run = sim_min(of_row - first, m - at);
         for (size_t o = 0; o < v->oh * v->ow; o++) {
             ptrdiff_t y = (ptrdiff_t)(o / v->ow * v->stride + r) - (ptrdiff_t)v->pad;
             ptrdiff_t x = (ptrdiff_t)(o % v->ow * v->stride) - (ptrdiff_t)v->pad;
@@ -84,11 +84,11 @@ static void leaf_rows(const weights_call *q, size_t leaf, size_t m0, size_t m,
                       float *buffer, float *sum)
 {
     size_t pixels = q->images_at_once * q->v->oh * q->v->ow;
-    size_t images = q->walk->images_per_leaf, step = q->images_at_once;
+    size_t images = q->layout->images_per_leaf, step = q->images_at_once;
 
     memset(sum, 0, m * q->padded * sizeof *sum);
     for (size_t i = 0; i < images; i += step)
-        add_images(q, leaf * images + i, sim_smaller(step, images - i), m0, m, buffer,
+        add_images(q, leaf * images + i, sim_min(step, images - i), m0, m, buffer,
                    buffer + pixels * m, sum);
 }
 
@@ -105,14 +105,14 @@ static size_t row_items(const weights_call *q)
 static void rows_item(size_t item, void *ctx)
 {
     const weights_call *q = ctx;
-    size_t m0 = item * ROWS, m = sim_smaller(ROWS, q->rows - m0), n = m * q->padded;
+    size_t m0 = item * ROWS, m = sim_min(ROWS, q->rows - m0), n = m * q->padded;
     float *partials = sim_scratch((q->depth * n + buffer_floats(q, m)) * sizeof(float));
-    sim_tree_stack fold;
+    sim_tree_stack stack;
 
-    sim_tree_stack_begin(&fold, n, q->walk->n_leaves, q->walk->range, partials);
-    for (size_t leaf = 0; leaf < leaves_of(q->walk); leaf++) {
-        leaf_rows(q, leaf, m0, m, partials + q->depth * n, sim_tree_stack_top(&fold));
-        sim_tree_stack_push(&fold);
+    sim_tree_stack_begin(&stack, n, q->layout->n_leaves, q->layout->range, partials);
+    for (size_t leaf = 0; leaf < leaves_of(q->layout); leaf++) {
+        leaf_rows(q, leaf, m0, m, partials + q->depth * n, sim_tree_stack_top(&stack));
+        sim_tree_stack_push(&stack);
     }
     for (size_t j = 0; j < q->n_nodes; j++)
         memcpy(q->native + (j * q->rows + m0) * q->padded, partials + j * n,
@@ -130,7 +130,7 @@ static void leaf_item(size_t item, void *ctx)
 {
     const weights_call *q = ctx;
     size_t leaf = item / row_items(q), m0 = item % row_items(q) * ROWS;
-    size_t m = sim_smaller(ROWS, q->rows - m0);
+    size_t m = sim_min(ROWS, q->rows - m0);
     leaf_rows(q, leaf, m0, m, sim_scratch(buffer_floats(q, m) * sizeof(float)),
               q->leaves + (leaf * q->rows + m0) * q->padded);
 }
@@ -139,11 +139,11 @@ static void leaf_item(size_t item, void *ctx)
 static void join_leaves(const weights_call *q)
 {
     size_t n = q->rows * q->padded;
-    sim_tree_stack fold;
-    sim_tree_stack_begin(&fold, n, q->walk->n_leaves, q->walk->range, q->native);
-    for (size_t leaf = 0; leaf < leaves_of(q->walk); leaf++) {
-        memcpy(sim_tree_stack_top(&fold), q->leaves + leaf * n, n * sizeof(float));
-        sim_tree_stack_push(&fold);
+    sim_tree_stack stack;
+    sim_tree_stack_begin(&stack, n, q->layout->n_leaves, q->layout->range, q->native);
+    for (size_t leaf = 0; leaf < leaves_of(q->layout); leaf++) {
+        memcpy(sim_tree_stack_top(&stack), q->leaves + leaf * n, n * sizeof(float));
+        sim_tree_stack_push(&stack);
     }
 }
 
@@ -154,17 +154,18 @@ typedef struct {
     const float *native; /* [taps][c][padded] */
     size_t padded;
     float *dw; /* [k][c][taps] */
-} turn_call;
+} reorder_call;
 
 /* Output channels of an item, and floats of each at a time, which fit the near cache: reads
  * and writes both go in runs. */
-enum { TURN_K = 16, TURN_RUN = 128 };
+enum { REORDER_K = 16, REORDER_RUN = 128 };
 
 /* Filters of n_k outputs from k0 on and n_c inputs from c0 on. */
-static void turn_block(const turn_call *q, size_t k0, size_t n_k, size_t c0, size_t n_c)
+static void reorder_block(const reorder_call *q, size_t k0, size_t n_k, size_t c0,
+                          size_t n_c)
 {
     size_t taps = q->v->size * q->v->size;
-    float block[TURN_K][TURN_RUN];
+    float block[REORDER_K][REORDER_RUN];
 
     for (size_t t = 0; t < taps; t++)
         for (size_t c = 0; c < n_c; c++) {
@@ -177,33 +178,35 @@ static void turn_block(const turn_call *q, size_t k0, size_t n_k, size_t c0, siz
                n_c * taps * sizeof **block);
 }
 
-static void turn_item(size_t item, void *ctx)
+static void reorder_item(size_t item, void *ctx)
 {
-    const turn_call *q = ctx;
-    size_t k0 = item * TURN_K, n_k = sim_smaller(TURN_K, q->v->k - k0);
-    size_t n_c = TURN_RUN / (q->v->size * q->v->size);
+    const reorder_call *q = ctx;
+    size_t k0 = item * REORDER_K, n_k = sim_min(REORDER_K, q->v->k - k0);
+    size_t n_c = REORDER_RUN / (q->v->size * q->v->size);
 
     SIM_ASSERT(n_c > 0);
     for (size_t c0 = 0; c0 < q->v->c; c0 += n_c)
-        turn_block(q, k0, n_k, c0, sim_smaller(n_c, q->v->c - c0));
+        reorder_block(q, k0, n_k, c0, sim_min(n_c, q->v->c - c0));
 }
 
-void sim_rotate_weights(const sim_conv *v, size_t padded, const float *native, float *dw)
+void sim_weights_to_torch(const sim_conv *v, size_t padded, const float *native,
+                          float *dw)
 {
-    turn_call q = {v, native, padded, dw};
-    sim_for((v->k + TURN_K - 1) / TURN_K, turn_item, &q);
+    reorder_call q = {v, native, padded, dw};
+    sim_for((v->k + REORDER_K - 1) / REORDER_K, reorder_item, &q);
 }
 
-static weights_call call_of(const sim_conv *v, const sim_leaf_layout *walk)
+static weights_call weights_call_of(const sim_conv *v, const sim_leaf_layout *layout)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     size_t out = v->oh * v->ow;
     return (weights_call){.v = v,
-                          .walk = walk,
+                          .layout = layout,
                           .rows = v->size * v->size * v->c,
                           .padded = sim_round_up(v->k, HALF_PANEL),
-                          .depth = sim_tree_depth(walk->n_leaves, walk->range),
-                          .n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes),
+                          .depth = sim_tree_depth(layout->n_leaves, layout->range),
+                          .n_nodes =
+                              sim_tree_nodes(layout->n_leaves, layout->range, nodes),
                           .images_at_once = out < PIXELS ? PIXELS / out : 1};
 }
 
@@ -212,36 +215,36 @@ static size_t workspace_floats(const weights_call *q, size_t *before_leaves)
 {
     size_t n = q->rows * q->padded;
     *before_leaves = n * (q->n_nodes > q->depth ? q->n_nodes : q->depth);
-    return *before_leaves + (is_small(q) ? n * leaves_of(q->walk) : 0);
+    return *before_leaves + (is_small(q) ? n * leaves_of(q->layout) : 0);
 }
 
-void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *walk,
-                                  sim_workspace_size *room)
+void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
+                                  sim_workspace_size *size)
 {
-    const weights_call q = call_of(v, walk);
-    size_t m = sim_smaller(ROWS, q.rows), before = 0;
+    const weights_call q = weights_call_of(v, layout);
+    size_t m = sim_min(ROWS, q.rows), before = 0;
     size_t stack = is_small(&q) ? 0 : q.depth * m * q.padded;
 
-    sim_raise(&room->shared, workspace_floats(&q, &before) * sizeof(float));
-    sim_raise(&room->thread, (stack + buffer_floats(&q, m)) * sizeof(float));
+    sim_raise(&size->shared, workspace_floats(&q, &before) * sizeof(float));
+    sim_raise(&size->thread, (stack + buffer_floats(&q, m)) * sizeof(float));
 }
 
-void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
+void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const float *x,
                         const float *dy, float *dw, size_t node_stride)
 {
-    weights_call q = call_of(v, walk);
+    weights_call q = weights_call_of(v, layout);
     size_t before = 0, floats = workspace_floats(&q, &before);
     q.x = x;
     q.dy = dy;
     q.native = sim_workspace(floats * sizeof *q.native);
     q.leaves = q.native + before;
     if (is_small(&q)) {
-        sim_for(row_items(&q) * leaves_of(walk), leaf_item, &q);
+        sim_for(row_items(&q) * leaves_of(layout), leaf_item, &q);
         join_leaves(&q);
     } else {
         sim_for(row_items(&q), rows_item, &q);
     }
     for (size_t j = 0; j < q.n_nodes; j++)
-        sim_rotate_weights(v, q.padded, q.native + j * q.rows * q.padded,
-                           dw + j * node_stride);
+        sim_weights_to_torch(v, q.padded, q.native + j * q.rows * q.padded,
+                             dw + j * node_stride);
 }

@@ -43,7 +43,7 @@ static size_t tiles_of_round(bool wide, size_t channels, size_t n_tiles)
     size_t floats = channels <= THIN ? THIN_FLOATS : ROUND_FLOATS;
     size_t fit = floats / (WINO_N * channels) / TILES_PER_ITEM * TILES_PER_ITEM;
     size_t least = wide ? WIDE_ROUND : ROUND_LEAST;
-    return sim_smaller(fit < least ? least : fit, n_tiles);
+    return sim_min(fit < least ? least : fit, n_tiles);
 }
 
 static void transform_one(const leaf_call *q, size_t i)
@@ -88,8 +88,8 @@ static void filter_item(size_t item, void *ctx)
 {
     const leaf_call *q = ctx;
     size_t total = q->v->c * q->padded, lo = item * FILTER_CHUNK;
-    sim_kernels()->wino_filter(sim_smaller(FILTER_CHUNK, total - lo), q->u + lo,
-                               q->u_stride, q->dw + lo, total);
+    sim_kernels()->wino_filter(sim_min(FILTER_CHUNK, total - lo), q->u + lo, q->u_stride,
+                               q->dw + lo, total);
 }
 
 /* ---- wide layers: items are patches ---- */
@@ -103,13 +103,13 @@ static patch patch_of(const leaf_call *q, size_t item)
 {
     size_t c0 = item / q->across * ROWS, k0 = item % q->across * COLUMNS;
     return (patch){.c0 = c0,
-                   .rows = sim_smaller(ROWS, q->v->c - c0),
+                   .rows = sim_min(ROWS, q->v->c - c0),
                    .k0 = k0,
-                   .columns = sim_smaller(COLUMNS, q->padded - k0)};
+                   .columns = sim_min(COLUMNS, q->padded - k0)};
 }
 
 /* U of the patch to its nine taps of dW. */
-static void turn_back(const leaf_call *q, const patch *p, const float *u)
+static void transform_patch(const leaf_call *q, const patch *p, const float *u)
 {
     for (size_t r = 0; r < p->rows; r++)
         sim_kernels()->wino_filter(p->columns, u + r * p->columns, q->u_stride,
@@ -131,7 +131,7 @@ static void patch_item(size_t item, void *ctx)
                                           q->vy + f * q->y_stride + p.k0, q->y_row,
                                           q->t0 > 0, u + f * q->u_stride, p.columns);
     if (q->t0 + q->n == q->n_tiles)
-        turn_back(q, &p, u);
+        transform_patch(q, &p, u);
 }
 
 static size_t patches(const leaf_call *q)
@@ -144,7 +144,7 @@ static void one_leaf(leaf_call *q)
 {
     size_t total = q->v->c * q->padded;
     for (q->t0 = 0; q->t0 < q->n_tiles; q->t0 += q->most) {
-        q->n = sim_smaller(q->most, q->n_tiles - q->t0);
+        q->n = sim_min(q->most, q->n_tiles - q->t0);
         sim_for((q->n + TILES_PER_ITEM - 1) / TILES_PER_ITEM, transform_item, q);
         if (q->wide)
             sim_for(patches(q), patch_item, q);
@@ -164,7 +164,7 @@ static size_t u_floats(const leaf_call *q)
 }
 
 /* The call's numbers that follow from shapes; buffers and leaf are still to come. */
-static leaf_call call_of(const sim_conv *v, const sim_leaf_layout *walk)
+static leaf_call leaf_call_of(const sim_conv *v, const sim_leaf_layout *layout)
 {
     size_t padded = sim_round_up(v->k, HALF_PANEL);
     leaf_call q = {.v = v,
@@ -172,7 +172,7 @@ static leaf_call call_of(const sim_conv *v, const sim_leaf_layout *walk)
                    .th = (v->h + WINO_OUT - 1) / WINO_OUT,
                    .tw = (v->w + WINO_OUT - 1) / WINO_OUT,
                    .across = (padded + COLUMNS - 1) / COLUMNS};
-    q.n_tiles = walk->images_per_leaf * q.th * q.tw;
+    q.n_tiles = layout->images_per_leaf * q.th * q.tw;
     q.wide = patches(&q) >= PATCHES_LEAST;
     q.most = tiles_of_round(q.wide, v->c + padded, q.n_tiles);
     q.x_row = sim_wino_stride(v->c);
@@ -189,47 +189,47 @@ static size_t tile_floats(const leaf_call *q)
     return WINO_N * (q->x_stride + q->y_stride);
 }
 
-static size_t workspace_floats(const leaf_call *q, const sim_leaf_layout *walk)
+static size_t workspace_floats(const leaf_call *q, const sim_leaf_layout *layout)
 {
-    size_t depth = sim_tree_depth(walk->n_leaves, walk->range);
+    size_t depth = sim_tree_depth(layout->n_leaves, layout->range);
     return tile_floats(q) + u_floats(q) + depth * 9 * q->v->c * q->padded;
 }
 
-void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *walk,
-                                    sim_workspace_size *room)
+void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
+                                    sim_workspace_size *size)
 {
-    const leaf_call q = call_of(v, walk);
-    sim_raise(&room->shared, workspace_floats(&q, walk) * sizeof(float));
+    const leaf_call q = leaf_call_of(v, layout);
+    sim_raise(&size->shared, workspace_floats(&q, layout) * sizeof(float));
     if (q.wide && q.most == q.n_tiles)
-        sim_raise(&room->thread, WINO_N * q.u_stride * sizeof(float));
+        sim_raise(&size->thread, WINO_N * q.u_stride * sizeof(float));
 }
 
-void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
-                          const float *dy, float *dw, size_t node_stride)
+void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
+                          const float *x, const float *dy, float *dw, size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
-    leaf_call q = call_of(v, walk);
+    leaf_call q = leaf_call_of(v, layout);
     size_t padded = q.padded, leaf_floats = 9 * v->c * padded;
-    size_t n_nodes = sim_tree_nodes(walk->n_leaves, walk->range, nodes);
-    sim_tree_stack fold;
+    size_t n_nodes = sim_tree_nodes(layout->n_leaves, layout->range, nodes);
+    sim_tree_stack stack;
 
-    q.vx = sim_workspace(workspace_floats(&q, walk) * sizeof(float));
+    q.vx = sim_workspace(workspace_floats(&q, layout) * sizeof(float));
     q.vy = q.vx + WINO_N * q.x_stride;
     q.u = q.vx + tile_floats(&q);
     /* Columns past k stay as they were cleared: the transform writes k channels only. */
     if (padded > v->k)
         memset(q.vy, 0, WINO_N * q.y_stride * sizeof(float));
-    sim_tree_stack_begin(&fold, leaf_floats, walk->n_leaves, walk->range,
+    sim_tree_stack_begin(&stack, leaf_floats, layout->n_leaves, layout->range,
                          q.u + u_floats(&q));
-    for (size_t i = 0; i < walk->range.hi - walk->range.lo; i++) {
-        size_t first = i * walk->images_per_leaf;
+    for (size_t i = 0; i < layout->range.hi - layout->range.lo; i++) {
+        size_t first = i * layout->images_per_leaf;
         q.x = x + first * v->h * v->w * v->c;
         q.dy = dy + first * v->h * v->w * v->k;
-        q.dw = sim_tree_stack_top(&fold);
+        q.dw = sim_tree_stack_top(&stack);
         one_leaf(&q);
-        sim_tree_stack_push(&fold);
+        sim_tree_stack_push(&stack);
     }
     for (size_t j = 0; j < n_nodes; j++)
-        sim_rotate_weights(v, padded, fold.partials + j * leaf_floats,
-                           dw + j * node_stride);
+        sim_weights_to_torch(v, padded, stack.partials + j * leaf_floats,
+                             dw + j * node_stride);
 }

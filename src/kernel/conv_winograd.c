@@ -33,7 +33,7 @@ static size_t tiles_per_item(size_t c, size_t k, size_t n_tiles)
 static size_t most_tiles_per_item(size_t c, size_t k, size_t n_tiles)
 {
     size_t threads = (size_t)sim_threads();
-    return sim_smaller(most_tiles(c, k), (n_tiles + threads - 1) / threads);
+    return sim_min(most_tiles(c, k), (n_tiles + threads - 1) / threads);
 }
 
 /* Output channels of an item at a time: a stripe of products goes back to y before the next
@@ -41,7 +41,7 @@ static size_t most_tiles_per_item(size_t c, size_t k, size_t n_tiles)
 static size_t stripe_of(size_t k)
 {
     enum { STRIPE = 2 * PANEL };
-    return sim_smaller(STRIPE, k);
+    return sim_min(STRIPE, k);
 }
 
 size_t sim_winograd_floats(size_t c, size_t k)
@@ -55,7 +55,7 @@ enum { PACK_CHANNELS = 8 };
 typedef struct {
     size_t c, k;
     const float *oihw;
-    bool turned;
+    bool rotated;
     float *panels;
 } pack_call;
 
@@ -65,16 +65,16 @@ typedef float filter_group[9][HALF_PANEL]; /* taps of filters side by side */
 static void gather_filters(const pack_call *p, size_t c0, size_t n, size_t k0,
                            filter_group *g)
 {
-    size_t some = sim_smaller(HALF_PANEL, p->k - k0);
+    size_t some = sim_min(HALF_PANEL, p->k - k0);
 
     if (some < HALF_PANEL)
         memset(g, 0, n * sizeof *g);
     for (size_t l = 0; l < some; l++)
         for (size_t i = 0; i < n; i++) {
             size_t c = c0 + i, k = k0 + l;
-            const float *from = p->oihw + (p->turned ? c * p->k + k : k * p->c + c) * 9;
+            const float *from = p->oihw + (p->rotated ? c * p->k + k : k * p->c + c) * 9;
             for (size_t t = 0; t < 9; t++)
-                g[i][t][l] = from[p->turned ? 8 - t : t];
+                g[i][t][l] = from[p->rotated ? 8 - t : t];
         }
 }
 
@@ -82,12 +82,12 @@ static void pack_channels(size_t item, void *ctx)
 {
     const pack_call *p = ctx;
     size_t f_stride = sim_wino_stride(sim_panel_floats(p->c, p->k));
-    size_t c0 = item * PACK_CHANNELS, n = sim_smaller(PACK_CHANNELS, p->c - c0);
+    size_t c0 = item * PACK_CHANNELS, n = sim_min(PACK_CHANNELS, p->c - c0);
     filter_group g[PACK_CHANNELS];
 
     for (size_t k0 = 0; k0 < p->k; k0 += HALF_PANEL) {
         size_t j = k0 / PANEL * PANEL;
-        size_t width = sim_smaller(PANEL, sim_round_up(p->k, HALF_PANEL) - j);
+        size_t width = sim_min(PANEL, sim_round_up(p->k, HALF_PANEL) - j);
         float *out = p->panels + p->c * j + c0 * width + (k0 - j);
 
         gather_filters(p, c0, n, k0, g);
@@ -96,9 +96,9 @@ static void pack_channels(size_t item, void *ctx)
     }
 }
 
-void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool turned, float *panels)
+void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool rotated, float *panels)
 {
-    pack_call p = {c, k, oihw, turned, panels};
+    pack_call p = {c, k, oihw, rotated, panels};
     sim_for((c + PACK_CHANNELS - 1) / PACK_CHANNELS, pack_channels, &p);
 }
 
@@ -174,7 +174,7 @@ static void write_tiles(const winograd_call *q, size_t t0, size_t n, size_t k0,
 static void tile_block(size_t item, void *ctx)
 {
     const winograd_call *q = ctx;
-    size_t t0 = item * q->per_item, n = sim_smaller(q->per_item, q->n_tiles - t0);
+    size_t t0 = item * q->per_item, n = sim_min(q->per_item, q->n_tiles - t0);
     size_t v_stride = sim_wino_stride(n * q->c),
            m_stride = sim_wino_stride(n * q->stripe);
     size_t panel_stride = sim_wino_stride(sim_panel_floats(q->c, q->k));
@@ -183,7 +183,7 @@ static void tile_block(size_t item, void *ctx)
 
     read_tiles(q, t0, n, v);
     for (size_t k0 = 0; k0 < q->k; k0 += q->stripe) {
-        size_t some = sim_smaller(q->stripe, q->k - k0);
+        size_t some = sim_min(q->stripe, q->k - k0);
         for (size_t f = 0; f < WINO_N; f++)
             sim_product(n, some, q->c, v + f * v_stride, q->c,
                         q->panels + f * panel_stride + q->c * k0, m + f * m_stride,
@@ -192,12 +192,12 @@ static void tile_block(size_t item, void *ctx)
     }
 }
 
-void sim_winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *room)
+void sim_winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
 {
     size_t tiles =
         n * ((v->h + WINO_OUT - 1) / WINO_OUT) * ((v->w + WINO_OUT - 1) / WINO_OUT);
     size_t at_once = most_tiles_per_item(v->c, v->k, tiles);
-    sim_raise(&room->thread, WINO_N *
+    sim_raise(&size->thread, WINO_N *
                                  (sim_wino_stride(at_once * v->c) +
                                   sim_wino_stride(at_once * stripe_of(v->k))) *
                                  sizeof(float));

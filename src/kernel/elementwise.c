@@ -30,8 +30,7 @@ static size_t row_items(const row_call *q)
 static void activate_item(size_t i, void *ctx)
 {
     const row_call *q = ctx;
-    size_t lo = i * q->per_item, n = sim_smaller(q->per_item, q->rows - lo),
-           at = lo * q->c;
+    size_t lo = i * q->per_item, n = sim_min(q->per_item, q->rows - lo), at = lo * q->c;
     sim_kernels()->activate(n, q->c, q->x + at, q->bias, q->act, q->y + at);
 }
 
@@ -49,8 +48,7 @@ void sim_activate(size_t rows, size_t c, const float *x, const float *bias,
 static void activate_backward_item(size_t i, void *ctx)
 {
     const row_call *q = ctx;
-    size_t lo = i * q->per_item, n = sim_smaller(q->per_item, q->rows - lo),
-           at = lo * q->c;
+    size_t lo = i * q->per_item, n = sim_min(q->per_item, q->rows - lo), at = lo * q->c;
     sim_kernels()->activate_backward(n, q->c, q->x + at, q->bias, q->act, q->dy + at,
                                      q->y + at);
 }
@@ -85,7 +83,7 @@ static void add_item(size_t i, void *ctx)
 {
     const add_call *q = ctx;
     size_t lo = i * CHUNK;
-    sim_kernels()->add(sim_smaller(CHUNK, q->n - lo), q->x + lo, q->y + lo);
+    sim_kernels()->add(sim_min(CHUNK, q->n - lo), q->x + lo, q->y + lo);
 }
 
 void sim_add(size_t n, const float *x, float *y)
@@ -98,7 +96,7 @@ static void copy_item(size_t i, void *ctx)
 {
     const add_call *q = ctx;
     size_t lo = i * CHUNK;
-    memcpy(q->y + lo, q->x + lo, sim_smaller(CHUNK, q->n - lo) * sizeof *q->y);
+    memcpy(q->y + lo, q->x + lo, sim_min(CHUNK, q->n - lo) * sizeof *q->y);
 }
 
 void sim_copy(size_t n, const float *x, float *y)

@@ -27,22 +27,22 @@ typedef struct {
     size_t leaf, row, n; /* first row in the arrays, rows */
 } segment;
 
-static norm_call call_of(const sim_norm_leaves *leaves)
+static norm_call norm_call_of(const sim_norm_leaves *leaves)
 {
     norm_call q = {.leaves = leaves, .segments = (leaves->rows + SEGMENT - 1) / SEGMENT};
     return q;
 }
 
-static size_t items(const norm_call *q)
+static size_t norm_items(const norm_call *q)
 {
     return q->leaves->n_leaves * q->leaves->n_pieces * q->segments;
 }
 
-void sim_norm_workspace(const sim_norm_leaves *leaves, sim_workspace_size *room)
+void sim_norm_workspace(const sim_norm_leaves *leaves, sim_workspace_size *size)
 {
-    const norm_call q = call_of(leaves);
-    sim_raise(&room->shared, items(&q) * 2 * leaves->c * sizeof(double));
-    sim_raise(&room->thread, 2 * leaves->c * sizeof(double));
+    const norm_call q = norm_call_of(leaves);
+    sim_raise(&size->shared, norm_items(&q) * 2 * leaves->c * sizeof(double));
+    sim_raise(&size->thread, 2 * leaves->c * sizeof(double));
 }
 
 static segment segment_at(const norm_call *q, size_t item)
@@ -50,7 +50,7 @@ static segment segment_at(const norm_call *q, size_t item)
     size_t piece = item / q->segments, lo = item % q->segments * SEGMENT;
     return (segment){.leaf = piece / q->leaves->n_pieces,
                      .row = q->leaves->start[piece] + lo,
-                     .n = sim_smaller(SEGMENT, q->leaves->rows - lo)};
+                     .n = sim_min(SEGMENT, q->leaves->rows - lo)};
 }
 
 /* Folds (mean_b, M2_b) of nb rows into (mean, M2) of na rows: Chan, Golub, LeVeque 1979. */
@@ -73,7 +73,7 @@ static void moments_item(size_t item, void *ctx)
     double *chunk = sim_scratch(2 * c * sizeof *chunk);
 
     for (size_t at = 0; at < s.n; at += NORM_CHUNK) {
-        size_t n = sim_smaller(NORM_CHUNK, s.n - at);
+        size_t n = sim_min(NORM_CHUNK, s.n - at);
         double *to = at ? chunk : sum;
         sim_kernels()->moments(n, c, q->x + (s.row + at) * c, to, to + c);
         if (at)
@@ -103,11 +103,11 @@ static void moments_leaf(size_t leaf, void *ctx)
 
 void sim_norm_moments(const sim_norm_leaves *leaves, const float *x, double *out)
 {
-    norm_call q = call_of(leaves);
+    norm_call q = norm_call_of(leaves);
     q.x = x;
     q.out = out;
-    q.partials = sim_workspace(items(&q) * 2 * leaves->c * sizeof(double));
-    sim_for(items(&q), moments_item, &q);
+    q.partials = sim_workspace(norm_items(&q) * 2 * leaves->c * sizeof(double));
+    sim_for(norm_items(&q), moments_item, &q);
     sim_for(leaves->n_leaves, moments_leaf, &q);
 }
 
@@ -125,14 +125,14 @@ void sim_norm_apply(const sim_norm_leaves *leaves, const float *x, const float *
                     const float *shift, const float *residual, sim_activation act,
                     float *y)
 {
-    norm_call q = call_of(leaves);
+    norm_call q = norm_call_of(leaves);
     q.x = x;
     q.scale = scale;
     q.shift = shift;
     q.residual = residual;
     q.act = act;
     q.y = y;
-    sim_for(items(&q), apply_item, &q);
+    sim_for(norm_items(&q), apply_item, &q);
 }
 
 static void sums_item(size_t item, void *ctx)
@@ -145,7 +145,7 @@ static void sums_item(size_t item, void *ctx)
 
     memset(sum, 0, 2 * c * sizeof *sum);
     for (size_t at = 0; at < s.n; at += NORM_CHUNK) {
-        size_t n = sim_smaller(NORM_CHUNK, s.n - at), first = (s.row + at) * c;
+        size_t n = sim_min(NORM_CHUNK, s.n - at), first = (s.row + at) * c;
         sim_kernels()->norm_sums(n, c, q->x + first, q->scale + s.leaf * c,
                                  q->shift + s.leaf * c, q->mean + s.leaf * c,
                                  q->residual ? q->residual + first : NULL, q->act,
@@ -172,7 +172,7 @@ void sim_norm_backward_sums(const sim_norm_leaves *leaves, const float *x,
                             const float *residual, sim_activation act, const float *dy,
                             float *g, double *out)
 {
-    norm_call q = call_of(leaves);
+    norm_call q = norm_call_of(leaves);
     q.x = x;
     q.scale = scale;
     q.shift = shift;
@@ -182,8 +182,8 @@ void sim_norm_backward_sums(const sim_norm_leaves *leaves, const float *x,
     q.dy = dy;
     q.g = g;
     q.out = out;
-    q.partials = sim_workspace(items(&q) * 2 * leaves->c * sizeof(double));
-    sim_for(items(&q), sums_item, &q);
+    q.partials = sim_workspace(norm_items(&q) * 2 * leaves->c * sizeof(double));
+    sim_for(norm_items(&q), sums_item, &q);
     sim_for(leaves->n_leaves, sums_leaf, &q);
 }
 
@@ -200,12 +200,12 @@ static void backward_item(size_t item, void *ctx)
 void sim_norm_backward(const sim_norm_leaves *leaves, const float *x, const float *g,
                        const float *a, const float *b, const float *d, float *dx)
 {
-    norm_call q = call_of(leaves);
+    norm_call q = norm_call_of(leaves);
     q.x = x;
     q.dy = g;
     q.a = a;
     q.b = b;
     q.d = d;
     q.y = dx;
-    sim_for(items(&q), backward_item, &q);
+    sim_for(norm_items(&q), backward_item, &q);
 }

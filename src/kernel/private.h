@@ -16,7 +16,7 @@ static inline size_t sim_round_up(size_t n, size_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-static inline size_t sim_smaller(size_t a, size_t b)
+static inline size_t sim_min(size_t a, size_t b)
 {
     return a < b ? a : b;
 }
@@ -80,28 +80,30 @@ void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels);
 void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
                               const float *dy, float *dx);
 
-void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *room);
+void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *size);
 
-/* conv_winograd.c: F(4x4, 3x3); backward-data is forward with turned filters */
+/* conv_winograd.c: F(4x4, 3x3); backward-data is forward with rotated filters */
 size_t sim_winograd_floats(size_t c, size_t k);
-void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool turned, float *panels);
+void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool rotated,
+                       float *panels);
 void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panels,
                       size_t n, const float *x, float *y);
 
-void sim_winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *room);
+void sim_winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *size);
 
 /* conv_weights.c, conv_weights_winograd.c: weight gradients over leaves */
-void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
+void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const float *x,
                         const float *dy, float *dw, size_t node_stride);
-void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *walk,
-                                  sim_workspace_size *room);
+void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
+                                  sim_workspace_size *size);
 /* [taps][c][padded] to torch's [k][c][taps]. */
-void sim_rotate_weights(const sim_conv *v, size_t padded, const float *native, float *dw);
-void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *walk, const float *x,
-                          const float *dy, float *dw, size_t node_stride);
+void sim_weights_to_torch(const sim_conv *v, size_t padded, const float *native,
+                          float *dw);
+void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
+                          const float *x, const float *dy, float *dw, size_t node_stride);
 
-void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *walk,
-                                    sim_workspace_size *room);
+void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
+                                    sim_workspace_size *size);
 
 /* check.c: is `got` of a pass by the picked kernels what plain loops want?  A NaN is not.
  * Fails: SIM_E_BUG naming the pass. */

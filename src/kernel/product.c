@@ -15,14 +15,14 @@ size_t sim_panel_floats(size_t k, size_t n)
 /* Width of the panel that begins at column j. */
 static size_t panel_width(size_t n, size_t j)
 {
-    return sim_smaller(PANEL, sim_round_up(n - j, HALF_PANEL));
+    return sim_min(PANEL, sim_round_up(n - j, HALF_PANEL));
 }
 
 void sim_panel_pack(size_t k, size_t n, const float *b, size_t ldb, bool transposed,
                     float *panel)
 {
     for (size_t j = 0; j < n; j += PANEL) {
-        size_t width = panel_width(n, j), used = sim_smaller(width, n - j);
+        size_t width = panel_width(n, j), used = sim_min(width, n - j);
         for (size_t p = 0; p < k; p++) {
             float *row = panel + k * j + p * width;
             for (size_t i = 0; i < used; i++)
@@ -37,8 +37,8 @@ void sim_product(size_t m, size_t n, size_t k, const float *a, size_t lda,
 {
     const sim_kernel_table *t = sim_kernels();
     for (size_t j = 0; j < n; j += PANEL)
-        t->product(m, sim_smaller(PANEL, n - j), k, a, lda, panel + k * j,
-                   panel_width(n, j), c + j, ldc);
+        t->product(m, sim_min(PANEL, n - j), k, a, lda, panel + k * j, panel_width(n, j),
+                   c + j, ldc);
 }
 
 enum { ROWS_PER_ITEM = 96 };
@@ -52,7 +52,7 @@ typedef struct {
 static void product_item(size_t i, void *ctx)
 {
     const product_call *p = ctx;
-    size_t lo = i * ROWS_PER_ITEM, rows = sim_smaller(ROWS_PER_ITEM, p->m - lo);
+    size_t lo = i * ROWS_PER_ITEM, rows = sim_min(ROWS_PER_ITEM, p->m - lo);
     sim_product(rows, p->n, p->k, p->a + lo * p->lda, p->lda, p->panel,
                 p->c + lo * p->ldc, p->ldc);
 }
