@@ -1,5 +1,5 @@
 /*
- * elementwise.c - activations, sums of columns, pooling.
+ * elementwise.c - activations, column sums, additions, pooling.
  */
 #include "private.h"
 
@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-enum { CHUNK = 1 << 14 }; /* floats of an item */
+enum { CHUNK = 1 << 14 }; /* floats per item */
 
 typedef struct {
-    size_t rows, c, per_item; /* rows an item takes */
+    size_t rows, c, per_item; /* per_item: rows per item */
     const float *x, *bias, *dy;
     float *y;
     sim_activation act;
@@ -111,28 +111,28 @@ typedef struct {
     size_t h, w, c, oh, ow, pixels;
     const float *in;
     float *out;
-    const uint8_t *won;
+    const uint8_t *argmax;
     uint8_t *at;
 } pool_call;
 
-static pool_call max_call(size_t h, size_t w, size_t c)
+static pool_call max_pool_call(size_t h, size_t w, size_t c)
 {
     return (pool_call){
         .h = h, .w = w, .c = c, .oh = (h - 1) / 2 + 1, .ow = (w - 1) / 2 + 1};
 }
 
-/* Is tap t (of 3 x 3) of output o inside; which input pixel is it? */
+/* Stores the input pixel under tap t (of 3 x 3) of output o; false if it is padding. */
 static bool pool_pixel(const pool_call *q, size_t o, size_t t, size_t *pixel)
 {
-    size_t y = o / q->ow * 2 + t / 3,
-           x = o % q->ow * 2 + t % 3; /* plus the padding of 1 */
+    /* Coordinates in the padded image. */
+    size_t y = o / q->ow * 2 + t / 3, x = o % q->ow * 2 + t % 3;
     if (y < 1 || x < 1 || y > q->h || x > q->w)
         return false;
     *pixel = (y - 1) * q->w + x - 1;
     return true;
 }
 
-static void max_image(size_t n, void *ctx)
+static void max_pool_image(size_t n, void *ctx)
 {
     const pool_call *q = ctx;
     const float *x = q->in + n * q->h * q->w * q->c;
@@ -159,39 +159,39 @@ static void max_image(size_t n, void *ctx)
 void sim_max_pool(size_t n, size_t h, size_t w, size_t c, const float *x, float *y,
                   uint8_t *at)
 {
-    pool_call q = max_call(h, w, c);
+    pool_call q = max_pool_call(h, w, c);
     q.in = x;
     q.out = y;
     q.at = at;
-    sim_for(n, max_image, &q);
+    sim_for(n, max_pool_image, &q);
 }
 
-static void max_backward_image(size_t n, void *ctx)
+static void max_pool_backward_image(size_t n, void *ctx)
 {
     const pool_call *q = ctx;
     float *dx = q->out + n * q->h * q->w * q->c;
     const float *dy = q->in + n * q->oh * q->ow * q->c;
-    const uint8_t *won = q->won + n * q->oh * q->ow * q->c;
+    const uint8_t *argmax = q->argmax + n * q->oh * q->ow * q->c;
     size_t pixel = 0;
 
     memset(dx, 0, q->h * q->w * q->c * sizeof *dx);
     for (size_t o = 0; o < q->oh * q->ow; o++)
         for (size_t c = 0; c < q->c; c++)
-            if (pool_pixel(q, o, won[o * q->c + c], &pixel))
+            if (pool_pixel(q, o, argmax[o * q->c + c], &pixel))
                 dx[pixel * q->c + c] += dy[o * q->c + c];
 }
 
 void sim_max_pool_backward(size_t n, size_t h, size_t w, size_t c, const float *dy,
                            const uint8_t *at, float *dx)
 {
-    pool_call q = max_call(h, w, c);
+    pool_call q = max_pool_call(h, w, c);
     q.in = dy;
-    q.won = at;
+    q.argmax = at;
     q.out = dx;
-    sim_for(n, max_backward_image, &q);
+    sim_for(n, max_pool_backward_image, &q);
 }
 
-static void mean_image(size_t n, void *ctx)
+static void mean_pool_image(size_t n, void *ctx)
 {
     const pool_call *q = ctx;
     const float *x = q->in + n * q->pixels * q->c;
@@ -207,10 +207,10 @@ static void mean_image(size_t n, void *ctx)
 void sim_mean_pool(size_t n, size_t pixels, size_t c, const float *x, float *y)
 {
     pool_call q = {.c = c, .pixels = pixels, .in = x, .out = y};
-    sim_for(n, mean_image, &q);
+    sim_for(n, mean_pool_image, &q);
 }
 
-static void mean_backward_image(size_t n, void *ctx)
+static void mean_pool_backward_image(size_t n, void *ctx)
 {
     const pool_call *q = ctx;
     const float *dy = q->in + n * q->c;
@@ -223,5 +223,5 @@ static void mean_backward_image(size_t n, void *ctx)
 void sim_mean_pool_backward(size_t n, size_t pixels, size_t c, const float *dy, float *dx)
 {
     pool_call q = {.c = c, .pixels = pixels, .in = dy, .out = dx};
-    sim_for(n, mean_backward_image, &q);
+    sim_for(n, mean_pool_backward_image, &q);
 }

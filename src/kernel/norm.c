@@ -1,8 +1,9 @@
 /*
  * norm.c - moments and sums of batch-norm leaves, and the passes that use them.
  *
- * A leaf's rows go in chunks of NORM_CHUNK, summed in fp32 per channel; chunks join in
- * double in ascending order: segments of chunks first (an item each), then the leaf.
+ * The rows of a leaf are divided into segments of chunks.  A kernel sums a chunk of
+ * NORM_CHUNK rows per channel; chunks are merged in double in ascending order into their
+ * segment (one item of sim_for), and segments into the leaf.
  */
 #include "private.h"
 
@@ -10,11 +11,11 @@
 
 #include <string.h>
 
-enum { SEGMENT = 16 * NORM_CHUNK }; /* rows of an item */
+enum { SEGMENT = 16 * NORM_CHUNK }; /* rows per item */
 
 typedef struct {
     const sim_norm_leaves *leaves;
-    size_t segments; /* of a piece */
+    size_t segments; /* per piece */
     const float *x, *scale, *shift, *mean, *residual, *dy, *a, *b, *d;
     float *y, *g;
     sim_activation act;
@@ -22,9 +23,8 @@ typedef struct {
     double *out;      /* [leaf][2][c] */
 } norm_call;
 
-/* Where an item's rows are. */
 typedef struct {
-    size_t leaf, row, n; /* first row in the arrays, rows */
+    size_t leaf, row, n; /* rows [row, row + n) of the arrays */
 } segment;
 
 static norm_call norm_call_of(const sim_norm_leaves *leaves)
@@ -53,8 +53,9 @@ static segment segment_at(const norm_call *q, size_t item)
                      .n = sim_min(SEGMENT, q->leaves->rows - lo)};
 }
 
-/* Folds (mean_b, M2_b) of nb rows into (mean, M2) of na rows: Chan, Golub, LeVeque 1979. */
-static void merge(size_t c, double *into, double na, const double *from, double nb)
+/* Merges (mean, M2) of nb rows into (mean, M2) of na rows: Chan, Golub, LeVeque 1979. */
+static void merge_moments(size_t c, double *into, double na, const double *from,
+                          double nb)
 {
     double share = nb / (na + nb), weight = na * share;
     for (size_t i = 0; i < c; i++) {
@@ -77,7 +78,7 @@ static void moments_item(size_t item, void *ctx)
         double *to = at ? chunk : sum;
         sim_kernels()->moments(n, c, q->x + (s.row + at) * c, to, to + c);
         if (at)
-            merge(c, sum, (double)at, chunk, (double)n);
+            merge_moments(c, sum, (double)at, chunk, (double)n);
     }
 }
 
@@ -94,7 +95,7 @@ static void moments_leaf(size_t leaf, void *ctx)
         if (i == 0)
             memcpy(out, from, 2 * c * sizeof *out);
         else
-            merge(c, out, rows, from, n);
+            merge_moments(c, out, rows, from, n);
         rows += n;
     }
     for (size_t i = 0; i < c; i++)

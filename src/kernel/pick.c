@@ -1,5 +1,5 @@
 /*
- * pick.c - which instruction set runs here, and what the BLAS beside it is.
+ * pick.c - selection of the instruction set; the workspace; the version of the BLAS.
  */
 #include "private.h"
 
@@ -10,12 +10,12 @@
 
 #include <cblas.h>
 
-static const sim_kernel_table *picked;
+static const sim_kernel_table *selected;
 
 typedef struct {
     const sim_kernel_table *table;
     int (*runs)(void);
-} row;
+} isa_row;
 
 #define SIM_ISA(name, flags, runs_)                                                      \
     static int name##_runs(void)                                                         \
@@ -25,7 +25,7 @@ typedef struct {
 #include "isa.def"
 #undef SIM_ISA
 
-static const row rows[] = {
+static const isa_row rows[] = {
 #define SIM_ISA(name, flags, runs) {&sim_kernels_##name, name##_runs},
 #include "isa.def"
 #undef SIM_ISA
@@ -36,20 +36,20 @@ enum { N_ROWS = sizeof rows / sizeof rows[0] };
 sim_status sim_kernels_pick(const char *name)
 {
     sim_status st = SIM_OK;
-    const char *wish = getenv("SIMILE_KERNELS");
+    const char *requested = getenv("SIMILE_KERNELS");
 
-    if (strcmp(name, "auto") == 0 && wish && *wish)
-        name = wish;
+    if (strcmp(name, "auto") == 0 && requested && *requested)
+        name = requested;
     for (int i = N_ROWS - 1; i >= 0; i--) {
         bool named = strcmp(name, rows[i].table->name) == 0;
         if (!named && strcmp(name, "auto") != 0)
             continue;
         if (rows[i].runs()) {
-            picked = rows[i].table;
+            selected = rows[i].table;
             goto done;
         }
-        SIM_CHECK(!named, SIM_E_CONFIG, "kernels: this machine cannot run %s; write auto",
-                  name);
+        SIM_CHECK(!named, SIM_E_CONFIG,
+                  "kernels: %s: not supported by this machine; use auto", name);
     }
     SIM_FAIL(SIM_E_CONFIG, "kernels: \"%s\" is none of auto, portable, v3, v4", name);
 done:
@@ -58,9 +58,9 @@ done:
 
 const sim_kernel_table *sim_kernels(void)
 {
-    if (!picked && sim_kernels_pick("auto") != SIM_OK)
-        picked = &sim_kernels_portable;
-    return picked;
+    if (!selected && sim_kernels_pick("auto") != SIM_OK)
+        selected = &sim_kernels_portable;
+    return selected;
 }
 
 const char *sim_kernels_name(void)
@@ -78,7 +78,7 @@ const char *sim_kernels_blas(void)
     return openblas_get_config();
 }
 
-/* ---- the room's workspace ---- */
+/* ---- workspace ---- */
 
 static struct {
     void *data;

@@ -1,5 +1,5 @@
 /*
- * private.h - what the drivers of this room share.
+ * private.h - declarations shared by the files of this module.
  */
 #ifndef SIMILE_KERNEL_PRIVATE_H
 #define SIMILE_KERNEL_PRIVATE_H
@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-/* One grow-only buffer for what threads share within a call; main thread only. */
+/* The buffer that all threads of a call share, at least `bytes`; it only grows.  Valid until
+ * the next call.  Main thread only. */
 void *sim_workspace(size_t bytes);
 
 static inline size_t sim_round_up(size_t n, size_t unit)
@@ -22,8 +23,8 @@ static inline size_t sim_min(size_t a, size_t b)
 }
 
 /*
- * Floats from one of a transform's 36 frequencies to the next, which hold `floats` each: an
- * odd number of cache lines, so that 36 streams never meet in one set of a cache.
+ * Stride in floats between the 36 frequencies of a transform that hold `floats` each: an odd
+ * number of cache lines, so that 36 streams do not map to the same cache set.
  */
 static inline size_t sim_wino_stride(size_t floats)
 {
@@ -37,7 +38,7 @@ static inline void sim_raise(size_t *most, size_t n)
         *most = n;
 }
 
-/* Copies floats [from, from + n) of row y of an image; outside of it are zeros. */
+/* Copies floats [from, from + n) of row y of an image; positions outside it are 0. */
 static inline void sim_gather_run(const sim_conv *v, const float *image, ptrdiff_t y,
                                   ptrdiff_t from, size_t n, float *out)
 {
@@ -53,16 +54,15 @@ static inline void sim_gather_run(const sim_conv *v, const float *image, ptrdiff
         out[i - from] = inside && i >= 0 && i < width ? row[i] : 0;
 }
 
-/* Filters, packed for the passes. */
 struct sim_filters {
     sim_conv conv;
-    float *forward, *backward; /* panels, or Winograd panels [36]; plain: OIHW */
+    float *forward, *backward; /* panels; Winograd: panels [36]; portable: OIHW */
 };
 
-/* Is the shape one for Winograd (forward and backward-data)? */
+/* Does the shape select Winograd? */
 bool sim_conv_is_winograd(const sim_conv *conv);
 
-/* conv_plain.c: the meaning, by plain loops */
+/* conv_plain.c: the reference semantics, by plain loops */
 void sim_plain_forward(const sim_conv *v, const float *w, size_t n, const float *x,
                        float *y);
 void sim_plain_backward_data(const sim_conv *v, const float *w, size_t n, const float *dy,
@@ -70,7 +70,7 @@ void sim_plain_backward_data(const sim_conv *v, const float *w, size_t n, const 
 void sim_plain_weights(const sim_conv *v, size_t n, const float *x, const float *dy,
                        float *dw);
 
-/* conv_direct.c: products on gathered rows */
+/* conv_direct.c: implicit GEMM */
 size_t sim_direct_floats(const sim_conv *v);
 void sim_direct_pack(const sim_conv *v, const float *oihw, float *panels);
 void sim_direct_forward(const sim_conv *v, const float *panels, size_t n, const float *x,
@@ -82,7 +82,8 @@ void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
 
 void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *size);
 
-/* conv_winograd.c: F(4x4, 3x3); backward-data is forward with rotated filters */
+/* conv_winograd.c: F(4x4, 3x3).  Backward-data is forward with filters rotated by 180
+ * degrees and c and k exchanged. */
 size_t sim_winograd_floats(size_t c, size_t k);
 void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool rotated,
                        float *panels);
@@ -96,7 +97,7 @@ void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const 
                         const float *dy, float *dw, size_t node_stride);
 void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
                                   sim_workspace_size *size);
-/* [taps][c][padded] to torch's [k][c][taps]. */
+/* Permutes [taps][c][padded] to [k][c][taps], the order of PyTorch. */
 void sim_weights_to_torch(const sim_conv *v, size_t padded, const float *native,
                           float *dw);
 void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
@@ -105,12 +106,12 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
 void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
                                     sim_workspace_size *size);
 
-/* check.c: is `got` of a pass by the picked kernels what plain loops want?  A NaN is not.
- * Fails: SIM_E_BUG naming the pass. */
+/* check.c: compares the result `got` of a pass with `want` of plain loops; NaN differs.
+ * Errors: SIM_E_BUG naming the pass. */
 SIM_MUST_USE sim_status sim_check_pass(const sim_conv *v, const char *pass, size_t n,
                                        const float *want, const float *got);
 
-/* Tile (ty, tx) of an h x w image: what of n x n positions from (y0, x0) is inside. */
+/* The part of the n x n window at (y0, x0) that is inside an h x w image. */
 wino_window sim_wino_window(ptrdiff_t y0, ptrdiff_t x0, int n, size_t h, size_t w);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * product.c - plain matrices: packing in panels, products, products over rows.
+ * product.c - matrix products with a right operand packed in panels.
  */
 #include "private.h"
 

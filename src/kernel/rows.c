@@ -1,5 +1,5 @@
 /*
- * rows.c - embeddings on the unit sphere, and rows of similarities.
+ * rows.c - L2 normalization, rows of similarities, exp and log.
  */
 #include "private.h"
 
@@ -33,7 +33,7 @@ typedef struct {
     const float *norms;
 } unit_call;
 
-static const double tiny = 1e-12; /* as torch.nn.functional.normalize */
+static const double tiny = 1e-12; /* eps of torch.nn.functional.normalize */
 
 static void unit_item(size_t item, void *ctx)
 {
@@ -113,7 +113,7 @@ float sim_exp(float x)
     return y;
 }
 
-/* x = n ln 2 + r with |r| <= ln 2 / 2; Taylor's series of e^r to r^14. */
+/* x = n ln 2 + r with |r| <= ln 2 / 2; e^r is its Taylor polynomial of degree 14. */
 double sim_exp_double(double x)
 {
     if (!(x > -700))
@@ -129,8 +129,8 @@ double sim_exp_double(double x)
 }
 
 /*
- * x = m 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1)/(m + 1)) by its series:
- * additions, products and one division, so the same bits everywhere.
+ * x = m 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1)/(m + 1)) by its series.
+ * Only operations with one IEEE result, so the bits are the same on every machine.
  */
 double sim_ln(double x)
 {
