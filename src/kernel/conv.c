@@ -1,5 +1,5 @@
 /*
- * conv.c - convolutions: the shape decides the path, the path packs and runs.
+ * conv.c - convolutions: selects the algorithm by shape and runs it.
  */
 #include "private.h"
 
@@ -11,8 +11,8 @@ sim_status sim_conv_shape(sim_conv *v)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(v->h + 2 * v->pad >= v->size && v->w + 2 * v->pad >= v->size, SIM_E_CONFIG,
-              "a filter of %zu x %zu does not fit an image of %zu x %zu", v->size,
-              v->size, v->h, v->w);
+              "a %zu x %zu filter does not fit in a %zu x %zu image", v->size, v->size,
+              v->h, v->w);
     v->oh = (v->h + 2 * v->pad - v->size) / v->stride + 1;
     v->ow = (v->w + 2 * v->pad - v->size) / v->stride + 1;
 done:
@@ -122,7 +122,6 @@ void sim_conv_backward_data(const sim_filters *f, size_t n, const float *dy, flo
         sim_direct_backward_data(v, f->backward, n, dy, dx);
 }
 
-/* Leaf by leaf with plain loops, then the tree. */
 static void plain_weights(const sim_conv *v, const sim_leaf_layout *layout,
                           const float *x, const float *dy, float *dw, size_t node_stride)
 {

@@ -1,10 +1,11 @@
 /*
- * conv_direct.c - convolutions as products on gathered rows (implicit GEMM).
+ * conv_direct.c - convolutions as matrix products of gathered patches (implicit GEMM).
  *
- * An item gathers the input patches of some output pixels into rows [taps * c] in scratch
- * and multiplies them with the packed filters: each output is one chain over (r, s, c).
- * Backward-data goes by the input pixel's position modulo the stride: within a class the
- * same taps apply, so that strided convolutions multiply no zeros.
+ * An item of sim_for gathers the patches of some output pixels into rows [taps * c] in
+ * scratch and multiplies them by the packed filters: each output is one chain of fma over
+ * (r, s, c).  Backward-data groups input pixels into residue classes, by their coordinates
+ * modulo the stride.  The pixels of a class have the same taps, so strided convolutions
+ * multiply no zeros.
  */
 #include "private.h"
 
@@ -12,13 +13,13 @@
 
 #include <string.h>
 
-enum { MOST_PIXELS = 192, SCRATCH_FLOATS = 1 << 17 };
+enum { MAX_PIXELS = 192, SCRATCH_FLOATS = 1 << 17 };
 
-/* Pixels of an item: scratch stays small, and whole register tiles are full. */
+/* Pixels per item: a multiple of the register tile's 12 rows that keeps scratch small. */
 static size_t pixels_per_item(size_t row)
 {
     size_t fit = SCRATCH_FLOATS / (row ? row : 1) / 12 * 12;
-    return fit < 12 ? 12 : sim_min(fit, MOST_PIXELS);
+    return fit < 12 ? 12 : sim_min(fit, MAX_PIXELS);
 }
 
 /* ---- forward ---- */
@@ -39,7 +40,7 @@ void sim_direct_pack(const sim_conv *v, const float *oihw, float *panels)
     sim_panel_pack(row, v->k, b, v->k, false, panels);
 }
 
-/* The patch of output pixel p (counted over all images). */
+/* The patch of output pixel p, numbered over all images. */
 static void gather_patch(const sim_conv *v, const float *x, size_t p, float *out)
 {
     size_t image = p / (v->oh * v->ow), o = p % (v->oh * v->ow);
@@ -85,12 +86,12 @@ void sim_direct_forward(const sim_conv *v, const float *panels, size_t n, const 
 
 /* ---- backward-data ---- */
 
-/* Input pixels at (y, x) = (py, px) modulo the stride, and the taps that reach them. */
+/* The input pixels (y, x) = (py, px) modulo the stride, and the taps that read them. */
 typedef struct {
-    size_t py, px, rows, cols; /* pixels of the class in an image */
+    size_t py, px, rows, cols; /* pixels of the class in one image */
     size_t n_r, n_s;
-    size_t r[8], s[8]; /* taps, ascending */
-    size_t at;         /* floats before this class in the panels */
+    size_t r[8], s[8]; /* rows and columns of the taps, ascending */
+    size_t at;         /* offset of the class in the panels, floats */
 } residue_class;
 
 static size_t taps_of(const sim_conv *v, size_t position, size_t taps[8])
@@ -148,7 +149,7 @@ void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels)
         pack_residue_class(v, &q[i], oihw, panels);
 }
 
-/* dy under the taps of input pixel (y, x): [n_r][n_s][k], zeros outside. */
+/* out [n_r][n_s][k]: dy of the outputs that read input pixel (y, x), 0 outside the image. */
 static void gather_gradient(const sim_conv *v, const residue_class *q, const float *dy,
                             size_t y, size_t x, float *out)
 {

@@ -1,10 +1,11 @@
 /*
- * conv_weights.c - weight gradients by products over pixels, leaf by leaf.
+ * conv_weights.c - weight gradients by matrix products over pixels, per leaf.
  *
- * dW[(tap, c)][k] = sum over a leaf's pixels of patch[(tap, c)] dy[k], one chain of fma over
- * ascending pixels.  An item owns some rows of dW for all leaves: its stack of the tree
- * stays in cache, and items share nothing.  Where dW is small, an item is some rows of one
- * leaf, so that there are items enough for all threads, and the leaves join at the end.
+ * dW[(tap, c)][k] = sum over the pixels of a leaf of patch[(tap, c)] dy[k], one chain of fma
+ * over ascending pixels.  An item of sim_for computes some rows of dW for all leaves, so its
+ * tree stack stays in cache and items share no data.  If dW is small, an item computes some
+ * rows of one leaf, which provides enough items for all threads; the leaves are summed by
+ * the tree at the end.
  */
 #include "private.h"
 
@@ -12,29 +13,29 @@
 
 #include <string.h>
 
-enum { ROWS = 48, PIXELS = 256 }; /* of an item; gathered at a time */
-enum { SMALL_FLOATS = 1 << 15 };  /* of a dW whose leaves are kept apart */
+enum { ROWS = 48, PIXELS = 256 }; /* rows of dW per item; pixels gathered at a time */
+enum { SMALL_FLOATS = 1 << 15 };  /* largest dW whose leaves are stored separately */
 
 typedef struct {
     const sim_conv *v;
     const sim_leaf_layout *layout;
     const float *x, *dy;
     float *native; /* [nodes][taps * c][padded] */
-    float *leaves; /* the same of every leaf, where dW is small */
+    float *leaves; /* [leaves][taps * c][padded], if dW is small */
     size_t rows;   /* taps * c */
     size_t padded; /* k rounded up to 16 */
     size_t depth, n_nodes, images_at_once;
 } weights_call;
 
-/* Of the rank's leaves. */
+/* Number of leaves of this rank. */
 static size_t leaves_of(const sim_leaf_layout *layout)
 {
     return layout->range.hi - layout->range.lo;
 }
 
 /*
- * Columns [m0, m0 + m) of the patches of image's output pixels: out [pixels][m].  Those of
- * one filter row are neighbours in the image too.
+ * out [pixels][m]: columns [m0, m0 + m) of the patches of the output pixels of an image.
+ * Columns of one filter row are contiguous in the image.
  */
 static void gather_columns(const sim_conv *v, const float *image, size_t m0, size_t m,
                            float *out)
@@ -52,7 +53,7 @@ static void gather_columns(const sim_conv *v, const float *image, size_t m0, siz
     }
 }
 
-/* dy of some pixels with rows padded to a multiple of 16; itself where they are. */
+/* dy of some pixels with rows padded to a multiple of 16; dy itself if k is one. */
 static const float *padded_gradient(const weights_call *q, const float *dy, size_t pixels,
                                     float *buffer)
 {
@@ -66,7 +67,7 @@ static const float *padded_gradient(const weights_call *q, const float *dy, size
     return buffer;
 }
 
-/* Adds the products of n images to sum [m][padded]. */
+/* Adds the contribution of n images to sum [m][padded]. */
 static void add_images(const weights_call *q, size_t image, size_t n, size_t m0, size_t m,
                        float *patches, float *gradients, float *sum)
 {
@@ -79,7 +80,7 @@ static void add_images(const weights_call *q, size_t image, size_t n, size_t m0,
                                       true, sum, q->padded);
 }
 
-/* sum [m][padded]: rows [m0, m0 + m) of one leaf's dW. */
+/* sum [m][padded]: rows [m0, m0 + m) of dW of one leaf. */
 static void leaf_rows(const weights_call *q, size_t leaf, size_t m0, size_t m,
                       float *buffer, float *sum)
 {
@@ -119,7 +120,7 @@ static void rows_item(size_t item, void *ctx)
                n * sizeof *partials);
 }
 
-/* ---- a small dW: leaves side by side ---- */
+/* ---- small dW: leaves are separate items ---- */
 
 static bool is_small(const weights_call *q)
 {
@@ -135,8 +136,8 @@ static void leaf_item(size_t item, void *ctx)
               q->leaves + (leaf * q->rows + m0) * q->padded);
 }
 
-/* The stack of the tree is where the nodes are to be. */
-static void join_leaves(const weights_call *q)
+/* The nodes are left at the bottom of the tree stack, which is `native`. */
+static void reduce_leaves(const weights_call *q)
 {
     size_t n = q->rows * q->padded;
     sim_tree_stack stack;
@@ -147,7 +148,7 @@ static void join_leaves(const weights_call *q)
     }
 }
 
-/* ---- to torch's order ---- */
+/* ---- permutation to the order of PyTorch ---- */
 
 typedef struct {
     const sim_conv *v;
@@ -156,11 +157,11 @@ typedef struct {
     float *dw; /* [k][c][taps] */
 } reorder_call;
 
-/* Output channels of an item, and floats of each at a time, which fit the near cache: reads
- * and writes both go in runs. */
+/* Output channels per item and floats of each at a time.  The block fits in L1, so that both
+ * reads and writes are contiguous. */
 enum { REORDER_K = 16, REORDER_RUN = 128 };
 
-/* Filters of n_k outputs from k0 on and n_c inputs from c0 on. */
+/* Output channels [k0, k0 + n_k), input channels [c0, c0 + n_c). */
 static void reorder_block(const reorder_call *q, size_t k0, size_t n_k, size_t c0,
                           size_t n_c)
 {
@@ -210,37 +211,37 @@ static weights_call weights_call_of(const sim_conv *v, const sim_leaf_layout *la
                           .images_at_once = out < PIXELS ? PIXELS / out : 1};
 }
 
-/* Floats of the nodes (or the tree's stack) and of the leaves. */
-static size_t workspace_floats(const weights_call *q, size_t *before_leaves)
+/* Floats of the nodes, which share memory with the tree stack, and of the leaves. */
+static size_t workspace_floats(const weights_call *q, size_t *leaves_offset)
 {
     size_t n = q->rows * q->padded;
-    *before_leaves = n * (q->n_nodes > q->depth ? q->n_nodes : q->depth);
-    return *before_leaves + (is_small(q) ? n * leaves_of(q->layout) : 0);
+    *leaves_offset = n * (q->n_nodes > q->depth ? q->n_nodes : q->depth);
+    return *leaves_offset + (is_small(q) ? n * leaves_of(q->layout) : 0);
 }
 
 void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
                                   sim_workspace_size *size)
 {
     const weights_call q = weights_call_of(v, layout);
-    size_t m = sim_min(ROWS, q.rows), before = 0;
-    size_t stack = is_small(&q) ? 0 : q.depth * m * q.padded;
+    size_t m = sim_min(ROWS, q.rows), leaves_offset = 0;
+    size_t stack_floats = is_small(&q) ? 0 : q.depth * m * q.padded;
 
-    sim_raise(&size->shared, workspace_floats(&q, &before) * sizeof(float));
-    sim_raise(&size->thread, (stack + buffer_floats(&q, m)) * sizeof(float));
+    sim_raise(&size->shared, workspace_floats(&q, &leaves_offset) * sizeof(float));
+    sim_raise(&size->thread, (stack_floats + buffer_floats(&q, m)) * sizeof(float));
 }
 
 void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const float *x,
                         const float *dy, float *dw, size_t node_stride)
 {
     weights_call q = weights_call_of(v, layout);
-    size_t before = 0, floats = workspace_floats(&q, &before);
+    size_t leaves_offset = 0, floats = workspace_floats(&q, &leaves_offset);
     q.x = x;
     q.dy = dy;
     q.native = sim_workspace(floats * sizeof *q.native);
-    q.leaves = q.native + before;
+    q.leaves = q.native + leaves_offset;
     if (is_small(&q)) {
         sim_for(row_items(&q) * leaves_of(layout), leaf_item, &q);
-        join_leaves(&q);
+        reduce_leaves(&q);
     } else {
         sim_for(row_items(&q), rows_item, &q);
     }

@@ -1,11 +1,12 @@
 /*
  * conv_weights_winograd.c - weight gradients of 3 x 3 convolutions in the Winograd domain.
  *
- * Per leaf: tiles of x and dy go in rounds to [36][tiles][c] and [36][tiles][k]; 36
- * products over tiles add to U [36][c][k]; U goes back to [3][3][c][k], and only then into
- * the tree.  An item of a narrow layer is a frequency.  One of a wide layer is a patch of
- * rows and columns in all frequencies: where a round holds the leaf, U stays in the
- * thread's scratch, and [36][c][k] is never written out.
+ * For each leaf, in rounds: tiles of x and dy are transformed to [36][tiles][c] and
+ * [36][tiles][k], and 36 products over tiles add to U [36][c][k].  U is then transformed to
+ * [3][3][c][k], which enters the tree.  In narrow layers, an item of sim_for is a frequency.
+ * In wide layers, it is a patch of rows and columns in all frequencies; if one round
+ * contains the whole leaf, U remains in the scratch of the thread, and [36][c][k] is never
+ * written to memory.
  */
 #include "private.h"
 
@@ -13,28 +14,33 @@
 
 #include <string.h>
 
-/* A patch: U of 128 x 64 (1.2 MB) stays in the near cache.  Measured on AVX-512: C = 512 at
- * 4 x 4 runs at 2.0 times the direct product's rate, and 1.06 times that of 96 x 64. */
-enum { ROWS = 128, COLUMNS = 64, PATCHES_LEAST = 8 };
+/* Size of a patch: U of 128 x 64 (1.2 MB) stays in L2.  Measured with AVX-512 at C = 512 on
+ * 4 x 4 images: 2.0 times the rate of the direct product, and 1.06 times that of 96 x 64. */
+enum { ROWS = 128, COLUMNS = 64, MIN_PATCHES = 8 };
 
-/* Floats of a round's tiles: few enough for the far cache, and for the near one where there
- * is little to multiply (channels in and out up to THIN; measured: 1.5 times the rate at
- * C = 16).  Wide layers have tiles enough to pay for walking through U. */
-enum { ROUND_FLOATS = 1 << 19, THIN_FLOATS = 1 << 17, ROUND_LEAST = 8, WIDE_ROUND = 128 };
+/* Floats of the tiles of a round: they fit in the last-level cache, and in L2 where there is
+ * little arithmetic (up to THIN channels in and out; measured: 1.5 times the rate at
+ * C = 16).  Rounds of wide layers have enough tiles to amortize a pass over U. */
+enum {
+    ROUND_FLOATS = 1 << 19,
+    THIN_FLOATS = 1 << 17,
+    MIN_ROUND = 8,
+    MIN_WIDE_ROUND = 128
+};
 enum { THIN = 32, TILES_PER_ITEM = 8, FILTER_CHUNK = 1 << 12 };
 
 typedef struct {
     const sim_conv *v;
-    const float *x, *dy;   /* of the leaf */
-    size_t th, tw, padded; /* tiles of an image; k rounded up to 16 */
-    size_t n_tiles, most;  /* of the leaf; most in a round */
-    size_t t0, n;          /* the round's tiles */
-    size_t across;         /* items side by side along k */
-    float *vx, *vy;        /* [36][most][x_row], [36][most][y_row] */
-    size_t x_row, y_row;   /* c and padded, and an odd number of cache lines */
-    bool wide;             /* items are patches */
-    float *u; /* [36][c][padded]; wide: [item][36][ROWS][COLUMNS] or unused */
-    size_t x_stride, y_stride, u_stride; /* from one of the 36 to the next */
+    const float *x, *dy;       /* images of the leaf */
+    size_t th, tw, padded;     /* tiles per image; k rounded up to 16 */
+    size_t n_tiles, max_tiles; /* tiles of the leaf; maximum per round */
+    size_t t0, n;              /* tiles [t0, t0 + n) of the round */
+    size_t across;             /* patches along k */
+    float *vx, *vy;            /* [36][max_tiles][x_row], [36][max_tiles][y_row] */
+    size_t x_row, y_row; /* c and padded, rounded up to an odd number of cache lines */
+    bool wide;           /* items are patches */
+    float *u;            /* [36][c][padded]; wide: [item][36][ROWS][COLUMNS] or unused */
+    size_t x_stride, y_stride, u_stride; /* floats per frequency */
     float *dw;                           /* [9][c][padded] */
 } leaf_call;
 
@@ -42,11 +48,11 @@ static size_t tiles_of_round(bool wide, size_t channels, size_t n_tiles)
 {
     size_t floats = channels <= THIN ? THIN_FLOATS : ROUND_FLOATS;
     size_t fit = floats / (WINO_N * channels) / TILES_PER_ITEM * TILES_PER_ITEM;
-    size_t least = wide ? WIDE_ROUND : ROUND_LEAST;
-    return sim_min(fit < least ? least : fit, n_tiles);
+    size_t min = wide ? MIN_WIDE_ROUND : MIN_ROUND;
+    return sim_min(fit < min ? min : fit, n_tiles);
 }
 
-static void transform_one(const leaf_call *q, size_t i)
+static void transform_tile(const leaf_call *q, size_t i)
 {
     const sim_kernel_table *t = sim_kernels();
     const sim_conv *v = q->v;
@@ -70,10 +76,10 @@ static void transform_item(size_t item, void *ctx)
     const leaf_call *q = ctx;
     for (size_t i = item * TILES_PER_ITEM; i < (item + 1) * TILES_PER_ITEM && i < q->n;
          i++)
-        transform_one(q, i);
+        transform_tile(q, i);
 }
 
-/* ---- narrow layers: items are frequencies, then runs of U ---- */
+/* ---- narrow layers: items are frequencies, then chunks of U ---- */
 
 static void frequency_item(size_t f, void *ctx)
 {
@@ -94,7 +100,7 @@ static void filter_item(size_t item, void *ctx)
 
 /* ---- wide layers: items are patches ---- */
 
-/* The rows and columns of dW that an item owns. */
+/* Rows [c0, c0 + rows) and columns [k0, k0 + columns) of dW, computed by one item. */
 typedef struct {
     size_t c0, rows, k0, columns;
 } patch;
@@ -108,7 +114,7 @@ static patch patch_of(const leaf_call *q, size_t item)
                    .columns = sim_min(COLUMNS, q->padded - k0)};
 }
 
-/* U of the patch to its nine taps of dW. */
+/* Transforms U of the patch to the nine taps of dW. */
 static void transform_patch(const leaf_call *q, const patch *p, const float *u)
 {
     for (size_t r = 0; r < p->rows; r++)
@@ -134,20 +140,20 @@ static void patch_item(size_t item, void *ctx)
         transform_patch(q, &p, u);
 }
 
-static size_t patches(const leaf_call *q)
+static size_t n_patches(const leaf_call *q)
 {
     return (q->v->c + ROWS - 1) / ROWS * q->across;
 }
 
-/* dw [9][c][padded] of one leaf. */
-static void one_leaf(leaf_call *q)
+/* Computes dw [9][c][padded] of one leaf. */
+static void leaf_weights(leaf_call *q)
 {
     size_t total = q->v->c * q->padded;
-    for (q->t0 = 0; q->t0 < q->n_tiles; q->t0 += q->most) {
-        q->n = sim_min(q->most, q->n_tiles - q->t0);
+    for (q->t0 = 0; q->t0 < q->n_tiles; q->t0 += q->max_tiles) {
+        q->n = sim_min(q->max_tiles, q->n_tiles - q->t0);
         sim_for((q->n + TILES_PER_ITEM - 1) / TILES_PER_ITEM, transform_item, q);
         if (q->wide)
-            sim_for(patches(q), patch_item, q);
+            sim_for(n_patches(q), patch_item, q);
         else
             sim_for(WINO_N, frequency_item, q);
     }
@@ -155,15 +161,15 @@ static void one_leaf(leaf_call *q)
         sim_for((total + FILTER_CHUNK - 1) / FILTER_CHUNK, filter_item, q);
 }
 
-/* Floats of U in the workspace. */
+/* Floats of U in the shared workspace. */
 static size_t u_floats(const leaf_call *q)
 {
     if (!q->wide)
         return WINO_N * q->u_stride;
-    return q->most < q->n_tiles ? patches(q) * WINO_N * q->u_stride : 0;
+    return q->max_tiles < q->n_tiles ? n_patches(q) * WINO_N * q->u_stride : 0;
 }
 
-/* The call's numbers that follow from shapes; buffers and leaf are still to come. */
+/* Sets the fields that follow from the shapes; the caller sets buffers and leaf. */
 static leaf_call leaf_call_of(const sim_conv *v, const sim_leaf_layout *layout)
 {
     size_t padded = sim_round_up(v->k, HALF_PANEL);
@@ -173,17 +179,17 @@ static leaf_call leaf_call_of(const sim_conv *v, const sim_leaf_layout *layout)
                    .tw = (v->w + WINO_OUT - 1) / WINO_OUT,
                    .across = (padded + COLUMNS - 1) / COLUMNS};
     q.n_tiles = layout->images_per_leaf * q.th * q.tw;
-    q.wide = patches(&q) >= PATCHES_LEAST;
-    q.most = tiles_of_round(q.wide, v->c + padded, q.n_tiles);
+    q.wide = n_patches(&q) >= MIN_PATCHES;
+    q.max_tiles = tiles_of_round(q.wide, v->c + padded, q.n_tiles);
     q.x_row = sim_wino_stride(v->c);
     q.y_row = sim_wino_stride(padded);
-    q.x_stride = sim_wino_stride(q.most * q.x_row);
-    q.y_stride = sim_wino_stride(q.most * q.y_row);
+    q.x_stride = sim_wino_stride(q.max_tiles * q.x_row);
+    q.y_stride = sim_wino_stride(q.max_tiles * q.y_row);
     q.u_stride = sim_wino_stride(q.wide ? ROWS * COLUMNS : v->c * padded);
     return q;
 }
 
-/* Floats of both transforms of a round. */
+/* Floats of the transformed tiles of a round. */
 static size_t tile_floats(const leaf_call *q)
 {
     return WINO_N * (q->x_stride + q->y_stride);
@@ -200,7 +206,7 @@ void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *la
 {
     const leaf_call q = leaf_call_of(v, layout);
     sim_raise(&size->shared, workspace_floats(&q, layout) * sizeof(float));
-    if (q.wide && q.most == q.n_tiles)
+    if (q.wide && q.max_tiles == q.n_tiles)
         sim_raise(&size->thread, WINO_N * q.u_stride * sizeof(float));
 }
 
@@ -216,7 +222,7 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
     q.vx = sim_workspace(workspace_floats(&q, layout) * sizeof(float));
     q.vy = q.vx + WINO_N * q.x_stride;
     q.u = q.vx + tile_floats(&q);
-    /* Columns past k stay as they were cleared: the transform writes k channels only. */
+    /* The transform writes k channels; the columns past k remain 0. */
     if (padded > v->k)
         memset(q.vy, 0, WINO_N * q.y_stride * sizeof(float));
     sim_tree_stack_begin(&stack, leaf_floats, layout->n_leaves, layout->range,
@@ -226,7 +232,7 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
         q.x = x + first * v->h * v->w * v->c;
         q.dy = dy + first * v->h * v->w * v->k;
         q.dw = sim_tree_stack_top(&stack);
-        one_leaf(&q);
+        leaf_weights(&q);
         sim_tree_stack_push(&stack);
     }
     for (size_t j = 0; j < n_nodes; j++)
