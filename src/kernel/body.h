@@ -1,17 +1,16 @@
 /*
- * body.h - the inner loops, once for every instruction set.
+ * body.h - the vector kernels, compiled once per instruction set.
  *
- * Included by isa_<name>.c, which defines LANES (floats of a vector), TILE_ROWS (rows of
- * the register tile), FMA, SPLAT and the name of its table.  Only operations with one IEEE answer
- * are used; sums across lanes take 16 virtual lanes whatever LANES is, so that v3 and v4
- * have equal bits.
+ * Included by isa_<name>.c, which defines LANES (floats per vector), TILE_ROWS (rows of the
+ * register tile), FMA and SPLAT.  Only operations with one IEEE result are used, and sums
+ * across lanes use 16 virtual lanes for every LANES, so v3 and v4 produce the same bits.
  */
 #include "table.h"
 
 #include <string.h>
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
-/* For loads and stores at any float address. */
+/* For loads and stores at addresses that are aligned only as floats. */
 typedef float vec_unaligned
     __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
@@ -47,7 +46,7 @@ static inline void store_part(float *p, size_t n, vec v)
     memcpy(p, buffer, n * sizeof *p);
 }
 
-/* Lane by lane: a where the mask is set, b elsewhere. */
+/* Per lane: a where the mask is set, b elsewhere. */
 static inline vec select_lanes(ivec mask, vec a, vec b)
 {
     return (vec)(((ivec)a & mask) | ((ivec)b & ~mask));
@@ -56,8 +55,8 @@ static inline vec select_lanes(ivec mask, vec a, vec b)
 /* ---- products ---- */
 
 /*
- * The register tile: `rows` x `vectors` outputs, each one chain of fma over ascending k.
- * rows and vectors are constants where it is called, so that it unrolls wholly.
+ * The register tile: rows x (vectors * LANES) outputs, each one chain of fma over ascending
+ * k.  Callers pass constants for rows and vectors, so that the loops unroll completely.
  */
 static inline __attribute__((always_inline)) void tile(
     const int rows, const int vectors, size_t k, const float *restrict a, size_t lda,
@@ -120,7 +119,7 @@ static inline __attribute__((always_inline)) void tile_of(size_t rows, const int
     }
 }
 
-/* Full columns [vectors * LANES] of all rows. */
+/* vectors * LANES columns of all rows. */
 static inline __attribute__((always_inline)) void columns(const int vectors, size_t m,
                                                           size_t k, const float *a,
                                                           size_t lda, const float *panel,
@@ -134,7 +133,7 @@ static inline __attribute__((always_inline)) void columns(const int vectors, siz
         tile_of(m - i, vectors, k, a + i * lda, lda, panel, width, c + i * ldc, ldc);
 }
 
-/* Some columns of a panel, fewer than the vectors hold: through a buffer. */
+/* The last columns of a panel, which do not fill the vectors: computed in a buffer. */
 static void part_columns(size_t m, size_t used, size_t k, const float *a, size_t lda,
                          const float *panel, size_t width, float *c, size_t ldc)
 {
@@ -242,15 +241,19 @@ static void product_transposed(size_t m, size_t width, size_t k, const float *a,
 
 #include "body_winograd.h"
 
-/* ---- exp: x = n ln 2 + r, |r| <= ln 2 / 2; a polynomial; 2^n by the exponent's bits ---- */
+/* ---- exp ---- */
+
+/* x = n ln 2 + r with |r| <= ln 2 / 2; a polynomial for e^r; 2^n from its exponent bits.  0
+ * below -87, exp(88) above 88.  Polynomial of Cephes, expf. */
 
 static inline vec exp_vec(vec x)
 {
-    const vec lo = splat(-87.0f), hi = splat(88.0f), magic = splat(12582912.0f);
+    const vec lo = splat(-87.0f), hi = splat(88.0f),
+              round_bias = splat(12582912.0f); /* 1.5 * 2^23 */
     ivec tiny = x < lo;
     x = select_lanes(tiny, lo, x);
     x = select_lanes(x > hi, hi, x);
-    vec n = FMA(x, splat(1.44269504f), magic) - magic;
+    vec n = FMA(x, splat(1.44269504f), round_bias) - round_bias;
     vec r = FMA(n, splat(-0.693359375f), x);
     r = FMA(n, splat(2.12194440e-4f), r);
     vec p = splat(1.9875691500e-4f);
@@ -265,18 +268,18 @@ static inline vec exp_vec(vec x)
     return (vec)((ivec)y & ~tiny);
 }
 
-/* ---- per-channel work: elementwise over c, rows in ascending order ---- */
+/* ---- norms and activations: element-wise over channels, rows in ascending order ---- */
 
 static inline vec activate_vec(vec u, sim_activation act)
 {
     if (act == SIM_ACT_RELU)
-        return select_lanes(u <= (vec){0}, (vec){0}, u); /* NaN stays NaN */
+        return select_lanes(u <= (vec){0}, (vec){0}, u); /* NaN propagates */
     if (act == SIM_ACT_SILU)
         return u / (splat(1) + exp_vec(-u));
     return u;
 }
 
-/* The derivative at u. */
+/* Derivative of the activation at u. */
 static inline vec derivative_vec(vec u, sim_activation act)
 {
     if (act == SIM_ACT_RELU)
@@ -293,7 +296,7 @@ static inline __attribute__((always_inline)) vec load_lanes(const float *p, size
     return lanes == LANES ? load(p) : load_part(p, lanes);
 }
 
-/* Calls `step` for each vector of channels, the last maybe in part. */
+/* Loop over vectors of channels; the last one may have fewer than LANES. */
 #define FOR_CHANNELS(c, c0, lanes)                                                       \
     for (size_t c0 = 0, lanes = 0; c0 < (c); c0 += LANES)                                \
         if ((lanes = (c)-c0 < LANES ? (c)-c0 : LANES) > 0)
@@ -303,37 +306,37 @@ static void moments(size_t rows, size_t c, const float *x, double *mean, double 
     float inverse = 1.0f / (float)rows;
     FOR_CHANNELS(c, c0, lanes)
     {
-        vec sum = {0}, squares = {0}, rest = {0};
+        vec sum = {0}, squares = {0}, deviations = {0};
         for (size_t r = 0; r < rows; r++)
             sum += load_lanes(x + r * c + c0, lanes);
         vec m = sum * splat(inverse);
         for (size_t r = 0; r < rows; r++) {
             vec d = load_lanes(x + r * c + c0, lanes) - m;
             squares = FMA(d, d, squares);
-            rest += d;
+            deviations += d;
         }
-        /* m is rounded: `rest` mends the mean, and the squares around it. */
+        /* m is rounded; the sum of deviations from it corrects the mean and the squares. */
         for (size_t i = 0; i < lanes; i++) {
-            double shift = (double)rest[i] / (double)rows;
+            double shift = (double)deviations[i] / (double)rows;
             mean[c0 + i] = (double)m[i] + shift;
             m2[c0 + i] = (double)squares[i] - (double)rows * shift * shift;
         }
     }
 }
 
-/* Calls `step` for spans of rows: all channels of a few rows, since walking down many wide
- * rows a vector at a time touches a page a row. */
-#define FOR_ROWS(rows, r0, end)                                                          \
-    for (size_t r0 = 0, end = 0; r0 < (rows); r0 += ROWS_AT_ONCE)                        \
-        if ((end = (rows)-r0 < ROWS_AT_ONCE ? (rows) : r0 + ROWS_AT_ONCE) > 0)
+/* Loop over groups of a few rows, all channels of each: a loop over many wide rows for each
+ * vector would touch one page per row. */
+#define FOR_ROW_GROUPS(rows, r0, end)                                                    \
+    for (size_t r0 = 0, end = 0; r0 < (rows); r0 += ROW_GROUP)                           \
+        if ((end = (rows)-r0 < ROW_GROUP ? (rows) : r0 + ROW_GROUP) > 0)
 
-enum { ROWS_AT_ONCE = 16 };
+enum { ROW_GROUP = 16 };
 
 static inline __attribute__((always_inline)) void apply_rows(
     const sim_activation act, size_t rows, size_t c, const float *x, const float *scale,
     const float *shift, const float *residual, float *y)
 {
-    FOR_ROWS(rows, r0, end)
+    FOR_ROW_GROUPS(rows, r0, end)
     FOR_CHANNELS(c, c0, lanes)
     {
         vec a = load_lanes(scale + c0, lanes), b = load_lanes(shift + c0, lanes);
@@ -405,7 +408,7 @@ static void norm_sums(size_t rows, size_t c, const float *x, const float *scale,
 static void norm_backward(size_t rows, size_t c, const float *x, const float *g,
                           const float *a, const float *b, const float *d, float *dx)
 {
-    FOR_ROWS(rows, r0, end)
+    FOR_ROW_GROUPS(rows, r0, end)
     FOR_CHANNELS(c, c0, lanes)
     {
         vec va = load_lanes(a + c0, lanes), vb = load_lanes(b + c0, lanes),
@@ -453,9 +456,9 @@ static void add(size_t n, const float *x, float *y)
     }
 }
 
-/* ---- rows of similarities: 16 virtual lanes ---- */
+/* ---- rows of similarities, in 16 virtual lanes ---- */
 
-/* Group g of the 16 lanes that begin at s; lanes past n are `pad`. */
+/* Vector g of the 16 lanes that start at s; lanes from n on are `pad`. */
 static inline vec load_padded(const float *s, size_t n, size_t g, float pad)
 {
     float buffer[LANES];
@@ -467,7 +470,7 @@ static inline vec load_padded(const float *s, size_t n, size_t g, float pad)
     return load(buffer);
 }
 
-/* 16 lanes to one: 8, 4, 2, 1. */
+/* Sum of 16 lanes, in the order 8, 4, 2, 1. */
 static inline float reduce_lanes(const vec lane[GROUP])
 {
     float v[VIRTUAL_LANES];
@@ -481,33 +484,33 @@ static inline float reduce_lanes(const vec lane[GROUP])
 
 static float row_max(size_t n, const float *s)
 {
-    float most = s[0]; /* a maximum has one answer in any order */
-    vec lane = splat(most);
+    float max = s[0]; /* the same result in any order */
+    vec lane = splat(max);
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         vec v = load(s + i);
         lane = select_lanes(v > lane, v, lane);
     }
     for (int l = 0; l < LANES; l++)
-        most = lane[l] > most ? lane[l] : most;
+        max = lane[l] > max ? lane[l] : max;
     for (; i < n; i++)
-        most = s[i] > most ? s[i] : most;
-    return most;
+        max = s[i] > max ? s[i] : max;
+    return max;
 }
 
 static float row_exp_sum(size_t n, const float *s, float scale, float shift)
 {
     vec lane[GROUP] = {0};
-    size_t whole = n / VIRTUAL_LANES * VIRTUAL_LANES;
-    for (size_t i = 0; i < whole; i += VIRTUAL_LANES)
+    size_t full = n / VIRTUAL_LANES * VIRTUAL_LANES;
+    for (size_t i = 0; i < full; i += VIRTUAL_LANES)
 #pragma GCC unroll 4
         for (size_t g = 0; g < GROUP; g++)
             lane[g] += exp_vec(FMA(load(s + i + g * LANES), splat(scale), splat(-shift)));
-    for (size_t g = 0; whole < n && g < GROUP; g++) {
+    for (size_t g = 0; full < n && g < GROUP; g++) {
         vec e = exp_vec(
-            FMA(load_padded(s + whole, n - whole, g, 0), splat(scale), splat(-shift)));
+            FMA(load_padded(s + full, n - full, g, 0), splat(scale), splat(-shift)));
         for (size_t i = 0; i < LANES; i++)
-            if (whole + g * LANES + i >= n)
+            if (full + g * LANES + i >= n)
                 e[i] = 0;
         lane[g] += e;
     }
@@ -516,7 +519,7 @@ static float row_exp_sum(size_t n, const float *s, float scale, float shift)
 
 /*
  * log(1 + e^u) = max(u, 0) + log(1 + e), e = exp(-|u|) <= 1: 2 atanh(r) with r = e / (2 + e)
- * <= 1/3 by its series to r^15, so that nothing is lost where e is small.
+ * <= 1/3 by its series up to r^15, which is accurate for small e.
  */
 static inline vec softplus_vec(vec u)
 {

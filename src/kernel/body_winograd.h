@@ -1,12 +1,12 @@
 /*
- * body_winograd.h - the transforms of Winograd's F(4x4, 3x3), for every instruction set.
+ * body_winograd.h - the transforms of Winograd F(4x4, 3x3), compiled once per instruction set.
  *
- * Part of body.h, which gives vec, LANES and FMA.  A tile at a time, a vector of channels at a
- * time; elementwise, so that the vector's width changes no bit.
- * Lavin and Gray 2015, arXiv 1509.09308.
+ * Included by body.h, which defines vec, LANES and FMA.  The transforms process one tile and
+ * one vector of channels at a time.  They are element-wise over channels, so the vector width
+ * does not change the bits.  Matrices B, G and A: Lavin and Gray 2015, arXiv 1509.09308.
  */
 
-/* B^T d for a column of 6. */
+/* B^T d, a column of 6 to 6. */
 static inline void input_column(vec *o, int os, const vec *d, int ds)
 {
     vec d0 = d[0], d1 = d[ds], d2 = d[2 * ds], d3 = d[3 * ds], d4 = d[4 * ds],
@@ -21,7 +21,7 @@ static inline void input_column(vec *o, int os, const vec *d, int ds)
     o[5 * os] = FMA(splat(4), d1, FMA(splat(-5), d3, d5));
 }
 
-/* A^T m: a column of 6 to 4. */
+/* A^T m, a column of 6 to 4. */
 static inline void output_column(vec *o, int os, const vec *m, int ms)
 {
     vec m0 = m[0], m1 = m[ms], m2 = m[2 * ms], m3 = m[3 * ms], m4 = m[4 * ms],
@@ -33,7 +33,7 @@ static inline void output_column(vec *o, int os, const vec *m, int ms)
     o[3 * os] = FMA(splat(8), d2, d) + m5;
 }
 
-/* A d: a column of 4 to 6, the transpose of output_column. */
+/* A d, a column of 4 to 6. */
 static inline void gradient_column(vec *o, int os, const vec *d, int ds)
 {
     vec d0 = d[0], d1 = d[ds], d2 = d[2 * ds], d3 = d[3 * ds];
@@ -47,7 +47,7 @@ static inline void gradient_column(vec *o, int os, const vec *d, int ds)
     o[5 * os] = d3;
 }
 
-/* G^T u: a column of 6 to 3. */
+/* G^T u, a column of 6 to 3. */
 static inline void filter_column(vec *o, int os, const vec *u, int us)
 {
     vec u0 = u[0], u1 = u[us], u2 = u[2 * us], u3 = u[3 * us], u4 = u[4 * us],
@@ -58,7 +58,7 @@ static inline void filter_column(vec *o, int os, const vec *u, int us)
     o[2 * os] = FMA(splat(1.0f / 6), s2, FMA(splat(-1.0f / 6), s, u5));
 }
 
-/* G g: a column of 3 to 6. */
+/* G g, a column of 3 to 6. */
 static inline void filters_column(vec *o, int os, const vec *g, int gs)
 {
     vec g0 = g[0], g1 = g[gs], g2 = g[2 * gs];
@@ -72,14 +72,14 @@ static inline void filters_column(vec *o, int os, const vec *g, int gs)
     o[5 * os] = g2;
 }
 
-/* Pixels of an n x n tile from channel c0 on, zero outside the window. */
+/* Channels [c0, c0 + lanes) of an n x n tile, 0 outside the window. */
 static inline __attribute__((always_inline)) void read_tile(const int n, size_t c,
                                                             size_t c0, size_t lanes,
                                                             const float *x, size_t row,
                                                             wino_window in, vec *d)
 {
     static const float zeros[LANES];
-    /* A pixel outside is read from the zeros: no branch, and d stays in registers. */
+    /* Pixels outside are read from `zeros`: no branch, so d stays in registers. */
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++)
 #pragma GCC unroll 6
@@ -117,11 +117,11 @@ static inline void store_lanes(float *p, size_t lanes, vec v)
 }
 
 /*
- * What a tile needs for one vector of channels.  Functions of their own: in the loop over
- * channels the compiler keeps a pointer for each of 36 streams, in memory.
+ * The functions below process one tile and one vector of channels.  They are not inlined:
+ * inside the loop over channels the compiler would keep 36 pointers, and spill them.
  */
 
-/* The transform of d, whose frequencies go f_stride floats apart from v on. */
+/* Transforms d; frequency f is stored at v + f * f_stride. */
 static inline __attribute__((always_inline)) void store_input(const vec d[36], float *v,
                                                               size_t f_stride,
                                                               size_t lanes)
@@ -180,7 +180,7 @@ static void wino_input(size_t c, const float *x, size_t row, wino_window in, flo
         input_part(c, c0, x, row, in, v + c0, f_stride);
 }
 
-/* The rows of a tile's output, before the transform along them: w [4][6]. */
+/* Loads 36 frequencies and transforms the columns: w [4][6]. */
 static inline __attribute__((always_inline)) void load_output(const float *m,
                                                               size_t f_stride,
                                                               size_t lanes, vec w[24])
