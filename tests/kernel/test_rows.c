@@ -1,6 +1,6 @@
 /*
- * test_rows.c - rows of similarities against plain double loops, for every instruction set
- * this machine runs.
+ * test_rows.c - rows of similarities against plain loops in double, for every instruction set
+ * of this machine.
  */
 #include "simile_test.h"
 
@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-enum { MOST = 67 };
+enum { MAX_N = 67 };
 
 static void fill(float *s, size_t n)
 {
@@ -19,8 +19,8 @@ static void fill(float *s, size_t n)
     }
 }
 
-/* Calls `check` with each set that this machine runs; `portable` is always one of them. */
-static void for_every_set(void (*check)(void))
+/* Calls `check` for each instruction set that this machine supports. */
+static void for_every_isa(void (*check)(void))
 {
     static const char *const names[] = {"portable", "v3", "v4"};
     for (size_t i = 0; i < 3; i++)
@@ -36,16 +36,16 @@ static double softplus(double x)
 static void check_softplus(void)
 {
     static const float scales[] = {1, 10, 100}, biases[] = {0, -10, 40};
-    float s[MOST];
-    fill(s, MOST);
-    for (size_t n = 1; n <= MOST; n++)
+    float s[MAX_N];
+    fill(s, MAX_N);
+    for (size_t n = 1; n <= MAX_N; n++)
         for (size_t i = 0; i < 9; i++) {
             float scale = scales[i / 3], bias = biases[i % 3];
             double want = 0;
             for (size_t j = 0; j < n; j++)
                 want += softplus((double)s[j] * (double)scale + (double)bias);
             double got = (double)sim_row_softplus_sum(n, s, scale, bias);
-            if (fabs(got - want) > 1e-6 * want + 1e-37) /* below e^-87 all is 0 */
+            if (fabs(got - want) > 1e-6 * want + 1e-37) /* exp is 0 below -87 */
                 fail_msg("%s n %zu scale %g bias %g: %.9g, wanted %.9g",
                          sim_kernels_name(), n, (double)scale, (double)bias, got, want);
         }
@@ -56,15 +56,15 @@ static void check_softplus(void)
 static void sums_of_softplus_match_a_plain_loop(void **state)
 {
     (void)state;
-    for_every_set(check_softplus);
+    for_every_isa(check_softplus);
 }
 
 static void check_infinite_row(void)
 {
-    float s[MOST], column[MOST], p[MOST];
-    fill(s, MOST);
-    fill(column, MOST);
-    for (size_t n = 1; n <= MOST; n++) {
+    float s[MAX_N], column[MAX_N], p[MAX_N];
+    fill(s, MAX_N);
+    fill(column, MAX_N);
+    for (size_t n = 1; n <= MAX_N; n++) {
         sim_row_softmax_two(n, s, 20, INFINITY, column, p);
         for (size_t j = 0; j < n; j++) {
             double want = exp(20 * (double)s[j] - (double)column[j]);
@@ -73,26 +73,26 @@ static void check_infinite_row(void)
     }
 }
 
-static void a_row_of_infinite_sum_leaves_the_column_alone(void **state)
+static void an_infinite_row_sum_drops_the_row_term(void **state)
 {
     (void)state;
-    for_every_set(check_infinite_row);
+    for_every_isa(check_infinite_row);
 }
 
 static void check_shares(void)
 {
-    float s[MOST], column[MOST], p[MOST];
-    fill(s, MOST);
-    for (size_t j = 0; j < MOST; j++)
+    float s[MAX_N], column[MAX_N], p[MAX_N];
+    fill(s, MAX_N);
+    for (size_t j = 0; j < MAX_N; j++)
         column[j] = 0.5f + 3 * (float)j;
-    for (size_t n = 1; n <= MOST; n++)
+    for (size_t n = 1; n <= MAX_N; n++)
         for (int two = 0; two < 2; two++) {
             sim_row_shares(n, s, 20, 20, 7, two ? column : NULL, p);
             for (size_t j = 0; j < n; j++) {
                 double weight = 7 + (two ? (double)column[j] : 0);
                 double want = exp(20 * (double)s[j] - 20) * weight;
                 assert_true(fabs((double)p[j] - want) <=
-                            4e-6 * want); /* the logit's ulp */
+                            4e-6 * want); /* one ulp of the logit */
             }
         }
     s[0] = -INFINITY;
@@ -103,21 +103,21 @@ static void check_shares(void)
 static void shares_match_a_plain_loop(void **state)
 {
     (void)state;
-    for_every_set(check_shares);
+    for_every_isa(check_shares);
 }
 
-static void fast_sets_have_equal_bits(void **state)
+static void v3_and_v4_produce_equal_bits(void **state)
 {
     (void)state;
-    float s[MOST], v3[MOST];
-    fill(s, MOST);
+    float s[MAX_N], v3[MAX_N];
+    fill(s, MAX_N);
     if (sim_kernels_pick("v3") != SIM_OK || sim_kernels_pick("v4") != SIM_OK)
         skip();
-    for (int set = 0; set < 2; set++) {
-        ASSERT_OK(sim_kernels_pick(set ? "v4" : "v3"));
-        for (size_t n = 1; n <= MOST; n++) {
+    for (int v4 = 0; v4 < 2; v4++) {
+        ASSERT_OK(sim_kernels_pick(v4 ? "v4" : "v3"));
+        for (size_t n = 1; n <= MAX_N; n++) {
             float sum = sim_row_softplus_sum(n, s, 7, -3);
-            if (set)
+            if (v4)
                 assert_memory_equal(&sum, &v3[n - 1], sizeof sum);
             v3[n - 1] = sum;
         }
@@ -127,11 +127,11 @@ static void fast_sets_have_equal_bits(void **state)
 static void a_dot_product_is_exact_to_double(void **state)
 {
     (void)state;
-    float a[MOST], b[MOST];
-    fill(a, MOST);
-    for (size_t i = 0; i < MOST; i++)
-        b[i] = a[MOST - 1 - i];
-    for (size_t d = 1; d <= MOST; d++) {
+    float a[MAX_N], b[MAX_N];
+    fill(a, MAX_N);
+    for (size_t i = 0; i < MAX_N; i++)
+        b[i] = a[MAX_N - 1 - i];
+    for (size_t d = 1; d <= MAX_N; d++) {
         double want = 0;
         for (size_t i = 0; i < d; i++)
             want += (double)a[i] * (double)b[i];
@@ -143,9 +143,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_of_softplus_match_a_plain_loop),
-        cmocka_unit_test(a_row_of_infinite_sum_leaves_the_column_alone),
+        cmocka_unit_test(an_infinite_row_sum_drops_the_row_term),
         cmocka_unit_test(shares_match_a_plain_loop),
-        cmocka_unit_test(fast_sets_have_equal_bits),
+        cmocka_unit_test(v3_and_v4_produce_equal_bits),
         cmocka_unit_test(a_dot_product_is_exact_to_double),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
