@@ -1,5 +1,5 @@
 /*
- * clock.h - time for people and for profiles; never for results.
+ * clock.h - clocks for log lines and time measurements. Results never depend on them.
  *
  * Module: core
  */
@@ -8,13 +8,13 @@
 
 #include <stddef.h>
 
-double sim_clock_s(void);      /* monotonic seconds since some moment */
-double sim_clock_wall_s(void); /* seconds since 1970 */
+double sim_clock_s(void);      /* monotonic, in seconds since an arbitrary origin */
+double sim_clock_wall_s(void); /* seconds since 1970-01-01 UTC */
 
-/* "2026-11-24T08:45:35Z" of a wall time; `out` holds 21 bytes. */
+/* Formats a wall time as UTC, "2026-11-24T08:45:35Z"; "" if it cannot be represented. */
 void sim_clock_iso(double wall_s, char out[21]);
 
-/* "3h12m", "45 s", "2d4h" for people. */
+/* Formats a duration as "45 s", "12m05s", "3h12m" or "2d4h"; "?" if negative or not finite. */
 void sim_clock_span(double seconds, char *out, size_t out_bytes);
 
 #endif

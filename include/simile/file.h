@@ -1,11 +1,15 @@
 /*
- * file.h - file I/O behind a small table, so that tests can make any call fail.
+ * file.h - files, directories and processes.
  *
  * Module: core
- * All functions retry EINTR and short transfers, and transient EIO, EAGAIN and ESTALE
- * a few times; but an fsync that failed stays failed.  Messages name path and reason.
- * Codes: SIM_E_INPUT (does not exist), SIM_E_ACCESS (permission, read only), SIM_E_IO
- * (else); what is to be made in a folder that is gone fails with SIM_E_CREATE.
+ * The system calls go through a table, so that tests can make any of them fail. EINTR and
+ * short transfers are retried; EIO, EAGAIN and ESTALE are retried a few times with a pause. A
+ * failed fsync is not retried.
+ *
+ * Errors of all functions, with path and reason in the message: SIM_E_INPUT (does not exist),
+ * SIM_E_ACCESS (permission, read-only file system), SIM_E_CREATE (a file to be created is in a
+ * directory that does not exist), SIM_E_IO (any other reason). `path` beside an `fd` is used for
+ * messages only.
  */
 #ifndef SIMILE_FILE_H
 #define SIMILE_FILE_H
@@ -15,7 +19,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The calls that tests may replace.  Same contracts as POSIX, errno included. */
+/* The system calls that tests may replace; same contracts as in POSIX, including errno. */
 typedef struct {
     int (*open)(const char *path, int flags, mode_t mode);
     ssize_t (*pread)(int fd, void *data, size_t n, off_t at);
@@ -30,42 +34,56 @@ typedef struct {
 
 extern const sim_file_calls sim_file_posix;
 
-/* Uses `calls` from now on; NULL restores POSIX.  Keeps: calls. */
+/* Selects the table; NULL restores sim_file_posix. `calls` is borrowed until the next call. */
 void sim_file_use(const sim_file_calls *calls);
 
-/* Opens for reading.  A directory or device is refused. */
+/* ---- open files ---- */
+
+/* Opens a regular file for reading; its length is stored in *n_bytes. */
 SIM_MUST_USE sim_status sim_file_open_read(const char *path, int *fd, uint64_t *n_bytes);
 
-/* Reads exactly n bytes at an offset.  Fails: SIM_E_IO naming path on a short file. */
+/* Opens an existing file for writing in place. */
+SIM_MUST_USE sim_status sim_file_open_update(const char *path, int *fd);
+
+/* Opens for appending; creates the file if it does not exist. */
+SIM_MUST_USE sim_status sim_file_open_append(const char *path, int *fd);
+
+/* Read and write exactly n bytes at byte offset `at`. Errors: SIM_E_IO if the file ends before
+ * all bytes are read. */
 SIM_MUST_USE sim_status sim_file_read_at(int fd, const char *path, uint64_t at,
                                          void *data, size_t n);
 SIM_MUST_USE sim_status sim_file_write_at(int fd, const char *path, uint64_t at,
                                           const void *data, size_t n);
 
-/* Opens an existing file for writing in place (prepare's bulk bytes). */
-SIM_MUST_USE sim_status sim_file_open_update(const char *path, int *fd);
+/* Appends a text, usually whole lines. */
+SIM_MUST_USE sim_status sim_file_append(int fd, const char *path, const char *text);
 
-/* Makes it `n_bytes` long: cut, or with a hole at the end. */
+/* Sets the length: truncates, or extends with zeros that need no disk space. */
 SIM_MUST_USE sim_status sim_file_set_length(int fd, const char *path, uint64_t n_bytes);
 
-/* Holds the file against other processes until it is closed; they are refused at once.
- * Where the file system has no locks it does nothing.  Fails: SIM_E_CREATE, held. */
-SIM_MUST_USE sim_status sim_file_hold(int fd, const char *path);
+/* Takes an exclusive advisory lock until the file is closed, without waiting. Does nothing if
+ * the file system has no locks. Errors: SIM_E_CREATE if another process holds the lock. */
+SIM_MUST_USE sim_status sim_file_lock(int fd, const char *path);
 
-/* Makes what was written durable. */
+/* Flushes written data to stable storage (fsync). */
 SIM_MUST_USE sim_status sim_file_sync(int fd, const char *path);
 
-/* Closes; the error that close reports (quota) counts.  fd -1 is fine. */
+/* Closes *fd and sets it to -1; -1 is accepted. Reports errors of earlier writes that close
+ * returns, such as an exceeded quota. */
 SIM_MUST_USE sim_status sim_file_close(int *fd, const char *path);
 
-/* The whole file, at most `limit` bytes; one zero byte follows.  Caller's. */
+/* ---- whole files ---- */
+
+/* Reads a file of at most `limit` bytes and appends a zero byte, which *n_bytes does not count.
+ * *data becomes the caller's. Errors: SIM_E_DATA if the file is longer. */
 SIM_MUST_USE sim_status sim_file_load(const char *path, size_t limit, char **data,
                                       size_t *n_bytes);
 
 /*
- * Replaces `path` by the pieces, so that after a crash either the old or the whole new
- * file is there: create-exclusive temporary beside it (O_NOFOLLOW), write, fsync,
- * rename, fsync of the directory.  On failure the temporary is gone.
+ * Replaces `path` with the concatenated pieces. After a crash the file has either its old or
+ * its complete new content: the pieces are written to a new temporary file in the same directory,
+ * which is synced and renamed; then the directory is synced. On failure the temporary file is
+ * removed.
  */
 typedef struct {
     const void *data;
@@ -75,50 +93,43 @@ SIM_MUST_USE sim_status sim_file_replace(const char *path, const sim_piece *piec
                                          size_t n_pieces);
 
 /*
- * The same with pieces that come one after the other: begin, add ..., end.  When one of
- * them fails, or before `end`, `drop` removes the temporary; after `end` it does nothing.
+ * The same in steps: begin, add any number of times, end. `cancel` removes the temporary file
+ * after a failure or instead of `end`; after `end` has succeeded it does nothing.
  */
 typedef struct {
     char path[4096], temporary[4096];
     int fd;
-    bool made; /* the temporary stands there, and it is ours */
+    bool made; /* the temporary file exists and belongs to this replacement */
 } sim_replacement;
 SIM_MUST_USE sim_status sim_file_replace_begin(const char *path, sim_replacement *out);
 SIM_MUST_USE sim_status sim_file_replace_add(sim_replacement *r, const void *data,
                                              size_t n_bytes);
 SIM_MUST_USE sim_status sim_file_replace_end(sim_replacement *r);
-void sim_file_replace_drop(sim_replacement *r);
-
-/* Opens (creates) for appending, and appends whole lines. */
-SIM_MUST_USE sim_status sim_file_open_append(const char *path, int *fd);
-SIM_MUST_USE sim_status sim_file_append(int fd, const char *path, const char *text);
+void sim_file_replace_cancel(sim_replacement *r);
 
 /*
- * Creates exclusively with this text (locks), which nobody sees in part: written beside
- * it, then linked.  Fails: SIM_E_CREATE when it exists.
+ * Creates a lock file that contains `text`. Other processes never read it half written: it is
+ * written under a temporary name and then linked, if the file system has links.
+ * Errors: SIM_E_CREATE if `path` exists.
  */
 SIM_MUST_USE sim_status sim_file_create_new(const char *path, const char *text);
 
-SIM_MUST_USE sim_status sim_file_remove(const char *path); /* absent is fine */
+SIM_MUST_USE sim_status sim_file_remove(const char *path); /* may be absent */
 SIM_MUST_USE sim_status sim_file_rename(const char *from, const char *to);
-/* Makes a rename durable: syncs the folder that `path` is in. */
+/* Syncs the directory that contains `path`, which makes a rename durable. */
 SIM_MUST_USE sim_status sim_file_sync_directory(const char *path);
-/* With parents; it may be there.  Fails: SIM_E_CREATE where something is in the way */
-SIM_MUST_USE sim_status sim_directory_make(const char *path);
-/* An empty one. */
+
+/* ---- directories and paths ---- */
+
+/* Creates a directory and its parents; existing ones are accepted. Errors: SIM_E_CREATE if a
+ * component exists and is not a directory. */
+SIM_MUST_USE sim_status sim_directory_create(const char *path);
+/* Removes an empty directory. */
 SIM_MUST_USE sim_status sim_directory_remove(const char *path);
 SIM_MUST_USE sim_status sim_directory_sync(const char *path);
-bool sim_path_exists(const char *path);
-bool sim_path_is_directory(const char *path);
-bool sim_path_is_same(const char *a, const char *b); /* one file of two names */
-/*
- * Can a result go to `out`, and is it another file than `in`?  Asked before the work, which
- * may be long.  Fails: SIM_E_USAGE (the same file), SIM_E_CREATE, SIM_E_ACCESS.
- */
-SIM_MUST_USE sim_status sim_path_check_output(const char *out, const char *in);
 
-/* Names in a directory, sorted by bytes, without "." and ".."; release with
- * sim_names_clear.  Fails: as above. */
+/* Names in a directory, sorted by byte values, without "." and ".."; release them with
+ * sim_names_clear. */
 typedef struct {
     size_t n;
     char **names;
@@ -126,32 +137,46 @@ typedef struct {
 SIM_MUST_USE sim_status sim_directory_list(const char *path, sim_names *out);
 void sim_names_clear(sim_names *names);
 
-/* Number of this process, and name of its host. */
+bool sim_path_exists(const char *path);
+bool sim_path_is_directory(const char *path);
+bool sim_path_is_same(const char *a, const char *b); /* the same inode */
+
+/*
+ * Checks before a long computation that a file can be created at `out` and that `out` is not
+ * the file `in`.
+ * Errors: SIM_E_USAGE (the same file), SIM_E_CREATE, SIM_E_ACCESS.
+ */
+SIM_MUST_USE sim_status sim_path_check_output(const char *out, const char *in);
+
+/* Bytes available on the file system of `path`. */
+SIM_MUST_USE sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes);
+
+/* ---- processes ---- */
+
 long sim_process_id(void);
 void sim_host_name(char *out, size_t out_bytes);
 
-/*
- * What the system says of a process of this host; false when there is none of that number.
- * Numbers are used again, so `began` (ticks of the kernel) tells two processes apart; and
- * they mean nothing to who sees other processes, as from another container: `space` says
- * which ones this process sees ("" where the system does not tell).
- */
+/* State of a process of this host, from /proc. Process ids are reused; id and start time
+ * together identify a process. */
 typedef struct {
     char state; /* 'R', 'S', 'D', 'T' (stopped), 't' (traced), 'Z' and 'X' (dead) ... */
-    char began[32];
+    char start_ticks[32]; /* clock ticks after boot, decimal */
 } sim_process;
+/* False if no process has this id. */
 bool sim_process_query(long pid, sim_process *out);
-void sim_process_space(char *out, size_t out_bytes);
+
+/* Name of the PID namespace of this process, "" if unknown. Process ids of different
+ * namespaces, such as those of two containers, are unrelated. */
+void sim_process_namespace(char *out, size_t out_bytes);
 
 /*
- * What a program of PATH prints (stdout and stderr, cut to fit) and its exit code; no shell,
- * nothing on its stdin.  It is killed when it says nothing for wait_ms.
- * Fails: SIM_E_INSTALL (it cannot be started), SIM_E_IO (no answer).
+ * Runs a program from PATH without a shell and with empty standard input; stores its exit code
+ * and its output (stdout and stderr, truncated to out_bytes). It is killed if it prints nothing
+ * for wait_ms.
+ *   argv  terminated by NULL
+ * Errors: SIM_E_INSTALL if it cannot be started, SIM_E_IO if it was killed.
  */
-SIM_MUST_USE sim_status sim_process_answer(const char *const *argv, int wait_ms,
+SIM_MUST_USE sim_status sim_process_output(const char *const *argv, int wait_ms,
                                            char *out, size_t out_bytes, int *code);
-
-/* Free bytes on the file system of `path`. */
-SIM_MUST_USE sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes);
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * heartbeat.h - how far this process is, for a watchdog in another thread to see.
+ * heartbeat.h - progress counters of this process, read by a watchdog thread.
  *
  * Module: core
- * Whoever finishes a piece of work beats: a parallel loop, a transfer of a file, an exchange
- * between ranks.  A count that stands still means that nothing gets done.  All functions
- * may be called from any thread and cost a few nanoseconds.
+ * Code that completes a unit of work increments a counter: a parallel loop, a transfer of a
+ * file, a message exchange between ranks. A counter that does not change means that no
+ * progress is made. All functions are thread-safe and take a few nanoseconds.
  */
 #ifndef SIMILE_HEARTBEAT_H
 #define SIMILE_HEARTBEAT_H
@@ -12,25 +12,27 @@
 #include <stdint.h>
 
 typedef struct {
-    uint64_t beats; /* pieces of work done since the start */
-    uint64_t place; /* exchanges begun + exchanges ended; odd inside of one.  Ranks that
-                          did the same have the same number. */
-    int64_t step;   /* as last said */
-    const char *phase; /* as last said; "" before */
+    uint64_t beats; /* units of work completed since the start of the process */
+    /* Exchanges started plus exchanges completed; odd during an exchange. Equal on ranks that
+     * have executed the same exchanges. */
+    uint64_t exchanges;
+    int64_t step;      /* last argument of sim_heartbeat_step; 0 initially */
+    const char *phase; /* last argument of sim_heartbeat_phase; "" initially */
 } sim_heartbeat;
 
-/* A piece of work is done. */
+/* Counts one completed unit of work. */
 void sim_heartbeat_tick(void);
-/* An exchange with other ranks begins, or ends.  Counts as a beat. */
+/* Marks the start or the end of an exchange with other ranks. Also counts as a unit of work. */
 void sim_heartbeat_exchange(void);
-/* What the work is for, in words that a person reads.  Keeps: words, a literal. */
-void sim_heartbeat_phase(const char *words);
-void sim_heartbeat_step(int64_t number);
+/* Sets a short description of the current work for messages. `text` is stored, not copied;
+ * pass a string literal. */
+void sim_heartbeat_phase(const char *text);
+void sim_heartbeat_step(int64_t value);
 
-/* From now on nothing that the calling thread does counts: for the watchdog itself. */
+/* Excludes all further work of the calling thread from the counts; for the watchdog itself. */
 void sim_heartbeat_mute(void);
 
-/* The present counts; not all of the very same moment. */
+/* Reads the counters, each atomically; not one consistent snapshot. */
 sim_heartbeat sim_heartbeat_now(void);
 
 #endif

@@ -1,9 +1,10 @@
 /*
- * memory.h - memory with a tag, so that the ledger can say who holds how much.
+ * memory.h - allocation with tags, and accounting of memory by tag.
  *
  * Module: core
- * Every block is zeroed and aligned to 64 bytes.  A tag is a string literal such as
- * "encoder/activations"; the part before the slash is the room.
+ * Every block is zeroed and aligned to 64 bytes. A tag is a string literal such as
+ * "encoder/activations"; the part before the slash is the module. Allocation functions store
+ * the tag, not a copy. All functions are thread-safe.
  */
 #ifndef SIMILE_MEMORY_H
 #define SIMILE_MEMORY_H
@@ -13,29 +14,30 @@
 #include <stdint.h>
 
 /*
- * `count` items of `size` bytes, zeroed, 64-byte aligned; the product is checked.
- * *out becomes the caller's, release with sim_free.  count 0 gives a valid block.
- * Large blocks are mapped, so that freeing gives them back and zeroing costs nothing.
- * Fails: SIM_E_IO "out of memory", naming tag and bytes.  Keeps: tag.
+ * Allocates `count` elements of `size` bytes, zeroed; the product is checked for overflow.
+ * *out becomes the caller's, to be released with sim_free. A count of 0 yields a valid block.
+ * Blocks of 1 MiB or more are mapped: freeing returns them to the system, and zeroing is free.
+ * Errors: SIM_E_IO if memory is exhausted, with tag and bytes.
  */
 SIM_MUST_USE sim_status sim_alloc_bytes(size_t count, size_t size, const char *tag,
                                         void **out);
 
 /*
- * sim_alloc(&p, n, "module/what"): n zeroed elements of *p.  sim_alloc_to stores the
- * pointer in *pointer, a pointer to any object type.
+ * sim_alloc(&p, n, "module/what") allocates n elements of type *p. sim_alloc_to stores the
+ * block in *pointer, a pointer to any object type.
  */
 SIM_MUST_USE sim_status sim_alloc_to(size_t count, size_t size, const char *tag,
                                      void *pointer);
 #define sim_alloc(pointer, count, tag)                                                   \
     sim_alloc_to((count), sizeof **(pointer), (tag), (pointer))
 
-/* sim_new(&p, "module/what"): one zeroed *p. */
+/* sim_new(&p, "module/what") allocates one element of type *p. */
 #define sim_new(pointer, tag) sim_alloc(pointer, 1, tag)
 
 /*
- * sim_grow(&p, n, "module/what"): grows *p to n elements and keeps its content; p may be
- * NULL.  sim_grow_to reads and stores *pointer, a pointer to any object type.
+ * sim_grow(&p, n, "module/what") reallocates p to n elements and preserves the content; p may be
+ * NULL. sim_grow_to does so for *pointer, a pointer to any object type. On failure p is
+ * unchanged.
  */
 SIM_MUST_USE sim_status sim_grow_to(size_t count, size_t size, const char *tag,
                                     void *pointer);
@@ -55,10 +57,10 @@ void sim_free_at(void *pointer);
         (pointer) = NULL;                                                                \
     } while (0)
 
-/* A buffer of an object: its owner lists all of them in one function, from which creation,
- * destruction and byte accounting follow. */
+/* A buffer of an object. Its owner lists all of them in one function; creation, destruction
+ * and byte accounting use this list. */
 typedef struct {
-    void *pointer;      /* to the owner's pointer to the buffer */
+    void *pointer;      /* address of the owner's pointer to the buffer */
     size_t count, size; /* elements, bytes per element */
 } sim_buffer;
 #define SIM_BUFFER(pointer_, count_)                                                     \
@@ -71,32 +73,31 @@ typedef struct {
 SIM_MUST_USE sim_status sim_buffers_create(const sim_buffer *list, size_t n,
                                            const char *tag);
 size_t sim_buffers_bytes(const sim_buffer *list, size_t n);
-/* Releases all buffers and sets their pointers to NULL; counts are not read. */
+/* Frees all buffers and sets their pointers to NULL; counts are not used. */
 void sim_buffers_destroy(const sim_buffer *list, size_t n);
 
-/* A copy of a text.  Fails: SIM_E_IO. */
+/* Copy a text, and format one; *out becomes the caller's. Errors: SIM_E_IO. */
 SIM_MUST_USE sim_status sim_text_copy(const char *text, const char *tag, char **out);
-
-/* A formatted text, the caller's.  Fails: SIM_E_IO. */
 SIM_MUST_USE sim_status sim_text_format(const char *tag, char **out, const char *fmt, ...)
     SIM_PRINTF(3, 4);
 
 typedef struct {
     const char *tag;
-    size_t bytes; /* held now */
+    size_t bytes; /* allocated now */
     size_t peak_bytes;
-    size_t n_blocks; /* held now */
+    size_t n_blocks; /* allocated now */
 } sim_memory_row;
 
-/* Calls `see` for every tag ever used, in order of name. */
-void sim_memory_report(void (*see)(void *ctx, const sim_memory_row *row), void *ctx);
+/* Calls `visit` for every tag that was ever used, sorted by name. */
+void sim_memory_report(void (*visit)(void *ctx, const sim_memory_row *row), void *ctx);
 
-size_t sim_memory_bytes(void);        /* held now, all tags */
-size_t sim_memory_peak_bytes(void);   /* highest so far */
-uint64_t sim_memory_calls(void);      /* allocations ever made: a step adds none */
-size_t sim_memory_process_peak(void); /* the process's peak resident bytes */
+size_t sim_memory_bytes(void);      /* allocated now, all tags */
+size_t sim_memory_peak_bytes(void); /* maximum of sim_memory_bytes */
+uint64_t sim_memory_calls(
+    void); /* allocations since the start; a training step makes none */
+size_t sim_memory_process_peak(void); /* peak resident set size of the process, bytes */
 
-/* Tests: the k-th allocation from now fails (1: the next); 0 switches it off. */
+/* For tests: makes the k-th allocation from now on fail (1: the next one); 0 cancels. */
 void sim_memory_fail_at(uint64_t k);
 
 #endif

@@ -1,9 +1,10 @@
 /*
- * tensor.h - a named view of numbers, and the visitors that see them.
+ * tensor.h - named views of arrays, and visitors to which stateful objects list them.
  *
  * Module: core
- * Every stateful object names its tensors and scalars to a visitor.  Checkpoint, hash
- * ladder, memory report and export are visitors; none of them knows whose state it is.
+ * Every stateful object lists its named tensors and scalars to a visitor. Checkpoints, the
+ * hash trace, the comparison of replicas and the skipping of steps are visitors; they do not
+ * depend on the objects they visit.
  */
 #ifndef SIMILE_TENSOR_H
 #define SIMILE_TENSOR_H
@@ -18,10 +19,9 @@ typedef enum { SIM_F32, SIM_F64, SIM_I64, SIM_U64, SIM_I32, SIM_U8 } sim_type;
 enum { SIM_MAX_DIMS = 5 };
 
 /*
- * A C-order array.  A scalar has n_dims 0.  A tensor that is `sharded` over the ranks has
- * global dims, and `data` holds rows [row_lo, row_hi) of the first dimension, perhaps
- * none; the ranks' rows follow each other in order of rank and together are all rows.
- * Of a whole one, row_lo and row_hi say nothing.
+ * An array in C order; a scalar has n_dims 0. If `sharded`, dims are global and this rank
+ * holds rows [row_lo, row_hi) of the first dimension, possibly none; the rows of the ranks are
+ * consecutive in rank order and cover all rows. Otherwise row_lo and row_hi are unused.
  */
 typedef struct {
     const char *name; /* "layer1.0.conv1.weight"; no leading slash */
@@ -34,29 +34,32 @@ typedef struct {
 } sim_tensor;
 
 size_t sim_type_bytes(sim_type type);
-const char *sim_type_name(sim_type type);     /* as NumPy calls it: "float32" */
-size_t sim_tensor_count(const sim_tensor *t); /* elements, by dims */
-/* Bytes of a row of the first dimension; 0 for a scalar. */
+const char *sim_type_name(sim_type type);     /* NumPy's name, such as "float32" */
+size_t sim_tensor_count(const sim_tensor *t); /* number of elements according to dims */
+/* Bytes per row of the first dimension; 0 for a scalar. */
 size_t sim_tensor_row_bytes(const sim_tensor *t);
 
-/* Hash over name, number of dims, dims (uint64 LE each) and bytes, of a whole tensor. */
+/* Hash of name, number of dims, dims (uint64, little endian) and elements. The tensor is not
+ * sharded. */
 sim_hash sim_tensor_hash(const sim_tensor *t);
-/* The same where the bytes come in pieces: starts `h` with name and dims. */
+/* Resets `h` and adds name and dims. Adding all elements in order then yields the value of
+ * sim_tensor_hash. */
 void sim_tensor_hash_begin(const sim_tensor *t, sim_hasher *h);
 
 /*
- * Sees one tensor.  A saving visitor reads t->data, a loading one fills it.
- * `group` is the path in front of the name ("/weights/encoder").
+ * `visit` is called once per tensor. A saving visitor reads t->data, a loading one fills it.
+ * `group` is the path of the tensor in a checkpoint ("/weights/encoder"). An error ends the
+ * visit and is returned to the caller.
  */
 typedef struct sim_visitor {
-    sim_status (*see)(void *ctx, const char *group, const sim_tensor *t);
+    sim_status (*visit)(void *ctx, const char *group, const sim_tensor *t);
     void *ctx;
 } sim_visitor;
 
 SIM_MUST_USE sim_status sim_visit(const sim_visitor *v, const char *group,
                                   const sim_tensor *t);
 
-/* Shorthands for visiting functions. */
+/* Visit a vector of n floats, and an integer scalar. */
 SIM_MUST_USE sim_status sim_visit_f32(const sim_visitor *v, const char *group,
                                       const char *name, size_t n, float *data);
 SIM_MUST_USE sim_status sim_visit_i64(const sim_visitor *v, const char *group,

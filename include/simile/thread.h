@@ -1,9 +1,9 @@
 /*
- * thread.h - a parallel loop, and the few thread tools the loader needs.
+ * thread.h - the parallel loop, per-thread scratch memory, and POSIX threads.
  *
  * Module: core
- * sim_for runs on OpenMP, so OMP_NUM_THREADS, OMP_PLACES and OMP_PROC_BIND do what
- * people expect.  Denormals are flushed to zero in every thread that computes.
+ * sim_for uses OpenMP; OMP_NUM_THREADS, OMP_PLACES and OMP_PROC_BIND apply. Denormals are
+ * flushed to zero in every thread that computes.
  */
 #ifndef SIMILE_THREAD_H
 #define SIMILE_THREAD_H
@@ -13,47 +13,49 @@
 #include <pthread.h>
 #include <stdint.h>
 
-/* Number of threads sim_for uses; 0 asks OpenMP (OMP_NUM_THREADS, Slurm, affinity). */
-void sim_threads_set(int wanted);
+/* Sets the number of threads of sim_for. 0 selects OMP_NUM_THREADS if set, otherwise the number
+ * of allowed cores. */
+void sim_threads_set(int n);
 int sim_threads(void);
 
-/* Cores this process may run on, of those that the machine has; "0-3,8" for people, cut
- * where `out` ends. */
+/* Cores in the affinity mask of this process, and cores of the machine that are online. */
 int sim_cores_allowed(void);
 int sim_cores_present(void);
+/* Formats the affinity mask, "0-3,8"; truncated to out_bytes; "?" if unknown. */
 void sim_cores_text(char *out, size_t out_bytes);
-/* The allowed ones, a bit each; none where the system does not tell. */
+/* The affinity mask, one bit per core; all zero if unknown. */
 enum { SIM_CORE_WORDS = 16 };
 void sim_cores_mask(uint64_t out[SIM_CORE_WORDS]);
 
 /*
- * Calls fn(i, ctx) for i in [0, n), in any order, on sim_threads() threads.
- * Items write disjoint outputs: that is what makes results independent of the count.
- * Not nested: called from inside an item it runs serially.  (A loop of one item is no
- * loop: its item may call sim_for and have all threads.)
+ * Calls fn(i, ctx) for each i in [0, n), in any order, on sim_threads() threads. Iterations
+ * write disjoint outputs, so results do not depend on the number of threads. Loops do not nest:
+ * inside an iteration, sim_for runs serially. A loop with a single iteration is not parallel;
+ * its iteration may call sim_for and use all threads.
  */
 void sim_for(size_t n, void (*fn)(size_t i, void *ctx), void *ctx);
 
-/* Index of the calling thread within the running sim_for, 0 outside of one. */
+/* Index of the calling thread in the running sim_for; 0 outside. */
 int sim_thread_index(void);
 
 /*
- * Scratch of the calling thread, at least `bytes`, 64-byte aligned, contents
- * undefined, valid until the thread asks again.  Grows and stays; one user at a time:
- * whoever calls a function that may ask for scratch must not hold any.
- * Running out of memory here ends the job.
+ * Returns scratch memory of the calling thread: at least `bytes`, 64-byte aligned, content
+ * undefined. It is valid until the next call in this thread, so a caller must not use it
+ * across calls of functions that use scratch themselves. It grows on demand and is never
+ * shrunk. Aborts if memory is exhausted.
  */
 void *sim_scratch(size_t bytes);
-/* What a thread holds after asking for so much. */
+/* Bytes that a thread allocates for a request of `bytes`. */
 size_t sim_scratch_capacity(size_t bytes);
-/* Every thread of sim_for holds `room` from now on: without it a thread takes its scratch
- * whenever an item that wants some first falls to it, which may be late in a run. */
-void sim_scratch_reserve(size_t room);
+/* Allocates at least `bytes` of scratch in every thread of sim_for. Otherwise a thread allocates
+ * in the first iteration that needs scratch, possibly late in a run. */
+void sim_scratch_reserve(size_t bytes);
 
-/* Sets flush-to-zero and denormals-are-zero for the calling thread. */
+/* Enables flush-to-zero and denormals-are-zero in the calling thread, on x86 and AArch64. */
 void sim_flush_denormals(void);
 
-/* For data's loader and train's watchdog: threads that never call sim_for, MPI or HDF5. */
+/* POSIX threads, for the image loader and the watchdog. These threads never call sim_for, MPI
+ * or HDF5. */
 typedef struct {
     pthread_t id;
 } sim_thread;
@@ -64,15 +66,19 @@ typedef struct {
     pthread_cond_t condition;
 } sim_signal;
 
+/* Starts a thread that runs body(ctx). Errors: SIM_E_IO. */
 SIM_MUST_USE sim_status sim_thread_start(sim_thread *t, void *(*body)(void *), void *ctx);
 void sim_thread_join(sim_thread *t);
+
 void sim_mutex_init(sim_mutex *m);
 void sim_mutex_lock(sim_mutex *m);
 void sim_mutex_unlock(sim_mutex *m);
 void sim_mutex_destroy(sim_mutex *m);
+
+/* A condition variable. Both waits require that the caller holds m and may return spuriously. */
 void sim_signal_init(sim_signal *s);
 void sim_signal_wait(sim_signal *s, sim_mutex *m);
-/* The same for `seconds` at most. */
+/* Waits for at most `seconds`. */
 void sim_signal_wait_for(sim_signal *s, sim_mutex *m, double seconds);
 void sim_signal_all(sim_signal *s);
 void sim_signal_destroy(sim_signal *s);

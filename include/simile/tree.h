@@ -1,12 +1,13 @@
 /*
- * tree.h - the one order in which sums over the batch are taken.
+ * tree.h - the binary tree that fixes the order of sums over the batch.
  *
  * Module: core
- * Leaves 0 .. L-1 are folded in the tree that splits [lo, hi) at lo + (hi - lo)/2; a
- * node with an empty child is the other child.  Whoever owns a range of leaves walks
- * them in ascending order with a stack, merging where a node of the tree over all L
- * closes; what is left on the stack are the range's maximal nodes, in order.  comm
- * joins the ranks' maximal nodes by the same tree: the number of ranks changes no bit.
+ * Leaves 0 to L-1 are reduced by the tree that splits [lo, hi) at lo + (hi - lo)/2; the value of
+ * a node with one empty child is that of the other child. The owner of a range of leaves
+ * processes them in ascending order on a stack and merges two partial sums when a node of the
+ * tree over all L leaves is complete. The entries that remain are the maximal nodes of the
+ * range, in ascending order. comm combines the maximal nodes of all ranks by the same tree, so
+ * results have the same bits for any number of ranks.
  */
 #ifndef SIMILE_TREE_H
 #define SIMILE_TREE_H
@@ -15,11 +16,13 @@
 
 #include <stdint.h>
 
+/* The integers lo, ..., hi - 1. */
 typedef struct {
     size_t lo, hi;
 } sim_range;
 
-/* Leaves of part `part` of `n_parts`: floor(part L / n_parts) on; may be empty. */
+/* Part `part` of n_parts of the leaves: from floor(part L / n_parts) up to
+ * floor((part + 1) L / n_parts); may be empty. */
 sim_range sim_tree_part(size_t n_leaves, size_t n_parts, size_t part);
 
 /* One rank of `size` ranks, for code that divides leaves among ranks without communication. */
@@ -30,43 +33,50 @@ typedef struct {
 /* The leaves of the rank: sim_tree_part(n_leaves, size, rank). */
 sim_range sim_partition_range(sim_partition p, size_t n_leaves);
 
-/* Most maximal nodes that a range can have. */
+/* Upper bound of the number of maximal nodes of a range. */
 enum { SIM_TREE_MAX_NODES = 128 };
 
-/* The maximal nodes of [lo, hi) in the tree over n_leaves, ascending; their number. */
+/* Stores the maximal nodes of `range` in the tree over n_leaves, ascending; returns their
+ * number. */
 size_t sim_tree_nodes(size_t n_leaves, sim_range range,
                       sim_range nodes[SIM_TREE_MAX_NODES]);
 
-/* Number of merges of the two topmost partials after leaf `leaf` was pushed by the owner
- * of `range`. */
+/* Number of merges of the two topmost stack entries after the owner of `range` has pushed
+ * leaf `leaf`. */
 size_t sim_tree_merges(size_t n_leaves, sim_range range, size_t leaf);
 
-/* Deepest the owner's stack gets while walking `range`. */
+/* Maximum height of the owner's stack while it processes `range`. */
 size_t sim_tree_depth(size_t n_leaves, sim_range range);
 
 /*
- * A stack of float partials.  Write leaf i's values to sim_tree_stack_top(), then call
- * sim_tree_stack_push(): it merges (left + right, in parallel) as the tree says.
- * After the last leaf, node j of sim_tree_nodes stands at partials + j * n.
+ * A stack of partial sums of float vectors. For each leaf in ascending order, write its values
+ * to sim_tree_stack_top() and call sim_tree_stack_push(), which merges entries (left + right,
+ * in parallel) where nodes are complete. After the last leaf, node j of sim_tree_nodes is stored
+ * at partials + j * n.
  */
 typedef struct {
-    size_t n;        /* floats in a partial */
+    size_t n;        /* floats per entry */
     size_t n_leaves; /* of the whole tree */
-    sim_range range; /* the owner's leaves */
-    size_t next;     /* leaf that comes next */
-    size_t height;   /* partials on the stack */
+    sim_range range; /* leaves of the owner */
+    size_t next;     /* next leaf to push */
+    size_t height;   /* entries on the stack */
     float *partials; /* [sim_tree_depth][n], borrowed */
 } sim_tree_stack;
 
-void sim_tree_stack_begin(sim_tree_stack *f, size_t n, size_t n_leaves, sim_range range,
+void sim_tree_stack_begin(sim_tree_stack *s, size_t n, size_t n_leaves, sim_range range,
                           float *partials);
-float *sim_tree_stack_top(const sim_tree_stack *f);
-void sim_tree_stack_push(sim_tree_stack *f);
+float *sim_tree_stack_top(const sim_tree_stack *s);
+void sim_tree_stack_push(sim_tree_stack *s);
 
 /*
- * Folds `n_nodes` partials of `width` doubles, given with the leaf ranges they stand
- * for (ascending, together [0, n_leaves)), by the tree; the result is in out[width].
- * `merge` folds right into left.  Overwrites the partials.
+ * Reduces nodes to the root of the tree.
+ *
+ *   ranges    [n_nodes]         leaves of the nodes; ascending, together [0, n_leaves)
+ *   partials  [n_nodes][width]  values of the nodes, overwritten
+ *   merge     reduces the values of a right child into those of its left sibling
+ *   out       [width]
+ *
+ * Serial; may be called inside sim_for.
  */
 typedef void sim_merge_fn(size_t width, double *left, size_t left_leaves,
                           const double *right, size_t right_leaves);
@@ -75,8 +85,8 @@ void sim_tree_reduce_doubles(size_t n_leaves, size_t width, const sim_range *ran
                              double *out);
 
 /*
- * The same for floats, summed: node j of n floats stands at partials + j * stride.
- * Returns the sum, which stands in the first node's place.
+ * Sums nodes of n floats to the root of the tree; node j is stored at partials + j * stride.
+ * Returns the sum, which overwrites the first node.
  */
 float *sim_tree_reduce_floats(size_t n_leaves, size_t n, const sim_range *ranges,
                               size_t n_nodes, float *partials, size_t stride);
@@ -86,11 +96,11 @@ void sim_merge_sum(size_t width, double *left, size_t left_leaves, const double 
                    size_t right_leaves);
 
 /*
- * Chan's pairwise formula on [2][width/2]: the means of a node, then V = (centred sum of
- * squares) / (samples in a leaf); all leaves stand for the same number of samples.  With
- * la and lb leaves: V = Va + Vb + (mean_b - mean_a)^2 la lb / (la + lb).  The biased
- * variance of a whole tree over L leaves is V / L.
- * Chan, Golub, LeVeque 1979.
+ * Merges means and variances by Chan's pairwise formula. A vector is [2][width/2]: the means,
+ * then V = (centred sum of squares) / (samples per leaf); all leaves have the same number of
+ * samples. With la and lb leaves, V = Va + Vb + (mean_b - mean_a)^2 la lb / (la + lb). The
+ * biased variance over all L leaves is V / L.
+ * Source: Chan, Golub, LeVeque 1979.
  */
 void sim_merge_moments(size_t width, double *left, size_t left_leaves,
                        const double *right, size_t right_leaves);

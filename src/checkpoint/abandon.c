@@ -62,7 +62,7 @@ static sim_status make_abandoned(const sim_run *run, const sim_names *names, cha
             SIM_TRY(is_unfinished(out, names, &unfinished));
     }
     if (!taken)
-        SIM_TRY(sim_directory_make(out));
+        SIM_TRY(sim_directory_create(out));
 done:
     return st;
 }

@@ -400,7 +400,7 @@ sim_status sim_checkpoint_load(const sim_checkpoint *k, const sim_state_source *
 {
     sim_status st = SIM_OK;
     loader f = {.file = k->file, .checkpoint = k, .path = k->path};
-    const sim_visitor v = {.see = load_tensor, .ctx = &f};
+    const sim_visitor v = {.visit = load_tensor, .ctx = &f};
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
 done:
@@ -416,7 +416,7 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
     size_t n = 0, image_bytes = 0;
     sim_hash digest;
     loader f = {.path = path, .heads_are_optional = true};
-    const sim_visitor v = {.see = load_tensor, .ctx = &f};
+    const sim_visitor v = {.visit = load_tensor, .ctx = &f};
 
     SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &bytes, &n));
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);

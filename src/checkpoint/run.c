@@ -37,7 +37,7 @@ static void process_start(long pid, char out[32])
 {
     sim_process p;
     bool lives = sim_process_query(pid, &p) && p.state != 'Z' && p.state != 'X';
-    (void)snprintf(out, 32, "%s", lives ? p.began : "");
+    (void)snprintf(out, 32, "%s", lives ? p.start_ticks : "");
 }
 
 static sim_status write_lock(const char *path, const char *host)
@@ -45,7 +45,7 @@ static sim_status write_lock(const char *path, const char *host)
     char text[704], start[32], space[64], when[21];
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
     process_start(sim_process_id(), start);
-    sim_process_space(space, sizeof space);
+    sim_process_namespace(space, sizeof space);
     sim_clock_iso(sim_clock_wall_s(), when);
     (void)snprintf(text, sizeof text,
                    "host %s\npid %ld\nstart %s\nspace %s\njob %s\nrestart %s\nsince %s\n",
@@ -112,7 +112,7 @@ static bool job_has_ended(const char *job)
 
     if (!*job || job[strspn(job, "0123456789")] != '\0')
         return false;
-    if (sim_process_answer(argv, WAIT_MS, answer, sizeof answer, &code) != SIM_OK) {
+    if (sim_process_output(argv, WAIT_MS, answer, sizeof answer, &code) != SIM_OK) {
         sim_error_clear(); /* no Slurm, or no reply: unknown */
         return false;
     }
@@ -126,7 +126,7 @@ static bool job_has_ended(const char *job)
 static bool shares_pids(const holder *h, const char *host)
 {
     char space[64];
-    sim_process_space(space, sizeof space);
+    sim_process_namespace(space, sizeof space);
     return strcmp(h->host, host) == 0 && (!h->space[0] || strcmp(h->space, space) == 0);
 }
 
@@ -172,7 +172,7 @@ static sim_status remove_stale(const char *path, const char *text)
 
     st = open_for_lock(path, &fd);
     if (st == SIM_OK)
-        st = sim_file_hold(fd, path);
+        st = sim_file_lock(fd, path);
     if (st == SIM_OK)
         st = sim_file_load(path, 4096, &current, &n);
     if (st == SIM_E_INPUT || st == SIM_E_CREATE) { /* another start is taking over */
@@ -274,7 +274,7 @@ static void remove_temporaries(const char *directory, bool only_stale)
 static sim_status make_directory(const char *path, bool *is_new)
 {
     bool existed = sim_path_exists(path);
-    sim_status st = sim_directory_make(path);
+    sim_status st = sim_directory_create(path);
     *is_new = st == SIM_OK && !existed;
     return st;
 }

@@ -30,7 +30,7 @@ sim_status sim_checkpoint_bytes(const sim_state_source *sources, size_t n_source
                                 size_t *n_bytes)
 {
     sim_status st = SIM_OK;
-    const sim_visitor v = {.see = add_bytes, .ctx = n_bytes};
+    const sim_visitor v = {.visit = add_bytes, .ctx = n_bytes};
     *n_bytes = 0;
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
@@ -130,7 +130,7 @@ sim_status sim_weights_hash(const sim_state_source *sources, size_t n_sources,
 {
     sim_status st = SIM_OK;
     hashes h = {0};
-    const sim_visitor v = {.see = hash_weight, .ctx = &h};
+    const sim_visitor v = {.visit = hash_weight, .ctx = &h};
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
     SIM_TRY(weights_hash_of(&h, out));
@@ -385,7 +385,7 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
     sim_status st = SIM_OK;
     char directory[4200];
     image_writer w = {.comm = c, .parts = {.directory = directory, .step = head->step}};
-    const sim_visitor v = {.see = save_tensor, .ctx = &w};
+    const sim_visitor v = {.visit = save_tensor, .ctx = &w};
     int64_t saved = c->rank == 0 && is_already_saved(run, head, sources, n_sources);
 
     sim_comm_max_i64(c, &saved, 1);

@@ -62,7 +62,7 @@ static sim_status rename_group(void *ctx, const char *group, const sim_tensor *t
 
 static sim_status visit_copy(void *object, const sim_visitor *v)
 {
-    const sim_visitor renamed = {.see = rename_group, .ctx = (void *)v};
+    const sim_visitor renamed = {.visit = rename_group, .ctx = (void *)v};
     return visit_method(object, &renamed);
 }
 

@@ -95,7 +95,7 @@ static sim_status keep_earlier(const char *path, int64_t step, uint64_t *keep_by
     SIM_TRY(copy_earlier(path, step, &r, keep_bytes));
     SIM_TRY(sim_file_replace_end(&r));
 done:
-    sim_file_replace_drop(&r);
+    sim_file_replace_cancel(&r);
     return st;
 }
 
@@ -157,7 +157,7 @@ static sim_status copy_to_abandoned(const char *path, const char *folder)
     SIM_TRY(copy_earlier(path, INT64_MAX, &r, &n_bytes));
     SIM_TRY(sim_file_replace_end(&r));
 done:
-    sim_file_replace_drop(&r);
+    sim_file_replace_cancel(&r);
     return st;
 }
 

@@ -187,7 +187,7 @@ static sim_status write_script(const head *h, const char *path)
     }
     SIM_TRY(sim_file_replace_end(&file));
 done:
-    sim_file_replace_drop(&file);
+    sim_file_replace_cancel(&file);
     return st;
 }
 

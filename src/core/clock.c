@@ -1,5 +1,5 @@
 /*
- * clock.c - time for people and profiles.
+ * clock.c - clocks and their text formats.
  */
 #include "simile/clock.h"
 
@@ -25,7 +25,7 @@ double sim_clock_wall_s(void)
 
 void sim_clock_iso(double wall_s, char out[21])
 {
-    const double last = 253402300799.0; /* of the year 9999 */
+    const double last = 253402300799.0; /* end of the year 9999 */
     time_t seconds = wall_s > 0 ? (time_t)(wall_s < last ? wall_s : last) : 0;
     struct tm parts;
     if (!gmtime_r(&seconds, &parts) ||

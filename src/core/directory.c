@@ -1,5 +1,5 @@
 /*
- * directory.c - folders: making and listing.
+ * directory.c - paths and directories: checks, creation, listing.
  */
 #include "simile/file.h"
 
@@ -17,24 +17,24 @@
 
 bool sim_path_exists(const char *path)
 {
-    struct stat about;
-    return stat(path, &about) == 0;
+    struct stat info;
+    return stat(path, &info) == 0;
 }
 
 bool sim_path_is_directory(const char *path)
 {
-    struct stat about;
-    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
 bool sim_path_is_same(const char *a, const char *b)
 {
-    struct stat one, other;
-    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev &&
-           one.st_ino == other.st_ino;
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 &&
+           first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
-static sim_status code_of_making(int error)
+static sim_status creation_code(int error)
 {
     if (error == EACCES || error == EPERM || error == EROFS)
         return SIM_E_ACCESS;
@@ -45,61 +45,61 @@ sim_status sim_path_check_output(const char *out, const char *in)
 {
     sim_status st = SIM_OK;
     struct stat a;
-    char folder[PATH_MAX] = ".";
+    char directory[PATH_MAX] = ".";
     const char *slash = strrchr(out, '/');
 
-    SIM_CHECK(strlen(out) < sizeof folder, SIM_E_CREATE, "%.200s ... is too long a path",
-              out);
+    SIM_CHECK(strlen(out) < sizeof directory, SIM_E_CREATE,
+              "%.200s...: the path is too long", out);
     if (slash)
-        (void)snprintf(folder, sizeof folder, "%.*s", (int)(slash - out + 1), out);
-    SIM_CHECK(stat(folder, &a) == 0 && access(folder, W_OK) == 0, code_of_making(errno),
-              "%s: cannot be created: %s", out, strerror(errno));
+        (void)snprintf(directory, sizeof directory, "%.*s", (int)(slash - out + 1), out);
+    SIM_CHECK(stat(directory, &a) == 0 && access(directory, W_OK) == 0,
+              creation_code(errno), "%s: cannot be created: %s", out, strerror(errno));
     if (stat(out, &a) != 0)
         goto done;
-    SIM_CHECK(!S_ISDIR(a.st_mode), SIM_E_CREATE, "%s is a folder, expected a file", out);
-    SIM_CHECK(!sim_path_is_same(out, in), SIM_E_USAGE,
-              "%s would be overwritten, but it is what is read from: give "
-              "another --out",
+    SIM_CHECK(!S_ISDIR(a.st_mode), SIM_E_CREATE, "%s is a directory; expected a file",
               out);
+    SIM_CHECK(!sim_path_is_same(out, in), SIM_E_USAGE,
+              "%s is also the input; choose another output with --out", out);
 done:
     return st;
 }
 
-static sim_status code_of_looking(int error)
+static sim_status lookup_code(int error)
 {
     if (error == EACCES || error == EPERM)
         return SIM_E_ACCESS;
     return error == ENOENT || error == ENOTDIR ? SIM_E_INPUT : SIM_E_IO;
 }
 
-static sim_status make_one(const char *path)
+static sim_status create_one(const char *path)
 {
     sim_status st = SIM_OK;
     int error = mkdir(path, 0777) == 0 ? 0 : errno;
-    /* Automounters answer EACCES or EROFS for a folder that is there: so look. */
+    /* Automounters may return EACCES or EROFS for an existing directory. */
     if (error != 0 && !sim_path_is_directory(path))
-        SIM_FAIL(code_of_making(error), "%s: cannot be made: %s", path, strerror(error));
+        SIM_FAIL(creation_code(error), "%s: cannot be created: %s", path,
+                 strerror(error));
 done:
     return st;
 }
 
-sim_status sim_directory_make(const char *path)
+sim_status sim_directory_create(const char *path)
 {
     sim_status st = SIM_OK;
     char part[PATH_MAX];
     size_t n = strlen(path);
 
-    SIM_CHECK(n > 0 && n < sizeof part, SIM_E_CREATE, "\"%.200s\": no path of a folder",
-              path);
+    SIM_CHECK(n > 0 && n < sizeof part, SIM_E_CREATE,
+              "\"%.200s\" is not a valid directory path", path);
     memcpy(part, path, n + 1);
     for (char *p = part + 1; *p; p++) {
         if (*p != '/')
             continue;
         *p = '\0';
-        SIM_TRY(make_one(part));
+        SIM_TRY(create_one(part));
         *p = '/';
     }
-    SIM_TRY(make_one(part));
+    SIM_TRY(create_one(part));
 done:
     return st;
 }
@@ -107,7 +107,7 @@ done:
 sim_status sim_directory_remove(const char *path)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(rmdir(path) == 0, code_of_looking(errno), "%s: cannot be removed: %s", path,
+    SIM_CHECK(rmdir(path) == 0, lookup_code(errno), "%s: cannot be removed: %s", path,
               strerror(errno));
 done:
     return st;
@@ -118,12 +118,12 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static sim_status add_name(sim_names *names, size_t *room, const char *name)
+static sim_status add_name(sim_names *names, size_t *capacity, const char *name)
 {
     sim_status st = SIM_OK;
-    if (names->n == *room) {
-        *room = *room ? 2 * *room : 64;
-        SIM_TRY(sim_grow(&names->names, *room, "core/names"));
+    if (names->n == *capacity) {
+        *capacity = *capacity ? 2 * *capacity : 64;
+        SIM_TRY(sim_grow(&names->names, *capacity, "core/names"));
     }
     SIM_TRY(sim_text_copy(name, "core/names", &names->names[names->n]));
     names->n++;
@@ -135,11 +135,10 @@ sim_status sim_directory_list(const char *path, sim_names *out)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
-    size_t room = 0;
+    size_t capacity = 0;
     DIR *d = opendir(path);
 
-    SIM_CHECK(d, code_of_looking(errno), "%s: cannot be listed: %s", path,
-              strerror(errno));
+    SIM_CHECK(d, lookup_code(errno), "%s: cannot be listed: %s", path, strerror(errno));
     for (;;) {
         errno = 0;
         const struct dirent *e = readdir(d);
@@ -148,7 +147,7 @@ sim_status sim_directory_list(const char *path, sim_names *out)
         if (!e)
             break;
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            SIM_TRY(add_name(&names, &room, e->d_name));
+            SIM_TRY(add_name(&names, &capacity, e->d_name));
     }
     if (names.n)
         qsort(names.names, names.n, sizeof *names.names, by_name);
@@ -178,10 +177,10 @@ void sim_host_name(char *out, size_t out_bytes)
 sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes)
 {
     sim_status st = SIM_OK;
-    struct statvfs about;
-    SIM_CHECK(statvfs(path, &about) == 0, code_of_looking(errno),
-              "%s: cannot be looked at: %s", path, strerror(errno));
-    *n_bytes = (uint64_t)about.f_bavail * about.f_frsize;
+    struct statvfs info;
+    SIM_CHECK(statvfs(path, &info) == 0, lookup_code(errno),
+              "%s: free space cannot be determined: %s", path, strerror(errno));
+    *n_bytes = (uint64_t)info.f_bavail * info.f_frsize;
 done:
     return st;
 }

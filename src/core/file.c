@@ -1,7 +1,7 @@
 /*
- * file.c - reading, and replacing a file so that a crash leaves the old or the new one.
+ * file.c - reading, writing and atomic replacement of files.
  *
- * Every call goes through the table `present`, so that tests can make it fail.
+ * Every system call goes through the table `calls`, so that tests can make it fail.
  */
 #include "simile/file.h"
 
@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Of one transfer: a slow disk must not look like one that hangs (heartbeat.h). */
+/* Largest transfer: each one counts as progress (heartbeat.h), also on a slow disk. */
 enum { PIECE_BYTES = 64 << 20 };
 
 static int open_file(const char *path, int flags, mode_t mode)
@@ -35,14 +35,14 @@ const sim_file_calls sim_file_posix = {.open = open_file,
                                        .unlink = unlink,
                                        .link = link};
 
-static const sim_file_calls *present = &sim_file_posix;
+static const sim_file_calls *calls = &sim_file_posix;
 
-void sim_file_use(const sim_file_calls *calls)
+void sim_file_use(const sim_file_calls *table)
 {
-    present = calls ? calls : &sim_file_posix;
+    calls = table ? table : &sim_file_posix;
 }
 
-static sim_status code_of(int error)
+static sim_status status_of(int error)
 {
     switch (error) {
     case ENOENT:
@@ -57,10 +57,10 @@ static sim_status code_of(int error)
     }
 }
 
-/* The same where something is to be made: no folder, no input is missing. */
-static sim_status code_of_making(int error)
+/* The same for a file to be created: ENOENT means that its directory is missing. */
+static sim_status creation_status_of(int error)
 {
-    sim_status code = code_of(error);
+    sim_status code = status_of(error);
     return code == SIM_E_INPUT ? SIM_E_CREATE : code;
 }
 
@@ -69,11 +69,11 @@ static sim_status code_of_making(int error)
         int error_ = errno;                                                              \
         SIM_FAIL(code(error_), "%s: %s: %s", (path), (what), strerror(error_));          \
     } while (0)
-#define FAIL_ERRNO(what, path)  FAIL_WITH(code_of, what, path)
-#define FAIL_MAKING(what, path) FAIL_WITH(code_of_making, what, path)
+#define FAIL_ERRNO(what, path)  FAIL_WITH(status_of, what, path)
+#define FAIL_CREATE(what, path) FAIL_WITH(creation_status_of, what, path)
 
-/* Is it worth another try?  Transient errors get a few, with a pause. */
-static bool try_again(int *tries)
+/* Whether to retry after errno; transient errors are retried a few times with a pause. */
+static bool should_retry(int *tries)
 {
     enum { TRIES = 5, PAUSE_US = 20000 };
     if (errno == EINTR)
@@ -90,17 +90,17 @@ static int open_retry(const char *path, int flags, mode_t mode)
 {
     int fd, tries = 0;
     do
-        fd = present->open(path, flags | O_CLOEXEC, mode);
-    while (fd < 0 && try_again(&tries));
+        fd = calls->open(path, flags | O_CLOEXEC, mode);
+    while (fd < 0 && should_retry(&tries));
     return fd;
 }
 
-/* After EIO the kernel may have dropped the pages, and a second fsync would say yes. */
+/* EIO is not retried: the kernel may have dropped the pages, and a second fsync would succeed. */
 static int sync_retry(int fd)
 {
     int error;
     do
-        error = present->fsync(fd);
+        error = calls->fsync(fd);
     while (error != 0 && errno == EINTR);
     return error;
 }
@@ -109,8 +109,8 @@ static int rename_retry(const char *from, const char *to)
 {
     int error, tries = 0;
     do
-        error = present->rename(from, to);
-    while (error != 0 && try_again(&tries));
+        error = calls->rename(from, to);
+    while (error != 0 && should_retry(&tries));
     return error;
 }
 
@@ -118,28 +118,28 @@ static int unlink_retry(const char *path)
 {
     int error, tries = 0;
     do
-        error = present->unlink(path);
-    while (error != 0 && try_again(&tries));
+        error = calls->unlink(path);
+    while (error != 0 && should_retry(&tries));
     return error;
 }
 
 sim_status sim_file_open_read(const char *path, int *out, uint64_t *n_bytes)
 {
     sim_status st = SIM_OK;
-    struct stat about;
+    struct stat info;
     int fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0);
 
     if (fd < 0)
         FAIL_ERRNO("cannot be opened", path);
-    if (fstat(fd, &about) != 0)
-        FAIL_ERRNO("cannot be looked at", path);
-    SIM_CHECK(S_ISREG(about.st_mode), SIM_E_INPUT, "%s is not a regular file", path);
-    *n_bytes = (uint64_t)about.st_size;
+    if (fstat(fd, &info) != 0)
+        FAIL_ERRNO("cannot be examined", path);
+    SIM_CHECK(S_ISREG(info.st_mode), SIM_E_INPUT, "%s is not a regular file", path);
+    *n_bytes = (uint64_t)info.st_size;
     *out = fd;
     fd = -1;
 done:
     if (fd >= 0)
-        (void)present->close(fd);
+        (void)calls->close(fd);
     return st;
 }
 
@@ -150,24 +150,26 @@ sim_status sim_file_read_at(int fd, const char *path, uint64_t at, void *data, s
     int tries = 0;
 
     while (n > 0) {
-        ssize_t got = present->pread(fd, p, n < PIECE_BYTES ? n : PIECE_BYTES, (off_t)at);
-        if (got < 0 && try_again(&tries))
+        ssize_t n_read =
+            calls->pread(fd, p, n < PIECE_BYTES ? n : PIECE_BYTES, (off_t)at);
+        if (n_read < 0 && should_retry(&tries))
             continue;
-        if (got < 0)
+        if (n_read < 0)
             FAIL_ERRNO("cannot be read", path);
-        SIM_CHECK(got > 0, SIM_E_IO, "%s ends at byte %llu, %zu bytes too early", path,
+        SIM_CHECK(n_read > 0, SIM_E_IO,
+                  "%s ends at byte %llu; %zu more bytes were expected", path,
                   (unsigned long long)at, n);
-        p += got;
-        at += (uint64_t)got;
-        n -= (size_t)got;
+        p += n_read;
+        at += (uint64_t)n_read;
+        n -= (size_t)n_read;
         sim_heartbeat_tick();
     }
 done:
     return st;
 }
 
-/* A transfer that took nothing and gave no reason counts as a transient error. */
-static ssize_t some(ssize_t n)
+/* A write of zero bytes without an error is treated as a transient error. */
+static ssize_t check_written(ssize_t n)
 {
     if (n == 0)
         errno = EIO;
@@ -180,13 +182,14 @@ static sim_status write_all(int fd, const char *path, const char *p, size_t n)
     int tries = 0;
 
     while (n > 0) {
-        ssize_t put = some(present->write(fd, p, n < PIECE_BYTES ? n : PIECE_BYTES));
-        if (put < 0 && try_again(&tries))
+        ssize_t written =
+            check_written(calls->write(fd, p, n < PIECE_BYTES ? n : PIECE_BYTES));
+        if (written < 0 && should_retry(&tries))
             continue;
-        if (put < 0)
+        if (written < 0)
             FAIL_ERRNO("cannot be written", path);
-        p += put;
-        n -= (size_t)put;
+        p += written;
+        n -= (size_t)written;
         sim_heartbeat_tick();
     }
 done:
@@ -201,14 +204,14 @@ sim_status sim_file_write_at(int fd, const char *path, uint64_t at, const void *
     int tries = 0;
 
     while (n > 0) {
-        ssize_t put = some(present->pwrite(fd, p, n, (off_t)at));
-        if (put < 0 && try_again(&tries))
+        ssize_t written = check_written(calls->pwrite(fd, p, n, (off_t)at));
+        if (written < 0 && should_retry(&tries))
             continue;
-        if (put < 0)
+        if (written < 0)
             FAIL_ERRNO("cannot be written", path);
-        p += put;
-        at += (uint64_t)put;
-        n -= (size_t)put;
+        p += written;
+        at += (uint64_t)written;
+        n -= (size_t)written;
         sim_heartbeat_tick();
     }
 done:
@@ -235,7 +238,7 @@ done:
     return st;
 }
 
-sim_status sim_file_hold(int fd, const char *path)
+sim_status sim_file_lock(int fd, const char *path)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, SIM_E_CREATE,
@@ -259,12 +262,12 @@ sim_status sim_directory_sync(const char *path)
     int fd = open_retry(path, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0)
         FAIL_ERRNO("cannot be opened", path);
-    /* Some file systems do not sync folders and say EINVAL: nothing more to do there. */
+    /* EINVAL: the file system does not support syncing directories. */
     if (sync_retry(fd) != 0 && errno != EINVAL)
         FAIL_ERRNO("cannot be synced", path);
 done:
     if (fd >= 0)
-        (void)present->close(fd);
+        (void)calls->close(fd);
     return st;
 }
 
@@ -274,7 +277,7 @@ sim_status sim_file_close(int *fd, const char *path)
     int old = *fd;
 
     *fd = -1;
-    if (old >= 0 && present->close(old) != 0 && errno != EINTR)
+    if (old >= 0 && calls->close(old) != 0 && errno != EINTR)
         FAIL_ERRNO("cannot be closed", path);
 done:
     return st;
@@ -288,7 +291,7 @@ sim_status sim_file_load(const char *path, size_t limit, char **data, size_t *n_
     char *text = NULL;
 
     SIM_TRY(sim_file_open_read(path, &fd, &n));
-    SIM_CHECK(n <= limit, SIM_E_DATA, "%s has %llu bytes, %zu at most are expected", path,
+    SIM_CHECK(n <= limit, SIM_E_DATA, "%s has %llu bytes; at most %zu are expected", path,
               (unsigned long long)n, limit);
     SIM_TRY(sim_alloc(&text, (size_t)n + 1, "core/file"));
     SIM_TRY(sim_file_read_at(fd, path, 0, text, (size_t)n));
@@ -298,12 +301,12 @@ sim_status sim_file_load(const char *path, size_t limit, char **data, size_t *n_
 done:
     sim_free(text);
     if (fd >= 0)
-        (void)present->close(fd);
+        (void)calls->close(fd);
     return st;
 }
 
-/* The folder of a path: "." where it names none. */
-static void folder_of(const char *path, char *out, size_t out_bytes)
+/* The directory part of a path; "." if it has none. */
+static void directory_of(const char *path, char *out, size_t out_bytes)
 {
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
@@ -313,15 +316,15 @@ static void folder_of(const char *path, char *out, size_t out_bytes)
         (void)snprintf(out, out_bytes, "%.*s", n ? (int)n : 1, path);
 }
 
-/* "PATH.tmp.HOST.PID": beside the file, and telling whose it is. */
-static sim_status temporary_of(const char *path, char *out, size_t out_bytes)
+/* "PATH.tmp.HOST.PID": in the same directory; the suffix identifies the process. */
+static sim_status temporary_path(const char *path, char *out, size_t out_bytes)
 {
     sim_status st = SIM_OK;
     char host[64] = "";
     (void)gethostname(host, sizeof host - 1);
     int n = snprintf(out, out_bytes, "%s.tmp.%s.%ld", path, host, (long)getpid());
     SIM_CHECK(n > 0 && (size_t)n < out_bytes, SIM_E_IO,
-              "a path of %zu bytes is too long: %.200s ...", strlen(path), path);
+              "%.200s...: a path of %zu bytes is too long", path, strlen(path));
 done:
     return st;
 }
@@ -334,16 +337,16 @@ sim_status sim_file_replace_begin(const char *path, sim_replacement *r)
     r->made = false;
     r->fd = -1;
     SIM_CHECK(strlen(path) < sizeof r->path, SIM_E_IO,
-              "a path of %zu bytes is too long: %.200s ...", strlen(path), path);
+              "%.200s...: a path of %zu bytes is too long", path, strlen(path));
     (void)snprintf(r->path, sizeof r->path, "%s", path);
-    SIM_TRY(temporary_of(path, r->temporary, sizeof r->temporary));
+    SIM_TRY(temporary_path(path, r->temporary, sizeof r->temporary));
     r->fd = open_retry(r->temporary, flags, 0666);
-    if (r->fd < 0 && errno == EEXIST) { /* ours, from a process of the same number */
+    if (r->fd < 0 && errno == EEXIST) { /* left by an earlier process with the same id */
         (void)unlink_retry(r->temporary);
         r->fd = open_retry(r->temporary, flags, 0666);
     }
     if (r->fd < 0)
-        FAIL_MAKING("cannot be created", r->temporary);
+        FAIL_CREATE("cannot be created", r->temporary);
     r->made = true;
 done:
     return st;
@@ -357,25 +360,25 @@ sim_status sim_file_replace_add(sim_replacement *r, const void *data, size_t n_b
 sim_status sim_file_replace_end(sim_replacement *r)
 {
     sim_status st = SIM_OK;
-    char folder[PATH_MAX];
+    char directory[PATH_MAX];
 
     SIM_TRY(sim_file_sync(r->fd, r->temporary));
     SIM_TRY(sim_file_close(&r->fd, r->temporary));
     if (rename_retry(r->temporary, r->path) != 0)
-        FAIL_MAKING("cannot be replaced", r->path);
+        FAIL_CREATE("cannot be replaced", r->path);
     r->made = false;
-    folder_of(r->path, folder, sizeof folder);
-    SIM_TRY(sim_directory_sync(folder));
+    directory_of(r->path, directory, sizeof directory);
+    SIM_TRY(sim_directory_sync(directory));
 done:
     return st;
 }
 
-void sim_file_replace_drop(sim_replacement *r)
+void sim_file_replace_cancel(sim_replacement *r)
 {
     if (!r->made)
         return;
     if (r->fd >= 0)
-        (void)present->close(r->fd);
+        (void)calls->close(r->fd);
     (void)unlink_retry(r->temporary);
     r->made = false;
 }
@@ -390,7 +393,7 @@ sim_status sim_file_replace(const char *path, const sim_piece *pieces, size_t n_
         SIM_TRY(sim_file_replace_add(&r, pieces[i].data, pieces[i].n_bytes));
     SIM_TRY(sim_file_replace_end(&r));
 done:
-    sim_file_replace_drop(&r);
+    sim_file_replace_cancel(&r);
     return st;
 }
 
@@ -399,7 +402,7 @@ sim_status sim_file_open_append(const char *path, int *out)
     sim_status st = SIM_OK;
     int fd = open_retry(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0666);
     if (fd < 0)
-        FAIL_MAKING("cannot be opened for appending", path);
+        FAIL_CREATE("cannot be opened for appending", path);
     *out = fd;
 done:
     return st;
@@ -410,7 +413,7 @@ sim_status sim_file_append(int fd, const char *path, const char *text)
     return write_all(fd, path, text, strlen(text));
 }
 
-/* The text in a new file that nobody else has. */
+/* Creates a file exclusively and writes the text. */
 static sim_status write_new(const char *path, const char *text)
 {
     sim_status st = SIM_OK;
@@ -418,30 +421,31 @@ static sim_status write_new(const char *path, const char *text)
     int fd = open_retry(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
 
     if (fd < 0 && errno == EEXIST)
-        SIM_FAIL(SIM_E_CREATE, "%s is already there", path);
+        SIM_FAIL(SIM_E_CREATE, "%s already exists", path);
     if (fd < 0)
-        FAIL_MAKING("cannot be created", path);
+        FAIL_CREATE("cannot be created", path);
     made = true;
     SIM_TRY(write_all(fd, path, text, strlen(text)));
     SIM_TRY(sim_file_sync(fd, path));
     SIM_TRY(sim_file_close(&fd, path));
 done:
     if (fd >= 0)
-        (void)present->close(fd);
+        (void)calls->close(fd);
     if (st != SIM_OK && made)
         (void)unlink_retry(path);
     return st;
 }
 
-/* 0, EEXIST, or another reason.  NFS may repeat a request that was done: two links tell. */
+/* Returns 0 or an errno. NFS may repeat a link request that succeeded; then the call fails but the
+ * file has two links. */
 static int link_to(const char *from, const char *to)
 {
-    struct stat about;
+    struct stat info;
     int tries = 0, error;
     do
-        error = present->link(from, to) == 0 ? 0 : errno;
-    while (error != 0 && try_again(&tries));
-    return error == 0 || (stat(from, &about) == 0 && about.st_nlink == 2) ? 0 : error;
+        error = calls->link(from, to) == 0 ? 0 : errno;
+    while (error != 0 && should_retry(&tries));
+    return error == 0 || (stat(from, &info) == 0 && info.st_nlink == 2) ? 0 : error;
 }
 
 sim_status sim_file_create_new(const char *path, const char *text)
@@ -449,17 +453,17 @@ sim_status sim_file_create_new(const char *path, const char *text)
     sim_status st = SIM_OK;
     char temporary[4096] = "";
 
-    SIM_TRY(temporary_of(path, temporary, sizeof temporary));
-    (void)unlink_retry(temporary); /* ours, from a process of the same number */
+    SIM_TRY(temporary_path(path, temporary, sizeof temporary));
+    (void)unlink_retry(temporary); /* left by an earlier process with the same id */
     SIM_TRY(write_new(temporary, text));
     int error = link_to(temporary, path);
     (void)unlink_retry(temporary);
-    SIM_CHECK(error != EEXIST, SIM_E_CREATE, "%s is already there", path);
+    SIM_CHECK(error != EEXIST, SIM_E_CREATE, "%s already exists", path);
     if (error == EPERM || error == EOPNOTSUPP || error == ENOSYS || error == EMLINK)
         SIM_TRY(write_new(path, text)); /* a file system without links */
     else
-        SIM_CHECK(error == 0, code_of_making(error), "%s: cannot be created: %s", path,
-                  strerror(error));
+        SIM_CHECK(error == 0, creation_status_of(error), "%s: cannot be created: %s",
+                  path, strerror(error));
 done:
     return st;
 }
@@ -484,7 +488,7 @@ done:
 
 sim_status sim_file_sync_directory(const char *path)
 {
-    char folder[PATH_MAX];
-    folder_of(path, folder, sizeof folder);
-    return sim_directory_sync(folder);
+    char directory[PATH_MAX];
+    directory_of(path, directory, sizeof directory);
+    return sim_directory_sync(directory);
 }

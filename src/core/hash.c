@@ -7,11 +7,11 @@
 
 #include <stdio.h>
 
-#define XXH_STATIC_LINKING_ONLY /* the state's size */
+#define XXH_STATIC_LINKING_ONLY /* for the definition of XXH3_state_t */
 #include <xxhash.h>
 
 struct sim_hasher {
-    XXH3_state_t state; /* wants 64-byte alignment: every block has it */
+    XXH3_state_t state; /* needs 64-byte alignment, which sim_new provides */
 };
 
 static sim_hash from_xxh(XXH128_hash_t h)

@@ -1,12 +1,12 @@
 /*
- * heartbeat.c - counts of work done, that one thread adds to and another looks at.
+ * heartbeat.c - the progress counters of the process.
  */
 #include "simile/heartbeat.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
-static _Atomic uint64_t beats, place;
+static _Atomic uint64_t beats, exchanges;
 static _Atomic int64_t step;
 static const char *_Atomic phase = "";
 static _Thread_local bool muted;
@@ -19,18 +19,18 @@ void sim_heartbeat_tick(void)
 
 void sim_heartbeat_exchange(void)
 {
-    atomic_fetch_add_explicit(&place, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&exchanges, 1, memory_order_relaxed);
     sim_heartbeat_tick();
 }
 
-void sim_heartbeat_phase(const char *words)
+void sim_heartbeat_phase(const char *text)
 {
-    atomic_store_explicit(&phase, words, memory_order_relaxed);
+    atomic_store_explicit(&phase, text, memory_order_relaxed);
 }
 
-void sim_heartbeat_step(int64_t number)
+void sim_heartbeat_step(int64_t value)
 {
-    atomic_store_explicit(&step, number, memory_order_relaxed);
+    atomic_store_explicit(&step, value, memory_order_relaxed);
 }
 
 void sim_heartbeat_mute(void)
@@ -41,7 +41,8 @@ void sim_heartbeat_mute(void)
 sim_heartbeat sim_heartbeat_now(void)
 {
     return (sim_heartbeat){.beats = atomic_load_explicit(&beats, memory_order_relaxed),
-                           .place = atomic_load_explicit(&place, memory_order_relaxed),
+                           .exchanges =
+                               atomic_load_explicit(&exchanges, memory_order_relaxed),
                            .step = atomic_load_explicit(&step, memory_order_relaxed),
                            .phase = atomic_load_explicit(&phase, memory_order_relaxed)};
 }

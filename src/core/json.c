@@ -1,8 +1,8 @@
 /*
  * json.c - objects and arrays by jansson.
  *
- * A sim_json is a json_t: nested ones are borrowed from their parent, as jansson has it.
- * A failed allocation marks the thread, and its next dump tells it.
+ * A sim_json is a json_t; nested values are borrowed from their parent. An allocation failure in
+ * a setter marks the thread, and its next dump returns the error.
  */
 #include "simile/json.h"
 
@@ -13,14 +13,14 @@
 
 #include <jansson.h>
 
-static _Thread_local bool broken;
+static _Thread_local bool failed_in_setter;
 
 static json_t *value_of(const sim_json *j)
 {
     union {
-        const sim_json *given;
+        const sim_json *in;
         json_t *value;
-    } u = {j}; /* jansson's readers want it without const */
+    } u = {j}; /* removes const, which jansson's getters do not accept */
     return u.value;
 }
 
@@ -41,17 +41,17 @@ void sim_json_destroy(sim_json **j)
     *j = NULL;
 }
 
-/* Takes over `value`. */
-static void put(sim_json *j, const char *key, json_t *value)
+/* Sets or appends `value` and owns it, also after a failure. */
+static void set_value(sim_json *j, const char *key, json_t *value)
 {
     int error = key ? json_object_set_new(value_of(j), key, value)
                     : json_array_append_new(value_of(j), value);
     if (error)
-        broken = true;
+        failed_in_setter = true;
 }
 
-/* A text that is not UTF-8, such as an old file's name: '?' for what is not ASCII. */
-static json_t *ascii_of(const char *value)
+/* Replaces bytes outside ASCII by '?', for texts that are not valid UTF-8. */
+static json_t *ascii_string(const char *value)
 {
     json_t *text = NULL;
     char *copy = NULL;
@@ -68,62 +68,62 @@ static json_t *ascii_of(const char *value)
 void sim_json_text(sim_json *j, const char *key, const char *value)
 {
     json_t *text = json_string(value);
-    put(j, key, text ? text : ascii_of(value));
+    set_value(j, key, text ? text : ascii_string(value));
 }
 
 void sim_json_int(sim_json *j, const char *key, int64_t value)
 {
-    put(j, key, json_integer(value));
+    set_value(j, key, json_integer(value));
 }
 
 void sim_json_real(sim_json *j, const char *key, double value)
 {
-    put(j, key, isfinite(value) ? json_real(value) : json_null());
+    set_value(j, key, isfinite(value) ? json_real(value) : json_null());
 }
 
 void sim_json_bool(sim_json *j, const char *key, bool value)
 {
-    put(j, key, json_boolean(value));
+    set_value(j, key, json_boolean(value));
 }
 
 sim_json *sim_json_object(sim_json *j, const char *key)
 {
     json_t *o = json_object();
-    put(j, key, o);
+    set_value(j, key, o);
     return (sim_json *)o;
 }
 
 sim_json *sim_json_array(sim_json *j, const char *key)
 {
     json_t *a = json_array();
-    put(j, key, a);
+    set_value(j, key, a);
     return (sim_json *)a;
 }
 
 void sim_json_put(sim_json *j, const char *key, const sim_json *value)
 {
-    put(j, key, json_deep_copy(value_of(value)));
+    set_value(j, key, json_deep_copy(value_of(value)));
 }
 
-/* A text that grows; it keeps one zero byte at its end. */
+/* A growing text that always ends with a zero byte. */
 typedef struct {
     char *text;
-    size_t n, room;
+    size_t n, capacity;
     bool failed;
-} sink;
+} text_buffer;
 
-/* jansson 2.14 goes on when a key could not be written, so the sink remembers. */
-static int receive(const char *bytes, size_t n, void *ctx)
+/* jansson 2.14 ignores the result for keys, so the failure is stored. */
+static int append_bytes(const char *bytes, size_t n, void *ctx)
 {
-    sink *s = ctx;
-    size_t room = s->room;
-    while (room <= s->n + n)
-        room *= 2;
-    if (room > s->room && sim_grow(&s->text, room, "core/json") != SIM_OK)
+    text_buffer *s = ctx;
+    size_t capacity = s->capacity;
+    while (capacity <= s->n + n)
+        capacity *= 2;
+    if (capacity > s->capacity && sim_grow(&s->text, capacity, "core/json") != SIM_OK)
         s->failed = true;
     if (s->failed)
         return -1;
-    s->room = room;
+    s->capacity = capacity;
     memcpy(s->text + s->n, bytes, n);
     s->n += n;
     return 0;
@@ -132,20 +132,20 @@ static int receive(const char *bytes, size_t n, void *ctx)
 sim_status sim_json_dump(const sim_json *j, int indent, char **out)
 {
     sim_status st = SIM_OK;
-    sink s = {0};
+    text_buffer s = {0};
     size_t flags = JSON_INDENT((size_t)indent) | JSON_REAL_PRECISION(17);
 
     if (indent == 0)
         flags |= JSON_COMPACT;
-    SIM_CHECK(!broken, SIM_E_IO, "out of memory for JSON");
-    SIM_TRY(sim_grow(&s.text, s.room = 256, "core/json"));
-    int error = json_dump_callback(value_of(j), receive, &s, flags);
+    SIM_CHECK(!failed_in_setter, SIM_E_IO, "out of memory for JSON");
+    SIM_TRY(sim_grow(&s.text, s.capacity = 256, "core/json"));
+    int error = json_dump_callback(value_of(j), append_bytes, &s, flags);
     SIM_CHECK(error == 0 && !s.failed, SIM_E_IO, "out of memory for JSON");
     *out = s.text;
     s.text = NULL;
 done:
     sim_free(s.text);
-    broken = false;
+    failed_in_setter = false;
     return st;
 }
 
@@ -154,7 +154,7 @@ sim_status sim_json_parse(const char *text, size_t n_bytes, sim_json **out)
     sim_status st = SIM_OK;
     json_error_t error;
     json_t *j = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &error);
-    SIM_CHECK(j, SIM_E_DATA, "not JSON: line %d: %s", error.line, error.text);
+    SIM_CHECK(j, SIM_E_DATA, "invalid JSON: line %d: %s", error.line, error.text);
     *out = (sim_json *)j;
 done:
     return st;

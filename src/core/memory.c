@@ -1,8 +1,8 @@
 /*
- * memory.c - blocks with a tag, and the ledger that counts them.
+ * memory.c - tagged blocks and their accounting.
  *
- * A block is preceded by 64 bytes that say how large it is, under which row of the ledger
- * it counts, and whether it was mapped.
+ * A block is preceded by a header of 64 bytes with its size, its row in the accounting and the size
+ * of its mapping.
  */
 #include "simile/memory.h"
 
@@ -16,19 +16,20 @@
 #include <unistd.h>
 
 enum {
-    HEAD_BYTES = 64,
+    HEADER_BYTES = 64,
     MAX_TAGS = 512,
-    MAP_FROM_BYTES = 1 << 20,  /* above this, freeing should give the pages back */
-    HUGE_FROM_BYTES = 4 << 20, /* large enough for huge pages to pay */
+    MAP_FROM_BYTES =
+        1 << 20, /* mapped from this size on, so that freeing returns the pages */
+    HUGE_FROM_BYTES = 4 << 20, /* huge pages are requested from this size on */
     MAGIC = 0x51a11e
 };
 
 typedef struct {
-    size_t bytes, mapped_bytes; /* of the caller; of the mapping, 0: from the heap */
+    size_t bytes, mapped_bytes; /* of the caller; of the mapping, 0 if from the heap */
     int row, magic;
-} block_head;
+} block_header;
 
-_Static_assert(sizeof(block_head) <= HEAD_BYTES, "the head must fit");
+_Static_assert(sizeof(block_header) <= HEADER_BYTES, "the header does not fit");
 
 static struct {
     pthread_mutex_t lock;
@@ -37,7 +38,7 @@ static struct {
     uint64_t bytes, peak_bytes, calls, fail_at;
 } ledger = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-/* Row of a tag; the last row gathers what does not fit. */
+/* Row of a tag. When the table is full, new tags share the last row. */
 static int find_row(const char *tag)
 {
     for (int i = 0; i < ledger.n_rows; i++)
@@ -49,7 +50,7 @@ static int find_row(const char *tag)
     return ledger.n_rows++;
 }
 
-static int book(const char *tag, size_t bytes)
+static int account_block(const char *tag, size_t bytes)
 {
     pthread_mutex_lock(&ledger.lock);
     int i = find_row(tag);
@@ -65,7 +66,7 @@ static int book(const char *tag, size_t bytes)
     return i;
 }
 
-static void unbook(int row, size_t bytes)
+static void unaccount_block(int row, size_t bytes)
 {
     pthread_mutex_lock(&ledger.lock);
     ledger.rows[row].bytes -= bytes;
@@ -74,7 +75,7 @@ static void unbook(int row, size_t bytes)
     pthread_mutex_unlock(&ledger.lock);
 }
 
-/* Counts the call; true when a test wants this one to fail. */
+/* Counts the call; true if sim_memory_fail_at requested that it fails. */
 static bool count_call(void)
 {
     pthread_mutex_lock(&ledger.lock);
@@ -84,21 +85,21 @@ static bool count_call(void)
     return fail;
 }
 
-static void *map(size_t bytes)
+static void *map_pages(size_t bytes)
 {
     void *p =
         mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* From the start of a huge page on, so that the first megabytes are huge too. */
+/* Starts at a huge page boundary, so that the first megabytes use huge pages too. */
 static void *map_aligned(size_t bytes)
 {
     enum { HUGE_PAGE = 2 << 20 };
     if (bytes > SIZE_MAX - 2 * (size_t)HUGE_PAGE)
         return NULL;
     size_t page = (size_t)sysconf(_SC_PAGESIZE), used = (bytes + page - 1) / page * page;
-    char *p = map(used + HUGE_PAGE);
+    char *p = map_pages(used + HUGE_PAGE);
     if (!p)
         return NULL;
     size_t before = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
@@ -108,7 +109,7 @@ static void *map_aligned(size_t bytes)
     return p + before;
 }
 
-static void *take(size_t total, size_t *mapped_bytes)
+static void *allocate_zeroed(size_t total, size_t *mapped_bytes)
 {
     *mapped_bytes = 0;
     if (total < MAP_FROM_BYTES) {
@@ -118,7 +119,7 @@ static void *take(size_t total, size_t *mapped_bytes)
         return p;
     }
     bool huge = total >= HUGE_FROM_BYTES;
-    void *p = huge ? map_aligned(total) : map(total);
+    void *p = huge ? map_aligned(total) : map_pages(total);
     if (p && huge)
         (void)madvise(p, total, MADV_HUGEPAGE);
     *mapped_bytes = total;
@@ -131,35 +132,35 @@ sim_status sim_alloc_bytes(size_t count, size_t size, const char *tag, void **ou
     size_t bytes = 0, total = 0, mapped = 0;
 
     SIM_CHECK(!__builtin_mul_overflow(count, size, &bytes) &&
-                  !__builtin_add_overflow(bytes, (size_t)HEAD_BYTES, &total),
+                  !__builtin_add_overflow(bytes, (size_t)HEADER_BYTES, &total),
               SIM_E_IO, "out of memory: %zu x %zu bytes for %s", count, size, tag);
-    void *p = count_call() ? NULL : take(total, &mapped);
+    void *p = count_call() ? NULL : allocate_zeroed(total, &mapped);
     SIM_CHECK(p, SIM_E_IO, "out of memory: %zu bytes for %s", bytes, tag);
-    block_head *head = p;
-    *head = (block_head){bytes, mapped, book(tag, bytes), MAGIC};
-    *out = (char *)p + HEAD_BYTES;
+    block_header *header = p;
+    *header = (block_header){bytes, mapped, account_block(tag, bytes), MAGIC};
+    *out = (char *)p + HEADER_BYTES;
 done:
     return st;
 }
 
-static block_head *head_of(void *block)
+static block_header *header_of(void *block)
 {
-    block_head *head = (block_head *)(void *)((char *)block - HEAD_BYTES);
-    SIM_ASSERT(head->magic == MAGIC);
-    return head;
+    block_header *header = (block_header *)(void *)((char *)block - HEADER_BYTES);
+    SIM_ASSERT(header->magic == MAGIC);
+    return header;
 }
 
 void sim_free(void *block)
 {
     if (!block)
         return;
-    block_head *head = head_of(block);
-    unbook(head->row, head->bytes);
-    head->magic = 0;
-    if (head->mapped_bytes)
-        (void)munmap(head, head->mapped_bytes);
+    block_header *header = header_of(block);
+    unaccount_block(header->row, header->bytes);
+    header->magic = 0;
+    if (header->mapped_bytes)
+        (void)munmap(header, header->mapped_bytes);
     else
-        free(head);
+        free(header);
 }
 
 /* memcpy, because the pointer may be to any object type. */
@@ -193,7 +194,7 @@ sim_status sim_grow_to(size_t count, size_t size, const char *tag, void *pointer
     SIM_TRY(sim_alloc_bytes(count, size, tag, &grown));
     SIM_ASSERT(grown);
     if (old) {
-        size_t old_bytes = head_of(old)->bytes, bytes = count * size;
+        size_t old_bytes = header_of(old)->bytes, bytes = count * size;
         memcpy(grown, old, old_bytes < bytes ? old_bytes : bytes);
         sim_free(old);
     }
@@ -234,17 +235,17 @@ sim_status sim_text_format(const char *tag, char **out, const char *fmt, ...)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
-    va_list args, again;
+    va_list args, args_copy;
 
     va_start(args, fmt);
-    va_copy(again, args);
+    va_copy(args_copy, args);
     int n = vsnprintf(NULL, 0, fmt, args);
     SIM_ASSERT(n >= 0);
     SIM_TRY(sim_alloc(&text, (size_t)n + 1, tag));
-    (void)vsnprintf(text, (size_t)n + 1, fmt, again);
+    (void)vsnprintf(text, (size_t)n + 1, fmt, args_copy);
     *out = text;
 done:
-    va_end(again);
+    va_end(args_copy);
     va_end(args);
     return st;
 }
@@ -254,7 +255,7 @@ static int by_tag(const void *a, const void *b)
     return strcmp(((const sim_memory_row *)a)->tag, ((const sim_memory_row *)b)->tag);
 }
 
-void sim_memory_report(void (*see)(void *ctx, const sim_memory_row *row), void *ctx)
+void sim_memory_report(void (*visit)(void *ctx, const sim_memory_row *row), void *ctx)
 {
     sim_memory_row copy[MAX_TAGS];
     pthread_mutex_lock(&ledger.lock);
@@ -263,13 +264,13 @@ void sim_memory_report(void (*see)(void *ctx, const sim_memory_row *row), void *
     pthread_mutex_unlock(&ledger.lock);
     qsort(copy, (size_t)n, sizeof *copy, by_tag);
     for (int i = 0; i < n; i++)
-        see(ctx, &copy[i]);
+        visit(ctx, &copy[i]);
 }
 
-static uint64_t read_locked(const uint64_t *figure)
+static uint64_t read_locked(const uint64_t *counter)
 {
     pthread_mutex_lock(&ledger.lock);
-    uint64_t value = *figure;
+    uint64_t value = *counter;
     pthread_mutex_unlock(&ledger.lock);
     return value;
 }

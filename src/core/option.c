@@ -1,5 +1,5 @@
 /*
- * option.c - lists of choices, and how far apart two words are.
+ * option.c - lists of choices, and the edit distance of two words.
  */
 #include "simile/option.h"
 
@@ -14,7 +14,7 @@ size_t sim_choices_count(const char *choices)
     return n;
 }
 
-/* The i-th choice and its length; NULL past the end. */
+/* Choice i and its length; NULL if there is none. */
 static const char *choice_at(const char *choices, int i, size_t *length)
 {
     const char *p = choices;
@@ -51,8 +51,8 @@ int sim_choices_find(const char *choices, const char *text)
 
 size_t sim_edit_distance(const char *a, const char *b)
 {
-    enum { LONGEST = 127 };
-    size_t row[LONGEST + 1], n = strnlen(b, LONGEST), m = strnlen(a, LONGEST);
+    enum { MAX_BYTES = 127 };
+    size_t row[MAX_BYTES + 1], n = strnlen(b, MAX_BYTES), m = strnlen(a, MAX_BYTES);
     for (size_t j = 0; j <= n; j++)
         row[j] = j;
     for (size_t i = 1; i <= m; i++) {

@@ -1,6 +1,5 @@
 /*
- * process.c - other processes: what the system says of them, and what a program answers
- * that is started without a shell and not waited for long.
+ * process.c - state of other processes, and the output of a program.
  */
 #include "simile/file.h"
 
@@ -31,7 +30,8 @@ bool sim_process_query(long pid, sim_process *out)
     size_t n = fread(text, 1, sizeof text - 1, f);
     (void)fclose(f);
     text[n] = '\0';
-    /* The name in parentheses may hold anything; field 22 is the 20th after it. */
+    /* Field 2, the name in parentheses, may contain any bytes. Field 22 is the start time, the
+     * 20th field after it. */
     const char *p = strrchr(text, ')');
     if (!p || p[1] != ' ')
         return false;
@@ -39,19 +39,19 @@ bool sim_process_query(long pid, sim_process *out)
     for (int field = 0; p && field < 20; field++)
         p = strchr(p + 1, ' ');
     if (p)
-        (void)snprintf(out->began, sizeof out->began, "%.*s", (int)strcspn(p + 1, " "),
-                       p + 1);
+        (void)snprintf(out->start_ticks, sizeof out->start_ticks, "%.*s",
+                       (int)strcspn(p + 1, " "), p + 1);
     return true;
 }
 
-void sim_process_space(char *out, size_t out_bytes)
+void sim_process_namespace(char *out, size_t out_bytes)
 {
     ssize_t n = readlink("/proc/self/ns/pid", out, out_bytes - 1);
     out[n > 0 ? n : 0] = '\0';
 }
 
-/* Starts it with nothing to read; what it prints goes to `fd`. */
-static int start(const char *const *argv, int fd, pid_t *pid)
+/* Starts a program with empty standard input; its output goes to `fd`. */
+static int spawn_program(const char *const *argv, int fd, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     (void)posix_spawn_file_actions_init(&actions);
@@ -64,10 +64,11 @@ static int start(const char *const *argv, int fd, pid_t *pid)
     return error;
 }
 
-/* Reads until the end of file; false when nothing comes for `wait_ms`. */
-static bool listen_to(int fd, int wait_ms, char *out, size_t out_bytes)
+/* Reads until the end of file and drops what exceeds out_bytes; false if nothing arrives for
+ * `wait_ms`. */
+static bool read_output(int fd, int wait_ms, char *out, size_t out_bytes)
 {
-    char beyond[256];
+    char excess[256];
     size_t used = 0;
     out[0] = '\0';
     for (;;) {
@@ -77,36 +78,37 @@ static bool listen_to(int fd, int wait_ms, char *out, size_t out_bytes)
             continue;
         if (n_ready <= 0)
             return false;
-        bool room = used + 1 < out_bytes;
-        ssize_t n = read(fd, room ? out + used : beyond,
-                         room ? out_bytes - 1 - used : sizeof beyond);
+        bool fits = used + 1 < out_bytes;
+        ssize_t n = read(fd, fits ? out + used : excess,
+                         fits ? out_bytes - 1 - used : sizeof excess);
         if (n <= 0)
             return true;
-        used += room ? (size_t)n : 0;
+        used += fits ? (size_t)n : 0;
         out[used] = '\0';
     }
 }
 
-sim_status sim_process_answer(const char *const *argv, int wait_ms, char *out,
+sim_status sim_process_output(const char *const *argv, int wait_ms, char *out,
                               size_t out_bytes, int *code)
 {
     sim_status st = SIM_OK;
     int ends[2] = {-1, -1}, status = 0;
     pid_t pid = -1;
 
-    SIM_CHECK(pipe2(ends, O_CLOEXEC) == 0, SIM_E_IO, "%s: no pipe: %s", argv[0],
-              strerror(errno));
-    int error = start(argv, ends[1], &pid);
+    SIM_CHECK(pipe2(ends, O_CLOEXEC) == 0, SIM_E_IO, "%s: cannot create a pipe: %s",
+              argv[0], strerror(errno));
+    int error = spawn_program(argv, ends[1], &pid);
     SIM_CHECK(error == 0, SIM_E_INSTALL, "%s cannot be started: %s", argv[0],
               strerror(error));
     (void)close(ends[1]);
     ends[1] = -1;
-    bool answered = listen_to(ends[0], wait_ms, out, out_bytes);
-    if (!answered)
+    bool finished = read_output(ends[0], wait_ms, out, out_bytes);
+    if (!finished)
         (void)kill(pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    SIM_CHECK(answered, SIM_E_IO, "%s gave no answer in %d ms", argv[0], wait_ms);
+    SIM_CHECK(finished, SIM_E_IO, "%s printed nothing for %d ms and was killed", argv[0],
+              wait_ms);
     *code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 done:
     for (int i = 0; i < 2; i++)

@@ -1,5 +1,5 @@
 /*
- * random.c - Philox4x32-10 by Random123, and the distributions made from it.
+ * random.c - Philox4x32-10 by Random123, and distributions derived from it.
  */
 #include "simile/random.h"
 
@@ -33,7 +33,7 @@ float sim_random_unit(sim_random *r)
 float sim_random_between(sim_random *r, float lo, float hi)
 {
     float x = lo + (hi - lo) * sim_random_unit(r);
-    return x < hi ? x : lo; /* rounding may reach hi */
+    return x < hi ? x : lo; /* the sum may be rounded to hi */
 }
 
 uint32_t sim_random_below(sim_random *r, uint32_t n)
@@ -46,8 +46,8 @@ uint32_t sim_random_below(sim_random *r, uint32_t n)
 }
 
 /*
- * Natural logarithm of x in (0, 1] from additions, products and one division, so that it
- * has the same bits everywhere: x = m 2^e with m in [sqrt(1/2), sqrt(2)), then
+ * Natural logarithm of x in (0, 1] by additions, products and one division, which yield the same
+ * bits on every machine: x = m 2^e with m in [sqrt(1/2), sqrt(2)), then
  * log m = 2 atanh((m - 1) / (m + 1)) by its series.
  */
 static double plain_log(double x)

@@ -1,5 +1,5 @@
 /*
- * status.c - the story of a failure: thread-local text, and the trail behind it.
+ * status.c - the error message and backtrace of each thread, and assertions.
  */
 #include "simile/status.h"
 
@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Thread_local char story[4096];
-static _Thread_local char trail[1024];
+static _Thread_local char message[4096];
+static _Thread_local char backtrace[1024];
 static void (*assert_hook)(void);
 
-/* The part of a source path that people know: "room/file.c". */
+/* The last two components of a source path: "module/file.c". */
 static const char *short_path(const char *file)
 {
     const char *last = strrchr(file, '/');
@@ -26,58 +26,58 @@ static const char *short_path(const char *file)
 sim_status sim_error_begin(sim_status code, const char *file, int line, const char *fmt,
                            ...)
 {
-    char text[sizeof story]; /* arguments may point into the present story */
+    char text[sizeof message]; /* arguments may point into `message` */
     va_list args;
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    memcpy(story, text, sizeof story);
-    trail[0] = '\0';
+    memcpy(message, text, sizeof message);
+    backtrace[0] = '\0';
     sim_error_add_frame(file, line);
     return code;
 }
 
 void sim_error_add_frame(const char *file, int line)
 {
-    size_t used = strlen(trail);
-    (void)snprintf(trail + used, sizeof trail - used, "%s%s:%d", used ? " < " : "",
-                   short_path(file), line);
+    size_t used = strlen(backtrace);
+    (void)snprintf(backtrace + used, sizeof backtrace - used, "%s%s:%d",
+                   used ? " < " : "", short_path(file), line);
 }
 
 void sim_error_prefix(const char *fmt, ...)
 {
-    char text[sizeof story];
+    char text[sizeof message];
     va_list args;
     va_start(args, fmt);
     int n = vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     if (n < 0 || (size_t)n >= sizeof text)
         return;
-    (void)snprintf(text + n, sizeof text - (size_t)n, "%s", story);
-    memcpy(story, text, sizeof story);
+    (void)snprintf(text + n, sizeof text - (size_t)n, "%s", message);
+    memcpy(message, text, sizeof message);
 }
 
 const char *sim_error_message(void)
 {
-    return story;
+    return message;
 }
 
 const char *sim_error_backtrace(void)
 {
-    return trail;
+    return backtrace;
 }
 
 void sim_error_set(const char *text)
 {
-    size_t n = strnlen(text, sizeof story - 1);
-    memmove(story, text, n); /* it may point into the present story */
-    story[n] = '\0';
+    size_t n = strnlen(text, sizeof message - 1);
+    memmove(message, text, n); /* `text` may point into `message` */
+    message[n] = '\0';
 }
 
 void sim_error_clear(void)
 {
-    story[0] = '\0';
-    trail[0] = '\0';
+    message[0] = '\0';
+    backtrace[0] = '\0';
 }
 
 const char *sim_status_name(sim_status code)
@@ -117,7 +117,7 @@ void sim_assert_hook(void (*hook)(void))
 void sim_assert_failed(const char *what, const char *file, int line)
 {
     (void)fprintf(stderr,
-                  "simile: bug: %s:%d: %s does not hold; please report this line\n",
+                  "simile: bug: %s:%d: assertion failed: %s; please report this line\n",
                   short_path(file), line, what);
     if (assert_hook)
         assert_hook();

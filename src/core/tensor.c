@@ -1,11 +1,11 @@
 /*
- * tensor.c - what a named view of numbers knows of itself.
+ * tensor.c - types, sizes and hashes of tensors; visiting.
  */
 #include "simile/tensor.h"
 
 #include <string.h>
 
-#define XXH_STATIC_LINKING_ONLY /* the state's size */
+#define XXH_STATIC_LINKING_ONLY /* for the definition of XXH3_state_t */
 #include <xxhash.h>
 
 const char *sim_type_name(sim_type type)
@@ -39,35 +39,35 @@ size_t sim_tensor_row_bytes(const sim_tensor *t)
     return n;
 }
 
-/* What is hashed between name and bytes: the number of dims, and the dims. */
-static size_t shape_of(const sim_tensor *t, uint64_t head[1 + SIM_MAX_DIMS])
+/* Stores n_dims and the dims, which are hashed after the name; returns their bytes. */
+static size_t shape_words(const sim_tensor *t, uint64_t words[1 + SIM_MAX_DIMS])
 {
     SIM_ASSERT(t->n_dims <= SIM_MAX_DIMS);
-    head[0] = (uint64_t)t->n_dims;
+    words[0] = (uint64_t)t->n_dims;
     for (int i = 0; i < t->n_dims; i++)
-        head[1 + i] = t->dims[i];
-    return sizeof *head * (size_t)(1 + t->n_dims);
+        words[1 + i] = t->dims[i];
+    return sizeof *words * (size_t)(1 + t->n_dims);
 }
 
 void sim_tensor_hash_begin(const sim_tensor *t, sim_hasher *h)
 {
-    uint64_t head[1 + SIM_MAX_DIMS];
-    size_t n = shape_of(t, head);
+    uint64_t words[1 + SIM_MAX_DIMS];
+    size_t n = shape_words(t, words);
     sim_hasher_reset(h);
     sim_hasher_add(h, t->name, strlen(t->name));
-    sim_hasher_add(h, head, n);
+    sim_hasher_add(h, words, n);
 }
 
 sim_hash sim_tensor_hash(const sim_tensor *t)
 {
     XXH3_state_t state; /* on the stack: hashing cannot fail */
-    uint64_t head[1 + SIM_MAX_DIMS];
-    size_t n = shape_of(t, head);
+    uint64_t words[1 + SIM_MAX_DIMS];
+    size_t n = shape_words(t, words);
     SIM_ASSERT(!t->sharded);
     XXH3_INITSTATE(&state);
     (void)XXH3_128bits_reset(&state);
     (void)XXH3_128bits_update(&state, t->name, strlen(t->name));
-    (void)XXH3_128bits_update(&state, head, n);
+    (void)XXH3_128bits_update(&state, words, n);
     (void)XXH3_128bits_update(&state, t->data,
                               sim_tensor_count(t) * sim_type_bytes(t->type));
     XXH128_hash_t h = XXH3_128bits_digest(&state);
@@ -76,7 +76,7 @@ sim_hash sim_tensor_hash(const sim_tensor *t)
 
 sim_status sim_visit(const sim_visitor *v, const char *group, const sim_tensor *t)
 {
-    return v->see(v->ctx, group, t);
+    return v->visit(v->ctx, group, t);
 }
 
 sim_status sim_visit_f32(const sim_visitor *v, const char *group, const char *name,

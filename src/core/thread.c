@@ -1,5 +1,5 @@
 /*
- * thread.c - the parallel loop; the only file with #pragma omp.
+ * thread.c - the parallel loop, scratch memory and POSIX threads. The only file with #pragma omp.
  */
 #include "simile/thread.h"
 
@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static int n_threads; /* 0: nobody has said */
+static int n_threads; /* 0: not yet set */
 static _Thread_local bool inside;
 static _Thread_local struct {
     void *data;
@@ -23,7 +23,7 @@ static _Thread_local struct {
 
 int sim_cores_allowed(void)
 {
-    cpu_set_t set; /* of 1024 cores; OpenMP knows larger machines */
+    cpu_set_t set; /* up to 1024 cores; OpenMP supports more */
     if (sched_getaffinity(0, sizeof set, &set) != 0)
         return omp_get_num_procs();
     int n = CPU_COUNT(&set);
@@ -71,11 +71,11 @@ void sim_cores_mask(uint64_t out[SIM_CORE_WORDS])
             out[i / 64] |= UINT64_C(1) << i % 64;
 }
 
-void sim_threads_set(int wanted)
+void sim_threads_set(int n)
 {
     int cores = sim_cores_allowed();
-    if (wanted > 0)
-        n_threads = wanted;
+    if (n > 0)
+        n_threads = n;
     else if (getenv("OMP_NUM_THREADS"))
         n_threads = omp_get_max_threads();
     else
@@ -94,10 +94,10 @@ int sim_threads(void)
 void sim_flush_denormals(void)
 {
 #if defined(__SSE__)
-    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 }; /* of MXCSR */
+    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 }; /* bits of MXCSR */
     __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
 #elif defined(__aarch64__)
-    const uint64_t flush_to_zero = UINT64_C(1) << 24; /* FZ of FPCR: inputs and results */
+    const uint64_t flush_to_zero = UINT64_C(1) << 24; /* FPCR.FZ: inputs and results */
     uint64_t control;
     __asm__ volatile("mrs %0, fpcr" : "=r"(control));
     __asm__ volatile("msr fpcr, %0" : : "r"(control | flush_to_zero));
@@ -140,39 +140,39 @@ size_t sim_scratch_capacity(size_t bytes)
     return bytes < SIZE_MAX / 2 ? bytes + bytes / 4 : bytes;
 }
 
-static void hold_scratch(size_t room)
+static void set_scratch(size_t bytes)
 {
     SIM_FREE(scratch.data);
     scratch.bytes = 0;
-    if (sim_alloc_bytes(room, 1, "core/scratch", &scratch.data) != SIM_OK)
-        sim_assert_failed("there is memory for scratch", __FILE__, __LINE__);
-    scratch.bytes = room;
+    if (sim_alloc_bytes(bytes, 1, "core/scratch", &scratch.data) != SIM_OK)
+        sim_assert_failed("out of memory for scratch", __FILE__, __LINE__);
+    scratch.bytes = bytes;
 }
 
 void *sim_scratch(size_t bytes)
 {
     if (bytes > scratch.bytes || !scratch.data)
-        hold_scratch(sim_scratch_capacity(bytes));
+        set_scratch(sim_scratch_capacity(bytes));
     return scratch.data;
 }
 
-void sim_scratch_reserve(size_t room)
+void sim_scratch_reserve(size_t bytes)
 {
 #pragma omp parallel num_threads(sim_threads())
     {
-        if (room > scratch.bytes)
-            hold_scratch(room);
+        if (bytes > scratch.bytes)
+            set_scratch(bytes);
     }
 }
 
 typedef struct {
     void *(*body)(void *);
     void *ctx;
-} start;
+} thread_start;
 
 static void *run_thread(void *arg)
 {
-    const start s = *(const start *)arg;
+    const thread_start s = *(const thread_start *)arg;
     sim_free(arg);
     sim_flush_denormals();
     void *result = s.body(s.ctx);
@@ -184,7 +184,7 @@ static void *run_thread(void *arg)
 sim_status sim_thread_start(sim_thread *t, void *(*body)(void *), void *ctx)
 {
     sim_status st = SIM_OK;
-    start *s = NULL;
+    thread_start *s = NULL;
 
     SIM_TRY(sim_new(&s, "core/thread"));
     s->body = body;
@@ -234,14 +234,14 @@ void sim_signal_wait(sim_signal *s, sim_mutex *m)
 
 void sim_signal_wait_for(sim_signal *s, sim_mutex *m, double seconds)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    struct timespec deadline;
+    (void)clock_gettime(CLOCK_MONOTONIC, &deadline);
     double whole = (double)(long)seconds;
-    until.tv_sec += (time_t)whole;
-    until.tv_nsec += (long)(1e9 * (seconds - whole));
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    (void)pthread_cond_clockwait(&s->condition, &m->lock, CLOCK_MONOTONIC, &until);
+    deadline.tv_sec += (time_t)whole;
+    deadline.tv_nsec += (long)(1e9 * (seconds - whole));
+    deadline.tv_sec += deadline.tv_nsec / 1000000000;
+    deadline.tv_nsec %= 1000000000;
+    (void)pthread_cond_clockwait(&s->condition, &m->lock, CLOCK_MONOTONIC, &deadline);
 }
 
 void sim_signal_all(sim_signal *s)

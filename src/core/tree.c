@@ -1,8 +1,8 @@
 /*
- * tree.c - the midpoint tree over leaves: its nodes, its stack, its fold.
+ * tree.c - the midpoint tree over leaves: nodes, stack, reduction.
  *
- * A node is [lo, hi); its children meet at lo + (hi - lo)/2.  No function here knows of
- * ranks: they see a range of leaves, or a list of nodes.
+ * A node is [lo, hi); its children meet at lo + (hi - lo)/2. The functions operate on ranges of
+ * leaves and lists of nodes; they do not depend on ranks.
  */
 #include "simile/tree.h"
 
@@ -28,8 +28,8 @@ sim_range sim_partition_range(sim_partition p, size_t n_leaves)
     return sim_tree_part(n_leaves, p.size, p.rank);
 }
 
-/* Maximal nodes of `range` below `node`, appended. */
-static size_t collect(sim_range node, sim_range range, sim_range *nodes, size_t n)
+/* Appends the maximal nodes of `range` below `node`; returns the new number of nodes. */
+static size_t collect_nodes(sim_range node, sim_range range, sim_range *nodes, size_t n)
 {
     if (node.hi <= range.lo || range.hi <= node.lo || node.lo == node.hi)
         return n;
@@ -38,8 +38,8 @@ static size_t collect(sim_range node, sim_range range, sim_range *nodes, size_t 
         nodes[n] = node;
         return n + 1;
     }
-    n = collect((sim_range){node.lo, middle(node)}, range, nodes, n);
-    return collect((sim_range){middle(node), node.hi}, range, nodes, n);
+    n = collect_nodes((sim_range){node.lo, middle(node)}, range, nodes, n);
+    return collect_nodes((sim_range){middle(node), node.hi}, range, nodes, n);
 }
 
 size_t sim_tree_nodes(size_t n_leaves, sim_range range,
@@ -47,7 +47,7 @@ size_t sim_tree_nodes(size_t n_leaves, sim_range range,
 {
     if (range.lo == range.hi)
         return 0;
-    return collect((sim_range){0, n_leaves}, range, nodes, 0);
+    return collect_nodes((sim_range){0, n_leaves}, range, nodes, 0);
 }
 
 size_t sim_tree_merges(size_t n_leaves, sim_range range, size_t leaf)
@@ -55,7 +55,7 @@ size_t sim_tree_merges(size_t n_leaves, sim_range range, size_t leaf)
     sim_range path[SIM_TREE_MAX_NODES];
     size_t depth = 0, merges = 0;
 
-    /* The nodes above the leaf, the root first. */
+    /* The ancestors of the leaf, root first. */
     for (sim_range r = {0, n_leaves}; r.hi - r.lo > 1;) {
         SIM_ASSERT(depth < SIM_TREE_MAX_NODES);
         path[depth++] = r;
@@ -64,7 +64,7 @@ size_t sim_tree_merges(size_t n_leaves, sim_range range, size_t leaf)
         else
             r.lo = middle(r);
     }
-    /* Each that ends with this leaf and lies in the range closes, from below. */
+    /* Bottom up: an ancestor is complete if it ends with this leaf and starts within the range. */
     while (depth > 0 && path[depth - 1].hi == leaf + 1 &&
            path[depth - 1].lo >= range.lo) {
         depth--;
@@ -75,42 +75,42 @@ size_t sim_tree_merges(size_t n_leaves, sim_range range, size_t leaf)
 
 size_t sim_tree_depth(size_t n_leaves, sim_range range)
 {
-    size_t height = 0, most = 0;
+    size_t height = 0, max_height = 0;
     for (size_t i = range.lo; i < range.hi; i++) {
         height++;
-        if (height > most)
-            most = height;
+        if (height > max_height)
+            max_height = height;
         height -= sim_tree_merges(n_leaves, range, i);
     }
-    return most;
+    return max_height;
 }
 
-void sim_tree_stack_begin(sim_tree_stack *f, size_t n, size_t n_leaves, sim_range range,
+void sim_tree_stack_begin(sim_tree_stack *s, size_t n, size_t n_leaves, sim_range range,
                           float *partials)
 {
-    *f = (sim_tree_stack){.n = n,
+    *s = (sim_tree_stack){.n = n,
                           .n_leaves = n_leaves,
                           .range = range,
                           .next = range.lo,
                           .partials = partials};
 }
 
-float *sim_tree_stack_top(const sim_tree_stack *f)
+float *sim_tree_stack_top(const sim_tree_stack *s)
 {
-    return f->partials + f->height * f->n;
+    return s->partials + s->height * s->n;
 }
 
-enum { CHUNK = 1 << 14 }; /* floats of an item: enough work to hand to a thread */
+enum { CHUNK = 1 << 14 }; /* floats per iteration: enough work for a thread */
 
 typedef struct {
     float *left;
     const float *right;
     size_t n;
-} addition;
+} vector_sum;
 
 static void add_chunk(size_t i, void *ctx)
 {
-    const addition *a = ctx;
+    const vector_sum *a = ctx;
     size_t lo = i * CHUNK, hi = lo + CHUNK < a->n ? lo + CHUNK : a->n;
     float *restrict left = a->left;
     const float *restrict right = a->right;
@@ -120,29 +120,29 @@ static void add_chunk(size_t i, void *ctx)
 
 static void add_floats(float *left, const float *right, size_t n)
 {
-    addition a = {left, right, n};
+    vector_sum a = {left, right, n};
     sim_for((n + CHUNK - 1) / CHUNK, add_chunk, &a);
 }
 
-void sim_tree_stack_push(sim_tree_stack *f)
+void sim_tree_stack_push(sim_tree_stack *s)
 {
-    SIM_ASSERT(f->next < f->range.hi);
-    f->height++;
-    for (size_t m = sim_tree_merges(f->n_leaves, f->range, f->next); m > 0; m--) {
-        f->height--;
-        add_floats(f->partials + (f->height - 1) * f->n, f->partials + f->height * f->n,
-                   f->n);
+    SIM_ASSERT(s->next < s->range.hi);
+    s->height++;
+    for (size_t m = sim_tree_merges(s->n_leaves, s->range, s->next); m > 0; m--) {
+        s->height--;
+        add_floats(s->partials + (s->height - 1) * s->n, s->partials + s->height * s->n,
+                   s->n);
     }
-    f->next++;
+    s->next++;
 }
 
-/* The list of nodes that a recursive fold walks, left to right. */
+/* Position in the list of nodes that a recursive reduction consumes left to right. */
 typedef struct {
     const sim_range *ranges;
     size_t n_nodes, next;
 } cursor;
 
-/* Is `node` the next of the list?  If not it must have children. */
+/* Whether `node` is the next in the list; otherwise it has children. */
 static bool is_next(const cursor *at, sim_range node)
 {
     SIM_ASSERT(at->next < at->n_nodes);
@@ -152,14 +152,14 @@ static bool is_next(const cursor *at, sim_range node)
     return found;
 }
 
-static double *fold_doubles(sim_range node, cursor *at, size_t width, double *partials,
-                            sim_merge_fn *merge)
+static double *reduce_doubles(sim_range node, cursor *at, size_t width, double *partials,
+                              sim_merge_fn *merge)
 {
     if (is_next(at, node))
         return partials + width * at->next++;
     sim_range left_node = {node.lo, middle(node)}, right_node = {middle(node), node.hi};
-    double *left = fold_doubles(left_node, at, width, partials, merge);
-    const double *right = fold_doubles(right_node, at, width, partials, merge);
+    double *left = reduce_doubles(left_node, at, width, partials, merge);
+    const double *right = reduce_doubles(right_node, at, width, partials, merge);
     merge(width, left, left_node.hi - left_node.lo, right, right_node.hi - right_node.lo);
     return left;
 }
@@ -170,19 +170,19 @@ void sim_tree_reduce_doubles(size_t n_leaves, size_t width, const sim_range *ran
 {
     cursor at = {ranges, n_nodes, 0};
     const double *root =
-        fold_doubles((sim_range){0, n_leaves}, &at, width, partials, merge);
+        reduce_doubles((sim_range){0, n_leaves}, &at, width, partials, merge);
     SIM_ASSERT(at.next == n_nodes);
     memcpy(out, root, width * sizeof *out);
 }
 
-static float *fold_floats(sim_range node, cursor *at, size_t n, size_t stride,
-                          float *partials)
+static float *reduce_floats(sim_range node, cursor *at, size_t n, size_t stride,
+                            float *partials)
 {
     if (is_next(at, node))
         return partials + stride * at->next++;
     sim_range left_node = {node.lo, middle(node)}, right_node = {middle(node), node.hi};
-    float *left = fold_floats(left_node, at, n, stride, partials);
-    add_floats(left, fold_floats(right_node, at, n, stride, partials), n);
+    float *left = reduce_floats(left_node, at, n, stride, partials);
+    add_floats(left, reduce_floats(right_node, at, n, stride, partials), n);
     return left;
 }
 
@@ -190,7 +190,7 @@ float *sim_tree_reduce_floats(size_t n_leaves, size_t n, const sim_range *ranges
                               size_t n_nodes, float *partials, size_t stride)
 {
     cursor at = {ranges, n_nodes, 0};
-    float *root = fold_floats((sim_range){0, n_leaves}, &at, n, stride, partials);
+    float *root = reduce_floats((sim_range){0, n_leaves}, &at, n, stride, partials);
     SIM_ASSERT(at.next == n_nodes);
     return root;
 }

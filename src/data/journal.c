@@ -176,7 +176,7 @@ sim_status sim_writer_journal_open(sim_dataset_writer *w)
     size_t n = 0;
 
     SIM_TRY(sim_file_open_append(w->journal, &w->journal_fd));
-    SIM_TRY(sim_file_hold(w->journal_fd, w->journal));
+    SIM_TRY(sim_file_lock(w->journal_fd, w->journal));
     w->locked = true;
     SIM_TRY(sim_file_load(w->journal, max_journal_bytes, &bytes, &n));
     if (!sim_hash_equal(w->spec.identity, (sim_hash){0}))

@@ -71,7 +71,7 @@ static void for_each_statistic(momentum_encoder *m, sim_net *const *nets, tensor
                                double factor)
 {
     statistics_cursor c = {.next = m->statistics, .factor = factor};
-    const sim_visitor v = {.see = fn, .ctx = &c};
+    const sim_visitor v = {.visit = fn, .ctx = &c};
     for (size_t i = 0; i < MOMENTUM_NETS; i++) {
         sim_status st = sim_net_visit_buffers(nets[i], "", &v);
         SIM_ASSERT(st == SIM_OK);
@@ -81,7 +81,7 @@ static void for_each_statistic(momentum_encoder *m, sim_net *const *nets, tensor
 static sim_status count_statistics_bytes(const momentum_encoder *m, size_t *n_bytes)
 {
     sim_status st = SIM_OK;
-    const sim_visitor v = {.see = count_bytes, .ctx = n_bytes};
+    const sim_visitor v = {.visit = count_bytes, .ctx = n_bytes};
     *n_bytes = 0;
     for (size_t i = 0; i < MOMENTUM_NETS; i++)
         SIM_TRY(sim_net_visit_buffers(m->model.net[i], "", &v));

@@ -99,7 +99,7 @@ sim_status sim_hang_watch(sim_train_state *t)
     st = sim_run_path(&t->run, "heartbeat", folder, sizeof folder);
     t->beats_are_new = t->comm->rank == 0 && !sim_path_exists(folder);
     if (st == SIM_OK && t->comm->rank == 0)
-        st = sim_directory_make(folder);
+        st = sim_directory_create(folder);
     if (st == SIM_OK && t->comm->rank == 0)
         clean(folder);
     SIM_TRY(sim_comm_agree(t->comm, st));

@@ -188,7 +188,7 @@ sim_status sim_hash_trace_update(sim_train_state *t)
     if (!t->request->trace_hash)
         goto done;
     SIM_TRY(sim_hasher_create(&h));
-    const sim_visitor v = {.see = add_tensor, .ctx = h};
+    const sim_visitor v = {.visit = add_tensor, .ctx = h};
     SIM_TRY(sim_method_visit_weights(&t->method, &v));
     SIM_TRY(write_hash(t, "weights", sim_hasher_value(h)));
     sim_hasher_reset(h);

@@ -156,7 +156,7 @@ static sim_status create_method(sim_train_state *t)
     sim_parameter *list = NULL;
     size_t n = 0;
     sim_method_env env = sim_job_env(t->job, &t->plan, sim_comm_partition(t->comm));
-    const sim_visitor count = {.see = count_bytes, .ctx = &t->buffers};
+    const sim_visitor count = {.visit = count_bytes, .ctx = &t->buffers};
 
     env.comm = t->comm;
     SIM_TRY(sim_method_create(t->job->method, &env, &t->job->method_options, &t->method));

@@ -104,7 +104,7 @@ sim_status sim_record_mark_discarded(sim_train_state *t)
     SIM_TRY(sim_file_replace_end(&r));
     SIM_TRY(sim_record_open(t));
 done:
-    sim_file_replace_drop(&r);
+    sim_file_replace_cancel(&r);
     sim_free(text);
     return st;
 }

@@ -102,7 +102,7 @@ static sim_status visit_state(sim_train_state *t,
                               sim_status (*see)(void *, const char *, const sim_tensor *))
 {
     sim_status st = SIM_OK;
-    const sim_visitor v = {.see = see, .ctx = t->replica};
+    const sim_visitor v = {.visit = see, .ctx = t->replica};
     SIM_TRY(t->method.row->visit(t->method.self, &v));
     SIM_TRY(sim_optimizer_visit(t->optimizer, &v));
 done:

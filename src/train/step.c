@@ -38,7 +38,7 @@ static sim_status restore_tensor(void *ctx, const char *group, const sim_tensor 
 
 static sim_status copy_snapshot(sim_train_state *t, bool restore)
 {
-    const sim_visitor v = {.see = restore ? restore_tensor : save_tensor,
+    const sim_visitor v = {.visit = restore ? restore_tensor : save_tensor,
                            .ctx = &t->buffers};
     t->buffers.at = 0;
     return sim_method_visit_forward_state(&t->method, &v);

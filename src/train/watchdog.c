@@ -67,7 +67,7 @@ static sim_status publish(sim_watchdog *w)
 
     r->told_again = ++r->told;
     r->beats = now.beats;
-    r->place = now.place;
+    r->place = now.exchanges;
     r->step = now.step;
     (void)snprintf(r->phase, sizeof r->phase, "%s", now.phase);
     SIM_TRY(sim_file_open_update(w->mine, &fd));

@@ -792,7 +792,7 @@ static void a_move_that_was_cut_short_is_finished_where_it_began(void **state)
     put(main_file); /* another course, whose move ends between part and file */
     put(part);
     (void)snprintf(to, sizeof to, "%s/abandoned-2", folder);
-    ASSERT_OK(sim_directory_make(to));
+    ASSERT_OK(sim_directory_create(to));
     (void)snprintf(from, sizeof from, "%s/checkpoints/%s", folder, part);
     (void)snprintf(to, sizeof to, "%s/abandoned-2/%s", folder, part);
     assert_int_equal(rename(from, to), 0);

@@ -330,8 +330,8 @@ static void a_path_too_long_touches_nothing(void **state)
     static char name[5000];
     memset(name, 'x', sizeof name - 1);
     ASSERT_REFUSED(sim_file_replace(name, &old, 1), SIM_E_IO, "too long");
-    ASSERT_REFUSED(sim_directory_make(name), SIM_E_CREATE, "no path");
-    ASSERT_REFUSED(sim_directory_make(""), SIM_E_CREATE, "no path");
+    ASSERT_REFUSED(sim_directory_create(name), SIM_E_CREATE, "no path");
+    ASSERT_REFUSED(sim_directory_create(""), SIM_E_CREATE, "no path");
 }
 
 static void what_is_no_file_is_refused(void **state)
@@ -353,7 +353,7 @@ static void what_is_no_file_is_refused(void **state)
     ASSERT_REFUSED(sim_file_open_update(other, &fd), SIM_E_INPUT, "other");
     ASSERT_OK(sim_file_open_read(path, &fd, &n));
     assert_int_equal(n, 12);
-    ASSERT_REFUSED(sim_file_read_at(fd, path, n, &byte, 1), SIM_E_IO, "too early");
+    ASSERT_REFUSED(sim_file_read_at(fd, path, n, &byte, 1), SIM_E_IO, "ends at byte");
     ASSERT_OK(sim_file_close(&fd, path));
     assert_int_equal(fd, -1);
     ASSERT_OK(sim_file_close(&fd, path));
@@ -410,12 +410,12 @@ static void another_program_answers_or_is_given_up(void **state)
     const char *const says[] = {"sh", "-c", "echo 123456789; echo more; exit 3", NULL};
     const char *const sleeps[] = {"sleep", "30", NULL};
     const char *const absent[] = {"no-such-program-here", NULL};
-    ASSERT_OK(sim_process_answer(says, 10000, out, sizeof out, &code));
+    ASSERT_OK(sim_process_output(says, 10000, out, sizeof out, &code));
     assert_string_equal(out, "1234567");
     assert_int_equal(code, 3);
-    ASSERT_REFUSED(sim_process_answer(sleeps, 50, out, sizeof out, &code), SIM_E_IO,
+    ASSERT_REFUSED(sim_process_output(sleeps, 50, out, sizeof out, &code), SIM_E_IO,
                    "no answer");
-    ASSERT_REFUSED(sim_process_answer(absent, 50, out, sizeof out, &code), SIM_E_INSTALL,
+    ASSERT_REFUSED(sim_process_output(absent, 50, out, sizeof out, &code), SIM_E_INSTALL,
                    "cannot be started");
 }
 
@@ -426,10 +426,10 @@ static void a_process_is_known_by_when_it_began(void **state)
     char space[64];
     assert_true(sim_process_query(sim_process_id(), &mine));
     assert_int_equal(mine.state, 'R');
-    assert_in_range(strlen(mine.began), 1, 20);
-    assert_int_equal(strspn(mine.began, "0123456789"), strlen(mine.began));
+    assert_in_range(strlen(mine.start_ticks), 1, 20);
+    assert_int_equal(strspn(mine.start_ticks, "0123456789"), strlen(mine.start_ticks));
     assert_false(sim_process_query(999999999, &child));
-    sim_process_space(space, sizeof space);
+    sim_process_namespace(space, sizeof space);
     assert_int_equal(strncmp(space, "pid:[", 5), 0);
     pid_t pid = fork();
     if (pid == 0) {
@@ -441,7 +441,7 @@ static void a_process_is_known_by_when_it_began(void **state)
     assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
     assert_true(sim_process_query(pid, &child));
     assert_int_equal(child.state, 'T');
-    assert_true(strtoll(child.began, NULL, 10) >= strtoll(mine.began, NULL, 10));
+    assert_true(strtoll(child.start_ticks, NULL, 10) >= strtoll(mine.start_ticks, NULL, 10));
     assert_int_equal(kill(pid, SIGKILL), 0);
     siginfo_t info;
     assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
@@ -459,16 +459,16 @@ static void folders_are_made_with_parents_and_listed_in_order(void **state)
     sim_names names = {0};
     uint64_t room = 0;
     (void)snprintf(deep, sizeof deep, "%s/a//b/c/", folder);
-    ASSERT_OK(sim_directory_make(deep));
-    ASSERT_OK(sim_directory_make(deep)); /* being there is fine */
+    ASSERT_OK(sim_directory_create(deep));
+    ASSERT_OK(sim_directory_create(deep)); /* being there is fine */
     assert_true(sim_path_is_directory(deep) && !sim_path_is_directory(path));
     (void)snprintf(part, sizeof part, "%s/x", path);
-    ASSERT_REFUSED(sim_directory_make(part), SIM_E_CREATE, path);
+    ASSERT_REFUSED(sim_directory_create(part), SIM_E_CREATE, path);
     (void)snprintf(part, sizeof part, "%s/a/b", folder);
     for (size_t i = 0; i < 3; i++) {
         static const char *const made[] = {"a.b", "a", "B"};
         (void)snprintf(part, sizeof part, "%s/a/b/%s", folder, made[i]);
-        ASSERT_OK(sim_directory_make(part));
+        ASSERT_OK(sim_directory_create(part));
     }
     (void)snprintf(part, sizeof part, "%s/a/b", folder);
     for (uint64_t k = 1; k <= 5; k++) {

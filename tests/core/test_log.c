@@ -175,9 +175,9 @@ static void a_full_disk_ends_the_file_but_not_the_story(void **state)
     hear(speak_twice, false);
     sim_file_use(NULL);
     assert_string_equal(sim_error_message(), "what went wrong before");
-    const char *warning = strstr(heard, "logging to it ends");
+    const char *warning = strstr(heard, "log file is no longer written");
     assert_non_null(warning);
-    assert_null(strstr(warning + 1, "logging to it ends"));
+    assert_null(strstr(warning + 1, "log file is no longer written"));
     assert_non_null(strstr(heard, "two\n"));
 }
 

@@ -91,7 +91,7 @@ static void restored_state_goes_on_with_the_same_bits(void **unused)
 {
     static fixture through, stopped, resumed;
     static store kept;
-    const sim_visitor visitor = {.see = see, .ctx = &kept};
+    const sim_visitor visitor = {.visit = see, .ctx = &kept};
     (void)unused;
     for (int row = 0; row < (int)sim_choices_count(row_names()); row++) {
         fixture_open(&through, row);

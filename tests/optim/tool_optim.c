@@ -73,7 +73,7 @@ int main(int argc, char **a)
         sim_optimizer_step(o, atof(a[7]) * (1 - 0.02 * (double)s), g + s * 2 * n);
     FILE *out = fopen(a[3], "wb");
     bool good = out && fwrite(w, sizeof *w, 2 * n, out) == 2 * n;
-    const sim_visitor all = {.see = write_tensor, .ctx = out};
+    const sim_visitor all = {.visit = write_tensor, .ctx = out};
     good = good && sim_optimizer_visit(o, &all) == SIM_OK && fclose(out) == 0;
     sim_optimizer_destroy(&o);
     sim_free(w);

@@ -59,8 +59,8 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
                           bool interval)
 {
     sim_status st = SIM_OK;
-    const sim_visitor flipping = {.see = flip};
-    const sim_visitor hashing = {.see = add_tensor, .ctx = ctx};
+    const sim_visitor flipping = {.visit = flip};
+    const sim_visitor hashing = {.visit = add_tensor, .ctx = ctx};
     (void)interval;
 
     if (m->step == FLIP_AFTER && comm->rank == fault.rank) {
@@ -74,7 +74,7 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
     sim_hasher_reset(ctx);
     SIM_TRY(sim_method_visit_weights(&t->method, &hashing));
     seen[m->step].weights = sim_hasher_value(ctx);
-    seen[m->step].exchanges = sim_heartbeat_now().place;
+    seen[m->step].exchanges = sim_heartbeat_now().exchanges;
 done:
     return st;
 }

@@ -93,7 +93,7 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
 {
     sim_status st = SIM_OK;
     const sim_method *method = sim_train_method(t);
-    const sim_visitor v = {.see = add_tensor, .ctx = ctx};
+    const sim_visitor v = {.visit = add_tensor, .ctx = ctx};
     sim_net *nets[8];
     const char *groups[8];
     size_t n_copies = 0;

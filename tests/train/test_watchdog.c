@@ -92,7 +92,7 @@ static void beat(int rank)
 static void enter(int rank)
 {
     ranks[rank].beats.phase = "gradient sum";
-    ranks[rank].beats.place++;
+    ranks[rank].beats.exchanges++;
     beat(rank);
 }
 
@@ -307,7 +307,7 @@ static void a_muted_thread_does_not_beat(void **state)
     sim_heartbeat_exchange();
     sim_heartbeat after = sim_heartbeat_now();
     assert_int_equal(after.beats - before.beats, 2);
-    assert_int_equal(after.place - before.place, 1);
+    assert_int_equal(after.exchanges - before.exchanges, 1);
     pid_t child = fork(); /* the mute is for the thread's life */
     if (child == 0) {
         sim_heartbeat_mute();
