@@ -964,7 +964,7 @@ static void a_stale_lock_is_taken_away_by_one_at_a_time(void **state)
     int fd = open(path, O_WRONLY);
     assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0); /* another one is about to */
     sim_run second = {0};
-    ASSERT_REFUSED(sim_run_open(&alone, folder, &second), SIM_E_CREATE, "already there");
+    ASSERT_REFUSED(sim_run_open(&alone, folder, &second), SIM_E_CREATE, "already exists");
     assert_int_equal(access(path, F_OK), 0);
     assert_int_equal(close(fd), 0); /* and was killed */
     ASSERT_OK(sim_run_open(&alone, folder, &second));

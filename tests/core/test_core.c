@@ -138,7 +138,7 @@ static void json_goes_out_and_comes_back(void **state)
     assert_false(sim_json_get_int(j, "absent", &n));
     sim_json_destroy(&j);
     sim_free(text);
-    ASSERT_REFUSED(sim_json_parse("{\"a\":1,\"a\":2}", 13, &j), SIM_E_DATA, "not JSON");
+    ASSERT_REFUSED(sim_json_parse("{\"a\":1,\"a\":2}", 13, &j), SIM_E_DATA, "invalid JSON");
 }
 
 static void add_one(size_t i, void *ctx)

@@ -330,8 +330,8 @@ static void a_path_too_long_touches_nothing(void **state)
     static char name[5000];
     memset(name, 'x', sizeof name - 1);
     ASSERT_REFUSED(sim_file_replace(name, &old, 1), SIM_E_IO, "too long");
-    ASSERT_REFUSED(sim_directory_create(name), SIM_E_CREATE, "no path");
-    ASSERT_REFUSED(sim_directory_create(""), SIM_E_CREATE, "no path");
+    ASSERT_REFUSED(sim_directory_create(name), SIM_E_CREATE, "directory path");
+    ASSERT_REFUSED(sim_directory_create(""), SIM_E_CREATE, "directory path");
 }
 
 static void what_is_no_file_is_refused(void **state)
@@ -357,7 +357,7 @@ static void what_is_no_file_is_refused(void **state)
     ASSERT_OK(sim_file_close(&fd, path));
     assert_int_equal(fd, -1);
     ASSERT_OK(sim_file_close(&fd, path));
-    ASSERT_REFUSED(sim_file_create_new(path, "x"), SIM_E_CREATE, "already there");
+    ASSERT_REFUSED(sim_file_create_new(path, "x"), SIM_E_CREATE, "already exists");
 }
 
 static int no_links(const char *a, const char *b)
@@ -382,11 +382,11 @@ static void a_lock_needs_no_links_and_no_replies(void **state)
     calls.link = no_links;
     sim_file_use(&calls);
     ASSERT_OK(sim_file_create_new(other, "holder"));
-    ASSERT_REFUSED(sim_file_create_new(other, "second"), SIM_E_CREATE, "already there");
+    ASSERT_REFUSED(sim_file_create_new(other, "second"), SIM_E_CREATE, "already exists");
     ASSERT_OK(sim_file_remove(other));
     calls.link = lost_reply; /* NFS: done, asked again, and refused */
     ASSERT_OK(sim_file_create_new(other, "holder"));
-    ASSERT_REFUSED(sim_file_create_new(other, "second"), SIM_E_CREATE, "already there");
+    ASSERT_REFUSED(sim_file_create_new(other, "second"), SIM_E_CREATE, "already exists");
     sim_file_use(NULL);
     ASSERT_OK(sim_file_remove(other));
 }
@@ -414,7 +414,7 @@ static void another_program_answers_or_is_given_up(void **state)
     assert_string_equal(out, "1234567");
     assert_int_equal(code, 3);
     ASSERT_REFUSED(sim_process_output(sleeps, 50, out, sizeof out, &code), SIM_E_IO,
-                   "no answer");
+                   "50 ms");
     ASSERT_REFUSED(sim_process_output(absent, 50, out, sizeof out, &code), SIM_E_INSTALL,
                    "cannot be started");
 }

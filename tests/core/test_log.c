@@ -122,7 +122,7 @@ static void a_failure_tells_its_story_and_where_asked_its_trail(void **state)
     (void)state;
     hear(speak_of_failure, false);
     assert_string_equal(heard, "simile: a.h5 is cut\nsimile: a.h5 is cut\n"
-                               "simile: code 65 (bad data), from core/x.c:3\n");
+                               "simile: code 65 (bad data), at core/x.c:3\n");
 }
 
 static char folder[] = "/tmp/simile-test-XXXXXX", path[64];
