@@ -584,17 +584,3 @@ static void row_sigmoid(size_t n, const float *s, float scale, float bias, float
         store_lanes(p + at, lanes, splat(1) / (splat(1) + exp_vec(-u)));
     }
 }
-
-#define TABLE(table_name, arithmetic_, plain_)                                           \
-    {                                                                                    \
-        .name = table_name, .arithmetic = arithmetic_, .plain = plain_,                  \
-        .product = product, .product_transposed = product_transposed,                    \
-        .wino_filters = wino_filters, .wino_input = wino_input,                          \
-        .wino_output = wino_output, .wino_gradient = wino_gradient,                      \
-        .wino_filter = wino_filter, .moments = moments, .norm_apply = norm_apply,        \
-        .norm_sums = norm_sums, .norm_backward = norm_backward, .activate = activate,    \
-        .activate_backward = activate_backward, .add = add, .row_max = row_max,          \
-        .row_exp_sum = row_exp_sum, .row_softmax_two = row_softmax_two,                  \
-        .row_shares = row_shares, .row_sigmoid = row_sigmoid,                            \
-        .row_softplus_sum = row_softplus_sum                                             \
-    }

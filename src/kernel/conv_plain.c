@@ -1,40 +1,53 @@
 /*
- * conv_plain.c - convolutions by their definition.
+ * conv_plain.c - the reference semantics of convolutions: their definition.
  *
- * y[o][k] = sum over r, s, c of x[stride o + (r, s) - pad][c] w[k][c][r][s].
+ * y[o][k] = sum over r, s, c of x[stride o + (r, s) - pad][c] w[k][c][r][s], and its
+ * derivatives.  Every output is one sum in double over ascending indices, rounded once.
+ * The portable kernels use these functions, and the start-up check compares with them.
  */
 #include "private.h"
 
 #include "simile/thread.h"
 
-#include <string.h>
-
 typedef struct {
     const sim_conv *v;
     const float *w, *x, *dy;
     float *out;
-    size_t n;
+    size_t n_images;
 } plain_call;
 
-/* The input pixel under tap t of output o, or NULL in the padding. */
-static const float *pixel(const sim_conv *v, const float *image, size_t oy, size_t ox,
-                          size_t r, size_t s)
+/* Stores the input row (or column) that output o reads at tap t; false in the padding. */
+static bool input_position(const sim_conv *v, size_t o, size_t t, size_t extent,
+                           size_t *position)
 {
-    size_t y = oy * v->stride + r, x = ox * v->stride + s;
-    if (y < v->pad || x < v->pad || y - v->pad >= v->h || x - v->pad >= v->w)
-        return NULL;
-    return image + ((y - v->pad) * v->w + x - v->pad) * v->c;
+    size_t padded = o * v->stride + t;
+    *position = padded - v->pad;
+    return padded >= v->pad && *position < extent;
 }
 
-static float one_output(const sim_conv *v, const float *w, const float *image, size_t oy,
-                        size_t ox)
+/* Stores the output row (or column) that reads input i at tap t; false if there is none. */
+static bool output_position(const sim_conv *v, size_t i, size_t t, size_t extent,
+                            size_t *position)
 {
-    float sum = 0;
+    size_t distance = i + v->pad - t;
+    *position = distance / v->stride;
+    return i + v->pad >= t && distance % v->stride == 0 && *position < extent;
+}
+
+/* Channel k of output (oy, ox); w: the filters of k, [c][size][size]. */
+static double forward_sum(const sim_conv *v, const float *w, const float *image,
+                          size_t oy, size_t ox)
+{
+    double sum = 0;
+    size_t y = 0, x = 0;
     for (size_t r = 0; r < v->size; r++)
         for (size_t s = 0; s < v->size; s++) {
-            const float *x = pixel(v, image, oy, ox, r, s);
-            for (size_t c = 0; x && c < v->c; c++)
-                sum += x[c] * w[(c * v->size + r) * v->size + s];
+            if (!input_position(v, oy, r, v->h, &y) ||
+                !input_position(v, ox, s, v->w, &x))
+                continue;
+            for (size_t c = 0; c < v->c; c++)
+                sum += (double)image[(y * v->w + x) * v->c + c] *
+                       (double)w[(c * v->size + r) * v->size + s];
         }
     return sum;
 }
@@ -47,8 +60,8 @@ static void forward_image(size_t n, void *ctx)
     float *y = p->out + n * v->oh * v->ow * v->k;
     for (size_t o = 0; o < v->oh * v->ow; o++)
         for (size_t k = 0; k < v->k; k++)
-            y[o * v->k + k] = one_output(v, p->w + k * v->c * v->size * v->size, image,
-                                         o / v->ow, o % v->ow);
+            y[o * v->k + k] = (float)forward_sum(v, p->w + k * v->c * v->size * v->size,
+                                                 image, o / v->ow, o % v->ow);
 }
 
 void sim_plain_forward(const sim_conv *v, const float *w, size_t n, const float *x,
@@ -58,30 +71,33 @@ void sim_plain_forward(const sim_conv *v, const float *w, size_t n, const float 
     sim_for(n, forward_image, &p);
 }
 
-/* Adds dy[k] w[k] of one tap to the input pixel under it. */
-static void embedding_std(const sim_conv *v, const float *w, const float *dy, size_t tap,
-                          float *dx)
+/* Channel c of the gradient of input (y, x); dy: one image. */
+static double backward_sum(const sim_conv *v, const float *w, const float *dy, size_t y,
+                           size_t x, size_t c)
 {
-    size_t taps = v->size * v->size;
-    for (size_t k = 0; k < v->k; k++)
-        for (size_t c = 0; c < v->c; c++)
-            dx[c] += dy[k] * w[(k * v->c + c) * taps + tap];
+    double sum = 0;
+    size_t oy = 0, ox = 0;
+    for (size_t r = 0; r < v->size; r++)
+        for (size_t s = 0; s < v->size; s++) {
+            if (!output_position(v, y, r, v->oh, &oy) ||
+                !output_position(v, x, s, v->ow, &ox))
+                continue;
+            for (size_t k = 0; k < v->k; k++)
+                sum += (double)dy[(oy * v->ow + ox) * v->k + k] *
+                       (double)w[((k * v->c + c) * v->size + r) * v->size + s];
+        }
+    return sum;
 }
 
 static void backward_image(size_t n, void *ctx)
 {
     const plain_call *p = ctx;
     const sim_conv *v = p->v;
-    float *image = p->out + n * v->h * v->w * v->c;
     const float *dy = p->dy + n * v->oh * v->ow * v->k;
-    memset(image, 0, v->h * v->w * v->c * sizeof *image);
-    for (size_t o = 0; o < v->oh * v->ow; o++)
-        for (size_t t = 0; t < v->size * v->size; t++) {
-            const float *at =
-                pixel(v, image, o / v->ow, o % v->ow, t / v->size, t % v->size);
-            if (at)
-                embedding_std(v, p->w, dy + o * v->k, t, image + (at - image));
-        }
+    float *dx = p->out + n * v->h * v->w * v->c;
+    for (size_t i = 0; i < v->h * v->w; i++)
+        for (size_t c = 0; c < v->c; c++)
+            dx[i * v->c + c] = (float)backward_sum(v, p->w, dy, i / v->w, i % v->w, c);
 }
 
 void sim_plain_backward_data(const sim_conv *v, const float *w, size_t n, const float *dy,
@@ -91,29 +107,36 @@ void sim_plain_backward_data(const sim_conv *v, const float *w, size_t n, const 
     sim_for(n, backward_image, &p);
 }
 
-/* dw[k][c][tap] for one k, over all images in order. */
-static void weights_of_k(size_t k, void *ctx)
+/* Gradient of w[k][c][r][s] over all images. */
+static double weight_sum(const plain_call *p, size_t k, size_t c, size_t r, size_t s)
+{
+    const sim_conv *v = p->v;
+    double sum = 0;
+    size_t y = 0, x = 0;
+    for (size_t n = 0; n < p->n_images; n++)
+        for (size_t oy = 0; oy < v->oh; oy++) {
+            if (!input_position(v, oy, r, v->h, &y))
+                continue;
+            for (size_t ox = 0; ox < v->ow; ox++)
+                if (input_position(v, ox, s, v->w, &x))
+                    sum += (double)p->x[((n * v->h + y) * v->w + x) * v->c + c] *
+                           (double)p->dy[((n * v->oh + oy) * v->ow + ox) * v->k + k];
+        }
+    return sum;
+}
+
+static void weights_of_filter(size_t item, void *ctx)
 {
     const plain_call *p = ctx;
-    const sim_conv *v = p->v;
-    size_t taps = v->size * v->size;
-    float *dw = p->out + k * v->c * taps;
-    memset(dw, 0, v->c * taps * sizeof *dw);
-    for (size_t n = 0; n < p->n; n++)
-        for (size_t o = 0; o < v->oh * v->ow; o++) {
-            float g = p->dy[(n * v->oh * v->ow + o) * v->k + k];
-            for (size_t t = 0; t < taps; t++) {
-                const float *x = pixel(v, p->x + n * v->h * v->w * v->c, o / v->ow,
-                                       o % v->ow, t / v->size, t % v->size);
-                for (size_t c = 0; x && c < v->c; c++)
-                    dw[c * taps + t] += g * x[c];
-            }
-        }
+    size_t size = p->v->size, taps = size * size;
+    for (size_t t = 0; t < taps; t++)
+        p->out[item * taps + t] =
+            (float)weight_sum(p, item / p->v->c, item % p->v->c, t / size, t % size);
 }
 
 void sim_plain_weights(const sim_conv *v, size_t n, const float *x, const float *dy,
                        float *dw)
 {
-    plain_call p = {.v = v, .x = x, .dy = dy, .out = dw, .n = n};
-    sim_for(v->k, weights_of_k, &p);
+    plain_call p = {.v = v, .x = x, .dy = dy, .out = dw, .n_images = n};
+    sim_for(v->k * v->c, weights_of_filter, &p);
 }

@@ -9,4 +9,10 @@
 #define SPLAT(x)     ((vec)_mm256_set1_ps(x))
 #include "body.h"
 
-const sim_kernel_table sim_kernels_v3 = TABLE("v3", "fast", false);
+const sim_kernel_table sim_kernels_v3 = {
+    .name = "v3",
+    .arithmetic = "fast",
+#define SIM_KERNEL(result, name, parameters) .name = name,
+#include "kernels.def"
+#undef SIM_KERNEL
+};

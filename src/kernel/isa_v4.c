@@ -9,4 +9,10 @@
 #define SPLAT(x)     ((vec)_mm512_set1_ps(x))
 #include "body.h"
 
-const sim_kernel_table sim_kernels_v4 = TABLE("v4", "fast", false);
+const sim_kernel_table sim_kernels_v4 = {
+    .name = "v4",
+    .arithmetic = "fast",
+#define SIM_KERNEL(result, name, parameters) .name = name,
+#include "kernels.def"
+#undef SIM_KERNEL
+};

@@ -63,6 +63,11 @@ const sim_kernel_table *sim_kernels(void)
     return selected;
 }
 
+void sim_kernels_use(const sim_kernel_table *table)
+{
+    selected = table;
+}
+
 const char *sim_kernels_name(void)
 {
     return sim_kernels()->name;
