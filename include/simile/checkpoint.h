@@ -116,12 +116,13 @@ typedef struct sim_checkpoint sim_checkpoint; /* a verified file in memory */
  * together.  Every corrupted one is logged with the reason and skipped.  *out is NULL if
  * the run has no checkpoints.
  * Errors: SIM_E_DATA if files exist but none is good.  A file that cannot be read
- * (SIM_E_IO, SIM_E_ACCESS, no memory) may be good, so its error ends the search.
+ * (SIM_E_IO, SIM_E_ACCESS, no memory) or needs a newer simile (SIM_E_INSTALL) may be good,
+ * so its error ends the search.
  */
 SIM_MUST_USE sim_status sim_checkpoint_newest(const sim_comm *c, const char *run_path,
                                               sim_checkpoint **out);
 /* Opens a checkpoint file, or the newest of a run directory.
- * Errors: SIM_E_INPUT, SIM_E_DATA. */
+ * Errors: SIM_E_INPUT, SIM_E_DATA; SIM_E_INSTALL if the file needs a newer simile. */
 SIM_MUST_USE sim_status sim_checkpoint_open(const sim_comm *c, const char *path,
                                             sim_checkpoint **out);
 void sim_checkpoint_close(sim_checkpoint **k);
@@ -139,21 +140,59 @@ SIM_MUST_USE sim_status sim_checkpoint_load(const sim_checkpoint *k,
                                             size_t n_sources);
 
 /*
- * Loads weights from any HDF5 file with matching tensor names (`--init`), with the checks
- * of sim_checkpoint_load.  A file with a trailer is verified by its digest.  Tensors under
- * /weights/encoder are required, others are optional; *n_missing is the number of optional
- * tensors that the file does not have.  Local.
+ * Loads weights from any HDF5 file with matching tensor names (`--init`), with the checks of
+ * sim_checkpoint_load.  A file with a trailer is a checkpoint and is verified as such.
+ * Tensors under /weights/encoder are required, others are optional; *n_missing is the number
+ * of optional tensors that the file does not have.  Local.
  */
 SIM_MUST_USE sim_status sim_weights_load(const char *path,
                                          const sim_state_source *sources,
                                          size_t n_sources, size_t *n_missing);
 
-/* Adds step, epoch, samples, identity, fingerprint, weights_hash and tensors.  Local. */
-SIM_MUST_USE sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out);
 /* XXH3-128 over name, dims and float32 bytes of all tensors below /weights, sorted by name;
  * sharded tensors are skipped.  Local. */
 SIM_MUST_USE sim_status sim_weights_hash(const sim_state_source *sources,
                                          size_t n_sources, sim_hash *out);
+
+/* ---- contents without the objects that wrote them ---- */
+
+/* A tensor of an open checkpoint. */
+typedef struct {
+    const char
+        *name; /* path, as "weights/encoder/conv1.weight"; borrowed during the visit */
+    sim_type type;
+    int n_dims;
+    size_t dims[SIM_MAX_DIMS]; /* outermost first */
+    char hash[33];             /* as recorded by the writer; "" if it has none */
+    size_t n_parts;            /* part files; 0: it is stored in the main file */
+} sim_stored_tensor;
+
+/*
+ * Calls `see` for every tensor: those in the main file in byte order of their names, then
+ * those in part files.  Ends early with the status of `see` if it fails.  Reads no values,
+ * except for the first part file of a tensor that has part files.  Local.
+ * Errors: SIM_E_DATA naming file and tensor.
+ */
+SIM_MUST_USE sim_status
+sim_checkpoint_visit(const sim_checkpoint *k,
+                     sim_status (*see)(void *ctx, const sim_stored_tensor *t), void *ctx);
+
+size_t sim_stored_tensor_rows(const sim_stored_tensor *t); /* dims[0]; 1 for a scalar */
+size_t sim_stored_tensor_row_bytes(const sim_stored_tensor *t);
+
+/*
+ * Reads rows [row, row + n_rows) of a visited tensor, in its stored type and C order, to the
+ * first n_rows * row_bytes bytes of `data`, which has data_bytes.  At most one part file is
+ * in memory at a time.  Local.
+ * Errors: SIM_E_DATA naming file and tensor, also if the rows exceed the tensor or `data`.
+ */
+SIM_MUST_USE sim_status sim_checkpoint_read(const sim_checkpoint *k,
+                                            const sim_stored_tensor *t, size_t row,
+                                            size_t n_rows, void *data, size_t data_bytes);
+
+/* Adds step, epoch, samples, identity, fingerprint, weights_hash and tensors (name, type,
+ * dims, hash, parts).  Local. */
+SIM_MUST_USE sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out);
 
 /* For tests: sets the size in bytes above which a sharded tensor is stored in part files,
  * and the size of a part.  0 restores the default. */

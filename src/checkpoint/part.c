@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PART_FORMAT "simile-checkpoint-part"
+
 enum { DEFAULT_LIMIT = 256 << 20, DEFAULT_PART = 64 << 20 };
 static struct {
     size_t limit,
@@ -88,17 +90,15 @@ sim_status sim_checkpoint_part_write(const char *directory, int64_t step, size_t
     sim_h5 *file = NULL;
     const void *image = NULL;
     char name[64], path[4400];
-    int64_t version = 1, first = (int64_t)rows->row_lo;
-    const sim_tensor v = {.type = SIM_I64, .data = &version},
-                     r = {.type = SIM_I64, .data = &first};
+    int64_t first = (int64_t)rows->row_lo;
+    const sim_tensor first_row = {.type = SIM_I64, .data = &first};
     size_t n = sim_tensor_count(rows) * sim_type_bytes(rows->type);
 
     sim_checkpoint_part_name(step, index, name);
     (void)snprintf(path, sizeof path, "%s/%s", directory, name);
     SIM_TRY(sim_h5_create_image(n, &file));
-    SIM_TRY(sim_h5_write_attribute_text(file, "format", "simile-checkpoint-part"));
-    SIM_TRY(sim_h5_write_attribute(file, "format_version", &v));
-    SIM_TRY(sim_h5_write_attribute(file, "first_row", &r));
+    SIM_TRY(sim_checkpoint_write_format(file, PART_FORMAT));
+    SIM_TRY(sim_h5_write_attribute(file, "first_row", &first_row));
     SIM_TRY(sim_h5_write(file, rows->name, rows));
     SIM_TRY(sim_h5_image(file, &image, &n));
     SIM_TRY(sim_checkpoint_seal(path, image, n, digest));
@@ -130,31 +130,98 @@ void sim_checkpoint_part_table(sim_json *table, int64_t step, const sim_tensor *
     }
 }
 
-/* ---- reading ---- */
+/* ---- the table ---- */
 
-const sim_json *sim_checkpoint_parted_tensor(const sim_checkpoint *k, size_t i)
+/* Reads the dims of an entry.  False if they are no dims, or overflow. */
+static bool parse_dims(const sim_json *entry, parted_tensor *out)
 {
-    sim_json *list = NULL;
-    if (!k->parts || !sim_json_get_object(k->parts, "tensors", &list) ||
-        i >= sim_json_size(list))
-        return NULL;
-    return sim_json_at(list, i);
+    sim_json *dims = NULL;
+    size_t count = sizeof(double); /* bytes of the largest type */
+
+    if (!sim_json_get_object(entry, "dims", &dims) || sim_json_size(dims) < 1 ||
+        sim_json_size(dims) > SIM_MAX_DIMS)
+        return false;
+    out->n_dims = (int)sim_json_size(dims);
+    for (int i = 0; i < out->n_dims; i++) {
+        int64_t n = sim_json_int_at(dims, (size_t)i);
+        if (n < 1 || __builtin_mul_overflow(count, (size_t)n, &count))
+            return false;
+        out->dims[i] = (size_t)n;
+    }
+    return true;
 }
 
-const sim_json *sim_checkpoint_find_parted(const sim_checkpoint *k, const char *name)
+/* Reads an entry of /parts.  False if it is malformed. */
+static bool parse_entry(const sim_json *entry, parted_tensor *out)
 {
-    const sim_json *j = NULL;
-    const char *text = NULL;
-    for (size_t i = 0; (j = sim_checkpoint_parted_tensor(k, i)) != NULL; i++)
-        if (sim_json_get_text(j, "tensor", &text) && strcmp(text, name) == 0)
-            return j;
+    int64_t rows = 0;
+    sim_json *files = NULL;
+
+    if (!sim_json_get_text(entry, "tensor", &out->name) || !parse_dims(entry, out) ||
+        !sim_json_get_int(entry, "rows_per_part", &rows) || rows < 1 ||
+        !sim_json_get_object(entry, "files", &files))
+        return false;
+    out->rows_per_part = (size_t)rows;
+    out->files = files;
+    out->n_files = sim_json_size(files);
+    return true;
+}
+
+static sim_status load_entry(const sim_checkpoint *k, const sim_json *entry,
+                             parted_tensor *out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_CHECK(parse_entry(entry, out), SIM_E_DATA, "%s: /parts is malformed", k->path);
+    const size_t n_files = 1 + (out->dims[0] - 1) / out->rows_per_part;
+    SIM_CHECK(out->n_files == n_files, SIM_E_DATA,
+              "%s: %s has %zu part files, expected %zu", k->path, out->name, out->n_files,
+              n_files);
+done:
+    return st;
+}
+
+sim_status sim_checkpoint_parts_load(sim_checkpoint *k)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    sim_json *list = NULL;
+
+    if (!sim_h5_has(k->file, "/parts"))
+        goto done;
+    SIM_TRY(sim_h5_read_text(k->file, "/parts", &text));
+    SIM_TRY(sim_json_parse(text, strlen(text), &k->parts));
+    SIM_CHECK(sim_json_get_object(k->parts, "tensors", &list), SIM_E_DATA,
+              "%s: /parts is malformed", k->path);
+    SIM_TRY(sim_alloc(&k->parted, sim_json_size(list), "checkpoint/parts"));
+    for (; k->n_parted < sim_json_size(list); k->n_parted++)
+        SIM_TRY(load_entry(k, sim_json_at(list, k->n_parted), &k->parted[k->n_parted]));
+done:
+    sim_free(text);
+    return st;
+}
+
+const parted_tensor *sim_checkpoint_find_parted(const sim_checkpoint *k, const char *name)
+{
+    for (size_t i = 0; i < k->n_parted; i++)
+        if (strcmp(k->parted[i].name, name) == 0)
+            return &k->parted[i];
     return NULL;
 }
 
-static sim_json *files_of(const sim_json *parted)
+/* ---- reading ---- */
+
+/* A verified part file in memory, and HDF5 on its image. */
+typedef struct {
+    char path[4400];
+    char *bytes;
+    sim_h5 *file;
+} part_file;
+
+static void close_part(part_file *p)
 {
-    sim_json *files = NULL;
-    return sim_json_get_object(parted, "files", &files) ? files : NULL;
+    sim_h5_close(&p->file);
+    SIM_FREE(p->bytes);
 }
 
 /* The path of a part file, which is in the main file's directory.  Any other name, for
@@ -175,119 +242,140 @@ done:
     return st;
 }
 
-/* Loads a part file and checks its digest against the main file's list.  A missing file is
- * SIM_E_DATA, like a corrupted one; a read error keeps its code, as the file may be good. */
-static sim_status load_part(const sim_checkpoint *k, const sim_json *file, char **bytes,
-                            size_t *image_bytes)
+/* Loads the file of an entry {"name", "digest"} and checks its digest and format. */
+static sim_status load_part(const sim_checkpoint *k, const sim_json *entry, part_file *p)
 {
     sim_status st = SIM_OK;
-    char path[4400], hex[33], *read = NULL;
+    char hex[33];
     const char *name = "", *digest = "";
-    size_t n = 0;
+    size_t n = 0, image_bytes = 0;
     sim_hash h;
 
-    SIM_CHECK(sim_json_get_text(file, "name", &name) &&
-                  sim_json_get_text(file, "digest", &digest),
+    SIM_CHECK(entry && sim_json_get_text(entry, "name", &name) &&
+                  sim_json_get_text(entry, "digest", &digest),
               SIM_E_DATA, "%s: /parts is malformed", k->path);
-    SIM_TRY(part_path(k, name, path, sizeof path));
-    SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &read, &n));
-    SIM_TRY(sim_checkpoint_verify(path, read, n, image_bytes, &h));
+    SIM_TRY(part_path(k, name, p->path, sizeof p->path));
+    SIM_TRY(sim_file_load(p->path, CHECKPOINT_LIMIT_BYTES, &p->bytes, &n));
+    SIM_TRY(sim_checkpoint_verify(p->path, p->bytes, n, &image_bytes, &h));
     sim_hash_hex(h, hex);
     SIM_CHECK(strcmp(hex, digest) == 0, SIM_E_DATA,
-              "%s is part of another checkpoint: its digest is %s, expected %s", path,
+              "%s is part of another checkpoint: its digest is %s, expected %s", p->path,
               hex, digest);
-    *bytes = read;
-    read = NULL;
+    SIM_TRY(sim_h5_open_image(p->bytes, image_bytes, p->path, &p->file));
+    SIM_TRY(sim_checkpoint_check_format(p->file, p->path, PART_FORMAT));
 done:
-    sim_free(read);
-    if (st != SIM_OK)
+    return st;
+}
+
+/* A missing file is SIM_E_DATA, like a corrupted one; a read error keeps its code, as the
+ * file may be good. */
+static sim_status open_part(const sim_checkpoint *k, const parted_tensor *t, size_t i,
+                            part_file *out)
+{
+    *out = (part_file){.bytes = NULL};
+    sim_status st = load_part(k, sim_json_at(t->files, i), out);
+    if (st != SIM_OK) {
         sim_error_prefix("%s: a part file cannot be loaded: ", k->path);
+        close_part(out);
+    }
     return st == SIM_E_INPUT ? SIM_E_DATA : st;
 }
 
 sim_status sim_checkpoint_parts_verify(const sim_checkpoint *k, size_t rank, size_t size)
 {
     sim_status st = SIM_OK;
-    const sim_json *parted = NULL;
-    char *bytes = NULL;
-    size_t n = 0, index = 0;
+    size_t index = 0;
 
-    for (size_t i = 0; (parted = sim_checkpoint_parted_tensor(k, i)) != NULL; i++)
-        for (size_t f = 0; f < sim_json_size(files_of(parted)); f++) {
+    for (size_t i = 0; i < k->n_parted; i++)
+        for (size_t f = 0; f < k->parted[i].n_files; f++) {
+            part_file p;
             if (index++ % size != rank)
                 continue;
-            SIM_TRY(load_part(k, sim_json_at(files_of(parted), f), &bytes, &n));
-            SIM_FREE(bytes);
+            SIM_TRY(open_part(k, &k->parted[i], f, &p));
+            close_part(&p);
         }
 done:
-    sim_free(bytes);
     return st;
 }
 
-/* Reads the rows of this part file that are in `rows` to their place in t->data. */
-static sim_status read_part(const sim_checkpoint *k, const sim_json *file,
-                            const sim_tensor *t, sim_range part, sim_range rows)
+/* Rows of the i-th part file of a tensor. */
+static sim_range rows_of_part(const parted_tensor *t, size_t i)
+{
+    const size_t lo = i * t->rows_per_part, left = t->dims[0] - lo;
+    return (sim_range){lo, lo + (left < t->rows_per_part ? left : t->rows_per_part)};
+}
+
+/* Checks the shape of the values in the i-th part file. */
+static sim_status check_part(const part_file *p, const parted_tensor *t, size_t i,
+                             sim_h5_shape *shape)
 {
     sim_status st = SIM_OK;
-    char *bytes = NULL, name[200];
-    size_t n = 0, row_bytes = sim_tensor_row_bytes(t);
-    sim_h5 *h5 = NULL;
-    const sim_range common = {part.lo > rows.lo ? part.lo : rows.lo,
+    char name[200];
+    const sim_range rows = rows_of_part(t, i);
+    sim_tensor expected = {.n_dims = t->n_dims};
+
+    memcpy(expected.dims, t->dims, sizeof expected.dims);
+    expected.dims[0] = rows.hi - rows.lo;
+    (void)snprintf(name, sizeof name, "/%s", t->name);
+    SIM_TRY(sim_h5_shape_of(p->file, name, shape));
+    SIM_TRY(sim_checkpoint_check_dims(p->path, t->name, shape->n_dims, shape->dims,
+                                      &expected));
+done:
+    return st;
+}
+
+/* Reads those rows of the i-th part file that are in `rows` to their place in t->data. */
+static sim_status read_part(const sim_checkpoint *k, const parted_tensor *parted,
+                            size_t i, const sim_tensor *t, sim_range rows)
+{
+    sim_status st = SIM_OK;
+    part_file p = {.bytes = NULL};
+    char name[200];
+    const size_t row_bytes = sim_tensor_row_bytes(t);
+    const sim_range part = rows_of_part(parted, i),
+                    common = {part.lo > rows.lo ? part.lo : rows.lo,
                               part.hi < rows.hi ? part.hi : rows.hi};
+    sim_h5_shape shape;
 
     if (common.lo >= common.hi)
         goto done;
-    (void)snprintf(name, sizeof name, "/%s", t->name);
-    SIM_TRY(load_part(k, file, &bytes, &n));
-    SIM_TRY(sim_h5_open_image(bytes, n, k->path, &h5));
-    SIM_TRY(sim_h5_read(h5, name, t->type, common.lo - part.lo, common.hi - common.lo,
+    SIM_TRY(open_part(k, parted, i, &p));
+    SIM_TRY(check_part(&p, parted, i, &shape));
+    (void)snprintf(name, sizeof name, "/%s", parted->name);
+    SIM_TRY(sim_h5_read(p.file, name, t->type, common.lo - part.lo, common.hi - common.lo,
                         (char *)t->data + (common.lo - rows.lo) * row_bytes,
                         (common.hi - common.lo) * (row_bytes / sim_type_bytes(t->type))));
 done:
-    sim_h5_close(&h5);
-    sim_free(bytes);
+    close_part(&p);
     return st;
 }
 
-/* Checks the /parts entry of a tensor: its dims, and that its files cover all rows. */
-static sim_status check_table(const sim_checkpoint *k, const sim_json *parted,
-                              const sim_tensor *t, size_t *rows_per_part)
-{
-    sim_status st = SIM_OK;
-    int64_t rows = 0;
-    sim_json *dims = NULL;
-
-    SIM_CHECK(sim_json_get_int(parted, "rows_per_part", &rows) && rows > 0 &&
-                  sim_json_get_object(parted, "dims", &dims),
-              SIM_E_DATA, "%s: /parts is malformed", k->path);
-    bool same = sim_json_size(dims) == (size_t)t->n_dims;
-    for (int i = 0; same && i < t->n_dims; i++)
-        same = sim_json_int_at(dims, (size_t)i) == (int64_t)t->dims[i];
-    SIM_CHECK(same, SIM_E_DATA, "%s: %s has another shape than in this job (%zu rows)",
-              k->path, t->name, t->dims[0]);
-    *rows_per_part = (size_t)rows;
-    SIM_CHECK(sim_json_size(files_of(parted)) ==
-                  (t->dims[0] + *rows_per_part - 1) / *rows_per_part,
-              SIM_E_DATA, "%s: %s has %zu part files, expected %zu", k->path, t->name,
-              sim_json_size(files_of(parted)),
-              (t->dims[0] + *rows_per_part - 1) / *rows_per_part);
-done:
-    return st;
-}
-
-sim_status sim_checkpoint_parts_read(const sim_checkpoint *k, const sim_json *parted,
+sim_status sim_checkpoint_parts_read(const sim_checkpoint *k, const parted_tensor *parted,
                                      const sim_tensor *t)
 {
     sim_status st = SIM_OK;
-    size_t step = 0;
     const sim_range rows =
         t->sharded ? (sim_range){t->row_lo, t->row_hi} : (sim_range){0, t->dims[0]};
 
-    SIM_TRY(check_table(k, parted, t, &step));
-    for (size_t f = 0, lo = 0; lo < t->dims[0]; f++, lo += step) {
-        const sim_range part = {lo, t->dims[0] - lo < step ? t->dims[0] : lo + step};
-        SIM_TRY(read_part(k, sim_json_at(files_of(parted), f), t, part, rows));
-    }
+    SIM_TRY(sim_checkpoint_check_dims(k->path, parted->name, parted->n_dims, parted->dims,
+                                      t));
+    for (size_t i = 0; i < parted->n_files; i++)
+        SIM_TRY(read_part(k, parted, i, t, rows));
 done:
+    return st;
+}
+
+sim_status sim_checkpoint_parts_type(const sim_checkpoint *k, const parted_tensor *parted,
+                                     sim_type *out)
+{
+    sim_status st = SIM_OK;
+    part_file p = {.bytes = NULL};
+    sim_h5_shape shape;
+
+    SIM_TRY(open_part(k, parted, 0, &p));
+    SIM_TRY(check_part(&p, parted, 0, &shape));
+    *out = shape.type;
+done:
+    close_part(&p);
     return st;
 }

@@ -6,8 +6,20 @@
 
 #include "simile/checkpoint.h"
 
+#define CHECKPOINT_FORMAT "simile-checkpoint"
+
 /* Upper bound for the size of a file that is loaded. */
 #define CHECKPOINT_LIMIT_BYTES ((size_t)1 << 40)
+
+/* A tensor that is stored in part files: an entry of /parts. */
+typedef struct {
+    const char *name; /* path, without a leading slash */
+    int n_dims;       /* at least 1 */
+    size_t dims[SIM_MAX_DIMS];
+    size_t rows_per_part;
+    const sim_json *files; /* array of {"name", "digest"} */
+    size_t n_files;
+} parted_tensor;
 
 /* A verified checkpoint in memory: the whole file, and HDF5 on its image. */
 struct sim_checkpoint {
@@ -17,7 +29,9 @@ struct sim_checkpoint {
     sim_h5 *file;
     sim_checkpoint_head head;
     char *config, *identity, *history;
-    sim_json *parts; /* {"tensors": [...]}: tensors in part files; NULL if none */
+    sim_json *parts;       /* content of /parts; NULL if there are no part files */
+    parted_tensor *parted; /* [n_parted]; texts and files are in `parts` */
+    size_t n_parted;
 };
 
 /* Atomically replaces `path` with the image and its trailer. */
@@ -30,6 +44,21 @@ bool sim_checkpoint_is_sealed(const void *bytes, size_t n);
 SIM_MUST_USE sim_status sim_checkpoint_verify(const char *path, const void *bytes,
                                               size_t n, size_t *image_bytes,
                                               sim_hash *digest);
+
+/* Writes the root attributes `format` and `format_version` of a file. */
+SIM_MUST_USE sim_status sim_checkpoint_write_format(sim_h5 *f, const char *format);
+/*
+ * Checks the root attributes of a file.  A missing format_version is 1.
+ * Errors: SIM_E_DATA; SIM_E_INSTALL if the version is newer than this program, so that the
+ * search for the newest good checkpoint does not skip the file as corrupted.
+ */
+SIM_MUST_USE sim_status sim_checkpoint_check_format(const sim_h5 *f, const char *path,
+                                                    const char *format);
+/* Compares the dims of a stored tensor with the expected ones.
+ * Errors: SIM_E_DATA naming file, tensor and both shapes. */
+SIM_MUST_USE sim_status sim_checkpoint_check_dims(const char *path, const char *name,
+                                                  int n_dims, const size_t *dims,
+                                                  const sim_tensor *expected);
 
 /* Parses "step-NNNNNNNNN.h5"; false for other names. */
 bool sim_checkpoint_step_of(const char *name, int64_t *step);
@@ -76,17 +105,25 @@ SIM_MUST_USE sim_status sim_checkpoint_part_write(const char *directory, int64_t
 void sim_checkpoint_part_table(sim_json *table, int64_t step, const sim_tensor *t,
                                size_t rows_per_part, size_t first,
                                const sim_hash *digests);
-/* The /parts entry of the i-th tensor, or of the tensor with this name; NULL if none. */
-const sim_json *sim_checkpoint_parted_tensor(const sim_checkpoint *k, size_t i);
-const sim_json *sim_checkpoint_find_parted(const sim_checkpoint *k, const char *name);
+/* Reads and checks /parts of an open main file.  Errors: SIM_E_DATA. */
+SIM_MUST_USE sim_status sim_checkpoint_parts_load(sim_checkpoint *k);
+/* The entry of the tensor with this name; NULL if it is not stored in part files. */
+const parted_tensor *sim_checkpoint_find_parted(const sim_checkpoint *k,
+                                                const char *name);
 /* Checks that part files number rank, rank + size, ... exist and match their digests.
  * Local. */
 SIM_MUST_USE sim_status sim_checkpoint_parts_verify(const sim_checkpoint *k, size_t rank,
                                                     size_t size);
-/* Reads this rank's rows from the part files that contain them, each verified.  Local. */
+/* Reads rows [row_lo, row_hi) of t, or all rows of a tensor that is not sharded, from the
+ * part files that contain them, each verified.  At most one is in memory at a time.  Local.
+ * Errors: SIM_E_DATA if dims differ from those in the files. */
 SIM_MUST_USE sim_status sim_checkpoint_parts_read(const sim_checkpoint *k,
-                                                  const sim_json *parted,
+                                                  const parted_tensor *parted,
                                                   const sim_tensor *t);
+/* The type of the values, as stored in the first part file.  Local. */
+SIM_MUST_USE sim_status sim_checkpoint_parts_type(const sim_checkpoint *k,
+                                                  const parted_tensor *parted,
+                                                  sim_type *out);
 /* Removes part files without a main file. */
 SIM_MUST_USE sim_status sim_checkpoint_drop_orphans(const char *directory);
 

@@ -19,32 +19,14 @@ static sim_status read_int(const sim_h5 *f, const char *name, int64_t *out)
     return sim_h5_read(f, name, SIM_I64, 0, SIM_H5_ALL, out, 1);
 }
 
-static sim_status read_parts(sim_checkpoint *k)
-{
-    sim_status st = SIM_OK;
-    char *text = NULL;
-
-    if (!sim_h5_has(k->file, "/parts"))
-        goto done;
-    SIM_TRY(sim_h5_read_text(k->file, "/parts", &text));
-    SIM_TRY(sim_json_parse(text, strlen(text), &k->parts));
-done:
-    sim_free(text);
-    return st;
-}
-
 static sim_status read_head(sim_checkpoint *k)
 {
     sim_status st = SIM_OK;
-    char format[64], *fingerprint = NULL;
-    int64_t version = 0, named = 0;
+    char *fingerprint = NULL;
+    int64_t named = 0;
     const char *slash = strrchr(k->path, '/'), *name = slash ? slash + 1 : k->path;
 
-    SIM_TRY(sim_h5_read_attribute_text(k->file, "format", format, sizeof format));
-    SIM_TRY(sim_h5_read_attribute(k->file, "format_version", SIM_I64, &version, 1));
-    SIM_CHECK(strcmp(format, "simile-checkpoint") == 0 && version == 1, SIM_E_DATA,
-              "%s is a %s of version %lld, expected a simile-checkpoint of version 1",
-              k->path, format, (long long)version);
+    SIM_TRY(sim_checkpoint_check_format(k->file, k->path, CHECKPOINT_FORMAT));
     SIM_TRY(read_int(k->file, "/step", &k->head.step));
     SIM_TRY(read_int(k->file, "/epoch", &k->head.epoch));
     SIM_TRY(read_int(k->file, "/samples", &k->head.samples));
@@ -81,7 +63,7 @@ static sim_status open_bytes(const char *path, char *bytes, size_t n,
     SIM_TRY(sim_checkpoint_verify(path, bytes, n, &image_bytes, &digest));
     SIM_TRY(sim_h5_open_image(bytes, image_bytes, k->path, &k->file));
     SIM_TRY(read_head(k));
-    SIM_TRY(read_parts(k));
+    SIM_TRY(sim_checkpoint_parts_load(k));
     k->bytes = bytes;
     *out = k;
     k = NULL;
@@ -110,6 +92,7 @@ void sim_checkpoint_close(sim_checkpoint **out)
     if (!k)
         return;
     sim_h5_close(&k->file);
+    sim_free(k->parted);
     sim_json_destroy(&k->parts);
     sim_free(k->bytes);
     sim_free(k->config);
@@ -303,31 +286,13 @@ typedef struct {
     size_t n_missing;
 } loader;
 
-static void format_dims(int n_dims, const size_t *dims, char *out, size_t out_bytes)
-{
-    (void)snprintf(out, out_bytes, "%s", n_dims ? "" : "scalar");
-    for (int i = 0; i < n_dims; i++) {
-        size_t at = strlen(out);
-        (void)snprintf(out + at, out_bytes - at, "%s%zu", i ? " x " : "", dims[i]);
-    }
-}
-
 static sim_status check_dims(const loader *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
 
     SIM_TRY(sim_h5_shape_of(f->file, name, &s));
-    bool same = s.n_dims == t->n_dims;
-    for (int i = 0; same && i < t->n_dims; i++)
-        same = s.dims[i] == t->dims[i];
-    char stored[128], expected[128];
-    format_dims(s.n_dims, s.dims, stored, sizeof stored);
-    format_dims(t->n_dims, t->dims, expected, sizeof expected);
-    SIM_CHECK(same, SIM_E_DATA,
-              "%s: %s has another shape: %s, expected %s; the network or the number of "
-              "image channels differs from this job's",
-              f->path, name, stored, expected);
+    SIM_TRY(sim_checkpoint_check_dims(f->path, name + 1, s.n_dims, s.dims, t));
 done:
     return st;
 }
@@ -356,13 +321,11 @@ static sim_status read_values(const loader *f, const char *name, const sim_tenso
                               size_t n)
 {
     sim_status st = SIM_OK;
-    const sim_json *parted =
+    const parted_tensor *parted =
         f->checkpoint ? sim_checkpoint_find_parted(f->checkpoint, name + 1) : NULL;
-    sim_tensor named = *t;
 
     if (parted) {
-        named.name = name + 1;
-        SIM_TRY(sim_checkpoint_parts_read(f->checkpoint, parted, &named));
+        SIM_TRY(sim_checkpoint_parts_read(f->checkpoint, parted, t));
         goto done;
     }
     SIM_TRY(check_dims(f, name, t));
@@ -421,9 +384,12 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
     SIM_TRY(sim_file_load(path, CHECKPOINT_LIMIT_BYTES, &bytes, &n));
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);
     image_bytes = n;
-    if (sim_checkpoint_is_sealed(bytes, n))
+    const bool sealed = sim_checkpoint_is_sealed(bytes, n);
+    if (sealed)
         SIM_TRY(sim_checkpoint_verify(path, bytes, n, &image_bytes, &digest));
     SIM_TRY(sim_h5_open_image(bytes, image_bytes, path, &file));
+    if (sealed)
+        SIM_TRY(sim_checkpoint_check_format(file, path, CHECKPOINT_FORMAT));
     f.file = file;
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
@@ -431,87 +397,5 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
 done:
     sim_h5_close(&file);
     sim_free(bytes);
-    return st;
-}
-
-/* ---- describing ---- */
-
-typedef struct {
-    sim_json *list;
-    const char *hashes;
-} describer;
-
-/* The hex after "name " in the lines of /hashes. */
-static void hash_of(const char *lines, const char *name, char out[33])
-{
-    size_t n = strlen(name);
-    out[0] = '\0';
-    for (const char *p = lines; (p = strstr(p, name)) != NULL; p += n)
-        if ((p == lines || p[-1] == '\n') && p[n] == ' ') {
-            (void)snprintf(out, 33, "%.32s", p + n + 1);
-            return;
-        }
-}
-
-/* A tensor with name and hash, and an empty list of dims. */
-static sim_json *add_tensor(describer *d, const char *name, sim_json **dims)
-{
-    char hex[33];
-    sim_json *j = sim_json_object(d->list, NULL);
-    sim_json_text(j, "name", name);
-    *dims = sim_json_array(j, "dims");
-    hash_of(d->hashes, name, hex);
-    sim_json_text(j, "hash", hex);
-    return j;
-}
-
-static sim_status describe_tensor(void *ctx, const sim_tensor *t)
-{
-    sim_json *dims = NULL;
-    if (!strchr(t->name, '/'))
-        return SIM_OK; /* the head's own texts and numbers */
-    (void)add_tensor(ctx, t->name, &dims);
-    for (int i = 0; i < t->n_dims; i++)
-        sim_json_int(dims, NULL, (int64_t)t->dims[i]);
-    return SIM_OK;
-}
-
-static void describe_parted(const sim_checkpoint *k, describer *d)
-{
-    const sim_json *parted = NULL;
-    for (size_t i = 0; (parted = sim_checkpoint_parted_tensor(k, i)) != NULL; i++) {
-        sim_json *files = NULL, *dims = NULL;
-        const char *name = "";
-        if (!sim_json_get_text(parted, "tensor", &name) ||
-            !sim_json_get_object(parted, "files", &files) ||
-            !sim_json_get_object(parted, "dims", &dims))
-            continue;
-        sim_json *out = NULL, *j = add_tensor(d, name, &out);
-        for (size_t n = 0; n < sim_json_size(dims); n++)
-            sim_json_int(out, NULL, sim_json_int_at(dims, n));
-        sim_json_int(j, "parts", (int64_t)sim_json_size(files));
-    }
-}
-
-sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out)
-{
-    sim_status st = SIM_OK;
-    char *weights = NULL, *hashes = NULL;
-
-    SIM_TRY(sim_h5_read_text(k->file, "/weights_hash", &weights));
-    SIM_TRY(sim_h5_read_text(k->file, "/hashes", &hashes));
-    sim_json_text(out, "checkpoint", k->path);
-    sim_json_int(out, "step", k->head.step);
-    sim_json_int(out, "epoch", k->head.epoch);
-    sim_json_int(out, "samples", k->head.samples);
-    sim_json_text(out, "identity", k->head.identity);
-    sim_json_text(out, "fingerprint", k->head.fingerprint);
-    sim_json_text(out, "weights_hash", weights);
-    describer d = {sim_json_array(out, "tensors"), hashes};
-    SIM_TRY(sim_h5_visit(k->file, "/", describe_tensor, &d));
-    describe_parted(k, &d);
-done:
-    sim_free(weights);
-    sim_free(hashes);
     return st;
 }

@@ -16,16 +16,30 @@ enum { PIECE_BYTES = 64 << 20 };
 typedef struct {
     const sim_comm *comm;
     const sim_tensor *tensor;
-    size_t *first; /* [size + 1]; rank r has rows [first[r], first[r + 1]) */
+    size_t *first;   /* [size + 1]; rank r has rows [first[r], first[r + 1]) */
+    int64_t *bounds; /* [size][2]; the ranges that the ranks report */
     size_t row_bytes, piece_rows;
-    char *piece;
+    char *piece; /* [piece_rows][row_bytes] */
 } shard;
+
+enum { SHARD_BUFFERS = 3 };
+
+static void list_shard_buffers(shard *s, sim_buffer list[SHARD_BUFFERS])
+{
+    const size_t size = (size_t)s->comm->size, n_rows = s->tensor->dims[0];
+    const size_t rows = s->piece_rows < n_rows ? s->piece_rows : n_rows;
+
+    list[0] = SIM_BUFFER(s->first, size + 1);
+    list[1] = SIM_BUFFER(s->bounds, 2 * size);
+    list[2] = (sim_buffer){&s->piece, rows, s->row_bytes};
+}
 
 /* Gathers the row ranges of all ranks.  They are consecutive and cover all rows; the bounds
  * of an empty range are arbitrary. */
-static void find_owners(const shard *s, int64_t *bounds)
+static void find_owners(const shard *s)
 {
     const sim_tensor *t = s->tensor;
+    int64_t *bounds = s->bounds;
     const size_t size = (size_t)s->comm->size, rank = (size_t)s->comm->rank;
 
     SIM_ASSERT(t->n_dims > 0 && t->row_lo <= t->row_hi && t->row_hi <= t->dims[0]);
@@ -44,31 +58,25 @@ static sim_status shard_begin(const sim_comm *c, const sim_tensor *t, size_t pie
                               shard *s)
 {
     sim_status st = SIM_OK;
-    int64_t *bounds = NULL;
-    void *piece = NULL;
-    const size_t size = (size_t)c->size, row_bytes = sim_tensor_row_bytes(t);
+    sim_buffer list[SHARD_BUFFERS];
+    const size_t row_bytes = sim_tensor_row_bytes(t);
 
     *s = (shard){.comm = c, .tensor = t, .row_bytes = row_bytes};
     s->piece_rows = row_bytes && piece_bytes > row_bytes ? piece_bytes / row_bytes : 1;
-    size_t rows = s->piece_rows < t->dims[0] ? s->piece_rows : t->dims[0];
-    st = sim_alloc(&bounds, 2 * size, "checkpoint/shard");
-    if (st == SIM_OK)
-        st = sim_alloc(&s->first, size + 1, "checkpoint/shard");
-    if (st == SIM_OK)
-        st = sim_alloc_bytes(rows, row_bytes, "checkpoint/shard", &piece);
-    s->piece = piece;
-    SIM_TRY(sim_comm_agree(c, st));
-    SIM_ASSERT(bounds && s->first);
-    find_owners(s, bounds);
+    list_shard_buffers(s, list);
+    SIM_TRY(
+        sim_comm_agree(c, sim_buffers_create(list, SHARD_BUFFERS, "checkpoint/shard")));
+    find_owners(s);
 done:
-    sim_free(bounds);
     return st;
 }
 
 static void shard_end(shard *s)
 {
-    SIM_FREE(s->first);
-    SIM_FREE(s->piece);
+    sim_buffer list[SHARD_BUFFERS];
+
+    list_shard_buffers(s, list);
+    sim_buffers_destroy(list, SHARD_BUFFERS);
 }
 
 /* Makes rows available on rank `root`: in place if it has them, else gathered to s->piece. */

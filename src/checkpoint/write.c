@@ -221,11 +221,8 @@ done:
 static sim_status write_head(sim_h5 *f, const sim_checkpoint_head *head)
 {
     sim_status st = SIM_OK;
-    int64_t version = 1;
-    const sim_tensor t = {.type = SIM_I64, .data = &version};
 
-    SIM_TRY(sim_h5_write_attribute_text(f, "format", "simile-checkpoint"));
-    SIM_TRY(sim_h5_write_attribute(f, "format_version", &t));
+    SIM_TRY(sim_checkpoint_write_format(f, CHECKPOINT_FORMAT));
     SIM_TRY(write_int(f, "/step", head->step));
     SIM_TRY(write_int(f, "/epoch", head->epoch));
     SIM_TRY(write_int(f, "/samples", head->samples));
