@@ -1,36 +1,70 @@
-# Sourced by the end-to-end tests: the program, MPI's settings, small data, a scratch folder.
+# shellcheck shell=bash
+# Sourced by the end-to-end tests: MPI settings, small data sets, checks, a scratch directory.
 set -euo pipefail
 simile=$SIMILE
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
-ranks() { # ranks N command...
+fail() { echo "FAILED: $*" >&2; exit 1; }
+ranks() { # ranks N command...: runs the command on N ranks
     local n=$1
     shift
     mpirun --oversubscribe --bind-to none -np "$n" "$@"
 }
-fail() { echo "FAILED: $*" >&2; exit 1; }
-ours() { # the numbers of this test's ranks, by the folder they work in
+rank_pids() { # process ids of this test's ranks, which run in its directory
     local p
     for p in $(pgrep -x "$(basename "$simile")"); do
         [ "$(readlink "/proc/$p/cwd")" != "$PWD" ] || echo "$p"
     done
 }
-expect() { # expect CODE text command...: the exit code, and the text in the output
+expect() { # expect CODE TEXT command...: checks the exit code and that the output has TEXT
     local code=$1 text=$2 got=0
     shift 2
     "$@" >out.txt 2>&1 </dev/null || got=$?
     [ "$got" = "$code" ] || { cat out.txt >&2; fail "exit $got, expected $code: $*"; }
-    grep -qF -- "$text" out.txt || { cat out.txt >&2; fail "no \"$text\" from: $*"; }
+    grep -qF -- "$text" out.txt || { cat out.txt >&2; fail "no \"$text\" in the output of: $*"; }
 }
-weights() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; } # of a run or checkpoint
-at() { # at RUN STEP: the newest checkpoint of RUN is that of STEP
+expect_lines() { # expect_lines N REGEX [FILE]: N lines match (N+: at least N); FILE: output of `expect`
+    local file=${3:-out.txt} n
+    n=$(grep -cE -- "$2" "$file" || true)
+    if [[ $1 == *+ ]]; then [ "$n" -ge "${1%+}" ]; else [ "$n" = "$1" ]; fi && return
+    cat "$file" >&2
+    fail "$n lines of $file match \"$2\", expected $1"
+}
+expect_match() { # expect_match CODE REGEX command...: checks the exit code and a line of the output
+    expect "$1" "" "${@:3}"
+    expect_lines 1+ "$2"
+}
+wait_for_exit() { # wait_for_exit CODE PID [FILE]: waits for a background job; FILE: its output
+    local got=0
+    wait "$2" || got=$?
+    [ "$got" = "$1" ] || { cat "${3:-log.txt}" >&2; fail "exit $got, expected $1"; }
+}
+wait_until() { # wait_until SECONDS command...: polls until the command succeeds
+    local end=$((SECONDS + $1))
+    until "${@:2}" >/dev/null 2>&1; do
+        [ $SECONDS -le $end ] || fail "waited $1 s for: ${*:2}"
+        sleep 0.02
+    done
+}
+has_checkpoint() { grep -qsE "step-0*[1-9]" "$1/checkpoints/latest"; } # RUN, after step 0
+weights_hash() { "$simile" inspect "$1" --json | grep -o '"weights_hash":"[^"]*"'; } # of a run or checkpoint
+metric_steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl" | cut -d: -f2; }         # of a run
+log_steps() { sed -nE 's/^[^ ]+Z step ([0-9]+)\/.*/\1/p' "$1/log.txt"; }             # of a run
+expect_step() { # expect_step RUN STEP: the newest checkpoint of RUN is that of STEP
     "$simile" inspect "$1" --json | /usr/bin/python3 -c 'import json, sys
 sys.exit(json.load(sys.stdin)["step"] != int(sys.argv[1]))' "$2" || fail "$1: the newest checkpoint is not of step $2"
 }
-steps() { grep -o '"step":[0-9]*' "$1/metrics.jsonl"; }
-# digits FILE N SIDE: an idx pair of random patterns with labels, the same every time
+same_weights() { # same_weights RUN RUN: both end with the same weights
+    [ "$(weights_hash "$1")" = "$(weights_hash "$2")" ] || fail "$2: the weights differ from those of $1"
+}
+same_run() { # same_run RUN RUN: same weights, and each step once in metrics and log
+    same_weights "$1" "$2"
+    [ "$(metric_steps "$1")" = "$(metric_steps "$2")" ] || { metric_steps "$2"; fail "$2: metrics.jsonl has gaps or duplicates"; }
+    [ "$(log_steps "$1")" = "$(log_steps "$2")" ] || { log_steps "$2"; fail "$2: log.txt has gaps or duplicates"; }
+}
+# digits NAME N SIDE: a pair of idx files of N noisy digits with labels; the same at every call
 digits() {
     /usr/bin/python3 - "$1" "$2" "$3" <<'PY'
 import struct, sys
@@ -44,8 +78,9 @@ open(path + "-images-idx3-ubyte", "wb").write(struct.pack(">4I", 0x803, n, side,
 open(path + "-labels-idx1-ubyte", "wb").write(struct.pack(">2I", 0x801, n) + labels.astype("u1").tobytes())
 PY
 }
-# data_set NAME N SIDE: the same, converted to NAME.h5
-data_set() {
+data_set() { # data_set NAME N SIDE: writes NAME.h5 from these digits
     digits "$@"
     "$simile" prepare "$1-images-idx3-ubyte" --out "$1.h5" 2>log.txt
 }
+# slow_writes: builds slow.so, which delays writes to files by SLOW_MS milliseconds (slow.c)
+slow_writes() { cc -O1 -shared -fPIC -o slow.so "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl; }

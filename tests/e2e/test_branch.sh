@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # simile-test: timeout 200
-# A run goes back to an older checkpoint, with another batch: from then on it is on the new
-# course, whenever it is killed or requeued, and the old one waits in a folder of its own, from
-# which it can be gone on with, to the same bits.
+# A run that returns to an older checkpoint with another batch stays on the new branch, whenever
+# it is killed or requeued.  The abandoned checkpoints are kept, and a run that returns to them
+# ends with the weights of the old branch.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-digits train 96 8
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>log.txt
+data_set train 96 8
+slow_writes
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
@@ -18,66 +18,64 @@ augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {every_steps: 10, keep: 100}
 YAML
-cc -O1 -shared -fPIC -o slow.so "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl
-same() { [ "$(weights "$1")" = "$(weights "$2")" ] || fail "$2: the weights are not those of $1"; }
-whole() { # whole RUN LAST: its metrics have each step up to there once
-    [ "$(sed -E 's/.*"step":([0-9]+).*/\1/' "$1/metrics.jsonl")" = "$(seq "$2")" ] || fail "$1: metrics have gaps or doubles"
+expect_metrics() { # expect_metrics RUN LAST: the metrics have the steps 1 to LAST once each
+    [ "$(metric_steps "$1")" = "$(seq "$2")" ] || fail "$1: metrics.jsonl has gaps or duplicates"
 }
-go() { "$simile" pretrain job.yaml run="$1" "${@:2}"; }
-kill_at() { # kill_at RUN STEP words...: in mid-run, after the line of that step
+expect_files() { # expect_files DIRECTORY NAME...
+    [ "$(ls "$1")" = "$(printf '%s\n' "${@:2}")" ] || fail "$1 contains $(ls "$1")"
+}
+pretrain() { "$simile" pretrain job.yaml run="$1" "${@:2}"; }
+kill_at() { # kill_at RUN STEP [arguments]: starts the run and kills it after the log line of STEP
     SLOW_MS=50 LD_PRELOAD=$scratch/slow.so "$simile" pretrain job.yaml run="$1" "${@:3}" >log.txt 2>&1 &
     local pid=$!
-    for _ in $(seq 1000); do
-        grep -q "^step $2/" log.txt && break
-        sleep 0.01
-    done
+    wait_until 10 grep -q "^step $2/" log.txt
     kill -KILL $pid || fail "$1 ended before it was killed"
     wait $pid 2>/dev/null || true
 }
 double=(batch=32 --accept batch)
 
-# undisturbed: the old course to its end, and the new one from step 20 of a run that stood there
-expect 75 "" go old --stop-after 20
+# the reference runs: the old branch to its end, and the new branch from step 20
+expect 75 "" pretrain old --stop-after 20
 cp -r old new
-cp -r old fresh
 cp -r old chain
-expect 0 "" go old
-at old 60
-expect 0 "" go new "${double[@]}"
-at new 40
+expect 0 "" pretrain old
+expect_step old 60
+expect 0 "" pretrain new "${double[@]}"
+expect_step new 40
 
-# back to step 20 from step 40; killed before the new course has saved anything
-expect 75 "" go chain --stop-after 40
+# back from step 40 to step 20; killed before the new branch has saved a checkpoint
+expect 75 "" pretrain chain --stop-after 40
 kill_at chain 22 --resume chain/checkpoints/step-000000020.h5 "${double[@]}" checkpoint.every_steps=0
-grep -q "chain/abandoned-1" log.txt || { cat log.txt; fail "not told what was left"; }
-[ "$(ls chain/checkpoints)" = "$(printf 'step-%09d.h5\n' 0 10 20)" ] || fail "in checkpoints/: $(ls chain/checkpoints)"
-[ "$(ls chain/abandoned-1)" = "$(printf '%s\n' metrics.jsonl step-000000030.h5 step-000000040.h5)" ] || fail "aside: $(ls chain/abandoned-1)"
-whole chain/abandoned-1 40
-expect 75 "chain/checkpoints/step-000000020.h5" go chain "${double[@]}" --stop-after 34
-expect 0 "" go chain batch=32
-at chain 40
-same new chain
-whole chain 40
+expect_lines 1+ "\b20\b.*chain/abandoned-1" log.txt
+expect_files chain/checkpoints step-000000000.h5 step-000000010.h5 step-000000020.h5
+expect_files chain/abandoned-1 metrics.jsonl step-000000030.h5 step-000000040.h5
+expect_metrics chain/abandoned-1 40
+expect 75 "chain/checkpoints/step-000000020.h5" pretrain chain "${double[@]}" --stop-after 34
+expect 0 "" pretrain chain batch=32
+expect_step chain 40
+same_weights new chain
+expect_metrics chain 40
 
-# and to the old course again: its schedule stands where it was, over one more stop
-expect 75 "chain/abandoned-2" go chain --resume chain/abandoned-1/step-000000040.h5 --stop-after 45
-[ -e chain/abandoned-2/step-000000040.h5 ] || fail "the new course's end is not there"
+# back to the old branch, whose schedule is unchanged, with another stop
+expect 75 "chain/abandoned-2" pretrain chain --resume chain/abandoned-1/step-000000040.h5 --stop-after 45
+[ -e chain/abandoned-2/step-000000040.h5 ] || fail "the last checkpoint of the new branch was not kept"
 expect 0 "" ranks 2 "$simile" pretrain job.yaml run=chain
-at chain 60
-same old chain
-whole chain 60
-at chain/abandoned-2/step-000000040.h5 40
+expect_step chain 60
+same_weights old chain
+expect_metrics chain 60
+expect_step chain/abandoned-2/step-000000040.h5 40
 
-# in a requeued job --resume FILE was done by its first start; in a new job it is done again
+# a requeued job ignores --resume FILE, which its first start has done; a new job does not
+from=old/checkpoints/step-000000020.h5
 export SLURM_JOB_ID=77
-SLURM_RESTART_COUNT=0 expect 75 "old/checkpoints/step-000000020.h5" go queued --resume old/checkpoints/step-000000020.h5 --stop-after 27
-[ -e queued/checkpoints/step-000000020.h5 ] || fail "a checkpoint from elsewhere is not saved at once"
-SLURM_RESTART_COUNT=1 expect 75 "queued/checkpoints/step-000000027.h5" go queued --resume old/checkpoints/step-000000020.h5 --stop-after 30
-grep -q "requeued.*--resume" out.txt || { cat out.txt; fail "not told why"; }
+SLURM_RESTART_COUNT=0 expect 75 "$from" pretrain queued --resume $from --stop-after 27
+[ -e queued/checkpoints/step-000000020.h5 ] || fail "a checkpoint of another run was not saved at once"
+SLURM_RESTART_COUNT=1 expect 75 "queued/checkpoints/step-000000027.h5" pretrain queued --resume $from --stop-after 30
+expect_lines 1 "requeued.*--resume"
 export SLURM_JOB_ID=78
-SLURM_RESTART_COUNT=1 expect 0 "old/checkpoints/step-000000020.h5" go queued --resume old/checkpoints/step-000000020.h5
-same old queued
-SLURM_RESTART_COUNT=0 expect 75 "" go never --resume never --stop-after 5
-SLURM_RESTART_COUNT=0 expect 73 "--resume never" go never --resume never
-SLURM_RESTART_COUNT=1 expect 75 "never/checkpoints/step-000000005.h5" go never --resume never --stop-after 7
+SLURM_RESTART_COUNT=1 expect 0 "$from" pretrain queued --resume $from
+same_weights old queued
+SLURM_RESTART_COUNT=0 expect 75 "" pretrain never --resume never --stop-after 5
+SLURM_RESTART_COUNT=0 expect 73 "--resume never" pretrain never --resume never
+SLURM_RESTART_COUNT=1 expect 75 "never/checkpoints/step-000000005.h5" pretrain never --resume never --stop-after 7
 echo ok

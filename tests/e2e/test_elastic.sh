@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # simile-test: timeout 300
-# A run changes its ranks, its batch, its length, its rate and its data in mid-way: the same
-# bits on any ranks, learning rate and position as computed by hand, and everything that was
-# not accepted is refused with what to type.
+# A run that changes its ranks, batch, length, learning rate or data has the same bits on any
+# number of ranks; learning rate and position equal an independent calculation.  A change that
+# was not accepted is refused, and the message gives the option to add.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 data_set train 200 12
 data_set other 104 12
@@ -19,16 +19,15 @@ augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {keep: 100}
 YAML
-same() { [ "$(weights "$1")" = "$(weights "$2")" ] || fail "$2: the weights are not those of $1"; }
-# go P RUN words...: as `simile pretrain job.yaml run=RUN words` on P ranks, one alone
-go() {
+# pretrain P RUN [arguments]: on P ranks; one rank is started without mpirun
+pretrain() {
     local p=$1 run=$2
     shift 2
     if [ "$p" = 1 ]; then "$simile" pretrain job.yaml run="$run" "$@"; else ranks "$p" "$simile" pretrain job.yaml run="$run" "$@"; fi
 }
-# by_hand RUN FIRST T LENGTH WARMUP PEAK: the metrics from step FIRST on have the rates of a
-# cosine that stands at T of LENGTH then, and every step of the run is there once
-by_hand() {
+# expect_schedule RUN FIRST T LENGTH WARMUP PEAK: from step FIRST on, the learning rates are those
+# of a cosine schedule at position T of LENGTH; the metrics have every step of the run once
+expect_schedule() {
     /usr/bin/python3 - "$@" <<'PY'
 import json, math, sys
 run, first, t, length, warmup, peak = sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:])
@@ -44,42 +43,42 @@ PY
 }
 
 # ---- 1 -> 4 -> 2 -> 3 ranks ----
-expect 0 "" go 1 calm
-at calm 48
-expect 75 "chain/checkpoints/step-000000007.h5" go 1 chain --stop-after 7
-expect 75 "chain/checkpoints/step-000000007.h5" go 4 chain --stop-after 20
-expect 75 "" go 4 chain --stop-after 20
-at chain 20
-expect 75 "/checkpoints/step-" go 2 chain --stop-after 31
-expect 0 "" go 3 chain
-at chain 48
-same calm chain
-by_hand chain 1 0 48 12 0.0125
+expect 0 "" pretrain 1 reference
+expect_step reference 48
+expect 75 "chain/checkpoints/step-000000007.h5" pretrain 1 chain --stop-after 7
+expect 75 "chain/checkpoints/step-000000007.h5" pretrain 4 chain --stop-after 20
+expect 75 "" pretrain 4 chain --stop-after 20
+expect_step chain 20
+expect 75 "/checkpoints/step-" pretrain 2 chain --stop-after 31
+expect 0 "" pretrain 3 chain
+expect_step chain 48
+same_weights reference chain
+expect_schedule chain 1 0 48 12 0.0125
 
-# ---- the batch, doubled in the middle of epoch 1 (12 steps each, 48 of 200 images done) ----
-expect 75 "" go 2 twice --stop-after 15
-at twice 15
+# ---- the batch is doubled in epoch 1 (12 steps per epoch, 48 of 200 images are done) ----
+expect 75 "" pretrain 2 twice --stop-after 15
+expect_step twice 15
 cp -r twice other-ranks
 cp twice/config.yaml before.yaml
-expect 78 "--accept batch " go 1 twice batch=32
-grep -q "^  batch  *16  *32$" out.txt || { cat out.txt; fail "the values do not stand side by side"; }
+expect 78 "--accept batch " pretrain 1 twice batch=32
+expect_lines 1 "^  batch +16 +32$"
 cmp twice/config.yaml before.yaml || fail "a refused start changed config.yaml"
 expect 75 "batch 16 -> 32 at step 15, learning rate 0.0125 -> 0.025" \
-    go 1 twice batch=32 --accept batch --trace-hash --stop-after 16
-expect 0 "" go 1 twice batch=32 --trace-hash
-at twice 32
-grep -q "^batch: 32$" twice/config.yaml || fail "config.yaml has the old batch"
-expect 78 "--accept batch " go 1 twice
-expect 0 "" go 2 other-ranks batch=32 --accept batch
-at other-ranks 32
-same twice other-ranks
-# 6 steps an epoch now: one epoch and 32 images are 7 steps of 24
-by_hand twice 16 7 24 6 0.025
+    pretrain 1 twice batch=32 --accept batch --trace-hash --stop-after 16
+expect 0 "" pretrain 1 twice batch=32 --trace-hash
+expect_step twice 32
+expect_lines 1 "^batch: 32$" twice/config.yaml
+expect 78 "--accept batch " pretrain 1 twice
+expect 0 "" pretrain 2 other-ranks batch=32 --accept batch
+expect_step other-ranks 32
+same_weights twice other-ranks
+# 6 steps per epoch after the change: one epoch and 32 images are 7 of 24 steps
+expect_schedule twice 16 7 24 6 0.025
 /usr/bin/python3 - <<'PY'
 import json, h5py, numpy as np
 lines = [json.loads(l) for l in open("twice/metrics.jsonl")]
 for m in lines:
-    steps = m["step"] - 8 if m["step"] > 15 else m["step"]       # of the batch at that time
+    steps = m["step"] - 8 if m["step"] > 15 else m["step"]       # in units of the current batch
     batch, per_epoch = (32, 6) if m["step"] > 15 else (16, 12)
     want = steps // per_epoch + steps % per_epoch * batch / 200
     assert abs(m["epoch"] - want) < 1e-12, (m["step"], m["epoch"], want)
@@ -95,8 +94,8 @@ for n in names:
 assert abs(square ** 0.5 / lines[15]["gradient_norm"] - 1) < 1e-4, "the optimizer's state was not kept"
 assert h5py.File("twice/checkpoints/step-000000032.h5")["optimizer/updates"][()] == 32
 PY
-# the images are those of a run with this batch from the start, at image 32 of epoch 1
-expect 75 "" go 1 fresh batch=32 --trace-hash --stop-after 9
+# the images are those of a run with this batch from the start, from image 32 of epoch 1 on
+expect 75 "" pretrain 1 fresh batch=32 --trace-hash --stop-after 9
 for pair in "8 16" "9 17"; do
     # shellcheck disable=SC2086
     set -- $pair
@@ -104,53 +103,57 @@ for pair in "8 16" "9 17"; do
       "$(awk -v s="$2" '$1 == s && $2 == "input" { print $3 }' twice/trace-hash.txt)" ] || fail "step $2 saw other images"
 done
 expect 0 "batch 16 -> 32" "$simile" inspect twice
-# a smaller batch goes on at the same image; one near the epoch's end begins the next epoch
-expect 75 "batch 32 -> 8 at step 16, learning rate 0.025 -> 0.00625" go 1 half --resume twice/checkpoints/step-000000016.h5 batch=8 --accept batch --stop-after 17
-grep -q "image 64 -> " out.txt && { cat out.txt; fail "64 images are whole batches of 8"; }
-expect 75 "" go 1 late --stop-after 11
-expect 75 "epoch 0 image 176 -> epoch 1 image 0" go 1 late batch=104 --accept batch --stop-after 11
+# a smaller batch continues at the same image; a batch that does not fit starts the next epoch
+expect 75 "batch 32 -> 8 at step 16, learning rate 0.025 -> 0.00625" pretrain 1 half --resume twice/checkpoints/step-000000016.h5 batch=8 --accept batch --stop-after 17
+expect_lines 0 "image 64 -> " # 64 images are whole batches of 8
+expect 75 "" pretrain 1 late --stop-after 11
+expect 75 "epoch 0 image 176 -> epoch 1 image 0" pretrain 1 late batch=104 --accept batch --stop-after 11
 
-# ---- a run measured in steps: 20 of 16 images are 10 of 32 ----
-expect 75 "" go 1 steps schedule.steps=20 schedule.warmup_steps=4 --stop-after 8
-expect 75 "" go 2 steps schedule.steps=20 schedule.warmup_steps=4 batch=32 --accept batch --stop-after 10
-at steps 10
-expect 0 "" go 1 steps schedule.steps=20 schedule.warmup_steps=4 batch=32
-at steps 14
-by_hand steps 9 4 10 2 0.025
-expect 0 "" go 1 steps schedule.steps=30 schedule.warmup_steps=4 batch=32 --accept schedule.steps
-at steps 19
-by_hand steps 15 10 15 2 0.025
-expect 78 "schedule.steps  " go 1 steps schedule.warmup_steps=4 batch=32 --accept schedule.steps
+# ---- a length in steps: 20 steps of 16 images are 10 steps of 32 ----
+expect 75 "" pretrain 1 steps schedule.steps=20 schedule.warmup_steps=4 --stop-after 8
+expect 75 "" pretrain 2 steps schedule.steps=20 schedule.warmup_steps=4 batch=32 --accept batch --stop-after 10
+expect_step steps 10
+expect 0 "" pretrain 1 steps schedule.steps=20 schedule.warmup_steps=4 batch=32
+expect_step steps 14
+expect_schedule steps 9 4 10 2 0.025
+expect 0 "" pretrain 1 steps schedule.steps=30 schedule.warmup_steps=4 batch=32 --accept schedule.steps
+expect_step steps 19
+expect_schedule steps 15 10 15 2 0.025
+expect 78 "schedule.steps  " pretrain 1 steps schedule.warmup_steps=4 batch=32 --accept schedule.steps
 
 # ---- the length, of a completed run too ----
-expect 78 "--accept schedule.epochs " go 1 calm schedule.epochs=5
-expect 75 "schedule.epochs 4 -> 5 at step 48" go 1 calm schedule.epochs=5 --accept schedule.epochs --stop-after 50
-expect 0 "" go 3 calm schedule.epochs=5
-at calm 60
-by_hand calm 49 48 60 12 0.0125
-expect 0 "" go 2 chain schedule.epochs=5 --accept batch,schedule.epochs
-at chain 60
-same calm chain
-expect 78 "--accept batch,schedule.epochs " go 1 chain schedule.epochs=6 batch=32 --accept batch
+expect 78 "--accept schedule.epochs " pretrain 1 reference schedule.epochs=5
+expect 75 "schedule.epochs 4 -> 5 at step 48" pretrain 1 reference schedule.epochs=5 --accept schedule.epochs --stop-after 50
+expect 0 "" pretrain 3 reference schedule.epochs=5
+expect_step reference 60
+expect_schedule reference 49 48 60 12 0.0125
+expect 0 "" pretrain 2 chain schedule.epochs=5 --accept batch,schedule.epochs
+expect_step chain 60
+same_weights reference chain
+expect 78 "--accept batch,schedule.epochs " pretrain 1 chain schedule.epochs=6 batch=32 --accept batch
 
-# ---- rate and data ----
+# ---- learning rate and data ----
 expect 75 "optimizer.lr 0.2 -> 0.4 at step 7, learning rate 0.0125 -> 0.025" \
-    go 1 rate --resume chain/checkpoints/step-000000007.h5 optimizer.lr=0.4 --accept optimizer.lr --stop-after 8
-expect 65 "--accept data " go 1 twice batch=32 data.train=other.h5
+    pretrain 1 rate --resume chain/checkpoints/step-000000007.h5 optimizer.lr=0.4 --accept optimizer.lr --stop-after 8
+expect 65 "--accept data " pretrain 1 twice batch=32 data.train=other.h5
 expect 75 "epoch 1 image 64 -> epoch 1 image 0" \
-    go 2 data --resume twice/checkpoints/step-000000016.h5 batch=32 data.train=other.h5 --accept data --stop-after 17
-expect 0 "" go 1 data batch=32 data.train=other.h5
-at data 25
+    pretrain 2 data --resume twice/checkpoints/step-000000016.h5 batch=32 data.train=other.h5 --accept data --stop-after 17
+expect 0 "" pretrain 1 data batch=32 data.train=other.h5
+expect_step data 25
 
-# ---- what is refused ----
-expect 64 '"seed"; did you mean' go 1 twice --accept batch,seed
-expect 64 "did you mean batch?" ranks 2 "$simile" pretrain job.yaml --accept bach
-expect 64 "did you mean schedule.epochs?" go 1 twice --accept epochs
-expect 78 "seed" go 1 twice seed=3
-expect 78 "schedule.steps" go 1 twice batch=32 schedule.steps=99 --accept schedule.steps # another unit
-expect 78 "seed" go 1 twice batch=32 seed=3 --accept batch
-grep -q "^  seed  *0  *3$" out.txt || { cat out.txt; fail "seed's values do not stand side by side"; }
-# ranks of different builds
+# ---- refused ----
+expect 64 '"seed"' pretrain 1 twice --accept batch,seed
+expect_lines 1 "--accept.*\"seed\""
+expect 64 " batch?" ranks 2 "$simile" pretrain job.yaml --accept bach
+expect_lines 1 "--accept.*\"bach\".* batch\?"
+expect 64 " schedule.epochs?" pretrain 1 twice --accept epochs
+expect_lines 1 "--accept.*\"epochs\".* schedule\.epochs\?"
+expect 78 "seed" pretrain 1 twice seed=3
+expect_lines 1 "^  seed +0 +3$"
+expect 78 "schedule.steps" pretrain 1 twice batch=32 schedule.steps=99 --accept schedule.steps # another unit
+expect 78 "seed" pretrain 1 twice batch=32 seed=3 --accept batch
+expect_lines 1 "^  seed +0 +3$"
+# ranks with different builds: the message of rank 1 has both, and rank 0's second
 /usr/bin/python3 - <<'PY'
 import os
 with open(os.environ["SIMILE"], "rb") as f: program = f.read()
@@ -158,6 +161,7 @@ assert program.count(b"), gcc-compatible ") == 1
 with open("another", "wb") as f: f.write(program.replace(b"), gcc-compatible ", b"), GCC-compatible "))
 os.chmod("another", 0o755)
 PY
-expect 78 "" mpirun --oversubscribe --bind-to none -np 1 "$simile" pretrain job.yaml run=mixed : -np 1 ./another pretrain job.yaml run=mixed
-[ ! -e mixed ] || fail "a run directory without a run"
+expect 78 "rank 1 on " mpirun --oversubscribe --bind-to none -np 1 "$simile" pretrain job.yaml run=mixed : -np 1 ./another pretrain job.yaml run=mixed
+expect_lines 1 "\), GCC-compatible .*\), gcc-compatible "
+[ ! -e mixed ] || fail "the refused run has a directory"
 echo ok

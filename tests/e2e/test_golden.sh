@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # simile-test: timeout 200
-# Files of every version in tests/golden (written by tests/golden/make) are read by this program:
-# same weights hash, features and kNN accuracy; a stopped run resumes to the same final weights.
+# This program reads the files of every version in tests/golden (written by tests/golden/make) with
+# the same weights hash, features and kNN accuracy; a stopped run ends with the same weights.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 if "$simile" --version | grep -q '^kernels *portable'; then
     echo "skipped: the golden files hold results of the AVX2 and AVX-512 kernels"
     exit 77
 fi
-hash_of() { # hash_of RUN KEY: the weights of RUN have the hash that hashes.json has under KEY
+expect_hash() { # expect_hash RUN KEY: the weights hash of RUN is KEY of hashes.json
     local want
     want=$(grep -o "\"$2\": \"[^\"]*\"" hashes.json | cut -d'"' -f4)
     [ -n "$want" ] || fail "$version: hashes.json has no $2"
-    [ "$(weights "$1")" = "\"weights_hash\":\"$want\"" ] || fail "$version: weights_hash of $1 is $(weights "$1"), expected $want"
+    [ "$(weights_hash "$1")" = "\"weights_hash\":\"$want\"" ] || fail "$version: weights_hash of $1 is $(weights_hash "$1"), expected $want"
 }
 check_embedding() {
     "$simile" embed run --data test.h5 --out features-now.h5 >log.txt 2>&1 || { cat log.txt; fail "$version: embed"; }
@@ -37,8 +37,8 @@ PY
 check_resume() { # check_resume RANKS
     cp -r run "resumed$1"
     expect 0 "step-000000008.h5" ranks "$1" "$simile" pretrain job.yaml run="resumed$1"
-    hash_of "resumed$1" end
-    [ "$(steps "resumed$1" | tr -dc '0-9\n')" = "$(seq 14)" ] || fail "$version, $1 ranks: metrics.jsonl: steps $(steps "resumed$1")"
+    expect_hash "resumed$1" end
+    [ "$(metric_steps "resumed$1")" = "$(seq 14)" ] || fail "$version, $1 ranks: metrics.jsonl has the steps $(metric_steps "resumed$1")"
     "$simile" inspect "resumed$1" --json | grep -q '"to_step":14' || fail "$version, $1 ranks: no segment up to step 14"
 }
 found=0
@@ -47,12 +47,12 @@ for from in "$SIMILE_SOURCE"/tests/golden/*/; do
     cp -r "$from" "$scratch/$version"
     cd "$scratch/$version"
     xz -d run/checkpoints/*.xz
-    hash_of run stopped
+    expect_hash run stopped
     check_embedding
     check_knn
     check_resume 1
     check_resume 2
     found=$((found + 1))
 done
-[ "$found" -gt 0 ] || fail "tests/golden holds no version"
+[ "$found" -gt 0 ] || fail "tests/golden contains no version"
 echo "ok: $found versions"

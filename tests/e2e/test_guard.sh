@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # simile-test: timeout 240
-# A run goes wrong in the middle: one rank is stopped, or slow, or its data set is cut off or
-# changed.  Nobody waits for ever, the message names who and what, and the next start goes on
-# to the same bits.
+# One rank is stopped or slow, or its data set is truncated or changed during the run.  No rank
+# waits forever, the message names the rank and the cause, and the next start ends with the
+# weights of an undisturbed run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 data_set train 96 16
 cat >job.yaml <<'YAML'
@@ -16,102 +16,102 @@ schedule: {steps: 60}
 augment: {preset: digits}
 checkpoint: {every_steps: 3}
 YAML
-cat >noting.sh <<'SH'
+# writes the process id of each rank; DIFFERING_RANK runs in another directory
+cat >rank.sh <<'SH'
 echo $$ >"$PIDS/pid-$OMPI_COMM_WORLD_RANK"
-[ "$OMPI_COMM_WORLD_RANK" != "${ODD:-}" ] || cd elsewhere
+[ "$OMPI_COMM_WORLD_RANK" != "${DIFFERING_RANK:-}" ] || cd elsewhere
 exec "$SIMILE" "$@"
 SH
 export PIDS=$PWD
-begin() { # begin RUN words...: three ranks in the background, up to the first checkpoint
+start() { # start RUN [arguments]: three ranks in the background; returns after a checkpoint
     rm -f pid-*
-    mpirun --oversubscribe --bind-to none -np 3 bash noting.sh pretrain job.yaml "run=$1" "${@:2}" >out.txt 2>&1 &
+    mpirun --oversubscribe --bind-to none -np 3 bash rank.sh pretrain job.yaml "run=$1" "${@:2}" >out.txt 2>&1 &
     job=$!
-    for _ in $(seq 1000); do
-        grep -qsE "step-0*[1-9]" "$1/checkpoints/latest" && return
-        sleep 0.02
-    done
-    fail "$1 did not get to a checkpoint"
+    wait_until 20 has_checkpoint "$1"
 }
-ends() { # ends CODE SECONDS TEXT...: the job that began
-    local code=0 began=$SECONDS
-    wait "$job" || code=$?
-    [ $code = "$1" ] || { cat out.txt >&2; fail "exit $code, expected $1"; }
-    [ $((SECONDS - began)) -le "$2" ] || fail "took $((SECONDS - began)) s to end, expected $2 at most"
+expect_end() { # expect_end CODE SECONDS [TEXT...]: of the job in the background
+    local began=$SECONDS text
+    wait_for_exit "$1" "$job" out.txt
+    [ $((SECONDS - began)) -le "$2" ] || fail "took $((SECONDS - began)) s to end, expected at most $2"
     for text in "${@:3}"; do
-        grep -qF -- "$text" out.txt || { cat out.txt >&2; fail "no \"$text\""; }
+        grep -qF -- "$text" out.txt || { cat out.txt >&2; fail "no \"$text\" in the output"; }
     done
 }
-goes_on() { # goes_on RUN: to the end, with the weights of the calm run
+expect_resumed() { # expect_resumed RUN: ends with the weights of the reference run
     expect 0 "/checkpoints/step-" ranks 2 "$simile" pretrain job.yaml "run=$1"
-    [ "$(weights calm)" = "$(weights "$1")" ] || fail "$1: other weights than without the fault"
+    same_weights reference "$1"
 }
-expect 0 "" "$simile" pretrain job.yaml run=calm
-[ -z "$(ls calm/heartbeat)" ] || fail "records are left behind"
+runs() { grep -qs "^State:.[^Z]" "/proc/$1/status"; } # PID: the process exists and is no zombie
+expect 0 "" "$simile" pretrain job.yaml run=reference
+[ -z "$(ls reference/heartbeat)" ] || fail "heartbeat records are left"
 
-# a stopped rank: the others name it and end, the stopped one too
+# a rank is stopped: the others name it, and all ranks end
 for victim in 0 2; do
-    begin "stopped$victim" guard.hang_seconds=4
+    start "stopped$victim" guard.hang_seconds=4
     pid=$(cat pid-$victim)
     kill -STOP "$pid"
-    ends 70 20 "rank $victim on " "pid $pid" " 4 s" "guard.hang_seconds" "warning:"
-    grep "pid $pid" "stopped$victim/log.txt" | grep -v "warning:" | grep -qF "guard.hang_seconds" || fail "the log does not tell"
+    expect_end 70 20
+    expect_lines 1 "warning:.*rank $victim on .*pid $pid\b.* 4 s.*guard\.hang_seconds"
+    expect_lines 1+ "simile: .*rank $victim on .*pid $pid\b.*stopped$victim/checkpoints.*guard\.hang_seconds" "stopped$victim/log.txt"
     for _ in $(seq 100); do
-        grep -qs "^State:.[^Z]" "/proc/$pid/status" || break
+        runs "$pid" || break
         sleep 0.05
     done
-    if grep -qs "^State:.[^Z]" "/proc/$pid/status"; then fail "rank $victim is still there"; fi
-    goes_on "stopped$victim"
+    if runs "$pid"; then fail "rank $victim still runs"; fi
+    expect_resumed "stopped$victim"
 done
 
-# one that stands still before MPI has started: the others do not wait for ever
-cat >standing.sh <<'SH'
+# a rank is stopped before MPI_Init: the others do not wait forever
+cat >stopped.sh <<'SH'
 [ "$OMPI_COMM_WORLD_RANK" != 1 ] || kill -STOP $$
 exec "$SIMILE" "$@"
 SH
 SIMILE_START_SECONDS=2 expect 70 "MPI_Init" \
-    ranks 3 bash standing.sh pretrain job.yaml run=early
-[ ! -e early ] || fail "a run directory without a run"
+    ranks 3 bash stopped.sh pretrain job.yaml run=early
+[ ! -e early ] || fail "the run that did not start has a directory"
 
-# a slow rank, that gets little done at a time for longer than the limit, is waited for
-begin slow guard.hang_seconds=5
+# a rank that makes slow progress for longer than the limit does not end the run
+start slow guard.hang_seconds=5
 for _ in 1 2 3 4 5 6 7; do
     kill -STOP "$(cat pid-1)" 2>/dev/null || break
     sleep 0.7
     kill -CONT "$(cat pid-1)" 2>/dev/null || break
     sleep 0.3
 done
-ends 0 60
-[ "$(weights calm)" = "$(weights slow)" ] || fail "slowness changed the weights"
+expect_end 0 60
+same_weights reference slow
 
-# one rank's data set is cut off, or changed, in mid-run: all leave with one message
+# one rank's data set is truncated or changed during the run: all ranks end, with one message
 mkdir elsewhere
 cp job.yaml elsewhere/
-spoilt() { # spoilt RANK CODE TEXT command...: it gets a copy of its own, and the command spoils it
+# expect_corruption RANK CODE REGEX command...: RANK has its own copy, which the command corrupts
+expect_corruption() {
     local run=$scratch/data$2
-    export ODD=$1
+    export DIFFERING_RANK=$1
     cp train.h5 elsewhere/
-    begin "$run"
+    start "$run"
     "${@:4}"
-    ends "$2" 10 "rank $1 on " "$3"
-    [ "$(grep -cF "$3" out.txt)" = 1 ] || { cat out.txt >&2; fail "not told once"; }
-    goes_on "$run"
+    expect_end "$2" 10
+    expect_lines 1 "$3"
+    expect_lines 1 "rank $1 on .*$3"
+    expect_resumed "$run"
 }
-spoilt 2 74 "ends at byte" truncate -s 4096 elsewhere/train.h5
-spoilt 0 65 "digest" \
+expect_corruption 2 74 "train\.h5 .*\bbyte [0-9]+, [0-9]+ bytes " truncate -s 4096 elsewhere/train.h5
+expect_corruption 0 65 "train\.h5: image [0-9]+ .*\bdigest" \
     dd if=/dev/zero of=elsewhere/train.h5 bs=1024 seek=2 count=40 conv=notrunc status=none
-unset ODD
+unset DIFFERING_RANK
 
-# processes of a launcher that this MPI does not know: one of them says what to type
+# a launcher that this MPI does not support: one process prints the command to use
 single() { env -u OMPI_COMM_WORLD_SIZE "$@" "$simile" pretrain job.yaml run=single; }
 expect 64 "mpirun -np 4 simile pretrain ..." single PMI_RANK=0 PMI_SIZE=4
 expect 64 "srun --mpi=pmix -n 4 simile pretrain ..." single SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0
 code=0
 single PMI_RANK=1 PMI_SIZE=4 >out.txt 2>&1 || code=$?
-[ $code = 64 ] || fail "rank 1 of 4 leaves with $code"
-[ ! -s out.txt ] || { cat out.txt >&2; fail "rank 1 speaks too"; }
-[ ! -e single ] || fail "a run directory without a run"
+[ $code = 64 ] || fail "rank 1 of 4: exit $code"
+[ ! -s out.txt ] || { cat out.txt >&2; fail "rank 1 prints a message too"; }
+[ ! -e single ] || fail "the refused run has a directory"
 
 # keys out of range
-expect 78 "guard.hang_seconds" "$simile" pretrain job.yaml run=keys guard.hang_seconds=-1
-expect 78 "guard.check_steps" "$simile" pretrain job.yaml run=keys guard.check_steps=-1
+expect 78 "guard.hang_seconds: -1 " "$simile" pretrain job.yaml run=keys guard.hang_seconds=-1
+expect 78 "guard.check_steps: -1 " "$simile" pretrain job.yaml run=keys guard.check_steps=-1
 echo ok

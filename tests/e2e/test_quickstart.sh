@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # simile-test: timeout 1500 labels long
-# The quickstart as a new user types it, in a clone; the trained encoder's kNN accuracy is at
-# least 5 points above the untrained one's.
+# The quickstart in a new clone: the kNN accuracy of the trained encoder is at least 5 points above
+# that of the untrained encoder.
 set -euo pipefail
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

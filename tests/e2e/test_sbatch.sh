@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # simile-test: timeout 120
-# The scripts for Slurm: clean under ShellCheck, and fitted to a job by `simile plan --sbatch`.
+# The Slurm scripts: checked by ShellCheck, and written for a job by `simile plan --sbatch`.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 scripts=$SIMILE_SOURCE/slurm
 if command -v shellcheck >/dev/null; then
     shellcheck "$scripts"/*.sbatch "$SIMILE_SOURCE/tests/slurm/lab"
-    # names that tests/*/common.sh sets for those that source it, or reads from them
+    # SC2154, SC2034: variables that common.sh sets or reads
     shellcheck -e SC1091,SC2154,SC2034 "$SIMILE_SOURCE"/tests/slurm/*.sh
 fi
 data_set train 96 8
@@ -20,53 +20,53 @@ schedule: {steps: 20}
 augment: {preset: digits}
 YAML
 plan() { "$simile" plan job.yaml "$@"; }
-head_says() { grep -qxF -- "$1" fit.sbatch || { grep -n SBATCH fit.sbatch; fail "the script has no line $1"; }; }
+has_line() { grep -qxF -- "$1" fit.sbatch || { grep -n SBATCH fit.sbatch; fail "the script has no line $1"; }; }
 
-# a script of nodes, ranks, threads, time, memory, and the plan's own words
+# nodes, ranks, threads, time, memory, and the arguments of plan
 expect 0 "sbatch fit.sbatch" plan --nodes 2 --ranks 6 --threads 1 --sbatch fit.sbatch "method.temperature=0.5"
-head_says "#SBATCH --nodes=2"
-head_says "#SBATCH --ntasks-per-node=3"
-head_says "#SBATCH --cpus-per-task=1"
-head_says "#SBATCH --job-name=it-s-mine"
-head_says "#SBATCH --chdir=\"$scratch\""
-head_says "[ \$# -gt 0 ] || set -- 'job.yaml' 'method.temperature=0.5'"
-grep -qF "SIMILE=\${SIMILE:-'$simile'}" fit.sbatch || fail "the script does not name this program"
-# memory of three ranks: what the plan says, 15 % and 100 MB more
+has_line "#SBATCH --nodes=2"
+has_line "#SBATCH --ntasks-per-node=3"
+has_line "#SBATCH --cpus-per-task=1"
+has_line "#SBATCH --job-name=it-s-mine"
+has_line "#SBATCH --chdir=\"$scratch\""
+has_line "[ \$# -gt 0 ] || set -- 'job.yaml' 'method.temperature=0.5'"
+grep -qF "SIMILE=\${SIMILE:-'$simile'}" fit.sbatch || fail "the script does not run $simile"
+# memory of three ranks: that of the plan, plus 15 % and 100 MB per rank
 awk '/at most/ { most = $3 } /^#SBATCH --mem=/ { sub(/.*=/, ""); mem = $1 * 1.048576 }
-    END { want = 3 * (1.15 * most + 100); print "memory " mem " MB, from the plan " want; exit !(mem >= want && mem < want + 4) }' out.txt fit.sbatch ||
-    fail "the memory does not follow the plan"
-# ten minutes more than this short run takes
-grep -qE '^#SBATCH --time=0-00:1[0-9]:00$' fit.sbatch || fail "the time of a run of seconds: $(grep time= fit.sbatch)"
-[ "$(grep -oE 'USR1@[0-9]+' fit.sbatch)" = USR1@61 ] || fail "the signal's lead: $(grep USR1 fit.sbatch)"
-# only the head differs from the script of slurm/
+    END { want = 3 * (1.15 * most + 100); print "memory " mem " MB, expected " want; exit !(mem >= want && mem < want + 4) }' out.txt fit.sbatch ||
+    fail "the memory differs from the plan's"
+# time limit: at least 10 minutes; the run itself takes seconds
+expect_lines 1 '^#SBATCH --time=0-00:1[0-9]:00$' fit.sbatch
+expect_lines 1 '^#SBATCH --signal=USR1@61$' fit.sbatch
+# only the settings differ from slurm/pretrain.sbatch
 [ "$(diff "$scripts/pretrain.sbatch" fit.sbatch | grep -c '^>')" = 10 ] || fail "not ten lines differ: $(diff "$scripts/pretrain.sbatch" fit.sbatch)"
 bash -n fit.sbatch
-# the time that was allowed is the most that is asked for, the lead a quarter of it
+# --time limits the time that is requested; the lead of the signal is a quarter of it
 expect 0 "" plan --time 00:02:00 --sbatch short.sbatch
-grep -qx "#SBATCH --time=0-00:02:00" short.sbatch || fail "$(grep time= short.sbatch)"
-grep -qx "#SBATCH --signal=USR1@31" short.sbatch || fail "$(grep signal= short.sbatch)"
+expect_lines 1 "^#SBATCH --time=0-00:02:00$" short.sbatch
+expect_lines 1 "^#SBATCH --signal=USR1@31$" short.sbatch
 
-# a quote in a word survives the shell
+# a quote in an argument is preserved
 expect 0 "sbatch quoted.sbatch" plan --sbatch quoted.sbatch "run=it's"
 [ "$(bash -c "$(grep -F 'set -- ' quoted.sbatch); printf '%s|' \"\$@\"")" = "job.yaml|run=it's|" ] || fail "$(grep -F 'set -- ' quoted.sbatch)"
 
-# refused: uneven nodes, a folder that Slurm cannot be told, a place that is not there
-expect 78 "--ranks 4" plan --ranks 5 --nodes 2 --sbatch no.sbatch
-expect 78 "--ranks 2" plan --nodes 2 --sbatch no.sbatch
+# refused: ranks that do not divide among the nodes, a directory name that Slurm does not accept, a
+# missing directory
+expect_match 78 "\b5 ranks .*--ranks 4\b" plan --ranks 5 --nodes 2 --sbatch no.sbatch
+expect_match 78 "\b1 ranks .*--ranks 2\b" plan --nodes 2 --sbatch no.sbatch
 expect 64 "--nodes" plan --nodes 0
-expect 73 "nowhere" plan --sbatch nowhere/no.sbatch
+expect 73 "nowhere/no.sbatch" plan --sbatch nowhere/no.sbatch
 mkdir 'a"b'
 cp job.yaml train.h5 'a"b'
 (cd 'a"b' && expect 78 "simile: --sbatch: " "$simile" plan job.yaml --sbatch no.sbatch)
-[ ! -e no.sbatch ] || fail "a script was written all the same"
-[ ! -e 'a"b/no.sbatch' ] || fail "a script was written into a folder that Slurm cannot be told"
+[ ! -e no.sbatch ] && [ ! -e 'a"b/no.sbatch' ] || fail "a refused command wrote a script"
 
-# what a script asks of a job
+# values of keys, which the scripts read
 [ "$(plan --value run)" = "runs/it's mine" ] || fail "run: $(plan --value run)"
-[ "$(plan data.train=b.h5 --value data.train)" = b.h5 ] || fail "data.train is not what the command line says"
+[ "$(plan data.train=b.h5 --value data.train)" = b.h5 ] || fail "data.train: $(plan data.train=b.h5 --value data.train)"
 [ -z "$(plan --value data.test)" ] || fail "data.test: $(plan --value data.test)"
-expect 78 'data.tset' plan --value data.tset
+expect 78 '"data.tset"' plan --value data.tset
 
-# what only some ranks know is heard from them, too (they are silent while words are parsed)
+# ranks other than 0 print no usage messages, but they print other errors
 SLURM_PROCID=1 expect 66 "missing.yaml" "$simile" plan missing.yaml
 echo ok

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # simile-test: timeout 400
-# Stops of every kind lose nothing: signals, `simile stop`, time limits, SIGKILL at random
-# moments; the final bits are those of an undisturbed run.
+# A run that is stopped by signals, `simile stop` or time limits, or killed at random times, ends
+# with the weights, metrics and log of an undisturbed run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 data_set train 128 16
 cat >job.yaml <<'YAML'
@@ -16,66 +16,57 @@ augment: {preset: digits}
 log: {every_steps: 4}
 checkpoint: {every_steps: 2, keep: 4}
 YAML
-logged() { sed -nE 's/^[^ ]+Z step ([0-9]+)\/.*/\1/p' "$1/log.txt"; }
-same() {
-    [ "$(weights calm)" = "$(weights "$1")" ] || fail "$1: the weights differ"
-    [ "$(steps calm)" = "$(steps "$1")" ] || { steps "$1"; fail "$1: metrics have gaps or doubles"; }
-    [ "$(logged calm)" = "$(logged "$1")" ] || { logged "$1"; fail "$1: the log has gaps or doubles"; }
+# expect_stop RUN WHY FILE: the message in FILE has the reason, and the step and path of the newest
+# checkpoint
+expect_stop() {
+    local path step
+    path=$(grep -oE "$1/checkpoints/step-[0-9]{9}\.h5" "$3" | tail -1)
+    [ -n "$path" ] || { cat "$3"; fail "$1: the message names no checkpoint"; }
+    step=$((10#${path: -12:9}))
+    expect_step "$1" "$step"
+    expect_lines 1 "\b$2 .*\b$step of 60\b.*$path.*\b75\b" "$3"
 }
-# names RUN FILE: the message of a stop names a checkpoint, which is of the step that it tells
-names() {
-    local told
-    told=$(grep -oE "$1/checkpoints/step-[0-9]{9}\.h5" "$2" | tail -1)
-    [ -n "$told" ] || { cat "$2"; fail "$1: the message of the stop names no checkpoint"; }
-    at "$1" "$((10#$(sed -E 's/.*step-([0-9]+)\.h5/\1/' <<<"$told")))"
-}
-expect 0 "" "$simile" pretrain job.yaml run=calm
-# waits for the n-th step of a run that goes on in the background
-await() { for _ in $(seq 400); do [ -e "$1/checkpoints/latest" ] && [ "$(ls "$1/checkpoints")" != "" ] && grep -qE "step-0*[1-9]" "$1/checkpoints/latest" && return; sleep 0.02; done; fail "$1 does not get on"; }
+ended() { grep -qE "\"ended\": *\"$2\"" "$1/results/pretrain.json" || fail "$1: ended: $(grep ended "$1/results/pretrain.json"), expected $2"; }
+expect 0 "" "$simile" pretrain job.yaml run=reference
 for signal in USR1 TERM INT; do
     "$simile" pretrain job.yaml run="by-$signal" >log.txt 2>&1 &
     pid=$!
-    await "by-$signal"
+    wait_until 20 has_checkpoint "by-$signal"
     kill -"$signal" $pid
-    code=0
-    wait $pid || code=$?
-    # INT is ignored by background jobs of a shell without job control: it runs to its end.
-    [ "$code" = 75 ] || { [ "$signal" = INT ] && [ "$code" = 0 ]; } || { cat log.txt; fail "$signal: exit $code"; }
-    [ "$code" = 0 ] || names "by-$signal" log.txt
+    wait_for_exit 75 $pid
+    expect_stop "by-$signal" $signal log.txt
+    ended "by-$signal" $signal
     expect 0 "" "$simile" pretrain job.yaml run="by-$signal"
-    same "by-$signal"
+    same_run reference "by-$signal"
 done
-# USR1 while MPI starts, as soon as it is not the default: a checkpoint of the start, 75
+# USR1 during MPI_Init, as soon as it is handled: a checkpoint of step 0 and exit code 75
 "$simile" pretrain job.yaml run=early >log.txt 2>&1 &
 pid=$!
-hears() { # the program, no more the shell that starts it, has a handler for USR1
+handles_usr1() { # PID: it is the program, not the shell that starts it, and it catches USR1
     [ "$(cat "/proc/$1/comm")" = "$(basename "$simile")" ] &&
         [ $((0x$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$1/status") & 0x200)) != 0 ]
 }
 for _ in $(seq 2000); do
-    if hears $pid; then break; fi
+    if handles_usr1 $pid; then break; fi
     sleep 0.001
 done
 kill -USR1 $pid
-code=0
-wait $pid || code=$?
-[ "$code" = 75 ] || { cat log.txt; fail "USR1 at once: exit $code"; }
-grep -q "USR1.* 0 of 60" log.txt || { cat log.txt; fail "USR1 at once was not heard"; }
+wait_for_exit 75 $pid
+expect_stop early USR1 log.txt
+expect_step early 0
 expect 0 "" "$simile" pretrain job.yaml run=early
-same early
-# under mpirun: USR1 reaches all ranks; `simile stop` needs no process number
+same_run reference early
+# `simile stop` stops all ranks under mpirun
 mpirun --oversubscribe --bind-to none -np 2 "$simile" pretrain job.yaml run=two >log.txt 2>&1 &
 pid=$!
-await two
-expect 73 "two" "$simile" pretrain job.yaml run=two
+wait_until 20 has_checkpoint two
+expect_match 73 "two/run\.lock.*\bpid [0-9]+" "$simile" pretrain job.yaml run=two
 expect 0 "" "$simile" stop two
-code=0
-wait $pid || code=$?
-[ "$code" = 75 ] || { cat log.txt; fail "stop: exit $code"; }
-grep -q "\"ended\": *\"simile stop\"" two/results/pretrain.json || fail "the log does not say who stopped it"
-names two log.txt
+wait_for_exit 75 $pid
+ended two "simile stop"
+expect_stop two "simile stop" log.txt
 expect 0 "" ranks 3 "$simile" pretrain job.yaml run=two
-same two
+same_run reference two
 # a time limit
 code=75
 for _ in $(seq 60); do
@@ -84,19 +75,20 @@ for _ in $(seq 60); do
     "$simile" pretrain job.yaml run=timed --time-limit 2 >log.txt 2>&1 || code=$?
 done
 [ "$code" = 0 ] || { cat log.txt; fail "time limit: exit $code"; }
-same timed
-# ... is kept even where a save takes seconds, and none was made since the start
-cc -O1 -shared -fPIC -o slow.so "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl
+same_run reference timed
+# a time limit is kept where a save takes seconds and none was made since the start
+slow_writes
 export SLOW_MS=1000 SLOW_PATH=/checkpoints/step-
 late() { LD_PRELOAD=$scratch/slow.so "$simile" pretrain job.yaml run=late checkpoint.every_steps=0 schedule.steps=1000000 "$@"; }
-expect 75 "--stop-after" late --stop-after 1
-expect 75 "time limit" late --time-limit 8
+expect_match 75 " --stop-after .*\b1 of 1000000\b" late --stop-after 1
+expect 75 "" late --time-limit 8
 unset SLOW_MS SLOW_PATH
+ended late "time limit"
 /usr/bin/python3 -c 'import json
-took = json.load(open("late/results/pretrain.json"))
-assert took["time_s"]["checkpoints"]["rank_0"] > 1.9, "a save should be slow"
-assert took["elapsed_s"] <= 8, took["elapsed_s"]'
-# killed at 25 random moments, on changing numbers of ranks
+result = json.load(open("late/results/pretrain.json"))
+assert result["time_s"]["checkpoints"]["rank_0"] > 1.9, "a save must be slow in this test"
+assert result["elapsed_s"] <= 8, result["elapsed_s"]'
+# killed at 25 random times, on changing numbers of ranks
 RANDOM=7
 for i in $(seq 25); do
     setsid mpirun --oversubscribe --bind-to none -np $((i % 3 + 1)) "$simile" pretrain job.yaml run=killed >log.txt 2>&1 &
@@ -104,13 +96,15 @@ for i in $(seq 25); do
     sleep "0.$((RANDOM % 80 + 10))"
     kill -KILL -- -$pid 2>/dev/null || true
     wait $pid 2>/dev/null || true
-    for p in $(ours); do kill -KILL "$p" 2>/dev/null || true; done
-    while [ -n "$(ours)" ]; do sleep 0.05; done
+    for p in $(rank_pids); do kill -KILL "$p" 2>/dev/null || true; done
+    while [ -n "$(rank_pids)" ]; do sleep 0.05; done
 done
 expect 0 "" ranks 2 "$simile" pretrain job.yaml run=killed
-same killed
-# a run that blows up stops by itself, and its last checkpoint is good
-expect 70 "samples" ranks 2 "$simile" pretrain job.yaml run=mad optimizer.lr=1e4 schedule.shape=constant optimizer.weight_decay=10 guard.bad_steps=1
-grep -qE "samples.*[0-9]" out.txt || fail "the samples are not named"
-expect 0 "step" "$simile" inspect mad
+same_run reference killed
+# a run that diverges ends; the message lists the images, and the last checkpoint is valid
+expect 70 "" ranks 2 "$simile" pretrain job.yaml run=diverged optimizer.lr=1e4 schedule.shape=constant optimizer.weight_decay=10 guard.bad_steps=1
+expect_lines 1 "warning: step [0-9]+ .*\b1 in a row, 1 allowed"
+expect_lines 2 "warning: samples:( [0-9]+){16} "
+expect_lines 1 "^simile: .*step [0-9]+: .* 2 .*optimizer\.lr"
+expect 0 "step" "$simile" inspect diverged
 echo ok

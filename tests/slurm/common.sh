@@ -51,7 +51,7 @@ calm() { # calm NAME key=value...: the undisturbed run
     expect 0 "" "$simile" pretrain job.yaml run="$1" "${@:2}"
 }
 same() { # same CALM RUN
-    [ "$(weights "$1")" = "$(weights "$2")" ] || fail "$2: the weights differ from those of $1"
+    [ "$(weights_hash "$1")" = "$(weights_hash "$2")" ] || fail "$2: the weights differ from those of $1"
     /usr/bin/python3 - "$1" "$2" <<'PY'
 import json, sys
 steps = [[r["step"] for r in map(json.loads, open(p + "/metrics.jsonl")) if "loss" in r] for p in sys.argv[1:]]
