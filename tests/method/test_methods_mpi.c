@@ -1,0 +1,180 @@
+/*
+ * test_methods_mpi.c - every row of methods.def on 1 to 4 ranks: loss, gradient and state of each
+ * step have the bits of a single rank, and a method restored from its saved state continues with
+ * the bits of the original.
+ *
+ * simile-test: timeout 600
+ */
+#include "method_cases.h"
+
+#include "simile/kernel.h"
+
+static const sim_comm *comm;
+static const sim_comm alone = {.rank = 0, .size = 1};
+
+/* Hashes of what a step computes and leaves, equal on all ranks. */
+typedef struct {
+    sim_hash report, gradient, state;
+    int64_t rows; /* sum over the rows of sharded tensors of 32 bits of their hash */
+} step_hash;
+
+/* ---- hashes ---- */
+
+typedef struct {
+    sim_hasher *whole;
+    int64_t rows;
+} state_hasher;
+
+static void hash_rows(const sim_tensor *t, int64_t *sum)
+{
+    size_t n = sim_tensor_row_bytes(t);
+    for (size_t i = t->row_lo; i < t->row_hi; i++) {
+        const sim_hash parts[] = {
+            sim_hash_bytes(&i, sizeof i),
+            sim_hash_bytes((const char *)t->data + (i - t->row_lo) * n, n)};
+        *sum += (int64_t)(sim_hash_bytes(parts, sizeof parts).low & UINT32_MAX);
+    }
+}
+
+static sim_status hash_tensor(void *ctx, const char *group, const sim_tensor *t)
+{
+    state_hasher *h = ctx;
+    sim_hasher_add(h->whole, group, strlen(group));
+    sim_hasher_add(h->whole, t->name, strlen(t->name));
+    if (t->sharded)
+        hash_rows(t, &h->rows);
+    else
+        sim_hasher_add(h->whole, t->data, sim_tensor_count(t) * sim_type_bytes(t->type));
+    return SIM_OK;
+}
+
+/* What a checkpoint stores, and the running statistics of all networks. */
+static void hash_state(const trainer *t, step_hash *out)
+{
+    state_hasher h = {.rows = 0};
+    const sim_visitor v = {.visit = hash_tensor, .ctx = &h};
+
+    ASSERT_OK(sim_hasher_create(&h.whole));
+    ASSERT_OK(t->method.row->visit(t->method.self, &v));
+    ASSERT_OK(sim_method_visit_buffers(&t->method, &v));
+    sim_comm_sum_i64(t->comm, &h.rows, 1);
+    out->state = sim_hasher_value(h.whole);
+    out->rows = h.rows;
+    sim_hasher_destroy(&h.whole);
+}
+
+static step_hash run_step(trainer *t, uint32_t step)
+{
+    step_hash h = {.rows = 0};
+    trainer_gradient(t, step);
+    h.report = sim_hash_bytes(&t->report, sizeof t->report);
+    h.gradient = sim_hash_bytes(t->grads, t->method.gradient_floats * sizeof *t->grads);
+    trainer_update(t);
+    hash_state(t, &h);
+    return h;
+}
+
+/* ---- results ---- */
+
+/* The steps of a case on a single rank, on all ranks, and by a method that was created anew and
+ * restored from the state of all ranks before the last step. */
+typedef struct {
+    char name[sizeof((method_case *)NULL)->name];
+    step_hash one[STEPS], all[STEPS], restored;
+} case_result;
+
+enum { MAX_CASES = 512 };
+static case_result results[MAX_CASES];
+static int n_results, n_references;
+
+static case_result *next_result(int *n)
+{
+    if (*n == MAX_CASES)
+        fail_msg("more than %d cases", MAX_CASES);
+    return &results[(*n)++];
+}
+
+/* Cases are divided over the ranks. */
+static void compute_reference(const method_case *c)
+{
+    int i = n_references;
+    case_result *r = next_result(&n_references);
+    if (i % comm->size != comm->rank)
+        return;
+    trainer t = trainer_create(&alone, c);
+    for (uint32_t step = 0; step < STEPS; step++)
+        r->one[step] = run_step(&t, step);
+    trainer_destroy(&t);
+}
+
+static void run_on_all_ranks(const method_case *c)
+{
+    int i = n_results;
+    case_result *r = next_result(&n_results);
+    trainer t = trainer_create(comm, c);
+
+    memcpy(r->name, c->name, sizeof r->name);
+    sim_comm_broadcast(comm, i % comm->size, r->one, sizeof r->one);
+    for (uint32_t step = 0; step < LAST; step++)
+        r->all[step] = run_step(&t, step);
+    saved_state saved = state_save(&t);
+    r->all[LAST] = run_step(&t, LAST);
+    trainer_destroy(&t);
+    t = trainer_create(comm, c);
+    state_restore(&t, &saved);
+    r->restored = run_step(&t, LAST);
+    trainer_destroy(&t);
+    state_destroy(&saved);
+}
+
+static int run_all_cases(void **state)
+{
+    (void)state;
+    for_each_case(compute_reference);
+    for_each_case(run_on_all_ranks);
+    return 0;
+}
+
+/* ---- tests ---- */
+
+static void expect_same(const case_result *r, uint32_t step, const step_hash *got,
+                        const step_hash *want)
+{
+    const char *differs = !sim_hash_equal(got->report, want->report)       ? "loss report"
+                          : !sim_hash_equal(got->gradient, want->gradient) ? "gradient"
+                          : !sim_hash_equal(got->state, want->state)       ? "state"
+                          : got->rows != want->rows                        ? "queue"
+                                                                           : NULL;
+    if (differs)
+        fail_msg("%s, step %u, rank %d of %d: the %s differs", r->name, step, comm->rank,
+                 comm->size, differs);
+}
+
+static void every_method_has_the_same_bits_on_any_number_of_ranks(void **state)
+{
+    (void)state;
+    for (int i = 0; i < n_results; i++)
+        for (uint32_t step = 0; step < STEPS; step++)
+            expect_same(&results[i], step, &results[i].all[step], &results[i].one[step]);
+}
+
+static void a_restored_method_continues_with_the_same_bits(void **state)
+{
+    (void)state;
+    for (int i = 0; i < n_results; i++)
+        expect_same(&results[i], LAST, &results[i].restored, &results[i].all[LAST]);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_method_has_the_same_bits_on_any_number_of_ranks),
+        cmocka_unit_test(a_restored_method_continues_with_the_same_bits),
+    };
+    if (sim_kernels_pick("auto") != SIM_OK ||
+        sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
+        return 1;
+    int failed = cmocka_run_group_tests(tests, run_all_cases, NULL);
+    sim_comm_end();
+    return failed != 0;
+}
