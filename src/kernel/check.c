@@ -1,18 +1,19 @@
 /*
- * check.c - the picked kernels' convolutions, both ways, against plain loops, and their exp
- * against the library's, at every start.
+ * check.c - the start-up check of the selected kernels.
  *
- * Small shapes with tails; a wrong compiler flag or a broken core shows here and not in a
- * result three days later.
+ * Compares every kernel with the portable one, the convolutions with plain loops, and exp
+ * with the C library, on small shapes that include partial vectors.  A wrong compiler flag
+ * or a faulty core is reported before it corrupts a run.
  */
+#include "cases.h"
 #include "private.h"
 
 #include "simile/memory.h"
 
 #include <math.h>
 
-/* Numbers in [-1, 1) that do not repeat soon. */
-static void fill(float *x, size_t n)
+/* Pseudo-random numbers in [-1, 1). */
+static void fill_operands(float *x, size_t n)
 {
     uint32_t seed = 1;
     for (size_t i = 0; i < n; i++) {
@@ -21,51 +22,119 @@ static void fill(float *x, size_t n)
     }
 }
 
+/* ---- kernels ---- */
+
+static const sim_kernel_shape shapes[] = {
+    {.m = 31, .n = 52, .k = 37, .act = SIM_ACT_SILU, .scale = 1, .window = {0, 4, 0, 4}},
+    {.m = 63,
+     .n = 23,
+     .k = 19,
+     .act = SIM_ACT_RELU,
+     .option = true,
+     .scale = 20,
+     .window = {1, 4, 0, 3}},
+    {.m = 5, .n = 32, .k = 64, .alias = true, .scale = 80, .window = {0, 1, 2, 4}},
+};
+
+typedef struct {
+    float *in, *work;
+    double *want, *got;
+} case_buffers;
+
+enum { N_BUFFERS = 4 };
+
+static void list_buffers(case_buffers *b, sim_buffer list[N_BUFFERS])
+{
+    list[0] = SIM_BUFFER(b->in, SIM_CASE_FLOATS);
+    list[1] = SIM_BUFFER(b->work, SIM_CASE_FLOATS);
+    list[2] = SIM_BUFFER(b->want, SIM_CASE_FLOATS);
+    list[3] = SIM_BUFFER(b->got, SIM_CASE_FLOATS);
+}
+
+static sim_case_result run_case(const sim_kernel_case *q, const sim_kernel_table *t,
+                                const sim_kernel_shape *s, const case_buffers *b,
+                                double *out)
+{
+    memset(b->work, 0, SIM_CASE_FLOATS * sizeof *b->work);
+    return q->run(t, s, b->in, b->work, out);
+}
+
+static sim_status check_kernel(const sim_kernel_case *q, const case_buffers *b)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        run_case(q, &sim_kernels_portable, &shapes[i], b, b->want);
+        sim_case_result r = run_case(q, sim_kernels(), &shapes[i], b, b->got);
+        SIM_TRY(sim_case_compare(sim_kernels_name(), q->name, r, b->want, b->got));
+    }
+done:
+    return st;
+}
+
+static sim_status check_kernels(void)
+{
+    sim_status st = SIM_OK;
+    case_buffers b = {0};
+    sim_buffer list[N_BUFFERS];
+
+    list_buffers(&b, list);
+    SIM_TRY(sim_buffers_create(list, N_BUFFERS, "kernel/check"));
+    fill_operands(b.in, SIM_CASE_FLOATS);
+    for (size_t i = 0; i < SIM_N_KERNELS; i++)
+        SIM_TRY(check_kernel(&sim_kernel_cases[i], &b));
+done:
+    sim_buffers_destroy(list, N_BUFFERS);
+    return st;
+}
+
+/* ---- convolutions ---- */
+
 sim_status sim_check_pass(const sim_conv *v, const char *pass, size_t n,
                           const float *want, const float *got)
 {
     sim_status st = SIM_OK;
-    float most = 0;
+    float max = 0;
 
     for (size_t i = 0; i < n; i++)
-        most = fmaxf(most, fabsf(want[i]));
+        max = fmaxf(max, fabsf(want[i]));
     for (size_t i = 0; i < n; i++)
-        SIM_CHECK(fabsf(want[i] - got[i]) <= 1e-4f * most, SIM_E_BUG, /* not for NaN */
-                  "kernels %s: %s of a %s convolution of size %zu is %g where a plain "
-                  "loop has %g (largest %g); this build or this core is broken, try "
-                  "kernels=portable",
-                  sim_kernels_name(), pass, sim_conv_path(v), v->size, (double)got[i],
-                  (double)want[i], (double)most);
+        SIM_CHECK(fabsf(want[i] - got[i]) <= 1e-4f * max, SIM_E_BUG, /* also if NaN */
+                  "kernels %s: %s of a %s convolution of size %zu: output %zu is %g, "
+                  "expected %g (largest %g); the build or the processor is faulty, run "
+                  "with kernels=portable",
+                  sim_kernels_name(), pass, sim_conv_path(v), v->size, i, (double)got[i],
+                  (double)want[i], (double)max);
 done:
     return st;
 }
 
-/* Numbers of a convolution of one image; want and got have room for any of them. */
+/* Operands and results of a convolution of one image; want and got fit any pass. */
 typedef struct {
     size_t n_w, n_x, n_y;
     float *w, *x, *dy, *want, *got;
-} numbers;
+} conv_buffers;
 
-static sim_status make_numbers(const sim_conv *v, numbers *a)
+static sim_status conv_buffers_create(const sim_conv *v, conv_buffers *a)
 {
     sim_status st = SIM_OK;
-    size_t room = 0;
+    size_t floats = 0;
 
     a->n_w = v->k * v->c * v->size * v->size;
     a->n_x = v->h * v->w * v->c;
     a->n_y = v->oh * v->ow * v->k;
-    room = a->n_w + a->n_x + a->n_y;
-    SIM_TRY(sim_alloc(&a->w, room, "kernel/check"));
-    SIM_TRY(sim_alloc(&a->want, room, "kernel/check"));
-    SIM_TRY(sim_alloc(&a->got, room, "kernel/check"));
+    floats = a->n_w + a->n_x + a->n_y;
+    SIM_TRY(sim_alloc(&a->w, floats, "kernel/check"));
+    SIM_TRY(sim_alloc(&a->want, floats, "kernel/check"));
+    SIM_TRY(sim_alloc(&a->got, floats, "kernel/check"));
     a->x = a->w + a->n_w;
     a->dy = a->x + a->n_x;
-    fill(a->w, room);
+    fill_operands(a->w, floats);
 done:
     return st;
 }
 
-static sim_status check_passes(const sim_conv *v, const sim_filters *f, const numbers *a)
+static sim_status check_passes(const sim_conv *v, const sim_filters *f,
+                               const conv_buffers *a)
 {
     sim_status st = SIM_OK;
     const sim_leaf_layout one = {.n_leaves = 1, .range = {0, 1}, .images_per_leaf = 1};
@@ -75,10 +144,10 @@ static sim_status check_passes(const sim_conv *v, const sim_filters *f, const nu
     SIM_TRY(sim_check_pass(v, "forward", a->n_y, a->want, a->got));
     sim_plain_backward_data(v, a->w, 1, a->dy, a->want);
     sim_conv_backward_data(f, 1, a->dy, a->got);
-    SIM_TRY(sim_check_pass(v, "the input's gradient", a->n_x, a->want, a->got));
+    SIM_TRY(sim_check_pass(v, "input gradient", a->n_x, a->want, a->got));
     sim_plain_weights(v, 1, a->x, a->dy, a->want);
     sim_conv_backward_weights(v, &one, a->x, a->dy, a->got, a->n_w);
-    SIM_TRY(sim_check_pass(v, "the weights' gradient", a->n_w, a->want, a->got));
+    SIM_TRY(sim_check_pass(v, "weight gradient", a->n_w, a->want, a->got));
 done:
     return st;
 }
@@ -87,11 +156,11 @@ static sim_status check_conv(sim_conv v)
 {
     sim_status st = SIM_OK;
     sim_filters *f = NULL;
-    numbers a = {0};
+    conv_buffers a = {0};
 
     SIM_TRY(sim_conv_shape(&v));
     SIM_TRY(sim_filters_create(&v, &f));
-    SIM_TRY(make_numbers(&v, &a));
+    SIM_TRY(conv_buffers_create(&v, &a));
     sim_filters_pack(f, a.w, true);
     SIM_TRY(check_passes(&v, f, &a));
 done:
@@ -101,6 +170,23 @@ done:
     sim_free(a.got);
     return st;
 }
+
+static sim_status check_convs(void)
+{
+    sim_status st = SIM_OK;
+    static const sim_conv convs[] = {
+        {.c = 24, .k = 40, .size = 3, .stride = 1, .pad = 1, .h = 9, .w = 6},
+        {.c = 3, .k = 17, .size = 3, .stride = 1, .pad = 1, .h = 8, .w = 7},
+        {.c = 16, .k = 32, .size = 3, .stride = 2, .pad = 1, .h = 9, .w = 8},
+        {.c = 33, .k = 65, .size = 1, .stride = 1, .pad = 0, .h = 5, .w = 5},
+    };
+    for (size_t i = 0; i < sizeof convs / sizeof convs[0]; i++)
+        SIM_TRY(check_conv(convs[i]));
+done:
+    return st;
+}
+
+/* ---- exp ---- */
 
 static sim_status check_exp(void)
 {
@@ -119,14 +205,8 @@ done:
 sim_status sim_kernels_check(void)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(check_conv(
-        (sim_conv){.c = 24, .k = 40, .size = 3, .stride = 1, .pad = 1, .h = 9, .w = 6}));
-    SIM_TRY(check_conv(
-        (sim_conv){.c = 3, .k = 17, .size = 3, .stride = 1, .pad = 1, .h = 8, .w = 7}));
-    SIM_TRY(check_conv(
-        (sim_conv){.c = 16, .k = 32, .size = 3, .stride = 2, .pad = 1, .h = 9, .w = 8}));
-    SIM_TRY(check_conv(
-        (sim_conv){.c = 33, .k = 65, .size = 1, .stride = 1, .pad = 0, .h = 5, .w = 5}));
+    SIM_TRY(check_kernels());
+    SIM_TRY(check_convs());
     SIM_TRY(check_exp());
 done:
     return st;
