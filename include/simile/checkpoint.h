@@ -131,7 +131,7 @@ const char *sim_checkpoint_path(const sim_checkpoint *k);
 
 /*
  * Loads the sources' tensors.  Name, type and dims must match, floats must be finite, and
- * running variances must not be negative.  Of a sharded tensor, this rank's rows are
+ * running variances must not be negative.  An optional tensor may be absent.  Of a sharded tensor, this rank's rows are
  * loaded.  Local.
  * Errors: SIM_E_DATA naming file and tensor.
  */

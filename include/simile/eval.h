@@ -104,17 +104,12 @@ extern const sim_option_table sim_evaluate_table;
 SIM_MUST_USE sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train,
                                        sim_dataset **test);
 
-/* Gets each result, on every rank. */
-typedef sim_status sim_knn_log(void *ctx, const sim_train_state *t, int64_t epoch,
-                               const sim_knn_result *r);
-
 typedef struct sim_knn_watch sim_knn_watch;
 
-/* *out stays NULL when the options say off.  Keeps: tell_ctx.  Local.
+/* *out stays NULL when the options say off.  Local.
  * Fails: as sim_knn_inputs. */
 SIM_MUST_USE sim_status sim_knn_watch_create(const sim_job *job,
                                              const sim_evaluate_options *options,
-                                             sim_knn_log *tell, void *tell_ctx,
                                              sim_knn_watch **out);
 void sim_knn_watch_destroy(sim_knn_watch **w);
 /* Bytes on a rank before anything is made: what the watch holds after its first
@@ -128,7 +123,7 @@ SIM_MUST_USE sim_status sim_knn_watch_plan(const sim_job *job,
                                            sim_workspace_size *workspace);
 /* The test set of a watch; NULL when w is. */
 const sim_dataset *sim_knn_watch_test(const sim_knn_watch *w);
-/* An observer that does nothing when w is NULL. */
-sim_observer sim_knn_watch_observer(sim_knn_watch *w);
+/* Evaluates at the ends of epochs and publishes the accuracy. */
+sim_train_callback sim_knn_watch_callback(sim_knn_watch *w);
 
 #endif

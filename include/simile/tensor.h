@@ -31,6 +31,7 @@ typedef struct {
     void *data;                /* borrowed */
     bool sharded;
     size_t row_lo, row_hi;
+    bool optional; /* loading: keeps its value if the file lacks it */
 } sim_tensor;
 
 size_t sim_type_bytes(sim_type type);

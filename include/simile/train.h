@@ -2,54 +2,39 @@
  * train.h - the training step and loop: limits, signals, guards.
  *
  * Module: train
- * Calls observers (log, metrics, online kNN) and knows none of them.
+ * Publishes metrics to a stream (observe.h) and does not depend on its observers.
  */
 #ifndef SIMILE_TRAIN_H
 #define SIMILE_TRAIN_H
 
 #include "simile/job.h"
 #include "simile/json.h"
+#include "simile/observe.h"
 
 #include <stdint.h>
 
-/* ---- observers ---- */
+/* ---- callbacks ---- */
 
-/* Means over the steps that updated weights in the interval that ended with this step: NaN
- * where none did. */
-typedef struct {
-    int64_t step, total_steps, epoch;
-    double epochs; /* done, with fraction */
-    double loss, lr, accuracy, positive, negative, embedding_std, gradient_norm;
-    double images_per_s, elapsed_s, eta_s; /* eta of the whole run */
-    double left_s;                         /* until the nearest limit; 0: none known */
-    int64_t skipped;                       /* steps skipped by the guard so far */
-    int64_t
-        anchors_without_positive; /* anchors of the interval that count 0 (sim_loss_report) */
-} sim_step_metrics;
+typedef struct sim_train_state sim_train_state; /* read-only for callbacks */
 
-typedef struct sim_train_state sim_train_state; /* read-only for observers */
-
+/*
+ * Evaluates the networks in training and publishes results.  `after_step` is called on every
+ * rank after every step, and may be collective.  A failure ends the run.
+ */
 typedef struct {
     void *ctx;
-    /* After `step` updates; interval: the log interval ended here.  Every rank. */
-    sim_status (*on_step)(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
-                          bool interval);
-    sim_status (*on_epoch)(void *ctx, const sim_train_state *t, int64_t epoch);
-    /* Fresh start (step 0) or resume: drop what lies beyond `step`. */
-    sim_status (*on_begin)(void *ctx, const sim_train_state *t, int64_t step);
-    sim_status (*on_end)(void *ctx, const sim_train_state *t, const char *why);
-} sim_observer;
+    sim_status (*after_step)(void *ctx, const sim_train_state *t, sim_stream *stream);
+} sim_train_callback;
 
-/* For observers: what is being trained. */
+/* For callbacks: what is being trained. */
 const sim_comm *sim_train_comm(const sim_train_state *t);
-const sim_run *sim_train_run_of(const sim_train_state *t);
 const sim_job *sim_train_job(const sim_train_state *t);
 const sim_method *sim_train_method(const sim_train_state *t);
 const sim_schedule_plan *sim_train_plan(const sim_train_state *t);
 const sim_dataset *sim_train_data(const sim_train_state *t);
-int64_t sim_train_step(const sim_train_state *t);
-/* On rank 0, at the begin: the folder to which the run moved the course it leaves; or "". */
-const char *sim_train_abandoned(const sim_train_state *t);
+int64_t sim_train_step(const sim_train_state *t); /* updates done */
+/* True if the last step ended an epoch.  epochs: completed. */
+bool sim_train_epoch_ended(const sim_train_state *t, int64_t *epochs);
 
 /* ---- the run ---- */
 
@@ -68,11 +53,12 @@ typedef struct {
     int64_t last_logged;            /* step of the run's last metrics; -1: none */
     int64_t stop_after;             /* -1: none */
     bool trace_hash;
-    const sim_observer *observers;
-    size_t n_observers;
-    /* For the memory plan: bytes that observers hold, and take besides for a moment. */
-    size_t observer_bytes, observer_moment_bytes;
-    sim_workspace_size observer_workspace; /* of the kernels, shared with training */
+    sim_stream *stream; /* receives the metrics */
+    const sim_train_callback *callbacks;
+    size_t n_callbacks;
+    /* For the memory plan: bytes that callbacks hold, and their transient peak in addition. */
+    size_t callback_bytes, callback_peak_bytes;
+    sim_workspace_size callback_workspace; /* of the kernels, shared with training */
 } sim_train_request;
 
 /*

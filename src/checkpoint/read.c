@@ -343,6 +343,8 @@ static sim_status load_tensor(void *ctx, const char *group, const sim_tensor *t)
     size_t n = sim_tensor_count(t), rows = t->row_hi - t->row_lo;
 
     (void)snprintf(name, sizeof name, "/%s/%s", group, t->name);
+    if (t->optional && !sim_h5_has(f->file, name))
+        goto done;
     if (f->heads_are_optional && !sim_h5_has(f->file, name)) {
         bool is_counter = strstr(name, "num_batches_tracked") != NULL;
         SIM_CHECK(is_counter || strncmp(name, "/weights/encoder/", 17) != 0, SIM_E_DATA,

@@ -87,16 +87,11 @@ SIM_MUST_USE sim_status sim_cli_sbatch_write(const sim_cli_sbatch *s);
 
 /* ---- observers of pretrain ---- */
 
-/* One line per interval in the log; on a terminal, one line that is overwritten. */
-sim_observer sim_observe_log(void *state);
-size_t sim_observe_log_bytes(void);
-/* metrics.jsonl in the run directory: one object per interval. */
-sim_observer sim_observe_metrics(void *state);
-size_t sim_observe_metrics_bytes(void);
+#define SIM_OBSERVER(name) extern const sim_observer sim_observe_##name;
+#include "observers.def"
+#undef SIM_OBSERVER
+
 /* The last step in the metrics of a run, or -1 if there is none; and the last rate. */
-int64_t sim_observe_metrics_last(const char *run_path, double *images_per_s);
-void sim_observe_metrics_clear(void *memory); /* releases what `memory` owns */
-/* Writes a kNN result as a separate line; `state` is that of the metrics observer. */
-sim_knn_log sim_observe_metrics_knn;
+int64_t sim_metrics_last_step(const char *run_path, double *images_per_s);
 
 #endif

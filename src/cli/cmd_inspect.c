@@ -188,7 +188,7 @@ static sim_status add_segments(const arguments *args, const sim_checkpoint *k,
 
     if (is_run)
         SIM_TRY(sim_history_of_run(args->path, &of_run));
-    int64_t last = is_run ? sim_observe_metrics_last(args->path, &images_per_s) : -1;
+    int64_t last = is_run ? sim_metrics_last_step(args->path, &images_per_s) : -1;
     SIM_TRY(sim_history_merge(sim_checkpoint_head_of(k)->history, is_run ? of_run : "[]",
                               last, !is_run || sim_run_is_locked(args->path), list));
     add_rate(list, images_per_s);

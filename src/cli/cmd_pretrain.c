@@ -162,12 +162,18 @@ static sim_status plan_knn(const sim_comm *c, const sim_job *job,
     SIM_TRY(sim_dataset_open(job->train.train, &train));
     SIM_TRY(sim_knn_watch_plan(job, evaluate, sim_dataset_about(train),
                                sim_dataset_about(sim_knn_watch_test(knn)),
-                               (size_t)c->size, (size_t)c->rank, &r->observer_bytes,
-                               &r->observer_moment_bytes, &r->observer_workspace));
+                               (size_t)c->size, (size_t)c->rank, &r->callback_bytes,
+                               &r->callback_peak_bytes, &r->callback_workspace));
 done:
     sim_dataset_close(&train);
     return st;
 }
+
+static const sim_observer *const observers[] = {
+#define SIM_OBSERVER(name) &sim_observe_##name,
+#include "observers.def"
+#undef SIM_OBSERVER
+};
 
 static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
 {
@@ -177,7 +183,8 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     sim_evaluate_options evaluate;
     sim_knn_watch *knn = NULL;
     sim_job_texts texts = {0};
-    char *log = NULL, *metrics = NULL;
+    sim_stream *stream = NULL;
+    sim_train_callback callback;
     double unused = 0;
 
     st = sim_new(&job, "cli/job");
@@ -187,15 +194,13 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
         st = sim_kernels_pick(job->train.kernels);
     if (st == SIM_OK)
         st = sim_kernels_check();
+    if (st == SIM_OK && c->rank == 0)
+        st =
+            sim_stream_create(observers, sizeof observers / sizeof observers[0], &stream);
     if (st == SIM_OK)
-        st = sim_alloc(&log, sim_observe_log_bytes(), "cli/observers");
-    if (st == SIM_OK)
-        st = sim_alloc(&metrics, sim_observe_metrics_bytes(), "cli/observers");
-    if (st == SIM_OK)
-        st = sim_knn_watch_create(job, &evaluate, sim_observe_metrics_knn, metrics, &knn);
+        st = sim_knn_watch_create(job, &evaluate, &knn);
     SIM_TRY(sim_comm_agree(c, st));
-    const sim_observer observers[] = {sim_observe_log(log), sim_observe_metrics(metrics),
-                                      sim_knn_watch_observer(knn)};
+    callback = sim_knn_watch_callback(knn);
     SIM_TRY(sim_comm_agree(c, plan_knn(c, job, &evaluate, knn, &a->request)));
     a->request.job = job;
     a->request.texts = &texts;
@@ -203,17 +208,16 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     a->request.kernels = sim_kernels_name();
     a->request.arithmetic = sim_kernels_arithmetic();
     a->request.last_logged =
-        c->rank == 0 ? sim_observe_metrics_last(job->train.run, &unused) : -1;
-    a->request.observers = observers;
-    a->request.n_observers = sizeof observers / sizeof observers[0];
+        c->rank == 0 ? sim_metrics_last_step(job->train.run, &unused) : -1;
+    a->request.stream = stream;
+    a->request.callbacks = &callback;
+    a->request.n_callbacks = knn != NULL;
     SIM_TRY(sim_train(c, &a->request));
 done:
     sim_knn_watch_destroy(&knn);
     sim_free(job);
     sim_job_texts_clear(&texts);
-    sim_free(log);
-    sim_observe_metrics_clear(metrics);
-    sim_free(metrics);
+    sim_stream_destroy(&stream);
     return st;
 }
 

@@ -1,8 +1,7 @@
 /*
- * observe_metrics.c - RUN/metrics.jsonl: one JSON object per interval.
- * kNN results are objects of their own.
+ * observe_metrics.c - RUN/metrics.jsonl: one JSON object per log interval or evaluation.
  *
- * A resumed run drops the lines after its checkpoint and appends, so that every step occurs
+ * A resumed run removes the lines after its checkpoint and appends, so that every step occurs
  * once.  Lines that cannot be written stay in memory until the next write.
  */
 #include "cli.h"
@@ -14,19 +13,19 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { READ_BYTES = 1 << 20 }; /* at once; more than any line of ours */
+enum { READ_BYTES = 1 << 20 }; /* per read; longer than any line */
 
 typedef struct {
     char path[4096];
     int fd;
-    uint64_t at;   /* end of the whole lines of the file */
-    char *waiting; /* lines that are not in it yet */
-    size_t n_waiting;
-    bool warned; /* that lines are waiting */
-} state;
+    uint64_t end;  /* of the complete lines of the file */
+    char *pending; /* lines that are not yet in the file */
+    size_t n_pending;
+    bool warned; /* about pending lines */
+} metrics_state;
 
-/* The step of a line, whole or torn, and its images per second where it tells them; -1 where
- * there is none. */
+/* Returns the step of a line, complete or truncated, or -1; reads its images per second if it
+ * has the key. */
 static int64_t read_line(const char *line, size_t n, double *images_per_s)
 {
     sim_json *j = NULL;
@@ -46,8 +45,8 @@ static int64_t step_of(const char *line, size_t n)
     return read_line(line, n, &unused);
 }
 
-/* Bytes of whole lines at the start of the text that are of steps up to `step`. */
-static size_t earlier(const char *text, size_t n_bytes, int64_t step)
+/* Bytes of the complete lines at the start of the text that belong to steps up to `step`. */
+static size_t count_earlier(const char *text, size_t n_bytes, int64_t step)
 {
     const char *line = text, *end = NULL;
     while ((end = memchr(line, '\n', n_bytes - (size_t)(line - text))) != NULL) {
@@ -59,7 +58,7 @@ static size_t earlier(const char *text, size_t n_bytes, int64_t step)
     return (size_t)(line - text);
 }
 
-/* Copies the lines of steps up to `step`, however many; a torn last line is none. */
+/* Copies the lines of steps up to `step`, without a truncated last line. */
 static sim_status copy_earlier(const char *path, int64_t step, sim_replacement *r,
                                uint64_t *keep_bytes)
 {
@@ -75,7 +74,7 @@ static sim_status copy_earlier(const char *path, int64_t step, sim_replacement *
     for (; at < n_bytes && keep > 0; at += keep) {
         n = n_bytes - at < READ_BYTES ? (size_t)(n_bytes - at) : READ_BYTES;
         SIM_TRY(sim_file_read_at(fd, path, at, text, n));
-        keep = earlier(text, n, step);
+        keep = count_earlier(text, n, step);
         SIM_TRY(sim_file_replace_add(r, text, keep));
     }
     *keep_bytes = at;
@@ -85,8 +84,8 @@ done:
     return st;
 }
 
-/* Keeps the lines of steps up to `step`. */
-static sim_status keep_earlier(const char *path, int64_t step, uint64_t *keep_bytes)
+/* Removes the lines of steps after `step`. */
+static sim_status remove_later(const char *path, int64_t step, uint64_t *keep_bytes)
 {
     sim_status st = SIM_OK;
     sim_replacement r = {.made = false};
@@ -119,7 +118,7 @@ done:
     return st;
 }
 
-int64_t sim_observe_metrics_last(const char *run_path, double *images_per_s)
+int64_t sim_metrics_last_step(const char *run_path, double *images_per_s)
 {
     char path[4200], *text = NULL;
     size_t n = 0;
@@ -134,7 +133,7 @@ int64_t sim_observe_metrics_last(const char *run_path, double *images_per_s)
         for (n = end; n > 0 && text[n - 1] != '\n';)
             n--;
         int64_t step = read_line(text + n, end - n, images_per_s);
-        last = last < 0 ? step : last; /* a line of kNN tells no rate */
+        last = last < 0 ? step : last; /* the line of an evaluation has no rate */
     }
 done:
     sim_error_clear();
@@ -143,16 +142,16 @@ done:
 }
 
 /* Copies the lines of the abandoned branch to the directory of its checkpoints. */
-static sim_status copy_to_abandoned(const char *path, const char *folder)
+static sim_status copy_to_abandoned(const char *path, const char *directory)
 {
     sim_status st = SIM_OK;
     char copy[4300];
     sim_replacement r = {.made = false};
     uint64_t n_bytes = 0;
 
-    if (!folder[0])
+    if (!directory[0])
         goto done;
-    (void)snprintf(copy, sizeof copy, "%s/metrics.jsonl", folder);
+    (void)snprintf(copy, sizeof copy, "%s/metrics.jsonl", directory);
     SIM_TRY(sim_file_replace_begin(copy, &r));
     SIM_TRY(copy_earlier(path, INT64_MAX, &r, &n_bytes));
     SIM_TRY(sim_file_replace_end(&r));
@@ -161,72 +160,51 @@ done:
     return st;
 }
 
-static sim_status on_begin(void *ctx, const sim_train_state *t, int64_t step)
+static sim_status metrics_begin(void *state, const sim_observed_run *run)
 {
     sim_status st = SIM_OK;
-    state *s = ctx;
+    metrics_state *s = state;
+    char path[sizeof s->path];
 
-    s->fd = -1;
-    if (sim_train_comm(t)->rank != 0)
-        goto done;
-    SIM_TRY(sim_run_path(sim_train_run_of(t), "metrics.jsonl", s->path, sizeof s->path));
-    SIM_TRY(copy_to_abandoned(s->path, sim_train_abandoned(t)));
-    SIM_TRY(keep_earlier(s->path, step, &s->at));
-    SIM_TRY(sim_file_open_update(s->path, &s->fd));
+    int n = snprintf(path, sizeof path, "%s/metrics.jsonl", run->path);
+    SIM_CHECK(n > 0 && (size_t)n < sizeof path, SIM_E_CONFIG, "%s: the path is too long",
+              run->path);
+    SIM_TRY(copy_to_abandoned(path, run->abandoned));
+    SIM_TRY(remove_later(path, run->step, &s->end));
+    SIM_TRY(sim_file_open_update(path, &s->fd));
+    memcpy(s->path, path, sizeof s->path);
 done:
     return st;
 }
 
-static void fill(sim_json *j, const sim_step_metrics *m, const sim_method *method)
-{
-    sim_method_number numbers[SIM_MAX_SCALARS];
-    size_t n = sim_method_numbers(method, numbers);
-
-    sim_json_int(j, "step", m->step);
-    sim_json_real(j, "epoch", m->epochs);
-    sim_json_real(j, "loss", m->loss);
-    sim_json_real(j, "lr", m->lr);
-    sim_json_real(j, "accuracy", m->accuracy);
-    sim_json_real(j, "positive", m->positive);
-    sim_json_real(j, "negative", m->negative);
-    sim_json_real(j, "embedding_std", m->embedding_std);
-    sim_json_real(j, "gradient_norm", m->gradient_norm);
-    sim_json_int(j, "skipped", m->skipped);
-    sim_json_int(j, "anchors_without_positive", m->anchors_without_positive);
-    for (size_t i = 0; i < n; i++)
-        sim_json_real(j, numbers[i].name, numbers[i].value);
-    sim_json_real(j, "images_per_s", m->images_per_s);
-    sim_json_real(j, "elapsed_s", m->elapsed_s);
-}
-
-/* At its place in the file, so that a line that was cut is written over. */
-static sim_status write_waiting(state *s)
+/* Written at a fixed offset, so that a truncated line is overwritten. */
+static sim_status write_pending(metrics_state *s)
 {
     sim_status st = SIM_OK;
-    if (s->n_waiting == 0)
+    if (s->n_pending == 0)
         goto done;
-    SIM_TRY(sim_file_write_at(s->fd, s->path, s->at, s->waiting, s->n_waiting));
-    s->at += s->n_waiting;
-    s->n_waiting = 0;
+    SIM_TRY(sim_file_write_at(s->fd, s->path, s->end, s->pending, s->n_pending));
+    s->end += s->n_pending;
+    s->n_pending = 0;
     s->warned = false;
-    SIM_FREE(s->waiting);
+    SIM_FREE(s->pending);
 done:
     return st;
 }
 
-/* Waiting lines must not end a run whose checkpoints may still go well. */
-static sim_status append(state *s, const sim_json *j)
+/* A failed write is only a warning: checkpoints may still succeed. */
+static sim_status append_line(metrics_state *s, const sim_json *j)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
 
     SIM_TRY(sim_json_dump(j, 0, &text));
     const size_t n = strlen(text);
-    SIM_TRY(sim_grow(&s->waiting, s->n_waiting + n + 1, "cli/metrics"));
-    memcpy(s->waiting + s->n_waiting, text, n);
-    s->waiting[s->n_waiting + n] = '\n';
-    s->n_waiting += n + 1;
-    if (write_waiting(s) != SIM_OK) {
+    SIM_TRY(sim_grow(&s->pending, s->n_pending + n + 1, "cli/metrics"));
+    memcpy(s->pending + s->n_pending, text, n);
+    s->pending[s->n_pending + n] = '\n';
+    s->n_pending += n + 1;
+    if (write_pending(s) != SIM_OK) {
         if (!s->warned)
             sim_log_warn("%s; its lines stay in memory until the next write",
                          sim_error_message());
@@ -238,52 +216,44 @@ done:
     return st;
 }
 
-static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
-                          bool interval)
+static void fill_object(sim_json *j, const sim_record *r)
+{
+    sim_json_int(j, "step", r->step);
+    for (size_t i = 0; i < r->n_scalars; i++) {
+        const sim_scalar *s = &r->scalars[i];
+        if (s->about.log_only)
+            continue;
+        if (s->about.format == SIM_FORMAT_INT)
+            sim_json_int(j, s->about.name, (int64_t)s->value);
+        else
+            sim_json_real(j, s->about.name, s->value);
+    }
+}
+
+static sim_status metrics_publish(void *state, const sim_record *r)
 {
     sim_status st = SIM_OK;
-    state *s = ctx;
     sim_json *j = NULL;
 
-    if (!interval || sim_train_comm(t)->rank != 0)
+    if (r->kind == SIM_RECORD_PROGRESS)
         goto done;
     SIM_TRY(sim_json_create(&j));
-    fill(j, m, sim_train_method(t));
-    SIM_TRY(append(s, j));
+    fill_object(j, r);
+    SIM_TRY(append_line(state, j));
 done:
     sim_json_destroy(&j);
     return st;
 }
 
-sim_status sim_observe_metrics_knn(void *ctx, const sim_train_state *t, int64_t epoch,
-                                   const sim_knn_result *r)
-{
-    sim_status st = SIM_OK;
-    sim_json *j = NULL;
-
-    if (sim_train_comm(t)->rank != 0)
-        goto done;
-    SIM_TRY(sim_json_create(&j));
-    sim_json_int(j, "step", sim_train_step(t));
-    sim_json_int(j, "epoch", epoch);
-    sim_json_real(j, "knn_top1", r->top1);
-    sim_json_real(j, "knn_top5", r->top5);
-    sim_json_int(j, "knn_k", r->k);
-    SIM_TRY(append(ctx, j));
-done:
-    sim_json_destroy(&j);
-    return st;
-}
-
-/* At the end of the run, lines that still cannot be written only cause a warning. */
-static void flush_lines(state *s)
+/* Lines that still cannot be written at the end of the run only cause a warning. */
+static void close_file(metrics_state *s)
 {
     char message[4096];
 
-    if (!s->path[0]) /* not rank 0, or never begun, or done */
+    if (!s->path[0]) /* not open */
         return;
     (void)snprintf(message, sizeof message, "%s", sim_error_message());
-    if (write_waiting(s) != SIM_OK)
+    if (write_pending(s) != SIM_OK)
         sim_log_warn("%s; its last lines are lost", sim_error_message());
     if (sim_file_close(&s->fd, s->path) != SIM_OK)
         sim_log_warn("%s; its last lines may be lost", sim_error_message());
@@ -291,30 +261,22 @@ static void flush_lines(state *s)
     s->path[0] = '\0';
 }
 
-static sim_status on_end(void *ctx, const sim_train_state *t, const char *why)
+static sim_status metrics_end(void *state)
 {
-    (void)t;
-    (void)why;
-    flush_lines(ctx);
+    close_file(state);
     return SIM_OK;
 }
 
-sim_observer sim_observe_metrics(void *memory)
+static void metrics_clear(void *state)
 {
-    return (sim_observer){
-        .ctx = memory, .on_begin = on_begin, .on_step = on_step, .on_end = on_end};
+    metrics_state *s = state;
+    close_file(s); /* after a failure `end` is not called */
+    SIM_FREE(s->pending);
 }
 
-void sim_observe_metrics_clear(void *memory)
-{
-    state *s = memory;
-    if (!s)
-        return;
-    flush_lines(s); /* on_end is not called after a failure */
-    SIM_FREE(s->waiting);
-}
-
-size_t sim_observe_metrics_bytes(void)
-{
-    return sizeof(state);
-}
+const sim_observer sim_observe_metrics = {.name = "metrics",
+                                          .state_bytes = sizeof(metrics_state),
+                                          .begin = metrics_begin,
+                                          .publish = metrics_publish,
+                                          .end = metrics_end,
+                                          .clear = metrics_clear};

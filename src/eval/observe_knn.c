@@ -11,9 +11,9 @@
 
 #include "simile/clock.h"
 #include "simile/hash.h"
-#include "simile/log.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const sim_option rows[] = {
@@ -56,8 +56,6 @@ struct sim_knn_watch {
     sim_dataset *test;
     int loader_threads;
     size_t size; /* of a view; 0: as stored */
-    sim_knn_log *tell;
-    void *tell_ctx;
 };
 
 static sim_status need_labels(const sim_dataset *d, const char *key)
@@ -87,7 +85,7 @@ done:
 }
 
 sim_status sim_knn_watch_create(const sim_job *job, const sim_evaluate_options *options,
-                                sim_knn_log *tell, void *tell_ctx, sim_knn_watch **out)
+                                sim_knn_watch **out)
 {
     sim_status st = SIM_OK;
     sim_knn_watch *w = NULL;
@@ -99,8 +97,6 @@ sim_status sim_knn_watch_create(const sim_job *job, const sim_evaluate_options *
     w->options = *options;
     w->loader_threads = (int)job->train.loader_threads;
     w->size = (size_t)job->augment.size;
-    w->tell = tell;
-    w->tell_ctx = tell_ctx;
     SIM_TRY(sim_knn_inputs(job, &train, &w->test));
     *out = w;
     w = NULL;
@@ -185,30 +181,50 @@ done:
     return st;
 }
 
-static sim_status on_epoch(void *ctx, const sim_train_state *t, int64_t epoch)
+static sim_status publish_result(const sim_knn_watch *w, const sim_knn_result *r,
+                                 int64_t step, int64_t epochs, double took_s,
+                                 sim_stream *stream)
+{
+    static const sim_metric epoch = {.name = "epoch", .format = SIM_FORMAT_INT},
+                            top1 = {.name = "knn_top1", .format = SIM_FORMAT_FIXED},
+                            top5 = {.name = "knn_top5", .format = SIM_FORMAT_FIXED},
+                            k = {.name = "knn_k", .format = SIM_FORMAT_INT};
+    sim_record record = {.kind = SIM_RECORD_EVALUATION, .step = step};
+
+    sim_record_add(&record, &epoch, (double)epochs);
+    sim_record_add(&record, &top1, r->top1);
+    sim_record_add(&record, &top5, r->top5);
+    sim_record_add(&record, &k, (double)r->k);
+    (void)snprintf(
+        record.text, sizeof record.text,
+        "step %lld epoch %lld: kNN top-1 %.2f %%, top-5 %.2f %% of %lld test images "
+        "(k %lld, T %g; %.1f s)",
+        (long long)step, (long long)epochs, 100 * r->top1, 100 * r->top5,
+        (long long)r->n_test, (long long)r->k, w->options.knn.temperature, took_s);
+    return sim_stream_publish(stream, &record);
+}
+
+static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *stream)
 {
     sim_status st = SIM_OK;
     const sim_knn_watch *w = ctx;
     sim_embedder e;
     sim_knn_result r;
+    int64_t epochs = 0;
     double start = sim_clock_s();
 
-    if (epoch % w->options.knn_every_epochs != 0)
+    if (!sim_train_epoch_ended(t, &epochs) || epochs % w->options.knn_every_epochs != 0)
         goto done;
     SIM_TRY(borrow(w, t, &e));
     SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &e, sim_train_data(t), w->test,
                        w->loader_threads, &r));
-    sim_log("step %lld epoch %lld: kNN top-1 %.2f %%, top-5 %.2f %% of %lld test images "
-            "(k %lld, T %g; %.1f s)",
-            (long long)sim_train_step(t), (long long)epoch, 100 * r.top1, 100 * r.top5,
-            (long long)r.n_test, (long long)r.k, w->options.knn.temperature,
-            sim_clock_s() - start);
-    SIM_TRY(w->tell(w->tell_ctx, t, epoch, &r));
+    SIM_TRY(
+        publish_result(w, &r, sim_train_step(t), epochs, sim_clock_s() - start, stream));
 done:
     return st;
 }
 
-sim_observer sim_knn_watch_observer(sim_knn_watch *w)
+sim_train_callback sim_knn_watch_callback(sim_knn_watch *w)
 {
-    return w ? (sim_observer){.ctx = w, .on_epoch = on_epoch} : (sim_observer){0};
+    return (sim_train_callback){.ctx = w, .after_step = after_step};
 }

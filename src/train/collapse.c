@@ -41,8 +41,7 @@ sim_status sim_collapse_check(sim_train_state *t, double embedding_std)
     const sim_embeddings z = t->method.row->embeddings(t->method.self);
     size_t dim = z.dim;
 
-    if (t->job->train.collapse == SIM_COLLAPSE_OFF || t->sums[SIM_SUM_STEPS] == 0 ||
-        dim == 0 || z.any_length)
+    if (t->job->train.collapse == SIM_COLLAPSE_OFF || dim == 0 || z.any_length)
         goto done;
     if (!is_collapsed(t, embedding_std, dim)) {
         t->healthy_step = t->at.step;

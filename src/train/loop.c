@@ -22,11 +22,6 @@ const sim_comm *sim_train_comm(const sim_train_state *t)
     return t->comm;
 }
 
-const sim_run *sim_train_run_of(const sim_train_state *t)
-{
-    return &t->run;
-}
-
 const sim_job *sim_train_job(const sim_train_state *t)
 {
     return t->job;
@@ -47,14 +42,15 @@ const sim_dataset *sim_train_data(const sim_train_state *t)
     return t->data;
 }
 
-const char *sim_train_abandoned(const sim_train_state *t)
-{
-    return t->abandoned;
-}
-
 int64_t sim_train_step(const sim_train_state *t)
 {
     return t->at.step;
+}
+
+bool sim_train_epoch_ended(const sim_train_state *t, int64_t *epochs)
+{
+    *epochs = t->at.epoch;
+    return t->at.samples == 0;
 }
 
 void sim_train_defer_error(sim_train_state *t, sim_status st)
@@ -200,13 +196,9 @@ done:
 
 static sim_status begin_observers(sim_train_state *t)
 {
-    sim_status st = SIM_OK;
-    for (size_t i = 0; i < t->request->n_observers; i++)
-        if (t->request->observers[i].on_begin)
-            SIM_TRY(t->request->observers[i].on_begin(t->request->observers[i].ctx, t,
-                                                      t->at.step));
-done:
-    return st;
+    const sim_observed_run run = {
+        .path = t->run.path, .abandoned = t->abandoned, .step = t->at.step};
+    return sim_stream_begin(t->request->stream, &run);
 }
 
 /* Allocates the planned scratch memory here, so that a step allocates nothing. */
@@ -347,89 +339,21 @@ done:
 
 /* ---- the loop ---- */
 
-/* Seconds until the earliest known limit; 0: no limit. */
-static double time_left(const sim_train_state *t, double elapsed_s)
-{
-    double own = t->request->time_limit_s, job = t->request->job_left_s;
-    double limit = own > 0 && (job <= 0 || own < job) ? own : job;
-    double left = limit - elapsed_s;
-    return limit <= 0 ? 0 : left > 1 ? left : 1;
-}
-
-static void fill_metrics(sim_train_state *t, sim_step_metrics *m)
-{
-    /* NaN (0 / 0) if no step of the interval updated weights. */
-    double n = t->sums[SIM_SUM_STEPS];
-    double now = sim_clock_s();
-    double batch = (double)t->job->train.batch;
-    int64_t steps = t->at.step - t->interval_start_step;
-
-    m->step = t->at.step;
-    m->total_steps = t->plan.total_steps;
-    m->epoch = t->at.epoch;
-    m->epochs = (double)t->at.epoch + (double)t->at.samples / (double)t->plan.n_images;
-    m->loss = t->sums[SIM_SUM_LOSS] / n;
-    m->accuracy = t->sums[SIM_SUM_ACCURACY] / n;
-    m->positive = t->sums[SIM_SUM_POSITIVE] / n;
-    m->negative = t->sums[SIM_SUM_NEGATIVE] / n;
-    m->embedding_std = t->sums[SIM_SUM_EMBEDDING_STD] / n;
-    m->gradient_norm = t->sums[SIM_SUM_NORM] / n;
-    m->elapsed_s = now - t->start_s;
-    double span = now - t->interval_start_s;
-    m->images_per_s = span > 0 ? (double)steps * batch / span : 0;
-    m->eta_s = m->images_per_s > 0
-                   ? (double)(m->total_steps - m->step) * batch / m->images_per_s
-                   : 0;
-    m->left_s = time_left(t, m->elapsed_s);
-    m->skipped = t->at.skipped;
-    m->anchors_without_positive = (int64_t)t->sums[SIM_SUM_WITHOUT_POSITIVE];
-}
-
-static void notify_observers(sim_train_state *t, sim_step_metrics *m)
-{
-    const sim_train_request *r = t->request;
-    bool interval = t->at.step % t->job->train.log_every_steps == 0 ||
-                    t->at.step == t->plan.total_steps;
-
-    sim_heartbeat_phase("log and kNN");
-    fill_metrics(t, m);
-    double start = sim_clock_s();
-    for (size_t i = 0; i < r->n_observers; i++) {
-        const sim_observer *o = &r->observers[i];
-        if (o->on_step)
-            sim_train_defer_error(t, o->on_step(o->ctx, t, m, interval));
-        if (o->on_epoch && t->at.samples == 0)
-            sim_train_defer_error(t, o->on_epoch(o->ctx, t, t->at.epoch));
-    }
-    double took = sim_clock_s() - start;
-    t->phase_s[SIM_PHASE_OBSERVERS] += took;
-    if (took > t->slowest_observers_s)
-        t->slowest_observers_s = took;
-    t->interval_start_s += took; /* images_per_s excludes the observers */
-    if (!interval)
-        return;
-    sim_train_defer_error(t, sim_collapse_check(t, m->embedding_std));
-    memset(t->sums, 0, sizeof t->sums);
-    t->interval_start_s = sim_clock_s();
-    t->interval_start_step = t->at.step;
-}
-
 static void train_step(sim_train_state *t, int slot)
 {
-    sim_step_metrics m = {0};
     double start = sim_clock_s();
     sim_position next = sim_position_next(t, &t->at);
 
     if (next.step < t->plan.total_steps)
         sim_feed_post(t, &next, slot ^ 1);
-    sim_step_run(t, slot, &m);
+    sim_step_run(t, slot);
     next.skipped = t->at.skipped;
     next.bad_run = t->at.bad_run;
     t->at = next;
     t->step_s = sim_clock_s() - start;
     int64_t held = (int64_t)sim_memory_bytes();
     t->held_bytes = held > t->held_bytes ? held : t->held_bytes;
-    notify_observers(t, &m);
+    sim_metrics_publish(t);
 }
 
 static sim_status run_steps(sim_train_state *t)
@@ -462,14 +386,6 @@ done:
     return st;
 }
 
-static void end_observers(sim_train_state *t, const char *why)
-{
-    for (size_t i = 0; i < t->request->n_observers; i++)
-        if (t->request->observers[i].on_end)
-            sim_train_defer_error(
-                t, t->request->observers[i].on_end(t->request->observers[i].ctx, t, why));
-}
-
 /* Path of the checkpoint that was saved or loaded last. */
 static void format_checkpoint_path(const sim_train_state *t, char *out, size_t out_bytes)
 {
@@ -487,7 +403,7 @@ static sim_status finish_run(sim_train_state *t)
     if (t->last_saved != t->at.step)
         SIM_TRY(sim_resume_save_last(t, why));
     sim_heartbeat_phase("end of the run");
-    end_observers(t, why);
+    sim_train_defer_error(t, sim_stream_end(t->request->stream));
     SIM_TRY(agree_pending(t));
     SIM_TRY(sim_comm_agree(t->comm, sim_hash_trace_close(t)));
     SIM_TRY(sim_summary_print(t, why));
@@ -553,6 +469,7 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     t->start_s = sim_clock_s();
     t->trace_fd = -1;
     t->last_saved = -1;
+    sim_metrics_begin(&t->interval);
     SIM_TRY(set_up(t));
     SIM_TRY(run_steps(t));
     SIM_TRY(finish_run(t));

@@ -27,20 +27,15 @@ static sim_status visit_optimizer(void *object, const sim_visitor *v)
     return sim_optimizer_visit(t->optimizer, v);
 }
 
-/* Counters of the guard and sums of the current interval. */
-static sim_status visit_interval(void *object, const sim_visitor *v)
+/* Counters of the guard and metrics of the current log interval. */
+static sim_status visit_counters(void *object, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     sim_train_state *t = object;
-    const sim_tensor sums = {.name = "interval",
-                             .type = SIM_F64,
-                             .n_dims = 1,
-                             .dims = {SIM_SUMS},
-                             .data = t->sums};
 
     SIM_TRY(sim_visit_i64(v, "train", "skipped", &t->at.skipped));
     SIM_TRY(sim_visit_i64(v, "train", "bad_run", &t->at.bad_run));
-    SIM_TRY(sim_visit(v, "train", &sums));
+    SIM_TRY(sim_metrics_visit(&t->interval, v));
 done:
     return st;
 }
@@ -49,7 +44,7 @@ size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4])
 {
     out[0] = (sim_state_source){visit_method, t};
     out[1] = (sim_state_source){visit_optimizer, t};
-    out[2] = (sim_state_source){visit_interval, t};
+    out[2] = (sim_state_source){visit_counters, t};
     return 3;
 }
 
@@ -116,6 +111,7 @@ static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
     const sim_checkpoint_head *head = sim_checkpoint_head_of(k);
     size_t n = sim_resume_sources(t, sources);
 
+    sources[n++] = (sim_state_source){sim_metrics_visit_array, &t->interval};
     SIM_TRY(compare_identity(t, k));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
     set_position(t, head);

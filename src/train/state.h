@@ -18,18 +18,13 @@ typedef struct {
     int64_t bad_run; /* of them, in a row up to now */
 } sim_position;
 
-/* Sums of the log interval under way, in the order of sim_step_metrics. */
-enum {
-    SIM_SUM_STEPS,
-    SIM_SUM_LOSS,
-    SIM_SUM_ACCURACY,
-    SIM_SUM_POSITIVE,
-    SIM_SUM_NEGATIVE,
-    SIM_SUM_EMBEDDING_STD,
-    SIM_SUM_NORM,
-    SIM_SUM_WITHOUT_POSITIVE,
-    SIM_SUMS
-};
+/* What a step reports to the metrics. */
+typedef struct {
+    sim_loss_report report;
+    double gradient_norm, lr;
+    int64_t skipped; /* steps of the run so far */
+    bool updated;    /* the step updated the weights */
+} sim_step_values;
 
 typedef enum {
     SIM_PHASE_DATA,
@@ -105,7 +100,7 @@ struct sim_train_state {
     sim_position at;
     sim_schedule_state course;
     sim_changes changes;
-    double sums[SIM_SUMS];
+    sim_interval interval; /* metrics of the log interval */
     double phase_s[SIM_PHASES];
     double start_s, interval_start_s, last_checkpoint_s, step_s;
     double slowest_checkpoint_s, slowest_observers_s;
@@ -144,8 +139,18 @@ sim_position sim_position_next(const sim_train_state *t, const sim_position *at)
 
 /* step.c: one update.  Failures are deferred: the guard's (SIM_E_BUG, when it has seen
  * too many bad steps; on all ranks alike) and those of the hash trace. */
-void sim_step_run(sim_train_state *t, int slot, sim_step_metrics *m);
+void sim_step_run(sim_train_state *t, int slot);
 double sim_step_rate(const sim_train_state *t);
+
+/* metrics.c: the metrics of steps */
+void sim_metrics_begin(sim_interval *interval);
+void sim_metrics_add(sim_interval *interval, const sim_step_values *s);
+/* Visits the interval, by name (sim_interval_visit). */
+SIM_MUST_USE sim_status sim_metrics_visit(void *interval, const sim_visitor *v);
+/* Loads the interval of a checkpoint of version 0.1.0, which stored an array. */
+SIM_MUST_USE sim_status sim_metrics_visit_array(void *interval, const sim_visitor *v);
+/* Publishes the step, runs the callbacks, and ends the log interval if it is due. */
+void sim_metrics_publish(sim_train_state *t);
 
 /* resume.c: what state there is to start from, and saving it */
 SIM_MUST_USE sim_status sim_resume_start(sim_train_state *t);

@@ -90,18 +90,6 @@ done:
     return st;
 }
 
-static void add_to_interval(sim_train_state *t, const sim_loss_report *r, double norm)
-{
-    t->sums[SIM_SUM_STEPS] += 1;
-    t->sums[SIM_SUM_LOSS] += r->loss;
-    t->sums[SIM_SUM_ACCURACY] += r->accuracy;
-    t->sums[SIM_SUM_POSITIVE] += r->positive;
-    t->sums[SIM_SUM_NEGATIVE] += r->negative;
-    t->sums[SIM_SUM_EMBEDDING_STD] += r->embedding_std;
-    t->sums[SIM_SUM_NORM] += norm;
-    t->sums[SIM_SUM_WITHOUT_POSITIVE] += (double)r->anchors_without_positive;
-}
-
 static void compute_gradient(sim_train_state *t, int slot, sim_loss_report *report)
 {
     sim_method_times times = {0};
@@ -125,43 +113,41 @@ static void compute_gradient(sim_train_state *t, int slot, sim_loss_report *repo
 }
 
 /* Applies the summed gradient, or skips it. */
-static sim_status apply_gradient(sim_train_state *t, const sim_loss_report *report,
-                                 double lr)
+static sim_status apply_gradient(sim_train_state *t, sim_step_values *s)
 {
     sim_status st = SIM_OK;
     const sim_method_row *row = t->method.row;
     bool bad = false;
-    double norm = sim_norm_l2(t->grads, t->method.gradient_floats, &bad);
 
-    if (bad || !isfinite(report->loss)) {
-        SIM_TRY(skip_update(t, report->loss, norm));
+    s->gradient_norm = sim_norm_l2(t->grads, t->method.gradient_floats, &bad);
+    if (bad || !isfinite(s->report.loss)) {
+        SIM_TRY(skip_update(t, s->report.loss, s->gradient_norm));
         goto done;
     }
     t->at.bad_run = 0;
-    bool idle = row->idle && row->idle(t->method.self);
-    if (!idle) {
-        sim_optimizer_step(t->optimizer, lr, t->grads);
+    s->updated = !(row->idle && row->idle(t->method.self));
+    if (s->updated) {
+        sim_optimizer_step(t->optimizer, s->lr, t->grads);
         sim_method_bound(&t->method);
     }
     row->updated(t->method.self);
-    if (!idle)
-        add_to_interval(t, report, norm);
 done:
     return st;
 }
 
-void sim_step_run(sim_train_state *t, int slot, sim_step_metrics *m)
+void sim_step_run(sim_train_state *t, int slot)
 {
-    sim_loss_report report = {0};
+    sim_step_values s = {.lr = sim_step_rate(t)};
 
     sim_train_defer_error(t, sim_hash_trace_input(t, t->feed.x[slot]));
     sim_train_defer_error(t, copy_snapshot(t, false));
-    compute_gradient(t, slot, &report);
-    sim_train_defer_error(t, sim_hash_trace_loss(t, report.loss));
+    compute_gradient(t, slot, &s.report);
+    sim_train_defer_error(t, sim_hash_trace_loss(t, s.report.loss));
     double start = sim_clock_s();
     sim_heartbeat_phase("update");
-    m->lr = sim_step_rate(t);
-    sim_train_defer_error(t, apply_gradient(t, &report, m->lr));
+    sim_train_defer_error(t, apply_gradient(t, &s));
+    s.skipped = t->at.skipped;
+    sim_metrics_add(&t->interval, &s);
     t->phase_s[SIM_PHASE_UPDATE] += sim_clock_s() - start;
     sim_train_defer_error(t, sim_hash_trace_update(t));
 }

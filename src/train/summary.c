@@ -53,7 +53,7 @@ sim_status sim_summary_rows(const sim_train_state *t, sim_plan_row rows[64], siz
     SIM_TRY(sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
                            (size_t)t->comm->size, (size_t)t->comm->rank, rows, n,
                            checkpoint));
-    sim_plan_raise(rows, *n, &t->request->observer_workspace);
+    sim_plan_raise(rows, *n, &t->request->callback_workspace);
 done:
     return st;
 }
@@ -66,11 +66,11 @@ sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
     size_t n = 0, checkpoint = 0;
 
     SIM_TRY(sim_summary_rows(t, rows, &n, &checkpoint));
-    *planned = (int64_t)t->request->observer_bytes;
+    *planned = (int64_t)t->request->callback_bytes;
     for (size_t i = 0; i < n; i++)
         *planned += (int64_t)rows[i].bytes;
-    *moment = (int64_t)(checkpoint < t->request->observer_moment_bytes
-                            ? t->request->observer_moment_bytes
+    *moment = (int64_t)(checkpoint < t->request->callback_peak_bytes
+                            ? t->request->callback_peak_bytes
                             : checkpoint);
 done:
     return st;

@@ -3,7 +3,7 @@
  * test_guard_mpi.c - the guards of a run, on 1 to 4 ranks: a bit that flips in one rank's
  * state is found, its rank named, and nothing of it saved; ranks count their exchanges alike.
  *
- * An observer flips the bit, since no data and no key could.
+ * A callback flips the bit, since no data and no key could.
  */
 #include "simile_test.h"
 
@@ -55,15 +55,14 @@ static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
     return SIM_OK;
 }
 
-static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
-                          bool interval)
+static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *stream)
 {
     sim_status st = SIM_OK;
     const sim_visitor flipping = {.visit = flip};
     const sim_visitor hashing = {.visit = add_tensor, .ctx = ctx};
-    (void)interval;
+    (void)stream;
 
-    if (m->step == FLIP_AFTER && comm->rank == fault.rank) {
+    if (t->at.step == FLIP_AFTER && comm->rank == fault.rank) {
         if (fault.where == WEIGHT)
             SIM_TRY(sim_method_visit_weights(&t->method, &flipping));
         if (fault.where == STATISTIC)
@@ -73,8 +72,8 @@ static sim_status on_step(void *ctx, const sim_train_state *t, const sim_step_me
     }
     sim_hasher_reset(ctx);
     SIM_TRY(sim_method_visit_weights(&t->method, &hashing));
-    seen[m->step].weights = sim_hasher_value(ctx);
-    seen[m->step].exchanges = sim_heartbeat_now().exchanges;
+    seen[t->at.step].weights = sim_hasher_value(ctx);
+    seen[t->at.step].exchanges = sim_heartbeat_now().exchanges;
 done:
     return st;
 }
@@ -83,7 +82,7 @@ static sim_status train(void)
 {
     sim_hasher *h = NULL;
     ASSERT_OK(sim_hasher_create(&h));
-    const sim_observer observers[] = {{.ctx = h, .on_step = on_step}};
+    const sim_train_callback callback = {.ctx = h, .after_step = after_step};
     static char empty[] = "";
     const sim_job_texts texts = {empty, empty, empty};
     const sim_train_request request = {.job = &job,
@@ -92,8 +91,8 @@ static sim_status train(void)
                                        .kernels = sim_kernels_name(),
                                        .arithmetic = sim_kernels_arithmetic(),
                                        .stop_after = -1,
-                                       .observers = observers,
-                                       .n_observers = 1};
+                                       .callbacks = &callback,
+                                       .n_callbacks = 1};
     memset(seen, 0, sizeof seen);
     fault.name[0] = '\0';
     sim_status st = sim_train(comm, &request);
@@ -292,7 +291,7 @@ static void ranks_count_their_exchanges_alike(void **state)
     sim_comm_max_i64(comm, most + 1, STEPS);
     for (int s = 1; s <= STEPS; s++) {
         assert_int_equal(least[s], most[s]);
-        assert_int_equal(least[s] % 2, 0); /* an observer is outside of any */
+        assert_int_equal(least[s] % 2, 0); /* callbacks run outside of any */
         assert_true(s == 1 || least[s] > least[s - 1] || comm->size == 1);
     }
 }

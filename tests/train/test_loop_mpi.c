@@ -59,7 +59,7 @@ static void backward(void *self, const sim_loss_report *report, float *grads)
         grads[7] = INFINITY;
 }
 
-/* ---- what an observer sees ---- */
+/* ---- the state after each step ---- */
 
 static struct {
     int64_t skipped;
@@ -88,8 +88,7 @@ static void add_queue(sim_queue *q, sim_hasher *h)
                        sizeof(float));
 }
 
-static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metrics *m,
-                       bool interval)
+static sim_status note(void *ctx, const sim_train_state *t, sim_stream *stream)
 {
     sim_status st = SIM_OK;
     const sim_method *method = sim_train_method(t);
@@ -97,31 +96,32 @@ static sim_status note(void *ctx, const sim_train_state *t, const sim_step_metri
     sim_net *nets[8];
     const char *groups[8];
     size_t n_copies = 0;
-    (void)interval;
+    const int64_t step = sim_train_step(t);
+    (void)stream;
 
-    seen[m->step].skipped = m->skipped;
-    seen[m->step].allocations = sim_memory_calls();
+    seen[step].skipped = t->at.skipped;
+    seen[step].allocations = sim_memory_calls();
     sim_hasher_reset(ctx);
     size_t n = method->row->nets(method->self, nets, groups);
     for (size_t i = 0; i < n; i++)
         SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
-    seen[m->step].weights = sim_hasher_value(ctx);
+    seen[step].weights = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
     if (method->row->momentum_nets)
         n_copies = method->row->momentum_nets(method->self, nets + n, groups + n);
     for (size_t i = n; i < n + n_copies; i++)
         SIM_TRY(sim_net_visit_weights(nets[i], groups[i], &v));
-    seen[m->step].copies = sim_hasher_value(ctx);
+    seen[step].copies = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
     for (size_t i = 0; i < n + n_copies; i++)
         SIM_TRY(sim_net_visit_buffers(nets[i], groups[i], &v));
-    seen[m->step].buffers = sim_hasher_value(ctx);
+    seen[step].buffers = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
     add_queue(sim_method_queue(method), ctx);
-    seen[m->step].queue = sim_hasher_value(ctx);
+    seen[step].queue = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
     SIM_TRY(sim_optimizer_visit(t->optimizer, &v));
-    seen[m->step].optimizer = sim_hasher_value(ctx);
+    seen[step].optimizer = sim_hasher_value(ctx);
 done:
     return st;
 }
@@ -150,7 +150,7 @@ static sim_status train(void)
 {
     sim_hasher *h = NULL;
     ASSERT_OK(sim_hasher_create(&h));
-    const sim_observer observers[] = {{.ctx = h, .on_step = note}};
+    const sim_train_callback callback = {.ctx = h, .after_step = note};
     static char empty[] = "";
     const sim_job_texts texts = {empty, empty, empty};
     const sim_train_request request = {.job = &job,
@@ -159,8 +159,8 @@ static sim_status train(void)
                                        .kernels = sim_kernels_name(),
                                        .arithmetic = sim_kernels_arithmetic(),
                                        .stop_after = -1,
-                                       .observers = observers,
-                                       .n_observers = 1};
+                                       .callbacks = &callback,
+                                       .n_callbacks = 1};
     trap.call = 0;
     memset(seen, 0, sizeof seen);
     sim_status st = sim_train(comm, &request);

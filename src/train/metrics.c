@@ -1,0 +1,202 @@
+/*
+ * metrics.c - the metrics of a step: accumulated over a log interval, published as a record.
+ *
+ * Called by the loop after each step, on every rank; only rank 0's stream has observers.
+ */
+#include "state.h"
+
+#include "simile/clock.h"
+#include "simile/heartbeat.h"
+
+#include <math.h>
+#include <string.h>
+
+static const sim_interval_metric step_metrics[] = {
+#define SIM_STEP_METRIC(name_, reduce_, label_, unit_, format_, digits_, place_, value)  \
+    {.about = {.name = (name_),                                                          \
+               .label = (label_),                                                        \
+               .unit = (unit_),                                                          \
+               .format = SIM_FORMAT_##format_,                                           \
+               .digits = (digits_),                                                      \
+               .place = SIM_LOG_##place_},                                               \
+     .reduce = SIM_REDUCE_##reduce_},
+#include "metrics.def"
+#undef SIM_STEP_METRIC
+};
+
+enum { METRICS = sizeof step_metrics / sizeof step_metrics[0] };
+
+static void list_values(const sim_step_values *s, double out[METRICS])
+{
+    size_t n = 0;
+#define SIM_STEP_METRIC(name, reduce, label, unit, format, digits, place, value)         \
+    out[n++] = (value);
+#include "metrics.def"
+#undef SIM_STEP_METRIC
+}
+
+/* Scalars that are not reduced over an interval. */
+static const sim_metric queue_fill = {.name = "queue_filled",
+                                      .label = "queue",
+                                      .format = SIM_FORMAT_INT,
+                                      .place = SIM_LOG_NOTE,
+                                      .log_only = true};
+static const sim_metric epochs = {
+    .name = "epoch", .label = "epoch", .format = SIM_FORMAT_FIXED, .digits = 2};
+static const sim_metric speed = {
+    .name = "images_per_s", .unit = "images/s", .format = SIM_FORMAT_FIXED};
+static const sim_metric elapsed = {
+    .name = "elapsed_s", .unit = "s", .format = SIM_FORMAT_FIXED};
+
+void sim_metrics_begin(sim_interval *interval)
+{
+    sim_interval_begin(interval, step_metrics, METRICS);
+}
+
+void sim_metrics_add(sim_interval *interval, const sim_step_values *s)
+{
+    double values[METRICS];
+
+    list_values(s, values);
+    if (s->updated)
+        sim_interval_count(interval);
+    for (size_t i = 0; i < METRICS; i++)
+        if (s->updated || step_metrics[i].reduce == SIM_REDUCE_LAST)
+            sim_interval_add(interval, step_metrics[i].about.name, values[i]);
+}
+
+/* ---- in checkpoints ---- */
+
+sim_status sim_metrics_visit(void *interval, const sim_visitor *v)
+{
+    return sim_interval_visit(interval, "train/metrics", v);
+}
+
+/* The interval as version 0.1.0 stored it: one array, in this order. */
+static const char *const interval_array[] = {
+    "steps",    "loss",          "accuracy",      "positive",
+    "negative", "embedding_std", "gradient_norm", "anchors_without_positive"};
+
+enum { INTERVAL_ARRAY = sizeof interval_array / sizeof interval_array[0] };
+
+/* Assigns the element of the array that has the tensor's name. */
+static sim_status take_from_array(void *array, const char *group, const sim_tensor *t)
+{
+    (void)group;
+    for (size_t i = 0; i < INTERVAL_ARRAY; i++)
+        if (strcmp(interval_array[i], t->name) == 0)
+            *(double *)t->data = ((const double *)array)[i];
+    return SIM_OK;
+}
+
+sim_status sim_metrics_visit_array(void *interval, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    double array[INTERVAL_ARRAY] = {NAN}; /* if there is no array */
+    const sim_tensor tensor = {.name = "interval",
+                               .type = SIM_F64,
+                               .n_dims = 1,
+                               .dims = {INTERVAL_ARRAY},
+                               .data = array,
+                               .optional = true};
+    const sim_visitor take = {.visit = take_from_array, .ctx = array};
+
+    SIM_TRY(sim_visit(v, "train", &tensor));
+    if (!isnan(array[0]))
+        SIM_TRY(sim_metrics_visit(interval, &take));
+done:
+    return st;
+}
+
+/* ---- records ---- */
+
+/* Seconds until the earliest known limit; 0: no limit. */
+static double time_left(const sim_train_state *t, double elapsed_s)
+{
+    double own = t->request->time_limit_s, job = t->request->job_left_s;
+    double limit = own > 0 && (job <= 0 || own < job) ? own : job;
+    double left = limit - elapsed_s;
+    return limit <= 0 ? 0 : left > 1 ? left : 1;
+}
+
+static void add_queue(const sim_train_state *t, sim_record *r)
+{
+    const sim_queue *q = sim_method_queue(&t->method);
+    if (q && (size_t)sim_queue_filled(q) < sim_queue_slots(q))
+        sim_record_add_part(r, &queue_fill, sim_queue_filled(q),
+                            (int64_t)sim_queue_slots(q));
+}
+
+/* Trained scalars of the method, such as its temperature. */
+static void add_scalars_of_method(const sim_train_state *t, sim_record *r)
+{
+    sim_method_number numbers[SIM_MAX_SCALARS];
+    size_t n = sim_method_numbers(&t->method, numbers);
+    for (size_t i = 0; i < n; i++) {
+        const sim_metric about = {.name = numbers[i].name,
+                                  .label = numbers[i].name,
+                                  .format = SIM_FORMAT_GENERAL,
+                                  .digits = 4,
+                                  .place = SIM_LOG_NOTE};
+        sim_record_add(r, &about, numbers[i].value);
+    }
+}
+
+static void fill_record(const sim_train_state *t, sim_record *r)
+{
+    double now = sim_clock_s(), span = now - t->interval_start_s;
+    double batch = (double)t->job->train.batch;
+    int64_t steps = t->at.step - t->interval_start_step;
+    double images_per_s = span > 0 ? (double)steps * batch / span : 0;
+
+    r->step = t->at.step;
+    r->total_steps = t->plan.total_steps;
+    r->updated = t->interval.steps > 0;
+    r->eta_s =
+        images_per_s > 0 ? (double)(r->total_steps - r->step) * batch / images_per_s : 0;
+    r->limit_s = time_left(t, now - t->start_s);
+    add_queue(t, r);
+    sim_record_add(r, &epochs,
+                   (double)t->at.epoch +
+                       (double)t->at.samples / (double)t->plan.n_images);
+    sim_interval_publish(&t->interval, r);
+    add_scalars_of_method(t, r);
+    sim_record_add(r, &speed, images_per_s);
+    sim_record_add(r, &elapsed, now - t->start_s);
+}
+
+/* Publishes the record, then runs the callbacks; adds their time to the phase. */
+static void notify(sim_train_state *t, const sim_record *r)
+{
+    double start = sim_clock_s();
+
+    sim_train_defer_error(t, sim_stream_publish(t->request->stream, r));
+    for (size_t i = 0; i < t->request->n_callbacks; i++) {
+        const sim_train_callback *c = &t->request->callbacks[i];
+        sim_train_defer_error(t, c->after_step(c->ctx, t, t->request->stream));
+    }
+    double took = sim_clock_s() - start;
+    t->phase_s[SIM_PHASE_OBSERVERS] += took;
+    if (took > t->slowest_observers_s)
+        t->slowest_observers_s = took;
+    t->interval_start_s += took; /* images_per_s excludes the observers */
+}
+
+void sim_metrics_publish(sim_train_state *t)
+{
+    bool interval = t->at.step % t->job->train.log_every_steps == 0 ||
+                    t->at.step == t->plan.total_steps;
+    sim_record r = {.kind = interval ? SIM_RECORD_INTERVAL : SIM_RECORD_PROGRESS};
+
+    sim_heartbeat_phase("log and kNN");
+    fill_record(t, &r);
+    notify(t, &r);
+    if (!interval)
+        return;
+    if (r.updated)
+        sim_train_defer_error(
+            t, sim_collapse_check(t, sim_record_value(&r, "embedding_std")));
+    sim_interval_reset(&t->interval);
+    t->interval_start_s = sim_clock_s();
+    t->interval_start_step = t->at.step;
+}
