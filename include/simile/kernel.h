@@ -30,7 +30,8 @@
 SIM_MUST_USE sim_status sim_kernels_pick(const char *name);
 /* Name of the selected kernels; the first use selects "auto" if nothing is selected. */
 const char *sim_kernels_name(void);
-/* Kernels of equal arithmetic produce equal bits.  Part of the identity of a run. */
+/* Name and version, such as "fast-1".  Kernels of equal arithmetic produce equal bits.  Part of the
+ * identity of a run. */
 const char *sim_kernels_arithmetic(void);
 /* Version and core type of OpenBLAS, for --version. */
 const char *sim_kernels_blas(void);

@@ -26,7 +26,7 @@ static const struct argp_option options[] = {
      0},
     {"accept", KEY_ACCEPT, "KEY,...", 0,
      "resume although these keys differ from the checkpoint: batch, schedule.epochs, "
-     "schedule.steps, optimizer.lr, data",
+     "schedule.steps, optimizer.lr, data, arithmetic",
      0},
     {"init", KEY_INIT, "WEIGHTS", 0,
      "initialize from the encoder (and heads, if present) of a checkpoint or an HDF5 "
@@ -87,7 +87,7 @@ static void parse_accept(sim_train_request *r, const char *arg,
         if (least != 0)
             argp_error(state,
                        "--accept takes batch, schedule.epochs, schedule.steps, "
-                       "optimizer.lr or data, not \"%s\"; did you mean %s?",
+                       "optimizer.lr, data or arithmetic, not \"%s\"; did you mean %s?",
                        word, best);
         p += n;
     }
@@ -245,7 +245,9 @@ sim_status sim_command_pretrain(int argc, char **argv)
             "batch.  Steps in schedule.steps and warmup_steps stay steps of the batch "
             "that the run began with.  schedule.epochs (schedule.steps where the run is "
             "measured in steps) also extends a completed run.  With "
-            "other data the present epoch restarts on the new images.  Later starts "
+            "other data the present epoch restarts on the new images.  With another "
+            "arithmetic (of the kernels) the result differs within rounding.  Later "
+            "starts "
             "need no --accept once a checkpoint was written.  Every other difference is "
             "an error."};
     arguments a = {.request = {.stop_after = -1, .accept = "", .job_left_s = job_left()}};

@@ -11,7 +11,7 @@
 
 const sim_kernel_table sim_kernels_v4 = {
     .name = "v4",
-    .arithmetic = "fast",
+    .arithmetic = "fast-1",
 #define SIM_KERNEL(result, name, parameters) .name = name,
 #include "kernels.def"
 #undef SIM_KERNEL

@@ -14,13 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char sim_accept_keys[] = "batch|schedule.epochs|schedule.steps|optimizer.lr|data";
+const char sim_accept_keys[] =
+    "batch|schedule.epochs|schedule.steps|optimizer.lr|data|arithmetic";
+
+static const char arithmetic[] = "arithmetic"; /* key of the identity */
 
 sim_status sim_identity_text(const sim_train_state *t, char **out)
 {
-    return sim_text_format("train/identity", out, "%sarithmetic: %s\nfingerprint: %s\n",
-                           t->request->texts->identity, t->request->arithmetic,
-                           sim_dataset_about(t->data)->fingerprint);
+    return sim_text_format(
+        "train/identity", out, "%s%s: %s\nfingerprint: %s\n", t->request->texts->identity,
+        arithmetic, t->request->arithmetic, sim_dataset_about(t->data)->fingerprint);
 }
 
 /* ---- lines ---- */
@@ -143,11 +146,26 @@ static void compare_line(verdict *v, const line *saved, const line *ours)
         note_refused(v, key, saved, ours);
 }
 
+/* The arithmetic of checkpoints that were written before it had a version. */
+static line add_version(line l)
+{
+    static const char *const names[][2] = {{"fast", "fast-1"},
+                                           {"portable", "portable-1"}};
+    const bool is_arithmetic = l.n_key == (int)strlen(arithmetic) &&
+                               memcmp(l.key, arithmetic, strlen(arithmetic)) == 0;
+
+    for (size_t i = 0; is_arithmetic && i < sizeof names / sizeof names[0]; i++)
+        if (l.n_value == (int)strlen(names[i][0]) &&
+            memcmp(l.value, names[i][0], strlen(names[i][0])) == 0)
+            return (line){l.key, names[i][1], l.n_key, (int)strlen(names[i][1])};
+    return l;
+}
+
 /* The line of the checkpoint; if the checkpoint lacks the key, the value that its absence
  * implies, where there is one. */
 static line saved_line(const verdict *v, const char *saved, const line *ours)
 {
-    line l = find_line(saved, ours);
+    line l = add_version(find_line(saved, ours));
     if (l.value)
         return l;
     l = find_line(v->job->before, ours);
@@ -158,6 +176,7 @@ static void compare_identities(verdict *v, const char *saved)
 {
     line a, b;
     for (const char *p = saved; (p = read_line(p, &a)) != NULL;) {
+        a = add_version(a);
         b = find_line(v->job->ours, &a);
         if (!same_value(&a, &b))
             compare_line(v, &a, &b);

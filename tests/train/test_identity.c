@@ -142,6 +142,54 @@ static void the_job_of_a_checkpoint_is_read_with_the_values_before(void **state)
     sim_free(before);
 }
 
+/* Resumes a checkpoint whose identity has the line `then` with a program of arithmetic `now`. */
+static sim_status resume_arithmetic(const char *then, const char *now, const char *accept,
+                                    sim_changes *changes)
+{
+    char ours[64];
+    (void)snprintf(ours, sizeof ours, "seed: 1\narithmetic: %s\n", now);
+    const sim_identity job = {
+        .ours = ours, .before = "", .accept = accept, .data_path = "train.h5"};
+    *changes = (sim_changes){0};
+    return sim_identity_compare(&job, then, "step-000000004.h5", changes);
+}
+
+static void an_arithmetic_without_a_version_is_version_1(void **state)
+{
+    sim_changes changes;
+    (void)state;
+    ASSERT_OK(resume_arithmetic("seed: 1\narithmetic: fast\n", "fast-1", "", &changes));
+    ASSERT_OK(
+        resume_arithmetic("seed: 1\narithmetic: portable\n", "portable-1", "", &changes));
+    ASSERT_OK(resume_arithmetic("seed: 1\narithmetic: fast-1\n", "fast-1", "", &changes));
+    assert_false(changes.any);
+    ASSERT_REFUSED(
+        resume_arithmetic("seed: 1\narithmetic: faster\n", "fast-1", "", &changes),
+        SIM_E_CONFIG, "arithmetic");
+}
+
+static void another_arithmetic_is_refused_unless_accepted(void **state)
+{
+    static const char *const saved[] = {"seed: 1\narithmetic: portable\n",
+                                        "seed: 1\narithmetic: portable-1\n"};
+    sim_changes changes;
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        ASSERT_REFUSED(resume_arithmetic(saved[i], "portable-2", "", &changes),
+                       SIM_E_CONFIG, "--accept arithmetic");
+        assert_non_null(strstr(sim_error_message(), "portable-1"));
+        ASSERT_REFUSED(resume_arithmetic(saved[i], "portable-2", "batch", &changes),
+                       SIM_E_CONFIG, "arithmetic");
+        assert_false(changes.any);
+        ASSERT_OK(resume_arithmetic(saved[i], "portable-2", "arithmetic", &changes));
+        assert_true(changes.any);
+        assert_string_equal(changes.text, "arithmetic portable-1 -> portable-2");
+    }
+    ASSERT_REFUSED(resume_arithmetic("seed: 2\narithmetic: fast\n", "fast-2",
+                                     "arithmetic", &changes),
+                   SIM_E_CONFIG, "seed");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +198,8 @@ int main(void)
         cmocka_unit_test(keys_of_both_are_compared_as_always),
         cmocka_unit_test(a_key_that_this_program_lacks_is_refused_by_name),
         cmocka_unit_test(the_job_of_a_checkpoint_is_read_with_the_values_before),
+        cmocka_unit_test(an_arithmetic_without_a_version_is_version_1),
+        cmocka_unit_test(another_arithmetic_is_refused_unless_accepted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }
