@@ -1,8 +1,8 @@
 /*
- * eval.h - what an encoder is worth: embeddings and kNN, in parallel over ranks.
+ * eval.h - evaluation of an encoder: embeddings and kNN, in parallel over ranks.
  *
  * Module: eval
- * Images belong to ranks in units of 32; results have the same bits on any number.
+ * Images are divided over ranks in units of 32; results have the same bits on any number of ranks.
  */
 #ifndef SIMILE_EVAL_H
 #define SIMILE_EVAL_H
@@ -17,8 +17,8 @@
 /* An encoder ready to embed: backbone and projector with their evaluation pipeline. */
 typedef struct {
     sim_net *backbone,
-        *projector;         /* owned; projector NULL: not wanted, or there is none */
-    sim_patches cut;        /* of an image; its features are the patches' mean */
+        *projector;         /* owned; projector NULL: not requested, or there is none */
+    sim_patches cut;        /* of an image; its features are the mean over patches */
     double mean[3], std[3]; /* of the training set */
     size_t size;            /* of an image; 0: as stored */
 } sim_embedder;
@@ -32,17 +32,17 @@ void sim_embedder_close(sim_embedder *e);
 
 /*
  * Features [this rank's images][dim] of a data set (units of 32 images, sim_tree_part over
- * ceil(n / 32)); projections too when the embedder has a projector and `projections` is
- * not NULL.  Arrays are the caller's to release.  Loads ahead, memory flat but for the
- * result.  Collective (failures are agreed).
+ * ceil(n / 32)); also projections if the embedder has a projector and `projections` is not
+ * NULL.  The caller frees the arrays.  Images are prefetched; memory other than the result does
+ * not depend on n.  Collective; the status is equal on all ranks.
  */
 SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
                                   const sim_dataset *d, int loader_threads,
                                   float **features, float **projections);
-/* Bytes that sim_embed takes besides the result, scratch and evaluators, without
+/* Bytes that sim_embed allocates in addition to the result, scratch and evaluators, without
  * projections; dim: of features. */
 size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads);
-/* The rank's images of n. */
+/* The local range of n images. */
 sim_range sim_embed_local(sim_partition p, size_t n);
 
 typedef struct {
@@ -50,10 +50,10 @@ typedef struct {
     double temperature; /* weights exp(similarity / T) */
 } sim_knn_options;
 
-/* Images of a bank, or to classify: features of this rank's, labels of all. */
+/* Images of the bank, or queries: local features, labels of all. */
 typedef struct {
     size_t n;
-    const float *features; /* [mine(n)][dim] */
+    const float *features; /* [local images][dim] */
     const int32_t *labels; /* [n] */
 } sim_knn_set;
 
@@ -63,7 +63,7 @@ typedef struct {
 } sim_knn_result;
 
 /*
- * Weighted kNN (Wu et al. 2018, arXiv 1805.01978; protocol in DESIGN.md section 6): bank
+ * Weighted kNN (Wu et al. 2018, arXiv 1805.01978): bank
  * rows and queries are sharded; bank shards stream past in global order in tiles of
  * constant size, so that no rank holds the bank.  Neighbours: similarity descending,
  * then bank index ascending; class weights added in double in that order; ties go to the
@@ -78,16 +78,16 @@ SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *option
 size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
                      size_t n_train, size_t n_test);
 
-/* Both sets embedded, then sim_knn; both have labels and images of one shape.
+/* Embeds both sets, then calls sim_knn; both have labels and images of the same shape.
  * Collective. */
 SIM_MUST_USE sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
                                    const sim_embedder *e, const sim_dataset *train,
                                    const sim_dataset *test, int loader_threads,
                                    sim_knn_result *out);
-/* Fails: SIM_E_DATA naming both when their images differ in shape.  Local. */
+/* Errors: SIM_E_DATA naming both if their images differ in shape.  Local. */
 SIM_MUST_USE sim_status sim_knn_same_shape(const sim_dataset *a, const sim_dataset *b);
 
-/* ---- kNN while a run trains ---- */
+/* ---- kNN during training ---- */
 
 /* Section `evaluate` of a job. */
 typedef struct {
@@ -97,33 +97,32 @@ typedef struct {
 extern const sim_option_table sim_evaluate_table;
 
 /*
- * Opens what the job's kNN needs; what was opened is the caller's, also on failure.
- * Local.  Fails: SIM_E_CONFIG naming the key when data.test is not given or a set has no
- * labels; as sim_dataset_open and sim_knn_same_shape.
+ * Opens the data sets for the kNN of the job; the caller closes those that were opened, also
+ * after a failure.  Local.  Errors: SIM_E_CONFIG naming the key if data.test is not set or a
+ * set has no labels; those of sim_dataset_open and sim_knn_same_shape.
  */
 SIM_MUST_USE sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train,
                                        sim_dataset **test);
 
-typedef struct sim_knn_watch sim_knn_watch;
+typedef struct sim_online_knn sim_online_knn;
 
-/* *out stays NULL when the options say off.  Local.
- * Fails: as sim_knn_inputs. */
-SIM_MUST_USE sim_status sim_knn_watch_create(const sim_job *job,
-                                             const sim_evaluate_options *options,
-                                             sim_knn_watch **out);
-void sim_knn_watch_destroy(sim_knn_watch **w);
-/* Bytes on a rank before anything is made: what the watch holds after its first
- * evaluation, and what an evaluation takes besides.  0 when off.  *workspace is raised to
- * the kernels' workspace that an evaluation needs. */
-SIM_MUST_USE sim_status sim_knn_watch_plan(const sim_job *job,
-                                           const sim_evaluate_options *options,
-                                           const sim_dataset_info *train,
-                                           const sim_dataset_info *test, size_t ranks,
-                                           size_t rank, size_t *held, size_t *moment,
-                                           sim_workspace_size *workspace);
-/* The test set of a watch; NULL when w is. */
-const sim_dataset *sim_knn_watch_test(const sim_knn_watch *w);
-/* Evaluates at the ends of epochs and publishes the accuracy. */
-sim_train_callback sim_knn_watch_callback(sim_knn_watch *w);
+/* *out stays NULL if it is off.  Local.  Errors: those of sim_knn_inputs. */
+SIM_MUST_USE sim_status sim_online_knn_create(const sim_job *job,
+                                              const sim_evaluate_options *options,
+                                              sim_online_knn **out);
+void sim_online_knn_destroy(sim_online_knn **w);
+/* Bytes per rank for the memory plan: held after the first evaluation, and the transient peak of
+ * an evaluation in addition.  0 if it is off.  *workspace is raised to the workspace of the
+ * kernels that an evaluation needs. */
+SIM_MUST_USE sim_status sim_online_knn_plan(const sim_job *job,
+                                            const sim_evaluate_options *options,
+                                            const sim_dataset_info *train,
+                                            const sim_dataset_info *test, size_t ranks,
+                                            size_t rank, size_t *held, size_t *peak,
+                                            sim_workspace_size *workspace);
+/* The test set; NULL if w is NULL. */
+const sim_dataset *sim_online_knn_test(const sim_online_knn *w);
+/* Evaluates at the ends of epochs and publishes the accuracy.  w is not NULL. */
+sim_train_callback sim_online_knn_callback(sim_online_knn *w);
 
 #endif

@@ -42,16 +42,17 @@ typedef enum { SIM_RESUME_AUTO, SIM_RESUME_NEVER, SIM_RESUME_FILE } sim_resume;
 
 typedef struct {
     const sim_job *job;
-    const sim_job_texts *texts;       /* of sim_job_load */
-    const char *build;                /* text of --version, for the header and history */
-    const char *kernels, *arithmetic; /* picked and checked before: names */
+    const sim_job_texts *texts; /* of sim_job_load */
+    const char *build;          /* text of --version, for the header and history */
+    const char *kernels,
+        *arithmetic; /* names of the kernels, already selected and checked */
     sim_resume resume;
     const char *resume_file, *init; /* or NULL */
-    const char *accept;             /* keys of sim_accept_keys, with commas; or "" */
-    double time_limit_s;            /* stop in time for it; 0: none */
-    double job_left_s;              /* until the launcher ends the job; 0: unknown */
-    int64_t last_logged;            /* step of the run's last metrics; -1: none */
-    int64_t stop_after;             /* -1: none */
+    const char *accept;  /* keys of sim_accept_keys, separated by commas; or "" */
+    double time_limit_s; /* the run stops before it; 0: none */
+    double job_left_s;   /* until Slurm ends the job; 0: unknown */
+    int64_t last_logged; /* step of the run's last metrics; -1: none */
+    int64_t stop_after;  /* -1: none */
     bool trace_hash;
     sim_stream *stream; /* receives the metrics */
     const sim_train_callback *callbacks;
@@ -62,9 +63,9 @@ typedef struct {
 } sim_train_request;
 
 /*
- * From now on USR1, TERM and INT are wishes to stop, which sim_train reads.  For the first
- * line of a program: the default of a signal that comes while MPI starts is death.  sim_train
- * ignores them when it ends.
+ * Makes USR1, TERM and INT requests to stop, which sim_train reads.  To be called first in a
+ * program: a signal that arrives while MPI starts would otherwise end the process.  When
+ * sim_train returns, these signals are ignored.
  */
 void sim_train_watch_signals(void);
 
@@ -74,31 +75,31 @@ void sim_train_watch_signals(void);
  */
 SIM_MUST_USE sim_status sim_train(const sim_comm *c, const sim_train_request *request);
 
-/* ---- going on with a change, and what the run was ---- */
+/* ---- accepted changes and the history of a run ---- */
 
 /* Identity keys that `accept` may name: "batch|..." */
 extern const char sim_accept_keys[];
 
-/* RUN/segments.json: the segments that were begun, as a JSON array; "[]" when there is none.
- * Caller's.  Local. */
+/* Reads RUN/segments.json, the segments that were started, as a JSON array; "[]" if there is no
+ * such file.  The caller frees *json.  Local. */
 SIM_MUST_USE sim_status sim_history_of_run(const char *run_path, char **json);
 /*
- * The segments of a run: those of a checkpoint, then those that only the run directory
- * knows.  One that never told its end is "killed or lost", or "running" when it is the
- * newest and the run is_held; the newest gets `last_step` where it got beyond its to_step.
- *   out  an array; segments are added as objects
+ * Merges the segments of a checkpoint with those that only segments.json contains.  A segment
+ * without a recorded end is "killed or lost", or "running" if it is the newest and the lock of
+ * the run is held (is_held).  The newest gets the key `last_step` if that is beyond its to_step.
+ *   out  an array; segments are appended as objects
  * Local.
  */
 SIM_MUST_USE sim_status sim_history_merge(const char *of_checkpoint, const char *of_run,
                                           int64_t last_step, bool is_held, sim_json *out);
 
-/* ---- a step without disk or data, for bench ---- */
+/* ---- speed of a step, for bench ---- */
 
 typedef struct {
     double best_s, median_s;
-    size_t images; /* of a step, global */
+    size_t images; /* per step, global */
 } sim_step_speed;
-/* Times `steps` steps of the job on views made in memory.  Collective. */
+/* Times `steps` steps of the job on generated views of h x w x channels.  Collective. */
 SIM_MUST_USE sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h,
                                           size_t w, size_t channels, int steps,
                                           sim_step_speed *out);

@@ -246,9 +246,9 @@ static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
     SIM_TRY(sim_job_memory(d->job, about, &d->plan, d->args->ranks, rank, m->rows, &m->n,
                            &m->checkpoint));
     if (d->test)
-        SIM_TRY(sim_knn_watch_plan(d->job, &d->evaluate, about,
-                                   sim_dataset_about(d->test), d->args->ranks, rank,
-                                   &m->knn, &m->knn_moment, &workspace));
+        SIM_TRY(sim_online_knn_plan(d->job, &d->evaluate, about,
+                                    sim_dataset_about(d->test), d->args->ranks, rank,
+                                    &m->knn, &m->knn_moment, &workspace));
     sim_plan_raise(m->rows, m->n, &workspace);
     m->most = m->checkpoint > m->knn_moment ? m->checkpoint : m->knn_moment;
     m->most += m->knn + PROGRAM_BYTES;

@@ -151,8 +151,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* Memory of the online kNN, for the memory plan. */
 static sim_status plan_knn(const sim_comm *c, const sim_job *job,
-                           const sim_evaluate_options *evaluate, const sim_knn_watch *knn,
-                           sim_train_request *r)
+                           const sim_evaluate_options *evaluate,
+                           const sim_online_knn *knn, sim_train_request *r)
 {
     sim_status st = SIM_OK;
     sim_dataset *train = NULL;
@@ -160,10 +160,10 @@ static sim_status plan_knn(const sim_comm *c, const sim_job *job,
     if (!knn)
         goto done;
     SIM_TRY(sim_dataset_open(job->train.train, &train));
-    SIM_TRY(sim_knn_watch_plan(job, evaluate, sim_dataset_about(train),
-                               sim_dataset_about(sim_knn_watch_test(knn)),
-                               (size_t)c->size, (size_t)c->rank, &r->callback_bytes,
-                               &r->callback_peak_bytes, &r->callback_workspace));
+    SIM_TRY(sim_online_knn_plan(job, evaluate, sim_dataset_about(train),
+                                sim_dataset_about(sim_online_knn_test(knn)),
+                                (size_t)c->size, (size_t)c->rank, &r->callback_bytes,
+                                &r->callback_peak_bytes, &r->callback_workspace));
 done:
     sim_dataset_close(&train);
     return st;
@@ -181,7 +181,7 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     arguments *a = ctx;
     sim_job *job = NULL;
     sim_evaluate_options evaluate;
-    sim_knn_watch *knn = NULL;
+    sim_online_knn *knn = NULL;
     sim_job_texts texts = {0};
     sim_stream *stream = NULL;
     sim_train_callback callback;
@@ -198,9 +198,9 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
         st =
             sim_stream_create(observers, sizeof observers / sizeof observers[0], &stream);
     if (st == SIM_OK)
-        st = sim_knn_watch_create(job, &evaluate, &knn);
+        st = sim_online_knn_create(job, &evaluate, &knn);
     SIM_TRY(sim_comm_agree(c, st));
-    callback = sim_knn_watch_callback(knn);
+    callback = sim_online_knn_callback(knn);
     SIM_TRY(sim_comm_agree(c, plan_knn(c, job, &evaluate, knn, &a->request)));
     a->request.job = job;
     a->request.texts = &texts;
@@ -214,7 +214,7 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     a->request.n_callbacks = knn != NULL;
     SIM_TRY(sim_train(c, &a->request));
 done:
-    sim_knn_watch_destroy(&knn);
+    sim_online_knn_destroy(&knn);
     sim_free(job);
     sim_job_texts_clear(&texts);
     sim_stream_destroy(&stream);

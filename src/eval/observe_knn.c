@@ -1,11 +1,11 @@
 /*
- * observe_knn.c - kNN while a run trains: how good are the features by now?
+ * observe_knn.c - kNN accuracy of the encoder during training.
  *
- * In: the net being trained, with running statistics, and the job's two data sets.
- * Out: a log line, and the result to whoever keeps it (the metrics).
- * Called by: the loop of train, as an observer, at the ends of epochs, on every rank.
- * Invariant: no bit of the training changes; the result is that of `simile evaluate knn`
- * on a checkpoint of the same step.
+ * In: the encoder in training with its running statistics, and the two data sets of the job.
+ * Out: a record with the accuracy.
+ * Called by: the training loop, as a callback, at the ends of epochs, on every rank.
+ * Invariant: training is not changed by a bit, and the result equals that of
+ * `simile evaluate knn` on a checkpoint of the same step.
  */
 #include "simile/eval.h"
 
@@ -23,7 +23,8 @@ static const sim_option rows[] = {
      .max = 1000000,
      .fallback = "0",
      .unit = "epochs",
-     .help = "kNN of data.test against data.train while training, both labelled; 0: off",
+     .help =
+         "kNN of data.test against data.train during training, both with labels; 0: off",
      .kind = SIM_FREE_KEY},
     {.name = "k",
      .type = SIM_OPTION_INT,
@@ -41,7 +42,7 @@ static const sim_option rows[] = {
      .max = 100,
      .fallback = "0.1",
      .unit = "",
-     .help = "a neighbour's vote weighs exp(similarity / temperature)",
+     .help = "the vote of a neighbour has the weight exp(similarity / temperature)",
      .kind = SIM_FREE_KEY},
 };
 
@@ -51,20 +52,21 @@ const sim_option_table sim_evaluate_table = {.section = "evaluate",
                                              .struct_bytes =
                                                  sizeof(sim_evaluate_options)};
 
-struct sim_knn_watch {
+struct sim_online_knn {
     sim_evaluate_options options;
     sim_dataset *test;
     int loader_threads;
     size_t size; /* of a view; 0: as stored */
 };
 
-static sim_status need_labels(const sim_dataset *d, const char *key)
+static sim_status check_labels(const sim_dataset *d, const char *key)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(sim_dataset_labels(d), SIM_E_CONFIG,
-              "evaluate.knn_every_epochs: kNN needs labels, but %s (%s) has none; name a "
-              "labelled data set, or set evaluate.knn_every_epochs=0",
-              sim_dataset_path(d), key);
+    SIM_CHECK(
+        sim_dataset_labels(d), SIM_E_CONFIG,
+        "evaluate.knn_every_epochs: kNN requires labels, but %s (%s) has none; use a "
+        "data set with labels, or set evaluate.knn_every_epochs=0",
+        sim_dataset_path(d), key);
 done:
     return st;
 }
@@ -72,23 +74,24 @@ done:
 sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train, sim_dataset **test)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(job->train.test[0], SIM_E_CONFIG,
-              "evaluate.knn_every_epochs: kNN needs data.test, a labelled data set, but "
-              "the job names none; set data.test, or evaluate.knn_every_epochs=0");
+    SIM_CHECK(
+        job->train.test[0], SIM_E_CONFIG,
+        "evaluate.knn_every_epochs: kNN requires data.test, a data set with labels, "
+        "but it is not set; set data.test, or evaluate.knn_every_epochs=0");
     SIM_TRY(sim_dataset_open(job->train.train, train));
     SIM_TRY(sim_dataset_open(job->train.test, test));
-    SIM_TRY(need_labels(*train, "data.train"));
-    SIM_TRY(need_labels(*test, "data.test"));
+    SIM_TRY(check_labels(*train, "data.train"));
+    SIM_TRY(check_labels(*test, "data.test"));
     SIM_TRY(sim_knn_same_shape(*train, *test));
 done:
     return st;
 }
 
-sim_status sim_knn_watch_create(const sim_job *job, const sim_evaluate_options *options,
-                                sim_knn_watch **out)
+sim_status sim_online_knn_create(const sim_job *job, const sim_evaluate_options *options,
+                                 sim_online_knn **out)
 {
     sim_status st = SIM_OK;
-    sim_knn_watch *w = NULL;
+    sim_online_knn *w = NULL;
     sim_dataset *train = NULL;
 
     if (options->knn_every_epochs == 0)
@@ -101,12 +104,12 @@ sim_status sim_knn_watch_create(const sim_job *job, const sim_evaluate_options *
     *out = w;
     w = NULL;
 done:
-    sim_dataset_close(&train); /* the loop has it open itself */
-    sim_knn_watch_destroy(&w);
+    sim_dataset_close(&train); /* the loop opens it too */
+    sim_online_knn_destroy(&w);
     return st;
 }
 
-void sim_knn_watch_destroy(sim_knn_watch **w)
+void sim_online_knn_destroy(sim_online_knn **w)
 {
     if (!*w)
         return;
@@ -114,10 +117,10 @@ void sim_knn_watch_destroy(sim_knn_watch **w)
     SIM_FREE(*w);
 }
 
-sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *options,
-                              const sim_dataset_info *train, const sim_dataset_info *test,
-                              size_t ranks, size_t rank, size_t *held, size_t *moment,
-                              sim_workspace_size *workspace)
+sim_status sim_online_knn_plan(const sim_job *job, const sim_evaluate_options *options,
+                               const sim_dataset_info *train,
+                               const sim_dataset_info *test, size_t ranks, size_t rank,
+                               size_t *held, size_t *peak, sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
     const sim_partition p = {.size = ranks, .rank = rank};
@@ -129,7 +132,7 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
     sim_patches cut;
     size_t evaluator = 0;
 
-    *held = *moment = 0;
+    *held = *peak = 0;
     if (options->knn_every_epochs == 0)
         goto done;
     SIM_TRY(sim_augment_create_plain((size_t)job->augment.size, train, train->mean,
@@ -144,25 +147,25 @@ sim_status sim_knn_watch_plan(const sim_job *job, const sim_evaluate_options *op
             (sizeof(int32_t) + sizeof(sim_hash) + (test->encoded ? sizeof(uint64_t) : 0));
     size_t views = evaluator + sim_embed_bytes(&cut, dim, (int)job->train.loader_threads);
     size_t search = sim_knn_bytes(p, &options->knn, dim, train->n_images, test->n_images);
-    *moment = (views > search ? views : search) +
-              (bank.hi - bank.lo + queries.hi - queries.lo) * dim * sizeof(float);
+    *peak = (views > search ? views : search) +
+            (bank.hi - bank.lo + queries.hi - queries.lo) * dim * sizeof(float);
 done:
     sim_augment_destroy(&plain);
     return st;
 }
 
-const sim_dataset *sim_knn_watch_test(const sim_knn_watch *w)
+const sim_dataset *sim_online_knn_test(const sim_online_knn *w)
 {
     return w ? w->test : NULL;
 }
 
-/* The encoder in training, as an evaluation sees it. */
-static sim_status borrow(const sim_knn_watch *w, const sim_train_state *t,
-                         sim_embedder *out)
+/* An embedder with the encoder in training, which is borrowed. */
+static sim_status borrow_encoder(const sim_online_knn *w, const sim_train_state *t,
+                                 sim_embedder *out)
 {
     sim_status st = SIM_OK;
     const sim_job *job = sim_train_job(t);
-    const sim_schedule_plan *views = sim_train_plan(t);
+    const sim_schedule_plan *plan = sim_train_plan(t);
     const sim_method *m = sim_train_method(t);
     const sim_dataset_info *about = sim_dataset_about(sim_train_data(t));
     sim_net *nets[SIM_MAX_NETS];
@@ -171,8 +174,8 @@ static sim_status borrow(const sim_knn_watch *w, const sim_train_state *t,
 
     (void)m->row->nets(m->self, nets, groups);
     SIM_ASSERT(strcmp(groups[0], "encoder") == 0);
-    SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, views->h,
-                           views->w, views->c, &e.cut));
+    SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, plan->h,
+                           plan->w, plan->c, &e.cut));
     e.backbone = nets[0];
     memcpy(e.mean, about->mean, sizeof e.mean);
     memcpy(e.std, about->std, sizeof e.std);
@@ -181,7 +184,7 @@ done:
     return st;
 }
 
-static sim_status publish_result(const sim_knn_watch *w, const sim_knn_result *r,
+static sim_status publish_result(const sim_online_knn *w, const sim_knn_result *r,
                                  int64_t step, int64_t epochs, double took_s,
                                  sim_stream *stream)
 {
@@ -207,7 +210,7 @@ static sim_status publish_result(const sim_knn_watch *w, const sim_knn_result *r
 static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *stream)
 {
     sim_status st = SIM_OK;
-    const sim_knn_watch *w = ctx;
+    const sim_online_knn *w = ctx;
     sim_embedder e;
     sim_knn_result r;
     int64_t epochs = 0;
@@ -215,7 +218,7 @@ static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *st
 
     if (!sim_train_epoch_ended(t, &epochs) || epochs % w->options.knn_every_epochs != 0)
         goto done;
-    SIM_TRY(borrow(w, t, &e));
+    SIM_TRY(borrow_encoder(w, t, &e));
     SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &e, sim_train_data(t), w->test,
                        w->loader_threads, &r));
     SIM_TRY(
@@ -224,7 +227,7 @@ done:
     return st;
 }
 
-sim_train_callback sim_knn_watch_callback(sim_knn_watch *w)
+sim_train_callback sim_online_knn_callback(sim_online_knn *w)
 {
     return (sim_train_callback){.ctx = w, .after_step = after_step};
 }

@@ -16,14 +16,8 @@
 
 static const double least = 0.1; /* of 1/sqrt(d) */
 
-static bool is_collapsed(const sim_train_state *t, double embedding_std, size_t dim)
-{
-    return (double)t->at.step > t->plan.warmup_steps &&
-           embedding_std < least / sqrt((double)dim);
-}
-
-static void describe(const sim_train_state *t, double embedding_std, size_t dim,
-                     char *out, size_t out_bytes)
+static void describe(int64_t step, double embedding_std, size_t dim, char *out,
+                     size_t out_bytes)
 {
     double full = 1 / sqrt((double)dim);
     (void)snprintf(
@@ -31,30 +25,31 @@ static void describe(const sim_train_state *t, double embedding_std, size_t dim,
         "the embeddings collapsed: embedding_std is %.3g after step %lld; unit vectors "
         "uniform on the sphere have %.3g, the minimum is %.3g.  Lower optimizer.lr, "
         "lengthen schedule.warmup_epochs, or check method.temperature and augment",
-        embedding_std, (long long)t->at.step, full, least * full);
+        embedding_std, (long long)step, full, least * full);
 }
 
-sim_status sim_collapse_check(sim_train_state *t, double embedding_std)
+sim_status sim_collapse_check(sim_collapse_guard *g, const sim_progress *p,
+                              const sim_embeddings *z, double embedding_std)
 {
     sim_status st = SIM_OK;
     char text[1024];
-    const sim_embeddings z = t->method.row->embeddings(t->method.self);
-    size_t dim = z.dim;
+    int action = p->job->train.collapse;
 
-    if (t->job->train.collapse == SIM_COLLAPSE_OFF || dim == 0 || z.any_length)
+    if (action == SIM_COLLAPSE_OFF || z->dim == 0 || z->any_length)
         goto done;
-    if (!is_collapsed(t, embedding_std, dim)) {
-        t->healthy_step = t->at.step;
-        t->collapsed = false;
+    if ((double)p->at.step <= p->plan.warmup_steps ||
+        embedding_std >= least / sqrt((double)z->dim)) {
+        g->healthy_step = p->at.step;
+        g->is_collapsed = false;
         goto done;
     }
-    describe(t, embedding_std, dim, text, sizeof text);
-    SIM_CHECK(t->job->train.collapse != SIM_COLLAPSE_STOP, SIM_E_BUG,
+    describe(p->at.step, embedding_std, z->dim, text, sizeof text);
+    SIM_CHECK(action != SIM_COLLAPSE_STOP, SIM_E_BUG,
               "%s.  Checkpoints up to step %lld precede the collapse (guard.collapse)",
-              text, (long long)t->healthy_step);
-    if (!t->collapsed) /* warn once */
+              text, (long long)g->healthy_step);
+    if (!g->is_collapsed) /* warn once */
         sim_log_warn("%s (guard.collapse)", text);
-    t->collapsed = true;
+    g->is_collapsed = true;
 done:
     return st;
 }

@@ -3,7 +3,7 @@
  *
  * Hashes cover the global order, so equal runs have equal files on any number of ranks, and
  * the first differing line is the stage that differs: input z loss grad weights bn queue.
- * A resumed run drops the lines after its checkpoint and continues.
+ * A resumed run removes the lines after its checkpoint and continues.
  */
 #include "state.h"
 
@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Drops the lines after the present step. */
-static sim_status drop_later_lines(sim_train_state *t, const char *path)
+static sim_status remove_later_lines(const char *path, int64_t step)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
@@ -26,7 +25,7 @@ static sim_status drop_later_lines(sim_train_state *t, const char *path)
     SIM_TRY(sim_file_load(path, (size_t)1 << 30, &text, &n_bytes));
     for (char *line = text; *line;) {
         char *end = strchr(line, '\n');
-        if (!end || strtoll(line, NULL, 10) > t->at.step)
+        if (!end || strtoll(line, NULL, 10) > step)
             break;
         line = end + 1;
         keep = (size_t)(line - text);
@@ -38,37 +37,41 @@ done:
     return st;
 }
 
-sim_status sim_hash_trace_open(sim_train_state *t)
+sim_status sim_hash_trace_open(const sim_train_env *env, const sim_learner *learner,
+                               int64_t step, sim_hash_trace *out)
 {
     sim_status st = SIM_OK;
     char path[4096];
 
-    t->trace_fd = -1;
-    if (!t->request->trace_hash || t->comm->rank != 0)
+    *out = (sim_hash_trace){.comm = env->comm,
+                            .learner = learner,
+                            .is_enabled = env->request->trace_hash,
+                            .fd = -1};
+    if (!out->is_enabled || env->comm->rank != 0)
         goto done;
-    SIM_TRY(sim_run_path(&t->run, "trace-hash.txt", path, sizeof path));
-    SIM_TRY(drop_later_lines(t, path));
-    SIM_TRY(sim_file_open_append(path, &t->trace_fd));
+    SIM_TRY(sim_run_path(&env->run, "trace-hash.txt", path, sizeof path));
+    SIM_TRY(remove_later_lines(path, step));
+    SIM_TRY(sim_file_open_append(path, &out->fd));
 done:
     return st;
 }
 
-sim_status sim_hash_trace_close(sim_train_state *t)
+sim_status sim_hash_trace_close(sim_hash_trace *h)
 {
-    return sim_file_close(&t->trace_fd, "trace-hash.txt");
+    return sim_file_close(&h->fd, "trace-hash.txt");
 }
 
-static sim_status write_hash(sim_train_state *t, const char *stage, sim_hash hash)
+static sim_status write_hash(const sim_hash_trace *h, int64_t step, const char *stage,
+                             sim_hash hash)
 {
     sim_status st = SIM_OK;
     char hex[33], line[96];
 
-    if (t->comm->rank != 0)
+    if (h->comm->rank != 0)
         goto done;
     sim_hash_hex(hash, hex);
-    (void)snprintf(line, sizeof line, "%lld %s %s\n", (long long)(t->at.step + 1), stage,
-                   hex);
-    SIM_TRY(sim_file_append(t->trace_fd, "trace-hash.txt", line));
+    (void)snprintf(line, sizeof line, "%lld %s %s\n", (long long)step, stage, hex);
+    SIM_TRY(sim_file_append(h->fd, "trace-hash.txt", line));
 done:
     return st;
 }
@@ -80,53 +83,55 @@ typedef struct {
 } block_piece;
 
 /* Writes the hash of the blocks' hashes in global order. */
-static sim_status write_blocks(sim_train_state *t, const char *stage,
+static sim_status write_blocks(const sim_hash_trace *h, int64_t step, const char *stage,
                                const block_piece *pieces, size_t n)
 {
     sim_status st = SIM_OK;
-    const sim_method *m = &t->method;
+    const sim_method *m = &h->learner->method;
     sim_hash *all = NULL;
-    sim_hasher *h = NULL;
+    sim_hasher *hasher = NULL;
 
     if (sim_alloc(&all, m->n_blocks, "train/hash_trace") != SIM_OK ||
-        sim_hasher_create(&h) != SIM_OK)
+        sim_hasher_create(&hasher) != SIM_OK)
         sim_comm_abort(SIM_E_IO); /* the other ranks wait in the gather */
     for (size_t b = m->blocks.lo; b < m->blocks.hi; b++) {
-        sim_hasher_reset(h);
+        sim_hasher_reset(hasher);
         for (size_t i = 0; i < n; i++)
-            sim_hasher_add(h, pieces[i].data + (b - m->blocks.lo) * pieces[i].n_bytes,
+            sim_hasher_add(hasher,
+                           pieces[i].data + (b - m->blocks.lo) * pieces[i].n_bytes,
                            pieces[i].n_bytes);
-        all[b] = sim_hasher_value(h);
+        all[b] = sim_hasher_value(hasher);
     }
-    sim_comm_gather_rows(t->comm, m->n_blocks, 1, m->n_blocks, sizeof *all,
+    sim_comm_gather_rows(h->comm, m->n_blocks, 1, m->n_blocks, sizeof *all,
                          all + m->blocks.lo, all);
-    SIM_TRY(write_hash(t, stage, sim_hash_bytes(all, m->n_blocks * sizeof *all)));
+    SIM_TRY(write_hash(h, step, stage, sim_hash_bytes(all, m->n_blocks * sizeof *all)));
 done:
-    sim_hasher_destroy(&h);
+    sim_hasher_destroy(&hasher);
     sim_free(all);
     return st;
 }
 
-sim_status sim_hash_trace_input(sim_train_state *t, const float *x)
+sim_status sim_hash_trace_input(const sim_hash_trace *h, int64_t step, const float *x,
+                                size_t image_floats)
 {
-    const sim_method *m = &t->method;
+    const sim_method *m = &h->learner->method;
     block_piece pieces[SIM_MAX_PARTS];
-    size_t slot_bytes = t->feed.image_floats * sizeof(float);
+    size_t slot_bytes = image_floats * sizeof(float);
     const char *at = (const char *)x;
 
-    if (!t->request->trace_hash)
+    if (!h->is_enabled)
         return SIM_OK;
     for (size_t p = 0; p < m->n_parts; p++) {
         pieces[p] = (block_piece){at, m->parts[p].n_views * m->slots * slot_bytes};
         at += (m->blocks.hi - m->blocks.lo) * pieces[p].n_bytes;
     }
-    return write_blocks(t, "input", pieces, m->n_parts);
+    return write_blocks(h, step, "input", pieces, m->n_parts);
 }
 
-static sim_status write_embeddings(sim_train_state *t)
+static sim_status write_embeddings(const sim_hash_trace *h, int64_t step)
 {
     sim_status st = SIM_OK;
-    const sim_method *m = &t->method;
+    const sim_method *m = &h->learner->method;
     const sim_embeddings e = m->row->embeddings(m->self);
     const sim_batch_shape s = {.n_blocks = m->n_blocks,
                                .blocks = m->blocks,
@@ -139,22 +144,24 @@ static sim_status write_embeddings(sim_train_state *t)
     sim_rows_by_block(&s, e.dim, e.z, by_block);
     const block_piece piece = {(const char *)by_block,
                                e.views * m->slots * e.dim * sizeof(float)};
-    SIM_TRY(write_blocks(t, "z", &piece, 1));
+    SIM_TRY(write_blocks(h, step, "z", &piece, 1));
 done:
     sim_free(by_block);
     return st;
 }
 
-sim_status sim_hash_trace_loss(sim_train_state *t, double loss)
+sim_status sim_hash_trace_loss(const sim_hash_trace *h, int64_t step, double loss)
 {
     sim_status st = SIM_OK;
-    if (!t->request->trace_hash)
+    const sim_learner *l = h->learner;
+
+    if (!h->is_enabled)
         goto done;
-    SIM_TRY(write_embeddings(t));
-    SIM_TRY(write_hash(t, "loss", sim_hash_bytes(&loss, sizeof loss)));
+    SIM_TRY(write_embeddings(h, step));
+    SIM_TRY(write_hash(h, step, "loss", sim_hash_bytes(&loss, sizeof loss)));
     SIM_TRY(write_hash(
-        t, "grad",
-        sim_hash_bytes(t->grads, t->method.gradient_floats * sizeof *t->grads)));
+        h, step, "grad",
+        sim_hash_bytes(l->grads, l->method.gradient_floats * sizeof *l->grads)));
 done:
     return st;
 }
@@ -166,36 +173,36 @@ static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
     return SIM_OK;
 }
 
-static sim_status write_queue(sim_train_state *t)
+static sim_status write_queue(const sim_hash_trace *h, int64_t step)
 {
     sim_status st = SIM_OK;
-    sim_queue *q = sim_method_queue(&t->method);
+    sim_queue *q = sim_method_queue(&h->learner->method);
     sim_hash hash;
 
     if (!q)
         goto done;
     SIM_TRY(sim_queue_hash(q, &hash));
-    SIM_TRY(write_hash(t, "queue", hash));
+    SIM_TRY(write_hash(h, step, "queue", hash));
 done:
     return st;
 }
 
-sim_status sim_hash_trace_update(sim_train_state *t)
+sim_status sim_hash_trace_update(const sim_hash_trace *h, int64_t step)
 {
     sim_status st = SIM_OK;
-    sim_hasher *h = NULL;
+    sim_hasher *hasher = NULL;
 
-    if (!t->request->trace_hash)
+    if (!h->is_enabled)
         goto done;
-    SIM_TRY(sim_hasher_create(&h));
-    const sim_visitor v = {.visit = add_tensor, .ctx = h};
-    SIM_TRY(sim_method_visit_weights(&t->method, &v));
-    SIM_TRY(write_hash(t, "weights", sim_hasher_value(h)));
-    sim_hasher_reset(h);
-    SIM_TRY(sim_method_visit_buffers(&t->method, &v));
-    SIM_TRY(write_hash(t, "bn", sim_hasher_value(h)));
-    SIM_TRY(write_queue(t));
+    SIM_TRY(sim_hasher_create(&hasher));
+    const sim_visitor v = {.visit = add_tensor, .ctx = hasher};
+    SIM_TRY(sim_method_visit_weights(&h->learner->method, &v));
+    SIM_TRY(write_hash(h, step, "weights", sim_hasher_value(hasher)));
+    sim_hasher_reset(hasher);
+    SIM_TRY(sim_method_visit_buffers(&h->learner->method, &v));
+    SIM_TRY(write_hash(h, step, "bn", sim_hasher_value(hasher)));
+    SIM_TRY(write_queue(h, step));
 done:
-    sim_hasher_destroy(&h);
+    sim_hasher_destroy(&hasher);
     return st;
 }

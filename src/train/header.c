@@ -20,12 +20,12 @@ static void count_host(const sim_train_state *t, int first, int *ranks, int *cor
     uint64_t all[SIM_CORE_WORDS] = {0};
 
     *ranks = *cores = 0;
-    for (int r = first; r < t->comm->size; r++) {
-        if (strcmp(t->places[r].host, t->places[first].host) != 0)
+    for (int r = first; r < t->env.comm->size; r++) {
+        if (strcmp(t->segment.places[r].host, t->segment.places[first].host) != 0)
             continue;
         ++*ranks;
         for (size_t i = 0; i < SIM_CORE_WORDS; i++)
-            all[i] |= t->places[r].mask[i];
+            all[i] |= t->segment.places[r].mask[i];
     }
     for (size_t i = 0; i < SIM_CORE_WORDS; i++)
         *cores += __builtin_popcountll(all[i]);
@@ -36,8 +36,8 @@ static void warn_if_oversubscribed(const sim_train_state *t)
 {
     int ranks = 0, cores = 0;
 
-    for (int r = 0; r < t->comm->size; r++) {
-        if (!t->places[r].is_first)
+    for (int r = 0; r < t->env.comm->size; r++) {
+        if (!t->segment.places[r].is_first)
             continue;
         count_host(t, r, &ranks, &cores);
         if (cores == 0 || ranks * sim_threads() <= cores)
@@ -45,7 +45,7 @@ static void warn_if_oversubscribed(const sim_train_state *t)
         sim_log_warn(
             "%d ranks x %d thread%s on %d core%s of %s: this is many times slower; %s",
             ranks, sim_threads(), sim_threads() == 1 ? "" : "s", cores,
-            cores == 1 ? "" : "s", t->places[r].host,
+            cores == 1 ? "" : "s", t->segment.places[r].host,
             sim_threads() == 1 ? "start fewer ranks or allocate more cores"
                                : "set OMP_NUM_THREADS or threads");
         return;
@@ -54,23 +54,23 @@ static void warn_if_oversubscribed(const sim_train_state *t)
 
 static void print_data(const sim_train_state *t)
 {
-    const sim_dataset_info *d = sim_dataset_about(t->data);
+    const sim_dataset_info *d = sim_dataset_about(t->env.data);
     if (d->encoded)
-        sim_log("data      %s: %zu photos, fingerprint %s", t->job->train.train,
+        sim_log("data      %s: %zu photos, fingerprint %s", t->env.job->train.train,
                 d->n_images, d->fingerprint);
     else
         sim_log("data      %s: %zu images of %zu x %zu x %zu, fingerprint %s",
-                t->job->train.train, d->n_images, d->h, d->w, d->c, d->fingerprint);
+                t->env.job->train.train, d->n_images, d->h, d->w, d->c, d->fingerprint);
 }
 
 static sim_status print_views(const sim_train_state *t)
 {
     sim_status st = SIM_OK;
     char *one = NULL, *two = NULL;
-    SIM_TRY(sim_augment_text(t->augment, 0, &one));
-    SIM_TRY(sim_augment_text(t->augment, 1, &two));
+    SIM_TRY(sim_augment_text(t->feed.augment, 0, &one));
+    SIM_TRY(sim_augment_text(t->feed.augment, 1, &two));
     sim_log("view 1    %s", one);
-    if (t->plan.views > 1)
+    if (t->progress.plan.views > 1)
         sim_log("view 2    %s", two);
 done:
     sim_free(one);
@@ -80,10 +80,10 @@ done:
 
 static void print_schedule(const sim_train_state *t)
 {
-    const sim_schedule_plan *p = &t->plan;
+    const sim_schedule_plan *p = &t->progress.plan;
     sim_log("batch     %lld images = %zu blocks of %lld, %zu views of %zu x %zu x %zu",
-            (long long)t->job->train.batch, p->n_blocks, (long long)t->job->train.block,
-            p->views, p->h, p->w, p->c);
+            (long long)t->env.job->train.batch, p->n_blocks,
+            (long long)t->env.job->train.block, p->views, p->h, p->w, p->c);
     sim_log("schedule  to step %lld, %zu steps per epoch (%zu images dropped per epoch), "
             "warm-up "
             "%g steps, peak learning rate %g",
@@ -95,11 +95,11 @@ static sim_status print_method(const sim_train_state *t)
 {
     sim_status st = SIM_OK;
     char *about = NULL;
-    SIM_TRY(t->method.row->about(t->method.self, &about));
-    sim_log("method    %s: %s", t->method.row->name, about);
-    sim_log("optimizer %s, %zu weights", sim_optimizer_about(t->optimizer),
-            t->method.gradient_floats);
-    sim_job_advise(t->job, &t->plan);
+    SIM_TRY(t->learner.method.row->about(t->learner.method.self, &about));
+    sim_log("method    %s: %s", t->learner.method.row->name, about);
+    sim_log("optimizer %s, %zu weights", sim_optimizer_about(t->learner.optimizer),
+            t->learner.method.gradient_floats);
+    sim_job_advise(t->env.job, &t->progress.plan);
 done:
     sim_free(about);
     return st;
@@ -111,16 +111,16 @@ static void print_run(const sim_train_state *t)
 {
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
     if (job)
-        sim_log("run       %s, Slurm job %s, restart %s", t->run.path, job,
+        sim_log("run       %s, Slurm job %s, restart %s", t->env.run.path, job,
                 restart ? restart : "0");
     else
-        sim_log("run       %s", t->run.path);
+        sim_log("run       %s", t->env.run.path);
 }
 
 static void print_limit(const sim_train_state *t)
 {
     char text[32];
-    double limit = t->request->time_limit_s, job = t->request->job_left_s;
+    double limit = t->env.request->time_limit_s, job = t->env.request->job_left_s;
 
     if (limit > 0) {
         sim_clock_span(limit, text, sizeof text);
@@ -140,15 +140,16 @@ static void list_nodes(const sim_train_state *t, char *out, size_t out_bytes)
     size_t used = 0, shown = 0;
 
     out[0] = '\0';
-    for (int r = 0; r < t->comm->size && shown < 4; r++) {
-        if (!t->places[r].is_first)
+    for (int r = 0; r < t->env.comm->size && shown < 4; r++) {
+        if (!t->segment.places[r].is_first)
             continue;
         int n = snprintf(out + used, out_bytes - used, "%s%s", shown++ ? " " : "",
-                         t->places[r].host);
+                         t->segment.places[r].host);
         used += n > 0 ? (size_t)n : 0;
     }
-    if (t->n_nodes > shown && used < out_bytes)
-        (void)snprintf(out + used, out_bytes - used, " and %zu more", t->n_nodes - shown);
+    if (t->segment.n_nodes > shown && used < out_bytes)
+        (void)snprintf(out + used, out_bytes - used, " and %zu more",
+                       t->segment.n_nodes - shown);
 }
 
 static void print_ranks(const sim_train_state *t)
@@ -156,23 +157,23 @@ static void print_ranks(const sim_train_state *t)
     char nodes[400];
     list_nodes(t, nodes, sizeof nodes);
     sim_log("ranks     %d x %d thread%s + %lld loading, on %zu node%s (%s), kernels %s",
-            t->comm->size, sim_threads(), sim_threads() == 1 ? "" : "s",
-            (long long)t->job->train.loader_threads, t->n_nodes,
-            t->n_nodes == 1 ? "" : "s", nodes, t->request->kernels);
+            t->env.comm->size, sim_threads(), sim_threads() == 1 ? "" : "s",
+            (long long)t->env.job->train.loader_threads, t->segment.n_nodes,
+            t->segment.n_nodes == 1 ? "" : "s", nodes, t->env.request->kernels);
 }
 
 static void print_binding(const sim_train_state *t)
 {
     char cores[64];
-    int64_t least = t->places[0].cores, most = least;
+    int64_t least = t->segment.places[0].cores, most = least;
 
-    for (int r = 1; r < t->comm->size; r++) {
-        least = t->places[r].cores < least ? t->places[r].cores : least;
-        most = t->places[r].cores > most ? t->places[r].cores : most;
+    for (int r = 1; r < t->env.comm->size; r++) {
+        least = t->segment.places[r].cores < least ? t->segment.places[r].cores : least;
+        most = t->segment.places[r].cores > most ? t->segment.places[r].cores : most;
     }
     if (sim_cores_allowed() == sim_cores_present()) {
         sim_log("binding   none: rank 0 may run on all %d cores of %s",
-                sim_cores_present(), t->comm->host);
+                sim_cores_present(), t->env.comm->host);
         return;
     }
     sim_cores_text(cores, sizeof cores);
@@ -188,39 +189,41 @@ static void print_binding(const sim_train_state *t)
 static void print_memory(const sim_train_state *t)
 {
     int fullest = 0;
-    for (int r = 1; r < t->comm->size; r++)
-        if (t->places[r].planned > t->places[fullest].planned)
+    for (int r = 1; r < t->env.comm->size; r++)
+        if (t->segment.places[r].planned > t->segment.places[fullest].planned)
             fullest = r;
-    const sim_place *p = &t->places[fullest];
+    const sim_place *p = &t->segment.places[fullest];
     sim_log("memory    %.1f MB planned per rank, plus %.1f MB transient at checkpoints",
-            (double)p->planned / 1e6, (double)p->moment / 1e6);
+            (double)p->planned / 1e6, (double)p->transient / 1e6);
 }
 
 static void print_start(const sim_train_state *t)
 {
-    if (!t->resumed[0]) {
+    if (!t->segment.resumed[0]) {
         sim_log("start     %s",
-                t->request->init ? "weights from a file, step 0" : "fresh, step 0");
+                t->env.request->init ? "weights from a file, step 0" : "fresh, step 0");
         return;
     }
     sim_log("resumed from %s: step %lld of %lld, epoch %lld, %lld images of it",
-            t->resumed, (long long)t->at.step, (long long)t->plan.total_steps,
-            (long long)t->at.epoch, (long long)t->at.samples);
-    if (t->abandoned[0])
+            t->segment.resumed, (long long)t->progress.at.step,
+            (long long)t->progress.plan.total_steps, (long long)t->progress.at.epoch,
+            (long long)t->progress.at.samples);
+    if (t->segment.abandoned[0])
         sim_log("branch    checkpoints after step %lld moved to %s; --resume with one of "
                 "them "
                 "returns to it",
-                (long long)t->at.step, t->abandoned);
-    else if (t->request->last_logged > t->at.step)
+                (long long)t->progress.at.step, t->segment.abandoned);
+    else if (t->env.request->last_logged > t->progress.at.step)
         sim_log("steps %lld to %lld were not saved and are recomputed",
-                (long long)t->at.step + 1, (long long)t->request->last_logged);
-    if (t->changes.any)
-        sim_log("accepted  %s", t->changes.text);
+                (long long)t->progress.at.step + 1,
+                (long long)t->env.request->last_logged);
+    if (t->segment.changes.any)
+        sim_log("accepted  %s", t->segment.changes.text);
 }
 
 static void print_queue(const sim_train_state *t)
 {
-    const sim_queue *q = sim_method_queue(&t->method);
+    const sim_queue *q = sim_method_queue(&t->learner.method);
     if (q)
         sim_log("queue     %lld of %zu slots filled", (long long)sim_queue_filled(q),
                 sim_queue_slots(q));
@@ -229,22 +232,23 @@ static void print_queue(const sim_train_state *t)
 sim_status sim_header_gather(sim_train_state *t)
 {
     sim_status st = SIM_OK;
-    size_t ranks = (size_t)t->comm->size;
-    sim_place mine = {.cores = sim_cores_allowed()};
+    size_t ranks = (size_t)t->env.comm->size;
+    sim_place own = {.cores = sim_cores_allowed()};
 
-    (void)snprintf(mine.host, sizeof mine.host, "%.63s", t->comm->host);
-    sim_cores_mask(mine.mask);
-    st = sim_summary_planned(t, &mine.planned, &mine.moment);
-    if (st == SIM_OK && t->comm->rank == 0)
-        st = sim_alloc(&t->places, ranks, "train/places");
-    SIM_TRY(sim_comm_agree(t->comm, st));
-    sim_comm_collect_rows(t->comm, 0, ranks, 1, ranks, sizeof mine, &mine, t->places);
-    for (size_t r = 0; t->places && r < ranks; r++) {
+    (void)snprintf(own.host, sizeof own.host, "%.63s", t->env.comm->host);
+    sim_cores_mask(own.mask);
+    st = sim_summary_planned(t, &own.planned, &own.transient);
+    if (st == SIM_OK && t->env.comm->rank == 0)
+        st = sim_alloc(&t->segment.places, ranks, "train/places");
+    SIM_TRY(sim_comm_agree(t->env.comm, st));
+    sim_comm_collect_rows(t->env.comm, 0, ranks, 1, ranks, sizeof own, &own,
+                          t->segment.places);
+    for (size_t r = 0; t->segment.places && r < ranks; r++) {
         size_t i = 0;
-        while (i < r && strcmp(t->places[i].host, t->places[r].host) != 0)
+        while (i < r && strcmp(t->segment.places[i].host, t->segment.places[r].host) != 0)
             i++;
-        t->places[r].is_first = i == r;
-        t->n_nodes += i == r;
+        t->segment.places[r].is_first = i == r;
+        t->segment.n_nodes += i == r;
     }
 done:
     return st;
@@ -254,9 +258,9 @@ sim_status sim_header_print(sim_train_state *t)
 {
     sim_status st = SIM_OK;
 
-    if (t->comm->rank != 0)
+    if (t->env.comm->rank != 0)
         goto done;
-    sim_log("%s", t->request->build);
+    sim_log("%s", t->env.request->build);
     print_run(t);
     print_ranks(t);
     print_binding(t);

@@ -1,9 +1,9 @@
 /*
- * history.c - the segments of a run: when, where, how many ranks, how far, why each ended.
+ * history.c - the segments of a run: time, hosts, ranks, steps, and why each ended.
  *
- * A JSON array in each checkpoint, and in RUN/segments.json, which is written when a segment
- * begins and when it ends: one that was killed before its first checkpoint is known from
- * there.  `simile inspect RUN` shows both as a table.
+ * A JSON array, stored in each checkpoint and in RUN/segments.json.  The latter is written when
+ * a segment starts and when it ends, so it also contains segments that were killed before their
+ * first checkpoint.  `simile inspect RUN` prints both as a table.
  */
 #include "state.h"
 
@@ -20,7 +20,7 @@
 
 /* ---- this segment ---- */
 
-static void tell_where(const sim_train_state *t, sim_json *j)
+static void add_place(const sim_train_state *t, sim_json *j)
 {
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
 
@@ -28,40 +28,41 @@ static void tell_where(const sim_train_state *t, sim_json *j)
         sim_json_text(j, "job", job);
     if (job)
         sim_json_int(j, "restart", restart ? strtoll(restart, NULL, 10) : 0);
-    sim_json_int(j, "nodes", (int64_t)t->n_nodes);
+    sim_json_int(j, "nodes", (int64_t)t->segment.n_nodes);
     sim_json *hosts = sim_json_array(j, "hosts");
-    for (int r = 0; t->places && r < t->comm->size; r++)
-        if (t->places[r].is_first)
-            sim_json_text(hosts, NULL, t->places[r].host);
-    sim_json_int(j, "ranks", t->comm->size);
+    for (int r = 0; t->segment.places && r < t->env.comm->size; r++)
+        if (t->segment.places[r].is_first)
+            sim_json_text(hosts, NULL, t->segment.places[r].host);
+    sim_json_int(j, "ranks", t->env.comm->size);
     sim_json_int(j, "threads", sim_threads());
-    sim_json_text(j, "kernels", t->request->kernels);
-    sim_json_text(j, "build", t->request->build);
+    sim_json_text(j, "kernels", t->env.request->kernels);
+    sim_json_text(j, "build", t->env.request->build);
 }
 
-static sim_status segment(const sim_train_state *t, const char *why, char **out)
+static sim_status describe_segment(const sim_train_state *t, const char *why, char **out)
 {
     sim_status st = SIM_OK;
     sim_json *j = NULL;
     char start[21], end[21];
-    double elapsed = sim_clock_s() - t->start_s;
+    double elapsed = sim_clock_s() - t->segment.start_s;
     double now = sim_clock_wall_s();
 
     SIM_TRY(sim_json_create(&j));
     sim_clock_iso(now - elapsed, start);
     sim_clock_iso(now, end);
-    sim_json_text(j, "id", t->segment_id);
+    sim_json_text(j, "id", t->segment.id);
     sim_json_text(j, "start", start);
     sim_json_text(j, "end", end);
-    tell_where(t, j);
-    sim_json_int(j, "batch", t->job->train.batch);
-    sim_json_int(j, "from_step", t->start_step);
-    sim_json_int(j, "to_step", t->at.step);
-    double images = (double)(t->at.step - t->start_step) * (double)t->job->train.batch;
+    add_place(t, j);
+    sim_json_int(j, "batch", t->env.job->train.batch);
+    sim_json_int(j, "from_step", t->progress.start_step);
+    sim_json_int(j, "to_step", t->progress.at.step);
+    double images = (double)(t->progress.at.step - t->progress.start_step) *
+                    (double)t->env.job->train.batch;
     sim_json_real(j, "images_per_s", elapsed > 0 ? images / elapsed : 0);
-    sim_json_real(j, "slowest_checkpoint_s", t->slowest_checkpoint_s);
-    if (t->changes.any)
-        sim_json_text(j, "changed", t->changes.text);
+    sim_json_real(j, "slowest_checkpoint_s", t->costs.slowest_checkpoint_s);
+    if (t->segment.changes.any)
+        sim_json_text(j, "changed", t->segment.changes.text);
     sim_json_text(j, "ended", why);
     SIM_TRY(sim_json_dump(j, 0, out));
 done:
@@ -72,21 +73,21 @@ done:
 sim_status sim_history_text(const sim_train_state *t, const char *why, char **json)
 {
     sim_status st = SIM_OK;
-    char *mine = NULL;
-    size_t n = t->history ? strlen(t->history) : 0;
+    char *own = NULL;
+    size_t n = t->segment.history ? strlen(t->segment.history) : 0;
 
-    SIM_TRY(segment(t, why, &mine));
-    if (n > 2) /* "[...]" with something in it: reopen the array */
+    SIM_TRY(describe_segment(t, why, &own));
+    if (n > 2) /* not empty: append to the array */
         SIM_TRY(sim_text_format("train/history", json, "%.*s,%s]", (int)(n - 1),
-                                t->history, mine));
+                                t->segment.history, own));
     else
-        SIM_TRY(sim_text_format("train/history", json, "[%s]", mine));
+        SIM_TRY(sim_text_format("train/history", json, "[%s]", own));
 done:
-    sim_free(mine);
+    sim_free(own);
     return st;
 }
 
-/* ---- earlier ones ---- */
+/* ---- earlier segments ---- */
 
 static const char *text_of(const sim_json *s, const char *key)
 {
@@ -102,7 +103,7 @@ static int64_t int_of(const sim_json *s, const char *key)
     return n;
 }
 
-/* Is this what a checkpoint says of a segment that was still under way? */
+/* True if the record was written before the segment ended. */
 static bool is_open(const sim_json *s)
 {
     const char *ended = text_of(s, "ended");
@@ -117,16 +118,16 @@ static const sim_json *find_segment(const sim_json *list, const char *id)
     return NULL;
 }
 
-/* How a segment ended, as far as anybody knows. */
-static void settle(sim_json *s, const sim_json *told, int64_t last_step,
-                   const char *unknown)
+/* Sets how a segment ended: as segments.json states (`recorded`, may be NULL), or `unknown`. */
+static void set_end(sim_json *s, const sim_json *recorded, int64_t last_step,
+                    const char *unknown)
 {
     if (!is_open(s))
         return;
-    if (told && !is_open(told)) {
-        sim_json_text(s, "ended", text_of(told, "ended"));
-        sim_json_text(s, "end", text_of(told, "end"));
-        last_step = int_of(told, "to_step");
+    if (recorded && !is_open(recorded)) {
+        sim_json_text(s, "ended", text_of(recorded, "ended"));
+        sim_json_text(s, "end", text_of(recorded, "end"));
+        last_step = int_of(recorded, "to_step");
     } else {
         sim_json_text(s, "ended", unknown);
     }
@@ -138,33 +139,33 @@ sim_status sim_history_merge(const char *of_checkpoint, const char *of_run,
                              int64_t last_step, bool is_held, sim_json *out)
 {
     sim_status st = SIM_OK;
-    sim_json *saved = NULL, *told = NULL, *newest = NULL;
+    sim_json *saved = NULL, *recorded = NULL, *newest = NULL;
     const char *unknown = is_held ? "running" : "killed or lost";
 
     SIM_TRY(sim_json_parse(of_checkpoint, strlen(of_checkpoint), &saved));
-    SIM_TRY(sim_json_parse(of_run, strlen(of_run), &told));
-    for (size_t i = 0; i < sim_json_size(told); i++)
-        newest = sim_json_at(told, i);
+    SIM_TRY(sim_json_parse(of_run, strlen(of_run), &recorded));
+    for (size_t i = 0; i < sim_json_size(recorded); i++)
+        newest = sim_json_at(recorded, i);
     const char *last = newest ? text_of(newest, "id") : "";
     for (size_t i = 0; i < sim_json_size(saved); i++) {
         sim_json *s = sim_json_at(saved, i);
         bool is_last = !newest || strcmp(text_of(s, "id"), last) == 0;
-        settle(s, find_segment(told, text_of(s, "id")), is_last ? last_step : -1,
-               is_last ? unknown : "killed or lost");
+        set_end(s, find_segment(recorded, text_of(s, "id")), is_last ? last_step : -1,
+                is_last ? unknown : "killed or lost");
         sim_json_put(out, NULL, s);
     }
-    for (size_t i = 0; i < sim_json_size(told); i++) {
-        sim_json *s = sim_json_at(told, i);
+    for (size_t i = 0; i < sim_json_size(recorded); i++) {
+        sim_json *s = sim_json_at(recorded, i);
         if (find_segment(saved, text_of(s, "id")))
             continue;
-        settle(s, NULL, s == newest ? last_step : -1,
-               s == newest ? unknown : "killed or lost");
-        sim_json_int(s, "off_course", 1); /* it left nothing that the run stands on */
+        set_end(s, NULL, s == newest ? last_step : -1,
+                s == newest ? unknown : "killed or lost");
+        sim_json_int(s, "off_course", 1); /* the run does not continue from it */
         sim_json_put(out, NULL, s);
     }
 done:
     sim_json_destroy(&saved);
-    sim_json_destroy(&told);
+    sim_json_destroy(&recorded);
     return st;
 }
 
@@ -182,7 +183,8 @@ sim_status sim_history_of_run(const char *run_path, char **json)
     }
     SIM_TRY(sim_file_load(path, (size_t)1 << 28, json, &n));
     if (sim_json_parse(*json, n, &j) != SIM_OK) {
-        sim_log_warn("%s: %s; it is left out of the history", path, sim_error_message());
+        sim_log_warn("%s: %s; the history does not include it", path,
+                     sim_error_message());
         sim_error_clear();
         SIM_FREE(*json);
         SIM_TRY(sim_text_copy("[]", "train/history", json));
@@ -192,15 +194,15 @@ done:
     return st;
 }
 
-/* ---- what the course needs to know ---- */
+/* ---- samples used so far ---- */
 
-/* Samples that the updates up to the present step saw, segment by segment from the end: what
- * was done again after an older checkpoint does not count twice. */
-static void count_samples(sim_train_state *t, const sim_json *list)
+/* Counts the samples that the updates up to the current step used, segment by segment from the
+ * end: steps that were recomputed after an older checkpoint count once. */
+static void count_samples(sim_progress *p, const sim_json *list)
 {
-    int64_t limit = t->at.step, batch = t->job->train.batch;
+    int64_t limit = p->at.step, batch = p->job->train.batch;
 
-    t->course.first_batch = batch;
+    p->first_batch = batch;
     for (size_t i = sim_json_size(list); i-- > 0;) {
         const sim_json *s = sim_json_at(list, i);
         if (int_of(s, "off_course"))
@@ -209,14 +211,14 @@ static void count_samples(sim_train_state *t, const sim_json *list)
         batch = int_of(s, "batch");
         to = to < limit ? to : limit;
         from = from < to ? from : to;
-        t->course.seen += (to - from) * batch;
+        p->seen += (to - from) * batch;
         limit = from < limit ? from : limit;
-        t->course.first_batch = batch;
+        p->first_batch = batch;
     }
-    t->course.seen += limit * t->course.first_batch;
+    p->seen += limit * p->first_batch;
 }
 
-sim_status sim_history_load(sim_train_state *t, const char *of_checkpoint)
+sim_status sim_history_load(const char *of_checkpoint, sim_segment *s, sim_progress *p)
 {
     sim_status st = SIM_OK;
     sim_json *list = NULL;
@@ -224,18 +226,18 @@ sim_status sim_history_load(sim_train_state *t, const char *of_checkpoint)
     double now = sim_clock_wall_s();
 
     sim_clock_iso(now, start);
-    (void)snprintf(t->segment_id, sizeof t->segment_id, "%s-%03d-%ld", start,
+    (void)snprintf(s->id, sizeof s->id, "%s-%03d-%ld", start,
                    (int)(1000 * (now - (double)(int64_t)now)), sim_process_id());
     SIM_TRY(sim_text_copy(*of_checkpoint ? of_checkpoint : "[]", "train/history",
-                          &t->history));
-    SIM_TRY(sim_json_parse(t->history, strlen(t->history), &list));
-    count_samples(t, list);
+                          &s->history));
+    SIM_TRY(sim_json_parse(s->history, strlen(s->history), &list));
+    count_samples(p, list);
 done:
     sim_json_destroy(&list);
     return st;
 }
 
-sim_status sim_history_requeued(const sim_train_state *t, int64_t *from_step)
+sim_status sim_history_requeued(const char *run_path, int64_t *from_step)
 {
     sim_status st = SIM_OK;
     const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
@@ -245,7 +247,7 @@ sim_status sim_history_requeued(const sim_train_state *t, int64_t *from_step)
     *from_step = -1;
     if (!job || !restart)
         goto done;
-    SIM_TRY(sim_history_of_run(t->run.path, &text));
+    SIM_TRY(sim_history_of_run(run_path, &text));
     SIM_TRY(sim_json_parse(text, strlen(text), &list));
     if (sim_json_size(list) == 0)
         goto done;
@@ -259,16 +261,16 @@ done:
     return st;
 }
 
-/* What the last segment knew of the disk: a load, from memory perhaps, says little of how long
- * a save will take. */
-static void take_pace(sim_train_state *t, const sim_json *list)
+/* Takes the slowest checkpoint of the last segment.  The time to load one, possibly from the
+ * page cache, does not predict the time to save one. */
+static void take_checkpoint_time(sim_costs *c, const sim_json *list)
 {
     size_t n = sim_json_size(list);
     double slowest_s = 0;
     if (n > 0 &&
         sim_json_get_real(sim_json_at(list, n - 1), "slowest_checkpoint_s", &slowest_s) &&
-        slowest_s > t->slowest_checkpoint_s)
-        t->slowest_checkpoint_s = slowest_s;
+        slowest_s > c->slowest_checkpoint_s)
+        c->slowest_checkpoint_s = slowest_s;
 }
 
 /* ---- RUN/segments.json ---- */
@@ -279,7 +281,7 @@ static sim_status write_segments(const sim_train_state *t, const char *why)
     char path[4200], *text = NULL;
 
     SIM_TRY(sim_history_text(t, why, &text));
-    SIM_TRY(sim_run_path(&t->run, "segments.json", path, sizeof path));
+    SIM_TRY(sim_run_path(&t->env.run, "segments.json", path, sizeof path));
     const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
     SIM_TRY(sim_file_replace(path, pieces, 2));
 done:
@@ -293,18 +295,19 @@ sim_status sim_history_begin(sim_train_state *t)
     sim_json *all = NULL;
     char *of_run = NULL, *text = NULL;
 
-    if (t->comm->rank != 0)
+    if (t->env.comm->rank != 0)
         goto done;
-    SIM_TRY(sim_history_of_run(t->run.path, &of_run));
+    SIM_TRY(sim_history_of_run(t->env.run.path, &of_run));
     SIM_TRY(sim_json_create(&all));
     sim_json *list = sim_json_array(all, "segments");
-    SIM_TRY(sim_history_merge(t->history, of_run, t->request->last_logged, false, list));
-    take_pace(t, list);
+    SIM_TRY(sim_history_merge(t->segment.history, of_run, t->env.request->last_logged,
+                              false, list));
+    take_checkpoint_time(&t->costs, list);
     SIM_TRY(sim_json_dump(list, 0, &text));
-    sim_free(t->history);
-    t->history = text;
+    sim_free(t->segment.history);
+    t->segment.history = text;
     SIM_TRY(write_segments(t, "running"));
-    t->started = true;
+    t->segment.is_recorded = true;
 done:
     sim_json_destroy(&all);
     sim_free(of_run);
@@ -313,13 +316,13 @@ done:
 
 void sim_history_end(sim_train_state *t, const char *why)
 {
-    char story[4096];
+    char message[4096];
 
-    if (!t->started)
+    if (!t->segment.is_recorded)
         return;
-    (void)snprintf(story, sizeof story, "%s", sim_error_message());
+    (void)snprintf(message, sizeof message, "%s", sim_error_message());
     if (write_segments(t, why) != SIM_OK)
-        sim_log_warn("%s; the history will call this segment killed or lost",
+        sim_log_warn("%s; the history will list this segment as killed or lost",
                      sim_error_message());
-    sim_error_set(story);
+    sim_error_set(message);
 }

@@ -19,11 +19,12 @@ const char sim_accept_keys[] =
 
 static const char arithmetic[] = "arithmetic"; /* key of the identity */
 
-sim_status sim_identity_text(const sim_train_state *t, char **out)
+sim_status sim_identity_text(const sim_train_env *env, char **out)
 {
-    return sim_text_format(
-        "train/identity", out, "%s%s: %s\nfingerprint: %s\n", t->request->texts->identity,
-        arithmetic, t->request->arithmetic, sim_dataset_about(t->data)->fingerprint);
+    return sim_text_format("train/identity", out, "%s%s: %s\nfingerprint: %s\n",
+                           env->request->texts->identity, arithmetic,
+                           env->request->arithmetic,
+                           sim_dataset_about(env->data)->fingerprint);
 }
 
 /* ---- lines ---- */

@@ -19,92 +19,76 @@
 
 const sim_comm *sim_train_comm(const sim_train_state *t)
 {
-    return t->comm;
+    return t->env.comm;
 }
 
 const sim_job *sim_train_job(const sim_train_state *t)
 {
-    return t->job;
+    return t->env.job;
 }
 
 const sim_method *sim_train_method(const sim_train_state *t)
 {
-    return &t->method;
+    return &t->learner.method;
 }
 
 const sim_schedule_plan *sim_train_plan(const sim_train_state *t)
 {
-    return &t->plan;
+    return &t->progress.plan;
 }
 
 const sim_dataset *sim_train_data(const sim_train_state *t)
 {
-    return t->data;
+    return t->env.data;
 }
 
 int64_t sim_train_step(const sim_train_state *t)
 {
-    return t->at.step;
+    return t->progress.at.step;
 }
 
 bool sim_train_epoch_ended(const sim_train_state *t, int64_t *epochs)
 {
-    *epochs = t->at.epoch;
-    return t->at.samples == 0;
-}
-
-void sim_train_defer_error(sim_train_state *t, sim_status st)
-{
-    if (st == SIM_OK || t->pending != SIM_OK)
-        return;
-    t->pending = st;
-    (void)snprintf(t->pending_message, sizeof t->pending_message, "%s",
-                   sim_error_message());
-}
-
-static sim_status agree_pending(sim_train_state *t)
-{
-    if (t->pending != SIM_OK)
-        sim_error_set(t->pending_message);
-    return sim_comm_agree(t->comm, t->pending);
+    *epochs = t->progress.at.epoch;
+    return t->progress.at.samples == 0;
 }
 
 /* ---- set-up ---- */
 
 /* All ranks must run the same build: another build may round differently. */
-static sim_status check_same_build(const sim_train_state *t)
+static sim_status check_same_build(const sim_train_env *env)
 {
     sim_status st = SIM_OK;
-    char theirs[512] = "", mine[512] = "";
+    char of_rank_0[512] = "", own[512] = "";
 
-    (void)snprintf(mine, sizeof mine, "%s", t->request->build);
-    memcpy(theirs, mine, sizeof theirs);
-    sim_comm_broadcast(t->comm, 0, theirs, sizeof theirs);
+    (void)snprintf(own, sizeof own, "%s", env->request->build);
+    memcpy(of_rank_0, own, sizeof of_rank_0);
+    sim_comm_broadcast(env->comm, 0, of_rank_0, sizeof of_rank_0);
     SIM_CHECK(
-        strcmp(mine, theirs) == 0, SIM_E_CONFIG,
+        strcmp(own, of_rank_0) == 0, SIM_E_CONFIG,
         "this rank runs build \"%s\", but rank 0 runs \"%s\"; start the same program on "
         "all nodes (see simile --version)",
-        mine, theirs);
+        own, of_rank_0);
 done:
-    return sim_comm_agree(t->comm, st);
+    return sim_comm_agree(env->comm, st);
 }
 
 /* All ranks must read the same data and compute with the same arithmetic. */
-static sim_status check_same_data(sim_train_state *t)
+static sim_status check_same_data(const sim_train_env *env)
 {
     sim_status st = SIM_OK;
-    char theirs[64] = "", mine[64] = "";
+    char of_rank_0[64] = "", own[64] = "";
 
-    (void)snprintf(mine, sizeof mine, "%s %s", sim_dataset_about(t->data)->fingerprint,
-                   t->request->arithmetic);
-    memcpy(theirs, mine, sizeof theirs);
-    sim_comm_broadcast(t->comm, 0, theirs, sizeof theirs);
-    SIM_CHECK(strcmp(mine, theirs) == 0, SIM_E_DATA,
+    (void)snprintf(own, sizeof own, "%s %s", sim_dataset_about(env->data)->fingerprint,
+                   env->request->arithmetic);
+    memcpy(of_rank_0, own, sizeof of_rank_0);
+    sim_comm_broadcast(env->comm, 0, of_rank_0, sizeof of_rank_0);
+    SIM_CHECK(strcmp(own, of_rank_0) == 0, SIM_E_DATA,
               "%s: fingerprint and arithmetic are \"%s\" here but \"%s\" on rank 0; all "
               "ranks must read the same file and run the same kernels",
-              t->job->train.train, mine, theirs);
+              env->job->train.train, own, of_rank_0);
 done:
-    return sim_comm_agree(t->comm, st);
+    return sim_comm_agree(env->comm, st);
 }
 
 /* Threads that share a core wait for each other in every loop and are many times slower. */
@@ -125,15 +109,15 @@ done:
 static sim_status open_data(sim_train_state *t)
 {
     sim_status st = SIM_OK;
-    const sim_train_options *o = &t->job->train;
+    const sim_train_options *o = &t->env.job->train;
 
     sim_threads_set((int)o->threads);
     SIM_TRY(check_threads());
-    SIM_TRY(sim_dataset_open(o->train, &t->data));
-    const sim_dataset_info *about = sim_dataset_about(t->data);
-    SIM_TRY(sim_job_check(t->job, about, (size_t)t->comm->size, &t->plan));
-    SIM_TRY(sim_augment_create(&t->job->augment, about, about->mean, about->std,
-                               &t->augment));
+    SIM_TRY(sim_dataset_open(o->train, &t->env.data));
+    const sim_dataset_info *about = sim_dataset_about(t->env.data);
+    SIM_TRY(
+        sim_job_check(t->env.job, about, (size_t)t->env.comm->size, &t->progress.plan));
+    SIM_TRY(sim_feed_augment(&t->env, &t->feed));
 done:
     return st;
 }
@@ -146,49 +130,41 @@ static sim_status count_bytes(void *ctx, const char *group, const sim_tensor *te
     return SIM_OK;
 }
 
-static sim_status create_method(sim_train_state *t)
+static sim_status create_learner(const sim_train_env *env, const sim_schedule_plan *plan,
+                                 sim_learner *l)
 {
     sim_status st = SIM_OK;
     sim_parameter *list = NULL;
     size_t n = 0;
-    sim_method_env env = sim_job_env(t->job, &t->plan, sim_comm_partition(t->comm));
-    const sim_visitor count = {.visit = count_bytes, .ctx = &t->buffers};
+    sim_method_env method_env =
+        sim_job_env(env->job, plan, sim_comm_partition(env->comm));
+    const sim_visitor count = {.visit = count_bytes, .ctx = &l->before};
 
-    env.comm = t->comm;
-    SIM_TRY(sim_method_create(t->job->method, &env, &t->job->method_options, &t->method));
-    SIM_TRY(sim_method_parameters(&t->method, &list, &n));
-    SIM_TRY(sim_optimizer_create(&t->job->optimizer, list, n, &t->optimizer));
-    SIM_TRY(sim_method_visit_forward_state(&t->method, &count));
-    SIM_TRY(sim_alloc(&t->buffers.bytes, t->buffers.n, "train/snapshot"));
+    method_env.comm = env->comm;
+    SIM_TRY(sim_method_create(env->job->method, &method_env, &env->job->method_options,
+                              &l->method));
+    SIM_TRY(sim_method_parameters(&l->method, &list, &n));
+    SIM_TRY(sim_optimizer_create(&env->job->optimizer, list, n, &l->optimizer));
+    SIM_TRY(sim_method_visit_forward_state(&l->method, &count));
+    SIM_TRY(sim_alloc(&l->before.bytes, l->before.n, "train/snapshot"));
     size_t capacity = sim_comm_sum_leaves_capacity(
-        sim_comm_partition(t->comm), t->method.n_blocks, t->method.gradient_floats);
-    SIM_TRY(sim_alloc(&t->grads, capacity, "train/gradients"));
+        sim_comm_partition(env->comm), l->method.n_blocks, l->method.gradient_floats);
+    SIM_TRY(sim_alloc(&l->grads, capacity, "train/gradients"));
 done:
     sim_free(list);
     return st;
 }
 
-static sim_status create_feed(sim_train_state *t)
-{
-    sim_status st = SIM_OK;
-    SIM_TRY(sim_feed_create(t));
-    SIM_TRY(sim_loader_create(t->data, t->augment, (uint32_t)t->job->train.seed,
-                              (int)t->job->train.loader_threads, t->feed.n_images,
-                              &t->loader));
-done:
-    return st;
-}
-
-static sim_status write_config(sim_train_state *t)
+static sim_status write_config(const sim_train_env *env)
 {
     sim_status st = SIM_OK;
     char path[4096];
-    const sim_piece piece = {t->request->texts->resolved,
-                             strlen(t->request->texts->resolved)};
+    const sim_piece piece = {env->request->texts->resolved,
+                             strlen(env->request->texts->resolved)};
 
-    if (t->comm->rank != 0)
+    if (env->comm->rank != 0)
         goto done;
-    SIM_TRY(sim_run_path(&t->run, "config.yaml", path, sizeof path));
+    SIM_TRY(sim_run_path(&env->run, "config.yaml", path, sizeof path));
     SIM_TRY(sim_file_replace(path, &piece, 1));
 done:
     return st;
@@ -196,9 +172,10 @@ done:
 
 static sim_status begin_observers(sim_train_state *t)
 {
-    const sim_observed_run run = {
-        .path = t->run.path, .abandoned = t->abandoned, .step = t->at.step};
-    return sim_stream_begin(t->request->stream, &run);
+    const sim_observed_run run = {.path = t->env.run.path,
+                                  .abandoned = t->segment.abandoned,
+                                  .step = t->progress.at.step};
+    return sim_stream_begin(t->env.request->stream, &run);
 }
 
 /* Allocates the planned scratch memory here, so that a step allocates nothing. */
@@ -219,29 +196,32 @@ done:
 static sim_status set_up(sim_train_state *t)
 {
     sim_status st = SIM_OK;
-    const sim_comm *c = t->comm;
+    const sim_comm *c = t->env.comm;
 
-    if (t->job->train.hang_seconds > 0) /* until the watchdog runs */
+    if (t->env.job->train.hang_seconds > 0) /* until the watchdog runs */
         sim_comm_deadline_begin(
-            t->job->train.hang_seconds,
+            t->env.job->train.hang_seconds,
             "not all ranks opened the data set and the run directory");
-    SIM_TRY(check_same_build(t));
+    SIM_TRY(check_same_build(&t->env));
     SIM_TRY(sim_comm_agree(c, open_data(t)));
-    SIM_TRY(check_same_data(t));
-    SIM_TRY(sim_run_open(c, t->job->train.run, &t->run));
-    SIM_TRY(sim_hang_watch(t));
+    SIM_TRY(check_same_data(&t->env));
+    SIM_TRY(sim_run_open(c, t->env.job->train.run, &t->env.run));
+    SIM_TRY(sim_hang_watch(&t->env, &t->hang));
     sim_comm_deadline_end();
-    SIM_TRY(sim_comm_agree(c, sim_record_open(t)));
-    SIM_TRY(sim_comm_agree(c, create_method(t)));
-    SIM_TRY(sim_comm_agree(c, sim_replica_create(c, &t->replica)));
-    SIM_TRY(sim_comm_agree(c, create_feed(t)));
+    SIM_TRY(sim_comm_agree(c, sim_record_open(&t->env, &t->log_is_new)));
+    SIM_TRY(sim_comm_agree(c, create_learner(&t->env, &t->progress.plan, &t->learner)));
+    SIM_TRY(
+        sim_comm_agree(c, sim_replica_create(c, &t->env.run, &t->learner, &t->replica)));
+    SIM_TRY(sim_comm_agree(
+        c, sim_feed_create(&t->env, &t->progress.plan, &t->learner.method, &t->feed)));
     SIM_TRY(sim_comm_agree(c, reserve_scratch(t)));
     SIM_TRY(sim_header_gather(t));
     SIM_TRY(sim_resume_start(t)); /* an error here leaves the run unchanged */
-    SIM_TRY(sim_comm_agree(c, write_config(t)));
-    SIM_TRY(sim_comm_agree(c, sim_record_mark_discarded(t)));
+    SIM_TRY(sim_comm_agree(c, write_config(&t->env)));
+    SIM_TRY(sim_comm_agree(c, sim_record_mark_discarded(&t->env, t->progress.at.step)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
-    SIM_TRY(sim_comm_agree(c, sim_hash_trace_open(t)));
+    SIM_TRY(sim_comm_agree(
+        c, sim_hash_trace_open(&t->env, &t->learner, t->progress.at.step, &t->trace)));
     SIM_TRY(sim_comm_agree(c, begin_observers(t)));
 done:
     return st;
@@ -252,37 +232,36 @@ static void remove_new_files(sim_train_state *t)
 {
     char path[4200];
 
-    if (t->log_is_new && sim_run_path(&t->run, "log.txt", path, sizeof path) == SIM_OK) {
+    if (t->log_is_new &&
+        sim_run_path(&t->env.run, "log.txt", path, sizeof path) == SIM_OK) {
         SIM_IGNORE(sim_log_file(NULL));
         SIM_IGNORE(sim_file_remove(path));
     }
-    if (t->beats_are_new &&
-        sim_run_path(&t->run, "heartbeat", path, sizeof path) == SIM_OK)
+    if (t->hang.directory_is_new &&
+        sim_run_path(&t->env.run, "heartbeat", path, sizeof path) == SIM_OK)
         SIM_IGNORE(sim_directory_remove(path));
-    sim_run_drop(t->comm, &t->run);
+    sim_run_drop(t->env.comm, &t->env.run);
 }
 
 static void tear_down(sim_train_state *t)
 {
     sim_comm_deadline_end();
-    sim_watchdog_stop(&t->watchdog);
+    sim_watchdog_stop(&t->hang.watchdog);
     sim_replica_destroy(&t->replica);
-    sim_loader_destroy(&t->loader);
-    sim_feed_destroy(t);
-    sim_optimizer_destroy(&t->optimizer);
-    if (t->method.self)
-        sim_method_destroy(&t->method);
-    sim_augment_destroy(&t->augment);
-    sim_dataset_close(&t->data);
-    sim_free(t->grads);
-    sim_free(t->buffers.bytes);
-    sim_free(t->history);
-    sim_free(t->places);
+    sim_feed_destroy(&t->feed);
+    sim_optimizer_destroy(&t->learner.optimizer);
+    if (t->learner.method.self)
+        sim_method_destroy(&t->learner.method);
+    sim_dataset_close(&t->env.data);
+    sim_free(t->learner.grads);
+    sim_free(t->learner.before.bytes);
+    sim_free(t->segment.history);
+    sim_free(t->segment.places);
     sim_comm_barrier(
-        t->comm); /* all heartbeats are removed before the lock is released */
-    if (t->comm->rank == 0 && !t->started)
+        t->env.comm); /* all heartbeats are removed before the lock is released */
+    if (t->env.comm->rank == 0 && !t->segment.is_recorded)
         remove_new_files(t);
-    sim_run_close(t->comm, &t->run);
+    sim_run_close(t->env.comm, &t->env.run);
 }
 
 /* ---- conditions that all ranks agree on ---- */
@@ -290,49 +269,51 @@ static void tear_down(sim_train_state *t)
 /* True if another step and a checkpoint may not finish before the limit. */
 static bool time_is_up(const sim_train_state *t)
 {
-    double limit = t->request->time_limit_s;
-    double need =
-        1.5 * t->slowest_checkpoint_s + t->slowest_observers_s + 2 * t->step_s + 1;
-    return limit > 0 && sim_clock_s() - t->start_s + need > limit;
+    double limit = t->env.request->time_limit_s;
+    double need = 1.5 * t->costs.slowest_checkpoint_s + t->costs.slowest_observers_s +
+                  2 * t->costs.step_s + 1;
+    return limit > 0 && sim_clock_s() - t->segment.start_s + need > limit;
 }
 
 static bool save_is_due(const sim_train_state *t)
 {
-    const sim_checkpoint_options *o = &t->job->train.checkpoint;
-    if (t->at.step == t->last_saved)
+    const sim_checkpoint_options *o = &t->env.job->train.checkpoint;
+    if (t->progress.at.step == t->saves.last_step)
         return false;
-    if (o->every_steps > 0 && t->at.step % o->every_steps == 0)
+    if (o->every_steps > 0 && t->progress.at.step % o->every_steps == 0)
         return true;
-    if (o->every_epochs > 0 && t->at.samples == 0 && t->at.epoch % o->every_epochs == 0)
+    if (o->every_epochs > 0 && t->progress.at.samples == 0 &&
+        t->progress.at.epoch % o->every_epochs == 0)
         return true;
-    return t->comm->rank == 0 && o->every_minutes > 0 &&
-           sim_clock_s() - t->last_checkpoint_s > 60 * o->every_minutes;
+    return t->env.comm->rank == 0 && o->every_minutes > 0 &&
+           sim_clock_s() - t->saves.last_s > 60 * o->every_minutes;
 }
 
 /* Conditions of a step, in the order of the exchanged array. */
 enum { DUE_FAILURE, DUE_SIGNAL, DUE_FILE, DUE_TIME, DUE_SAVE, DUES };
 
-/* The only exchange of conditions per step; sets t->why if the run must stop. */
+/* The only exchange of conditions per step; sets t->stop_reason if the run must stop. */
 static sim_status agree_on_conditions(sim_train_state *t, bool *save)
 {
     sim_status st = SIM_OK;
-    int64_t due[DUES] = {[DUE_FAILURE] = t->pending != SIM_OK,
+    int64_t due[DUES] = {[DUE_FAILURE] = t->deferred.status != SIM_OK,
                          [DUE_SIGNAL] = sim_signals_pending(),
                          [DUE_TIME] = time_is_up(t),
                          [DUE_SAVE] = save_is_due(t)};
-    due[DUE_FILE] = t->comm->rank == 0 && sim_run_stop_requested(&t->run);
-    sim_comm_max_i64(t->comm, due, DUES);
+    due[DUE_FILE] = t->env.comm->rank == 0 && sim_run_stop_requested(&t->env.run);
+    sim_comm_max_i64(t->env.comm, due, DUES);
     if (due[DUE_FAILURE])
-        SIM_TRY(agree_pending(t));
+        SIM_TRY(sim_deferred_agree(&t->deferred, t->env.comm));
     *save = due[DUE_SAVE] != 0;
-    if (t->request->stop_after >= 0 && t->at.step >= t->request->stop_after)
-        t->why = "--stop-after";
+    if (t->env.request->stop_after >= 0 &&
+        t->progress.at.step >= t->env.request->stop_after)
+        t->stop_reason = "--stop-after";
     else if (due[DUE_SIGNAL])
-        t->why = sim_signals_name((int)due[DUE_SIGNAL]);
+        t->stop_reason = sim_signals_name((int)due[DUE_SIGNAL]);
     else if (due[DUE_FILE])
-        t->why = "simile stop";
+        t->stop_reason = "simile stop";
     else if (due[DUE_TIME])
-        t->why = "time limit";
+        t->stop_reason = "time limit";
 done:
     return st;
 }
@@ -342,17 +323,17 @@ done:
 static void train_step(sim_train_state *t, int slot)
 {
     double start = sim_clock_s();
-    sim_position next = sim_position_next(t, &t->at);
+    sim_position next = sim_schedule_next(&t->progress);
 
-    if (next.step < t->plan.total_steps)
-        sim_feed_post(t, &next, slot ^ 1);
+    if (next.step < t->progress.plan.total_steps)
+        sim_feed_post(&t->feed, &next, slot ^ 1);
     sim_step_run(t, slot);
-    next.skipped = t->at.skipped;
-    next.bad_run = t->at.bad_run;
-    t->at = next;
-    t->step_s = sim_clock_s() - start;
+    next.skipped = t->progress.at.skipped;
+    next.bad_run = t->progress.at.bad_run;
+    t->progress.at = next;
+    t->costs.step_s = sim_clock_s() - start;
     int64_t held = (int64_t)sim_memory_bytes();
-    t->held_bytes = held > t->held_bytes ? held : t->held_bytes;
+    t->costs.held_bytes = held > t->costs.held_bytes ? held : t->costs.held_bytes;
     sim_metrics_publish(t);
 }
 
@@ -360,28 +341,29 @@ static sim_status run_steps(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     bool save = false;
+    int64_t check_steps = t->env.job->train.check_steps;
 
-    t->interval_start_s = t->last_checkpoint_s = sim_clock_s();
-    t->interval_start_step = t->healthy_step = t->at.step;
-    if (t->at.step < t->plan.total_steps)
-        sim_feed_post(t, &t->at, 0);
-    for (int slot = 0; t->at.step < t->plan.total_steps; slot ^= 1) {
+    t->interval.start_s = t->saves.last_s = sim_clock_s();
+    t->interval.start_step = t->collapse.healthy_step = t->progress.at.step;
+    if (t->progress.at.step < t->progress.plan.total_steps)
+        sim_feed_post(&t->feed, &t->progress.at, 0);
+    for (int slot = 0; t->progress.at.step < t->progress.plan.total_steps; slot ^= 1) {
         double start = sim_clock_s();
-        sim_heartbeat_step(t->at.step + 1);
+        sim_heartbeat_step(t->progress.at.step + 1);
         sim_heartbeat_phase("waiting for data");
-        sim_train_defer_error(t, sim_loader_wait(t->loader));
-        t->phase_s[SIM_PHASE_DATA] += sim_clock_s() - start;
+        sim_defer_error(&t->deferred, sim_loader_wait(t->feed.loader));
+        t->costs.phase_s[SIM_PHASE_DATA] += sim_clock_s() - start;
         sim_heartbeat_phase("start of step");
         SIM_TRY(agree_on_conditions(t, &save));
-        if (t->why)
+        if (t->stop_reason)
             goto done;
         if (save)
             SIM_TRY(sim_resume_save_due(t));
         train_step(t, slot);
-        if (sim_replica_is_due(t))
-            SIM_TRY(sim_replica_check(t));
+        if (check_steps > 0 && t->progress.at.step % check_steps == 0)
+            SIM_TRY(sim_replica_check(t->replica, t->progress.at.step));
     }
-    SIM_TRY(agree_pending(t));
+    SIM_TRY(sim_deferred_agree(&t->deferred, t->env.comm));
 done:
     return st;
 }
@@ -389,39 +371,40 @@ done:
 /* Path of the checkpoint that was saved or loaded last. */
 static void format_checkpoint_path(const sim_train_state *t, char *out, size_t out_bytes)
 {
-    (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->run.path,
-                   (long long)t->last_saved);
+    (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->env.run.path,
+                   (long long)t->saves.last_step);
 }
 
 /* Writes the last checkpoint and the summary, and reports what to do next. */
 static sim_status finish_run(sim_train_state *t)
 {
     sim_status st = SIM_OK;
-    const char *why = t->why ? t->why : "completed";
+    const char *why = t->stop_reason ? t->stop_reason : "completed";
     char path[4200];
 
-    if (t->last_saved != t->at.step)
+    if (t->saves.last_step != t->progress.at.step)
         SIM_TRY(sim_resume_save_last(t, why));
     sim_heartbeat_phase("end of the run");
-    sim_train_defer_error(t, sim_stream_end(t->request->stream));
-    SIM_TRY(agree_pending(t));
-    SIM_TRY(sim_comm_agree(t->comm, sim_hash_trace_close(t)));
+    sim_defer_error(&t->deferred, sim_stream_end(t->env.request->stream));
+    SIM_TRY(sim_deferred_agree(&t->deferred, t->env.comm));
+    SIM_TRY(sim_comm_agree(t->env.comm, sim_hash_trace_close(&t->trace)));
     SIM_TRY(sim_summary_print(t, why));
     sim_history_end(t, why);
-    sim_run_stop_clear(&t->run);
+    sim_run_stop_clear(&t->env.run);
     format_checkpoint_path(t, path, sizeof path);
-    if (!t->why) {
+    if (!t->stop_reason) {
         sim_log("completed: step %lld of %lld, the checkpoint is %s; to train longer, "
                 "increase "
                 "schedule.%s and add --accept",
-                (long long)t->at.step, (long long)t->plan.total_steps, path,
-                t->job->schedule.steps ? "steps" : "epochs");
+                (long long)t->progress.at.step, (long long)t->progress.plan.total_steps,
+                path, t->env.job->schedule.steps ? "steps" : "epochs");
         goto done;
     }
     SIM_FAIL(SIM_E_AGAIN,
              "stopped by %s after step %lld of %lld; the checkpoint is %s; run the same "
              "command to resume (exit code 75)",
-             why, (long long)t->at.step, (long long)t->plan.total_steps, path);
+             why, (long long)t->progress.at.step, (long long)t->progress.plan.total_steps,
+             path);
 done:
     return st;
 }
@@ -430,7 +413,7 @@ static void log_last_checkpoint(const sim_train_state *t)
 {
     char path[4200];
 
-    if (t->last_saved < 0) {
+    if (t->saves.last_step < 0) {
         sim_log(
             "failed before the first checkpoint; after fixing the error below, the same "
             "command starts from scratch");
@@ -440,8 +423,8 @@ static void log_last_checkpoint(const sim_train_state *t)
     sim_log("failed after step %lld of %lld; the last good checkpoint is %s; after "
             "fixing the "
             "error below, the same command resumes from step %lld",
-            (long long)t->at.step, (long long)t->plan.total_steps, path,
-            (long long)t->last_saved);
+            (long long)t->progress.at.step, (long long)t->progress.plan.total_steps, path,
+            (long long)t->saves.last_step);
 }
 
 /* Reports a failure during training: the last step and the checkpoint to resume from. */
@@ -449,7 +432,7 @@ static void log_failure(sim_train_state *t)
 {
     char why[160];
 
-    if (!t->started) /* set on rank 0 only */
+    if (!t->segment.is_recorded) /* set on rank 0 only */
         return;
     log_last_checkpoint(t);
     (void)snprintf(why, sizeof why, "failed: %.*s",
@@ -463,13 +446,14 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     sim_train_state *t = NULL;
 
     SIM_TRY(sim_comm_agree(c, sim_new(&t, "train/state")));
-    t->comm = c;
-    t->request = request;
-    t->job = request->job;
-    t->start_s = sim_clock_s();
-    t->trace_fd = -1;
-    t->last_saved = -1;
-    sim_metrics_begin(&t->interval);
+    t->env.comm = c;
+    t->env.request = request;
+    t->env.job = request->job;
+    t->segment.start_s = sim_clock_s();
+    t->trace.fd = -1;
+    t->progress.job = request->job;
+    t->saves.last_step = -1;
+    sim_metrics_begin(&t->interval.metrics);
     SIM_TRY(set_up(t));
     SIM_TRY(run_steps(t));
     SIM_TRY(finish_run(t));

@@ -1,8 +1,7 @@
 /*
- * measure.c - the speed of a step on views made in memory: encoder, loss, sum, update.
+ * measure.c - the speed of a step on generated views: encoder, loss, gradient sum, update.
  *
- * No disk, no data set, no log: what `simile bench step` and the comparison with the peer
- * time.
+ * Without disk, data set and log.  Used by `simile bench step`.
  */
 #include "simile/train.h"
 
@@ -17,11 +16,27 @@ typedef struct {
     float *x, *grads;
     uint32_t *order;
     int32_t *labels;
-    double *seconds;
-} bench;
+    double *seconds; /* of each step */
+} step_bench;
 
-static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t w,
-                         size_t channels, int steps, bench *b)
+enum { BENCH_BUFFERS = 5 };
+
+typedef struct {
+    size_t image_floats, grad_floats, batch, steps;
+} bench_size;
+
+static void list_buffers(step_bench *b, const bench_size *s,
+                         sim_buffer list[BENCH_BUFFERS])
+{
+    list[0] = SIM_BUFFER(b->x, b->method.n_images * s->image_floats);
+    list[1] = SIM_BUFFER(b->grads, s->grad_floats);
+    list[2] = SIM_BUFFER(b->order, s->batch);
+    list[3] = SIM_BUFFER(b->labels, s->batch);
+    list[4] = SIM_BUFFER(b->seconds, s->steps);
+}
+
+static sim_status create_method(const sim_comm *c, const sim_job *job, size_t h, size_t w,
+                                size_t channels, step_bench *b)
 {
     sim_status st = SIM_OK;
     sim_parameter *list = NULL;
@@ -40,31 +55,59 @@ static sim_status create(const sim_comm *c, const sim_job *job, size_t h, size_t
     SIM_TRY(sim_method_create(job->method, &env, &job->method_options, &b->method));
     SIM_TRY(sim_method_parameters(&b->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&job->optimizer, list, n, &b->optimizer));
-    SIM_TRY(sim_alloc(&b->x, b->method.n_images * h * w * channels, "bench/views"));
-    SIM_TRY(
-        sim_alloc(&b->grads,
-                  sim_comm_sum_leaves_capacity(sim_comm_partition(c), b->method.n_blocks,
-                                               b->method.gradient_floats),
-                  "bench/gradients"));
-    SIM_TRY(sim_alloc(&b->order, env.batch, "bench/views"));
-    SIM_TRY(sim_alloc(&b->labels, env.batch, "bench/views"));
-    for (size_t i = 0; i < env.batch; i++) {
-        b->order[i] = (uint32_t)(env.batch - 1 - i);
-        b->labels[i] = (int32_t)(i % 10);
-    }
-    SIM_TRY(sim_alloc(&b->seconds, (size_t)steps, "bench/times"));
-    if (b->method.row->started)
-        b->method.row->started(b->method.self);
-    if (sim_method_queue(&b->method)) /* a whole step, not one that fills it */
-        sim_queue_set_full(sim_method_queue(&b->method));
-    b->method.row->updated(b->method.self);
 done:
     sim_free(list);
     return st;
 }
 
-/* Views that differ from image to image, cheap and the same everywhere. */
-static void fill(bench *b, size_t image_floats)
+/* The state after the first step of a run, with a full queue. */
+static void start_method(sim_method *m)
+{
+    if (m->row->started)
+        m->row->started(m->self);
+    if (sim_method_queue(m)) /* so that the measured steps use all keys */
+        sim_queue_set_full(sim_method_queue(m));
+    m->row->updated(m->self);
+}
+
+static sim_status create_bench(const sim_comm *c, const sim_job *job, size_t h, size_t w,
+                               size_t channels, int steps, step_bench *b)
+{
+    sim_status st = SIM_OK;
+    sim_buffer list[BENCH_BUFFERS];
+
+    SIM_TRY(create_method(c, job, h, w, channels, b));
+    const bench_size size = {
+        .image_floats = h * w * channels,
+        .grad_floats = sim_comm_sum_leaves_capacity(
+            sim_comm_partition(c), b->method.n_blocks, b->method.gradient_floats),
+        .batch = (size_t)job->train.batch,
+        .steps = (size_t)steps};
+    list_buffers(b, &size, list);
+    SIM_TRY(sim_buffers_create(list, BENCH_BUFFERS, "train/bench"));
+    for (size_t i = 0; i < size.batch; i++) {
+        b->order[i] = (uint32_t)(size.batch - 1 - i);
+        b->labels[i] = (int32_t)(i % 10);
+    }
+    start_method(&b->method);
+done:
+    return st;
+}
+
+static void destroy_bench(step_bench *b)
+{
+    const bench_size none = {0}; /* not used to destroy */
+    sim_buffer list[BENCH_BUFFERS];
+
+    sim_optimizer_destroy(&b->optimizer);
+    list_buffers(b, &none, list);
+    sim_buffers_destroy(list, BENCH_BUFFERS);
+    if (b->method.self)
+        sim_method_destroy(&b->method);
+}
+
+/* Pseudo-random views, different for each image and equal on all machines. */
+static void fill_views(step_bench *b, size_t image_floats)
 {
     size_t n = b->method.n_images * image_floats;
     uint32_t word = 12345;
@@ -74,7 +117,7 @@ static void fill(bench *b, size_t image_floats)
     }
 }
 
-static double one_step(const sim_comm *c, const sim_job *job, bench *b)
+static double time_step(const sim_comm *c, const sim_job *job, step_bench *b)
 {
     sim_loss_report report = {0};
     sim_method_times times = {0};
@@ -94,7 +137,7 @@ static double one_step(const sim_comm *c, const sim_job *job, bench *b)
     return took;
 }
 
-static int ascending(const void *a, const void *b)
+static int compare_seconds(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -104,25 +147,19 @@ sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, si
                              size_t channels, int steps, sim_step_speed *out)
 {
     sim_status st = SIM_OK;
-    bench b = {0};
+    step_bench b = {0};
 
-    SIM_TRY(sim_comm_agree(c, create(c, job, h, w, channels, steps, &b)));
-    fill(&b, h * w * channels);
-    (void)one_step(c, job, &b); /* the first step grows scratch and warms caches */
+    SIM_TRY(sim_comm_agree(c, create_bench(c, job, h, w, channels, steps, &b)));
+    fill_views(&b, h * w * channels);
+    (void)time_step(c, job,
+                    &b); /* the first step allocates scratch memory and warms caches */
     for (int i = 0; i < steps; i++)
-        b.seconds[i] = one_step(c, job, &b);
-    qsort(b.seconds, (size_t)steps, sizeof *b.seconds, ascending);
+        b.seconds[i] = time_step(c, job, &b);
+    qsort(b.seconds, (size_t)steps, sizeof *b.seconds, compare_seconds);
     *out = (sim_step_speed){.best_s = b.seconds[0],
                             .median_s = b.seconds[steps / 2],
                             .images = (size_t)job->train.batch};
 done:
-    sim_optimizer_destroy(&b.optimizer);
-    if (b.method.self)
-        sim_method_destroy(&b.method);
-    sim_free(b.x);
-    sim_free(b.order);
-    sim_free(b.labels);
-    sim_free(b.grads);
-    sim_free(b.seconds);
+    destroy_bench(&b);
     return st;
 }

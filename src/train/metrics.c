@@ -111,27 +111,27 @@ done:
 /* ---- records ---- */
 
 /* Seconds until the earliest known limit; 0: no limit. */
-static double time_left(const sim_train_state *t, double elapsed_s)
+static double time_left(const sim_train_request *r, double elapsed_s)
 {
-    double own = t->request->time_limit_s, job = t->request->job_left_s;
+    double own = r->time_limit_s, job = r->job_left_s;
     double limit = own > 0 && (job <= 0 || own < job) ? own : job;
     double left = limit - elapsed_s;
     return limit <= 0 ? 0 : left > 1 ? left : 1;
 }
 
-static void add_queue(const sim_train_state *t, sim_record *r)
+static void add_queue(const sim_method *m, sim_record *r)
 {
-    const sim_queue *q = sim_method_queue(&t->method);
+    const sim_queue *q = sim_method_queue(m);
     if (q && (size_t)sim_queue_filled(q) < sim_queue_slots(q))
         sim_record_add_part(r, &queue_fill, sim_queue_filled(q),
                             (int64_t)sim_queue_slots(q));
 }
 
 /* Trained scalars of the method, such as its temperature. */
-static void add_scalars_of_method(const sim_train_state *t, sim_record *r)
+static void add_scalars_of_method(const sim_method *m, sim_record *r)
 {
     sim_method_number numbers[SIM_MAX_SCALARS];
-    size_t n = sim_method_numbers(&t->method, numbers);
+    size_t n = sim_method_numbers(m, numbers);
     for (size_t i = 0; i < n; i++) {
         const sim_metric about = {.name = numbers[i].name,
                                   .label = numbers[i].name,
@@ -144,25 +144,25 @@ static void add_scalars_of_method(const sim_train_state *t, sim_record *r)
 
 static void fill_record(const sim_train_state *t, sim_record *r)
 {
-    double now = sim_clock_s(), span = now - t->interval_start_s;
-    double batch = (double)t->job->train.batch;
-    int64_t steps = t->at.step - t->interval_start_step;
+    double now = sim_clock_s(), span = now - t->interval.start_s;
+    double batch = (double)t->env.job->train.batch;
+    int64_t steps = t->progress.at.step - t->interval.start_step;
     double images_per_s = span > 0 ? (double)steps * batch / span : 0;
 
-    r->step = t->at.step;
-    r->total_steps = t->plan.total_steps;
-    r->updated = t->interval.steps > 0;
+    r->step = t->progress.at.step;
+    r->total_steps = t->progress.plan.total_steps;
+    r->updated = t->interval.metrics.steps > 0;
     r->eta_s =
         images_per_s > 0 ? (double)(r->total_steps - r->step) * batch / images_per_s : 0;
-    r->limit_s = time_left(t, now - t->start_s);
-    add_queue(t, r);
+    r->limit_s = time_left(t->env.request, now - t->segment.start_s);
+    add_queue(&t->learner.method, r);
     sim_record_add(r, &epochs,
-                   (double)t->at.epoch +
-                       (double)t->at.samples / (double)t->plan.n_images);
-    sim_interval_publish(&t->interval, r);
-    add_scalars_of_method(t, r);
+                   (double)t->progress.at.epoch + (double)t->progress.at.samples /
+                                                      (double)t->progress.plan.n_images);
+    sim_interval_publish(&t->interval.metrics, r);
+    add_scalars_of_method(&t->learner.method, r);
     sim_record_add(r, &speed, images_per_s);
-    sim_record_add(r, &elapsed, now - t->start_s);
+    sim_record_add(r, &elapsed, now - t->segment.start_s);
 }
 
 /* Publishes the record, then runs the callbacks; adds their time to the phase. */
@@ -170,22 +170,30 @@ static void notify(sim_train_state *t, const sim_record *r)
 {
     double start = sim_clock_s();
 
-    sim_train_defer_error(t, sim_stream_publish(t->request->stream, r));
-    for (size_t i = 0; i < t->request->n_callbacks; i++) {
-        const sim_train_callback *c = &t->request->callbacks[i];
-        sim_train_defer_error(t, c->after_step(c->ctx, t, t->request->stream));
+    sim_defer_error(&t->deferred, sim_stream_publish(t->env.request->stream, r));
+    for (size_t i = 0; i < t->env.request->n_callbacks; i++) {
+        const sim_train_callback *c = &t->env.request->callbacks[i];
+        sim_defer_error(&t->deferred, c->after_step(c->ctx, t, t->env.request->stream));
     }
     double took = sim_clock_s() - start;
-    t->phase_s[SIM_PHASE_OBSERVERS] += took;
-    if (took > t->slowest_observers_s)
-        t->slowest_observers_s = took;
-    t->interval_start_s += took; /* images_per_s excludes the observers */
+    t->costs.phase_s[SIM_PHASE_OBSERVERS] += took;
+    if (took > t->costs.slowest_observers_s)
+        t->costs.slowest_observers_s = took;
+    t->interval.start_s += took; /* images_per_s excludes the observers */
+}
+
+static void check_collapse(sim_train_state *t, double embedding_std)
+{
+    const sim_method *m = &t->learner.method;
+    const sim_embeddings z = m->row->embeddings(m->self);
+    sim_defer_error(&t->deferred,
+                    sim_collapse_check(&t->collapse, &t->progress, &z, embedding_std));
 }
 
 void sim_metrics_publish(sim_train_state *t)
 {
-    bool interval = t->at.step % t->job->train.log_every_steps == 0 ||
-                    t->at.step == t->plan.total_steps;
+    bool interval = t->progress.at.step % t->env.job->train.log_every_steps == 0 ||
+                    t->progress.at.step == t->progress.plan.total_steps;
     sim_record r = {.kind = interval ? SIM_RECORD_INTERVAL : SIM_RECORD_PROGRESS};
 
     sim_heartbeat_phase("log and kNN");
@@ -194,9 +202,8 @@ void sim_metrics_publish(sim_train_state *t)
     if (!interval)
         return;
     if (r.updated)
-        sim_train_defer_error(
-            t, sim_collapse_check(t, sim_record_value(&r, "embedding_std")));
-    sim_interval_reset(&t->interval);
-    t->interval_start_s = sim_clock_s();
-    t->interval_start_step = t->at.step;
+        check_collapse(t, sim_record_value(&r, "embedding_std"));
+    sim_interval_reset(&t->interval.metrics);
+    t->interval.start_s = sim_clock_s();
+    t->interval.start_step = t->progress.at.step;
 }

@@ -62,31 +62,31 @@ static bool any_beyond(const char *text, size_t n_bytes, int64_t step)
     return false;
 }
 
-sim_status sim_record_open(sim_train_state *t)
+sim_status sim_record_open(const sim_train_env *env, bool *is_new)
 {
     sim_status st = SIM_OK;
     char path[4096];
 
-    if (t->comm->rank != 0)
+    if (env->comm->rank != 0)
         goto done;
-    SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
+    SIM_TRY(sim_run_path(&env->run, "log.txt", path, sizeof path));
     bool there = sim_path_exists(path);
     SIM_TRY(sim_log_file(path));
-    t->log_is_new = !there;
+    *is_new = !there;
 done:
     return st;
 }
 
-sim_status sim_record_mark_discarded(sim_train_state *t)
+sim_status sim_record_mark_discarded(const sim_train_env *env, int64_t step)
 {
     sim_status st = SIM_OK;
     sim_replacement r = {.fd = -1};
     char path[4096], *text = NULL;
     size_t n = 0;
 
-    if (t->comm->rank != 0)
+    if (env->comm->rank != 0)
         goto done;
-    SIM_TRY(sim_run_path(&t->run, "log.txt", path, sizeof path));
+    SIM_TRY(sim_run_path(&env->run, "log.txt", path, sizeof path));
     st = sim_file_load(path, (size_t)1 << 30, &text, &n);
     if (st ==
         SIM_E_DATA) { /* too large to rewrite; training continues without the marks */
@@ -96,13 +96,13 @@ sim_status sim_record_mark_discarded(sim_train_state *t)
         goto done;
     }
     SIM_TRY(st);
-    if (!any_beyond(text, n, t->at.step))
+    if (!any_beyond(text, n, step))
         goto done;
     SIM_TRY(sim_log_file(NULL));
     SIM_TRY(sim_file_replace_begin(path, &r));
-    SIM_TRY(copy_marked(&r, text, n, t->at.step));
+    SIM_TRY(copy_marked(&r, text, n, step));
     SIM_TRY(sim_file_replace_end(&r));
-    SIM_TRY(sim_record_open(t));
+    SIM_TRY(sim_log_file(path));
 done:
     sim_file_replace_cancel(&r);
     sim_free(text);

@@ -22,6 +22,8 @@ typedef struct {
 
 struct sim_replica {
     const sim_comm *comm;
+    const sim_run *run;         /* for error messages */
+    const sim_learner *learner; /* whose state is compared */
     sim_hasher *hasher;
     rank_hash *of;        /* [ranks], of the last comparison that differed */
     rank_hash *whole;     /* [ranks], of the whole state */
@@ -29,13 +31,16 @@ struct sim_replica {
     char first[192];      /* tensor that differs, "" when none was found (yet) */
 };
 
-sim_status sim_replica_create(const sim_comm *c, sim_replica **out)
+sim_status sim_replica_create(const sim_comm *c, const sim_run *run,
+                              const sim_learner *learner, sim_replica **out)
 {
     sim_status st = SIM_OK;
     sim_replica *r = NULL;
 
     SIM_TRY(sim_new(&r, "train/replica"));
     r->comm = c;
+    r->run = run;
+    r->learner = learner;
     r->checked_step = -1;
     SIM_TRY(sim_hasher_create(&r->hasher));
     SIM_TRY(sim_alloc(&r->of, (size_t)c->size, "train/replica"));
@@ -61,7 +66,7 @@ void sim_replica_destroy(sim_replica **out)
 
 /* ---- hashes ---- */
 
-/* All ranks' hashes of what was added; true when they are the same. */
+/* Gathers the hashes of what was added; true if they are equal. */
 static bool compare_hashes(sim_replica *r)
 {
     size_t size = (size_t)r->comm->size, rank = (size_t)r->comm->rank;
@@ -85,7 +90,7 @@ static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
     return SIM_OK;
 }
 
-/* Finds the first tensor that differs; its ranks' hashes stay in r->of. */
+/* Stores the name and the hashes of the first tensor that differs. */
 static sim_status find_tensor(void *ctx, const char *group, const sim_tensor *t)
 {
     sim_replica *r = ctx;
@@ -98,13 +103,14 @@ static sim_status find_tensor(void *ctx, const char *group, const sim_tensor *t)
     return SIM_OK;
 }
 
-static sim_status visit_state(sim_train_state *t,
+static sim_status visit_state(sim_replica *r,
                               sim_status (*see)(void *, const char *, const sim_tensor *))
 {
     sim_status st = SIM_OK;
-    const sim_visitor v = {.visit = see, .ctx = t->replica};
-    SIM_TRY(t->method.row->visit(t->method.self, &v));
-    SIM_TRY(sim_optimizer_visit(t->optimizer, &v));
+    const sim_visitor v = {.visit = see, .ctx = r};
+    const sim_learner *l = r->learner;
+    SIM_TRY(l->method.row->visit(l->method.self, &v));
+    SIM_TRY(sim_optimizer_visit(l->optimizer, &v));
 done:
     return st;
 }
@@ -119,7 +125,8 @@ static size_t count_like(const sim_replica *r, size_t of)
     return n;
 }
 
-/* A rank of the largest group that agrees with itself; its size, 0 when two are as large. */
+/* Returns the size of the largest group of equal ranks, 0 if two are as large; *member is one of
+ * them. */
 static size_t majority(const sim_replica *r, size_t *member)
 {
     size_t most = 0;
@@ -137,7 +144,7 @@ static size_t majority(const sim_replica *r, size_t *member)
     return tie ? 0 : most;
 }
 
-/* "rank 2 on node7, rank 5 on node9": all, or those unlike `right`. */
+/* "rank 2 on node7, rank 5 on node9": all ranks, or those that differ from `right`. */
 static void list_ranks(const sim_replica *r, bool all, size_t right, char *out,
                        size_t out_bytes)
 {
@@ -152,16 +159,15 @@ static void list_ranks(const sim_replica *r, bool all, size_t right, char *out,
     }
 }
 
-/* The first tensor that differs, and r->of of it.  Where none does any more, a hash was wrong
- * and not the memory that was hashed: r->of is again of the whole. */
-static sim_status find_first(sim_train_state *t)
+/* Sets r->first to the first tensor that differs, and r->of to its hashes.  If no tensor
+ * differs, a hash was wrong and not the memory; r->of is then of the whole state. */
+static sim_status find_first(sim_replica *r)
 {
     sim_status st = SIM_OK;
-    sim_replica *r = t->replica;
-    const size_t n_bytes = (size_t)t->comm->size * sizeof *r->of;
+    const size_t n_bytes = (size_t)r->comm->size * sizeof *r->of;
 
     memcpy(r->whole, r->of, n_bytes);
-    SIM_TRY(visit_state(t, find_tensor));
+    SIM_TRY(visit_state(r, find_tensor));
     if (r->first[0])
         goto done;
     memcpy(r->of, r->whole, n_bytes);
@@ -170,10 +176,9 @@ done:
     return st;
 }
 
-static sim_status report_differing_ranks(const sim_train_state *t)
+static sim_status report_differing_ranks(const sim_replica *r, int64_t step)
 {
     sim_status st = SIM_OK;
-    const sim_replica *r = t->replica;
     char ranks[1024];
     size_t right = 0, n = majority(r, &right);
 
@@ -184,40 +189,33 @@ static sim_status report_differing_ranks(const sim_train_state *t)
                  "suspect a memory or processor error.  The last checkpoint in "
                  "%s/checkpoints is good: run the same command again, on other hosts if "
                  "the error repeats",
-                 ranks, (long long)t->at.step, r->first, t->run.path);
+                 ranks, (long long)step, r->first, r->run->path);
     SIM_FAIL(
         SIM_E_BUG,
         "%s: state differs from the other %zu rank%s after step %lld, first in %s; "
         "suspect a memory or processor error there.  The last checkpoint in "
         "%s/checkpoints is good: run the same command again, without that host if the "
         "error repeats",
-        ranks, n, n == 1 ? "" : "s", (long long)t->at.step, r->first, t->run.path);
+        ranks, n, n == 1 ? "" : "s", (long long)step, r->first, r->run->path);
 done:
     return st;
 }
 
-sim_status sim_replica_check(sim_train_state *t)
+sim_status sim_replica_check(sim_replica *r, int64_t step)
 {
     sim_status st = SIM_OK;
-    sim_replica *r = t->replica;
 
-    if (t->comm->size == 1 || r->checked_step == t->at.step)
+    if (r->comm->size == 1 || r->checked_step == step)
         goto done;
     sim_heartbeat_phase("comparing weights");
     r->first[0] = '\0';
     sim_hasher_reset(r->hasher);
-    SIM_TRY(visit_state(t, add_tensor));
+    SIM_TRY(visit_state(r, add_tensor));
     if (!compare_hashes(r)) {
-        SIM_TRY(find_first(t));
-        SIM_TRY(report_differing_ranks(t));
+        SIM_TRY(find_first(r));
+        SIM_TRY(report_differing_ranks(r, step));
     }
-    r->checked_step = t->at.step;
+    r->checked_step = step;
 done:
     return st;
-}
-
-bool sim_replica_is_due(const sim_train_state *t)
-{
-    int64_t every = t->job->train.check_steps;
-    return every > 0 && t->at.step % every == 0;
 }

@@ -1,24 +1,24 @@
 /*
- * signals.c - the wish to stop, from outside: USR1, TERM and INT.
+ * signals.c - requests to stop by USR1, TERM and INT.
  *
- * A handler only sets a flag; the loop reads it once a step and all ranks agree.  A second
- * INT ends the process at once, for the person at the keyboard.
+ * The handler only sets a flag, which the loop reads once per step; then all ranks agree.  A
+ * second INT (Ctrl-C) ends the process at once.
  */
 #include "state.h"
 
 #include <signal.h>
 #include <string.h>
 
-static volatile sig_atomic_t seen;
+static volatile sig_atomic_t pending;
 
-static void note(int number)
+static void set_flag(int number)
 {
-    if (number == SIGINT && seen == SIGINT)
+    if (number == SIGINT && pending == SIGINT)
         (void)signal(SIGINT, SIG_DFL);
-    seen = number;
+    pending = number;
 }
 
-static void set_all(void (*handler)(int))
+static void set_handlers(void (*handler)(int))
 {
     static const int numbers[] = {SIGUSR1, SIGTERM, SIGINT};
     struct sigaction action;
@@ -32,20 +32,20 @@ static void set_all(void (*handler)(int))
 
 void sim_train_watch_signals(void)
 {
-    seen = 0;
-    set_all(note);
+    pending = 0;
+    set_handlers(set_flag);
 }
 
-/* Now the process only leaves.  A late USR1 must not kill a run that is complete, nor the
- * TERM that srun sends to the others as soon as the first rank has left with 75. */
+/* The process is about to exit.  Neither a late USR1 nor the TERM that srun sends to the other
+ * ranks as soon as the first has exited with 75 may change the exit code. */
 void sim_signals_unwatch(void)
 {
-    set_all(SIG_IGN);
+    set_handlers(SIG_IGN);
 }
 
 int sim_signals_pending(void)
 {
-    return (int)seen;
+    return (int)pending;
 }
 
 const char *sim_signals_name(int number)

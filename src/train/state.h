@@ -9,10 +9,10 @@
 #include "simile/thread.h"
 #include "simile/train.h"
 
-/* Where the run stands.  Everything here is in a checkpoint. */
+/* Where the run is in the data.  Part of a checkpoint. */
 typedef struct {
     int64_t step;    /* updates done */
-    int64_t epoch;   /* present epoch */
+    int64_t epoch;   /* current epoch */
     int64_t samples; /* images of this epoch done */
     int64_t skipped; /* steps skipped by the guard */
     int64_t bad_run; /* of them, in a row up to now */
@@ -39,34 +39,80 @@ typedef enum {
     SIM_PHASES
 } sim_phase;
 
-/* Views of two steps: one computed on, one being loaded. */
+/* What a run consists of from its start to its end: the request, the data, the run directory. */
 typedef struct {
-    float *x[2];               /* [images][h][w][c]: the parts, by block, view, slot */
-    uint32_t *shuffle[2];      /* [batch] where a part is shuffled */
-    int32_t *labels[2];        /* [batch] where the method wants them */
-    sim_view_request *request; /* of one step */
-    uint32_t *order;           /* permutation of `order_epoch` */
-    sim_order_key *keys;       /* it is sorted in */
-    int64_t order_epoch;       /* -1: none yet */
-    size_t image_floats, n_images; /* on this rank, all views */
-} sim_feed;
+    const sim_comm *comm;
+    const sim_train_request *request;
+    const sim_job *job;
+    sim_run run;
+    sim_dataset *data;
+} sim_train_env;
 
-/* BN statistics and momentum copies before a step, to undo a skipped one. */
+/* The position and the schedule, in samples divided by the current batch. */
+typedef struct {
+    const sim_job *job;
+    sim_schedule_plan plan;
+    sim_position at;
+    int64_t start_step;  /* of this segment */
+    int64_t first_batch; /* that the run began with */
+    int64_t seen;        /* samples that the updates before this segment used */
+    double total;        /* length of the run, in steps of the current batch */
+} sim_progress;
+
+/* State that a forward pass changes, saved before a step to undo a skipped one. */
 typedef struct {
     char *bytes;
     size_t n, at;
 } sim_snapshot;
 
-typedef struct sim_replica sim_replica; /* replica.c */
-
-/* Where the schedule stands, beside the position. */
+/* What is trained. */
 typedef struct {
-    int64_t first_batch; /* that the run began with */
-    int64_t seen;        /* samples that the updates before this segment saw */
-    double total;        /* length of the run, in steps of the present batch */
-} sim_schedule_state;
+    sim_method method;
+    sim_optimizer *optimizer;
+    float *grads; /* maximal nodes of this rank, then the sum */
+    sim_snapshot before;
+} sim_learner;
 
-/* What --accept let differ from the checkpoint. */
+/* Views of two steps: one being computed, one being loaded. */
+typedef struct {
+    const sim_job *job;
+    const sim_method *method;
+    const sim_dataset *data;
+    sim_augment *augment;
+    sim_loader *loader;
+    float *x[2];               /* [images][h][w][c]: the parts, by block, view, slot */
+    uint32_t *shuffle[2];      /* [batch] if a part is shuffled */
+    int32_t *labels[2];        /* [batch] if the method needs them */
+    sim_view_request *request; /* of one step */
+    uint32_t *order;           /* permutation of `order_epoch` */
+    sim_order_key *keys;       /* workspace of the sort */
+    int64_t order_epoch;       /* -1: none yet */
+    size_t epoch_images;       /* of the data set */
+    size_t image_floats, n_images; /* on this rank, all views */
+} sim_feed;
+
+/* The log interval in progress. */
+typedef struct {
+    sim_interval metrics;
+    double start_s;
+    int64_t start_step;
+} sim_log_interval;
+
+/* Measured time and memory. */
+typedef struct {
+    double phase_s[SIM_PHASES];
+    double step_s; /* of the last step */
+    double slowest_checkpoint_s, slowest_observers_s;
+    int64_t held_bytes; /* by the ledger, after a step; maximum */
+} sim_costs;
+
+typedef struct {
+    int64_t last_step; /* of the last checkpoint saved or loaded; -1: none yet */
+    int64_t n_failed;  /* due ones in a row */
+    double last_s;
+} sim_saves;
+
+/* Differences from the checkpoint that --accept permitted. */
 typedef struct {
     bool any, data;
     int64_t batch;  /* of the checkpoint */
@@ -80,67 +126,88 @@ typedef struct {
     bool is_first; /* of its host */
     int64_t cores; /* it may run on */
     uint64_t mask[SIM_CORE_WORDS];
-    int64_t planned, moment; /* bytes held from step to step; transient */
+    int64_t planned, transient; /* bytes held from step to step; transient */
 } sim_place;
 
-struct sim_train_state {
-    const sim_comm *comm;
-    const sim_train_request *request;
-    const sim_job *job;
-    sim_schedule_plan plan;
-    sim_run run;
-    sim_dataset *data;
-    sim_augment *augment;
-    sim_loader *loader;
-    sim_method method;
-    sim_optimizer *optimizer;
-    sim_feed feed;
-    sim_snapshot buffers;
-    float *grads; /* maximal nodes of this rank, then the sum */
-    sim_position at;
-    sim_schedule_state course;
+/* This start of the run, and the earlier ones. */
+typedef struct {
+    char id[48];
+    double start_s;
+    char *history;     /* JSON array of earlier segments */
+    bool is_recorded;  /* in segments.json */
+    sim_place *places; /* [ranks], on rank 0 */
+    size_t n_nodes;    /* different hosts among them */
     sim_changes changes;
-    sim_interval interval; /* metrics of the log interval */
-    double phase_s[SIM_PHASES];
-    double start_s, interval_start_s, last_checkpoint_s, step_s;
-    double slowest_checkpoint_s, slowest_observers_s;
-    int64_t interval_start_step, start_step;
-    int64_t last_saved;   /* or loaded; -1: no checkpoint yet */
-    int64_t failed_saves; /* due ones in a row */
-    int64_t held_bytes;   /* by the ledger, after a step; the most so far */
-    char *history;        /* JSON array of earlier segments */
-    char segment_id[48];
-    bool started;                   /* the segment is recorded in segments.json */
-    bool log_is_new, beats_are_new; /* log.txt, heartbeat/: made by this start */
-    sim_place *places;              /* [ranks], on rank 0 */
-    size_t n_nodes;                 /* different hosts among them */
-    char resumed[4200];             /* checkpoint that it resumes from, for the header */
+    char resumed[4200];   /* checkpoint that it resumes from; or "" */
     char abandoned[4200]; /* directory of the checkpoints of the branch it left; or "" */
-    int trace_fd;
+} sim_segment;
+
+/* The first local failure since the last agreement. */
+typedef struct {
+    sim_status status;
+    char message[1024];
+} sim_deferred;
+
+/* Guard against collapsed embeddings. */
+typedef struct {
+    bool is_collapsed;    /* at the last interval */
+    int64_t healthy_step; /* end of the last interval that was not */
+} sim_collapse_guard;
+
+/* Guard against hangs: calls from the watchdog's thread. */
+typedef struct {
+    const sim_run *run;
+    double limit_s;        /* guard.hang_seconds */
+    bool directory_is_new; /* heartbeat/ was created by this start */
     sim_watchdog *watchdog;
+} sim_hang_guard;
+
+/* trace-hash.txt; nothing is written unless it is enabled. */
+typedef struct {
+    const sim_comm *comm;
+    const sim_learner *learner;
+    bool is_enabled;
+    int fd; /* on rank 0 */
+} sim_hash_trace;
+
+typedef struct sim_replica sim_replica; /* replica.c */
+
+struct sim_train_state {
+    sim_train_env env;
+    sim_progress progress;
+    sim_learner learner;
+    sim_feed feed;
+    sim_log_interval interval;
+    sim_costs costs;
+    sim_saves saves;
+    sim_segment segment;
+    sim_deferred deferred;
+    sim_collapse_guard collapse;
+    sim_hang_guard hang;
     sim_replica *replica;
-    bool collapsed;             /* at the last interval */
-    int64_t healthy_step;       /* end of the last interval that was not */
-    const char *why;            /* reason of the stop */
-    sim_status pending;         /* first local failure since the last agreement */
-    char pending_message[1024]; /* its message */
+    sim_hash_trace trace;
+    bool log_is_new;         /* log.txt was created by this start */
+    const char *stop_reason; /* NULL: not stopped */
 };
 
-/* Keeps a local failure for the next agreement, so that no rank leaves a collective sequence alone. */
-void sim_train_defer_error(sim_train_state *t, sim_status st);
+/* deferred.c: keeps a local failure for the next agreement, so that no rank leaves a collective
+ * sequence alone */
+void sim_defer_error(sim_deferred *d, sim_status st);
+/* Collective; the error of the lowest rank that has one. */
+SIM_MUST_USE sim_status sim_deferred_agree(const sim_deferred *d, const sim_comm *c);
 
 /* feed.c: the samples of a step */
-SIM_MUST_USE sim_status sim_feed_create(sim_train_state *t);
-void sim_feed_destroy(sim_train_state *t);
+SIM_MUST_USE sim_status sim_feed_augment(const sim_train_env *env, sim_feed *f);
+SIM_MUST_USE sim_status sim_feed_create(const sim_train_env *env,
+                                        const sim_schedule_plan *plan,
+                                        const sim_method *method, sim_feed *f);
+void sim_feed_destroy(sim_feed *f);
 /* Posts the step at (epoch, samples) into x[slot]. */
-void sim_feed_post(sim_train_state *t, const sim_position *at, int slot);
-/* The position one step later. */
-sim_position sim_position_next(const sim_train_state *t, const sim_position *at);
+void sim_feed_post(sim_feed *f, const sim_position *at, int slot);
 
 /* step.c: one update.  Failures are deferred: the guard's (SIM_E_BUG, when it has seen
  * too many bad steps; on all ranks alike) and those of the hash trace. */
 void sim_step_run(sim_train_state *t, int slot);
-double sim_step_rate(const sim_train_state *t);
 
 /* metrics.c: the metrics of steps */
 void sim_metrics_begin(sim_interval *interval);
@@ -160,15 +227,18 @@ SIM_MUST_USE sim_status sim_resume_save_due(sim_train_state *t);
 SIM_MUST_USE sim_status sim_resume_save_last(sim_train_state *t, const char *why);
 size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4]);
 
-/* position.c: the schedule in samples.  `begin` runs once the position is known and sets the
+/* schedule.c: the schedule in samples.  `begin` runs once the position is known and sets the
  * last step (plan.total_steps).  `resplit` rounds the position after an accepted change down
- * to the present batch. */
-double sim_schedule_steps_done(const sim_train_state *t); /* steps of the present batch */
-void sim_schedule_begin(sim_train_state *t);
-void sim_schedule_resplit(sim_train_state *t);
+ * to the current batch. */
+double sim_schedule_steps_done(const sim_progress *p); /* steps of the current batch */
+double sim_schedule_rate(const sim_progress *p); /* learning rate of the next step */
+void sim_schedule_begin(sim_progress *p);
+void sim_schedule_resplit(sim_progress *p, bool data_changed);
+/* The position one step later. */
+sim_position sim_schedule_next(const sim_progress *p);
 
 /* identity.c: the identity of the job with arithmetic and fingerprint; the caller's. */
-SIM_MUST_USE sim_status sim_identity_text(const sim_train_state *t, char **out);
+SIM_MUST_USE sim_status sim_identity_text(const sim_train_env *env, char **out);
 typedef struct {
     const char *ours;      /* sim_identity_text */
     const char *before;    /* sim_job_texts.identity_before */
@@ -184,25 +254,32 @@ SIM_MUST_USE sim_status sim_identity_compare(const sim_identity *job, const char
                                              const char *path, sim_changes *out);
 
 /* hash_trace.c: hashes by step and stage */
-SIM_MUST_USE sim_status sim_hash_trace_open(sim_train_state *t);
-SIM_MUST_USE sim_status sim_hash_trace_close(sim_train_state *t);
-SIM_MUST_USE sim_status sim_hash_trace_input(sim_train_state *t, const float *x);
-SIM_MUST_USE sim_status sim_hash_trace_loss(sim_train_state *t, double loss);
-SIM_MUST_USE sim_status sim_hash_trace_update(sim_train_state *t);
+/* Removes the lines after `step`. */
+SIM_MUST_USE sim_status sim_hash_trace_open(const sim_train_env *env,
+                                            const sim_learner *learner, int64_t step,
+                                            sim_hash_trace *out);
+SIM_MUST_USE sim_status sim_hash_trace_close(sim_hash_trace *h);
+/* x: the views of this rank; image_floats: floats per view */
+SIM_MUST_USE sim_status sim_hash_trace_input(const sim_hash_trace *h, int64_t step,
+                                             const float *x, size_t image_floats);
+SIM_MUST_USE sim_status sim_hash_trace_loss(const sim_hash_trace *h, int64_t step,
+                                            double loss);
+SIM_MUST_USE sim_status sim_hash_trace_update(const sim_hash_trace *h, int64_t step);
 
 /* replica.c: do all ranks hold the same state?  `check` is collective; nothing is done twice
  * at a step.  Fails: SIM_E_BUG on all ranks alike, naming the ranks that differ. */
-SIM_MUST_USE sim_status sim_replica_create(const sim_comm *c, sim_replica **out);
+SIM_MUST_USE sim_status sim_replica_create(const sim_comm *c, const sim_run *run,
+                                           const sim_learner *learner, sim_replica **out);
 void sim_replica_destroy(sim_replica **out);
-SIM_MUST_USE sim_status sim_replica_check(sim_train_state *t);
-bool sim_replica_is_due(const sim_train_state *t);
+SIM_MUST_USE sim_status sim_replica_check(sim_replica *r, int64_t step);
 
 /* collapse.c: checks the embedding standard deviation of an interval.  Fails: SIM_E_BUG, on all ranks
  * alike. */
-SIM_MUST_USE sim_status sim_collapse_check(sim_train_state *t, double embedding_std);
+SIM_MUST_USE sim_status sim_collapse_check(sim_collapse_guard *g, const sim_progress *p,
+                                           const sim_embeddings *z, double embedding_std);
 
-/* hang.c: watches for a hang from now on, until t->watchdog is stopped.  Collective. */
-SIM_MUST_USE sim_status sim_hang_watch(sim_train_state *t);
+/* hang.c: watches for a hang from now on, until g->watchdog is stopped.  Collective. */
+SIM_MUST_USE sim_status sim_hang_watch(const sim_train_env *env, sim_hang_guard *g);
 
 /* signals.c: requests to stop, after sim_train_watch_signals was called */
 void sim_signals_unwatch(void);
@@ -210,11 +287,11 @@ int sim_signals_pending(void); /* the signal's number, or 0 */
 const char *sim_signals_name(int number);
 
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
-/* Takes the checkpoint's history ("" for a fresh run), and what of it the course needs. */
-SIM_MUST_USE sim_status sim_history_load(sim_train_state *t, const char *of_checkpoint);
-/* The step from which an earlier start of this Slurm job began here; -1: there was none. */
-SIM_MUST_USE sim_status sim_history_requeued(const sim_train_state *t,
-                                             int64_t *from_step);
+/* Takes the history of a checkpoint ("" for a fresh run), and counts the samples used. */
+SIM_MUST_USE sim_status sim_history_load(const char *of_checkpoint, sim_segment *s,
+                                         sim_progress *p);
+/* The first step of an earlier start of this Slurm job in this run; -1: there was none. */
+SIM_MUST_USE sim_status sim_history_requeued(const char *run_path, int64_t *from_step);
 /* Adds the segments that only RUN/segments.json has, and records the start of this one. */
 SIM_MUST_USE sim_status sim_history_begin(sim_train_state *t);
 /* Records how this one ended; a failure is only logged. */
@@ -224,8 +301,8 @@ SIM_MUST_USE sim_status sim_history_text(const sim_train_state *t, const char *w
 
 /* record.c: log.txt of the run.  `open` appends to it; `mark_discarded` marks the steps after the
  * checkpoint, which are recomputed. */
-SIM_MUST_USE sim_status sim_record_open(sim_train_state *t);
-SIM_MUST_USE sim_status sim_record_mark_discarded(sim_train_state *t);
+SIM_MUST_USE sim_status sim_record_open(const sim_train_env *env, bool *is_new);
+SIM_MUST_USE sim_status sim_record_mark_discarded(const sim_train_env *env, int64_t step);
 
 /* header.c: the header of the log.  `gather` is collective, and comes first. */
 SIM_MUST_USE sim_status sim_header_gather(sim_train_state *t);
@@ -238,6 +315,6 @@ SIM_MUST_USE sim_status sim_summary_rows(const sim_train_state *t, sim_plan_row 
                                          size_t *n, size_t *checkpoint);
 /* Bytes planned on this rank: held from step to step, and transient. */
 SIM_MUST_USE sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
-                                            int64_t *moment);
+                                            int64_t *transient);
 
 #endif

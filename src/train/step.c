@@ -36,56 +36,54 @@ static sim_status restore_tensor(void *ctx, const char *group, const sim_tensor 
     return copy_tensor(ctx, t, true);
 }
 
-static sim_status copy_snapshot(sim_train_state *t, bool restore)
+static sim_status copy_snapshot(sim_learner *l, bool restore)
 {
     const sim_visitor v = {.visit = restore ? restore_tensor : save_tensor,
-                           .ctx = &t->buffers};
-    t->buffers.at = 0;
-    return sim_method_visit_forward_state(&t->method, &v);
-}
-
-double sim_step_rate(const sim_train_state *t)
-{
-    return t->plan.learning_rate *
-           sim_schedule_factor(&t->job->schedule, sim_schedule_steps_done(t),
-                               t->plan.warmup_steps, t->course.total);
+                           .ctx = &l->before};
+    l->before.at = 0;
+    return sim_method_visit_forward_state(&l->method, &v);
 }
 
 /* Logs the image ids of the step, to find a corrupted image. */
-static void log_samples(const sim_train_state *t)
+static void log_samples(const sim_position *at, const sim_feed *f)
 {
+    const sim_train_options *o = &f->job->train;
     char text[256];
     size_t used = 0;
+
     sim_log_warn("step %lld: epoch %lld, images %lld to %lld of its order (seed %lld)",
-                 (long long)(t->at.step + 1), (long long)t->at.epoch,
-                 (long long)t->at.samples,
-                 (long long)(t->at.samples + t->job->train.batch - 1),
-                 (long long)t->job->train.seed);
-    for (size_t i = 0; i < 16 && i < (size_t)t->job->train.batch; i++) {
+                 (long long)(at->step + 1), (long long)at->epoch, (long long)at->samples,
+                 (long long)(at->samples + o->batch - 1), (long long)o->seed);
+    for (size_t i = 0; i < 16 && i < (size_t)o->batch; i++) {
         int n = snprintf(text + used, sizeof text - used, " %u",
-                         t->feed.order[(size_t)t->at.samples + i]);
+                         f->order[(size_t)at->samples + i]);
         used += n > 0 ? (size_t)n : 0;
     }
     sim_log_warn("samples:%s ...", text);
 }
 
-static sim_status skip_update(sim_train_state *t, double loss, double norm)
+/* Restores the state before the step. */
+static sim_status skip_update(sim_learner *l, sim_position *at, const sim_feed *f,
+                              const sim_step_values *s)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(copy_snapshot(t, true));
-    t->at.skipped++;
-    t->at.bad_run++;
+    int64_t allowed = f->job->train.bad_steps;
+
+    SIM_TRY(copy_snapshot(l, true));
+    at->skipped++;
+    at->bad_run++;
     sim_log_warn(
         "step %lld skipped: loss %g, gradient norm %g (%lld in a row, %lld allowed)",
-        (long long)(t->at.step + 1), loss, norm, (long long)t->at.bad_run,
-        (long long)t->job->train.bad_steps);
-    log_samples(t);
+        (long long)(at->step + 1), s->report.loss, s->gradient_norm,
+        (long long)at->bad_run, (long long)allowed);
+    log_samples(at, f);
     SIM_CHECK(
-        t->at.bad_run <= t->job->train.bad_steps, SIM_E_BUG,
+        at->bad_run <= allowed, SIM_E_BUG,
         "step %lld: the loss or gradient was not finite %lld times in a row (loss %g, "
         "gradient norm %g); the last checkpoint is good.  Lower optimizer.lr, lengthen "
         "schedule.warmup_epochs, or check the images listed above",
-        (long long)(t->at.step + 1), (long long)t->at.bad_run, loss, norm);
+        (long long)(at->step + 1), (long long)at->bad_run, s->report.loss,
+        s->gradient_norm);
 done:
     return st;
 }
@@ -93,61 +91,66 @@ done:
 static void compute_gradient(sim_train_state *t, int slot, sim_loss_report *report)
 {
     sim_method_times times = {0};
-    size_t n = t->method.gradient_floats;
+    size_t n = t->learner.method.gradient_floats;
     const sim_method_batch batch = {.x = t->feed.x[slot],
                                     .order = t->feed.shuffle[slot],
                                     .labels = t->feed.labels[slot],
-                                    .epoch = (uint32_t)t->at.epoch,
-                                    .samples = t->at.samples,
-                                    .progress =
-                                        sim_schedule_steps_done(t) / t->course.total};
+                                    .epoch = (uint32_t)t->progress.at.epoch,
+                                    .samples = t->progress.at.samples,
+                                    .progress = sim_schedule_steps_done(&t->progress) /
+                                                t->progress.total};
 
-    sim_method_forward_backward(&t->method, &batch, t->grads, report, &times);
-    t->phase_s[SIM_PHASE_FORWARD] += times.forward;
-    t->phase_s[SIM_PHASE_LOSS] += times.loss;
-    t->phase_s[SIM_PHASE_BACKWARD] += times.backward;
+    sim_method_forward_backward(&t->learner.method, &batch, t->learner.grads, report,
+                                &times);
+    t->costs.phase_s[SIM_PHASE_FORWARD] += times.forward;
+    t->costs.phase_s[SIM_PHASE_LOSS] += times.loss;
+    t->costs.phase_s[SIM_PHASE_BACKWARD] += times.backward;
     double start = sim_clock_s();
     sim_heartbeat_phase("gradient sum");
-    sim_comm_sum_leaves(t->comm, t->method.n_blocks, n, t->grads);
-    t->phase_s[SIM_PHASE_SUM] += sim_clock_s() - start;
+    sim_comm_sum_leaves(t->env.comm, t->learner.method.n_blocks, n, t->learner.grads);
+    t->costs.phase_s[SIM_PHASE_SUM] += sim_clock_s() - start;
 }
 
 /* Applies the summed gradient, or skips it. */
-static sim_status apply_gradient(sim_train_state *t, sim_step_values *s)
+static sim_status apply_gradient(sim_learner *l, sim_position *at, const sim_feed *f,
+                                 sim_step_values *s)
 {
     sim_status st = SIM_OK;
-    const sim_method_row *row = t->method.row;
+    const sim_method_row *row = l->method.row;
     bool bad = false;
 
-    s->gradient_norm = sim_norm_l2(t->grads, t->method.gradient_floats, &bad);
+    s->gradient_norm = sim_norm_l2(l->grads, l->method.gradient_floats, &bad);
     if (bad || !isfinite(s->report.loss)) {
-        SIM_TRY(skip_update(t, s->report.loss, s->gradient_norm));
+        SIM_TRY(skip_update(l, at, f, s));
         goto done;
     }
-    t->at.bad_run = 0;
-    s->updated = !(row->idle && row->idle(t->method.self));
+    at->bad_run = 0;
+    s->updated = !(row->idle && row->idle(l->method.self));
     if (s->updated) {
-        sim_optimizer_step(t->optimizer, s->lr, t->grads);
-        sim_method_bound(&t->method);
+        sim_optimizer_step(l->optimizer, s->lr, l->grads);
+        sim_method_bound(&l->method);
     }
-    row->updated(t->method.self);
+    row->updated(l->method.self);
 done:
     return st;
 }
 
 void sim_step_run(sim_train_state *t, int slot)
 {
-    sim_step_values s = {.lr = sim_step_rate(t)};
+    sim_deferred *d = &t->deferred;
+    int64_t step = t->progress.at.step + 1;
+    sim_step_values s = {.lr = sim_schedule_rate(&t->progress)};
 
-    sim_train_defer_error(t, sim_hash_trace_input(t, t->feed.x[slot]));
-    sim_train_defer_error(t, copy_snapshot(t, false));
+    sim_defer_error(
+        d, sim_hash_trace_input(&t->trace, step, t->feed.x[slot], t->feed.image_floats));
+    sim_defer_error(d, copy_snapshot(&t->learner, false));
     compute_gradient(t, slot, &s.report);
-    sim_train_defer_error(t, sim_hash_trace_loss(t, s.report.loss));
+    sim_defer_error(d, sim_hash_trace_loss(&t->trace, step, s.report.loss));
     double start = sim_clock_s();
     sim_heartbeat_phase("update");
-    sim_train_defer_error(t, apply_gradient(t, &s));
-    s.skipped = t->at.skipped;
-    sim_metrics_add(&t->interval, &s);
-    t->phase_s[SIM_PHASE_UPDATE] += sim_clock_s() - start;
-    sim_train_defer_error(t, sim_hash_trace_update(t));
+    sim_defer_error(d, apply_gradient(&t->learner, &t->progress.at, &t->feed, &s));
+    s.skipped = t->progress.at.skipped;
+    sim_metrics_add(&t->interval.metrics, &s);
+    t->costs.phase_s[SIM_PHASE_UPDATE] += sim_clock_s() - start;
+    sim_defer_error(d, sim_hash_trace_update(&t->trace, step));
 }

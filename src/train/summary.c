@@ -33,7 +33,7 @@ static const struct {
 /* Measurements of one rank. */
 typedef struct {
     double phase_s[SIM_PHASES];
-    int64_t planned, moment; /* bytes held from step to step; transient */
+    int64_t planned, transient; /* bytes held from step to step; transient */
     int64_t held, ledger,
         process; /* of the ledger after a step and at its peak; resident */
 } cost;
@@ -50,28 +50,28 @@ sim_status sim_summary_rows(const sim_train_state *t, sim_plan_row rows[64], siz
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(sim_job_memory(t->job, sim_dataset_about(t->data), &t->plan,
-                           (size_t)t->comm->size, (size_t)t->comm->rank, rows, n,
+    SIM_TRY(sim_job_memory(t->env.job, sim_dataset_about(t->env.data), &t->progress.plan,
+                           (size_t)t->env.comm->size, (size_t)t->env.comm->rank, rows, n,
                            checkpoint));
-    sim_plan_raise(rows, *n, &t->request->callback_workspace);
+    sim_plan_raise(rows, *n, &t->env.request->callback_workspace);
 done:
     return st;
 }
 
 sim_status sim_summary_planned(const sim_train_state *t, int64_t *planned,
-                               int64_t *moment)
+                               int64_t *transient)
 {
     sim_status st = SIM_OK;
     sim_plan_row rows[64];
     size_t n = 0, checkpoint = 0;
 
     SIM_TRY(sim_summary_rows(t, rows, &n, &checkpoint));
-    *planned = (int64_t)t->request->callback_bytes;
+    *planned = (int64_t)t->env.request->callback_bytes;
     for (size_t i = 0; i < n; i++)
         *planned += (int64_t)rows[i].bytes;
-    *moment = (int64_t)(checkpoint < t->request->callback_peak_bytes
-                            ? t->request->callback_peak_bytes
-                            : checkpoint);
+    *transient = (int64_t)(checkpoint < t->env.request->callback_peak_bytes
+                               ? t->env.request->callback_peak_bytes
+                               : checkpoint);
 done:
     return st;
 }
@@ -80,21 +80,21 @@ static sim_status cost_here(const sim_train_state *t, double elapsed_s, cost *ou
 {
     double known = 0;
 
-    memcpy(out->phase_s, t->phase_s, sizeof out->phase_s);
+    memcpy(out->phase_s, t->costs.phase_s, sizeof out->phase_s);
     for (int i = 0; i < SIM_PHASE_OTHER; i++)
-        known += t->phase_s[i];
+        known += t->costs.phase_s[i];
     out->phase_s[SIM_PHASE_OTHER] = elapsed_s > known ? elapsed_s - known : 0;
-    out->held = t->held_bytes;
+    out->held = t->costs.held_bytes;
     out->ledger = (int64_t)sim_memory_peak_bytes();
     out->process = (int64_t)sim_memory_process_peak();
-    return sim_summary_planned(t, &out->planned, &out->moment);
+    return sim_summary_planned(t, &out->planned, &out->transient);
 }
 
 /* Minimum and maximum of a phase over the ranks. */
 static void find_range(const summary *s, int phase, double *least, double *most)
 {
     *least = *most = s->of[0].phase_s[phase];
-    for (int r = 1; r < s->t->comm->size; r++) {
+    for (int r = 1; r < s->t->env.comm->size; r++) {
         double x = s->of[r].phase_s[phase];
         *least = x < *least ? x : *least;
         *most = x > *most ? x : *most;
@@ -104,20 +104,20 @@ static void find_range(const summary *s, int phase, double *least, double *most)
 static double imbalance(const summary *s)
 {
     double most = 0, sum = 0;
-    for (int r = 0; r < s->t->comm->size; r++) {
+    for (int r = 0; r < s->t->env.comm->size; r++) {
         double passes =
             s->of[r].phase_s[SIM_PHASE_FORWARD] + s->of[r].phase_s[SIM_PHASE_BACKWARD];
         most = passes > most ? passes : most;
         sum += passes;
     }
-    return sum > 0 ? most * s->t->comm->size / sum : 1;
+    return sum > 0 ? most * s->t->env.comm->size / sum : 1;
 }
 
 /* The rank with the largest resident set. */
 static const cost *find_largest(const summary *s)
 {
     const cost *most = &s->of[0];
-    for (int r = 1; r < s->t->comm->size; r++)
+    for (int r = 1; r < s->t->env.comm->size; r++)
         if (s->of[r].process > most->process)
             most = &s->of[r];
     return most;
@@ -140,7 +140,7 @@ static void log_table(const summary *s)
     sim_log("memory    of rank %d: planned %.1f MB plus %.1f MB transient, held %.1f MB, "
             "peak "
             "resident %.1f MB",
-            (int)(m - s->of), (double)m->planned / 1e6, (double)m->moment / 1e6,
+            (int)(m - s->of), (double)m->planned / 1e6, (double)m->transient / 1e6,
             (double)m->held / 1e6, (double)m->process / 1e6);
 }
 
@@ -168,11 +168,11 @@ static void fill_tag(void *ctx, const sim_memory_row *row)
 static void fill_memory(const summary *s, sim_json *j)
 {
     sim_json *memory = sim_json_array(j, "memory");
-    for (int r = 0; r < s->t->comm->size; r++) {
+    for (int r = 0; r < s->t->env.comm->size; r++) {
         sim_json *m = sim_json_object(memory, NULL);
         sim_json_int(m, "rank", r);
         sim_json_int(m, "planned_bytes", s->of[r].planned);
-        sim_json_int(m, "planned_moment_bytes", s->of[r].moment);
+        sim_json_int(m, "planned_moment_bytes", s->of[r].transient);
         sim_json_int(m, "held_bytes", s->of[r].held);
         sim_json_int(m, "ledger_peak_bytes", s->of[r].ledger);
         sim_json_int(m, "process_bytes", s->of[r].process);
@@ -186,20 +186,21 @@ static sim_status write_json(const summary *s)
     const sim_train_state *t = s->t;
     sim_json *j = NULL;
     char path[4096], *text = NULL;
-    double images = (double)(t->at.step - t->start_step) * (double)t->job->train.batch;
+    double images = (double)(t->progress.at.step - t->progress.start_step) *
+                    (double)t->env.job->train.batch;
 
     SIM_TRY(sim_json_create(&j));
-    sim_json_int(j, "from_step", t->start_step);
-    sim_json_int(j, "to_step", t->at.step);
+    sim_json_int(j, "from_step", t->progress.start_step);
+    sim_json_int(j, "to_step", t->progress.at.step);
     sim_json_text(j, "ended", s->why);
-    sim_json_int(j, "ranks", t->comm->size);
+    sim_json_int(j, "ranks", t->env.comm->size);
     sim_json_int(j, "threads", sim_threads());
     sim_json_real(j, "elapsed_s", s->elapsed_s);
     sim_json_real(j, "images_per_s", s->elapsed_s > 0 ? images / s->elapsed_s : 0);
     fill_time(s, j);
     fill_memory(s, j);
     SIM_TRY(sim_json_dump(j, 2, &text));
-    SIM_TRY(sim_run_path(&t->run, "results/pretrain.json", path, sizeof path));
+    SIM_TRY(sim_run_path(&t->env.run, "results/pretrain.json", path, sizeof path));
     const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
     SIM_TRY(sim_file_replace(path, pieces, 2));
 done:
@@ -211,21 +212,21 @@ done:
 sim_status sim_summary_print(sim_train_state *t, const char *why)
 {
     sim_status st = SIM_OK;
-    summary s = {.t = t, .why = why, .elapsed_s = sim_clock_s() - t->start_s};
-    size_t ranks = (size_t)t->comm->size;
-    cost mine = {0};
+    summary s = {.t = t, .why = why, .elapsed_s = sim_clock_s() - t->segment.start_s};
+    size_t ranks = (size_t)t->env.comm->size;
+    cost own = {0};
 
-    st = cost_here(t, s.elapsed_s, &mine);
+    st = cost_here(t, s.elapsed_s, &own);
     if (st == SIM_OK)
         st = sim_alloc(&s.of, ranks, "train/summary");
-    SIM_TRY(sim_comm_agree(t->comm, st));
+    SIM_TRY(sim_comm_agree(t->env.comm, st));
     SIM_ASSERT(s.of);
-    sim_comm_collect_rows(t->comm, 0, ranks, 1, ranks, sizeof mine, &mine, s.of);
-    if (t->comm->rank == 0) {
+    sim_comm_collect_rows(t->env.comm, 0, ranks, 1, ranks, sizeof own, &own, s.of);
+    if (t->env.comm->rank == 0) {
         log_table(&s);
         st = write_json(&s);
     }
-    SIM_TRY(sim_comm_agree(t->comm, st));
+    SIM_TRY(sim_comm_agree(t->env.comm, st));
 done:
     sim_free(s.of);
     return st;

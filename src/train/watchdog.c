@@ -1,11 +1,11 @@
 /*
- * watchdog.c - who is behind when nothing moves.
+ * watchdog.c - detects a hang and finds the ranks that are behind.
  *
- * A rank hangs when no rank at all got anything done for hang_s: one that computes, reads
- * or writes slowly beats all the same, and everybody waits for it.  Behind is a rank whose
- * thread keeps no record any more (a stopped process, a lost node); else whoever has been
- * through the fewest exchanges.  Time is counted in ticks, each of bounded length, so that
- * a job which was suspended as a whole does not count as one that hung.
+ * A job hangs if no rank makes progress for hang_s.  A rank that computes, reads or writes
+ * slowly makes progress, and the others wait for it.  Behind are the ranks whose thread no
+ * longer writes its heartbeat (a stopped process, a lost node); if there are none, those that
+ * completed the fewest exchanges.  Time is counted in ticks of bounded length, so that a job
+ * that was suspended as a whole is not taken for one that hangs.
  */
 #include "watchdog.h"
 
@@ -19,26 +19,29 @@
 #include <stdio.h>
 #include <string.h>
 
-/* As it stands in the file.  Told twice: a record torn while it is written shows. */
+/* Contents of a heartbeat file.  The sequence number is first and last, so that a record that
+ * was read while it was written is recognized. */
 typedef struct {
-    uint64_t told, beats, place;
+    uint64_t sequence, beats, exchanges;
     int64_t step, pid;
     char phase[32], host[64];
-    uint64_t told_again;
+    uint64_t sequence_end;
 } record;
 
 typedef struct {
     record last;
-    double silent_s, quiet_s; /* without a new record; without a new beat */
+    double silent_s; /* without a new record */
+    double idle_s;   /* without progress */
 } peer;
 
 struct sim_watchdog {
     sim_watchdog_options options;
-    char folder[4096], mine[4200];
-    double tick_s, seen_s;    /* length of a tick; when the last one was */
-    double idle_s, watched_s; /* since this rank did something; since peers are watched */
-    uint64_t beats;           /* at the last tick */
-    bool feared;
+    char directory[4096], own_path[4200];
+    double tick_s, last_tick_s; /* period; time of the last tick */
+    double idle_s;              /* since this rank made progress */
+    double watched_s;           /* since the peers are read */
+    uint64_t beats;             /* at the last tick */
+    bool is_suspected;
     record record;
     peer *peers; /* [size] */
     sim_mutex lock;
@@ -51,12 +54,12 @@ enum { NAMED = 8, TEXT_BYTES = 2048 };
 
 /* ---- records ---- */
 
-static void path_of(const sim_watchdog *w, int rank, char *out, size_t out_bytes)
+static void record_path(const sim_watchdog *w, int rank, char *out, size_t out_bytes)
 {
-    (void)snprintf(out, out_bytes, "%s/rank-%d", w->folder, rank);
+    (void)snprintf(out, out_bytes, "%s/rank-%d", w->directory, rank);
 }
 
-/* Opened and closed each time: NFS shows others what a closed file holds. */
+/* Opens and closes the file each time: on NFS, other hosts see the contents of closed files. */
 static sim_status publish(sim_watchdog *w)
 {
     sim_status st = SIM_OK;
@@ -65,32 +68,32 @@ static sim_status publish(sim_watchdog *w)
     const sim_heartbeat now =
         w->options.beats ? w->options.beats(w->options.ctx) : sim_heartbeat_now();
 
-    r->told_again = ++r->told;
+    r->sequence_end = ++r->sequence;
     r->beats = now.beats;
-    r->place = now.exchanges;
+    r->exchanges = now.exchanges;
     r->step = now.step;
     (void)snprintf(r->phase, sizeof r->phase, "%s", now.phase);
-    SIM_TRY(sim_file_open_update(w->mine, &fd));
-    SIM_TRY(sim_file_write_at(fd, w->mine, 0, r, sizeof *r));
-    SIM_TRY(sim_file_close(&fd, w->mine));
+    SIM_TRY(sim_file_open_update(w->own_path, &fd));
+    SIM_TRY(sim_file_write_at(fd, w->own_path, 0, r, sizeof *r));
+    SIM_TRY(sim_file_close(&fd, w->own_path));
 done:
-    SIM_IGNORE(sim_file_close(&fd, w->mine));
+    SIM_IGNORE(sim_file_close(&fd, w->own_path));
     return st;
 }
 
-/* A rank's record; false when there is none that is whole. */
+/* Reads the record of a rank; false if there is no complete one. */
 static bool read_record(const sim_watchdog *w, int rank, record *out)
 {
     char path[4200];
     int fd = -1;
     uint64_t n_bytes = 0;
 
-    path_of(w, rank, path, sizeof path);
+    record_path(w, rank, path, sizeof path);
     if (sim_file_open_read(path, &fd, &n_bytes) != SIM_OK)
         return false;
     bool whole = n_bytes == sizeof *out &&
                  sim_file_read_at(fd, path, 0, out, sizeof *out) == SIM_OK &&
-                 out->told == out->told_again;
+                 out->sequence == out->sequence_end;
     SIM_IGNORE(sim_file_close(&fd, path));
     out->phase[sizeof out->phase - 1] = out->host[sizeof out->host - 1] = '\0';
     return whole;
@@ -102,15 +105,15 @@ static void watch_peer(sim_watchdog *w, int rank, double elapsed_s)
     record now;
 
     p->silent_s += elapsed_s;
-    p->quiet_s += elapsed_s;
+    p->idle_s += elapsed_s;
     if (rank == w->options.rank)
         now = w->record;
     else if (!read_record(w, rank, &now))
         return;
-    if (now.told != p->last.told)
+    if (now.sequence != p->last.sequence)
         p->silent_s = 0;
     if (now.beats != p->last.beats)
-        p->quiet_s = 0;
+        p->idle_s = 0;
     p->last = now;
 }
 
@@ -121,8 +124,8 @@ static bool is_silent(const sim_watchdog *w, int rank)
     return w->peers[rank].silent_s > w->watched_s / 2;
 }
 
-/* The lowest rank that still keeps its record speaks for all. */
-static bool speaks(const sim_watchdog *w)
+/* The lowest rank that still writes its heartbeat reports for all. */
+static bool is_reporter(const sim_watchdog *w)
 {
     int r = 0;
     while (r < w->options.rank && is_silent(w, r))
@@ -130,28 +133,28 @@ static bool speaks(const sim_watchdog *w)
     return r == w->options.rank;
 }
 
-/* All silent ranks; when there is none, those with the fewest exchanges, unless it is all
- * of them.  Their number. */
+/* Marks all silent ranks; if there are none, those with the fewest exchanges, unless that is
+ * all of them.  Returns their number. */
 static int find_behind(const sim_watchdog *w, bool *behind)
 {
     int size = w->options.size, n = 0;
     uint64_t least = UINT64_MAX, most = 0;
 
     for (int r = 0; r < size; r++) {
-        uint64_t place = w->peers[r].last.place;
-        least = place < least ? place : least;
-        most = place > most ? place : most;
+        uint64_t done = w->peers[r].last.exchanges;
+        least = done < least ? done : least;
+        most = done > most ? done : most;
         n += behind[r] = is_silent(w, r);
     }
     if (n > 0 || least == most)
         return n;
     for (int r = 0; r < size; r++)
-        n += behind[r] = w->peers[r].last.place == least;
+        n += behind[r] = w->peers[r].last.exchanges == least;
     return n;
 }
 
-/* What the system says of a process of this host; "" when nothing is odd. */
-static const char *state_of(const sim_watchdog *w, const record *r)
+/* State of a process of this host; "" if it is running or unknown. */
+static const char *describe_process(const sim_watchdog *w, const record *r)
 {
     sim_process p;
 
@@ -182,7 +185,7 @@ __attribute__((format(printf, 2, 3))) static void add(note *to, const char *fmt,
         to->used = sizeof to->text - 1;
 }
 
-static void add_place(note *to, const record *r)
+static void add_position(note *to, const record *r)
 {
     add(to, "step %lld, %s", (long long)r->step, r->phase);
 }
@@ -194,9 +197,9 @@ static void add_behind(note *to, const sim_watchdog *w, int rank)
     add(to, "rank %d on %s (pid %lld) is behind: ", rank, p->last.host,
         (long long)p->last.pid);
     if (is_silent(w, rank))
-        add(to, "not heard from for %.0f s%s, last seen in ", p->silent_s,
-            state_of(w, &p->last));
-    add_place(to, &p->last);
+        add(to, "no heartbeat for %.0f s%s, last in ", p->silent_s,
+            describe_process(w, &p->last));
+    add_position(to, &p->last);
     add(to, "; ");
 }
 
@@ -211,7 +214,7 @@ static void add_others(note *to, const sim_watchdog *w, const bool *behind, int 
         add(to, "rank %d waits in ", r);
     else
         add(to, "the other %d ranks wait in ", n);
-    add_place(to, &w->peers[r].last);
+    add_position(to, &w->peers[r].last);
 }
 
 static void describe(const sim_watchdog *w, note *to)
@@ -220,7 +223,7 @@ static void describe(const sim_watchdog *w, note *to)
     int size = w->options.size, named = 0;
 
     *to = (note){.used = 0};
-    add(to, "no rank got anything done for %.0f s: ", w->idle_s);
+    add(to, "no rank made progress for %.0f s: ", w->idle_s);
     if (sim_alloc(&behind, (size_t)size, "train/watchdog") != SIM_OK)
         return;
     int n = find_behind(w, behind);
@@ -238,20 +241,20 @@ static void describe(const sim_watchdog *w, note *to)
 
 /* ---- the thread ---- */
 
-static void tell(const sim_watchdog *w, sim_hang event)
+static void report_ranks(const sim_watchdog *w, sim_hang event)
 {
     note n;
     describe(w, &n);
-    w->options.tell(w->options.ctx, event, n.text);
+    w->options.report(w->options.ctx, event, n.text);
 }
 
-/* Seconds since any rank did something, as far as this one has watched. */
-static double all_quiet_s(const sim_watchdog *w)
+/* Seconds since any rank made progress, as far as this rank has watched. */
+static double all_ranks_idle_s(const sim_watchdog *w)
 {
     double least = w->idle_s;
     for (int r = 0; r < w->options.size; r++)
-        if (w->peers[r].quiet_s < least)
-            least = w->peers[r].quiet_s;
+        if (w->peers[r].idle_s < least)
+            least = w->peers[r].idle_s;
     return least;
 }
 
@@ -264,58 +267,58 @@ static void watch_all(sim_watchdog *w, double elapsed_s)
         watch_peer(w, r, elapsed_s);
 }
 
-/* Is it certain?  The one that speaks should end the job; if it cannot, so do the others. */
-static bool is_over(const sim_watchdog *w)
+/* The reporting rank ends the job; if it cannot, the others do so after a grace period. */
+static bool is_certain(const sim_watchdog *w)
 {
     const double grace_s = 10;
-    return all_quiet_s(w) >= w->options.hang_s / 2 &&
-           w->idle_s >= w->options.hang_s + (speaks(w) ? 0 : grace_s);
+    return all_ranks_idle_s(w) >= w->options.hang_s / 2 &&
+           w->idle_s >= w->options.hang_s + (is_reporter(w) ? 0 : grace_s);
 }
 
-static void moved(sim_watchdog *w, uint64_t beats)
+static void note_progress(sim_watchdog *w, uint64_t beats)
 {
     w->beats = beats;
-    if (w->feared)
-        w->options.tell(w->options.ctx, SIM_HANG_OVER, "the ranks go on");
-    w->feared = false;
+    if (w->is_suspected)
+        w->options.report(w->options.ctx, SIM_HANG_OVER, "the ranks continue");
+    w->is_suspected = false;
     w->idle_s = w->watched_s = 0;
 }
 
-bool sim_watchdog_look(sim_watchdog *w, double elapsed_s)
+bool sim_watchdog_tick(sim_watchdog *w, double elapsed_s)
 {
     double hang_s = w->options.hang_s;
 
-    if (elapsed_s > 2 * w->tick_s) /* stopped in between, as the main thread was */
+    if (elapsed_s > 2 * w->tick_s) /* the process was stopped in between */
         elapsed_s = 2 * w->tick_s;
-    SIM_IGNORE(publish(w)); /* others see a silent rank then; this one still watches */
+    SIM_IGNORE(publish(w)); /* after a failure, others see a silent rank */
     if (w->record.beats != w->beats) {
-        moved(w, w->record.beats);
+        note_progress(w, w->record.beats);
         return true;
     }
     w->idle_s += elapsed_s;
     if (w->idle_s < hang_s / 4)
         return true;
     watch_all(w, elapsed_s);
-    if (is_over(w)) {
-        tell(w, SIM_HANG_SURE);
+    if (is_certain(w)) {
+        report_ranks(w, SIM_HANG_CERTAIN);
         return false;
     }
-    if (!w->feared && speaks(w) && w->idle_s >= hang_s / 2 &&
-        all_quiet_s(w) >= hang_s / 8) {
-        w->feared = true;
-        tell(w, SIM_HANG_FEARED);
+    if (!w->is_suspected && is_reporter(w) && w->idle_s >= hang_s / 2 &&
+        all_ranks_idle_s(w) >= hang_s / 8) {
+        w->is_suspected = true;
+        report_ranks(w, SIM_HANG_SUSPECTED);
     }
     return true;
 }
 
-static bool look_by_clock(sim_watchdog *w)
+static bool tick_by_clock(sim_watchdog *w)
 {
-    double now_s = sim_clock_s(), elapsed_s = now_s - w->seen_s;
-    w->seen_s = now_s;
-    return sim_watchdog_look(w, elapsed_s);
+    double now_s = sim_clock_s(), elapsed_s = now_s - w->last_tick_s;
+    w->last_tick_s = now_s;
+    return sim_watchdog_tick(w, elapsed_s);
 }
 
-static void *watch(void *ctx)
+static void *run_thread(void *ctx)
 {
     sim_watchdog *w = ctx;
     bool more = true;
@@ -327,7 +330,7 @@ static void *watch(void *ctx)
         if (w->stop)
             break;
         sim_mutex_unlock(&w->lock);
-        more = look_by_clock(w);
+        more = tick_by_clock(w);
         sim_mutex_lock(&w->lock);
     }
     sim_mutex_unlock(&w->lock);
@@ -336,21 +339,21 @@ static void *watch(void *ctx)
 
 /* ---- start and stop ---- */
 
-/* Often enough to see who is alive, seldom enough for a thousand ranks on one disk. */
-static double tick_of(double hang_s)
+/* Short enough to detect silent ranks, long enough for a thousand ranks on one disk. */
+static double tick_period(double hang_s)
 {
     const double most_s = 10;
     return hang_s / 40 < most_s ? hang_s / 40 : most_s;
 }
 
-static sim_status first_record(sim_watchdog *w)
+static sim_status write_first_record(sim_watchdog *w)
 {
     sim_status st = SIM_OK;
     int fd = -1;
 
-    path_of(w, w->options.rank, w->mine, sizeof w->mine);
-    SIM_TRY(sim_file_open_append(w->mine, &fd)); /* makes it */
-    SIM_TRY(sim_file_close(&fd, w->mine));
+    record_path(w, w->options.rank, w->own_path, sizeof w->own_path);
+    SIM_TRY(sim_file_open_append(w->own_path, &fd)); /* creates it */
+    SIM_TRY(sim_file_close(&fd, w->own_path));
     SIM_TRY(publish(w));
 done:
     return st;
@@ -363,12 +366,12 @@ sim_status sim_watchdog_create(const sim_watchdog_options *options, sim_watchdog
 
     SIM_TRY(sim_new(&w, "train/watchdog"));
     w->options = *options;
-    (void)snprintf(w->folder, sizeof w->folder, "%s", options->folder);
+    (void)snprintf(w->directory, sizeof w->directory, "%s", options->directory);
     (void)snprintf(w->record.host, sizeof w->record.host, "%s", options->host);
     w->record.pid = sim_process_id();
-    w->tick_s = tick_of(options->hang_s);
+    w->tick_s = tick_period(options->hang_s);
     SIM_TRY(sim_alloc(&w->peers, (size_t)options->size, "train/watchdog"));
-    SIM_TRY(first_record(w));
+    SIM_TRY(write_first_record(w));
     sim_mutex_init(&w->lock);
     sim_signal_init(&w->wake);
     *out = w;
@@ -383,8 +386,8 @@ done:
 sim_status sim_watchdog_start(sim_watchdog *w)
 {
     sim_status st = SIM_OK;
-    w->seen_s = sim_clock_s();
-    SIM_TRY(sim_thread_start(&w->thread, watch, w));
+    w->last_tick_s = sim_clock_s();
+    SIM_TRY(sim_thread_start(&w->thread, run_thread, w));
     w->started = true;
 done:
     return st;
@@ -403,7 +406,7 @@ void sim_watchdog_stop(sim_watchdog **out)
         sim_thread_join(&w->thread);
     sim_signal_destroy(&w->wake);
     sim_mutex_destroy(&w->lock);
-    SIM_IGNORE(sim_file_remove(w->mine));
+    SIM_IGNORE(sim_file_remove(w->own_path));
     sim_free(w->peers);
     sim_free(w);
     *out = NULL;

@@ -1,9 +1,9 @@
 /*
- * watchdog.h - a thread that sees when no rank gets anything done any more.
+ * watchdog.h - a thread that detects when no rank makes progress.
  *
- * It never speaks MPI.  Every rank's thread keeps a small record of heartbeat.h's counts in a
- * file that all ranks see, RUN/heartbeat/rank-N; when its own main thread stands still for
- * long, it reads the records of the others.
+ * The thread does not use MPI.  On every rank it publishes the counts of heartbeat.h in a file
+ * that all ranks can read, RUN/heartbeat/rank-N.  When its own main thread makes no progress
+ * for long, it reads the files of the other ranks.
  */
 #ifndef SIMILE_TRAIN_WATCHDOG_H
 #define SIMILE_TRAIN_WATCHDOG_H
@@ -12,38 +12,39 @@
 #include "simile/status.h"
 
 typedef enum {
-    SIM_HANG_FEARED, /* half of the time is over */
-    SIM_HANG_OVER,   /* after that: work goes on */
-    SIM_HANG_SURE    /* nobody did anything for all of it; the thread ends here */
+    SIM_HANG_SUSPECTED, /* half of the time has passed */
+    SIM_HANG_OVER,      /* progress after a suspected hang */
+    SIM_HANG_CERTAIN    /* no progress for the whole time; the thread then ends */
 } sim_hang;
 
 typedef struct {
-    const char *folder; /* of the records; it is there */
+    const char *directory; /* of the heartbeat files; exists */
     const char *host;
     int rank, size;
     double hang_s;
-    /* From the watchdog's thread, on one rank where there is a choice: the text names who
-     * is behind, in which step and phase, as far as it can be known. */
-    void (*tell)(void *ctx, sim_hang event, const char *text);
+    /* Called by the watchdog's thread, on the lowest rank that can.  The text names the ranks
+     * that are behind, with step and phase, as far as they are known. */
+    void (*report)(void *ctx, sim_hang event, const char *text);
     void *ctx;
-    /* What this rank has done; NULL: sim_heartbeat_now.  Tests play several ranks. */
+    /* Counts of this rank; NULL: sim_heartbeat_now.  Tests simulate several ranks. */
     sim_heartbeat (*beats)(void *ctx);
 } sim_watchdog_options;
 
 typedef struct sim_watchdog sim_watchdog;
 
 /*
- * Writes this rank's first record; `start` then starts the thread.  A record that an earlier run left
- * is another rank's until that rank has started too: let all agree before work begins.
- * Fails: as files do.
+ * Writes the first heartbeat of this rank; `start` then starts the thread.  The file of another
+ * rank may be from an earlier job until that rank has called create, so all ranks must agree
+ * before work begins.  Errors: those of files.
  */
 SIM_MUST_USE sim_status sim_watchdog_create(const sim_watchdog_options *options,
                                             sim_watchdog **out);
 SIM_MUST_USE sim_status sim_watchdog_start(sim_watchdog *w);
-/* A tick, which the thread does many times in hang_s: a record, and a look at the others where
- * nothing moves.  It comes `elapsed_s` after the last one.  False: it was the last. */
-bool sim_watchdog_look(sim_watchdog *w, double elapsed_s);
-/* Ends the thread, if it was started, and removes the record. */
+/* One check, which the thread makes many times within hang_s: publishes the heartbeat, and reads
+ * those of other ranks if there is no progress.  elapsed_s: since the last check.  Returns false
+ * if it was the last one. */
+bool sim_watchdog_tick(sim_watchdog *w, double elapsed_s);
+/* Ends the thread, if it was started, and removes the heartbeat file. */
 void sim_watchdog_stop(sim_watchdog **out);
 
 #endif

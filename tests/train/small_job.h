@@ -1,6 +1,6 @@
 /*
- * small_job.h - a job of ten short steps for the tests of this room, with its data in a
- * folder of its own.
+ * small_job.h - a job of ten short steps for the tests of train, with its data in a temporary
+ * directory.
  */
 #ifndef SIMILE_TRAIN_SMALL_JOB_H
 #define SIMILE_TRAIN_SMALL_JOB_H
@@ -12,10 +12,10 @@
 enum { IMAGES = 100, SIDE = 16, BATCH = 32, BLOCK = 8, STEPS = 10 };
 
 static const sim_comm *comm;
-static char folder[64];
+static char directory[64];
 static sim_job job;
 
-static void fill_one(const sim_option *o, char *to)
+static void set_default(const sim_option *o, char *to)
 {
     if (!o->fallback || o->type == SIM_OPTION_ITEMS)
         return;
@@ -31,31 +31,31 @@ static void fill_one(const sim_option *o, char *to)
         (void)snprintf(to + o->offset, SIM_OPTION_TEXT_BYTES, "%s", o->fallback);
 }
 
-static void fill(const sim_option_table *table, void *to)
+static void set_defaults(const sim_option_table *table, void *to)
 {
     for (size_t i = 0; i < table->n_rows; i++)
-        fill_one(&table->rows[i], to);
+        set_default(&table->rows[i], to);
 }
 
-/* Run RUN of the method, in the folder. */
+/* Sets `job` to the run `run` of the method. */
 static void make_job(const sim_method_row *method, const char *run)
 {
     job = (sim_job){.method = method};
-    fill(&sim_train_table, &job.train);
-    fill(method->table, &job.method_options);
-    fill(&sim_encoder_table, &job.encoder);
-    fill(&sim_batchnorm_table, &job.batchnorm);
-    fill(&sim_optimizer_table, &job.optimizer);
-    fill(&sim_schedule_table, &job.schedule);
-    fill(&sim_augment_table, &job.augment);
-    (void)snprintf(job.train.run, sizeof job.train.run, "%s/%s", folder, run);
-    (void)snprintf(job.train.train, sizeof job.train.train, "%s/train.h5", folder);
+    set_defaults(&sim_train_table, &job.train);
+    set_defaults(method->table, &job.method_options);
+    set_defaults(&sim_encoder_table, &job.encoder);
+    set_defaults(&sim_batchnorm_table, &job.batchnorm);
+    set_defaults(&sim_optimizer_table, &job.optimizer);
+    set_defaults(&sim_schedule_table, &job.schedule);
+    set_defaults(&sim_augment_table, &job.augment);
+    (void)snprintf(job.train.run, sizeof job.train.run, "%s/%s", directory, run);
+    (void)snprintf(job.train.train, sizeof job.train.train, "%s/train.h5", directory);
     job.train.batch = BATCH;
     job.train.block = BLOCK;
     job.train.threads = 1;
     job.train.checkpoint.every_minutes = 0;
     job.encoder.width = 0.125;
-    job.batchnorm.group = BLOCK; /* NaN in a block stays with its rank until the loss */
+    job.batchnorm.group = BLOCK; /* a NaN stays in its block until the loss */
     job.schedule.steps = STEPS;
     job.augment.preset = sim_choices_find("simclr-cifar|simclr|digits|none", "digits");
 }
@@ -69,7 +69,7 @@ static void write_data(void)
     uint8_t pixels[SIDE * SIDE];
     uint32_t word = 5;
 
-    (void)snprintf(path, sizeof path, "%s/train.h5", folder);
+    (void)snprintf(path, sizeof path, "%s/train.h5", directory);
     ASSERT_OK(sim_dataset_create(path, &spec, &w));
     for (int i = 0; i < IMAGES; i++) {
         for (size_t p = 0; p < sizeof pixels; p++) {
@@ -84,13 +84,13 @@ static void write_data(void)
 static int set_up(void **state)
 {
     (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/simile-loop-XXXXXX");
+    (void)snprintf(directory, sizeof directory, "/tmp/simile-loop-XXXXXX");
     if (comm->rank == 0) {
-        if (!mkdtemp(folder))
+        if (!mkdtemp(directory))
             return -1;
         write_data();
     }
-    sim_comm_broadcast(comm, 0, folder, sizeof folder);
+    sim_comm_broadcast(comm, 0, directory, sizeof directory);
     return 0;
 }
 
@@ -101,7 +101,7 @@ static int tear_down(void **state)
     sim_comm_barrier(comm);
     if (comm->rank != 0)
         return 0;
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    (void)snprintf(command, sizeof command, "rm -rf %s", directory);
     return system(command);
 }
 

@@ -1,9 +1,9 @@
 /*
  * simile-test: timeout 120
- * test_guard_mpi.c - the guards of a run, on 1 to 4 ranks: a bit that flips in one rank's
- * state is found, its rank named, and nothing of it saved; ranks count their exchanges alike.
+ * test_guard_mpi.c - the guards of a run on 1 to 4 ranks: a flipped bit in the state of one rank
+ * is found, the rank is named and no checkpoint is written; all ranks count the same exchanges.
  *
- * A callback flips the bit, since no data and no key could.
+ * A callback flips the bit.
  */
 #include "simile_test.h"
 
@@ -21,10 +21,10 @@ enum { FLIP_AFTER = 5 };
 
 /* ---- the fault ---- */
 
-typedef enum { NOTHING, WEIGHT, STATISTIC, MOMENTUM } place;
+typedef enum { NOTHING, WEIGHT, STATISTIC, MOMENTUM } fault_place;
 
 static struct {
-    place where;
+    fault_place where;
     int rank;
     char name[192]; /* of the tensor, on that rank */
 } fault;
@@ -62,18 +62,18 @@ static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *st
     const sim_visitor hashing = {.visit = add_tensor, .ctx = ctx};
     (void)stream;
 
-    if (t->at.step == FLIP_AFTER && comm->rank == fault.rank) {
+    if (t->progress.at.step == FLIP_AFTER && comm->rank == fault.rank) {
         if (fault.where == WEIGHT)
-            SIM_TRY(sim_method_visit_weights(&t->method, &flipping));
+            SIM_TRY(sim_method_visit_weights(&t->learner.method, &flipping));
         if (fault.where == STATISTIC)
-            SIM_TRY(sim_method_visit_buffers(&t->method, &flipping));
+            SIM_TRY(sim_method_visit_buffers(&t->learner.method, &flipping));
         if (fault.where == MOMENTUM)
-            SIM_TRY(sim_optimizer_visit(t->optimizer, &flipping));
+            SIM_TRY(sim_optimizer_visit(t->learner.optimizer, &flipping));
     }
     sim_hasher_reset(ctx);
-    SIM_TRY(sim_method_visit_weights(&t->method, &hashing));
-    seen[t->at.step].weights = sim_hasher_value(ctx);
-    seen[t->at.step].exchanges = sim_heartbeat_now().exchanges;
+    SIM_TRY(sim_method_visit_weights(&t->learner.method, &hashing));
+    seen[t->progress.at.step].weights = sim_hasher_value(ctx);
+    seen[t->progress.at.step].exchanges = sim_heartbeat_now().exchanges;
 done:
     return st;
 }
@@ -112,10 +112,10 @@ static void make_small(const char *run)
 static void check_message(const char *text)
 {
     if (!strstr(sim_error_message(), text))
-        fail_msg("\"%s\" lacks \"%s\"", sim_error_message(), text);
+        fail_msg("\"%s\" does not contain \"%s\"", sim_error_message(), text);
 }
 
-/* Who is named: the odd one of several, both of two. */
+/* Of several ranks the differing one is named, of two both. */
 static void check_names(int after)
 {
     char text[1024];
@@ -146,18 +146,18 @@ static int64_t newest(void)
     return step;
 }
 
-static sim_hash calm; /* weights at the end of an undisturbed run */
+static sim_hash undisturbed; /* weights at the end of a run without a fault */
 
-static void train_calmly(void)
+static void train_undisturbed(void)
 {
-    make_small("calm");
+    make_small("undisturbed");
     fault.where = NOTHING;
     ASSERT_OK(train());
-    calm = seen[STEPS].weights;
+    undisturbed = seen[STEPS].weights;
 }
 
-/* With a fault the run ends after step `found` and leaves the checkpoint of step `left`;
- * without it the next start ends with the weights of a calm run. */
+/* With the fault, the run ends after step `found`, and its newest checkpoint is of step `left`.
+ * Without it, the next start ends with the weights of an undisturbed run. */
 static void check_fault(const char *run, int64_t check_steps, int64_t save_steps,
                         int found, int left)
 {
@@ -165,7 +165,7 @@ static void check_fault(const char *run, int64_t check_steps, int64_t save_steps
     job.train.check_steps = check_steps;
     job.train.checkpoint.every_steps = save_steps;
     if (comm->size == 1) {
-        ASSERT_OK(train()); /* nobody to compare with */
+        ASSERT_OK(train()); /* no other rank to compare with */
         return;
     }
     assert_int_equal(train(), SIM_E_BUG);
@@ -173,13 +173,13 @@ static void check_fault(const char *run, int64_t check_steps, int64_t save_steps
     assert_int_equal(newest(), left);
     fault.where = NOTHING;
     ASSERT_OK(train());
-    assert_true(sim_hash_equal(calm, seen[STEPS].weights));
+    assert_true(sim_hash_equal(undisturbed, seen[STEPS].weights));
 }
 
 static void a_flipped_bit_is_found_and_its_rank_named(void **state)
 {
     (void)state;
-    train_calmly();
+    train_undisturbed();
     for (int r = 0; r<comm->size; r += comm->size> 1 ? comm->size - 1 : 1) {
         char run[32];
         (void)snprintf(run, sizeof run, "weight-%d", r);
@@ -189,7 +189,7 @@ static void a_flipped_bit_is_found_and_its_rank_named(void **state)
     }
 }
 
-static void batch_norm_and_the_optimizer_are_compared_too(void **state)
+static void batch_norm_and_optimizer_state_are_compared(void **state)
 {
     (void)state;
     fault.rank = comm->size - 1;
@@ -199,7 +199,7 @@ static void batch_norm_and_the_optimizer_are_compared_too(void **state)
     check_fault("momentum", 5, 0, FLIP_AFTER, 0);
 }
 
-static void no_checkpoint_of_it_is_written(void **state)
+static void no_checkpoint_of_a_differing_state_is_written(void **state)
 {
     (void)state;
     fault.rank = comm->size - 1;
@@ -214,8 +214,8 @@ static void no_checkpoint_of_it_is_written(void **state)
 static double embedding_std_reported; /* of 1/sqrt(d); from step 5 on */
 static int64_t calls;
 
-static void narrow(void *self, const sim_method_batch *batch, sim_loss_report *report,
-                   float *grads)
+static void report_narrow_embeddings(void *self, const sim_method_batch *batch,
+                                     sim_loss_report *report, float *grads)
 {
     const sim_method_row *row = sim_methods_find("simclr");
     row->loss(self, batch, report, grads);
@@ -228,7 +228,7 @@ static sim_status train_narrow(const char *run, double embedding_std, const char
 {
     static sim_method_row wrapped;
     wrapped = *sim_methods_find("simclr");
-    wrapped.loss = narrow;
+    wrapped.loss = report_narrow_embeddings;
     make_small(run);
     job.method = &wrapped;
     job.train.log_every_steps = 2;
@@ -240,14 +240,14 @@ static sim_status train_narrow(const char *run, double embedding_std, const char
     return train();
 }
 
-/* How often rank 0's log holds the text. */
+/* Occurrences of the text in the log of the run. */
 static int count_in_log(const char *run, const char *text)
 {
     char path[128], *log = NULL;
     size_t n_bytes = 0;
     int n = 0;
     sim_comm_barrier(comm);
-    (void)snprintf(path, sizeof path, "%s/%s/log.txt", folder, run);
+    (void)snprintf(path, sizeof path, "%s/%s/log.txt", directory, run);
     ASSERT_OK(sim_file_load(path, 1 << 20, &log, &n_bytes));
     for (const char *at = log; (at = strstr(at, text)) != NULL; at++)
         n++;
@@ -255,7 +255,7 @@ static int count_in_log(const char *run, const char *text)
     return n;
 }
 
-static void a_collapse_is_told_once(void **state)
+static void a_collapse_is_reported_once(void **state)
 {
     (void)state;
     ASSERT_OK(train_narrow("narrow", 0.099, "warn"));
@@ -267,7 +267,7 @@ static void a_collapse_is_told_once(void **state)
     assert_int_equal(count_in_log("off", "the embeddings collapsed"), 0);
 }
 
-static void a_collapse_ends_the_run_where_that_is_asked_for(void **state)
+static void a_collapse_ends_the_run_if_requested(void **state)
 {
     (void)state;
     ASSERT_REFUSED(train_narrow("end", 0.099, "stop"), SIM_E_BUG,
@@ -276,7 +276,7 @@ static void a_collapse_ends_the_run_where_that_is_asked_for(void **state)
     assert_int_equal(count_in_log("end", "warning: the embeddings"), 0);
 }
 
-static void ranks_count_their_exchanges_alike(void **state)
+static void all_ranks_count_the_same_exchanges(void **state)
 {
     int64_t least[STEPS + 1], most[STEPS + 1];
     (void)state;
@@ -291,25 +291,25 @@ static void ranks_count_their_exchanges_alike(void **state)
     sim_comm_max_i64(comm, most + 1, STEPS);
     for (int s = 1; s <= STEPS; s++) {
         assert_int_equal(least[s], most[s]);
-        assert_int_equal(least[s] % 2, 0); /* callbacks run outside of any */
+        assert_int_equal(least[s] % 2, 0); /* a callback is not inside an exchange */
         assert_true(s == 1 || least[s] > least[s - 1] || comm->size == 1);
     }
 }
 
-static void the_watchdog_leaves_no_record(void **state)
+static void the_watchdog_removes_its_heartbeats(void **state)
 {
     char path[128];
     sim_names names = {0};
     (void)state;
     sim_comm_barrier(comm);
-    (void)snprintf(path, sizeof path, "%s/calm/heartbeat", folder);
+    (void)snprintf(path, sizeof path, "%s/undisturbed/heartbeat", directory);
     ASSERT_OK(sim_directory_list(path, &names));
     assert_int_equal(names.n, 0);
     sim_names_clear(&names);
     make_small("unwatched");
     job.train.hang_seconds = 0;
     ASSERT_OK(train());
-    (void)snprintf(path, sizeof path, "%s/unwatched/heartbeat", folder);
+    (void)snprintf(path, sizeof path, "%s/unwatched/heartbeat", directory);
     assert_false(sim_path_exists(path));
 }
 
@@ -317,12 +317,12 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_flipped_bit_is_found_and_its_rank_named),
-        cmocka_unit_test(batch_norm_and_the_optimizer_are_compared_too),
-        cmocka_unit_test(no_checkpoint_of_it_is_written),
-        cmocka_unit_test(a_collapse_is_told_once),
-        cmocka_unit_test(a_collapse_ends_the_run_where_that_is_asked_for),
-        cmocka_unit_test(ranks_count_their_exchanges_alike),
-        cmocka_unit_test(the_watchdog_leaves_no_record),
+        cmocka_unit_test(batch_norm_and_optimizer_state_are_compared),
+        cmocka_unit_test(no_checkpoint_of_a_differing_state_is_written),
+        cmocka_unit_test(a_collapse_is_reported_once),
+        cmocka_unit_test(a_collapse_ends_the_run_if_requested),
+        cmocka_unit_test(all_ranks_count_the_same_exchanges),
+        cmocka_unit_test(the_watchdog_removes_its_heartbeats),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
         return 1;

@@ -1,8 +1,8 @@
 /*
  * test_identity.c - identities of checkpoints that were written with other option tables.
  *
- * A section with the keys `rate` and `mode` stands for the program of yesterday; the same
- * section with `smooth` and `depth` added stands for the present one.
+ * A section with the keys `rate` and `mode` represents an old program; the same section with
+ * `smooth` and `depth` added represents the current one.
  */
 #include "simile_test.h"
 
@@ -97,7 +97,7 @@ static void a_key_that_the_checkpoint_lacks_has_the_value_before_it_existed(void
     assert_null(strstr(sim_error_message(), "part.depth"));
 }
 
-static void without_a_value_before_the_default_counts(void **state)
+static void without_a_value_before_it_has_the_default(void **state)
 {
     (void)state;
     ASSERT_OK(resume(&old_table, "part: {rate: 1}", &new_table,
@@ -107,7 +107,7 @@ static void without_a_value_before_the_default_counts(void **state)
                    SIM_E_CONFIG, "part.depth");
 }
 
-static void keys_of_both_are_compared_as_always(void **state)
+static void keys_of_both_are_compared(void **state)
 {
     (void)state;
     ASSERT_OK(resume(&new_table, "part: {rate: 1}", &new_table, "part: {rate: 1.0}"));
@@ -194,8 +194,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_that_the_checkpoint_lacks_has_the_value_before_it_existed),
-        cmocka_unit_test(without_a_value_before_the_default_counts),
-        cmocka_unit_test(keys_of_both_are_compared_as_always),
+        cmocka_unit_test(without_a_value_before_it_has_the_default),
+        cmocka_unit_test(keys_of_both_are_compared),
         cmocka_unit_test(a_key_that_this_program_lacks_is_refused_by_name),
         cmocka_unit_test(the_job_of_a_checkpoint_is_read_with_the_values_before),
         cmocka_unit_test(an_arithmetic_without_a_version_is_version_1),

@@ -1,10 +1,10 @@
 /*
  * simile-test: timeout 120
- * test_loop_mpi.c - the loop from within, on 1 to 4 ranks: a step allocates nothing; what is
- * not finite in one rank is skipped by all; too much of it ends the run.
+ * test_loop_mpi.c - the training loop on 1 to 4 ranks: a step allocates nothing; a view or
+ * gradient that is not finite on one rank makes all ranks skip the step; too many end the run.
  *
- * The method is one with its row's forward_backward wrapped, so that one rank can be given a
- * view or a gradient that no data set could hold; mocov2 has a queue and a momentum copy.
+ * Forward and backward of the method are wrapped to corrupt a view or a gradient of one rank.
+ * mocov2 has a queue and a momentum encoder.
  */
 #include "simile_test.h"
 
@@ -22,32 +22,32 @@
 
 static sim_method_row wrapped;
 
-typedef enum { NOTHING, IN_VIEW, IN_GRADIENT, IN_LAST_VIEW } place;
+typedef enum { NOTHING, IN_VIEW, IN_GRADIENT, IN_LAST_VIEW } fault_place;
 
 static struct {
-    place where;
+    fault_place where;
     int rank;
-    int64_t from, to, call; /* calls [from, to) are spoilt; the first is 1 */
-} trap;
+    int64_t from, to, call; /* calls [from, to) are corrupted; the first is 1 */
+} fault;
 
-static float spoilt[2 * BATCH * SIDE * SIDE];
+static float corrupted[2 * BATCH * SIDE * SIDE];
 
-static bool spoils_call(void)
+static bool is_faulty_call(void)
 {
-    return comm->rank == trap.rank && trap.call >= trap.from && trap.call < trap.to;
+    return comm->rank == fault.rank && fault.call >= fault.from && fault.call < fault.to;
 }
 
 static void forward(void *self, const sim_method_batch *batch)
 {
-    trap.call++;
-    sim_range mine = sim_partition_range(sim_comm_partition(comm), BATCH / BLOCK);
-    size_t floats = (mine.hi - mine.lo) * 2 * BLOCK * SIDE * SIDE;
+    fault.call++;
+    sim_range local = sim_partition_range(sim_comm_partition(comm), BATCH / BLOCK);
+    size_t floats = (local.hi - local.lo) * 2 * BLOCK * SIDE * SIDE;
     sim_method_batch seen = *batch;
 
-    if (spoils_call() && (trap.where == IN_VIEW || trap.where == IN_LAST_VIEW)) {
-        memcpy(spoilt, batch->x, floats * sizeof *spoilt);
-        spoilt[trap.where == IN_VIEW ? SIDE + 3 : floats - SIDE] = NAN;
-        seen.x = spoilt;
+    if (is_faulty_call() && (fault.where == IN_VIEW || fault.where == IN_LAST_VIEW)) {
+        memcpy(corrupted, batch->x, floats * sizeof *corrupted);
+        corrupted[fault.where == IN_VIEW ? SIDE + 3 : floats - SIDE] = NAN;
+        seen.x = corrupted;
     }
     sim_methods_find(wrapped.name)->forward(self, &seen);
 }
@@ -55,7 +55,7 @@ static void forward(void *self, const sim_method_batch *batch)
 static void backward(void *self, const sim_loss_report *report, float *grads)
 {
     sim_methods_find(wrapped.name)->backward(self, report, grads);
-    if (spoils_call() && trap.where == IN_GRADIENT)
+    if (is_faulty_call() && fault.where == IN_GRADIENT)
         grads[7] = INFINITY;
 }
 
@@ -65,8 +65,8 @@ static struct {
     int64_t skipped;
     uint64_t allocations;
     sim_hash weights, buffers, optimizer;
-    sim_hash copies; /* weights of momentum copies */
-    sim_hash queue;  /* this rank's rows of it */
+    sim_hash copies; /* weights of momentum encoders */
+    sim_hash queue;  /* local rows */
 } seen[STEPS + 1];
 
 static sim_status add_tensor(void *ctx, const char *group, const sim_tensor *t)
@@ -80,11 +80,11 @@ static void add_queue(sim_queue *q, sim_hasher *h)
 {
     if (!q)
         return;
-    sim_range mine = sim_queue_local(q);
+    sim_range local = sim_queue_local(q);
     int64_t at[] = {sim_queue_pointer(q), sim_queue_filled(q)};
     sim_hasher_add(h, at, sizeof at);
     sim_hasher_add(h, sim_queue_rows(q),
-                   (mine.hi - mine.lo) * (size_t)job.encoder.projector_dim *
+                   (local.hi - local.lo) * (size_t)job.encoder.projector_dim *
                        sizeof(float));
 }
 
@@ -99,7 +99,7 @@ static sim_status note(void *ctx, const sim_train_state *t, sim_stream *stream)
     const int64_t step = sim_train_step(t);
     (void)stream;
 
-    seen[step].skipped = t->at.skipped;
+    seen[step].skipped = t->progress.at.skipped;
     seen[step].allocations = sim_memory_calls();
     sim_hasher_reset(ctx);
     size_t n = method->row->nets(method->self, nets, groups);
@@ -120,7 +120,7 @@ static sim_status note(void *ctx, const sim_train_state *t, sim_stream *stream)
     add_queue(sim_method_queue(method), ctx);
     seen[step].queue = sim_hasher_value(ctx);
     sim_hasher_reset(ctx);
-    SIM_TRY(sim_optimizer_visit(t->optimizer, &v));
+    SIM_TRY(sim_optimizer_visit(t->learner.optimizer, &v));
     seen[step].optimizer = sim_hasher_value(ctx);
 done:
     return st;
@@ -161,7 +161,7 @@ static sim_status train(void)
                                        .stop_after = -1,
                                        .callbacks = &callback,
                                        .n_callbacks = 1};
-    trap.call = 0;
+    fault.call = 0;
     memset(seen, 0, sizeof seen);
     sim_status st = sim_train(comm, &request);
     sim_hasher_destroy(&h);
@@ -178,9 +178,9 @@ static bool is_same(sim_hash a, sim_hash b)
 static void check_allocations(const char *method)
 {
     make_wrapped(method, method);
-    trap.where = NOTHING;
+    fault.where = NOTHING;
     ASSERT_OK(train());
-    /* Three steps an epoch: the second and third order are drawn in between. */
+    /* Three steps per epoch: permutations are computed in between. */
     for (int s = 2; s <= STEPS; s++)
         if (seen[s].allocations != seen[1].allocations)
             fail_msg("%s: step %d made %llu allocations", method, s,
@@ -194,7 +194,7 @@ static void a_step_allocates_nothing(void **state)
     check_allocations("mocov2");
 }
 
-/* Every rank saw step `bad`, and no other, leave everything as it was. */
+/* On every rank, step `bad` and no other left the state unchanged. */
 static void check_skip(int bad, const char *what)
 {
     for (int s = 1; s <= STEPS; s++) {
@@ -214,69 +214,69 @@ static void check_skip(int bad, const char *what)
         if (s > 1 &&
             is_same(seen[s].queue, seen[s - 1].queue) != (s == bad || !has_queue))
             fail_msg("%s: step %d, queue", what, s);
-        /* the copy meets the first step's weights in the second */
+        /* the momentum encoder first changes in the second step */
         if (s > 1 &&
             is_same(seen[s].copies, seen[s - 1].copies) != (s == bad || !has_copies))
-            fail_msg("%s: step %d, momentum copies", what, s);
+            fail_msg("%s: step %d, momentum encoders", what, s);
         if (s > 1 && is_same(seen[s].optimizer, seen[s - 1].optimizer) != (s == bad))
             fail_msg("%s: step %d, optimizer", what, s);
     }
 }
 
-static void spoil_step_four(const char *method, int rank, place where)
+static void corrupt_step_four(const char *method, int rank, fault_place where)
 {
     static const char *const places[] = {"nothing", "view", "gradient", "last-view"};
     char name[64];
 
     (void)snprintf(name, sizeof name, "%s-%s-%d", method, places[where], rank);
     make_wrapped(method, name);
-    trap.where = where;
-    trap.rank = rank;
-    trap.from = 4;
-    trap.to = 5;
+    fault.where = where;
+    fault.rank = rank;
+    fault.from = 4;
+    fault.to = 5;
     ASSERT_OK(train());
     check_skip(4, name);
 }
 
-static void what_is_not_finite_in_one_rank_is_skipped_by_all(void **state)
+static void a_value_that_is_not_finite_on_one_rank_is_skipped_by_all(void **state)
 {
     (void)state;
     for (int r = 0; r < comm->size; r++)
-        for (place where = IN_VIEW; where <= IN_GRADIENT; where++)
-            spoil_step_four("simclr", r, where);
+        for (fault_place where = IN_VIEW; where <= IN_GRADIENT; where++)
+            corrupt_step_four("simclr", r, where);
 }
 
-static void a_skipped_step_leaves_queue_and_momentum_copies(void **state)
+static void a_skipped_step_does_not_change_queue_and_momentum_encoder(void **state)
 {
     (void)state;
-    for (place where = IN_VIEW; where <= IN_LAST_VIEW; where++)
-        spoil_step_four("mocov2", comm->size - 1, where);
-    spoil_step_four("mocov3", comm->size - 1, IN_GRADIENT);
-    spoil_step_four("nnclr", comm->size - 1, IN_GRADIENT);
+    for (fault_place where = IN_VIEW; where <= IN_LAST_VIEW; where++)
+        corrupt_step_four("mocov2", comm->size - 1, where);
+    corrupt_step_four("mocov3", comm->size - 1, IN_GRADIENT);
+    corrupt_step_four("nnclr", comm->size - 1, IN_GRADIENT);
 }
 
 static bool log_names(const char *text)
 {
     char path[128], *log = NULL;
     size_t n = 0;
-    (void)snprintf(path, sizeof path, "%s/mad/log.txt", folder);
+    (void)snprintf(path, sizeof path, "%s/faulty/log.txt", directory);
     ASSERT_OK(sim_file_load(path, 1 << 20, &log, &n));
     bool found = strstr(log, text) != NULL;
     sim_free(log);
     return found;
 }
 
-static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **state)
+static void too_many_in_a_row_end_the_run_with_a_good_checkpoint(void **state)
 {
     sim_checkpoint *k = NULL;
     (void)state;
-    make_wrapped("simclr", "mad");
+    make_wrapped("simclr", "faulty");
     job.train.bad_steps = 2;
     job.train.checkpoint.every_steps = 2;
-    trap.where = IN_GRADIENT;
-    trap.rank = comm->size - 1;
-    trap.from = 4;
-    trap.to = STEPS + 1;
+    fault.where = IN_GRADIENT;
+    fault.rank = comm->size - 1;
+    fault.from = 4;
+    fault.to = STEPS + 1;
     ASSERT_REFUSED(train(), SIM_E_BUG,
                    "step 6: the loss or gradient was not finite 3 times");
     assert_int_equal(SIM_E_BUG, 70);
@@ -286,7 +286,7 @@ static void too_many_in_a_row_end_the_run_and_its_checkpoint_is_good(void **stat
     ASSERT_OK(sim_checkpoint_newest(comm, job.train.run, &k));
     assert_int_equal(sim_checkpoint_head_of(k)->step, 4);
     sim_checkpoint_close(&k);
-    trap.where = NOTHING; /* the next start goes on from there */
+    fault.where = NOTHING; /* the next start resumes from it */
     ASSERT_OK(train());
     assert_int_equal(seen[4].allocations, 0);
     assert_int_equal(seen[5].skipped, 1);
@@ -297,9 +297,9 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_allocates_nothing),
-        cmocka_unit_test(what_is_not_finite_in_one_rank_is_skipped_by_all),
-        cmocka_unit_test(a_skipped_step_leaves_queue_and_momentum_copies),
-        cmocka_unit_test(too_many_in_a_row_end_the_run_and_its_checkpoint_is_good),
+        cmocka_unit_test(a_value_that_is_not_finite_on_one_rank_is_skipped_by_all),
+        cmocka_unit_test(a_skipped_step_does_not_change_queue_and_momentum_encoder),
+        cmocka_unit_test(too_many_in_a_row_end_the_run_with_a_good_checkpoint),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
         return 1;

@@ -1,5 +1,5 @@
 /*
- * test_signals.c - a signal is noted while the loop watches, and harms nobody afterwards.
+ * test_signals.c - a signal is a request to stop while the loop runs, and ignored afterwards.
  */
 #include "simile_test.h"
 
@@ -7,7 +7,7 @@
 
 #include <signal.h>
 
-static void a_signal_is_noted_and_a_late_one_ignored(void **state)
+static void a_signal_is_pending_and_a_late_one_ignored(void **state)
 {
     static const int numbers[] = {SIGUSR1, SIGTERM, SIGINT};
 
@@ -25,7 +25,7 @@ static void a_signal_is_noted_and_a_late_one_ignored(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_signal_is_noted_and_a_late_one_ignored),
+        cmocka_unit_test(a_signal_is_pending_and_a_late_one_ignored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

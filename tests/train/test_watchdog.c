@@ -1,9 +1,9 @@
 /*
- * test_watchdog.c - who is named, and who is left alone, when ranks stand still.
+ * test_watchdog.c - which ranks are named when no rank makes progress.
  *
- * The ranks are played in one process, tick by tick of a time that is ours, so nothing
- * depends on how fast this machine is; one test has the real thread.  What the system says
- * of a stopped process is in tests/e2e/test_guard.sh.
+ * The ranks are simulated in one process, tick by tick of a simulated time, so that nothing
+ * depends on the speed of the machine; one test uses the real thread.  Stopped processes are
+ * tested in tests/e2e/test_guard.sh.
  *
  * simile-test: labels tsan
  */
@@ -17,58 +17,60 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { RANKS = 3, TEXT = 4096, TICKS = 40 }; /* so many ticks are the limit */
+enum { RANKS = 3, TEXT = 4096, TICKS = 40 }; /* TICKS: of hang_s */
 
 static const double hang_s = 40, tick_s = 1;
-static char folder[64];
+static char directory[64];
 
 typedef struct {
-    char host[16], said[TEXT];
+    char host[16], reported[TEXT];
     sim_heartbeat beats;
-    sim_watchdog *dog;
-    bool stopped, sure; /* as by SIGSTOP; it would have ended the job */
-} played;
+    sim_watchdog *watchdog;
+    bool stopped; /* as by SIGSTOP */
+    bool certain; /* reported a certain hang, which ends the job */
+} simulated_rank;
 
-static played ranks[RANKS];
+static simulated_rank ranks[RANKS];
 
-static sim_heartbeat beats_of(void *ctx)
+static sim_heartbeat get_beats(void *ctx)
 {
-    return ((const played *)ctx)->beats;
+    return ((const simulated_rank *)ctx)->beats;
 }
 
-static void note(char said[TEXT], sim_hang event, const char *text)
+static void note(char reported[TEXT], sim_hang event, const char *text)
 {
-    static const char *const names[] = {
-        [SIM_HANG_FEARED] = "FEARED", [SIM_HANG_OVER] = "OVER", [SIM_HANG_SURE] = "SURE"};
-    size_t used = strlen(said);
-    (void)snprintf(said + used, TEXT - used, "%s %s\n", names[event], text);
+    static const char *const names[] = {[SIM_HANG_SUSPECTED] = "SUSPECTED",
+                                        [SIM_HANG_OVER] = "OVER",
+                                        [SIM_HANG_CERTAIN] = "CERTAIN"};
+    size_t used = strlen(reported);
+    (void)snprintf(reported + used, TEXT - used, "%s %s\n", names[event], text);
 }
 
-static void tell(void *ctx, sim_hang event, const char *text)
+static void record_event(void *ctx, sim_hang event, const char *text)
 {
-    played *r = ctx;
-    note(r->said, event, text);
-    r->sure = event == SIM_HANG_SURE;
+    simulated_rank *r = ctx;
+    note(r->reported, event, text);
+    r->certain = event == SIM_HANG_CERTAIN;
 }
 
 static int begin(void **state)
 {
     (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/simile-watchdog-XXXXXX");
-    assert_non_null(mkdtemp(folder));
+    (void)snprintf(directory, sizeof directory, "/tmp/simile-watchdog-XXXXXX");
+    assert_non_null(mkdtemp(directory));
     for (int i = 0; i < RANKS; i++) {
-        played *r = &ranks[i];
-        *r = (played){.beats = {.step = 7, .phase = "forward"}};
+        simulated_rank *r = &ranks[i];
+        *r = (simulated_rank){.beats = {.step = 7, .phase = "forward"}};
         (void)snprintf(r->host, sizeof r->host, "node%d", i);
-        const sim_watchdog_options options = {.folder = folder,
+        const sim_watchdog_options options = {.directory = directory,
                                               .host = r->host,
                                               .rank = i,
                                               .size = RANKS,
                                               .hang_s = hang_s,
-                                              .tell = tell,
+                                              .report = record_event,
                                               .ctx = r,
-                                              .beats = beats_of};
-        ASSERT_OK(sim_watchdog_create(&options, &r->dog));
+                                              .beats = get_beats};
+        ASSERT_OK(sim_watchdog_create(&options, &r->watchdog));
     }
     return 0;
 }
@@ -77,8 +79,8 @@ static int end(void **state)
 {
     (void)state;
     for (int i = 0; i < RANKS; i++)
-        sim_watchdog_stop(&ranks[i].dog);
-    return rmdir(folder); /* they took their records with them */
+        sim_watchdog_stop(&ranks[i].watchdog);
+    return rmdir(directory); /* fails unless it is empty */
 }
 
 /* ---- what ranks do ---- */
@@ -88,48 +90,47 @@ static void beat(int rank)
     ranks[rank].beats.beats++;
 }
 
-/* Comes to an exchange, and leaves it. */
-static void enter(int rank)
+/* Completes an exchange. */
+static void exchange(int rank)
 {
     ranks[rank].beats.phase = "gradient sum";
     ranks[rank].beats.exchanges++;
     beat(rank);
 }
 
-/* So many ticks pass, or as many as it takes for one to be sure, which ends the job.  Their
- * number. */
+/* Simulates `ticks` ticks, or fewer if a rank ends the job.  Returns their number. */
 static int pass(int ticks)
 {
     for (int i = 0; i < ticks; i++)
         for (int r = 0; r < RANKS; r++) {
             if (!ranks[r].stopped)
-                (void)sim_watchdog_look(ranks[r].dog, tick_s);
-            if (ranks[r].sure)
+                (void)sim_watchdog_tick(ranks[r].watchdog, tick_s);
+            if (ranks[r].certain)
                 return i + 1;
         }
     return ticks;
 }
 
-/* ---- what they say ---- */
+/* ---- what they report ---- */
 
-static void expect_text(const char *said, const char *text)
+static void expect_text(const char *reported, const char *text)
 {
-    if (!said || !strstr(said, text))
-        fail_msg("\"%s\" lacks \"%s\"", said ? said : "", text);
+    if (!reported || !strstr(reported, text))
+        fail_msg("\"%s\" does not contain \"%s\"", reported ? reported : "", text);
 }
 
-static const char *sure_of(int rank)
+static const char *certain_report(int rank)
 {
-    const char *sure = strstr(ranks[rank].said, "SURE ");
-    expect_text(ranks[rank].said, "SURE ");
-    return sure;
+    const char *report = strstr(ranks[rank].reported, "CERTAIN ");
+    expect_text(ranks[rank].reported, "CERTAIN ");
+    return report;
 }
 
-static void expect_silence(void)
+static void expect_no_report(void)
 {
     for (int r = 0; r < RANKS; r++)
-        if (ranks[r].said[0])
-            fail_msg("rank %d said: %s", r, ranks[r].said);
+        if (ranks[r].reported[0])
+            fail_msg("rank %d reported: %s", r, ranks[r].reported);
 }
 
 /* ---- the tests ---- */
@@ -137,162 +138,168 @@ static void expect_silence(void)
 static void a_stopped_rank_is_named(void **state)
 {
     (void)state;
-    enter(0);
-    enter(2);
+    exchange(0);
+    exchange(2);
     ranks[1].stopped = true;
     assert_in_range(pass(3 * TICKS), TICKS, TICKS + 2);
-    expect_text(ranks[0].said, "FEARED no rank got anything done for 20 s");
-    const char *sure = sure_of(0);
-    expect_text(sure, "rank 1 on node1 (pid ");
-    expect_text(sure, "is behind: not heard from for ");
-    expect_text(sure, "last seen in step 7, forward; ");
-    expect_text(sure, "the other 2 ranks wait in step 7, gradient sum");
-    assert_null(strstr(sure, "rank 2"));
-    assert_null(strstr(ranks[2].said, "FEARED")); /* one speaks for all */
+    expect_text(ranks[0].reported, "SUSPECTED no rank made progress for 20 s");
+    const char *report = certain_report(0);
+    expect_text(report, "rank 1 on node1 (pid ");
+    expect_text(report, "is behind: no heartbeat for ");
+    expect_text(report, "last in step 7, forward; ");
+    expect_text(report, "the other 2 ranks wait in step 7, gradient sum");
+    assert_null(strstr(report, "rank 2"));
+    assert_null(strstr(ranks[2].reported, "SUSPECTED")); /* one rank reports for all */
 }
 
-static void another_speaks_when_the_first_is_stopped(void **state)
+static void the_next_rank_reports_when_the_first_is_stopped(void **state)
 {
     (void)state;
-    enter(1);
-    enter(2);
+    exchange(1);
+    exchange(2);
     ranks[0].stopped = true;
     assert_in_range(pass(3 * TICKS), TICKS, TICKS + 2);
-    expect_text(sure_of(1), "rank 0 on node0");
+    expect_text(certain_report(1), "rank 0 on node0");
 }
 
-/* The one that speaks ends the job at once; where it cannot, the others do so later. */
-static void who_cannot_end_the_job_is_not_waited_for(void **state)
+/* The reporting rank ends the job; if it cannot, the others do so later. */
+static void a_rank_that_cannot_end_the_job_is_not_waited_for(void **state)
 {
     (void)state;
     for (int r = 0; r < RANKS; r++)
-        enter(r);
-    for (int i = 0; i < 3 * TICKS && !ranks[1].sure; i++)
+        exchange(r);
+    for (int i = 0; i < 3 * TICKS && !ranks[1].certain; i++)
         for (int r = 0; r < RANKS; r++)
-            if (!ranks[r].sure)
-                (void)sim_watchdog_look(ranks[r].dog, tick_s);
-    assert_true(ranks[0].sure);
-    expect_text(sure_of(1), "no rank got anything done for 50 s"); /* 10 s later */
+            if (!ranks[r].certain)
+                (void)sim_watchdog_tick(ranks[r].watchdog, tick_s);
+    assert_true(ranks[0].certain);
+    expect_text(certain_report(1), "no rank made progress for 50 s"); /* 10 s later */
 }
 
-static void a_rank_that_lives_but_is_behind_is_named_with_its_phase(void **state)
+static void a_running_rank_that_is_behind_is_named_with_its_phase(void **state)
 {
     (void)state;
-    enter(0);
-    enter(1);
+    exchange(0);
+    exchange(1);
     ranks[2].beats.phase = "waiting for data";
     (void)pass(3 * TICKS);
-    const char *sure = sure_of(0);
-    expect_text(sure, "rank 2 on node2 (pid ");
-    expect_text(sure, "is behind: step 7, waiting for data; the other 2 ranks wait in ");
+    const char *report = certain_report(0);
+    expect_text(report, "rank 2 on node2 (pid ");
+    expect_text(report,
+                "is behind: step 7, waiting for data; the other 2 ranks wait in ");
 }
 
-static void nobody_is_named_when_all_wait_in_one_exchange(void **state)
+static void no_rank_is_named_when_all_wait_in_one_exchange(void **state)
 {
     (void)state;
     for (int r = 0; r < RANKS; r++)
-        enter(r);
+        exchange(r);
     (void)pass(3 * TICKS);
-    expect_text(sure_of(0), "all ranks wait for each other in step 7, gradient sum");
-    assert_null(strstr(ranks[0].said, "behind"));
+    expect_text(certain_report(0),
+                "all ranks wait for each other in step 7, gradient sum");
+    assert_null(strstr(ranks[0].reported, "behind"));
 }
 
 static void a_slow_rank_is_waited_for(void **state)
 {
     (void)state;
-    enter(0);
-    enter(2);
+    exchange(0);
+    exchange(2);
     for (int i = 0; i < 30; i++) {
         (void)pass(TICKS / 10);
         beat(1);
     }
-    expect_silence();
+    expect_no_report();
 }
 
-static void a_fear_that_was_wrong_is_taken_back(void **state)
+static void progress_after_a_suspected_hang_is_reported(void **state)
 {
     (void)state;
     for (int r = 0; r < RANKS; r++)
-        enter(r);
+        exchange(r);
     (void)pass(8 * TICKS / 10);
     for (int i = 0; i < 10; i++) {
         for (int r = 0; r < RANKS; r++)
             beat(r);
         (void)pass(TICKS / 20);
     }
-    const char *feared = strstr(ranks[0].said, "FEARED");
-    assert_non_null(feared);
-    expect_text(feared, "OVER ");
+    const char *suspected = strstr(ranks[0].reported, "SUSPECTED");
+    assert_non_null(suspected);
+    expect_text(suspected, "OVER ");
     for (int r = 0; r < RANKS; r++)
-        assert_false(ranks[r].sure);
+        assert_false(ranks[r].certain);
 }
 
-/* Quiet for 0.7 of the limit, and in the middle of it nobody runs for hours. */
-static void a_job_that_was_suspended_as_a_whole_goes_on(void **state)
+/* No progress for 0.7 of the limit, and in the middle no rank runs for hours. */
+static void a_job_that_was_suspended_as_a_whole_continues(void **state)
 {
     (void)state;
     for (int r = 0; r < RANKS; r++)
-        enter(r);
-    (void)pass(45 * TICKS / 100); /* by now they watch each other */
+        exchange(r);
+    (void)pass(45 * TICKS / 100); /* they now read the heartbeats of others */
     for (int r = 0; r < RANKS; r++)
-        (void)sim_watchdog_look(ranks[r].dog, 10000);
+        (void)sim_watchdog_tick(ranks[r].watchdog, 10000);
     (void)pass(25 * TICKS / 100);
     for (int r = 0; r < RANKS; r++)
-        assert_false(ranks[r].sure);
+        assert_false(ranks[r].certain);
 }
 
 /* ---- the thread ---- */
 
 typedef struct {
     sim_mutex lock;
-    sim_signal told;
-    char said[TEXT];
-    bool sure;
+    sim_signal changed;
+    char reported[TEXT];
+    bool certain;
 } listener;
 
-static void hear(void *ctx, sim_hang event, const char *text)
+static void notify_listener(void *ctx, sim_hang event, const char *text)
 {
     listener *l = ctx;
     sim_mutex_lock(&l->lock);
-    note(l->said, event, text);
-    l->sure = event == SIM_HANG_SURE;
-    sim_signal_all(&l->told);
+    note(l->reported, event, text);
+    l->certain = event == SIM_HANG_CERTAIN;
+    sim_signal_all(&l->changed);
     sim_mutex_unlock(&l->lock);
 }
 
-static void its_thread_fears_is_sure_and_ends(void **state)
+static void the_thread_reports_a_hang_and_ends(void **state)
 {
     (void)state;
     static listener l;
     sim_watchdog *w = NULL;
-    const sim_watchdog_options options = {.folder = folder,
+    const sim_watchdog_options options = {.directory = directory,
                                           .host = "alone",
                                           .size = 1,
                                           .hang_s = 0.2,
-                                          .tell = hear,
+                                          .report = notify_listener,
                                           .ctx = &l};
     sim_mutex_init(&l.lock);
-    sim_signal_init(&l.told);
+    sim_signal_init(&l.changed);
     ASSERT_OK(sim_watchdog_create(&options, &w));
     ASSERT_OK(sim_watchdog_start(w));
     sim_mutex_lock(&l.lock);
-    while (!l.sure)
-        sim_signal_wait(&l.told, &l.lock);
+    while (!l.certain)
+        sim_signal_wait(&l.changed, &l.lock);
     sim_mutex_unlock(&l.lock);
     sim_watchdog_stop(&w);
-    expect_text(l.said, "FEARED no rank got anything done for 0 s");
-    expect_text(l.said, "SURE no rank got anything done for 0 s: this one rank is in ");
-    sim_signal_destroy(&l.told);
+    expect_text(l.reported, "SUSPECTED no rank made progress for 0 s");
+    expect_text(l.reported,
+                "CERTAIN no rank made progress for 0 s: this one rank is in ");
+    sim_signal_destroy(&l.changed);
     sim_mutex_destroy(&l.lock);
 }
 
-static void its_thread_does_not_keep_who_stops_it(void **state)
+static void stopping_does_not_wait_for_a_tick(void **state)
 {
     (void)state;
     sim_watchdog *w = NULL;
-    const sim_watchdog_options options = {
-        .folder = folder, .host = "alone", .size = 1, .hang_s = 1e6, .tell = hear};
-    ASSERT_OK(sim_watchdog_create(&options, &w)); /* its ticks are 10 s apart */
+    const sim_watchdog_options options = {.directory = directory,
+                                          .host = "alone",
+                                          .size = 1,
+                                          .hang_s = 1e6,
+                                          .report = notify_listener};
+    ASSERT_OK(sim_watchdog_create(&options, &w)); /* the period is 10 s */
     ASSERT_OK(sim_watchdog_start(w));
     sim_watchdog_stop(&w);
     assert_null(w);
@@ -308,7 +315,7 @@ static void a_muted_thread_does_not_beat(void **state)
     sim_heartbeat after = sim_heartbeat_now();
     assert_int_equal(after.beats - before.beats, 2);
     assert_int_equal(after.exchanges - before.exchanges, 1);
-    pid_t child = fork(); /* the mute is for the thread's life */
+    pid_t child = fork(); /* muting cannot be undone */
     if (child == 0) {
         sim_heartbeat_mute();
         sim_heartbeat_tick();
@@ -318,15 +325,15 @@ static void a_muted_thread_does_not_beat(void **state)
     assert_int_equal(status, 0);
 }
 
-static void without_its_folder_it_does_not_start(void **state)
+static void a_missing_directory_is_an_error(void **state)
 {
     (void)state;
     sim_watchdog *w = NULL;
-    const sim_watchdog_options options = {.folder = "/nowhere/heartbeat",
+    const sim_watchdog_options options = {.directory = "/nowhere/heartbeat",
                                           .host = "node0",
                                           .size = 1,
                                           .hang_s = 1,
-                                          .tell = tell};
+                                          .report = record_event};
     ASSERT_REFUSED(sim_watchdog_create(&options, &w), SIM_E_CREATE,
                    "/nowhere/heartbeat/rank-0: cannot be opened");
     assert_null(w);
@@ -338,17 +345,17 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
         TEST(a_stopped_rank_is_named),
-        TEST(another_speaks_when_the_first_is_stopped),
-        TEST(who_cannot_end_the_job_is_not_waited_for),
-        TEST(a_rank_that_lives_but_is_behind_is_named_with_its_phase),
-        TEST(nobody_is_named_when_all_wait_in_one_exchange),
+        TEST(the_next_rank_reports_when_the_first_is_stopped),
+        TEST(a_rank_that_cannot_end_the_job_is_not_waited_for),
+        TEST(a_running_rank_that_is_behind_is_named_with_its_phase),
+        TEST(no_rank_is_named_when_all_wait_in_one_exchange),
         TEST(a_slow_rank_is_waited_for),
-        TEST(a_fear_that_was_wrong_is_taken_back),
-        TEST(a_job_that_was_suspended_as_a_whole_goes_on),
-        TEST(its_thread_fears_is_sure_and_ends),
-        TEST(its_thread_does_not_keep_who_stops_it),
+        TEST(progress_after_a_suspected_hang_is_reported),
+        TEST(a_job_that_was_suspended_as_a_whole_continues),
+        TEST(the_thread_reports_a_hang_and_ends),
+        TEST(stopping_does_not_wait_for_a_tick),
         cmocka_unit_test(a_muted_thread_does_not_beat),
-        cmocka_unit_test(without_its_folder_it_does_not_start),
+        cmocka_unit_test(a_missing_directory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }
