@@ -35,7 +35,7 @@ SIM_MUST_USE sim_status sim_config_parse(const char *text, size_t n_bytes,
 void sim_config_read_as_saved(sim_config *c);
 void sim_config_destroy(sim_config **c);
 
-/* The text at a dotted key such as "method.name"; NULL if absent.  Borrowed. */
+/* The scalar value at a dotted key such as "method.name", as text; NULL if absent. Borrowed. */
 const char *sim_config_peek(const sim_config *c, const char *key);
 
 /*
@@ -75,9 +75,9 @@ SIM_MUST_USE sim_status sim_config_resolved(const sim_config *c, char **yaml);
  */
 SIM_MUST_USE sim_status sim_config_identity(const sim_config *c, char **lines);
 /*
- * The identity of a job that was written before its keys existed: for each IDENTITY key
- * that was taken, the value of an identity that lacks the key.  A key for which there is no
- * such value (required keys and lists) has an empty one.  Sorted.  Caller's.
+ * The values that apply to an identity that lacks some of the keys, because it was written before
+ * they existed: a line for each SIM_IDENTITY key, sorted; its value is empty if there is none
+ * (required keys and lists). *lines becomes the caller's.
  */
 SIM_MUST_USE sim_status sim_config_identity_before(const sim_config *c, char **lines);
 

@@ -2,7 +2,7 @@
  * data.h - data sets, decoding, augmentation and the loader.
  *
  * Module: data
- * The caller chooses the samples; this module knows nothing of ranks.
+ * The caller selects the samples; this module does not depend on ranks.
  * src/DESIGN.md, "Data set", specifies the file.
  */
 #ifndef SIMILE_DATA_H

@@ -2,9 +2,9 @@
  * encoder.h - layers with forward and backward, ResNets, heads, and their memory plan.
  *
  * Module: encoder
- * Independent of MPI: batch norm takes a function that reduces doubles over leaves.  A net
- * holds weights and structure; a tape holds the activations of one forward pass, so that
- * the same weights can serve several passes.
+ * Independent of MPI: batch norm calls a function that reduces doubles over leaves. A net
+ * contains weights and structure; a tape contains the activations of one forward pass, so several
+ * passes can use the same weights.
  */
 #ifndef SIMILE_ENCODER_H
 #define SIMILE_ENCODER_H
@@ -90,7 +90,7 @@ SIM_MUST_USE sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **
 /*
  * A head of linear layers from `in` to `dim`, `layers` of them, hidden width `hidden`,
  * optional BN and activation between, optional BN at the end; linear layers have a bias
- * where no BN follows (as in lightly and solo-learn).  Names are those of
+ * if no BN follows (as in lightly and solo-learn).  Names are those of
  * torch.nn.Sequential: 0.weight, 0.bias, 1.weight ...  Initialised as torch.nn.Linear
  * (uniform, fan in).  `salt` separates the draws of a run's heads (0 projector, 1 predictor).
  */
@@ -109,14 +109,14 @@ typedef struct {
 SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out);
 
 /*
- * CPC's context net: a grid of features [grid][grid][dim] of each image -> the same shape.
+ * The context network of CPC: a grid of features [grid][grid][dim] per image -> the same shape.
  * `layers` residual blocks (0: 4) of a 3 x 3 convolution with bias over rows y - 2 .. y
  * and an activation; then a 1 x 1 convolution without bias.  The output at row y depends on
- * rows 0 .. y only.  The last row, whose context predicts nothing, enters its own output
- * through the residuals only.
- * An image of a pass is a whole grid: sim_net_input and sim_net_dim are grid * grid * dim.
- * Names number the convolutions: 0.weight [dim][dim][3][3], 0.bias
- * ... ; the 1 x 1 is `layers`.weight.  Kaiming normal (fan out) from `seed`, biases zero.
+ * rows 0 .. y only.  The last row, whose context is not used for prediction, enters
+ * its own output through the residuals only.
+ * One row of a pass is a whole grid: sim_net_input and sim_net_dim are grid * grid * dim.
+ * Convolutions are named by number: 0.weight [dim][dim][3][3], 0.bias
+ * ... ; that of 1 x 1 is `layers`.weight.  Kaiming normal (fan out) from `seed`, biases zero.
  * Paper: arXiv 1807.03748, section 3.2.
  */
 typedef struct {
@@ -159,15 +159,15 @@ enum { SIM_LAYER_INPUT = -1, SIM_LAYER_NONE = -2 };
  *   add                 y = x + residual */
 typedef struct {
     const char *kind;    /* a row of layers.def */
-    const char *name;    /* of torch's module: "layer1.0.conv1" */
+    const char *name;    /* of the PyTorch module: "layer1.0.conv1" */
     int input, residual; /* earlier layers, or SIM_LAYER_INPUT, _NONE */
     size_t h, w, c;
     size_t kernel, stride, padding; /* conv, linear and max_pool; otherwise 0 */
     sim_activation activation;
     double eps;                              /* norm; otherwise 0 */
     const float *running_mean, *running_var; /* norm: [c]; otherwise NULL */
-    size_t n_tensors;    /* trainable: consecutive for sim_net_tensor_at, */
-    size_t first_tensor; /* starting here; weight before bias */
+    size_t n_tensors;    /* trainable; consecutive for sim_net_tensor_at, */
+    size_t first_tensor; /* from this index; weight before bias */
 } sim_net_layer;
 size_t sim_net_layers(const sim_net *net);
 /* Layer i in the order of computation; pointers are valid as long as the net. */
@@ -233,8 +233,8 @@ typedef struct {
     const char *item; /* "activations", "packed filters" ... */
     size_t bytes;
 } sim_plan_row;
-/* Bytes that a backbone, its heads and their tapes take on a rank; allocates none of
- * their buffers. */
+/* Bytes that a backbone, its heads and their tapes allocate on a rank; none of their buffers is
+ * allocated here. */
 SIM_MUST_USE sim_status sim_net_plan(const sim_net_spec *backbone,
                                      const sim_head_spec *heads, size_t n_heads,
                                      const sim_batch_shape *shape, sim_plan_row rows[16],

@@ -14,17 +14,17 @@
 #include "simile/model.h"
 #include "simile/train.h"
 
-/* An encoder ready to embed: backbone and projector with their evaluation pipeline. */
+/* Backbone and projector with the preprocessing of evaluation. */
 typedef struct {
     sim_net *backbone,
         *projector;         /* owned; projector NULL: not requested, or there is none */
     sim_patches cut;        /* of an image; its features are the mean over patches */
     double mean[3], std[3]; /* of the training set */
-    size_t size;            /* of an image; 0: as stored */
+    size_t size;            /* side of an image; 0: as stored */
 } sim_embedder;
 
-/* Builds the nets of the checkpoint's job for images of `about` and loads their weights.
- * Collective. */
+/* Creates the networks of the checkpoint's job for images of `about` and loads their weights;
+ * with `projector` also the projector. Collective. */
 SIM_MUST_USE sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
                                           const sim_dataset_info *about, bool projector,
                                           sim_embedder *out);
@@ -46,8 +46,8 @@ size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads);
 sim_range sim_embed_local(sim_partition p, size_t n);
 
 typedef struct {
-    int64_t k;          /* clipped to the bank */
-    double temperature; /* weights exp(similarity / T) */
+    int64_t k;          /* neighbours; at most the number of training images is used */
+    double temperature; /* T in the weights exp(similarity / T) */
 } sim_knn_options;
 
 /* Images of the bank, or queries: local features, labels of all. */
@@ -69,6 +69,7 @@ typedef struct {
  * then bank index ascending; class weights added in double in that order; ties go to the
  * lower class.
  * Collective.
+ * Source: Wu et al. 2018, arXiv 1805.01978.
  */
 SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *options,
                                 size_t dim, size_t n_classes, const sim_knn_set *train,

@@ -2,7 +2,7 @@
  * model.h - the networks of a job or checkpoint: which there are, their shapes and names.
  *
  * Module: model
- * The only place where networks are described.  Training creates them from a sim_model_spec,
+ * The only module that describes networks.  Training creates them from a sim_model_spec,
  * evaluation opens the same ones from a checkpoint.
  */
 #ifndef SIMILE_MODEL_H
@@ -43,7 +43,7 @@ typedef enum {
     SIM_HEADS_MOCOV3 /* no bias; the projector's last BN has no affine map */
 } sim_head_style;
 
-/* Which networks there are besides the backbone. */
+/* Which networks exist in addition to the backbone. */
 typedef struct {
     size_t grid; /* patches per side that an image is cut into; 0: images stay whole */
     bool projector;
@@ -84,8 +84,8 @@ enum {
     SIM_MOMENTUM_NETS = 1U << SIM_BACKBONE | 1U << SIM_PROJECTOR
 };
 
-/* Creates those networks of the layout that are in the set `wanted`. */
-SIM_MUST_USE sim_status sim_model_create(const sim_model_layout *layout, unsigned wanted,
+/* Creates those networks of the layout that are in the set `nets`. */
+SIM_MUST_USE sim_status sim_model_create(const sim_model_layout *layout, unsigned nets,
                                          sim_model *out);
 void sim_model_destroy(sim_model *m);
 /* "encoder", "projector", "predictor", "context": its group among the parameters. */
@@ -96,12 +96,12 @@ SIM_MUST_USE sim_status sim_model_visit(const sim_model *m, const char *prefix,
                                         const sim_visitor *v);
 
 /*
- * Creates the networks in `wanted` and loads their weights from a checkpoint; ready for
+ * Creates the networks in `nets` and loads their weights from a checkpoint; ready for
  * sim_net_evaluate.  A network that the layout does not have stays NULL.
  * Errors: as sim_model_create and sim_checkpoint_load.
  */
 SIM_MUST_USE sim_status sim_model_open(const sim_checkpoint *k,
-                                       const sim_model_layout *layout, unsigned wanted,
+                                       const sim_model_layout *layout, unsigned nets,
                                        sim_model *out);
 
 #endif

@@ -31,7 +31,7 @@ typedef struct {
 } sim_schedule_options;
 extern const sim_option_table sim_schedule_table;
 
-/* A trainable tensor: the optimizer changes `weights`. */
+/* A trainable tensor; the optimizer updates `weights` in place. */
 typedef struct {
     const char *group; /* "encoder", "projector" */
     const char *name;
@@ -45,54 +45,55 @@ typedef struct {
 
 typedef struct sim_optimizer sim_optimizer;
 
-/* Copies options and the list; the weights must outlive the optimizer. */
+/* Copies options and the list of parameters; borrows the weights until destroy. */
 SIM_MUST_USE sim_status sim_optimizer_create(const sim_optimizer_options *options,
                                              const sim_parameter *parameters, size_t n,
                                              sim_optimizer **out);
 void sim_optimizer_destroy(sim_optimizer **o);
 
-/* One update with this learning rate; SGD and AdamW as in PyTorch, LARS by dialect; the
- * formulas are in src/optim/opt_*.c. */
+/* Updates the weights with learning rate `lr`. SGD and AdamW as in PyTorch, LARS according to its
+ * dialect; the formulas are in src/optim/opt_*.c.
+ *   grads  one array for all parameters, at their offsets */
 void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads);
 
-/* Momentum under /optimizer/momentum/<group>/<name>, the second moment, if any,
- * under /optimizer/second/<group>/<name>. */
+/* Visits the momentum as /optimizer/momentum/<group>/<name> and the second moment, if any, as
+ * /optimizer/second/<group>/<name>. */
 SIM_MUST_USE sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *v);
 const char *sim_optimizer_about(const sim_optimizer *o); /* "sgd, momentum 0.9 ..." */
-/* Bytes of state that create allocates for n_floats weights. */
+/* Bytes of state that sim_optimizer_create allocates for n_floats weights. */
 size_t sim_optimizer_bytes(const sim_optimizer_options *options, size_t n_floats);
 
-/* Whether every element moves by about the learning rate, whatever the magnitude of its
- * gradient.  False for sgd and for lars, which does not adapt biases and scalars. */
+/* Whether each element changes by about the learning rate, independently of the magnitude of its
+ * gradient. False for SGD and for LARS, which does not adapt biases and scalars. */
 bool sim_optimizer_adaptive(const sim_optimizer_options *options);
 
-/* Learning rate before the schedule: options.lr scaled by the batch (linear batch/256,
- * sqrt: sqrt(batch)). */
+/* Base learning rate: options.lr scaled by the batch size (linear: batch/256, sqrt: sqrt(batch)). */
 double sim_learning_rate(const sim_optimizer_options *o, size_t batch);
 
 /*
- * Factor on the learning rate for update t (0-based) of S: (t+1)/W while t < W, then
- * (1 + cos(pi (t-W)/(S-W))) / 2.  t and S may be fractions after a change of batch.
+ * Factor on the base learning rate for update t (from 0) of S = total, with W = warmup: (t+1)/W
+ * while t < W, then by shape, for cosine (1 + cos(pi (t-W)/(S-W))) / 2. t and S may be fractional
+ * after a change of the batch size.
  */
 double sim_schedule_factor(const sim_schedule_options *s, double t, double warmup,
                            double total);
 
 /*
- * Moving average of weights: target = m target + (1 - m) online, elementwise, as
- * target + (1 - m)(online - target) in double, rounded to float once, so that
- * the result is the same on any instruction set, and equal weights stay equal.
+ * Exponential moving average of weights: average = m average + (1 - m) online, elementwise. It is
+ * computed as average + (1 - m)(online - average) in double and rounded to float once, so the
+ * result is the same on every instruction set, and equal weights stay equal.
  *
- *   m       in [0, 1]
- *   online  [n]
- *   target  [n], changed; does not overlap online
+ *   m        in [0, 1]
+ *   online   [n]
+ *   average  [n], updated; must not overlap online
  */
-void sim_momentum_update(size_t n, double m, const float *online, float *target);
+void sim_momentum_update(size_t n, double m, const float *online, float *average);
 
-/* m of a step: m0, or with cosine 1 - (1 - m0)(1 + cos(pi progress)) / 2, which rises from
- * m0 to 1.  progress: completed share of the run, clamped to [0, 1]. */
+/* m of a step: m0, or with `cosine` 1 - (1 - m0)(1 + cos(pi progress)) / 2, which increases from
+ * m0 to 1. progress: completed fraction of the run, clamped to [0, 1]. */
 double sim_momentum_factor(double m0, bool cosine, double progress);
 
-/* sqrt of the sum of squares in the fixed order; `bad` is set if it is not finite. */
+/* Euclidean norm of x [n], summed in a fixed order; *bad is set to true if it is not finite. */
 double sim_norm_l2(const float *x, size_t n, bool *bad);
 
 #endif

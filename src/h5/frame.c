@@ -1,9 +1,9 @@
 /*
- * frame.c - the frame of a large file, made in memory with a hole where the bulk will lie.
+ * frame.c - the frame of a large file: its metadata in memory, with a hole for the bulk data.
  *
- * HDF5 reaches the memory through a driver of our own: an anonymous file, in which what is
- * never written takes no room.  Its own drivers want a path on disk, where a full one
- * crashes them, or fill the hole.
+ * HDF5 writes through a virtual file driver of this file to an anonymous memory file, in which a
+ * hole uses no memory. The drivers of HDF5 either need a path on disk, and crash when the disk is
+ * full, or fill the hole.
  */
 #include "private.h"
 
@@ -15,19 +15,20 @@
 #include <sys/mman.h>
 
 typedef struct {
-    H5FD_t pub; /* HDF5's part comes first */
+    H5FD_t pub; /* required first member */
     int fd;
     haddr_t eoa, eof;
 } memory_file;
 
 static const char frame_name[] = "(frame)";
 
-static H5FD_t *open_memory(const char *name, unsigned flags, hid_t access, haddr_t most)
+static H5FD_t *open_memory(const char *name, unsigned flags, hid_t access,
+                           haddr_t max_address)
 {
     memory_file *m = NULL;
     (void)name;
     (void)flags;
-    (void)most;
+    (void)max_address;
     if (sim_new(&m, "h5/frame") != SIM_OK)
         return NULL;
     m->fd = *(const int *)H5Pget_driver_info(access);
@@ -36,11 +37,11 @@ static H5FD_t *open_memory(const char *name, unsigned flags, hid_t access, haddr
 
 static herr_t close_memory(H5FD_t *file)
 {
-    sim_free(file); /* the anonymous file is the caller's */
+    sim_free(file); /* the memory file belongs to the caller */
     return 0;
 }
 
-static herr_t query(const H5FD_t *file, unsigned long *flags)
+static herr_t query_features(const H5FD_t *file, unsigned long *flags)
 {
     (void)file;
     *flags = H5FD_FEAT_AGGREGATE_METADATA | H5FD_FEAT_ACCUMULATE_METADATA |
@@ -67,16 +68,16 @@ static haddr_t get_eof(const H5FD_t *file, H5FD_mem_t type)
     return ((const memory_file *)(const void *)file)->eof;
 }
 
-/* What was never written reads as zeros, also behind the end. */
+/* Holes and bytes beyond the end of the file read as zeros. */
 static herr_t read_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t at,
                           size_t n, void *data)
 {
     const memory_file *m = (const void *)file;
-    size_t there = at >= m->eof ? 0 : m->eof - at < n ? (size_t)(m->eof - at) : n;
+    size_t n_stored = at >= m->eof ? 0 : m->eof - at < n ? (size_t)(m->eof - at) : n;
     (void)type;
     (void)transfer;
-    memset((char *)data + there, 0, n - there);
-    return sim_file_read_at(m->fd, frame_name, at, data, there) == SIM_OK ? 0 : -1;
+    memset((char *)data + n_stored, 0, n - n_stored);
+    return sim_file_read_at(m->fd, frame_name, at, data, n_stored) == SIM_OK ? 0 : -1;
 }
 
 static herr_t write_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t at,
@@ -103,7 +104,7 @@ static herr_t truncate_memory(H5FD_t *file, hid_t transfer, hbool_t closing)
     return 0;
 }
 
-/* The driver, registered once. */
+/* Registers the driver on the first call. */
 static hid_t memory_driver(void)
 {
     static const H5FD_class_t class = {.name = "simile-frame",
@@ -112,7 +113,7 @@ static hid_t memory_driver(void)
                                        .fapl_size = sizeof(int),
                                        .open = open_memory,
                                        .close = close_memory,
-                                       .query = query,
+                                       .query = query_features,
                                        .get_eoa = get_eoa,
                                        .set_eoa = set_eoa,
                                        .get_eof = get_eof,
@@ -126,7 +127,7 @@ static hid_t memory_driver(void)
     return driver;
 }
 
-/* What is made first shares one block of this size; the first data set comes behind it. */
+/* Initial metadata share one block of SIM_H5_BULK_AT bytes, which the first data set follows. */
 static hid_t frame_access(const int *fd)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
@@ -144,11 +145,13 @@ sim_status sim_h5_create_frame(sim_h5 **out, int *fd)
     hid_t access = -1;
 
     sim_h5_quiet();
-    SIM_CHECK(memory >= 0, SIM_E_IO, "no file of memory: %s", strerror(errno));
+    SIM_CHECK(memory >= 0, SIM_E_IO, "cannot create a file in memory: %s",
+              strerror(errno));
     SIM_TRY(sim_new(&f, "h5/file"));
     access = frame_access(&memory);
     f->file = H5Fcreate(frame_name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-    SIM_CHECK(f->file >= 0, SIM_E_IO, "HDF5 frame: %s", sim_h5_reason());
+    SIM_CHECK(f->file >= 0, SIM_E_IO, "cannot create an HDF5 file in memory: %s",
+              sim_h5_reason());
     SIM_TRY(sim_text_copy(frame_name, "h5/file", &f->name));
     *out = f;
     *fd = memory;
@@ -171,11 +174,11 @@ sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims, const size_t 
     (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
     (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
     set = sim_h5_create_set(f, name, H5T_STD_U8LE, space, create);
-    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be created: %s", f->name, name,
               sim_h5_reason());
     haddr_t offset = H5Dget_offset(set);
     SIM_CHECK(offset == SIM_H5_BULK_AT, SIM_E_BUG,
-              "%s: %s begins at %llu, expected %d: HDF5 of another kind", f->name, name,
+              "%s: HDF5 places %s at offset %llu, expected %d", f->name, name,
               (unsigned long long)offset, SIM_H5_BULK_AT);
 done:
     if (set >= 0)

@@ -1,8 +1,8 @@
 /*
- * image.c - HDF5 on one buffer of ours, for images under construction and for reading.
+ * image.c - HDF5 files in one caller-provided buffer, for images under construction and reading.
  *
- * The core driver asks for memory at every turn, for its property list, its copy of that,
- * and the file: left alone it holds an image two or three times.  It always gets the same.
+ * The core driver allocates a buffer for its property list, for the copy of the list and for the
+ * file, and would so hold an image two or three times. The callbacks always return the same buffer.
  */
 #include "private.h"
 
@@ -35,15 +35,15 @@ static herr_t image_free(void *p, H5FD_file_image_op_t op, void *ctx)
     (void)p;
     (void)op;
     (void)ctx;
-    return 0; /* the buffer goes when its owner says so */
+    return 0; /* the buffer belongs to the caller */
 }
 
-static void *keep_ctx(void *ctx)
+static void *copy_ctx(void *ctx)
 {
     return ctx;
 }
 
-static herr_t drop_ctx(void *ctx)
+static herr_t free_ctx(void *ctx)
 {
     (void)ctx;
     return 0;
@@ -57,8 +57,8 @@ sim_status sim_h5_image_access(h5_buffer *buffer, hid_t *out)
                                          .image_memcpy = image_memcpy,
                                          .image_realloc = image_realloc,
                                          .image_free = image_free,
-                                         .udata_copy = keep_ctx,
-                                         .udata_free = drop_ctx,
+                                         .udata_copy = copy_ctx,
+                                         .udata_free = free_ctx,
                                          .udata = buffer};
 
     (void)H5Pset_fapl_core(access, 1 << 16, 0);

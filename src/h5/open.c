@@ -1,54 +1,15 @@
 /*
- * open.c - opening files and images for reading, with everything exotic refused.
+ * open.c - opening files, images and data sets for reading. Refuses whatever could read other files
+ * or run foreign code.
  */
 #include "private.h"
 
 #include "simile/file.h"
 #include "simile/memory.h"
 
-#include <stdio.h>
 #include <string.h>
 
-static _Thread_local char reason[256];
-
-void sim_h5_quiet(void)
-{
-    static bool done;
-    if (done)
-        return;
-    (void)H5open();
-    (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    (void)H5PLset_loading_state(0);
-    done = true;
-}
-
-static herr_t innermost(unsigned n, const H5E_error2_t *e, void *ctx)
-{
-    (void)n;
-    (void)ctx;
-    if (e->desc)
-        (void)snprintf(reason, sizeof reason, "%s", e->desc);
-    return 0;
-}
-
-const char *sim_h5_reason(void)
-{
-    reason[0] = '\0';
-    (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, innermost, NULL);
-    (void)H5Eclear2(H5E_DEFAULT);
-    return reason[0] ? reason : "HDF5 gives no reason";
-}
-
-const char *sim_h5_library(void)
-{
-    static char text[32];
-    unsigned a = 0, b = 0, c = 0;
-    (void)H5get_libversion(&a, &b, &c);
-    (void)snprintf(text, sizeof text, "HDF5 %u.%u.%u", a, b, c);
-    return text;
-}
-
-static sim_status wrap(const char *path, hid_t file, sim_h5 **out)
+static sim_status create_handle(const char *path, hid_t file, sim_h5 **out)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
@@ -61,7 +22,7 @@ static sim_status wrap(const char *path, hid_t file, sim_h5 **out)
     f = NULL;
 done:
     if (f) {
-        f->file = -1; /* the caller closes what it opened */
+        f->file = -1; /* the caller closes it */
         sim_h5_close(&f);
     }
     return st;
@@ -75,15 +36,15 @@ sim_status sim_h5_open_read(const char *path, sim_h5 **out)
     hid_t file = -1, access = -1;
 
     sim_h5_quiet();
-    SIM_TRY(sim_file_open_read(path, &fd, &n)); /* our message for what is not there */
+    SIM_TRY(sim_file_open_read(path, &fd, &n)); /* reports a missing file */
     SIM_TRY(sim_file_close(&fd, path));
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);
     access = H5Pcreate(H5P_FILE_ACCESS);
     (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
     file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    SIM_CHECK(file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", path,
+    SIM_CHECK(file >= 0, SIM_E_DATA, "%s is not a readable HDF5 file: %s", path,
               sim_h5_reason());
-    SIM_TRY(wrap(path, file, out));
+    SIM_TRY(create_handle(path, file, out));
     file = -1;
 done:
     if (file >= 0)
@@ -104,14 +65,14 @@ sim_status sim_h5_open_image(const void *image, size_t n_bytes, const char *name
     sim_h5_quiet();
     SIM_TRY(sim_new(&f, "h5/file"));
     f->file = -1;
-    f->image = (h5_buffer){(void *)image, n_bytes}; /* opened to read only */
+    f->image = (h5_buffer){(void *)image, n_bytes}; /* opened read-only */
     SIM_TRY(sim_text_copy(name, "h5/file", &f->name));
     SIM_TRY(sim_h5_image_access(&f->image, &access));
     SIM_CHECK(H5Pset_file_image(access, f->image.data, n_bytes) >= 0, SIM_E_IO, "%s: %s",
               name, sim_h5_reason());
     sim_h5_image_name(unique);
     f->file = H5Fopen(unique, H5F_ACC_RDONLY, access);
-    SIM_CHECK(f->file >= 0, SIM_E_DATA, "%s cannot be read as HDF5: %s", name,
+    SIM_CHECK(f->file >= 0, SIM_E_DATA, "%s is not a readable HDF5 file: %s", name,
               sim_h5_reason());
     *out = f;
     f = NULL;
@@ -122,7 +83,8 @@ done:
     return st;
 }
 
-/* Every step of the path must be a hard link: soft and external ones read elsewhere. */
+/* Whether every component of the path is a hard link: soft and external links may refer to other
+ * files. */
 static bool is_plain_path(const sim_h5 *f, const char *name)
 {
     char part[512];
@@ -150,9 +112,9 @@ bool sim_h5_has(const sim_h5 *f, const char *name)
 {
     if (!is_plain_path(f, name))
         return false;
-    bool there = H5Oexists_by_name(f->file, name, H5P_DEFAULT) > 0;
+    bool found = H5Oexists_by_name(f->file, name, H5P_DEFAULT) > 0;
     (void)H5Eclear2(H5E_DEFAULT);
-    return there;
+    return found;
 }
 
 bool sim_h5_has_attribute(const sim_h5 *f, const char *name)
@@ -180,7 +142,7 @@ static sim_status check_storage(const sim_h5 *f, const char *name, hid_t set)
 
     SIM_CHECK(plist >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, sim_h5_reason());
     SIM_CHECK(H5Pget_layout(plist) != H5D_VIRTUAL, SIM_E_DATA,
-              "%s: %s is a virtual data set, which reads other files", f->name, name);
+              "%s: %s is a virtual data set, which refers to other files", f->name, name);
     SIM_CHECK(H5Pget_external_count(plist) <= 0, SIM_E_DATA,
               "%s: %s is stored in other files", f->name, name);
     int n = H5Pget_nfilters(plist);
@@ -190,7 +152,7 @@ static sim_status check_storage(const sim_h5 *f, const char *name, hid_t set)
         H5Z_filter_t filter =
             H5Pget_filter2(plist, (unsigned)i, &flags, &values, NULL, 0, NULL, &config);
         SIM_CHECK(is_known_filter(filter), SIM_E_DATA,
-                  "%s: %s needs the filter %d, which is not read", f->name, name,
+                  "%s: %s needs HDF5 filter %d, which is not supported", f->name, name,
                   (int)filter);
     }
 done:
@@ -206,7 +168,7 @@ sim_status sim_h5_open_set(const sim_h5 *f, const char *name, hid_t *out)
 
     SIM_CHECK(sim_h5_has(f, name), SIM_E_DATA, "%s has no data set %s", f->name, name);
     set = H5Dopen2(f->file, name, H5P_DEFAULT);
-    SIM_CHECK(set >= 0, SIM_E_DATA, "%s: %s is no data set: %s", f->name, name,
+    SIM_CHECK(set >= 0, SIM_E_DATA, "%s: %s is not a data set: %s", f->name, name,
               sim_h5_reason());
     SIM_TRY(check_storage(f, name, set));
     *out = set;

@@ -1,5 +1,5 @@
 /*
- * private.h - what the files of this room share.
+ * private.h - declarations shared by the files of this module.
  */
 #ifndef SIMILE_H5_PRIVATE_H
 #define SIMILE_H5_PRIVATE_H
@@ -8,7 +8,7 @@
 
 #include <hdf5.h>
 
-/* The memory that an image lives in. */
+/* The memory of a file image. */
 typedef struct {
     void *data;
     size_t n_bytes;
@@ -18,31 +18,32 @@ struct sim_h5 {
     hid_t file;
     char *name;
     char *path;     /* on disk; NULL for images */
-    void *reserved; /* image under construction: the mapping it lives in */
+    void *reserved; /* buffer of an image under construction, owned; otherwise NULL */
     size_t reserved_bytes;
-    h5_buffer image; /* what HDF5 was handed: `reserved`, or the reader's */
+    h5_buffer image; /* the buffer given to HDF5: `reserved`, or that of the reader */
 };
 
-/* Switches off HDF5's printing and plugins; once. */
+/* Disables error printing and plugins on the first call. Precedes every other call of HDF5. */
 void sim_h5_quiet(void);
-/* HDF5's own reason for the last failure. */
+/* The innermost HDF5 message of the last failure. Borrowed until the next call. */
 const char *sim_h5_reason(void);
 hid_t sim_h5_memory_type(sim_type type);
 
-/* How to open a file in `buffer`, and nowhere else; it must outlive the file. */
+/* Creates an access property list for a file in `buffer`, which must outlive the file. The caller
+ * closes *out. */
 SIM_MUST_USE sim_status sim_h5_image_access(h5_buffer *buffer, hid_t *out);
-/* A name that no other image has: HDF5 takes two of one name for the same file, and
- * refuses one under the name of a file that exists. */
+/* Creates a unique name: HDF5 treats images with equal names as the same file, and refuses the name
+ * of an existing file. */
 void sim_h5_image_name(char out[64]);
 
-/* Opens a data set after checking that it is a plain one. */
+/* Opens a data set after checking links, layout, storage and filters. */
 SIM_MUST_USE sim_status sim_h5_open_set(const sim_h5 *f, const char *name, hid_t *out);
-/* Checks a type of the file and gives ours. */
+/* The smallest sim_type that holds every value of `type`; *exact if they are equal. */
 SIM_MUST_USE sim_status sim_h5_type_of(const sim_h5 *f, const char *name, hid_t type,
                                        sim_type *out, bool *exact);
 
-/* For data sets to be made; the caller closes.  The second is without times, so that the
- * same content is the same bytes; the third makes the groups on the way. */
+/* Dataspace, creation property list and creation of a data set; the caller closes the results. Times
+ * are not stored, so equal content yields equal bytes. Parent groups are created. */
 hid_t sim_h5_space_of(int n_dims, const size_t *dims);
 hid_t sim_h5_set_plist(void);
 hid_t sim_h5_create_set(sim_h5 *f, const char *name, hid_t type, hid_t space,

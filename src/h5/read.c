@@ -1,5 +1,5 @@
 /*
- * read.c - shapes and values, checked before anything is allocated or converted.
+ * read.c - shapes and values of data sets and attributes, checked before allocation and conversion.
  */
 #include "private.h"
 
@@ -28,7 +28,6 @@ hid_t sim_h5_memory_type(sim_type type)
     return -1;
 }
 
-/* The smallest of ours that holds every value of the file's type. */
 sim_status sim_h5_type_of(const sim_h5 *f, const char *name, hid_t type, sim_type *out,
                           bool *exact)
 {
@@ -38,7 +37,9 @@ sim_status sim_h5_type_of(const sim_h5 *f, const char *name, hid_t type, sim_typ
     bool is_signed = class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_2;
 
     SIM_CHECK((class == H5T_INTEGER || class == H5T_FLOAT) && bytes >= 1 && bytes <= 8,
-              SIM_E_DATA, "%s: %s holds no plain numbers", f->name, name);
+              SIM_E_DATA,
+              "%s: the type of %s is not an integer or float of at most 8 bytes", f->name,
+              name);
     if (class == H5T_FLOAT)
         *out = bytes <= 4 ? SIM_F32 : SIM_F64;
     else if (bytes == 1 && !is_signed)
@@ -67,7 +68,8 @@ static sim_status shape_of_set(const sim_h5 *f, const char *name, hid_t set,
               f->name, name);
     int n = H5Sget_simple_extent_ndims(space);
     SIM_CHECK(n >= 0 && n <= SIM_MAX_DIMS, SIM_E_DATA,
-              "%s: %s has %d dimensions, at most %d", f->name, name, n, SIM_MAX_DIMS);
+              "%s: %s has %d dimensions; at most %d are supported", f->name, name, n,
+              SIM_MAX_DIMS);
     (void)H5Sget_simple_extent_dims(space, dims, NULL);
     out->n_dims = n;
     for (int i = 0; i < n; i++) {
@@ -97,8 +99,8 @@ done:
     return st;
 }
 
-static sim_status look_at_chunks(const sim_h5 *f, const char *name, hid_t set,
-                                 hid_t plist, sim_h5_storage *out)
+static sim_status read_chunk_shape(const sim_h5 *f, const char *name, hid_t set,
+                                   hid_t plist, sim_h5_storage *out)
 {
     sim_status st = SIM_OK;
     hsize_t chunk[H5S_MAX_RANK];
@@ -129,7 +131,7 @@ sim_status sim_h5_storage_of(const sim_h5 *f, const char *name, sim_h5_storage *
     plist = H5Dget_create_plist(set);
     SIM_CHECK(plist >= 0, SIM_E_DATA, "%s: %s: %s", f->name, name, sim_h5_reason());
     if (H5Pget_layout(plist) == H5D_CHUNKED)
-        SIM_TRY(look_at_chunks(f, name, set, plist, out));
+        SIM_TRY(read_chunk_shape(f, name, set, plist, out));
 done:
     if (plist >= 0)
         (void)H5Pclose(plist);
@@ -138,8 +140,8 @@ done:
     return st;
 }
 
-/* No conversion may lose: from float to integer, or to an integer of fewer values. */
-static bool converts(sim_type from, sim_type to)
+/* Whether a conversion loses no information: not float to integer, nor to a smaller integer. */
+static bool is_lossless(sim_type from, sim_type to)
 {
     if (from == to)
         return true;
@@ -169,7 +171,7 @@ done:
 }
 
 sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t row,
-                       size_t n_rows, void *data, size_t room)
+                       size_t n_rows, void *data, size_t capacity)
 {
     sim_status st = SIM_OK;
     hid_t set = -1, space = -1, memory = -1;
@@ -178,21 +180,21 @@ sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t 
 
     SIM_TRY(sim_h5_open_set(f, name, &set));
     SIM_TRY(shape_of_set(f, name, set, &shape));
-    SIM_CHECK(converts(shape.type, type), SIM_E_DATA,
-              "%s: %s holds %s, which is not read as %s; in Python: "
+    SIM_CHECK(is_lossless(shape.type, type), SIM_E_DATA,
+              "%s: %s has type %s, expected %s; convert it in Python: "
               "f[\"%s\"] = x.astype(\"%s\")",
               f->name, name, sim_type_name(shape.type), sim_type_name(type), name,
               sim_type_name(type));
     space = H5Dget_space(set);
     for (int i = 0; i < shape.n_dims; i++)
         count *= i == 0 && n_rows != SIM_H5_ALL ? n_rows : shape.dims[i];
-    SIM_CHECK(count == room, SIM_E_DATA, "%s: %s has %zu values, expected %zu", f->name,
-              name, count, room);
+    SIM_CHECK(count == capacity, SIM_E_DATA, "%s: %s has %zu values, expected %zu",
+              f->name, name, count, capacity);
     if (n_rows != SIM_H5_ALL)
         SIM_TRY(select_rows(f, name, &shape, row, n_rows, space));
-    if (room == 0)
+    if (capacity == 0)
         goto done;
-    const hsize_t flat = room;
+    const hsize_t flat = capacity;
     memory = H5Screate_simple(1, &flat, NULL);
     SIM_CHECK(H5Dread(set, sim_h5_memory_type(type), memory, space, H5P_DEFAULT, data) >=
                   0,
@@ -218,7 +220,7 @@ sim_status sim_h5_read_new(const sim_h5 *f, const char *name, sim_type type, siz
     for (int i = 0; i < shape->n_dims; i++)
         count *= shape->dims[i];
     SIM_CHECK(count <= limit, SIM_E_DATA,
-              "%s: %s has %zu values, at most %zu are expected", f->name, name, count,
+              "%s: %s has %zu values; at most %zu are expected", f->name, name, count,
               limit);
     SIM_TRY(sim_alloc_bytes(count, sim_type_bytes(type), "h5/data", &p));
     SIM_TRY(sim_h5_read(f, name, type, 0, SIM_H5_ALL, p, count));
@@ -238,7 +240,8 @@ sim_status sim_h5_read_text(const sim_h5 *f, const char *name, char **text)
 
     SIM_TRY(sim_h5_shape_of(f, name, &shape));
     SIM_CHECK(shape.type == SIM_U8 && shape.n_dims == 1 && shape.dims[0] <= LIMIT,
-              SIM_E_DATA, "%s: %s is no text", f->name, name);
+              SIM_E_DATA, "%s: %s is not a text (uint8 [n], at most 64 MiB)", f->name,
+              name);
     SIM_TRY(sim_alloc(&p, shape.dims[0] + 1, "h5/text"));
     SIM_TRY(sim_h5_read(f, name, SIM_U8, 0, SIM_H5_ALL, p, shape.dims[0]));
     SIM_CHECK(strlen(p) == shape.dims[0], SIM_E_DATA, "%s: %s holds a zero byte", f->name,
@@ -267,7 +270,7 @@ sim_status sim_h5_read_attribute_text(const sim_h5 *f, const char *name, char *o
     SIM_CHECK(type >= 0 && H5Tget_class(type) == H5T_STRING &&
                   H5Tis_variable_str(type) == 0 && space >= 0 &&
                   H5Sget_simple_extent_npoints(space) == 1,
-              SIM_E_DATA, "%s: attribute %s is no text of fixed length", f->name, name);
+              SIM_E_DATA, "%s: attribute %s is not a fixed-length string", f->name, name);
     size_t n = H5Tget_size(type);
     SIM_CHECK(n < sizeof buffer && n < out_bytes, SIM_E_DATA,
               "%s: attribute %s is too long", f->name, name);
@@ -289,21 +292,21 @@ done:
 }
 
 static sim_status read_numbers(const sim_h5 *f, const char *name, hid_t attribute,
-                               sim_type type, void *data, size_t room)
+                               sim_type type, void *data, size_t capacity)
 {
     sim_status st = SIM_OK;
     hid_t space = -1, file_type = -1;
-    sim_type theirs = SIM_U8;
+    sim_type stored = SIM_U8;
     bool exact = false;
 
     SIM_CHECK(attribute >= 0, SIM_E_DATA, "%s has no attribute %s", f->name, name);
     space = H5Aget_space(attribute);
     file_type = H5Aget_type(attribute);
-    SIM_TRY(sim_h5_type_of(f, name, file_type, &theirs, &exact));
-    SIM_CHECK(converts(theirs, type) && space >= 0 &&
-                  H5Sget_simple_extent_npoints(space) == (hssize_t)room,
-              SIM_E_DATA, "%s: attribute %s is not %zu numbers of the right type",
-              f->name, name, room);
+    SIM_TRY(sim_h5_type_of(f, name, file_type, &stored, &exact));
+    SIM_CHECK(is_lossless(stored, type) && space >= 0 &&
+                  H5Sget_simple_extent_npoints(space) == (hssize_t)capacity,
+              SIM_E_DATA, "%s: attribute %s: expected %zu numbers of type %s", f->name,
+              name, capacity, sim_type_name(type));
     SIM_CHECK(H5Aread(attribute, sim_h5_memory_type(type), data) >= 0, SIM_E_DATA,
               "%s: attribute %s: %s", f->name, name, sim_h5_reason());
 done:
@@ -317,24 +320,24 @@ done:
 }
 
 sim_status sim_h5_read_attribute(const sim_h5 *f, const char *name, sim_type type,
-                                 void *data, size_t room)
+                                 void *data, size_t capacity)
 {
     hid_t attribute =
         sim_h5_has_attribute(f, name) ? H5Aopen(f->file, name, H5P_DEFAULT) : -1;
-    return read_numbers(f, name, attribute, type, data, room);
+    return read_numbers(f, name, attribute, type, data, capacity);
 }
 
 sim_status sim_h5_read_attribute_of(const sim_h5 *f, const char *data_set,
                                     const char *name, sim_type type, void *data,
-                                    size_t room)
+                                    size_t capacity)
 {
     hid_t attribute = -1;
     if (sim_h5_has_attribute_of(f, data_set, name))
         attribute = H5Aopen_by_name(f->file, data_set, name, H5P_DEFAULT, H5P_DEFAULT);
-    return read_numbers(f, name, attribute, type, data, room);
+    return read_numbers(f, name, attribute, type, data, capacity);
 }
 
-/* ---- bulk bytes ---- */
+/* ---- bulk data ---- */
 
 sim_status sim_h5_bytes_at(const sim_h5 *f, const char *name, uint64_t *at,
                            uint64_t *n_bytes)
@@ -352,7 +355,7 @@ sim_status sim_h5_bytes_at(const sim_h5 *f, const char *name, uint64_t *at,
         shape.type == SIM_U8 && H5Pget_layout(plist) == H5D_CONTIGUOUS &&
             H5Pget_nfilters(plist) == 0,
         SIM_E_DATA,
-        "%s: %s is not plain uint8 bytes in one piece; convert the file with simile "
+        "%s: %s is not contiguous uint8 without filters; convert the file with simile "
         "prepare",
         f->name, name);
     for (int i = 0; i < shape.n_dims; i++)
@@ -361,9 +364,10 @@ sim_status sim_h5_bytes_at(const sim_h5 *f, const char *name, uint64_t *at,
     SIM_CHECK(offset != HADDR_UNDEF, SIM_E_DATA, "%s: %s was never written", f->name,
               name);
     SIM_TRY(sim_file_open_read(f->path, &fd, &length));
-    SIM_CHECK(offset <= length && n <= length - offset, SIM_E_DATA,
-              "%s: %s ends beyond the file (%llu bytes): the file was cut", f->name, name,
-              (unsigned long long)length);
+    SIM_CHECK(
+        offset <= length && n <= length - offset, SIM_E_DATA,
+        "%s: %s extends beyond the end of the file (%llu bytes): the file is truncated",
+        f->name, name, (unsigned long long)length);
     *at = offset;
     *n_bytes = n;
 done:
@@ -375,19 +379,19 @@ done:
     return st;
 }
 
-/* ---- walking ---- */
+/* ---- visiting ---- */
 
 enum { MAX_DEPTH = 16 };
 
 typedef struct {
     const sim_h5 *f;
-    sim_status (*see)(void *ctx, const sim_tensor *t);
+    sim_status (*visit)(void *ctx, const sim_tensor *t);
     void *ctx;
-} walk;
+} traversal;
 
-static sim_status walk_group(const walk *w, const char *group, int depth);
+static sim_status visit_group(const traversal *w, const char *group, int depth);
 
-static sim_status walk_member(const walk *w, const char *path, int depth)
+static sim_status visit_member(const traversal *w, const char *path, int depth)
 {
     sim_status st = SIM_OK;
     sim_h5_shape shape;
@@ -396,18 +400,18 @@ static sim_status walk_member(const walk *w, const char *path, int depth)
     if (H5Oget_info_by_name(w->f->file, path, &info, H5P_DEFAULT) < 0)
         SIM_FAIL(SIM_E_DATA, "%s: %s: %s", w->f->name, path, sim_h5_reason());
     if (info.type == H5O_TYPE_GROUP) {
-        SIM_TRY(walk_group(w, path, depth + 1));
+        SIM_TRY(visit_group(w, path, depth + 1));
         goto done;
     }
     SIM_TRY(sim_h5_shape_of(w->f, path, &shape));
     sim_tensor t = {.name = path + 1, .type = shape.type, .n_dims = shape.n_dims};
     memcpy(t.dims, shape.dims, sizeof t.dims);
-    SIM_TRY(w->see(w->ctx, &t));
+    SIM_TRY(w->visit(w->ctx, &t));
 done:
     return st;
 }
 
-static sim_status walk_group(const walk *w, const char *group, int depth)
+static sim_status visit_group(const traversal *w, const char *group, int depth)
 {
     sim_status st = SIM_OK;
     H5G_info_t info;
@@ -429,7 +433,7 @@ static sim_status walk_group(const walk *w, const char *group, int depth)
                   "%s: a name in %s cannot be read", w->f->name, group);
         SIM_CHECK(sim_h5_has(w->f, path), SIM_E_DATA,
                   "%s: %s is a link, which is not followed", w->f->name, path);
-        SIM_TRY(walk_member(w, path, depth));
+        SIM_TRY(visit_member(w, path, depth));
     }
 done:
     if (g >= 0)
@@ -438,10 +442,10 @@ done:
 }
 
 sim_status sim_h5_visit(const sim_h5 *f, const char *group,
-                        sim_status (*see)(void *ctx, const sim_tensor *t), void *ctx)
+                        sim_status (*visit)(void *ctx, const sim_tensor *t), void *ctx)
 {
-    const walk w = {f, see, ctx};
+    const traversal w = {f, visit, ctx};
     if (strcmp(group, "/") != 0 && !sim_h5_has(f, group))
         return SIM_OK;
-    return walk_group(&w, group, 0);
+    return visit_group(&w, group, 0);
 }

@@ -1,9 +1,9 @@
 /*
- * write.c - images in memory for checkpoints, and what is put in them.
+ * write.c - file images in memory for checkpoints; writing of data sets and attributes.
  *
- * HDF5 does no disk I/O for checkpoints: with this version a full disk crashed or hung it.
- * An image lives in one mapping that is large enough from the start, so that the core
- * driver's realloc never moves and never fails.
+ * HDF5 does not write checkpoints to disk, because a full disk makes HDF5 1.10 crash or hang. An
+ * image is built in one buffer that is large enough from the start, so reallocation by the core
+ * driver never moves it and never fails.
  */
 #include "private.h"
 
@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SLACK = 64 << 20 };
+enum { SLACK_BYTES = 64 << 20 }; /* for metadata and growth by the core driver */
 
 sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out)
 {
@@ -26,7 +26,7 @@ sim_status sim_h5_create_image(size_t reserve_bytes, sim_h5 **out)
     sim_h5_quiet();
     SIM_TRY(sim_new(&f, "h5/file"));
     f->file = -1;
-    f->reserved_bytes = reserve_bytes + SLACK;
+    f->reserved_bytes = reserve_bytes + SLACK_BYTES;
     SIM_TRY(sim_text_copy("(image)", "h5/file", &f->name));
     SIM_TRY(sim_alloc_bytes(f->reserved_bytes, 1, "h5/image", &f->reserved));
     f->image = (h5_buffer){f->reserved, f->reserved_bytes};
@@ -73,7 +73,6 @@ static hid_t file_type(sim_type type)
     return -1;
 }
 
-/* How data sets are made: without the time, so that the same content is the same bytes. */
 hid_t sim_h5_set_plist(void)
 {
     hid_t create = H5Pcreate(H5P_DATASET_CREATE);
@@ -81,7 +80,6 @@ hid_t sim_h5_set_plist(void)
     return create;
 }
 
-/* Creates a data set with the groups on its way. */
 hid_t sim_h5_create_set(sim_h5 *f, const char *name, hid_t type, hid_t space,
                         hid_t create)
 {
@@ -99,7 +97,7 @@ sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t)
           set = -1;
 
     set = sim_h5_create_set(f, name, file_type(t->type), space, create);
-    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be created: %s", f->name, name,
               sim_h5_reason());
     SIM_CHECK(sim_tensor_count(t) == 0 ||
                   H5Dwrite(set, sim_h5_memory_type(t->type), H5S_ALL, H5S_ALL,
@@ -113,7 +111,7 @@ done:
     return st;
 }
 
-/* Early allocation without fill: the image's buffer is zero, and rows come once. */
+/* Early allocation without fill: the buffer is zeroed, and every row is written once. */
 sim_status sim_h5_begin_rows(sim_h5 *f, const char *name, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
@@ -122,7 +120,7 @@ sim_status sim_h5_begin_rows(sim_h5 *f, const char *name, const sim_tensor *t)
     (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
     (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
     hid_t set = sim_h5_create_set(f, name, file_type(t->type), space, create);
-    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be made: %s", f->name, name,
+    SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be created: %s", f->name, name,
               sim_h5_reason());
     (void)H5Dclose(set);
 done:
@@ -194,8 +192,8 @@ static sim_status write_numbers(sim_h5 *f, hid_t object, const char *name,
     sim_status st = SIM_OK;
     hid_t space = sim_h5_space_of(t->n_dims, t->dims), attribute = -1;
 
-    SIM_CHECK(object >= 0, SIM_E_IO, "%s: nothing to hang attribute %s on", f->name,
-              name);
+    SIM_CHECK(object >= 0, SIM_E_IO, "%s: attribute %s: its data set cannot be opened",
+              f->name, name);
     attribute =
         H5Acreate2(object, name, file_type(t->type), space, H5P_DEFAULT, H5P_DEFAULT);
     SIM_CHECK(attribute >= 0 &&

@@ -101,14 +101,14 @@ static sim_status create_net(const sim_model_layout *layout, int net, sim_net **
                            out);
 }
 
-sim_status sim_model_create(const sim_model_layout *layout, unsigned wanted,
+sim_status sim_model_create(const sim_model_layout *layout, unsigned nets,
                             sim_model *out)
 {
     sim_status st = SIM_OK;
     sim_model m = {.net = {NULL}};
 
     for (int i = 0; i < SIM_MODEL_NETS; i++)
-        if (layout->has[i] && (wanted & 1U << i))
+        if (layout->has[i] && (nets & 1U << i))
             SIM_TRY(create_net(layout, i, &m.net[i]));
     *out = m;
     m = (sim_model){.net = {NULL}};
@@ -144,13 +144,13 @@ static sim_status visit_weights(void *object, const sim_visitor *v)
 }
 
 sim_status sim_model_open(const sim_checkpoint *k, const sim_model_layout *layout,
-                          unsigned wanted, sim_model *out)
+                          unsigned nets, sim_model *out)
 {
     sim_status st = SIM_OK;
     sim_model m = {.net = {NULL}};
     const sim_state_source source = {visit_weights, &m};
 
-    SIM_TRY(sim_model_create(layout, wanted, &m));
+    SIM_TRY(sim_model_create(layout, nets, &m));
     SIM_TRY(sim_checkpoint_load(k, &source, 1));
     for (int i = 0; i < SIM_MODEL_NETS; i++)
         if (m.net[i])
