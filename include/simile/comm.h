@@ -76,6 +76,11 @@ void sim_comm_min_i64(const sim_comm *c, int64_t *values, size_t n);
 void sim_comm_sum_i64(const sim_comm *c, int64_t *values, size_t n);
 /* Element-wise maximum of doubles (times: order does not matter). */
 void sim_comm_max_f64(const sim_comm *c, double *values, size_t n);
+/*
+ * Collective. Bitwise or of n_bytes over all ranks, in place. It combines buffers of any type in
+ * which each byte is zero on all ranks but one.
+ */
+void sim_comm_or_bytes(const sim_comm *c, void *data, size_t n_bytes);
 void sim_comm_barrier(const sim_comm *c);
 
 /*

@@ -145,7 +145,7 @@ void sim_comm_end(void)
     sim_assert_hook(NULL);
     SIM_FREE(counts);
     sim_comm_abort_within(
-        END_S); /* MPI_Finalize waits for lost peers, and TERM is ignored now */
+        END_S); /* MPI_Finalize waits for lost peers; SIGTERM is ignored */
     (void)MPI_Finalize();
     sim_comm_abort_within(0);
 }
@@ -162,26 +162,6 @@ void sim_comm_leave_together(void)
         return;
     (void)MPI_Barrier(MPI_COMM_WORLD);
     (void)MPI_Finalize();
-}
-
-void sim_comm_abort(sim_status code)
-{
-    sim_log_each("%s", sim_error_message());
-    (void)MPI_Abort(MPI_COMM_WORLD, (int)code);
-    abort();
-}
-
-void sim_comm_abort_within(unsigned seconds)
-{
-    (void)alarm(seconds); /* SIGALRM has no handler and ends the process */
-}
-
-void sim_comm_abort_from_thread(sim_status code)
-{
-    enum { LAUNCHER_S = 5 };
-    sim_comm_abort_within(LAUNCHER_S); /* in case the launcher does not respond */
-    (void)MPI_Abort(MPI_COMM_WORLD, (int)code);
-    abort();
 }
 
 const char *sim_comm_library(void)

@@ -11,64 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-sim_status sim_config_add(sim_config *c, const char *key, const char *text, bool quoted,
-                          bool empty_list, const char *where)
-{
-    sim_status st = SIM_OK;
-    entry e = {.quoted = quoted, .empty_list = empty_list};
-
-    SIM_CHECK(c->n_entries < MAX_ENTRIES, SIM_E_CONFIG,
-              "%s: the job has more than %d values", where, MAX_ENTRIES);
-    (void)snprintf(e.where, sizeof e.where, "%s", where);
-    SIM_TRY(sim_text_copy(key, "config/entries", &e.key));
-    SIM_TRY(sim_text_copy(text, "config/entries", &e.text));
-    c->entries[c->n_entries++] = e;
-    e = (entry){0};
-done:
-    sim_free(e.key);
-    sim_free(e.text);
-    return st;
-}
-
-entry *sim_config_find(const sim_config *c, const char *key)
-{
-    for (size_t i = 0; i < c->n_entries; i++)
-        if (strcmp(c->entries[i].key, key) == 0)
-            return &c->entries[i];
-    return NULL;
-}
-
-static bool is_below(const char *key, const char *above)
-{
-    size_t n = strlen(above);
-    return strncmp(key, above, n) == 0 && key[n] == '.';
-}
-
-entry *sim_config_find_below(const sim_config *c, const char *key)
-{
-    for (size_t i = 0; i < c->n_entries; i++)
-        if (is_below(c->entries[i].key, key))
-            return &c->entries[i];
-    return NULL;
-}
-
-bool sim_config_drop(sim_config *c, const char *key)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < c->n_entries; i++) {
-        entry *e = &c->entries[i];
-        if (strcmp(e->key, key) == 0 || is_below(e->key, key)) {
-            sim_free(e->key);
-            sim_free(e->text);
-        } else {
-            c->entries[kept++] = *e;
-        }
-    }
-    bool any = kept < c->n_entries;
-    c->n_entries = kept;
-    return any;
-}
-
 static sim_status config_create(const char *name, sim_config **out)
 {
     sim_status st = SIM_OK;
@@ -144,7 +86,8 @@ static sim_status check_once(const sim_config *c, const char *key, const char *w
     sim_status st = SIM_OK;
     for (size_t i = 0; i < c->n_entries; i++) {
         const entry *e = &c->entries[i];
-        if (!e->is_override || (strcmp(e->key, key) != 0 && !is_below(e->key, key)))
+        if (!e->is_override ||
+            (strcmp(e->key, key) != 0 && !sim_config_is_below(e->key, key)))
             continue;
         SIM_FAIL(SIM_E_CONFIG, "%s: %s is already set by %s; set it once", where, e->key,
                  e->where);
@@ -295,7 +238,7 @@ sim_status sim_config_finish_section(sim_config *c, const char *section)
     sim_status st = SIM_OK;
     for (size_t i = 0; i < c->n_entries; i++) {
         const entry *e = &c->entries[i];
-        if (e->used || (*section && !is_below(e->key, section)))
+        if (e->used || (*section && !sim_config_is_below(e->key, section)))
             continue;
         const char *nearest = nearest_key(c, e->key);
         SIM_FAIL(SIM_E_CONFIG, "%s: unknown key %s; %s%s%s", e->where, e->key,

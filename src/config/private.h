@@ -52,41 +52,60 @@ struct sim_config {
     size_t n_defaults;
 };
 
+/* ---- entries.c: the values of a job and the keys of filled tables ---- */
+
+/* Adds a value; key, text and `where` are copied. */
 SIM_MUST_USE sim_status sim_config_add(sim_config *c, const char *key, const char *text,
                                        bool quoted, bool empty_list, const char *where);
+/* The entry of `key`, and the first entry below `key`; NULL if there is none. */
 entry *sim_config_find(const sim_config *c, const char *key);
+entry *sim_config_find_below(const sim_config *c, const char *key);
+/* Whether `key` is below `above`, as "a.b" is below "a". */
+bool sim_config_is_below(const char *key, const char *above);
 /* Removes `key` and the keys below it; true if there were any. */
 bool sim_config_drop(sim_config *c, const char *key);
-/* The first entry below `key`; NULL if there is none. */
-entry *sim_config_find_below(const sim_config *c, const char *key);
+/* The key "section.name". */
+void sim_config_full_key(const char *section, const char *name, char out[KEY_BYTES]);
+/* Adds a key of a filled table with its value as text; `before` may be NULL. */
+SIM_MUST_USE sim_status sim_config_add_known(sim_config *c, const char *key,
+                                             const char *text, const char *before,
+                                             const sim_option *row, bool given);
 
-/* parse.c: parses YAML into entries below `prefix`.  with_line: messages name "where:line". */
+/* ---- parse.c ---- */
+
+/* Parses YAML into entries below `prefix`. with_line: messages contain "where:line". */
 SIM_MUST_USE sim_status sim_config_parse_text(sim_config *c, const char *text, size_t n,
                                               const char *prefix, const char *where,
                                               bool with_line);
 
-/* fill.c: the key "section.name"; fills a row's value and formats it for the resolved job. */
-void sim_config_full_key(const char *section, const char *name, char out[KEY_BYTES]);
+/* ---- value.c: the value of one key ---- */
+
+/* Fills a row from the job or its default and formats the value for the resolved job; `prefix`
+ * precedes the row's name in the key. */
 SIM_MUST_USE sim_status sim_config_fill_row(sim_config *c, const char *prefix,
                                             const sim_option *row, void *options,
                                             char *text, size_t text_bytes);
-SIM_MUST_USE sim_status sim_config_add_known(sim_config *c, const char *key,
-                                             const char *text, const char *before,
-                                             const sim_option *row, bool given);
+/* Formats the value that applies to a job saved before the key existed; *text is unchanged if
+ * there is none, otherwise `buffer`. */
+SIM_MUST_USE sim_status sim_config_format_before(sim_config *c, const char *key,
+                                                 const sim_option *row, char *buffer,
+                                                 size_t buffer_bytes, const char **text);
 /* The choice with the smallest edit distance to `text`. */
 void sim_config_nearest_choice(const char *choices, const char *text, char out[64]);
 
-/* items.c: a list of operations. */
+/* ---- items.c: a list of operations ---- */
+
 SIM_MUST_USE sim_status sim_config_fill_items(sim_config *c, const char *key,
                                               const sim_option *row,
                                               sim_option_items *items);
 
-/*
- * text.c: the length of the code point at text[0], 0 if it is not UTF-8; true if a job may
- * contain the code point; a copy for messages, shortened, with control characters replaced.
- */
+/* ---- text.c ---- */
+
+/* Length of the code point at text[0]; 0 if it is not UTF-8. */
 size_t sim_config_utf8(const char *text, size_t n, uint32_t *code);
+/* Whether a job may contain the code point. */
 bool sim_config_is_plain(uint32_t code);
+/* Copies a text for a message: truncated, control characters replaced by '?'. */
 void sim_config_quote(const char *text, char out[SHOW_BYTES]);
 
 #endif

@@ -99,47 +99,6 @@ void sim_dataset_abandon(sim_dataset_writer **w)
     writer_release(w, false);
 }
 
-static sim_status flush_buffer(sim_dataset_writer *w)
-{
-    sim_status st = SIM_OK;
-    SIM_TRY(sim_file_write_at(w->fd, w->part, SIM_H5_BULK_AT + w->bytes - w->buffered,
-                              w->buffer, w->buffered));
-    w->buffered = 0;
-done:
-    return st;
-}
-
-static sim_status write_bytes(sim_dataset_writer *w, const uint8_t *bytes, size_t n)
-{
-    sim_status st = SIM_OK;
-    while (n > 0) {
-        size_t k =
-            SIM_WRITER_BUFFER - w->buffered < n ? SIM_WRITER_BUFFER - w->buffered : n;
-        memcpy(w->buffer + w->buffered, bytes, k);
-        w->buffered += k;
-        w->bytes += k;
-        bytes += k;
-        n -= k;
-        if (w->buffered == SIM_WRITER_BUFFER)
-            SIM_TRY(flush_buffer(w));
-    }
-done:
-    return st;
-}
-
-sim_status sim_writer_reserve(sim_dataset_writer *w)
-{
-    sim_status st = SIM_OK;
-    if (w->n < w->capacity)
-        goto done;
-    w->capacity = w->capacity ? 2 * w->capacity : 4096;
-    SIM_TRY(sim_grow(&w->digest, 2 * w->capacity, "data/writer"));
-    SIM_TRY(sim_grow(&w->labels, w->capacity, "data/writer"));
-    SIM_TRY(sim_grow(&w->offset, w->capacity + 1, "data/writer"));
-done:
-    return st;
-}
-
 /* Sums over one channel of interleaved pixels.  Integers, so the order does not matter. */
 static void add_channel(const uint8_t *p, size_t n, size_t c, uint64_t *sum,
                         uint64_t *squares)
@@ -211,7 +170,7 @@ sim_status sim_dataset_append_item(sim_dataset_writer *w, const sim_dataset_item
     w->labels[w->n] = item->label;
     w->n_labels += item->label >= 0;
     w->offset[w->n] = w->bytes;
-    SIM_TRY(write_bytes(w, item->bytes, item->n));
+    SIM_TRY(sim_writer_write(w, item->bytes, item->n));
     w->n++;
     w->offset[w->n] = w->bytes;
 done:
@@ -231,7 +190,7 @@ sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes, size_
 sim_status sim_dataset_commit(sim_dataset_writer *w, const sim_dataset_mark *mark)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(flush_buffer(w));
+    SIM_TRY(sim_writer_flush(w));
     SIM_TRY(sim_writer_journal_add(w, mark));
 done:
     return st;
@@ -456,7 +415,7 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
     SIM_CHECK(w->n_labels == 0 || w->n_labels == w->n, SIM_E_DATA,
               "%s: only %zu of %zu images have a label; expected all or none", w->path,
               w->n_labels, w->n);
-    SIM_TRY(flush_buffer(w));
+    SIM_TRY(sim_writer_flush(w));
     SIM_TRY(write_frame(w, class_names, n_classes, fingerprint, &frame));
     SIM_TRY(add_frame(w, frame));
     SIM_TRY(sim_file_rename(w->part, w->path));

@@ -1,89 +1,45 @@
 /*
  * decode.c - decodes an image file to upright 8-bit RGB; the format is detected by content.
+ *
+ * A format is a row of image_formats.def and a file decode_<format>.c.
  */
 #include "private.h"
 
-#include "simile/memory.h"
-
 #include <string.h>
 
-sim_status sim_image_shape(sim_image *image, size_t h, size_t w, size_t c)
-{
-    sim_status st = SIM_OK;
-    size_t need = h * w * c, have = image->pixels ? image->h * image->w * image->c : 0;
+typedef struct {
+    const char *signature; /* first bytes of a file */
+    size_t signature_bytes;
+    image_decoder *decode;
+} image_format;
 
-    if (need > have || !image->pixels) {
-        uint8_t *pixels = NULL;
-        SIM_TRY(sim_alloc(&pixels, need, "data/image"));
-        sim_free(image->pixels);
-        image->pixels = pixels;
-    }
-    image->h = h;
-    image->w = w;
-    image->c = c;
-done:
-    return st;
+#define SIM_IMAGE_FORMAT(name, signature)                                                \
+    {signature, sizeof(signature) - 1, sim_decode_##name},
+static const image_format formats[] = {
+#include "image_formats.def"
+};
+#undef SIM_IMAGE_FORMAT
+
+/* NULL if the content has no known signature. */
+static const image_format *detect_format(const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
+        if (n >= formats[i].signature_bytes &&
+            memcmp(bytes, formats[i].signature, formats[i].signature_bytes) == 0)
+            return &formats[i];
+    return NULL;
 }
 
 sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
                             sim_image *out, sim_decode_notes *notes)
 {
-    static const uint8_t png[] = {0x89, 'P', 'N', 'G'};
     sim_status st = SIM_OK;
 
     memset(notes, 0, sizeof *notes);
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty", name);
-    if (n >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff)
-        SIM_TRY(sim_decode_jpeg(name, bytes, n, out, notes));
-    else if (n >= sizeof png && memcmp(bytes, png, sizeof png) == 0)
-        SIM_TRY(sim_decode_png(name, bytes, n, out, notes));
-    else
-        SIM_FAIL(SIM_E_DATA, "%s is neither JPEG nor PNG", name);
-done:
-    return st;
-}
-
-/* Index in the stored image of pixel (y, x) of the upright one, by EXIF orientation. */
-static size_t stored_pixel(int orientation, size_t h, size_t w, size_t y, size_t x)
-{
-    switch (orientation) {
-    case 2:
-        return y * w + (w - 1 - x);
-    case 3:
-        return (h - 1 - y) * w + (w - 1 - x);
-    case 4:
-        return (h - 1 - y) * w + x;
-    case 5:
-        return x * w + y;
-    case 6:
-        return (h - 1 - x) * w + y;
-    case 7:
-        return (h - 1 - x) * w + (w - 1 - y);
-    case 8:
-        return x * w + (w - 1 - y);
-    default:
-        return y * w + x;
-    }
-}
-
-sim_status sim_image_upright(sim_image *image, int orientation)
-{
-    sim_status st = SIM_OK;
-    sim_image upright = {0};
-    bool swapped = orientation >= 5;
-    size_t h = swapped ? image->w : image->h, w = swapped ? image->h : image->w;
-
-    if (orientation <= 1 || orientation > 8)
-        goto done;
-    SIM_TRY(sim_image_shape(&upright, h, w, image->c));
-    for (size_t y = 0; y < h; y++)
-        for (size_t x = 0; x < w; x++)
-            memcpy(upright.pixels + (y * w + x) * image->c,
-                   image->pixels +
-                       stored_pixel(orientation, image->h, image->w, y, x) * image->c,
-                   image->c);
-    sim_free(image->pixels);
-    *image = upright;
+    const image_format *format = detect_format(bytes, n);
+    SIM_CHECK(format, SIM_E_DATA, "%s is neither JPEG nor PNG", name);
+    SIM_TRY(format->decode(name, bytes, n, out, notes));
 done:
     return st;
 }

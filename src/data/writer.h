@@ -1,5 +1,5 @@
 /*
- * writer.h - the state of a data set writer, shared by dataset_write.c and journal.c.
+ * writer.h - the state of a data set writer, shared by dataset_write.c, journal.c and writer.c.
  */
 #ifndef SIMILE_DATA_WRITER_H
 #define SIMILE_DATA_WRITER_H
@@ -30,6 +30,11 @@ enum { SIM_WRITER_BUFFER = 4 << 20 };
 
 /* Grows the arrays, if needed, to hold one more image. */
 SIM_MUST_USE sim_status sim_writer_reserve(sim_dataset_writer *w);
+/* Appends bytes of an image to the buffer; writes the buffer to PATH.part when it is full. */
+SIM_MUST_USE sim_status sim_writer_write(sim_dataset_writer *w, const uint8_t *bytes,
+                                         size_t n);
+/* Writes the buffer to PATH.part. */
+SIM_MUST_USE sim_status sim_writer_flush(sim_dataset_writer *w);
 
 /*
  * Opens and locks PATH.journal and recovers the images that it records, up to the first

@@ -31,15 +31,16 @@ typedef struct {
     float *dz;     /* [views][local][d] */
 } ntxent;
 
-double sim_ntxent_factor(const sim_ntxent_options *o)
+/* The factor of the options; 0 means 1. */
+static double loss_factor(const sim_ntxent_options *o)
 {
     return o->factor > 0 ? o->factor : 1;
 }
 
-double sim_ntxent_scale(const sim_contrast *e, const sim_ntxent_options *o)
+/* From the sum of weighted rows of an anchor to its gradient: factor / (T rows). */
+static double gradient_scale(const sim_contrast *e, const sim_ntxent_options *o)
 {
-    return sim_ntxent_factor(o) /
-           (o->temperature * (double)(e->shape.views * e->shape.n));
+    return loss_factor(o) / (o->temperature * (double)(e->shape.views * e->shape.n));
 }
 
 /* ---- one tile of similarities ---- */
@@ -317,7 +318,7 @@ static void finish_rows(const ntxent *q, const tile_workspace *work, row_tile r,
     const sim_contrast *e = q->e;
     size_t d = e->shape.d, first = r.view * e->shape.n + r.lo;
 
-    sim_tile_finish(work, d, r.hi - r.lo, sim_ntxent_scale(e, q->options), dz);
+    sim_tile_finish(work, d, r.hi - r.lo, gradient_scale(e, q->options), dz);
     for (size_t i = 0; i < r.hi - r.lo; i++) {
         double inner = 0;
         for (size_t k = 0; k < d; k++)
@@ -369,11 +370,10 @@ static void fill_report(sim_contrast *e, const sim_ntxent_options *options,
     double positive = sim_contrast_sum(e, offsetof(row_record, positive));
     double count = sim_contrast_sum(e, offsetof(row_record, count));
 
-    *report =
-        (sim_loss_report){.loss = sim_ntxent_factor(options) *
-                                  sim_contrast_mean(e, offsetof(row_record, loss)),
-                          .accuracy = sim_contrast_mean(e, offsetof(row_record, correct)),
-                          .positive = ratio(positive, count)};
+    *report = (sim_loss_report){
+        .loss = loss_factor(options) * sim_contrast_mean(e, offsetof(row_record, loss)),
+        .accuracy = sim_contrast_mean(e, offsetof(row_record, correct)),
+        .positive = ratio(positive, count)};
     sim_contrast_geometry(e, &report->embedding_std, &pairs);
     report->negative = ratio(pairs - positive, rows * (rows - 1) - count);
     for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
@@ -397,7 +397,7 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
     for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
         e->weights[r] = sim_tile_lse_weight(q.fixed, q.inverse, e->records[r].lse);
     if (options->weighted)
-        sim_dclw_weights(e, options);
+        sim_dclw_weights(e, options, gradient_scale(e, options));
     fill_report(e, options, report);
     if (!dz)
         return;

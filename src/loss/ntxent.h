@@ -6,14 +6,9 @@
 
 #include "contrast.h"
 
-/* The factor of the options; 0 means 1. */
-double sim_ntxent_factor(const sim_ntxent_options *o);
-/* From an anchor's sum of weighted rows to its gradient: factor / (T rows). */
-double sim_ntxent_scale(const sim_contrast *e, const sim_ntxent_options *o);
-
-/* Writes loss and positive weight of all gathered records, and the negated gradient through
- * DCLW's weights to z_dot_dz. */
-void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o);
+/* Stores loss and positive weight of all gathered records, and the negated gradient through the
+ * weights of DCLW in z_dot_dz. scale: factor / (T rows), the scale of the gradients. */
+void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale);
 
 /* ---- labels: n columns of a tile against an anchor's label.  Serial; may be called inside sim_for. ---- */
 

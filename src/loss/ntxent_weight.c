@@ -68,10 +68,10 @@ static void sum_pairs(sim_contrast *e, double sigma, double *sums)
                             sim_merge_sum, sums);
 }
 
-void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o)
+void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale)
 {
     size_t n = e->shape.n;
-    double sums[WIDTH], sigma = sigma_of(o), scale = sim_ntxent_scale(e, o);
+    double sums[WIDTH], sigma = sigma_of(o);
 
     sum_pairs(e, sigma, sums);
     for (size_t i = 0; i < n; i++) {

@@ -2,8 +2,8 @@
  * queue_nearest.c - the most similar slot of each row, and a copy of its row.
  *
  * A rank encodes (similarity, slot) of its best slot as one ordered integer, so that one
- * maximum over ranks selects the nearest.  The selected rows are exchanged exactly, as a sum
- * of integers in which all other ranks contribute zeros.
+ * maximum over ranks selects the nearest. The selected rows are combined by a bitwise or, to
+ * which all other ranks contribute zeros, so their bits are preserved.
  * Paper: Dwibedi et al. 2021, arXiv 2104.14548.
  */
 #include "queue.h"
@@ -13,8 +13,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Greater for the greater similarity, of equals for the lower slot. */
-static int64_t place(float s, size_t slot)
+/* Greater for the greater similarity; of equals, for the lower slot. */
+static int64_t encode_match(float s, size_t slot)
 {
     int32_t order = 0;
     s += 0.0f; /* -0 equals 0 */
@@ -39,25 +39,25 @@ static void update_best(const queue_loop *w, const queue_tile *t, sim_range anch
             continue; /* no slot of this tile is active */
         while (at + 1 < t->n && s[at] < max)
             at++;
-        int64_t here = place(max, t->lo + at);
+        int64_t here = encode_match(max, t->lo + at);
         if (here > w->q->best[i])
             w->q->best[i] = here;
     }
 }
 
-/* Rows of the winners, [n][d] on every rank, in the buffer of the gradients. */
+/* Returns the rows of the selected slots, [n][d] on every rank, in the buffer of the gradients. */
 static const float *fetch_rows(sim_queue *q)
 {
-    size_t n = q->shape.rows.n, d = q->shape.rows.d, pairs = (n * d + 1) / 2;
+    size_t n = q->shape.rows.n, d = q->shape.rows.d;
 
-    memset(q->partials, 0, 2 * pairs * sizeof *q->partials);
+    memset(q->partials, 0, n * d * sizeof *q->partials);
     for (size_t i = 0; i < n; i++) {
         size_t slot = slot_of(q->best[i]);
         if (slot >= q->slots.lo && slot < q->slots.hi)
             memcpy(q->partials + i * d, q->store + (slot - q->slots.lo) * d,
                    d * sizeof *q->store);
     }
-    sim_comm_sum_i64(q->comm, (int64_t *)(void *)q->partials, pairs);
+    sim_comm_or_bytes(q->comm, q->partials, n * d * sizeof *q->partials);
     return q->partials;
 }
 
@@ -72,10 +72,10 @@ void sim_queue_nearest(sim_queue *q, const float *z, float *nearest, int64_t *sl
     sim_queue_gather(q, z);
     sim_leaf_moments(&q->leaves, q->z);
     *embedding_std = sim_leaf_std(&q->leaves);
-    /* Rows that are not finite compare with nothing, but still need a slot. */
+    /* A row that is not finite matches no slot and is assigned the first active one. */
     size_t first = active.part[active.part[0].lo == active.part[0].hi].lo;
     for (size_t i = 0; i < n; i++)
-        q->best[i] = place(-INFINITY, first);
+        q->best[i] = encode_match(-INFINITY, first);
     sim_queue_for_tiles(q, update_best, NULL, false);
     sim_comm_max_i64(q->comm, q->best, n);
     const float *rows = fetch_rows(q);

@@ -6,7 +6,7 @@
 
 #include "simile/optim.h"
 
-/* One tensor's update; `v` and `second` are its persistent state. */
+/* The update of one tensor; `v` and `second` are its persistent state. */
 typedef struct {
     const sim_optimizer_options *options;
     const sim_parameter *p;
@@ -22,7 +22,7 @@ enum { OPTIM_MAX_ARRAYS = 2 };
 
 typedef struct {
     const char *name;
-    int n_arrays;  /* arrays of state, each of the weights' size: momentum, second */
+    int n_arrays;  /* arrays of state, each as large as the weights: momentum, second */
     bool adaptive; /* the step size does not depend on the gradient's magnitude */
     void (*update)(const tensor_update *u);
     /* One line for the log: name and hyperparameters. */
@@ -32,7 +32,7 @@ typedef struct {
 /* Weight decay of a tensor: 0 for BN and biases unless decay_bn_bias. */
 double sim_optim_decay(const tensor_update *u);
 
-/* Calls fn(u, lo, hi) for chunks of the tensor's elements, in parallel. */
+/* Calls fn(u, more, lo, hi) for chunks [lo, hi) of the elements of the tensor, in parallel. */
 void sim_optim_for(const tensor_update *u, const void *more,
                    void (*fn)(const tensor_update *u, const void *more, size_t lo,
                               size_t hi));
@@ -44,7 +44,7 @@ void sim_optim_for(const tensor_update *u, const void *more,
 double sim_optim_norm(size_t n, const void *ctx,
                       double (*squares)(const void *ctx, size_t lo, size_t hi));
 
-/* Cosine of x in [0, pi] by its series: libm would differ between machines. */
+/* Cosine of x in [0, pi] by its series, because libm may differ between machines. */
 double sim_optim_cos(double x);
 
 #endif

@@ -1,0 +1,301 @@
+/*
+ * value.c - parses and formats the value of one key according to its row.
+ */
+#include "private.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A value of the job, its row, and its destination. */
+typedef struct {
+    const sim_option *row;
+    const char *key, *text, *where;
+    bool quoted;
+    void *to;
+} value;
+
+static sim_status refuse_value(const value *v, const char *expected)
+{
+    char shown[SHOW_BYTES];
+    sim_config_quote(v->text, shown);
+    return sim_error_begin(SIM_E_CONFIG, __FILE__, __LINE__, "%s: %s: \"%s\" is not %s",
+                           v->where, v->key, shown, expected);
+}
+
+/* strtod also accepts "nan", "inf", hexadecimal and leading blanks, which are refused. */
+static bool looks_decimal(const char *text)
+{
+    text += *text == '-' || *text == '+';
+    return *text && strspn(text, "0123456789.eE+-") == strlen(text);
+}
+
+static sim_status parse_number(const value *v, double *out)
+{
+    sim_status st = SIM_OK;
+    const sim_option *r = v->row;
+    const char *unit = r->unit ? r->unit : "";
+    char *end = NULL;
+
+    if (v->quoted)
+        return refuse_value(v, "a number; remove the quotes");
+    if (!looks_decimal(v->text))
+        return refuse_value(v, "a number");
+    errno = 0;
+    double x = strtod(v->text, &end);
+    if (end == v->text || *end || !isfinite(x))
+        return refuse_value(v, "a number");
+    if (errno == ERANGE)
+        return refuse_value(v, "a number in the range of a double");
+    if (x == 0 && signbit(x))
+        return refuse_value(v, "accepted; write 0");
+    SIM_CHECK(x >= r->min && x <= r->max, SIM_E_CONFIG,
+              "%s: %s: %s is out of range (%.15g to %.15g%s%s)", v->where, v->key,
+              v->text, r->min, r->max, *unit ? " " : "", unit);
+    *out = x;
+done:
+    return st;
+}
+
+static sim_status refuse_word(const value *v)
+{
+    char expected[96];
+    (void)snprintf(expected, sizeof expected, "a number or %s", v->row->choices);
+    return refuse_value(v, expected);
+}
+
+/*
+ * Only integers that strtod reads exactly: beyond 2^53, or with more digits of a fraction
+ * than a double distinguishes, its result may differ from the text.
+ */
+static sim_status parse_int(const value *v)
+{
+    enum { EXACT_DIGITS = 15 };
+    sim_status st = SIM_OK;
+    double x = 0;
+    size_t mantissa = strcspn(v->text, "eE");
+
+    if (v->row->choices && strcmp(v->text, v->row->choices) == 0) {
+        *(int64_t *)v->to = 0;
+        goto done;
+    }
+    if (v->row->choices && !looks_decimal(v->text))
+        return refuse_word(v);
+    SIM_TRY(parse_number(v, &x));
+    bool plain = v->text[strcspn(v->text, ".eE")] == '\0';
+    if (fabs(x) >= 0x1p53 || x != (double)(int64_t)x ||
+        (!plain && mantissa > EXACT_DIGITS))
+        return refuse_value(v, "a whole number");
+    *(int64_t *)v->to = (int64_t)x;
+done:
+    return st;
+}
+
+static sim_status parse_bool(const value *v)
+{
+    if (v->quoted)
+        return refuse_value(v, "true or false; remove the quotes");
+    if (strcmp(v->text, "true") == 0)
+        *(bool *)v->to = true;
+    else if (strcmp(v->text, "false") == 0)
+        *(bool *)v->to = false;
+    else
+        return refuse_value(v, "true or false");
+    return SIM_OK;
+}
+
+void sim_config_nearest_choice(const char *choices, const char *text, char out[64])
+{
+    char name[64];
+    size_t least = (size_t)-1;
+
+    out[0] = '\0';
+    for (int i = 0; sim_choices_text(choices, i, name, sizeof name); i++) {
+        size_t d = sim_edit_distance(text, name);
+        if (d < least) {
+            least = d;
+            memcpy(out, name, sizeof name);
+        }
+    }
+}
+
+static sim_status parse_choice(const value *v)
+{
+    sim_status st = SIM_OK;
+    char best[64], shown[SHOW_BYTES];
+    int found = sim_choices_find(v->row->choices, v->text);
+
+    sim_config_nearest_choice(v->row->choices, v->text, best);
+    sim_config_quote(v->text, shown);
+    SIM_CHECK(found >= 0, SIM_E_CONFIG,
+              "%s: %s: \"%s\" is not one of %s; did you mean %s?", v->where, v->key,
+              shown, v->row->choices, best);
+    *(int *)v->to = found;
+done:
+    return st;
+}
+
+static sim_status parse_text(const value *v)
+{
+    sim_status st = SIM_OK;
+    size_t n = strlen(v->text), length = 0;
+    uint32_t code = 0;
+
+    for (size_t i = 0; i < n; i += length) {
+        length = sim_config_utf8(v->text + i, n - i, &code);
+        SIM_CHECK(length > 0, SIM_E_CONFIG, "%s: %s is not UTF-8", v->where, v->key);
+        SIM_CHECK(sim_config_is_plain(code), SIM_E_CONFIG,
+                  "%s: %s contains a control character, U+%04X", v->where, v->key,
+                  (unsigned)code);
+    }
+    SIM_CHECK(n < SIM_OPTION_TEXT_BYTES, SIM_E_CONFIG, "%s: %s is longer than %d bytes",
+              v->where, v->key, SIM_OPTION_TEXT_BYTES - 1);
+    memcpy(v->to, v->text, n + 1);
+done:
+    return st;
+}
+
+static sim_status parse_value(const value *v)
+{
+    double x = 0;
+    sim_status st = SIM_OK;
+    switch (v->row->type) {
+    case SIM_OPTION_INT:
+        return parse_int(v);
+    case SIM_OPTION_REAL:
+        SIM_TRY(parse_number(v, &x));
+        *(double *)v->to = x;
+        break;
+    case SIM_OPTION_BOOL:
+        return parse_bool(v);
+    case SIM_OPTION_ENUM:
+        return parse_choice(v);
+    case SIM_OPTION_TEXT:
+        return parse_text(v);
+    case SIM_OPTION_ITEMS:
+        SIM_ASSERT(v->row->type != SIM_OPTION_ITEMS); /* see sim_config_fill_items */
+    }
+done:
+    return st;
+}
+
+/* Formats a value as YAML; numbers in the shortest form that parses to the same value. */
+static void format_value(const sim_option *row, const void *from, char *out, size_t n)
+{
+    char choice[64] = "";
+    switch (row->type) {
+    case SIM_OPTION_INT:
+        if (row->choices && *(const int64_t *)from == 0)
+            (void)snprintf(out, n, "%s", row->choices);
+        else
+            (void)snprintf(out, n, "%lld", (long long)*(const int64_t *)from);
+        break;
+    case SIM_OPTION_REAL:
+        for (int digits = 6; digits <= 17; digits++) {
+            (void)snprintf(out, n, "%.*g", digits, *(const double *)from);
+            if (strtod(out, NULL) == *(const double *)from)
+                break;
+        }
+        break;
+    case SIM_OPTION_BOOL:
+        (void)snprintf(out, n, "%s", *(const bool *)from ? "true" : "false");
+        break;
+    case SIM_OPTION_ENUM:
+        (void)sim_choices_text(row->choices, *(const int *)from, choice, sizeof choice);
+        (void)snprintf(out, n, "%s", choice);
+        break;
+    case SIM_OPTION_TEXT: {
+        /* In single quotes; a quote in the text is doubled. */
+        size_t used = 0;
+        out[used++] = '\'';
+        for (const char *p = from; *p && used + 3 < n; p++) {
+            if (*p == '\'')
+                out[used++] = '\'';
+            out[used++] = *p;
+        }
+        out[used++] = '\'';
+        out[used] = '\0';
+        break;
+    }
+    case SIM_OPTION_ITEMS:
+        break;
+    }
+}
+
+/* Refuses a list or mapping for a row with a single value. */
+static sim_status check_single(const sim_config *c, const char *key, const entry *e)
+{
+    sim_status st = SIM_OK;
+    const entry *below = e ? NULL : sim_config_find_below(c, key);
+    SIM_CHECK(!below, SIM_E_CONFIG, "%s: %s is a single value, not a list or section",
+              below ? below->where : "", key);
+    SIM_CHECK(!e || !e->empty_list, SIM_E_CONFIG,
+              "%s: %s is a single value, not a list or section", e ? e->where : "", key);
+done:
+    return st;
+}
+
+/* The default of sim_config_set_default, else that of the row. */
+static const char *default_of(sim_config *c, const char *key, const sim_option *row)
+{
+    for (size_t i = 0; i < c->n_defaults; i++)
+        if (strcmp(c->defaults[i].key, key) == 0) {
+            c->defaults[i].used = true;
+            return c->defaults[i].text;
+        }
+    return row->fallback;
+}
+
+/* The default of a job that was written before the key existed. */
+static const char *default_before(sim_config *c, const char *key, const sim_option *row)
+{
+    return row->before ? row->before : default_of(c, key, row);
+}
+
+sim_status sim_config_format_before(sim_config *c, const char *key, const sim_option *row,
+                                    char *buffer, size_t buffer_bytes, const char **text)
+{
+    sim_status st = SIM_OK;
+    double storage[SIM_OPTION_TEXT_BYTES / sizeof(double)]; /* aligned for any type */
+    value v = {.row = row, .key = key, .where = "value before the key", .to = storage};
+
+    v.text = default_before(c, key, row);
+    if (!v.text)
+        goto done;
+    SIM_TRY(parse_value(&v));
+    format_value(row, storage, buffer, buffer_bytes);
+    *text = buffer;
+done:
+    return st;
+}
+
+/* Fills a row from the job or its default; `prefix` precedes the row's name in the key. */
+sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_option *row,
+                               void *options, char *text, size_t text_bytes)
+{
+    sim_status st = SIM_OK;
+    char key[KEY_BYTES];
+
+    sim_config_full_key(prefix, row->name, key);
+    entry *e = sim_config_find(c, key);
+    SIM_TRY(check_single(c, key, e));
+    const char *fallback = default_of(c, key, row);
+    if (c->is_saved && row->before)
+        fallback = row->before;
+    SIM_CHECK(e || fallback, SIM_E_CONFIG, "%s: %s is required (%s)", c->name, key,
+              row->help);
+    value v = {.row = row,
+               .key = key,
+               .text = e ? e->text : fallback,
+               .where = e ? e->where : "default",
+               .quoted = e && e->quoted,
+               .to = (char *)options + row->offset};
+    SIM_TRY(parse_value(&v));
+    if (e)
+        e->used = true;
+    format_value(row, v.to, text, text_bytes);
+done:
+    return st;
+}
