@@ -1,5 +1,5 @@
 /*
- * simile_test.h - cmocka with its prerequisites in the right order.
+ * simile_test.h - cmocka with the headers that it requires, and assertions on status codes.
  */
 #ifndef SIMILE_TEST_H
 #define SIMILE_TEST_H
@@ -16,19 +16,20 @@
 
 #include "simile/status.h"
 
-/* The call succeeds; otherwise its error message is the test's failure. */
+/* Asserts that the call succeeds; a failure prints its error message. */
 #define ASSERT_OK(call)                                                                  \
     do {                                                                                 \
         if ((call) != SIM_OK)                                                            \
             fail_msg("%s: %s", #call, sim_error_message());                              \
     } while (0)
 
-/* The call fails with this code, and its message contains this text. */
+/* Asserts that the call fails with this code and that the error message contains this text. */
 #define ASSERT_REFUSED(call, code, text)                                                 \
     do {                                                                                 \
         assert_int_equal((call), (code));                                                \
         if (!strstr(sim_error_message(), (text)))                                        \
-            fail_msg("the message \"%s\" lacks \"%s\"", sim_error_message(), (text));          \
+            fail_msg("the message \"%s\" does not contain \"%s\"", sim_error_message(),  \
+                     (text));                                                            \
     } while (0)
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * test_core.c - random numbers, memory, stories, choices, JSON.
+ * test_core.c - basic properties of random numbers, memory, error messages, choices and JSON.
  */
 #include "simile_test.h"
 
@@ -11,8 +11,8 @@
 
 #include <math.h>
 
-/* The known answers of Random123's kat_vectors for philox4x32-10. */
-static void philox_gives_the_published_words(void **state)
+/* Vectors of Random123 (kat_vectors) for philox4x32-10. */
+static void philox_matches_published_vectors(void **state)
 {
     (void)state;
     static const uint32_t cases[][10] = {
@@ -36,7 +36,7 @@ static void philox_gives_the_published_words(void **state)
     }
 }
 
-static void draws_have_their_distributions(void **state)
+static void samples_have_the_expected_moments(void **state)
 {
     (void)state;
     enum { N = 40000 };
@@ -58,7 +58,7 @@ static void draws_have_their_distributions(void **state)
         assert_true(fabs((double)counts[i] * 7 / N - 1) < 0.06);
 }
 
-static void the_ledger_counts_by_tag(void **state)
+static void allocations_are_counted_zeroed_and_aligned(void **state)
 {
     (void)state;
     float *p = NULL;
@@ -69,13 +69,14 @@ static void the_ledger_counts_by_tag(void **state)
         assert_true(p[i] == 0);
     assert_int_equal(sim_memory_bytes() - before, 4000);
     p[999] = 7;
-    ASSERT_OK(sim_grow(&p, 1 << 20, "test/ledger")); /* from the heap to a mapping */
+    ASSERT_OK(
+        sim_grow(&p, 1 << 20, "test/ledger")); /* moves from the heap to a mapping */
     assert_true(p[999] == 7 && p[1000] == 0);
     sim_free(p);
     assert_int_equal(sim_memory_bytes(), before);
 }
 
-static void memory_that_cannot_be_had_is_a_story(void **state)
+static void a_failed_allocation_is_an_error_that_contains_the_tag(void **state)
 {
     (void)state;
     float *p = NULL;
@@ -86,7 +87,7 @@ static void memory_that_cannot_be_had_is_a_story(void **state)
     ASSERT_REFUSED(sim_alloc(&p, 1, "test/kth"), SIM_E_IO, "out of memory");
 }
 
-static void a_story_may_quote_itself(void **state)
+static void an_error_message_may_contain_the_previous_one(void **state)
 {
     (void)state;
     assert_int_equal(sim_error_begin(SIM_E_DATA, "src/core/x.c", 3, "first"), SIM_E_DATA);
@@ -98,7 +99,7 @@ static void a_story_may_quote_itself(void **state)
     assert_string_equal(sim_error_backtrace(), "core/y.c:4");
 }
 
-static void choices_are_found_and_named(void **state)
+static void choices_are_found_by_text_and_by_index(void **state)
 {
     (void)state;
     char text[8];
@@ -117,7 +118,7 @@ static void choices_are_found_and_named(void **state)
     assert_false(sim_choices_text("a|longer than it", 1, text, sizeof text));
 }
 
-static void json_goes_out_and_comes_back(void **state)
+static void json_that_is_dumped_and_parsed_is_unchanged(void **state)
 {
     (void)state;
     sim_json *j = NULL;
@@ -138,7 +139,8 @@ static void json_goes_out_and_comes_back(void **state)
     assert_false(sim_json_get_int(j, "absent", &n));
     sim_json_destroy(&j);
     sim_free(text);
-    ASSERT_REFUSED(sim_json_parse("{\"a\":1,\"a\":2}", 13, &j), SIM_E_DATA, "invalid JSON");
+    ASSERT_REFUSED(sim_json_parse("{\"a\":1,\"a\":2}", 13, &j), SIM_E_DATA,
+                   "invalid JSON");
 }
 
 static void add_one(size_t i, void *ctx)
@@ -146,15 +148,15 @@ static void add_one(size_t i, void *ctx)
     ((int *)ctx)[i]++;
 }
 
-static void every_item_runs_once_on_any_number_of_threads(void **state)
+static void every_iteration_runs_once_on_any_number_of_threads(void **state)
 {
     (void)state;
     for (int threads = 1; threads <= 4; threads++) {
-        int seen[1000] = {0};
+        int counts[1000] = {0};
         sim_threads_set(threads);
-        sim_for(1000, add_one, seen);
+        sim_for(1000, add_one, counts);
         for (int i = 0; i < 1000; i++)
-            assert_int_equal(seen[i], 1);
+            assert_int_equal(counts[i], 1);
     }
     sim_threads_set(0);
 }
@@ -162,14 +164,14 @@ static void every_item_runs_once_on_any_number_of_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(philox_gives_the_published_words),
-        cmocka_unit_test(draws_have_their_distributions),
-        cmocka_unit_test(the_ledger_counts_by_tag),
-        cmocka_unit_test(memory_that_cannot_be_had_is_a_story),
-        cmocka_unit_test(a_story_may_quote_itself),
-        cmocka_unit_test(choices_are_found_and_named),
-        cmocka_unit_test(json_goes_out_and_comes_back),
-        cmocka_unit_test(every_item_runs_once_on_any_number_of_threads),
+        cmocka_unit_test(philox_matches_published_vectors),
+        cmocka_unit_test(samples_have_the_expected_moments),
+        cmocka_unit_test(allocations_are_counted_zeroed_and_aligned),
+        cmocka_unit_test(a_failed_allocation_is_an_error_that_contains_the_tag),
+        cmocka_unit_test(an_error_message_may_contain_the_previous_one),
+        cmocka_unit_test(choices_are_found_by_text_and_by_index),
+        cmocka_unit_test(json_that_is_dumped_and_parsed_is_unchanged),
+        cmocka_unit_test(every_iteration_runs_once_on_any_number_of_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

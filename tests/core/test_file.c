@@ -1,8 +1,8 @@
 /*
- * test_file.c - files behind a table of calls that fail, fall short or are interrupted.
+ * test_file.c - file operations with system calls that fail, are short or are interrupted.
  *
- * The rule of sim_file_replace: after any failure the old or the whole new file is there,
- * and no temporary.
+ * After any failure of sim_file_replace the file has its old or its complete new content, and no
+ * temporary file remains.
  */
 #include "simile_test.h"
 
@@ -17,31 +17,31 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What goes wrong: the k-th call, or that and all after it, or one kind of call. */
+/* The injected fault: one call fails, or that and all later ones; transfers are short. */
 static struct {
-    int left; /* calls until one fails; 0: none */
+    int left; /* calls up to the one that fails; 0: none fails */
     int error_number;
-    bool for_good, failed, short_transfers, no_progress;
+    bool permanent, failed, short_transfers, no_progress;
     size_t n_calls;
-} plan;
+} fault;
 
 static bool fails(void)
 {
-    plan.n_calls++;
-    if (!(plan.for_good && plan.failed)) {
-        if (plan.left == 0 || --plan.left != 0)
+    fault.n_calls++;
+    if (!(fault.permanent && fault.failed)) {
+        if (fault.left == 0 || --fault.left != 0)
             return false;
-        plan.failed = true;
+        fault.failed = true;
     }
-    errno = plan.error_number;
+    errno = fault.error_number;
     return true;
 }
 
-static size_t cut(size_t n)
+static size_t limit_length(size_t n)
 {
-    if (plan.no_progress)
+    if (fault.no_progress)
         return 0;
-    return plan.short_transfers && n > 3 ? 3 : n;
+    return fault.short_transfers && n > 3 ? 3 : n;
 }
 
 static int bad_open(const char *path, int flags, mode_t mode)
@@ -51,17 +51,17 @@ static int bad_open(const char *path, int flags, mode_t mode)
 
 static ssize_t bad_pread(int fd, void *p, size_t n, off_t at)
 {
-    return fails() ? -1 : pread(fd, p, cut(n), at);
+    return fails() ? -1 : pread(fd, p, limit_length(n), at);
 }
 
 static ssize_t bad_write(int fd, const void *p, size_t n)
 {
-    return fails() ? -1 : write(fd, p, cut(n));
+    return fails() ? -1 : write(fd, p, limit_length(n));
 }
 
 static ssize_t bad_pwrite(int fd, const void *p, size_t n, off_t at)
 {
-    return fails() ? -1 : pwrite(fd, p, cut(n), at);
+    return fails() ? -1 : pwrite(fd, p, limit_length(n), at);
 }
 
 static int bad_fsync(int fd)
@@ -73,7 +73,7 @@ static int bad_close(int fd)
 {
     bool failed = fails();
     int error = errno;
-    (void)close(fd); /* as Linux does, whatever it then says */
+    (void)close(fd); /* Linux closes the descriptor even if close fails */
     errno = error;
     return failed ? -1 : 0;
 }
@@ -98,15 +98,15 @@ static const sim_file_calls bad = {.open = bad_open,
                                    .unlink = unlink,
                                    .link = bad_link};
 
-static char folder[] = "/tmp/simile-test-XXXXXX", path[64], other[64];
+static char directory[] = "/tmp/simile-test-XXXXXX", path[64], other[64];
 
 static int set_up(void **state)
 {
     (void)state;
-    if (!mkdtemp(folder))
+    if (!mkdtemp(directory))
         return -1;
-    (void)snprintf(path, sizeof path, "%s/file", folder);
-    (void)snprintf(other, sizeof other, "%s/other", folder);
+    (void)snprintf(path, sizeof path, "%s/file", directory);
+    (void)snprintf(other, sizeof other, "%s/other", directory);
     return 0;
 }
 
@@ -114,33 +114,33 @@ static int tear_down(void **state)
 {
     (void)state;
     (void)unlink(path);
-    return rmdir(folder); /* fails when a temporary was left behind */
+    return rmdir(directory); /* fails if a temporary file remains */
 }
 
-static void begin(int k, int error_number, bool shorts)
+static void inject_fault(int k, int error_number, bool short_transfers)
 {
-    memset(&plan, 0, sizeof plan);
-    plan.left = k;
-    plan.error_number = error_number;
-    plan.short_transfers = shorts;
+    memset(&fault, 0, sizeof fault);
+    fault.left = k;
+    fault.error_number = error_number;
+    fault.short_transfers = short_transfers;
     sim_file_use(&bad);
 }
 
-static bool holds(const char *want)
+static bool has_content(const char *expected)
 {
     char *text = NULL;
     size_t n = 0;
     sim_file_use(NULL);
     ASSERT_OK(sim_file_load(path, 100, &text, &n));
-    bool same = strcmp(text, want) == 0 && n == strlen(want);
+    bool same = strcmp(text, expected) == 0 && n == strlen(expected);
     sim_free(text);
     return same;
 }
 
-static void assert_alone(void)
+static void assert_no_temporary(void)
 {
     sim_names names = {0};
-    ASSERT_OK(sim_directory_list(folder, &names));
+    ASSERT_OK(sim_directory_list(directory, &names));
     assert_int_equal(names.n, 1);
     sim_names_clear(&names);
 }
@@ -148,57 +148,59 @@ static void assert_alone(void)
 static const sim_piece old = {"old contents", 12};
 static const sim_piece pieces[] = {{"new ", 4}, {"contents", 8}};
 
-static void a_failed_call_leaves_the_old_or_the_new(void **state)
+static void a_failed_call_leaves_the_old_or_the_new_content(void **state)
 {
     (void)state;
     static const int errors[] = {ENOSPC, EDQUOT, EACCES, EIO};
     for (size_t e = 0; e < 4; e++)
-        for (int shorts = 0; shorts < 2; shorts++) {
+        for (int short_transfers = 0; short_transfers < 2; short_transfers++) {
             bool reached = true;
             int k = 1;
             for (; reached; k++) {
                 ASSERT_OK(sim_file_replace(path, &old, 1));
-                begin(k, errors[e], shorts);
-                plan.for_good = errors[e] != EIO;
+                inject_fault(k, errors[e], short_transfers);
+                fault.permanent = errors[e] != EIO;
                 sim_status st = sim_file_replace(path, pieces, 2);
                 sim_file_use(NULL);
-                reached = plan.failed;
-                bool is_old = holds("old contents"), is_new = holds("new contents");
+                reached = fault.failed;
+                bool is_old = has_content("old contents"),
+                     is_new = has_content("new contents");
                 if (is_old == is_new || (st == SIM_OK && !is_new))
                     fail_msg("call %d, errno %d: %s", k, errors[e], sim_error_message());
-                assert_alone();
+                assert_no_temporary();
             }
-            assert_true(k > 9); /* open, writes, fsync, close, rename, folder's fsync */
+            assert_true(
+                k > 9); /* open, writes, fsync, close, rename, fsync of the directory */
         }
 }
 
-static void an_fsync_that_failed_is_not_asked_again(void **state)
+static void a_failed_fsync_is_not_retried(void **state)
 {
     (void)state;
     int refused = 0;
-    for (int k = 1; k <= 9; k++) { /* transient but for fsync and close */
+    for (int k = 1; k <= 9; k++) { /* retried, except for fsync and close */
         ASSERT_OK(sim_file_replace(path, &old, 1));
-        begin(k, EIO, false);
+        inject_fault(k, EIO, false);
         refused += sim_file_replace(path, pieces, 2) != SIM_OK;
     }
     sim_file_use(NULL);
     assert_int_equal(refused, 3);
 }
 
-static void an_interruption_anywhere_changes_nothing(void **state)
+static void interrupted_calls_are_retried(void **state)
 {
     (void)state;
     for (int k = 1; k <= 16; k++) {
         ASSERT_OK(sim_file_replace(path, &old, 1));
-        begin(k, EINTR, true);
+        inject_fault(k, EINTR, true);
         ASSERT_OK(sim_file_replace(path, pieces, 2));
-        assert_true(holds("new contents"));
-        assert_alone();
+        assert_true(has_content("new contents"));
+        assert_no_temporary();
     }
 }
 
-/* One of the other operations, on a path that holds "new contents". */
-static sim_status operate(int which)
+/* Runs one of the other operations on a file that contains "new contents". */
+static sim_status run_operation(int which)
 {
     sim_status st = SIM_OK;
     int fd = -1;
@@ -228,7 +230,7 @@ static sim_status operate(int which)
         SIM_TRY(sim_file_rename(path, path));
         break;
     case 5:
-        SIM_TRY(sim_directory_sync(folder));
+        SIM_TRY(sim_directory_sync(directory));
         break;
     default:
         SIM_TRY(sim_file_create_new(other, "text"));
@@ -244,7 +246,7 @@ done:
 
 enum { N_OPERATIONS = 7 };
 
-static void every_operation_tells_of_its_failed_call(void **state)
+static void every_operation_reports_its_failed_call(void **state)
 {
     (void)state;
     static const char *const after[N_OPERATIONS] = {
@@ -252,79 +254,79 @@ static void every_operation_tells_of_its_failed_call(void **state)
     for (int which = 0; which < N_OPERATIONS; which++)
         for (int k = 1;; k++) {
             ASSERT_OK(sim_file_replace(path, pieces, 2));
-            begin(k, ENOSPC, true);
-            sim_status st = operate(which);
+            inject_fault(k, ENOSPC, true);
+            sim_status st = run_operation(which);
             sim_file_use(NULL);
-            if (!plan.failed) {
+            if (!fault.failed) {
                 ASSERT_OK(st);
-                assert_true(holds(after[which] ? after[which] : "new contents"));
+                assert_true(has_content(after[which] ? after[which] : "new contents"));
                 break;
             }
-            /* Closing a file that was only read may fail in silence. */
+            /* A failed close of a file that was only read may be ignored. */
             bool silent = st == SIM_OK && (which == 0 || which == 5);
             if (!silent && st != SIM_E_IO)
                 fail_msg("operation %d, call %d: status %d", which, k, (int)st);
-            if (which == 6) /* what could not be written whole is gone */
+            if (which == 6) /* an incomplete file is removed */
                 assert_false(sim_path_exists(other));
         }
     ASSERT_OK(sim_file_remove(other));
-    ASSERT_OK(sim_file_remove(other)); /* absent is fine */
+    ASSERT_OK(sim_file_remove(other)); /* an absent file is accepted */
 }
 
-static void every_operation_survives_interruptions_and_a_hiccup(void **state)
+static void every_operation_retries_interrupted_calls_and_transient_errors(void **state)
 {
     (void)state;
     for (int which = 0; which < N_OPERATIONS; which++)
         for (int k = 1; k <= 8; k++) {
             ASSERT_OK(sim_file_replace(path, pieces, 2));
-            begin(k, EINTR, true);
-            ASSERT_OK(operate(which));
+            inject_fault(k, EINTR, true);
+            ASSERT_OK(run_operation(which));
             sim_file_use(NULL);
             ASSERT_OK(sim_file_remove(other));
         }
-    begin(2, EAGAIN, true);
-    ASSERT_OK(operate(3));
-    begin(1, ESTALE, true);
-    ASSERT_OK(operate(4));
+    inject_fault(2, EAGAIN, true);
+    ASSERT_OK(run_operation(3));
+    inject_fault(1, ESTALE, true);
+    ASSERT_OK(run_operation(4));
     sim_file_use(NULL);
 }
 
-static void trouble_that_stays_is_told_after_a_few_tries(void **state)
+static void a_permanent_error_is_reported_after_a_few_attempts(void **state)
 {
     (void)state;
     ASSERT_OK(sim_file_replace(path, pieces, 2));
-    begin(2, EIO, false);
-    plan.for_good = true;
-    ASSERT_REFUSED(operate(1), SIM_E_IO, "cannot be read");
-    assert_in_range(plan.n_calls, 3, 10);
-    begin(0, 0, false);
-    plan.no_progress = true; /* a write of nothing, without a reason */
-    ASSERT_REFUSED(operate(2), SIM_E_IO, "cannot be written");
-    ASSERT_REFUSED(operate(3), SIM_E_IO, "cannot be written");
+    inject_fault(2, EIO, false);
+    fault.permanent = true;
+    ASSERT_REFUSED(run_operation(1), SIM_E_IO, "cannot be read");
+    assert_in_range(fault.n_calls, 3, 10);
+    inject_fault(0, 0, false);
+    fault.no_progress = true; /* writes of zero bytes without an error */
+    ASSERT_REFUSED(run_operation(2), SIM_E_IO, "cannot be written");
+    ASSERT_REFUSED(run_operation(3), SIM_E_IO, "cannot be written");
     sim_file_use(NULL);
 }
 
-static void a_link_planted_at_the_temporary_is_not_followed(void **state)
+static void symbolic_links_are_not_followed_when_writing(void **state)
 {
     (void)state;
     char host[64] = "", temporary[256];
-    const sim_piece piece = {"mine", 4};
+    const sim_piece piece = {"data", 4};
     (void)gethostname(host, sizeof host - 1);
     (void)snprintf(temporary, sizeof temporary, "%s.tmp.%s.%ld", path, host,
                    sim_process_id());
     assert_int_equal(symlink(other, temporary), 0);
     ASSERT_OK(sim_file_replace(path, &piece, 1));
     assert_false(sim_path_exists(other));
-    assert_true(holds("mine"));
+    assert_true(has_content("data"));
     assert_int_equal(symlink(other, temporary), 0);
     assert_int_equal(rename(temporary, other), 0);
-    int fd = -1; /* nor one at the file itself, where we write in place */
+    int fd = -1; /* nor is a link at the path of a file that is written in place */
     ASSERT_REFUSED(sim_file_open_append(other, &fd), SIM_E_IO, other);
     ASSERT_REFUSED(sim_file_open_update(other, &fd), SIM_E_IO, other);
     ASSERT_OK(sim_file_remove(other));
 }
 
-static void a_path_too_long_touches_nothing(void **state)
+static void a_path_that_is_too_long_is_refused(void **state)
 {
     (void)state;
     static char name[5000];
@@ -334,7 +336,7 @@ static void a_path_too_long_touches_nothing(void **state)
     ASSERT_REFUSED(sim_directory_create(""), SIM_E_CREATE, "directory path");
 }
 
-static void what_is_no_file_is_refused(void **state)
+static void only_regular_files_are_read(void **state)
 {
     (void)state;
     int fd = -1;
@@ -344,7 +346,7 @@ static void what_is_no_file_is_refused(void **state)
     ASSERT_OK(sim_file_replace(path, pieces, 2));
     ASSERT_REFUSED(sim_file_open_read("/nowhere/at/all", &fd, &n), SIM_E_INPUT,
                    "/nowhere");
-    ASSERT_REFUSED(sim_file_open_read(folder, &fd, &n), SIM_E_INPUT,
+    ASSERT_REFUSED(sim_file_open_read(directory, &fd, &n), SIM_E_INPUT,
                    "not a regular file");
     assert_int_equal(mkfifo(other, 0600), 0);
     ASSERT_REFUSED(sim_file_open_read(other, &fd, &n), SIM_E_INPUT, "not a regular file");
@@ -375,7 +377,7 @@ static int lost_reply(const char *a, const char *b)
     return -1;
 }
 
-static void a_lock_needs_no_links_and_no_replies(void **state)
+static void a_lock_file_needs_neither_links_nor_reliable_replies(void **state)
 {
     (void)state;
     sim_file_calls calls = sim_file_posix;
@@ -384,56 +386,59 @@ static void a_lock_needs_no_links_and_no_replies(void **state)
     ASSERT_OK(sim_file_create_new(other, "holder"));
     ASSERT_REFUSED(sim_file_create_new(other, "second"), SIM_E_CREATE, "already exists");
     ASSERT_OK(sim_file_remove(other));
-    calls.link = lost_reply; /* NFS: done, asked again, and refused */
+    calls.link = lost_reply; /* NFS: the request succeeded, was repeated and failed */
     ASSERT_OK(sim_file_create_new(other, "holder"));
     ASSERT_REFUSED(sim_file_create_new(other, "second"), SIM_E_CREATE, "already exists");
     sim_file_use(NULL);
     ASSERT_OK(sim_file_remove(other));
 }
 
-static void what_is_made_in_a_lost_folder_is_told_apart(void **state)
+static void creation_in_a_missing_directory_has_its_own_code(void **state)
 {
     (void)state;
     int fd = -1;
-    char lost[128];
-    (void)snprintf(lost, sizeof lost, "%s/lost/file", folder);
-    ASSERT_REFUSED(sim_file_replace(lost, pieces, 2), SIM_E_CREATE, "No such file");
-    ASSERT_REFUSED(sim_file_open_append(lost, &fd), SIM_E_CREATE, "No such file");
-    ASSERT_REFUSED(sim_file_create_new(lost, "x"), SIM_E_CREATE, "No such file");
+    char missing[128];
+    (void)snprintf(missing, sizeof missing, "%s/missing/file", directory);
+    ASSERT_REFUSED(sim_file_replace(missing, pieces, 2), SIM_E_CREATE, "No such file");
+    ASSERT_REFUSED(sim_file_open_append(missing, &fd), SIM_E_CREATE, "No such file");
+    ASSERT_REFUSED(sim_file_create_new(missing, "x"), SIM_E_CREATE, "No such file");
 }
 
-static void another_program_answers_or_is_given_up(void **state)
+static void a_program_prints_its_output_or_is_killed(void **state)
 {
     (void)state;
     char out[8];
     int code = 0;
-    const char *const says[] = {"sh", "-c", "echo 123456789; echo more; exit 3", NULL};
-    const char *const sleeps[] = {"sleep", "30", NULL};
+    const char *const printing[] = {"sh", "-c", "echo 123456789; echo more; exit 3",
+                                    NULL};
+    const char *const sleeping[] = {"sleep", "30", NULL};
     const char *const absent[] = {"no-such-program-here", NULL};
-    ASSERT_OK(sim_process_output(says, 10000, out, sizeof out, &code));
+    ASSERT_OK(sim_process_output(printing, 10000, out, sizeof out, &code));
     assert_string_equal(out, "1234567");
     assert_int_equal(code, 3);
-    ASSERT_REFUSED(sim_process_output(sleeps, 50, out, sizeof out, &code), SIM_E_IO,
+    ASSERT_REFUSED(sim_process_output(sleeping, 50, out, sizeof out, &code), SIM_E_IO,
                    "50 ms");
     ASSERT_REFUSED(sim_process_output(absent, 50, out, sizeof out, &code), SIM_E_INSTALL,
                    "cannot be started");
 }
 
-static void a_process_is_known_by_when_it_began(void **state)
+static void a_process_is_identified_by_its_start_time(void **state)
 {
     (void)state;
-    sim_process mine, child;
-    char space[64];
-    assert_true(sim_process_query(sim_process_id(), &mine));
-    assert_int_equal(mine.state, 'R');
-    assert_in_range(strlen(mine.start_ticks), 1, 20);
-    assert_int_equal(strspn(mine.start_ticks, "0123456789"), strlen(mine.start_ticks));
+    sim_process parent, child;
+    char pid_namespace[64];
+    assert_true(sim_process_query(sim_process_id(), &parent));
+    assert_int_equal(parent.state, 'R');
+    assert_in_range(strlen(parent.start_ticks), 1, 20);
+    assert_int_equal(strspn(parent.start_ticks, "0123456789"),
+                     strlen(parent.start_ticks));
     assert_false(sim_process_query(999999999, &child));
-    sim_process_namespace(space, sizeof space);
-    assert_int_equal(strncmp(space, "pid:[", 5), 0);
+    sim_process_namespace(pid_namespace, sizeof pid_namespace);
+    assert_int_equal(strncmp(pid_namespace, "pid:[", 5), 0);
     pid_t pid = fork();
     if (pid == 0) {
-        (void)prctl(PR_SET_NAME, "a) Z 1 (b"); /* as a name may be */
+        (void)prctl(PR_SET_NAME,
+                    "a) Z 1 (b"); /* a process name may contain any characters */
         (void)raise(SIGSTOP);
         _exit(0);
     }
@@ -441,36 +446,37 @@ static void a_process_is_known_by_when_it_began(void **state)
     assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
     assert_true(sim_process_query(pid, &child));
     assert_int_equal(child.state, 'T');
-    assert_true(strtoll(child.start_ticks, NULL, 10) >= strtoll(mine.start_ticks, NULL, 10));
+    assert_true(strtoll(child.start_ticks, NULL, 10) >=
+                strtoll(parent.start_ticks, NULL, 10));
     assert_int_equal(kill(pid, SIGKILL), 0);
     siginfo_t info;
     assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-    assert_true(sim_process_query(pid, &child)); /* dead, and not reaped */
+    assert_true(sim_process_query(pid, &child)); /* a zombie until it is reaped */
     assert_int_equal(child.state, 'Z');
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_false(sim_process_query(pid, &child));
 }
 
-static void folders_are_made_with_parents_and_listed_in_order(void **state)
+static void directories_are_created_with_parents_and_listed_in_order(void **state)
 {
     (void)state;
-    static const char *const wanted[] = {"B", "a", "a.b", "c"};
+    static const char *const expected_names[] = {"B", "a", "a.b", "c"};
     char deep[128], part[128];
     sim_names names = {0};
-    uint64_t room = 0;
-    (void)snprintf(deep, sizeof deep, "%s/a//b/c/", folder);
+    uint64_t free_bytes = 0;
+    (void)snprintf(deep, sizeof deep, "%s/a//b/c/", directory);
     ASSERT_OK(sim_directory_create(deep));
-    ASSERT_OK(sim_directory_create(deep)); /* being there is fine */
+    ASSERT_OK(sim_directory_create(deep)); /* an existing directory is accepted */
     assert_true(sim_path_is_directory(deep) && !sim_path_is_directory(path));
     (void)snprintf(part, sizeof part, "%s/x", path);
     ASSERT_REFUSED(sim_directory_create(part), SIM_E_CREATE, path);
-    (void)snprintf(part, sizeof part, "%s/a/b", folder);
+    (void)snprintf(part, sizeof part, "%s/a/b", directory);
     for (size_t i = 0; i < 3; i++) {
-        static const char *const made[] = {"a.b", "a", "B"};
-        (void)snprintf(part, sizeof part, "%s/a/b/%s", folder, made[i]);
+        static const char *const created[] = {"a.b", "a", "B"};
+        (void)snprintf(part, sizeof part, "%s/a/b/%s", directory, created[i]);
         ASSERT_OK(sim_directory_create(part));
     }
-    (void)snprintf(part, sizeof part, "%s/a/b", folder);
+    (void)snprintf(part, sizeof part, "%s/a/b", directory);
     for (uint64_t k = 1; k <= 5; k++) {
         sim_memory_fail_at(k);
         ASSERT_REFUSED(sim_directory_list(part, &names), SIM_E_IO, "out of memory");
@@ -478,39 +484,39 @@ static void folders_are_made_with_parents_and_listed_in_order(void **state)
     ASSERT_OK(sim_directory_list(part, &names));
     assert_int_equal(names.n, 4);
     for (size_t i = 0; i < 4; i++) {
-        assert_string_equal(names.names[i], wanted[i]);
-        (void)snprintf(part, sizeof part, "%s/a/b/%s", folder, names.names[i]);
+        assert_string_equal(names.names[i], expected_names[i]);
+        (void)snprintf(part, sizeof part, "%s/a/b/%s", directory, names.names[i]);
         assert_int_equal(rmdir(part), 0);
     }
     sim_names_clear(&names);
-    (void)snprintf(part, sizeof part, "%s/a/b", folder);
+    (void)snprintf(part, sizeof part, "%s/a/b", directory);
     assert_int_equal(rmdir(part), 0);
-    (void)snprintf(part, sizeof part, "%s/a", folder);
+    (void)snprintf(part, sizeof part, "%s/a", directory);
     assert_int_equal(rmdir(part), 0);
     ASSERT_REFUSED(sim_directory_list(part, &names), SIM_E_INPUT, part);
     ASSERT_REFUSED(sim_directory_sync(part), SIM_E_INPUT, part);
-    ASSERT_REFUSED(sim_path_free_bytes(part, &room), SIM_E_INPUT, part);
-    ASSERT_OK(sim_path_free_bytes(folder, &room));
-    assert_true(room > 0);
+    ASSERT_REFUSED(sim_path_free_bytes(part, &free_bytes), SIM_E_INPUT, part);
+    ASSERT_OK(sim_path_free_bytes(directory, &free_bytes));
+    assert_true(free_bytes > 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_failed_call_leaves_the_old_or_the_new),
-        cmocka_unit_test(an_fsync_that_failed_is_not_asked_again),
-        cmocka_unit_test(an_interruption_anywhere_changes_nothing),
-        cmocka_unit_test(every_operation_tells_of_its_failed_call),
-        cmocka_unit_test(every_operation_survives_interruptions_and_a_hiccup),
-        cmocka_unit_test(trouble_that_stays_is_told_after_a_few_tries),
-        cmocka_unit_test(a_link_planted_at_the_temporary_is_not_followed),
-        cmocka_unit_test(a_path_too_long_touches_nothing),
-        cmocka_unit_test(what_is_no_file_is_refused),
-        cmocka_unit_test(a_lock_needs_no_links_and_no_replies),
-        cmocka_unit_test(what_is_made_in_a_lost_folder_is_told_apart),
-        cmocka_unit_test(another_program_answers_or_is_given_up),
-        cmocka_unit_test(a_process_is_known_by_when_it_began),
-        cmocka_unit_test(folders_are_made_with_parents_and_listed_in_order),
+        cmocka_unit_test(a_failed_call_leaves_the_old_or_the_new_content),
+        cmocka_unit_test(a_failed_fsync_is_not_retried),
+        cmocka_unit_test(interrupted_calls_are_retried),
+        cmocka_unit_test(every_operation_reports_its_failed_call),
+        cmocka_unit_test(every_operation_retries_interrupted_calls_and_transient_errors),
+        cmocka_unit_test(a_permanent_error_is_reported_after_a_few_attempts),
+        cmocka_unit_test(symbolic_links_are_not_followed_when_writing),
+        cmocka_unit_test(a_path_that_is_too_long_is_refused),
+        cmocka_unit_test(only_regular_files_are_read),
+        cmocka_unit_test(a_lock_file_needs_neither_links_nor_reliable_replies),
+        cmocka_unit_test(creation_in_a_missing_directory_has_its_own_code),
+        cmocka_unit_test(a_program_prints_its_output_or_is_killed),
+        cmocka_unit_test(a_process_is_identified_by_its_start_time),
+        cmocka_unit_test(directories_are_created_with_parents_and_listed_in_order),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;
 }

@@ -1,8 +1,8 @@
 /*
- * test_hash.c - XXH3-128 against published values, in pieces, and of tensors.
+ * test_hash.c - XXH3-128: published values, incremental hashing, hashes of tensors.
  *
- * The values of "", "a", "abc" are those that several other implementations of XXH3-128
- * publish as their known answers (seed 0).
+ * The values of "", "a" and "abc" are test vectors of several other implementations of XXH3-128
+ * (seed 0).
  */
 #include "simile_test.h"
 
@@ -10,7 +10,7 @@
 #include "simile/memory.h"
 #include "simile/tensor.h"
 
-static void published_values_come_out(void **state)
+static void hashes_match_published_values(void **state)
 {
     (void)state;
     static const char *const known[][2] = {{"", "99aa06d3014798d86001c324468d497f"},
@@ -23,7 +23,7 @@ static void published_values_come_out(void **state)
     }
 }
 
-static void pieces_hash_as_the_whole(void **state)
+static void incremental_hashes_equal_the_hash_of_all_bytes(void **state)
 {
     (void)state;
     static unsigned char data[3000];
@@ -47,7 +47,7 @@ static void pieces_hash_as_the_whole(void **state)
     ASSERT_REFUSED(sim_hasher_create(&h), SIM_E_IO, "core/hash");
 }
 
-static void hashes_differ_in_either_half(void **state)
+static void hashes_that_differ_in_one_half_are_unequal(void **state)
 {
     (void)state;
     sim_hash a = {1, 2}, b = {1, 3}, c = {4, 2};
@@ -75,7 +75,7 @@ static void a_tensor_is_hashed_by_name_dims_and_bytes(void **state)
     assert_int_equal(sim_tensor_count(&t), 1);
 }
 
-static void types_have_their_bytes(void **state)
+static void types_have_their_sizes(void **state)
 {
     (void)state;
     static const struct {
@@ -87,7 +87,7 @@ static void types_have_their_bytes(void **state)
         assert_int_equal(sim_type_bytes(known[i].type), known[i].bytes);
 }
 
-static sim_status look(void *ctx, const char *group, const sim_tensor *t)
+static sim_status describe_tensor(void *ctx, const char *group, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(strcmp(t->name, "bad") != 0, SIM_E_DATA, "%s/bad", group);
@@ -97,29 +97,29 @@ done:
     return st;
 }
 
-static void visitors_see_what_is_named_and_may_refuse(void **state)
+static void visitors_receive_tensors_and_may_fail(void **state)
 {
     (void)state;
-    char seen[64];
+    char description[64];
     float x[3] = {0};
     int64_t n = 0;
-    const sim_visitor v = {look, seen};
+    const sim_visitor v = {describe_tensor, description};
     ASSERT_OK(sim_visit_f32(&v, "/g", "x", 3, x));
-    assert_string_equal(seen, "/g/x 0 1 3");
+    assert_string_equal(description, "/g/x 0 1 3");
     ASSERT_OK(sim_visit_i64(&v, "/g", "n", &n));
-    assert_string_equal(seen, "/g/n 2 0 1");
+    assert_string_equal(description, "/g/n 2 0 1");
     ASSERT_REFUSED(sim_visit_i64(&v, "/g", "bad", &n), SIM_E_DATA, "/g/bad");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(published_values_come_out),
-        cmocka_unit_test(pieces_hash_as_the_whole),
-        cmocka_unit_test(hashes_differ_in_either_half),
+        cmocka_unit_test(hashes_match_published_values),
+        cmocka_unit_test(incremental_hashes_equal_the_hash_of_all_bytes),
+        cmocka_unit_test(hashes_that_differ_in_one_half_are_unequal),
         cmocka_unit_test(a_tensor_is_hashed_by_name_dims_and_bytes),
-        cmocka_unit_test(types_have_their_bytes),
-        cmocka_unit_test(visitors_see_what_is_named_and_may_refuse),
+        cmocka_unit_test(types_have_their_sizes),
+        cmocka_unit_test(visitors_receive_tensors_and_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -1,5 +1,5 @@
 /*
- * test_json.c - JSON out and in: order, nesting, refusals, memory that runs out.
+ * test_json.c - writing and parsing JSON: order, nesting, errors, failed allocations.
  */
 #include "simile_test.h"
 
@@ -9,7 +9,7 @@
 
 #include <jansson.h>
 
-static void keys_stay_in_the_order_written(void **state)
+static void keys_keep_their_insertion_order(void **state)
 {
     (void)state;
     sim_json *j = NULL;
@@ -37,13 +37,13 @@ static void keys_stay_in_the_order_written(void **state)
     sim_json_destroy(&j);
 }
 
-static void reals_come_back_with_all_their_bits(void **state)
+static void reals_are_unchanged_after_dump_and_parse(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < 2000; i++) {
         sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = i};
         uint32_t w[4];
-        double x, back = 0;
+        double x, parsed = 0;
         char *text = NULL;
         sim_json *j = NULL;
         sim_random_words(&r, w);
@@ -55,28 +55,28 @@ static void reals_come_back_with_all_their_bits(void **state)
         ASSERT_OK(sim_json_dump(j, 0, &text));
         sim_json_destroy(&j);
         ASSERT_OK(sim_json_parse(text, strlen(text), &j));
-        assert_true(sim_json_get_real(j, "x", &back));
-        if (memcmp(&x, &back, sizeof x) != 0)
-            fail_msg("sample %u: %.17g came back as %.17g", i, x, back);
+        assert_true(sim_json_get_real(j, "x", &parsed));
+        if (memcmp(&x, &parsed, sizeof x) != 0)
+            fail_msg("sample %u: %.17g was parsed as %.17g", i, x, parsed);
         sim_json_destroy(&j);
         sim_free(text);
     }
 }
 
-static void other_types_are_not_taken(void **state)
+static void getters_reject_other_types(void **state)
 {
     (void)state;
     static const char text[] =
         "{\"i\":3,\"r\":0.5,\"t\":\"x\",\"n\":null,\"l\":[{\"k\":1}]}";
     sim_json *j = NULL, *sub = NULL;
-    const char *t = "kept";
+    const char *t = "unchanged";
     int64_t i = -1;
     double r = -1;
     ASSERT_OK(sim_json_parse(text, sizeof text - 1, &j));
     assert_false(sim_json_get_text(j, "i", &t) || sim_json_get_text(j, "n", &t));
     assert_false(sim_json_get_int(j, "r", &i) || sim_json_get_int(j, "t", &i));
     assert_false(sim_json_get_real(j, "t", &r) || sim_json_get_object(j, "i", &sub));
-    assert_string_equal(t, "kept");
+    assert_string_equal(t, "unchanged");
     assert_true(i == -1 && r == -1 && sub == NULL);
     assert_true(sim_json_get_real(j, "i", &r) && r == 3);
     assert_true(sim_json_get_object(j, "l", &sub) && sim_json_size(sub) == 1);
@@ -86,7 +86,7 @@ static void other_types_are_not_taken(void **state)
     sim_json_destroy(&j);
 }
 
-static void what_is_not_json_is_refused_with_its_line(void **state)
+static void invalid_json_is_refused_with_its_line(void **state)
 {
     (void)state;
     static const char *const bad[] = {
@@ -100,15 +100,16 @@ static void what_is_not_json_is_refused_with_its_line(void **state)
     assert_null(j);
 }
 
-static int left; /* allocations of jansson until one fails; 0: none does */
+static int
+    allocations_left; /* allocations of jansson up to the one that fails; 0: none fails */
 
 static void *failing_malloc(size_t n)
 {
-    return left > 0 && --left == 0 ? NULL : malloc(n);
+    return allocations_left > 0 && --allocations_left == 0 ? NULL : malloc(n);
 }
 
-/* Writes an object and dumps it; the failure, if any, must be told by someone. */
-static sim_status write_one(char **text)
+/* Builds and dumps an object; any failed allocation must be reported. */
+static sim_status dump_object(char **text)
 {
     sim_status st = SIM_OK;
     sim_json *j = NULL;
@@ -126,41 +127,42 @@ done:
     return st;
 }
 
-static void no_allocation_that_fails_goes_unsaid(void **state)
+static void every_failed_allocation_is_reported(void **state)
 {
     (void)state;
-    char *whole = NULL, *text = NULL;
+    char *complete = NULL, *text = NULL;
     int refused = 0;
-    ASSERT_OK(write_one(&whole));
+    ASSERT_OK(dump_object(&complete));
     json_set_alloc_funcs(failing_malloc, free);
     for (int k = 1; k < 200; k++) {
-        left = k % 2 ? k / 2 + 1 : 0; /* theirs, and ours, by turns */
+        allocations_left =
+            k % 2 ? k / 2 + 1 : 0; /* alternately in jansson and in sim_alloc */
         sim_memory_fail_at(k % 2 ? 0 : (uint64_t)k / 2);
-        if (write_one(&text) != SIM_OK) {
+        if (dump_object(&text) != SIM_OK) {
             refused++;
             continue;
         }
-        assert_string_equal(text, whole); /* all of it, or a failure: never a part */
+        assert_string_equal(text, complete); /* complete, never partial */
         sim_free(text);
     }
-    left = 0;
+    allocations_left = 0;
     sim_memory_fail_at(0);
     json_set_alloc_funcs(malloc, free);
     assert_true(refused > 20 && refused < 199);
-    ASSERT_OK(write_one(&text));
-    assert_string_equal(text, whole);
+    ASSERT_OK(dump_object(&text));
+    assert_string_equal(text, complete);
     sim_free(text);
-    sim_free(whole);
+    sim_free(complete);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keys_stay_in_the_order_written),
-        cmocka_unit_test(reals_come_back_with_all_their_bits),
-        cmocka_unit_test(other_types_are_not_taken),
-        cmocka_unit_test(what_is_not_json_is_refused_with_its_line),
-        cmocka_unit_test(no_allocation_that_fails_goes_unsaid),
+        cmocka_unit_test(keys_keep_their_insertion_order),
+        cmocka_unit_test(reals_are_unchanged_after_dump_and_parse),
+        cmocka_unit_test(getters_reject_other_types),
+        cmocka_unit_test(invalid_json_is_refused_with_its_line),
+        cmocka_unit_test(every_failed_allocation_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

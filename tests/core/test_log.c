@@ -1,6 +1,6 @@
 /*
- * test_log.c - what the log says on a terminal, in a batch file, and in its own file; and
- * the clock's texts for people.
+ * test_log.c - output of the log on a terminal, on a pipe and in the log file; text formats of
+ * the clock.
  */
 #include "simile_test.h"
 
@@ -15,21 +15,21 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-static char heard[8192]; /* what the last speech left on stderr */
+static char captured[8192]; /* stderr of the last call of capture */
 
-static void listen_to(int from)
+static void read_captured(int from)
 {
     size_t n = 0;
-    ssize_t got;
+    ssize_t n_read;
     (void)fcntl(from, F_SETFL, O_NONBLOCK);
-    while (n < sizeof heard - 1 &&
-           (got = read(from, heard + n, sizeof heard - 1 - n)) > 0)
-        n += (size_t)got;
-    heard[n] = '\0';
+    while (n < sizeof captured - 1 &&
+           (n_read = read(from, captured + n, sizeof captured - 1 - n)) > 0)
+        n += (size_t)n_read;
+    captured[n] = '\0';
 }
 
-/* Runs `speak` with stderr on a terminal of 20 columns, or on a pipe. */
-static void hear(void (*speak)(void), bool terminal)
+/* Calls `run` with stderr connected to a terminal of 20 columns or to a pipe. */
+static void capture(void (*run)(void), bool terminal)
 {
     int ends[2], old = dup(STDERR_FILENO);
     const struct winsize size = {.ws_row = 5, .ws_col = 20};
@@ -38,15 +38,15 @@ static void hear(void (*speak)(void), bool terminal)
     else
         assert_int_equal(pipe(ends), 0);
     (void)dup2(ends[1], STDERR_FILENO);
-    speak();
+    run();
     (void)dup2(old, STDERR_FILENO);
-    listen_to(ends[0]);
+    read_captured(ends[0]);
     (void)close(ends[0]);
     (void)close(ends[1]);
     (void)close(old);
 }
 
-static void speak_all(void)
+static void log_all_kinds(void)
 {
     sim_log_progress("step %d", 1);
     sim_log_progress("step %d", 2);
@@ -59,83 +59,83 @@ static void speak_all(void)
 static void a_terminal_shows_progress_in_place(void **state)
 {
     (void)state;
-    hear(speak_all, true); /* the terminal turns \n to \r\n */
-    assert_string_equal(heard, "\r\033[Kstep 1\r\033[Kstep 2\r\033[Kplain\r\n"
-                               "warning: hot\r\nrank 0 on : here\r\n");
+    capture(log_all_kinds, true); /* the terminal converts \n to \r\n */
+    assert_string_equal(captured, "\r\033[Kstep 1\r\033[Kstep 2\r\033[Kplain\r\n"
+                                  "warning: hot\r\nrank 0 on : here\r\n");
 }
 
-static void elsewhere_there_are_plain_lines(void **state)
+static void without_a_terminal_lines_are_plain(void **state)
 {
     (void)state;
-    static const char want[] = "plain\nrecord\nwarning: hot\nrank 0 on : here\n";
-    hear(speak_all, false);
-    assert_string_equal(heard, want);
+    static const char expected[] = "plain\nrecord\nwarning: hot\nrank 0 on : here\n";
+    capture(log_all_kinds, false);
+    assert_string_equal(captured, expected);
     (void)setenv("NO_COLOR", "1", 1);
-    hear(speak_all, true);
+    capture(log_all_kinds, true);
     (void)unsetenv("NO_COLOR");
-    assert_null(strchr(heard, '\033'));
-    assert_non_null(strstr(heard, "record"));
+    assert_null(strchr(captured, '\033'));
+    assert_non_null(strstr(captured, "record"));
     (void)setenv("TERM", "dumb", 1);
-    hear(speak_all, true);
+    capture(log_all_kinds, true);
     (void)setenv("TERM", "xterm", 1);
-    assert_null(strchr(heard, '\033'));
+    assert_null(strchr(captured, '\033'));
 }
 
-static void speak_at_length(void)
+static void log_long_progress(void)
 {
     sim_log_progress("0123456789abcdefghijklmnopqrstuvwxyz");
     sim_log("end");
 }
 
-static void progress_is_cut_at_the_edge(void **state)
+static void progress_is_truncated_to_the_terminal_width(void **state)
 {
     (void)state;
-    hear(speak_at_length, true);
-    assert_string_equal(heard, "\r\033[K0123456789abcdefghi\r\033[Kend\r\n");
+    capture(log_long_progress, true);
+    assert_string_equal(captured, "\r\033[K0123456789abcdefghi\r\033[Kend\r\n");
 }
 
-static void speak_as_rank_3(void)
+static void log_as_rank_3(void)
 {
     sim_log_identity(3, 4, "node7");
-    speak_all();
+    log_all_kinds();
     sim_log_identity(0, 1, "");
 }
 
-static void other_ranks_speak_only_where_they_must(void **state)
+static void other_ranks_log_only_with_log_each(void **state)
 {
     (void)state;
-    hear(speak_as_rank_3, false);
-    assert_string_equal(heard, "rank 3 on node7: here\n");
+    capture(log_as_rank_3, false);
+    assert_string_equal(captured, "rank 3 on node7: here\n");
 }
 
-static void speak_of_failure(void)
+static void log_failure_twice(void)
 {
-    (void)sim_error_begin(SIM_E_DATA, "src/core/x.c", 3, "a.h5 is cut");
+    (void)sim_error_begin(SIM_E_DATA, "src/core/x.c", 3, "a.h5 is truncated");
     sim_log_failure(SIM_E_DATA);
     (void)setenv("SIMILE_TRACE", "1", 1);
     sim_log_failure(SIM_E_DATA);
     (void)unsetenv("SIMILE_TRACE");
 }
 
-static void a_failure_tells_its_story_and_where_asked_its_trail(void **state)
+static void a_failure_prints_its_message_and_with_simile_trace_its_backtrace(void **state)
 {
     (void)state;
-    hear(speak_of_failure, false);
-    assert_string_equal(heard, "simile: a.h5 is cut\nsimile: a.h5 is cut\n"
-                               "simile: code 65 (bad data), at core/x.c:3\n");
+    capture(log_failure_twice, false);
+    assert_string_equal(captured, "simile: a.h5 is truncated\nsimile: a.h5 is truncated\n"
+                                  "simile: code 65 (bad data), at core/x.c:3\n");
 }
 
-static char folder[] = "/tmp/simile-test-XXXXXX", path[64];
+static char directory[] = "/tmp/simile-test-XXXXXX", path[64];
 
-static void the_file_gets_lines_with_their_time(void **state)
+static void lines_in_the_log_file_have_a_time_stamp(void **state)
 {
     (void)state;
     char *text = NULL;
     size_t n = 0;
     ASSERT_OK(sim_log_file(path));
-    hear(speak_all, true);
+    capture(log_all_kinds, true);
     ASSERT_OK(sim_log_file(NULL));
-    hear(speak_all, false); /* the file is closed: nothing more arrives */
+    capture(log_all_kinds, false); /* the file is closed: nothing is added */
     ASSERT_OK(sim_file_load(path, 10000, &text, &n));
     size_t lines = 0;
     for (const char *p = text; *p; p++)
@@ -149,7 +149,7 @@ static void the_file_gets_lines_with_their_time(void **state)
     ASSERT_REFUSED(sim_log_file("/nowhere/at/all"), SIM_E_CREATE, "/nowhere");
 }
 
-static ssize_t full(int fd, const void *data, size_t n)
+static ssize_t fail_with_enospc(int fd, const void *data, size_t n)
 {
     (void)fd;
     (void)data;
@@ -158,30 +158,30 @@ static ssize_t full(int fd, const void *data, size_t n)
     return -1;
 }
 
-static void speak_twice(void)
+static void log_twice(void)
 {
     sim_log("one");
     sim_log("two");
 }
 
-static void a_full_disk_ends_the_file_but_not_the_story(void **state)
+static void a_full_disk_closes_the_log_file_and_keeps_the_error_message(void **state)
 {
     (void)state;
     sim_file_calls calls = sim_file_posix;
-    calls.write = full;
+    calls.write = fail_with_enospc;
     ASSERT_OK(sim_log_file(path));
-    sim_error_set("what went wrong before");
+    sim_error_set("an earlier error");
     sim_file_use(&calls);
-    hear(speak_twice, false);
+    capture(log_twice, false);
     sim_file_use(NULL);
-    assert_string_equal(sim_error_message(), "what went wrong before");
-    const char *warning = strstr(heard, "log file is no longer written");
+    assert_string_equal(sim_error_message(), "an earlier error");
+    const char *warning = strstr(captured, "log file is no longer written");
     assert_non_null(warning);
     assert_null(strstr(warning + 1, "log file is no longer written"));
-    assert_non_null(strstr(heard, "two\n"));
+    assert_non_null(strstr(captured, "two\n"));
 }
 
-static void times_are_written_for_people(void **state)
+static void durations_and_times_are_formatted(void **state)
 {
     (void)state;
     static const struct {
@@ -210,9 +210,9 @@ static int set_up(void **state)
     (void)state;
     (void)unsetenv("NO_COLOR");
     (void)setenv("TERM", "xterm", 1);
-    if (!mkdtemp(folder))
+    if (!mkdtemp(directory))
         return -1;
-    (void)snprintf(path, sizeof path, "%s/log", folder);
+    (void)snprintf(path, sizeof path, "%s/log", directory);
     return 0;
 }
 
@@ -220,20 +220,21 @@ static int tear_down(void **state)
 {
     (void)state;
     (void)unlink(path);
-    return rmdir(folder);
+    return rmdir(directory);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_terminal_shows_progress_in_place),
-        cmocka_unit_test(elsewhere_there_are_plain_lines),
-        cmocka_unit_test(progress_is_cut_at_the_edge),
-        cmocka_unit_test(other_ranks_speak_only_where_they_must),
-        cmocka_unit_test(a_failure_tells_its_story_and_where_asked_its_trail),
-        cmocka_unit_test(the_file_gets_lines_with_their_time),
-        cmocka_unit_test(a_full_disk_ends_the_file_but_not_the_story),
-        cmocka_unit_test(times_are_written_for_people),
+        cmocka_unit_test(without_a_terminal_lines_are_plain),
+        cmocka_unit_test(progress_is_truncated_to_the_terminal_width),
+        cmocka_unit_test(other_ranks_log_only_with_log_each),
+        cmocka_unit_test(
+            a_failure_prints_its_message_and_with_simile_trace_its_backtrace),
+        cmocka_unit_test(lines_in_the_log_file_have_a_time_stamp),
+        cmocka_unit_test(a_full_disk_closes_the_log_file_and_keeps_the_error_message),
+        cmocka_unit_test(durations_and_times_are_formatted),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;
 }

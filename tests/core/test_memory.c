@@ -1,5 +1,5 @@
 /*
- * test_memory.c - the ledger: who holds how much, on any number of threads.
+ * test_memory.c - allocation and its accounting by tag, on several threads.
  *
  * simile-test: labels tsan
  */
@@ -20,13 +20,13 @@ static void large_and_small_blocks_are_zeroed_and_aligned(void **state)
             assert_int_equal((uintptr_t)p % 64, 0);
             for (size_t i = 0; i < sizes[s]; i++)
                 assert_int_equal(p[i], 0);
-            memset(p, 0xff, sizes[s]); /* so that the next round sees it unzeroed */
+            memset(p, 0xff, sizes[s]); /* the next round may receive this block */
             sim_free(p);
         }
     sim_free(NULL);
 }
 
-/* Pages of address space that this process has. */
+/* Pages in the address space of this process. */
 static long pages_mapped(void)
 {
     long pages = -1;
@@ -37,7 +37,7 @@ static long pages_mapped(void)
     return pages;
 }
 
-static void freeing_a_large_block_gives_it_back(void **state)
+static void freeing_a_large_block_unmaps_it(void **state)
 {
     (void)state;
     enum { BYTES = 256 << 20, PAGES = BYTES / 4096 };
@@ -49,7 +49,7 @@ static void freeing_a_large_block_gives_it_back(void **state)
     assert_true(pages_mapped() - before < PAGES / 2);
 }
 
-static void a_block_beyond_the_address_space_is_refused(void **state)
+static void a_block_larger_than_the_address_space_is_refused(void **state)
 {
     (void)state;
     char *p = NULL;
@@ -59,7 +59,7 @@ static void a_block_beyond_the_address_space_is_refused(void **state)
     assert_null(p);
 }
 
-static void a_growth_that_fails_keeps_the_old_block(void **state)
+static void a_failed_grow_keeps_the_old_block(void **state)
 {
     (void)state;
     int *p = NULL;
@@ -76,7 +76,7 @@ static void a_growth_that_fails_keeps_the_old_block(void **state)
     sim_free(p);
 }
 
-static void every_allocation_of_a_call_may_fail(void **state)
+static void a_failed_allocation_leaks_nothing(void **state)
 {
     (void)state;
     size_t before = sim_memory_bytes();
@@ -102,11 +102,11 @@ typedef struct {
     size_t n, bytes, blocks;
     char last[64];
     bool ordered;
-} tally;
+} totals;
 
-static void see(void *ctx, const sim_memory_row *row)
+static void add_row(void *ctx, const sim_memory_row *row)
 {
-    tally *t = ctx;
+    totals *t = ctx;
     t->ordered &= strcmp(t->last, row->tag) < 0;
     (void)snprintf(t->last, sizeof t->last, "%s", row->tag);
     if (strncmp(row->tag, "many/", 5) != 0)
@@ -117,7 +117,7 @@ static void see(void *ctx, const sim_memory_row *row)
     assert_int_equal(row->peak_bytes, 2 * 10);
 }
 
-static void hundreds_of_tags_have_their_own_rows_in_order(void **state)
+static void hundreds_of_tags_have_separate_sorted_rows(void **state)
 {
     (void)state;
     char *held[N_TAGS], *other = NULL;
@@ -127,20 +127,20 @@ static void hundreds_of_tags_have_their_own_rows_in_order(void **state)
         ASSERT_OK(sim_alloc(&other, 10, tags[i]));
         sim_free(other);
     }
-    tally t = {.ordered = true};
-    sim_memory_report(see, &t);
+    totals t = {.ordered = true};
+    sim_memory_report(add_row, &t);
     assert_true(t.ordered);
     assert_int_equal(t.n, N_TAGS);
     assert_int_equal(t.bytes, 10 * N_TAGS);
     assert_int_equal(t.blocks, N_TAGS);
     for (size_t i = 0; i < N_TAGS; i++)
         sim_free(held[i]);
-    t = (tally){.ordered = true};
-    sim_memory_report(see, &t);
+    t = (totals){.ordered = true};
+    sim_memory_report(add_row, &t);
     assert_int_equal(t.bytes + t.blocks, 0);
 }
 
-static void the_peak_stays_and_calls_are_counted(void **state)
+static void peak_and_calls_are_recorded(void **state)
 {
     (void)state;
     char *p = NULL;
@@ -154,7 +154,7 @@ static void the_peak_stays_and_calls_are_counted(void **state)
     assert_true(sim_memory_process_peak() > 1 << 20);
 }
 
-static void take_and_give(size_t i, void *ctx)
+static void allocate_and_free(size_t i, void *ctx)
 {
     (void)ctx;
     char *p = NULL;
@@ -165,13 +165,13 @@ static void take_and_give(size_t i, void *ctx)
     sim_free(p);
 }
 
-static void threads_leave_the_ledger_even(void **state)
+static void accounting_is_thread_safe(void **state)
 {
     (void)state;
     sim_threads_set(4);
     size_t before = sim_memory_bytes();
     uint64_t calls = sim_memory_calls();
-    sim_for(20000, take_and_give, NULL);
+    sim_for(20000, allocate_and_free, NULL);
     assert_int_equal(sim_memory_bytes(), before);
     assert_int_equal(sim_memory_calls() - calls, 20000);
     sim_threads_set(0);
@@ -181,13 +181,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(large_and_small_blocks_are_zeroed_and_aligned),
-        cmocka_unit_test(freeing_a_large_block_gives_it_back),
-        cmocka_unit_test(a_block_beyond_the_address_space_is_refused),
-        cmocka_unit_test(a_growth_that_fails_keeps_the_old_block),
-        cmocka_unit_test(every_allocation_of_a_call_may_fail),
-        cmocka_unit_test(hundreds_of_tags_have_their_own_rows_in_order),
-        cmocka_unit_test(the_peak_stays_and_calls_are_counted),
-        cmocka_unit_test(threads_leave_the_ledger_even),
+        cmocka_unit_test(freeing_a_large_block_unmaps_it),
+        cmocka_unit_test(a_block_larger_than_the_address_space_is_refused),
+        cmocka_unit_test(a_failed_grow_keeps_the_old_block),
+        cmocka_unit_test(a_failed_allocation_leaks_nothing),
+        cmocka_unit_test(hundreds_of_tags_have_separate_sorted_rows),
+        cmocka_unit_test(peak_and_calls_are_recorded),
+        cmocka_unit_test(accounting_is_thread_safe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -1,5 +1,5 @@
 /*
- * test_random.c - the streams: independent rounds, fair integers, a normal normal.
+ * test_random.c - words, integers, intervals and normal deviates against independent code.
  */
 #include "simile_test.h"
 
@@ -7,8 +7,9 @@
 
 #include <math.h>
 
-/* Philox4x32-10 as the paper (Salmon et al. 2011) writes it. */
-static void rounds(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
+/* Philox4x32-10 as in the paper (Salmon et al. 2011). */
+static void philox_rounds(const uint32_t counter[4], const uint32_t key[2],
+                          uint32_t out[4])
 {
     uint32_t c[4], k0 = key[0], k1 = key[1];
     memcpy(c, counter, sizeof c);
@@ -23,7 +24,7 @@ static void rounds(const uint32_t counter[4], const uint32_t key[2], uint32_t ou
     memcpy(out, c, sizeof c);
 }
 
-static void words_are_the_papers_rounds_and_draw_moves_on(void **state)
+static void words_match_the_paper_and_draw_advances(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < 1000; i++) {
@@ -35,20 +36,20 @@ static void words_are_the_papers_rounds_and_draw_moves_on(void **state)
                         .draw = i};
         const uint32_t counter[] = {r.sample, r.epoch, r.view_op, r.draw};
         const uint32_t key[] = {r.seed, r.purpose};
-        uint32_t want[4], got[4];
-        rounds(counter, key, want);
+        uint32_t expected[4], got[4];
+        philox_rounds(counter, key, expected);
         sim_random_words(&r, got);
-        assert_memory_equal(got, want, sizeof want);
+        assert_memory_equal(got, expected, sizeof expected);
         assert_int_equal(r.draw, i + 1);
     }
 }
 
-static void integers_are_fair_where_a_remainder_is_not(void **state)
+static void integers_are_unbiased(void **state)
 {
     (void)state;
     enum { DRAWS = 30000 };
     const uint32_t n =
-        3u << 30; /* without rejection a half would fall in the first third */
+        3u << 30; /* without rejection half of the draws would be in the first third */
     size_t counts[3] = {0};
     for (uint32_t i = 0; i < DRAWS; i++) {
         sim_random r = {.seed = 5, .purpose = SIM_RANDOM_TEST, .sample = i};
@@ -60,10 +61,10 @@ static void integers_are_fair_where_a_remainder_is_not(void **state)
     double chi = 0;
     for (int i = 0; i < 3; i++)
         chi += pow((double)counts[i] - DRAWS / 3.0, 2) / (DRAWS / 3.0);
-    assert_true(chi < 13.8); /* 2 degrees of freedom: one in a thousand */
+    assert_true(chi < 13.8); /* 2 degrees of freedom: probability 0.001 */
 }
 
-static void an_interval_never_reaches_its_end(void **state)
+static void the_upper_end_of_an_interval_is_excluded(void **state)
 {
     (void)state;
     const float lo = 1, hi = nextafterf(1, 2);
@@ -83,7 +84,7 @@ static double normal_by_libm(sim_random r)
         const uint32_t counter[] = {r.sample, r.epoch, r.view_op, r.draw};
         const uint32_t key[] = {r.seed, r.purpose};
         uint32_t w[4];
-        rounds(counter, key, w);
+        philox_rounds(counter, key, w);
         double u = (w[0] + 0.5) / 2147483648.0 - 1, v = (w[1] + 0.5) / 2147483648.0 - 1;
         double q = u * u + v * v;
         if (q > 0 && q < 1)
@@ -97,7 +98,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void normals_have_the_bits_that_libm_rounds_to(void **state)
+static void normal_deviates_match_those_with_libm_log(void **state)
 {
     (void)state;
     enum { DRAWS = 100000 };
@@ -105,10 +106,10 @@ static void normals_have_the_bits_that_libm_rounds_to(void **state)
     double distance = 0;
     for (uint32_t i = 0; i < DRAWS; i++) {
         sim_random r = {.seed = 1, .purpose = SIM_RANDOM_TEST, .sample = i};
-        double want = normal_by_libm(r);
+        double expected = normal_by_libm(r);
         x[i] = (double)sim_random_normal(&r);
-        if (x[i] != (double)(float)want)
-            fail_msg("sample %u: %.9g, by libm %.17g", i, x[i], want);
+        if (x[i] != (double)(float)expected)
+            fail_msg("sample %u: %.9g, with libm %.17g", i, x[i], expected);
     }
     qsort(x, DRAWS, sizeof *x, ascending);
     for (size_t i = 0; i < DRAWS; i++) {
@@ -116,16 +117,16 @@ static void normals_have_the_bits_that_libm_rounds_to(void **state)
         distance =
             fmax(distance, fmax(p - (double)i / DRAWS, (double)(i + 1) / DRAWS - p));
     }
-    assert_true(distance * sqrt(DRAWS) < 1.95); /* Kolmogorov: one in a thousand */
+    assert_true(distance * sqrt(DRAWS) < 1.95); /* Kolmogorov: probability 0.001 */
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(words_are_the_papers_rounds_and_draw_moves_on),
-        cmocka_unit_test(integers_are_fair_where_a_remainder_is_not),
-        cmocka_unit_test(an_interval_never_reaches_its_end),
-        cmocka_unit_test(normals_have_the_bits_that_libm_rounds_to),
+        cmocka_unit_test(words_match_the_paper_and_draw_advances),
+        cmocka_unit_test(integers_are_unbiased),
+        cmocka_unit_test(the_upper_end_of_an_interval_is_excluded),
+        cmocka_unit_test(normal_deviates_match_those_with_libm_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -1,5 +1,5 @@
 /*
- * test_status.c - stories, trails, and what happens to a bug.
+ * test_status.c - error messages, backtraces and failed assertions.
  */
 #include "simile_test.h"
 
@@ -25,7 +25,7 @@ done:
     return st;
 }
 
-static void a_failure_passes_with_its_story_and_trail(void **state)
+static void an_error_is_passed_with_its_message_and_backtrace(void **state)
 {
     (void)state;
     ASSERT_REFUSED(outer(), SIM_E_DATA, "row 7 is bad");
@@ -37,7 +37,7 @@ static void a_failure_passes_with_its_story_and_trail(void **state)
     assert_string_equal(sim_error_backtrace(), "");
 }
 
-static void a_story_too_long_is_cut_and_stays_a_text(void **state)
+static void a_message_that_is_too_long_is_truncated(void **state)
 {
     (void)state;
     static char text[10000];
@@ -45,7 +45,7 @@ static void a_story_too_long_is_cut_and_stays_a_text(void **state)
     (void)sim_error_begin(SIM_E_IO, "a.c", 1, "%s", text);
     size_t n = strlen(sim_error_message());
     assert_true(n > 1000 && n < sizeof text - 1);
-    sim_error_prefix("%s", text); /* does not fit: the story stays */
+    sim_error_prefix("%s", text); /* does not fit: the message is unchanged */
     assert_int_equal(strlen(sim_error_message()), n);
     for (int i = 0; i < 1000; i++)
         sim_error_add_frame("src/core/somewhere.c", i);
@@ -54,7 +54,7 @@ static void a_story_too_long_is_cut_and_stays_a_text(void **state)
     assert_int_equal(strlen(sim_error_message()), n);
 }
 
-static void a_story_may_be_set_from_its_own_end(void **state)
+static void a_message_may_be_set_from_its_own_suffix(void **state)
 {
     (void)state;
     sim_error_set("file: the reason, at length");
@@ -68,23 +68,23 @@ static void *other_thread(void *arg)
 {
     bool *empty = arg;
     *empty = sim_error_message()[0] == '\0';
-    sim_error_set("theirs");
+    sim_error_set("of the other thread");
     return NULL;
 }
 
-static void each_thread_has_its_own_story(void **state)
+static void each_thread_has_its_own_message(void **state)
 {
     (void)state;
     sim_thread t;
     bool empty = false;
-    sim_error_set("mine");
+    sim_error_set("of the main thread");
     ASSERT_OK(sim_thread_start(&t, other_thread, &empty));
     sim_thread_join(&t);
     assert_true(empty);
-    assert_string_equal(sim_error_message(), "mine");
+    assert_string_equal(sim_error_message(), "of the main thread");
 }
 
-static void every_code_has_a_name_of_its_own(void **state)
+static void every_code_has_a_distinct_name(void **state)
 {
     (void)state;
     static const sim_status codes[] = {
@@ -97,54 +97,54 @@ static void every_code_has_a_name_of_its_own(void **state)
     assert_string_equal(sim_status_name((sim_status)1), "unknown");
 }
 
-static void leave_with_70(void)
+static void exit_with_70(void)
 {
     _exit(SIM_E_BUG);
 }
 
-/* What became of a child whose assertion failed, its message in `said`. */
-static int child_with_a_bug(void (*hook)(void), char *said, size_t room)
+/* Runs a failing assertion in a child process; returns its wait status and stores its output. */
+static int run_failing_assertion(void (*hook)(void), char *output, size_t output_bytes)
 {
-    int ends[2], how = 0;
+    int ends[2], wait_status = 0;
     assert_int_equal(pipe(ends), 0);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        (void)signal(SIGABRT, SIG_DFL); /* cmocka catches it */
+        (void)signal(SIGABRT, SIG_DFL); /* cmocka has a handler */
         (void)dup2(ends[1], STDERR_FILENO);
         sim_assert_hook(hook);
         SIM_ASSERT(1 + 1 == 3);
         _exit(0);
     }
     (void)close(ends[1]);
-    ssize_t n = read(ends[0], said, room - 1);
-    said[n > 0 ? n : 0] = '\0';
+    ssize_t n = read(ends[0], output, output_bytes - 1);
+    output[n > 0 ? n : 0] = '\0';
     (void)close(ends[0]);
-    assert_int_equal(waitpid(child, &how, 0), child);
-    return how;
+    assert_int_equal(waitpid(child, &wait_status, 0), child);
+    return wait_status;
 }
 
-static void a_bug_ends_the_process_through_the_hook(void **state)
+static void a_failed_assertion_calls_the_hook(void **state)
 {
     (void)state;
-    char said[500];
-    int how = child_with_a_bug(leave_with_70, said, sizeof said);
-    assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 70);
-    assert_non_null(strstr(said, "1 + 1 == 3"));
-    assert_non_null(strstr(said, "core/test_status.c:"));
-    how = child_with_a_bug(NULL, said, sizeof said);
-    assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGABRT);
+    char output[500];
+    int wait_status = run_failing_assertion(exit_with_70, output, sizeof output);
+    assert_true(WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 70);
+    assert_non_null(strstr(output, "1 + 1 == 3"));
+    assert_non_null(strstr(output, "core/test_status.c:"));
+    wait_status = run_failing_assertion(NULL, output, sizeof output);
+    assert_true(WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGABRT);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_failure_passes_with_its_story_and_trail),
-        cmocka_unit_test(a_story_too_long_is_cut_and_stays_a_text),
-        cmocka_unit_test(a_story_may_be_set_from_its_own_end),
-        cmocka_unit_test(each_thread_has_its_own_story),
-        cmocka_unit_test(every_code_has_a_name_of_its_own),
-        cmocka_unit_test(a_bug_ends_the_process_through_the_hook),
+        cmocka_unit_test(an_error_is_passed_with_its_message_and_backtrace),
+        cmocka_unit_test(a_message_that_is_too_long_is_truncated),
+        cmocka_unit_test(a_message_may_be_set_from_its_own_suffix),
+        cmocka_unit_test(each_thread_has_its_own_message),
+        cmocka_unit_test(every_code_has_a_distinct_name),
+        cmocka_unit_test(a_failed_assertion_calls_the_hook),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

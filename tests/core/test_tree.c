@@ -1,5 +1,5 @@
 /*
- * test_tree.c - the tree over leaves: whoever owns them, the same bits.
+ * test_tree.c - the reduction tree: the same bits for every partition of the leaves.
  *
  * simile-test: labels tsan
  */
@@ -10,7 +10,7 @@
 #include "simile/thread.h"
 #include "simile/tree.h"
 
-enum { MOST_LEAVES = 64, MOST_PARTS = 9, WIDTH = 5 };
+enum { MAX_LEAVES = 64, MAX_PARTS = 9, WIDTH = 5 };
 
 static float value(size_t leaf, size_t i)
 {
@@ -20,44 +20,45 @@ static float value(size_t leaf, size_t i)
 }
 
 /* The definition: split [lo, hi) at lo + (hi - lo)/2, add left and right. */
-static float plain(size_t lo, size_t hi, size_t i)
+static float reference_sum(size_t lo, size_t hi, size_t i)
 {
     if (hi - lo == 1)
         return value(lo, i);
     size_t middle = lo + (hi - lo) / 2;
-    return plain(lo, middle, i) + plain(middle, hi, i);
+    return reference_sum(lo, middle, i) + reference_sum(middle, hi, i);
 }
 
-/* One owner's walk; its nodes end at `partials`. */
-static size_t walk(size_t n_leaves, sim_range range, float *partials, sim_range *nodes)
+/* Reduces the leaves of one owner; its maximal nodes are stored at `partials`. */
+static size_t reduce_range(size_t n_leaves, sim_range range, float *partials,
+                           sim_range *nodes)
 {
-    sim_tree_stack f;
-    sim_tree_stack_begin(&f, WIDTH, n_leaves, range, partials);
+    sim_tree_stack stack;
+    sim_tree_stack_begin(&stack, WIDTH, n_leaves, range, partials);
     for (size_t leaf = range.lo; leaf < range.hi; leaf++) {
-        float *slot = sim_tree_stack_top(&f);
+        float *slot = sim_tree_stack_top(&stack);
         for (size_t i = 0; i < WIDTH; i++)
             slot[i] = value(leaf, i);
-        sim_tree_stack_push(&f);
+        sim_tree_stack_push(&stack);
     }
     size_t n = sim_tree_nodes(n_leaves, range, nodes);
-    assert_int_equal(f.height, n);
+    assert_int_equal(stack.height, n);
     return n;
 }
 
-static void any_parts_give_the_bits_of_the_definition(void **state)
+static void any_partition_gives_the_bits_of_the_definition(void **state)
 {
     (void)state;
-    for (size_t v = 1; v <= MOST_LEAVES; v++)
-        for (size_t p = 1; p <= MOST_PARTS; p++) {
-            static float partials[MOST_PARTS * SIM_TREE_MAX_NODES * WIDTH];
-            static double doubles[MOST_PARTS * SIM_TREE_MAX_NODES];
-            static sim_range nodes[MOST_PARTS * SIM_TREE_MAX_NODES];
+    for (size_t v = 1; v <= MAX_LEAVES; v++)
+        for (size_t p = 1; p <= MAX_PARTS; p++) {
+            static float partials[MAX_PARTS * SIM_TREE_MAX_NODES * WIDTH];
+            static double doubles[MAX_PARTS * SIM_TREE_MAX_NODES];
+            static sim_range nodes[MAX_PARTS * SIM_TREE_MAX_NODES];
             size_t n = 0, covered = 0;
             for (size_t r = 0; r < p; r++) {
                 sim_range part = sim_tree_part(v, p, r);
                 assert_int_equal(part.lo, covered);
                 covered = part.hi;
-                n += walk(v, part, partials + n * WIDTH, nodes + n);
+                n += reduce_range(v, part, partials + n * WIDTH, nodes + n);
             }
             assert_int_equal(covered, v);
             for (size_t j = 0; j < n; j++)
@@ -67,15 +68,15 @@ static void any_parts_give_the_bits_of_the_definition(void **state)
             const float *sum =
                 sim_tree_reduce_floats(v, WIDTH, nodes, n, partials, WIDTH);
             for (size_t i = 0; i < WIDTH; i++) {
-                float want = plain(0, v, i);
-                assert_memory_equal(&sum[i], &want, sizeof want);
+                float expected = reference_sum(0, v, i);
+                assert_memory_equal(&sum[i], &expected, sizeof expected);
             }
-            assert_true(out - (double)plain(0, v, 0) < 1e-5 &&
-                        out - (double)plain(0, v, 0) > -1e-5);
+            assert_true(out - (double)reference_sum(0, v, 0) < 1e-5 &&
+                        out - (double)reference_sum(0, v, 0) > -1e-5);
         }
 }
 
-static void a_power_of_two_of_parts_gives_single_nodes(void **state)
+static void powers_of_two_give_single_nodes(void **state)
 {
     (void)state;
     sim_range nodes[SIM_TREE_MAX_NODES];
@@ -86,20 +87,20 @@ static void a_power_of_two_of_parts_gives_single_nodes(void **state)
 }
 
 /*
- * DESIGN says that the ranges of P = 2^k ranks are the nodes at depth k.  True where P
- * divides V, and for P of 1, 2 and 4; else floor(r V / P) and the midpoints part, first
- * at V = 11, P = 8, and ranks then own several nodes.
+ * The ranges of P = 2^k ranks are the nodes at depth k if P divides V, and for P = 1, 2 and 4.
+ * Otherwise floor(r V / P) and the midpoints may differ, first for V = 11 and P = 8; ranks then
+ * own several nodes.
  */
-static void other_numbers_of_leaves_may_split_a_part(void **state)
+static void other_numbers_of_leaves_may_give_several_nodes(void **state)
 {
     (void)state;
     sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t first_v = 0, first_p = 0, most = 0;
+    size_t first_v = 0, first_p = 0, max_nodes = 0;
     for (size_t v = 1; v <= 256; v++)
         for (size_t p = 1; p <= v; p *= 2)
             for (size_t r = 0; r < p; r++) {
                 size_t n = sim_tree_nodes(v, sim_tree_part(v, p, r), nodes);
-                most = n > most ? n : most;
+                max_nodes = n > max_nodes ? n : max_nodes;
                 if (n == 1)
                     continue;
                 assert_true(p >= 8 && v % p != 0);
@@ -110,7 +111,7 @@ static void other_numbers_of_leaves_may_split_a_part(void **state)
             }
     assert_int_equal(first_v, 11);
     assert_int_equal(first_p, 8);
-    assert_int_equal(most, 5);
+    assert_int_equal(max_nodes, 5);
 }
 
 static size_t log2_up(size_t v)
@@ -121,7 +122,7 @@ static size_t log2_up(size_t v)
     return k;
 }
 
-static void the_stack_stays_low(void **state)
+static void the_stack_height_is_logarithmic(void **state)
 {
     (void)state;
     for (size_t v = 1; v <= 256; v++) {
@@ -138,39 +139,40 @@ static void the_stack_stays_low(void **state)
     }
 }
 
-static double plain_double(size_t lo, size_t hi, size_t i)
+static double reference_sum_double(size_t lo, size_t hi, size_t i)
 {
     if (hi - lo == 1)
         return (double)value(lo, i) / 3;
     size_t middle = lo + (hi - lo) / 2;
-    return plain_double(lo, middle, i) + plain_double(middle, hi, i);
+    return reference_sum_double(lo, middle, i) + reference_sum_double(middle, hi, i);
 }
 
-/* Each part folds its own nodes, the lists are joined and folded: comm's way. */
+/* Each part reduces its own nodes; the concatenated lists are then reduced, as in comm. */
 static void doubles_have_the_bits_of_the_definition(void **state)
 {
     (void)state;
-    static double partials[MOST_LEAVES * WIDTH];
-    static sim_range nodes[MOST_PARTS * SIM_TREE_MAX_NODES];
-    for (size_t v = 1; v <= MOST_LEAVES; v++)
-        for (size_t p = 1; p <= MOST_PARTS; p++) {
+    static double partials[MAX_LEAVES * WIDTH];
+    static sim_range nodes[MAX_PARTS * SIM_TREE_MAX_NODES];
+    for (size_t v = 1; v <= MAX_LEAVES; v++)
+        for (size_t p = 1; p <= MAX_PARTS; p++) {
             size_t n = 0;
             double out[WIDTH];
             for (size_t r = 0; r < p; r++)
                 n += sim_tree_nodes(v, sim_tree_part(v, p, r), nodes + n);
             for (size_t j = 0; j < n; j++)
                 for (size_t i = 0; i < WIDTH; i++)
-                    partials[j * WIDTH + i] = plain_double(nodes[j].lo, nodes[j].hi, i);
+                    partials[j * WIDTH + i] =
+                        reference_sum_double(nodes[j].lo, nodes[j].hi, i);
             sim_tree_reduce_doubles(v, WIDTH, nodes, n, partials, sim_merge_sum, out);
             for (size_t i = 0; i < WIDTH; i++) {
-                double want = plain_double(0, v, i);
-                assert_memory_equal(&out[i], &want, sizeof want);
+                double expected = reference_sum_double(0, v, i);
+                assert_memory_equal(&out[i], &expected, sizeof expected);
             }
         }
 }
 
-/* Long vectors are added by several threads, in chunks; nodes may stand apart. */
-static void long_vectors_have_the_same_bits_on_any_threads(void **state)
+/* Long vectors are added in chunks by several threads; nodes may have a stride. */
+static void long_vectors_have_the_same_bits_on_any_number_of_threads(void **state)
 {
     (void)state;
     enum { LEAVES = 6, LONG = 50001, STRIDE = LONG + 7 };
@@ -188,15 +190,15 @@ static void long_vectors_have_the_same_bits_on_any_threads(void **state)
             sim_tree_reduce_floats(LEAVES, LONG, leaves, LEAVES, partials, STRIDE);
         assert_ptr_equal(sum, partials);
         for (size_t i = 0; i < LONG; i++) {
-            float want = plain(0, LEAVES, i);
-            assert_memory_equal(&sum[i], &want, sizeof want);
+            float expected = reference_sum(0, LEAVES, i);
+            assert_memory_equal(&sum[i], &expected, sizeof expected);
         }
     }
     sim_threads_set(0);
     sim_free(partials);
 }
 
-static void parts_of_a_million_leaves_meet_without_a_gap(void **state)
+static void parts_are_contiguous_and_balanced(void **state)
 {
     (void)state;
     const size_t counts[] = {0, 1, 1000003, SIZE_MAX / 2};
@@ -213,11 +215,11 @@ static void parts_of_a_million_leaves_meet_without_a_gap(void **state)
         }
 }
 
-/* floor(rank * n / size) in plain integers. */
+/* Compares with floor(rank * n / size) in integers. */
 static void a_partition_covers_all_leaves_in_order_of_rank(void **state)
 {
     (void)state;
-    for (size_t size = 1; size <= MOST_PARTS; size++)
+    for (size_t size = 1; size <= MAX_PARTS; size++)
         for (size_t rank = 0; rank < size; rank++) {
             sim_range r = sim_partition_range((sim_partition){size, rank}, 23);
             assert_int_equal(r.lo, rank * 23 / size);
@@ -225,39 +227,40 @@ static void a_partition_covers_all_leaves_in_order_of_rank(void **state)
         }
 }
 
-static void minus_zero_survives_a_lonely_path(void **state)
+static void the_sum_of_one_leaf_keeps_negative_zero(void **state)
 {
     (void)state;
     float partials[4] = {-0.0f};
     sim_range all = {0, 1};
     const float *sum = sim_tree_reduce_floats(1, 1, &all, 1, partials, 1);
-    float want = -0.0f;
-    assert_memory_equal(sum, &want, sizeof want);
+    float expected = -0.0f;
+    assert_memory_equal(sum, &expected, sizeof expected);
 }
 
-static void moments_merge_as_one_pass_over_everything(void **state)
+static void merged_moments_equal_those_of_all_samples(void **state)
 {
     (void)state;
-    enum { LEAVES = 7, OF_LEAF = 11 };
+    enum { LEAVES = 7, LEAF_SAMPLES = 11 };
     double partials[LEAVES * 2], out[2], sum = 0, squares = 0;
     sim_range ranges[LEAVES];
     for (size_t l = 0; l < LEAVES; l++) {
         double mean = 0, m2 = 0;
-        for (size_t i = 0; i < OF_LEAF; i++)
-            mean += (double)value(l, i) / OF_LEAF;
-        for (size_t i = 0; i < OF_LEAF; i++)
+        for (size_t i = 0; i < LEAF_SAMPLES; i++)
+            mean += (double)value(l, i) / LEAF_SAMPLES;
+        for (size_t i = 0; i < LEAF_SAMPLES; i++)
             m2 += ((double)value(l, i) - mean) * ((double)value(l, i) - mean);
         partials[2 * l] = mean;
-        partials[2 * l + 1] = m2 / OF_LEAF;
+        partials[2 * l + 1] = m2 / LEAF_SAMPLES;
         ranges[l] = (sim_range){l, l + 1};
     }
     sim_tree_reduce_doubles(LEAVES, 2, ranges, LEAVES, partials, sim_merge_moments, out);
     for (size_t l = 0; l < LEAVES; l++)
-        for (size_t i = 0; i < OF_LEAF; i++) {
+        for (size_t i = 0; i < LEAF_SAMPLES; i++) {
             sum += (double)value(l, i);
             squares += (double)value(l, i) * (double)value(l, i);
         }
-    double n = LEAVES * OF_LEAF, mean = sum / n, variance = squares / n - mean * mean;
+    double n = LEAVES * LEAF_SAMPLES, mean = sum / n,
+           variance = squares / n - mean * mean;
     assert_true(out[0] - mean < 1e-12 && mean - out[0] < 1e-12);
     assert_true(out[1] / LEAVES - variance < 1e-12 && variance - out[1] / LEAVES < 1e-12);
 }
@@ -265,16 +268,16 @@ static void moments_merge_as_one_pass_over_everything(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_parts_give_the_bits_of_the_definition),
-        cmocka_unit_test(a_power_of_two_of_parts_gives_single_nodes),
-        cmocka_unit_test(other_numbers_of_leaves_may_split_a_part),
-        cmocka_unit_test(the_stack_stays_low),
+        cmocka_unit_test(any_partition_gives_the_bits_of_the_definition),
+        cmocka_unit_test(powers_of_two_give_single_nodes),
+        cmocka_unit_test(other_numbers_of_leaves_may_give_several_nodes),
+        cmocka_unit_test(the_stack_height_is_logarithmic),
         cmocka_unit_test(doubles_have_the_bits_of_the_definition),
-        cmocka_unit_test(long_vectors_have_the_same_bits_on_any_threads),
-        cmocka_unit_test(parts_of_a_million_leaves_meet_without_a_gap),
+        cmocka_unit_test(long_vectors_have_the_same_bits_on_any_number_of_threads),
+        cmocka_unit_test(parts_are_contiguous_and_balanced),
         cmocka_unit_test(a_partition_covers_all_leaves_in_order_of_rank),
-        cmocka_unit_test(minus_zero_survives_a_lonely_path),
-        cmocka_unit_test(moments_merge_as_one_pass_over_everything),
+        cmocka_unit_test(the_sum_of_one_leaf_keeps_negative_zero),
+        cmocka_unit_test(merged_moments_equal_those_of_all_samples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }
