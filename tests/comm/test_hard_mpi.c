@@ -1,6 +1,6 @@
 /*
- * test_hard_mpi.c - sums of special values, moments, ranks that own nothing, small integers,
- * accounting: on 1 to 4 ranks against plain folds of everything on each rank.
+ * test_hard_mpi.c - sums of special values, moments, ranks without rows, integer reductions and
+ * counters on 1 to 4 ranks. Each rank computes the expected values from all inputs.
  */
 #include "simile_test.h"
 
@@ -13,7 +13,7 @@
 static const sim_comm *comm;
 static unsigned seed;
 
-/* One in four is special: zeros of both signs, infinities, NaN, the ends of the range. */
+/* One value in four is special: signed zeros, infinities, NaN, the largest and denormal values. */
 static float value(size_t leaf, size_t i)
 {
     static const float special[] = {-0.0f, 0.0f,  INFINITY, -INFINITY,
@@ -26,12 +26,14 @@ static float value(size_t leaf, size_t i)
     return kind < 8 ? special[kind] : sim_random_between(&r, -1, 1);
 }
 
-static float plain(size_t lo, size_t hi, size_t i, float (*of)(size_t, size_t))
+static float reference_sum(size_t lo, size_t hi, size_t i,
+                           float (*leaf_value)(size_t, size_t))
 {
     if (hi - lo == 1)
-        return of(lo, i);
+        return leaf_value(lo, i);
     size_t middle = lo + (hi - lo) / 2;
-    return plain(lo, middle, i, of) + plain(middle, hi, i, of);
+    return reference_sum(lo, middle, i, leaf_value) +
+           reference_sum(middle, hi, i, leaf_value);
 }
 
 static float minus_zero(size_t leaf, size_t i)
@@ -40,38 +42,38 @@ static float minus_zero(size_t leaf, size_t i)
     return -0.0f;
 }
 
-static bool same(float a, float b)
+static bool equal_bits(float a, float b)
 {
     return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
 }
 
-/* The maximal nodes are made by the plain fold, not by sim_tree_stack. */
-static bool sum_is_right(size_t leaves, size_t n, float (*of)(size_t, size_t))
+/* The maximal nodes are computed by reference_sum, not by sim_tree_stack. */
+static bool sum_is_right(size_t leaves, size_t n, float (*leaf_value)(size_t, size_t))
 {
     enum { GUARD = 16 };
     sim_range nodes[SIM_TREE_MAX_NODES];
-    sim_range mine = sim_partition_range(sim_comm_partition(comm), leaves);
-    size_t room = sim_comm_sum_leaves_capacity(sim_comm_partition(comm), leaves, n);
-    size_t have = sim_tree_nodes(leaves, mine, nodes);
+    sim_range local = sim_partition_range(sim_comm_partition(comm), leaves);
+    size_t capacity = sim_comm_sum_leaves_capacity(sim_comm_partition(comm), leaves, n);
+    size_t n_nodes = sim_tree_nodes(leaves, local, nodes);
     float *v = NULL;
-    bool good = true;
+    bool ok = true;
 
-    ASSERT_OK(sim_alloc(&v, room + GUARD, "test/sum"));
-    for (size_t i = 0; i < room + GUARD; i++)
+    ASSERT_OK(sim_alloc(&v, capacity + GUARD, "test/sum"));
+    for (size_t i = 0; i < capacity + GUARD; i++)
         v[i] = 77.0f;
-    for (size_t j = 0; j < have; j++)
+    for (size_t j = 0; j < n_nodes; j++)
         for (size_t i = 0; i < n; i++)
-            v[j * n + i] = plain(nodes[j].lo, nodes[j].hi, i, of);
+            v[j * n + i] = reference_sum(nodes[j].lo, nodes[j].hi, i, leaf_value);
     sim_comm_sum_leaves(comm, leaves, n, v);
     for (size_t i = 0; i < n; i++)
-        good &= same(v[i], plain(0, leaves, i, of));
-    for (size_t i = room; i < room + GUARD; i++)
-        good &= v[i] == 77.0f;
+        ok &= equal_bits(v[i], reference_sum(0, leaves, i, leaf_value));
+    for (size_t i = capacity; i < capacity + GUARD; i++)
+        ok &= v[i] == 77.0f;
     sim_free(v);
-    return good;
+    return ok;
 }
 
-static void special_values_and_odd_sizes_sum_as_on_one_rank(void **state)
+static void sums_of_special_values_and_unequal_ranges_match_one_rank(void **state)
 {
     (void)state;
     static const size_t sizes[] = {1, 2, 3, 5, 8, 29, 64};
@@ -93,7 +95,7 @@ static void special_values_and_odd_sizes_sum_as_on_one_rank(void **state)
         fail_msg("%s", bad);
 }
 
-static void a_sum_and_a_fold_allocate_nothing_after_the_first(void **state)
+static void repeated_reductions_do_not_allocate(void **state)
 {
     (void)state;
     float *v = NULL;
@@ -114,12 +116,12 @@ static void a_sum_and_a_fold_allocate_nothing_after_the_first(void **state)
     assert_int_equal(calls, 0);
 }
 
-/* Means and centred squares of leaves of 3 samples each, against two passes over all. */
+/* Merges means and centred squares of leaves of 3 samples; compares with two passes over all. */
 static void moments_are_those_of_all_samples(void **state)
 {
     (void)state;
-    enum { C = 4, PER = 3, LEAVES = 24 };
-    double leaves[LEAVES * 2 * C], out[LEAVES * 2 * C], worst = 0;
+    enum { C = 4, SAMPLES = 3, LEAVES = 24 };
+    double leaves[LEAVES * 2 * C], out[LEAVES * 2 * C], max_error = 0;
     static const size_t groups[] = {0, 2, 4, 8, 24};
     seed = 0;
     for (size_t k = 0; k < sizeof groups / sizeof groups[0]; k++) {
@@ -129,11 +131,11 @@ static void moments_are_those_of_all_samples(void **state)
         for (size_t l = 2 * u.lo; l < 2 * u.hi; l++)
             for (size_t c = 0; c < C; c++) {
                 double mean = 0, v = 0;
-                for (size_t x = 0; x < PER; x++)
-                    mean += sin((double)(l * PER + x) + (double)c) / PER;
-                for (size_t x = 0; x < PER; x++) {
-                    double d = sin((double)(l * PER + x) + (double)c) - mean;
-                    v += d * d / PER;
+                for (size_t x = 0; x < SAMPLES; x++)
+                    mean += sin((double)(l * SAMPLES + x) + (double)c) / SAMPLES;
+                for (size_t x = 0; x < SAMPLES; x++) {
+                    double d = sin((double)(l * SAMPLES + x) + (double)c) - mean;
+                    v += d * d / SAMPLES;
                 }
                 leaves[(l - 2 * u.lo) * 2 * C + c] = mean;
                 leaves[(l - 2 * u.lo) * 2 * C + C + c] = v;
@@ -141,118 +143,124 @@ static void moments_are_those_of_all_samples(void **state)
         sim_comm_reduce_doubles(comm, &s, leaves, out);
         for (size_t g = 0; g < LEAVES / per; g++)
             for (size_t c = 0; c < C; c++) {
-                double mean = 0, v = 0, n = (double)(per * PER);
-                for (size_t x = g * per * PER; x < (g + 1) * per * PER; x++)
+                double mean = 0, v = 0, n = (double)(per * SAMPLES);
+                for (size_t x = g * per * SAMPLES; x < (g + 1) * per * SAMPLES; x++)
                     mean += sin((double)x + (double)c) / n;
-                for (size_t x = g * per * PER; x < (g + 1) * per * PER; x++)
+                for (size_t x = g * per * SAMPLES; x < (g + 1) * per * SAMPLES; x++)
                     v += (sin((double)x + (double)c) - mean) *
-                         (sin((double)x + (double)c) - mean) / PER;
-                worst = fmax(worst, fabs(out[g * 2 * C + c] - mean));
-                worst = fmax(worst, fabs(out[g * 2 * C + C + c] - v));
+                         (sin((double)x + (double)c) - mean) / SAMPLES;
+                max_error = fmax(max_error, fabs(out[g * 2 * C + c] - mean));
+                max_error = fmax(max_error, fabs(out[g * 2 * C + C + c] - v));
             }
     }
-    assert_true(worst < 1e-12);
+    assert_true(max_error < 1e-12);
 }
 
-static void rows_in_place_and_to_any_root(void **state)
+static void rows_are_gathered_in_place_and_to_any_root(void **state)
 {
     (void)state;
-    bool good = true;
+    bool ok = true;
     for (int root = 0; root < comm->size; root++)
         for (size_t n = 1; n <= 23; n++) {
-            uint64_t all[24], one[24], mine[24];
-            size_t units = (n + 4) / 5; /* 1 unit on 4 ranks: three own nothing */
+            uint64_t all[24], one[24], local[24];
+            size_t units =
+                (n + 4) / 5; /* with 1 unit on 4 ranks, three ranks have no rows */
             sim_range u = sim_partition_range(sim_comm_partition(comm), units);
             size_t lo = u.lo * 5 < n ? u.lo * 5 : n, hi = u.hi * 5 < n ? u.hi * 5 : n;
             memset(all, 0xee, sizeof all);
             memset(one, 0xee, sizeof one);
             for (size_t r = lo; r < hi; r++)
-                all[r] = mine[r - lo] = r * 1000003;
+                all[r] = local[r - lo] = r * 1000003;
             sim_comm_piece_rows(n % 3 ? 2 : 0);
             sim_comm_gather_rows(comm, units, 5, n, sizeof *all, all + lo, all);
-            sim_comm_collect_rows(comm, root, units, 5, n, sizeof *one, mine, one);
+            sim_comm_collect_rows(comm, root, units, 5, n, sizeof *one, local, one);
             for (size_t r = 0; r < 24; r++) {
-                uint64_t want = r < n ? r * 1000003 : 0xeeeeeeeeeeeeeeee;
-                good &= all[r] == want && (comm->rank != root || one[r] == want);
+                uint64_t expected = r < n ? r * 1000003 : 0xeeeeeeeeeeeeeeee;
+                ok &= all[r] == expected && (comm->rank != root || one[r] == expected);
             }
         }
     sim_comm_piece_rows(0);
-    assert_true(good);
+    assert_true(ok);
 }
 
-static void each_single_failing_rank_is_named(void **state)
+static void the_failing_rank_is_named_once(void **state)
 {
     (void)state;
-    bool good = true;
+    bool ok = true;
     for (int bad = 0; bad < comm->size; bad++) {
-        char want[400];
-        sim_status mine = SIM_OK;
+        char expected[400];
+        sim_status local = SIM_OK;
         sim_error_clear();
         if (comm->rank == bad)
-            mine =
+            local =
                 sim_error_begin(SIM_E_INPUT, __FILE__, __LINE__, "rank and file %d", bad);
-        good &= sim_comm_agree(comm, mine) == SIM_E_INPUT;
-        /* agreed again, the name is not put twice */
-        good &= sim_comm_agree(comm, SIM_E_INPUT) == SIM_E_INPUT;
-        (void)snprintf(want, sizeof want, comm->size > 1 ? "rank %d on " : "rank and",
-                       bad);
-        good &= strncmp(sim_error_message(), want, strlen(want)) == 0;
-        const char *again = strstr(sim_error_message() + 1, "rank ");
-        good &= comm->size == 1 || (again && strncmp(again, "rank and file", 13) == 0);
-        (void)snprintf(want, sizeof want, "rank and file %d", bad);
-        good &= strstr(sim_error_message(), want) != NULL;
-        /* nor behind a file that was put in front of it */
+        ok &= sim_comm_agree(comm, local) == SIM_E_INPUT;
+        /* a second agreement does not repeat the prefix */
+        ok &= sim_comm_agree(comm, SIM_E_INPUT) == SIM_E_INPUT;
+        (void)snprintf(expected, sizeof expected,
+                       comm->size > 1 ? "rank %d on " : "rank and", bad);
+        ok &= strncmp(sim_error_message(), expected, strlen(expected)) == 0;
+        const char *second = strstr(sim_error_message() + 1, "rank ");
+        ok &= comm->size == 1 || (second && strncmp(second, "rank and file", 13) == 0);
+        (void)snprintf(expected, sizeof expected, "rank and file %d", bad);
+        ok &= strstr(sim_error_message(), expected) != NULL;
+        /* nor does it if other context precedes the prefix */
         sim_error_prefix("z.h5: ");
-        good &= sim_comm_agree(comm, SIM_E_INPUT) == SIM_E_INPUT;
-        good &= strncmp(sim_error_message(), "z.h5: ", 6) == 0;
+        ok &= sim_comm_agree(comm, SIM_E_INPUT) == SIM_E_INPUT;
+        ok &= strncmp(sim_error_message(), "z.h5: ", 6) == 0;
     }
     sim_error_clear();
-    assert_true(good);
+    assert_true(ok);
 }
 
-static void integers_reduce_and_bytes_are_shared(void **state)
+static void integers_are_reduced_and_bytes_broadcast_or_combined(void **state)
 {
     (void)state;
-    int64_t top[9], low[9], sum[9], r = comm->rank, p = comm->size;
-    double most[3] = {(double)r, -(double)r, 0.5};
+    int64_t maximum[9], minimum[9], sum[9], r = comm->rank, p = comm->size;
+    double doubles[3] = {(double)r, -(double)r, 0.5};
     char text[100];
-    bool good = true;
+    bool ok = true;
     for (int64_t i = 0; i < 9; i++)
-        top[i] = low[i] = sum[i] = (r + 1) * ((int64_t)1 << 40) + i;
+        maximum[i] = minimum[i] = sum[i] = (r + 1) * ((int64_t)1 << 40) + i;
     sim_comm_piece_rows(7);
     for (int root = 0; root < comm->size; root++) {
         for (int i = 0; i < 100; i++)
             text[i] = (char)(comm->rank == root ? i + root : 0);
         sim_comm_broadcast(comm, root, text, sizeof text);
         for (int i = 0; i < 100; i++)
-            good &= text[i] == (char)(i + root);
+            ok &= text[i] == (char)(i + root);
     }
-    sim_comm_max_i64(comm, top, 9);
-    sim_comm_min_i64(comm, low, 9);
+    sim_comm_max_i64(comm, maximum, 9);
+    sim_comm_min_i64(comm, minimum, 9);
     sim_comm_sum_i64(comm, sum, 9);
-    sim_comm_max_f64(comm, most, 3);
+    sim_comm_max_f64(comm, doubles, 3);
+    for (int i = 0; i < 100; i++) /* each byte is nonzero on one rank */
+        text[i] = (char)(i % comm->size == comm->rank ? 255 - i : 0);
+    sim_comm_or_bytes(comm, text, sizeof text);
+    for (int i = 0; i < 100; i++)
+        ok &= text[i] == (char)(255 - i);
     sim_comm_piece_rows(0);
     for (int64_t i = 0; i < 9; i++)
-        good &= top[i] == p * ((int64_t)1 << 40) + i &&
-                low[i] == ((int64_t)1 << 40) + i &&
-                sum[i] == p * (p + 1) / 2 * ((int64_t)1 << 40) + p * i;
-    good &= most[0] == (double)(p - 1) && most[1] == 0.0 && most[2] == 0.5;
+        ok &= maximum[i] == p * ((int64_t)1 << 40) + i &&
+              minimum[i] == ((int64_t)1 << 40) + i &&
+              sum[i] == p * (p + 1) / 2 * ((int64_t)1 << 40) + p * i;
+    ok &= doubles[0] == (double)(p - 1) && doubles[1] == 0.0 && doubles[2] == 0.5;
     double seconds = sim_comm_seconds();
     uint64_t bytes = sim_comm_bytes();
-    sim_comm_max_i64(comm, top, 9);
-    good &= p == 1 || (sim_comm_seconds() > seconds && sim_comm_bytes() == bytes + 72);
-    assert_true(good);
+    sim_comm_max_i64(comm, maximum, 9);
+    ok &= p == 1 || (sim_comm_seconds() > seconds && sim_comm_bytes() == bytes + 72);
+    assert_true(ok);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(special_values_and_odd_sizes_sum_as_on_one_rank),
-        cmocka_unit_test(a_sum_and_a_fold_allocate_nothing_after_the_first),
+        cmocka_unit_test(sums_of_special_values_and_unequal_ranges_match_one_rank),
+        cmocka_unit_test(repeated_reductions_do_not_allocate),
         cmocka_unit_test(moments_are_those_of_all_samples),
-        cmocka_unit_test(rows_in_place_and_to_any_root),
-        cmocka_unit_test(each_single_failing_rank_is_named),
-        cmocka_unit_test(integers_reduce_and_bytes_are_shared),
+        cmocka_unit_test(rows_are_gathered_in_place_and_to_any_root),
+        cmocka_unit_test(the_failing_rank_is_named_once),
+        cmocka_unit_test(integers_are_reduced_and_bytes_broadcast_or_combined),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
         return 70;

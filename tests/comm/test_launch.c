@@ -1,6 +1,5 @@
 /*
- * test_launch.c - N singletons are noticed from the environment, plain starts are not refused,
- * and one that hangs ends.
+ * test_launch.c - detection of N singletons from the environment, and the deadline for the start.
  */
 #include "simile_test.h"
 
@@ -22,7 +21,7 @@ static long launched(const char *const *env, sim_start *how)
     return sim_comm_launched(how);
 }
 
-static void the_environment_tells_how_many_were_started(void **state)
+static void the_number_of_processes_follows_from_the_environment(void **state)
 {
     (void)state;
     static const struct {
@@ -31,14 +30,14 @@ static void the_environment_tells_how_many_were_started(void **state)
         const char *const env[9];
     } cases[] = {
         {1, SIM_START_ALONE, {NULL}},
-        /* ./simile in a 4-task sbatch allocation */
+        /* started directly in an allocation of 4 tasks */
         {1, SIM_START_ALONE, {"SLURM_NTASKS", "4", "SLURM_PROCID", "0", NULL}},
         {1, SIM_START_ALONE, {"SLURM_STEP_NUM_TASKS", "4", NULL}},
         {4, SIM_START_SRUN, {"SLURM_STEP_ID", "0", "SLURM_STEP_NUM_TASKS", "4", NULL}},
         {4,
          SIM_START_SRUN,
          {"SLURM_STEP_ID", "0", "SLURM_STEP_NUM_TASKS", "4", "PMI_SIZE", "4", NULL}},
-        /* mpirun -np 1 on a daemon that srun started */
+        /* mpirun -np 1, whose daemons srun started */
         {1,
          SIM_START_ALONE,
          {"OMPI_COMM_WORLD_SIZE", "1", "SLURM_STEP_ID", "0", "SLURM_STEP_NUM_TASKS",
@@ -55,7 +54,7 @@ static void the_environment_tells_how_many_were_started(void **state)
     }
 }
 
-static void processes_that_cannot_find_each_other_are_noticed(void **state)
+static void processes_that_cannot_connect_are_detected(void **state)
 {
     (void)state;
     static const struct {
@@ -81,8 +80,8 @@ static void processes_that_cannot_find_each_other_are_noticed(void **state)
     }
 }
 
-/* PMI_SIZE is what MPICH's mpirun would set; Open MPI starts as a world of one. */
-static void singletons_are_refused_with_the_command_to_type(void **state)
+/* mpirun of MPICH sets PMI_SIZE; Open MPI then starts as a world of size 1. */
+static void singletons_are_refused_with_the_right_command(void **state)
 {
     (void)state;
     const char *const env[] = {"PMI_SIZE", "4", NULL};
@@ -96,8 +95,8 @@ static void singletons_are_refused_with_the_command_to_type(void **state)
     assert_null(c);
 }
 
-/* The exit code of a child that begins with a deadline and meets it or not. */
-static int code_of_start(bool meets, char said[512])
+/* Exit code of a child process that begins a deadline and ends it in time or never. */
+static int run_deadline(bool in_time, char output[512])
 {
     int ends[2], status = 0;
     size_t used = 0;
@@ -108,8 +107,8 @@ static int code_of_start(bool meets, char said[512])
         (void)dup2(ends[1], STDERR_FILENO);
         (void)close(ends[0]);
         (void)close(ends[1]);
-        sim_comm_deadline_begin(meets ? 1e6 : 0.1, "nobody has come");
-        if (!meets)
+        sim_comm_deadline_begin(in_time ? 1e6 : 0.1, "the test waits");
+        if (!in_time)
             for (;;)
                 (void)pause();
         sim_comm_deadline_end();
@@ -117,26 +116,26 @@ static int code_of_start(bool meets, char said[512])
         _exit(3);
     }
     (void)close(ends[1]);
-    while (used < 511 && (n = read(ends[0], said + used, 511 - used)) > 0)
+    while (used < 511 && (n = read(ends[0], output + used, 511 - used)) > 0)
         used += (size_t)n;
-    said[used] = '\0';
+    output[used] = '\0';
     (void)close(ends[0]);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static void a_start_that_hangs_ends_and_says_so(void **state)
+static void a_start_that_hangs_is_ended_with_a_message(void **state)
 {
     (void)state;
-    char said[512];
-    assert_int_equal(code_of_start(true, said), 3);
-    assert_string_equal(said, "");
-    assert_int_equal(code_of_start(false, said), SIM_E_BUG);
-    assert_non_null(strstr(said, "simile: the start hangs on "));
-    assert_non_null(strstr(said, ": nobody has come for 0.1 s; "));
+    char output[512];
+    assert_int_equal(run_deadline(true, output), 3);
+    assert_string_equal(output, "");
+    assert_int_equal(run_deadline(false, output), SIM_E_BUG);
+    assert_non_null(strstr(output, "simile: the start hangs on "));
+    assert_non_null(strstr(output, ": the test waits for 0.1 s; "));
 }
 
-static void the_time_of_a_start_can_be_set(void **state)
+static void the_deadline_can_be_set(void **state)
 {
     (void)state;
     static const struct {
@@ -154,11 +153,11 @@ static void the_time_of_a_start_can_be_set(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_environment_tells_how_many_were_started),
-        cmocka_unit_test(processes_that_cannot_find_each_other_are_noticed),
-        cmocka_unit_test(a_start_that_hangs_ends_and_says_so),
-        cmocka_unit_test(the_time_of_a_start_can_be_set),
-        cmocka_unit_test(singletons_are_refused_with_the_command_to_type),
+        cmocka_unit_test(the_number_of_processes_follows_from_the_environment),
+        cmocka_unit_test(processes_that_cannot_connect_are_detected),
+        cmocka_unit_test(a_start_that_hangs_is_ended_with_a_message),
+        cmocka_unit_test(the_deadline_can_be_set),
+        cmocka_unit_test(singletons_are_refused_with_the_right_command),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

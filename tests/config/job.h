@@ -1,5 +1,5 @@
 /*
- * job.h - a small job's tables, for the tests of this room.
+ * job.h - the option tables of a small job, for the tests of config.
  */
 #ifndef SIMILE_TEST_CONFIG_JOB_H
 #define SIMILE_TEST_CONFIG_JOB_H
@@ -25,7 +25,7 @@ typedef struct {
 } job_item;
 
 static const sim_option job_item_rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(job_item, p), 0, 1, "0.5", NULL, "", "chance",
+    {"p", SIM_OPTION_REAL, offsetof(job_item, p), 0, 1, "0.5", NULL, "", "probability",
      SIM_IDENTITY, NULL, NULL},
     {"size", SIM_OPTION_INT, offsetof(job_item, size), 1, 99, "3", NULL, "pixels", "side",
      SIM_IDENTITY, NULL, NULL},
@@ -34,12 +34,12 @@ static const sim_option_table job_items[] = {
     {"flip", job_item_rows, 1, sizeof(job_item)},
     {"crop", job_item_rows, 2, sizeof(job_item)}};
 
-/* Two tables stand under the section `opt`, and one at the top. */
+/* Two tables of section `opt` and one of the top level. */
 static const sim_option job_top_rows[] = {
-    {"path", SIM_OPTION_TEXT, offsetof(job_options, path), 0, 0, NULL, NULL, "",
-     "where it is", SIM_FREE_KEY, NULL, NULL},
+    {"path", SIM_OPTION_TEXT, offsetof(job_options, path), 0, 0, NULL, NULL, "", "a path",
+     SIM_FREE_KEY, NULL, NULL},
     {"view.ops", SIM_OPTION_ITEMS, offsetof(job_options, ops), 0, 0, NULL, "flip|crop",
-     "", "what is done", SIM_IDENTITY, job_items, NULL},
+     "", "operations", SIM_IDENTITY, job_items, NULL},
 };
 static const sim_option job_opt_rows[] = {
     {"rate", SIM_OPTION_REAL, offsetof(job_options, rate), 0, 1e300, "0.1", NULL,
@@ -51,7 +51,7 @@ static const sim_option job_more_rows[] = {
     {"flag", SIM_OPTION_BOOL, offsetof(job_options, flag), 0, 0, "false", NULL, "",
      "a flag", SIM_IDENTITY, NULL, NULL},
     {"kind", SIM_OPTION_ENUM, offsetof(job_options, kind), 0, 0, "sgd", "sgd|lars|adamw",
-     "", "the rule", SIM_IDENTITY, NULL, NULL},
+     "", "optimizer", SIM_IDENTITY, NULL, NULL},
     {"note", SIM_OPTION_TEXT, offsetof(job_options, note), 0, 0, "", NULL, "", "a note",
      SIM_FREE_KEY, NULL, NULL},
 };
@@ -59,8 +59,8 @@ static const sim_option_table job_top = {"", job_top_rows, 2, sizeof(job_options
 static const sim_option_table job_opt = {"opt", job_opt_rows, 2, sizeof(job_options)};
 static const sim_option_table job_more = {"opt", job_more_rows, 3, sizeof(job_options)};
 
-/* Takes all tables; each zeroes its struct, so the parts meet afterwards. */
-static inline sim_status job_take(sim_config *c, job_options *o)
+/* Fills all tables. Each fill zeroes its struct, so two structs are copied to *o afterwards. */
+static inline sim_status job_fill(sim_config *c, job_options *o)
 {
     static job_options opt, more;
     sim_status st = sim_config_fill(c, &job_top, o);
@@ -80,12 +80,12 @@ static inline sim_status job_parse(const char *text, size_t n, job_options *o)
 {
     sim_config *c = NULL;
     sim_status st = sim_config_parse(text, n, "job.yaml", &c);
-    st = st == SIM_OK ? job_take(c, o) : st;
+    st = st == SIM_OK ? job_fill(c, o) : st;
     sim_config_destroy(&c);
     return st;
 }
 
-/* Writes a job file to a fresh path. */
+/* Writes a job file to a new path. */
 static inline void job_write(char path[32], const char *text, size_t n)
 {
     (void)snprintf(path, 32, "simile-job-XXXXXX");

@@ -1,5 +1,5 @@
 /*
- * test_config.c - jobs, good and hostile.
+ * test_config.c - valid and invalid jobs, overrides, the resolved job.
  */
 #include "simile_test.h"
 
@@ -22,7 +22,7 @@ typedef struct {
 } item;
 
 static const sim_option item_rows[] = {
-    {"p", SIM_OPTION_REAL, offsetof(item, p), 0, 1, "0.5", NULL, "", "chance",
+    {"p", SIM_OPTION_REAL, offsetof(item, p), 0, 1, "0.5", NULL, "", "probability",
      SIM_IDENTITY, NULL, NULL},
 };
 static const sim_option_table items[] = {{"flip", item_rows, 1, sizeof(item)},
@@ -43,14 +43,14 @@ static const sim_option_table table = {"opt", rows, 5, sizeof(options)};
 
 typedef struct {
     sim_option_items list;
-} lists;
+} list_options;
 static const sim_option list_rows[] = {
-    {"list", SIM_OPTION_ITEMS, offsetof(lists, list), 0, 0, NULL, "flip|gray", "", "ops",
-     SIM_IDENTITY, items, NULL},
+    {"list", SIM_OPTION_ITEMS, offsetof(list_options, list), 0, 0, NULL, "flip|gray", "",
+     "ops", SIM_IDENTITY, items, NULL},
 };
-static const sim_option_table list_table = {"aug", list_rows, 1, sizeof(lists)};
+static const sim_option_table list_table = {"aug", list_rows, 1, sizeof(list_options)};
 
-static sim_status take(const char *text, size_t n, options *o, lists *l)
+static sim_status parse_job(const char *text, size_t n, options *o, list_options *l)
 {
     sim_config *c = NULL;
     sim_status st = sim_config_parse(text, n, "job.yaml", &c);
@@ -64,14 +64,14 @@ static sim_status take(const char *text, size_t n, options *o, lists *l)
     return st;
 }
 
-static void keys_and_defaults_reach_the_struct(void **state)
+static void keys_and_defaults_are_stored_in_the_struct(void **state)
 {
     (void)state;
     options o;
-    lists l;
+    list_options l;
     const char *text = "opt: {lr: 1e-3, kind: lars, deep: {flag: true}}\n"
                        "aug:\n  list: [flip, {op: gray, p: 0.25}]\n";
-    ASSERT_OK(take(text, strlen(text), &o, &l));
+    ASSERT_OK(parse_job(text, strlen(text), &o, &l));
     assert_true(o.lr == 1e-3 && o.steps == 10 && o.flag && o.kind == 1);
     assert_string_equal(o.text, "it's");
     assert_true(l.list.given && l.list.n == 2 && l.list.op[1] == 1);
@@ -82,8 +82,8 @@ static void keys_and_defaults_reach_the_struct(void **state)
     }
 }
 
-/* Bad jobs with what their refusal must say. */
-static const char *const bad[][2] = {
+/* Invalid jobs and a part of the expected error message. */
+static const char *const bad_jobs[][2] = {
     {"opt: {lrr: 1}", "did you mean opt.lr?"},
     {"opt:\n  lr: 0.1\n  lr: 0.2\n", "job.yaml:3: opt.lr "},
     {"opt: {lr: nan}", "not a number"},
@@ -117,31 +117,31 @@ static const char *const bad[][2] = {
     {"nothing: 1", " nothing"},
 };
 
-static void bad_jobs_are_refused_with_place_and_reason(void **state)
+static void bad_jobs_are_refused_with_location_and_reason(void **state)
 {
     (void)state;
     options o;
-    lists l;
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        ASSERT_REFUSED(take(bad[i][0], strlen(bad[i][0]), &o, &l), SIM_E_CONFIG,
-                       bad[i][1]);
+    list_options l;
+    for (size_t i = 0; i < sizeof bad_jobs / sizeof bad_jobs[0]; i++)
+        ASSERT_REFUSED(parse_job(bad_jobs[i][0], strlen(bad_jobs[i][0]), &o, &l),
+                       SIM_E_CONFIG, bad_jobs[i][1]);
 }
 
-static void hostile_depth_ends_soon(void **state)
+static void a_million_levels_are_refused(void **state)
 {
     (void)state;
     enum { N = 1000000 };
     options o;
-    lists l;
+    list_options l;
     char *text = malloc(N);
     for (int i = 0; i < 2; i++) {
         memset(text, i ? '[' : '{', N);
-        assert_int_equal(take(text, N, &o, &l), SIM_E_CONFIG);
+        assert_int_equal(parse_job(text, N, &o, &l), SIM_E_CONFIG);
     }
     free(text);
 }
 
-static void overrides_replace_and_are_numbered(void **state)
+static void overrides_replace_values_and_are_numbered_in_messages(void **state)
 {
     (void)state;
     char path[] = "/tmp/simile-test-XXXXXX";
@@ -151,18 +151,18 @@ static void overrides_replace_and_are_numbered(void **state)
     (void)close(fd);
     char a[] = "opt.lr=2", b[] = "aug.list=[gray]", c[] = "opt.deep.flag=true",
          d[] = "opt.lr.x=1";
-    char *good[] = {a, b, c}, *wrong[] = {d};
+    char *good[] = {a, b, c}, *bad_overrides[] = {d};
     const int numbers[] = {3, 4, 6};
     sim_config *config = NULL;
     options o;
-    lists l;
+    list_options l;
     ASSERT_OK(sim_config_read(path, 3, good, numbers, &config));
     ASSERT_OK(sim_config_fill(config, &table, &o));
     ASSERT_OK(sim_config_fill(config, &list_table, &l));
     assert_true(o.lr == 2 && o.flag && l.list.n == 1 && l.list.op[0] == 1);
     sim_config_destroy(&config);
-    ASSERT_REFUSED(sim_config_read(path, 1, wrong, numbers, &config), SIM_E_CONFIG,
-                   "argument 3");
+    ASSERT_REFUSED(sim_config_read(path, 1, bad_overrides, numbers, &config),
+                   SIM_E_CONFIG, "argument 3");
     (void)unlink(path);
     ASSERT_REFUSED(sim_config_read(path, 0, NULL, NULL, &config), SIM_E_INPUT,
                    "No such file");
@@ -172,47 +172,47 @@ static void the_resolved_job_resolves_to_itself(void **state)
 {
     (void)state;
     const char *text =
-        "opt: {lr: 0.30000000000000004, name: \"it's: #odd\"}\naug: {list: [flip]}\n";
-    char *once = NULL, *twice = NULL, *identity = NULL;
+        "opt: {lr: 0.30000000000000004, name: \"it's: #text\"}\naug: {list: [flip]}\n";
+    char *resolved = NULL, *resolved_again = NULL, *identity = NULL;
     options o;
-    lists l;
+    list_options l;
     for (int i = 0; i < 2; i++) {
         sim_config *c = NULL;
-        const char *from = i ? once : text;
+        const char *from = i ? resolved : text;
         ASSERT_OK(sim_config_parse(from, strlen(from), "job.yaml", &c));
         ASSERT_OK(sim_config_fill(c, &table, &o));
         ASSERT_OK(sim_config_fill(c, &list_table, &l));
         ASSERT_OK(sim_config_finish(c));
-        ASSERT_OK(sim_config_resolved(c, i ? &twice : &once));
+        ASSERT_OK(sim_config_resolved(c, i ? &resolved_again : &resolved));
         if (i)
             ASSERT_OK(sim_config_identity(c, &identity));
         sim_config_destroy(&c);
     }
-    assert_string_equal(once, twice);
+    assert_string_equal(resolved, resolved_again);
     assert_true(o.lr == 0.30000000000000004);
-    assert_string_equal(o.text, "it's: #odd");
+    assert_string_equal(o.text, "it's: #text");
     assert_non_null(strstr(identity, "opt.lr: 0.30000000000000004\n"));
     assert_null(strstr(identity, "opt.name"));
-    sim_free(once);
-    sim_free(twice);
+    sim_free(resolved);
+    sim_free(resolved_again);
     sim_free(identity);
 }
 
-static void ten_thousand_mutations_crash_nothing(void **state)
+static void mutated_jobs_are_accepted_or_refused(void **state)
 {
     (void)state;
     const char *good = "opt: {lr: 1e-3, kind: lars, deep: {flag: true}, name: 'x'}\n"
                        "aug:\n  list: [flip, {op: gray, p: 0.25}]\n";
     char text[256];
     options o;
-    lists l;
+    list_options l;
     for (uint32_t seed = 0; seed < 10000; seed++) {
         sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = seed};
         size_t n = strlen(good);
         memcpy(text, good, n);
         for (uint32_t k = 0; k <= sim_random_below(&r, 4); k++)
             text[sim_random_below(&r, (uint32_t)n)] = (char)sim_random_below(&r, 256);
-        sim_status st = take(text, n, &o, &l);
+        sim_status st = parse_job(text, n, &o, &l);
         if (st != SIM_OK && st != SIM_E_CONFIG)
             fail_msg("seed %u: %d %s", seed, (int)st, sim_error_message());
     }
@@ -221,12 +221,12 @@ static void ten_thousand_mutations_crash_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keys_and_defaults_reach_the_struct),
-        cmocka_unit_test(bad_jobs_are_refused_with_place_and_reason),
-        cmocka_unit_test(hostile_depth_ends_soon),
-        cmocka_unit_test(overrides_replace_and_are_numbered),
+        cmocka_unit_test(keys_and_defaults_are_stored_in_the_struct),
+        cmocka_unit_test(bad_jobs_are_refused_with_location_and_reason),
+        cmocka_unit_test(a_million_levels_are_refused),
+        cmocka_unit_test(overrides_replace_values_and_are_numbered_in_messages),
         cmocka_unit_test(the_resolved_job_resolves_to_itself),
-        cmocka_unit_test(ten_thousand_mutations_crash_nothing),
+        cmocka_unit_test(mutated_jobs_are_accepted_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

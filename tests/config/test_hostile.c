@@ -1,5 +1,5 @@
 /*
- * test_hostile.c - jobs made to hang, swell or crash a reader, and memory that fails.
+ * test_hostile.c - jobs that could make a parser hang, exhaust memory or crash; failed allocations.
  */
 #include "job.h"
 
@@ -9,38 +9,38 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MANY = 1000000 };
+enum { JOB_BYTES = 1000000 };
 
-/* Refused as configuration, soon, and with memory that a job is worth. */
-static void refused_soon(const char *name, const char *text, size_t n)
+/* Asserts that a job is refused in bounded time and memory. */
+static void assert_refused(const char *name, const char *text, size_t n)
 {
     static job_options o;
     const double started = sim_clock_s();
-    const size_t held = sim_memory_bytes(), process = sim_memory_process_peak();
+    const size_t allocated = sim_memory_bytes(), process_peak = sim_memory_process_peak();
 
     sim_status st = job_parse(text, n, &o);
-    const double took = sim_clock_s() - started;
+    const double elapsed_s = sim_clock_s() - started;
     if (st != SIM_E_CONFIG)
         fail_msg("%s: %d %s", name, (int)st, sim_error_message());
-    if (took > 3.0)
-        fail_msg("%s took %.2f s", name, took);
-    if (sim_memory_process_peak() > process + ((size_t)128 << 20))
+    if (elapsed_s > 3.0)
+        fail_msg("%s took %.2f s", name, elapsed_s);
+    if (sim_memory_process_peak() > process_peak + ((size_t)128 << 20))
         fail_msg("%s: the process grew by over 128 MiB", name);
-    assert_int_equal(sim_memory_bytes(), held);
+    assert_int_equal(sim_memory_bytes(), allocated);
 }
 
-/* The text repeated up to a million bytes. */
-static char *repeated(const char *unit)
+/* A million bytes that repeat `unit`. */
+static char *repeat(const char *unit)
 {
-    char *text = malloc(MANY);
+    char *text = malloc(JOB_BYTES);
     size_t n = strlen(unit);
     assert_non_null(text);
-    for (size_t i = 0; i < MANY; i++)
+    for (size_t i = 0; i < JOB_BYTES; i++)
         text[i] = unit[i % n];
     return text;
 }
 
-static void a_million_of_anything_ends_soon(void **state)
+static void a_million_repetitions_of_any_token_are_refused(void **state)
 {
     (void)state;
     static const char *const units[] = {
@@ -51,60 +51,60 @@ static void a_million_of_anything_ends_soon(void **state)
         "\\x",  "a: 1\n", "- a\n",  "<<: ", "\xef\xbb\xbf",
     };
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        char *text = repeated(units[i]);
-        refused_soon(units[i], text, MANY);
+        char *text = repeat(units[i]);
+        assert_refused(units[i], text, JOB_BYTES);
         free(text);
     }
 }
 
-static void a_staircase_of_blocks_ends_soon(void **state)
+static void deeply_nested_blocks_are_refused(void **state)
 {
     (void)state;
-    char *text = malloc(MANY);
+    char *text = malloc(JOB_BYTES);
     size_t n = 0;
     assert_non_null(text);
-    for (size_t depth = 0; n + depth + 3 < MANY; depth++) {
+    for (size_t depth = 0; n + depth + 3 < JOB_BYTES; depth++) {
         memset(text + n, ' ', depth);
         n += depth;
         memcpy(text + n, "a:\n", 3);
         n += 3;
     }
-    refused_soon("staircase", text, n);
+    assert_refused("nested blocks", text, n);
     free(text);
 }
 
-static void too_many_values_end_soon(void **state)
+static void too_many_values_are_refused(void **state)
 {
     (void)state;
-    char *text = malloc(MANY);
+    char *text = malloc(JOB_BYTES);
     size_t n = 0;
     assert_non_null(text);
-    /* Long common beginnings are the slow case for finding duplicates. */
-    for (int i = 0; n + 300 < MANY; i++)
+    /* Long common prefixes are the slowest case for the search of duplicates. */
+    for (int i = 0; n + 300 < JOB_BYTES; i++)
         n += (size_t)snprintf(text + n, 300, "%0200d: 1\n", i);
-    refused_soon("many keys", text, n);
+    assert_refused("many keys", text, n);
     assert_non_null(strstr(sim_error_message(), "more than 1024 values"));
     free(text);
 }
 
-static void an_alias_bomb_is_refused_at_its_first_anchor(void **state)
+static void exponential_aliases_are_refused_at_the_first_anchor(void **state)
 {
     (void)state;
     const char *text = "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a]\n"
                        "c: &c [*b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c]\n";
-    refused_soon("bomb", text, strlen(text));
+    assert_refused("aliases", text, strlen(text));
     assert_non_null(strstr(sim_error_message(), "job.yaml:1: anchors"));
 }
 
 #define BYTES(text) text, sizeof text - 1
 
-static void bytes_that_are_not_text_are_refused_at_their_line(void **state)
+static void invalid_bytes_are_refused_with_their_line(void **state)
 {
     (void)state;
     static const struct {
         const char *text;
         size_t n;
-        const char *says;
+        const char *expected;
     } jobs[] = {
         {BYTES("path: x\nopt: {rate: \xff}"), "job.yaml:2: not YAML: byte 0xff"},
         {BYTES("path: x\n\n# \xc3"), "job.yaml:3: not YAML: byte 0xc3"},
@@ -123,7 +123,7 @@ static void bytes_that_are_not_text_are_refused_at_their_line(void **state)
     static job_options o;
     for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++)
         ASSERT_REFUSED(job_parse(jobs[i].text, jobs[i].n, &o), SIM_E_CONFIG,
-                       jobs[i].says);
+                       jobs[i].expected);
 }
 
 static void a_byte_order_mark_and_crlf_are_read(void **state)
@@ -137,7 +137,7 @@ static void a_byte_order_mark_and_crlf_are_read(void **state)
     assert_string_equal(o.path, "\xc3\xa9");
 }
 
-static void a_mebibyte_is_the_most(void **state)
+static void a_job_has_at_most_one_mebibyte(void **state)
 {
     (void)state;
     static job_options o;
@@ -151,7 +151,7 @@ static void a_mebibyte_is_the_most(void **state)
     ASSERT_REFUSED(job_parse(text, LIMIT + 1, &o), SIM_E_CONFIG, "1048576");
     job_write(path, text, LIMIT + 1);
     sim_status st = sim_config_read(path, 0, NULL, NULL, &c);
-    /* A sparse terabyte is refused by its length, before memory is taken. */
+    /* A sparse file of 1 TiB is refused before memory is allocated. */
     assert_int_equal(truncate(path, (off_t)1 << 40), 0);
     sim_status sparse = sim_config_read(path, 0, NULL, NULL, &c);
     (void)remove(path);
@@ -160,7 +160,7 @@ static void a_mebibyte_is_the_most(void **state)
     assert_int_equal(sparse, SIM_E_CONFIG);
 }
 
-static void missing_files_and_directories_are_inputs(void **state)
+static void missing_files_and_directories_are_input_errors(void **state)
 {
     (void)state;
     sim_config *c = NULL;
@@ -172,7 +172,7 @@ static void missing_files_and_directories_are_inputs(void **state)
     assert_null(c);
 }
 
-static void a_long_path_keeps_its_line(void **state)
+static void a_long_path_is_truncated_before_the_line_number(void **state)
 {
     (void)state;
     char name[400];
@@ -191,15 +191,15 @@ static const char good_job[] =
 static const char plain_job[] =
     "path: 'it''s'\nopt: {rate: 1e-3}\nview: {ops: [flip, {op: crop, p: 0.25}]}\n";
 
-/* Everything a job goes through, from file to texts. */
-static sim_status whole_way(const char *path, size_t n, char *const *overrides)
+/* Reads and fills a job and formats all texts. */
+static sim_status process_job(const char *path, size_t n, char *const *overrides)
 {
     static job_options o;
     const int numbers[] = {2, 3, 4};
     sim_config *c = NULL;
     char *yaml = NULL, *identity = NULL, *help = NULL;
     sim_status st = sim_config_read(path, n, overrides, numbers, &c);
-    st = st == SIM_OK ? job_take(c, &o) : st;
+    st = st == SIM_OK ? job_fill(c, &o) : st;
     st = st == SIM_OK ? sim_config_resolved(c, &yaml) : st;
     st = st == SIM_OK ? sim_config_identity(c, &identity) : st;
     st = st == SIM_OK ? sim_config_help(&job_top, &help) : st;
@@ -210,34 +210,36 @@ static sim_status whole_way(const char *path, size_t n, char *const *overrides)
     return st;
 }
 
-static void every_failing_allocation_is_told_and_leaks_nothing(void **state)
+static void every_failed_allocation_is_reported_without_a_leak(void **state)
 {
     (void)state;
     char path[32], a[] = "opt.steps=3", b[] = "view.ops=[crop]";
     char *const overrides[] = {a, b};
     job_write(path, plain_job, sizeof plain_job - 1);
-    const size_t held = sim_memory_bytes();
+    const size_t allocated = sim_memory_bytes();
     sim_status st = SIM_E_IO;
     uint64_t k = 1;
     for (; st != SIM_OK && k < 1000; k++) {
         sim_memory_fail_at(k);
-        st = whole_way(path, 2, overrides);
+        st = process_job(path, 2, overrides);
         sim_memory_fail_at(0);
         if (st != SIM_OK &&
             (st != SIM_E_IO || !strstr(sim_error_message(), "out of memory")))
             fail_msg("allocation %d: %d %s", (int)k, (int)st, sim_error_message());
-        assert_int_equal(sim_memory_bytes(), held);
+        assert_int_equal(sim_memory_bytes(), allocated);
     }
     (void)remove(path);
     assert_int_equal(st, SIM_OK);
     assert_true(k > 30);
 }
 
-/* Changes, cuts, doubles and swaps pieces of a text; returns its new length. */
-static size_t mutate(sim_random *r, char *text, size_t n, size_t room)
+/* Changes, removes, duplicates and copies parts of a text; returns its new length. */
+static size_t mutate(sim_random *r, char *text, size_t n, size_t capacity)
 {
-    static const char spice[] = "{}[]:,-?&*!|>'\"%@`#~.\t\n\r =\\0123456789eE\xff\xc3";
-    for (uint32_t left = 1 + sim_random_below(r, 3); left > 0 && n > 8; left--) {
+    static const char special_bytes[] =
+        "{}[]:,-?&*!|>'\"%@`#~.\t\n\r =\\0123456789eE\xff\xc3";
+    for (uint32_t n_changes = 1 + sim_random_below(r, 3); n_changes > 0 && n > 8;
+         n_changes--) {
         size_t at = sim_random_below(r, (uint32_t)n);
         size_t length = 1 + sim_random_below(r, 12);
         length = at + length > n ? n - at : length;
@@ -246,9 +248,9 @@ static size_t mutate(sim_random *r, char *text, size_t n, size_t room)
             text[at] = (char)sim_random_below(r, 256);
             break;
         case 1:
-            text[at] = spice[sim_random_below(r, sizeof spice - 1)];
+            text[at] = special_bytes[sim_random_below(r, sizeof special_bytes - 1)];
             break;
-        case 2: /* a neighbour: digits stay digits */
+        case 2: /* flips a bit: digits stay digits */
             text[at] = (char)(text[at] ^ 1);
             break;
         case 3:
@@ -256,7 +258,7 @@ static size_t mutate(sim_random *r, char *text, size_t n, size_t room)
             n -= length;
             break;
         case 4:
-            if (n + length <= room) {
+            if (n + length <= capacity) {
                 memmove(text + at + length, text + at, n - at);
                 n += length;
             }
@@ -269,28 +271,29 @@ static size_t mutate(sim_random *r, char *text, size_t n, size_t room)
     return n;
 }
 
-/* What is accepted after a mutation must come back from its resolved text, in bits. */
-static void check_comes_back(uint32_t seed, sim_config *c, const job_options *o)
+/* A job that is accepted must equal the job parsed from its resolved text. */
+static void check_resolved_job(uint32_t seed, sim_config *c, const job_options *o)
 {
-    static job_options again;
-    char *once = NULL, *twice = NULL;
-    sim_config *back = NULL;
-    ASSERT_OK(sim_config_resolved(c, &once));
-    sim_status st = sim_config_parse(once, strlen(once), "resolved", &back);
-    st = st == SIM_OK ? job_take(back, &again) : st;
-    st = st == SIM_OK ? sim_config_resolved(back, &twice) : st;
-    if (st != SIM_OK || strcmp(once, twice) != 0 || memcmp(o, &again, sizeof *o) != 0)
-        fail_msg("seed %u: %s\n%s", seed, sim_error_message(), once);
-    sim_config_destroy(&back);
-    sim_free(once);
-    sim_free(twice);
+    static job_options reparsed;
+    char *resolved = NULL, *resolved_again = NULL;
+    sim_config *second = NULL;
+    ASSERT_OK(sim_config_resolved(c, &resolved));
+    sim_status st = sim_config_parse(resolved, strlen(resolved), "resolved", &second);
+    st = st == SIM_OK ? job_fill(second, &reparsed) : st;
+    st = st == SIM_OK ? sim_config_resolved(second, &resolved_again) : st;
+    if (st != SIM_OK || strcmp(resolved, resolved_again) != 0 ||
+        memcmp(o, &reparsed, sizeof *o) != 0)
+        fail_msg("seed %u: %s\n%s", seed, sim_error_message(), resolved);
+    sim_config_destroy(&second);
+    sim_free(resolved);
+    sim_free(resolved_again);
 }
 
-static void ten_thousand_mutations_are_taken_whole_or_refused(void **state)
+static void mutated_jobs_are_accepted_completely_or_refused(void **state)
 {
     (void)state;
     static job_options o;
-    const size_t held = sim_memory_bytes();
+    const size_t allocated = sim_memory_bytes();
     size_t accepted = 0;
     ASSERT_OK(job_parse(good_job, strlen(good_job), &o));
     ASSERT_OK(job_parse(plain_job, strlen(plain_job), &o));
@@ -298,7 +301,8 @@ static void ten_thousand_mutations_are_taken_whole_or_refused(void **state)
         sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = seed};
         const char *from = seed % 2 ? good_job : plain_job;
         size_t n = strlen(from);
-        char *text = malloc(2 * n); /* of this size, so that ASan sees a byte past it */
+        char *text = malloc(
+            2 * n); /* exact size, so AddressSanitizer detects reads past the end */
         assert_non_null(text);
         memcpy(text, from, n);
         n = mutate(&r, text, n, 2 * n);
@@ -307,9 +311,9 @@ static void ten_thousand_mutations_are_taken_whole_or_refused(void **state)
         memcpy(exact, text, n);
         sim_config *c = NULL;
         sim_status st = sim_config_parse(exact, n, "job.yaml", &c);
-        st = st == SIM_OK ? job_take(c, &o) : st;
+        st = st == SIM_OK ? job_fill(c, &o) : st;
         if (st == SIM_OK)
-            check_comes_back(seed, c, &o);
+            check_resolved_job(seed, c, &o);
         else if (st != SIM_E_CONFIG || !sim_error_message()[0])
             fail_msg("seed %u: %d %s", seed, (int)st, sim_error_message());
         accepted += st == SIM_OK;
@@ -317,7 +321,7 @@ static void ten_thousand_mutations_are_taken_whole_or_refused(void **state)
         free(exact);
         free(text);
     }
-    assert_int_equal(sim_memory_bytes(), held);
+    assert_int_equal(sim_memory_bytes(), allocated);
     print_message("%zu of 10000 mutations accepted\n", accepted);
     assert_in_range(accepted, 100, 9900);
 }
@@ -325,17 +329,17 @@ static void ten_thousand_mutations_are_taken_whole_or_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_million_of_anything_ends_soon),
-        cmocka_unit_test(a_staircase_of_blocks_ends_soon),
-        cmocka_unit_test(too_many_values_end_soon),
-        cmocka_unit_test(an_alias_bomb_is_refused_at_its_first_anchor),
-        cmocka_unit_test(bytes_that_are_not_text_are_refused_at_their_line),
+        cmocka_unit_test(a_million_repetitions_of_any_token_are_refused),
+        cmocka_unit_test(deeply_nested_blocks_are_refused),
+        cmocka_unit_test(too_many_values_are_refused),
+        cmocka_unit_test(exponential_aliases_are_refused_at_the_first_anchor),
+        cmocka_unit_test(invalid_bytes_are_refused_with_their_line),
         cmocka_unit_test(a_byte_order_mark_and_crlf_are_read),
-        cmocka_unit_test(a_mebibyte_is_the_most),
-        cmocka_unit_test(missing_files_and_directories_are_inputs),
-        cmocka_unit_test(a_long_path_keeps_its_line),
-        cmocka_unit_test(every_failing_allocation_is_told_and_leaks_nothing),
-        cmocka_unit_test(ten_thousand_mutations_are_taken_whole_or_refused),
+        cmocka_unit_test(a_job_has_at_most_one_mebibyte),
+        cmocka_unit_test(missing_files_and_directories_are_input_errors),
+        cmocka_unit_test(a_long_path_is_truncated_before_the_line_number),
+        cmocka_unit_test(every_failed_allocation_is_reported_without_a_leak),
+        cmocka_unit_test(mutated_jobs_are_accepted_completely_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

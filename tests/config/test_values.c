@@ -1,13 +1,13 @@
 /*
- * test_values.c - what every type accepts and refuses, overrides, and texts that come back.
+ * test_values.c - accepted and refused values of every type, overrides, resolved jobs.
  */
 #include "job.h"
 
-/* A value of opt.steps or opt.rate: what it means, worked out by hand. */
+/* Texts of opt.steps and their values, determined by hand. */
 static const struct {
     const char *text;
     int64_t value;
-} whole[] = {
+} integers[] = {
     {"0", 0},
     {"+7", 7},
     {"-12", -12},
@@ -20,15 +20,16 @@ static const struct {
     {"-9007199254740991", INT64_C(-9007199254740991)},
 };
 
-static void whole_numbers_are_plain_decimals(void **state)
+static void integers_may_be_written_as_any_decimal(void **state)
 {
     (void)state;
     static job_options o;
     char text[128];
-    for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++) {
-        int n = snprintf(text, sizeof text, "path: x\nopt: {steps: %s}", whole[i].text);
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
+        int n =
+            snprintf(text, sizeof text, "path: x\nopt: {steps: %s}", integers[i].text);
         ASSERT_OK(job_parse(text, (size_t)n, &o));
-        assert_true(o.steps == whole[i].value);
+        assert_true(o.steps == integers[i].value);
     }
 }
 
@@ -89,7 +90,7 @@ static const char *const bad_values[][2] = {
     {"1: {\"\\e\": 2}", "\"?\" "},
 };
 
-static void wrong_values_are_refused_with_the_reason(void **state)
+static void invalid_values_are_refused_with_the_reason(void **state)
 {
     (void)state;
     static job_options o;
@@ -100,7 +101,7 @@ static void wrong_values_are_refused_with_the_reason(void **state)
     }
 }
 
-static void a_required_key_is_missed_by_name(void **state)
+static void a_missing_required_key_is_named(void **state)
 {
     (void)state;
     static job_options o;
@@ -108,7 +109,7 @@ static void a_required_key_is_missed_by_name(void **state)
     ASSERT_REFUSED(job_parse("", 0, &o), SIM_E_CONFIG, "job.yaml: path is required");
 }
 
-static void texts_have_a_length_in_bytes(void **state)
+static void the_length_of_texts_is_limited(void **state)
 {
     (void)state;
     static job_options o;
@@ -121,7 +122,7 @@ static void texts_have_a_length_in_bytes(void **state)
                    "longer than 1023 bytes");
 }
 
-static void sixteen_items_are_the_most(void **state)
+static void lists_have_at_most_sixteen_items(void **state)
 {
     (void)state;
     static job_options o;
@@ -138,7 +139,7 @@ static void sixteen_items_are_the_most(void **state)
     }
 }
 
-static void an_empty_list_is_not_an_absent_one(void **state)
+static void an_empty_list_differs_from_an_absent_one(void **state)
 {
     (void)state;
     static job_options o;
@@ -164,7 +165,7 @@ static sim_status override(size_t n, const char *const *texts, job_options *o)
         overrides[i] = copies[i];
     }
     sim_status st = sim_config_read(path, n, overrides, numbers, &c);
-    st = st == SIM_OK ? job_take(c, o) : st;
+    st = st == SIM_OK ? job_fill(c, o) : st;
     sim_config_destroy(&c);
     (void)remove(path);
     return st;
@@ -177,14 +178,14 @@ static job_item item_of(const job_options *o, size_t i)
     return parsed;
 }
 
-static void an_override_replaces_what_the_file_says(void **state)
+static void an_override_replaces_the_value_of_the_file(void **state)
 {
     (void)state;
     static job_options o;
     ASSERT_OK(override(2, (const char *const[]){"opt.rate=3", "path=a=b"}, &o));
     assert_true(o.rate == 3 && o.kind == 1);
     assert_string_equal(o.path, "a=b");
-    /* A mapping replaces the whole subtree: kind is its default again. */
+    /* A mapping replaces the whole section: kind has its default value. */
     ASSERT_OK(override(2, (const char *const[]){"opt={rate: 5}", "opt.steps=4"}, &o));
     assert_true(o.rate == 5 && o.kind == 0 && o.steps == 4);
     ASSERT_OK(override(1, (const char *const[]){"view.ops=[{op: flip, p: 0.25}]"}, &o));
@@ -196,22 +197,26 @@ static void an_override_replaces_what_the_file_says(void **state)
     assert_string_equal(o.note, "~");
 }
 
-static void a_value_is_given_once_on_the_command_line(void **state)
+static void a_key_may_be_overridden_once(void **state)
 {
     (void)state;
     static job_options o;
-    static const char *const twice[][3] = {
+    static const char *const resolved_again[][3] = {
         {"path=y", "path=y", "argument 5: path is already set by argument 3"},
         {"opt.rate=2", "opt.rate=3", "argument 5: opt.rate is already set by argument 3"},
-        {"opt.steps=4", "opt={rate: 5}", "argument 5: opt.steps is already set by argument 3"},
-        {"opt={rate: 5}", "opt.rate=6", "argument 5: opt.rate is already set by argument 3"},
-        {"view.ops=[]", "view.ops=[flip]", "argument 5: view.ops is already set by argument 3"},
+        {"opt.steps=4", "opt={rate: 5}",
+         "argument 5: opt.steps is already set by argument 3"},
+        {"opt={rate: 5}", "opt.rate=6",
+         "argument 5: opt.rate is already set by argument 3"},
+        {"view.ops=[]", "view.ops=[flip]",
+         "argument 5: view.ops is already set by argument 3"},
     };
-    for (size_t i = 0; i < sizeof twice / sizeof *twice; i++)
-        ASSERT_REFUSED(override(2, &twice[i][0], &o), SIM_E_CONFIG, twice[i][2]);
+    for (size_t i = 0; i < sizeof resolved_again / sizeof *resolved_again; i++)
+        ASSERT_REFUSED(override(2, &resolved_again[i][0], &o), SIM_E_CONFIG,
+                       resolved_again[i][2]);
 }
 
-static void a_preference_stands_between_table_and_job(void **state)
+static void set_default_replaces_the_default_of_the_table(void **state)
 {
     (void)state;
     static job_options o;
@@ -220,7 +225,7 @@ static void a_preference_stands_between_table_and_job(void **state)
     ASSERT_OK(sim_config_parse(base_job, sizeof base_job - 1, "job.yaml", &c));
     sim_config_set_default(c, "opt.rate", "0.25");
     sim_config_set_default(c, "opt.steps", "77");
-    ASSERT_OK(job_take(c, &o));
+    ASSERT_OK(job_fill(c, &o));
     assert_true(o.rate == 1 && o.steps == 77 && !o.flag);
     ASSERT_OK(sim_config_resolved(c, &text));
     assert_non_null(strstr(text, "steps: 77\n"));
@@ -255,7 +260,7 @@ static const char *const bad_overrides[][2] = {
     {"view.ops.0.p=1", "view.ops.0 "},
 };
 
-static void wrong_overrides_are_named_by_number(void **state)
+static void invalid_overrides_are_reported_by_number(void **state)
 {
     (void)state;
     static job_options o;
@@ -266,7 +271,7 @@ static void wrong_overrides_are_named_by_number(void **state)
                    SIM_E_CONFIG, "argument 5: opt.steps");
 }
 
-static void peek_and_refuse_name_keys(void **state)
+static void peek_and_error_use_dotted_keys(void **state)
 {
     (void)state;
     sim_config *c = NULL;
@@ -280,20 +285,20 @@ static void peek_and_refuse_name_keys(void **state)
     sim_config_destroy(&c);
 }
 
-/* ---- texts that come back ---- */
+/* ---- resolved jobs ---- */
 
 static void resolve(const char *text, char **yaml, char **identity)
 {
     static job_options o;
     sim_config *c = NULL;
     ASSERT_OK(sim_config_parse(text, strlen(text), "job.yaml", &c));
-    ASSERT_OK(job_take(c, &o));
+    ASSERT_OK(job_fill(c, &o));
     ASSERT_OK(sim_config_resolved(c, yaml));
     ASSERT_OK(sim_config_identity(c, identity));
     sim_config_destroy(&c);
 }
 
-static void resolved_and_identity_are_these_texts(void **state)
+static void resolved_job_and_identity_have_the_expected_text(void **state)
 {
     (void)state;
     char *yaml = NULL, *identity = NULL;
@@ -320,7 +325,7 @@ static void resolved_and_identity_are_these_texts(void **state)
     sim_free(identity);
 }
 
-static void odd_values_survive_the_resolved_text(void **state)
+static void special_values_are_unchanged_by_the_resolved_job(void **state)
 {
     (void)state;
     static const char *const jobs[] = {
@@ -338,23 +343,23 @@ static void odd_values_survive_the_resolved_text(void **state)
         "path: x\nview: {ops: [{op: crop, p: 0.123456789012345678}]}",
     };
     for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++) {
-        char *once = NULL, *twice = NULL, *identity = NULL, *same = NULL;
+        char *resolved = NULL, *resolved_again = NULL, *identity = NULL, *same = NULL;
         static job_options a, b;
-        resolve(jobs[i], &once, &identity);
-        resolve(once, &twice, &same);
-        assert_string_equal(once, twice);
+        resolve(jobs[i], &resolved, &identity);
+        resolve(resolved, &resolved_again, &same);
+        assert_string_equal(resolved, resolved_again);
         assert_string_equal(identity, same);
         ASSERT_OK(job_parse(jobs[i], strlen(jobs[i]), &a));
-        ASSERT_OK(job_parse(once, strlen(once), &b));
+        ASSERT_OK(job_parse(resolved, strlen(resolved), &b));
         assert_memory_equal(&a, &b, sizeof a);
-        sim_free(once);
-        sim_free(twice);
+        sim_free(resolved);
+        sim_free(resolved_again);
         sim_free(identity);
         sim_free(same);
     }
 }
 
-static void help_is_a_line_a_key_with_its_range(void **state)
+static void help_has_one_line_per_key_with_its_range(void **state)
 {
     (void)state;
     char *text = NULL;
@@ -372,20 +377,20 @@ static void help_is_a_line_a_key_with_its_range(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whole_numbers_are_plain_decimals),
-        cmocka_unit_test(wrong_values_are_refused_with_the_reason),
-        cmocka_unit_test(a_required_key_is_missed_by_name),
-        cmocka_unit_test(texts_have_a_length_in_bytes),
-        cmocka_unit_test(sixteen_items_are_the_most),
-        cmocka_unit_test(an_empty_list_is_not_an_absent_one),
-        cmocka_unit_test(an_override_replaces_what_the_file_says),
-        cmocka_unit_test(a_value_is_given_once_on_the_command_line),
-        cmocka_unit_test(a_preference_stands_between_table_and_job),
-        cmocka_unit_test(wrong_overrides_are_named_by_number),
-        cmocka_unit_test(peek_and_refuse_name_keys),
-        cmocka_unit_test(resolved_and_identity_are_these_texts),
-        cmocka_unit_test(odd_values_survive_the_resolved_text),
-        cmocka_unit_test(help_is_a_line_a_key_with_its_range),
+        cmocka_unit_test(integers_may_be_written_as_any_decimal),
+        cmocka_unit_test(invalid_values_are_refused_with_the_reason),
+        cmocka_unit_test(a_missing_required_key_is_named),
+        cmocka_unit_test(the_length_of_texts_is_limited),
+        cmocka_unit_test(lists_have_at_most_sixteen_items),
+        cmocka_unit_test(an_empty_list_differs_from_an_absent_one),
+        cmocka_unit_test(an_override_replaces_the_value_of_the_file),
+        cmocka_unit_test(a_key_may_be_overridden_once),
+        cmocka_unit_test(set_default_replaces_the_default_of_the_table),
+        cmocka_unit_test(invalid_overrides_are_reported_by_number),
+        cmocka_unit_test(peek_and_error_use_dotted_keys),
+        cmocka_unit_test(resolved_job_and_identity_have_the_expected_text),
+        cmocka_unit_test(special_values_are_unchanged_by_the_resolved_job),
+        cmocka_unit_test(help_has_one_line_per_key_with_its_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

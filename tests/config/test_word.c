@@ -1,5 +1,5 @@
 /*
- * test_word.c - a whole number of which 0 has a name: "negatives: all".
+ * test_word.c - an integer option with a word for the value 0, such as "negatives: all".
  */
 #include "simile_test.h"
 
@@ -20,13 +20,13 @@ static const sim_option rows[] = {
      .choices = "all",
      .fallback = "all",
      .unit = "things",
-     .help = "how many",
+     .help = "a number",
      .kind = SIM_IDENTITY},
 };
 static const sim_option_table table = {"opt", rows, 1, sizeof(options)};
 
-/* The value, and how the resolved job shows it; the caller's. */
-static sim_status take(const char *text, int64_t *count, char **resolved)
+/* Parses a job; *resolved becomes the caller's. */
+static sim_status parse_job(const char *text, int64_t *count, char **resolved)
 {
     sim_status st = SIM_OK;
     sim_config *c = NULL;
@@ -42,26 +42,26 @@ done:
     return st;
 }
 
-static void the_word_is_zero_and_comes_back(void **state)
+static void the_word_means_zero_in_the_job_and_the_resolved_job(void **state)
 {
     (void)state;
     static const char *const texts[] = {"opt: {count: all}", "opt: {count: 0}"};
     for (size_t i = 0; i < 2; i++) {
         char *resolved = NULL;
         int64_t count = -1;
-        ASSERT_OK(take(texts[i], &count, &resolved));
+        ASSERT_OK(parse_job(texts[i], &count, &resolved));
         assert_int_equal(count, 0);
         assert_non_null(strstr(resolved, "count: all\n"));
         sim_free(resolved);
     }
 }
 
-static void numbers_stay_numbers(void **state)
+static void other_numbers_are_formatted_as_numbers(void **state)
 {
     (void)state;
     char *resolved = NULL;
     int64_t count = -1;
-    ASSERT_OK(take("opt: {count: 7}", &count, &resolved));
+    ASSERT_OK(parse_job("opt: {count: 7}", &count, &resolved));
     assert_int_equal(count, 7);
     assert_non_null(strstr(resolved, "count: 7\n"));
     sim_free(resolved);
@@ -72,14 +72,14 @@ static void other_words_are_refused(void **state)
     (void)state;
     char *resolved = NULL;
     int64_t count = -1;
-    ASSERT_REFUSED(take("opt: {count: al}", &count, &resolved), SIM_E_CONFIG,
+    ASSERT_REFUSED(parse_job("opt: {count: al}", &count, &resolved), SIM_E_CONFIG,
                    "opt.count: \"al\" ");
-    ASSERT_REFUSED(take("opt: {count: 10}", &count, &resolved), SIM_E_CONFIG,
+    ASSERT_REFUSED(parse_job("opt: {count: 10}", &count, &resolved), SIM_E_CONFIG,
                    "opt.count: 10 is out of range (0 to 9 things)");
     assert_int_equal(count, -1);
 }
 
-static void help_tells_the_word(void **state)
+static void help_contains_the_word(void **state)
 {
     (void)state;
     char *text = NULL;
@@ -92,10 +92,10 @@ static void help_tells_the_word(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_word_is_zero_and_comes_back),
-        cmocka_unit_test(numbers_stay_numbers),
+        cmocka_unit_test(the_word_means_zero_in_the_job_and_the_resolved_job),
+        cmocka_unit_test(other_numbers_are_formatted_as_numbers),
         cmocka_unit_test(other_words_are_refused),
-        cmocka_unit_test(help_tells_the_word),
+        cmocka_unit_test(help_contains_the_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

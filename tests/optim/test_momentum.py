@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The moving average against m target + (1 - m) online in NumPy's float64: half a unit in the last place
-of the larger operand a step; and its factor against NumPy's cosine: 1e-12."""
+"""The exponential moving average against m average + (1 - m) online in NumPy float64, within half a unit in
+the last place of the larger operand per step; its factor against NumPy's cosine, within 1e-12."""
 import os
 import subprocess
 import sys
@@ -11,11 +11,11 @@ import numpy as np
 TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "optim_tool_momentum")
 
 
-def update(online, target, m, folder):
+def update(online, average, m, directory):
     steps, n = online.shape
-    paths = [os.path.join(folder, p) for p in ("online", "target", "out")]
+    paths = [os.path.join(directory, p) for p in ("online", "average", "out")]
     online.tofile(paths[0])
-    target.tofile(paths[1])
+    average.tofile(paths[1])
     subprocess.run([TOOL, "update", *paths, str(n), str(steps), repr(m)], check=True)
     return np.fromfile(paths[2], "f4")
 
@@ -26,26 +26,26 @@ def factors(m0, cosine, progress):
 
 
 r = np.random.RandomState(11)
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory() as directory:
     for n, steps in [(1, 1), (4096, 1), (4097, 1), (10001, 20)]:
         for m in (0.0, 0.5, 0.99, 0.999, 0.9996, 1.0):
             online = (r.randn(steps, n) * 10.0 ** r.randint(-4, 2, n)).astype("f4")
-            target = (r.randn(n) * 10.0 ** r.randint(-4, 2, n)).astype("f4")
-            want, bound = target.astype("f8"), np.zeros(n)
+            average = (r.randn(n) * 10.0 ** r.randint(-4, 2, n)).astype("f4")
+            expected, bound = average.astype("f8"), np.zeros(n)
             for x in online.astype("f8"):
-                bound += np.spacing(np.maximum(abs(want), abs(x)).astype("f4")) / 2
-                want = m * want + (1 - m) * x
-            got = update(online, target, m, folder)
-            worst = (abs(got - want) / (1.01 * bound)).max()
-            assert worst <= 1, (n, steps, m, worst)
-            assert m != 1.0 or (got == target).all()
+                bound += np.spacing(np.maximum(abs(expected), abs(x)).astype("f4")) / 2
+                expected = m * expected + (1 - m) * x
+            result = update(online, average, m, directory)
+            error = (abs(result - expected) / (1.01 * bound)).max()
+            assert error <= 1, (n, steps, m, error)
+            assert m != 1.0 or (result == average).all()
     same = r.randn(1, 5000).astype("f4")
-    assert (update(same, same[0], 0.99, folder) == same[0]).all(), "equal weights must stay equal"
+    assert (update(same, same[0], 0.99, directory) == same[0]).all(), "equal weights must stay equal"
 
 t = np.linspace(0, 1, 101).tolist()
 for m0 in (0.0, 0.99, 0.996, 0.999):
-    want = 1 - (1 - m0) * (1 + np.cos(np.pi * np.array(t))) / 2
-    error = abs(factors(m0, True, t) - want).max()
+    expected = 1 - (1 - m0) * (1 + np.cos(np.pi * np.array(t))) / 2
+    error = abs(factors(m0, True, t) - expected).max()
     assert error <= 1e-12, (m0, error)
     assert (factors(m0, False, t) == m0).all()
     assert abs(factors(m0, True, [-0.5, 1.5]) - [m0, 1.0]).max() <= 1e-15, m0

@@ -1,5 +1,5 @@
 /*
- * test_norm.c - the norm is one fixed tree, for any number of threads.
+ * test_norm.c - norms are summed by a fixed tree on any number of threads.
  */
 #include "simile_test.h"
 
@@ -18,7 +18,7 @@ static float number(uint32_t sample, uint32_t draw)
     return sim_random_normal(&r);
 }
 
-/* ---- the tree, told again ---- */
+/* ---- independent implementation of the tree ---- */
 
 static double squares(const void *ctx, size_t lo, size_t hi)
 {
@@ -29,20 +29,21 @@ static double squares(const void *ctx, size_t lo, size_t hi)
     return sum;
 }
 
-static double tree(const float *x, size_t n, size_t lo, size_t hi)
+static double reference_norm_squared(const float *x, size_t n, size_t lo, size_t hi)
 {
     if (hi - lo == 1)
         return squares(x, lo * 4096, hi * 4096 < n ? hi * 4096 : n);
     size_t middle = lo + (hi - lo) / 2;
-    double left = tree(x, n, lo, middle), right = tree(x, n, middle, hi);
+    double left = reference_norm_squared(x, n, lo, middle),
+           right = reference_norm_squared(x, n, middle, hi);
     return left + right;
 }
 
-static void norms_are_summed_in_the_midpoint_tree(void **unused)
+static void norms_are_summed_by_the_midpoint_tree(void **unused)
 {
     static const size_t sizes[] = {1, 4095, 4096, 4097, 12289, 100000, 300001, 700000};
     float *x = NULL;
-    size_t differ = 0;
+    size_t n_order_dependent = 0;
     (void)unused;
     ASSERT_OK(sim_alloc(&x, 700000, "test/norm"));
     for (uint32_t i = 0; i < 700000; i++)
@@ -51,16 +52,17 @@ static void norms_are_summed_in_the_midpoint_tree(void **unused)
         for (int threads = 1; threads <= 3; threads += 2) {
             size_t n = sizes[k];
             bool bad = true;
-            double want = sqrt(tree(x, n, 0, (n + 4095) / 4096)), serial = 0;
+            double expected = sqrt(reference_norm_squared(x, n, 0, (n + 4095) / 4096)),
+                   serial = 0;
             for (size_t lo = 0; lo < n; lo += 4096)
                 serial += squares(x, lo, lo + 4096 < n ? lo + 4096 : n);
-            differ += sqrt(serial) != want;
+            n_order_dependent += sqrt(serial) != expected;
             sim_threads_set(threads);
-            assert_true(sim_norm_l2(x, n, &bad) == want);
+            assert_true(sim_norm_l2(x, n, &bad) == expected);
             assert_false(bad);
-            assert_true(sim_optim_norm(n, x, squares) == want);
+            assert_true(sim_optim_norm(n, x, squares) == expected);
         }
-    assert_true(differ > 0); /* else any order would have passed */
+    assert_true(n_order_dependent > 0); /* otherwise every order would pass */
     x[5] = INFINITY;
     bool bad = false;
     (void)sim_norm_l2(x, 9000, &bad);
@@ -71,7 +73,7 @@ static void norms_are_summed_in_the_midpoint_tree(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(norms_are_summed_in_the_midpoint_tree),
+        cmocka_unit_test(norms_are_summed_by_the_midpoint_tree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""SGD and AdamW against torch.optim, LARS against its four definitions, in float64, 20 steps
-with the same gradients: 1e-6 of the largest weight (LARS 1e-5); moments 1e-6 of the largest."""
+"""SGD and AdamW against torch.optim, LARS against the definitions of its four dialects, in float64, over 20
+steps with equal gradients. Tolerance: 1e-6 of the largest weight (LARS 1e-5); moments 1e-6 of the largest."""
 import os
 import subprocess
 import sys
@@ -14,12 +14,12 @@ N, STEPS = 9001, 20
 DIALECTS = ["simclr", "mocov3", "bolts", "larc"]
 
 
-def run(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, folder, betas=(0.9, 0.999), eps=1e-8):
-    return state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, folder, betas, eps)[1][0]
+def run(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, betas=(0.9, 0.999), eps=1e-8):
+    return state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, betas, eps)[1][0]
 
 
-def state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, folder, betas, eps):
-    paths = [os.path.join(folder, p) for p in ("w", "g", "o")]
+def state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, betas, eps):
+    paths = [os.path.join(directory, p) for p in ("w", "g", "o")]
     w.astype("f4").tofile(paths[0])
     g.astype("f4").tofile(paths[1])
     names = subprocess.run([TOOL, *paths, str(N), str(STEPS), str(name), repr(lr), repr(momentum), repr(decay),
@@ -54,12 +54,12 @@ def adamw(w, g, lr, betas, eps, decay, bn):
         for t, x in zip(tensors, g[s]):
             t.grad = torch.tensor(x)
         opt.step()
-    kept = [[opt.state[t][k].numpy() for t in tensors] for k in ("exp_avg", "exp_avg_sq")]
-    return np.array([[t.detach().numpy() for t in tensors], *kept])
+    moments = [[opt.state[t][k].numpy() for t in tensors] for k in ("exp_avg", "exp_avg_sq")]
+    return np.array([[t.detach().numpy() for t in tensors], *moments])
 
 
 def lars(w, g, lr0, mu, decay, dialect, eta, bn):
-    """notes on methods, table of LARS dialects."""
+    """The four dialects of src/optim/opt_lars.c, from their publications."""
     w = w.copy()
     v = np.zeros_like(w)
     for s in range(STEPS):
@@ -89,27 +89,27 @@ def lars(w, g, lr0, mu, decay, dialect, eta, bn):
 r = np.random.RandomState(3)
 w = r.randn(2, N).astype("f4").astype("f8")
 g = r.randn(STEPS, 2, N).astype("f4").astype("f8")
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory() as directory:
     for momentum, decay, nesterov, bn in [(0, 0, False, False), (0.9, 1e-4, False, True), (0.9, 1e-2, True, True)]:
-        got = run(w, g, 0, 0.1, momentum, decay, nesterov, 0, 0.001, bn, folder)
-        want = sgd(w, g, 0.1, momentum, decay, nesterov, bn)
-        error = np.abs(got - want).max() / np.abs(want).max()
+        result = run(w, g, 0, 0.1, momentum, decay, nesterov, 0, 0.001, bn, directory)
+        expected = sgd(w, g, 0.1, momentum, decay, nesterov, bn)
+        error = np.abs(result - expected).max() / np.abs(expected).max()
         assert error <= 1e-6, (momentum, decay, nesterov, error)
     for k, dialect in enumerate(DIALECTS):
         for bn in (False, True):
             for start in (w, np.stack([w[0], 0 * w[1]])):
-                got = run(start, g, 1, 2.0, 0.9, 1e-3, False, k, 0.02, bn, folder)
-                want = lars(start, g, 2.0, 0.9, 1e-3, dialect, 0.02, bn)
-                error = np.abs(got - want).max() / np.abs(want).max()
+                result = run(start, g, 1, 2.0, 0.9, 1e-3, False, k, 0.02, bn, directory)
+                expected = lars(start, g, 2.0, 0.9, 1e-3, dialect, 0.02, bn)
+                error = np.abs(result - expected).max() / np.abs(expected).max()
                 assert error <= 1e-5, (dialect, bn, error)
     adam = [(0.01, (0.9, 0.999), 1e-8, 0.05, True), (0.001, (0.8, 0.95), 1e-3, 0.5, False),
             (0.05, (0.0, 0.99), 1e-8, 0.0, False)]
     for lr, betas, eps, decay, bn in adam:
         for size in (1.0, 1e-4):
-            names, got = state(w, g * np.float32(size), 2, lr, 0.9, decay, False, 0, 0.001, bn, folder, betas, eps)
-            want = adamw(w, (g * np.float32(size)).astype("f4").astype("f8"), lr, betas, eps, decay, bn)
+            names, result = state(w, g * np.float32(size), 2, lr, 0.9, decay, False, 0, 0.001, bn, directory, betas, eps)
+            expected = adamw(w, (g * np.float32(size)).astype("f4").astype("f8"), lr, betas, eps, decay, bn)
             assert names == [f"optimizer/{k}/encoder/{t}" for k in ("momentum", "second") for t in "wb"], names
-            for a, b in zip(got, want):
+            for a, b in zip(result, expected):
                 error = np.abs(a - b).max() / np.abs(b).max()
                 assert error <= 1e-6, (lr, betas, eps, decay, bn, size, error)
 print("ok")

@@ -78,7 +78,7 @@ static void adamw_reference(const reference_step *s, const float *g, reference_t
     }
 }
 
-static bool is(const reference_step *s, const char *dialect)
+static bool is_dialect(const reference_step *s, const char *dialect)
 {
     return strcmp(s->dialect, dialect) == 0;
 }
@@ -88,7 +88,7 @@ static double lars_trust(const reference_step *s, const float *g,
                          const reference_tensor *t, double *decay)
 {
     double w = 0, plain = 0, decayed = 0;
-    bool adapted = !t->bn_or_bias || s->options->decay_bn_bias || is(s, "larc");
+    bool adapted = !t->bn_or_bias || s->options->decay_bn_bias || is_dialect(s, "larc");
 
     *decay = adapted ? s->options->weight_decay : 0;
     for (size_t i = 0; i < t->n; i++) {
@@ -101,10 +101,10 @@ static double lars_trust(const reference_step *s, const float *g,
     plain = sqrt(plain);
     if (!adapted)
         return 1;
-    if (is(s, "simclr") || is(s, "mocov3"))
+    if (is_dialect(s, "simclr") || is_dialect(s, "mocov3"))
         return w > 0 && decayed > 0 ? s->options->trust * w / sqrt(decayed) : 1;
-    if (!is(s, "bolts") && !is(s, "larc"))
-        fail_msg("optimizer.dialect: %s has no reference here", s->dialect);
+    if (!is_dialect(s, "bolts") && !is_dialect(s, "larc"))
+        fail_msg("optimizer.dialect: %s has no reference in this test", s->dialect);
     if (w > 0 && plain > 0)
         return s->options->trust * w / (plain + *decay * w + 1e-8);
     *decay = 0;
@@ -115,7 +115,8 @@ static double lars_trust(const reference_step *s, const float *g,
 static void lars_reference(const reference_step *s, const float *g, reference_tensor *t)
 {
     double mu = s->options->momentum, decay = 0, trust = lars_trust(s, g, t, &decay);
-    double inside = is(s, "simclr") ? s->lr : 1, outside = is(s, "simclr") ? 1 : s->lr;
+    double inside = is_dialect(s, "simclr") ? s->lr : 1,
+           outside = is_dialect(s, "simclr") ? 1 : s->lr;
 
     for (size_t i = 0; i < t->n; i++) {
         double d = inside * trust * ((double)g[i] + decay * t->w[i]);
@@ -140,7 +141,7 @@ static size_t reference_of(const char *name)
     for (size_t i = 0; i < N_REFERENCES; i++)
         if (strcmp(references[i].name, name) == 0)
             return i;
-    fail_msg("optimizer.name: %s has no reference here", name);
+    fail_msg("optimizer.name: %s has no reference in this test", name);
     return 0;
 }
 
@@ -195,14 +196,14 @@ static size_t list_parameters(bool split, sim_parameter list[2 * TENSORS])
 {
     size_t n = 0;
     for (size_t t = 0; t < TENSORS; t++) {
-        size_t cut = split ? counts[t] / 3 : counts[t];
-        for (size_t lo = 0; lo < counts[t]; lo = cut, cut = counts[t])
+        size_t end = split ? counts[t] / 3 : counts[t];
+        for (size_t lo = 0; lo < counts[t]; lo = end, end = counts[t])
             list[n++] = (sim_parameter){.group = "encoder",
                                         .name = "w",
                                         .weights = weights[t] + lo,
-                                        .count = cut - lo,
+                                        .count = end - lo,
                                         .n_dims = 1,
-                                        .dims = {cut - lo},
+                                        .dims = {end - lo},
                                         .offset = t * COUNT + lo,
                                         .bn_or_bias = t == 1};
     }
@@ -211,7 +212,7 @@ static size_t list_parameters(bool split, sim_parameter list[2 * TENSORS])
 
 static double rate_of(uint32_t step)
 {
-    return 0.1 * (1 - 0.05 * step); /* it changes, so that dialects differ */
+    return 0.1 * (1 - 0.05 * step); /* varies, so that dialects differ */
 }
 
 static void run_optimizer(const sim_optimizer_options *o, bool split, uint32_t seed)
@@ -312,7 +313,7 @@ static double factor_reference(const char *shape, double t, double warmup, doubl
     if (strcmp(shape, "steps") == 0)
         return t >= 0.8 * total ? 0.01 : t >= 0.6 * total ? 0.1 : 1;
     if (strcmp(shape, "cosine") != 0)
-        fail_msg("schedule.shape: %s has no reference here", shape);
+        fail_msg("schedule.shape: %s has no reference in this test", shape);
     return (1 + cos(acos(-1.0) * (t - warmup) / (total - warmup))) / 2;
 }
 
@@ -342,7 +343,7 @@ static double scale_reference(const char *scale, double batch)
     if (strcmp(scale, "sqrt") == 0)
         return sqrt(batch);
     if (strcmp(scale, "none") != 0)
-        fail_msg("optimizer.scale: %s has no reference here", scale);
+        fail_msg("optimizer.scale: %s has no reference in this test", scale);
     return 1;
 }
 

@@ -1,6 +1,6 @@
 /*
- * test_state.c - what every row of optims.def promises: state that can be kept, and the same
- * bits for any number of threads.
+ * test_state.c - properties of every optimizer of optims.def: its state can be saved and restored,
+ * and results have the same bits on any number of threads.
  */
 #include "simile_test.h"
 
@@ -47,7 +47,7 @@ static void fixture_open(fixture *f, int row)
     ASSERT_OK(sim_optimizer_create(&options, f->list, 2, &f->optimizer));
 }
 
-static void take_steps(fixture *f, uint32_t first, uint32_t n)
+static void run_steps(fixture *f, uint32_t first, uint32_t n)
 {
     for (uint32_t s = first; s < first + n; s++) {
         for (uint32_t i = 0; i < 2 * COUNT; i++)
@@ -56,16 +56,16 @@ static void take_steps(fixture *f, uint32_t first, uint32_t n)
     }
 }
 
-/* What a checkpoint would hold, in the order seen. */
+/* The visited tensors, concatenated. */
 typedef struct {
     size_t used, floats;
     uint8_t bytes[16 * COUNT * sizeof(float)];
     bool restore;
-} store;
+} saved_state;
 
-static sim_status see(void *ctx, const char *group, const sim_tensor *t)
+static sim_status save_or_restore(void *ctx, const char *group, const sim_tensor *t)
 {
-    store *s = ctx;
+    saved_state *s = ctx;
     size_t n = sim_tensor_count(t) * sim_type_bytes(t->type);
     (void)group;
     assert_true(s->used + n <= sizeof s->bytes);
@@ -86,32 +86,32 @@ static const char *row_names(void)
     return "";
 }
 
-/* Three steps, state and weights into a new optimizer, three more: as six in one go. */
-static void restored_state_goes_on_with_the_same_bits(void **unused)
+/* Three steps, a restore into a new optimizer and three more steps equal six steps. */
+static void a_restored_optimizer_continues_with_the_same_bits(void **unused)
 {
-    static fixture through, stopped, resumed;
-    static store kept;
-    const sim_visitor visitor = {.visit = see, .ctx = &kept};
+    static fixture uninterrupted, stopped, resumed;
+    static saved_state saved;
+    const sim_visitor visitor = {.visit = save_or_restore, .ctx = &saved};
     (void)unused;
     for (int row = 0; row < (int)sim_choices_count(row_names()); row++) {
-        fixture_open(&through, row);
+        fixture_open(&uninterrupted, row);
         fixture_open(&stopped, row);
         fixture_open(&resumed, row);
-        take_steps(&through, 0, 2 * STEPS);
-        take_steps(&stopped, 0, STEPS);
-        kept = (store){0};
+        run_steps(&uninterrupted, 0, 2 * STEPS);
+        run_steps(&stopped, 0, STEPS);
+        saved = (saved_state){0};
         ASSERT_OK(sim_optimizer_visit(stopped.optimizer, &visitor));
         const sim_optimizer_options options = {.name = row};
-        assert_int_equal(kept.floats * sizeof(float),
+        assert_int_equal(saved.floats * sizeof(float),
                          sim_optimizer_bytes(&options, 2 * (size_t)COUNT));
-        kept.used = 0;
-        kept.restore = true;
+        saved.used = 0;
+        saved.restore = true;
         ASSERT_OK(sim_optimizer_visit(resumed.optimizer, &visitor));
         memcpy(resumed.w, stopped.w, sizeof resumed.w);
-        take_steps(&resumed, STEPS, STEPS);
-        assert_memory_not_equal(stopped.w, through.w, sizeof through.w);
-        assert_memory_equal(resumed.w, through.w, sizeof through.w);
-        sim_optimizer_destroy(&through.optimizer);
+        run_steps(&resumed, STEPS, STEPS);
+        assert_memory_not_equal(stopped.w, uninterrupted.w, sizeof uninterrupted.w);
+        assert_memory_equal(resumed.w, uninterrupted.w, sizeof uninterrupted.w);
+        sim_optimizer_destroy(&uninterrupted.optimizer);
         sim_optimizer_destroy(&stopped.optimizer);
         sim_optimizer_destroy(&resumed.optimizer);
     }
@@ -125,9 +125,9 @@ static void any_number_of_threads_gives_the_same_weights(void **unused)
         fixture_open(&one, row);
         fixture_open(&three, row);
         sim_threads_set(1);
-        take_steps(&one, 0, STEPS);
+        run_steps(&one, 0, STEPS);
         sim_threads_set(3);
-        take_steps(&three, 0, STEPS);
+        run_steps(&three, 0, STEPS);
         assert_memory_equal(one.w, three.w, sizeof one.w);
         sim_optimizer_destroy(&one.optimizer);
         sim_optimizer_destroy(&three.optimizer);
@@ -137,7 +137,7 @@ static void any_number_of_threads_gives_the_same_weights(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(restored_state_goes_on_with_the_same_bits),
+        cmocka_unit_test(a_restored_optimizer_continues_with_the_same_bits),
         cmocka_unit_test(any_number_of_threads_gives_the_same_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

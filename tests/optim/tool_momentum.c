@@ -1,9 +1,9 @@
 /*
- * tool_momentum.c - the moving average and its factor, for test_momentum.py.
+ * tool_momentum.c - the exponential moving average and its factor, for test_momentum.py.
  *
- *   tool_momentum update ONLINE.bin TARGET.bin OUT.bin count steps m
+ *   tool_momentum update ONLINE.bin AVERAGE.bin OUT.bin count steps m
  *   tool_momentum factor m0 cosine PROGRESS...
- * ONLINE: float32 [steps][count].  The factors go to stdout, a line each.
+ * ONLINE: float32 [steps][count].  The factors are printed, one per line.
  */
 #include "simile/memory.h"
 #include "simile/optim.h"
@@ -23,18 +23,18 @@ static bool load(const char *path, float *to, size_t n)
 
 static int update(char **a)
 {
-    float *online = NULL, *target = NULL;
+    float *online = NULL, *average = NULL;
     size_t n = (size_t)atol(a[5]), steps = (size_t)atol(a[6]);
     if (sim_alloc(&online, n * steps, "test/momentum") != SIM_OK ||
-        sim_alloc(&target, n, "test/momentum") != SIM_OK ||
-        !load(a[2], online, n * steps) || !load(a[3], target, n))
+        sim_alloc(&average, n, "test/momentum") != SIM_OK ||
+        !load(a[2], online, n * steps) || !load(a[3], average, n))
         return 66;
     for (size_t s = 0; s < steps; s++)
-        sim_momentum_update(n, atof(a[7]), online + s * n, target);
+        sim_momentum_update(n, atof(a[7]), online + s * n, average);
     FILE *out = fopen(a[4], "wb");
-    bool good = out && fwrite(target, sizeof *target, n, out) == n && fclose(out) == 0;
+    bool good = out && fwrite(average, sizeof *average, n, out) == n && fclose(out) == 0;
     sim_free(online);
-    sim_free(target);
+    sim_free(average);
     return good ? 0 : 74;
 }
 

@@ -3,8 +3,8 @@
  *
  *   tool_optim W.bin G.bin OUT.bin count steps name lr momentum decay nesterov dialect trust bn
  *              beta1 beta2 eps
- * W: float32 [2][count], G: float32 [steps][2][count]; the second tensor is a bias when bn.
- * OUT: the weights, then every float tensor of the state; its names go to stdout.
+ * W: float32 [2][count], G: float32 [steps][2][count]; the second tensor is a bias if bn is 1.
+ * OUT: the weights, then every float tensor of the state; the names of the tensors are printed.
  */
 #include "simile/memory.h"
 #include "simile/optim.h"
@@ -28,7 +28,7 @@ static sim_status write_tensor(void *ctx, const char *group, const sim_tensor *t
         goto done;
     (void)printf("%s/%s\n", group, t->name);
     size_t n = sim_tensor_count(t);
-    SIM_CHECK(fwrite(t->data, sizeof(float), n, ctx) == n, SIM_E_IO, "not written");
+    SIM_CHECK(fwrite(t->data, sizeof(float), n, ctx) == n, SIM_E_IO, "cannot be written");
 done:
     return st;
 }
@@ -69,7 +69,8 @@ int main(int argc, char **a)
                                    .bn_or_bias = atoi(a[13]) != 0}};
     if (sim_optimizer_create(&options, list, 2, &o) != SIM_OK)
         return 70;
-    for (size_t s = 0; s < steps; s++) /* the rate falls, so that dialects differ */
+    for (size_t s = 0; s < steps;
+         s++) /* the learning rate decreases, so that dialects differ */
         sim_optimizer_step(o, atof(a[7]) * (1 - 0.02 * (double)s), g + s * 2 * n);
     FILE *out = fopen(a[3], "wb");
     bool good = out && fwrite(w, sizeof *w, 2 * n, out) == 2 * n;
