@@ -1,12 +1,11 @@
 #!/usr/bin/python3
 # simile-test: timeout 300
-"""NT-Xent, DCL, DCLW, SupCon, positives inside: against PyTorch float64.
+"""NT-Xent, DCL, DCLW, SupCon and positives inside the logarithm, against PyTorch in float64.
 
-The reference is written from the definitions, anchor by mask, and differentiated by autograd,
-the temperature too.  Tolerances are DESIGN.md section 7's: loss 1e-6 max(1, |loss|), below
-T = 0.05 times 0.05/T; gradient 1e-5 of the largest entry for T in 0.05 to 1 with noise between
-views, else 1e-3.  All cases go through one file, on 1 to 4 ranks and 1 and 2 threads, and
-every run must give the same bits.
+The reference follows the definitions, anchor by anchor with masks, and is differentiated by autograd, also with
+respect to the temperature. Tolerances: loss 1e-6 max(1, |loss|), times 0.05/T below T = 0.05; gradient 1e-5 of the
+largest entry for T from 0.05 to 1 with noise between views, otherwise 1e-3. All cases are in one file; it is run on
+1 to 4 ranks with 1 and 2 threads, and all runs must yield the same bits.
 """
 import os
 import subprocess
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "loss_tool_loss")
-FIELDS = ("loss", "accuracy", "positive", "negative", "spread", "log_temperature", "lonely", "value")
+FIELDS = ("loss", "accuracy", "positive", "negative", "embedding_std", "log_temperature", "anchors_without_positive", "value")
 NO = float("-inf")
 
 
@@ -39,14 +38,14 @@ class Case:
 
 
 def weights(z, sigma, flow):
-    """DCLW: 2 - e^{s/sigma} / mean of it over the batch's pairs, for both anchors of a pair."""
+    """DCLW: 2 - e^{s/sigma} / (its mean over the pairs of the batch), for both anchors of a pair."""
     e = torch.softmax((z[0] * z[1]).sum(1) / sigma, 0) * z.shape[1]
     w = 2 - torch.cat([e, e])
     return w if flow else w.detach()
 
 
 def reference(case, z, log_t):
-    """The definition: a list of anchors' losses by masks, and what a person wants to see."""
+    """The definition: losses of the anchors by masks, and the statistics of the report."""
     o, (views, n, d) = case.options, z.shape
     rows = views * n
     flat = z.reshape(rows, d)
@@ -62,56 +61,56 @@ def reference(case, z, log_t):
     w = weights(z, o.get("sigma", 0.5), o["flow"]) if "flow" in o else torch.ones(rows, dtype=torch.float64)
     for i in range(rows):
         if alive[i]:
-            pulls = s[i][positive[i]]
-            pull = torch.logsumexp(pulls, 0) if o.get("inside") else w[i] * pulls.mean()
-            losses.append(torch.logsumexp(s[i][denominator[i]], 0) - pull)
+            positives = s[i][positive[i]]
+            positive_term = torch.logsumexp(positives, 0) if o.get("inside") else w[i] * positives.mean()
+            losses.append(torch.logsumexp(s[i][denominator[i]], 0) - positive_term)
     other = ~own & ~positive
     hit = similarity.masked_fill(~positive, -NO).min(1).values > similarity.masked_fill(~other, NO).max(1).values
-    seen = {"accuracy": (hit & alive).double().mean(),
+    statistics = {"accuracy": (hit & alive).double().mean(),
             "positive": similarity[positive].mean() if positive.any() else torch.zeros(()),
             "negative": similarity[other].mean() if other.any() else torch.zeros(()),
-            "spread": flat.std(0, unbiased=False).mean(), "lonely": (~alive).sum()}
+            "embedding_std": flat.std(0, unbiased=False).mean(), "anchors_without_positive": (~alive).sum()}
     loss = sum(losses, (0 * flat).sum() + 0 * log_t) / rows * case.factor
-    return loss, {k: v.item() for k, v in seen.items()}
+    return loss, {k: v.item() for k, v in statistics.items()}
 
 
 def check(case, report, dz):
     z = case.z.double().requires_grad_()
     log_t = torch.tensor(float(np.log(case.temperature)), dtype=torch.float64, requires_grad=True)
-    want, seen = reference(case, z, log_t)
-    want.backward()
+    expected, statistics = reference(case, z, log_t)
+    expected.backward()
     got = dict(zip(FIELDS, report))
     t, low = case.temperature, max(1, 0.05 / case.temperature)
-    bound = 1e-6 * max(1, abs(want.item()) / case.factor) * low * case.factor
-    assert abs(got["loss"] - want.item()) <= bound, f"{case.what}: loss {got['loss']} wanted {want.item()}"
-    assert got["value"] == got["loss"], f"{case.what}: the loss alone is another"
+    bound = 1e-6 * max(1, abs(expected.item()) / case.factor) * low * case.factor
+    assert abs(got["loss"] - expected.item()) <= bound, f"{case.what}: loss {got['loss']} expected {expected.item()}"
+    assert got["value"] == got["loss"], f"{case.what}: the loss without gradients differs"
     good = 0.05 <= t <= 1 and case.noise > 0
     rows = case.z.shape[0] * case.z.shape[1]
     largest, weight = z.grad.abs().max().item(), case.factor / (t * rows)
     error = np.abs(dz - z.grad.numpy()).max()
-    slope = abs(got["log_temperature"] - log_t.grad.item())
-    wrong = f"{case.what}: log T {got['log_temperature']} wanted {log_t.grad.item()}"
+    log_t_error = abs(got["log_temperature"] - log_t.grad.item())
+    wrong = f"{case.what}: log T {got['log_temperature']} expected {log_t.grad.item()}"
     if largest > 1e-9 * weight:
         error /= largest
         assert error <= (1e-5 if good else 1e-3), f"{case.what}: gradient {error:.2e} of {largest:.1e}"
-        # the derivative with respect to log T sums |z . dz| over all rows: that is its scale
-        slope /= max(want.abs().item(), z.grad.norm(dim=-1).sum().item(), 0.1 * case.factor)
-        assert slope <= (1e-5 if good else 1e-3), wrong
-    else:  # it vanishes: the rounding of one weight, of both programs
-        assert error <= 3e-6 * low * weight, f"{case.what}: gradient {error / weight:.2e} of a weight, wanted none"
-        assert slope <= 3e-6 * low * case.factor / t, wrong
-        error = slope = 0
+        # the derivative with respect to log T is a sum of z . dz over all rows, which determines its scale
+        log_t_error /= max(expected.abs().item(), z.grad.norm(dim=-1).sum().item(), 0.1 * case.factor)
+        assert log_t_error <= (1e-5 if good else 1e-3), wrong
+    else:  # the gradient vanishes: only rounding errors of both implementations remain
+        assert error <= 3e-6 * low * weight, f"{case.what}: gradient {error / weight:.2e} of a weight, expected 0"
+        assert log_t_error <= 3e-6 * low * case.factor / t, wrong
+        error = log_t_error = 0
     assert np.isfinite(dz).all(), case.what
-    assert got["lonely"] == seen["lonely"], f"{case.what}: lonely {got['lonely']} wanted {seen['lonely']}"
-    if case.noise > 0:  # equal rows beat each other by rounding alone
-        assert abs(got["accuracy"] - seen["accuracy"]) <= 1.5 / rows, f"{case.what}: accuracy {got['accuracy']} wanted {seen['accuracy']}"
-    for name in ("positive", "negative", "spread"):
-        assert abs(got[name] - seen[name]) < 1e-6, f"{case.what}: {name} {got[name]} wanted {seen[name]}"
-    return error if good else 0, slope if good else 0
+    assert got["anchors_without_positive"] == statistics["anchors_without_positive"], f"{case.what}: {got} expected {statistics}"
+    if case.noise > 0:  # between equal rows rounding decides
+        assert abs(got["accuracy"] - statistics["accuracy"]) <= 1.5 / rows, f"{case.what}: accuracy {got['accuracy']} expected {statistics['accuracy']}"
+    for name in ("positive", "negative", "embedding_std"):
+        assert abs(got[name] - statistics[name]) < 1e-6, f"{case.what}: {name} {got[name]} expected {statistics[name]}"
+    return error if good else 0, log_t_error if good else 0
 
 
-def forms(views):
-    """Every form of the loss that this number of views has."""
+def variants(views):
+    """Every variant of the loss for this number of views."""
     for decoupled in (0, 1):
         yield {"decoupled": decoupled}
         yield {"decoupled": decoupled, "inside": 1}
@@ -129,7 +128,7 @@ def cases():
     temperatures = (0.05, 0.1, 0.5, 1.0, 0.005, 0.0125, 0.024, 0.026, 10.0)
     seed = 0
     for views, n, d in shapes:
-        for options in forms(views):
+        for options in variants(views):
             seed += 1
             for k in range(3):
                 yield Case(views, n, d, temperatures[(3 * seed + 4 * k) % 9 if k else seed % 4], seed=seed,
@@ -137,28 +136,28 @@ def cases():
     random = np.random.default_rng(5)
     for _ in range(40):
         views, n, d = (int(random.integers(*r)) for r in ((2, 5), (2, 150), (1, 70)))
-        options = list(forms(views))
+        options = list(variants(views))
         yield Case(views, n, d, float(np.exp(random.uniform(np.log(0.005), np.log(10)))), seed=int(random.integers(1000)),
                    **options[int(random.integers(len(options)))])
     for options in ({}, {"flow": 1}, {"classes": 10}, {"classes": 10, "decoupled": 1}, {"classes": 600}, {"inside": 1}):
         yield Case(2, 523, 33, 0.1, seed=77, **options)  # more than a tile of columns
-    for classes in (1, 5, 400):  # one view: most labels of the last are lonely
+    for classes in (1, 5, 400):  # one view: with 400 classes most anchors have no positive
         for t in (0.005, 0.1):
             for decoupled in (0, 1):
                 yield Case(1, 70, 12, t, classes=classes, decoupled=decoupled)
-    for t in (0.005, 0.07, 10.0):  # views equal in all bits; and closer than rounding shows
-        for options in forms(2):
+    for t in (0.005, 0.07, 10.0):  # equal views
+        for options in variants(2):
             yield Case(2, 9, 4, t, noise=0, **options)
-    for t in (0.005, 0.5):  # all rows equal: nothing but finite
+    for t in (0.005, 0.5):  # all rows equal: results must be finite
         for views in (2, 3):
-            for options in forms(views):
+            for options in variants(views):
                 case = Case(views, 6, 8, t, noise=0, **options)
                 case.z[:] = case.z[0, 0]
                 yield case
 
 
-def run(all_cases, folder, ranks, threads):
-    source, target = os.path.join(folder, "in.h5"), os.path.join(folder, f"out-{ranks}-{threads}.h5")
+def run(all_cases, directory, ranks, threads):
+    source, target = os.path.join(directory, "in.h5"), os.path.join(directory, f"out-{ranks}-{threads}.h5")
     if not os.path.exists(source):
         with h5py.File(source, "w") as f:
             f["options"] = np.array([c.row() for c in all_cases], np.float64)
@@ -166,22 +165,22 @@ def run(all_cases, folder, ranks, threads):
                 f[f"z{i}"] = c.z.numpy()
                 if c.labels is not None:
                     f[f"labels{i}"] = c.labels.numpy().astype(np.int32)
-    front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks > 1 else []
-    subprocess.run(front + [TOOL, source, target, str(threads)], check=True)
+    launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks > 1 else []
+    subprocess.run(launcher + [TOOL, source, target, str(threads)], check=True)
     with h5py.File(target) as f:
         return [(f[f"report{i}"][()], f[f"dz{i}"][()]) for i in range(len(all_cases))]
 
 
-def same_bits(all_cases, results, folder):
+def same_bits(all_cases, results, directory):
     for ranks, threads in ((1, 2), (2, 1), (3, 1), (4, 1), (2, 2)):
-        for case, one, other in zip(all_cases, results, run(all_cases, folder, ranks, threads)):
+        for case, one, other in zip(all_cases, results, run(all_cases, directory, ranks, threads)):
             for a, b in zip(one, other):
-                assert a.tobytes() == b.tobytes(), f"{case.what}: other bits on {ranks} ranks, {threads} threads"
+                assert a.tobytes() == b.tobytes(), f"{case.what}: different bits on {ranks} ranks, {threads} threads"
 
 
 def inside_is_default_of_two_views(all_cases, results):
-    """A single positive is the same inside the logarithm and outside, in every bit."""
-    seen = 0
+    """With a single positive, inside and outside the logarithm give the same bits."""
+    n_compared = 0
     table = {(c.z.numpy().tobytes(), tuple(c.row())): r for c, r in zip(all_cases, results)}
     for case, result in zip(all_cases, results):
         if case.options.get("inside") and case.z.shape[0] == 2 and case.labels is None:
@@ -189,9 +188,9 @@ def inside_is_default_of_two_views(all_cases, results):
             row[3] = 0
             default = table.get((case.z.numpy().tobytes(), tuple(row)))
             if default:
-                seen += 1
+                n_compared += 1
                 assert all(a.tobytes() == b.tobytes() for a, b in zip(result, default)), case.what
-    assert seen > 0
+    assert n_compared > 0
 
 
 torch.set_num_threads(1)

@@ -1,6 +1,6 @@
 /*
- * test_losses.c - every loss against a plain double loop: the value directly, the gradients
- * by central differences of that loop.
+ * test_losses.c - every loss against a plain loop in double: the value directly, the gradients by
+ * central differences of that loop.
  *
  * simile-test: labels tsan
  */
@@ -18,7 +18,7 @@ enum { SEEDS = 3, PROBES = 10 };
 static const sim_comm alone = {.rank = 0, .size = 1};
 static const double temperatures[] = {0.05, 0.2, 1};
 
-/* A loss of two sets of rows; an engine reads the same rows in float. */
+/* The inputs of a loss; the engine receives the same rows in float. */
 typedef struct problem problem;
 struct problem {
     const char *name;
@@ -28,7 +28,7 @@ struct problem {
     double temperature, scale, bias;
     double a[ROWS * D], b[SLOTS * D], keys[N * D];
     int32_t labels[N], positive[N], negatives[N * DRAWS];
-    double weights[N]; /* DCLW without flow: constants */
+    double weights[N]; /* DCLW without gradient through the weights: constants */
     bool fixed_weights;
 };
 
@@ -81,7 +81,7 @@ static double dot(const double *a, const double *b)
     return s;
 }
 
-/* ---- plain losses ---- */
+/* ---- reference losses ---- */
 
 static bool is_positive(const problem *p, size_t i, size_t j)
 {
@@ -90,7 +90,7 @@ static bool is_positive(const problem *p, size_t i, size_t j)
 }
 
 /* DCLW, arXiv 2110.06848, section 3.2. */
-static void weigh_pairs(const problem *p, double sigma, double *w)
+static void weight_pairs(const problem *p, double sigma, double *w)
 {
     double sum = 0;
     for (size_t i = 0; i < N; i++)
@@ -119,10 +119,10 @@ static double ntxent_anchor(const problem *p, size_t i, double weight)
     return log(sum) - weight * (p->inside ? log(exponentials) : positive / count);
 }
 
-static double ntxent_plain(const problem *p)
+static double ntxent_reference(const problem *p)
 {
     double sum = 0, w[N];
-    weigh_pairs(p, 0.5, w);
+    weight_pairs(p, 0.5, w);
     for (size_t i = 0; i < p->views * N; i++)
         sum += ntxent_anchor(p, i,
                              !p->weighted       ? 1
@@ -131,8 +131,8 @@ static double ntxent_plain(const problem *p)
     return sum / (double)(p->views * N);
 }
 
-/* Mean of -log softmax of the diagonal; with `swap` of columns over anchors. */
-static double softmax_plain(const problem *p, bool swap)
+/* Mean of -log softmax of the diagonal; with `swap`, of columns over anchors. */
+static double softmax_reference(const problem *p, bool swap)
 {
     double loss = 0;
     for (size_t i = 0; i < N; i++) {
@@ -146,13 +146,13 @@ static double softmax_plain(const problem *p, bool swap)
     return loss / N;
 }
 
-static double cross_plain(const problem *p)
+static double cross_reference(const problem *p)
 {
-    double loss = softmax_plain(p, false);
-    return p->both ? (loss + softmax_plain(p, true)) / 2 : loss;
+    double loss = softmax_reference(p, false);
+    return p->both ? (loss + softmax_reference(p, true)) / 2 : loss;
 }
 
-static double sigmoid_plain(const problem *p)
+static double sigmoid_reference(const problem *p)
 {
     double loss = 0;
     for (size_t i = 0; i < N; i++)
@@ -163,7 +163,7 @@ static double sigmoid_plain(const problem *p)
     return loss / N;
 }
 
-static double sampled_plain(const problem *p)
+static double sampled_reference(const problem *p)
 {
     double loss = 0;
     for (size_t i = 0; i < N; i++) {
@@ -177,7 +177,7 @@ static double sampled_plain(const problem *p)
     return loss / N;
 }
 
-static double queue_plain(const problem *p)
+static double queue_reference(const problem *p)
 {
     double loss = 0;
     for (size_t i = 0; i < N; i++) {
@@ -258,17 +258,17 @@ static void queue_run(const problem *p, sim_loss_report *report)
 
 /* ---- comparison ---- */
 
-typedef double plain_loss(const problem *p);
+typedef double reference_loss(const problem *p);
 
-static void expect(const problem *p, const char *what, double got, double want,
+static void expect(const problem *p, const char *what, double got, double expected,
                    double bound)
 {
-    if (!(fabs(got - want) <= bound))
+    if (!(fabs(got - expected) <= bound))
         fail_msg("%s, seed %u, views %zu, T %g: %s is %.9g, expected %.9g", p->name,
-                 p->seed, p->views, p->temperature, what, got, want);
+                 p->seed, p->views, p->temperature, what, got, expected);
 }
 
-static double difference(problem *p, plain_loss *loss, double *x, double h)
+static double difference(problem *p, reference_loss *loss, double *x, double h)
 {
     double x0 = *x;
     *x = x0 + h;
@@ -279,8 +279,8 @@ static double difference(problem *p, plain_loss *loss, double *x, double h)
     return (up - down) / (2 * h);
 }
 
-/* `n` floats of a gradient, at PROBES places drawn by the seed. */
-static void check_gradient(problem *p, plain_loss *loss, size_t n, double *x,
+/* Checks PROBES random elements of a gradient of n floats. */
+static void check_gradient(problem *p, reference_loss *loss, size_t n, double *x,
                            const float *gradient)
 {
     double largest = 0;
@@ -293,7 +293,7 @@ static void check_gradient(problem *p, plain_loss *loss, size_t n, double *x,
     }
 }
 
-static void check_problem(problem *p, plain_loss *loss, engine_run *run, size_t n_b)
+static void check_problem(problem *p, reference_loss *loss, engine_run *run, size_t n_b)
 {
     sim_loss_report report = {0};
     size_t n_a = p->views * N * D;
@@ -305,8 +305,8 @@ static void check_problem(problem *p, plain_loss *loss, engine_run *run, size_t 
     for (size_t i = 0; i < N * D; i++)
         keys[i] = (float)p->keys[i];
     run(p, &report);
-    double want = loss(p);
-    expect(p, "loss", report.loss, want, 2e-6 * fmax(1, fabs(want)));
+    double expected = loss(p);
+    expect(p, "loss", report.loss, expected, 2e-6 * fmax(1, fabs(expected)));
     check_gradient(p, loss, n_a, p->a, da);
     if (n_b)
         check_gradient(p, loss, n_b, p->b, db);
@@ -322,7 +322,7 @@ static void check_problem(problem *p, plain_loss *loss, engine_run *run, size_t 
 }
 
 /* All seeds and temperatures of a case. */
-static void check_case(problem base, plain_loss *loss, engine_run *run, size_t n_b)
+static void check_case(problem base, reference_loss *loss, engine_run *run, size_t n_b)
 {
     static problem p;
     for (uint32_t seed = 1; seed <= SEEDS; seed++)
@@ -333,13 +333,13 @@ static void check_case(problem base, plain_loss *loss, engine_run *run, size_t n
             if (p.views == 0)
                 p.views = 1;
             draw_problem(&p);
-            weigh_pairs(&p, 0.5, p.weights);
+            weight_pairs(&p, 0.5, p.weights);
             p.fixed_weights = p.weighted && !p.flow;
             check_problem(&p, loss, run, n_b);
         }
 }
 
-static void ntxent_over_two_to_four_views_is_the_plain_loss(void **state)
+static void ntxent_over_two_to_four_views_matches_the_reference(void **state)
 {
     (void)state;
     for (size_t views = 2; views <= MAX_VIEWS; views++)
@@ -348,10 +348,10 @@ static void ntxent_over_two_to_four_views_is_the_plain_loss(void **state)
                                  .views = views,
                                  .decoupled = flags & 1,
                                  .inside = flags & 2},
-                       ntxent_plain, ntxent_run, 0);
+                       ntxent_reference, ntxent_run, 0);
 }
 
-static void positives_by_label_are_the_plain_loss(void **state)
+static void positives_by_label_match_the_reference(void **state)
 {
     (void)state;
     for (size_t views = 1; views <= 2; views++)
@@ -361,10 +361,10 @@ static void positives_by_label_are_the_plain_loss(void **state)
                                  .labelled = true,
                                  .decoupled = flags & 1,
                                  .inside = flags & 2},
-                       ntxent_plain, ntxent_run, 0);
+                       ntxent_reference, ntxent_run, 0);
 }
 
-static void weighted_positives_are_the_plain_loss(void **state)
+static void weighted_positives_match_the_reference(void **state)
 {
     (void)state;
     for (int flow = 0; flow < 2; flow++)
@@ -373,50 +373,50 @@ static void weighted_positives_are_the_plain_loss(void **state)
                              .decoupled = true,
                              .weighted = true,
                              .flow = flow},
-                   ntxent_plain, ntxent_run, 0);
+                   ntxent_reference, ntxent_run, 0);
 }
 
-static void softmax_over_columns_is_the_plain_loss(void **state)
+static void softmax_over_columns_matches_the_reference(void **state)
 {
     (void)state;
     for (int flags = 0; flags < 4; flags++)
         check_case((problem){.name = "cross", .decoupled = flags & 1, .both = flags & 2},
-                   cross_plain, cross_run, (size_t)N * D);
+                   cross_reference, cross_run, (size_t)N * D);
 }
 
-static void sigmoid_is_the_plain_loss(void **state)
+static void sigmoid_matches_the_reference(void **state)
 {
     (void)state;
-    check_case((problem){.name = "sigmoid", .scale = 10, .bias = -3}, sigmoid_plain,
+    check_case((problem){.name = "sigmoid", .scale = 10, .bias = -3}, sigmoid_reference,
                cross_run, (size_t)N * D);
 }
 
-static void sampled_negatives_are_the_plain_loss(void **state)
+static void sampled_negatives_match_the_reference(void **state)
 {
     (void)state;
     for (int decoupled = 0; decoupled < 2; decoupled++)
-        check_case((problem){.name = "sampled", .decoupled = decoupled}, sampled_plain,
-                   sampled_run, (size_t)N * D);
+        check_case((problem){.name = "sampled", .decoupled = decoupled},
+                   sampled_reference, sampled_run, (size_t)N * D);
 }
 
-static void the_queue_is_the_plain_loss(void **state)
+static void the_queue_matches_the_reference(void **state)
 {
     (void)state;
     for (int decoupled = 0; decoupled < 2; decoupled++)
-        check_case((problem){.name = "queue", .decoupled = decoupled}, queue_plain,
+        check_case((problem){.name = "queue", .decoupled = decoupled}, queue_reference,
                    queue_run, 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ntxent_over_two_to_four_views_is_the_plain_loss),
-        cmocka_unit_test(positives_by_label_are_the_plain_loss),
-        cmocka_unit_test(weighted_positives_are_the_plain_loss),
-        cmocka_unit_test(softmax_over_columns_is_the_plain_loss),
-        cmocka_unit_test(sigmoid_is_the_plain_loss),
-        cmocka_unit_test(sampled_negatives_are_the_plain_loss),
-        cmocka_unit_test(the_queue_is_the_plain_loss),
+        cmocka_unit_test(ntxent_over_two_to_four_views_matches_the_reference),
+        cmocka_unit_test(positives_by_label_match_the_reference),
+        cmocka_unit_test(weighted_positives_match_the_reference),
+        cmocka_unit_test(softmax_over_columns_matches_the_reference),
+        cmocka_unit_test(sigmoid_matches_the_reference),
+        cmocka_unit_test(sampled_negatives_match_the_reference),
+        cmocka_unit_test(the_queue_matches_the_reference),
     };
     sim_threads_set(2);
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

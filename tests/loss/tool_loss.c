@@ -1,12 +1,13 @@
 /*
- * tool_loss.c - NT-Xent and its forms on embeddings from a file, for test_loss.py; any ranks.
+ * tool_loss.c - NT-Xent and its variants on embeddings from a file, on any number of ranks, for
+ * test_loss.py.
  *
  *   tool_loss IN.h5 OUT.h5 THREADS
  * IN:  /options [cases][8]: temperature, factor, decoupled, inside, weighted, weight_flow,
  *      weight_sigma, whether there are labels; /z0 ... [views][n][d] unit rows; /labels0
  *      ... int32 [n].
- * OUT: /dz0 ... and /report0 ... [8]: loss, accuracy, positive, negative, spread,
- *      d_log_temperature, lonely, loss without asking for a gradient.
+ * OUT: /dz0 ... and /report0 ... [8]: loss, accuracy, positive, negative, embedding_std,
+ *      d_log_temperature, anchors_without_positive, loss computed without gradients.
  */
 #include "simile/comm.h"
 #include "simile/file.h"
@@ -23,10 +24,10 @@ enum { LEAF = 32, OPTIONS = 8, REPORT = 8 };
 
 typedef struct {
     sim_rows_shape shape;
-    sim_range mine;
+    sim_range local;
     sim_ntxent_options options;
-    float *z, *dz;   /* [views][n][d] */
-    float *own, *da; /* [views][mine][d] */
+    float *z, *dz;             /* [views][n][d] */
+    float *z_local, *dz_local; /* [views][local][d] */
     int32_t *labels;
     double report[REPORT];
 } one_case;
@@ -62,32 +63,32 @@ static sim_status read_case(const sim_comm *c, const sim_h5 *in, size_t i, one_c
                                       .weight_flow = o[5] != 0,
                                       .weight_sigma = o[6],
                                       .labels = k->labels};
-    k->mine = sim_rows_local(sim_comm_partition(c), &k->shape);
-    size_t own = k->shape.views * (k->mine.hi - k->mine.lo) * k->shape.d;
-    SIM_TRY(sim_alloc(&k->own, own, "test/loss"));
-    SIM_TRY(sim_alloc(&k->da, own, "test/loss"));
+    k->local = sim_rows_local(sim_comm_partition(c), &k->shape);
+    size_t n_local = k->shape.views * (k->local.hi - k->local.lo) * k->shape.d;
+    SIM_TRY(sim_alloc(&k->z_local, n_local, "test/loss"));
+    SIM_TRY(sim_alloc(&k->dz_local, n_local, "test/loss"));
     SIM_TRY(sim_alloc(&k->dz, k->shape.views * k->shape.n * k->shape.d, "test/loss"));
 done:
     return st;
 }
 
-static void see_tag(void *ctx, const sim_memory_row *row)
+static void store_bytes_of_tag(void *ctx, const sim_memory_row *row)
 {
     if (strcmp(row->tag, "loss/contrast") == 0)
         *(size_t *)ctx = row->bytes;
 }
 
-static void evaluate(sim_contrast *e, one_case *k)
+static void compute(sim_contrast *e, one_case *k)
 {
     sim_loss_report r, value;
     const sim_rows_shape *s = &k->shape;
-    size_t mine = k->mine.hi - k->mine.lo;
+    size_t local = k->local.hi - k->local.lo;
 
-    for (size_t v = 0; v < s->views && mine > 0; v++)
-        memcpy(k->own + v * mine * s->d, k->z + (v * s->n + k->mine.lo) * s->d,
-               mine * s->d * sizeof(float));
-    sim_ntxent(e, &k->options, k->own, NULL, &value);
-    sim_ntxent(e, &k->options, k->own, k->da, &r);
+    for (size_t v = 0; v < s->views && local > 0; v++)
+        memcpy(k->z_local + v * local * s->d, k->z + (v * s->n + k->local.lo) * s->d,
+               local * s->d * sizeof(float));
+    sim_ntxent(e, &k->options, k->z_local, NULL, &value);
+    sim_ntxent(e, &k->options, k->z_local, k->dz_local, &r);
     const double report[REPORT] = {r.loss,
                                    r.accuracy,
                                    r.positive,
@@ -104,15 +105,15 @@ static sim_status run_case(const sim_comm *c, one_case *k)
     sim_status st = SIM_OK;
     const sim_rows_shape *s = &k->shape;
     sim_contrast *e = NULL;
-    size_t held = 0, mine = k->mine.hi - k->mine.lo;
+    size_t allocated = 0, local = k->local.hi - k->local.lo;
 
     SIM_TRY(sim_contrast_create(c, s, &e));
-    sim_memory_report(see_tag, &held);
-    SIM_ASSERT(held == sim_contrast_bytes(s));
-    evaluate(e, k);
+    sim_memory_report(store_bytes_of_tag, &allocated);
+    SIM_ASSERT(allocated == sim_contrast_bytes(s));
+    compute(e, k);
     for (size_t v = 0; v < s->views; v++)
         sim_comm_collect_rows(c, 0, (s->n + LEAF - 1) / LEAF, LEAF, s->n,
-                              s->d * sizeof(float), k->da + v * mine * s->d,
+                              s->d * sizeof(float), k->dz_local + v * local * s->d,
                               k->dz + v * s->n * s->d);
 done:
     sim_contrast_destroy(&e);
@@ -148,7 +149,7 @@ static sim_status run_all(const sim_comm *c, const sim_h5 *in, sim_h5 *out)
         SIM_TRY(read_case(c, in, i, &k));
         SIM_TRY(run_case(c, &k));
         SIM_TRY(write_case(out, i, &k));
-        sim_free(k.z), sim_free(k.dz), sim_free(k.own), sim_free(k.da),
+        sim_free(k.z), sim_free(k.dz), sim_free(k.z_local), sim_free(k.dz_local),
             sim_free(k.labels);
         k = (one_case){0};
     }
