@@ -99,7 +99,7 @@ SIM_MUST_USE sim_status sim_file_replace(const char *path, const sim_piece *piec
 typedef struct {
     char path[4096], temporary[4096];
     int fd;
-    bool made; /* the temporary file exists and belongs to this replacement */
+    bool created; /* the temporary file exists and belongs to this replacement */
 } sim_replacement;
 SIM_MUST_USE sim_status sim_file_replace_begin(const char *path, sim_replacement *out);
 SIM_MUST_USE sim_status sim_file_replace_add(sim_replacement *r, const void *data,

@@ -109,10 +109,10 @@ static size_t gather_halves(const sim_comm *c, float *nodes,
     while (step-- > 0) {
         int partner = c->rank ^ (1 << step);
         sim_range own = at[step + 1], both = at[step];
-        sim_range theirs = c->rank < partner ? (sim_range){own.hi, both.hi}
-                                             : (sim_range){both.lo, own.lo};
-        sent += exchange(nodes + own.lo, own.hi - own.lo, partner, nodes + theirs.lo,
-                         theirs.hi - theirs.lo, partner);
+        sim_range other = c->rank < partner ? (sim_range){own.hi, both.hi}
+                                            : (sim_range){both.lo, own.lo};
+        sent += exchange(nodes + own.lo, own.hi - own.lo, partner, nodes + other.lo,
+                         other.hi - other.lo, partner);
     }
     return sent;
 }

@@ -334,7 +334,7 @@ sim_status sim_file_replace_begin(const char *path, sim_replacement *r)
     sim_status st = SIM_OK;
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
 
-    r->made = false;
+    r->created = false;
     r->fd = -1;
     SIM_CHECK(strlen(path) < sizeof r->path, SIM_E_IO,
               "%.200s...: a path of %zu bytes is too long", path, strlen(path));
@@ -347,7 +347,7 @@ sim_status sim_file_replace_begin(const char *path, sim_replacement *r)
     }
     if (r->fd < 0)
         FAIL_CREATE("cannot be created", r->temporary);
-    r->made = true;
+    r->created = true;
 done:
     return st;
 }
@@ -366,7 +366,7 @@ sim_status sim_file_replace_end(sim_replacement *r)
     SIM_TRY(sim_file_close(&r->fd, r->temporary));
     if (rename_retry(r->temporary, r->path) != 0)
         FAIL_CREATE("cannot be replaced", r->path);
-    r->made = false;
+    r->created = false;
     directory_of(r->path, directory, sizeof directory);
     SIM_TRY(sim_directory_sync(directory));
 done:
@@ -375,18 +375,18 @@ done:
 
 void sim_file_replace_cancel(sim_replacement *r)
 {
-    if (!r->made)
+    if (!r->created)
         return;
     if (r->fd >= 0)
         (void)calls->close(r->fd);
     (void)unlink_retry(r->temporary);
-    r->made = false;
+    r->created = false;
 }
 
 sim_status sim_file_replace(const char *path, const sim_piece *pieces, size_t n_pieces)
 {
     sim_status st = SIM_OK;
-    sim_replacement r = {.made = false};
+    sim_replacement r = {.created = false};
 
     SIM_TRY(sim_file_replace_begin(path, &r));
     for (size_t i = 0; i < n_pieces; i++)
@@ -417,21 +417,21 @@ sim_status sim_file_append(int fd, const char *path, const char *text)
 static sim_status write_new(const char *path, const char *text)
 {
     sim_status st = SIM_OK;
-    bool made = false;
+    bool created = false;
     int fd = open_retry(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0666);
 
     if (fd < 0 && errno == EEXIST)
         SIM_FAIL(SIM_E_CREATE, "%s already exists", path);
     if (fd < 0)
         FAIL_CREATE("cannot be created", path);
-    made = true;
+    created = true;
     SIM_TRY(write_all(fd, path, text, strlen(text)));
     SIM_TRY(sim_file_sync(fd, path));
     SIM_TRY(sim_file_close(&fd, path));
 done:
     if (fd >= 0)
         (void)calls->close(fd);
-    if (st != SIM_OK && made)
+    if (st != SIM_OK && created)
         (void)unlink_retry(path);
     return st;
 }

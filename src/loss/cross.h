@@ -43,14 +43,14 @@ tile_loop sim_cross_loop(const sim_cross *e, size_t side, sim_range rows);
 void sim_cross_gather(sim_cross *e, const float *a, const float *b);
 void sim_cross_gather_records(sim_cross *e, size_t side);
 double sim_cross_mean(sim_cross *e, size_t side, size_t field_offset);
-/* Keeps row . gradient of a row tile whose gradient is complete. */
+/* Stores the inner products row . gradient of a row tile whose gradient is complete. */
 void sim_cross_store_row_dots(sim_cross *e, sim_range rows, size_t side,
                               const float *gradient);
 /* Sum of row . gradient over the n rows, as stored by sim_cross_store_row_dots. */
 double sim_cross_sum_row_dots(sim_cross *e);
 
 /*
- * Moves the positive out of a row's tile, if the tile contains it, replaces it by -INFINITY,
+ * Stores the similarity of the positive in `scores` if the tile contains it, replaces it by -INFINITY,
  * and returns the largest remaining similarity.
  */
 float sim_cross_split_positive(cross_scores *scores, size_t row, sim_range columns,

@@ -156,7 +156,8 @@ static void accumulate_row(const ntxent *q, size_t view, size_t i, column_tile c
     r->negative = max > r->negative ? max : r->negative;
 }
 
-/* The positives' sum at the shift of the negatives, which is raised to theirs if need be. */
+/* Sum over the positives, scaled by the shift of the negatives; the latter is raised if the positives
+ * have a larger shift. */
 static double sum_positives(const ntxent *q, row_state *r)
 {
     running_sum *negatives = &r->negatives;

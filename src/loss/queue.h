@@ -1,5 +1,5 @@
 /*
- * queue.h - the sharded store, and the loop over its tiles.
+ * queue.h - the sharded queue and the loop over its tiles.
  */
 #ifndef SIMILE_LOSS_QUEUE_H
 #define SIMILE_LOSS_QUEUE_H
@@ -52,11 +52,11 @@ typedef struct {
 } queue_active;
 queue_active sim_queue_active_slots(const sim_queue *q);
 
-/* This rank's rows of the batch, [local][d], into q->z. */
+/* Gathers the rows of all ranks in q->z; local [local][d]. */
 void sim_queue_gather(sim_queue *q, const float *local);
 
-/* A tile of this rank.  Its partials go to place `height` of the stack; then the two
- * topmost merge `merges` times. */
+/* A tile of this rank. Its partials are stored at level `height` of the stack; then the two topmost
+ * levels are merged `merges` times. */
 typedef struct {
     size_t lo, n; /* slots [lo, lo + n) */
     size_t height, merges;
@@ -77,7 +77,7 @@ struct queue_loop {
     const void *ctx;
     bool back; /* `visit` reads the tiles' `back` */
     queue_active active;
-    size_t item_rows; /* anchors per sim_for item; does not affect the results */
+    size_t item_rows; /* anchors per iteration of sim_for; does not affect results */
     size_t n_tiles;   /* of the wave */
     queue_tile tiles[QUEUE_WAVE];
 };

@@ -1,15 +1,14 @@
 /*
- * sampled.c - softmax of each anchor against its positive and columns drawn for it.
+ * sampled.c - softmax of each anchor against its positive and its sampled columns.
  *
- * In: anchors and targets of this rank, the positive and the m draws of each anchor.  Out:
+ * In: anchors and targets of this rank, the positive and the m samples of each anchor. Out:
  * the loss and the gradients of its mean.
- * With p_s the softmax over an anchor's m + 1 logits, slot 0 the positive (decoupled: over
- * the m draws, p_0 = 0), da_i = (sum_s p_s b_s - b_0) / (T n).  For db each rank gathers
- * anchors, indices and weights of all, and finds the pairs of its own targets by a
- * counting sort: a target's contributions are in ascending order of anchor, then slot,
- * on any rank.
- * Rows may have any length: the largest logit shifts.  Logits are sums in double.
- * Euler: dL/d log T = -sum a . da = -sum b . db, as in cross_softmax.c.
+ * Let p_s be the softmax over the m + 1 logits of an anchor, where slot 0 is the positive (if
+ * decoupled, over the m samples, with p_0 = 0). Then da_i = (sum_s p_s b_s - b_0) / (T n). For db
+ * each rank gathers anchors, indices and weights of all ranks and finds the pairs of its targets by
+ * a counting sort, so contributions to a target are added in ascending order of anchor, then slot.
+ * Rows may have any length, because the largest logit is subtracted. Logits are summed in double.
+ * By Euler's theorem dL/d log T = -sum a . da = -sum b . db, as in cross_softmax.c.
  * van den Oord et al. 2018, arXiv 1807.03748; negatives as in Lowe et al. 2019, 1905.11786.
  */
 #include "tiles.h"

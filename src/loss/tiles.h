@@ -82,10 +82,10 @@ void sim_running_add(running_sum *r, bool fixed, float inverse, size_t n, const 
                      float max);
 
 /*
- * Shares of similarities in a softmax, P_ij = exp(s_ij / T - lse_i).  A log-sum-exp is stored
- * as a weight: exp(1 / T - lse) where the shift is fixed, so that P_ij + P_ji takes one
- * exponential and a rounded lse does not scale a whole row; otherwise lse itself.  INFINITY is
- * the lse of a row without shares.
+ * Softmax probabilities of similarities, P_ij = exp(s_ij / T - lse_i). A log-sum-exp is stored as a
+ * weight: exp(1 / T - lse) if the shift is fixed, so that P_ij + P_ji needs one exponential and a
+ * rounded lse does not scale a whole row; otherwise lse itself. The lse of a row without
+ * probabilities is INFINITY.
  */
 float sim_tile_lse_weight(bool fixed, float inverse, double lse);
 /* s_j = P_ij + P_ji, from the weights of row i and of n columns (NULL: P_ij alone). */
