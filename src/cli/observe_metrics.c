@@ -88,7 +88,7 @@ done:
 static sim_status remove_later(const char *path, int64_t step, uint64_t *keep_bytes)
 {
     sim_status st = SIM_OK;
-    sim_replacement r = {.made = false};
+    sim_replacement r = {.created = false};
 
     SIM_TRY(sim_file_replace_begin(path, &r));
     SIM_TRY(copy_earlier(path, step, &r, keep_bytes));
@@ -146,7 +146,7 @@ static sim_status copy_to_abandoned(const char *path, const char *directory)
 {
     sim_status st = SIM_OK;
     char copy[4300];
-    sim_replacement r = {.made = false};
+    sim_replacement r = {.created = false};
     uint64_t n_bytes = 0;
 
     if (!directory[0])
