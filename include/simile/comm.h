@@ -24,9 +24,10 @@ static inline sim_partition sim_comm_partition(const sim_comm *c)
 }
 
 /*
- * Starts MPI, and sets the SIM_ASSERT hook to MPI_Abort(70) and the identity of the log.  Once
- * per process.  Fails with SIM_E_USAGE and the command to type if the launcher started N
- * processes and each is rank 0 of 1.
+ * Starts MPI, and sets the SIM_ASSERT hook to MPI_Abort(70) and the identity of the log. Once
+ * per process. *world is valid until sim_comm_end.
+ * Errors: SIM_E_USAGE if the launcher started N processes and each is rank 0 of 1; the message
+ * contains the right command. SIM_E_INSTALL if the MPI library lacks thread support.
  */
 SIM_MUST_USE sim_status sim_comm_begin(int *argc, char ***argv, const sim_comm **world);
 
@@ -34,8 +35,9 @@ SIM_MUST_USE sim_status sim_comm_begin(int *argc, char ***argv, const sim_comm *
 void sim_comm_end(void);
 
 /*
- * For an exit before sim_comm_begin that all ranks take: waits for the others.  A launcher kills
- * the remaining processes when one exits with a failure, perhaps the one that prints why.
+ * Waits for the other ranks before an exit that all ranks make before sim_comm_begin. Otherwise the
+ * launcher kills the remaining processes when the first one fails, possibly the one that prints the
+ * reason.
  */
 void sim_comm_leave_together(void);
 
@@ -43,9 +45,9 @@ void sim_comm_leave_together(void);
 _Noreturn void sim_comm_abort(sim_status code);
 
 /*
- * The same without a message, for another thread while the main thread may block in MPI.
- * (Open MPI's abort only contacts the launcher, which ends the job with `code` in a second under
- * mpirun and srun.  After _exit srun would report 137.)
+ * The same without a message, for another thread while the main thread may block in MPI. MPI_Abort
+ * of Open MPI only contacts the launcher, which ends the job with `code` within a second under mpirun
+ * and srun. After _exit srun would report 137.
  */
 _Noreturn void sim_comm_abort_from_thread(sim_status code);
 /* Ends this process after `seconds` even if it blocks, for instance in a write to a failed
@@ -54,23 +56,23 @@ void sim_comm_abort_within(unsigned seconds);
 
 /*
  * Ends the job with SIM_E_BUG and the message "the start hangs on node1: WHERE for 600 s"
- * unless sim_comm_deadline_end is called within `seconds`.  Covers the time before the watchdog;
- * sim_comm_begin uses it around MPI_Init (SIMILE_START_SECONDS, 600).  One at a time; ending
- * twice is harmless.  `where` is borrowed until the end.
+ * unless sim_comm_deadline_end is called within `seconds`. Covers the time before the watchdog;
+ * sim_comm_begin uses it around MPI_Init (SIMILE_START_SECONDS, 600). One at a time; ending
+ * twice is harmless. `where` is borrowed until the end.
  */
 void sim_comm_deadline_begin(double seconds, const char *where);
 void sim_comm_deadline_end(void);
 
 /*
- * Collective.  Returns the code of the lowest failing rank on every rank, and sets its error
+ * Collective. Returns the code of the lowest failing rank on every rank, and sets its error
  * message, prefixed with "rank R on HOST: " if size > 1; SIM_OK if no rank fails.
  */
 SIM_MUST_USE sim_status sim_comm_agree(const sim_comm *c, sim_status local);
 
-/* Collective.  Broadcasts n_bytes of rank `root`. */
+/* Collective. Broadcasts n_bytes of rank `root`. */
 void sim_comm_broadcast(const sim_comm *c, int root, void *data, size_t n_bytes);
 
-/* Collective.  Element-wise maximum / minimum / sum of integers, in place. */
+/* Collective. Element-wise maximum / minimum / sum of integers, in place. */
 void sim_comm_max_i64(const sim_comm *c, int64_t *values, size_t n);
 void sim_comm_min_i64(const sim_comm *c, int64_t *values, size_t n);
 void sim_comm_sum_i64(const sim_comm *c, int64_t *values, size_t n);
@@ -84,9 +86,9 @@ void sim_comm_or_bytes(const sim_comm *c, void *data, size_t n_bytes);
 void sim_comm_barrier(const sim_comm *c);
 
 /*
- * Collective.  All-gather of rows in global order.  Rank r holds the rows of the units
+ * Collective. All-gather of rows in global order. Rank r holds the rows of the units
  * sim_tree_part(n_units, size, r), rows_per_unit each; the last unit may be short (n_rows in
- * total).  `local` may point to the position of the rows in `all`.
+ * total). `local` may point to the position of the rows in `all`.
  *   all  [n_rows][row_bytes] on every rank
  */
 void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_unit,
@@ -97,7 +99,7 @@ void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
                            const void *local, void *all);
 
 /*
- * Collective.  Fetches rows [rows.lo, rows.hi) of an array that is sharded in consecutive
+ * Collective. Fetches rows [rows.lo, rows.hi) of an array that is sharded in consecutive
  * ranges to `root`; ranks without such rows return at once.
  *   first  [size + 1]  rank r holds rows [first[r], first[r + 1]); equal on all ranks
  *   local  the rows of this rank
@@ -107,12 +109,12 @@ void sim_comm_fetch_rows(const sim_comm *c, int root, const size_t *first, sim_r
                          size_t row_bytes, const void *local, void *out);
 
 /*
- * Collective.  Sum of float vectors over leaves, for gradients.  Rank r owns the leaves
+ * Collective. Sum of float vectors over leaves, for gradients. Rank r owns the leaves
  * sim_tree_part(n_leaves, size, r); `nodes` holds its maximal nodes (sim_tree_nodes), one
- * after the other, each of n floats, and is overwritten.  On return nodes[0..n) is the sum over
- * all leaves on every rank, with the bits of a single rank.  A rank without leaves passes one
+ * after the other, each of n floats, and is overwritten. On return nodes[0..n) is the sum over
+ * all leaves on every rank, with the bits of a single rank. A rank without leaves passes one
  * vector, whose contents are ignored.
- * P = 2^k: vector-halving reduce-scatter with partner r^1 first, then an all-gather.  Other P:
+ * P = 2^k: vector-halving reduce-scatter with partner r^1 first, then an all-gather. Other P:
  * rank s reduces slice s of every maximal node, then an all-gather.
  */
 void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *nodes);
@@ -120,12 +122,12 @@ void sim_comm_sum_leaves(const sim_comm *c, size_t n_leaves, size_t n, float *no
 size_t sim_comm_sum_leaves_capacity(sim_partition p, size_t n_leaves, size_t n);
 
 /*
- * Collective.  Reduces doubles over leaves for many groups at once (batch norm, the loss).
+ * Collective. Reduces doubles over leaves for many groups at once (batch norm, the loss).
  *   Units (blocks) belong to ranks by sim_tree_part(n_units, size, rank); a unit holds
  *   `leaves_per_unit` consecutive leaves; group g covers the leaves
  *   [g, g+1) * leaves_per_group, and reduces them by the midpoint tree from its first leaf.
  *   leaves_per_group is a multiple or a divisor of leaves_per_unit and divides the number
- *   of leaves; 0 means all leaves in one group.  The last unit may not be short.
+ *   of leaves; 0 means all leaves in one group. The last unit may not be short.
  *
  *   leaves [local unit][leaves_per_unit][width]  this rank's, overwritten
  *   out    [n_groups][width]                     all groups, on every rank
@@ -143,7 +145,7 @@ void sim_comm_reduce_doubles(const sim_comm *c, const sim_reduce_shape *shape,
                              double *leaves, double *out);
 
 /*
- * Collective.  The same for one group whose leaves each rank has reduced to nodes already.
+ * Collective. The same for one group whose leaves each rank has reduced to nodes already.
  * Rank r owns the leaves sim_tree_part(n_leaves, size, r).
  *   nodes  its maximal nodes (sim_tree_nodes), one after the other, each of width doubles
  *   out    [width] the result, on every rank

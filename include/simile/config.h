@@ -20,7 +20,7 @@ typedef struct sim_config sim_config;
 
 /*
  * Reads a job file and the overrides "dotted.key=value" of the command line; numbers[i] is
- * the position of overrides[i] there, for messages.  The value of an override is YAML, so
+ * the position of overrides[i] there, for messages. The value of an override is YAML, so
  * it may be a list.
  * Errors: SIM_E_INPUT (no such file), SIM_E_CONFIG.  *out becomes the caller's.
  */
@@ -31,7 +31,7 @@ SIM_MUST_USE sim_status sim_config_read(const char *path, size_t n_overrides,
 SIM_MUST_USE sim_status sim_config_parse(const char *text, size_t n_bytes,
                                          const char *name, sim_config **out);
 /* From now on an absent key has the value that its row states as `before`: for the job in a
- * checkpoint, which may have been written before the key existed.  Call before any fill. */
+ * checkpoint, which may have been written before the key existed. Call before any fill. */
 void sim_config_read_as_saved(sim_config *c);
 void sim_config_destroy(sim_config **c);
 
@@ -40,25 +40,25 @@ const char *sim_config_peek(const sim_config *c, const char *key);
 
 /*
  * Replaces the default of `key` in its table by `text`, for defaults that depend on another
- * key.  Must precede sim_config_fill of that table.  Borrows key and text until then.
+ * key. Must precede sim_config_fill of that table. Borrows key and text until then.
  */
 void sim_config_set_default(sim_config *c, const char *key, const char *text);
 
 /*
  * Fills `options` (zeroed first) from the keys of the table's section: the value of the job,
- * else the default.  At most once per table.
+ * else the default. At most once per table.
  */
 SIM_MUST_USE sim_status sim_config_fill(sim_config *c, const sim_option_table *table,
                                         void *options);
 
-/* Refuses keys that are in no filled table.  A sim_config_set_default for such a key is a
+/* Refuses keys that are in no filled table. A sim_config_set_default for such a key is a
  * bug. */
 SIM_MUST_USE sim_status sim_config_finish(sim_config *c);
 
 /* Refuses unknown keys of one section. */
 SIM_MUST_USE sim_status sim_config_finish_section(sim_config *c, const char *section);
 
-/* Sets an error at a key, with file and line, for checks of several keys.  Returns
+/* Sets an error at a key, with file and line, for checks of several keys. Returns
  * SIM_E_CONFIG. */
 sim_status sim_config_error(const sim_config *c, const char *key, const char *fmt, ...)
     SIM_PRINTF(3, 4);

@@ -46,7 +46,7 @@ enum { SIM_MAX_IMAGES = 1 << 30 };  /* per data set */
  */
 SIM_MUST_USE sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
                                          sim_image *out, sim_decode_notes *notes);
-/* Encodes an RGB image as JPEG of quality 1 to 100.  The caller owns *bytes [n]. */
+/* Encodes an RGB image as JPEG of quality 1 to 100. The caller owns *bytes [n]. */
 SIM_MUST_USE sim_status sim_image_encode_jpeg(const sim_image *image, int quality,
                                               uint8_t **bytes, size_t *n);
 /*
@@ -62,7 +62,7 @@ SIM_MUST_USE sim_status sim_image_resize_short(const sim_image *image, size_t si
 SIM_MUST_USE sim_status sim_image_crop_centre(const sim_image *image, size_t side,
                                               sim_image *out);
 
-/* Sums of bytes and of their squares per channel.  Integers, so they are exact. */
+/* Sums of bytes and of their squares per channel. Integers, so they are exact. */
 typedef struct {
     uint64_t pixels, sum[3], squares[3];
 } sim_moments;
@@ -88,7 +88,7 @@ typedef struct {
 } sim_dataset_info;
 
 /*
- * Opens a data set.  Every size in the file is checked against the length of the file before
+ * Opens a data set. Every size in the file is checked against the length of the file before
  * it is used.
  * Errors: SIM_E_INPUT, SIM_E_DATA; the message names the file and the defect.
  */
@@ -140,7 +140,7 @@ typedef struct {
 typedef struct sim_dataset_writer sim_dataset_writer;
 
 /*
- * Begins the data set `path`.  Image bytes go to PATH.part; sim_dataset_finish adds the HDF5
+ * Begins the data set `path`. Image bytes go to PATH.part; sim_dataset_finish adds the HDF5
  * metadata and renames the file, so that a crash leaves the old or the complete new file.
  * If PATH.journal is of the same identity, the images committed by the previous process are
  * recovered.
@@ -150,12 +150,12 @@ SIM_MUST_USE sim_status sim_dataset_create(const char *path, const sim_dataset_s
                                            sim_dataset_writer **out);
 /* The mark and number of images recovered by sim_dataset_create; zeros if there are none. */
 sim_dataset_mark sim_dataset_resumed(const sim_dataset_writer *w, size_t *n_images);
-/* Computes digest and, unless images are encoded, moments.  Thread-safe. */
+/* Computes digest and, unless images are encoded, moments. Thread-safe. */
 void sim_dataset_measure(const sim_dataset_spec *spec, sim_dataset_item *item);
 /* Appends an item after sim_dataset_measure. */
 SIM_MUST_USE sim_status sim_dataset_append_item(sim_dataset_writer *w,
                                                 const sim_dataset_item *item);
-/* sim_dataset_measure and sim_dataset_append_item.  `moments` is used if images are encoded
+/* sim_dataset_measure and sim_dataset_append_item. `moments` is used if images are encoded
  * and may be NULL otherwise. */
 SIM_MUST_USE sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes,
                                            size_t n, int32_t label,
@@ -165,7 +165,7 @@ SIM_MUST_USE sim_status sim_dataset_commit(sim_dataset_writer *w,
                                            const sim_dataset_mark *mark);
 /*
  * Appends all images committed by another writer for `path` under `identity`, whose spec is
- * otherwise equal.  Its temporary files remain until sim_dataset_discard.
+ * otherwise equal. Its temporary files remain until sim_dataset_discard.
  */
 SIM_MUST_USE sim_status sim_dataset_absorb(sim_dataset_writer *w, const char *path,
                                            sim_hash identity, sim_dataset_mark *mark);
@@ -223,8 +223,8 @@ extern const sim_option_table sim_augment_table;
 typedef struct sim_augment sim_augment;
 
 /*
- * Resolves the operations of each view from the preset or the lists of `options`.  Views
- * alternate: even views use the list of view 1, odd views that of view 2.  Every view ends
+ * Resolves the operations of each view from the preset or the lists of `options`. Views
+ * alternate: even views use the list of view 1, odd views that of view 2. Every view ends
  * with a resize and centre crop to its size, if needed, and normalization by mean and std [c].
  * Errors: SIM_E_CONFIG (a minimum exceeds its maximum).
  */
@@ -232,7 +232,7 @@ SIM_MUST_USE sim_status sim_augment_create(const sim_augment_options *options,
                                            const sim_dataset_info *about,
                                            const double *mean, const double *std,
                                            sim_augment **out);
-/* The pipeline of evaluation: resize, centre crop and normalization.  size 0: as stored,
+/* The pipeline of evaluation: resize, centre crop and normalization. size 0: as stored,
  * photos 224. */
 SIM_MUST_USE sim_status sim_augment_create_plain(size_t size,
                                                  const sim_dataset_info *about,
@@ -241,7 +241,7 @@ SIM_MUST_USE sim_status sim_augment_create_plain(size_t size,
 void sim_augment_destroy(sim_augment **a);
 /* Shape of a view. */
 void sim_augment_shape(const sim_augment *a, size_t *h, size_t *w, size_t *c);
-/* A description such as "crop 0.2-1, flip p 0.5" of view 0 or 1.  The caller owns *text. */
+/* A description such as "crop 0.2-1, flip p 0.5" of view 0 or 1. The caller owns *text. */
 SIM_MUST_USE sim_status sim_augment_text(const sim_augment *a, int view, char **text);
 
 /*
@@ -250,7 +250,7 @@ SIM_MUST_USE sim_status sim_augment_text(const sim_augment *a, int view, char **
  *   image  the sample
  *   out    [h][w][c] of sim_augment_shape, normalized, overwritten
  *
- * A pure function of the arguments.  Serial; may be called inside sim_for or a loader thread.
+ * A pure function of the arguments. Serial; may be called inside sim_for or a loader thread.
  * Uses sim_scratch.
  */
 SIM_MUST_USE sim_status sim_augment_view(const sim_augment *a, uint32_t seed,
@@ -273,7 +273,7 @@ typedef struct sim_loader sim_loader;
 
 /*
  * Starts `n_threads` threads that read, decode and augment lists of up to `max_requests`
- * requests.  Posting and waiting do not allocate.  Borrows `d` and `a` until it is destroyed.
+ * requests. Posting and waiting do not allocate. Borrows `d` and `a` until it is destroyed.
  */
 SIM_MUST_USE sim_status sim_loader_create(const sim_dataset *d, const sim_augment *a,
                                           uint32_t seed, int n_threads,
@@ -281,8 +281,8 @@ SIM_MUST_USE sim_status sim_loader_create(const sim_dataset *d, const sim_augmen
 /* Stops the threads after the requests that are being processed. */
 void sim_loader_destroy(sim_loader **l);
 /*
- * Posts a copy of a list; at most 4 lists may be outstanding.  Lists complete in the order
- * in which they were posted.  Adjacent requests of the same sample share one read and decode.
+ * Posts a copy of a list; at most 4 lists may be outstanding. Lists complete in the order
+ * in which they were posted. Adjacent requests of the same sample share one read and decode.
  */
 void sim_loader_post(sim_loader *l, const sim_view_request *requests, size_t n);
 /*
@@ -290,7 +290,7 @@ void sim_loader_post(sim_loader *l, const sim_view_request *requests, size_t n);
  * Errors: those of its first failed request, in the order of the list.
  */
 SIM_MUST_USE sim_status sim_loader_wait(sim_loader *l);
-/* Bytes that sim_loader_create allocates.  The threads use scratch in addition. */
+/* Bytes that sim_loader_create allocates. The threads use scratch in addition. */
 size_t sim_loader_bytes(int n_threads, size_t max_requests);
 /* Total time spent in sim_loader_wait. */
 double sim_loader_wait_seconds(const sim_loader *l);

@@ -43,7 +43,7 @@ extern const sim_option_table sim_batchnorm_table;
 /* ---- the batch ---- */
 
 /*
- * The part of the global batch that a pass covers.  Images are [block][view][slot]; this
+ * The part of the global batch that a pass covers. Images are [block][view][slot]; this
  * rank owns the blocks sim_tree_part(n_blocks, size, rank) = `blocks`.
  */
 typedef struct {
@@ -80,7 +80,7 @@ typedef struct {
 } sim_net_spec;
 
 /*
- * The backbone: image -> features [rows][dim] (after the mean pool).  Weights are drawn
+ * The backbone: image -> features [rows][dim] (after the mean pool). Weights are drawn
  * as torchvision does (kaiming normal, fan out; BN 1 and 0) from `seed`.
  * Names are torchvision's: conv1.weight, bn1.*, layer1.0.conv1.weight ...
  * Errors: SIM_E_CONFIG, for example if the image is too small for the net.
@@ -90,9 +90,9 @@ SIM_MUST_USE sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **
 /*
  * A head of linear layers from `in` to `dim`, `layers` of them, hidden width `hidden`,
  * optional BN and activation between, optional BN at the end; linear layers have a bias
- * if no BN follows (as in lightly and solo-learn).  Names are those of
+ * if no BN follows (as in lightly and solo-learn). Names are those of
  * torch.nn.Sequential: 0.weight, 0.bias, 1.weight ...  Initialised as torch.nn.Linear
- * (uniform, fan in).  `salt` separates the draws of a run's heads (0 projector, 1 predictor).
+ * (uniform, fan in). `salt` separates the draws of a run's heads (0 projector, 1 predictor).
  */
 typedef struct {
     size_t in, hidden, dim;
@@ -111,12 +111,12 @@ SIM_MUST_USE sim_status sim_head_create(const sim_head_spec *spec, sim_net **out
 /*
  * The context network of CPC: a grid of features [grid][grid][dim] per image -> the same shape.
  * `layers` residual blocks (0: 4) of a 3 x 3 convolution with bias over rows y - 2 .. y
- * and an activation; then a 1 x 1 convolution without bias.  The output at row y depends on
- * rows 0 .. y only.  The last row, whose context is not used for prediction, enters
+ * and an activation; then a 1 x 1 convolution without bias. The output at row y depends on
+ * rows 0 .. y only. The last row, whose context is not used for prediction, enters
  * its own output through the residuals only.
  * One row of a pass is a whole grid: sim_net_input and sim_net_dim are grid * grid * dim.
  * Convolutions are named by number: 0.weight [dim][dim][3][3], 0.bias
- * ... ; that of 1 x 1 is `layers`.weight.  Kaiming normal (fan out) from `seed`, biases zero.
+ * ... ; that of 1 x 1 is `layers`.weight. Kaiming normal (fan out) from `seed`, biases zero.
  * Paper: arXiv 1807.03748, section 3.2.
  */
 typedef struct {
@@ -150,7 +150,7 @@ const sim_net_tensor *sim_net_tensor_at(const sim_net *net, size_t i);
 
 enum { SIM_LAYER_INPUT = -1, SIM_LAYER_NONE = -2 };
 
-/* A layer as sim_net_layer_at describes it.  Its value per image is [h][w][c].
+/* A layer as sim_net_layer_at describes it. Its value per image is [h][w][c].
  *   conv, linear        y = weight * x
  *   norm                y = act(batch norm(x) + residual)
  *   act                 y = act(x + bias)
@@ -183,13 +183,13 @@ SIM_MUST_USE sim_status sim_net_visit_buffers(sim_net *net, const char *group,
 SIM_MUST_USE sim_status sim_net_visit_weights(sim_net *net, const char *group,
                                               const sim_visitor *v);
 
-/* Packs the filters for the kernels.  Call it after the weights change and before the
+/* Packs the filters for the kernels. Call it after the weights change and before the
  * next pass; with `backward` also for sim_net_backward. */
 void sim_net_pack(sim_net *net, bool backward);
 
 /* ---- passes ---- */
 
-/* Allocates the buffers of training passes over batches of this shape.  Borrows the net
+/* Allocates the buffers of training passes over batches of this shape. Borrows the net
  * and the reducer's ctx for the life of the tape. */
 SIM_MUST_USE sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
                                         const sim_reducer *reducer, bool backward,
@@ -215,13 +215,13 @@ void sim_net_backward(sim_tape *tape, const float *dy, float *dx, float *grads,
 
 /* ---- evaluation ---- */
 
-/* Forward passes with running statistics.  The evaluator owns the buffers of its passes,
+/* Forward passes with running statistics. The evaluator owns the buffers of its passes,
  * which process up to 64 images at a time, and borrows the net for its life. */
 typedef struct sim_evaluator sim_evaluator;
 SIM_MUST_USE sim_status sim_evaluator_create(sim_net *net, sim_evaluator **out);
 void sim_evaluator_destroy(sim_evaluator **evaluator);
 /*
- * Any number of images; changes no statistics.  Call sim_net_pack first.  Serial over calls.
+ * Any number of images; changes no statistics. Call sim_net_pack first. Serial over calls.
  *   x [n_images][h][w][c];  y [n_images][dim]
  */
 void sim_evaluator_run(sim_evaluator *evaluator, size_t n_images, const float *x,

@@ -83,14 +83,14 @@ void sim_job_texts_clear(sim_job_texts *t);
 /*
  * Reads and fills the job and one further section.
  *   texts  zeroed before, released by the caller also on failure; may be NULL
- * Local.  Errors: SIM_E_INPUT (no such file), SIM_E_CONFIG.
+ * Local. Errors: SIM_E_INPUT (no such file), SIM_E_CONFIG.
  */
 SIM_MUST_USE sim_status sim_job_load(const sim_job_source *source,
                                      const sim_job_section *section, sim_job *job,
                                      sim_job_texts *texts);
 /* Reads the method section only; the job file may omit everything else. */
 SIM_MUST_USE sim_status sim_job_load_method(const sim_job_source *source, sim_job *job);
-/* Parses the resolved job of a checkpoint; `name` replaces the path in messages.  A key that
+/* Parses the resolved job of a checkpoint; `name` replaces the path in messages. A key that
  * it lacks has the value that the key's row states as `before`. */
 SIM_MUST_USE sim_status sim_job_parse(const char *resolved, const char *name,
                                       const sim_job_section *section, sim_job *job);
@@ -99,7 +99,7 @@ SIM_MUST_USE sim_status sim_job_parse(const char *resolved, const char *name,
 
 /*
  * Checks what needs several keys: batch and block, group, ranks, images.
- * Local.  Errors: SIM_E_CONFIG; the message starts with the key ("batch: ...") and names
+ * Local. Errors: SIM_E_CONFIG; the message starts with the key ("batch: ...") and names
  * the nearest valid values.
  */
 SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about,

@@ -2,8 +2,8 @@
  * method.h - contrastive methods: views, networks, loss and gradients of a step.
  *
  * Module: method
- * A method owns its networks and computes a loss and gradients from a batch of views.  Each
- * method is one row of methods.def and one file; variants share a file.  src/method/README.md
+ * A method owns its networks and computes a loss and gradients from a batch of views. Each
+ * method is one row of methods.def and one file; variants share a file. src/method/README.md
  * defines the losses.
  */
 #ifndef SIMILE_METHOD_H
@@ -22,7 +22,7 @@ enum {
     SIM_MAX_SCALARS = 4 /* trained scalars of a method */
 };
 
-/* What a method is created from.  comm, encoder and batchnorm are borrowed for its life.  The
+/* What a method is created from. comm, encoder and batchnorm are borrowed for its life. The
  * functions that neither create nor run a method do not use comm: it may be NULL. */
 typedef struct {
     const sim_comm *comm;
@@ -35,8 +35,8 @@ typedef struct {
 } sim_method_env;
 
 /*
- * Images of a step that pass through a network together: [local block][view][slot].  The slots
- * of a shuffled part are permuted over the global batch (shuffle BN).  The rank that owns a
+ * Images of a step that pass through a network together: [local block][view][slot]. The slots
+ * of a shuffled part are permuted over the global batch (shuffle BN). The rank that owns a
  * slot loads the view of the image assigned to it, so no image is exchanged.
  */
 typedef struct {
@@ -62,7 +62,7 @@ typedef struct {
 } sim_method_times;
 
 /*
- * A trained scalar, such as the logarithm of the temperature.  Its key sets its initial value
+ * A trained scalar, such as the logarithm of the temperature. Its key sets its initial value
  * and its range.
  */
 typedef struct {
@@ -85,34 +85,34 @@ typedef struct {
 } sim_method_default;
 
 /*
- * Arrays by name for `simile loss`; src/method/README.md lists them.  The caller reads them
- * from a file.  Errors (missing array, wrong shape, zero or non-finite row) name array and row.
+ * Arrays by name for `simile loss`; src/method/README.md lists them. The caller reads them
+ * from a file. Errors (missing array, wrong shape, zero or non-finite row) name array and row.
  * Every rank requests the same names in the same order.
  */
 typedef struct sim_arrays {
     void *ctx;
     bool (*has)(void *ctx, const char *name);
-    /* Dimensions of a float32 or int32 array.  Errors: SIM_E_DATA if it is absent. */
+    /* Dimensions of a float32 or int32 array. Errors: SIM_E_DATA if it is absent. */
     sim_status (*dims)(void *ctx, const char *name, int n_dims,
                        size_t dims[SIM_MAX_DIMS]);
-    /* Rows [lo, lo + n) of the first dimension.  `unit`: a zero row of the last dimension is
-     * an error.  `out` has capacity for n rows of the array's dimensions. */
+    /* Rows [lo, lo + n) of the first dimension. `unit`: a zero row of the last dimension is
+     * an error. `out` has capacity for n rows of the array's dimensions. */
     sim_status (*floats)(void *ctx, const char *name, size_t lo, size_t n, bool unit,
                          float *out);
     sim_status (*ints)(void *ctx, const char *name, size_t lo, size_t n, int32_t *out);
     /* An integer attribute of an array, or `fallback` if it is absent. */
     sim_status (*number)(void *ctx, const char *name, const char *attribute,
                          int64_t fallback, int64_t *out);
-    /* Writes a result.  `local` has the global dims and this rank's rows [row_lo, row_hi) of
+    /* Writes a result. `local` has the global dims and this rank's rows [row_lo, row_hi) of
      * the first, in units of `unit` rows (sim_tree_part over units); without dims it is a
-     * scalar.  Collective. */
+     * scalar. Collective. */
     sim_status (*put)(void *ctx, const sim_tensor *local, size_t unit);
     /* Writes an attribute of a result. */
     sim_status (*put_number)(void *ctx, const char *name, const char *attribute,
                              int64_t value);
 } sim_arrays;
 
-/* A method.  `options` is the struct that `table` fills; `self` is created by `create`. */
+/* A method. `options` is the struct that `table` fills; `self` is created by `create`. */
 typedef struct sim_method_row {
     const char *name, *paper;
     const sim_option_table *table; /* section "method", without `name` */
@@ -124,20 +124,20 @@ typedef struct sim_method_row {
 
     /* The networks. */
     sim_model_spec (*model)(const void *options);
-    /* Checks options against each other and against the images.  May be NULL.
+    /* Checks options against each other and against the images. May be NULL.
      * Errors: SIM_E_CONFIG. */
     SIM_MUST_USE sim_status (*check)(const sim_method_env *env, const void *options);
     /* Fills the parts of a step's input; returns their number. */
     size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);
-    /* Appends the bytes that create takes, by item.  Of env->comm only rank and size are
+    /* Appends the bytes that create takes, by item. Of env->comm only rank and size are
      * read: they may be those of another rank or of a future run. */
     SIM_MUST_USE sim_status (*plan)(const sim_method_env *env, const void *options,
                                     sim_plan_row rows[32], size_t *n_rows);
     /* Bytes of a checkpoint in addition to trained weights and their optimizer state:
-     * momentum encoder, queue of all ranks.  NULL: none. */
+     * momentum encoder, queue of all ranks. NULL: none. */
     size_t (*saved_bytes)(const sim_method_env *env, const void *options);
     /* Logs warnings about options that probably have an unwanted effect; n_images of the data
-     * set.  May be NULL. */
+     * set. May be NULL. */
     void (*advise)(const sim_method_env *env, const void *options, size_t n_images);
     /* Order of magnitude of the initial gradient of a scalar; 0 if none is trained. */
     double (*scalar_gradient_bound)(const void *options, size_t batch);
@@ -149,20 +149,20 @@ typedef struct sim_method_row {
     SIM_MUST_USE sim_status (*create)(const sim_method_env *env, const void *options,
                                       void **self);
     void (*destroy)(void **self);
-    /* The phases of a step, in this order; see sim_method_forward_backward.  Collective. */
+    /* The phases of a step, in this order; see sim_method_forward_backward. Collective. */
     void (*forward)(void *self, const sim_method_batch *batch);
-    /* Fills the report and the gradients of all embeddings.  A method whose loss contains
+    /* Fills the report and the gradients of all embeddings. A method whose loss contains
      * networks writes their gradients to `grads`. */
     void (*loss)(void *self, const sim_method_batch *batch, sim_loss_report *report,
                  float *grads);
     void (*backward)(void *self, const sim_loss_report *report, float *grads);
-    /* Called after an update or a load of the weights, not after a skipped step.  Packs the
+    /* Called after an update or a load of the weights, not after a skipped step. Packs the
      * weights; pushes the keys of the step to the queue. */
     void (*updated)(void *self);
     /* Called at the start of a new run: initializes the momentum encoder from the trained
-     * networks.  May be NULL. */
+     * networks. May be NULL. */
     void (*started)(void *self);
-    /* True if the last step only filled a queue: no weight is updated.  NULL: never. */
+    /* True if the last step only filled a queue: no weight is updated. NULL: never. */
     bool (*idle)(void *self);
 
     /* ---- state ---- */
@@ -172,7 +172,7 @@ typedef struct sim_method_row {
                    const char *groups[SIM_MAX_NETS]);
     /* Trained scalars; returns their number. */
     size_t (*scalars)(void *self, sim_method_scalar out[SIM_MAX_SCALARS]);
-    /* Networks of the momentum encoder.  May be NULL. */
+    /* Networks of the momentum encoder. May be NULL. */
     size_t (*momentum_nets)(void *self, sim_net *nets[SIM_MAX_NETS],
                             const char *groups[SIM_MAX_NETS]);
     sim_queue *(*queue)(void *self); /* or NULL */
@@ -180,13 +180,13 @@ typedef struct sim_method_row {
      * /momentum, /queue. */
     SIM_MUST_USE sim_status (*visit)(void *self, const sim_visitor *v);
     sim_embeddings (*embeddings)(void *self);
-    /* A line for the log, such as "510 negatives per anchor, mean over 512 anchors".  The
+    /* A line for the log, such as "510 negatives per anchor, mean over 512 anchors". The
      * caller frees it. */
     SIM_MUST_USE sim_status (*about)(void *self, char **text);
 
     /* ---- simile loss ---- */
 
-    /* Computes loss and gradients of given embeddings.  Collective. */
+    /* Computes loss and gradients of given embeddings. Collective. */
     SIM_MUST_USE sim_status (*compute)(const sim_comm *c, const void *options,
                                        const sim_arrays *arrays, double *loss);
 } sim_method_row;
@@ -230,7 +230,7 @@ size_t sim_method_images_per_slot(const sim_method_row *row, const void *options
 bool sim_method_shuffles(const sim_method *m);
 sim_queue *sim_method_queue(const sim_method *m); /* or NULL */
 
-/* Trained tensors with their offsets in the gradients (networks, then scalars).  The caller
+/* Trained tensors with their offsets in the gradients (networks, then scalars). The caller
  * frees the array. */
 SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter **out,
                                               size_t *n);

@@ -2,7 +2,7 @@
  * model.h - the networks of a job or checkpoint: which there are, their shapes and names.
  *
  * Module: model
- * The only module that describes networks.  Training creates them from a sim_model_spec,
+ * The only module that describes networks. Training creates them from a sim_model_spec,
  * evaluation opens the same ones from a checkpoint.
  */
 #ifndef SIMILE_MODEL_H
@@ -14,8 +14,8 @@
 /* ---- patches of an image ---- */
 
 /*
- * A centred grid of grid x grid patches, each overlapping its neighbours by half.  The step
- * is side / (grid + 1), rounded down; a patch is two steps wide.  grid 0: the whole image is
+ * A centred grid of grid x grid patches, each overlapping its neighbours by half. The step
+ * is side / (grid + 1), rounded down; a patch is two steps wide. grid 0: the whole image is
  * the only patch.
  */
 typedef struct {
@@ -53,7 +53,7 @@ typedef struct {
 } sim_model_spec;
 
 /*
- * Specifications of all networks for one image size, derived from a sim_model_spec.  It
+ * Specifications of all networks for one image size, derived from a sim_model_spec. It
  * contains pointers into itself: it must not be copied or moved.
  */
 typedef struct {
@@ -97,7 +97,7 @@ SIM_MUST_USE sim_status sim_model_visit(const sim_model *m, const char *prefix,
 
 /*
  * Creates the networks in `nets` and loads their weights from a checkpoint; ready for
- * sim_net_evaluate.  A network that the layout does not have stays NULL.
+ * sim_net_evaluate. A network that the layout does not have stays NULL.
  * Errors: as sim_model_create and sim_checkpoint_load.
  */
 SIM_MUST_USE sim_status sim_model_open(const sim_checkpoint *k,

@@ -2,7 +2,7 @@
  * optim.h - optimizers, schedules and the moving average, elementwise on named tensors.
  *
  * Module: optim
- * Norms are summed in double, in fixed chunks of 4096 elements reduced by a tree.  The update is the same on every rank.
+ * Norms are summed in double, in fixed chunks of 4096 elements reduced by a tree. The update is the same on every rank.
  */
 #ifndef SIMILE_OPTIM_H
 #define SIMILE_OPTIM_H

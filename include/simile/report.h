@@ -16,7 +16,7 @@
  *
  *   cells  [rows * columns] pointers to uint8 [h][w][c]; NULL leaves a cell white
  *
- * Local.  Errors: SIM_E_IO if the file cannot be written.
+ * Local. Errors: SIM_E_IO if the file cannot be written.
  */
 typedef struct {
     size_t rows, columns, h, w, c, zoom, gap;

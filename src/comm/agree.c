@@ -23,7 +23,7 @@ static bool begins_with_rank(const char *text)
     return end != digits && strncmp(end, " on ", 4) == 0;
 }
 
-/* Whether the message names a rank already, from an earlier agreement.  A caller may have
+/* Whether the message names a rank already, from an earlier agreement. A caller may have
  * prefixed a file since: "z.h5: rank 2 on node1: ...". */
 static bool names_a_rank(const char *message)
 {

@@ -2,7 +2,7 @@
  * deadline.c - a deadline for the start: MPI_Init, and what precedes the watchdog of a run.
  *
  * A thread counts short waits instead of comparing clocks, so that a suspended job does not
- * miss the deadline when it resumes.  It can end the process while MPI blocks.
+ * miss the deadline when it resumes. It can end the process while MPI blocks.
  */
 #include "private.h"
 

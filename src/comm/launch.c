@@ -21,7 +21,7 @@ static long number(const char *name)
 
 /*
  * The innermost launcher takes precedence: mpirun in a Slurm job starts its daemons by srun,
- * and the size of that step is the number of daemons.  Of Slurm only a step is considered: a
+ * and the size of that step is the number of daemons. Of Slurm only a step is considered: a
  * program started directly in an allocation of N tasks is one process, whatever SLURM_NTASKS
  * is.
  */

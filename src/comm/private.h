@@ -8,7 +8,7 @@
 
 #include <mpi.h>
 
-/* Bracket every call into MPI, for sim_comm_seconds and sim_comm_bytes.  They do not nest. */
+/* Bracket every call into MPI, for sim_comm_seconds and sim_comm_bytes. They do not nest. */
 double sim_comm_enter(void);
 void sim_comm_leave(double entered, size_t sent_bytes);
 
@@ -19,8 +19,8 @@ size_t sim_comm_rows_per_piece(size_t row_bytes);
 size_t sim_comm_piece(size_t left, size_t piece);
 
 /*
- * Collective.  In-place all-gather: rank r provides rows [first[r], first[r + 1]) of `all`, which
- * it holds there already.  Returns the bytes that this rank sent.
+ * Collective. In-place all-gather: rank r provides rows [first[r], first[r + 1]) of `all`, which
+ * it holds there already. Returns the bytes that this rank sent.
  */
 size_t sim_comm_allgather(const sim_comm *c, const size_t *first, size_t row_bytes,
                           void *all);
@@ -32,7 +32,7 @@ int *sim_comm_counts(void);
 typedef enum { SIM_START_ALONE, SIM_START_MPIRUN, SIM_START_SRUN } sim_start;
 
 /*
- * Number of processes that the launcher started, this one included; 1 by default.  Call it
+ * Number of processes that the launcher started, this one included; 1 by default. Call it
  * before MPI starts, since MPI_Init sets some of these variables itself.
  */
 long sim_comm_launched(sim_start *how);
@@ -40,7 +40,7 @@ long sim_comm_launched(sim_start *how);
 /* Seconds that MPI_Init may take. */
 double sim_comm_start_seconds(void);
 
-/* Whether srun started processes that cannot connect to each other.  MPI_Init would end them
+/* Whether srun started processes that cannot connect to each other. MPI_Init would end them
  * with many lines and no advice. */
 bool sim_comm_is_scattered(void);
 

@@ -1,7 +1,7 @@
 /*
  * reduce.c - reduction of doubles over leaves, for many groups at once: batch norm, the loss.
  *
- * Each rank reduces its leaves of a group to the group's maximal nodes.  The nodes are gathered,
+ * Each rank reduces its leaves of a group to the group's maximal nodes. The nodes are gathered,
  * and every rank reduces them by the tree.
  */
 #include "private.h"
@@ -45,7 +45,7 @@ static sim_range part_of_group(const groups *g, size_t group, sim_range r)
     return lo < hi ? (sim_range){lo - base, hi - base} : (sim_range){0, 0};
 }
 
-/* Maximal nodes of `r`, group after group; returns their number.  nodes may be NULL. */
+/* Maximal nodes of `r`, group after group; returns their number. nodes may be NULL. */
 static size_t nodes_of(const groups *g, sim_range r, sim_range *nodes)
 {
     size_t n = 0;

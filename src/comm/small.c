@@ -1,7 +1,7 @@
 /*
  * small.c - broadcast, barrier, and reductions that are exact in any order.
  *
- * Integer sums, extrema and bitwise operations do not depend on the order, so MPI_Allreduce is used.  Floating-point
+ * Integer sums, extrema and bitwise operations do not depend on the order, so MPI_Allreduce is used. Floating-point
  * sums are in sum.c and reduce.c.
  */
 #include "private.h"

@@ -3,7 +3,7 @@
  *
  * If each of P = 2^k ranks holds one node and all nodes have one depth in the tree, a
  * vector-halving reduce-scatter with partner r^1 first adds exactly the pairs of the tree.
- * Otherwise rank s receives slice s of every maximal node and reduces it by the tree.  An
+ * Otherwise rank s receives slice s of every maximal node and reduces it by the tree. An
  * all-gather follows in both cases; the bits are those of one rank.
  */
 #include "private.h"
@@ -74,7 +74,7 @@ static bool uses_halving(size_t size, size_t n_leaves)
 
 /*
  * Reduce-scatter: halves the vector log2 P times; at[k] is the part of this rank before step k.
- * Its part of the sum is in place in `nodes`.  `spare` has space for half a vector.
+ * Its part of the sum is in place in `nodes`. `spare` has space for half a vector.
  */
 static size_t halve(const sim_comm *c, size_t n, float *nodes, float *spare,
                     sim_range at[MAX_STEPS])

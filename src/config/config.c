@@ -197,7 +197,7 @@ static void truncate_words(char *key, const char *like)
     *key = '\0';
 }
 
-/* Edit distance of a key to a known one.  Of a key below a list, only the list's name counts.
+/* Edit distance of a key to a known one. Of a key below a list, only the list's name counts.
  * A single word is compared with the last word, as its section may be missing. */
 static size_t distance_to(const known *k, const char *key)
 {

@@ -6,7 +6,7 @@
 
 #include "tiles.h"
 
-/* Results of a row, gathered on every rank.  A row without a loss (no positive, or an empty
+/* Results of a row, gathered on every rank. A row without a loss (no positive, or an empty
  * denominator) has lse = INFINITY, so that all its probabilities are 0. */
 typedef struct {
     double lse;      /* log-sum-exp of the row's similarities / T */

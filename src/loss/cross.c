@@ -1,7 +1,7 @@
 /*
  * cross.c - buffers of anchors against columns, and the common part of their reports.
  *
- * In: a and b of this rank.  Out: both sides on every rank, and the report.
+ * In: a and b of this rank. Out: both sides on every rank, and the report.
  * Called by: cross_softmax.c, cross_sigmoid.c.
  */
 #include "cross.h"

@@ -1,7 +1,7 @@
 /*
  * cross.h - state of the losses of anchors against columns, with both sides on every rank.
  *
- * Side 0 are the anchors a, side 1 the columns b.  The same code computes da and db: the rows of
+ * Side 0 are the anchors a, side 1 the columns b. The same code computes da and db: the rows of
  * one side are compared with the rows of the other.
  */
 #ifndef SIMILE_LOSS_CROSS_H
@@ -32,7 +32,7 @@ struct sim_cross {
     leaf_sums sums;
 };
 
-/* Running state of a row over the column tiles.  The positive is kept separate from the
+/* Running state of a row over the column tiles. The positive is kept separate from the
  * negatives, so that no precision is lost when it dominates the sum. */
 typedef struct {
     float positive, negative; /* similarities: the positive, the largest other */

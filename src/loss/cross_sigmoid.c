@@ -1,9 +1,9 @@
 /*
  * cross_sigmoid.c - SigLIP: each pair of anchor and column is a binary classification.
  *
- * In: anchors a and columns b of this rank.  Out: the loss and its gradients.
+ * In: anchors a and columns b of this rank. Out: the loss and its gradients.
  * With x_ij = scale s_ij + bias, L = (sum_{i != j} softplus(x_ij) + sum_i softplus(-x_ii)) / n
- * and dL/dx_ij = sigmoid(x_ij) / n, on the diagonal -sigmoid(-x_ii) / n.  No row needs a
+ * and dL/dx_ij = sigmoid(x_ij) / n, on the diagonal -sigmoid(-x_ii) / n. No row needs a
  * normalizer: one pass computes the loss and da, a second one over local columns db.
  * Euler: dL/d log scale = sum_ij scale s_ij dL/dx_ij = sum_i a_i . da_i = sum_j b_j . db_j.
  * Zhai et al. 2023, arXiv 2303.15343, section 3.2.

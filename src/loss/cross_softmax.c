@@ -1,9 +1,9 @@
 /*
  * cross_softmax.c - InfoNCE of anchors against columns, in one direction or in both.
  *
- * In: anchors a and columns b of this rank.  Out: the loss and the gradients of its mean.
+ * In: anchors a and columns b of this rank. Out: the loss and the gradients of its mean.
  * L_i = -s_ii / T + log sum_{j in D} exp(s_ij / T); D are all columns, or when decoupled all
- * but i.  With P_ij = exp(s_ij / T - lse_i) and Q_ij = exp(s_ij / T - lse'_j), the softmax
+ * but i. With P_ij = exp(s_ij / T - lse_i) and Q_ij = exp(s_ij / T - lse'_j), the softmax
  * of column j over anchors, the gradient with respect to s_ij is (P_ij - [i = j]) / (T n),
  * with both directions (P_ij + Q_ij - 2 [i = j]) / (2 T n): da needs b, db needs a, each
  * rank computes its own rows of both without communication of gradients.

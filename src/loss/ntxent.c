@@ -1,12 +1,12 @@
 /*
  * ntxent.c - NT-Xent, DCL, DCLW and SupCon over the global batch.
  *
- * In: unit rows of this rank.  Out: the loss and the gradient of the global mean.
+ * In: unit rows of this rank. Out: the loss and the gradient of the global mean.
  * L_i = -(mean over positives p of s_ip) / T + log sum_{j in D(i)} exp(s_ij / T); D(i) is
  * all but i, and when decoupled all but i and its positives; the positives' part is weighted
- * by w_i (DCLW), or -log sum_p exp(s_ip / T) (inside).  With P_ij = exp(s_ij / T - lse_i) for
+ * by w_i (DCLW), or -log sum_p exp(s_ip / T) (inside). With P_ij = exp(s_ij / T - lse_i) for
  * j in D(i), else 0, and the positive weight a_ij = w_i / |P(i)| or its share of the
- * positives' sum, dz_i = sum_j (P_ij + P_ji - a_ij - a_ji) z_j / (T rows).  Positives are
+ * positives' sum, dz_i = sum_j (P_ij + P_ji - a_ij - a_ji) z_j / (T rows). Positives are
  * mutual and share their number: all anchors of a label have the same group.
  *
  * Similarities are quadratic in z and divided by T, so by Euler's relation the gradient with
@@ -247,7 +247,7 @@ static double inside_weight(const ntxent *q, const row_record *anchor, double s)
 }
 
 /*
- * Weight of the positive with similarity s, P_ij + P_ji - a_ij - a_ji.  For an only
+ * Weight of the positive with similarity s, P_ij + P_ji - a_ij - a_ji. For an only
  * positive it is computed from the negatives' share, since P rounds to 1.
  */
 static double positive_weight(const ntxent *q, size_t row, size_t column, double s)
@@ -286,7 +286,7 @@ static void weight_label(const ntxent *q, size_t row, size_t i, column_tile c,
             p[j] = (float)positive_weight(q, row, first + j, (double)s[j]);
 }
 
-/* Similarities of row i to its weights.  A positive of the anchor's own slot dominates the
+/* Similarities of row i to its weights. A positive of the anchor's own slot dominates the
  * gradient and is added to the row's sum in double. */
 static void weight_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
                        double *sum)

@@ -10,7 +10,7 @@
  * weights of DCLW in z_dot_dz. scale: factor / (T rows), the scale of the gradients. */
 void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale);
 
-/* ---- labels: n columns of a tile against an anchor's label.  Serial; may be called inside sim_for. ---- */
+/* ---- labels: n columns of a tile against an anchor's label. Serial; may be called inside sim_for. ---- */
 
 size_t sim_label_count(size_t n, const int32_t *labels, int32_t label);
 /* Moves the similarities of the label's columns from s to `same`; -INFINITY where none. */

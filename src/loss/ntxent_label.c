@@ -2,7 +2,7 @@
  * ntxent_label.c - which columns of a tile share the anchor's label, without a branch.
  *
  * With ten classes a tenth of all columns are positives: a loop over them one by one would
- * cost as much as the product.  Every loop here is elementwise, or 16 lanes reduced 8, 4, 2,
+ * cost as much as the product. Every loop here is elementwise, or 16 lanes reduced 8, 4, 2,
  * 1, so the compiler vectorizes it and the bits do not depend on their width.
  */
 #include "ntxent.h"

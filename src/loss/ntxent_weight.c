@@ -1,11 +1,11 @@
 /*
  * ntxent_weight.c - DCLW: weights of the positive pairs, larger for dissimilar pairs.
  *
- * In: the records of all rows.  Out: their losses and positive weights.
- * With e_k = exp(s_k / sigma) and n pairs, w_k = 2 - n e_k / sum e.  The mean loss holds
+ * In: the records of all rows. Out: their losses and positive weights.
+ * With e_k = exp(s_k / sigma) and n pairs, w_k = 2 - n e_k / sum e. The mean loss holds
  * -(1 / (n T)) sum_k w_k s_k; its derivative with respect to s_m is -(1 / (n T)) (w_m - f_m),
  * where f_m = (2 - w_m) (s_m - S) / sigma, S = sum e s / sum e, is the gradient through the
- * weights.  Every rank does this for all pairs: n exponentials cost little compared with a tile.
+ * weights. Every rank does this for all pairs: n exponentials cost little compared with a tile.
  * Yeh et al. 2022, arXiv 2110.06848, section 3.2.
  */
 #include "ntxent.h"
@@ -22,7 +22,7 @@ static double sigma_of(const sim_ntxent_options *o)
     return o->weight_sigma > 0 ? o->weight_sigma : 0.5;
 }
 
-/* A leaf's similarities, stored in z_dot_dz of the first view's rows.  In double: against a
+/* A leaf's similarities, stored in z_dot_dz of the first view's rows. In double: against a
  * small sigma the rounding of a tile's floats would be visible in the weights. */
 static void compare_leaf(size_t l, void *ctx)
 {

@@ -1,9 +1,9 @@
 /*
  * queue.c - the sharded first-in-first-out store: tiles of slots to ranks, pushes, state.
  *
- * In: the batch's unit rows.  Out: K rows, of which a rank stores its own tiles.
+ * In: the batch's unit rows. Out: K rows, of which a rank stores its own tiles.
  * A push gathers the batch (small compared with K), and each rank stores the rows that belong
- * to its slots.  All memory is allocated in create.
+ * to its slots. All memory is allocated in create.
  */
 #include "queue.h"
 

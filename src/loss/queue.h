@@ -64,7 +64,7 @@ typedef struct {
 } queue_tile;
 
 /*
- * All anchors against this rank's tiles, in ascending order.  `visit` receives similarities
+ * All anchors against this rank's tiles, in ascending order. `visit` receives similarities
  * s [anchors][QUEUE_TILE] of anchors [lo, hi), -INFINITY where a slot is not active, and
  * may overwrite them; calls for different anchors run in parallel.
  */

@@ -1,8 +1,8 @@
 /*
  * queue_contrast.c - anchors against their keys and all slots of a sharded queue.
  *
- * In: unit rows of this rank.  Out: the loss and the gradient of the global mean.
- * L_i = -s+ / T + log(exp(s+ / T) + sum over slots exp(s / T)).  With G_i = sum over slots
+ * In: unit rows of this rank. Out: the loss and the gradient of the global mean.
+ * L_i = -s+ / T + log(exp(s+ / T) + sum over slots exp(s / T)). With G_i = sum over slots
  * of softmax(s / T) times the slot's row, and w_i the slots' share of the whole sum (1 when
  * decoupled), the gradient is w_i (G_i - k_i) / (T n): the softmax runs over slots alone and
  * the positive enters by w_i, in double, so that no precision is lost when it dominates the sum.

@@ -3,7 +3,7 @@
  *
  * Called by: queue_contrast.c, queue_nearest.c.
  * The panels of a wave of tiles are packed once for all anchors; then each sim_for item
- * compares some anchors with all tiles of the wave, which stay in its L2 cache.  Anchors are
+ * compares some anchors with all tiles of the wave, which stay in its L2 cache. Anchors are
  * independent: their number per item depends on the threads and does not affect the results.
  */
 #include "queue.h"

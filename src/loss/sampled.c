@@ -133,7 +133,7 @@ static void store_indices(sim_sampled *e, const int32_t *positive,
     }
 }
 
-/* Similarities of an anchor's slots, and its record except the loss.  Draws of the positive
+/* Similarities of an anchor's slots, and its record except the loss. Draws of the positive
  * itself are ignored for accuracy. */
 static anchor_record score_slots(const sim_sampled *e, size_t i, double *s)
 {
@@ -154,7 +154,7 @@ static anchor_record score_slots(const sim_sampled *e, size_t i, double *s)
 }
 
 /* Similarities to weights in place: p_s, and for the positive p_0 - 1 from the others'
- * shares.  Returns the loss. */
+ * shares. Returns the loss. */
 static double weight_slots(size_t m, const sim_cross_options *o, double *s)
 {
     double top = o->decoupled ? s[1] : s[0], others = 0, temperature = o->temperature;
@@ -223,7 +223,7 @@ static bool own_target(const sim_sampled *e, size_t p, size_t *target)
 
 /*
  * Pairs of own targets, by target, then in ascending order; those of target t are in
- * [begin[t], begin[t + 1]).  Counts are stored at offset 2, so that filling turns begins
+ * [begin[t], begin[t + 1]). Counts are stored at offset 2, so that filling turns begins
  * into ends at offset 1.
  */
 static void sort_pairs(sim_sampled *e)

@@ -1,7 +1,7 @@
 /*
  * tiles.c - tiles with fixed boundaries, running sums, and sums by leaves of 32 slots.
  *
- * Called by: all losses.  Tile sums accumulate in fp32 lanes and merge in double.
+ * Called by: all losses. Tile sums accumulate in fp32 lanes and merge in double.
  * Only the gather communicates.
  */
 #include "tiles.h"

@@ -68,7 +68,7 @@ void sim_tile_finish(const tile_workspace *work, size_t d, size_t m, double scal
 
 /*
  * exp(s / T - 1 / T) of unit rows stays in fp32's range while 2 / T < 80: one shift serves
- * every row.  Below T = 0.025 the running maximum shifts.  Depends on T alone.
+ * every row. Below T = 0.025 the running maximum shifts. Depends on T alone.
  */
 bool sim_tile_shift_is_fixed(double temperature);
 

@@ -1,7 +1,7 @@
 /*
  * opt_adamw.c - Adam with decoupled weight decay, in PyTorch's form.
  *
- * Loshchilov, Hutter 2019, arXiv 1711.05101; Kingma, Ba 2015, arXiv 1412.6980.  Update t = 1,
+ * Loshchilov, Hutter 2019, arXiv 1711.05101; Kingma, Ba 2015, arXiv 1412.6980. Update t = 1,
  * 2 ...:
  *   w -= lr wd w; m = b1 m + (1 - b1) g; s = b2 s + (1 - b2) g^2
  *   w -= lr / (1 - b1^t) m / (sqrt(s / (1 - b2^t)) + eps)

@@ -1,12 +1,12 @@
 /*
  * opt_lars.c - layer-wise adaptive rate scaling, in the four forms that published recipes use.
  *
- * You, Gitman, Ginsburg 2017, arXiv 1708.03888.  With g' = g + wd w:
+ * You, Gitman, Ginsburg 2017, arXiv 1708.03888. With g' = g + wd w:
  *   simclr  trust = eta |w| / |g'|; v = mu v + lr trust g'; w -= v
  *   mocov3  trust = eta |w| / |g'|; v = mu v + trust g';    w -= lr v
  *   bolts   trust = eta |w| / (|g| + wd |w| + 1e-8); then as mocov3, the first v a copy
  *   larc    as bolts, but batch norm and biases are adapted and decayed too
- * Excluded tensors (BN, biases) get trust 1 and no decay.  Zero norms: trust 1 (bolts and
+ * Excluded tensors (BN, biases) get trust 1 and no decay. Zero norms: trust 1 (bolts and
  * larc: no decay either).
  */
 #include "optim_row.h"

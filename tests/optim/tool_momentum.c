@@ -3,7 +3,7 @@
  *
  *   tool_momentum update ONLINE.bin AVERAGE.bin OUT.bin count steps m
  *   tool_momentum factor m0 cosine PROGRESS...
- * ONLINE: float32 [steps][count].  The factors are printed, one per line.
+ * ONLINE: float32 [steps][count]. The factors are printed, one per line.
  */
 #include "simile/memory.h"
 #include "simile/optim.h"
