@@ -74,9 +74,9 @@ typedef struct {
 typedef struct {
     char *resolved; /* YAML: all keys with their values */
     char *identity; /* lines "key: value" of the keys that determine the result */
-    char
-        *identity_before; /* lines "key: value": what an identity without the key implies;
-                              "" if a missing key always differs */
+    /* Lines "key: value": the value that an identity without the key implies; "" if a missing key
+     * always differs. */
+    char *identity_before;
 } sim_job_texts;
 void sim_job_texts_clear(sim_job_texts *t);
 

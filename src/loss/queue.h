@@ -39,8 +39,8 @@ struct sim_queue {
     float *panels;   /* of a wave */
     slot_sum *sums;  /* [stack][n] */
     slot_sum *total; /* [n] over all slots */
-    float
-        *partials; /* [stack][n][d] gradients; also the workspace of the sum over ranks */
+    /* [stack][n][d] gradients; also the workspace of the sum over ranks. */
+    float *partials;
     double *tile_sums; /* [n_tiles] similarities of all anchors to a tile's slots */
     int64_t *best;     /* [n] the most similar slot */
 };
