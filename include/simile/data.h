@@ -265,8 +265,7 @@ void sim_augment_show(const sim_augment *a, const float *view, uint8_t *out);
 
 typedef struct {
     uint32_t sample, epoch, view;
-    float
-        *out; /* [h][w][c]; no two requests overlap; valid until the list is waited for */
+    float *out; /* [h][w][c]; requests do not overlap; valid until the list is complete */
 } sim_view_request;
 
 typedef struct sim_loader sim_loader;

@@ -123,8 +123,8 @@ static void truncate_to_width(char *text)
         return;
     size_t columns = 0;
     for (char *p = text; *p; p++) {
-        columns +=
-            ((unsigned char)*p & 0xc0) != 0x80; /* first byte of a UTF-8 character */
+        if (((unsigned char)*p & 0xc0) != 0x80) /* not a UTF-8 continuation byte */
+            columns++;
         if (columns >= size.ws_col) {
             *p = '\0';
             return;

@@ -163,8 +163,7 @@ static void rows_are_gathered_in_place_and_to_any_root(void **state)
     for (int root = 0; root < comm->size; root++)
         for (size_t n = 1; n <= 23; n++) {
             uint64_t all[24], one[24], local[24];
-            size_t units =
-                (n + 4) / 5; /* with 1 unit on 4 ranks, three ranks have no rows */
+            size_t units = (n + 4) / 5; /* 1 unit on 4 ranks: three have no rows */
             sim_range u = sim_partition_range(sim_comm_partition(comm), units);
             size_t lo = u.lo * 5 < n ? u.lo * 5 : n, hi = u.hi * 5 < n ? u.hi * 5 : n;
             memset(all, 0xee, sizeof all);

@@ -100,8 +100,8 @@ static void invalid_json_is_refused_with_its_line(void **state)
     assert_null(j);
 }
 
-static int
-    allocations_left; /* allocations of jansson up to the one that fails; 0: none fails */
+/* Allocations of jansson up to the one that fails; 0: none fails. */
+static int allocations_left;
 
 static void *failing_malloc(size_t n)
 {
@@ -135,8 +135,8 @@ static void every_failed_allocation_is_reported(void **state)
     ASSERT_OK(dump_object(&complete));
     json_set_alloc_funcs(failing_malloc, free);
     for (int k = 1; k < 200; k++) {
-        allocations_left =
-            k % 2 ? k / 2 + 1 : 0; /* alternately in jansson and in sim_alloc */
+        /* Alternately in jansson and in sim_alloc. */
+        allocations_left = k % 2 ? k / 2 + 1 : 0;
         sim_memory_fail_at(k % 2 ? 0 : (uint64_t)k / 2);
         if (dump_object(&text) != SIM_OK) {
             refused++;

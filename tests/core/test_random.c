@@ -48,8 +48,8 @@ static void integers_are_unbiased(void **state)
 {
     (void)state;
     enum { DRAWS = 30000 };
-    const uint32_t n =
-        3u << 30; /* without rejection half of the draws would be in the first third */
+    /* Without rejection half of the draws would be in the first third. */
+    const uint32_t n = 3u << 30;
     size_t counts[3] = {0};
     for (uint32_t i = 0; i < DRAWS; i++) {
         sim_random r = {.seed = 5, .purpose = SIM_RANDOM_TEST, .sample = i};
