@@ -17,12 +17,12 @@ enum { CROSS_BUFFERS = 8 };
 static void list_cross_buffers(sim_cross *e, const sim_rows_shape *s,
                                sim_buffer list[CROSS_BUFFERS])
 {
-    list[0] = SIM_BUFFER(e->rows[0], s->n * s->d);
-    list[1] = SIM_BUFFER(e->rows[1], s->n * s->d);
-    list[2] = SIM_BUFFER(e->records[0], s->n);
-    list[3] = SIM_BUFFER(e->records[1], s->n);
-    list[4] = SIM_BUFFER(e->weights[0], s->n);
-    list[5] = SIM_BUFFER(e->weights[1], s->n);
+    list[0] = SIM_BUFFER(e->rows[SIDE_ANCHORS], s->n * s->d);
+    list[1] = SIM_BUFFER(e->rows[SIDE_COLUMNS], s->n * s->d);
+    list[2] = SIM_BUFFER(e->records[SIDE_ANCHORS], s->n);
+    list[3] = SIM_BUFFER(e->records[SIDE_COLUMNS], s->n);
+    list[4] = SIM_BUFFER(e->weights[SIDE_ANCHORS], s->n);
+    list[5] = SIM_BUFFER(e->weights[SIDE_COLUMNS], s->n);
     list[6] = SIM_BUFFER(e->row_dot_grad, s->n);
     list[7] = SIM_BUFFER(e->b_sum, s->d);
 }
@@ -83,8 +83,8 @@ tile_loop sim_cross_loop(const sim_cross *e, size_t side, sim_range rows)
 void sim_cross_gather(sim_cross *e, const float *a, const float *b)
 {
     size_t row_bytes = e->shape.d * sizeof(float);
-    sim_tile_gather(e->comm, &e->shape, row_bytes, a, e->rows[0]);
-    sim_tile_gather(e->comm, &e->shape, row_bytes, b, e->rows[1]);
+    sim_tile_gather(e->comm, &e->shape, row_bytes, a, e->rows[SIDE_ANCHORS]);
+    sim_tile_gather(e->comm, &e->shape, row_bytes, b, e->rows[SIDE_COLUMNS]);
 }
 
 void sim_cross_gather_records(sim_cross *e, size_t side)
@@ -135,11 +135,11 @@ void sim_cross_describe(sim_cross *e, sim_loss_report *report)
     size_t d = e->shape.d;
     double n = (double)e->shape.n, pairs = 0;
 
-    report->accuracy = sim_cross_mean(e, 0, offsetof(cross_record, correct));
-    report->positive = sim_cross_mean(e, 0, offsetof(cross_record, positive));
-    sim_leaf_moments(&e->sums, e->rows[1]);
+    report->accuracy = sim_cross_mean(e, SIDE_ANCHORS, offsetof(cross_record, correct));
+    report->positive = sim_cross_mean(e, SIDE_ANCHORS, offsetof(cross_record, positive));
+    sim_leaf_moments(&e->sums, e->rows[SIDE_COLUMNS]);
     memcpy(e->b_sum, e->sums.values, d * sizeof *e->b_sum);
-    sim_leaf_moments(&e->sums, e->rows[0]);
+    sim_leaf_moments(&e->sums, e->rows[SIDE_ANCHORS]);
     for (size_t k = 0; k < d; k++)
         pairs += e->sums.values[k] * e->b_sum[k];
     report->embedding_std = sim_leaf_std(&e->sums);

@@ -1,20 +1,22 @@
 /*
  * cross.h - state of the losses of anchors against columns, with both sides on every rank.
  *
- * Side 0 are the anchors a, side 1 the columns b. The same code computes da and db: the rows of
- * one side are compared with the rows of the other.
+ * The same code computes da and db: the rows of one side are compared with the rows of the other.
  */
 #ifndef SIMILE_LOSS_CROSS_H
 #define SIMILE_LOSS_CROSS_H
 
 #include "tiles.h"
 
+/* The anchors a and the columns b. */
+enum { SIDE_ANCHORS, SIDE_COLUMNS, N_SIDES };
+
 /* Results of a row of one side, gathered on every rank. */
 typedef struct {
-    double lse;      /* log-sum-exp of the row's logits; softmax alone */
+    double lse;      /* log-sum-exp of the row's logits; softmax only */
     double loss;     /* of the row */
     double positive; /* similarity of its positive */
-    double correct;  /* 1: the positive beats every other */
+    double correct;  /* 1 if the positive has the largest similarity */
     double share;    /* softmax: of the negatives in the row's sum; decoupled 1 */
     double bias;     /* sigmoid: sum of the gradients with respect to the row's logits */
 } cross_record;
@@ -22,13 +24,12 @@ typedef struct {
 struct sim_cross {
     const sim_comm *comm;
     sim_rows_shape shape;
-    sim_range local;          /* rows of this rank */
-    float *rows[2];           /* [n][d] of a side, all ranks' */
-    cross_record *records[2]; /* [n] */
-    float *weights
-        [2]; /* [n] of the rows' log-sum-exps: sim_tile_lse_weight; softmax alone */
-    double *row_dot_grad; /* [n] row . its gradient, of one side */
-    double *b_sum;        /* [d] sum of b */
+    sim_range local;                /* rows of this rank */
+    float *rows[N_SIDES];           /* [n][d] per side, of all ranks */
+    cross_record *records[N_SIDES]; /* [n] per side */
+    float *weights[N_SIDES]; /* [n] sim_tile_lse_weight of the rows; softmax only */
+    double *row_dot_grad;    /* [n] row . its gradient, of one side */
+    double *b_sum;           /* [d] sum of b */
     leaf_sums sums;
 };
 
@@ -55,7 +56,7 @@ double sim_cross_sum_row_dots(sim_cross *e);
  */
 float sim_cross_split_positive(cross_scores *scores, size_t row, sim_range columns,
                                float *s);
-/* accuracy, positive, negative and embedding_std, from side 0's records and both sides' rows. */
+/* accuracy, positive, negative and embedding_std, from the records of the anchors and the rows of both sides. */
 void sim_cross_describe(sim_cross *e, sim_loss_report *report);
 
 #endif

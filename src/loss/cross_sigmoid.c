@@ -122,14 +122,14 @@ void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
 
     SIM_ASSERT(e->shape.n >= 2 && scale > 0);
     sim_cross_gather(e, a, b);
-    differentiate_side(&q, 0, da, da != NULL);
-    sim_cross_gather_records(e, 0);
-    *report =
-        (sim_loss_report){.loss = sim_cross_mean(e, 0, offsetof(cross_record, loss)),
-                          .d_bias = sim_cross_mean(e, 0, offsetof(cross_record, bias))};
+    differentiate_side(&q, SIDE_ANCHORS, da, da != NULL);
+    sim_cross_gather_records(e, SIDE_ANCHORS);
+    *report = (sim_loss_report){
+        .loss = sim_cross_mean(e, SIDE_ANCHORS, offsetof(cross_record, loss)),
+        .d_bias = sim_cross_mean(e, SIDE_ANCHORS, offsetof(cross_record, bias))};
     sim_cross_describe(e, report);
     if (db)
-        differentiate_side(&q, 1, db, !da);
+        differentiate_side(&q, SIDE_COLUMNS, db, !da);
     if (da || db)
         report->d_log_scale = sim_cross_sum_row_dots(e);
 }

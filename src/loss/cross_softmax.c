@@ -112,10 +112,11 @@ static void first_pass(size_t item, void *ctx)
 static void weight_row(const softmax *q, size_t row, sim_range columns, float *s)
 {
     const sim_cross *e = q->e;
-    bool both = q->options->columns, own = both || q->side == 0;
+    bool both = q->options->columns, own = both || q->side == SIDE_ANCHORS;
     float weight = own ? e->weights[q->side][row]
                        : sim_tile_lse_weight(q->fixed, q->inverse, (double)INFINITY);
-    const float *other = both || q->side == 1 ? e->weights[!q->side] + columns.lo : NULL;
+    const float *other =
+        both || q->side == SIDE_COLUMNS ? e->weights[!q->side] + columns.lo : NULL;
 
     sim_tile_probabilities(q->fixed, q->inverse, columns.hi - columns.lo, weight, other,
                            s);
@@ -129,7 +130,8 @@ static void add_positives(const softmax *q, sim_range rows, double *sum)
     size_t d = e->shape.d;
     for (size_t i = rows.lo; i < rows.hi; i++) {
         double positive_weight =
-            e->records[0][i].share + (q->options->columns ? e->records[1][i].share : 0);
+            e->records[SIDE_ANCHORS][i].share +
+            (q->options->columns ? e->records[SIDE_COLUMNS][i].share : 0);
         sim_tile_add_scaled(sum + (i - rows.lo) * d, d, -positive_weight,
                             e->rows[!q->side] + i * d);
     }
@@ -194,11 +196,12 @@ static void evaluate_side(softmax *q, size_t side)
 
 static void fill_report(softmax *q, sim_loss_report *report)
 {
-    *report =
-        (sim_loss_report){.loss = sim_cross_mean(q->e, 0, offsetof(cross_record, loss))};
+    *report = (sim_loss_report){
+        .loss = sim_cross_mean(q->e, SIDE_ANCHORS, offsetof(cross_record, loss))};
     if (q->options->columns)
-        report->loss =
-            (report->loss + sim_cross_mean(q->e, 1, offsetof(cross_record, loss))) / 2;
+        report->loss = (report->loss + sim_cross_mean(q->e, SIDE_COLUMNS,
+                                                      offsetof(cross_record, loss))) /
+                       2;
     report->loss *= factor_of(q->options);
     sim_cross_describe(q->e, report);
 }
@@ -214,14 +217,14 @@ void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const flo
 
     SIM_ASSERT(e->shape.n >= 2 && options->temperature > 0);
     sim_cross_gather(e, a, b);
-    evaluate_side(&q, 0);
+    evaluate_side(&q, SIDE_ANCHORS);
     if (options->columns)
-        evaluate_side(&q, 1);
+        evaluate_side(&q, SIDE_COLUMNS);
     fill_report(&q, report);
     if (da)
-        differentiate_side(&q, 0, da, true);
+        differentiate_side(&q, SIDE_ANCHORS, da, true);
     if (db)
-        differentiate_side(&q, 1, db, !da);
+        differentiate_side(&q, SIDE_COLUMNS, db, !da);
     if (da || db)
         report->d_log_temperature = -sim_cross_sum_row_dots(e);
 }
