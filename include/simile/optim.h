@@ -1,8 +1,9 @@
 /*
- * optim.h - optimizers, schedules and the moving average, elementwise on named tensors.
+ * optim.h - optimizers, schedules and the exponential moving average of weights.
  *
  * Module: optim
- * Norms are summed in double, in fixed chunks of 4096 elements reduced by a tree. The update is the same on every rank.
+ * Norms are summed in double, in fixed chunks of 4096 elements that are reduced by a tree. The update
+ * is the same on every rank.
  */
 #ifndef SIMILE_OPTIM_H
 #define SIMILE_OPTIM_H
@@ -24,10 +25,10 @@ extern const sim_option_table sim_optimizer_table;
 
 /* Section `schedule`. */
 typedef struct {
-    int64_t epochs, steps; /* one of them; steps 0: by epochs */
+    int64_t epochs, steps; /* length of the run; steps 0: by epochs */
     double warmup_epochs;
-    int64_t warmup_steps;
-    int shape; /* cosine|constant|steps */
+    int64_t warmup_steps; /* 0: by warmup_epochs */
+    int shape;            /* cosine|constant|steps */
 } sim_schedule_options;
 extern const sim_option_table sim_schedule_table;
 
