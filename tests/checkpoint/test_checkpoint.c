@@ -21,11 +21,11 @@ static const sim_checkpoint_options keep_all = {.keep = 1000};
 typedef struct {
     float weights[300], other[40];
     int64_t count;
-} state_of_run;
+} example_state;
 
-static sim_status visit(void *object, const sim_visitor *v)
+static sim_status visit_example(void *object, const sim_visitor *v)
 {
-    state_of_run *s = object;
+    example_state *s = object;
     sim_status st = SIM_OK;
     const sim_tensor matrix = {.name = "conv1.weight",
                                .type = SIM_F32,
@@ -39,16 +39,16 @@ done:
     return st;
 }
 
-static char folder[64];
+static char directory[64];
 static sim_run run;
 
 static int set_up(void **state)
 {
     (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/simile-test-XXXXXX");
-    if (!mkdtemp(folder))
+    (void)snprintf(directory, sizeof directory, "/tmp/simile-test-XXXXXX");
+    if (!mkdtemp(directory))
         return -1;
-    return sim_run_open(&alone, folder, &run) == SIM_OK ? 0 : -1;
+    return sim_run_open(&alone, directory, &run) == SIM_OK ? 0 : -1;
 }
 
 static int tear_down(void **state)
@@ -56,13 +56,13 @@ static int tear_down(void **state)
     char command[128];
     (void)state;
     sim_run_close(&alone, &run);
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    (void)snprintf(command, sizeof command, "rm -rf %s", directory);
     return system(command);
 }
 
-static state_of_run state_at(int64_t step)
+static example_state state_at(int64_t step)
 {
-    state_of_run s = {.count = step};
+    example_state s = {.count = step};
     sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = (uint32_t)step};
     for (size_t i = 0; i < 300; i++)
         s.weights[i] = sim_random_normal(&r);
@@ -73,8 +73,8 @@ static state_of_run state_at(int64_t step)
 
 static sim_status save(int64_t step, const sim_checkpoint_options *options)
 {
-    state_of_run s = state_at(step);
-    const sim_state_source source = {visit, &s};
+    example_state s = state_at(step);
+    const sim_state_source source = {visit_example, &s};
     const sim_checkpoint_head head = {.step = step,
                                       .epoch = 2,
                                       .samples = 64,
@@ -85,13 +85,13 @@ static sim_status save(int64_t step, const sim_checkpoint_options *options)
     return sim_checkpoint_write(&alone, &run, options, &head, &source, 1);
 }
 
-/* The newest good one is step `want`, and holds that step's numbers. */
+/* The newest good checkpoint is step `want` and has the values of that step. */
 static void assert_newest(int64_t want)
 {
     sim_checkpoint *k = NULL;
-    state_of_run s = {0}, expected = state_at(want);
-    const sim_state_source source = {visit, &s};
-    ASSERT_OK(sim_checkpoint_newest(&alone, folder, &k));
+    example_state s = {0}, expected = state_at(want);
+    const sim_state_source source = {visit_example, &s};
+    ASSERT_OK(sim_checkpoint_newest(&alone, directory, &k));
     assert_non_null(k);
     assert_int_equal(sim_checkpoint_head_of(k)->step, want);
     ASSERT_OK(sim_checkpoint_load(k, &source, 1));
@@ -101,7 +101,7 @@ static void assert_newest(int64_t want)
 
 static void path_of(int64_t step, char out[128])
 {
-    (void)snprintf(out, 128, "%s/checkpoints/step-%09lld.h5", folder, (long long)step);
+    (void)snprintf(out, 128, "%s/checkpoints/step-%09lld.h5", directory, (long long)step);
 }
 
 static void a_saved_checkpoint_is_read_back(void **state)
@@ -122,7 +122,7 @@ static void old_checkpoints_are_deleted_except_step_0(void **state)
     char checkpoints[128];
     for (int64_t step = 0; step <= 60; step += 10)
         ASSERT_OK(save(step, &few));
-    (void)snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", folder);
+    (void)snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", directory);
     ASSERT_OK(sim_directory_list(checkpoints, &names));
     static const char *const want[] = {"latest",
                                        "step-000000000.h5",
@@ -189,10 +189,10 @@ static void a_run_with_only_corrupted_files_is_refused(void **state)
     char path[128];
     sim_checkpoint *k = NULL;
     path_of(3, path);
-    ASSERT_OK(sim_checkpoint_newest(&alone, folder, &k));
-    assert_null(k); /* none at all */
+    ASSERT_OK(sim_checkpoint_newest(&alone, directory, &k));
+    assert_null(k); /* the directory is empty */
     write_bytes(path, "", 0);
-    ASSERT_REFUSED(sim_checkpoint_newest(&alone, folder, &k), SIM_E_DATA,
+    ASSERT_REFUSED(sim_checkpoint_newest(&alone, directory, &k), SIM_E_DATA,
                    "none of its 1");
     ASSERT_REFUSED(sim_checkpoint_open(&alone, path, &k), SIM_E_DATA, "no checkpoint");
     ASSERT_REFUSED(sim_checkpoint_open(&alone, "/nowhere.h5", &k), SIM_E_INPUT,
@@ -203,51 +203,51 @@ static void a_nan_is_refused(void **state)
 {
     (void)state;
     sim_checkpoint *k = NULL;
-    state_of_run s = state_at(4);
+    example_state s = state_at(4);
     s.weights[17] = (float)NAN;
-    const sim_state_source source = {visit, &s};
+    const sim_state_source source = {visit_example, &s};
     const sim_checkpoint_head head = {
         .step = 4, .config = "", .identity = "", .history = "[]", .fingerprint = "0"};
     ASSERT_OK(sim_checkpoint_write(&alone, &run, &keep_all, &head, &source, 1));
-    ASSERT_OK(sim_checkpoint_newest(&alone, folder, &k));
+    ASSERT_OK(sim_checkpoint_newest(&alone, directory, &k));
     ASSERT_REFUSED(sim_checkpoint_load(k, &source, 1), SIM_E_DATA, "not finite");
     sim_checkpoint_close(&k);
 }
 
 /* ---- faults ---- */
 
-static int left, error_number;
+static int calls_left, error_number;
 
-static bool fails(void)
+static bool must_fail(void)
 {
-    if (--left != 0)
+    if (--calls_left != 0)
         return false;
     errno = error_number;
     return true;
 }
 
-static ssize_t bad_write(int fd, const void *p, size_t n)
+static ssize_t failing_write(int fd, const void *p, size_t n)
 {
-    return fails() ? -1 : write(fd, p, n > 1500 ? 1500 : n);
+    return must_fail() ? -1 : write(fd, p, n > 1500 ? 1500 : n);
 }
 
-static int bad_fsync(int fd)
+static int failing_fsync(int fd)
 {
-    return fails() ? -1 : fsync(fd);
+    return must_fail() ? -1 : fsync(fd);
 }
 
-static int bad_rename(const char *a, const char *b)
+static int failing_rename(const char *a, const char *b)
 {
-    return fails() ? -1 : rename(a, b);
+    return must_fail() ? -1 : rename(a, b);
 }
 
-static void a_full_disk_at_any_point_loses_at_most_the_new_one(void **state)
+static void a_full_disk_at_any_call_loses_at_most_the_new_checkpoint(void **state)
 {
     (void)state;
     sim_file_calls bad = sim_file_posix;
-    bad.write = bad_write;
-    bad.fsync = bad_fsync;
-    bad.rename = bad_rename;
+    bad.write = failing_write;
+    bad.fsync = failing_fsync;
+    bad.rename = failing_rename;
     error_number = ENOSPC;
     ASSERT_OK(save(1, &keep_all));
     for (int k = 1; k <= 50; k++) {
@@ -255,11 +255,11 @@ static void a_full_disk_at_any_point_loses_at_most_the_new_one(void **state)
         sim_checkpoint *newest = NULL;
         path_of(2, path);
         (void)unlink(path);
-        left = k;
+        calls_left = k;
         sim_file_use(&bad);
         sim_status st = save(2, &keep_all);
         sim_file_use(NULL);
-        ASSERT_OK(sim_checkpoint_newest(&alone, folder, &newest));
+        ASSERT_OK(sim_checkpoint_newest(&alone, directory, &newest));
         int64_t step = sim_checkpoint_head_of(newest)->step;
         sim_checkpoint_close(&newest);
         assert_true(step == 1 || step == 2);
@@ -286,7 +286,7 @@ static void a_kill_at_any_time_leaves_a_good_checkpoint(void **state)
         (void)kill(child, SIGKILL);
         (void)waitpid(child, NULL, 0);
         sim_checkpoint *k = NULL;
-        ASSERT_OK(sim_checkpoint_newest(&alone, folder, &k));
+        ASSERT_OK(sim_checkpoint_newest(&alone, directory, &k));
         int64_t step = sim_checkpoint_head_of(k)->step;
         sim_checkpoint_close(&k);
         assert_newest(step);
@@ -297,19 +297,20 @@ static void a_run_has_one_writer(void **state)
 {
     (void)state;
     sim_run second = {0};
-    ASSERT_REFUSED(sim_run_open(&alone, folder, &second), SIM_E_CREATE, "is held by pid");
+    ASSERT_REFUSED(sim_run_open(&alone, directory, &second), SIM_E_CREATE,
+                   "is held by pid");
     sim_run_close(&alone, &run);
-    ASSERT_OK(sim_run_open(&alone, folder, &second)); /* the lock was released */
+    ASSERT_OK(sim_run_open(&alone, directory, &second)); /* the lock was released */
     sim_run_close(&alone, &second);
     pid_t child = fork();
     if (child == 0) { /* a holder that ends without releasing the lock */
         sim_run dead = {0};
-        _exit(sim_run_open(&alone, folder, &dead) == SIM_OK ? 0 : 1);
+        _exit(sim_run_open(&alone, directory, &dead) == SIM_OK ? 0 : 1);
     }
     siginfo_t info;
     (void)waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT); /* dead, not yet reaped */
     assert_int_equal(info.si_status, 0);
-    ASSERT_OK(sim_run_open(&alone, folder, &run));
+    ASSERT_OK(sim_run_open(&alone, directory, &run));
     (void)waitpid(child, NULL, 0);
 }
 
@@ -322,7 +323,7 @@ int main(void)
         TEST(a_corrupted_file_is_skipped_for_an_older_one),
         TEST(a_run_with_only_corrupted_files_is_refused),
         TEST(a_nan_is_refused),
-        TEST(a_full_disk_at_any_point_loses_at_most_the_new_one),
+        TEST(a_full_disk_at_any_call_loses_at_most_the_new_checkpoint),
         TEST(a_kill_at_any_time_leaves_a_good_checkpoint),
         TEST(a_run_has_one_writer),
     };

@@ -1,12 +1,12 @@
 /*
  * simile-test: timeout 480
- * test_faults.c - a save that is cut anywhere: by a crash, a power cut, a disk that is full
- * or lies.  After each the newest good checkpoint is the new or the one before, never a
- * harmed one, and the next save goes well.
+ * test_faults.c - saves interrupted at any system call by a crash, a power cut, a full disk
+ * or a disk that ignores syncs; and faults in the run directory and its lock.
  *
- * A disk of our own stands behind the file table: it knows what was synced, and at a power
- * cut takes back, cuts or fills with noise what was not; renames too, until their folder is
- * synced.  Checkpoints with and without part files are tried.
+ * After each fault the newest good checkpoint is the new one or the previous one, never a
+ * corrupted one, and the next save succeeds.  A simulated disk replaces the table of file
+ * calls.  It records which bytes and renames were synced; a power cut reverts, truncates or
+ * overwrites those that were not.  Checkpoints with and without part files are tested.
  */
 #include "simile_test.h"
 
@@ -24,20 +24,20 @@
 #include <unistd.h>
 
 static const sim_comm alone = {.rank = 0, .size = 1, .host = "testhost"};
-static char folder[64], checkpoints[128];
+static char directory[64], checkpoints[128];
 static sim_run run;
 
-/* ---- state: 300 weights, and 90 rows of a queue, which may go to parts ---- */
+/* ---- state: 300 weights, and 90 rows of a queue, which may be stored in part files ---- */
 
 enum { ROWS = 90, WIDTH = 4 };
 
 typedef struct {
     float weights[300], rows[ROWS * WIDTH];
-} state_of_run;
+} example_state;
 
-static sim_status visit(void *object, const sim_visitor *v)
+static sim_status visit_example(void *object, const sim_visitor *v)
 {
-    state_of_run *s = object;
+    example_state *s = object;
     sim_status st = SIM_OK;
     const sim_tensor rows = {.name = "rows",
                              .type = SIM_F32,
@@ -52,9 +52,9 @@ done:
     return st;
 }
 
-static state_of_run state_at(int64_t step)
+static example_state state_at(int64_t step)
 {
-    state_of_run s;
+    example_state s;
     sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = (uint32_t)step};
     for (size_t i = 0; i < 300; i++)
         s.weights[i] = sim_random_normal(&r);
@@ -65,8 +65,8 @@ static state_of_run state_at(int64_t step)
 
 static sim_status save_as(int64_t step, const char *identity, int64_t keep)
 {
-    state_of_run s = state_at(step);
-    const sim_state_source source = {visit, &s};
+    example_state s = state_at(step);
+    const sim_state_source source = {visit_example, &s};
     const sim_checkpoint_options options = {.keep = keep};
     const sim_checkpoint_head head = {.step = step,
                                       .config = "run: x\n",
@@ -81,16 +81,16 @@ static sim_status save(int64_t step)
     return save_as(step, "seed: 0\n", 100);
 }
 
-/* Step of the newest good one, whose numbers are that step's; -1 when they are not. */
+/* The step of the newest good checkpoint; -1 if its values are not those of that step. */
 static int64_t newest(void)
 {
     sim_checkpoint *k = NULL;
-    state_of_run s = {0};
-    const sim_state_source source = {visit, &s};
-    ASSERT_OK(sim_checkpoint_newest(&alone, folder, &k));
+    example_state s = {0};
+    const sim_state_source source = {visit_example, &s};
+    ASSERT_OK(sim_checkpoint_newest(&alone, directory, &k));
     assert_non_null(k);
     int64_t step = sim_checkpoint_head_of(k)->step;
-    state_of_run expected = state_at(step);
+    example_state expected = state_at(step);
     ASSERT_OK(sim_checkpoint_load(k, &source, 1));
     sim_checkpoint_close(&k);
     return memcmp(&s, &expected, sizeof s) == 0 ? step : -1;
@@ -109,7 +109,7 @@ static void write_bytes(const char *path, const char *bytes, size_t n)
     assert_int_equal(fclose(f), 0);
 }
 
-/* Removes all of the folder whose name contains `part`; how many there were. */
+/* Removes all files whose names contain `part`; returns their number. */
 static size_t remove_named(const char *part)
 {
     sim_names names = {0};
@@ -127,32 +127,32 @@ static size_t remove_named(const char *part)
     return n;
 }
 
-/* ---- the disk ---- */
+/* ---- the simulated disk ---- */
 
 enum { FILES = 32, RENAMES = 32 };
 
 typedef struct {
     int fd;         /* -1: closed */
-    char path[256]; /* where it stands now */
+    char path[256]; /* current path */
     off_t synced, written;
 } disk_file;
 
 typedef struct {
     char from[256], to[256];
-    char *before; /* what `to` held; NULL: it was not there */
+    char *before; /* previous content of `to`; NULL if it did not exist */
     size_t n_before;
 } disk_rename;
 
 static struct {
     disk_file files[FILES];
-    disk_rename renames[RENAMES]; /* whose folder was not synced since */
+    disk_rename renames[RENAMES]; /* not synced yet */
     size_t n_files, n_renames;
-    int calls, crash_at; /* that call is the last, and is done by half or not at all */
+    int calls, crash_at; /* number of the last call, of which half or nothing is done */
     bool dead;
-    int error_number,
-        error_at;        /* that call fails with this; for_good: all from then on */
-    bool for_good, lies; /* lies: syncs say yes and do nothing (the test's own test) */
-    size_t most;         /* bytes of a write; 0: all */
+    int error_number, error_at; /* errno, and the number of the call that fails with it */
+    bool permanent;             /* all calls from error_at on fail */
+    bool ignores_syncs;         /* syncs succeed and do nothing */
+    size_t write_limit;         /* bytes per write; 0: no limit */
 } disk;
 
 static void forget_renames(void)
@@ -168,8 +168,8 @@ static void new_disk(void)
     memset(&disk, 0, sizeof disk);
 }
 
-/* Is this call not to be done?  Then errno is set. */
-static bool refused(void)
+/* Counts a call.  True, with errno set, if it must fail. */
+static bool must_fail(void)
 {
     disk.calls++;
     if (disk.dead || disk.calls == disk.crash_at) {
@@ -178,13 +178,13 @@ static bool refused(void)
         return true;
     }
     if (disk.error_at == 0 || disk.calls < disk.error_at ||
-        (disk.calls > disk.error_at && !disk.for_good))
+        (disk.calls > disk.error_at && !disk.permanent))
         return false;
     errno = disk.error_number;
     return true;
 }
 
-static disk_file *file_of(int fd)
+static disk_file *find_disk_file(int fd)
 {
     for (size_t i = 0; i < disk.n_files; i++)
         if (disk.files[i].fd == fd)
@@ -195,7 +195,7 @@ static disk_file *file_of(int fd)
 static int disk_open(const char *path, int flags, mode_t mode)
 {
     bool making = (flags & O_CREAT) != 0;
-    if (making ? refused() : disk.dead)
+    if (making ? must_fail() : disk.dead)
         return -1;
     int fd = sim_file_posix.open(path, flags, mode);
     if (fd >= 0 && making) {
@@ -210,41 +210,42 @@ static int disk_open(const char *path, int flags, mode_t mode)
 static ssize_t disk_write(int fd, const void *p, size_t n)
 {
     bool was_dead = disk.dead;
-    disk_file *f = file_of(fd);
-    n = disk.most && n > disk.most ? disk.most : n;
-    if (refused()) {
-        if (!was_dead && disk.dead && write(fd, p, n / 2) > 0) /* half of it got there */
+    disk_file *f = find_disk_file(fd);
+    n = disk.write_limit && n > disk.write_limit ? disk.write_limit : n;
+    if (must_fail()) {
+        if (!was_dead && disk.dead &&
+            write(fd, p, n / 2) > 0) /* half of the bytes were written */
             f->written += (off_t)(n / 2);
         errno = disk.dead ? ENXIO : disk.error_number;
         return -1;
     }
-    ssize_t put = write(fd, p, n);
-    f->written += put > 0 ? put : 0;
-    return put;
+    ssize_t n_written = write(fd, p, n);
+    f->written += n_written > 0 ? n_written : 0;
+    return n_written;
 }
 
 static int disk_fsync(int fd)
 {
-    disk_file *f = file_of(fd);
-    if (refused())
+    disk_file *f = find_disk_file(fd);
+    if (must_fail())
         return -1;
-    if (f && !disk.lies)
+    if (f && !disk.ignores_syncs)
         f->synced = f->written;
-    if (!f && !disk.lies)
-        forget_renames(); /* a folder: there is one */
+    if (!f && !disk.ignores_syncs)
+        forget_renames(); /* fd is the only directory */
     return 0;
 }
 
 static int disk_close(int fd)
 {
-    disk_file *f = file_of(fd);
+    disk_file *f = find_disk_file(fd);
     if (f)
         f->fd = -1;
     return close(fd);
 }
 
-/* What a rename will cover, by plain reading: the table is in use. */
-static void remember(disk_rename *r)
+/* Saves the file that a rename replaces, without the table of file calls, which is in use. */
+static void save_replaced_file(disk_rename *r)
 {
     struct stat about;
     FILE *f = fopen(r->to, "rb");
@@ -257,16 +258,16 @@ static void remember(disk_rename *r)
     assert_int_equal(fclose(f), 0);
 }
 
-static int disk_rename_file(const char *from, const char *to)
+static int disk_rename_call(const char *from, const char *to)
 {
-    if (refused())
+    if (must_fail())
         return -1;
     assert_true(disk.n_renames < RENAMES);
     disk_rename *r = &disk.renames[disk.n_renames++];
     *r = (disk_rename){.before = NULL};
     (void)snprintf(r->from, sizeof r->from, "%s", from);
     (void)snprintf(r->to, sizeof r->to, "%s", to);
-    remember(r);
+    save_replaced_file(r);
     for (size_t i = 0; i < disk.n_files; i++)
         if (strcmp(disk.files[i].path, from) == 0)
             (void)snprintf(disk.files[i].path, sizeof disk.files[i].path, "%s", to);
@@ -275,25 +276,26 @@ static int disk_rename_file(const char *from, const char *to)
 
 static int disk_unlink(const char *path)
 {
-    return refused() ? -1 : unlink(path);
+    return must_fail() ? -1 : unlink(path);
 }
 
-static sim_file_calls behind; /* set in main: the table of this disk */
+static sim_file_calls disk_calls; /* set in main */
 
-/* ---- what a power cut leaves ---- */
+/* ---- power cuts ---- */
 
-enum { KEEP, TAKE_BACK, CUT, NOISE, ZEROS, AFTERMATHS };
+/* What happens to bytes and renames that were not synced. */
+enum { KEEP, REVERT, TRUNCATE, NOISE, ZEROS, N_OUTCOMES };
 
-/* The bytes of a file that were not synced. */
-static void lose(const disk_file *f, int how, sim_random *r)
+/* Applies a power cut to the bytes of a file that were not synced. */
+static void lose_bytes(const disk_file *f, int how, sim_random *r)
 {
     off_t left = f->written - f->synced;
     int fd = left > 0 && how != KEEP ? open(f->path, O_WRONLY) : -1;
     if (fd < 0)
         return;
-    if (how == TAKE_BACK)
+    if (how == REVERT)
         assert_int_equal(ftruncate(fd, f->synced), 0);
-    if (how == CUT)
+    if (how == TRUNCATE)
         assert_int_equal(
             ftruncate(fd, f->synced + (off_t)sim_random_below(r, (uint32_t)left + 1)), 0);
     for (off_t i = 0; (how == NOISE || how == ZEROS) && i < left; i++) {
@@ -304,12 +306,12 @@ static void lose(const disk_file *f, int how, sim_random *r)
     assert_int_equal(close(fd), 0);
 }
 
-/* Renames whose folder was not synced: none, all, or the last few did not happen. */
-static void take_renames_back(int how, sim_random *r)
+/* Reverts none, all, or the last few of the renames that were not synced. */
+static void revert_renames(int how, sim_random *r)
 {
-    size_t keep = how == KEEP        ? disk.n_renames
-                  : how == TAKE_BACK ? 0
-                                     : sim_random_below(r, (uint32_t)disk.n_renames + 1);
+    size_t keep = how == KEEP     ? disk.n_renames
+                  : how == REVERT ? 0
+                                  : sim_random_below(r, (uint32_t)disk.n_renames + 1);
     for (size_t i = disk.n_renames; i-- > keep;) {
         const disk_rename *n = &disk.renames[i];
         (void)rename(n->to, n->from);
@@ -324,8 +326,8 @@ static void power_cut(int how, uint32_t seed)
     sim_random r = {.purpose = SIM_RANDOM_TEST, .sample = seed};
     sim_file_use(NULL);
     for (size_t i = 0; i < disk.n_files; i++)
-        lose(&disk.files[i], how, &r);
-    take_renames_back(how, &r);
+        lose_bytes(&disk.files[i], how, &r);
+    revert_renames(how, &r);
 }
 
 /* ---- the tests ---- */
@@ -333,12 +335,12 @@ static void power_cut(int how, uint32_t seed)
 static int set_up(void **state)
 {
     (void)state;
-    /* In memory where there is such a place: the disk of this test is its own. */
-    (void)snprintf(folder, sizeof folder, "%s/simile-test-XXXXXX",
+    /* In memory where possible: the simulated disk needs no real one. */
+    (void)snprintf(directory, sizeof directory, "%s/simile-test-XXXXXX",
                    access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    if (!mkdtemp(folder) || sim_run_open(&alone, folder, &run) != SIM_OK)
+    if (!mkdtemp(directory) || sim_run_open(&alone, directory, &run) != SIM_OK)
         return -1;
-    (void)snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", folder);
+    (void)snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", directory);
     new_disk();
     return save(1) == SIM_OK ? 0 : -1;
 }
@@ -351,7 +353,7 @@ static int tear_down(void **state)
     forget_renames();
     sim_checkpoint_part_bytes(0, 0);
     sim_run_close(&alone, &run);
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    (void)snprintf(command, sizeof command, "rm -rf %s", directory);
     return system(command);
 }
 
@@ -361,15 +363,15 @@ static void use_parts(void)
     sim_checkpoint_part_bytes(100, 9 * WIDTH * sizeof(float));
 }
 
-/* The save of step 2, which stops for ever at call k; true while there is such a call. */
-static bool crash_at(int k, int how, uint32_t seed, bool lies)
+/* Saves step 2 with a crash at call k.  False if the save makes fewer calls. */
+static bool save_with_crash_at(int k, int how, uint32_t seed, bool ignores_syncs)
 {
     (void)remove_named("step-000000002");
     new_disk();
     disk.crash_at = k;
-    disk.most = 1500;
-    disk.lies = lies;
-    sim_file_use(&behind);
+    disk.write_limit = 1500;
+    disk.ignores_syncs = ignores_syncs;
+    sim_file_use(&disk_calls);
     sim_status st = save(2);
     bool crashed = disk.dead;
     power_cut(how, seed);
@@ -377,32 +379,33 @@ static bool crash_at(int k, int how, uint32_t seed, bool lies)
     if (!crashed)
         assert_int_equal(st, SIM_OK);
     if (found != 2 && (st == SIM_OK || found != 1))
-        fail_msg("call %d, aftermath %d, seed %u: status %d, but step %lld", k, how, seed,
+        fail_msg("call %d, outcome %d, seed %u: status %d, but step %lld", k, how, seed,
                  (int)st, (long long)found);
     return crashed;
 }
 
 static void sweep_crashes(void)
 {
-    for (int how = 0; how < AFTERMATHS; how++)
-        for (uint32_t seed = 0; seed < (how == CUT || how == NOISE ? 2 : 1); seed++) {
+    for (int how = 0; how < N_OUTCOMES; how++)
+        for (uint32_t seed = 0; seed < (how == TRUNCATE || how == NOISE ? 2 : 1);
+             seed++) {
             int k = 1;
-            while (crash_at(k, how, seed, false))
+            while (save_with_crash_at(k, how, seed, false))
                 k++;
             assert_true(k > 10);
             (void)remove_named("step-000000002");
-            ASSERT_OK(save(2)); /* life goes on */
+            ASSERT_OK(save(2));
             assert_int_equal(newest(), 2);
         }
 }
 
-static void a_crash_or_power_cut_at_any_call_leaves_a_good_one(void **state)
+static void a_crash_or_power_cut_at_any_call_leaves_a_good_checkpoint(void **state)
 {
     (void)state;
     sweep_crashes();
 }
 
-static void with_part_files_too(void **state)
+static void a_crash_or_power_cut_during_part_files_leaves_a_good_checkpoint(void **state)
 {
     (void)state;
     use_parts();
@@ -410,35 +413,36 @@ static void with_part_files_too(void **state)
     assert_int_equal(remove_named("step-000000002.part-"), 10);
 }
 
-/* A disk that lies about its syncs does harm, which is found: the disk above is no toy. */
-static void a_disk_that_does_not_sync_is_found_out(void **state)
+/* Verifies the simulated disk: without syncs a power cut does lose the new checkpoint, and
+ * the loss is detected. */
+static void without_syncs_a_power_cut_loses_the_new_checkpoint(void **state)
 {
     (void)state;
-    int64_t found[AFTERMATHS];
-    for (int how = 0; how < AFTERMATHS; how++) {
+    int64_t found[N_OUTCOMES];
+    for (int how = 0; how < N_OUTCOMES; how++) {
         (void)remove_named("step-000000002");
         new_disk();
-        disk.lies = true;
-        sim_file_use(&behind);
+        disk.ignores_syncs = true;
+        sim_file_use(&disk_calls);
         ASSERT_OK(save(2));
         power_cut(how, 1);
         found[how] = newest();
     }
     assert_int_equal(found[KEEP], 2);
-    assert_int_equal(found[TAKE_BACK], 1);
+    assert_int_equal(found[REVERT], 1);
     assert_int_equal(found[ZEROS], 1);
 }
 
-/* Call k fails with `number`; true while there is such a call. */
-static bool fail_at(int k, int number, bool for_good, sim_status code)
+/* Saves step 2 with call k failing.  False if the save makes fewer calls. */
+static bool save_with_error_at(int k, int number, bool permanent, sim_status code)
 {
     (void)remove_named("step-000000002");
     new_disk();
     disk.error_at = k;
     disk.error_number = number;
-    disk.for_good = for_good;
-    disk.most = 1500;
-    sim_file_use(&behind);
+    disk.permanent = permanent;
+    disk.write_limit = 1500;
+    sim_file_use(&disk_calls);
     sim_status st = save(2);
     bool failed = disk.calls >= k;
     sim_file_use(NULL);
@@ -447,17 +451,17 @@ static bool fail_at(int k, int number, bool for_good, sim_status code)
     if (st != SIM_OK && st != code)
         fail_msg("%s at call %d: status %d", strerror(number), k, (int)st);
     if (st == SIM_OK ? found != 2 : !strstr(sim_error_message(), strerror(number)))
-        fail_msg("%s at call %d: step %lld, story \"%s\"", strerror(number), k,
+        fail_msg("%s at call %d: step %lld, message \"%s\"", strerror(number), k,
                  (long long)found, sim_error_message());
     if (found != 1 && found != 2)
         fail_msg("%s at call %d: step %lld", strerror(number), k, (long long)found);
-    /* Where removing works, nothing stays that nobody asked for. */
+    /* Where files can be removed, no temporary or part file is left. */
     size_t left = remove_named(".tmp."), parts = 0;
     if (found == 1)
         parts = remove_named("step-000000002.part-");
-    if (!for_good && (left || parts))
-        fail_msg("%s at call %d: %zu temporaries and %zu parts left", strerror(number), k,
-                 left, parts);
+    if (!permanent && (left || parts))
+        fail_msg("%s at call %d: %zu temporary and %zu part files left", strerror(number),
+                 k, left, parts);
     return failed;
 }
 
@@ -472,15 +476,15 @@ static void sweep_errors(void)
                   {EROFS, SIM_E_ACCESS},
                   {EACCES, SIM_E_ACCESS}};
     for (size_t e = 0; e < sizeof errors / sizeof *errors; e++)
-        for (int for_good = 0; for_good < 2; for_good++) {
+        for (int permanent = 0; permanent < 2; permanent++) {
             int k = 1;
-            while (fail_at(k, errors[e].number, for_good, errors[e].code))
+            while (save_with_error_at(k, errors[e].number, permanent, errors[e].code))
                 k++;
             assert_true(k > 10);
         }
 }
 
-static void an_error_at_any_call_costs_at_most_the_new_one(void **state)
+static void an_error_at_any_call_loses_at_most_the_new_checkpoint(void **state)
 {
     (void)state;
     sweep_errors();
@@ -488,7 +492,7 @@ static void an_error_at_any_call_costs_at_most_the_new_one(void **state)
     sweep_errors();
 }
 
-static void a_folder_that_is_gone_is_told_and_may_come_back(void **state)
+static void a_missing_directory_is_reported_and_may_come_back(void **state)
 {
     (void)state;
     char away[256];
@@ -503,7 +507,7 @@ static void a_folder_that_is_gone_is_told_and_may_come_back(void **state)
     assert_int_equal(newest(), 2);
 }
 
-static void a_hiccup_of_the_disk_is_survived(void **state)
+static void a_transient_read_or_write_error_is_retried(void **state)
 {
     (void)state;
     size_t lost = 0;
@@ -513,20 +517,20 @@ static void a_hiccup_of_the_disk_is_survived(void **state)
         new_disk();
         disk.error_at = k;
         disk.error_number = EIO;
-        sim_file_use(&behind);
+        sim_file_use(&disk_calls);
         sim_status st = save(2);
         sim_file_use(NULL);
         forget_renames();
         if (disk.calls < k)
             break;
-        lost += st != SIM_OK; /* an fsync that failed stays failed */
+        lost += st != SIM_OK; /* fsync is not retried */
         assert_int_equal(newest(), st == SIM_OK ? 2 : newest());
     }
     assert_true(k > 5 && k < 200);
-    assert_in_range(lost, 1, 2); /* of the file, and of its folder */
+    assert_in_range(lost, 1, 2); /* fsync of the file and of its directory */
 }
 
-static void writes_of_a_byte_make_the_same_file(void **state)
+static void writes_of_one_byte_make_the_same_file(void **state)
 {
     (void)state;
     char path[256], *whole = NULL, *bytes = NULL;
@@ -535,8 +539,8 @@ static void writes_of_a_byte_make_the_same_file(void **state)
     ASSERT_OK(save(2));
     ASSERT_OK(sim_file_load(path, 1 << 24, &whole, &n));
     (void)remove_named("step-000000002");
-    disk.most = 1;
-    sim_file_use(&behind);
+    disk.write_limit = 1;
+    sim_file_use(&disk_calls);
     ASSERT_OK(save(2));
     sim_file_use(NULL);
     ASSERT_OK(sim_file_load(path, 1 << 24, &bytes, &m));
@@ -546,10 +550,10 @@ static void writes_of_a_byte_make_the_same_file(void **state)
     sim_free(bytes);
 }
 
-/* ---- harm to what is written ---- */
+/* ---- corrupted files ---- */
 
-/* One bit of a file flipped at many places, and the file cut: step 1 counts each time. */
-static void harm(const char *name, uint32_t flips)
+/* Flips single bits of a file of step 2 and truncates it; step 1 is the newest each time. */
+static void assert_corruption_is_detected(const char *name, uint32_t flips)
 {
     char path[256], *good = NULL;
     size_t n = 0;
@@ -567,7 +571,7 @@ static void harm(const char *name, uint32_t flips)
     for (size_t cut = 0; cut < n; cut += n / 20) {
         write_bytes(path, good, cut);
         if (newest() != 1)
-            fail_msg("%s: cut at byte %zu", name, cut);
+            fail_msg("%s: truncated at byte %zu", name, cut);
     }
     write_bytes(path, good, n);
     assert_int_equal(newest(), 2);
@@ -579,9 +583,9 @@ static void a_flipped_bit_anywhere_is_never_loaded(void **state)
     (void)state;
     use_parts();
     ASSERT_OK(save(2));
-    harm("step-000000002.h5", 200);
-    harm("step-000000002.part-0000.h5", 100);
-    harm("step-000000002.part-0009.h5", 100);
+    assert_corruption_is_detected("step-000000002.h5", 200);
+    assert_corruption_is_detected("step-000000002.part-0000.h5", 100);
+    assert_corruption_is_detected("step-000000002.part-0009.h5", 100);
 }
 
 static void latest_is_only_a_hint(void **state)
@@ -590,7 +594,7 @@ static void latest_is_only_a_hint(void **state)
     char path[256];
     path_of("latest", path);
     ASSERT_OK(save(2));
-    static const char *const texts[] = {"", "\xff\xfe rubbish \n\n",
+    static const char *const texts[] = {"", "\xff\xfe garbage \n\n",
                                         "step-000000001.h5\n", "step-000000077.h5\n",
                                         "../../etc/passwd\n"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
@@ -599,13 +603,13 @@ static void latest_is_only_a_hint(void **state)
     }
     assert_int_equal(unlink(path), 0);
     assert_int_equal(newest(), 2);
-    assert_int_equal(mkdir(path, 0777), 0); /* even then */
+    assert_int_equal(mkdir(path, 0777), 0); /* it cannot be written then */
     assert_int_equal(newest(), 2);
     ASSERT_OK(save(3));
     assert_int_equal(newest(), 3);
 }
 
-static void a_folder_named_like_a_checkpoint_is_passed_by(void **state)
+static void a_directory_named_like_a_checkpoint_is_skipped(void **state)
 {
     (void)state;
     char path[256];
@@ -614,18 +618,18 @@ static void a_folder_named_like_a_checkpoint_is_passed_by(void **state)
     assert_int_equal(newest(), 1);
     ASSERT_REFUSED(save(9), SIM_E_IO, "Is a directory");
     assert_int_equal(newest(), 1);
-    ASSERT_OK(save_as(10, "seed: 0\n", 1)); /* retires step 1, not the folder */
+    ASSERT_OK(save_as(10, "seed: 0\n", 1)); /* deletes step 1, not the directory */
     assert_int_equal(newest(), 10);
     assert_true(sim_path_is_directory(path));
     path_of("step-000000001.h5", path);
     assert_false(sim_path_exists(path));
 }
 
-static void a_stale_temporary_is_cleaned_and_a_planted_link_not_followed(void **state)
+static void a_stale_temporary_is_removed_and_a_planted_link_is_not_followed(void **state)
 {
     (void)state;
     char stale[256], planted[256], host[64] = "", text[8];
-    path_of("step-000000007.h5.tmp.elsewhere.4711", stale);
+    path_of("step-000000007.h5.tmp.otherhost.4711", stale);
     write_bytes(stale, "half a file", 11);
     path_of("precious", stale);
     write_bytes(stale, "keep me", 7);
@@ -636,7 +640,7 @@ static void a_stale_temporary_is_cleaned_and_a_planted_link_not_followed(void **
     ASSERT_OK(save(2));
     assert_int_equal(newest(), 2);
     sim_run_close(&alone, &run);
-    ASSERT_OK(sim_run_open(&alone, folder, &run));
+    ASSERT_OK(sim_run_open(&alone, directory, &run));
     assert_int_equal(remove_named(".tmp."), 0);
     FILE *f = fopen(stale, "rb");
     assert_non_null(f);
@@ -645,24 +649,24 @@ static void a_stale_temporary_is_cleaned_and_a_planted_link_not_followed(void **
     assert_memory_equal(text, "keep me", 7);
 }
 
-/* Copied in while the run goes on: our step of that number is not taken for it. */
-static void a_file_of_another_run_gives_way(void **state)
+/* A file copied into the directory during the run does not replace the save of its step. */
+static void a_file_of_another_run_is_replaced(void **state)
 {
     (void)state;
     sim_checkpoint *k = NULL;
     ASSERT_OK(save_as(2, "seed: 1\n", 100));
     ASSERT_OK(save(2));
-    ASSERT_OK(sim_checkpoint_newest(&alone, folder, &k));
+    ASSERT_OK(sim_checkpoint_newest(&alone, directory, &k));
     assert_string_equal(sim_checkpoint_head_of(k)->identity, "seed: 0\n");
     sim_checkpoint_close(&k);
 }
 
-/* Came to the step on another way, by weights or by position: it gives way too. */
-static void a_file_of_another_way_to_the_step_gives_way(void **state)
+/* A file of the same step and identity, but with other weights or another position. */
+static void a_file_of_another_branch_is_replaced(void **state)
 {
     (void)state;
-    state_of_run s = state_at(7);
-    const sim_state_source source = {visit, &s};
+    example_state s = state_at(7);
+    const sim_state_source source = {visit_example, &s};
     const sim_checkpoint_options options = {.keep = 100};
     sim_checkpoint_head head = {
         .step = 2, .config = "run: x\n", .identity = "seed: 0\n", .history = "[]"};
@@ -670,7 +674,7 @@ static void a_file_of_another_way_to_the_step_gives_way(void **state)
     sim_checkpoint *k = NULL;
     use_parts();
     ASSERT_OK(sim_checkpoint_write(&alone, &run, &options, &head, &source, 1));
-    assert_int_equal(newest(), -1); /* not the numbers of step 2 */
+    assert_int_equal(newest(), -1); /* not the values of step 2 */
     ASSERT_OK(save(2));
     assert_int_equal(newest(), 2);
     s = state_at(2);
@@ -682,184 +686,186 @@ static void a_file_of_another_way_to_the_step_gives_way(void **state)
     sim_checkpoint_close(&k);
 }
 
-static const char *shut; /* part of the names that cannot be opened */
+static const char *unreadable; /* part of the names that cannot be opened */
 
-static int open_shut(const char *path, int flags, mode_t mode)
+static int open_unless_unreadable(const char *path, int flags, mode_t mode)
 {
-    if (strstr(path, shut)) {
+    if (strstr(path, unreadable)) {
         errno = EACCES;
         return -1;
     }
     return sim_file_posix.open(path, flags, mode);
 }
 
-/* It may be good: no older one is taken instead. */
-static void what_cannot_be_read_ends_the_search(void **state)
+/* The file may be good, so no older one is used instead. */
+static void a_file_that_cannot_be_read_ends_the_search(void **state)
 {
     (void)state;
     static const char *const names[] = {"step-000000002.h5", "step-000000002.part-0009"};
     sim_file_calls calls = sim_file_posix;
     sim_checkpoint *k = NULL;
-    calls.open = open_shut;
+    calls.open = open_unless_unreadable;
     use_parts();
     ASSERT_OK(save(2));
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        shut = names[i];
+        unreadable = names[i];
         sim_file_use(&calls);
-        sim_status st = sim_checkpoint_newest(&alone, folder, &k);
+        sim_status st = sim_checkpoint_newest(&alone, directory, &k);
         sim_file_use(NULL);
         assert_int_equal(st, SIM_E_ACCESS);
         assert_null(k);
         assert_non_null(strstr(sim_error_message(), names[i]));
     }
-    (void)remove_named(names[1]); /* missing is no good for certain */
+    (void)remove_named(names[1]); /* a missing part is not a read error */
     assert_int_equal(newest(), 1);
 }
 
-/* Beside the checkpoints others write too: simile stop, and whoever waits for the lock. */
-static void only_dead_processes_of_this_host_lose_their_temporaries(void **state)
+/* simile stop and starts that wait for the lock also write temporary files to RUN. */
+static void only_temporaries_of_ended_processes_of_this_host_are_removed(void **state)
 {
     (void)state;
-    char host[64] = "", live[256], dead[256], elsewhere_too[256];
+    char host[64] = "", live[256], dead[256], of_other_host[256];
     assert_int_equal(gethostname(host, sizeof host - 1), 0);
-    (void)snprintf(live, sizeof live, "%s/stop.tmp.%s.%ld", folder, host,
+    (void)snprintf(live, sizeof live, "%s/stop.tmp.%s.%ld", directory, host,
                    (long)getppid());
-    (void)snprintf(dead, sizeof dead, "%s/config.yaml.tmp.%s.999999999", folder, host);
-    (void)snprintf(elsewhere_too, sizeof elsewhere_too, "%s/stop.tmp.not-%s.999999999",
-                   folder, host);
+    (void)snprintf(dead, sizeof dead, "%s/config.yaml.tmp.%s.999999999", directory, host);
+    (void)snprintf(of_other_host, sizeof of_other_host, "%s/stop.tmp.not-%s.999999999",
+                   directory, host);
     write_bytes(live, "stop\n", 5);
     write_bytes(dead, "half", 4);
-    write_bytes(elsewhere_too, "stop\n", 5);
+    write_bytes(of_other_host, "stop\n", 5);
     sim_run_close(&alone, &run);
-    ASSERT_OK(sim_run_open(&alone, folder, &run));
+    ASSERT_OK(sim_run_open(&alone, directory, &run));
     assert_true(sim_path_exists(live));
-    assert_true(sim_path_exists(elsewhere_too));
+    assert_true(sim_path_exists(of_other_host));
     assert_false(sim_path_exists(dead));
 }
 
-static void put(const char *name)
+static void create_file(const char *name)
 {
     char path[256];
-    (void)snprintf(path, sizeof path, "%s/checkpoints/%s", folder, name);
+    (void)snprintf(path, sizeof path, "%s/checkpoints/%s", directory, name);
     write_bytes(path, name, strlen(name));
 }
 
-static bool stands(const char *part, const char *name)
+static bool exists(const char *part, const char *name)
 {
     char path[256];
-    (void)snprintf(path, sizeof path, "%s/%s/%s", folder, part, name);
+    (void)snprintf(path, sizeof path, "%s/%s/%s", directory, part, name);
     return sim_path_exists(path);
 }
 
-static void a_course_that_is_left_is_set_aside_with_its_parts(void **state)
+static void an_abandoned_branch_is_moved_with_its_part_files(void **state)
 {
     (void)state;
     static const char *const newer[] = {
         "step-000000007.h5", "step-000000007.part-0000.h5", "step-000000011.h5"};
     char where[256], expected[256];
-    put("step-000000006.h5");
-    put("step-000000006.part-0000.h5");
-    put("latest");
+    create_file("step-000000006.h5");
+    create_file("step-000000006.part-0000.h5");
+    create_file("latest");
     for (size_t i = 0; i < 3; i++)
-        put(newer[i]);
+        create_file(newer[i]);
     ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
-    (void)snprintf(expected, sizeof expected, "%s/abandoned-1", folder);
+    (void)snprintf(expected, sizeof expected, "%s/abandoned-1", directory);
     assert_string_equal(where, expected);
     for (size_t i = 0; i < 3; i++) {
-        assert_true(stands("abandoned-1", newer[i]));
-        assert_false(stands("checkpoints", newer[i]));
+        assert_true(exists("abandoned-1", newer[i]));
+        assert_false(exists("checkpoints", newer[i]));
     }
-    assert_true(stands("checkpoints", "step-000000006.h5"));
-    assert_true(stands("checkpoints", "step-000000006.part-0000.h5"));
-    assert_false(stands("checkpoints", "latest")); /* it may have named one of them */
+    assert_true(exists("checkpoints", "step-000000006.h5"));
+    assert_true(exists("checkpoints", "step-000000006.part-0000.h5"));
+    assert_false(exists("checkpoints", "latest")); /* it may name one of them */
     ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
     assert_string_equal(where, ""); /* nothing is left to move */
-    put(newer[2]);
+    create_file(newer[2]);
     ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
-    assert_true(stands("abandoned-2", newer[2])); /* what stands aside stays */
+    assert_true(exists("abandoned-2", newer[2])); /* abandoned-1 is not reused */
 }
 
-static void a_move_that_was_cut_short_is_finished_where_it_began(void **state)
+static void an_interrupted_move_is_completed_in_the_same_directory(void **state)
 {
     (void)state;
     static const char main_file[] = "step-000000007.h5",
                       part[] = "step-000000007.part-0000.h5";
     char where[256], from[256], to[256];
 
-    put(main_file);
-    put(part);
+    create_file(main_file);
+    create_file(part);
     ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
-    put(main_file); /* another course, whose move ends between part and file */
-    put(part);
-    (void)snprintf(to, sizeof to, "%s/abandoned-2", folder);
+    create_file(main_file); /* another branch, whose move ended after the part file */
+    create_file(part);
+    (void)snprintf(to, sizeof to, "%s/abandoned-2", directory);
     ASSERT_OK(sim_directory_create(to));
-    (void)snprintf(from, sizeof from, "%s/checkpoints/%s", folder, part);
-    (void)snprintf(to, sizeof to, "%s/abandoned-2/%s", folder, part);
+    (void)snprintf(from, sizeof from, "%s/checkpoints/%s", directory, part);
+    (void)snprintf(to, sizeof to, "%s/abandoned-2/%s", directory, part);
     assert_int_equal(rename(from, to), 0);
     ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
-    assert_true(stands("abandoned-2", main_file));
-    assert_true(stands("abandoned-2", part));
-    assert_false(stands("checkpoints", main_file));
-    assert_false(stands("abandoned-3", main_file));
+    assert_true(exists("abandoned-2", main_file));
+    assert_true(exists("abandoned-2", part));
+    assert_false(exists("checkpoints", main_file));
+    assert_false(exists("abandoned-3", main_file));
 }
 
 /* ---- locks ---- */
 
 static void lock_path(char out[256])
 {
-    (void)snprintf(out, 256, "%s/run.lock", folder);
+    (void)snprintf(out, 256, "%s/run.lock", directory);
 }
 
-/* Puts a lock there and tries to open the run; what it says stays the story. */
-static sim_status challenge(const char *text)
+/* Creates a lock with this text and tries to open the run. */
+static sim_status open_with_lock(const char *text)
 {
     char path[256];
     sim_run second = {0};
     lock_path(path);
     write_bytes(path, text, strlen(text));
-    sim_status st = sim_run_open(&alone, folder, &second);
+    sim_status st = sim_run_open(&alone, directory, &second);
     if (st == SIM_OK)
         sim_run_close(&alone, &second);
     return st;
 }
 
-/* A squeue that says `text` with exit `code`, first in the path. */
-static void pretend_slurm(const char *text, int code)
+/* Puts a squeue that prints `text` and exits with `code` first in PATH. */
+static void install_squeue(const char *text, int code)
 {
     char path[256], script[512];
-    (void)snprintf(path, sizeof path, "%s/squeue", folder);
+    (void)snprintf(path, sizeof path, "%s/squeue", directory);
     (void)snprintf(script, sizeof script, "#!/bin/sh\nprintf '%s'\nexit %d\n", text,
                    code);
     write_bytes(path, script, strlen(script));
     assert_int_equal(chmod(path, 0755), 0);
-    (void)snprintf(script, sizeof script, "%s:/usr/bin:/bin", folder);
+    (void)snprintf(script, sizeof script, "%s:/usr/bin:/bin", directory);
     assert_int_equal(setenv("PATH", script, 1), 0);
 }
 
-static const char elsewhere[] = "host other\npid 12\nstart 34\njob 4711\nrestart 0\n"
-                                "since 2026-01-01T00:00:00Z\n";
+static const char lock_of_other_host[] =
+    "host other\npid 12\nstart 34\njob 4711\nrestart 0\n"
+    "since 2026-01-01T00:00:00Z\n";
 
-static void a_lock_that_says_nothing_is_refused_with_what_to_type(void **state)
+static void a_lock_without_a_holder_is_refused_with_the_command_to_type(void **state)
 {
     (void)state;
     static char large[9000];
     memset(large, 'x', sizeof large - 1);
     const char *const texts[] = {"", "\n\n\n", "\xff\xfe\x01", "pid 3\n", large};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        assert_int_equal(challenge(texts[i]), SIM_E_CREATE);
+        assert_int_equal(open_with_lock(texts[i]), SIM_E_CREATE);
         assert_non_null(strstr(sim_error_message(), "type: rm "));
         assert_non_null(strstr(sim_error_message(), "run.lock"));
     }
 }
 
-static void a_lock_of_another_host_counts_until_slurm_says_otherwise(void **state)
+static void a_lock_of_another_host_is_valid_until_slurm_reports_the_end_of_its_job(
+    void **state)
 {
     (void)state;
     char *path = strdup(getenv("PATH"));
     static const struct {
-        const char *says;
+        const char *text;
         int code;
-        bool gone;
+        bool has_ended;
     } answers[] = {
         {"RUNNING\\n", 0, false},
         {"COMPLETING\\n", 0, false},
@@ -870,13 +876,13 @@ static void a_lock_of_another_host_counts_until_slurm_says_otherwise(void **stat
         {"slurm_load_jobs error: Invalid job id specified\\n", 1, true},
         {"slurm_load_jobs error: Unable to contact slurm controller\\n", 1, false}};
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
-        pretend_slurm(answers[i].says, answers[i].code);
-        sim_status st = challenge(elsewhere);
-        if (st != (answers[i].gone ? SIM_OK : SIM_E_CREATE))
-            fail_msg("\"%s\": status %d", answers[i].says, (int)st);
+        install_squeue(answers[i].text, answers[i].code);
+        sim_status st = open_with_lock(lock_of_other_host);
+        if (st != (answers[i].has_ended ? SIM_OK : SIM_E_CREATE))
+            fail_msg("\"%s\": status %d", answers[i].text, (int)st);
     }
-    assert_int_equal(setenv("PATH", "/nowhere", 1), 0); /* no Slurm at all */
-    assert_int_equal(challenge(elsewhere), SIM_E_CREATE);
+    assert_int_equal(setenv("PATH", "/nowhere", 1), 0); /* no Slurm */
+    assert_int_equal(open_with_lock(lock_of_other_host), SIM_E_CREATE);
     assert_non_null(
         strstr(sim_error_message(), "held by pid 12 on other (job 4711, since 2026"));
     assert_non_null(strstr(sim_error_message(), "type: rm "));
@@ -884,26 +890,26 @@ static void a_lock_of_another_host_counts_until_slurm_says_otherwise(void **stat
     free(path);
 }
 
-static void a_process_number_used_again_does_not_hold_a_lock(void **state)
+static void a_reused_pid_does_not_hold_a_lock(void **state)
 {
     (void)state;
     char text[256];
     (void)snprintf(text, sizeof text,
                    "host testhost\npid %ld\nstart 1\njob -\nrestart 0\n", (long)getpid());
-    assert_int_equal(challenge(text), SIM_OK);
+    assert_int_equal(open_with_lock(text), SIM_OK);
 }
 
-/* A rival that is faster: its lock stands there as soon as the stale one was read. */
+/* A concurrent start that creates its lock just after this one read the stale lock. */
 static const char fresh[] = "host rival\npid 1\nstart 2\njob -\nrestart 0\n";
-static bool rival_waits;
+static bool rival_pending;
 static size_t n_moved; /* renames and removals of run.lock itself */
 
 static ssize_t read_then_rival(int fd, void *data, size_t n, off_t at)
 {
     char path[256], temporary[300];
     ssize_t got = pread(fd, data, n, at);
-    if (rival_waits) {
-        rival_waits = false;
+    if (rival_pending) {
+        rival_pending = false;
         lock_path(path);
         (void)snprintf(temporary, sizeof temporary, "%s.rival", path);
         write_bytes(temporary, fresh, sizeof fresh - 1);
@@ -930,7 +936,7 @@ static int count_unlink(const char *path)
     return unlink(path);
 }
 
-static void a_fresh_lock_never_leaves_its_place(void **state)
+static void a_new_lock_is_never_removed(void **state)
 {
     (void)state;
     char path[256], *text = NULL;
@@ -939,10 +945,10 @@ static void a_fresh_lock_never_leaves_its_place(void **state)
     calls.pread = read_then_rival;
     calls.rename = count_rename;
     calls.unlink = count_unlink;
-    rival_waits = true;
+    rival_pending = true;
     n_moved = 0;
     sim_file_use(&calls);
-    sim_status st = challenge("host testhost\npid 999999999\nstart 1\n");
+    sim_status st = open_with_lock("host testhost\npid 999999999\nstart 1\n");
     sim_file_use(NULL);
     assert_int_equal(st, SIM_E_CREATE);
     assert_non_null(strstr(sim_error_message(), "held by pid 1 on rival"));
@@ -953,8 +959,8 @@ static void a_fresh_lock_never_leaves_its_place(void **state)
     sim_free(text);
 }
 
-/* Of those that find a lock stale one takes it away; that one may itself be killed then. */
-static void a_stale_lock_is_taken_away_by_one_at_a_time(void **state)
+/* One of the starts that find a lock stale removes it.  That one may be killed meanwhile. */
+static void a_stale_lock_is_removed_by_one_process_at_a_time(void **state)
 {
     (void)state;
     static const char stale[] = "host testhost\npid 999999999\nstart 1\n";
@@ -962,138 +968,141 @@ static void a_stale_lock_is_taken_away_by_one_at_a_time(void **state)
     lock_path(path);
     write_bytes(path, stale, sizeof stale - 1);
     int fd = open(path, O_WRONLY);
-    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0); /* another one is about to */
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0); /* another start is removing it */
     sim_run second = {0};
-    ASSERT_REFUSED(sim_run_open(&alone, folder, &second), SIM_E_CREATE, "already exists");
+    ASSERT_REFUSED(sim_run_open(&alone, directory, &second), SIM_E_CREATE,
+                   "already exists");
     assert_int_equal(access(path, F_OK), 0);
-    assert_int_equal(close(fd), 0); /* and was killed */
-    ASSERT_OK(sim_run_open(&alone, folder, &second));
+    assert_int_equal(close(fd), 0); /* as if that start was killed */
+    ASSERT_OK(sim_run_open(&alone, directory, &second));
     sim_run_close(&alone, &second);
 }
 
-/* One of those: says how it went, and holds what it holds until all have. */
-static void start(const int go[2], const int tell[2])
+/* A child: opens the run, reports success as one byte, and keeps the lock until killed. */
+static void compete(const int go[2], const int reply[2])
 {
     char byte = 0;
-    sim_run mine = {0};
+    sim_run own = {0};
     (void)close(go[1]);
     (void)!read(go[0], &byte, 1); /* all at once */
-    byte = sim_run_open(&alone, folder, &mine) == SIM_OK ? 'y' : 'n';
-    (void)!write(tell[1], &byte, 1);
+    byte = sim_run_open(&alone, directory, &own) == SIM_OK ? 'y' : 'n';
+    (void)!write(reply[1], &byte, 1);
     (void)alarm(60);
     (void)pause();
 }
 
-static void of_many_starts_on_a_stale_lock_one_holds_the_run(void **state)
+static void of_many_starts_on_a_stale_lock_one_acquires_it(void **state)
 {
     (void)state;
     enum { ROUNDS = 40, STARTS = 8 };
     char path[256], text[128];
     lock_path(path);
     for (int round = 0; round < ROUNDS; round++) {
-        int go[2], tell[2], winners = 0;
+        int go[2], reply[2], winners = 0;
         pid_t children[STARTS];
         int n = snprintf(text, sizeof text, "host testhost\npid 999999999\nstart %d\n",
                          round);
         write_bytes(path, text, (size_t)n);
-        assert_true(pipe(go) == 0 && pipe(tell) == 0);
+        assert_true(pipe(go) == 0 && pipe(reply) == 0);
         for (int i = 0; i < STARTS; i++)
             if ((children[i] = fork()) == 0)
-                start(go, tell);
+                compete(go, reply);
         (void)close(go[0]);
         (void)close(go[1]);
         for (int i = 0; i < STARTS; i++) {
             char byte = 0;
-            assert_int_equal(read(tell[0], &byte, 1), 1);
+            assert_int_equal(read(reply[0], &byte, 1), 1);
             winners += byte == 'y';
         }
         for (int i = 0; i < STARTS; i++) {
             (void)kill(children[i], SIGKILL);
             (void)waitpid(children[i], NULL, 0);
         }
-        (void)close(tell[0]);
-        (void)close(tell[1]);
+        (void)close(reply[0]);
+        (void)close(reply[1]);
         assert_int_equal(winners, 1);
     }
 }
 
-/* A container may have its host's name and see none of its processes. */
+/* Containers may share a host name but not a pid namespace. */
 static void a_process_of_another_container_holds_its_lock(void **state)
 {
     (void)state;
     char path[256], *text = NULL;
-    sim_run mine = {0};
+    sim_run own = {0};
     size_t n = 0;
     lock_path(path);
     sim_run_close(&alone, &run);
-    ASSERT_OK(sim_run_open(&alone, folder, &mine));
+    ASSERT_OK(sim_run_open(&alone, directory, &own));
     ASSERT_OK(sim_file_load(path, 4096, &text, &n));
-    sim_run_close(&alone, &mine);
+    sim_run_close(&alone, &own);
     assert_non_null(strstr(text, "\nspace pid:["));
     sim_free(text);
-    assert_int_equal(challenge("host testhost\npid 999999999\nstart 1\nspace pid:[7]\n"),
-                     SIM_E_CREATE);
+    assert_int_equal(
+        open_with_lock("host testhost\npid 999999999\nstart 1\nspace pid:[7]\n"),
+        SIM_E_CREATE);
     assert_non_null(strstr(sim_error_message(), "held by pid 999999999 on testhost"));
 }
 
-static void a_wish_to_stop_is_for_who_holds_the_run_and_no_other(void **state)
+static void a_stop_request_reaches_the_holder_of_the_lock_only(void **state)
 {
     (void)state;
     char lock[256], stop[256], host[64], text[128];
-    sim_run mine = {0};
+    sim_run own = {0};
     lock_path(lock);
-    (void)snprintf(stop, sizeof stop, "%s/stop", folder);
+    (void)snprintf(stop, sizeof stop, "%s/stop", directory);
     sim_run_close(&alone, &run);
-    ASSERT_REFUSED(sim_run_request_stop(folder), SIM_E_INPUT, "no job is running there");
+    ASSERT_REFUSED(sim_run_request_stop(directory), SIM_E_INPUT,
+                   "no job is running there");
     sim_host_name(host, sizeof host);
     int n = snprintf(text, sizeof text, "host %s\npid 999999999\nstart 1\n", host);
     write_bytes(lock, text, (size_t)n);
-    ASSERT_REFUSED(sim_run_request_stop(folder), SIM_E_INPUT, "was killed");
+    ASSERT_REFUSED(sim_run_request_stop(directory), SIM_E_INPUT, "was killed");
     ASSERT_OK(sim_file_remove(lock));
-    write_bytes(stop, "stop\n", 5); /* that one was asked */
-    ASSERT_OK(sim_run_open(&alone, folder, &mine));
-    assert_false(sim_run_stop_requested(&mine));
-    ASSERT_OK(sim_run_request_stop(folder)); /* long before the first step */
-    assert_true(sim_run_stop_requested(&mine));
-    sim_run_close(&alone, &mine);
+    write_bytes(stop, "stop\n", 5); /* a request for that job */
+    ASSERT_OK(sim_run_open(&alone, directory, &own));
+    assert_false(sim_run_stop_requested(&own));
+    ASSERT_OK(sim_run_request_stop(directory)); /* before the first step */
+    assert_true(sim_run_stop_requested(&own));
+    sim_run_close(&alone, &own);
 }
 
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(a_crash_or_power_cut_at_any_call_leaves_a_good_one),
-        TEST(with_part_files_too),
-        TEST(a_disk_that_does_not_sync_is_found_out),
-        TEST(an_error_at_any_call_costs_at_most_the_new_one),
-        TEST(a_folder_that_is_gone_is_told_and_may_come_back),
-        TEST(a_hiccup_of_the_disk_is_survived),
-        TEST(writes_of_a_byte_make_the_same_file),
+        TEST(a_crash_or_power_cut_at_any_call_leaves_a_good_checkpoint),
+        TEST(a_crash_or_power_cut_during_part_files_leaves_a_good_checkpoint),
+        TEST(without_syncs_a_power_cut_loses_the_new_checkpoint),
+        TEST(an_error_at_any_call_loses_at_most_the_new_checkpoint),
+        TEST(a_missing_directory_is_reported_and_may_come_back),
+        TEST(a_transient_read_or_write_error_is_retried),
+        TEST(writes_of_one_byte_make_the_same_file),
         TEST(a_flipped_bit_anywhere_is_never_loaded),
         TEST(latest_is_only_a_hint),
-        TEST(a_folder_named_like_a_checkpoint_is_passed_by),
-        TEST(a_stale_temporary_is_cleaned_and_a_planted_link_not_followed),
-        TEST(a_file_of_another_run_gives_way),
-        TEST(a_file_of_another_way_to_the_step_gives_way),
-        TEST(what_cannot_be_read_ends_the_search),
-        TEST(only_dead_processes_of_this_host_lose_their_temporaries),
-        TEST(a_course_that_is_left_is_set_aside_with_its_parts),
-        TEST(a_move_that_was_cut_short_is_finished_where_it_began),
-        TEST(a_lock_that_says_nothing_is_refused_with_what_to_type),
-        TEST(a_lock_of_another_host_counts_until_slurm_says_otherwise),
-        TEST(a_process_number_used_again_does_not_hold_a_lock),
+        TEST(a_directory_named_like_a_checkpoint_is_skipped),
+        TEST(a_stale_temporary_is_removed_and_a_planted_link_is_not_followed),
+        TEST(a_file_of_another_run_is_replaced),
+        TEST(a_file_of_another_branch_is_replaced),
+        TEST(a_file_that_cannot_be_read_ends_the_search),
+        TEST(only_temporaries_of_ended_processes_of_this_host_are_removed),
+        TEST(an_abandoned_branch_is_moved_with_its_part_files),
+        TEST(an_interrupted_move_is_completed_in_the_same_directory),
+        TEST(a_lock_without_a_holder_is_refused_with_the_command_to_type),
+        TEST(a_lock_of_another_host_is_valid_until_slurm_reports_the_end_of_its_job),
+        TEST(a_reused_pid_does_not_hold_a_lock),
         TEST(a_process_of_another_container_holds_its_lock),
-        TEST(a_fresh_lock_never_leaves_its_place),
-        TEST(a_stale_lock_is_taken_away_by_one_at_a_time),
-        TEST(of_many_starts_on_a_stale_lock_one_holds_the_run),
-        TEST(a_wish_to_stop_is_for_who_holds_the_run_and_no_other),
+        TEST(a_new_lock_is_never_removed),
+        TEST(a_stale_lock_is_removed_by_one_process_at_a_time),
+        TEST(of_many_starts_on_a_stale_lock_one_acquires_it),
+        TEST(a_stop_request_reaches_the_holder_of_the_lock_only),
     };
-    behind = sim_file_posix;
-    behind.open = disk_open;
-    behind.write = disk_write;
-    behind.fsync = disk_fsync;
-    behind.close = disk_close;
-    behind.rename = disk_rename_file;
-    behind.unlink = disk_unlink;
+    disk_calls = sim_file_posix;
+    disk_calls.open = disk_open;
+    disk_calls.write = disk_write;
+    disk_calls.fsync = disk_fsync;
+    disk_calls.close = disk_close;
+    disk_calls.rename = disk_rename_call;
+    disk_calls.unlink = disk_unlink;
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

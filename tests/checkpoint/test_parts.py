@@ -1,6 +1,5 @@
-"""Part files as others see them: h5py reads them with the README's lines, on any number of
-ranks they are the same, `simile inspect` counts them, and `simile bench checkpoint` leaves
-nothing behind."""
+"""Part files: h5py reads them, any number of ranks writes the same files, `simile inspect` counts
+them, and `simile bench checkpoint` removes its files."""
 import glob
 import json
 import os
@@ -27,11 +26,11 @@ def contents(run):
     return {os.path.basename(p): open(p, "rb").read() for p in sorted(glob.glob(run + "/checkpoints/*"))}
 
 
-with tempfile.TemporaryDirectory() as folder:
-    os.chdir(folder)
+with tempfile.TemporaryDirectory() as directory:
+    os.chdir(directory)
     for ranks in (1, 3):
         mpirun(ranks, tool, f"run{ranks}", str(ROWS))
-    assert contents("run1") == contents("run3"), "the number of ranks is seen in the files"
+    assert contents("run1") == contents("run3"), "the files depend on the number of ranks"
     main = "run3/checkpoints/step-000000012.h5"
     parts = sorted(glob.glob(main[:-3] + ".part-*.h5"))
     assert len(parts) == 8, parts
@@ -45,20 +44,20 @@ with tempfile.TemporaryDirectory() as folder:
     assert [f["name"] for f in table[0]["files"]] == [os.path.basename(p) for p in parts]
     firsts = [int(h5py.File(p).attrs["first_row"]) for p in parts]
     assert firsts == list(range(0, ROWS, 100)) and table[0]["rows_per_part"] == 100
-    told = json.loads(subprocess.check_output([simile, "inspect", "run3", "--json"]))
-    assert [(t["name"], t["dims"], t["parts"]) for t in told["tensors"]] == [("queue/rows", [ROWS, 4], 8)]
+    described = json.loads(subprocess.check_output([simile, "inspect", "run3", "--json"]))
+    assert [(t["name"], t["dims"], t["parts"]) for t in described["tensors"]] == [("queue/rows", [ROWS, 4], 8)]
     os.remove(parts[3])
-    lost = subprocess.run([simile, "inspect", main], capture_output=True, text=True)
-    assert lost.returncode == 65 and "part-0003" in lost.stderr, lost.stderr
+    missing = subprocess.run([simile, "inspect", main], capture_output=True, text=True)
+    assert missing.returncode == 65 and "part-0003" in missing.stderr, missing.stderr
 
     out = json.loads(mpirun(2, simile, "bench", "checkpoint", "--json", "--width", "0.0625", "--queue", "600",
                             "--dim", "16", "--momentum-copy", "--steps", "2"))
     for key in ("save_s", "save_s_median", "save_mb_per_s", "load_s", "load_mb_per_s", "stall_percent", "mb",
                 "save_extra_mb_rank0", "save_extra_mb_most", "load_extra_mb_rank0"):
         assert key in out, key
-    # weights, momentum and their copy, 51,624 floats each without the heads' share, and the queue
+    # weights, momentum and momentum encoder (51,624 floats each without the heads), and the queue
     assert out["ranks"] == 2 and out["mb"] > 3 * 4 * 40000 / 1e6 + 600 * 16 * 4 / 1e6
-    assert not glob.glob("simile-bench*"), "the bench left its run behind"
+    assert not glob.glob("simile-bench*"), "the bench left its run directory"
     busy = subprocess.run([simile, "bench", "checkpoint", "--dir", "/proc/nowhere"], capture_output=True, text=True)
     assert busy.returncode == 73, busy
 print("ok")

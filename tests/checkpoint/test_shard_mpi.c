@@ -1,7 +1,7 @@
 /*
  * simile-test: timeout 240
- * test_shard_mpi.c - sharded state on 1 to 4 ranks: what P ranks write is, byte for byte,
- * what one rank writes, and any other number of ranks reads its rows of it.
+ * test_shard_mpi.c - sharded state on 1 to 4 ranks: P ranks write the same bytes as one rank,
+ * and any other number of ranks reads its rows of them.
  *
  * Independent: every value is a formula of its row and column.
  */
@@ -19,9 +19,9 @@ enum { TILE = 256, WIDTH = 6 };
 
 static const sim_comm *comm;
 static const sim_comm alone = {.rank = 0, .size = 1, .host = "testhost"};
-static char folder[4096];
+static char directory[4096];
 
-/* A queue as one of `size` ranks holds it, and something whole before and behind it. */
+/* The rows of a queue on one of `size` ranks, and replicated state before and after it. */
 typedef struct {
     size_t n_rows;
     sim_range rows;
@@ -41,7 +41,7 @@ static uint8_t mark_of(size_t row)
     return (uint8_t)(row * 31 + 5);
 }
 
-static void create(size_t n_rows, size_t size, size_t rank, bool filled, queue *out)
+static void queue_create(size_t n_rows, size_t size, size_t rank, bool filled, queue *out)
 {
     size_t n_tiles = (n_rows + TILE - 1) / TILE;
     sim_range r = sim_tree_part(n_tiles, size, rank);
@@ -61,13 +61,13 @@ static void create(size_t n_rows, size_t size, size_t rank, bool filled, queue *
     *out = q;
 }
 
-static void destroy(queue *q)
+static void queue_destroy(queue *q)
 {
     SIM_FREE(q->keys);
     SIM_FREE(q->marks);
 }
 
-static sim_status visit(void *object, const sim_visitor *v)
+static sim_status visit_queue(void *object, const sim_visitor *v)
 {
     queue *q = object;
     sim_status st = SIM_OK;
@@ -103,11 +103,11 @@ static bool is_right(const queue *q)
     return wrong == 0;
 }
 
-/* A run directory for all ranks of `c`. */
+/* Opens a run directory for all ranks of `c`. */
 static void open_run(const sim_comm *c, const char *name, sim_run *run)
 {
     char path[4200];
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
     ASSERT_OK(sim_run_open(c, path, run));
 }
 
@@ -115,7 +115,7 @@ static sim_status save_keeping(const sim_comm *c, const sim_run *run, int64_t st
                                queue *q, int64_t keep)
 {
     const sim_checkpoint_options options = {.keep = keep};
-    const sim_state_source source = {visit, q};
+    const sim_state_source source = {visit_queue, q};
     const sim_checkpoint_head head = {.step = step,
                                       .config = "run: x\n",
                                       .identity = "seed: 0\n",
@@ -139,33 +139,34 @@ static int64_t step_that_all_read(const sim_run *run, size_t n_rows)
     for (size_t size = 1; size <= 7; size++)
         for (size_t rank = 0; rank < size; rank++) {
             queue q;
-            const sim_state_source source = {visit, &q};
-            create(n_rows, size, rank, false, &q);
+            const sim_state_source source = {visit_queue, &q};
+            queue_create(n_rows, size, rank, false, &q);
             ASSERT_OK(sim_checkpoint_load(k, &source, 1));
             right = right && is_right(&q);
-            destroy(&q);
+            queue_destroy(&q);
         }
     int64_t step = sim_checkpoint_head_of(k)->step;
     sim_checkpoint_close(&k);
     return right ? step : -1;
 }
 
-/* Are all files of this step the same in both runs? */
+/* True if both runs have the same files. */
 static bool same_files(const sim_run *a, const sim_run *b, size_t *n_files)
 {
-    char folders[2][4200], path[8500];
+    char directories[2][4200], path[8500];
     sim_names names[2] = {{0}, {0}};
     bool same = true;
     for (int i = 0; i < 2; i++) {
-        ASSERT_OK(sim_run_path(i ? b : a, "checkpoints", folders[i], sizeof folders[i]));
-        ASSERT_OK(sim_directory_list(folders[i], &names[i]));
+        ASSERT_OK(sim_run_path(i ? b : a, "checkpoints", directories[i],
+                               sizeof directories[i]));
+        ASSERT_OK(sim_directory_list(directories[i], &names[i]));
     }
     same = names[0].n == names[1].n;
     for (size_t i = 0; same && i < names[0].n; i++) {
         char *bytes[2] = {NULL, NULL};
         size_t n[2];
         for (int j = 0; j < 2; j++) {
-            (void)snprintf(path, sizeof path, "%s/%s", folders[j], names[j].names[i]);
+            (void)snprintf(path, sizeof path, "%s/%s", directories[j], names[j].names[i]);
             ASSERT_OK(sim_file_load(path, 1 << 26, &bytes[j], &n[j]));
         }
         same = n[0] == n[1] && memcmp(bytes[0], bytes[1], n[0]) == 0;
@@ -182,11 +183,11 @@ static int set_up(void **state)
 {
     (void)state;
     if (comm->rank == 0) {
-        (void)snprintf(folder, sizeof folder, "/tmp/simile-test-XXXXXX");
-        if (!mkdtemp(folder))
+        (void)snprintf(directory, sizeof directory, "/tmp/simile-test-XXXXXX");
+        if (!mkdtemp(directory))
             return -1;
     }
-    sim_comm_broadcast(comm, 0, folder, sizeof folder);
+    sim_comm_broadcast(comm, 0, directory, sizeof directory);
     return 0;
 }
 
@@ -198,13 +199,13 @@ static int tear_down(void **state)
     sim_comm_piece_rows(0);
     sim_checkpoint_part_bytes(0, 0);
     sim_comm_barrier(comm);
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    (void)snprintf(command, sizeof command, "rm -rf %s", directory);
     return comm->rank == 0 ? system(command) : 0;
 }
 
 static const size_t row_counts[] = {1, 255, 256, 257, 1000, 2049};
 
-/* Saves K rows by all ranks and by one, in messages of a few rows, and compares. */
+/* Saves on all ranks, in messages of a few rows, and on one rank, and compares the files. */
 static void compare_with_one(size_t n_rows, size_t *n_files)
 {
     char name[32];
@@ -213,18 +214,18 @@ static void compare_with_one(size_t n_rows, size_t *n_files)
 
     (void)snprintf(name, sizeof name, "many-%zu", n_rows);
     open_run(comm, name, &many);
-    create(n_rows, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    queue_create(n_rows, (size_t)comm->size, (size_t)comm->rank, true, &q);
     sim_comm_piece_rows(n_rows % 2 ? 100 : 0);
     ASSERT_OK(save(comm, &many, 3, &q));
-    destroy(&q);
+    queue_destroy(&q);
     int64_t step = step_that_all_read(&many, n_rows);
     bool same = true;
     if (comm->rank == 0) {
         (void)snprintf(name, sizeof name, "one-%zu", n_rows);
         open_run(&alone, name, &one);
-        create(n_rows, 1, 0, true, &q);
+        queue_create(n_rows, 1, 0, true, &q);
         ASSERT_OK(save(&alone, &one, 3, &q));
-        destroy(&q);
+        queue_destroy(&q);
         same = same_files(&many, &one, n_files);
         sim_run_close(&alone, &one);
     }
@@ -244,13 +245,13 @@ static void any_number_of_ranks_writes_the_same_file(void **state)
     }
 }
 
-/* Keys of 24 bytes go to parts of 100 rows; the marks, of a byte, stay in the main file. */
+/* Keys (24 bytes per row) are stored in parts of 100 rows, marks (1 byte) in the main file. */
 static void use_parts(void)
 {
     sim_checkpoint_part_bytes(3000, 2400);
 }
 
-static void parts_are_the_same_on_any_number_of_ranks(void **state)
+static void any_number_of_ranks_writes_the_same_part_files(void **state)
 {
     (void)state;
     use_parts();
@@ -275,17 +276,17 @@ static void write_bytes(const char *path, const char *bytes, size_t n)
     assert_int_equal(fclose(f), 0);
 }
 
-/* Keys of another run, or of another time. */
+/* Makes the keys differ from those that the example saves. */
 static void shift_keys(queue *q)
 {
     for (size_t i = 0; i < (q->rows.hi - q->rows.lo) * WIDTH; i++)
         q->keys[i] += 1000.0f;
 }
 
-enum { HARMS = 4 };
+enum { FAULTS = 4 };
 
-/* Harms a part on rank 0: cut, empty, a bit flipped, gone. */
-static void harm(const char *path, size_t how)
+/* Corrupts a part file on rank 0: truncated, empty, a flipped bit, missing. */
+static void corrupt_file(const char *path, size_t how)
 {
     char *bytes = NULL;
     size_t n = 0;
@@ -310,36 +311,36 @@ static int64_t newest_of(const sim_run *run)
     return step;
 }
 
-static void a_harmed_part_makes_the_older_one_count(void **state)
+static void a_corrupted_part_is_skipped_for_an_older_checkpoint(void **state)
 {
     (void)state;
     sim_run run = {0};
     queue q;
     char path[4300], name[64];
-    int64_t found[HARMS + 1];
+    int64_t found[FAULTS + 1];
     use_parts();
-    open_run(comm, "harm", &run);
-    create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    open_run(comm, "corrupted", &run);
+    queue_create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
     ASSERT_OK(save(comm, &run, 1, &q));
-    for (size_t how = 0; how < HARMS; how++) {
-        ASSERT_OK(save(comm, &run, 2, &q)); /* mends what was harmed */
+    for (size_t how = 0; how < FAULTS; how++) {
+        ASSERT_OK(save(comm, &run, 2, &q)); /* replaces the corrupted file */
         (void)snprintf(name, sizeof name, "step-000000002.part-%04zu.h5", 3 * how);
         path_of(&run, name, path);
-        harm(path, how);
+        corrupt_file(path, how);
         found[how] = newest_of(&run);
     }
     ASSERT_OK(save(comm, &run, 2, &q));
-    found[HARMS] = newest_of(&run);
+    found[FAULTS] = newest_of(&run);
     int64_t read = step_that_all_read(&run, 1000);
-    destroy(&q);
+    queue_destroy(&q);
     sim_run_close(comm, &run);
-    for (size_t how = 0; how < HARMS; how++)
+    for (size_t how = 0; how < FAULTS; how++)
         assert_int_equal(found[how], 1);
-    assert_int_equal(found[HARMS], 2);
+    assert_int_equal(found[FAULTS], 2);
     assert_int_equal(read, 2);
 }
 
-static void a_part_of_another_run_is_refused_and_named(void **state)
+static void a_part_of_another_run_is_refused_by_name(void **state)
 {
     (void)state;
     sim_run run = {0}, other = {0};
@@ -348,9 +349,9 @@ static void a_part_of_another_run_is_refused_and_named(void **state)
     char from[4300], to[4300], *bytes = NULL;
     size_t n = 0;
     use_parts();
-    open_run(comm, "mine", &run);
-    open_run(comm, "theirs", &other);
-    create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    open_run(comm, "own", &run);
+    open_run(comm, "other", &other);
+    queue_create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
     ASSERT_OK(save(comm, &run, 1, &q));
     shift_keys(&q);
     ASSERT_OK(save(comm, &other, 1, &q));
@@ -363,7 +364,7 @@ static void a_part_of_another_run_is_refused_and_named(void **state)
     }
     path_of(&run, "step-000000001.h5", to);
     sim_status st = sim_checkpoint_open(comm, to, &k);
-    destroy(&q);
+    queue_destroy(&q);
     sim_run_close(comm, &run);
     sim_run_close(comm, &other);
     assert_int_equal(st, SIM_E_DATA);
@@ -371,7 +372,7 @@ static void a_part_of_another_run_is_refused_and_named(void **state)
     assert_non_null(strstr(sim_error_message(), "of another checkpoint"));
 }
 
-static void parts_are_retired_with_their_checkpoint(void **state)
+static void part_files_are_deleted_with_their_checkpoint(void **state)
 {
     (void)state;
     sim_run run = {0};
@@ -379,14 +380,14 @@ static void parts_are_retired_with_their_checkpoint(void **state)
     sim_names names = {0};
     char path[4300];
     use_parts();
-    open_run(comm, "retire", &run);
-    create(257, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    open_run(comm, "delete", &run);
+    queue_create(257, (size_t)comm->size, (size_t)comm->rank, true, &q);
     path_of(&run, "step-000000009.part-0000.h5", path); /* of an interrupted save */
     if (comm->rank == 0)
         write_bytes(path, "left", 4);
     for (int64_t step = 1; step <= 3; step++)
         ASSERT_OK(save_keeping(comm, &run, step, &q, 1));
-    destroy(&q);
+    queue_destroy(&q);
     if (comm->rank == 0) {
         path_of(&run, "", path);
         ASSERT_OK(sim_directory_list(path, &names));
@@ -404,7 +405,7 @@ static void parts_are_retired_with_their_checkpoint(void **state)
 
 /* ---- a rank that cannot write ---- */
 
-static int failing_open(const char *path, int flags, mode_t mode)
+static int open_without_space(const char *path, int flags, mode_t mode)
 {
     if (strstr(path, ".part-")) {
         errno = ENOSPC;
@@ -413,7 +414,7 @@ static int failing_open(const char *path, int flags, mode_t mode)
     return sim_file_posix.open(path, flags, mode);
 }
 
-static void one_rank_s_full_disk_ends_the_save_on_all(void **state)
+static void a_full_disk_on_one_rank_fails_the_save_on_all(void **state)
 {
     (void)state;
     sim_run run = {0};
@@ -421,30 +422,30 @@ static void one_rank_s_full_disk_ends_the_save_on_all(void **state)
     queue q;
     char path[4300];
     sim_file_calls calls = sim_file_posix;
-    calls.open = failing_open;
+    calls.open = open_without_space;
     use_parts();
     open_run(comm, "full", &run);
-    create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    queue_create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
     ASSERT_OK(save(comm, &run, 1, &q));
     if (comm->rank == comm->size - 1)
         sim_file_use(&calls);
     sim_status st = save(comm, &run, 2, &q);
     sim_file_use(NULL);
-    bool told = strstr(sim_error_message(), "No space left on device") != NULL;
+    bool reported = strstr(sim_error_message(), "No space left on device") != NULL;
     int64_t step = step_that_all_read(&run, 1000);
     path_of(&run, "", path);
     ASSERT_OK(sim_directory_list(path, &names));
     size_t n_files = names.n;
     sim_names_clear(&names);
-    destroy(&q);
+    queue_destroy(&q);
     sim_run_close(comm, &run);
     assert_int_equal(st, SIM_E_IO);
-    assert_true(told);
+    assert_true(reported);
     assert_int_equal(step, 1);
     assert_int_equal(n_files, 12); /* latest, step 1 and its ten parts */
 }
 
-static void the_hash_of_a_shard_is_that_of_the_whole(void **state)
+static void the_hash_of_a_sharded_tensor_is_that_of_the_whole_tensor(void **state)
 {
     (void)state;
     sim_run run = {0};
@@ -452,9 +453,9 @@ static void the_hash_of_a_shard_is_that_of_the_whole(void **state)
     sim_json *j = NULL, *tensors = NULL;
     queue q, whole;
     open_run(comm, "hash", &run);
-    create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    queue_create(1000, (size_t)comm->size, (size_t)comm->rank, true, &q);
     ASSERT_OK(save(comm, &run, 1, &q));
-    create(1000, 1, 0, true, &whole);
+    queue_create(1000, 1, 0, true, &whole);
     const sim_tensor t = {.name = "queue/keys",
                           .type = SIM_F32,
                           .n_dims = 3,
@@ -476,31 +477,31 @@ static void the_hash_of_a_shard_is_that_of_the_whole(void **state)
     assert_int_equal(found, 1);
     sim_json_destroy(&j);
     sim_checkpoint_close(&k);
-    destroy(&q);
-    destroy(&whole);
+    queue_destroy(&q);
+    queue_destroy(&whole);
     sim_run_close(comm, &run);
 }
 
-static void a_nan_in_one_rank_s_rows_is_refused_by_it(void **state)
+static void a_nan_is_refused_by_the_rank_that_reads_it(void **state)
 {
     (void)state;
     sim_run run = {0};
     sim_checkpoint *k = NULL;
-    queue q, back;
-    const sim_state_source source = {visit, &back};
+    queue q, loaded;
+    const sim_state_source source = {visit_queue, &loaded};
     open_run(comm, "nan", &run);
-    create(2049, (size_t)comm->size, (size_t)comm->rank, true, &q);
+    queue_create(2049, (size_t)comm->size, (size_t)comm->rank, true, &q);
     const bool last = comm->rank == comm->size - 1;
     if (last)
         q.keys[(q.rows.hi - q.rows.lo - 1) * WIDTH] = (float)NAN;
     ASSERT_OK(save(comm, &run, 1, &q));
     ASSERT_OK(sim_checkpoint_newest(comm, run.path, &k));
-    create(2049, (size_t)comm->size, (size_t)comm->rank, false, &back);
+    queue_create(2049, (size_t)comm->size, (size_t)comm->rank, false, &loaded);
     sim_status st = sim_checkpoint_load(k, &source, 1);
     assert_int_equal(st, last ? SIM_E_DATA : SIM_OK);
     sim_checkpoint_close(&k);
-    destroy(&q);
-    destroy(&back);
+    queue_destroy(&q);
+    queue_destroy(&loaded);
     sim_run_close(comm, &run);
 }
 
@@ -509,13 +510,13 @@ int main(int argc, char **argv)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(any_number_of_ranks_writes_the_same_file),
-        TEST(parts_are_the_same_on_any_number_of_ranks),
-        TEST(a_harmed_part_makes_the_older_one_count),
-        TEST(a_part_of_another_run_is_refused_and_named),
-        TEST(parts_are_retired_with_their_checkpoint),
-        TEST(one_rank_s_full_disk_ends_the_save_on_all),
-        TEST(the_hash_of_a_shard_is_that_of_the_whole),
-        TEST(a_nan_in_one_rank_s_rows_is_refused_by_it),
+        TEST(any_number_of_ranks_writes_the_same_part_files),
+        TEST(a_corrupted_part_is_skipped_for_an_older_checkpoint),
+        TEST(a_part_of_another_run_is_refused_by_name),
+        TEST(part_files_are_deleted_with_their_checkpoint),
+        TEST(a_full_disk_on_one_rank_fails_the_save_on_all),
+        TEST(the_hash_of_a_sharded_tensor_is_that_of_the_whole_tensor),
+        TEST(a_nan_is_refused_by_the_rank_that_reads_it),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
         return 1;

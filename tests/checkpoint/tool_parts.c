@@ -1,6 +1,6 @@
 /*
- * tool_parts.c - writes a checkpoint with part files on as many ranks as it is started on,
- * for a reader that is not ours.
+ * tool_parts.c - writes a checkpoint with part files, on any number of ranks, for readers in
+ * Python.
  *
  * tool_parts RUN ROWS: /queue/rows [ROWS][4], value row + column / 8, in parts of 100 rows.
  */
@@ -14,11 +14,11 @@ enum { WIDTH = 4, PART_ROWS = 100 };
 
 typedef struct {
     size_t n_rows;
-    sim_range mine;
+    sim_range local;
     float *rows;
 } queue;
 
-static sim_status visit(void *object, const sim_visitor *v)
+static sim_status visit_queue(void *object, const sim_visitor *v)
 {
     const queue *q = object;
     const sim_tensor rows = {.name = "rows",
@@ -27,8 +27,8 @@ static sim_status visit(void *object, const sim_visitor *v)
                              .dims = {q->n_rows, WIDTH},
                              .data = q->rows,
                              .sharded = true,
-                             .row_lo = q->mine.lo,
-                             .row_hi = q->mine.hi};
+                             .row_lo = q->local.lo,
+                             .row_hi = q->local.hi};
     return sim_visit(v, "queue", &rows);
 }
 
@@ -37,15 +37,15 @@ static sim_status write_run(const sim_comm *c, const char *path, size_t n_rows)
     sim_status st = SIM_OK;
     queue q = {n_rows, sim_partition_range(sim_comm_partition(c), n_rows), NULL};
     sim_run run = {0};
-    const sim_state_source source = {visit, &q};
+    const sim_state_source source = {visit_queue, &q};
     const sim_checkpoint_options options = {.keep = 1};
     const sim_checkpoint_head head = {
         .step = 12, .config = "", .identity = "", .history = "[]", .fingerprint = "0"};
-    size_t n = q.mine.hi - q.mine.lo;
+    size_t n = q.local.hi - q.local.lo;
 
     SIM_TRY(sim_alloc(&q.rows, n * WIDTH, "test/queue"));
     for (size_t i = 0; i < n * WIDTH; i++)
-        q.rows[i] = (float)(q.mine.lo + i / WIDTH) + (float)(i % WIDTH) * 0.125f;
+        q.rows[i] = (float)(q.local.lo + i / WIDTH) + (float)(i % WIDTH) * 0.125f;
     SIM_TRY(sim_run_open(c, path, &run));
     SIM_TRY(sim_checkpoint_write(c, &run, &options, &head, &source, 1));
 done:
