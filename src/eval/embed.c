@@ -1,8 +1,10 @@
 /*
- * embed.c - features of a data set by a trained encoder, each rank its part.
+ * embed.c - features and projections of a data set by a trained encoder; each rank embeds its
+ * images.
  *
- * Where the method cuts images in patches, a feature is the mean over them, and so is a
- * projection.
+ * In: a data set and an embedder.  Out: one row per local image.  If the method cuts images
+ * into patches, a row is the mean over the patches.
+ * Called by the evaluations and by `simile embed`.
  */
 #include "simile/eval.h"
 
@@ -12,10 +14,10 @@
 #include <string.h>
 
 enum {
-    UNIT = 32,         /* images that belong to one rank together */
-    AT_ONCE = 256,     /* images */
-    CUT_AT_ONCE = 4,   /* images cut into patches, which need more memory */
-    ENCODED_SIDE = 224 /* pixels, where encoded images have no size of their own */
+    UNIT = 32,         /* consecutive images that are assigned to ranks as a whole */
+    BATCH = 256,       /* images */
+    PATCHED_BATCH = 4, /* images cut into patches, which need more memory */
+    ENCODED_SIDE = 224 /* pixels; default size for JPEG and PNG images */
 };
 
 sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
@@ -62,151 +64,171 @@ sim_range sim_embed_local(sim_partition p, size_t n)
     return (sim_range){r.lo < n ? r.lo : n, r.hi < n ? r.hi : n};
 }
 
-/* Two buffers of views: one is embedded while the other is loaded. */
+/* State of one pass over this rank's images.  One batch of views is embedded while the next
+ * one is loaded. */
 typedef struct {
     const sim_embedder *e;
     sim_evaluator *backbone, *projector; /* projector NULL: no projections */
+    sim_augment *plain;                  /* borrowed by the loader */
     sim_loader *loader;
-    sim_range mine;
-    float *x[2];
-    sim_view_request *requests;
-    size_t floats; /* of a view */
-    /* Of a few images that go in patches: these, their features and projections. */
-    float *patches, *parts[2];
-} walk;
+    sim_range local;
+    size_t view_floats;
+    float *views[2];            /* [BATCH][view_floats] each */
+    sim_view_request *requests; /* [BATCH] */
+    /* If images are cut into patches: those of PATCHED_BATCH images, their features and
+     * projections. */
+    float *patches, *patch_features, *patch_projections;
+} embedding;
 
-static size_t count_at(const walk *w, size_t at)
+enum { EMBEDDING_BUFFERS = 6 };
+
+static void list_embedding_buffers(embedding *m, bool projections,
+                                   sim_buffer list[EMBEDDING_BUFFERS])
 {
-    return w->mine.hi - at < AT_ONCE ? w->mine.hi - at : AT_ONCE;
+    const sim_embedder *e = m->e;
+    const size_t n = PATCHED_BATCH * e->cut.grid * e->cut.grid;
+
+    list[0] = SIM_BUFFER(m->views[0], BATCH * m->view_floats);
+    list[1] = SIM_BUFFER(m->views[1], BATCH * m->view_floats);
+    list[2] = SIM_BUFFER(m->requests, BATCH);
+    list[3] = SIM_BUFFER(m->patches, PATCHED_BATCH * sim_patches_floats(&e->cut));
+    list[4] = SIM_BUFFER(m->patch_features, n * sim_net_dim(e->backbone));
+    list[5] =
+        SIM_BUFFER(m->patch_projections, projections ? n * sim_net_dim(e->projector) : 0);
 }
 
-static void post(walk *w, size_t at, int slot)
-{
-    size_t n = count_at(w, at);
-    for (size_t i = 0; i < n; i++)
-        w->requests[i] = (sim_view_request){.sample = (uint32_t)(at + i),
-                                            .out = w->x[slot] + i * w->floats};
-    sim_loader_post(w->loader, w->requests, n);
-}
-
-/* Images that go whole; projections may be NULL. */
-static void embed_whole(const walk *w, size_t n, const float *x, float *features,
-                        float *projections)
-{
-    sim_evaluator_run(w->backbone, n, x, features);
-    if (projections)
-        sim_evaluator_run(w->projector, n, features, projections);
-}
-
-/* A few images in patches. */
-static void embed_few(const walk *w, size_t n, const float *x, float *features,
-                      float *projections)
-{
-    const sim_patches *cut = &w->e->cut;
-    size_t patches = n * cut->grid * cut->grid;
-
-    sim_patches_cut(cut, n, x, w->patches);
-    embed_whole(w, patches, w->patches, w->parts[0], projections ? w->parts[1] : NULL);
-    sim_patches_mean(cut, n, sim_net_dim(w->e->backbone), w->parts[0], features);
-    if (projections)
-        sim_patches_mean(cut, n, sim_net_dim(w->e->projector), w->parts[1], projections);
-}
-
-static void embed_images(const walk *w, size_t n, const float *x, float *features,
-                         float *projections)
-{
-    size_t dim = sim_net_dim(w->e->backbone);
-    size_t projected = projections ? sim_net_dim(w->e->projector) : 0;
-
-    if (w->e->cut.grid == 0) {
-        embed_whole(w, n, x, features, projections);
-        return;
-    }
-    for (size_t at = 0; at < n; at += CUT_AT_ONCE)
-        embed_few(w, n - at < CUT_AT_ONCE ? n - at : CUT_AT_ONCE, x + at * w->floats,
-                  features + at * dim, projections ? projections + at * projected : NULL);
-}
-
-static sim_status run(walk *w, float *features, float *projections)
-{
-    sim_status st = SIM_OK;
-    size_t dim = sim_net_dim(w->e->backbone);
-    size_t projected = projections ? sim_net_dim(w->e->projector) : 0;
-    int slot = 0;
-
-    if (w->mine.lo < w->mine.hi)
-        post(w, w->mine.lo, 0);
-    for (size_t at = w->mine.lo; at < w->mine.hi; at += AT_ONCE, slot ^= 1) {
-        size_t n = count_at(w, at), row = at - w->mine.lo;
-        SIM_TRY(sim_loader_wait(w->loader));
-        if (at + AT_ONCE < w->mine.hi)
-            post(w, at + AT_ONCE, slot ^ 1);
-        embed_images(w, n, w->x[slot], features + row * dim,
-                     projections ? projections + row * projected : NULL);
-        sim_log_progress("embedding: %zu of %zu", row + n, w->mine.hi - w->mine.lo);
-    }
-done:
-    return st;
-}
-
-static sim_status take_patches(walk *w, bool projections)
-{
-    sim_status st = SIM_OK;
-    const sim_embedder *e = w->e;
-    size_t patches = CUT_AT_ONCE * e->cut.grid * e->cut.grid;
-
-    if (patches == 0)
-        goto done;
-    SIM_TRY(
-        sim_alloc(&w->patches, CUT_AT_ONCE * sim_patches_floats(&e->cut), "eval/views"));
-    SIM_TRY(sim_alloc(&w->parts[0], patches * sim_net_dim(e->backbone), "eval/views"));
-    if (projections)
-        SIM_TRY(
-            sim_alloc(&w->parts[1], patches * sim_net_dim(e->projector), "eval/views"));
-done:
-    return st;
-}
-
-static sim_status embed_here(const sim_comm *c, const sim_embedder *e,
-                             const sim_dataset *d, int loader_threads, float **features,
-                             float **projections)
+static sim_status embedding_create(const sim_comm *c, const sim_embedder *e,
+                                   const sim_dataset *d, int loader_threads,
+                                   bool projections, embedding *m)
 {
     sim_status st = SIM_OK;
     const sim_dataset_info *about = sim_dataset_about(d);
-    sim_augment *plain = NULL;
-    walk w = {.e = e, .mine = sim_embed_local(sim_comm_partition(c), about->n_images)};
-    size_t n = w.mine.hi - w.mine.lo, h = 0, wide = 0, channels = 0;
+    sim_buffer list[EMBEDDING_BUFFERS];
+    size_t h = 0, w = 0, channels = 0, expected = e->cut.h * e->cut.w * e->cut.c;
 
-    SIM_TRY(sim_augment_create_plain(e->size, about, e->mean, e->std, &plain));
-    sim_augment_shape(plain, &h, &wide, &channels);
-    w.floats = h * wide * channels;
-    size_t takes = e->cut.h * e->cut.w * e->cut.c;
-    SIM_CHECK(w.floats == takes, SIM_E_DATA,
-              "%s: images of %zu x %zu x %zu, but the encoder takes %zu numbers an image",
-              sim_dataset_path(d), h, wide, channels, takes);
-    SIM_TRY(sim_alloc(&w.x[0], AT_ONCE * w.floats, "eval/views"));
-    SIM_TRY(sim_alloc(&w.x[1], AT_ONCE * w.floats, "eval/views"));
-    SIM_TRY(sim_alloc(&w.requests, AT_ONCE, "eval/views"));
-    SIM_TRY(take_patches(&w, projections != NULL));
-    SIM_TRY(sim_evaluator_create(e->backbone, &w.backbone));
+    *m = (embedding){.e = e,
+                     .local = sim_embed_local(sim_comm_partition(c), about->n_images)};
+    SIM_TRY(sim_augment_create_plain(e->size, about, e->mean, e->std, &m->plain));
+    sim_augment_shape(m->plain, &h, &w, &channels);
+    m->view_floats = h * w * channels;
+    SIM_CHECK(m->view_floats == expected, SIM_E_DATA,
+              "%s: images have %zu x %zu x %zu values; the encoder expects %zu x %zu x "
+              "%zu",
+              sim_dataset_path(d), h, w, channels, e->cut.h, e->cut.w, e->cut.c);
+    list_embedding_buffers(m, projections, list);
+    SIM_TRY(sim_buffers_create(list, EMBEDDING_BUFFERS, "eval/views"));
+    SIM_TRY(sim_evaluator_create(e->backbone, &m->backbone));
     if (projections)
-        SIM_TRY(sim_evaluator_create(e->projector, &w.projector));
+        SIM_TRY(sim_evaluator_create(e->projector, &m->projector));
+    SIM_TRY(sim_loader_create(d, m->plain, 0, loader_threads, BATCH, &m->loader));
+done:
+    return st;
+}
+
+static void embedding_destroy(embedding *m)
+{
+    sim_buffer list[EMBEDDING_BUFFERS];
+
+    sim_loader_destroy(&m->loader);
+    sim_augment_destroy(&m->plain);
+    sim_evaluator_destroy(&m->backbone);
+    sim_evaluator_destroy(&m->projector);
+    list_embedding_buffers(m, false, list);
+    sim_buffers_destroy(list, EMBEDDING_BUFFERS);
+}
+
+/* Number of images in the batch that begins at image `first`. */
+static size_t batch_size(const embedding *m, size_t first)
+{
+    return m->local.hi - first < BATCH ? m->local.hi - first : BATCH;
+}
+
+static void request_batch(embedding *m, size_t first, float *views)
+{
+    const size_t n = batch_size(m, first);
+    for (size_t i = 0; i < n; i++)
+        m->requests[i] = (sim_view_request){.sample = (uint32_t)(first + i),
+                                            .out = views + i * m->view_floats};
+    sim_loader_post(m->loader, m->requests, n);
+}
+
+/* Runs the networks; projections may be NULL. */
+static void embed_views(const embedding *m, size_t n, const float *x, float *features,
+                        float *projections)
+{
+    sim_evaluator_run(m->backbone, n, x, features);
+    if (projections)
+        sim_evaluator_run(m->projector, n, features, projections);
+}
+
+/* At most PATCHED_BATCH images: the mean over the patches of each. */
+static void embed_patches(const embedding *m, size_t n, const float *x, float *features,
+                          float *projections)
+{
+    const sim_patches *cut = &m->e->cut;
+
+    sim_patches_cut(cut, n, x, m->patches);
+    embed_views(m, n * cut->grid * cut->grid, m->patches, m->patch_features,
+                projections ? m->patch_projections : NULL);
+    sim_patches_mean(cut, n, sim_net_dim(m->e->backbone), m->patch_features, features);
+    if (projections)
+        sim_patches_mean(cut, n, sim_net_dim(m->e->projector), m->patch_projections,
+                         projections);
+}
+
+static void embed_batch(const embedding *m, size_t n, const float *x, float *features,
+                        float *projections)
+{
+    const size_t dim = sim_net_dim(m->e->backbone),
+                 projected = projections ? sim_net_dim(m->e->projector) : 0;
+
+    if (m->e->cut.grid == 0) {
+        embed_views(m, n, x, features, projections);
+        return;
+    }
+    for (size_t at = 0; at < n; at += PATCHED_BATCH)
+        embed_patches(m, n - at < PATCHED_BATCH ? n - at : PATCHED_BATCH,
+                      x + at * m->view_floats, features + at * dim,
+                      projections ? projections + at * projected : NULL);
+}
+
+static sim_status embed_all_batches(embedding *m, float *features, float *projections)
+{
+    sim_status st = SIM_OK;
+    const size_t dim = sim_net_dim(m->e->backbone),
+                 projected = projections ? sim_net_dim(m->e->projector) : 0;
+    int current = 0;
+
+    if (m->local.lo < m->local.hi)
+        request_batch(m, m->local.lo, m->views[current]);
+    for (size_t at = m->local.lo; at < m->local.hi; at += BATCH, current ^= 1) {
+        const size_t n = batch_size(m, at), row = at - m->local.lo;
+        SIM_TRY(sim_loader_wait(m->loader));
+        if (at + BATCH < m->local.hi)
+            request_batch(m, at + BATCH, m->views[current ^ 1]);
+        embed_batch(m, n, m->views[current], features + row * dim,
+                    projections ? projections + row * projected : NULL);
+        sim_log_progress("embedding: %zu of %zu", row + n, m->local.hi - m->local.lo);
+    }
+done:
+    return st;
+}
+
+static sim_status embed_local(const sim_comm *c, const sim_embedder *e,
+                              const sim_dataset *d, int loader_threads, float **features,
+                              float **projections)
+{
+    sim_status st = SIM_OK;
+    embedding m;
+
+    SIM_TRY(embedding_create(c, e, d, loader_threads, projections != NULL, &m));
+    const size_t n = m.local.hi - m.local.lo;
     SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
     if (projections)
         SIM_TRY(sim_alloc(projections, n * sim_net_dim(e->projector), "eval/features"));
-    SIM_TRY(sim_loader_create(d, plain, 0, loader_threads, AT_ONCE, &w.loader));
-    SIM_TRY(run(&w, *features, projections ? *projections : NULL));
+    SIM_TRY(embed_all_batches(&m, *features, projections ? *projections : NULL));
 done:
-    sim_loader_destroy(&w.loader);
-    sim_evaluator_destroy(&w.backbone);
-    sim_evaluator_destroy(&w.projector);
-    sim_augment_destroy(&plain);
-    sim_free(w.x[0]);
-    sim_free(w.x[1]);
-    sim_free(w.requests);
-    sim_free(w.patches);
-    sim_free(w.parts[0]);
-    sim_free(w.parts[1]);
+    embedding_destroy(&m);
     return st;
 }
 
@@ -214,9 +236,9 @@ size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads)
 {
     size_t view = cut->h * cut->w * cut->c * sizeof(float);
     size_t patches = sim_patches_floats(cut) + cut->grid * cut->grid * dim;
-    return AT_ONCE * (2 * view + sizeof(sim_view_request)) +
-           CUT_AT_ONCE * patches * sizeof(float) +
-           sim_loader_bytes(loader_threads, AT_ONCE);
+    return BATCH * (2 * view + sizeof(sim_view_request)) +
+           PATCHED_BATCH * patches * sizeof(float) +
+           sim_loader_bytes(loader_threads, BATCH);
 }
 
 sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset *d,
@@ -226,7 +248,7 @@ sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset
     if (projections)
         *projections = NULL;
     sim_status st =
-        sim_comm_agree(c, embed_here(c, e, d, loader_threads, features, projections));
+        sim_comm_agree(c, embed_local(c, e, d, loader_threads, features, projections));
     if (st != SIM_OK) {
         SIM_FREE(*features);
         if (projections)

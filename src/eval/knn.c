@@ -1,9 +1,11 @@
 /*
  * knn.c - weighted nearest neighbours over a sharded bank.
  *
- * Bank shards pass in global order in tiles of constant size; each rank keeps the k best of
- * its own queries.  A neighbour is better by similarity, then by lower bank index, so the
- * result is the same on any number of ranks.
+ * In: features of this rank's images of the bank and of the test set.  Out: accuracy.
+ * Tiles of the bank are broadcast in global order; each rank keeps the k nearest neighbours of
+ * its own queries.  Neighbours are ordered by similarity, then by bank index, so the result is
+ * the same on any number of ranks.
+ * Called by `simile evaluate knn` and by the kNN observer of training.
  * Wu et al. 2018, arXiv 1805.01978.
  */
 #include "simile/eval.h"
@@ -23,16 +25,81 @@ typedef struct {
 
 typedef struct {
     const sim_knn_options *options;
-    size_t dim, k, n_queries, n_classes;
-    const float *queries; /* unit rows of this rank */
-    neighbour *best;      /* [queries][k]: a heap, the worst on top */
-    size_t *n_best;       /* [queries] */
-    float *tile, *panel;  /* rows of the bank that pass; packed */
+    size_t dim, k, n_queries, n_bank, n_classes; /* queries and bank rows of this rank */
+    float *queries;                              /* [n_queries][dim] unit rows */
+    float *bank;                                 /* [n_bank][dim] unit rows */
+    float *norms;    /* lengths of the rows of queries or bank; only used at the start */
+    neighbour *best; /* [queries][k]: a heap with the worst at the root */
+    size_t *n_best;  /* [queries] */
+    float *tile, *panel; /* current rows of the bank, as stored and packed */
     size_t tile_lo, tile_n;
     const int32_t *train_labels, *test_labels;
     size_t first_query; /* global index */
     int64_t *hits;      /* [queries][2]: top 1, top 5 */
 } knn;
+
+enum { KNN_BUFFERS = 8 };
+
+static void list_knn_buffers(knn *q, sim_buffer list[KNN_BUFFERS])
+{
+    const size_t n = q->n_queries, m = q->n_bank;
+
+    list[0] = SIM_BUFFER(q->best, n * q->k);
+    list[1] = SIM_BUFFER(q->n_best, n);
+    list[2] = SIM_BUFFER(q->hits, 2 * n);
+    list[3] = SIM_BUFFER(q->tile, TILE * q->dim);
+    list[4] = SIM_BUFFER(q->panel, sim_panel_floats(q->dim, TILE));
+    list[5] = SIM_BUFFER(q->queries, n * q->dim);
+    list[6] = SIM_BUFFER(q->bank, m * q->dim);
+    list[7] = SIM_BUFFER(q->norms, n > m ? n : m);
+}
+
+/* The sizes of a search on one rank. */
+static knn knn_of_sizes(sim_partition p, const sim_knn_options *options, size_t dim,
+                        size_t n_train, size_t n_test)
+{
+    const sim_range queries = sim_embed_local(p, n_test),
+                    bank = sim_embed_local(p, n_train);
+    const size_t k = (size_t)options->k;
+
+    return (knn){.options = options,
+                 .dim = dim,
+                 .k = k < n_train ? k : n_train,
+                 .n_queries = queries.hi - queries.lo,
+                 .n_bank = bank.hi - bank.lo,
+                 .first_query = queries.lo};
+}
+
+size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
+                     size_t n_train, size_t n_test)
+{
+    knn q = knn_of_sizes(p, options, dim, n_train, n_test);
+    sim_buffer list[KNN_BUFFERS];
+
+    list_knn_buffers(&q, list);
+    return sim_buffers_bytes(list, KNN_BUFFERS);
+}
+
+static sim_status knn_create(knn *q, const float *queries, const float *bank)
+{
+    sim_status st = SIM_OK;
+    sim_buffer list[KNN_BUFFERS];
+
+    list_knn_buffers(q, list);
+    SIM_TRY(sim_buffers_create(list, KNN_BUFFERS, "eval/knn"));
+    sim_unit_rows(q->n_queries, q->dim, queries, q->queries, q->norms);
+    sim_unit_rows(q->n_bank, q->dim, bank, q->bank, q->norms);
+done:
+    return st;
+}
+
+static void knn_destroy(knn *q)
+{
+    sim_buffer list[KNN_BUFFERS];
+
+    list_knn_buffers(q, list);
+    sim_buffers_destroy(list, KNN_BUFFERS);
+}
 
 static bool is_worse(neighbour a, neighbour b)
 {
@@ -40,7 +107,7 @@ static bool is_worse(neighbour a, neighbour b)
            (a.similarity == b.similarity && a.index > b.index);
 }
 
-static void sink(neighbour *heap, size_t n, size_t i)
+static void sift_down(neighbour *heap, size_t n, size_t i)
 {
     for (;;) {
         size_t child = 2 * i + 1, worst = i;
@@ -56,7 +123,8 @@ static void sink(neighbour *heap, size_t n, size_t i)
     }
 }
 
-static void offer(neighbour *heap, size_t *n, size_t k, neighbour x)
+/* Adds x to the k best if it is one of them. */
+static void heap_add(neighbour *heap, size_t *n, size_t k, neighbour x)
 {
     if (*n < k) {
         size_t i = (*n)++;
@@ -69,12 +137,12 @@ static void offer(neighbour *heap, size_t *n, size_t k, neighbour x)
         }
     } else if (is_worse(heap[0], x)) {
         heap[0] = x;
-        sink(heap, k, 0);
+        sift_down(heap, k, 0);
     }
 }
 
-/* Some queries against the tile. */
-static void match(size_t item, void *ctx)
+/* Compares QUERIES queries with the tile. */
+static void compare_queries(size_t item, void *ctx)
 {
     const knn *q = ctx;
     size_t lo = item * QUERIES,
@@ -85,13 +153,12 @@ static void match(size_t item, void *ctx)
                 TILE);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < q->tile_n; j++)
-            offer(q->best + (lo + i) * q->k, &q->n_best[lo + i], q->k,
-                  (neighbour){s[i * TILE + j], (uint32_t)(q->tile_lo + j)});
+            heap_add(q->best + (lo + i) * q->k, &q->n_best[lo + i], q->k,
+                     (neighbour){s[i * TILE + j], (uint32_t)(q->tile_lo + j)});
 }
 
-/* Rows [lo, lo + n) of the bank from their owner to all. */
-static void bring_tile(const sim_comm *c, knn *q, size_t n_train, const float *bank,
-                       size_t lo)
+/* Broadcasts and packs the tile that begins at row `lo` of the bank; each owner sends its rows. */
+static void broadcast_tile(const sim_comm *c, knn *q, size_t n_train, size_t lo)
 {
     size_t n = n_train - lo < TILE ? n_train - lo : TILE, row = q->dim * sizeof(float);
     for (int r = 0; r < c->size; r++) {
@@ -100,8 +167,8 @@ static void bring_tile(const sim_comm *c, knn *q, size_t n_train, const float *b
         size_t a = own.lo > lo ? own.lo : lo, b = own.hi < lo + n ? own.hi : lo + n;
         if (a >= b)
             continue;
-        if (r == c->rank && bank)
-            memcpy(q->tile + (a - lo) * q->dim, bank + (a - own.lo) * q->dim,
+        if (r == c->rank)
+            memcpy(q->tile + (a - lo) * q->dim, q->bank + (a - own.lo) * q->dim,
                    (b - a) * row);
         sim_comm_broadcast(c, r, q->tile + (a - lo) * q->dim, (b - a) * row);
     }
@@ -110,18 +177,18 @@ static void bring_tile(const sim_comm *c, knn *q, size_t n_train, const float *b
     sim_panel_pack(q->dim, n, q->tile, q->dim, true, q->panel);
 }
 
-/* The heap to descending order: the worst goes to the end, again and again. */
+/* Heap sort, best neighbour first. */
 static void sort_best(neighbour *heap, size_t n)
 {
     for (size_t last = n; last > 1; last--) {
         neighbour swap = heap[0];
         heap[0] = heap[last - 1];
         heap[last - 1] = swap;
-        sink(heap, last - 1, 0);
+        sift_down(heap, last - 1, 0);
     }
 }
 
-/* How many classes are better than the true one (ties: the lower class is better). */
+/* Number of classes ranked above `label`; of equal weights, the lower class ranks first. */
 static size_t rank_of(const double *weight, size_t classes, size_t label)
 {
     size_t better = 0;
@@ -130,7 +197,8 @@ static size_t rank_of(const double *weight, size_t classes, size_t label)
     return better;
 }
 
-static void vote(size_t i, void *ctx)
+/* Classifies a query by its neighbours. */
+static void classify_query(size_t i, void *ctx)
 {
     const knn *q = ctx;
     neighbour *best = q->best + i * q->k;
@@ -147,78 +215,23 @@ static void vote(size_t i, void *ctx)
     q->hits[2 * i + 1] = rank < 5;
 }
 
-static sim_status prepare(knn *q, float **unit, const float *queries)
-{
-    sim_status st = SIM_OK;
-    float *norm = NULL;
-
-    SIM_TRY(sim_alloc(&q->best, q->n_queries * q->k, "eval/knn"));
-    SIM_TRY(sim_alloc(&q->n_best, q->n_queries, "eval/knn"));
-    SIM_TRY(sim_alloc(&q->hits, 2 * q->n_queries, "eval/knn"));
-    SIM_TRY(sim_alloc(&q->tile, TILE * q->dim, "eval/knn"));
-    SIM_TRY(sim_alloc(&q->panel, sim_panel_floats(q->dim, TILE), "eval/knn"));
-    SIM_TRY(sim_alloc(unit, q->n_queries * q->dim, "eval/knn"));
-    SIM_TRY(sim_alloc(&norm, q->n_queries, "eval/knn"));
-    sim_unit_rows(q->n_queries, q->dim, queries, *unit, norm);
-    q->queries = *unit;
-done:
-    sim_free(norm);
-    return st;
-}
-
-static sim_status unit_bank(size_t n, size_t dim, const float *bank, float **out)
-{
-    sim_status st = SIM_OK;
-    float *norm = NULL;
-    SIM_TRY(sim_alloc(out, n * dim, "eval/knn"));
-    SIM_TRY(sim_alloc(&norm, n, "eval/knn"));
-    sim_unit_rows(n, dim, bank, *out, norm);
-done:
-    sim_free(norm);
-    return st;
-}
-
-size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
-                     size_t n_train, size_t n_test)
-{
-    const sim_range mine = sim_embed_local(p, n_test);
-    const sim_range own = sim_embed_local(p, n_train);
-    size_t queries = mine.hi - mine.lo, bank = own.hi - own.lo;
-    size_t k = (size_t)options->k < n_train ? (size_t)options->k : n_train;
-
-    return queries * (k * sizeof(neighbour) + sizeof(size_t) + 2 * sizeof(int64_t)) +
-           (TILE * dim + sim_panel_floats(dim, TILE)) * sizeof(float) +
-           ((queries + bank) * dim + bank) * sizeof(float); /* unit rows, norms */
-}
-
 sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim,
                    size_t n_classes, const sim_knn_set *train, const sim_knn_set *test,
                    sim_knn_result *out)
 {
     sim_status st = SIM_OK;
-    const sim_partition p = sim_comm_partition(c);
-    sim_range mine = sim_embed_local(p, test->n), own = sim_embed_local(p, train->n);
-    size_t k = (size_t)options->k < train->n ? (size_t)options->k : train->n;
-    knn q = {.options = options,
-             .dim = dim,
-             .k = k,
-             .n_queries = mine.hi - mine.lo,
-             .n_classes = n_classes,
-             .train_labels = train->labels,
-             .test_labels = test->labels,
-             .first_query = mine.lo};
-    float *unit = NULL, *bank_unit = NULL;
+    knn q = knn_of_sizes(sim_comm_partition(c), options, dim, train->n, test->n);
     int64_t hits[2] = {0, 0};
 
-    st = prepare(&q, &unit, test->features);
-    if (st == SIM_OK)
-        st = unit_bank(own.hi - own.lo, dim, train->features, &bank_unit);
-    SIM_TRY(sim_comm_agree(c, st));
+    q.n_classes = n_classes;
+    q.train_labels = train->labels;
+    q.test_labels = test->labels;
+    SIM_TRY(sim_comm_agree(c, knn_create(&q, test->features, train->features)));
     for (size_t lo = 0; lo < train->n; lo += TILE) {
-        bring_tile(c, &q, train->n, bank_unit, lo);
-        sim_for((q.n_queries + QUERIES - 1) / QUERIES, match, &q);
+        broadcast_tile(c, &q, train->n, lo);
+        sim_for((q.n_queries + QUERIES - 1) / QUERIES, compare_queries, &q);
     }
-    sim_for(q.n_queries, vote, &q);
+    sim_for(q.n_queries, classify_query, &q);
     for (size_t i = 0; i < q.n_queries; i++) {
         hits[0] += q.hits[2 * i];
         hits[1] += q.hits[2 * i + 1];
@@ -226,19 +239,13 @@ sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim
     sim_comm_sum_i64(c, hits, 2);
     *out = (sim_knn_result){.top1 = (double)hits[0] / (double)test->n,
                             .top5 = (double)hits[1] / (double)test->n,
-                            .k = (int64_t)k,
+                            .k = (int64_t)q.k,
                             .n_train = (int64_t)train->n,
                             .n_test = (int64_t)test->n,
                             .dim = (int64_t)dim,
                             .classes = (int64_t)n_classes};
 done:
-    sim_free(q.best);
-    sim_free(q.n_best);
-    sim_free(q.hits);
-    sim_free(q.tile);
-    sim_free(q.panel);
-    sim_free(unit);
-    sim_free(bank_unit);
+    knn_destroy(&q);
     return st;
 }
 
@@ -248,7 +255,9 @@ sim_status sim_knn_same_shape(const sim_dataset *a, const sim_dataset *b)
     const sim_dataset_info *x = sim_dataset_about(a), *y = sim_dataset_about(b);
     SIM_CHECK(
         x->c == y->c && (x->encoded || y->encoded || (x->h == y->h && x->w == y->w)),
-        SIM_E_DATA, "%s holds images of %zu x %zu x %zu, but %s of %zu x %zu x %zu",
+        SIM_E_DATA,
+        "%s has images of %zu x %zu x %zu, %s of %zu x %zu x %zu; kNN requires equal "
+        "shapes",
         sim_dataset_path(a), x->h, x->w, x->c, sim_dataset_path(b), y->h, y->w, y->c);
 done:
     return st;
