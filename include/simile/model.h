@@ -1,5 +1,5 @@
 /*
- * model.h - the networks of a job or checkpoint: which there are, their shapes and names.
+ * model.h - the networks of a job or checkpoint: which ones exist, their shapes and names.
  *
  * Module: model
  * The only module that describes networks. Training creates them from a sim_model_spec,
@@ -45,9 +45,9 @@ typedef enum {
 
 /* Which networks exist in addition to the backbone. */
 typedef struct {
-    size_t grid; /* patches per side that an image is cut into; 0: images stay whole */
+    size_t grid; /* patches per side that an image is cut into; 0: images are not cut */
     bool projector;
-    size_t predictor_hidden; /* hidden width of the predictor; 0: there is none */
+    size_t predictor_hidden; /* hidden width of the predictor; 0: no predictor */
     bool context;            /* CPC's context network; needs a grid */
     sim_head_style heads;
 } sim_model_spec;
@@ -75,7 +75,7 @@ SIM_MUST_USE sim_status sim_model_lay_out(const sim_model_spec *spec,
                                           sim_model_layout *out);
 
 typedef struct {
-    sim_net *net[SIM_MODEL_NETS]; /* owned; NULL where there is none */
+    sim_net *net[SIM_MODEL_NETS]; /* owned; NULL if the model does not have it */
 } sim_model;
 
 /* Sets of networks, as bits. */

@@ -62,7 +62,7 @@ static size_t count(const struct argp_state *state, const char *name, const char
     char *end = NULL;
     long n = strtol(arg, &end, 10);
     if (end == arg || *end || n < 1 || n > 1 << 20)
-        argp_error(state, "%s takes a number from 1, not \"%s\"", name, arg);
+        argp_error(state, "%s requires a number >= 1, not \"%s\"", name, arg);
     return (size_t)n;
 }
 
@@ -81,11 +81,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_MEMORY:
         if (!sim_cli_bytes(arg, &a->memory))
-            argp_error(state, "--memory takes a size such as 64G, not \"%s\"", arg);
+            argp_error(state, "--memory requires a size such as 64G, not \"%s\"", arg);
         return 0;
     case KEY_TIME:
         if (!sim_cli_seconds(arg, &a->time_s) || a->time_s <= 0)
-            argp_error(state, "--time takes a time such as 12:00:00, not \"%s\"", arg);
+            argp_error(state, "--time requires a time such as 12:00:00, not \"%s\"", arg);
         return 0;
     case KEY_PREVIEW:
         a->preview = arg;
@@ -189,21 +189,21 @@ done:
 /* Memory of a rank. */
 typedef struct {
     sim_plan_row rows[64];
-    size_t n, knn, checkpoint, knn_moment, most; /* most: all of it, at its peak */
+    size_t n, knn, checkpoint, knn_transient, peak; /* peak: of the total */
 } memory;
 
 typedef struct {
     const arguments *args;
     sim_job *job;
     sim_evaluate_options evaluate;
-    sim_dataset *data, *test; /* test: when kNN is on */
+    sim_dataset *data, *test; /* test: NULL if kNN is off */
     sim_schedule_plan plan;
-    memory fullest;         /* known once told */
-    double step_s, total_s; /* the same */
+    memory fullest;         /* of the rank that needs most; set by print_memory */
+    double step_s, total_s; /* set by print_time */
 } dry_run;
 
-static sim_status say(const char *fmt, ...) SIM_PRINTF(1, 2);
-static sim_status say(const char *fmt, ...)
+static sim_status print_line(const char *fmt, ...) SIM_PRINTF(1, 2);
+static sim_status print_line(const char *fmt, ...)
 {
     char text[512];
     va_list args;
@@ -218,23 +218,23 @@ static sim_status print_shape(const dry_run *d)
     sim_status st = SIM_OK;
     size_t p = d->args->ranks, n = d->plan.n_blocks;
 
-    SIM_TRY(say("data      %zu images, fingerprint %s\n", d->plan.n_images,
-                sim_dataset_about(d->data)->fingerprint));
-    SIM_TRY(say("batch     %lld images = %zu blocks of %lld; %zu rank%s, ",
-                (long long)d->job->train.batch, n, (long long)d->job->train.block, p,
-                p == 1 ? "" : "s"));
-    SIM_TRY(n % p ? say("of %zu or %zu blocks\n", n / p, n / p + 1)
-                  : say("of %zu block%s\n", n / p, n / p == 1 ? "" : "s"));
-    SIM_TRY(say("views     %zu of %zu x %zu x %zu an image\n", d->plan.views, d->plan.h,
-                d->plan.w, d->plan.c));
-    SIM_TRY(say("steps     %lld, %zu per epoch, %zu images dropped per epoch\n",
-                (long long)d->plan.total_steps, d->plan.steps_per_epoch,
-                d->plan.left_over));
+    SIM_TRY(print_line("data      %zu images, fingerprint %s\n", d->plan.n_images,
+                       sim_dataset_about(d->data)->fingerprint));
+    SIM_TRY(print_line("batch     %lld images = %zu blocks of %lld; %zu rank%s, ",
+                       (long long)d->job->train.batch, n, (long long)d->job->train.block,
+                       p, p == 1 ? "" : "s"));
+    SIM_TRY(n % p ? print_line("of %zu or %zu blocks\n", n / p, n / p + 1)
+                  : print_line("of %zu block%s\n", n / p, n / p == 1 ? "" : "s"));
+    SIM_TRY(print_line("views     %zu per image, %zu x %zu x %zu\n", d->plan.views,
+                       d->plan.h, d->plan.w, d->plan.c));
+    SIM_TRY(print_line("steps     %lld, %zu per epoch, %zu images dropped per epoch\n",
+                       (long long)d->plan.total_steps, d->plan.steps_per_epoch,
+                       d->plan.left_over));
 done:
     return st;
 }
 
-enum { PROGRAM_BYTES = 60000000 }; /* code, libraries, MPI's own buffers */
+enum { PROGRAM_BYTES = 60000000 }; /* code, libraries, buffers of MPI */
 
 static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
 {
@@ -248,17 +248,17 @@ static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
     if (d->test)
         SIM_TRY(sim_online_knn_plan(d->job, &d->evaluate, about,
                                     sim_dataset_about(d->test), d->args->ranks, rank,
-                                    &m->knn, &m->knn_moment, &workspace));
+                                    &m->knn, &m->knn_transient, &workspace));
     sim_plan_raise(m->rows, m->n, &workspace);
-    m->most = m->checkpoint > m->knn_moment ? m->checkpoint : m->knn_moment;
-    m->most += m->knn + PROGRAM_BYTES;
+    m->peak = m->checkpoint > m->knn_transient ? m->checkpoint : m->knn_transient;
+    m->peak += m->knn + PROGRAM_BYTES;
     for (size_t i = 0; i < m->n; i++)
-        m->most += m->rows[i].bytes;
+        m->peak += m->rows[i].bytes;
 done:
     return st;
 }
 
-/* Blocks and the nodes that they make differ from rank to rank. */
+/* Plans every rank: the number of blocks and of maximal nodes differs between ranks. */
 static sim_status plan_fullest(const dry_run *d, memory *most)
 {
     sim_status st = SIM_OK;
@@ -267,7 +267,7 @@ static sim_status plan_fullest(const dry_run *d, memory *most)
     SIM_TRY(plan_rank(d, 0, most));
     for (size_t r = 1; r < d->args->ranks; r++) {
         SIM_TRY(plan_rank(d, r, &m));
-        if (m.most > most->most)
+        if (m.peak > most->peak)
             *most = m;
     }
 done:
@@ -276,7 +276,7 @@ done:
 
 static sim_status print_bytes(const char *item, size_t bytes, const char *when)
 {
-    return say("  %-20s %8.1f MB%s\n", item, (double)bytes / 1e6, when);
+    return print_line("  %-20s %8.1f MB%s\n", item, (double)bytes / 1e6, when);
 }
 
 static sim_status print_memory(dry_run *d)
@@ -285,21 +285,21 @@ static sim_status print_memory(dry_run *d)
     memory *m = &d->fullest;
 
     SIM_TRY(plan_fullest(d, m));
-    SIM_TRY(say("memory of the fullest rank\n"));
+    SIM_TRY(print_line("memory of the rank that needs most\n"));
     for (size_t i = 0; i < m->n; i++)
         SIM_TRY(print_bytes(m->rows[i].item, m->rows[i].bytes, ""));
     if (d->test)
         SIM_TRY(print_bytes("kNN", m->knn, ""));
     SIM_TRY(print_bytes("checkpoint", m->checkpoint, ", transient"));
     if (d->test)
-        SIM_TRY(print_bytes("kNN search", m->knn_moment, ", transient"));
+        SIM_TRY(print_bytes("kNN search", m->knn_transient, ", transient"));
     SIM_TRY(print_bytes("program and MPI", PROGRAM_BYTES, ", about"));
-    SIM_TRY(print_bytes("at most", m->most, ""));
+    SIM_TRY(print_bytes("at most", m->peak, ""));
     SIM_CHECK(
-        d->args->memory == 0 || (double)m->most <= d->args->memory, SIM_E_CONFIG,
+        d->args->memory == 0 || (double)m->peak <= d->args->memory, SIM_E_CONFIG,
         "the plan needs %.2f GB per rank, more than --memory %.2f GB; use more ranks, a "
         "smaller batch, or a narrower encoder",
-        (double)m->most / 1e9, d->args->memory / 1e9);
+        (double)m->peak / 1e9, d->args->memory / 1e9);
 done:
     return st;
 }
@@ -323,16 +323,16 @@ static sim_status print_time(dry_run *d)
     d->step_s = step;
     d->total_s = total;
     sim_clock_span(total, text, sizeof text);
-    SIM_TRY(
-        say("time      about %.2f s a step, %.0f images/s, %s in all (measured here: one "
-            "block on %d thread%s took %.2f s)\n",
-            step, (double)d->job->train.batch / step, text, sim_threads(),
-            sim_threads() == 1 ? "" : "s", speed.best_s));
+    SIM_TRY(print_line(
+        "time      about %.2f s per step, %.0f images/s, %s in total (measured: one "
+        "block on %d thread%s took %.2f s)\n",
+        step, (double)d->job->train.batch / step, text, sim_threads(),
+        sim_threads() == 1 ? "" : "s", speed.best_s));
     if (d->args->time_s > 0)
-        SIM_TRY(say("segments  %.0f of the given length\n",
-                    total <= d->args->time_s
-                        ? 1.0
-                        : (double)(long)(total / d->args->time_s) + 1));
+        SIM_TRY(print_line("segments  %.0f of the given length\n",
+                           total <= d->args->time_s
+                               ? 1.0
+                               : (double)(long)(total / d->args->time_s) + 1));
 done:
     return st;
 }
@@ -360,8 +360,8 @@ done:
     return st;
 }
 
-/* A row an image: as it is, then both views of two epochs. */
-static sim_status preview(const dry_run *d)
+/* Draws one row per image: the original, then both views of two epochs. */
+static sim_status write_preview(const dry_run *d)
 {
     sim_status st = SIM_OK;
     const sim_dataset_info *about = sim_dataset_about(d->data);
@@ -389,9 +389,10 @@ static sim_status preview(const dry_run *d)
                            .gap = 4,
                            .cells = cells};
     SIM_TRY(sim_grid_write(d->args->preview, &grid));
-    SIM_TRY(say("views     drawn in %s: one row per image: the original, then two views "
-                "in two epochs\n",
-                d->args->preview));
+    SIM_TRY(print_line(
+        "views     drawn in %s: one row per image: the original, then two views "
+        "in two epochs\n",
+        d->args->preview));
 done:
     sim_augment_destroy(&a);
     sim_augment_destroy(&plain);
@@ -402,13 +403,13 @@ done:
 
 /* ---- a script for Slurm ---- */
 
-static sim_status even_over_nodes(const arguments *a)
+static sim_status check_nodes(const arguments *a)
 {
     sim_status st = SIM_OK;
     size_t below = a->ranks / a->nodes * a->nodes;
     SIM_CHECK(below == a->ranks, SIM_E_CONFIG,
-              "%zu ranks are no multiple of %zu nodes; nearest: --ranks %zu", a->ranks,
-              a->nodes, below ? below : a->nodes);
+              "--ranks %zu is not a multiple of --nodes %zu; nearest: --ranks %zu",
+              a->ranks, a->nodes, below ? below : a->nodes);
 done:
     return st;
 }
@@ -423,14 +424,14 @@ static sim_status write_sbatch(const dry_run *d)
                                    .nodes = a->nodes,
                                    .ranks = a->ranks,
                                    .threads = (size_t)sim_threads(),
-                                   .rank_bytes = d->fullest.most,
+                                   .rank_bytes = d->fullest.peak,
                                    .checkpoint_bytes = d->fullest.checkpoint,
                                    .step_s = d->step_s,
                                    .total_s = d->total_s,
                                    .limit_s = a->time_s};
 
     SIM_TRY(sim_cli_sbatch_write(&script));
-    SIM_TRY(say("script    in %s; type: sbatch %s\n", a->sbatch, a->sbatch));
+    SIM_TRY(print_line("script    in %s; type: sbatch %s\n", a->sbatch, a->sbatch));
 done:
     return st;
 }
@@ -440,7 +441,7 @@ static sim_status plan_job(const arguments *a)
     sim_status st = SIM_OK;
     dry_run d = {.args = a};
 
-    SIM_TRY(even_over_nodes(a));
+    SIM_TRY(check_nodes(a));
     SIM_TRY(sim_new(&d.job, "cli/job"));
     SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL));
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));
@@ -455,7 +456,7 @@ static sim_status plan_job(const arguments *a)
     SIM_TRY(print_memory(&d));
     SIM_TRY(print_time(&d));
     if (a->preview)
-        SIM_TRY(preview(&d));
+        SIM_TRY(write_preview(&d));
     if (a->sbatch)
         SIM_TRY(write_sbatch(&d));
 done:

@@ -60,7 +60,7 @@ static void parse_stop(sim_train_request *r, const char *arg,
     char *end = NULL;
     r->stop_after = strtoll(arg, &end, 10);
     if (end == arg || *end || r->stop_after < 0)
-        argp_error(state, "--stop-after takes a number of steps, not \"%s\"", arg);
+        argp_error(state, "--stop-after requires a number of steps, not \"%s\"", arg);
 }
 
 /* How far a word is from a key; "epochs" is near schedule.epochs. */
@@ -86,7 +86,7 @@ static void parse_accept(sim_train_request *r, const char *arg,
             }
         if (least != 0)
             argp_error(state,
-                       "--accept takes batch, schedule.epochs, schedule.steps, "
+                       "--accept accepts batch, schedule.epochs, schedule.steps, "
                        "optimizer.lr, data or arithmetic, not \"%s\"; did you mean %s?",
                        word, best);
         p += n;
@@ -110,7 +110,7 @@ static void parse_time(sim_train_request *r, const char *arg,
         r->time_limit_s = r->job_left_s;
     else if (!sim_cli_seconds(arg, &r->time_limit_s))
         argp_error(state,
-                   "--time-limit takes a time such as 45m or 12:00:00, or auto, not "
+                   "--time-limit requires a time such as 45m or 12:00:00, or auto, not "
                    "\"%s\"",
                    arg);
 }
@@ -228,7 +228,8 @@ sim_status sim_command_pretrain(int argc, char **argv)
         .parser = parse,
         .args_doc = "JOB.yaml [key=value ...]",
         .doc =
-            "Pre-trains an encoder.  The same job gives the same bits on any number of "
+            "Pre-trains an encoder.  The same job produces the same bits on any number "
+            "of "
             "ranks, and an interrupted job resumes.\v"
             "Examples:\n"
             "  simile pretrain jobs/quickstart.yaml\n"

