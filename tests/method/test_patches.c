@@ -79,10 +79,9 @@ static void a_grid_that_does_not_fit_is_refused(void **state)
     (void)state;
     sim_patches p;
     ASSERT_OK(sim_patches_of(15, 32, 40, 1, &p));
-    ASSERT_REFUSED(sim_patches_of(16, 32, 40, 1, &p), SIM_E_CONFIG,
-                   "images of 32 x 40");
+    ASSERT_REFUSED(sim_patches_of(16, 32, 40, 1, &p), SIM_E_CONFIG, "images of 32 x 40");
     ASSERT_REFUSED(sim_patches_of(16, 32, 40, 1, &p), SIM_E_CONFIG, "nearest: 15");
-    ASSERT_REFUSED(sim_patches_of(2, 5, 40, 1, &p), SIM_E_CONFIG, "6 pixels a side");
+    ASSERT_REFUSED(sim_patches_of(2, 5, 40, 1, &p), SIM_E_CONFIG, "6 pixels");
     ASSERT_OK(sim_patches_of(2, 6, 6, 1, &p));
     ASSERT_OK(sim_patches_of(0, 1, 1, 1, &p));
     assert_int_equal(p.patch_h, 1);
