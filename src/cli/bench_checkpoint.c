@@ -249,7 +249,8 @@ static void add_times(sim_json *j, const char *of, double *seconds, int n, doubl
     sim_json_real(j, key, mb / seconds[n / 2]);
 }
 
-static sim_status measure(const sim_comm *c, const sim_run *run, bench *b, sim_json *j)
+static sim_status measure_save_and_load(const sim_comm *c, const sim_run *run, bench *b,
+                                        sim_json *j)
 {
     sim_status st = SIM_OK;
     const int n = b->spec->repeats;
@@ -298,7 +299,7 @@ sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
     sim_json_int(j, "queue", (int64_t)spec->queue);
     sim_json_int(j, "dim", (int64_t)spec->dim);
     sim_json_int(j, "ranks", c->size);
-    SIM_TRY(measure(c, &run, &b, j));
+    SIM_TRY(measure_save_and_load(c, &run, &b, j));
     SIM_TRY(sim_cli_print_json(c, j, false));
 done:
     sim_json_destroy(&j);

@@ -63,12 +63,12 @@ static size_t parse_count(const struct argp_state *state, const char *arg, long 
     return (size_t)n;
 }
 
-static size_t count(const struct argp_state *state, const char *arg)
+static size_t parse_bench_count(const struct argp_state *state, const char *arg)
 {
     return parse_count(state, arg, 1 << 20);
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
@@ -82,22 +82,22 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->width = arg;
         return 0;
     case KEY_SIZE:
-        a->size = count(state, arg);
+        a->size = parse_bench_count(state, arg);
         return 0;
     case KEY_BATCH:
-        a->batch = count(state, arg);
+        a->batch = parse_bench_count(state, arg);
         return 0;
     case KEY_THREADS:
-        a->threads = (int)count(state, arg);
+        a->threads = (int)parse_bench_count(state, arg);
         return 0;
     case KEY_STEPS:
-        a->steps = (int)count(state, arg);
+        a->steps = (int)parse_bench_count(state, arg);
         return 0;
     case KEY_QUEUE:
         a->queue = parse_count(state, arg, UINT32_MAX);
         return 0;
     case KEY_DIM:
-        a->dim = count(state, arg);
+        a->dim = parse_bench_count(state, arg);
         return 0;
     case KEY_COPY:
         a->momentum_copy = true;
@@ -306,7 +306,7 @@ sim_status sim_command_bench(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
-        .parser = parse,
+        .parser = parse_bench_option,
         .args_doc = "step|kernel|checkpoint",
         .doc =
             "Times a training step on generated views (encoder, loss, gradient sum, "

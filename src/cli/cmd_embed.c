@@ -21,7 +21,7 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "E.h5", 0, "file to write", 0},
     {0}};
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
@@ -165,7 +165,7 @@ sim_status sim_command_embed(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
-        .parser = parse,
+        .parser = parse_embed_option,
         .args_doc = "RUN_OR_CHECKPOINT --data A.h5 --out E.h5",
         .doc =
             "Writes an HDF5 file with /features (outputs of the backbone) and "

@@ -33,7 +33,7 @@ static const struct argp_option options[] = {
     {"json", KEY_JSON, NULL, 0, "print one JSON object", 0},
     {0}};
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_evaluate_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     char *end = NULL;
@@ -185,7 +185,7 @@ sim_status sim_command_evaluate(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
-        .parser = parse,
+        .parser = parse_evaluate_option,
         .args_doc = "knn RUN_OR_CHECKPOINT --train A.h5 --test B.h5",
         .doc =
             "Classifies test images by a weighted vote of their nearest training images "

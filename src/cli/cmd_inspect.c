@@ -22,7 +22,7 @@ enum { KEY_JSON = 256 };
 static const struct argp_option options[] = {
     {"json", KEY_JSON, NULL, 0, "print one JSON object", 0}, {0}};
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_inspect_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
@@ -262,7 +262,7 @@ sim_status sim_command_inspect(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
-        .parser = parse,
+        .parser = parse_inspect_option,
         .args_doc = "FILE_OR_RUN",
         .doc =
             "Describes a data set, a checkpoint, or the newest checkpoint of a run.  Of "

@@ -43,7 +43,7 @@ static const struct argp_option options[] = {
      0},
     {0}};
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_loss_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
@@ -285,8 +285,8 @@ done:
     return st;
 }
 
-static sim_status write_results(const files *f, const char *out, const sim_job *job,
-                                double loss)
+static sim_status write_loss_file(const files *f, const char *out, const sim_job *job,
+                                  double loss)
 {
     sim_status st = SIM_OK;
     sim_h5 *h5 = NULL;
@@ -362,7 +362,7 @@ static sim_status run_loss(const sim_comm *c, void *ctx)
     SIM_TRY(st);
     warn_of_collapse(&f);
     if (c->rank == 0)
-        st = write_results(&f, a->out, job, loss);
+        st = write_loss_file(&f, a->out, job, loss);
     SIM_TRY(sim_comm_agree(c, st));
     if (c->rank == 0)
         sim_log("%s: loss %.9g, %s", job->method->name, loss,
@@ -379,7 +379,7 @@ sim_status sim_command_loss(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
-        .parser = parse,
+        .parser = parse_loss_option,
         .args_doc = "JOB.yaml [key=value ...] --in Z.h5 --out G.h5",
         .doc = "Computes the loss of a method and its gradients for the embeddings in a "
                "file, "

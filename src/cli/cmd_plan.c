@@ -57,7 +57,8 @@ static const struct argp_option options[] = {
     {"keys", KEY_KEYS, NULL, 0, "list all keys of a job and exit", 0},
     {0}};
 
-static size_t count(const struct argp_state *state, const char *name, const char *arg)
+static size_t parse_plan_count(const struct argp_state *state, const char *name,
+                               const char *arg)
 {
     char *end = NULL;
     long n = strtol(arg, &end, 10);
@@ -66,18 +67,18 @@ static size_t count(const struct argp_state *state, const char *name, const char
     return (size_t)n;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_plan_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
     case KEY_RANKS:
-        a->ranks = count(state, "--ranks", arg);
+        a->ranks = parse_plan_count(state, "--ranks", arg);
         return 0;
     case KEY_NODES:
-        a->nodes = count(state, "--nodes", arg);
+        a->nodes = parse_plan_count(state, "--nodes", arg);
         return 0;
     case KEY_THREADS:
-        a->threads = (int)count(state, "--threads", arg);
+        a->threads = (int)parse_plan_count(state, "--threads", arg);
         return 0;
     case KEY_MEMORY:
         if (!sim_cli_bytes(arg, &a->memory))
@@ -470,7 +471,7 @@ sim_status sim_command_plan(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
-        .parser = parse,
+        .parser = parse_plan_option,
         .args_doc = "JOB.yaml [key=value ...]",
         .doc =
             "Checks the job against its data and a number of ranks, and prints memory by "

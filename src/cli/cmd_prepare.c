@@ -91,7 +91,7 @@ static size_t parse_number(const struct argp_state *state, const char *name,
     return (size_t)n;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_prepare_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
@@ -148,7 +148,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static sim_status report(const arguments *a, const prep_result *r)
+static sim_status print_conversion(const arguments *a, const prep_result *r)
 {
     sim_status st = SIM_OK;
     sim_json *j = NULL;
@@ -173,14 +173,14 @@ done:
     return st;
 }
 
-static sim_status convert(const arguments *a)
+static sim_status convert_source(const arguments *a)
 {
     sim_status st = SIM_OK;
     prep_result result;
 
     SIM_TRY(sim_prep_convert(a->source, a->out, &a->options, &result));
     if (a->options.part == 0)
-        SIM_TRY(report(a, &result));
+        SIM_TRY(print_conversion(a, &result));
 done:
     return st;
 }
@@ -192,7 +192,7 @@ static bool is_launched(void)
            (getenv("SLURM_STEP_ID") && getenv("SLURM_PROCID"));
 }
 
-static sim_status agree(void *ctx, sim_status local)
+static sim_status agree_all_ranks(void *ctx, sim_status local)
 {
     return sim_comm_agree(ctx, local);
 }
@@ -202,16 +202,16 @@ static sim_status with_ranks(const sim_comm *c, void *ctx)
     arguments *a = ctx;
     a->options.part = (size_t)c->rank;
     a->options.n_parts = (size_t)c->size;
-    a->options.agree = agree;
+    a->options.agree = agree_all_ranks;
     a->options.agree_ctx = (void *)(uintptr_t)c;
-    return convert(a);
+    return convert_source(a);
 }
 
 sim_status sim_command_prepare(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
-        .parser = parse,
+        .parser = parse_prepare_option,
         .args_doc = "SOURCE --out FILE.h5",
         .doc =
             "Converts images into a data set.  Sources are directories and tar archives "
@@ -241,7 +241,7 @@ sim_status sim_command_prepare(int argc, char **argv)
     sim_threads_set(a.threads);
     if (is_launched())
         return sim_cli_with_ranks(argc, argv, with_ranks, &a);
-    sim_status st = convert(&a);
+    sim_status st = convert_source(&a);
     if (st != SIM_OK)
         sim_log_failure(st);
     return st;

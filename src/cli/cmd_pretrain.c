@@ -64,7 +64,7 @@ static void parse_stop(sim_train_request *r, const char *arg,
 }
 
 /* How far a word is from a key; "epochs" is near schedule.epochs. */
-static size_t distance(const char *word, const char *key)
+static size_t key_distance(const char *word, const char *key)
 {
     bool is_part = *word && strcmp(word, key) != 0 && strstr(key, word);
     return is_part ? 1 : sim_edit_distance(word, key);
@@ -80,8 +80,8 @@ static void parse_accept(sim_train_request *r, const char *arg,
         size_t n = strcspn(p, ","), least = (size_t)-1;
         (void)snprintf(word, sizeof word, "%.*s", n < 64 ? (int)n : 63, p);
         for (int i = 0; sim_choices_text(sim_accept_keys, i, name, sizeof name); i++)
-            if (distance(word, name) < least) {
-                least = distance(word, name);
+            if (key_distance(word, name) < least) {
+                least = key_distance(word, name);
                 memcpy(best, name, sizeof best);
             }
         if (least != 0)
@@ -115,7 +115,7 @@ static void parse_time(sim_train_request *r, const char *arg,
                    arg);
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_pretrain_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     switch (key) {
@@ -225,7 +225,7 @@ sim_status sim_command_pretrain(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = options,
-        .parser = parse,
+        .parser = parse_pretrain_option,
         .args_doc = "JOB.yaml [key=value ...]",
         .doc =
             "Pre-trains an encoder.  The same job produces the same bits on any number "

@@ -6,7 +6,7 @@
 #include "simile/checkpoint.h"
 #include "simile/log.h"
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_stop_option(int key, char *arg, struct argp_state *state)
 {
     const char **run = state->input;
     switch (key) {
@@ -25,7 +25,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 sim_status sim_command_stop(int argc, char **argv)
 {
-    static const struct argp argp = {.parser = parse,
+    static const struct argp argp = {.parser = parse_stop_option,
                                      .args_doc = "RUN",
                                      .doc =
                                          "Requests that the job which trains in the "
