@@ -92,9 +92,10 @@ static inline __attribute__((always_inline)) void read_tile(const int n, size_t 
         }
 }
 
-static inline __attribute__((always_inline)) void read_whole_tile(const int n, size_t c,
-                                                                  const float *x,
-                                                                  size_t row, vec *d)
+static inline __attribute__((always_inline)) void read_complete_tile(const int n,
+                                                                     size_t c,
+                                                                     const float *x,
+                                                                     size_t row, vec *d)
 {
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++)
@@ -103,7 +104,7 @@ static inline __attribute__((always_inline)) void read_whole_tile(const int n, s
             d[i * n + j] = load(x + (size_t)i * row + (size_t)j * c);
 }
 
-static inline bool is_whole(wino_window w, int n)
+static inline bool is_complete(wino_window w, int n)
 {
     return w.y_lo == 0 && w.x_lo == 0 && w.y_hi == n && w.x_hi == n;
 }
@@ -139,11 +140,11 @@ static inline __attribute__((always_inline)) void store_input(const vec d[36], f
     }
 }
 
-static __attribute__((noinline)) void input_whole(size_t c, const float *x, size_t row,
-                                                  float *v, size_t f_stride)
+static __attribute__((noinline)) void input_complete(size_t c, const float *x, size_t row,
+                                                     float *v, size_t f_stride)
 {
     vec d[36];
-    read_whole_tile(6, c, x, row, d);
+    read_complete_tile(6, c, x, row, d);
     store_input(d, v, f_stride, LANES);
 }
 
@@ -168,11 +169,11 @@ static __attribute__((noinline)) void input_part(size_t c, size_t c0, const floa
 static void wino_input(size_t c, const float *x, size_t row, wino_window in, float *v,
                        size_t f_stride)
 {
-    bool whole = is_whole(in, WINO_IN);
+    bool complete = is_complete(in, WINO_IN);
     size_t c0 = 0;
     for (; c0 + LANES <= c; c0 += LANES) {
-        if (whole)
-            input_whole(c, x + c0, row, v + c0, f_stride);
+        if (complete)
+            input_complete(c, x + c0, row, v + c0, f_stride);
         else
             input_edge(c, c0, x, row, in, v + c0, f_stride);
     }
@@ -194,8 +195,8 @@ static inline __attribute__((always_inline)) void load_output(const float *m,
         output_column(w + j, 6, d + j, 6);
 }
 
-static __attribute__((noinline)) void output_whole(const float *m, size_t f_stride,
-                                                   float *y, size_t pixel, size_t row)
+static __attribute__((noinline)) void output_complete(const float *m, size_t f_stride,
+                                                      float *y, size_t pixel, size_t row)
 {
     vec w[24], o[4];
     load_output(m, f_stride, LANES, w);
@@ -224,11 +225,11 @@ static __attribute__((noinline)) void output_part(size_t lanes, const float *m,
 static void wino_output(size_t k, const float *m, size_t f_stride, wino_window out,
                         float *y, size_t pixel, size_t row)
 {
-    bool whole = is_whole(out, WINO_OUT);
+    bool complete = is_complete(out, WINO_OUT);
     for (size_t k0 = 0; k0 < k; k0 += LANES) {
         size_t lanes = k - k0 < LANES ? k - k0 : LANES;
-        if (whole && lanes == LANES)
-            output_whole(m + k0, f_stride, y + k0, pixel, row);
+        if (complete && lanes == LANES)
+            output_complete(m + k0, f_stride, y + k0, pixel, row);
         else
             output_part(lanes, m + k0, f_stride, out, y + k0, pixel, row);
     }
@@ -252,12 +253,12 @@ static inline __attribute__((always_inline)) void store_gradient(const vec d[16]
     }
 }
 
-static __attribute__((noinline)) void gradient_whole(size_t k, const float *dy,
-                                                     size_t row, float *v,
-                                                     size_t f_stride)
+static __attribute__((noinline)) void gradient_complete(size_t k, const float *dy,
+                                                        size_t row, float *v,
+                                                        size_t f_stride)
 {
     vec d[16];
-    read_whole_tile(4, k, dy, row, d);
+    read_complete_tile(4, k, dy, row, d);
     store_gradient(d, v, f_stride, LANES);
 }
 
@@ -274,11 +275,11 @@ static __attribute__((noinline)) void gradient_part(size_t k, size_t k0, size_t 
 static void wino_gradient(size_t k, const float *dy, size_t row, wino_window in, float *v,
                           size_t f_stride)
 {
-    bool whole = is_whole(in, WINO_OUT);
+    bool complete = is_complete(in, WINO_OUT);
     for (size_t k0 = 0; k0 < k; k0 += LANES) {
         size_t lanes = k - k0 < LANES ? k - k0 : LANES;
-        if (whole && lanes == LANES)
-            gradient_whole(k, dy + k0, row, v + k0, f_stride);
+        if (complete && lanes == LANES)
+            gradient_complete(k, dy + k0, row, v + k0, f_stride);
         else
             gradient_part(k, k0, lanes, dy, row, in, v + k0, f_stride);
     }

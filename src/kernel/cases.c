@@ -253,16 +253,17 @@ const sim_kernel_case sim_kernel_cases[SIM_N_KERNELS] = {
 static const double tolerance = 1e-5;
 
 sim_status sim_case_compare(const char *isa, const char *kernel, sim_case_result r,
-                            const double *want, const double *got)
+                            const double *expected, const double *actual)
 {
     sim_status st = SIM_OK;
     for (size_t i = 0; i < r.n; i++)
         SIM_CHECK(
-            fabs(got[i] - want[i]) <= tolerance * (fabs(want[i]) + r.magnitude),
+            fabs(actual[i] - expected[i]) <=
+                tolerance * (fabs(expected[i]) + r.magnitude),
             SIM_E_BUG, /* also if either is NaN */
             "kernels %s: %s: output %zu of %zu is %.9g, expected %.9g; the build or "
             "the processor is faulty, run with kernels=portable",
-            isa, kernel, i, r.n, got[i], want[i]);
+            isa, kernel, i, r.n, actual[i], expected[i]);
 done:
     return st;
 }

@@ -71,7 +71,7 @@ extern const sim_kernel_case sim_kernel_cases[SIM_N_KERNELS];
  * Errors: SIM_E_BUG naming the instruction set and the kernel.
  */
 SIM_MUST_USE sim_status sim_case_compare(const char *isa, const char *kernel,
-                                         sim_case_result r, const double *want,
-                                         const double *got);
+                                         sim_case_result r, const double *expected,
+                                         const double *actual);
 
 #endif

@@ -38,7 +38,7 @@ static const sim_kernel_shape shapes[] = {
 
 typedef struct {
     float *in, *work;
-    double *want, *got;
+    double *expected, *actual;
 } case_buffers;
 
 enum { N_BUFFERS = 4 };
@@ -47,8 +47,8 @@ static void list_buffers(case_buffers *b, sim_buffer list[N_BUFFERS])
 {
     list[0] = SIM_BUFFER(b->in, SIM_CASE_FLOATS);
     list[1] = SIM_BUFFER(b->work, SIM_CASE_FLOATS);
-    list[2] = SIM_BUFFER(b->want, SIM_CASE_FLOATS);
-    list[3] = SIM_BUFFER(b->got, SIM_CASE_FLOATS);
+    list[2] = SIM_BUFFER(b->expected, SIM_CASE_FLOATS);
+    list[3] = SIM_BUFFER(b->actual, SIM_CASE_FLOATS);
 }
 
 static sim_case_result run_case(const sim_kernel_case *q, const sim_kernel_table *t,
@@ -63,9 +63,9 @@ static sim_status check_kernel(const sim_kernel_case *q, const case_buffers *b)
 {
     sim_status st = SIM_OK;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        run_case(q, &sim_kernels_portable, &shapes[i], b, b->want);
-        sim_case_result r = run_case(q, sim_kernels(), &shapes[i], b, b->got);
-        SIM_TRY(sim_case_compare(sim_kernels_name(), q->name, r, b->want, b->got));
+        run_case(q, &sim_kernels_portable, &shapes[i], b, b->expected);
+        sim_case_result r = run_case(q, sim_kernels(), &shapes[i], b, b->actual);
+        SIM_TRY(sim_case_compare(sim_kernels_name(), q->name, r, b->expected, b->actual));
     }
 done:
     return st;
@@ -90,28 +90,29 @@ done:
 /* ---- convolutions ---- */
 
 sim_status sim_check_pass(const sim_conv *v, const char *pass, size_t n,
-                          const float *want, const float *got)
+                          const float *expected, const float *actual)
 {
     sim_status st = SIM_OK;
     float max = 0;
 
     for (size_t i = 0; i < n; i++)
-        max = fmaxf(max, fabsf(want[i]));
+        max = fmaxf(max, fabsf(expected[i]));
     for (size_t i = 0; i < n; i++)
-        SIM_CHECK(fabsf(want[i] - got[i]) <= 1e-4f * max, SIM_E_BUG, /* also if NaN */
+        SIM_CHECK(fabsf(expected[i] - actual[i]) <= 1e-4f * max,
+                  SIM_E_BUG, /* also if NaN */
                   "kernels %s: %s of a %s convolution of size %zu: output %zu is %g, "
                   "expected %g (largest %g); the build or the processor is faulty, run "
                   "with kernels=portable",
-                  sim_kernels_name(), pass, sim_conv_path(v), v->size, i, (double)got[i],
-                  (double)want[i], (double)max);
+                  sim_kernels_name(), pass, sim_conv_path(v), v->size, i,
+                  (double)actual[i], (double)expected[i], (double)max);
 done:
     return st;
 }
 
-/* Operands and results of a convolution of one image; want and got fit any pass. */
+/* Operands and results of a convolution of one image; expected and actual fit any pass. */
 typedef struct {
     size_t n_w, n_x, n_y;
-    float *w, *x, *dy, *want, *got;
+    float *w, *x, *dy, *expected, *actual;
 } conv_buffers;
 
 static sim_status conv_buffers_create(const sim_conv *v, conv_buffers *a)
@@ -124,8 +125,8 @@ static sim_status conv_buffers_create(const sim_conv *v, conv_buffers *a)
     a->n_y = v->oh * v->ow * v->k;
     floats = a->n_w + a->n_x + a->n_y;
     SIM_TRY(sim_alloc(&a->w, floats, "kernel/check"));
-    SIM_TRY(sim_alloc(&a->want, floats, "kernel/check"));
-    SIM_TRY(sim_alloc(&a->got, floats, "kernel/check"));
+    SIM_TRY(sim_alloc(&a->expected, floats, "kernel/check"));
+    SIM_TRY(sim_alloc(&a->actual, floats, "kernel/check"));
     a->x = a->w + a->n_w;
     a->dy = a->x + a->n_x;
     fill_operands(a->w, floats);
@@ -139,15 +140,15 @@ static sim_status check_passes(const sim_conv *v, const sim_filters *f,
     sim_status st = SIM_OK;
     const sim_leaf_layout one = {.n_leaves = 1, .range = {0, 1}, .images_per_leaf = 1};
 
-    sim_plain_forward(v, a->w, 1, a->x, a->want);
-    sim_conv_forward(f, 1, a->x, a->got);
-    SIM_TRY(sim_check_pass(v, "forward", a->n_y, a->want, a->got));
-    sim_plain_backward_data(v, a->w, 1, a->dy, a->want);
-    sim_conv_backward_data(f, 1, a->dy, a->got);
-    SIM_TRY(sim_check_pass(v, "input gradient", a->n_x, a->want, a->got));
-    sim_plain_weights(v, 1, a->x, a->dy, a->want);
-    sim_conv_backward_weights(v, &one, a->x, a->dy, a->got, a->n_w);
-    SIM_TRY(sim_check_pass(v, "weight gradient", a->n_w, a->want, a->got));
+    sim_plain_forward(v, a->w, 1, a->x, a->expected);
+    sim_conv_forward(f, 1, a->x, a->actual);
+    SIM_TRY(sim_check_pass(v, "forward", a->n_y, a->expected, a->actual));
+    sim_plain_backward_data(v, a->w, 1, a->dy, a->expected);
+    sim_conv_backward_data(f, 1, a->dy, a->actual);
+    SIM_TRY(sim_check_pass(v, "input gradient", a->n_x, a->expected, a->actual));
+    sim_plain_weights(v, 1, a->x, a->dy, a->expected);
+    sim_conv_backward_weights(v, &one, a->x, a->dy, a->actual, a->n_w);
+    SIM_TRY(sim_check_pass(v, "weight gradient", a->n_w, a->expected, a->actual));
 done:
     return st;
 }
@@ -166,8 +167,8 @@ static sim_status check_conv(sim_conv v)
 done:
     sim_filters_destroy(&f);
     sim_free(a.w);
-    sim_free(a.want);
-    sim_free(a.got);
+    sim_free(a.expected);
+    sim_free(a.actual);
     return st;
 }
 
@@ -193,10 +194,10 @@ static sim_status check_exp(void)
     sim_status st = SIM_OK;
     for (int i = 0; i < 433; i++) {
         const double x = -80 + 0.37 * i; /* to 80 */
-        double want = exp((double)(float)x), got = (double)sim_exp((float)x);
-        SIM_CHECK(fabs(got - want) <= 4e-7 * want, SIM_E_BUG,
+        double expected = exp((double)(float)x), actual = (double)sim_exp((float)x);
+        SIM_CHECK(fabs(actual - expected) <= 4e-7 * expected, SIM_E_BUG,
                   "kernels %s: exp(%g) is %.9g, expected %.9g", sim_kernels_name(), x,
-                  got, want);
+                  actual, expected);
     }
 done:
     return st;

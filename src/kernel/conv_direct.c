@@ -1,11 +1,12 @@
 /*
- * conv_direct.c - convolutions as matrix products of gathered patches (implicit GEMM).
+ * conv_direct.c - convolutions as matrix products of gathered patches (implicit
+ * GEMM).
  *
- * An item of sim_for gathers the patches of some output pixels into rows [taps * c] in
- * scratch and multiplies them by the packed filters: each output is one chain of fma over
- * (r, s, c).  Backward-data groups input pixels into residue classes, by their coordinates
- * modulo the stride.  The pixels of a class have the same taps, so strided convolutions
- * multiply no zeros.
+ * An item of sim_for gathers the patches of some output pixels into rows [taps
+ * * c] in scratch and multiplies them by the packed filters: each output is one
+ * chain of fma over (r, s, c).  Backward-data groups input pixels into residue
+ * classes, by their coordinates modulo the stride.  The pixels of a class have
+ * the same taps, so strided convolutions multiply no zeros.
  */
 #include "private.h"
 
@@ -15,7 +16,8 @@
 
 enum { MAX_PIXELS = 192, SCRATCH_FLOATS = 1 << 17 };
 
-/* Pixels per item: a multiple of the register tile's 12 rows that keeps scratch small. */
+/* Pixels per item: a multiple of the register tile's 12 rows that keeps scratch
+ * small. */
 static size_t pixels_per_item(size_t row)
 {
     size_t fit = SCRATCH_FLOATS / (row ? row : 1) / 12 * 12;
@@ -24,12 +26,12 @@ static size_t pixels_per_item(size_t row)
 
 /* ---- forward ---- */
 
-size_t sim_direct_floats(const sim_conv *v)
+static size_t forward_floats(const sim_conv *v)
 {
     return sim_panel_floats(v->size * v->size * v->c, v->k);
 }
 
-void sim_direct_pack(const sim_conv *v, const float *oihw, float *panels)
+static void pack_forward(const sim_conv *v, const float *oihw, float *panels)
 {
     size_t taps = v->size * v->size, row = taps * v->c;
     float *b = sim_workspace(row * v->k * sizeof *b);
@@ -74,8 +76,8 @@ static void forward_item(size_t i, void *ctx)
     sim_product(m, v->k, d->row, rows, d->row, d->panels, d->out + lo * v->k, v->k);
 }
 
-void sim_direct_forward(const sim_conv *v, const float *panels, size_t n, const float *x,
-                        float *y)
+static void direct_forward(const sim_conv *v, const float *panels, size_t n,
+                           const float *x, float *y)
 {
     size_t row = v->size * v->size * v->c;
     direct_call d = {.v = v, .panels = panels, .in = x, .out = y, .row = row};
@@ -86,7 +88,8 @@ void sim_direct_forward(const sim_conv *v, const float *panels, size_t n, const 
 
 /* ---- backward-data ---- */
 
-/* The input pixels (y, x) = (py, px) modulo the stride, and the taps that read them. */
+/* The input pixels (y, x) = (py, px) modulo the stride, and the taps that read
+ * them. */
 typedef struct {
     size_t py, px, rows, cols; /* pixels of the class in one image */
     size_t n_r, n_s;
@@ -119,7 +122,7 @@ static size_t residue_classes(const sim_conv *v, residue_class out[4])
     return n;
 }
 
-size_t sim_direct_back_floats(const sim_conv *v)
+static size_t backward_floats(const sim_conv *v)
 {
     residue_class k[4];
     size_t n = residue_classes(v, k);
@@ -141,7 +144,7 @@ static void pack_residue_class(const sim_conv *v, const residue_class *q,
         sim_panel_pack(rows, v->c, b, v->c, false, panels + q->at);
 }
 
-void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels)
+static void pack_backward(const sim_conv *v, const float *oihw, float *panels)
 {
     residue_class q[4];
     size_t n = residue_classes(v, q);
@@ -149,7 +152,8 @@ void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels)
         pack_residue_class(v, &q[i], oihw, panels);
 }
 
-/* out [n_r][n_s][k]: dy of the outputs that read input pixel (y, x), 0 outside the image. */
+/* out [n_r][n_s][k]: dy of the outputs that read input pixel (y, x), 0 outside
+ * the image. */
 static void gather_gradient(const sim_conv *v, const residue_class *q, const float *dy,
                             size_t y, size_t x, float *out)
 {
@@ -202,8 +206,8 @@ static void backward_item(size_t i, void *ctx)
     }
 }
 
-void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
-                              const float *dy, float *dx)
+static void direct_backward_data(const sim_conv *v, const float *panels, size_t n,
+                                 const float *dy, float *dx)
 {
     residue_class q[4];
     size_t n_classes = residue_classes(v, q);
@@ -220,7 +224,7 @@ void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
     }
 }
 
-void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
+static void direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
 {
     residue_class q[4];
     size_t n_classes = residue_classes(v, q), row = v->size * v->size * v->c;
@@ -236,3 +240,15 @@ void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
         sim_raise(&size->thread, m * both * sizeof(float));
     }
 }
+
+const sim_conv_algorithm sim_conv_direct = {
+    .forward_floats = forward_floats,
+    .backward_floats = backward_floats,
+    .pack_forward = pack_forward,
+    .pack_backward = pack_backward,
+    .forward = direct_forward,
+    .backward_data = direct_backward_data,
+    .backward_weights = sim_direct_weights,
+    .workspace = direct_workspace,
+    .weights_workspace = sim_direct_weights_workspace,
+};

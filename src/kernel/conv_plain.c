@@ -1,9 +1,10 @@
 /*
  * conv_plain.c - the reference semantics of convolutions: their definition.
  *
- * y[o][k] = sum over r, s, c of x[stride o + (r, s) - pad][c] w[k][c][r][s], and its
- * derivatives.  Every output is one sum in double over ascending indices, rounded once.
- * The portable kernels use these functions, and the start-up check compares with them.
+ * y[o][k] = sum over r, s, c of x[stride o + (r, s) - pad][c] w[k][c][r][s],
+ * and its derivatives.  Every output is one sum in double over ascending
+ * indices, rounded once. The portable kernels use these functions, and the
+ * start-up check compares with them.
  */
 #include "private.h"
 
@@ -16,7 +17,8 @@ typedef struct {
     size_t n_images;
 } plain_call;
 
-/* Stores the input row (or column) that output o reads at tap t; false in the padding. */
+/* Stores the input row (or column) that output o reads at tap t; false in the
+ * padding. */
 static bool input_position(const sim_conv *v, size_t o, size_t t, size_t extent,
                            size_t *position)
 {
@@ -25,7 +27,8 @@ static bool input_position(const sim_conv *v, size_t o, size_t t, size_t extent,
     return padded >= v->pad && *position < extent;
 }
 
-/* Stores the output row (or column) that reads input i at tap t; false if there is none. */
+/* Stores the output row (or column) that reads input i at tap t; false if there
+ * is none. */
 static bool output_position(const sim_conv *v, size_t i, size_t t, size_t extent,
                             size_t *position)
 {
@@ -140,3 +143,61 @@ void sim_plain_weights(const sim_conv *v, size_t n, const float *x, const float 
     plain_call p = {.v = v, .x = x, .dy = dy, .out = dw, .n_images = n};
     sim_for(v->k * v->c, weights_of_filter, &p);
 }
+
+static size_t filter_floats(const sim_conv *v)
+{
+    return v->k * v->c * v->size * v->size;
+}
+
+static void copy_filters(const sim_conv *v, const float *oihw, float *w)
+{
+    memcpy(w, oihw, filter_floats(v) * sizeof *w);
+}
+
+static void plain_leaf_weights(const sim_conv *v, const sim_leaf_layout *layout,
+                               const float *x, const float *dy, float *dw,
+                               size_t node_stride)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t n = filter_floats(v);
+    size_t n_nodes = sim_tree_nodes(layout->n_leaves, layout->range, nodes);
+    size_t depth = sim_tree_depth(layout->n_leaves, layout->range);
+    float *partials = sim_workspace(depth * n * sizeof *partials);
+    sim_tree_stack stack;
+
+    sim_tree_stack_begin(&stack, n, layout->n_leaves, layout->range, partials);
+    for (size_t i = 0; i < layout->range.hi - layout->range.lo; i++) {
+        size_t first = i * layout->images_per_leaf;
+        sim_plain_weights(v, layout->images_per_leaf, x + first * v->h * v->w * v->c,
+                          dy + first * v->oh * v->ow * v->k, sim_tree_stack_top(&stack));
+        sim_tree_stack_push(&stack);
+    }
+    for (size_t j = 0; j < n_nodes; j++)
+        memcpy(dw + j * node_stride, partials + j * n, n * sizeof *dw);
+}
+
+static void plain_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
+{
+    (void)v;
+    (void)n;
+    (void)size;
+}
+
+static void plain_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
+                                    sim_workspace_size *size)
+{
+    size_t depth = sim_tree_depth(layout->n_leaves, layout->range);
+    sim_raise(&size->shared, depth * filter_floats(v) * sizeof(float));
+}
+
+const sim_conv_algorithm sim_conv_plain = {
+    .forward_floats = filter_floats,
+    .backward_floats = filter_floats,
+    .pack_forward = copy_filters,
+    .pack_backward = copy_filters,
+    .forward = sim_plain_forward,
+    .backward_data = sim_plain_backward_data,
+    .backward_weights = plain_leaf_weights,
+    .workspace = plain_workspace,
+    .weights_workspace = plain_weights_workspace,
+};

@@ -1,10 +1,10 @@
 /*
  * conv_winograd.c - 3 x 3, stride 1, padding 1 by Winograd F(4x4, 3x3).
  *
- * An item of sim_for transforms a block of input tiles to [36][tiles][c].  Then, for each
- * stripe of output channels, it computes 36 products with the transformed filters and
- * applies the output transform.  The result of a tile does not depend on its block.
- * Lavin and Gray 2015, arXiv 1509.09308.
+ * An item of sim_for transforms a block of input tiles to [36][tiles][c]. Then,
+ * for each stripe of output channels, it computes 36 products with the
+ * transformed filters and applies the output transform.  The result of a tile
+ * does not depend on its block. Lavin and Gray 2015, arXiv 1509.09308.
  */
 #include "private.h"
 
@@ -13,9 +13,10 @@
 #include <string.h>
 
 /*
- * Upper bound of the tiles per item.  Measured at width 0.25: 24 tiles keep narrow layers in
- * L2; a step takes 4 % less time than with 48 and 8 % less than with 96.  Wide layers read
- * their filters from the last-level cache or memory, which many tiles amortize.
+ * Upper bound of the tiles per item.  Measured at width 0.25: 24 tiles keep
+ * narrow layers in L2; a step takes 4 % less time than with 48 and 8 % less
+ * than with 96.  Wide layers read their filters from the last-level cache or
+ * memory, which many tiles amortize.
  */
 static size_t max_tiles(size_t c, size_t k)
 {
@@ -23,7 +24,8 @@ static size_t max_tiles(size_t c, size_t k)
     return c + k <= NARROW ? FEW : MANY;
 }
 
-/* All items of a call have the same size; their number is a multiple of the threads. */
+/* All items of a call have the same size; their number is a multiple of the
+ * threads. */
 static size_t tiles_per_item(size_t c, size_t k, size_t n_tiles)
 {
     size_t max = max_tiles(c, k), threads = (size_t)sim_threads();
@@ -31,22 +33,23 @@ static size_t tiles_per_item(size_t c, size_t k, size_t n_tiles)
     return items ? (n_tiles + items - 1) / items : 1;
 }
 
-/* Maximum of tiles_per_item over calls with up to n_tiles; it does not grow monotonically. */
+/* Maximum of tiles_per_item over calls with up to n_tiles; it does not grow
+ * monotonically. */
 static size_t max_tiles_per_item(size_t c, size_t k, size_t n_tiles)
 {
     size_t threads = (size_t)sim_threads();
     return sim_min(max_tiles(c, k), (n_tiles + threads - 1) / threads);
 }
 
-/* Output channels at a time: the products of a stripe are transformed to y while L2 holds
- * them.  Measured: 1.03 times the rate at C = 512. */
+/* Output channels at a time: the products of a stripe are transformed to y
+ * while L2 holds them.  Measured: 1.03 times the rate at C = 512. */
 static size_t stripe_of(size_t k)
 {
     enum { STRIPE = 2 * PANEL };
     return sim_min(STRIPE, k);
 }
 
-size_t sim_winograd_floats(size_t c, size_t k)
+static size_t panels_floats(size_t c, size_t k)
 {
     return WINO_N * sim_wino_stride(sim_panel_floats(c, k));
 }
@@ -63,7 +66,8 @@ typedef struct {
 
 typedef float filter_group[9][HALF_PANEL]; /* [tap][output channel] */
 
-/* Input channels [c0, c0 + n), output channels [k0, k0 + HALF_PANEL), 0 beyond the last. */
+/* Input channels [c0, c0 + n), output channels [k0, k0 + HALF_PANEL), 0 beyond
+ * the last. */
 static void gather_filters(const pack_call *p, size_t c0, size_t n, size_t k0,
                            filter_group *g)
 {
@@ -98,7 +102,8 @@ static void pack_channels(size_t item, void *ctx)
     }
 }
 
-void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool rotated, float *panels)
+static void pack_filters(size_t c, size_t k, const float *oihw, bool rotated,
+                         float *panels)
 {
     pack_call p = {c, k, oihw, rotated, panels};
     sim_for((c + PACK_CHANNELS - 1) / PACK_CHANNELS, pack_channels, &p);
@@ -128,9 +133,9 @@ static void tile_at(const winograd_call *q, size_t t, size_t *image, size_t *y, 
 }
 
 /*
- * Prefetches the pixels of the next tile that this tile does not contain.  Measured: 1.12
- * times the rate at C = 16 and 1.08 at 32; from 64 channels on, the hardware prefetcher
- * suffices and software prefetching costs time.
+ * Prefetches the pixels of the next tile that this tile does not contain.
+ * Measured: 1.12 times the rate at C = 16 and 1.08 at 32; from 64 channels on,
+ * the hardware prefetcher suffices and software prefetching costs time.
  */
 static void prefetch_tile(const winograd_call *q, const float *x)
 {
@@ -194,19 +199,24 @@ static void tile_block(size_t item, void *ctx)
     }
 }
 
-void sim_winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
+/* Scratch of convolve for up to n_tiles tiles. */
+static size_t scratch_bytes(size_t c, size_t k, size_t n_tiles)
 {
-    size_t tiles =
-        n * ((v->h + WINO_OUT - 1) / WINO_OUT) * ((v->w + WINO_OUT - 1) / WINO_OUT);
-    size_t at_once = max_tiles_per_item(v->c, v->k, tiles);
-    sim_raise(&size->thread, WINO_N *
-                                 (sim_wino_stride(at_once * v->c) +
-                                  sim_wino_stride(at_once * stripe_of(v->k))) *
-                                 sizeof(float));
+    size_t n = max_tiles_per_item(c, k, n_tiles);
+    return WINO_N * (sim_wino_stride(n * c) + sim_wino_stride(n * stripe_of(k))) *
+           sizeof(float);
 }
 
-void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panels,
-                      size_t n, const float *x, float *y)
+static void winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
+{
+    size_t n_tiles =
+        n * ((v->h + WINO_OUT - 1) / WINO_OUT) * ((v->w + WINO_OUT - 1) / WINO_OUT);
+    sim_raise(&size->thread, scratch_bytes(v->c, v->k, n_tiles));
+    sim_raise(&size->thread, scratch_bytes(v->k, v->c, n_tiles));
+}
+
+static void convolve(size_t h, size_t w, size_t c, size_t k, const float *panels,
+                     size_t n, const float *x, float *y)
 {
     winograd_call q = {.h = h, .w = w, .c = c, .k = k, .panels = panels, .x = x, .y = y};
     q.th = (h + WINO_OUT - 1) / WINO_OUT;
@@ -216,3 +226,50 @@ void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panel
     q.per_item = tiles_per_item(c, k, q.n_tiles);
     sim_for((q.n_tiles + q.per_item - 1) / q.per_item, tile_block, &q);
 }
+
+/* ---- the passes; backward-data exchanges c and k and rotates the filters by
+ * 180 degrees ---- */
+
+static size_t forward_floats(const sim_conv *v)
+{
+    return panels_floats(v->c, v->k);
+}
+
+static size_t backward_floats(const sim_conv *v)
+{
+    return panels_floats(v->k, v->c);
+}
+
+static void pack_forward(const sim_conv *v, const float *oihw, float *panels)
+{
+    pack_filters(v->c, v->k, oihw, false, panels);
+}
+
+static void pack_backward(const sim_conv *v, const float *oihw, float *panels)
+{
+    pack_filters(v->k, v->c, oihw, true, panels);
+}
+
+static void winograd_forward(const sim_conv *v, const float *panels, size_t n,
+                             const float *x, float *y)
+{
+    convolve(v->h, v->w, v->c, v->k, panels, n, x, y);
+}
+
+static void winograd_backward_data(const sim_conv *v, const float *panels, size_t n,
+                                   const float *dy, float *dx)
+{
+    convolve(v->h, v->w, v->k, v->c, panels, n, dy, dx);
+}
+
+const sim_conv_algorithm sim_conv_winograd = {
+    .forward_floats = forward_floats,
+    .backward_floats = backward_floats,
+    .pack_forward = pack_forward,
+    .pack_backward = pack_backward,
+    .forward = winograd_forward,
+    .backward_data = winograd_backward_data,
+    .backward_weights = sim_winograd_weights,
+    .workspace = winograd_workspace,
+    .weights_workspace = sim_winograd_weights_workspace,
+};

@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-/* The buffer that all threads of a call share, at least `bytes`; it only grows.  Valid until
- * the next call.  Main thread only. */
+/* The buffer that all threads of a call share, at least `bytes`; it only grows.
+ * Valid until the next call.  Main thread only. */
 void *sim_workspace(size_t bytes);
 
 static inline size_t sim_round_up(size_t n, size_t unit)
@@ -23,8 +23,9 @@ static inline size_t sim_min(size_t a, size_t b)
 }
 
 /*
- * Stride in floats between the 36 frequencies of a transform that hold `floats` each: an odd
- * number of cache lines, so that 36 streams do not map to the same cache set.
+ * Stride in floats between the 36 frequencies of a transform that hold `floats`
+ * each: an odd number of cache lines, so that 36 streams do not map to the same
+ * cache set.
  */
 static inline size_t sim_wino_stride(size_t floats)
 {
@@ -32,13 +33,15 @@ static inline size_t sim_wino_stride(size_t floats)
     return (((floats + LINE - 1) / LINE) | 1) * LINE;
 }
 
-static inline void sim_raise(size_t *most, size_t n)
+/* Raises *value to at least n. */
+static inline void sim_raise(size_t *value, size_t n)
 {
-    if (n > *most)
-        *most = n;
+    if (n > *value)
+        *value = n;
 }
 
-/* Copies floats [from, from + n) of row y of an image; positions outside it are 0. */
+/* Copies floats [from, from + n) of row y of an image; positions outside it are
+ * 0. */
 static inline void sim_gather_run(const sim_conv *v, const float *image, ptrdiff_t y,
                                   ptrdiff_t from, size_t n, float *out)
 {
@@ -56,13 +59,37 @@ static inline void sim_gather_run(const sim_conv *v, const float *image, ptrdiff
 
 struct sim_filters {
     sim_conv conv;
-    float *forward, *backward; /* panels; Winograd: panels [36]; portable: OIHW */
+    float *forward, *backward; /* packed by the algorithm */
 };
 
-/* Does the shape select Winograd? */
-bool sim_conv_is_winograd(const sim_conv *conv);
+/*
+ * An algorithm of convolutions.  `forward` and `backward` of struct sim_filters
+ * are packed by pack_forward and pack_backward and hold the number of floats
+ * that *_floats return.
+ */
+typedef struct {
+    size_t (*forward_floats)(const sim_conv *v);
+    size_t (*backward_floats)(const sim_conv *v);
+    void (*pack_forward)(const sim_conv *v, const float *oihw, float *panels);
+    void (*pack_backward)(const sim_conv *v, const float *oihw, float *panels);
+    void (*forward)(const sim_conv *v, const float *panels, size_t n, const float *x,
+                    float *y);
+    void (*backward_data)(const sim_conv *v, const float *panels, size_t n,
+                          const float *dy, float *dx);
+    void (*backward_weights)(const sim_conv *v, const sim_leaf_layout *layout,
+                             const float *x, const float *dy, float *dw,
+                             size_t node_stride);
+    void (*workspace)(const sim_conv *v, size_t n, sim_workspace_size *size);
+    void (*weights_workspace)(const sim_conv *v, const sim_leaf_layout *layout,
+                              sim_workspace_size *size);
+} sim_conv_algorithm;
 
-/* conv_plain.c: the reference semantics, by plain loops */
+extern const sim_conv_algorithm sim_conv_plain;    /* conv_plain.c: reference semantics */
+extern const sim_conv_algorithm sim_conv_direct;   /* conv_direct.c: implicit GEMM */
+extern const sim_conv_algorithm sim_conv_winograd; /* conv_winograd.c: F(4x4, 3x3) */
+
+/* conv_plain.c: the passes of sim_conv_plain; w is [k][c][size][size], dw
+ * [k][c][size][size] over n images. */
 void sim_plain_forward(const sim_conv *v, const float *w, size_t n, const float *x,
                        float *y);
 void sim_plain_backward_data(const sim_conv *v, const float *w, size_t n, const float *dy,
@@ -70,46 +97,23 @@ void sim_plain_backward_data(const sim_conv *v, const float *w, size_t n, const 
 void sim_plain_weights(const sim_conv *v, size_t n, const float *x, const float *dy,
                        float *dw);
 
-/* conv_direct.c: implicit GEMM */
-size_t sim_direct_floats(const sim_conv *v);
-void sim_direct_pack(const sim_conv *v, const float *oihw, float *panels);
-void sim_direct_forward(const sim_conv *v, const float *panels, size_t n, const float *x,
-                        float *y);
-size_t sim_direct_back_floats(const sim_conv *v);
-void sim_direct_back_pack(const sim_conv *v, const float *oihw, float *panels);
-void sim_direct_backward_data(const sim_conv *v, const float *panels, size_t n,
-                              const float *dy, float *dx);
-
-void sim_direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *size);
-
-/* conv_winograd.c: F(4x4, 3x3).  Backward-data is forward with filters rotated by 180
- * degrees and c and k exchanged. */
-size_t sim_winograd_floats(size_t c, size_t k);
-void sim_winograd_pack(size_t c, size_t k, const float *oihw, bool rotated,
-                       float *panels);
-void sim_winograd_run(size_t h, size_t w, size_t c, size_t k, const float *panels,
-                      size_t n, const float *x, float *y);
-
-void sim_winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *size);
-
 /* conv_weights.c, conv_weights_winograd.c: weight gradients over leaves */
 void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const float *x,
                         const float *dy, float *dw, size_t node_stride);
 void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
                                   sim_workspace_size *size);
+void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
+                          const float *x, const float *dy, float *dw, size_t node_stride);
+void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
+                                    sim_workspace_size *size);
 /* Permutes [taps][c][padded] to [k][c][taps], the order of PyTorch. */
 void sim_weights_to_torch(const sim_conv *v, size_t padded, const float *native,
                           float *dw);
-void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
-                          const float *x, const float *dy, float *dw, size_t node_stride);
 
-void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
-                                    sim_workspace_size *size);
-
-/* check.c: compares the result `got` of a pass with `want` of plain loops; NaN differs.
- * Errors: SIM_E_BUG naming the pass. */
+/* check.c: compares the result `actual` of a pass with `expected` of plain loops; NaN
+ * differs. Errors: SIM_E_BUG naming the pass. */
 SIM_MUST_USE sim_status sim_check_pass(const sim_conv *v, const char *pass, size_t n,
-                                       const float *want, const float *got);
+                                       const float *expected, const float *actual);
 
 /* The part of the n x n window at (y0, x0) that is inside an h x w image. */
 wino_window sim_wino_window(ptrdiff_t y0, ptrdiff_t x0, int n, size_t h, size_t w);

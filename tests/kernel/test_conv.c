@@ -104,19 +104,19 @@ static void plain_pass(const problem *p, size_t images, conv_pass pass, double *
 }
 
 /* The largest error is within the bound of the algorithm, relative to the largest value. */
-static void assert_close(const problem *p, const char *what, const float *got,
-                         const double *want, size_t n)
+static void assert_close(const problem *p, const char *what, const float *actual,
+                         const double *expected, size_t n)
 {
-    double worst = 0, most = 0;
+    double max_error = 0, largest = 0;
     double bound = strcmp(sim_conv_path(&p->v), "winograd") == 0 ? 1e-4 : 1e-5;
     for (size_t i = 0; i < n; i++) {
-        worst = fmax(worst, fabs((double)got[i] - want[i]));
-        most = fmax(most, fabs(want[i]));
+        max_error = fmax(max_error, fabs((double)actual[i] - expected[i]));
+        largest = fmax(largest, fabs(expected[i]));
     }
-    if (!(worst <= bound * most))
+    if (!(max_error <= bound * largest))
         fail_msg("%s %s c %zu k %zu size %zu stride %zu h %zu w %zu: %g of %g", what,
                  sim_kernels_name(), p->v.c, p->v.k, p->v.size, p->v.stride, p->v.h,
-                 p->v.w, worst, most);
+                 p->v.w, max_error, largest);
 }
 
 static void check_shape(sim_conv v)
@@ -125,23 +125,23 @@ static void check_shape(sim_conv v)
     sim_filters *f = NULL;
     float *y = random_floats(IMAGES * p.n_y, 4);
     size_t n = IMAGES * (p.n_x > p.n_y ? p.n_x : p.n_y);
-    double *want = calloc(n > p.n_w ? n : p.n_w, sizeof *want);
+    double *expected = calloc(n > p.n_w ? n : p.n_w, sizeof *expected);
     const sim_leaf_layout layout = {.n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
 
     ASSERT_OK(sim_filters_create(&p.v, &f));
     sim_filters_pack(f, p.w, true);
     sim_conv_forward(f, IMAGES, p.x, y);
-    plain_pass(&p, IMAGES, FORWARD, want);
-    assert_close(&p, "forward", y, want, IMAGES * p.n_y);
-    memset(want, 0, n * sizeof *want);
+    plain_pass(&p, IMAGES, FORWARD, expected);
+    assert_close(&p, "forward", y, expected, IMAGES * p.n_y);
+    memset(expected, 0, n * sizeof *expected);
     sim_conv_backward_data(f, IMAGES, p.y, p.dx);
-    plain_pass(&p, IMAGES, BACKWARD_DATA, want);
-    assert_close(&p, "backward-data", p.dx, want, IMAGES * p.n_x);
-    memset(want, 0, (n > p.n_w ? n : p.n_w) * sizeof *want);
+    plain_pass(&p, IMAGES, BACKWARD_DATA, expected);
+    assert_close(&p, "backward-data", p.dx, expected, IMAGES * p.n_x);
+    memset(expected, 0, (n > p.n_w ? n : p.n_w) * sizeof *expected);
     sim_conv_backward_weights(&p.v, &layout, p.x, p.y, p.dw, p.n_w);
-    plain_pass(&p, IMAGES, BACKWARD_WEIGHTS, want);
-    assert_close(&p, "backward-weights", p.dw, want, p.n_w);
-    free(want);
+    plain_pass(&p, IMAGES, BACKWARD_WEIGHTS, expected);
+    assert_close(&p, "backward-weights", p.dw, expected, p.n_w);
+    free(expected);
     sim_free(y);
     sim_filters_destroy(&f);
     problem_destroy(&p);
@@ -264,7 +264,7 @@ static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
 
     for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
         sim_random r = {.seed = 8, .purpose = SIM_RANDOM_TEST};
-        double worst = 0, most = 0;
+        double max_error = 0, largest = 0;
         if (strcmp(isas[i], "portable") == 0 || sim_kernels_pick(isas[i]) != SIM_OK)
             continue;
         sim_threads_set(1 + (int)runs);
@@ -272,12 +272,13 @@ static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
         for (size_t s = 0; s < SAMPLES; s++) {
             size_t k = sim_random_below(&r, 262), c = sim_random_below(&r, 250),
                    t = sim_random_below(&r, 9);
-            double want = plain_weight(&p, 2 * LEAF_IMAGES, k, c, t);
-            worst = fmax(worst, fabs(want - (double)p.dw[(k * v.c + c) * 9 + t]));
-            most = fmax(most, fabs(want));
+            double expected = plain_weight(&p, 2 * LEAF_IMAGES, k, c, t);
+            max_error =
+                fmax(max_error, fabs(expected - (double)p.dw[(k * v.c + c) * 9 + t]));
+            largest = fmax(largest, fabs(expected));
         }
-        if (!(worst <= 1e-4 * most))
-            fail_msg("%s: %g of %g", isas[i], worst, most);
+        if (!(max_error <= 1e-4 * largest))
+            fail_msg("%s: %g of %g", isas[i], max_error, largest);
         if (runs++ == 0)
             memcpy(first, p.dw, p.n_w * sizeof *first);
         assert_memory_equal(first, p.dw, p.n_w * sizeof *first);
@@ -328,7 +329,7 @@ static void *run_passes(void *ctx)
 static size_t max_scratch(problem *p, size_t images)
 {
     pass_run r = {.p = p, .y = random_floats(images * p->n_y, 4)};
-    size_t most = 0;
+    size_t largest = 0;
     sim_thread t;
 
     ASSERT_OK(sim_filters_create(&p->v, &r.filters));
@@ -336,11 +337,11 @@ static size_t max_scratch(problem *p, size_t images)
     for (r.images = 1; r.images <= images; r.images++) {
         ASSERT_OK(sim_thread_start(&t, run_passes, &r));
         sim_thread_join(&t);
-        most = r.scratch > most ? r.scratch : most;
+        largest = r.scratch > largest ? r.scratch : largest;
     }
     sim_filters_destroy(&r.filters);
     sim_free(r.y);
-    return most;
+    return largest;
 }
 
 static void check_scratch(sim_conv v, size_t images)
@@ -349,12 +350,13 @@ static void check_scratch(sim_conv v, size_t images)
     const sim_leaf_layout layout = {
         .n_leaves = images, .range = {0, images}, .images_per_leaf = 1};
     sim_workspace_size size = {0};
-    size_t most = max_scratch(&p, images);
+    size_t largest = max_scratch(&p, images);
 
     sim_conv_workspace(&p.v, &layout, &size);
-    if (most != sim_scratch_capacity(size.thread))
-        fail_msg("c %zu k %zu size %zu: %zu bytes of scratch, expected %zu", v.c, v.k,
-                 v.size, most, sim_scratch_capacity(size.thread));
+    /* A pass may fit in what an earlier pass allocated with slack. */
+    if (largest < size.thread || largest > sim_scratch_capacity(size.thread))
+        fail_msg("c %zu k %zu size %zu: %zu bytes of scratch, expected %zu to %zu", v.c,
+                 v.k, v.size, largest, size.thread, sim_scratch_capacity(size.thread));
     problem_destroy(&p);
 }
 
@@ -362,6 +364,9 @@ static void check_scratch(sim_conv v, size_t images)
 static void scratch_of_calls_with_fewer_images_is_within_the_workspace(void **state)
 {
     (void)state;
+    /* The backward pass has more input channels than the forward pass. */
+    static const sim_conv unequal = {
+        .c = 16, .k = 256, .size = 3, .stride = 1, .pad = 1, .h = 8, .w = 8};
     static const sim_conv wide = {
         .c = 136, .k = 128, .size = 3, .stride = 1, .pad = 1, .h = 4, .w = 4};
     sim_threads_set(1);
@@ -371,6 +376,7 @@ static void scratch_of_calls_with_fewer_images_is_within_the_workspace(void **st
         for (size_t s = 0; s < N_SHAPES; s++)
             check_scratch(shapes[s], IMAGES);
     }
+    check_scratch(unequal, IMAGES);
     check_scratch(wide, 98); /* 98 tiles are two items, 96 tiles are one */
     sim_threads_set(0);
 }
@@ -392,14 +398,15 @@ static void the_start_up_check_refuses_large_differences_and_nan(void **state)
 {
     (void)state;
     const sim_conv v = {.c = 1, .k = 1, .size = 3, .stride = 1, .pad = 1, .h = 2, .w = 2};
-    const float want[4] = {1, -2, 0, 0.5f};
-    float got[4] = {1.0001f, -2, 1e-5f, 0.5f};
+    const float expected[4] = {1, -2, 0, 0.5f};
+    float actual[4] = {1.0001f, -2, 1e-5f, 0.5f};
 
-    ASSERT_OK(sim_check_pass(&v, "forward", 4, want, got));
-    got[2] = 3e-4f;
-    ASSERT_REFUSED(sim_check_pass(&v, "forward", 4, want, got), SIM_E_BUG, "forward");
-    got[2] = NAN;
-    ASSERT_REFUSED(sim_check_pass(&v, "forward", 4, want, got), SIM_E_BUG, "nan");
+    ASSERT_OK(sim_check_pass(&v, "forward", 4, expected, actual));
+    actual[2] = 3e-4f;
+    ASSERT_REFUSED(sim_check_pass(&v, "forward", 4, expected, actual), SIM_E_BUG,
+                   "forward");
+    actual[2] = NAN;
+    ASSERT_REFUSED(sim_check_pass(&v, "forward", 4, expected, actual), SIM_E_BUG, "nan");
 }
 
 int main(void)

@@ -41,13 +41,15 @@ static void check_softplus(void)
     for (size_t n = 1; n <= MAX_N; n++)
         for (size_t i = 0; i < 9; i++) {
             float scale = scales[i / 3], bias = biases[i % 3];
-            double want = 0;
+            double expected = 0;
             for (size_t j = 0; j < n; j++)
-                want += softplus((double)s[j] * (double)scale + (double)bias);
-            double got = (double)sim_row_softplus_sum(n, s, scale, bias);
-            if (fabs(got - want) > 1e-6 * want + 1e-37) /* exp is 0 below -87 */
+                expected += softplus((double)s[j] * (double)scale + (double)bias);
+            double actual = (double)sim_row_softplus_sum(n, s, scale, bias);
+            if (fabs(actual - expected) >
+                1e-6 * expected + 1e-37) /* exp is 0 below -87 */
                 fail_msg("%s n %zu scale %g bias %g: %.9g, wanted %.9g",
-                         sim_kernels_name(), n, (double)scale, (double)bias, got, want);
+                         sim_kernels_name(), n, (double)scale, (double)bias, actual,
+                         expected);
         }
 }
 
@@ -65,8 +67,8 @@ static void check_infinite_row(void)
     for (size_t n = 1; n <= MAX_N; n++) {
         sim_row_softmax_two(n, s, 20, INFINITY, column, p);
         for (size_t j = 0; j < n; j++) {
-            double want = exp(20 * (double)s[j] - (double)column[j]);
-            assert_true(fabs((double)p[j] - want) <= 1e-5 * want);
+            double expected = exp(20 * (double)s[j] - (double)column[j]);
+            assert_true(fabs((double)p[j] - expected) <= 1e-5 * expected);
         }
     }
 }
@@ -100,10 +102,10 @@ static void a_dot_product_is_exact_to_double(void **state)
     for (size_t i = 0; i < MAX_N; i++)
         b[i] = a[MAX_N - 1 - i];
     for (size_t d = 1; d <= MAX_N; d++) {
-        double want = 0;
+        double expected = 0;
         for (size_t i = 0; i < d; i++)
-            want += (double)a[i] * (double)b[i];
-        assert_true(fabs(sim_dot(d, a, b) - want) <= 1e-13 * (double)d);
+            expected += (double)a[i] * (double)b[i];
+        assert_true(fabs(sim_dot(d, a, b) - expected) <= 1e-13 * (double)d);
     }
 }
 

@@ -326,7 +326,7 @@ static void (*const expectations[SIM_N_KERNELS])(const sim_kernel_shape *s,
 
 typedef struct {
     float *in, *work;
-    double *want, *got;
+    double *expected, *actual;
 } buffers;
 
 static buffers buffers_create(void)
@@ -334,8 +334,8 @@ static buffers buffers_create(void)
     buffers b = {0};
     ASSERT_OK(sim_alloc(&b.in, SIM_CASE_FLOATS, "test/table"));
     ASSERT_OK(sim_alloc(&b.work, SIM_CASE_FLOATS, "test/table"));
-    ASSERT_OK(sim_alloc(&b.want, SIM_CASE_FLOATS, "test/table"));
-    ASSERT_OK(sim_alloc(&b.got, SIM_CASE_FLOATS, "test/table"));
+    ASSERT_OK(sim_alloc(&b.expected, SIM_CASE_FLOATS, "test/table"));
+    ASSERT_OK(sim_alloc(&b.actual, SIM_CASE_FLOATS, "test/table"));
     return b;
 }
 
@@ -343,8 +343,8 @@ static void buffers_destroy(buffers *b)
 {
     sim_free(b->in);
     sim_free(b->work);
-    sim_free(b->want);
-    sim_free(b->got);
+    sim_free(b->expected);
+    sim_free(b->actual);
 }
 
 /* Sizes at and next to multiples of the vector widths, or any other. */
@@ -396,16 +396,16 @@ static void check_kernel(size_t kernel, uint32_t sample, buffers *b)
 {
     const char *name = sim_kernel_cases[kernel].name;
     const sim_kernel_shape s = random_shape(sample, b->in);
-    sim_case_result r = run_kernel(kernel, &s, b, b->got);
+    sim_case_result r = run_kernel(kernel, &s, b, b->actual);
 
-    memset(b->want, 0, SIM_CASE_FLOATS * sizeof *b->want);
-    expectations[kernel](&s, b->in, b->want);
-    if (sim_case_compare(sim_kernels_name(), name, r, b->want, b->got) != SIM_OK)
+    memset(b->expected, 0, SIM_CASE_FLOATS * sizeof *b->expected);
+    expectations[kernel](&s, b->in, b->expected);
+    if (sim_case_compare(sim_kernels_name(), name, r, b->expected, b->actual) != SIM_OK)
         fail_msg("shape %u (m %zu n %zu k %zu act %d option %d alias %d scale %g): %s",
                  sample, s.m, s.n, s.k, (int)s.act, s.option, s.alias, (double)s.scale,
                  sim_error_message());
     for (size_t i = r.n; i < SIM_CASE_FLOATS; i++)
-        if (b->got[i] != 0 || (i >= r.n && b->work[i] != 0))
+        if (b->actual[i] != 0 || (i >= r.n && b->work[i] != 0))
             fail_msg("%s %s, shape %u: output %zu beyond the %zu outputs is written",
                      sim_kernels_name(), name, sample, i, r.n);
 }
@@ -431,10 +431,10 @@ static void compare_bits(const char *first, const char *second, buffers *b)
         for (uint32_t sample = 0; sample < N_SHAPES; sample++) {
             const sim_kernel_shape s = random_shape(sample, b->in);
             ASSERT_OK(sim_kernels_pick(first));
-            run_kernel(kernel, &s, b, b->want);
+            run_kernel(kernel, &s, b, b->expected);
             ASSERT_OK(sim_kernels_pick(second));
-            sim_case_result r = run_kernel(kernel, &s, b, b->got);
-            if (memcmp(b->want, b->got, r.n * sizeof *b->got) != 0)
+            sim_case_result r = run_kernel(kernel, &s, b, b->actual);
+            if (memcmp(b->expected, b->actual, r.n * sizeof *b->actual) != 0)
                 fail_msg("%s, shape %u: %s and %s differ in bits",
                          sim_kernel_cases[kernel].name, sample, first, second);
         }
