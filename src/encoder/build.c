@@ -13,13 +13,6 @@
 
 enum { MAX_NODE_TENSORS = 2 }; /* trainable tensors per node */
 
-const layer *const sim_layer_rows[] = {
-#define SIM_LAYER(name) &sim_layer_##name,
-#include "layers.def"
-#undef SIM_LAYER
-};
-const size_t sim_layer_n_rows = sizeof sim_layer_rows / sizeof sim_layer_rows[0];
-
 sim_status sim_net_begin(size_t h, size_t w, size_t c,
                          const sim_batchnorm_options *batchnorm, sim_net **out)
 {

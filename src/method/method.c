@@ -1,5 +1,5 @@
 /*
- * method.c - the table of methods, and functions that follow from a row.
+ * method.c - functions that follow from a row of the table of methods.
  *
  * In: a row and its options.  Out: a sim_method, its steps, parameters and state.
  * Called by: job, train, eval, cli.
@@ -11,46 +11,6 @@
 #include "simile/memory.h"
 
 #include <string.h>
-
-#define SIM_METHOD(name, row) extern const sim_method_row sim_method_##row;
-#include "methods.def"
-#undef SIM_METHOD
-
-static const sim_method_row *const rows[] = {
-#define SIM_METHOD(name, row) &sim_method_##row,
-#include "methods.def"
-#undef SIM_METHOD
-};
-
-#define SIM_METHOD(name, row) "|" #name
-static const char names[] =
-#include "methods.def"
-    ;
-#undef SIM_METHOD
-
-size_t sim_methods_count(void)
-{
-    return sizeof rows / sizeof rows[0];
-}
-
-const sim_method_row *sim_methods_at(size_t i)
-{
-    SIM_ASSERT(i < sim_methods_count());
-    return rows[i];
-}
-
-const sim_method_row *sim_methods_find(const char *name)
-{
-    for (size_t i = 0; i < sim_methods_count(); i++)
-        if (strcmp(rows[i]->name, name) == 0)
-            return rows[i];
-    return NULL;
-}
-
-const char *sim_methods_names(void)
-{
-    return names + 1; /* without the leading "|" */
-}
 
 static size_t views_of_parts(const sim_part *parts, size_t n)
 {

@@ -55,7 +55,7 @@ static void check_case(const layer *l, const layer_case *k, bool followed, uint3
     (void)snprintf(what, sizeof what, "%s on %zu x %zu x %zu%s", l->name, k->h, k->w,
                    k->c, followed ? ", followed by a convolution" : "");
     pass_create(build_sample(l, k, followed, seed), &shape, seed, &p);
-    check_gradients(&p, what, seed, 0.1f, 4e-4);
+    check_gradients(&p, what, seed, 5e-5);
     pass_destroy(&p);
 }
 

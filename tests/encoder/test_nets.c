@@ -62,7 +62,7 @@ static void gradients_match_finite_differences(size_t arch, const char *name)
     for (uint32_t seed = 1; seed <= 2; seed++) {
         pass p;
         pass_create(create_net(arch, &global, seed), &shape, seed, &p);
-        check_gradients(&p, name, seed, 0.08f, HUGE_VAL);
+        check_gradients(&p, name, seed, HUGE_VAL);
         pass_destroy(&p);
     }
 }
