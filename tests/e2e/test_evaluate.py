@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Embeddings against torchvision with the checkpoint's weights, kNN against plain NumPy, the
-same on 1 to 4 ranks; everything read by h5py.
+"""Embeddings against torchvision with the checkpoint's weights, and kNN against plain NumPy, on 1 to 4
+ranks.
 
 simile-test: timeout 300
 """
@@ -50,7 +50,8 @@ def torch_model():
 
 
 def knn(bank, queries, bank_labels, k, temperature):
-    """DESIGN.md section 6 by plain loops in double."""
+    """Classes in the order of their votes, each neighbour with weight exp(similarity / temperature), by
+    plain loops in double precision; ties go to the smaller index."""
     bank = bank / np.linalg.norm(bank, axis=1, keepdims=True)
     queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     out = []
@@ -65,8 +66,8 @@ def knn(bank, queries, bank_labels, k, temperature):
 
 
 os.environ["OMP_NUM_THREADS"] = "1"
-with tempfile.TemporaryDirectory() as folder:
-    os.chdir(folder)
+with tempfile.TemporaryDirectory() as directory:
+    os.chdir(directory)
     r = np.random.RandomState(1)
     base = r.randint(0, 255, (10, SIDE, SIDE))
     for stem, n in (("train", N), ("t10k", M)):
@@ -98,7 +99,7 @@ augment: {preset: digits}
     model.eval()
     with h5py.File("b.h5") as f, h5py.File("a.h5") as bank_file, torch.no_grad():
         x = f["images"][()].astype("f4") / 255
-        # Normalised by the mean and deviation of the data set that is embedded.
+        # Images are normalized by the mean and standard deviation of their own data set.
         x = (x - f.attrs["mean"]) / f.attrs["std"]
         want = model(torch.tensor(x.transpose(0, 3, 1, 2)).float()).numpy()
     error = np.abs(want - queries).max() / np.abs(want).max()

@@ -1,8 +1,8 @@
-"""Every method of the program: pretrain two steps, then embed and evaluate the run.
+"""Every method trains two steps, and the run can be embedded and evaluated.
 
 simile-test: timeout 300
-The methods are those that `simile plan --keys` lists, so a new row is covered without an edit.
-Widths and queues that papers set large are made small where the method has such a key.
+The methods are those that `simile plan --keys` lists, so a new method is covered without an edit.
+Large default widths and queues are reduced where the method has such a key.
 """
 import json
 import os
@@ -57,7 +57,7 @@ def check(name, keys):
     run("embed", f"run-{name}", "--data", "train.h5", "--out", out)
     with h5py.File(out) as f:
         assert f["features"].shape[0] == N and np.isfinite(f["features"][:]).all(), name
-        if name != "cpc":  # predicts features: it has no projector by default
+        if name != "cpc":  # it has no projector by default
             assert f["projections"].shape == (N, PROJECTED), name
             assert np.isfinite(f["projections"][:]).all(), name
     result = json.loads(run("evaluate", "knn", f"run-{name}", "--train", "train.h5", "--test", "test.h5",

@@ -1,7 +1,6 @@
 # simile-test: timeout 120
-"""`simile plan` against the facts: what the ledger holds from step to step is planned
-within 2 % on every rank, what kNN takes besides too, and the process's peak, which the
-kernel counts, within 15 % and 100 MB."""
+"""The memory that `simile plan` predicts: the allocated bytes of every rank within 2 %, also the peak
+during kNN, and the peak resident memory of the process within 15 % + 100 MB."""
 import json
 import os
 import re
@@ -34,9 +33,9 @@ def prepare(name, n, side):
                    check=True, stderr=subprocess.DEVNULL)
 
 
-def near(what, planned, fact, share, slack=0):
-    print(f"{what}: planned {planned / 1e6:.2f} MB, is {fact / 1e6:.2f}")
-    assert abs(planned - fact) <= share * fact + slack, what
+def close_to(what, planned, measured, share, slack=0):
+    print(f"{what}: planned {planned / 1e6:.2f} MB, measured {measured / 1e6:.2f}")
+    assert abs(planned - measured) <= share * measured + slack, what
 
 
 def check(name, ranks, keys, searches=False):
@@ -45,20 +44,20 @@ def check(name, ranks, keys, searches=False):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
     with open(name + "/results/pretrain.json") as f:
-        facts = json.load(f)
-    assert [m["rank"] for m in facts["memory"]] == list(range(ranks)), facts["memory"]
-    for m in facts["memory"]:
+        memory = json.load(f)["memory"]
+    assert [m["rank"] for m in memory] == list(range(ranks)), memory
+    for m in memory:
         what = f"{name}, rank {m['rank']} of {ranks}"
-        planned, moment = m["planned_bytes"], m["planned_moment_bytes"]
-        near(what + ", held", planned, m["held_bytes"], 0.02)
-        near(what + ", process", planned + moment, m["process_bytes"], 0.15, 100e6)
-        if searches and m["rank"] > 0:  # rank 0's peak is HDF5's room for a checkpoint
-            near(what + ", with kNN", planned + moment, m["ledger_peak_bytes"], 0.02)
-    told = subprocess.run([SIMILE, "plan", "job.yaml", "--ranks", str(ranks)] + keys, text=True,
+        planned, transient = m["planned_bytes"], m["planned_moment_bytes"]
+        close_to(what + ", held", planned, m["held_bytes"], 0.02)
+        close_to(what + ", process", planned + transient, m["process_bytes"], 0.15, 100e6)
+        if searches and m["rank"] > 0:  # the peak of rank 0 is HDF5's buffer for a checkpoint
+            close_to(what + ", with kNN", planned + transient, m["ledger_peak_bytes"], 0.02)
+    text = subprocess.run([SIMILE, "plan", "job.yaml", "--ranks", str(ranks)] + keys, text=True,
                           check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE).stdout
-    fullest = max(m["planned_bytes"] + m["planned_moment_bytes"] for m in facts["memory"])
-    most = float(re.search(r"at most +([0-9.]+) MB", told).group(1)) * 1e6
-    near(name + ", told by plan", most, fullest + 60e6, 0, 0.1e6)
+    largest = max(m["planned_bytes"] + m["planned_moment_bytes"] for m in memory)
+    printed = float(re.search(r"at most +([0-9.]+) MB", text).group(1)) * 1e6
+    close_to(name + ", printed by plan", printed, largest + 60e6, 0, 0.1e6)
 
 
 with tempfile.TemporaryDirectory() as scratch:

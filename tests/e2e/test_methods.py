@@ -1,9 +1,10 @@
-"""Every method's loss on files against PyTorch's float64, and its training on any ranks.
+"""Losses of the methods without a queue against PyTorch's float64, and training on any number of
+ranks.
 
 simile-test: timeout 300
-`simile loss` is compared with autograd on the definition (notes of each paper), on 1 and 3
-ranks with equal bits; `pretrain` takes steps on 1 to 4 ranks and stopped in between, with
-equal hash ladders.
+`simile loss` is compared with autograd on the definition of the paper, with equal bits on 1 and 3
+ranks.  `pretrain` has equal hash traces on 1 to 4 ranks, also when stopped.  `plan` accepts every job
+of jobs/.
 """
 import json
 import os
@@ -13,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-import whole_steps as w
-from whole_steps import loss, run, scratch
+import common
+from common import loss, run, scratch
 
 METHODS = ("simclr", "dcl", "dclw", "supcon", "siglip", "mocov1", "mocov2", "mocov3", "nnclr", "cpc")
 
@@ -88,7 +89,7 @@ def losses():
             ("supcon", {"temperature": 0.5, "denominator": "decoupled"}, 3)):
         for n, d in ((7, 5), (101, 33)):
             compare(method, keys, rng, n, d, views)
-    # Views that are nearly one: the pull of the positives is a small difference.
+    # Nearly equal views: the positive gradient is a small difference of large numbers.
     for method, keys, views in (
             ("simclr", {"temperature": 0.07, "reduction": "sum_directions"}, 6),
             ("simclr", {"temperature": 0.07, "multi_view": "in"}, 3), ("dcl", {"temperature": 0.2}, 2),
@@ -99,64 +100,65 @@ def losses():
 def refusals():
     rng = np.random.default_rng(6)
     z = {k: rng.normal(size=(9, 4)).astype("f4") for k in ("z1", "z2")}
-    assert "no /labels" in loss("supcon", {}, z, 2, expect=65)
-    assert "method.weights" in loss("dclw", {}, {**z, "z3": z["z1"]}, 2, expect=65)
-    double = {**z, "z1": z["z1"].astype("f8")}  # the message contains the conversion in Python
-    assert 'x.astype("float32")' in loss("dcl", {}, double, 2, expect=65)
-    long = {**z, "labels": np.arange(9)}
-    assert "x.astype(\"int32\")" in loss("supcon", {}, long, 2, expect=65)
-    said = loss("dcl", {}, {k: v[:1] for k, v in z.items()}, 3, expect=65)
-    assert said.count("rank 0 on") == said.count("/z1 is 1 x 4") == 1, said
+
+    def refused(pattern, method, arrays, ranks):
+        common.expect_lines(loss(method, {}, arrays, ranks, expect=65), pattern)
+
+    refused(r"z\.h5\b.*/labels\b", "supcon", z, 2)
+    refused(r"method\.weights\b", "dclw", {**z, "z3": z["z1"]}, 2)
+    # the message contains the conversion in Python
+    refused(r'/z1\b.*x\.astype\("float32"\)', "dcl", {**z, "z1": z["z1"].astype("f8")}, 2)
+    refused(r'/labels\b.*x\.astype\("int32"\)', "supcon", {**z, "labels": np.arange(9)}, 2)
+    refused(r"rank 0 on .*/z1 .*\b1 x 4\b", "dcl", {k: v[:1] for k, v in z.items()}, 3)
     z["z2"][3] = 0
-    said = loss("dcl", {}, z, 3, expect=65)
-    assert said.count("row 3 of /z2") == 1, said
+    refused(r"\brow 3\b.*/z2\b.*\bzero\b", "dcl", z, 3)
 
 
 def training():
-    data = w.prepare("train", 120, 12, 7)
+    data = common.prepare("train", 120, 12, 7)
     for method in (["dcl"], ["dclw", "weight_grad: flow"], ["supcon"], ["simclr", "views: 3", "learn_temperature: true"]):
-        w.same_ladders(data, method)
+        common.same_traces(data, method)
 
 
 def photos(n):
     """A data set of n equal photos of two classes, 16 pixels wide."""
-    folder, one = os.path.join(scratch, "photos"), os.path.join(scratch, "one.jpg")
+    directory, one = os.path.join(scratch, "photos"), os.path.join(scratch, "one.jpg")
     Image.fromarray(np.random.default_rng(9).integers(0, 256, (16, 16, 3), "u1")).save(one)
     for i in range(n):
-        os.makedirs(os.path.join(folder, str(i % 2)), exist_ok=True)
-        os.link(one, os.path.join(folder, str(i % 2), f"{i}.jpg"))
-    run(1, "prepare", folder, "--out", folder + ".h5")
-    return folder + ".h5"
+        os.makedirs(os.path.join(directory, str(i % 2)), exist_ok=True)
+        os.link(one, os.path.join(directory, str(i % 2), f"{i}.jpg"))
+    run(1, "prepare", directory, "--out", directory + ".h5")
+    return directory + ".h5"
 
 
-def lonely():
-    """Anchors that the loss cannot use are counted: here all, as there is but one class."""
-    path, folder = w.job(w.prepare("one", 120, 12, 7, classes=1), ["supcon", "denominator: decoupled"])
-    w.run(2, "pretrain", path)
-    with open(os.path.join(folder, "metrics.jsonl")) as f:
+def without_positive():
+    """Anchors without a positive are counted.  Without denominator terms, here all: there is one class."""
+    path, directory = common.job(common.prepare("one", 120, 12, 7, classes=1), ["supcon", "denominator: decoupled"])
+    common.run(2, "pretrain", path)
+    with open(os.path.join(directory, "metrics.jsonl")) as f:
         last = json.loads(f.readlines()[-1])
     assert last["anchors_without_positive"] == 4 * 2 * 48 and last["loss"] == 0, last
-    with open(os.path.join(folder, "log.txt")) as f:
-        assert "384 anchors without" in f.read()
+    with open(os.path.join(directory, "log.txt")) as f:
+        common.expect_lines(f.read(), r"\bstep 4/4\b.*\b384 anchors\b")
 
 
 def jobs():
-    """Every job of the tree fits data of its kind; those for ImageNet with a narrow encoder and
-    small views, so that the step that plan measures takes no time."""
+    """`plan` accepts every job of jobs/ with suitable data.  Those for ImageNet have a narrow encoder
+    and small views here, because plan measures a step."""
     rng = np.random.default_rng(8)
     large = photos(6200)
     small = ["encoder.width=0.0625", "augment.size=32", "block=16"]
-    folder = os.path.join(scratch, "cifar")
-    os.mkdir(folder)
+    directory = os.path.join(scratch, "cifar")
+    os.mkdir(directory)
     records = np.concatenate([rng.integers(0, 10, (60, 1)), rng.integers(0, 256, (60, 3072))], 1)
     for i in range(1, 6):
-        records.astype("u1").tofile(os.path.join(folder, f"data_batch_{i}.bin"))
+        records.astype("u1").tofile(os.path.join(directory, f"data_batch_{i}.bin"))
     data = os.path.join(scratch, "cifar.h5")
-    run(1, "prepare", folder, "--out", data)
+    run(1, "prepare", directory, "--out", data)
     source = os.path.join(os.environ["SIMILE_SOURCE"], "jobs")
     names = sorted(n for n in os.listdir(source) if n.endswith(".yaml"))
-    for method in METHODS:  # infonce is simclr's other name
-        assert {f"{method}_cifar10.yaml", f"{method}_imagenet.yaml"} <= set(names), f"no two jobs for {method}"
+    for method in METHODS:  # infonce is an alias of simclr
+        assert {f"{method}_cifar10.yaml", f"{method}_imagenet.yaml"} <= set(names), f"a job for {method} is missing"
     for name in names:
         of, more = (large, small) if name.endswith("_imagenet.yaml") else (data, [])
         run(1, "plan", os.path.join(source, name), f"data.train={of}", f"data.test={of}", *more)
@@ -167,6 +169,6 @@ try:
     losses()
     refusals()
     training()
-    lonely()
+    without_positive()
 finally:
-    w.close()
+    common.remove_scratch()

@@ -1,5 +1,5 @@
 /*
- * fuzz_config.c - job files under libFuzzer: parsed, taken, resolved, or refused.
+ * fuzz_config.c - libFuzzer target of job files: parsed, filled in and resolved, or refused.
  */
 #include "simile/config.h"
 #include "simile/data.h"
@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
-    sim_config *c = NULL, *again = NULL;
+    sim_config *c = NULL, *reparsed = NULL;
     sim_augment_options options;
     char *yaml = NULL;
 
@@ -19,11 +19,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         (void)sim_config_peek(c, "method.name");
         if (sim_config_fill(c, &sim_augment_table, &options) == SIM_OK &&
             sim_config_finish(c) == SIM_OK && sim_config_resolved(c, &yaml) == SIM_OK)
-            /* What is written is read again. */
-            SIM_ASSERT(sim_config_parse(yaml, strlen(yaml), "again", &again) == SIM_OK);
+            /* The resolved job is a valid job file. */
+            SIM_ASSERT(sim_config_parse(yaml, strlen(yaml), "resolved", &reparsed) ==
+                       SIM_OK);
     }
     sim_free(yaml);
-    sim_config_destroy(&again);
+    sim_config_destroy(&reparsed);
     sim_config_destroy(&c);
     return 0;
 }

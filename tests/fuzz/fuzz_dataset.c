@@ -1,9 +1,8 @@
 /*
- * fuzz_dataset.c - data sets under libFuzzer: opened and read, or refused.
+ * fuzz_dataset.c - libFuzzer target of data sets: a file is opened and read, or refused.
  *
- * The bytes stand in a real file: HDF5 wants the true path of what it opens, and an
- * anonymous file has none.  HDF5 itself is the system's, without instrumentation; its
- * crashes show all the same.
+ * The bytes are written to a named file because HDF5 opens files by path.  The system's HDF5
+ * is not instrumented, but its crashes are detected.
  */
 #include "simile/data.h"
 #include "simile/memory.h"

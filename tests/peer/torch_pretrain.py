@@ -1,7 +1,7 @@
 """The recipe of jobs/simclr_cifar10.yaml in PyTorch: torch_pretrain.py TRAIN.h5 TEST.h5 SEED EPOCHS
 
-Prints the kNN accuracy (k 200, T 0.1, backbone features) before and after, in percent.
-Augmentation by torchvision on PIL images, initial weights as torchvision draws them.
+Prints the kNN accuracy (k 200, T 0.1, backbone features) before and after training, in percent.
+torchvision augments PIL images and initializes the weights.
 """
 import math
 import sys

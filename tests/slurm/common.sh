@@ -1,15 +1,15 @@
-# shellcheck shell=bash disable=SC2154,SC2034,SC1091 # names that e2e/common.sh sets or tests read
-# Sourced by the tests under Slurm: a lab of $nodes nodes, a tiny job that can be slowed
-# down, and ways to wait for what Slurm does.
+# shellcheck shell=bash disable=SC2154,SC2034,SC1091 # variables of e2e/common.sh and of the tests
+# Sourced by the Slurm tests: starts a lab of $nodes nodes, prepares a small job whose writes can be
+# delayed, and defines functions that wait for states of Slurm jobs.
 nodes=${nodes:-2}
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
-chmod 755 "$scratch" # munge wants to be reached
+chmod 755 "$scratch" # munge clients must reach the socket
 lab=$SIMILE_SOURCE/tests/slurm/lab scripts=$SIMILE_SOURCE/slurm
 export LAB_DIR=$scratch/lab
 export SIMILE_BIND=none # ranks share this host's cores
-give_up() { # shows what happened when the test failed, and takes the lab down
+clean_up() { # prints the logs if the test failed, and stops the lab
     local code=$?
-    set +e # whatever there is no log of, the lab goes down
+    set +e # a missing log must not keep the lab running
     if [ $code != 0 ] && [ $code != 77 ]; then
         tail -n 40 "$scratch"/*.log >&2
         timeout 5 squeue -a -t all -o '%i %j %T %r' >&2
@@ -20,12 +20,12 @@ give_up() { # shows what happened when the test failed, and takes the lab down
     cd / && rm -rf "$scratch"
     exit $code
 }
-trap give_up EXIT
+trap clean_up EXIT
 "$lab" up "$nodes" || exit $?
 eval "$("$lab" env)"
-srun --mpi=list 2>&1 | grep pmix >/dev/null || { echo "Slurm has no PMIx here" && exit 77; }
+srun --mpi=list 2>&1 | grep pmix >/dev/null || { echo "skipped: Slurm has no PMIx" && exit 77; }
 
-cc -O1 -shared -fPIC -o slow.so "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl
+slow_writes
 cat >simile.sh <<SH
 #!/usr/bin/env bash
 [ "\$1" != pretrain ] || export LD_PRELOAD=$scratch/slow.so
@@ -33,8 +33,7 @@ exec "$simile" "\$@"
 SH
 chmod +x simile.sh
 export SIMILE=$scratch/simile.sh
-digits train 96 8
-"$simile" prepare train-images-idx3-ubyte --out train.h5 2>prepare.txt
+data_set train 96 8
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
@@ -47,18 +46,10 @@ augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {every_steps: 5}
 YAML
-calm() { # calm NAME key=value...: the undisturbed run
+train() { # train RUN [key=value ...]: an undisturbed run, without Slurm
     expect 0 "" "$simile" pretrain job.yaml run="$1" "${@:2}"
 }
-same() { # same CALM RUN
-    [ "$(weights_hash "$1")" = "$(weights_hash "$2")" ] || fail "$2: the weights differ from those of $1"
-    /usr/bin/python3 - "$1" "$2" <<'PY'
-import json, sys
-steps = [[r["step"] for r in map(json.loads, open(p + "/metrics.jsonl")) if "loss" in r] for p in sys.argv[1:]]
-assert steps[0] == steps[1], f"metrics.jsonl has gaps or doubles: {steps[1]}"
-PY
-}
-# submit NAME [sbatch options] -- key=value...: sets $id; the log is NAME.log, the run NAME or $RUN
+# submit NAME [sbatch options] -- [key=value ...]: sets $id; the log is NAME.log, the run NAME or $RUN
 submit() {
     local name=$1 options=()
     shift
@@ -67,23 +58,19 @@ submit() {
         "${options[@]}" "${script:-$scripts/pretrain.sbatch}" job.yaml run="${RUN:-$name}" "${@:2}")
 }
 state() { squeue -h -a -t all -j "$1" -o %T; }
-await() { # await SECONDS WHAT command...
-    local end=$((SECONDS + $1))
-    until "${@:3}" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || fail "waited $1 s for: $2"
-        sleep 0.1
-    done
-}
 ended() { [[ $(state "$1") =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)$ ]]; }
-finish() { # finish STATE ID [SECONDS]
-    await "${3:-60}" "the end of job $2" ended "$2"
+expect_state() { # expect_state STATE ID [SECONDS]: waits for the end of the job
+    wait_until "${3:-60}" ended "$2"
     [ "$(state "$2")" = "$1" ] || fail "job $2 is $(state "$2"), expected $1"
 }
-reached() { # reached RUN STEP: there is a checkpoint of that step or a later one
+reached() { # reached RUN STEP: the run has a checkpoint of that step or a later one
     local names=("$1"/checkpoints/step-*.h5)
     [ "${names[-1]##*/}" \> "$(printf 'step-%09d' "$2")" ]
 }
-exited() { # exited CODE ID
+expect_exit() { # expect_exit CODE ID
     scontrol show job "$2" | grep "ExitCode=$1:0" >/dev/null || fail "job $2: $(scontrol show job "$2" | grep ExitCode), expected $1"
 }
-says() { grep -qF -- "$2" "$1.log" || fail "$1.log has no \"$2\""; }
+log_has() { grep -qF -- "$2" "$1.log" || fail "$1.log has no \"$2\""; } # NAME TEXT
+pids_of() { pgrep -f "^$simile pretrain .*run=$1( |\$)"; }              # RUN: process ids of its ranks
+gone() { ! pids_of "$1" >/dev/null; }                                   # RUN: it has no process
+saving() { compgen -G "$1/checkpoints/*.tmp.*"; }                       # RUN: a checkpoint is being written

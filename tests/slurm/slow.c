@@ -1,7 +1,8 @@
 /*
- * slow.c - preloaded by tests that must interrupt a tiny job: whatever it writes to files
- * with SLOW_PATH in their names (metrics.jsonl: a line a step) takes SLOW_MS milliseconds.
- * So it waits and burns no core.
+ * slow.c - delays writes, for tests that interrupt a small job (LD_PRELOAD).
+ *
+ * Every write to a file whose path contains SLOW_PATH (default /metrics.jsonl, one write per
+ * step) first sleeps SLOW_MS milliseconds.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,7 +24,7 @@ static void wait_for(int fd)
     const long wait = strtol(ms, NULL, 10);
     struct timespec span = {wait / 1000, wait % 1000 * 1000000};
     while (nanosleep(&span, &span) != 0)
-        continue; /* a signal does not hurry it */
+        continue; /* interrupted by a signal */
 }
 
 ssize_t write(int fd, const void *data, size_t n)

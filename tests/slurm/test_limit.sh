@@ -1,58 +1,58 @@
 #!/usr/bin/env bash
 # simile-test: timeout 240
-# A job outlives its time limit, a signal by hand, its own clock and a chain of jobs, with the
-# bits of an undisturbed run; who asks it to stop is not answered by a requeue.
+# A run that is stopped by its time limit, by USR1, by its own clock or by a chain of jobs has the
+# bits of an undisturbed run.  A run that `simile stop` ends is not requeued.
 . "$SIMILE_SOURCE/tests/slurm/common.sh"
 pair=(--nodes=2 --ntasks-per-node=1)
-calm calm
+train reference
 
-# Slurm looks at limits twice a minute: this one is signalled about 30 s from now
+# Slurm checks time limits twice a minute: this job receives USR1 in about 30 s
 SLOW_MS=600 submit limit "${pair[@]}" --time=1 --signal=USR1@30 --
 limit=$id
 
-# USR1 by hand: checkpoint, 75, requeued, on to the end
+# USR1: checkpoint, exit code 75, requeued, completed
 SLOW_MS=100 submit usr1 "${pair[@]}" --
-await 30 "step 10 of usr1" reached usr1 10
+wait_until 30 reached usr1 10
 scancel -s USR1 "$id"
-finish COMPLETED "$id"
-says usr1 "USR1"
-says usr1 "start 2, 2 nodes"
-says usr1 "usr1/checkpoints/step-0000000"
-[ "$(grep -c 'pretrain.sbatch: completed' usr1.log)" = 1 ] || fail "usr1 did not complete once"
-[ ! -e usr1/slurm-starts ] || fail "the guard's notes outlive the run"
-same calm usr1
+expect_state COMPLETED "$id"
+log_has usr1 "USR1"
+log_has usr1 "start 2, 2 nodes"
+log_has usr1 "usr1/checkpoints/step-0000000"
+expect_lines 1 "pretrain\.sbatch: completed" usr1.log
+[ ! -e usr1/slurm-starts ] || fail "a completed run has slurm-starts"
+same_run reference usr1
 
-# simile stop: a person wants it to end, so it is not requeued; submitted again, it goes on
+# simile stop: not requeued; a new job resumes
 SLOW_MS=100 submit stopped "${pair[@]}" --
-await 30 "step 10 of stopped" reached stopped 10
+wait_until 30 reached stopped 10
 expect 0 "" "$simile" stop stopped
-finish FAILED "$id"
-exited 75 "$id"
-says stopped "simile stop at step"
+expect_state FAILED "$id"
+expect_exit 75 "$id"
+log_has stopped "simile stop at step"
 submit stopped "${pair[@]}" --
-finish COMPLETED "$id"
-same calm stopped
+expect_state COMPLETED "$id"
+same_run reference stopped
 
-# where requeueing is forbidden, jobs of one name follow each other
+# where requeueing is disabled: a chain of jobs with the same name
 SIMILE_REQUEUE=0 SLOW_MS=100 submit chain "${pair[@]}" --no-requeue --dependency=singleton --open-mode=append --
 first=$id
 SIMILE_REQUEUE=0 submit chain "${pair[@]}" --no-requeue --dependency=singleton --open-mode=append --
-await 30 "step 10 of chain" reached chain 10
-[ "$(state "$id")" = PENDING ] || fail "the second of the chain does not wait"
+wait_until 30 reached chain 10
+[ "$(state "$id")" = PENDING ] || fail "the second job of the chain does not wait"
 scancel -s USR1 "$first"
-finish FAILED "$first"
-says chain "chain"
-finish COMPLETED "$id"
-same calm chain
+expect_state FAILED "$first"
+expect_lines 1 "pretrain\.sbatch: stopped by USR1 at step [0-9]+.*\bchain\b" chain.log
+expect_state COMPLETED "$id"
+same_run reference chain
 
-# the clock, should the signal be lost: 60 s less SIMILE_MARGIN, again after the requeue
+# the program's own clock, without the signal: 60 s minus SIMILE_MARGIN, in both starts
 SIMILE_MARGIN=51 SLOW_MS=200 submit clock "${pair[@]}" --time=1 --signal=USR1@1 --
-finish COMPLETED "$id" 120
-says clock "time limit"
-same calm clock
+expect_state COMPLETED "$id" 120
+log_has clock "time limit"
+same_run reference clock
 
-finish COMPLETED "$limit" 150
-says limit "USR1"
-says limit "start 2, 2 nodes"
-same calm limit
+expect_state COMPLETED "$limit" 150
+log_has limit "USR1"
+log_has limit "start 2, 2 nodes"
+same_run reference limit
 echo ok

@@ -1,6 +1,7 @@
-"""For the tests of a method: the program on files and on small data, and the same training
-steps in PyTorch's float64 from the weights of a checkpoint."""
+"""Shared by the tests of methods: runs of the program on small data, comparisons of losses and hash
+traces, and the same training steps in PyTorch's float64 from the weights of a checkpoint."""
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -19,17 +20,24 @@ def run(ranks, *args, expect=0):
     front = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
     r = subprocess.run([*front, SIMILE, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert r.returncode == expect, f"{args}: exit {r.returncode}, expected {expect}\n{r.stderr}"
-    return r.stderr
+    return r.stderr + r.stdout
 
 
-def close():
+def expect_lines(text, pattern, n=1):
+    """Checks that exactly n lines of a text match a regular expression."""
+    found = [line for line in text.splitlines() if re.search(pattern, line)]
+    assert len(found) == n, f"{len(found)} lines match {pattern!r}, expected {n}:\n{text}"
+
+
+def remove_scratch():
     shutil.rmtree(scratch)
 
 
 # ---- simile loss ----
 
 def loss(method, keys, arrays, ranks, expect=0, pointer=None):
-    """Arrays in a file through the program: what it writes, attributes under name@attribute."""
+    """Runs `simile loss` on arrays.  Returns its output arrays, with attributes as name@attribute, or
+    its messages if an error is expected."""
     z, g, job = (os.path.join(scratch, n) for n in ("z.h5", "g.h5", "loss.yaml"))
     with h5py.File(z, "w") as f:
         for name, value in arrays.items():
@@ -38,21 +46,21 @@ def loss(method, keys, arrays, ranks, expect=0, pointer=None):
             f["queue"].attrs["pointer"] = np.int64(pointer)
     with open(job, "w") as f:
         f.write("method: {name: %s}\n" % ", ".join([method] + [f"{k}: {v}" for k, v in keys.items()]))
-    said = run(ranks, "loss", job, "--in", z, "--out", g, expect=expect)
+    output = run(ranks, "loss", job, "--in", z, "--out", g, expect=expect)
     if expect:
-        return said
+        return output
     with h5py.File(g) as f:
         out = {name: f[name][()] for name in f}
         out.update({f"{name}@{a}": f[name].attrs[a] for name in f for a in f[name].attrs})
     return out
 
 
-def near_loss(what, got, want):
+def check_loss(what, got, want):
     assert abs(got - want) <= 1e-6 * max(1, abs(want)), f"{what}: loss {got}, expected {want}"
 
 
-def near_gradients(what, got, want, bound=1e-5, floor=0):
-    """Arrays of one kind: `bound` of the largest entry of all of them, or of `floor`."""
+def check_gradients(what, got, want, bound=1e-5, floor=0):
+    """Checks errors relative to the largest entry of all arrays, or to `floor` if that is larger."""
     most = max(floor, max(np.abs(w).max() for w in want.values()))
     for name, w in want.items():
         error = np.abs(got[name] - w).max() / most
@@ -74,55 +82,56 @@ def write_idx(path, array):
 
 
 def prepare(name, n, side, seed, classes=5):
-    """A data set of n random images; its path."""
-    rng, folder = np.random.default_rng(seed), os.path.join(scratch, name)
-    os.mkdir(folder)
-    write_idx(os.path.join(folder, "train-images-idx3-ubyte"), rng.integers(0, 256, (n, side, side)))
-    write_idx(os.path.join(folder, "train-labels-idx1-ubyte"), rng.integers(0, classes, n))
-    run(1, "prepare", folder, "--out", folder + ".h5")
-    return folder + ".h5"
+    """Writes a data set of n random images; returns its path."""
+    rng, directory = np.random.default_rng(seed), os.path.join(scratch, name)
+    os.mkdir(directory)
+    write_idx(os.path.join(directory, "train-images-idx3-ubyte"), rng.integers(0, 256, (n, side, side)))
+    write_idx(os.path.join(directory, "train-labels-idx1-ubyte"), rng.integers(0, classes, n))
+    run(1, "prepare", directory, "--out", directory + ".h5")
+    return directory + ".h5"
 
 
 def job(data, method, **keys):
-    """A job of small nets; its file and its run directory."""
-    path, folder = os.path.join(scratch, "train.yaml"), os.path.join(scratch, "run")
-    shutil.rmtree(folder, ignore_errors=True)
-    text = {"run": folder, "data": "{train: %s}" % data, "method": "{name: %s}" % ", ".join(method),
+    """Writes a job with small networks; returns its file and its run directory."""
+    path, directory = os.path.join(scratch, "train.yaml"), os.path.join(scratch, "run")
+    shutil.rmtree(directory, ignore_errors=True)
+    text = {"run": directory, "data": "{train: %s}" % data, "method": "{name: %s}" % ", ".join(method),
             "encoder": "{arch: resnet18, width: 0.0625, projector: {dim: 16}}", "batch": "48", "block": "8",
             "schedule": "{steps: 4}", "augment": "{preset: digits}"}
     text.update(keys)
     with open(path, "w") as f:
         f.writelines(f"{k}: {v}\n" for k, v in text.items())
-    return path, folder
+    return path, directory
 
 
-def ladder(path, folder, segments):
-    """Hashes of a run; a segment is (ranks, the step it stops after or None)."""
-    shutil.rmtree(folder, ignore_errors=True)
+def hash_trace(path, directory, segments):
+    """Returns the hash trace of a run in segments, each (ranks, step to stop after or None)."""
+    shutil.rmtree(directory, ignore_errors=True)
     for ranks, stop in segments:
         limit = [] if stop is None else ["--stop-after", str(stop)]
         run(ranks, "pretrain", path, "--trace-hash", *limit, expect=75 if limit else 0)
-    with open(os.path.join(folder, "trace-hash.txt")) as f:
+    with open(os.path.join(directory, "trace-hash.txt")) as f:
         return f.read()
 
 
-def same_ladders_of(what, path, folder):
-    """Of four steps: on 1 to 4 ranks, and stopped and gone on with on others."""
-    want = ladder(path, folder, [(1, None)])
+def same_traces_of(what, path, directory):
+    """Checks that the hash traces of a run of four steps are equal on 1 to 4 ranks, also when it is
+    stopped and resumed on another number of ranks.  Returns the trace."""
+    want = hash_trace(path, directory, [(1, None)])
     assert want.count(" weights ") == 4 and len(set(want.split("\n"))) == len(want.split("\n")), want
     for segments in ([(2, None)], [(3, 1), (4, None)], [(4, 3), (3, None)]):
-        assert ladder(path, folder, segments) == want, f"{what}: {segments} differ from 1 rank"
+        assert hash_trace(path, directory, segments) == want, f"{what}: {segments} differ from 1 rank"
     return want
 
 
-def same_ladders(data, method, **keys):
-    return same_ladders_of(method, *job(data, method, **keys))
+def same_traces(data, method, **keys):
+    return same_traces_of(method, *job(data, method, **keys))
 
 
 # ---- the same steps in PyTorch ----
 
-def checkpoint(folder, step):
-    with h5py.File(os.path.join(folder, "checkpoints", f"step-{step:09d}.h5")) as f:
+def checkpoint(directory, step):
+    with h5py.File(os.path.join(directory, "checkpoints", f"step-{step:09d}.h5")) as f:
         out = {}
         f.visititems(lambda n, o: out.update({n: o[()]}) if isinstance(o, h5py.Dataset) else None)
     return out
@@ -145,7 +154,7 @@ def backbone(channels):
 
 
 def head(weights, group):
-    """The Sequential whose numbers the names in the checkpoint carry."""
+    """A Sequential of the layers whose indices are in the names of the checkpoint."""
     names = {n.split("/")[-1]: v for n, v in weights.items() if n.startswith(f"weights/{group}/")}
     numbers = sorted({int(n.split(".")[0]) for n in names})
     parts = []
@@ -161,7 +170,7 @@ def head(weights, group):
 
 
 class Nets(torch.nn.Module):
-    """Every net of a checkpoint, and the trained numbers of its method, in float64."""
+    """Every network of a checkpoint, and the trained scalars of its method, in float64."""
 
     def __init__(self, weights, channels=1):
         super().__init__()
@@ -183,7 +192,7 @@ class Nets(torch.nn.Module):
 
 
 def views(data):
-    """Both views that `view1: [], view2: [{op: flip, p: 1}]` make of every image."""
+    """The two views of every image by `view1: [], view2: [{op: flip, p: 1}]`."""
     with h5py.File(data) as f:
         x = f["images"][()] / 255.0
         x = (x - f.attrs["mean"]) / f.attrs["std"]
@@ -195,14 +204,15 @@ SMALL = "{arch: resnet18, width: 0.0625, activation: silu, projector: {dim: 16, 
 
 
 def same_steps(what, data, method, define, encoder=SMALL, **keys):
-    """Three steps of the whole data set as one batch, from the weights at the start."""
+    """Compares three training steps with PyTorch's, from the same initial weights.  Every batch is
+    the whole data set.  Returns the last checkpoint."""
     n = len(views(data)[0])
-    path, folder = job(data, method, batch=str(n), block="8", schedule="{steps: 3, shape: constant}",
+    path, directory = job(data, method, batch=str(n), block="8", schedule="{steps: 3, shape: constant}",
                        augment="{view1: [], view2: [{op: flip, p: 1}]}", checkpoint="{every_steps: 1, keep: 5}",
                        encoder=encoder,
                        optimizer="{name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 1e-3}", **keys)
     run(2, "pretrain", path)
-    start, end = checkpoint(folder, 0), checkpoint(folder, 3)
+    start, end = checkpoint(directory, 0), checkpoint(directory, 3)
     nets = Nets(start)
     named = nets.named()
     optimizer = torch.optim.SGD([{"params": [p for p in named.values() if p.dim() > 1]},
@@ -219,7 +229,7 @@ def same_steps(what, data, method, define, encoder=SMALL, **keys):
     error, moved = (np.sqrt(sum(v ** 2 for v in d.values())) for d in (errors, moves))
     error /= moved
     assert error <= 1e-3, f"{what}: parameters off by {error:.1e} of how far they moved"
-    for n in named:  # some cannot move: a bias before a batch norm
+    for n in named:  # some do not move, such as a bias before a batch norm
         assert errors[n] <= 2e-2 * moves[n] + 1e-5 * moved, f"{what}: {n} off by {errors[n]}, it moved {moves[n]}"
     print(f"{what}: parameters off by {error:.1e} of how far they moved", flush=True)
     return end
