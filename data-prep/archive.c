@@ -1,5 +1,5 @@
 /*
- * archive.c - streams compressed files and tar archives with libarchive, without unpacking.
+ * archive.c - streams compressed files, tar and zip archives with libarchive, without unpacking.
  */
 #include "prep.h"
 
@@ -61,17 +61,31 @@ done:
     return st;
 }
 
+/* Compressions that libarchive reads itself; for others it would start a program. */
+static void support_filters(struct archive *a)
+{
+    (void)archive_read_support_filter_gzip(a);
+    (void)archive_read_support_filter_bzip2(a);
+    (void)archive_read_support_filter_xz(a);
+    (void)archive_read_support_filter_lzma(a);
+    (void)archive_read_support_filter_zstd(a);
+    (void)archive_read_support_filter_lz4(a);
+    (void)archive_read_support_filter_compress(a);
+}
+
 static sim_status open_archive(const char *path, bool raw, struct archive **out)
 {
     sim_status st = SIM_OK;
     struct archive *a = archive_read_new();
 
     SIM_CHECK(a, SIM_E_IO, "%s: out of memory", path);
-    (void)archive_read_support_filter_all(a);
-    if (raw)
+    support_filters(a);
+    if (raw) {
         (void)archive_read_support_format_raw(a);
-    else
+    } else {
         (void)archive_read_support_format_tar(a);
+        (void)archive_read_support_format_zip(a);
+    }
     SIM_CHECK(archive_read_open_filename(a, path, BLOCK) == ARCHIVE_OK, SIM_E_DATA,
               "%s cannot be read as %s: %s", path,
               raw ? "a compressed file" : "an archive", reason(a));
@@ -83,13 +97,26 @@ done:
     return st;
 }
 
+static bool is_gzip(const char *path)
+{
+    uint8_t first[2];
+    uint64_t n = 0;
+    int fd = -1;
+    bool yes = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof first &&
+               sim_file_read_at(fd, path, 0, first, sizeof first) == SIM_OK &&
+               first[0] == 0x1f && first[1] == 0x8b;
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return yes;
+}
+
 sim_status sim_prep_load(const char *path, size_t limit, uint8_t **bytes, size_t *n)
 {
     sim_status st = SIM_OK;
     struct archive *a = NULL;
     struct archive_entry *e = NULL;
 
-    if (!sim_prep_ends_with(path, ".gz")) {
+    if (!is_gzip(path)) {
         SIM_TRY(sim_file_load(path, limit, (char **)bytes, n));
         goto done;
     }
@@ -107,12 +134,16 @@ done:
 
 bool sim_prep_is_tar(const char *path)
 {
-    static const char *const ends[] = {".tar",     ".tar.gz", ".tgz",    ".tar.zst",
-                                       ".tar.bz2", ".tar.xz", ".tar.lz4"};
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        if (sim_prep_ends_with(path, ends[i]))
-            return true;
-    return false;
+    struct archive *a = NULL;
+    struct archive_entry *e = NULL;
+    bool yes = sim_path_exists(path) && !sim_path_is_directory(path) &&
+               open_archive(path, false, &a) == SIM_OK &&
+               archive_read_next_header(a, &e) == ARCHIVE_OK;
+
+    if (a)
+        (void)archive_read_free(a);
+    sim_error_clear();
+    return yes;
 }
 
 sim_status sim_prep_tar_open(const char *path, bool nested, prep_tar **out)
@@ -163,7 +194,7 @@ static sim_status open_inner(prep_tar *t, const char *name)
     (void)snprintf(t->inner_name, sizeof t->inner_name, "%s", sim_prep_base_name(name));
     t->inner = archive_read_new();
     SIM_CHECK(t->inner, SIM_E_IO, "%s: out of memory", t->path);
-    (void)archive_read_support_filter_all(t->inner);
+    support_filters(t->inner);
     (void)archive_read_support_format_tar(t->inner);
     SIM_CHECK(archive_read_open(t->inner, t, NULL, read_inner, NULL) == ARCHIVE_OK,
               SIM_E_DATA, "%s: %s cannot be read as an archive: %s", t->path,
@@ -255,7 +286,7 @@ bool sim_prep_tar_contains(const char *path, const char *const *names)
     prep_entry e = {.name = ""};
     bool found = false;
 
-    if (!sim_prep_is_tar(path) || sim_prep_tar_open(path, false, &t) != SIM_OK)
+    if (sim_prep_tar_open(path, false, &t) != SIM_OK)
         goto done;
     for (int i = 0; i < FIRST && e.name && !found; i++) {
         if (sim_prep_tar_next(t, &e) != SIM_OK)

@@ -20,6 +20,7 @@ typedef struct {
     int32_t *labels;
     size_t n, capacity;
     const prep_options *options;
+    bool test; /* the split */
     bool is_100;
     char *fine, *coarse, *names_10; /* lists of names */
     size_t n_bad;
@@ -30,9 +31,9 @@ static const char *const known[] = {"data_batch_1.bin", "test_batch.bin", "train
                                     "test.bin", NULL};
 
 /* Whether this file belongs to the split. */
-static bool is_in_split(const char *name, prep_split split)
+static bool is_in_split(const char *name, bool test)
 {
-    bool train = split == PREP_TRAIN;
+    bool train = !test;
     if (strncmp(name, "data_batch_", 11) == 0 || strcmp(name, "train.bin") == 0)
         return train;
     if (strcmp(name, "test_batch.bin") == 0 || strcmp(name, "test.bin") == 0)
@@ -119,7 +120,7 @@ static sim_status read_file(cifar *q, const char *name, const uint8_t *bytes, si
         return copy_names(&q->fine, bytes, n);
     if (strcmp(base, "coarse_label_names.txt") == 0)
         return copy_names(&q->coarse, bytes, n);
-    return is_in_split(base, q->options->split) ? add_file(q, name, bytes, n) : SIM_OK;
+    return is_in_split(base, q->test) ? add_file(q, name, bytes, n) : SIM_OK;
 }
 
 static sim_status read_directory(cifar *q, const char *directory)
@@ -195,9 +196,11 @@ static sim_status cifar_open_source(const char *path, const prep_options *option
     SIM_TRY(sim_new(&q, "prep/cifar"));
     out->state = q;
     q->options = options;
+    SIM_TRY(sim_prep_is_test(path, options->split, &q->test));
     if (sim_path_is_directory(path)) {
         SIM_TRY(read_directory(q, path));
     } else if (sim_prep_ends_with(path, ".bin")) {
+        SIM_TRY(sim_prep_check_file_split(path, options->split));
         SIM_TRY(sim_prep_load(path, LIMIT, &bytes, &n));
         SIM_TRY(add_file(q, path, bytes, n));
     } else {
@@ -206,7 +209,7 @@ static sim_status cifar_open_source(const char *path, const prep_options *option
     SIM_CHECK(q->n > 0 || q->n_bad == 0, SIM_E_DATA, "%s: no record is valid; %s", path,
               q->first_bad);
     SIM_CHECK(q->n > 0, SIM_E_INPUT, "%s contains no CIFAR file of the split %s", path,
-              sim_prep_split_name(options->split));
+              sim_prep_split_name(q->test ? PREP_TEST : PREP_TRAIN));
     out->n_items = q->n;
     out->h = out->w = SIDE;
     out->c = 3;
@@ -241,7 +244,7 @@ static sim_status cifar_read_item(const prep_source *s, size_t i, const uint8_t 
 static void cifar_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     (void)s;
-    (void)snprintf(out, out_bytes, "record %zu", i);
+    (void)snprintf(out, out_bytes, "record[%zu]", i);
 }
 
 static void cifar_close_source(prep_source *s)

@@ -1,120 +1,199 @@
 /*
  * from_folder.c - a directory of photos: SPLIT/CLASS/photo, CLASS/photo, or flat.
  *
- * Classes are the names of the directories, sorted.  A flat directory has no labels.
+ * All files below the directory are listed; tree.c selects photos and numbers classes.
  */
-#include "prep.h"
+#include "tree.h"
 
 #include "simile/file.h"
-#include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/thread.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 
-enum { LIMIT = 1 << 28 };
+enum { LIMIT = 1 << 28, MAX_DEPTH = 64 };
 
-/* Only base names are stored; the directory of a photo follows from its class. */
 typedef struct {
     char root[PATH_MAX];
-    prep_names photos;
-    int32_t *labels;
-    size_t capacity;
+    prep_tree tree;
+    struct stat above[MAX_DEPTH]; /* the directories that are being listed */
+    size_t depth;
 } folder;
 
-static sim_status add_photo(folder *f, const char *name, int32_t label)
+static sim_status list_directory(folder *f, const char *path, const char *relative);
+
+/* Whether a directory is one of those that contain it, which a link makes possible. */
+static bool is_loop(const folder *f, const struct stat *about)
+{
+    for (size_t i = 0; i < f->depth; i++)
+        if (f->above[i].st_dev == about->st_dev && f->above[i].st_ino == about->st_ino)
+            return true;
+    return f->depth == MAX_DEPTH;
+}
+
+/* Whether a file without the extension of a photo has the first bytes of one. */
+static bool has_photo_content(const char *path)
+{
+    uint8_t first[PREP_SIGNATURE];
+    uint64_t n = 0;
+    int fd = -1;
+    bool yes = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof first &&
+               sim_file_read_at(fd, path, 0, first, sizeof first) == SIM_OK &&
+               sim_prep_has_signature(first);
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return yes;
+}
+
+static sim_status add_directory(folder *f, const char *path, const char *relative,
+                                const struct stat *about)
 {
     sim_status st = SIM_OK;
-    if (f->photos.n == f->capacity) {
-        f->capacity = f->capacity ? 2 * f->capacity : 1024;
-        SIM_TRY(sim_grow(&f->labels, f->capacity, "prep/labels"));
+
+    if (is_loop(f, about)) {
+        f->tree.n_loops++;
+        goto done;
     }
-    f->labels[f->photos.n] = label;
-    SIM_TRY(sim_prep_names_add(&f->photos, name));
+    f->above[f->depth++] = *about;
+    st = list_directory(f, path, relative);
+    f->depth--;
+    if (f->depth > 0 && (st == SIM_E_ACCESS || st == SIM_E_INPUT)) {
+        f->tree.n_unreadable++;
+        sim_error_clear();
+        st = SIM_OK;
+    }
 done:
     return st;
 }
 
-static sim_status join(const char *a, const char *b, char out[PATH_MAX])
+static sim_status add_entry(folder *f, const char *path, const char *relative)
 {
-    return sim_prep_join(a, b, out, PATH_MAX);
+    sim_status st = SIM_OK;
+    const char *name = sim_prep_base_name(relative);
+    struct stat about;
+
+    if (sim_prep_is_photo(name)) {
+        SIM_TRY(sim_prep_tree_add(&f->tree, NULL, relative));
+        goto done;
+    }
+    if (stat(path, &about) != 0)
+        f->tree.n_unreadable++;
+    else if (S_ISDIR(about.st_mode) && name[0] != '.')
+        SIM_TRY(add_directory(f, path, relative, &about));
+    else if (S_ISREG(about.st_mode) && name[0] != '.' && has_photo_content(path))
+        SIM_TRY(sim_prep_tree_add(&f->tree, NULL, relative));
+    else
+        SIM_TRY(sim_prep_tree_count_other(&f->tree, relative));
+done:
+    return st;
 }
 
-/* Adds the photos directly in a directory; *added is their number. */
-static sim_status add_photos(folder *f, const char *path, int32_t label, size_t *added)
+/* Adds the files below a directory, in the order of their names. */
+static sim_status list_directory(folder *f, const char *path, const char *relative)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
+    char inside[PATH_MAX], below[PATH_MAX];
 
-    *added = 0;
     SIM_TRY(sim_directory_list(path, &names));
     for (size_t i = 0; i < names.n; i++) {
-        if (!sim_prep_is_photo(names.names[i]))
-            continue;
-        SIM_TRY(add_photo(f, names.names[i], label));
-        ++*added;
+        SIM_TRY(sim_prep_join(path, names.names[i], inside, sizeof inside));
+        int n = snprintf(below, sizeof below, "%s%s%s", relative, *relative ? "/" : "",
+                         names.names[i]);
+        SIM_CHECK(n > 0 && n < PATH_MAX, SIM_E_INPUT, "%.300s: the path is too long",
+                  inside);
+        SIM_TRY(add_entry(f, inside, below));
     }
 done:
     sim_names_clear(&names);
     return st;
 }
 
-/* Adds each directory in `path` as a class.  One without photos is reported and skipped. */
-static sim_status add_classes(folder *f, const char *path, prep_source *out)
+/* ---- items ---- */
+
+static const char *relative_path(const prep_source *s, size_t i)
+{
+    const folder *f = s->state;
+    return sim_prep_names_get(&f->tree.paths, f->tree.item[i]);
+}
+
+static sim_status item_path(const prep_source *s, size_t i, char out[PATH_MAX])
+{
+    const folder *f = s->state;
+    return sim_prep_join(f->root, relative_path(s, i), out, PATH_MAX);
+}
+
+/* A file that cannot be opened is a bad item, whatever the reason; one that cannot be read is
+ * a failure of the disk. */
+static sim_status load_item(const prep_source *s, size_t i, uint8_t **bytes, size_t *n)
 {
     sim_status st = SIM_OK;
-    sim_names names = {0};
-    char inside[PATH_MAX];
+    char path[PATH_MAX];
+    struct stat about;
 
-    SIM_TRY(sim_directory_list(path, &names));
-    SIM_TRY(sim_alloc(&out->class_names, names.n + 1, "prep/names"));
-    for (size_t i = 0; i < names.n; i++) {
-        size_t added = 0;
-        SIM_TRY(join(path, names.names[i], inside));
-        if (names.names[i][0] == '.' || !sim_path_is_directory(inside))
-            continue;
-        SIM_TRY(add_photos(f, inside, (int32_t)out->n_classes, &added));
-        if (added == 0) {
-            sim_log_warn("%s contains no photos; it is not a class", inside);
-            continue;
-        }
-        SIM_TRY(sim_text_copy(names.names[i], "prep/names",
-                              &out->class_names[out->n_classes]));
-        out->n_classes++;
-    }
+    SIM_TRY(item_path(s, i, path));
+    SIM_CHECK(stat(path, &about) == 0, SIM_E_INPUT, "%s: %s", path, strerror(errno));
+    SIM_CHECK(S_ISREG(about.st_mode), SIM_E_INPUT, "%s is not a regular file", path);
+    SIM_TRY(sim_file_load(path, LIMIT, (char **)bytes, n));
 done:
-    sim_names_clear(&names);
     return st;
 }
 
-static const struct {
-    const char *name;
-    prep_split split;
-} split_directories[] = {{"train", PREP_TRAIN},
-                         {"val", PREP_TEST},
-                         {"test", PREP_TEST},
-                         {"unlabeled", PREP_UNLABELED}};
-enum { N_DIRECTORIES = sizeof split_directories / sizeof split_directories[0] };
+/* ---- the range of PNG files with 16 bits ---- */
 
-/* The directory of a split, the first one that exists.  SOURCE itself if it has no directory
- * of any split, except for unlabeled. */
-static sim_status find_split(const char *path, prep_split split, char out[PATH_MAX])
+typedef struct {
+    const prep_source *source;
+    prep_extremes *of_item; /* [n_items] */
+} range_search;
+
+/* Whether a file is a deep PNG, by its first bytes. */
+static bool is_deep(const char *path)
+{
+    uint8_t head[SIM_PNG_HEAD];
+    uint64_t n = 0;
+    int fd = -1;
+    bool deep = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof head &&
+                sim_file_read_at(fd, path, 0, head, sizeof head) == SIM_OK &&
+                sim_png_is_deep(head, sizeof head);
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return deep;
+}
+
+static void search_item(size_t i, void *ctx)
+{
+    const range_search *r = ctx;
+    const char *name = relative_path(r->source, i), *dot = strrchr(name, '.');
+    char path[PATH_MAX];
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+
+    if (dot && strcasecmp(dot, ".png") == 0 && item_path(r->source, i, path) == SIM_OK &&
+        is_deep(path) && load_item(r->source, i, &bytes, &n) == SIM_OK)
+        sim_prep_extremes_add_photo(&r->of_item[i], name, bytes, n);
+    sim_free(bytes);
+    sim_error_clear();
+}
+
+static sim_status find_range(prep_source *s, const prep_options *options)
 {
     sim_status st = SIM_OK;
-    bool any = false;
+    range_search r = {.source = s};
+    prep_extremes all = {0};
 
-    for (int i = 0; i < N_DIRECTORIES; i++) {
-        SIM_TRY(join(path, split_directories[i].name, out));
-        any |= sim_path_is_directory(out);
-        if (split == split_directories[i].split && sim_path_is_directory(out))
-            goto done;
-    }
-    SIM_CHECK(!any && split != PREP_UNLABELED, SIM_E_INPUT,
-              "%s contains no directory for the split %s", path,
-              sim_prep_split_name(split));
-    (void)snprintf(out, PATH_MAX, "%s", path);
+    SIM_TRY(sim_alloc(&r.of_item, s->n_items, "prep/range"));
+    sim_for(s->n_items, search_item, &r);
+    for (size_t i = 0; i < s->n_items; i++)
+        if (r.of_item[i].any)
+            sim_prep_extremes_add(&all, r.of_item[i].lo, r.of_item[i].hi, true);
+    s->range = sim_prep_choose_range(&all, options);
 done:
+    sim_free(r.of_item);
     return st;
 }
 
@@ -128,52 +207,30 @@ static sim_status folder_open_source(const char *path, const prep_options *optio
 {
     sim_status st = SIM_OK;
     folder *f = NULL;
-    size_t flat = 0;
+    struct stat about;
 
     SIM_TRY(sim_new(&f, "prep/folder"));
     out->state = f;
     out->photos = true;
-    SIM_TRY(find_split(path, options->split, f->root));
-    SIM_TRY(add_classes(f, f->root, out));
-    if (f->photos.n == 0)
-        SIM_TRY(add_photos(f, f->root, -1, &flat));
-    SIM_CHECK(f->photos.n > 0, SIM_E_INPUT, "%s contains no .jpg, .jpeg or .png files",
-              f->root);
-    out->n_items = f->photos.n;
-    if (flat == 0) {
-        out->labels = f->labels;
-        f->labels = NULL;
-    }
+    (void)snprintf(f->root, sizeof f->root, "%s", path);
+    SIM_CHECK(stat(path, &about) == 0, SIM_E_INPUT, "%s: %s", path, strerror(errno));
+    SIM_TRY(add_directory(f, path, "", &about));
+    SIM_TRY(sim_prep_tree_select(&f->tree, path, options, out));
+    SIM_TRY(find_range(out, options));
 done:
     return st;
 }
 
-/* Prints the path of a photo; returns its length, as snprintf. */
-static int photo_path(const prep_source *s, size_t i, char *out, size_t out_bytes)
-{
-    const folder *f = s->state;
-    const char *name = sim_prep_names_get(&f->photos, i);
-    if (!s->labels)
-        return snprintf(out, out_bytes, "%s/%s", f->root, name);
-    return snprintf(out, out_bytes, "%s/%s/%s", f->root, s->class_names[s->labels[i]],
-                    name);
-}
-
 static void folder_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
-    (void)photo_path(s, i, out, out_bytes);
+    (void)snprintf(out, out_bytes, "%s", relative_path(s, i));
 }
 
 static sim_status folder_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
                                    size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
-    char path[PATH_MAX];
-    int length = photo_path(s, i, path, sizeof path);
-
-    SIM_CHECK(length > 0 && length < PATH_MAX, SIM_E_INPUT,
-              "%.300s ...: the path is too long", path);
-    SIM_TRY(sim_file_load(path, LIMIT, (char **)buffer, n));
+    SIM_TRY(load_item(s, i, buffer, n));
     *bytes = *buffer;
 done:
     return st;
@@ -184,8 +241,7 @@ static void folder_close_source(prep_source *s)
     folder *f = s->state;
     if (!f)
         return;
-    sim_prep_names_clear(&f->photos);
-    sim_free(f->labels);
+    sim_prep_tree_clear(&f->tree);
     sim_free(f);
 }
 

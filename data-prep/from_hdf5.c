@@ -1,8 +1,8 @@
 /*
  * from_hdf5.c - images in HDF5 files of others: one array, or one group per class.
  *
- * Images are uint8, or floats from 0 to 1 or 0 to 255, in the order N x H x W x C,
- * N x C x H x W or N x H x W.  Labels have any integer type.  Files are read in pieces of
+ * Images have any type, in the order N x H x W x C, N x C x H x W or N x H x W; one image may
+ * lack N.  range.c chooses the range of all types but uint8; hdf5_labels.c reads the labels.  Files are read in pieces of
  * whole chunks.  hdf5_sets.c finds the data sets and their layout.
  */
 #include "hdf5.h"
@@ -15,59 +15,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_LABEL = 1 << 20 }; /* exclusive; the limit of src/data/dataset.c */
-
 static const char *const image_names[] = {"images", "x",    "X", "image",
                                           "data",   "imgs", NULL};
 static const char *const label_names[] = {"labels", "ans", "y",      "Y",
                                           "label",  "lbl", "target", NULL};
 
 /* ---- labels ---- */
-
-static sim_status check_label(const hdf5 *f, const char *name, size_t i, bool good,
-                              long long label)
-{
-    sim_status st = SIM_OK;
-    SIM_CHECK(good, SIM_E_DATA,
-              "%s: %s: the label of image %zu is %lld, expected 0 to %d", f->path, name,
-              i, label, MAX_LABEL - 1);
-done:
-    return st;
-}
-
-static sim_status read_labels(const hdf5 *f, const sim_h5 *file, const char *name,
-                              prep_source *out)
-{
-    sim_status st = SIM_OK;
-    sim_h5_shape s;
-    int64_t *labels = NULL;
-    size_t n = 1;
-
-    SIM_TRY(sim_h5_shape_of(file, name, &s));
-    SIM_CHECK(s.type != SIM_F32 && s.type != SIM_F64, SIM_E_DATA,
-              "%s: %s is floating-point, expected integer labels", f->path, name);
-    for (int i = 0; i < s.n_dims; i++)
-        n *= s.dims[i];
-    SIM_CHECK(s.n_dims > 0 && n == s.dims[0], SIM_E_DATA,
-              "%s: %s has %zu values for %zu images, expected one each", f->path, name, n,
-              s.n_dims ? s.dims[0] : 0);
-    SIM_CHECK(n == f->n_items, SIM_E_DATA, "%s: %s: %zu labels for %zu images", f->path,
-              name, n, f->n_items);
-    SIM_TRY(sim_alloc(&labels, n, "prep/labels"));
-    SIM_TRY(sim_h5_read(file, name, s.type == SIM_U64 ? SIM_U64 : SIM_I64, 0, SIM_H5_ALL,
-                        labels, n));
-    SIM_TRY(sim_alloc(&out->labels, n, "prep/labels"));
-    for (size_t i = 0; i < n; i++) {
-        SIM_TRY(check_label(f, name, i, labels[i] >= 0 && labels[i] < MAX_LABEL,
-                            (long long)labels[i]));
-        out->labels[i] = (int32_t)labels[i];
-        if ((size_t)labels[i] >= out->n_classes)
-            out->n_classes = (size_t)labels[i] + 1;
-    }
-done:
-    sim_free(labels);
-    return st;
-}
 
 /* PCAM stores the labels of "..._x.h5" in "..._y.h5". */
 static bool find_labels_file(const char *path, char out[PATH_MAX])
@@ -86,6 +39,8 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
     char name[HDF5_NAME], beside[PATH_MAX];
     sim_h5 *other = NULL;
 
+    if (o->labels_key && strcmp(o->labels_key, "none") == 0)
+        goto done;
     if (find_labels_file(f->path, beside))
         SIM_TRY(sim_h5_open_read(beside, &other));
     const sim_h5 *file = other ? other : f->file;
@@ -98,7 +53,8 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
         goto done;
     }
     SIM_TRY(st);
-    SIM_TRY(read_labels(f, file, name, out));
+    SIM_TRY(sim_hdf5_read_labels(file, other ? beside : f->path, name,
+                                 o->labels_key != NULL, f->n_items, out));
 done:
     sim_h5_close(&other);
     return st;
@@ -117,8 +73,8 @@ static sim_status read_piece(hdf5 *f, size_t b, size_t row)
     f->rows = 0;
     SIM_FREE(f->piece);
     SIM_TRY(
-        sim_alloc_bytes(values, k->floats ? sizeof(float) : 1, "prep/piece", &f->piece));
-    SIM_TRY(sim_h5_read(f->file, name, k->floats ? SIM_F32 : SIM_U8, row,
+        sim_alloc_bytes(values, k->deep ? sizeof(double) : 1, "prep/piece", &f->piece));
+    SIM_TRY(sim_h5_read(f->file, name, k->deep ? SIM_F64 : SIM_U8, row,
                         k->single ? SIM_H5_ALL : rows, f->piece, values));
     f->b = b;
     f->row = row;
@@ -139,52 +95,44 @@ static sim_status seek_item(hdf5 *f, size_t item)
     return read_piece(f, b, i / f->blocks[b].piece_rows * f->blocks[b].piece_rows);
 }
 
-/* ---- range of floats ---- */
+/* ---- range of deep images ---- */
 
-typedef struct {
-    float max;
-    bool integers; /* all values are integers */
-} range;
-
-static sim_status update_range(const hdf5 *f, range *r)
+static sim_status update_extremes(const hdf5 *f, prep_extremes *e)
 {
     sim_status st = SIM_OK;
-    const float *v = f->piece;
+    const double *v = f->piece;
     const hdf5_block *k = &f->blocks[f->b];
     size_t image = hdf5_image_values(k);
+    double lo = v[0], hi = v[0];
+    bool integers = true;
 
     for (size_t i = 0; i < f->rows * image; i++) {
-        SIM_CHECK(isfinite(v[i]) && v[i] >= 0 && v[i] <= 255, SIM_E_DATA,
-                  "%s: %s: image %zu contains %g, expected 0 to 1 or 0 to 255", f->path,
-                  sim_prep_names_get(&f->names, f->b), f->row + i / image, (double)v[i]);
-        r->max = v[i] > r->max ? v[i] : r->max;
-        r->integers &= v[i] == floorf(v[i]);
+        SIM_CHECK(isfinite(v[i]), SIM_E_DATA,
+                  "%s: %s: image %zu contains %g, expected finite values", f->path,
+                  sim_prep_names_get(&f->names, f->b), f->row + i / image, v[i]);
+        lo = v[i] < lo ? v[i] : lo;
+        hi = v[i] > hi ? v[i] : hi;
+        integers &= v[i] == floor(v[i]);
     }
+    sim_prep_extremes_add(e, lo, hi, integers);
 done:
     return st;
 }
 
-static sim_status find_scale(hdf5 *f)
+static sim_status find_range(hdf5 *f, const prep_options *options)
 {
     sim_status st = SIM_OK;
-    enum { BRIGHT = 128 }; /* a larger value cannot be of another range */
-    range r = {.integers = true};
+    prep_extremes e = {0};
 
-    f->scale = 1;
-    for (size_t b = 0; b < f->names.n && f->blocks[0].floats; b++)
+    for (size_t b = 0; b < f->names.n && f->blocks[0].deep; b++)
         for (size_t row = 0; row < f->blocks[b].n; row += f->blocks[b].piece_rows) {
             SIM_TRY(read_piece(f, b, row));
-            SIM_TRY(update_range(f, &r));
+            SIM_TRY(update_extremes(f, &e));
             sim_log_progress("%s: finding the range of values, image %zu of %zu",
                              sim_prep_base_name(f->path), f->blocks[b].first + row,
                              f->n_items);
         }
-    SIM_CHECK(r.max <= 1 || r.integers || r.max >= BRIGHT, SIM_E_DATA,
-              "%s: the largest value is %g, expected floats from 0 to 1 or 0 to 255; "
-              "convert the images to uint8",
-              f->path, (double)r.max);
-    if (f->blocks[0].floats && r.max <= 1)
-        f->scale = 255;
+    f->range = sim_prep_choose_range(&e, options);
     f->b = 0;
     f->rows = 0;
 done:
@@ -200,20 +148,6 @@ static bool hdf5_probe(const char *path)
             sim_prep_ends_with(path, ".hdf"));
 }
 
-/* A file is one split: train, unless its name contains "test" or "val". */
-static sim_status check_split(const char *path, prep_split split)
-{
-    sim_status st = SIM_OK;
-    const char *base = sim_prep_base_name(path);
-    SIM_CHECK(
-        split == PREP_TRAIN || strstr(base, "test") || strstr(base, "val"), SIM_E_INPUT,
-        "%s: HDF5 files have no split %s; select the data sets with --images-key and "
-        "--labels-key, without --split",
-        path, sim_prep_split_name(split));
-done:
-    return st;
-}
-
 static sim_status hdf5_open_source(const char *path, const prep_options *options,
                                    prep_source *out)
 {
@@ -221,7 +155,7 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     hdf5 *f = NULL;
     char name[HDF5_NAME];
 
-    SIM_TRY(check_split(path, options->split));
+    SIM_TRY(sim_prep_check_file_split(path, options->split));
     SIM_TRY(sim_new(&f, "prep/hdf5"));
     out->state = f;
     (void)snprintf(f->path, sizeof f->path, "%s", path);
@@ -235,7 +169,8 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
         SIM_TRY(sim_hdf5_add_block(f, name, false, -1));
         SIM_TRY(find_labels(f, options, out));
     }
-    SIM_TRY(find_scale(f));
+    SIM_TRY(find_range(f, options));
+    out->range = f->range;
     out->n_items = f->n_items;
     out->h = f->blocks[0].h;
     out->w = f->blocks[0].w;
@@ -244,20 +179,25 @@ done:
     return st;
 }
 
+static uint8_t scale_value(const sim_value_range *r, double v)
+{
+    double x = (v - r->lo) * (255 / (r->hi - r->lo));
+    return (uint8_t)lround(x < 0 ? 0 : x > 255 ? 255 : x);
+}
+
 /* Converts image i of the piece to uint8 H x W x C. */
 static void convert_image(const hdf5 *f, size_t i, uint8_t *out)
 {
     const hdf5_block *b = &f->blocks[f->b];
     size_t pixels = b->h * b->w, image = pixels * b->c;
     const uint8_t *bytes = (const uint8_t *)f->piece + i * image;
-    const float *floats = (const float *)f->piece + i * image;
+    const double *values = (const double *)f->piece + i * image;
 
     for (size_t p = 0; p < pixels; p++)
         for (size_t c = 0; c < b->c; c++) {
             size_t from = b->layout == HDF5_CHW ? c * pixels + p : p * b->c + c;
-            out[p * b->c + c] = b->floats
-                                    ? (uint8_t)lround((double)floats[from] * f->scale)
-                                    : bytes[from];
+            out[p * b->c + c] =
+                b->deep ? scale_value(&f->range, values[from]) : bytes[from];
         }
 }
 
@@ -279,7 +219,7 @@ done:
 static void hdf5_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     const hdf5 *f = s->state;
-    (void)snprintf(out, out_bytes, "%s, image %zu", f->path, i);
+    (void)snprintf(out, out_bytes, "%s[%zu]", sim_prep_base_name(f->path), i);
 }
 
 static void hdf5_close_source(prep_source *s)

@@ -2,19 +2,20 @@
  * from_idx.c - the MNIST family: idx files, plain or gzipped.
  *
  * SOURCE is the images file, or a directory with train-images-idx3-ubyte, t10k-images-... and
- * their labels, also spelled ".idx3-ubyte".  Header, big-endian: magic number 0x00000803,
+ * their labels, also spelled ".idx3-ubyte", or each in a directory of its own name.  Header, big-endian: magic number 0x00000803,
  * count, rows, columns; of labels: 0x00000801, count.
  */
 #include "prep.h"
 
 #include "simile/file.h"
+#include "simile/log.h"
 #include "simile/memory.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { LIMIT = 1 << 30, IMAGES_HEAD = 16, LABELS_HEAD = 8, MAX_SIDE = 16384 };
+enum { NAME = 256, LIMIT = 1 << 30, IMAGES_HEAD = 16, LABELS_HEAD = 8, MAX_SIDE = 16384 };
 
 typedef struct {
     uint8_t *images;
@@ -26,44 +27,81 @@ static uint32_t read_be32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* "DIR/<stem>-images-idx3-ubyte[.gz]" in one of its spellings. */
-static bool find_in_directory(const char *directory, const char *stem, char out[PATH_MAX])
+typedef enum { IDX_IMAGES, IDX_LABELS } idx_kind;
+
+static bool is_file(const char *path)
 {
-    static const char *const ends[] = {"images-idx3-ubyte", "images.idx3-ubyte",
-                                       "images-idx3-ubyte.gz", "images.idx3-ubyte.gz"};
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-        int n = snprintf(out, PATH_MAX, "%s/%s-%s", directory, stem, ends[i]);
-        if (n > 0 && n < PATH_MAX && sim_path_exists(out))
+    return sim_path_exists(path) && !sim_path_is_directory(path);
+}
+
+/* "<stem>images-idx3-ubyte" and its other spellings; false after the last one. */
+static bool spell(const char *stem, idx_kind kind, size_t k, char out[NAME])
+{
+    enum { N_SPELLINGS = 4 };
+    if (k >= N_SPELLINGS)
+        return false;
+    (void)snprintf(out, NAME, "%.200s%s%cidx%d-ubyte%s", stem,
+                   kind == IDX_IMAGES ? "images" : "labels", k % 2 ? '.' : '-',
+                   kind == IDX_IMAGES ? 3 : 1, k >= 2 ? ".gz" : "");
+    return true;
+}
+
+/* A file of that stem in a directory, or in a directory of the same name within it. */
+static bool find_in_directory(const char *directory, const char *stem, idx_kind kind,
+                              char out[PATH_MAX])
+{
+    char outer[NAME], inner[NAME];
+    for (size_t k = 0; spell(stem, kind, k, outer); k++) {
+        if (sim_prep_join(directory, outer, out, PATH_MAX) == SIM_OK && is_file(out))
             return true;
+        for (size_t j = 0; spell(stem, kind, j, inner); j++) {
+            int n = snprintf(out, PATH_MAX, "%s/%s/%s", directory, outer, inner);
+            if (n > 0 && n < PATH_MAX && is_file(out))
+                return true;
+        }
     }
+    sim_error_clear();
     return false;
 }
 
-static bool is_images_file(const char *path)
+/* The part of a name before "images-idx3" or "images.idx3"; false if it contains neither. */
+static bool stem_of(const char *path, char out[NAME])
 {
-    return strstr(path, "-idx3-") || strstr(path, ".idx3-");
+    const char *base = sim_prep_base_name(path), *at = strstr(base, "images");
+    bool images =
+        at && (strncmp(at + 6, "-idx3", 5) == 0 || strncmp(at + 6, ".idx3", 5) == 0);
+    (void)snprintf(out, NAME, "%.*s", images ? (int)(at - base) : 0, base);
+    return images;
 }
 
 static bool idx_probe(const char *path)
 {
-    char found[PATH_MAX];
+    char found[PATH_MAX], stem[NAME];
     if (sim_path_is_directory(path))
-        return find_in_directory(path, "train", found) ||
-               find_in_directory(path, "t10k", found);
-    return is_images_file(path);
+        return find_in_directory(path, "train-", IDX_IMAGES, found) ||
+               find_in_directory(path, "t10k-", IDX_IMAGES, found);
+    return stem_of(path, stem);
 }
 
-/* The labels file next to an images file: "images" and "idx3" become "labels" and "idx1". */
+/* The labels file of an images file: beside it, or beside the directory that contains it. */
 static bool find_labels(const char *images, char out[PATH_MAX])
 {
-    int n = snprintf(out, PATH_MAX, "%s", images);
-    char *slash = strrchr(out, '/'), *at = strstr(slash ? slash : out, "images");
-    char *three = strstr(slash ? slash : out, "idx3");
-    if (n >= PATH_MAX || !at || !three)
+    char stem[NAME], directory[PATH_MAX];
+
+    if (!stem_of(images, stem))
         return false;
-    memcpy(at, "labels", 6);
-    three[3] = '1';
-    return sim_path_exists(out);
+    (void)snprintf(directory, sizeof directory, "./%.4000s", images);
+    if (images[0] == '/')
+        (void)snprintf(directory, sizeof directory, "%s", images);
+    for (int up = 0; up < 2; up++) {
+        char *slash = strrchr(directory, '/');
+        if (!slash)
+            return false;
+        *slash = '\0';
+        if (find_in_directory(*directory ? directory : "/", stem, IDX_LABELS, out))
+            return true;
+    }
+    return false;
 }
 
 static sim_status read_images(idx *x, prep_source *out)
@@ -132,18 +170,24 @@ static sim_status idx_open_source(const char *path, const prep_options *options,
     sim_status st = SIM_OK;
     idx *x = NULL;
     char labels[PATH_MAX];
-    const char *stem = options->split == PREP_TRAIN ? "train" : "t10k";
+    bool test = false;
 
     SIM_TRY(sim_new(&x, "prep/idx"));
     out->state = x;
+    SIM_TRY(sim_prep_is_test(path, options->split, &test));
+    const char *stem = test ? "t10k-" : "train-";
     if (sim_path_is_directory(path))
-        SIM_CHECK(find_in_directory(path, stem, x->path), SIM_E_INPUT,
-                  "%s contains no %s-images-idx3-ubyte", path, stem);
+        SIM_CHECK(find_in_directory(path, stem, IDX_IMAGES, x->path), SIM_E_INPUT,
+                  "%s contains no %simages-idx3-ubyte", path, stem);
     else
         (void)snprintf(x->path, sizeof x->path, "%s", path);
+    if (!sim_path_is_directory(path))
+        SIM_TRY(sim_prep_check_file_split(path, options->split));
     SIM_TRY(read_images(x, out));
     if (find_labels(x->path, labels))
         SIM_TRY(read_labels(labels, out));
+    else
+        sim_log("%s: no labels file beside it; the data set has no labels", x->path);
 done:
     return st;
 }
@@ -161,7 +205,7 @@ static sim_status idx_read_item(const prep_source *s, size_t i, const uint8_t **
 static void idx_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     const idx *x = s->state;
-    (void)snprintf(out, out_bytes, "%s, image %zu", x->path, i);
+    (void)snprintf(out, out_bytes, "%s[%zu]", sim_prep_base_name(x->path), i);
 }
 
 static void idx_close_source(prep_source *s)

@@ -183,11 +183,14 @@ static sim_status stl10_open_source(const char *path, const prep_options *option
     SIM_TRY(sim_new(&q, "prep/stl10"));
     out->state = q;
     q->fd = -1;
-    (void)snprintf(q->base, sizeof q->base, "%s_X.bin",
-                   sim_prep_split_name(options->split));
+    prep_split split = options->split ? options->split : PREP_TRAIN;
+    SIM_CHECK(split != PREP_VAL, SIM_E_INPUT,
+              "%s has no split val; its splits are train, test and unlabeled", path);
+    (void)snprintf(q->base, sizeof q->base, "%s_X.bin", sim_prep_split_name(split));
     if (sim_path_is_directory(path)) {
         SIM_TRY(open_files(q, path));
     } else if (is_images_file(path)) {
+        SIM_TRY(sim_prep_check_file_split(path, options->split));
         const char *base = sim_prep_base_name(path);
         (void)snprintf(q->base, sizeof q->base, "%s", base);
         (void)snprintf(directory, sizeof directory, "%.*s",
@@ -244,7 +247,7 @@ done:
 static void stl10_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     const stl *q = s->state;
-    (void)snprintf(out, out_bytes, "%s, image %zu", q->base, i);
+    (void)snprintf(out, out_bytes, "%s[%zu]", q->base, i);
 }
 
 static void stl10_close_source(prep_source *s)

@@ -19,7 +19,7 @@ typedef enum { HDF5_HWC, HDF5_CHW, HDF5_HW } hdf5_layout;
 typedef struct {
     hdf5_layout layout;
     bool single; /* without the dimension N */
-    bool floats;
+    bool deep;   /* any type but uint8; read as double */
     size_t n, h, w, c;
     size_t first;      /* index of its first image among all items */
     size_t piece_rows; /* images per read, whole chunks */
@@ -32,10 +32,10 @@ typedef struct {
     prep_names names;   /* of the blocks */
     hdf5_block *blocks; /* [names.n] */
     size_t capacity, n_items;
-    double scale;     /* of floats, to 0 to 255 */
-    size_t b;         /* block of the current piece */
-    size_t row, rows; /* first image of the piece in its block; their number */
-    void *piece;      /* uint8 or float, in the layout of the file */
+    sim_value_range range; /* of deep images */
+    size_t b;              /* block of the current piece */
+    size_t row, rows;      /* first image of the piece in its block; their number */
+    void *piece;           /* uint8 or double, in the layout of the file */
 } hdf5;
 
 static inline size_t hdf5_image_values(const hdf5_block *b)
@@ -51,6 +51,14 @@ static inline size_t hdf5_image_values(const hdf5_block *b)
 SIM_MUST_USE sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path,
                                           const char *key, const char *const *known,
                                           const char *option, char out[HDF5_NAME]);
+/*
+ * Reads the labels of n_images images from a data set of any type.  `required`: the user named
+ * it, so it is an error if it contains no labels; otherwise `out` has none then.
+ * Errors: SIM_E_DATA.
+ */
+SIM_MUST_USE sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path,
+                                             const char *name, bool required,
+                                             size_t n_images, prep_source *out);
 /* Appends a data set of images as a block.  `alone`: a member of a class group, where H x W
  * and H x W x C are a single image. */
 SIM_MUST_USE sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone,

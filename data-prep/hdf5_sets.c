@@ -22,22 +22,42 @@ static void full_name(const char *key, char out[HDF5_NAME])
     (void)snprintf(out, HDF5_NAME, "%s%s", key[0] == '/' ? "" : "/", key);
 }
 
-static sim_status append_name(void *ctx, const sim_tensor *t)
+/* "images, raw (a link)" */
+static void append_name(void *ctx, const char *path, const char *problem)
 {
     char *text = ctx;
     size_t used = strlen(text);
-    if (used + strlen(t->name) + 3 < HDF5_NAME)
-        (void)snprintf(text + used, HDF5_NAME - used, "%s%s", used ? ", " : "", t->name);
-    return SIM_OK;
+    if (used + strlen(path) + strlen(problem) + 6 < HDF5_NAME)
+        (void)snprintf(text + used, HDF5_NAME - used, "%s%s%s%s%s", used ? ", " : "",
+                       path + 1, *problem ? " (" : "", problem, *problem ? ")" : "");
 }
 
-static bool is_dataset(const sim_h5 *f, const char *name)
+static bool is_readable(const sim_h5 *f, const char *name)
 {
     sim_h5_shape s;
-    if (sim_h5_has(f, name) && sim_h5_shape_of(f, name, &s) == SIM_OK)
+    if (sim_h5_is_strings(f, name) || sim_h5_shape_of(f, name, &s) == SIM_OK)
         return true;
     sim_error_clear();
     return false;
+}
+
+/* The first of the known names that exists; one that can be read is preferred. */
+static void find_known(const sim_h5 *f, const char *const *known, char out[HDF5_NAME])
+{
+    char name[HDF5_NAME];
+
+    out[0] = '\0';
+    for (; *known; known++) {
+        full_name(*known, name);
+        if (!sim_h5_resolve(f, name, sizeof name))
+            continue;
+        if (!out[0])
+            (void)snprintf(out, HDF5_NAME, "%s", name);
+        if (is_readable(f, name)) {
+            (void)snprintf(out, HDF5_NAME, "%s", name);
+            return;
+        }
+    }
 }
 
 sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path, const char *key,
@@ -47,16 +67,13 @@ sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path, const char *key,
     sim_status st = SIM_OK;
     char all[HDF5_NAME] = "";
 
-    for (out[0] = '\0'; !key && *known && !out[0]; known++) {
-        full_name(*known, out);
-        if (!is_dataset(f, out))
-            out[0] = '\0';
-    }
     if (key)
         full_name(key, out);
-    if (out[0] && sim_h5_has(f, out))
+    else
+        find_known(f, known, out);
+    if (out[0] && sim_h5_resolve(f, out, HDF5_NAME))
         goto done;
-    SIM_IGNORE(sim_h5_visit(f, "/", append_name, all)); /* a partial list is enough */
+    sim_h5_list(f, append_name, all);
     SIM_FAIL(SIM_E_DATA, "%s: no data set %s among: %s; specify one with %s", path,
              key ? key : "with a known name", all[0] ? all : "none", option);
 done:
@@ -96,7 +113,8 @@ static sim_status find_shape(const char *where, const sim_h5_shape *s, bool alon
     const size_t *d = s->dims;
     int n = s->n_dims;
 
-    b->single = alone && (n == 2 || (n == 3 && is_channel_count(d[2])));
+    /* An H x W x 3 array is one image: gray images are not 3 pixels wide. */
+    b->single = n == 2 ? alone : n == 3 && is_channel_count(d[2]);
     b->n = b->single ? 1 : d[0];
     if (b->single) {
         b->layout = HDF5_HWC;
@@ -131,8 +149,7 @@ static sim_status choose_piece_rows(const hdf5 *f, const char *name, hdf5_block 
 {
     sim_status st = SIM_OK;
     sim_h5_storage s;
-    size_t values = hdf5_image_values(b),
-           image = values * (b->floats ? sizeof(float) : 1);
+    size_t values = hdf5_image_values(b), image = values * (b->deep ? sizeof(double) : 1);
 
     SIM_ASSERT(values > 0);
     SIM_TRY(sim_h5_storage_of(f->file, name, &s));
@@ -164,17 +181,12 @@ sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t lab
 
     (void)snprintf(where, sizeof where, "%s: %s", f->path, name);
     SIM_TRY(sim_h5_shape_of(f->file, name, &s));
-    b.floats = s.type == SIM_F32 || s.type == SIM_F64;
-    SIM_CHECK(
-        s.type == SIM_U8 || b.floats, SIM_E_DATA,
-        "%s has an integer type other than uint8, whose range is unknown; convert the "
-        "images to uint8",
-        where);
+    b.deep = s.type != SIM_U8;
     SIM_TRY(find_shape(where, &s, alone, &b));
     SIM_TRY(choose_piece_rows(f, name, &b));
     const hdf5_block *a = f->blocks;
     SIM_CHECK(f->names.n == 0 ||
-                  (b.h == a->h && b.w == a->w && b.c == a->c && b.floats == a->floats),
+                  (b.h == a->h && b.w == a->w && b.c == a->c && b.deep == a->deep),
               SIM_E_DATA, "%s: images of %zu x %zu x %zu differ in shape or type from %s",
               where, b.h, b.w, b.c, sim_prep_names_get(&f->names, 0));
     if (f->names.n == f->capacity) {

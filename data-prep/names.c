@@ -43,6 +43,54 @@ void sim_prep_names_clear(prep_names *l)
     *l = (prep_names){0};
 }
 
+/* Binary search; *at is the position in `sorted`, or where to insert the name. */
+static bool find_name(const prep_set *s, const char *name, size_t *at)
+{
+    size_t lo = 0, hi = s->names.n;
+    while (lo < hi) {
+        size_t middle = lo + (hi - lo) / 2;
+        int order = strcmp(sim_prep_names_get(&s->names, s->sorted[middle]), name);
+        if (order == 0) {
+            *at = middle;
+            return true;
+        }
+        if (order < 0)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    *at = lo;
+    return false;
+}
+
+sim_status sim_prep_set_add(prep_set *s, const char *name, uint32_t *number)
+{
+    sim_status st = SIM_OK;
+    size_t at = 0;
+
+    if (find_name(s, name, &at)) {
+        *number = s->sorted[at];
+        goto done;
+    }
+    if (s->names.n == s->capacity) {
+        s->capacity = s->capacity ? 2 * s->capacity : 1024;
+        SIM_TRY(sim_grow(&s->sorted, s->capacity, "prep/names"));
+    }
+    *number = (uint32_t)s->names.n;
+    memmove(s->sorted + at + 1, s->sorted + at, (s->names.n - at) * sizeof *s->sorted);
+    s->sorted[at] = *number;
+    SIM_TRY(sim_prep_names_add(&s->names, name));
+done:
+    return st;
+}
+
+void sim_prep_set_clear(prep_set *s)
+{
+    sim_prep_names_clear(&s->names);
+    sim_free(s->sorted);
+    *s = (prep_set){0};
+}
+
 sim_status sim_prep_join(const char *a, const char *b, char *out, size_t out_bytes)
 {
     sim_status st = SIM_OK;
@@ -75,6 +123,12 @@ bool sim_prep_is_photo(const char *name)
         if (n > strlen(ends[i]) && strcasecmp(name + n - strlen(ends[i]), ends[i]) == 0)
             return true;
     return false;
+}
+
+bool sim_prep_has_signature(const uint8_t first[PREP_SIGNATURE])
+{
+    static const uint8_t jpeg[] = {0xff, 0xd8, 0xff}, png[] = {0x89, 'P', 'N', 'G'};
+    return memcmp(first, jpeg, sizeof jpeg) == 0 || memcmp(first, png, sizeof png) == 0;
 }
 
 sim_status sim_prep_lines(const char *text, size_t n_bytes, char ***lines, size_t *n)

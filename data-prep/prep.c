@@ -8,11 +8,9 @@
 #include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
-#include "simile/random.h"
 
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -39,8 +37,41 @@ const char *sim_prep_format_names(void)
 
 const char *sim_prep_split_name(prep_split split)
 {
-    static const char *const names[] = {"train", "test", "unlabeled"};
+    static const char *const names[PREP_N_SPLITS] = {"all", "train", "val", "test",
+                                                     "unlabeled"};
     return names[split];
+}
+
+sim_status sim_prep_is_test(const char *source, prep_split split, bool *test)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(split == PREP_DEFAULT_SPLIT || split == PREP_TRAIN || split == PREP_TEST,
+              SIM_E_INPUT, "%s has no split %s; its splits are train and test", source,
+              sim_prep_split_name(split));
+    *test = split == PREP_TEST;
+done:
+    return st;
+}
+
+sim_status sim_prep_check_file_split(const char *path, prep_split split)
+{
+    static const char *const words[PREP_N_SPLITS][4] = {
+        [PREP_TRAIN] = {"train", "data_batch"},
+        [PREP_VAL] = {"val"},
+        [PREP_TEST] = {"test", "t10k"},
+        [PREP_UNLABELED] = {"unlabel"}};
+    sim_status st = SIM_OK;
+    const char *base = sim_prep_base_name(path);
+    bool named = split == PREP_DEFAULT_SPLIT;
+
+    for (size_t i = 0; words[split][i]; i++)
+        named |= strstr(base, words[split][i]) != NULL;
+    SIM_CHECK(named, SIM_E_INPUT,
+              "--split %s: %s is a single file and its name does not contain the split; "
+              "omit --split to convert all of it, or use --holdout",
+              sim_prep_split_name(split), path);
+done:
+    return st;
 }
 
 static sim_status find_format(const char *source, const prep_options *options,
@@ -65,80 +96,6 @@ done:
     return st;
 }
 
-/* ---- --limit: a balanced selection ---- */
-
-typedef struct {
-    uint32_t class, key, item;
-} candidate;
-
-static int by_class_and_key(const void *a, const void *b)
-{
-    const candidate *x = a, *y = b;
-    if (x->class != y->class)
-        return x->class < y->class ? -1 : 1;
-    if (x->key != y->key)
-        return x->key < y->key ? -1 : 1;
-    return (x->item > y->item) - (x->item < y->item);
-}
-
-static void sort_candidates(const prep_source *s, candidate *candidates)
-{
-    for (size_t i = 0; i < s->n_items; i++) {
-        sim_random r = {.purpose = SIM_RANDOM_SPLIT, .sample = (uint32_t)i};
-        uint32_t w[4];
-        sim_random_words(&r, w);
-        candidates[i] =
-            (candidate){s->labels ? (uint32_t)s->labels[i] : 0, w[0], (uint32_t)i};
-    }
-    qsort(candidates, s->n_items, sizeof *candidates, by_class_and_key);
-}
-
-/* Selects `limit` items, one of each class in turn.  next [classes] is workspace. */
-static void select_round_robin(const prep_source *s, const candidate *candidates,
-                               size_t *next, size_t classes, size_t limit, bool *selected)
-{
-    size_t left = limit, at = 0;
-    for (size_t c = 0; c < classes; c++) {
-        next[c] = at;
-        while (at < s->n_items && candidates[at].class == c)
-            at++;
-    }
-    for (bool any = true; left > 0 && any;) {
-        any = false;
-        for (size_t c = 0; c < classes && left > 0; c++) {
-            if (next[c] == s->n_items || candidates[next[c]].class != c)
-                continue;
-            selected[candidates[next[c]++].item] = true;
-            left--;
-            any = true;
-        }
-    }
-}
-
-/* *out [n_items]: the items that --limit keeps; unchanged if it keeps all. */
-static sim_status select_items(const prep_source *s, size_t limit, bool **out)
-{
-    sim_status st = SIM_OK;
-    candidate *candidates = NULL;
-    size_t *next = NULL, classes = s->labels ? s->n_classes : 1;
-    bool *selected = NULL;
-
-    if (limit == 0 || limit >= s->n_items)
-        goto done;
-    SIM_TRY(sim_alloc(&selected, s->n_items, "prep/select"));
-    SIM_TRY(sim_alloc(&candidates, s->n_items, "prep/select"));
-    SIM_TRY(sim_alloc(&next, classes, "prep/select"));
-    sort_candidates(s, candidates);
-    select_round_robin(s, candidates, next, classes, limit, selected);
-    *out = selected;
-    selected = NULL;
-done:
-    sim_free(selected);
-    sim_free(candidates);
-    sim_free(next);
-    return st;
-}
-
 /* ---- identity: an interrupted conversion is resumed only by an equal one ---- */
 
 static void add_text(sim_hasher *h, const char *text)
@@ -153,9 +110,11 @@ static void add_numbers(sim_hasher *h, const uint64_t *numbers, size_t n)
 
 static void add_options(sim_hasher *h, const prep_options *o)
 {
-    const uint64_t numbers[] = {o->coarse, o->limit, o->size, o->keep_shape,
-                                o->fail_on_bad};
+    const uint64_t numbers[] = {o->coarse,      o->limit,    o->size, o->keep_shape,
+                                o->fail_on_bad, o->held_out, o->seed};
+    const double reals[] = {o->holdout, o->range_lo, o->range_hi};
     add_numbers(h, numbers, sizeof numbers / sizeof *numbers);
+    sim_hasher_add(h, reals, sizeof reals);
     add_text(h, sim_prep_split_name(o->split));
     add_text(h, o->images_key);
     add_text(h, o->labels_key);
@@ -218,7 +177,8 @@ static sim_dataset_spec make_spec(const prep_source *s, const prep_options *opti
                                                : s->w,
                               .c = s->photos ? 3 : s->c,
                               .source = source,
-                              .created_by = options->created_by};
+                              .created_by = options->created_by,
+                              .range = s->range};
 }
 
 static void close_source(const prep_format *format, prep_source *s)
@@ -230,17 +190,24 @@ static void close_source(const prep_format *format, prep_source *s)
 
 /* "FORMAT: NAME (SPLIT)", for the attribute.  NAME is the last component of the path, so
  * that no home directory is published. */
-static void source_text(const prep_format *format, const char *source, const char *split,
-                        char out[200])
+static void source_text(const prep_format *format, const char *source,
+                        const prep_options *options, char out[200])
 {
+    char part[64] = "";
+    if (options->holdout > 0)
+        (void)snprintf(part, sizeof part, ", %s %g%s, seed %u",
+                       options->held_out ? "held out" : "without", options->holdout,
+                       options->held_out ? "" : " held out", options->seed);
+
     size_t n = strlen(source);
     while (n > 1 && source[n - 1] == '/')
         n--;
     size_t lo = n;
     while (lo > 0 && source[lo - 1] != '/')
         lo--;
-    (void)snprintf(out, 200, "%s: %.*s (%s)", format->name, (int)(n - lo), source + lo,
-                   split);
+    (void)snprintf(out, 200, "%s: %.*s (%s%s)", format->name,
+                   n - lo < 100 ? (int)(n - lo) : 100, source + lo,
+                   sim_prep_split_name(options->split), part);
 }
 
 typedef struct {
@@ -249,6 +216,7 @@ typedef struct {
     const prep_options *options;
     prep_source source;
     bool *selected; /* [n_items]; NULL: all */
+    size_t n_selected;
     sim_dataset_spec spec;
     char text[200]; /* spec.source */
     sim_dataset_writer *writer;
@@ -360,13 +328,14 @@ static sim_status open_source(conversion *c, prep_result *result)
     if (s->n_bad)
         sim_log_warn("skipped: %s (%zu in total)", s->first_bad, s->n_bad);
     result->n_bad = s->n_bad;
+    result->n_excluded = s->n_excluded;
     result->format = c->format->name;
     result->n_classes = s->labels ? s->n_classes : 0;
-    SIM_TRY(select_items(s, c->options->limit, &c->selected));
-    source_text(c->format, c->path, sim_prep_split_name(c->options->split), c->text);
+    SIM_TRY(sim_prep_select_items(s, c->options, &c->selected, &c->n_selected));
+    source_text(c->format, c->path, c->options, c->text);
     c->spec = make_spec(s, c->options, c->text);
     SIM_TRY(hash_identity(c->format, c->path, s, c->options, &c->spec.identity));
-    SIM_TRY(check_space(c, c->selected ? c->options->limit : s->n_items));
+    SIM_TRY(check_space(c, c->n_selected));
 done:
     return st;
 }
@@ -388,15 +357,46 @@ static sim_status transfer_part(const conversion *c, size_t k, size_t n_parts,
     return sim_prep_transfer(&transfer, result);
 }
 
+static void item_name(const void *ctx, size_t item, char *out, size_t out_bytes)
+{
+    const conversion *c = ctx;
+    c->format->item_name(&c->source, item, out, out_bytes);
+}
+
+/* The least and the most images of a class; a class may have none. */
+static sim_status count_per_class(const conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    size_t n = 0, *count = NULL;
+    const int32_t *labels = sim_dataset_written_labels(c->writer, &n);
+
+    if (result->n_classes == 0)
+        goto done;
+    SIM_TRY(sim_alloc(&count, result->n_classes, "prep/classes"));
+    for (size_t i = 0; i < n; i++)
+        count[labels[i]]++;
+    result->least = n;
+    for (size_t k = 0; k < result->n_classes; k++) {
+        result->least = count[k] < result->least ? count[k] : result->least;
+        result->most = count[k] > result->most ? count[k] : result->most;
+    }
+done:
+    sim_free(count);
+    return st;
+}
+
 static sim_status finish_dataset(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
+    const sim_dataset_names names = {item_name, c};
 
     SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: none of its %zu images is valid",
               c->path, s->n_items);
+    SIM_TRY(count_per_class(c, result));
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,
-                               s->class_names ? s->n_classes : 0, result->fingerprint));
+                               s->class_names ? s->n_classes : 0, &names,
+                               result->fingerprint));
 done:
     return st;
 }

@@ -11,17 +11,38 @@
 #include "simile/data.h"
 #include "simile/status.h"
 
-/* --split; the order of sim_prep_split_name. */
-typedef enum { PREP_TRAIN, PREP_TEST, PREP_UNLABELED } prep_split;
+/* --split; the order of sim_prep_split_name.  The default is train where a source has splits,
+ * and otherwise all of it. */
+typedef enum {
+    PREP_DEFAULT_SPLIT,
+    PREP_TRAIN,
+    PREP_VAL,
+    PREP_TEST,
+    PREP_UNLABELED,
+    PREP_N_SPLITS
+} prep_split;
 const char *sim_prep_split_name(prep_split split);
+/* The split that a directory of this name contains, in any of its spellings;
+ * PREP_DEFAULT_SPLIT if it is not the name of a split. */
+prep_split sim_prep_split_of(const char *name);
+/* For a source that is one file: an explicit split must be part of its name.
+ * Errors: SIM_E_INPUT. */
+SIM_MUST_USE sim_status sim_prep_check_file_split(const char *path, prep_split split);
+/* For sources with a train and a test split.  Errors: SIM_E_INPUT for another one. */
+SIM_MUST_USE sim_status sim_prep_is_test(const char *source, prep_split split,
+                                         bool *test);
 
 typedef struct {
     const char *format; /* name of a row of formats.def; NULL: detect */
     prep_split split;
-    bool coarse;      /* CIFAR-100: the 20 coarse labels */
-    size_t limit;     /* number of items to keep, balanced over classes; 0: all */
-    size_t size;      /* photos: length of the shorter side; 0: unchanged */
-    bool keep_shape;  /* photos: no centre crop, stored encoded */
+    bool coarse;    /* CIFAR-100: the 20 coarse labels */
+    size_t limit;   /* number of items to keep, balanced over classes; 0: all */
+    double holdout; /* fraction of each class to hold out; 0: none */
+    bool held_out;  /* keep the part that is held out, instead of the rest */
+    uint32_t seed;  /* of the choice */
+    double range_lo, range_hi; /* black and white of deep images; equal: determined */
+    size_t size;               /* photos: length of the shorter side; 0: unchanged */
+    bool keep_shape;           /* photos: no centre crop, stored encoded */
     bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
     const char *images_key, *labels_key; /* HDF5: names of the data sets, or NULL */
     const char *path;                    /* HDF5: a group whose members are the classes */
@@ -35,7 +56,8 @@ typedef struct {
 } prep_options;
 
 typedef struct {
-    size_t n_images, n_bad, n_warned, n_classes;
+    size_t n_images, n_bad, n_warned, n_excluded, n_classes;
+    size_t least, most; /* images per class */
     char fingerprint[33];
     const char *format;
 } prep_result;
@@ -48,6 +70,8 @@ typedef struct {
     int32_t *labels;    /* [n_items], or NULL */
     char **class_names; /* [n_classes], or NULL */
     size_t n_classes;
+    sim_value_range range; /* of images with more than 8 bits; zeros: none */
+    size_t n_excluded;   /* images of the source that are not items; reported by `open` */
     size_t n_bad;        /* items skipped while opening */
     char first_bad[256]; /* reason for the first of them */
     void *state;         /* private to the format */
@@ -73,7 +97,7 @@ typedef struct {
      * *buffer, which the caller releases with sim_free. */
     SIM_MUST_USE sim_status (*read)(const prep_source *s, size_t i, const uint8_t **bytes,
                                     size_t *n, uint8_t **buffer);
-    /* Name of item i for messages. */
+    /* Path of item i in the source, or "FILE[i]", as stored in the data set. */
     void (*item_name)(const prep_source *s, size_t i, char *out, size_t out_bytes);
     void (*close)(prep_source *s);
 } prep_format;
@@ -92,6 +116,14 @@ const char *sim_prep_format_names(void);
 
 /* ---- between prep.c and transfer.c ---- */
 
+/*
+ * Applies --holdout and --limit.  *out [n_items] marks the items to keep; it is unchanged if
+ * all are kept.  The caller owns *out.
+ */
+SIM_MUST_USE sim_status sim_prep_select_items(const prep_source *s,
+                                              const prep_options *options, bool **out,
+                                              size_t *n_selected);
+
 /* Items [lo, hi) of a source to convert. */
 typedef struct {
     const prep_format *format;
@@ -108,6 +140,23 @@ SIM_MUST_USE sim_status sim_prep_transfer(const prep_transfer *transfer,
 
 /* ---- for the formats ---- */
 
+/* Extremes of the values of a set of images with more than 8 bits. */
+typedef struct {
+    double lo, hi;
+    bool any, integers;
+} prep_extremes;
+void sim_prep_extremes_add(prep_extremes *e, double lo, double hi, bool integers);
+/*
+ * The range that becomes 0 to 255: that of the options, or the one that fits the extremes (of
+ * integers the bits in use; of floats 0 to 1, 0 to 255, or the extremes).  Reports it, unless
+ * it is obvious.
+ */
+sim_value_range sim_prep_choose_range(const prep_extremes *e,
+                                      const prep_options *options);
+/* Adds the values of a photo file if it is a PNG with 16 bits. */
+void sim_prep_extremes_add_photo(prep_extremes *e, const char *name, const uint8_t *bytes,
+                                 size_t n);
+
 /* A list of names in one block of memory. */
 typedef struct {
     char *text;
@@ -118,6 +167,15 @@ SIM_MUST_USE sim_status sim_prep_names_add(prep_names *l, const char *name);
 const char *sim_prep_names_get(const prep_names *l, size_t i);
 void sim_prep_names_clear(prep_names *l);
 
+/* A set of names, numbered in the order in which they are added. */
+typedef struct {
+    prep_names names;
+    uint32_t *sorted; /* [names.n]: numbers in the order of the names */
+    size_t capacity;
+} prep_set;
+SIM_MUST_USE sim_status sim_prep_set_add(prep_set *s, const char *name, uint32_t *number);
+void sim_prep_set_clear(prep_set *s);
+
 /* "A/B".  Errors: SIM_E_INPUT if it is too long. */
 SIM_MUST_USE sim_status sim_prep_join(const char *a, const char *b, char *out,
                                       size_t out_bytes);
@@ -126,15 +184,18 @@ const char *sim_prep_base_name(const char *path);
 bool sim_prep_ends_with(const char *text, const char *end);
 /* Whether a name has the extension of a photo and is not hidden. */
 bool sim_prep_is_photo(const char *name);
+/* Whether the first bytes of a file are those of JPEG or PNG. */
+enum { PREP_SIGNATURE = 4 };
+bool sim_prep_has_signature(const uint8_t first[PREP_SIGNATURE]);
 
-/* Reads a file, through gzip if its name ends in .gz.  The caller owns *bytes [n]. */
+/* Reads a file, through gzip if its content is compressed.  The caller owns *bytes [n]. */
 SIM_MUST_USE sim_status sim_prep_load(const char *path, size_t limit, uint8_t **bytes,
                                       size_t *n);
 
-/* Whether a name has the extension of a tar archive, compressed or not. */
+/* Whether a file is a tar or zip archive, compressed or not, by its content. */
 bool sim_prep_is_tar(const char *path);
 
-/* A tar archive with any compression, read from start to end.  Names of entries are never
+/* A tar or zip archive with any compression, read from start to end.  Names of entries are never
  * used as paths. */
 typedef struct prep_tar prep_tar;
 typedef struct {

@@ -100,7 +100,8 @@ static sim_status process_photo(const pipeline *l, task *w)
     sim_decode_notes notes = {0};
 
     l->transfer.format->item_name(l->transfer.source, w->item, name, sizeof name);
-    SIM_TRY(sim_image_decode(name, w->bytes, w->n, &photo, &notes));
+    SIM_TRY(
+        sim_image_decode(name, w->bytes, w->n, &l->transfer.spec->range, &photo, &notes));
     w->warnings = notes.warnings;
     if (notes.warnings)
         (void)snprintf(w->message, sizeof w->message, "%.250s: %s", name, notes.first);
@@ -127,6 +128,7 @@ static sim_status process_item(const pipeline *l, task *w)
     if (!l->transfer.format->sequential)
         SIM_TRY(read_item(l, w));
     w->stored.n = w->n;
+    w->stored.source = w->item;
     w->stored.label =
         l->transfer.source->labels ? l->transfer.source->labels[w->item] : -1;
     if (l->transfer.source->photos)

@@ -22,6 +22,11 @@ typedef struct {
     uint8_t *pixels; /* owned; release with sim_free */
 } sim_image;
 
+/* Values that become 0 and 255 where samples have more than 8 bits; zeros: all bits. */
+typedef struct {
+    double lo, hi;
+} sim_value_range;
+
 /* Warnings of a decoder about an image that it could decode. */
 typedef struct {
     size_t warnings; /* of libjpeg or libpng */
@@ -35,18 +40,27 @@ enum { SIM_MAX_IMAGES = 1 << 30 };  /* per data set */
  * Decodes JPEG or PNG to 8-bit RGB.  The format is detected from the content.
  *
  * The EXIF orientation is applied, gray is copied to three channels, 16-bit samples are
- * divided by 257, alpha is dropped, palettes are expanded, and CMYK and YCCK are converted
- * by R = (255 - C) (255 - K) / 255.
+ * scaled from `range` and clipped, alpha is dropped, palettes are expanded, and CMYK and YCCK
+ * are converted by R = (255 - C) (255 - K) / 255.
  *
  *   name   of the image, for error messages
+ *   range  of 16-bit samples; NULL or zeros: 0 to 65535
  *   out    pixels are reallocated if too small; pass a zeroed image at first
  *   notes  overwritten
  *
  * Errors: SIM_E_DATA (not an image, truncated, more than SIM_MAX_PIXELS, zero-sized).
  */
 SIM_MUST_USE sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
-                                         sim_image *out, sim_decode_notes *notes);
-/* Encodes an RGB image as JPEG of quality 1 to 100. The caller owns *bytes [n]. */
+                                         const sim_value_range *range, sim_image *out,
+                                         sim_decode_notes *notes);
+/* Whether a file, of which at least `n` first bytes are given, is a PNG with 16 bits per
+ * sample. */
+bool sim_png_is_deep(const uint8_t *bytes, size_t n);
+enum { SIM_PNG_HEAD = 26 }; /* bytes that it needs */
+/* The smallest and the largest sample of such a file, alpha excluded. */
+SIM_MUST_USE sim_status sim_png_extremes(const char *name, const uint8_t *bytes, size_t n,
+                                         unsigned *lo, unsigned *hi);
+/* Encodes an RGB image as JPEG of quality 1 to 100.  The caller owns *bytes [n]. */
 SIM_MUST_USE sim_status sim_image_encode_jpeg(const sim_image *image, int quality,
                                               uint8_t **bytes, size_t *n);
 /*
@@ -83,6 +97,7 @@ typedef struct {
     bool has_labels;
     size_t n_classes;       /* max(1 + largest label, number of class names) */
     double mean[3], std[3]; /* [c], on the scale 0 to 1 */
+    sim_value_range range;  /* of images with more than 8 bits; zeros: none */
     char fingerprint[33];
     char source[256];
 } sim_dataset_info;
@@ -101,6 +116,12 @@ const char *sim_dataset_path(const sim_dataset *d);
 const int32_t *sim_dataset_labels(const sim_dataset *d);
 /* Name of a class; NULL if the file has none. */
 const char *sim_dataset_class_name(const sim_dataset *d, size_t label);
+/* Reads the names of the images, [n_images][*width], each ending with a zero; *text stays NULL
+ * if the file has none.  The caller owns *text. */
+SIM_MUST_USE sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width,
+                                               char **text);
+/* Digest of image i, as stored. */
+sim_hash sim_dataset_digest(const sim_dataset *d, size_t i);
 
 /*
  * Reads, verifies and decodes image i.
@@ -120,6 +141,7 @@ typedef struct {
     size_t h, w, c;     /* of every image; encoded: 0, 0, 3 */
     const char *source; /* text of the attribute */
     const char *created_by;
+    sim_value_range range; /* stored as attribute unless zeros */
     sim_hash identity; /* of source and options; zero: the conversion cannot be resumed */
 } sim_dataset_spec;
 
@@ -133,9 +155,16 @@ typedef struct {
     const uint8_t *bytes; /* h*w*c pixels, or a JPEG or PNG file */
     size_t n;
     int32_t label; /* -1: none; all images have a label or none has */
+    size_t source; /* number of the item in its source, for its name */
     sim_hash digest;
     sim_moments moments; /* contribution to mean and std */
 } sim_dataset_item;
+
+/* Names of the items of a source. */
+typedef struct {
+    void (*name)(const void *ctx, size_t item, char *out, size_t out_bytes);
+    const void *ctx;
+} sim_dataset_names;
 
 typedef struct sim_dataset_writer sim_dataset_writer;
 
@@ -171,14 +200,18 @@ SIM_MUST_USE sim_status sim_dataset_absorb(sim_dataset_writer *w, const char *pa
                                            sim_hash identity, sim_dataset_mark *mark);
 /* Removes the temporary files of `path`. */
 SIM_MUST_USE sim_status sim_dataset_discard(const char *path);
+/* Labels of the images so far, [*n]; borrowed until the next image is appended. */
+const int32_t *sim_dataset_written_labels(const sim_dataset_writer *w, size_t *n);
 /*
  * Completes the data set, which has at least one image, and releases *w, also on failure.
- * class_names [n_classes] may be NULL.
+ * class_names [n_classes] and names may be NULL.
  * On SIM_E_IO the committed images remain; after other failures no file remains.
  */
 SIM_MUST_USE sim_status sim_dataset_finish(sim_dataset_writer **w,
                                            const char *const *class_names,
-                                           size_t n_classes, char fingerprint[33]);
+                                           size_t n_classes,
+                                           const sim_dataset_names *names,
+                                           char fingerprint[33]);
 /* Releases the writer: suspend keeps the committed images, abandon removes the temporary
  * files. */
 void sim_dataset_suspend(sim_dataset_writer **w);

@@ -139,6 +139,32 @@ SIM_MUST_USE sim_status sim_h5_image(sim_h5 *f, const void **image, size_t *n_by
 /* Flushes and closes a file that was written; *f becomes NULL, also on failure. */
 SIM_MUST_USE sim_status sim_h5_finish(sim_h5 **f);
 
+/*
+ * Data sets of strings, one dimension.
+ *
+ *   text  [n][width], each row padded with zeros; read rows end with a zero.  Caller's.
+ *
+ * Reads fixed-length and variable-length strings, at most `limit` of them.
+ * Errors: SIM_E_DATA; when writing SIM_E_IO.
+ */
+SIM_MUST_USE sim_status sim_h5_write_strings(sim_h5 *f, const char *name, size_t n,
+                                             size_t width, const char *text);
+SIM_MUST_USE sim_status sim_h5_read_strings(const sim_h5 *f, const char *name,
+                                            size_t limit, size_t *n, size_t *width,
+                                            char **text);
+bool sim_h5_is_strings(const sim_h5 *f, const char *name);
+
+/*
+ * Replaces a name that is a soft link within the file by the name that it refers to.  False if
+ * it does not exist, or refers to another file.
+ */
+bool sim_h5_resolve(const sim_h5 *f, char *name, size_t name_bytes);
+/* Calls `member` for every data set and link of the file, whether or not it can be read;
+ * `problem` is "" or why it cannot.  Stops after 1000 of them. */
+void sim_h5_list(const sim_h5 *f,
+                 void (*member)(void *ctx, const char *path, const char *problem),
+                 void *ctx);
+
 const char *sim_h5_library(void); /* "HDF5 1.10.8" */
 
 #endif

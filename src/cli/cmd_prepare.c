@@ -8,6 +8,8 @@
 #include "simile/log.h"
 #include "simile/thread.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +25,9 @@ enum {
     KEY_FORMAT,
     KEY_SPLIT,
     KEY_LIMIT,
+    KEY_HOLDOUT,
+    KEY_SEED,
+    KEY_RANGE,
     KEY_LABELS,
     KEY_SIZE,
     KEY_CROP,
@@ -38,7 +43,16 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "FILE.h5", 0, "data set to write (required)", 0},
     {"format", KEY_FORMAT, "NAME", 0,
      "idx, stl10, hdf5, cifar, tar or folder (default: detected)", 0},
-    {"split", KEY_SPLIT, "train|test|unlabeled", 0, "split of the source (default train)",
+    {"split", KEY_SPLIT, "train|val|test|unlabeled", 0,
+     "split of the source (default train, or all of a source without splits)", 0},
+    {"holdout", KEY_HOLDOUT, "FRACTION", 0,
+     "hold out a fraction of each class: --split test writes it, --split train (default) "
+     "the rest",
+     0},
+    {"seed", KEY_SEED, "N", 0, "seed of --holdout (default 0)", 0},
+    {"range", KEY_RANGE, "LO:HI", 0,
+     "values that become 0 and 255, of images with more than 8 bits and of floats "
+     "(default: determined from all images)",
      0},
     {"limit", KEY_LIMIT, "N", 0,
      "keep N images, balanced over the classes; the selection is reproducible", 0},
@@ -74,21 +88,50 @@ static bool parse_choice(const struct argp_state *state, const char *name,
 
 static prep_split parse_split(const struct argp_state *state, const char *arg)
 {
-    for (prep_split s = PREP_TRAIN; s <= PREP_UNLABELED; s++)
-        if (strcmp(arg, sim_prep_split_name(s)) == 0)
-            return s;
-    argp_error(state, "--split: %s is unknown, expected train, test or unlabeled", arg);
-    return PREP_TRAIN;
+    prep_split split = sim_prep_split_of(arg);
+    if (split == PREP_DEFAULT_SPLIT)
+        argp_error(state,
+                   "--split: %s is unknown, expected train, val, test or unlabeled", arg);
+    return split;
+}
+
+static double parse_fraction(const struct argp_state *state, const char *arg)
+{
+    char *end = NULL;
+    double x = strtod(arg, &end);
+    if (end == arg || *end || !(x > 0 && x < 1))
+        argp_error(state, "--holdout: %s is not a number between 0 and 1", arg);
+    return x;
+}
+
+static void parse_range(const struct argp_state *state, const char *arg, prep_options *o)
+{
+    char *middle = NULL, *end = NULL;
+    o->range_lo = strtod(arg, &middle);
+    o->range_hi = *middle == ':' ? strtod(middle + 1, &end) : 0;
+    if (middle == arg || *middle != ':' || end == middle + 1 || *end ||
+        !(o->range_lo < o->range_hi) || !isfinite(o->range_lo) || !isfinite(o->range_hi))
+        argp_error(state, "--range: %s is not LO:HI, two numbers with LO < HI", arg);
 }
 
 static size_t parse_number(const struct argp_state *state, const char *name,
-                           const char *arg, long max)
+                           const char *arg, long min, long max)
 {
     char *end = NULL;
     long n = strtol(arg, &end, 10);
-    if (end == arg || *end || n < 1 || n > max)
-        argp_error(state, "%s: %s is not a number from 1 to %ld", name, arg, max);
+    if (end == arg || *end || n < min || n > max)
+        argp_error(state, "%s: %s is not a number from %ld to %ld", name, arg, min, max);
     return (size_t)n;
+}
+
+/* With --holdout, --split selects the part. */
+static void apply_holdout(prep_options *o)
+{
+    if (o->holdout <= 0)
+        return;
+    o->held_out = o->split == PREP_TEST || o->split == PREP_VAL;
+    if (o->split != PREP_UNLABELED)
+        o->split = PREP_DEFAULT_SPLIT;
 }
 
 static error_t parse_prepare_option(int key, char *arg, struct argp_state *state)
@@ -105,13 +148,22 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
         a->options.split = parse_split(state, arg);
         return 0;
     case KEY_LIMIT:
-        a->options.limit = parse_number(state, "--limit", arg, 1L << 30);
+        a->options.limit = parse_number(state, "--limit", arg, 1, 1L << 30);
+        return 0;
+    case KEY_HOLDOUT:
+        a->options.holdout = parse_fraction(state, arg);
+        return 0;
+    case KEY_SEED:
+        a->options.seed = (uint32_t)parse_number(state, "--seed", arg, 0, UINT32_MAX);
+        return 0;
+    case KEY_RANGE:
+        parse_range(state, arg, &a->options);
         return 0;
     case KEY_LABELS:
         a->options.coarse = parse_choice(state, "--labels", arg, "coarse", "fine");
         return 0;
     case KEY_SIZE:
-        a->options.size = parse_number(state, "--size", arg, 4096);
+        a->options.size = parse_number(state, "--size", arg, 1, 4096);
         return 0;
     case KEY_CROP:
         a->options.keep_shape = parse_choice(state, "--crop", arg, "none", "centre");
@@ -129,7 +181,7 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
         a->options.path = arg;
         return 0;
     case KEY_THREADS:
-        a->threads = (int)parse_number(state, "--threads", arg, 4096);
+        a->threads = (int)parse_number(state, "--threads", arg, 1, 4096);
         return 0;
     case KEY_JSON:
         a->json = true;
@@ -142,6 +194,7 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
     case ARGP_KEY_END:
         if (!a->source || !a->out)
             argp_error(state, "a source and --out are required");
+        apply_holdout(&a->options);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -153,10 +206,18 @@ static sim_status print_conversion(const arguments *a, const prep_result *r)
     sim_status st = SIM_OK;
     sim_json *j = NULL;
 
-    sim_log("%s: %zu images, %zu classes from %s; %zu bad files skipped, %zu kept with a "
-            "warning; fingerprint %s",
-            a->out, r->n_images, r->n_classes, r->format, r->n_bad, r->n_warned,
-            r->fingerprint);
+    char classes[96] = "no labels", excluded[48] = "", bad[48] = "", warned[64] = "";
+    if (r->n_classes)
+        (void)snprintf(classes, sizeof classes, "%zu classes of %zu to %zu images",
+                       r->n_classes, r->least, r->most);
+    if (r->n_excluded)
+        (void)snprintf(excluded, sizeof excluded, "; %zu excluded", r->n_excluded);
+    if (r->n_bad)
+        (void)snprintf(bad, sizeof bad, "; %zu bad files skipped", r->n_bad);
+    if (r->n_warned)
+        (void)snprintf(warned, sizeof warned, "; %zu kept with a warning", r->n_warned);
+    sim_log("%s: %zu images, %s, from %s%s%s%s; fingerprint %s", a->out, r->n_images,
+            classes, r->format, excluded, bad, warned, r->fingerprint);
     if (!a->json)
         goto done;
     SIM_TRY(sim_json_create(&j));
@@ -164,6 +225,11 @@ static sim_status print_conversion(const arguments *a, const prep_result *r)
     sim_json_text(j, "format", r->format);
     sim_json_int(j, "images", (int64_t)r->n_images);
     sim_json_int(j, "classes", (int64_t)r->n_classes);
+    if (r->n_classes) {
+        sim_json_int(j, "least_per_class", (int64_t)r->least);
+        sim_json_int(j, "most_per_class", (int64_t)r->most);
+    }
+    sim_json_int(j, "excluded", (int64_t)r->n_excluded);
     sim_json_int(j, "bad", (int64_t)r->n_bad);
     sim_json_int(j, "warned", (int64_t)r->n_warned);
     sim_json_text(j, "fingerprint", r->fingerprint);
@@ -235,7 +301,7 @@ sim_status sim_command_prepare(int argc, char **argv)
             "  simile prepare Galaxy10.h5 --out train.h5\n"
             "  simile prepare cells.h5 --images-key raw/rgb --labels-key raw/type --out "
             "train.h5"};
-    arguments a = {.options = {.split = PREP_TRAIN, .created_by = sim_cli_build()}};
+    arguments a = {.options = {.created_by = sim_cli_build()}};
 
     sim_cli_parse(&argp, argc, argv, &a);
     sim_threads_set(a.threads);

@@ -10,6 +10,7 @@
 #include "simile/h5.h"
 #include "simile/memory.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -144,6 +145,20 @@ done:
     return st;
 }
 
+static sim_status read_range(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    double range[2];
+
+    SIM_TRY(sim_h5_read_attribute(f, "range", SIM_F64, range, 2));
+    SIM_CHECK(isfinite(range[0]) && isfinite(range[1]) && range[0] < range[1], SIM_E_DATA,
+              "%s: the attribute range is %g to %g, expected two increasing numbers",
+              d->path, range[0], range[1]);
+    d->about.range = (sim_value_range){range[0], range[1]};
+done:
+    return st;
+}
+
 static sim_status read_attributes(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
@@ -162,6 +177,8 @@ static sim_status read_attributes(sim_dataset *d, const sim_h5 *f)
                   d->path, c);
     SIM_TRY(sim_h5_read_attribute_text(f, "fingerprint", a->fingerprint,
                                        sizeof a->fingerprint));
+    if (sim_h5_has_attribute(f, "range"))
+        SIM_TRY(read_range(d, f));
     if (sim_h5_has_attribute(f, "source"))
         SIM_TRY(sim_h5_read_attribute_text(f, "source", a->source, sizeof a->source));
 done:
@@ -277,6 +294,33 @@ const char *sim_dataset_class_name(const sim_dataset *d, size_t label)
     return label < d->n_names ? d->name[label] : NULL;
 }
 
+sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width, char **text)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *f = NULL;
+    char *names = NULL;
+    size_t n = 0;
+
+    *text = NULL;
+    SIM_TRY(sim_h5_open_read(d->path, &f));
+    if (!sim_h5_has(f, "/name"))
+        goto done;
+    SIM_TRY(sim_h5_read_strings(f, "/name", d->about.n_images, &n, width, &names));
+    SIM_CHECK(n == d->about.n_images, SIM_E_DATA, "%s: %zu names for %zu images", d->path,
+              n, d->about.n_images);
+    *text = names;
+    names = NULL;
+done:
+    sim_free(names);
+    sim_h5_close(&f);
+    return st;
+}
+
+sim_hash sim_dataset_digest(const sim_dataset *d, size_t i)
+{
+    return (sim_hash){d->digest[2 * i], d->digest[2 * i + 1]};
+}
+
 static sim_status check_digest(const sim_dataset *d, size_t i, const void *bytes,
                                size_t n)
 {
@@ -301,7 +345,7 @@ static sim_status read_encoded(const sim_dataset *d, size_t i, sim_image *image)
     SIM_TRY(sim_alloc(&bytes, n, "data/encoded"));
     SIM_TRY(sim_file_read_at(d->fd, d->path, d->at + d->offset[i], bytes, n));
     SIM_TRY(check_digest(d, i, bytes, n));
-    SIM_TRY(sim_image_decode(name, bytes, n, image, &notes));
+    SIM_TRY(sim_image_decode(name, bytes, n, &d->about.range, image, &notes));
 done:
     sim_free(bytes);
     return st;

@@ -58,6 +58,7 @@ static void writer_release(sim_dataset_writer **out, bool keep_files)
     sim_free(w->digest);
     sim_free(w->offset);
     sim_free(w->labels);
+    sim_free(w->source);
     sim_free(w->buffer);
     sim_free(w);
     *out = NULL;
@@ -168,6 +169,7 @@ sim_status sim_dataset_append_item(sim_dataset_writer *w, const sim_dataset_item
     w->digest[2 * w->n] = item->digest.low;
     w->digest[2 * w->n + 1] = item->digest.high;
     w->labels[w->n] = item->label;
+    w->source[w->n] = (uint32_t)item->source;
     w->n_labels += item->label >= 0;
     w->offset[w->n] = w->bytes;
     SIM_TRY(sim_writer_write(w, item->bytes, item->n));
@@ -180,7 +182,7 @@ done:
 sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes, size_t n,
                               int32_t label, const sim_moments *moments)
 {
-    sim_dataset_item item = {.bytes = bytes, .n = n, .label = label};
+    sim_dataset_item item = {.bytes = bytes, .n = n, .label = label, .source = w->n};
     if (moments)
         item.moments = *moments;
     sim_dataset_measure(&w->spec, &item);
@@ -208,6 +210,7 @@ static sim_status absorb_images(sim_dataset_writer *w, const sim_dataset_writer 
         sim_dataset_item item = {
             .n = (size_t)(other->offset[i + 1] - other->offset[i]),
             .label = other->labels[i],
+            .source = other->source[i],
             .digest = {other->digest[2 * i], other->digest[2 * i + 1]}};
         if (item.n > capacity) {
             SIM_FREE(bytes);
@@ -279,6 +282,10 @@ static sim_status write_attributes(const sim_dataset_writer *w, sim_h5 *f,
     SIM_TRY(sim_h5_write_attribute(f, "mean", &row));
     row.data = std;
     SIM_TRY(sim_h5_write_attribute(f, "std", &row));
+    double range[2] = {w->spec.range.lo, w->spec.range.hi};
+    sim_tensor limits = {.type = SIM_F64, .n_dims = 1, .dims = {2}, .data = range};
+    if (range[0] < range[1])
+        SIM_TRY(sim_h5_write_attribute(f, "range", &limits));
     SIM_TRY(sim_h5_write_attribute_text(f, "source", w->spec.source));
     SIM_TRY(sim_h5_write_attribute_text(f, "created_by", w->spec.created_by));
     SIM_TRY(sim_h5_write_attribute_text(f, "fingerprint", fingerprint));
@@ -287,7 +294,7 @@ done:
 }
 
 /* One name per line; a newline within a name is replaced. */
-static sim_status write_names(sim_h5 *f, const char *const *names, size_t n)
+static sim_status write_class_text(sim_h5 *f, const char *const *names, size_t n)
 {
     sim_status st = SIM_OK;
     size_t bytes = 1;
@@ -305,6 +312,59 @@ static sim_status write_names(sim_h5 *f, const char *const *names, size_t n)
     SIM_TRY(sim_h5_write_text(f, "/class_names", text));
 done:
     sim_free(text);
+    return st;
+}
+
+/* Row i of the strings is that of row(ctx, i). */
+typedef void string_row(const void *ctx, size_t i, char *out, size_t out_bytes);
+
+static sim_status write_strings(sim_h5 *f, const char *name, size_t n, string_row *row,
+                                const void *ctx)
+{
+    sim_status st = SIM_OK;
+    char one[PATH_MAX];
+    size_t width = 1;
+    void *text = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        row(ctx, i, one, sizeof one);
+        width = strlen(one) > width ? strlen(one) : width;
+    }
+    SIM_TRY(sim_alloc_bytes(n, width, "data/names", &text));
+    for (size_t i = 0; i < n; i++) {
+        row(ctx, i, one, sizeof one);
+        memcpy((char *)text + i * width, one, strlen(one));
+    }
+    SIM_TRY(sim_h5_write_strings(f, name, n, width, text));
+done:
+    sim_free(text);
+    return st;
+}
+
+static void class_row(const void *ctx, size_t i, char *out, size_t out_bytes)
+{
+    const char *const *names = ctx;
+    (void)snprintf(out, out_bytes, "%s", names[i]);
+}
+
+typedef struct {
+    const sim_dataset_writer *writer;
+    const sim_dataset_names *names;
+} image_rows;
+
+static void image_row(const void *ctx, size_t i, char *out, size_t out_bytes)
+{
+    const image_rows *r = ctx;
+    r->names->name(r->names->ctx, r->writer->source[i], out, out_bytes);
+}
+
+/* Class names as text, which versions before 0.2 read, and as strings. */
+static sim_status write_class_names(sim_h5 *f, const char *const *names, size_t n)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(write_class_text(f, names, n));
+    SIM_TRY(write_strings(f, "/classes", n, class_row, names));
+done:
     return st;
 }
 
@@ -342,8 +402,9 @@ done:
 }
 
 /* Creates the HDF5 file in memory, all but the bytes of the images. */
-static sim_status write_frame(const sim_dataset_writer *w, const char *const *names,
-                              size_t n_names, char fingerprint[33], int *fd)
+static sim_status write_frame(const sim_dataset_writer *w, const char *const *classes,
+                              size_t n_classes, const sim_dataset_names *names,
+                              char fingerprint[33], int *fd)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
@@ -364,8 +425,11 @@ static sim_status write_frame(const sim_dataset_writer *w, const char *const *na
     t = (sim_tensor){.type = SIM_I32, .n_dims = 1, .dims = {w->n}, .data = w->labels};
     if (w->n_labels)
         SIM_TRY(sim_h5_write(f, "/labels", &t));
-    if (n_names)
-        SIM_TRY(write_names(f, names, n_names));
+    if (n_classes)
+        SIM_TRY(write_class_names(f, classes, n_classes));
+    const image_rows rows = {w, names};
+    if (names)
+        SIM_TRY(write_strings(f, "/name", w->n, image_row, &rows));
     SIM_TRY(compute_fingerprint(w, fingerprint));
     SIM_TRY(write_attributes(w, f, fingerprint));
     SIM_TRY(sim_h5_finish(&f));
@@ -404,8 +468,15 @@ done:
     return st;
 }
 
+const int32_t *sim_dataset_written_labels(const sim_dataset_writer *w, size_t *n)
+{
+    *n = w->n;
+    return w->labels;
+}
+
 sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class_names,
-                              size_t n_classes, char fingerprint[33])
+                              size_t n_classes, const sim_dataset_names *names,
+                              char fingerprint[33])
 {
     sim_status st = SIM_OK;
     sim_dataset_writer *w = *out;
@@ -416,7 +487,7 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
               "%s: only %zu of %zu images have a label; expected all or none", w->path,
               w->n_labels, w->n);
     SIM_TRY(sim_writer_flush(w));
-    SIM_TRY(write_frame(w, class_names, n_classes, fingerprint, &frame));
+    SIM_TRY(write_frame(w, class_names, n_classes, names, fingerprint, &frame));
     SIM_TRY(add_frame(w, frame));
     SIM_TRY(sim_file_rename(w->part, w->path));
     SIM_TRY(sim_file_sync_directory(w->path));

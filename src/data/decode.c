@@ -31,7 +31,8 @@ static const image_format *detect_format(const uint8_t *bytes, size_t n)
 }
 
 sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
-                            sim_image *out, sim_decode_notes *notes)
+                            const sim_value_range *range, sim_image *out,
+                            sim_decode_notes *notes)
 {
     sim_status st = SIM_OK;
 
@@ -39,7 +40,7 @@ sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty", name);
     const image_format *format = detect_format(bytes, n);
     SIM_CHECK(format, SIM_E_DATA, "%s is neither JPEG nor PNG", name);
-    SIM_TRY(format->decode(name, bytes, n, out, notes));
+    SIM_TRY(format->decode(name, bytes, n, range, out, notes));
 done:
     return st;
 }

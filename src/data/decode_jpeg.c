@@ -60,46 +60,12 @@ static void on_scan(j_common_ptr c)
     }
 }
 
-static unsigned read16(const uint8_t *p, bool little)
-{
-    return little ? (unsigned)(p[0] | p[1] << 8) : (unsigned)(p[0] << 8 | p[1]);
-}
-
-static unsigned long read32(const uint8_t *p, bool little)
-{
-    unsigned long a = read16(p, little), b = read16(p + 2, little);
-    return little ? a | b << 16 : a << 16 | b;
-}
-
-/* Orientation in the TIFF directory of an EXIF segment of n bytes; 1 if there is none. */
-static int parse_orientation(const uint8_t *p, size_t n)
-{
-    if (n < 14 || memcmp(p, "Exif\0\0", 6) != 0)
-        return 1;
-    p += 6;
-    n -= 6;
-    bool little = p[0] == 'I';
-    unsigned long at = read32(p + 4, little);
-    if (at > n - 2 || n < 2)
-        return 1;
-    unsigned entries = read16(p + at, little);
-    for (unsigned i = 0; i < entries; i++) {
-        size_t e = at + 2 + 12 * (size_t)i;
-        if (e + 12 > n)
-            return 1;
-        if (read16(p + e, little) == 0x0112) {
-            unsigned v = read16(p + e + 8, little);
-            return v >= 1 && v <= 8 ? (int)v : 1;
-        }
-    }
-    return 1;
-}
-
 static int find_orientation(const struct jpeg_decompress_struct *d)
 {
     for (jpeg_saved_marker_ptr m = d->marker_list; m; m = m->next)
-        if (m->marker == JPEG_APP0 + 1) {
-            int o = parse_orientation(m->data, m->data_length);
+        if (m->marker == JPEG_APP0 + 1 && m->data_length >= 6 &&
+            memcmp(m->data, "Exif\0\0", 6) == 0) {
+            int o = sim_exif_orientation(m->data, m->data_length);
             if (o != 1)
                 return o;
         }
@@ -130,9 +96,11 @@ static void read_rows(struct jpeg_decompress_struct *d, sim_image *out, uint8_t 
 }
 
 sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
-                           sim_image *out, sim_decode_notes *notes)
+                           const sim_value_range *range, sim_image *out,
+                           sim_decode_notes *notes)
 {
     sim_status st = SIM_OK;
+    (void)range; /* samples have 8 bits */
     struct jpeg_decompress_struct d;
     struct jpeg_progress_mgr progress = {.progress_monitor = on_scan};
     error_state e = {.notes = notes};

@@ -40,12 +40,24 @@ static void on_read(png_structp png, png_bytep to, size_t n)
     s->at += n;
 }
 
-/* Converts 16-bit samples to 8 bits: divided by 257 and rounded. */
-static void convert_to_8_bits(const uint8_t *in, size_t samples, uint8_t *out)
+static unsigned sample_at(const uint8_t *in, size_t i)
 {
+    return (unsigned)(in[2 * i] << 8 | in[2 * i + 1]);
+}
+
+/* Scales 16-bit samples to 8 bits, rounds and clips. */
+static void convert_to_8_bits(const uint8_t *in, size_t samples,
+                              const sim_value_range *range, uint8_t *out)
+{
+    if (!range || range->lo >= range->hi) {
+        for (size_t i = 0; i < samples; i++)
+            out[i] = (uint8_t)((sample_at(in, i) + 128) / 257);
+        return;
+    }
+    double scale = 255 / (range->hi - range->lo);
     for (size_t i = 0; i < samples; i++) {
-        unsigned v = (unsigned)(in[2 * i] << 8 | in[2 * i + 1]);
-        out[i] = (uint8_t)((v + 128) / 257);
+        double v = ((double)sample_at(in, i) - range->lo) * scale + 0.5;
+        out[i] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
     }
 }
 
@@ -65,8 +77,9 @@ static void request_rgb(png_structp png, png_infop info)
     png_read_update_info(png, info);
 }
 
+/* Decodes to RGB of 8 bits in `out`, or of 16 bits in *deep [3 w h], big-endian. */
 static sim_status read_image(const char *name, png_structp png, png_infop info,
-                             sim_image *out, uint8_t **rows, uint8_t ***list)
+                             sim_image *out, uint8_t **deep, uint8_t ***list)
 {
     sim_status st = SIM_OK;
     png_read_info(png, info);
@@ -76,29 +89,39 @@ static sim_status read_image(const char *name, png_structp png, png_infop info,
               SIM_MAX_PIXELS);
     request_rgb(png, info);
     size_t row_bytes = png_get_rowbytes(png, info);
-    bool deep = png_get_bit_depth(png, info) == 16;
-    SIM_ASSERT(row_bytes == w * 3 * (deep ? 2 : 1));
+    bool is_deep = png_get_bit_depth(png, info) == 16;
+    SIM_ASSERT(row_bytes == w * 3 * (is_deep ? 2 : 1));
     SIM_TRY(sim_image_shape(out, h, w, 3));
     SIM_TRY(sim_alloc(list, h, "data/png"));
-    if (deep)
-        SIM_TRY(sim_alloc(rows, h * row_bytes, "data/png"));
+    if (is_deep)
+        SIM_TRY(sim_alloc(deep, h * row_bytes, "data/png"));
     for (size_t y = 0; y < h; y++)
-        (*list)[y] = deep ? *rows + y * row_bytes : out->pixels + y * row_bytes;
+        (*list)[y] = is_deep ? *deep + y * row_bytes : out->pixels + y * row_bytes;
     png_read_image(png, *list);
-    png_read_end(png, NULL);
-    if (deep)
-        convert_to_8_bits(*rows, h * w * 3, out->pixels);
+    png_read_end(png, info);
 done:
     return st;
 }
 
-sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
-                          sim_image *out, sim_decode_notes *notes)
+/* EXIF orientation of the chunk eXIf; 0 if there is none. */
+static int orientation_of(png_structp png, png_infop info)
+{
+    png_bytep exif = NULL;
+    png_uint_32 n = 0;
+    if (!(png_get_eXIf_1(png, info, &n, &exif) & PNG_INFO_eXIf))
+        return 0;
+    return sim_exif_orientation(exif, n);
+}
+
+/* As sim_decode_png; 16-bit samples are returned in *deep, not converted. */
+static sim_status decode_samples(const char *name, const uint8_t *bytes, size_t n,
+                                 sim_image *out, uint8_t **deep, int *orientation,
+                                 sim_decode_notes *notes)
 {
     sim_status st = SIM_OK;
     source s = {.bytes = bytes, .n = n, .notes = notes};
     png_infop info = NULL;
-    uint8_t *rows = NULL, **list = NULL;
+    uint8_t **list = NULL;
     png_structp png =
         png_create_read_struct(PNG_LIBPNG_VER_STRING, &s, on_error, on_warning);
 
@@ -110,10 +133,59 @@ sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
     png_set_user_limits(png, SIM_MAX_PIXELS, SIM_MAX_PIXELS);
     png_set_chunk_malloc_max(png, 8 << 20);
     png_set_read_fn(png, &s, on_read);
-    SIM_TRY(read_image(name, png, info, out, &rows, &list));
+    SIM_TRY(read_image(name, png, info, out, deep, &list));
+    *orientation = orientation_of(png, info);
 done:
     png_destroy_read_struct(&png, &info, NULL);
-    sim_free(rows);
     sim_free(list);
+    return st;
+}
+
+sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
+                          const sim_value_range *range, sim_image *out,
+                          sim_decode_notes *notes)
+{
+    sim_status st = SIM_OK;
+    uint8_t *deep = NULL;
+    int orientation = 0;
+
+    SIM_TRY(decode_samples(name, bytes, n, out, &deep, &orientation, notes));
+    if (deep)
+        convert_to_8_bits(deep, out->h * out->w * 3, range, out->pixels);
+    SIM_TRY(sim_image_upright(out, orientation));
+done:
+    sim_free(deep);
+    return st;
+}
+
+/* ---- the range of 16-bit samples ---- */
+
+bool sim_png_is_deep(const uint8_t *bytes, size_t n)
+{
+    enum { BIT_DEPTH_AT = 24 };
+    return n >= SIM_PNG_HEAD && memcmp(bytes + 1, "PNG", 3) == 0 &&
+           memcmp(bytes + 12, "IHDR", 4) == 0 && bytes[BIT_DEPTH_AT] == 16;
+}
+
+sim_status sim_png_extremes(const char *name, const uint8_t *bytes, size_t n,
+                            unsigned *lo, unsigned *hi)
+{
+    sim_status st = SIM_OK;
+    sim_image image = {0};
+    sim_decode_notes notes = {0};
+    uint8_t *deep = NULL;
+    int orientation = 0;
+
+    *lo = UINT16_MAX;
+    *hi = 0;
+    SIM_TRY(decode_samples(name, bytes, n, &image, &deep, &orientation, &notes));
+    for (size_t i = 0; deep && i < image.h * image.w * 3; i++) {
+        unsigned v = sample_at(deep, i);
+        *lo = v < *lo ? v : *lo;
+        *hi = v > *hi ? v : *hi;
+    }
+done:
+    sim_free(deep);
+    sim_free(image.pixels);
     return st;
 }

@@ -32,10 +32,11 @@ typedef struct {
 typedef struct {
     sim_hash digest;
     uint64_t n_bytes;
-    int64_t label;
+    int32_t label;
+    uint32_t source;
 } entry;
 
-static const char magic[16] = "SIMILE-PREP-1";
+static const char magic[16] = "SIMILE-PREP-2";
 /* The largest number of images, each in a record of its own. */
 static const size_t max_journal_bytes =
     sizeof(journal_head) + SIM_MAX_IMAGES * (sizeof(record_head) + sizeof(entry));
@@ -72,7 +73,8 @@ static sim_status recover_entry(sim_dataset_writer *w, const entry *e)
     SIM_TRY(sim_writer_reserve(w));
     w->digest[2 * w->n] = e->digest.low;
     w->digest[2 * w->n + 1] = e->digest.high;
-    w->labels[w->n] = (int32_t)e->label;
+    w->labels[w->n] = e->label;
+    w->source[w->n] = e->source;
     w->n_labels += e->label >= 0;
     w->offset[w->n++] = w->bytes;
     w->bytes += e->n_bytes;
@@ -210,7 +212,8 @@ sim_status sim_writer_journal_add(sim_dataset_writer *w, const sim_dataset_mark 
     for (size_t k = 0, i = w->n_committed; k < n; k++, i++)
         e[k] = (entry){{w->digest[2 * i], w->digest[2 * i + 1]},
                        w->offset[i + 1] - w->offset[i],
-                       w->labels[i]};
+                       w->labels[i],
+                       w->source[i]};
     SIM_TRY(hash_record(r, e, &r->hash));
     SIM_TRY(sim_file_write_at(w->journal_fd, w->journal, w->journal_bytes, block, bytes));
     w->journal_bytes += bytes;

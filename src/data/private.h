@@ -12,11 +12,14 @@ SIM_MUST_USE sim_status sim_image_shape(sim_image *image, size_t h, size_t w, si
 
 /* A decoder of one image format, with the contract of sim_image_decode; `notes` is zeroed. */
 typedef sim_status image_decoder(const char *name, const uint8_t *bytes, size_t n,
-                                 sim_image *out, sim_decode_notes *notes);
+                                 const sim_value_range *range, sim_image *out,
+                                 sim_decode_notes *notes);
 #define SIM_IMAGE_FORMAT(name, signature) SIM_MUST_USE image_decoder sim_decode_##name;
 #include "image_formats.def"
 #undef SIM_IMAGE_FORMAT
 
+/* Orientation, 1 to 8, in EXIF data with or without the prefix "Exif"; 1 if there is none. */
+int sim_exif_orientation(const uint8_t *p, size_t n);
 /* Applies an EXIF orientation of 1 to 8; other values leave the image unchanged. */
 SIM_MUST_USE sim_status sim_image_upright(sim_image *image, int orientation);
 

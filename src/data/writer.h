@@ -17,6 +17,7 @@ struct sim_dataset_writer {
     uint64_t bytes;            /* of images, in PATH.part or in the buffer */
     uint64_t *digest, *offset; /* [n][2], [n + 1] */
     int32_t *labels;
+    uint32_t *source; /* [n]: number of the item in its source */
     size_t n_labels;
     sim_moments moments;
     sim_dataset_mark mark;  /* of the last commit */

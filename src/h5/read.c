@@ -145,7 +145,9 @@ static bool is_lossless(sim_type from, sim_type to)
 {
     if (from == to)
         return true;
-    if (to == SIM_F32 || to == SIM_F64)
+    if (to == SIM_F64) /* integers above 2^53 are rounded */
+        return true;
+    if (to == SIM_F32)
         return from == SIM_F32 || from == SIM_F64 || from == SIM_U8;
     if (from == SIM_F32 || from == SIM_F64)
         return false;

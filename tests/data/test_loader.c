@@ -48,7 +48,7 @@ static void make_set(bool encoded)
                                      &moments));
         sim_free(jpeg);
     }
-    ASSERT_OK(sim_dataset_finish(&w, NULL, 0, fingerprint));
+    ASSERT_OK(sim_dataset_finish(&w, NULL, 0, NULL, fingerprint));
 }
 
 typedef struct {

@@ -40,7 +40,7 @@ static void decode(const char *path)
     sim_status st = sim_file_load(path, LIMIT, &bytes, &n);
 
     if (st == SIM_OK)
-        st = sim_image_decode(path, (const uint8_t *)bytes, n, &image, &notes);
+        st = sim_image_decode(path, (const uint8_t *)bytes, n, NULL, &image, &notes);
     if (st == SIM_OK) {
         printf("0 %zu %zu %zu", image.w, image.h, notes.warnings);
         print_means(&image, image.h, image.w);

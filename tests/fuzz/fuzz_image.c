@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     sim_decode_notes notes;
     uint32_t sum = 0;
 
-    if (sim_image_decode("fuzz", bytes, n, &image, &notes) == SIM_OK)
+    if (sim_image_decode("fuzz", bytes, n, NULL, &image, &notes) == SIM_OK)
         for (size_t i = 0; i < image.h * image.w * image.c; i++)
             sum += image.pixels[i]; /* reads every pixel, for AddressSanitizer */
     SIM_ASSERT(image.pixels || sum == 0);

@@ -78,7 +78,7 @@ static void write_data(void)
         }
         ASSERT_OK(sim_dataset_append(w, pixels, sizeof pixels, -1, NULL));
     }
-    ASSERT_OK(sim_dataset_finish(&w, NULL, 0, fingerprint));
+    ASSERT_OK(sim_dataset_finish(&w, NULL, 0, NULL, fingerprint));
 }
 
 static int set_up(void **state)
