@@ -192,19 +192,14 @@ def refuse_hdf5(x, y):
         prepare("bad.h5", code=65, match=match)
 
     refuse("36 labels for 37 images", images=x, labels=y[1:])
-    refuse("370 values for 37 images", images=x, labels=np.zeros((37, 10), "u1"))
-    refuse("expected integer labels", images=x, labels=y.astype("f4"))
-    refuse("label of image 0 is -1", images=x, labels=y.astype("i4") - 1 - y)
-    refuse("label of image 0 is", images=x, labels=y.astype("u8") + (1 << 63))
-    refuse("to uint8", images=x.astype("u2"))
-    refuse("to uint8", images=x.astype("i1"))
+    refuse("expected 1", images=x, labels=np.array([["a", "b"]] * 37, "S1"))
     refuse("expected 1 or 3 channels", images=np.zeros((5, 8, 8, 4), "u1"))
     refuse("ambiguous", images=np.zeros((5, 3, 8, 3), "u1"))
     refuse("2 dimensions", images=np.zeros((5, 64), "u1"))
+    refuse("1 dimensions", images=np.zeros(64, "u1"))
     refuse("5 dimensions", images=np.zeros((5, 2, 8, 8, 3), "u1"))
     refuse("has 0 images", images=np.zeros((0, 8, 8, 3), "u1"))
-    refuse("the largest value is 7.5", images=np.full((2, 8, 8, 3), 7.5, "f4"))
-    for value in (np.nan, np.inf, -0.5, 300):
+    for value in (np.nan, np.inf):
         z = (x / np.float32(255)).astype("f4")
         z[11, 3, 2, 1] = value
         refuse("image 11 contains", images=(z, dict(chunks=(4, 9, 11, 3))))
@@ -225,7 +220,7 @@ def refuse_hdf5(x, y):
     with h5py.File("bad.h5", "w") as f:
         f["c/cat/a"], f["c/dog/a"] = x[:5], x[:5, :4]
     prepare("bad.h5", "--path", "c", code=65, match="/c/dog/a: images of 4 x 11 x 3")
-    prepare("other.h5", "--split", "test", code=66, match="no split test")
+    prepare("other.h5", "--split", "test", code=66, match="--split test")
     prepare("other.h5", "--split", "unlabeled", code=64, match="not supported by the format hdf5")
     prepare("absent.h5", code=66, match="absent.h5 does not exist")
     for name in sorted(os.listdir(BAD)) if os.path.isdir(BAD) else []:
@@ -272,9 +267,10 @@ def check_tar():
         assert prepare("a." + mode)["format"] == "tar"
         want = [i for i in range(14) if i % 3 != 2]
         assert encoded() == ([photos[i] for i in want], [int(i % 3 == 0) for i in want], ["cat", "dog"])
-        prepare("a." + mode, "--split", "test")
+        prepare("a." + mode, "--split", "val")
         assert encoded() == ([photos[i] for i in range(2, 14, 3)], [0] * 4, ["cat"])
-    prepare("a.tar.gz", "--split", "unlabeled", code=66, match="for the split unlabeled")
+    for split in ("unlabeled", "test"):
+        prepare("a.tar.gz", "--split", split, code=66, match=[f"split {split}", "train, val"])
     # the same part of it as of the folder, since the items are the same
     prepare("a.tar.gz", "--limit", "4")
     got, labels, _ = encoded()
@@ -294,7 +290,7 @@ def check_tar():
         add(t, "abs/hard.jpg", b"", type=tarfile.LNKTYPE, linkname="/abs/one.jpg")
         add(t, "dev.jpg", b"", type=tarfile.CHRTYPE)
     before = sorted(os.listdir(".")), sorted(os.listdir(".."))
-    prepare("odd.tar", match=["1 photos are links", "1 photos outside of"])
+    prepare("odd.tar", match=["1 photos are links", "1 photos beside"])
     assert (sorted(set(os.listdir(".")) | {"out.h5"}), sorted(os.listdir(".."))) == (sorted(set(before[0]) | {"out.h5"}), before[1])
     assert encoded() == ([photos[i] for i in (2, 3, 4, 6, 7)], [1, 2, 4, 3, 0], ["a?b", "abs", "etc", "hübsch", "zwei"])
     # ImageNet: a tar of tars; its validation set: flat
@@ -324,12 +320,12 @@ def refuse_tar(photos):
         add(t, "c/one.jpg", photos[1])
         add(t, "c/two.jpg", b"no photo")
         add(t, "c/three.jpg", photos[2])
-    result = prepare("bad.tar", match="skipped: bad.tar: c/two.jpg")
+    result = prepare("bad.tar", match="skipped: c/two.jpg")
     assert result["bad"] == 1 and encoded()[0] == [photos[1], photos[2]]
-    prepare("bad.tar", "--on-bad", "fail", code=65, match="bad.tar: c/two.jpg")
+    prepare("bad.tar", "--on-bad", "fail", code=65, match="c/two.jpg")
     with tarfile.open("empty.tar", "w") as t:
         add(t, "readme.txt", b"hello")
-    prepare("empty.tar", code=66, match="contains no .jpg")
+    prepare("empty.tar", code=66, match="empty.tar contains no")
     with open("a.tar", "rb") as f:
         whole = f.read()
     for name, data in (("cut.tar", whole[:3000]), ("cut.tar.gz", open("a.tar.gz", "rb").read()[:-900]), ("text.tar", b"hello" * 500), ("zero.tar", b"")):

@@ -1,0 +1,327 @@
+#!/usr/bin/python3
+"""Photos in directories and archives: splits, classes, what is excluded, names, hold-out, values with
+more than 8 bits, and labels of HDF5 files of any type.  A directory and an archive of it give the
+same images, classes and labels.
+
+simile-test: timeout 240 labels unit
+"""
+import collections
+import gzip
+import io
+import json
+import os
+import subprocess
+import tempfile
+
+import h5py
+import numpy as np
+from PIL import Image
+
+SIMILE = os.environ["SIMILE"]
+random = np.random.RandomState(3)
+Set = collections.namedtuple("Set", "images labels classes names range")
+
+
+def run(*words, code=0):
+    done = subprocess.run([SIMILE, "prepare", *words, "--out", "out.h5", "--json"], capture_output=True, text=True)
+    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
+    return done
+
+
+def prepare(*words, code=0, said=()):
+    done = run(*words, code=code)
+    for text in said:
+        assert text in done.stderr, f"{words}: no \"{text}\" in\n{done.stderr}"
+    return None if code else json.loads(done.stdout)
+
+
+def result():
+    with h5py.File("out.h5") as f:
+        labels = f["labels"][()].tolist() if "labels" in f else None
+        classes = [c.decode() for c in f["classes"][()]] if "classes" in f else None
+        if classes:
+            assert f["class_names"][()].tobytes().decode() == "".join(c + "\n" for c in classes)
+        limits = f.attrs["range"].tolist() if "range" in f.attrs else None
+        return Set(f["images"][()], labels, classes, [n.decode() for n in f["name"][()]], limits)
+
+
+def write(path, data):
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def png(side=8, **options):
+    out = io.BytesIO()
+    Image.fromarray(random.randint(0, 256, (side, side, 3)).astype("u1")).save(out, "PNG", **options)
+    return out.getvalue()
+
+
+def tree(root, *paths):
+    for path in paths:
+        write(f"{root}/{path}", png())
+
+
+def both(root, words=(), classes=None, per_class=None, said=()):
+    """Converts a directory and archives of it; all have these classes with that many images."""
+    subprocess.run(f"tar cf {root}.tar {root}; tar cjf {root}.TBZ2 -C {root} .", shell=True, check=True)
+    subprocess.run(["python3", "-m", "zipfile", "-c", f"{root}.zip", root], check=True)
+    seen = []
+    for source in (root, root + ".tar", root + ".TBZ2", root + ".zip"):
+        prepare(source, "--size", "8", *words, said=said)
+        got = result()
+        assert got.classes == classes, (source, got.classes)
+        if per_class is not None:
+            counts = np.bincount(got.labels).tolist() if got.labels else len(got.images)
+            assert counts == per_class, (source, counts)
+        rows = sorted((i.tobytes(), l) for i, l in zip(got.images, got.labels or [0] * len(got.images)))
+        seen.append(rows)
+        for name, image in zip(got.names, got.images):  # a row leads back to its file
+            path = name if os.path.exists(name) else f"{root}/{name}"
+            assert (np.asarray(Image.open(path)) == image).all(), name
+    assert all(s == seen[0] for s in seen), root
+
+
+def trees():
+    # the classes are the first directories; deeper photos belong to them
+    tree("nested", "cat/1.png", "cat/more/2.png", "cat/more/deep/3.png", "dog/1.png")
+    both("nested", classes=["cat", "dog"], per_class=[3, 1])
+    # Tiny ImageNet
+    tree("tiny", *(f"train/{c}/images/{i}.png" for c in ("n1", "n2") for i in range(3)), "val/images/0.png", "test/images/0.png")
+    both("tiny", classes=["n1", "n2"], per_class=[3, 3])
+    both("tiny", ["--split", "val"], classes=["images"], per_class=[1])
+    # a directory that contains all is skipped
+    tree("wrapped", "images/cat/1.png", "images/dog/1.png", "images/dog/2.png")
+    both("wrapped", classes=["cat", "dog"], per_class=[1, 2])
+    # a class called as a split
+    tree("voc", "bus/1.png", "train/1.png", "train/2.png", "tvmonitor/1.png")
+    both("voc", classes=["bus", "train", "tvmonitor"], per_class=[1, 2, 1], said=["train is a class"])
+    both("voc", ["--split", "train"], per_class=2, said=["2 photos outside"])
+    # splits in all spellings, explicit ones only where they exist
+    tree("spelled", "Training/a/1.png", "Training/b/1.png", "Validation/a/1.png", "Testing/b/1.png")
+    both("spelled", classes=["a", "b"], per_class=[1, 1])
+    both("spelled", ["--split", "val"], classes=["a"], per_class=[1])
+    both("spelled", ["--split", "test"], classes=["b"], per_class=[1])
+    prepare("spelled", "--split", "unlabeled", code=66, said=["unlabeled"])
+    prepare("nested", "--split", "test", code=66, said=["split test"])
+    prepare("nested.tar", "--split", "test", code=66, said=["split test"])
+    prepare("spelled/Testing", "--split", "test", "--size", "8")
+    # photos beside class directories, and a directory beside a majority of photos
+    tree("stray", "a/1.png", "a/2.png", "b/1.png", "0.png")
+    both("stray", classes=["a", "b"], per_class=[2, 1], said=["1 photos beside"])
+    tree("flat", *(f"{i}.png" for i in range(5)), "thumbs/1.png")
+    both("flat", classes=None, per_class=5, said=["1 photos in 1 directories"])
+    assert prepare("flat", "--size", "8")["excluded"] == 1
+
+
+def other_files():
+    tree("ends", "a/1.png", "a/2.png", "b/3.png")
+    for name in ("a/x.webp", "a/y.webp", "b/z.TIF", "b/w.bmp"):
+        write("ends/" + name, b"no photo")
+    write("ends/a/notes.txt", b"text")
+    write("ends/a/._1.png", b"a resource fork")
+    write("ends/b/unnamed", png())  # a photo by its content
+    both("ends", classes=["a", "b"], per_class=[2, 2], said=["4 images are excluded", "1 .bmp, 1 .tif, 2 .webp", "1 .txt"])
+    assert prepare("ends", "--size", "8")["excluded"] == 4
+    # a link in a circle, a link to nothing, a directory in place of a file: only these are lost
+    tree("links", "a/1.png", "b/1.png")
+    os.symlink("..", "links/a/up")
+    os.symlink("missing", "links/a/2.png")
+    os.symlink("loop.png", "links/b/loop.png")
+    os.mkdir("links/b/folder.png")
+    done = prepare("links", "--size", "8", said=["1 links to a directory", "a/2.png", "b/loop.png", "b/folder.png"])
+    assert (done["images"], done["bad"]) == (2, 3), done
+
+
+def webdataset():
+    for i in range(5):
+        write(f"web/{i:03}.png", png())
+        if i < 4:
+            write(f"web/{i:03}.cls", b"%d\n" % (i % 3))
+    subprocess.run("tar cf web.tar -C web .; tar cf flat.tar -C web $(ls web)", shell=True, check=True)
+    for source in ("web.tar", "flat.tar"):
+        prepare(source, "--size", "8", said=["1 photos without a .cls"])
+        got = result()
+        assert {n.lstrip("./")[:3]: l for n, l in zip(got.names, got.labels)} == {"000": 0, "001": 1, "002": 2, "003": 0}
+    write("web/004.cls", b"dog")
+    subprocess.run("tar cf bad.tar -C web .", shell=True, check=True)
+    prepare("bad.tar", "--size", "8", code=65, said=["004.cls", "dog"])
+
+
+def names_after_skips():
+    tree("holes", *(f"a/{i}.png" for i in range(6)))
+    write("holes/a/2.png", b"")
+    prepare("holes", "--size", "8", said=["skipped: a/2.png"])
+    assert result().names == [f"a/{i}.png" for i in (0, 1, 3, 4, 5)]
+
+
+def holdout():
+    tree("many", *(f"{c}/{i}.png" for c, n in (("a", 20), ("b", 10), ("c", 2), ("d", 1)) for i in range(n)))
+    parts = []
+    for seed in ("0", "7"):
+        prepare("many", "--size", "8", "--holdout", "0.1", "--seed", seed)
+        rest = result()
+        prepare("many", "--size", "8", "--holdout", "0.1", "--seed", seed, "--split", "test")
+        held = result()
+        assert np.bincount(held.labels, minlength=4).tolist()[:3] == [2, 1, 1]
+        assert sorted(rest.names + held.names) == sorted(f"{c}/{i}.png" for c, n in (("a", 20), ("b", 10), ("c", 2), ("d", 1)) for i in range(n))
+        parts.append(held.names)
+    assert parts[0] != parts[1]
+    prepare("many", "--size", "8", "--holdout", "0.1", "--split", "test")
+    assert result().names == parts[0]
+    for bad in ("0", "1", "x"):
+        prepare("many", "--holdout", bad, code=64, said=["--holdout"])
+
+
+def orientation():
+    x = random.randint(0, 256, (6, 8, 3)).astype("u1")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    out = io.BytesIO()
+    Image.fromarray(x).save(out, "PNG", exif=exif)
+    write("turned/a/1.png", out.getvalue())
+    prepare("turned", "--size", "6")
+    upright = np.rot90(x, -1)
+    assert (result().images[0] == upright[1:7]).all()
+
+
+def ranges():
+    def deep(bits, folder):
+        values = []
+        for i in range(4):
+            v = (random.rand(8, 8) * ((1 << bits) - 1)).astype("u2")
+            v[0, 0] = (1 << bits) - 1 if i == 2 else 0
+            values.append(v)
+            os.makedirs(f"{folder}/a", exist_ok=True)
+            Image.fromarray(v).save(f"{folder}/a/{i}.png")
+        return np.array(values, "f8")
+
+    for bits in (8, 10, 12, 14, 16):
+        values, white = deep(bits, f"deep{bits}"), (1 << bits) - 1
+        subprocess.run(f"tar cf deep{bits}.tar deep{bits}", shell=True, check=True)
+        for source in (f"deep{bits}", f"deep{bits}.tar"):
+            done = run(source, "--size", "8")
+            assert ("warning" in done.stderr) == (bits in (10, 12, 14)), done.stderr
+            got = result()
+            order = [int(n[-5]) for n in got.names]
+            want = np.floor(values[order] * 255 / white + 0.5)
+            assert np.abs(got.images[..., 0] - want).max() <= (0 if bits in (8, 16) else 1), (bits, source)
+            assert got.images.max() == 255 and got.range == [0, white]
+    prepare("deep12", "--size", "8", "--range", "0:2000", said=["warning", "0:2000"])
+    assert result().range == [0, 2000]
+    prepare("deep12", "--range", "5:5", code=64, said=["--range"])
+    # photos stored as files are decoded with the same range
+    prepare("deep12")
+    with h5py.File("out.h5") as f:
+        assert f.attrs["range"].tolist() == [0, 4095] and f.attrs["mean"].max() > 0.3
+
+
+def h5(name, **sets):
+    with h5py.File(name, "w") as f:
+        for key, value in sets.items():
+            f[key] = value
+
+
+def float_ranges():
+    x = random.randint(0, 256, (6, 9, 9, 3)).astype("f8")
+    x[0, 0, 0, 0], x[0, 0, 0, 1] = 0, 255
+    over, under = (x / 255).astype("f4"), (x / 255).astype("f4")
+    over[1, 2, 3, 0], under[1, 2, 3, 0] = np.nextafter(np.float32(1), np.float32(2)), -1e-7
+    signed = x - 128
+    for name, images, limits in (("over", over, (0, 1)), ("under", under, (0, 1)), ("wide", x.astype("i8"), (0, 255)),
+                                 ("u2", (x * 16).astype("u2"), (0, 4095)), ("signed", signed.astype("i1"), (-128, 127)),
+                                 ("real", x * 7.3 - 20.5, (-20.5, 255 * 7.3 - 20.5))):
+        h5("r.h5", images=images)
+        prepare("r.h5")
+        got = result()
+        lo, hi = limits
+        want = np.clip(np.round((images.astype("f8") - lo) * 255 / (hi - lo)), 0, 255)
+        assert np.abs(got.images - want).max() <= 1 and np.allclose(got.range, limits), (name, got.range)
+    prepare("r.h5", "--range", "0:100", said=["clipped"])
+    # one image without the dimension N
+    for shape in ((12, 10, 3), (12, 10, 1)):
+        h5("one.h5", images=random.randint(0, 256, shape).astype("u1"))
+        prepare("one.h5")
+        assert result().images.shape == (1, *shape)
+
+
+def labels():
+    x = random.randint(0, 256, (12, 8, 8, 3)).astype("u1")
+    y = np.arange(12) % 3
+    kinds = {"float": (y * 1.0, [0, 1, 2], None), "onehot": (np.eye(3)[y], [0, 1, 2], None),
+             "onehot_int": (np.eye(3, dtype="i8")[y], [0, 1, 2], None), "bool": (y == 1, [0, 1, 0], ["FALSE", "TRUE"]),
+             "text": (np.array([b"dog", b"ant", b"cat"])[y], [2, 0, 1], ["ant", "cat", "dog"]),
+             "minus": (y - 1, [0, 1, 2], ["-1", "0", "1"]), "large": (y * 10**9, [0, 1, 2], ["0", "1000000000", "2000000000"])}
+    for name, (values, want, classes) in kinds.items():
+        h5("l.h5", images=x, labels=values)
+        prepare("l.h5")
+        got = result()
+        assert got.labels == want * 4 and got.classes == classes, (name, got.labels, got.classes)
+    with h5py.File("l.h5", "w") as f:  # strings of variable length
+        f["images"] = x
+        f.create_dataset("labels", data=["dog", "ant", "cat"] * 4, dtype=h5py.string_dtype())
+    prepare("l.h5")
+    assert result().labels == [2, 0, 1] * 4
+    none = {"masks": (x[..., 0] > 9).astype("u1"), "several": np.zeros((12, 3), "i4"), "measured": np.arange(12) / 7,
+            "own": np.arange(12) * 10**9}
+    for name, values in none.items():
+        h5("l.h5", images=x, labels=values)
+        prepare("l.h5", said=["warning", "not used as labels"])
+        assert result().labels is None, name
+        prepare("l.h5", "--labels-key", "labels", code=65, said=["/labels", "--labels-key none"])
+        prepare("l.h5", "--labels-key", "none")
+        assert result().labels is None
+    h5("l.h5", images=x, labels=y[:7])
+    prepare("l.h5", code=65, said=["7 labels for 12", "--labels-key none"])
+
+
+def members():
+    x = random.randint(0, 256, (5, 8, 8, 3)).astype("u1")
+    with h5py.File("m.h5", "w") as f:
+        f["raw"], f["images"] = x, h5py.SoftLink("/raw")
+    prepare("m.h5")
+    assert (result().images == x).all()
+    with h5py.File("m.h5", "w") as f:
+        f.create_dataset("packed", data=x, compression="lzf")
+        f["note"], f["more/img"], f["away"] = [b"a", b"b"], x, h5py.ExternalLink("other.h5", "/x")
+    prepare("m.h5", code=65, said=["away (a link)", "more/img", "note", "packed (", "32000"])
+    with h5py.File("m.h5", "w") as f:
+        f.create_dataset("images", data=x, compression="lzf")
+        f["data"] = x  # a readable set of another known name
+    prepare("m.h5")
+    assert (result().images == x).all()
+
+
+def idx_layouts():
+    def idx(a):
+        head = (0x800 + a.ndim).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in a.shape)
+        return head + a.astype("u1").tobytes()
+
+    x, y = random.randint(0, 256, (20, 8, 8)), np.arange(20) % 10
+    for dot in "-.":
+        for end in ("", ".gz"):
+            for folder in (False, True):
+                root = f"idx{ord(dot)}{end}{folder}"
+                for split, n in (("train", 20), ("t10k", 10)):
+                    for kind, a in (("images", x), ("labels", y)):
+                        name = f"{split}-{kind}{dot}idx{a.ndim}-ubyte{end}"
+                        data = idx(a[:n])
+                        write(f"{root}/{name}/{name}" if folder else f"{root}/{name}", gzip.compress(data) if end else data)
+                for words, n in (((), 20), (("--split", "test"), 10)):
+                    prepare(root, *words)
+                    got = result()
+                    assert (got.images[..., 0] == x[:n]).all() and got.labels == y[:n].tolist(), root
+                prepare(root, "--split", "val", code=66, said=["val"])
+    write("plain/train-images-idx3-ubyte.gz", idx(x))  # not compressed
+    assert prepare("plain/train-images-idx3-ubyte.gz")["classes"] == 0
+    prepare("plain/train-images-idx3-ubyte.gz", "--split", "test", code=66, said=["--split test"])
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+    for part in (trees, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels, members, idx_layouts):
+        os.mkdir(part.__name__)
+        os.chdir(part.__name__)
+        part()
+        os.chdir("..")
+        print(part.__name__)
