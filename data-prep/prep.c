@@ -488,9 +488,11 @@ sim_status sim_prep_convert(const char *source, const char *out,
 {
     sim_status st = SIM_OK;
     bool alone = options->n_parts < 2;
-    conversion c = {.path = source, .out = out, .options = options};
+    char target[PATH_MAX];
+    conversion c = {.path = source, .out = target, .options = options};
 
     memset(result, 0, sizeof *result);
+    SIM_TRY(sim_path_follow(out, target));
     st = alone ? convert_alone(&c, result) : convert_together(&c, result);
     if (st == SIM_E_IO && alone && result->n_images > 0)
         st = sim_error_begin(st, __FILE__, __LINE__,
@@ -503,5 +505,6 @@ sim_status sim_prep_convert(const char *source, const char *out,
     if (c.format)
         close_source(c.format, &c.source);
     sim_free(c.selected);
+done:
     return st;
 }

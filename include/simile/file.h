@@ -16,6 +16,7 @@
 
 #include "simile/status.h"
 
+#include <limits.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -127,6 +128,9 @@ SIM_MUST_USE sim_status sim_directory_create(const char *path);
 /* Removes an empty directory. */
 SIM_MUST_USE sim_status sim_directory_remove(const char *path);
 SIM_MUST_USE sim_status sim_directory_sync(const char *path);
+/* Follows symbolic links: the path of the file that opening `path` would create or replace.
+ * Errors: SIM_E_CREATE (a loop, too long). */
+SIM_MUST_USE sim_status sim_path_follow(const char *path, char out[PATH_MAX]);
 
 /* Names in a directory, sorted by byte values, without "." and ".."; release them with
  * sim_names_clear. */

@@ -295,7 +295,7 @@ sim_status sim_command_prepare(int argc, char **argv)
             "Examples:\n"
             "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
             "  simile prepare imagenet/ --size 160 --out train.h5\n"
-            "  simile prepare imagenet/ --split test --size 160 --out test.h5\n"
+            "  simile prepare imagenet/ --split val --size 160 --out test.h5\n"
             "  simile prepare ILSVRC2012_img_train.tar --size 160 --out train.h5\n"
             "  simile prepare stl10_binary.tar.gz --split unlabeled --out train.h5\n"
             "  simile prepare Galaxy10.h5 --out train.h5\n"

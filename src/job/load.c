@@ -1,6 +1,8 @@
 /*
  * load.c - a job file and its overrides, or the text in a checkpoint, into option structs.
  */
+#include "expand.h"
+
 #include "simile/job.h"
 
 #include "simile/config.h"
@@ -42,6 +44,16 @@ done:
     return st;
 }
 
+static sim_status expand_paths(sim_train_options *t)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(sim_job_expand_path("run", t->run));
+    SIM_TRY(sim_job_expand_path("data.train", t->train));
+    SIM_TRY(sim_job_expand_path("data.test", t->test));
+done:
+    return st;
+}
+
 static sim_status fill_job(sim_config *c, sim_job *job, const sim_job_section *section)
 {
     sim_status st = SIM_OK;
@@ -55,6 +67,7 @@ static sim_status fill_job(sim_config *c, sim_job *job, const sim_job_section *s
     SIM_TRY(sim_config_fill(c, &sim_augment_table, &job->augment));
     SIM_TRY(sim_config_fill(c, section->table, section->options));
     SIM_TRY(sim_config_finish(c));
+    SIM_TRY(expand_paths(&job->train));
 done:
     return st;
 }
