@@ -9,7 +9,8 @@ export LAB_NODE_TIMEOUT=6 LAB_MESSAGE_TIMEOUT=5 LAB_KILL_WAIT=2 LAB_CPUS=4
 pair=(--nodes=2 --ntasks-per-node=1)
 train reference
 
-SLOW_MS=300 submit step "${pair[@]}" --exclusive --
+# slow enough not to be complete before the node fails, even on a busy host
+SLOW_MS=600 submit step "${pair[@]}" --exclusive --
 step=$id
 SLOW_MS=400 SLOW_PATH=/checkpoints/ submit save "${pair[@]}" -- checkpoint.every_steps=2
 save=$id
