@@ -18,8 +18,8 @@ enum { TAG = 11, ADD_CHUNK = 1 << 14, MAX_STEPS = 32 };
  * Sends n_out floats to one rank and receives n_in from another, perhaps the same, in pieces.
  * Returns the bytes sent.
  */
-static size_t exchange(const float *out, size_t n_out, int to, float *in, size_t n_in,
-                       int from)
+static size_t exchange_slices(const float *out, size_t n_out, int to, float *in,
+                              size_t n_in, int from)
 {
     size_t piece = sim_comm_rows_per_piece(sizeof(float));
     for (size_t at = 0; at < n_out || at < n_in; at += piece) {
@@ -46,7 +46,7 @@ static void add_chunk(size_t i, void *ctx)
         a->to[j] = a->left[j] + a->right[j];
 }
 
-static void add(addition a)
+static void add_floats(addition a)
 {
     sim_for((a.n + ADD_CHUNK - 1) / ADD_CHUNK, add_chunk, &a);
 }
@@ -76,8 +76,8 @@ static bool uses_halving(size_t size, size_t n_leaves)
  * Reduce-scatter: halves the vector log2 P times; at[k] is the part of this rank before step k.
  * Its part of the sum is in place in `nodes`. `spare` has space for half a vector.
  */
-static size_t halve(const sim_comm *c, size_t n, float *nodes, float *spare,
-                    sim_range at[MAX_STEPS])
+static size_t halve_vector(const sim_comm *c, size_t n, float *nodes, float *spare,
+                           sim_range at[MAX_STEPS])
 {
     size_t step = 0, sent = 0;
     sim_range s = {0, n};
@@ -89,9 +89,9 @@ static size_t halve(const sim_comm *c, size_t n, float *nodes, float *spare,
         sim_range kept = lower ? low : high, sent_part = lower ? high : low;
         float *local = nodes + kept.lo;
         size_t m = kept.hi - kept.lo;
-        sent += exchange(nodes + sent_part.lo, sent_part.hi - sent_part.lo, partner,
-                         spare, m, partner);
-        add((addition){local, lower ? local : spare, lower ? spare : local, m});
+        sent += exchange_slices(nodes + sent_part.lo, sent_part.hi - sent_part.lo,
+                                partner, spare, m, partner);
+        add_floats((addition){local, lower ? local : spare, lower ? spare : local, m});
         at[step++] = s;
         s = kept;
     }
@@ -111,8 +111,8 @@ static size_t gather_halves(const sim_comm *c, float *nodes,
         sim_range own = at[step + 1], both = at[step];
         sim_range other = c->rank < partner ? (sim_range){own.hi, both.hi}
                                             : (sim_range){both.lo, own.lo};
-        sent += exchange(nodes + own.lo, own.hi - own.lo, partner, nodes + other.lo,
-                         other.hi - other.lo, partner);
+        sent += exchange_slices(nodes + own.lo, own.hi - own.lo, partner,
+                                nodes + other.lo, other.hi - other.lo, partner);
     }
     return sent;
 }
@@ -120,7 +120,7 @@ static size_t gather_halves(const sim_comm *c, float *nodes,
 static size_t sum_halving(const sim_comm *c, size_t n, float *nodes)
 {
     sim_range at[MAX_STEPS];
-    size_t sent = halve(c, n, nodes, nodes + n, at);
+    size_t sent = halve_vector(c, n, nodes, nodes + n, at);
     return sent + gather_halves(c, nodes, at);
 }
 
@@ -182,9 +182,9 @@ static size_t scatter_slices(const sim_comm *c, const layout *l, size_t n,
         size_t get = l->first[from + 1] - l->first[from];
         size_t out = l->slices[to + 1] - l->slices[to];
         for (size_t j = 0; j < n_own || j < get; j++)
-            sent +=
-                exchange(nodes + j * n + l->slices[to], j < n_own ? out : 0, (int)to,
-                         slices + (l->first[from] + j) * m, j < get ? m : 0, (int)from);
+            sent += exchange_slices(nodes + j * n + l->slices[to], j < n_own ? out : 0,
+                                    (int)to, slices + (l->first[from] + j) * m,
+                                    j < get ? m : 0, (int)from);
     }
     return sent;
 }

@@ -18,14 +18,14 @@ done:
     return st;
 }
 
-static void list_tensors(sim_net *net, node *n)
+static void act_list_tensors(sim_net *net, node *n)
 {
     if (n->has_bias)
         n->bias = sim_net_add_tensor(net, n, "bias", 1, &n->c, true);
 }
 
 /* Uniform in +-gain/sqrt(fan in) of the layer whose bias it is, as torch.nn.Linear. */
-static void initialise(sim_net *net, int i, const initial_draws *draws)
+static void act_initialise(sim_net *net, int i, const initial_draws *draws)
 {
     const node *n = &net->nodes[i];
     sim_random r = draws->draws;
@@ -43,19 +43,20 @@ static const float *bias_of(const sim_net *net, const node *n)
     return n->has_bias ? net->weights + n->bias : NULL;
 }
 
-static void recompute(sim_tape *t, int i, const float *x, float *y)
+static void act_recompute(sim_tape *t, int i, const float *x, float *y)
 {
     const node *n = &t->net->nodes[i];
     sim_activate(t->n_images * n->h * n->w, n->c, x, bias_of(t->net, n), n->act, y);
 }
 
-static void forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
+static void act_forward(sim_tape *t, int i, const float *x, const float *residual,
+                        float *y)
 {
     (void)residual;
-    recompute(t, i, x, y);
+    act_recompute(t, i, x, y);
 }
 
-static void plan(planner *p, int i)
+static void act_plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
     buffer_ref recomputed = AT_NONE, x = sim_plan_recompute(p, n->in, &recomputed);
@@ -68,8 +69,8 @@ static void plan(planner *p, int i)
     sim_plan_release(p, recomputed);
 }
 
-static void backward(sim_tape *t, const backward_step *s, float *grads,
-                     size_t node_stride)
+static void act_backward(sim_tape *t, const backward_step *s, float *grads,
+                         size_t node_stride)
 {
     const node *n = &t->net->nodes[s->node];
     size_t pixels = n->h * n->w, rows = t->shape.views * t->shape.slots * pixels;
@@ -88,16 +89,16 @@ static void backward(sim_tape *t, const backward_step *s, float *grads,
         sim_add(t->n_images * node_floats(n), dx, sim_tape_write_at(t, s->sum));
 }
 
-static sim_status sample(sim_net *net, int in, int *out)
+static sim_status act_sample(sim_net *net, int in, int *out)
 {
     return sim_net_add_act(net, "sample", in, true, SIM_ACT_SILU, out);
 }
 
 const layer sim_layer_act = {.name = "act",
-                             .list_tensors = list_tensors,
-                             .initialise = initialise,
-                             .forward = forward,
-                             .recompute = recompute,
-                             .plan = plan,
-                             .backward = backward,
-                             .sample = sample};
+                             .list_tensors = act_list_tensors,
+                             .initialise = act_initialise,
+                             .forward = act_forward,
+                             .recompute = act_recompute,
+                             .plan = act_plan,
+                             .backward = act_backward,
+                             .sample = act_sample};

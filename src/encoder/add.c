@@ -18,7 +18,8 @@ done:
     return st;
 }
 
-static void forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
+static void add_forward(sim_tape *t, int i, const float *x, const float *residual,
+                        float *y)
 {
     size_t floats = t->n_images * node_floats(&t->net->nodes[i]);
     sim_copy(floats, x, y);
@@ -26,7 +27,7 @@ static void forward(sim_tape *t, int i, const float *x, const float *residual, f
 }
 
 /* dx and sum belong to the input, g and add_g to the residual. */
-static void plan(planner *p, int i)
+static void add_plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
     backward_step *s = sim_plan_push_step(p, i);
@@ -40,8 +41,8 @@ static void plan(planner *p, int i)
 }
 
 /* Copies the gradient to a new buffer or adds it to an existing one. */
-static void propagate(const sim_tape *t, size_t floats, const float *dy, buffer_ref fresh,
-                      buffer_ref there)
+static void add_propagate(const sim_tape *t, size_t floats, const float *dy,
+                          buffer_ref fresh, buffer_ref there)
 {
     float *to = sim_tape_write_at(t, there == AT_NONE ? fresh : there);
     if (!to)
@@ -52,18 +53,18 @@ static void propagate(const sim_tape *t, size_t floats, const float *dy, buffer_
         sim_add(floats, dy, to);
 }
 
-static void backward(sim_tape *t, const backward_step *s, float *grads,
-                     size_t node_stride)
+static void add_backward(sim_tape *t, const backward_step *s, float *grads,
+                         size_t node_stride)
 {
     size_t floats = t->n_images * node_floats(&t->net->nodes[s->node]);
     const float *dy = sim_tape_read_at(t, s->dy);
     (void)grads;
     (void)node_stride;
-    propagate(t, floats, dy, s->dx, s->sum);
-    propagate(t, floats, dy, s->g, s->add_g);
+    add_propagate(t, floats, dy, s->dx, s->sum);
+    add_propagate(t, floats, dy, s->g, s->add_g);
 }
 
-static sim_status sample(sim_net *net, int in, int *out)
+static sim_status add_sample(sim_net *net, int in, int *out)
 {
     sim_status st = SIM_OK;
 
@@ -75,7 +76,7 @@ done:
 
 const layer sim_layer_add = {.name = "add",
                              .reads_input = true,
-                             .forward = forward,
-                             .plan = plan,
-                             .backward = backward,
-                             .sample = sample};
+                             .forward = add_forward,
+                             .plan = add_plan,
+                             .backward = add_backward,
+                             .sample = add_sample};

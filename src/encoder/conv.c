@@ -88,12 +88,12 @@ static void initialise_linear(sim_net *net, int i, const initial_draws *draws)
         net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
 }
 
-static sim_status prepare(node *n)
+static sim_status conv_prepare(node *n)
 {
     return sim_filters_create(&n->conv, &n->filters);
 }
 
-static void release(node *n)
+static void conv_release(node *n)
 {
     sim_filters_destroy(&n->filters);
 }
@@ -103,12 +103,12 @@ static size_t prepared_bytes(const node *n)
     return sim_filters_bytes(&n->conv);
 }
 
-static void pack(node *n, const float *weights, bool backward)
+static void conv_pack(node *n, const float *weights, bool backward)
 {
     sim_filters_pack(n->filters, weights + n->weight, backward);
 }
 
-static void describe(const node *n, sim_net_layer *out)
+static void conv_describe(const node *n, sim_net_layer *out)
 {
     out->kernel = n->conv.size;
     out->stride = n->conv.stride;
@@ -122,9 +122,9 @@ static sim_leaf_layout blocks_of(const sim_batch_shape *shape)
                              .images_per_leaf = shape->views * shape->slots};
 }
 
-static void workspace(const node *n, const sim_batch_shape *shape,
-                      const sim_batchnorm_options *batchnorm, pass_kind passes,
-                      sim_workspace_size *size)
+static void conv_workspace(const node *n, const sim_batch_shape *shape,
+                           const sim_batchnorm_options *batchnorm, pass_kind passes,
+                           sim_workspace_size *size)
 {
     const sim_leaf_layout blocks = blocks_of(shape);
     (void)batchnorm;
@@ -134,13 +134,14 @@ static void workspace(const node *n, const sim_batch_shape *shape,
         sim_conv_forward_workspace(&n->conv, sim_batch_images(shape), size);
 }
 
-static void forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
+static void conv_forward(sim_tape *t, int i, const float *x, const float *residual,
+                         float *y)
 {
     (void)residual;
     sim_conv_forward(t->net->nodes[i].filters, t->n_images, x, y);
 }
 
-static void plan(planner *p, int i)
+static void conv_plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
     buffer_ref recomputed = AT_NONE, x = sim_plan_recompute(p, n->in, &recomputed);
@@ -154,8 +155,8 @@ static void plan(planner *p, int i)
     sim_plan_release(p, recomputed);
 }
 
-static void backward(sim_tape *t, const backward_step *s, float *grads,
-                     size_t node_stride)
+static void conv_backward(sim_tape *t, const backward_step *s, float *grads,
+                          size_t node_stride)
 {
     const node *n = &t->net->nodes[s->node];
     const sim_leaf_layout leaves = blocks_of(&t->shape);
@@ -190,28 +191,28 @@ const layer sim_layer_conv = {.name = "conv",
                               .reads_input = true,
                               .list_tensors = list_conv,
                               .initialise = initialise_conv,
-                              .prepare = prepare,
-                              .release = release,
+                              .prepare = conv_prepare,
+                              .release = conv_release,
                               .prepared_bytes = prepared_bytes,
-                              .pack = pack,
-                              .describe = describe,
-                              .workspace = workspace,
-                              .forward = forward,
-                              .plan = plan,
-                              .backward = backward,
+                              .pack = conv_pack,
+                              .describe = conv_describe,
+                              .workspace = conv_workspace,
+                              .forward = conv_forward,
+                              .plan = conv_plan,
+                              .backward = conv_backward,
                               .sample = sample_conv};
 
 const layer sim_layer_linear = {.name = "linear",
                                 .reads_input = true,
                                 .list_tensors = list_linear,
                                 .initialise = initialise_linear,
-                                .prepare = prepare,
-                                .release = release,
+                                .prepare = conv_prepare,
+                                .release = conv_release,
                                 .prepared_bytes = prepared_bytes,
-                                .pack = pack,
-                                .describe = describe,
-                                .workspace = workspace,
-                                .forward = forward,
-                                .plan = plan,
-                                .backward = backward,
+                                .pack = conv_pack,
+                                .describe = conv_describe,
+                                .workspace = conv_workspace,
+                                .forward = conv_forward,
+                                .plan = conv_plan,
+                                .backward = conv_backward,
                                 .sample = sample_linear};

@@ -193,7 +193,7 @@ static void norm_forward(sim_tape *t, int i, const float *x, const float *residu
 }
 
 /* Uses the coefficients of the forward pass. */
-static void recompute(sim_tape *t, int i, const float *x, float *y)
+static void norm_recompute(sim_tape *t, int i, const float *x, float *y)
 {
     apply_norm(t, i, x, NULL, y);
 }
@@ -258,8 +258,8 @@ static void group_sums(sim_tape *t, int i, double samples)
             }
 }
 
-static void backward(sim_tape *t, const backward_step *step, float *grads,
-                     size_t node_stride)
+static void norm_backward(sim_tape *t, const backward_step *step, float *grads,
+                          size_t node_stride)
 {
     int i = step->node;
     const node *n = &t->net->nodes[i];
@@ -301,7 +301,7 @@ done:
     return st;
 }
 
-static void list_tensors(sim_net *net, node *n)
+static void norm_list_tensors(sim_net *net, node *n)
 {
     if (!n->affine)
         return;
@@ -310,7 +310,7 @@ static void list_tensors(sim_net *net, node *n)
 }
 
 /* Batch norm starts as the identity: gamma 1 (or 0 if starts_at_zero), beta 0, variance 1. */
-static void initialise(sim_net *net, int i, const initial_draws *draws)
+static void norm_initialise(sim_net *net, int i, const initial_draws *draws)
 {
     const node *n = &net->nodes[i];
     (void)draws;
@@ -321,13 +321,13 @@ static void initialise(sim_net *net, int i, const initial_draws *draws)
     }
 }
 
-static void describe(const node *n, sim_net_layer *out)
+static void norm_describe(const node *n, sim_net_layer *out)
 {
     (void)n;
     out->eps = BN_EPSILON;
 }
 
-static sim_status check(const node *n, size_t images)
+static sim_status norm_check(const node *n, size_t images)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(images * n->h * n->w > 1, SIM_E_CONFIG,
@@ -338,9 +338,9 @@ done:
     return st;
 }
 
-static void workspace(const node *n, const sim_batch_shape *s,
-                      const sim_batchnorm_options *options, pass_kind passes,
-                      sim_workspace_size *size)
+static void norm_workspace(const node *n, const sim_batch_shape *s,
+                           const sim_batchnorm_options *options, pass_kind passes,
+                           sim_workspace_size *size)
 {
     const leaf_shape shape = sim_leaves_of(options, s);
     const sim_norm_leaves leaves = {.n_leaves = shape.leaves,
@@ -351,7 +351,7 @@ static void workspace(const node *n, const sim_batch_shape *s,
         sim_norm_workspace(&leaves, size);
 }
 
-static void plan(planner *p, int i)
+static void norm_plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
     buffer_ref x_recomputed = AT_NONE, residual_recomputed = AT_NONE;
@@ -372,7 +372,7 @@ static void plan(planner *p, int i)
 }
 
 /* A small residual block. */
-static sim_status sample(sim_net *net, int in, int *out)
+static sim_status norm_sample(sim_net *net, int in, int *out)
 {
     sim_status st = SIM_OK;
     int at = in;
@@ -386,14 +386,14 @@ done:
 }
 
 const layer sim_layer_norm = {.name = "norm",
-                              .list_tensors = list_tensors,
-                              .initialise = initialise,
-                              .describe = describe,
-                              .check = check,
+                              .list_tensors = norm_list_tensors,
+                              .initialise = norm_initialise,
+                              .describe = norm_describe,
+                              .check = norm_check,
                               .state_floats = state_floats,
-                              .workspace = workspace,
+                              .workspace = norm_workspace,
                               .forward = norm_forward,
-                              .recompute = recompute,
-                              .plan = plan,
-                              .backward = backward,
-                              .sample = sample};
+                              .recompute = norm_recompute,
+                              .plan = norm_plan,
+                              .backward = norm_backward,
+                              .sample = norm_sample};

@@ -47,19 +47,20 @@ static void shift_up(size_t i, void *ctx)
     memset(y + q->kept, 0, q->row * sizeof *y);
 }
 
-static void recompute(sim_tape *t, int i, const float *x, float *y)
+static void shift_recompute(sim_tape *t, int i, const float *x, float *y)
 {
     shift_call q = call_of(&t->net->nodes[i], x, y);
     sim_for(t->n_images, shift_down, &q);
 }
 
-static void forward(sim_tape *t, int i, const float *x, const float *residual, float *y)
+static void shift_forward(sim_tape *t, int i, const float *x, const float *residual,
+                          float *y)
 {
     (void)residual;
-    recompute(t, i, x, y);
+    shift_recompute(t, i, x, y);
 }
 
-static void plan(planner *p, int i)
+static void shift_plan(planner *p, int i)
 {
     const node *n = sim_plan_node(p, i);
     backward_step *s = sim_plan_push_step(p, i);
@@ -70,8 +71,8 @@ static void plan(planner *p, int i)
     sim_plan_release(p, s->dy);
 }
 
-static void backward(sim_tape *t, const backward_step *s, float *grads,
-                     size_t node_stride)
+static void shift_backward(sim_tape *t, const backward_step *s, float *grads,
+                           size_t node_stride)
 {
     const node *n = &t->net->nodes[s->node];
     (void)grads;
@@ -85,15 +86,15 @@ static void backward(sim_tape *t, const backward_step *s, float *grads,
         sim_add(t->n_images * node_floats(n), q.y, sim_tape_write_at(t, s->sum));
 }
 
-static sim_status sample(sim_net *net, int in, int *out)
+static sim_status shift_sample(sim_net *net, int in, int *out)
 {
     return sim_net_add_shift(net, "sample", in, out);
 }
 
 const layer sim_layer_shift = {.name = "shift",
                                .reads_input = true,
-                               .forward = forward,
-                               .recompute = recompute,
-                               .plan = plan,
-                               .backward = backward,
-                               .sample = sample};
+                               .forward = shift_forward,
+                               .recompute = shift_recompute,
+                               .plan = shift_plan,
+                               .backward = shift_backward,
+                               .sample = shift_sample};

@@ -194,7 +194,7 @@ const node *sim_tape_input_node(const sim_tape *t, int i)
     return &t->net->nodes[t->net->nodes[i].in];
 }
 
-static const float *value(const sim_tape *t, int i)
+static const float *tape_value(const sim_tape *t, int i)
 {
     if (i == NET_INPUT)
         return t->x;
@@ -209,7 +209,7 @@ void sim_net_forward(sim_tape *t, const float *x, float *y)
         sim_heartbeat_phase("forward");
     for (int i = 0; i < t->net->n_nodes; i++) {
         const node *n = &t->net->nodes[i];
-        n->layer->forward(t, i, value(t, n->in), value(t, n->residual),
+        n->layer->forward(t, i, tape_value(t, n->in), tape_value(t, n->residual),
                           sim_tape_write_at(t, t->plan.value[i]));
     }
     if (!t->evaluation)

@@ -36,8 +36,8 @@ static double softplus(double x)
 }
 
 /* Loss of the negatives in one row of a tile; s becomes the gradients with respect to x. */
-static void accumulate_row(const sigmoid *q, size_t row, sim_range columns, float *s,
-                           row_state *r)
+static void cross_sigmoid_accumulate_row(const sigmoid *q, size_t row, sim_range columns,
+                                         float *s, row_state *r)
 {
     size_t n = columns.hi - columns.lo;
     float scale = (float)q->scale, bias = (float)q->bias;
@@ -53,7 +53,8 @@ static void accumulate_row(const sigmoid *q, size_t row, sim_range columns, floa
         r->bias += (double)s[j];
 }
 
-static void record_row(const sigmoid *q, const row_state *r, cross_record *out)
+static void cross_sigmoid_record_row(const sigmoid *q, const row_state *r,
+                                     cross_record *out)
 {
     double x = q->scale * (double)r->scores.positive + q->bias;
     *out = (cross_record){.loss = r->loss + softplus(-x),
@@ -62,8 +63,8 @@ static void record_row(const sigmoid *q, const row_state *r, cross_record *out)
                           .bias = r->bias};
 }
 
-static void finish_rows(const sigmoid *q, const tile_workspace *work, sim_range rows,
-                        float *out)
+static void cross_sigmoid_finish_rows(const sigmoid *q, const tile_workspace *work,
+                                      sim_range rows, float *out)
 {
     sim_tile_finish(work, q->e->shape.d, rows.hi - rows.lo,
                     q->scale / (double)q->e->shape.n, out);
@@ -81,7 +82,7 @@ static void sigmoid_row(void *ctx, size_t i, size_t view, sim_range columns, flo
 {
     sigmoid_tile *t = ctx;
     (void)view;
-    accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
+    cross_sigmoid_accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
 }
 
 static void sigmoid_pass(size_t item, void *ctx)
@@ -102,12 +103,13 @@ static void sigmoid_pass(size_t item, void *ctx)
     loop.accumulate = out != NULL;
     sim_tile_loop(&loop, &work);
     for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        record_row(q, &tile.state[i], &e->records[q->side][rows.lo + i]);
+        cross_sigmoid_record_row(q, &tile.state[i], &e->records[q->side][rows.lo + i]);
     if (out)
-        finish_rows(q, &work, rows, out);
+        cross_sigmoid_finish_rows(q, &work, rows, out);
 }
 
-static void differentiate_side(sigmoid *q, size_t side, float *out, bool store_row_dots)
+static void cross_sigmoid_differentiate(sigmoid *q, size_t side, float *out,
+                                        bool store_row_dots)
 {
     q->side = side;
     q->out = out;
@@ -122,14 +124,14 @@ void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,
 
     SIM_ASSERT(e->shape.n >= 2 && scale > 0);
     sim_cross_gather(e, a, b);
-    differentiate_side(&q, SIDE_ANCHORS, da, da != NULL);
+    cross_sigmoid_differentiate(&q, SIDE_ANCHORS, da, da != NULL);
     sim_cross_gather_records(e, SIDE_ANCHORS);
     *report = (sim_loss_report){
         .loss = sim_cross_mean(e, SIDE_ANCHORS, offsetof(cross_record, loss)),
         .d_bias = sim_cross_mean(e, SIDE_ANCHORS, offsetof(cross_record, bias))};
     sim_cross_describe(e, report);
     if (db)
-        differentiate_side(&q, SIDE_COLUMNS, db, !da);
+        cross_sigmoid_differentiate(&q, SIDE_COLUMNS, db, !da);
     if (da || db)
         report->d_log_scale = sim_cross_sum_row_dots(e);
 }

@@ -30,7 +30,7 @@ typedef struct {
     bool store_row_dots; /* also store row . gradient */
 } softmax;
 
-static double factor_of(const sim_cross_options *o)
+static double cross_softmax_factor(const sim_cross_options *o)
 {
     return o->factor > 0 ? o->factor : 1;
 }
@@ -42,8 +42,8 @@ typedef struct {
     cross_scores scores;
 } row_state;
 
-static void accumulate_row(const softmax *q, size_t row, sim_range columns, float *s,
-                           row_state *r)
+static void cross_softmax_accumulate_row(const softmax *q, size_t row, sim_range columns,
+                                         float *s, row_state *r)
 {
     float max = sim_cross_split_positive(&r->scores, row, columns, s);
     if (max > -INFINITY) /* else a tile without negatives */
@@ -52,7 +52,8 @@ static void accumulate_row(const softmax *q, size_t row, sim_range columns, floa
 }
 
 /* The larger of the two exponents shifts, so that neither overflows. */
-static void record_row(const softmax *q, const row_state *r, cross_record *out)
+static void cross_softmax_record_row(const softmax *q, const row_state *r,
+                                     cross_record *out)
 {
     double logit = (double)r->scores.positive * (double)q->inverse;
     double top = r->negatives.shift, positive = 0;
@@ -76,14 +77,15 @@ typedef struct {
     row_state state[ROW_TILE];
 } first_tile;
 
-static void first_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+static void cross_softmax_first_row(void *ctx, size_t i, size_t view, sim_range columns,
+                                    float *s)
 {
     first_tile *t = ctx;
     (void)view;
-    accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
+    cross_softmax_accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
 }
 
-static void first_pass(size_t item, void *ctx)
+static void cross_softmax_first_pass(size_t item, void *ctx)
 {
     const softmax *q = ctx;
     sim_cross *e = q->e;
@@ -95,11 +97,11 @@ static void first_pass(size_t item, void *ctx)
     for (size_t i = 0; i < rows.hi - rows.lo; i++)
         tile.state[i] = (row_state){.negatives = sim_running_begin(q->fixed, q->inverse),
                                     .scores.negative = -INFINITY};
-    loop.row = first_row;
+    loop.row = cross_softmax_first_row;
     loop.ctx = &tile;
     sim_tile_loop(&loop, &work);
     for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        record_row(q, &tile.state[i], &e->records[q->side][rows.lo + i]);
+        cross_softmax_record_row(q, &tile.state[i], &e->records[q->side][rows.lo + i]);
 }
 
 /* ---- second pass: the gradient of a side ---- */
@@ -109,7 +111,8 @@ static void first_pass(size_t item, void *ctx)
  * is computed from the negatives' probabilities, since P rounds to 1, and in double, since it
  * dominates the gradient.
  */
-static void weight_row(const softmax *q, size_t row, sim_range columns, float *s)
+static void cross_softmax_weight_row(const softmax *q, size_t row, sim_range columns,
+                                     float *s)
 {
     const sim_cross *e = q->e;
     bool both = q->options->columns, own = both || q->side == SIDE_ANCHORS;
@@ -142,14 +145,15 @@ typedef struct {
     size_t first; /* row of the tile */
 } second_tile;
 
-static void second_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+static void cross_softmax_second_row(void *ctx, size_t i, size_t view, sim_range columns,
+                                     float *s)
 {
     const second_tile *t = ctx;
     (void)view;
-    weight_row(t->q, t->first + i, columns, s);
+    cross_softmax_weight_row(t->q, t->first + i, columns, s);
 }
 
-static void second_pass(size_t item, void *ctx)
+static void cross_softmax_second_pass(size_t item, void *ctx)
 {
     const softmax *q = ctx;
     sim_cross *e = q->e;
@@ -160,13 +164,13 @@ static void second_pass(size_t item, void *ctx)
     second_tile tile = {q, rows.lo};
     tile_loop loop = sim_cross_loop(e, q->side, rows);
 
-    loop.row = second_row;
+    loop.row = cross_softmax_second_row;
     loop.ctx = &tile;
     loop.accumulate = true;
     sim_tile_loop(&loop, &work);
     add_positives(q, rows, work.sum);
     sim_tile_finish(&work, d, rows.hi - rows.lo,
-                    factor_of(q->options) /
+                    cross_softmax_factor(q->options) /
                         (q->options->temperature * (double)e->shape.n *
                          (q->options->columns ? 2 : 1)),
                     out);
@@ -174,12 +178,13 @@ static void second_pass(size_t item, void *ctx)
         sim_cross_store_row_dots(e, rows, q->side, out);
 }
 
-static void differentiate_side(softmax *q, size_t side, float *out, bool store_row_dots)
+static void cross_softmax_differentiate(softmax *q, size_t side, float *out,
+                                        bool store_row_dots)
 {
     q->side = side;
     q->out = out;
     q->store_row_dots = store_row_dots;
-    sim_for(sim_tile_n_rows(q->e->local), second_pass, q);
+    sim_for(sim_tile_n_rows(q->e->local), cross_softmax_second_pass, q);
 }
 
 /* ---- public functions ---- */
@@ -187,14 +192,14 @@ static void differentiate_side(softmax *q, size_t side, float *out, bool store_r
 static void evaluate_side(softmax *q, size_t side)
 {
     q->side = side;
-    sim_for(sim_tile_n_rows(q->e->local), first_pass, q);
+    sim_for(sim_tile_n_rows(q->e->local), cross_softmax_first_pass, q);
     sim_cross_gather_records(q->e, side);
     for (size_t i = 0; i < q->e->shape.n; i++)
         q->e->weights[side][i] =
             sim_tile_lse_weight(q->fixed, q->inverse, q->e->records[side][i].lse);
 }
 
-static void fill_report(softmax *q, sim_loss_report *report)
+static void cross_softmax_report(softmax *q, sim_loss_report *report)
 {
     *report = (sim_loss_report){
         .loss = sim_cross_mean(q->e, SIDE_ANCHORS, offsetof(cross_record, loss))};
@@ -202,7 +207,7 @@ static void fill_report(softmax *q, sim_loss_report *report)
         report->loss = (report->loss + sim_cross_mean(q->e, SIDE_COLUMNS,
                                                       offsetof(cross_record, loss))) /
                        2;
-    report->loss *= factor_of(q->options);
+    report->loss *= cross_softmax_factor(q->options);
     sim_cross_describe(q->e, report);
 }
 
@@ -220,11 +225,11 @@ void sim_cross_softmax(sim_cross *e, const sim_cross_options *options, const flo
     evaluate_side(&q, SIDE_ANCHORS);
     if (options->columns)
         evaluate_side(&q, SIDE_COLUMNS);
-    fill_report(&q, report);
+    cross_softmax_report(&q, report);
     if (da)
-        differentiate_side(&q, SIDE_ANCHORS, da, true);
+        cross_softmax_differentiate(&q, SIDE_ANCHORS, da, true);
     if (db)
-        differentiate_side(&q, SIDE_COLUMNS, db, !da);
+        cross_softmax_differentiate(&q, SIDE_COLUMNS, db, !da);
     if (da || db)
         report->d_log_temperature = -sim_cross_sum_row_dots(e);
 }

@@ -92,7 +92,7 @@ static row_state begin_row(const ntxent *q, size_t row)
 }
 
 /* Adds n similarities, -INFINITY where masked; returns the largest. */
-static float add_row(const ntxent *q, running_sum *r, size_t n, const float *s)
+static float ntxent_add_row(const ntxent *q, running_sum *r, size_t n, const float *s)
 {
     float max = sim_row_max(n, s);
     if (max > -INFINITY)
@@ -102,7 +102,7 @@ static float add_row(const ntxent *q, running_sum *r, size_t n, const float *s)
 
 /* Of two rows, in double: the weight of a positive is a difference of probabilities that may
  * both be close to 1. */
-static double similarity(const sim_contrast *e, size_t row, size_t column)
+static double ntxent_similarity(const sim_contrast *e, size_t row, size_t column)
 {
     return sim_dot(e->shape.d, e->z + row * e->shape.d, e->z + column * e->shape.d);
 }
@@ -116,7 +116,7 @@ static void split_slot(const sim_contrast *e, size_t view, size_t i, column_tile
     if (!own_column(c, i, &at))
         return;
     if (c.view != view) {
-        double exact = similarity(e, view * n + i, c.view * n + i);
+        double exact = ntxent_similarity(e, view * n + i, c.view * n + i);
         r->positives[r->count++] = exact;
         r->positive += exact;
         r->min_positive = s[at] < r->min_positive ? s[at] : r->min_positive;
@@ -141,18 +141,18 @@ static void split_label(const ntxent *q, size_t view, size_t i, column_tile c, f
     }
     r->count += count;
     sim_label_sum(c.n, same, &r->positive, &r->min_positive);
-    (void)add_row(q, &r->same, c.n, same);
+    (void)ntxent_add_row(q, &r->same, c.n, same);
 }
 
 /* One row of a tile; s is changed. */
-static void accumulate_row(const ntxent *q, size_t view, size_t i, column_tile c,
-                           float *s, row_state *r)
+static void ntxent_accumulate_row(const ntxent *q, size_t view, size_t i, column_tile c,
+                                  float *s, row_state *r)
 {
     if (q->options->labels)
         split_label(q, view, i, c, s, r);
     else
         split_slot(q->e, view, i, c, s, r);
-    float max = add_row(q, &r->negatives, c.n, s);
+    float max = ntxent_add_row(q, &r->negatives, c.n, s);
     r->negative = max > r->negative ? max : r->negative;
 }
 
@@ -177,7 +177,7 @@ static double sum_positives(const ntxent *q, row_state *r)
     return sum;
 }
 
-static void record_row(const ntxent *q, row_state *r, row_record *out)
+static void ntxent_record_row(const ntxent *q, row_state *r, row_record *out)
 {
     const sim_ntxent_options *o = q->options;
     double positives = sum_positives(q, r), n = (double)r->count;
@@ -209,14 +209,15 @@ typedef struct {
     row_state state[ROW_TILE];
 } first_tile;
 
-static void first_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+static void ntxent_first_row(void *ctx, size_t i, size_t view, sim_range columns,
+                             float *s)
 {
     first_tile *t = ctx;
     const column_tile c = {view, columns.lo, columns.hi - columns.lo};
-    accumulate_row(t->q, t->rows.view, t->rows.lo + i, c, s, &t->state[i]);
+    ntxent_accumulate_row(t->q, t->rows.view, t->rows.lo + i, c, s, &t->state[i]);
 }
 
-static void first_pass(size_t item, void *ctx)
+static void ntxent_first_pass(size_t item, void *ctx)
 {
     const ntxent *q = ctx;
     const sim_rows_shape *shape = &q->e->shape;
@@ -227,11 +228,12 @@ static void first_pass(size_t item, void *ctx)
 
     for (size_t i = 0; i < r.hi - r.lo; i++)
         tile.state[i] = begin_row(q, r.view * shape->n + r.lo + i);
-    loop.row = first_row;
+    loop.row = ntxent_first_row;
     loop.ctx = &tile;
     sim_tile_loop(&loop, &work);
     for (size_t i = 0; i < r.hi - r.lo; i++)
-        record_row(q, &tile.state[i], &q->e->records[r.view * shape->n + r.lo + i]);
+        ntxent_record_row(q, &tile.state[i],
+                          &q->e->records[r.view * shape->n + r.lo + i]);
     memset(q->e->z_dot_dz + r.view * shape->n + r.lo, 0,
            (r.hi - r.lo) * sizeof *q->e->z_dot_dz);
 }
@@ -288,8 +290,8 @@ static void weight_label(const ntxent *q, size_t row, size_t i, column_tile c,
 
 /* Similarities of row i to its weights. A positive of the anchor's own slot dominates the
  * gradient and is added to the row's sum in double. */
-static void weight_row(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
-                       double *sum)
+static void ntxent_weight_row(const ntxent *q, size_t view, size_t i, column_tile c,
+                              float *s, double *sum)
 {
     const sim_contrast *e = q->e;
     size_t at = 0, n = e->shape.n, d = e->shape.d, row = view * n + i;
@@ -304,17 +306,17 @@ static void weight_row(const ntxent *q, size_t view, size_t i, column_tile c, fl
         weight_label(q, row, i, c, before, s);
     } else if (here && c.view != view) {
         size_t column = c.view * n + i;
-        sim_tile_add_scaled(sum, d,
-                            positive_weight(q, row, column, similarity(e, row, column)),
-                            e->z + column * d);
+        sim_tile_add_scaled(
+            sum, d, positive_weight(q, row, column, ntxent_similarity(e, row, column)),
+            e->z + column * d);
     }
     if (here && (c.view == view || !q->options->labels))
         s[at] = 0; /* the anchor itself, or done */
 }
 
 /* Sums of weighted rows to gradients, and z . dz of each row. */
-static void finish_rows(const ntxent *q, const tile_workspace *work, row_tile r,
-                        float *dz)
+static void ntxent_finish_rows(const ntxent *q, const tile_workspace *work, row_tile r,
+                               float *dz)
 {
     const sim_contrast *e = q->e;
     size_t d = e->shape.d, first = r.view * e->shape.n + r.lo;
@@ -334,14 +336,16 @@ typedef struct {
     double *sum; /* [rows][d] */
 } second_tile;
 
-static void second_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
+static void ntxent_second_row(void *ctx, size_t i, size_t view, sim_range columns,
+                              float *s)
 {
     const second_tile *t = ctx;
     const column_tile c = {view, columns.lo, columns.hi - columns.lo};
-    weight_row(t->q, t->rows.view, t->rows.lo + i, c, s, t->sum + i * t->q->e->shape.d);
+    ntxent_weight_row(t->q, t->rows.view, t->rows.lo + i, c, s,
+                      t->sum + i * t->q->e->shape.d);
 }
 
-static void second_pass(size_t item, void *ctx)
+static void ntxent_second_pass(size_t item, void *ctx)
 {
     const ntxent *q = ctx;
     row_tile r = sim_contrast_row_tile(q->e, item);
@@ -350,11 +354,11 @@ static void second_pass(size_t item, void *ctx)
     second_tile tile = {q, r, work.sum};
     tile_loop loop = loop_over_columns(q->e, r);
 
-    loop.row = second_row;
+    loop.row = ntxent_second_row;
     loop.ctx = &tile;
     loop.accumulate = true;
     sim_tile_loop(&loop, &work);
-    finish_rows(q, &work, r, q->dz + (r.view * local + r.lo - q->e->local.lo) * d);
+    ntxent_finish_rows(q, &work, r, q->dz + (r.view * local + r.lo - q->e->local.lo) * d);
 }
 
 /* ---- public functions ---- */
@@ -364,8 +368,8 @@ static double ratio(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
-static void fill_report(sim_contrast *e, const sim_ntxent_options *options,
-                        sim_loss_report *report)
+static void ntxent_report(sim_contrast *e, const sim_ntxent_options *options,
+                          sim_loss_report *report)
 {
     double rows = (double)(e->shape.views * e->shape.n), pairs = 0;
     double positive = sim_contrast_sum(e, offsetof(row_record, positive));
@@ -393,16 +397,16 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
     SIM_ASSERT(e->shape.n >= 2 && (e->shape.views >= 2 || options->labels));
     SIM_ASSERT(!options->weighted || (e->shape.views == 2 && !options->labels));
     sim_contrast_gather(e, z);
-    sim_for(sim_contrast_row_tiles(e), first_pass, &q);
+    sim_for(sim_contrast_row_tiles(e), ntxent_first_pass, &q);
     sim_contrast_gather_records(e);
     for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
         e->weights[r] = sim_tile_lse_weight(q.fixed, q.inverse, e->records[r].lse);
     if (options->weighted)
         sim_dclw_weights(e, options, gradient_scale(e, options));
-    fill_report(e, options, report);
+    ntxent_report(e, options, report);
     if (!dz)
         return;
-    sim_for(sim_contrast_row_tiles(e), second_pass, &q);
+    sim_for(sim_contrast_row_tiles(e), ntxent_second_pass, &q);
     sim_contrast_gather_z_dot_dz(e);
     report->d_log_temperature = -0.5 * sim_contrast_sum_z_dot_dz(e);
 }

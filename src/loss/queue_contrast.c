@@ -27,7 +27,7 @@ typedef struct {
 } contrast_call;
 
 /* On loss and gradient. */
-static double factor_of(const contrast_call *call)
+static double queue_contrast_factor(const contrast_call *call)
 {
     return call->options->factor > 0 ? call->options->factor : 1;
 }
@@ -96,7 +96,7 @@ static void sum_slots(const contrast_call *call)
 
 /* An anchor of this rank and its positive, multiplied as the slots are: so that a key that is
  * also in the queue has an equal similarity. */
-static float similarity(size_t d, const float *a, const float *key)
+static float queue_similarity(size_t d, const float *a, const float *key)
 {
     float *panel = sim_scratch(sim_panel_floats(d, 1) * sizeof *panel), s = 0;
     sim_panel_pack(d, 1, key, d, true, panel);
@@ -113,7 +113,7 @@ static void record_anchor(size_t item, void *ctx)
     anchor_record *out = &q->records[i];
     double inverse = (double)call->inverse, total = slots->sum;
 
-    out->positive = (double)similarity(d, q->z + i * d, call->keys + item * d);
+    out->positive = (double)queue_similarity(d, q->z + i * d, call->keys + item * d);
     if (!call->options->decoupled)
         total += sim_exp_double(out->positive * inverse - slots->shift);
     out->loss = slots->shift + sim_ln(total) - out->positive * inverse;
@@ -160,20 +160,21 @@ static double mean_of_slots(contrast_call *call)
 }
 
 /* Mean over all anchors of a field of their records. */
-static double mean_of(sim_queue *q, size_t field_offset)
+static double queue_contrast_mean(sim_queue *q, size_t field_offset)
 {
     const char *field = (const char *)q->records + field_offset;
     return sim_leaf_mean(&q->leaves, (const double *)(const void *)field,
                          sizeof *q->records);
 }
 
-static void fill_report(contrast_call *call, sim_loss_report *report)
+static void queue_contrast_report(contrast_call *call, sim_loss_report *report)
 {
     sim_queue *q = call->q;
 
-    report->loss = factor_of(call) * mean_of(q, offsetof(anchor_record, loss));
-    report->accuracy = mean_of(q, offsetof(anchor_record, correct));
-    report->positive = mean_of(q, offsetof(anchor_record, positive));
+    report->loss = queue_contrast_factor(call) *
+                   queue_contrast_mean(q, offsetof(anchor_record, loss));
+    report->accuracy = queue_contrast_mean(q, offsetof(anchor_record, correct));
+    report->positive = queue_contrast_mean(q, offsetof(anchor_record, positive));
     sim_leaf_moments(&q->leaves, q->z); /* stays in the leaves for the next two */
     report->embedding_std = sim_leaf_std(&q->leaves);
     report->negative = mean_of_slots(call);
@@ -206,7 +207,7 @@ static void finish_anchor(size_t item, void *ctx)
     const sim_queue *q = call->q;
     size_t d = q->shape.rows.d, i = q->local.lo + item;
     const float *sum = q->partials + i * d, *key = call->keys + item * d;
-    double scale = factor_of(call) * q->records[i].share /
+    double scale = queue_contrast_factor(call) * q->records[i].share /
                    (call->options->temperature * (double)q->shape.rows.n);
 
     for (size_t j = 0; j < d; j++)
@@ -224,11 +225,11 @@ static void dot_of_anchor(size_t i, void *ctx)
 
     for (size_t j = 0; j < d; j++)
         inner += (double)q->z[i * d + j] * (double)q->partials[i * d + j];
-    r->a_dot_da =
-        factor_of(call) * r->share * (inner - r->positive) / call->options->temperature;
+    r->a_dot_da = queue_contrast_factor(call) * r->share * (inner - r->positive) /
+                  call->options->temperature;
 }
 
-static void differentiate(contrast_call *call, sim_loss_report *report)
+static void queue_contrast_differentiate(contrast_call *call, sim_loss_report *report)
 {
     sim_queue *q = call->q;
     size_t n = q->shape.rows.n;
@@ -239,7 +240,8 @@ static void differentiate(contrast_call *call, sim_loss_report *report)
     sim_comm_sum_leaves(q->comm, q->n_tiles, n * q->shape.rows.d, q->partials);
     sim_for(q->local.hi - q->local.lo, finish_anchor, call);
     sim_for(n, dot_of_anchor, call);
-    report->d_log_temperature = -mean_of(q, offsetof(anchor_record, a_dot_da));
+    report->d_log_temperature =
+        -queue_contrast_mean(q, offsetof(anchor_record, a_dot_da));
 }
 
 /* ---- public functions ---- */
@@ -266,7 +268,7 @@ void sim_queue_contrast(sim_queue *q, const sim_cross_options *options, const fl
     sim_for(local, record_anchor, &call);
     sim_tile_gather(q->comm, &q->shape.rows, sizeof *q->records, q->records + q->local.lo,
                     q->records);
-    fill_report(&call, report);
+    queue_contrast_report(&call, report);
     if (da)
-        differentiate(&call, report);
+        queue_contrast_differentiate(&call, report);
 }

@@ -46,7 +46,7 @@ typedef struct {
 
 /* ---- buffers ---- */
 
-static size_t larger(size_t a, size_t b)
+static size_t larger_of(size_t a, size_t b)
 {
     return a > b ? a : b;
 }
@@ -63,7 +63,7 @@ static void list_sampled_buffers(sim_sampled *e, const sim_sampled_shape *s,
     list[2] = SIM_BUFFER(e->index, slots);
     list[3] = SIM_BUFFER(e->weight, slots);
     list[4] = SIM_BUFFER(e->records, n);
-    list[5] = SIM_BUFFER(e->row_dot_grad, larger(n, t));
+    list[5] = SIM_BUFFER(e->row_dot_grad, larger_of(n, t));
     list[6] = SIM_BUFFER(e->begin, t + 2);
     list[7] = SIM_BUFFER(e->pairs, slots);
 }
@@ -266,20 +266,20 @@ static void target_item(size_t item, void *ctx)
 
 /* ---- public functions ---- */
 
-static double mean_of(sim_sampled *e, size_t field_offset)
+static double sampled_mean(sim_sampled *e, size_t field_offset)
 {
     const char *field = (const char *)e->records + field_offset;
     return sim_leaf_mean(&e->anchor_sums, (const double *)(const void *)field,
                          sizeof *e->records);
 }
 
-static void fill_report(sim_sampled *e, sim_loss_report *report)
+static void sampled_report(sim_sampled *e, sim_loss_report *report)
 {
     *report =
-        (sim_loss_report){.loss = mean_of(e, offsetof(anchor_record, loss)),
-                          .accuracy = mean_of(e, offsetof(anchor_record, correct)),
-                          .positive = mean_of(e, offsetof(anchor_record, positive)),
-                          .negative = mean_of(e, offsetof(anchor_record, negative))};
+        (sim_loss_report){.loss = sampled_mean(e, offsetof(anchor_record, loss)),
+                          .accuracy = sampled_mean(e, offsetof(anchor_record, correct)),
+                          .positive = sampled_mean(e, offsetof(anchor_record, positive)),
+                          .negative = sampled_mean(e, offsetof(anchor_record, negative))};
     sim_leaf_moments(&e->anchor_sums, e->a);
     report->embedding_std = sim_leaf_std(&e->anchor_sums);
 }
@@ -324,7 +324,7 @@ void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const
     sim_for(sim_tile_n_rows(e->local), anchor_item, &q);
     sim_tile_gather(e->comm, anchors, sizeof *e->records, e->records + e->local.lo,
                     e->records);
-    fill_report(e, report);
+    sampled_report(e, report);
     if (db)
         target_pass(&q);
     if (da)

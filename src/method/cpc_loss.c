@@ -19,7 +19,7 @@ typedef struct {
     predict_spec spec;
     size_t n; /* images of all ranks */
     float *c, *z, *dc, *dz, *w, *grads;
-    int32_t *negatives; /* [steps][mine][grid][grid][m] */
+    int32_t *negatives; /* [steps][local][grid][grid][m] */
 } inputs;
 
 static sim_status read_shapes(const sim_comm *comm, const cpc_options *o,
@@ -58,7 +58,7 @@ done:
     return st;
 }
 
-/* Indices of this rank's anchors, those without a target aside, are rows of /target. */
+/* Indices of this rank's anchors, except those without a target, are rows of /target. */
 static sim_status check_indices(const inputs *in, size_t k, const int32_t *of_step)
 {
     sim_status st = SIM_OK;
@@ -81,7 +81,7 @@ static sim_status read_negatives(const sim_arrays *a, inputs *in)
 {
     sim_status st = SIM_OK;
     size_t dims[SIM_MAX_DIMS], g = in->spec.grid;
-    size_t lo = in->spec.images.blocks.lo, mine = sim_batch_images(&in->spec.images);
+    size_t lo = in->spec.images.blocks.lo, local = sim_batch_images(&in->spec.images);
     int32_t *step = NULL;
 
     if (!a->has(a->ctx, "negatives"))
@@ -97,11 +97,11 @@ static sim_status read_negatives(const sim_arrays *a, inputs *in)
     in->spec.n_negatives = dims[4];
     SIM_TRY(sim_alloc(&step, in->n * of_image, "method/negatives"));
     SIM_TRY(
-        sim_alloc(&in->negatives, in->spec.steps * mine * of_image, "method/negatives"));
+        sim_alloc(&in->negatives, in->spec.steps * local * of_image, "method/negatives"));
     for (size_t k = 0; k < in->spec.steps; k++) {
-        int32_t *to = in->negatives + k * mine * of_image;
+        int32_t *to = in->negatives + k * local * of_image;
         SIM_TRY(a->ints(a->ctx, "negatives", k, 1, step));
-        memcpy(to, step + lo * of_image, mine * of_image * sizeof *to);
+        memcpy(to, step + lo * of_image, local * of_image * sizeof *to);
         SIM_TRY(check_indices(in, k, to));
     }
 done:
@@ -109,16 +109,16 @@ done:
     return st;
 }
 
-static sim_status read_inputs(const sim_comm *comm, const cpc_options *o,
-                              const sim_arrays *a, inputs *in)
+static sim_status cpc_read_inputs(const sim_comm *comm, const cpc_options *o,
+                                  const sim_arrays *a, inputs *in)
 {
     sim_status st = SIM_OK;
 
     SIM_TRY(read_shapes(comm, o, a, in));
     SIM_TRY(read_negatives(a, in));
     const predict_spec *s = &in->spec;
-    size_t lo = s->images.blocks.lo, mine = sim_batch_images(&s->images);
-    size_t floats = mine * s->grid * s->grid * s->d, weights = s->steps * s->d * s->d;
+    size_t lo = s->images.blocks.lo, local = sim_batch_images(&s->images);
+    size_t floats = local * s->grid * s->grid * s->d, weights = s->steps * s->d * s->d;
     SIM_TRY(sim_alloc(&in->c, floats, "method/arrays"));
     SIM_TRY(sim_alloc(&in->z, floats, "method/arrays"));
     SIM_TRY(sim_alloc(&in->dc, floats, "method/arrays"));
@@ -128,14 +128,14 @@ static sim_status read_inputs(const sim_comm *comm, const cpc_options *o,
         sim_alloc(&in->grads,
                   sim_comm_sum_leaves_capacity(sim_comm_partition(comm), in->n, weights),
                   "method/arrays"));
-    SIM_TRY(a->floats(a->ctx, "context", lo, mine, false, in->c));
-    SIM_TRY(a->floats(a->ctx, "target", lo, mine, false, in->z));
+    SIM_TRY(a->floats(a->ctx, "context", lo, local, false, in->c));
+    SIM_TRY(a->floats(a->ctx, "target", lo, local, false, in->z));
     SIM_TRY(a->floats(a->ctx, "predictor", 0, s->steps, false, in->w));
 done:
     return st;
 }
 
-static void release_inputs(inputs *in)
+static void cpc_release_inputs(inputs *in)
 {
     sim_free(in->c);
     sim_free(in->z);
@@ -146,8 +146,8 @@ static void release_inputs(inputs *in)
     sim_free(in->negatives);
 }
 
-/* [d][d] turned: a prediction is c W, torch's linear layer x W^T. */
-static void turn(size_t d, const float *from, float *to)
+/* Transposes [d][d]: a prediction is c W, PyTorch's linear layer is x W^T. */
+static void transpose(size_t d, const float *from, float *to)
 {
     for (size_t i = 0; i < d; i++)
         for (size_t j = 0; j < d; j++)
@@ -158,19 +158,19 @@ static void load_weights(const inputs *in, predict *p)
 {
     size_t d = in->spec.d;
     for (size_t k = 0; k < in->spec.steps; k++)
-        turn(d, in->w + k * d * d, sim_net_weights(sim_predict_net(p, k)));
+        transpose(d, in->w + k * d * d, sim_net_weights(sim_predict_net(p, k)));
     sim_predict_updated(p);
 }
 
 static void draw_read(void *ctx, size_t k, int32_t *out)
 {
     const inputs *in = ctx;
-    size_t mine = sim_batch_images(&in->spec.images), g = in->spec.grid;
+    size_t local = sim_batch_images(&in->spec.images), g = in->spec.grid;
     size_t of_image = g * g * in->spec.n_negatives;
     size_t taken = sim_predict_rows(&in->spec, k) * g * in->spec.n_negatives;
 
-    for (size_t i = 0; i < mine; i++)
-        memcpy(out + i * taken, in->negatives + (k * mine + i) * of_image,
+    for (size_t i = 0; i < local; i++)
+        memcpy(out + i * taken, in->negatives + (k * local + i) * of_image,
                taken * sizeof *out);
 }
 
@@ -193,17 +193,17 @@ static sim_status put_weights(const sim_comm *comm, inputs *in, const sim_arrays
 {
     const predict_spec *s = &in->spec;
     size_t d = s->d;
-    sim_range mine = sim_partition_range(sim_comm_partition(comm), s->steps);
+    sim_range rows = sim_partition_range(sim_comm_partition(comm), s->steps);
 
     for (size_t k = 0; k < s->steps; k++)
-        turn(d, in->grads + k * d * d, in->w + k * d * d);
+        transpose(d, in->grads + k * d * d, in->w + k * d * d);
     const sim_tensor t = {.name = "dpredictor",
                           .type = SIM_F32,
                           .n_dims = 3,
                           .dims = {s->steps, d, d},
-                          .data = in->w + mine.lo * d * d,
-                          .row_lo = mine.lo,
-                          .row_hi = mine.hi};
+                          .data = in->w + rows.lo * d * d,
+                          .row_lo = rows.lo,
+                          .row_hi = rows.hi};
     return a->put(a->ctx, &t, 1);
 }
 
@@ -221,7 +221,7 @@ sim_status sim_cpc_compute(const sim_comm *comm, const void *opaque, const sim_a
                                  .draw = draw_read,
                                  .draw_ctx = &in};
 
-    st = read_inputs(comm, o, a, &in);
+    st = cpc_read_inputs(comm, o, a, &in);
     if (st == SIM_OK)
         st = sim_predict_create(&in.spec, &p);
     SIM_TRY(sim_comm_agree(comm, st));
@@ -236,6 +236,6 @@ sim_status sim_cpc_compute(const sim_comm *comm, const void *opaque, const sim_a
     *loss = report.loss;
 done:
     sim_predict_destroy(&p);
-    release_inputs(&in);
+    cpc_release_inputs(&in);
     return st;
 }

@@ -68,7 +68,7 @@ static const sim_method_default v2_defaults[] = {{"encoder.projector.layers", "2
 enum { QUERIES, KEYS, N_ROW_SETS }; /* of method_common.rows */
 
 /* Views of queries; keys have as many. */
-static size_t directions(const moco_options *o)
+static size_t moco_directions(const moco_options *o)
 {
     return o->symmetric ? 2 : 1;
 }
@@ -98,7 +98,7 @@ static method_spec moco_spec(const sim_method_env *env, const moco_options *o)
 {
     size_t gathered = env->batch * (size_t)env->encoder->projector_dim;
     return (method_spec){.model = sim_common_model(o),
-                         .views = directions(o),
+                         .views = moco_directions(o),
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
@@ -183,7 +183,7 @@ static void unshuffle_keys(method_common *m, const uint32_t *order)
 static void queue_loss(sim_queue *q, const moco_options *o, double t, unit_rows *queries,
                        const unit_rows *keys, sim_loss_report *report)
 {
-    size_t views = directions(o), floats = queries->n / views * queries->d;
+    size_t views = moco_directions(o), floats = queries->n / views * queries->d;
     const sim_cross_options loss = {.temperature = t,
                                     .factor = 1 / (double)views,
                                     .decoupled =
@@ -231,7 +231,7 @@ static void moco_updated(void *self)
     method_common *m = self;
     sim_common_updated(m);
     if (m->push_pending)
-        push_keys(m->queue, directions(m->options), &m->rows[KEYS]);
+        push_keys(m->queue, moco_directions(m->options), &m->rows[KEYS]);
     m->push_pending = false;
 }
 
@@ -282,11 +282,11 @@ typedef struct {
     sim_queue *queue;
 } moco_inputs;
 
-static sim_status read_inputs(const sim_comm *c, const moco_options *o,
-                              const sim_arrays *a, moco_inputs *in)
+static sim_status moco_read_inputs(const sim_comm *c, const moco_options *o,
+                                   const sim_arrays *a, moco_inputs *in)
 {
     sim_status st = SIM_OK;
-    size_t views = directions(o);
+    size_t views = moco_directions(o);
 
     SIM_TRY(sim_array_rows_read(c, a, "z", views, &in->queries));
     SIM_TRY(sim_array_rows_read_from(c, a, "k", 2 - views, views, &in->keys));
@@ -305,10 +305,10 @@ static sim_status moco_compute(const sim_comm *c, const void *options,
     moco_inputs in = {0};
     sim_loss_report report;
 
-    SIM_TRY(sim_comm_agree(c, read_inputs(c, o, a, &in)));
+    SIM_TRY(sim_comm_agree(c, moco_read_inputs(c, o, a, &in)));
     queue_loss(in.queue, o, o->softmax.temperature, &in.queries.rows, &in.keys.rows,
                &report);
-    push_keys(in.queue, directions(o), &in.keys.rows);
+    push_keys(in.queue, moco_directions(o), &in.keys.rows);
     SIM_TRY(sim_array_rows_write(a, "dz", &in.queries));
     SIM_TRY(sim_array_queue_write(a, in.queue, in.queries.shape.d));
     SIM_TRY(sim_temperature_put(a, &o->softmax, report.d_log_temperature));

@@ -161,7 +161,8 @@ typedef struct {
     sim_cross *cross;
 } mocov3_inputs;
 
-static sim_status read_inputs(const sim_comm *c, const sim_arrays *a, mocov3_inputs *in)
+static sim_status mocov3_read_inputs(const sim_comm *c, const sim_arrays *a,
+                                     mocov3_inputs *in)
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_array_rows_read(c, a, "p", VIEWS, &in->p));
@@ -182,7 +183,7 @@ static sim_status mocov3_compute(const sim_comm *c, const void *options,
     mocov3_inputs in = {.cross = NULL};
     sim_loss_report report;
 
-    SIM_TRY(sim_comm_agree(c, read_inputs(c, a, &in)));
+    SIM_TRY(sim_comm_agree(c, mocov3_read_inputs(c, a, &in)));
     symmetric_loss(in.cross, o, o->softmax.temperature, &in.p.rows, &in.k.rows, &report);
     SIM_TRY(sim_array_rows_write(a, "dp", &in.p));
     SIM_TRY(sim_temperature_put(a, &o->softmax, report.d_log_temperature));

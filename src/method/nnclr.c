@@ -191,7 +191,8 @@ typedef struct {
     sim_cross *cross;
 } nnclr_inputs;
 
-static sim_status read_inputs(const sim_comm *c, const sim_arrays *a, nnclr_inputs *in)
+static sim_status nnclr_read_inputs(const sim_comm *c, const sim_arrays *a,
+                                    nnclr_inputs *in)
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_array_rows_read(c, a, "z", VIEWS, &in->z));
@@ -207,7 +208,7 @@ done:
     return st;
 }
 
-static void release_inputs(nnclr_inputs *in)
+static void nnclr_release_inputs(nnclr_inputs *in)
 {
     sim_array_rows_release(&in->z);
     sim_array_rows_release(&in->p);
@@ -237,8 +238,8 @@ done:
     return st;
 }
 
-static sim_status write_results(const sim_arrays *a, const nnclr_options *o,
-                                nnclr_inputs *in, const sim_loss_report *report)
+static sim_status nnclr_write_results(const sim_arrays *a, const nnclr_options *o,
+                                      nnclr_inputs *in, const sim_loss_report *report)
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_array_rows_write(a, "dp", &in->p));
@@ -257,14 +258,14 @@ static sim_status nnclr_compute(const sim_comm *c, const void *options,
     nnclr_inputs in = {.queue = NULL};
     sim_loss_report report = {0};
 
-    SIM_TRY(sim_comm_agree(c, read_inputs(c, a, &in)));
+    SIM_TRY(sim_comm_agree(c, nnclr_read_inputs(c, a, &in)));
     neighbour_loss(in.queue, in.cross, o, o->softmax.temperature, &in.z.rows, &in.p.rows,
                    &in.nn, &report);
     sim_queue_push(in.queue, in.z.rows.z); /* view 1 */
-    SIM_TRY(write_results(a, o, &in, &report));
+    SIM_TRY(nnclr_write_results(a, o, &in, &report));
     *loss = report.loss;
 done:
-    release_inputs(&in);
+    nnclr_release_inputs(&in);
     return st;
 }
 

@@ -1,10 +1,10 @@
 /*
- * predict.c - CPC's comparison, one step k after the other.
+ * predict.c - the predictions of CPC, one step k at a time.
  *
- * Rows of contexts that have a target k below are packed, mapped by W_k, and compared with
- * the packed targets; gradients go back the same way and are added up in order of k.
- * van den Oord et al. 2018, arXiv 1807.03748, equations 3 and 4.
- * Invariant: a step's buffers are the next one's; nothing is taken from memory here.
+ * The contexts that have a target k rows below are packed, mapped by W_k and compared with the
+ * packed targets. Gradients are unpacked the same way and accumulated in ascending order of k.
+ * Paper: van den Oord et al. 2018, arXiv 1807.03748, equations 3 and 4.
+ * Invariant: all steps share the same buffers; a step allocates nothing.
  */
 #include "predict.h"
 
@@ -17,15 +17,15 @@
 #include <math.h>
 #include <string.h>
 
-enum { FIRST_SALT = 16 /* of the heads' draws; others' are below */ };
+enum { FIRST_SALT = 16 /* of the initial weights; smaller ones belong to other heads */ };
 
 struct predict {
     predict_spec spec;
     sim_reducer reducer;
-    sim_net *net[MOST_STEPS];
-    sim_tape *tape[MOST_STEPS];
-    sim_cross *cross[MOST_STEPS];
-    sim_sampled *sampled[MOST_STEPS];
+    sim_net *net[MAX_STEPS];
+    sim_tape *tape[MAX_STEPS];
+    sim_cross *cross[MAX_STEPS];
+    sim_sampled *sampled[MAX_STEPS];
     /* [images][rows][grid][d] of a step: contexts, predictions, targets; gradients.  With
      * drawn negatives db has every target, [images][grid][grid][d]. */
     float *in, *a, *b, *din, *da, *db;
@@ -44,7 +44,7 @@ size_t sim_predict_rows(const predict_spec *s, size_t k)
     return s->grid - offset_of(s, k);
 }
 
-/* Anchors of an image. */
+/* Anchors per image at step k. */
 static size_t anchors_of(const predict_spec *s, size_t k)
 {
     return sim_predict_rows(s, k) * s->grid;
@@ -72,8 +72,8 @@ static sim_sampled_shape sampled_of(const predict_spec *s, size_t k)
                                .m = s->n_negatives};
 }
 
-/* Uniform in +- 1/d: logits, sums of d x d products of rows of any length, start small, and
- * the loss near that of a guess. */
+/* Uniform in [-1/d, 1/d]: a logit is a sum of d x d products of unnormalized rows, so small
+ * weights keep the initial loss near that of a uniform prediction. */
 static sim_head_spec head_of(const predict_spec *s, size_t k)
 {
     static const sim_batchnorm_options none = {0};
@@ -88,7 +88,7 @@ static sim_head_spec head_of(const predict_spec *s, size_t k)
                            .salt = FIRST_SALT + (uint32_t)k};
 }
 
-/* Of all ranks; positives and negatives are told by such a number. */
+/* Patches in the global batch; positives and negatives are flat indices into it. */
 static size_t patches_of_batch(const predict_spec *s)
 {
     return s->images.n_blocks * s->images.slots * s->grid * s->grid;
@@ -105,8 +105,8 @@ sim_status sim_predict_check(const predict_spec *s)
               "method.steps: %zu steps below %zu skipped rows leave a grid of %zu x %zu; "
               "nearest: %zu",
               s->steps, s->skip, s->grid, s->grid, s->grid - 1 - s->skip);
-    SIM_CHECK(s->steps <= MOST_STEPS, SIM_E_CONFIG, "method.steps: %zu, at most %d",
-              s->steps, MOST_STEPS);
+    SIM_CHECK(s->steps <= MAX_STEPS, SIM_E_CONFIG, "method.steps: %zu, at most %d",
+              s->steps, MAX_STEPS);
     SIM_CHECK(patches_of_batch(s) <= INT32_MAX, SIM_E_CONFIG,
               "method.grid: %zu x %zu patches of each of %zu images are more than the "
               "%d that a batch may have; nearest batch: %zu",
@@ -142,7 +142,7 @@ static sim_status create_buffers(predict *p)
     sim_status st = SIM_OK;
     const predict_spec *s = &p->spec;
     size_t images = sim_batch_images(&s->images);
-    size_t anchors = images * anchors_of(s, 0); /* the first step has most */
+    size_t anchors = images * anchors_of(s, 0); /* the first step has the most */
     size_t targets = s->n_negatives ? images * s->grid * s->grid : anchors;
 
     SIM_TRY(sim_alloc(&p->in, anchors * s->d, "method/predict"));
@@ -195,7 +195,7 @@ void sim_predict_destroy(predict **out)
     predict *p = *out;
     if (!p)
         return;
-    for (size_t k = 0; k < MOST_STEPS; k++) {
+    for (size_t k = 0; k < MAX_STEPS; k++) {
         sim_tape_destroy(&p->tape[k]);
         sim_net_destroy(&p->net[k]);
         sim_cross_destroy(&p->cross[k]);
@@ -253,9 +253,9 @@ void sim_predict_updated(predict *p)
         sim_net_pack(p->net[k], true);
 }
 
-/* ---- between grids and the rows of a step ---- */
+/* ---- packing of the rows of a step ---- */
 
-/* Of every image `floats` numbers from `at` on, of `image` in all. */
+/* Copies `floats` numbers at offset `at` of each image of `image` numbers. */
 typedef struct {
     size_t image, at, floats;
     const float *from;
@@ -279,7 +279,7 @@ static void add_image(size_t i, void *ctx)
         to[j] += q->scale * from[j];
 }
 
-/* Rows from `row` on, as many as step k has anchors in. */
+/* Packs the rows of step k, starting at `row`. */
 static part_of_grid part(const predict *p, size_t k, size_t row)
 {
     const predict_spec *s = &p->spec;
@@ -317,7 +317,7 @@ typedef struct {
     int32_t *out;
 } draw_call;
 
-/* All draws of an anchor; `own` is its target, which no draw is. */
+/* Draws the negatives of an anchor; `own` is its target, which is never drawn. */
 static void draw_anchor(const predict_spec *s, sim_random r, uint32_t own, int32_t *out)
 {
     uint32_t others = (uint32_t)patches_of_batch(s) - 1;
@@ -353,9 +353,9 @@ void sim_predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t s
     sim_for(sim_batch_images(&spec->images), draw_image, &q);
 }
 
-/* ---- the comparison of a step ---- */
+/* ---- loss of a step ---- */
 
-/* The flat index of every anchor's own target. */
+/* The flat index of the target of each anchor. */
 static void fill_positives(predict *p, size_t k)
 {
     const predict_spec *s = &p->spec;
@@ -366,7 +366,7 @@ static void fill_positives(predict *p, size_t k)
                 (int32_t)(((first + i) * s->grid + offset_of(s, k)) * s->grid + j);
 }
 
-/* Fills da and db. */
+/* Computes da and db. */
 static void compare(predict *p, const predict_options *o, size_t k, const float *z,
                     sim_loss_report *r)
 {

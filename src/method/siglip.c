@@ -125,8 +125,8 @@ static sim_status siglip_about(void *self, char **text)
 
 /* ---- simile loss ---- */
 
-static sim_status write_results(const sim_arrays *a, double scale, array_rows *r,
-                                const sim_loss_report *report)
+static sim_status siglip_write_results(const sim_arrays *a, double scale, array_rows *r,
+                                       const sim_loss_report *report)
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_array_rows_write(a, "dz", r));
@@ -152,7 +152,7 @@ static sim_status siglip_compute(const sim_comm *c, const void *options,
         st = sim_cross_create(c, &one, &e);
     SIM_TRY(sim_comm_agree(c, st));
     sigmoid_loss(e, o->scale, o->bias, &r.rows, &report);
-    SIM_TRY(write_results(a, o->scale, &r, &report));
+    SIM_TRY(siglip_write_results(a, o->scale, &r, &report));
     *loss = report.loss;
 done:
     sim_cross_destroy(&e);

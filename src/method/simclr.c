@@ -177,7 +177,8 @@ static const char *simclr_reduction(const void *options)
                : "mean over anchors";
 }
 
-static sim_status describe(const method_common *m, const char *negatives, char **text)
+static sim_status simclr_describe_loss(const method_common *m, const char *negatives,
+                                       char **text)
 {
     const simclr_options *o = m->options;
     char temperature_text[64];
@@ -193,12 +194,12 @@ static sim_status describe(const method_common *m, const char *negatives, char *
 
 static sim_status simclr_about(void *self, char **text)
 {
-    return describe(self, "", text);
+    return simclr_describe_loss(self, "", text);
 }
 
 static sim_status supcon_about(void *self, char **text)
 {
-    return describe(self, " minus those of its label", text);
+    return simclr_describe_loss(self, " minus those of its label", text);
 }
 
 /* ---- simile loss ---- */
@@ -220,7 +221,7 @@ done:
     return st;
 }
 
-static sim_status read_labels(const sim_arrays *a, size_t n, int32_t **out)
+static sim_status simclr_read_labels(const sim_arrays *a, size_t n, int32_t **out)
 {
     sim_status st = SIM_OK;
     size_t dims[SIM_MAX_DIMS];
@@ -247,7 +248,7 @@ static sim_status compute_ntxent(const sim_comm *c, const simclr_options *o,
     if (st == SIM_OK)
         st = sim_array_rows_read(c, a, "z", views, &r);
     if (st == SIM_OK && by_label)
-        st = read_labels(a, r.shape.n, &labels);
+        st = simclr_read_labels(a, r.shape.n, &labels);
     if (st == SIM_OK)
         st = sim_contrast_create(c, &r.shape, &e);
     SIM_TRY(sim_comm_agree(c, st));

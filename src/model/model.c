@@ -101,8 +101,7 @@ static sim_status create_net(const sim_model_layout *layout, int net, sim_net **
                            out);
 }
 
-sim_status sim_model_create(const sim_model_layout *layout, unsigned nets,
-                            sim_model *out)
+sim_status sim_model_create(const sim_model_layout *layout, unsigned nets, sim_model *out)
 {
     sim_status st = SIM_OK;
     sim_model m = {.net = {NULL}};

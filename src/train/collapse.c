@@ -16,8 +16,8 @@
 
 static const double least = 0.1; /* of 1/sqrt(d) */
 
-static void describe(int64_t step, double embedding_std, size_t dim, char *out,
-                     size_t out_bytes)
+static void describe_collapse(int64_t step, double embedding_std, size_t dim, char *out,
+                              size_t out_bytes)
 {
     double full = 1 / sqrt((double)dim);
     (void)snprintf(
@@ -43,7 +43,7 @@ sim_status sim_collapse_check(sim_collapse_guard *g, const sim_progress *p,
         g->is_collapsed = false;
         goto done;
     }
-    describe(p->at.step, embedding_std, z->dim, text, sizeof text);
+    describe_collapse(p->at.step, embedding_std, z->dim, text, sizeof text);
     SIM_CHECK(action != SIM_COLLAPSE_STOP, SIM_E_BUG,
               "%s.  Checkpoints up to step %lld precede the collapse (guard.collapse)",
               text, (long long)g->healthy_step);

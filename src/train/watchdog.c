@@ -60,7 +60,7 @@ static void record_path(const sim_watchdog *w, int rank, char *out, size_t out_b
 }
 
 /* Opens and closes the file each time: on NFS, other hosts see the contents of closed files. */
-static sim_status publish(sim_watchdog *w)
+static sim_status publish_heartbeat(sim_watchdog *w)
 {
     sim_status st = SIM_OK;
     int fd = -1;
@@ -217,7 +217,7 @@ static void add_others(note *to, const sim_watchdog *w, const bool *behind, int 
     add_position(to, &w->peers[r].last);
 }
 
-static void describe(const sim_watchdog *w, note *to)
+static void describe_delay(const sim_watchdog *w, note *to)
 {
     bool *behind = NULL;
     int size = w->options.size, named = 0;
@@ -244,7 +244,7 @@ static void describe(const sim_watchdog *w, note *to)
 static void report_ranks(const sim_watchdog *w, sim_hang event)
 {
     note n;
-    describe(w, &n);
+    describe_delay(w, &n);
     w->options.report(w->options.ctx, event, n.text);
 }
 
@@ -290,7 +290,7 @@ bool sim_watchdog_tick(sim_watchdog *w, double elapsed_s)
 
     if (elapsed_s > 2 * w->tick_s) /* the process was stopped in between */
         elapsed_s = 2 * w->tick_s;
-    SIM_IGNORE(publish(w)); /* after a failure, others see a silent rank */
+    SIM_IGNORE(publish_heartbeat(w)); /* after a failure, others see a silent rank */
     if (w->record.beats != w->beats) {
         note_progress(w, w->record.beats);
         return true;
@@ -354,7 +354,7 @@ static sim_status write_first_record(sim_watchdog *w)
     record_path(w, w->options.rank, w->own_path, sizeof w->own_path);
     SIM_TRY(sim_file_open_append(w->own_path, &fd)); /* creates it */
     SIM_TRY(sim_file_close(&fd, w->own_path));
-    SIM_TRY(publish(w));
+    SIM_TRY(publish_heartbeat(w));
 done:
     return st;
 }

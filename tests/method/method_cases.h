@@ -67,7 +67,7 @@ static inline void set_value(const sim_option *o, const char *value, void *optio
 {
     void *to = (char *)options + o->offset;
     if (o->type == SIM_OPTION_INT)
-        *(int64_t *)to = strtoll(value, NULL, 10); /* a word stands for 0 */
+        *(int64_t *)to = strtoll(value, NULL, 10); /* a word means 0 */
     else if (o->type == SIM_OPTION_REAL)
         *(double *)to = strtod(value, NULL);
     else if (o->type == SIM_OPTION_BOOL)
