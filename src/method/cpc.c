@@ -24,7 +24,7 @@ static const sim_option cpc_rows[] = {
     KEYS_TEMPERATURE(cpc_options, 1000, "1.0"),
     KEY_INT(cpc_options, "grid", grid, 2, 32, "7", "patches",
             "per side of an image; neighbours overlap by half"),
-    KEY_INT(cpc_options, "steps", steps, 1, MOST_STEPS, "5", "rows",
+    KEY_INT(cpc_options, "steps", steps, 1, MAX_STEPS, "5", "rows",
             "below a context that are predicted"),
     KEY_INT(cpc_options, "skip", skip, 0, 30, "0", "rows",
             "left out between a context and the first step"),

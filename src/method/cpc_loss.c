@@ -38,9 +38,9 @@ static sim_status read_shapes(const sim_comm *comm, const cpc_options *o,
     SIM_CHECK(memcmp(c, z, 4 * sizeof *c) == 0, SIM_E_DATA,
               "/target is %zu x %zu x %zu x %zu, but /context is %zu x %zu x %zu x %zu",
               z[0], z[1], z[2], z[3], c[0], c[1], c[2], c[3]);
-    SIM_CHECK(w[0] >= 1 && w[0] <= MOST_STEPS && w[1] == c[3] && w[2] == c[3], SIM_E_DATA,
+    SIM_CHECK(w[0] >= 1 && w[0] <= MAX_STEPS && w[1] == c[3] && w[2] == c[3], SIM_E_DATA,
               "/predictor is %zu x %zu x %zu, expected 1 to %d steps of %zu x %zu", w[0],
-              w[1], w[2], MOST_STEPS, c[3], c[3]);
+              w[1], w[2], MAX_STEPS, c[3], c[3]);
     size_t skip = (size_t)o->skip, rows_left = c[1] - 1 > skip ? c[1] - 1 - skip : 0;
     SIM_CHECK(w[0] <= rows_left, SIM_E_DATA,
               "/predictor has %zu steps, but below %zu skipped rows a grid of %zu has "

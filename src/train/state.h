@@ -267,13 +267,13 @@ SIM_MUST_USE sim_status sim_hash_trace_loss(const sim_hash_trace *h, int64_t ste
 SIM_MUST_USE sim_status sim_hash_trace_update(const sim_hash_trace *h, int64_t step);
 
 /* replica.c: do all ranks hold the same state?  `check` is collective; nothing is done twice
- * at a step.  Fails: SIM_E_BUG on all ranks alike, naming the ranks that differ. */
+ * at a step.  Errors: SIM_E_BUG on all ranks alike, naming the ranks that differ. */
 SIM_MUST_USE sim_status sim_replica_create(const sim_comm *c, const sim_run *run,
                                            const sim_learner *learner, sim_replica **out);
 void sim_replica_destroy(sim_replica **out);
 SIM_MUST_USE sim_status sim_replica_check(sim_replica *r, int64_t step);
 
-/* collapse.c: checks the embedding standard deviation of an interval.  Fails: SIM_E_BUG, on all ranks
+/* collapse.c: checks the embedding standard deviation of an interval.  Errors: SIM_E_BUG, on all ranks
  * alike. */
 SIM_MUST_USE sim_status sim_collapse_check(sim_collapse_guard *g, const sim_progress *p,
                                            const sim_embeddings *z, double embedding_std);
