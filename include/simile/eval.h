@@ -79,12 +79,27 @@ SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *option
 size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
                      size_t n_train, size_t n_test);
 
+/* The labels of a test set in the class numbers of a training set. */
+typedef struct {
+    int32_t *labels;  /* [test images], owned */
+    size_t n_classes; /* of the training set, then those that only the test set has */
+} sim_class_match;
+/*
+ * Matches the classes of two data sets with labels: by name if both have names, otherwise by
+ * number. Warns of classes that the training set lacks, of different numbers of classes without
+ * names, and of images that are in both sets. Local.
+ * Errors: SIM_E_DATA (no class in common).
+ */
+SIM_MUST_USE sim_status sim_classes_match(const sim_dataset *train,
+                                          const sim_dataset *test, sim_class_match *out);
+void sim_class_match_clear(sim_class_match *m);
+
 /* Embeds both sets, then calls sim_knn; both have labels and images of the same shape.
  * Collective. */
 SIM_MUST_USE sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
                                    const sim_embedder *e, const sim_dataset *train,
-                                   const sim_dataset *test, int loader_threads,
-                                   sim_knn_result *out);
+                                   const sim_dataset *test, const sim_class_match *match,
+                                   int loader_threads, sim_knn_result *out);
 /* Errors: SIM_E_DATA naming both if their images differ in shape.  Local. */
 SIM_MUST_USE sim_status sim_knn_same_shape(const sim_dataset *a, const sim_dataset *b);
 

@@ -10,6 +10,8 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <string.h>
+
 typedef struct {
     const char *run, *data, *out;
 } arguments;
@@ -61,6 +63,44 @@ done:
     return st;
 }
 
+/* Number of each image in the data set. */
+static sim_status write_ids(sim_h5 *f, size_t n)
+{
+    sim_status st = SIM_OK;
+    int64_t *id = NULL;
+
+    SIM_TRY(sim_alloc(&id, n, "cli/embeddings"));
+    for (size_t i = 0; i < n; i++)
+        id[i] = (int64_t)i;
+    const sim_tensor t = {.type = SIM_I64, .n_dims = 1, .dims = {n}, .data = id};
+    SIM_TRY(sim_h5_write(f, "/id", &t));
+done:
+    sim_free(id);
+    return st;
+}
+
+static sim_status write_class_names(sim_h5 *f, const sim_dataset *d)
+{
+    sim_status st = SIM_OK;
+    size_t n = sim_dataset_about(d)->n_classes, width = 1;
+    void *text = NULL;
+
+    if (n == 0 || !sim_dataset_class_name(d, n - 1))
+        goto done;
+    for (size_t k = 0; k < n; k++)
+        width = strlen(sim_dataset_class_name(d, k)) > width
+                    ? strlen(sim_dataset_class_name(d, k))
+                    : width;
+    SIM_TRY(sim_alloc_bytes(n, width, "cli/embeddings", &text));
+    for (size_t k = 0; k < n; k++)
+        memcpy((char *)text + k * width, sim_dataset_class_name(d, k),
+               strlen(sim_dataset_class_name(d, k)));
+    SIM_TRY(sim_h5_write_strings(f, "/classes", n, width, text));
+done:
+    sim_free(text);
+    return st;
+}
+
 /* `projections` is NULL if the method has no projector. */
 static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
                                    const char *checkpoint, const sim_tensor *features,
@@ -71,13 +111,16 @@ static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
     const void *image = NULL;
     size_t n_bytes = 0, n = features->dims[0];
     size_t projected = projections ? projections->dims[1] : 0;
-    size_t need = n * (features->dims[1] + projected + 1) * 4;
+    char *names = NULL;
+    size_t width = 0;
     const sim_tensor labels = {.type = SIM_I32,
                                .n_dims = 1,
                                .dims = {n},
                                .data = (void *)(uintptr_t)sim_dataset_labels(d)};
 
-    SIM_TRY(sim_h5_create_image(need, &f));
+    SIM_TRY(sim_dataset_read_names(d, &width, &names));
+    size_t row = (features->dims[1] + projected + 1) * sizeof(float) + sizeof(int64_t);
+    SIM_TRY(sim_h5_create_image(n * (row + width), &f));
     SIM_TRY(sim_h5_write_attribute_text(f, "format", "simile-embeddings"));
     SIM_TRY(
         sim_h5_write_attribute_text(f, "fingerprint", sim_dataset_about(d)->fingerprint));
@@ -87,6 +130,10 @@ static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
         SIM_TRY(sim_h5_write(f, "/projections", projections));
     if (labels.data)
         SIM_TRY(sim_h5_write(f, "/labels", &labels));
+    SIM_TRY(write_class_names(f, d));
+    SIM_TRY(write_ids(f, n));
+    if (names)
+        SIM_TRY(sim_h5_write_strings(f, "/name", n, width, names));
     SIM_TRY(sim_h5_image(f, &image, &n_bytes));
     const sim_piece piece = {image, n_bytes};
     SIM_TRY(sim_file_replace(a->out, &piece, 1));
@@ -98,6 +145,7 @@ static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
                 features->dims[1]);
 done:
     sim_h5_close(&f);
+    sim_free(names);
     return st;
 }
 
@@ -170,9 +218,10 @@ sim_status sim_command_embed(int argc, char **argv)
         .doc =
             "Writes an HDF5 file with /features (outputs of the backbone) and "
             "/projections "
-            "(outputs of the projector, if the method has one) of every image of a "
-            "data set, and /labels if the data set has labels.  With cpc, both are the "
-            "mean over the patches of an image."};
+            "(outputs of the projector, if the method has one) of every image of a data "
+            "set, its number /id, and its /name and /labels if the data set has them.  "
+            "With "
+            "cpc, features and projections are the mean over the patches of an image."};
     arguments a = {0};
 
     sim_cli_parse(&argp, argc, argv, &a);

@@ -88,6 +88,7 @@ typedef struct {
     sim_checkpoint *checkpoint;
     sim_job *job;
     sim_dataset *train, *test;
+    sim_class_match match;
     sim_embedder embedder;
 } inputs;
 
@@ -112,6 +113,7 @@ static sim_status open_inputs(const arguments *a, inputs *in)
     SIM_TRY(check_labels(in->train));
     SIM_TRY(check_labels(in->test));
     SIM_TRY(sim_knn_same_shape(in->train, in->test));
+    SIM_TRY(sim_classes_match(in->train, in->test, &in->match));
     SIM_TRY(sim_embedder_open(in->checkpoint, in->job, sim_dataset_about(in->train),
                               false, &in->embedder));
 done:
@@ -121,6 +123,7 @@ done:
 static void close_inputs(inputs *in)
 {
     sim_embedder_close(&in->embedder);
+    sim_class_match_clear(&in->match);
     sim_dataset_close(&in->train);
     sim_dataset_close(&in->test);
     sim_checkpoint_close(&in->checkpoint);
@@ -173,8 +176,8 @@ static sim_status run_knn(const sim_comm *c, void *ctx)
 
     SIM_TRY(sim_checkpoint_open(c, a->run, &in.checkpoint));
     SIM_TRY(sim_comm_agree(c, open_inputs(a, &in)));
-    SIM_TRY(sim_knn_of(c, &a->knn, &in.embedder, in.train, in.test, a->loader_threads,
-                       &result));
+    SIM_TRY(sim_knn_of(c, &a->knn, &in.embedder, in.train, in.test, &in.match,
+                       a->loader_threads, &result));
     SIM_TRY(print_result(c, a, &in, &result));
 done:
     close_inputs(&in);

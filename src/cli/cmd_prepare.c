@@ -67,7 +67,10 @@ static const struct argp_option options[] = {
     {"images-key", KEY_IMAGES, "NAME", 0,
      "HDF5: data set of the images (default: images, x, image, data, ...)", 0},
     {"labels-key", KEY_LABELS_KEY, "NAME", 0,
-     "HDF5: data set of the labels (default: labels, ans, y, ..., or no labels)", 0},
+     "HDF5: data set of the labels (default: labels, ans, y, ..., or no labels); none: "
+     "no "
+     "labels",
+     0},
     {"path", KEY_PATH, "GROUP", 0, "HDF5: group whose members are the classes", 0},
     {"threads", KEY_THREADS, "T", 0,
      "threads (default: OMP_NUM_THREADS, or the available cores); the result has the "
@@ -280,23 +283,30 @@ sim_status sim_command_prepare(int argc, char **argv)
         .parser = parse_prepare_option,
         .args_doc = "SOURCE --out FILE.h5",
         .doc =
-            "Converts images into a data set.  Sources are directories and tar archives "
-            "of "
-            "JPEG and PNG photos, HDF5 files, idx files (MNIST), and the binary versions "
+            "Converts images into a data set.  Sources are directories, tar and zip "
+            "archives "
+            "of JPEG and PNG photos, HDF5 files, idx files (MNIST), and the binary "
+            "versions "
             "of CIFAR-10, CIFAR-100 and STL-10.\v"
-            "The class of a photo is the name of its directory.  An interrupted "
-            "conversion "
-            "is resumed by the same command.  Under mpirun or srun, the ranks share the "
-            "images (each with --threads threads), and the first rank joins the parts.  "
-            "The result has the same bytes as that of one process; while parts are "
+            "The class of a photo is the name of the directory below the source, or "
+            "below the "
+            "split.  Images that are excluded are counted in warnings.  An interrupted "
+            "conversion is resumed by the same command.  Under mpirun or srun, the ranks "
+            "share the images (each with --threads threads), and the first rank joins "
+            "the "
+            "parts.  The result has the same bytes as that of one process; while parts "
+            "are "
             "joined, the disk holds the data twice.  HDF5 files should come from a "
-            "trusted source: the HDF5 library is not hardened against malicious "
-            "files.\n\n"
+            "trusted "
+            "source: the HDF5 library is not hardened against malicious files.\n\n"
             "Examples:\n"
             "  simile prepare cifar-10-binary.tar.gz --out train.h5\n"
             "  simile prepare imagenet/ --size 160 --out train.h5\n"
             "  simile prepare imagenet/ --split val --size 160 --out test.h5\n"
             "  simile prepare ILSVRC2012_img_train.tar --size 160 --out train.h5\n"
+            "  simile prepare photos/ --size 160 --holdout 0.1 --out train.h5\n"
+            "  simile prepare photos/ --size 160 --holdout 0.1 --split test --out "
+            "test.h5\n"
             "  simile prepare stl10_binary.tar.gz --split unlabeled --out train.h5\n"
             "  simile prepare Galaxy10.h5 --out train.h5\n"
             "  simile prepare cells.h5 --images-key raw/rgb --labels-key raw/type --out "

@@ -265,18 +265,18 @@ done:
 
 sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
                       const sim_embedder *e, const sim_dataset *train,
-                      const sim_dataset *test, int loader_threads, sim_knn_result *out)
+                      const sim_dataset *test, const sim_class_match *match,
+                      int loader_threads, sim_knn_result *out)
 {
     sim_status st = SIM_OK;
     const sim_dataset_info *a = sim_dataset_about(train), *b = sim_dataset_about(test);
-    size_t classes = a->n_classes > b->n_classes ? a->n_classes : b->n_classes;
     float *bank = NULL, *queries = NULL;
 
     SIM_TRY(sim_embed(c, e, train, loader_threads, &bank, NULL));
     SIM_TRY(sim_embed(c, e, test, loader_threads, &queries, NULL));
-    SIM_TRY(sim_knn(c, options, sim_net_dim(e->backbone), classes,
+    SIM_TRY(sim_knn(c, options, sim_net_dim(e->backbone), match->n_classes,
                     &(sim_knn_set){a->n_images, bank, sim_dataset_labels(train)},
-                    &(sim_knn_set){b->n_images, queries, sim_dataset_labels(test)}, out));
+                    &(sim_knn_set){b->n_images, queries, match->labels}, out));
 done:
     sim_free(bank);
     sim_free(queries);

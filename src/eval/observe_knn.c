@@ -55,6 +55,7 @@ const sim_option_table sim_evaluate_table = {.section = "evaluate",
 struct sim_online_knn {
     sim_evaluate_options options;
     sim_dataset *test;
+    sim_class_match match;
     int loader_threads;
     size_t size; /* of a view; 0: as stored */
 };
@@ -101,6 +102,7 @@ sim_status sim_online_knn_create(const sim_job *job, const sim_evaluate_options 
     w->loader_threads = (int)job->train.loader_threads;
     w->size = (size_t)job->augment.size;
     SIM_TRY(sim_knn_inputs(job, &train, &w->test));
+    SIM_TRY(sim_classes_match(train, w->test, &w->match));
     *out = w;
     w = NULL;
 done:
@@ -114,6 +116,7 @@ void sim_online_knn_destroy(sim_online_knn **w)
     if (!*w)
         return;
     sim_dataset_close(&(*w)->test);
+    sim_class_match_clear(&(*w)->match);
     SIM_FREE(*w);
 }
 
@@ -143,8 +146,8 @@ sim_status sim_online_knn_plan(const sim_job *job, const sim_evaluate_options *o
     spec.h = cut.patch_h;
     spec.w = cut.patch_w;
     SIM_TRY(sim_evaluator_plan(&spec, &evaluator, workspace));
-    *held = test->n_images *
-            (sizeof(int32_t) + sizeof(sim_hash) + (test->encoded ? sizeof(uint64_t) : 0));
+    *held = test->n_images * (2 * sizeof(int32_t) + sizeof(sim_hash) +
+                              (test->encoded ? sizeof(uint64_t) : 0));
     size_t views = evaluator + sim_embed_bytes(&cut, dim, (int)job->train.loader_threads);
     size_t search = sim_knn_bytes(p, &options->knn, dim, train->n_images, test->n_images);
     *peak = (views > search ? views : search) +
@@ -220,7 +223,7 @@ static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *st
         goto done;
     SIM_TRY(borrow_encoder(w, t, &e));
     SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &e, sim_train_data(t), w->test,
-                       w->loader_threads, &r));
+                       &w->match, w->loader_threads, &r));
     SIM_TRY(
         publish_result(w, &r, sim_train_step(t), epochs, sim_clock_s() - start, stream));
 done:

@@ -1,0 +1,153 @@
+/*
+ * classes.c - compares the classes and images of a training set and a test set.
+ *
+ * The number of a class depends on which classes a data set has, so two data sets are matched
+ * by class name. Called before an evaluation by cmd_evaluate and by the online kNN.
+ */
+#include "simile/eval.h"
+
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool has_names(const sim_dataset *d)
+{
+    size_t n = sim_dataset_about(d)->n_classes;
+    return n > 0 && sim_dataset_class_name(d, 0) && sim_dataset_class_name(d, n - 1);
+}
+
+/* Number of the class of that name; n_classes if there is none. */
+static size_t find_class(const sim_dataset *d, const char *name)
+{
+    size_t n = sim_dataset_about(d)->n_classes, k = 0;
+    while (k < n && strcmp(sim_dataset_class_name(d, k), name) != 0)
+        k++;
+    return k;
+}
+
+/* Appends "NAME, " while there is space. */
+static void append_name(char *list, size_t list_bytes, const char *name)
+{
+    size_t used = strlen(list);
+    if (used + strlen(name) + 8 < list_bytes)
+        (void)snprintf(list + used, list_bytes - used, "%s%s", used ? ", " : "", name);
+    else if (used + 6 < list_bytes && list[used - 1] != '.')
+        (void)snprintf(list + used, list_bytes - used, ", ...");
+}
+
+/* number [classes of test]: the class in the training set; new numbers for the others. */
+static sim_status match_names(const sim_dataset *train, const sim_dataset *test,
+                              int32_t *number, size_t *n_classes)
+{
+    sim_status st = SIM_OK;
+    size_t n_train = sim_dataset_about(train)->n_classes, n_lacking = 0;
+    size_t n_test = sim_dataset_about(test)->n_classes;
+    char lacking[256] = "";
+
+    for (size_t k = 0; k < n_test; k++) {
+        size_t at = find_class(train, sim_dataset_class_name(test, k));
+        if (at == n_train) {
+            at = n_train + n_lacking++;
+            append_name(lacking, sizeof lacking, sim_dataset_class_name(test, k));
+        }
+        number[k] = (int32_t)at;
+    }
+    SIM_CHECK(n_lacking < n_test, SIM_E_DATA,
+              "%s and %s have no class in common (%s is not one of %s, ...)",
+              sim_dataset_path(train), sim_dataset_path(test),
+              sim_dataset_class_name(test, 0), sim_dataset_class_name(train, 0));
+    if (n_lacking)
+        sim_log_warn("%zu of %zu classes of %s are not in %s, so their images cannot be "
+                     "classified correctly: %s",
+                     n_lacking, n_test, sim_dataset_path(test), sim_dataset_path(train),
+                     lacking);
+    *n_classes = n_train + n_lacking;
+done:
+    return st;
+}
+
+/* Without names, labels are compared as numbers. */
+static void match_numbers(const sim_dataset *train, const sim_dataset *test,
+                          int32_t *number, size_t *n_classes)
+{
+    size_t a = sim_dataset_about(train)->n_classes;
+    size_t b = sim_dataset_about(test)->n_classes;
+
+    for (size_t k = 0; k < b; k++)
+        number[k] = (int32_t)k;
+    *n_classes = a > b ? a : b;
+    if (a != b)
+        sim_log_warn("%s has %zu classes and %s has %zu; without class names in both, "
+                     "labels are compared as numbers",
+                     sim_dataset_path(train), a, sim_dataset_path(test), b);
+}
+
+/* ---- images in both ---- */
+
+static int by_digest(const void *a, const void *b)
+{
+    const sim_hash *x = a, *y = b;
+    if (x->high != y->high)
+        return x->high < y->high ? -1 : 1;
+    return (x->low > y->low) - (x->low < y->low);
+}
+
+static sim_status warn_of_common_images(const sim_dataset *train, const sim_dataset *test)
+{
+    sim_status st = SIM_OK;
+    size_t n_train = sim_dataset_about(train)->n_images, n_common = 0;
+    size_t n_test = sim_dataset_about(test)->n_images;
+    sim_hash *sorted = NULL;
+
+    SIM_TRY(sim_alloc(&sorted, n_train, "eval/digests"));
+    for (size_t i = 0; i < n_train; i++)
+        sorted[i] = sim_dataset_digest(train, i);
+    qsort(sorted, n_train, sizeof *sorted, by_digest);
+    for (size_t i = 0; i < n_test; i++) {
+        const sim_hash digest = sim_dataset_digest(test, i);
+        n_common += bsearch(&digest, sorted, n_train, sizeof *sorted, by_digest) != NULL;
+    }
+    if (n_common)
+        sim_log_warn("%zu of the %zu images of %s are also in %s, which makes the "
+                     "accuracy too high",
+                     n_common, n_test, sim_dataset_path(test), sim_dataset_path(train));
+done:
+    sim_free(sorted);
+    return st;
+}
+
+/* ---- public functions ---- */
+
+sim_status sim_classes_match(const sim_dataset *train, const sim_dataset *test,
+                             sim_class_match *out)
+{
+    sim_status st = SIM_OK;
+    const int32_t *labels = sim_dataset_labels(test);
+    size_t n = sim_dataset_about(test)->n_images;
+    int32_t *number = NULL;
+    sim_class_match m = {0};
+
+    SIM_TRY(sim_alloc(&number, sim_dataset_about(test)->n_classes, "eval/classes"));
+    SIM_TRY(sim_alloc(&m.labels, n, "eval/classes"));
+    if (has_names(train) && has_names(test))
+        SIM_TRY(match_names(train, test, number, &m.n_classes));
+    else
+        match_numbers(train, test, number, &m.n_classes);
+    for (size_t i = 0; i < n; i++)
+        m.labels[i] = number[labels[i]];
+    SIM_TRY(warn_of_common_images(train, test));
+    *out = m;
+    m = (sim_class_match){0};
+done:
+    sim_class_match_clear(&m);
+    sim_free(number);
+    return st;
+}
+
+void sim_class_match_clear(sim_class_match *m)
+{
+    SIM_FREE(m->labels);
+}

@@ -1,0 +1,110 @@
+#!/usr/bin/python3
+"""kNN between data sets with different class lists: classes are matched by name, images that are in
+both sets are counted, rows of embeddings lead back to files.  The accuracy equals that of NumPy on
+the embeddings.
+
+simile-test: timeout 240
+"""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+import h5py
+import numpy as np
+from PIL import Image
+
+SIMILE = os.environ["SIMILE"]
+random = np.random.RandomState(4)
+JOB = """run: run
+data: {train: train.h5, test: test.h5}
+method: {name: simclr}
+encoder: {width: 0.125}
+batch: 32
+block: 8
+schedule: {epochs: 1}
+evaluate: {knn_every_epochs: 1, k: 5}
+"""
+
+
+def simile(*words, ranks=1, code=0):
+    launcher = [] if ranks == 1 else ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
+    done = subprocess.run([*launcher, SIMILE, *words], capture_output=True, text=True)
+    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
+    return done
+
+
+def photos(root, classes, n):
+    """Photos whose brightness depends on the class, so that kNN is neither 0 nor 1."""
+    for name in classes:
+        os.makedirs(f"{root}/{name}")
+        for i in range(n):
+            x = random.normal(40 + 25 * "abcdef".index(name[0]), 30, (16, 16, 3))
+            Image.fromarray(np.clip(x, 0, 255).astype("u1")).save(f"{root}/{name}/{i}.png")
+    simile("prepare", root, "--size", "16", "--out", root + ".h5")
+
+
+def embedded(data):
+    simile("embed", "run", "--data", data, "--out", "e.h5")
+    with h5py.File("e.h5") as f, h5py.File(data) as d:
+        assert (f["id"][()] == np.arange(len(f["features"]))).all()
+        assert (f["name"][()] == d["name"][()]).all() and (f["labels"][()] == d["labels"][()]).all()
+        names = f["classes"][()]
+        z = f["features"][()].astype("f8")
+        return z / np.linalg.norm(z, axis=1, keepdims=True), names[f["labels"][()]]
+
+
+def accuracy(k=5, temperature=0.1):
+    """Weighted vote of the nearest training images, by class name."""
+    bank, bank_names = embedded("train.h5")
+    shutil.copy("test.h5", "same.h5")  # the network sees test images with the normalization of training
+    with h5py.File("train.h5") as a, h5py.File("same.h5", "r+") as b:
+        for key in ("mean", "std"):
+            b.attrs[key] = a.attrs[key]
+    queries, names = embedded("same.h5")
+    right = 0
+    for q, name in zip(queries, names):
+        s = bank @ q
+        best = np.argsort(-s, kind="stable")[:k]
+        votes = {}
+        for i in best:
+            votes[bank_names[i]] = votes.get(bank_names[i], 0) + np.exp(s[i] / temperature)
+        right += max(votes, key=votes.get) == name
+    return right / len(names)
+
+
+def knn(*words, ranks=1):
+    done = simile("evaluate", "knn", "run", "--train", "train.h5", "--test", "test.h5", "--k", "5", "--json", *words, ranks=ranks)
+    return json.loads(done.stdout), done.stderr
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+    photos("train", ["a", "b", "c", "e"], 24)
+    photos("test", ["b", "d", "e"], 10)  # b and e have other numbers here; d is not in the training set
+    with open("job.yaml", "w") as f:
+        f.write(JOB)
+    done = simile("pretrain", "job.yaml")
+    assert "warning" in done.stderr and "1 of 3 classes of test.h5" in done.stderr, done.stderr
+    for ranks in (1, 2):
+        result, said = knn(ranks=ranks)
+        assert abs(result["top1"] - accuracy()) < 1e-9, (result, accuracy())
+        assert 0.2 < result["top1"] < 0.67 and "1 of 3 classes" in said and ": d" in said, (result, said)
+    with open("run/metrics.jsonl") as f:
+        online = [json.loads(line) for line in f if "knn_top1" in line]
+    assert abs(online[-1]["knn_top1"] - result["top1"]) < 1e-4, online
+    # images that are in both sets
+    simile("prepare", "train", "--size", "16", "--limit", "8", "--out", "test.h5")
+    assert "8 of the 8 images" in knn()[1]
+    # no class in common; without names the numbers are compared, and a difference is reported
+    os.rename("test", "old")
+    photos("test", ["f"], 4)
+    done = simile("evaluate", "knn", "run", "--train", "train.h5", "--test", "test.h5", code=65)
+    assert "no class in common" in done.stderr, done.stderr
+    with h5py.File("plain.h5", "w") as f:
+        f["images"], f["labels"] = random.randint(0, 256, (6, 16, 16, 3)).astype("u1"), np.arange(6) % 3
+    simile("prepare", "plain.h5", "--out", "test.h5")
+    result, said = knn()
+    assert "4 classes" in said and "compared as numbers" in said and result["classes"] == 4, said
+print("ok")
