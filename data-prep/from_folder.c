@@ -6,6 +6,7 @@
 #include "tree.h"
 
 #include "simile/file.h"
+#include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
@@ -23,6 +24,7 @@ typedef struct {
     prep_tree tree;
     struct stat above[MAX_DEPTH]; /* the directories that are being listed */
     size_t depth;
+    size_t n_empty; /* directories without photos */
 } folder;
 
 static sim_status list_directory(folder *f, const char *path, const char *relative);
@@ -50,6 +52,16 @@ static bool has_photo_content(const char *path)
     return yes;
 }
 
+/* Such a directory could be a class whose photos are missing. */
+static void warn_of_empty(folder *f, const char *path)
+{
+    enum { REPORTED = 5 };
+    if (f->n_empty < REPORTED)
+        sim_log_warn("%s contains no photos%s", path,
+                     f->n_empty + 1 == REPORTED ? " (others are not listed)" : "");
+    f->n_empty++;
+}
+
 static sim_status add_directory(folder *f, const char *path, const char *relative,
                                 const struct stat *about)
 {
@@ -59,6 +71,7 @@ static sim_status add_directory(folder *f, const char *path, const char *relativ
         f->tree.n_loops++;
         goto done;
     }
+    size_t n_before = f->tree.paths.n;
     f->above[f->depth++] = *about;
     st = list_directory(f, path, relative);
     f->depth--;
@@ -66,6 +79,8 @@ static sim_status add_directory(folder *f, const char *path, const char *relativ
         f->tree.n_unreadable++;
         sim_error_clear();
         st = SIM_OK;
+    } else if (f->depth > 0 && st == SIM_OK && f->tree.paths.n == n_before) {
+        warn_of_empty(f, path);
     }
 done:
     return st;

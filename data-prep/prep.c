@@ -347,6 +347,7 @@ static sim_status transfer_part(const conversion *c, size_t k, size_t n_parts,
     size_t n = c->source.n_items;
     const prep_transfer transfer = {.format = c->format,
                                     .source = &c->source,
+                                    .path = c->path,
                                     .options = c->options,
                                     .selected = c->selected,
                                     .lo = n / n_parts * k + n % n_parts * k / n_parts,

@@ -128,6 +128,7 @@ SIM_MUST_USE sim_status sim_prep_select_items(const prep_source *s,
 typedef struct {
     const prep_format *format;
     const prep_source *source;
+    const char *path; /* of the source, for messages */
     const prep_options *options;
     const bool *selected; /* [n_items]; NULL: all */
     size_t lo, hi;

@@ -92,14 +92,24 @@ done:
     return st;
 }
 
+/* "photos/cat/1.jpg" of a directory, "photos.tar: cat/1.jpg" of an archive. */
+static void name_for_message(const prep_transfer *t, size_t item, char *out,
+                             size_t out_bytes)
+{
+    char name[512];
+    t->format->item_name(t->source, item, name, sizeof name);
+    (void)snprintf(out, out_bytes, "%.200s%s%s", t->path,
+                   t->format->sequential ? ": " : "/", name);
+}
+
 static sim_status process_photo(const pipeline *l, task *w)
 {
     sim_status st = SIM_OK;
-    char name[512];
+    char name[1024];
     sim_image photo = {0};
     sim_decode_notes notes = {0};
 
-    l->transfer.format->item_name(l->transfer.source, w->item, name, sizeof name);
+    name_for_message(&l->transfer, w->item, name, sizeof name);
     SIM_TRY(
         sim_image_decode(name, w->bytes, w->n, &l->transfer.spec->range, &photo, &notes));
     w->warnings = notes.warnings;

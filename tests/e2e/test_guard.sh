@@ -96,7 +96,7 @@ expect_corruption() {
     expect_lines 1 "rank $1 on .*$3"
     expect_resumed "$run"
 }
-expect_corruption 2 74 "train\.h5 .*\bbyte [0-9]+, [0-9]+ bytes " truncate -s 4096 elsewhere/train.h5
+expect_corruption 2 74 "train\.h5 .*\bbyte [0-9]+\b.*\b[0-9]+ .*bytes" truncate -s 4096 elsewhere/train.h5
 expect_corruption 0 65 "train\.h5: image [0-9]+ .*\bdigest" \
     dd if=/dev/zero of=elsewhere/train.h5 bs=1024 seek=2 count=40 conv=notrunc status=none
 unset DIFFERING_RANK

@@ -79,7 +79,7 @@ same_weights named newest # --init RUN takes its newest checkpoint
 mkdir empty
 expect 66 "empty" ranks 3 "$simile" pretrain good.yaml run=none --init empty
 [ ! -e none ] || fail "the refused run has a directory"
-expect_match 65 "run/checkpoints/step-000000002\.h5.*/weights/encoder/" "$simile" pretrain good.yaml run=third encoder.width=0.25 --init run/checkpoints/step-000000002.h5
+expect_match 65 "run/checkpoints/step-000000002\.h5.*weights/encoder/" "$simile" pretrain good.yaml run=third encoder.width=0.25 --init run/checkpoints/step-000000002.h5
 # --init verifies the digest, where there is one, and the values; a refused start leaves no file
 /usr/bin/python3 - <<'PY'
 import h5py

@@ -82,7 +82,7 @@ def check_square(items):
 def check_encoded(items):
     run("prepare", "part", "--out", "whole.h5")
     run("prepare", "part", "--size", str(SIDE), "--crop", "none", "--out", "train.h5")
-    run("prepare", "part", "--split", "test", "--size", str(SIDE), "--crop", "none", "--out", "test.h5")
+    run("prepare", "part", "--split", "val", "--size", str(SIDE), "--crop", "none", "--out", "test.h5")
     with h5py.File("whole.h5") as f:
         at, data = f["offset"][()], f["bytes"][()].tobytes()
         for i, (path, _) in enumerate(items):

@@ -320,9 +320,9 @@ def refuse_tar(photos):
         add(t, "c/one.jpg", photos[1])
         add(t, "c/two.jpg", b"no photo")
         add(t, "c/three.jpg", photos[2])
-    result = prepare("bad.tar", match="skipped: c/two.jpg")
+    result = prepare("bad.tar", match="skipped: bad.tar: c/two.jpg")
     assert result["bad"] == 1 and encoded()[0] == [photos[1], photos[2]]
-    prepare("bad.tar", "--on-bad", "fail", code=65, match="c/two.jpg")
+    prepare("bad.tar", "--on-bad", "fail", code=65, match="bad.tar: c/two.jpg")
     with tarfile.open("empty.tar", "w") as t:
         add(t, "readme.txt", b"hello")
     prepare("empty.tar", code=66, match="empty.tar contains no")

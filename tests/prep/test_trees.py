@@ -151,7 +151,7 @@ def webdataset():
 def names_after_skips():
     tree("holes", *(f"a/{i}.png" for i in range(6)))
     write("holes/a/2.png", b"")
-    prepare("holes", "--size", "8", said=["skipped: a/2.png"])
+    prepare("holes", "--size", "8", said=["skipped: holes/a/2.png"])
     assert result().names == [f"a/{i}.png" for i in (0, 1, 3, 4, 5)]
 
 
