@@ -174,11 +174,12 @@ def check_directories():
     directory = os.path.join(SHARED, "bad", "folder")
     run("prepare", os.path.join(directory, "empty_class"), "--size", "16", "--out", "f.h5",
         match=[r"^warning: .*/dog\b", r"\b1 images, 1 classes\b"])
-    run("prepare", os.path.join(directory, "stray_files"), "--size", "16", "--out", "f.h5",
-        match=[r"\b1 images, 1 classes\b", r"\b0 bad files\b"])
+    result = run("prepare", os.path.join(directory, "stray_files"), "--size", "16", "--out", "f.h5", "--json",
+                 match=[r"\b1 images, 1 classes\b", r"1 \.db, 1 \.txt"])
+    assert json.loads(result)["bad"] == 0
     run("prepare", "nowhere", "--out", "g.h5", code=66, match=[r"^simile: nowhere\b"])
     os.makedirs("empty/train/a")
-    run("prepare", "empty", "--out", "g.h5", code=66, match=[r"^simile: empty\b.*\.jpg\b"])
+    run("prepare", "empty", "--out", "g.h5", code=66, match=[r"^simile: empty\b.*\bJPEG\b"])
     assert leftovers("g.h5") == []
 
 
