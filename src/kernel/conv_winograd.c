@@ -109,15 +109,6 @@ static void pack_filters(size_t c, size_t k, const float *oihw, bool rotated,
     sim_for((c + PACK_CHANNELS - 1) / PACK_CHANNELS, pack_channels, &p);
 }
 
-wino_window sim_wino_window(ptrdiff_t y0, ptrdiff_t x0, int n, size_t h, size_t w)
-{
-    ptrdiff_t rows = (ptrdiff_t)h - y0, cols = (ptrdiff_t)w - x0;
-    return (wino_window){.y_lo = y0 < 0 ? (int)-y0 : 0,
-                         .y_hi = rows < n ? (int)rows : n,
-                         .x_lo = x0 < 0 ? (int)-x0 : 0,
-                         .x_hi = cols < n ? (int)cols : n};
-}
-
 typedef struct {
     size_t h, w, c, k, th, tw, n_tiles, per_item, stripe;
     const float *panels, *x;

@@ -116,6 +116,14 @@ SIM_MUST_USE sim_status sim_check_pass(const sim_conv *v, const char *pass, size
                                        const float *expected, const float *actual);
 
 /* The part of the n x n window at (y0, x0) that is inside an h x w image. */
-wino_window sim_wino_window(ptrdiff_t y0, ptrdiff_t x0, int n, size_t h, size_t w);
+static inline wino_window sim_wino_window(ptrdiff_t y0, ptrdiff_t x0, int n, size_t h,
+                                          size_t w)
+{
+    ptrdiff_t rows = (ptrdiff_t)h - y0, cols = (ptrdiff_t)w - x0;
+    return (wino_window){.y_lo = y0 < 0 ? (int)-y0 : 0,
+                         .y_hi = rows < n ? (int)rows : n,
+                         .x_lo = x0 < 0 ? (int)-x0 : 0,
+                         .x_hi = cols < n ? (int)cols : n};
+}
 
 #endif
