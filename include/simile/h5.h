@@ -56,7 +56,8 @@ SIM_MUST_USE sim_status sim_h5_storage_of(const sim_h5 *f, const char *name,
  * Reads rows [row, row + n_rows), or all if n_rows is SIM_H5_ALL, converted to `type`.
  *   data  [capacity] elements
  * Errors: SIM_E_DATA if the number of elements is not `capacity`, or if the conversion could lose
- * information (float to integer, or to a smaller integer).
+ * information (float to integer, or to a smaller integer). Any integer may be read as float64;
+ * values above 2^53 are then rounded.
  */
 #define SIM_H5_ALL ((size_t)-1)
 SIM_MUST_USE sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type,

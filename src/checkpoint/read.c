@@ -33,8 +33,8 @@ static sim_status read_head(sim_checkpoint *k)
     SIM_CHECK(k->head.step >= 0 && k->head.epoch >= 0 && k->head.samples >= 0, SIM_E_DATA,
               "%s: a negative step, epoch or sample count", k->path);
     SIM_CHECK(!sim_checkpoint_step_of(name, &named) || named == k->head.step, SIM_E_DATA,
-              "%s holds step %lld, but its name is that of step %lld; restore the name",
-              k->path, (long long)k->head.step, (long long)named);
+              "%s contains step %lld, but is named as step %lld; rename it", k->path,
+              (long long)k->head.step, (long long)named);
     SIM_TRY(sim_h5_read_text(k->file, "/config", &k->config));
     SIM_TRY(sim_h5_read_text(k->file, "/identity", &k->identity));
     SIM_TRY(sim_h5_read_text(k->file, "/history", &k->history));
@@ -114,11 +114,11 @@ const char *sim_checkpoint_path(const sim_checkpoint *k)
 
 /* ---- selection of a checkpoint ---- */
 
-/* Search for the newest good file, from the highest step down.  Only rank 0 has names. */
+/* Search for the newest valid file, from the highest step down. `names` is filled on rank 0 only. */
 typedef struct {
     char directory[4200];
     sim_names names;
-    size_t n_left, n_refused;
+    size_t n_left, n_skipped;
 } search;
 
 static sim_status begin_search(const char *run_path, search *s)
@@ -135,16 +135,16 @@ done:
 }
 
 /* Logs the pending error as the reason why a file is skipped. */
-static void log_refused(search *s)
+static void log_skipped(search *s)
 {
-    s->n_refused++;
+    s->n_skipped++;
     sim_log_warn("checkpoint skipped: %s", sim_error_message());
     sim_error_clear();
 }
 
 /* A corrupted or missing file is skipped.  One that cannot be read (I/O error, permission,
  * memory) may be good, so the search fails instead of resuming from an older step. */
-static bool is_corrupted(sim_status st)
+static bool may_skip(sim_status st)
 {
     return st == SIM_E_DATA || st == SIM_E_INPUT;
 }
@@ -162,16 +162,16 @@ static sim_status open_next_good(search *s, sim_checkpoint **out)
             continue;
         (void)snprintf(path, sizeof path, "%s/%s", s->directory, name);
         st = sim_checkpoint_load_file(path, out);
-        if (is_corrupted(st))
-            log_refused(s);
+        if (may_skip(st))
+            log_skipped(s);
         else
             SIM_TRY(st);
         st = SIM_OK;
     }
-    SIM_CHECK(*out || s->n_refused == 0, SIM_E_DATA,
+    SIM_CHECK(*out || s->n_skipped == 0, SIM_E_DATA,
               "%s: none of its %zu checkpoints can be loaded (reasons above); move them "
               "away to start from scratch",
-              s->directory, s->n_refused);
+              s->directory, s->n_skipped);
 done:
     return st;
 }
@@ -236,7 +236,7 @@ sim_status sim_checkpoint_newest(const sim_comm *c, const char *run_path,
         st = broadcast_and_verify(c, &k);
         if (st != SIM_E_DATA)
             break;
-        log_refused(&s); /* on all ranks: st is the agreed status */
+        log_skipped(&s); /* on all ranks: st is the agreed status */
         sim_checkpoint_close(&k);
     }
     SIM_TRY(st);

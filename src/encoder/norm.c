@@ -1,5 +1,5 @@
 /*
- * norm.c - batch norm over groups of the global batch, exactly.
+ * norm.c - batch normalization over groups of the global batch, independent of the number of ranks.
  *
  * A leaf is min(block, group) slots of one view (joint: of all views).  Moments and sums of
  * leaves are in double; the reducer combines them over the group, on whichever ranks its
@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-static const double momentum = 0.1;
+static const double running_momentum = 0.1;
 
 /* Coefficients of a norm on this batch, [leaf][c] each; the tape holds them. */
 typedef struct {
@@ -33,7 +33,7 @@ static norm_state state_of(const sim_tape *t, int i)
 
 /* ---- the passes ---- */
 
-/* Rows of every leaf for a node with this many pixels: [block][view][slot] is the order. */
+/* First rows of the leaves of node n; images are ordered [block][view][slot]. */
 static sim_norm_leaves leaves_of(sim_tape *t, const node *n)
 {
     const leaf_shape *s = &t->sums.shape;
@@ -80,17 +80,17 @@ static void reduce_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
                       r->to_reduce, r->groups);
 }
 
-/* The group of the local block's sub-leaf j. */
+/* The group of leaf j of local block b. */
 static size_t group_of(const sim_tape *t, size_t b, size_t j)
 {
     const leaf_shape *s = &t->sums.shape;
     return ((t->shape.blocks.lo + b) * s->subs + j) / s->leaves_per_group;
 }
 
-static const double *group_half(const sim_tape *t, size_t group, size_t half, size_t set,
-                                size_t c)
+static const double *group_moment(const sim_tape *t, size_t group, size_t moment,
+                                  size_t set, size_t c)
 {
-    return t->sums.groups + ((group * 2 + half) * t->sums.shape.sets + set) * c;
+    return t->sums.groups + ((group * 2 + moment) * t->sums.shape.sets + set) * c;
 }
 
 static void update_running(sim_tape *t, node *n, double samples)
@@ -103,18 +103,19 @@ static void update_running(sim_tape *t, node *n, double samples)
         for (size_t i = 0; i < n->c; i++) {
             double m = 0, v = 0;
             for (size_t g = 0; g < t->sums.shape.groups; g++) {
-                m += group_half(t, g, 0, s, n->c)[i];
-                v += group_half(t, g, 1, s, n->c)[i] / leaves;
+                m += group_moment(t, g, 0, s, n->c)[i];
+                v += group_moment(t, g, 1, s, n->c)[i] / leaves;
             }
-            mean[i] = (float)((1 - momentum) * (double)mean[i] + momentum * m / groups);
-            variance[i] = (float)((1 - momentum) * (double)variance[i] +
-                                  momentum * unbiased * v / groups);
+            mean[i] = (float)((1 - running_momentum) * (double)mean[i] +
+                              running_momentum * m / groups);
+            variance[i] = (float)((1 - running_momentum) * (double)variance[i] +
+                                  running_momentum * unbiased * v / groups);
         }
         n->batches++;
     }
 }
 
-/* scale, shift, mean and inverse deviation of one leaf from mean and biased variance. */
+/* Scale, shift, mean and inverse deviation of a leaf from the mean and the variance sum / divide. */
 static void set_leaf(const sim_tape *t, const node *n, const norm_state *s, size_t leaf,
                      const double *mean, const double *sum, double divide)
 {
@@ -152,8 +153,8 @@ static void batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
             for (size_t j = 0; j < s->subs; j++) {
                 size_t g = group_of(t, b, j);
                 set_leaf(t, n, &state, leaf_at(s, b, set, j),
-                         group_half(t, g, 0, set, n->c), group_half(t, g, 1, set, n->c),
-                         (double)s->leaves_per_group);
+                         group_moment(t, g, 0, set, n->c),
+                         group_moment(t, g, 1, set, n->c), (double)s->leaves_per_group);
             }
     update_running(t, n, samples_of(t, leaves));
 }
@@ -223,7 +224,8 @@ static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_strid
                           node_stride);
 }
 
-/* dx = a g + b x + d: gamma/s (g - mean g - xhat mean(g xhat)), a leaf's coefficients. */
+/* The coefficients of a leaf in dx = a g + b x + d, which is
+ * gamma / sigma (g - mean(g) - xhat mean(g xhat)). */
 static void set_backward(sim_tape *t, int i, size_t leaf, const double *sum_g,
                          const double *sum_gx, double samples)
 {
@@ -253,8 +255,8 @@ static void group_sums(sim_tape *t, int i, double samples)
         for (size_t set = 0; set < s->sets; set++)
             for (size_t j = 0; j < s->subs; j++) {
                 size_t g = group_of(t, b, j);
-                set_backward(t, i, leaf_at(s, b, set, j), group_half(t, g, 0, set, c),
-                             group_half(t, g, 1, set, c), samples);
+                set_backward(t, i, leaf_at(s, b, set, j), group_moment(t, g, 0, set, c),
+                             group_moment(t, g, 1, set, c), samples);
             }
 }
 
@@ -296,7 +298,7 @@ sim_status sim_net_add_norm(sim_net *net, const char *name, int in, int residual
     n->act = act;
     n->affine = affine;
     n->has_running = true;
-    n->stored = residual != NO_NODE; /* a block's output */
+    n->stored = residual != NO_NODE; /* output of a residual block */
 done:
     return st;
 }
@@ -309,7 +311,7 @@ static void norm_list_tensors(sim_net *net, node *n)
     n->bias = sim_net_add_tensor(net, n, "bias", 1, &n->c, true);
 }
 
-/* Batch norm starts as the identity: gamma 1 (or 0 if starts_at_zero), beta 0, variance 1. */
+/* Initial values: gamma 1 (0 if starts_at_zero), running variance 1; beta and mean stay 0. */
 static void norm_initialise(sim_net *net, int i, const initial_draws *draws)
 {
     const node *n = &net->nodes[i];

@@ -27,7 +27,7 @@ typedef struct {
     sim_contrast *e;
     const sim_ntxent_options *options;
     float inverse; /* 1 / T */
-    bool fixed;    /* the shift 1 / T serves every row */
+    bool fixed;    /* the shift is 1 / T for every row */
     float *dz;     /* [views][local][d] */
 } ntxent;
 
@@ -37,7 +37,8 @@ static double loss_factor(const sim_ntxent_options *o)
     return o->factor > 0 ? o->factor : 1;
 }
 
-/* From the sum of weighted rows of an anchor to its gradient: factor / (T rows). */
+/* The factor that turns the weighted sum of rows of an anchor into its gradient:
+ * factor / (T R), with R = views n rows. */
 static double gradient_scale(const sim_contrast *e, const sim_ntxent_options *o)
 {
     return loss_factor(o) / (o->temperature * (double)(e->shape.views * e->shape.n));
@@ -75,7 +76,7 @@ static bool own_column(column_tile c, size_t i, size_t *at)
 typedef struct {
     running_sum negatives;
     double *positives;            /* similarities, by view: few, summed in double */
-    running_sum same;             /* of the positives, when they go by label */
+    running_sum same;             /* of the positives, if labels define them */
     size_t count;                 /* positives */
     double positive;              /* sum of their similarities */
     float min_positive, negative; /* min positive, largest negative */
@@ -100,14 +101,14 @@ static float ntxent_add_row(const ntxent *q, running_sum *r, size_t n, const flo
     return max;
 }
 
-/* Of two rows, in double: the weight of a positive is a difference of probabilities that may
+/* The similarity of two rows in double, because the weight of a positive is a difference of probabilities that may
  * both be close to 1. */
 static double ntxent_similarity(const sim_contrast *e, size_t row, size_t column)
 {
     return sim_dot(e->shape.d, e->z + row * e->shape.d, e->z + column * e->shape.d);
 }
 
-/* Moves the anchor itself, or its positive, out of the tile. */
+/* Masks the anchor, or records its positive and masks it. */
 static void split_slot(const sim_contrast *e, size_t view, size_t i, column_tile c,
                        float *s, row_state *r)
 {
@@ -124,7 +125,7 @@ static void split_slot(const sim_contrast *e, size_t view, size_t i, column_tile
     s[at] = -INFINITY;
 }
 
-/* The same for all columns of the anchor's label. */
+/* Masks all columns of the anchor's label; records them as positives, except the anchor. */
 static void split_label(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
                         row_state *r)
 {
@@ -156,8 +157,8 @@ static void ntxent_accumulate_row(const ntxent *q, size_t view, size_t i, column
     r->negative = max > r->negative ? max : r->negative;
 }
 
-/* Sum over the positives, scaled by the shift of the negatives; the latter is raised if the positives
- * have a larger shift. */
+/* Sum over positives of exp(s / T - shift) with the shift of the negatives. With labels, if the
+ * shift of the positives is larger, the negatives are first rescaled to it. */
 static double sum_positives(const ntxent *q, row_state *r)
 {
     running_sum *negatives = &r->negatives;
@@ -185,7 +186,7 @@ static void ntxent_record_row(const ntxent *q, row_state *r, row_record *out)
 
     *out = (row_record){.count = n, .positive = r->positive, .lse = (double)INFINITY};
     if (r->count == 0 || !(total > 0))
-        return; /* no positive, or no negative: the loss is 0 */
+        return; /* no positive, or decoupled and no negative: the loss is 0 */
     out->lse = r->negatives.shift + sim_ln(total);
     out->correct = r->min_positive > r->negative ? 1 : 0;
     out->negative = r->negatives.sum / total;
@@ -288,8 +289,8 @@ static void weight_label(const ntxent *q, size_t row, size_t i, column_tile c,
             p[j] = (float)positive_weight(q, row, first + j, (double)s[j]);
 }
 
-/* Similarities of row i to its weights. A positive of the anchor's own slot dominates the
- * gradient and is added to the row's sum in double. */
+/* Converts the similarities of row i to weights. Without labels, the positive, which is in the
+ * anchor's own slot and dominates the gradient, is added to the row's sum in double. */
 static void ntxent_weight_row(const ntxent *q, size_t view, size_t i, column_tile c,
                               float *s, double *sum)
 {
@@ -311,10 +312,10 @@ static void ntxent_weight_row(const ntxent *q, size_t view, size_t i, column_til
             e->z + column * d);
     }
     if (here && (c.view == view || !q->options->labels))
-        s[at] = 0; /* the anchor itself, or done */
+        s[at] = 0; /* the anchor itself, or a positive that was added in double */
 }
 
-/* Sums of weighted rows to gradients, and z . dz of each row. */
+/* Converts sums of weighted rows to gradients, and adds z . dz of each row. */
 static void ntxent_finish_rows(const ntxent *q, const tile_workspace *work, row_tile r,
                                float *dz)
 {

@@ -8,7 +8,7 @@
  *
  * The gradient flows through q only.  A step: forward pass of the queries; update of the
  * momentum encoder; forward pass of the keys, whose slots may be permuted (shuffle BN); loss
- * with the queue as it is.  The keys are pushed if the step is applied.
+ * with the queue as it is.  The keys are pushed unless the step is skipped as not finite.
  * Shapes: q, k [1 or 2 views][local images][projector_dim]; queue [K][projector_dim], sharded.
  * Papers: He et al. 2020, arXiv 1911.05722, equations 1 and 2 (mocov1: linear head); Chen et
  * al. 2020, arXiv 2003.04297 (mocov2: MLP head, blur, cosine schedule).
@@ -178,8 +178,8 @@ static void unshuffle_keys(method_common *m, const uint32_t *order)
     }
 }
 
-/* Mean over directions: queries of view v against the keys of the other view (of the only one)
- * and the queue. */
+/* Mean over directions: queries of view v against the keys of the other view (if not
+ * symmetric, of the only view) and the queue. */
 static void queue_loss(sim_queue *q, const moco_options *o, double t, unit_rows *queries,
                        const unit_rows *keys, sim_loss_report *report)
 {
@@ -219,7 +219,7 @@ static void moco_loss(void *self, const sim_method_batch *batch, sim_loss_report
     sim_unit_rows_store_gradient(&m->rows[QUERIES], &e->shape, e->dout[SIM_PROJECTOR]);
 }
 
-/* All keys of view 1, then all keys of view 2. */
+/* All keys of the first view, then those of the second if symmetric. */
 static void push_keys(sim_queue *q, size_t views, const unit_rows *keys)
 {
     for (size_t v = 0; v < views; v++)
@@ -265,8 +265,9 @@ static sim_status moco_about(void *self, char **text)
 static void moco_advise(const sim_method_env *env, const void *options, size_t n_images)
 {
     const moco_options *o = options;
-    sim_common_advise_queue(o->queue_size, n_images,
-                            "queries often meet earlier keys of their own image");
+    sim_common_advise_queue(
+        o->queue_size, n_images,
+        "the queue often contains earlier keys of the image of a query");
     if (o->shuffle && env->batchnorm->group == 0)
         sim_log_warn(
             "method.shuffle has no effect while batchnorm.group is 0 (statistics "

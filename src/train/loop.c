@@ -1,9 +1,9 @@
 /*
  * loop.c - the training loop: set up, run steps, stop.
  *
- * Before each step all ranks take the maximum of their local conditions: an error, a
- * signal, the stop file, the clock.  They stop, save and fail together, so no rank leaves a
- * collective sequence alone.
+ * Before each step all ranks take the maximum of their local conditions: an error, a signal, the
+ * stop file, the time limit, a due checkpoint. They stop, save and fail together, so that all
+ * ranks make the same sequence of collective calls.
  */
 #include "state.h"
 
@@ -216,7 +216,7 @@ static sim_status set_up(sim_train_state *t)
         c, sim_feed_create(&t->env, &t->progress.plan, &t->learner.method, &t->feed)));
     SIM_TRY(sim_comm_agree(c, reserve_scratch(t)));
     SIM_TRY(sim_header_gather(t));
-    SIM_TRY(sim_resume_start(t)); /* an error here leaves the run unchanged */
+    SIM_TRY(sim_resume_start(t)); /* the first call that changes the run directory */
     SIM_TRY(sim_comm_agree(c, write_config(&t->env)));
     SIM_TRY(sim_comm_agree(c, sim_record_mark_discarded(&t->env, t->progress.at.step)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
@@ -266,7 +266,7 @@ static void tear_down(sim_train_state *t)
 
 /* ---- conditions that all ranks agree on ---- */
 
-/* True if another step and a checkpoint may not finish before the limit. */
+/* True if another step and a checkpoint might not finish before the limit. */
 static bool time_is_up(const sim_train_state *t)
 {
     double limit = t->env.request->time_limit_s;
@@ -290,29 +290,36 @@ static bool save_is_due(const sim_train_state *t)
 }
 
 /* Conditions of a step, in the order of the exchanged array. */
-enum { DUE_FAILURE, DUE_SIGNAL, DUE_FILE, DUE_TIME, DUE_SAVE, DUES };
+enum {
+    CONDITION_FAILURE,
+    CONDITION_SIGNAL,
+    CONDITION_FILE,
+    CONDITION_TIME,
+    CONDITION_SAVE,
+    N_CONDITIONS
+};
 
 /* The only exchange of conditions per step; sets t->stop_reason if the run must stop. */
 static sim_status agree_on_conditions(sim_train_state *t, bool *save)
 {
     sim_status st = SIM_OK;
-    int64_t due[DUES] = {[DUE_FAILURE] = t->deferred.status != SIM_OK,
-                         [DUE_SIGNAL] = sim_signals_pending(),
-                         [DUE_TIME] = time_is_up(t),
-                         [DUE_SAVE] = save_is_due(t)};
-    due[DUE_FILE] = t->env.comm->rank == 0 && sim_run_stop_requested(&t->env.run);
-    sim_comm_max_i64(t->env.comm, due, DUES);
-    if (due[DUE_FAILURE])
+    int64_t due[N_CONDITIONS] = {[CONDITION_FAILURE] = t->deferred.status != SIM_OK,
+                                 [CONDITION_SIGNAL] = sim_signals_pending(),
+                                 [CONDITION_TIME] = time_is_up(t),
+                                 [CONDITION_SAVE] = save_is_due(t)};
+    due[CONDITION_FILE] = t->env.comm->rank == 0 && sim_run_stop_requested(&t->env.run);
+    sim_comm_max_i64(t->env.comm, due, N_CONDITIONS);
+    if (due[CONDITION_FAILURE])
         SIM_TRY(sim_deferred_agree(&t->deferred, t->env.comm));
-    *save = due[DUE_SAVE] != 0;
+    *save = due[CONDITION_SAVE] != 0;
     if (t->env.request->stop_after >= 0 &&
         t->progress.at.step >= t->env.request->stop_after)
         t->stop_reason = "--stop-after";
-    else if (due[DUE_SIGNAL])
-        t->stop_reason = sim_signals_name((int)due[DUE_SIGNAL]);
-    else if (due[DUE_FILE])
+    else if (due[CONDITION_SIGNAL])
+        t->stop_reason = sim_signals_name((int)due[CONDITION_SIGNAL]);
+    else if (due[CONDITION_FILE])
         t->stop_reason = "simile stop";
-    else if (due[DUE_TIME])
+    else if (due[CONDITION_TIME])
         t->stop_reason = "time limit";
 done:
     return st;

@@ -190,8 +190,8 @@ struct sim_train_state {
     const char *stop_reason; /* NULL: not stopped */
 };
 
-/* deferred.c: keeps a local failure for the next agreement, so that no rank leaves a collective
- * sequence alone */
+/* deferred.c: keeps a local failure for the next agreement, so that all ranks make
+ * the same sequence of collective calls */
 void sim_defer_error(sim_deferred *d, sim_status st);
 /* Collective; the error of the lowest rank that has one. */
 SIM_MUST_USE sim_status sim_deferred_agree(const sim_deferred *d, const sim_comm *c);

@@ -90,7 +90,7 @@ typedef struct {
     const char *readable; /* one character per type, 'x': refused */
 } conversion;
 
-static void values_are_converted_only_without_loss(void **state)
+static void integers_become_float64_but_no_other_conversion_loses_values(void **state)
 {
     (void)state;
     const conversion cases[] = {
@@ -98,12 +98,12 @@ static void values_are_converted_only_without_loss(void **state)
         {H5T_IEEE_F32BE, SIM_F32, false, "+ +x x x x"},
         {H5T_IEEE_F64LE, SIM_F64, true, "+ +x x x x"},
         {H5T_STD_U8LE, SIM_U8, true, "+ ++ + + +"},
-        {H5T_STD_I8LE, SIM_I32, false, "x x+ + + x"},
-        {H5T_STD_U16LE, SIM_I32, false, "x x+ + + x"},
-        {H5T_STD_I32LE, SIM_I32, true, "x x+ + + x"},
-        {H5T_STD_U32LE, SIM_I64, false, "x x+ x x x"},
-        {H5T_STD_I64LE, SIM_I64, true, "x x+ x x x"},
-        {H5T_STD_U64LE, SIM_U64, true, "x xx + x x"},
+        {H5T_STD_I8LE, SIM_I32, false, "x ++ + + x"},
+        {H5T_STD_U16LE, SIM_I32, false, "x ++ + + x"},
+        {H5T_STD_I32LE, SIM_I32, true, "x ++ + + x"},
+        {H5T_STD_U32LE, SIM_I64, false, "x ++ x x x"},
+        {H5T_STD_I64LE, SIM_I64, true, "x ++ x x x"},
+        {H5T_STD_U64LE, SIM_U64, true, "x +x + x x"},
     };
     static const sim_type types[] = {SIM_F32, SIM_F64, SIM_I64, SIM_U64, SIM_I32, SIM_U8};
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
@@ -461,7 +461,7 @@ static void failed_allocations_are_reported_without_a_leak(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values_are_converted_only_without_loss),
+        cmocka_unit_test(integers_become_float64_but_no_other_conversion_loses_values),
         cmocka_unit_test(rows_and_sizes_are_checked),
         cmocka_unit_test(data_outside_the_file_and_unknown_filters_are_refused),
         cmocka_unit_test(files_that_are_not_hdf5_are_refused),
