@@ -79,6 +79,7 @@ log_has mpirun "start 2, 2 nodes"
 expect_lines 1+ "^binding   node2, rank:cores 1:[0-9]+$" mpirun.log
 same_run reference mpirun
 
+wait_until 120 grep -q "two starts" idle.log # a job that is being requeued may be FAILED for a moment
 expect_state FAILED "$idle"
 expect_exit 70 "$idle"
 log_has idle "step -1"
