@@ -52,8 +52,8 @@ expect 0 "sbatch quoted.sbatch" plan --sbatch quoted.sbatch "run=it's"
 
 # refused: ranks that do not divide among the nodes, a directory name that Slurm does not accept, a
 # missing directory
-expect_match 78 "\b5 ranks .*--ranks 4\b" plan --ranks 5 --nodes 2 --sbatch no.sbatch
-expect_match 78 "\b1 ranks .*--ranks 2\b" plan --nodes 2 --sbatch no.sbatch
+expect_match 78 "--ranks 5 .*--ranks 4\b" plan --ranks 5 --nodes 2 --sbatch no.sbatch
+expect_match 78 "--ranks 1 .*--ranks 2\b" plan --nodes 2 --sbatch no.sbatch
 expect 64 "--nodes" plan --nodes 0
 expect 73 "nowhere/no.sbatch" plan --sbatch nowhere/no.sbatch
 mkdir 'a"b'
