@@ -141,11 +141,32 @@ done:
 
 /* ---- the format ---- */
 
+/* The signature of HDF5 is at offset 0, or after a block of the user of 512 bytes or more. */
+static bool has_signature(const char *path)
+{
+    static const char signature[8] = "\x89HDF\r\n\x1a\n";
+    static const uint64_t offsets[] = {0, 512, 1024, 2048};
+    char bytes[sizeof signature];
+    uint64_t n = 0;
+    int fd = -1;
+    bool found = false;
+
+    for (size_t i = 0; i < sizeof offsets / sizeof offsets[0] &&
+                       (fd >= 0 || sim_file_open_read(path, &fd, &n) == SIM_OK) && !found;
+         i++)
+        found = offsets[i] + sizeof bytes <= n &&
+                sim_file_read_at(fd, path, offsets[i], bytes, sizeof bytes) == SIM_OK &&
+                memcmp(bytes, signature, sizeof bytes) == 0;
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return found;
+}
+
 static bool hdf5_probe(const char *path)
 {
     return !sim_path_is_directory(path) &&
-           (sim_prep_ends_with(path, ".h5") || sim_prep_ends_with(path, ".hdf5") ||
-            sim_prep_ends_with(path, ".hdf"));
+           (has_signature(path) || sim_prep_ends_with(path, ".h5") ||
+            sim_prep_ends_with(path, ".hdf5") || sim_prep_ends_with(path, ".hdf"));
 }
 
 static sim_status hdf5_open_source(const char *path, const prep_options *options,

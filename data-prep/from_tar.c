@@ -108,16 +108,24 @@ done:
 
 /* ---- first pass: names ---- */
 
-/* PNG files are read in the first pass for the range of their values. */
+/* PNG files with 16 bits are read in the first pass for the range of their values; of others
+ * only the first bytes are. */
 static sim_status read_extremes(archive *a, prep_tar *t, const prep_entry *e)
 {
     sim_status st = SIM_OK;
-    uint8_t *bytes = NULL;
-    size_t n = 0;
+    uint8_t head[SIM_PNG_HEAD], *bytes = NULL;
+    size_t n = (size_t)e->n_bytes;
 
     if (!sim_prep_ends_with(e->name, ".png") && !sim_prep_ends_with(e->name, ".PNG"))
         goto done;
-    SIM_TRY(sim_prep_tar_load(t, LIMIT, &bytes, &n));
+    if (n < sizeof head)
+        goto done;
+    SIM_TRY(sim_prep_tar_read(t, head, sizeof head));
+    if (!sim_png_is_deep(head, sizeof head))
+        goto done;
+    SIM_TRY(sim_alloc(&bytes, n, "prep/photos"));
+    memcpy(bytes, head, sizeof head);
+    SIM_TRY(sim_prep_tar_read(t, bytes + sizeof head, n - sizeof head));
     sim_prep_extremes_add_photo(&a->extremes, e->name, bytes, n);
 done:
     sim_free(bytes);

@@ -76,7 +76,7 @@ static step_hash run_step(trainer *t, uint32_t step)
 
 /* ---- results ---- */
 
-/* The steps of a case on a single rank, on all ranks, and by a method that was created anew and
+/* The steps of a case on a single rank, on all ranks, and by a method that was created from scratch and
  * restored from the state of all ranks before the last step. */
 typedef struct {
     char name[sizeof((method_case *)NULL)->name];

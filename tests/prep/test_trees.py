@@ -285,6 +285,12 @@ def members():
         f.create_dataset("packed", data=x, compression="lzf")
         f["note"], f["more/img"], f["away"] = [b"a", b"b"], x, h5py.ExternalLink("other.h5", "/x")
     prepare("m.h5", code=65, said=["away (a link)", "more/img", "note", "packed (", "32000"])
+    os.rename("m.h5", "unnamed")  # HDF5 by its content
+    prepare("unnamed", code=65, said=["more/img"])
+    with h5py.File("block", "w", userblock_size=512) as f:
+        f["images"] = x
+    prepare("block")
+    assert (result().images == x).all()
     with h5py.File("m.h5", "w") as f:
         f.create_dataset("images", data=x, compression="lzf")
         f["data"] = x  # a readable set of another known name
