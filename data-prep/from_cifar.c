@@ -210,6 +210,7 @@ static sim_status cifar_open_source(const char *path, const prep_options *option
               q->first_bad);
     SIM_CHECK(q->n > 0, SIM_E_INPUT, "%s contains no CIFAR file of the split %s", path,
               sim_prep_split_name(q->test ? PREP_TEST : PREP_TRAIN));
+    out->split = q->test ? PREP_TEST : PREP_TRAIN;
     out->n_items = q->n;
     out->h = out->w = SIDE;
     out->c = 3;

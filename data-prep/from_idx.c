@@ -177,6 +177,8 @@ static sim_status idx_open_source(const char *path, const prep_options *options,
     SIM_TRY(sim_prep_is_test(path, options->split, &test));
     const char *stem = test ? "t10k-" : "train-";
     if (sim_path_is_directory(path))
+        out->split = test ? PREP_TEST : PREP_TRAIN;
+    if (sim_path_is_directory(path))
         SIM_CHECK(find_in_directory(path, stem, IDX_IMAGES, x->path), SIM_E_INPUT,
                   "%s contains no %simages-idx3-ubyte", path, stem);
     else

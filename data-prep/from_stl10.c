@@ -205,6 +205,9 @@ static sim_status stl10_open_source(const char *path, const prep_options *option
         "file of STL-10",
         q->path, q->base, (unsigned long long)q->n_bytes, PIXELS);
     out->n_items = (size_t)(q->n_bytes / PIXELS);
+    out->split = q->base[0] == 'u'                  ? PREP_UNLABELED
+                 : strncmp(q->base, "test", 4) == 0 ? PREP_TEST
+                                                    : PREP_TRAIN;
     out->h = out->w = SIDE;
     out->c = 3;
     SIM_TRY(decode_labels(q, out));

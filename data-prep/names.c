@@ -107,6 +107,17 @@ const char *sim_prep_base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+void sim_prep_last_component(const char *path, char *out, size_t out_bytes)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    size_t lo = n;
+    while (lo > 0 && path[lo - 1] != '/')
+        lo--;
+    (void)snprintf(out, out_bytes, "%.*s", (int)(n - lo), path + lo);
+}
+
 bool sim_prep_ends_with(const char *text, const char *end)
 {
     size_t a = strlen(text), b = strlen(end);

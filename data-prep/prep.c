@@ -188,28 +188,6 @@ static void close_source(const prep_format *format, prep_source *s)
     sim_prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
 }
 
-/* "FORMAT: NAME (SPLIT)", for the attribute.  NAME is the last component of the path, so
- * that no home directory is published. */
-static void source_text(const prep_format *format, const char *source,
-                        const prep_options *options, char out[200])
-{
-    char part[64] = "";
-    if (options->holdout > 0)
-        (void)snprintf(part, sizeof part, ", %s %g%s, seed %u",
-                       options->held_out ? "held out" : "without", options->holdout,
-                       options->held_out ? "" : " held out", options->seed);
-
-    size_t n = strlen(source);
-    while (n > 1 && source[n - 1] == '/')
-        n--;
-    size_t lo = n;
-    while (lo > 0 && source[lo - 1] != '/')
-        lo--;
-    (void)snprintf(out, 200, "%s: %.*s (%s%s)", format->name,
-                   n - lo < 100 ? (int)(n - lo) : 100, source + lo,
-                   sim_prep_split_name(options->split), part);
-}
-
 typedef struct {
     const prep_format *format;
     const char *path, *out;
@@ -222,6 +200,22 @@ typedef struct {
     sim_dataset_writer *writer;
     bool started; /* the temporary files of this process exist */
 } conversion;
+
+/* "FORMAT: NAME (SPLIT, ...)", for the attribute.  NAME is the last component of the path, so
+ * that no home directory is published. */
+static void source_text(const conversion *c, char out[200])
+{
+    const prep_options *o = c->options;
+    char name[100], part[64] = "";
+
+    if (o->holdout > 0)
+        (void)snprintf(part, sizeof part, ", %s %g%s, seed %u",
+                       o->held_out ? "held out" : "without", o->holdout,
+                       o->held_out ? "" : " held out", o->seed);
+    sim_prep_last_component(c->path, name, sizeof name);
+    (void)snprintf(out, 200, "%s: %s (%s%s)", c->format->name, name,
+                   sim_prep_split_name(c->source.split), part);
+}
 
 static void part_path(const conversion *c, size_t k, char out[PATH_MAX])
 {
@@ -332,7 +326,7 @@ static sim_status open_source(conversion *c, prep_result *result)
     result->format = c->format->name;
     result->n_classes = s->labels ? s->n_classes : 0;
     SIM_TRY(sim_prep_select_items(s, c->options, &c->selected, &c->n_selected));
-    source_text(c->format, c->path, c->options, c->text);
+    source_text(c, c->text);
     c->spec = make_spec(s, c->options, c->text);
     SIM_TRY(hash_identity(c->format, c->path, s, c->options, &c->spec.identity));
     SIM_TRY(check_space(c, c->n_selected));

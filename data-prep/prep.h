@@ -70,6 +70,7 @@ typedef struct {
     int32_t *labels;    /* [n_items], or NULL */
     char **class_names; /* [n_classes], or NULL */
     size_t n_classes;
+    prep_split split; /* that was selected; PREP_DEFAULT_SPLIT: there are no splits */
     sim_value_range range; /* of images with more than 8 bits; zeros: none */
     size_t n_excluded;   /* images of the source that are not items; reported by `open` */
     size_t n_bad;        /* items skipped while opening */
@@ -182,6 +183,8 @@ SIM_MUST_USE sim_status sim_prep_join(const char *a, const char *b, char *out,
                                       size_t out_bytes);
 /* The text after the last slash. */
 const char *sim_prep_base_name(const char *path);
+/* The last component of a path, without slashes at its end. */
+void sim_prep_last_component(const char *path, char *out, size_t out_bytes);
 bool sim_prep_ends_with(const char *text, const char *end);
 /* Whether a name has the extension of a photo and is not hidden. */
 bool sim_prep_is_photo(const char *name);

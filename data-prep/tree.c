@@ -257,19 +257,13 @@ done:
 static bool source_is_split(const char *source, prep_split split)
 {
     char name[NAME];
-    size_t n = strlen(source);
-    while (n > 1 && source[n - 1] == '/')
-        n--;
-    size_t lo = n;
-    while (lo > 0 && source[lo - 1] != '/')
-        lo--;
-    (void)snprintf(name, sizeof name, "%.*s", (int)(n - lo), source + lo);
+    sim_prep_last_component(source, name, sizeof name);
     name[strcspn(name, ".")] = '\0';
     return sim_prep_split_of(name) == split;
 }
 
 static sim_status select_split(level *l, const char *source, prep_split requested,
-                               size_t *excluded)
+                               prep_source *out)
 {
     sim_status st = SIM_OK;
     char list[512];
@@ -280,7 +274,8 @@ static sim_status select_split(level *l, const char *source, prep_split requeste
         SIM_CHECK(contains_split(l, split), SIM_E_INPUT,
                   "%s has no split %s; its splits are %s: select one with --split",
                   source, sim_prep_split_name(split), list);
-        SIM_TRY(keep_split(l, split, excluded));
+        out->split = split;
+        SIM_TRY(keep_split(l, split, &out->n_excluded));
         goto done;
     }
     SIM_CHECK(requested == PREP_DEFAULT_SPLIT || source_is_split(source, requested),
@@ -455,7 +450,7 @@ sim_status sim_prep_tree_select(prep_tree *t, const char *name,
     SIM_TRY(survey(&l, 0));
     SIM_TRY(skip_top_directory(&l));
     SIM_TRY(skip_common_directories(&l));
-    SIM_TRY(select_split(&l, name, options->split, &out->n_excluded));
+    SIM_TRY(select_split(&l, name, options->split, out));
     exclude_minority(&l, out);
     SIM_TRY(list_items(&l, t, out));
     if (l.dirs.names.n > 0) {

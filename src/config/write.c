@@ -94,16 +94,29 @@ done:
     return st;
 }
 
-sim_status sim_config_identity(const sim_config *c, char **lines)
+/* The value of an identity key in the job, or in a job that was written before the key existed;
+ * NULL if the key is not part of the identity. */
+static const char *identity_value(const known *k, bool before)
+{
+    if (k->kind != SIM_IDENTITY)
+        return NULL;
+    if (before)
+        return k->before ? k->before : "";
+    return k->given ? k->text : NULL;
+}
+
+static sim_status write_identity(const sim_config *c, bool before, char **lines)
 {
     sim_status st = SIM_OK;
     writer w = {0};
 
     if (c->n_known)
         qsort(c->known, c->n_known, sizeof *c->known, by_key);
-    for (size_t i = 0; i < c->n_known; i++)
-        if (c->known[i].kind == SIM_IDENTITY && c->known[i].given)
-            SIM_TRY(put_identity_line(&w, c->known[i].key, c->known[i].text));
+    for (size_t i = 0; i < c->n_known; i++) {
+        const char *value = identity_value(&c->known[i], before);
+        if (value)
+            SIM_TRY(put_identity_line(&w, c->known[i].key, value));
+    }
     SIM_TRY(put(&w, ""));
     *lines = w.text;
     w.text = NULL;
@@ -112,23 +125,14 @@ done:
     return st;
 }
 
+sim_status sim_config_identity(const sim_config *c, char **lines)
+{
+    return write_identity(c, false, lines);
+}
+
 sim_status sim_config_identity_before(const sim_config *c, char **lines)
 {
-    sim_status st = SIM_OK;
-    writer w = {0};
-
-    if (c->n_known)
-        qsort(c->known, c->n_known, sizeof *c->known, by_key);
-    for (size_t i = 0; i < c->n_known; i++)
-        if (c->known[i].kind == SIM_IDENTITY)
-            SIM_TRY(put_identity_line(&w, c->known[i].key,
-                                      c->known[i].before ? c->known[i].before : ""));
-    SIM_TRY(put(&w, ""));
-    *lines = w.text;
-    w.text = NULL;
-done:
-    sim_free(w.text);
-    return st;
+    return write_identity(c, true, lines);
 }
 
 /* ---- help ---- */

@@ -102,6 +102,10 @@ def trees():
     both("spelled", classes=["a", "b"], per_class=[1, 1])
     both("spelled", ["--split", "val"], classes=["a"], per_class=[1])
     both("spelled", ["--split", "test"], classes=["b"], per_class=[1])
+    for words, text in ((), "train"), (("--split", "test"), "test"), (("--holdout", "0.4"), "train, without 0.4 held out, seed 0"):
+        prepare("spelled/", "--size", "8", *words)
+        with h5py.File("out.h5") as f:
+            assert f.attrs["source"].decode() == f"folder: spelled ({text})", f.attrs["source"]
     prepare("spelled", "--split", "unlabeled", code=66, said=["unlabeled"])
     prepare("nested", "--split", "test", code=66, said=["split test"])
     prepare("nested.tar", "--split", "test", code=66, said=["split test"])
