@@ -19,13 +19,14 @@
 
 /* Metadata of a checkpoint. */
 typedef struct {
-    int64_t step;         /* updates done */
-    int64_t epoch;        /* of the next step */
-    int64_t samples;      /* samples of this epoch already used */
-    const char *config;   /* resolved job (YAML) */
-    const char *identity; /* lines "key: value" that define the run */
-    const char *history;  /* JSON array of segments */
-    char fingerprint[33]; /* of the training set */
+    int64_t step;              /* updates done */
+    int64_t epoch;             /* of the next step */
+    int64_t samples;           /* samples of this epoch already used */
+    const char *config;        /* resolved job (YAML) */
+    const char *identity;      /* lines "key: value" that define the run */
+    const char *history;       /* JSON array of segments */
+    const char *preprocessing; /* sim_preprocessing_text; NULL: written before 0.2.0 */
+    char fingerprint[33];      /* of the training set */
 } sim_checkpoint_head;
 
 /*
@@ -143,11 +144,13 @@ SIM_MUST_USE sim_status sim_checkpoint_load(const sim_checkpoint *k,
  * Loads weights from any HDF5 file with matching tensor names (`--init`), with the checks of
  * sim_checkpoint_load.  A file with a trailer is a checkpoint and is verified as such.
  * Tensors under /weights/encoder are required, others are optional; *n_missing is the number
- * of optional tensors that the file does not have.  Local.
+ * of optional tensors that the file does not have; *preprocessing its text, which the caller
+ * owns, or NULL.  Local.
  */
 SIM_MUST_USE sim_status sim_weights_load(const char *path,
                                          const sim_state_source *sources,
-                                         size_t n_sources, size_t *n_missing);
+                                         size_t n_sources, size_t *n_missing,
+                                         char **preprocessing);
 
 /* XXH3-128 over name, dims and float32 bytes of all tensors below /weights, sorted by name;
  * sharded tensors are skipped.  Local. */
@@ -190,7 +193,7 @@ SIM_MUST_USE sim_status sim_checkpoint_read(const sim_checkpoint *k,
                                             const sim_stored_tensor *t, size_t row,
                                             size_t n_rows, void *data, size_t data_bytes);
 
-/* Adds step, epoch, samples, identity, fingerprint, weights_hash and tensors (name, type,
+/* Adds step, epoch, samples, identity, fingerprint, weights_hash, preprocessing and tensors (name, type,
  * dims, hash, parts).  Local. */
 SIM_MUST_USE sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out);
 

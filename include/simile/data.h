@@ -9,6 +9,7 @@
 #define SIMILE_DATA_H
 
 #include "simile/hash.h"
+#include "simile/json.h"
 #include "simile/option.h"
 #include "simile/status.h"
 
@@ -243,12 +244,41 @@ void sim_order_epoch(uint32_t seed, uint32_t epoch, size_t n, sim_order_key *key
 void sim_order_shuffle(uint32_t seed, uint32_t epoch, uint64_t samples, size_t n,
                        uint32_t *order);
 
+/* ---- preprocessing ---- */
+
+/*
+ * How an image becomes the input of a model: resize to [h][w] with a centre crop, and
+ * normalization. It belongs to the model: taken from the training set, stored in checkpoints.
+ */
+typedef struct {
+    size_t h, w, c;
+    double mean[3], std[3]; /* [c], on the scale 0 to 1 */
+    sim_value_range range;  /* of the training set */
+} sim_preprocessing;
+
+/* Preprocessing for training on a data set; size: side, 0: as stored, photos 224. */
+sim_preprocessing sim_preprocessing_of(size_t size, const sim_dataset_info *about);
+/* Adds height, width, channels, resize, crop, mean, std, and value_range unless it is zeros. */
+void sim_preprocessing_describe(const sim_preprocessing *p, sim_json *j);
+/* The same as a text, which the caller owns. */
+SIM_MUST_USE sim_status sim_preprocessing_text(const sim_preprocessing *p, char **text);
+/* Errors: SIM_E_DATA; SIM_E_INSTALL for an operation of a newer version. path: for messages. */
+SIM_MUST_USE sim_status sim_preprocessing_parse(const char *text, const char *path,
+                                                sim_preprocessing *out);
+/*
+ * Checks the images of a data set before they are given to a model; warns if their values had
+ * another range than those of its training set.
+ * Errors: SIM_E_DATA if the number of channels differs.
+ */
+SIM_MUST_USE sim_status sim_preprocessing_check(const sim_preprocessing *p,
+                                                const sim_dataset *d);
+
 /* ---- augmentation ---- */
 
 /* Section `augment` of a job. */
 typedef struct {
     int preset;   /* index of the row of presets.def */
-    int64_t size; /* side of a view; 0: as stored, photos 224 */
+    int64_t size; /* as that of sim_preprocessing_of */
     sim_option_items view1, view2;
 } sim_augment_options;
 extern const sim_option_table sim_augment_table;
@@ -258,20 +288,17 @@ typedef struct sim_augment sim_augment;
 /*
  * Resolves the operations of each view from the preset or the lists of `options`. Views
  * alternate: even views use the list of view 1, odd views that of view 2. Every view ends
- * with a resize and centre crop to its size, if needed, and normalization by mean and std [c].
+ * with the preprocessing of the model.
  * Errors: SIM_E_CONFIG (a minimum exceeds its maximum).
  */
 SIM_MUST_USE sim_status sim_augment_create(const sim_augment_options *options,
-                                           const sim_dataset_info *about,
-                                           const double *mean, const double *std,
-                                           sim_augment **out);
-/* The pipeline of evaluation: resize, centre crop and normalization. size 0: as stored,
- * photos 224. */
-SIM_MUST_USE sim_status sim_augment_create_plain(size_t size,
-                                                 const sim_dataset_info *about,
-                                                 const double *mean, const double *std,
+                                           const sim_preprocessing *p, sim_augment **out);
+/* The pipeline of evaluation: preprocessing only. */
+SIM_MUST_USE sim_status sim_augment_create_plain(const sim_preprocessing *p,
                                                  sim_augment **out);
 void sim_augment_destroy(sim_augment **a);
+/* Replaces mean and std. No view may be in progress. */
+void sim_augment_normalize(sim_augment *a, const sim_preprocessing *p);
 /* Shape of a view. */
 void sim_augment_shape(const sim_augment *a, size_t *h, size_t *w, size_t *c);
 /* A description such as "crop 0.2-1, flip p 0.5" of view 0 or 1. The caller owns *text. */

@@ -17,16 +17,26 @@
 /* Backbone and projector with the preprocessing of evaluation. */
 typedef struct {
     sim_net *backbone,
-        *projector;         /* owned; projector NULL: not requested, or there is none */
-    sim_patches cut;        /* of an image; its features are the mean over patches */
-    double mean[3], std[3]; /* of the training set */
-    size_t size;            /* side of an image; 0: as stored */
+        *projector;  /* owned; projector NULL: not requested, or there is none */
+    sim_patches cut; /* of an image; its features are the mean over patches */
+    sim_preprocessing preprocessing;
 } sim_embedder;
 
-/* Creates the networks of the checkpoint's job for images of `about` and loads their weights;
- * with `projector` also the projector. Collective. */
+/*
+ * The preprocessing of a checkpoint. Versions before 0.2.0 did not store it: it is then that of
+ * the training set, which is one of the `given` data sets (NULL entries are skipped) or the
+ * file that the job names. Local.
+ * Errors: SIM_E_DATA if none of these has the fingerprint of the checkpoint.
+ */
+SIM_MUST_USE sim_status sim_preprocessing_open(const sim_checkpoint *k,
+                                               const sim_job *job,
+                                               const sim_dataset *const *given,
+                                               size_t n_given, sim_preprocessing *out);
+
+/* Creates the networks of the checkpoint's job and loads their weights; with `projector` also
+ * the projector. Collective. */
 SIM_MUST_USE sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
-                                          const sim_dataset_info *about, bool projector,
+                                          const sim_preprocessing *p, bool projector,
                                           sim_embedder *out);
 void sim_embedder_close(sim_embedder *e);
 
@@ -35,6 +45,7 @@ void sim_embedder_close(sim_embedder *e);
  * ceil(n / 32)); also projections if the embedder has a projector and `projections` is not
  * NULL.  The caller frees the arrays.  Images are prefetched; memory other than the result does
  * not depend on n.  Collective; the status is equal on all ranks.
+ * Errors: SIM_E_DATA also as sim_preprocessing_check.
  */
 SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
                                   const sim_dataset *d, int loader_threads,
@@ -94,14 +105,11 @@ SIM_MUST_USE sim_status sim_classes_match(const sim_dataset *train,
                                           const sim_dataset *test, sim_class_match *out);
 void sim_class_match_clear(sim_class_match *m);
 
-/* Embeds both sets, then calls sim_knn; both have labels and images of the same shape.
- * Collective. */
+/* Embeds both sets, which have labels, then calls sim_knn.  Collective. */
 SIM_MUST_USE sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
                                    const sim_embedder *e, const sim_dataset *train,
                                    const sim_dataset *test, const sim_class_match *match,
                                    int loader_threads, sim_knn_result *out);
-/* Errors: SIM_E_DATA naming both if their images differ in shape.  Local. */
-SIM_MUST_USE sim_status sim_knn_same_shape(const sim_dataset *a, const sim_dataset *b);
 
 /* ---- kNN during training ---- */
 
@@ -115,7 +123,7 @@ extern const sim_option_table sim_evaluate_table;
 /*
  * Opens the data sets for the kNN of the job; the caller closes those that were opened, also
  * after a failure.  Local.  Errors: SIM_E_CONFIG naming the key if data.test is not set or a
- * set has no labels; those of sim_dataset_open and sim_knn_same_shape.
+ * set has no labels; SIM_E_DATA if the numbers of channels differ; those of sim_dataset_open.
  */
 SIM_MUST_USE sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train,
                                        sim_dataset **test);

@@ -58,5 +58,7 @@ sim_json *sim_json_at(const sim_json *j, size_t i);
 const char *sim_json_text_at(const sim_json *j, size_t i);
 /* Element i of an array as an integer; -1 if absent or of another type. */
 int64_t sim_json_int_at(const sim_json *j, size_t i);
+/* Element i of an array as a number; NaN if absent or of another type. */
+double sim_json_real_at(const sim_json *j, size_t i);
 
 #endif

@@ -32,6 +32,7 @@ const sim_job *sim_train_job(const sim_train_state *t);
 const sim_method *sim_train_method(const sim_train_state *t);
 const sim_schedule_plan *sim_train_plan(const sim_train_state *t);
 const sim_dataset *sim_train_data(const sim_train_state *t);
+const sim_preprocessing *sim_train_preprocessing(const sim_train_state *t);
 int64_t sim_train_step(const sim_train_state *t); /* updates done */
 /* True if the last step ended an epoch.  epochs: completed. */
 bool sim_train_epoch_ended(const sim_train_state *t, int64_t *epochs);

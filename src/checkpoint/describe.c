@@ -150,6 +150,7 @@ sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out)
 {
     sim_status st = SIM_OK;
     char *weights = NULL;
+    sim_json *preprocessing = NULL;
 
     SIM_TRY(sim_h5_read_text(k->file, "/weights_hash", &weights));
     sim_json_text(out, "checkpoint", k->path);
@@ -159,8 +160,14 @@ sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out)
     sim_json_text(out, "identity", k->head.identity);
     sim_json_text(out, "fingerprint", k->head.fingerprint);
     sim_json_text(out, "weights_hash", weights);
+    if (k->head.preprocessing) {
+        SIM_TRY(sim_json_parse(k->head.preprocessing, strlen(k->head.preprocessing),
+                               &preprocessing));
+        sim_json_put(out, "preprocessing", preprocessing);
+    }
     SIM_TRY(sim_checkpoint_visit(k, describe_tensor, sim_json_array(out, "tensors")));
 done:
+    sim_json_destroy(&preprocessing);
     sim_free(weights);
     return st;
 }

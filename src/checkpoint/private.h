@@ -28,7 +28,7 @@ struct sim_checkpoint {
     size_t n_bytes; /* of the file, trailer included */
     sim_h5 *file;
     sim_checkpoint_head head;
-    char *config, *identity, *history;
+    char *config, *identity, *history, *preprocessing;
     sim_json *parts;       /* content of /parts; NULL if there are no part files */
     parted_tensor *parted; /* [n_parted]; texts and files are in `parts` */
     size_t n_parted;

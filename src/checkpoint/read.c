@@ -40,6 +40,9 @@ static sim_status read_head(sim_checkpoint *k)
     SIM_TRY(sim_h5_read_text(k->file, "/history", &k->history));
     SIM_TRY(sim_h5_read_text(k->file, "/fingerprint", &fingerprint));
     (void)snprintf(k->head.fingerprint, sizeof k->head.fingerprint, "%s", fingerprint);
+    if (sim_h5_has(k->file, "/preprocessing"))
+        SIM_TRY(sim_h5_read_text(k->file, "/preprocessing", &k->preprocessing));
+    k->head.preprocessing = k->preprocessing;
     k->head.config = k->config;
     k->head.identity = k->identity;
     k->head.history = k->history;
@@ -96,6 +99,7 @@ void sim_checkpoint_close(sim_checkpoint **out)
     sim_json_destroy(&k->parts);
     sim_free(k->bytes);
     sim_free(k->config);
+    sim_free(k->preprocessing);
     sim_free(k->identity);
     sim_free(k->history);
     sim_free(k);
@@ -373,7 +377,7 @@ done:
 }
 
 sim_status sim_weights_load(const char *path, const sim_state_source *sources,
-                            size_t n_sources, size_t *n_missing)
+                            size_t n_sources, size_t *n_missing, char **preprocessing)
 {
     sim_status st = SIM_OK;
     sim_h5 *file = NULL;
@@ -395,6 +399,8 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
     f.file = file;
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
+    if (sim_h5_has(file, "/preprocessing"))
+        SIM_TRY(sim_h5_read_text(file, "/preprocessing", preprocessing));
     *n_missing = f.n_missing;
 done:
     sim_h5_close(&file);

@@ -230,6 +230,8 @@ static sim_status write_head(sim_h5 *f, const sim_checkpoint_head *head)
     SIM_TRY(sim_h5_write_text(f, "/identity", head->identity));
     SIM_TRY(sim_h5_write_text(f, "/history", head->history));
     SIM_TRY(sim_h5_write_text(f, "/fingerprint", head->fingerprint));
+    if (head->preprocessing)
+        SIM_TRY(sim_h5_write_text(f, "/preprocessing", head->preprocessing));
 done:
     return st;
 }

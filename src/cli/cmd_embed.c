@@ -13,13 +13,17 @@
 #include <string.h>
 
 typedef struct {
-    const char *run, *data, *out;
+    const char *run, *data, *train, *out;
 } arguments;
 
-enum { KEY_DATA = 256, KEY_OUT };
+enum { KEY_DATA = 256, KEY_TRAIN, KEY_OUT };
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "A.h5", 0, "data set to embed", 0},
+    {"train", KEY_TRAIN, "T.h5", 0,
+     "training set, for a checkpoint written before version 0.2.0 if it is not where its "
+     "job names it",
+     0},
     {"out", KEY_OUT, "E.h5", 0, "file to write", 0},
     {0}};
 
@@ -29,6 +33,9 @@ static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_DATA:
         a->data = arg;
+        return 0;
+    case KEY_TRAIN:
+        a->train = arg;
         return 0;
     case KEY_OUT:
         a->out = arg;
@@ -158,6 +165,21 @@ done:
     return st;
 }
 
+static sim_status find_preprocessing(const arguments *a, const sim_checkpoint *k,
+                                     const sim_job *job, const sim_dataset *d,
+                                     sim_preprocessing *out)
+{
+    sim_status st = SIM_OK;
+    sim_dataset *train = NULL;
+
+    if (a->train)
+        SIM_TRY(sim_dataset_open(a->train, &train));
+    SIM_TRY(sim_preprocessing_open(k, job, (const sim_dataset *[]){train, d}, 2, out));
+done:
+    sim_dataset_close(&train);
+    return st;
+}
+
 static sim_status run_embed(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
@@ -165,6 +187,7 @@ static sim_status run_embed(const sim_comm *c, void *ctx)
     sim_checkpoint *k = NULL;
     sim_job *job = NULL;
     sim_dataset *d = NULL;
+    sim_preprocessing p;
     sim_embedder e = {0};
     float *local[2] = {NULL, NULL}, *all[2] = {NULL, NULL};
 
@@ -181,7 +204,9 @@ static sim_status run_embed(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_dataset_open(a->data, &d);
     if (st == SIM_OK)
-        st = sim_embedder_open(k, job, sim_dataset_about(d), true, &e);
+        st = find_preprocessing(a, k, job, d, &p);
+    if (st == SIM_OK)
+        st = sim_embedder_open(k, job, &p, true, &e);
     SIM_TRY(sim_comm_agree(c, st));
     SIM_TRY(sim_embed(c, &e, d, 1, &local[0], e.projector ? &local[1] : NULL));
     size_t n = sim_dataset_about(d)->n_images;

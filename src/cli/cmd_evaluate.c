@@ -103,6 +103,7 @@ done:
 static sim_status open_inputs(const arguments *a, inputs *in)
 {
     sim_status st = SIM_OK;
+    sim_preprocessing p;
 
     SIM_TRY(sim_new(&in->job, "cli/job"));
     SIM_TRY(sim_cli_job_of_checkpoint(sim_checkpoint_head_of(in->checkpoint)->config,
@@ -112,10 +113,10 @@ static sim_status open_inputs(const arguments *a, inputs *in)
     SIM_TRY(sim_dataset_open(a->test, &in->test));
     SIM_TRY(check_labels(in->train));
     SIM_TRY(check_labels(in->test));
-    SIM_TRY(sim_knn_same_shape(in->train, in->test));
     SIM_TRY(sim_classes_match(in->train, in->test, &in->match));
-    SIM_TRY(sim_embedder_open(in->checkpoint, in->job, sim_dataset_about(in->train),
-                              false, &in->embedder));
+    SIM_TRY(sim_preprocessing_open(in->checkpoint, in->job,
+                                   (const sim_dataset *[]){in->train, in->test}, 2, &p));
+    SIM_TRY(sim_embedder_open(in->checkpoint, in->job, &p, false, &in->embedder));
 done:
     return st;
 }

@@ -197,6 +197,31 @@ done:
     return st;
 }
 
+/* Nothing for a checkpoint that does not store it. */
+static sim_status print_preprocessing(const sim_checkpoint *k)
+{
+    sim_status st = SIM_OK;
+    const char *stored = sim_checkpoint_head_of(k)->preprocessing;
+    sim_preprocessing p;
+    char mean[64] = "", std[64] = "", *text = NULL;
+
+    if (!stored)
+        goto done;
+    SIM_TRY(sim_preprocessing_parse(stored, sim_checkpoint_path(k), &p));
+    for (size_t c = 0; c < p.c; c++) {
+        size_t m = strlen(mean), s = strlen(std);
+        (void)snprintf(mean + m, sizeof mean - m, " %.4f", p.mean[c]);
+        (void)snprintf(std + s, sizeof std - s, " %.4f", p.std[c]);
+    }
+    SIM_TRY(sim_text_format("cli/text", &text,
+                            "input        %zu x %zu x %zu, mean%s, std%s\n", p.h, p.w,
+                            p.c, mean, std));
+    SIM_TRY(sim_cli_print(NULL, text));
+done:
+    sim_free(text);
+    return st;
+}
+
 static sim_status print_text(const sim_checkpoint *k, const sim_json *j)
 {
     sim_status st = SIM_OK;
@@ -214,6 +239,7 @@ static sim_status print_text(const sim_checkpoint *k, const sim_json *j)
         sim_checkpoint_path(k), (long long)h->step, (long long)h->epoch,
         (long long)h->samples, h->fingerprint, hash, sim_json_size(tensors)));
     SIM_TRY(sim_cli_print(NULL, text));
+    SIM_TRY(print_preprocessing(k));
     (void)sim_json_get_object(j, "segments", &segments);
     SIM_TRY(sim_cli_print(NULL, "identity\n"));
     SIM_TRY(sim_cli_print(NULL, h->identity));

@@ -366,6 +366,7 @@ static sim_status write_preview(const dry_run *d)
 {
     sim_status st = SIM_OK;
     const sim_dataset_info *about = sim_dataset_about(d->data);
+    const sim_preprocessing p = sim_preprocessing_of((size_t)d->job->augment.size, about);
     sim_augment *a = NULL, *plain = NULL;
     size_t n = d->plan.h * d->plan.w * d->plan.c;
     size_t rows = about->n_images < PREVIEW_IMAGES ? about->n_images : PREVIEW_IMAGES;
@@ -373,8 +374,8 @@ static sim_status write_preview(const dry_run *d)
     uint8_t *pixels = NULL;
     float *view = NULL;
 
-    SIM_TRY(sim_augment_create(&d->job->augment, about, about->mean, about->std, &a));
-    SIM_TRY(sim_augment_create_plain(d->plan.h, about, about->mean, about->std, &plain));
+    SIM_TRY(sim_augment_create(&d->job->augment, &p, &a));
+    SIM_TRY(sim_augment_create_plain(&p, &plain));
     SIM_TRY(sim_alloc(&pixels, rows * PREVIEW_COLUMNS * n, "cli/preview"));
     SIM_TRY(sim_alloc(&view, n, "cli/preview"));
     for (uint32_t i = 0; i < rows; i++)

@@ -217,3 +217,9 @@ int64_t sim_json_int_at(const sim_json *j, size_t i)
     const json_t *v = json_array_get(value_of(j), i);
     return json_is_integer(v) ? json_integer_value(v) : -1;
 }
+
+double sim_json_real_at(const sim_json *j, size_t i)
+{
+    const json_t *value = json_array_get(value_of(j), i);
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}

@@ -79,10 +79,9 @@ static void crop_apply(const void *options, view *v)
 {
     const crop_options *o = options;
     bool random = view_happens(v, o->p);
-    size_t out_h = v->out ? v->out : v->h, out_w = v->out ? v->out : v->w;
     box b = random ? draw_box(o, v) : centre_box(o, v->h, v->w);
 
-    view_resize(v, b, out_h, out_w,
+    view_resize(v, b, v->out_h, v->out_w,
                 o->interpolation == CROP_BICUBIC ? RESIZE_BICUBIC : RESIZE_BILINEAR);
     for (size_t i = 0; i < v->h * v->w * v->c; i++)
         v->pixels[i] = view_clamp(v->pixels[i]);

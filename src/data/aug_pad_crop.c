@@ -37,7 +37,7 @@ static void pad_crop_apply(const void *options, view *v)
 {
     const pad_crop_options *o = options;
     size_t pad = (size_t)o->padding, padded_h = v->h + 2 * pad, padded_w = v->w + 2 * pad;
-    size_t h = v->out ? v->out : v->h, w = v->out ? v->out : v->w;
+    size_t h = v->out_h, w = v->out_w;
     size_t top, bottom, left, right;
 
     if (!view_happens(v, o->p))

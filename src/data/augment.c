@@ -18,7 +18,7 @@ static const augment_row *const rows[] = {
 #include "augments.def"
 };
 #undef SIM_AUGMENT
-enum { N_ROWS = sizeof rows / sizeof rows[0], PHOTO_SIDE = 224 };
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
 #define SIM_AUGMENT(name, id) "|" #name
 static const char op_names[] =
@@ -88,8 +88,6 @@ typedef struct {
 
 struct sim_augment {
     pipeline views[2];
-    bool encoded;
-    size_t size;                             /* requested side; 0: as stored */
     size_t h, w, c;                          /* of a view */
     float mean[3], deviation[3], inverse[3]; /* inverse: 1 / deviation */
 };
@@ -198,37 +196,38 @@ static double usable_deviation(double std)
     return std > 1e-6 ? std : 1;
 }
 
-static sim_status augment_create(size_t size, const sim_dataset_info *about,
-                                 const double *mean, const double *std, sim_augment **out)
+void sim_augment_normalize(sim_augment *a, const sim_preprocessing *p)
+{
+    for (size_t c = 0; c < a->c; c++) {
+        double deviation = usable_deviation(p->std[c]);
+        a->mean[c] = (float)p->mean[c];
+        a->deviation[c] = (float)deviation;
+        a->inverse[c] = (float)(1 / deviation);
+    }
+}
+
+sim_status sim_augment_create_plain(const sim_preprocessing *p, sim_augment **out)
 {
     sim_status st = SIM_OK;
     sim_augment *a = NULL;
 
     SIM_TRY(sim_new(&a, "data/augment"));
-    a->encoded = about->encoded;
-    a->c = about->c;
-    a->size = about->encoded && size == 0 ? PHOTO_SIDE : size;
-    a->h = a->size ? a->size : about->h;
-    a->w = a->size ? a->size : about->w;
-    for (size_t c = 0; c < a->c; c++) {
-        double deviation = usable_deviation(std[c]);
-        a->mean[c] = (float)mean[c];
-        a->deviation[c] = (float)deviation;
-        a->inverse[c] = (float)(1 / deviation);
-    }
+    a->h = p->h;
+    a->w = p->w;
+    a->c = p->c;
+    sim_augment_normalize(a, p);
     *out = a;
 done:
     return st;
 }
 
 sim_status sim_augment_create(const sim_augment_options *options,
-                              const sim_dataset_info *about, const double *mean,
-                              const double *std, sim_augment **out)
+                              const sim_preprocessing *preprocessing, sim_augment **out)
 {
     sim_status st = SIM_OK;
     sim_augment *a = NULL;
 
-    SIM_TRY(augment_create((size_t)options->size, about, mean, std, &a));
+    SIM_TRY(sim_augment_create_plain(preprocessing, &a));
     for (int v = 0; v < 2; v++) {
         const sim_option_items *own = v ? &options->view2 : &options->view1;
         const sim_option_items *use = own->given ? own : &options->view1;
@@ -243,13 +242,6 @@ sim_status sim_augment_create(const sim_augment_options *options,
 done:
     sim_augment_destroy(&a);
     return st;
-}
-
-sim_status sim_augment_create_plain(size_t size, const sim_dataset_info *about,
-                                    const double *mean, const double *std,
-                                    sim_augment **out)
-{
-    return augment_create(size, about, mean, std, out);
 }
 
 void sim_augment_destroy(sim_augment **a)
@@ -332,7 +324,8 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
               .pixels = buffer,
               .spare = buffer + n,
               .work = buffer + 2 * n,
-              .out = a->size};
+              .out_h = a->h,
+              .out_w = a->w};
 
     for (size_t i = 0; i < in; i++)
         v.pixels[i] = (float)image->pixels[i] * (1.0f / 255);

@@ -60,7 +60,7 @@ typedef struct {
     float *spare;    /* as large as `pixels`, for operations that do not work in place */
     float *work;     /* workspace of sim_resize_box */
     sim_random draw; /* random numbers of the operation */
-    size_t out;      /* requested side; 0: unchanged */
+    size_t out_h, out_w; /* of the model's input */
 } view;
 
 /* A row of augments.def. */

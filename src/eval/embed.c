@@ -11,28 +11,21 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
-#include <string.h>
-
 enum {
-    UNIT = 32,         /* consecutive images that are assigned to ranks as a whole */
-    BATCH = 256,       /* images */
-    PATCHED_BATCH = 4, /* images cut into patches, which need more memory */
-    ENCODED_SIDE = 224 /* pixels; default size for JPEG and PNG images */
+    UNIT = 32,        /* consecutive images that are assigned to ranks as a whole */
+    BATCH = 256,      /* images */
+    PATCHED_BATCH = 4 /* images cut into patches, which need more memory */
 };
 
 sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
-                             const sim_dataset_info *about, bool projector,
+                             const sim_preprocessing *p, bool projector,
                              sim_embedder *out)
 {
     sim_status st = SIM_OK;
     static const sim_batchnorm_options running = {0};
-    sim_embedder e = {.size = (size_t)job->augment.size};
-    size_t side = e.size ? e.size : about->encoded ? ENCODED_SIDE : 0;
-    const sim_net_spec image = {.encoder = &job->encoder,
-                                .batchnorm = &running,
-                                .h = side ? side : about->h,
-                                .w = side ? side : about->w,
-                                .c = about->c};
+    sim_embedder e = {.preprocessing = *p};
+    const sim_net_spec image = {
+        .encoder = &job->encoder, .batchnorm = &running, .h = p->h, .w = p->w, .c = p->c};
     const sim_model_spec spec = job->method->model(&job->method_options);
     sim_model_layout layout;
     sim_model model;
@@ -43,8 +36,6 @@ sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
     e.backbone = model.net[SIM_BACKBONE];
     e.projector = model.net[SIM_PROJECTOR];
     e.cut = layout.patches;
-    memcpy(e.mean, about->mean, sizeof e.mean);
-    memcpy(e.std, about->std, sizeof e.std);
     *out = e;
 done:
     return st;
@@ -102,19 +93,15 @@ static sim_status embedding_create(const sim_comm *c, const sim_embedder *e,
                                    bool projections, embedding *m)
 {
     sim_status st = SIM_OK;
-    const sim_dataset_info *about = sim_dataset_about(d);
+    const sim_preprocessing *p = &e->preprocessing;
     sim_buffer list[EMBEDDING_BUFFERS];
-    size_t h = 0, w = 0, channels = 0, expected = e->cut.h * e->cut.w * e->cut.c;
 
-    *m = (embedding){.e = e,
-                     .local = sim_embed_local(sim_comm_partition(c), about->n_images)};
-    SIM_TRY(sim_augment_create_plain(e->size, about, e->mean, e->std, &m->plain));
-    sim_augment_shape(m->plain, &h, &w, &channels);
-    m->view_floats = h * w * channels;
-    SIM_CHECK(m->view_floats == expected, SIM_E_DATA,
-              "%s: images have %zu x %zu x %zu values; the encoder expects %zu x %zu x "
-              "%zu",
-              sim_dataset_path(d), h, w, channels, e->cut.h, e->cut.w, e->cut.c);
+    *m = (embedding){
+        .e = e,
+        .local = sim_embed_local(sim_comm_partition(c), sim_dataset_about(d)->n_images),
+        .view_floats = p->h * p->w * p->c};
+    SIM_TRY(sim_preprocessing_check(p, d));
+    SIM_TRY(sim_augment_create_plain(p, &m->plain));
     list_embedding_buffers(m, projections, list);
     SIM_TRY(sim_buffers_create(list, EMBEDDING_BUFFERS, "eval/views"));
     SIM_TRY(sim_evaluator_create(e->backbone, &m->backbone));

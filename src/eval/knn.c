@@ -249,20 +249,6 @@ done:
     return st;
 }
 
-sim_status sim_knn_same_shape(const sim_dataset *a, const sim_dataset *b)
-{
-    sim_status st = SIM_OK;
-    const sim_dataset_info *x = sim_dataset_about(a), *y = sim_dataset_about(b);
-    SIM_CHECK(
-        x->c == y->c && (x->encoded || y->encoded || (x->h == y->h && x->w == y->w)),
-        SIM_E_DATA,
-        "%s has images of %zu x %zu x %zu, %s of %zu x %zu x %zu; kNN requires equal "
-        "shapes",
-        sim_dataset_path(a), x->h, x->w, x->c, sim_dataset_path(b), y->h, y->w, y->c);
-done:
-    return st;
-}
-
 sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
                       const sim_embedder *e, const sim_dataset *train,
                       const sim_dataset *test, const sim_class_match *match,

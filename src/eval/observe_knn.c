@@ -57,7 +57,6 @@ struct sim_online_knn {
     sim_dataset *test;
     sim_class_match match;
     int loader_threads;
-    size_t size; /* of a view; 0: as stored */
 };
 
 static sim_status check_labels(const sim_dataset *d, const char *key)
@@ -83,7 +82,9 @@ sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train, sim_dataset *
     SIM_TRY(sim_dataset_open(job->train.test, test));
     SIM_TRY(check_labels(*train, "data.train"));
     SIM_TRY(check_labels(*test, "data.test"));
-    SIM_TRY(sim_knn_same_shape(*train, *test));
+    const sim_preprocessing p =
+        sim_preprocessing_of((size_t)job->augment.size, sim_dataset_about(*train));
+    SIM_TRY(sim_preprocessing_check(&p, *test));
 done:
     return st;
 }
@@ -100,7 +101,6 @@ sim_status sim_online_knn_create(const sim_job *job, const sim_evaluate_options 
     SIM_TRY(sim_new(&w, "eval/watch"));
     w->options = *options;
     w->loader_threads = (int)job->train.loader_threads;
-    w->size = (size_t)job->augment.size;
     SIM_TRY(sim_knn_inputs(job, &train, &w->test));
     SIM_TRY(sim_classes_match(train, w->test, &w->match));
     *out = w;
@@ -126,34 +126,32 @@ sim_status sim_online_knn_plan(const sim_job *job, const sim_evaluate_options *o
                                size_t *held, size_t *peak, sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
-    const sim_partition p = {.size = ranks, .rank = rank};
-    const sim_range bank = sim_embed_local(p, train->n_images);
-    const sim_range queries = sim_embed_local(p, test->n_images);
+    const sim_partition part = {.size = ranks, .rank = rank};
+    const sim_range bank = sim_embed_local(part, train->n_images);
+    const sim_range queries = sim_embed_local(part, test->n_images);
     size_t dim = sim_backbone_dim(&job->encoder);
     sim_net_spec spec = {.encoder = &job->encoder, .batchnorm = &job->batchnorm};
-    sim_augment *plain = NULL;
+    const sim_preprocessing p = sim_preprocessing_of((size_t)job->augment.size, train);
     sim_patches cut;
     size_t evaluator = 0;
 
     *held = *peak = 0;
     if (options->knn_every_epochs == 0)
         goto done;
-    SIM_TRY(sim_augment_create_plain((size_t)job->augment.size, train, train->mean,
-                                     train->std, &plain));
-    sim_augment_shape(plain, &spec.h, &spec.w, &spec.c);
-    SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, spec.h, spec.w,
-                           spec.c, &cut));
+    SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, p.h, p.w, p.c,
+                           &cut));
+    spec.c = p.c;
     spec.h = cut.patch_h;
     spec.w = cut.patch_w;
     SIM_TRY(sim_evaluator_plan(&spec, &evaluator, workspace));
     *held = test->n_images * (2 * sizeof(int32_t) + sizeof(sim_hash) +
                               (test->encoded ? sizeof(uint64_t) : 0));
     size_t views = evaluator + sim_embed_bytes(&cut, dim, (int)job->train.loader_threads);
-    size_t search = sim_knn_bytes(p, &options->knn, dim, train->n_images, test->n_images);
+    size_t search =
+        sim_knn_bytes(part, &options->knn, dim, train->n_images, test->n_images);
     *peak = (views > search ? views : search) +
             (bank.hi - bank.lo + queries.hi - queries.lo) * dim * sizeof(float);
 done:
-    sim_augment_destroy(&plain);
     return st;
 }
 
@@ -163,25 +161,21 @@ const sim_dataset *sim_online_knn_test(const sim_online_knn *w)
 }
 
 /* An embedder with the encoder in training, which is borrowed. */
-static sim_status borrow_encoder(const sim_online_knn *w, const sim_train_state *t,
-                                 sim_embedder *out)
+static sim_status borrow_encoder(const sim_train_state *t, sim_embedder *out)
 {
     sim_status st = SIM_OK;
     const sim_job *job = sim_train_job(t);
-    const sim_schedule_plan *plan = sim_train_plan(t);
     const sim_method *m = sim_train_method(t);
-    const sim_dataset_info *about = sim_dataset_about(sim_train_data(t));
     sim_net *nets[SIM_MAX_NETS];
     const char *groups[SIM_MAX_NETS];
-    sim_embedder e = {.size = w->size};
+    const sim_preprocessing *p = sim_train_preprocessing(t);
+    sim_embedder e = {.preprocessing = *p};
 
     (void)m->row->nets(m->self, nets, groups);
     SIM_ASSERT(strcmp(groups[0], "encoder") == 0);
-    SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, plan->h,
-                           plan->w, plan->c, &e.cut));
+    SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, p->h, p->w,
+                           p->c, &e.cut));
     e.backbone = nets[0];
-    memcpy(e.mean, about->mean, sizeof e.mean);
-    memcpy(e.std, about->std, sizeof e.std);
     *out = e;
 done:
     return st;
@@ -221,7 +215,7 @@ static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *st
 
     if (!sim_train_epoch_ended(t, &epochs) || epochs % w->options.knn_every_epochs != 0)
         goto done;
-    SIM_TRY(borrow_encoder(w, t, &e));
+    SIM_TRY(borrow_encoder(t, &e));
     SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &e, sim_train_data(t), w->test,
                        &w->match, w->loader_threads, &r));
     SIM_TRY(

@@ -36,8 +36,9 @@ static sim_status loader_bytes(const sim_job *job, const sim_dataset_info *about
     size_t h = about->encoded ? PHOTO_H : about->h,
            w = about->encoded ? PHOTO_W : about->w;
     size_t threads = (size_t)job->train.loader_threads;
+    const sim_preprocessing p = sim_preprocessing_of((size_t)job->augment.size, about);
 
-    SIM_TRY(sim_augment_create(&job->augment, about, about->mean, about->std, &a));
+    SIM_TRY(sim_augment_create(&job->augment, &p, &a));
     size_t scratch = sim_scratch_capacity(sim_augment_scratch(a, h, w, about->c));
     *out =
         sim_loader_bytes((int)threads, requests) + threads * (scratch + h * w * about->c);

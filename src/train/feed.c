@@ -10,9 +10,7 @@
 
 sim_status sim_feed_augment(const sim_train_env *env, sim_feed *f)
 {
-    const sim_dataset_info *about = sim_dataset_about(env->data);
-    return sim_augment_create(&env->job->augment, about, about->mean, about->std,
-                              &f->augment);
+    return sim_augment_create(&env->job->augment, &env->preprocessing, &f->augment);
 }
 
 enum { FEED_BUFFERS = 9 };

@@ -32,6 +32,11 @@ const sim_method *sim_train_method(const sim_train_state *t)
     return &t->learner.method;
 }
 
+const sim_preprocessing *sim_train_preprocessing(const sim_train_state *t)
+{
+    return &t->env.preprocessing;
+}
+
 const sim_schedule_plan *sim_train_plan(const sim_train_state *t)
 {
     return &t->progress.plan;
@@ -117,6 +122,7 @@ static sim_status open_data(sim_train_state *t)
     const sim_dataset_info *about = sim_dataset_about(t->env.data);
     SIM_TRY(
         sim_job_check(t->env.job, about, (size_t)t->env.comm->size, &t->progress.plan));
+    t->env.preprocessing = sim_preprocessing_of((size_t)t->env.job->augment.size, about);
     SIM_TRY(sim_feed_augment(&t->env, &t->feed));
 done:
     return st;

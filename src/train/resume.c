@@ -87,6 +87,32 @@ static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
     describe_changes(t, &before);
 }
 
+/*
+ * The normalization of a model does not change when it is trained further, on whatever data:
+ * takes mean, std and value range from the preprocessing of a checkpoint.
+ */
+static sim_status adopt_normalization(sim_train_state *t, const char *text,
+                                      const char *path)
+{
+    sim_status st = SIM_OK;
+    sim_preprocessing *own = &t->env.preprocessing, p;
+
+    if (!text)
+        goto done;
+    SIM_TRY(sim_preprocessing_parse(text, path, &p));
+    SIM_TRY(sim_preprocessing_check(&p, t->env.data));
+    if (memcmp(p.mean, own->mean, sizeof p.mean) != 0 ||
+        memcmp(p.std, own->std, sizeof p.std) != 0)
+        sim_log("images are normalized by mean and std of %s, not by those of %s", path,
+                sim_dataset_path(t->env.data));
+    memcpy(own->mean, p.mean, sizeof own->mean);
+    memcpy(own->std, p.std, sizeof own->std);
+    own->range = p.range;
+    sim_augment_normalize(t->feed.augment, own);
+done:
+    return st;
+}
+
 static sim_status compare_identity(sim_train_state *t, const sim_checkpoint *k)
 {
     sim_status st = SIM_OK;
@@ -117,6 +143,7 @@ static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
     sources[n++] = (sim_state_source){sim_metrics_visit_array, &t->interval.metrics};
     SIM_TRY(compare_identity(t, k));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
+    SIM_TRY(adopt_normalization(t, head->preprocessing, sim_checkpoint_path(k)));
     set_position(t, head);
     SIM_TRY(sim_history_load(head->history, &t->segment, &t->progress));
     (void)snprintf(t->segment.resumed, sizeof t->segment.resumed, "%s",
@@ -149,20 +176,22 @@ static sim_status load_init(sim_train_state *t)
     sim_status st = SIM_OK;
     sim_state_source source = {visit_method, &t->learner};
     size_t missing = 0;
-    char path[4200];
+    char path[4200], *preprocessing = NULL;
 
     if (t->env.request->init) /* first, because it is collective */
         SIM_TRY(find_init(&t->env, path, sizeof path));
     SIM_TRY(sim_history_load("", &t->segment, &t->progress));
     if (!t->env.request->init)
         goto done;
-    SIM_TRY(sim_weights_load(path, &source, 1, &missing));
+    SIM_TRY(sim_weights_load(path, &source, 1, &missing, &preprocessing));
     sim_log("initial weights from %s", path);
+    SIM_TRY(adopt_normalization(t, preprocessing, path));
     if (missing)
         sim_log("%zu tensors other than the encoder are not in it and keep their random "
                 "values",
                 missing);
 done:
+    sim_free(preprocessing);
     return st;
 }
 
@@ -265,7 +294,7 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
 {
     sim_status st = SIM_OK;
     sim_state_source sources[4];
-    char *identity = NULL, *history = NULL;
+    char *identity = NULL, *history = NULL, *preprocessing = NULL;
     sim_checkpoint_head head = {.step = t->progress.at.step,
                                 .epoch = t->progress.at.epoch,
                                 .samples = t->progress.at.samples,
@@ -277,9 +306,12 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
     st = sim_identity_text(&t->env, &identity);
     if (st == SIM_OK)
         st = sim_history_text(t, why, &history);
+    if (st == SIM_OK)
+        st = sim_preprocessing_text(&t->env.preprocessing, &preprocessing);
     SIM_TRY(sim_comm_agree(t->env.comm, st));
     head.identity = identity;
     head.history = history;
+    head.preprocessing = preprocessing;
     memcpy(head.fingerprint, sim_dataset_about(t->env.data)->fingerprint,
            sizeof head.fingerprint);
     size_t n = sim_resume_sources(t, sources);
@@ -289,6 +321,7 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
 done:
     sim_free(identity);
     sim_free(history);
+    sim_free(preprocessing);
     t->saves.last_s = sim_clock_s();
     double took = t->saves.last_s - start;
     t->costs.phase_s[SIM_PHASE_CHECKPOINT] += took;

@@ -46,6 +46,7 @@ typedef struct {
     const sim_job *job;
     sim_run run;
     sim_dataset *data;
+    sim_preprocessing preprocessing; /* of the model */
 } sim_train_env;
 
 /* The position and the schedule, in samples divided by the current batch. */

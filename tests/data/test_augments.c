@@ -108,10 +108,9 @@ static void append(sim_option_items *items, const augment_row *row, const char *
 
 static sim_augment *create(const sim_augment_options *options, size_t c)
 {
-    static const double zero[3] = {0, 0, 0}, one[3] = {1, 1, 1};
-    const sim_dataset_info about = {.n_images = 1, .h = SIDE, .w = SIDE, .c = c};
+    const sim_preprocessing p = {.h = SIDE, .w = SIDE, .c = c, .std = {1, 1, 1}};
     sim_augment *a = NULL;
-    ASSERT_OK(sim_augment_create(options, &about, zero, one, &a));
+    ASSERT_OK(sim_augment_create(options, &p, &a));
     return a;
 }
 

@@ -61,8 +61,8 @@ static source open_set(void)
     source s = {0};
     const sim_augment_options options = {.preset = 1, .size = SIDE}; /* with blur */
     ASSERT_OK(sim_dataset_open(path, &s.data));
-    const sim_dataset_info *about = sim_dataset_about(s.data);
-    ASSERT_OK(sim_augment_create(&options, about, about->mean, about->std, &s.augment));
+    const sim_preprocessing p = sim_preprocessing_of(SIDE, sim_dataset_about(s.data));
+    ASSERT_OK(sim_augment_create(&options, &p, &s.augment));
     return s;
 }
 

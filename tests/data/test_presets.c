@@ -40,15 +40,17 @@ static const char *choices_of(const char *key)
 static sim_augment *create(int preset, size_t shape)
 {
     static sim_augment_options options;
-    static const double mean[3] = {0.5, 0.4, 0.3}, std[3] = {0.2, 0.25, 0.3};
     const sim_dataset_info about = {.n_images = 1,
                                     .encoded = shapes[shape].encoded,
                                     .h = shapes[shape].encoded ? 0 : shapes[shape].h,
                                     .w = shapes[shape].encoded ? 0 : shapes[shape].w,
-                                    .c = shapes[shape].c};
+                                    .c = shapes[shape].c,
+                                    .mean = {0.5, 0.4, 0.3},
+                                    .std = {0.2, 0.25, 0.3}};
+    const sim_preprocessing p = sim_preprocessing_of(0, &about);
     sim_augment *a = NULL;
     options = (sim_augment_options){.preset = preset};
-    ASSERT_OK(sim_augment_create(&options, &about, mean, std, &a));
+    ASSERT_OK(sim_augment_create(&options, &p, &a));
     return a;
 }
 

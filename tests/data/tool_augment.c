@@ -67,7 +67,6 @@ done:
 
 int main(int argc, char **a)
 {
-    static const double zero[3] = {0, 0, 0}, one[3] = {1, 1, 1};
     static sim_augment_options o;
     sim_augment *augment = NULL;
 
@@ -75,17 +74,19 @@ int main(int argc, char **a)
         return 64;
     sim_image image = {
         .h = (size_t)atol(a[3]), .w = (size_t)atol(a[4]), .c = (size_t)atol(a[5])};
-    const sim_dataset_info about = {
-        .n_images = 1, .h = image.h, .w = image.w, .c = image.c};
+    const size_t side = (size_t)atol(a[6]);
+    const sim_preprocessing p = {.h = side ? side : image.h,
+                                 .w = side ? side : image.w,
+                                 .c = image.c,
+                                 .std = {1, 1, 1}};
     size_t n = image.h * image.w * image.c;
-    o.size = atol(a[6]);
     o.view1.given = strncmp(a[11], "preset=", 7) != 0;
     if (!o.view1.given)
         o.preset = sim_choices_find(key("preset")->choices, a[11] + 7);
     for (int i = 11; o.view1.given && i < argc; i++)
         parse(a[i], &o.view1);
     if (o.preset < 0 || sim_alloc(&image.pixels, n, "test/augment") != SIM_OK ||
-        sim_augment_create(&o, &about, zero, one, &augment) != SIM_OK)
+        sim_augment_create(&o, &p, &augment) != SIM_OK)
         return 70;
     FILE *in = fopen(a[1], "rb"), *out = fopen(a[2], "wb");
     if (!in || !out || fread(image.pixels, 1, n, in) != n)

@@ -7,7 +7,6 @@ simile-test: timeout 240
 """
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 
@@ -58,11 +57,7 @@ def embedded(data):
 def accuracy(k=5, temperature=0.1):
     """Weighted vote of the nearest training images, by class name."""
     bank, bank_names = embedded("train.h5")
-    shutil.copy("test.h5", "same.h5")  # the network sees test images with the normalization of training
-    with h5py.File("train.h5") as a, h5py.File("same.h5", "r+") as b:
-        for key in ("mean", "std"):
-            b.attrs[key] = a.attrs[key]
-    queries, names = embedded("same.h5")
+    queries, names = embedded("test.h5")
     right = 0
     for q, name in zip(queries, names):
         s = bank @ q

@@ -14,7 +14,7 @@ expect_hash() { # expect_hash RUN KEY: the weights hash of RUN is KEY of hashes.
     [ "$(weights_hash "$1")" = "\"weights_hash\":\"$want\"" ] || fail "$version: weights_hash of $1 is $(weights_hash "$1"), expected $want"
 }
 check_embedding() {
-    "$simile" embed run --data test.h5 --out features-now.h5 >log.txt 2>&1 || { cat log.txt; fail "$version: embed"; }
+    "$simile" embed run --data train.h5 --out features-now.h5 >log.txt 2>&1 || { cat log.txt; fail "$version: embed"; }
     /usr/bin/python3 - <<'PY' || fail "$version: embed differs from features.h5"
 import h5py, numpy as np
 want, got = h5py.File("features.h5"), h5py.File("features-now.h5")

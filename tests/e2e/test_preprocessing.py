@@ -1,0 +1,168 @@
+#!/usr/bin/python3
+"""A model normalizes every data set by the mean and std of its training set, whatever file it is
+given, and resizes images to the size of its training.  Features are compared with those of torchvision
+on tensors that this test preprocesses by itself.
+
+simile-test: timeout 240
+"""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+import h5py
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+
+SIMILE = os.environ["SIMILE"]
+GOLDEN = os.path.join(os.environ["SIMILE_SOURCE"], "tests/golden/0.2.0-alpha")
+random = np.random.RandomState(5)
+JOB = """run: run
+data: {train: train.h5, test: dark.h5}
+method: {name: simclr}
+encoder: {arch: resnet18, stem: cifar}
+batch: 16
+block: 8
+schedule: {epochs: 1}
+evaluate: {knn_every_epochs: 1, k: 5}
+"""
+
+
+def simile(*words, ranks=1, code=0):
+    launcher = [] if ranks == 1 else ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
+    done = subprocess.run([*launcher, SIMILE, *words], capture_output=True, text=True)
+    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def data_set(name, images, labels=True, *options):
+    with h5py.File("raw.h5", "w") as f:
+        f["images"] = images
+        if labels:
+            f["labels"] = np.arange(len(images)) % 3
+    simile("prepare", "raw.h5", "--out", name + ".h5", *options)
+
+
+def statistics(path):
+    with h5py.File(path) as f:
+        return f.attrs["mean"], f.attrs["std"]
+
+
+def features(data, run="run", *options, ranks=1):
+    simile("embed", run, "--data", data, "--out", "e.h5", *options, ranks=ranks)
+    with h5py.File("e.h5") as f:
+        return f["features"][()]
+
+
+def model(checkpoint):
+    net = torchvision.models.resnet18()
+    net.conv1, net.maxpool, net.fc = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False), torch.nn.Identity(), torch.nn.Identity()
+    with h5py.File(checkpoint) as f:
+        net.load_state_dict({n: torch.tensor(np.array(f["weights/encoder/" + n])) for n in net.state_dict()})
+    return net.eval()
+
+
+def expected(net, images):
+    mean, std = statistics("train.h5")
+    x = (images.astype("f4") / 255 - mean) / std
+    with torch.no_grad():
+        return net(torch.tensor(x.transpose(0, 3, 1, 2)).float()).numpy()
+
+
+def check(what, got, want, bound=1e-4):
+    error = np.abs(got - want).max() / np.abs(want).max()
+    assert got.shape == want.shape and error <= bound, f"{what}: largest relative difference {error}"
+
+
+def newest(run):
+    return os.path.join(run, "checkpoints", open(f"{run}/checkpoints/latest").read().strip())
+
+
+def check_new_checkpoints():
+    """The checkpoint holds the preprocessing; the data set's own statistics do not matter."""
+    x = random.randint(0, 256, (48, 16, 16, 3)).astype("u1")
+    dark, large = x[:24] // 3, random.randint(0, 256, (10, 24, 32, 3)).astype("u1")
+    data_set("train", x)
+    data_set("dark", dark)
+    data_set("large", large, False)
+    data_set("gray", x[..., 0])
+    open("job.yaml", "w").write(JOB)
+    log = simile("pretrain", "job.yaml")
+    net = model(newest("run"))
+    check("dark images", features("dark.h5"), expected(net, dark))
+    os.rename("train.h5", "kept.h5")  # nothing but the checkpoint is needed
+    without_training_set = features("dark.h5", ranks=2)
+    os.rename("kept.h5", "train.h5")
+    check("two ranks, no training set", without_training_set, expected(net, dark))
+    # 24 x 32 becomes its centre 24 x 24, resized to 16 x 16; PIL rounds to integers between and after the two passes.
+    resized = np.stack([np.asarray(Image.fromarray(i[:, 4:28]).resize((16, 16), Image.BILINEAR)) for i in large])
+    check("larger images", features("large.h5"), expected(net, resized), 0.02)
+    assert "gray.h5" in simile("embed", "run", "--data", "gray.h5", "--out", "e.h5", code=65)
+    # Accuracy during training is that of the command, and that of neighbours found here.
+    got = json.loads([line for line in simile("evaluate", "knn", "run", "--train", "train.h5", "--test", "dark.h5", "--k", "5",
+                                              "--json").splitlines() if line.startswith("{")][-1])
+    assert f"kNN top-1 {100 * got['top1']:.2f} %" in log, (got, log)
+    bank, queries = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (expected(net, x), expected(net, dark)))
+    similarity = queries @ bank.T
+    right = 0
+    for i, row in enumerate(similarity):
+        best = np.argsort(-row)[:5]
+        right += np.bincount(best % 3, np.exp(row[best] / 0.1), 3).argmax() == i % 3
+    assert abs(got["top1"] - right / 24) <= 1.5 / 24, (got, right)
+    stored = json.loads(simile("inspect", "run", "--json"))["preprocessing"]
+    mean, std = statistics("train.h5")
+    assert (stored["height"], stored["width"], stored["channels"]) == (16, 16, 3)
+    assert stored["mean"] == mean.tolist() and stored["std"] == std.tolist()
+    assert f"16 x 16 x 3, mean {mean[0]:.4f}" in simile("inspect", "run")
+
+
+def check_training_on():
+    """A model keeps its normalization when it is trained on other data."""
+    mean, std = statistics("train.h5")
+    for words in (["run=tuned", "data.train=dark.h5", "data.test=train.h5", "--init", "run"],
+                  ["run=run", "data.train=dark.h5", "data.test=train.h5", "schedule.epochs=2", "--accept", "data,schedule.epochs"]):
+        assert "dark.h5" in simile("pretrain", "job.yaml", *words)
+        run = words[0][4:]
+        stored = json.loads(simile("inspect", run, "--json"))["preprocessing"]
+        assert stored["mean"] == mean.tolist() and stored["std"] == std.tolist(), run
+    check("a tuned model", features("dark.h5", "tuned"), expected(model(newest("tuned")), h5py.File("dark.h5")["images"][()]))
+
+
+def check_value_range():
+    """A set of 16-bit images whose range differs from that of the training set is warned of."""
+    deep = random.randint(0, 4096, (20, 16, 16, 3)).astype("u2")
+    data_set("deep", deep, True, "--range", "0:4095")
+    data_set("narrow", deep, True, "--range", "0:2000")
+    simile("pretrain", "job.yaml", "run=deep", "data.train=deep.h5", "evaluate.knn_every_epochs=0")
+    assert "warning" not in simile("embed", "deep", "--data", "deep.h5", "--out", "e.h5")
+    assert "--range 0:4095" in simile("embed", "deep", "--data", "narrow.h5", "--out", "e.h5")
+
+
+def check_old_checkpoints():
+    """A checkpoint without preprocessing needs its training set, at its path or as --train."""
+    shutil.copytree(GOLDEN, "old")
+    os.chdir("old")
+    subprocess.run(["xz", "-d", *(f"run/checkpoints/{f}" for f in os.listdir("run/checkpoints") if f.endswith(".xz"))], check=True)
+    want = features("test.h5")
+    os.rename("train.h5", "moved.h5")
+    for options in ([], ["--train", "test.h5"]):
+        assert "--train" in simile("embed", "run", "--data", "test.h5", "--out", "e.h5", *options, code=65)
+    assert np.array_equal(features("test.h5", "run", "--train", "moved.h5"), want)
+    assert features("moved.h5").shape == (96, want.shape[1])  # it is the training set itself
+    shutil.copy("test.h5", "train.h5")  # another file at its path
+    assert "--train" in simile("embed", "run", "--data", "test.h5", "--out", "e.h5", code=65)
+    simile("evaluate", "knn", "run", "--train", "moved.h5", "--test", "test.h5")
+    simile("evaluate", "knn", "run", "--train", "test.h5", "--test", "test.h5", code=65)
+    os.chdir("..")
+
+
+with tempfile.TemporaryDirectory() as directory:
+    os.chdir(directory)
+    check_new_checkpoints()
+    check_training_on()
+    check_value_range()
+    check_old_checkpoints()
+print("ok")
