@@ -34,6 +34,9 @@ const sim_schedule_plan *sim_train_plan(const sim_train_state *t);
 const sim_dataset *sim_train_data(const sim_train_state *t);
 const sim_preprocessing *sim_train_preprocessing(const sim_train_state *t);
 int64_t sim_train_step(const sim_train_state *t); /* updates done */
+/* Duration of the run: of this segment, and of the earlier ones up to the checkpoint that each
+ * was continued from. */
+double sim_train_elapsed_s(const sim_train_state *t);
 /* True if the last step ended an epoch.  epochs: completed. */
 bool sim_train_epoch_ended(const sim_train_state *t, int64_t *epochs);
 

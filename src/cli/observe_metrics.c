@@ -6,6 +6,7 @@
  */
 #include "cli.h"
 
+#include "simile/clock.h"
 #include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -218,6 +219,12 @@ done:
 
 static void fill_object(sim_json *j, const sim_record *r)
 {
+    char now[21];
+
+    sim_clock_iso(sim_clock_wall_s(), now);
+    sim_json_text(j, "kind", r->kind == SIM_RECORD_EVALUATION ? "evaluation" : "train");
+    if (r->protocol)
+        sim_json_text(j, "protocol", r->protocol);
     sim_json_int(j, "step", r->step);
     for (size_t i = 0; i < r->n_scalars; i++) {
         const sim_scalar *s = &r->scalars[i];
@@ -228,6 +235,7 @@ static void fill_object(sim_json *j, const sim_record *r)
         else
             sim_json_real(j, s->about.name, s->value);
     }
+    sim_json_text(j, "time", now);
 }
 
 static sim_status metrics_publish(void *state, const sim_record *r)

@@ -181,25 +181,28 @@ done:
     return st;
 }
 
-static sim_status publish_result(const sim_online_knn *w, const sim_knn_result *r,
-                                 int64_t step, int64_t epochs, double took_s,
+static sim_status publish_result(const sim_online_knn *w, const sim_train_state *t,
+                                 const sim_knn_result *r, int64_t epochs, double took_s,
                                  sim_stream *stream)
 {
     static const sim_metric epoch = {.name = "epoch", .format = SIM_FORMAT_INT},
                             top1 = {.name = "knn_top1", .format = SIM_FORMAT_FIXED},
                             top5 = {.name = "knn_top5", .format = SIM_FORMAT_FIXED},
-                            k = {.name = "knn_k", .format = SIM_FORMAT_INT};
-    sim_record record = {.kind = SIM_RECORD_EVALUATION, .step = step};
+                            k = {.name = "knn_k", .format = SIM_FORMAT_INT},
+                            elapsed = {.name = "elapsed_s", .format = SIM_FORMAT_FIXED};
+    sim_record record = {
+        .kind = SIM_RECORD_EVALUATION, .protocol = "knn", .step = sim_train_step(t)};
 
     sim_record_add(&record, &epoch, (double)epochs);
     sim_record_add(&record, &top1, r->top1);
     sim_record_add(&record, &top5, r->top5);
     sim_record_add(&record, &k, (double)r->k);
+    sim_record_add(&record, &elapsed, sim_train_elapsed_s(t));
     (void)snprintf(
         record.text, sizeof record.text,
         "step %lld epoch %lld: kNN top-1 %.2f %%, top-5 %.2f %% of %lld test images "
         "(k %lld, T %g; %.1f s)",
-        (long long)step, (long long)epochs, 100 * r->top1, 100 * r->top5,
+        (long long)record.step, (long long)epochs, 100 * r->top1, 100 * r->top5,
         (long long)r->n_test, (long long)r->k, w->options.knn.temperature, took_s);
     return sim_stream_publish(stream, &record);
 }
@@ -218,8 +221,7 @@ static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *st
     SIM_TRY(borrow_encoder(t, &e));
     SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &e, sim_train_data(t), w->test,
                        &w->match, w->loader_threads, &r));
-    SIM_TRY(
-        publish_result(w, &r, sim_train_step(t), epochs, sim_clock_s() - start, stream));
+    SIM_TRY(publish_result(w, t, &r, epochs, sim_clock_s() - start, stream));
 done:
     return st;
 }

@@ -59,6 +59,7 @@ static sim_status describe_segment(const sim_train_state *t, const char *why, ch
     sim_json_int(j, "to_step", t->progress.at.step);
     double images = (double)(t->progress.at.step - t->progress.start_step) *
                     (double)t->env.job->train.batch;
+    sim_json_real(j, "elapsed_s", elapsed);
     sim_json_real(j, "images_per_s", elapsed > 0 ? images / elapsed : 0);
     sim_json_real(j, "slowest_checkpoint_s", t->costs.slowest_checkpoint_s);
     if (t->segment.changes.any)
@@ -194,7 +195,29 @@ done:
     return st;
 }
 
-/* ---- samples used so far ---- */
+/* ---- samples and time used so far ---- */
+
+/* Versions before 0.2.0 recorded no time, but a rate. */
+static double seconds_of(const sim_json *s)
+{
+    double elapsed_s = 0, images_per_s = 0;
+
+    if (sim_json_get_real(s, "elapsed_s", &elapsed_s))
+        return elapsed_s;
+    (void)sim_json_get_real(s, "images_per_s", &images_per_s);
+    double images = (double)(int_of(s, "to_step") - int_of(s, "from_step")) *
+                    (double)int_of(s, "batch");
+    return images_per_s > 0 ? images / images_per_s : 0;
+}
+
+static double sum_seconds(const sim_json *list)
+{
+    double sum = 0;
+    for (size_t i = 0; i < sim_json_size(list); i++)
+        if (!int_of(sim_json_at(list, i), "off_course"))
+            sum += seconds_of(sim_json_at(list, i));
+    return sum;
+}
 
 /* Counts the samples that the updates up to the current step used, segment by segment from the
  * end: steps that were recomputed after an older checkpoint count once. */
@@ -232,6 +255,7 @@ sim_status sim_history_load(const char *of_checkpoint, sim_segment *s, sim_progr
                           &s->history));
     SIM_TRY(sim_json_parse(s->history, strlen(s->history), &list));
     count_samples(p, list);
+    s->earlier_s = sum_seconds(list);
 done:
     sim_json_destroy(&list);
     return st;

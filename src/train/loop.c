@@ -223,6 +223,8 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_comm_agree(c, reserve_scratch(t)));
     SIM_TRY(sim_header_gather(t));
     SIM_TRY(sim_resume_start(t)); /* the first call that changes the run directory */
+    if (t->is_complete)
+        goto done;
     SIM_TRY(sim_comm_agree(c, write_config(&t->env)));
     SIM_TRY(sim_comm_agree(c, sim_record_mark_discarded(&t->env, t->progress.at.step)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
@@ -388,6 +390,17 @@ static void format_checkpoint_path(const sim_train_state *t, char *out, size_t o
                    (long long)t->saves.last_step);
 }
 
+static void log_completion(const sim_train_state *t, const char *what)
+{
+    char path[4200];
+
+    format_checkpoint_path(t, path, sizeof path);
+    sim_log("%s: step %lld of %lld, the checkpoint is %s; to train longer, increase "
+            "schedule.%s and add --accept",
+            what, (long long)t->progress.at.step, (long long)t->progress.plan.total_steps,
+            path, t->env.job->schedule.steps ? "steps" : "epochs");
+}
+
 /* Writes the last checkpoint and the summary, and reports what to do next. */
 static sim_status finish_run(sim_train_state *t)
 {
@@ -406,11 +419,7 @@ static sim_status finish_run(sim_train_state *t)
     sim_run_stop_clear(&t->env.run);
     format_checkpoint_path(t, path, sizeof path);
     if (!t->stop_reason) {
-        sim_log("completed: step %lld of %lld, the checkpoint is %s; to train longer, "
-                "increase "
-                "schedule.%s and add --accept",
-                (long long)t->progress.at.step, (long long)t->progress.plan.total_steps,
-                path, t->env.job->schedule.steps ? "steps" : "epochs");
+        log_completion(t, "completed");
         goto done;
     }
     SIM_FAIL(SIM_E_AGAIN,
@@ -468,6 +477,10 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     t->saves.last_step = -1;
     sim_metrics_begin(&t->interval.metrics);
     SIM_TRY(set_up(t));
+    if (t->is_complete) {
+        log_completion(t, "already completed");
+        goto done;
+    }
     SIM_TRY(run_steps(t));
     SIM_TRY(finish_run(t));
 done:

@@ -48,6 +48,11 @@ static const sim_metric speed = {
 static const sim_metric elapsed = {
     .name = "elapsed_s", .unit = "s", .format = SIM_FORMAT_FIXED};
 
+double sim_train_elapsed_s(const sim_train_state *t)
+{
+    return t->segment.earlier_s + sim_clock_s() - t->segment.start_s;
+}
+
 void sim_metrics_begin(sim_interval *interval)
 {
     sim_interval_begin(interval, step_metrics, METRICS);
@@ -162,7 +167,7 @@ static void fill_record(const sim_train_state *t, sim_record *r)
     sim_interval_publish(&t->interval.metrics, r);
     add_scalars_of_method(&t->learner.method, r);
     sim_record_add(r, &speed, images_per_s);
-    sim_record_add(r, &elapsed, now - t->segment.start_s);
+    sim_record_add(r, &elapsed, sim_train_elapsed_s(t));
 }
 
 /* Publishes the record, then runs the callbacks; adds their time to the phase. */

@@ -274,6 +274,7 @@ sim_status sim_resume_start(sim_train_state *t)
     unsaved = !k;
     if (is_branch)
         SIM_TRY(start_branch(t, k, &unsaved));
+    sim_schedule_begin(&t->progress);
     if (k) {
         t->saves.last_step = t->progress.at.step;
         t->costs.slowest_checkpoint_s = sim_clock_s() - start; /* until one is written */
@@ -281,7 +282,10 @@ sim_status sim_resume_start(sim_train_state *t)
     if (!k && t->learner.method.row->started)
         t->learner.method.row->started(t->learner.method.self);
     t->learner.method.row->updated(t->learner.method.self);
-    sim_schedule_begin(&t->progress);
+    t->is_complete =
+        k && !is_branch && t->progress.at.step >= t->progress.plan.total_steps;
+    if (t->is_complete)
+        goto done;
     SIM_TRY(sim_comm_agree(t->env.comm, sim_history_begin(t)));
     if (unsaved)
         SIM_TRY(sim_resume_save(t, "started"));

@@ -134,6 +134,7 @@ typedef struct {
 typedef struct {
     char id[48];
     double start_s;
+    double earlier_s;  /* duration of earlier segments, up to their last checkpoints */
     char *history;     /* JSON array of earlier segments */
     bool is_recorded;  /* in segments.json */
     sim_place *places; /* [ranks], on rank 0 */
@@ -187,6 +188,7 @@ struct sim_train_state {
     sim_hang_guard hang;
     sim_replica *replica;
     sim_hash_trace trace;
+    bool is_complete;        /* the checkpoint is that of the last step: nothing to do */
     bool log_is_new;         /* log.txt was created by this start */
     const char *stop_reason; /* NULL: not stopped */
 };
@@ -220,7 +222,7 @@ SIM_MUST_USE sim_status sim_metrics_visit_array(void *interval, const sim_visito
 /* Publishes the step, runs the callbacks, and ends the log interval if it is due. */
 void sim_metrics_publish(sim_train_state *t);
 
-/* resume.c: what state there is to start from, and saving it */
+/* resume.c: what state there is to start from, and saving it.  `start` sets t->is_complete. */
 SIM_MUST_USE sim_status sim_resume_start(sim_train_state *t);
 SIM_MUST_USE sim_status sim_resume_save(sim_train_state *t, const char *why);
 /* One that is due: it may fail checkpoint.max_failures times in a row, with a warning. */

@@ -1,0 +1,93 @@
+#!/usr/bin/python3
+"""metrics.jsonl of a run that is stopped and resumed: every interval and evaluation once, with kind and
+time; the elapsed time continues.  A completed run prints one line and changes no file.
+
+simile-test: timeout 120
+"""
+import datetime
+import json
+import os
+import subprocess
+import tempfile
+import time
+
+import h5py
+import numpy as np
+
+SIMILE = os.environ["SIMILE"]
+JOB = """run: run
+data: {train: train.h5, test: test.h5}
+method: {name: simclr}
+encoder: {width: 0.0625}
+batch: 32
+block: 8
+schedule: {epochs: 4}
+log: {every_steps: 2}
+evaluate: {knn_every_epochs: 2, k: 5}
+"""
+
+
+def pretrain(*words, code=0):
+    done = subprocess.run([SIMILE, "pretrain", "job.yaml", *words], capture_output=True, text=True)
+    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
+    return done.stderr
+
+
+def data_set(name, n, seed):
+    with h5py.File("raw.h5", "w") as f:
+        f["images"] = np.random.RandomState(seed).randint(0, 256, (n, 8, 8, 3)).astype("u1")
+        f["labels"] = np.arange(n) % 3
+    subprocess.run([SIMILE, "prepare", "raw.h5", "--out", name + ".h5"], check=True, capture_output=True)
+
+
+def lines():
+    with open("run/metrics.jsonl") as f:
+        return [json.loads(line) for line in f]
+
+
+def files():
+    """Content of every file of the run, without the log."""
+    found = {}
+    for directory, _, names in os.walk("run"):
+        for name in names:
+            path = os.path.join(directory, name)
+            with open(path, "rb") as f:
+                found[path] = f.read()
+    found.pop("run/log.txt")
+    return found
+
+
+with tempfile.TemporaryDirectory() as directory:
+    os.chdir(directory)
+    data_set("train", 96, 1)
+    data_set("test", 24, 2)
+    open("job.yaml", "w").write(JOB)
+    pretrain("--stop-after", "5", code=75)  # 3 steps per epoch; the last line is that of step 4
+    stopped = lines()
+    time.sleep(1.1)  # the time between the segments is not part of the run's
+    began = time.time()
+    pretrain()
+    took = time.time() - began
+    got = lines()
+    assert got[:len(stopped)] == stopped
+    assert [(r["kind"], r["step"]) for r in got] == [
+        ("train", 2), ("train", 4), ("train", 6), ("evaluation", 6), ("train", 8), ("train", 10), ("train", 12), ("evaluation", 12)]
+    assert [r.get("protocol") for r in got if r["kind"] == "evaluation"] == ["knn", "knn"]
+    assert not any("protocol" in r or "knn_top1" in r for r in got if r["kind"] == "train")
+    elapsed = [r["elapsed_s"] for r in got]
+    assert elapsed == sorted(elapsed) and elapsed[0] > 0, elapsed
+    with open("run/segments.json") as f:
+        first, second = json.load(f)
+    # Step 6 comes after the whole of the first segment; the pause does not count.
+    assert elapsed[2] > first["elapsed_s"] and elapsed[-1] <= first["elapsed_s"] + took, (elapsed, first, took)
+    for r in got:
+        at = datetime.datetime.strptime(r["time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
+        assert abs(at.timestamp() - began) < 3600, r
+    before = files()
+    log = pretrain()
+    assert len(log.splitlines()) == 1, log
+    assert "step 12 of 12" in log and "schedule.epochs" in log, log
+    assert files() == before
+    pretrain("schedule.epochs=5", "--accept", "schedule.epochs")
+    assert lines()[-1]["step"] == 15 and lines()[:len(got)] == got
+print("ok")
