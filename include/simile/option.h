@@ -91,7 +91,18 @@ size_t sim_choices_count(const char *choices);
 bool sim_choices_text(const char *choices, int i, char *out, size_t out_bytes);
 int sim_choices_find(const char *choices, const char *text);
 
-/* Levenshtein distance of the first 127 bytes, for suggestions of similar keys. */
+/* Insertions, deletions, substitutions and swaps of neighbours that turn the first 127 bytes of
+ * `a` into those of `b` (optimal string alignment). */
 size_t sim_edit_distance(const char *a, const char *b);
+/*
+ * How far `text` is from `word` if it is likely a misspelling of it: they begin with the same
+ * letter, and at most a third of the letters differ.  1 for an abbreviation of three letters or
+ * more.  Otherwise SIM_UNRELATED: a suggestion would be a guess.
+ */
+#define SIM_UNRELATED ((size_t)-1)
+size_t sim_misspelling(const char *text, const char *word);
+/* The only choice of which `text` is a misspelling, or the nearest of several; -1: none, or
+ * several are equally near. */
+int sim_choices_suggest(const char *choices, const char *text);
 
 #endif

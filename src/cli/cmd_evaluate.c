@@ -75,7 +75,9 @@ static error_t parse_evaluate_option(int key, char *arg, struct argp_state *stat
         return 0;
     case ARGP_KEY_END:
         if (!a->kind || strcmp(a->kind, "knn") != 0)
-            argp_error(state, "the first argument must be knn");
+            argp_error(state, "the first argument must be knn%s%s%s",
+                       a->kind ? ", not \"" : "", a->kind ? a->kind : "",
+                       a->kind ? "\"" : "");
         if (!a->run || !a->train || !a->test)
             argp_error(state, "a run or checkpoint, --train and --test are required");
         return 0;

@@ -63,32 +63,35 @@ static void parse_stop(sim_train_request *r, const char *arg,
         argp_error(state, "--stop-after requires a number of steps, not \"%s\"", arg);
 }
 
-/* How far a word is from a key; "epochs" is near schedule.epochs. */
-static size_t key_distance(const char *word, const char *key)
+/* The key that may be meant by a word; "epochs" is a part of schedule.epochs.  NULL: none. */
+static const char *accepted_key(const char *word, char out[64])
 {
-    bool is_part = *word && strcmp(word, key) != 0 && strstr(key, word);
-    return is_part ? 1 : sim_edit_distance(word, key);
+    for (int i = 0; *word && sim_choices_text(sim_accept_keys, i, out, 64); i++) {
+        const char *last = strrchr(out, '.');
+        if (last && sim_misspelling(word, last + 1) != SIM_UNRELATED)
+            return out;
+    }
+    int i = sim_choices_suggest(sim_accept_keys, word);
+    return sim_choices_text(sim_accept_keys, i, out, 64) ? out : NULL;
 }
 
 /* Each word of the list is a key that may be accepted. */
 static void parse_accept(sim_train_request *r, const char *arg,
                          const struct argp_state *state)
 {
-    char word[64], name[64], best[64] = "";
+    char word[64], name[64];
 
     for (const char *p = arg; *p; p += *p == ',') {
-        size_t n = strcspn(p, ","), least = (size_t)-1;
+        size_t n = strcspn(p, ",");
         (void)snprintf(word, sizeof word, "%.*s", n < 64 ? (int)n : 63, p);
-        for (int i = 0; sim_choices_text(sim_accept_keys, i, name, sizeof name); i++)
-            if (key_distance(word, name) < least) {
-                least = key_distance(word, name);
-                memcpy(best, name, sizeof best);
-            }
-        if (least != 0)
+        if (sim_choices_find(sim_accept_keys, word) < 0) {
+            const char *meant = accepted_key(word, name);
             argp_error(state,
                        "--accept accepts batch, schedule.epochs, schedule.steps, "
-                       "optimizer.lr, data or arithmetic, not \"%s\"; did you mean %s?",
-                       word, best);
+                       "optimizer.lr, data or arithmetic, not \"%s\"%s%s%s",
+                       word, meant ? "; did you mean " : "", meant ? meant : "",
+                       meant ? "?" : "");
+        }
         p += n;
     }
     r->accept = arg;

@@ -60,24 +60,58 @@ done:
     return st;
 }
 
-static const command *nearest_command(const char *name)
+#define SIM_COMMAND(name, summary) #name "|"
+static const char command_names[] =
+#include "commands.def"
+    ;
+#undef SIM_COMMAND
+
+/* Names of these commands in other programs. */
+static const struct {
+    const char *name, *here;
+} other_names[] = {
+    {"train", "pretrain"},    {"fit", "pretrain"},    {"run", "pretrain"},
+    {"resume", "pretrain"},   {"convert", "prepare"}, {"import", "prepare"},
+    {"eval", "evaluate"},     {"test", "evaluate"},   {"knn", "evaluate knn"},
+    {"extract", "embed"},     {"features", "embed"},  {"encode", "embed"},
+    {"info", "inspect"},      {"show", "inspect"},    {"describe", "inspect"},
+    {"status", "inspect"},    {"check", "plan"},      {"dry-run", "plan"},
+    {"keys", "plan --keys"},  {"cancel", "stop"},     {"benchmark", "bench"},
+    {"version", "--version"},
+};
+
+static const char *command_meant(const char *name, char out[64])
 {
-    const command *best = &commands[0];
-    for (int i = 1; i < N_COMMANDS; i++)
-        if (sim_edit_distance(name, commands[i].name) <
-            sim_edit_distance(name, best->name))
-            best = &commands[i];
-    return best;
+    for (size_t i = 0; i < sizeof other_names / sizeof other_names[0]; i++)
+        if (strcmp(name, other_names[i].name) == 0)
+            return other_names[i].here;
+    int i = sim_choices_suggest(command_names, name);
+    return sim_choices_text(command_names, i, out, 64) ? out : NULL;
+}
+
+static void print_names(FILE *to)
+{
+    for (int i = 0; i < N_COMMANDS; i++)
+        (void)fprintf(to, "%s%s", i ? ", " : "", commands[i].name);
 }
 
 static int reject_command(const char *name)
 {
+    char word[64];
+    const char *meant = command_meant(name, word);
+
     if (!sim_cli_is_first_rank())
         return SIM_E_USAGE;
-    (void)fprintf(stderr,
-                  "simile: unknown command \"%s\"; did you mean \"%s\"?  simile --help "
-                  "lists the commands\n",
-                  name, nearest_command(name)->name);
+    if (meant)
+        (void)fprintf(stderr,
+                      "simile %s: there is no such command; the command is simile %s\n",
+                      name, meant);
+    else {
+        (void)fprintf(stderr, "simile %s: there is no such command; the commands are ",
+                      name);
+        print_names(stderr);
+        (void)fputs("; simile --help describes them\n", stderr);
+    }
     return SIM_E_USAGE;
 }
 

@@ -197,33 +197,36 @@ static void truncate_words(char *key, const char *like)
     *key = '\0';
 }
 
-/* Edit distance of a key to a known one. Of a key below a list, only the list's name counts.
- * A single word is compared with the last word, as its section may be missing. */
+/* How far a key is from a known one, or SIM_UNRELATED. Of a key below a list, only the list's name
+ * counts. A single word is compared with the last word, as its section may be missing. */
 static size_t distance_to(const known *k, const char *key)
 {
     char head[KEY_BYTES];
     const char *last = strrchr(k->key, '.');
     if (last && !strchr(key, '.'))
-        return sim_edit_distance(key, last + 1);
+        return sim_misspelling(key, last + 1);
     (void)snprintf(head, sizeof head, "%s", key);
     if (k->is_list)
         truncate_words(head, k->key);
-    return sim_edit_distance(head, k->key);
+    return sim_misspelling(head, k->key);
 }
 
-/* The nearest known key; NULL if more than a third of the letters differ. */
-static const char *nearest_key(const sim_config *c, const char *key)
+/* "did you mean A?", "did you mean A or B?", or where the keys are listed. */
+static void format_suggestion(const sim_config *c, const char *key, char *out,
+                              size_t out_bytes)
 {
-    const char *best = NULL;
-    size_t least = (size_t)-1;
-    for (size_t i = 0; i < c->n_known; i++) {
-        size_t d = distance_to(&c->known[i], key);
-        if (d < least) {
-            least = d;
-            best = c->known[i].key;
-        }
-    }
-    return 3 * least <= strlen(key) ? best : NULL;
+    size_t least = SIM_UNRELATED, used = 0;
+
+    for (size_t i = 0; i < c->n_known; i++)
+        if (distance_to(&c->known[i], key) < least)
+            least = distance_to(&c->known[i], key);
+    (void)snprintf(out, out_bytes, "`simile plan --keys` lists all keys");
+    for (size_t i = 0; i < c->n_known && least != SIM_UNRELATED && used < out_bytes; i++)
+        if (distance_to(&c->known[i], key) == least)
+            used += (size_t)snprintf(out + used, out_bytes - used, "%s%s",
+                                     used ? " or " : "did you mean ", c->known[i].key);
+    if (used && used + 1 < out_bytes)
+        (void)snprintf(out + used, out_bytes - used, "?");
 }
 
 sim_status sim_config_finish(sim_config *c)
@@ -236,14 +239,14 @@ sim_status sim_config_finish(sim_config *c)
 sim_status sim_config_finish_section(sim_config *c, const char *section)
 {
     sim_status st = SIM_OK;
+    char suggestion[512];
+
     for (size_t i = 0; i < c->n_entries; i++) {
         const entry *e = &c->entries[i];
         if (e->used || (*section && !sim_config_is_below(e->key, section)))
             continue;
-        const char *nearest = nearest_key(c, e->key);
-        SIM_FAIL(SIM_E_CONFIG, "%s: unknown key %s; %s%s%s", e->where, e->key,
-                 nearest ? "did you mean " : "`simile plan --keys` lists all keys",
-                 nearest ? nearest : "", nearest ? "?" : "");
+        format_suggestion(c, e->key, suggestion, sizeof suggestion);
+        SIM_FAIL(SIM_E_CONFIG, "%s: unknown key %s; %s", e->where, e->key, suggestion);
     }
 done:
     return st;

@@ -8,24 +8,31 @@
 #include <stdio.h>
 #include <string.h>
 
+/* "op|KEY|...": the keys of an item. */
+static void list_item_keys(const sim_option_table *table, char *out, size_t out_bytes)
+{
+    size_t used = (size_t)snprintf(out, out_bytes, "op");
+    for (size_t r = 0; r < table->n_rows && used < out_bytes; r++)
+        used +=
+            (size_t)snprintf(out + used, out_bytes - used, "|%s", table->rows[r].name);
+}
+
 /* Refuses keys below "list.i" that are not in the item's table. */
 static sim_status check_item_keys(sim_config *c, const char *item,
                                   const sim_option_table *table)
 {
     sim_status st = SIM_OK;
     size_t n = strlen(item);
+    char keys[512], suggestion[96];
 
+    list_item_keys(table, keys, sizeof keys);
     for (size_t i = 0; i < c->n_entries; i++) {
         const entry *e = &c->entries[i];
         if (e->used || strncmp(e->key, item, n) != 0 || e->key[n] != '.')
             continue;
-        const char *best = "op";
-        for (size_t r = 0; r < table->n_rows; r++)
-            if (sim_edit_distance(e->key + n + 1, table->rows[r].name) <
-                sim_edit_distance(e->key + n + 1, best))
-                best = table->rows[r].name;
-        SIM_FAIL(SIM_E_CONFIG, "%s: %s has no key %s; did you mean %s?", e->where,
-                 table->section, e->key + n + 1, best);
+        sim_config_suggest(keys, e->key + n + 1, suggestion);
+        SIM_FAIL(SIM_E_CONFIG, "%s: %s has no key %s, expected one of %s%s", e->where,
+                 table->section, e->key + n + 1, keys, suggestion);
     }
 done:
     return st;
@@ -36,7 +43,7 @@ static sim_status parse_item(sim_config *c, const char *item, const sim_option *
 {
     sim_status st = SIM_OK;
     char key[KEY_BYTES + 64], part[SIM_OPTION_TEXT_BYTES + 64], shown[SHOW_BYTES],
-        best[64];
+        suggestion[96];
     size_t at = items->n, used = strlen(text);
 
     (void)snprintf(key, sizeof key, "%s.op", item);
@@ -47,9 +54,9 @@ static sim_status parse_item(sim_config *c, const char *item, const sim_option *
               below ? below->where : c->name, item, row->choices);
     int op = sim_choices_find(row->choices, e->text);
     sim_config_quote(e->text, shown);
-    sim_config_nearest_choice(row->choices, e->text, best);
-    SIM_CHECK(op >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is not one of %s; did you mean %s?",
-              e->where, e->key, shown, row->choices, best);
+    sim_config_suggest(row->choices, e->text, suggestion);
+    SIM_CHECK(op >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is not one of %s%s", e->where,
+              e->key, shown, row->choices, suggestion);
     e->used = true;
     const sim_option_table *table = &row->item_tables[op];
     SIM_ASSERT(table->struct_bytes <= sizeof items->values[0]);

@@ -90,8 +90,8 @@ SIM_MUST_USE sim_status sim_config_fill_row(sim_config *c, const char *prefix,
 SIM_MUST_USE sim_status sim_config_format_before(sim_config *c, const char *key,
                                                  const sim_option *row, char *buffer,
                                                  size_t buffer_bytes, const char **text);
-/* The choice with the smallest edit distance to `text`. */
-void sim_config_nearest_choice(const char *choices, const char *text, char out[64]);
+/* "; did you mean A?", or "" if no choice is near. */
+void sim_config_suggest(const char *choices, const char *text, char out[96]);
 
 /* ---- items.c: a list of operations ---- */
 

@@ -106,32 +106,26 @@ static sim_status parse_bool(const value *v)
     return SIM_OK;
 }
 
-void sim_config_nearest_choice(const char *choices, const char *text, char out[64])
+void sim_config_suggest(const char *choices, const char *text, char out[96])
 {
     char name[64];
-    size_t least = (size_t)-1;
+    int i = sim_choices_suggest(choices, text);
 
     out[0] = '\0';
-    for (int i = 0; sim_choices_text(choices, i, name, sizeof name); i++) {
-        size_t d = sim_edit_distance(text, name);
-        if (d < least) {
-            least = d;
-            memcpy(out, name, sizeof name);
-        }
-    }
+    if (sim_choices_text(choices, i, name, sizeof name))
+        (void)snprintf(out, 96, "; did you mean %s?", name);
 }
 
 static sim_status parse_choice(const value *v)
 {
     sim_status st = SIM_OK;
-    char best[64], shown[SHOW_BYTES];
+    char suggestion[96], shown[SHOW_BYTES];
     int found = sim_choices_find(v->row->choices, v->text);
 
-    sim_config_nearest_choice(v->row->choices, v->text, best);
+    sim_config_suggest(v->row->choices, v->text, suggestion);
     sim_config_quote(v->text, shown);
-    SIM_CHECK(found >= 0, SIM_E_CONFIG,
-              "%s: %s: \"%s\" is not one of %s; did you mean %s?", v->where, v->key,
-              shown, v->row->choices, best);
+    SIM_CHECK(found >= 0, SIM_E_CONFIG, "%s: %s: \"%s\" is not one of %s%s", v->where,
+              v->key, shown, v->row->choices, suggestion);
     *(int *)v->to = found;
 done:
     return st;

@@ -110,7 +110,7 @@ static const char *const bad_jobs[][2] = {
     {"opt: {lr: 1", "not YAML"},
     {"opt: {name: \xc3\x28}", "not YAML"},
     {"aug: {list: [{op: flipp}]}", "flip|gray"},
-    {"aug: {list: [{op: flip, q: 1}]}", "did you mean p?"},
+    {"aug: {list: [{op: flip, q: 1}]}", "flip has no key q, expected one of op|p"},
     {"aug: {list: [{p: 1}]}", "aug.list.0.op "},
     {"aug: {list: 3}", "job.yaml:1: aug.list "},
     {"? [a]\n: 1\n", "job.yaml:1: "},

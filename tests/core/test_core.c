@@ -112,10 +112,35 @@ static void choices_are_found_by_text_and_by_index(void **state)
     assert_int_equal(sim_edit_distance("kitten", "sitting"), 3);
     assert_int_equal(sim_edit_distance("", "abc"), 3);
     assert_int_equal(sim_edit_distance("temperature", "temprature"), 1);
+    assert_int_equal(sim_edit_distance("lasr", "lars"), 1);
     assert_int_equal(sim_choices_count(""), 0);
     assert_int_equal(sim_choices_find("sgd|lars", ""), -1);
     assert_false(sim_choices_text("a|bc", -1, text, sizeof text));
     assert_false(sim_choices_text("a|longer than it", 1, text, sizeof text));
+}
+
+static void only_misspellings_are_corrected(void **state)
+{
+    static const char methods[] = "simclr|supcon|mocov1|mocov2|siglip|nnclr";
+    static const struct {
+        const char *choices, *text;
+        int expected;
+    } cases[] = {
+        {methods, "simcrl", 0},  {methods, "simclrr", 0}, {methods, "sup", 1},
+        {methods, "moco", -1}, /* two choices are equally near */
+        {methods, "mocov11", 2}, {methods, "byol", -1},   {methods, "swav", -1},
+        {methods, "vicreg", -1}, {methods, "", -1},       {methods, "simsiam", -1},
+        {"relu|silu", "gelu", -1}, /* another first letter */
+        {"p|size", "q", -1},       {"ops|rate", "opt", -1},
+        {"sgd|lars|adamw", "adam", 2}, {"sgd|lars|adamw", "lamb", -1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (sim_choices_suggest(cases[i].choices, cases[i].text) != cases[i].expected)
+            fail_msg("\"%s\" in %s: choice %d, expected %d", cases[i].text,
+                     cases[i].choices,
+                     sim_choices_suggest(cases[i].choices, cases[i].text),
+                     cases[i].expected);
 }
 
 static void json_that_is_dumped_and_parsed_is_unchanged(void **state)
@@ -165,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_matches_published_vectors),
+        cmocka_unit_test(only_misspellings_are_corrected),
         cmocka_unit_test(samples_have_the_expected_moments),
         cmocka_unit_test(allocations_are_counted_zeroed_and_aligned),
         cmocka_unit_test(a_failed_allocation_is_an_error_that_contains_the_tag),

@@ -88,5 +88,5 @@ usage "key=value" pretrain job.yaml nonsense
 usage "simile pretrain: --time-limit" pretrain job.yaml --time-limit soon
 usage "simile evaluate: " evaluate
 usage "Commands:"
-usage '"pretrian"' pretrian job.yaml
+usage 'simile pretrian: ' pretrian job.yaml
 echo ok
