@@ -166,6 +166,48 @@ void sim_h5_list(const sim_h5 *f,
                  void (*member)(void *ctx, const char *path, const char *problem),
                  void *ctx);
 
+/* ---- paths of the wrong kind ---- */
+
+/* What a path holds, by its content. */
+typedef enum {
+    SIM_PATH_UNKNOWN, /* it does not exist, is empty, or cannot be read */
+    SIM_PATH_DATASET,
+    SIM_PATH_EMBEDDINGS,
+    SIM_PATH_CHECKPOINT,
+    SIM_PATH_RUN,         /* a directory that contains checkpoints/ */
+    SIM_PATH_DIRECTORY,   /* any other directory */
+    SIM_PATH_ARCHIVE,     /* tar, zip, or a compressed file */
+    SIM_PATH_IDX,         /* MNIST */
+    SIM_PATH_NUMPY,       /* .npy or .npz */
+    SIM_PATH_PICKLE,      /* Python */
+    SIM_PATH_IMAGE,       /* JPEG or PNG */
+    SIM_PATH_HDF5,        /* without a format of simile */
+    SIM_PATH_BROKEN_HDF5, /* the HDF5 library cannot open it */
+    SIM_PATH_TEXT,
+    SIM_PATH_OTHER,
+    SIM_PATH_KINDS
+} sim_path_kind;
+/* The pending error message is kept. */
+sim_path_kind sim_path_kind_of(const char *path);
+/* What a command reads from a path. */
+typedef enum {
+    SIM_USE_DATASET,
+    SIM_USE_CHECKPOINT, /* or a run directory */
+    SIM_USE_RUN,
+    SIM_USE_WEIGHTS, /* pretrain --init */
+    SIM_USE_ARRAYS,  /* loss --in */
+    SIM_USE_JOB,
+    SIM_USE_SOURCE, /* prepare */
+    SIM_USE_INSPECT,
+    SIM_PATH_USES
+} sim_path_use;
+/*
+ * Called with the status of reading `path`.  If that is an error because the path is of a kind that
+ * the use does not accept, the error message is replaced: what it is, what is expected, and what to
+ * do with it.  Returns `status`.  Local.
+ */
+sim_status sim_path_explain(sim_status status, const char *path, sim_path_use use);
+
 const char *sim_h5_library(void); /* "HDF5 1.10.8" */
 
 #endif

@@ -257,11 +257,21 @@ static sim_status open_named(const sim_comm *c, const char *path, sim_checkpoint
     sim_status st = SIM_OK;
 
     if (c->rank == 0)
-        st = sim_checkpoint_load_file(path, out);
+        st = sim_path_explain(sim_checkpoint_load_file(path, out), path,
+                              SIM_USE_CHECKPOINT);
     SIM_TRY(sim_comm_agree(c, st));
     SIM_TRY(broadcast_and_verify(c, out));
 done:
     return st;
+}
+
+/* Only rank 0, whose message is printed, accesses the disk. */
+static sim_status refuse_empty(const sim_comm *c, const char *path)
+{
+    sim_status st = SIM_OK;
+    SIM_FAIL(SIM_E_INPUT, "%s holds no checkpoint", path);
+done:
+    return c->rank == 0 ? sim_path_explain(st, path, SIM_USE_CHECKPOINT) : st;
 }
 
 sim_status sim_checkpoint_open(const sim_comm *c, const char *path, sim_checkpoint **out)
@@ -272,7 +282,8 @@ sim_status sim_checkpoint_open(const sim_comm *c, const char *path, sim_checkpoi
 
     sim_comm_max_i64(c, &is_directory, 1);
     SIM_TRY(is_directory ? sim_checkpoint_newest(c, path, &k) : open_named(c, path, &k));
-    SIM_CHECK(k, SIM_E_INPUT, "%s holds no checkpoint", path);
+    if (!k)
+        SIM_TRY(refuse_empty(c, path));
     *out = k;
     k = NULL;
 done:
@@ -405,5 +416,5 @@ sim_status sim_weights_load(const char *path, const sim_state_source *sources,
 done:
     sim_h5_close(&file);
     sim_free(bytes);
-    return st;
+    return sim_path_explain(st, path, SIM_USE_WEIGHTS);
 }

@@ -385,7 +385,7 @@ sim_status sim_run_request_stop(const char *path)
     (void)snprintf(file, sizeof file, "%s/stop", path);
     SIM_TRY(sim_file_replace(file, &piece, 1));
 done:
-    return st;
+    return sim_path_explain(st, path, SIM_USE_RUN);
 }
 
 bool sim_run_stop_requested(const sim_run *run)

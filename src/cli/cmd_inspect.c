@@ -82,6 +82,56 @@ done:
     return st;
 }
 
+/* ---- embeddings ---- */
+
+typedef struct {
+    const sim_h5 *file;
+    sim_json *list;
+} arrays;
+
+/* Adds the name and, of numbers, the shape of an array. */
+static void add_array(void *ctx, const char *path, const char *problem)
+{
+    const arrays *a = ctx;
+    sim_h5_shape shape;
+    sim_json *j = NULL;
+
+    if (*problem)
+        return;
+    j = sim_json_object(a->list, NULL);
+    sim_json_text(j, "name", path);
+    if (sim_h5_is_strings(a->file, path) ||
+        sim_h5_shape_of(a->file, path, &shape) != SIM_OK)
+        return;
+    sim_json *dims = sim_json_array(j, "dims");
+    for (int i = 0; i < shape.n_dims; i++)
+        sim_json_int(dims, NULL, (int64_t)shape.dims[i]);
+}
+
+static sim_status inspect_embeddings(const arguments *args)
+{
+    sim_status st = SIM_OK;
+    sim_h5 *f = NULL;
+    sim_json *j = NULL;
+    char fingerprint[33], *checkpoint = NULL;
+
+    SIM_TRY(sim_h5_open_read(args->path, &f));
+    SIM_TRY(
+        sim_h5_read_attribute_text(f, "fingerprint", fingerprint, sizeof fingerprint));
+    SIM_TRY(sim_h5_read_text(f, "/checkpoint", &checkpoint));
+    SIM_TRY(sim_json_create(&j));
+    sim_json_text(j, "format", "simile-embeddings");
+    sim_json_text(j, "checkpoint", checkpoint);
+    sim_json_text(j, "fingerprint", fingerprint); /* of the data set */
+    sim_h5_list(f, add_array, &(arrays){f, sim_json_array(j, "arrays")});
+    SIM_TRY(sim_cli_print_json(NULL, j, !args->json));
+done:
+    sim_free(checkpoint);
+    sim_json_destroy(&j);
+    sim_h5_close(&f);
+    return st;
+}
+
 /* ---- checkpoints and runs ---- */
 
 typedef struct {
@@ -270,18 +320,15 @@ done:
     return st;
 }
 
-/* By the attribute `format`. All other files are opened as checkpoints. */
-static bool is_data_set(const char *path)
+/* ---- */
+
+static sim_status inspect_path(const arguments *args)
 {
-    sim_h5 *f = NULL;
-    char format[64] = "";
-    if (sim_path_is_directory(path) || sim_h5_open_read(path, &f) != SIM_OK)
-        return false;
-    bool is = sim_h5_has_attribute(f, "format") &&
-              sim_h5_read_attribute_text(f, "format", format, sizeof format) == SIM_OK &&
-              strcmp(format, "simile-dataset") == 0;
-    sim_h5_close(&f);
-    return is;
+    const sim_path_kind kind = sim_path_kind_of(args->path);
+    sim_status st = kind == SIM_PATH_DATASET      ? inspect_data(args)
+                    : kind == SIM_PATH_EMBEDDINGS ? inspect_embeddings(args)
+                                                  : inspect_checkpoint(args);
+    return sim_path_explain(st, args->path, SIM_USE_INSPECT);
 }
 
 sim_status sim_command_inspect(int argc, char **argv)
@@ -291,14 +338,15 @@ sim_status sim_command_inspect(int argc, char **argv)
         .parser = parse_inspect_option,
         .args_doc = "FILE_OR_RUN",
         .doc =
-            "Describes a data set, a checkpoint, or the newest checkpoint of a run.  Of "
-            "a "
+            "Describes a data set, a checkpoint, the newest checkpoint of a run, or a "
+            "file "
+            "written by embed.  Of a "
             "run it lists the segments: start, host, ranks, steps, speed and the reason "
             "for the end, with the last step if that is beyond the last checkpoint."};
     arguments a = {0};
 
     sim_cli_parse(&argp, argc, argv, &a);
-    sim_status st = is_data_set(a.path) ? inspect_data(&a) : inspect_checkpoint(&a);
+    sim_status st = inspect_path(&a);
     if (st != SIM_OK)
         sim_log_failure(st);
     return st;

@@ -348,18 +348,19 @@ static sim_status run_loss(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
-        st = sim_job_load_method(&a->source, job);
+        st = sim_path_explain(sim_job_load_method(&a->source, job), a->source.path,
+                              SIM_USE_JOB);
     if (st == SIM_OK)
         st = sim_kernels_pick("auto");
     if (st == SIM_OK)
-        st = sim_h5_open_read(a->in, &f.in);
+        st = sim_path_explain(sim_h5_open_read(a->in, &f.in), a->in, SIM_USE_ARRAYS);
     SIM_TRY(sim_comm_agree(c, st));
     SIM_ASSERT(job);
     st = job->method->compute(c, &job->method_options, &arrays, &loss);
     if (st == SIM_E_DATA &&
         !strstr(sim_error_message(), a->in)) /* the method does not have the path */
         sim_error_prefix("%s: ", a->in);
-    SIM_TRY(st);
+    SIM_TRY(sim_path_explain(st, a->in, SIM_USE_ARRAYS));
     warn_of_collapse(&f);
     if (c->rank == 0)
         st = write_loss_file(&f, a->out, job, loss);

@@ -5,6 +5,7 @@
 
 #include "prep.h"
 
+#include "simile/h5.h"
 #include "simile/log.h"
 #include "simile/thread.h"
 
@@ -247,7 +248,8 @@ static sim_status convert_source(const arguments *a)
     sim_status st = SIM_OK;
     prep_result result;
 
-    SIM_TRY(sim_prep_convert(a->source, a->out, &a->options, &result));
+    st = sim_prep_convert(a->source, a->out, &a->options, &result);
+    SIM_TRY(sim_path_explain(st, a->source, SIM_USE_SOURCE));
     if (a->options.part == 0)
         SIM_TRY(print_conversion(a, &result));
 done:

@@ -5,6 +5,8 @@
  */
 #include "cli.h"
 
+#include "simile/h5.h"
+
 #include <string.h>
 
 bool sim_cli_job_argument(sim_job_source *source, char *arg,
@@ -27,7 +29,8 @@ sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
                             sim_evaluate_options *evaluate, sim_job_texts *texts)
 {
     const sim_job_section section = {&sim_evaluate_table, evaluate};
-    return sim_job_load(source, &section, job, texts);
+    return sim_path_explain(sim_job_load(source, &section, job, texts), source->path,
+                            SIM_USE_JOB);
 }
 
 sim_status sim_cli_job_of_checkpoint(const char *config, const char *name, sim_job *job)

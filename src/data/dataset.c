@@ -36,10 +36,8 @@ static sim_status check_format(const char *path, const sim_h5 *f)
     char format[64];
     int64_t version = 0;
 
-    SIM_CHECK(
-        sim_h5_has_attribute(f, "format"), SIM_E_DATA,
-        "%s is not a simile data set; convert it with: simile prepare %s --out new.h5",
-        path, path);
+    SIM_CHECK(sim_h5_has_attribute(f, "format"), SIM_E_DATA,
+              "%s is not a simile data set", path);
     SIM_TRY(sim_h5_read_attribute_text(f, "format", format, sizeof format));
     SIM_CHECK(strcmp(format, "simile-dataset") == 0, SIM_E_DATA,
               "%s is a %s, expected a simile-dataset", path, format);
@@ -255,7 +253,7 @@ sim_status sim_dataset_open(const char *path, sim_dataset **out)
 done:
     sim_h5_close(&f);
     sim_dataset_close(&d);
-    return st;
+    return sim_path_explain(st, path, SIM_USE_DATASET);
 }
 
 void sim_dataset_close(sim_dataset **out)

@@ -21,7 +21,7 @@ with h5py.File("train.h5") as f, h5py.File("part.h5") as p:
     assert np.bincount(p["labels"][()]).tolist() == [4] * 10
 PY
 # command lines
-expect_match 64 '"pretrian".* "pretrain"' "$simile" pretrian
+expect_match 64 'pretrian: .* simile pretrain$' "$simile" pretrian
 expect_match 64 "simile pretrain: .*job" "$simile" pretrain
 expect_match 64 "simile prepare: .*--out" "$simile" prepare train-images-idx3-ubyte
 expect_match 0 "\b64\b" "$simile" --help
@@ -201,7 +201,7 @@ for name, value in ("format_version", 2), ("num_images", 97):
 PY
 expect 65 "format_version.h5" "$simile" inspect format_version.h5
 expect_match 65 "num_images\.h5.*\b97\b" "$simile" inspect num_images.h5
-expect_match 65 "run/checkpoints/step-000000002\.h5.*\bsimile-dataset\b" "$simile" pretrain good.yaml run=wrong \
+expect_match 65 "run/checkpoints/step-000000002\.h5.*is a checkpoint\b.*\bdata set\b" "$simile" pretrain good.yaml run=wrong \
     data.train=run/checkpoints/step-000000002.h5
 expect_match 65 "flipped\.h5: image 4 .*\bdigest\b" ranks 2 "$simile" pretrain good.yaml run=flipped data.train=flipped.h5
 cp run/checkpoints/step-000000002.h5 broken.h5
