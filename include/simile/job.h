@@ -107,7 +107,8 @@ SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info
                                       size_t ranks, sim_schedule_plan *plan);
 
 /* Logs warnings about settings that are valid but suspect. */
-void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan);
+void sim_job_advise(const sim_job *job, const sim_dataset *data,
+                    const sim_schedule_plan *plan);
 
 /* The environment of a method on one of `partition.size` ranks, for checks and plans: its
  * comm is NULL.  Borrows job. */

@@ -6,7 +6,6 @@
  */
 #include "simile/job.h"
 
-#include "simile/log.h"
 #include "simile/memory.h"
 
 #include <stdio.h>
@@ -172,53 +171,4 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     SIM_TRY(fill_schedule(job, plan));
 done:
     return st;
-}
-
-/* An SGD step is learning rate times gradient.  For a scalar that is trained as a logarithm,
- * or whose gradient sums over all pairs of the batch, such a step can diverge. */
-static void advise_scalars(const sim_job *job, const sim_schedule_plan *plan)
-{
-    const sim_method_row *m = job->method;
-    double gradient =
-        m->scalar_gradient_bound
-            ? m->scalar_gradient_bound(&job->method_options, (size_t)job->train.batch)
-            : 0;
-    if (!sim_optimizer_adaptive(&job->optimizer) && plan->learning_rate * gradient > 0.5)
-        sim_log_warn(
-            "optimizer.name: the trained scalars of method %s have gradients of order %g "
-            "and may diverge at the peak learning rate %g; use optimizer.name=adamw, "
-            "whose "
-            "step does not scale with the gradient",
-            m->name, gradient, plan->learning_rate);
-}
-
-static void advise_sizes(const sim_job *job, const sim_schedule_plan *plan)
-{
-    enum { LARGE = 96, SMALL = 64 };
-
-    if (job->encoder.stem == SIM_STEM_IMAGENET && (plan->h <= SMALL || plan->w <= SMALL))
-        sim_log_warn("encoder.stem: imagenet loses accuracy on images of %zu x %zu; use "
-                     "encoder.stem=cifar for %d pixels or less",
-                     plan->h, plan->w, SMALL);
-    if (job->encoder.stem == SIM_STEM_CIFAR && plan->h >= LARGE && plan->w >= LARGE)
-        sim_log_warn(
-            "encoder.stem: cifar keeps images of %zu x %zu at full resolution, which "
-            "takes about 8 to 16 times the time and memory of "
-            "encoder.stem=imagenet",
-            plan->h, plan->w);
-    if (plan->stored_h > 0 && (plan->h > plan->stored_h || plan->w > plan->stored_w))
-        sim_log_warn("augment.size: views of %zu x %zu are larger than the images of the "
-                     "data set (%zu x %zu), which costs time without adding detail",
-                     plan->h, plan->w, plan->stored_h, plan->stored_w);
-}
-
-void sim_job_advise(const sim_job *job, const sim_schedule_plan *plan)
-{
-    const sim_partition any = {.size = 1, .rank = 0};
-    const sim_method_env env = sim_job_env(job, plan, any);
-
-    advise_sizes(job, plan);
-    advise_scalars(job, plan);
-    if (job->method->advise)
-        job->method->advise(&env, &job->method_options, plan->n_images);
 }

@@ -99,7 +99,7 @@ static sim_status print_method(const sim_train_state *t)
     sim_log("method    %s: %s", t->learner.method.row->name, about);
     sim_log("optimizer %s, %zu weights", sim_optimizer_about(t->learner.optimizer),
             t->learner.method.gradient_floats);
-    sim_job_advise(t->env.job, &t->progress.plan);
+    sim_job_advise(t->env.job, t->env.data, &t->progress.plan);
 done:
     sim_free(about);
     return st;
