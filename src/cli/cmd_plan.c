@@ -438,6 +438,19 @@ done:
     return st;
 }
 
+/* Also matches the classes, for the errors and warnings of pretrain. */
+static sim_status open_knn_inputs(dry_run *d)
+{
+    sim_status st = SIM_OK;
+    sim_class_match match = {0};
+
+    SIM_TRY(sim_knn_inputs(d->job, &d->data, &d->test));
+    SIM_TRY(sim_classes_match(d->data, d->test, &match));
+done:
+    sim_class_match_clear(&match);
+    return st;
+}
+
 static sim_status plan_job(const arguments *a)
 {
     sim_status st = SIM_OK;
@@ -449,11 +462,11 @@ static sim_status plan_job(const arguments *a)
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));
     sim_threads_set(a->threads ? a->threads : (int)d.job->train.threads);
     if (d.evaluate.knn_every_epochs)
-        SIM_TRY(sim_knn_inputs(d.job, &d.data, &d.test));
+        SIM_TRY(open_knn_inputs(&d));
     else
         SIM_TRY(sim_dataset_open(d.job->train.train, &d.data));
     SIM_TRY(sim_job_check(d.job, sim_dataset_about(d.data), a->ranks, &d.plan));
-    sim_job_advise(d.job, &d.plan);
+    sim_job_advise(d.job, d.data, &d.plan);
     SIM_TRY(print_shape(&d));
     SIM_TRY(print_memory(&d));
     SIM_TRY(print_time(&d));
