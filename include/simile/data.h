@@ -106,7 +106,8 @@ typedef struct {
 /*
  * Opens a data set. Every size in the file is checked against the length of the file before
  * it is used.
- * Errors: SIM_E_INPUT, SIM_E_DATA; the message names the file and the defect.
+ * Errors: SIM_E_INPUT, SIM_E_DATA, SIM_E_INSTALL (the file needs a newer simile); the message
+ * names the file and the defect.
  */
 SIM_MUST_USE sim_status sim_dataset_open(const char *path, sim_dataset **out);
 void sim_dataset_close(sim_dataset **d);

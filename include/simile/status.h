@@ -17,7 +17,7 @@ typedef enum {
     SIM_E_USAGE = 64,   /* invalid command line */
     SIM_E_DATA = 65,    /* invalid data set, checkpoint or image */
     SIM_E_INPUT = 66,   /* an input does not exist or cannot be read */
-    SIM_E_INSTALL = 69, /* a required program or library is not installed */
+    SIM_E_INSTALL = 69, /* a required program, library or newer simile is missing */
     SIM_E_BUG = 70,     /* failed assertion, or training stopped by a guard */
     SIM_E_CREATE = 73,  /* an output or run directory is in use or cannot be created */
     SIM_E_IO = 74,      /* input/output error, or memory exhausted */

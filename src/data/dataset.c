@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_LABEL = (1 << 20) - 1 };
+enum { MAX_LABEL = (1 << 20) - 1, FORMAT_VERSION = 1 };
 
 struct sim_dataset {
     char *path;
@@ -34,16 +34,21 @@ static sim_status check_format(const char *path, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     char format[64];
-    int64_t version = 0;
+    int64_t version = 1;
 
     SIM_CHECK(sim_h5_has_attribute(f, "format"), SIM_E_DATA,
               "%s is not a simile data set", path);
     SIM_TRY(sim_h5_read_attribute_text(f, "format", format, sizeof format));
     SIM_CHECK(strcmp(format, "simile-dataset") == 0, SIM_E_DATA,
               "%s is a %s, expected a simile-dataset", path, format);
-    SIM_TRY(sim_h5_read_attribute(f, "format_version", SIM_I64, &version, 1));
-    SIM_CHECK(version == 1, SIM_E_DATA, "%s has format_version %lld, expected 1", path,
-              (long long)version);
+    if (sim_h5_has_attribute(f, "format_version"))
+        SIM_TRY(sim_h5_read_attribute(f, "format_version", SIM_I64, &version, 1));
+    SIM_CHECK(version >= 1, SIM_E_DATA, "%s: format_version is %lld, expected 1 to %d",
+              path, (long long)version, FORMAT_VERSION);
+    SIM_CHECK(version <= FORMAT_VERSION, SIM_E_INSTALL,
+              "%s has format_version %lld; this simile reads versions up to %d: use the "
+              "simile that wrote the file, or a newer one",
+              path, (long long)version, FORMAT_VERSION);
 done:
     return st;
 }

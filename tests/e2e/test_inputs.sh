@@ -194,12 +194,20 @@ with open("flipped.h5", "r+b") as f:
 PY
 /usr/bin/python3 - <<'PY'
 import h5py, shutil
-for name, value in ("format_version", 2), ("num_images", 97):
-    shutil.copy("train.h5", name + ".h5")
-    with h5py.File(name + ".h5", "r+") as f:
+for path, name, value in ("newer.h5", "format_version", 2), ("zero.h5", "format_version", 0), ("num_images.h5", "num_images", 97):
+    shutil.copy("train.h5", path)
+    with h5py.File(path, "r+") as f:
         f.attrs[name] = value
+shutil.copy("train.h5", "unversioned.h5")
+with h5py.File("unversioned.h5", "r+") as f:
+    del f.attrs["format_version"]
 PY
-expect 65 "format_version.h5" "$simile" inspect format_version.h5
+# a data set of a newer format: the exit code and the advice are those of a newer checkpoint
+expect_match 69 "newer\.h5.*format_version 2.*up to 1" "$simile" inspect newer.h5
+expect_match 69 "newer\.h5.*format_version 2" ranks 2 "$simile" pretrain good.yaml run=newer data.train=newer.h5
+expect_match 69 "newer\.h5.*format_version 2" "$simile" evaluate knn run --train newer.h5 --test train.h5
+expect_match 65 "zero\.h5: format_version is 0" "$simile" inspect zero.h5
+expect 0 "" "$simile" inspect unversioned.h5
 expect_match 65 "num_images\.h5.*\b97\b" "$simile" inspect num_images.h5
 expect_match 65 "run/checkpoints/step-000000002\.h5.*is a checkpoint\b.*\bdata set\b" "$simile" pretrain good.yaml run=wrong \
     data.train=run/checkpoints/step-000000002.h5
