@@ -70,8 +70,13 @@ bool sim_run_is_locked(const char *path);
 /* Writes "RUN/name" to out.  Local. */
 SIM_MUST_USE sim_status sim_run_path(const sim_run *run, const char *name, char *out,
                                      size_t out_bytes);
-/* A stop request is the file RUN/stop, created by `simile stop` and polled by the job that
- * holds the lock.  sim_run_open removes the request of an earlier job.  Local. */
+/* Keeps a file of the run directory that the program did not write, or that is damaged, before
+ * the program writes a file of this name: renames it and logs a warning.
+ *   problem  what is wrong with it, for the warning
+ * Local. */
+SIM_MUST_USE sim_status sim_run_set_aside(const char *path, const char *problem);
+/* A stop request is the file RUN/stop, empty or of the word "stop", created by `simile stop` and
+ * polled by the job that holds the lock; any other file of this name is ignored and kept.  sim_run_open removes the request of an earlier job.  Local. */
 SIM_MUST_USE sim_status sim_run_request_stop(const char *path);
 bool sim_run_stop_requested(const sim_run *run);
 void sim_run_stop_clear(const sim_run *run);

@@ -62,9 +62,9 @@ SIM_MUST_USE sim_status sim_file_append(int fd, const char *path, const char *te
 /* Sets the length: truncates, or extends with zeros that need no disk space. */
 SIM_MUST_USE sim_status sim_file_set_length(int fd, const char *path, uint64_t n_bytes);
 
-/* Takes an exclusive advisory lock until the file is closed, without waiting. Does nothing if
- * the file system has no locks. Errors: SIM_E_CREATE if another process holds the lock. */
-SIM_MUST_USE sim_status sim_file_lock(int fd, const char *path);
+/* Takes an exclusive advisory lock until the file is closed, without waiting. *locked is false
+ * if the file system has no locks. Errors: SIM_E_CREATE if another process holds the lock. */
+SIM_MUST_USE sim_status sim_file_lock(int fd, const char *path, bool *locked);
 
 /* Flushes written data to stable storage (fsync). */
 SIM_MUST_USE sim_status sim_file_sync(int fd, const char *path);
@@ -115,8 +115,25 @@ void sim_file_replace_cancel(sim_replacement *r);
  */
 SIM_MUST_USE sim_status sim_file_create_new(const char *path, const char *text);
 
+/*
+ * A lock file: created exclusively, with the host, process and job of its holder. It needs no
+ * locks of the file system. It is taken over if its holder has certainly ended: there is no
+ * such process on this host, or Slurm reports that its job has ended. sim_file_remove releases
+ * it.
+ *   host    of this process
+ *   what    that is locked, for messages: "the run"
+ *   advice  how to end the holder, for messages: "stop it with simile stop"; "" if there is no way
+ * Errors: SIM_E_CREATE if it is held; the message names the holder.
+ */
+SIM_MUST_USE sim_status sim_lock_acquire(const char *path, const char *host,
+                                         const char *what, const char *advice);
+/* True if the lock file exists and its holder may still run. */
+bool sim_lock_is_held(const char *path);
+
 SIM_MUST_USE sim_status sim_file_remove(const char *path); /* may be absent */
 SIM_MUST_USE sim_status sim_file_rename(const char *from, const char *to);
+/* Renames `path`, a file or directory, to the first unused PATH.old-N, which is stored in `out`. */
+SIM_MUST_USE sim_status sim_file_set_aside(const char *path, char out[PATH_MAX]);
 /* Syncs the directory that contains `path`, which makes a rename durable. */
 SIM_MUST_USE sim_status sim_file_sync_directory(const char *path);
 
@@ -144,6 +161,9 @@ void sim_names_clear(sim_names *names);
 bool sim_path_exists(const char *path);
 bool sim_path_is_directory(const char *path);
 bool sim_path_is_same(const char *a, const char *b); /* the same inode */
+/* These two do not follow a symbolic link: any entry of a directory; a regular file. */
+bool sim_path_is_taken(const char *path);
+bool sim_path_is_file(const char *path);
 
 /*
  * Checks before a long computation that a file can be created at `out` and that `out` is not

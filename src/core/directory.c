@@ -34,6 +34,18 @@ bool sim_path_is_same(const char *a, const char *b)
            first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
+bool sim_path_is_taken(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0;
+}
+
+bool sim_path_is_file(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
 static sim_status creation_code(int error)
 {
     if (error == EACCES || error == EPERM || error == EROFS)

@@ -238,11 +238,17 @@ done:
     return st;
 }
 
-sim_status sim_file_lock(int fd, const char *path)
+sim_status sim_file_lock(int fd, const char *path, bool *locked)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, SIM_E_CREATE,
-              "%s is in use by another process", path);
+    int error;
+
+    do
+        error = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+    while (error == EINTR);
+    SIM_CHECK(error != EWOULDBLOCK, SIM_E_CREATE, "%s is in use by another process",
+              path);
+    *locked = error == 0;
 done:
     return st;
 }
@@ -482,6 +488,22 @@ sim_status sim_file_rename(const char *from, const char *to)
     sim_status st = SIM_OK;
     if (rename_retry(from, to) != 0)
         FAIL_ERRNO("cannot be renamed", from);
+done:
+    return st;
+}
+
+sim_status sim_file_set_aside(const char *path, char out[PATH_MAX])
+{
+    sim_status st = SIM_OK;
+    enum { MAX_OLD = 10000 };
+    int i = 1;
+
+    SIM_CHECK(strlen(path) + 16 < PATH_MAX, SIM_E_IO, "%.200s...: the path is too long",
+              path);
+    do
+        (void)snprintf(out, PATH_MAX, "%.4000s.old-%d", path, i);
+    while (sim_path_is_taken(out) && ++i < MAX_OLD);
+    SIM_TRY(sim_file_rename(path, out));
 done:
     return st;
 }

@@ -55,6 +55,8 @@ static void writer_release(sim_dataset_writer **out, bool keep_files)
         SIM_IGNORE(sim_file_remove(w->journal));
     }
     SIM_IGNORE(sim_file_close(&w->journal_fd, w->journal));
+    if (w->lock[0])
+        SIM_IGNORE(sim_file_remove(w->lock));
     sim_free(w->digest);
     sim_free(w->offset);
     sim_free(w->labels);

@@ -14,6 +14,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct {
@@ -170,6 +171,25 @@ done:
     return st;
 }
 
+/* Makes this process the only one that writes the temporary files. */
+static sim_status lock_journal(sim_dataset_writer *w)
+{
+    sim_status st = SIM_OK;
+    bool locked = false;
+    char lock[PATH_MAX], host[256];
+
+    SIM_TRY(sim_file_lock(w->journal_fd, w->journal, &locked));
+    if (!locked) {
+        sim_host_name(host, sizeof host);
+        (void)snprintf(lock, sizeof lock, "%.4000s.lock", w->path);
+        SIM_TRY(sim_lock_acquire(lock, host, w->path, ""));
+        memcpy(w->lock, lock, sizeof lock);
+    }
+    w->locked = true;
+done:
+    return st;
+}
+
 sim_status sim_writer_journal_open(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
@@ -178,8 +198,7 @@ sim_status sim_writer_journal_open(sim_dataset_writer *w)
     size_t n = 0;
 
     SIM_TRY(sim_file_open_append(w->journal, &w->journal_fd));
-    SIM_TRY(sim_file_lock(w->journal_fd, w->journal));
-    w->locked = true;
+    SIM_TRY(lock_journal(w));
     SIM_TRY(sim_file_load(w->journal, max_journal_bytes, &bytes, &n));
     if (!sim_hash_equal(w->spec.identity, (sim_hash){0}))
         SIM_TRY(recover_images(w, bytes, n));

@@ -11,6 +11,7 @@
 struct sim_dataset_writer {
     sim_dataset_spec spec;
     char path[PATH_MAX], part[PATH_MAX], journal[PATH_MAX];
+    char lock[PATH_MAX]; /* a lock file, where the file system has no locks; else "" */
     int fd, journal_fd;
     bool locked;               /* this process owns the temporary files */
     size_t n, capacity;        /* images; length of the arrays */
@@ -38,7 +39,7 @@ SIM_MUST_USE sim_status sim_writer_write(sim_dataset_writer *w, const uint8_t *b
 SIM_MUST_USE sim_status sim_writer_flush(sim_dataset_writer *w);
 
 /*
- * Opens and locks PATH.journal and recovers the images that it records, up to the first
+ * Opens and locks PATH.journal, by PATH.lock where the file system has no locks, and recovers the images that it records, up to the first
  * record with an image in PATH.part that does not match its digest. Restarts the journal
  * if it is of another conversion.
  */

@@ -4,8 +4,10 @@
 #include "private.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-static _Thread_local char reason[256];
+static _Thread_local char reason[1024];
 
 void sim_h5_quiet(void)
 {
@@ -34,6 +36,13 @@ const char *sim_h5_reason(void)
     (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, store_description, NULL);
     (void)H5Eclear2(H5E_DEFAULT);
     return reason[0] ? reason : "no HDF5 error message";
+}
+
+int sim_h5_system_error(const char *message)
+{
+    static const char mark[] = "errno = ";
+    const char *at = strstr(message, mark);
+    return at ? (int)strtol(at + strlen(mark), NULL, 10) : 0;
 }
 
 const char *sim_h5_library(void)

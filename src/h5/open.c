@@ -7,6 +7,7 @@
 #include "simile/file.h"
 #include "simile/memory.h"
 
+#include <errno.h>
 #include <string.h>
 
 static sim_status create_handle(const char *path, hid_t file, sim_h5 **out)
@@ -28,6 +29,37 @@ done:
     return st;
 }
 
+/*
+ * HDF5 locks a file that it opens, so that a file that is being written is not read. Many file
+ * systems of clusters have no locks, and a reader needs none there.
+ */
+static sim_status open_locked(const char *path, hid_t access, hid_t *out)
+{
+    sim_status st = SIM_OK;
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    const char *reason = file < 0 ? sim_h5_reason() : "";
+    bool is_lock = strstr(reason, "lock file") != NULL;
+    int error = sim_h5_system_error(reason);
+
+    if (is_lock && error != EWOULDBLOCK) {
+        (void)H5Pset_file_locking(access, false, true);
+        file = H5Fopen(path, H5F_ACC_RDONLY, access);
+        reason = file < 0 ? sim_h5_reason() : "";
+        is_lock = strstr(reason, "lock file") != NULL;
+        error = sim_h5_system_error(reason);
+    }
+    SIM_CHECK(!is_lock, SIM_E_IO,
+              "%s cannot be locked for reading (%s): another program has it open for "
+              "writing, or the file system has no locks; close it there, or set "
+              "HDF5_USE_FILE_LOCKING=FALSE",
+              path, strerror(error));
+    SIM_CHECK(error == 0, SIM_E_IO, "%s cannot be read: %s", path, strerror(error));
+    SIM_CHECK(file >= 0, SIM_E_DATA, "%s is not a readable HDF5 file: %s", path, reason);
+    *out = file;
+done:
+    return st;
+}
+
 sim_status sim_h5_open_read(const char *path, sim_h5 **out)
 {
     sim_status st = SIM_OK;
@@ -41,9 +73,7 @@ sim_status sim_h5_open_read(const char *path, sim_h5 **out)
     SIM_CHECK(n > 0, SIM_E_DATA, "%s is empty, expected an HDF5 file", path);
     access = H5Pcreate(H5P_FILE_ACCESS);
     (void)H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-    file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    SIM_CHECK(file >= 0, SIM_E_DATA, "%s is not a readable HDF5 file: %s", path,
-              sim_h5_reason());
+    SIM_TRY(open_locked(path, access, &file));
     SIM_TRY(create_handle(path, file, out));
     file = -1;
 done:

@@ -27,6 +27,9 @@ struct sim_h5 {
 void sim_h5_quiet(void);
 /* The innermost HDF5 message of the last failure. Borrowed until the next call. */
 const char *sim_h5_reason(void);
+/* The errno in a message of HDF5 about a failed system call; 0 if the message is about the content
+ * of the file. */
+int sim_h5_system_error(const char *message);
 hid_t sim_h5_memory_type(sim_type type);
 
 /* Creates an access property list for a file in `buffer`, which must outlive the file. The caller

@@ -198,9 +198,11 @@ sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t 
         goto done;
     const hsize_t flat = capacity;
     memory = H5Screate_simple(1, &flat, NULL);
-    SIM_CHECK(H5Dread(set, sim_h5_memory_type(type), memory, space, H5P_DEFAULT, data) >=
-                  0,
-              SIM_E_DATA, "%s: %s cannot be read: %s", f->name, name, sim_h5_reason());
+    if (H5Dread(set, sim_h5_memory_type(type), memory, space, H5P_DEFAULT, data) < 0) {
+        const char *reason = sim_h5_reason();
+        SIM_FAIL(sim_h5_system_error(reason) ? SIM_E_IO : SIM_E_DATA,
+                 "%s: %s cannot be read: %s", f->name, name, reason);
+    }
 done:
     if (memory >= 0)
         (void)H5Sclose(memory);
