@@ -52,6 +52,7 @@ bool sim_json_get_real(const sim_json *j, const char *key, double *value);
 bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value);
 
 /* Number of elements of an array, and element i as an object or array, borrowed from j. */
+bool sim_json_is_array(const sim_json *j);
 size_t sim_json_size(const sim_json *j);
 sim_json *sim_json_at(const sim_json *j, size_t i);
 /* Element i of an array as a text, borrowed from j; "" if absent or of another type. */

@@ -261,6 +261,24 @@ done:
 
 /* ---- the file ---- */
 
+/* Whether `latest` is something else than the name of a checkpoint.  A file that cannot be read
+ * is not. */
+static bool is_foreign(const char *path)
+{
+    enum { MAX_BYTES = 80 };
+    char *text = NULL;
+    size_t n = 0;
+
+    if (!sim_path_is_file(path))
+        return sim_path_is_taken(path);
+    sim_status st = sim_file_load(path, MAX_BYTES, &text, &n);
+    bool is =
+        st == SIM_E_DATA || (st == SIM_OK && n > 0 && strncmp(text, "step-", 5) != 0);
+    sim_error_clear();
+    sim_free(text);
+    return is;
+}
+
 /* Updates `latest`, a hint for people and scripts.  The search for the newest checkpoint
  * reads the directory instead, so a failure is only a warning. */
 static void write_latest(const sim_run *run, const char *name)
@@ -269,6 +287,8 @@ static void write_latest(const sim_run *run, const char *name)
     int n = snprintf(line, sizeof line, "%s\n", name);
     const sim_piece hint = {line, (size_t)n};
     sim_status st = sim_run_path(run, "checkpoints/latest", path, sizeof path);
+    if (st == SIM_OK && is_foreign(path))
+        st = sim_run_set_aside(path, "not the name of a checkpoint");
     if (st == SIM_OK)
         st = sim_file_replace(path, &hint, 1);
     if (st != SIM_OK)

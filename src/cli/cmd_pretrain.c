@@ -207,6 +207,7 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     SIM_TRY(sim_comm_agree(c, plan_knn(c, job, &evaluate, knn, &a->request)));
     a->request.job = job;
     a->request.texts = &texts;
+    a->request.job_path = a->source.path;
     a->request.build = sim_cli_build();
     a->request.kernels = sim_kernels_name();
     a->request.arithmetic = sim_kernels_arithmetic();

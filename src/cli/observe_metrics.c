@@ -25,19 +25,19 @@ typedef struct {
     bool warned; /* about pending lines */
 } metrics_state;
 
-/* Returns the step of a line, complete or truncated, or -1; reads its images per second if it
- * has the key. */
+/* Returns the step of a line, or -1 if it is not a line of this program; reads its images per
+ * second if it has the key. */
 static int64_t read_line(const char *line, size_t n, double *images_per_s)
 {
     sim_json *j = NULL;
     int64_t step = -1;
-    if (sim_json_parse(line, n, &j) == SIM_OK) {
-        (void)sim_json_get_int(j, "step", &step);
+    double value = 0;
+    if (sim_json_parse(line, n, &j) == SIM_OK && !sim_json_is_array(j) &&
+        sim_json_get_real(j, "epoch", &value) && sim_json_get_int(j, "step", &step))
         (void)sim_json_get_real(j, "images_per_s", images_per_s);
-    }
     sim_error_clear();
     sim_json_destroy(&j);
-    return step;
+    return step < 0 ? -1 : step;
 }
 
 static int64_t step_of(const char *line, size_t n)
@@ -46,54 +46,83 @@ static int64_t step_of(const char *line, size_t n)
     return read_line(line, n, &unused);
 }
 
-/* Bytes of the complete lines at the start of the text that belong to steps up to `step`. */
-static size_t count_earlier(const char *text, size_t n_bytes, int64_t step)
+/* What copy_earlier has read so far. */
+typedef struct {
+    int64_t step;        /* lines of later steps are not copied */
+    uint64_t kept_bytes; /* copied */
+    size_t n_lines,
+        bad; /* complete lines; number of the first that is not of this program */
+} line_copy;
+
+/* Copies the complete lines of a text that belong to steps up to c->step; *used is their length
+ * with that of the other complete lines. */
+static sim_status copy_lines(line_copy *c, const char *text, size_t n_bytes,
+                             sim_replacement *r, size_t *used)
 {
+    sim_status st = SIM_OK;
     const char *line = text, *end = NULL;
+
     while ((end = memchr(line, '\n', n_bytes - (size_t)(line - text))) != NULL) {
-        int64_t at = step_of(line, (size_t)(end - line));
-        if (at < 0 || at > step)
-            break;
+        size_t n = (size_t)(end - line);
+        int64_t at = step_of(line, n);
+        c->n_lines++;
+        if (at < 0 && c->bad == 0)
+            c->bad = c->n_lines;
+        if (at >= 0 && at <= c->step) {
+            SIM_TRY(sim_file_replace_add(r, line, n + 1));
+            c->kept_bytes += n + 1;
+        }
         line = end + 1;
     }
-    return (size_t)(line - text);
+    *used = (size_t)(line - text);
+done:
+    return st;
 }
 
 /* Copies the lines of steps up to `step`, without a truncated last line. */
-static sim_status copy_earlier(const char *path, int64_t step, sim_replacement *r,
-                               uint64_t *keep_bytes)
+static sim_status copy_earlier(const char *path, sim_replacement *r, line_copy *c)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
     uint64_t n_bytes = 0, at = 0;
-    size_t n = 0, keep = 1;
+    size_t n = 0, used = 1;
     int fd = -1;
 
     SIM_TRY(sim_alloc(&text, READ_BYTES, "cli/metrics"));
     if (sim_path_exists(path))
         SIM_TRY(sim_file_open_read(path, &fd, &n_bytes));
-    for (; at < n_bytes && keep > 0; at += keep) {
+    for (; at < n_bytes && used > 0; at += used) {
         n = n_bytes - at < READ_BYTES ? (size_t)(n_bytes - at) : READ_BYTES;
         SIM_TRY(sim_file_read_at(fd, path, at, text, n));
-        keep = count_earlier(text, n, step);
-        SIM_TRY(sim_file_replace_add(r, text, keep));
+        SIM_TRY(copy_lines(c, text, n, r, &used));
     }
-    *keep_bytes = at;
+    /* Text without a line break: a truncated line begins like a complete one. */
+    if (at < n_bytes && c->bad == 0 && (n == READ_BYTES || text[0] != '{'))
+        c->bad = c->n_lines + 1;
 done:
     SIM_IGNORE(sim_file_close(&fd, path));
     sim_free(text);
     return st;
 }
 
-/* Removes the lines of steps after `step`. */
+/* Removes the lines of steps after `step`.  A file that has other lines than those of this
+ * program is kept under another name. */
 static sim_status remove_later(const char *path, int64_t step, uint64_t *keep_bytes)
 {
     sim_status st = SIM_OK;
     sim_replacement r = {.created = false};
+    line_copy c = {.step = step};
+    char problem[96];
 
     SIM_TRY(sim_file_replace_begin(path, &r));
-    SIM_TRY(copy_earlier(path, step, &r, keep_bytes));
+    SIM_TRY(copy_earlier(path, &r, &c));
+    if (c.bad) {
+        (void)snprintf(problem, sizeof problem,
+                       "line %zu is not a line of metrics; the others are copied", c.bad);
+        SIM_TRY(sim_run_set_aside(path, problem));
+    }
     SIM_TRY(sim_file_replace_end(&r));
+    *keep_bytes = c.kept_bytes;
 done:
     sim_file_replace_cancel(&r);
     return st;
@@ -148,13 +177,13 @@ static sim_status copy_to_abandoned(const char *path, const char *directory)
     sim_status st = SIM_OK;
     char copy[4300];
     sim_replacement r = {.created = false};
-    uint64_t n_bytes = 0;
+    line_copy c = {.step = INT64_MAX};
 
     if (!directory[0])
         goto done;
     (void)snprintf(copy, sizeof copy, "%s/metrics.jsonl", directory);
     SIM_TRY(sim_file_replace_begin(copy, &r));
-    SIM_TRY(copy_earlier(path, INT64_MAX, &r, &n_bytes));
+    SIM_TRY(copy_earlier(path, &r, &c));
     SIM_TRY(sim_file_replace_end(&r));
 done:
     sim_file_replace_cancel(&r);

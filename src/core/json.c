@@ -196,6 +196,11 @@ bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value)
     return true;
 }
 
+bool sim_json_is_array(const sim_json *j)
+{
+    return json_is_array(value_of(j));
+}
+
 size_t sim_json_size(const sim_json *j)
 {
     return json_array_size(value_of(j));

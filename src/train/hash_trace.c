@@ -14,22 +14,49 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Reads the step of a line "step stage hex"; -1 if it has another form. */
+static int64_t step_of_line(const char *line, size_t n)
+{
+    char text[96], stage[32], hex[34];
+    long long step = -1;
+    int used = 0;
+
+    if (n >= sizeof text)
+        return -1;
+    memcpy(text, line, n);
+    text[n] = '\0';
+    bool is = strlen(text) == n && text[0] >= '0' && text[0] <= '9' &&
+              sscanf(text, "%18lld %31s %33[0-9a-f]%n", &step, stage, hex, &used) == 3;
+    return is && (size_t)used == n && strlen(hex) == 32 ? (int64_t)step : -1;
+}
+
+/* Keeps the complete lines of steps up to `step`.  A file with a line of another form is kept
+ * under another name. */
 static sim_status remove_later_lines(const char *path, int64_t step)
 {
     sim_status st = SIM_OK;
-    char *text = NULL;
-    size_t n_bytes = 0, keep = 0;
+    char *text = NULL, problem[96] = "";
+    size_t n_bytes = 0, keep = 0, number = 0;
 
     if (!sim_path_exists(path))
         goto done;
     SIM_TRY(sim_file_load(path, (size_t)1 << 30, &text, &n_bytes));
-    for (char *line = text; *line;) {
-        char *end = strchr(line, '\n');
-        if (!end || strtoll(line, NULL, 10) > step)
+    for (const char *line = text, *end;
+         (end = memchr(line, '\n', n_bytes - (size_t)(line - text))) != NULL;
+         line = end + 1) {
+        int64_t at = step_of_line(line, (size_t)(end - line));
+        number++;
+        if (at < 0)
+            (void)snprintf(problem, sizeof problem, "line %zu is not a line of a trace",
+                           number);
+        if (at < 0 || at > step)
             break;
-        line = end + 1;
-        keep = (size_t)(line - text);
+        keep = (size_t)(end + 1 - text);
     }
+    if (n_bytes > 0 && number == 0)
+        (void)snprintf(problem, sizeof problem, "not a trace");
+    if (problem[0])
+        SIM_TRY(sim_run_set_aside(path, problem));
     const sim_piece piece = {text, keep};
     SIM_TRY(sim_file_replace(path, &piece, 1));
 done:

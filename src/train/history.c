@@ -170,28 +170,108 @@ done:
     return st;
 }
 
-sim_status sim_history_of_run(const char *run_path, char **json)
+/* Whether a value of segments.json is a segment: every key that is read has its type and range. */
+static bool is_segment(const sim_json *s)
+{
+    static const char *const texts[] = {"id", "start", "end", "ended"};
+    static const struct {
+        const char *key;
+        int64_t least;
+    } ints[] = {{"nodes", 0}, {"ranks", 1},     {"threads", 1},
+                {"batch", 1}, {"from_step", 0}, {"to_step", 0}};
+    const char *text = NULL;
+    int64_t n = 0;
+    double rate = 0;
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (!sim_json_get_text(s, texts[i], &text))
+            return false;
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
+        if (!sim_json_get_int(s, ints[i].key, &n) || n < ints[i].least)
+            return false;
+    return int_of(s, "from_step") <= int_of(s, "to_step") &&
+           sim_json_get_real(s, "images_per_s", &rate) && rate >= 0;
+}
+
+/* Checks the text of segments.json; *problem is "" if it is valid. */
+static void check_segments(const char *text, size_t n_bytes, char *problem,
+                           size_t problem_bytes)
+{
+    sim_json *list = NULL;
+    size_t bad = 0;
+
+    problem[0] = '\0';
+    if (sim_json_parse(text, n_bytes, &list) != SIM_OK) {
+        (void)snprintf(problem, problem_bytes, "%s", sim_error_message());
+        sim_error_clear();
+        return;
+    }
+    while (bad < sim_json_size(list) && is_segment(sim_json_at(list, bad)))
+        bad++;
+    if (!sim_json_is_array(list))
+        (void)snprintf(problem, problem_bytes, "not a list of segments of simile");
+    else if (bad < sim_json_size(list))
+        (void)snprintf(problem, problem_bytes, "entry %zu is not a segment of simile",
+                       bad + 1);
+    sim_json_destroy(&list);
+}
+
+/* Reads the segments, "[]" if there is no file or it is not valid. */
+static sim_status load_segments(const char *path, char **json, char *problem,
+                                size_t problem_bytes)
 {
     sim_status st = SIM_OK;
-    char path[4200];
-    sim_json *j = NULL;
     size_t n = 0;
 
-    (void)snprintf(path, sizeof path, "%s/segments.json", run_path);
+    problem[0] = '\0';
     if (!sim_path_exists(path)) {
         SIM_TRY(sim_text_copy("[]", "train/history", json));
         goto done;
     }
-    SIM_TRY(sim_file_load(path, (size_t)1 << 28, json, &n));
-    if (sim_json_parse(*json, n, &j) != SIM_OK) {
-        sim_log_warn("%s: %s; the history does not include it", path,
-                     sim_error_message());
+    st = sim_file_load(path, (size_t)1 << 28, json, &n);
+    if (st == SIM_E_DATA) {
+        (void)snprintf(problem, problem_bytes, "too large for a list of segments");
         sim_error_clear();
+        st = SIM_OK;
+    } else {
+        SIM_TRY(st);
+        check_segments(*json, n, problem, problem_bytes);
+    }
+    if (problem[0]) {
         SIM_FREE(*json);
         SIM_TRY(sim_text_copy("[]", "train/history", json));
     }
 done:
-    sim_json_destroy(&j);
+    return st;
+}
+
+sim_status sim_history_of_run(const char *run_path, char **json)
+{
+    sim_status st = SIM_OK;
+    char path[4200], problem[256];
+
+    (void)snprintf(path, sizeof path, "%s/segments.json", run_path);
+    SIM_TRY(load_segments(path, json, problem, sizeof problem));
+    if (problem[0])
+        sim_log_warn(
+            "%s: %s; segments that are not in the checkpoint are missing from the "
+            "history",
+            path, problem);
+done:
+    return st;
+}
+
+/* The same at a start, which then writes the file. */
+static sim_status take_segments(const char *run_path, char **json)
+{
+    sim_status st = SIM_OK;
+    char path[4200], problem[256];
+
+    (void)snprintf(path, sizeof path, "%s/segments.json", run_path);
+    SIM_TRY(load_segments(path, json, problem, sizeof problem));
+    if (problem[0])
+        SIM_TRY(sim_run_set_aside(path, problem));
+done:
     return st;
 }
 
@@ -321,7 +401,7 @@ sim_status sim_history_begin(sim_train_state *t)
 
     if (t->env.comm->rank != 0)
         goto done;
-    SIM_TRY(sim_history_of_run(t->env.run.path, &of_run));
+    SIM_TRY(take_segments(t->env.run.path, &of_run));
     SIM_TRY(sim_json_create(&all));
     sim_json *list = sim_json_array(all, "segments");
     SIM_TRY(sim_history_merge(t->segment.history, of_run, t->env.request->last_logged,

@@ -161,21 +161,6 @@ done:
     return st;
 }
 
-static sim_status write_config(const sim_train_env *env)
-{
-    sim_status st = SIM_OK;
-    char path[4096];
-    const sim_piece piece = {env->request->texts->resolved,
-                             strlen(env->request->texts->resolved)};
-
-    if (env->comm->rank != 0)
-        goto done;
-    SIM_TRY(sim_run_path(&env->run, "config.yaml", path, sizeof path));
-    SIM_TRY(sim_file_replace(path, &piece, 1));
-done:
-    return st;
-}
-
 static sim_status begin_observers(sim_train_state *t)
 {
     const sim_observed_run run = {.path = t->env.run.path,
@@ -225,7 +210,7 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_resume_start(t)); /* the first call that changes the run directory */
     if (t->is_complete)
         goto done;
-    SIM_TRY(sim_comm_agree(c, write_config(&t->env)));
+    SIM_TRY(sim_comm_agree(c, sim_config_file_write(t)));
     SIM_TRY(sim_comm_agree(c, sim_record_mark_discarded(&t->env, t->progress.at.step)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
     SIM_TRY(sim_comm_agree(

@@ -62,6 +62,40 @@ static bool any_beyond(const char *text, size_t n_bytes, int64_t step)
     return false;
 }
 
+/* True for "2026-11-24T08:45:35Z ". */
+static bool has_stamp(const char *line, size_t n)
+{
+    static const char form[] = "dddd-dd-ddTdd:dd:ddZ ";
+    for (size_t i = 0; i < STAMP; i++)
+        if (n < STAMP ||
+            (form[i] == 'd' ? line[i] < '0' || line[i] > '9' : line[i] != form[i]))
+            return false;
+    return true;
+}
+
+/* True for an empty file, and for one that has a line of a log near its start. */
+static bool is_log(const char *path)
+{
+    enum { START = 1 << 16 };
+    char *text = NULL;
+    uint64_t n_bytes = 0;
+    int fd = -1;
+    bool is = false;
+
+    if (sim_path_is_file(path) && sim_file_open_read(path, &fd, &n_bytes) == SIM_OK) {
+        size_t n = n_bytes < START ? (size_t)n_bytes : START;
+        is = n == 0;
+        if (n > 0 && sim_alloc(&text, n, "train/log") == SIM_OK &&
+            sim_file_read_at(fd, path, 0, text, n) == SIM_OK)
+            for (size_t at = 0; at < n && !is; at += line_length(text + at, n - at))
+                is = has_stamp(text + at, n - at);
+    }
+    sim_error_clear();
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_free(text);
+    return is;
+}
+
 sim_status sim_record_open(const sim_train_env *env, bool *is_new)
 {
     sim_status st = SIM_OK;
@@ -70,7 +104,9 @@ sim_status sim_record_open(const sim_train_env *env, bool *is_new)
     if (env->comm->rank != 0)
         goto done;
     SIM_TRY(sim_run_path(&env->run, "log.txt", path, sizeof path));
-    bool there = sim_path_exists(path);
+    if (sim_path_is_taken(path) && !is_log(path))
+        SIM_TRY(sim_run_set_aside(path, "not a log of simile"));
+    bool there = sim_path_is_taken(path);
     SIM_TRY(sim_log_file(path));
     *is_new = !there;
 done:

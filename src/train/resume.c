@@ -146,6 +146,7 @@ static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
     SIM_TRY(adopt_normalization(t, head->preprocessing, sim_checkpoint_path(k)));
     set_position(t, head);
     SIM_TRY(sim_history_load(head->history, &t->segment, &t->progress));
+    t->segment.saved_config = sim_hash_bytes(head->config, strlen(head->config));
     (void)snprintf(t->segment.resumed, sizeof t->segment.resumed, "%s",
                    sim_checkpoint_path(k));
 done:

@@ -6,6 +6,7 @@
 
 #include "watchdog.h"
 
+#include "simile/hash.h"
 #include "simile/thread.h"
 #include "simile/train.h"
 
@@ -134,9 +135,11 @@ typedef struct {
 typedef struct {
     char id[48];
     double start_s;
-    double earlier_s;  /* duration of earlier segments, up to their last checkpoints */
-    char *history;     /* JSON array of earlier segments */
-    bool is_recorded;  /* in segments.json */
+    double earlier_s; /* duration of earlier segments, up to their last checkpoints */
+    char *history;    /* JSON array of earlier segments */
+    bool is_recorded; /* in segments.json */
+    sim_hash
+        saved_config;  /* of the job in the checkpoint that it resumes from; or zero */
     sim_place *places; /* [ranks], on rank 0 */
     size_t n_nodes;    /* different hosts among them */
     sim_changes changes;
@@ -288,6 +291,9 @@ SIM_MUST_USE sim_status sim_hang_watch(const sim_train_env *env, sim_hang_guard 
 void sim_signals_unwatch(void);
 int sim_signals_pending(void); /* the signal's number, or 0 */
 const char *sim_signals_name(int number);
+
+/* config_file.c: the resolved job, to RUN/config.yaml unless that is a file of the user */
+SIM_MUST_USE sim_status sim_config_file_write(const sim_train_state *t);
 
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
 /* Takes the history of a checkpoint ("" for a fresh run), and counts the samples used. */

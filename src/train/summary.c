@@ -180,6 +180,25 @@ static void fill_memory(const summary *s, sim_json *j)
     sim_memory_report(fill_tag, sim_json_object(j, "ledger_of_rank_0"));
 }
 
+/* Whether a file is a summary of an earlier segment. */
+static bool is_summary(const char *path)
+{
+    sim_json *j = NULL;
+    char *text = NULL;
+    const char *ended = NULL;
+    size_t n = 0;
+    int64_t step = 0;
+
+    bool is =
+        sim_path_is_file(path) && sim_file_load(path, 1 << 24, &text, &n) == SIM_OK &&
+        sim_json_parse(text, n, &j) == SIM_OK && sim_json_get_int(j, "to_step", &step) &&
+        sim_json_get_text(j, "ended", &ended);
+    sim_error_clear();
+    sim_json_destroy(&j);
+    sim_free(text);
+    return is;
+}
+
 static sim_status write_json(const summary *s)
 {
     sim_status st = SIM_OK;
@@ -201,6 +220,8 @@ static sim_status write_json(const summary *s)
     fill_memory(s, j);
     SIM_TRY(sim_json_dump(j, 2, &text));
     SIM_TRY(sim_run_path(&t->env.run, "results/pretrain.json", path, sizeof path));
+    if (sim_path_is_taken(path) && !is_summary(path))
+        SIM_TRY(sim_run_set_aside(path, "not a summary of simile"));
     const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
     SIM_TRY(sim_file_replace(path, pieces, 2));
 done:
