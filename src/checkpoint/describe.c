@@ -10,6 +10,7 @@
 #include "simile/memory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- tensors ---- */
@@ -146,6 +147,49 @@ static sim_status describe_tensor(void *ctx, const sim_stored_tensor *t)
     return SIM_OK;
 }
 
+/* Adds a value with the JSON type that it looks like. */
+static void add_value(sim_json *j, const char *key, const char *text)
+{
+    char *end = NULL;
+    const long long whole = strtoll(text, &end, 10);
+
+    if (*text && !*end) {
+        sim_json_int(j, key, whole);
+        return;
+    }
+    const double real = strtod(text, &end);
+    if (*text && !*end && strspn(text, "+-.0123456789eE") == strlen(text))
+        sim_json_real(j, key, real);
+    else if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)
+        sim_json_bool(j, key, *text == 't');
+    else
+        sim_json_text(j, key, text);
+}
+
+/* Adds the lines "key: value" of an identity as an object. */
+static sim_status describe_identity(const char *lines, sim_json *j)
+{
+    sim_status st = SIM_OK;
+    char *copy = NULL, *rest = NULL;
+
+    SIM_TRY(sim_text_copy(lines, "checkpoint/identity", &copy));
+    for (char *line = strtok_r(copy, "\n", &rest); line;
+         line = strtok_r(NULL, "\n", &rest)) {
+        char *value = strstr(line, ": ");
+        if (!value)
+            continue;
+        *value = '\0';
+        /* A fingerprint may consist of digits only. */
+        if (strcmp(line, "fingerprint") == 0)
+            sim_json_text(j, line, value + 2);
+        else
+            add_value(j, line, value + 2);
+    }
+done:
+    sim_free(copy);
+    return st;
+}
+
 sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out)
 {
     sim_status st = SIM_OK;
@@ -157,7 +201,7 @@ sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out)
     sim_json_int(out, "step", k->head.step);
     sim_json_int(out, "epoch", k->head.epoch);
     sim_json_int(out, "samples", k->head.samples);
-    sim_json_text(out, "identity", k->head.identity);
+    SIM_TRY(describe_identity(k->head.identity, sim_json_object(out, "identity")));
     sim_json_text(out, "fingerprint", k->head.fingerprint);
     sim_json_text(out, "weights_hash", weights);
     if (k->head.preprocessing) {

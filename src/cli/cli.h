@@ -38,7 +38,8 @@ SIM_MUST_USE sim_status sim_cli_job_load(const sim_job_source *source, sim_job *
                                          sim_job_texts *texts);
 /* Parses the job stored in the checkpoint `name`. */
 SIM_MUST_USE sim_status sim_cli_job_of_checkpoint(const char *config, const char *name,
-                                                  sim_job *job);
+                                                  sim_job *job,
+                                                  sim_evaluate_options *evaluate);
 
 /* "90", "12:30:00", "2-00:00:00" (Slurm), "45m", "6h" -> seconds.  false: not a duration. */
 bool sim_cli_seconds(const char *text, double *seconds);
@@ -49,6 +50,11 @@ bool sim_cli_bytes(const char *text, double *bytes);
 SIM_MUST_USE sim_status sim_cli_print(const sim_comm *c, const char *text);
 SIM_MUST_USE sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j,
                                            bool pretty);
+
+/* Stores a result as RUN/results/PROTOCOL-step-NNNNNNNNN.json, if the checkpoint is in the
+ * directory RUN/checkpoints of a run; a failure is only a warning.  Local. */
+void sim_cli_keep_result(const sim_checkpoint *k, const char *protocol,
+                         const sim_json *result);
 
 /* Starts MPI, runs `body` on every rank, prints an error once, and finalizes MPI. */
 typedef sim_status sim_cli_body(const sim_comm *c, void *ctx);

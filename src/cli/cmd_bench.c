@@ -128,6 +128,7 @@ static sim_status make_job(const arguments *a, sim_job *job)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
+    sim_evaluate_options unused;
     size_t block = a->batch % 32 == 0 ? 32 : a->batch;
 
     SIM_TRY(sim_text_format(
@@ -135,7 +136,7 @@ static sim_status make_job(const arguments *a, sim_job *job)
         "{run: bench, data: {train: none}, method: {name: simclr}, batch: "
         "%zu, block: %zu, encoder: {arch: %s, stem: %s, width: %s}}",
         a->batch, block, a->arch, a->stem, a->width));
-    SIM_TRY(sim_cli_job_of_checkpoint(text, "bench", job));
+    SIM_TRY(sim_cli_job_of_checkpoint(text, "bench", job, &unused));
 done:
     sim_free(text);
     return st;

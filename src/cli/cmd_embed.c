@@ -188,6 +188,7 @@ static sim_status run_embed(const sim_comm *c, void *ctx)
     sim_job *job = NULL;
     sim_dataset *d = NULL;
     sim_preprocessing p;
+    sim_evaluate_options unused;
     sim_embedder e = {0};
     float *local[2] = {NULL, NULL}, *all[2] = {NULL, NULL};
 
@@ -198,7 +199,7 @@ static sim_status run_embed(const sim_comm *c, void *ctx)
         st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
         st = sim_cli_job_of_checkpoint(sim_checkpoint_head_of(k)->config,
-                                       sim_checkpoint_path(k), job);
+                                       sim_checkpoint_path(k), job, &unused);
     if (st == SIM_OK)
         st = sim_kernels_pick(job->train.kernels);
     if (st == SIM_OK)

@@ -3,6 +3,7 @@
  */
 #include "cli.h"
 
+#include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -136,6 +137,49 @@ sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j, bool pretty)
 done:
     sim_free(text);
     return st;
+}
+
+/* Directory of the results of the run that the checkpoint is in.  false: it is in no run. */
+static bool results_directory(const sim_checkpoint *k, char *out, size_t out_bytes)
+{
+    const char *path = sim_checkpoint_path(k), *name = strrchr(path, '/');
+    static const char tail[] = "checkpoints";
+    const size_t n_tail = sizeof tail - 1, n = name ? (size_t)(name - path) : 0;
+
+    if (n < n_tail || memcmp(path + n - n_tail, tail, n_tail) != 0 ||
+        (n > n_tail && path[n - n_tail - 1] != '/'))
+        return false;
+    int written = snprintf(out, out_bytes, "%.*sresults", (int)(n - n_tail), path);
+    return written > 0 && (size_t)written < out_bytes && sim_path_is_directory(out);
+}
+
+static sim_status write_result(const char *path, const sim_json *result)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+
+    SIM_TRY(sim_json_dump(result, 2, &text));
+    const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
+    SIM_TRY(sim_file_replace(path, pieces, 2));
+    sim_log("result stored as %s", path);
+done:
+    sim_free(text);
+    return st;
+}
+
+void sim_cli_keep_result(const sim_checkpoint *k, const char *protocol,
+                         const sim_json *result)
+{
+    char directory[4200], path[4300];
+
+    if (!results_directory(k, directory, sizeof directory))
+        return;
+    (void)snprintf(path, sizeof path, "%s/%s-step-%09lld.json", directory, protocol,
+                   (long long)sim_checkpoint_head_of(k)->step);
+    if (write_result(path, result) != SIM_OK) {
+        sim_log_warn("the result is not stored: %s", sim_error_message());
+        sim_error_clear();
+    }
 }
 
 sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *ctx)

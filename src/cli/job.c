@@ -33,9 +33,9 @@ sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
                             SIM_USE_JOB);
 }
 
-sim_status sim_cli_job_of_checkpoint(const char *config, const char *name, sim_job *job)
+sim_status sim_cli_job_of_checkpoint(const char *config, const char *name, sim_job *job,
+                                     sim_evaluate_options *evaluate)
 {
-    sim_evaluate_options unused;
-    const sim_job_section section = {&sim_evaluate_table, &unused};
+    const sim_job_section section = {&sim_evaluate_table, evaluate};
     return sim_job_parse(config, name, &section, job);
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """metrics.jsonl of a run that is stopped and resumed: every interval and evaluation once, with kind and
-time; the elapsed time continues.  A completed run prints one line and changes no file.
+time; the elapsed time continues.  A completed run prints one line and changes no file.  `evaluate` takes
+what is not given from the run's job, and stores its result in the run.
 
 simile-test: timeout 120
 """
@@ -27,17 +28,21 @@ evaluate: {knn_every_epochs: 2, k: 5}
 """
 
 
-def pretrain(*words, code=0):
-    done = subprocess.run([SIMILE, "pretrain", "job.yaml", *words], capture_output=True, text=True)
+def simile(*words, code=0):
+    done = subprocess.run([SIMILE, *words], capture_output=True, text=True)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
-    return done.stderr
+    return done
+
+
+def pretrain(*words, code=0):
+    return simile("pretrain", "job.yaml", *words, code=code).stderr
 
 
 def data_set(name, n, seed):
     with h5py.File("raw.h5", "w") as f:
         f["images"] = np.random.RandomState(seed).randint(0, 256, (n, 8, 8, 3)).astype("u1")
         f["labels"] = np.arange(n) % 3
-    subprocess.run([SIMILE, "prepare", "raw.h5", "--out", name + ".h5"], check=True, capture_output=True)
+    simile("prepare", "raw.h5", "--out", name + ".h5")
 
 
 def lines():
@@ -55,6 +60,38 @@ def files():
                 found[path] = f.read()
     found.pop("run/log.txt")
     return found
+
+
+def check_evaluate():
+    knn = ["evaluate", "knn", "run", "--json"]
+    full = json.loads(simile(*knn, "--train", "train.h5", "--test", "test.h5", "--k", "5", "--temperature", "0.1").stdout)
+    path = f"run/results/knn-step-{full['step']:09d}.json"
+    os.remove(path)
+    assert json.loads(simile(*knn).stdout) == full
+    with open(path) as f:
+        assert json.load(f) == full
+    with h5py.File("test.h5") as f:
+        assert full["test"] == {"path": "test.h5", "fingerprint": f.attrs["fingerprint"].decode()}
+    last = [r for r in lines() if r["kind"] == "evaluation"][-1]
+    assert last["step"] != full["step"] or last["knn_top1"] == full["top1"]
+    checkpoint = os.path.join("run/checkpoints", open("run/checkpoints/latest").read().strip())
+    assert json.loads(simile("evaluate", "knn", checkpoint, "--json", "--k", "3").stdout)["k"] == 3
+    with open(path) as f:
+        assert json.load(f)["k"] == 3
+    os.remove(path)
+    os.mkdir(path)  # it cannot be stored: the result is printed all the same
+    done = simile(*knn)
+    assert json.loads(done.stdout) == full and "warning" in done.stderr and path in done.stderr
+    os.rmdir(path)
+    os.rename("test.h5", "elsewhere.h5")
+    assert "data.test" in simile(*knn, code=66).stderr
+    assert json.loads(simile(*knn, "--test", "elsewhere.h5").stdout)["top1"] == full["top1"]
+    open("job.yaml", "w").write(JOB.replace(", test: test.h5", ""))
+    pretrain("run=other", "evaluate.knn_every_epochs=0", "schedule.epochs=1")
+    assert "data.test" in simile("evaluate", "knn", "other", code=78).stderr
+    identity = json.loads(simile("inspect", "run", "--json").stdout)["identity"]
+    assert identity["batch"] == 32 and identity["encoder.width"] == 0.0625 and identity["method.name"] == "simclr"
+    assert identity["encoder.projector.bn"] is False and isinstance(identity["fingerprint"], str)
 
 
 with tempfile.TemporaryDirectory() as directory:
@@ -90,4 +127,5 @@ with tempfile.TemporaryDirectory() as directory:
     assert files() == before
     pretrain("schedule.epochs=5", "--accept", "schedule.epochs")
     assert lines()[-1]["step"] == 15 and lines()[:len(got)] == got
+    check_evaluate()
 print("ok")
