@@ -139,6 +139,8 @@ typedef struct sim_method_row {
     /* Logs warnings about options that probably have an unwanted effect; n_images of the data
      * set. May be NULL. */
     void (*advise)(const sim_method_env *env, const void *options, size_t n_images);
+    /* The momentum of the momentum encoder at a fraction of the schedule.  NULL: it has none. */
+    double (*momentum)(const void *options, double progress);
     /* Order of magnitude of the initial gradient of a scalar; 0 if none is trained. */
     double (*scalar_gradient_bound)(const void *options, size_t batch);
     /* The reduction of the loss, such as "mean over anchors". */

@@ -159,11 +159,15 @@ void sim_common_forward(void *self, const sim_method_batch *batch)
     sim_online_forward(((method_common *)self)->online, batch->x);
 }
 
+double sim_common_momentum(const momentum_options *o, double progress)
+{
+    return sim_momentum_factor(o->m, o->schedule == MOMENTUM_COSINE, progress);
+}
+
 void sim_common_forward_keys(method_common *m, const momentum_options *o, double progress,
                              const float *x)
 {
-    double factor = sim_momentum_factor(o->m, o->schedule == MOMENTUM_COSINE, progress);
-    sim_momentum_encoder_update(m->momentum, m->online, factor);
+    sim_momentum_encoder_update(m->momentum, m->online, sim_common_momentum(o, progress));
     sim_momentum_encoder_forward(m->momentum, x);
 }
 

@@ -95,6 +95,8 @@ sim_queue *sim_common_queue(void *self);
 
 /* ---- helpers ---- */
 
+/* The momentum at a fraction of the schedule. */
+double sim_common_momentum(const momentum_options *o, double progress);
 /* Updates the momentum encoder and computes the keys of images x. */
 void sim_common_forward_keys(method_common *m, const momentum_options *o, double progress,
                              const float *x);

@@ -262,6 +262,12 @@ static sim_status moco_about(void *self, char **text)
         o->momentum.schedule == MOMENTUM_COSINE ? " rising to 1" : "", moco_reduction(o));
 }
 
+static double moco_momentum(const void *options, double progress)
+{
+    const moco_options *o = options;
+    return sim_common_momentum(&o->momentum, progress);
+}
+
 static void moco_advise(const sim_method_env *env, const void *options, size_t n_images)
 {
     const moco_options *o = options;
@@ -333,8 +339,8 @@ done:
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
         .queue = sim_common_queue, .about = moco_about, .plan = moco_plan,               \
         .saved_bytes = moco_saved_bytes, .advise = moco_advise,                          \
-        .reduction = moco_reduction, .compute = moco_compute, COMMON_ROW_FIELDS,         \
-        MOMENTUM_ROW_FIELDS                                                              \
+        .momentum = moco_momentum, .reduction = moco_reduction, .compute = moco_compute, \
+        COMMON_ROW_FIELDS, MOMENTUM_ROW_FIELDS                                           \
     }
 
 const sim_method_row sim_method_mocov1 =

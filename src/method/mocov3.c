@@ -138,6 +138,12 @@ static const char *mocov3_reduction(const void *options)
     return "2 T times the mean over queries, summed over both directions";
 }
 
+static double mocov3_momentum(const void *options, double progress)
+{
+    const mocov3_options *o = options;
+    return sim_common_momentum(&o->momentum, progress);
+}
+
 static sim_status mocov3_about(void *self, char **text)
 {
     const method_common *m = self;
@@ -214,5 +220,6 @@ const sim_method_row sim_method_mocov3 = {
     .about = mocov3_about,
     .plan = mocov3_plan,
     .saved_bytes = mocov3_saved_bytes,
+    .momentum = mocov3_momentum,
     .reduction = mocov3_reduction,
     .compute = mocov3_compute};

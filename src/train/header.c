@@ -197,6 +197,22 @@ static void print_memory(const sim_train_state *t)
             (double)p->planned / 1e6, (double)p->transient / 1e6);
 }
 
+/* A cosine that was almost at its end starts again in the middle of a longer one. */
+static void warn_of_higher_rate(const sim_train_state *t)
+{
+    const double rise = 1.1;
+    const sim_changes *c = &t->segment.changes;
+    const int64_t step = t->progress.at.step;
+
+    if (step == 0 || step >= t->progress.plan.total_steps ||
+        c->next.rate <= rise * c->last.rate || c->next.rate <= rise * c->unchanged.rate)
+        return;
+    sim_log_warn("the accepted change raises the learning rate from %.3g at step %lld to "
+                 "%.3g at step %lld, which undoes part of the training before; a smaller "
+                 "optimizer.lr (--accept optimizer.lr) keeps it low",
+                 c->last.rate, (long long)step, c->next.rate, (long long)step + 1);
+}
+
 static void print_start(const sim_train_state *t)
 {
     if (!t->segment.resumed[0]) {
@@ -217,8 +233,10 @@ static void print_start(const sim_train_state *t)
         sim_log("steps %lld to %lld were not saved and are recomputed",
                 (long long)t->progress.at.step + 1,
                 (long long)t->env.request->last_logged);
-    if (t->segment.changes.any)
+    if (t->segment.changes.any) {
         sim_log("accepted  %s", t->segment.changes.text);
+        warn_of_higher_rate(t);
+    }
 }
 
 static void print_queue(const sim_train_state *t)

@@ -105,6 +105,10 @@ static void note_accepted(sim_changes *c, const char *key, const line *saved,
         c->data = true;
     else if (strcmp(key, "batch") == 0)
         c->batch = strtoll(saved->value, NULL, 10);
+    else if (strcmp(key, "schedule.epochs") == 0)
+        c->epochs = strtoll(saved->value, NULL, 10);
+    else if (strcmp(key, "schedule.steps") == 0)
+        c->steps = strtoll(saved->value, NULL, 10);
     else if (strcmp(key, "optimizer.lr") == 0)
         c->lr = strtod(saved->value, NULL);
 }

@@ -12,6 +12,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,31 +49,50 @@ size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4])
     return 3;
 }
 
-/* Appends step, learning rate and position to the text of accepted changes. */
-static void describe_changes(sim_train_state *t, const sim_position *before)
+static void add_text(sim_changes *c, const char *fmt, ...) SIM_PRINTF(2, 3);
+static void add_text(sim_changes *c, const char *fmt, ...)
 {
-    sim_changes *c = &t->segment.changes;
-    sim_optimizer_options old = t->env.job->optimizer;
     size_t used = strlen(c->text);
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(c->text + used, sizeof c->text - used, fmt, args);
+    va_end(args);
+}
 
+/* Learning rate and momentum of the last step and of the next. */
+static void add_scheduled(sim_changes *c, int64_t step)
+{
+    add_text(c, "; learning rate %.3g at step %lld, %.3g at step %lld", c->last.rate,
+             (long long)step, c->next.rate, (long long)step + 1);
+    if (c->last.momentum != c->next.momentum)
+        add_text(c, "; momentum of the encoder of the keys %.6g, then %.6g",
+                 c->last.momentum, c->next.momentum);
+}
+
+/* Appends step, learning rates and position to the text of accepted changes. */
+static sim_status describe_changes(sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    sim_changes *c = &t->segment.changes;
+    const sim_position *before = &c->before, *at = &t->progress.at;
+    sim_optimizer_options old = t->env.job->optimizer;
+
+    if (!c->any)
+        goto done;
+    SIM_TRY(sim_schedule_compare(&t->progress, c));
     old.lr = c->lr;
-    double from = sim_learning_rate(&old, (size_t)c->batch);
-    int n =
-        snprintf(c->text + used, sizeof c->text - used, " at step %lld, learning rate %g",
-                 (long long)t->progress.at.step, from);
-    used += n > 0 ? (size_t)n : 0;
-    if (used < sizeof c->text && from != t->progress.plan.learning_rate) {
-        n = snprintf(c->text + used, sizeof c->text - used, " -> %g",
-                     t->progress.plan.learning_rate);
-        used += n > 0 ? (size_t)n : 0;
-    }
-    if (used < sizeof c->text && (before->epoch != t->progress.at.epoch ||
-                                  before->samples != t->progress.at.samples))
-        (void)snprintf(c->text + used, sizeof c->text - used,
-                       ", position epoch %lld image %lld -> epoch %lld image %lld",
-                       (long long)before->epoch, (long long)before->samples,
-                       (long long)t->progress.at.epoch,
-                       (long long)t->progress.at.samples);
+    double peak = sim_learning_rate(&old, (size_t)c->batch);
+    add_text(c, " at step %lld, peak learning rate %g", (long long)at->step, peak);
+    if (peak != t->progress.plan.learning_rate)
+        add_text(c, " -> %g", t->progress.plan.learning_rate);
+    if (at->step > 0 && at->step < t->progress.plan.total_steps)
+        add_scheduled(c, at->step);
+    if (before->epoch != at->epoch || before->samples != at->samples)
+        add_text(c, "; position epoch %lld image %lld -> epoch %lld image %lld",
+                 (long long)before->epoch, (long long)before->samples,
+                 (long long)at->epoch, (long long)at->samples);
+done:
+    return st;
 }
 
 static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
@@ -80,11 +100,9 @@ static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
     t->progress.at.step = t->progress.start_step = head->step;
     t->progress.at.epoch = head->epoch;
     t->progress.at.samples = head->samples;
-    const sim_position before = t->progress.at;
-    if (!t->segment.changes.any)
-        return;
-    sim_schedule_resplit(&t->progress, t->segment.changes.data);
-    describe_changes(t, &before);
+    t->segment.changes.before = t->progress.at;
+    if (t->segment.changes.any)
+        sim_schedule_resplit(&t->progress, t->segment.changes.data);
 }
 
 /*
@@ -124,8 +142,10 @@ static sim_status compare_identity(sim_train_state *t, const sim_checkpoint *k)
                               .before = r->texts->identity_before,
                               .accept = r->accept ? r->accept : "",
                               .data_path = t->env.job->train.train};
-    t->segment.changes =
-        (sim_changes){.batch = t->env.job->train.batch, .lr = t->env.job->optimizer.lr};
+    t->segment.changes = (sim_changes){.batch = t->env.job->train.batch,
+                                       .epochs = t->env.job->schedule.epochs,
+                                       .steps = t->env.job->schedule.steps,
+                                       .lr = t->env.job->optimizer.lr};
     SIM_TRY(sim_identity_compare(&job, sim_checkpoint_head_of(k)->identity,
                                  sim_checkpoint_path(k), &t->segment.changes));
 done:
@@ -283,6 +303,7 @@ sim_status sim_resume_start(sim_train_state *t)
     if (!k && t->learner.method.row->started)
         t->learner.method.row->started(t->learner.method.self);
     t->learner.method.row->updated(t->learner.method.self);
+    SIM_TRY(sim_comm_agree(t->env.comm, describe_changes(t)));
     t->is_complete =
         k && !is_branch && t->progress.at.step >= t->progress.plan.total_steps;
     if (t->is_complete)

@@ -8,6 +8,8 @@
  */
 #include "state.h"
 
+#include "simile/memory.h"
+
 #include <math.h>
 
 double sim_schedule_steps_done(const sim_progress *p)
@@ -21,11 +23,52 @@ double sim_schedule_steps_done(const sim_progress *p)
     return (double)(p->seen + since) / (double)batch;
 }
 
+static double rate_at(const sim_progress *p, double steps)
+{
+    return p->plan.learning_rate *
+           sim_schedule_factor(&p->job->schedule, steps, p->plan.warmup_steps, p->total);
+}
+
 double sim_schedule_rate(const sim_progress *p)
 {
-    return p->plan.learning_rate * sim_schedule_factor(&p->job->schedule,
-                                                       sim_schedule_steps_done(p),
-                                                       p->plan.warmup_steps, p->total);
+    return rate_at(p, sim_schedule_steps_done(p));
+}
+
+sim_scheduled sim_schedule_at(const sim_progress *p, int ahead)
+{
+    const sim_method_row *m = p->job->method;
+    double steps = sim_schedule_steps_done(p) + ahead;
+    double momentum =
+        m->momentum ? m->momentum(&p->job->method_options, steps / p->total) : 0;
+    return (sim_scheduled){.rate = rate_at(p, steps), .momentum = momentum};
+}
+
+sim_status sim_schedule_compare(const sim_progress *p, sim_changes *c)
+{
+    sim_status st = SIM_OK;
+    sim_job *job = NULL;
+    sim_progress saved = *p;
+
+    SIM_TRY(sim_new(&job, "train/changes"));
+    *job = *p->job;
+    job->train.batch = c->batch;
+    job->schedule.epochs = c->epochs;
+    job->schedule.steps = c->steps;
+    job->optimizer.lr = c->lr;
+    saved.job = job;
+    saved.at = c->before;
+    /* The number of images before a change of the data is unknown: as if it were the same. */
+    saved.plan.steps_per_epoch = p->plan.n_images / (size_t)c->batch;
+    saved.plan.learning_rate = sim_learning_rate(&job->optimizer, (size_t)c->batch);
+    if (saved.plan.steps_per_epoch == 0)
+        saved.plan.steps_per_epoch = 1;
+    sim_schedule_begin(&saved);
+    c->last = sim_schedule_at(&saved, -1);
+    c->unchanged = sim_schedule_at(&saved, 0);
+    c->next = sim_schedule_at(p, 0);
+done:
+    sim_free(job);
+    return st;
 }
 
 void sim_schedule_begin(sim_progress *p)

@@ -114,12 +114,22 @@ typedef struct {
     double last_s;
 } sim_saves;
 
+/* What the schedule sets for a step. */
+typedef struct {
+    double rate;     /* learning rate */
+    double momentum; /* of the momentum encoder; 0: not scheduled */
+} sim_scheduled;
+
 /* Differences from the checkpoint that --accept permitted. */
 typedef struct {
     bool any, data;
-    int64_t batch;  /* of the checkpoint */
-    double lr;      /* its optimizer.lr */
-    char text[512]; /* "batch 256 -> 512, ..."; for the history with its consequences */
+    int64_t batch, epochs, steps; /* of the checkpoint */
+    double lr;                    /* its optimizer.lr */
+    sim_position before;          /* its position, before it is rounded to the batch */
+    /* The last step, the step that the checkpoint's schedule would continue with, and the next
+     * step.  Set if there is a last step. */
+    sim_scheduled last, unchanged, next;
+    char text[1024]; /* "batch 256 -> 512, ..."; for the history with its consequences */
 } sim_changes;
 
 /* Host, cores and planned memory of a rank, for header and history. */
@@ -238,6 +248,10 @@ size_t sim_resume_sources(sim_train_state *t, sim_state_source out[4]);
  * to the current batch. */
 double sim_schedule_steps_done(const sim_progress *p); /* steps of the current batch */
 double sim_schedule_rate(const sim_progress *p); /* learning rate of the next step */
+/* What the schedule sets for the step that is `ahead` steps after the next one. */
+sim_scheduled sim_schedule_at(const sim_progress *p, int ahead);
+/* Sets `last`, `unchanged` and `next` of the changes, by the schedules of checkpoint and job. */
+SIM_MUST_USE sim_status sim_schedule_compare(const sim_progress *p, sim_changes *c);
 void sim_schedule_begin(sim_progress *p);
 void sim_schedule_resplit(sim_progress *p, bool data_changed);
 /* The position one step later. */
@@ -253,7 +267,7 @@ typedef struct {
 } sim_identity;
 /*
  * Compares the identity of the job with that of the checkpoint `path`.  The caller
- * initializes `out` with the job's batch and lr; accepted differences are added.
+ * initializes `out` with the job's batch, length and lr; accepted differences are added.
  * Errors: SIM_E_DATA if only the data differ, else SIM_E_CONFIG.
  */
 SIM_MUST_USE sim_status sim_identity_compare(const sim_identity *job, const char *saved,

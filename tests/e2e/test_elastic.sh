@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 300
+# simile-test: timeout 600
 # A run that changes its ranks, batch, length, learning rate or data has the same bits on any
 # number of ranks; learning rate and position equal an independent calculation.  A change that
 # was not accepted is refused, and the message gives the option to add.
@@ -63,7 +63,7 @@ cp twice/config.yaml before.yaml
 expect 78 "--accept batch " pretrain 1 twice batch=32
 expect_lines 1 "^  batch +16 +32$"
 cmp twice/config.yaml before.yaml || fail "a refused start changed config.yaml"
-expect 75 "batch 16 -> 32 at step 15, learning rate 0.0125 -> 0.025" \
+expect 75 "batch 16 -> 32 at step 15, peak learning rate 0.0125 -> 0.025" \
     pretrain 1 twice batch=32 --accept batch --trace-hash --stop-after 16
 expect 0 "" pretrain 1 twice batch=32 --trace-hash
 expect_step twice 32
@@ -104,7 +104,7 @@ for pair in "8 16" "9 17"; do
 done
 expect 0 "batch 16 -> 32" "$simile" inspect twice
 # a smaller batch continues at the same image; a batch that does not fit starts the next epoch
-expect 75 "batch 32 -> 8 at step 16, learning rate 0.025 -> 0.00625" pretrain 1 half --resume twice/checkpoints/step-000000016.h5 batch=8 --accept batch --stop-after 17
+expect 75 "batch 32 -> 8 at step 16, peak learning rate 0.025 -> 0.00625" pretrain 1 half --resume twice/checkpoints/step-000000016.h5 batch=8 --accept batch --stop-after 17
 expect_lines 0 "image 64 -> " # 64 images are whole batches of 8
 expect 75 "" pretrain 1 late --stop-after 11
 expect 75 "epoch 0 image 176 -> epoch 1 image 0" pretrain 1 late batch=104 --accept batch --stop-after 11
@@ -132,8 +132,50 @@ expect_step chain 60
 same_weights reference chain
 expect 78 "--accept batch,schedule.epochs " pretrain 1 chain schedule.epochs=6 batch=32 --accept batch
 
+# ---- rates are printed before they are used; a rise is a warning ----
+# expect_rates RUN WARNINGS: in out.txt, the rates of the line "accepted" are those of metrics.jsonl of
+# the step done before and of the next step; there are so many warnings about a rise to the latter
+expect_rates() {
+    /usr/bin/python3 - "$@" <<'PY'
+import json, re, sys
+rate = {m["step"]: m["lr"] for m in map(json.loads, open(sys.argv[1] + "/metrics.jsonl"))}
+text = open("out.txt").read()
+(line,) = re.findall(r"^(?:\S+Z )?accepted .*", text, re.M)
+found = re.findall(r"([0-9.e-]+) at step (\d+)(?=, [0-9]|;|$)", line.split("; learning rate ")[1])
+assert len(found) == 2 and int(found[1][1]) == int(found[0][1]) + 1, line
+for value, step in found:
+    assert abs(float(value) - rate[int(step)]) <= 0.006 * rate[int(step)], (line, rate[int(step)])
+warnings = re.findall(r"warning:.*learning rate.* to ([0-9.e-]+) at step", text)
+assert warnings == [found[1][0]] * int(sys.argv[2]), (line, warnings)
+PY
+}
+expect 0 "" pretrain 1 longer schedule.epochs=2
+expect 0 "" pretrain 1 longer schedule.epochs=4 --accept schedule.epochs
+expect_rates longer 1
+expect 75 "" pretrain 1 middle schedule.steps=20 --stop-after 15
+cp -r middle shorter && cp -r middle bigger && cp -r middle lower
+expect 0 "" pretrain 1 middle schedule.steps=40 --accept schedule.steps
+expect_rates middle 1
+expect 0 "" pretrain 1 shorter schedule.steps=17 --accept schedule.steps
+expect_rates shorter 0
+expect 0 "" pretrain 2 bigger schedule.steps=20 batch=32 --accept batch
+expect_rates bigger 1
+expect 0 "" pretrain 1 lower schedule.steps=20 optimizer.lr=0.1 --accept optimizer.lr
+expect_rates lower 0
+expect 75 "" pretrain 1 warm schedule.steps=40 --stop-after 3 # the rate of a warm-up rises anyway
+expect 75 "" pretrain 1 warm schedule.steps=41 --accept schedule.steps --stop-after 5
+expect_rates warm 0
+expect 0 "" pretrain 1 constant schedule.steps=14 schedule.shape=constant
+expect 0 "" pretrain 1 constant schedule.steps=16 schedule.shape=constant --accept schedule.steps
+expect_rates constant 0
+# m of MoCo v3: 1 - (1 - 0.99) (1 + cos(pi t / T)) / 2 at t/T = 5/6, then 6/12
+expect 0 "" pretrain 1 moco method="{name: mocov3, momentum: 0.99}" schedule.steps=6 schedule.warmup_epochs=0 optimizer.scale=none
+expect 75 "; momentum of the encoder of the keys 0.99933, then 0.995" pretrain 1 moco \
+    method="{name: mocov3, momentum: 0.99}" schedule.steps=12 schedule.warmup_epochs=0 optimizer.scale=none --accept schedule.steps --stop-after 7
+expect 0 "learning rate" "$simile" inspect longer # the history has it too
+
 # ---- learning rate and data ----
-expect 75 "optimizer.lr 0.2 -> 0.4 at step 7, learning rate 0.0125 -> 0.025" \
+expect 75 "optimizer.lr 0.2 -> 0.4 at step 7, peak learning rate 0.0125 -> 0.025" \
     pretrain 1 rate --resume chain/checkpoints/step-000000007.h5 optimizer.lr=0.4 --accept optimizer.lr --stop-after 8
 expect 65 "--accept data " pretrain 1 twice batch=32 data.train=other.h5
 expect 75 "epoch 1 image 64 -> epoch 1 image 0" \
