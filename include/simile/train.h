@@ -53,11 +53,12 @@ typedef struct {
         *arithmetic; /* names of the kernels, already selected and checked */
     sim_resume resume;
     const char *resume_file, *init; /* or NULL */
-    const char *accept;  /* keys of sim_accept_keys, separated by commas; or "" */
-    double time_limit_s; /* the run stops before it; 0: none */
-    double job_left_s;   /* until Slurm ends the job; 0: unknown */
-    int64_t last_logged; /* step of the run's last metrics; -1: none */
-    int64_t stop_after;  /* -1: none */
+    const char *accept;          /* keys of sim_accept_keys, separated by commas; or "" */
+    double time_limit_s;         /* the run stops before it; 0: none */
+    const char *time_limit_text; /* as given, for messages */
+    double job_left_s;           /* until Slurm ends the job; 0: unknown */
+    int64_t last_logged;         /* step of the run's last metrics; -1: none */
+    int64_t stop_after;          /* -1: none */
     bool trace_hash;
     sim_stream *stream; /* receives the metrics */
     const sim_train_callback *callbacks;

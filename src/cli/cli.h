@@ -41,8 +41,6 @@ SIM_MUST_USE sim_status sim_cli_job_of_checkpoint(const char *config, const char
                                                   sim_job *job,
                                                   sim_evaluate_options *evaluate);
 
-/* "90", "12:30:00", "2-00:00:00" (Slurm), "45m", "6h" -> seconds.  false: not a duration. */
-bool sim_cli_seconds(const char *text, double *seconds);
 /* "64G", "512M", "1073741824" -> bytes.  false: not a size. */
 bool sim_cli_bytes(const char *text, double *bytes);
 

@@ -45,7 +45,9 @@ static const struct argp_option options[] = {
     {"threads", KEY_THREADS, "T", 0, "threads per rank, for the time estimate", 0},
     {"memory", KEY_MEMORY, "64G", 0, "fail if the plan exceeds this memory per rank", 0},
     {"time", KEY_TIME, "12:00:00", 0,
-     "number of segments of this length; also the maximum time of --sbatch", 0},
+     "number of segments of this length; also the maximum time of --sbatch: a duration "
+     "(12h), or as in Slurm (720 minutes, 12:00:00, 0-12)",
+     0},
     {"preview", KEY_PREVIEW, "FILE.png", 0, "draw 8 images with their augmented views",
      0},
     {"sbatch", KEY_SBATCH, "FILE.sbatch", 0,
@@ -85,8 +87,12 @@ static error_t parse_plan_option(int key, char *arg, struct argp_state *state)
             argp_error(state, "--memory requires a size such as 64G, not \"%s\"", arg);
         return 0;
     case KEY_TIME:
-        if (!sim_cli_seconds(arg, &a->time_s) || a->time_s <= 0)
-            argp_error(state, "--time requires a time such as 12:00:00, not \"%s\"", arg);
+        if (!sim_clock_limit(arg, &a->time_s) || a->time_s <= 0)
+            argp_error(
+                state,
+                "--time requires a time such as 12:00:00, 90 (minutes, as in Slurm) "
+                "or 12h, not \"%s\"",
+                arg);
         return 0;
     case KEY_PREVIEW:
         a->preview = arg;
@@ -329,11 +335,12 @@ static sim_status print_time(dry_run *d)
         "block on %d thread%s took %.2f s)\n",
         step, (double)d->job->train.batch / step, text, sim_threads(),
         sim_threads() == 1 ? "" : "s", speed.best_s));
+    sim_clock_span(d->args->time_s, text, sizeof text);
     if (d->args->time_s > 0)
-        SIM_TRY(print_line("segments  %.0f of the given length\n",
-                           total <= d->args->time_s
-                               ? 1.0
-                               : (double)(long)(total / d->args->time_s) + 1));
+        SIM_TRY(print_line(
+            "segments  %.0f of %s (--time)\n",
+            total <= d->args->time_s ? 1.0 : (double)(long)(total / d->args->time_s) + 1,
+            text));
 done:
     return st;
 }

@@ -33,7 +33,8 @@ static const struct argp_option options[] = {
      "file with the same names, or of the newest checkpoint of a run",
      0},
     {"time-limit", KEY_TIME, "TIME|auto", 0,
-     "stop with a checkpoint before this limit: 90, 45m, 6h, 12:30:00, 2-00:00:00; "
+     "stop with a checkpoint before this limit: a duration (90s, 45min, 6h, 1d), or as "
+     "in Slurm (90 minutes, 12:30:00, 2-12); "
      "auto: the end of the Slurm job (SLURM_JOB_END_TIME), if any",
      0},
     {"stop-after", KEY_STOP, "STEP", 0,
@@ -111,11 +112,15 @@ static void parse_time(sim_train_request *r, const char *arg,
 {
     if (strcmp(arg, "auto") == 0)
         r->time_limit_s = r->job_left_s;
-    else if (!sim_cli_seconds(arg, &r->time_limit_s))
-        argp_error(state,
-                   "--time-limit requires a time such as 45m or 12:00:00, or auto, not "
-                   "\"%s\"",
-                   arg);
+    else if (!sim_clock_limit(arg, &r->time_limit_s))
+        argp_error(
+            state,
+            "--time-limit requires a time such as 45min, 12:00:00 or 90 (minutes, as "
+            "in Slurm), or auto, not \"%s\"",
+            arg);
+    if (r->job_left_s > 0 && r->time_limit_s > r->job_left_s)
+        r->time_limit_s = r->job_left_s; /* later, Slurm kills the run */
+    r->time_limit_text = arg;
 }
 
 static error_t parse_pretrain_option(int key, char *arg, struct argp_state *state)

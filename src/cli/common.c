@@ -78,38 +78,6 @@ static bool parse_number_with_unit(const char *text, const char *letters,
     return true;
 }
 
-/* Reads up to nine digits and the character `after`: the value, or -1. */
-static double read_digits(const char **text, char after)
-{
-    size_t n = strspn(*text, "0123456789");
-    if (n < 1 || n > 9 || (*text)[n] != after)
-        return -1;
-    double value = strtod(*text, NULL);
-    *text += after ? n + 1 : n;
-    return value;
-}
-
-/* "[days-]hours:minutes:seconds" or "minutes:seconds". */
-static bool parse_clock_time(const char *text, double *seconds)
-{
-    double days = strchr(text, '-') ? read_digits(&text, '-') : 0;
-    const char *second = strchr(text, ':') + 1;
-    double hours = strchr(second, ':') ? read_digits(&text, ':') : 0;
-    double minutes = read_digits(&text, ':');
-    double last = read_digits(&text, '\0');
-
-    *seconds = 86400 * days + 3600 * hours + 60 * minutes + last;
-    return days >= 0 && hours >= 0 && minutes >= 0 && last >= 0;
-}
-
-bool sim_cli_seconds(const char *text, double *seconds)
-{
-    static const double factors[] = {1, 60, 3600, 86400};
-    if (strchr(text, ':'))
-        return parse_clock_time(text, seconds);
-    return parse_number_with_unit(text, "smhd", factors, seconds);
-}
-
 bool sim_cli_bytes(const char *text, double *bytes)
 {
     static const double factors[] = {0x1p10, 0x1p20, 0x1p30, 0x1p40};

@@ -3,6 +3,8 @@
  */
 #include "private.h"
 
+#include "simile/clock.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -32,11 +34,22 @@ static bool looks_decimal(const char *text)
     return *text && strspn(text, "0123456789.eE+-") == strlen(text);
 }
 
-static sim_status parse_number(const value *v, double *out)
+static sim_status check_range(const value *v, double x)
 {
     sim_status st = SIM_OK;
     const sim_option *r = v->row;
     const char *unit = r->unit ? r->unit : "";
+
+    SIM_CHECK(x >= r->min && x <= r->max, SIM_E_CONFIG,
+              "%s: %s: %s is out of range (%.15g to %.15g%s%s)", v->where, v->key,
+              v->text, r->min, r->max, *unit ? " " : "", unit);
+done:
+    return st;
+}
+
+static sim_status parse_number(const value *v, double *out)
+{
+    sim_status st = SIM_OK;
     char *end = NULL;
 
     if (v->quoted)
@@ -51,10 +64,35 @@ static sim_status parse_number(const value *v, double *out)
         return refuse_value(v, "a number in the range of a double");
     if (x == 0 && signbit(x))
         return refuse_value(v, "accepted; write 0");
-    SIM_CHECK(x >= r->min && x <= r->max, SIM_E_CONFIG,
-              "%s: %s: %s is out of range (%.15g to %.15g%s%s)", v->where, v->key,
-              v->text, r->min, r->max, *unit ? " " : "", unit);
+    SIM_TRY(check_range(v, x));
     *out = x;
+done:
+    return st;
+}
+
+/* Seconds in the unit of a row that holds a time; 0: another row. */
+static double seconds_per_unit(const sim_option *row)
+{
+    const char *unit = row->unit ? row->unit : "";
+    return strcmp(unit, "s") == 0 ? 1 : strcmp(unit, "minutes") == 0 ? 60 : 0;
+}
+
+/* A number; a time may also have a unit of its own, as 90s or 2h. */
+static sim_status parse_real(const value *v, double *out)
+{
+    sim_status st = SIM_OK;
+    const double unit = seconds_per_unit(v->row);
+    double seconds = 0;
+
+    if (unit == 0 || v->quoted || looks_decimal(v->text)) {
+        SIM_TRY(parse_number(v, out));
+        goto done;
+    }
+    if (!sim_clock_duration(v->text, &seconds))
+        return refuse_value(v, unit == 1 ? "a number of seconds, or a time such as 15min"
+                                         : "a number of minutes, or a time such as 90s");
+    SIM_TRY(check_range(v, seconds / unit));
+    *out = seconds / unit;
 done:
     return st;
 }
@@ -159,7 +197,7 @@ static sim_status parse_value(const value *v)
     case SIM_OPTION_INT:
         return parse_int(v);
     case SIM_OPTION_REAL:
-        SIM_TRY(parse_number(v, &x));
+        SIM_TRY(parse_real(v, &x));
         *(double *)v->to = x;
         break;
     case SIM_OPTION_BOOL:

@@ -119,19 +119,24 @@ static void print_run(const sim_train_state *t)
 
 static void print_limit(const sim_train_state *t)
 {
-    char text[32];
+    char text[32], left[32];
     double limit = t->env.request->time_limit_s, job = t->env.request->job_left_s;
 
-    if (limit > 0) {
-        sim_clock_span(limit, text, sizeof text);
-        sim_log("limit     stops with a checkpoint within %s", text);
-    } else if (job > 0) {
-        sim_clock_span(job, text, sizeof text);
+    sim_clock_span(limit, text, sizeof text);
+    sim_clock_span(job, left, sizeof left);
+    if (limit > 0)
+        sim_log("limit     stops with a checkpoint within %s (--time-limit %s)", text,
+                t->env.request->time_limit_text);
+    else if (job > 0)
         sim_log(
             "limit     Slurm ends the job in %s; with --time-limit auto the run stops "
             "with a checkpoint before that",
-            text);
-    }
+            left);
+    if (job > 0 && limit == job && strcmp(t->env.request->time_limit_text, "auto") != 0)
+        sim_log_warn(
+            "--time-limit %s is after the end of the Slurm job, in %s; the run stops "
+            "before that end",
+            t->env.request->time_limit_text, left);
 }
 
 /* "node1 node2 node3 and 13 more". */

@@ -223,6 +223,52 @@ static int tear_down(void **state)
     return rmdir(directory);
 }
 
+/* The forms of `sbatch --time` as its manual page defines them, and durations with a unit. */
+static void a_time_limit_has_the_meaning_of_slurm(void **state)
+{
+    static const struct {
+        const char *text;
+        double s;
+    } limits[] = {
+        {"90", 90 * 60},
+        {"0", 0},
+        {"10:30", 630},
+        {"90:00", 5400},
+        {"1:00:00", 3600},
+        {"12:30:05", 45005},
+        {"2-12", 2 * 86400 + 12 * 3600},
+        {"1-12:30", 86400 + 12 * 3600 + 30 * 60},
+        {"2-00:00:00", 172800},
+        {"0-00:02:00", 120},
+        {"90s", 90},
+        {"15min", 900},
+        {"45m", 2700},
+        {"2h", 7200},
+        {"1d", 86400},
+        {"1.5h", 5400},
+        {"1h30min", 5400},
+        {"1d 2h", 93600},
+        {"3 hours", 10800},
+    };
+    static const char *const bad[] = {
+        "",          "soon",  "90x",        "-5",   "5-",     "1-2-3",
+        "1:2:3:4",   "1:",    ":5",         "1.5",  "1e3",    "30min1h",
+        "1h1h",      "h",     "nan",        "2-1h", "12:00h", "0x10",
+        "1-1:2:3:4", "1..5h", "9999999999", "5 ",   " 5"};
+    double s = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        s = -1;
+        if (!sim_clock_limit(limits[i].text, &s) || s != limits[i].s)
+            fail_msg("\"%s\" is %g s, expected %g", limits[i].text, s, limits[i].s);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (sim_clock_limit(bad[i], &s))
+            fail_msg("\"%s\" is accepted as %g s", bad[i], s);
+    assert_false(sim_clock_duration("90", &s)); /* what is counted is unknown */
+    assert_false(sim_clock_duration("1:00", &s));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +281,7 @@ int main(void)
         cmocka_unit_test(lines_in_the_log_file_have_a_time_stamp),
         cmocka_unit_test(a_full_disk_closes_the_log_file_and_keeps_the_error_message),
         cmocka_unit_test(durations_and_times_are_formatted),
+        cmocka_unit_test(a_time_limit_has_the_meaning_of_slurm),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;
 }

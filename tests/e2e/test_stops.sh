@@ -72,16 +72,26 @@ code=75
 for _ in $(seq 60); do
     [ "$code" = 75 ] || break
     code=0
-    "$simile" pretrain job.yaml run=timed --time-limit 2 >log.txt 2>&1 || code=$?
+    "$simile" pretrain job.yaml run=timed --time-limit 2s >log.txt 2>&1 || code=$?
 done
 [ "$code" = 0 ] || { cat log.txt; fail "time limit: exit $code"; }
 same_run reference timed
+# a limit has the forms of Slurm, and the log has what was understood; it ends with the Slurm job
+expect_match 75 "^limit .* within 1h30m \(--time-limit 90\)" "$simile" pretrain job.yaml run=form --time-limit 90 --stop-after 1
+expect_match 75 "^limit .* within 1d12h \(" "$simile" pretrain job.yaml run=form --time-limit 1-12 --stop-after 1
+expect_match 75 "^warning: --time-limit 90 .*\b[45]m[0-5][0-9]s" \
+    env SLURM_JOB_END_TIME=$(($(date +%s) + 300)) "$simile" pretrain job.yaml run=form --time-limit 90 --stop-after 1
+expect_lines 1 "^limit .* within [45]m"
+expect 0 "2" "$simile" plan job.yaml --value checkpoint.every_minutes checkpoint.every_minutes=120s
+expect 0 "5400" "$simile" plan job.yaml --value guard.hang_seconds guard.hang_seconds=1.5h
+expect 0 "20" "$simile" plan job.yaml --value guard.hang_seconds guard.hang_seconds=20
+expect 78 "guard.hang_seconds" "$simile" plan job.yaml guard.hang_seconds=20x
 # a time limit is kept where a save takes seconds and none was made since the start
 slow_writes
 export SLOW_MS=1000 SLOW_PATH=/checkpoints/step-
 late() { LD_PRELOAD=$scratch/slow.so "$simile" pretrain job.yaml run=late checkpoint.every_steps=0 schedule.steps=1000000 "$@"; }
 expect_match 75 " --stop-after .*\b1 of 1000000\b" late --stop-after 1
-expect 75 "" late --time-limit 8
+expect 75 "" late --time-limit 8s
 unset SLOW_MS SLOW_PATH
 ended late "time limit"
 /usr/bin/python3 -c 'import json
