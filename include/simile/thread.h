@@ -21,6 +21,9 @@ int sim_threads(void);
 /* Cores in the affinity mask of this process, and cores of the machine that are online. */
 int sim_cores_allowed(void);
 int sim_cores_present(void);
+/* Cores that the mpirun (or daemon of it on this node) which started this process may use, at most
+ * those that Slurm allocated; 0: another launcher, or unknown. */
+int sim_cores_of_launcher(void);
 /* Formats the affinity mask, "0-3,8"; truncated to out_bytes; "?" if unknown. */
 void sim_cores_text(char *out, size_t out_bytes);
 /* The affinity mask, one bit per core; all zero if unknown. */

@@ -52,6 +52,35 @@ static void warn_if_oversubscribed(const sim_train_state *t)
     }
 }
 
+/*
+ * mpirun binds one or two ranks to a core each, and the other cores stay idle.  A number of threads
+ * that the user chose is taken as intended: the ranks have at least as many cores.
+ */
+static void warn_if_bound_to_few(const sim_train_state *t)
+{
+    int ranks = 0, cores = 0;
+
+    if (getenv("OMP_NUM_THREADS") || t->env.job->train.threads > 0)
+        return;
+    for (int r = 0; r < t->env.comm->size; r++) {
+        const sim_place *p = &t->segment.places[r];
+        if (!p->is_first)
+            continue;
+        count_host(t, r, &ranks, &cores);
+        if (cores == 0 || cores >= p->offered)
+            continue;
+        int share = (int)p->offered / ranks;
+        sim_log_warn(
+            "%d of the %lld cores of %s are used: mpirun binds its %d rank%s to %d "
+            "core%s; type mpirun --map-by slot:PE=%d, or --bind-to none with "
+            "OMP_NUM_THREADS=%d; if this is intended, set OMP_NUM_THREADS=%d",
+            cores, (long long)p->offered, p->host, ranks, ranks == 1 ? "" : "s", cores,
+            cores == 1 ? "" : "s", share > 0 ? share : 1, share > 0 ? share : 1,
+            sim_threads());
+        return;
+    }
+}
+
 static void print_data(const sim_train_state *t)
 {
     const sim_dataset_info *d = sim_dataset_about(t->env.data);
@@ -256,7 +285,7 @@ sim_status sim_header_gather(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     size_t ranks = (size_t)t->env.comm->size;
-    sim_place own = {.cores = sim_cores_allowed()};
+    sim_place own = {.cores = sim_cores_allowed(), .offered = sim_cores_of_launcher()};
 
     (void)snprintf(own.host, sizeof own.host, "%.63s", t->env.comm->host);
     sim_cores_mask(own.mask);
@@ -288,6 +317,7 @@ sim_status sim_header_print(sim_train_state *t)
     print_ranks(t);
     print_binding(t);
     warn_if_oversubscribed(t);
+    warn_if_bound_to_few(t);
     print_limit(t);
     print_data(t);
     SIM_TRY(print_views(t));

@@ -135,8 +135,9 @@ typedef struct {
 /* Host, cores and planned memory of a rank, for header and history. */
 typedef struct {
     char host[64];
-    bool is_first; /* of its host */
-    int64_t cores; /* it may run on */
+    bool is_first;   /* of its host */
+    int64_t cores;   /* it may run on */
+    int64_t offered; /* sim_cores_of_launcher */
     uint64_t mask[SIM_CORE_WORDS];
     int64_t planned, transient; /* bytes held from step to step; transient */
 } sim_place;

@@ -219,6 +219,26 @@ def oversubscription():
         check(done.returncode == 75 and bool(re.search(warning, done.stderr, re.M)) == expected, done.stderr)
 
 
+def idle_cores():
+    """mpirun that binds one rank to one of several cores causes a warning, unless that is intended."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return
+    core, one = str(cores[0]), ["mpirun", "-np", "1", "--bind-to", "core"]
+    free = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "OMPI_MCA_hwloc_base_binding_policy")}
+    wrapper = ["bash", "-c", '"$@"; exit $?', "wrapper"]
+    for name, expected, prefix, extra, env in (
+            ("default", True, one, [], {}), ("script", True, [*one, *wrapper], [], {}),
+            ("unbound", False, ["mpirun", "-np", "1", "--bind-to", "none"], [], {}),
+            ("chosen", False, one, [], {"OMP_NUM_THREADS": "1"}), ("key", False, one, ["threads=1"], {}),
+            ("few", False, ["taskset", "-c", core, *one], [], {}), ("alone", False, ["taskset", "-c", core], [], {}),
+            ("slurm", False, one, [], {"SLURM_CPUS_ON_NODE": "1"})):
+        words = [*prefix, simile, "pretrain", "job.yaml", f"run=cores-{name}", "--stop-after", "1", *extra]
+        done = subprocess.run(words, capture_output=True, text=True, env={**free, **env})
+        warned = re.search(rf"^warning: 1 of the {len(cores)} cores\b.*--bind-to none", done.stderr, re.M)
+        check(done.returncode == 75 and bool(warned) == expected, f"{name}: {done.stderr}")
+
+
 def failure():
     text = train(70, "diverged", "optimizer.lr=1e4", "schedule.shape=constant", "optimizer.weight_decay=10",
                  "guard.bad_steps=0", "checkpoint.every_steps=2")
@@ -237,6 +257,7 @@ corrupted_segments_file()
 slurm_job()
 binding()
 oversubscription()
+idle_cores()
 failure()
 shutil.rmtree(os.getcwd())
 print("ok")
