@@ -50,6 +50,16 @@ static void advise_sizes(const sim_job *job, const sim_schedule_plan *plan)
                      plan->h, plan->w, plan->stored_h, plan->stored_w);
 }
 
+/* Equal views have nothing to be invariant to. */
+static void advise_views(const sim_job *job)
+{
+    const sim_augment_options *a = &job->augment;
+    if (a->view1.given && a->view1.n == 0 && a->view2.given && a->view2.n == 0)
+        sim_log_warn(
+            "augment.view1, augment.view2: both are empty, so that the views of an "
+            "image are equal and nothing useful is learned; use augment.preset");
+}
+
 /* ---- photos of any size ---- */
 
 enum { SAMPLES = 9 };
@@ -205,6 +215,8 @@ void sim_job_advise(const sim_job *job, const sim_dataset *data,
     if (sim_dataset_about(data)->encoded)
         advise_photos(data, plan);
     advise_scalars(job, plan);
+    if (plan->views > 1)
+        advise_views(job);
     if (job->method->needs_labels)
         advise_labels(job, data);
     if (job->method->advise)

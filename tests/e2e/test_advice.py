@@ -26,7 +26,7 @@ def data_set(name, labels):
 
 def warnings(command, *keys):
     text = run(1, command, "job.yaml", *keys)
-    return [line for line in text.splitlines() if re.search(r"^warning: (method.name|augment.size|\d+ of)", line)]
+    return [line for line in text.splitlines() if re.search(r"^warning: (method.name|augment|\d+ of)", line)]
 
 
 def anchors_without(labels, positive):
@@ -69,6 +69,11 @@ with h5py.File("raw.h5", "w") as f:
     f["images"] = rng.integers(0, 256, (N, 12, 12, 3)).astype("u1")
 run(1, "prepare", "raw.h5", "--out", "none.h5")
 assert "labels" in run(1, "plan", "job.yaml", "data.train=none.h5", expect=65)
+
+# ---- views ----
+
+for keys, n in (["augment.view1=[]", "augment.view2=[]"], 1), (["augment.view1=[]", "augment.view2=[flip]"], 0):
+    assert len(warnings("plan", "data.train=four.h5", *keys)) == n, keys
 
 # ---- images in both sets ----
 
