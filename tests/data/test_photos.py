@@ -2,19 +2,24 @@
 """Decoded photos against sizes and means computed by Pillow, and bad files against the expected
 result.
 
-expected.csv of the developers' data contains the size and the means of the image and of its upper
-left quarter, which reveal a missing or wrong rotation.
+The means of the whole image and of its upper left quarter reveal a missing or wrong rotation.  The
+photos are drawn; those of SIMILE_SHARED, with means in expected.csv, are used too if they exist.
 """
 import csv
 import os
 import subprocess
 import sys
+import tempfile
+
+import numpy as np
+from PIL import Image, ImageOps
+
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+import pictures
 
 TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "data_tool_decode")
-DATA = os.path.join(os.environ["SIMILE_SHARED"], "data")
-if not os.path.isdir(DATA):
-    print("skipped: the developers' photographs are not here")
-    sys.exit(77)
+SHARED = os.path.join(os.environ["SIMILE_SHARED"], "data")
+failures = []
 
 
 def decode(paths):
@@ -24,30 +29,68 @@ def decode(paths):
     return [line.split() for line in lines]
 
 
-def column(row, part):
-    return [float(row[f"{part}_{c}"]) for c in "rgb"]
+# ---- photos: (path, mode, [width, height], means) ----
 
 
-def wrong(row, words):
+def means(pixels):
+    """Of red, green and blue, over the whole image and over its upper left quarter."""
+    h, w = pixels.shape[:2]
+    quarter = pixels[: max(h // 2, 1), : max(w // 2, 1)]
+    return [part[..., c].mean() for part in (pixels, quarter) for c in range(3)]
+
+
+def expected_by_pillow(path):
+    image = ImageOps.exif_transpose(Image.open(path))
+    pixels = np.asarray(image.convert("RGB"), float)
+    return path, image.mode, list(image.size), means(pixels)
+
+
+def drawn_photos(directory):
+    pictures.write_photos(directory)
+    rows = [expected_by_pillow(os.path.join(d, n)) for d, _, names in os.walk(directory) for n in names]
+    for name, size in (("pixel.png", (1, 1)), ("narrow.jpg", (1, 64)), ("wide.png", (300, 2))):
+        path = os.path.join(directory, name)
+        Image.fromarray(pictures.draw(7, *size)).save(path)
+        rows.append(expected_by_pillow(path))
+    color = np.random.RandomState(5).randint(0, 65536, (30, 40, 3))
+    for name, pixels in (("gray16.png", color[..., 0]), ("rgb16.png", color)):
+        path = os.path.join(directory, name)
+        pictures.write_png16(path, pixels)
+        wide = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1)
+        rows.append((path, "16 bits", [40, 30], means(wide / 257)))
+    return rows
+
+
+def shared_photos():
+    rows = []
+    with open(os.path.join(SHARED, "photos", "expected.csv"), encoding="utf-8") as f:
+        for r in csv.DictReader(f):
+            rows.append((os.path.join(SHARED, "photos", r["path"]), r["mode"], [int(r["upright_w"]), int(r["upright_h"])],
+                         [float(r[f"{part}_{c}"]) for part in ("mean", "topleft") for c in "rgb"]))
+    return rows
+
+
+def wrong(mode, size, want, words):
     """The defect of an image, or None."""
     if words[0] != "0":
         return "refused: " + " ".join(words)
-    if words[1:3] != [row["upright_w"], row["upright_h"]]:
-        return f"size {words[1:3]}"
-    bound = 3 if row["mode"] == "CMYK" else 1.5
-    got, want = [float(v) for v in words[4:]], column(row, "mean") + column(row, "topleft")
+    if [int(v) for v in words[1:3]] != size:
+        return f"size {words[1:3]}, expected {size}"
+    if words[3] != "0":
+        return f"{words[3]} warnings for a good file"
+    got, bound = [float(v) for v in words[4:]], 3 if mode == "CMYK" else 1.5
     error = max(abs(g - w) for g, w in zip(got, want))
     return None if error <= bound else f"means {got}, expected {want}"
 
 
-failures = []
-with open(os.path.join(DATA, "photos", "expected.csv"), encoding="utf-8") as f:
-    rows = list(csv.DictReader(f))
-assert len(rows) > 30
-for row, words in zip(rows, decode([os.path.join(DATA, "photos", r["path"]) for r in rows])):
-    failures += [f"{row['path']} ({row['what']}): {why}" for why in [wrong(row, words)] if why]
-    if words[0] == "0" and words[3] != "0":
-        failures.append(f"{row['path']}: {words[3]} warnings for a good file")
+def check_photos(rows):
+    assert len(rows) > 30
+    for (path, mode, size, want), words in zip(rows, decode([row[0] for row in rows])):
+        why = wrong(mode, size, want, words)
+        failures.extend([f"{path} ({mode}): {why}"] if why else [])
+
+
+# ---- bad files ----
 
 # name: part of the error message
 REFUSED = {
@@ -70,15 +113,28 @@ REFUSED = {
     "no_iend.png": "",
 }
 KEPT = {"no_eoi.jpg": True, "jpeg_named.png": False, "png_named.jpg": False}
-names = sorted(n for n in os.listdir(os.path.join(DATA, "bad")) if n.endswith(("jpg", "png")))
-for name, words in zip(names, decode([os.path.join(DATA, "bad", n) for n in names])):
-    text = " ".join(words[4:])
-    if name in REFUSED and (words[0] != "65" or name not in text or REFUSED[name] not in text):
-        failures.append(f"bad/{name}: expected 65 and \"{REFUSED[name]}\", got {words}")
-    if name in KEPT and (words[0] != "0" or (words[3] != "0") != KEPT[name]):
-        failures.append(f"bad/{name}: expected to be kept, warned {KEPT[name]}, got {words}")
-    print(name, *words[:4], text)
-assert set(REFUSED) | set(KEPT) <= set(names)
 
+
+def check_bad(directory):
+    names = sorted(n for n in os.listdir(directory) if n.endswith(("jpg", "png")))
+    for name, words in zip(names, decode([os.path.join(directory, n) for n in names])):
+        text = " ".join(words[4:])
+        if name in REFUSED and (words[0] != "65" or name not in text or REFUSED[name] not in text):
+            failures.append(f"{directory}/{name}: expected 65 and \"{REFUSED[name]}\", got {words}")
+        if name in KEPT and (words[0] != "0" or (words[3] != "0") != KEPT[name]):
+            failures.append(f"{directory}/{name}: expected to be kept, warned {KEPT[name]}, got {words}")
+        print(name, *words[:4], text)
+    assert set(REFUSED) | set(KEPT) <= set(names)
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    check_photos(drawn_photos(os.path.join(scratch, "photos")))
+    pictures.write_bad(os.path.join(scratch, "bad"))
+    check_bad(os.path.join(scratch, "bad"))
+if os.path.isdir(SHARED):
+    check_photos(shared_photos())
+    check_bad(os.path.join(SHARED, "bad"))
+else:
+    print(f"skipped: the photographs of {SHARED}, which does not exist; drawn ones were used")
 print("\n".join(failures) or "ok")
 sys.exit(bool(failures))

@@ -215,9 +215,9 @@ expect_match 65 "flipped\.h5: image 4 .*\bdigest\b" ranks 2 "$simile" pretrain g
 cp run/checkpoints/step-000000002.h5 broken.h5
 printf 'x' | dd of=broken.h5 bs=1 seek=3000 conv=notrunc status=none
 expect_match 65 "broken\.h5: .*\bdigest\b" "$simile" inspect broken.h5
-# the developers' bad files, where they are
-bad=$SIMILE_SHARED/data/bad
-if [ -d "$bad" ]; then
+# malformed files of every format
+check_bad() { # check_bad DIRECTORY
+    local bad=$1 f
     for f in "$bad"/hdf5/*.h5; do
         expect 65 "$(basename "$f")" "$simile" pretrain good.yaml run=bad data.train="$f"
     done
@@ -228,13 +228,19 @@ if [ -d "$bad" ]; then
     expect 65 "truncated.bin" "$simile" prepare "$bad/cifar/truncated.bin" --out bad.h5
     expect 0 "bad_label.bin" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5
     expect_match 65 "bad_label\.bin.* 4\b.* 10\b" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5 --on-bad fail
-    mkdir photos && cp "$bad"/*.jpg "$bad"/*.png photos/
+    mkdir -p photos && cp "$bad"/*.jpg "$bad"/*.png photos/
     expect 0 "images" "$simile" prepare photos --out photos.h5 --size 32
     for f in truncated_half.jpg text.jpg huge_dims.jpg bomb_60000x60000.png truncated.png zero_byte.jpg; do
         expect_lines 1+ "$f"
     done
+}
+/usr/bin/python3 "$SIMILE_SOURCE/tests/lib/pictures.py" bad malformed
+check_bad malformed
+shared=$SIMILE_SHARED/data/bad
+if [ -d "$shared" ]; then
+    check_bad "$shared"
 else
-    echo "skipped the files of $bad, which does not exist"
+    echo "skipped: the files of $shared, which does not exist; written ones were used"
 fi
 [ ! -e bad.h5.part ] && [ ! -e bad.h5.frame ] || fail "a temporary file is left"
 echo ok

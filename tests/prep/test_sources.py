@@ -16,8 +16,10 @@ import h5py
 import numpy as np
 from PIL import Image
 
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+import pictures
+
 SIMILE = os.environ["SIMILE"]
-BAD = os.path.join(os.environ["SIMILE_SHARED"], "data", "bad", "hdf5")
 random = np.random.RandomState(7)
 
 
@@ -223,8 +225,13 @@ def refuse_hdf5(x, y):
     prepare("other.h5", "--split", "test", code=66, match="--split test")
     prepare("other.h5", "--split", "unlabeled", code=64, match="not supported by the format hdf5")
     prepare("absent.h5", code=66, match="absent.h5 does not exist")
-    for name in sorted(os.listdir(BAD)) if os.path.isdir(BAD) else []:
-        prepare(os.path.join(BAD, name), code=65, match=name)
+    pictures.write_bad_hdf5("malformed")
+    shared = os.path.join(os.environ["SIMILE_SHARED"], "data", "bad", "hdf5")
+    for directory in ["malformed"] + [shared] * os.path.isdir(shared):
+        for name in sorted(os.listdir(directory)):
+            prepare(os.path.join(directory, name), code=65, match=name)
+    if not os.path.isdir(shared):
+        print(f"skipped: the files of {shared}, which does not exist; written ones were used")
 
 
 # ---- tar archives ----
