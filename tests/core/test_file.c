@@ -413,7 +413,7 @@ static void a_program_prints_its_output_or_is_killed(void **state)
                                     NULL};
     const char *const sleeping[] = {"sleep", "30", NULL};
     const char *const absent[] = {"no-such-program-here", NULL};
-    ASSERT_OK(sim_process_output(printing, 10000, out, sizeof out, &code));
+    ASSERT_OK(sim_process_output(printing, 100000, out, sizeof out, &code));
     assert_string_equal(out, "1234567");
     assert_int_equal(code, 3);
     ASSERT_REFUSED(sim_process_output(sleeping, 50, out, sizeof out, &code), SIM_E_IO,

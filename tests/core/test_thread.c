@@ -65,13 +65,13 @@ typedef struct {
     int index[2];
 } rendezvous;
 
-/* Waits for the other iteration, at most five seconds. */
+/* Waits for the other iteration, at most a minute. */
 static void wait_for_other(size_t i, void *ctx)
 {
     rendezvous *m = ctx;
     m->index[i] = sim_thread_index();
     atomic_fetch_add(&m->arrived, 1);
-    for (int k = 0; k < 5000 && atomic_load(&m->arrived) < 2; k++)
+    for (int k = 0; k < 60000 && atomic_load(&m->arrived) < 2; k++)
         (void)usleep(1000);
 }
 

@@ -36,15 +36,19 @@ expect_match() { # expect_match CODE REGEX command...: checks the exit code and 
     expect "$1" "" "${@:3}"
     expect_lines 1+ "$2"
 }
+runs() { grep -qs "^State:.[^Z]" "/proc/$1/status"; } # PID: the process exists and is no zombie
+has_ended() { ! runs "$1"; }
 wait_for_exit() { # wait_for_exit CODE PID [FILE]: waits for a background job; FILE: its output
     local got=0
+    wait_until has_ended "$2"
     wait "$2" || got=$?
     [ "$got" = "$1" ] || { cat "${3:-log.txt}" >&2; fail "exit $got, expected $1"; }
 }
-wait_until() { # wait_until SECONDS command...: polls until the command succeeds
-    local end=$((SECONDS + $1))
-    until "${@:2}" >/dev/null 2>&1; do
-        [ $SECONDS -le $end ] || fail "waited $1 s for: ${*:2}"
+deadline_s=200 # ends a test that hangs; a busy machine stays far below
+wait_until() { # wait_until command...: polls until the command succeeds
+    local end=$((SECONDS + deadline_s))
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -le $end ] || fail "waited $deadline_s s for: $*"
         sleep 0.02
     done
 }
@@ -82,5 +86,5 @@ data_set() { # data_set NAME N SIDE: writes NAME.h5 from these digits
     digits "$@"
     "$simile" prepare "$1-images-idx3-ubyte" --out "$1.h5" 2>log.txt
 }
-# slow_writes: builds slow.so, which delays writes to files by SLOW_MS milliseconds (slow.c)
-slow_writes() { cc -O1 -shared -fPIC -o slow.so "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl; }
+# slow_writes: builds slow.so, which delays writes to files (slow.c)
+slow_writes() { cc -O1 -shared -fPIC -o "$scratch/slow.so" "$SIMILE_SOURCE/tests/slurm/slow.c" -ldl; }

@@ -25,10 +25,12 @@ expect_files() { # expect_files DIRECTORY NAME...
     [ "$(ls "$1")" = "$(printf '%s\n' "${@:2}")" ] || fail "$1 contains $(ls "$1")"
 }
 pretrain() { "$simile" pretrain job.yaml run="$1" "${@:2}"; }
-kill_at() { # kill_at RUN STEP [arguments]: starts the run and kills it after the log line of STEP
-    SLOW_MS=50 LD_PRELOAD=$scratch/slow.so "$simile" pretrain job.yaml run="$1" "${@:3}" >log.txt 2>&1 &
+# kill_at RUN STEPS STEP [arguments]: starts the run, which pauses after STEPS steps, and kills it
+# after the log line of STEP
+kill_at() {
+    SLOW_MS=600000 SLOW_AFTER=$2 LD_PRELOAD=$scratch/slow.so "$simile" pretrain job.yaml run="$1" "${@:4}" >log.txt 2>&1 &
     local pid=$!
-    wait_until 10 grep -q "^step $2/" log.txt
+    wait_until grep -q "^step $3/" log.txt
     kill -KILL $pid || fail "$1 ended before it was killed"
     wait $pid 2>/dev/null || true
 }
@@ -45,7 +47,7 @@ expect_step new 40
 
 # back from step 40 to step 20; killed before the new branch has saved a checkpoint
 expect 75 "" pretrain chain --stop-after 40
-kill_at chain 22 --resume chain/checkpoints/step-000000020.h5 "${double[@]}" checkpoint.every_steps=0
+kill_at chain 2 22 --resume chain/checkpoints/step-000000020.h5 "${double[@]}" checkpoint.every_steps=0
 expect_lines 1+ "\b20\b.*chain/abandoned-1" log.txt
 expect_files chain/checkpoints step-000000000.h5 step-000000010.h5 step-000000020.h5
 expect_files chain/abandoned-1 metrics.jsonl step-000000030.h5 step-000000040.h5

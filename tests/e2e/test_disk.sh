@@ -30,15 +30,21 @@ expect_failures() {
     expect_lines 0 "warning: step $(($1 + 8)):" "$3"
     expect_lines 1+ "step $(($1 + 8)): 3 .*$2/checkpoints/step-0*$(($1 + 8))\.h5" "$3"
 }
+slow() { # slow N command...: delays all lines of the metrics but the first N until the file go exists
+    rm -f go
+    SLOW_MS=1000 SLOW_AFTER=$1 SLOW_UNTIL=$scratch/go LD_PRELOAD=$scratch/slow.so exec "${@:2}"
+}
+slow_writes
 expect 0 "" "$simile" pretrain job.yaml run=reference
 file=$(stat -c %s reference/checkpoints/step-000000004.h5)
 
 # moved away during the run: two failed checkpoints are tolerated, the third exits with 73; the
 # next start takes over the lock
-"$simile" pretrain job.yaml run=lost checkpoint.max_failures=2 >log.txt 2>&1 &
+slow 1 "$simile" pretrain job.yaml run=lost checkpoint.max_failures=2 >log.txt 2>&1 &
 pid=$!
-wait_until 10 grep -qF '"step":4' lost/metrics.jsonl
+wait_until grep -qF '"step":4' lost/metrics.jsonl
 mv lost away
+touch go
 wait_for_exit 73 $pid
 first=$(sed -nE '/warning: step [0-9]+:.* 1 in a row/s/.*warning: step ([0-9]+):.*/\1/p' log.txt)
 expect_failures "$first" lost log.txt
@@ -77,10 +83,11 @@ expect 0 "" ranks 2 "$simile" pretrain job.yaml run=disk/full
 expect_same disk/full
 # space is freed during the run: nothing is lost
 resize size=$((7 * file / 2 + 65536 + $(du -sb disk | cut -f1)))
-"$simile" pretrain job.yaml run=disk/freed checkpoint.max_failures=1000 >log.txt 2>&1 &
+slow 3 "$simile" pretrain job.yaml run=disk/freed checkpoint.max_failures=1000 >log.txt 2>&1 &
 pid=$!
-wait_until 10 grep -qF "No space left on device" log.txt
+wait_until grep -qF "No space left on device" log.txt
 resize size=64m
+touch go
 wait_for_exit 0 $pid
 expect_same disk/freed
 # read-only from the start; no permission

@@ -5,6 +5,7 @@
 # weights of an undisturbed run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 data_set train 96 16
+slow_writes
 cat >job.yaml <<'YAML'
 run: unset
 data: {train: train.h5}
@@ -14,34 +15,27 @@ batch: 32
 block: 8
 schedule: {steps: 60}
 augment: {preset: digits}
+log: {every_steps: 1}
 checkpoint: {every_steps: 3}
 YAML
-# writes the process id of each rank; DIFFERING_RANK runs in another directory
+# writes the process id of each rank, and delays each step, so that the run lasts until the test
+# interrupts it; DIFFERING_RANK runs in another directory
 cat >rank.sh <<'SH'
 echo $$ >"$PIDS/pid-$OMPI_COMM_WORLD_RANK"
 [ "$OMPI_COMM_WORLD_RANK" != "${DIFFERING_RANK:-}" ] || cd elsewhere
-exec "$SIMILE" "$@"
+LD_PRELOAD=$PIDS/slow.so exec "$SIMILE" "$@"
 SH
-export PIDS=$PWD
+export PIDS=$PWD SLOW_MS=300
 start() { # start RUN [arguments]: three ranks in the background; returns after a checkpoint
     rm -f pid-*
     mpirun --oversubscribe --bind-to none -np 3 bash rank.sh pretrain job.yaml "run=$1" "${@:2}" >out.txt 2>&1 &
     job=$!
-    wait_until 20 has_checkpoint "$1"
-}
-expect_end() { # expect_end CODE SECONDS [TEXT...]: of the job in the background
-    local began=$SECONDS text
-    wait_for_exit "$1" "$job" out.txt
-    [ $((SECONDS - began)) -le "$2" ] || fail "took $((SECONDS - began)) s to end, expected at most $2"
-    for text in "${@:3}"; do
-        grep -qF -- "$text" out.txt || { cat out.txt >&2; fail "no \"$text\" in the output"; }
-    done
+    wait_until has_checkpoint "$1"
 }
 expect_resumed() { # expect_resumed RUN: ends with the weights of the reference run
     expect 0 "/checkpoints/step-" ranks 2 "$simile" pretrain job.yaml "run=$1"
     same_weights reference "$1"
 }
-runs() { grep -qs "^State:.[^Z]" "/proc/$1/status"; } # PID: the process exists and is no zombie
 expect 0 "" "$simile" pretrain job.yaml run=reference
 [ -z "$(ls reference/heartbeat)" ] || fail "heartbeat records are left"
 
@@ -50,14 +44,10 @@ for victim in 0 2; do
     start "stopped$victim" guard.hang_seconds=4
     pid=$(cat pid-$victim)
     kill -STOP "$pid"
-    expect_end 70 20
+    wait_for_exit 70 "$job" out.txt
     expect_lines 1 "warning:.*rank $victim on .*pid $pid\b.* 4 s.*guard\.hang_seconds"
     expect_lines 1+ "simile: .*rank $victim on .*pid $pid\b.*stopped$victim/checkpoints.*guard\.hang_seconds" "stopped$victim/log.txt"
-    for _ in $(seq 100); do
-        runs "$pid" || break
-        sleep 0.05
-    done
-    if runs "$pid"; then fail "rank $victim still runs"; fi
+    wait_until has_ended "$pid"
     expect_resumed "stopped$victim"
 done
 
@@ -71,14 +61,14 @@ SIMILE_START_SECONDS=2 expect 70 "MPI_Init" \
 [ ! -e early ] || fail "the run that did not start has a directory"
 
 # a rank that makes slow progress for longer than the limit does not end the run
-start slow guard.hang_seconds=5
+SLOW_MS=150 start slow guard.hang_seconds=5
 for _ in 1 2 3 4 5 6 7; do
     kill -STOP "$(cat pid-1)" 2>/dev/null || break
     sleep 0.7
     kill -CONT "$(cat pid-1)" 2>/dev/null || break
     sleep 0.3
 done
-expect_end 0 60
+wait_for_exit 0 "$job" out.txt
 same_weights reference slow
 
 # one rank's data set is truncated or changed during the run: all ranks end, with one message
@@ -91,7 +81,7 @@ expect_corruption() {
     cp train.h5 elsewhere/
     start "$run"
     "${@:4}"
-    expect_end "$2" 10
+    wait_for_exit "$2" "$job" out.txt
     expect_lines 1 "$3"
     expect_lines 1 "rank $1 on .*$3"
     expect_resumed "$run"

@@ -67,18 +67,19 @@ def segments(path):
     return json.loads(call(0, "inspect", path, "--json"))["segments"]
 
 
-def until(run, step, *words):
-    """Starts a run in the background; returns it once its metrics contain the step."""
-    process = subprocess.Popen([simile, "pretrain", "job.yaml", f"run={run}", *words],
-                               stderr=subprocess.DEVNULL)
-    for _ in range(3000):
+def until(run, step, n_steps):
+    """Starts a run in the background, which pauses after n_steps steps.  Returns it once its metrics
+    contain the step."""
+    slow = {"LD_PRELOAD": os.path.abspath("slow.so"), "SLOW_MS": "600000", "SLOW_AFTER": str(n_steps)}
+    process = subprocess.Popen([simile, "pretrain", "job.yaml", f"run={run}"],
+                               stderr=subprocess.DEVNULL, env={**os.environ, **slow})
+    while True:
         if os.path.exists(f"{run}/metrics.jsonl"):
             with open(f"{run}/metrics.jsonl") as f:
                 if f'{{"step":{step},' in f.read():
                     return process
         check(process.poll() is None, f"{run} ended before step {step}")
         time.sleep(0.01)
-    fail(f"{run} did not reach step {step}")
 
 
 def make_data():
@@ -91,6 +92,8 @@ def make_data():
     call(0, "prepare", "a-images-idx3-ubyte", "--out", "train.h5")
     with open("job.yaml", "w") as f:
         f.write(JOB)
+    slow = os.path.join(os.environ["SIMILE_SOURCE"], "tests", "slurm", "slow.c")
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", "slow.so", slow, "-ldl"], check=True)
 
 
 def table_of(run):
@@ -101,16 +104,15 @@ def table_of(run):
 def killed_before_any_checkpoint():
     text = train(75, "killed", "--stop-after", "3")
     check(re.search(r"^start +fresh\b", text, re.M), text)
-    process = until("killed", 20)
+    process = until("killed", 20, 17)
     running = segments("killed")[-1]
     check(running["ended"] == "running", f"a segment in progress: {running}")
     check(running["images_per_s"] in rates("killed"), f"its speed is not that of the metrics: {running}")
     check(re.search(r" [1-9]\d*  running\b", table_of("killed")[1]), f"no speed: {table_of('killed')[1]}")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(0.05)
     done = metrics("killed")[-1]
-    check(done >= 20, "metrics were not written at each step")
+    check(done == 20, f"the last step in the metrics is {done}")
     s = segments("killed")
     check([(x["from_step"], x["to_step"], x["ended"]) for x in s] ==
           [(0, 3, "--stop-after"), (3, 3, "killed or lost")], f"history after the kill: {s}")
@@ -119,7 +121,7 @@ def killed_before_any_checkpoint():
     check(re.search(r"^ +2 .* 1 x 1 +16 +3 -> 3 +[1-9]\d*  killed or lost after step %d$" % done, row), row)
 
     # Killed again before a checkpoint, then stopped: the checkpoint contains all segments.
-    process = until("killed", done + 5)  # more steps than the previous segment
+    process = until("killed", done + 5, 22)  # more steps than the previous segment
     process.send_signal(signal.SIGKILL)
     process.wait()
     second = metrics("killed")[-1]

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC1091 # variables of e2e/common.sh and of the tests
-# Sourced by the Slurm tests: starts a lab of $nodes nodes, prepares a small job whose writes can be
-# delayed, and defines functions that wait for states of Slurm jobs.
+# Sourced by the Slurm tests: starts a lab of $nodes nodes, prepares a small job, and defines
+# functions that wait for states of Slurm jobs.  With SLOW_MS, the first start of a job delays every
+# step after the first SLOW_AFTER steps: the run lasts until the test interrupts it.
 nodes=${nodes:-2}
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 chmod 755 "$scratch" # munge clients must reach the socket
@@ -28,11 +29,11 @@ srun --mpi=list 2>&1 | grep pmix >/dev/null || { echo "skipped: Slurm has no PMI
 slow_writes
 cat >simile.sh <<SH
 #!/usr/bin/env bash
-[ "\$1" != pretrain ] || export LD_PRELOAD=$scratch/slow.so
+[ "\$1 \${SLURM_RESTART_COUNT:-0}" != "pretrain 0" ] || export LD_PRELOAD=$scratch/slow.so
 exec "$simile" "\$@"
 SH
 chmod +x simile.sh
-export SIMILE=$scratch/simile.sh
+export SIMILE=$scratch/simile.sh SLOW_AFTER=10
 data_set train 96 8
 cat >job.yaml <<'YAML'
 run: unset
@@ -59,8 +60,14 @@ submit() {
 }
 state() { squeue -h -a -t all -j "$1" -o %T; }
 ended() { [[ $(state "$1") =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL)$ ]]; }
-expect_state() { # expect_state STATE ID [SECONDS]: waits for the end of the job
-    wait_until "${3:-60}" ended "$2"
+settled() { # settled STATE ID: in STATE, or in another final state for $polls polls
+    [ "$(state "$2")" != "$1" ] || return 0
+    if ended "$2"; then polls=$((polls - 1)); fi
+    [ "$polls" -le 0 ]
+}
+expect_state() { # expect_state STATE ID: waits for the end of the job
+    local polls=200 # a job that is being requeued passes through FAILED
+    wait_until settled "$@"
     [ "$(state "$2")" = "$1" ] || fail "job $2 is $(state "$2"), expected $1"
 }
 reached() { # reached RUN STEP: the run has a checkpoint of that step or a later one

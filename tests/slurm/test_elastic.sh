@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 240
+# simile-test: timeout 600
 # A run on 1, 4, 2 and 3 ranks, on one and two nodes, started by srun and mpirun, has the bits of an
 # undisturbed run on one rank.  The data set is staged on the nodes.  Then the batch is doubled with
 # the number of nodes.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 240
+# simile-test: timeout 600
 # A wrong launch is refused with the command to use, a crash in MPI_Init is retried once, a job that
 # makes no progress is not requeued forever, and mpirun forwards signals to the ranks.
 cores=$(env -u OMP_NUM_THREADS nproc)
@@ -47,8 +47,8 @@ SIMILE=$scratch/idle.sh submit idle "${pair[@]}" --
 idle=$id
 
 # the limit of requeues
-SIMILE_BIND=cores SIMILE_MAX_REQUEUES=0 SLOW_MS=100 submit capped "${pair[@]}" --
-wait_until 30 reached capped 10
+SIMILE_BIND=cores SIMILE_MAX_REQUEUES=0 SLOW_MS=1000 submit capped "${pair[@]}" --
+wait_until reached capped 10
 scancel -s USR1 "$id"
 expect_state FAILED "$id"
 expect_exit 75 "$id"
@@ -70,8 +70,8 @@ expect_lines 1+ "^simile: .*\bbatch: 0 " wrong.log
 
 # mpirun: Slurm signals the script, which forwards the signal
 export script=$scripts/pretrain-mpirun.sbatch
-SIMILE_BIND=cores SLOW_MS=100 submit mpirun "${pair[@]}" --
-wait_until 30 reached mpirun 10
+SIMILE_BIND=cores SLOW_MS=1000 submit mpirun "${pair[@]}" --
+wait_until reached mpirun 10
 scancel -b -s USR1 "$id"
 expect_state COMPLETED "$id"
 log_has mpirun "USR1"
@@ -79,7 +79,7 @@ log_has mpirun "start 2, 2 nodes"
 expect_lines 1+ "^binding   node2, rank:cores 1:[0-9]+$" mpirun.log
 same_run reference mpirun
 
-wait_until 120 grep -q "two starts" idle.log # a job that is being requeued may be FAILED for a moment
+wait_until grep -q "two starts" idle.log # a job that is being requeued may be FAILED for a moment
 expect_state FAILED "$idle"
 expect_exit 70 "$idle"
 log_has idle "step -1"

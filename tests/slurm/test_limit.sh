@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 240
+# simile-test: timeout 600
 # A run that is stopped by its time limit, by USR1, by its own clock or by a chain of jobs has the
 # bits of an undisturbed run.  A run that `simile stop` ends is not requeued.
 . "$SIMILE_SOURCE/tests/slurm/common.sh"
@@ -7,12 +7,12 @@ pair=(--nodes=2 --ntasks-per-node=1)
 train reference
 
 # Slurm checks time limits twice a minute: this job receives USR1 in about 30 s
-SLOW_MS=600 submit limit "${pair[@]}" --time=1 --signal=USR1@30 --
+SLOW_MS=2000 submit limit "${pair[@]}" --time=1 --signal=USR1@30 --
 limit=$id
 
 # USR1: checkpoint, exit code 75, requeued, completed
-SLOW_MS=100 submit usr1 "${pair[@]}" --
-wait_until 30 reached usr1 10
+SLOW_MS=1000 submit usr1 "${pair[@]}" --
+wait_until reached usr1 10
 scancel -s USR1 "$id"
 expect_state COMPLETED "$id"
 log_has usr1 "USR1"
@@ -23,8 +23,8 @@ expect_lines 1 "pretrain\.sbatch: completed" usr1.log
 same_run reference usr1
 
 # simile stop: not requeued; a new job resumes
-SLOW_MS=100 submit stopped "${pair[@]}" --
-wait_until 30 reached stopped 10
+SLOW_MS=1000 submit stopped "${pair[@]}" --
+wait_until reached stopped 10
 expect 0 "" "$simile" stop stopped
 expect_state FAILED "$id"
 expect_exit 75 "$id"
@@ -34,10 +34,10 @@ expect_state COMPLETED "$id"
 same_run reference stopped
 
 # where requeueing is disabled: a chain of jobs with the same name
-SIMILE_REQUEUE=0 SLOW_MS=100 submit chain "${pair[@]}" --no-requeue --dependency=singleton --open-mode=append --
+SIMILE_REQUEUE=0 SLOW_MS=1000 submit chain "${pair[@]}" --no-requeue --dependency=singleton --open-mode=append --
 first=$id
 SIMILE_REQUEUE=0 submit chain "${pair[@]}" --no-requeue --dependency=singleton --open-mode=append --
-wait_until 30 reached chain 10
+wait_until reached chain 10
 [ "$(state "$id")" = PENDING ] || fail "the second job of the chain does not wait"
 scancel -s USR1 "$first"
 expect_state FAILED "$first"
@@ -45,13 +45,13 @@ expect_lines 1 "pretrain\.sbatch: stopped by USR1 at step [0-9]+.*\bchain\b" cha
 expect_state COMPLETED "$id"
 same_run reference chain
 
-# the program's own clock, without the signal: 60 s minus SIMILE_MARGIN, in both starts
-SIMILE_MARGIN=51 SLOW_MS=200 submit clock "${pair[@]}" --time=1 --signal=USR1@1 --
-expect_state COMPLETED "$id" 120
+# the program's own clock, without the signal: 60 s minus SIMILE_MARGIN
+SIMILE_MARGIN=48 SLOW_MS=1000 submit clock "${pair[@]}" --time=1 --signal=USR1@1 --
+expect_state COMPLETED "$id"
 log_has clock "time limit"
 same_run reference clock
 
-expect_state COMPLETED "$limit" 150
+expect_state COMPLETED "$limit"
 log_has limit "USR1"
 log_has limit "start 2, 2 nodes"
 same_run reference limit

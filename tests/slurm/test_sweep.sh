@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 240
+# simile-test: timeout 600
 # The other scripts: prepare, a script written by plan, sweeps over seeds and over lines of settings,
 # one task of which is requeued alone, and evaluate.
 . "$SIMILE_SOURCE/tests/slurm/common.sh"
@@ -21,11 +21,13 @@ expect 0 "" "$simile" pretrain job.yaml run=planned-reference schedule.steps=40
 same_run planned-reference "a b/planned"
 
 # seeds: one task is stopped, and only that task is requeued
-array=$(SLOW_MS=100 sbatch --parsable --array=1-3 "${few[@]}" --output=sweep-%a.log "$scripts/sweep.sbatch" job.yaml run=sweep schedule.steps=60)
-wait_until 30 reached sweep-seed3 10
+array=$(SLOW_MS=1000 SLOW_UNTIL=$scratch/go sbatch --parsable --array=1-3 "${few[@]}" --output=sweep-%a.log "$scripts/sweep.sbatch" job.yaml run=sweep schedule.steps=60)
+wait_until reached sweep-seed3 10
 scancel -s USR1 "${array}_3"
+wait_until grep -q "stopped by USR1" sweep-3.log
+touch go # the others continue
 all_done() { [ "$(squeue -h -a -t all -r -j "$array" -o %T | sort | uniq -c | xargs)" = "3 COMPLETED" ]; }
-wait_until 90 all_done
+wait_until all_done
 for seed in 1 2 3; do
     expect 0 "" "$simile" pretrain job.yaml run="reference-$seed" seed="$seed" schedule.steps=60
     same_run "reference-$seed" "sweep-seed$seed"
@@ -38,7 +40,7 @@ expect_lines 0 "start 2" sweep-2.log
 printf 'optimizer.lr=0.05\noptimizer.lr=0.2 method.temperature=0.5\n' >settings.txt
 array=$(sbatch --parsable --array=2-3 "${few[@]}" --output=lines-%a.log "$scripts/sweep.sbatch" job.yaml --lines settings.txt run=lines schedule.steps=20)
 failed_one() { [ "$(squeue -h -a -t all -r -j "$array" -o %T | sort | xargs)" = "COMPLETED FAILED" ]; }
-wait_until 60 failed_one
+wait_until failed_one
 expect_lines 1 "settings\.txt .*\b3$" lines-3.log
 expect 0 "method.temperature: 0.5" "$simile" inspect lines-line2
 
