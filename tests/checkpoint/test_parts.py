@@ -1,5 +1,8 @@
 """Part files: h5py reads them, any number of ranks writes the same files, `simile inspect` counts
-them, and `simile bench checkpoint` removes its files."""
+them, and `simile bench checkpoint` removes its files.
+
+simile-test: timeout 300 processors 2
+"""
 import glob
 import json
 import os

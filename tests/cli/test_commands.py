@@ -1,6 +1,6 @@
 """Every subcommand that `simile --help` lists: its help, and refusals of a wrong command line.
 
-simile-test: timeout 300 labels e2e
+simile-test: timeout 300 processors 2 labels e2e
 
 Help is printed once on two ranks; all subcommands share one mpirun.  The code that parses command
 lines is the same for all subcommands, so that one refusal of each kind runs on two ranks.

@@ -65,7 +65,7 @@ expect 0 "" "$simile" pretrain job.yaml run=mixed
 expect_same mixed
 
 if [ "$(id -u)" != 0 ] || ! mkdir disk || ! mount -t tmpfs -o size=$((7 * file / 2 / 4096 + 8))k,nr_inodes=100k none disk 2>log.txt; then
-    echo "ok (mounting is not allowed: full and read-only disks were skipped)"
+    echo "skipped: full and read-only disks, because mounting is not allowed"
     exit 0
 fi
 trap 'umount -l "$scratch/disk"; rm -rf "$scratch"' EXIT

@@ -2,17 +2,23 @@
 # simile-test: timeout 3600 labels long
 # The methods that test_learning.sh does not train learn too.
 . "$SIMILE_SOURCE/tests/e2e/learning.sh"
-moco=(augment.preset=simclr-cifar method.queue_size=512 method.momentum=0.99 batchnorm.group=32)
-expect_gain 5 infonce method.temperature=0.2
-expect_gain 5 dcl
-expect_gain 5 dclw
-expect_gain 5 supcon
-expect_gain 5 mocov1 "${moco[@]}" method.temperature=0.2
-expect_gain 5 mocov3 augment.preset=simclr-cifar encoder.projector.hidden=256 encoder.projector.dim=64
-expect_gain 5 nnclr method.queue_size=512 method.predictor_hidden=256 schedule.epochs=7
+prepare_mnist
+expect_gain 5 mnist infonce method.temperature=0.2
+expect_gain 5 mnist dcl
+expect_gain 5 mnist supcon
 adamw=(optimizer.name=adamw optimizer.weight_decay=0.0001) # SGD does not train scale and bias well
-expect_gain 5 siglip "${adamw[@]}" optimizer.lr=0.005
-expect_gain 5 cpc method.grid=3 method.steps=2 method.target=projector method.temperature=1 method.learn_temperature=true \
+expect_gain 5 mnist siglip "${adamw[@]}" optimizer.lr=0.005
+prepare_cifar || exit 0
+moco=(augment.preset=simclr-cifar method.queue_size=512 method.momentum=0.99 batchnorm.group=32)
+expect_gain 5 cifar infonce method.temperature=0.2
+expect_gain 5 cifar dcl
+expect_gain 5 cifar dclw
+expect_gain 5 cifar supcon
+expect_gain 5 cifar mocov1 "${moco[@]}" method.temperature=0.2
+expect_gain 5 cifar mocov3 augment.preset=simclr-cifar encoder.projector.hidden=256 encoder.projector.dim=64
+expect_gain 5 cifar nnclr method.queue_size=512 method.predictor_hidden=256 schedule.epochs=7
+expect_gain 5 cifar siglip "${adamw[@]}" optimizer.lr=0.005
+expect_gain 5 cifar cpc method.grid=3 method.steps=2 method.target=projector method.temperature=1 method.learn_temperature=true \
     encoder.projector.dim=64 batch=64 batchnorm.group=8 "${adamw[@]}" optimizer.lr=0.002 \
     schedule.epochs=6 augment.preset=none \
     augment.view1='[{op: crop, scale_min: 0.3}, flip, {op: jitter, p: 0.8}, {op: gray, p: 0.4}]'

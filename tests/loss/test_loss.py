@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# simile-test: timeout 300
+# simile-test: timeout 300 processors 2
 """NT-Xent, DCL, DCLW, SupCon and positives inside the logarithm, against PyTorch in float64.
 
 The reference follows the definitions, anchor by anchor with masks, and is differentiated by autograd, also with
