@@ -6,6 +6,8 @@ prepare_mnist
 expect_gain 5 mnist infonce method.temperature=0.2
 expect_gain 5 mnist dcl
 expect_gain 5 mnist supcon
+expect_gain 5 mnist mocov1 method.temperature=0.2 augment.preset=digits method.queue_size=512 method.momentum=0.9 \
+    batchnorm.group=32 optimizer.lr=0.02 schedule.epochs=6
 adamw=(optimizer.name=adamw optimizer.weight_decay=0.0001) # SGD does not train scale and bias well
 expect_gain 5 mnist siglip "${adamw[@]}" optimizer.lr=0.005
 prepare_cifar || exit 0
