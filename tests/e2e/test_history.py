@@ -76,7 +76,7 @@ def until(run, step, n_steps):
     while True:
         if os.path.exists(f"{run}/metrics.jsonl"):
             with open(f"{run}/metrics.jsonl") as f:
-                if f'{{"step":{step},' in f.read():
+                if f'"step":{step},' in f.read():
                     return process
         check(process.poll() is None, f"{run} ended before step {step}")
         time.sleep(0.01)
