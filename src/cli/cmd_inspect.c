@@ -322,12 +322,23 @@ done:
 
 /* ---- */
 
+/* An HDF5 file that cannot be opened: for lack of a lock, or a checkpoint that is cut. */
+static sim_status inspect_broken(const arguments *args)
+{
+    const sim_status st = inspect_data(args);
+    if (st == SIM_E_IO)
+        return st;
+    sim_error_clear();
+    return inspect_checkpoint(args);
+}
+
 static sim_status inspect_path(const arguments *args)
 {
     const sim_path_kind kind = sim_path_kind_of(args->path);
-    sim_status st = kind == SIM_PATH_DATASET      ? inspect_data(args)
-                    : kind == SIM_PATH_EMBEDDINGS ? inspect_embeddings(args)
-                                                  : inspect_checkpoint(args);
+    sim_status st = kind == SIM_PATH_DATASET       ? inspect_data(args)
+                    : kind == SIM_PATH_EMBEDDINGS  ? inspect_embeddings(args)
+                    : kind == SIM_PATH_BROKEN_HDF5 ? inspect_broken(args)
+                                                   : inspect_checkpoint(args);
     return sim_path_explain(st, args->path, SIM_USE_INSPECT);
 }
 
