@@ -17,6 +17,8 @@
 #include "simile/json.h"
 #include "simile/tensor.h"
 
+#include <limits.h>
+
 /* Metadata of a checkpoint. */
 typedef struct {
     int64_t step;              /* updates done */
@@ -73,8 +75,10 @@ SIM_MUST_USE sim_status sim_run_path(const sim_run *run, const char *name, char 
 /* Keeps a file of the run directory that the program did not write, or that is damaged, before
  * the program writes a file of this name: renames it and logs a warning.
  *   problem  what is wrong with it, for the warning
+ *   aside    its new path; may be NULL
  * Local. */
-SIM_MUST_USE sim_status sim_run_set_aside(const char *path, const char *problem);
+SIM_MUST_USE sim_status sim_run_set_aside(const char *path, const char *problem,
+                                          char aside[PATH_MAX]);
 /* A stop request is the file RUN/stop, empty or of the word "stop", created by `simile stop` and
  * polled by the job that holds the lock; any other file of this name is ignored and kept.  sim_run_open removes the request of an earlier job.  Local. */
 SIM_MUST_USE sim_status sim_run_request_stop(const char *path);

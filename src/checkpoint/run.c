@@ -158,7 +158,7 @@ bool sim_run_is_locked(const char *path)
     return sim_lock_is_held(lock);
 }
 
-sim_status sim_run_set_aside(const char *path, const char *problem)
+sim_status sim_run_set_aside(const char *path, const char *problem, char aside[PATH_MAX])
 {
     sim_status st = SIM_OK;
     char old[PATH_MAX];
@@ -166,6 +166,8 @@ sim_status sim_run_set_aside(const char *path, const char *problem)
     SIM_TRY(sim_file_set_aside(path, old));
     sim_log_warn("%s: %s; it is kept as %s, and a new file is started", path, problem,
                  old);
+    if (aside)
+        memcpy(aside, old, PATH_MAX);
 done:
     return st;
 }

@@ -288,7 +288,7 @@ static void write_latest(const sim_run *run, const char *name)
     const sim_piece hint = {line, (size_t)n};
     sim_status st = sim_run_path(run, "checkpoints/latest", path, sizeof path);
     if (st == SIM_OK && is_foreign(path))
-        st = sim_run_set_aside(path, "not the name of a checkpoint");
+        st = sim_run_set_aside(path, "not the name of a checkpoint", NULL);
     if (st == SIM_OK)
         st = sim_file_replace(path, &hint, 1);
     if (st != SIM_OK)

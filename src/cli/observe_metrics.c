@@ -119,7 +119,7 @@ static sim_status remove_later(const char *path, int64_t step, uint64_t *keep_by
     if (c.bad) {
         (void)snprintf(problem, sizeof problem,
                        "line %zu is not a line of metrics; the others are copied", c.bad);
-        SIM_TRY(sim_run_set_aside(path, problem));
+        SIM_TRY(sim_run_set_aside(path, problem, NULL));
     }
     SIM_TRY(sim_file_replace_end(&r));
     *keep_bytes = c.kept_bytes;

@@ -56,7 +56,7 @@ static sim_status remove_later_lines(const char *path, int64_t step)
     if (n_bytes > 0 && number == 0)
         (void)snprintf(problem, sizeof problem, "not a trace");
     if (problem[0])
-        SIM_TRY(sim_run_set_aside(path, problem));
+        SIM_TRY(sim_run_set_aside(path, problem, NULL));
     const sim_piece piece = {text, keep};
     SIM_TRY(sim_file_replace(path, &piece, 1));
 done:

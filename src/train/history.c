@@ -270,7 +270,7 @@ static sim_status take_segments(const char *run_path, char **json)
     (void)snprintf(path, sizeof path, "%s/segments.json", run_path);
     SIM_TRY(load_segments(path, json, problem, sizeof problem));
     if (problem[0])
-        SIM_TRY(sim_run_set_aside(path, problem));
+        SIM_TRY(sim_run_set_aside(path, problem, NULL));
 done:
     return st;
 }

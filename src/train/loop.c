@@ -199,7 +199,7 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_run_open(c, t->env.job->train.run, &t->env.run));
     SIM_TRY(sim_hang_watch(&t->env, &t->hang));
     sim_comm_deadline_end();
-    SIM_TRY(sim_comm_agree(c, sim_record_open(&t->env, &t->log_is_new)));
+    SIM_TRY(sim_comm_agree(c, sim_record_open(&t->env, &t->log)));
     SIM_TRY(sim_comm_agree(c, create_learner(&t->env, &t->progress.plan, &t->learner)));
     SIM_TRY(
         sim_comm_agree(c, sim_replica_create(c, &t->env.run, &t->learner, &t->replica)));
@@ -225,11 +225,7 @@ static void remove_new_files(sim_train_state *t)
 {
     char path[4200];
 
-    if (t->log_is_new &&
-        sim_run_path(&t->env.run, "log.txt", path, sizeof path) == SIM_OK) {
-        SIM_IGNORE(sim_log_file(NULL));
-        SIM_IGNORE(sim_file_remove(path));
-    }
+    sim_record_remove(&t->env, &t->log);
     if (t->hang.directory_is_new &&
         sim_run_path(&t->env.run, "heartbeat", path, sizeof path) == SIM_OK)
         SIM_IGNORE(sim_directory_remove(path));

@@ -96,7 +96,7 @@ static bool is_log(const char *path)
     return is;
 }
 
-sim_status sim_record_open(const sim_train_env *env, bool *is_new)
+sim_status sim_record_open(const sim_train_env *env, sim_record_file *out)
 {
     sim_status st = SIM_OK;
     char path[4096];
@@ -105,12 +105,24 @@ sim_status sim_record_open(const sim_train_env *env, bool *is_new)
         goto done;
     SIM_TRY(sim_run_path(&env->run, "log.txt", path, sizeof path));
     if (sim_path_is_taken(path) && !is_log(path))
-        SIM_TRY(sim_run_set_aside(path, "not a log of simile"));
+        SIM_TRY(sim_run_set_aside(path, "not a log of simile", out->aside));
     bool there = sim_path_is_taken(path);
     SIM_TRY(sim_log_file(path));
-    *is_new = !there;
+    out->is_new = !there;
 done:
     return st;
+}
+
+void sim_record_remove(const sim_train_env *env, const sim_record_file *r)
+{
+    char path[4096];
+
+    if (!r->is_new || sim_run_path(&env->run, "log.txt", path, sizeof path) != SIM_OK)
+        return;
+    SIM_IGNORE(sim_log_file(NULL));
+    SIM_IGNORE(sim_file_remove(path));
+    if (r->aside[0])
+        SIM_IGNORE(sim_file_rename(r->aside, path));
 }
 
 sim_status sim_record_mark_discarded(const sim_train_env *env, int64_t step)

@@ -10,6 +10,8 @@
 #include "simile/thread.h"
 #include "simile/train.h"
 
+#include <limits.h>
+
 /* Where the run is in the data.  Part of a checkpoint. */
 typedef struct {
     int64_t step;    /* updates done */
@@ -188,6 +190,12 @@ typedef struct {
 
 typedef struct sim_replica sim_replica; /* replica.c */
 
+/* log.txt of the run */
+typedef struct {
+    bool is_new;          /* it was created by this start */
+    char aside[PATH_MAX]; /* the file of another program that was renamed for it; or "" */
+} sim_record_file;
+
 struct sim_train_state {
     sim_train_env env;
     sim_progress progress;
@@ -202,8 +210,8 @@ struct sim_train_state {
     sim_hang_guard hang;
     sim_replica *replica;
     sim_hash_trace trace;
-    bool is_complete;        /* the checkpoint is that of the last step: nothing to do */
-    bool log_is_new;         /* log.txt was created by this start */
+    bool is_complete; /* the checkpoint is that of the last step: nothing to do */
+    sim_record_file log;
     const char *stop_reason; /* NULL: not stopped */
 };
 
@@ -323,9 +331,11 @@ void sim_history_end(sim_train_state *t, const char *why);
 SIM_MUST_USE sim_status sim_history_text(const sim_train_state *t, const char *why,
                                          char **json);
 
-/* record.c: log.txt of the run.  `open` appends to it; `mark_discarded` marks the steps after the
+/* record.c: log.txt of the run.  `open` appends to it; `remove` undoes `open` after a start that
+ * failed; `mark_discarded` marks the steps after the
  * checkpoint, which are recomputed. */
-SIM_MUST_USE sim_status sim_record_open(const sim_train_env *env, bool *is_new);
+SIM_MUST_USE sim_status sim_record_open(const sim_train_env *env, sim_record_file *out);
+void sim_record_remove(const sim_train_env *env, const sim_record_file *r);
 SIM_MUST_USE sim_status sim_record_mark_discarded(const sim_train_env *env, int64_t step);
 
 /* header.c: the header of the log.  `gather` is collective, and comes first. */

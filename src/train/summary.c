@@ -221,7 +221,7 @@ static sim_status write_json(const summary *s)
     SIM_TRY(sim_json_dump(j, 2, &text));
     SIM_TRY(sim_run_path(&t->env.run, "results/pretrain.json", path, sizeof path));
     if (sim_path_is_taken(path) && !is_summary(path))
-        SIM_TRY(sim_run_set_aside(path, "not a summary of simile"));
+        SIM_TRY(sim_run_set_aside(path, "not a summary of simile", NULL));
     const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
     SIM_TRY(sim_file_replace(path, pieces, 2));
 done:
