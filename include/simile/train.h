@@ -47,7 +47,7 @@ typedef enum { SIM_RESUME_AUTO, SIM_RESUME_NEVER, SIM_RESUME_FILE } sim_resume;
 typedef struct {
     const sim_job *job;
     const sim_job_texts *texts; /* of sim_job_load */
-    const char *job_path;       /* the job file, which the run never replaces */
+    const char *job_path;       /* the job file, which the run never replaces; or NULL */
     const char *build;          /* text of --version, for the header and history */
     const char *kernels,
         *arithmetic; /* names of the kernels, already selected and checked */

@@ -49,6 +49,7 @@ static int64_t step_of(const char *line, size_t n)
 /* What copy_earlier has read so far. */
 typedef struct {
     int64_t step;        /* lines of later steps are not copied */
+    int64_t last;        /* step of the last line that was copied */
     uint64_t kept_bytes; /* copied */
     size_t n_lines,
         bad; /* complete lines; number of the first that is not of this program */
@@ -71,6 +72,7 @@ static sim_status copy_lines(line_copy *c, const char *text, size_t n_bytes,
         if (at >= 0 && at <= c->step) {
             SIM_TRY(sim_file_replace_add(r, line, n + 1));
             c->kept_bytes += n + 1;
+            c->last = at;
         }
         line = end + 1;
     }
@@ -107,11 +109,13 @@ done:
 
 /* Removes the lines of steps after `step`.  A file that has other lines than those of this
  * program is kept under another name. */
-static sim_status remove_later(const char *path, int64_t step, uint64_t *keep_bytes)
+static sim_status remove_later(const char *path, const sim_observed_run *run,
+                               uint64_t *keep_bytes)
 {
     sim_status st = SIM_OK;
     sim_replacement r = {.created = false};
-    line_copy c = {.step = step};
+    line_copy c = {.step = run->step};
+    bool existed = sim_path_exists(path);
     char problem[96];
 
     SIM_TRY(sim_file_replace_begin(path, &r));
@@ -123,6 +127,11 @@ static sim_status remove_later(const char *path, int64_t step, uint64_t *keep_by
     }
     SIM_TRY(sim_file_replace_end(&r));
     *keep_bytes = c.kept_bytes;
+    if (existed && c.last < run->published)
+        sim_log_warn(
+            "%s: lines of steps %lld to %lld are missing: the file was truncated or "
+            "edited, or the lines were lost with the disk",
+            path, (long long)c.last + 1, (long long)run->published);
 done:
     sim_file_replace_cancel(&r);
     return st;
@@ -200,7 +209,7 @@ static sim_status metrics_begin(void *state, const sim_observed_run *run)
     SIM_CHECK(n > 0 && (size_t)n < sizeof path, SIM_E_CONFIG, "%s: the path is too long",
               run->path);
     SIM_TRY(copy_to_abandoned(path, run->abandoned));
-    SIM_TRY(remove_later(path, run->step, &s->end));
+    SIM_TRY(remove_later(path, run, &s->end));
     SIM_TRY(sim_file_open_update(path, &s->fd));
     memcpy(s->path, path, sizeof s->path);
 done:

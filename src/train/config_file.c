@@ -56,12 +56,17 @@ static bool is_own_file(const char *path, sim_hash saved)
     return is;
 }
 
+static bool is_job_file(const sim_train_state *t, const char *path)
+{
+    const char *job = t->env.request->job_path;
+    return job && sim_path_is_same(path, job);
+}
+
 /* Whether the program may replace or remove the file. */
 static bool may_replace(const sim_train_state *t, const char *path)
 {
     return !sim_path_is_taken(path) ||
-           (!sim_path_is_same(path, t->env.request->job_path) &&
-            is_own_file(path, t->segment.saved_config));
+           (!is_job_file(t, path) && is_own_file(path, t->segment.saved_config));
 }
 
 static bool has_text(const char *path, const char *line, const char *job)
@@ -79,9 +84,8 @@ static bool has_text(const char *path, const char *line, const char *job)
 static void report_other_name(const sim_train_state *t, const char *first,
                               const char *written)
 {
-    const char *why = sim_path_is_same(first, t->env.request->job_path)
-                          ? "is the job file of this start"
-                          : "was not written by simile, or was edited";
+    const char *why = is_job_file(t, first) ? "is the job file of this start"
+                                            : "was not written by simile, or was edited";
     if (written)
         sim_log("%s %s and is kept; the resolved job is %s", first, why, written);
     else

@@ -165,7 +165,10 @@ static sim_status begin_observers(sim_train_state *t)
 {
     const sim_observed_run run = {.path = t->env.run.path,
                                   .abandoned = t->segment.abandoned,
-                                  .step = t->progress.at.step};
+                                  .step = t->progress.at.step,
+                                  .published = t->progress.at.step -
+                                               (int64_t)t->interval.metrics.steps -
+                                               t->progress.at.skipped};
     return sim_stream_begin(t->env.request->stream, &run);
 }
 

@@ -150,11 +150,19 @@ expect_match 0 "warning: .*damaged/metrics\.jsonl: line 1\b.*metrics\.jsonl\.old
 expect_lines 1 "warning: .*damaged/trace-hash\.txt: line 3\b.*trace-hash\.txt\.old-1"
 [ "$(metric_steps damaged | tr '\n' ' ')" = "2 3 4 " ] || fail "metrics: $(metric_steps damaged)"
 same_weights reference damaged
-# truncated within the last line, as by a kill: no warning
+# truncated: the missing steps are named; within a line of a step that is recomputed, as by a kill: no warning
+for size in 0 20 50%; do
+    rm -rf damaged && cp -r stopped damaged
+    [ $size != 50% ] || size=$(($(stat -c %s damaged/metrics.jsonl) - 5))
+    truncate -s "$size" damaged/metrics.jsonl
+    expect_match 0 "warning: .*damaged/metrics\.jsonl: .*steps [12] to 2 " "$simile" pretrain job.yaml run=damaged
+    expect_lines 0 "old-"
+done
 rm -rf damaged && cp -r stopped damaged
-truncate -s -5 damaged/metrics.jsonl
+printf '{"step":3,"epo' >>damaged/metrics.jsonl
 expect 0 "" "$simile" pretrain job.yaml run=damaged
 expect_lines 0 "metrics.jsonl"
+same_run reference damaged
 for name in metrics.jsonl log.txt trace-hash.txt; do # binary
     rm -rf damaged && cp -r stopped damaged
     head -c 3000 /dev/zero >damaged/$name
