@@ -46,6 +46,7 @@ typedef struct {
     bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
     const char *images_key, *labels_key; /* HDF5: names of the data sets, or NULL */
     const char *path;                    /* HDF5: a group whose members are the classes */
+    bool force;                          /* replace an existing file whatever it is */
     const char *created_by;
     /* Process `part` of `n_parts` converts a fixed range of items; process 0 joins the
      * parts.  n_parts 0 or 1: one process.  `agree` is collective over the processes: it

@@ -172,6 +172,15 @@ bool sim_path_is_file(const char *path);
  */
 SIM_MUST_USE sim_status sim_path_check_output(const char *out, const char *in);
 
+/*
+ * Checks that writing `path` replaces nothing of the user: it does not exist, is empty, or
+ * `may_replace`, which the caller has found out or the user has permitted by --force.
+ *   kind  that was expected of an existing file, for the message: "an embeddings file of simile"
+ * Errors: SIM_E_CREATE.
+ */
+SIM_MUST_USE sim_status sim_path_check_replace(const char *path, bool may_replace,
+                                               const char *kind);
+
 /* Bytes available on the file system of `path`. */
 SIM_MUST_USE sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes);
 

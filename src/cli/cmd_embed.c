@@ -14,9 +14,11 @@
 
 typedef struct {
     const char *run, *data, *train, *out;
+    bool force;
+    char target[PATH_MAX]; /* `out` without symbolic links */
 } arguments;
 
-enum { KEY_DATA = 256, KEY_TRAIN, KEY_OUT };
+enum { KEY_DATA = 256, KEY_TRAIN, KEY_OUT, KEY_FORCE };
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "A.h5", 0, "data set to embed", 0},
@@ -24,7 +26,9 @@ static const struct argp_option options[] = {
      "training set, for a checkpoint written before version 0.2.0 if it is not where its "
      "job names it",
      0},
-    {"out", KEY_OUT, "E.h5", 0, "file to write", 0},
+    {"out", KEY_OUT, "E.h5", 0, "file to write; it replaces an older file of embeddings",
+     0},
+    {"force", KEY_FORCE, NULL, 0, "replace the file --out whatever it is", 0},
     {0}};
 
 static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
@@ -39,6 +43,9 @@ static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_OUT:
         a->out = arg;
+        return 0;
+    case KEY_FORCE:
+        a->force = true;
         return 0;
     case ARGP_KEY_ARG:
         if (a->run)
@@ -143,7 +150,7 @@ static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
         SIM_TRY(sim_h5_write_strings(f, "/name", n, width, names));
     SIM_TRY(sim_h5_image(f, &image, &n_bytes));
     const sim_piece piece = {image, n_bytes};
-    SIM_TRY(sim_file_replace(a->out, &piece, 1));
+    SIM_TRY(sim_file_replace(a->target, &piece, 1));
     if (projections)
         sim_log("%s: /features %zu x %zu, /projections %zu x %zu", a->out, n,
                 features->dims[1], n, projected);
@@ -156,11 +163,14 @@ done:
     return st;
 }
 
-static sim_status check_output(const arguments *a, const char *checkpoint)
+static sim_status check_output(arguments *a, const char *checkpoint)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(sim_path_check_output(a->out, a->data));
-    SIM_TRY(sim_path_check_output(a->out, checkpoint));
+    SIM_TRY(sim_path_follow(a->out, a->target));
+    SIM_TRY(sim_path_check_output(a->target, a->data));
+    SIM_TRY(sim_path_check_output(a->target, checkpoint));
+    bool may_replace = a->force || sim_path_kind_of(a->target) == SIM_PATH_EMBEDDINGS;
+    SIM_TRY(sim_path_check_replace(a->target, may_replace, "a file of embeddings"));
 done:
     return st;
 }

@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_RESULTS = 32, MAX_NUMBERS = 4, KEY_IN = 256, KEY_OUT };
+enum { MAX_RESULTS = 32, MAX_NUMBERS = 4, KEY_IN = 256, KEY_OUT, KEY_FORCE };
 
 /* Limit of an array, so that products of dimensions in methods do not overflow 64 bits. */
 static const size_t max_values = (size_t)1 << 48;
@@ -26,6 +26,8 @@ static const size_t max_values = (size_t)1 << 48;
 typedef struct {
     sim_job_source source;
     const char *in, *out;
+    bool force;
+    char target[PATH_MAX]; /* `out` without symbolic links */
 } arguments;
 
 static const struct argp_option options[] = {
@@ -39,8 +41,11 @@ static const struct argp_option options[] = {
     {"out", KEY_OUT, "G.h5", 0,
      "/loss, and /dz1, /dz2 ... or /dp1, /dp2; moco and nnclr: also /queue_after with "
      "attribute pointer; nnclr: /nn1, /nn2; siglip: /dscale, /dbias; cpc: /dcontext, "
-     "/dtarget, /dpredictor; with a learned temperature /dlog_temperature",
+     "/dtarget, /dpredictor; with a learned temperature /dlog_temperature; it replaces "
+     "an "
+     "older file of `simile loss`",
      0},
+    {"force", KEY_FORCE, NULL, 0, "replace the file --out whatever it is", 0},
     {0}};
 
 static error_t parse_loss_option(int key, char *arg, struct argp_state *state)
@@ -52,6 +57,9 @@ static error_t parse_loss_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_OUT:
         a->out = arg;
+        return 0;
+    case KEY_FORCE:
+        a->force = true;
         return 0;
     case ARGP_KEY_ARG:
         if (!sim_cli_job_argument(&a->source, arg, state))
@@ -315,6 +323,27 @@ done:
     return st;
 }
 
+static bool is_loss_file(const char *path)
+{
+    sim_h5 *h5 = NULL;
+    bool is = sim_h5_open_read(path, &h5) == SIM_OK && sim_h5_has(h5, "/loss") &&
+              sim_h5_has_attribute(h5, "method") && sim_h5_has_attribute(h5, "reduction");
+    sim_h5_close(&h5);
+    sim_error_clear();
+    return is;
+}
+
+static sim_status check_output(arguments *a)
+{
+    sim_status st = SIM_OK;
+    SIM_TRY(sim_path_follow(a->out, a->target));
+    SIM_TRY(sim_path_check_output(a->target, a->in));
+    SIM_TRY(sim_path_check_replace(a->target, a->force || is_loss_file(a->target),
+                                   "a file of simile loss"));
+done:
+    return st;
+}
+
 /* The loss of equal embeddings is correct but has no useful gradient.  Collective. */
 static void warn_of_collapse(const files *f)
 {
@@ -344,7 +373,7 @@ static sim_status run_loss(const sim_comm *c, void *ctx)
     double loss = 0;
 
     if (c->rank == 0)
-        st = sim_path_check_output(a->out, a->in);
+        st = check_output(a);
     if (st == SIM_OK)
         st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
@@ -363,7 +392,7 @@ static sim_status run_loss(const sim_comm *c, void *ctx)
     SIM_TRY(sim_path_explain(st, a->in, SIM_USE_ARRAYS));
     warn_of_collapse(&f);
     if (c->rank == 0)
-        st = write_loss_file(&f, a->out, job, loss);
+        st = write_loss_file(&f, a->target, job, loss);
     SIM_TRY(sim_comm_agree(c, st));
     if (c->rank == 0)
         sim_log("%s: loss %.9g, %s", job->method->name, loss,

@@ -7,6 +7,7 @@
 #include "cli.h"
 
 #include "simile/clock.h"
+#include "simile/file.h"
 #include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -24,7 +25,7 @@ typedef struct {
     int threads;
     double memory, time_s;
     const char *preview, *sbatch, *value;
-    bool keys;
+    bool keys, force;
 } arguments;
 
 enum {
@@ -36,7 +37,8 @@ enum {
     KEY_PREVIEW,
     KEY_SBATCH,
     KEY_VALUE,
-    KEY_KEYS
+    KEY_KEYS,
+    KEY_FORCE
 };
 
 static const struct argp_option options[] = {
@@ -57,6 +59,8 @@ static const struct argp_option options[] = {
     {"value", KEY_VALUE, "KEY", 0,
      "print the value of a key, such as run or data.train, and exit", 0},
     {"keys", KEY_KEYS, NULL, 0, "list all keys of a job and exit", 0},
+    {"force", KEY_FORCE, NULL, 0,
+     "replace the files of --preview and --sbatch if they exist", 0},
     {0}};
 
 static size_t parse_plan_count(const struct argp_state *state, const char *name,
@@ -102,6 +106,9 @@ static error_t parse_plan_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_VALUE:
         a->value = arg;
+        return 0;
+    case KEY_FORCE:
+        a->force = true;
         return 0;
     case KEY_KEYS:
         a->keys = true;
@@ -428,6 +435,7 @@ static sim_status write_sbatch(const dry_run *d)
     sim_status st = SIM_OK;
     const arguments *a = d->args;
     const sim_cli_sbatch script = {.path = a->sbatch,
+                                   .force = a->force,
                                    .source = &a->source,
                                    .run = d->job->train.run,
                                    .nodes = a->nodes,
@@ -441,6 +449,16 @@ static sim_status write_sbatch(const dry_run *d)
 
     SIM_TRY(sim_cli_sbatch_write(&script));
     SIM_TRY(print_line("script    in %s; type: sbatch %s\n", a->sbatch, a->sbatch));
+done:
+    return st;
+}
+
+static sim_status check_preview(const arguments *a)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(a->force || !sim_path_exists(a->preview), SIM_E_CREATE,
+              "--preview: %s exists; choose another file, or replace it with --force",
+              a->preview);
 done:
     return st;
 }
@@ -464,6 +482,8 @@ static sim_status plan_job(const arguments *a)
     dry_run d = {.args = a};
 
     SIM_TRY(check_nodes(a));
+    if (a->preview)
+        SIM_TRY(check_preview(a));
     SIM_TRY(sim_new(&d.job, "cli/job"));
     SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL));
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));

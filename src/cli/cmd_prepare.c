@@ -37,7 +37,8 @@ enum {
     KEY_LABELS_KEY,
     KEY_PATH,
     KEY_THREADS,
-    KEY_JSON
+    KEY_JSON,
+    KEY_FORCE
 };
 
 static const struct argp_option options[] = {
@@ -79,6 +80,10 @@ static const struct argp_option options[] = {
      "bytes for any number",
      0},
     {"json", KEY_JSON, NULL, 0, "print the result as JSON", 0},
+    {"force", KEY_FORCE, NULL, 0,
+     "replace the file --out whatever it is; without it, only a data set with the "
+     "same images and labels is replaced",
+     0},
     {0}};
 
 /* Whether arg is `yes`; an error if it is neither `yes` nor `no`. */
@@ -186,6 +191,9 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
         return 0;
     case KEY_THREADS:
         a->threads = (int)parse_number(state, "--threads", arg, 1, 4096);
+        return 0;
+    case KEY_FORCE:
+        a->options.force = true;
         return 0;
     case KEY_JSON:
         a->json = true;

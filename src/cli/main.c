@@ -43,9 +43,8 @@ static void print_help(FILE *to)
         "lists\n"
         "the versions of the program and its libraries.\n"
         "Exit codes: 0 done, 64 usage, 65 bad data, 66 input missing, 69 not installed,\n"
-        "70 bug or guard, 73 run in use, 74 I/O error, 75 stopped with a checkpoint "
-        "(run\n"
-        "the same command again), 77 no permission, 78 configuration.\n",
+        "70 bug or guard, 73 run or output in use, 74 I/O error, 75 stopped with a\n"
+        "checkpoint (run the same command again), 77 no permission, 78 configuration.\n",
         to);
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { MAX_SCRIPT_BYTES = 1 << 20 };
 enum { WRITE_BYTES_PER_S = 100000000 }; /* assumed rate of writing a checkpoint */
 
 /* Lines of the script that are replaced, by how they begin. */
@@ -176,11 +177,27 @@ static const char *replacement_of(const head *h, const char *at)
     return NULL;
 }
 
-static sim_status write_script(const head *h, const char *path)
+/* Whether both files have the same text. */
+static bool same_text(const char *a, const char *b)
+{
+    char *text[2] = {NULL, NULL};
+    size_t n[2] = {0, 0};
+    bool is = sim_file_load(a, MAX_SCRIPT_BYTES, &text[0], &n[0]) == SIM_OK &&
+              sim_file_load(b, MAX_SCRIPT_BYTES, &text[1], &n[1]) == SIM_OK &&
+              n[0] == n[1] && memcmp(text[0], text[1], n[0]) == 0;
+    sim_error_clear();
+    sim_free(text[0]);
+    sim_free(text[1]);
+    return is;
+}
+
+static sim_status write_script(const head *h, const char *out, bool force)
 {
     sim_status st = SIM_OK;
+    char path[PATH_MAX];
     sim_replacement file = {.fd = -1};
 
+    SIM_TRY(sim_path_follow(out, path));
     SIM_TRY(sim_file_replace_begin(path, &file));
     for (const char *at = sim_cli_sbatch_script; *at;) {
         size_t n = strcspn(at, "\n");
@@ -189,6 +206,8 @@ static sim_status write_script(const head *h, const char *path)
         SIM_TRY(sim_file_replace_add(&file, "\n", 1));
         at += n + (at[n] == '\n');
     }
+    SIM_TRY(sim_path_check_replace(path, force || same_text(path, file.temporary),
+                                   "this script"));
     SIM_TRY(sim_file_replace_end(&file));
 done:
     sim_file_replace_cancel(&file);
@@ -201,7 +220,7 @@ sim_status sim_cli_sbatch_write(const sim_cli_sbatch *s)
     head h = {0};
 
     SIM_TRY(fill_head(s, &h));
-    SIM_TRY(write_script(&h, s->path));
+    SIM_TRY(write_script(&h, s->path, s->force));
 done:
     for (int i = 0; i < LINES; i++)
         sim_free(h.lines[i]);

@@ -76,6 +76,22 @@ done:
     return st;
 }
 
+sim_status sim_path_check_replace(const char *path, bool may_replace, const char *kind)
+{
+    sim_status st = SIM_OK;
+    struct stat info;
+
+    if (stat(path, &info) != 0)
+        goto done;
+    SIM_CHECK(S_ISREG(info.st_mode), SIM_E_CREATE,
+              "%s exists and is not a regular file; choose another output", path);
+    SIM_CHECK(info.st_size == 0 || may_replace, SIM_E_CREATE,
+              "%s exists and is not %s; choose another file, or replace it with --force",
+              path, kind);
+done:
+    return st;
+}
+
 static sim_status lookup_code(int error)
 {
     if (error == EACCES || error == EPERM)

@@ -41,7 +41,7 @@ def photos(root, classes, n):
         for i in range(n):
             x = random.normal(40 + 25 * "abcdef".index(name[0]), 30, (16, 16, 3))
             Image.fromarray(np.clip(x, 0, 255).astype("u1")).save(f"{root}/{name}/{i}.png")
-    simile("prepare", root, "--size", "16", "--out", root + ".h5")
+    simile("prepare", root, "--size", "16", "--force", "--out", root + ".h5")
 
 
 def embedded(data):
@@ -90,7 +90,7 @@ with tempfile.TemporaryDirectory() as scratch:
         online = [json.loads(line) for line in f if "knn_top1" in line]
     assert abs(online[-1]["knn_top1"] - result["top1"]) < 1e-4, online
     # images that are in both sets
-    simile("prepare", "train", "--size", "16", "--limit", "8", "--out", "test.h5")
+    simile("prepare", "train", "--size", "16", "--limit", "8", "--force", "--out", "test.h5")
     assert "8 of the 8 images" in knn()[1]
     # no class in common; without names the numbers are compared, and a difference is reported
     os.rename("test", "old")
@@ -99,7 +99,7 @@ with tempfile.TemporaryDirectory() as scratch:
     assert "no class in common" in done.stderr, done.stderr
     with h5py.File("plain.h5", "w") as f:
         f["images"], f["labels"] = random.randint(0, 256, (6, 16, 16, 3)).astype("u1"), np.arange(6) % 3
-    simile("prepare", "plain.h5", "--out", "test.h5")
+    simile("prepare", "plain.h5", "--force", "--out", "test.h5")
     result, said = knn()
     assert "4 classes" in said and "compared as numbers" in said and result["classes"] == 4, said
 print("ok")

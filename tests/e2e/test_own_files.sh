@@ -39,12 +39,12 @@ for spelling in own/config.yaml ./own/../own/config.yaml "$scratch/own/config.ya
     cp own/config.yaml kept.yaml
     ln -s own/config.yaml link.yaml
     ln own/config.yaml hard.yaml
-    expect 75 "config.resolved.yaml" "$simile" pretrain "$spelling" optimizer.lr=0.25 --stop-after 2
+    expect 75 "config.resolved.yaml" "$simile" pretrain "$spelling" optimizer.lr=0.25 schedule.steps=8 --stop-after 2
     unchanged kept.yaml own/config.yaml
     unchanged kept.yaml hard.yaml
     resolved own/config.resolved.yaml "lr: 0.25"
 done
-expect 0 "config.resolved.yaml" ranks 2 "$simile" pretrain own/config.yaml optimizer.lr=0.25 log.every_steps=2 # resumed
+expect 75 "config.resolved.yaml" ranks 2 "$simile" pretrain own/config.yaml optimizer.lr=0.25 schedule.steps=8 log.every_steps=2 --stop-after 3 # resumed
 unchanged kept.yaml own/config.yaml
 resolved own/config.resolved.yaml "every_steps: 2"
 for command in "inspect own" "plan own/config.yaml" "embed own --data train.h5 --out own.h5" "evaluate knn own --train train.h5 --test train.h5 --k 3"; do
@@ -54,12 +54,12 @@ done
 unchanged kept.yaml own/config.yaml
 # the user's file is removed: the resolved job returns to its name
 rm own/config.yaml
-expect 0 "" "$simile" pretrain job.yaml run=own optimizer.lr=0.25
+expect 75 "" "$simile" pretrain job.yaml run=own optimizer.lr=0.25 schedule.steps=8 --stop-after 4
 resolved own/config.yaml "lr: 0.25"
 [ ! -e own/config.resolved.yaml ] || fail "a stale resolved job is left"
 # a resolved job that is the job file: kept too, also if it comes from another run
 cp own/config.yaml kept.yaml
-expect 0 "config.resolved.yaml" "$simile" pretrain own/config.yaml log.every_steps=3
+expect 75 "config.resolved.yaml" "$simile" pretrain own/config.yaml log.every_steps=3 --stop-after 5
 unchanged kept.yaml own/config.yaml
 resolved own/config.resolved.yaml "every_steps: 3"
 # both names are the user's

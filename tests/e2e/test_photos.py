@@ -147,8 +147,8 @@ def check_bad(good, directory):
         os.makedirs("one/c")
         shutil.copyfile(os.path.join(directory, name), f"one/c/{name}")
         code = 0 if name in kept else 65
-        run("prepare", "one", "--size", "16", "--out", "one.h5", "--on-bad", "fail", code=code, match=[re.escape(name)] if code else [])
-        run("prepare", "one", "--size", "16", "--out", "one.h5", code=code, match=[re.escape(name)] if code else [])
+        run("prepare", "one", "--size", "16", "--force", "--out", "one.h5", "--on-bad", "fail", code=code, match=[re.escape(name)] if code else [])
+        run("prepare", "one", "--size", "16", "--force", "--out", "one.h5", code=code, match=[re.escape(name)] if code else [])
         assert leftovers("one.h5") == (["one.h5"] if code == 0 else []), f"{name}: {leftovers('one.h5')}"
         shutil.rmtree("one")
         if code == 0:
@@ -160,20 +160,20 @@ def check_bad(good, directory):
     Image.new("L", (1, 400000)).save("mixed/c/thin.png")
     bad.append("thin.png")
     for words in (["--size", "16"], [], ["--size", "16", "--crop", "none"]):
-        result = json.loads(run("prepare", "mixed", *words, "--out", "mixed.h5", "--json",
+        result = json.loads(run("prepare", "mixed", *words, "--force", "--out", "mixed.h5", "--json",
                                 match=[rf"skipped: mixed/c/{re.escape(n)}\b" for n in bad if n not in kept | {"thin.png"}] +
                                      [r"mixed/c/thin\.png\b"] + [rf"mixed/c/{re.escape(n)}:" for n in warned]))
         assert result["images"] == 1 + len(kept) and result["warned"] == len(warned), result
         assert result["bad"] == len(bad) - len(kept), result
     before = digest("mixed.h5")
-    run("prepare", "mixed", "--out", "mixed.h5", "--on-bad", "fail", code=65, match=["mixed/c/"])
+    run("prepare", "mixed", "--force", "--out", "mixed.h5", "--on-bad", "fail", code=65, match=["mixed/c/"])
     assert digest("mixed.h5") == before and leftovers("mixed.h5") == ["mixed.h5"], "a refusal touched the old file"
 
 
 def check_directories(directory):
-    run("prepare", os.path.join(directory, "empty_class"), "--size", "16", "--out", "f.h5",
+    run("prepare", os.path.join(directory, "empty_class"), "--size", "16", "--force", "--out", "f.h5",
         match=[r"^warning: .*/dog\b", r"\b1 images, 1 classes\b"])
-    result = run("prepare", os.path.join(directory, "stray_files"), "--size", "16", "--out", "f.h5", "--json",
+    result = run("prepare", os.path.join(directory, "stray_files"), "--size", "16", "--force", "--out", "f.h5", "--json",
                  match=[r"\b1 images, 1 classes\b", r"1 \.db, 1 \.txt"])
     assert json.loads(result)["bad"] == 0
     run("prepare", "nowhere", "--out", "g.h5", code=66, match=[r"^simile: nowhere\b"])

@@ -29,7 +29,7 @@ draw = random.Random(11)
 
 def command(*words, out="out.h5", ranks=0):
     front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
-    return [*front, SIMILE, "prepare", *words, "--out", out]
+    return [*front, SIMILE, "prepare", *words, "--force", "--out", out]
 
 
 def prepare(*words, out="out.h5", code=0, match=(), ranks=0, limit=None):

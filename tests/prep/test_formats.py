@@ -108,7 +108,7 @@ def check_format(name):
     assert make, f"the format {name} of formats.def has no case in this test"
     source, images, labels = make()
     for words in ([], ["--format", name]):
-        command = [SIMILE, "prepare", source, *OPTIONS.get(name, []), *words, "--out", "out.h5", "--json"]
+        command = [SIMILE, "prepare", source, *OPTIONS.get(name, []), *words, "--force", "--out", "out.h5", "--json"]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, f"{name}: {done.stderr}"
         result = json.loads(done.stdout)

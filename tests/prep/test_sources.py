@@ -24,7 +24,7 @@ random = np.random.RandomState(7)
 
 
 def prepare(*words, code=0, match=()):
-    done = subprocess.run([SIMILE, "prepare", *words, "--out", "out.h5", "--json"], capture_output=True, text=True)
+    done = subprocess.run([SIMILE, "prepare", *words, "--force", "--out", "out.h5", "--json"], capture_output=True, text=True)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
     for text in [match] if isinstance(match, str) else match:
         assert text in done.stderr, f"{words}: no \"{text}\" in\n{done.stderr}"

@@ -23,7 +23,7 @@ Set = collections.namedtuple("Set", "images labels classes names range")
 
 
 def run(*words, code=0):
-    done = subprocess.run([SIMILE, "prepare", *words, "--out", "out.h5", "--json"], capture_output=True, text=True)
+    done = subprocess.run([SIMILE, "prepare", *words, "--force", "--out", "out.h5", "--json"], capture_output=True, text=True)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
     return done
 

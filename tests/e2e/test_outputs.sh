@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# simile-test: timeout 300
+# A file that the user names as an output is replaced only by the same result; any other file is kept
+# unless --force is given.
+. "$SIMILE_SOURCE/tests/e2e/common.sh"
+sources() { # sources SEED: raw.h5, 48 images of 4 classes
+    /usr/bin/python3 - "$1" <<'PY'
+import sys, h5py, numpy as np
+with h5py.File("raw.h5", "w") as f:
+    f["images"] = np.random.RandomState(int(sys.argv[1])).randint(0, 256, (48, 8, 8, 3)).astype("u1")
+    f["labels"], f["other"] = np.arange(48) % 4, np.arange(48) % 3
+PY
+}
+refused() { # refused FILE command...: exit 73 that names FILE and --force, and FILE is unchanged
+    local before
+    before=$(sha256sum "$1")
+    expect_match 73 "$1 .*--force" "${@:2}"
+    [ "$(sha256sum "$1")" = "$before" ] || fail "$1 was changed by: ${*:2}"
+}
+replaced() { # replaced FILE command...: --force replaces FILE
+    expect 0 "" "${@:2}" --force
+}
+sources 1
+expect 0 "48 images" "$simile" prepare raw.h5 --out x.h5
+cp x.h5 first.h5
+# the same source and options, on any number of ranks
+expect 0 "48 images" "$simile" prepare raw.h5 --out x.h5
+expect 0 "48 images" ranks 2 "$simile" prepare ./raw.h5 --out x.h5
+cmp x.h5 first.h5
+! compgen -G 'x.h5.*' || fail "a temporary file is left"
+# other options
+for words in "--limit 8" "--limit 40" "--holdout 0.25" "--labels-key none" "--labels-key other"; do
+    # shellcheck disable=SC2086
+    refused x.h5 "$simile" prepare raw.h5 $words --out x.h5
+    cmp x.h5 first.h5
+    rm -f x.h5.*
+done
+refused x.h5 ranks 2 "$simile" prepare raw.h5 --labels-key other --out x.h5
+rm -f x.h5.*
+# another source, also of the same name and shape; --force then completes the conversion
+sources 2
+refused x.h5 "$simile" prepare raw.h5 --out x.h5
+replaced x.h5 "$simile" prepare raw.h5 --out x.h5
+cmp -s x.h5 first.h5 && fail "--force did not replace x.h5"
+! compgen -G 'x.h5.*' || fail "a temporary file is left"
+ln -s x.h5 link.h5
+refused x.h5 "$simile" prepare raw.h5 --limit 8 --out link.h5
+rm -f x.h5.*
+# files that are no data set; an empty file, as mktemp makes it, is one that nobody misses
+for file in notes.txt raw2.h5; do
+    [ $file = notes.txt ] && echo "my notes" >notes.txt || cp raw.h5 raw2.h5
+    refused $file "$simile" prepare raw.h5 --out $file
+    replaced $file "$simile" prepare raw.h5 --out $file
+    cmp x.h5 $file
+done
+: >empty.h5
+expect 0 "48 images" "$simile" prepare raw.h5 --out empty.h5
+mkfifo fifo.h5
+expect 73 "fifo.h5" "$simile" prepare raw.h5 --force --out fifo.h5
+
+cat >job.yaml <<'YAML'
+run: run
+data: {train: x.h5}
+method: {name: simclr}
+encoder: {width: 0.0625}
+batch: 16
+block: 8
+schedule: {steps: 1}
+augment: {preset: digits}
+YAML
+expect 0 "" "$simile" pretrain job.yaml
+# embed
+expect 0 "features" "$simile" embed run --data x.h5 --out e.h5
+expect 0 "features" "$simile" embed run --data first.h5 --out e.h5
+for file in first.h5 notes.txt raw.h5 job.yaml; do
+    refused $file "$simile" embed run --data x.h5 --out $file
+done
+refused first.h5 ranks 2 "$simile" embed run --data x.h5 --out first.h5
+replaced notes.txt "$simile" embed run --data x.h5 --out notes.txt
+ln -s e.h5 elink.h5
+expect 0 "features" "$simile" embed run --data x.h5 --out elink.h5
+[ -L elink.h5 ] || fail "the link was replaced"
+# prepare and loss onto embeddings
+refused e.h5 "$simile" prepare raw.h5 --out e.h5
+/usr/bin/python3 -c "
+import h5py, numpy as np
+with h5py.File('z.h5', 'w') as f: f['z1'], f['z2'] = np.random.RandomState(3).randn(2, 16, 8).astype('f4')"
+expect 0 "loss" "$simile" loss job.yaml --in z.h5 --out g.h5
+expect 0 "loss" ranks 2 "$simile" loss job.yaml --in z.h5 --out g.h5
+refused e.h5 "$simile" loss job.yaml --in z.h5 --out e.h5
+refused job.yaml "$simile" loss job.yaml --in z.h5 --out job.yaml
+replaced notes.txt "$simile" loss job.yaml --in z.h5 --out notes.txt
+# plan: a script may have been edited
+expect 0 "" "$simile" plan job.yaml --sbatch job.sbatch
+expect 0 "" "$simile" plan job.yaml --sbatch job.sbatch
+echo "# edited" >>job.sbatch
+refused job.sbatch "$simile" plan job.yaml --sbatch job.sbatch
+replaced job.sbatch "$simile" plan job.yaml --sbatch job.sbatch
+expect_lines 0 "# edited" job.sbatch
+expect 0 "" "$simile" plan job.yaml --preview views.png
+refused job.yaml "$simile" plan job.yaml --preview job.yaml
+refused views.png "$simile" plan job.yaml --preview views.png
+replaced views.png "$simile" plan job.yaml --preview views.png
+echo ok
