@@ -13,6 +13,15 @@
 #include <pthread.h>
 #include <stdint.h>
 
+/*
+ * Makes idle threads of sim_for wait actively for some 10 microseconds and then sleep, unless
+ * the environment selects another policy (OMP_WAIT_POLICY, GOMP_SPINCOUNT). libgomp reads the
+ * policy when it is loaded, so the program is executed once more with the variable set; on a
+ * failure it continues with the default of libgomp, which waits actively for milliseconds.
+ * argv: of main, which calls this first.
+ */
+void sim_threads_limit_spinning(char **argv);
+
 /* Sets the number of threads of sim_for. 0 selects OMP_NUM_THREADS if set, otherwise the number
  * of allowed cores. */
 void sim_threads_set(int n);

@@ -6,6 +6,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/option.h"
+#include "simile/thread.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -124,6 +125,7 @@ static void leave_together(int code, void *ctx)
 
 int main(int argc, char **argv)
 {
+    sim_threads_limit_spinning(argv);
     (void)on_exit(leave_together, NULL);
     /* A file that reaches the size limit is then a write error, like a full disk. */
     (void)signal(SIGXFSZ, SIG_IGN);

@@ -6,6 +6,7 @@
 #include "simile/heartbeat.h"
 #include "simile/memory.h"
 
+#include <limits.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -69,6 +70,23 @@ void sim_cores_mask(uint64_t out[SIM_CORE_WORDS])
     for (size_t i = 0; i < 64 * SIM_CORE_WORDS && i < CPU_SETSIZE; i++)
         if (CPU_ISSET(i, &set))
             out[i / 64] |= UINT64_C(1) << i % 64;
+}
+
+void sim_threads_limit_spinning(char **argv)
+{
+    /* Measured on 2 threads: on idle cores within 5 % of waiting actively, which is up to 1.3
+     * times as fast as sleeping; on shared cores as fast as sleeping, and 10 times as fast as
+     * waiting actively. */
+    static const char iterations[] = "300";
+    char path[PATH_MAX];
+
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
+        return;
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0 || setenv("GOMP_SPINCOUNT", iterations, 1) != 0)
+        return;
+    path[n] = '\0'; /* not /proc/self/exe: the process would be named "exe" */
+    (void)execv(path, argv);
 }
 
 void sim_threads_set(int n)
