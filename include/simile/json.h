@@ -49,6 +49,7 @@ SIM_MUST_USE sim_status sim_json_parse(const char *text, size_t n_bytes, sim_jso
 bool sim_json_get_text(const sim_json *j, const char *key, const char **value);
 bool sim_json_get_int(const sim_json *j, const char *key, int64_t *value);
 bool sim_json_get_real(const sim_json *j, const char *key, double *value);
+bool sim_json_get_bool(const sim_json *j, const char *key, bool *value);
 bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value);
 
 /* Number of elements of an array, and element i as an object or array, borrowed from j. */

@@ -121,11 +121,31 @@ static bool results_directory(const sim_checkpoint *k, char *out, size_t out_byt
     return written > 0 && (size_t)written < out_bytes && sim_path_is_directory(out);
 }
 
+/* Whether a file is the result of an evaluation. */
+static bool is_result(const char *path)
+{
+    enum { LIMIT = 1 << 24 };
+    sim_json *j = NULL;
+    char *text = NULL;
+    const char *protocol = NULL;
+    size_t n = 0;
+
+    bool is = sim_path_is_file(path) && sim_file_load(path, LIMIT, &text, &n) == SIM_OK &&
+              sim_json_parse(text, n, &j) == SIM_OK &&
+              sim_json_get_text(j, "protocol", &protocol);
+    sim_error_clear();
+    sim_json_destroy(&j);
+    sim_free(text);
+    return is;
+}
+
 static sim_status write_result(const char *path, const sim_json *result)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
 
+    if (sim_path_is_taken(path) && !is_result(path))
+        SIM_TRY(sim_run_set_aside(path, "not a result of simile", NULL));
     SIM_TRY(sim_json_dump(result, 2, &text));
     const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
     SIM_TRY(sim_file_replace(path, pieces, 2));

@@ -187,6 +187,15 @@ bool sim_json_get_real(const sim_json *j, const char *key, double *value)
     return true;
 }
 
+bool sim_json_get_bool(const sim_json *j, const char *key, bool *value)
+{
+    const json_t *v = json_object_get(value_of(j), key);
+    if (!json_is_boolean(v))
+        return false;
+    *value = json_is_true(v);
+    return true;
+}
+
 bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value)
 {
     json_t *v = json_object_get(value_of(j), key);

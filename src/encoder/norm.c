@@ -292,7 +292,7 @@ sim_status sim_net_add_norm(sim_net *net, const char *name, int in, int residual
     sim_status st = SIM_OK;
 
     SIM_ASSERT(residual == NO_NODE || residual >= 0);
-    SIM_TRY(sim_net_add_node(net, &sim_layer_norm, name, in, out));
+    SIM_TRY(sim_net_add_node(net, &sim_layer_batchnorm, name, in, out));
     node *n = &net->nodes[*out];
     n->residual = residual;
     n->act = act;
@@ -387,7 +387,7 @@ done:
     return st;
 }
 
-const layer sim_layer_norm = {.name = "norm",
+const layer sim_layer_batchnorm = {.name = "batchnorm",
                               .list_tensors = norm_list_tensors,
                               .initialise = norm_initialise,
                               .describe = norm_describe,

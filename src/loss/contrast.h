@@ -15,9 +15,11 @@ typedef struct {
     double positive; /* sum of their similarities */
     double correct;  /* 1: every positive beats every negative */
     double negative; /* share of the negatives in its sum: 1 - P of an only positive */
-    /* On each positive: 1 / count, DCLW's w and what flows through it; inside the logarithm:
-     * the log-sum-exp of the positives. */
+    /* On each positive: 1 / count, or DCLW's w and what flows through it. */
     double positive_weight;
+    /* Positives inside the logarithm, if there are several: their log-sum-exp, from which the
+     * weight of each is computed. */
+    double positives_lse;
 } row_record;
 
 struct sim_contrast {

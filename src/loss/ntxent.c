@@ -191,8 +191,8 @@ static void ntxent_record_row(const ntxent *q, row_state *r, row_record *out)
     out->correct = r->min_positive > r->negative ? 1 : 0;
     out->negative = r->negatives.sum / total;
     if (o->inside && r->count > 1) {
-        out->positive_weight = r->negatives.shift + sim_ln(positives);
-        out->loss = out->lse - out->positive_weight;
+        out->positives_lse = r->negatives.shift + sim_ln(positives);
+        out->loss = out->lse - out->positives_lse;
     } else {
         out->positive_weight = 1 / n;
         out->loss = out->lse - r->positive / n / o->temperature;
@@ -245,7 +245,7 @@ static void ntxent_first_pass(size_t item, void *ctx)
  * P_ij - a_ij = share_ij (1 - negative) - share_ij. */
 static double inside_weight(const ntxent *q, const row_record *anchor, double s)
 {
-    double share = sim_exp_double(s / q->options->temperature - anchor->positive_weight);
+    double share = sim_exp_double(s / q->options->temperature - anchor->positives_lse);
     return share * anchor->negative;
 }
 

@@ -40,8 +40,8 @@ typedef struct {
                     "keys", "of earlier batches, the negatives of a query; any number"), \
             KEY_CHOICE(moco_options, "queue.warm", warm, "random",                       \
                        "random|wait|prefill",                                            \
-                       "until the queue is full: random rows fill it, only its keys "    \
-                       "count, or steps only fill it"),                                  \
+                       "negatives until the queue is full: random rows, only the keys "  \
+                       "that it has, or none, as steps then only fill it"),              \
             KEYS_MOMENTUM(moco_options, "0.999", "constant"),                            \
             KEY_BOOL(moco_options, "shuffle", shuffle, "true",                           \
                      "shuffle BN: permute the images of the keys over the batch "        \

@@ -97,29 +97,29 @@ static size_t request_part(const sim_feed *f, const sim_position *at,
 }
 
 /* Fills the shuffle and the labels of the step, if the method needs them. */
-static void fill_batch(sim_feed *f, const sim_position *at, int slot)
+static void fill_batch(sim_feed *f, const sim_position *at, int buffer)
 {
     const int32_t *labels = sim_dataset_labels(f->data);
     size_t batch = (size_t)f->job->train.batch;
 
-    if (f->shuffle[slot])
+    if (f->shuffle[buffer])
         sim_order_shuffle((uint32_t)f->job->train.seed, (uint32_t)at->epoch,
-                          (uint64_t)at->samples, batch, f->shuffle[slot]);
-    for (size_t i = 0; f->labels[slot] && i < batch; i++)
-        f->labels[slot][i] = labels[f->order[(size_t)at->samples + i]];
+                          (uint64_t)at->samples, batch, f->shuffle[buffer]);
+    for (size_t i = 0; f->labels[buffer] && i < batch; i++)
+        f->labels[buffer][i] = labels[f->order[(size_t)at->samples + i]];
 }
 
-void sim_feed_post(sim_feed *f, const sim_position *at, int slot)
+void sim_feed_post(sim_feed *f, const sim_position *at, int buffer)
 {
     if (f->order_epoch != at->epoch) {
         sim_order_epoch((uint32_t)f->job->train.seed, (uint32_t)at->epoch,
                         f->epoch_images, f->keys, f->order);
         f->order_epoch = at->epoch;
     }
-    fill_batch(f, at, slot);
+    fill_batch(f, at, buffer);
     size_t n = 0;
     for (size_t p = 0; p < f->method->n_parts; p++)
-        n += request_part(f, at, &f->method->parts[p], f->shuffle[slot],
-                          f->x[slot] + n * f->image_floats, f->request + n);
+        n += request_part(f, at, &f->method->parts[p], f->shuffle[buffer],
+                          f->x[buffer] + n * f->image_floats, f->request + n);
     sim_loader_post(f->loader, f->request, n);
 }

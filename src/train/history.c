@@ -161,7 +161,7 @@ sim_status sim_history_merge(const char *of_checkpoint, const char *of_run,
             continue;
         set_end(s, NULL, s == newest ? last_step : -1,
                 s == newest ? unknown : "killed or lost");
-        sim_json_int(s, "off_course", 1); /* the run does not continue from it */
+        sim_json_bool(s, "discarded", true); /* the run does not continue from it */
         sim_json_put(out, NULL, s);
     }
 done:
@@ -277,6 +277,14 @@ done:
 
 /* ---- samples and time used so far ---- */
 
+/* Versions before 0.2.0 named it "off_course", an integer. */
+static bool is_discarded(const sim_json *s)
+{
+    bool discarded = false;
+    (void)sim_json_get_bool(s, "discarded", &discarded);
+    return discarded || int_of(s, "off_course") != 0;
+}
+
 /* Versions before 0.2.0 recorded no time, but a rate. */
 static double seconds_of(const sim_json *s)
 {
@@ -294,7 +302,7 @@ static double sum_seconds(const sim_json *list)
 {
     double sum = 0;
     for (size_t i = 0; i < sim_json_size(list); i++)
-        if (!int_of(sim_json_at(list, i), "off_course"))
+        if (!is_discarded(sim_json_at(list, i)))
             sum += seconds_of(sim_json_at(list, i));
     return sum;
 }
@@ -308,7 +316,7 @@ static void count_samples(sim_progress *p, const sim_json *list)
     p->first_batch = batch;
     for (size_t i = sim_json_size(list); i-- > 0;) {
         const sim_json *s = sim_json_at(list, i);
-        if (int_of(s, "off_course"))
+        if (is_discarded(s))
             continue;
         int64_t from = int_of(s, "from_step"), to = int_of(s, "to_step");
         batch = int_of(s, "batch");

@@ -319,14 +319,14 @@ done:
 
 /* ---- the loop ---- */
 
-static void train_step(sim_train_state *t, int slot)
+static void train_step(sim_train_state *t, int buffer)
 {
     double start = sim_clock_s();
     sim_position next = sim_schedule_next(&t->progress);
 
     if (next.step < t->progress.plan.total_steps)
-        sim_feed_post(&t->feed, &next, slot ^ 1);
-    sim_step_run(t, slot);
+        sim_feed_post(&t->feed, &next, buffer ^ 1);
+    sim_step_run(t, buffer);
     next.skipped = t->progress.at.skipped;
     next.bad_run = t->progress.at.bad_run;
     t->progress.at = next;
@@ -346,7 +346,7 @@ static sim_status run_steps(sim_train_state *t)
     t->interval.start_step = t->collapse.healthy_step = t->progress.at.step;
     if (t->progress.at.step < t->progress.plan.total_steps)
         sim_feed_post(&t->feed, &t->progress.at, 0);
-    for (int slot = 0; t->progress.at.step < t->progress.plan.total_steps; slot ^= 1) {
+    for (int buffer = 0; t->progress.at.step < t->progress.plan.total_steps; buffer ^= 1) {
         double start = sim_clock_s();
         sim_heartbeat_step(t->progress.at.step + 1);
         sim_heartbeat_phase("waiting for data");
@@ -358,7 +358,7 @@ static sim_status run_steps(sim_train_state *t)
             goto done;
         if (save)
             SIM_TRY(sim_resume_save_due(t));
-        train_step(t, slot);
+        train_step(t, buffer);
         if (check_steps > 0 && t->progress.at.step % check_steps == 0)
             SIM_TRY(sim_replica_check(t->replica, t->progress.at.step));
     }

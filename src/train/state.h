@@ -227,12 +227,12 @@ SIM_MUST_USE sim_status sim_feed_create(const sim_train_env *env,
                                         const sim_schedule_plan *plan,
                                         const sim_method *method, sim_feed *f);
 void sim_feed_destroy(sim_feed *f);
-/* Posts the step at (epoch, samples) into x[slot]. */
-void sim_feed_post(sim_feed *f, const sim_position *at, int slot);
+/* Posts the step at (epoch, samples) into x[buffer]. */
+void sim_feed_post(sim_feed *f, const sim_position *at, int buffer);
 
 /* step.c: one update.  Failures are deferred: the guard's (SIM_E_BUG, when it has seen
  * too many bad steps; on all ranks alike) and those of the hash trace. */
-void sim_step_run(sim_train_state *t, int slot);
+void sim_step_run(sim_train_state *t, int buffer);
 
 /* metrics.c: the metrics of steps */
 void sim_metrics_begin(sim_interval *interval);

@@ -88,13 +88,13 @@ done:
     return st;
 }
 
-static void compute_gradient(sim_train_state *t, int slot, sim_loss_report *report)
+static void compute_gradient(sim_train_state *t, int buffer, sim_loss_report *report)
 {
     sim_method_times times = {0};
     size_t n = t->learner.method.gradient_floats;
-    const sim_method_batch batch = {.x = t->feed.x[slot],
-                                    .order = t->feed.shuffle[slot],
-                                    .labels = t->feed.labels[slot],
+    const sim_method_batch batch = {.x = t->feed.x[buffer],
+                                    .order = t->feed.shuffle[buffer],
+                                    .labels = t->feed.labels[buffer],
                                     .epoch = (uint32_t)t->progress.at.epoch,
                                     .samples = t->progress.at.samples,
                                     .progress = sim_schedule_steps_done(&t->progress) /
@@ -135,16 +135,16 @@ done:
     return st;
 }
 
-void sim_step_run(sim_train_state *t, int slot)
+void sim_step_run(sim_train_state *t, int buffer)
 {
     sim_deferred *d = &t->deferred;
     int64_t step = t->progress.at.step + 1;
     sim_step_values s = {.lr = sim_schedule_rate(&t->progress)};
 
     sim_defer_error(
-        d, sim_hash_trace_input(&t->trace, step, t->feed.x[slot], t->feed.image_floats));
+        d, sim_hash_trace_input(&t->trace, step, t->feed.x[buffer], t->feed.image_floats));
     sim_defer_error(d, copy_snapshot(&t->learner, false));
-    compute_gradient(t, slot, &s.report);
+    compute_gradient(t, buffer, &s.report);
     sim_defer_error(d, sim_hash_trace_loss(&t->trace, step, s.report.loss));
     double start = sim_clock_s();
     sim_heartbeat_phase("update");

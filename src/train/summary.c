@@ -172,7 +172,7 @@ static void fill_memory(const summary *s, sim_json *j)
         sim_json *m = sim_json_object(memory, NULL);
         sim_json_int(m, "rank", r);
         sim_json_int(m, "planned_bytes", s->of[r].planned);
-        sim_json_int(m, "planned_moment_bytes", s->of[r].transient);
+        sim_json_int(m, "planned_transient_bytes", s->of[r].transient);
         sim_json_int(m, "held_bytes", s->of[r].held);
         sim_json_int(m, "ledger_peak_bytes", s->of[r].ledger);
         sim_json_int(m, "process_bytes", s->of[r].process);

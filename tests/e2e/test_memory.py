@@ -48,14 +48,14 @@ def check(name, ranks, keys, searches=False):
     assert [m["rank"] for m in memory] == list(range(ranks)), memory
     for m in memory:
         what = f"{name}, rank {m['rank']} of {ranks}"
-        planned, transient = m["planned_bytes"], m["planned_moment_bytes"]
+        planned, transient = m["planned_bytes"], m["planned_transient_bytes"]
         close_to(what + ", held", planned, m["held_bytes"], 0.02)
         close_to(what + ", process", planned + transient, m["process_bytes"], 0.15, 100e6)
         if searches and m["rank"] > 0:  # the peak of rank 0 is HDF5's buffer for a checkpoint
             close_to(what + ", with kNN", planned + transient, m["ledger_peak_bytes"], 0.02)
     text = subprocess.run([SIMILE, "plan", "job.yaml", "--ranks", str(ranks)] + keys, text=True,
                           check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE).stdout
-    largest = max(m["planned_bytes"] + m["planned_moment_bytes"] for m in memory)
+    largest = max(m["planned_bytes"] + m["planned_transient_bytes"] for m in memory)
     printed = float(re.search(r"at most +([0-9.]+) MB", text).group(1)) * 1e6
     close_to(name + ", printed by plan", printed, largest + 60e6, 0, 0.1e6)
 

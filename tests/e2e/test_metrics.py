@@ -79,10 +79,18 @@ def check_evaluate():
     with open(path) as f:
         assert json.load(f)["k"] == 3
     os.remove(path)
-    os.mkdir(path)  # it cannot be stored: the result is printed all the same
+    os.rename("run/results", "run/kept")  # it cannot be stored: the result is printed all the same
+    os.symlink("/proc/self", "run/results")
     done = simile(*knn)
     assert json.loads(done.stdout) == full and "warning" in done.stderr and path in done.stderr
-    os.rmdir(path)
+    os.remove("run/results")
+    os.rename("run/kept", "run/results")
+    for mine in ("notes", '{"accuracy": 1}'):  # not a result: it is kept
+        open(path, "w").write(mine)
+        assert path + ".old-" in simile(*knn).stderr
+        assert mine in [open(os.path.join("run/results", name)).read() for name in os.listdir("run/results")]
+        with open(path) as f:
+            assert json.load(f) == full
     os.rename("test.h5", "elsewhere.h5")
     assert "data.test" in simile(*knn, code=66).stderr
     assert json.loads(simile(*knn, "--test", "elsewhere.h5").stdout)["top1"] == full["top1"]
