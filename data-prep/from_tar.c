@@ -1,11 +1,13 @@
 /*
  * from_tar.c - photos in a tar or zip archive, plain or compressed, or in tars within it.
  *
- * The archive is read twice: first the names, then the photos.  Names are never used as
+ * The archive is read twice: first the names, then the photos, in the order of their paths if
+ * they fit in memory (archive_photos.c).  Names are never used as
  * paths.  tree.c selects photos and numbers classes; an inner tar counts as a directory
  * (ImageNet has one tar per class).  In a flat archive, a file KEY.cls contains the label of
  * the photo KEY.jpg (WebDataset).
  */
+#include "archive_photos.h"
 #include "tree.h"
 
 #include "simile/log.h"
@@ -22,14 +24,13 @@ enum { CLS_BYTES = 32, MAX_LABEL = 1 << 20 };
 typedef struct {
     char path[PATH_MAX];
     prep_tree tree;
-    uint32_t *entry; /* [tree.paths.n]: number of the photo among all entries */
-    size_t capacity;
-    prep_set keys;   /* of the .cls files */
-    int32_t *labels; /* [keys.names.n] */
+    prep_photos photos; /* of tree.paths */
+    size_t n_items;     /* that are selected */
+    prep_set keys;      /* of the .cls files */
+    int32_t *labels;    /* [keys.names.n] */
     size_t label_capacity;
     prep_extremes extremes; /* of all photos with more than 8 bits */
     prep_tar *tar;          /* for the second pass */
-    size_t at;              /* entries that it has passed */
 } archive;
 
 /* ---- labels of WebDataset ---- */
@@ -140,11 +141,7 @@ static sim_status add_photo(archive *a, prep_tar *t, const prep_entry *e, size_t
     if (e->outer)
         (void)snprintf(stem, sizeof stem, "%.*s", (int)strlen(e->outer) - 4, e->outer);
     size_t n = a->tree.paths.n;
-    if (n == a->capacity) {
-        a->capacity = a->capacity ? 2 * a->capacity : 1024;
-        SIM_TRY(sim_grow(&a->entry, a->capacity, "prep/photos"));
-    }
-    a->entry[n] = (uint32_t)entry;
+    SIM_TRY(sim_prep_photos_add(&a->photos, (uint32_t)entry, e->n_bytes));
     SIM_TRY(sim_prep_tree_add(&a->tree, e->outer ? stem : NULL, e->name));
     SIM_TRY(read_extremes(a, t, e));
     if ((n + 1) % REPORT_EVERY == 0)
@@ -230,8 +227,10 @@ static sim_status tar_open_source(const char *path, const prep_options *options,
     a->tree.is_archive = true;
     (void)snprintf(a->path, sizeof a->path, "%s", path);
     SIM_TRY(list_photos(a, out));
+    SIM_TRY(sim_prep_photos_sort(&a->photos, &a->tree.paths, path));
     SIM_TRY(sim_prep_tree_select(&a->tree, path, options, out));
     SIM_TRY(apply_cls(a, out));
+    a->n_items = out->n_items;
     out->range = sim_prep_choose_range(&a->extremes, options);
     SIM_TRY(sim_prep_tar_open(path, true, &a->tar));
 done:
@@ -243,20 +242,13 @@ done:
 static sim_status tar_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
                                 size_t *n, uint8_t **buffer)
 {
-    sim_status st = SIM_OK;
     archive *a = s->state;
-    size_t wanted = a->entry[a->tree.item[i]];
-    prep_entry e = {0};
-
-    SIM_ASSERT(a->at <= wanted);
-    for (; a->at <= wanted; a->at++) {
-        SIM_TRY(sim_prep_tar_next(a->tar, &e));
-        SIM_CHECK(e.name, SIM_E_DATA, "%s was truncated while it was read", a->path);
-    }
-    SIM_TRY(sim_prep_tar_load(a->tar, LIMIT, buffer, n));
-    *bytes = *buffer;
-done:
-    return st;
+    const prep_archive_reader reader = {.tar = a->tar,
+                                        .path = a->path,
+                                        .item = a->tree.item,
+                                        .n_items = a->n_items,
+                                        .limit = LIMIT};
+    return sim_prep_photos_read(&a->photos, &reader, i, bytes, n, buffer);
 }
 
 static void tar_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
@@ -274,7 +266,7 @@ static void tar_close_source(prep_source *s)
     sim_prep_tar_close(&a->tar);
     sim_prep_tree_clear(&a->tree);
     sim_prep_set_clear(&a->keys);
-    sim_free(a->entry);
+    sim_prep_photos_clear(&a->photos);
     sim_free(a->labels);
     sim_free(a);
 }

@@ -63,8 +63,9 @@ def tree(root, *paths):
 
 
 def both(root, words=(), classes=None, per_class=None, said=()):
-    """Converts a directory and archives of it; all have these classes with that many images."""
-    subprocess.run(f"tar cf {root}.tar {root}; tar cjf {root}.TBZ2 -C {root} .", shell=True, check=True)
+    """Converts a directory and archives of it, one of them in reverse order of the paths; all have these
+    classes with that many images, and are the same data set."""
+    subprocess.run(f"find {root} -type f | sort -r >{root}.list; tar cf {root}.tar -T {root}.list; tar cjf {root}.TBZ2 -C {root} .", shell=True, check=True)
     subprocess.run(["python3", "-m", "zipfile", "-c", f"{root}.zip", root], check=True)
     seen = []
     for source in (root, root + ".tar", root + ".TBZ2", root + ".zip"):
@@ -74,8 +75,9 @@ def both(root, words=(), classes=None, per_class=None, said=()):
         if per_class is not None:
             counts = np.bincount(got.labels).tolist() if got.labels else len(got.images)
             assert counts == per_class, (source, counts)
-        rows = sorted((i.tobytes(), l) for i, l in zip(got.images, got.labels or [0] * len(got.images)))
-        seen.append(rows)
+        with h5py.File("out.h5") as f:
+            fingerprint = f.attrs["fingerprint"]
+        seen.append((fingerprint, [(i.tobytes(), l) for i, l in zip(got.images, got.labels or [0] * len(got.images))]))
         for name, image in zip(got.names, got.images):  # a row leads back to its file
             path = name if os.path.exists(name) else f"{root}/{name}"
             assert (np.asarray(Image.open(path)) == image).all(), name
