@@ -21,7 +21,7 @@ def apply(kind, name, x, residual, kernel, stride, padding, act, eps, state):
     if kind == "conv":
         assert kernel == state[name + ".weight"].shape[2]
         return F.conv2d(x, state[name + ".weight"], None, stride, padding)
-    if kind == "norm":
+    if kind == "batchnorm":
         y = F.batch_norm(x, *(state[f"{name}.{p}"] for p in ("running_mean", "running_var", "weight", "bias")), eps=eps)
         return act(y if residual is None else y + residual)
     if kind == "max_pool":
