@@ -239,7 +239,8 @@ sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)
             continue;
         }
         const char *name = e ? name_of(e) : NULL;
-        bool link = e && archive_entry_hardlink(e);
+        bool link =
+            e && (archive_entry_hardlink(e) || archive_entry_filetype(e) == AE_IFLNK);
         if (e && ((archive_entry_filetype(e) != AE_IFREG && !link) || !name))
             continue;
         if (e && t->nested && !t->inner && sim_prep_ends_with(name, ".tar")) {

@@ -91,12 +91,11 @@ static sim_status add_entry(folder *f, const char *path, const char *relative)
     sim_status st = SIM_OK;
     const char *name = sim_prep_base_name(relative);
     struct stat about;
+    const bool exists = stat(path, &about) == 0, is_photo = sim_prep_is_photo(name);
 
-    if (sim_prep_is_photo(name)) {
+    if (is_photo && !(exists && S_ISDIR(about.st_mode)))
         SIM_TRY(sim_prep_tree_add(&f->tree, NULL, relative));
-        goto done;
-    }
-    if (stat(path, &about) != 0)
+    else if (!exists)
         f->tree.n_unreadable++;
     else if (S_ISDIR(about.st_mode) && name[0] != '.')
         SIM_TRY(add_directory(f, path, relative, &about));

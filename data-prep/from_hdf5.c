@@ -169,6 +169,33 @@ static bool hdf5_probe(const char *path)
             sim_prep_ends_with(path, ".hdf5") || sim_prep_ends_with(path, ".hdf"));
 }
 
+/* The names of the images, if the file has one for each, as data sets of simile have. */
+static sim_status read_item_names(hdf5 *f)
+{
+    sim_status st = SIM_OK;
+    size_t n = 0;
+
+    if (!sim_h5_has(f->file, "/name") || !sim_h5_is_strings(f->file, "/name"))
+        goto done;
+    SIM_TRY(sim_h5_read_strings(f->file, "/name", HDF5_MAX_IMAGES, &n, &f->name_width,
+                                &f->item_names));
+    if (n != f->n_items)
+        SIM_FREE(f->item_names);
+done:
+    return st;
+}
+
+static sim_status refuse_encoded(const sim_h5 *f, const char *path)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(!(sim_h5_has(f, "/bytes") && sim_h5_has(f, "/offset")), SIM_E_INPUT,
+              "%s is a data set of encoded photos; only data sets of pixels can be "
+              "converted again, so convert the photos",
+              path);
+done:
+    return st;
+}
+
 static sim_status hdf5_open_source(const char *path, const prep_options *options,
                                    prep_source *out)
 {
@@ -181,6 +208,7 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     out->state = f;
     (void)snprintf(f->path, sizeof f->path, "%s", path);
     SIM_TRY(sim_h5_open_read(path, &f->file));
+    SIM_TRY(refuse_encoded(f->file, path));
     if (options->path) {
         SIM_TRY(sim_hdf5_add_classes(f, options->path, out));
     } else {
@@ -189,6 +217,8 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
                                   name));
         SIM_TRY(sim_hdf5_add_block(f, name, false, -1));
         SIM_TRY(find_labels(f, options, out));
+        SIM_TRY(sim_hdf5_read_class_names(f->file, path, out));
+        SIM_TRY(read_item_names(f));
     }
     SIM_TRY(find_range(f, options));
     out->range = f->range;
@@ -240,7 +270,10 @@ done:
 static void hdf5_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
     const hdf5 *f = s->state;
-    (void)snprintf(out, out_bytes, "%s[%zu]", sim_prep_base_name(f->path), i);
+    if (f->item_names)
+        (void)snprintf(out, out_bytes, "%s", f->item_names + i * f->name_width);
+    else
+        (void)snprintf(out, out_bytes, "%s[%zu]", sim_prep_base_name(f->path), i);
 }
 
 static void hdf5_close_source(prep_source *s)
@@ -252,6 +285,7 @@ static void hdf5_close_source(prep_source *s)
     sim_prep_names_clear(&f->names);
     sim_free(f->blocks);
     sim_free(f->piece);
+    sim_free(f->item_names);
     sim_free(f);
 }
 

@@ -75,6 +75,51 @@ done:
     return st;
 }
 
+/* Number of items that have a .cls file. */
+static sim_status count_cls(archive *a, const prep_source *out, size_t *n)
+{
+    sim_status st = SIM_OK;
+    char key[PATH_MAX];
+    const size_t n_keys = a->keys.names.n;
+    uint32_t number = 0;
+
+    *n = 0;
+    for (size_t i = 0; n_keys > 0 && i < out->n_items; i++) {
+        key_of(sim_prep_names_get(&a->tree.paths, a->tree.item[i]), key);
+        SIM_TRY(sim_prep_set_add(&a->keys, key, &number));
+        *n += number < n_keys;
+    }
+done:
+    return st;
+}
+
+/* The .cls files are the labels if the photos are in no class directories, or if every photo has
+ * one: the directories are then those of shards. */
+static sim_status choose_cls(archive *a, prep_source *out, bool *use)
+{
+    sim_status st = SIM_OK;
+    const bool any = a->keys.names.n > 0;
+    size_t n = 0;
+
+    SIM_TRY(count_cls(a, out, &n));
+    *use = n > 0 && (!out->labels || n == out->n_items);
+    if (*use && out->labels) {
+        sim_log("the labels are those of the .cls files, not the directories");
+        SIM_FREE(out->labels);
+        sim_prep_free_lines(out->class_names, out->n_classes);
+        out->class_names = NULL;
+        out->n_classes = 0;
+    } else if (!*use && any && out->labels) {
+        sim_log_warn("the .cls files of %zu of %zu photos are not used, because "
+                     "directories are the classes",
+                     n, out->n_items);
+    } else if (!*use && any) {
+        sim_log_warn("no selected photo has a .cls file; the data set has no labels");
+    }
+done:
+    return st;
+}
+
 /* Labels of the items by the .cls files; items without one are excluded. */
 static sim_status apply_cls(archive *a, prep_source *out)
 {
@@ -82,8 +127,10 @@ static sim_status apply_cls(archive *a, prep_source *out)
     char key[PATH_MAX];
     size_t n_kept = 0, n_keys = a->keys.names.n, n_without = 0;
     uint32_t number = 0;
+    bool use = false;
 
-    if (n_keys == 0 || out->labels)
+    SIM_TRY(choose_cls(a, out, &use));
+    if (!use)
         goto done;
     SIM_TRY(sim_alloc(&out->labels, out->n_items, "prep/labels"));
     for (size_t i = 0; i < out->n_items; i++) {
@@ -98,7 +145,6 @@ static sim_status apply_cls(archive *a, prep_source *out)
             out->n_classes = (size_t)a->labels[number] + 1;
         a->tree.item[n_kept++] = a->tree.item[i];
     }
-    SIM_CHECK(n_kept > 0, SIM_E_DATA, "%s: no photo has the key of a .cls file", a->path);
     out->n_items = n_kept;
     out->n_excluded += n_without;
     if (n_without)

@@ -33,9 +33,11 @@ typedef struct {
     hdf5_block *blocks; /* [names.n] */
     size_t capacity, n_items;
     sim_value_range range; /* of deep images */
-    size_t b;              /* block of the current piece */
-    size_t row, rows;      /* first image of the piece in its block; their number */
-    void *piece;           /* uint8 or double, in the layout of the file */
+    char *item_names;      /* [n_items][name_width], of a file with /name; or NULL */
+    size_t name_width;
+    size_t b;         /* block of the current piece */
+    size_t row, rows; /* first image of the piece in its block; their number */
+    void *piece;      /* uint8 or double, in the layout of the file */
 } hdf5;
 
 static inline size_t hdf5_image_values(const hdf5_block *b)
@@ -59,6 +61,10 @@ SIM_MUST_USE sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path,
 SIM_MUST_USE sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path,
                                              const char *name, bool required,
                                              size_t n_images, prep_source *out);
+/* Names the classes of `out` if its labels are numbers and the file has a list of names.  Errors:
+ * SIM_E_DATA. */
+SIM_MUST_USE sim_status sim_hdf5_read_class_names(const sim_h5 *file, const char *path,
+                                                  prep_source *out);
 /* Appends a data set of images as a block.  `alone`: a member of a class group, where H x W
  * and H x W x C are a single image. */
 SIM_MUST_USE sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone,

@@ -136,6 +136,31 @@ done:
 
 /* ---- numbers ---- */
 
+/* Numbers of images are no classes, but look like some. */
+static sim_status warn_of_unique(const label_reader *r, const int64_t *values)
+{
+    sim_status st = SIM_OK;
+    enum { FEW = 16 }; /* so few images may be one of each class */
+    int64_t *sorted = NULL;
+    size_t n = 1;
+
+    if (r->n <= FEW)
+        goto done;
+    SIM_TRY(sim_alloc(&sorted, r->n, "prep/labels"));
+    memcpy(sorted, values, r->n * sizeof *sorted);
+    qsort(sorted, r->n, sizeof *sorted, ascending);
+    for (size_t i = 1; i < r->n; i++)
+        n += sorted[i] != sorted[i - 1];
+    if (n == r->n)
+        sim_log_warn(
+            "%s: %s: each of the %zu images has a label of its own; if these are "
+            "numbers of images, add --labels-key none",
+            r->path, r->name, r->n);
+done:
+    sim_free(sorted);
+    return st;
+}
+
 static sim_status use_integers(label_reader *r, const int64_t *values)
 {
     sim_status st = SIM_OK;
@@ -146,6 +171,7 @@ static sim_status use_integers(label_reader *r, const int64_t *values)
             SIM_TRY(classes_of_values(r, values));
             goto done;
         }
+    SIM_TRY(warn_of_unique(r, values));
     SIM_TRY(sim_alloc(&out->labels, r->n, "prep/labels"));
     for (size_t i = 0; i < r->n; i++) {
         out->labels[i] = (int32_t)values[i];
@@ -262,6 +288,35 @@ static sim_status read_numbers(label_reader *r)
     else
         (void)snprintf(r->reason, REASON, "%zu values per image", values / r->n);
 done:
+    return st;
+}
+
+sim_status sim_hdf5_read_class_names(const sim_h5 *file, const char *path,
+                                     prep_source *out)
+{
+    sim_status st = SIM_OK;
+    static const char *const known[] = {"/classes", "/class_names", "/label_names"};
+    char *text = NULL;
+    const char *name = NULL;
+    size_t n = 0, width = 0;
+
+    for (size_t i = 0; i < sizeof known / sizeof known[0] && !name; i++)
+        if (sim_h5_has(file, known[i]) && sim_h5_is_strings(file, known[i]))
+            name = known[i];
+    if (!name || !out->labels || out->class_names)
+        goto done;
+    SIM_TRY(sim_h5_read_strings(file, name, MAX_LABEL, &n, &width, &text));
+    if (n < out->n_classes) {
+        sim_log_warn("%s: %s has %zu names for %zu classes and is not used", path, name,
+                     n, out->n_classes);
+        goto done;
+    }
+    SIM_TRY(sim_alloc(&out->class_names, n, "prep/names"));
+    out->n_classes = n;
+    for (size_t k = 0; k < n; k++)
+        SIM_TRY(sim_text_copy(text + k * width, "prep/names", &out->class_names[k]));
+done:
+    sim_free(text);
     return st;
 }
 

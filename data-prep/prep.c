@@ -123,20 +123,28 @@ static void add_options(sim_hasher *h, const prep_options *o)
     add_text(h, o->created_by);
 }
 
+/* Size and time of the last change of a regular file. */
+static void add_file(sim_hasher *h, const char *path)
+{
+    struct stat about;
+
+    if (stat(path, &about) != 0 || !S_ISREG(about.st_mode))
+        return;
+    const uint64_t numbers[] = {(uint64_t)about.st_size, (uint64_t)about.st_mtim.tv_sec,
+                                (uint64_t)about.st_mtim.tv_nsec};
+    add_numbers(h, numbers, 3);
+}
+
 static void add_source(sim_hasher *h, const prep_format *format, const char *path,
                        const prep_source *s)
 {
     const uint64_t numbers[] = {s->n_items, s->photos,    s->h,    s->w,
                                 s->c,       s->n_classes, s->n_bad};
-    char name[1024];
-    struct stat about;
+    char name[1024], file[PATH_MAX];
 
     add_text(h, format->name);
     add_numbers(h, numbers, sizeof numbers / sizeof *numbers);
-    if (stat(path, &about) == 0 && S_ISREG(about.st_mode)) {
-        const uint64_t file[] = {(uint64_t)about.st_size, (uint64_t)about.st_mtime};
-        add_numbers(h, file, 2);
-    }
+    add_file(h, path);
     if (s->labels)
         sim_hasher_add(h, s->labels, s->n_items * sizeof *s->labels);
     for (size_t i = 0; s->class_names && i < s->n_classes; i++)
@@ -144,6 +152,8 @@ static void add_source(sim_hasher *h, const prep_format *format, const char *pat
     for (size_t i = 0; s->photos && i < s->n_items; i++) {
         format->item_name(s, i, name, sizeof name);
         add_text(h, name);
+        if (!format->sequential && sim_prep_join(path, name, file, sizeof file) == SIM_OK)
+            add_file(h, file);
     }
 }
 

@@ -207,7 +207,7 @@ typedef struct {
     const char *name;  /* borrowed until the next call; NULL: end of the archive */
     const char *outer; /* name of the inner tar that contains the entry, or NULL */
     uint64_t n_bytes;
-    bool is_link; /* to another entry, without data */
+    bool is_link; /* hard or symbolic, without data */
 } prep_entry;
 /* With `nested`, the entries of inner tars (*.tar) are listed too, one level deep. */
 SIM_MUST_USE sim_status sim_prep_tar_open(const char *path, bool nested, prep_tar **out);

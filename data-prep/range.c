@@ -9,6 +9,9 @@
 
 #include <math.h>
 
+/* Floats of 0 to 1 that stay below this may have another scale. */
+static const double dark = 1.0 / 16;
+
 /* Values that exceed a range by a rounding error are within it. */
 static const double rounding = 1e-3;
 
@@ -62,6 +65,10 @@ sim_value_range sim_prep_choose_range(const prep_extremes *e, const prep_options
 {
     sim_value_range r = {options->range_lo, options->range_hi};
 
+    if (!e->any && r.lo < r.hi)
+        sim_log_warn(
+            "--range %g:%g is ignored, because the images have 8 bits per sample", r.lo,
+            r.hi);
     if (!e->any)
         return (sim_value_range){0};
     if (r.lo < r.hi) {
@@ -71,7 +78,7 @@ sim_value_range sim_prep_choose_range(const prep_extremes *e, const prep_options
         return r;
     }
     r = fitting_range(e);
-    if (!is_obvious(r))
+    if (!is_obvious(r) || (r.hi == 1 && e->hi < dark && !e->integers))
         sim_log_warn(
             "the values of the images are %g to %g; %g becomes black and %g white "
             "(change this with --range LO:HI)",

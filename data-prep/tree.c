@@ -400,7 +400,7 @@ static void report_others(prep_tree *t, prep_source *out)
                      images, list);
     if (t->n_links)
         sim_log_warn("%zu photos are links in the archive and are excluded; "
-                     "tar --hard-dereference stores their data",
+                     "tar --dereference --hard-dereference stores their data",
                      t->n_links);
     if (t->n_loops)
         sim_log_warn("%zu links to a directory that contains them are excluded",

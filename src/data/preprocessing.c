@@ -149,7 +149,11 @@ static void warn_of_range(const sim_value_range *of_model, const sim_dataset *d)
 
     if (same_range(of_model, own))
         return;
-    if (of_model->hi > of_model->lo)
+    if (!(own->hi > own->lo))
+        sim_log_warn("%s: the images have 8 bits per sample; of the training set, values "
+                     "%g to %g became black to white, so its brightness may differ",
+                     sim_dataset_path(d), of_model->lo, of_model->hi);
+    else if (of_model->hi > of_model->lo)
         sim_log_warn("%s: values %g to %g became black to white, but %g to %g in the "
                      "training set, so its brightness differs; prepare it again with "
                      "--range %g:%g",

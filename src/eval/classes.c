@@ -13,17 +13,42 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { NUMBER = 24 }; /* characters of a number as a name */
+
 static bool has_names(const sim_dataset *d)
 {
     size_t n = sim_dataset_about(d)->n_classes;
     return n > 0 && sim_dataset_class_name(d, 0) && sim_dataset_class_name(d, n - 1);
 }
 
+/* Whether the classes are named by numbers, as `prepare` names those of labels that are not
+ * numbers of classes (-1, 0, 1). */
+static bool is_named_by_numbers(const sim_dataset *d)
+{
+    char *end = NULL;
+    for (size_t k = 0; k < sim_dataset_about(d)->n_classes; k++) {
+        const char *name = sim_dataset_class_name(d, k);
+        if (!name || (strtoll(name, &end, 10), end == name || *end))
+            return false;
+    }
+    return true;
+}
+
+/* The name of a class; without names, its number. */
+static const char *name_of(const sim_dataset *d, size_t k, char number[NUMBER])
+{
+    if (has_names(d))
+        return sim_dataset_class_name(d, k);
+    (void)snprintf(number, NUMBER, "%zu", k);
+    return number;
+}
+
 /* Number of the class of that name; n_classes if there is none. */
 static size_t find_class(const sim_dataset *d, const char *name)
 {
     size_t n = sim_dataset_about(d)->n_classes, k = 0;
-    while (k < n && strcmp(sim_dataset_class_name(d, k), name) != 0)
+    char number[NUMBER];
+    while (k < n && strcmp(name_of(d, k, number), name) != 0)
         k++;
     return k;
 }
@@ -45,20 +70,21 @@ static sim_status match_names(const sim_dataset *train, const sim_dataset *test,
     sim_status st = SIM_OK;
     size_t n_train = sim_dataset_about(train)->n_classes, n_lacking = 0;
     size_t n_test = sim_dataset_about(test)->n_classes;
-    char lacking[256] = "";
+    char lacking[256] = "", number_of_test[NUMBER], number_of_train[NUMBER];
 
     for (size_t k = 0; k < n_test; k++) {
-        size_t at = find_class(train, sim_dataset_class_name(test, k));
+        const char *name = name_of(test, k, number_of_test);
+        size_t at = find_class(train, name);
         if (at == n_train) {
             at = n_train + n_lacking++;
-            append_name(lacking, sizeof lacking, sim_dataset_class_name(test, k));
+            append_name(lacking, sizeof lacking, name);
         }
         number[k] = (int32_t)at;
     }
     SIM_CHECK(n_lacking < n_test, SIM_E_DATA,
               "%s and %s have no class in common (%s is not one of %s, ...)",
               sim_dataset_path(train), sim_dataset_path(test),
-              sim_dataset_class_name(test, 0), sim_dataset_class_name(train, 0));
+              name_of(test, 0, number_of_test), name_of(train, 0, number_of_train));
     if (n_lacking)
         sim_log_warn("%zu of %zu classes of %s are not in %s, so their images cannot be "
                      "classified correctly: %s",
@@ -79,10 +105,20 @@ static void match_numbers(const sim_dataset *train, const sim_dataset *test,
     for (size_t k = 0; k < b; k++)
         number[k] = (int32_t)k;
     *n_classes = a > b ? a : b;
-    if (a != b)
-        sim_log_warn("%s has %zu classes and %s has %zu; without class names in both, "
-                     "labels are compared as numbers",
-                     sim_dataset_path(train), a, sim_dataset_path(test), b);
+    if (a != b || has_names(train) != has_names(test))
+        sim_log_warn(
+            "%s has %zu classes%s and %s has %zu%s; without class names in both, "
+            "labels are compared as numbers",
+            sim_dataset_path(train), a, has_names(train) ? " with names" : "",
+            sim_dataset_path(test), b, has_names(test) ? " with names" : "");
+}
+
+/* By name if both have names, or if one is named by numbers: "2" is then class 2 of the other. */
+static bool match_by_name(const sim_dataset *train, const sim_dataset *test)
+{
+    const bool a = has_names(train), b = has_names(test);
+    return (a && b) || (a && is_named_by_numbers(train)) ||
+           (b && is_named_by_numbers(test));
 }
 
 /* ---- images in both ---- */
@@ -132,7 +168,7 @@ sim_status sim_classes_match(const sim_dataset *train, const sim_dataset *test,
 
     SIM_TRY(sim_alloc(&number, sim_dataset_about(test)->n_classes, "eval/classes"));
     SIM_TRY(sim_alloc(&m.labels, n, "eval/classes"));
-    if (has_names(train) && has_names(test))
+    if (match_by_name(train, test))
         SIM_TRY(match_names(train, test, number, &m.n_classes));
     else
         match_numbers(train, test, number, &m.n_classes);

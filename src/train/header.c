@@ -10,6 +10,7 @@
 #include "simile/memory.h"
 #include "simile/thread.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,7 +239,7 @@ static void warn_of_higher_rate(const sim_train_state *t)
     const sim_changes *c = &t->segment.changes;
     const int64_t step = t->progress.at.step;
 
-    if (step == 0 || step >= t->progress.plan.total_steps ||
+    if (step == 0 || step >= t->progress.plan.total_steps || isnan(c->last.rate) ||
         c->next.rate <= rise * c->last.rate || c->next.rate <= rise * c->unchanged.rate)
         return;
     sim_log_warn("the accepted change raises the learning rate from %.3g at step %lld to "

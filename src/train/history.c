@@ -55,6 +55,7 @@ static sim_status describe_segment(const sim_train_state *t, const char *why, ch
     sim_json_text(j, "end", end);
     add_place(t, j);
     sim_json_int(j, "batch", t->env.job->train.batch);
+    sim_json_int(j, "images", (int64_t)t->progress.plan.n_images);
     sim_json_int(j, "from_step", t->progress.start_step);
     sim_json_int(j, "to_step", t->progress.at.step);
     double images = (double)(t->progress.at.step - t->progress.start_step) *
@@ -344,6 +345,8 @@ sim_status sim_history_load(const char *of_checkpoint, sim_segment *s, sim_progr
     SIM_TRY(sim_json_parse(s->history, strlen(s->history), &list));
     count_samples(p, list);
     s->earlier_s = sum_seconds(list);
+    if (sim_json_size(list) > 0)
+        s->saved_images = int_of(sim_json_at(list, sim_json_size(list) - 1), "images");
 done:
     sim_json_destroy(&list);
     return st;

@@ -12,6 +12,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,6 +63,11 @@ static void add_text(sim_changes *c, const char *fmt, ...)
 /* Learning rate and momentum of the last step and of the next. */
 static void add_scheduled(sim_changes *c, int64_t step)
 {
+    if (isnan(c->last.rate)) {
+        add_text(c, "; learning rate %.3g at step %lld", c->next.rate,
+                 (long long)step + 1);
+        return;
+    }
     add_text(c, "; learning rate %.3g at step %lld, %.3g at step %lld", c->last.rate,
              (long long)step, c->next.rate, (long long)step + 1);
     if (c->last.momentum != c->next.momentum)
@@ -79,6 +85,7 @@ static sim_status describe_changes(sim_train_state *t)
 
     if (!c->any)
         goto done;
+    c->images = c->data ? t->segment.saved_images : (int64_t)t->progress.plan.n_images;
     SIM_TRY(sim_schedule_compare(&t->progress, c));
     old.lr = c->lr;
     double peak = sim_learning_rate(&old, (size_t)c->batch);
@@ -110,11 +117,15 @@ static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
  * takes mean, std and value range from the preprocessing of a checkpoint.
  */
 static sim_status adopt_normalization(sim_train_state *t, const char *text,
-                                      const char *path)
+                                      const char *path, bool is_other_data)
 {
     sim_status st = SIM_OK;
     sim_preprocessing *own = &t->env.preprocessing, p;
 
+    if (!text && is_other_data)
+        sim_log_warn("%s does not store the mean and std that its images were normalized "
+                     "by; from now on they are those of %s",
+                     path, sim_dataset_path(t->env.data));
     if (!text)
         goto done;
     SIM_TRY(sim_preprocessing_parse(text, path, &p));
@@ -123,6 +134,11 @@ static sim_status adopt_normalization(sim_train_state *t, const char *text,
         memcmp(p.std, own->std, sizeof p.std) != 0)
         sim_log("images are normalized by mean and std of %s, not by those of %s", path,
                 sim_dataset_path(t->env.data));
+    if (p.h != own->h || p.w != own->w)
+        sim_log_warn(
+            "the views are %zu x %zu from now on; the model of %s was trained on "
+            "%zu x %zu (augment.size)",
+            own->h, own->w, path, p.h, p.w);
     memcpy(own->mean, p.mean, sizeof own->mean);
     memcpy(own->std, p.std, sizeof own->std);
     own->range = p.range;
@@ -163,7 +179,8 @@ static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
     sources[n++] = (sim_state_source){sim_metrics_visit_array, &t->interval.metrics};
     SIM_TRY(compare_identity(t, k));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
-    SIM_TRY(adopt_normalization(t, head->preprocessing, sim_checkpoint_path(k)));
+    SIM_TRY(adopt_normalization(t, head->preprocessing, sim_checkpoint_path(k),
+                                t->segment.changes.data));
     set_position(t, head);
     SIM_TRY(sim_history_load(head->history, &t->segment, &t->progress));
     t->segment.saved_config = sim_hash_bytes(head->config, strlen(head->config));
@@ -206,7 +223,7 @@ static sim_status load_init(sim_train_state *t)
         goto done;
     SIM_TRY(sim_weights_load(path, &source, 1, &missing, &preprocessing));
     sim_log("initial weights from %s", path);
-    SIM_TRY(adopt_normalization(t, preprocessing, path));
+    SIM_TRY(adopt_normalization(t, preprocessing, path, true));
     if (missing)
         sim_log("%zu tensors other than the encoder are not in it and keep their random "
                 "values",

@@ -57,8 +57,8 @@ sim_status sim_schedule_compare(const sim_progress *p, sim_changes *c)
     job->optimizer.lr = c->lr;
     saved.job = job;
     saved.at = c->before;
-    /* The number of images before a change of the data is unknown: as if it were the same. */
-    saved.plan.steps_per_epoch = p->plan.n_images / (size_t)c->batch;
+    saved.plan.n_images = (size_t)c->images;
+    saved.plan.steps_per_epoch = (size_t)c->images / (size_t)c->batch;
     saved.plan.learning_rate = sim_learning_rate(&job->optimizer, (size_t)c->batch);
     if (saved.plan.steps_per_epoch == 0)
         saved.plan.steps_per_epoch = 1;
@@ -66,6 +66,9 @@ sim_status sim_schedule_compare(const sim_progress *p, sim_changes *c)
     c->last = sim_schedule_at(&saved, -1);
     c->unchanged = sim_schedule_at(&saved, 0);
     c->next = sim_schedule_at(p, 0);
+    if (c->images == 0)
+        c->last = c->unchanged =
+            (sim_scheduled){.rate = (double)NAN, .momentum = (double)NAN};
 done:
     sim_free(job);
     return st;

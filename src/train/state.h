@@ -127,9 +127,11 @@ typedef struct {
     bool any, data;
     int64_t batch, epochs, steps; /* of the checkpoint */
     double lr;                    /* its optimizer.lr */
+    int64_t images;               /* of its training set; 0: unknown */
     sim_position before;          /* its position, before it is rounded to the batch */
     /* The last step, the step that the checkpoint's schedule would continue with, and the next
-     * step.  Set if there is a last step. */
+     * step.  Set if there is a last step; the first two are NaN if `images` is needed but
+     * unknown. */
     sim_scheduled last, unchanged, next;
     char text[1024]; /* "batch 256 -> 512, ..."; for the history with its consequences */
 } sim_changes;
@@ -148,9 +150,10 @@ typedef struct {
 typedef struct {
     char id[48];
     double start_s;
-    double earlier_s; /* duration of earlier segments, up to their last checkpoints */
-    char *history;    /* JSON array of earlier segments */
-    bool is_recorded; /* in segments.json */
+    double earlier_s;     /* duration of earlier segments, up to their last checkpoints */
+    int64_t saved_images; /* of the training set before this segment; 0: unknown */
+    char *history;        /* JSON array of earlier segments */
+    bool is_recorded;     /* in segments.json */
     sim_hash
         saved_config;  /* of the job in the checkpoint that it resumes from; or zero */
     sim_place *places; /* [ranks], on rank 0 */

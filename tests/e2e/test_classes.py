@@ -102,4 +102,25 @@ with tempfile.TemporaryDirectory() as scratch:
     simile("prepare", "plain.h5", "--force", "--out", "test.h5")
     result, said = knn()
     assert "4 classes" in said and "compared as numbers" in said and result["classes"] == 4, said
+    # equal numbers of classes, names in one set only: reported, unless the names are numbers
+    x = random.randint(0, 256, (9, 16, 16, 3)).astype("u1")
+    numbers = np.arange(9) % 3
+    for name, labels in ("plain", numbers), ("text", np.array([b"zebra", b"ant", b"cow"])[numbers]), ("shifted", numbers - 1):
+        with h5py.File("raw.h5", "w") as f:
+            f["images"], f["labels"] = x ^ (name != "plain"), labels
+        simile("prepare", "raw.h5", "--force", "--out", name + ".h5")
+
+    def nearest(train, test):
+        done = simile("evaluate", "knn", "run", "--train", train, "--test", test, "--k", "1", "--json")
+        return json.loads(done.stdout)["top1"], done.stderr
+
+    for pair in ("plain.h5", "text.h5"), ("text.h5", "plain.h5"):
+        assert "with names" in nearest(*pair)[1], pair
+    # labels -1, 0, 1 and 0, 1, 2 are compared by value: the nearest image has another label
+    right, said = nearest("plain.h5", "shifted.h5")
+    assert "1 of 3 classes" in said and ": -1" in said and right < 0.5, (right, said)
+    with h5py.File("raw.h5", "w") as f:
+        f["images"], f["labels"] = np.concatenate([x ^ 2, x[:1] ^ 128]), np.append(numbers, -1)
+    simile("prepare", "raw.h5", "--force", "--out", "more.h5")
+    assert nearest("more.h5", "plain.h5")[0] == 1
 print("ok")

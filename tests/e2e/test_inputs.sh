@@ -226,10 +226,11 @@ check_bad() { # check_bad DIRECTORY
     done
     expect 65 "empty.bin" "$simile" prepare "$bad/cifar/empty.bin" --out bad.h5
     expect 65 "truncated.bin" "$simile" prepare "$bad/cifar/truncated.bin" --out bad.h5
+    rm -f bad.h5
     expect 0 "bad_label.bin" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5
     expect_match 65 "bad_label\.bin.* 4\b.* 10\b" "$simile" prepare "$bad/cifar/bad_label.bin" --out bad.h5 --on-bad fail
     mkdir -p photos && cp "$bad"/*.jpg "$bad"/*.png photos/
-    expect 0 "images" "$simile" prepare photos --out photos.h5 --size 32
+    expect 0 "images" "$simile" prepare photos --out photos.h5 --size 32 --force
     for f in truncated_half.jpg text.jpg huge_dims.jpg bomb_60000x60000.png truncated.png zero_byte.jpg; do
         expect_lines 1+ "$f"
     done

@@ -136,7 +136,21 @@ def other_files():
     os.symlink("loop.png", "links/b/loop.png")
     os.mkdir("links/b/folder.png")
     done = prepare("links", "--size", "8", said=["1 links to a directory", "a/2.png", "b/loop.png", "b/folder.png"])
-    assert (done["images"], done["bad"]) == (2, 3), done
+    assert (done["images"], done["bad"]) == (2, 2), done
+    # a directory with the name of a photo is a class
+    tree("named", "ant.png/1.png", "ant.png/2.png", "bee/1.png")
+    both("named", classes=["ant.png", "bee"], per_class=[2, 1])
+    # links in an archive have no data, and are counted
+    tree("linked", "a/1.png", "a/2.png", "b/0.png")
+    for i in (1, 2):
+        os.symlink(f"../a/{i}.png", f"linked/b/{i}.png")
+    prepare("linked", "--size", "8")
+    assert np.bincount(result().labels).tolist() == [2, 3]
+    subprocess.run("tar cf linked.tar linked; zip -qry linked.zip linked || true", shell=True, check=True)
+    for source in ("linked.tar", "linked.zip"):
+        if os.path.exists(source):
+            prepare(source, "--size", "8", said=["2 photos are links"])
+            assert np.bincount(result().labels).tolist() == [2, 1]
 
 
 def webdataset():
@@ -149,6 +163,23 @@ def webdataset():
         prepare(source, "--size", "8", said=["1 photos without a .cls"])
         got = result()
         assert {n.lstrip("./")[:3]: l for n, l in zip(got.names, got.labels)} == {"000": 0, "001": 1, "002": 2, "003": 0}
+    # shards in directories; a part without labels
+    for i in range(6):
+        write(f"shards/shard-{i % 2}/{i:03}.png", png())
+        write(f"shards/shard-{i % 2}/{i:03}.cls", b"%d" % (i % 3))
+    subprocess.run("tar cf shards.tar -C shards .", shell=True, check=True)
+    prepare("shards.tar", "--size", "8", said=["not the directories"])
+    got = result()
+    assert got.classes is None and {n[-7:-4]: l for n, l in zip(got.names, got.labels)} == {f"{i:03}": i % 3 for i in range(6)}
+    os.remove("shards/shard-0/000.cls")
+    subprocess.run("tar cf shards.tar -C shards .", shell=True, check=True)
+    prepare("shards.tar", "--size", "8", said=[".cls files of 5 of 6 photos are not used"])
+    assert result().classes == ["shard-0", "shard-1"]
+    tree("split", "train/1.png", "val/1.png")
+    write("split/train/1.cls", b"0")
+    subprocess.run("tar cf split.tar -C split .", shell=True, check=True)
+    prepare("split.tar", "--size", "8", "--split", "val", said=["no selected photo has a .cls"])
+    assert result().labels is None
     write("web/004.cls", b"dog")
     subprocess.run("tar cf bad.tar -C web .", shell=True, check=True)
     prepare("bad.tar", "--size", "8", code=65, said=["004.cls", "dog"])
@@ -304,6 +335,43 @@ def members():
     assert (result().images == x).all()
 
 
+def converted_again():
+    """Names of images and classes stay when a data set is converted again."""
+    tree("again", "cat/1.png", "cat/2.png", "dog/1.png")
+    prepare("again", "--size", "8")
+    first = result()
+    os.rename("out.h5", "first.h5")
+    prepare("first.h5")
+    got = result()
+    assert got.names == first.names and got.classes == ["cat", "dog"] and got.labels == first.labels
+    prepare("again")
+    os.rename("out.h5", "photos.h5")
+    prepare("photos.h5", code=66, said=["encoded photos"])
+    x = random.randint(0, 256, (20, 8, 8, 3)).astype("u1")
+    for names, used in (["ant", "bee", "cow"], True), (["ant", "bee"], False):
+        with h5py.File("named.h5", "w") as f:
+            f["images"], f["labels"], f["classes"] = x, np.arange(20) % 3, names
+        prepare("named.h5", said=() if used else ["2 names for 3 classes"])
+        assert result().classes == (names if used else None)
+    with h5py.File("unique.h5", "w") as f:
+        f["images"], f["labels"] = x, random.permutation(20)
+    prepare("unique.h5", said=["label of its own"])
+
+
+def changed_source():
+    """An interrupted conversion is not resumed if a photo has changed since."""
+    tree("changing", *(f"a/{i:03}.png" for i in range(40)))
+    prepare("changing", "--size", "8")
+    write("changing/a/003.png", png())
+    # refused at the end, so that all images stay in out.h5.part
+    done = subprocess.run([SIMILE, "prepare", "changing", "--size", "8", "--out", "out.h5"], capture_output=True, text=True)
+    assert done.returncode == 73 and os.path.exists("out.h5.part"), done.stderr
+    write("changing/a/004.png", png())
+    prepare("changing", "--size", "8")
+    with Image.open("changing/a/004.png") as photo:
+        assert (result().images[4] == np.asarray(photo)).all()
+
+
 def idx_layouts():
     def idx(a):
         head = (0x800 + a.ndim).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in a.shape)
@@ -331,7 +399,8 @@ def idx_layouts():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    for part in (trees, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels, members, idx_layouts):
+    for part in (trees, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels, members, converted_again, changed_source,
+                 idx_layouts):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
         part()
