@@ -190,6 +190,62 @@ done:
     return st;
 }
 
+/* Whether the file is a journal, of any conversion; an empty one was just created. */
+static bool is_journal(const char *path)
+{
+    char first[12]; /* "SIMILE-PREP-", before the version */
+    uint64_t n = 0;
+    int fd = -1;
+    bool is = sim_path_is_file(path) && sim_file_open_read(path, &fd, &n) == SIM_OK;
+
+    n = n < sizeof first ? n : sizeof first;
+    is = is && (n == 0 || (sim_file_read_at(fd, path, 0, first, n) == SIM_OK &&
+                           memcmp(first, magic, n) == 0));
+    sim_error_clear();
+    SIM_IGNORE(sim_file_close(&fd, path));
+    return is;
+}
+
+/* Whether the file can be the images of a conversion: they follow a gap of zeros, which is filled
+ * at the end. */
+static bool is_part(const char *path)
+{
+    static const char zeros[512];
+    char first[sizeof zeros];
+    uint64_t n = 0;
+    int fd = -1;
+    bool is = sim_path_is_file(path) && sim_file_open_read(path, &fd, &n) == SIM_OK;
+
+    n = n < sizeof first ? n : sizeof first;
+    is = is && (n == 0 || (sim_file_read_at(fd, path, 0, first, n) == SIM_OK &&
+                           memcmp(first, zeros, n) == 0));
+    sim_error_clear();
+    SIM_IGNORE(sim_file_close(&fd, path));
+    return is;
+}
+
+static sim_status set_aside(const char *path)
+{
+    sim_status st = SIM_OK;
+    char old[PATH_MAX];
+    SIM_TRY(sim_file_set_aside(path, old));
+    sim_log_warn("%s is not of an interrupted conversion; it is kept as %s", path, old);
+done:
+    return st;
+}
+
+/* Keeps files of the user that have the names of the temporary files. */
+static sim_status keep_foreign_files(const sim_dataset_writer *w)
+{
+    sim_status st = SIM_OK;
+    if (sim_path_is_taken(w->journal) && !is_journal(w->journal))
+        SIM_TRY(set_aside(w->journal));
+    if (sim_path_is_taken(w->part) && !sim_path_is_taken(w->journal) && !is_part(w->part))
+        SIM_TRY(set_aside(w->part));
+done:
+    return st;
+}
+
 sim_status sim_writer_journal_open(sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
@@ -197,6 +253,7 @@ sim_status sim_writer_journal_open(sim_dataset_writer *w)
     char *bytes = NULL;
     size_t n = 0;
 
+    SIM_TRY(keep_foreign_files(w));
     SIM_TRY(sim_file_open_append(w->journal, &w->journal_fd));
     SIM_TRY(lock_journal(w));
     SIM_TRY(sim_file_load(w->journal, max_journal_bytes, &bytes, &n));

@@ -88,6 +88,7 @@ def make_tar():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             t.addfile(info, io.BytesIO(data))
+    files = sorted(files)  # as a directory of them
     return "photos.tar", np.stack([f[1] for f in files]), [f[2] for f in files]
 
 

@@ -372,6 +372,17 @@ def changed_source():
         assert (result().images[4] == np.asarray(photo)).all()
 
 
+def own_files():
+    """Files of the user with the names of the temporary ones are kept."""
+    tree("mine", "a/1.png", "b/1.png")
+    for end in (".part", ".journal"):
+        open("out.h5" + end, "w").write("precious")
+        prepare("mine", "--size", "8", said=[f"out.h5{end}.old-"])
+        kept = [n for n in os.listdir(".") if n.startswith(f"out.h5{end}.old-")]
+        assert len(kept) == 1 and open(kept[0]).read() == "precious", kept
+        assert len(result().images) == 2 and not os.path.exists("out.h5" + end)
+
+
 def idx_layouts():
     def idx(a):
         head = (0x800 + a.ndim).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in a.shape)
@@ -400,7 +411,7 @@ def idx_layouts():
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
     for part in (trees, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels, members, converted_again, changed_source,
-                 idx_layouts):
+                 own_files, idx_layouts):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
         part()
