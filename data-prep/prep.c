@@ -296,26 +296,15 @@ done:
     return st;
 }
 
-/* Whether the file may be the result of an earlier start of this conversion.  The content is
- * compared at the end. */
-static bool is_same_conversion(const conversion *c)
+/* Whether the output is a data set, which is replaced, or kept under another name if its images or
+ * labels differ.  Files of other kinds are not touched. */
+static bool is_data_set(const char *path)
 {
     sim_h5 *f = NULL;
-    sim_h5_shape shape;
     char text[256] = "";
-    const char *pixels = c->spec.encoded ? "/offset" : "/images";
-    const sim_dataset_spec *spec = &c->spec;
-
-    bool is = sim_h5_open_read(c->out, &f) == SIM_OK &&
-              sim_h5_has_attribute(f, "format") && sim_h5_has_attribute(f, "source") &&
+    bool is = sim_h5_open_read(path, &f) == SIM_OK && sim_h5_has_attribute(f, "format") &&
               sim_h5_read_attribute_text(f, "format", text, sizeof text) == SIM_OK &&
-              strcmp(text, "simile-dataset") == 0 &&
-              sim_h5_read_attribute_text(f, "source", text, sizeof text) == SIM_OK &&
-              strcmp(text, spec->source) == 0 &&
-              sim_h5_shape_of(f, pixels, &shape) == SIM_OK &&
-              shape.dims[0] <= c->n_selected + (spec->encoded ? 1 : 0) &&
-              (spec->encoded || (shape.n_dims == 4 && shape.dims[1] == spec->h &&
-                                 shape.dims[2] == spec->w && shape.dims[3] == spec->c));
+              strcmp(text, "simile-dataset") == 0;
     sim_h5_close(&f);
     sim_error_clear();
     return is;
@@ -366,8 +355,8 @@ static sim_status open_source(conversion *c, prep_result *result)
     source_text(c, c->text);
     c->spec = make_spec(s, c->options, c->text);
     SIM_TRY(hash_identity(c->format, c->path, s, c->options, &c->spec.identity));
-    SIM_TRY(sim_path_check_replace(c->out, c->options->force || is_same_conversion(c),
-                                   "the result of this conversion"));
+    SIM_TRY(sim_path_check_replace(c->out, c->options->force || is_data_set(c->out),
+                                   "a data set"));
     SIM_TRY(check_space(c, c->n_selected));
 done:
     return st;

@@ -146,7 +146,7 @@ typedef struct {
     sim_value_range range; /* stored as attribute unless zeros */
     sim_hash identity; /* of source and options; zero: the conversion cannot be resumed */
     bool
-        keep_existing; /* an existing data set with another fingerprint is not replaced */
+        keep_existing; /* an existing data set with another fingerprint is renamed, not replaced */
 } sim_dataset_spec;
 
 /* Progress of a conversion, counted by the caller. */

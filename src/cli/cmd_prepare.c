@@ -81,8 +81,8 @@ static const struct argp_option options[] = {
      0},
     {"json", KEY_JSON, NULL, 0, "print the result as JSON", 0},
     {"force", KEY_FORCE, NULL, 0,
-     "replace the file --out whatever it is; without it, only a data set with the "
-     "same images and labels is replaced",
+     "replace the file --out whatever it is; without it, a data set with other images "
+     "or labels is kept as FILE.old-N, and a file of another kind is an error",
      0},
     {0}};
 

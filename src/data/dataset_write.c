@@ -10,8 +10,10 @@
 
 #include "simile/file.h"
 #include "simile/h5.h"
+#include "simile/log.h"
 #include "simile/memory.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -470,24 +472,24 @@ done:
     return st;
 }
 
-/* Refuses to replace a data set of other images or labels. */
-static sim_status check_existing(const sim_dataset_writer *w, const char *fingerprint)
+/* Renames a data set of other images or labels that is at the output. */
+static sim_status keep_existing(const sim_dataset_writer *w, const char *fingerprint)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
-    char found[64] = "none";
-    bool resumes = !sim_hash_equal(w->spec.identity, (sim_hash){0});
+    char found[64] = "none", old[PATH_MAX];
 
     bool is = sim_h5_open_read(w->path, &f) == SIM_OK &&
               sim_h5_has_attribute(f, "fingerprint") &&
               sim_h5_read_attribute_text(f, "fingerprint", found, sizeof found) == SIM_OK;
     sim_error_clear();
     SIM_TRY(sim_path_check_replace(w->path, is, "a data set"));
-    SIM_CHECK(
-        !is || strcmp(found, fingerprint) == 0, SIM_E_CREATE,
-        "%s exists with other images or labels (fingerprint %s, this conversion has "
-        "%s); choose another output, or replace it with --force%s",
-        w->path, found, fingerprint, resumes ? ", which completes this conversion" : "");
+    if (!is || strcmp(found, fingerprint) == 0)
+        goto done;
+    SIM_TRY(sim_file_set_aside(w->path, old));
+    sim_log_warn("%s existed with other images or labels (fingerprint %s); it is kept as "
+                 "%s (--force replaces it)",
+                 w->path, found, old);
 done:
     sim_h5_close(&f);
     return st;
@@ -506,7 +508,6 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
     sim_status st = SIM_OK;
     sim_dataset_writer *w = *out;
     int frame = -1;
-    bool keep = false; /* the temporary files */
 
     SIM_CHECK(w->n > 0, SIM_E_DATA, "%s: no images to write", w->path);
     SIM_CHECK(w->n_labels == 0 || w->n_labels == w->n, SIM_E_DATA,
@@ -514,16 +515,13 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
               w->n_labels, w->n);
     SIM_TRY(sim_writer_flush(w));
     SIM_TRY(write_frame(w, class_names, n_classes, names, fingerprint, &frame));
-    if (w->spec.keep_existing) {
-        st = check_existing(w, fingerprint);
-        keep = st != SIM_OK && !sim_hash_equal(w->spec.identity, (sim_hash){0});
-        SIM_TRY(st);
-    }
     SIM_TRY(add_frame(w, frame));
+    if (w->spec.keep_existing)
+        SIM_TRY(keep_existing(w, fingerprint));
     SIM_TRY(sim_file_rename(w->part, w->path));
     SIM_TRY(sim_file_sync_directory(w->path));
 done:
     SIM_IGNORE(sim_file_close(&frame, "(frame)"));
-    writer_release(out, keep || st == SIM_E_IO);
+    writer_release(out, st == SIM_E_IO);
     return st;
 }

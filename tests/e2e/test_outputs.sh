@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # simile-test: timeout 300
-# A file that the user names as an output is replaced only by the same result; any other file is kept
-# unless --force is given.
+# A file that the user names as an output is replaced only by the same result, unless --force is given:
+# a data set with other content is renamed, any other file is an error.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 sources() { # sources SEED: raw.h5, 48 images of 4 classes
     /usr/bin/python3 - "$1" <<'PY'
@@ -28,24 +28,30 @@ expect 0 "48 images" "$simile" prepare raw.h5 --out x.h5
 expect 0 "48 images" ranks 2 "$simile" prepare ./raw.h5 --out x.h5
 cmp x.h5 first.h5
 ! compgen -G 'x.h5.*' || fail "a temporary file is left"
-# other options
+# other options, or another source of the same name and shape: the old data set is kept
+kept() { # kept FILE command...: FILE becomes FILE.old-1, which is named, and FILE is new
+    local before
+    before=$(sha256sum <"$1")
+    expect_match 0 "^warning: $1 .*$1\.old-1 .*--force" "${@:2}"
+    [ "$(sha256sum <"$1.old-1")" = "$before" ] || fail "$1 was changed by: ${*:2}"
+    [ "$(sha256sum <"$1")" != "$before" ] || fail "$1 is not new after: ${*:2}"
+    mv "$1.old-1" "$1"
+    ! compgen -G "$1.*" || fail "a temporary file is left"
+}
 for words in "--limit 8" "--limit 40" "--holdout 0.25" "--labels-key none" "--labels-key other"; do
     # shellcheck disable=SC2086
-    refused x.h5 "$simile" prepare raw.h5 $words --out x.h5
+    kept x.h5 "$simile" prepare raw.h5 $words --out x.h5
     cmp x.h5 first.h5
-    rm -f x.h5.*
 done
-refused x.h5 ranks 2 "$simile" prepare raw.h5 --labels-key other --out x.h5
-rm -f x.h5.*
-# another source, also of the same name and shape; --force then completes the conversion
+kept x.h5 ranks 2 "$simile" prepare raw.h5 --labels-key other --out x.h5
 sources 2
-refused x.h5 "$simile" prepare raw.h5 --out x.h5
+kept x.h5 "$simile" prepare raw.h5 --out x.h5
 replaced x.h5 "$simile" prepare raw.h5 --out x.h5
 cmp -s x.h5 first.h5 && fail "--force did not replace x.h5"
 ! compgen -G 'x.h5.*' || fail "a temporary file is left"
 ln -s x.h5 link.h5
-refused x.h5 "$simile" prepare raw.h5 --limit 8 --out link.h5
-rm -f x.h5.*
+kept x.h5 "$simile" prepare raw.h5 --limit 8 --out link.h5
+[ -L link.h5 ] || fail "the link was replaced"
 # files that are no data set; an empty file, as mktemp makes it, is one that nobody misses
 for file in notes.txt raw2.h5; do
     [ $file = notes.txt ] && echo "my notes" >notes.txt || cp raw.h5 raw2.h5

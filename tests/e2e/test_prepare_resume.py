@@ -183,6 +183,11 @@ def check_corruption():
     prepare(*SOURCES["square"], match=RESTARTED)
     os.rename("photos/b/0001x.jpg", "photos/b/0001.jpg")
     os.remove("out.h5")
+    cut_short()
+    now = os.stat("photos/a/0000.jpg")
+    os.utime("photos/a/0000.jpg", ns=(now.st_atime_ns, now.st_mtime_ns + 1))  # as if it had been written again
+    prepare(*SOURCES["square"], match=RESTARTED)
+    os.remove("out.h5")
     # a bad photo under --on-bad fail leaves nothing
     prepare(*SOURCES["square"], "--on-bad", "fail", code=65, match=r"photos/a/0077\.jpg\b")
     assert temporary_files("out.h5") == []

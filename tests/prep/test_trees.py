@@ -358,20 +358,6 @@ def converted_again():
     prepare("unique.h5", said=["label of its own"])
 
 
-def changed_source():
-    """An interrupted conversion is not resumed if a photo has changed since."""
-    tree("changing", *(f"a/{i:03}.png" for i in range(40)))
-    prepare("changing", "--size", "8")
-    write("changing/a/003.png", png())
-    # refused at the end, so that all images stay in out.h5.part
-    done = subprocess.run([SIMILE, "prepare", "changing", "--size", "8", "--out", "out.h5"], capture_output=True, text=True)
-    assert done.returncode == 73 and os.path.exists("out.h5.part"), done.stderr
-    write("changing/a/004.png", png())
-    prepare("changing", "--size", "8")
-    with Image.open("changing/a/004.png") as photo:
-        assert (result().images[4] == np.asarray(photo)).all()
-
-
 def own_files():
     """Files of the user with the names of the temporary ones are kept."""
     tree("mine", "a/1.png", "b/1.png")
@@ -410,8 +396,8 @@ def idx_layouts():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    for part in (trees, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels, members, converted_again, changed_source,
-                 own_files, idx_layouts):
+    for part in (trees, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels,
+                 members, converted_again, own_files, idx_layouts):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
         part()
