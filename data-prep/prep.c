@@ -296,20 +296,6 @@ done:
     return st;
 }
 
-/* Whether the output is a data set, which is replaced, or kept under another name if its images or
- * labels differ.  Files of other kinds are not touched. */
-static bool is_data_set(const char *path)
-{
-    sim_h5 *f = NULL;
-    char text[256] = "";
-    bool is = sim_h5_open_read(path, &f) == SIM_OK && sim_h5_has_attribute(f, "format") &&
-              sim_h5_read_attribute_text(f, "format", text, sizeof text) == SIM_OK &&
-              strcmp(text, "simile-dataset") == 0;
-    sim_h5_close(&f);
-    sim_error_clear();
-    return is;
-}
-
 /* An option that the format does not support is an error. */
 static sim_status check_options(const prep_format *format, const prep_options *o)
 {
@@ -355,8 +341,9 @@ static sim_status open_source(conversion *c, prep_result *result)
     source_text(c, c->text);
     c->spec = make_spec(s, c->options, c->text);
     SIM_TRY(hash_identity(c->format, c->path, s, c->options, &c->spec.identity));
-    SIM_TRY(sim_path_check_replace(c->out, c->options->force || is_data_set(c->out),
-                                   "a data set"));
+    SIM_TRY(sim_path_check_replace(
+        c->out, c->options->force || sim_path_kind_of(c->out) == SIM_PATH_DATASET,
+        "a data set"));
     SIM_TRY(check_space(c, c->n_selected));
 done:
     return st;

@@ -80,7 +80,8 @@ SIM_MUST_USE sim_status sim_run_path(const sim_run *run, const char *name, char 
 SIM_MUST_USE sim_status sim_run_set_aside(const char *path, const char *problem,
                                           char aside[PATH_MAX]);
 /* A stop request is the file RUN/stop, empty or of the word "stop", created by `simile stop` and
- * polled by the job that holds the lock; any other file of this name is ignored and kept.  sim_run_open removes the request of an earlier job.  Local. */
+ * polled by the job that holds the lock; any other file of this name is ignored and kept.
+ * sim_run_open removes the request of an earlier job.  Local. */
 SIM_MUST_USE sim_status sim_run_request_stop(const char *path);
 bool sim_run_stop_requested(const sim_run *run);
 void sim_run_stop_clear(const sim_run *run);
@@ -202,8 +203,8 @@ SIM_MUST_USE sim_status sim_checkpoint_read(const sim_checkpoint *k,
                                             const sim_stored_tensor *t, size_t row,
                                             size_t n_rows, void *data, size_t data_bytes);
 
-/* Adds step, epoch, samples, identity, fingerprint, weights_hash, preprocessing and tensors (name, type,
- * dims, hash, parts).  Local. */
+/* Adds step, epoch, samples, identity, fingerprint, weights_hash, preprocessing and tensors (name,
+ * type, dims, hash, parts).  Local. */
 SIM_MUST_USE sim_status sim_checkpoint_describe(const sim_checkpoint *k, sim_json *out);
 
 /* For tests: sets the size in bytes above which a sharded tensor is stored in part files,

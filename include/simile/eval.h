@@ -45,7 +45,7 @@ void sim_embedder_close(sim_embedder *e);
  * ceil(n / 32)); also projections if the embedder has a projector and `projections` is not
  * NULL.  The caller frees the arrays.  Images are prefetched; memory other than the result does
  * not depend on n.  Collective; the status is equal on all ranks.
- * Errors: SIM_E_DATA also as sim_preprocessing_check.
+ * The caller has checked the data set by sim_preprocessing_check.
  */
 SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
                                   const sim_dataset *d, int loader_threads,

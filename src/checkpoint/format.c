@@ -29,19 +29,11 @@ sim_status sim_checkpoint_check_format(const sim_h5 *f, const char *path,
 {
     sim_status st = SIM_OK;
     char found[64];
-    int64_t version = 1;
 
     SIM_TRY(sim_h5_read_attribute_text(f, "format", found, sizeof found));
     SIM_CHECK(strcmp(found, format) == 0, SIM_E_DATA, "%s is a %s, expected a %s", path,
               found, format);
-    if (sim_h5_has_attribute(f, "format_version"))
-        SIM_TRY(sim_h5_read_attribute(f, "format_version", SIM_I64, &version, 1));
-    SIM_CHECK(version >= 1, SIM_E_DATA, "%s: format_version is %lld, expected 1 to %d",
-              path, (long long)version, FORMAT_VERSION);
-    SIM_CHECK(version <= FORMAT_VERSION, SIM_E_INSTALL,
-              "%s has format_version %lld; this simile reads versions up to %d: use the "
-              "simile that wrote the file, or a newer one",
-              path, (long long)version, FORMAT_VERSION);
+    SIM_TRY(sim_h5_check_version(f, path, FORMAT_VERSION));
 done:
     return st;
 }

@@ -185,6 +185,7 @@ static sim_status find_preprocessing(const arguments *a, const sim_checkpoint *k
     if (a->train)
         SIM_TRY(sim_dataset_open(a->train, &train));
     SIM_TRY(sim_preprocessing_open(k, job, (const sim_dataset *[]){train, d}, 2, out));
+    SIM_TRY(sim_preprocessing_check(out, d));
 done:
     sim_dataset_close(&train);
     return st;

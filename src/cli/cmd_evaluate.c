@@ -160,6 +160,8 @@ static sim_status open_inputs(const arguments *a, inputs *in)
     SIM_TRY(sim_classes_match(in->train, in->test, &in->match));
     SIM_TRY(sim_preprocessing_open(in->checkpoint, in->job,
                                    (const sim_dataset *[]){in->train, in->test}, 2, &p));
+    SIM_TRY(sim_preprocessing_check(&p, in->train));
+    SIM_TRY(sim_preprocessing_check(&p, in->test));
     SIM_TRY(sim_embedder_open(in->checkpoint, in->job, &p, false, &in->embedder));
 done:
     return st;

@@ -190,38 +190,37 @@ done:
     return st;
 }
 
-/* Whether the file is a journal, of any conversion; an empty one was just created. */
-static bool is_journal(const char *path)
+/* Whether a file begins with these bytes, or is shorter and has the first of them. */
+static bool begins_with(const char *path, const char *bytes, size_t n_bytes)
 {
-    char first[12]; /* "SIMILE-PREP-", before the version */
+    enum { MOST = 512 };
+    char first[MOST];
     uint64_t n = 0;
     int fd = -1;
     bool is = sim_path_is_file(path) && sim_file_open_read(path, &fd, &n) == SIM_OK;
 
-    n = n < sizeof first ? n : sizeof first;
+    SIM_ASSERT(n_bytes <= MOST);
+    n = n < n_bytes ? n : n_bytes;
     is = is && (n == 0 || (sim_file_read_at(fd, path, 0, first, n) == SIM_OK &&
-                           memcmp(first, magic, n) == 0));
+                           memcmp(first, bytes, n) == 0));
     sim_error_clear();
     SIM_IGNORE(sim_file_close(&fd, path));
     return is;
+}
+
+/* Whether the file is a journal, of any conversion; an empty one was just created. */
+static bool is_journal(const char *path)
+{
+    static const char of_any_version[] = "SIMILE-PREP-";
+    return begins_with(path, of_any_version, strlen(of_any_version));
 }
 
 /* Whether the file can be the images of a conversion: they follow a gap of zeros, which is filled
  * at the end. */
 static bool is_part(const char *path)
 {
-    static const char zeros[512];
-    char first[sizeof zeros];
-    uint64_t n = 0;
-    int fd = -1;
-    bool is = sim_path_is_file(path) && sim_file_open_read(path, &fd, &n) == SIM_OK;
-
-    n = n < sizeof first ? n : sizeof first;
-    is = is && (n == 0 || (sim_file_read_at(fd, path, 0, first, n) == SIM_OK &&
-                           memcmp(first, zeros, n) == 0));
-    sim_error_clear();
-    SIM_IGNORE(sim_file_close(&fd, path));
-    return is;
+    static const char gap[512];
+    return begins_with(path, gap, sizeof gap);
 }
 
 static sim_status set_aside(const char *path)

@@ -100,7 +100,7 @@ static sim_status embedding_create(const sim_comm *c, const sim_embedder *e,
         .e = e,
         .local = sim_embed_local(sim_comm_partition(c), sim_dataset_about(d)->n_images),
         .view_floats = p->h * p->w * p->c};
-    SIM_TRY(sim_preprocessing_check(p, d));
+    SIM_ASSERT(sim_dataset_about(d)->c == p->c);
     SIM_TRY(sim_augment_create_plain(p, &m->plain));
     list_embedding_buffers(m, projections, list);
     SIM_TRY(sim_buffers_create(list, EMBEDDING_BUFFERS, "eval/views"));

@@ -295,6 +295,24 @@ done:
     return st;
 }
 
+sim_status sim_h5_check_version(const sim_h5 *f, const char *path, int64_t newest)
+{
+    sim_status st = SIM_OK;
+    int64_t version = 1;
+
+    if (sim_h5_has_attribute(f, "format_version"))
+        SIM_TRY(sim_h5_read_attribute(f, "format_version", SIM_I64, &version, 1));
+    SIM_CHECK(version >= 1, SIM_E_DATA, "%s: format_version is %lld, expected 1 to %lld",
+              path, (long long)version, (long long)newest);
+    SIM_CHECK(
+        version <= newest, SIM_E_INSTALL,
+        "%s has format_version %lld; this simile reads versions up to %lld: use the "
+        "simile that wrote the file, or a newer one",
+        path, (long long)version, (long long)newest);
+done:
+    return st;
+}
+
 static sim_status read_numbers(const sim_h5 *f, const char *name, hid_t attribute,
                                sim_type type, void *data, size_t capacity)
 {
