@@ -3,18 +3,20 @@
 both sets are counted, rows of embeddings lead back to files.  The accuracy equals that of NumPy on
 the embeddings.
 
-simile-test: timeout 240
+simile-test: timeout 600 processors 1
 """
 import json
 import os
-import subprocess
+import sys
 import tempfile
 
 import h5py
 import numpy as np
 from PIL import Image
 
-SIMILE = os.environ["SIMILE"]
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from program import simile  # noqa: E402
+
 random = np.random.RandomState(4)
 JOB = """run: run
 data: {train: train.h5, test: test.h5}
@@ -25,13 +27,6 @@ block: 8
 schedule: {epochs: 1}
 evaluate: {knn_every_epochs: 1, k: 5}
 """
-
-
-def simile(*words, ranks=1, code=0):
-    launcher = [] if ranks == 1 else ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
-    done = subprocess.run([*launcher, SIMILE, *words], capture_output=True, text=True)
-    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
-    return done
 
 
 def photos(root, classes, n):

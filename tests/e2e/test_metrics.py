@@ -3,19 +3,22 @@
 time; the elapsed time continues.  A completed run prints one line and changes no file.  `evaluate` takes
 what is not given from the run's job, and stores its result in the run.
 
-simile-test: timeout 120
+simile-test: timeout 300 processors 1
 """
 import datetime
 import json
 import os
-import subprocess
+import re
+import sys
 import tempfile
 import time
 
 import h5py
 import numpy as np
 
-SIMILE = os.environ["SIMILE"]
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from program import simile  # noqa: E402
+
 JOB = """run: run
 data: {train: train.h5, test: test.h5}
 method: {name: simclr}
@@ -26,12 +29,6 @@ schedule: {epochs: 4}
 log: {every_steps: 2}
 evaluate: {knn_every_epochs: 2, k: 5}
 """
-
-
-def simile(*words, code=0):
-    done = subprocess.run([SIMILE, *words], capture_output=True, text=True)
-    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
-    return done
 
 
 def pretrain(*words, code=0):
@@ -102,6 +99,21 @@ def check_evaluate():
     assert identity["encoder.projector.bn"] is False and isinstance(identity["fingerprint"], str)
 
 
+def check_rates():
+    """The learning rates that an accepted change of the data prints are those of the steps."""
+    open("job.yaml", "w").write(JOB.replace("every_steps: 2", "every_steps: 1"))
+    keys = ["run=rates", "evaluate.knn_every_epochs=0", "schedule.warmup_epochs=1", "batch=16", "block=4"]
+    pretrain(*keys, "--stop-after", "10", code=75)  # 6 steps per epoch
+    data_set("small", 48, 3)  # 3 steps per epoch
+    log = pretrain(*keys, "data.train=small.h5", "--accept", "data")
+    with open("rates/metrics.jsonl") as f:
+        rates = {r["step"]: r["lr"] for r in map(json.loads, f)}
+    printed = re.search(r"^accepted .*learning rate (\S+) at step 10, (\S+) at step 11;", log, re.M)
+    assert printed, log
+    for text, step in zip(printed.groups(), (10, 11)):
+        assert abs(float(text) - rates[step]) <= 0.005 * rates[step], (log, rates)
+
+
 with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
     data_set("train", 96, 1)
@@ -136,4 +148,5 @@ with tempfile.TemporaryDirectory() as directory:
     pretrain("schedule.epochs=5", "--accept", "schedule.epochs")
     assert lines()[-1]["step"] == 15 and lines()[:len(got)] == got
     check_evaluate()
+    check_rates()
 print("ok")

@@ -3,12 +3,13 @@
 given, and resizes images to the size of its training.  Features are compared with those of torchvision
 on tensors that this test preprocesses by itself.
 
-simile-test: timeout 240
+simile-test: timeout 600 processors 1
 """
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import h5py
@@ -17,7 +18,9 @@ import torch
 import torchvision
 from PIL import Image
 
-SIMILE = os.environ["SIMILE"]
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from program import simile  # noqa: E402
+
 GOLDEN = os.path.join(os.environ["SIMILE_SOURCE"], "tests/golden/0.2.0-alpha")
 random = np.random.RandomState(5)
 JOB = """run: run
@@ -31,10 +34,8 @@ evaluate: {knn_every_epochs: 1, k: 5}
 """
 
 
-def simile(*words, ranks=1, code=0):
-    launcher = [] if ranks == 1 else ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
-    done = subprocess.run([*launcher, SIMILE, *words], capture_output=True, text=True)
-    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
+def output(*words, ranks=1, code=0):
+    done = simile(*words, ranks=ranks, code=code)
     return done.stdout + done.stderr
 
 
@@ -90,7 +91,7 @@ def check_new_checkpoints():
     data_set("large", large, False)
     data_set("gray", x[..., 0])
     open("job.yaml", "w").write(JOB)
-    log = simile("pretrain", "job.yaml")
+    log = output("pretrain", "job.yaml")
     net = model(newest("run"))
     check("dark images", features("dark.h5"), expected(net, dark))
     os.rename("train.h5", "kept.h5")  # nothing but the checkpoint is needed
@@ -100,9 +101,9 @@ def check_new_checkpoints():
     # 24 x 32 becomes its centre 24 x 24, resized to 16 x 16; PIL rounds to integers between and after the two passes.
     resized = np.stack([np.asarray(Image.fromarray(i[:, 4:28]).resize((16, 16), Image.BILINEAR)) for i in large])
     check("larger images", features("large.h5"), expected(net, resized), 0.02)
-    assert "gray.h5" in simile("embed", "run", "--data", "gray.h5", "--out", "e.h5", code=65)
+    assert "gray.h5" in output("embed", "run", "--data", "gray.h5", "--out", "e.h5", code=65)
     # Accuracy during training is that of the command, and that of neighbours found here.
-    got = json.loads([line for line in simile("evaluate", "knn", "run", "--train", "train.h5", "--test", "dark.h5", "--k", "5",
+    got = json.loads([line for line in output("evaluate", "knn", "run", "--train", "train.h5", "--test", "dark.h5", "--k", "5",
                                               "--json").splitlines() if line.startswith("{")][-1])
     assert f"kNN top-1 {100 * got['top1']:.2f} %" in log, (got, log)
     bank, queries = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (expected(net, x), expected(net, dark)))
@@ -112,11 +113,11 @@ def check_new_checkpoints():
         best = np.argsort(-row)[:5]
         right += np.bincount(best % 3, np.exp(row[best] / 0.1), 3).argmax() == i % 3
     assert abs(got["top1"] - right / 24) <= 1.5 / 24, (got, right)
-    stored = json.loads(simile("inspect", "run", "--json"))["preprocessing"]
+    stored = json.loads(output("inspect", "run", "--json"))["preprocessing"]
     mean, std = statistics("train.h5")
     assert (stored["height"], stored["width"], stored["channels"]) == (16, 16, 3)
     assert stored["mean"] == mean.tolist() and stored["std"] == std.tolist()
-    assert f"16 x 16 x 3, mean {mean[0]:.4f}" in simile("inspect", "run")
+    assert f"16 x 16 x 3, mean {mean[0]:.4f}" in output("inspect", "run")
 
 
 def check_training_on():
@@ -124,9 +125,9 @@ def check_training_on():
     mean, std = statistics("train.h5")
     for words in (["run=tuned", "data.train=dark.h5", "data.test=train.h5", "--init", "run"],
                   ["run=run", "data.train=dark.h5", "data.test=train.h5", "schedule.epochs=2", "--accept", "data,schedule.epochs"]):
-        assert "dark.h5" in simile("pretrain", "job.yaml", *words)
+        assert "dark.h5" in output("pretrain", "job.yaml", *words)
         run = words[0][4:]
-        stored = json.loads(simile("inspect", run, "--json"))["preprocessing"]
+        stored = json.loads(output("inspect", run, "--json"))["preprocessing"]
         assert stored["mean"] == mean.tolist() and stored["std"] == std.tolist(), run
     check("a tuned model", features("dark.h5", "tuned"), expected(model(newest("tuned")), h5py.File("dark.h5")["images"][()]))
 
@@ -137,8 +138,8 @@ def check_value_range():
     data_set("deep", deep, True, "--range", "0:4095")
     data_set("narrow", deep, True, "--range", "0:2000")
     simile("pretrain", "job.yaml", "run=deep", "data.train=deep.h5", "evaluate.knn_every_epochs=0")
-    assert "warning" not in simile("embed", "deep", "--data", "deep.h5", "--out", "e.h5")
-    assert "--range 0:4095" in simile("embed", "deep", "--data", "narrow.h5", "--out", "e.h5")
+    assert "warning" not in output("embed", "deep", "--data", "deep.h5", "--out", "e.h5")
+    assert "--range 0:4095" in output("embed", "deep", "--data", "narrow.h5", "--out", "e.h5")
 
 
 def check_old_checkpoints():
@@ -149,11 +150,11 @@ def check_old_checkpoints():
     want = features("test.h5")
     os.rename("train.h5", "moved.h5")
     for options in ([], ["--train", "test.h5"]):
-        assert "--train" in simile("embed", "run", "--data", "test.h5", "--out", "e.h5", *options, code=65)
+        assert "--train" in output("embed", "run", "--data", "test.h5", "--out", "e.h5", *options, code=65)
     assert np.array_equal(features("test.h5", "run", "--train", "moved.h5"), want)
     assert features("moved.h5").shape == (96, want.shape[1])  # it is the training set itself
     shutil.copy("test.h5", "train.h5")  # another file at its path
-    assert "--train" in simile("embed", "run", "--data", "test.h5", "--out", "e.h5", code=65)
+    assert "--train" in output("embed", "run", "--data", "test.h5", "--out", "e.h5", code=65)
     simile("evaluate", "knn", "run", "--train", "moved.h5", "--test", "test.h5")
     simile("evaluate", "knn", "run", "--train", "test.h5", "--test", "test.h5", code=65)
     os.chdir("..")
