@@ -136,7 +136,7 @@ done:
 
 /* ---- numbers ---- */
 
-/* Numbers of images are no classes, but look like some. */
+/* Image indices are valid class numbers, but not classes. */
 static sim_status warn_of_unique(const label_reader *r, const int64_t *values)
 {
     sim_status st = SIM_OK;
@@ -152,10 +152,9 @@ static sim_status warn_of_unique(const label_reader *r, const int64_t *values)
     for (size_t i = 1; i < r->n; i++)
         n += sorted[i] != sorted[i - 1];
     if (n == r->n)
-        sim_log_warn(
-            "%s: %s: each of the %zu images has a label of its own; if these are "
-            "numbers of images, add --labels-key none",
-            r->path, r->name, r->n);
+        sim_log_warn("%s: %s: each of the %zu images has a unique label; if these are "
+                     "image indices, add --labels-key none",
+                     r->path, r->name, r->n);
 done:
     sim_free(sorted);
     return st;

@@ -14,10 +14,10 @@
 #include <stdint.h>
 
 /*
- * Makes idle threads of sim_for wait actively for some 10 microseconds and then sleep, unless
- * the environment selects another policy (OMP_WAIT_POLICY, GOMP_SPINCOUNT). libgomp reads the
- * policy when it is loaded, so the program is executed once more with the variable set; on a
- * failure it continues with the default of libgomp, which waits actively for milliseconds.
+ * Makes idle threads of sim_for spin for about 10 microseconds and then sleep, unless the
+ * environment selects another policy (OMP_WAIT_POLICY, GOMP_SPINCOUNT). libgomp reads the
+ * policy when it is loaded, so the process re-executes itself once with the variable set; if
+ * that fails, it continues with libgomp's default, which spins for milliseconds.
  * argv: of main, which calls this first.
  */
 void sim_threads_limit_spinning(char **argv);

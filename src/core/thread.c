@@ -74,9 +74,9 @@ void sim_cores_mask(uint64_t out[SIM_CORE_WORDS])
 
 void sim_threads_limit_spinning(char **argv)
 {
-    /* Measured on 2 threads: on idle cores within 5 % of waiting actively, which is up to 1.3
-     * times as fast as sleeping; on shared cores as fast as sleeping, and 10 times as fast as
-     * waiting actively. */
+    /* Measured on 2 threads: on idle cores within 5 % of long spinning, which is up to 1.3 times
+     * as fast as sleeping at once; on shared cores as fast as sleeping, and 10 times as fast as
+     * long spinning. */
     static const char iterations[] = "300";
     char path[PATH_MAX];
 

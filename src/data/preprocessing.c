@@ -151,18 +151,19 @@ static void warn_of_range(const sim_value_range *of_model, const sim_dataset *d)
         return;
     if (!(own->hi > own->lo))
         sim_log_warn("%s: the images have 8 bits per sample; of the training set, values "
-                     "%g to %g became black to white, so its brightness may differ",
+                     "%g to %g were scaled to 0 to 255, so its brightness may differ",
                      sim_dataset_path(d), of_model->lo, of_model->hi);
     else if (of_model->hi > of_model->lo)
-        sim_log_warn("%s: values %g to %g became black to white, but %g to %g in the "
+        sim_log_warn("%s: values %g to %g were scaled to 0 to 255, but %g to %g in the "
                      "training set, so its brightness differs; prepare it again with "
                      "--range %g:%g",
                      sim_dataset_path(d), own->lo, own->hi, of_model->lo, of_model->hi,
                      of_model->lo, of_model->hi);
     else
-        sim_log_warn("%s: values %g to %g became black to white; the training set had 8 "
-                     "bits per sample, so its brightness may differ",
-                     sim_dataset_path(d), own->lo, own->hi);
+        sim_log_warn(
+            "%s: values %g to %g were scaled to 0 to 255; the training set had 8 "
+            "bits per sample, so its brightness may differ",
+            sim_dataset_path(d), own->lo, own->hi);
 }
 
 sim_status sim_preprocessing_check(const sim_preprocessing *p, const sim_dataset *d)

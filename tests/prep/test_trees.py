@@ -355,7 +355,7 @@ def converted_again():
         assert result().classes == (names if used else None)
     with h5py.File("unique.h5", "w") as f:
         f["images"], f["labels"] = x, random.permutation(20)
-    prepare("unique.h5", said=["label of its own"])
+    prepare("unique.h5", said=["unique label", "--labels-key none"])
 
 
 def own_files():
