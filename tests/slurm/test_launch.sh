@@ -36,14 +36,15 @@ log_has twice "crash in step 2"
 expect_lines 1 "\bexit 1[0-9]+ .*slurm/README\.md" twice.log
 expect_lines 0 "crash in step 3" twice.log
 
-# a program that always exits with 75: two starts without a step, then 70
+# a program that always exits with 75: two starts without a step, then 70. One rank: of two that do
+# not end together, srun may kill the second, and the job step ends with 143.
 cat >idle.sh <<SH
 #!/usr/bin/env bash
 [ "\$1" != pretrain ] || exit 75
 exec "$simile" "\$@"
 SH
 chmod +x idle.sh
-SIMILE=$scratch/idle.sh submit idle "${pair[@]}" --
+SIMILE=$scratch/idle.sh submit idle --nodes=1 --ntasks=1 --
 idle=$id
 
 # the limit of requeues
