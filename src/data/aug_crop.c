@@ -81,8 +81,8 @@ static void crop_apply(const void *options, view *v)
     bool random = view_happens(v, o->p);
     box b = random ? draw_box(o, v) : centre_box(o, v->h, v->w);
 
-    view_resize(v, b, v->out_h, v->out_w,
-                o->interpolation == CROP_BICUBIC ? RESIZE_BICUBIC : RESIZE_BILINEAR);
+    view_resize_box(v, b,
+                    o->interpolation == CROP_BICUBIC ? RESIZE_BICUBIC : RESIZE_BILINEAR);
     for (size_t i = 0; i < v->h * v->w * v->c; i++)
         v->pixels[i] = view_clamp(v->pixels[i]);
 }

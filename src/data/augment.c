@@ -271,18 +271,19 @@ sim_status sim_augment_text(const sim_augment *a, int view_index, char **text)
 
 /* ---- a view ---- */
 
-/* Resizes the largest centred box of the view's aspect ratio, if no operation has resized. */
+/*
+ * Resizes to the least size that covers the view and crops the centre, if no operation has
+ * resized: Resize and CenterCrop of torchvision, sim_image_resize_short of `prepare --size`.
+ */
 static void resize_to_view(const sim_augment *a, view *v)
 {
+    size_t rh = 0, rw = 0;
+
     if (v->h == a->h && v->w == a->w)
         return;
-    double scale_h = (double)v->h / (double)a->h, scale_w = (double)v->w / (double)a->w;
-    double scale = scale_h < scale_w ? scale_h : scale_w;
-    size_t h = (size_t)((double)a->h * scale + 0.5),
-           w = (size_t)((double)a->w * scale + 0.5);
-    h = h > v->h ? v->h : h;
-    w = w > v->w ? v->w : w;
-    view_resize(v, (box){(v->h - h) / 2, (v->w - w) / 2, h, w}, a->h, a->w,
+    sim_resize_cover(v->h, v->w, a->h, a->w, &rh, &rw);
+    view_resize(v, (box){0, 0, v->h, v->w}, rh, rw,
+                (box){sim_centred(rh, a->h), sim_centred(rw, a->w), a->h, a->w},
                 RESIZE_BILINEAR);
 }
 

@@ -16,8 +16,8 @@
 enum { PHOTO_SIDE = 224, MAX_SIDE = 1 << 16 };
 
 /* Names of the operations in the text. A reader refuses others. */
-static const char resize_name[] = "bilinear, antialiased",
-                  crop_name[] = "largest centred box of the same aspect ratio";
+static const char resize_name[] = "shorter side, bilinear, antialiased",
+                  crop_name[] = "centre";
 
 sim_preprocessing sim_preprocessing_of(size_t size, const sim_dataset_info *about)
 {

@@ -33,23 +33,31 @@ typedef struct {
 } box;
 
 /*
- * Resizes a box of an image.
+ * Resizes a box of an image to rh x rw and computes a window of the result.
  *
  *   src   [..][sw][c]
- *   dst   [dh][dw][c]
- *   work  [sim_resize_work_floats(part.h, dh, dw, part.w, c)]
+ *   dst   [window.h][window.w][c]
+ *   work  [sim_resize_work_floats(part.h, window.h, window.w, part.w, c)]
  */
 typedef struct {
     const float *src;
     size_t sw, c;
     box part;
+    size_t rh, rw;
+    box window;
     float *dst;
-    size_t dh, dw;
     resize_filter filter;
     float *work;
 } resize;
+/* dh, dw: of the window, or of any smaller one. */
 size_t sim_resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c);
 void sim_resize_box(const resize *r);
+
+/* Size of an image of h x w after a resize to the least size that covers out_h x out_w. */
+void sim_resize_cover(size_t h, size_t w, size_t out_h, size_t out_w, size_t *rh,
+                      size_t *rw);
+/* First index of a centred range; like torchvision, halves are rounded to even. */
+size_t sim_centred(size_t whole, size_t part);
 
 /* ---- augmentation ---- */
 
@@ -81,24 +89,31 @@ typedef struct {
     double p;
 } probability;
 
-/* Replaces the view by a box of it, resized. */
-static inline void view_resize(view *v, box part, size_t h, size_t w,
+/* Replaces the view by a window of a box of it that is resized to rh x rw. */
+static inline void view_resize(view *v, box part, size_t rh, size_t rw, box window,
                                resize_filter filter)
 {
     sim_resize_box(&(resize){.src = v->pixels,
                              .sw = v->w,
                              .c = v->c,
                              .part = part,
+                             .rh = rh,
+                             .rw = rw,
+                             .window = window,
                              .dst = v->spare,
-                             .dh = h,
-                             .dw = w,
                              .filter = filter,
                              .work = v->work});
     float *swap = v->pixels;
     v->pixels = v->spare;
     v->spare = swap;
-    v->h = h;
-    v->w = w;
+    v->h = window.h;
+    v->w = window.w;
+}
+
+/* Replaces the view by a box of it, resized to the size of the output. */
+static inline void view_resize_box(view *v, box part, resize_filter filter)
+{
+    view_resize(v, part, v->out_h, v->out_w, (box){0, 0, v->out_h, v->out_w}, filter);
 }
 
 /* Draws whether an operation is applied: its first draw. */

@@ -70,24 +70,42 @@ static void sum_pixels(const float *in, size_t c, const float *weights, size_t n
 
 void sim_resize_box(const resize *r)
 {
-    const size_t h = r->part.h, c = r->c, dw = r->dw;
+    const size_t h = r->part.h, c = r->c, dw = r->window.w;
     float *narrow = r->work, *weights = r->work + h * dw * c; /* [h][dw][c] */
     size_t first = 0;
 
     for (size_t o = 0; o < dw; o++) {
-        size_t n = compute_weights(r->part.w, dw, o, r->filter, &first, weights);
+        size_t n = compute_weights(r->part.w, r->rw, r->window.x + o, r->filter, &first,
+                                   weights);
         for (size_t y = 0; y < h; y++)
             sum_pixels(r->src + ((r->part.y + y) * r->sw + r->part.x + first) * c, c,
                        weights, n, narrow + (y * dw + o) * c);
     }
-    for (size_t o = 0; o < r->dh; o++) {
-        size_t n = compute_weights(h, r->dh, o, r->filter, &first, weights);
+    for (size_t o = 0; o < r->window.h; o++) {
+        size_t n = compute_weights(h, r->rh, r->window.y + o, r->filter, &first, weights);
         float *out = r->dst + o * dw * c;
         memset(out, 0, dw * c * sizeof *out);
         for (size_t i = 0; i < n; i++)
             for (size_t k = 0; k < dw * c; k++)
                 out[k] += weights[i] * narrow[(first + i) * dw * c + k];
     }
+}
+
+void sim_resize_cover(size_t h, size_t w, size_t out_h, size_t out_w, size_t *rh,
+                      size_t *rw)
+{
+    *rh = out_h;
+    *rw = out_w;
+    if (h * out_w <= w * out_h)
+        *rw = (size_t)((double)out_h * (double)w / (double)h);
+    else
+        *rh = (size_t)((double)out_w * (double)h / (double)w);
+}
+
+size_t sim_centred(size_t whole, size_t part)
+{
+    size_t rest = whole - part;
+    return rest / 2 + (rest & rest / 2 & 1);
 }
 
 static uint8_t to_byte(float x)
@@ -99,11 +117,10 @@ static uint8_t to_byte(float x)
 sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image *out)
 {
     sim_status st = SIM_OK;
-    size_t h = image->h, w = image->w, c = image->c;
-    size_t dh = h <= w ? side : (size_t)((double)side * (double)h / (double)w);
-    size_t dw = h <= w ? (size_t)((double)side * (double)w / (double)h) : side;
+    size_t h = image->h, w = image->w, c = image->c, dh = 0, dw = 0;
     float *src = NULL, *dst = NULL, *work = NULL;
 
+    sim_resize_cover(h, w, side, side, &dh, &dw);
     SIM_CHECK(dh <= SIM_MAX_PIXELS / dw, SIM_E_DATA,
               "resizing %zu x %zu to %zu x %zu: more than %d pixels", w, h, dw, dh,
               SIM_MAX_PIXELS);
@@ -116,9 +133,10 @@ sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image
                              .sw = w,
                              .c = c,
                              .part = {0, 0, h, w},
+                             .rh = dh,
+                             .rw = dw,
+                             .window = {0, 0, dh, dw},
                              .dst = dst,
-                             .dh = dh,
-                             .dw = dw,
                              .filter = RESIZE_BILINEAR,
                              .work = work});
     SIM_TRY(sim_image_shape(out, dh, dw, c));
@@ -131,20 +149,13 @@ done:
     return st;
 }
 
-/* First index of a centred range; like torchvision, halves are rounded to even. */
-static size_t centred(size_t whole, size_t part)
-{
-    size_t rest = whole - part;
-    return rest / 2 + (rest & rest / 2 & 1);
-}
-
 sim_status sim_image_crop_centre(const sim_image *image, size_t side, sim_image *out)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(image->h >= side && image->w >= side, SIM_E_DATA,
               "an image of %zu x %zu is too small for a crop of %zu x %zu", image->w,
               image->h, side, side);
-    size_t y = centred(image->h, side), x = centred(image->w, side);
+    size_t y = sim_centred(image->h, side), x = sim_centred(image->w, side);
     SIM_TRY(sim_image_shape(out, side, side, image->c));
     for (size_t r = 0; r < side; r++)
         memcpy(out->pixels + r * side * image->c,

@@ -22,8 +22,8 @@ static const sim_dataset_info gray = {.n_images = 9,
                                       .range = {-5, 1.0 / 7}};
 
 #define OPERATIONS                                                                       \
-    "\"resize\": \"bilinear, antialiased\", \"crop\": "                                  \
-    "\"largest centred box of the same aspect ratio\", "
+    "\"resize\": \"shorter side, bilinear, antialiased\", \"crop\": "                    \
+    "\"centre\", "
 
 static void the_size_is_that_of_the_option_the_data_or_photos(void **state)
 {

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import torch
 import torchvision
+import torchvision.transforms.functional as F
 from PIL import Image
 
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
@@ -73,6 +74,13 @@ def expected(net, images):
         return net(torch.tensor(x.transpose(0, 3, 1, 2)).float()).numpy()
 
 
+def resized(images):
+    """The shorter side resized to 16, then the centre, as the evaluation of torchvision."""
+    x = torch.tensor(images.transpose(0, 3, 1, 2)).float()
+    x = F.center_crop(F.resize(x, 16, antialias=True), 16)
+    return x.numpy().transpose(0, 2, 3, 1)
+
+
 def check(what, got, want, bound=1e-4):
     error = np.abs(got - want).max() / np.abs(want).max()
     assert got.shape == want.shape and error <= bound, f"{what}: largest relative difference {error}"
@@ -98,9 +106,7 @@ def check_new_checkpoints():
     without_training_set = features("dark.h5", ranks=2)
     os.rename("kept.h5", "train.h5")
     check("two ranks, no training set", without_training_set, expected(net, dark))
-    # 24 x 32 becomes its centre 24 x 24, resized to 16 x 16; PIL rounds to integers between and after the two passes.
-    resized = np.stack([np.asarray(Image.fromarray(i[:, 4:28]).resize((16, 16), Image.BILINEAR)) for i in large])
-    check("larger images", features("large.h5"), expected(net, resized), 0.02)
+    check("larger images", features("large.h5"), expected(net, resized(large)))
     assert "gray.h5" in output("embed", "run", "--data", "gray.h5", "--out", "e.h5", code=65)
     # Accuracy during training is that of the command, and that of neighbours found here.
     got = json.loads([line for line in output("evaluate", "knn", "run", "--train", "train.h5", "--test", "dark.h5", "--k", "5",
@@ -118,6 +124,22 @@ def check_new_checkpoints():
     assert (stored["height"], stored["width"], stored["channels"]) == (16, 16, 3)
     assert stored["mean"] == mean.tolist() and stored["std"] == std.tolist()
     assert f"16 x 16 x 3, mean {mean[0]:.4f}" in output("inspect", "run")
+
+
+def check_photos():
+    """Photos that are resized by the program have the features of those that `prepare --size` resized."""
+    for i, (w, h) in enumerate(((40, 24), (24, 41), (16, 63), (20, 20))):
+        os.makedirs(f"photos/{i % 2}", exist_ok=True)
+        Image.fromarray(random.randint(0, 256, (h // 4, w // 4, 3)).astype("u1")).resize((w, h)).save(f"photos/{i % 2}/{i}.png")
+    simile("prepare", "photos", "--out", "photos.h5")
+    simile("prepare", "photos", "--size", "16", "--out", "small.h5")
+    names = h5py.File("photos.h5")["name"].asstr()[()]
+    photos = [np.asarray(Image.open(os.path.join("photos", n))) for n in names]
+    x = np.concatenate([resized(p[None]) for p in photos])
+    net = model(newest("run"))
+    check("photos", features("photos.h5"), expected(net, x))
+    # A few pixels are half-way between two integers, of which either is right.
+    check("photos that prepare resized", features("small.h5"), expected(net, np.rint(x)), 4e-3)
 
 
 def check_training_on():
@@ -163,6 +185,7 @@ def check_old_checkpoints():
 with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
     check_new_checkpoints()
+    check_photos()
     check_training_on()
     check_value_range()
     check_old_checkpoints()
