@@ -63,6 +63,11 @@ SIM_MUST_USE sim_status sim_config_finish_section(sim_config *c, const char *sec
 sim_status sim_config_error(const sim_config *c, const char *key, const char *fmt, ...)
     SIM_PRINTF(3, 4);
 
+/* Parses the value of one row into the owner's struct, for options of the command line; `name` is
+ * used in messages ("--k").  Errors: SIM_E_CONFIG. */
+SIM_MUST_USE sim_status sim_config_option(const sim_option *row, const char *name,
+                                          const char *text, void *options);
+
 /*
  * The resolved job: all keys with their values, sorted, as YAML that sim_config_read
  * accepts.  *yaml becomes the caller's.

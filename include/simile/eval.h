@@ -11,6 +11,7 @@
 #include "simile/comm.h"
 #include "simile/data.h"
 #include "simile/encoder.h"
+#include "simile/json.h"
 #include "simile/model.h"
 #include "simile/train.h"
 
@@ -56,17 +57,19 @@ size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads);
 /* The local range of n images. */
 sim_range sim_embed_local(sim_partition p, size_t n);
 
+/* Images of all ranks: the features of the local ones, the labels of all. */
+typedef struct {
+    size_t n;
+    const float *features; /* [local images of sim_embed_local][dim] */
+    const int32_t *labels; /* [n] classes, 0 to n_classes - 1 */
+} sim_labelled_features;
+
+/* ---- nearest neighbours ---- */
+
 typedef struct {
     int64_t k;          /* neighbours; at most the number of training images is used */
     double temperature; /* T in the weights exp(similarity / T) */
 } sim_knn_options;
-
-/* Images of the bank, or queries: local features, labels of all. */
-typedef struct {
-    size_t n;
-    const float *features; /* [local images][dim] */
-    const int32_t *labels; /* [n] */
-} sim_knn_set;
 
 typedef struct {
     double top1, top5; /* fractions of the test images */
@@ -83,17 +86,60 @@ typedef struct {
  * Source: Wu et al. 2018, arXiv 1805.01978.
  */
 SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *options,
-                                size_t dim, size_t n_classes, const sim_knn_set *train,
-                                const sim_knn_set *test, sim_knn_result *out);
+                                size_t dim, size_t n_classes,
+                                const sim_labelled_features *train,
+                                const sim_labelled_features *test, sim_knn_result *out);
 
 /* Bytes that sim_knn allocates on the rank, in addition to its operands. */
 size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
                      size_t n_train, size_t n_test);
 
+/* ---- linear classifier ---- */
+
+typedef struct {
+    double l2; /* 0: chosen on held-out training images */
+} sim_linear_options;
+
+/* Largest number of classes whose confusion matrix is counted. */
+enum { SIM_CONFUSION_CLASSES = 1000 };
+
+typedef struct {
+    double top1, top5;    /* fractions of the test images */
+    double l2, loss;      /* of the fit to all training images; loss: with the penalty */
+    double held_out_top1; /* at this l2; -1 if it was given, or nothing was held out */
+    int64_t n_train, n_test, dim, classes, iterations;
+    int64_t *images,
+        *correct;       /* [classes] test images, those classified correctly; owned */
+    int64_t *confusion; /* [true class][predicted class]; NULL for more classes; owned */
+} sim_linear_result;
+void sim_linear_result_clear(sim_linear_result *r);
+
+/*
+ * Fits a linear classifier W f + b to the features f of the training set, by minimizing
+ *   1/n sum_i CE(W f_i + b, y_i) + l2/2 |W|^2,
+ * and classifies the test set.  scikit-learn's LogisticRegression has the same minimum at
+ * C = 1 / (n l2).  Each value of a grid of l2 is fitted to four fifths of every class and the rest
+ * is classified; then all images are fitted at the best value.  Equal logits go to the lower class;
+ * classes without training images are never predicted.  The same bits on any number of ranks.
+ * Collective.
+ * Errors: SIM_E_DATA (training images of one class only, features that are not finite).
+ */
+SIM_MUST_USE sim_status sim_linear(const sim_comm *c, const sim_linear_options *options,
+                                   size_t dim, size_t n_classes,
+                                   const sim_labelled_features *train,
+                                   const sim_labelled_features *test,
+                                   sim_linear_result *out);
+/* Bytes that sim_linear allocates on this rank, in addition to its operands. */
+size_t sim_linear_bytes(const sim_comm *c, size_t dim, size_t n_classes, size_t n_train);
+
+/* ---- classes ---- */
+
 /* The labels of a test set in the class numbers of a training set. */
 typedef struct {
-    int32_t *labels;  /* [test images], owned */
-    size_t n_classes; /* of the training set, then those that only the test set has */
+    int32_t *labels; /* [test images], owned */
+    int32_t
+        *class_of_test; /* [classes of the test set] the same for its classes, owned */
+    size_t n_classes;   /* of the training set, then those that only the test set has */
 } sim_class_match;
 /*
  * Matches the classes of two data sets with labels: by name if both have names, otherwise by
@@ -104,14 +150,13 @@ typedef struct {
 SIM_MUST_USE sim_status sim_classes_match(const sim_dataset *train,
                                           const sim_dataset *test, sim_class_match *out);
 void sim_class_match_clear(sim_class_match *m);
+/* Name of class k < m->n_classes; of a class without a name the number, written to `number`. */
+enum { SIM_CLASS_NUMBER_BYTES = 24 };
+const char *sim_class_match_name(const sim_class_match *m, const sim_dataset *train,
+                                 const sim_dataset *test, size_t k,
+                                 char number[SIM_CLASS_NUMBER_BYTES]);
 
-/* Embeds both sets, which have labels, then calls sim_knn.  Collective. */
-SIM_MUST_USE sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
-                                   const sim_embedder *e, const sim_dataset *train,
-                                   const sim_dataset *test, const sim_class_match *match,
-                                   int loader_threads, sim_knn_result *out);
-
-/* ---- kNN during training ---- */
+/* ---- the table of evaluations ---- */
 
 /* Section `evaluate` of a job. */
 typedef struct {
@@ -119,6 +164,42 @@ typedef struct {
     sim_knn_options knn;
 } sim_evaluate_options;
 extern const sim_option_table sim_evaluate_table;
+
+/* An encoder, and two data sets with labels whose classes are matched.  Borrowed; equal on all
+ * ranks. */
+typedef struct {
+    const sim_embedder *embedder;
+    const sim_dataset *train, *test;
+    const sim_class_match *match;
+    int loader_threads;
+} sim_evaluation_inputs;
+
+/* A row of evaluations.def. */
+typedef struct {
+    const char *name;    /* of the command, and the protocol of its results */
+    const char *summary; /* for --help */
+    /* Options of the command; their struct fits in a sim_option_storage. */
+    sim_option_table options;
+    /* Replaces the defaults of the options by those of the run's job; NULL: there are none. */
+    void (*take_defaults)(const sim_evaluate_options *job, void *options);
+    /*
+     * Adds the result to an empty `result` and writes it as lines for a person to *text, which the
+     * caller frees.  Collective; the status is equal on all ranks.
+     */
+    sim_status (*run)(const sim_comm *c, const void *options,
+                      const sim_evaluation_inputs *in, sim_json *result, char **text);
+} sim_evaluation;
+
+size_t sim_evaluations_count(void);
+const sim_evaluation *sim_evaluations_at(size_t i);
+/* NULL if there is none of that name. */
+const sim_evaluation *sim_evaluations_find(const char *name);
+
+/* Embeds both sets, then calls sim_knn.  Collective. */
+SIM_MUST_USE sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
+                                   const sim_evaluation_inputs *in, sim_knn_result *out);
+
+/* ---- kNN during training ---- */
 
 /*
  * Opens the data sets for the kNN of the job; the caller closes those that were opened, also

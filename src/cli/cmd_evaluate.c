@@ -1,5 +1,5 @@
 /*
- * cmd_evaluate.c - `simile evaluate knn RUN --train A.h5 --test B.h5`: kNN accuracy.
+ * cmd_evaluate.c - `simile evaluate NAME RUN`: an evaluation of the table in module eval.
  */
 #include "cli.h"
 
@@ -13,56 +13,71 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_OWN_OPTIONS = 16 };
+
 /* What is not given is taken from the job of the checkpoint. */
 typedef struct {
-    const char *kind, *run, *train, *test;
-    sim_knn_options knn; /* 0: not given */
+    const sim_evaluation *evaluation;
+    const char *run, *train, *test;
+    const char
+        *own[MAX_OWN_OPTIONS]; /* values of the evaluation's options; NULL: not given */
     int loader_threads;
     bool json;
 } arguments;
 
-enum { KEY_TRAIN = 256, KEY_TEST, KEY_K, KEY_T, KEY_JSON, KEY_LOADERS };
+/* ---- the command line ---- */
 
-static const struct argp_option options[] = {
+enum { KEY_TRAIN = 256, KEY_TEST, KEY_JSON, KEY_LOADERS, KEY_OWN };
+
+static const struct argp_option common_options[] = {
     {"train", KEY_TRAIN, "A.h5", 0,
-     "labelled data set of the neighbours (default: data.train of the run's job)", 0},
+     "labelled training set (default: data.train of the run's job)", 0},
     {"test", KEY_TEST, "B.h5", 0,
      "labelled data set to classify (default: data.test of the run's job)", 0},
-    {"k", KEY_K, "N", 0,
-     "number of neighbours, at most the size of A.h5 (default: evaluate.k of the run's "
-     "job)",
-     0},
-    {"temperature", KEY_T, "T", 0,
-     "a neighbour votes with exp(cosine / T) (default: evaluate.temperature of the run's "
-     "job)",
-     0},
     {"loader-threads", KEY_LOADERS, "N", 0,
      "threads that read and decode images (default 1)", 0},
-    {"json", KEY_JSON, NULL, 0, "print one JSON object", 0},
-    {0}};
+    {"json", KEY_JSON, NULL, 0, "print one JSON object", 0}};
+enum { N_COMMON = sizeof common_options / sizeof common_options[0] };
+
+/* false: the key is not that of an option of the evaluation. */
+static bool parse_own_option(int key, char *arg, struct argp_state *state, arguments *a)
+{
+    sim_option_storage checked;
+    char name[64];
+
+    if (key < KEY_OWN || !a->evaluation ||
+        (size_t)(key - KEY_OWN) >= a->evaluation->options.n_rows)
+        return false;
+    const sim_option *row = &a->evaluation->options.rows[key - KEY_OWN];
+    (void)snprintf(name, sizeof name, "--%s", row->name);
+    if (sim_config_option(row, name, arg, &checked) != SIM_OK)
+        argp_error(state, "%s", sim_error_message());
+    a->own[key - KEY_OWN] = arg;
+    return true;
+}
+
+static void parse_word(arguments *a, char *arg, struct argp_state *state)
+{
+    if (a->evaluation && strcmp(arg, a->evaluation->name) == 0 && !a->run)
+        return; /* found by find_evaluation */
+    if (!a->evaluation)
+        argp_error(state, "\"%s\" is not an evaluation; see --help", arg);
+    if (a->run)
+        argp_error(state, "expected one run or checkpoint");
+    a->run = arg;
+}
 
 static error_t parse_evaluate_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
     char *end = NULL;
+
     switch (key) {
     case KEY_TRAIN:
         a->train = arg;
         return 0;
     case KEY_TEST:
         a->test = arg;
-        return 0;
-    case KEY_K:
-        a->knn.k = strtoll(arg, &end, 10);
-        if (end == arg || *end || a->knn.k < 1)
-            argp_error(state, "--k: \"%s\" is not a number >= 1", arg);
-        return 0;
-    case KEY_T:
-        a->knn.temperature = strtod(arg, &end);
-        if (end == arg || *end ||
-            !(a->knn.temperature >= 0.001 && a->knn.temperature <= 100))
-            argp_error(state, "--temperature: \"%s\" is not a number from 0.001 to 100",
-                       arg);
         return 0;
     case KEY_LOADERS:
         a->loader_threads = (int)strtol(arg, &end, 10);
@@ -74,30 +89,79 @@ static error_t parse_evaluate_option(int key, char *arg, struct argp_state *stat
         a->json = true;
         return 0;
     case ARGP_KEY_ARG:
-        if (!a->kind)
-            a->kind = arg;
-        else if (!a->run)
-            a->run = arg;
-        else
-            argp_error(state, "expected one run or checkpoint");
+        parse_word(a, arg, state);
         return 0;
     case ARGP_KEY_END:
-        if (!a->kind || strcmp(a->kind, "knn") != 0)
-            argp_error(state, "the first argument must be knn%s%s%s",
-                       a->kind ? ", not \"" : "", a->kind ? a->kind : "",
-                       a->kind ? "\"" : "");
+        if (!a->evaluation)
+            argp_error(state, "an evaluation is required; see --help");
         if (!a->run)
             argp_error(state, "a run or checkpoint is required");
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_own_option(key, arg, state, a) ? 0 : ARGP_ERR_UNKNOWN;
     }
 }
+
+/* The first word that names an evaluation, as its options are needed to parse the others. */
+static const sim_evaluation *find_evaluation(int argc, char **argv)
+{
+    const sim_evaluation *found = NULL;
+
+    for (int i = 1; i < argc && !found; i++)
+        found = sim_evaluations_find(argv[i]);
+    return found;
+}
+
+/* The common options, then those of the evaluation. */
+static void list_options(const sim_evaluation *e,
+                         struct argp_option list[N_COMMON + MAX_OWN_OPTIONS + 1])
+{
+    const size_t n_own = e ? e->options.n_rows : 0;
+
+    SIM_ASSERT(n_own <= MAX_OWN_OPTIONS);
+    memset(list, 0, (N_COMMON + n_own + 1) * sizeof *list);
+    memcpy(list, common_options, sizeof common_options);
+    for (size_t i = 0; i < n_own; i++)
+        list[N_COMMON + i] = (struct argp_option){.name = e->options.rows[i].name,
+                                                  .key = KEY_OWN + (int)i,
+                                                  .arg = "VALUE",
+                                                  .doc = e->options.rows[i].help,
+                                                  .group = 1};
+}
+
+/* The text of --help; the caller frees it. */
+static sim_status format_help(char **out)
+{
+    sim_status st = SIM_OK;
+    char names[1024] = "";
+
+    for (size_t i = 0; i < sim_evaluations_count(); i++) {
+        const sim_evaluation *e = sim_evaluations_at(i);
+        const size_t used = strlen(names);
+        (void)snprintf(names + used, sizeof names - used, "  %-10s %s\n", e->name,
+                       e->summary);
+    }
+    SIM_TRY(sim_text_format(
+        "cli/text", out,
+        "Measures the accuracy with which features of the backbone classify test images. "
+        "NAME is one of\n\n%s\n"
+        "The result is also stored as RUN/results/NAME-step-NNNNNNNNN.json.  Runs in "
+        "parallel under mpirun; the result is the same on any number of ranks.\v"
+        "`simile evaluate NAME --help` lists the options of an evaluation.\n"
+        "Examples:\n"
+        "  mpirun -np 2 simile evaluate knn runs/first\n"
+        "  simile evaluate linear runs/first --train train.h5 --test test.h5",
+        names));
+done:
+    return st;
+}
+
+/* ---- inputs ---- */
 
 typedef struct {
     sim_checkpoint *checkpoint;
     sim_job *job;
-    sim_knn_options knn;
+    sim_option_storage options; /* of the evaluation */
     sim_dataset *train, *test;
     sim_class_match match;
     sim_embedder embedder;
@@ -130,6 +194,27 @@ done:
     return st;
 }
 
+/* Defaults of the table, those of the job, then the command line. */
+static sim_status fill_options(const arguments *a, const sim_evaluate_options *of_job,
+                               sim_option_storage *out)
+{
+    sim_status st = SIM_OK;
+    const sim_evaluation *e = a->evaluation;
+
+    for (size_t i = 0; i < e->options.n_rows; i++)
+        if (e->options.rows[i].fallback)
+            SIM_TRY(sim_config_option(&e->options.rows[i], e->options.rows[i].name,
+                                      e->options.rows[i].fallback, out));
+    if (e->take_defaults)
+        e->take_defaults(of_job, out);
+    for (size_t i = 0; i < e->options.n_rows; i++)
+        if (a->own[i])
+            SIM_TRY(sim_config_option(&e->options.rows[i], e->options.rows[i].name,
+                                      a->own[i], out));
+done:
+    return st;
+}
+
 static sim_status read_job(const arguments *a, inputs *in)
 {
     sim_status st = SIM_OK;
@@ -139,9 +224,7 @@ static sim_status read_job(const arguments *a, inputs *in)
     SIM_TRY(sim_cli_job_of_checkpoint(sim_checkpoint_head_of(in->checkpoint)->config,
                                       sim_checkpoint_path(in->checkpoint), in->job,
                                       &evaluate));
-    in->knn.k = a->knn.k ? a->knn.k : evaluate.knn.k;
-    in->knn.temperature =
-        a->knn.temperature > 0 ? a->knn.temperature : evaluate.knn.temperature;
+    SIM_TRY(fill_options(a, &evaluate, &in->options));
     SIM_TRY(sim_kernels_pick(in->job->train.kernels));
 done:
     return st;
@@ -177,6 +260,8 @@ static void close_inputs(inputs *in)
     sim_free(in->job);
 }
 
+/* ---- the result ---- */
+
 static void describe_data(sim_json *j, const char *key, const sim_dataset *d)
 {
     sim_json *o = sim_json_object(j, key);
@@ -184,95 +269,86 @@ static void describe_data(sim_json *j, const char *key, const sim_dataset *d)
     sim_json_text(o, "fingerprint", sim_dataset_about(d)->fingerprint);
 }
 
-static void describe_result(sim_json *j, const inputs *in, const sim_knn_result *r)
-{
-    sim_json_text(j, "protocol", "knn");
-    sim_json_int(j, "k", r->k);
-    sim_json_real(j, "temperature", in->knn.temperature);
-    sim_json_real(j, "top1", r->top1);
-    sim_json_real(j, "top5", r->top5);
-    sim_json_int(j, "n_train", r->n_train);
-    sim_json_int(j, "n_test", r->n_test);
-    sim_json_int(j, "dim", r->dim);
-    sim_json_int(j, "classes", r->classes);
-    sim_json_int(j, "step", sim_checkpoint_head_of(in->checkpoint)->step);
-    sim_json_text(j, "checkpoint", sim_checkpoint_path(in->checkpoint));
-    describe_data(j, "train", in->train);
-    describe_data(j, "test", in->test);
-}
-
 static sim_status print_result(const sim_comm *c, const arguments *a, const inputs *in,
-                               const sim_knn_result *r, const sim_json *j)
+                               const char *text, const sim_json *j)
 {
     sim_status st = SIM_OK;
-    char *text = NULL;
+    char *line = NULL;
 
     if (a->json) {
         SIM_TRY(sim_cli_print_json(c, j, false));
         goto done;
     }
-    SIM_TRY(sim_text_format(
-        "cli/text", &text,
-        "kNN (k %lld, T %g) at step %lld: top-1 %.2f %%, top-5 %.2f %% of "
-        "%lld test images, %lld training images\n",
-        (long long)r->k, in->knn.temperature,
-        (long long)sim_checkpoint_head_of(in->checkpoint)->step, 100 * r->top1,
-        100 * r->top5, (long long)r->n_test, (long long)r->n_train));
-    SIM_TRY(sim_cli_print(c, text));
+    SIM_TRY(sim_text_format("cli/text", &line, "step %lld: %s",
+                            (long long)sim_checkpoint_head_of(in->checkpoint)->step,
+                            text));
+    SIM_TRY(sim_cli_print(c, line));
+done:
+    sim_free(line);
+    return st;
+}
+
+static sim_status run_and_report(const sim_comm *c, const arguments *a, const inputs *in,
+                                 sim_json *j)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+    const sim_evaluation_inputs data = {.embedder = &in->embedder,
+                                        .train = in->train,
+                                        .test = in->test,
+                                        .match = &in->match,
+                                        .loader_threads = a->loader_threads};
+
+    sim_json_text(j, "protocol", a->evaluation->name);
+    SIM_TRY(a->evaluation->run(c, &in->options, &data, j, &text));
+    sim_json_int(j, "step", sim_checkpoint_head_of(in->checkpoint)->step);
+    sim_json_text(j, "checkpoint", sim_checkpoint_path(in->checkpoint));
+    describe_data(j, "train", in->train);
+    describe_data(j, "test", in->test);
+    SIM_TRY(print_result(c, a, in, text, j));
+    if (c->rank == 0)
+        sim_cli_keep_result(in->checkpoint, a->evaluation->name, j);
 done:
     sim_free(text);
     return st;
 }
 
-static sim_status report_result(const sim_comm *c, const arguments *a, const inputs *in,
-                                const sim_knn_result *r)
+static sim_status run_evaluation(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
-    sim_json *j = NULL;
-
-    SIM_TRY(sim_json_create(&j));
-    describe_result(j, in, r);
-    SIM_TRY(print_result(c, a, in, r, j));
-    if (c->rank == 0)
-        sim_cli_keep_result(in->checkpoint, "knn", j);
-done:
-    sim_json_destroy(&j);
-    return st;
-}
-
-static sim_status run_knn(const sim_comm *c, void *ctx)
-{
-    sim_status st = SIM_OK;
-    arguments *a = ctx;
+    const arguments *a = ctx;
     inputs in = {0};
-    sim_knn_result result;
+    sim_json *result = NULL;
 
     SIM_TRY(sim_checkpoint_open(c, a->run, &in.checkpoint));
-    SIM_TRY(sim_comm_agree(c, open_inputs(a, &in)));
-    SIM_TRY(sim_knn_of(c, &in.knn, &in.embedder, in.train, in.test, &in.match,
-                       a->loader_threads, &result));
-    SIM_TRY(report_result(c, a, &in, &result));
+    st = open_inputs(a, &in);
+    if (st == SIM_OK)
+        st = sim_json_create(&result);
+    SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(run_and_report(c, a, &in, result));
 done:
+    sim_json_destroy(&result);
     close_inputs(&in);
     return st;
 }
 
 sim_status sim_command_evaluate(int argc, char **argv)
 {
-    static const struct argp argp = {
-        .options = options,
-        .parser = parse_evaluate_option,
-        .args_doc = "knn RUN_OR_CHECKPOINT [--train A.h5] [--test B.h5]",
-        .doc =
-            "Classifies test images by a weighted vote of their nearest training images "
-            "(cosine of backbone features).  The result is also stored as "
-            "RUN/results/knn-step-NNNNNNNNN.json.  Runs in parallel under mpirun; the "
-            "result is the same on any number of ranks.\v"
-            "Examples:\n"
-            "  mpirun -np 2 simile evaluate knn runs/first\n"
-            "  simile evaluate knn runs/first --train train.h5 --test test.h5 --k 20"};
-    arguments a = {.loader_threads = 1};
+    sim_status st = SIM_OK;
+    arguments a = {.evaluation = find_evaluation(argc, argv), .loader_threads = 1};
+    struct argp_option list[N_COMMON + MAX_OWN_OPTIONS + 1];
+    char *help = NULL;
+    struct argp argp = {.options = list,
+                        .parser = parse_evaluate_option,
+                        .args_doc =
+                            "NAME RUN_OR_CHECKPOINT [--train A.h5] [--test B.h5]"};
 
+    SIM_TRY(format_help(&help));
+    argp.doc = help;
+    list_options(a.evaluation, list);
     sim_cli_parse(&argp, argc, argv, &a);
-    return sim_cli_with_ranks(argc, argv, run_knn, &a);
+    st = sim_cli_with_ranks(argc, argv, run_evaluation, &a);
+done:
+    sim_free(help);
+    return st;
 }

@@ -331,3 +331,13 @@ sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_opti
 done:
     return st;
 }
+
+sim_status sim_config_option(const sim_option *row, const char *name, const char *text,
+                             void *options)
+{
+    return parse_value(&(value){.row = row,
+                                .key = name,
+                                .text = text,
+                                .where = "option",
+                                .to = (char *)options + row->offset});
+}

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NUMBER = 24 }; /* characters of a number as a name */
+enum { NUMBER = SIM_CLASS_NUMBER_BYTES };
 
 static bool has_names(const sim_dataset *d)
 {
@@ -163,27 +163,42 @@ sim_status sim_classes_match(const sim_dataset *train, const sim_dataset *test,
     sim_status st = SIM_OK;
     const int32_t *labels = sim_dataset_labels(test);
     size_t n = sim_dataset_about(test)->n_images;
-    int32_t *number = NULL;
     sim_class_match m = {0};
 
-    SIM_TRY(sim_alloc(&number, sim_dataset_about(test)->n_classes, "eval/classes"));
+    SIM_TRY(
+        sim_alloc(&m.class_of_test, sim_dataset_about(test)->n_classes, "eval/classes"));
     SIM_TRY(sim_alloc(&m.labels, n, "eval/classes"));
     if (match_by_name(train, test))
-        SIM_TRY(match_names(train, test, number, &m.n_classes));
+        SIM_TRY(match_names(train, test, m.class_of_test, &m.n_classes));
     else
-        match_numbers(train, test, number, &m.n_classes);
+        match_numbers(train, test, m.class_of_test, &m.n_classes);
     for (size_t i = 0; i < n; i++)
-        m.labels[i] = number[labels[i]];
+        m.labels[i] = m.class_of_test[labels[i]];
     SIM_TRY(warn_of_common_images(train, test));
     *out = m;
     m = (sim_class_match){0};
 done:
     sim_class_match_clear(&m);
-    sim_free(number);
     return st;
 }
 
 void sim_class_match_clear(sim_class_match *m)
 {
     SIM_FREE(m->labels);
+    SIM_FREE(m->class_of_test);
+}
+
+const char *sim_class_match_name(const sim_class_match *m, const sim_dataset *train,
+                                 const sim_dataset *test, size_t k,
+                                 char number[SIM_CLASS_NUMBER_BYTES])
+{
+    const char *name = NULL;
+
+    if (k < sim_dataset_about(train)->n_classes)
+        return name_of(train, k, number);
+    for (size_t own = 0; own < sim_dataset_about(test)->n_classes; own++)
+        if (m->class_of_test[own] == (int32_t)k)
+            name = name_of(test, own, number);
+    SIM_ASSERT(name);
+    return name;
 }

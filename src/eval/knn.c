@@ -5,7 +5,6 @@
  * Tiles of the bank are broadcast in global order; each rank keeps the k nearest neighbours of
  * its own queries.  Neighbours are ordered by similarity, then by bank index, so the result is
  * the same on any number of ranks.
- * Called by `simile evaluate knn` and by the kNN observer of training.
  * Wu et al. 2018, arXiv 1805.01978.
  */
 #include "simile/eval.h"
@@ -216,8 +215,8 @@ static void classify_query(size_t i, void *ctx)
 }
 
 sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim,
-                   size_t n_classes, const sim_knn_set *train, const sim_knn_set *test,
-                   sim_knn_result *out)
+                   size_t n_classes, const sim_labelled_features *train,
+                   const sim_labelled_features *test, sim_knn_result *out)
 {
     sim_status st = SIM_OK;
     knn q = knn_of_sizes(sim_comm_partition(c), options, dim, train->n, test->n);
@@ -246,25 +245,5 @@ sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim
                             .classes = (int64_t)n_classes};
 done:
     knn_destroy(&q);
-    return st;
-}
-
-sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
-                      const sim_embedder *e, const sim_dataset *train,
-                      const sim_dataset *test, const sim_class_match *match,
-                      int loader_threads, sim_knn_result *out)
-{
-    sim_status st = SIM_OK;
-    const sim_dataset_info *a = sim_dataset_about(train), *b = sim_dataset_about(test);
-    float *bank = NULL, *queries = NULL;
-
-    SIM_TRY(sim_embed(c, e, train, loader_threads, &bank, NULL));
-    SIM_TRY(sim_embed(c, e, test, loader_threads, &queries, NULL));
-    SIM_TRY(sim_knn(c, options, sim_net_dim(e->backbone), match->n_classes,
-                    &(sim_knn_set){a->n_images, bank, sim_dataset_labels(train)},
-                    &(sim_knn_set){b->n_images, queries, match->labels}, out));
-done:
-    sim_free(bank);
-    sim_free(queries);
     return st;
 }

@@ -219,8 +219,12 @@ static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *st
     if (!sim_train_epoch_ended(t, &epochs) || epochs % w->options.knn_every_epochs != 0)
         goto done;
     SIM_TRY(borrow_encoder(t, &e));
-    SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &e, sim_train_data(t), w->test,
-                       &w->match, w->loader_threads, &r));
+    const sim_evaluation_inputs in = {.embedder = &e,
+                                      .train = sim_train_data(t),
+                                      .test = w->test,
+                                      .match = &w->match,
+                                      .loader_threads = w->loader_threads};
+    SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &in, &r));
     SIM_TRY(publish_result(w, t, &r, epochs, sim_clock_s() - start, stream));
 done:
     return st;
