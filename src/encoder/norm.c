@@ -388,14 +388,14 @@ done:
 }
 
 const layer sim_layer_batchnorm = {.name = "batchnorm",
-                              .list_tensors = norm_list_tensors,
-                              .initialise = norm_initialise,
-                              .describe = norm_describe,
-                              .check = norm_check,
-                              .state_floats = state_floats,
-                              .workspace = norm_workspace,
-                              .forward = norm_forward,
-                              .recompute = norm_recompute,
-                              .plan = norm_plan,
-                              .backward = norm_backward,
-                              .sample = norm_sample};
+                                   .list_tensors = norm_list_tensors,
+                                   .initialise = norm_initialise,
+                                   .describe = norm_describe,
+                                   .check = norm_check,
+                                   .state_floats = state_floats,
+                                   .workspace = norm_workspace,
+                                   .forward = norm_forward,
+                                   .recompute = norm_recompute,
+                                   .plan = norm_plan,
+                                   .backward = norm_backward,
+                                   .sample = norm_sample};

@@ -346,7 +346,8 @@ static sim_status run_steps(sim_train_state *t)
     t->interval.start_step = t->collapse.healthy_step = t->progress.at.step;
     if (t->progress.at.step < t->progress.plan.total_steps)
         sim_feed_post(&t->feed, &t->progress.at, 0);
-    for (int buffer = 0; t->progress.at.step < t->progress.plan.total_steps; buffer ^= 1) {
+    for (int buffer = 0; t->progress.at.step < t->progress.plan.total_steps;
+         buffer ^= 1) {
         double start = sim_clock_s();
         sim_heartbeat_step(t->progress.at.step + 1);
         sim_heartbeat_phase("waiting for data");

@@ -141,8 +141,8 @@ void sim_step_run(sim_train_state *t, int buffer)
     int64_t step = t->progress.at.step + 1;
     sim_step_values s = {.lr = sim_schedule_rate(&t->progress)};
 
-    sim_defer_error(
-        d, sim_hash_trace_input(&t->trace, step, t->feed.x[buffer], t->feed.image_floats));
+    sim_defer_error(d, sim_hash_trace_input(&t->trace, step, t->feed.x[buffer],
+                                            t->feed.image_floats));
     sim_defer_error(d, copy_snapshot(&t->learner, false));
     compute_gradient(t, buffer, &s.report);
     sim_defer_error(d, sim_hash_trace_loss(&t->trace, step, s.report.loss));

@@ -126,21 +126,28 @@ static void only_misspellings_are_corrected(void **state)
         const char *choices, *text;
         int expected;
     } cases[] = {
-        {methods, "simcrl", 0},  {methods, "simclrr", 0}, {methods, "sup", 1},
+        {methods, "simcrl", 0},
+        {methods, "simclrr", 0},
+        {methods, "sup", 1},
         {methods, "moco", -1}, /* two choices are equally near */
-        {methods, "mocov11", 2}, {methods, "byol", -1},   {methods, "swav", -1},
-        {methods, "vicreg", -1}, {methods, "", -1},       {methods, "simsiam", -1},
+        {methods, "mocov11", 2},
+        {methods, "byol", -1},
+        {methods, "swav", -1},
+        {methods, "vicreg", -1},
+        {methods, "", -1},
+        {methods, "simsiam", -1},
         {"relu|silu", "gelu", -1}, /* another first letter */
-        {"p|size", "q", -1},       {"ops|rate", "opt", -1},
-        {"sgd|lars|adamw", "adam", 2}, {"sgd|lars|adamw", "lamb", -1},
+        {"p|size", "q", -1},
+        {"ops|rate", "opt", -1},
+        {"sgd|lars|adamw", "adam", 2},
+        {"sgd|lars|adamw", "lamb", -1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         if (sim_choices_suggest(cases[i].choices, cases[i].text) != cases[i].expected)
-            fail_msg("\"%s\" in %s: choice %d, expected %d", cases[i].text,
-                     cases[i].choices,
-                     sim_choices_suggest(cases[i].choices, cases[i].text),
-                     cases[i].expected);
+            fail_msg(
+                "\"%s\" in %s: choice %d, expected %d", cases[i].text, cases[i].choices,
+                sim_choices_suggest(cases[i].choices, cases[i].text), cases[i].expected);
 }
 
 static void json_that_is_dumped_and_parsed_is_unchanged(void **state)
