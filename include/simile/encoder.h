@@ -152,7 +152,7 @@ enum { SIM_LAYER_INPUT = -1, SIM_LAYER_NONE = -2 };
 
 /* A layer as sim_net_layer_at describes it. Its value per image is [h][w][c].
  *   conv, linear        y = weight * x
- *   norm                y = act(batch norm(x) + residual)
+ *   batchnorm           y = act(batch norm(x) + residual)
  *   act                 y = act(x + bias)
  *   max_pool, mean_pool over the kernel's window; over all pixels
  *   shift               image rows shifted down by one; the first becomes zero
@@ -164,8 +164,8 @@ typedef struct {
     size_t h, w, c;
     size_t kernel, stride, padding; /* conv, linear and max_pool; otherwise 0 */
     sim_activation activation;
-    double eps;                              /* norm; otherwise 0 */
-    const float *running_mean, *running_var; /* norm: [c]; otherwise NULL */
+    double eps;                              /* batchnorm; otherwise 0 */
+    const float *running_mean, *running_var; /* batchnorm: [c]; otherwise NULL */
     size_t n_tensors;    /* trainable; consecutive for sim_net_tensor_at, */
     size_t first_tensor; /* from this index; weight before bias */
 } sim_net_layer;

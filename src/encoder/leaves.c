@@ -14,13 +14,14 @@ leaf_shape sim_leaves_of(const sim_batchnorm_options *options, const sim_batch_s
     size_t group = (size_t)options->group;
     bool joint = options->views == SIM_BN_VIEWS_JOINT;
     leaf_shape out = {.blocks = s->blocks.hi - s->blocks.lo,
-                      .subs = group && group < s->slots ? s->slots / group : 1,
+                      .leaves_per_block =
+                          group && group < s->slots ? s->slots / group : 1,
                       .sets = joint ? 1 : s->views,
                       .pieces = joint ? s->views : 1,
                       .groups = group ? s->n_blocks * s->slots / group : 1,
-                      .whole = group == 0};
-    out.leaves = out.blocks * out.sets * out.subs;
-    out.leaves_per_group = s->n_blocks * out.subs / out.groups;
+                      .one_group = group == 0};
+    out.leaves = out.blocks * out.sets * out.leaves_per_block;
+    out.leaves_per_group = s->n_blocks * out.leaves_per_block / out.groups;
     return out;
 }
 

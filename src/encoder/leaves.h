@@ -11,13 +11,13 @@
 typedef struct {
     size_t blocks; /* on this rank */
     size_t
-        subs; /* leaves per block and set: more than one if groups are smaller than a block */
-    size_t sets;             /* independent statistics: one per view, or one (joint) */
-    size_t pieces;           /* per leaf: the number of views if joint, else 1 */
-    size_t leaves;           /* on this rank: [block][set][sub] */
-    size_t groups;           /* in the global batch */
+        leaves_per_block; /* per set; more than one if groups are smaller than a block */
+    size_t sets;          /* independent statistics: one per view, or one (joint) */
+    size_t pieces;        /* per leaf: the number of views if joint, else 1 */
+    size_t leaves;        /* on this rank: [block][set][leaf of the block] */
+    size_t groups;        /* in the global batch */
     size_t leaves_per_group; /* per set */
-    bool whole;              /* one group: the global batch */
+    bool one_group;          /* the global batch */
 } leaf_shape;
 
 leaf_shape sim_leaves_of(const sim_batchnorm_options *options,

@@ -2,8 +2,8 @@
  * norm.c - batch normalization over groups of the global batch, independent of the number of ranks.
  *
  * A leaf is min(block, group) slots of one view (joint: of all views).  Moments and sums of
- * leaves are in double; the reducer combines them over the group, on whichever ranks its
- * blocks are; all other work is local.  Ioffe and Szegedy 2015, arXiv 1502.03167.
+ * leaves are in double.  The reducer combines them over each group, whose blocks may be on
+ * several ranks; everything else is local.  Ioffe and Szegedy 2015, arXiv 1502.03167.
  */
 #include "build.h"
 #include "tape.h"
@@ -14,9 +14,10 @@
 
 static const double running_momentum = 0.1;
 
-/* Coefficients of a norm on this batch, [leaf][c] each; the tape holds them. */
+/* Coefficients of the forward pass, [leaf][c] each, saved for backward in the tape:
+ * y = act(x * scale + shift + residual). */
 typedef struct {
-    float *scale, *shift, *mean, *inverse;
+    float *scale, *shift, *mean, *invstd;
 } norm_state;
 
 static size_t state_floats(const node *n, size_t leaves)
@@ -33,18 +34,19 @@ static norm_state state_of(const sim_tape *t, int i)
 
 /* ---- the passes ---- */
 
-/* First rows of the leaves of node n; images are ordered [block][view][slot]. */
+/* The rows of each leaf of node n; images are ordered [block][view][slot].  The result borrows
+ * t->sums.start, which is overwritten. */
 static sim_norm_leaves leaves_of(sim_tape *t, const node *n)
 {
     const leaf_shape *s = &t->sums.shape;
-    size_t rows = t->shape.slots / s->subs * n->h * n->w, at = 0;
+    size_t rows = t->shape.slots / s->leaves_per_block * n->h * n->w, at = 0;
 
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t v = 0; v < s->sets; v++)
-            for (size_t j = 0; j < s->subs; j++)
+            for (size_t j = 0; j < s->leaves_per_block; j++)
                 for (size_t p = 0; p < s->pieces; p++)
                     t->sums.start[at++] =
-                        ((b * t->shape.views + v + p) * s->subs + j) * rows;
+                        ((b * t->shape.views + v + p) * s->leaves_per_block + j) * rows;
     return (sim_norm_leaves){.n_leaves = s->leaves,
                              .n_pieces = s->pieces,
                              .rows = rows,
@@ -52,15 +54,15 @@ static sim_norm_leaves leaves_of(sim_tape *t, const node *n)
                              .start = t->sums.start};
 }
 
-/* The leaf of (block, set, sub). */
+/* Index of leaf j of a block and set. */
 static size_t leaf_at(const leaf_shape *s, size_t b, size_t set, size_t j)
 {
-    return (b * s->sets + set) * s->subs + j;
+    return (b * s->sets + set) * s->leaves_per_block + j;
 }
 
 /*
- * Reduces sums [leaf][2][c] over the groups into groups [group][2][set][c].  The reducer
- * takes one vector [2][set][c] per (block, sub), so that one call serves all views.
+ * Reduces sums [leaf][2][c] over each group into groups [group][2][set][c].  The leaves of all
+ * sets form one vector [2][set][c], so that all views share one exchange.
  */
 static void reduce_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
 {
@@ -68,15 +70,17 @@ static void reduce_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
     const leaf_shape *s = &r->shape;
 
     for (size_t b = 0; b < s->blocks; b++)
-        for (size_t j = 0; j < s->subs; j++)
+        for (size_t j = 0; j < s->leaves_per_block; j++)
             for (size_t set = 0; set < s->sets; set++)
-                for (size_t half = 0; half < 2; half++)
-                    memcpy(r->to_reduce +
-                               (((b * s->subs + j) * 2 + half) * s->sets + set) * c,
-                           r->sums + (leaf_at(s, b, set, j) * 2 + half) * c,
-                           c * sizeof *r->to_reduce);
-    t->reducer.reduce(t->reducer.ctx, t->shape.n_blocks, s->subs,
-                      s->whole ? 0 : s->leaves_per_group, 2 * s->sets * c, merge,
+                for (size_t half = 0; half < 2; half++) {
+                    size_t to =
+                        ((b * s->leaves_per_block + j) * 2 + half) * s->sets + set;
+                    size_t from = leaf_at(s, b, set, j) * 2 + half;
+                    memcpy(r->to_reduce + to * c, r->sums + from * c,
+                           c * sizeof *r->sums);
+                }
+    t->reducer.reduce(t->reducer.ctx, t->shape.n_blocks, s->leaves_per_block,
+                      s->one_group ? 0 : s->leaves_per_group, 2 * s->sets * c, merge,
                       r->to_reduce, r->groups);
 }
 
@@ -84,7 +88,7 @@ static void reduce_leaves(sim_tape *t, size_t c, sim_merge_fn *merge)
 static size_t group_of(const sim_tape *t, size_t b, size_t j)
 {
     const leaf_shape *s = &t->sums.shape;
-    return ((t->shape.blocks.lo + b) * s->subs + j) / s->leaves_per_group;
+    return ((t->shape.blocks.lo + b) * s->leaves_per_block + j) / s->leaves_per_group;
 }
 
 static const double *group_moment(const sim_tape *t, size_t group, size_t moment,
@@ -93,6 +97,8 @@ static const double *group_moment(const sim_tape *t, size_t group, size_t moment
     return t->sums.groups + ((group * 2 + moment) * t->sums.shape.sets + set) * c;
 }
 
+/* The update of torch.nn.BatchNorm2d, with means over the groups.  samples: per channel and
+ * group. */
 static void update_running(sim_tape *t, node *n, double samples)
 {
     float *mean = t->net->running + n->running, *variance = mean + n->c;
@@ -115,17 +121,17 @@ static void update_running(sim_tape *t, node *n, double samples)
     }
 }
 
-/* Scale, shift, mean and inverse deviation of a leaf from the mean and the variance sum / divide. */
-static void set_leaf(const sim_tape *t, const node *n, const norm_state *s, size_t leaf,
-                     const double *mean, const double *sum, double divide)
+/* Coefficients of a leaf from its group's mean and variance, which is v / divisor. */
+static void set_forward(const sim_tape *t, const node *n, const norm_state *s,
+                        size_t leaf, const double *mean, const double *v, double divisor)
 {
     const float *gamma = n->affine ? t->net->weights + n->weight : NULL;
     const float *beta = n->affine ? t->net->weights + n->bias : NULL;
     for (size_t i = 0; i < n->c; i++) {
         size_t at = leaf * n->c + i;
-        double inverse = 1 / sqrt(sum[i] / divide + BN_EPSILON);
-        double scale = (gamma ? (double)gamma[i] : 1) * inverse;
-        s->inverse[at] = (float)inverse;
+        double invstd = 1 / sqrt(v[i] / divisor + BN_EPSILON);
+        double scale = (gamma ? (double)gamma[i] : 1) * invstd;
+        s->invstd[at] = (float)invstd;
         s->mean[at] = (float)mean[i];
         s->scale[at] = (float)scale;
         s->shift[at] = (float)((beta ? (double)beta[i] : 0) - mean[i] * scale);
@@ -139,8 +145,8 @@ static double samples_of(const sim_tape *t, const sim_norm_leaves *leaves)
            (double)(leaves->rows * leaves->n_pieces);
 }
 
-static void batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
-                             const float *x)
+static void use_batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
+                                 const float *x)
 {
     node *n = &t->net->nodes[i];
     const leaf_shape *s = &t->sums.shape;
@@ -150,16 +156,16 @@ static void batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
     reduce_leaves(t, n->c, sim_merge_moments);
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t set = 0; set < s->sets; set++)
-            for (size_t j = 0; j < s->subs; j++) {
+            for (size_t j = 0; j < s->leaves_per_block; j++) {
                 size_t g = group_of(t, b, j);
-                set_leaf(t, n, &state, leaf_at(s, b, set, j),
-                         group_moment(t, g, 0, set, n->c),
-                         group_moment(t, g, 1, set, n->c), (double)s->leaves_per_group);
+                set_forward(
+                    t, n, &state, leaf_at(s, b, set, j), group_moment(t, g, 0, set, n->c),
+                    group_moment(t, g, 1, set, n->c), (double)s->leaves_per_group);
             }
     update_running(t, n, samples_of(t, leaves));
 }
 
-static void running_statistics(sim_tape *t, int i)
+static void use_running_statistics(sim_tape *t, int i)
 {
     const node *n = &t->net->nodes[i];
     const float *mean = t->net->running + n->running;
@@ -169,7 +175,7 @@ static void running_statistics(sim_tape *t, int i)
     for (size_t c = 0; c < 2 * n->c; c++)
         sums[c] = (double)mean[c];
     for (size_t leaf = 0; leaf < t->sums.shape.leaves; leaf++)
-        set_leaf(t, n, &state, leaf, sums, sums + n->c, 1);
+        set_forward(t, n, &state, leaf, sums, sums + n->c, 1);
 }
 
 static void apply_norm(sim_tape *t, int i, const float *x, const float *residual,
@@ -187,9 +193,9 @@ static void norm_forward(sim_tape *t, int i, const float *x, const float *residu
     sim_norm_leaves leaves = leaves_of(t, &t->net->nodes[i]);
 
     if (t->evaluation)
-        running_statistics(t, i);
+        use_running_statistics(t, i);
     else
-        batch_statistics(t, i, &leaves, x);
+        use_batch_statistics(t, i, &leaves, x);
     apply_norm(t, i, x, residual, y);
 }
 
@@ -199,7 +205,7 @@ static void norm_recompute(sim_tape *t, int i, const float *x, float *y)
     apply_norm(t, i, x, NULL, y);
 }
 
-/* Gradients of gamma and beta: a block's leaves in double, then the tree over blocks. */
+/* Gradients of gamma and beta: the leaves of a block are added in double, blocks by the tree. */
 static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_stride)
 {
     const node *n = &t->net->nodes[i];
@@ -212,9 +218,9 @@ static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_strid
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t leaf = leaf_at(s, b, 0, 0); leaf < leaf_at(s, b + 1, 0, 0); leaf++) {
             const double *sum = t->sums.sums + leaf * 2 * c;
-            const float *inverse = state.inverse + leaf * c;
+            const float *invstd = state.invstd + leaf * c;
             for (size_t k = 0; k < c; k++) {
-                of_block[b * 2 * c + k] += sum[c + k] * (double)inverse[k];
+                of_block[b * 2 * c + k] += sum[c + k] * (double)invstd[k];
                 of_block[b * 2 * c + c + k] += sum[k];
             }
         }
@@ -224,28 +230,29 @@ static void weight_gradients(sim_tape *t, int i, float *grads, size_t node_strid
                           node_stride);
 }
 
-/* The coefficients of a leaf in dx = a g + b x + d, which is
- * gamma / sigma (g - mean(g) - xhat mean(g xhat)). */
+/* Coefficients of a leaf in dx = a g + b x + d, which is
+ * gamma / sigma (g - mean(g) - xhat mean(g xhat)) with xhat = (x - mean) / sigma.
+ *   sum_g, sum_gx  [c] over the group: of g, and of g (x - mean) */
 static void set_backward(sim_tape *t, int i, size_t leaf, const double *sum_g,
                          const double *sum_gx, double samples)
 {
     const node *n = &t->net->nodes[i];
     const norm_state s = state_of(t, i);
-    size_t all = t->sums.shape.leaves * n->c;
-    float *to = t->sums.coefficients;
+    size_t floats = t->sums.shape.leaves * n->c; /* of one coefficient */
+    float *a = t->sums.coefficients, *b = a + floats, *d = b + floats;
 
     for (size_t c = 0; c < n->c; c++) {
         size_t at = leaf * n->c + c;
-        double a = (double)s.scale[at], inverse = (double)s.inverse[at];
-        double b = -a * inverse * inverse * sum_gx[c] / samples;
-        to[at] = (float)a;
-        to[all + at] = (float)b;
-        to[2 * all + at] = (float)(-a * sum_g[c] / samples - b * (double)s.mean[at]);
+        double scale = (double)s.scale[at], invstd = (double)s.invstd[at];
+        double of_x = -scale * invstd * invstd * sum_gx[c] / samples;
+        a[at] = (float)scale;
+        b[at] = (float)of_x;
+        d[at] = (float)(-scale * sum_g[c] / samples - of_x * (double)s.mean[at]);
     }
 }
 
-/* Reduces the leaves' sums over the groups and sets the coefficients of dx. */
-static void group_sums(sim_tape *t, int i, double samples)
+/* Reduces the sums of the leaves over their groups and sets the coefficients of dx. */
+static void reduce_gradient_sums(sim_tape *t, int i, double samples)
 {
     const leaf_shape *s = &t->sums.shape;
     size_t c = t->net->nodes[i].c;
@@ -253,7 +260,7 @@ static void group_sums(sim_tape *t, int i, double samples)
     reduce_leaves(t, c, sim_merge_sum);
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t set = 0; set < s->sets; set++)
-            for (size_t j = 0; j < s->subs; j++) {
+            for (size_t j = 0; j < s->leaves_per_block; j++) {
                 size_t g = group_of(t, b, j);
                 set_backward(t, i, leaf_at(s, b, set, j), group_moment(t, g, 0, set, c),
                              group_moment(t, g, 1, set, c), samples);
@@ -267,24 +274,25 @@ static void norm_backward(sim_tape *t, const backward_step *step, float *grads,
     const node *n = &t->net->nodes[i];
     const sim_norm_leaves leaves = leaves_of(t, n);
     const norm_state s = state_of(t, i);
-    const float *x = sim_tape_read_at(t, step->x), *a = t->sums.coefficients;
+    const float *x = sim_tape_read_at(t, step->x);
     float *g = sim_tape_write_at(t, step->g), *dx = sim_tape_write_at(t, step->dx);
-    size_t all = t->sums.shape.leaves * n->c, floats = t->n_images * node_floats(n);
+    size_t floats = t->sums.shape.leaves * n->c, values = t->n_images * node_floats(n);
+    const float *a = t->sums.coefficients, *b = a + floats, *d = b + floats;
 
     sim_norm_backward_sums(&leaves, x, s.scale, s.shift, s.mean,
                            sim_tape_read_at(t, step->residual), n->act,
                            sim_tape_read_at(t, step->dy), g, t->sums.sums);
-    group_sums(t, i, samples_of(t, &leaves));
+    reduce_gradient_sums(t, i, samples_of(t, &leaves));
     if (n->affine)
         weight_gradients(t, i, grads, node_stride);
-    sim_norm_backward(&leaves, x, g, a, a + all, a + 2 * all, dx);
+    sim_norm_backward(&leaves, x, g, a, b, d, dx);
     if (step->add_g != AT_NONE)
-        sim_add(floats, g, sim_tape_write_at(t, step->add_g));
+        sim_add(values, g, sim_tape_write_at(t, step->add_g));
     if (step->sum != AT_NONE)
-        sim_add(floats, dx, sim_tape_write_at(t, step->sum));
+        sim_add(values, dx, sim_tape_write_at(t, step->sum));
 }
 
-/* ---- the row ---- */
+/* ---- the row of layers.def ---- */
 
 sim_status sim_net_add_norm(sim_net *net, const char *name, int in, int residual,
                             sim_activation act, bool affine, int *out)
@@ -347,7 +355,8 @@ static void norm_workspace(const node *n, const sim_batch_shape *s,
     const leaf_shape shape = sim_leaves_of(options, s);
     const sim_norm_leaves leaves = {.n_leaves = shape.leaves,
                                     .n_pieces = shape.pieces,
-                                    .rows = s->slots / shape.subs * n->h * n->w,
+                                    .rows =
+                                        s->slots / shape.leaves_per_block * n->h * n->w,
                                     .c = n->c};
     if (passes != PASS_EVALUATE)
         sim_norm_workspace(&leaves, size);
