@@ -132,7 +132,7 @@ double sim_contrast_sum_z_dot_dz(sim_contrast *e)
     return sim_leaf_sum(&e->sums, e->z_dot_dz, sizeof *e->z_dot_dz);
 }
 
-void sim_contrast_geometry(sim_contrast *e, double *embedding_std, double *pairs)
+void sim_contrast_statistics(sim_contrast *e, double *embedding_std, double *pairs)
 {
     const double *sums = e->sums.values;
     size_t d = e->shape.d;

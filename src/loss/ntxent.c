@@ -2,16 +2,17 @@
  * ntxent.c - NT-Xent, DCL, DCLW and SupCon over the global batch.
  *
  * In: unit rows of this rank. Out: the loss and the gradient of the global mean.
- * L_i = -(mean over positives p of s_ip) / T + log sum_{j in D(i)} exp(s_ij / T); D(i) is
- * all but i, and when decoupled all but i and its positives; the positives' part is weighted
- * by w_i (DCLW), or -log sum_p exp(s_ip / T) (inside). With P_ij = exp(s_ij / T - lse_i) for
- * j in D(i), else 0, and the positive weight a_ij = w_i / |P(i)| or its share of the
- * positives' sum, dz_i = sum_j (P_ij + P_ji - a_ij - a_ji) z_j / (T rows). Positives are
- * mutual and share their number: all anchors of a label have the same group.
+ * L_i = -(mean over positives p of s_ip) / T + lse_i, lse_i = log sum_{j in D(i)} exp(s_ij / T).
+ * D(i) is all rows but i; if decoupled, all rows but i and its positives. The first term is
+ * multiplied by w_i (DCLW) or is -log sum_p exp(s_ip / T) (`inside`).
+ * Gradient, with R rows: dz_i = sum_j (P_ij + P_ji - a_ij - a_ji) z_j / (T R), where
+ * P_ij = exp(s_ij / T - lse_i) for j in D(i), else 0, and for each positive j the weight a_ij is
+ * w_i / |P(i)| or, if inside, the softmax of s_ij / T over the positives of i. If j is a positive
+ * of i, i is one of j, and both have equally many.
  *
- * Similarities are quadratic in z and divided by T, so by Euler's relation the gradient with
- * respect to log T is -1/2 sum_i z_i . dz_i, where dz is the part through the logits; the
- * part through DCLW's weights, which do not depend on T, is subtracted.
+ * The logits s_ij / T are quadratic in z, so by Euler's theorem on homogeneous functions the
+ * gradient with respect to log T is -1/2 sum_i z_i . dz_i, where dz is the part through the logits.
+ * The part through DCLW's weights, which do not depend on T, is subtracted.
  * Chen et al. 2020, arXiv 2002.05709, equation 1; Yeh et al. 2022, arXiv 2110.06848; Khosla
  * et al. 2020, arXiv 2004.11362.
  */
@@ -27,18 +28,16 @@ typedef struct {
     sim_contrast *e;
     const sim_ntxent_options *options;
     float inverse; /* 1 / T */
-    bool fixed;    /* the shift is 1 / T for every row */
+    bool fixed;    /* sim_tile_shift_is_fixed */
     float *dz;     /* [views][local][d] */
 } ntxent;
 
-/* The factor of the options; 0 means 1. */
 static double loss_factor(const sim_ntxent_options *o)
 {
     return o->factor > 0 ? o->factor : 1;
 }
 
-/* The factor that turns the weighted sum of rows of an anchor into its gradient:
- * factor / (T R), with R = views n rows. */
+/* Scale of the gradients: factor / (T R). */
 static double gradient_scale(const sim_contrast *e, const sim_ntxent_options *o)
 {
     return loss_factor(o) / (o->temperature * (double)(e->shape.views * e->shape.n));
@@ -50,7 +49,7 @@ typedef struct {
     size_t view, lo, n; /* columns [lo, lo + n) of a view */
 } column_tile;
 
-/* A row tile against all columns, which are the rows of all views. */
+/* A row tile against the rows of all views. */
 static tile_loop loop_over_columns(const sim_contrast *e, row_tile r)
 {
     const sim_rows_shape *s = &e->shape;
@@ -62,8 +61,8 @@ static tile_loop loop_over_columns(const sim_contrast *e, row_tile r)
                        .columns = e->z};
 }
 
-/* The column of row i's own slot in the tile; false when it is not there. */
-static bool own_column(column_tile c, size_t i, size_t *at)
+/* Finds the column of slot i in the tile; false if the tile does not contain it. */
+static bool find_column(column_tile c, size_t i, size_t *at)
 {
     *at = i - c.lo;
     return i >= c.lo && i < c.lo + c.n;
@@ -71,25 +70,25 @@ static bool own_column(column_tile c, size_t i, size_t *at)
 
 /* ---- first pass: log-sum-exp, loss ---- */
 
-/* Running state of a row over the column tiles: positives are kept separate from
- * negatives, so that no precision is lost when one of them dominates the sum. */
+/* Running state of a row over the column tiles. Positives are kept separate from negatives,
+ * so that no precision is lost when one of them dominates the sum. */
 typedef struct {
     running_sum negatives;
-    double *positives;            /* similarities, by view: few, summed in double */
-    running_sum same;             /* of the positives, if labels define them */
-    size_t count;                 /* positives */
-    double positive;              /* sum of their similarities */
-    float min_positive, negative; /* min positive, largest negative */
+    double *positives;    /* without labels: [n_positives] similarities */
+    running_sum of_label; /* with labels: over the positives */
+    size_t n_positives;
+    double positive_sum;              /* of their similarities */
+    float min_positive, max_negative; /* similarities */
 } row_state;
 
 static row_state begin_row(const ntxent *q, size_t row)
 {
     const running_sum none = sim_running_begin(q->fixed, q->inverse);
     return (row_state){.negatives = none,
-                       .same = none,
+                       .of_label = none,
                        .positives = q->e->positives + row * (q->e->shape.views - 1),
                        .min_positive = INFINITY,
-                       .negative = -INFINITY};
+                       .max_negative = -INFINITY};
 }
 
 /* Adds n similarities, -INFINITY where masked; returns the largest. */
@@ -101,51 +100,53 @@ static float ntxent_add_row(const ntxent *q, running_sum *r, size_t n, const flo
     return max;
 }
 
-/* The similarity of two rows in double, because the weight of a positive is a difference of probabilities that may
- * both be close to 1. */
+/* The similarity of two rows in double, because the weight of a positive is a difference of
+ * probabilities that may both be close to 1. */
 static double ntxent_similarity(const sim_contrast *e, size_t row, size_t column)
 {
     return sim_dot(e->shape.d, e->z + row * e->shape.d, e->z + column * e->shape.d);
 }
 
-/* Masks the anchor, or records its positive and masks it. */
+/* Without labels: masks the column of the anchor's slot, which is the anchor itself or a positive;
+ * records the positive. */
 static void split_slot(const sim_contrast *e, size_t view, size_t i, column_tile c,
                        float *s, row_state *r)
 {
     size_t at = 0, n = e->shape.n;
 
-    if (!own_column(c, i, &at))
+    if (!find_column(c, i, &at))
         return;
     if (c.view != view) {
-        double exact = ntxent_similarity(e, view * n + i, c.view * n + i);
-        r->positives[r->count++] = exact;
-        r->positive += exact;
+        double similarity = ntxent_similarity(e, view * n + i, c.view * n + i);
+        r->positives[r->n_positives++] = similarity;
+        r->positive_sum += similarity;
         r->min_positive = s[at] < r->min_positive ? s[at] : r->min_positive;
     }
     s[at] = -INFINITY;
 }
 
-/* Masks all columns of the anchor's label; records them as positives, except the anchor. */
+/* With labels: masks all columns of the anchor's label; records them as positives, except the
+ * anchor. */
 static void split_label(const ntxent *q, size_t view, size_t i, column_tile c, float *s,
                         row_state *r)
 {
     const int32_t *labels = q->options->labels + c.lo, label = q->options->labels[i];
-    float same[COLUMN_TILE];
-    size_t at = 0, count = sim_label_count(c.n, labels, label);
+    float same[COLUMN_TILE]; /* the similarities of these columns, else -INFINITY */
+    size_t at = 0, n_same = sim_label_count(c.n, labels, label);
 
-    if (count == 0)
+    if (n_same == 0)
         return;
     sim_label_split(c.n, labels, label, s, same);
-    if (own_column(c, i, &at) && c.view == view) {
+    if (find_column(c, i, &at) && c.view == view) {
         same[at] = -INFINITY;
-        count--;
+        n_same--;
     }
-    r->count += count;
-    sim_label_sum(c.n, same, &r->positive, &r->min_positive);
-    (void)ntxent_add_row(q, &r->same, c.n, same);
+    r->n_positives += n_same;
+    sim_label_sum(c.n, same, &r->positive_sum, &r->min_positive);
+    (void)ntxent_add_row(q, &r->of_label, c.n, same);
 }
 
-/* One row of a tile; s is changed. */
+/* Adds one row of a tile; s is overwritten. */
 static void ntxent_accumulate_row(const ntxent *q, size_t view, size_t i, column_tile c,
                                   float *s, row_state *r)
 {
@@ -154,25 +155,25 @@ static void ntxent_accumulate_row(const ntxent *q, size_t view, size_t i, column
     else
         split_slot(q->e, view, i, c, s, r);
     float max = ntxent_add_row(q, &r->negatives, c.n, s);
-    r->negative = max > r->negative ? max : r->negative;
+    r->max_negative = max > r->max_negative ? max : r->max_negative;
 }
 
-/* Sum over positives of exp(s / T - shift) with the shift of the negatives. With labels, if the
- * shift of the positives is larger, the negatives are first rescaled to it. */
+/* Sum over positives of exp(s / T - shift), where shift is that of r->negatives. With labels, if
+ * the shift of the positives is larger, r->negatives is first rescaled to it. */
 static double sum_positives(const ntxent *q, row_state *r)
 {
     running_sum *negatives = &r->negatives;
     double sum = 0;
 
     if (q->options->labels) {
-        double rise = r->same.shift - negatives->shift;
-        if (!(rise > 0))
-            return r->same.sum * sim_exp_double(rise);
-        negatives->sum *= sim_exp_double(-rise);
-        negatives->shift = r->same.shift;
-        return r->same.sum;
+        double difference = r->of_label.shift - negatives->shift;
+        if (!(difference > 0))
+            return r->of_label.sum * sim_exp_double(difference);
+        negatives->sum *= sim_exp_double(-difference);
+        negatives->shift = r->of_label.shift;
+        return r->of_label.sum;
     }
-    for (size_t p = 0; p < r->count; p++)
+    for (size_t p = 0; p < r->n_positives; p++)
         sum +=
             sim_exp_double(r->positives[p] / q->options->temperature - negatives->shift);
     return sum;
@@ -181,21 +182,22 @@ static double sum_positives(const ntxent *q, row_state *r)
 static void ntxent_record_row(const ntxent *q, row_state *r, row_record *out)
 {
     const sim_ntxent_options *o = q->options;
-    double positives = sum_positives(q, r), n = (double)r->count;
+    double positives = sum_positives(q, r), n = (double)r->n_positives;
     double total = r->negatives.sum + (o->decoupled ? 0 : positives);
 
-    *out = (row_record){.count = n, .positive = r->positive, .lse = (double)INFINITY};
-    if (r->count == 0 || !(total > 0))
+    *out = (row_record){
+        .n_positives = n, .positive_sum = r->positive_sum, .lse = (double)INFINITY};
+    if (r->n_positives == 0 || !(total > 0))
         return; /* no positive, or decoupled and no negative: the loss is 0 */
     out->lse = r->negatives.shift + sim_ln(total);
-    out->correct = r->min_positive > r->negative ? 1 : 0;
-    out->negative = r->negatives.sum / total;
-    if (o->inside && r->count > 1) {
+    out->correct = r->min_positive > r->max_negative ? 1 : 0;
+    out->negative_share = r->negatives.sum / total;
+    if (o->inside && r->n_positives > 1) {
         out->positives_lse = r->negatives.shift + sim_ln(positives);
         out->loss = out->lse - out->positives_lse;
     } else {
         out->positive_weight = 1 / n;
-        out->loss = out->lse - r->positive / n / o->temperature;
+        out->loss = out->lse - r->positive_sum / n / o->temperature;
     }
 }
 
@@ -218,11 +220,11 @@ static void ntxent_first_row(void *ctx, size_t i, size_t view, sim_range columns
     ntxent_accumulate_row(t->q, t->rows.view, t->rows.lo + i, c, s, &t->state[i]);
 }
 
-static void ntxent_first_pass(size_t item, void *ctx)
+static void ntxent_first_pass(size_t tile_index, void *ctx)
 {
     const ntxent *q = ctx;
     const sim_rows_shape *shape = &q->e->shape;
-    row_tile r = sim_contrast_row_tile(q->e, item);
+    row_tile r = sim_contrast_row_tile(q->e, tile_index);
     const tile_workspace work = sim_tile_scratch(shape->d);
     first_tile tile = {.q = q, .rows = r};
     tile_loop loop = loop_over_columns(q->e, r);
@@ -241,34 +243,35 @@ static void ntxent_first_pass(size_t item, void *ctx)
 
 /* ---- second pass: the gradient ---- */
 
-/* A positive's share of the positives' sum of an anchor, times the negatives' share:
- * P_ij - a_ij = share_ij (1 - negative) - share_ij. */
+/* a_ij - P_ij of a positive if positives are inside the logarithm. a_ij is its softmax over the
+ * positives, and P_ij = a_ij (1 - negative_share). */
 static double inside_weight(const ntxent *q, const row_record *anchor, double s)
 {
-    double share = sim_exp_double(s / q->options->temperature - anchor->positives_lse);
-    return share * anchor->negative;
+    double a = sim_exp_double(s / q->options->temperature - anchor->positives_lse);
+    return a * anchor->negative_share;
 }
 
 /*
- * Weight of the positive with similarity s, P_ij + P_ji - a_ij - a_ji. For an only
- * positive it is computed from the negatives' share, since P rounds to 1.
+ * Weight P_ij + P_ji - a_ij - a_ji of the positive with similarity s. If an anchor has a single
+ * positive, P_ij is computed as 1 - negative_share, because exp(s / T - lse) may round to 1.
  */
 static double positive_weight(const ntxent *q, size_t row, size_t column, double s)
 {
     double logit = s / q->options->temperature;
     const row_record *a = &q->e->records[row], *b = &q->e->records[column];
-    if (q->options->inside && a->count > 1)
+    if (q->options->inside && a->n_positives > 1)
         return -(inside_weight(q, a, s) + inside_weight(q, b, s));
     if (q->options->decoupled)
         return -(a->positive_weight + b->positive_weight);
-    if (a->count < 2)
-        return (1 - a->positive_weight - a->negative) +
-               (1 - b->positive_weight - b->negative);
+    if (a->n_positives < 2)
+        return (1 - a->positive_weight - a->negative_share) +
+               (1 - b->positive_weight - b->negative_share);
     return sim_exp_double(logit - a->lse) - a->positive_weight +
            sim_exp_double(logit - b->lse) - b->positive_weight;
 }
 
-/* Weights of the positives by label: s the tile's similarities, p all columns' P_ij + P_ji. */
+/* Replaces the weights p = P_ij + P_ji of the columns of the anchor's label by those of positives.
+ * s: similarities of the tile. */
 static void weight_label(const ntxent *q, size_t row, size_t i, column_tile c,
                          const float *s, float *p)
 {
@@ -279,7 +282,7 @@ static void weight_label(const ntxent *q, size_t row, size_t i, column_tile c,
 
     if (sim_label_count(c.n, labels, label) == 0)
         return;
-    if (!o->inside && a->count > 1) { /* the same for the whole group */
+    if (!o->inside && a->n_positives > 1) { /* a_ij is equal for all anchors of a label */
         sim_label_accumulate(c.n, labels, label, o->decoupled,
                              (float)(2 * a->positive_weight), p);
         return;
@@ -290,28 +293,28 @@ static void weight_label(const ntxent *q, size_t row, size_t i, column_tile c,
 }
 
 /* Converts the similarities of row i to weights. Without labels, the positive, which is in the
- * anchor's own slot and dominates the gradient, is added to the row's sum in double. */
+ * anchor's slot and dominates the gradient, is added to the row's sum in double. */
 static void ntxent_weight_row(const ntxent *q, size_t view, size_t i, column_tile c,
                               float *s, double *sum)
 {
     const sim_contrast *e = q->e;
     size_t at = 0, n = e->shape.n, d = e->shape.d, row = view * n + i;
-    bool here = own_column(c, i, &at);
-    float before[COLUMN_TILE];
+    bool in_tile = find_column(c, i, &at);
+    float similarities[COLUMN_TILE];
 
     if (q->options->labels)
-        memcpy(before, s, c.n * sizeof *s);
+        memcpy(similarities, s, c.n * sizeof *s);
     sim_tile_probabilities(q->fixed, q->inverse, c.n, e->weights[row],
                            e->weights + c.view * n + c.lo, s);
     if (q->options->labels) {
-        weight_label(q, row, i, c, before, s);
-    } else if (here && c.view != view) {
+        weight_label(q, row, i, c, similarities, s);
+    } else if (in_tile && c.view != view) {
         size_t column = c.view * n + i;
         sim_tile_add_scaled(
             sum, d, positive_weight(q, row, column, ntxent_similarity(e, row, column)),
             e->z + column * d);
     }
-    if (here && (c.view == view || !q->options->labels))
+    if (in_tile && (c.view == view || !q->options->labels))
         s[at] = 0; /* the anchor itself, or a positive that was added in double */
 }
 
@@ -346,10 +349,10 @@ static void ntxent_second_row(void *ctx, size_t i, size_t view, sim_range column
                       t->sum + i * t->q->e->shape.d);
 }
 
-static void ntxent_second_pass(size_t item, void *ctx)
+static void ntxent_second_pass(size_t tile_index, void *ctx)
 {
     const ntxent *q = ctx;
-    row_tile r = sim_contrast_row_tile(q->e, item);
+    row_tile r = sim_contrast_row_tile(q->e, tile_index);
     size_t d = q->e->shape.d, local = q->e->local.hi - q->e->local.lo;
     const tile_workspace work = sim_tile_scratch(d);
     second_tile tile = {q, r, work.sum};
@@ -364,6 +367,7 @@ static void ntxent_second_pass(size_t item, void *ctx)
 
 /* ---- public functions ---- */
 
+/* a / b, or 0 if there is nothing to divide by. */
 static double ratio(double a, double b)
 {
     return b > 0 ? a / b : 0;
@@ -373,15 +377,15 @@ static void ntxent_report(sim_contrast *e, const sim_ntxent_options *options,
                           sim_loss_report *report)
 {
     double rows = (double)(e->shape.views * e->shape.n), pairs = 0;
-    double positive = sim_contrast_sum(e, offsetof(row_record, positive));
-    double count = sim_contrast_sum(e, offsetof(row_record, count));
+    double positive_sum = sim_contrast_sum(e, offsetof(row_record, positive_sum));
+    double n_positives = sim_contrast_sum(e, offsetof(row_record, n_positives));
 
     *report = (sim_loss_report){
         .loss = loss_factor(options) * sim_contrast_mean(e, offsetof(row_record, loss)),
         .accuracy = sim_contrast_mean(e, offsetof(row_record, correct)),
-        .positive = ratio(positive, count)};
-    sim_contrast_geometry(e, &report->embedding_std, &pairs);
-    report->negative = ratio(pairs - positive, rows * (rows - 1) - count);
+        .positive = ratio(positive_sum, n_positives)};
+    sim_contrast_statistics(e, &report->embedding_std, &pairs);
+    report->negative = ratio(pairs - positive_sum, rows * (rows - 1) - n_positives);
     for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
         report->anchors_without_positive += isinf(e->records[r].lse) != 0;
 }

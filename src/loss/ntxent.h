@@ -1,5 +1,5 @@
 /*
- * ntxent.h - parts of NT-Xent in separate files: DCLW's weights, positives by label.
+ * ntxent.h - parts of NT-Xent in separate files: weights of DCLW, positives by label.
  */
 #ifndef SIMILE_LOSS_NTXENT_H
 #define SIMILE_LOSS_NTXENT_H
@@ -10,16 +10,19 @@
  * weights of DCLW in z_dot_dz. scale: factor / (T rows), the scale of the gradients. */
 void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale);
 
-/* ---- labels: n columns of a tile against an anchor's label. Serial; may be called inside sim_for. ---- */
+/* ---- labels: n columns of a tile against the label of an anchor ----
+ * Serial; may be called inside sim_for. */
 
+/* Number of columns with the label. */
 size_t sim_label_count(size_t n, const int32_t *labels, int32_t label);
-/* Moves the similarities of the label's columns from s to `same`; -INFINITY where none. */
+/* Moves the similarities of the columns with the label from s to `same`; both are -INFINITY
+ * elsewhere. */
 void sim_label_split(size_t n, const int32_t *labels, int32_t label, float *s,
                      float *same);
-/* Adds what is in `same` to *sum, and lowers *min to its smallest. */
+/* Adds the finite elements of `same` to *sum, and sets *min to the smallest if it is smaller. */
 void sim_label_sum(size_t n, const float *same, double *sum, float *min);
-/* p -= positive_weight in the label's columns; with `alone`, p = -positive_weight. */
-void sim_label_accumulate(size_t n, const int32_t *labels, int32_t label, bool alone,
+/* p -= positive_weight in the columns with the label; if `decoupled`, p = -positive_weight. */
+void sim_label_accumulate(size_t n, const int32_t *labels, int32_t label, bool decoupled,
                           float positive_weight, float *p);
 
 #endif

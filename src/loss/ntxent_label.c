@@ -59,11 +59,11 @@ void sim_label_sum(size_t n, const float *same, double *sum, float *min)
     *min = minima[0] < *min ? minima[0] : *min;
 }
 
-void sim_label_accumulate(size_t n, const int32_t *labels, int32_t label, bool alone,
+void sim_label_accumulate(size_t n, const int32_t *labels, int32_t label, bool decoupled,
                           float positive_weight, float *p)
 {
     for (size_t j = 0; j < n; j++) {
-        float value = (alone ? 0 : p[j]) - positive_weight;
+        float value = (decoupled ? 0 : p[j]) - positive_weight;
         p[j] = labels[j] == label ? value : p[j];
     }
 }

@@ -2,10 +2,10 @@
  * ntxent_weight.c - DCLW: weights of the positive pairs, larger for dissimilar pairs.
  *
  * In: the records of all rows. Out: their losses and positive weights.
- * With e_k = exp(s_k / sigma) and n pairs, w_k = 2 - n e_k / sum e. The mean loss holds
+ * With e_k = exp(s_k / sigma) and n pairs, w_k = 2 - n e_k / sum e. The mean loss contains
  * -(1 / (n T)) sum_k w_k s_k; its derivative with respect to s_m is -(1 / (n T)) (w_m - f_m),
  * where f_m = (2 - w_m) (s_m - S) / sigma, S = sum e s / sum e, is the gradient through the
- * weights. Every rank does this for all pairs: n exponentials cost little compared with a tile.
+ * weights. Every rank computes all pairs: n exponentials cost little compared with a tile.
  * Yeh et al. 2022, arXiv 2110.06848, section 3.2.
  */
 #include "ntxent.h"
@@ -38,7 +38,7 @@ static void compare_leaf(size_t l, void *ctx)
     }
 }
 
-/* The largest similarity of a pair: subtracted from all, so that no sigma overflows. */
+/* The largest similarity of a pair: subtracted from all, so that no exponential overflows. */
 static double largest(size_t n, const double *similarities)
 {
     double max = similarities[0];
@@ -82,7 +82,7 @@ void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale
             o->weight_flow ? share * (s - sums[MOMENT] / sums[SUM]) / sigma : 0;
         for (size_t r = i; r < 2 * n; r += n) { /* both anchors of the pair */
             row_record *record = &e->records[r];
-            record->loss = record->lse - weight * record->positive / o->temperature;
+            record->loss = record->lse - weight * record->positive_sum / o->temperature;
             record->positive_weight = weight - through;
             e->z_dot_dz[r] = -2 * scale * through * s;
         }
