@@ -85,12 +85,12 @@ static void sigmoid_row(void *ctx, size_t i, size_t view, sim_range columns, flo
     cross_sigmoid_accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
 }
 
-static void sigmoid_pass(size_t item, void *ctx)
+static void sigmoid_pass(size_t tile_index, void *ctx)
 {
     const sigmoid *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d;
-    sim_range rows = sim_tile_rows(e->local, item);
+    sim_range rows = sim_row_tile(e->local, tile_index);
     const tile_workspace work = sim_tile_scratch(d);
     float *out = q->out ? q->out + (rows.lo - e->local.lo) * d : NULL;
     sigmoid_tile tile = {.q = q, .first = rows.lo};
@@ -114,7 +114,7 @@ static void cross_sigmoid_differentiate(sigmoid *q, size_t side, float *out,
     q->side = side;
     q->out = out;
     q->store_row_dots = store_row_dots;
-    sim_for(sim_tile_n_rows(q->e->local), sigmoid_pass, q);
+    sim_for(sim_row_tiles(q->e->local), sigmoid_pass, q);
 }
 
 void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,

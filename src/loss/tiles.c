@@ -20,12 +20,12 @@ size_t sim_tile_units(const sim_rows_shape *s)
     return (s->n + s->unit - 1) / s->unit;
 }
 
-size_t sim_tile_n_rows(sim_range local)
+size_t sim_row_tiles(sim_range local)
 {
     return (local.hi - local.lo + ROW_TILE - 1) / ROW_TILE;
 }
 
-sim_range sim_tile_rows(sim_range local, size_t i)
+sim_range sim_row_tile(sim_range local, size_t i)
 {
     size_t lo = local.lo + i * ROW_TILE, hi = lo + ROW_TILE;
     return (sim_range){lo, hi < local.hi ? hi : local.hi};
@@ -142,7 +142,7 @@ void sim_running_add(running_sum *r, bool fixed, float inverse, size_t n, const 
     }
 }
 
-/* ---- shares ---- */
+/* ---- probabilities ---- */
 
 float sim_tile_lse_weight(bool fixed, float inverse, double lse)
 {
@@ -246,8 +246,8 @@ typedef struct {
     const float *z;
 } moments;
 
-/* Sums and squares of a leaf's rows: [2][d]. */
-static void leaf_item(size_t l, void *ctx)
+/* Sums over the rows of a leaf, and of their squares: [2][d]. */
+static void sum_leaf_moments(size_t l, void *ctx)
 {
     const moments *q = ctx;
     const leaf_sums *f = q->f;
@@ -267,7 +267,7 @@ void sim_leaf_moments(leaf_sums *f, const float *z)
 {
     moments q = {f, z};
     size_t leaves = leaves_of(f->n);
-    sim_for(leaves, leaf_item, &q);
+    sim_for(leaves, sum_leaf_moments, &q);
     sim_tree_reduce_doubles(leaves, 2 * f->d, f->ranges, leaves, f->values, sim_merge_sum,
                             f->values);
 }

@@ -8,25 +8,28 @@
 #include "simile/loss.h"
 #include "simile/memory.h"
 
-/* Columns of a tile, with fixed global boundaries; rows per sim_for item; rows per
- * leaf of a sum. */
+/* Columns of a tile, with fixed global boundaries; rows of a row tile, which is one iteration of
+ * sim_for; slots of a leaf of a sum over rows. */
 enum { COLUMN_TILE = 512, ROW_TILE = 128, LEAF_SLOTS = 32 };
 
-size_t sim_tile_units(const sim_rows_shape *s);
-size_t sim_tile_n_rows(sim_range local);
-sim_range sim_tile_rows(sim_range local, size_t i);
+size_t sim_tile_units(const sim_rows_shape *s); /* units of the global batch */
+/* Row tiles of the rows of this rank: their number, and the rows of the i-th. */
+size_t sim_row_tiles(sim_range local);
+sim_range sim_row_tile(sim_range local, size_t i);
 /* The tile of n columns that begins at lo, a multiple of COLUMN_TILE. */
 sim_range sim_tile_columns(size_t n, size_t lo);
 
-/* One view's rows of all ranks; `local` are this rank's. */
+/* Gathers the rows of one view; `local`: those of this rank.  Collective. */
 void sim_tile_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_bytes,
                      const void *local, void *all);
 
-/* Scratch of a sim_for item: a panel of columns, similarities [ROW_TILE][COLUMN_TILE], the columns
- * packed for the gradient, a tile's weighted sums [ROW_TILE][d] and those of all tiles. */
+/* Scratch of a row tile. */
 typedef struct {
-    float *panel, *s, *back, *tile;
-    double *sum;
+    float *panel; /* columns packed for similarities */
+    float *s;     /* [ROW_TILE][COLUMN_TILE] similarities, then weights */
+    float *back;  /* columns packed for the gradient */
+    float *tile;  /* [ROW_TILE][d] weighted sums over one column tile */
+    double *sum;  /* [ROW_TILE][d] over all column tiles */
 } tile_workspace;
 tile_workspace sim_tile_scratch(size_t d);
 size_t sim_tile_scratch_bytes(size_t d);
@@ -42,12 +45,13 @@ void sim_tile_accumulate(const tile_workspace *work, size_t d, size_t m, size_t 
 void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column);
 
 /*
- * One row tile against all columns, tile by tile: view by view, then in ascending order, so
- * that each row meets its columns in one fixed order.
+ * Compares one row tile with all columns, tile by tile: view by view, then in ascending order, so
+ * that each row is summed in one fixed order.
  *
- *   row         called for row i of the row tile with its similarities s [columns.hi - lo] to
- *               the columns of a view; s may be changed, and work->sum of the row added to
- *   accumulate  work->sum [n_rows][d], zeroed first, += s . columns after the rows of a tile
+ *   row         called for row i of the row tile with its similarities s [columns.hi - columns.lo]
+ *               to columns of a view; it may overwrite s, and add to row i of work->sum
+ *   accumulate  after the calls for a column tile: work->sum [n_rows][d] += s . columns; zeroed at
+ *               the start
  *
  * Serial; may be called inside sim_for.
  */
@@ -67,8 +71,8 @@ void sim_tile_finish(const tile_workspace *work, size_t d, size_t m, double scal
                      float *out);
 
 /*
- * exp(s / T - 1 / T) of unit rows stays in fp32's range while 2 / T < 80: one shift serves
- * every row. Below T = 0.025 the running maximum shifts. Depends on T alone.
+ * True if the shift is 1 / T for every row: exp(s / T - 1 / T) of unit rows is in the range of fp32
+ * while 2 / T < 80. At T <= 0.025 the shift is the running maximum of the row. Depends on T alone.
  */
 bool sim_tile_shift_is_fixed(double temperature);
 
