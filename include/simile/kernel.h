@@ -28,7 +28,8 @@
  * Errors: SIM_E_CONFIG if the name is unknown or this machine cannot run it.
  */
 SIM_MUST_USE sim_status sim_kernels_pick(const char *name);
-/* Name of the selected kernels; the first use selects "auto" if nothing is selected. */
+/* Name of the selected kernels; the first use of a kernel, in any thread, selects "auto" if nothing
+ * is selected. */
 const char *sim_kernels_name(void);
 /* Name and version, such as "fast-1".  Kernels of equal arithmetic produce equal bits.  Part of the
  * identity of a run. */

@@ -5,12 +5,14 @@
 
 #include "simile/memory.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cblas.h>
 
-static const sim_kernel_table *selected;
+/* Atomic, because the first use, possibly in several threads of a sim_for, selects "auto". */
+static const sim_kernel_table *_Atomic selected;
 
 typedef struct {
     const sim_kernel_table *table;
@@ -45,7 +47,7 @@ sim_status sim_kernels_pick(const char *name)
         if (!named && strcmp(name, "auto") != 0)
             continue;
         if (rows[i].runs()) {
-            selected = rows[i].table;
+            sim_kernels_use(rows[i].table);
             goto done;
         }
         SIM_CHECK(!named, SIM_E_CONFIG,
@@ -58,14 +60,17 @@ done:
 
 const sim_kernel_table *sim_kernels(void)
 {
-    if (!selected && sim_kernels_pick("auto") != SIM_OK)
-        selected = &sim_kernels_portable;
-    return selected;
+    const sim_kernel_table *table = atomic_load_explicit(&selected, memory_order_relaxed);
+    if (table)
+        return table;
+    if (sim_kernels_pick("auto") != SIM_OK)
+        sim_kernels_use(&sim_kernels_portable);
+    return atomic_load_explicit(&selected, memory_order_relaxed);
 }
 
 void sim_kernels_use(const sim_kernel_table *table)
 {
-    selected = table;
+    atomic_store_explicit(&selected, table, memory_order_relaxed);
 }
 
 const char *sim_kernels_name(void)
