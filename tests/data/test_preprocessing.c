@@ -1,8 +1,6 @@
 /*
  * test_preprocessing.c - the preprocessing of a model: its text, invalid texts, and the check of
  * a data set.
- *
- * simile-test: labels tsan
  */
 #include "simile_test.h"
 

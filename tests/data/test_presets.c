@@ -1,7 +1,5 @@
 /*
  * test_presets.c - every preset of presets.def parses and applies to images of any kind.
- *
- * simile-test: labels tsan
  */
 #include "simile_test.h"
 

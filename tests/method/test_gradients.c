@@ -11,6 +11,7 @@
 #include "method_cases.h"
 
 #include "simile/kernel.h"
+#include "simile/thread.h"
 
 #include <math.h>
 
@@ -242,5 +243,6 @@ int main(void)
     };
     if (sim_kernels_pick("auto") != SIM_OK)
         return 1;
+    sim_threads_set(2); /* for ThreadSanitizer */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
