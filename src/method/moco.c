@@ -31,7 +31,7 @@ typedef struct {
     bool symmetric, shuffle;
 } moco_options;
 
-/* ---- keys ---- */
+/* ---- options ---- */
 
 #define MOCO_KEYS(temperature_)                                                          \
     {                                                                                    \
@@ -40,8 +40,9 @@ typedef struct {
                     "keys", "of earlier batches, the negatives of a query; any number"), \
             KEY_CHOICE(moco_options, "queue.warm", warm, "random",                       \
                        "random|wait|prefill",                                            \
-                       "negatives until the queue is full: random rows, only the keys "  \
-                       "that it has, or none, as steps then only fill it"),              \
+                       "until the queue is full: negatives are also its initial random " \
+                       "rows (random), only the pushed keys (wait), or steps only push " \
+                       "keys and update nothing (prefill)"),                             \
             KEYS_MOMENTUM(moco_options, "0.999", "constant"),                            \
             KEY_BOOL(moco_options, "shuffle", shuffle, "true",                           \
                      "shuffle BN: permute the images of the keys over the batch "        \
@@ -65,16 +66,16 @@ static const sim_method_default v2_defaults[] = {{"encoder.projector.layers", "2
 
 /* ---- objects ---- */
 
-enum { QUERIES, KEYS, N_ROW_SETS }; /* of method_common.rows */
+enum { QUERY_ROWS, KEY_ROWS, N_ROW_SETS }; /* of method_common.rows */
 
-/* Views of queries; keys have as many. */
+/* Number of views that are queries, which is also that of views that are keys. */
 static size_t moco_directions(const moco_options *o)
 {
     return o->symmetric ? 2 : 1;
 }
 
-/* Do queries and keys read the same part of the input? */
-static bool shares_images(const moco_options *o)
+/* True if queries and keys read the same part of the input. */
+static bool shares_part(const moco_options *o)
 {
     return o->symmetric && !o->shuffle;
 }
@@ -90,10 +91,10 @@ static size_t moco_parts(const void *options, sim_part out[SIM_MAX_PARTS])
         out[0] = (sim_part){.n_views = 1, .views = {0}};
         out[1] = (sim_part){.n_views = 1, .views = {1}, .shuffled = o->shuffle};
     }
-    return shares_images(o) ? 1 : 2;
+    return shares_part(o) ? 1 : 2;
 }
 
-/* `work` receives the keys of all ranks, [batch][projector_dim], if slots are permuted. */
+/* The workspace receives the keys of all ranks, [batch][projector_dim], if slots are permuted. */
 static method_spec moco_spec(const sim_method_env *env, const moco_options *o)
 {
     size_t gathered = env->batch * (size_t)env->encoder->projector_dim;
@@ -138,7 +139,7 @@ static size_t moco_saved_bytes(const sim_method_env *env, const void *options)
 
 /* ---- a step ---- */
 
-/* Does the queue hold too few keys for this step to have a loss? */
+/* True if the queue contains too few keys for this step to have a loss. */
 static bool only_fills_queue(const method_common *m)
 {
     const moco_options *o = m->options;
@@ -158,14 +159,14 @@ static void moco_forward(void *self, const sim_method_batch *batch)
     if (!m->idle)
         sim_online_forward(m->online, batch->x);
     sim_common_forward_keys(m, &o->momentum, batch->progress,
-                            batch->x + (shares_images(o) ? 0 : query_floats));
+                            batch->x + (shares_part(o) ? 0 : query_floats));
 }
 
-/* Slot i of the keys holds the key of image order[i]; moves each key to its image's slot. */
+/* Slot i of the keys contains the key of the image of slot order[i]: moves each to that slot. */
 static void unshuffle_keys(method_common *m, const uint32_t *order)
 {
     const sim_batch_shape *s = &m->momentum->shape;
-    const unit_rows *keys = &m->rows[KEYS];
+    const unit_rows *keys = &m->rows[KEY_ROWS];
     size_t d = keys->d, lo = s->blocks.lo * s->slots, hi = s->blocks.hi * s->slots;
 
     for (size_t v = 0; v < s->views; v++) {
@@ -178,8 +179,7 @@ static void unshuffle_keys(method_common *m, const uint32_t *order)
     }
 }
 
-/* Mean over directions: queries of view v against the keys of the other view (if not
- * symmetric, of the only view) and the queue. */
+/* Mean over directions: the queries of a view against the keys of the other view and the queue. */
 static void queue_loss(sim_queue *q, const moco_options *o, double t, unit_rows *queries,
                        const unit_rows *keys, sim_loss_report *report)
 {
@@ -190,10 +190,11 @@ static void queue_loss(sim_queue *q, const moco_options *o, double t, unit_rows 
                                         o->softmax.denominator == DENOMINATOR_DECOUPLED};
     *report = (sim_loss_report){0};
     for (size_t v = 0; v < views; v++) {
+        size_t key_view =
+            views - 1 - v; /* index within keys, which has one view or two */
         sim_loss_report one;
-        sim_queue_contrast(q, &loss, queries->z + v * floats,
-                           keys->z + (views - 1 - v) * floats, queries->dz + v * floats,
-                           &one);
+        sim_queue_contrast(q, &loss, queries->z + v * floats, keys->z + key_view * floats,
+                           queries->dz + v * floats, &one);
         sim_loss_report_add(&one, loss.factor, report);
     }
 }
@@ -206,17 +207,17 @@ static void moco_loss(void *self, const sim_method_batch *batch, sim_loss_report
     const moco_options *o = m->options;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[KEYS], &e->shape, m->momentum->out[SIM_PROJECTOR]);
+    sim_unit_rows_load(&m->rows[KEY_ROWS], &e->shape, m->momentum->out[SIM_PROJECTOR]);
     if (o->shuffle)
         unshuffle_keys(m, batch->order);
     m->push_pending = true;
     *report = (sim_loss_report){0};
     if (m->idle)
         return;
-    sim_unit_rows_load(&m->rows[QUERIES], &e->shape, e->out[SIM_PROJECTOR]);
+    sim_unit_rows_load(&m->rows[QUERY_ROWS], &e->shape, e->out[SIM_PROJECTOR]);
     queue_loss(m->queue, o, sim_temperature_value(&o->softmax, &m->scalars),
-               &m->rows[QUERIES], &m->rows[KEYS], report);
-    sim_unit_rows_store_gradient(&m->rows[QUERIES], &e->shape, e->dout[SIM_PROJECTOR]);
+               &m->rows[QUERY_ROWS], &m->rows[KEY_ROWS], report);
+    sim_unit_rows_store_gradient(&m->rows[QUERY_ROWS], &e->shape, e->dout[SIM_PROJECTOR]);
 }
 
 /* All keys of the first view, then those of the second if symmetric. */
@@ -231,7 +232,7 @@ static void moco_updated(void *self)
     method_common *m = self;
     sim_common_updated(m);
     if (m->push_pending)
-        push_keys(m->queue, moco_directions(m->options), &m->rows[KEYS]);
+        push_keys(m->queue, moco_directions(m->options), &m->rows[KEY_ROWS]);
     m->push_pending = false;
 }
 
@@ -246,9 +247,9 @@ static const char *moco_reduction(const void *options)
 static sim_status moco_about(void *self, char **text)
 {
     static const char *const warm[] = {
-        [WARM_RANDOM] = "random rows until it is full",
-        [WARM_WAIT] = "only its keys count until it is full",
-        [WARM_PREFILL] = "steps only fill it until it is full"};
+        [WARM_RANDOM] = "with random rows until it is full",
+        [WARM_WAIT] = "only pushed keys are negatives until it is full",
+        [WARM_PREFILL] = "steps only push keys until it is full"};
     const moco_options *o = ((const method_common *)self)->options;
     char temperature_text[64];
 
@@ -273,7 +274,7 @@ static void moco_advise(const sim_method_env *env, const void *options, size_t n
     const moco_options *o = options;
     sim_common_advise_queue(
         o->queue_size, n_images,
-        "the queue often contains earlier keys of the image of a query");
+        "the queue often contains an earlier key of the same image as a query");
     if (o->shuffle && env->batchnorm->group == 0)
         sim_log_warn(
             "method.shuffle has no effect while batchnorm.group is 0 (statistics "

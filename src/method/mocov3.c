@@ -41,7 +41,7 @@ static const sim_method_default mocov3_defaults[] = {
 
 /* ---- objects ---- */
 
-enum { QUERIES, KEYS, N_ROW_SETS }; /* of method_common.rows */
+enum { QUERY_ROWS, KEY_ROWS, N_ROW_SETS }; /* of method_common.rows */
 
 static sim_model_spec mocov3_model(const void *options)
 {
@@ -123,11 +123,11 @@ static void mocov3_loss(void *self, const sim_method_batch *batch,
     (void)batch;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[QUERIES], &e->shape, e->out[SIM_PREDICTOR]);
-    sim_unit_rows_load(&m->rows[KEYS], &e->shape, m->momentum->out[SIM_PROJECTOR]);
+    sim_unit_rows_load(&m->rows[QUERY_ROWS], &e->shape, e->out[SIM_PREDICTOR]);
+    sim_unit_rows_load(&m->rows[KEY_ROWS], &e->shape, m->momentum->out[SIM_PROJECTOR]);
     symmetric_loss(m->cross, o, sim_temperature_value(&o->softmax, &m->scalars),
-                   &m->rows[QUERIES], &m->rows[KEYS], report);
-    sim_unit_rows_store_gradient(&m->rows[QUERIES], &e->shape, e->dout[SIM_PREDICTOR]);
+                   &m->rows[QUERY_ROWS], &m->rows[KEY_ROWS], report);
+    sim_unit_rows_store_gradient(&m->rows[QUERY_ROWS], &e->shape, e->dout[SIM_PREDICTOR]);
 }
 
 /* ---- description ---- */
