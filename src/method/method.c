@@ -189,7 +189,7 @@ static const sim_option *option_of_scalar(const sim_method *m, const sim_method_
     return &table->rows[i];
 }
 
-void sim_method_bound(const sim_method *m)
+void sim_method_clip_scalars(const sim_method *m)
 {
     sim_method_scalar scalars[SIM_MAX_SCALARS];
     size_t n = scalars_of(m, scalars);

@@ -128,7 +128,7 @@ static sim_status apply_gradient(sim_learner *l, sim_position *at, const sim_fee
     s->updated = !(row->idle && row->idle(l->method.self));
     if (s->updated) {
         sim_optimizer_step(l->optimizer, s->lr, l->grads);
-        sim_method_bound(&l->method);
+        sim_method_clip_scalars(&l->method);
     }
     row->updated(l->method.self);
 done:

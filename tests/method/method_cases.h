@@ -264,7 +264,7 @@ static inline void trainer_update(trainer *t)
     for (size_t i = 0; i < t->n_parameters && !trainer_idle(t); i++)
         for (size_t k = 0; k < t->parameters[i].count; k++)
             t->parameters[i].weights[k] -= 0.1f * t->grads[t->parameters[i].offset + k];
-    sim_method_bound(&t->method);
+    sim_method_clip_scalars(&t->method);
     t->method.row->updated(t->method.self);
 }
 

@@ -102,7 +102,7 @@ static size_t check_range(const sim_method *m, float value, bool up)
 
     for (size_t i = 0; i < n; i++)
         *scalars[i].value = value;
-    sim_method_bound(m);
+    sim_method_clip_scalars(m);
     assert_int_equal(sim_method_numbers(m, numbers), n);
     for (size_t i = 0; i < n; i++) {
         double min = 0, max = 0;
