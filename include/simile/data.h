@@ -23,7 +23,8 @@ typedef struct {
     uint8_t *pixels; /* owned; release with sim_free */
 } sim_image;
 
-/* Values that become 0 and 255 where samples have more than 8 bits; zeros: all bits. */
+/* Sample values that become 0 and 255 in images with more than 8 bits per sample; zeros: the full
+ * range of the samples. */
 typedef struct {
     double lo, hi;
 } sim_value_range;
@@ -54,11 +55,11 @@ enum { SIM_MAX_IMAGES = 1 << 30 };  /* per data set */
 SIM_MUST_USE sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
                                          const sim_value_range *range, sim_image *out,
                                          sim_decode_notes *notes);
-/* Whether a file, of which at least `n` first bytes are given, is a PNG with 16 bits per
- * sample. */
+/* True if a file is a PNG with 16 bits per sample.  bytes [n]: its first SIM_PNG_HEAD bytes or
+ * more. */
 bool sim_png_is_deep(const uint8_t *bytes, size_t n);
-enum { SIM_PNG_HEAD = 26 }; /* bytes that it needs */
-/* The smallest and the largest sample of such a file, alpha excluded. */
+enum { SIM_PNG_HEAD = 26 };
+/* The smallest and the largest sample of such a file, alpha excluded.  bytes: the whole file. */
 SIM_MUST_USE sim_status sim_png_extremes(const char *name, const uint8_t *bytes, size_t n,
                                          unsigned *lo, unsigned *hi);
 /* Encodes an RGB image as JPEG of quality 1 to 100.  The caller owns *bytes [n]. */
@@ -118,8 +119,8 @@ const char *sim_dataset_path(const sim_dataset *d);
 const int32_t *sim_dataset_labels(const sim_dataset *d);
 /* Name of a class; NULL if the file has none. */
 const char *sim_dataset_class_name(const sim_dataset *d, size_t label);
-/* Reads the names of the images, [n_images][*width], each ending with a zero; *text stays NULL
- * if the file has none.  The caller owns *text. */
+/* Reads the names of the images, [n_images][*width], each padded with zeros; *text is NULL if the
+ * file has none.  The caller owns *text. */
 SIM_MUST_USE sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width,
                                                char **text);
 /* Digest of image i, as stored. */
@@ -145,8 +146,8 @@ typedef struct {
     const char *created_by;
     sim_value_range range; /* stored as attribute unless zeros */
     sim_hash identity; /* of source and options; zero: the conversion cannot be resumed */
-    bool
-        keep_existing; /* an existing data set with another fingerprint is renamed, not replaced */
+    /* An existing data set with another fingerprint is renamed, not replaced. */
+    bool keep_existing;
 } sim_dataset_spec;
 
 /* Progress of a conversion, counted by the caller. */

@@ -1,5 +1,5 @@
 /*
- * dataset.c - reads a data set: HDF5 locates the bytes, pread reads them.
+ * dataset.c - reading of data sets: HDF5 locates the bytes, pread reads them.
  *
  * Every size and offset is checked against the length of the file before it is used, and
  * every image against its digest when it is read.
@@ -20,13 +20,13 @@ struct sim_dataset {
     char *path;
     sim_dataset_info about;
     int fd;
-    uint64_t at, n_bytes; /* of the pixels or encoded bytes in the file */
-    uint64_t *offset;     /* encoded: [n + 1] */
-    int32_t *labels;      /* [n] or NULL */
-    uint64_t *digest;     /* [n][2]: low, high */
-    char *names;          /* class names, one per line; split into `name` */
-    char **name;
-    size_t n_names;
+    uint64_t bytes_at, n_bytes; /* of /images or /bytes in the file */
+    uint64_t *offsets;          /* encoded: [n + 1] into /bytes; otherwise NULL */
+    int32_t *labels;            /* [n] or NULL */
+    uint64_t *digests;          /* [n][2]: low, high */
+    char *class_text;           /* storage of the class names */
+    char **class_names;         /* [n_class_names] into class_text */
+    size_t n_class_names;
 };
 
 /* Checked first, so that another kind of file is reported as such. */
@@ -45,7 +45,8 @@ done:
     return st;
 }
 
-static sim_status read_arrays(sim_dataset *d, const sim_h5 *f)
+/* Locates images of equal shape, stored as pixels. */
+static sim_status locate_pixels(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
@@ -63,31 +64,32 @@ static sim_status read_arrays(sim_dataset *d, const sim_h5 *f)
               "%s: images of %zu x %zu x %zu; expected 1 or 3 channels and at most %d "
               "pixels",
               d->path, s.dims[1], s.dims[2], s.dims[3], SIM_MAX_PIXELS);
-    SIM_TRY(sim_h5_bytes_at(f, "/images", &d->at, &d->n_bytes));
+    SIM_TRY(sim_h5_bytes_at(f, "/images", &d->bytes_at, &d->n_bytes));
 done:
     return st;
 }
 
-static sim_status read_offsets(sim_dataset *d, const sim_h5 *f)
+/* Locates images stored as JPEG or PNG files. */
+static sim_status locate_encoded(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
-    void *offset = NULL;
+    void *offsets = NULL;
 
     d->about.encoded = true;
     d->about.c = 3;
-    SIM_TRY(sim_h5_bytes_at(f, "/bytes", &d->at, &d->n_bytes));
+    SIM_TRY(sim_h5_bytes_at(f, "/bytes", &d->bytes_at, &d->n_bytes));
     /* An image has at least one byte, so a small file cannot request much memory. */
-    size_t most = d->n_bytes < SIM_MAX_IMAGES ? (size_t)d->n_bytes : SIM_MAX_IMAGES;
-    SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, most + 1, &offset, &s));
-    d->offset = offset;
+    size_t limit = d->n_bytes < SIM_MAX_IMAGES ? (size_t)d->n_bytes : SIM_MAX_IMAGES;
+    SIM_TRY(sim_h5_read_new(f, "/offset", SIM_U64, limit + 1, &offsets, &s));
+    d->offsets = offsets;
     SIM_CHECK(s.n_dims == 1 && s.dims[0] >= 1, SIM_E_DATA,
-              "%s: /offset is not an array of one dimension", d->path);
+              "%s: /offset is not a one-dimensional array", d->path);
     d->about.n_images = s.dims[0] - 1;
-    SIM_CHECK(d->offset[0] == 0 && d->offset[d->about.n_images] == d->n_bytes, SIM_E_DATA,
-              "%s: /offset does not span /bytes", d->path);
+    SIM_CHECK(d->offsets[0] == 0 && d->offsets[d->about.n_images] == d->n_bytes,
+              SIM_E_DATA, "%s: /offset does not span /bytes", d->path);
     for (size_t i = 0; i < d->about.n_images; i++)
-        SIM_CHECK(d->offset[i] < d->offset[i + 1], SIM_E_DATA,
+        SIM_CHECK(d->offsets[i] < d->offsets[i + 1], SIM_E_DATA,
                   "%s: /offset does not increase at image %zu", d->path, i);
 done:
     return st;
@@ -118,24 +120,24 @@ done:
     return st;
 }
 
-static sim_status read_names(sim_dataset *d, const sim_h5 *f)
+static sim_status read_class_names(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     size_t n = 0;
 
     if (!sim_h5_has(f, "/class_names"))
         goto done;
-    SIM_TRY(sim_h5_read_text(f, "/class_names", &d->names));
-    for (const char *p = d->names; *p; p++)
+    SIM_TRY(sim_h5_read_text(f, "/class_names", &d->class_text)); /* one per line */
+    for (const char *p = d->class_text; *p; p++)
         n += *p == '\n';
-    SIM_TRY(sim_alloc(&d->name, n + 1, "data/names"));
-    for (char *line = d->names, *end; (end = strchr(line, '\n')) != NULL;
+    SIM_TRY(sim_alloc(&d->class_names, n + 1, "data/names"));
+    for (char *line = d->class_text, *end; (end = strchr(line, '\n')) != NULL;
          line = end + 1) {
         *end = '\0';
-        d->name[d->n_names++] = line;
+        d->class_names[d->n_class_names++] = line;
     }
-    if (d->n_names > d->about.n_classes)
-        d->about.n_classes = d->n_names;
+    if (d->n_class_names > d->about.n_classes)
+        d->about.n_classes = d->n_class_names;
 done:
     return st;
 }
@@ -184,10 +186,10 @@ static sim_status read_digests(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
-    void *digest = NULL;
+    void *digests = NULL;
 
-    SIM_TRY(sim_h5_read_new(f, "/digest", SIM_U64, 2 * d->about.n_images, &digest, &s));
-    d->digest = digest;
+    SIM_TRY(sim_h5_read_new(f, "/digest", SIM_U64, 2 * d->about.n_images, &digests, &s));
+    d->digests = digests;
     SIM_CHECK(s.n_dims == 2 && s.dims[0] == d->about.n_images && s.dims[1] == 2,
               SIM_E_DATA, "%s: /digest is not [N][2]", d->path);
 done:
@@ -201,7 +203,7 @@ static sim_status check_fingerprint(const sim_dataset *d)
     sim_hasher *h = NULL;
 
     SIM_TRY(sim_hasher_create(&h));
-    sim_hasher_add(h, d->digest, d->about.n_images * 2 * sizeof *d->digest);
+    sim_hasher_add(h, d->digests, d->about.n_images * 2 * sizeof *d->digests);
     if (d->labels)
         sim_hasher_add(h, d->labels, d->about.n_images * sizeof *d->labels);
     sim_hash_hex(sim_hasher_value(h), hex);
@@ -212,19 +214,20 @@ done:
     return st;
 }
 
-static sim_status read_all(sim_dataset *d, const sim_h5 *f)
+/* Reads and checks everything but the image bytes. */
+static sim_status read_metadata(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
-    bool arrays = sim_h5_has(f, "/images");
-    SIM_CHECK(arrays || sim_h5_has(f, "/bytes"), SIM_E_DATA,
+    bool has_pixels = sim_h5_has(f, "/images");
+    SIM_CHECK(has_pixels || sim_h5_has(f, "/bytes"), SIM_E_DATA,
               "%s has neither /images nor /bytes", d->path);
-    SIM_TRY(arrays ? read_arrays(d, f) : read_offsets(d, f));
+    SIM_TRY(has_pixels ? locate_pixels(d, f) : locate_encoded(d, f));
     SIM_CHECK(d->about.n_images > 0 && d->about.n_images <= SIM_MAX_IMAGES, SIM_E_DATA,
               "%s contains %zu images, expected 1 to %d", d->path, d->about.n_images,
               SIM_MAX_IMAGES);
     SIM_TRY(read_attributes(d, f));
     SIM_TRY(read_labels(d, f));
-    SIM_TRY(read_names(d, f));
+    SIM_TRY(read_class_names(d, f));
     SIM_TRY(read_digests(d, f));
     SIM_TRY(check_fingerprint(d));
 done:
@@ -243,7 +246,7 @@ sim_status sim_dataset_open(const char *path, sim_dataset **out)
     SIM_TRY(sim_text_copy(path, "data/dataset", &d->path));
     SIM_TRY(sim_h5_open_read(path, &f));
     SIM_TRY(check_format(path, f));
-    SIM_TRY(read_all(d, f));
+    SIM_TRY(read_metadata(d, f));
     SIM_TRY(sim_file_open_read(path, &d->fd, &length));
     *out = d;
     d = NULL;
@@ -260,11 +263,11 @@ void sim_dataset_close(sim_dataset **out)
         return;
     SIM_IGNORE(sim_file_close(&d->fd, d->path));
     sim_free(d->path);
-    sim_free(d->offset);
+    sim_free(d->offsets);
     sim_free(d->labels);
-    sim_free(d->digest);
-    sim_free(d->names);
-    sim_free(d->name);
+    sim_free(d->digests);
+    sim_free(d->class_text);
+    sim_free(d->class_names);
     sim_free(d);
     *out = NULL;
 }
@@ -286,7 +289,7 @@ const int32_t *sim_dataset_labels(const sim_dataset *d)
 
 const char *sim_dataset_class_name(const sim_dataset *d, size_t label)
 {
-    return label < d->n_names ? d->name[label] : NULL;
+    return label < d->n_class_names ? d->class_names[label] : NULL;
 }
 
 sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width, char **text)
@@ -313,7 +316,7 @@ done:
 
 sim_hash sim_dataset_digest(const sim_dataset *d, size_t i)
 {
-    return (sim_hash){d->digest[2 * i], d->digest[2 * i + 1]};
+    return (sim_hash){d->digests[2 * i], d->digests[2 * i + 1]};
 }
 
 static sim_status check_digest(const sim_dataset *d, size_t i, const void *bytes,
@@ -321,7 +324,7 @@ static sim_status check_digest(const sim_dataset *d, size_t i, const void *bytes
 {
     sim_status st = SIM_OK;
     sim_hash h = sim_hash_bytes(bytes, n);
-    SIM_CHECK(h.low == d->digest[2 * i] && h.high == d->digest[2 * i + 1], SIM_E_DATA,
+    SIM_CHECK(h.low == d->digests[2 * i] && h.high == d->digests[2 * i + 1], SIM_E_DATA,
               "%s: image %zu does not match its digest; the file is corrupted", d->path,
               i);
 done:
@@ -332,13 +335,13 @@ static sim_status read_encoded(const sim_dataset *d, size_t i, sim_image *image)
 {
     sim_status st = SIM_OK;
     char name[512];
-    sim_decode_notes notes;
-    size_t n = (size_t)(d->offset[i + 1] - d->offset[i]);
+    sim_decode_notes notes; /* not used: prepare reports warnings */
+    size_t n = (size_t)(d->offsets[i + 1] - d->offsets[i]);
     uint8_t *bytes = NULL;
 
     (void)snprintf(name, sizeof name, "%s, image %zu", d->path, i);
     SIM_TRY(sim_alloc(&bytes, n, "data/encoded"));
-    SIM_TRY(sim_file_read_at(d->fd, d->path, d->at + d->offset[i], bytes, n));
+    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + d->offsets[i], bytes, n));
     SIM_TRY(check_digest(d, i, bytes, n));
     SIM_TRY(sim_image_decode(name, bytes, n, &d->about.range, image, &notes));
 done:
@@ -350,7 +353,7 @@ sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_image *image)
 {
     sim_status st = SIM_OK;
     const sim_dataset_info *a = &d->about;
-    size_t n = a->h * a->w * a->c;
+    size_t n = a->h * a->w * a->c; /* unless encoded */
 
     SIM_ASSERT(i < a->n_images);
     if (a->encoded) {
@@ -358,7 +361,7 @@ sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_image *image)
         goto done;
     }
     SIM_TRY(sim_image_shape(image, a->h, a->w, a->c));
-    SIM_TRY(sim_file_read_at(d->fd, d->path, d->at + i * n, image->pixels, n));
+    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + i * n, image->pixels, n));
     SIM_TRY(check_digest(d, i, image->pixels, n));
 done:
     return st;
