@@ -202,7 +202,7 @@ static sim_status set_up(sim_train_state *t)
     SIM_TRY(sim_run_open(c, t->env.job->train.run, &t->env.run));
     SIM_TRY(sim_hang_watch(&t->env, &t->hang));
     sim_comm_deadline_end();
-    SIM_TRY(sim_comm_agree(c, sim_record_open(&t->env, &t->log)));
+    SIM_TRY(sim_comm_agree(c, sim_run_log_open(&t->env, &t->log)));
     SIM_TRY(sim_comm_agree(c, create_learner(&t->env, &t->progress.plan, &t->learner)));
     SIM_TRY(
         sim_comm_agree(c, sim_replica_create(c, &t->env.run, &t->learner, &t->replica)));
@@ -214,7 +214,7 @@ static sim_status set_up(sim_train_state *t)
     if (t->is_complete)
         goto done;
     SIM_TRY(sim_comm_agree(c, sim_config_file_write(t)));
-    SIM_TRY(sim_comm_agree(c, sim_record_mark_discarded(&t->env, t->progress.at.step)));
+    SIM_TRY(sim_comm_agree(c, sim_run_log_mark_discarded(&t->env, t->progress.at.step)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
     SIM_TRY(sim_comm_agree(
         c, sim_hash_trace_open(&t->env, &t->learner, t->progress.at.step, &t->trace)));
@@ -228,7 +228,7 @@ static void remove_new_files(sim_train_state *t)
 {
     char path[4200];
 
-    sim_record_remove(&t->env, &t->log);
+    sim_run_log_remove(&t->env, &t->log);
     if (t->hang.directory_is_new &&
         sim_run_path(&t->env.run, "heartbeat", path, sizeof path) == SIM_OK)
         SIM_IGNORE(sim_directory_remove(path));

@@ -193,11 +193,12 @@ typedef struct {
 
 typedef struct sim_replica sim_replica; /* replica.c */
 
-/* log.txt of the run */
+/* log.txt of the run; set on rank 0. */
 typedef struct {
-    bool is_new;          /* it was created by this start */
-    char aside[PATH_MAX]; /* the file of another program that was renamed for it; or "" */
-} sim_record_file;
+    bool is_new; /* created by this start */
+    char renamed
+        [PATH_MAX]; /* new path of a file of another program that had its name; or "" */
+} sim_run_log;
 
 struct sim_train_state {
     sim_train_env env;
@@ -214,7 +215,7 @@ struct sim_train_state {
     sim_replica *replica;
     sim_hash_trace trace;
     bool is_complete; /* the checkpoint is that of the last step: nothing to do */
-    sim_record_file log;
+    sim_run_log log;
     const char *stop_reason; /* NULL: not stopped */
 };
 
@@ -334,12 +335,12 @@ void sim_history_end(sim_train_state *t, const char *why);
 SIM_MUST_USE sim_status sim_history_text(const sim_train_state *t, const char *why,
                                          char **json);
 
-/* record.c: log.txt of the run.  `open` appends to it; `remove` undoes `open` after a start that
- * failed; `mark_discarded` marks the steps after the
- * checkpoint, which are recomputed. */
-SIM_MUST_USE sim_status sim_record_open(const sim_train_env *env, sim_record_file *out);
-void sim_record_remove(const sim_train_env *env, const sim_record_file *r);
-SIM_MUST_USE sim_status sim_record_mark_discarded(const sim_train_env *env, int64_t step);
+/* run_log.c: log.txt of the run.  `open` appends to it; `remove` undoes `open` after a start that
+ * failed; `mark_discarded` marks the lines of steps after `step`, which are recomputed. */
+SIM_MUST_USE sim_status sim_run_log_open(const sim_train_env *env, sim_run_log *out);
+void sim_run_log_remove(const sim_train_env *env, const sim_run_log *log);
+SIM_MUST_USE sim_status sim_run_log_mark_discarded(const sim_train_env *env,
+                                                   int64_t step);
 
 /* header.c: the header of the log.  `gather` is collective, and comes first. */
 SIM_MUST_USE sim_status sim_header_gather(sim_train_state *t);

@@ -1,8 +1,8 @@
 /*
- * record.c - RUN/log.txt: one file for all segments, every step current once.
+ * run_log.c - RUN/log.txt: one file for all segments of a run.
  *
  * Steps that a killed segment logged after its last checkpoint are recomputed.  Their lines
- * stay in the file, marked "(lost)".
+ * stay in the file, marked "(lost)", so that each step has one line without the mark.
  */
 #include "state.h"
 
@@ -14,15 +14,16 @@
 #include <string.h>
 
 /* A line is "2026-11-24T08:45:35Z step 37/60 ...". */
-enum { STAMP = 21 };
+enum { TIMESTAMP = 21 };
 
 /* True for the line of a step after `step`. */
-static bool is_beyond(const char *line, size_t n, int64_t step)
+static bool is_later_step(const char *line, size_t n, int64_t step)
 {
     char *end = NULL;
-    if (n <= STAMP + 5 || memcmp(line + STAMP, "step ", 5) != 0)
+    if (n <= TIMESTAMP + 5 || memcmp(line + TIMESTAMP, "step ", 5) != 0)
         return false;
-    int64_t at = strtoll(line + STAMP + 5, &end, 10); /* a zero byte is behind the text */
+    int64_t at =
+        strtoll(line + TIMESTAMP + 5, &end, 10); /* a zero byte follows the text */
     return *end == '/' && at > step;
 }
 
@@ -40,7 +41,7 @@ static sim_status copy_marked(sim_replacement *r, const char *text, size_t n_byt
     sim_status st = SIM_OK;
     for (const char *line = text, *end = text + n_bytes; line < end;) {
         size_t n = line_length(line, (size_t)(end - line));
-        size_t stamp = is_beyond(line, n, step) ? STAMP : 0;
+        size_t stamp = is_later_step(line, n, step) ? TIMESTAMP : 0;
         SIM_TRY(sim_file_replace_add(r, line, stamp));
         if (stamp)
             SIM_TRY(sim_file_replace_add(r, "(lost) ", 7));
@@ -51,11 +52,11 @@ done:
     return st;
 }
 
-static bool any_beyond(const char *text, size_t n_bytes, int64_t step)
+static bool has_later_step(const char *text, size_t n_bytes, int64_t step)
 {
     for (const char *line = text, *end = text + n_bytes; line < end;) {
         size_t n = line_length(line, (size_t)(end - line));
-        if (is_beyond(line, n, step))
+        if (is_later_step(line, n, step))
             return true;
         line += n;
     }
@@ -63,11 +64,11 @@ static bool any_beyond(const char *text, size_t n_bytes, int64_t step)
 }
 
 /* True for "2026-11-24T08:45:35Z ". */
-static bool has_stamp(const char *line, size_t n)
+static bool has_timestamp(const char *line, size_t n)
 {
     static const char form[] = "dddd-dd-ddTdd:dd:ddZ ";
-    for (size_t i = 0; i < STAMP; i++)
-        if (n < STAMP ||
+    for (size_t i = 0; i < TIMESTAMP; i++)
+        if (n < TIMESTAMP ||
             (form[i] == 'd' ? line[i] < '0' || line[i] > '9' : line[i] != form[i]))
             return false;
     return true;
@@ -88,7 +89,7 @@ static bool is_log(const char *path)
         if (n > 0 && sim_alloc(&text, n, "train/log") == SIM_OK &&
             sim_file_read_at(fd, path, 0, text, n) == SIM_OK)
             for (size_t at = 0; at < n && !is; at += line_length(text + at, n - at))
-                is = has_stamp(text + at, n - at);
+                is = has_timestamp(text + at, n - at);
     }
     sim_error_clear();
     SIM_IGNORE(sim_file_close(&fd, path));
@@ -96,7 +97,7 @@ static bool is_log(const char *path)
     return is;
 }
 
-sim_status sim_record_open(const sim_train_env *env, sim_record_file *out)
+sim_status sim_run_log_open(const sim_train_env *env, sim_run_log *out)
 {
     sim_status st = SIM_OK;
     char path[4096];
@@ -105,27 +106,27 @@ sim_status sim_record_open(const sim_train_env *env, sim_record_file *out)
         goto done;
     SIM_TRY(sim_run_path(&env->run, "log.txt", path, sizeof path));
     if (sim_path_is_taken(path) && !is_log(path))
-        SIM_TRY(sim_run_set_aside(path, "not a log of simile", out->aside));
-    bool there = sim_path_is_taken(path);
+        SIM_TRY(sim_run_set_aside(path, "not a log of simile", out->renamed));
+    bool existed = sim_path_is_taken(path);
     SIM_TRY(sim_log_file(path));
-    out->is_new = !there;
+    out->is_new = !existed;
 done:
     return st;
 }
 
-void sim_record_remove(const sim_train_env *env, const sim_record_file *r)
+void sim_run_log_remove(const sim_train_env *env, const sim_run_log *log)
 {
     char path[4096];
 
-    if (!r->is_new || sim_run_path(&env->run, "log.txt", path, sizeof path) != SIM_OK)
+    if (!log->is_new || sim_run_path(&env->run, "log.txt", path, sizeof path) != SIM_OK)
         return;
     SIM_IGNORE(sim_log_file(NULL));
     SIM_IGNORE(sim_file_remove(path));
-    if (r->aside[0])
-        SIM_IGNORE(sim_file_rename(r->aside, path));
+    if (log->renamed[0])
+        SIM_IGNORE(sim_file_rename(log->renamed, path));
 }
 
-sim_status sim_record_mark_discarded(const sim_train_env *env, int64_t step)
+sim_status sim_run_log_mark_discarded(const sim_train_env *env, int64_t step)
 {
     sim_status st = SIM_OK;
     sim_replacement r = {.fd = -1};
@@ -136,15 +137,15 @@ sim_status sim_record_mark_discarded(const sim_train_env *env, int64_t step)
         goto done;
     SIM_TRY(sim_run_path(&env->run, "log.txt", path, sizeof path));
     st = sim_file_load(path, (size_t)1 << 30, &text, &n);
-    if (st ==
-        SIM_E_DATA) { /* too large to rewrite; training continues without the marks */
+    if (st == SIM_E_DATA) {
+        /* Too large to rewrite: training continues without the marks. */
         sim_log_warn("%s; recomputed steps in it are not marked", sim_error_message());
         sim_error_clear();
         st = SIM_OK;
         goto done;
     }
     SIM_TRY(st);
-    if (!any_beyond(text, n, step))
+    if (!has_later_step(text, n, step))
         goto done;
     SIM_TRY(sim_log_file(NULL));
     SIM_TRY(sim_file_replace_begin(path, &r));
