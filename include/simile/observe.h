@@ -88,7 +88,7 @@ typedef struct {
     const char *path;      /* of the run directory */
     const char *abandoned; /* directory of the branch that --resume FILE left; or "" */
     int64_t step;          /* of the start; observers discard what they have beyond it */
-    int64_t published; /* an interval that ended at this step or later was published */
+    int64_t published; /* lower bound of the last step of the last published interval */
 } sim_observed_run;
 
 /*

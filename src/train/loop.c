@@ -3,7 +3,7 @@
  *
  * Before each step all ranks take the maximum of their local conditions: an error, a signal, the
  * stop file, the time limit, a due checkpoint. They stop, save and fail together, so that all
- * ranks make the same sequence of collective calls.
+ * ranks execute the same sequence of collective calls.
  */
 #include "state.h"
 
@@ -60,7 +60,7 @@ bool sim_train_epoch_ended(const sim_train_state *t, int64_t *epochs)
 
 /* ---- set-up ---- */
 
-/* All ranks must run the same build: another build may round differently. */
+/* Another build may round differently. */
 static sim_status check_same_build(const sim_train_env *env)
 {
     sim_status st = SIM_OK;
@@ -78,7 +78,7 @@ done:
     return sim_comm_agree(env->comm, st);
 }
 
-/* All ranks must read the same data and compute with the same arithmetic. */
+/* Kernels of the same arithmetic produce the same bits (sim_kernels_arithmetic). */
 static sim_status check_same_data(const sim_train_env *env)
 {
     sim_status st = SIM_OK;
@@ -88,18 +88,22 @@ static sim_status check_same_data(const sim_train_env *env)
                    env->request->arithmetic);
     memcpy(of_rank_0, own, sizeof of_rank_0);
     sim_comm_broadcast(env->comm, 0, of_rank_0, sizeof of_rank_0);
-    SIM_CHECK(strcmp(own, of_rank_0) == 0, SIM_E_DATA,
-              "%s: fingerprint and arithmetic are \"%s\" here but \"%s\" on rank 0; all "
-              "ranks must read the same file and run the same kernels",
-              env->job->train.train, own, of_rank_0);
+    SIM_CHECK(
+        strcmp(own, of_rank_0) == 0, SIM_E_DATA,
+        "%s: fingerprint and arithmetic are \"%s\" on this rank but \"%s\" on rank 0; "
+        "all ranks must read the same file and use kernels of the same arithmetic",
+        env->job->train.train, own, of_rank_0);
 done:
     return sim_comm_agree(env->comm, st);
 }
 
-/* Threads that share a core wait for each other in every loop and are many times slower. */
-static sim_status check_threads(void)
+/* Refuses more threads than cores: threads that share a core wait for each other in every loop
+ * and are many times slower. */
+static sim_status set_threads(int64_t n)
 {
     sim_status st = SIM_OK;
+
+    sim_threads_set((int)n);
     int threads = sim_threads(), cores = sim_cores_allowed();
     SIM_CHECK(
         threads <= cores, SIM_E_CONFIG,
@@ -111,13 +115,13 @@ done:
     return st;
 }
 
+/* Checks the job against its threads and data, and creates the augmentation. */
 static sim_status open_data(sim_train_state *t)
 {
     sim_status st = SIM_OK;
     const sim_train_options *o = &t->env.job->train;
 
-    sim_threads_set((int)o->threads);
-    SIM_TRY(check_threads());
+    SIM_TRY(set_threads(o->threads));
     SIM_TRY(sim_dataset_open(o->train, &t->env.data));
     const sim_dataset_info *about = sim_dataset_about(t->env.data);
     SIM_TRY(
@@ -132,7 +136,7 @@ static sim_status count_bytes(void *ctx, const char *group, const sim_tensor *te
 {
     sim_snapshot *s = ctx;
     (void)group;
-    s->n += sim_tensor_count(tensor) * sim_type_bytes(tensor->type);
+    s->n_bytes += sim_tensor_count(tensor) * sim_type_bytes(tensor->type);
     return SIM_OK;
 }
 
@@ -144,7 +148,7 @@ static sim_status create_learner(const sim_train_env *env, const sim_schedule_pl
     size_t n = 0;
     sim_method_env method_env =
         sim_job_env(env->job, plan, sim_comm_partition(env->comm));
-    const sim_visitor count = {.visit = count_bytes, .ctx = &l->before};
+    const sim_visitor count = {.visit = count_bytes, .ctx = &l->snapshot};
 
     method_env.comm = env->comm;
     SIM_TRY(sim_method_create(env->job->method, &method_env, &env->job->method_options,
@@ -152,7 +156,7 @@ static sim_status create_learner(const sim_train_env *env, const sim_schedule_pl
     SIM_TRY(sim_method_parameters(&l->method, &list, &n));
     SIM_TRY(sim_optimizer_create(&env->job->optimizer, list, n, &l->optimizer));
     SIM_TRY(sim_method_visit_forward_state(&l->method, &count));
-    SIM_TRY(sim_alloc(&l->before.bytes, l->before.n, "train/snapshot"));
+    SIM_TRY(sim_alloc(&l->snapshot.bytes, l->snapshot.n_bytes, "train/snapshot"));
     size_t capacity = sim_comm_sum_leaves_capacity(
         sim_comm_partition(env->comm), l->method.n_blocks, l->method.gradient_floats);
     SIM_TRY(sim_alloc(&l->grads, capacity, "train/gradients"));
@@ -163,12 +167,14 @@ done:
 
 static sim_status begin_observers(sim_train_state *t)
 {
+    /* The log interval in progress counts its updates only.  Skipped steps of the whole run are
+     * subtracted, because it is unknown how many of them were in this interval. */
+    int64_t published =
+        t->progress.at.step - (int64_t)t->interval.metrics.steps - t->progress.at.skipped;
     const sim_observed_run run = {.path = t->env.run.path,
                                   .abandoned = t->segment.abandoned,
                                   .step = t->progress.at.step,
-                                  .published = t->progress.at.step -
-                                               (int64_t)t->interval.metrics.steps -
-                                               t->progress.at.skipped};
+                                  .published = published};
     return sim_stream_begin(t->env.request->stream, &run);
 }
 
@@ -246,7 +252,7 @@ static void tear_down(sim_train_state *t)
         sim_method_destroy(&t->learner.method);
     sim_dataset_close(&t->env.data);
     sim_free(t->learner.grads);
-    sim_free(t->learner.before.bytes);
+    sim_free(t->learner.snapshot.bytes);
     sim_free(t->segment.history);
     sim_free(t->segment.places);
     sim_comm_barrier(
@@ -258,15 +264,17 @@ static void tear_down(sim_train_state *t)
 
 /* ---- conditions that all ranks agree on ---- */
 
-/* True if another step and a checkpoint might not finish before the limit. */
+/* True if another step and a checkpoint might not finish before the limit, with a margin for a
+ * checkpoint and a step slower than those measured. */
 static bool time_is_up(const sim_train_state *t)
 {
     double limit = t->env.request->time_limit_s;
-    double need = 1.5 * t->costs.slowest_checkpoint_s + t->costs.slowest_observers_s +
-                  2 * t->costs.step_s + 1;
-    return limit > 0 && sim_clock_s() - t->segment.start_s + need > limit;
+    double needed_s = 1.5 * t->costs.slowest_checkpoint_s + t->costs.slowest_observers_s +
+                      2 * t->costs.step_s + 1;
+    return limit > 0 && sim_clock_s() - t->segment.start_s + needed_s > limit;
 }
 
+/* `every_minutes` is measured by the clock of rank 0. */
 static bool save_is_due(const sim_train_state *t)
 {
     const sim_checkpoint_options *o = &t->env.job->train.checkpoint;
@@ -281,37 +289,38 @@ static bool save_is_due(const sim_train_state *t)
            sim_clock_s() - t->saves.last_s > 60 * o->every_minutes;
 }
 
-/* Conditions of a step, in the order of the exchanged array. */
 enum {
     CONDITION_FAILURE,
-    CONDITION_SIGNAL,
-    CONDITION_FILE,
-    CONDITION_TIME,
+    CONDITION_SIGNAL, /* the number of the signal */
+    CONDITION_STOP_FILE,
+    CONDITION_TIME_LIMIT,
     CONDITION_SAVE,
     N_CONDITIONS
 };
 
-/* The only exchange of conditions per step; sets t->stop_reason if the run must stop. */
+/* One exchange per step; sets t->stop_reason if the run must stop. */
 static sim_status agree_on_conditions(sim_train_state *t, bool *save)
 {
     sim_status st = SIM_OK;
-    int64_t due[N_CONDITIONS] = {[CONDITION_FAILURE] = t->deferred.status != SIM_OK,
-                                 [CONDITION_SIGNAL] = sim_signals_pending(),
-                                 [CONDITION_TIME] = time_is_up(t),
-                                 [CONDITION_SAVE] = save_is_due(t)};
-    due[CONDITION_FILE] = t->env.comm->rank == 0 && sim_run_stop_requested(&t->env.run);
-    sim_comm_max_i64(t->env.comm, due, N_CONDITIONS);
-    if (due[CONDITION_FAILURE])
+    int64_t conditions[N_CONDITIONS] = {[CONDITION_FAILURE] =
+                                            t->deferred.status != SIM_OK,
+                                        [CONDITION_SIGNAL] = sim_signals_pending(),
+                                        [CONDITION_TIME_LIMIT] = time_is_up(t),
+                                        [CONDITION_SAVE] = save_is_due(t)};
+    conditions[CONDITION_STOP_FILE] =
+        t->env.comm->rank == 0 && sim_run_stop_requested(&t->env.run);
+    sim_comm_max_i64(t->env.comm, conditions, N_CONDITIONS);
+    if (conditions[CONDITION_FAILURE])
         SIM_TRY(sim_deferred_agree(&t->deferred, t->env.comm));
-    *save = due[CONDITION_SAVE] != 0;
+    *save = conditions[CONDITION_SAVE] != 0;
     if (t->env.request->stop_after >= 0 &&
         t->progress.at.step >= t->env.request->stop_after)
         t->stop_reason = "--stop-after";
-    else if (due[CONDITION_SIGNAL])
-        t->stop_reason = sim_signals_name((int)due[CONDITION_SIGNAL]);
-    else if (due[CONDITION_FILE])
+    else if (conditions[CONDITION_SIGNAL])
+        t->stop_reason = sim_signals_name((int)conditions[CONDITION_SIGNAL]);
+    else if (conditions[CONDITION_STOP_FILE])
         t->stop_reason = "simile stop";
-    else if (due[CONDITION_TIME])
+    else if (conditions[CONDITION_TIME_LIMIT])
         t->stop_reason = "time limit";
 done:
     return st;
@@ -319,6 +328,7 @@ done:
 
 /* ---- the loop ---- */
 
+/* Posts the views of the next step, then executes this one on the views in `buffer`. */
 static void train_step(sim_train_state *t, int buffer)
 {
     double start = sim_clock_s();
@@ -327,8 +337,8 @@ static void train_step(sim_train_state *t, int buffer)
     if (next.step < t->progress.plan.total_steps)
         sim_feed_post(&t->feed, &next, buffer ^ 1);
     sim_step_run(t, buffer);
-    next.skipped = t->progress.at.skipped;
-    next.bad_run = t->progress.at.bad_run;
+    next.skipped = t->progress.at.skipped; /* counted by the step */
+    next.skipped_in_a_row = t->progress.at.skipped_in_a_row;
     t->progress.at = next;
     t->costs.step_s = sim_clock_s() - start;
     int64_t held = (int64_t)sim_memory_bytes();
@@ -369,7 +379,7 @@ done:
 }
 
 /* Path of the checkpoint that was saved or loaded last. */
-static void format_checkpoint_path(const sim_train_state *t, char *out, size_t out_bytes)
+static void format_last_checkpoint(const sim_train_state *t, char *out, size_t out_bytes)
 {
     (void)snprintf(out, out_bytes, "%s/checkpoints/step-%09lld.h5", t->env.run.path,
                    (long long)t->saves.last_step);
@@ -379,7 +389,7 @@ static void log_completion(const sim_train_state *t, const char *what)
 {
     char path[4200];
 
-    format_checkpoint_path(t, path, sizeof path);
+    format_last_checkpoint(t, path, sizeof path);
     sim_log("%s: step %lld of %lld, the checkpoint is %s; to train longer, increase "
             "schedule.%s and add --accept",
             what, (long long)t->progress.at.step, (long long)t->progress.plan.total_steps,
@@ -402,7 +412,7 @@ static sim_status finish_run(sim_train_state *t)
     SIM_TRY(sim_summary_print(t, why));
     sim_history_end(t, why);
     sim_run_stop_clear(&t->env.run);
-    format_checkpoint_path(t, path, sizeof path);
+    format_last_checkpoint(t, path, sizeof path);
     if (!t->stop_reason) {
         log_completion(t, "completed");
         goto done;
@@ -421,15 +431,13 @@ static void log_last_checkpoint(const sim_train_state *t)
     char path[4200];
 
     if (t->saves.last_step < 0) {
-        sim_log(
-            "failed before the first checkpoint; after fixing the error below, the same "
-            "command starts from scratch");
+        sim_log("failed before the first checkpoint; after fixing the error below, the "
+                "same command starts from scratch");
         return;
     }
-    format_checkpoint_path(t, path, sizeof path);
+    format_last_checkpoint(t, path, sizeof path);
     sim_log("failed after step %lld of %lld; the last good checkpoint is %s; after "
-            "fixing the "
-            "error below, the same command resumes from step %lld",
+            "fixing the error below, the same command resumes from step %lld",
             (long long)t->progress.at.step, (long long)t->progress.plan.total_steps, path,
             (long long)t->saves.last_step);
 }

@@ -36,7 +36,7 @@ static sim_status visit_counters(void *object, const sim_visitor *v)
     sim_train_state *t = object;
 
     SIM_TRY(sim_visit_i64(v, "train", "skipped", &t->progress.at.skipped));
-    SIM_TRY(sim_visit_i64(v, "train", "bad_run", &t->progress.at.bad_run));
+    SIM_TRY(sim_visit_i64(v, "train", "bad_run", &t->progress.at.skipped_in_a_row));
     SIM_TRY(sim_metrics_visit(&t->interval.metrics, v));
 done:
     return st;

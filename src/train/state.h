@@ -12,13 +12,13 @@
 
 #include <limits.h>
 
-/* Where the run is in the data.  Part of a checkpoint. */
+/* Position of the run in the data; saved in checkpoints. */
 typedef struct {
-    int64_t step;    /* updates done */
-    int64_t epoch;   /* current epoch */
-    int64_t samples; /* images of this epoch done */
-    int64_t skipped; /* steps skipped by the guard */
-    int64_t bad_run; /* of them, in a row up to now */
+    int64_t step;             /* steps done */
+    int64_t epoch;            /* completed epochs: the index of the current one */
+    int64_t samples;          /* images of this epoch that are done */
+    int64_t skipped;          /* steps skipped because loss or gradient was not finite */
+    int64_t skipped_in_a_row; /* the last ones; "bad_run" in checkpoints */
 } sim_position;
 
 /* What a step reports to the metrics. */
@@ -42,7 +42,7 @@ typedef enum {
     SIM_PHASES
 } sim_phase;
 
-/* What a run consists of from its start to its end: the request, the data, the run directory. */
+/* What a run is given: the request, the job, the data, the run directory. */
 typedef struct {
     const sim_comm *comm;
     const sim_train_request *request;
@@ -58,15 +58,16 @@ typedef struct {
     sim_schedule_plan plan;
     sim_position at;
     int64_t start_step;  /* of this segment */
-    int64_t first_batch; /* that the run began with */
-    int64_t seen;        /* samples that the updates before this segment used */
+    int64_t first_batch; /* batch that the run began with */
+    int64_t seen;        /* samples used before this segment */
     double total;        /* length of the run, in steps of the current batch */
 } sim_progress;
 
 /* State that a forward pass changes, saved before a step to undo a skipped one. */
 typedef struct {
     char *bytes;
-    size_t n, at;
+    size_t n_bytes;
+    size_t at; /* offset of the next tensor while they are copied */
 } sim_snapshot;
 
 /* What is trained. */
@@ -74,7 +75,7 @@ typedef struct {
     sim_method method;
     sim_optimizer *optimizer;
     float *grads; /* maximal nodes of this rank, then the sum */
-    sim_snapshot before;
+    sim_snapshot snapshot;
 } sim_learner;
 
 /* Views of two steps: one being computed, one being loaded. */
@@ -107,12 +108,12 @@ typedef struct {
     double phase_s[SIM_PHASES];
     double step_s; /* of the last step */
     double slowest_checkpoint_s, slowest_observers_s;
-    int64_t held_bytes; /* by the ledger, after a step; maximum */
+    int64_t held_bytes; /* maximum over steps of sim_memory_bytes after the step */
 } sim_costs;
 
 typedef struct {
     int64_t last_step; /* of the last checkpoint saved or loaded; -1: none yet */
-    int64_t n_failed;  /* due ones in a row */
+    int64_t n_failed;  /* failures in a row of due checkpoints */
     double last_s;
 } sim_saves;
 
@@ -146,7 +147,7 @@ typedef struct {
     int64_t planned, transient; /* bytes held from step to step; transient */
 } sim_place;
 
-/* This start of the run, and the earlier ones. */
+/* The current segment, and what is known of earlier ones. */
 typedef struct {
     char id[48];
     double start_s;
@@ -154,8 +155,8 @@ typedef struct {
     int64_t saved_images; /* of the training set before this segment; 0: unknown */
     char *history;        /* JSON array of earlier segments */
     bool is_recorded;     /* in segments.json */
-    sim_hash
-        saved_config;  /* of the job in the checkpoint that it resumes from; or zero */
+    /* Hash of the job in the checkpoint that it resumes from; or zero. */
+    sim_hash saved_config;
     sim_place *places; /* [ranks], on rank 0 */
     size_t n_nodes;    /* different hosts among them */
     sim_changes changes;
@@ -175,7 +176,7 @@ typedef struct {
     int64_t healthy_step; /* end of the last interval that was not */
 } sim_collapse_guard;
 
-/* Guard against hangs: calls from the watchdog's thread. */
+/* Guard against hangs; the watchdog calls it in its own thread. */
 typedef struct {
     const sim_run *run;
     double limit_s;        /* guard.hang_seconds */
@@ -219,8 +220,8 @@ struct sim_train_state {
     const char *stop_reason; /* NULL: not stopped */
 };
 
-/* deferred.c: keeps a local failure for the next agreement, so that all ranks make
- * the same sequence of collective calls */
+/* deferred.c: keeps a local failure for the next agreement, so that all ranks execute
+ * the same sequence of collective calls. */
 void sim_defer_error(sim_deferred *d, sim_status st);
 /* Collective; the error of the lowest rank that has one. */
 SIM_MUST_USE sim_status sim_deferred_agree(const sim_deferred *d, const sim_comm *c);
@@ -234,8 +235,8 @@ void sim_feed_destroy(sim_feed *f);
 /* Posts the step at (epoch, samples) into x[buffer]. */
 void sim_feed_post(sim_feed *f, const sim_position *at, int buffer);
 
-/* step.c: one update.  Failures are deferred: the guard's (SIM_E_BUG, when it has seen
- * too many bad steps; on all ranks alike) and those of the hash trace. */
+/* step.c: one step.  Failures are deferred: too many skipped steps (SIM_E_BUG, on all ranks
+ * alike), and those of the hash trace. */
 void sim_step_run(sim_train_state *t, int buffer);
 
 /* metrics.c: the metrics of steps */
@@ -306,8 +307,8 @@ SIM_MUST_USE sim_status sim_replica_create(const sim_comm *c, const sim_run *run
 void sim_replica_destroy(sim_replica **out);
 SIM_MUST_USE sim_status sim_replica_check(sim_replica *r, int64_t step);
 
-/* collapse.c: checks the embedding standard deviation of an interval.  Errors: SIM_E_BUG, on all ranks
- * alike. */
+/* collapse.c: checks the embedding standard deviation of an interval.  Errors: SIM_E_BUG, on all
+ * ranks alike. */
 SIM_MUST_USE sim_status sim_collapse_check(sim_collapse_guard *g, const sim_progress *p,
                                            const sim_embeddings *z, double embedding_std);
 

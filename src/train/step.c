@@ -1,5 +1,5 @@
 /*
- * step.c - one update: forward, loss, backward, the tree sum, the guard, the optimizer.
+ * step.c - one step: forward, loss, backward, sum over ranks, check of the gradient, optimizer.
  *
  * Called by the loop with the views of this rank's blocks.  The summed gradient has the
  * same bits on every rank, so every rank takes the same decision without communication.
@@ -17,7 +17,7 @@
 static sim_status copy_tensor(sim_snapshot *s, const sim_tensor *t, bool restore)
 {
     size_t n = sim_tensor_count(t) * sim_type_bytes(t->type);
-    SIM_ASSERT(s->at + n <= s->n);
+    SIM_ASSERT(s->at + n <= s->n_bytes);
     char *saved = s->bytes + s->at;
     memcpy(restore ? t->data : saved, restore ? saved : t->data, n);
     s->at += n;
@@ -39,12 +39,12 @@ static sim_status restore_tensor(void *ctx, const char *group, const sim_tensor 
 static sim_status copy_snapshot(sim_learner *l, bool restore)
 {
     const sim_visitor v = {.visit = restore ? restore_tensor : save_tensor,
-                           .ctx = &l->before};
-    l->before.at = 0;
+                           .ctx = &l->snapshot};
+    l->snapshot.at = 0;
     return sim_method_visit_forward_state(&l->method, &v);
 }
 
-/* Logs the image ids of the step, to find a corrupted image. */
+/* Logs the indices of the images of the step, to find a corrupted image. */
 static void log_samples(const sim_position *at, const sim_feed *f)
 {
     const sim_train_options *o = &f->job->train;
@@ -71,18 +71,18 @@ static sim_status skip_update(sim_learner *l, sim_position *at, const sim_feed *
 
     SIM_TRY(copy_snapshot(l, true));
     at->skipped++;
-    at->bad_run++;
+    at->skipped_in_a_row++;
     sim_log_warn(
         "step %lld skipped: loss %g, gradient norm %g (%lld in a row, %lld allowed)",
         (long long)(at->step + 1), s->report.loss, s->gradient_norm,
-        (long long)at->bad_run, (long long)allowed);
+        (long long)at->skipped_in_a_row, (long long)allowed);
     log_samples(at, f);
     SIM_CHECK(
-        at->bad_run <= allowed, SIM_E_BUG,
+        at->skipped_in_a_row <= allowed, SIM_E_BUG,
         "step %lld: the loss or gradient was not finite %lld times in a row (loss %g, "
         "gradient norm %g); the last checkpoint is good.  Lower optimizer.lr, lengthen "
         "schedule.warmup_epochs, or check the images listed above",
-        (long long)(at->step + 1), (long long)at->bad_run, s->report.loss,
+        (long long)(at->step + 1), (long long)at->skipped_in_a_row, s->report.loss,
         s->gradient_norm);
 done:
     return st;
@@ -111,7 +111,7 @@ static void compute_gradient(sim_train_state *t, int buffer, sim_loss_report *re
     t->costs.phase_s[SIM_PHASE_SUM] += sim_clock_s() - start;
 }
 
-/* Applies the summed gradient, or skips it. */
+/* Updates the weights, or skips the step if the loss or the gradient is not finite. */
 static sim_status apply_gradient(sim_learner *l, sim_position *at, const sim_feed *f,
                                  sim_step_values *s)
 {
@@ -124,7 +124,7 @@ static sim_status apply_gradient(sim_learner *l, sim_position *at, const sim_fee
         SIM_TRY(skip_update(l, at, f, s));
         goto done;
     }
-    at->bad_run = 0;
+    at->skipped_in_a_row = 0;
     s->updated = !(row->idle && row->idle(l->method.self));
     if (s->updated) {
         sim_optimizer_step(l->optimizer, s->lr, l->grads);
