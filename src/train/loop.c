@@ -165,16 +165,23 @@ done:
     return st;
 }
 
+/* Lower bound of the last step of the last published interval.  The interval in progress counts its
+ * updates only: steps that were skipped, or that only filled the queue, are in neither count. */
+static int64_t last_published(const sim_train_state *t)
+{
+    const int64_t step = t->progress.at.step, every = t->env.job->train.log_every_steps,
+                  counted = step - (int64_t)t->interval.metrics.steps -
+                            t->progress.at.skipped,
+                  regular = step / every * every;
+    return counted < regular ? counted : regular;
+}
+
 static sim_status begin_observers(sim_train_state *t)
 {
-    /* The log interval in progress counts its updates only.  Skipped steps of the whole run are
-     * subtracted, because it is unknown how many of them were in this interval. */
-    int64_t published =
-        t->progress.at.step - (int64_t)t->interval.metrics.steps - t->progress.at.skipped;
     const sim_observed_run run = {.path = t->env.run.path,
                                   .abandoned = t->segment.abandoned,
                                   .step = t->progress.at.step,
-                                  .published = published};
+                                  .published = last_published(t)};
     return sim_stream_begin(t->env.request->stream, &run);
 }
 

@@ -163,6 +163,12 @@ printf '{"step":3,"epo' >>damaged/metrics.jsonl
 expect 0 "" "$simile" pretrain job.yaml run=damaged
 expect_lines 0 "metrics.jsonl"
 same_run reference damaged
+# a stop within a log interval, of which the first steps only filled the queue: no line is missing
+expect 75 "" "$simile" pretrain job.yaml run=filled method.name=mocov2 method.queue_size=32 method.queue.warm=prefill \
+    batchnorm.group=8 schedule.steps=12 log.every_steps=8 --stop-after 6
+expect 0 "" "$simile" pretrain job.yaml run=filled method.name=mocov2 method.queue_size=32 method.queue.warm=prefill \
+    batchnorm.group=8 schedule.steps=12 log.every_steps=8
+expect_lines 0 "metrics.jsonl"
 for name in metrics.jsonl log.txt trace-hash.txt; do # binary
     rm -rf damaged && cp -r stopped damaged
     head -c 3000 /dev/zero >damaged/$name
