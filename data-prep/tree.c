@@ -169,22 +169,41 @@ done:
     return st;
 }
 
-/* A directory that contains all photos, and is not a split. */
-static bool has_common_directory(const level *l)
+static bool contains_split(const level *l, prep_split split)
 {
-    return l->n_flat == 0 && l->dirs.names.n == 1 &&
+    for (size_t i = 0; i < l->dirs.names.n; i++)
+        if (sim_prep_split_of(dir_name(l, i)) == split)
+            return true;
+    return false;
+}
+
+/* Exactly one directory contains photos, and it is not a split. */
+static bool has_single_directory(const level *l)
+{
+    return l->dirs.names.n == 1 &&
            sim_prep_split_of(dir_name(l, 0)) == PREP_DEFAULT_SPLIT;
 }
 
-/* Skips directories that contain all photos, as long as there are several below. */
-static sim_status skip_common_directories(level *l)
+/* Whether the directories divide the photos: several, or a split.  Photos beside them may not be
+ * the majority, unless a split that the user requests is among the directories. */
+static bool divides_photos(const level *l, prep_split requested)
+{
+    const size_t n = l->dirs.names.n;
+    if (requested != PREP_DEFAULT_SPLIT && contains_split(l, requested))
+        return true;
+    return l->n_flat <= l->n_below && n > 0 && !has_single_directory(l);
+}
+
+/* Skips directories that contain all photos, except a minority beside them, down to those that
+ * divide them.  Where none do, the level stays. */
+static sim_status skip_single_directories(level *l, prep_split requested)
 {
     sim_status st = SIM_OK;
     size_t depth = l->depth;
 
-    while (has_common_directory(l)) {
+    while (has_single_directory(l)) {
         SIM_TRY(survey(l, l->depth + 1));
-        if (l->dirs.names.n > 1)
+        if (divides_photos(l, requested))
             depth = l->depth;
     }
     SIM_TRY(survey(l, depth));
@@ -194,20 +213,13 @@ done:
 
 /* ---- the split ---- */
 
-static bool contains_split(const level *l, prep_split split)
-{
-    for (size_t i = 0; i < l->dirs.names.n; i++)
-        if (sim_prep_split_of(dir_name(l, i)) == split)
-            return true;
-    return false;
-}
-
-/* Whether all directories are splits; or the one that the user names is among them. */
+/* Whether the directories with most photos are all splits; or the one that the user names is among
+ * them. */
 static bool is_split_level(const level *l, prep_split requested)
 {
     if (requested != PREP_DEFAULT_SPLIT && contains_split(l, requested))
         return true;
-    return l->n_flat == 0 && l->dirs.names.n > 0 &&
+    return l->n_flat <= l->n_below && l->dirs.names.n > 0 &&
            !contains_split(l, PREP_DEFAULT_SPLIT);
 }
 
@@ -248,7 +260,7 @@ static sim_status keep_split(level *l, prep_split split, size_t *excluded)
         sim_log_warn("%zu photos outside of the directories of splits are excluded",
                      *excluded);
     SIM_TRY(survey(l, l->depth + 1));
-    SIM_TRY(skip_common_directories(l));
+    SIM_TRY(skip_single_directories(l, PREP_DEFAULT_SPLIT));
 done:
     return st;
 }
@@ -420,7 +432,8 @@ static void report_others(prep_tree *t, prep_source *out)
 static sim_status skip_top_directory(level *l)
 {
     sim_status st = SIM_OK;
-    if (l->tree->is_archive && !l->tree->is_rooted && has_common_directory(l))
+    if (l->tree->is_archive && !l->tree->is_rooted && l->n_flat == 0 &&
+        has_single_directory(l))
         SIM_TRY(survey(l, l->depth + 1));
 done:
     return st;
@@ -449,7 +462,7 @@ sim_status sim_prep_tree_select(prep_tree *t, const char *name,
     memset(l.kept, true, t->paths.n * sizeof *l.kept);
     SIM_TRY(survey(&l, 0));
     SIM_TRY(skip_top_directory(&l));
-    SIM_TRY(skip_common_directories(&l));
+    SIM_TRY(skip_single_directories(&l, options->split));
     SIM_TRY(select_split(&l, name, options->split, out));
     exclude_minority(&l, out);
     SIM_TRY(list_items(&l, t, out));

@@ -4,9 +4,10 @@
  * A source adds every file that it contains.  sim_prep_tree_select applies the same rules to a
  * directory and to an archive of it:
  *
- *   - Directories that contain all photos are skipped, as long as there are several below.
+ *   - A directory that contains all photos, except a minority beside it, is skipped if there are
+ *     several directories or a split below.
  *   - If the directories at that level are all names of splits (train, val, test, unlabeled and
- *     their spellings), the photos of one split are selected.  Otherwise they are classes.
+ *     their spellings), the photos of one split are selected and those beside them excluded.  Otherwise they are classes.
  *   - The class of a photo is the first directory below.  Deeper photos belong to it.
  *   - Photos beside class directories are excluded; if they are the majority, they are selected
  *     without labels, and the directories are excluded.

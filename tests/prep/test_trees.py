@@ -120,6 +120,42 @@ def trees():
     assert prepare("flat", "--size", "8")["excluded"] == 1
 
 
+def strays():
+    """A photo beside the only directory hides neither the splits nor the classes below it."""
+    splits = [f"train/{c}/{i}.png" for c in ("a", "b") for i in range(2)] + ["val/a/0.png"]
+    classes = ["a/0.png", "a/1.png", "b/0.png"]
+    for name, above in (("one", "data/"), ("two", "data/images/"), ("none", "")):
+        root = "splits_" + name
+        tree(root, "cover.jpg", *(above + s for s in splits))
+        for text in ("README.txt", "LICENSE", ".DS_Store", "__MACOSX/._cover.jpg", "__MACOSX/data/._train"):
+            write(f"{root}/{text}", b"text")
+        both(root, classes=["a", "b"], per_class=[2, 2], said=["1 photos outside"])
+        both(root, ["--split", "val"], classes=["a"], per_class=[1], said=["1 photos outside"])
+        assert prepare(root, "--size", "8", "--split", "val")["excluded"] == 1
+        prepare(root, "--size", "8", "--split", "test", code=66, said=["split test", "train, val"])
+        root = "classes_" + name
+        tree(root, "cover.jpg", *(above + c for c in classes))
+        both(root, classes=["a", "b"], per_class=[2, 1], said=["1 photos beside"])
+        assert prepare(root, "--size", "8")["excluded"] == 1
+    # a stray in each of two wrappers and within the split
+    tree("deep", "0.png", "data/1.png", *("data/images/" + s for s in splits), "data/images/train/2.png")
+    both("deep", classes=["a", "b"], per_class=[2, 2], said=["2 photos outside", "1 photos beside"])
+    assert prepare("deep", "--size", "8")["excluded"] == 3
+    tree("inner", "train/0.png", *("train/images/" + c for c in classes), "val/x/1.png")
+    both("inner", classes=["a", "b"], per_class=[2, 1], said=["1 photos beside"])
+    # a wrapper of one split; without a stray too
+    tree("single", *("data/" + s for s in splits[:4]))
+    both("single", classes=["a", "b"], per_class=[2, 2])
+    both("single", ["--split", "train"], classes=["a", "b"], per_class=[2, 2])
+    # a majority of photos beside the directory: only an explicit split is below it
+    tree("many", *(f"{i}.png" for i in range(9)), *("data/" + s for s in splits))
+    both("many", classes=None, per_class=9, said=["5 photos in 1 directories"])
+    both("many", ["--split", "train"], classes=["a", "b"], per_class=[2, 2], said=["9 photos outside"])
+    # one class, with and without a stray
+    tree("class", "cover.png", "cat/1.png", "cat/2.png", "cat/more/3.png")
+    both("class", classes=["cat"], per_class=[3], said=["1 photos beside"])
+
+
 def other_files():
     tree("ends", "a/1.png", "a/2.png", "b/3.png")
     for name in ("a/x.webp", "a/y.webp", "b/z.TIF", "b/w.bmp"):
@@ -396,7 +432,7 @@ def idx_layouts():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    for part in (trees, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels,
+    for part in (trees, strays, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels,
                  members, converted_again, own_files, idx_layouts):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
