@@ -2,8 +2,9 @@
  * from_hdf5.c - images in HDF5 files of others: one array, or one group per class.
  *
  * Images have any type, in the order N x H x W x C, N x C x H x W or N x H x W; one image may
- * lack N.  range.c chooses the range of all types but uint8; hdf5_labels.c reads the labels.  Files are read in pieces of
- * whole chunks.  hdf5_sets.c finds the data sets and their layout.
+ * lack N.  range.c chooses the range of all types but uint8; values of bool are 0 and 1.
+ * hdf5_labels.c reads the labels.  Files are read in pieces of whole chunks.  hdf5_sets.c finds the
+ * data sets and their layout.
  */
 #include "hdf5.h"
 
@@ -132,6 +133,8 @@ static sim_status find_range(hdf5 *f, const prep_options *options)
                              sim_prep_base_name(f->path), f->blocks[b].first + row,
                              f->n_items);
         }
+    if (f->blocks[0].is_bool)
+        sim_prep_extremes_add(&e, 0, 1, true);
     f->range = sim_prep_choose_range(&e, options);
     f->b = 0;
     f->rows = 0;
@@ -222,18 +225,13 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     }
     SIM_TRY(find_range(f, options));
     out->range = f->range;
+    out->scale_bytes = f->blocks[0].is_bool;
     out->n_items = f->n_items;
     out->h = f->blocks[0].h;
     out->w = f->blocks[0].w;
     out->c = f->blocks[0].c;
 done:
     return st;
-}
-
-static uint8_t scale_value(const sim_value_range *r, double v)
-{
-    double x = (v - r->lo) * (255 / (r->hi - r->lo));
-    return (uint8_t)lround(x < 0 ? 0 : x > 255 ? 255 : x);
 }
 
 /* Converts image i of the piece to uint8 H x W x C. */
@@ -248,7 +246,7 @@ static void convert_image(const hdf5 *f, size_t i, uint8_t *out)
         for (size_t c = 0; c < b->c; c++) {
             size_t from = b->layout == HDF5_CHW ? c * pixels + p : p * b->c + c;
             out[p * b->c + c] =
-                b->deep ? scale_value(&f->range, values[from]) : bytes[from];
+                b->deep ? sim_prep_scale_value(&f->range, values[from]) : bytes[from];
         }
 }
 

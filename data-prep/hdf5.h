@@ -18,8 +18,9 @@ typedef enum { HDF5_HWC, HDF5_CHW, HDF5_HW } hdf5_layout;
 /* An HDF5 data set of images, or of a single image. */
 typedef struct {
     hdf5_layout layout;
-    bool single; /* without the dimension N */
-    bool deep;   /* any type but uint8; read as double */
+    bool single;  /* without the dimension N */
+    bool deep;    /* any type but uint8 and bool; read as double */
+    bool is_bool; /* read as uint8 */
     size_t n, h, w, c;
     size_t first;      /* index of its first image among all items */
     size_t piece_rows; /* images per read, whole chunks */

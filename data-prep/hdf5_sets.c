@@ -182,11 +182,12 @@ sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t lab
     (void)snprintf(where, sizeof where, "%s: %s", f->path, name);
     SIM_TRY(sim_h5_shape_of(f->file, name, &s));
     b.deep = s.type != SIM_U8;
+    b.is_bool = s.is_bool;
     SIM_TRY(find_shape(where, &s, alone, &b));
     SIM_TRY(choose_piece_rows(f, name, &b));
     const hdf5_block *a = f->blocks;
-    SIM_CHECK(f->names.n == 0 ||
-                  (b.h == a->h && b.w == a->w && b.c == a->c && b.deep == a->deep),
+    SIM_CHECK(f->names.n == 0 || (b.h == a->h && b.w == a->w && b.c == a->c &&
+                                  b.deep == a->deep && b.is_bool == a->is_bool),
               SIM_E_DATA, "%s: images of %zu x %zu x %zu differ in shape or type from %s",
               where, b.h, b.w, b.c, sim_prep_names_get(&f->names, 0));
     if (f->names.n == f->capacity) {

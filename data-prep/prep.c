@@ -205,7 +205,8 @@ typedef struct {
     const char *path, *out;
     const prep_options *options;
     prep_source source;
-    bool *selected; /* [n_items]; NULL: all */
+    uint8_t map[256]; /* of values of 8 bits, if source.scale_bytes */
+    bool *selected;   /* [n_items]; NULL: all */
     size_t n_selected;
     sim_dataset_spec spec;
     char text[200]; /* spec.source */
@@ -320,6 +321,27 @@ done:
     return st;
 }
 
+/* --range applies to images with 8 bits too, unless others in the source have more. */
+static void choose_byte_range(conversion *c)
+{
+    const prep_options *o = c->options;
+    prep_source *s = &c->source;
+    const bool is_deep = s->range.lo < s->range.hi && !s->scale_bytes;
+
+    if (o->range_lo < o->range_hi && !is_deep && !s->scale_bytes) {
+        if (s->photos && o->size == 0) {
+            sim_log_warn("--range %g:%g is ignored, because the photos have 8 bits per "
+                         "sample and are stored as files; --size stores pixels",
+                         o->range_lo, o->range_hi);
+            return;
+        }
+        s->range = (sim_value_range){o->range_lo, o->range_hi};
+        s->scale_bytes = true;
+    }
+    for (int v = 0; s->scale_bytes && v < 256; v++)
+        c->map[v] = sim_prep_scale_value(&s->range, v);
+}
+
 static sim_status open_source(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
@@ -337,6 +359,7 @@ static sim_status open_source(conversion *c, prep_result *result)
     result->n_excluded = s->n_excluded;
     result->format = c->format->name;
     result->n_classes = s->labels ? s->n_classes : 0;
+    choose_byte_range(c);
     SIM_TRY(sim_prep_select_items(s, c->options, &c->selected, &c->n_selected));
     source_text(c, c->text);
     c->spec = make_spec(s, c->options, c->text);
@@ -363,6 +386,7 @@ static sim_status transfer_part(const conversion *c, size_t k, size_t n_parts,
                                     .hi = n / n_parts * (k + 1) +
                                           n % n_parts * (k + 1) / n_parts,
                                     .spec = &c->spec,
+                                    .map = c->source.scale_bytes ? c->map : NULL,
                                     .writer = c->writer};
     return sim_prep_transfer(&transfer, result);
 }
@@ -395,6 +419,30 @@ done:
     return st;
 }
 
+/* Values of 8 bits that are all small are probably the numbers of gray levels or of classes in
+ * masks. */
+static void warn_of_values(const conversion *c, const prep_result *r)
+{
+    enum { SMALL = 16 };
+    const sim_value_range *range = &c->source.range;
+    const bool stores_files = c->source.photos && c->options->size == 0;
+    char values[32] = "0 and 1";
+
+    if (r->n_clipped)
+        sim_log_warn("%zu images have values that are clipped to the range %g:%g",
+                     r->n_clipped, range->lo, range->hi);
+    if (range->lo < range->hi || r->largest >= SMALL)
+        return;
+    if (r->largest == 0) {
+        sim_log_warn("all images are black");
+        return;
+    }
+    if (r->largest > 1)
+        (void)snprintf(values, sizeof values, "0 to %u", r->largest);
+    sim_log_warn("all images use only the values %s of 255; %s--range 0:%u spreads them",
+                 values, stores_files ? "--size PIXELS with " : "", r->largest);
+}
+
 static sim_status finish_dataset(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
@@ -404,6 +452,7 @@ static sim_status finish_dataset(conversion *c, prep_result *result)
     SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: none of its %zu images is valid",
               c->path, s->n_items);
     SIM_TRY(count_per_class(c, result));
+    warn_of_values(c, result);
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,
                                s->class_names ? s->n_classes : 0, &names,
                                result->fingerprint));
@@ -458,13 +507,16 @@ static sim_status join_parts(conversion *c, prep_result *result)
 
     spec.identity = (sim_hash){0}; /* an interrupted join restarts from the parts */
     result->n_bad = c->source.n_bad;
-    result->n_warned = 0;
+    result->n_warned = result->n_clipped = 0;
     SIM_TRY(sim_dataset_create(c->out, &spec, &c->writer));
     for (size_t k = 0; k < c->options->n_parts; k++) {
         part_path(c, k, path);
         SIM_TRY(sim_dataset_absorb(c->writer, path, c->spec.identity, &mark));
         result->n_bad += mark.n_bad;
         result->n_warned += mark.n_warned;
+        result->n_clipped += mark.n_clipped;
+        result->largest =
+            mark.largest > result->largest ? (unsigned)mark.largest : result->largest;
     }
     (void)sim_dataset_resumed(c->writer, &result->n_images);
     SIM_TRY(finish_dataset(c, result));

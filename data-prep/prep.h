@@ -40,7 +40,7 @@ typedef struct {
     double holdout; /* fraction of each class to hold out; 0: none */
     bool held_out;  /* keep the part that is held out, instead of the rest */
     uint32_t seed;  /* of the choice */
-    double range_lo, range_hi; /* black and white of deep images; equal: determined */
+    double range_lo, range_hi; /* black and white; equal: determined */
     size_t size;               /* photos: length of the shorter side; 0: unchanged */
     bool keep_shape;           /* photos: no centre crop, stored encoded */
     bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
@@ -58,6 +58,8 @@ typedef struct {
 
 typedef struct {
     size_t n_images, n_bad, n_warned, n_excluded, n_classes;
+    size_t n_clipped;   /* images with values outside of the range */
+    unsigned largest;   /* value of images with 8 bits */
     size_t least, most; /* images per class */
     char fingerprint[33];
     const char *format;
@@ -72,7 +74,9 @@ typedef struct {
     char **class_names; /* [n_classes], or NULL */
     size_t n_classes;
     prep_split split; /* that was selected; PREP_DEFAULT_SPLIT: there are no splits */
-    sim_value_range range; /* of images with more than 8 bits; zeros: none */
+    sim_value_range
+        range;           /* that becomes 0 to 255; zeros: values of 8 bits as they are */
+    bool scale_bytes;    /* the values have 8 bits, and transfer.c applies the range */
     size_t n_excluded;   /* images of the source that are not items; reported by `open` */
     size_t n_bad;        /* items skipped while opening */
     char first_bad[256]; /* reason for the first of them */
@@ -135,6 +139,7 @@ typedef struct {
     const bool *selected; /* [n_items]; NULL: all */
     size_t lo, hi;
     const sim_dataset_spec *spec;
+    const uint8_t *map;         /* [256]: output of each value of 8 bits; NULL: itself */
     sim_dataset_writer *writer; /* may have recovered items */
 } prep_transfer;
 /* Appends the items that the writer has not recovered. */
@@ -150,12 +155,14 @@ typedef struct {
 } prep_extremes;
 void sim_prep_extremes_add(prep_extremes *e, double lo, double hi, bool integers);
 /*
- * The range that becomes 0 to 255: that of the options, or the one that fits the extremes (of
+ * The range of values that becomes 0 to 255: that of the options, or the one that fits the extremes (of
  * integers the bits in use; of floats 0 to 1, 0 to 255, or the extremes).  Reports it, unless
  * it is obvious.
  */
 sim_value_range sim_prep_choose_range(const prep_extremes *e,
                                       const prep_options *options);
+/* The value of 0 to 255 for v; values outside of the range are clipped. */
+uint8_t sim_prep_scale_value(const sim_value_range *r, double v);
 /* Adds the values of a photo file if it is a PNG with 16 bits. */
 void sim_prep_extremes_add_photo(prep_extremes *e, const char *name, const uint8_t *bytes,
                                  size_t n);

@@ -61,14 +61,16 @@ static bool is_obvious(sim_value_range r)
     return r.lo == 0 && (r.hi == 1 || r.hi == 255 || r.hi == 65535);
 }
 
+uint8_t sim_prep_scale_value(const sim_value_range *r, double v)
+{
+    const double x = (v - r->lo) * (255 / (r->hi - r->lo));
+    return (uint8_t)lround(x < 0 ? 0 : x > 255 ? 255 : x);
+}
+
 sim_value_range sim_prep_choose_range(const prep_extremes *e, const prep_options *options)
 {
     sim_value_range r = {options->range_lo, options->range_hi};
 
-    if (!e->any && r.lo < r.hi)
-        sim_log_warn(
-            "--range %g:%g is ignored, because the images have 8 bits per sample", r.lo,
-            r.hi);
     if (!e->any)
         return (sim_value_range){0};
     if (r.lo < r.hi) {

@@ -33,6 +33,8 @@ typedef struct {
     sim_status code;
     char message[512]; /* error or warning */
     size_t warnings;
+    uint8_t largest; /* value of 8 bits */
+    bool clipped;    /* values are outside of the range */
 } task;
 
 typedef struct {
@@ -55,6 +57,35 @@ typedef struct {
 } pipeline;
 
 /* ---- one item ---- */
+
+/* Measures values of 8 bits and maps them to the range of the source. */
+static void map_values(const pipeline *l, task *w, const uint8_t *from, size_t n,
+                       uint8_t *to)
+{
+    const sim_value_range *range = &l->transfer.source->range;
+    const uint8_t *map = l->transfer.map;
+    uint8_t lo = UINT8_MAX, hi = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        lo = from[i] < lo ? from[i] : lo;
+        hi = from[i] > hi ? from[i] : hi;
+    }
+    w->largest = hi;
+    w->clipped = map && (lo < range->lo || hi > range->hi);
+    for (size_t i = 0; map && i < n; i++)
+        to[i] = map[from[i]];
+}
+
+static sim_status process_pixels(const pipeline *l, task *w)
+{
+    sim_status st = SIM_OK;
+
+    if (l->transfer.map)
+        SIM_TRY(sim_alloc(&w->output, w->n, "prep/pixels"));
+    map_values(l, w, w->bytes, w->n, w->output);
+done:
+    return st;
+}
 
 /* Resizes the shorter side and crops the centre. */
 static sim_status crop_photo(const pipeline *l, task *w, const sim_image *photo)
@@ -115,6 +146,8 @@ static sim_status process_photo(const pipeline *l, task *w)
     w->warnings = notes.warnings;
     if (notes.warnings)
         (void)snprintf(w->message, sizeof w->message, "%.250s: %s", name, notes.first);
+    if (!sim_png_is_deep(w->bytes, w->n))
+        map_values(l, w, photo.pixels, photo.h * photo.w * photo.c, photo.pixels);
     st = l->transfer.options->size && !l->transfer.options->keep_shape
              ? crop_photo(l, w, &photo)
              : encode_photo(l, w, &photo);
@@ -141,8 +174,7 @@ static sim_status process_item(const pipeline *l, task *w)
     w->stored.source = w->item;
     w->stored.label =
         l->transfer.source->labels ? l->transfer.source->labels[w->item] : -1;
-    if (l->transfer.source->photos)
-        SIM_TRY(process_photo(l, w));
+    SIM_TRY(l->transfer.source->photos ? process_photo(l, w) : process_pixels(l, w));
     w->stored.bytes = w->output ? w->output : w->bytes;
     sim_dataset_measure(l->transfer.spec, &w->stored);
     if (w->output)
@@ -197,6 +229,8 @@ static sim_status write_item(pipeline *l, const task *w)
         l->mark.n_warned++;
     }
     SIM_TRY(sim_dataset_append_item(l->transfer.writer, &w->stored));
+    l->mark.largest = w->largest > l->mark.largest ? w->largest : l->mark.largest;
+    l->mark.n_clipped += w->clipped;
     l->n_stored++;
     l->n_bytes += w->stored.n;
     l->result->n_images++;
@@ -343,6 +377,8 @@ sim_status sim_prep_transfer(const prep_transfer *transfer, prep_result *result)
     while (l->previous->n > 0 || l->current->n > 0);
     result->n_bad += l->mark.n_bad;
     result->n_warned += l->mark.n_warned;
+    result->n_clipped += l->mark.n_clipped;
+    result->largest = (unsigned)l->mark.largest;
 done:
     for (size_t i = 0; chunks && i < 3; i++)
         clear_chunk(&chunks[i]);

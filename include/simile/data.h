@@ -153,6 +153,8 @@ typedef struct {
 /* Progress of a conversion, counted by the caller. */
 typedef struct {
     uint64_t next, n_bad, n_warned;
+    uint64_t largest;   /* value of 8 bits in the images so far */
+    uint64_t n_clipped; /* images with values outside of the range */
 } sim_dataset_mark;
 
 /* An image to append, with its digest and moments. */

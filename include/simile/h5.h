@@ -23,6 +23,8 @@ typedef struct {
     bool exact;    /* the type in the file is exactly `type`, little endian */
     int n_dims;
     size_t dims[SIM_MAX_DIMS];
+    bool
+        is_bool; /* enumeration of 0 and 1 (h5py) or bit field of 1 byte; type is SIM_U8 */
 } sim_h5_shape;
 
 /* Opens a file for reading. Errors: SIM_E_INPUT, SIM_E_ACCESS, SIM_E_DATA. */

@@ -53,6 +53,21 @@ done:
     return st;
 }
 
+/* A bool of h5py is an enumeration of 0 and 1; one of PyTables is a bit field. */
+static bool is_bool_type(hid_t type)
+{
+    signed char value[2] = {-1, -1};
+
+    if (H5Tget_size(type) != 1)
+        return false;
+    if (H5Tget_class(type) == H5T_BITFIELD)
+        return true;
+    return H5Tget_class(type) == H5T_ENUM && H5Tget_nmembers(type) == 2 &&
+           H5Tget_member_value(type, 0, &value[0]) >= 0 &&
+           H5Tget_member_value(type, 1, &value[1]) >= 0 && (value[0] | value[1]) == 1 &&
+           (value[0] & value[1]) == 0;
+}
+
 static sim_status shape_of_set(const sim_h5 *f, const char *name, hid_t set,
                                sim_h5_shape *out)
 {
@@ -77,7 +92,10 @@ static sim_status shape_of_set(const sim_h5 *f, const char *name, hid_t set,
         SIM_CHECK(!__builtin_mul_overflow(count, out->dims[i], &count), SIM_E_DATA,
                   "%s: the dimensions of %s overflow", f->name, name);
     }
-    SIM_TRY(sim_h5_type_of(f, name, type, &out->type, &out->exact));
+    out->type = SIM_U8;
+    out->is_bool = is_bool_type(type);
+    if (!out->is_bool)
+        SIM_TRY(sim_h5_type_of(f, name, type, &out->type, &out->exact));
 done:
     if (space >= 0)
         (void)H5Sclose(space);
@@ -172,6 +190,18 @@ done:
     return st;
 }
 
+/* HDF5 converts enumerations to numbers, but not bit fields. */
+static hid_t memory_type_for(hid_t set, sim_type type)
+{
+    hid_t stored = H5Dget_type(set);
+    const bool is_bits =
+        type == SIM_U8 && stored >= 0 && H5Tget_class(stored) == H5T_BITFIELD;
+
+    if (stored >= 0)
+        (void)H5Tclose(stored);
+    return is_bits ? H5T_NATIVE_B8 : sim_h5_memory_type(type);
+}
+
 sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t row,
                        size_t n_rows, void *data, size_t capacity)
 {
@@ -198,7 +228,7 @@ sim_status sim_h5_read(const sim_h5 *f, const char *name, sim_type type, size_t 
         goto done;
     const hsize_t flat = capacity;
     memory = H5Screate_simple(1, &flat, NULL);
-    if (H5Dread(set, sim_h5_memory_type(type), memory, space, H5P_DEFAULT, data) < 0) {
+    if (H5Dread(set, memory_type_for(set, type), memory, space, H5P_DEFAULT, data) < 0) {
         const char *reason = sim_h5_reason();
         SIM_FAIL(sim_h5_system_error(reason) ? SIM_E_IO : SIM_E_DATA,
                  "%s: %s cannot be read: %s", f->name, name, reason);

@@ -318,6 +318,57 @@ def float_ranges():
         assert result().images.shape == (1, *shape)
 
 
+def small_values():
+    """Bool images are 0 and 255.  Bytes that are all below 16 are kept with a warning, and --range spreads
+    them, for every kind of source."""
+    masks = random.randint(0, 2, (20, 8, 8)).astype("u1")
+    with h5py.File("bits.h5", "w") as f:  # as PyTables writes bool
+        kind = h5py.h5t.NATIVE_B8
+        h5py.h5d.create(f.id, b"images", kind, h5py.h5s.create_simple(masks.shape)).write(h5py.h5s.ALL, h5py.h5s.ALL, masks, kind)
+    h5("bool.h5", images=masks > 0)
+    h5("planes.h5", images=np.repeat((masks > 0)[:, None], 3, 1))
+    with h5py.File("group.h5", "w") as f:
+        f["c/a/1"], f["c/b"] = masks[0] > 0, masks[1:] > 0
+    for source, *words in (("bits.h5",), ("bool.h5",), ("planes.h5",), ("group.h5", "--path", "c")):
+        done = run(source, *words)
+        assert "0 becomes black and 1 white" in done.stderr and "warning" not in done.stderr, done.stderr
+        got = result()
+        assert (got.images == masks[..., None] * 255).all() and got.range == [0, 1], source
+    h5("both.h5", **{"c/a": masks > 0, "c/b": masks})
+    prepare("both.h5", "--path", "c", code=65, said=["/c/b"])
+    for top in (1, 3, 15, 16):
+        values = random.randint(0, top + 1, (20, 8, 8)).astype("u1")
+        values[7, 3, 4] = top
+        h5("low.h5", images=values)
+        head = (0x803).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in values.shape)
+        write("train-images-idx3-ubyte", head + values.tobytes())
+        os.makedirs("low", exist_ok=True)
+        for i, v in enumerate(values):
+            Image.fromarray(v).save(f"low/{i:02}.png")
+        subprocess.run("tar cf low.tar low", shell=True, check=True)
+        for source, *words in (("low.h5",), ("train-images-idx3-ubyte",), ("low", "--size", "8"), ("low.tar", "--size", "8")):
+            done = run(source, *words)
+            assert (f"--range 0:{top}" in done.stderr) == (top < 16), (source, done.stderr)
+            assert ("0 and 1 of 255" in done.stderr) == (top == 1), done.stderr
+            got = result()
+            assert (got.images == values[..., None]).all() and got.range is None
+            done = run(source, *words, "--range", f"0:{top}")
+            assert "warning" not in done.stderr, done.stderr
+            got = result()
+            assert (got.images == np.floor(values[..., None] * (255 / top) + 0.5)).all() and got.range == [0, top], source
+        prepare("low.h5", "--range", f"0:{top / 2}", said=["warning", "clipped"])
+        prepare("low", said=["--size"] if top < 16 else [])
+        prepare("low", "--range", f"0:{top}", said=["--size"])
+    # the largest value is that of all images, also of those before an interruption and of all ranks
+    ranks = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    for top in (15, 200):
+        values[:], values[0, 0, 0] = 3, top
+        h5("first.h5", images=values)
+        done = subprocess.run(["mpirun", "--oversubscribe", "-n", "2", SIMILE, "prepare", "first.h5", "--force", "--out", "out.h5"],
+                              capture_output=True, text=True, env=ranks)
+        assert done.returncode == 0 and ("--range 0:15" in done.stderr) == (top == 15), done.stderr
+
+
 def labels():
     x = random.randint(0, 256, (12, 8, 8, 3)).astype("u1")
     y = np.arange(12) % 3
@@ -432,7 +483,7 @@ def idx_layouts():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    for part in (trees, strays, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, labels,
+    for part in (trees, strays, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, small_values, labels,
                  members, converted_again, own_files, idx_layouts):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
