@@ -172,11 +172,16 @@ done:
     return st;
 }
 
+static bool cifar_probe_content(const char *path)
+{
+    return sim_prep_tar_contains(path, known);
+}
+
 static bool cifar_probe(const char *path)
 {
     char file[PATH_MAX];
     if (!sim_path_is_directory(path))
-        return sim_prep_ends_with(path, ".bin") || sim_prep_tar_contains(path, known);
+        return sim_prep_ends_with(path, ".bin");
     for (size_t i = 0; known[i]; i++) {
         int n = snprintf(file, sizeof file, "%s/%s", path, known[i]);
         if (n > 0 && (size_t)n < sizeof file && sim_path_exists(file))
@@ -265,6 +270,7 @@ const prep_format sim_prep_format_cifar = {
     .name = "cifar",
     .help = "CIFAR-10 and CIFAR-100 binary (directory, .bin, or the original .tar.gz)",
     .supported = PREP_HAS_COARSE,
+    .probe_content = cifar_probe_content,
     .probe = cifar_probe,
     .open = cifar_open_source,
     .read = cifar_read_item,

@@ -145,7 +145,7 @@ done:
 /* ---- the format ---- */
 
 /* The signature of HDF5 is at offset 0, or after a block of the user of 512 bytes or more. */
-static bool has_signature(const char *path)
+static bool has_signature(const char *path, uint64_t *at)
 {
     static const char signature[8] = "\x89HDF\r\n\x1a\n";
     static const uint64_t offsets[] = {0, 512, 1024, 2048};
@@ -156,20 +156,29 @@ static bool has_signature(const char *path)
 
     for (size_t i = 0; i < sizeof offsets / sizeof offsets[0] &&
                        (fd >= 0 || sim_file_open_read(path, &fd, &n) == SIM_OK) && !found;
-         i++)
+         i++) {
+        *at = offsets[i];
         found = offsets[i] + sizeof bytes <= n &&
                 sim_file_read_at(fd, path, offsets[i], bytes, sizeof bytes) == SIM_OK &&
                 memcmp(bytes, signature, sizeof bytes) == 0;
+    }
     SIM_IGNORE(sim_file_close(&fd, path));
     sim_error_clear();
     return found;
 }
 
+/* A tar whose first file is HDF5 has the signature after its header. */
+static bool hdf5_probe_content(const char *path)
+{
+    uint64_t at = 0;
+    return has_signature(path, &at) && (at == 0 || !sim_prep_is_tar(path));
+}
+
 static bool hdf5_probe(const char *path)
 {
     return !sim_path_is_directory(path) &&
-           (has_signature(path) || sim_prep_ends_with(path, ".h5") ||
-            sim_prep_ends_with(path, ".hdf5") || sim_prep_ends_with(path, ".hdf"));
+           (sim_prep_ends_with(path, ".h5") || sim_prep_ends_with(path, ".hdf5") ||
+            sim_prep_ends_with(path, ".hdf"));
 }
 
 /* The names of the images, if the file has one for each, as data sets of simile have. */
@@ -292,6 +301,7 @@ const prep_format sim_prep_format_hdf5 = {
     .help = "images in an HDF5 file (--images-key, --labels-key, --path)",
     .sequential = true,
     .supported = PREP_HAS_KEYS,
+    .probe_content = hdf5_probe_content,
     .probe = hdf5_probe,
     .open = hdf5_open_source,
     .read = hdf5_read_item,

@@ -133,11 +133,16 @@ static bool is_images_file(const char *path)
     return false;
 }
 
+static bool stl10_probe_content(const char *path)
+{
+    return sim_prep_tar_contains(path, known);
+}
+
 static bool stl10_probe(const char *path)
 {
     char file[PATH_MAX];
     if (!sim_path_is_directory(path))
-        return is_images_file(path) || sim_prep_tar_contains(path, known);
+        return is_images_file(path);
     for (size_t i = 0; known[i]; i++)
         if (sim_prep_join(path, known[i], file, sizeof file) == SIM_OK &&
             sim_path_exists(file))
@@ -270,6 +275,7 @@ const prep_format sim_prep_format_stl10 = {
     .help = "STL-10 binary (directory, SPLIT_X.bin, or the original .tar.gz)",
     .sequential = true,
     .supported = PREP_HAS_UNLABELED,
+    .probe_content = stl10_probe_content,
     .probe = stl10_probe,
     .open = stl10_open_source,
     .read = stl10_read_item,

@@ -324,7 +324,7 @@ const prep_format sim_prep_format_tar = {
         "tars)",
     .sequential = true,
     .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE,
-    .probe = sim_prep_is_tar,
+    .probe_content = sim_prep_is_tar,
     .open = tar_open_source,
     .read = tar_read_item,
     .item_name = tar_item_name,

@@ -75,22 +75,40 @@ done:
     return st;
 }
 
+/* The content decides before the name. */
+static const prep_format *detect_format(const char *source)
+{
+    for (int i = 0; i < N_FORMATS && !sim_path_is_directory(source); i++)
+        if (formats[i]->probe_content && formats[i]->probe_content(source))
+            return formats[i];
+    for (int i = 0; i < N_FORMATS; i++)
+        if (formats[i]->probe && formats[i]->probe(source))
+            return formats[i];
+    return NULL;
+}
+
+static const prep_format *format_by_name(const char *name)
+{
+    for (int i = 0; i < N_FORMATS; i++)
+        if (strcmp(name, formats[i]->name) == 0)
+            return formats[i];
+    return NULL;
+}
+
 static sim_status find_format(const char *source, const prep_options *options,
                               const prep_format **out)
 {
     sim_status st = SIM_OK;
 
     SIM_CHECK(sim_path_exists(source), SIM_E_INPUT, "%s does not exist", source);
-    for (int i = 0; i < N_FORMATS; i++) {
-        bool matches = options->format ? strcmp(options->format, formats[i]->name) == 0
-                                       : formats[i]->probe(source);
-        if (matches) {
-            *out = formats[i];
-            goto done;
-        }
-    }
+    *out = options->format ? format_by_name(options->format) : detect_format(source);
+    if (*out)
+        goto done;
     SIM_CHECK(!options->format, SIM_E_USAGE, "--format %s is unknown, expected one of %s",
               options->format, sim_prep_format_names());
+    SIM_CHECK(sim_path_kind_of(source) != SIM_PATH_ARCHIVE, SIM_E_DATA,
+              "%s is compressed, but is not a tar or zip archive; decompress it first",
+              source);
     SIM_FAIL(SIM_E_DATA, "%s: unknown format; specify one of %s with --format", source,
              sim_prep_format_names());
 done:

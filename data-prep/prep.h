@@ -95,7 +95,10 @@ typedef struct {
     const char *name, *help;
     bool sequential; /* `read` is called by one thread at a time, with increasing items */
     int supported;   /* PREP_HAS_... */
-    /* Whether the path looks like a source of this format. */
+    /* Whether the content of a file is of this format; NULL: it cannot be recognized.  The path is
+     * not a directory. */
+    bool (*probe_content)(const char *path);
+    /* Whether the path is named as a source of this format, or is a directory with such names. */
     bool (*probe)(const char *path);
     SIM_MUST_USE sim_status (*open)(const char *path, const prep_options *options,
                                     prep_source *out);

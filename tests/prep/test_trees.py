@@ -422,6 +422,30 @@ def members():
     assert (result().images == x).all()
 
 
+def misnamed():
+    """The content of a file decides before its name."""
+    tree("set", "a/1.png", "a/2.png", "b/1.png")
+    subprocess.run("tar cf set.tar set; tar czf set.tgz set", shell=True, check=True)
+    subprocess.run(["python3", "-m", "zipfile", "-c", "set.zip", "set"], check=True)
+    x = random.randint(0, 256, (5, 8, 8, 3)).astype("u1")
+    h5("set.raw", images=x)
+    with h5py.File("block.raw", "w", userblock_size=512) as f:
+        f["images"] = x
+    os.mkdir("names")
+    for name in ("x.h5", "x.hdf5", "x.tar", "x.zip", "x.png", "x.bin", "x", "train-images-idx3-ubyte", "train_X.bin", "data_batch_1.bin"):
+        for source, form in (("set.tar", "tar"), ("set.tgz", "tar"), ("set.zip", "tar"), ("set.raw", "hdf5"), ("block.raw", "hdf5")):
+            write("names/" + name, open(source, "rb").read())
+            done = prepare("names/" + name, *(["--size", "8"] if form == "tar" else []))
+            assert done["format"] == form, (name, source, done)
+            assert (result().images == x).all() if form == "hdf5" else result().labels == [0, 0, 1]
+        os.remove("names/" + name)
+    # a tar whose first file is HDF5, with its signature where that of an HDF5 file may be
+    subprocess.run("cp set.raw set/0.h5; tar cf first.tar set/0.h5 set/a set/b", shell=True, check=True)
+    assert prepare("first.tar", "--size", "8")["images"] == 3
+    write("set.raw.gz", gzip.compress(open("set.raw", "rb").read()))
+    prepare("set.raw.gz", code=65, said=["decompress"])
+
+
 def converted_again():
     """Names of images and classes stay when a data set is converted again."""
     tree("again", "cat/1.png", "cat/2.png", "dog/1.png")
@@ -484,7 +508,7 @@ def idx_layouts():
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
     for part in (trees, strays, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, small_values, labels,
-                 members, converted_again, own_files, idx_layouts):
+                 members, misnamed, converted_again, own_files, idx_layouts):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
         part()
