@@ -204,7 +204,7 @@ static sim_status cifar_open_source(const char *path, const prep_options *option
     SIM_TRY(sim_prep_is_test(path, options->split, &q->test));
     if (sim_path_is_directory(path)) {
         SIM_TRY(read_directory(q, path));
-    } else if (sim_prep_ends_with(path, ".bin")) {
+    } else if (!sim_prep_is_tar(path)) {
         SIM_TRY(sim_prep_check_file_split(path, options->split));
         SIM_TRY(sim_prep_load(path, LIMIT, &bytes, &n));
         SIM_TRY(add_file(q, path, bytes, n));

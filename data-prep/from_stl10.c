@@ -194,7 +194,7 @@ static sim_status stl10_open_source(const char *path, const prep_options *option
     (void)snprintf(q->base, sizeof q->base, "%s_X.bin", sim_prep_split_name(split));
     if (sim_path_is_directory(path)) {
         SIM_TRY(open_files(q, path));
-    } else if (is_images_file(path)) {
+    } else if (is_images_file(path) && !sim_prep_is_tar(path)) {
         SIM_TRY(sim_prep_check_file_split(path, options->split));
         const char *base = sim_prep_base_name(path);
         (void)snprintf(q->base, sizeof q->base, "%s", base);

@@ -439,6 +439,14 @@ def misnamed():
             assert done["format"] == form, (name, source, done)
             assert (result().images == x).all() if form == "hdf5" else result().labels == [0, 0, 1]
         os.remove("names/" + name)
+    # the original archives under the name of a file in them
+    write("c/data_batch_1.bin", b"".join(bytes([k]) + random.bytes(3072) for k in range(4)))
+    write("s/train_X.bin", random.bytes(4 * 27648))
+    write("s/train_y.bin", bytes([1, 2, 3, 4]))
+    subprocess.run("tar czf names/data_batch_1.bin c; tar czf names/train_X.bin s; cp names/train_X.bin names/x.bin", shell=True, check=True)
+    for name, form in (("data_batch_1.bin", "cifar"), ("train_X.bin", "stl10"), ("x.bin", "stl10")):
+        done = prepare("names/" + name)
+        assert done["format"] == form and done["images"] == 4, done
     # a tar whose first file is HDF5, with its signature where that of an HDF5 file may be
     subprocess.run("cp set.raw set/0.h5; tar cf first.tar set/0.h5 set/a set/b", shell=True, check=True)
     assert prepare("first.tar", "--size", "8")["images"] == 3
