@@ -429,6 +429,7 @@ static sim_status count_per_class(const conversion *c, prep_result *result)
         count[labels[i]]++;
     result->least = n;
     for (size_t k = 0; k < result->n_classes; k++) {
+        result->n_used += count[k] > 0;
         result->least = count[k] < result->least ? count[k] : result->least;
         result->most = count[k] > result->most ? count[k] : result->most;
     }
@@ -461,6 +462,13 @@ static void warn_of_values(const conversion *c, const prep_result *r)
                  values, stores_files ? "--size PIXELS with " : "", r->largest);
 }
 
+static void warn_of_one_class(const prep_result *r)
+{
+    if (r->n_used == 1)
+        sim_log_warn("all images are of one class; evaluate knn and the method supcon "
+                     "need at least two classes");
+}
+
 static sim_status finish_dataset(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
@@ -471,6 +479,7 @@ static sim_status finish_dataset(conversion *c, prep_result *result)
               c->path, s->n_items);
     SIM_TRY(count_per_class(c, result));
     warn_of_values(c, result);
+    warn_of_one_class(result);
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,
                                s->class_names ? s->n_classes : 0, &names,
                                result->fingerprint));

@@ -61,6 +61,7 @@ typedef struct {
     size_t n_clipped;   /* images with values outside of the range */
     unsigned largest;   /* value of images with 8 bits */
     size_t least, most; /* images per class */
+    size_t n_used;      /* classes with images */
     char fingerprint[33];
     const char *format;
 } prep_result;

@@ -274,7 +274,7 @@ def ranges():
         subprocess.run(f"tar cf deep{bits}.tar deep{bits}", shell=True, check=True)
         for source in (f"deep{bits}", f"deep{bits}.tar"):
             done = run(source, "--size", "8")
-            assert ("warning" in done.stderr) == (bits in (10, 12, 14)), done.stderr
+            assert any("warning" in l and "--range" in l for l in done.stderr.splitlines()) == (bits in (10, 12, 14)), done.stderr
             got = result()
             order = [int(n[-5]) for n in got.names]
             want = np.floor(values[order] * 255 / white + 0.5)
@@ -454,6 +454,21 @@ def misnamed():
     prepare("set.raw.gz", code=65, said=["decompress"])
 
 
+def one_class():
+    """Labels of a single class are kept, with a warning."""
+    tree("one", "cat/1.png", "cat/2.png")
+    tree("two", "cat/1.png", "dog/2.png")
+    x = random.randint(0, 256, (6, 8, 8, 3)).astype("u1")
+    h5("one.h5", images=x, labels=np.full(6, 3))
+    h5("two.h5", images=x, labels=np.arange(6) % 2)
+    h5("none.h5", images=x)
+    for source, warned in (("one", True), ("one.h5", True), ("two", False), ("two.h5", False), ("none.h5", False)):
+        done = run(source, *([] if source.endswith("5") else ["--size", "8"]))
+        lines = [l for l in done.stderr.splitlines() if "one class" in l]
+        assert len(lines) == warned and all("warning" in l and "knn" in l and "supcon" in l for l in lines), (source, done.stderr)
+        assert (result().labels is None) == (source == "none.h5")
+
+
 def converted_again():
     """Names of images and classes stay when a data set is converted again."""
     tree("again", "cat/1.png", "cat/2.png", "dog/1.png")
@@ -516,7 +531,7 @@ def idx_layouts():
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
     for part in (trees, strays, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, small_values, labels,
-                 members, misnamed, converted_again, own_files, idx_layouts):
+                 members, misnamed, one_class, converted_again, own_files, idx_layouts):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
         part()
