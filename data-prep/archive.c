@@ -7,6 +7,7 @@
 #include "simile/memory.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +21,7 @@ struct prep_tar {
     struct archive *outer, *inner; /* inner: the inner tar that is being read, or NULL */
     bool nested;
     char inner_name[256];
-    char name[1024];
+    char name[PATH_MAX];
     char block[BLOCK]; /* input buffer of the inner tar */
 };
 
@@ -247,7 +248,10 @@ sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)
             SIM_TRY(open_inner(t, name));
             continue;
         }
-        (void)snprintf(t->name, sizeof t->name, "%s", name ? name : "");
+        int n = snprintf(t->name, sizeof t->name, "%s", name ? name : "");
+        SIM_CHECK(n >= 0 && (size_t)n < sizeof t->name, SIM_E_DATA,
+                  "%s: the path %.200s... has %d bytes, expected at most %zu", t->path,
+                  name, n, sizeof t->name - 1);
         *out = (prep_entry){.name = e ? t->name : NULL,
                             .outer = t->inner ? t->inner_name : NULL,
                             .n_bytes = e ? (uint64_t)archive_entry_size(e) : 0,

@@ -204,6 +204,17 @@ static void skip_large(prep_source *out, const prep_entry *e)
                        (unsigned long long)e->n_bytes, LIMIT);
 }
 
+/* Whether a component of a path is hidden, such as a directory of thumbnails. */
+static bool is_hidden(const char *path)
+{
+    for (; *path; path += strcspn(path, "/"), path += *path == '/') {
+        const size_t n = strcspn(path, "/");
+        if (path[0] == '.' && n > 1 && !(n == 2 && path[1] == '.'))
+            return true;
+    }
+    return false;
+}
+
 /* Whether the entry has the first bytes of a photo; reads them. */
 static sim_status has_photo_content(prep_tar *t, const prep_entry *e, bool *yes)
 {
@@ -224,6 +235,11 @@ static sim_status add_entry(archive *a, prep_tar *t, const prep_entry *e, size_t
 {
     sim_status st = SIM_OK;
     bool photo = sim_prep_is_photo(sim_prep_base_name(e->name));
+
+    if (is_hidden(e->name)) {
+        a->tree.n_hidden++;
+        goto done;
+    }
 
     if (sim_prep_ends_with(e->name, ".cls") && !e->is_link && e->n_bytes <= CLS_BYTES) {
         SIM_TRY(add_cls(a, t, e));

@@ -176,6 +176,13 @@ def other_files():
     # a directory with the name of a photo is a class
     tree("named", "ant.png/1.png", "ant.png/2.png", "bee/1.png")
     both("named", classes=["ant.png", "bee"], per_class=[2, 1])
+    # hidden directories are excluded, also in an archive
+    tree("hidden", "a/1.png", "a/2.png", "b/1.png", ".thumbs/1.png", "a/.cache/3.png", ".git/x/1.png")
+    both("hidden", classes=["a", "b"], per_class=[2, 1], said=["hidden files"])
+    # a path of more than 1024 bytes
+    deep = "/".join(["d" * 200] * 8)
+    tree("deep", f"{deep}/a/{'f' * 200}.png", f"{deep}/b/{'f' * 200}.png", f"{deep}/b/{'g' * 200}.png")
+    both("deep", classes=["a", "b"], per_class=[1, 2])
     # links in an archive have no data, and are counted
     tree("linked", "a/1.png", "a/2.png", "b/0.png")
     for i in (1, 2):
