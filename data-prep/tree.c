@@ -113,6 +113,7 @@ typedef struct {
     prep_set dirs;
     size_t *count; /* [dirs.names.n]: photos below each directory */
     size_t capacity, n_flat, n_below;
+    prep_split inside; /* the split that was selected; PREP_DEFAULT_SPLIT: none */
 } level;
 
 /* Copies directory number `depth` of a path; false if the path has no more than `depth`. */
@@ -177,11 +178,14 @@ static bool contains_split(const level *l, prep_split split)
     return false;
 }
 
-/* Exactly one directory contains photos, and it is not a split. */
+/* Exactly one directory contains photos, and it is not a split, or the same one again, as in
+ * train/train. */
 static bool has_single_directory(const level *l)
 {
-    return l->dirs.names.n == 1 &&
-           sim_prep_split_of(dir_name(l, 0)) == PREP_DEFAULT_SPLIT;
+    if (l->dirs.names.n != 1)
+        return false;
+    const prep_split split = sim_prep_split_of(dir_name(l, 0));
+    return split == PREP_DEFAULT_SPLIT || split == l->inside;
 }
 
 /* Whether the directories divide the photos: several, or a split.  Photos beside them may not be
@@ -259,6 +263,7 @@ static sim_status keep_split(level *l, prep_split split, size_t *excluded)
     if (*excluded)
         sim_log_warn("%zu photos outside of the directories of splits are excluded",
                      *excluded);
+    l->inside = split;
     SIM_TRY(survey(l, l->depth + 1));
     SIM_TRY(skip_single_directories(l, PREP_DEFAULT_SPLIT));
 done:
@@ -329,6 +334,64 @@ static void warn_of_split_names(const level *l)
             sim_log_warn("the directory %s is a class, because other directories are "
                          "beside it; if it is a split, select it with --split",
                          dir_name(l, i));
+}
+
+/* Whether a part of a name is that of a split, as in seg_train or "Test Set". */
+static bool contains_split_word(const char *name)
+{
+    char word[NAME];
+
+    while (*name) {
+        size_t n = 0;
+        while (isalpha((unsigned char)name[n]))
+            n++;
+        (void)snprintf(word, sizeof word, "%.*s", (int)n, name);
+        if (sim_prep_split_of(word) != PREP_DEFAULT_SPLIT)
+            return true;
+        name += n + (name[n] != '\0');
+    }
+    return false;
+}
+
+/* Classes called seg_train and seg_test are probably splits. */
+static void warn_of_split_words(const level *l, const char *source)
+{
+    const size_t n = l->dirs.names.n;
+    const char *example = NULL;
+    size_t n_like = 0;
+
+    for (size_t k = 0; k < n; k++) {
+        const char *name = dir_name(l, l->dirs.sorted[k]);
+        if (!contains_split_word(name) || sim_prep_split_of(name) != PREP_DEFAULT_SPLIT)
+            continue;
+        n_like++;
+        example = name;
+    }
+    if (n_like >= 2 && 2 * n_like >= n)
+        sim_log_warn("%zu of %zu classes are named as splits (such as %s); if they are, "
+                     "convert one of these directories of %s instead",
+                     n_like, n, example, source);
+}
+
+/* With CLASS/SPLIT/photo, the splits of a class are not separated. */
+static void warn_of_splits_below(const level *l)
+{
+    char name[NAME];
+    const char *example = NULL;
+    size_t n = 0;
+
+    for (size_t i = 0; i < l->tree->paths.n; i++) {
+        const char *path = sim_prep_names_get(&l->tree->paths, i);
+        if (!l->kept[i] || !directory_at(path, l->depth + 1, name) ||
+            sim_prep_split_of(name) == PREP_DEFAULT_SPLIT)
+            continue;
+        n++;
+        example = path;
+    }
+    if (2 * n >= l->n_below && n > 0)
+        sim_log_warn("%zu photos are in directories of splits below the classes (such as "
+                     "%s); all splits are converted together",
+                     n, example);
 }
 
 static sim_status number_classes(const level *l, prep_source *out)
@@ -468,6 +531,8 @@ sim_status sim_prep_tree_select(prep_tree *t, const char *name,
     SIM_TRY(list_items(&l, t, out));
     if (l.dirs.names.n > 0) {
         warn_of_split_names(&l);
+        warn_of_split_words(&l, name);
+        warn_of_splits_below(&l);
         SIM_TRY(number_classes(&l, out));
     }
 done:

@@ -156,6 +156,26 @@ def strays():
     both("class", classes=["cat"], per_class=[3], said=["1 photos beside"])
 
 
+def probable_splits():
+    """Directories that are probably splits, but not by the rules, are converted with a warning."""
+    def warned(root, text, *words):
+        return any("warning" in l and text in l for l in run(root, "--size", "8", *words).stderr.splitlines())
+
+    for names in ("seg_train", "seg_test"), ("training_set", "test_set"), ("Train Images", "val-images", "other"):
+        tree(names[0], *(f"{n}/{c}/1.png" for n in names for c in "ab"))
+        assert warned(names[0], "named as splits"), names
+        assert result().classes == sorted(names)
+    tree("things", "train_station/1.png", "test_tube/1.png", "cat/1.png", "dog/1.png", "eel/1.png", "trainer/1.png")
+    assert not warned("things", "splits")
+    tree("below", *(f"{c}/{s}/1.png" for c in ("cat", "dog") for s in ("train", "val")))
+    assert warned("below", "below the classes")
+    assert result().classes == ["cat", "dog"]
+    tree("within", *(f"{s}/{s}/{c}/1.png" for c in ("cat", "dog") for s in ("train", "test")))
+    both("within", classes=["cat", "dog"], per_class=[1, 1])
+    both("within", ["--split", "test"], classes=["cat", "dog"], per_class=[1, 1])
+    assert not warned("within", "class")
+
+
 def other_files():
     tree("ends", "a/1.png", "a/2.png", "b/3.png")
     for name in ("a/x.webp", "a/y.webp", "b/z.TIF", "b/w.bmp"):
@@ -537,7 +557,7 @@ def idx_layouts():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    for part in (trees, strays, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, small_values, labels,
+    for part in (trees, strays, probable_splits, other_files, webdataset, names_after_skips, holdout, orientation, ranges, float_ranges, small_values, labels,
                  members, misnamed, one_class, converted_again, own_files, idx_layouts):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
