@@ -319,6 +319,18 @@ done:
     return st;
 }
 
+/* Bool with several values per image, such as masks or one-hot rows, is read as numbers. */
+static bool is_text(const sim_h5 *file, const char *name)
+{
+    sim_h5_shape s;
+
+    if (!sim_h5_is_strings(file, name))
+        return false;
+    const bool is_rows = sim_h5_shape_of(file, name, &s) == SIM_OK && s.n_dims > 1;
+    sim_error_clear();
+    return !is_rows;
+}
+
 sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path, const char *name,
                                 bool required, size_t n_images, prep_source *out)
 {
@@ -326,7 +338,7 @@ sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path, const char
     label_reader r = {
         .file = file, .path = path, .name = name, .n = n_images, .out = out};
 
-    if (sim_h5_is_strings(file, name))
+    if (is_text(file, name))
         SIM_TRY(read_text_labels(&r));
     else
         SIM_TRY(read_numbers(&r));

@@ -401,6 +401,7 @@ def labels():
     y = np.arange(12) % 3
     kinds = {"float": (y * 1.0, [0, 1, 2], None), "onehot": (np.eye(3)[y], [0, 1, 2], None),
              "onehot_int": (np.eye(3, dtype="i8")[y], [0, 1, 2], None), "bool": (y == 1, [0, 1, 0], ["FALSE", "TRUE"]),
+             "bool_column": ((y == 1)[:, None], [0, 1, 0], None), "onehot_bool": (np.eye(3)[y] > 0, [0, 1, 2], None),
              "text": (np.array([b"dog", b"ant", b"cat"])[y], [2, 0, 1], ["ant", "cat", "dog"]),
              "minus": (y - 1, [0, 1, 2], ["-1", "0", "1"]), "large": (y * 10**9, [0, 1, 2], ["0", "1000000000", "2000000000"])}
     for name, (values, want, classes) in kinds.items():
@@ -413,7 +414,7 @@ def labels():
         f.create_dataset("labels", data=["dog", "ant", "cat"] * 4, dtype=h5py.string_dtype())
     prepare("l.h5")
     assert result().labels == [2, 0, 1] * 4
-    none = {"masks": (x[..., 0] > 9).astype("u1"), "several": np.zeros((12, 3), "i4"), "measured": np.arange(12) / 7,
+    none = {"bool_masks": x[..., 0] > 9, "masks": (x[..., 0] > 9).astype("u1"), "several": np.zeros((12, 3), "i4"), "measured": np.arange(12) / 7,
             "own": np.arange(12) * 10**9}
     for name, values in none.items():
         h5("l.h5", images=x, labels=values)
