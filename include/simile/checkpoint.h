@@ -102,9 +102,10 @@ SIM_MUST_USE sim_status sim_checkpoint_bytes(const sim_state_source *sources,
 
 /*
  * Writes checkpoints/step-NNNNNNNNN.h5 and `latest`, then deletes old checkpoints by
- * `options` (never step 0, the newest, or the only good one).  The status is equal on all
+ * `options` (never step 0, the newest, the only good one, or a file that is no checkpoint).  The status is equal on all
  * ranks.  An existing good file of the same step, identity, position and weights is kept
- * as it is; any other file of that step is replaced.
+ * as it is; a corrupted file and one of another state of this run are replaced; anything else
+ * at its path is kept under another name (sim_run_set_aside).
  * A sharded tensor above 256 MiB is stored in part files of 64 MiB, written before the
  * main file and listed in it.  All ranks write part files, so the run directory must be on
  * a file system shared by all of them.

@@ -65,6 +65,10 @@ bool sim_checkpoint_step_of(const char *name, int64_t *step);
 /* Parses "step-NNNNNNNNN.part-MMMM.h5"; false for other names. */
 bool sim_checkpoint_part_step_of(const char *name, int64_t *step);
 
+/* True if the program did not write what is stored at `path`, as far as its kind shows it.  An
+ * empty file is not foreign.  Local. */
+bool sim_checkpoint_is_foreign(const char *path);
+
 /* Loads and verifies a main file.  Local. */
 SIM_MUST_USE sim_status sim_checkpoint_load_file(const char *path, sim_checkpoint **out);
 

@@ -1,6 +1,6 @@
 /*
  * retain.c - deletes old checkpoints.  Kept are the last `keep`, every `keep_every` steps,
- * step 0 and the newest.
+ * step 0 and the newest.  Files that are not checkpoints are never deleted.
  */
 #include "private.h"
 
@@ -18,6 +18,12 @@ bool sim_checkpoint_step_of(const char *name, int64_t *step)
         return false;
     *step = strtoll(name + 5, &end, 10);
     return strcmp(end, ".h5") == 0;
+}
+
+bool sim_checkpoint_is_foreign(const char *path)
+{
+    const sim_path_kind kind = sim_path_kind_of(path);
+    return kind != SIM_PATH_CHECKPOINT && kind != SIM_PATH_UNKNOWN;
 }
 
 sim_status sim_checkpoint_retire(const char *directory,
@@ -38,7 +44,8 @@ sim_status sim_checkpoint_retire(const char *directory,
         bool every = options->keep_every > 0 && step % options->keep_every == 0;
         if (n_newer++ < options->keep || step == 0 || every)
             continue;
-        SIM_TRY(sim_file_remove(path));
+        if (!sim_checkpoint_is_foreign(path))
+            SIM_TRY(sim_file_remove(path));
     }
     SIM_TRY(sim_checkpoint_drop_orphans(directory)); /* their part files */
 done:

@@ -295,17 +295,24 @@ static void write_latest(const sim_run *run, const char *name)
         sim_log_warn("%s; the checkpoint itself was saved", sim_error_message());
 }
 
+static sim_status checkpoint_path(const sim_run *run, int64_t step, char *out,
+                                  size_t out_bytes)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5", (long long)step);
+    return sim_run_path(run, name, out, out_bytes);
+}
+
 static sim_status store_image(const sim_run *run, int64_t step, const void *image,
                               size_t n)
 {
     sim_status st = SIM_OK;
-    char path[4200], name[64];
+    char path[4200];
     sim_hash digest;
 
-    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5", (long long)step);
-    SIM_TRY(sim_run_path(run, name, path, sizeof path));
+    SIM_TRY(checkpoint_path(run, step, path, sizeof path));
     SIM_TRY(sim_checkpoint_seal(path, image, n, &digest));
-    write_latest(run, name + strlen("checkpoints/"));
+    write_latest(run, strrchr(path, '/') + 1);
 done:
     return st;
 }
@@ -328,28 +335,49 @@ static bool has_weights(const sim_checkpoint *k, const sim_state_source *sources
     return same;
 }
 
+/* What is stored at the path of a checkpoint before it is written. */
+typedef enum {
+    EXISTING_NONE,
+    EXISTING_SAME,    /* a good file of exactly this state, its part files included */
+    EXISTING_EARLIER, /* of this run: of another state, or corrupted */
+    EXISTING_FOREIGN  /* of the user or of another run */
+} existing_file;
+
 /*
- * True if a good file of exactly this state exists, its part files included.  Equal step
- * and identity are not sufficient: runs that accept the same changes at different steps
- * reach the same step with different weights.
+ * Equal step and identity are not sufficient for the same state: runs that accept the same
+ * changes at different steps reach the same step with different weights.
  */
-static bool is_already_saved(const sim_run *run, const sim_checkpoint_head *head,
-                             const sim_state_source *sources, size_t n_sources)
+static existing_file compare_existing(const sim_checkpoint *k,
+                                      const sim_checkpoint_head *head,
+                                      const sim_state_source *sources, size_t n_sources)
 {
-    char path[4200], name[64];
+    if (strcmp(k->head.identity, head->identity) != 0)
+        return EXISTING_FOREIGN;
+    return k->head.epoch == head->epoch && k->head.samples == head->samples &&
+                   has_weights(k, sources, n_sources) &&
+                   sim_checkpoint_parts_verify(k, 0, 1) == SIM_OK
+               ? EXISTING_SAME
+               : EXISTING_EARLIER;
+}
+
+/* Anything but a regular file, such as a link, is foreign unless it leads to the same state. */
+static existing_file find_existing(const char *path, const sim_checkpoint_head *head,
+                                   const sim_state_source *sources, size_t n_sources)
+{
+    existing_file found = EXISTING_EARLIER;
     sim_checkpoint *k = NULL;
-    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5",
-                   (long long)head->step);
-    if (sim_run_path(run, name, path, sizeof path) != SIM_OK || !sim_path_exists(path))
-        return false;
-    bool good = sim_checkpoint_load_file(path, &k) == SIM_OK &&
-                strcmp(k->head.identity, head->identity) == 0 &&
-                k->head.epoch == head->epoch && k->head.samples == head->samples &&
-                has_weights(k, sources, n_sources) &&
-                sim_checkpoint_parts_verify(k, 0, 1) == SIM_OK;
+
+    if (!sim_path_exists(path))
+        return EXISTING_NONE;
+    if (sim_checkpoint_is_foreign(path))
+        found = EXISTING_FOREIGN;
+    else if (sim_checkpoint_load_file(path, &k) == SIM_OK)
+        found = compare_existing(k, head, sources, n_sources);
+    if (found == EXISTING_EARLIER && !sim_path_is_file(path))
+        found = EXISTING_FOREIGN;
     sim_checkpoint_close(&k);
     sim_error_clear();
-    return good;
+    return found;
 }
 
 /* Rank 0: completes the image, stores it, and deletes old checkpoints. */
@@ -369,6 +397,24 @@ static sim_status finish_and_store(const sim_run *run,
     if (sim_checkpoint_retire(w->parts.directory, options, head->step) != SIM_OK)
         sim_log_warn("%s; the new checkpoint was saved, old ones were not deleted",
                      sim_error_message());
+done:
+    return st;
+}
+
+/* Rank 0: looks for a file of this step.  *saved: it has the state already.  A foreign file is
+ * renamed. */
+static sim_status prepare_path(const sim_run *run, const sim_checkpoint_head *head,
+                               const sim_state_source *sources, size_t n_sources,
+                               bool *saved)
+{
+    sim_status st = SIM_OK;
+    char path[4200];
+
+    SIM_TRY(checkpoint_path(run, head->step, path, sizeof path));
+    existing_file found = find_existing(path, head, sources, n_sources);
+    *saved = found == EXISTING_SAME;
+    if (found == EXISTING_FOREIGN)
+        SIM_TRY(sim_run_set_aside(path, "not a checkpoint of this run", NULL));
 done:
     return st;
 }
@@ -405,8 +451,13 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
     char directory[4200];
     image_writer w = {.comm = c, .parts = {.directory = directory, .step = head->step}};
     const sim_visitor v = {.visit = save_tensor, .ctx = &w};
-    int64_t saved = c->rank == 0 && is_already_saved(run, head, sources, n_sources);
+    bool is_saved = false;
+    int64_t saved = 0;
 
+    if (c->rank == 0)
+        st = prepare_path(run, head, sources, n_sources, &is_saved);
+    SIM_TRY(sim_comm_agree(c, st));
+    saved = is_saved;
     sim_comm_max_i64(c, &saved, 1);
     if (saved)
         goto done;

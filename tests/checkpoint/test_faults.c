@@ -609,20 +609,96 @@ static void latest_is_only_a_hint(void **state)
     assert_int_equal(newest(), 3);
 }
 
-static void a_directory_named_like_a_checkpoint_is_skipped(void **state)
+static void a_directory_named_like_a_checkpoint_is_skipped_and_kept(void **state)
 {
     (void)state;
     char path[256];
     path_of("step-000000009.h5", path);
     assert_int_equal(mkdir(path, 0777), 0);
     assert_int_equal(newest(), 1);
-    ASSERT_REFUSED(save(9), SIM_E_IO, "Is a directory");
-    assert_int_equal(newest(), 1);
-    ASSERT_OK(save_as(10, "seed: 0\n", 1)); /* deletes step 1, not the directory */
-    assert_int_equal(newest(), 10);
+    ASSERT_OK(save_as(8, "seed: 0\n", 1)); /* deletes step 1, not the directory */
     assert_true(sim_path_is_directory(path));
     path_of("step-000000001.h5", path);
     assert_false(sim_path_exists(path));
+    ASSERT_OK(save(9));
+    assert_int_equal(newest(), 9);
+    path_of("step-000000009.h5.old-1", path);
+    assert_true(sim_path_is_directory(path));
+}
+
+/* Writes an HDF5 file with this attribute `format`, or without one if it is NULL. */
+static void write_hdf5(const char *path, const char *format)
+{
+    sim_h5 *f = NULL;
+    const void *image = NULL;
+    size_t n = 0;
+    ASSERT_OK(sim_h5_create_image(1000, &f));
+    ASSERT_OK(sim_h5_write_text(f, "/note", "of the user"));
+    if (format)
+        ASSERT_OK(sim_h5_write_attribute_text(f, "format", format));
+    ASSERT_OK(sim_h5_image(f, &image, &n));
+    write_bytes(path, image, n);
+    sim_h5_close(&f);
+}
+
+static void assert_same_bytes(const char *path, const char *of)
+{
+    char *a = NULL, *b = NULL;
+    size_t n = 0, m = 0;
+    ASSERT_OK(sim_file_load(path, 1 << 24, &a, &n));
+    ASSERT_OK(sim_file_load(of, 1 << 24, &b, &m));
+    assert_int_equal(n, m);
+    assert_memory_equal(a, b, n);
+    sim_free(a);
+    sim_free(b);
+}
+
+static void a_file_of_the_user_is_kept_under_another_name(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"text", "hdf5", "data set", "link", "other run"};
+    char path[256], kept[256], mine[256];
+    path_of("mine", mine);
+    path_of("step-000000002.h5", path);
+    path_of("step-000000002.h5.old-1", kept);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const char *kind = kinds[i];
+        (void)remove_named("step-000000002");
+        if (strcmp(kind, "text") == 0 || strcmp(kind, "link") == 0)
+            write_bytes(mine, "notes", 5);
+        else if (strcmp(kind, "other run") == 0)
+            ASSERT_OK(save_as(2, "seed: 1\n", 100));
+        else
+            write_hdf5(mine, strcmp(kind, "hdf5") == 0 ? NULL : "simile-dataset");
+        if (strcmp(kind, "link") == 0)
+            assert_int_equal(symlink("mine", path), 0);
+        else if (strcmp(kind, "other run") == 0)
+            assert_int_equal(link(path, mine), 0);
+        else
+            assert_int_equal(link(mine, path), 0);
+        ASSERT_OK(save(2));
+        assert_int_equal(newest(), 2);
+        assert_true(sim_path_is_file(path));
+        assert_same_bytes(kept, mine);
+        ASSERT_OK(save(2)); /* the checkpoint of this run stays */
+        path_of("step-000000002.h5.old-2", kept);
+        assert_false(sim_path_is_taken(kept));
+        path_of("step-000000002.h5.old-1", kept);
+        ASSERT_OK(sim_file_remove(mine));
+    }
+}
+
+static void old_files_of_the_user_are_not_deleted(void **state)
+{
+    (void)state;
+    char path[256], checkpoint[256];
+    path_of("step-000000002.h5", path);
+    path_of("step-000000003.h5", checkpoint);
+    write_bytes(path, "notes", 5);
+    ASSERT_OK(save(3));
+    ASSERT_OK(save_as(4, "seed: 0\n", 1));
+    assert_true(sim_path_exists(path));
+    assert_false(sim_path_exists(checkpoint));
 }
 
 static void a_stale_temporary_is_removed_and_a_planted_link_is_not_followed(void **state)
@@ -647,18 +723,6 @@ static void a_stale_temporary_is_removed_and_a_planted_link_is_not_followed(void
     assert_int_equal(fread(text, 1, 7, f), 7);
     assert_int_equal(fclose(f), 0);
     assert_memory_equal(text, "keep me", 7);
-}
-
-/* A file copied into the directory during the run does not replace the save of its step. */
-static void a_file_of_another_run_is_replaced(void **state)
-{
-    (void)state;
-    sim_checkpoint *k = NULL;
-    ASSERT_OK(save_as(2, "seed: 1\n", 100));
-    ASSERT_OK(save(2));
-    ASSERT_OK(sim_checkpoint_newest(&alone, directory, &k));
-    assert_string_equal(sim_checkpoint_head_of(k)->identity, "seed: 0\n");
-    sim_checkpoint_close(&k);
 }
 
 /* A file of the same step and identity, but with other weights or another position. */
@@ -1080,9 +1144,10 @@ int main(void)
         TEST(writes_of_one_byte_make_the_same_file),
         TEST(a_flipped_bit_anywhere_is_never_loaded),
         TEST(latest_is_only_a_hint),
-        TEST(a_directory_named_like_a_checkpoint_is_skipped),
+        TEST(a_directory_named_like_a_checkpoint_is_skipped_and_kept),
+        TEST(a_file_of_the_user_is_kept_under_another_name),
+        TEST(old_files_of_the_user_are_not_deleted),
         TEST(a_stale_temporary_is_removed_and_a_planted_link_is_not_followed),
-        TEST(a_file_of_another_run_is_replaced),
         TEST(a_file_of_another_branch_is_replaced),
         TEST(a_file_that_cannot_be_read_ends_the_search),
         TEST(only_temporaries_of_ended_processes_of_this_host_are_removed),
