@@ -55,8 +55,26 @@ typedef struct {
         bad; /* complete lines; number of the first that is not of this program */
 } line_copy;
 
-/* Copies the complete lines of a text that belong to steps up to c->step; *used is their length
- * with that of the other complete lines. */
+/* Copies a line of n bytes, without its line break, if it belongs to a step up to c->step. */
+static sim_status copy_line(line_copy *c, const char *line, size_t n, sim_replacement *r)
+{
+    sim_status st = SIM_OK;
+    int64_t at = step_of(line, n);
+
+    c->n_lines++;
+    if (at < 0 && c->bad == 0)
+        c->bad = c->n_lines;
+    if (at >= 0 && at <= c->step) {
+        SIM_TRY(sim_file_replace_add(r, line, n));
+        SIM_TRY(sim_file_replace_add(r, "\n", 1));
+        c->kept_bytes += n + 1;
+        c->last = at;
+    }
+done:
+    return st;
+}
+
+/* Copies the lines of a text that end in a line break; *used is their length. */
 static sim_status copy_lines(line_copy *c, const char *text, size_t n_bytes,
                              sim_replacement *r, size_t *used)
 {
@@ -64,16 +82,7 @@ static sim_status copy_lines(line_copy *c, const char *text, size_t n_bytes,
     const char *line = text, *end = NULL;
 
     while ((end = memchr(line, '\n', n_bytes - (size_t)(line - text))) != NULL) {
-        size_t n = (size_t)(end - line);
-        int64_t at = step_of(line, n);
-        c->n_lines++;
-        if (at < 0 && c->bad == 0)
-            c->bad = c->n_lines;
-        if (at >= 0 && at <= c->step) {
-            SIM_TRY(sim_file_replace_add(r, line, n + 1));
-            c->kept_bytes += n + 1;
-            c->last = at;
-        }
+        SIM_TRY(copy_line(c, line, (size_t)(end - line), r));
         line = end + 1;
     }
     *used = (size_t)(line - text);
@@ -81,7 +90,8 @@ done:
     return st;
 }
 
-/* Copies the lines of steps up to `step`, without a truncated last line. */
+/* Copies the lines of steps up to `step`, without a truncated last line.  A last line that lacks
+ * only its line break is complete. */
 static sim_status copy_earlier(const char *path, sim_replacement *r, line_copy *c)
 {
     sim_status st = SIM_OK;
@@ -99,7 +109,9 @@ static sim_status copy_earlier(const char *path, sim_replacement *r, line_copy *
         SIM_TRY(copy_lines(c, text, n, r, &used));
     }
     /* Text without a line break: a truncated line begins like a complete one. */
-    if (at < n_bytes && c->bad == 0 && (n == READ_BYTES || text[0] != '{'))
+    if (at < n_bytes && n < READ_BYTES && step_of(text, n) >= 0)
+        SIM_TRY(copy_line(c, text, n, r));
+    else if (at < n_bytes && c->bad == 0 && (n == READ_BYTES || text[0] != '{'))
         c->bad = c->n_lines + 1;
 done:
     SIM_IGNORE(sim_file_close(&fd, path));

@@ -169,6 +169,13 @@ expect 75 "" "$simile" pretrain job.yaml run=filled method.name=mocov2 method.qu
 expect 0 "" "$simile" pretrain job.yaml run=filled method.name=mocov2 method.queue_size=32 method.queue.warm=prefill \
     batchnorm.group=8 schedule.steps=12 log.every_steps=8
 expect_lines 0 "metrics.jsonl"
+# a complete last line without a line break is kept
+rm -rf damaged && cp -r stopped damaged
+truncate -s -1 damaged/metrics.jsonl
+expect 0 "" "$simile" pretrain job.yaml run=damaged
+expect_lines 0 "metrics.jsonl"
+same_run reference damaged
+head -n 2 stopped/metrics.jsonl | cmp -n "$(stat -c %s stopped/metrics.jsonl)" - damaged/metrics.jsonl || fail "metrics.jsonl was changed"
 for name in metrics.jsonl log.txt trace-hash.txt; do # binary
     rm -rf damaged && cp -r stopped damaged
     head -c 3000 /dev/zero >damaged/$name
