@@ -403,6 +403,15 @@ static void log_completion(const sim_train_state *t, const char *what)
             path, t->env.job->schedule.steps ? "steps" : "epochs");
 }
 
+/* A start that has nothing to train. */
+static void log_earlier_completion(const sim_train_state *t)
+{
+    if (t->segment.changes.any)
+        sim_log("accepted %s; no step is left, and the change is not recorded",
+                t->segment.changes.text);
+    log_completion(t, t->segment.changes.any ? "completed" : "already completed");
+}
+
 /* Writes the last checkpoint and the summary, and reports what to do next. */
 static sim_status finish_run(sim_train_state *t)
 {
@@ -478,7 +487,7 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     sim_metrics_begin(&t->interval.metrics);
     SIM_TRY(set_up(t));
     if (t->is_complete) {
-        log_completion(t, "already completed");
+        log_earlier_completion(t);
         goto done;
     }
     SIM_TRY(run_steps(t));

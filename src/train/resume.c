@@ -310,9 +310,12 @@ sim_status sim_resume_start(sim_train_state *t)
     st = k ? load_checkpoint(t, k) : load_init(t);
     SIM_TRY(sim_comm_agree(t->env.comm, st));
     unsaved = !k;
+    sim_schedule_begin(&t->progress);
+    if (k)
+        SIM_TRY(sim_comm_agree(
+            t->env.comm, sim_schedule_check_length(&t->progress, &t->segment.changes)));
     if (is_branch)
         SIM_TRY(start_branch(t, k, &unsaved));
-    sim_schedule_begin(&t->progress);
     if (k) {
         t->saves.last_step = t->progress.at.step;
         t->costs.slowest_checkpoint_s = sim_clock_s() - start; /* until one is written */

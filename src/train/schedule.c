@@ -11,6 +11,7 @@
 #include "simile/memory.h"
 
 #include <math.h>
+#include <stdio.h>
 
 double sim_schedule_steps_done(const sim_progress *p)
 {
@@ -92,6 +93,39 @@ void sim_schedule_begin(sim_progress *p)
     p->plan.warmup_steps = s->warmup_steps ? (double)s->warmup_steps * first / batch
                                            : s->warmup_epochs * per_epoch;
     p->plan.total_steps = p->at.step + (left > 0 ? (int64_t)ceil(left) : 0);
+}
+
+/* The position in the unit of the length of the run: epochs, or steps of the first batch. */
+static double position_in_schedule(const sim_progress *p)
+{
+    double steps = sim_schedule_steps_done(p);
+
+    return p->job->schedule.steps
+               ? steps * (double)p->job->train.batch / (double)p->first_batch
+               : steps / (double)p->plan.steps_per_epoch;
+}
+
+sim_status sim_schedule_check_length(const sim_progress *p, const sim_changes *c)
+{
+    sim_status st = SIM_OK;
+    const sim_schedule_options *s = &p->job->schedule;
+    const bool by_steps = s->steps > 0;
+    const double present = position_in_schedule(p);
+    char batch[64] = "";
+
+    if (s->steps == c->steps && s->epochs == c->epochs)
+        goto done;
+    if (by_steps && p->first_batch != p->job->train.batch)
+        (void)snprintf(batch, sizeof batch, " in steps of the first batch, %lld,",
+                       (long long)p->first_batch);
+    SIM_CHECK(sim_schedule_steps_done(p) <= p->total, SIM_E_CONFIG,
+              "schedule.%s: %lld is below the present position of the run, which is%s "
+              "%.6g (step %lld); set a larger value, or return to an earlier checkpoint "
+              "with --resume FILE",
+              by_steps ? "steps" : "epochs", (long long)(by_steps ? s->steps : s->epochs),
+              batch, present, (long long)p->at.step);
+done:
+    return st;
 }
 
 static int64_t epoch_samples(const sim_progress *p)

@@ -267,6 +267,10 @@ sim_scheduled sim_schedule_at(const sim_progress *p, int ahead);
 /* Sets `last`, `unchanged` and `next` of the changes, by the schedules of checkpoint and job. */
 SIM_MUST_USE sim_status sim_schedule_compare(const sim_progress *p, sim_changes *c);
 void sim_schedule_begin(sim_progress *p);
+/* After `begin`: an accepted length of the run must not be below the position.
+ * Errors: SIM_E_CONFIG. */
+SIM_MUST_USE sim_status sim_schedule_check_length(const sim_progress *p,
+                                                  const sim_changes *c);
 void sim_schedule_resplit(sim_progress *p, bool data_changed);
 /* The position one step later. */
 sim_position sim_schedule_next(const sim_progress *p);

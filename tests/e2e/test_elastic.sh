@@ -193,6 +193,23 @@ expect_lines 1 "--accept.*\"epochs\".* schedule\.epochs\?"
 expect 78 "seed" pretrain 1 twice seed=3
 expect_lines 1 "^  seed +0 +3$"
 expect 78 "schedule.steps" pretrain 1 twice batch=32 schedule.steps=99 --accept schedule.steps # another unit
+
+# ---- a length below the present position is refused; of the present position, it completes the run ----
+length() { pretrain "$@" schedule.warmup_epochs=0; }
+files() { find "$1" -type f ! -name log.txt -exec md5sum {} + | sort; }
+expect 75 "" length 1 length schedule.steps=20 --stop-after 8
+before=$(files length)
+expect_match 78 "schedule\.steps: 5 .*step 8.*--resume" length 1 length schedule.steps=5 --accept schedule.steps
+expect_match 78 "schedule\.steps: 5 .*step 8" length 1 length schedule.steps=5 --accept schedule.steps --resume length/checkpoints/step-000000008.h5
+expect_match 0 "accepted schedule\.steps 20 -> 8" length 2 length schedule.steps=8 --accept schedule.steps
+expect_lines 1 "completed: step 8 of 8"
+[ "$(files length)" = "$before" ] || fail "a start without steps changed the run"
+expect 75 "" length 1 length schedule.steps=20 batch=32 --accept batch --stop-after 10 # 8 steps of 16, 2 of 32
+expect_match 78 "schedule\.steps: 11 .* 16, 12 .step 10" length 1 length schedule.steps=11 batch=32 --accept schedule.steps
+expect_match 0 "completed: step 10 of 10" length 1 length schedule.steps=12 batch=32 --accept schedule.steps
+expect 75 "" length 1 epochs schedule.epochs=3 --stop-after 18 # 12 steps per epoch
+expect_match 78 "schedule\.epochs: 1 .* 1\.5 .step 18" length 1 epochs schedule.epochs=1 --accept schedule.epochs
+expect 0 "schedule.epochs 3 -> 2 at step 18" length 1 epochs schedule.epochs=2 --accept schedule.epochs
 expect 78 "seed" pretrain 1 twice batch=32 seed=3 --accept batch
 expect_lines 1 "^  seed +0 +3$"
 # ranks with different builds: the message of rank 1 has both, and rank 0's second
