@@ -144,7 +144,8 @@ typedef struct {
 /*
  * Matches the classes of two data sets with labels: by name if both have names, otherwise by
  * number. Warns of classes that the training set lacks, of different numbers of classes without
- * names, and of images that are in both sets. Local.
+ * names, of sets whose images are of one class or have one class in common, and of images that
+ * are in both sets. Local.
  * Errors: SIM_E_DATA (no class in common).
  */
 SIM_MUST_USE sim_status sim_classes_match(const sim_dataset *train,

@@ -155,6 +155,59 @@ done:
     return st;
 }
 
+/* ---- classes of the images ---- */
+
+/* Marks the classes of the images; returns the number of different ones. */
+static size_t mark_classes(const int32_t *labels, size_t n, bool *is_present)
+{
+    size_t n_present = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        n_present += !is_present[labels[i]];
+        is_present[labels[i]] = true;
+    }
+    return n_present;
+}
+
+static void warn_of_one_class(const sim_dataset *d)
+{
+    sim_log_warn("all %zu images of %s belong to one class, so the accuracy is not "
+                 "meaningful",
+                 sim_dataset_about(d)->n_images, sim_dataset_path(d));
+}
+
+/* Counts the classes of the images, not the names: a data set may have names without images. */
+static sim_status warn_of_few_classes(const sim_dataset *train, const sim_dataset *test,
+                                      const sim_class_match *m)
+{
+    sim_status st = SIM_OK;
+    bool *in_train = NULL, *in_test = NULL;
+    size_t n_common = 0;
+
+    SIM_TRY(sim_alloc(&in_train, m->n_classes, "eval/classes"));
+    SIM_TRY(sim_alloc(&in_test, m->n_classes, "eval/classes"));
+    const size_t n_train = mark_classes(sim_dataset_labels(train),
+                                        sim_dataset_about(train)->n_images, in_train);
+    const size_t n_test =
+        mark_classes(m->labels, sim_dataset_about(test)->n_images, in_test);
+    for (size_t k = 0; k < m->n_classes; k++)
+        n_common += in_train[k] && in_test[k];
+    if (n_train == 1)
+        warn_of_one_class(train);
+    if (n_test == 1)
+        warn_of_one_class(test);
+    if (n_common == 1 && n_train > 1 && n_test > 1)
+        sim_log_warn("%s and %s have images of only one class in common, so the accuracy "
+                     "is not meaningful",
+                     sim_dataset_path(train), sim_dataset_path(test));
+    SIM_CHECK(n_common > 0, SIM_E_DATA, "%s and %s have no images of the same class",
+              sim_dataset_path(train), sim_dataset_path(test));
+done:
+    sim_free(in_train);
+    sim_free(in_test);
+    return st;
+}
+
 /* ---- public functions ---- */
 
 sim_status sim_classes_match(const sim_dataset *train, const sim_dataset *test,
@@ -174,6 +227,7 @@ sim_status sim_classes_match(const sim_dataset *train, const sim_dataset *test,
         match_numbers(train, test, m.class_of_test, &m.n_classes);
     for (size_t i = 0; i < n; i++)
         m.labels[i] = m.class_of_test[labels[i]];
+    SIM_TRY(warn_of_few_classes(train, test, &m));
     SIM_TRY(warn_of_common_images(train, test));
     *out = m;
     m = (sim_class_match){0};

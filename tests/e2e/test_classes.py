@@ -7,6 +7,7 @@ simile-test: timeout 600 processors 1
 """
 import json
 import os
+import shutil
 import sys
 import tempfile
 
@@ -87,8 +88,19 @@ with tempfile.TemporaryDirectory() as scratch:
     # images that are in both sets
     simile("prepare", "train", "--size", "16", "--limit", "8", "--force", "--out", "test.h5")
     assert "8 of the 8 images" in knn()[1]
+    # the images of a set are of one class, or only one class is common: reported, also during training
+    shutil.rmtree("test")
+    for name, classes in ("one", "b"), ("common", "bd"), ("two", "ab"):
+        photos(name, classes, 4)
+    for train, test, named in (("train.h5", "one.h5", "4 images of one.h5"), ("one.h5", "two.h5", "4 images of one.h5"),
+                               ("train.h5", "common.h5", "train.h5 and common.h5")):
+        done = simile("evaluate", "knn", "run", "--train", train, "--test", test)
+        words = [line for line in done.stderr.splitlines() if "one class" in line]
+        assert len(words) == 1 and "warning" in words[0] and named in words[0], (test, done.stderr)
+    done = simile("pretrain", "job.yaml", "run=online", "data.test=one.h5")
+    assert any("warning" in line and "one class" in line and "one.h5" in line for line in done.stderr.splitlines())
+    assert "one class" not in knn()[1]
     # no class in common; without names the numbers are compared, and a difference is reported
-    os.rename("test", "old")
     photos("test", ["f"], 4)
     done = simile("evaluate", "knn", "run", "--train", "train.h5", "--test", "test.h5", code=65)
     assert "no class in common" in done.stderr, done.stderr
