@@ -49,10 +49,14 @@ SIM_MUST_USE sim_status sim_cli_print(const sim_comm *c, const char *text);
 SIM_MUST_USE sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j,
                                            bool pretty);
 
-/* Stores a result as RUN/results/PROTOCOL-step-NNNNNNNNN.json, if the checkpoint is in the
- * directory RUN/checkpoints of a run; a failure is only a warning.  Local. */
+/*
+ * Stores a result as RUN/results/PROTOCOL-step-NNNNNNNNN[VARIANT].json, if the checkpoint is in
+ * the directory RUN/checkpoints of a run; a failure is only a warning.  An existing result of
+ * other data sets (train.fingerprint, test.fingerprint) is kept under another name.  Local.
+ *   variant  inputs other than those of the run's job, as "-test-1a2b3c4d-k-20"; or ""
+ */
 void sim_cli_keep_result(const sim_checkpoint *k, const char *protocol,
-                         const sim_json *result);
+                         const char *variant, const sim_json *result);
 
 /* Starts MPI, runs `body` on every rank, prints an error once, and finalizes MPI. */
 typedef sim_status sim_cli_body(const sim_comm *c, void *ctx);

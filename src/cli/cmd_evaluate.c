@@ -145,7 +145,8 @@ static sim_status format_help(char **out)
         "cli/text", out,
         "Measures the accuracy with which features of the backbone classify test images. "
         "NAME is one of\n\n%s\n"
-        "The result is also stored as RUN/results/NAME-step-NNNNNNNNN.json.  Runs in "
+        "The result is also stored as RUN/results/NAME-step-NNNNNNNNN.json; inputs "
+        "other than those of the run's job are added to the file name.  Runs in "
         "parallel under mpirun; the result is the same on any number of ranks.\v"
         "`simile evaluate NAME --help` lists the options of an evaluation.\n"
         "Examples:\n"
@@ -161,7 +162,8 @@ done:
 typedef struct {
     sim_checkpoint *checkpoint;
     sim_job *job;
-    sim_option_storage options; /* of the evaluation */
+    sim_option_storage options,
+        defaults; /* of the evaluation; without the command line */
     sim_dataset *train, *test;
     sim_class_match match;
     sim_embedder embedder;
@@ -196,7 +198,7 @@ done:
 
 /* Defaults of the table, those of the job, then the command line. */
 static sim_status fill_options(const arguments *a, const sim_evaluate_options *of_job,
-                               sim_option_storage *out)
+                               sim_option_storage *defaults, sim_option_storage *out)
 {
     sim_status st = SIM_OK;
     const sim_evaluation *e = a->evaluation;
@@ -204,9 +206,10 @@ static sim_status fill_options(const arguments *a, const sim_evaluate_options *o
     for (size_t i = 0; i < e->options.n_rows; i++)
         if (e->options.rows[i].fallback)
             SIM_TRY(sim_config_option(&e->options.rows[i], e->options.rows[i].name,
-                                      e->options.rows[i].fallback, out));
+                                      e->options.rows[i].fallback, defaults));
     if (e->take_defaults)
-        e->take_defaults(of_job, out);
+        e->take_defaults(of_job, defaults);
+    *out = *defaults;
     for (size_t i = 0; i < e->options.n_rows; i++)
         if (a->own[i])
             SIM_TRY(sim_config_option(&e->options.rows[i], e->options.rows[i].name,
@@ -224,7 +227,7 @@ static sim_status read_job(const arguments *a, inputs *in)
     SIM_TRY(sim_cli_job_of_checkpoint(sim_checkpoint_head_of(in->checkpoint)->config,
                                       sim_checkpoint_path(in->checkpoint), in->job,
                                       &evaluate));
-    SIM_TRY(fill_options(a, &evaluate, &in->options));
+    SIM_TRY(fill_options(a, &evaluate, &in->defaults, &in->options));
     SIM_TRY(sim_kernels_pick(in->job->train.kernels));
 done:
     return st;
@@ -288,11 +291,49 @@ done:
     return st;
 }
 
+/* ---- the name of the stored result ---- */
+
+static void append_variant(char *out, size_t out_bytes, const char *name,
+                           const char *value)
+{
+    const size_t used = strlen(out);
+    (void)snprintf(out + used, out_bytes - used, "-%.30s-%.60s", name, value);
+}
+
+static bool is_data_of_job(const char *given, const char *of_job)
+{
+    return !given || strcmp(given, of_job) == 0 || sim_path_is_same(given, of_job);
+}
+
+/* The inputs that differ from those of the run's job, as "-test-1a2b3c4d-k-20"; "" if none does. */
+static void format_variant(const arguments *a, const inputs *in, char *out,
+                           size_t out_bytes)
+{
+    const sim_option_table *own = &a->evaluation->options;
+    const char *train = sim_dataset_about(in->train)->fingerprint;
+    const char *test = sim_dataset_about(in->test)->fingerprint;
+    char value[SIM_OPTION_TEXT_BYTES], fallback[SIM_OPTION_TEXT_BYTES];
+
+    out[0] = '\0';
+    (void)snprintf(value, sizeof value, "%.8s", train);
+    if (strcmp(train, sim_checkpoint_head_of(in->checkpoint)->fingerprint) != 0)
+        append_variant(out, out_bytes, "train", value);
+    (void)snprintf(value, sizeof value, "%.8s", test);
+    if (!is_data_of_job(a->test, in->job->train.test))
+        append_variant(out, out_bytes, "test", value);
+    for (size_t i = 0; i < own->n_rows; i++) {
+        sim_config_format_option(&own->rows[i], &in->options, value, sizeof value);
+        sim_config_format_option(&own->rows[i], &in->defaults, fallback, sizeof fallback);
+        if (strcmp(value, fallback) != 0)
+            append_variant(out, out_bytes, own->rows[i].name, value);
+    }
+}
+
 static sim_status run_and_report(const sim_comm *c, const arguments *a, const inputs *in,
                                  sim_json *j)
 {
     sim_status st = SIM_OK;
-    char *text = NULL;
+    char *text = NULL, variant[200];
     const sim_evaluation_inputs data = {.embedder = &in->embedder,
                                         .train = in->train,
                                         .test = in->test,
@@ -306,8 +347,9 @@ static sim_status run_and_report(const sim_comm *c, const arguments *a, const in
     describe_data(j, "train", in->train);
     describe_data(j, "test", in->test);
     SIM_TRY(print_result(c, a, in, text, j));
+    format_variant(a, in, variant, sizeof variant);
     if (c->rank == 0)
-        sim_cli_keep_result(in->checkpoint, a->evaluation->name, j);
+        sim_cli_keep_result(in->checkpoint, a->evaluation->name, variant, j);
 done:
     sim_free(text);
     return st;

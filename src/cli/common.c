@@ -121,31 +121,47 @@ static bool results_directory(const sim_checkpoint *k, char *out, size_t out_byt
     return written > 0 && (size_t)written < out_bytes && sim_path_is_directory(out);
 }
 
-/* Whether a file is the result of an evaluation. */
-static bool is_result(const char *path)
+static const char *fingerprint_of(const sim_json *result, const char *set)
+{
+    sim_json *about = NULL;
+    const char *fingerprint = "";
+
+    if (sim_json_get_object(result, set, &about))
+        (void)sim_json_get_text(about, "fingerprint", &fingerprint);
+    return fingerprint;
+}
+
+/* Why the result must not replace the file; NULL if it may. */
+static const char *find_conflict(const char *path, const sim_json *result)
 {
     enum { LIMIT = 1 << 24 };
+    static const char *const sets[] = {"train", "test"};
+    const char *conflict = NULL, *protocol = NULL;
     sim_json *j = NULL;
     char *text = NULL;
-    const char *protocol = NULL;
     size_t n = 0;
 
-    bool is = sim_path_is_file(path) && sim_file_load(path, LIMIT, &text, &n) == SIM_OK &&
-              sim_json_parse(text, n, &j) == SIM_OK &&
-              sim_json_get_text(j, "protocol", &protocol);
+    if (!sim_path_is_file(path) || sim_file_load(path, LIMIT, &text, &n) != SIM_OK ||
+        sim_json_parse(text, n, &j) != SIM_OK ||
+        !sim_json_get_text(j, "protocol", &protocol))
+        conflict = "not a result of simile";
+    for (size_t i = 0; !conflict && i < sizeof sets / sizeof *sets; i++)
+        if (strcmp(fingerprint_of(j, sets[i]), fingerprint_of(result, sets[i])) != 0)
+            conflict = "the result of another data set";
     sim_error_clear();
     sim_json_destroy(&j);
     sim_free(text);
-    return is;
+    return conflict;
 }
 
 static sim_status write_result(const char *path, const sim_json *result)
 {
     sim_status st = SIM_OK;
     char *text = NULL;
+    const char *conflict = sim_path_is_taken(path) ? find_conflict(path, result) : NULL;
 
-    if (sim_path_is_taken(path) && !is_result(path))
-        SIM_TRY(sim_run_set_aside(path, "not a result of simile", NULL));
+    if (conflict)
+        SIM_TRY(sim_run_set_aside(path, conflict, NULL));
     SIM_TRY(sim_json_dump(result, 2, &text));
     const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
     SIM_TRY(sim_file_replace(path, pieces, 2));
@@ -156,14 +172,14 @@ done:
 }
 
 void sim_cli_keep_result(const sim_checkpoint *k, const char *protocol,
-                         const sim_json *result)
+                         const char *variant, const sim_json *result)
 {
-    char directory[4200], path[4300];
+    char directory[4200], path[4500];
 
     if (!results_directory(k, directory, sizeof directory))
         return;
-    (void)snprintf(path, sizeof path, "%s/%s-step-%09lld.json", directory, protocol,
-                   (long long)sim_checkpoint_head_of(k)->step);
+    (void)snprintf(path, sizeof path, "%s/%s-step-%09lld%.200s.json", directory, protocol,
+                   (long long)sim_checkpoint_head_of(k)->step, variant);
     if (write_result(path, result) != SIM_OK) {
         sim_log_warn("the result is not stored: %s", sim_error_message());
         sim_error_clear();

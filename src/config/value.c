@@ -341,3 +341,9 @@ sim_status sim_config_option(const sim_option *row, const char *name, const char
                                 .where = "option",
                                 .to = (char *)options + row->offset});
 }
+
+void sim_config_format_option(const sim_option *row, const void *options, char *out,
+                              size_t out_bytes)
+{
+    format_value(row, (const char *)options + row->offset, out, out_bytes);
+}

@@ -72,10 +72,30 @@ def check_evaluate():
     last = [r for r in lines() if r["kind"] == "evaluation"][-1]
     assert last["step"] != full["step"] or last["knn_top1"] == full["top1"]
     checkpoint = os.path.join("run/checkpoints", open("run/checkpoints/latest").read().strip())
-    assert json.loads(simile("evaluate", "knn", checkpoint, "--json", "--k", "3").stdout)["k"] == 3
+    # other inputs: another file each, and the result of the job's inputs stays
+    data_set("other", 24, 5)
+    with h5py.File("other.h5") as f:
+        other = f.attrs["fingerprint"].decode()[:8]
+    os.symlink("test.h5", "link.h5")
+    before = set(os.listdir("run/results"))
+    cases = {"-k-3": ["--k", "3"], "-temperature-0.07": ["--temperature", "0.07"], f"-test-{other}": ["--test", "other.h5"],
+             f"-train-{other}-k-7": ["--train", "other.h5", "--k", "7"], "": ["--test", "link.h5", "--k", "5"]}
+    for variant, words in cases.items():
+        result = json.loads(simile(*knn[:2], checkpoint, *words, "--json").stdout)
+        assert result["k"] == int(dict(zip(words, words[1:])).get("--k", 5)), result
+        with open(path.replace(".json", variant + ".json")) as f:
+            assert json.load(f) == result, variant
+    assert set(os.listdir("run/results")) == before | {os.path.basename(path).replace(".json", v + ".json") for v in cases}
     with open(path) as f:
-        assert json.load(f)["k"] == 3
+        assert json.load(f)["top1"] == full["top1"]
+    # data.test has other images now: the earlier result is kept
+    os.rename("test.h5", "kept.h5")
+    os.rename("other.h5", "test.h5")
+    assert path + ".old-1" in simile(*knn).stderr
+    with open(path + ".old-1") as f, open(path) as g:
+        assert json.load(f)["top1"] == full["top1"] and json.load(g)["test"]["fingerprint"].startswith(other)
     os.remove(path)
+    os.rename("kept.h5", "test.h5")
     os.rename("run/results", "run/kept")  # it cannot be stored: the result is printed all the same
     os.symlink("/proc/self", "run/results")
     done = simile(*knn)
