@@ -87,7 +87,8 @@ bool sim_run_stop_requested(const sim_run *run);
 void sim_run_stop_clear(const sim_run *run);
 
 /*
- * Moves the checkpoints of steps >= `first` to a new directory RUN/abandoned-N.  On rank 0
+ * Moves the checkpoints of steps >= `first`, and results that are named by these steps, to a new
+ * directory RUN/abandoned-N.  On rank 0
  * its path is written to `directory`, "" if there was nothing to move.
  */
 SIM_MUST_USE sim_status sim_run_abandon(const sim_comm *c, const sim_run *run,

@@ -2,14 +2,17 @@
  * abandon.c - moves the checkpoints of an abandoned run branch out of the way.
  *
  * A run that resumes from an older checkpoint starts a new branch.  The newer checkpoints of
- * the old branch move to RUN/abandoned-N, so that the newest in checkpoints/ is always of
+ * the old branch and the results of their evaluation move to RUN/abandoned-N, so that the newest in checkpoints/ is always of
  * the current branch.  --resume still accepts their paths.
  */
 #include "private.h"
 
 #include "simile/file.h"
+#include "simile/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static bool is_at_or_after(const char *name, int64_t first)
 {
@@ -89,6 +92,44 @@ done:
     return st;
 }
 
+/* True for PROTOCOL-step-NNNNNNNNN....json of these steps. */
+static bool is_result_at_or_after(const char *name, int64_t first)
+{
+    static const char word[] = "-step-", ending[] = ".json";
+    const char *found = strstr(name, word);
+    const size_t n = strlen(name), n_ending = sizeof ending - 1;
+    char *end = NULL;
+
+    if (!found || n < n_ending || strcmp(name + n - n_ending, ending) != 0)
+        return false;
+    found += sizeof word - 1;
+    return *found >= '0' && *found <= '9' && strtoll(found, &end, 10) >= first;
+}
+
+/* The results of the branch are not those of later checkpoints of the same steps. */
+static sim_status move_results(const sim_run *run, const sim_names *checkpoints,
+                               int64_t first, char *directory, size_t directory_bytes)
+{
+    sim_status st = SIM_OK;
+    sim_names names = {0};
+    char from[4400], to[4400], results[4200];
+
+    SIM_TRY(sim_run_path(run, "results", results, sizeof results));
+    SIM_TRY(sim_directory_list(results, &names));
+    for (size_t i = 0; i < names.n; i++) {
+        if (!is_result_at_or_after(names.names[i], first))
+            continue;
+        if (!directory[0])
+            SIM_TRY(make_abandoned(run, checkpoints, directory, directory_bytes));
+        (void)snprintf(from, sizeof from, "%s/%.190s", results, names.names[i]);
+        (void)snprintf(to, sizeof to, "%s/%.190s", directory, names.names[i]);
+        SIM_TRY(sim_file_rename(from, to));
+    }
+done:
+    sim_names_clear(&names);
+    return st;
+}
+
 /* Removes `latest` and syncs both directories. */
 static sim_status sync_moves(const sim_run *run, const char *checkpoints,
                              const char *directory)
@@ -115,6 +156,11 @@ static sim_status abandon_local(const sim_run *run, int64_t first, char *directo
     SIM_TRY(sim_run_path(run, "checkpoints", checkpoints, sizeof checkpoints));
     SIM_TRY(sim_directory_list(checkpoints, &names));
     SIM_TRY(move_files(run, &names, first, directory, directory_bytes));
+    if (move_results(run, &names, first, directory, directory_bytes) != SIM_OK) {
+        sim_log_warn("%s; results of the abandoned branch stay in results/",
+                     sim_error_message());
+        sim_error_clear();
+    }
     if (directory[0])
         SIM_TRY(sync_moves(run, checkpoints, directory));
 done:

@@ -847,6 +847,29 @@ static void an_abandoned_branch_is_moved_with_its_part_files(void **state)
     assert_true(exists("abandoned-2", newer[2])); /* abandoned-1 is not reused */
 }
 
+static void results_of_an_abandoned_branch_are_moved(void **state)
+{
+    (void)state;
+    static const char *const moved[] = {"knn-step-000000007.json",
+                                        "knn-step-000000012-test-1a2b3c4d-k20.json"};
+    static const char *const kept[] = {"knn-step-000000006.json", "pretrain.json",
+                                       "knn-step-000000007.json.old-1", "step-7.txt"};
+    char where[256], path[256];
+    create_file("step-000000007.h5");
+    for (size_t i = 0; i < 4; i++) {
+        (void)snprintf(path, sizeof path, "%s/results/%s", directory, kept[i]);
+        write_bytes(path, "x", 1);
+        (void)snprintf(path, sizeof path, "%s/results/%s", directory, moved[i % 2]);
+        write_bytes(path, "x", 1);
+    }
+    ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(exists("results", kept[i]));
+        assert_false(exists("results", moved[i % 2]));
+        assert_true(exists("abandoned-1", moved[i % 2]));
+    }
+}
+
 static void an_interrupted_move_is_completed_in_the_same_directory(void **state)
 {
     (void)state;
@@ -1152,6 +1175,7 @@ int main(void)
         TEST(a_file_that_cannot_be_read_ends_the_search),
         TEST(only_temporaries_of_ended_processes_of_this_host_are_removed),
         TEST(an_abandoned_branch_is_moved_with_its_part_files),
+        TEST(results_of_an_abandoned_branch_are_moved),
         TEST(an_interrupted_move_is_completed_in_the_same_directory),
         TEST(a_lock_without_a_holder_is_refused_with_the_command_to_type),
         TEST(a_lock_of_another_host_is_valid_until_slurm_reports_the_end_of_its_job),
