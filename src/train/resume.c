@@ -112,6 +112,20 @@ static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
         sim_schedule_resplit(&t->progress, t->segment.changes.data);
 }
 
+static void warn_of_size(const sim_preprocessing *model, const sim_preprocessing *own,
+                         const char *path)
+{
+    char advice[80] = " (augment.size)";
+
+    if (model->h == model->w)
+        (void)snprintf(advice, sizeof advice,
+                       "; a run that starts with --init keeps that with augment.size=%zu",
+                       model->h);
+    sim_log_warn("the views are %zu x %zu from now on; the model of %s was trained on "
+                 "%zu x %zu%s",
+                 own->h, own->w, path, model->h, model->w, advice);
+}
+
 /*
  * The normalization of a model does not change when it is trained further, on whatever data:
  * takes mean, std and value range from the preprocessing of a checkpoint.
@@ -135,10 +149,7 @@ static sim_status adopt_normalization(sim_train_state *t, const char *text,
         sim_log("images are normalized by mean and std of %s, not by those of %s", path,
                 sim_dataset_path(t->env.data));
     if (p.h != own->h || p.w != own->w)
-        sim_log_warn(
-            "the views are %zu x %zu from now on; the model of %s was trained on "
-            "%zu x %zu (augment.size)",
-            own->h, own->w, path, p.h, p.w);
+        warn_of_size(&p, own, path);
     memcpy(own->mean, p.mean, sizeof own->mean);
     memcpy(own->std, p.std, sizeof own->std);
     own->range = p.range;

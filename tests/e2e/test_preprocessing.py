@@ -151,6 +151,12 @@ def check_training_on():
         run = words[0][4:]
         stored = json.loads(output("inspect", run, "--json"))["preprocessing"]
         assert stored["mean"] == mean.tolist() and stored["std"] == std.tolist(), run
+    # Images of another size: the warning has the option that keeps the size of the model.
+    for words, size in (["run=large"], [24, 32]), (["run=small", "augment.size=16"], [16, 16]):
+        said = output("pretrain", "job.yaml", *words, "data.train=large.h5", "batch=8", "evaluate.knn_every_epochs=0", "--init", "run")
+        assert ("24 x 32 from now on" in said and "augment.size=16" in said) == (size != [16, 16]), said
+        stored = json.loads(output("inspect", words[0][4:], "--json"))["preprocessing"]
+        assert [stored["height"], stored["width"]] == size, stored
     check("a tuned model", features("dark.h5", "tuned"), expected(model(newest("tuned")), h5py.File("dark.h5")["images"][()]))
 
 
