@@ -87,6 +87,7 @@ double sim_record_value(const sim_record *r, const char *name);
 typedef struct {
     const char *path;      /* of the run directory */
     const char *abandoned; /* directory of the branch that --resume FILE left; or "" */
+    bool is_fresh;         /* it did not start from a checkpoint */
     int64_t step;          /* of the start; observers discard what they have beyond it */
     int64_t published; /* lower bound of the last step of the last published interval */
 } sim_observed_run;

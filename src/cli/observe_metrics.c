@@ -119,8 +119,19 @@ done:
     return st;
 }
 
-/* Removes the lines of steps after `step`.  A file that has other lines than those of this
- * program is kept under another name. */
+static bool has_lines(const char *path)
+{
+    uint64_t n_bytes = 0;
+    int fd = -1;
+    bool has = sim_file_open_read(path, &fd, &n_bytes) == SIM_OK && n_bytes > 0;
+
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return has;
+}
+
+/* Removes the lines of steps after `step`.  A file of a run whose checkpoints were removed, and one
+ * that has other lines than those of this program, are kept under another name. */
 static sim_status remove_later(const char *path, const sim_observed_run *run,
                                uint64_t *keep_bytes)
 {
@@ -130,6 +141,11 @@ static sim_status remove_later(const char *path, const sim_observed_run *run,
     bool existed = sim_path_exists(path);
     char problem[96];
 
+    if (run->is_fresh && existed && has_lines(path)) {
+        SIM_TRY(sim_run_set_aside(
+            path, "the run has no checkpoint, so it starts from step 0", NULL));
+        existed = false;
+    }
     SIM_TRY(sim_file_replace_begin(path, &r));
     SIM_TRY(copy_earlier(path, &r, &c));
     if (c.bad) {

@@ -180,6 +180,7 @@ static sim_status begin_observers(sim_train_state *t)
 {
     const sim_observed_run run = {.path = t->env.run.path,
                                   .abandoned = t->segment.abandoned,
+                                  .is_fresh = t->segment.resumed[0] == '\0',
                                   .step = t->progress.at.step,
                                   .published = last_published(t)};
     return sim_stream_begin(t->env.request->stream, &run);

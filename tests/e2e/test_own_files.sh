@@ -176,6 +176,12 @@ expect 0 "" "$simile" pretrain job.yaml run=damaged
 expect_lines 0 "metrics.jsonl"
 same_run reference damaged
 head -n 2 stopped/metrics.jsonl | cmp -n "$(stat -c %s stopped/metrics.jsonl)" - damaged/metrics.jsonl || fail "metrics.jsonl was changed"
+# checkpoints are removed, as by the purge of a scratch disk: the metrics of the lost run are kept
+rm -rf damaged && cp -r stopped damaged
+rm -r damaged/checkpoints
+expect_match 0 "warning: .*damaged/metrics\.jsonl: .*no checkpoint.*metrics\.jsonl\.old-1" "$simile" pretrain job.yaml run=damaged
+unchanged stopped/metrics.jsonl damaged/metrics.jsonl.old-1
+same_run reference damaged
 for name in metrics.jsonl log.txt trace-hash.txt; do # binary
     rm -rf damaged && cp -r stopped damaged
     head -c 3000 /dev/zero >damaged/$name
