@@ -88,6 +88,13 @@ with tempfile.TemporaryDirectory() as scratch:
     # images that are in both sets
     simile("prepare", "train", "--size", "16", "--limit", "8", "--force", "--out", "test.h5")
     assert "8 of the 8 images" in knn()[1]
+    # the training set itself, as a link or a copy, also during training
+    os.symlink("train.h5", "link.h5")
+    shutil.copy("train.h5", "copy.h5")
+    for name in "train.h5", "link.h5", "copy.h5":
+        for words in ["evaluate", "knn", "run", "--test", name], ["pretrain", "job.yaml", "run=same-" + name, "data.test=" + name]:
+            said = simile(*words).stderr
+            assert f"warning: 96 of the 96 images of {name} are also in train.h5" in said, (words, said)
     # the images of a set are of one class, or only one class is common: reported, also during training
     shutil.rmtree("test")
     for name, classes in ("one", "b"), ("common", "bd"), ("two", "ab"):
