@@ -320,6 +320,11 @@ sim_status sim_resume_start(sim_train_state *t)
     SIM_TRY(find_checkpoint(t, &k, &is_branch));
     st = k ? load_checkpoint(t, k) : load_init(t);
     SIM_TRY(sim_comm_agree(t->env.comm, st));
+    if (k && t->env.request->init)
+        sim_log(
+            "--init %s is ignored: the run resumes from %s; to start from --init, use "
+            "another run directory",
+            t->env.request->init, sim_checkpoint_path(k));
     unsaved = !k;
     sim_schedule_begin(&t->progress);
     if (k)

@@ -147,10 +147,15 @@ def check_training_on():
     mean, std = statistics("train.h5")
     for words in (["run=tuned", "data.train=dark.h5", "data.test=train.h5", "--init", "run"],
                   ["run=run", "data.train=dark.h5", "data.test=train.h5", "schedule.epochs=2", "--accept", "data,schedule.epochs"]):
-        assert "dark.h5" in output("pretrain", "job.yaml", *words)
+        said = output("pretrain", "job.yaml", *words)
+        assert "dark.h5" in said and "is ignored" not in said, said
         run = words[0][4:]
         stored = json.loads(output("inspect", run, "--json"))["preprocessing"]
         assert stored["mean"] == mean.tolist() and stored["std"] == std.tolist(), run
+    # A run that has checkpoints does not start from --init, which is reported.
+    said = output("pretrain", "job.yaml", "run=tuned", "data.train=dark.h5", "data.test=train.h5", "schedule.epochs=2",
+                  "--accept", "schedule.epochs", "--init", "run")
+    assert "--init run is ignored" in said and "another run directory" in said, said
     # Images of another size: the warning has the option that keeps the size of the model.
     for words, size in (["run=large"], [24, 32]), (["run=small", "augment.size=16"], [16, 16]):
         said = output("pretrain", "job.yaml", *words, "data.train=large.h5", "batch=8", "evaluate.knn_every_epochs=0", "--init", "run")
