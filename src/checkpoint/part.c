@@ -12,7 +12,6 @@
 #include "simile/memory.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define PART_FORMAT "simile-checkpoint-part"
@@ -48,11 +47,8 @@ void sim_checkpoint_part_name(int64_t step, size_t index, char out[64])
 
 bool sim_checkpoint_part_step_of(const char *name, int64_t *step)
 {
-    char *end = NULL;
-    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
-        return false;
-    *step = strtoll(name + 5, &end, 10);
-    if (strncmp(end, ".part-", 6) != 0)
+    const char *end = sim_checkpoint_parse_step(name, step);
+    if (!end || strncmp(end, ".part-", 6) != 0)
         return false;
     end += 6;
     return strcmp(end + strspn(end, "0123456789"), ".h5") == 0;

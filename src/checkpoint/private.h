@@ -60,6 +60,10 @@ SIM_MUST_USE sim_status sim_checkpoint_check_dims(const char *path, const char *
                                                   int n_dims, const size_t *dims,
                                                   const sim_tensor *expected);
 
+/* Parses "step-NNNNNNNNN", as this program writes it, at least 9 digits; returns what follows, NULL
+ * if the name begins otherwise.  A copy that the user names "step-7.h5" is thus neither sorted
+ * among the checkpoints nor deleted with them. */
+const char *sim_checkpoint_parse_step(const char *name, int64_t *step);
 /* Parses "step-NNNNNNNNN.h5"; false for other names. */
 bool sim_checkpoint_step_of(const char *name, int64_t *step);
 /* Parses "step-NNNNNNNNN.part-MMMM.h5"; false for other names. */

@@ -11,13 +11,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *sim_checkpoint_parse_step(const char *name, int64_t *step)
+{
+    enum { DIGITS = 9 };
+    const char *digits = name + strlen("step-");
+    char *end = NULL;
+
+    if (strncmp(name, "step-", strlen("step-")) != 0)
+        return NULL;
+    const size_t n = strspn(digits, "0123456789");
+    if (n < DIGITS || (n > DIGITS && digits[0] == '0'))
+        return NULL;
+    *step = strtoll(digits, &end, 10);
+    return end;
+}
+
 bool sim_checkpoint_step_of(const char *name, int64_t *step)
 {
-    char *end = NULL;
-    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
-        return false;
-    *step = strtoll(name + 5, &end, 10);
-    return strcmp(end, ".h5") == 0;
+    const char *end = sim_checkpoint_parse_step(name, step);
+    return end && strcmp(end, ".h5") == 0;
 }
 
 bool sim_checkpoint_is_foreign(const char *path)

@@ -688,6 +688,29 @@ static void a_file_of_the_user_is_kept_under_another_name(void **state)
     }
 }
 
+static void a_copy_with_another_name_is_not_a_checkpoint_of_the_run(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"step-2.h5", "step-0000000002.h5",
+                                        "step-2.part-0000.h5"};
+    char path[256], copy[256];
+    ASSERT_OK(save(2));
+    ASSERT_OK(save(3));
+    path_of("step-000000002.h5", path);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        path_of(names[i], copy);
+        assert_int_equal(link(path, copy), 0);
+    }
+    assert_int_equal(newest(), 3); /* by name, step-2.h5 is the last */
+    ASSERT_OK(save_as(4, "seed: 0\n", 1));
+    assert_int_equal(newest(), 4);
+    assert_false(sim_path_exists(path));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        path_of(names[i], copy);
+        assert_true(sim_path_exists(copy));
+    }
+}
+
 static void old_files_of_the_user_are_not_deleted(void **state)
 {
     (void)state;
@@ -1169,6 +1192,7 @@ int main(void)
         TEST(latest_is_only_a_hint),
         TEST(a_directory_named_like_a_checkpoint_is_skipped_and_kept),
         TEST(a_file_of_the_user_is_kept_under_another_name),
+        TEST(a_copy_with_another_name_is_not_a_checkpoint_of_the_run),
         TEST(old_files_of_the_user_are_not_deleted),
         TEST(a_stale_temporary_is_removed_and_a_planted_link_is_not_followed),
         TEST(a_file_of_another_branch_is_replaced),
