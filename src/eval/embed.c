@@ -11,6 +11,8 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <math.h>
+
 enum {
     UNIT = 32,        /* consecutive images that are assigned to ranks as a whole */
     BATCH = 256,      /* images */
@@ -228,6 +230,28 @@ size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads)
            sim_loader_bytes(loader_threads, BATCH);
 }
 
+/* Such features come from a model that diverged; similarities to them are undefined.
+ * Collective. */
+static void warn_of_not_finite(const sim_comm *c, const sim_embedder *e,
+                               const sim_dataset *d, const float *features)
+{
+    const size_t n = sim_dataset_about(d)->n_images, dim = sim_net_dim(e->backbone);
+    const sim_range local = sim_embed_local(sim_comm_partition(c), n);
+    int64_t n_bad = 0;
+
+    for (size_t i = 0; i < local.hi - local.lo; i++) {
+        size_t j = 0;
+        while (j < dim && isfinite(features[i * dim + j]))
+            j++;
+        n_bad += j < dim;
+    }
+    sim_comm_sum_i64(c, &n_bad, 1);
+    if (n_bad)
+        sim_log_warn("the features of %lld of the %zu images of %s are not finite: the "
+                     "model diverged, so results on them are not meaningful",
+                     (long long)n_bad, n, sim_dataset_path(d));
+}
+
 sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset *d,
                      int loader_threads, float **features, float **projections)
 {
@@ -240,6 +264,8 @@ sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset
         SIM_FREE(*features);
         if (projections)
             SIM_FREE(*projections);
+    } else {
+        warn_of_not_finite(c, e, d, *features);
     }
     return st;
 }

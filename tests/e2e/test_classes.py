@@ -7,7 +7,9 @@ simile-test: timeout 600 processors 1
 """
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -88,6 +90,19 @@ with tempfile.TemporaryDirectory() as scratch:
     # images that are in both sets
     simile("prepare", "train", "--size", "16", "--limit", "8", "--force", "--out", "test.h5")
     assert "8 of the 8 images" in knn()[1]
+    # a model that diverged
+    assert "not finite" not in said
+    shutil.copytree("run", "diverged")
+    path = "diverged/checkpoints/" + open("run/checkpoints/latest").read().strip()
+    content = open(path, "rb").read()
+    open(path, "wb").write(content[:-64])  # without the trailer
+    with h5py.File(path, "r+") as f:
+        f["weights/encoder/bn1.weight"][0] = 3e38
+        f["weights/encoder/bn1.bias"][0] = 3e38
+    subprocess.run([os.path.join(os.environ["SIMILE_TOOLS"], "checkpoint_tool_seal"), path], check=True, capture_output=True)
+    for ranks in 1, 2:
+        said = simile("evaluate", "knn", "diverged", ranks=ranks).stderr
+        assert re.search(r"warning: the features of \d+ of the 96 images of train.h5 are not finite", said), said
     # the training set itself, as a link or a copy, also during training
     os.symlink("train.h5", "link.h5")
     shutil.copy("train.h5", "copy.h5")
