@@ -64,6 +64,7 @@ enum { SIM_MAX_RECORD = 32, SIM_RECORD_TEXT_BYTES = 256 };
 typedef struct {
     sim_record_kind kind;
     const char *protocol; /* EVALUATION: its name, as "knn"; otherwise NULL */
+    const char *test;     /* EVALUATION: fingerprint of the test set; otherwise NULL */
     int64_t step, total_steps;
     bool updated;   /* a step of the interval updated the weights */
     double eta_s;   /* until the end of the run */

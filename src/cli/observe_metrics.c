@@ -291,6 +291,8 @@ static void fill_object(sim_json *j, const sim_record *r)
     sim_json_text(j, "kind", r->kind == SIM_RECORD_EVALUATION ? "evaluation" : "train");
     if (r->protocol)
         sim_json_text(j, "protocol", r->protocol);
+    if (r->test)
+        sim_json_text(j, "test", r->test);
     sim_json_int(j, "step", r->step);
     for (size_t i = 0; i < r->n_scalars; i++) {
         const sim_scalar *s = &r->scalars[i];

@@ -190,8 +190,10 @@ static sim_status publish_result(const sim_online_knn *w, const sim_train_state 
                             top5 = {.name = "knn_top5", .format = SIM_FORMAT_FIXED},
                             k = {.name = "knn_k", .format = SIM_FORMAT_INT},
                             elapsed = {.name = "elapsed_s", .format = SIM_FORMAT_FIXED};
-    sim_record record = {
-        .kind = SIM_RECORD_EVALUATION, .protocol = "knn", .step = sim_train_step(t)};
+    sim_record record = {.kind = SIM_RECORD_EVALUATION,
+                         .protocol = "knn",
+                         .test = sim_dataset_about(w->test)->fingerprint,
+                         .step = sim_train_step(t)};
 
     sim_record_add(&record, &epoch, (double)epochs);
     sim_record_add(&record, &top1, r->top1);

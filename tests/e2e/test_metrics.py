@@ -70,6 +70,7 @@ def check_evaluate():
     with h5py.File("test.h5") as f:
         assert full["test"] == {"path": "test.h5", "fingerprint": f.attrs["fingerprint"].decode()}
     last = [r for r in lines() if r["kind"] == "evaluation"][-1]
+    assert last["test"] == full["test"]["fingerprint"]
     assert last["step"] != full["step"] or last["knn_top1"] == full["top1"]
     checkpoint = os.path.join("run/checkpoints", open("run/checkpoints/latest").read().strip())
     # other inputs: another file each, and the result of the job's inputs stays
