@@ -77,22 +77,21 @@ typedef struct {
 } sim_knn_result;
 
 /*
- * Weighted kNN (Wu et al. 2018, arXiv 1805.01978): bank
- * rows and queries are sharded; bank shards stream past in global order in tiles of
- * constant size, so that no rank holds the bank.  Neighbours: similarity descending,
- * then bank index ascending; class weights added in double in that order; ties go to the
- * lower class.
+ * Weighted kNN: bank rows and queries are sharded; bank shards stream past in global order in
+ * tiles of constant size, so that no rank holds the bank.  Neighbours: similarity descending, then
+ * bank index ascending; class weights added in double in that order; ties go to the lower class.
+ * One search serves all n_options >= 1 options; out [n_options].
  * Collective.
  * Source: Wu et al. 2018, arXiv 1805.01978.
  */
 SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *options,
-                                size_t dim, size_t n_classes,
+                                size_t n_options, size_t dim, size_t n_classes,
                                 const sim_labelled_features *train,
                                 const sim_labelled_features *test, sim_knn_result *out);
 
 /* Bytes that sim_knn allocates on the rank, in addition to its operands. */
-size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
-                     size_t n_train, size_t n_test);
+size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t n_options,
+                     size_t dim, size_t n_train, size_t n_test);
 
 /* ---- linear classifier ---- */
 
@@ -132,6 +131,33 @@ SIM_MUST_USE sim_status sim_linear(const sim_comm *c, const sim_linear_options *
 /* Bytes that sim_linear allocates on this rank, in addition to its operands. */
 size_t sim_linear_bytes(const sim_comm *c, size_t dim, size_t n_classes, size_t n_train);
 
+/* ---- sets of labelled images ---- */
+
+/*
+ * Features and labels in an HDF5 file: /features [n][dim] of any floating-point type, /labels [n]
+ * integers from 0, and optionally /classes, the names.  Local.
+ */
+typedef struct sim_feature_file sim_feature_file;
+SIM_MUST_USE sim_status sim_feature_file_open(const char *path, sim_feature_file **out);
+void sim_feature_file_close(sim_feature_file **f);
+size_t sim_feature_file_dim(const sim_feature_file *f);
+/* out [rows][dim].  Errors: SIM_E_DATA, also for values that are not finite. */
+SIM_MUST_USE sim_status sim_feature_file_read(const sim_feature_file *f, sim_range rows,
+                                              float *out);
+
+/* Either images of a data set, or features of a file; borrowed. */
+typedef struct {
+    const char *path; /* for messages */
+    size_t n, n_classes;
+    const int32_t *labels; /* [n], or NULL */
+    const sim_dataset *data;
+    const sim_feature_file *file;
+} sim_labelled_set;
+sim_labelled_set sim_labelled_set_of(const sim_dataset *d);
+sim_labelled_set sim_labelled_set_of_file(const sim_feature_file *f);
+/* Name of a class, or NULL. */
+const char *sim_labelled_set_class(const sim_labelled_set *s, size_t k);
+
 /* ---- classes ---- */
 
 /* The labels of a test set in the class numbers of a training set. */
@@ -142,19 +168,20 @@ typedef struct {
     size_t n_classes;   /* of the training set, then those that only the test set has */
 } sim_class_match;
 /*
- * Matches the classes of two data sets with labels: by name if both have names, otherwise by
+ * Matches the classes of two sets with labels: by name if both have names, otherwise by
  * number. Warns of classes that the training set lacks, of different numbers of classes without
  * names, of sets whose images are of one class or have one class in common, and of images that
  * are in both sets. Local.
  * Errors: SIM_E_DATA (no class in common).
  */
-SIM_MUST_USE sim_status sim_classes_match(const sim_dataset *train,
-                                          const sim_dataset *test, sim_class_match *out);
+SIM_MUST_USE sim_status sim_classes_match(const sim_labelled_set *train,
+                                          const sim_labelled_set *test,
+                                          sim_class_match *out);
 void sim_class_match_clear(sim_class_match *m);
 /* Name of class k < m->n_classes; of a class without a name the number, written to `number`. */
 enum { SIM_CLASS_NUMBER_BYTES = 24 };
-const char *sim_class_match_name(const sim_class_match *m, const sim_dataset *train,
-                                 const sim_dataset *test, size_t k,
+const char *sim_class_match_name(const sim_class_match *m, const sim_labelled_set *train,
+                                 const sim_labelled_set *test, size_t k,
                                  char number[SIM_CLASS_NUMBER_BYTES]);
 
 /* ---- the table of evaluations ---- */
@@ -166,14 +193,22 @@ typedef struct {
 } sim_evaluate_options;
 extern const sim_option_table sim_evaluate_table;
 
-/* An encoder, and two data sets with labels whose classes are matched.  Borrowed; equal on all
- * ranks. */
+/* Two sets with labels whose classes are matched, and an encoder.  Borrowed; equal on all ranks. */
 typedef struct {
-    const sim_embedder *embedder;
-    const sim_dataset *train, *test;
+    const sim_embedder *embedder; /* NULL if both sets are files */
+    bool projections;             /* evaluate the outputs of the projector */
+    sim_labelled_set train, test;
     const sim_class_match *match;
     int loader_threads;
 } sim_evaluation_inputs;
+
+/* Floats per image of what is evaluated. */
+size_t sim_evaluation_dim(const sim_evaluation_inputs *in);
+/* Embeds the local images of a set, or reads their features; the caller frees *out
+ * [local images of sim_embed_local][dim].  Collective; the status is equal on all ranks. */
+SIM_MUST_USE sim_status sim_evaluation_features(const sim_comm *c,
+                                                const sim_evaluation_inputs *in,
+                                                const sim_labelled_set *set, float **out);
 
 /* A row of evaluations.def. */
 typedef struct {
@@ -198,7 +233,8 @@ const sim_evaluation *sim_evaluations_find(const char *name);
 
 /* Embeds both sets, then calls sim_knn.  Collective. */
 SIM_MUST_USE sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
-                                   const sim_evaluation_inputs *in, sim_knn_result *out);
+                                   size_t n_options, const sim_evaluation_inputs *in,
+                                   sim_knn_result *out);
 
 /* ---- kNN during training ---- */
 

@@ -15,12 +15,13 @@
 #include <stdint.h>
 
 typedef enum {
-    SIM_OPTION_INT,  /* int64_t */
-    SIM_OPTION_REAL, /* double; must be finite */
-    SIM_OPTION_BOOL, /* bool */
-    SIM_OPTION_ENUM, /* int: index into choices */
-    SIM_OPTION_TEXT, /* char[SIM_OPTION_TEXT_BYTES] */
-    SIM_OPTION_ITEMS /* sim_option_items: a YAML sequence of mappings */
+    SIM_OPTION_INT,     /* int64_t */
+    SIM_OPTION_REAL,    /* double; must be finite */
+    SIM_OPTION_BOOL,    /* bool */
+    SIM_OPTION_ENUM,    /* int: index into choices */
+    SIM_OPTION_TEXT,    /* char[SIM_OPTION_TEXT_BYTES] */
+    SIM_OPTION_NUMBERS, /* sim_option_numbers: "1,10,20", each in the range */
+    SIM_OPTION_ITEMS    /* sim_option_items: a YAML sequence of mappings */
 } sim_option_type;
 
 enum { SIM_OPTION_TEXT_BYTES = 1024, SIM_OPTION_MAX_ITEMS = 16 };
@@ -57,9 +58,10 @@ typedef struct sim_option {
     const char *name;
     sim_option_type type;
     size_t offset;        /* in the owner's struct */
-    double min, max;      /* inclusive range of INT and REAL */
+    double min, max;      /* inclusive range of INT, REAL and NUMBERS */
     const char *fallback; /* default as text; NULL: the key is required */
-    /* ENUM and ITEMS: "sgd|lars|adamw"; INT: a word for the value 0, or NULL; REAL: NULL */
+    /* ENUM and ITEMS: "sgd|lars|adamw"; INT: a word for the value 0, or NULL; NUMBERS:
+     * SIM_WHOLE_NUMBERS or NULL; REAL: NULL */
     const char *choices;
     const char *unit; /* "images", "epochs" ...; "" if none */
     const char *help; /* one sentence */
@@ -76,6 +78,14 @@ typedef struct sim_option_table {
     size_t n_rows;
     size_t struct_bytes; /* size of the owner's struct */
 } sim_option_table;
+
+/* Value of a NUMBERS key; `choices` of a row for whole numbers only. */
+#define SIM_WHOLE_NUMBERS "whole"
+enum { SIM_OPTION_MAX_NUMBERS = 16 };
+typedef struct {
+    size_t n; /* >= 1 */
+    double values[SIM_OPTION_MAX_NUMBERS];
+} sim_option_numbers;
 
 /* Value of an ITEMS key: values[i] holds the option struct of item_tables[op[i]]. */
 typedef struct {

@@ -1,11 +1,9 @@
 /*
  * cmd_evaluate.c - `simile evaluate NAME RUN`: an evaluation of the table in module eval.
  */
-#include "cli.h"
+#include "evaluate.h"
 
-#include "simile/eval.h"
 #include "simile/file.h"
-#include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -13,34 +11,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_OWN_OPTIONS = 16 };
-
-/* What is not given is taken from the job of the checkpoint. */
-typedef struct {
-    const sim_evaluation *evaluation;
-    const char *run, *train, *test;
-    const char
-        *own[MAX_OWN_OPTIONS]; /* values of the evaluation's options; NULL: not given */
-    int loader_threads;
-    bool json;
-} arguments;
-
 /* ---- the command line ---- */
 
-enum { KEY_TRAIN = 256, KEY_TEST, KEY_JSON, KEY_LOADERS, KEY_OWN };
+enum {
+    KEY_TRAIN = 256,
+    KEY_TEST,
+    KEY_FEATURES,
+    KEY_PROJECTOR,
+    KEY_JSON,
+    KEY_LOADERS,
+    KEY_OWN
+};
 
 static const struct argp_option common_options[] = {
     {"train", KEY_TRAIN, "A.h5", 0,
      "labelled training set (default: data.train of the run's job)", 0},
     {"test", KEY_TEST, "B.h5", 0,
      "labelled data set to classify (default: data.test of the run's job)", 0},
+    {"features", KEY_FEATURES, "A.h5 B.h5", 0,
+     "instead of a run: files of features and labels of the training and the test set, "
+     "as "
+     "those of `simile embed`",
+     0},
+    {"projector", KEY_PROJECTOR, NULL, 0,
+     "classify the outputs of the projector, not those of the backbone", 0},
     {"loader-threads", KEY_LOADERS, "N", 0,
      "threads that read and decode images (default 1)", 0},
     {"json", KEY_JSON, NULL, 0, "print one JSON object", 0}};
 enum { N_COMMON = sizeof common_options / sizeof common_options[0] };
 
 /* false: the key is not that of an option of the evaluation. */
-static bool parse_own_option(int key, char *arg, struct argp_state *state, arguments *a)
+static bool parse_own_option(int key, char *arg, struct argp_state *state,
+                             evaluate_arguments *a)
 {
     sim_option_storage checked;
     char name[64];
@@ -56,20 +58,37 @@ static bool parse_own_option(int key, char *arg, struct argp_state *state, argum
     return true;
 }
 
-static void parse_word(arguments *a, char *arg, struct argp_state *state)
+/* The name of the evaluation, then a run, or with --features the file of the test set. */
+static void parse_word(evaluate_arguments *a, char *arg, struct argp_state *state)
 {
-    if (a->evaluation && strcmp(arg, a->evaluation->name) == 0 && !a->run)
-        return; /* found by find_evaluation */
     if (!a->evaluation)
         argp_error(state, "\"%s\" is not an evaluation; see --help", arg);
-    if (a->run)
-        argp_error(state, "expected one run or checkpoint");
-    a->run = arg;
+    if (!a->is_named && strcmp(arg, a->evaluation->name) == 0) {
+        a->is_named = true;
+        return;
+    }
+    const char **to = a->features ? &a->test : &a->run;
+    if (*to)
+        argp_error(state, a->features ? "--features takes two files"
+                                      : "expected one run or checkpoint");
+    *to = arg;
+}
+
+static void check_words(const evaluate_arguments *a, struct argp_state *state)
+{
+    if (!a->evaluation)
+        argp_error(state, "an evaluation is required; see --help");
+    if (a->features && (a->run || !a->test))
+        argp_error(state, "--features takes two files, and no run or checkpoint");
+    if (a->features && a->projections)
+        argp_error(state, "--projector is for a run; give a file of its outputs");
+    if (!a->features && !a->run)
+        argp_error(state, "a run or checkpoint is required");
 }
 
 static error_t parse_evaluate_option(int key, char *arg, struct argp_state *state)
 {
-    arguments *a = state->input;
+    evaluate_arguments *a = state->input;
     char *end = NULL;
 
     switch (key) {
@@ -78,6 +97,15 @@ static error_t parse_evaluate_option(int key, char *arg, struct argp_state *stat
         return 0;
     case KEY_TEST:
         a->test = arg;
+        return 0;
+    case KEY_FEATURES:
+        if (a->train || a->test)
+            argp_error(state, "--features replaces --train and --test");
+        a->features = true;
+        a->train = arg;
+        return 0;
+    case KEY_PROJECTOR:
+        a->projections = true;
         return 0;
     case KEY_LOADERS:
         a->loader_threads = (int)strtol(arg, &end, 10);
@@ -92,10 +120,7 @@ static error_t parse_evaluate_option(int key, char *arg, struct argp_state *stat
         parse_word(a, arg, state);
         return 0;
     case ARGP_KEY_END:
-        if (!a->evaluation)
-            argp_error(state, "an evaluation is required; see --help");
-        if (!a->run)
-            argp_error(state, "a run or checkpoint is required");
+        check_words(a, state);
         return 0;
     default:
         return parse_own_option(key, arg, state, a) ? 0 : ARGP_ERR_UNKNOWN;
@@ -151,129 +176,41 @@ static sim_status format_help(char **out)
         "`simile evaluate NAME --help` lists the options of an evaluation.\n"
         "Examples:\n"
         "  mpirun -np 2 simile evaluate knn runs/first\n"
-        "  simile evaluate linear runs/first --train train.h5 --test test.h5",
+        "  simile evaluate linear runs/first --train train.h5 --test test.h5\n"
+        "  simile evaluate knn --features train_features.h5 test_features.h5 --k "
+        "1,20,200",
         names));
 done:
     return st;
 }
 
-/* ---- inputs ---- */
-
-typedef struct {
-    sim_checkpoint *checkpoint;
-    sim_job *job;
-    sim_option_storage options,
-        defaults; /* of the evaluation; without the command line */
-    sim_dataset *train, *test;
-    sim_class_match match;
-    sim_embedder embedder;
-} inputs;
-
-static sim_status check_labels(const sim_dataset *d)
-{
-    sim_status st = SIM_OK;
-    SIM_CHECK(sim_dataset_labels(d), SIM_E_DATA, "%s has no labels", sim_dataset_path(d));
-done:
-    return st;
-}
-
-/* Opens the data set that is given, or that the job names; key: of the job. */
-static sim_status open_data(const inputs *in, const char *given, const char *of_job,
-                            const char *key, sim_dataset **out)
-{
-    sim_status st = SIM_OK;
-    const char *option = strchr(key, '.') + 1;
-
-    SIM_CHECK(
-        given || *of_job, SIM_E_CONFIG,
-        "--%s is not given, and the job of %s has no %s; give a data set with labels",
-        option, sim_checkpoint_path(in->checkpoint), key);
-    st = sim_dataset_open(given ? given : of_job, out);
-    if (st != SIM_OK && !given)
-        sim_error_prefix(
-            "--%s is not given, and %s of the run's job cannot be opened: ", option, key);
-done:
-    return st;
-}
-
-/* Defaults of the table, those of the job, then the command line. */
-static sim_status fill_options(const arguments *a, const sim_evaluate_options *of_job,
-                               sim_option_storage *defaults, sim_option_storage *out)
-{
-    sim_status st = SIM_OK;
-    const sim_evaluation *e = a->evaluation;
-
-    for (size_t i = 0; i < e->options.n_rows; i++)
-        if (e->options.rows[i].fallback)
-            SIM_TRY(sim_config_option(&e->options.rows[i], e->options.rows[i].name,
-                                      e->options.rows[i].fallback, defaults));
-    if (e->take_defaults)
-        e->take_defaults(of_job, defaults);
-    *out = *defaults;
-    for (size_t i = 0; i < e->options.n_rows; i++)
-        if (a->own[i])
-            SIM_TRY(sim_config_option(&e->options.rows[i], e->options.rows[i].name,
-                                      a->own[i], out));
-done:
-    return st;
-}
-
-static sim_status read_job(const arguments *a, inputs *in)
-{
-    sim_status st = SIM_OK;
-    sim_evaluate_options evaluate;
-
-    SIM_TRY(sim_new(&in->job, "cli/job"));
-    SIM_TRY(sim_cli_job_of_checkpoint(sim_checkpoint_head_of(in->checkpoint)->config,
-                                      sim_checkpoint_path(in->checkpoint), in->job,
-                                      &evaluate));
-    SIM_TRY(fill_options(a, &evaluate, &in->defaults, &in->options));
-    SIM_TRY(sim_kernels_pick(in->job->train.kernels));
-done:
-    return st;
-}
-
-static sim_status open_inputs(const arguments *a, inputs *in)
-{
-    sim_status st = SIM_OK;
-    sim_preprocessing p;
-
-    SIM_TRY(read_job(a, in));
-    SIM_TRY(open_data(in, a->train, in->job->train.train, "data.train", &in->train));
-    SIM_TRY(open_data(in, a->test, in->job->train.test, "data.test", &in->test));
-    SIM_TRY(check_labels(in->train));
-    SIM_TRY(check_labels(in->test));
-    SIM_TRY(sim_classes_match(in->train, in->test, &in->match));
-    SIM_TRY(sim_preprocessing_open(in->checkpoint, in->job,
-                                   (const sim_dataset *[]){in->train, in->test}, 2, &p));
-    SIM_TRY(sim_preprocessing_check(&p, in->train));
-    SIM_TRY(sim_preprocessing_check(&p, in->test));
-    SIM_TRY(sim_embedder_open(in->checkpoint, in->job, &p, false, &in->embedder));
-done:
-    return st;
-}
-
-static void close_inputs(inputs *in)
-{
-    sim_embedder_close(&in->embedder);
-    sim_class_match_clear(&in->match);
-    sim_dataset_close(&in->train);
-    sim_dataset_close(&in->test);
-    sim_checkpoint_close(&in->checkpoint);
-    sim_free(in->job);
-}
-
 /* ---- the result ---- */
 
-static void describe_data(sim_json *j, const char *key, const sim_dataset *d)
+static void describe_set(sim_json *j, const char *key, const sim_labelled_set *s)
 {
     sim_json *o = sim_json_object(j, key);
-    sim_json_text(o, "path", sim_dataset_path(d));
-    sim_json_text(o, "fingerprint", sim_dataset_about(d)->fingerprint);
+    sim_json_text(o, "path", s->path);
+    if (s->data)
+        sim_json_text(o, "fingerprint", sim_dataset_about(s->data)->fingerprint);
 }
 
-static sim_status print_result(const sim_comm *c, const arguments *a, const inputs *in,
-                               const char *text, const sim_json *j)
+static void describe_inputs(sim_json *j, const evaluate_inputs *in)
+{
+    sim_json_text(j, "features",
+                  !in->checkpoint        ? "file"
+                  : in->sets.projections ? "projector"
+                                         : "backbone");
+    if (in->checkpoint) {
+        sim_json_int(j, "step", sim_checkpoint_head_of(in->checkpoint)->step);
+        sim_json_text(j, "checkpoint", sim_checkpoint_path(in->checkpoint));
+    }
+    describe_set(j, "train", &in->sets.train);
+    describe_set(j, "test", &in->sets.test);
+}
+
+static sim_status print_result(const sim_comm *c, const evaluate_arguments *a,
+                               const evaluate_inputs *in, const char *text,
+                               const sim_json *j)
 {
     sim_status st = SIM_OK;
     char *line = NULL;
@@ -282,74 +219,31 @@ static sim_status print_result(const sim_comm *c, const arguments *a, const inpu
         SIM_TRY(sim_cli_print_json(c, j, false));
         goto done;
     }
-    SIM_TRY(sim_text_format("cli/text", &line, "step %lld: %s",
-                            (long long)sim_checkpoint_head_of(in->checkpoint)->step,
-                            text));
-    SIM_TRY(sim_cli_print(c, line));
+    if (in->checkpoint) {
+        SIM_TRY(sim_text_format("cli/text", &line, "step %lld: ",
+                                (long long)sim_checkpoint_head_of(in->checkpoint)->step));
+        SIM_TRY(sim_cli_print(c, line));
+    }
+    SIM_TRY(sim_cli_print(c, text));
 done:
     sim_free(line);
     return st;
 }
 
-/* ---- the name of the stored result ---- */
-
-static void append_variant(char *out, size_t out_bytes, const char *name,
-                           const char *value)
-{
-    const size_t used = strlen(out);
-    (void)snprintf(out + used, out_bytes - used, "-%.30s-%.60s", name, value);
-}
-
-static bool is_data_of_job(const char *given, const char *of_job)
-{
-    return !given || strcmp(given, of_job) == 0 || sim_path_is_same(given, of_job);
-}
-
-/* The inputs that differ from those of the run's job, as "-test-1a2b3c4d-k-20"; "" if none does. */
-static void format_variant(const arguments *a, const inputs *in, char *out,
-                           size_t out_bytes)
-{
-    const sim_option_table *own = &a->evaluation->options;
-    const char *train = sim_dataset_about(in->train)->fingerprint;
-    const char *test = sim_dataset_about(in->test)->fingerprint;
-    char value[SIM_OPTION_TEXT_BYTES], fallback[SIM_OPTION_TEXT_BYTES];
-
-    out[0] = '\0';
-    (void)snprintf(value, sizeof value, "%.8s", train);
-    if (strcmp(train, sim_checkpoint_head_of(in->checkpoint)->fingerprint) != 0)
-        append_variant(out, out_bytes, "train", value);
-    (void)snprintf(value, sizeof value, "%.8s", test);
-    if (!is_data_of_job(a->test, in->job->train.test))
-        append_variant(out, out_bytes, "test", value);
-    for (size_t i = 0; i < own->n_rows; i++) {
-        sim_config_format_option(&own->rows[i], &in->options, value, sizeof value);
-        sim_config_format_option(&own->rows[i], &in->defaults, fallback, sizeof fallback);
-        if (strcmp(value, fallback) != 0)
-            append_variant(out, out_bytes, own->rows[i].name, value);
-    }
-}
-
-static sim_status run_and_report(const sim_comm *c, const arguments *a, const inputs *in,
-                                 sim_json *j)
+static sim_status run_and_report(const sim_comm *c, const evaluate_arguments *a,
+                                 const evaluate_inputs *in, sim_json *j)
 {
     sim_status st = SIM_OK;
     char *text = NULL, variant[200];
-    const sim_evaluation_inputs data = {.embedder = &in->embedder,
-                                        .train = in->train,
-                                        .test = in->test,
-                                        .match = &in->match,
-                                        .loader_threads = a->loader_threads};
 
     sim_json_text(j, "protocol", a->evaluation->name);
-    SIM_TRY(a->evaluation->run(c, &in->options, &data, j, &text));
-    sim_json_int(j, "step", sim_checkpoint_head_of(in->checkpoint)->step);
-    sim_json_text(j, "checkpoint", sim_checkpoint_path(in->checkpoint));
-    describe_data(j, "train", in->train);
-    describe_data(j, "test", in->test);
+    SIM_TRY(a->evaluation->run(c, &in->options, &in->sets, j, &text));
+    describe_inputs(j, in);
     SIM_TRY(print_result(c, a, in, text, j));
-    format_variant(a, in, variant, sizeof variant);
-    if (c->rank == 0)
+    if (c->rank == 0 && in->checkpoint) {
+        sim_cli_evaluate_variant(a, in, variant, sizeof variant);
         sim_cli_keep_result(in->checkpoint, a->evaluation->name, variant, j);
+    }
 done:
     sim_free(text);
     return st;
@@ -358,26 +252,24 @@ done:
 static sim_status run_evaluation(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
-    const arguments *a = ctx;
-    inputs in = {0};
+    const evaluate_arguments *a = ctx;
+    evaluate_inputs in = {0};
     sim_json *result = NULL;
 
-    SIM_TRY(sim_checkpoint_open(c, a->run, &in.checkpoint));
-    st = open_inputs(a, &in);
-    if (st == SIM_OK)
-        st = sim_json_create(&result);
-    SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(sim_cli_evaluate_open(c, a, &in));
+    SIM_TRY(sim_comm_agree(c, sim_json_create(&result)));
     SIM_TRY(run_and_report(c, a, &in, result));
 done:
     sim_json_destroy(&result);
-    close_inputs(&in);
+    sim_cli_evaluate_close(&in);
     return st;
 }
 
 sim_status sim_command_evaluate(int argc, char **argv)
 {
     sim_status st = SIM_OK;
-    arguments a = {.evaluation = find_evaluation(argc, argv), .loader_threads = 1};
+    evaluate_arguments a = {.evaluation = find_evaluation(argc, argv),
+                            .loader_threads = 1};
     struct argp_option list[N_COMMON + MAX_OWN_OPTIONS + 1];
     char *help = NULL;
     struct argp argp = {.options = list,

@@ -470,7 +470,9 @@ static sim_status open_knn_inputs(dry_run *d)
     sim_class_match match = {0};
 
     SIM_TRY(sim_knn_inputs(d->job, &d->data, &d->test));
-    SIM_TRY(sim_classes_match(d->data, d->test, &match));
+    const sim_labelled_set train = sim_labelled_set_of(d->data),
+                           test = sim_labelled_set_of(d->test);
+    SIM_TRY(sim_classes_match(&train, &test, &match));
 done:
     sim_class_match_clear(&match);
     return st;

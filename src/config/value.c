@@ -189,6 +189,33 @@ done:
     return st;
 }
 
+/* Numbers separated by commas. */
+static sim_status parse_numbers(const value *v)
+{
+    sim_status st = SIM_OK;
+    sim_option_numbers *out = v->to;
+    char word[64];
+    const char *at = v->text;
+
+    for (out->n = 0;; at++) {
+        const size_t n = strcspn(at, ",");
+        if (n >= sizeof word || out->n == SIM_OPTION_MAX_NUMBERS)
+            return refuse_value(v, "a list of at most 16 numbers");
+        (void)snprintf(word, sizeof word, "%.*s", (int)n, at);
+        value one = *v;
+        one.text = word;
+        SIM_TRY(parse_number(&one, &out->values[out->n]));
+        if (v->row->choices && out->values[out->n] != floor(out->values[out->n]))
+            return refuse_value(v, "a list of whole numbers");
+        out->n++;
+        at += n;
+        if (!*at)
+            break;
+    }
+done:
+    return st;
+}
+
 static sim_status parse_value(const value *v)
 {
     double x = 0;
@@ -206,11 +233,35 @@ static sim_status parse_value(const value *v)
         return parse_choice(v);
     case SIM_OPTION_TEXT:
         return parse_text(v);
+    case SIM_OPTION_NUMBERS:
+        return parse_numbers(v);
     case SIM_OPTION_ITEMS:
         SIM_ASSERT(v->row->type != SIM_OPTION_ITEMS); /* see sim_config_fill_items */
     }
 done:
     return st;
+}
+
+/* The shortest text that parses to the same number. */
+static void format_real(double x, char *out, size_t n)
+{
+    for (int digits = 6; digits <= 17; digits++) {
+        (void)snprintf(out, n, "%.*g", digits, x);
+        if (strtod(out, NULL) == x)
+            break;
+    }
+}
+
+static void format_numbers(const sim_option_numbers *from, char *out, size_t n)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < from->n && used + 32 < n; i++) {
+        if (i > 0)
+            out[used++] = ',';
+        format_real(from->values[i], out + used, n - used);
+        used += strlen(out + used);
+    }
 }
 
 /* Formats a value as YAML; numbers in the shortest form that parses to the same value. */
@@ -225,11 +276,10 @@ static void format_value(const sim_option *row, const void *from, char *out, siz
             (void)snprintf(out, n, "%lld", (long long)*(const int64_t *)from);
         break;
     case SIM_OPTION_REAL:
-        for (int digits = 6; digits <= 17; digits++) {
-            (void)snprintf(out, n, "%.*g", digits, *(const double *)from);
-            if (strtod(out, NULL) == *(const double *)from)
-                break;
-        }
+        format_real(*(const double *)from, out, n);
+        break;
+    case SIM_OPTION_NUMBERS:
+        format_numbers(from, out, n);
         break;
     case SIM_OPTION_BOOL:
         (void)snprintf(out, n, "%s", *(const bool *)from ? "true" : "false");
@@ -338,7 +388,7 @@ sim_status sim_config_option(const sim_option *row, const char *name, const char
     return parse_value(&(value){.row = row,
                                 .key = name,
                                 .text = text,
-                                .where = "option",
+                                .where = "command line",
                                 .to = (char *)options + row->offset});
 }
 

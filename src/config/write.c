@@ -154,6 +154,8 @@ static const char *type_text(const sim_option *row)
         return "true|false";
     case SIM_OPTION_ENUM:
         return row->choices;
+    case SIM_OPTION_NUMBERS:
+        return "numbers";
     case SIM_OPTION_TEXT:
         return "text";
     case SIM_OPTION_ITEMS:

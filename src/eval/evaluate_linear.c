@@ -23,7 +23,7 @@ static void describe_classes(const sim_evaluation_inputs *in, const sim_linear_r
     for (size_t k = 0; k < (size_t)r->classes; k++) {
         sim_json *o = sim_json_object(list, NULL);
         sim_json_text(o, "class",
-                      sim_class_match_name(in->match, in->train, in->test, k, number));
+                      sim_class_match_name(in->match, &in->train, &in->test, k, number));
         sim_json_int(o, "n_test", r->images[k]);
         sim_json_int(o, "n_correct", r->correct[k]);
     }
@@ -100,12 +100,12 @@ static void print_class(FILE *out, const sim_evaluation_inputs *in,
 
     (void)fprintf(
         out, "  %-20s %6.2f %% of %lld",
-        sim_class_match_name(in->match, in->train, in->test, count->class, number),
+        sim_class_match_name(in->match, &in->train, &in->test, count->class, number),
         100 * (double)count->correct / (double)count->images, (long long)count->images);
     if (other != count->class)
         (void)fprintf(
             out, ", %lld taken for %s", (long long)r->confusion[count->class * n + other],
-            sim_class_match_name(in->match, in->train, in->test, other, number));
+            sim_class_match_name(in->match, &in->train, &in->test, other, number));
     (void)fputc('\n', out);
 }
 
@@ -160,17 +160,15 @@ done:
 /* Reports the memory of this rank, before the features are computed. */
 static void log_memory(const sim_comm *c, const sim_evaluation_inputs *in)
 {
-    const size_t n_train = sim_dataset_about(in->train)->n_images,
-                 n_test = sim_dataset_about(in->test)->n_images,
-                 dim = sim_net_dim(in->embedder->backbone);
-    const sim_range train = sim_embed_local(sim_comm_partition(c), n_train),
-                    test = sim_embed_local(sim_comm_partition(c), n_test);
+    const size_t dim = sim_evaluation_dim(in);
+    const sim_range train = sim_embed_local(sim_comm_partition(c), in->train.n),
+                    test = sim_embed_local(sim_comm_partition(c), in->test.n);
     const double features =
         (double)((train.hi - train.lo + test.hi - test.lo) * dim * sizeof(float));
 
     sim_log("memory    %.1f MB per rank for features, %.1f MB for the linear classifier",
             features / 1e6,
-            (double)sim_linear_bytes(c, dim, in->match->n_classes, n_train) / 1e6);
+            (double)sim_linear_bytes(c, dim, in->match->n_classes, in->train.n) / 1e6);
 }
 
 static sim_status evaluate_linear(const sim_comm *c, const void *options,
@@ -178,18 +176,16 @@ static sim_status evaluate_linear(const sim_comm *c, const void *options,
                                   char **text)
 {
     sim_status st = SIM_OK;
-    const size_t n_train = sim_dataset_about(in->train)->n_images,
-                 n_test = sim_dataset_about(in->test)->n_images;
     float *train = NULL, *test = NULL;
     sim_linear_result r = {0};
 
     log_memory(c, in);
-    SIM_TRY(sim_embed(c, in->embedder, in->train, in->loader_threads, &train, NULL));
-    SIM_TRY(sim_embed(c, in->embedder, in->test, in->loader_threads, &test, NULL));
-    SIM_TRY(sim_linear(
-        c, options, sim_net_dim(in->embedder->backbone), in->match->n_classes,
-        &(sim_labelled_features){n_train, train, sim_dataset_labels(in->train)},
-        &(sim_labelled_features){n_test, test, in->match->labels}, &r));
+    SIM_TRY(sim_evaluation_features(c, in, &in->train, &train));
+    SIM_TRY(sim_evaluation_features(c, in, &in->test, &test));
+    SIM_TRY(sim_linear(c, options, sim_evaluation_dim(in), in->match->n_classes,
+                       &(sim_labelled_features){in->train.n, train, in->train.labels},
+                       &(sim_labelled_features){in->test.n, test, in->match->labels},
+                       &r));
     describe(in, &r, result);
     SIM_TRY(sim_comm_agree(c, format_result(in, &r, text)));
 done:

@@ -1,7 +1,9 @@
 /*
- * evaluations.c - the table of evaluations.
+ * evaluations.c - the table of evaluations, and the features that they evaluate.
  */
 #include "evaluations.h"
+
+#include "simile/memory.h"
 
 #include <string.h>
 
@@ -27,4 +29,44 @@ const sim_evaluation *sim_evaluations_find(const char *name)
         if (strcmp(rows[i]->name, name) == 0)
             return rows[i];
     return NULL;
+}
+
+size_t sim_evaluation_dim(const sim_evaluation_inputs *in)
+{
+    if (!in->embedder)
+        return sim_feature_file_dim(in->train.file);
+    return sim_net_dim(in->projections ? in->embedder->projector
+                                       : in->embedder->backbone);
+}
+
+static sim_status read_features(const sim_comm *c, const sim_labelled_set *set,
+                                float **out)
+{
+    sim_status st = SIM_OK;
+    const sim_range local = sim_embed_local(sim_comm_partition(c), set->n);
+
+    SIM_TRY(sim_alloc(out, (local.hi - local.lo) * sim_feature_file_dim(set->file),
+                      "eval/features"));
+    SIM_TRY(sim_feature_file_read(set->file, local, *out));
+done:
+    return st;
+}
+
+sim_status sim_evaluation_features(const sim_comm *c, const sim_evaluation_inputs *in,
+                                   const sim_labelled_set *set, float **out)
+{
+    sim_status st = SIM_OK;
+    float *features = NULL;
+
+    if (set->file) {
+        SIM_TRY(sim_comm_agree(c, read_features(c, set, out)));
+    } else if (in->projections) {
+        SIM_TRY(
+            sim_embed(c, in->embedder, set->data, in->loader_threads, &features, out));
+    } else {
+        SIM_TRY(sim_embed(c, in->embedder, set->data, in->loader_threads, out, NULL));
+    }
+done:
+    sim_free(features);
+    return st;
 }

@@ -24,6 +24,7 @@ typedef struct {
 
 typedef struct {
     const sim_knn_options *options;
+    size_t n_options;
     size_t dim, k, n_queries, n_bank, n_classes; /* queries and bank rows of this rank */
     float *queries;                              /* [n_queries][dim] unit rows */
     float *bank;                                 /* [n_bank][dim] unit rows */
@@ -34,7 +35,7 @@ typedef struct {
     size_t tile_lo, tile_n;
     const int32_t *train_labels, *test_labels;
     size_t first_query; /* global index */
-    int64_t *hits;      /* [queries][2]: top 1, top 5 */
+    int64_t *hits;      /* [queries][options][2]: top 1, top 5 */
 } knn;
 
 enum { KNN_BUFFERS = 8 };
@@ -45,7 +46,7 @@ static void list_knn_buffers(knn *q, sim_buffer list[KNN_BUFFERS])
 
     list[0] = SIM_BUFFER(q->best, n * q->k);
     list[1] = SIM_BUFFER(q->n_best, n);
-    list[2] = SIM_BUFFER(q->hits, 2 * n);
+    list[2] = SIM_BUFFER(q->hits, 2 * n * q->n_options);
     list[3] = SIM_BUFFER(q->tile, TILE * q->dim);
     list[4] = SIM_BUFFER(q->panel, sim_panel_floats(q->dim, TILE));
     list[5] = SIM_BUFFER(q->queries, n * q->dim);
@@ -54,14 +55,17 @@ static void list_knn_buffers(knn *q, sim_buffer list[KNN_BUFFERS])
 }
 
 /* The sizes of a search on one rank. */
-static knn knn_of_sizes(sim_partition p, const sim_knn_options *options, size_t dim,
-                        size_t n_train, size_t n_test)
+static knn knn_of_sizes(sim_partition p, const sim_knn_options *options, size_t n_options,
+                        size_t dim, size_t n_train, size_t n_test)
 {
     const sim_range queries = sim_embed_local(p, n_test),
                     bank = sim_embed_local(p, n_train);
-    const size_t k = (size_t)options->k;
+    size_t k = 0; /* the largest */
 
+    for (size_t i = 0; i < n_options; i++)
+        k = (size_t)options[i].k > k ? (size_t)options[i].k : k;
     return (knn){.options = options,
+                 .n_options = n_options,
                  .dim = dim,
                  .k = k < n_train ? k : n_train,
                  .n_queries = queries.hi - queries.lo,
@@ -69,10 +73,10 @@ static knn knn_of_sizes(sim_partition p, const sim_knn_options *options, size_t 
                  .first_query = queries.lo};
 }
 
-size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t dim,
-                     size_t n_train, size_t n_test)
+size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t n_options,
+                     size_t dim, size_t n_train, size_t n_test)
 {
-    knn q = knn_of_sizes(p, options, dim, n_train, n_test);
+    knn q = knn_of_sizes(p, options, n_options, dim, n_train, n_test);
     sim_buffer list[KNN_BUFFERS];
 
     list_knn_buffers(&q, list);
@@ -196,31 +200,56 @@ static size_t rank_of(const double *weight, size_t classes, size_t label)
     return better;
 }
 
-/* Classifies a query by its neighbours. */
+/* Rank of the label of a query among the classes; neighbours: sorted. */
+static size_t classify(const knn *q, const sim_knn_options *o, const neighbour *sorted,
+                       size_t n, size_t label)
+{
+    const size_t k = (size_t)o->k < n ? (size_t)o->k : n;
+    double *weight = sim_scratch(q->n_classes * sizeof *weight);
+
+    memset(weight, 0, q->n_classes * sizeof *weight);
+    for (size_t j = 0; j < k; j++)
+        weight[q->train_labels[sorted[j].index]] +=
+            sim_exp_double((double)sorted[j].similarity / o->temperature);
+    return rank_of(weight, q->n_classes, label);
+}
+
 static void classify_query(size_t i, void *ctx)
 {
     const knn *q = ctx;
     neighbour *best = q->best + i * q->k;
-    double *weight = sim_scratch(q->n_classes * sizeof *weight);
-    size_t label = (size_t)q->test_labels[q->first_query + i];
+    const size_t label = (size_t)q->test_labels[q->first_query + i];
 
     sort_best(best, q->n_best[i]);
-    memset(weight, 0, q->n_classes * sizeof *weight);
-    for (size_t j = 0; j < q->n_best[i]; j++)
-        weight[q->train_labels[best[j].index]] +=
-            sim_exp_double((double)best[j].similarity / q->options->temperature);
-    size_t rank = rank_of(weight, q->n_classes, label);
-    q->hits[2 * i] = rank == 0;
-    q->hits[2 * i + 1] = rank < 5;
+    for (size_t o = 0; o < q->n_options; o++) {
+        const size_t rank = classify(q, &q->options[o], best, q->n_best[i], label);
+        q->hits[2 * (i * q->n_options + o)] = rank == 0;
+        q->hits[2 * (i * q->n_options + o) + 1] = rank < 5;
+    }
 }
 
-sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim,
-                   size_t n_classes, const sim_labelled_features *train,
+/* The result of option o, from the hits of this rank's queries.  Collective. */
+static void count_hits(const sim_comm *c, const knn *q, size_t o, size_t n_test,
+                       sim_knn_result *r)
+{
+    int64_t hits[2] = {0, 0};
+
+    for (size_t i = 0; i < q->n_queries; i++) {
+        hits[0] += q->hits[2 * (i * q->n_options + o)];
+        hits[1] += q->hits[2 * (i * q->n_options + o) + 1];
+    }
+    sim_comm_sum_i64(c, hits, 2);
+    r->top1 = (double)hits[0] / (double)n_test;
+    r->top5 = (double)hits[1] / (double)n_test;
+}
+
+sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t n_options,
+                   size_t dim, size_t n_classes, const sim_labelled_features *train,
                    const sim_labelled_features *test, sim_knn_result *out)
 {
     sim_status st = SIM_OK;
-    knn q = knn_of_sizes(sim_comm_partition(c), options, dim, train->n, test->n);
-    int64_t hits[2] = {0, 0};
+    knn q =
+        knn_of_sizes(sim_comm_partition(c), options, n_options, dim, train->n, test->n);
 
     q.n_classes = n_classes;
     q.train_labels = train->labels;
@@ -231,18 +260,15 @@ sim_status sim_knn(const sim_comm *c, const sim_knn_options *options, size_t dim
         sim_for((q.n_queries + QUERIES - 1) / QUERIES, compare_queries, &q);
     }
     sim_for(q.n_queries, classify_query, &q);
-    for (size_t i = 0; i < q.n_queries; i++) {
-        hits[0] += q.hits[2 * i];
-        hits[1] += q.hits[2 * i + 1];
+    for (size_t o = 0; o < n_options; o++) {
+        const size_t k = (size_t)options[o].k;
+        out[o] = (sim_knn_result){.k = (int64_t)(k < train->n ? k : train->n),
+                                  .n_train = (int64_t)train->n,
+                                  .n_test = (int64_t)test->n,
+                                  .dim = (int64_t)dim,
+                                  .classes = (int64_t)n_classes};
+        count_hits(c, &q, o, test->n, &out[o]);
     }
-    sim_comm_sum_i64(c, hits, 2);
-    *out = (sim_knn_result){.top1 = (double)hits[0] / (double)test->n,
-                            .top5 = (double)hits[1] / (double)test->n,
-                            .k = (int64_t)q.k,
-                            .n_train = (int64_t)train->n,
-                            .n_test = (int64_t)test->n,
-                            .dim = (int64_t)dim,
-                            .classes = (int64_t)n_classes};
 done:
     knn_destroy(&q);
     return st;

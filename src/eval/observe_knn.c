@@ -102,7 +102,9 @@ sim_status sim_online_knn_create(const sim_job *job, const sim_evaluate_options 
     w->options = *options;
     w->loader_threads = (int)job->train.loader_threads;
     SIM_TRY(sim_knn_inputs(job, &train, &w->test));
-    SIM_TRY(sim_classes_match(train, w->test, &w->match));
+    const sim_labelled_set bank = sim_labelled_set_of(train),
+                           queries = sim_labelled_set_of(w->test);
+    SIM_TRY(sim_classes_match(&bank, &queries, &w->match));
     *out = w;
     w = NULL;
 done:
@@ -148,7 +150,7 @@ sim_status sim_online_knn_plan(const sim_job *job, const sim_evaluate_options *o
                               (test->encoded ? sizeof(uint64_t) : 0));
     size_t views = evaluator + sim_embed_bytes(&cut, dim, (int)job->train.loader_threads);
     size_t search =
-        sim_knn_bytes(part, &options->knn, dim, train->n_images, test->n_images);
+        sim_knn_bytes(part, &options->knn, 1, dim, train->n_images, test->n_images);
     *peak = (views > search ? views : search) +
             (bank.hi - bank.lo + queries.hi - queries.lo) * dim * sizeof(float);
 done:
@@ -222,11 +224,11 @@ static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *st
         goto done;
     SIM_TRY(borrow_encoder(t, &e));
     const sim_evaluation_inputs in = {.embedder = &e,
-                                      .train = sim_train_data(t),
-                                      .test = w->test,
+                                      .train = sim_labelled_set_of(sim_train_data(t)),
+                                      .test = sim_labelled_set_of(w->test),
                                       .match = &w->match,
                                       .loader_threads = w->loader_threads};
-    SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, &in, &r));
+    SIM_TRY(sim_knn_of(sim_train_comm(t), &w->options.knn, 1, &in, &r));
     SIM_TRY(publish_result(w, t, &r, epochs, sim_clock_s() - start, stream));
 done:
     return st;

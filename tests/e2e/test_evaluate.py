@@ -112,5 +112,44 @@ augment: {preset: digits}
         top1, top5 = (order[:, 0] == truth).mean(), (order[:, :5] == truth[:, None]).any(1).mean()
         assert abs(got["top1"] - top1) <= 1.5 / M and abs(got["top5"] - top5) <= 1.5 / M, (got, top1, top5)
         assert got["k"] == min(k, N) and got["n_train"] == N and got["dim"] == 128 and got["classes"] == 10
+    # Several k and temperatures in one search are those of single searches; /features of a file are those of the run.
+    grid = json.loads(run("evaluate", "knn", "--features", "ea.h5", "eb.h5", "--k", "1,7,200", "--temperature", "0.07,0.1",
+                          "--json", ranks=2))
+    assert [(r["k"], r["temperature"]) for r in grid["results"]] == [(k, t) for k in (1, 7, 200) for t in (0.07, 0.1)]
+    assert grid["features"] == "file" and grid["train"] == {"path": "ea.h5"} and "checkpoint" not in grid
+    for r in grid["results"]:
+        order = knn(bank.astype("f8"), queries.astype("f8"), labels, r["k"], r["temperature"])
+        assert abs(r["top1"] - (order[:, 0] == truth).mean()) <= 1.5 / M, r
+    # The outputs of the projector, from the run and from a file of another program: float64, float16, labels of 1 byte.
+    words = ["--train", "a.h5", "--test", "b.h5", "--k", "7", "--json"]
+    projected = json.loads(run("evaluate", "knn", "run", "--projector", *words, ranks=3))
+    with h5py.File("ea.h5") as f, h5py.File("eb.h5") as g:
+        order = knn(f["projections"][()].astype("f8"), g["projections"][()].astype("f8"), labels, 7, 0.1)
+        assert abs(projected["top1"] - (order[:, 0] == truth).mean()) <= 1.5 / M and projected["dim"] == 128
+        assert projected["features"] == "projector"
+        for name, source, kind in (("pa.h5", f, "f8"), ("pb.h5", g, "f4")):
+            with h5py.File(name, "w") as out:
+                out["features"], out["labels"] = source["projections"][()].astype(kind), source["labels"][()].astype("u1")
+    other = json.loads(run("evaluate", "knn", "--features", "pa.h5", "pb.h5", "--k", "7", "--json"))
+    assert other["top1"] == projected["top1"], (other, projected)
+
+    def refused(code, text, features, labels, other="pb.h5"):
+        with h5py.File("bad.h5", "w") as out:
+            for key, value in (("features", features), ("labels", labels)):
+                if value is not None:
+                    out[key] = value
+        done = subprocess.run([SIMILE, "evaluate", "knn", "--features", "bad.h5", other], capture_output=True, text=True)
+        assert done.returncode == code and text in done.stderr and "bad.h5" in done.stderr, (done, text)
+
+    x, y = np.ones((6, 128), "f4"), np.arange(6) % 2
+    refused(65, "/features", None, y)
+    refused(65, "/labels", x, None)
+    refused(65, "/labels", x, y[:5])
+    refused(65, "-1", x, y - 1)
+    refused(65, "/features", x[0], y)
+    refused(65, "/features", x.astype("i4")[:, :, None], y)
+    refused(65, "64", x[:, :64], y)
+    x[3, 5] = np.nan
+    refused(65, "row 3", x, y)
 print("ok")
 sys.exit(0)

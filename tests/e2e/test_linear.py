@@ -123,6 +123,15 @@ def check_table():
         assert 0 <= r["top1"] <= r["top5"] <= 1
         assert json.load(open(f"run/results/{name}-step-000000004.json")) == r
         assert f"{100 * r['top1']:.2f} %" in simile("evaluate", name, "run").stdout
+        simile("embed", "run", "--data", "train.h5", "--out", "a.h5", "--force")
+        simile("embed", "run", "--data", "test.h5", "--out", "b.h5", "--force")
+        of_files = json.loads(simile("evaluate", name, "--features", "a.h5", "b.h5", "--json", ranks=3).stdout.splitlines()[-1])
+        assert (of_files["top1"], of_files["top5"], of_files["dim"]) == (r["top1"], r["top5"], r["dim"]), of_files
+        simile("evaluate", name, "--features", "a.h5", code=64)
+        simile("evaluate", name, "run", "--features", "a.h5", "b.h5", code=64)
+        simile("evaluate", name, "--features", "a.h5", "b.h5", "--projector", code=64)
+        simile("evaluate", name, "--features", "a.h5", "nothing.h5", code=66)
+        simile("evaluate", name, "--features", "a.h5", "train.h5", code=65)
         simile("evaluate", name, "run", "--test", "nothing.h5", code=66)
         simile("evaluate", name, "run", "--unknown", "1", code=64)
         simile("evaluate", name, code=64)
@@ -131,7 +140,8 @@ def check_table():
     simile("evaluate", code=64)
     for value in ("-1", "x", "nan", "1e30"):
         assert "--l2" in simile("evaluate", "linear", "run", f"--l2={value}", code=64).stderr, value
-    for words in (["--k", "0"], ["--k", "1.5"], ["--temperature", "0"], ["--l2", "1"]):
+    for words in (["--k", "0"], ["--k", "1.5"], ["--k", "1,,2"], ["--k", ""], ["--k", ",".join("1" * 17)], ["--temperature", "0.1,0"],
+                  ["--l2", "1"]):
         simile("evaluate", "knn", "run", *words, code=64)
 
 

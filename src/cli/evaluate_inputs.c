@@ -1,0 +1,213 @@
+/*
+ * evaluate_inputs.c - opens the data sets, files of features and checkpoint of `simile evaluate`.
+ */
+#include "evaluate.h"
+
+#include "simile/file.h"
+#include "simile/kernel.h"
+#include "simile/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Opens the data set that is given, or that the job names; key: of the job. */
+static sim_status open_data(const evaluate_inputs *in, const char *given,
+                            const char *of_job, const char *key, sim_dataset **out)
+{
+    sim_status st = SIM_OK;
+    const char *option = strchr(key, '.') + 1;
+
+    SIM_CHECK(
+        given || *of_job, SIM_E_CONFIG,
+        "--%s is not given, and the job of %s has no %s; give a data set with labels",
+        option, sim_checkpoint_path(in->checkpoint), key);
+    st = sim_dataset_open(given ? given : of_job, out);
+    if (st != SIM_OK && !given)
+        sim_error_prefix(
+            "--%s is not given, and %s of the run's job cannot be opened: ", option, key);
+done:
+    return st;
+}
+
+/* Defaults of the table, those of the job unless it is NULL, then the command line. */
+static sim_status fill_options(const evaluate_arguments *a,
+                               const sim_evaluate_options *of_job,
+                               sim_option_storage *defaults, sim_option_storage *out)
+{
+    sim_status st = SIM_OK;
+    const sim_evaluation *e = a->evaluation;
+
+    for (size_t i = 0; i < e->options.n_rows; i++)
+        if (e->options.rows[i].fallback)
+            SIM_TRY(sim_config_option(&e->options.rows[i], e->options.rows[i].name,
+                                      e->options.rows[i].fallback, defaults));
+    if (e->take_defaults && of_job)
+        e->take_defaults(of_job, defaults);
+    *out = *defaults;
+    for (size_t i = 0; i < e->options.n_rows; i++)
+        if (a->own[i])
+            SIM_TRY(sim_config_option(&e->options.rows[i], e->options.rows[i].name,
+                                      a->own[i], out));
+done:
+    return st;
+}
+
+static sim_status read_job(const evaluate_arguments *a, evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+    sim_evaluate_options evaluate;
+
+    SIM_TRY(sim_new(&in->job, "cli/job"));
+    SIM_TRY(sim_cli_job_of_checkpoint(sim_checkpoint_head_of(in->checkpoint)->config,
+                                      sim_checkpoint_path(in->checkpoint), in->job,
+                                      &evaluate));
+    SIM_TRY(fill_options(a, &evaluate, &in->defaults, &in->options));
+    SIM_TRY(sim_kernels_pick(in->job->train.kernels));
+done:
+    return st;
+}
+
+static sim_status check_labels(const sim_labelled_set *s)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(s->labels, SIM_E_DATA, "%s has no labels", s->path);
+done:
+    return st;
+}
+
+/* The images of both data sets, for the model of the checkpoint. */
+static sim_status open_images(const evaluate_arguments *a, evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(open_data(in, a->train, in->job->train.train, "data.train", &in->train));
+    SIM_TRY(open_data(in, a->test, in->job->train.test, "data.test", &in->test));
+    in->sets.train = sim_labelled_set_of(in->train);
+    in->sets.test = sim_labelled_set_of(in->test);
+done:
+    return st;
+}
+
+static sim_status open_embedder(const evaluate_arguments *a, evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+    sim_preprocessing p;
+
+    SIM_TRY(sim_preprocessing_open(in->checkpoint, in->job,
+                                   (const sim_dataset *[]){in->train, in->test}, 2, &p));
+    SIM_TRY(sim_preprocessing_check(&p, in->train));
+    SIM_TRY(sim_preprocessing_check(&p, in->test));
+    SIM_TRY(
+        sim_embedder_open(in->checkpoint, in->job, &p, a->projections, &in->embedder));
+    SIM_CHECK(!a->projections || in->embedder.projector, SIM_E_CONFIG,
+              "--projector: the model of %s has no projector",
+              sim_checkpoint_path(in->checkpoint));
+    in->sets.embedder = &in->embedder;
+    in->sets.projections = a->projections;
+done:
+    return st;
+}
+
+/* Without a run, the defaults are those of a job. */
+static sim_status open_features(const evaluate_arguments *a, evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(fill_options(a, NULL, &in->defaults, &in->options));
+    SIM_TRY(sim_kernels_pick("auto"));
+    SIM_TRY(sim_feature_file_open(a->train, &in->train_file));
+    SIM_TRY(sim_feature_file_open(a->test, &in->test_file));
+    in->sets.train = sim_labelled_set_of_file(in->train_file);
+    in->sets.test = sim_labelled_set_of_file(in->test_file);
+    SIM_CHECK(sim_feature_file_dim(in->train_file) == sim_feature_file_dim(in->test_file),
+              SIM_E_DATA, "features of %s have %zu dimensions, those of %s %zu", a->train,
+              sim_feature_file_dim(in->train_file), a->test,
+              sim_feature_file_dim(in->test_file));
+done:
+    return st;
+}
+
+static sim_status open_local(const evaluate_arguments *a, evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+
+    if (a->features) {
+        SIM_TRY(open_features(a, in));
+    } else {
+        SIM_TRY(read_job(a, in));
+        SIM_TRY(open_images(a, in));
+    }
+    SIM_TRY(check_labels(&in->sets.train));
+    SIM_TRY(check_labels(&in->sets.test));
+    SIM_TRY(sim_classes_match(&in->sets.train, &in->sets.test, &in->match));
+    in->sets.match = &in->match;
+    in->sets.loader_threads = a->loader_threads;
+    if (!a->features)
+        SIM_TRY(open_embedder(a, in));
+done:
+    return st;
+}
+
+sim_status sim_cli_evaluate_open(const sim_comm *c, const evaluate_arguments *a,
+                                 evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+
+    if (!a->features)
+        SIM_TRY(sim_checkpoint_open(c, a->run, &in->checkpoint));
+    SIM_TRY(sim_comm_agree(c, open_local(a, in)));
+done:
+    return st;
+}
+
+void sim_cli_evaluate_close(evaluate_inputs *in)
+{
+    sim_embedder_close(&in->embedder);
+    sim_class_match_clear(&in->match);
+    sim_dataset_close(&in->train);
+    sim_dataset_close(&in->test);
+    sim_feature_file_close(&in->train_file);
+    sim_feature_file_close(&in->test_file);
+    sim_checkpoint_close(&in->checkpoint);
+    sim_free(in->job);
+}
+
+/* ---- the name of the stored result ---- */
+
+static void append_variant(char *out, size_t out_bytes, const char *name,
+                           const char *value)
+{
+    const size_t used = strlen(out);
+    (void)snprintf(out + used, out_bytes - used, "-%.30s-%.60s", name, value);
+}
+
+static bool is_data_of_job(const char *given, const char *of_job)
+{
+    return !given || strcmp(given, of_job) == 0 || sim_path_is_same(given, of_job);
+}
+
+/* The inputs that differ from those of the run's job, as "-test-1a2b3c4d-k-20"; "" if none does. */
+void sim_cli_evaluate_variant(const evaluate_arguments *a, const evaluate_inputs *in,
+                              char *out, size_t out_bytes)
+{
+    const sim_option_table *own = &a->evaluation->options;
+    const char *train = sim_dataset_about(in->train)->fingerprint;
+    const char *test = sim_dataset_about(in->test)->fingerprint;
+    char value[SIM_OPTION_TEXT_BYTES], fallback[SIM_OPTION_TEXT_BYTES];
+
+    out[0] = '\0';
+    (void)snprintf(value, sizeof value, "%.8s", train);
+    if (strcmp(train, sim_checkpoint_head_of(in->checkpoint)->fingerprint) != 0)
+        append_variant(out, out_bytes, "train", value);
+    (void)snprintf(value, sizeof value, "%.8s", test);
+    if (!is_data_of_job(a->test, in->job->train.test))
+        append_variant(out, out_bytes, "test", value);
+    if (a->projections)
+        append_variant(out, out_bytes, "features", "projector");
+    for (size_t i = 0; i < own->n_rows; i++) {
+        sim_config_format_option(&own->rows[i], &in->options, value, sizeof value);
+        sim_config_format_option(&own->rows[i], &in->defaults, fallback, sizeof fallback);
+        if (strcmp(value, fallback) != 0)
+            append_variant(out, out_bytes, own->rows[i].name, value);
+    }
+}
