@@ -51,6 +51,17 @@ void sim_embedder_close(sim_embedder *e);
 SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
                                   const sim_dataset *d, int loader_threads,
                                   float **features, float **projections);
+/* The same of an augmented view of each image: view `view` of epoch 0, with the random numbers of
+ * a training with this seed. */
+typedef struct {
+    const sim_augment *augment;
+    uint32_t seed, view;
+} sim_embed_view;
+SIM_MUST_USE sim_status sim_embed_augmented(const sim_comm *c, const sim_embedder *e,
+                                            const sim_dataset *d,
+                                            const sim_embed_view *view,
+                                            int loader_threads, float **features,
+                                            float **projections);
 /* Bytes that sim_embed allocates in addition to the result, scratch and evaluators, without
  * projections; dim: of features. */
 size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads);
@@ -131,11 +142,43 @@ SIM_MUST_USE sim_status sim_linear(const sim_comm *c, const sim_linear_options *
 /* Bytes that sim_linear allocates on this rank, in addition to its operands. */
 size_t sim_linear_bytes(const sim_comm *c, size_t dim, size_t n_classes, size_t n_train);
 
+/* ---- quality without labels ---- */
+
+enum { SIM_SIMILARITY_BINS = 40 }; /* of [-1, 1] */
+/* Cosine similarities of pairs. */
+typedef struct {
+    double mean, std;
+    int64_t n, histogram[SIM_SIMILARITY_BINS];
+} sim_similarities;
+
+typedef struct {
+    double rankme, uniformity, alignment;  /* alignment: 0 without views */
+    sim_similarities negatives, positives; /* positives.n is 0 without views */
+    int64_t n_images, dim;                 /* n_images: that were used */
+} sim_quality_result;
+
+/*
+ * Measures of features [local images of sim_embed_local][dim] of n images; of at most max_images,
+ * evenly spaced.  z are the rows divided by their lengths.
+ *   rankme      exp of the entropy of the singular values of the rows, divided by their sum, plus
+ *               1e-7 (Garrido et al. 2023, arXiv 2210.02885): the effective rank, up to dim
+ *   uniformity  log mean exp(-2 |z_i - z_j|^2) over pairs of images (Wang and Isola 2020, arXiv
+ *               2005.10242)
+ *   alignment   mean |z_i - z_i'|^2 over two views of each image (the same)
+ *   view1, view2  features of two augmented views, or NULL
+ * The same bits on any number of ranks.  Collective.
+ * Errors: SIM_E_DATA if features are not finite.
+ */
+SIM_MUST_USE sim_status sim_quality(const sim_comm *c, size_t n, size_t dim,
+                                    size_t max_images, const float *features,
+                                    const float *view1, const float *view2,
+                                    sim_quality_result *out);
+
 /* ---- sets of labelled images ---- */
 
 /*
- * Features and labels in an HDF5 file: /features [n][dim] of any floating-point type, /labels [n]
- * integers from 0, and optionally /classes, the names.  Local.
+ * Features and labels in an HDF5 file: /features [n][dim] of any floating-point type, optionally
+ * /labels [n], integers from 0, and /classes, their names.  Local.
  */
 typedef struct sim_feature_file sim_feature_file;
 SIM_MUST_USE sim_status sim_feature_file_open(const char *path, sim_feature_file **out);
@@ -197,8 +240,9 @@ extern const sim_option_table sim_evaluate_table;
 typedef struct {
     const sim_embedder *embedder; /* NULL if both sets are files */
     bool projections;             /* evaluate the outputs of the projector */
+    const sim_job *job;           /* of the run; NULL for files */
     sim_labelled_set train, test;
-    const sim_class_match *match;
+    const sim_class_match *match; /* as `train` not used by SIM_EVALUATES_IMAGES */
     int loader_threads;
 } sim_evaluation_inputs;
 
@@ -209,11 +253,20 @@ size_t sim_evaluation_dim(const sim_evaluation_inputs *in);
 SIM_MUST_USE sim_status sim_evaluation_features(const sim_comm *c,
                                                 const sim_evaluation_inputs *in,
                                                 const sim_labelled_set *set, float **out);
+/* The same of an augmented view; the set has images. */
+SIM_MUST_USE sim_status sim_evaluation_view(const sim_comm *c,
+                                            const sim_evaluation_inputs *in,
+                                            const sim_labelled_set *set,
+                                            const sim_embed_view *view, float **out);
+
+/* What an evaluation uses: a training and a test set, both with labels; or one set. */
+typedef enum { SIM_EVALUATES_CLASSES, SIM_EVALUATES_IMAGES } sim_evaluation_needs;
 
 /* A row of evaluations.def. */
 typedef struct {
     const char *name;    /* of the command, and the protocol of its results */
     const char *summary; /* for --help */
+    sim_evaluation_needs needs;
     /* Options of the command; their struct fits in a sim_option_storage. */
     sim_option_table options;
     /* Replaces the defaults of the options by those of the run's job; NULL: there are none. */

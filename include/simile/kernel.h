@@ -204,6 +204,19 @@ void sim_mean_pool(size_t n, size_t pixels, size_t c, const float *x, float *y);
 void sim_mean_pool_backward(size_t n, size_t pixels, size_t c, const float *dy,
                             float *dx);
 
+/* ---- spectra, by OpenBLAS on one thread ---- */
+
+enum { SIM_GRAM_ROWS = 64 };
+/* Rows [SIM_GRAM_ROWS block, ...) of Z^T Z for Z [n][d], out [<= SIM_GRAM_ROWS][d].  A block has
+ * the same bits whoever computes it.  Serial; may be called inside sim_for. */
+void sim_gram_block(size_t n, size_t d, const double *z, size_t block, double *out);
+/* Eigenvalues [d], ascending, of a symmetric matrix [d][d], which is overwritten.
+ *   work  [sim_eigenvalues_work(d)]
+ * Errors: SIM_E_BUG if the iteration does not converge. */
+size_t sim_eigenvalues_work(size_t d);
+SIM_MUST_USE sim_status sim_eigenvalues(size_t d, double *matrix, double *work,
+                                        double *values);
+
 /* ---- embeddings and rows of similarities ---- */
 
 /* z = x / max(|x|, 1e-12) per row of x [rows][d]; norm [rows] receives |x|, from sim_dot. */

@@ -74,12 +74,20 @@ static void parse_word(evaluate_arguments *a, char *arg, struct argp_state *stat
     *to = arg;
 }
 
-static void check_words(const evaluate_arguments *a, struct argp_state *state)
+static void check_words(evaluate_arguments *a, struct argp_state *state)
 {
     if (!a->evaluation)
         argp_error(state, "an evaluation is required; see --help");
-    if (a->features && (a->run || !a->test))
+    const bool is_of_classes = a->evaluation->needs == SIM_EVALUATES_CLASSES;
+    if (a->features && !is_of_classes && !a->run && !a->test) {
+        a->test = a->train; /* the only file */
+        a->train = NULL;
+    }
+    if (a->features && (a->run || !a->test || (!a->train && is_of_classes)))
         argp_error(state, "--features takes two files, and no run or checkpoint");
+    if (!is_of_classes && a->train)
+        argp_error(state, "%s evaluates one set: --test B.h5, or --features B.h5",
+                   a->evaluation->name);
     if (a->features && a->projections)
         argp_error(state, "--projector is for a run; give a file of its outputs");
     if (!a->features && !a->run)
@@ -168,7 +176,7 @@ static sim_status format_help(char **out)
     }
     SIM_TRY(sim_text_format(
         "cli/text", out,
-        "Measures the accuracy with which features of the backbone classify test images. "
+        "Evaluates features of the backbone, mostly by the accuracy of a classifier. "
         "NAME is one of\n\n%s\n"
         "The result is also stored as RUN/results/NAME-step-NNNNNNNNN.json; inputs "
         "other than those of the run's job are added to the file name.  Runs in "
@@ -204,7 +212,8 @@ static void describe_inputs(sim_json *j, const evaluate_inputs *in)
         sim_json_int(j, "step", sim_checkpoint_head_of(in->checkpoint)->step);
         sim_json_text(j, "checkpoint", sim_checkpoint_path(in->checkpoint));
     }
-    describe_set(j, "train", &in->sets.train);
+    if (in->sets.train.path)
+        describe_set(j, "train", &in->sets.train);
     describe_set(j, "test", &in->sets.test);
 }
 

@@ -75,14 +75,25 @@ done:
     return st;
 }
 
-/* The images of both data sets, for the model of the checkpoint. */
+static bool needs_classes(const evaluate_arguments *a)
+{
+    return a->evaluation->needs == SIM_EVALUATES_CLASSES;
+}
+
+/* The images of both data sets, or of one: data.test of the job, else data.train. */
 static sim_status open_images(const evaluate_arguments *a, evaluate_inputs *in)
 {
     sim_status st = SIM_OK;
+    const sim_train_options *job = &in->job->train;
 
-    SIM_TRY(open_data(in, a->train, in->job->train.train, "data.train", &in->train));
-    SIM_TRY(open_data(in, a->test, in->job->train.test, "data.test", &in->test));
-    in->sets.train = sim_labelled_set_of(in->train);
+    if (needs_classes(a)) {
+        SIM_TRY(open_data(in, a->train, job->train, "data.train", &in->train));
+        in->sets.train = sim_labelled_set_of(in->train);
+    }
+    if (needs_classes(a) || a->test || *job->test)
+        SIM_TRY(open_data(in, a->test, job->test, "data.test", &in->test));
+    else
+        SIM_TRY(open_data(in, NULL, job->train, "data.train", &in->test));
     in->sets.test = sim_labelled_set_of(in->test);
 done:
     return st;
@@ -95,7 +106,8 @@ static sim_status open_embedder(const evaluate_arguments *a, evaluate_inputs *in
 
     SIM_TRY(sim_preprocessing_open(in->checkpoint, in->job,
                                    (const sim_dataset *[]){in->train, in->test}, 2, &p));
-    SIM_TRY(sim_preprocessing_check(&p, in->train));
+    if (in->train)
+        SIM_TRY(sim_preprocessing_check(&p, in->train));
     SIM_TRY(sim_preprocessing_check(&p, in->test));
     SIM_TRY(
         sim_embedder_open(in->checkpoint, in->job, &p, a->projections, &in->embedder));
@@ -104,6 +116,7 @@ static sim_status open_embedder(const evaluate_arguments *a, evaluate_inputs *in
               sim_checkpoint_path(in->checkpoint));
     in->sets.embedder = &in->embedder;
     in->sets.projections = a->projections;
+    in->sets.job = in->job;
 done:
     return st;
 }
@@ -115,14 +128,28 @@ static sim_status open_features(const evaluate_arguments *a, evaluate_inputs *in
 
     SIM_TRY(fill_options(a, NULL, &in->defaults, &in->options));
     SIM_TRY(sim_kernels_pick("auto"));
-    SIM_TRY(sim_feature_file_open(a->train, &in->train_file));
     SIM_TRY(sim_feature_file_open(a->test, &in->test_file));
-    in->sets.train = sim_labelled_set_of_file(in->train_file);
     in->sets.test = sim_labelled_set_of_file(in->test_file);
+    if (!needs_classes(a))
+        goto done;
+    SIM_TRY(sim_feature_file_open(a->train, &in->train_file));
+    in->sets.train = sim_labelled_set_of_file(in->train_file);
     SIM_CHECK(sim_feature_file_dim(in->train_file) == sim_feature_file_dim(in->test_file),
               SIM_E_DATA, "features of %s have %zu dimensions, those of %s %zu", a->train,
               sim_feature_file_dim(in->train_file), a->test,
               sim_feature_file_dim(in->test_file));
+done:
+    return st;
+}
+
+static sim_status match_classes(evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(check_labels(&in->sets.train));
+    SIM_TRY(check_labels(&in->sets.test));
+    SIM_TRY(sim_classes_match(&in->sets.train, &in->sets.test, &in->match));
+    in->sets.match = &in->match;
 done:
     return st;
 }
@@ -137,10 +164,8 @@ static sim_status open_local(const evaluate_arguments *a, evaluate_inputs *in)
         SIM_TRY(read_job(a, in));
         SIM_TRY(open_images(a, in));
     }
-    SIM_TRY(check_labels(&in->sets.train));
-    SIM_TRY(check_labels(&in->sets.test));
-    SIM_TRY(sim_classes_match(&in->sets.train, &in->sets.test, &in->match));
-    in->sets.match = &in->match;
+    if (needs_classes(a))
+        SIM_TRY(match_classes(in));
     in->sets.loader_threads = a->loader_threads;
     if (!a->features)
         SIM_TRY(open_embedder(a, in));
@@ -191,14 +216,16 @@ void sim_cli_evaluate_variant(const evaluate_arguments *a, const evaluate_inputs
                               char *out, size_t out_bytes)
 {
     const sim_option_table *own = &a->evaluation->options;
-    const char *train = sim_dataset_about(in->train)->fingerprint;
+    const char *train = in->train ? sim_dataset_about(in->train)->fingerprint : NULL;
     const char *test = sim_dataset_about(in->test)->fingerprint;
     char value[SIM_OPTION_TEXT_BYTES], fallback[SIM_OPTION_TEXT_BYTES];
 
     out[0] = '\0';
-    (void)snprintf(value, sizeof value, "%.8s", train);
-    if (strcmp(train, sim_checkpoint_head_of(in->checkpoint)->fingerprint) != 0)
+    if (train &&
+        strcmp(train, sim_checkpoint_head_of(in->checkpoint)->fingerprint) != 0) {
+        (void)snprintf(value, sizeof value, "%.8s", train);
         append_variant(out, out_bytes, "train", value);
+    }
     (void)snprintf(value, sizeof value, "%.8s", test);
     if (!is_data_of_job(a->test, in->job->train.test))
         append_variant(out, out_bytes, "test", value);

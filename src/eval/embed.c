@@ -62,7 +62,8 @@ sim_range sim_embed_local(sim_partition p, size_t n)
 typedef struct {
     const sim_embedder *e;
     sim_evaluator *backbone, *projector; /* projector NULL: no projections */
-    sim_augment *plain;                  /* borrowed by the loader */
+    sim_augment *plain; /* borrowed by the loader; NULL: augmented views */
+    uint32_t view;
     sim_loader *loader;
     sim_range local;
     size_t view_floats;
@@ -91,8 +92,8 @@ static void list_embedding_buffers(embedding *m, bool projections,
 }
 
 static sim_status embedding_create(const sim_comm *c, const sim_embedder *e,
-                                   const sim_dataset *d, int loader_threads,
-                                   bool projections, embedding *m)
+                                   const sim_dataset *d, const sim_embed_view *view,
+                                   int loader_threads, bool projections, embedding *m)
 {
     sim_status st = SIM_OK;
     const sim_preprocessing *p = &e->preprocessing;
@@ -101,15 +102,18 @@ static sim_status embedding_create(const sim_comm *c, const sim_embedder *e,
     *m = (embedding){
         .e = e,
         .local = sim_embed_local(sim_comm_partition(c), sim_dataset_about(d)->n_images),
-        .view_floats = p->h * p->w * p->c};
+        .view_floats = p->h * p->w * p->c,
+        .view = view ? view->view : 0};
     SIM_ASSERT(sim_dataset_about(d)->c == p->c);
-    SIM_TRY(sim_augment_create_plain(p, &m->plain));
+    if (!view)
+        SIM_TRY(sim_augment_create_plain(p, &m->plain));
     list_embedding_buffers(m, projections, list);
     SIM_TRY(sim_buffers_create(list, EMBEDDING_BUFFERS, "eval/views"));
     SIM_TRY(sim_evaluator_create(e->backbone, &m->backbone));
     if (projections)
         SIM_TRY(sim_evaluator_create(e->projector, &m->projector));
-    SIM_TRY(sim_loader_create(d, m->plain, 0, loader_threads, BATCH, &m->loader));
+    SIM_TRY(sim_loader_create(d, view ? view->augment : m->plain, view ? view->seed : 0,
+                              loader_threads, BATCH, &m->loader));
 done:
     return st;
 }
@@ -137,6 +141,7 @@ static void request_batch(embedding *m, size_t first, float *views)
     const size_t n = batch_size(m, first);
     for (size_t i = 0; i < n; i++)
         m->requests[i] = (sim_view_request){.sample = (uint32_t)(first + i),
+                                            .view = m->view,
                                             .out = views + i * m->view_floats};
     sim_loader_post(m->loader, m->requests, n);
 }
@@ -204,13 +209,13 @@ done:
 }
 
 static sim_status embed_local(const sim_comm *c, const sim_embedder *e,
-                              const sim_dataset *d, int loader_threads, float **features,
-                              float **projections)
+                              const sim_dataset *d, const sim_embed_view *view,
+                              int loader_threads, float **features, float **projections)
 {
     sim_status st = SIM_OK;
     embedding m;
 
-    SIM_TRY(embedding_create(c, e, d, loader_threads, projections != NULL, &m));
+    SIM_TRY(embedding_create(c, e, d, view, loader_threads, projections != NULL, &m));
     const size_t n = m.local.hi - m.local.lo;
     SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
     if (projections)
@@ -252,14 +257,15 @@ static void warn_of_not_finite(const sim_comm *c, const sim_embedder *e,
                      (long long)n_bad, n, sim_dataset_path(d));
 }
 
-sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset *d,
-                     int loader_threads, float **features, float **projections)
+static sim_status embed_all(const sim_comm *c, const sim_embedder *e,
+                            const sim_dataset *d, const sim_embed_view *view,
+                            int loader_threads, float **features, float **projections)
 {
     *features = NULL;
     if (projections)
         *projections = NULL;
-    sim_status st =
-        sim_comm_agree(c, embed_local(c, e, d, loader_threads, features, projections));
+    sim_status st = sim_comm_agree(
+        c, embed_local(c, e, d, view, loader_threads, features, projections));
     if (st != SIM_OK) {
         SIM_FREE(*features);
         if (projections)
@@ -268,4 +274,17 @@ sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset
         warn_of_not_finite(c, e, d, *features);
     }
     return st;
+}
+
+sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset *d,
+                     int loader_threads, float **features, float **projections)
+{
+    return embed_all(c, e, d, NULL, loader_threads, features, projections);
+}
+
+sim_status sim_embed_augmented(const sim_comm *c, const sim_embedder *e,
+                               const sim_dataset *d, const sim_embed_view *view,
+                               int loader_threads, float **features, float **projections)
+{
+    return embed_all(c, e, d, view, loader_threads, features, projections);
 }

@@ -34,7 +34,7 @@ const sim_evaluation *sim_evaluations_find(const char *name)
 size_t sim_evaluation_dim(const sim_evaluation_inputs *in)
 {
     if (!in->embedder)
-        return sim_feature_file_dim(in->train.file);
+        return sim_feature_file_dim(in->test.file);
     return sim_net_dim(in->projections ? in->embedder->projector
                                        : in->embedder->backbone);
 }
@@ -52,21 +52,37 @@ done:
     return st;
 }
 
-sim_status sim_evaluation_features(const sim_comm *c, const sim_evaluation_inputs *in,
-                                   const sim_labelled_set *set, float **out)
+/* view NULL: the image without augmentation. */
+static sim_status embed_set(const sim_comm *c, const sim_evaluation_inputs *in,
+                            const sim_labelled_set *set, const sim_embed_view *view,
+                            float **out)
 {
     sim_status st = SIM_OK;
     float *features = NULL;
+    float **first = in->projections ? &features : out,
+          **second = in->projections ? out : NULL;
 
-    if (set->file) {
-        SIM_TRY(sim_comm_agree(c, read_features(c, set, out)));
-    } else if (in->projections) {
-        SIM_TRY(
-            sim_embed(c, in->embedder, set->data, in->loader_threads, &features, out));
-    } else {
-        SIM_TRY(sim_embed(c, in->embedder, set->data, in->loader_threads, out, NULL));
-    }
+    if (view)
+        SIM_TRY(sim_embed_augmented(c, in->embedder, set->data, view, in->loader_threads,
+                                    first, second));
+    else
+        SIM_TRY(sim_embed(c, in->embedder, set->data, in->loader_threads, first, second));
 done:
     sim_free(features);
     return st;
+}
+
+sim_status sim_evaluation_features(const sim_comm *c, const sim_evaluation_inputs *in,
+                                   const sim_labelled_set *set, float **out)
+{
+    if (set->file)
+        return sim_comm_agree(c, read_features(c, set, out));
+    return embed_set(c, in, set, NULL, out);
+}
+
+sim_status sim_evaluation_view(const sim_comm *c, const sim_evaluation_inputs *in,
+                               const sim_labelled_set *set, const sim_embed_view *view,
+                               float **out)
+{
+    return embed_set(c, in, set, view, out);
 }

@@ -14,7 +14,7 @@ struct sim_feature_file {
     char *path;
     sim_h5 *file;
     size_t n, dim, n_classes;
-    int32_t *labels; /* [n] */
+    int32_t *labels; /* [n] or NULL */
     char *names;     /* [n_names][width] or NULL */
     size_t n_names, width;
 };
@@ -42,8 +42,8 @@ static sim_status read_labels(sim_feature_file *f)
     void *data = NULL;
     sim_h5_shape shape;
 
-    SIM_CHECK(sim_h5_has(f->file, "/labels"), SIM_E_DATA, "%s has no labels (/labels)",
-              f->path);
+    if (!sim_h5_has(f->file, "/labels"))
+        goto done;
     SIM_TRY(sim_h5_read_new(f->file, "/labels", SIM_I64, MAX_ROWS, &data, &shape));
     SIM_CHECK(shape.n_dims == 1 && shape.dims[0] == f->n, SIM_E_DATA,
               "%s: /labels does not have one number for each of %zu rows of /features",
@@ -68,7 +68,8 @@ static sim_status read_names(sim_feature_file *f)
 {
     sim_status st = SIM_OK;
 
-    if (!sim_h5_has(f->file, "/classes") || !sim_h5_is_strings(f->file, "/classes"))
+    if (!f->labels || !sim_h5_has(f->file, "/classes") ||
+        !sim_h5_is_strings(f->file, "/classes"))
         goto done;
     SIM_TRY(sim_h5_read_strings(f->file, "/classes", MAX_CLASSES, &f->n_names, &f->width,
                                 &f->names));

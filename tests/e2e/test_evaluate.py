@@ -143,7 +143,7 @@ augment: {preset: digits}
 
     x, y = np.ones((6, 128), "f4"), np.arange(6) % 2
     refused(65, "/features", None, y)
-    refused(65, "/labels", x, None)
+    refused(65, "no labels", x, None)
     refused(65, "/labels", x, y[:5])
     refused(65, "-1", x, y - 1)
     refused(65, "/features", x[0], y)

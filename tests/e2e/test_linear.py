@@ -118,24 +118,30 @@ def check_table():
         results = [json.loads(simile("evaluate", name, "run", "--json", ranks=p).stdout.splitlines()[-1]) for p in (1, 2, 3, 4)]
         assert all(r == results[0] for r in results), results
         r = results[0]
-        assert r["protocol"] == name and r["step"] == 4 and r["n_train"] == 640 and r["n_test"] == 233 and r["dim"] == 64
-        assert r["checkpoint"].endswith("step-000000004.h5") and r["train"]["path"] == "train.h5" and r["classes"] == 6
-        assert 0 <= r["top1"] <= r["top5"] <= 1
+        assert r["protocol"] == name and r["step"] == 4 and r["dim"] == 64 and r["features"] == "backbone"
+        assert r["checkpoint"].endswith("step-000000004.h5") and r["test"]["path"] == "test.h5"
         assert json.load(open(f"run/results/{name}-step-000000004.json")) == r
+        projected = json.loads(simile("evaluate", name, "run", "--projector", "--json", ranks=2).stdout.splitlines()[-1])
+        assert projected["dim"] == 128 and projected["features"] == "projector"
+        simile("evaluate", name, "run", "--test", "nothing.h5", code=66)
+        simile("evaluate", name, "run", "--unknown", "1", code=64)
+        simile("evaluate", name, code=64)
+        simile("evaluate", name, "run", "run", code=64)
+        simile("evaluate", name, "run", "--features", "a.h5", "b.h5", code=64)
+        if "train" not in r:  # an evaluation of one set
+            simile("evaluate", name, "run", "--train", "train.h5", code=64)
+            continue
+        assert r["n_train"] == 640 and r["n_test"] == 233 and r["train"]["path"] == "train.h5" and r["classes"] == 6
+        assert 0 <= r["top1"] <= r["top5"] <= 1
         assert f"{100 * r['top1']:.2f} %" in simile("evaluate", name, "run").stdout
         simile("embed", "run", "--data", "train.h5", "--out", "a.h5", "--force")
         simile("embed", "run", "--data", "test.h5", "--out", "b.h5", "--force")
         of_files = json.loads(simile("evaluate", name, "--features", "a.h5", "b.h5", "--json", ranks=3).stdout.splitlines()[-1])
         assert (of_files["top1"], of_files["top5"], of_files["dim"]) == (r["top1"], r["top5"], r["dim"]), of_files
         simile("evaluate", name, "--features", "a.h5", code=64)
-        simile("evaluate", name, "run", "--features", "a.h5", "b.h5", code=64)
         simile("evaluate", name, "--features", "a.h5", "b.h5", "--projector", code=64)
         simile("evaluate", name, "--features", "a.h5", "nothing.h5", code=66)
         simile("evaluate", name, "--features", "a.h5", "train.h5", code=65)
-        simile("evaluate", name, "run", "--test", "nothing.h5", code=66)
-        simile("evaluate", name, "run", "--unknown", "1", code=64)
-        simile("evaluate", name, code=64)
-        simile("evaluate", name, "run", "run", code=64)
     simile("evaluate", "likelihood", "run", code=64)
     simile("evaluate", code=64)
     for value in ("-1", "x", "nan", "1e30"):
