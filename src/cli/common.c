@@ -7,7 +7,9 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,8 +91,13 @@ sim_status sim_cli_print(const sim_comm *c, const char *text)
     sim_status st = SIM_OK;
     if (c && c->rank != 0)
         goto done;
-    SIM_CHECK(fputs(text, stdout) >= 0 && fflush(stdout) == 0, SIM_E_IO,
-              "writing to standard output failed");
+    errno = 0;
+    const bool is_written = fputs(text, stdout) >= 0 && fflush(stdout) == 0;
+    if (!is_written && errno == EPIPE) { /* as `simile inspect RUN | head` expects */
+        (void)signal(SIGPIPE, SIG_DFL);
+        (void)raise(SIGPIPE);
+    }
+    SIM_CHECK(is_written, SIM_E_IO, "writing to standard output failed");
 done:
     return st;
 }

@@ -129,6 +129,9 @@ int main(int argc, char **argv)
     (void)on_exit(leave_together, NULL);
     /* A file that reaches the size limit is then a write error, like a full disk. */
     (void)signal(SIGXFSZ, SIG_IGN);
+    /* A log whose reader has ended stops neither a conversion nor a training; sim_cli_print raises
+     * the signal for results. */
+    (void)signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
         print_help(stderr);
         return SIM_E_USAGE;
