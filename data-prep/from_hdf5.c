@@ -144,34 +144,11 @@ done:
 
 /* ---- the format ---- */
 
-/* The signature of HDF5 is at offset 0, or after a block of the user of 512 bytes or more. */
-static bool has_signature(const char *path, uint64_t *at)
-{
-    static const char signature[8] = "\x89HDF\r\n\x1a\n";
-    static const uint64_t offsets[] = {0, 512, 1024, 2048};
-    char bytes[sizeof signature];
-    uint64_t n = 0;
-    int fd = -1;
-    bool found = false;
-
-    for (size_t i = 0; i < sizeof offsets / sizeof offsets[0] &&
-                       (fd >= 0 || sim_file_open_read(path, &fd, &n) == SIM_OK) && !found;
-         i++) {
-        *at = offsets[i];
-        found = offsets[i] + sizeof bytes <= n &&
-                sim_file_read_at(fd, path, offsets[i], bytes, sizeof bytes) == SIM_OK &&
-                memcmp(bytes, signature, sizeof bytes) == 0;
-    }
-    SIM_IGNORE(sim_file_close(&fd, path));
-    sim_error_clear();
-    return found;
-}
-
 /* A tar whose first file is HDF5 has the signature after its header. */
 static bool hdf5_probe_content(const char *path)
 {
     uint64_t at = 0;
-    return has_signature(path, &at) && (at == 0 || !sim_prep_is_tar(path));
+    return sim_path_has_hdf5_signature(path, &at) && (at == 0 || !sim_prep_is_tar(path));
 }
 
 static bool hdf5_probe(const char *path)

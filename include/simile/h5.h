@@ -198,6 +198,9 @@ typedef enum {
 } sim_path_kind;
 /* The pending error message is kept. */
 sim_path_kind sim_path_kind_of(const char *path);
+/* Whether a file has the signature of HDF5 at an offset where a user block may end; *at is the
+ * offset.  Clears the error message. */
+bool sim_path_has_hdf5_signature(const char *path, uint64_t *at);
 /* What a command reads from a path. */
 typedef enum {
     SIM_USE_DATASET,

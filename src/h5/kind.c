@@ -16,6 +16,8 @@ enum { HEAD_BYTES = 512, TAIL_BYTES = 64, PATH_BYTES = 4400 };
 
 /* ---- classification ---- */
 
+#define HDF5_SIGNATURE "\x89HDF\r\n\x1a\n"
+
 /* The first bytes of a file format; `at` is their offset. */
 typedef struct {
     const char *bytes;
@@ -24,7 +26,7 @@ typedef struct {
 } signature;
 
 static const signature signatures[] = {
-    {"\x89HDF\r\n\x1a\n", 8, 0, SIM_PATH_HDF5},
+    {HDF5_SIGNATURE, 8, 0, SIM_PATH_HDF5},
     {"\x93NUMPY", 6, 0, SIM_PATH_NUMPY},
     {"\x80\x02", 2, 0, SIM_PATH_PICKLE},
     {"\x80\x03", 2, 0, SIM_PATH_PICKLE},
@@ -39,6 +41,8 @@ static const signature signatures[] = {
      "7zXZ",
      5, 0, SIM_PATH_ARCHIVE},                       /* xz */
     {"\x28\xb5\x2f\xfd", 4, 0, SIM_PATH_ARCHIVE},   /* zstd */
+    {"\x04\x22\x4d\x18", 4, 0, SIM_PATH_ARCHIVE},   /* lz4 */
+    {"\x1f\x9d", 2, 0, SIM_PATH_ARCHIVE},           /* compress (.Z) */
     {"7z\xbc\xaf\x27\x1c", 6, 0, SIM_PATH_ARCHIVE}, /* 7-Zip */
     {"ustar", 5, 257, SIM_PATH_ARCHIVE},            /* tar */
 };
@@ -100,6 +104,33 @@ static sim_path_kind kind_of_bytes(const unsigned char *head, size_t n)
     return is_text(head, n) ? SIM_PATH_TEXT : SIM_PATH_OTHER;
 }
 
+/* The signature of HDF5 is at offset 0, or behind a user block of 512, 1024, 2048, ... bytes. */
+static bool find_hdf5_signature(int fd, const char *path, uint64_t length, uint64_t *at)
+{
+    enum { SIGNATURE = 8, FIRST_BLOCK = 512 };
+    char bytes[SIGNATURE];
+
+    for (*at = 0; *at + SIGNATURE <= length; *at = *at ? 2 * *at : FIRST_BLOCK) {
+        if (sim_file_read_at(fd, path, *at, bytes, SIGNATURE) != SIM_OK)
+            return false;
+        if (memcmp(bytes, HDF5_SIGNATURE, SIGNATURE) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool sim_path_has_hdf5_signature(const char *path, uint64_t *at)
+{
+    uint64_t length = 0;
+    int fd = -1;
+    bool found = sim_file_open_read(path, &fd, &length) == SIM_OK &&
+                 find_hdf5_signature(fd, path, length, at);
+
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return found;
+}
+
 /* The kind of an HDF5 file, by its attribute `format`. */
 static sim_path_kind kind_of_hdf5(const char *path)
 {
@@ -135,7 +166,7 @@ static sim_path_kind kind_of_file(const char *path)
 {
     sim_path_kind kind = SIM_PATH_UNKNOWN;
     unsigned char head[HEAD_BYTES], tail[TAIL_BYTES];
-    uint64_t length = 0;
+    uint64_t length = 0, at = 0;
     int fd = -1;
 
     if (sim_file_open_read(path, &fd, &length) != SIM_OK)
@@ -143,6 +174,9 @@ static sim_path_kind kind_of_file(const char *path)
     size_t n = length < HEAD_BYTES ? (size_t)length : HEAD_BYTES;
     if (sim_file_read_at(fd, path, 0, head, n) == SIM_OK)
         kind = length ? kind_of_bytes(head, n) : SIM_PATH_UNKNOWN;
+    if ((kind == SIM_PATH_TEXT || kind == SIM_PATH_OTHER) &&
+        find_hdf5_signature(fd, path, length, &at))
+        kind = SIM_PATH_HDF5; /* the user block has any content */
     if (kind == SIM_PATH_HDF5 && length > TAIL_BYTES &&
         sim_file_read_at(fd, path, length - TAIL_BYTES, tail, sizeof tail) == SIM_OK &&
         memcmp(tail, "SIMILE-CKPT-", 12) == 0)

@@ -457,7 +457,7 @@ def misnamed():
     subprocess.run(["python3", "-m", "zipfile", "-c", "set.zip", "set"], check=True)
     x = random.randint(0, 256, (5, 8, 8, 3)).astype("u1")
     h5("set.raw", images=x)
-    with h5py.File("block.raw", "w", userblock_size=512) as f:
+    with h5py.File("block.raw", "w", userblock_size=4096) as f:
         f["images"] = x
     os.mkdir("names")
     for name in ("x.h5", "x.hdf5", "x.tar", "x.zip", "x.png", "x.bin", "x", "train-images-idx3-ubyte", "train_X.bin", "data_batch_1.bin"):
@@ -480,6 +480,16 @@ def misnamed():
     assert prepare("first.tar", "--size", "8")["images"] == 3
     write("set.raw.gz", gzip.compress(open("set.raw", "rb").read()))
     prepare("set.raw.gz", code=65, said=["decompress"])
+    for name, head in (("set.raw.lz4", b"\x04\x22\x4d\x18"), ("set.raw.Z", b"\x1f\x9d\x90")):
+        write(name, head + random.bytes(100))
+        prepare(name, code=65, said=["is compressed", "decompress"])
+    for bytes_before, text in (512, b""), (1024, b"MATLAB 7.3 MAT-file"), (8192, b"a text " * 1000):
+        with h5py.File("kind", "w", userblock_size=bytes_before) as f:
+            f["images"] = x
+        with open("kind", "r+b") as f:
+            f.write(text)
+        done = subprocess.run([SIMILE, "inspect", "kind"], capture_output=True, text=True)
+        assert done.returncode == 65 and "kind is an HDF5 file" in done.stderr, done.stderr
 
 
 def one_class():
