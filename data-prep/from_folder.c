@@ -14,7 +14,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 enum { LIMIT = 1 << 28, MAX_DEPTH = 64 };
@@ -182,13 +181,13 @@ static bool is_deep(const char *path)
 static void search_item(size_t i, void *ctx)
 {
     const range_search *r = ctx;
-    const char *name = relative_path(r->source, i), *dot = strrchr(name, '.');
+    const char *name = relative_path(r->source, i);
     char path[PATH_MAX];
     uint8_t *bytes = NULL;
     size_t n = 0;
 
-    if (dot && strcasecmp(dot, ".png") == 0 && item_path(r->source, i, path) == SIM_OK &&
-        is_deep(path) && load_item(r->source, i, &bytes, &n) == SIM_OK)
+    if (item_path(r->source, i, path) == SIM_OK && is_deep(path) &&
+        load_item(r->source, i, &bytes, &n) == SIM_OK)
         sim_prep_extremes_add_photo(&r->of_item[i], name, bytes, n);
     sim_free(bytes);
     sim_error_clear();

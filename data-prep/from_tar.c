@@ -155,31 +155,42 @@ done:
 
 /* ---- first pass: names ---- */
 
-/* PNG files with 16 bits are read in the first pass for the range of their values; of others
- * only the first bytes are. */
-static sim_status read_extremes(archive *a, prep_tar *t, const prep_entry *e)
+/* The first bytes of an entry; fewer if the entry is shorter. */
+typedef struct {
+    uint8_t bytes[SIM_PNG_HEAD];
+    size_t n;
+} entry_head;
+
+static sim_status read_head(prep_tar *t, const prep_entry *e, entry_head *out)
+{
+    *out = (entry_head){0};
+    if (e->is_link)
+        return SIM_OK;
+    out->n = e->n_bytes < SIM_PNG_HEAD ? (size_t)e->n_bytes : SIM_PNG_HEAD;
+    return sim_prep_tar_read(t, out->bytes, out->n);
+}
+
+/* PNG files with 16 bits are read in the first pass for the range of their values. */
+static sim_status read_extremes(archive *a, prep_tar *t, const prep_entry *e,
+                                const entry_head *head)
 {
     sim_status st = SIM_OK;
-    uint8_t head[SIM_PNG_HEAD], *bytes = NULL;
+    uint8_t *bytes = NULL;
     size_t n = (size_t)e->n_bytes;
 
-    if (!sim_prep_ends_with(e->name, ".png") && !sim_prep_ends_with(e->name, ".PNG"))
-        goto done;
-    if (n < sizeof head)
-        goto done;
-    SIM_TRY(sim_prep_tar_read(t, head, sizeof head));
-    if (!sim_png_is_deep(head, sizeof head))
+    if (!sim_png_is_deep(head->bytes, head->n))
         goto done;
     SIM_TRY(sim_alloc(&bytes, n, "prep/photos"));
-    memcpy(bytes, head, sizeof head);
-    SIM_TRY(sim_prep_tar_read(t, bytes + sizeof head, n - sizeof head));
+    memcpy(bytes, head->bytes, head->n);
+    SIM_TRY(sim_prep_tar_read(t, bytes + head->n, n - head->n));
     sim_prep_extremes_add_photo(&a->extremes, e->name, bytes, n);
 done:
     sim_free(bytes);
     return st;
 }
 
-static sim_status add_photo(archive *a, prep_tar *t, const prep_entry *e, size_t entry)
+static sim_status add_photo(archive *a, prep_tar *t, const prep_entry *e,
+                            const entry_head *head, size_t entry)
 {
     sim_status st = SIM_OK;
     char stem[NAME];
@@ -189,7 +200,7 @@ static sim_status add_photo(archive *a, prep_tar *t, const prep_entry *e, size_t
     size_t n = a->tree.paths.n;
     SIM_TRY(sim_prep_photos_add(&a->photos, (uint32_t)entry, e->n_bytes));
     SIM_TRY(sim_prep_tree_add(&a->tree, e->outer ? stem : NULL, e->name));
-    SIM_TRY(read_extremes(a, t, e));
+    SIM_TRY(read_extremes(a, t, e, head));
     if ((n + 1) % REPORT_EVERY == 0)
         sim_log_progress("%s: %zu photos so far", sim_prep_base_name(a->path), n + 1);
 done:
@@ -215,46 +226,32 @@ static bool is_hidden(const char *path)
     return false;
 }
 
-/* Whether the entry has the first bytes of a photo; reads them. */
-static sim_status has_photo_content(prep_tar *t, const prep_entry *e, bool *yes)
-{
-    sim_status st = SIM_OK;
-    uint8_t first[PREP_SIGNATURE];
-
-    *yes = false;
-    if (e->is_link || e->n_bytes < sizeof first || sim_prep_base_name(e->name)[0] == '.')
-        goto done;
-    SIM_TRY(sim_prep_tar_read(t, first, sizeof first));
-    *yes = sim_prep_has_signature(first);
-done:
-    return st;
-}
-
 static sim_status add_entry(archive *a, prep_tar *t, const prep_entry *e, size_t entry,
                             prep_source *out)
 {
     sim_status st = SIM_OK;
-    bool photo = sim_prep_is_photo(sim_prep_base_name(e->name));
+    entry_head head;
 
     if (is_hidden(e->name)) {
         a->tree.n_hidden++;
         goto done;
     }
-
     if (sim_prep_ends_with(e->name, ".cls") && !e->is_link && e->n_bytes <= CLS_BYTES) {
         SIM_TRY(add_cls(a, t, e));
         goto done;
     }
-    if (!photo)
-        SIM_TRY(has_photo_content(t, e, &photo));
-    if (!photo)
+    SIM_TRY(read_head(t, e, &head));
+    const bool is_photo =
+        sim_prep_is_photo(sim_prep_base_name(e->name)) ||
+        (head.n >= PREP_SIGNATURE && sim_prep_has_signature(head.bytes));
+    if (!is_photo)
         SIM_TRY(sim_prep_tree_count_other(&a->tree, e->name));
     else if (e->is_link)
         a->tree.n_links++;
     else if (e->n_bytes > LIMIT)
         skip_large(out, e);
     else
-        SIM_TRY(add_photo(a, t, e, entry));
+        SIM_TRY(add_photo(a, t, e, &head, entry));
 done:
     return st;
 }

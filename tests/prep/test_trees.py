@@ -310,6 +310,16 @@ def ranges():
     prepare("deep12", "--size", "8", "--range", "0:2000", said=["warning", "0:2000"])
     assert result().range == [0, 2000]
     prepare("deep12", "--range", "5:5", code=64, said=["--range"])
+    # the content decides, not the name
+    values = deep(12, "named12")
+    for i, end in enumerate((".jpg", "", ".JPG", ".jpeg")):
+        os.rename(f"named12/a/{i}.png", f"named12/a/{i}{end}")
+    subprocess.run("tar cf named12.tar named12", shell=True, check=True)
+    for source in ("named12", "named12.tar"):
+        prepare(source, "--size", "8")
+        got = result()
+        assert [n.split("/")[-1][0] for n in got.names] == list("0123") and got.range == [0, 4095]
+        assert np.abs(got.images[..., 0] - values * 255 / 4095).max() <= 1, source
     # photos stored as files are decoded with the same range
     prepare("deep12")
     with h5py.File("out.h5") as f:
