@@ -491,12 +491,21 @@ static void report_others(prep_tree *t, prep_source *out)
 
 /* ---- selection ---- */
 
-/* Skips the top directory of an archive: `tar cf set.tar set` puts it before every path. */
-static sim_status skip_top_directory(level *l)
+/* Whether an archive is named as its top directory, with an ending: NAME.tar.gz contains NAME. */
+static bool is_named_as(const char *archive, const char *top)
+{
+    const char *base = sim_prep_base_name(archive);
+    const size_t n = strlen(top);
+    return strncmp(base, top, n) == 0 && (base[n] == '.' || base[n] == '\0');
+}
+
+/* `tar cf NAME.tar NAME` puts the name of the directory before every path.  Any other archive is
+ * treated as the directory that it would be unpacked to. */
+static sim_status skip_top_directory(level *l, const char *archive)
 {
     sim_status st = SIM_OK;
     if (l->tree->is_archive && !l->tree->is_rooted && l->n_flat == 0 &&
-        has_single_directory(l))
+        has_single_directory(l) && is_named_as(archive, dir_name(l, 0)))
         SIM_TRY(survey(l, l->depth + 1));
 done:
     return st;
@@ -524,7 +533,7 @@ sim_status sim_prep_tree_select(prep_tree *t, const char *name,
     SIM_TRY(sim_alloc(&l.kept, t->paths.n, "prep/items"));
     memset(l.kept, true, t->paths.n * sizeof *l.kept);
     SIM_TRY(survey(&l, 0));
-    SIM_TRY(skip_top_directory(&l));
+    SIM_TRY(skip_top_directory(&l, name));
     SIM_TRY(skip_single_directories(&l, options->split));
     SIM_TRY(select_split(&l, name, options->split, out));
     exclude_minority(&l, out);

@@ -27,7 +27,7 @@ typedef struct {
 
 typedef struct {
     prep_names paths; /* of photos, relative, without "." and ".." */
-    bool is_archive;  /* a single top directory is part of the paths */
+    bool is_archive;  /* paths may start with the name of the directory in the archive */
     bool is_rooted; /* paths of the archive start with "./", or with the name of a tar */
     prep_extension *others;
     size_t n_others, capacity;

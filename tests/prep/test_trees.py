@@ -505,6 +505,14 @@ def misnamed():
 def one_class():
     """Labels of a single class are kept, with a warning."""
     tree("one", "cat/1.png", "cat/2.png")
+    both("one", classes=["cat"], per_class=[2])
+    # an archive of the contents equals the directory, and an archive of the class that class
+    subprocess.run("tar cf contents.tar -C one cat; (cd one; zip -qr ../contents.zip cat || python3 -m zipfile -c ../contents.zip cat); "
+                   "cp -r one/cat cat; tar czf cat.tar.gz cat", shell=True, check=True)
+    for source, classes in (("one", ["cat"]), ("contents.tar", ["cat"]), ("contents.zip", ["cat"]), ("cat", None), ("cat.tar.gz", None)):
+        prepare(source, "--size", "8")
+        got = result()
+        assert got.classes == classes and got.labels == (classes and [0, 0]), (source, got.classes)
     tree("two", "cat/1.png", "dog/2.png")
     x = random.randint(0, 256, (6, 8, 8, 3)).astype("u1")
     h5("one.h5", images=x, labels=np.full(6, 3))
