@@ -174,6 +174,26 @@ done:
     return st;
 }
 
+/* The range of the values that a data set of simile was made from. */
+static sim_status read_original_range(const sim_h5 *f, sim_value_range *out)
+{
+    sim_status st = SIM_OK;
+    char format[32] = "";
+    double range[2] = {0};
+
+    if (!sim_h5_has_attribute(f, "format") || !sim_h5_has_attribute(f, "range"))
+        goto done;
+    if (sim_h5_read_attribute_text(f, "format", format, sizeof format) != SIM_OK ||
+        strcmp(format, "simile-dataset") != 0) {
+        sim_error_clear();
+        goto done;
+    }
+    SIM_TRY(sim_h5_read_attribute(f, "range", SIM_F64, range, 2));
+    *out = (sim_value_range){range[0], range[1]};
+done:
+    return st;
+}
+
 static sim_status refuse_encoded(const sim_h5 *f, const char *path)
 {
     sim_status st = SIM_OK;
@@ -198,6 +218,7 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     (void)snprintf(f->path, sizeof f->path, "%s", path);
     SIM_TRY(sim_h5_open_read(path, &f->file));
     SIM_TRY(refuse_encoded(f->file, path));
+    SIM_TRY(read_original_range(f->file, &out->original));
     if (options->path) {
         SIM_TRY(sim_hdf5_add_classes(f, options->path, out));
     } else {

@@ -193,6 +193,19 @@ done:
 
 /* ---- one process ---- */
 
+/* The range of the original values that becomes 0 to 255, also if the source was scaled already. */
+static sim_value_range original_range(const prep_source *s)
+{
+    const sim_value_range now = s->range, before = s->original;
+    const double unit = (before.hi - before.lo) / 255;
+
+    if (before.lo >= before.hi)
+        return now;
+    if (now.lo >= now.hi)
+        return before;
+    return (sim_value_range){before.lo + now.lo * unit, before.lo + now.hi * unit};
+}
+
 static sim_dataset_spec make_spec(const prep_source *s, const prep_options *options,
                                   const char *source)
 {
@@ -207,7 +220,7 @@ static sim_dataset_spec make_spec(const prep_source *s, const prep_options *opti
                               .c = s->photos ? 3 : s->c,
                               .source = source,
                               .created_by = options->created_by,
-                              .range = s->range,
+                              .range = original_range(s),
                               .keep_existing = !options->force};
 }
 

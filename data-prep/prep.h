@@ -76,7 +76,9 @@ typedef struct {
     size_t n_classes;
     prep_split split; /* that was selected; PREP_DEFAULT_SPLIT: there are no splits */
     sim_value_range
-        range;           /* that becomes 0 to 255; zeros: values of 8 bits as they are */
+        range; /* that becomes 0 to 255; zeros: values of 8 bits as they are */
+    sim_value_range
+        original;        /* of a data set of simile: what became its 0 to 255; or zeros */
     bool scale_bytes;    /* the values have 8 bits, and transfer.c applies the range */
     size_t n_excluded;   /* images of the source that are not items; reported by `open` */
     size_t n_bad;        /* items skipped while opening */

@@ -534,6 +534,19 @@ def converted_again():
     prepare("first.h5")
     got = result()
     assert got.names == first.names and got.classes == ["cat", "dog"] and got.labels == first.labels
+    # the range of the original values stays; another one refers to the values 0 to 255
+    h5("deep.h5", images=np.arange(5 * 64).reshape(5, 8, 8) * 10.0 - 1000)
+    prepare("deep.h5", "--range", "-500:2050")
+    assert result().range == [-500, 2050]
+    os.rename("out.h5", "first.h5")
+    prepare("first.h5")
+    assert result().range == [-500, 2050]
+    prepare("first.h5", "--range", "51:153")
+    assert result().range == [-500 + 2550 * 0.2, -500 + 2550 * 0.6]
+    with h5py.File("first.h5", "r+") as f:  # of another program
+        del f.attrs["format"]
+    prepare("first.h5")
+    assert result().range is None
     prepare("again")
     os.rename("out.h5", "photos.h5")
     prepare("photos.h5", code=66, said=["encoded photos"])
