@@ -266,26 +266,32 @@ done:
 
 /* ---- any data set ---- */
 
+static size_t values_per_image(const sim_h5_shape *s)
+{
+    size_t n = 1;
+    for (int i = 1; i < s->n_dims; i++)
+        n *= s->dims[i];
+    return n;
+}
+
 static sim_status read_numbers(label_reader *r)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
-    size_t values = 1;
 
     SIM_TRY(sim_h5_shape_of(r->file, r->name, &s));
-    for (int i = 0; i < s.n_dims; i++)
-        values *= s.dims[i];
+    const size_t per_image = values_per_image(&s);
     SIM_CHECK(s.n_dims > 0 && s.dims[0] == r->n, SIM_E_DATA,
               "%s: %s: %zu labels for %zu images; --labels-key none converts the images "
               "without labels",
               r->path, r->name, s.n_dims ? s.dims[0] : 0, r->n);
     bool floats = s.type == SIM_F32 || s.type == SIM_F64;
-    if (values == r->n)
+    if (per_image == 1)
         SIM_TRY(floats ? read_floats(r) : read_integers(r, s.type));
     else if (s.n_dims == 2 && s.dims[1] <= MAX_LABEL)
         SIM_TRY(read_one_hot(r, s.dims[1]));
     else
-        (void)snprintf(r->reason, REASON, "%zu values per image", values / r->n);
+        (void)snprintf(r->reason, REASON, "%zu values per image", per_image);
 done:
     return st;
 }
@@ -326,7 +332,8 @@ static bool is_text(const sim_h5 *file, const char *name)
 
     if (!sim_h5_is_strings(file, name))
         return false;
-    const bool is_rows = sim_h5_shape_of(file, name, &s) == SIM_OK && s.n_dims > 1;
+    const bool is_rows =
+        sim_h5_shape_of(file, name, &s) == SIM_OK && values_per_image(&s) != 1;
     sim_error_clear();
     return !is_rows;
 }

@@ -150,7 +150,7 @@ SIM_MUST_USE sim_status sim_h5_image(sim_h5 *f, const void **image, size_t *n_by
 SIM_MUST_USE sim_status sim_h5_finish(sim_h5 **f);
 
 /*
- * Data sets of strings, one dimension.
+ * Data sets of strings, one dimension.  When reading, further dimensions may have length 1.
  *
  *   text  [n][width], each row padded with zeros; read rows end with a zero.  Caller's.
  *

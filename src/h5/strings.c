@@ -188,8 +188,12 @@ sim_status sim_h5_read_strings(const sim_h5 *f, const char *name, size_t limit, 
     bool strings = open_strings(f, name, &s);
     SIM_CHECK(strings, SIM_E_DATA, "%s: %s is not a data set of strings", f->name, name);
     int n_dims = H5Sget_simple_extent_ndims(s.space);
-    SIM_CHECK(n_dims == 1 && H5Sget_simple_extent_dims(s.space, dims, NULL) == 1,
+    SIM_CHECK(n_dims > 0 && H5Sget_simple_extent_dims(s.space, dims, NULL) == n_dims,
               SIM_E_DATA, "%s: %s has %d dimensions, expected 1", f->name, name, n_dims);
+    for (int i = 1; i < n_dims; i++)
+        SIM_CHECK(dims[i] == 1, SIM_E_DATA,
+                  "%s: %s has %d dimensions, expected 1, or others of length 1", f->name,
+                  name, n_dims);
     SIM_CHECK(dims[0] > 0 && dims[0] <= limit, SIM_E_DATA,
               "%s: %s has %llu strings, expected 1 to %zu", f->name, name,
               (unsigned long long)dims[0], limit);

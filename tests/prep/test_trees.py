@@ -411,19 +411,18 @@ def labels():
     y = np.arange(12) % 3
     kinds = {"float": (y * 1.0, [0, 1, 2], None), "onehot": (np.eye(3)[y], [0, 1, 2], None),
              "onehot_int": (np.eye(3, dtype="i8")[y], [0, 1, 2], None), "bool": (y == 1, [0, 1, 0], ["FALSE", "TRUE"]),
-             "bool_column": ((y == 1)[:, None], [0, 1, 0], None), "onehot_bool": (np.eye(3)[y] > 0, [0, 1, 2], None),
+             "onehot_bool": (np.eye(3)[y] > 0, [0, 1, 2], None),
              "text": (np.array([b"dog", b"ant", b"cat"])[y], [2, 0, 1], ["ant", "cat", "dog"]),
              "minus": (y - 1, [0, 1, 2], ["-1", "0", "1"]), "large": (y * 10**9, [0, 1, 2], ["0", "1000000000", "2000000000"])}
+    for kind in ("utf-8", "ascii"):  # strings of variable length
+        text = np.array([b"dog", b"ant", b"cat"], object)[y].astype(h5py.string_dtype(kind))
+        kinds[f"variable_{kind}"] = text, [2, 0, 1], ["ant", "cat", "dog"]
     for name, (values, want, classes) in kinds.items():
-        h5("l.h5", images=x, labels=values)
-        prepare("l.h5")
-        got = result()
-        assert got.labels == want * 4 and got.classes == classes, (name, got.labels, got.classes)
-    with h5py.File("l.h5", "w") as f:  # strings of variable length
-        f["images"] = x
-        f.create_dataset("labels", data=["dog", "ant", "cat"] * 4, dtype=h5py.string_dtype())
-    prepare("l.h5")
-    assert result().labels == [2, 0, 1] * 4
+        for extra in [()] if name.startswith("onehot") else [(), (1,), (1, 1)]:  # N, N x 1, N x 1 x 1
+            h5("l.h5", images=x, labels=values.reshape(values.shape + extra))
+            prepare("l.h5")
+            got = result()
+            assert got.labels == want * 4 and got.classes == classes, (name, extra, got.labels, got.classes)
     none = {"bool_masks": x[..., 0] > 9, "masks": (x[..., 0] > 9).astype("u1"), "several": np.zeros((12, 3), "i4"), "measured": np.arange(12) / 7,
             "own": np.arange(12) * 10**9}
     for name, values in none.items():
