@@ -2,7 +2,7 @@
  * from_hdf5.c - images in HDF5 files of others: one array, or one group per class.
  *
  * Images have any type, in the order N x H x W x C, N x C x H x W or N x H x W; one image may
- * lack N.  range.c chooses the range of all types but uint8; values of bool are 0 and 1.
+ * lack N.  Of four channels, the last is alpha and is dropped, as in PNG files.  range.c chooses the range of all types but uint8; values of bool are 0 and 1.
  * hdf5_labels.c reads the labels.  Files are read in pieces of whole chunks.  hdf5_sets.c finds the
  * data sets and their layout.
  */
@@ -101,19 +101,20 @@ static sim_status seek_item(hdf5 *f, size_t item)
 static sim_status update_extremes(const hdf5 *f, prep_extremes *e)
 {
     sim_status st = SIM_OK;
-    const double *v = f->piece;
     const hdf5_block *k = &f->blocks[f->b];
-    size_t image = hdf5_image_values(k);
-    double lo = v[0], hi = v[0];
+    const size_t image = hdf5_image_values(k), kept = k->h * k->w * k->c;
+    double lo = INFINITY, hi = -INFINITY;
     bool integers = true;
 
-    for (size_t i = 0; i < f->rows * image; i++) {
-        SIM_CHECK(isfinite(v[i]), SIM_E_DATA,
+    for (size_t i = 0; i < f->rows * kept; i++) {
+        const size_t at = hdf5_value_at(k, i % kept / k->c, i % k->c);
+        const double v = ((const double *)f->piece)[i / kept * image + at];
+        SIM_CHECK(isfinite(v), SIM_E_DATA,
                   "%s: %s: image %zu contains %g, expected finite values", f->path,
-                  sim_prep_names_get(&f->names, f->b), f->row + i / image, v[i]);
-        lo = v[i] < lo ? v[i] : lo;
-        hi = v[i] > hi ? v[i] : hi;
-        integers &= v[i] == floor(v[i]);
+                  sim_prep_names_get(&f->names, f->b), f->row + i / kept, v);
+        lo = v < lo ? v : lo;
+        hi = v > hi ? v : hi;
+        integers &= v == floor(v);
     }
     sim_prep_extremes_add(e, lo, hi, integers);
 done:
@@ -245,13 +246,13 @@ done:
 static void convert_image(const hdf5 *f, size_t i, uint8_t *out)
 {
     const hdf5_block *b = &f->blocks[f->b];
-    size_t pixels = b->h * b->w, image = pixels * b->c;
+    const size_t pixels = b->h * b->w, image = hdf5_image_values(b);
     const uint8_t *bytes = (const uint8_t *)f->piece + i * image;
     const double *values = (const double *)f->piece + i * image;
 
     for (size_t p = 0; p < pixels; p++)
         for (size_t c = 0; c < b->c; c++) {
-            size_t from = b->layout == HDF5_CHW ? c * pixels + p : p * b->c + c;
+            const size_t from = hdf5_value_at(b, p, c);
             out[p * b->c + c] =
                 b->deep ? sim_prep_scale_value(&f->range, values[from]) : bytes[from];
         }

@@ -22,7 +22,8 @@ typedef struct {
     bool deep;    /* any type but uint8 and bool; read as double */
     bool is_bool; /* read as uint8 */
     size_t n, h, w, c;
-    size_t first;      /* index of its first image among all items */
+    size_t stored_c; /* channels in the file: c, or 4 if the fourth, alpha, is dropped */
+    size_t first;    /* index of its first image among all items */
     size_t piece_rows; /* images per read, whole chunks */
     int32_t label;     /* of all its images if classes are groups; otherwise -1 */
 } hdf5_block;
@@ -41,9 +42,10 @@ typedef struct {
     void *piece;      /* uint8 or double, in the layout of the file */
 } hdf5;
 
+/* Values of an image in the file. */
 static inline size_t hdf5_image_values(const hdf5_block *b)
 {
-    return b->h * b->w * b->c;
+    return b->h * b->w * b->stored_c;
 }
 
 /*
@@ -66,6 +68,13 @@ SIM_MUST_USE sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *pat
  * SIM_E_DATA. */
 SIM_MUST_USE sim_status sim_hdf5_read_class_names(const sim_h5 *file, const char *path,
                                                   prep_source *out);
+/* Index of a value in an image of the file. */
+static inline size_t hdf5_value_at(const hdf5_block *b, size_t pixel, size_t channel)
+{
+    return b->layout == HDF5_CHW ? channel * b->h * b->w + pixel
+                                 : pixel * b->stored_c + channel;
+}
+
 /* Appends a data set of images as a block.  `alone`: a member of a class group, where H x W
  * and H x W x C are a single image. */
 SIM_MUST_USE sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone,

@@ -5,6 +5,7 @@
  */
 #include "hdf5.h"
 
+#include "simile/log.h"
 #include "simile/memory.h"
 
 #include <stdio.h>
@@ -80,28 +81,49 @@ done:
     return st;
 }
 
-static bool is_channel_count(size_t c)
+static bool is_opaque(size_t channels)
 {
-    return c == 1 || c == 3;
+    return channels == 1 || channels == 3;
 }
 
-/* H x W x C or C x H x W: C is the dimension of length 1 or 3. */
+/* H x W x C or C x H x W: C is the dimension of length 1 or 3; or of length 4, RGB and alpha, if
+ * there is none. */
 static sim_status find_layout(const char *where, const size_t *d, hdf5_block *b)
 {
     sim_status st = SIM_OK;
-    bool last = is_channel_count(d[2]), first = is_channel_count(d[0]);
+    const bool is_rgba = !is_opaque(d[0]) && !is_opaque(d[2]);
+    const bool last = is_rgba ? d[2] == 4 : is_opaque(d[2]),
+               first = is_rgba ? d[0] == 4 : is_opaque(d[0]);
 
     SIM_CHECK(last || first, SIM_E_DATA,
-              "%s: images of %zu x %zu x %zu: expected 1 or 3 channels in the first or "
-              "last dimension",
+              "%s: images of %zu x %zu x %zu: expected 1, 3 or 4 (RGBA) channels in the "
+              "first or last dimension",
               where, d[0], d[1], d[2]);
-    SIM_CHECK(!(last && first), SIM_E_DATA,
-              "%s: images of %zu x %zu x %zu: the dimension of the channels is ambiguous",
-              where, d[0], d[1], d[2]);
+    SIM_CHECK(
+        !(last && first), SIM_E_DATA,
+        "%s: images of %zu x %zu x %zu: the dimension of the channels is ambiguous; "
+        "store them as N x H x W, if they are gray, or with other sides",
+        where, d[0], d[1], d[2]);
     b->layout = last ? HDF5_HWC : HDF5_CHW;
     b->h = last ? d[0] : d[1];
     b->w = last ? d[1] : d[2];
-    b->c = last ? d[2] : d[0];
+    b->stored_c = last ? d[2] : d[0];
+done:
+    return st;
+}
+
+/* Whether an array of 3 dimensions is one image, H x W x C.  Gray images are not 3 or 4 pixels
+ * wide, but H x W x 1 may be N x H x 1. */
+static sim_status check_single(const char *where, const size_t *d, bool alone, bool *out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_CHECK(
+        d[2] != 1 || alone, SIM_E_DATA,
+        "%s: %zu x %zu x 1 is ambiguous; store one image as 1 x H x W x 1, and gray "
+        "images as N x H x W",
+        where, d[0], d[1]);
+    *out = is_opaque(d[2]) || d[2] == 4;
 done:
     return st;
 }
@@ -113,19 +135,20 @@ static sim_status find_shape(const char *where, const sim_h5_shape *s, bool alon
     const size_t *d = s->dims;
     int n = s->n_dims;
 
-    /* An H x W x 3 array is one image: gray images are not 3 pixels wide. */
-    b->single = n == 2 ? alone : n == 3 && is_channel_count(d[2]);
+    b->single = n == 2 && alone;
+    if (n == 3)
+        SIM_TRY(check_single(where, d, alone, &b->single));
     b->n = b->single ? 1 : d[0];
     if (b->single) {
         b->layout = HDF5_HWC;
         b->h = d[0];
         b->w = d[1];
-        b->c = n == 3 ? d[2] : 1;
+        b->stored_c = n == 3 ? d[2] : 1;
     } else if (n == 3) {
         b->layout = HDF5_HW;
         b->h = d[1];
         b->w = d[2];
-        b->c = 1;
+        b->stored_c = 1;
     } else {
         SIM_CHECK(n == 4, SIM_E_DATA,
                   "%s has %d dimensions, expected N x H x W x C, N x C x H x W or "
@@ -133,6 +156,7 @@ static sim_status find_shape(const char *where, const sim_h5_shape *s, bool alon
                   where, n);
         SIM_TRY(find_layout(where, d + 1, b));
     }
+    b->c = b->stored_c == 4 ? 3 : b->stored_c;
     SIM_CHECK(
         b->n > 0 && b->h > 0 && b->w > 0 && b->n <= HDF5_MAX_IMAGES && b->h <= MAX_SIDE &&
             b->w <= MAX_SIDE,
@@ -155,7 +179,8 @@ static sim_status choose_piece_rows(const hdf5 *f, const char *name, hdf5_block 
     SIM_TRY(sim_h5_storage_of(f->file, name, &s));
     SIM_CHECK(b->n <= s.stored_bytes * MAX_RATIO / values, SIM_E_DATA,
               "%s: %s has %zu images of %zu x %zu x %zu, but only %llu bytes are stored",
-              f->path, name, b->n, b->h, b->w, b->c, (unsigned long long)s.stored_bytes);
+              f->path, name, b->n, b->h, b->w, b->stored_c,
+              (unsigned long long)s.stored_bytes);
     SIM_CHECK(
         s.chunk_bytes <= MAX_CHUNK_BYTES &&
             (s.piece_rows == 1 || s.piece_rows <= MAX_CHUNK_BYTES / image ||
@@ -190,6 +215,8 @@ sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t lab
                                   b.deep == a->deep && b.is_bool == a->is_bool),
               SIM_E_DATA, "%s: images of %zu x %zu x %zu differ in shape or type from %s",
               where, b.h, b.w, b.c, sim_prep_names_get(&f->names, 0));
+    if (b.stored_c > b.c && f->names.n == 0)
+        sim_log("%s: the fourth channel, alpha, is dropped", where);
     if (f->names.n == f->capacity) {
         f->capacity = f->capacity ? 2 * f->capacity : 64;
         SIM_TRY(sim_grow(&f->blocks, f->capacity, "prep/hdf5"));
@@ -246,6 +273,16 @@ done:
     return st;
 }
 
+/* Whether all members are 3 x H x W or 4 x H x W: one image each, or gray images. */
+static bool may_be_planes(const hdf5 *f)
+{
+    const size_t n = f->blocks[0].n;
+    bool equal = n == 3 || n == 4;
+    for (size_t b = 0; b < f->names.n; b++)
+        equal &= f->blocks[b].n == n && f->blocks[b].layout == HDF5_HW;
+    return equal;
+}
+
 sim_status sim_hdf5_add_classes(hdf5 *f, const char *path, prep_source *out)
 {
     sim_status st = SIM_OK;
@@ -266,6 +303,11 @@ sim_status sim_hdf5_add_classes(hdf5 *f, const char *path, prep_source *out)
     SIM_TRY(st);
     SIM_CHECK(f->names.n > 0, SIM_E_DATA, "%s: the group %s contains no data set",
               f->path, path);
+    SIM_CHECK(
+        !may_be_planes(f), SIM_E_DATA,
+        "%s: the members of %s are arrays of %zu x H x W, which is ambiguous; store "
+        "images as H x W x %zu, and gray images as N x H x W x 1",
+        f->path, path, f->blocks[0].n, f->blocks[0].n);
     SIM_TRY(sim_alloc(&out->labels, f->n_items, "prep/labels"));
     for (size_t b = 0; b < f->names.n; b++)
         for (size_t i = 0; i < f->blocks[b].n; i++)

@@ -195,7 +195,7 @@ def refuse_hdf5(x, y):
 
     refuse("36 labels for 37 images", images=x, labels=y[1:])
     refuse("expected 1", images=x, labels=np.array([["a", "b"]] * 37, "S1"))
-    refuse("expected 1 or 3 channels", images=np.zeros((5, 8, 8, 4), "u1"))
+    refuse("expected 1, 3 or 4", images=np.zeros((5, 8, 8, 5), "u1"))
     refuse("ambiguous", images=np.zeros((5, 3, 8, 3), "u1"))
     refuse("2 dimensions", images=np.zeros((5, 64), "u1"))
     refuse("1 dimensions", images=np.zeros(64, "u1"))

@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+"""HDF5 files of others against NumPy: channels, splits within a file, arrays of any name, and the
+numbers and names of classes.
+
+simile-test: timeout 120 labels unit
+"""
+import os
+import subprocess
+import tempfile
+
+import h5py
+import numpy as np
+from PIL import Image
+
+SIMILE = os.environ["SIMILE"]
+random = np.random.RandomState(11)
+
+
+def run(*words, code=0, said=()):
+    done = subprocess.run([SIMILE, "prepare", *words, "--force", "--out", "out.h5", "--json"], capture_output=True, text=True)
+    assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
+    for text in said:
+        assert text in done.stderr, f"{words}: no \"{text}\" in\n{done.stderr}"
+    return done.stderr
+
+
+def h5(name, **sets):
+    with h5py.File(name, "w") as f:
+        for key, value in sets.items():
+            f[key] = value
+
+
+def check(images, labels=None, classes=None):
+    """The data set has exactly these images, labels and class names."""
+    with h5py.File("out.h5") as f:
+        got = f["images"][()]
+        assert got.shape == images.shape and (got == images).all(), (got.shape, images.shape)
+        assert (f["labels"][()].tolist() if "labels" in f else None) == (None if labels is None else list(labels))
+        assert ([c.decode() for c in f["classes"][()]] if "classes" in f else None) == classes
+
+
+def channels():
+    """Alpha is dropped as PIL drops it; what may be read in two ways is refused."""
+    rgba = random.randint(0, 256, (6, 9, 11, 4)).astype("u1")
+    rgb = np.stack([np.asarray(Image.fromarray(x, "RGBA").convert("RGB")) for x in rgba])
+    for name, x in ("last", rgba), ("first", rgba.transpose(0, 3, 1, 2)):
+        h5("a.h5", images=x)
+        assert "alpha" in run("a.h5"), name
+        check(rgb)
+    # the range of the values is that of the colours
+    deep = rgba.astype("f4") / 255
+    deep[..., 3] = 7
+    deep[0, 0, 0] = 0, 0, 1, np.nan
+    want = rgb.copy()
+    want[0, 0, 0] = 0, 0, 255
+    for x in deep, deep.transpose(0, 3, 1, 2):
+        h5("a.h5", images=x)
+        run("a.h5", said=["0 becomes black and 1 white"])
+        check(want)
+    h5("a.h5", images=rgba[0])
+    run("a.h5")
+    check(rgb[:1])
+    h5("a.h5", **{"c/cat/0": rgba[0], "c/dog": rgba[1:]})
+    run("a.h5", "--path", "c")
+    check(rgb, [0] + [1] * 5, ["cat", "dog"])
+    os.mkdir("png")
+    for i, x in enumerate(rgba[:, :9, :9]):
+        Image.fromarray(x, "RGBA").save(f"png/{i}.png")
+    run("png", "--size", "9")
+    check(rgb[:, :9, :9])
+    # of 3 and 4, 3 are the channels
+    h5("a.h5", images=rgba[:, :3])
+    run("a.h5")
+    check(rgba[:, :3].transpose(0, 2, 3, 1))
+    for x in rgb[..., :1], rgb[..., 0], rgb[:, None, :, :, 0]:  # gray
+        h5("a.h5", images=x)
+        assert "alpha" not in run("a.h5")
+        check(rgb[..., :1])
+    h5("a.h5", images=rgba[:, :4])
+    run("a.h5", code=65, said=["4 x 11 x 4", "ambiguous"])
+    h5("a.h5", images=rgb[..., 0, :1])
+    run("a.h5", code=65, said=["ambiguous", "N x H x W", "1 x H x W x 1"])
+    for n in 3, 4:
+        h5("a.h5", **{"c/cat/0": rgb[:n, ..., 0], "c/dog/0": rgb[:n, ..., 1]})
+        run("a.h5", "--path", "c", code=65, said=["ambiguous", f"H x W x {n}", "N x H x W x 1"])
+    h5("a.h5", **{"c/cat": rgb[:3, ..., :1].squeeze(), "c/dog": rgb[3:5, ..., 0]})
+    run("a.h5", "--path", "c")
+    check(rgb[:5, ..., :1], [0, 0, 0, 1, 1], ["cat", "dog"])
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    os.chdir(scratch)
+    for part in (channels,):
+        os.mkdir(part.__name__)
+        os.chdir(part.__name__)
+        part()
+        os.chdir("..")
+        print(part.__name__)
