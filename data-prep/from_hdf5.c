@@ -228,7 +228,6 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
                                   name));
         SIM_TRY(sim_hdf5_add_block(f, name, false, -1));
         SIM_TRY(find_labels(f, options, out));
-        SIM_TRY(sim_hdf5_read_class_names(f->file, path, out));
         SIM_TRY(read_item_names(f));
     }
     SIM_TRY(find_range(f, options));

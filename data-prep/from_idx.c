@@ -141,6 +141,7 @@ static sim_status read_labels(const char *path, prep_source *out)
 {
     sim_status st = SIM_OK;
     uint8_t *bytes = NULL;
+    int64_t *values = NULL;
     size_t n = 0;
 
     SIM_TRY(sim_prep_load(path, LIMIT, &bytes, &n));
@@ -149,18 +150,17 @@ static sim_status read_labels(const char *path, prep_source *out)
     SIM_CHECK(read_be32(bytes + 4) == out->n_items && n - LABELS_HEAD == out->n_items,
               SIM_E_DATA, "%s contains %zu labels for %zu images", path, n - LABELS_HEAD,
               out->n_items);
-    SIM_TRY(sim_alloc(&out->labels, out->n_items, "prep/labels"));
-    for (size_t i = 0; i < out->n_items; i++) {
-        out->labels[i] = bytes[LABELS_HEAD + i];
-        if ((size_t)out->labels[i] >= out->n_classes)
-            out->n_classes = (size_t)out->labels[i] + 1;
-    }
+    SIM_TRY(sim_alloc(&values, out->n_items, "prep/labels"));
+    for (size_t i = 0; i < out->n_items; i++)
+        values[i] = bytes[LABELS_HEAD + i];
+    SIM_TRY(sim_prep_set_numbers(path, values, out->n_items, 0, out));
     SIM_CHECK(out->n_classes <= out->n_items, SIM_E_DATA,
               "%s: the label %zu exceeds the number of images, %zu; it is probably not "
               "the labels file",
               path, out->n_classes - 1, out->n_items);
 done:
     sim_free(bytes);
+    sim_free(values);
     return st;
 }
 

@@ -19,7 +19,7 @@
 #include <string.h>
 
 enum { LIMIT = 1 << 28, NAME = 256, REPORT_EVERY = 4096 };
-enum { CLS_BYTES = 32, MAX_LABEL = 1 << 20 };
+enum { CLS_BYTES = 32 };
 
 typedef struct {
     char path[PATH_MAX];
@@ -60,9 +60,9 @@ static sim_status add_cls(archive *a, prep_tar *t, const prep_entry *e)
     (void)snprintf(text, sizeof text, "%.*s", (int)n, (const char *)bytes);
     long label = strtol(text, &end, 10);
     end += strspn(end, " \r\n");
-    SIM_CHECK(end != text && !*end && label >= 0 && label < MAX_LABEL, SIM_E_DATA,
+    SIM_CHECK(end != text && !*end && label >= 0 && label < PREP_MAX_CLASSES, SIM_E_DATA,
               "%s: %s contains \"%.20s\", expected a class number from 0 to %d", a->path,
-              e->name, text, MAX_LABEL - 1);
+              e->name, text, PREP_MAX_CLASSES - 1);
     key_of(e->name, key);
     SIM_TRY(sim_prep_set_add(&a->keys, key, &number));
     if (number >= a->label_capacity) {
@@ -127,12 +127,13 @@ static sim_status apply_cls(archive *a, prep_source *out)
     char key[PATH_MAX];
     size_t n_kept = 0, n_keys = a->keys.names.n, n_without = 0;
     uint32_t number = 0;
+    int64_t *values = NULL;
     bool use = false;
 
     SIM_TRY(choose_cls(a, out, &use));
     if (!use)
         goto done;
-    SIM_TRY(sim_alloc(&out->labels, out->n_items, "prep/labels"));
+    SIM_TRY(sim_alloc(&values, out->n_items, "prep/labels"));
     for (size_t i = 0; i < out->n_items; i++) {
         key_of(sim_prep_names_get(&a->tree.paths, a->tree.item[i]), key);
         SIM_TRY(sim_prep_set_add(&a->keys, key, &number));
@@ -140,16 +141,16 @@ static sim_status apply_cls(archive *a, prep_source *out)
             n_without++;
             continue;
         }
-        out->labels[n_kept] = a->labels[number];
-        if ((size_t)a->labels[number] >= out->n_classes)
-            out->n_classes = (size_t)a->labels[number] + 1;
+        values[n_kept] = a->labels[number];
         a->tree.item[n_kept++] = a->tree.item[i];
     }
     out->n_items = n_kept;
     out->n_excluded += n_without;
     if (n_without)
         sim_log_warn("%zu photos without a .cls file are excluded", n_without);
+    SIM_TRY(sim_prep_set_numbers(a->path, values, n_kept, 0, out));
 done:
+    sim_free(values);
     return st;
 }
 

@@ -48,6 +48,13 @@ static inline size_t hdf5_image_values(const hdf5_block *b)
     return b->h * b->w * b->stored_c;
 }
 
+/* Index of a value in an image of the file. */
+static inline size_t hdf5_value_at(const hdf5_block *b, size_t pixel, size_t channel)
+{
+    return b->layout == HDF5_CHW ? channel * b->h * b->w + pixel
+                                 : pixel * b->stored_c + channel;
+}
+
 /*
  * Finds a data set: `key` if it is not NULL, otherwise the first of the known names that
  * exists.
@@ -57,24 +64,14 @@ SIM_MUST_USE sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path,
                                           const char *key, const char *const *known,
                                           const char *option, char out[HDF5_NAME]);
 /*
- * Reads the labels of n_images images from a data set of any type.  `required`: the user named
+ * Reads the labels of n_images images from a data set of any type, and the names of their classes
+ * from a list in the same file, if there is one.  `required`: the user named
  * it, so it is an error if it contains no labels; otherwise `out` has none then.
  * Errors: SIM_E_DATA.
  */
 SIM_MUST_USE sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path,
                                              const char *name, bool required,
                                              size_t n_images, prep_source *out);
-/* Names the classes of `out` if its labels are numbers and the file has a list of names.  Errors:
- * SIM_E_DATA. */
-SIM_MUST_USE sim_status sim_hdf5_read_class_names(const sim_h5 *file, const char *path,
-                                                  prep_source *out);
-/* Index of a value in an image of the file. */
-static inline size_t hdf5_value_at(const hdf5_block *b, size_t pixel, size_t channel)
-{
-    return b->layout == HDF5_CHW ? channel * b->h * b->w + pixel
-                                 : pixel * b->stored_c + channel;
-}
-
 /* Appends a data set of images as a block.  `alone`: a member of a class group, where H x W
  * and H x W x C are a single image. */
 SIM_MUST_USE sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone,

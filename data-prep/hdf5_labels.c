@@ -1,10 +1,10 @@
 /*
  * hdf5_labels.c - the labels of images in an HDF5 file, of any type.
  *
- * Numbers from 0 on are classes as they are; floats must be whole.  Rows that are 1 in one
- * column and 0 elsewhere are one-hot.  Text, bool, and other whole numbers become classes
- * named by their distinct values.  Everything else (masks, several columns, measurements, a
- * value of its own for each image) is not a label.
+ * Whole numbers, also as floats, are classes by the rules of classes.c.  Rows that are 1 in one
+ * column and 0 elsewhere are one-hot.  Text and bool become classes named by their distinct values.
+ * Everything else (masks, several columns, measurements, a value of its own for each image) is not
+ * a label.
  */
 #include "hdf5.h"
 
@@ -17,47 +17,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LABEL = 1 << 20, REASON = 160, VALUE = 64 };
+enum { REASON = 160 };
 
 typedef struct {
     const sim_h5 *file;
     const char *path, *name;
-    size_t n; /* images */
+    size_t n;       /* images */
+    size_t n_named; /* names in the list of the file */
     prep_source *out;
     char reason[REASON]; /* why the values are not labels; "" if they are */
 } label_reader;
 
 /* ---- classes by distinct values ---- */
 
-/* Numbers the classes of `classes` in the order `order`; labels hold their set numbers. */
-static sim_status set_classes(label_reader *r, const prep_set *classes,
-                              const uint32_t *order)
-{
-    sim_status st = SIM_OK;
-    prep_source *out = r->out;
-    size_t n = classes->names.n;
-    int32_t *rank = NULL;
-
-    SIM_TRY(sim_alloc(&rank, n, "prep/classes"));
-    SIM_TRY(sim_alloc(&out->class_names, n, "prep/names"));
-    for (size_t k = 0; k < n; k++) {
-        rank[order[k]] = (int32_t)k;
-        SIM_TRY(sim_text_copy(sim_prep_names_get(&classes->names, order[k]), "prep/names",
-                              &out->class_names[k]));
-        out->n_classes++;
-    }
-    for (size_t i = 0; i < r->n; i++)
-        out->labels[i] = rank[out->labels[i]];
-done:
-    sim_free(rank);
-    return st;
-}
-
 static bool too_many_values(label_reader *r, size_t n_values)
 {
     if (r->n > 1 && n_values == r->n)
         (void)snprintf(r->reason, REASON, "each image has a value of its own");
-    else if (n_values > MAX_LABEL)
+    else if (n_values > PREP_MAX_CLASSES)
         (void)snprintf(r->reason, REASON, "%zu distinct values", n_values);
     return r->reason[0] != '\0';
 }
@@ -81,103 +58,47 @@ static sim_status read_text_labels(label_reader *r)
     if (too_many_values(r, classes.names.n))
         SIM_FREE(r->out->labels);
     else
-        SIM_TRY(set_classes(r, &classes, classes.sorted));
+        SIM_TRY(sim_prep_set_names(&classes, n, r->out));
 done:
     sim_prep_set_clear(&classes);
     sim_free(text);
     return st;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Classes of whole numbers that are not numbers of classes, in ascending order. */
-static sim_status classes_of_values(label_reader *r, const int64_t *values)
-{
-    sim_status st = SIM_OK;
-    int64_t *sorted = NULL;
-    uint32_t *order = NULL, number = 0;
-    prep_set classes = {0};
-    char text[VALUE];
-    size_t n = 0;
-
-    SIM_TRY(sim_alloc(&sorted, r->n, "prep/labels"));
-    memcpy(sorted, values, r->n * sizeof *sorted);
-    qsort(sorted, r->n, sizeof *sorted, ascending);
-    for (size_t i = 0; i < r->n; i++)
-        if (i == 0 || sorted[i] != sorted[i - 1])
-            sorted[n++] = sorted[i];
-    if (too_many_values(r, n))
-        goto done;
-    SIM_TRY(sim_alloc(&order, n, "prep/labels"));
-    SIM_TRY(sim_alloc(&r->out->labels, r->n, "prep/labels"));
-    for (size_t k = 0; k < n; k++) {
-        (void)snprintf(text, sizeof text, "%" PRId64, sorted[k]);
-        SIM_TRY(sim_prep_set_add(&classes, text, &order[k]));
-    }
-    for (size_t i = 0; i < r->n; i++) {
-        (void)snprintf(text, sizeof text, "%" PRId64, values[i]);
-        SIM_TRY(sim_prep_set_add(&classes, text, &number));
-        r->out->labels[i] = (int32_t)number;
-    }
-    SIM_TRY(set_classes(r, &classes, order));
-    sim_log("%s: %s has values from %" PRId64 " to %" PRId64
-            ", which become %zu classes named by their values",
-            r->path, r->name, sorted[0], sorted[n - 1], n);
-done:
-    sim_prep_set_clear(&classes);
-    sim_free(sorted);
-    sim_free(order);
-    return st;
-}
-
 /* ---- numbers ---- */
 
 /* Image indices are valid class numbers, but not classes. */
-static sim_status warn_of_unique(const label_reader *r, const int64_t *values)
+static void check_unique(label_reader *r, const int64_t *distinct, size_t n_distinct)
 {
-    sim_status st = SIM_OK;
     enum { FEW = 16 }; /* so few images may be one of each class */
-    int64_t *sorted = NULL;
-    size_t n = 1;
 
-    if (r->n <= FEW)
-        goto done;
-    SIM_TRY(sim_alloc(&sorted, r->n, "prep/labels"));
-    memcpy(sorted, values, r->n * sizeof *sorted);
-    qsort(sorted, r->n, sizeof *sorted, ascending);
-    for (size_t i = 1; i < r->n; i++)
-        n += sorted[i] != sorted[i - 1];
-    if (n == r->n)
+    if (distinct[0] < 0 || distinct[n_distinct - 1] >= PREP_MAX_CLASSES)
+        (void)too_many_values(r, n_distinct);
+    else if (r->n > FEW && n_distinct == r->n)
         sim_log_warn("%s: %s: each of the %zu images has a unique label; if these are "
                      "image indices, add --labels-key none",
                      r->path, r->name, r->n);
-done:
-    sim_free(sorted);
-    return st;
 }
 
 static sim_status use_integers(label_reader *r, const int64_t *values)
 {
     sim_status st = SIM_OK;
-    prep_source *out = r->out;
+    char where[HDF5_NAME + PATH_MAX];
+    int64_t *distinct = NULL;
+    size_t n_distinct = 0;
 
-    for (size_t i = 0; i < r->n; i++)
-        if (values[i] < 0 || values[i] >= MAX_LABEL) {
-            SIM_TRY(classes_of_values(r, values));
-            goto done;
-        }
-    SIM_TRY(warn_of_unique(r, values));
-    SIM_TRY(sim_alloc(&out->labels, r->n, "prep/labels"));
-    for (size_t i = 0; i < r->n; i++) {
-        out->labels[i] = (int32_t)values[i];
-        if ((size_t)values[i] >= out->n_classes)
-            out->n_classes = (size_t)values[i] + 1;
-    }
+    SIM_TRY(sim_prep_distinct(values, r->n, &distinct, &n_distinct));
+    check_unique(r, distinct, n_distinct);
+    if (r->reason[0])
+        goto done;
+    (void)snprintf(where, sizeof where, "%s: %s", r->path, r->name);
+    SIM_TRY(sim_prep_set_numbers(where, values, r->n, r->n_named, r->out));
+    if (r->n_named && r->out->class_names)
+        sim_log_warn("%s: the file names %zu classes, but the labels are not 0 to %zu; "
+                     "the names are not used",
+                     where, r->n_named, r->n_named - 1);
 done:
+    sim_free(distinct);
     return st;
 }
 
@@ -288,7 +209,7 @@ static sim_status read_numbers(label_reader *r)
     bool floats = s.type == SIM_F32 || s.type == SIM_F64;
     if (per_image == 1)
         SIM_TRY(floats ? read_floats(r) : read_integers(r, s.type));
-    else if (s.n_dims == 2 && s.dims[1] <= MAX_LABEL)
+    else if (s.n_dims == 2 && s.dims[1] <= PREP_MAX_CLASSES)
         SIM_TRY(read_one_hot(r, s.dims[1]));
     else
         (void)snprintf(r->reason, REASON, "%zu values per image", per_image);
@@ -296,32 +217,41 @@ done:
     return st;
 }
 
-sim_status sim_hdf5_read_class_names(const sim_h5 *file, const char *path,
-                                     prep_source *out)
+/* ---- names ---- */
+
+/* The list of names of classes in a file, NULL if it has none. */
+static sim_status read_name_list(const sim_h5 *file, size_t *n, size_t *width,
+                                 char **text)
 {
     sim_status st = SIM_OK;
     static const char *const known[] = {"/classes", "/class_names", "/label_names"};
-    char *text = NULL;
-    const char *name = NULL;
-    size_t n = 0, width = 0;
 
-    for (size_t i = 0; i < sizeof known / sizeof known[0] && !name; i++)
+    for (size_t i = 0; i < sizeof known / sizeof known[0] && !*text; i++)
         if (sim_h5_has(file, known[i]) && sim_h5_is_strings(file, known[i]))
-            name = known[i];
-    if (!name || !out->labels || out->class_names)
+            SIM_TRY(
+                sim_h5_read_strings(file, known[i], PREP_MAX_CLASSES, n, width, text));
+done:
+    return st;
+}
+
+/* Names the classes by the list, if their labels are indices of it. */
+static sim_status use_name_list(const label_reader *r, const char *text, size_t width)
+{
+    sim_status st = SIM_OK;
+    prep_source *out = r->out;
+
+    if (!text || !out->labels || out->class_names)
         goto done;
-    SIM_TRY(sim_h5_read_strings(file, name, MAX_LABEL, &n, &width, &text));
-    if (n < out->n_classes) {
-        sim_log_warn("%s: %s has %zu names for %zu classes and is not used", path, name,
-                     n, out->n_classes);
+    if (r->n_named < out->n_classes) {
+        sim_log_warn("%s: the list of %zu names for %zu classes is not used", r->path,
+                     r->n_named, out->n_classes);
         goto done;
     }
-    SIM_TRY(sim_alloc(&out->class_names, n, "prep/names"));
-    out->n_classes = n;
-    for (size_t k = 0; k < n; k++)
+    SIM_TRY(sim_alloc(&out->class_names, r->n_named, "prep/names"));
+    out->n_classes = r->n_named;
+    for (size_t k = 0; k < r->n_named; k++)
         SIM_TRY(sim_text_copy(text + k * width, "prep/names", &out->class_names[k]));
 done:
-    sim_free(text);
     return st;
 }
 
@@ -342,9 +272,12 @@ sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path, const char
                                 bool required, size_t n_images, prep_source *out)
 {
     sim_status st = SIM_OK;
+    char *names = NULL;
+    size_t width = 0;
     label_reader r = {
         .file = file, .path = path, .name = name, .n = n_images, .out = out};
 
+    SIM_TRY(read_name_list(file, &r.n_named, &width, &names));
     if (is_text(file, name))
         SIM_TRY(read_text_labels(&r));
     else
@@ -356,6 +289,8 @@ sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path, const char
     if (r.reason[0])
         sim_log_warn("%s: %s is not used as labels: %s; the data set has no labels", path,
                      name, r.reason);
+    SIM_TRY(use_name_list(&r, names, width));
 done:
+    sim_free(names);
     return st;
 }

@@ -102,7 +102,7 @@ static sim_status find_layout(const char *where, const size_t *d, hdf5_block *b)
     SIM_CHECK(
         !(last && first), SIM_E_DATA,
         "%s: images of %zu x %zu x %zu: the dimension of the channels is ambiguous; "
-        "store them as N x H x W, if they are gray, or with other sides",
+        "pad the images so that only one dimension has such a length",
         where, d[0], d[1], d[2]);
     b->layout = last ? HDF5_HWC : HDF5_CHW;
     b->h = last ? d[0] : d[1];

@@ -192,6 +192,25 @@ typedef struct {
 SIM_MUST_USE sim_status sim_prep_set_add(prep_set *s, const char *name, uint32_t *number);
 void sim_prep_set_clear(prep_set *s);
 
+enum { PREP_MAX_CLASSES = 1 << 20 };
+/*
+ * Sets labels, and class names where needed, from whole numbers.  Numbers from 0 on are classes as
+ * they are, also if some of them occur in no image; so are numbers from 1 on if the source names
+ * n_named classes, and all numbers are below.  Others (from 1 on, negative, or
+ * PREP_MAX_CLASSES and above) become classes named by the values that occur, in ascending order.
+ *
+ *   where   source of the labels, for the log
+ *   values  [n]
+ */
+SIM_MUST_USE sim_status sim_prep_set_numbers(const char *where, const int64_t *values,
+                                             size_t n, size_t n_named, prep_source *out);
+/* Numbers the classes in the order of their names; out->labels [n] hold their numbers in the set. */
+SIM_MUST_USE sim_status sim_prep_set_names(const prep_set *names, size_t n,
+                                           prep_source *out);
+/* The distinct values [*n_distinct] in ascending order.  The caller owns *out. */
+SIM_MUST_USE sim_status sim_prep_distinct(const int64_t *values, size_t n, int64_t **out,
+                                          size_t *n_distinct);
+
 /* "A/B".  Errors: SIM_E_INPUT if it is too long. */
 SIM_MUST_USE sim_status sim_prep_join(const char *a, const char *b, char *out,
                                       size_t out_bytes);

@@ -4,8 +4,10 @@ numbers and names of classes.
 
 simile-test: timeout 120 labels unit
 """
+import io
 import os
 import subprocess
+import tarfile
 import tempfile
 
 import h5py
@@ -88,9 +90,69 @@ def channels():
     check(rgb[:5, ..., :1], [0, 0, 0, 1, 1], ["cat", "dog"])
 
 
+def numbers():
+    """Numbers from 0 on are classes as they are; of others, the values that occur are the classes."""
+    x = random.randint(0, 256, (18, 8, 8, 1)).astype("u1")
+    cases = {"from_0": (np.arange(18) % 3, None), "hole": (np.arange(18) % 3 * 2, None), "from_1": (np.arange(18) % 3 + 1, ["1", "2", "3"]),
+             "hole_1": (np.arange(18) % 3 * 2 + 1, ["1", "3", "5"]), "ten": (np.arange(18) % 2 * 8 + 2, ["2", "10"]),
+             "minus": (np.arange(18) % 2 * 2 - 1, ["-1", "1"])}
+    for name, (y, classes) in cases.items():
+        want = y if classes is None else np.unique(y, return_inverse=True)[1]
+        sources = {"float": y * 1.0, "column": y[:, None].astype("i8")}
+        for kind, values in sources.items():
+            h5(f"{name}.h5", images=x, labels=values)
+            run(f"{name}.h5")
+            check(x, want, classes)
+        if name == "minus":
+            continue
+        os.mkdir(name)
+        for stem, a in ("images", x[..., 0]), ("labels", y):
+            with open(f"{name}/train-{stem}-idx{a.ndim}-ubyte", "wb") as f:
+                f.write(np.array([0x800 + a.ndim, *a.shape], ">u4").tobytes() + a.astype("u1").tobytes())
+        run(name)
+        check(x, want, classes)
+        with tarfile.open(f"{name}.tar", "w") as t:
+            for i in range(18):
+                png = io.BytesIO()
+                Image.fromarray(x[i, ..., 0]).save(png, "PNG")
+                for end, data in (".png", png.getvalue()), (".cls", b"%d" % y[i]):
+                    info = tarfile.TarInfo(f"{i:02}{end}")
+                    info.size = len(data)
+                    t.addfile(info, io.BytesIO(data))
+        run(f"{name}.tar", "--size", "8")
+        check(np.repeat(x, 3, 3), want, classes)
+    # a list of names: labels are its indices, also if 0 does not occur
+    names = ["none", "ant", "bee", "cow"]
+    for y, classes in (cases["from_1"][0], names), (cases["hole_1"][0], ["1", "3", "5"]):
+        h5("named.h5", images=x, labels=y, classes=names)
+        log = run("named.h5")
+        assert ("names are not used" in log) == (classes != names), log
+        check(x, y if classes == names else y // 2, classes)
+
+
+def evaluation():
+    """A training set and a test set are matched by class, whichever classes they have."""
+    gray = np.array([20, 100, 180, 250])
+    y = {"train": np.arange(32) % 4, "test": np.array([1, 3, 2, 3] * 3), "both": np.arange(12) % 4}
+    for split, labels in y.items():
+        for first in 0, 1:
+            h5("s.h5", images=(gray[labels][:, None, None, None] + random.randint(-9, 5, (len(labels), 16, 16, 1))).astype("u1"), labels=labels + first)
+            run("s.h5")
+            os.rename("out.h5", f"{split}{first}.h5")
+    with open("job.yaml", "w") as f:
+        f.write("run: run\ndata: {train: train0.h5}\nmethod: {name: simclr}\nencoder: {width: 0.0625}\nbatch: 16\nblock: 8\n"
+                "schedule: {steps: 1}\naugment: {preset: none}\n")
+    subprocess.run([SIMILE, "pretrain", "job.yaml"], check=True, capture_output=True)
+    for first in 0, 1:
+        for split in "test", "both":
+            done = subprocess.run([SIMILE, "evaluate", "knn", "run", "--train", f"train{first}.h5", "--test", f"{split}{first}.h5", "--k", "3"],
+                                  capture_output=True, text=True)
+            assert "top-1 100.00 %" in done.stdout, (split, first, done.stdout, done.stderr)
+
+
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    for part in (channels,):
+    for part in (channels, numbers, evaluation):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
         part()

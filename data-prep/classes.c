@@ -1,0 +1,103 @@
+/*
+ * classes.c - numbers and names of classes from the labels of a source.
+ */
+#include "prep.h"
+
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int ascending(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+sim_status sim_prep_distinct(const int64_t *values, size_t n, int64_t **out,
+                             size_t *n_distinct)
+{
+    sim_status st = SIM_OK;
+    int64_t *sorted = NULL;
+    size_t used = 0;
+
+    SIM_TRY(sim_alloc(&sorted, n, "prep/labels"));
+    memcpy(sorted, values, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, ascending);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || sorted[i] != sorted[i - 1])
+            sorted[used++] = sorted[i];
+    *out = sorted;
+    *n_distinct = used;
+done:
+    return st;
+}
+
+/* Classes named by the distinct values, in ascending order. */
+static sim_status name_by_values(const int64_t *values, size_t n, const int64_t *distinct,
+                                 size_t n_distinct, prep_source *out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_alloc(&out->class_names, n_distinct, "prep/names"));
+    for (size_t k = 0; k < n_distinct; k++) {
+        SIM_TRY(
+            sim_text_format("prep/names", &out->class_names[k], "%" PRId64, distinct[k]));
+        out->n_classes++;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const int64_t *at =
+            bsearch(&values[i], distinct, n_distinct, sizeof *distinct, ascending);
+        out->labels[i] = (int32_t)(at - distinct);
+    }
+done:
+    return st;
+}
+
+sim_status sim_prep_set_numbers(const char *where, const int64_t *values, size_t n,
+                                size_t n_named, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    int64_t *distinct = NULL;
+    size_t n_distinct = 0;
+
+    SIM_TRY(sim_prep_distinct(values, n, &distinct, &n_distinct));
+    const int64_t lo = distinct[0], hi = distinct[n_distinct - 1];
+    SIM_TRY(sim_alloc(&out->labels, n, "prep/labels"));
+    if (hi < PREP_MAX_CLASSES && (lo == 0 || (lo > 0 && (size_t)hi < n_named))) {
+        for (size_t i = 0; i < n; i++)
+            out->labels[i] = (int32_t)values[i];
+        out->n_classes = (size_t)hi + 1;
+        goto done;
+    }
+    SIM_TRY(name_by_values(values, n, distinct, n_distinct, out));
+    sim_log("%s: the labels %" PRId64 " to %" PRId64
+            " become %zu classes named by their values",
+            where, lo, hi, n_distinct);
+done:
+    sim_free(distinct);
+    return st;
+}
+
+sim_status sim_prep_set_names(const prep_set *names, size_t n, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    const size_t n_classes = names->names.n;
+    int32_t *rank = NULL;
+
+    SIM_TRY(sim_alloc(&rank, n_classes, "prep/classes"));
+    SIM_TRY(sim_alloc(&out->class_names, n_classes, "prep/names"));
+    for (size_t k = 0; k < n_classes; k++) {
+        rank[names->sorted[k]] = (int32_t)k;
+        SIM_TRY(sim_text_copy(sim_prep_names_get(&names->names, names->sorted[k]),
+                              "prep/names", &out->class_names[k]));
+        out->n_classes++;
+    }
+    for (size_t i = 0; i < n; i++)
+        out->labels[i] = rank[out->labels[i]];
+done:
+    sim_free(rank);
+    return st;
+}
