@@ -4,7 +4,7 @@
  * Images have any type, in the order N x H x W x C, N x C x H x W or N x H x W; one image may
  * lack N.  Of four channels, the last is alpha and is dropped, as in PNG files.  range.c chooses the range of all types but uint8; values of bool are 0 and 1.
  * hdf5_labels.c reads the labels.  Files are read in pieces of whole chunks.  hdf5_sets.c finds the
- * data sets and their layout.
+ * layout of data sets, and hdf5_choose.c chooses them.
  */
 #include "hdf5.h"
 
@@ -15,11 +15,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-static const char *const image_names[] = {"images", "x",    "X", "image",
-                                          "data",   "imgs", NULL};
-static const char *const label_names[] = {"labels", "ans", "y",      "Y",
-                                          "label",  "lbl", "target", NULL};
 
 /* ---- labels ---- */
 
@@ -45,15 +40,12 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
     if (find_labels_file(f->path, beside))
         SIM_TRY(sim_h5_open_read(beside, &other));
     const sim_h5 *file = other ? other : f->file;
-    st = sim_hdf5_find_set(file, other ? beside : f->path, o->labels_key, label_names,
-                           "--labels-key", name);
-    if (st != SIM_OK && !o->labels_key && !other) {
-        sim_error_clear();
+    SIM_TRY(sim_hdf5_choose_labels(file, other ? beside : f->path, o->labels_key,
+                                   sim_prep_names_get(&f->names, 0), f->n_items, name));
+    if (!name[0]) {
         sim_log("%s: no labels found; specify them with --labels-key", f->path);
-        st = SIM_OK;
         goto done;
     }
-    SIM_TRY(st);
     SIM_TRY(sim_hdf5_read_labels(file, other ? beside : f->path, name,
                                  o->labels_key != NULL, f->n_items, out));
 done:
@@ -213,7 +205,6 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     hdf5 *f = NULL;
     char name[HDF5_NAME];
 
-    SIM_TRY(sim_prep_check_file_split(path, options->split));
     SIM_TRY(sim_new(&f, "prep/hdf5"));
     out->state = f;
     (void)snprintf(f->path, sizeof f->path, "%s", path);
@@ -221,11 +212,10 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     SIM_TRY(refuse_encoded(f->file, path));
     SIM_TRY(read_original_range(f->file, &out->original));
     if (options->path) {
+        SIM_TRY(sim_prep_check_file_split(path, options->split));
         SIM_TRY(sim_hdf5_add_classes(f, options->path, out));
     } else {
-        SIM_TRY(sim_hdf5_find_set(f->file, path, options->images_key, image_names,
-                                  "--images-key, or a group of classes with --path",
-                                  name));
+        SIM_TRY(sim_hdf5_choose_images(f->file, path, options, name, &out->split));
         SIM_TRY(sim_hdf5_add_block(f, name, false, -1));
         SIM_TRY(find_labels(f, options, out));
         SIM_TRY(read_item_names(f));

@@ -9,6 +9,7 @@
 #include "simile/h5.h"
 
 #include <limits.h>
+#include <stdio.h>
 
 enum { HDF5_NAME = 512, HDF5_MAX_IMAGES = SIM_MAX_IMAGES };
 
@@ -42,6 +43,19 @@ typedef struct {
     void *piece;      /* uint8 or double, in the layout of the file */
 } hdf5;
 
+static inline void hdf5_full_name(const char *key, char out[HDF5_NAME])
+{
+    (void)snprintf(out, HDF5_NAME, "%s%s", key[0] == '/' ? "" : "/", key);
+}
+
+static inline size_t hdf5_values_per_row(const sim_h5_shape *s)
+{
+    size_t n = 1;
+    for (int i = 1; i < s->n_dims; i++)
+        n *= s->dims[i];
+    return n;
+}
+
 /* Values of an image in the file. */
 static inline size_t hdf5_image_values(const hdf5_block *b)
 {
@@ -55,14 +69,25 @@ static inline size_t hdf5_value_at(const hdf5_block *b, size_t pixel, size_t cha
                                  : pixel * b->stored_c + channel;
 }
 
+/* Lists of the names of classes. */
+#define HDF5_CLASS_LISTS "/classes", "/class_names", "/label_names", "/list_classes"
+
 /*
- * Finds a data set: `key` if it is not NULL, otherwise the first of the known names that
- * exists.
- * Errors: SIM_E_DATA; the message lists the data sets and refers to `option`.
+ * Chooses the data set of images: that of --images-key, one of a known name, or the only one of a
+ * suitable shape; where names contain splits, that of the split.
+ *
+ *   split  the split that was selected; unchanged if there are none
+ *
+ * Errors: SIM_E_INPUT (no such split), SIM_E_DATA; the message lists the data sets.
  */
-SIM_MUST_USE sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path,
-                                          const char *key, const char *const *known,
-                                          const char *option, char out[HDF5_NAME]);
+SIM_MUST_USE sim_status sim_hdf5_choose_images(const sim_h5 *file, const char *path,
+                                               const prep_options *o, char out[HDF5_NAME],
+                                               prep_split *split);
+/* Chooses the data set of the labels of `images`: `key`, or as above; "" if there is none.
+ * Errors: SIM_E_DATA if `key` does not exist. */
+SIM_MUST_USE sim_status sim_hdf5_choose_labels(const sim_h5 *file, const char *path,
+                                               const char *key, const char *images,
+                                               size_t n_images, char out[HDF5_NAME]);
 /*
  * Reads the labels of n_images images from a data set of any type, and the names of their classes
  * from a list in the same file, if there is one.  `required`: the user named

@@ -187,21 +187,13 @@ done:
 
 /* ---- any data set ---- */
 
-static size_t values_per_image(const sim_h5_shape *s)
-{
-    size_t n = 1;
-    for (int i = 1; i < s->n_dims; i++)
-        n *= s->dims[i];
-    return n;
-}
-
 static sim_status read_numbers(label_reader *r)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
 
     SIM_TRY(sim_h5_shape_of(r->file, r->name, &s));
-    const size_t per_image = values_per_image(&s);
+    const size_t per_image = hdf5_values_per_row(&s);
     SIM_CHECK(s.n_dims > 0 && s.dims[0] == r->n, SIM_E_DATA,
               "%s: %s: %zu labels for %zu images; --labels-key none converts the images "
               "without labels",
@@ -224,7 +216,7 @@ static sim_status read_name_list(const sim_h5 *file, size_t *n, size_t *width,
                                  char **text)
 {
     sim_status st = SIM_OK;
-    static const char *const known[] = {"/classes", "/class_names", "/label_names"};
+    static const char *const known[] = {HDF5_CLASS_LISTS};
 
     for (size_t i = 0; i < sizeof known / sizeof known[0] && !*text; i++)
         if (sim_h5_has(file, known[i]) && sim_h5_is_strings(file, known[i]))
@@ -263,7 +255,7 @@ static bool is_text(const sim_h5 *file, const char *name)
     if (!sim_h5_is_strings(file, name))
         return false;
     const bool is_rows =
-        sim_h5_shape_of(file, name, &s) == SIM_OK && values_per_image(&s) != 1;
+        sim_h5_shape_of(file, name, &s) == SIM_OK && hdf5_values_per_row(&s) != 1;
     sim_error_clear();
     return !is_rows;
 }

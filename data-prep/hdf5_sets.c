@@ -18,69 +18,6 @@ enum {
     MAX_SIDE = 16384
 };
 
-static void full_name(const char *key, char out[HDF5_NAME])
-{
-    (void)snprintf(out, HDF5_NAME, "%s%s", key[0] == '/' ? "" : "/", key);
-}
-
-/* "images, raw (a link)" */
-static void append_name(void *ctx, const char *path, const char *problem)
-{
-    char *text = ctx;
-    size_t used = strlen(text);
-    if (used + strlen(path) + strlen(problem) + 6 < HDF5_NAME)
-        (void)snprintf(text + used, HDF5_NAME - used, "%s%s%s%s%s", used ? ", " : "",
-                       path + 1, *problem ? " (" : "", problem, *problem ? ")" : "");
-}
-
-static bool is_readable(const sim_h5 *f, const char *name)
-{
-    sim_h5_shape s;
-    if (sim_h5_is_strings(f, name) || sim_h5_shape_of(f, name, &s) == SIM_OK)
-        return true;
-    sim_error_clear();
-    return false;
-}
-
-/* The first of the known names that exists; one that can be read is preferred. */
-static void find_known(const sim_h5 *f, const char *const *known, char out[HDF5_NAME])
-{
-    char name[HDF5_NAME];
-
-    out[0] = '\0';
-    for (; *known; known++) {
-        full_name(*known, name);
-        if (!sim_h5_resolve(f, name, sizeof name))
-            continue;
-        if (!out[0])
-            (void)snprintf(out, HDF5_NAME, "%s", name);
-        if (is_readable(f, name)) {
-            (void)snprintf(out, HDF5_NAME, "%s", name);
-            return;
-        }
-    }
-}
-
-sim_status sim_hdf5_find_set(const sim_h5 *f, const char *path, const char *key,
-                             const char *const *known, const char *option,
-                             char out[HDF5_NAME])
-{
-    sim_status st = SIM_OK;
-    char all[HDF5_NAME] = "";
-
-    if (key)
-        full_name(key, out);
-    else
-        find_known(f, known, out);
-    if (out[0] && sim_h5_resolve(f, out, HDF5_NAME))
-        goto done;
-    sim_h5_list(f, append_name, all);
-    SIM_FAIL(SIM_E_DATA, "%s: no data set %s among: %s; specify one with %s", path,
-             key ? key : "with a known name", all[0] ? all : "none", option);
-done:
-    return st;
-}
-
 static bool is_opaque(size_t channels)
 {
     return channels == 1 || channels == 3;
@@ -265,7 +202,7 @@ static sim_status add_member(void *ctx, const sim_tensor *t)
     classes *k = ctx;
     char name[HDF5_NAME];
 
-    full_name(t->name, name);
+    hdf5_full_name(t->name, name);
     const char *class = name + strlen(k->group), *slash = strchr(class, '/');
     SIM_TRY(add_class(k, class, slash ? (size_t)(slash - class) : strlen(class)));
     SIM_TRY(sim_hdf5_add_block(k->f, name, true, (int32_t)k->out->n_classes - 1));
@@ -288,7 +225,7 @@ sim_status sim_hdf5_add_classes(hdf5 *f, const char *path, prep_source *out)
     sim_status st = SIM_OK;
     classes k = {.f = f, .out = out};
 
-    full_name(path, k.group);
+    hdf5_full_name(path, k.group);
     size_t n = strlen(k.group);
     while (n > 1 && k.group[n - 1] == '/')
         k.group[--n] = '\0';

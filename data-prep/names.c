@@ -5,6 +5,7 @@
 
 #include "simile/memory.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -89,6 +90,30 @@ void sim_prep_set_clear(prep_set *s)
     sim_prep_names_clear(&s->names);
     sim_free(s->sorted);
     *s = (prep_set){0};
+}
+
+bool sim_prep_next_word(const char **at, char *word, size_t word_bytes)
+{
+    size_t n = 0;
+
+    while (**at && !isalpha((unsigned char)**at))
+        ++*at;
+    for (; isalpha((unsigned char)**at); ++*at)
+        if (n + 1 < word_bytes)
+            word[n++] = (char)tolower((unsigned char)**at);
+    word[n] = '\0';
+    return n > 0;
+}
+
+prep_split sim_prep_split_word(const char *name)
+{
+    enum { WORD = 64 };
+    char word[WORD];
+    prep_split split = PREP_DEFAULT_SPLIT;
+
+    while (split == PREP_DEFAULT_SPLIT && sim_prep_next_word(&name, word, WORD))
+        split = sim_prep_split_of(word);
+    return split;
 }
 
 sim_status sim_prep_join(const char *a, const char *b, char *out, size_t out_bytes)

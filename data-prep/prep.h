@@ -25,6 +25,11 @@ const char *sim_prep_split_name(prep_split split);
 /* The split that a directory of this name contains, in any of its spellings;
  * PREP_DEFAULT_SPLIT if it is not the name of a split. */
 prep_split sim_prep_split_of(const char *name);
+/* Copies the next word of a text, letters in lower case, and advances *at behind it; false at the
+ * end.  Words are separated by anything but letters. */
+bool sim_prep_next_word(const char **at, char *word, size_t word_bytes);
+/* The split that is a word of a name, as in seg_train or "Test Set"; PREP_DEFAULT_SPLIT if none is. */
+prep_split sim_prep_split_word(const char *name);
 /* For a source that is one file: an explicit split must be part of its name.
  * Errors: SIM_E_INPUT. */
 SIM_MUST_USE sim_status sim_prep_check_file_split(const char *path, prep_split split);

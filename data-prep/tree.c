@@ -336,23 +336,6 @@ static void warn_of_split_names(const level *l)
                          dir_name(l, i));
 }
 
-/* Whether a part of a name is that of a split, as in seg_train or "Test Set". */
-static bool contains_split_word(const char *name)
-{
-    char word[NAME];
-
-    while (*name) {
-        size_t n = 0;
-        while (isalpha((unsigned char)name[n]))
-            n++;
-        (void)snprintf(word, sizeof word, "%.*s", (int)n, name);
-        if (sim_prep_split_of(word) != PREP_DEFAULT_SPLIT)
-            return true;
-        name += n + (name[n] != '\0');
-    }
-    return false;
-}
-
 /* Classes called seg_train and seg_test are probably splits. */
 static void warn_of_split_words(const level *l, const char *source)
 {
@@ -362,7 +345,8 @@ static void warn_of_split_words(const level *l, const char *source)
 
     for (size_t k = 0; k < n; k++) {
         const char *name = dir_name(l, l->dirs.sorted[k]);
-        if (!contains_split_word(name) || sim_prep_split_of(name) != PREP_DEFAULT_SPLIT)
+        if (sim_prep_split_word(name) == PREP_DEFAULT_SPLIT ||
+            sim_prep_split_of(name) != PREP_DEFAULT_SPLIT)
             continue;
         n_like++;
         example = name;

@@ -90,6 +90,71 @@ def channels():
     check(rgb[:5, ..., :1], [0, 0, 0, 1, 1], ["cat", "dog"])
 
 
+def splits():
+    """Arrays of splits in one file are selected as directories of splits are."""
+    x = {"train": random.randint(0, 256, (20, 8, 9, 3)).astype("u1"), "test": random.randint(0, 256, (7, 8, 9, 3)).astype("u1")}
+    y = {"train": np.arange(20) % 3, "test": np.arange(7) % 3}
+    names = {"keras": ("x_{}", "y_{}"), "upper": ("X_{}", "Y_{}"), "coursera": ("{}_set_x", "{}_set_y"), "after": ("images_{}", "labels_{}"),
+             "groups": ("data/{}/images", "data/{}/labels"), "any": ("{}/pictures", "{}/kind"), "mixed": ("{}-img", "{}-target")}
+    for name, (image, label) in names.items():
+        with h5py.File("s.h5", "w") as f:
+            for s in x:
+                f[image.format(s)], f[label.format(s)] = x[s], y[s]
+            f["list_classes"] = [b"a", b"b", b"c"]
+            f["mean_image"] = x["train"][0]
+        for words, s in ((), "train"), (("--split", "train"), "train"), (("--split", "test"), "test"):
+            log = run("s.h5", *words)
+            assert "splits: train, test" in log and f"split {s}" in log, (name, log)
+            check(x[s], y[s], ["a", "b", "c"])
+            with h5py.File("out.h5") as f:
+                assert f.attrs["source"].decode() == f"hdf5: s.h5 ({s})"
+        run("s.h5", "--split", "val", code=66, said=["no split val", "train, test"])
+    h5("s.h5", X_test=x["test"], y_test=y["test"], y_train=y["train"])
+    run("s.h5", code=66, said=["no split train", "its splits are test", "--split"])
+    h5("s.h5", X_train=x["train"], X_val=x["test"], y_train=y["train"], meta_train=np.arange(20) / 7)
+    run("s.h5")
+    check(x["train"], y["train"])
+    run("s.h5", "--split", "val")
+    check(x["test"])
+    # names that the user gives, and known names, come first
+    run("s.h5", "--images-key", "X_val", "--split", "val")
+    check(x["test"])
+    run("s.h5", "--images-key", "X_train", "--labels-key", "none", "--split", "train")
+    check(x["train"])
+    run("s.h5", "--images-key", "X_train", "--split", "val", code=66, said=["--split val"])
+    h5("s.h5", images=x["train"], labels=y["train"], images_test=x["test"], labels_test=y["test"])
+    run("s.h5")
+    check(x["train"], y["train"])
+    run("s.h5", "--split", "test")
+    check(x["test"], y["test"])
+
+
+def found():
+    """Without known names, the only array of images and the only labels are found; otherwise nothing is guessed."""
+    x, y = random.randint(0, 256, (20, 8, 9, 3)).astype("u1"), np.arange(20) % 3
+    text = np.array([b"ant", b"bee", b"cow"])[y]
+    for labels, classes in (y, None), (y[:, None], None), (text, ["ant", "bee", "cow"]), (text[:, None], ["ant", "bee", "cow"]), (np.eye(3)[y], None):
+        h5("f.h5", pictures=x, **{"about/kind": labels, "about/sizes": np.zeros(5), "about/table": np.zeros((4, 7))})
+        run("f.h5", said=["/about/kind"])
+        check(x, y, classes)
+    h5("f.h5", pictures=x, kind=y, number=y + 1)  # two labels
+    run("f.h5", said=["--labels-key"])
+    check(x)
+    h5("f.h5", pictures=x, label_kind=y, number=y + 1)
+    run("f.h5")
+    check(x, y)
+    h5("f.h5", image_raw=x, masks=x[..., 0], kind=y)
+    run("f.h5")
+    check(x, y)
+    for sets in {"left": x, "right": x}, {"cat/a": x, "dog/images": x}, {"flat": x.reshape(20, -1), "kind": y}, {"kind": y}:
+        h5("f.h5", **sets)
+        run("f.h5", code=65, said=["--images-key", "--path", *sets])
+    with h5py.File("f.h5", "w") as f:
+        f.create_dataset("packed", data=x, compression="lzf")
+        f["thumbs/small"] = x
+    run("f.h5", code=65, said=["packed", "thumbs/small"])
+
+
 def numbers():
     """Numbers from 0 on are classes as they are; of others, the values that occur are the classes."""
     x = random.randint(0, 256, (18, 8, 8, 1)).astype("u1")
@@ -152,7 +217,7 @@ def evaluation():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    for part in (channels, numbers, evaluation):
+    for part in (channels, splits, found, numbers, evaluation):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
         part()
