@@ -2,9 +2,10 @@
  * from_hdf5.c - images in HDF5 files of others: one array, or one group per class.
  *
  * Images have any type, in the order N x H x W x C, N x C x H x W or N x H x W; one image may
- * lack N.  Of four channels, the last is alpha and is dropped, as in PNG files.  range.c chooses the range of all types but uint8; values of bool are 0 and 1.
- * hdf5_labels.c reads the labels.  Files are read in pieces of whole chunks.  hdf5_sets.c finds the
- * layout of data sets, and hdf5_choose.c chooses them.
+ * lack N.  Of four channels, the last is alpha and is dropped, as in PNG files.  range.c chooses the
+ * range of all types but uint8; values of bool are 0 and 1.  hdf5_choose.c chooses the data sets,
+ * hdf5_sets.c finds their layout, and hdf5_labels.c reads the labels.  Files are read in pieces of
+ * whole chunks.
  */
 #include "hdf5.h"
 

@@ -1,5 +1,5 @@
 /*
- * hdf5.h - an open HDF5 source, shared by from_hdf5.c and hdf5_sets.c.
+ * hdf5.h - an open HDF5 source, shared by from_hdf5.c and hdf5_*.c.
  */
 #ifndef SIMILE_PREP_HDF5_H
 #define SIMILE_PREP_HDF5_H

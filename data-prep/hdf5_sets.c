@@ -1,5 +1,5 @@
 /*
- * hdf5_sets.c - finds the data sets of images in an HDF5 file, and their shape and layout.
+ * hdf5_sets.c - finds the shape and layout of data sets of images in an HDF5 file.
  *
  * Shapes are checked against the number of bytes that the file stores.
  */

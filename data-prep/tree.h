@@ -2,7 +2,7 @@
  * tree.h - the photos of a directory or archive by their paths: splits, classes, exclusions.
  *
  * A source adds every file that it contains.  sim_prep_tree_select applies the same rules to a
- * directory and to an archive of it:
+ * directory and to an archive of it (NAME.tar with the single directory NAME, or its contents):
  *
  *   - A directory that contains all photos, except a minority beside it, is skipped if there are
  *     several directories or a split below.
