@@ -107,4 +107,19 @@ expect 0 "" "$simile" plan job.yaml --preview views.png
 refused job.yaml "$simile" plan job.yaml --preview job.yaml
 refused views.png "$simile" plan job.yaml --preview views.png
 replaced views.png "$simile" plan job.yaml --preview views.png
+# a log whose reader has ended stops nothing; a result that nobody reads ends the program as others do
+/usr/bin/python3 - "$simile" <<'PY' || fail "the end of a reader"
+import os, signal, subprocess, sys
+simile = sys.argv[1]
+def run(stream, *words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([simile, *words], **{stream: writer})
+    os.close(writer)
+    return done.returncode
+assert run("stderr", "prepare", "raw.h5", "--out", "unread.h5") == 0
+assert run("stderr", "pretrain", "job.yaml", "run=unread", "schedule.steps=3") == 0
+assert os.path.exists("unread.h5") and os.path.exists("unread/checkpoints/step-000000003.h5")
+assert run("stdout", "inspect", "unread") == -signal.SIGPIPE
+PY
 echo ok
