@@ -95,6 +95,9 @@ SIM_MUST_USE sim_status sim_run_abandon(const sim_comm *c, const sim_run *run,
                                         int64_t first, char *directory,
                                         size_t directory_bytes);
 
+/* True if RUN/checkpoints has checkpoint files, good or not.  Local. */
+bool sim_run_has_checkpoints(const sim_run *run);
+
 /* ---- writing ---- */
 
 /* Upper bound for the bytes of the image of these sources, without part files.  Local. */
@@ -106,7 +109,8 @@ SIM_MUST_USE sim_status sim_checkpoint_bytes(const sim_state_source *sources,
  * `options` (never step 0, the newest, the only good one, or a file that is no checkpoint).  The status is equal on all
  * ranks.  An existing good file of the same step, identity, position and weights is kept
  * as it is; a corrupted file and one of another state of this run are replaced; anything else
- * at its path is kept under another name (sim_run_set_aside).
+ * at its path is kept under another name (sim_run_set_aside), a checkpoint of another run
+ * together with its part files.
  * A sharded tensor above 256 MiB is stored in part files of 64 MiB, written before the
  * main file and listed in it.  All ranks write part files, so the run directory must be on
  * a file system shared by all of them.
@@ -139,6 +143,16 @@ SIM_MUST_USE sim_status sim_checkpoint_newest(const sim_comm *c, const char *run
 SIM_MUST_USE sim_status sim_checkpoint_open(const sim_comm *c, const char *path,
                                             sim_checkpoint **out);
 void sim_checkpoint_close(sim_checkpoint **k);
+
+/* How a checkpoint is related to a run. */
+typedef enum {
+    SIM_LINEAGE_OTHER,   /* no segment of its history is one of the run */
+    SIM_LINEAGE_RELATED, /* both have a segment in common, but the run may lack the step */
+    SIM_LINEAGE_STEP /* the run has the segment that wrote it, at least up to its step */
+} sim_lineage;
+/* of_run: JSON array of the segments of the run, also of those that it left.  Local. */
+sim_lineage sim_checkpoint_lineage(const sim_checkpoint_head *head, const char *of_run);
+
 const sim_checkpoint_head *sim_checkpoint_head_of(const sim_checkpoint *k); /* borrowed */
 const char *sim_checkpoint_path(const sim_checkpoint *k);
 

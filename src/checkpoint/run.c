@@ -172,6 +172,22 @@ done:
     return st;
 }
 
+bool sim_run_has_checkpoints(const sim_run *run)
+{
+    sim_names names = {0};
+    char path[4200];
+    int64_t step = 0;
+    bool has = false;
+
+    if (sim_run_path(run, "checkpoints", path, sizeof path) == SIM_OK &&
+        sim_directory_list(path, &names) == SIM_OK)
+        for (size_t i = 0; i < names.n && !has; i++)
+            has = sim_checkpoint_step_of(names.names[i], &step);
+    sim_error_clear();
+    sim_names_clear(&names);
+    return has;
+}
+
 /* ---- stop requests ---- */
 
 static bool is_stop_request(const char *path)

@@ -345,7 +345,8 @@ typedef enum {
 
 /*
  * Equal step and identity are not sufficient for the same state: runs that accept the same
- * changes at different steps reach the same step with different weights.
+ * changes at different steps reach the same step with different weights.  A checkpoint whose
+ * history has segments, but none of this run, is of another run.
  */
 static existing_file compare_existing(const sim_checkpoint *k,
                                       const sim_checkpoint_head *head,
@@ -353,10 +354,13 @@ static existing_file compare_existing(const sim_checkpoint *k,
 {
     if (strcmp(k->head.identity, head->identity) != 0)
         return EXISTING_FOREIGN;
-    return k->head.epoch == head->epoch && k->head.samples == head->samples &&
-                   has_weights(k, sources, n_sources) &&
-                   sim_checkpoint_parts_verify(k, 0, 1) == SIM_OK
-               ? EXISTING_SAME
+    if (k->head.epoch == head->epoch && k->head.samples == head->samples &&
+        has_weights(k, sources, n_sources) &&
+        sim_checkpoint_parts_verify(k, 0, 1) == SIM_OK)
+        return EXISTING_SAME;
+    return strcmp(k->head.history, "[]") != 0 &&
+                   sim_checkpoint_lineage(&k->head, head->history) == SIM_LINEAGE_OTHER
+               ? EXISTING_FOREIGN
                : EXISTING_EARLIER;
 }
 
@@ -401,6 +405,60 @@ done:
     return st;
 }
 
+static bool is_part_of(const char *name, int64_t step)
+{
+    int64_t found = -1;
+    return sim_checkpoint_part_step_of(name, &found) && found == step;
+}
+
+/* Moves the part files of a step, whose names are in the list, and then its main file to a
+ * directory, under their names: the checkpoint can still be used there. */
+static sim_status move_with_parts(const char *directory, const sim_names *names,
+                                  const char *path, int64_t step, const char *aside)
+{
+    sim_status st = SIM_OK;
+    char from[4700], to[4700];
+
+    SIM_TRY(sim_directory_create(aside));
+    for (size_t i = 0; i < names->n; i++) {
+        if (!is_part_of(names->names[i], step))
+            continue;
+        (void)snprintf(from, sizeof from, "%s/%.255s", directory, names->names[i]);
+        (void)snprintf(to, sizeof to, "%s/%.255s", aside, names->names[i]);
+        SIM_TRY(sim_file_rename(from, to));
+    }
+    (void)snprintf(to, sizeof to, "%s%s", aside, strrchr(path, '/'));
+    SIM_TRY(sim_file_rename(path, to));
+    sim_log_warn("%s: a checkpoint of another run; it is kept with its part files in %s",
+                 path, aside);
+done:
+    return st;
+}
+
+/* Keeps the foreign file at the path of a checkpoint, with the part files of its step. */
+static sim_status keep_foreign(const sim_run *run, const char *path, int64_t step)
+{
+    sim_status st = SIM_OK;
+    sim_names names = {0};
+    char directory[4200], aside[4400];
+    bool has_parts = false;
+
+    SIM_TRY(sim_run_path(run, "checkpoints", directory, sizeof directory));
+    SIM_TRY(sim_directory_list(directory, &names));
+    for (size_t i = 0; i < names.n && !has_parts; i++)
+        has_parts = is_part_of(names.names[i], step);
+    for (int i = 1; i == 1 || sim_path_is_taken(aside); i++)
+        (void)snprintf(aside, sizeof aside, "%s/step-%09lld.old-%d", directory,
+                       (long long)step, i);
+    if (has_parts)
+        SIM_TRY(move_with_parts(directory, &names, path, step, aside));
+    else
+        SIM_TRY(sim_run_set_aside(path, "not a checkpoint of this run", NULL));
+done:
+    sim_names_clear(&names);
+    return st;
+}
+
 /* Rank 0: looks for a file of this step.  *saved: it has the state already.  A foreign file is
  * renamed. */
 static sim_status prepare_path(const sim_run *run, const sim_checkpoint_head *head,
@@ -414,7 +472,7 @@ static sim_status prepare_path(const sim_run *run, const sim_checkpoint_head *he
     existing_file found = find_existing(path, head, sources, n_sources);
     *saved = found == EXISTING_SAME;
     if (found == EXISTING_FOREIGN)
-        SIM_TRY(sim_run_set_aside(path, "not a checkpoint of this run", NULL));
+        SIM_TRY(keep_foreign(run, path, head->step));
 done:
     return st;
 }

@@ -275,6 +275,7 @@ static sim_status find_checkpoint(sim_train_state *t, sim_checkpoint **k, bool *
         goto done;
     if (t->env.request->resume == SIM_RESUME_FILE) {
         SIM_TRY(sim_checkpoint_open(t->env.comm, t->env.request->resume_file, k));
+        SIM_TRY(sim_branch_check(&t->env, *k));
         *is_branch = true;
         goto done;
     }
@@ -283,29 +284,6 @@ static sim_status find_checkpoint(sim_train_state *t, sim_checkpoint **k, bool *
         !*k || t->env.request->resume == SIM_RESUME_AUTO, SIM_E_CREATE,
         "%s already contains %s, but --resume never was given; use another run directory",
         t->env.run.path, sim_checkpoint_path(*k));
-done:
-    return st;
-}
-
-/*
- * Makes the given checkpoint the newest of this run: later checkpoints move to
- * RUN/abandoned-N.  *foreign is set if it is stored in another directory; the caller then
- * saves it here at once, so that the next `auto` continues this branch.
- */
-static sim_status start_branch(sim_train_state *t, const sim_checkpoint *k, bool *foreign)
-{
-    sim_status st = SIM_OK;
-    char name[64], path[4200];
-    int64_t other = 0;
-
-    (void)snprintf(name, sizeof name, "checkpoints/step-%09lld.h5",
-                   (long long)t->progress.at.step);
-    SIM_TRY(sim_run_path(&t->env.run, name, path, sizeof path));
-    other = t->env.comm->rank == 0 && !sim_path_is_same(path, sim_checkpoint_path(k));
-    sim_comm_max_i64(t->env.comm, &other, 1);
-    *foreign = other != 0;
-    SIM_TRY(sim_run_abandon(t->env.comm, &t->env.run, t->progress.at.step + !other,
-                            t->segment.abandoned, sizeof t->segment.abandoned));
 done:
     return st;
 }
@@ -331,7 +309,7 @@ sim_status sim_resume_start(sim_train_state *t)
         SIM_TRY(sim_comm_agree(
             t->env.comm, sim_schedule_check_length(&t->progress, &t->segment.changes)));
     if (is_branch)
-        SIM_TRY(start_branch(t, k, &unsaved));
+        SIM_TRY(sim_branch_start(t, k, &unsaved));
     if (k) {
         t->saves.last_step = t->progress.at.step;
         t->costs.slowest_checkpoint_s = sim_clock_s() - start; /* until one is written */

@@ -327,6 +327,21 @@ const char *sim_signals_name(int number);
 /* config_file.c: the resolved job, to RUN/config.yaml unless that is a file of the user */
 SIM_MUST_USE sim_status sim_config_file_write(const sim_train_state *t);
 
+/*
+ * branch.c: `--resume FILE`.
+ * Checks that the run has no checkpoints, or that the given one is a step of it or of a branch that
+ * it left.  Collective.  Errors: SIM_E_CREATE.
+ */
+SIM_MUST_USE sim_status sim_branch_check(const sim_train_env *env,
+                                         const sim_checkpoint *k);
+/*
+ * Makes the given checkpoint the newest of this run: later checkpoints move to RUN/abandoned-N.
+ * *foreign is set if it is stored in another directory; the caller then saves it here at once, so
+ * that the next `auto` continues this branch.  Collective.
+ */
+SIM_MUST_USE sim_status sim_branch_start(sim_train_state *t, const sim_checkpoint *k,
+                                         bool *foreign);
+
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
 /* Takes the history of a checkpoint ("" for a fresh run), and counts the samples used. */
 SIM_MUST_USE sim_status sim_history_load(const char *of_checkpoint, sim_segment *s,

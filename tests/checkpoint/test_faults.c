@@ -688,6 +688,90 @@ static void a_file_of_the_user_is_kept_under_another_name(void **state)
     }
 }
 
+static int64_t step_at(const char *path)
+{
+    sim_checkpoint *k = NULL;
+    ASSERT_OK(sim_checkpoint_open(&alone, path, &k)); /* verifies the part files */
+    int64_t step = sim_checkpoint_head_of(k)->step;
+    sim_checkpoint_close(&k);
+    return step;
+}
+
+static void a_checkpoint_of_another_run_is_kept_with_its_part_files(void **state)
+{
+    (void)state;
+    char path[256];
+    use_parts();
+    ASSERT_OK(save_as(2, "seed: 9\n", 100));
+    ASSERT_OK(save(2));
+    path_of("step-000000002.old-1/step-000000002.h5", path);
+    assert_int_equal(step_at(path), 2);
+    assert_int_equal(newest(), 2);
+    ASSERT_OK(save_as(2, "seed: 9\n", 100)); /* the next one has another directory */
+    path_of("step-000000002.old-2/step-000000002.h5", path);
+    assert_int_equal(step_at(path), 2);
+}
+
+/* Saves step 2 with the values of another step and this history; returns whether the file that
+ * was at its path is kept. */
+static bool keeps_earlier(const char *earlier, const char *history)
+{
+    example_state s = state_at(7);
+    const sim_state_source source = {visit_example, &s};
+    const sim_checkpoint_options options = {.keep = 100};
+    sim_checkpoint_head head = {
+        .step = 2, .config = "run: x\n", .identity = "seed: 0\n", .history = earlier};
+    char kept[256];
+    ASSERT_OK(sim_checkpoint_write(&alone, &run, &options, &head, &source, 1));
+    s = state_at(8);
+    head.history = history;
+    ASSERT_OK(sim_checkpoint_write(&alone, &run, &options, &head, &source, 1));
+    path_of("step-000000002.h5.old-1", kept);
+    return sim_path_is_taken(kept);
+}
+
+static void a_checkpoint_without_a_common_segment_is_of_another_run(void **state)
+{
+    (void)state;
+    static const char a[] = "[{\"id\":\"a\",\"to_step\":2}]",
+                      b[] = "[{\"id\":\"b\",\"to_step\":2}]",
+                      both[] =
+                          "[{\"id\":\"a\",\"to_step\":1},{\"id\":\"b\",\"to_step\":2}]";
+    assert_false(keeps_earlier("[]", a));
+    assert_false(keeps_earlier(a, both));
+    assert_true(keeps_earlier(a, b));
+}
+
+/* Expected values by hand: segment b of the run ended at step 5, or its metrics did. */
+static void the_lineage_of_a_checkpoint_follows_from_its_segments(void **state)
+{
+    (void)state;
+    static const char run_text[] =
+        "[{\"id\":\"a\",\"to_step\":3},{\"id\":\"b\",\"to_step\":5},"
+        "{\"id\":\"c\",\"to_step\":5,\"last_step\":9,\"discarded\":true}]";
+    static const struct {
+        const char *history;
+        int64_t step;
+        sim_lineage expected;
+    } cases[] = {
+        {"[{\"id\":\"a\"},{\"id\":\"b\"}]", 5, SIM_LINEAGE_STEP},
+        {"[{\"id\":\"a\"},{\"id\":\"b\"}]", 6, SIM_LINEAGE_RELATED},
+        {"[{\"id\":\"a\"},{\"id\":\"c\"}]", 9, SIM_LINEAGE_STEP},
+        {"[{\"id\":\"a\"},{\"id\":\"x\"}]", 3, SIM_LINEAGE_RELATED},
+        {"[{\"id\":\"x\"},{\"id\":\"a\"}]", 3, SIM_LINEAGE_STEP},
+        {"[{\"id\":\"x\"}]", 3, SIM_LINEAGE_OTHER},
+        {"[{\"to_step\":3}]", 3, SIM_LINEAGE_OTHER},
+        {"[]", 3, SIM_LINEAGE_OTHER},
+        {"no JSON", 3, SIM_LINEAGE_OTHER},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const sim_checkpoint_head head = {.step = cases[i].step,
+                                          .history = cases[i].history};
+        assert_int_equal(sim_checkpoint_lineage(&head, run_text), cases[i].expected);
+        assert_int_equal(sim_checkpoint_lineage(&head, "[]"), SIM_LINEAGE_OTHER);
+    }
+}
+
 static void a_copy_with_another_name_is_not_a_checkpoint_of_the_run(void **state)
 {
     (void)state;
@@ -1192,6 +1276,9 @@ int main(void)
         TEST(latest_is_only_a_hint),
         TEST(a_directory_named_like_a_checkpoint_is_skipped_and_kept),
         TEST(a_file_of_the_user_is_kept_under_another_name),
+        TEST(a_checkpoint_of_another_run_is_kept_with_its_part_files),
+        TEST(a_checkpoint_without_a_common_segment_is_of_another_run),
+        TEST(the_lineage_of_a_checkpoint_follows_from_its_segments),
         TEST(a_copy_with_another_name_is_not_a_checkpoint_of_the_run),
         TEST(old_files_of_the_user_are_not_deleted),
         TEST(a_stale_temporary_is_removed_and_a_planted_link_is_not_followed),

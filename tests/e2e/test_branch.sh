@@ -80,4 +80,33 @@ same_weights old queued
 SLURM_RESTART_COUNT=0 expect 75 "" pretrain never --resume never --stop-after 5
 SLURM_RESTART_COUNT=0 expect 73 "--resume never" pretrain never --resume never
 SLURM_RESTART_COUNT=1 expect 75 "never/checkpoints/step-000000005.h5" pretrain never --resume never --stop-after 7
+unset SLURM_JOB_ID
+
+# a checkpoint that is no step of the run is refused, and nothing changes: of another run with the same
+# job; of a copy of the run that went on; a later step of the run that this one was started from
+files() { find "$1" -type f ! -name log.txt -exec md5sum {} + | sort; }
+refuse() { # refuse RUN FILE
+    local before
+    before=$(files "$1")
+    expect_match 73 "$2.* $1[ ,].*run=.*--init" pretrain "$1" --resume "$2"
+    [ "$(files "$1")" = "$before" ] || fail "a refused start changed $1"
+}
+expect 75 "" pretrain stranger --stop-after 20
+refuse stranger old/checkpoints/step-000000020.h5
+refuse old stranger/checkpoints/step-000000020.h5
+cp -r stranger twin
+expect 75 "" pretrain stranger --stop-after 40
+refuse twin stranger/checkpoints/step-000000030.h5
+expect 75 "" pretrain started --resume stranger/checkpoints/step-000000010.h5 --stop-after 12
+refuse started stranger/checkpoints/step-000000020.h5
+expect 73 "" ranks 2 "$simile" pretrain job.yaml run=started --resume stranger/checkpoints/step-000000020.h5
+# of this run: a backup copy, also after segments.json was lost, and any step of an abandoned branch
+cp -r stranger backup
+expect 75 "stranger/abandoned-1" pretrain stranger --resume backup/checkpoints/step-000000030.h5 --stop-after 32
+rm stranger/segments.json
+expect 75 "" pretrain stranger --resume backup/checkpoints/step-000000010.h5 --stop-after 12
+expect 75 "" pretrain stranger --resume stranger/abandoned-1/step-000000040.h5 --stop-after 42
+# a run without checkpoints
+mkdir -p bare/checkpoints
+expect 75 "" pretrain bare --resume old/checkpoints/step-000000020.h5 --stop-after 22
 echo ok
