@@ -112,18 +112,37 @@ static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
         sim_schedule_resplit(&t->progress, t->segment.changes.data);
 }
 
-static void warn_of_size(const sim_preprocessing *model, const sim_preprocessing *own,
-                         const char *path)
+/*
+ * A model keeps the size of its views unless augment.size specifies another one: that is the input of
+ * the network.  A resumed run has the augment.size of its checkpoint.
+ */
+static sim_status check_view_size(const sim_train_env *env, const char *text,
+                                  const char *path, bool is_resumed)
 {
-    char advice[80] = " (augment.size)";
+    sim_status st = SIM_OK;
+    const sim_preprocessing *own = &env->preprocessing;
+    sim_preprocessing p;
+    char keep[64] = "";
 
-    if (model->h == model->w)
-        (void)snprintf(advice, sizeof advice,
-                       "; a run that starts with --init keeps that with augment.size=%zu",
-                       model->h);
-    sim_log_warn("the views are %zu x %zu from now on; the model of %s was trained on "
-                 "%zu x %zu%s",
-                 own->h, own->w, path, model->h, model->w, advice);
+    if (!text || env->job->augment.size > 0)
+        goto done;
+    SIM_TRY(sim_preprocessing_parse(text, path, &p));
+    if (p.h == own->h && p.w == own->w)
+        goto done;
+    if (p.h == p.w)
+        (void)snprintf(keep, sizeof keep, " augment.size=%zu keeps that size;", p.h);
+    SIM_CHECK(
+        !is_resumed, SIM_E_DATA,
+        "%s: with augment.size: 0, views of these images are %zu x %zu, but those of "
+        "%s are %zu x %zu; use images of that size (simile prepare --size), or start "
+        "another run from its weights with --init and augment.size",
+        sim_dataset_path(env->data), own->h, own->w, path, p.h, p.w);
+    SIM_FAIL(SIM_E_CONFIG,
+             "augment.size: 0 means views of %zu x %zu for %s, but those of %s are %zu x "
+             "%zu;%s augment.size=N trains on views of N x N instead",
+             own->h, own->w, sim_dataset_path(env->data), path, p.h, p.w, keep);
+done:
+    return st;
 }
 
 /*
@@ -149,7 +168,10 @@ static sim_status adopt_normalization(sim_train_state *t, const char *text,
         sim_log("images are normalized by mean and std of %s, not by those of %s", path,
                 sim_dataset_path(t->env.data));
     if (p.h != own->h || p.w != own->w)
-        warn_of_size(&p, own, path);
+        sim_log_warn(
+            "augment.size: the views are %zu x %zu from now on; those of %s were "
+            "%zu x %zu",
+            own->h, own->w, path, p.h, p.w);
     memcpy(own->mean, p.mean, sizeof own->mean);
     memcpy(own->std, p.std, sizeof own->std);
     own->range = p.range;
@@ -190,6 +212,7 @@ static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
     sources[n++] = (sim_state_source){sim_metrics_visit_array, &t->interval.metrics};
     SIM_TRY(compare_identity(t, k));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
+    SIM_TRY(check_view_size(&t->env, head->preprocessing, sim_checkpoint_path(k), true));
     SIM_TRY(adopt_normalization(t, head->preprocessing, sim_checkpoint_path(k),
                                 t->segment.changes.data));
     set_position(t, head);
@@ -234,6 +257,7 @@ static sim_status load_init(sim_train_state *t)
         goto done;
     SIM_TRY(sim_weights_load(path, &source, 1, &missing, &preprocessing));
     sim_log("initial weights from %s", path);
+    SIM_TRY(check_view_size(&t->env, preprocessing, path, false));
     SIM_TRY(adopt_normalization(t, preprocessing, path, true));
     if (missing)
         sim_log("%zu tensors other than the encoder are not in it and keep their random "

@@ -156,12 +156,26 @@ def check_training_on():
     said = output("pretrain", "job.yaml", "run=tuned", "data.train=dark.h5", "data.test=train.h5", "schedule.epochs=2",
                   "--accept", "schedule.epochs", "--init", "run")
     assert "--init run is ignored" in said and "another run directory" in said, said
-    # Images of another size: the warning has the option that keeps the size of the model.
-    for words, size in (["run=large"], [24, 32]), (["run=small", "augment.size=16"], [16, 16]):
-        said = output("pretrain", "job.yaml", *words, "data.train=large.h5", "batch=8", "evaluate.knn_every_epochs=0", "--init", "run")
-        assert ("24 x 32 from now on" in said and "augment.size=16" in said) == (size != [16, 16]), said
-        stored = json.loads(output("inspect", words[0][4:], "--json"))["preprocessing"]
-        assert [stored["height"], stored["width"]] == size, stored
+    # Images of another size: the views keep the size of the model, or have the size that the job names.
+    large = ["data.train=large.h5", "batch=8", "evaluate.knn_every_epochs=0", "--init", "run"]
+    said = output("pretrain", "job.yaml", "run=large", *large, code=78)
+    assert "augment.size=16" in said and "24 x 32" in said and "large.h5" in said and not os.path.exists("large"), said
+    for size in (16, 20):
+        said = output("pretrain", "job.yaml", f"run=sized-{size}", f"augment.size={size}", *large)
+        assert ("warning: augment.size" in said) == (size != 16), said
+        stored = json.loads(output("inspect", f"sized-{size}", "--json"))["preprocessing"]
+        assert [stored["height"], stored["width"]] == [size, size], stored
+    before = sorted(os.listdir("run/checkpoints"))
+    words = ["data.train=large.h5", "evaluate.knn_every_epochs=0", "schedule.epochs=3", "--accept", "data,schedule.epochs"]
+    said = output("pretrain", "job.yaml", "batch=8", *words, "--accept", "batch,data,schedule.epochs", code=65)
+    assert "large.h5" in said and "16 x 16" in said and "24 x 32" in said and "augment.size" in said, said
+    assert sorted(os.listdir("run/checkpoints")) == before
+    # A run whose job names the size keeps it with any data.
+    words[-1] += ",batch"
+    shutil.copytree("sized-16", "other-data")
+    output("pretrain", "job.yaml", "run=other-data", "augment.size=16", "batch=8", *words[1:], "data.train=train.h5")
+    stored = json.loads(output("inspect", "other-data", "--json"))["preprocessing"]
+    assert [stored["height"], stored["width"]] == [16, 16], stored
     check("a tuned model", features("dark.h5", "tuned"), expected(model(newest("tuned")), h5py.File("dark.h5")["images"][()]))
 
 
