@@ -95,8 +95,9 @@ SIM_MUST_USE sim_status sim_run_abandon(const sim_comm *c, const sim_run *run,
                                         int64_t first, char *directory,
                                         size_t directory_bytes);
 
-/* True if RUN/checkpoints has checkpoint files, good or not.  Local. */
-bool sim_run_has_checkpoints(const sim_run *run);
+/* Step of the newest file in RUN/checkpoints according to the names, good or not; -1 if there is
+ * none.  Local. */
+int64_t sim_run_last_step(const char *run_path);
 
 /* ---- writing ---- */
 

@@ -156,6 +156,9 @@ typedef struct {
     char **names;
 } sim_names;
 SIM_MUST_USE sim_status sim_directory_list(const char *path, sim_names *out);
+/* The same for subdirectories only; symbolic links are omitted. */
+SIM_MUST_USE sim_status sim_directory_list_subdirectories(const char *path,
+                                                          sim_names *out);
 void sim_names_clear(sim_names *names);
 
 bool sim_path_exists(const char *path);

@@ -172,20 +172,20 @@ done:
     return st;
 }
 
-bool sim_run_has_checkpoints(const sim_run *run)
+int64_t sim_run_last_step(const char *run_path)
 {
     sim_names names = {0};
     char path[4200];
-    int64_t step = 0;
-    bool has = false;
+    int64_t step = 0, last = -1;
 
-    if (sim_run_path(run, "checkpoints", path, sizeof path) == SIM_OK &&
-        sim_directory_list(path, &names) == SIM_OK)
-        for (size_t i = 0; i < names.n && !has; i++)
-            has = sim_checkpoint_step_of(names.names[i], &step);
-    sim_error_clear();
+    (void)snprintf(path, sizeof path, "%s/checkpoints", run_path);
+    if (sim_directory_list(path, &names) != SIM_OK)
+        sim_error_clear();
+    for (size_t i = 0; i < names.n; i++)
+        if (sim_checkpoint_step_of(names.names[i], &step) && step > last)
+            last = step;
     sim_names_clear(&names);
-    return has;
+    return last;
 }
 
 /* ---- stop requests ---- */

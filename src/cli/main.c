@@ -77,7 +77,7 @@ static const struct {
     {"info", "inspect"},      {"show", "inspect"},    {"describe", "inspect"},
     {"status", "inspect"},    {"check", "plan"},      {"dry-run", "plan"},
     {"keys", "plan --keys"},  {"cancel", "stop"},     {"benchmark", "bench"},
-    {"version", "--version"},
+    {"version", "--version"}, {"list", "runs"},       {"ls", "runs"},
 };
 
 static const char *command_meant(const char *name, char out[64])

@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,7 +160,17 @@ done:
     return st;
 }
 
-sim_status sim_directory_list(const char *path, sim_names *out)
+/* Follows no symbolic link.  Some file systems do not report the type of an entry. */
+static bool is_subdirectory(DIR *d, const struct dirent *e)
+{
+    struct stat info;
+    if (e->d_type != DT_UNKNOWN)
+        return e->d_type == DT_DIR;
+    return fstatat(dirfd(d), e->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISDIR(info.st_mode);
+}
+
+static sim_status list_entries(const char *path, bool only_directories, sim_names *out)
 {
     sim_status st = SIM_OK;
     sim_names names = {0};
@@ -174,7 +185,8 @@ sim_status sim_directory_list(const char *path, sim_names *out)
                   strerror(errno));
         if (!e)
             break;
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            (!only_directories || is_subdirectory(d, e)))
             SIM_TRY(add_name(&names, &capacity, e->d_name));
     }
     if (names.n)
@@ -186,6 +198,16 @@ done:
         (void)closedir(d);
     sim_names_clear(&names);
     return st;
+}
+
+sim_status sim_directory_list(const char *path, sim_names *out)
+{
+    return list_entries(path, false, out);
+}
+
+sim_status sim_directory_list_subdirectories(const char *path, sim_names *out)
+{
+    return list_entries(path, true, out);
 }
 
 void sim_names_clear(sim_names *names)

@@ -62,7 +62,7 @@ sim_status sim_branch_check(const sim_train_env *env, const sim_checkpoint *k)
     char *segments = NULL;
     int64_t belongs = 0;
 
-    if (env->comm->rank == 0 && sim_run_has_checkpoints(&env->run)) {
+    if (env->comm->rank == 0 && sim_run_last_step(env->run.path) >= 0) {
         st = sim_history_of_run(env->run.path, &segments);
         belongs = st == SIM_OK && belongs_to_run(&env->run, k, segments);
     } else {
