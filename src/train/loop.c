@@ -170,8 +170,8 @@ done:
 static int64_t last_published(const sim_train_state *t)
 {
     const int64_t step = t->progress.at.step, every = t->env.job->train.log_every_steps,
-                  counted = step - (int64_t)t->interval.metrics.steps -
-                            t->progress.at.skipped,
+                  counted =
+                      step - (int64_t)t->interval.metrics.steps - t->progress.at.skipped,
                   regular = step / every * every;
     return counted < regular ? counted : regular;
 }
