@@ -52,6 +52,15 @@ bool sim_json_get_real(const sim_json *j, const char *key, double *value);
 bool sim_json_get_bool(const sim_json *j, const char *key, bool *value);
 bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value);
 
+/*
+ * Calls `member` for every key of an object, in the order of the text; `value` is NULL unless it is an
+ * object or array. Ends early with the status of `member` if it fails.
+ */
+SIM_MUST_USE sim_status sim_json_each(const sim_json *j,
+                                      sim_status (*member)(void *ctx, const char *key,
+                                                           const sim_json *value),
+                                      void *ctx);
+
 /* Number of elements of an array, and element i as an object or array, borrowed from j. */
 bool sim_json_is_array(const sim_json *j);
 size_t sim_json_size(const sim_json *j);

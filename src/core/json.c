@@ -205,6 +205,24 @@ bool sim_json_get_object(const sim_json *j, const char *key, sim_json **value)
     return true;
 }
 
+sim_status sim_json_each(const sim_json *j,
+                         sim_status (*member)(void *ctx, const char *key,
+                                              const sim_json *value),
+                         void *ctx)
+{
+    sim_status st = SIM_OK;
+    json_t *o = value_of(j);
+
+    for (void *at = json_object_iter(o); at; at = json_object_iter_next(o, at)) {
+        const json_t *v = json_object_iter_value(at);
+        bool nested = json_is_object(v) || json_is_array(v);
+        SIM_TRY(
+            member(ctx, json_object_iter_key(at), nested ? (const sim_json *)v : NULL));
+    }
+done:
+    return st;
+}
+
 bool sim_json_is_array(const sim_json *j)
 {
     return json_is_array(value_of(j));

@@ -63,6 +63,27 @@ static void reals_are_unchanged_after_dump_and_parse(void **state)
     }
 }
 
+/* Appends key, and "+" if the value is an object or array; fails at the key "stop". */
+static sim_status list_key(void *ctx, const char *key, const sim_json *value)
+{
+    (void)strcat(strcat(ctx, key), value ? "+ " : " ");
+    return strcmp(key, "stop") == 0 ? SIM_E_DATA : SIM_OK;
+}
+
+static void each_visits_the_keys_in_order_until_a_failure(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"z\":1,\"a\":{\"in\":2},\"m\":[],\"b\":null,\"stop\":\"x\",\"c\":1}";
+    char keys[64] = "";
+    sim_json *j = NULL;
+
+    ASSERT_OK(sim_json_parse(text, sizeof text - 1, &j));
+    assert_int_equal(sim_json_each(j, list_key, keys), SIM_E_DATA);
+    assert_string_equal(keys, "z a+ m+ b stop ");
+    sim_json_destroy(&j);
+}
+
 static void getters_reject_other_types(void **state)
 {
     (void)state;
@@ -160,6 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_keep_their_insertion_order),
         cmocka_unit_test(reals_are_unchanged_after_dump_and_parse),
+        cmocka_unit_test(each_visits_the_keys_in_order_until_a_failure),
         cmocka_unit_test(getters_reject_other_types),
         cmocka_unit_test(invalid_json_is_refused_with_its_line),
         cmocka_unit_test(every_failed_allocation_is_reported),
