@@ -34,12 +34,32 @@ SIM_MUST_USE sim_status sim_preprocessing_open(const sim_checkpoint *k,
                                                const sim_dataset *const *given,
                                                size_t n_given, sim_preprocessing *out);
 
-/* Creates the networks of the checkpoint's job and loads their weights; with `projector` also
- * the projector. Collective. */
+/* Which networks an embedder opens, as bits. */
+enum {
+    SIM_EMBED_BACKBONE = 0,
+    SIM_EMBED_PROJECTOR = 1, /* also the projector, if there is one */
+    SIM_EMBED_MOMENTUM = 2   /* of the momentum encoder */
+};
+
+/* Creates the networks of the checkpoint's job and loads their weights. Local.
+ *   nets  SIM_EMBED_...
+ * Errors: as sim_model_open. */
 SIM_MUST_USE sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
-                                          const sim_preprocessing *p, bool projector,
+                                          const sim_preprocessing *p, unsigned nets,
                                           sim_embedder *out);
 void sim_embedder_close(sim_embedder *e);
+
+/*
+ * The same as sim_embed for images in memory.
+ *   images       [n_images], at most SIM_EMBED_IMAGES, of any size; channels as the model
+ *   features     [n_images][dim], overwritten
+ *   projections  [n_images][projector dim], overwritten; NULL: not computed
+ * Local.
+ */
+enum { SIM_EMBED_IMAGES = 256 };
+SIM_MUST_USE sim_status sim_embed_images(const sim_embedder *e, size_t n_images,
+                                         const sim_image *images, float *features,
+                                         float *projections);
 
 /*
  * Features [this rank's images][dim] of a data set (units of 32 images, sim_tree_part over

@@ -95,13 +95,19 @@ const char *sim_model_group(int net);
 SIM_MUST_USE sim_status sim_model_visit(const sim_model *m, const char *prefix,
                                         const sim_visitor *v);
 
+/* Where a checkpoint stores the weights of networks. */
+#define SIM_TRAINED_WEIGHTS "weights"
+#define SIM_MOMENTUM_WEIGHTS                                                             \
+    "momentum" /* of the momentum encoder, if the method has one */
+
 /*
  * Creates the networks in `nets` and loads their weights from a checkpoint; ready for
  * sim_net_evaluate. A network that the layout does not have stays NULL.
+ *   prefix  SIM_TRAINED_WEIGHTS or SIM_MOMENTUM_WEIGHTS
  * Errors: as sim_model_create and sim_checkpoint_load.
  */
 SIM_MUST_USE sim_status sim_model_open(const sim_checkpoint *k,
                                        const sim_model_layout *layout, unsigned nets,
-                                       sim_model *out);
+                                       const char *prefix, sim_model *out);
 
 #endif

@@ -109,8 +109,9 @@ static sim_status open_embedder(const evaluate_arguments *a, evaluate_inputs *in
     if (in->train)
         SIM_TRY(sim_preprocessing_check(&p, in->train));
     SIM_TRY(sim_preprocessing_check(&p, in->test));
-    SIM_TRY(
-        sim_embedder_open(in->checkpoint, in->job, &p, a->projections, &in->embedder));
+    SIM_TRY(sim_embedder_open(in->checkpoint, in->job, &p,
+                              a->projections ? SIM_EMBED_PROJECTOR : SIM_EMBED_BACKBONE,
+                              &in->embedder));
     SIM_CHECK(!a->projections || in->embedder.projector, SIM_E_CONFIG,
               "--projector: the model of %s has no projector",
               sim_checkpoint_path(in->checkpoint));

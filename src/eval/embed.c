@@ -14,14 +14,13 @@
 #include <math.h>
 
 enum {
-    UNIT = 32,        /* consecutive images that are assigned to ranks as a whole */
-    BATCH = 256,      /* images */
+    UNIT = 32, /* consecutive images that are assigned to ranks as a whole */
+    BATCH = SIM_EMBED_IMAGES,
     PATCHED_BATCH = 4 /* images cut into patches, which need more memory */
 };
 
 sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
-                             const sim_preprocessing *p, bool projector,
-                             sim_embedder *out)
+                             const sim_preprocessing *p, unsigned nets, sim_embedder *out)
 {
     sim_status st = SIM_OK;
     static const sim_batchnorm_options running = {0};
@@ -31,10 +30,13 @@ sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
     const sim_model_spec spec = job->method->model(&job->method_options);
     sim_model_layout layout;
     sim_model model;
-    unsigned wanted = 1U << SIM_BACKBONE | (projector ? 1U << SIM_PROJECTOR : 0);
+    unsigned wanted =
+        1U << SIM_BACKBONE | (nets & SIM_EMBED_PROJECTOR ? 1U << SIM_PROJECTOR : 0);
+    const char *prefix =
+        nets & SIM_EMBED_MOMENTUM ? SIM_MOMENTUM_WEIGHTS : SIM_TRAINED_WEIGHTS;
 
     SIM_TRY(sim_model_lay_out(&spec, &image, &layout));
-    SIM_TRY(sim_model_open(k, &layout, wanted, &model));
+    SIM_TRY(sim_model_open(k, &layout, wanted, prefix, &model));
     e.backbone = model.net[SIM_BACKBONE];
     e.projector = model.net[SIM_PROJECTOR];
     e.cut = layout.patches;
@@ -91,20 +93,19 @@ static void list_embedding_buffers(embedding *m, bool projections,
         SIM_BUFFER(m->patch_projections, projections ? n * sim_net_dim(e->projector) : 0);
 }
 
-static sim_status embedding_create(const sim_comm *c, const sim_embedder *e,
-                                   const sim_dataset *d, const sim_embed_view *view,
-                                   int loader_threads, bool projections, embedding *m)
+/* Everything but the loader.  local: images that will be embedded; view: NULL: not augmented. */
+static sim_status embedding_create(const sim_embedder *e, sim_range local,
+                                   const sim_embed_view *view, bool projections,
+                                   embedding *m)
 {
     sim_status st = SIM_OK;
     const sim_preprocessing *p = &e->preprocessing;
     sim_buffer list[EMBEDDING_BUFFERS];
 
-    *m = (embedding){
-        .e = e,
-        .local = sim_embed_local(sim_comm_partition(c), sim_dataset_about(d)->n_images),
-        .view_floats = p->h * p->w * p->c,
-        .view = view ? view->view : 0};
-    SIM_ASSERT(sim_dataset_about(d)->c == p->c);
+    *m = (embedding){.e = e,
+                     .local = local,
+                     .view_floats = p->h * p->w * p->c,
+                     .view = view ? view->view : 0};
     if (!view)
         SIM_TRY(sim_augment_create_plain(p, &m->plain));
     list_embedding_buffers(m, projections, list);
@@ -112,8 +113,6 @@ static sim_status embedding_create(const sim_comm *c, const sim_embedder *e,
     SIM_TRY(sim_evaluator_create(e->backbone, &m->backbone));
     if (projections)
         SIM_TRY(sim_evaluator_create(e->projector, &m->projector));
-    SIM_TRY(sim_loader_create(d, view ? view->augment : m->plain, view ? view->seed : 0,
-                              loader_threads, BATCH, &m->loader));
 done:
     return st;
 }
@@ -213,14 +212,38 @@ static sim_status embed_local(const sim_comm *c, const sim_embedder *e,
                               int loader_threads, float **features, float **projections)
 {
     sim_status st = SIM_OK;
+    const sim_range local =
+        sim_embed_local(sim_comm_partition(c), sim_dataset_about(d)->n_images);
+    const size_t n = local.hi - local.lo;
     embedding m;
 
-    SIM_TRY(embedding_create(c, e, d, view, loader_threads, projections != NULL, &m));
-    const size_t n = m.local.hi - m.local.lo;
+    SIM_ASSERT(sim_dataset_about(d)->c == e->preprocessing.c);
+    SIM_TRY(embedding_create(e, local, view, projections != NULL, &m));
+    SIM_TRY(sim_loader_create(d, view ? view->augment : m.plain, view ? view->seed : 0,
+                              loader_threads, BATCH, &m.loader));
     SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
     if (projections)
         SIM_TRY(sim_alloc(projections, n * sim_net_dim(e->projector), "eval/features"));
     SIM_TRY(embed_all_batches(&m, *features, projections ? *projections : NULL));
+done:
+    embedding_destroy(&m);
+    return st;
+}
+
+sim_status sim_embed_images(const sim_embedder *e, size_t n_images,
+                            const sim_image *images, float *features, float *projections)
+{
+    sim_status st = SIM_OK;
+    embedding m;
+
+    SIM_ASSERT(n_images <= BATCH);
+    SIM_TRY(embedding_create(e, (sim_range){0, n_images}, NULL, projections != NULL, &m));
+    for (size_t i = 0; i < n_images; i++) {
+        SIM_ASSERT(images[i].c == e->preprocessing.c);
+        SIM_TRY(sim_augment_view(m.plain, 0, 0, 0, 0, &images[i],
+                                 m.views[0] + i * m.view_floats));
+    }
+    embed_batch(&m, n_images, m.views[0], features, projections);
 done:
     embedding_destroy(&m);
     return st;

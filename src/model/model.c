@@ -137,26 +137,32 @@ done:
     return st;
 }
 
-static sim_status visit_weights(void *object, const sim_visitor *v)
+typedef struct {
+    sim_model model;
+    const char *prefix;
+} stored_model;
+
+static sim_status visit_stored(void *object, const sim_visitor *v)
 {
-    return sim_model_visit(object, "weights", v);
+    const stored_model *s = object;
+    return sim_model_visit(&s->model, s->prefix, v);
 }
 
 sim_status sim_model_open(const sim_checkpoint *k, const sim_model_layout *layout,
-                          unsigned nets, sim_model *out)
+                          unsigned nets, const char *prefix, sim_model *out)
 {
     sim_status st = SIM_OK;
-    sim_model m = {.net = {NULL}};
-    const sim_state_source source = {visit_weights, &m};
+    stored_model s = {.prefix = prefix};
+    const sim_state_source source = {visit_stored, &s};
 
-    SIM_TRY(sim_model_create(layout, nets, &m));
+    SIM_TRY(sim_model_create(layout, nets, &s.model));
     SIM_TRY(sim_checkpoint_load(k, &source, 1));
     for (int i = 0; i < SIM_MODEL_NETS; i++)
-        if (m.net[i])
-            sim_net_pack(m.net[i], false);
-    *out = m;
-    m = (sim_model){.net = {NULL}};
+        if (s.model.net[i])
+            sim_net_pack(s.model.net[i], false);
+    *out = s.model;
+    s.model = (sim_model){.net = {NULL}};
 done:
-    sim_model_destroy(&m);
+    sim_model_destroy(&s.model);
     return st;
 }
