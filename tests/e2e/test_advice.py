@@ -1,7 +1,7 @@
 """Warnings before training about data that do not suit a job: labels of supcon, images in both sets,
 photos that are smaller than the views.
 
-simile-test: timeout 600 processors 1
+simile-test: timeout 600
 """
 import os
 import re

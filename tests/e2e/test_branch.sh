@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 200
+# simile-test: timeout 600
 # A run that returns to an older checkpoint with another batch stays on the new branch, whenever
 # it is killed or requeued.  The abandoned checkpoints are kept, and a run that returns to them
 # ends with the weights of the old branch.

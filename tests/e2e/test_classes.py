@@ -3,7 +3,7 @@
 both sets are counted, rows of embeddings lead back to files.  The accuracy equals that of NumPy on
 the embeddings.
 
-simile-test: timeout 600 processors 1
+simile-test: timeout 600
 """
 import json
 import os

@@ -1,7 +1,7 @@
 """CPC: the loss on files and training steps against PyTorch's float64, the same bits on any number of
 ranks, features of patches, and refused input.
 
-simile-test: timeout 300
+simile-test: timeout 600
 """
 import glob
 import json

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 300
+# simile-test: timeout 600
 # A run directory that is full, read-only or missing: older checkpoints remain valid, and the
 # exit code is the documented one.  Once the disk works, the run ends with the weights and
 # metrics of an undisturbed run.

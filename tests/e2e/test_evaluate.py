@@ -2,7 +2,7 @@
 """Embeddings against torchvision with the checkpoint's weights, and kNN against plain NumPy, on 1 to 4
 ranks.
 
-simile-test: timeout 300
+simile-test: timeout 600
 """
 import glob
 import json

@@ -1,6 +1,6 @@
 """Every method trains two steps, and the run can be embedded and evaluated.
 
-simile-test: timeout 300 processors 1
+simile-test: timeout 600
 The methods are those that `simile plan --keys` lists, so a new method is covered without an edit.
 Large default widths and queues are reduced where the method has such a key.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 200
+# simile-test: timeout 600
 # This program reads the files of every version in tests/golden (written by tests/golden/make) with
 # the same weights hash, features and kNN accuracy; a stopped run ends with the same weights.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 240
+# simile-test: timeout 600 processors 2
 # One rank is stopped or slow, or its data set is truncated or changed during the run.  No rank
 # waits forever, the message names the rank and the cause, and the next start ends with the
 # weights of an undisturbed run.

@@ -2,7 +2,7 @@
 """The history of a run: a table of its segments, including killed ones; the header, the time limit and
 the reason of every stop in the log; metrics and log without gaps or duplicates.
 
-simile-test: timeout 200
+simile-test: timeout 600
 """
 import json
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 300
+# simile-test: timeout 600
 # Invalid files, jobs and command lines: one message that names the file, the key or the option,
 # the documented exit code, and no hang.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"

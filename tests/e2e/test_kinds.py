@@ -1,6 +1,6 @@
 """A path or a name of the wrong kind: the message names what it is, and what to type instead.
 
-simile-test: timeout 600 processors 1
+simile-test: timeout 600
 """
 import gzip
 import os

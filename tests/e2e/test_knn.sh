@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 120
+# simile-test: timeout 600
 # kNN during training changes no bit, is the same on 1, 2 and 3 ranks, and equals `evaluate knn` of
 # the same step; a resumed run reports each evaluation once.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"

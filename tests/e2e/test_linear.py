@@ -2,7 +2,7 @@
 """The linear evaluation against scikit-learn on the same features, its choice of the penalty, its counts
 per class, and bad inputs.  Every evaluation of the table on 1 to 4 ranks.
 
-simile-test: timeout 900 processors 1
+simile-test: timeout 900
 """
 import json
 import os

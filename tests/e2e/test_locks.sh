@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 600 processors 1
+# simile-test: timeout 600
 # File systems without locks: everything is read and written as elsewhere, two jobs never share a run
 # directory or an output, and a stale lock is taken over by one start only.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"

@@ -1,4 +1,4 @@
-# simile-test: timeout 120
+# simile-test: timeout 600
 """The memory that `simile plan` predicts: the allocated bytes of every rank within 2 %, also the peak
 during kNN, and the peak resident memory of the process within 15 % + 100 MB."""
 import json

@@ -1,7 +1,7 @@
 """Losses of the methods without a queue against PyTorch's float64, and training on any number of
 ranks.
 
-simile-test: timeout 300
+simile-test: timeout 600
 `simile loss` is compared with autograd on the definition of the paper, with equal bits on 1 and 3
 ranks.  `pretrain` has equal hash traces on 1 to 4 ranks, also when stopped.  `plan` accepts every job
 of jobs/.

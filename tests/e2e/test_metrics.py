@@ -3,7 +3,7 @@
 time; the elapsed time continues.  A completed run prints one line and changes no file.  `evaluate` takes
 what is not given from the run's job, and stores its result in the run.
 
-simile-test: timeout 300 processors 1
+simile-test: timeout 600
 """
 import datetime
 import json

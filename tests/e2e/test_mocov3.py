@@ -1,6 +1,6 @@
 """MoCo v3 with ResNets: its loss on files against PyTorch's float64, and its training.
 
-simile-test: timeout 300
+simile-test: timeout 600
 """
 import os
 import re

@@ -1,6 +1,6 @@
 """NNCLR: its loss on files against PyTorch's float64, and its training.
 
-simile-test: timeout 300
+simile-test: timeout 600
 The neighbours that `simile loss` chooses are the nearest within rounding, and the queue after the
 push is that of the definition.  Hash traces are equal on 1 to 4 ranks, also when stopped.  A step
 that is skipped does not change the support set.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 600 processors 1
+# simile-test: timeout 600
 # A file that the user names as an output is replaced only by the same result, unless --force is given:
 # a data set with other content is renamed, any other file is an error.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 600 processors 1
+# simile-test: timeout 600
 # Files of the user in a run directory: none is replaced or changed.  Files of a run that are damaged
 # or of another program are reported, kept, and rebuilt; the weights do not change.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 120 processors 1
+# simile-test: timeout 600
 # Paths of a job expand ~ and variables; a result whose path is a link is written to its target; a
 # setting that costs much time is reported.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"

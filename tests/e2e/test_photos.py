@@ -3,7 +3,7 @@
 Every bad photo is reported with the right exit code, and no file is half-written.  The photos are
 drawn; those of SIMILE_SHARED are used too if they exist.
 
-simile-test: timeout 600 processors 1
+simile-test: timeout 600
 """
 import hashlib
 import io

@@ -2,7 +2,7 @@
 """A conversion has the same bytes for any number of threads and ranks and after any kill.  A full
 disk, a second process and a changed source are reported, and no file is half-written.
 
-simile-test: timeout 400
+simile-test: timeout 600
 """
 import fcntl
 import hashlib

@@ -3,7 +3,7 @@
 given, and resizes images to the size of its training.  Features are compared with those of torchvision
 on tensors that this test preprocesses by itself.
 
-simile-test: timeout 600 processors 1
+simile-test: timeout 600
 """
 import json
 import os

@@ -2,7 +2,7 @@
 """Measures without labels against NumPy: effective rank, uniformity and similarities of the features
 that `embed` writes, alignment of views whose operations are known.
 
-simile-test: timeout 600 processors 1
+simile-test: timeout 600
 """
 import json
 import os

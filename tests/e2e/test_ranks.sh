@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 120
+# simile-test: timeout 600
 # One rank is killed or has no data, or all ranks have an invalid command line: no rank hangs, there
 # is one message, and the next start ends with the weights of an undisturbed run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"

@@ -2,7 +2,7 @@
 """`simile runs` reports what metrics.jsonl and results/ of each run hold, which this test reads by itself:
 nested sweeps, running, stopped, completed and crashed runs, damaged and foreign directories.
 
-simile-test: timeout 300 processors 1
+simile-test: timeout 600
 """
 import json
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 120
+# simile-test: timeout 600
 # The Slurm scripts: checked by ShellCheck, and written for a job by `simile plan --sbatch`.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 scripts=$SIMILE_SOURCE/slurm

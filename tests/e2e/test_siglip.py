@@ -1,6 +1,6 @@
 """SigLIP: its loss on files against PyTorch's float64, and its training.
 
-simile-test: timeout 300
+simile-test: timeout 600
 Scale and bias are trained, so their gradients are compared too.  Training steps are compared with
 PyTorch's from the same weights.  Hash traces are equal on any number of ranks.
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# simile-test: timeout 400
+# simile-test: timeout 600 processors 2
 # A run that is stopped by signals, `simile stop` or time limits, or killed at random times, ends
 # with the weights, metrics and log of an undisturbed run.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
