@@ -79,6 +79,9 @@ SIM_MUST_USE sim_status sim_file_close(int *fd, const char *path);
  * *data becomes the caller's. Errors: SIM_E_DATA if the file is longer. */
 SIM_MUST_USE sim_status sim_file_load(const char *path, size_t limit, char **data,
                                       size_t *n_bytes);
+/* The same of the last `limit` bytes of a file that is longer. */
+SIM_MUST_USE sim_status sim_file_load_end(const char *path, size_t limit, char **data,
+                                          size_t *n_bytes);
 
 /*
  * Replaces `path` with the concatenated pieces. After a crash the file has either its old or

@@ -34,7 +34,7 @@ static const struct argp_option common_options[] = {
      "those of `simile embed`",
      0},
     {"projector", KEY_PROJECTOR, NULL, 0,
-     "classify the outputs of the projector, not those of the backbone", 0},
+     "evaluate the outputs of the projector, not those of the backbone", 0},
     {"loader-threads", KEY_LOADERS, "N", 0,
      "threads that read and decode images (default 1)", 0},
     {"json", KEY_JSON, NULL, 0, "print one JSON object", 0}};

@@ -165,26 +165,6 @@ done:
     return st;
 }
 
-/* The last bytes of a file, up to READ_BYTES. */
-static sim_status load_end(const char *path, char **out, size_t *n)
-{
-    sim_status st = SIM_OK;
-    char *text = NULL;
-    uint64_t n_bytes = 0;
-    int fd = -1;
-
-    SIM_TRY(sim_file_open_read(path, &fd, &n_bytes));
-    *n = n_bytes < READ_BYTES ? (size_t)n_bytes : READ_BYTES;
-    SIM_TRY(sim_alloc(&text, *n + 1, "cli/metrics"));
-    SIM_TRY(sim_file_read_at(fd, path, n_bytes - *n, text, *n));
-    *out = text;
-    text = NULL;
-done:
-    SIM_IGNORE(sim_file_close(&fd, path));
-    sim_free(text);
-    return st;
-}
-
 int64_t sim_metrics_last_step(const char *run_path, double *images_per_s)
 {
     char path[4200], *text = NULL;
@@ -193,7 +173,8 @@ int64_t sim_metrics_last_step(const char *run_path, double *images_per_s)
 
     *images_per_s = 0;
     (void)snprintf(path, sizeof path, "%s/metrics.jsonl", run_path);
-    if (!sim_path_exists(path) || load_end(path, &text, &n) != SIM_OK)
+    if (!sim_path_exists(path) ||
+        sim_file_load_end(path, READ_BYTES, &text, &n) != SIM_OK)
         goto done;
     while (n > 0 && (last < 0 || *images_per_s == 0)) { /* line by line from the end */
         size_t end = text[n - 1] == '\n' ? n - 1 : n;

@@ -182,26 +182,6 @@ static void read_results(const char *run, run_info *r)
 
 /* ---- metrics.jsonl ---- */
 
-/* The last METRICS_BYTES of a file. */
-static sim_status load_tail(const char *path, char **out, size_t *n)
-{
-    sim_status st = SIM_OK;
-    uint64_t n_bytes = 0;
-    char *text = NULL;
-    int fd = -1;
-
-    SIM_TRY(sim_file_open_read(path, &fd, &n_bytes));
-    *n = n_bytes < METRICS_BYTES ? (size_t)n_bytes : METRICS_BYTES;
-    SIM_TRY(sim_alloc(&text, *n + 1, "cli/metrics"));
-    SIM_TRY(sim_file_read_at(fd, path, n_bytes - *n, text, *n));
-    *out = text;
-    text = NULL;
-done:
-    SIM_IGNORE(sim_file_close(&fd, path));
-    sim_free(text);
-    return st;
-}
-
 static bool parse_line(const char *line, size_t n, sim_json **out)
 {
     bool is = n > 0 && line[0] == '{' && sim_json_parse(line, n, out) == SIM_OK;
@@ -265,7 +245,7 @@ static last_interval read_metrics(const char *run, run_info *r)
     join(run, "metrics.jsonl", path);
     if (!sim_path_exists(path))
         return last;
-    if (load_tail(path, &text, &n) != SIM_OK) {
+    if (sim_file_load_end(path, METRICS_BYTES, &text, &n) != SIM_OK) {
         warn_of_file(r, path, sim_error_message());
         return last;
     }

@@ -289,26 +289,40 @@ done:
     return st;
 }
 
-sim_status sim_file_load(const char *path, size_t limit, char **data, size_t *n_bytes)
+/* Reads a file; is_end: its last `limit` bytes if it is longer, which is otherwise refused. */
+static sim_status load_bytes(const char *path, size_t limit, bool is_end, char **data,
+                             size_t *n_bytes)
 {
     sim_status st = SIM_OK;
     int fd = -1;
-    uint64_t n = 0;
+    uint64_t size = 0;
     char *text = NULL;
 
-    SIM_TRY(sim_file_open_read(path, &fd, &n));
-    SIM_CHECK(n <= limit, SIM_E_DATA, "%s has %llu bytes; at most %zu are expected", path,
-              (unsigned long long)n, limit);
-    SIM_TRY(sim_alloc(&text, (size_t)n + 1, "core/file"));
-    SIM_TRY(sim_file_read_at(fd, path, 0, text, (size_t)n));
+    SIM_TRY(sim_file_open_read(path, &fd, &size));
+    SIM_CHECK(is_end || size <= limit, SIM_E_DATA,
+              "%s has %llu bytes; at most %zu are expected", path,
+              (unsigned long long)size, limit);
+    const size_t n = size < limit ? (size_t)size : limit;
+    SIM_TRY(sim_alloc(&text, n + 1, "core/file"));
+    SIM_TRY(sim_file_read_at(fd, path, size - n, text, n));
     *data = text;
-    *n_bytes = (size_t)n;
+    *n_bytes = n;
     text = NULL;
 done:
     sim_free(text);
     if (fd >= 0)
         (void)calls->close(fd);
     return st;
+}
+
+sim_status sim_file_load(const char *path, size_t limit, char **data, size_t *n_bytes)
+{
+    return load_bytes(path, limit, false, data, n_bytes);
+}
+
+sim_status sim_file_load_end(const char *path, size_t limit, char **data, size_t *n_bytes)
+{
+    return load_bytes(path, limit, true, data, n_bytes);
 }
 
 /* The directory part of a path; "." if it has none. */

@@ -124,7 +124,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stands in for torchvision.models.ResNet if torchvision is not installed."""
+    """Replaces torchvision.models.ResNet if torchvision is not installed."""
 
     def __init__(self, block, layers):
         super().__init__()

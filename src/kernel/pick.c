@@ -48,6 +48,8 @@ sim_status sim_kernels_pick(const char *name)
             continue;
         if (rows[i].runs()) {
             sim_kernels_use(rows[i].table);
+            openblas_set_num_threads(
+                1); /* sim_for is parallel, and the bits are the same */
             goto done;
         }
         SIM_CHECK(!named, SIM_E_CONFIG,

@@ -1,7 +1,8 @@
 /*
  * spectrum.c - Gram matrices and eigenvalues in double, by BLAS and LAPACK.
  *
- * One thread and blocks of constant size, so that the bits do not depend on threads or ranks.
+ * OpenBLAS runs on one thread (sim_kernels_pick) and blocks have a constant size, so that the bits
+ * do not depend on threads or ranks.
  */
 #include "private.h"
 
@@ -16,7 +17,6 @@ void sim_gram_block(size_t n, size_t d, const double *z, size_t block, double *o
     const size_t first = block * SIM_GRAM_ROWS;
     const size_t rows = sim_min(SIM_GRAM_ROWS, d - first);
 
-    openblas_set_num_threads(1);
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)rows, (int)d, (int)n, 1,
                 z + first, (int)d, z, (int)d, 0, out, (int)d);
 }
@@ -32,7 +32,6 @@ sim_status sim_eigenvalues(size_t d, double *matrix, double *work, double *value
     const int n = (int)d, work_size = (int)sim_eigenvalues_work(d);
     int info = 0;
 
-    openblas_set_num_threads(1);
     dsyev_("N", "L", &n, matrix, &n, values, work, &work_size, &info);
     SIM_CHECK(info == 0, SIM_E_BUG,
               "the eigenvalues of a matrix of %zu x %zu do not converge (dsyev: %d)", d,
