@@ -71,17 +71,23 @@ SIM_MUST_USE sim_status sim_embed_images(const sim_embedder *e, size_t n_images,
 SIM_MUST_USE sim_status sim_embed(const sim_comm *c, const sim_embedder *e,
                                   const sim_dataset *d, int loader_threads,
                                   float **features, float **projections);
-/* The same of an augmented view of each image: view `view` of epoch 0, with the random numbers of
- * a training with this seed. */
+/* Which images are embedded, and how. */
 typedef struct {
-    const sim_augment *augment;
-    uint32_t seed, view;
-} sim_embed_view;
-SIM_MUST_USE sim_status sim_embed_augmented(const sim_comm *c, const sim_embedder *e,
-                                            const sim_dataset *d,
-                                            const sim_embed_view *view,
-                                            int loader_threads, float **features,
-                                            float **projections);
+    size_t n_images;            /* evenly spaced (sim_sample_image); 0: all */
+    const sim_augment *augment; /* NULL: without augmentation */
+    uint32_t seed, view;        /* that view of epoch 0 of a training with this seed */
+} sim_embed_choice;
+/* Image of row i of a sample of n_images of n. */
+static inline size_t sim_sample_image(size_t n, size_t n_images, size_t i)
+{
+    return i * n / n_images;
+}
+/* sim_embed of the chosen images; rows of sim_embed_local of their number. */
+SIM_MUST_USE sim_status sim_embed_chosen(const sim_comm *c, const sim_embedder *e,
+                                         const sim_dataset *d,
+                                         const sim_embed_choice *choice,
+                                         int loader_threads, float **features,
+                                         float **projections);
 /* Bytes that sim_embed allocates in addition to the result, scratch and evaluators, without
  * projections; dim: of features. */
 size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads);
@@ -174,12 +180,12 @@ typedef struct {
 typedef struct {
     double rankme, uniformity, alignment;  /* alignment: 0 without views */
     sim_similarities negatives, positives; /* positives.n is 0 without views */
-    int64_t n_images, dim;                 /* n_images: that were used */
+    int64_t n_images, dim;
 } sim_quality_result;
 
 /*
- * Measures of features [local images of sim_embed_local][dim] of n images; of at most max_images,
- * evenly spaced.  z are the rows divided by their lengths.
+ * Measures of features [local images of sim_embed_local][dim] of n images.  z are the rows divided
+ * by their lengths.
  *   rankme      exp of the entropy of the singular values of the rows, divided by their sum, plus
  *               1e-7 (Garrido et al. 2023, arXiv 2210.02885): the effective rank, up to dim
  *   uniformity  log mean exp(-2 |z_i - z_j|^2) over pairs of images (Wang and Isola 2020, arXiv
@@ -190,9 +196,8 @@ typedef struct {
  * Errors: SIM_E_DATA if features are not finite.
  */
 SIM_MUST_USE sim_status sim_quality(const sim_comm *c, size_t n, size_t dim,
-                                    size_t max_images, const float *features,
-                                    const float *view1, const float *view2,
-                                    sim_quality_result *out);
+                                    const float *features, const float *view1,
+                                    const float *view2, sim_quality_result *out);
 
 /* ---- sets of labelled images ---- */
 
@@ -268,16 +273,14 @@ typedef struct {
 
 /* Floats per image of what is evaluated. */
 size_t sim_evaluation_dim(const sim_evaluation_inputs *in);
-/* Embeds the local images of a set, or reads their features; the caller frees *out
- * [local images of sim_embed_local][dim].  Collective; the status is equal on all ranks. */
+/* Embeds images of a set, or reads their features; `choice` NULL: all images, not augmented.  A file
+ * has no augmented views.  The caller frees *out [local rows of sim_embed_local][dim].  Collective;
+ * the status is equal on all ranks. */
 SIM_MUST_USE sim_status sim_evaluation_features(const sim_comm *c,
                                                 const sim_evaluation_inputs *in,
-                                                const sim_labelled_set *set, float **out);
-/* The same of an augmented view; the set has images. */
-SIM_MUST_USE sim_status sim_evaluation_view(const sim_comm *c,
-                                            const sim_evaluation_inputs *in,
-                                            const sim_labelled_set *set,
-                                            const sim_embed_view *view, float **out);
+                                                const sim_labelled_set *set,
+                                                const sim_embed_choice *choice,
+                                                float **out);
 
 /* What an evaluation uses: a training and a test set, both with labels; or one set. */
 typedef enum { SIM_EVALUATES_CLASSES, SIM_EVALUATES_IMAGES } sim_evaluation_needs;

@@ -65,7 +65,8 @@ typedef struct {
     const sim_embedder *e;
     sim_evaluator *backbone, *projector; /* projector NULL: no projections */
     sim_augment *plain; /* borrowed by the loader; NULL: augmented views */
-    uint32_t view;
+    sim_embed_choice choice;
+    size_t n_stored; /* images of the data set */
     sim_loader *loader;
     sim_range local;
     size_t view_floats;
@@ -93,9 +94,9 @@ static void list_embedding_buffers(embedding *m, bool projections,
         SIM_BUFFER(m->patch_projections, projections ? n * sim_net_dim(e->projector) : 0);
 }
 
-/* Everything but the loader.  local: images that will be embedded; view: NULL: not augmented. */
+/* Everything but the loader.  local: images that will be embedded; choice NULL: all, not augmented. */
 static sim_status embedding_create(const sim_embedder *e, sim_range local,
-                                   const sim_embed_view *view, bool projections,
+                                   const sim_embed_choice *choice, bool projections,
                                    embedding *m)
 {
     sim_status st = SIM_OK;
@@ -105,8 +106,8 @@ static sim_status embedding_create(const sim_embedder *e, sim_range local,
     *m = (embedding){.e = e,
                      .local = local,
                      .view_floats = p->h * p->w * p->c,
-                     .view = view ? view->view : 0};
-    if (!view)
+                     .choice = choice ? *choice : (sim_embed_choice){0}};
+    if (!m->choice.augment)
         SIM_TRY(sim_augment_create_plain(p, &m->plain));
     list_embedding_buffers(m, projections, list);
     SIM_TRY(sim_buffers_create(list, EMBEDDING_BUFFERS, "eval/views"));
@@ -135,13 +136,20 @@ static size_t batch_size(const embedding *m, size_t first)
     return m->local.hi - first < BATCH ? m->local.hi - first : BATCH;
 }
 
+static size_t image_of_row(const embedding *m, size_t row)
+{
+    return m->choice.n_images ? sim_sample_image(m->n_stored, m->choice.n_images, row)
+                              : row;
+}
+
 static void request_batch(embedding *m, size_t first, float *views)
 {
     const size_t n = batch_size(m, first);
     for (size_t i = 0; i < n; i++)
-        m->requests[i] = (sim_view_request){.sample = (uint32_t)(first + i),
-                                            .view = m->view,
-                                            .out = views + i * m->view_floats};
+        m->requests[i] =
+            (sim_view_request){.sample = (uint32_t)image_of_row(m, first + i),
+                               .view = m->choice.view,
+                               .out = views + i * m->view_floats};
     sim_loader_post(m->loader, m->requests, n);
 }
 
@@ -207,19 +215,24 @@ done:
     return st;
 }
 
+static size_t count_rows(const sim_dataset *d, const sim_embed_choice *choice)
+{
+    return choice && choice->n_images ? choice->n_images : sim_dataset_about(d)->n_images;
+}
+
 static sim_status embed_local(const sim_comm *c, const sim_embedder *e,
-                              const sim_dataset *d, const sim_embed_view *view,
+                              const sim_dataset *d, const sim_embed_choice *choice,
                               int loader_threads, float **features, float **projections)
 {
     sim_status st = SIM_OK;
-    const sim_range local =
-        sim_embed_local(sim_comm_partition(c), sim_dataset_about(d)->n_images);
+    const sim_range local = sim_embed_local(sim_comm_partition(c), count_rows(d, choice));
     const size_t n = local.hi - local.lo;
     embedding m;
 
     SIM_ASSERT(sim_dataset_about(d)->c == e->preprocessing.c);
-    SIM_TRY(embedding_create(e, local, view, projections != NULL, &m));
-    SIM_TRY(sim_loader_create(d, view ? view->augment : m.plain, view ? view->seed : 0,
+    SIM_TRY(embedding_create(e, local, choice, projections != NULL, &m));
+    m.n_stored = sim_dataset_about(d)->n_images;
+    SIM_TRY(sim_loader_create(d, m.plain ? m.plain : choice->augment, m.choice.seed,
                               loader_threads, BATCH, &m.loader));
     SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
     if (projections)
@@ -261,9 +274,9 @@ size_t sim_embed_bytes(const sim_patches *cut, size_t dim, int loader_threads)
 /* Such features come from a model that diverged; similarities to them are undefined.
  * Collective. */
 static void warn_of_not_finite(const sim_comm *c, const sim_embedder *e,
-                               const sim_dataset *d, const float *features)
+                               const sim_dataset *d, size_t n, const float *features)
 {
-    const size_t n = sim_dataset_about(d)->n_images, dim = sim_net_dim(e->backbone);
+    const size_t dim = sim_net_dim(e->backbone);
     const sim_range local = sim_embed_local(sim_comm_partition(c), n);
     int64_t n_bad = 0;
 
@@ -275,26 +288,26 @@ static void warn_of_not_finite(const sim_comm *c, const sim_embedder *e,
     }
     sim_comm_sum_i64(c, &n_bad, 1);
     if (n_bad)
-        sim_log_warn("the features of %lld of the %zu images of %s are not finite: the "
+        sim_log_warn("the features of %lld of %zu images of %s are not finite: the "
                      "model diverged, so results on them are not meaningful",
                      (long long)n_bad, n, sim_dataset_path(d));
 }
 
-static sim_status embed_all(const sim_comm *c, const sim_embedder *e,
-                            const sim_dataset *d, const sim_embed_view *view,
+sim_status sim_embed_chosen(const sim_comm *c, const sim_embedder *e,
+                            const sim_dataset *d, const sim_embed_choice *choice,
                             int loader_threads, float **features, float **projections)
 {
     *features = NULL;
     if (projections)
         *projections = NULL;
     sim_status st = sim_comm_agree(
-        c, embed_local(c, e, d, view, loader_threads, features, projections));
+        c, embed_local(c, e, d, choice, loader_threads, features, projections));
     if (st != SIM_OK) {
         SIM_FREE(*features);
         if (projections)
             SIM_FREE(*projections);
     } else {
-        warn_of_not_finite(c, e, d, *features);
+        warn_of_not_finite(c, e, d, count_rows(d, choice), *features);
     }
     return st;
 }
@@ -302,12 +315,5 @@ static sim_status embed_all(const sim_comm *c, const sim_embedder *e,
 sim_status sim_embed(const sim_comm *c, const sim_embedder *e, const sim_dataset *d,
                      int loader_threads, float **features, float **projections)
 {
-    return embed_all(c, e, d, NULL, loader_threads, features, projections);
-}
-
-sim_status sim_embed_augmented(const sim_comm *c, const sim_embedder *e,
-                               const sim_dataset *d, const sim_embed_view *view,
-                               int loader_threads, float **features, float **projections)
-{
-    return embed_all(c, e, d, view, loader_threads, features, projections);
+    return sim_embed_chosen(c, e, d, NULL, loader_threads, features, projections);
 }

@@ -13,8 +13,8 @@ sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options, size_t 
     sim_status st = SIM_OK;
     float *bank = NULL, *queries = NULL;
 
-    SIM_TRY(sim_evaluation_features(c, in, &in->train, &bank));
-    SIM_TRY(sim_evaluation_features(c, in, &in->test, &queries));
+    SIM_TRY(sim_evaluation_features(c, in, &in->train, NULL, &bank));
+    SIM_TRY(sim_evaluation_features(c, in, &in->test, NULL, &queries));
     SIM_TRY(sim_knn(c, options, n_options, sim_evaluation_dim(in), in->match->n_classes,
                     &(sim_labelled_features){in->train.n, bank, in->train.labels},
                     &(sim_labelled_features){in->test.n, queries, in->match->labels},

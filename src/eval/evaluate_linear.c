@@ -180,8 +180,8 @@ static sim_status evaluate_linear(const sim_comm *c, const void *options,
     sim_linear_result r = {0};
 
     log_memory(c, in);
-    SIM_TRY(sim_evaluation_features(c, in, &in->train, &train));
-    SIM_TRY(sim_evaluation_features(c, in, &in->test, &test));
+    SIM_TRY(sim_evaluation_features(c, in, &in->train, NULL, &train));
+    SIM_TRY(sim_evaluation_features(c, in, &in->test, NULL, &test));
     SIM_TRY(sim_linear(c, options, sim_evaluation_dim(in), in->match->n_classes,
                        &(sim_labelled_features){in->train.n, train, in->train.labels},
                        &(sim_labelled_features){in->test.n, test, in->match->labels},

@@ -59,7 +59,7 @@ done:
 
 /* Features of two augmented views of each image, as training draws them. */
 static sim_status embed_views(const sim_comm *c, const sim_evaluation_inputs *in,
-                              float *views[2])
+                              sim_embed_choice choice, float *views[2])
 {
     sim_status st = SIM_OK;
     sim_augment *augment = NULL;
@@ -67,11 +67,10 @@ static sim_status embed_views(const sim_comm *c, const sim_evaluation_inputs *in
     SIM_TRY(
         sim_comm_agree(c, sim_augment_create(&in->job->augment,
                                              &in->embedder->preprocessing, &augment)));
-    for (uint32_t v = 0; v < 2; v++) {
-        const sim_embed_view view = {
-            .augment = augment, .seed = (uint32_t)in->job->train.seed, .view = v};
-        SIM_TRY(sim_evaluation_view(c, in, &in->test, &view, &views[v]));
-    }
+    choice.augment = augment;
+    choice.seed = (uint32_t)in->job->train.seed;
+    for (choice.view = 0; choice.view < 2; choice.view++)
+        SIM_TRY(sim_evaluation_features(c, in, &in->test, &choice, &views[choice.view]));
 done:
     sim_augment_destroy(&augment);
     return st;
@@ -82,15 +81,16 @@ static sim_status evaluate_quality(const sim_comm *c, const void *options,
                                    char **text)
 {
     sim_status st = SIM_OK;
-    const quality_options *o = options;
+    const size_t most = (size_t)((const quality_options *)options)->images;
+    const sim_embed_choice sample = {.n_images = most < in->test.n ? most : in->test.n};
     float *features = NULL, *views[2] = {NULL, NULL};
     sim_quality_result r;
 
-    SIM_TRY(sim_evaluation_features(c, in, &in->test, &features));
+    SIM_TRY(sim_evaluation_features(c, in, &in->test, &sample, &features));
     if (in->test.data)
-        SIM_TRY(embed_views(c, in, views));
-    SIM_TRY(sim_quality(c, in->test.n, sim_evaluation_dim(in), (size_t)o->images,
-                        features, views[0], views[1], &r));
+        SIM_TRY(embed_views(c, in, sample, views));
+    SIM_TRY(sim_quality(c, sample.n_images, sim_evaluation_dim(in), features, views[0],
+                        views[1], &r));
     describe(&r, result);
     SIM_TRY(sim_comm_agree(c, format_result(&r, text)));
 done:

@@ -40,49 +40,43 @@ size_t sim_evaluation_dim(const sim_evaluation_inputs *in)
 }
 
 static sim_status read_features(const sim_comm *c, const sim_labelled_set *set,
-                                float **out)
+                                const sim_embed_choice *choice, float **out)
 {
     sim_status st = SIM_OK;
-    const sim_range local = sim_embed_local(sim_comm_partition(c), set->n);
+    const size_t n = choice && choice->n_images ? choice->n_images : set->n,
+                 dim = sim_feature_file_dim(set->file);
+    const sim_range local = sim_embed_local(sim_comm_partition(c), n);
 
-    SIM_TRY(sim_alloc(out, (local.hi - local.lo) * sim_feature_file_dim(set->file),
-                      "eval/features"));
-    SIM_TRY(sim_feature_file_read(set->file, local, *out));
+    SIM_TRY(sim_alloc(out, (local.hi - local.lo) * dim, "eval/features"));
+    if (n == set->n) {
+        SIM_TRY(sim_feature_file_read(set->file, local, *out));
+        goto done;
+    }
+    for (size_t i = local.lo; i < local.hi; i++) {
+        const size_t row = sim_sample_image(set->n, n, i);
+        SIM_TRY(sim_feature_file_read(set->file, (sim_range){row, row + 1},
+                                      *out + (i - local.lo) * dim));
+    }
 done:
-    return st;
-}
-
-/* view NULL: the image without augmentation. */
-static sim_status embed_set(const sim_comm *c, const sim_evaluation_inputs *in,
-                            const sim_labelled_set *set, const sim_embed_view *view,
-                            float **out)
-{
-    sim_status st = SIM_OK;
-    float *features = NULL;
-    float **first = in->projections ? &features : out,
-          **second = in->projections ? out : NULL;
-
-    if (view)
-        SIM_TRY(sim_embed_augmented(c, in->embedder, set->data, view, in->loader_threads,
-                                    first, second));
-    else
-        SIM_TRY(sim_embed(c, in->embedder, set->data, in->loader_threads, first, second));
-done:
-    sim_free(features);
     return st;
 }
 
 sim_status sim_evaluation_features(const sim_comm *c, const sim_evaluation_inputs *in,
-                                   const sim_labelled_set *set, float **out)
+                                   const sim_labelled_set *set,
+                                   const sim_embed_choice *choice, float **out)
 {
-    if (set->file)
-        return sim_comm_agree(c, read_features(c, set, out));
-    return embed_set(c, in, set, NULL, out);
-}
+    sim_status st = SIM_OK;
+    float *features = NULL; /* which the projector needs */
 
-sim_status sim_evaluation_view(const sim_comm *c, const sim_evaluation_inputs *in,
-                               const sim_labelled_set *set, const sim_embed_view *view,
-                               float **out)
-{
-    return embed_set(c, in, set, view, out);
+    if (set->file)
+        SIM_TRY(sim_comm_agree(c, read_features(c, set, choice, out)));
+    else if (in->projections)
+        SIM_TRY(sim_embed_chosen(c, in->embedder, set->data, choice, in->loader_threads,
+                                 &features, out));
+    else
+        SIM_TRY(sim_embed_chosen(c, in->embedder, set->data, choice, in->loader_threads,
+                                 out, NULL));
+done:
+    sim_free(features);
+    return st;
 }

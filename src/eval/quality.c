@@ -1,10 +1,9 @@
 /*
  * quality.c - measures of an embedding that need no labels: effective rank, uniformity, alignment.
  *
- * In: features of this rank's images.  Every rank gathers the rows of a sample of the images; the
- * blocks of the Gram matrix and the rows of the pairwise similarities are divided over ranks, and
- * their sums are added in the order of the images.  So the result has the same bits on any number
- * of ranks.
+ * In: features of this rank's images.  Every rank gathers all rows.  The blocks of the Gram matrix and
+ * the rows of the pairwise similarities are divided over ranks; sums over images are added in the order
+ * of the images, so the result has the same bits on any number of ranks.
  * Called by `simile evaluate quality`.
  */
 #include "simile/eval.h"
@@ -15,11 +14,11 @@
 #include <math.h>
 #include <string.h>
 
-enum { TILE = 1024 };
+enum { TILE = 1024, UNIT = 32 }; /* UNIT: of sim_embed_local */
 
 typedef struct {
     const sim_comm *comm;
-    size_t m, dim; /* images of the sample */
+    size_t m, dim; /* images */
     float *rows;   /* [m][dim] of all ranks */
     float *norms;  /* [m] */
     double *wide;  /* [m][dim] the rows in double */
@@ -49,36 +48,12 @@ static void list_buffers(quality *q, sim_buffer list[BUFFERS])
     list[9] = SIM_BUFFER(q->histogram, q->m * SIM_SIMILARITY_BINS);
 }
 
-/* ---- the sample ---- */
-
-/* Index of the image of row i: evenly spaced. */
-static size_t image_of(const quality *q, size_t n, size_t i)
-{
-    return i * n / q->m;
-}
-
-/* Collects the rows of the sample on every rank. */
-static void gather_sample(quality *q, size_t n, const float *features)
-{
-    const sim_range local = sim_embed_local(sim_comm_partition(q->comm), n);
-
-    memset(q->rows, 0, q->m * q->dim * sizeof *q->rows);
-    for (size_t i = 0; i < q->m; i++) {
-        const size_t image = image_of(q, n, i);
-        if (image >= local.lo && image < local.hi)
-            memcpy(q->rows + i * q->dim, features + (image - local.lo) * q->dim,
-                   q->dim * sizeof *q->rows);
-    }
-    sim_comm_or_bytes(q->comm, q->rows, q->m * q->dim * sizeof *q->rows);
-}
-
-static sim_status check_finite(const quality *q, size_t n)
+static sim_status check_finite(const quality *q)
 {
     sim_status st = SIM_OK;
     for (size_t i = 0; i < q->m * q->dim; i++)
         SIM_CHECK(isfinite(q->rows[i]), SIM_E_DATA,
-                  "the features of image %zu are not finite numbers",
-                  image_of(q, n, i / q->dim));
+                  "the features of row %zu are not finite numbers", i / q->dim);
 done:
     return st;
 }
@@ -180,7 +155,7 @@ static void fill_similarities(double sum, double squares, int64_t n,
     out->std = variance > 0 ? sqrt(variance) : 0;
 }
 
-/* All pairs of the sample.  The rows are of unit length from here.  Collective. */
+/* All pairs of images.  The rows are of unit length from here.  Collective. */
 static void compute_uniformity(quality *q, sim_quality_result *r)
 {
     const int64_t m = (int64_t)q->m, n_pairs = m * (m - 1) / 2;
@@ -205,20 +180,17 @@ static void compute_uniformity(quality *q, sim_quality_result *r)
     r->uniformity = n_pairs ? sim_ln(sum_of(q->potential, q->m) / (double)n_pairs) : 0;
 }
 
-/* Similarities of two views of the sample's images, of which this rank has some.  Collective. */
-static void compute_alignment(quality *q, size_t n, const float *view1,
-                              const float *view2, sim_quality_result *r)
+/* Similarities of two views of each image, of which this rank has some.  Collective. */
+static void compute_alignment(quality *q, const float *view1, const float *view2,
+                              sim_quality_result *r)
 {
-    const sim_range local = sim_embed_local(sim_comm_partition(q->comm), n);
+    const sim_range local = sim_embed_local(sim_comm_partition(q->comm), q->m);
     double *s = q->sum;
 
     memset(s, 0, q->m * sizeof *s);
-    for (size_t i = 0; i < q->m; i++) {
-        const size_t image = image_of(q, n, i);
-        if (image < local.lo || image >= local.hi)
-            continue;
-        const float *a = view1 + (image - local.lo) * q->dim,
-                    *b = view2 + (image - local.lo) * q->dim;
+    for (size_t i = local.lo; i < local.hi; i++) {
+        const float *a = view1 + (i - local.lo) * q->dim,
+                    *b = view2 + (i - local.lo) * q->dim;
         const double norms = sqrt(sim_dot(q->dim, a, a) * sim_dot(q->dim, b, b));
         s[i] = norms > 0 ? sim_dot(q->dim, a, b) / norms : 0;
     }
@@ -232,23 +204,23 @@ static void compute_alignment(quality *q, size_t n, const float *view1,
     r->alignment = 2 - 2 * r->positives.mean;
 }
 
-sim_status sim_quality(const sim_comm *c, size_t n, size_t dim, size_t max_images,
-                       const float *features, const float *view1, const float *view2,
-                       sim_quality_result *out)
+sim_status sim_quality(const sim_comm *c, size_t n, size_t dim, const float *features,
+                       const float *view1, const float *view2, sim_quality_result *out)
 {
     sim_status st = SIM_OK;
-    quality q = {.comm = c, .m = n < max_images ? n : max_images, .dim = dim};
-    sim_quality_result r = {.n_images = (int64_t)q.m, .dim = (int64_t)dim};
+    quality q = {.comm = c, .m = n, .dim = dim};
+    sim_quality_result r = {.n_images = (int64_t)n, .dim = (int64_t)dim};
     sim_buffer list[BUFFERS];
 
     list_buffers(&q, list);
     SIM_TRY(sim_comm_agree(c, sim_buffers_create(list, BUFFERS, "eval/quality")));
-    gather_sample(&q, n, features);
-    SIM_TRY(check_finite(&q, n));
+    sim_comm_gather_rows(c, (n + UNIT - 1) / UNIT, UNIT, n, dim * sizeof *q.rows,
+                         features, q.rows);
+    SIM_TRY(check_finite(&q));
     SIM_TRY(compute_rank(&q, &r.rankme));
     compute_uniformity(&q, &r);
     if (view1 && view2)
-        compute_alignment(&q, n, view1, view2, &r);
+        compute_alignment(&q, view1, view2, &r);
     *out = r;
 done:
     sim_buffers_destroy(list, BUFFERS);

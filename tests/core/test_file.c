@@ -352,6 +352,16 @@ static void only_regular_files_are_read(void **state)
     ASSERT_REFUSED(sim_file_open_read(other, &fd, &n), SIM_E_INPUT, "not a regular file");
     ASSERT_OK(sim_file_remove(other));
     ASSERT_REFUSED(sim_file_load(path, 11, &text, &size), SIM_E_DATA, "at most");
+    char *whole = NULL;
+    ASSERT_OK(sim_file_load(path, 12, &whole, &size));
+    for (size_t limit = 0; limit <= 13; limit++) { /* the end of a file that is longer */
+        ASSERT_OK(sim_file_load_end(path, limit, &text, &size));
+        assert_int_equal(size, limit < 12 ? limit : 12);
+        assert_memory_equal(text, whole + 12 - size, size);
+        assert_int_equal(text[size], 0);
+        SIM_FREE(text);
+    }
+    SIM_FREE(whole);
     ASSERT_REFUSED(sim_file_open_update(other, &fd), SIM_E_INPUT, "other");
     ASSERT_OK(sim_file_open_read(path, &fd, &n));
     assert_int_equal(n, 12);
