@@ -102,7 +102,7 @@ with tempfile.TemporaryDirectory() as scratch:
     subprocess.run([os.path.join(os.environ["SIMILE_TOOLS"], "checkpoint_tool_seal"), path], check=True, capture_output=True)
     for ranks in 1, 2:
         said = simile("evaluate", "knn", "diverged", ranks=ranks).stderr
-        assert re.search(r"warning: the features of \d+ of the 96 images of train.h5 are not finite", said), said
+        assert re.search(r"warning: the features of \d+ of 96 images of train\.h5 are not finite", said), said
     # the training set itself, as a link or a copy, also during training
     os.symlink("train.h5", "link.h5")
     shutil.copy("train.h5", "copy.h5")

@@ -92,12 +92,19 @@ def check_workers():
     os.remove("out.h5")
 
 
+def size_of(path):
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:  # not written yet, or removed at the end
+        return 0
+
+
 def kill_soon(words, ranks=0):
     """Starts a conversion and kills all its processes soon after a commit."""
     p = subprocess.Popen(command(*words, ranks=ranks), stderr=subprocess.DEVNULL, start_new_session=True)
     until = draw.choice([0, 20000, 40000, 70000]), draw.random() * 0.05
     while p.poll() is None:
-        if sum(os.path.getsize(n) for n in temporary_files("out.h5") if n.endswith("journal")) > until[0]:
+        if size_of("out.h5.journal") > until[0]:
             time.sleep(until[1])
             break
         time.sleep(0.002)
@@ -206,13 +213,15 @@ def check_hold():
 
 def wait_for_ranks():
     """Ranks that mpirun started end by themselves after it was killed; the journal is locked until then."""
-    while os.path.exists("out.h5.journal"):
-        with open("out.h5.journal", "rb") as f:
-            try:
+    while True:
+        try:
+            with open("out.h5.journal", "rb") as f:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
-            except BlockingIOError:
-                time.sleep(0.02)
+        except FileNotFoundError:
+            return
+        except BlockingIOError:
+            time.sleep(0.02)
 
 
 def check_killed_ranks():
