@@ -28,6 +28,7 @@ typedef struct {
     double width;
     int activation; /* SIM_NET_RELU or SIM_NET_SILU */
     bool zero_init_last_bn;
+    bool freeze; /* weights and statistics of the backbone do not change */
     int64_t projector_layers, projector_hidden, projector_dim;
     bool projector_bn, projector_last_bn;
 } sim_encoder_options;
@@ -255,6 +256,14 @@ SIM_MUST_USE sim_status sim_context_plan(const sim_context_spec *spec,
  * passes need; it outlives them, and all passes of a process share it. */
 SIM_MUST_USE sim_status sim_evaluator_plan(const sim_net_spec *backbone, size_t *bytes,
                                            sim_workspace_size *workspace);
+/* Bytes of a backbone that is only evaluated, and of its evaluator: *state, its weights and running
+ * statistics; *bytes, everything else.  *workspace as above. */
+SIM_MUST_USE sim_status sim_frozen_plan(const sim_net_spec *backbone, size_t *state,
+                                        size_t *bytes, sim_workspace_size *workspace);
+/* Rows of heads alone, as those of sim_net_plan. */
+SIM_MUST_USE sim_status sim_heads_plan(const sim_head_spec *heads, size_t n_heads,
+                                       const sim_batch_shape *shape,
+                                       sim_plan_row rows[16], size_t *n_rows);
 /* Raises the workspace and scratch among rows that begin with those of sim_net_plan. */
 void sim_plan_raise(sim_plan_row *rows, size_t n_rows,
                     const sim_workspace_size *workspace);

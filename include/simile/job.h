@@ -47,6 +47,7 @@ typedef struct {
 /* What follows from a job, a data set and a number of ranks. */
 typedef struct {
     size_t n_images, views;
+    size_t n_classes; /* of data.train; 0 without labels */
     size_t n_blocks, steps_per_epoch, left_over; /* images dropped each epoch */
     int64_t total_steps;
     double warmup_steps, learning_rate;

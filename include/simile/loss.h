@@ -175,6 +175,31 @@ void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const
                          const int32_t *negatives, float *da, float *db,
                          sim_loss_report *report);
 
+/* ---- logits against labels: supervised ---- */
+
+/* Buffers for calls with one shape, whose views is 1 and whose d is the number of classes; `c` is
+ * borrowed. */
+typedef struct sim_cross_entropy sim_cross_entropy;
+SIM_MUST_USE sim_status sim_cross_entropy_create(const sim_comm *c,
+                                                 const sim_rows_shape *shape,
+                                                 sim_cross_entropy **out);
+void sim_cross_entropy_destroy(sim_cross_entropy **e);
+size_t sim_cross_entropy_bytes(const sim_rows_shape *shape); /* on any rank */
+
+/*
+ * Mean over the batch of the cross-entropy, as torch.nn.CrossEntropyLoss(label_smoothing=...).
+ * The report has loss and accuracy, the fraction of rows whose label has the largest logit.
+ *
+ *   smoothing  part of the target that is equal for all classes, 0 to 1
+ *   labels     [n] for all slots, on every rank, each in [0, d)
+ *   logits     [local][d]
+ *   gradient   [local][d] of the global mean, overwritten; NULL: not computed
+ *
+ * Collective.
+ */
+void sim_cross_entropy_run(sim_cross_entropy *e, double smoothing, const int32_t *labels,
+                           const float *logits, float *gradient, sim_loss_report *report);
+
 /* ---- the queue: negatives of MoCo, support set of NNCLR ---- */
 
 /*

@@ -30,6 +30,7 @@ typedef struct {
     const sim_encoder_options *encoder;
     const sim_batchnorm_options *batchnorm;
     size_t h, w, c;      /* of a view */
+    size_t n_classes;    /* of the data set; 0 without labels */
     size_t batch, block; /* images */
     uint32_t seed;
 } sim_method_env;
@@ -112,11 +113,15 @@ typedef struct sim_arrays {
                              int64_t value);
 } sim_arrays;
 
+/* A row of a memory plan: weights and statistics that are in checkpoints but not trained. */
+#define SIM_FROZEN_STATE "frozen weights"
+
 /* A method. `options` is the struct that `table` fills; `self` is created by `create`. */
 typedef struct sim_method_row {
     const char *name, *paper;
     const sim_option_table *table; /* section "method", without `name` */
     bool needs_labels;
+    bool may_freeze; /* can be trained with encoder.freeze */
     const sim_method_default *defaults; /* or NULL */
     size_t n_defaults;
 
@@ -169,6 +174,8 @@ typedef struct sim_method_row {
 
     /* ---- state ---- */
 
+    /* All networks except those of the momentum encoder, whether they are trained or frozen. */
+    const sim_model *(*networks)(void *self);
     /* Trained networks and their groups, in a fixed order; returns their number. */
     size_t (*nets)(void *self, sim_net *nets[SIM_MAX_NETS],
                    const char *groups[SIM_MAX_NETS]);

@@ -36,7 +36,14 @@ void sim_patches_mean(const sim_patches *p, size_t n_images, size_t d, const flo
 /* ---- networks ---- */
 
 /* Networks of a model, in the order of their gradients. */
-enum { SIM_BACKBONE, SIM_PROJECTOR, SIM_PREDICTOR, SIM_CONTEXT, SIM_MODEL_NETS };
+enum {
+    SIM_BACKBONE,
+    SIM_PROJECTOR,
+    SIM_PREDICTOR,
+    SIM_CONTEXT,
+    SIM_CLASSIFIER,
+    SIM_MODEL_NETS
+};
 
 typedef enum {
     SIM_HEADS_STANDARD, /* a bias wherever no batch norm follows; every BN has an affine map */
@@ -49,6 +56,7 @@ typedef struct {
     bool projector;
     size_t predictor_hidden; /* hidden width of the predictor; 0: no predictor */
     bool context;            /* CPC's context network; needs a grid */
+    size_t classes;          /* outputs of the linear classifier; 0: no classifier */
     sim_head_style heads;
 } sim_model_spec;
 
@@ -61,7 +69,7 @@ typedef struct {
     sim_patches patches;
     sim_batchnorm_options batchnorm; /* its group counts patches */
     sim_net_spec backbone;
-    sim_head_spec projector, predictor;
+    sim_head_spec projector, predictor, classifier;
     sim_context_spec context;
 } sim_model_layout;
 
@@ -73,6 +81,9 @@ typedef struct {
 SIM_MUST_USE sim_status sim_model_lay_out(const sim_model_spec *spec,
                                           const sim_net_spec *image,
                                           sim_model_layout *out);
+
+/* The specification of the projector, predictor or classifier. */
+const sim_head_spec *sim_model_head(const sim_model_layout *layout, int net);
 
 typedef struct {
     sim_net *net[SIM_MODEL_NETS]; /* owned; NULL if the model does not have it */
@@ -88,7 +99,7 @@ enum {
 SIM_MUST_USE sim_status sim_model_create(const sim_model_layout *layout, unsigned nets,
                                          sim_model *out);
 void sim_model_destroy(sim_model *m);
-/* "encoder", "projector", "predictor", "context": its group among the parameters. */
+/* "encoder", "projector", "predictor", "context", "classifier": its group among the parameters. */
 const char *sim_model_group(int net);
 /* Visits weights and BN statistics of all networks under `prefix`/group, as
  * weights/encoder. */

@@ -89,6 +89,21 @@ done:
     return st;
 }
 
+static sim_status add_heads(const sim_head_spec *heads, size_t n_heads,
+                            const sim_batch_shape *shape, pass_kind passes,
+                            sim_plan_row *rows)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+
+    for (size_t i = 0; i < n_heads; i++) {
+        SIM_TRY(sim_net_head_nodes(&heads[i], &net));
+        SIM_TRY(add_net(&net, shape, passes, rows));
+    }
+done:
+    return st;
+}
+
 static sim_status plan_nets(const sim_net_spec *backbone, const sim_head_spec *heads,
                             size_t n_heads, const sim_batch_shape *shape,
                             pass_kind passes, sim_plan_row rows[16], size_t *n_rows)
@@ -99,25 +114,24 @@ static sim_status plan_nets(const sim_net_spec *backbone, const sim_head_spec *h
     *n_rows = begin_rows(rows);
     SIM_TRY(sim_net_backbone_nodes(backbone, &net));
     SIM_TRY(add_net(&net, shape, passes, rows));
-    for (size_t i = 0; i < n_heads; i++) {
-        SIM_TRY(sim_net_head_nodes(&heads[i], &net));
-        SIM_TRY(add_net(&net, shape, passes, rows));
-    }
+    SIM_TRY(add_heads(heads, n_heads, shape, passes, rows));
 done:
     return st;
+}
+
+sim_status sim_heads_plan(const sim_head_spec *heads, size_t n_heads,
+                          const sim_batch_shape *shape, sim_plan_row rows[16],
+                          size_t *n_rows)
+{
+    *n_rows = begin_rows(rows);
+    return add_heads(heads, n_heads, shape, PASS_TRAIN, rows);
 }
 
 sim_status sim_head_plan(const sim_head_spec *head, const sim_batch_shape *shape,
                          sim_plan_row *rows, size_t n_rows)
 {
-    sim_status st = SIM_OK;
-    sim_net *net = NULL;
-
     SIM_ASSERT(n_rows >= N_ROWS);
-    SIM_TRY(sim_net_head_nodes(head, &net));
-    SIM_TRY(add_net(&net, shape, PASS_TRAIN, rows));
-done:
-    return st;
+    return add_heads(head, 1, shape, PASS_TRAIN, rows);
 }
 
 sim_status sim_context_plan(const sim_context_spec *spec, const sim_batch_shape *shape,

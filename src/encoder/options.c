@@ -29,6 +29,9 @@ static const sim_option encoder_rows[] = {
     ROW(sim_encoder_options, "zero_init_last_bn", SIM_OPTION_BOOL, zero_init_last_bn, 0,
         0, "false", NULL, "",
         "initialise gamma of the last batch norm of each block to zero"),
+    ROW(sim_encoder_options, "freeze", SIM_OPTION_BOOL, freeze, 0, 0, "false", NULL, "",
+        "keep the weights and batch-norm statistics of the encoder, so that only the "
+        "classifier is trained (method.name: supervised, with --init)"),
     ROW(sim_encoder_options, "projector.layers", SIM_OPTION_INT, projector_layers, 1, 3,
         "2", NULL, "layers", "linear layers of the projection head"),
     ROW(sim_encoder_options, "projector.hidden", SIM_OPTION_INT, projector_hidden, 0,

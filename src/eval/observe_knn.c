@@ -168,16 +168,12 @@ static sim_status borrow_encoder(const sim_train_state *t, sim_embedder *out)
     sim_status st = SIM_OK;
     const sim_job *job = sim_train_job(t);
     const sim_method *m = sim_train_method(t);
-    sim_net *nets[SIM_MAX_NETS];
-    const char *groups[SIM_MAX_NETS];
     const sim_preprocessing *p = sim_train_preprocessing(t);
     sim_embedder e = {.preprocessing = *p};
 
-    (void)m->row->nets(m->self, nets, groups);
-    SIM_ASSERT(strcmp(groups[0], "encoder") == 0);
     SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, p->h, p->w,
                            p->c, &e.cut));
-    e.backbone = nets[0];
+    e.backbone = m->row->networks(m->self)->net[SIM_BACKBONE];
     *out = e;
 done:
     return st;

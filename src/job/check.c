@@ -133,6 +133,7 @@ sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
                             .h = plan->h,
                             .w = plan->w,
                             .c = plan->c,
+                            .n_classes = plan->n_classes,
                             .batch = (size_t)job->train.batch,
                             .block = (size_t)job->train.block,
                             .seed = (uint32_t)job->train.seed};
@@ -158,7 +159,12 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     SIM_TRY(check_ranks(t, ranks));
     SIM_CHECK(!job->method->needs_labels || about->has_labels, SIM_E_DATA,
               "%s has no labels, but method %s needs them", t->train, job->method->name);
+    SIM_CHECK(!job->encoder.freeze || job->method->may_freeze, SIM_E_CONFIG,
+              "encoder.freeze: method %s trains the encoder; expected method.name: "
+              "supervised",
+              job->method->name);
     plan->n_images = about->n_images;
+    plan->n_classes = about->has_labels ? about->n_classes : 0;
     plan->stored_h = about->h;
     plan->stored_w = about->w;
     plan->views = sim_method_views(job->method, &job->method_options);

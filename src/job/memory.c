@@ -83,7 +83,7 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
                  (about->encoded ? sizeof(uint64_t) : 0)));
     /* A checkpoint is a file in memory: rank 0 writes it, and every rank reads it when a
      * run resumes. */
-    *checkpoint_bytes = 2 * weights + running;
+    *checkpoint_bytes = 2 * weights + running + bytes_of(rows, *n_rows, SIM_FROZEN_STATE);
     if (job->method->saved_bytes)
         *checkpoint_bytes += job->method->saved_bytes(&env, &job->method_options);
 done:

@@ -2,7 +2,7 @@
  * common.c - the common part of all methods with one online encoder.
  *
  * images -> online encoder -> unit rows -> loss of the method, and backward.
- * Called by: simclr.c, siglip.c, moco.c, mocov3.c, nnclr.c, and through their rows by train.
+ * Called by: simclr.c, siglip.c, moco.c, mocov3.c, nnclr.c, supervised.c, and through their rows by train.
  */
 #include "common.h"
 
@@ -36,12 +36,20 @@ static sim_queue_shape queue_shape(const sim_method_env *env, const method_spec 
     return (sim_queue_shape){.k = s->queue_size, .rows = sim_common_rows(env, 1)};
 }
 
+/* The logits of the global batch, as the loss describes them. */
+static sim_rows_shape logits_shape(const sim_method_env *env, const method_spec *s)
+{
+    return (sim_rows_shape){
+        .n = env->batch, .unit = env->block, .views = 1, .d = s->model.classes};
+}
+
 static sim_status create_loss(const sim_method_env *env, const method_spec *s,
                               method_common *m)
 {
     sim_status st = SIM_OK;
     const sim_rows_shape one = sim_common_rows(env, 1);
     const sim_rows_shape all = sim_common_rows(env, s->views);
+    const sim_rows_shape logits = logits_shape(env, s);
     const sim_queue_shape queue = queue_shape(env, s);
 
     for (size_t i = 0; i < s->n_row_sets; i++)
@@ -51,6 +59,8 @@ static sim_status create_loss(const sim_method_env *env, const method_spec *s,
         SIM_TRY(sim_contrast_create(env->comm, &all, &m->contrast));
     if (s->cross)
         SIM_TRY(sim_cross_create(env->comm, &one, &m->cross));
+    if (s->cross_entropy)
+        SIM_TRY(sim_cross_entropy_create(env->comm, &logits, &m->cross_entropy));
     if (s->queue_size) {
         SIM_TRY(sim_queue_create(env->comm, &queue, &m->queue));
         sim_queue_draw(m->queue, env->seed);
@@ -100,6 +110,7 @@ void sim_common_destroy(void **self)
         sim_unit_rows_destroy(&m->rows[i]);
     sim_contrast_destroy(&m->contrast);
     sim_cross_destroy(&m->cross);
+    sim_cross_entropy_destroy(&m->cross_entropy);
     sim_queue_destroy(&m->queue);
     list_common_buffers(m, &none, list);
     sim_buffers_destroy(list, N_BUFFERS);
@@ -123,6 +134,7 @@ sim_status sim_common_plan(const sim_method_env *env, const method_spec *s,
     sim_status st = SIM_OK;
     const sim_rows_shape one = sim_common_rows(env, 1);
     const sim_rows_shape all = sim_common_rows(env, s->views);
+    const sim_rows_shape logits = logits_shape(env, s);
     const sim_queue_shape queue = queue_shape(env, s);
     const sim_batch_shape shape = sim_online_shape(env, s->views);
     method_common none = {0};
@@ -140,6 +152,8 @@ sim_status sim_common_plan(const sim_method_env *env, const method_spec *s,
         sim_plan_add(rows, n_rows, "loss", sim_contrast_bytes(&all));
     if (s->cross)
         sim_plan_add(rows, n_rows, "loss", sim_cross_bytes(&one));
+    if (s->cross_entropy)
+        sim_plan_add(rows, n_rows, "loss", sim_cross_entropy_bytes(&logits));
     if (s->queue_size)
         sim_plan_add(rows, n_rows, "queue", sim_queue_bytes(env->partition, &queue));
 done:
@@ -223,6 +237,11 @@ size_t sim_common_nets(void *self, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS])
 {
     return sim_online_nets(((method_common *)self)->online, nets, groups);
+}
+
+const sim_model *sim_common_networks(void *self)
+{
+    return &((method_common *)self)->online->model;
 }
 
 size_t sim_common_momentum_nets(void *self, sim_net *nets[SIM_MAX_NETS],

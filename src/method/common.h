@@ -1,6 +1,6 @@
 /*
  * common.h - the common part of all methods with one online encoder: simclr, siglip, moco,
- * mocov3, nnclr.
+ * mocov3, nnclr, supervised.
  *
  * A method of this family describes its objects in a method_spec.  Creation, the memory plan
  * and the size of a checkpoint follow from it.  `self` of its row functions is a
@@ -27,6 +27,7 @@ typedef struct {
     bool averages_statistics; /* of the momentum encoder; see momentum_encoder.h */
     bool contrast;            /* compares each view with all views (NT-Xent) */
     bool cross;               /* compares the rows of one view with those of another */
+    bool cross_entropy;       /* of the logits of the classifier */
     size_t queue_size;        /* rows; 0: no queue */
     size_t work_floats, n_slots;
 } method_spec;
@@ -40,6 +41,7 @@ typedef struct {
     unit_rows rows[MAX_ROW_SETS]; /* rows[0] are the embeddings that are reported */
     sim_contrast *contrast;       /* or NULL */
     sim_cross *cross;             /* or NULL */
+    sim_cross_entropy *cross_entropy; /* or NULL */
     sim_queue *queue;             /* or NULL */
     float *work;                  /* [work_floats] for the method */
     int64_t *slots;               /* [n_slots] for the method */
@@ -63,11 +65,12 @@ size_t sim_common_saved_bytes(const sim_method_env *env, const method_spec *spec
 /* Fields of a sim_method_row that are equal for all methods of this family. */
 #define COMMON_ROW_FIELDS                                                                \
     .destroy = sim_common_destroy, .nets = sim_common_nets,                              \
-    .scalars = sim_common_scalars, .visit = sim_common_visit,                            \
+    .networks = sim_common_networks, .scalars = sim_common_scalars, .visit = sim_common_visit,                            \
     .embeddings = sim_common_embeddings
 void sim_common_destroy(void **self);
 size_t sim_common_nets(void *self, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS]);
+const sim_model *sim_common_networks(void *self);
 size_t sim_common_scalars(void *self, sim_method_scalar out[SIM_MAX_SCALARS]);
 SIM_MUST_USE sim_status sim_common_visit(void *self, const sim_visitor *v);
 sim_embeddings sim_common_embeddings(void *self);

@@ -290,6 +290,11 @@ static void cpc_updated(void *self)
 
 /* ---- the other functions of the row ---- */
 
+static const sim_model *cpc_networks(void *self)
+{
+    return &((cpc *)self)->model;
+}
+
 static size_t cpc_nets(void *self, sim_net *out[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS])
 {
@@ -413,6 +418,7 @@ const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .loss = cpc_loss,
                                        .backward = cpc_backward,
                                        .updated = cpc_updated,
+                                       .networks = cpc_networks,
                                        .nets = cpc_nets,
                                        .scalars = cpc_scalars,
                                        .scalar_gradient_bound = cpc_scalar_gradient_bound,

@@ -34,6 +34,36 @@ sim_status sim_online_lay_out(const sim_method_env *env, const sim_model_spec *s
     return sim_model_lay_out(spec, &image, out);
 }
 
+/* The networks of a layout in the order of a pass; returns their number. */
+static size_t list_chain(const sim_model_layout *layout, int chain[SIM_MODEL_NETS])
+{
+    static const int order[] = {SIM_BACKBONE, SIM_PROJECTOR, SIM_PREDICTOR,
+                                SIM_CLASSIFIER};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
+        if (layout->has[order[i]])
+            chain[n++] = order[i];
+    return n;
+}
+
+static sim_status create_passes(online_encoder *e, size_t position)
+{
+    sim_status st = SIM_OK;
+    const int i = e->chain[position];
+    sim_net *net = e->model.net[i];
+    const size_t n = sim_batch_images(&e->shape) * sim_net_dim(net);
+
+    SIM_TRY(sim_alloc(&e->out[i], n, "method/embeddings"));
+    if (position < e->first_trained) {
+        SIM_TRY(sim_evaluator_create(net, &e->frozen));
+        goto done;
+    }
+    SIM_TRY(sim_tape_create(net, &e->shape, &e->reducer, true, &e->tape[i]));
+    SIM_TRY(sim_alloc(&e->dout[i], n, "method/embeddings"));
+done:
+    return st;
+}
+
 sim_status sim_online_create(const sim_method_env *env, const sim_model_spec *spec,
                              size_t views, online_encoder **out)
 {
@@ -44,17 +74,12 @@ sim_status sim_online_create(const sim_method_env *env, const sim_model_spec *sp
     SIM_TRY(sim_online_lay_out(env, spec, &layout));
     SIM_TRY(sim_new(&e, "method/online"));
     e->shape = sim_online_shape(env, views);
-    e->n_nets = layout.has[SIM_PREDICTOR] ? SIM_PREDICTOR + 1 : SIM_PREDICTOR;
+    e->n_nets = list_chain(&layout, e->chain);
+    e->first_trained = env->encoder->freeze ? 1 : 0;
     e->reducer = sim_reducer_of(env->comm);
     SIM_TRY(sim_model_create(&layout, SIM_ALL_NETS, &e->model));
-    size_t images = sim_batch_images(&e->shape);
-    for (size_t i = 0; i < e->n_nets; i++) {
-        size_t n = images * sim_net_dim(e->model.net[i]);
-        SIM_TRY(
-            sim_tape_create(e->model.net[i], &e->shape, &e->reducer, true, &e->tape[i]));
-        SIM_TRY(sim_alloc(&e->out[i], n, "method/embeddings"));
-        SIM_TRY(sim_alloc(&e->dout[i], n, "method/embeddings"));
-    }
+    for (size_t i = 0; i < e->n_nets; i++)
+        SIM_TRY(create_passes(e, i));
     *out = e;
     e = NULL;
 done:
@@ -72,16 +97,22 @@ void sim_online_destroy(online_encoder **out)
         sim_free(e->out[i]);
         sim_free(e->dout[i]);
     }
+    sim_evaluator_destroy(&e->frozen);
     sim_model_destroy(&e->model);
     sim_free(e);
     *out = NULL;
 }
 
+static sim_net *net_at(const online_encoder *e, size_t position)
+{
+    return e->model.net[e->chain[position]];
+}
+
 size_t sim_online_parameters(const online_encoder *e)
 {
     size_t n = 0;
-    for (size_t i = 0; i < e->n_nets; i++)
-        n += sim_net_parameters(e->model.net[i]);
+    for (size_t i = e->first_trained; i < e->n_nets; i++)
+        n += sim_net_parameters(net_at(e, i));
     return n;
 }
 
@@ -89,34 +120,41 @@ size_t sim_online_parameters(const online_encoder *e)
 
 void sim_online_forward(online_encoder *e, const float *x)
 {
-    for (size_t i = 0; i < e->n_nets; i++)
-        sim_net_forward(e->tape[i], i ? e->out[i - 1] : x, e->out[i]);
+    for (size_t i = 0; i < e->n_nets; i++) {
+        float *out = e->out[e->chain[i]];
+        if (i < e->first_trained)
+            sim_evaluator_run(e->frozen, sim_batch_images(&e->shape), x, out);
+        else
+            sim_net_forward(e->tape[e->chain[i]], x, out);
+        x = out;
+    }
 }
 
 void sim_online_backward(online_encoder *e, float *grads, size_t stride)
 {
     size_t at = sim_online_parameters(e);
-    for (size_t i = e->n_nets; i-- > 0;) {
-        at -= sim_net_parameters(e->model.net[i]);
-        sim_net_backward(e->tape[i], e->dout[i], i ? e->dout[i - 1] : NULL, grads + at,
-                         stride);
+    for (size_t i = e->n_nets; i-- > e->first_trained;) {
+        float *input_gradient = i > e->first_trained ? e->dout[e->chain[i - 1]] : NULL;
+        at -= sim_net_parameters(net_at(e, i));
+        sim_net_backward(e->tape[e->chain[i]], e->dout[e->chain[i]], input_gradient,
+                         grads + at, stride);
     }
 }
 
 void sim_online_updated(online_encoder *e)
 {
     for (size_t i = 0; i < e->n_nets; i++)
-        sim_net_pack(e->model.net[i], true);
+        sim_net_pack(net_at(e, i), i >= e->first_trained);
 }
 
 size_t sim_online_nets(const online_encoder *e, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS])
 {
-    for (size_t i = 0; i < e->n_nets; i++) {
-        nets[i] = e->model.net[i];
-        groups[i] = sim_model_group((int)i);
+    for (size_t i = e->first_trained; i < e->n_nets; i++) {
+        nets[i - e->first_trained] = net_at(e, i);
+        groups[i - e->first_trained] = sim_model_group(e->chain[i]);
     }
-    return e->n_nets;
+    return e->n_nets - e->first_trained;
 }
 
 sim_status sim_online_visit(online_encoder *e, const sim_visitor *v)
@@ -132,20 +170,49 @@ void sim_plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_
     rows[(*n_rows)++] = (sim_plan_row){item, bytes};
 }
 
+/* Networks, tapes and workspaces. */
+static sim_status plan_networks(const sim_model_layout *layout, const sim_head_spec *heads,
+                                size_t n_heads, const sim_batch_shape *shape,
+                                sim_plan_row rows[32], size_t *n_rows)
+{
+    sim_status st = SIM_OK;
+    const sim_net_spec *backbone = &layout->backbone;
+    sim_workspace_size workspace = {0};
+    size_t state = 0, bytes = 0;
+
+    if (!backbone->encoder->freeze) {
+        SIM_TRY(sim_net_plan(backbone, heads, n_heads, shape, rows, n_rows));
+        goto done;
+    }
+    SIM_TRY(sim_heads_plan(heads, n_heads, shape, rows, n_rows));
+    SIM_TRY(sim_frozen_plan(backbone, &state, &bytes, &workspace));
+    sim_plan_raise(rows, *n_rows, &workspace);
+    sim_plan_add(rows, n_rows, SIM_FROZEN_STATE, state);
+    sim_plan_add(rows, n_rows, "frozen encoder", bytes);
+done:
+    return st;
+}
+
 sim_status sim_online_plan(const sim_method_env *env, const sim_model_spec *spec,
                            size_t views, sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const sim_batch_shape shape = sim_online_shape(env, views);
+    const size_t first_trained = env->encoder->freeze ? 1 : 0;
     sim_model_layout layout;
+    sim_head_spec heads[SIM_MODEL_NETS];
+    int chain[SIM_MODEL_NETS];
 
     SIM_TRY(sim_online_lay_out(env, spec, &layout));
-    const sim_head_spec heads[] = {layout.projector, layout.predictor};
-    size_t n_heads = layout.has[SIM_PREDICTOR] ? 2 : 1;
-    SIM_TRY(sim_net_plan(&layout.backbone, heads, n_heads, &shape, rows, n_rows));
+    const size_t n_nets = list_chain(&layout, chain);
+    size_t floats = (2 - first_trained) * sim_backbone_dim(env->encoder);
+    for (size_t i = 1; i < n_nets; i++) {
+        heads[i - 1] = *sim_model_head(&layout, chain[i]);
+        floats += 2 * heads[i - 1].dim; /* outputs and gradients */
+    }
+    SIM_TRY(plan_networks(&layout, heads, n_nets - 1, &shape, rows, n_rows));
     sim_plan_add(rows, n_rows, "embeddings",
-                 2 * sizeof(float) * sim_batch_images(&shape) *
-                     (heads[0].in + n_heads * heads[0].dim));
+                 sizeof(float) * sim_batch_images(&shape) * floats);
 done:
     return st;
 }

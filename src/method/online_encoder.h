@@ -1,7 +1,8 @@
 /*
  * online_encoder.h - the trained encoder with its heads: networks, tapes and outputs.
  *
- * images -> backbone -> projector -> predictor, if there is one.
+ * images -> backbone -> projector -> predictor, or -> classifier; those that the model has.
+ * With encoder.freeze the backbone is evaluated with its running statistics and not trained.
  */
 #ifndef SIMILE_METHOD_ONLINE_ENCODER_H
 #define SIMILE_METHOD_ONLINE_ENCODER_H
@@ -11,11 +12,14 @@
 typedef struct {
     sim_batch_shape shape;
     sim_reducer reducer;
-    size_t n_nets; /* the first networks of the model */
+    size_t n_nets;
+    int chain[SIM_MODEL_NETS]; /* [n_nets] networks, each with the output of the one before */
+    size_t first_trained;      /* 1 if the backbone is frozen, otherwise 0 */
     sim_model model;
-    sim_tape *tape[SIM_MODEL_NETS];
-    float *out[SIM_MODEL_NETS];  /* [images][dim] of each network, by block */
-    float *dout[SIM_MODEL_NETS]; /* their gradients */
+    sim_tape *tape[SIM_MODEL_NETS]; /* by network; NULL if frozen */
+    sim_evaluator *frozen;          /* of the backbone, or NULL */
+    float *out[SIM_MODEL_NETS];     /* [images][dim] of each network, by block */
+    float *dout[SIM_MODEL_NETS];    /* their gradients; NULL if frozen */
 } online_encoder;
 
 /* `views`: per image, of a pass.  Errors: SIM_E_CONFIG as sim_patches_of; SIM_E_IO. */
@@ -39,12 +43,12 @@ SIM_MUST_USE sim_status sim_online_lay_out(const sim_method_env *env,
                                            sim_model_layout *out);
 /* The batch of the rank of env, with that many views per image. */
 sim_batch_shape sim_online_shape(const sim_method_env *env, size_t views);
-size_t sim_online_parameters(const online_encoder *e);
+size_t sim_online_parameters(const online_encoder *e); /* trained ones */
 
 /* x [local block][view][slot][h][w][c]; fills out[].  Collective. */
 void sim_online_forward(online_encoder *e, const float *x);
 /* Reads dout[] of the last network, overwrites that of the others; writes the gradients of all
- * networks, one after the other, to grads[node][stride].  Collective. */
+ * trained networks, one after the other, to grads[node][stride].  Collective. */
 void sim_online_backward(online_encoder *e, float *grads, size_t stride);
 /* Packs the weights; call after every change of them. */
 void sim_online_updated(online_encoder *e);

@@ -1,7 +1,7 @@
 /*
  * model.c - the networks of a job or checkpoint: shapes, creation, names.
  *
- * images (or patches) -> backbone -> projector -> predictor; or -> context (CPC).
+ * images (or patches) -> backbone -> projector -> predictor; or -> context (CPC); or -> classifier.
  * Called by method, which trains them, and by eval, which opens them from a checkpoint.
  */
 #include "simile/model.h"
@@ -11,10 +11,10 @@
 #include <stdio.h>
 
 /* Numbers of the heads in the random draws of their weights. */
-enum { PROJECTOR_SALT, PREDICTOR_SALT };
+enum { PROJECTOR_SALT, PREDICTOR_SALT, CLASSIFIER_SALT };
 
 static const char *const group_names[SIM_MODEL_NETS] = {"encoder", "projector",
-                                                        "predictor", "context"};
+                                                        "predictor", "context", "classifier"};
 
 const char *sim_model_group(int net)
 {
@@ -60,6 +60,16 @@ static sim_head_spec predictor_spec(const sim_model_spec *spec, const sim_net_sp
                            .salt = PREDICTOR_SALT};
 }
 
+static sim_head_spec classifier_spec(const sim_model_spec *spec, const sim_net_spec *b)
+{
+    return (sim_head_spec){.in = sim_backbone_dim(b->encoder),
+                           .dim = spec->classes,
+                           .layers = 1,
+                           .batchnorm = b->batchnorm,
+                           .seed = b->seed,
+                           .salt = CLASSIFIER_SALT};
+}
+
 sim_status sim_model_lay_out(const sim_model_spec *spec, const sim_net_spec *image,
                              sim_model_layout *out)
 {
@@ -71,6 +81,7 @@ sim_status sim_model_lay_out(const sim_model_spec *spec, const sim_net_spec *ima
     out->has[SIM_PROJECTOR] = spec->projector;
     out->has[SIM_PREDICTOR] = spec->predictor_hidden > 0;
     out->has[SIM_CONTEXT] = spec->context;
+    out->has[SIM_CLASSIFIER] = spec->classes > 0;
     out->batchnorm = *image->batchnorm;
     if (spec->grid)
         out->batchnorm.group *= (int64_t)(spec->grid * spec->grid);
@@ -80,6 +91,7 @@ sim_status sim_model_lay_out(const sim_model_spec *spec, const sim_net_spec *ima
     out->backbone.w = out->patches.patch_w;
     out->projector = projector_spec(spec, &out->backbone);
     out->predictor = predictor_spec(spec, &out->backbone);
+    out->classifier = classifier_spec(spec, &out->backbone);
     out->context = (sim_context_spec){.grid = spec->grid,
                                       .dim = spec->projector ? (size_t)e->projector_dim
                                                              : sim_backbone_dim(e),
@@ -91,14 +103,21 @@ done:
 
 /* ---- networks ---- */
 
+const sim_head_spec *sim_model_head(const sim_model_layout *layout, int net)
+{
+    SIM_ASSERT(net == SIM_PROJECTOR || net == SIM_PREDICTOR || net == SIM_CLASSIFIER);
+    return net == SIM_PROJECTOR   ? &layout->projector
+           : net == SIM_PREDICTOR ? &layout->predictor
+                                  : &layout->classifier;
+}
+
 static sim_status create_net(const sim_model_layout *layout, int net, sim_net **out)
 {
     if (net == SIM_BACKBONE)
         return sim_backbone_create(&layout->backbone, out);
     if (net == SIM_CONTEXT)
         return sim_context_create(&layout->context, out);
-    return sim_head_create(net == SIM_PROJECTOR ? &layout->projector : &layout->predictor,
-                           out);
+    return sim_head_create(sim_model_head(layout, net), out);
 }
 
 sim_status sim_model_create(const sim_model_layout *layout, unsigned nets, sim_model *out)

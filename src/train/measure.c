@@ -19,7 +19,7 @@ typedef struct {
     double *seconds; /* of each step */
 } step_bench;
 
-enum { BENCH_BUFFERS = 5 };
+enum { BENCH_BUFFERS = 5, BENCH_CLASSES = 10 };
 
 typedef struct {
     size_t image_floats, grad_floats, batch, steps;
@@ -48,6 +48,7 @@ static sim_status create_method(const sim_comm *c, const sim_job *job, size_t h,
                                 .h = h,
                                 .w = w,
                                 .c = channels,
+                                .n_classes = BENCH_CLASSES,
                                 .batch = (size_t)job->train.batch,
                                 .block = (size_t)job->train.block,
                                 .seed = (uint32_t)job->train.seed};
@@ -87,7 +88,7 @@ static sim_status create_bench(const sim_comm *c, const sim_job *job, size_t h, 
     SIM_TRY(sim_buffers_create(list, BENCH_BUFFERS, "train/bench"));
     for (size_t i = 0; i < size.batch; i++) {
         b->order[i] = (uint32_t)(size.batch - 1 - i);
-        b->labels[i] = (int32_t)(i % 10);
+        b->labels[i] = (int32_t)(i % BENCH_CLASSES);
     }
     start_method(&b->method);
 done:

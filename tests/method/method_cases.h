@@ -18,6 +18,7 @@
 
 /* 6 blocks: 3 ranks own as many leaves each, 4 ranks do not, and neither are powers of two. */
 enum { SIDE = 12, CHANNELS = 3, IMAGE = SIDE * SIDE * CHANNELS };
+enum { CLASSES = 5 };
 enum { BLOCK = 2, BLOCKS = 6, BATCH = BLOCK * BLOCKS, STEPS = 2, LAST = STEPS - 1 };
 
 /* silu: outputs are smooth, as finite differences require. */
@@ -37,6 +38,7 @@ static inline sim_method_env case_env(const sim_comm *comm)
                             .h = SIDE,
                             .w = SIDE,
                             .c = CHANNELS,
+                            .n_classes = CLASSES,
                             .batch = BATCH,
                             .block = BLOCK,
                             .seed = 5};
@@ -123,6 +125,7 @@ static const char *const combinations[][MAX_COMBINED] = {
     {"queue.warm=prefill", "queue_size=12"}, /* filled by the first step */
     {"negatives=5", "learn_temperature=true"},
     {"steps=1", "skip=1"},
+    {"label_smoothing=0.2", "classes=7"},
 };
 
 static inline void run_combinations(const sim_method_row *row, method_case_fn *fn)
@@ -197,7 +200,7 @@ static inline trainer trainer_create(const sim_comm *comm, const method_case *c)
         "test/gradients"));
     for (uint32_t i = 0; i < BATCH; i++) {
         t.order[i] = i * 5 % BATCH; /* 5 and BATCH have no common factor */
-        t.labels[i] = (int32_t)(i % 5);
+        t.labels[i] = (int32_t)(i % CLASSES);
     }
     if (c->row->started)
         c->row->started(t.method.self);
