@@ -44,6 +44,9 @@ typedef struct {
 typedef struct {
     int64_t every_steps, every_epochs, keep, keep_every;
     int64_t max_failures; /* tolerated consecutive failed saves; used by the caller */
+    /* Set by the caller for each save; 0: none.  The checkpoint of best_step is kept, and the newest
+     * one up to healthy_step. */
+    int64_t best_step, healthy_step;
     double every_minutes;
 } sim_checkpoint_options;
 
@@ -106,7 +109,8 @@ SIM_MUST_USE sim_status sim_checkpoint_bytes(const sim_state_source *sources,
                                              size_t n_sources, size_t *n_bytes);
 
 /*
- * Writes checkpoints/step-NNNNNNNNN.h5 and `latest`, then deletes old checkpoints by
+ * Writes checkpoints/step-NNNNNNNNN.h5, `latest` and, if there is a best step, `best`, then deletes old
+ * checkpoints by
  * `options` (never step 0, the newest, the only good one, or a file that is no checkpoint).  The status is equal on all
  * ranks.  An existing good file of the same step, identity, position and weights is kept
  * as it is; a corrupted file and one of another state of this run are replaced; anything else

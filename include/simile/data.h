@@ -137,6 +137,19 @@ sim_hash sim_dataset_digest(const sim_dataset *d, size_t i);
 SIM_MUST_USE sim_status sim_dataset_read(const sim_dataset *d, size_t i,
                                          sim_image *image);
 
+/*
+ * Reduces a data set to the images of the file that are listed, [n], ascending.  Numbers of images,
+ * labels, digests and names are then those of the subset; fingerprint, mean and std remain those of
+ * the file.  At most once, before other threads use the data set.
+ */
+SIM_MUST_USE sim_status sim_dataset_select(sim_dataset *d, size_t n,
+                                           const uint32_t *images);
+/* Reduces a data set to a random fraction, 0 to 1, of the images of every class (without labels: of
+ * all images), rounded to the nearest number, at least one.  The smaller of two fractions of one seed
+ * is a part of the larger. */
+SIM_MUST_USE sim_status sim_dataset_keep_fraction(sim_dataset *d, double fraction,
+                                                  uint32_t seed);
+
 /* ---- data sets: writing (prepare) ---- */
 
 typedef struct {
@@ -236,7 +249,10 @@ typedef struct {
  *
  *   keys   [n] workspace
  *   order  [n], overwritten
+ *
+ * Epoch SIM_SUBSET_EPOCH, which no training reaches, orders the images for a subset.
  */
+#define SIM_SUBSET_EPOCH UINT32_MAX
 void sim_order_epoch(uint32_t seed, uint32_t epoch, size_t n, sim_order_key *keys,
                      uint32_t *order);
 /*

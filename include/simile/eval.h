@@ -17,8 +17,9 @@
 
 /* Backbone and projector with the preprocessing of evaluation. */
 typedef struct {
-    sim_net *backbone,
-        *projector;  /* owned; projector NULL: not requested, or there is none */
+    sim_net *backbone; /* owned */
+    /* Owned; the classifier if it was requested; NULL: neither was, or there is none. */
+    sim_net *projector;
     sim_patches cut; /* of an image; its features are the mean over patches */
     sim_preprocessing preprocessing;
 } sim_embedder;
@@ -38,7 +39,8 @@ SIM_MUST_USE sim_status sim_preprocessing_open(const sim_checkpoint *k,
 enum {
     SIM_EMBED_BACKBONE = 0,
     SIM_EMBED_PROJECTOR = 1, /* also the projector, if there is one */
-    SIM_EMBED_MOMENTUM = 2   /* of the momentum encoder */
+    SIM_EMBED_MOMENTUM = 2,  /* of the momentum encoder */
+    SIM_EMBED_CLASSIFIER = 4 /* the classifier in the place of the projector */
 };
 
 /* Creates the networks of the checkpoint's job and loads their weights. Local.
@@ -130,23 +132,32 @@ SIM_MUST_USE sim_status sim_knn(const sim_comm *c, const sim_knn_options *option
 size_t sim_knn_bytes(sim_partition p, const sim_knn_options *options, size_t n_options,
                      size_t dim, size_t n_train, size_t n_test);
 
-/* ---- linear classifier ---- */
-
-typedef struct {
-    double l2; /* 0: chosen on held-out training images */
-} sim_linear_options;
+/* ---- accuracy of a classifier ---- */
 
 /* Largest number of classes whose confusion matrix is counted. */
 enum { SIM_CONFUSION_CLASSES = 1000 };
 
 typedef struct {
-    double top1, top5;    /* fractions of the test images */
-    double l2, loss;      /* of the fit to all training images; loss: with the penalty */
-    double held_out_top1; /* at this l2; -1 if it was given, or nothing was held out */
-    int64_t n_train, n_test, dim, classes, iterations;
+    double top1, top5; /* fractions of the test images */
+    int64_t n_test, classes, n_top1, n_top5;
     int64_t *images,
         *correct;       /* [classes] test images, those classified correctly; owned */
     int64_t *confusion; /* [true class][predicted class]; NULL for more classes; owned */
+} sim_class_counts;
+void sim_class_counts_clear(sim_class_counts *r);
+
+/* ---- linear classifier ---- */
+
+typedef struct {
+    double l2;  /* 0: chosen on held-out training images */
+    bool quiet; /* does not log the values that are tried */
+} sim_linear_options;
+
+typedef struct {
+    sim_class_counts counts;
+    double l2, loss;      /* of the fit to all training images; loss: with the penalty */
+    double held_out_top1; /* at this l2; -1 if it was given, or nothing was held out */
+    int64_t n_train, dim, iterations;
 } sim_linear_result;
 void sim_linear_result_clear(sim_linear_result *r);
 
@@ -254,22 +265,30 @@ const char *sim_class_match_name(const sim_class_match *m, const sim_labelled_se
 
 /* ---- the table of evaluations ---- */
 
-/* Section `evaluate` of a job. */
+/* Section `evaluate` of a job: evaluations during training, every so many epochs (0: off), and the
+ * defaults of `simile evaluate`. */
 typedef struct {
-    int64_t knn_every_epochs; /* 0: off */
+    int64_t knn_every_epochs, linear_every_epochs, quality_every_epochs,
+        classifier_every_epochs;
     sim_knn_options knn;
+    int64_t knn_images; /* of the training set during training; 0: all */
+    sim_linear_options linear;
+    int64_t quality_images;
 } sim_evaluate_options;
 extern const sim_option_table sim_evaluate_table;
 
 /* Two sets with labels whose classes are matched, and an encoder.  Borrowed; equal on all ranks. */
 typedef struct {
     const sim_embedder *embedder; /* NULL if both sets are files */
-    bool projections;             /* evaluate the outputs of the projector */
+    bool projections;             /* evaluate the outputs of embedder->projector */
     const sim_job *job;           /* of the run; NULL for files */
     sim_labelled_set train, test;
     const sim_class_match *match; /* as `train` not used by SIM_EVALUATES_IMAGES */
     int loader_threads;
 } sim_evaluation_inputs;
+
+/* Bytes that sim_quality allocates, in addition to its operands. */
+size_t sim_quality_bytes(size_t n, size_t dim);
 
 /* Floats per image of what is evaluated. */
 size_t sim_evaluation_dim(const sim_evaluation_inputs *in);
@@ -290,6 +309,8 @@ typedef struct {
     const char *name;    /* of the command, and the protocol of its results */
     const char *summary; /* for --help */
     sim_evaluation_needs needs;
+    bool
+        classifier; /* evaluates the outputs of the classifier of the run (`projections`) */
     /* Options of the command; their struct fits in a sim_option_storage. */
     sim_option_table options;
     /* Replaces the defaults of the options by those of the run's job; NULL: there are none. */
@@ -307,40 +328,30 @@ const sim_evaluation *sim_evaluations_at(size_t i);
 /* NULL if there is none of that name. */
 const sim_evaluation *sim_evaluations_find(const char *name);
 
-/* Embeds both sets, then calls sim_knn.  Collective. */
-SIM_MUST_USE sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options,
-                                   size_t n_options, const sim_evaluation_inputs *in,
-                                   sim_knn_result *out);
-
-/* ---- kNN during training ---- */
+/* ---- evaluations during training ---- */
 
 /*
- * Opens the data sets for the kNN of the job; the caller closes those that were opened, also
- * after a failure.  Local.  Errors: SIM_E_CONFIG naming the key if data.test is not set or a
- * set has no labels; SIM_E_DATA if the numbers of channels differ; those of sim_dataset_open.
+ * The evaluations that a job requests during training: rows of online.def.  They do not change the
+ * training, and their results equal those of `simile evaluate` on a checkpoint of the same step.
  */
-SIM_MUST_USE sim_status sim_knn_inputs(const sim_job *job, sim_dataset **train,
-                                       sim_dataset **test);
+typedef struct sim_online_eval sim_online_eval;
 
-typedef struct sim_online_knn sim_online_knn;
-
-/* *out stays NULL if it is off.  Local.  Errors: those of sim_knn_inputs. */
-SIM_MUST_USE sim_status sim_online_knn_create(const sim_job *job,
-                                              const sim_evaluate_options *options,
-                                              sim_online_knn **out);
-void sim_online_knn_destroy(sim_online_knn **w);
-/* Bytes per rank for the memory plan: held after the first evaluation, and the transient peak of
- * an evaluation in addition.  0 if it is off.  *workspace is raised to the workspace of the
- * kernels that an evaluation needs. */
-SIM_MUST_USE sim_status sim_online_knn_plan(const sim_job *job,
-                                            const sim_evaluate_options *options,
-                                            const sim_dataset_info *train,
-                                            const sim_dataset_info *test, size_t ranks,
-                                            size_t rank, size_t *held, size_t *peak,
-                                            sim_workspace_size *workspace);
-/* The test set; NULL if w is NULL. */
-const sim_dataset *sim_online_knn_test(const sim_online_knn *w);
-/* Evaluates at the ends of epochs and publishes the accuracy.  w is not NULL. */
-sim_train_callback sim_online_knn_callback(sim_online_knn *w);
+/*
+ * Opens the test set and matches its classes.  *out stays NULL if all evaluations are off.  Local.
+ * Errors: SIM_E_CONFIG naming the key if data.test is not set or a set has no labels; SIM_E_DATA if
+ * the numbers of channels differ; those of sim_dataset_open.
+ */
+SIM_MUST_USE sim_status sim_online_eval_create(const sim_job *job,
+                                               const sim_evaluate_options *options,
+                                               sim_online_eval **out);
+void sim_online_eval_destroy(sim_online_eval **w);
+/* Bytes of a rank for the memory plan: held all the time, and the transient peak of an evaluation in
+ * addition.  *workspace is raised to the workspace of the kernels that they need. */
+SIM_MUST_USE sim_status sim_online_eval_plan(const sim_online_eval *w,
+                                             const sim_dataset_info *train, size_t ranks,
+                                             size_t rank, size_t *held, size_t *peak,
+                                             sim_workspace_size *workspace);
+/* Evaluates at the ends of epochs and publishes the results. */
+sim_train_callback sim_online_eval_callback(sim_online_eval *w);
 
 #endif

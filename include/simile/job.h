@@ -19,15 +19,28 @@
 /* Values of guard.collapse. */
 enum { SIM_COLLAPSE_WARN, SIM_COLLAPSE_STOP, SIM_COLLAPSE_OFF };
 
+/* Values of checkpoint.keep_best. */
+enum {
+    SIM_KEEP_OFF,
+    SIM_KEEP_KNN,
+    SIM_KEEP_LINEAR,
+    SIM_KEEP_CLASSIFIER,
+    SIM_KEEP_RANKME,
+    SIM_KEEP_CHOICES
+};
+
 /* Keys of no other module: top level, data, checkpoint, log, guard. */
 typedef struct {
     char run[SIM_OPTION_TEXT_BYTES];
     char train[SIM_OPTION_TEXT_BYTES], test[SIM_OPTION_TEXT_BYTES]; /* data.* */
+    double fraction;       /* of the images of each class of data.train */
+    int64_t fraction_seed; /* selects them */
     char kernels[SIM_OPTION_TEXT_BYTES];
     int64_t seed, batch, block, threads, loader_threads;
     int64_t log_every_steps, bad_steps, check_steps;
     double hang_seconds;
     int collapse;
+    int keep_best; /* SIM_KEEP_... */
     sim_checkpoint_options checkpoint;
 } sim_train_options;
 extern const sim_option_table sim_train_table;
@@ -47,7 +60,7 @@ typedef struct {
 /* What follows from a job, a data set and a number of ranks. */
 typedef struct {
     size_t n_images, views;
-    size_t n_classes; /* of data.train; 0 without labels */
+    size_t n_classes;                            /* of data.train; 0 without labels */
     size_t n_blocks, steps_per_epoch, left_over; /* images dropped each epoch */
     int64_t total_steps;
     double warmup_steps, learning_rate;
@@ -96,6 +109,10 @@ SIM_MUST_USE sim_status sim_job_load_method(const sim_job_source *source, sim_jo
  * it lacks has the value that the key's row states as `before`. */
 SIM_MUST_USE sim_status sim_job_parse(const char *resolved, const char *name,
                                       const sim_job_section *section, sim_job *job);
+
+/* Opens data.train, reduced to data.fraction.  The caller closes *out, also after a failure.
+ * Errors: as sim_dataset_open. */
+SIM_MUST_USE sim_status sim_job_open_train(const sim_job *job, sim_dataset **out);
 
 /* ---- checks and plans ---- */
 

@@ -188,7 +188,8 @@ size_t sim_cross_entropy_bytes(const sim_rows_shape *shape); /* on any rank */
 
 /*
  * Mean over the batch of the cross-entropy, as torch.nn.CrossEntropyLoss(label_smoothing=...).
- * The report has loss and accuracy, the fraction of rows whose label has the largest logit.
+ * The report has loss and accuracy, the fraction of rows whose label has the largest logit; what is
+ * about embeddings is NaN.
  *
  *   smoothing  part of the target that is equal for all classes, 0 to 1
  *   labels     [n] for all slots, on every rank, each in [0, d)

@@ -121,7 +121,7 @@ typedef struct sim_method_row {
     const char *name, *paper;
     const sim_option_table *table; /* section "method", without `name` */
     bool needs_labels;
-    bool may_freeze; /* can be trained with encoder.freeze */
+    bool classifies; /* has a classifier, which can be trained on a frozen encoder */
     const sim_method_default *defaults; /* or NULL */
     size_t n_defaults;
 

@@ -16,6 +16,7 @@
 typedef struct {
     int name; /* index of optims.def */
     double lr, momentum, weight_decay, trust;
+    double encoder_lr_factor; /* on the learning rate of the group "encoder" */
     bool nesterov, decay_bn_bias;
     int scale;                /* none|linear|sqrt */
     int dialect;              /* simclr|mocov3|bolts|larc */

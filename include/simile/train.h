@@ -24,6 +24,9 @@ typedef struct sim_train_state sim_train_state; /* read-only for callbacks */
 typedef struct {
     void *ctx;
     sim_status (*after_step)(void *ctx, const sim_train_state *t, sim_stream *stream);
+    /* The value that after_step computed by which checkpoints are compared, the same on all ranks; NaN
+     * if it computed none.  May be NULL. */
+    double (*score)(const void *ctx);
 } sim_train_callback;
 
 /* For callbacks: what is being trained. */

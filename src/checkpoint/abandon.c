@@ -130,15 +130,27 @@ done:
     return st;
 }
 
-/* Removes `latest` and syncs both directories. */
+/* Removes a hint that may name a moved checkpoint. */
+static sim_status remove_hint(const sim_run *run, const char *file)
+{
+    sim_status st = SIM_OK;
+    char path[4200];
+
+    SIM_TRY(sim_run_path(run, file, path, sizeof path));
+    if (!sim_checkpoint_hint_is_foreign(path))
+        SIM_TRY(sim_file_remove(path));
+done:
+    return st;
+}
+
+/* Removes `latest` and `best`, and syncs both directories. */
 static sim_status sync_moves(const sim_run *run, const char *checkpoints,
                              const char *directory)
 {
     sim_status st = SIM_OK;
-    char latest[4200];
 
-    SIM_TRY(sim_run_path(run, "checkpoints/latest", latest, sizeof latest));
-    SIM_TRY(sim_file_remove(latest));
+    SIM_TRY(remove_hint(run, "checkpoints/latest"));
+    SIM_TRY(remove_hint(run, "checkpoints/best"));
     SIM_TRY(sim_directory_sync(directory));
     SIM_TRY(sim_directory_sync(checkpoints));
 done:

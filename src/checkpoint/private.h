@@ -135,6 +135,10 @@ SIM_MUST_USE sim_status sim_checkpoint_parts_type(const sim_checkpoint *k,
 /* Removes part files without a main file. */
 SIM_MUST_USE sim_status sim_checkpoint_drop_orphans(const char *directory);
 
+/* Whether `latest` or `best` is something else than the name of a checkpoint.  A file that cannot be
+ * read is not. */
+bool sim_checkpoint_hint_is_foreign(const char *path);
+
 /* Deletes checkpoints that `options` do not retain; `newest` is the step just written. */
 SIM_MUST_USE sim_status sim_checkpoint_retire(const char *directory,
                                               const sim_checkpoint_options *options,

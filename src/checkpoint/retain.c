@@ -1,6 +1,7 @@
 /*
  * retain.c - deletes old checkpoints.  Kept are the last `keep`, every `keep_every` steps,
- * step 0 and the newest.  Files that are not checkpoints are never deleted.
+ * step 0, the best one, the last one from before a collapse, and the newest.  Files that are not
+ * checkpoints are never deleted.
  */
 #include "private.h"
 
@@ -45,6 +46,7 @@ sim_status sim_checkpoint_retire(const char *directory,
     sim_names names = {0};
     char path[4400];
     int64_t step = 0, n_newer = 0;
+    bool has_healthy = false;
 
     SIM_TRY(sim_directory_list(directory, &names));
     /* Names are sorted by step; loop from the newest. */
@@ -53,8 +55,11 @@ sim_status sim_checkpoint_retire(const char *directory,
         if (!sim_checkpoint_step_of(names.names[i], &step) || step > newest ||
             sim_path_is_directory(path))
             continue;
-        bool every = options->keep_every > 0 && step % options->keep_every == 0;
-        if (n_newer++ < options->keep || step == 0 || every)
+        const bool every = options->keep_every > 0 && step % options->keep_every == 0;
+        const bool healthy = !has_healthy && step <= options->healthy_step;
+        has_healthy = has_healthy || healthy;
+        if (n_newer++ < options->keep || step == 0 || every || healthy ||
+            step == options->best_step)
             continue;
         if (!sim_checkpoint_is_foreign(path))
             SIM_TRY(sim_file_remove(path));

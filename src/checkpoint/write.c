@@ -261,9 +261,7 @@ done:
 
 /* ---- the file ---- */
 
-/* Whether `latest` is something else than the name of a checkpoint.  A file that cannot be read
- * is not. */
-static bool is_foreign(const char *path)
+bool sim_checkpoint_hint_is_foreign(const char *path)
 {
     enum { MAX_BYTES = 80 };
     char *text = NULL;
@@ -279,15 +277,15 @@ static bool is_foreign(const char *path)
     return is;
 }
 
-/* Updates `latest`, a hint for people and scripts.  The search for the newest checkpoint
- * reads the directory instead, so a failure is only a warning. */
-static void write_latest(const sim_run *run, const char *name)
+/* Updates checkpoints/latest or checkpoints/best, a hint for people and scripts.  The program reads
+ * the directory instead, so a failure is only a warning. */
+static void write_hint(const sim_run *run, const char *file, int64_t step)
 {
     char path[4200], line[80];
-    int n = snprintf(line, sizeof line, "%s\n", name);
+    int n = snprintf(line, sizeof line, "step-%09lld.h5\n", (long long)step);
     const sim_piece hint = {line, (size_t)n};
-    sim_status st = sim_run_path(run, "checkpoints/latest", path, sizeof path);
-    if (st == SIM_OK && is_foreign(path))
+    sim_status st = sim_run_path(run, file, path, sizeof path);
+    if (st == SIM_OK && sim_checkpoint_hint_is_foreign(path))
         st = sim_run_set_aside(path, "not the name of a checkpoint", NULL);
     if (st == SIM_OK)
         st = sim_file_replace(path, &hint, 1);
@@ -312,7 +310,7 @@ static sim_status store_image(const sim_run *run, int64_t step, const void *imag
 
     SIM_TRY(checkpoint_path(run, step, path, sizeof path));
     SIM_TRY(sim_checkpoint_seal(path, image, n, &digest));
-    write_latest(run, strrchr(path, '/') + 1);
+    write_hint(run, "checkpoints/latest", step);
 done:
     return st;
 }
@@ -398,6 +396,8 @@ static sim_status finish_and_store(const sim_run *run,
     SIM_TRY(write_hashes(w->file, &w->hashes));
     SIM_TRY(sim_h5_image(w->file, &image, &n));
     SIM_TRY(store_image(run, head->step, image, n));
+    if (options->best_step > 0)
+        write_hint(run, "checkpoints/best", options->best_step);
     if (sim_checkpoint_retire(w->parts.directory, options, head->step) != SIM_OK)
         sim_log_warn("%s; the new checkpoint was saved, old ones were not deleted",
                      sim_error_message());

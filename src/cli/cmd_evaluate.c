@@ -88,6 +88,11 @@ static void check_words(evaluate_arguments *a, struct argp_state *state)
     if (!is_of_classes && a->train)
         argp_error(state, "%s evaluates one set: --test B.h5, or --features B.h5",
                    a->evaluation->name);
+    if (a->evaluation->classifier && (a->features || a->projections))
+        argp_error(state,
+                   "%s evaluates the classifier of a run; --features and "
+                   "--projector do not apply",
+                   a->evaluation->name);
     if (a->features && a->projections)
         argp_error(state, "--projector is for a run; give a file of its outputs");
     if (!a->features && !a->run)
@@ -202,12 +207,14 @@ static void describe_set(sim_json *j, const char *key, const sim_labelled_set *s
         sim_json_text(o, "fingerprint", sim_dataset_about(s->data)->fingerprint);
 }
 
-static void describe_inputs(sim_json *j, const evaluate_inputs *in)
+static void describe_inputs(sim_json *j, const evaluate_arguments *a,
+                            const evaluate_inputs *in)
 {
     sim_json_text(j, "features",
-                  !in->checkpoint        ? "file"
-                  : in->sets.projections ? "projector"
-                                         : "backbone");
+                  !in->checkpoint             ? "file"
+                  : a->evaluation->classifier ? "classifier"
+                  : a->projections            ? "projector"
+                                              : "backbone");
     if (in->checkpoint) {
         sim_json_int(j, "step", sim_checkpoint_head_of(in->checkpoint)->step);
         sim_json_text(j, "checkpoint", sim_checkpoint_path(in->checkpoint));
@@ -247,7 +254,7 @@ static sim_status run_and_report(const sim_comm *c, const evaluate_arguments *a,
 
     sim_json_text(j, "protocol", a->evaluation->name);
     SIM_TRY(a->evaluation->run(c, &in->options, &in->sets, j, &text));
-    describe_inputs(j, in);
+    describe_inputs(j, a, in);
     SIM_TRY(print_result(c, a, in, text, j));
     if (c->rank == 0 && in->checkpoint) {
         sim_cli_evaluate_variant(a, in, variant, sizeof variant);

@@ -203,14 +203,16 @@ done:
 /* Memory of a rank. */
 typedef struct {
     sim_plan_row rows[64];
-    size_t n, knn, checkpoint, knn_transient, peak; /* peak: of the total */
+    size_t n, evaluation, checkpoint, evaluation_transient;
+    size_t peak; /* of the total */
 } memory;
 
 typedef struct {
     const arguments *args;
     sim_job *job;
     sim_evaluate_options evaluate;
-    sim_dataset *data, *test; /* test: NULL if kNN is off */
+    sim_dataset *data;
+    sim_online_eval *online; /* NULL: no evaluations during training */
     sim_schedule_plan plan;
     memory fullest;         /* of the rank that needs most; set by print_memory */
     double step_s, total_s; /* set by print_time */
@@ -259,13 +261,14 @@ static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
     memset(m, 0, sizeof *m);
     SIM_TRY(sim_job_memory(d->job, about, &d->plan, d->args->ranks, rank, m->rows, &m->n,
                            &m->checkpoint));
-    if (d->test)
-        SIM_TRY(sim_online_knn_plan(d->job, &d->evaluate, about,
-                                    sim_dataset_about(d->test), d->args->ranks, rank,
-                                    &m->knn, &m->knn_transient, &workspace));
+    if (d->online)
+        SIM_TRY(sim_online_eval_plan(d->online, about, d->args->ranks, rank,
+                                     &m->evaluation, &m->evaluation_transient,
+                                     &workspace));
     sim_plan_raise(m->rows, m->n, &workspace);
-    m->peak = m->checkpoint > m->knn_transient ? m->checkpoint : m->knn_transient;
-    m->peak += m->knn + PROGRAM_BYTES;
+    m->peak =
+        m->checkpoint > m->evaluation_transient ? m->checkpoint : m->evaluation_transient;
+    m->peak += m->evaluation + PROGRAM_BYTES;
     for (size_t i = 0; i < m->n; i++)
         m->peak += m->rows[i].bytes;
 done:
@@ -302,11 +305,11 @@ static sim_status print_memory(dry_run *d)
     SIM_TRY(print_line("memory of the rank that needs most\n"));
     for (size_t i = 0; i < m->n; i++)
         SIM_TRY(print_bytes(m->rows[i].item, m->rows[i].bytes, ""));
-    if (d->test)
-        SIM_TRY(print_bytes("kNN", m->knn, ""));
+    if (d->online)
+        SIM_TRY(print_bytes("test set", m->evaluation, ""));
     SIM_TRY(print_bytes("checkpoint", m->checkpoint, ", transient"));
-    if (d->test)
-        SIM_TRY(print_bytes("kNN search", m->knn_transient, ", transient"));
+    if (d->online)
+        SIM_TRY(print_bytes("evaluations", m->evaluation_transient, ", transient"));
     SIM_TRY(print_bytes("program and MPI", PROGRAM_BYTES, ", about"));
     SIM_TRY(print_bytes("at most", m->peak, ""));
     SIM_CHECK(
@@ -463,21 +466,6 @@ done:
     return st;
 }
 
-/* Also matches the classes, for the errors and warnings of pretrain. */
-static sim_status open_knn_inputs(dry_run *d)
-{
-    sim_status st = SIM_OK;
-    sim_class_match match = {0};
-
-    SIM_TRY(sim_knn_inputs(d->job, &d->data, &d->test));
-    const sim_labelled_set train = sim_labelled_set_of(d->data),
-                           test = sim_labelled_set_of(d->test);
-    SIM_TRY(sim_classes_match(&train, &test, &match));
-done:
-    sim_class_match_clear(&match);
-    return st;
-}
-
 static sim_status plan_job(const arguments *a)
 {
     sim_status st = SIM_OK;
@@ -490,10 +478,8 @@ static sim_status plan_job(const arguments *a)
     SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL));
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));
     sim_threads_set(a->threads ? a->threads : (int)d.job->train.threads);
-    if (d.evaluate.knn_every_epochs)
-        SIM_TRY(open_knn_inputs(&d));
-    else
-        SIM_TRY(sim_dataset_open(d.job->train.train, &d.data));
+    SIM_TRY(sim_online_eval_create(d.job, &d.evaluate, &d.online));
+    SIM_TRY(sim_job_open_train(d.job, &d.data));
     SIM_TRY(sim_job_check(d.job, sim_dataset_about(d.data), a->ranks, &d.plan));
     sim_job_advise(d.job, d.data, &d.plan);
     SIM_TRY(print_shape(&d));
@@ -505,7 +491,7 @@ static sim_status plan_job(const arguments *a)
         SIM_TRY(write_sbatch(&d));
 done:
     sim_dataset_close(&d.data);
-    sim_dataset_close(&d.test);
+    sim_online_eval_destroy(&d.online);
     sim_free(d.job);
     return st;
 }

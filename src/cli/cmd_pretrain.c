@@ -157,21 +157,19 @@ static error_t parse_pretrain_option(int key, char *arg, struct argp_state *stat
     }
 }
 
-/* Memory of the online kNN, for the memory plan. */
-static sim_status plan_knn(const sim_comm *c, const sim_job *job,
-                           const sim_evaluate_options *evaluate,
-                           const sim_online_knn *knn, sim_train_request *r)
+/* Memory of the evaluations during training, for the memory plan. */
+static sim_status plan_evaluations(const sim_comm *c, const sim_job *job,
+                                   const sim_online_eval *online, sim_train_request *r)
 {
     sim_status st = SIM_OK;
     sim_dataset *train = NULL;
 
-    if (!knn)
+    if (!online)
         goto done;
-    SIM_TRY(sim_dataset_open(job->train.train, &train));
-    SIM_TRY(sim_online_knn_plan(job, evaluate, sim_dataset_about(train),
-                                sim_dataset_about(sim_online_knn_test(knn)),
-                                (size_t)c->size, (size_t)c->rank, &r->callback_bytes,
-                                &r->callback_peak_bytes, &r->callback_workspace));
+    SIM_TRY(sim_job_open_train(job, &train));
+    SIM_TRY(sim_online_eval_plan(online, sim_dataset_about(train), (size_t)c->size,
+                                 (size_t)c->rank, &r->callback_bytes,
+                                 &r->callback_peak_bytes, &r->callback_workspace));
 done:
     sim_dataset_close(&train);
     return st;
@@ -189,7 +187,7 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     arguments *a = ctx;
     sim_job *job = NULL;
     sim_evaluate_options evaluate;
-    sim_online_knn *knn = NULL;
+    sim_online_eval *online = NULL;
     sim_job_texts texts = {0};
     sim_stream *stream = NULL;
     sim_train_callback callback;
@@ -206,10 +204,10 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
         st =
             sim_stream_create(observers, sizeof observers / sizeof observers[0], &stream);
     if (st == SIM_OK)
-        st = sim_online_knn_create(job, &evaluate, &knn);
+        st = sim_online_eval_create(job, &evaluate, &online);
     SIM_TRY(sim_comm_agree(c, st));
-    callback = sim_online_knn_callback(knn);
-    SIM_TRY(sim_comm_agree(c, plan_knn(c, job, &evaluate, knn, &a->request)));
+    callback = sim_online_eval_callback(online);
+    SIM_TRY(sim_comm_agree(c, plan_evaluations(c, job, online, &a->request)));
     a->request.job = job;
     a->request.texts = &texts;
     a->request.job_path = a->source.path;
@@ -220,10 +218,10 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
         c->rank == 0 ? sim_metrics_last_step(job->train.run, &unused) : -1;
     a->request.stream = stream;
     a->request.callbacks = &callback;
-    a->request.n_callbacks = knn != NULL;
+    a->request.n_callbacks = online != NULL;
     SIM_TRY(sim_train(c, &a->request));
 done:
-    sim_online_knn_destroy(&knn);
+    sim_online_eval_destroy(&online);
     sim_free(job);
     sim_job_texts_clear(&texts);
     sim_stream_destroy(&stream);

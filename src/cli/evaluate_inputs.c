@@ -10,21 +10,50 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Opens the data set that is given, or that the job names; key: of the job. */
-static sim_status open_data(const evaluate_inputs *in, const char *given,
-                            const char *of_job, const char *key, sim_dataset **out)
+static sim_status need_data(const evaluate_inputs *in, const char *given,
+                            const char *of_job, const char *key)
 {
     sim_status st = SIM_OK;
-    const char *option = strchr(key, '.') + 1;
-
     SIM_CHECK(
         given || *of_job, SIM_E_CONFIG,
         "--%s is not given, and the job of %s has no %s; give a data set with labels",
-        option, sim_checkpoint_path(in->checkpoint), key);
-    st = sim_dataset_open(given ? given : of_job, out);
+        strchr(key, '.') + 1, sim_checkpoint_path(in->checkpoint), key);
+done:
+    return st;
+}
+
+static sim_status explain_default(sim_status st, const char *given, const char *key)
+{
     if (st != SIM_OK && !given)
-        sim_error_prefix(
-            "--%s is not given, and %s of the run's job cannot be opened: ", option, key);
+        sim_error_prefix("--%s is not given, and %s of the run's job cannot be opened: ",
+                         strchr(key, '.') + 1, key);
+    return st;
+}
+
+/* The data set that is given, or the training set of the job, as the run was trained on it. */
+static sim_status open_train(const evaluate_inputs *in, const char *given,
+                             sim_dataset **out)
+{
+    static const char key[] = "data.train";
+    sim_status st = SIM_OK;
+
+    SIM_TRY(need_data(in, given, in->job->train.train, key));
+    SIM_TRY(explain_default(given ? sim_dataset_open(given, out)
+                                  : sim_job_open_train(in->job, out),
+                            given, key));
+done:
+    return st;
+}
+
+static sim_status open_test(const evaluate_inputs *in, const char *given,
+                            sim_dataset **out)
+{
+    static const char key[] = "data.test";
+    sim_status st = SIM_OK;
+    const char *of_job = in->job->train.test;
+
+    SIM_TRY(need_data(in, given, of_job, key));
+    SIM_TRY(explain_default(sim_dataset_open(given ? given : of_job, out), given, key));
 done:
     return st;
 }
@@ -87,14 +116,34 @@ static sim_status open_images(const evaluate_arguments *a, evaluate_inputs *in)
     const sim_train_options *job = &in->job->train;
 
     if (needs_classes(a)) {
-        SIM_TRY(open_data(in, a->train, job->train, "data.train", &in->train));
+        SIM_TRY(open_train(in, a->train, &in->train));
         in->sets.train = sim_labelled_set_of(in->train);
     }
     if (needs_classes(a) || a->test || *job->test)
-        SIM_TRY(open_data(in, a->test, job->test, "data.test", &in->test));
+        SIM_TRY(open_test(in, a->test, &in->test));
     else
-        SIM_TRY(open_data(in, NULL, job->train, "data.train", &in->test));
+        SIM_TRY(open_train(in, NULL, &in->test));
     in->sets.test = sim_labelled_set_of(in->test);
+done:
+    return st;
+}
+
+/* The classes of a classifier are those of the data set that it was trained on. */
+static sim_status check_classifier(const evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+    const char *path = sim_checkpoint_path(in->checkpoint);
+
+    SIM_CHECK(in->embedder.projector, SIM_E_CONFIG,
+              "%s has no classifier (method %s); a run of method supervised trains one",
+              path, in->job->method->name);
+    SIM_CHECK(
+        strcmp(sim_dataset_about(in->train)->fingerprint,
+               sim_checkpoint_head_of(in->checkpoint)->fingerprint) == 0,
+        SIM_E_DATA,
+        "%s is not the training set of %s, so the classes of its classifier are not "
+        "known; give the training set by --train",
+        sim_dataset_path(in->train), path);
 done:
     return st;
 }
@@ -102,6 +151,7 @@ done:
 static sim_status open_embedder(const evaluate_arguments *a, evaluate_inputs *in)
 {
     sim_status st = SIM_OK;
+    const bool classifier = a->evaluation->classifier;
     sim_preprocessing p;
 
     SIM_TRY(sim_preprocessing_open(in->checkpoint, in->job,
@@ -110,13 +160,17 @@ static sim_status open_embedder(const evaluate_arguments *a, evaluate_inputs *in
         SIM_TRY(sim_preprocessing_check(&p, in->train));
     SIM_TRY(sim_preprocessing_check(&p, in->test));
     SIM_TRY(sim_embedder_open(in->checkpoint, in->job, &p,
-                              a->projections ? SIM_EMBED_PROJECTOR : SIM_EMBED_BACKBONE,
+                              classifier       ? SIM_EMBED_CLASSIFIER
+                              : a->projections ? SIM_EMBED_PROJECTOR
+                                               : SIM_EMBED_BACKBONE,
                               &in->embedder));
+    if (classifier)
+        SIM_TRY(check_classifier(in));
     SIM_CHECK(!a->projections || in->embedder.projector, SIM_E_CONFIG,
               "--projector: the model of %s has no projector",
               sim_checkpoint_path(in->checkpoint));
     in->sets.embedder = &in->embedder;
-    in->sets.projections = a->projections;
+    in->sets.projections = a->projections || classifier;
     in->sets.job = in->job;
 done:
     return st;
@@ -222,8 +276,10 @@ void sim_cli_evaluate_variant(const evaluate_arguments *a, const evaluate_inputs
     char value[SIM_OPTION_TEXT_BYTES], fallback[SIM_OPTION_TEXT_BYTES];
 
     out[0] = '\0';
+    const bool is_whole = a->train && in->job->train.fraction < 1;
     if (train &&
-        strcmp(train, sim_checkpoint_head_of(in->checkpoint)->fingerprint) != 0) {
+        (is_whole ||
+         strcmp(train, sim_checkpoint_head_of(in->checkpoint)->fingerprint) != 0)) {
         (void)snprintf(value, sizeof value, "%.8s", train);
         append_variant(out, out_bytes, "train", value);
     }

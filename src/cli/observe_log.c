@@ -7,6 +7,7 @@
 #include "simile/clock.h"
 #include "simile/log.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,8 +50,9 @@ static void append_scalars(const sim_record *r, bool notes, char *out, size_t ou
     char text[96];
     for (size_t i = 0; i < r->n_scalars; i++) {
         const sim_scalar *s = &r->scalars[i];
-        if (notes ? !is_note(s) : s->about.place != SIM_LOG_MEAN)
-            continue;
+        const bool is_mean = s->about.place == SIM_LOG_MEAN && !isnan(s->value);
+        if (notes ? !is_note(s) : !is_mean)
+            continue; /* NaN: the method does not define it */
         sim_scalar_text(s, text, sizeof text);
         append(out, out_bytes, text);
     }

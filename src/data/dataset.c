@@ -24,6 +24,8 @@ struct sim_dataset {
     uint64_t *offsets;          /* encoded: [n + 1] into /bytes; otherwise NULL */
     int32_t *labels;            /* [n] or NULL */
     uint64_t *digests;          /* [n][2]: low, high */
+    uint32_t *stored;           /* [n] images of the file; NULL: all of them, in order */
+    size_t n_stored;            /* images of the file */
     char *class_text;           /* storage of the class names */
     char **class_names;         /* [n_class_names] into class_text */
     size_t n_class_names;
@@ -248,6 +250,7 @@ sim_status sim_dataset_open(const char *path, sim_dataset **out)
     SIM_TRY(check_format(path, f));
     SIM_TRY(read_metadata(d, f));
     SIM_TRY(sim_file_open_read(path, &d->fd, &length));
+    d->n_stored = d->about.n_images;
     *out = d;
     d = NULL;
 done:
@@ -266,6 +269,7 @@ void sim_dataset_close(sim_dataset **out)
     sim_free(d->offsets);
     sim_free(d->labels);
     sim_free(d->digests);
+    sim_free(d->stored);
     sim_free(d->class_text);
     sim_free(d->class_names);
     sim_free(d);
@@ -303,9 +307,11 @@ sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width, char **te
     SIM_TRY(sim_h5_open_read(d->path, &f));
     if (!sim_h5_has(f, "/name"))
         goto done;
-    SIM_TRY(sim_h5_read_strings(f, "/name", d->about.n_images, &n, width, &names));
-    SIM_CHECK(n == d->about.n_images, SIM_E_DATA, "%s: %zu names for %zu images", d->path,
-              n, d->about.n_images);
+    SIM_TRY(sim_h5_read_strings(f, "/name", d->n_stored, &n, width, &names));
+    SIM_CHECK(n == d->n_stored, SIM_E_DATA, "%s: %zu names for %zu images", d->path, n,
+              d->n_stored);
+    for (size_t i = 0; d->stored && i < d->about.n_images; i++)
+        memmove(names + i * *width, names + d->stored[i] * *width, *width);
     *text = names;
     names = NULL;
 done:
@@ -319,6 +325,12 @@ sim_hash sim_dataset_digest(const sim_dataset *d, size_t i)
     return (sim_hash){d->digests[2 * i], d->digests[2 * i + 1]};
 }
 
+/* The image of the file. */
+static size_t stored_image(const sim_dataset *d, size_t i)
+{
+    return d->stored ? d->stored[i] : i;
+}
+
 static sim_status check_digest(const sim_dataset *d, size_t i, const void *bytes,
                                size_t n)
 {
@@ -326,7 +338,7 @@ static sim_status check_digest(const sim_dataset *d, size_t i, const void *bytes
     sim_hash h = sim_hash_bytes(bytes, n);
     SIM_CHECK(h.low == d->digests[2 * i] && h.high == d->digests[2 * i + 1], SIM_E_DATA,
               "%s: image %zu does not match its digest; the file is corrupted", d->path,
-              i);
+              stored_image(d, i));
 done:
     return st;
 }
@@ -336,12 +348,13 @@ static sim_status read_encoded(const sim_dataset *d, size_t i, sim_image *image)
     sim_status st = SIM_OK;
     char name[512];
     sim_decode_notes notes; /* not used: prepare reports warnings */
-    size_t n = (size_t)(d->offsets[i + 1] - d->offsets[i]);
+    const size_t at = stored_image(d, i);
+    size_t n = (size_t)(d->offsets[at + 1] - d->offsets[at]);
     uint8_t *bytes = NULL;
 
-    (void)snprintf(name, sizeof name, "%s, image %zu", d->path, i);
+    (void)snprintf(name, sizeof name, "%s, image %zu", d->path, stored_image(d, i));
     SIM_TRY(sim_alloc(&bytes, n, "data/encoded"));
-    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + d->offsets[i], bytes, n));
+    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + d->offsets[at], bytes, n));
     SIM_TRY(check_digest(d, i, bytes, n));
     SIM_TRY(sim_image_decode(name, bytes, n, &d->about.range, image, &notes));
 done:
@@ -361,8 +374,42 @@ sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_image *image)
         goto done;
     }
     SIM_TRY(sim_image_shape(image, a->h, a->w, a->c));
-    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + i * n, image->pixels, n));
+    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + stored_image(d, i) * n,
+                             image->pixels, n));
     SIM_TRY(check_digest(d, i, image->pixels, n));
 done:
+    return st;
+}
+
+sim_status sim_dataset_select(sim_dataset *d, size_t n, const uint32_t *images)
+{
+    sim_status st = SIM_OK;
+    uint64_t *digests = NULL;
+    int32_t *labels = NULL;
+
+    SIM_ASSERT(!d->stored && n <= d->about.n_images);
+    SIM_TRY(sim_alloc(&d->stored, n, "data/dataset"));
+    SIM_TRY(sim_alloc(&digests, 2 * n, "data/dataset"));
+    SIM_TRY(sim_alloc(&labels, d->labels ? n : 0, "data/dataset"));
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = images[i];
+        SIM_ASSERT(at < d->n_stored && (i == 0 || images[i - 1] < images[i]));
+        d->stored[i] = images[i];
+        memcpy(&digests[2 * i], &d->digests[2 * at], 2 * sizeof *digests);
+        if (d->labels)
+            labels[i] = d->labels[at];
+    }
+    d->about.n_images = n;
+    sim_free(d->digests);
+    d->digests = digests;
+    digests = NULL;
+    if (d->labels) {
+        sim_free(d->labels);
+        d->labels = labels;
+        labels = NULL;
+    }
+done:
+    sim_free(digests);
+    sim_free(labels);
     return st;
 }

@@ -12,12 +12,26 @@
 #include "simile/memory.h"
 
 #include <math.h>
+#include <string.h>
 
 enum {
     UNIT = 32, /* consecutive images that are assigned to ranks as a whole */
     BATCH = SIM_EMBED_IMAGES,
     PATCHED_BATCH = 4 /* images cut into patches, which need more memory */
 };
+
+/* Number of outputs of the classifier of a checkpoint; 0: it has none. */
+typedef struct {
+    size_t n_outputs;
+} classifier_size;
+
+static sim_status see_tensor(void *ctx, const sim_stored_tensor *t)
+{
+    classifier_size *size = ctx;
+    if (strcmp(t->name, SIM_TRAINED_WEIGHTS "/classifier/0.bias") == 0 && t->n_dims == 1)
+        size->n_outputs = t->dims[0];
+    return SIM_OK;
+}
 
 sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
                              const sim_preprocessing *p, unsigned nets, sim_embedder *out)
@@ -27,18 +41,23 @@ sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
     sim_embedder e = {.preprocessing = *p};
     const sim_net_spec image = {
         .encoder = &job->encoder, .batchnorm = &running, .h = p->h, .w = p->w, .c = p->c};
-    const sim_model_spec spec = job->method->model(&job->method_options);
+    sim_model_spec spec = job->method->model(&job->method_options);
+    classifier_size classifier = {0};
     sim_model_layout layout;
     sim_model model;
-    unsigned wanted =
-        1U << SIM_BACKBONE | (nets & SIM_EMBED_PROJECTOR ? 1U << SIM_PROJECTOR : 0);
+    const unsigned wanted = 1U << SIM_BACKBONE |
+                            (nets & SIM_EMBED_PROJECTOR ? 1U << SIM_PROJECTOR : 0) |
+                            (nets & SIM_EMBED_CLASSIFIER ? 1U << SIM_CLASSIFIER : 0);
     const char *prefix =
         nets & SIM_EMBED_MOMENTUM ? SIM_MOMENTUM_WEIGHTS : SIM_TRAINED_WEIGHTS;
 
+    if (nets & SIM_EMBED_CLASSIFIER)
+        SIM_TRY(sim_checkpoint_visit(k, see_tensor, &classifier));
+    spec.classes = classifier.n_outputs;
     SIM_TRY(sim_model_lay_out(&spec, &image, &layout));
     SIM_TRY(sim_model_open(k, &layout, wanted, prefix, &model));
     e.backbone = model.net[SIM_BACKBONE];
-    e.projector = model.net[SIM_PROJECTOR];
+    e.projector = model.net[nets & SIM_EMBED_CLASSIFIER ? SIM_CLASSIFIER : SIM_PROJECTOR];
     e.cut = layout.patches;
     *out = e;
 done:

@@ -1,14 +1,13 @@
 /*
  * evaluate_knn.c - `simile evaluate knn`: embeds two data sets and classifies one by the other.
- *
- * Also used by the kNN of training.
  */
 #include "evaluations.h"
 
 #include "simile/memory.h"
 
-sim_status sim_knn_of(const sim_comm *c, const sim_knn_options *options, size_t n_options,
-                      const sim_evaluation_inputs *in, sim_knn_result *out)
+static sim_status run_search(const sim_comm *c, const sim_knn_options *options,
+                             size_t n_options, const sim_evaluation_inputs *in,
+                             sim_knn_result *out)
 {
     sim_status st = SIM_OK;
     float *bank = NULL, *queries = NULL;
@@ -121,7 +120,7 @@ static sim_status evaluate_knn(const sim_comm *c, const void *options,
     sim_knn_result results[MAX_COMBINATIONS];
     const size_t n = list_combinations(options, list);
 
-    SIM_TRY(sim_knn_of(c, list, n, in, results));
+    SIM_TRY(run_search(c, list, n, in, results));
     describe(n, list, results, result);
     SIM_TRY(sim_comm_agree(c, n == 1 ? format_one(list, results, text)
                                      : format_several(n, list, results, text)));

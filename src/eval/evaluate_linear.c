@@ -1,6 +1,7 @@
 /*
  * evaluate_linear.c - `simile evaluate linear`: a linear classifier on backbone features.
  */
+#include "class_counts.h"
 #include "evaluations.h"
 
 #include "simile/log.h"
@@ -10,38 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHOWN_CLASSES = 20 }; /* largest number of classes that are printed */
-
-/* ---- the result for a program ---- */
-
-static void describe_classes(const sim_evaluation_inputs *in, const sim_linear_result *r,
-                             sim_json *j)
-{
-    sim_json *list = sim_json_array(j, "per_class");
-    char number[SIM_CLASS_NUMBER_BYTES];
-
-    for (size_t k = 0; k < (size_t)r->classes; k++) {
-        sim_json *o = sim_json_object(list, NULL);
-        sim_json_text(o, "class",
-                      sim_class_match_name(in->match, &in->train, &in->test, k, number));
-        sim_json_int(o, "n_test", r->images[k]);
-        sim_json_int(o, "n_correct", r->correct[k]);
-    }
-}
-
-static void describe_confusion(const sim_linear_result *r, sim_json *j)
-{
-    const size_t n = (size_t)r->classes;
-
-    if (!r->confusion)
-        return;
-    sim_json *matrix = sim_json_array(j, "confusion");
-    for (size_t true_class = 0; true_class < n; true_class++) {
-        sim_json *row = sim_json_array(matrix, NULL);
-        for (size_t k = 0; k < n; k++)
-            sim_json_int(row, NULL, r->confusion[true_class * n + k]);
-    }
-}
+/* ---- the result ---- */
 
 static void describe(const sim_evaluation_inputs *in, const sim_linear_result *r,
                      sim_json *j)
@@ -51,84 +21,12 @@ static void describe(const sim_evaluation_inputs *in, const sim_linear_result *r
         sim_json_real(j, "held_out_top1", r->held_out_top1);
     sim_json_real(j, "loss", r->loss);
     sim_json_int(j, "iterations", r->iterations);
-    sim_json_real(j, "top1", r->top1);
-    sim_json_real(j, "top5", r->top5);
+    sim_class_counts_describe(&r->counts, j);
     sim_json_int(j, "n_train", r->n_train);
-    sim_json_int(j, "n_test", r->n_test);
+    sim_json_int(j, "n_test", r->counts.n_test);
     sim_json_int(j, "dim", r->dim);
-    sim_json_int(j, "classes", r->classes);
-    describe_classes(in, r, j);
-    describe_confusion(r, j);
-}
-
-/* ---- the result for a person ---- */
-
-typedef struct {
-    size_t class;
-    int64_t images, correct;
-} class_count;
-
-static int by_accuracy(const void *a, const void *b)
-{
-    const class_count *x = a, *y = b;
-    const int64_t left = x->correct * y->images, right = y->correct * x->images;
-
-    if (left != right)
-        return left < right ? -1 : 1;
-    return x->class < y->class ? -1 : 1;
-}
-
-/* The class that images of class k are most often taken for; k itself: none. */
-static size_t most_confused(const sim_linear_result *r, size_t k)
-{
-    const size_t n = (size_t)r->classes;
-    size_t most = k;
-
-    for (size_t other = 0; r->confusion && other < n; other++) {
-        const int64_t images = r->confusion[k * n + other];
-        if (other != k && images > (most == k ? 0 : r->confusion[k * n + most]))
-            most = other;
-    }
-    return most;
-}
-
-static void print_class(FILE *out, const sim_evaluation_inputs *in,
-                        const sim_linear_result *r, const class_count *count)
-{
-    char number[SIM_CLASS_NUMBER_BYTES];
-    const size_t n = (size_t)r->classes, other = most_confused(r, count->class);
-
-    (void)fprintf(
-        out, "  %-20s %6.2f %% of %lld",
-        sim_class_match_name(in->match, &in->train, &in->test, count->class, number),
-        100 * (double)count->correct / (double)count->images, (long long)count->images);
-    if (other != count->class)
-        (void)fprintf(
-            out, ", %lld taken for %s", (long long)r->confusion[count->class * n + other],
-            sim_class_match_name(in->match, &in->train, &in->test, other, number));
-    (void)fputc('\n', out);
-}
-
-/* The classes with test images, the least accurate first. */
-static sim_status print_classes(FILE *out, const sim_evaluation_inputs *in,
-                                const sim_linear_result *r)
-{
-    sim_status st = SIM_OK;
-    class_count *counts = NULL;
-    size_t n = 0;
-
-    SIM_TRY(sim_alloc(&counts, (size_t)r->classes, "eval/text"));
-    for (size_t k = 0; k < (size_t)r->classes; k++)
-        if (r->images[k] > 0)
-            counts[n++] = (class_count){k, r->images[k], r->correct[k]};
-    qsort(counts, n, sizeof *counts, by_accuracy);
-    if (n > SHOWN_CLASSES)
-        (void)fprintf(out, "the %d least accurate of %zu classes:\n", SHOWN_CLASSES, n);
-    for (size_t i = 0; i < n && i < SHOWN_CLASSES; i++)
-        print_class(out, in, r, &counts[i]);
-done:
-    sim_free(counts);
-    return st;
+    sim_json_int(j, "classes", r->counts.classes);
+    sim_class_counts_describe_classes(&r->counts, in, j);
 }
 
 static sim_status format_result(const sim_evaluation_inputs *in,
@@ -140,12 +38,10 @@ static sim_status format_result(const sim_evaluation_inputs *in,
     FILE *out = open_memstream(&buffer, &n);
 
     SIM_CHECK(out, SIM_E_IO, "no memory for the result");
-    (void)fprintf(
-        out,
-        "linear (l2 %.3g): top-1 %.2f %%, top-5 %.2f %% of %lld test images, %lld "
-        "training images\n",
-        r->l2, 100 * r->top1, 100 * r->top5, (long long)r->n_test, (long long)r->n_train);
-    SIM_TRY(print_classes(out, in, r));
+    (void)fprintf(out, "linear (l2 %.3g): ", r->l2);
+    sim_class_counts_print(&r->counts, out);
+    (void)fprintf(out, ", %lld training images\n", (long long)r->n_train);
+    SIM_TRY(sim_class_counts_print_classes(&r->counts, in, out));
     SIM_CHECK(fflush(out) == 0, SIM_E_IO, "no memory for the result");
     SIM_TRY(sim_text_copy(buffer, "eval/text", text));
 done:
@@ -195,6 +91,11 @@ done:
     return st;
 }
 
+static void take_defaults(const sim_evaluate_options *job, void *options)
+{
+    *(sim_linear_options *)options = job->linear;
+}
+
 static const sim_option options[] = {
     {.name = "l2",
      .type = SIM_OPTION_REAL,
@@ -204,7 +105,8 @@ static const sim_option options[] = {
      .unit = "",
      .help =
          "weight of the penalty l2/2 |W|^2 beside the mean cross-entropy; 0: the best of "
-         "a grid on a fifth of the training images"},
+         "a grid on a fifth of the training images (default: evaluate.linear_l2 of the "
+         "run's job)"},
 };
 
 const sim_evaluation sim_evaluation_linear = {
@@ -213,5 +115,6 @@ const sim_evaluation sim_evaluation_linear = {
     .options = {.rows = options,
                 .n_rows = sizeof options / sizeof options[0],
                 .struct_bytes = SIM_OPTION_BYTES(sim_linear_options, sim_option_storage)},
+    .take_defaults = take_defaults,
     .run = evaluate_linear,
 };

@@ -76,28 +76,44 @@ done:
     return st;
 }
 
-static sim_status evaluate_quality(const sim_comm *c, const void *options,
-                                   const sim_evaluation_inputs *in, sim_json *result,
-                                   char **text)
+sim_status sim_quality_of(const sim_comm *c, size_t n_images,
+                          const sim_evaluation_inputs *in, sim_quality_result *out)
 {
     sim_status st = SIM_OK;
-    const size_t most = (size_t)((const quality_options *)options)->images;
-    const sim_embed_choice sample = {.n_images = most < in->test.n ? most : in->test.n};
+    const sim_embed_choice sample = {.n_images =
+                                         n_images < in->test.n ? n_images : in->test.n};
     float *features = NULL, *views[2] = {NULL, NULL};
-    sim_quality_result r;
 
     SIM_TRY(sim_evaluation_features(c, in, &in->test, &sample, &features));
     if (in->test.data)
         SIM_TRY(embed_views(c, in, sample, views));
     SIM_TRY(sim_quality(c, sample.n_images, sim_evaluation_dim(in), features, views[0],
-                        views[1], &r));
-    describe(&r, result);
-    SIM_TRY(sim_comm_agree(c, format_result(&r, text)));
+                        views[1], out));
 done:
     sim_free(features);
     sim_free(views[0]);
     sim_free(views[1]);
     return st;
+}
+
+static sim_status evaluate_quality(const sim_comm *c, const void *options,
+                                   const sim_evaluation_inputs *in, sim_json *result,
+                                   char **text)
+{
+    sim_status st = SIM_OK;
+    const quality_options *o = options;
+    sim_quality_result r;
+
+    SIM_TRY(sim_quality_of(c, (size_t)o->images, in, &r));
+    describe(&r, result);
+    SIM_TRY(sim_comm_agree(c, format_result(&r, text)));
+done:
+    return st;
+}
+
+static void take_defaults(const sim_evaluate_options *job, void *options)
+{
+    ((quality_options *)options)->images = job->quality_images;
 }
 
 static const sim_option options[] = {
@@ -108,7 +124,8 @@ static const sim_option options[] = {
      .max = 100000,
      .fallback = "10000",
      .unit = "images",
-     .help = "number of images, evenly spaced; all pairs of them are compared"},
+     .help = "number of images, evenly spaced; all pairs of them are compared "
+             "(default: evaluate.quality_images of the run's job)"},
 };
 
 const sim_evaluation sim_evaluation_quality = {
@@ -118,5 +135,6 @@ const sim_evaluation sim_evaluation_quality = {
     .options = {.rows = options,
                 .n_rows = sizeof options / sizeof options[0],
                 .struct_bytes = SIM_OPTION_BYTES(quality_options, sim_option_storage)},
+    .take_defaults = take_defaults,
     .run = evaluate_quality,
 };

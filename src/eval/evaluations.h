@@ -10,4 +10,16 @@
 #include "evaluations.def"
 #undef SIM_EVALUATION
 
+/* sim_quality of at most n_images of the test set, and of two views of them as training draws them.
+ * Collective; the status is equal on all ranks. */
+SIM_MUST_USE sim_status sim_quality_of(const sim_comm *c, size_t n_images,
+                                       const sim_evaluation_inputs *in,
+                                       sim_quality_result *out);
+/* Accuracy of the outputs of in->embedder->projector, a classifier of the classes of in->train, on the
+ * test set.  The caller clears *out, also after a failure.  Collective; the status is equal on all
+ * ranks. */
+SIM_MUST_USE sim_status sim_classifier_of(const sim_comm *c,
+                                          const sim_evaluation_inputs *in,
+                                          sim_class_counts *out);
+
 #endif

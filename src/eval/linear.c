@@ -8,6 +8,7 @@
  * Kornblith et al. 2019, arXiv 1805.08974: logistic regression by L-BFGS, L2 from a logarithmic
  * grid.
  */
+#include "class_counts.h"
 #include "logistic.h"
 
 #include "simile/eval.h"
@@ -65,7 +66,7 @@ static void unmap_classes(class_map *map)
 
 /* The value of l2 with the best accuracy on the held-out images; of equal ones the strongest.
  * Each fit begins with the weights of the one before. */
-static double choose_l2(sim_logistic *m, double *held_out)
+static double choose_l2(sim_logistic *m, bool quiet, double *held_out)
 {
     const double variance = sim_logistic_variance(m), scale = variance > 0 ? variance : 1;
     double best = grid[DEFAULT_OF_GRID] * scale;
@@ -77,10 +78,11 @@ static double choose_l2(sim_logistic *m, double *held_out)
         sim_logistic_held_out(m, &n, &n_correct);
         if (n == 0)
             break;
-        sim_log("linear    l2 %.3g: top-1 %.2f %% of %lld held-out images, %lld "
-                "iterations",
-                grid[g] * scale, 100 * (double)n_correct / (double)n, (long long)n,
-                (long long)result.iterations);
+        if (!quiet)
+            sim_log("linear    l2 %.3g: top-1 %.2f %% of %lld held-out images, %lld "
+                    "iterations",
+                    grid[g] * scale, 100 * (double)n_correct / (double)n, (long long)n,
+                    (long long)result.iterations);
         if (n_correct > most) {
             most = n_correct;
             best = grid[g] * scale;
@@ -100,11 +102,12 @@ static void fit_all(sim_logistic *m, const sim_linear_options *options,
     sim_lbfgs_result result;
 
     r->held_out_top1 = -1;
-    r->l2 = options->l2 > 0 ? options->l2 : choose_l2(m, &r->held_out_top1);
+    r->l2 =
+        options->l2 > 0 ? options->l2 : choose_l2(m, options->quiet, &r->held_out_top1);
     sim_logistic_fit(m, r->l2, SIM_FIT_ALL, &result);
     r->loss = result.value;
     r->iterations = result.iterations;
-    if (!result.converged)
+    if (!result.converged && !options->quiet)
         sim_log_warn("the linear classifier has not converged after %lld iterations at "
                      "l2 %.3g; its accuracy may be too low",
                      (long long)result.iterations, r->l2);
@@ -112,50 +115,18 @@ static void fit_all(sim_logistic *m, const sim_linear_options *options,
 
 /* ---- the test images ---- */
 
-/* Counts an image by its logits; hits: top 1, top 5. */
 static void count_image(const class_map *map, const float *z, int32_t class,
-                        sim_linear_result *r, int64_t hits[2])
+                        sim_class_counts *counts)
 {
     const int32_t output = map->output_of_class[class];
+    const size_t n = map->n_outputs;
     size_t first = 0;
 
-    for (size_t c = 1; c < map->n_outputs; c++)
+    for (size_t c = 1; c < n; c++)
         first = z[c] > z[first] ? c : first;
-    r->images[class]++;
-    if (r->confusion)
-        r->confusion[(size_t) class * map->n_classes +
-                     (size_t)map->class_of_output[first]]++;
-    if (output == NO_OUTPUT)
-        return;
-    const size_t rank = sim_logistic_rank(map->n_outputs, z, (size_t)output);
-    r->correct[class] += rank == 0;
-    hits[0] += rank == 0;
-    hits[1] += rank < 5;
-}
-
-/* Sums the counts over ranks. */
-static void add_counts(const sim_comm *c, size_t n_classes, sim_linear_result *r,
-                       int64_t hits[2])
-{
-    sim_comm_sum_i64(c, hits, 2);
-    sim_comm_sum_i64(c, r->images, n_classes);
-    sim_comm_sum_i64(c, r->correct, n_classes);
-    if (r->confusion)
-        sim_comm_sum_i64(c, r->confusion, n_classes * n_classes);
-    r->top1 = (double)hits[0] / (double)r->n_test;
-    r->top5 = (double)hits[1] / (double)r->n_test;
-}
-
-static sim_status create_counts(size_t n_classes, sim_linear_result *r)
-{
-    sim_status st = SIM_OK;
-
-    SIM_TRY(sim_alloc(&r->images, n_classes, "eval/linear"));
-    SIM_TRY(sim_alloc(&r->correct, n_classes, "eval/linear"));
-    if (n_classes <= SIM_CONFUSION_CLASSES)
-        SIM_TRY(sim_alloc(&r->confusion, n_classes * n_classes, "eval/linear"));
-done:
-    return st;
+    sim_class_counts_add(counts, (size_t) class, (size_t)map->class_of_output[first],
+                         output == NO_OUTPUT ? SIZE_MAX
+                                             : sim_logistic_rank(n, z, (size_t)output));
 }
 
 /* Collective. */
@@ -167,9 +138,8 @@ static sim_status classify_test(const sim_comm *c, const sim_logistic *m,
     const sim_range local = sim_embed_local(sim_comm_partition(c), test->n);
     const size_t dim = (size_t)r->dim;
     float *work = NULL, *logits = NULL;
-    int64_t hits[2] = {0, 0};
 
-    st = create_counts(map->n_classes, r);
+    st = sim_class_counts_create(map->n_classes, test->n, &r->counts);
     if (st == SIM_OK)
         st = sim_alloc(&work, BATCH * (dim + 1), "eval/linear");
     if (st == SIM_OK)
@@ -179,9 +149,10 @@ static sim_status classify_test(const sim_comm *c, const sim_logistic *m,
         const size_t n = local.hi - at < BATCH ? local.hi - at : BATCH;
         sim_logistic_predict(m, n, test->features + (at - local.lo) * dim, work, logits);
         for (size_t i = 0; i < n; i++)
-            count_image(map, logits + i * map->n_outputs, test->labels[at + i], r, hits);
+            count_image(map, logits + i * map->n_outputs, test->labels[at + i],
+                        &r->counts);
     }
-    add_counts(c, map->n_classes, r, hits);
+    sim_class_counts_sum(c, &r->counts);
 done:
     sim_free(work);
     sim_free(logits);
@@ -213,11 +184,8 @@ done:
 
 size_t sim_linear_bytes(const sim_comm *c, size_t dim, size_t n_classes, size_t n_train)
 {
-    size_t counts = 2 * n_classes;
-
-    if (n_classes <= SIM_CONFUSION_CLASSES)
-        counts += n_classes * n_classes;
-    return sim_logistic_bytes(c, n_train, dim, n_classes) + counts * sizeof(int64_t) +
+    return sim_logistic_bytes(c, n_train, dim, n_classes) +
+           sim_class_counts_bytes(n_classes) +
            BATCH * (dim + 1 + n_classes) * sizeof(float);
 }
 
@@ -228,10 +196,7 @@ sim_status sim_linear(const sim_comm *c, const sim_linear_options *options, size
     sim_status st = SIM_OK;
     sim_logistic *m = NULL;
     class_map map = {0};
-    sim_linear_result r = {.n_train = (int64_t)train->n,
-                           .n_test = (int64_t)test->n,
-                           .dim = (int64_t)dim,
-                           .classes = (int64_t)n_classes};
+    sim_linear_result r = {.n_train = (int64_t)train->n, .dim = (int64_t)dim};
 
     SIM_TRY(sim_comm_agree(c, map_classes(train, n_classes, &map)));
     SIM_TRY(check_finite(c, "training", dim, train));
@@ -257,7 +222,5 @@ done:
 
 void sim_linear_result_clear(sim_linear_result *r)
 {
-    SIM_FREE(r->images);
-    SIM_FREE(r->correct);
-    SIM_FREE(r->confusion);
+    sim_class_counts_clear(&r->counts);
 }

@@ -48,6 +48,15 @@ static void list_buffers(quality *q, sim_buffer list[BUFFERS])
     list[9] = SIM_BUFFER(q->histogram, q->m * SIM_SIMILARITY_BINS);
 }
 
+size_t sim_quality_bytes(size_t n, size_t dim)
+{
+    quality q = {.m = n, .dim = dim};
+    sim_buffer list[BUFFERS];
+
+    list_buffers(&q, list);
+    return sim_buffers_bytes(list, BUFFERS);
+}
+
 static sim_status check_finite(const quality *q)
 {
     sim_status st = SIM_OK;

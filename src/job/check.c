@@ -159,7 +159,7 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     SIM_TRY(check_ranks(t, ranks));
     SIM_CHECK(!job->method->needs_labels || about->has_labels, SIM_E_DATA,
               "%s has no labels, but method %s needs them", t->train, job->method->name);
-    SIM_CHECK(!job->encoder.freeze || job->method->may_freeze, SIM_E_CONFIG,
+    SIM_CHECK(!job->encoder.freeze || job->method->classifies, SIM_E_CONFIG,
               "encoder.freeze: method %s trains the encoder; expected method.name: "
               "supervised",
               job->method->name);

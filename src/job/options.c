@@ -19,6 +19,10 @@ static const sim_option job_rows[] = {
         "data set to train on (written by simile prepare)", SIM_FREE_KEY),
     ROW("data.test", SIM_OPTION_TEXT, test, 0, 0, "", NULL, "",
         "labelled data set for evaluation only (see evaluate)", SIM_FREE_KEY),
+    ROW("data.fraction", SIM_OPTION_REAL, fraction, 1e-9, 1, "1", NULL, "",
+        "train on this part of the images of each class (0.01: 1 %)", SIM_IDENTITY),
+    ROW("data.fraction_seed", SIM_OPTION_INT, fraction_seed, 0, 4294967295.0, "0", NULL,
+        "", "selects the images of data.fraction", SIM_IDENTITY),
     ROW("batch", SIM_OPTION_INT, batch, 2, 16777216, "256", NULL, "images",
         "global batch size, over all ranks", SIM_IDENTITY),
     ROW("block", SIM_OPTION_INT, block, 1, 65536, "32", NULL, "images",
@@ -62,6 +66,11 @@ static const sim_option job_rows[] = {
     ROW("checkpoint.keep_every", SIM_OPTION_INT, checkpoint.keep_every, 0, 1000000000,
         "0", NULL, "steps",
         "also keep checkpoints whose step is a multiple of this; 0: off", SIM_FREE_KEY),
+    ROW("checkpoint.keep_best", SIM_OPTION_ENUM, keep_best, 0, 0, "off",
+        "off|knn|linear|classifier|rankme", "",
+        "save and keep the checkpoint with the largest value so far of this evaluation "
+        "during training (evaluate.*_every_epochs)",
+        SIM_FREE_KEY),
     ROW("checkpoint.max_failures", SIM_OPTION_INT, checkpoint.max_failures, 0, 1000000,
         "3", NULL, "checkpoints",
         "consecutive checkpoints that may fail (disk full, read-only, missing); one more "

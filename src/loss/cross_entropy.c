@@ -13,6 +13,8 @@
 #include "simile/kernel.h"
 #include "simile/thread.h"
 
+#include <math.h>
+
 struct sim_cross_entropy {
     const sim_comm *comm;
     sim_rows_shape shape;
@@ -23,7 +25,8 @@ struct sim_cross_entropy {
 
 typedef struct entropy_record {
     double loss;
-    double correct; /* 1 if the label has the largest logit; of equal ones the first counts */
+    double
+        correct; /* 1 if the label has the largest logit; of equal ones the first counts */
 } entropy_record;
 
 size_t sim_cross_entropy_bytes(const sim_rows_shape *s)
@@ -94,8 +97,7 @@ static void entropy_row(size_t i, void *ctx)
         mean += uniform * ((double)logits[k] - top);
     }
     q->e->records[row] = (entropy_record){
-        .loss =
-            sim_ln(sum) - (1 - q->smoothing) * ((double)logits[label] - top) - mean,
+        .loss = sim_ln(sum) - (1 - q->smoothing) * ((double)logits[label] - top) - mean,
         .correct = best == label ? 1 : 0};
     for (size_t k = 0; q->gradient && k < n_classes; k++) {
         const double target = uniform + (k == label ? 1 - q->smoothing : 0);
@@ -118,5 +120,8 @@ void sim_cross_entropy_run(sim_cross_entropy *e, double smoothing, const int32_t
     sim_tile_gather(e->comm, &e->shape, sizeof *e->records, e->records + e->local.lo,
                     e->records);
     *report = (sim_loss_report){.loss = record_mean(e, &e->records->loss),
-                                .accuracy = record_mean(e, &e->records->correct)};
+                                .accuracy = record_mean(e, &e->records->correct),
+                                .positive = (double)NAN,
+                                .negative = (double)NAN,
+                                .embedding_std = (double)NAN};
 }

@@ -47,12 +47,12 @@ static sim_model_spec supervised_model(const void *options)
 
 static method_spec supervised_spec(const sim_method_env *env, const supervised_options *o)
 {
-    return (method_spec){
-        .model.classes = o->classes ? (size_t)o->classes : env->n_classes,
-        .views = 1,
-        .options = o,
-        .options_bytes = sizeof *o,
-        .cross_entropy = true};
+    return (method_spec){.model.classes =
+                             o->classes ? (size_t)o->classes : env->n_classes,
+                         .views = 1,
+                         .options = o,
+                         .options_bytes = sizeof *o,
+                         .cross_entropy = true};
 }
 
 static sim_status supervised_check(const sim_method_env *env, const void *options)
@@ -100,8 +100,8 @@ static void supervised_loss(void *self, const sim_method_batch *batch,
     (void)grads;
 
     sim_cross_entropy_run(m->cross_entropy, o->label_smoothing, batch->labels,
-                          m->online->out[SIM_CLASSIFIER],
-                          m->online->dout[SIM_CLASSIFIER], report);
+                          m->online->out[SIM_CLASSIFIER], m->online->dout[SIM_CLASSIFIER],
+                          report);
 }
 
 /* ---- description ---- */
@@ -126,17 +126,16 @@ static sim_status supervised_about(void *self, char **text)
     const method_common *m = self;
     const supervised_options *o = m->options;
 
-    return sim_text_format("method/about", text,
-                           "cross-entropy of %zu classes, label smoothing %g, %s%s",
-                           sim_net_dim(m->online->model.net[SIM_CLASSIFIER]),
-                           o->label_smoothing, supervised_reduction(o),
-                           m->online->frozen ? "; the encoder is frozen" : "");
+    return sim_text_format(
+        "method/about", text, "cross-entropy of %zu classes, label smoothing %g, %s%s",
+        sim_net_dim(m->online->model.net[SIM_CLASSIFIER]), o->label_smoothing,
+        supervised_reduction(o), m->online->frozen ? "; the encoder is frozen" : "");
 }
 
 /* ---- simile loss ---- */
 
-static sim_status read_logits(const sim_arrays *a, const sim_comm *c, sim_rows_shape *shape,
-                              float **logits, int32_t **labels)
+static sim_status read_logits(const sim_arrays *a, const sim_comm *c,
+                              sim_rows_shape *shape, float **logits, int32_t **labels)
 {
     sim_status st = SIM_OK;
     size_t dims[SIM_MAX_DIMS], label_dims[SIM_MAX_DIMS];
@@ -206,29 +205,29 @@ done:
     return st;
 }
 
-const sim_method_row sim_method_supervised = {
-    .name = "supervised",
-    .paper = "arXiv 1706.02677",
-    .table = &supervised_table,
-    .needs_labels = true,
-    .may_freeze = true,
-    .defaults = supervised_defaults,
-    .n_defaults = sizeof supervised_defaults / sizeof supervised_defaults[0],
-    .model = supervised_model,
-    .check = supervised_check,
-    .parts = supervised_parts,
-    .plan = supervised_plan,
-    .create = supervised_create,
-    .forward = sim_common_forward,
-    .loss = supervised_loss,
-    .backward = sim_common_backward,
-    .updated = sim_common_updated,
-    .reduction = supervised_reduction,
-    .about = supervised_about,
-    .compute = supervised_compute,
-    .destroy = sim_common_destroy,
-    .networks = sim_common_networks,
-    .nets = sim_common_nets,
-    .scalars = sim_common_scalars,
-    .visit = sim_common_visit,
-    .embeddings = supervised_embeddings};
+const sim_method_row sim_method_supervised = {.name = "supervised",
+                                              .paper = "arXiv 1706.02677",
+                                              .table = &supervised_table,
+                                              .needs_labels = true,
+                                              .classifies = true,
+                                              .defaults = supervised_defaults,
+                                              .n_defaults = sizeof supervised_defaults /
+                                                            sizeof supervised_defaults[0],
+                                              .model = supervised_model,
+                                              .check = supervised_check,
+                                              .parts = supervised_parts,
+                                              .plan = supervised_plan,
+                                              .create = supervised_create,
+                                              .forward = sim_common_forward,
+                                              .loss = supervised_loss,
+                                              .backward = sim_common_backward,
+                                              .updated = sim_common_updated,
+                                              .reduction = supervised_reduction,
+                                              .about = supervised_about,
+                                              .compute = supervised_compute,
+                                              .destroy = sim_common_destroy,
+                                              .networks = sim_common_networks,
+                                              .nets = sim_common_nets,
+                                              .scalars = sim_common_scalars,
+                                              .visit = sim_common_visit,
+                                              .embeddings = supervised_embeddings};

@@ -39,6 +39,8 @@ enum { LR_SCALE_NONE, LR_SCALE_LINEAR, LR_SCALE_SQRT };
 static const sim_option option_rows[] = {
     ROW("name", SIM_OPTION_ENUM, name, 0, 0, "sgd", names + 1, "optimizer"),
     ROW("lr", SIM_OPTION_REAL, lr, 0, 1e4, "0.1", NULL, "learning rate, before scaling"),
+    ROW("encoder_lr_factor", SIM_OPTION_REAL, encoder_lr_factor, 0, 1e4, "1", NULL,
+        "factor on the learning rate of the encoder, for fine-tuning; heads keep lr"),
     ROW("momentum", SIM_OPTION_REAL, momentum, 0, 0.99999, "0.9", NULL,
         "momentum factor (sgd, lars)"),
     ROW("nesterov", SIM_OPTION_BOOL, nesterov, 0, 0, "false", NULL,
@@ -113,6 +115,7 @@ void sim_optimizer_destroy(sim_optimizer **o)
 
 void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads)
 {
+    const double encoder_lr = lr * o->options.encoder_lr_factor;
     size_t at = 0;
     for (size_t i = 0; i < o->n; i++) {
         const sim_parameter *p = &o->list[i];
@@ -122,7 +125,7 @@ void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads)
                                  .g = grads + p->offset,
                                  .v = v,
                                  .second = o->row->n_arrays > 1 ? v + o->total : NULL,
-                                 .lr = lr,
+                                 .lr = strcmp(p->group, "encoder") == 0 ? encoder_lr : lr,
                                  .updates = o->updates};
         o->row->update(&u);
         at += p->count;

@@ -35,12 +35,11 @@ sim_status sim_collapse_check(sim_collapse_guard *g, const sim_progress *p,
     char text[1024];
     int action = p->job->train.collapse;
 
-    if (action == SIM_COLLAPSE_OFF || z->dim == 0 || z->any_length)
-        goto done;
-    if ((double)p->at.step <= p->plan.warmup_steps ||
+    const bool is_checked = action != SIM_COLLAPSE_OFF && z->dim > 0 && !z->any_length;
+    if (!is_checked || (double)p->at.step <= p->plan.warmup_steps ||
         embedding_std >= least / sqrt((double)z->dim)) {
         g->healthy_step = p->at.step;
-        g->is_collapsed = false;
+        g->is_collapsed = 0;
         goto done;
     }
     describe_collapse(p->at.step, embedding_std, z->dim, text, sizeof text);
@@ -49,7 +48,7 @@ sim_status sim_collapse_check(sim_collapse_guard *g, const sim_progress *p,
               text, (long long)g->healthy_step);
     if (!g->is_collapsed) /* warn once */
         sim_log_warn("%s (guard.collapse)", text);
-    g->is_collapsed = true;
+    g->is_collapsed = 1;
 done:
     return st;
 }

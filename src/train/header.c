@@ -85,12 +85,18 @@ static void warn_if_bound_to_few(const sim_train_state *t)
 static void print_data(const sim_train_state *t)
 {
     const sim_dataset_info *d = sim_dataset_about(t->env.data);
+    const sim_train_options *o = &t->env.job->train;
+    char part[80] = "";
+
+    if (o->fraction < 1)
+        (void)snprintf(part, sizeof part, " (%g %% of %s)", 100 * o->fraction,
+                       d->has_labels ? "each class" : "the images");
     if (d->encoded)
-        sim_log("data      %s: %zu photos, fingerprint %s", t->env.job->train.train,
-                d->n_images, d->fingerprint);
+        sim_log("data      %s: %zu photos%s, fingerprint %s", o->train, d->n_images, part,
+                d->fingerprint);
     else
-        sim_log("data      %s: %zu images of %zu x %zu x %zu, fingerprint %s",
-                t->env.job->train.train, d->n_images, d->h, d->w, d->c, d->fingerprint);
+        sim_log("data      %s: %zu images of %zu x %zu x %zu%s, fingerprint %s", o->train,
+                d->n_images, d->h, d->w, d->c, part, d->fingerprint);
 }
 
 static sim_status print_views(const sim_train_state *t)
@@ -111,9 +117,10 @@ done:
 static void print_schedule(const sim_train_state *t)
 {
     const sim_schedule_plan *p = &t->progress.plan;
-    sim_log("batch     %lld images = %zu blocks of %lld, %zu views of %zu x %zu x %zu",
+    sim_log("batch     %lld images = %zu blocks of %lld, %zu view%s of %zu x %zu x %zu",
             (long long)t->env.job->train.batch, p->n_blocks,
-            (long long)t->env.job->train.block, p->views, p->h, p->w, p->c);
+            (long long)t->env.job->train.block, p->views, p->views == 1 ? "" : "s", p->h,
+            p->w, p->c);
     sim_log("schedule  to step %lld, %zu steps per epoch (%zu images dropped per epoch), "
             "warm-up "
             "%g steps, peak learning rate %g",

@@ -122,7 +122,7 @@ static sim_status open_data(sim_train_state *t)
     const sim_train_options *o = &t->env.job->train;
 
     SIM_TRY(set_threads(o->threads));
-    SIM_TRY(sim_dataset_open(o->train, &t->env.data));
+    SIM_TRY(sim_job_open_train(t->env.job, &t->env.data));
     const sim_dataset_info *about = sim_dataset_about(t->env.data);
     SIM_TRY(
         sim_job_check(t->env.job, about, (size_t)t->env.comm->size, &t->progress.plan));
@@ -288,6 +288,8 @@ static bool save_is_due(const sim_train_state *t)
     const sim_checkpoint_options *o = &t->env.job->train.checkpoint;
     if (t->progress.at.step == t->saves.last_step)
         return false;
+    if (t->progress.at.step == t->saves.best_step)
+        return true;
     if (o->every_steps > 0 && t->progress.at.step % o->every_steps == 0)
         return true;
     if (o->every_epochs > 0 && t->progress.at.samples == 0 &&
@@ -361,7 +363,9 @@ static sim_status run_steps(sim_train_state *t)
     int64_t check_steps = t->env.job->train.check_steps;
 
     t->interval.start_s = t->saves.last_s = sim_clock_s();
-    t->interval.start_step = t->collapse.healthy_step = t->progress.at.step;
+    t->interval.start_step = t->progress.at.step;
+    if (!t->collapse.is_collapsed)
+        t->collapse.healthy_step = t->progress.at.step;
     if (t->progress.at.step < t->progress.plan.total_steps)
         sim_feed_post(&t->feed, &t->progress.at, 0);
     for (int buffer = 0; t->progress.at.step < t->progress.plan.total_steps;

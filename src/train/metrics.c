@@ -170,6 +170,15 @@ static void fill_record(const sim_train_state *t, sim_record *r)
     sim_record_add(r, &elapsed, sim_train_elapsed_s(t));
 }
 
+/* Of equal scores the first is the best.  A score of NaN is none. */
+static void note_score(sim_saves *s, int64_t step, double score)
+{
+    if (!(score > s->best_score) && (s->best_step > 0 || isnan(score)))
+        return;
+    s->best_step = step;
+    s->best_score = score;
+}
+
 /* Publishes the record, then runs the callbacks; adds their time to the phase. */
 static void notify(sim_train_state *t, const sim_record *r)
 {
@@ -179,6 +188,8 @@ static void notify(sim_train_state *t, const sim_record *r)
     for (size_t i = 0; i < t->env.request->n_callbacks; i++) {
         const sim_train_callback *c = &t->env.request->callbacks[i];
         sim_defer_error(&t->deferred, c->after_step(c->ctx, t, t->env.request->stream));
+        if (c->score)
+            note_score(&t->saves, t->progress.at.step, c->score(c->ctx));
     }
     double took = sim_clock_s() - start;
     t->costs.phase_s[SIM_PHASE_OBSERVERS] += took;
@@ -201,7 +212,7 @@ void sim_metrics_publish(sim_train_state *t)
                     t->progress.at.step == t->progress.plan.total_steps;
     sim_record r = {.kind = interval ? SIM_RECORD_INTERVAL : SIM_RECORD_PROGRESS};
 
-    sim_heartbeat_phase("log and kNN");
+    sim_heartbeat_phase("log and evaluation");
     fill_record(t, &r);
     notify(t, &r);
     if (!interval)

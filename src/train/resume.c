@@ -29,7 +29,16 @@ static sim_status visit_optimizer(void *object, const sim_visitor *v)
     return sim_optimizer_visit(l->optimizer, v);
 }
 
-/* Counters of the guard and metrics of the current log interval. */
+/* A scalar of /train that earlier versions did not store. */
+static sim_status visit_optional(const sim_visitor *v, const char *name, sim_type type,
+                                 void *value)
+{
+    const sim_tensor t = {
+        .name = name, .type = type, .n_dims = 0, .data = value, .optional = true};
+    return sim_visit(v, "train", &t);
+}
+
+/* Counters of the guards and metrics of the current log interval. */
 static sim_status visit_counters(void *object, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
@@ -37,6 +46,10 @@ static sim_status visit_counters(void *object, const sim_visitor *v)
 
     SIM_TRY(sim_visit_i64(v, "train", "skipped", &t->progress.at.skipped));
     SIM_TRY(sim_visit_i64(v, "train", "bad_run", &t->progress.at.skipped_in_a_row));
+    SIM_TRY(visit_optional(v, "best_step", SIM_I64, &t->saves.best_step));
+    SIM_TRY(visit_optional(v, "best_score", SIM_F64, &t->saves.best_score));
+    SIM_TRY(visit_optional(v, "collapsed", SIM_I64, &t->collapse.is_collapsed));
+    SIM_TRY(visit_optional(v, "healthy_step", SIM_I64, &t->collapse.healthy_step));
     SIM_TRY(sim_metrics_visit(&t->interval.metrics, v));
 done:
     return st;
@@ -253,6 +266,10 @@ static sim_status load_init(sim_train_state *t)
     if (t->env.request->init) /* first, because it is collective */
         SIM_TRY(find_init(&t->env, path, sizeof path));
     SIM_TRY(sim_history_load("", &t->segment, &t->progress));
+    SIM_CHECK(
+        t->env.request->init || !t->env.job->encoder.freeze, SIM_E_CONFIG,
+        "encoder.freeze: the initial encoder has random weights; give a trained one "
+        "by --init RUN, or set encoder.freeze=false");
     if (!t->env.request->init)
         goto done;
     SIM_TRY(sim_weights_load(path, &source, 1, &missing, &preprocessing));
@@ -358,6 +375,7 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
 {
     sim_status st = SIM_OK;
     sim_state_source sources[4];
+    sim_checkpoint_options options = t->env.job->train.checkpoint;
     char *identity = NULL, *history = NULL, *preprocessing = NULL;
     sim_checkpoint_head head = {.step = t->progress.at.step,
                                 .epoch = t->progress.at.epoch,
@@ -379,8 +397,9 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
     memcpy(head.fingerprint, sim_dataset_about(t->env.data)->fingerprint,
            sizeof head.fingerprint);
     size_t n = sim_resume_sources(t, sources);
-    SIM_TRY(sim_checkpoint_write(t->env.comm, &t->env.run, &t->env.job->train.checkpoint,
-                                 &head, sources, n));
+    options.best_step = t->saves.best_step;
+    options.healthy_step = t->collapse.healthy_step;
+    SIM_TRY(sim_checkpoint_write(t->env.comm, &t->env.run, &options, &head, sources, n));
     t->saves.last_step = t->progress.at.step;
 done:
     sim_free(identity);

@@ -114,6 +114,8 @@ typedef struct {
 typedef struct {
     int64_t last_step; /* of the last checkpoint saved or loaded; -1: none yet */
     int64_t n_failed;  /* failures in a row of due checkpoints */
+    int64_t best_step; /* of the largest score so far, best_score; 0: none yet */
+    double best_score;
     double last_s;
 } sim_saves;
 
@@ -172,7 +174,7 @@ typedef struct {
 
 /* Guard against collapsed embeddings. */
 typedef struct {
-    bool is_collapsed;    /* at the last interval */
+    int64_t is_collapsed; /* 1 if the last interval was, otherwise 0 */
     int64_t healthy_step; /* end of the last interval that was not */
 } sim_collapse_guard;
 

@@ -26,7 +26,7 @@ static const struct {
     [SIM_PHASE_SUM] = {"gradient_sum", "gradient sum"},
     [SIM_PHASE_UPDATE] = {"update", "update"},
     [SIM_PHASE_CHECKPOINT] = {"checkpoints", "checkpoints"},
-    [SIM_PHASE_OBSERVERS] = {"log_and_knn", "log and kNN"},
+    [SIM_PHASE_OBSERVERS] = {"log_and_knn", "log and evaluation"},
     [SIM_PHASE_OTHER] = {"other", "other"},
 };
 

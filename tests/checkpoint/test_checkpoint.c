@@ -114,26 +114,55 @@ static void a_saved_checkpoint_is_read_back(void **state)
     assert_newest(7);
 }
 
+/* The names in checkpoints/ are those of `want`, separated by spaces. */
+static void assert_names(const char *want)
+{
+    sim_names names = {0};
+    char checkpoints[128], list[1024] = "";
+
+    (void)snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", directory);
+    ASSERT_OK(sim_directory_list(checkpoints, &names));
+    for (size_t i = 0; i < names.n; i++) {
+        const size_t used = strlen(list);
+        (void)snprintf(list + used, sizeof list - used, "%s%s", used ? " " : "",
+                       names.names[i]);
+    }
+    assert_string_equal(list, want);
+    sim_names_clear(&names);
+}
+
 static void old_checkpoints_are_deleted_except_step_0(void **state)
 {
     (void)state;
     const sim_checkpoint_options few = {.keep = 2, .keep_every = 20};
-    sim_names names = {0};
-    char checkpoints[128];
     for (int64_t step = 0; step <= 60; step += 10)
         ASSERT_OK(save(step, &few));
-    (void)snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", directory);
-    ASSERT_OK(sim_directory_list(checkpoints, &names));
-    static const char *const want[] = {"latest",
-                                       "step-000000000.h5",
-                                       "step-000000020.h5",
-                                       "step-000000040.h5",
-                                       "step-000000050.h5",
-                                       "step-000000060.h5"};
-    assert_int_equal(names.n, 6);
-    for (size_t i = 0; i < 6; i++)
-        assert_string_equal(names.names[i], want[i]);
-    sim_names_clear(&names);
+    assert_names("latest step-000000000.h5 step-000000020.h5 step-000000040.h5 "
+                 "step-000000050.h5 step-000000060.h5");
+}
+
+static void the_best_and_the_last_healthy_checkpoint_are_kept(void **state)
+{
+    (void)state;
+    for (int64_t step = 10; step <= 90; step += 10) {
+        /* The best is that of step 30; the run collapsed between the checkpoints 50 and 60. */
+        const sim_checkpoint_options one = {.keep = 1,
+                                            .best_step = step < 30 ? step : 30,
+                                            .healthy_step = step < 55 ? step : 55};
+        ASSERT_OK(save(step, &one));
+    }
+    assert_names("best latest step-000000030.h5 step-000000050.h5 step-000000090.h5");
+    char path[160], name[64] = "";
+    (void)snprintf(path, sizeof path, "%s/checkpoints/best", directory);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%63s", name), 1);
+    assert_int_equal(fclose(f), 0);
+    assert_string_equal(name, "step-000000030.h5");
+    /* A new best one replaces the old one; none is protected any longer. */
+    const sim_checkpoint_options better = {.keep = 1, .best_step = 100};
+    ASSERT_OK(save(100, &better));
+    assert_names("best latest step-000000100.h5");
 }
 
 static void write_bytes(const char *path, const char *bytes, size_t n)
@@ -320,6 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_saved_checkpoint_is_read_back),
         TEST(old_checkpoints_are_deleted_except_step_0),
+        TEST(the_best_and_the_last_healthy_checkpoint_are_kept),
         TEST(a_corrupted_file_is_skipped_for_an_older_one),
         TEST(a_run_with_only_corrupted_files_is_refused),
         TEST(a_nan_is_refused),

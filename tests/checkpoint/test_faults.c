@@ -926,6 +926,13 @@ static bool exists(const char *part, const char *name)
     return sim_path_exists(path);
 }
 
+static void write_hint(const char *name, const char *text)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/checkpoints/%s", directory, name);
+    write_bytes(path, text, strlen(text));
+}
+
 static void an_abandoned_branch_is_moved_with_its_part_files(void **state)
 {
     (void)state;
@@ -934,7 +941,8 @@ static void an_abandoned_branch_is_moved_with_its_part_files(void **state)
     char where[256], expected[256];
     create_file("step-000000006.h5");
     create_file("step-000000006.part-0000.h5");
-    create_file("latest");
+    write_hint("latest", "step-000000011.h5\n");
+    write_hint("best", "a file of the user\n");
     for (size_t i = 0; i < 3; i++)
         create_file(newer[i]);
     ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
@@ -947,11 +955,14 @@ static void an_abandoned_branch_is_moved_with_its_part_files(void **state)
     assert_true(exists("checkpoints", "step-000000006.h5"));
     assert_true(exists("checkpoints", "step-000000006.part-0000.h5"));
     assert_false(exists("checkpoints", "latest")); /* it may name one of them */
+    assert_true(exists("checkpoints", "best"));
+    write_hint("best", "step-000000006.h5\n");
     ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
     assert_string_equal(where, ""); /* nothing is left to move */
     create_file(newer[2]);
     ASSERT_OK(sim_run_abandon(&alone, &run, 7, where, sizeof where));
     assert_true(exists("abandoned-2", newer[2])); /* abandoned-1 is not reused */
+    assert_false(exists("checkpoints", "best"));
 }
 
 static void results_of_an_abandoned_branch_are_moved(void **state)

@@ -113,18 +113,22 @@ def check_table():
     names = re.findall(r"^SIM_EVALUATION\((\w+)\)", open(os.environ["SIMILE_SOURCE"] + "/src/eval/evaluations.def").read(), re.M)
     assert "knn" in names and "linear" in names
     usage = simile("evaluate", "--help").stdout
+    simile("pretrain", "job.yaml", "run=labelled", "method.name=supervised")
     for name in names:
         assert re.search(rf"^  {name} ", usage, re.M), name
-        results = [json.loads(simile("evaluate", name, "run", "--json", ranks=p).stdout.splitlines()[-1]) for p in (1, 2, 3, 4)]
+        of_classifier = name == "classifier"
+        run = "labelled" if of_classifier else "run"
+        results = [json.loads(simile("evaluate", name, run, "--json", ranks=p).stdout.splitlines()[-1]) for p in (1, 2, 3, 4)]
         assert all(r == results[0] for r in results), results
         r = results[0]
-        assert r["protocol"] == name and r["step"] == 4 and r["dim"] == 64 and r["features"] == "backbone"
+        assert r["protocol"] == name and r["step"] == 4 and r["dim"] == 64 and r["features"] == ("classifier" if of_classifier else "backbone")
         assert r["checkpoint"].endswith("step-000000004.h5") and r["test"]["path"] == "test.h5"
-        assert json.load(open(f"run/results/{name}-step-000000004.json")) == r
-        projected = json.loads(simile("evaluate", name, "run", "--projector", "--json", ranks=2).stdout.splitlines()[-1])
-        assert projected["dim"] == 128 and projected["features"] == "projector"
-        simile("evaluate", name, "run", "--test", "nothing.h5", code=66)
-        simile("evaluate", name, "run", "--unknown", "1", code=64)
+        assert json.load(open(f"{run}/results/{name}-step-000000004.json")) == r
+        if not of_classifier:
+            projected = json.loads(simile("evaluate", name, "run", "--projector", "--json", ranks=2).stdout.splitlines()[-1])
+            assert projected["dim"] == 128 and projected["features"] == "projector"
+        simile("evaluate", name, run, "--test", "nothing.h5", code=66)
+        simile("evaluate", name, run, "--unknown", "1", code=64)
         simile("evaluate", name, code=64)
         simile("evaluate", name, "run", "run", code=64)
         simile("evaluate", name, "run", "--features", "a.h5", "b.h5", code=64)

@@ -38,9 +38,9 @@ def close_to(what, planned, measured, share, slack=0):
     assert abs(planned - measured) <= share * measured + slack, what
 
 
-def check(name, ranks, keys, searches=False):
+def check(name, ranks, keys, searches=False, words=()):
     run = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks > 1 else []
-    done = subprocess.run(run + [SIMILE, "pretrain", "job.yaml", "run=" + name] + keys,
+    done = subprocess.run(run + [SIMILE, "pretrain", "job.yaml", "run=" + name, *words] + keys,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
     with open(name + "/results/pretrain.json") as f:
@@ -52,7 +52,7 @@ def check(name, ranks, keys, searches=False):
         close_to(what + ", held", planned, m["held_bytes"], 0.02)
         close_to(what + ", process", planned + transient, m["process_bytes"], 0.15, 100e6)
         if searches and m["rank"] > 0:  # the peak of rank 0 is HDF5's buffer for a checkpoint
-            close_to(what + ", with kNN", planned + transient, m["ledger_peak_bytes"], 0.02)
+            close_to(what + ", with evaluations", planned + transient, m["ledger_peak_bytes"], 0.02)
     text = subprocess.run([SIMILE, "plan", "job.yaml", "--ranks", str(ranks)] + keys, text=True,
                           check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE).stdout
     largest = max(m["planned_bytes"] + m["planned_transient_bytes"] for m in memory)
@@ -77,6 +77,9 @@ with tempfile.TemporaryDirectory() as scratch:
     check("queue", 3, [moco, "batchnorm.group=2"])
     check("keys", 2, ["method={name: mocov3, predictor_hidden: 100}", "encoder.projector.hidden=300"])
     check("support-set", 3, ["method.name=nnclr", "method.queue_size=50000", "method.predictor_hidden=300"])
+    check("classifier", 3, ["method={name: supervised}", "data.test=test.h5", "schedule.steps=45"], searches=True)
+    subprocess.run([SIMILE, "pretrain", "job.yaml", "run=trained"], check=True, stderr=subprocess.DEVNULL)
+    check("frozen", 3, ["method={name: supervised}", "encoder.freeze=true", "encoder.width=0.25"], words=["--init", "trained"])
     check("knn", 3, ["data.train=few.h5", "data.test=test.h5", "schedule.steps=5", "encoder.width=0.125",
                      "evaluate.knn_every_epochs=1"], searches=True)
 print("ok")

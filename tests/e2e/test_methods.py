@@ -161,7 +161,7 @@ def jobs():
         assert {f"{method}_cifar10.yaml", f"{method}_imagenet.yaml"} <= set(names), f"a job for {method} is missing"
     for name in names:
         of, more = (large, small) if name.endswith("_imagenet.yaml") else (data, [])
-        run(1, "plan", os.path.join(source, name), f"data.train={of}", f"data.test={of}", *more)
+        run(1, "plan", os.path.join(source, name), f"data.train={of}", f"data.test={of}", "data.fraction=1", *more)
 
 
 try:

@@ -38,7 +38,8 @@ static sim_status run_linear(size_t n_train, double l2, sim_linear_result *out)
 {
     const sim_labelled_features train = local_of(n_train, train_x, train_y),
                                 test = local_of(N_TEST, test_x, test_y);
-    return sim_linear(comm, &(sim_linear_options){l2}, DIM, CLASSES, &train, &test, out);
+    return sim_linear(comm, &(sim_linear_options){.l2 = l2}, DIM, CLASSES, &train, &test,
+                      out);
 }
 
 /* Minimum over w of log(1 + exp(-2 w)) + l2 w^2: both classes have the weights w and -w. */
@@ -63,12 +64,12 @@ static void two_points_have_the_known_minimum(void **state)
         fill(N_TEST, test_x, test_y);
         ASSERT_OK(run_linear(N, l2s[i], &r));
         assert_true(fabs(r.loss - minimum(l2s[i])) <= 1e-6);
-        assert_true(r.top1 > 1 - 1e-12 && r.held_out_top1 < 0);
-        assert_int_equal(r.images[0], N_TEST / 2);
-        assert_int_equal(r.images[1], 0);
-        assert_int_equal(r.correct[2], N_TEST / 2);
-        assert_int_equal(r.confusion[2 * CLASSES + 2], N_TEST / 2);
-        assert_int_equal(r.confusion[2 * CLASSES + 1], 0);
+        assert_true(r.counts.top1 > 1 - 1e-12 && r.held_out_top1 < 0);
+        assert_int_equal(r.counts.images[0], N_TEST / 2);
+        assert_int_equal(r.counts.images[1], 0);
+        assert_int_equal(r.counts.correct[2], N_TEST / 2);
+        assert_int_equal(r.counts.confusion[2 * CLASSES + 2], N_TEST / 2);
+        assert_int_equal(r.counts.confusion[2 * CLASSES + 1], 0);
         sim_linear_result_clear(&r);
     }
 }
@@ -81,11 +82,11 @@ static void a_test_image_of_a_class_without_training_images_is_wrong(void **stat
     fill(N_TEST, test_x, test_y);
     test_y[3] = 1;
     ASSERT_OK(run_linear(N, 0.1, &r));
-    assert_int_equal(r.images[1], 1);
-    assert_int_equal(r.correct[1], 0);
-    assert_int_equal(r.confusion[1 * CLASSES + 2], 1);
-    assert_true(fabs(r.top1 - (N_TEST - 1.0) / N_TEST) < 1e-12);
-    assert_true(fabs(r.top5 - (N_TEST - 1.0) / N_TEST) < 1e-12);
+    assert_int_equal(r.counts.images[1], 1);
+    assert_int_equal(r.counts.correct[1], 0);
+    assert_int_equal(r.counts.confusion[1 * CLASSES + 2], 1);
+    assert_true(fabs(r.counts.top1 - (N_TEST - 1.0) / N_TEST) < 1e-12);
+    assert_true(fabs(r.counts.top5 - (N_TEST - 1.0) / N_TEST) < 1e-12);
     sim_linear_result_clear(&r);
 }
 
@@ -120,7 +121,7 @@ static void without_held_out_images_a_penalty_is_set(void **state)
     fill(N, train_x, train_y);
     fill(N_TEST, test_x, test_y);
     ASSERT_OK(run_linear(2, 0, &r));
-    assert_true(r.l2 > 0 && r.held_out_top1 < 0 && r.top1 > 1 - 1e-12);
+    assert_true(r.l2 > 0 && r.held_out_top1 < 0 && r.counts.top1 > 1 - 1e-12);
     sim_linear_result_clear(&r);
 }
 
@@ -136,8 +137,8 @@ static void constant_features_predict_the_first_class(void **state)
     for (size_t i = 0; i < N_TEST; i++)
         test_x[i][0] = 4;
     ASSERT_OK(run_linear(N, 0, &r));
-    assert_int_equal(r.correct[0], N_TEST / 2);
-    assert_int_equal(r.correct[2], 0);
+    assert_int_equal(r.counts.correct[0], N_TEST / 2);
+    assert_int_equal(r.counts.correct[2], 0);
     assert_true(fabs(r.loss - log(2)) < 1e-6);
     sim_linear_result_clear(&r);
 }

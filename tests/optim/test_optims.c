@@ -164,6 +164,7 @@ static sim_optimizer_options options_of(int name, int dialect, int flags)
     return (sim_optimizer_options){.name = name,
                                    .dialect = dialect,
                                    .momentum = 0.9,
+                                   .encoder_lr_factor = 0.5,
                                    .weight_decay = 0.02,
                                    .trust = 0.05,
                                    .beta1 = 0.9,
@@ -198,7 +199,7 @@ static size_t list_parameters(bool split, sim_parameter list[2 * TENSORS])
     for (size_t t = 0; t < TENSORS; t++) {
         size_t end = split ? counts[t] / 3 : counts[t];
         for (size_t lo = 0; lo < counts[t]; lo = end, end = counts[t])
-            list[n++] = (sim_parameter){.group = "encoder",
+            list[n++] = (sim_parameter){.group = t == 0 ? "encoder" : "projector",
                                         .name = "w",
                                         .weights = weights[t] + lo,
                                         .count = end - lo,
@@ -233,10 +234,13 @@ static void run_reference(const sim_optimizer_options *o, size_t reference,
                           const char *dialect, uint32_t seed)
 {
     for (uint32_t s = 0; s < STEPS; s++) {
-        const reference_step step = {o, dialect, rate_of(s), (int)s};
         draw_gradients(seed, s);
-        for (size_t t = 0; t < TENSORS; t++)
+        for (size_t t = 0; t < TENSORS; t++) {
+            const double factor =
+                t == 0 ? o->encoder_lr_factor : 1; /* as list_parameters */
+            const reference_step step = {o, dialect, factor * rate_of(s), (int)s};
             references[reference].step(&step, gradients[t], &expected[t]);
+        }
     }
 }
 

@@ -27,6 +27,7 @@ static void fixture_open(fixture *f, int row)
 {
     const sim_optimizer_options options = {.name = row,
                                            .momentum = 0.9,
+                                           .encoder_lr_factor = 1,
                                            .weight_decay = 0.01,
                                            .trust = 0.02,
                                            .beta1 = 0.9,

@@ -41,6 +41,7 @@ int main(int argc, char **a)
         return 64;
     size_t n = (size_t)atol(a[4]), steps = (size_t)atol(a[5]);
     const sim_optimizer_options options = {.name = atoi(a[6]),
+                                           .encoder_lr_factor = 1,
                                            .momentum = atof(a[8]),
                                            .weight_decay = atof(a[9]),
                                            .nesterov = atoi(a[10]) != 0,

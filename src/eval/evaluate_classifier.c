@@ -1,0 +1,97 @@
+/*
+ * evaluate_classifier.c - `simile evaluate classifier`: the classifier that a supervised run trained.
+ *
+ * Also used during training.
+ */
+#include "class_counts.h"
+#include "evaluations.h"
+#include "logistic.h"
+
+#include "simile/memory.h"
+
+#include <stdlib.h>
+
+static void count_images(const sim_evaluation_inputs *in, sim_range local,
+                         size_t n_outputs, const float *logits, sim_class_counts *r)
+{
+    /* A classifier may have more outputs than the training set has classes. */
+    const size_t dim = n_outputs, known = in->train.n_classes;
+    const size_t n = known < n_outputs ? known : n_outputs;
+
+    for (size_t i = local.lo; i < local.hi; i++) {
+        const float *z = logits + (i - local.lo) * dim;
+        const size_t class = (size_t)in->match->labels[i];
+        size_t first = 0;
+        for (size_t k = 1; k < n; k++)
+            first = z[k] > z[first] ? k : first;
+        sim_class_counts_add(r, class, first,
+                             class < n ? sim_logistic_rank(n, z, class) : SIZE_MAX);
+    }
+}
+
+sim_status sim_classifier_of(const sim_comm *c, const sim_evaluation_inputs *in,
+                             sim_class_counts *out)
+{
+    sim_status st = SIM_OK;
+    const sim_range local = sim_embed_local(sim_comm_partition(c), in->test.n);
+    float *logits = NULL;
+
+    SIM_TRY(sim_comm_agree(
+        c, sim_class_counts_create(in->match->n_classes, in->test.n, out)));
+    SIM_TRY(sim_evaluation_features(c, in, &in->test, NULL, &logits));
+    count_images(in, local, sim_evaluation_dim(in), logits, out);
+    sim_class_counts_sum(c, out);
+done:
+    sim_free(logits);
+    return st;
+}
+
+static sim_status format_result(const sim_evaluation_inputs *in,
+                                const sim_class_counts *r, char **text)
+{
+    sim_status st = SIM_OK;
+    char *buffer = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&buffer, &n);
+
+    SIM_CHECK(out, SIM_E_IO, "no memory for the result");
+    (void)fprintf(out, "classifier: ");
+    sim_class_counts_print(r, out);
+    (void)fprintf(out, "\n");
+    SIM_TRY(sim_class_counts_print_classes(r, in, out));
+    SIM_CHECK(fflush(out) == 0, SIM_E_IO, "no memory for the result");
+    SIM_TRY(sim_text_copy(buffer, "eval/text", text));
+done:
+    if (out)
+        (void)fclose(out);
+    free(buffer);
+    return st;
+}
+
+static sim_status evaluate_classifier(const sim_comm *c, const void *options,
+                                      const sim_evaluation_inputs *in, sim_json *result,
+                                      char **text)
+{
+    sim_status st = SIM_OK;
+    sim_class_counts r = {0};
+    (void)options;
+
+    SIM_TRY(sim_classifier_of(c, in, &r));
+    sim_class_counts_describe(&r, result);
+    sim_json_int(result, "n_train", (int64_t)in->train.n);
+    sim_json_int(result, "n_test", r.n_test);
+    sim_json_int(result, "dim", (int64_t)sim_net_dim(in->embedder->backbone));
+    sim_json_int(result, "classes", r.classes);
+    sim_class_counts_describe_classes(&r, in, result);
+    SIM_TRY(sim_comm_agree(c, format_result(in, &r, text)));
+done:
+    sim_class_counts_clear(&r);
+    return st;
+}
+
+const sim_evaluation sim_evaluation_classifier = {
+    .name = "classifier",
+    .summary = "the classifier that a run of method supervised trained",
+    .classifier = true,
+    .run = evaluate_classifier,
+};
