@@ -8,10 +8,13 @@
  *                         + log sum_{j != i} exp(z_i . z_j / T) ]
  *
  * P(i) are the other views of the image; with supcon, all other views with its label.
+ * infonce with `negatives: cross` compares the embeddings of each of two views with those of the
+ * other view only: the mean of the softmax cross-entropies of both directions, as CLIP.
  * Shapes: z [V][local images][projector_dim].
  * Papers: Chen et al. 2020, arXiv 2002.05709, equation 1 (simclr, infonce); Yeh et al. 2022,
  * arXiv 2110.06848 (dcl: without the positive in the denominator; dclw: weighted positives);
- * Khosla et al. 2020, arXiv 2004.11362, equation 2 (supcon).
+ * Khosla et al. 2020, arXiv 2004.11362, equation 2 (supcon); Radford et al. 2021, arXiv 2103.00020,
+ * figure 3 (cross).
  */
 #include "arrays.h"
 #include "common.h"
@@ -24,6 +27,9 @@ typedef enum { WEIGHTS_NONE, WEIGHTS_DCLW } positive_weights;
 typedef enum { WEIGHT_GRAD_DETACH, WEIGHT_GRAD_FLOW } weight_grad;
 typedef enum { REDUCTION_MEAN, REDUCTION_SUM_DIRECTIONS } loss_reduction;
 typedef enum { MULTI_VIEW_OUT, MULTI_VIEW_IN } multi_view;
+typedef enum { NEGATIVES_ALL, NEGATIVES_CROSS } negative_views;
+
+enum { CROSS_VIEWS = 2 };
 
 typedef struct {
     softmax_options softmax;
@@ -34,6 +40,7 @@ typedef struct {
     int weight_grad;  /* enum weight_grad */
     int reduction;    /* enum loss_reduction */
     int multi_view;   /* enum multi_view */
+    int negatives;    /* enum negative_views */
 } simclr_options;
 
 /* ---- keys ---- */
@@ -42,28 +49,29 @@ typedef struct {
     KEY_INT(simclr_options, "views", views, 2, SIM_MAX_VIEWS, "2", "views",              \
             "per image; odd views use augment.view1, even views augment.view2")
 #define NTXENT_KEYS(temperature_, denominator_, weights_)                                \
-    {                                                                                    \
-        KEYS_TEMPERATURE(simclr_options, 10.0, temperature_), KEY_VIEWS,                 \
-            KEY_DENOMINATOR(simclr_options, denominator_),                               \
-            KEY_CHOICE(simclr_options, "weights", weights, weights_, "none|dclw",        \
-                       "dclw: weight each positive by its similarity"),                  \
-            KEY_REAL(simclr_options, "weight_sigma", sigma, 0.01, 100, "0.5",            \
-                     "dclw: temperature of the weights"),                                \
-            KEY_CHOICE(simclr_options, "weight_batch", weight_batch, "global", "global", \
-                       "dclw: weights are relative to the mean over the global batch"),  \
-            KEY_CHOICE(simclr_options, "weight_grad", weight_grad, "detach",             \
-                       "detach|flow",                                                    \
-                       "dclw: treat weights as constants, or include their gradient"),   \
-            KEY_CHOICE(simclr_options, "reduction", reduction, "mean",                   \
-                       "mean|sum_directions",                                            \
-                       "mean over anchors, or twice that (sum of both directions)"),     \
-            KEY_CHOICE(simclr_options, "multi_view", multi_view, "out", "out|in",        \
-                       "more than two views: mean over positives outside the logarithm " \
-                       "(out) or their sum inside (in)")                                 \
-    }
-static const sim_option simclr_rows[] = NTXENT_KEYS("0.5", "full", "none");
-static const sim_option dcl_rows[] = NTXENT_KEYS("0.1", "decoupled", "none");
-static const sim_option dclw_rows[] = NTXENT_KEYS("0.1", "decoupled", "dclw");
+    KEYS_TEMPERATURE(simclr_options, 10.0, temperature_), KEY_VIEWS,                     \
+        KEY_DENOMINATOR(simclr_options, denominator_),                                   \
+        KEY_CHOICE(simclr_options, "weights", weights, weights_, "none|dclw",            \
+                   "dclw: weight each positive by its similarity"),                      \
+        KEY_REAL(simclr_options, "weight_sigma", sigma, 0.01, 100, "0.5",                \
+                 "dclw: temperature of the weights"),                                    \
+        KEY_CHOICE(simclr_options, "weight_batch", weight_batch, "global", "global",     \
+                   "dclw: weights are relative to the mean over the global batch"),      \
+        KEY_CHOICE(simclr_options, "weight_grad", weight_grad, "detach", "detach|flow",  \
+                   "dclw: treat weights as constants, or include their gradient"),       \
+        KEY_CHOICE(simclr_options, "reduction", reduction, "mean",                       \
+                   "mean|sum_directions",                                                \
+                   "mean over anchors, or twice that (sum of both directions)"),         \
+        KEY_CHOICE(simclr_options, "multi_view", multi_view, "out", "out|in",            \
+                   "more than two views: mean over positives outside the logarithm "     \
+                   "(out) or their sum inside (in)")
+static const sim_option simclr_rows[] = {NTXENT_KEYS("0.5", "full", "none")};
+static const sim_option infonce_rows[] = {
+    NTXENT_KEYS("0.5", "full", "none"),
+    KEY_CHOICE(simclr_options, "negatives", negatives, "all", "all|cross",
+               "all: embeddings of all views; cross: of the other view only (CLIP)")};
+static const sim_option dcl_rows[] = {NTXENT_KEYS("0.1", "decoupled", "none")};
+static const sim_option dclw_rows[] = {NTXENT_KEYS("0.1", "decoupled", "dclw")};
 static const sim_option supcon_rows[] = {
     KEYS_TEMPERATURE(simclr_options, 10.0, "0.1"), KEY_VIEWS,
     KEY_DENOMINATOR(simclr_options, "full"),
@@ -71,11 +79,17 @@ static const sim_option supcon_rows[] = {
              "multiply the loss by temperature / base_temperature; 0: no factor")};
 
 static const sim_option_table simclr_table = KEY_TABLE(simclr_options, simclr_rows);
+static const sim_option_table infonce_table = KEY_TABLE(simclr_options, infonce_rows);
 static const sim_option_table dcl_table = KEY_TABLE(simclr_options, dcl_rows);
 static const sim_option_table dclw_table = KEY_TABLE(simclr_options, dclw_rows);
 static const sim_option_table supcon_table = KEY_TABLE(simclr_options, supcon_rows);
 
 /* ---- objects ---- */
+
+static bool is_cross(const simclr_options *o)
+{
+    return o->negatives == NEGATIVES_CROSS;
+}
 
 static method_spec simclr_spec(const simclr_options *o)
 {
@@ -85,7 +99,8 @@ static method_spec simclr_spec(const simclr_options *o)
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
                          .n_row_sets = 1,
-                         .contrast = true};
+                         .contrast = !is_cross(o),
+                         .cross = is_cross(o)};
 }
 
 static sim_status simclr_create(const sim_method_env *env, const void *options,
@@ -110,6 +125,11 @@ static sim_status check_pairs(const sim_method_env *env, const void *options)
     SIM_CHECK(o->weights == WEIGHTS_NONE || o->views == 2, SIM_E_CONFIG,
               "method.weights: dclw requires method.views: 2, but it is %lld",
               (long long)o->views);
+    SIM_CHECK(!is_cross(o) || o->views == CROSS_VIEWS, SIM_E_CONFIG,
+              "method.negatives: cross requires method.views: 2, but it is %lld",
+              (long long)o->views);
+    SIM_CHECK(!is_cross(o) || o->weights == WEIGHTS_NONE, SIM_E_CONFIG,
+              "method.negatives: cross requires method.weights: none, but it is dclw");
 done:
     return st;
 }
@@ -125,16 +145,24 @@ static size_t simclr_parts(const void *options, sim_part out[SIM_MAX_PARTS])
 
 /* ---- loss ---- */
 
+static bool is_decoupled(const simclr_options *o)
+{
+    return o->softmax.denominator == DENOMINATOR_DECOUPLED;
+}
+
+static double loss_factor(const simclr_options *o, double t)
+{
+    if (o->base_temperature > 0)
+        return t / o->base_temperature;
+    return o->reduction == REDUCTION_SUM_DIRECTIONS ? 2 : 1;
+}
+
 static sim_ntxent_options ntxent_options(const simclr_options *o, double t,
                                          const int32_t *labels)
 {
-    double factor = o->reduction == REDUCTION_SUM_DIRECTIONS ? 2 : 1;
-    if (o->base_temperature > 0)
-        factor = t / o->base_temperature;
     return (sim_ntxent_options){.temperature = t,
-                                .factor = factor,
-                                .decoupled =
-                                    o->softmax.denominator == DENOMINATOR_DECOUPLED,
+                                .factor = loss_factor(o, t),
+                                .decoupled = is_decoupled(o),
                                 .inside = o->multi_view == MULTI_VIEW_IN,
                                 .weighted = o->weights == WEIGHTS_DCLW,
                                 .weight_flow = o->weight_grad == WEIGHT_GRAD_FLOW,
@@ -151,17 +179,32 @@ static void ntxent_loss(sim_contrast *e, const simclr_options *o, double t,
         report->d_log_temperature += report->loss;
 }
 
+/* The rows of the first view against those of the second, and vice versa. */
+static void cross_view_loss(sim_cross *e, const simclr_options *o, double t, unit_rows *r,
+                            sim_loss_report *report)
+{
+    size_t view2 = r->n / CROSS_VIEWS * r->d; /* floats before the rows of view 2 */
+    const sim_cross_options loss = {.temperature = t,
+                                    .factor = loss_factor(o, t),
+                                    .decoupled = is_decoupled(o),
+                                    .columns = true};
+    sim_cross_softmax(e, &loss, r->z, r->z + view2, r->dz, r->dz + view2, report);
+}
+
 static void simclr_loss(void *self, const sim_method_batch *batch,
                         sim_loss_report *report, float *grads)
 {
     method_common *m = self;
     online_encoder *e = m->online;
     const simclr_options *o = m->options;
+    double t = sim_temperature_value(&o->softmax, &m->scalars);
     (void)grads;
 
     sim_unit_rows_load(&m->rows[0], &e->shape, e->out[SIM_PROJECTOR]);
-    ntxent_loss(m->contrast, o, sim_temperature_value(&o->softmax, &m->scalars),
-                batch->labels, &m->rows[0], report);
+    if (is_cross(o))
+        cross_view_loss(m->cross, o, t, &m->rows[0], report);
+    else
+        ntxent_loss(m->contrast, o, t, batch->labels, &m->rows[0], report);
     sim_unit_rows_store_gradient(&m->rows[0], &e->shape, e->dout[SIM_PROJECTOR]);
 }
 
@@ -182,12 +225,13 @@ static sim_status simclr_describe_loss(const method_common *m, const char *negat
 {
     const simclr_options *o = m->options;
     char temperature_text[64];
-    size_t views = (size_t)o->views;
+    size_t views = is_cross(o) ? 1 : (size_t)o->views; /* that have negatives */
 
     sim_temperature_about(&o->softmax, temperature_text, sizeof temperature_text);
     return sim_text_format(
-        "method/about", text, "NT-Xent%s%s, %s, %zu negatives per anchor%s, %s",
-        o->softmax.denominator == DENOMINATOR_DECOUPLED ? ", decoupled" : "",
+        "method/about", text, "%s%s%s, %s, %zu negatives per anchor%s, %s",
+        is_cross(o) ? "InfoNCE across views" : "NT-Xent",
+        is_decoupled(o) ? ", decoupled" : "",
         o->weights == WEIGHTS_DCLW ? ", weighted positives" : "", temperature_text,
         views * m->batch - views, negatives, simclr_reduction(o));
 }
@@ -217,6 +261,8 @@ static sim_status count_views(const simclr_options *o, const sim_arrays *a, size
     SIM_CHECK(*views >= 2, SIM_E_DATA, "/z1 and /z2 are required");
     SIM_CHECK(o->weights == WEIGHTS_NONE || *views == 2, SIM_E_DATA,
               "method.weights: dclw requires 2 views, but the file has %zu", *views);
+    SIM_CHECK(!is_cross(o) || *views == CROSS_VIEWS, SIM_E_DATA,
+              "method.negatives: cross requires 2 views, but the file has %zu", *views);
 done:
     return st;
 }
@@ -234,32 +280,57 @@ done:
     return st;
 }
 
+/* What a loss on arrays takes: one of both engines. */
+typedef struct {
+    array_rows r;
+    int32_t *labels;
+    sim_contrast *contrast;
+    sim_cross *cross;
+} simclr_inputs;
+
+static sim_status simclr_read_inputs(const sim_comm *c, const simclr_options *o,
+                                     bool by_label, const sim_arrays *a,
+                                     simclr_inputs *in)
+{
+    sim_status st = SIM_OK;
+    size_t views = 0;
+
+    SIM_TRY(count_views(o, a, &views));
+    SIM_TRY(sim_array_rows_read(c, a, "z", views, &in->r));
+    if (by_label)
+        SIM_TRY(simclr_read_labels(a, in->r.shape.n, &in->labels));
+    if (is_cross(o)) {
+        sim_rows_shape one = in->r.shape;
+        one.views = 1;
+        SIM_TRY(sim_cross_create(c, &one, &in->cross));
+    } else {
+        SIM_TRY(sim_contrast_create(c, &in->r.shape, &in->contrast));
+    }
+done:
+    return st;
+}
+
 static sim_status compute_ntxent(const sim_comm *c, const simclr_options *o,
                                  bool by_label, const sim_arrays *a, double *loss)
 {
     sim_status st = SIM_OK;
-    array_rows r = {0};
-    sim_contrast *e = NULL;
-    int32_t *labels = NULL;
-    size_t views = 0;
+    simclr_inputs in = {.labels = NULL};
+    double t = o->softmax.temperature;
     sim_loss_report report = {0};
 
-    st = count_views(o, a, &views);
-    if (st == SIM_OK)
-        st = sim_array_rows_read(c, a, "z", views, &r);
-    if (st == SIM_OK && by_label)
-        st = simclr_read_labels(a, r.shape.n, &labels);
-    if (st == SIM_OK)
-        st = sim_contrast_create(c, &r.shape, &e);
-    SIM_TRY(sim_comm_agree(c, st));
-    ntxent_loss(e, o, o->softmax.temperature, labels, &r.rows, &report);
-    SIM_TRY(sim_array_rows_write(a, "dz", &r));
+    SIM_TRY(sim_comm_agree(c, simclr_read_inputs(c, o, by_label, a, &in)));
+    if (is_cross(o))
+        cross_view_loss(in.cross, o, t, &in.r.rows, &report);
+    else
+        ntxent_loss(in.contrast, o, t, in.labels, &in.r.rows, &report);
+    SIM_TRY(sim_array_rows_write(a, "dz", &in.r));
     SIM_TRY(sim_temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
 done:
-    sim_contrast_destroy(&e);
-    sim_free(labels);
-    sim_array_rows_release(&r);
+    sim_contrast_destroy(&in.contrast);
+    sim_cross_destroy(&in.cross);
+    sim_free(in.labels);
+    sim_array_rows_release(&in.r);
     return st;
 }
 
@@ -291,7 +362,7 @@ static sim_status supcon_compute(const sim_comm *c, const void *options,
 const sim_method_row sim_method_simclr = SIMCLR_ROW(
     "simclr", "arXiv 2002.05709", simclr_table, false, simclr_about, simclr_compute);
 const sim_method_row sim_method_infonce = SIMCLR_ROW(
-    "infonce", "arXiv 1807.03748", simclr_table, false, simclr_about, simclr_compute);
+    "infonce", "arXiv 1807.03748", infonce_table, false, simclr_about, simclr_compute);
 const sim_method_row sim_method_dcl =
     SIMCLR_ROW("dcl", "arXiv 2110.06848", dcl_table, false, simclr_about, simclr_compute);
 const sim_method_row sim_method_dclw = SIMCLR_ROW("dclw", "arXiv 2110.06848", dclw_table,

@@ -20,12 +20,32 @@ from common import loss, run, scratch
 METHODS = ("simclr", "dcl", "dclw", "supcon", "siglip", "mocov1", "mocov2", "mocov3", "nnclr", "cpc")
 
 
+def defined_across_views(keys, x, t):
+    """CLIP, figure 3: the cross-entropy of the rows and of the columns, each with labels 0 to n - 1."""
+    logits = F.normalize(x[0]) @ F.normalize(x[1]).T / t
+    labels = torch.arange(len(logits))
+    if keys.get("denominator") == "decoupled":
+        negatives = logits.masked_fill(torch.eye(len(logits), dtype=torch.bool), -torch.inf)
+        return sum(torch.logsumexp(negatives, k).mean() for k in (0, 1)) / 2 - logits.diagonal().mean()
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
 def defined(method, keys, z, labels):
     """Loss, gradients, and gradient of log T by autograd."""
     x = [torch.tensor(v.astype("f8"), requires_grad=True) for v in z]
     log_t = torch.tensor(np.log(float(keys["temperature"])), requires_grad=True)
     t = log_t.exp()
-    n, views = len(z[0]), len(z)
+    value = defined_across_views(keys, x, t) if keys.get("negatives") == "cross" else defined_ntxent(method, keys, x, t, labels)
+    if keys.get("reduction") == "sum_directions":
+        value = 2 * value
+    if "base_temperature" in keys:
+        value = value * t / float(keys["base_temperature"])
+    value.backward()
+    return float(value), [v.grad.numpy() for v in x], float(log_t.grad)
+
+
+def defined_ntxent(method, keys, x, t, labels):
+    n, views = len(x[0]), len(x)
     unit = F.normalize(torch.cat(x))
     s = unit @ unit.T / t
     group = torch.tensor(np.tile(labels if method == "supcon" else np.arange(n), views))
@@ -43,13 +63,7 @@ def defined(method, keys, z, labels):
     each = -weight * (s * positive).sum(1) / count.clamp(min=1) + lse
     if keys.get("multi_view") == "in":
         each = lse - torch.logsumexp(s.masked_fill(~positive, -torch.inf), 1)
-    value = torch.where(count > 0, each, torch.zeros_like(each)).mean()
-    if keys.get("reduction") == "sum_directions":
-        value = 2 * value
-    if "base_temperature" in keys:
-        value = value * t / float(keys["base_temperature"])
-    value.backward()
-    return float(value), [v.grad.numpy() for v in x], float(log_t.grad)
+    return torch.where(count > 0, each, torch.zeros_like(each)).mean()
 
 
 def compare(method, keys, rng, n, d, views, noise=1.0):
@@ -80,6 +94,9 @@ def losses():
             ("simclr", {"temperature": 0.2}, 2), ("simclr", {"temperature": 0.5, **learned}, 3),
             ("infonce", {"temperature": 1.0, "reduction": "sum_directions", **learned}, 2),
             ("simclr", {"temperature": 0.3, "multi_view": "in"}, 3),
+            ("infonce", {"temperature": 0.07, "negatives": "cross", **learned}, 2),
+            ("infonce", {"temperature": 0.5, "negatives": "cross", "reduction": "sum_directions"}, 2),
+            ("infonce", {"temperature": 0.2, "negatives": "cross", "denominator": "decoupled", **learned}, 2),
             ("dcl", {"temperature": 0.1, **learned}, 2), ("dcl", {"temperature": 0.07}, 4),
             ("dclw", {"temperature": 0.1}, 2),
             ("dclw", {"temperature": 0.2, "weight_grad": "flow", **learned}, 2),
@@ -101,11 +118,12 @@ def refusals():
     rng = np.random.default_rng(6)
     z = {k: rng.normal(size=(9, 4)).astype("f4") for k in ("z1", "z2")}
 
-    def refused(pattern, method, arrays, ranks):
-        common.expect_lines(loss(method, {}, arrays, ranks, expect=65), pattern)
+    def refused(pattern, method, arrays, ranks, keys={}):
+        common.expect_lines(loss(method, keys, arrays, ranks, expect=65), pattern)
 
     refused(r"z\.h5\b.*/labels\b", "supcon", z, 2)
     refused(r"method\.weights\b", "dclw", {**z, "z3": z["z1"]}, 2)
+    refused(r"method\.negatives\b", "infonce", {**z, "z3": z["z1"]}, 2, {"negatives": "cross"})
     # the message contains the conversion in Python
     refused(r'/z1\b.*x\.astype\("float32"\)', "dcl", {**z, "z1": z["z1"].astype("f8")}, 2)
     refused(r'/labels\b.*x\.astype\("int32"\)', "supcon", {**z, "labels": np.arange(9)}, 2)
@@ -116,7 +134,7 @@ def refusals():
 
 def training():
     data = common.prepare("train", 120, 12, 7)
-    for method in (["dcl"], ["dclw", "weight_grad: flow"], ["supcon"], ["simclr", "views: 3", "learn_temperature: true"]):
+    for method in (["dcl"], ["infonce", "negatives: cross"], ["dclw", "weight_grad: flow"], ["supcon"], ["simclr", "views: 3", "learn_temperature: true"]):
         common.same_traces(data, method)
 
 

@@ -65,27 +65,33 @@ static inline const sim_option *find_key(const sim_method_row *row, const char *
     return NULL;
 }
 
-static inline void set_value(const sim_option *o, const char *value, void *options)
+/* False if the key does not have such a value: two methods may have a key of the same name. */
+static inline bool set_value(const sim_option *o, const char *value, void *options)
 {
     void *to = (char *)options + o->offset;
-    if (o->type == SIM_OPTION_INT)
-        *(int64_t *)to = strtoll(value, NULL, 10); /* a word means 0 */
-    else if (o->type == SIM_OPTION_REAL)
-        *(double *)to = strtod(value, NULL);
-    else if (o->type == SIM_OPTION_BOOL)
+    char *end = NULL;
+    if (o->type == SIM_OPTION_INT) {
+        *(int64_t *)to = strtoll(value, &end, 10);
+        return !*end || (o->choices && strcmp(value, o->choices) == 0); /* a word: 0 */
+    }
+    if (o->type == SIM_OPTION_REAL) {
+        *(double *)to = strtod(value, &end);
+        return !*end;
+    }
+    if (o->type == SIM_OPTION_BOOL)
         *(bool *)to = strcmp(value, "true") == 0;
     else if (o->type == SIM_OPTION_ENUM)
-        *(int *)to = sim_choices_find(o->choices, value);
+        return (*(int *)to = sim_choices_find(o->choices, value)) >= 0;
+    return true;
 }
 
-/* Sets "key=value"; false if the row has no such key. */
+/* Sets "key=value"; false if the row has no such key or value. */
 static inline bool set_option(method_case *c, const char *text)
 {
     size_t length = strcspn(text, "="), used = strlen(c->name);
     const sim_option *o = find_key(c->row, text, length);
-    if (!o)
+    if (!o || !set_value(o, text + length + 1, &c->options))
         return false;
-    set_value(o, text + length + 1, &c->options);
     (void)snprintf(c->name + used, sizeof c->name - used, " %s", text);
     c->defaults = false;
     return true;
@@ -98,7 +104,8 @@ static inline method_case default_case(const sim_method_row *row)
                                         "steps=2"};
     method_case c = {.row = row};
     for (size_t i = 0; i < row->table->n_rows; i++)
-        set_value(&row->table->rows[i], row->table->rows[i].fallback, &c.options);
+        assert_true(
+            set_value(&row->table->rows[i], row->table->rows[i].fallback, &c.options));
     for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
         (void)set_option(&c, small[i]);
     (void)snprintf(c.name, sizeof c.name, "%s", row->name);
@@ -124,6 +131,8 @@ static const char *const combinations[][MAX_COMBINED] = {
     {"symmetric=true", "shuffle=false", "learn_temperature=true"},
     {"queue.warm=prefill", "queue_size=12"}, /* filled by the first step */
     {"negatives=5", "learn_temperature=true"},
+    {"negatives=cross", "learn_temperature=true"},
+    {"negatives=cross", "denominator=decoupled", "reduction=sum_directions"},
     {"steps=1", "skip=1"},
     {"label_smoothing=0.2", "classes=7"},
 };
