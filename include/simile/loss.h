@@ -54,7 +54,9 @@ typedef struct {
     double temperature;
     double factor;  /* on loss and gradients; 0 means 1 */
     bool decoupled; /* exclude the positives from the denominator (DCL) */
-    bool inside;    /* with three or more views: sum positives inside the logarithm */
+    /* Positives inside the logarithm, if an anchor has several: their sum or their mean (L_in of
+     * Khosla et al. 2020, equation 3). The mean adds log |P(i)| to the loss and has the same gradient. */
+    bool inside, inside_mean;
     /*
      * DCLW: the weight of positive i is w_i = 2 - exp(s_i / sigma) / (mean over the B pairs of
      * exp(s / sigma)), where s is the similarity of the two views (Yeh et al. 2022, section 3.2).
@@ -64,7 +66,7 @@ typedef struct {
     bool weighted, weight_flow;
     double weight_sigma;
     /* [n] for all slots, on every rank: all views of all images with the same label are positives
-     * (SupCon, L_out); a single view is then sufficient. NULL: the views of an image. */
+     * (SupCon); a single view is then sufficient. NULL: the views of an image. */
     const int32_t *labels;
 } sim_ntxent_options;
 
@@ -81,7 +83,7 @@ size_t sim_ntxent_scratch(size_t d);
 
 /*
  * NT-Xent over two or more views, n >= 2. The positives of (v, i) are (u, i) with u != v, or all
- * embeddings with the same label; their mean is taken outside the logarithm, or they are summed
+ * embeddings with the same label; their mean is taken outside the logarithm, or their sum or mean
  * inside it. The loss is the mean over all anchors.
  *
  *   z   [views][local][d]  unit rows of this rank
@@ -89,7 +91,7 @@ size_t sim_ntxent_scratch(size_t d);
  *
  * Collective. Temperatures from 0.005 to 10 do not overflow.
  * Source: Chen et al. 2020, arXiv 2002.05709, equation 1; decoupled and weighted: Yeh et al. 2022,
- * arXiv 2110.06848; labels: Khosla et al. 2020, arXiv 2004.11362, L_out.
+ * arXiv 2110.06848; labels: Khosla et al. 2020, arXiv 2004.11362, L_out and L_in.
  */
 void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float *z,
                 float *dz, sim_loss_report *report);

@@ -4,7 +4,8 @@
  * In: unit rows of this rank. Out: the loss and the gradient of the global mean.
  * L_i = -(mean over positives p of s_ip) / T + lse_i, lse_i = log sum_{j in D(i)} exp(s_ij / T).
  * D(i) is all rows but i; if decoupled, all rows but i and its positives. The first term is
- * multiplied by w_i (DCLW) or is -log sum_p exp(s_ip / T) (`inside`).
+ * multiplied by w_i (DCLW) or is -log sum_p exp(s_ip / T) (`inside`), with the mean in place of the sum
+ * if `inside_mean` (SupCon, L_in).
  * Gradient, with R rows: dz_i = sum_j (P_ij + P_ji - a_ij - a_ji) z_j / (T R), where
  * P_ij = exp(s_ij / T - lse_i) for j in D(i), else 0, and for each positive j the weight a_ij is
  * w_i / |P(i)| or, if inside, the softmax of s_ij / T over the positives of i. If j is a positive
@@ -194,7 +195,7 @@ static void ntxent_record_row(const ntxent *q, row_state *r, row_record *out)
     out->negative_share = r->negatives.sum / total;
     if (o->inside && r->n_positives > 1) {
         out->positives_lse = r->negatives.shift + sim_ln(positives);
-        out->loss = out->lse - out->positives_lse;
+        out->loss = out->lse - out->positives_lse + (o->inside_mean ? sim_ln(n) : 0);
     } else {
         out->positive_weight = 1 / n;
         out->loss = out->lse - r->positive_sum / n / o->temperature;

@@ -13,7 +13,7 @@
  * Shapes: z [V][local images][projector_dim].
  * Papers: Chen et al. 2020, arXiv 2002.05709, equation 1 (simclr, infonce); Yeh et al. 2022,
  * arXiv 2110.06848 (dcl: without the positive in the denominator; dclw: weighted positives);
- * Khosla et al. 2020, arXiv 2004.11362, equation 2 (supcon); Radford et al. 2021, arXiv 2103.00020,
+ * Khosla et al. 2020, arXiv 2004.11362, equations 2 and 3 (supcon); Radford et al. 2021, arXiv 2103.00020,
  * figure 3 (cross).
  */
 #include "arrays.h"
@@ -26,7 +26,7 @@
 typedef enum { WEIGHTS_NONE, WEIGHTS_DCLW } positive_weights;
 typedef enum { WEIGHT_GRAD_DETACH, WEIGHT_GRAD_FLOW } weight_grad;
 typedef enum { REDUCTION_MEAN, REDUCTION_SUM_DIRECTIONS } loss_reduction;
-typedef enum { MULTI_VIEW_OUT, MULTI_VIEW_IN } multi_view;
+typedef enum { POSITIVES_OUT, POSITIVES_IN } positives_place; /* multi_view, positives */
 typedef enum { NEGATIVES_ALL, NEGATIVES_CROSS } negative_views;
 
 enum { CROSS_VIEWS = 2 };
@@ -39,7 +39,8 @@ typedef struct {
     int weight_batch; /* one value: global */
     int weight_grad;  /* enum weight_grad */
     int reduction;    /* enum loss_reduction */
-    int multi_view;   /* enum multi_view */
+    int multi_view;   /* enum positives_place */
+    int positives;    /* enum positives_place; of supcon */
     int negatives;    /* enum negative_views */
 } simclr_options;
 
@@ -76,7 +77,9 @@ static const sim_option supcon_rows[] = {
     KEYS_TEMPERATURE(simclr_options, 10.0, "0.1"), KEY_VIEWS,
     KEY_DENOMINATOR(simclr_options, "full"),
     KEY_REAL(simclr_options, "base_temperature", base_temperature, 0, 10, "0",
-             "multiply the loss by temperature / base_temperature; 0: no factor")};
+             "multiply the loss by temperature / base_temperature; 0: no factor"),
+    KEY_CHOICE(simclr_options, "positives", positives, "out", "out|in",
+               "mean over positives outside the logarithm (L_out) or inside (L_in)")};
 
 static const sim_option_table simclr_table = KEY_TABLE(simclr_options, simclr_rows);
 static const sim_option_table infonce_table = KEY_TABLE(simclr_options, infonce_rows);
@@ -163,7 +166,9 @@ static sim_ntxent_options ntxent_options(const simclr_options *o, double t,
     return (sim_ntxent_options){.temperature = t,
                                 .factor = loss_factor(o, t),
                                 .decoupled = is_decoupled(o),
-                                .inside = o->multi_view == MULTI_VIEW_IN,
+                                .inside = o->multi_view == POSITIVES_IN ||
+                                          o->positives == POSITIVES_IN,
+                                .inside_mean = o->positives == POSITIVES_IN,
                                 .weighted = o->weights == WEIGHTS_DCLW,
                                 .weight_flow = o->weight_grad == WEIGHT_GRAD_FLOW,
                                 .weight_sigma = o->sigma,

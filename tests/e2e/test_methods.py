@@ -61,6 +61,8 @@ def defined_ntxent(method, keys, x, t, labels):
         weight = weight if keys.get("weight_grad") == "flow" else weight.detach()
     count = positive.sum(1)
     each = -weight * (s * positive).sum(1) / count.clamp(min=1) + lse
+    if keys.get("positives") == "in":  # Khosla et al. 2020, equation 3
+        each = -torch.log((unit @ unit.T / t).exp().masked_fill(~positive, 0).sum(1) / count / lse.exp())
     if keys.get("multi_view") == "in":
         each = lse - torch.logsumexp(s.masked_fill(~positive, -torch.inf), 1)
     return torch.where(count > 0, each, torch.zeros_like(each)).mean()
@@ -103,7 +105,10 @@ def losses():
             ("dclw", {"temperature": 0.2, "denominator": "full", "weight_grad": "flow", **learned}, 2),
             ("supcon", {"temperature": 0.1, **learned}, 2),
             ("supcon", {"temperature": 0.1, "base_temperature": 0.07, **learned}, 2),
-            ("supcon", {"temperature": 0.5, "denominator": "decoupled"}, 3)):
+            ("supcon", {"temperature": 0.5, "denominator": "decoupled"}, 3),
+            ("supcon", {"temperature": 0.2, "positives": "in", **learned}, 2),
+            ("supcon", {"temperature": 0.2, "positives": "in", "base_temperature": 0.07, **learned}, 3),
+            ("supcon", {"temperature": 0.5, "positives": "in", "denominator": "decoupled"}, 2)):
         for n, d in ((7, 5), (101, 33)):
             compare(method, keys, rng, n, d, views)
     # Nearly equal views: the positive gradient is a small difference of large numbers.
@@ -134,7 +139,8 @@ def refusals():
 
 def training():
     data = common.prepare("train", 120, 12, 7)
-    for method in (["dcl"], ["infonce", "negatives: cross"], ["dclw", "weight_grad: flow"], ["supcon"], ["simclr", "views: 3", "learn_temperature: true"]):
+    for method in (["dcl"], ["infonce", "negatives: cross"], ["dclw", "weight_grad: flow"], ["supcon"], ["supcon", "positives: in"],
+                   ["simclr", "views: 3", "learn_temperature: true"]):
         common.same_traces(data, method)
 
 

@@ -34,7 +34,7 @@ class Case:
     def row(self):
         o = self.options
         return [self.temperature, self.factor, o.get("decoupled", 0), o.get("inside", 0), "flow" in o, o.get("flow", 0),
-                o.get("sigma", 0.5), self.labels is not None]
+                o.get("sigma", 0.5), self.labels is not None, o.get("mean", 0)]
 
 
 def weights(z, sigma, flow):
@@ -63,6 +63,8 @@ def reference(case, z, log_t):
         if alive[i]:
             positives = s[i][positive[i]]
             positive_term = torch.logsumexp(positives, 0) if o.get("inside") else w[i] * positives.mean()
+            if o.get("mean"):  # L_in of SupCon: the mean of exponentials
+                positive_term = positive_term - np.log(len(positives))
             losses.append(torch.logsumexp(s[i][denominator[i]], 0) - positive_term)
     other = ~own & ~positive
     hit = similarity.masked_fill(~positive, -NO).min(1).values > similarity.masked_fill(~other, NO).max(1).values
@@ -117,6 +119,7 @@ def variants(views):
         for classes in (1, 3, 40):
             yield {"decoupled": decoupled, "classes": classes}
             yield {"decoupled": decoupled, "classes": classes, "inside": 1}
+            yield {"decoupled": decoupled, "classes": classes, "inside": 1, "mean": 1}
         if views == 2:
             for flow in (0, 1):
                 yield {"decoupled": decoupled, "flow": flow, "sigma": 0.5}

@@ -3,8 +3,8 @@
  * test_loss.py.
  *
  *   tool_loss IN.h5 OUT.h5 THREADS
- * IN:  /options [cases][8]: temperature, factor, decoupled, inside, weighted, weight_flow,
- *      weight_sigma, whether there are labels; /z0 ... [views][n][d] unit rows; /labels0
+ * IN:  /options [cases][9]: temperature, factor, decoupled, inside, weighted, weight_flow,
+ *      weight_sigma, whether there are labels, inside_mean; /z0 ... [views][n][d] unit rows; /labels0
  *      ... int32 [n].
  * OUT: /dz0 ... and /report0 ... [8]: loss, accuracy, positive, negative, embedding_std,
  *      d_log_temperature, anchors_without_positive, loss computed without gradients.
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAF = 32, OPTIONS = 8, REPORT = 8 };
+enum { LEAF = 32, OPTIONS = 9, REPORT = 8 };
 
 typedef struct {
     sim_rows_shape shape;
@@ -59,6 +59,7 @@ static sim_status read_case(const sim_comm *c, const sim_h5 *in, size_t i, one_c
                                       .factor = o[1],
                                       .decoupled = o[2] != 0,
                                       .inside = o[3] != 0,
+                                      .inside_mean = o[8] != 0,
                                       .weighted = o[4] != 0,
                                       .weight_flow = o[5] != 0,
                                       .weight_sigma = o[6],

@@ -128,6 +128,7 @@ static const char *const combinations[][MAX_COMBINED] = {
     {"views=3", "multi_view=in"},
     {"weights=dclw", "weight_grad=flow"},
     {"base_temperature=0.07", "learn_temperature=true"},
+    {"base_temperature=0.07", "learn_temperature=true", "positives=in"},
     {"symmetric=true", "shuffle=false", "learn_temperature=true"},
     {"queue.warm=prefill", "queue_size=12"}, /* filled by the first step */
     {"negatives=5", "learn_temperature=true"},
