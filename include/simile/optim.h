@@ -18,8 +18,9 @@ typedef struct {
     double lr, momentum, weight_decay, trust;
     double encoder_lr_factor; /* on the learning rate of the group "encoder" */
     bool nesterov, decay_bn_bias;
+    bool clip_lr;             /* of lars */
     int scale;                /* none|linear|sqrt */
-    int dialect;              /* simclr|mocov3|bolts|larc */
+    int dialect;              /* simclr|mocov3|bolts|larc|lightly */
     double beta1, beta2, eps; /* of adamw */
 } sim_optimizer_options;
 extern const sim_option_table sim_optimizer_table;

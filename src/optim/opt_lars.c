@@ -1,20 +1,22 @@
 /*
- * opt_lars.c - layer-wise adaptive rate scaling, in the four forms that published recipes use.
+ * opt_lars.c - layer-wise adaptive rate scaling, in the forms that published recipes use.
  *
  * You, Gitman, Ginsburg 2017, arXiv 1708.03888. With g' = g + wd w:
  *   simclr  trust = eta |w| / |g'|; v = mu v + lr trust g'; w -= v
  *   mocov3  trust = eta |w| / |g'|; v = mu v + trust g';    w -= lr v
  *   bolts   trust = eta |w| / (|g| + wd |w| + 1e-8); then as mocov3, the first v a copy
  *   larc    as bolts, but batch norm and biases are adapted and decayed too
- * Excluded tensors (BN, biases) get trust 1 and no decay. Zero norms: trust 1 (bolts and
- * larc: no decay either).
+ *   lightly as bolts, but tensors with weight decay 0 are not adapted
+ * Excluded tensors (BN, biases) get trust 1 and no decay. Zero norms: trust 1 (bolts, larc and
+ * lightly: no decay either). clip_lr: min(trust / lr, 1) in place of the trust of adapted tensors, as
+ * LARC and solo-learn, so that the step is that of SGD with the rate min(trust, lr).
  */
 #include "optim_row.h"
 
 #include <stdio.h>
 
 /* Values of optimizer.dialect, in the order of OPTIM_DIALECTS. */
-enum { DIALECT_SIMCLR, DIALECT_MOCOV3, DIALECT_BOLTS, DIALECT_LARC };
+enum { DIALECT_SIMCLR, DIALECT_MOCOV3, DIALECT_BOLTS, DIALECT_LARC, DIALECT_LIGHTLY };
 
 typedef struct {
     float decay, rate, step; /* v = mu v + rate g'; w -= step v */
@@ -24,6 +26,8 @@ static bool is_excluded(const tensor_update *u)
 {
     if (u->options->dialect == DIALECT_LARC)
         return false;
+    if (u->options->dialect == DIALECT_LIGHTLY)
+        return !(sim_optim_decay(u) > 0);
     return u->p->bn_or_bias && !u->options->decay_bn_bias;
 }
 
@@ -50,6 +54,13 @@ static double decayed_norm(const tensor_update *u, double decay)
     return sim_optim_norm(u->p->count, &d, decayed_squares);
 }
 
+static double clipped(const tensor_update *u, double trust)
+{
+    if (!u->options->clip_lr)
+        return trust;
+    return trust < u->lr ? trust / u->lr : 1;
+}
+
 static lars_factors lars_factors_of(const tensor_update *u)
 {
     const sim_optimizer_options *o = u->options;
@@ -63,7 +74,7 @@ static lars_factors lars_factors_of(const tensor_update *u)
         double g =
             decayed ? decayed_norm(u, decay) : sim_norm_l2(u->g, u->p->count, &bad);
         if (w > 0 && g > 0)
-            trust = o->trust * w / (decayed ? g : g + decay * w + 1e-8);
+            trust = clipped(u, o->trust * w / (decayed ? g : g + decay * w + 1e-8));
         else if (!decayed)
             decay = 0;
     }
@@ -94,11 +105,12 @@ static void lars_update(const tensor_update *u)
 
 static void lars_about(const sim_optimizer_options *o, char *out, size_t out_bytes)
 {
+    const char *clipping = o->clip_lr ? ", clipped" : "";
     char dialect[16] = "";
     (void)sim_choices_text(OPTIM_DIALECTS, o->dialect, dialect, sizeof dialect);
     (void)snprintf(out, out_bytes,
-                   "lars (dialect %s, trust %g), momentum %g, weight decay %g", dialect,
-                   o->trust, o->momentum, o->weight_decay);
+                   "lars (dialect %s, trust %g%s), momentum %g, weight decay %g", dialect,
+                   o->trust, clipping, o->momentum, o->weight_decay);
 }
 
 const sim_optim_row sim_optim_lars = {

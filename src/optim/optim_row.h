@@ -18,7 +18,7 @@ typedef struct {
 } tensor_update;
 
 enum { OPTIM_MAX_ARRAYS = 2 };
-#define OPTIM_DIALECTS "simclr|mocov3|bolts|larc" /* of lars */
+#define OPTIM_DIALECTS "simclr|mocov3|bolts|larc|lightly" /* of lars */
 
 typedef struct {
     const char *name;

@@ -54,6 +54,8 @@ static const sim_option option_rows[] = {
     ROW("dialect", SIM_OPTION_ENUM, dialect, 0, 0, "simclr", OPTIM_DIALECTS,
         "form of the LARS update"),
     ROW("trust", SIM_OPTION_REAL, trust, 0, 10, "0.001", NULL, "LARS trust coefficient"),
+    ROW("clip_lr", SIM_OPTION_BOOL, clip_lr, 0, 0, "false", NULL,
+        "LARS: use min(trust ratio / learning rate, 1) as the trust ratio"),
     ROW("beta1", SIM_OPTION_REAL, beta1, 0, 0.99999, "0.9", NULL,
         "AdamW: decay rate of the first moment"),
     ROW("beta2", SIM_OPTION_REAL, beta2, 0, 0.9999999, "0.999", NULL,

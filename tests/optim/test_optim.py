@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""SGD and AdamW against torch.optim, LARS against the definitions of its four dialects, in float64, over 20
+"""SGD and AdamW against torch.optim, LARS against the definitions of its dialects, in float64, over 20
 steps with equal gradients. Tolerance: 1e-6 of the largest weight (LARS 1e-5); moments 1e-6 of the largest."""
 import os
 import subprocess
@@ -11,19 +11,19 @@ import torch
 
 TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "optim_tool_optim")
 N, STEPS = 9001, 20
-DIALECTS = ["simclr", "mocov3", "bolts", "larc"]
+DIALECTS = ["simclr", "mocov3", "bolts", "larc", "lightly"]
 
 
-def run(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, betas=(0.9, 0.999), eps=1e-8):
-    return state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, betas, eps)[1][0]
+def run(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, clip=False):
+    return state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, (0.9, 0.999), 1e-8, clip)[1][0]
 
 
-def state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, betas, eps):
+def state(w, g, name, lr, momentum, decay, nesterov, dialect, trust, bn, directory, betas, eps, clip=False):
     paths = [os.path.join(directory, p) for p in ("w", "g", "o")]
     w.astype("f4").tofile(paths[0])
     g.astype("f4").tofile(paths[1])
     names = subprocess.run([TOOL, *paths, str(N), str(STEPS), str(name), repr(lr), repr(momentum), repr(decay),
-                            str(int(nesterov)), str(dialect), repr(trust), str(int(bn)), *map(repr, betas), repr(eps)],
+                            str(int(nesterov)), str(dialect), repr(trust), str(int(bn)), *map(repr, betas), repr(eps), str(int(clip))],
                            check=True, capture_output=True, text=True).stdout.split()
     return names, np.fromfile(paths[2], "f4").reshape(-1, 2, N)
 
@@ -58,24 +58,29 @@ def adamw(w, g, lr, betas, eps, decay, bn):
     return np.array([[t.detach().numpy() for t in tensors], *moments])
 
 
-def lars(w, g, lr0, mu, decay, dialect, eta, bn):
-    """The four dialects of src/optim/opt_lars.c, from their publications."""
+def lars(w, g, lr0, mu, decay, dialect, eta, bn, clip):
+    """The dialects of src/optim/opt_lars.c, from their publications; clip as in LARC and solo-learn."""
     w = w.copy()
     v = np.zeros_like(w)
     for s in range(STEPS):
         lr = lr0 * (1 - 0.02 * s)
         for i in range(2):
-            excluded = i == 1 and bn and dialect != "larc"
+            excluded = i == 1 and bn and dialect != "larc" or dialect == "lightly" and decay == 0
             wd, trust = (0.0, 1.0) if excluded else (decay, 1.0)
+            adapted = False
             nw, ng = np.linalg.norm(w[i]), np.linalg.norm(g[s, i])
             if not excluded:
                 if dialect in ("simclr", "mocov3"):
                     n = np.linalg.norm(g[s, i] + wd * w[i])
-                    trust = eta * nw / n if nw > 0 and n > 0 else 1.0
+                    adapted = nw > 0 and n > 0
+                    trust = eta * nw / n if adapted else 1.0
                 elif nw > 0 and ng > 0:
+                    adapted = True
                     trust = eta * nw / (ng + wd * nw + 1e-8)
                 else:
                     wd = 0.0
+            if clip and adapted:
+                trust = min(trust / lr, 1)
             step = trust * (g[s, i] + wd * w[i])
             if dialect == "simclr":
                 v[i] = mu * v[i] + lr * step
@@ -96,12 +101,14 @@ with tempfile.TemporaryDirectory() as directory:
         error = np.abs(result - expected).max() / np.abs(expected).max()
         assert error <= 1e-6, (momentum, decay, nesterov, error)
     for k, dialect in enumerate(DIALECTS):
-        for bn in (False, True):
-            for start in (w, np.stack([w[0], 0 * w[1]])):
-                result = run(start, g, 1, 2.0, 0.9, 1e-3, False, k, 0.02, bn, directory)
-                expected = lars(start, g, 2.0, 0.9, 1e-3, dialect, 0.02, bn)
-                error = np.abs(result - expected).max() / np.abs(expected).max()
-                assert error <= 1e-5, (dialect, bn, error)
+        # trust ratios are about eta: with eta 1.9 and rates from 2 to 1.2, some are clipped to 1
+        for clip, decay, eta in ((False, 1e-3, 0.02), (False, 0, 0.02), (True, 1e-3, 0.02), (True, 1e-3, 1.9)):
+            for bn in (False, True):
+                for start in (w, np.stack([w[0], 0 * w[1]])):
+                    result = run(start, g, 1, 2.0, 0.9, decay, False, k, eta, bn, directory, clip)
+                    expected = lars(start, g, 2.0, 0.9, decay, dialect, eta, bn, clip)
+                    error = np.abs(result - expected).max() / np.abs(expected).max()
+                    assert error <= 1e-5, (dialect, clip, decay, eta, bn, error)
     adam = [(0.01, (0.9, 0.999), 1e-8, 0.05, True), (0.001, (0.8, 0.95), 1e-3, 0.5, False),
             (0.05, (0.0, 0.99), 1e-8, 0.0, False)]
     for lr, betas, eps, decay, bn in adam:

@@ -83,13 +83,16 @@ static bool is_dialect(const reference_step *s, const char *dialect)
     return strcmp(s->dialect, dialect) == 0;
 }
 
-/* Decay and trust ratio of a tensor; arXiv 1708.03888, equation 6, by dialect. */
-static double lars_trust(const reference_step *s, const float *g,
-                         const reference_tensor *t, double *decay)
+/* Decay and trust ratio of a tensor; arXiv 1708.03888, equation 6, by dialect. A tensor that is not
+ * adapted has 1. */
+static double trust_ratio(const reference_step *s, const float *g,
+                          const reference_tensor *t, double *decay)
 {
     double w = 0, plain = 0, decayed = 0;
     bool adapted = !t->bn_or_bias || s->options->decay_bn_bias || is_dialect(s, "larc");
 
+    if (is_dialect(s, "lightly")) /* lightly/utils/lars.py: "if weight_decay != 0" */
+        adapted = decay_of(s, t) != 0;
     *decay = adapted ? s->options->weight_decay : 0;
     for (size_t i = 0; i < t->n; i++) {
         double x = (double)g[i], y = x + *decay * t->w[i];
@@ -103,12 +106,21 @@ static double lars_trust(const reference_step *s, const float *g,
         return 1;
     if (is_dialect(s, "simclr") || is_dialect(s, "mocov3"))
         return w > 0 && decayed > 0 ? s->options->trust * w / sqrt(decayed) : 1;
-    if (!is_dialect(s, "bolts") && !is_dialect(s, "larc"))
+    if (!is_dialect(s, "bolts") && !is_dialect(s, "larc") && !is_dialect(s, "lightly"))
         fail_msg("optimizer.dialect: %s has no reference in this test", s->dialect);
     if (w > 0 && plain > 0)
         return s->options->trust * w / (plain + *decay * w + 1e-8);
     *decay = 0;
     return 1;
+}
+
+/* With clip_lr as in apex's LARC and solo-learn: trust ratios of adapted tensors over lr, at most 1. No
+ * computed ratio is 1. */
+static double lars_trust(const reference_step *s, const float *g,
+                         const reference_tensor *t, double *decay)
+{
+    double trust = trust_ratio(s, g, t, decay);
+    return s->options->clip_lr && trust != 1 ? fmin(trust / s->lr, 1) : trust;
 }
 
 /* simclr: the learning rate is inside the momentum; the other dialects: outside. */
@@ -130,7 +142,7 @@ static const struct {
     const char *name;
     step_reference *step;
     bool elementwise; /* a tensor may be split without a change of results */
-    bool dialects;
+    bool is_lars;     /* has dialects and clip_lr */
 } references[] = {{"sgd", sgd_reference, true, false},
                   {"lars", lars_reference, false, true},
                   {"adamw", adamw_reference, true, false}};
@@ -156,8 +168,11 @@ static float number(uint32_t seed, uint32_t sample, size_t draw)
     return sim_random_normal(&r);
 }
 
-static float weights[TENSORS][COUNT], gradients[TENSORS][COUNT];
+static float weights[TENSORS][COUNT], gradients[STEPS][TENSORS][COUNT];
 static reference_tensor expected[TENSORS];
+
+enum { NESTEROV = 1, DECAY_BN_BIAS = 2, OPTIONS_OF_ALL = 4 };
+enum { CLIP_LR = 4, NO_DECAY = 8, OPTIONS_OF_LARS = 16 };
 
 static sim_optimizer_options options_of(int name, int dialect, int flags)
 {
@@ -165,13 +180,14 @@ static sim_optimizer_options options_of(int name, int dialect, int flags)
                                    .dialect = dialect,
                                    .momentum = 0.9,
                                    .encoder_lr_factor = 0.5,
-                                   .weight_decay = 0.02,
+                                   .weight_decay = flags & NO_DECAY ? 0 : 0.02,
                                    .trust = 0.05,
                                    .beta1 = 0.9,
                                    .beta2 = 0.99,
                                    .eps = 1e-8,
-                                   .nesterov = flags & 1,
-                                   .decay_bn_bias = flags & 2};
+                                   .nesterov = flags & NESTEROV,
+                                   .decay_bn_bias = flags & DECAY_BN_BIAS,
+                                   .clip_lr = flags & CLIP_LR};
 }
 
 static void draw_weights(uint32_t seed)
@@ -185,11 +201,12 @@ static void draw_weights(uint32_t seed)
     }
 }
 
-static void draw_gradients(uint32_t seed, uint32_t step)
+static void draw_gradients(uint32_t seed)
 {
-    for (uint32_t t = 0; t < TENSORS; t++)
-        for (size_t i = 0; i < COUNT; i++)
-            gradients[t][i] = number(seed, 100 + step * TENSORS + t, i);
+    for (uint32_t s = 0; s < STEPS; s++)
+        for (uint32_t t = 0; t < TENSORS; t++)
+            for (size_t i = 0; i < COUNT; i++)
+                gradients[s][t][i] = number(seed, 100 + s * TENSORS + t, i);
 }
 
 /* The tensors; with `split` each in two parts of unequal length. */
@@ -216,30 +233,27 @@ static double rate_of(uint32_t step)
     return 0.1 * (1 - 0.05 * step); /* varies, so that dialects differ */
 }
 
-static void run_optimizer(const sim_optimizer_options *o, bool split, uint32_t seed)
+static void run_optimizer(const sim_optimizer_options *o, bool split)
 {
     sim_parameter list[2 * TENSORS];
     sim_optimizer *optimizer = NULL;
     size_t n = list_parameters(split, list);
 
     ASSERT_OK(sim_optimizer_create(o, list, n, &optimizer));
-    for (uint32_t s = 0; s < STEPS; s++) {
-        draw_gradients(seed, s);
-        sim_optimizer_step(optimizer, rate_of(s), gradients[0]);
-    }
+    for (uint32_t s = 0; s < STEPS; s++)
+        sim_optimizer_step(optimizer, rate_of(s), gradients[s][0]);
     sim_optimizer_destroy(&optimizer);
 }
 
 static void run_reference(const sim_optimizer_options *o, size_t reference,
-                          const char *dialect, uint32_t seed)
+                          const char *dialect)
 {
     for (uint32_t s = 0; s < STEPS; s++) {
-        draw_gradients(seed, s);
         for (size_t t = 0; t < TENSORS; t++) {
             const double factor =
                 t == 0 ? o->encoder_lr_factor : 1; /* as list_parameters */
             const reference_step step = {o, dialect, factor * rate_of(s), (int)s};
-            references[reference].step(&step, gradients[t], &expected[t]);
+            references[reference].step(&step, gradients[s][t], &expected[t]);
         }
     }
 }
@@ -258,17 +272,22 @@ static double error_of(size_t t)
 
 static void compare(int row, const char *name, int dialect, const char *dialect_name)
 {
-    for (uint32_t seed = 1; seed <= SEEDS; seed++)
-        for (int flags = 0; flags < 4; flags++) {
+    int n_flags =
+        references[reference_of(name)].is_lars ? OPTIONS_OF_LARS : OPTIONS_OF_ALL;
+
+    for (uint32_t seed = 1; seed <= SEEDS; seed++) {
+        draw_gradients(seed);
+        for (int flags = 0; flags < n_flags; flags++) {
             const sim_optimizer_options o = options_of(row, dialect, flags);
             draw_weights(seed);
-            run_optimizer(&o, false, seed);
-            run_reference(&o, reference_of(name), dialect_name, seed);
+            run_optimizer(&o, false);
+            run_reference(&o, reference_of(name), dialect_name);
             for (size_t t = 0; t < TENSORS; t++)
                 if (!(error_of(t) <= 1e-5))
                     fail_msg("%s %s, flags %d, tensor %zu, seed %u: error %g", name,
                              dialect_name, flags, t, seed, error_of(t));
         }
+    }
 }
 
 static void every_optimizer_matches_its_published_definition(void **state)
@@ -280,7 +299,7 @@ static void every_optimizer_matches_its_published_definition(void **state)
     sim_threads_set(3);
     for (int row = 0; row < (int)sim_choices_count(names); row++) {
         size_t r = reference_of(choice(names, row, name));
-        int n = references[r].dialects ? (int)sim_choices_count(dialects) : 1;
+        int n = references[r].is_lars ? (int)sim_choices_count(dialects) : 1;
         for (int k = 0; k < n; k++)
             compare(row, name, k, choice(dialects, k, dialect));
     }
@@ -293,14 +312,15 @@ static void an_elementwise_optimizer_gives_the_same_bits_for_split_tensors(void 
     const char *names = choices_of(&sim_optimizer_table, "name");
     char name[32];
     (void)state;
+    draw_gradients(7);
     for (int row = 0; row < (int)sim_choices_count(names); row++) {
-        const sim_optimizer_options o = options_of(row, 0, 1);
+        const sim_optimizer_options o = options_of(row, 0, NESTEROV);
         bool elementwise = references[reference_of(choice(names, row, name))].elementwise;
         draw_weights(7);
-        run_optimizer(&o, false, 7);
+        run_optimizer(&o, false);
         memcpy(whole, weights, sizeof whole);
         draw_weights(7);
-        run_optimizer(&o, true, 7);
+        run_optimizer(&o, true);
         if ((memcmp(whole, weights, sizeof whole) == 0) != elementwise)
             fail_msg("%s: split tensors, same bits expected: %d", name, elementwise);
     }

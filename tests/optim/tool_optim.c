@@ -2,7 +2,7 @@
  * tool_optim.c - steps of an optimizer on gradients from a file, for test_optim.py.
  *
  *   tool_optim W.bin G.bin OUT.bin count steps name lr momentum decay nesterov dialect trust bn
- *              beta1 beta2 eps
+ *              beta1 beta2 eps clip_lr
  * W: float32 [2][count], G: float32 [steps][2][count]; the second tensor is a bias if bn is 1.
  * OUT: the weights, then every float tensor of the state; the names of the tensors are printed.
  */
@@ -37,7 +37,7 @@ int main(int argc, char **a)
 {
     float *w = NULL, *g = NULL;
     sim_optimizer *o = NULL;
-    if (argc != 17)
+    if (argc != 18)
         return 64;
     size_t n = (size_t)atol(a[4]), steps = (size_t)atol(a[5]);
     const sim_optimizer_options options = {.name = atoi(a[6]),
@@ -49,7 +49,8 @@ int main(int argc, char **a)
                                            .trust = atof(a[12]),
                                            .beta1 = atof(a[14]),
                                            .beta2 = atof(a[15]),
-                                           .eps = atof(a[16])};
+                                           .eps = atof(a[16]),
+                                           .clip_lr = atoi(a[17]) != 0};
     if (sim_alloc(&w, 2 * n, "test/optim") != SIM_OK ||
         sim_alloc(&g, 2 * n * steps, "test/optim") != SIM_OK || !load(a[1], w, 2 * n) ||
         !load(a[2], g, 2 * n * steps))
