@@ -92,9 +92,9 @@ double sim_schedule_factor(const sim_schedule_options *s, double t, double warmu
  */
 void sim_momentum_update(size_t n, double m, const float *online, float *average);
 
-/* m of a step: m0, or with `cosine` 1 - (1 - m0)(1 + cos(pi progress)) / 2, which increases from
- * m0 to 1. progress: completed fraction of the run, clamped to [0, 1]. */
-double sim_momentum_factor(double m0, bool cosine, double progress);
+/* m of a step: last - (last - first)(1 + cos(pi progress)) / 2, which changes from `first` to `last`.
+ * progress: completed fraction of the run, clamped to [0, 1]. */
+double sim_momentum_factor(double first, double last, double progress);
 
 /* Euclidean norm of x [n], summed in a fixed order; *bad is set to true if it is not finite. */
 double sim_norm_l2(const float *x, size_t n, bool *bad);

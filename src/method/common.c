@@ -9,6 +9,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 sim_rows_shape sim_common_rows(const sim_method_env *env, size_t views)
@@ -175,7 +176,16 @@ void sim_common_forward(void *self, const sim_method_batch *batch)
 
 double sim_common_momentum(const momentum_options *o, double progress)
 {
-    return sim_momentum_factor(o->m, o->schedule == MOMENTUM_COSINE, progress);
+    return o->schedule == MOMENTUM_COSINE ? sim_momentum_factor(o->m, o->final, progress)
+                                          : o->m;
+}
+
+void sim_common_momentum_about(const momentum_options *o, char *out, size_t out_bytes)
+{
+    if (o->schedule == MOMENTUM_COSINE)
+        (void)snprintf(out, out_bytes, "momentum %g, by cosine to %g", o->m, o->final);
+    else
+        (void)snprintf(out, out_bytes, "momentum %g", o->m);
 }
 
 void sim_common_forward_keys(method_common *m, const momentum_options *o, double progress,

@@ -100,6 +100,8 @@ sim_queue *sim_common_queue(void *self);
 
 /* The momentum at a fraction of the schedule. */
 double sim_common_momentum(const momentum_options *o, double progress);
+/* "momentum 0.99, by cosine to 1" */
+void sim_common_momentum_about(const momentum_options *o, char *out, size_t out_bytes);
 /* Updates the momentum encoder and computes the keys of images x. */
 void sim_common_forward_keys(method_common *m, const momentum_options *o, double progress,
                              const float *x);

@@ -65,16 +65,19 @@ typedef enum { BN_BUFFERS_OWN, BN_BUFFERS_EMA } bn_buffers;
 
 /* Options of methods with a momentum encoder: a field `momentum` of this type. */
 typedef struct {
-    double m;
-    int schedule;   /* enum momentum_schedule */
-    int bn_buffers; /* enum bn_buffers */
+    double m, final; /* final: at the end of a cosine schedule */
+    int schedule;    /* enum momentum_schedule */
+    int bn_buffers;  /* enum bn_buffers */
 } momentum_options;
 
 #define KEYS_MOMENTUM(owner, m_, schedule_)                                              \
     KEY_REAL(owner, "momentum", momentum.m, 0, 1, m_,                                    \
              "m of the momentum encoder: w <- m w + (1 - m) w_online"),                  \
         KEY_CHOICE(owner, "momentum_schedule", momentum.schedule, schedule_,             \
-                   "constant|cosine", "cosine: m rises to 1 over the run"),              \
+                   "constant|cosine",                                                    \
+                   "cosine: m changes to momentum_final over the run"),                  \
+        KEY_REAL(owner, "momentum_final", momentum.final, 0, 1, "1",                     \
+                 "m at the end of the run, with momentum_schedule: cosine"),             \
         KEY_CHOICE(owner, "bn_buffers", momentum.bn_buffers, "own", "own|ema",           \
                    "running statistics of the momentum encoder: of its own forward "     \
                    "passes, or a moving average of the online encoder's")

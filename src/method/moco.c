@@ -251,16 +251,16 @@ static sim_status moco_about(void *self, char **text)
         [WARM_WAIT] = "only pushed keys are negatives until it is full",
         [WARM_PREFILL] = "steps only push keys until it is full"};
     const moco_options *o = ((const method_common *)self)->options;
-    char temperature_text[64];
+    char temperature_text[64], momentum_text[64];
 
     sim_temperature_about(&o->softmax, temperature_text, sizeof temperature_text);
+    sim_common_momentum_about(&o->momentum, momentum_text, sizeof momentum_text);
     return sim_text_format(
         "method/about", text,
-        "queue of %lld keys (%s), %lld negatives per anchor%s, %s, momentum %g%s, %s",
+        "queue of %lld keys (%s), %lld negatives per anchor%s, %s, %s, %s",
         (long long)o->queue_size, warm[o->warm], (long long)o->queue_size,
         o->softmax.denominator == DENOMINATOR_DECOUPLED ? ", decoupled" : "",
-        temperature_text, o->momentum.m,
-        o->momentum.schedule == MOMENTUM_COSINE ? " rising to 1" : "", moco_reduction(o));
+        temperature_text, momentum_text, moco_reduction(o));
 }
 
 static double moco_momentum(const void *options, double progress)

@@ -148,16 +148,14 @@ static sim_status mocov3_about(void *self, char **text)
 {
     const method_common *m = self;
     const mocov3_options *o = m->options;
-    char temperature_text[64];
+    char temperature_text[64], momentum_text[64];
 
     sim_temperature_about(&o->softmax, temperature_text, sizeof temperature_text);
+    sim_common_momentum_about(&o->momentum, momentum_text, sizeof momentum_text);
     return sim_text_format(
-        "method/about", text, "%zu negatives per anchor%s, %s, momentum %g%s, %s",
-        m->batch - 1,
+        "method/about", text, "%zu negatives per anchor%s, %s, %s, %s", m->batch - 1,
         o->softmax.denominator == DENOMINATOR_DECOUPLED ? ", decoupled" : "",
-        temperature_text, o->momentum.m,
-        o->momentum.schedule == MOMENTUM_COSINE ? " rising to 1" : "",
-        mocov3_reduction(o));
+        temperature_text, momentum_text, mocov3_reduction(o));
 }
 
 /* ---- simile loss ---- */

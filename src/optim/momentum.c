@@ -36,10 +36,8 @@ void sim_momentum_update(size_t n, double m, const float *online, float *target)
     sim_for((n + CHUNK - 1) / CHUNK, update_average_chunk, &q);
 }
 
-double sim_momentum_factor(double m0, bool cosine, double progress)
+double sim_momentum_factor(double first, double last, double progress)
 {
-    if (!cosine)
-        return m0;
     double p = progress < 0 ? 0 : progress > 1 ? 1 : progress;
-    return 1 - (1 - m0) * (1 + sim_optim_cos(3.14159265358979323846 * p)) / 2;
+    return last - (last - first) * (1 + sim_optim_cos(3.14159265358979323846 * p)) / 2;
 }

@@ -129,8 +129,8 @@ class Moco:
     """Steps of He et al. 2020, algorithm 1, with batch norm over groups of slots; shuffled keys have
     another order than the queries.  A step is an epoch."""
 
-    def __init__(self, group, symmetric=False, shuffle=False, cosine=False, ema=False):
-        self.group, self.symmetric, self.shuffle, self.cosine, self.ema = group, symmetric, shuffle, cosine, ema
+    def __init__(self, group, symmetric=False, shuffle=False, final=M, ema=False):
+        self.group, self.symmetric, self.shuffle, self.final, self.ema = group, symmetric, shuffle, final, ema
         self.momentum_encoder, self.step = None, 0
 
     def begin(self, start):
@@ -148,7 +148,7 @@ class Moco:
         return torch.stack(out)
 
     def update_momentum_encoder(self, nets):
-        m = 1 - (1 - M) * (1 + np.cos(np.pi * self.step / 3)) / 2 if self.cosine else M
+        m = self.final - (self.final - M) * (1 + np.cos(np.pi * self.step / 3)) / 2
         pairs = list(zip(self.momentum_encoder.parameters(), nets.parameters()))
         if self.ema:
             pairs += [(a, b) for a, b in zip(self.momentum_encoder.buffers(), nets.buffers()) if a.is_floating_point()]
@@ -207,7 +207,8 @@ def steps():
     check_steps(data, ["shuffle: true"], 8, shuffle=True)
     check_steps(data, ["shuffle: true", "symmetric: true"], 4, shuffle=True, symmetric=True)
     check_steps(data, ["shuffle: false"], 8)
-    check_steps(data, ["shuffle: false", "bn_buffers: ema", "momentum_schedule: cosine"], ema=True, cosine=True)
+    check_steps(data, ["shuffle: false", "bn_buffers: ema", "momentum_schedule: cosine"], ema=True, final=1)
+    check_steps(data, ["shuffle: false", "momentum_schedule: cosine", "momentum_final: 0.5"], final=0.5)
     check_steps(data, ["shuffle: false", "symmetric: true"], symmetric=True)
 
 

@@ -120,7 +120,7 @@ def defaults():
     with open(os.path.join(directory, "config.yaml")) as f:
         resolved = re.sub(r"\s+", " ", f.read())
     for text in ("preset: byol", "bn: true dim: 256 hidden: 4096 last_bn: true layers: 2", "predictor_hidden: 4096",
-                 "momentum: 0.99 momentum_schedule: cosine", "temperature: 1"):
+                 "momentum: 0.99 momentum_final: 1 momentum_schedule: cosine", "temperature: 1"):
         assert text in resolved, (text, resolved)
 
 

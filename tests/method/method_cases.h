@@ -130,6 +130,7 @@ static const char *const combinations[][MAX_COMBINED] = {
     {"base_temperature=0.07", "learn_temperature=true"},
     {"base_temperature=0.07", "learn_temperature=true", "positives=in"},
     {"symmetric=true", "shuffle=false", "learn_temperature=true"},
+    {"momentum_schedule=cosine", "momentum_final=0.5"},
     {"queue.warm=prefill", "queue_size=12"}, /* filled by the first step */
     {"negatives=5", "learn_temperature=true"},
     {"negatives=cross", "learn_temperature=true"},

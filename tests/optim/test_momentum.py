@@ -20,8 +20,8 @@ def update(online, average, m, directory):
     return np.fromfile(paths[2], "f4")
 
 
-def factors(m0, cosine, progress):
-    args = [TOOL, "factor", repr(m0), str(int(cosine)), *map(repr, progress)]
+def factors(first, last, progress):
+    args = [TOOL, "factor", repr(first), repr(last), *map(repr, progress)]
     return np.array(subprocess.run(args, check=True, capture_output=True, text=True).stdout.split(), "f8")
 
 
@@ -44,10 +44,10 @@ with tempfile.TemporaryDirectory() as directory:
 
 t = np.linspace(0, 1, 101).tolist()
 for m0 in (0.0, 0.99, 0.996, 0.999):
-    expected = 1 - (1 - m0) * (1 + np.cos(np.pi * np.array(t))) / 2
-    error = abs(factors(m0, True, t) - expected).max()
-    assert error <= 1e-12, (m0, error)
-    assert (factors(m0, False, t) == m0).all()
-    assert abs(factors(m0, True, [-0.5, 1.5]) - [m0, 1.0]).max() <= 1e-15, m0
+    for m1 in (1.0, 0.9999, 0.9):
+        expected = m1 - (m1 - m0) * (1 + np.cos(np.pi * np.array(t))) / 2  # solo-learn's final_tau
+        error = abs(factors(m0, m1, t) - expected).max()
+        assert error <= 1e-12, (m0, m1, error)
+        assert abs(factors(m0, m1, [-0.5, 1.5]) - [m0, m1]).max() <= 1e-15, (m0, m1)
 print("ok")
 sys.exit(0)

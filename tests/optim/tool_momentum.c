@@ -2,7 +2,7 @@
  * tool_momentum.c - the exponential moving average and its factor, for test_momentum.py.
  *
  *   tool_momentum update ONLINE.bin AVERAGE.bin OUT.bin count steps m
- *   tool_momentum factor m0 cosine PROGRESS...
+ *   tool_momentum factor FIRST LAST PROGRESS...
  * ONLINE: float32 [steps][count]. The factors are printed, one per line.
  */
 #include "simile/memory.h"
@@ -45,7 +45,6 @@ int main(int argc, char **a)
     if (argc < 5 || strcmp(a[1], "factor") != 0)
         return 64;
     for (int i = 4; i < argc; i++)
-        (void)printf("%.17g\n",
-                     sim_momentum_factor(atof(a[2]), atoi(a[3]) != 0, atof(a[i])));
+        (void)printf("%.17g\n", sim_momentum_factor(atof(a[2]), atof(a[3]), atof(a[i])));
     return 0;
 }
