@@ -67,7 +67,7 @@ sim_status sim_config_error(const sim_config *c, const char *key, const char *fm
  * used in messages ("--k").  Errors: SIM_E_CONFIG. */
 SIM_MUST_USE sim_status sim_config_option(const sim_option *row, const char *name,
                                           const char *text, void *options);
-/* Writes the value of one row as it is in a resolved job. */
+/* Writes the value of one row as it is in a resolved job; of a list of numbers "1,10,20". */
 void sim_config_format_option(const sim_option *row, const void *options, char *out,
                               size_t out_bytes);
 

@@ -29,8 +29,12 @@ extern const sim_option_table sim_optimizer_table;
 typedef struct {
     int64_t epochs, steps; /* length of the run; steps 0: by epochs */
     double warmup_epochs;
-    int64_t warmup_steps; /* 0: by warmup_epochs */
-    int shape;            /* cosine|constant|steps */
+    int64_t warmup_steps;   /* 0: by warmup_epochs */
+    double warmup_start_lr; /* 0: learning rate / steps of warm-up */
+    int shape;              /* cosine|constant|steps */
+    double min_lr, gamma;
+    /* Of shape steps: in epochs, or in steps of a run by steps; none: 60 % and 80 % of the run. */
+    sim_option_numbers milestones;
 } sim_schedule_options;
 extern const sim_option_table sim_schedule_table;
 
@@ -74,12 +78,16 @@ bool sim_optimizer_adaptive(const sim_optimizer_options *options);
 double sim_learning_rate(const sim_optimizer_options *o, size_t batch);
 
 /*
- * Factor on the base learning rate for update t (from 0) of S = total, with W = warmup: (t+1)/W
- * while t < W, then by shape, for cosine (1 + cos(pi (t-W)/(S-W))) / 2. t and S may be fractional
- * after a change of the batch size.
+ * Learning rate for update t (from 0) of S = total with the base learning rate `base`, with W =
+ * warmup. While t < W it rises linearly from warmup_start_lr at t = 0 to `base` at t = W - 1; without
+ * warmup_start_lr it is base (t+1)/W. Then by shape: cosine, min_lr + (base - min_lr)
+ * (1 + cos(pi (t-W)/(S-W))) / 2; steps, `base` times gamma for each milestone passed, at least
+ * min_lr. t and S may be fractional after a change of the batch size.
  */
-double sim_schedule_factor(const sim_schedule_options *s, double t, double warmup,
-                           double total);
+double sim_schedule_learning_rate(const sim_schedule_options *s, double base, double t,
+                                  double warmup, double total);
+/* Refuses options that contradict each other or the base learning rate. */
+SIM_MUST_USE sim_status sim_schedule_check(const sim_schedule_options *s, double base);
 
 /*
  * Exponential moving average of weights: average = m average + (1 - m) online, elementwise. It is

@@ -20,7 +20,7 @@ typedef enum {
     SIM_OPTION_BOOL,    /* bool */
     SIM_OPTION_ENUM,    /* int: index into choices */
     SIM_OPTION_TEXT,    /* char[SIM_OPTION_TEXT_BYTES] */
-    SIM_OPTION_NUMBERS, /* sim_option_numbers: "1,10,20", each in the range */
+    SIM_OPTION_NUMBERS, /* sim_option_numbers: a list "1,10,20", each in the range */
     SIM_OPTION_ITEMS    /* sim_option_items: a YAML sequence of mappings */
 } sim_option_type;
 
@@ -83,7 +83,7 @@ typedef struct sim_option_table {
 #define SIM_WHOLE_NUMBERS "whole"
 enum { SIM_OPTION_MAX_NUMBERS = 16 };
 typedef struct {
-    size_t n; /* >= 1 */
+    size_t n; /* >= 1; 0 only if the default is "", the empty list */
     double values[SIM_OPTION_MAX_NUMBERS];
 } sim_option_numbers;
 

@@ -189,7 +189,7 @@ done:
     return st;
 }
 
-/* Numbers separated by commas. */
+/* Numbers separated by commas. No text is an empty list, if the default is one. */
 static sim_status parse_numbers(const value *v)
 {
     sim_status st = SIM_OK;
@@ -197,7 +197,10 @@ static sim_status parse_numbers(const value *v)
     char word[64];
     const char *at = v->text;
 
-    for (out->n = 0;; at++) {
+    out->n = 0;
+    if (!*at && v->row->fallback && !*v->row->fallback)
+        goto done;
+    for (;; at++) {
         const size_t n = strcspn(at, ",");
         if (n >= sizeof word || out->n == SIM_OPTION_MAX_NUMBERS)
             return refuse_value(v, "a list of at most 16 numbers");
@@ -256,6 +259,7 @@ static void format_numbers(const sim_option_numbers *from, char *out, size_t n)
 {
     size_t used = 0;
 
+    *out = '\0';
     for (size_t i = 0; i < from->n && used + 32 < n; i++) {
         if (i > 0)
             out[used++] = ',';
@@ -306,6 +310,21 @@ static void format_value(const sim_option *row, const void *from, char *out, siz
     }
 }
 
+/* As format_value, but a list of numbers is a YAML sequence. */
+static void format_in_job(const sim_option *row, const void *from, char *out, size_t n)
+{
+    size_t used = 0;
+
+    if (row->type != SIM_OPTION_NUMBERS) {
+        format_value(row, from, out, n);
+        return;
+    }
+    out[used++] = '[';
+    format_value(row, from, out + used, n - used);
+    used += strlen(out + used);
+    (void)snprintf(out + used, n - used, "]");
+}
+
 /* Refuses a list or mapping for a row with a single value. */
 static sim_status check_single(const sim_config *c, const char *key, const entry *e)
 {
@@ -315,6 +334,39 @@ static sim_status check_single(const sim_config *c, const char *key, const entry
               below ? below->where : "", key);
     SIM_CHECK(!e || !e->empty_list, SIM_E_CONFIG,
               "%s: %s is a single value, not a list or section", e ? e->where : "", key);
+done:
+    return st;
+}
+
+enum { LIST_BYTES = 512 }; /* of SIM_OPTION_MAX_NUMBERS numbers */
+
+/* Joins the items of a YAML sequence of numbers by commas, as on a command line. *first: entry of the
+ * first item. */
+static sim_status join_list(sim_config *c, const char *key, char text[LIST_BYTES],
+                            entry **first)
+{
+    sim_status st = SIM_OK;
+    char item[KEY_BYTES + 24];
+    size_t used = 0;
+    const entry *below = sim_config_find_below(c, key);
+
+    for (size_t i = 0;; i++) {
+        (void)snprintf(item, sizeof item, "%s.%zu", key, i);
+        entry *e = sim_config_find(c, item);
+        if (!e)
+            break;
+        SIM_CHECK(!e->quoted && !e->empty_list, SIM_E_CONFIG,
+                  "%s: %s must be a number, without quotes", e->where, item);
+        used += (size_t)snprintf(text + used, LIST_BYTES - used, "%s%s", i ? "," : "",
+                                 e->text);
+        SIM_CHECK(used < LIST_BYTES, SIM_E_CONFIG,
+                  "%s: %s must be a list of at most %d numbers", e->where, key,
+                  SIM_OPTION_MAX_NUMBERS);
+        e->used = true;
+        *first = i == 0 ? e : *first;
+    }
+    SIM_CHECK(used > 0, SIM_E_CONFIG, "%s: %s must be a list of numbers", below->where,
+              key);
 done:
     return st;
 }
@@ -347,7 +399,7 @@ sim_status sim_config_format_before(sim_config *c, const char *key, const sim_op
     if (!v.text)
         goto done;
     SIM_TRY(parse_value(&v));
-    format_value(row, storage, buffer, buffer_bytes);
+    format_in_job(row, storage, buffer, buffer_bytes);
     *text = buffer;
 done:
     return st;
@@ -358,11 +410,14 @@ sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_opti
                                void *options, char *text, size_t text_bytes)
 {
     sim_status st = SIM_OK;
-    char key[KEY_BYTES];
+    char key[KEY_BYTES], list[LIST_BYTES] = "";
 
     sim_config_full_key(prefix, row->name, key);
     entry *e = sim_config_find(c, key);
-    SIM_TRY(check_single(c, key, e));
+    if (row->type != SIM_OPTION_NUMBERS)
+        SIM_TRY(check_single(c, key, e));
+    else if (!e && sim_config_find_below(c, key))
+        SIM_TRY(join_list(c, key, list, &e));
     const char *fallback = default_of(c, key, row);
     if (c->is_saved && row->before)
         fallback = row->before;
@@ -370,14 +425,16 @@ sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_opti
               row->help);
     value v = {.row = row,
                .key = key,
-               .text = e ? e->text : fallback,
+               .text = *list ? list
+                       : e   ? e->text
+                             : fallback,
                .where = e ? e->where : "default",
                .quoted = e && e->quoted,
                .to = (char *)options + row->offset};
     SIM_TRY(parse_value(&v));
     if (e)
         e->used = true;
-    format_value(row, v.to, text, text_bytes);
+    format_in_job(row, v.to, text, text_bytes);
 done:
     return st;
 }

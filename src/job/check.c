@@ -113,6 +113,7 @@ static sim_status fill_schedule(const sim_job *job, sim_schedule_plan *plan)
     const sim_schedule_options *s = &job->schedule;
     double per_epoch = (double)plan->steps_per_epoch;
 
+    SIM_TRY(sim_schedule_check(s, plan->learning_rate));
     plan->total_steps = s->steps ? s->steps : s->epochs * (int64_t)plan->steps_per_epoch;
     plan->warmup_steps =
         s->warmup_steps ? (double)s->warmup_steps : s->warmup_epochs * per_epoch;

@@ -26,8 +26,8 @@ double sim_schedule_steps_done(const sim_progress *p)
 
 static double rate_at(const sim_progress *p, double steps)
 {
-    return p->plan.learning_rate *
-           sim_schedule_factor(&p->job->schedule, steps, p->plan.warmup_steps, p->total);
+    return sim_schedule_learning_rate(&p->job->schedule, p->plan.learning_rate, steps,
+                                      p->plan.warmup_steps, p->total);
 }
 
 double sim_schedule_rate(const sim_progress *p)

@@ -135,6 +135,24 @@ def check_rates():
         assert abs(float(text) - rates[step]) <= 0.005 * rates[step], (log, rates)
 
 
+def check_schedule():
+    """A list of milestones in a job: the rate of each step, also of a run that was stopped."""
+    open("job.yaml", "w").write(JOB.replace("every_steps: 2", "every_steps: 1"))
+    keys = ["run=steps", "evaluate.knn_every_epochs=0", "optimizer.lr=0.2", "schedule={epochs: 5, warmup_steps: 3, "
+            "warmup_start_lr: 0.1, shape: steps, milestones: [2, 3, 4], gamma: 0.25, min_lr: 0.01}"]
+    pretrain(*keys, "--stop-after", "7", code=75)  # 3 steps per epoch
+    pretrain(*keys)
+    with open("steps/metrics.jsonl") as f:
+        rates = [r["lr"] for r in map(json.loads, f)]
+    want = [0.1, 0.15] + 4 * [0.2] + 3 * [0.05] + 3 * [0.0125] + 3 * [0.01]
+    assert len(rates) == 15 and all(abs(a - b) < 1e-7 for a, b in zip(rates, want)), rates
+    other = pretrain(*keys[:-1], "schedule={epochs: 5, shape: steps}", code=78)
+    assert re.search(r"^ *schedule\.milestones +\[2,3,4\] +\[\]$", other, re.M), other
+    for bad, key in (("milestones: [2]", "schedule.milestones"), ("shape: steps, milestones: [3, 2]", "schedule.milestones"),
+                     ("min_lr: 0.3", "schedule.min_lr"), ("warmup_start_lr: 0.3", "schedule.warmup_start_lr")):
+        assert key in pretrain("run=refused", *keys[1:-1], "schedule={%s}" % bad, code=78), bad
+
+
 with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
     data_set("train", 96, 1)
@@ -170,4 +188,5 @@ with tempfile.TemporaryDirectory() as directory:
     assert lines()[-1]["step"] == 15 and lines()[:len(got)] == got
     check_evaluate()
     check_rates()
+    check_schedule()
 print("ok")

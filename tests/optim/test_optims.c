@@ -328,17 +328,18 @@ static void an_elementwise_optimizer_gives_the_same_bits_for_split_tensors(void 
 
 /* ---- learning rates ---- */
 
-static double factor_reference(const char *shape, double t, double warmup, double total)
+/* With the defaults of all other options, of base 0.3. */
+static double rate_reference(const char *shape, double t, double warmup, double total)
 {
     if (t < warmup)
-        return fmin(1, (t + 1) / warmup);
+        return 0.3 * fmin(1, (t + 1) / warmup);
     if (strcmp(shape, "constant") == 0)
-        return 1;
+        return 0.3;
     if (strcmp(shape, "steps") == 0)
-        return t >= 0.8 * total ? 0.01 : t >= 0.6 * total ? 0.1 : 1;
+        return t >= 0.8 * total ? 0.003 : t >= 0.6 * total ? 0.03 : 0.3;
     if (strcmp(shape, "cosine") != 0)
         fail_msg("schedule.shape: %s has no reference in this test", shape);
-    return (1 + cos(acos(-1.0) * (t - warmup) / (total - warmup))) / 2;
+    return 0.3 * (1 + cos(acos(-1.0) * (t - warmup) / (total - warmup))) / 2;
 }
 
 static void every_schedule_shape_matches_its_definition(void **state)
@@ -350,13 +351,53 @@ static void every_schedule_shape_matches_its_definition(void **state)
     for (int k = 0; k < (int)sim_choices_count(shapes); k++)
         for (size_t w = 0; w < sizeof warmups / sizeof warmups[0]; w++)
             for (double t = 0; t < 97; t++) {
-                const sim_schedule_options s = {.shape = k};
-                double got = sim_schedule_factor(&s, t, warmups[w], 97);
-                double want =
-                    factor_reference(choice(shapes, k, shape), t, warmups[w], 97);
+                const sim_schedule_options s = {.shape = k, .epochs = 1, .gamma = 0.1};
+                double got = sim_schedule_learning_rate(&s, 0.3, t, warmups[w], 97);
+                double want = rate_reference(choice(shapes, k, shape), t, warmups[w], 97);
                 if (!(fabs(got - want) <= 1e-12))
                     fail_msg("%s, warm-up %g, update %g: %.15g, expected %.15g", shape,
                              warmups[w], t, got, want);
+            }
+}
+
+/* Option by option; test_schedule.py compares the rates with PyTorch's. */
+static void contradictory_schedules_are_refused(void **state)
+{
+    static const struct {
+        sim_schedule_options s;
+        const char *key;
+    } cases[] = {
+        {{.shape = 2, .milestones = {2, {3, 4}}}, NULL},
+        {{.warmup_start_lr = 0.3, .min_lr = 0.3}, NULL},
+        {{.shape = 2, .milestones = {2, {4, 4}}}, "schedule.milestones"},
+        {{.shape = 0, .milestones = {1, {4}}}, "schedule.milestones"},
+        {{.warmup_start_lr = 0.31}, "schedule.warmup_start_lr"},
+        {{.min_lr = 0.31}, "schedule.min_lr"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (cases[i].key)
+            ASSERT_REFUSED(sim_schedule_check(&cases[i].s, 0.3), SIM_E_CONFIG,
+                           cases[i].key);
+        else
+            ASSERT_OK(sim_schedule_check(&cases[i].s, 0.3));
+}
+
+/* A position in epochs is compared without rounding: at every step of the milestone's epoch. */
+static void a_milestone_takes_effect_at_the_first_step_of_its_epoch(void **state)
+{
+    (void)state;
+    for (int64_t epochs = 2; epochs <= 200; epochs += 9)
+        for (int per_epoch = 1; per_epoch <= 781; per_epoch += 60)
+            for (int64_t m = 1; m < epochs; m += 3) {
+                const sim_schedule_options s = {.epochs = epochs,
+                                                .shape = 2,
+                                                .gamma = 0.5,
+                                                .milestones = {1, {(double)m}}};
+                double first = (double)(m * per_epoch),
+                       total = (double)(epochs * per_epoch);
+                assert_true(sim_schedule_learning_rate(&s, 1, first - 1, 0, total) == 1);
+                assert_true(sim_schedule_learning_rate(&s, 1, first, 0, total) == 0.5);
             }
 }
 
@@ -392,6 +433,8 @@ int main(void)
         cmocka_unit_test(every_optimizer_matches_its_published_definition),
         cmocka_unit_test(an_elementwise_optimizer_gives_the_same_bits_for_split_tensors),
         cmocka_unit_test(every_schedule_shape_matches_its_definition),
+        cmocka_unit_test(contradictory_schedules_are_refused),
+        cmocka_unit_test(a_milestone_takes_effect_at_the_first_step_of_its_epoch),
         cmocka_unit_test(every_scaling_rule_matches_its_definition),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
