@@ -61,10 +61,12 @@ typedef struct {
      * DCLW: the weight of positive i is w_i = 2 - exp(s_i / sigma) / (mean over the B pairs of
      * exp(s / sigma)), where s is the similarity of the two views (Yeh et al. 2022, section 3.2).
      * weight_flow: the gradient includes that of w; otherwise w is a constant. Requires two views
-     * and no labels. weight_sigma 0 means 0.5.
+     * and no labels. weight_sigma 0 means 0.5. weight_group: the mean is over each group of that many
+     * consecutive pairs, a divisor of B; 0: over all pairs.
      */
     bool weighted, weight_flow;
     double weight_sigma;
+    size_t weight_group;
     /* [n] for all slots, on every rank: all views of all images with the same label are positives
      * (SupCon); a single view is then sufficient. NULL: the views of an image. */
     const int32_t *labels;

@@ -402,6 +402,7 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
 
     SIM_ASSERT(e->shape.n >= 2 && (e->shape.views >= 2 || options->labels));
     SIM_ASSERT(!options->weighted || (e->shape.views == 2 && !options->labels));
+    SIM_ASSERT(!options->weight_group || e->shape.n % options->weight_group == 0);
     sim_contrast_gather(e, z);
     sim_for(sim_contrast_row_tiles(e), ntxent_first_pass, &q);
     sim_contrast_gather_records(e);

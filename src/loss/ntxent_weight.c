@@ -2,10 +2,10 @@
  * ntxent_weight.c - DCLW: weights of the positive pairs, larger for dissimilar pairs.
  *
  * In: the records of all rows. Out: their losses and positive weights.
- * With e_k = exp(s_k / sigma) and n pairs, w_k = 2 - n e_k / sum e. The mean loss contains
- * -(1 / (n T)) sum_k w_k s_k; its derivative with respect to s_m is -(1 / (n T)) (w_m - f_m),
- * where f_m = (2 - w_m) (s_m - S) / sigma, S = sum e s / sum e, is the gradient through the
- * weights. Every rank computes all pairs: n exponentials cost little compared with a tile.
+ * With e_k = exp(s_k / sigma) and sums over the g pairs of a group, w_k = 2 - g e_k / sum e. Of the n
+ * pairs of the batch, the mean loss contains -(1 / (n T)) sum_k w_k s_k; its derivative with respect
+ * to s_m is -(1 / (n T)) (w_m - f_m), where f_m = (2 - w_m) (s_m - S) / sigma, S = sum e s / sum e, is
+ * the gradient through the weights. Every rank computes all pairs: n exponentials cost little compared with a tile.
  * Yeh et al. 2022, arXiv 2110.06848, section 3.2.
  */
 #include "ntxent.h"
@@ -39,25 +39,26 @@ static void compare_leaf(size_t l, void *ctx)
 }
 
 /* The largest similarity of a pair: subtracted from all, so that no exponential overflows. */
-static double largest(size_t n, const double *similarities)
+static double largest(sim_range pairs, const double *similarities)
 {
-    double max = similarities[0];
-    for (size_t i = 1; i < n; i++)
+    double max = similarities[pairs.lo];
+    for (size_t i = pairs.lo; i < pairs.hi; i++)
         max = similarities[i] > max ? similarities[i] : max;
     return max;
 }
 
-/* Stores each e_k in positive_weight of its first record; sums [WIDTH] over all pairs. */
-static void sum_pairs(sim_contrast *e, double sigma, double *sums)
+/* Stores each e_k in positive_weight of its first record; sums [WIDTH] over the pairs, which are
+ * divided into leaves from the first one. */
+static void sum_pairs(sim_contrast *e, double sigma, sim_range pairs, double *sums)
 {
-    size_t n = e->shape.n, leaves = (n + LEAF_SLOTS - 1) / LEAF_SLOTS;
+    size_t leaves = (pairs.hi - pairs.lo + LEAF_SLOTS - 1) / LEAF_SLOTS;
+    double max = largest(pairs, e->z_dot_dz);
 
-    sim_for(leaves, compare_leaf, e);
-    double max = largest(n, e->z_dot_dz);
     for (size_t l = 0; l < leaves; l++) {
+        size_t first = pairs.lo + l * LEAF_SLOTS;
         double *leaf = e->sums.values + l * WIDTH;
         leaf[SUM] = leaf[MOMENT] = 0;
-        for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < n; i++) {
+        for (size_t i = first; i < first + LEAF_SLOTS && i < pairs.hi; i++) {
             double share = sim_exp_double((e->z_dot_dz[i] - max) / sigma);
             e->records[i].positive_weight = share;
             leaf[SUM] += share;
@@ -68,15 +69,16 @@ static void sum_pairs(sim_contrast *e, double sigma, double *sums)
                             sim_merge_sum, sums);
 }
 
-void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale)
+static void weight_pairs(sim_contrast *e, const sim_ntxent_options *o, double scale,
+                         sim_range pairs)
 {
-    size_t n = e->shape.n;
+    size_t n = e->shape.n, group = pairs.hi - pairs.lo;
     double sums[WIDTH], sigma = sigma_of(o);
 
-    sum_pairs(e, sigma, sums);
-    for (size_t i = 0; i < n; i++) {
+    sum_pairs(e, sigma, pairs, sums);
+    for (size_t i = pairs.lo; i < pairs.hi; i++) {
         double s = e->z_dot_dz[i];
-        double share = (double)n * e->records[i].positive_weight / sums[SUM],
+        double share = (double)group * e->records[i].positive_weight / sums[SUM],
                weight = 2 - share;
         double through =
             o->weight_flow ? share * (s - sums[MOMENT] / sums[SUM]) / sigma : 0;
@@ -87,4 +89,13 @@ void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale
             e->z_dot_dz[r] = -2 * scale * through * s;
         }
     }
+}
+
+void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale)
+{
+    size_t n = e->shape.n, group = o->weight_group ? o->weight_group : n;
+
+    sim_for((n + LEAF_SLOTS - 1) / LEAF_SLOTS, compare_leaf, e);
+    for (size_t lo = 0; lo < n; lo += group)
+        weight_pairs(e, o, scale, (sim_range){lo, lo + group});
 }

@@ -21,6 +21,13 @@
         .min = lo, .max = hi, .fallback = fallback_, .unit = unit_, .help = help_,       \
         .kind = SIM_IDENTITY                                                             \
     }
+/* A number, or a word for 0, which is the default. */
+#define KEY_INT_OR_WORD(owner, key, field, hi, word_, unit_, help_)                      \
+    {                                                                                    \
+        .name = key, .type = SIM_OPTION_INT, .offset = offsetof(owner, field),           \
+        .max = hi, .choices = word_, .fallback = word_, .unit = unit_, .help = help_,    \
+        .kind = SIM_IDENTITY                                                             \
+    }
 #define KEY_CHOICE(owner, key, field, fallback_, choices_, help_)                        \
     {                                                                                    \
         .name = key, .type = SIM_OPTION_ENUM, .offset = offsetof(owner, field),          \

@@ -35,13 +35,13 @@ typedef struct {
     softmax_options softmax;
     double sigma, base_temperature;
     int64_t views;
-    int weights;      /* enum positive_weights */
-    int weight_batch; /* one value: global */
-    int weight_grad;  /* enum weight_grad */
-    int reduction;    /* enum loss_reduction */
-    int multi_view;   /* enum positives_place */
-    int positives;    /* enum positives_place; of supcon */
-    int negatives;    /* enum negative_views */
+    int64_t weight_batch; /* images; 0: global */
+    int weights;          /* enum positive_weights */
+    int weight_grad;      /* enum weight_grad */
+    int reduction;        /* enum loss_reduction */
+    int multi_view;       /* enum positives_place */
+    int positives;        /* enum positives_place; of supcon */
+    int negatives;        /* enum negative_views */
 } simclr_options;
 
 /* ---- keys ---- */
@@ -56,8 +56,10 @@ typedef struct {
                    "dclw: weight each positive by its similarity"),                      \
         KEY_REAL(simclr_options, "weight_sigma", sigma, 0.01, 100, "0.5",                \
                  "dclw: temperature of the weights"),                                    \
-        KEY_CHOICE(simclr_options, "weight_batch", weight_batch, "global", "global",     \
-                   "dclw: weights are relative to the mean over the global batch"),      \
+        KEY_INT_OR_WORD(simclr_options, "weight_batch", weight_batch, 16777216,          \
+                        "global", "images",                                              \
+                        "dclw: weights are relative to the mean over the global batch, " \
+                        "or over groups of this many images"),                           \
         KEY_CHOICE(simclr_options, "weight_grad", weight_grad, "detach", "detach|flow",  \
                    "dclw: treat weights as constants, or include their gradient"),       \
         KEY_CHOICE(simclr_options, "reduction", reduction, "mean",                       \
@@ -120,11 +122,24 @@ static sim_status simclr_plan(const sim_method_env *env, const void *options,
     return sim_common_plan(env, &spec, rows, n_rows);
 }
 
+static sim_status check_weight_batch(const simclr_options *o, size_t batch,
+                                     sim_status code)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(o->weights == WEIGHTS_NONE || o->weight_batch == 0 ||
+                  batch % (size_t)o->weight_batch == 0,
+              code,
+              "method.weight_batch: the batch, %zu, is not a multiple of %lld images",
+              batch, (long long)o->weight_batch);
+done:
+    return st;
+}
+
 static sim_status check_pairs(const sim_method_env *env, const void *options)
 {
     sim_status st = SIM_OK;
     const simclr_options *o = options;
-    (void)env;
+    SIM_TRY(check_weight_batch(o, env->batch, SIM_E_CONFIG));
     SIM_CHECK(o->weights == WEIGHTS_NONE || o->views == 2, SIM_E_CONFIG,
               "method.weights: dclw requires method.views: 2, but it is %lld",
               (long long)o->views);
@@ -172,6 +187,7 @@ static sim_ntxent_options ntxent_options(const simclr_options *o, double t,
                                 .weighted = o->weights == WEIGHTS_DCLW,
                                 .weight_flow = o->weight_grad == WEIGHT_GRAD_FLOW,
                                 .weight_sigma = o->sigma,
+                                .weight_group = (size_t)o->weight_batch,
                                 .labels = labels};
 }
 
@@ -302,6 +318,7 @@ static sim_status simclr_read_inputs(const sim_comm *c, const simclr_options *o,
 
     SIM_TRY(count_views(o, a, &views));
     SIM_TRY(sim_array_rows_read(c, a, "z", views, &in->r));
+    SIM_TRY(check_weight_batch(o, in->r.shape.n, SIM_E_DATA));
     if (by_label)
         SIM_TRY(simclr_read_labels(a, in->r.shape.n, &in->labels));
     if (is_cross(o)) {

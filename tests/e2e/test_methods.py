@@ -56,8 +56,8 @@ def defined_ntxent(method, keys, x, t, labels):
     lse = torch.logsumexp(s.masked_fill(~inside, -torch.inf), 1)
     weight = 1
     if method == "dclw":
-        e = ((unit[:n] * unit[n:]).sum(1) / 0.5).exp()
-        weight = torch.cat(2 * [2 - e / e.mean()])
+        e = ((unit[:n] * unit[n:]).sum(1) / 0.5).exp().split(keys.get("weight_batch", n))
+        weight = torch.cat(2 * [2 - part / part.mean() for part in e])
         weight = weight if keys.get("weight_grad") == "flow" else weight.detach()
     count = positive.sum(1)
     each = -weight * (s * positive).sum(1) / count.clamp(min=1) + lse
@@ -102,6 +102,7 @@ def losses():
             ("dcl", {"temperature": 0.1, **learned}, 2), ("dcl", {"temperature": 0.07}, 4),
             ("dclw", {"temperature": 0.1}, 2),
             ("dclw", {"temperature": 0.2, "weight_grad": "flow", **learned}, 2),
+            ("dclw", {"temperature": 0.2, "weight_batch": 1}, 2),
             ("dclw", {"temperature": 0.2, "denominator": "full", "weight_grad": "flow", **learned}, 2),
             ("supcon", {"temperature": 0.1, **learned}, 2),
             ("supcon", {"temperature": 0.1, "base_temperature": 0.07, **learned}, 2),
@@ -111,6 +112,8 @@ def losses():
             ("supcon", {"temperature": 0.5, "positives": "in", "denominator": "decoupled"}, 2)):
         for n, d in ((7, 5), (101, 33)):
             compare(method, keys, rng, n, d, views)
+    for group in (8, 24):
+        compare("dclw", {"temperature": 0.1, "weight_batch": group, "weight_grad": "flow", **learned}, rng, 48, 20, 2)
     # Nearly equal views: the positive gradient is a small difference of large numbers.
     for method, keys, views in (
             ("simclr", {"temperature": 0.07, "reduction": "sum_directions"}, 6),
@@ -128,6 +131,7 @@ def refusals():
 
     refused(r"z\.h5\b.*/labels\b", "supcon", z, 2)
     refused(r"method\.weights\b", "dclw", {**z, "z3": z["z1"]}, 2)
+    refused(r"method\.weight_batch\b", "dclw", z, 2, {"weight_batch": 4})
     refused(r"method\.negatives\b", "infonce", {**z, "z3": z["z1"]}, 2, {"negatives": "cross"})
     # the message contains the conversion in Python
     refused(r'/z1\b.*x\.astype\("float32"\)', "dcl", {**z, "z1": z["z1"].astype("f8")}, 2)
@@ -139,7 +143,8 @@ def refusals():
 
 def training():
     data = common.prepare("train", 120, 12, 7)
-    for method in (["dcl"], ["infonce", "negatives: cross"], ["dclw", "weight_grad: flow"], ["supcon"], ["supcon", "positives: in"],
+    for method in (["dcl"], ["infonce", "negatives: cross"], ["dclw", "weight_grad: flow"],
+                   ["dclw", "weight_batch: 24"], ["supcon"], ["supcon", "positives: in"],
                    ["simclr", "views: 3", "learn_temperature: true"]):
         common.same_traces(data, method)
 

@@ -34,12 +34,14 @@ class Case:
     def row(self):
         o = self.options
         return [self.temperature, self.factor, o.get("decoupled", 0), o.get("inside", 0), "flow" in o, o.get("flow", 0),
-                o.get("sigma", 0.5), self.labels is not None, o.get("mean", 0)]
+                o.get("sigma", 0.5), self.labels is not None, o.get("mean", 0), o.get("group", 0)]
 
 
-def weights(z, sigma, flow):
-    """DCLW: 2 - e^{s/sigma} / (its mean over the pairs of the batch), for both anchors of a pair."""
-    e = torch.softmax((z[0] * z[1]).sum(1) / sigma, 0) * z.shape[1]
+def weights(z, sigma, flow, group=0):
+    """DCLW: 2 - e^{s/sigma} / (its mean over the pairs of the batch, or of their group), for both anchors of a pair.
+    A group is what a process of a program that does not gather sees."""
+    similarity = (z[0] * z[1]).sum(1)
+    e = torch.cat([torch.softmax(s / sigma, 0) * len(s) for s in similarity.split(group or len(similarity))])
     w = 2 - torch.cat([e, e])
     return w if flow else w.detach()
 
@@ -58,7 +60,7 @@ def reference(case, z, log_t):
     denominator = ~own & ~positive if o.get("decoupled") else ~own
     alive = positive.any(1) & denominator.any(1)
     losses = []
-    w = weights(z, o.get("sigma", 0.5), o["flow"]) if "flow" in o else torch.ones(rows, dtype=torch.float64)
+    w = weights(z, o.get("sigma", 0.5), o["flow"], o.get("group", 0)) if "flow" in o else torch.ones(rows, dtype=torch.float64)
     for i in range(rows):
         if alive[i]:
             positives = s[i][positive[i]]
@@ -144,6 +146,9 @@ def cases():
                    **options[int(random.integers(len(options)))])
     for options in ({}, {"flow": 1}, {"classes": 10}, {"classes": 10, "decoupled": 1}, {"classes": 600}, {"inside": 1}):
         yield Case(2, 523, 33, 0.1, seed=77, **options)  # more than a tile of columns
+    for n, group in ((96, 32), (96, 48), (132, 44), (60, 1), (20, 20), (130, 65)):  # groups in and across leaves
+        for flow in (0, 1):
+            yield Case(2, n, 16, 0.1, seed=n + group, flow=flow, sigma=(0.5, 0.1)[flow], decoupled=1, group=group)
     for classes in (1, 5, 400):  # one view: with 400 classes most anchors have no positive
         for t in (0.005, 0.1):
             for decoupled in (0, 1):

@@ -3,8 +3,8 @@
  * test_loss.py.
  *
  *   tool_loss IN.h5 OUT.h5 THREADS
- * IN:  /options [cases][9]: temperature, factor, decoupled, inside, weighted, weight_flow,
- *      weight_sigma, whether there are labels, inside_mean; /z0 ... [views][n][d] unit rows; /labels0
+ * IN:  /options [cases][10]: temperature, factor, decoupled, inside, weighted, weight_flow,
+ *      weight_sigma, whether there are labels, inside_mean, weight_group; /z0 ... [views][n][d] unit rows; /labels0
  *      ... int32 [n].
  * OUT: /dz0 ... and /report0 ... [8]: loss, accuracy, positive, negative, embedding_std,
  *      d_log_temperature, anchors_without_positive, loss computed without gradients.
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAF = 32, OPTIONS = 9, REPORT = 8 };
+enum { LEAF = 32, OPTIONS = 10, REPORT = 8 };
 
 typedef struct {
     sim_rows_shape shape;
@@ -63,6 +63,7 @@ static sim_status read_case(const sim_comm *c, const sim_h5 *in, size_t i, one_c
                                       .weighted = o[4] != 0,
                                       .weight_flow = o[5] != 0,
                                       .weight_sigma = o[6],
+                                      .weight_group = (size_t)o[9],
                                       .labels = k->labels};
     k->local = sim_rows_local(sim_comm_partition(c), &k->shape);
     size_t n_local = k->shape.views * (k->local.hi - k->local.lo) * k->shape.d;

@@ -127,6 +127,7 @@ static const char *const combinations[][MAX_COMBINED] = {
     {"views=3", "learn_temperature=true"},
     {"views=3", "multi_view=in"},
     {"weights=dclw", "weight_grad=flow"},
+    {"weights=dclw", "weight_grad=flow", "weight_batch=4"}, /* two blocks */
     {"base_temperature=0.07", "learn_temperature=true"},
     {"base_temperature=0.07", "learn_temperature=true", "positives=in"},
     {"symmetric=true", "shuffle=false", "learn_temperature=true"},
