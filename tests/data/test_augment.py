@@ -138,7 +138,8 @@ def pipeline(x, args, size, ops):
     return x
 
 
-# moco's main_moco.py, moco-v3's main_moco.py with the paper's bicubic crop, solo-learn's CIFAR presets.
+# moco's main_moco.py and CIFAR demonstration, moco-v3's main_moco.py with the paper's bicubic crop,
+# solo-learn's asymmetric.yaml for CIFAR.
 FLIP, GRAY, BICUBIC = ("flip", 0.5), ("gray", 0.2), True
 BYOL = [("crop", 1, 0.08, BICUBIC), ("jitter", 0.8, 0.4, 0.4, 0.2, 0.1), GRAY]
 MOCO = [("crop", 1, 0.2, False), ("jitter", 0.8, 0.4, 0.4, 0.4, 0.1), GRAY, ("blur", 0.5), FLIP]
@@ -146,7 +147,7 @@ PRESETS = {
     "mocov1": [[("crop", 1, 0.2, False), GRAY, ("jitter", 1, 0.4, 0.4, 0.4, 0.4), FLIP]] * 2,
     "mocov2": [MOCO] * 2,
     "byol": [[*BYOL, ("blur", 1), FLIP], [*BYOL, ("blur", 0.1), ("solarize", 0.2), FLIP]],
-    "mocov2-cifar": [[("crop", 1, 0.2, BICUBIC), *MOCO[1:3], FLIP]] * 2,
+    "mocov2-cifar": [[("crop", 1, 0.08, False), FLIP, *MOCO[1:3]]] * 2,
     "byol-cifar": [[*BYOL, FLIP], [*BYOL, ("solarize", 0.2), FLIP]],
     "simclr-cifar": [[("crop", 1, 0.08, BICUBIC), FLIP, ("jitter", 0.8, 0.4, 0.4, 0.4, 0.1), GRAY]] * 2,
     "simclr": [[("crop", 1, 0.08, BICUBIC), FLIP, ("jitter", 0.8, 0.8, 0.8, 0.8, 0.2), GRAY, ("blur", 0.5)]] * 2,
