@@ -218,4 +218,29 @@ void sim_process_namespace(char *out, size_t out_bytes);
 SIM_MUST_USE sim_status sim_process_output(const char *const *argv, int wait_ms,
                                            char *out, size_t out_bytes, int *code);
 
+/*
+ * From now on USR1, TERM and INT are recorded, and passed on to the program that sim_process_run
+ * runs.
+ *   first_as_usr1  the first one is passed on as USR1, because launchers such as mpirun kill a
+ *                  parallel program at TERM and INT
+ */
+void sim_process_watch_signals(bool first_as_usr1);
+/* The last of these signals that this process received; 0: none. */
+int sim_process_last_signal(void);
+
+/*
+ * Runs a program from PATH without a shell and with empty standard input, in a process group of its
+ * own, and waits for its end; stdout and stderr are appended to the file `output`.  It receives USR1
+ * if this process ends before it.
+ *   argv  terminated by NULL
+ *   code  its exit code, or 128 + the number of the signal that ended it; -1 if it was not started,
+ *         because one of the signals above had been received
+ * Errors: SIM_E_INSTALL if it cannot be started, those of sim_file_open_append.
+ */
+SIM_MUST_USE sim_status sim_process_run(const char *const *argv, const char *output,
+                                        int *code);
+
+/* Path of the program of this process. */
+SIM_MUST_USE sim_status sim_process_program(char out[PATH_MAX]);
+
 #endif

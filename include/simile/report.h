@@ -1,7 +1,9 @@
 /*
- * report.h - image grids.
+ * report.h - image grids, tables, plots and pages.
  *
  * Module: report
+ * All functions are local.  Texts that they return become the caller's; they fail with SIM_E_IO
+ * if memory is exhausted.
  */
 #ifndef SIMILE_REPORT_H
 #define SIMILE_REPORT_H
@@ -23,5 +25,68 @@ typedef struct {
     const uint8_t *const *cells;
 } sim_grid;
 SIM_MUST_USE sim_status sim_grid_write(const char *path, const sim_grid *grid);
+
+/* ---- tables ---- */
+
+/* A table of texts, borrowed. */
+typedef struct {
+    const char *title;
+    bool right; /* alignment */
+} sim_report_column;
+typedef struct {
+    size_t n_columns, n_rows;
+    const sim_report_column *columns;
+    const char *const *cells; /* [n_rows][n_columns] */
+} sim_report_table;
+
+/* Aligned columns, one line per row; control characters become '?'. */
+SIM_MUST_USE sim_status sim_table_text(const sim_report_table *table, char **out);
+/* RFC 4180, with LF: fields with commas, quotes or line ends are quoted. */
+SIM_MUST_USE sim_status sim_table_csv(const sim_report_table *table, char **out);
+
+/* ---- plots ---- */
+
+/* Mean and standard deviation. */
+typedef struct {
+    double y, deviation; /* y NaN: no point; deviation 0: no error bar */
+} sim_plot_point;
+
+typedef struct {
+    const char *title;            /* what y is, with its unit */
+    const sim_plot_point *points; /* [n_series][n_x] */
+} sim_plot_panel;
+
+/*
+ * Panels one below the other, with the same x and the same series.  If all values of x are
+ * different numbers, the axis is numeric, and logarithmic where that spaces the values more evenly;
+ * otherwise the values are categories in the order given.
+ */
+typedef struct {
+    const char *x_title;
+    size_t n_x, n_series, n_panels;
+    const char *const *x;      /* [n_x] values as texts */
+    const char *const *series; /* [n_series] names; not drawn if there is one */
+    const sim_plot_panel *panels;
+} sim_plot;
+
+/* An SVG document without references to other files, for light and dark backgrounds.  Every point
+ * is an element of class "point". */
+SIM_MUST_USE sim_status sim_plot_svg(const sim_plot *plot, char **out);
+
+/* ---- pages ---- */
+
+typedef enum { SIM_PAGE_TEXT, SIM_PAGE_TABLE, SIM_PAGE_SVG, SIM_PAGE_CODE } sim_page_kind;
+typedef struct {
+    sim_page_kind kind;
+    const char *heading; /* or NULL */
+    const char
+        *text; /* a paragraph; an SVG document; lines of code, which are collapsed */
+    const sim_report_table *table;
+} sim_page_part;
+
+/* An HTML page of these parts, without scripts and without references to other files, for light
+ * and dark backgrounds and for narrow screens. */
+SIM_MUST_USE sim_status sim_page_html(const char *title, const sim_page_part *parts,
+                                      size_t n_parts, char **out);
 
 #endif

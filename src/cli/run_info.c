@@ -212,28 +212,55 @@ static size_t read_evaluations(const char *text, size_t n, run_info *r)
     return n_bad;
 }
 
-/* Step, epoch and rate of the last log interval, from the end of the text. */
-typedef struct {
-    int64_t step; /* -1: no line */
-    double epoch, images_per_s;
-} last_interval;
-
-static last_interval find_last_interval(const char *text, size_t n)
+/* The last log interval, from the end of the text; NULL: there is none. */
+static sim_json *find_last_interval(const char *text, size_t n)
 {
-    last_interval last = {-1, -1, -1};
+    double rate = 0;
 
-    for (int i = 0; n > 0 && last.step < 0 && i < MAX_LINES_BACK; i++) {
+    for (int i = 0; n > 0 && i < MAX_LINES_BACK; i++) {
         const size_t end = text[n - 1] == '\n' ? n - 1 : n;
         for (n = end; n > 0 && text[n - 1] != '\n';)
             n--;
         sim_json *j = NULL;
         if (parse_line(text + n, end - n, &j) &&
-            sim_json_get_real(j, "images_per_s", &last.images_per_s) &&
-            sim_json_get_real(j, "epoch", &last.epoch))
-            (void)sim_json_get_int(j, "step", &last.step);
+            sim_json_get_real(j, "images_per_s", &rate))
+            return j;
         sim_json_destroy(&j);
     }
-    return last.step >= 0 ? last : (last_interval){-1, -1, -1};
+    return NULL;
+}
+
+sim_json *sim_run_info_last_interval(const char *path)
+{
+    char metrics[4400], *text = NULL;
+    size_t n = 0;
+    sim_json *last = NULL;
+
+    join(path, "metrics.jsonl", metrics);
+    if (sim_path_exists(metrics) &&
+        sim_file_load_end(metrics, METRICS_BYTES, &text, &n) == SIM_OK)
+        last = find_last_interval(text, n);
+    sim_error_clear();
+    sim_free(text);
+    return last;
+}
+
+/* Step, epoch and rate of the last log interval. */
+typedef struct {
+    int64_t step; /* -1: no line */
+    double epoch, images_per_s;
+} last_interval;
+
+static last_interval take_last_interval(const char *text, size_t n)
+{
+    last_interval last = {-1, -1, -1};
+    sim_json *j = find_last_interval(text, n);
+
+    const bool is_whole = j && sim_json_get_int(j, "step", &last.step) &&
+                          sim_json_get_real(j, "epoch", &last.epoch) &&
+                          sim_json_get_real(j, "images_per_s", &last.images_per_s);
+    sim_json_destroy(&j);
+    return is_whole ? last : (last_interval){-1, -1, -1};
 }
 
 static last_interval read_metrics(const char *run, run_info *r)
@@ -255,7 +282,7 @@ static last_interval read_metrics(const char *run, run_info *r)
     (void)snprintf(problem, sizeof problem, "%zu lines are not lines of metrics", n_bad);
     if (n_bad > 0)
         warn_of_file(r, path, problem);
-    last = find_last_interval(text, n);
+    last = take_last_interval(text, n);
     sim_free(text);
     return last;
 }

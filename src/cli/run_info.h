@@ -4,6 +4,8 @@
 #ifndef SIMILE_CLI_RUN_INFO_H
 #define SIMILE_CLI_RUN_INFO_H
 
+#include "simile/json.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -35,6 +37,8 @@ typedef struct {
 
 /* True for a directory that contains checkpoints/ or a config.yaml written by the program. */
 bool sim_run_info_is_run(const char *path);
+/* The last log interval in metrics.jsonl; NULL if there is none.  The caller destroys it. */
+sim_json *sim_run_info_last_interval(const char *path);
 /* Reads what is known of the run; warns of damaged files.  Takes no lock and changes nothing.
  * out->path is not set. */
 void sim_run_info_read(const char *path, run_info *out);

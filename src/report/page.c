@@ -1,0 +1,124 @@
+/*
+ * page.c - an HTML page of texts, tables and plots.
+ */
+#include "simile/report.h"
+
+#include "simile/text.h"
+
+static const char head[] =
+    "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+    "<meta name=\"color-scheme\" content=\"light dark\">\n<title>";
+
+static const char style[] =
+    "</title>\n<style>\n"
+    ":root { --text: #1c1c1e; --muted: #5f6368; --back: #ffffff; --line: #d9d9de;\n"
+    "  --stripe: #f5f5f7; }\n"
+    "@media (prefers-color-scheme: dark) {\n"
+    "  :root { --text: #e8e8ea; --muted: #a5a5ab; --back: #17181a; --line: #3a3b3f;\n"
+    "    --stripe: #202124; }\n}\n"
+    "body { margin: 0 auto; padding: 1rem; max-width: 75rem; color: var(--text);\n"
+    "  background: var(--back); font: 16px/1.5 system-ui, sans-serif; }\n"
+    "h1 { font-size: 1.4rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }\n"
+    "h2 { font-size: 1.1rem; margin: 1.8rem 0 .5rem; overflow-wrap: anywhere; }\n"
+    "p { margin: .4rem 0; overflow-wrap: anywhere; }\n"
+    ".wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }\n"
+    "table { border-collapse: collapse; font-size: .875rem; width: 100%;\n"
+    "  font-variant-numeric: tabular-nums; }\n"
+    "th, td { padding: .35rem .7rem; text-align: left; white-space: nowrap; }\n"
+    "th { color: var(--muted); font-weight: 600; border-bottom: 1px solid var(--line); "
+    "}\n"
+    "td.long { white-space: normal; overflow-wrap: anywhere; min-width: 16rem; }\n"
+    "tbody tr:nth-child(even) { background: var(--stripe); }\n"
+    ".right { text-align: right; }\n"
+    "svg { display: block; width: 100%; max-width: 40rem; height: auto; }\n"
+    "summary { cursor: pointer; font-size: 1.1rem; font-weight: 600; margin: 1.8rem 0 "
+    ".5rem; }\n"
+    "pre { overflow-x: auto; padding: .7rem; border-radius: 6px; font-size: .8rem;\n"
+    "  background: var(--stripe); }\n"
+    "</style>\n</head>\n<body>\n<h1>";
+
+static void put_element(FILE *f, const char *name, const char *text)
+{
+    (void)fprintf(f, "<%s>", name);
+    sim_text_put_escaped(f, text);
+    (void)fprintf(f, "</%s>\n", name);
+}
+
+enum { LONG_CELL = 48 }; /* characters; longer cells are wrapped */
+
+static void put_cell(FILE *f, const char *name, const char *text, bool right)
+{
+    const char *class = right                              ? " class=\"right\""
+                        : sim_text_width(text) > LONG_CELL ? " class=\"long\""
+                                                           : "";
+    (void)fprintf(f, "<%s%s>", name, class);
+    sim_text_put_escaped(f, text);
+    (void)fprintf(f, "</%s>", name);
+}
+
+static void put_table(FILE *f, const sim_report_table *t)
+{
+    (void)fputs("<div class=\"wide\"><table>\n<thead><tr>", f);
+    for (size_t c = 0; c < t->n_columns; c++)
+        put_cell(f, "th", t->columns[c].title, t->columns[c].right);
+    (void)fputs("</tr></thead>\n<tbody>\n", f);
+    for (size_t r = 0; r < t->n_rows; r++) {
+        (void)fputs("<tr>", f);
+        for (size_t c = 0; c < t->n_columns; c++)
+            put_cell(f, "td", t->cells[r * t->n_columns + c], t->columns[c].right);
+        (void)fputs("</tr>\n", f);
+    }
+    (void)fputs("</tbody>\n</table></div>\n", f);
+}
+
+static void put_code(FILE *f, const sim_page_part *part)
+{
+    (void)fputs("<details>", f);
+    if (part->heading)
+        put_element(f, "summary", part->heading);
+    (void)fputs("<pre>", f);
+    sim_text_put_escaped(f, part->text);
+    (void)fputs("</pre></details>\n", f);
+}
+
+static void put_part(FILE *f, const sim_page_part *part)
+{
+    if (part->heading && part->kind != SIM_PAGE_CODE)
+        put_element(f, "h2", part->heading);
+    switch (part->kind) {
+    case SIM_PAGE_TEXT:
+        put_element(f, "p", part->text);
+        break;
+    case SIM_PAGE_TABLE:
+        put_table(f, part->table);
+        break;
+    case SIM_PAGE_SVG:
+        (void)fputs(part->text, f);
+        break;
+    case SIM_PAGE_CODE:
+        put_code(f, part);
+        break;
+    }
+}
+
+sim_status sim_page_html(const char *title, const sim_page_part *parts, size_t n_parts,
+                         char **out)
+{
+    sim_status st = SIM_OK;
+    sim_text text = {0};
+
+    SIM_TRY(sim_text_open(&text));
+    (void)fputs(head, text.file);
+    sim_text_put_escaped(text.file, title);
+    (void)fputs(style, text.file);
+    sim_text_put_escaped(text.file, title);
+    (void)fputs("</h1>\n", text.file);
+    for (size_t i = 0; i < n_parts; i++)
+        put_part(text.file, &parts[i]);
+    (void)fputs("</body>\n</html>\n", text.file);
+    SIM_TRY(sim_text_finish(&text, "report/page", out));
+done:
+    sim_text_close(&text);
+    return st;
+}
