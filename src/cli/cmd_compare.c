@@ -162,7 +162,7 @@ static error_t parse_compare_option(int key, char *arg, struct argp_state *state
         a->out = arg;
         return 0;
     case KEY_VARY:
-        if (!sim_compare_parse_key(a, arg, state->next - 1, &problem))
+        if (!sim_compare_parse_key(a, arg, state->next, &problem))
             argp_error(state, "--vary %s: %s", arg, problem);
         return 0;
     case KEY_SEEDS:

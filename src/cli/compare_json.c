@@ -62,6 +62,13 @@ static sim_status put_commands(const comparison *c, const compare_run *r, sim_js
         SIM_TRY(sim_compare_evaluate_command(c, r, c->evaluations[i], r->n_steps, &k));
         SIM_TRY(put_command(&k, list));
     }
+    for (size_t i = 0; i < c->n_evaluations; i++) {
+        if (sim_compare_first_of_encoder(c, r) != r)
+            break;
+        sim_compare_command_clear(&k);
+        SIM_TRY(sim_compare_evaluate_command(c, r, c->evaluations[i], 0, &k));
+        SIM_TRY(put_command(&k, list));
+    }
 done:
     sim_compare_command_clear(&k);
     return st;

@@ -31,7 +31,8 @@ static bool are_of_one_line(const series_list *s, size_t a, size_t b)
     return x->job == y->job;
 }
 
-static sim_status name_series(const series_list *s, size_t configuration, char **out)
+static sim_status format_name(const series_list *s, size_t configuration, bool with_keys,
+                              char **out)
 {
     sim_status st = SIM_OK;
     const comparison *c = s->comparison;
@@ -45,15 +46,33 @@ static sim_status name_series(const series_list *s, size_t configuration, char *
         separator = ", ";
     }
     for (size_t k = 0; k < c->arguments->n_keys; k++) {
-        if (k == s->key || (int)k == c->seed_key || c->arguments->keys[k].n < 2)
+        const compare_key *key = &c->arguments->keys[k];
+        if (k == s->key || (int)k == c->seed_key || key->n < 2)
             continue;
-        (void)fprintf(text.file, "%s%s %s", separator, c->arguments->keys[k].key,
-                      sim_compare_value(c, f, k));
+        (void)fprintf(text.file, "%s%s%s%s", separator, with_keys ? key->key : "",
+                      with_keys ? " " : "", sim_compare_value(c, f, k));
         separator = ", ";
     }
     SIM_TRY(sim_text_finish(&text, "cli/compare", out));
 done:
     sim_text_close(&text);
+    return st;
+}
+
+/* The keys are left out where the legend has no room for them. */
+static sim_status name_series(const series_list *s, size_t configuration, char **out)
+{
+    enum { LEGEND_CHARACTERS = 50 };
+    sim_status st = SIM_OK;
+    char *name = NULL;
+
+    SIM_TRY(format_name(s, configuration, true, &name));
+    if (sim_text_width(name) > LEGEND_CHARACTERS) {
+        SIM_FREE(name);
+        SIM_TRY(format_name(s, configuration, false, &name));
+    }
+    *out = name;
+done:
     return st;
 }
 

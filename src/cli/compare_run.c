@@ -156,7 +156,7 @@ static sim_status time_left(const driver *d, double *left_s)
     *left_s = 0;
     if (!(limit > 0))
         goto done;
-    *left_s = floor(limit - (sim_clock_s() - d->start_s));
+    *left_s = ceil(limit - (sim_clock_s() - d->start_s));
     SIM_CHECK(*left_s >= 1, SIM_E_AGAIN, "stopped by the time limit");
 done:
     return st;

@@ -78,6 +78,7 @@ static const struct {
     {"status", "inspect"},    {"check", "plan"},      {"dry-run", "plan"},
     {"keys", "plan --keys"},  {"cancel", "stop"},     {"benchmark", "bench"},
     {"version", "--version"}, {"list", "runs"},       {"ls", "runs"},
+    {"sweep", "compare"},     {"grid", "compare"},
 };
 
 static const char *command_meant(const char *name, char out[64])

@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum {
-    WIDTH = 480,
+    WIDTH = 420,
     RIGHT = 16,
     PANEL = 190, /* height of the area of the lines */
     TITLE = 30,  /* above it */
@@ -21,7 +21,7 @@ enum {
     SIZE = 13,  /* of the font */
     COLORS = 8, /* then they repeat with dashed lines */
     LABEL_CHARACTERS = 24,
-    LEGEND_CHARACTERS = 58
+    LEGEND_CHARACTERS = 50
 };
 static const double character = 7.3; /* mean width at SIZE, rounded up */
 
@@ -45,7 +45,8 @@ static const char style[] =
     ".c7{stroke:#4d4d52;color:#4d4d52}\n"
     ".sim-plot .point,.sim-plot .key{fill:currentColor;stroke:none}\n"
     "@media (prefers-color-scheme:dark){\n"
-    ".sim-plot .back{fill:#17181a}.sim-plot text{fill:#e8e8ea}.sim-plot .grid{stroke:#34353a}.sim-plot "
+    ".sim-plot .back{fill:#17181a}.sim-plot text{fill:#e8e8ea}.sim-plot "
+    ".grid{stroke:#34353a}.sim-plot "
     ".axis{stroke:#8b8b91}\n"
     ".sim-plot .c0{stroke:#56a8e0;color:#56a8e0}.sim-plot "
     ".c1{stroke:#f08a4b;color:#f08a4b}\n"
@@ -131,12 +132,12 @@ static double x_of(const drawing *d, size_t i)
     return d->left + inset + d->x.at[i] * (area_width(d) - 2 * inset);
 }
 
-/* Series are shifted by a few pixels, so that error bars do not cover each other. */
+/* Series are shifted by a few pixels, so that markers and error bars do not cover each other. */
 static double shift_of(const drawing *d, size_t series)
 {
     const size_t n = d->plot->n_series;
-    const double most = d->x.is_numeric ? 12 : fmin(30, slot_of(d) / 2);
-    const double gap = n > 1 ? fmin(5, most / (double)(n - 1)) : 0;
+    const double most = fmin(d->x.is_numeric ? 24 : 60, slot_of(d) * 0.6);
+    const double gap = n > 1 ? fmin(11, most / (double)(n - 1)) : 0;
     return ((double)series - (double)(n - 1) / 2) * gap;
 }
 
