@@ -94,11 +94,11 @@ static void parse_evaluations(compare_arguments *a, const char *arg,
 static void parse_part(compare_arguments *a, const char *arg,
                        const struct argp_state *state)
 {
-    char end = '\0';
-    long long part = 0, n = 0;
+    char *slash = NULL, *end = NULL;
+    const long long part = strtoll(arg, &slash, 10),
+                    n = *slash == '/' ? strtoll(slash + 1, &end, 10) : 0;
 
-    if (sscanf(arg, "%lld/%lld%c", &part, &n, &end) != 2 || part < 1 || n < part ||
-        n > COMPARE_MAX_RUNS)
+    if (part < 1 || n < part || n > COMPARE_MAX_RUNS || *end)
         argp_error(state, "--part requires I/N with I from 1 to N, not \"%s\"", arg);
     a->part = (size_t)part;
     a->n_parts = (size_t)n;
@@ -266,11 +266,11 @@ done:
 
 static const char *state_of(const comparison *c, const compare_run *r)
 {
-    return r->is_elsewhere                                       ? ", running elsewhere"
-           : r->is_trained                                       ? ", complete"
-           : sim_path_is_directory(r->path)                      ? ", to be resumed"
-           : c->arguments->part && r->part != c->arguments->part ? ", of another part"
-                                                                 : "";
+    return r->is_elsewhere                  ? ", running elsewhere"
+           : r->is_trained                  ? ", complete"
+           : sim_path_is_directory(r->path) ? ", to be resumed"
+           : sim_compare_is_mine(c, r)      ? ""
+                                            : ", of another part";
 }
 
 static sim_status print_list(const comparison *c)
@@ -294,7 +294,7 @@ done:
 
 /* ---- the command ---- */
 
-/* The exit code of the first failed run, if it is one of simile's. */
+/* The exit code of the first failed run of this part, if it is one of simile's. */
 static sim_status status_of_failures(const comparison *c)
 {
     sim_status st = SIM_OK;
@@ -302,6 +302,8 @@ static sim_status status_of_failures(const comparison *c)
 
     for (size_t i = 0; i < c->n_runs; i++) {
         const compare_failure *f = &c->runs[i].failure;
+        if (!sim_compare_is_mine(c, &c->runs[i]))
+            continue;
         const bool is_own =
             f->code >= SIM_E_USAGE && f->code <= SIM_E_CONFIG && f->code != SIM_E_AGAIN;
         SIM_CHECK(f->code == 0, is_own ? (sim_status)f->code : SIM_E_BUG,

@@ -57,7 +57,7 @@ void sim_compare_arguments_clear(compare_arguments *a);
 typedef struct {
     size_t job;                      /* index of the job file */
     size_t choice[COMPARE_MAX_KEYS]; /* index of the value of each key; seed: 0 */
-    char *identity; /* of its first run: lines "key: value" that determine the result */
+    char *identity; /* of its first run: lines "key: value" that determine the results */
     char *resolved; /* the job without run and seed, to find equal configurations */
 } compare_configuration;
 
@@ -135,6 +135,8 @@ const char *sim_compare_value(const comparison *c, const compare_configuration *
                               size_t key);
 /* Assigns the runs to the parts, with about the same number of images each. */
 SIM_MUST_USE sim_status sim_compare_divide(comparison *c, size_t n_parts);
+/* Whether this process runs it: it is of the part that was chosen. */
+bool sim_compare_is_mine(const comparison *c, const compare_run *r);
 /* Refuses runs below DIR that are stored with another job or other data. */
 SIM_MUST_USE sim_status sim_compare_check_stored(const comparison *c);
 

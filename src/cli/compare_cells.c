@@ -152,6 +152,8 @@ static sim_status put_run(const comparison *c, size_t i, compare_cells *t)
                 r->failure.code ? "failed"
                 : r->is_trained ? "complete"
                                 : "missing"));
+    SIM_TRY(r->failure.code ? put(t, i, &column, "%d", r->failure.code)
+                            : put(t, i, &column, "%s", ""));
     for (size_t m = 0; m < c->n_measures; m++)
         SIM_TRY(isfinite(r->values[m]) ? put(t, i, &column, "%.17g", r->values[m])
                                        : put(t, i, &column, "%s", ""));
@@ -168,6 +170,7 @@ sim_status sim_compare_cells_of_runs(const comparison *c, compare_cells *t)
     add_column(t, "seed", true);
     add_column(t, "steps", true);
     add_column(t, "state", false);
+    add_column(t, "exit", true);
     for (size_t m = 0; m < c->n_measures; m++)
         add_column(t, c->measures[m].key, true);
     SIM_TRY(add_rows(t, c->n_runs));

@@ -319,6 +319,26 @@ done:
     return st;
 }
 
+/* The identity of the last job, and the options of its evaluations. */
+static sim_status describe_configuration(const compare_loader *l, char **out)
+{
+    sim_status st = SIM_OK;
+    const sim_option_table *t = &sim_evaluate_table;
+    char value[SIM_OPTION_TEXT_BYTES];
+    sim_text text = {0};
+
+    SIM_TRY(sim_text_open(&text));
+    (void)fputs(l->texts.identity, text.file);
+    for (size_t i = 0; i < t->n_rows; i++) {
+        sim_config_format_option(&t->rows[i], &l->evaluate, value, sizeof value);
+        (void)fprintf(text.file, "%s.%s: %s\n", t->section, t->rows[i].name, value);
+    }
+    SIM_TRY(sim_text_finish(&text, "cli/compare", out));
+done:
+    sim_text_close(&text);
+    return st;
+}
+
 static sim_status create_seeds(compare_loader *l, size_t configuration, int64_t first)
 {
     sim_status st = SIM_OK;
@@ -330,8 +350,7 @@ static sim_status create_seeds(compare_loader *l, size_t configuration, int64_t 
         SIM_TRY(seed_of(c, first, i, &r->seed));
         SIM_TRY(create_run(l, r));
     }
-    SIM_TRY(sim_text_copy(c->runs[configuration * c->n_seeds].identity, "cli/compare",
-                          &c->configurations[configuration].identity));
+    SIM_TRY(describe_configuration(l, &c->configurations[configuration].identity));
 done:
     return st;
 }
@@ -468,6 +487,11 @@ void sim_compare_destroy(comparison *c)
 }
 
 /* ---- parts ---- */
+
+bool sim_compare_is_mine(const comparison *c, const compare_run *r)
+{
+    return c->arguments->n_parts == 0 || r->part == c->arguments->part;
+}
 
 static double images_of(const compare_run *r)
 {

@@ -97,8 +97,8 @@ static sim_status format_summary(outputs *o)
         c->n_configurations, c->n_runs, n.complete, failed, missing));
     SIM_TRY(sim_text_format(
         "cli/compare", &o->data, "Data: %s (fingerprint %.8s)%s%s%s%.8s%s. %s.",
-        c->train.path, c->train.fingerprint, *c->test.path ? ", test " : "", c->test.path,
-        *c->test.path ? " (fingerprint " : "", c->test.fingerprint,
+        c->train.path, c->train.fingerprint, *c->test.path ? ", test set " : "",
+        c->test.path, *c->test.path ? " (fingerprint " : "", c->test.fingerprint,
         *c->test.path ? ")" : "", sim_cli_build()));
 done:
     return st;
@@ -144,10 +144,10 @@ done:
 
 static void clear_outputs(outputs *o)
 {
-    compare_cells *const tables[] = {&o->configurations, &o->runs, &o->differing,
-                                     &o->failures};
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
-        sim_compare_cells_clear(tables[i]);
+    sim_compare_cells_clear(&o->configurations);
+    sim_compare_cells_clear(&o->runs);
+    sim_compare_cells_clear(&o->differing);
+    sim_compare_cells_clear(&o->failures);
     for (size_t i = 0; i < COMPARE_MAX_KEYS; i++)
         sim_free(o->plots[i]);
     sim_free(o->summary);

@@ -180,7 +180,8 @@ static sim_status train_run(const driver *d, compare_run *r)
     SIM_CHECK(code != SIM_E_AGAIN, SIM_E_AGAIN, "%s was stopped", r->path);
     if (code != 0)
         SIM_TRY(check_stop());
-    if (code == 0 && r->is_trained)
+    if (r->is_trained &&
+        (code == 0 || code == SIM_E_CREATE)) /* also by another process */
         goto done;
     if (!(code == SIM_E_CREATE && r->is_elsewhere))
         SIM_TRY(keep_failure(r, code ? code : SIM_E_BUG, "pretrain"));
@@ -305,11 +306,6 @@ done:
     return st;
 }
 
-static bool is_mine(const comparison *c, const compare_run *r)
-{
-    return c->arguments->n_parts == 0 || r->part == c->arguments->part;
-}
-
 /* Runs that another process holds are tried again at the end. */
 static sim_status process_all(driver *d, bool only_elsewhere)
 {
@@ -318,7 +314,7 @@ static sim_status process_all(driver *d, bool only_elsewhere)
 
     for (size_t i = 0; i < c->n_runs; i++) {
         compare_run *r = &c->runs[i];
-        if (!is_mine(c, r) || (only_elsewhere && !r->is_elsewhere))
+        if (!sim_compare_is_mine(c, r) || (only_elsewhere && !r->is_elsewhere))
             continue;
         d->n_done += !only_elsewhere;
         SIM_TRY(process_run(d, r));
@@ -333,7 +329,7 @@ sim_status sim_compare_run_all(comparison *c)
     driver d = {.comparison = c, .start_s = sim_clock_s()};
 
     for (size_t i = 0; i < c->n_runs; i++)
-        d.n_mine += is_mine(c, &c->runs[i]);
+        d.n_mine += sim_compare_is_mine(c, &c->runs[i]);
     sim_process_watch_signals(c->arguments->n_launcher > 0);
     SIM_TRY(process_all(&d, false));
     SIM_TRY(process_all(&d, true));

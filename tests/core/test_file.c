@@ -432,6 +432,51 @@ static void a_program_prints_its_output_or_is_killed(void **state)
                    "cannot be started");
 }
 
+static void a_program_in_the_foreground_appends_its_output(void **state)
+{
+    (void)state;
+    const char *const first[] = {"sh", "-c", "echo out; echo error >&2; exit 3", NULL};
+    const char *const killed[] = {"sh", "-c", "cat; echo $PPID; kill -9 $$", NULL};
+    const char *const absent[] = {"no-such-program-here", NULL};
+    char output[128], expected[64], *text = NULL;
+    size_t n = 0;
+    int code = 0;
+
+    (void)snprintf(output, sizeof output, "%s/output", directory);
+    ASSERT_OK(sim_process_run(first, output, &code));
+    assert_int_equal(code, 3);
+    ASSERT_OK(sim_process_run(killed, output, &code)); /* its standard input is empty */
+    assert_int_equal(code, 128 + 9);
+    ASSERT_REFUSED(sim_process_run(absent, output, &code), SIM_E_INSTALL,
+                   "cannot be started");
+    ASSERT_OK(sim_file_load(output, 1000, &text, &n));
+    (void)snprintf(expected, sizeof expected, "out\nerror\n%ld\n", sim_process_id());
+    assert_string_equal(text, expected);
+    sim_free(text);
+    ASSERT_OK(sim_file_remove(output));
+}
+
+static void a_signal_is_passed_on_and_no_program_is_started_after_it(void **state)
+{
+    (void)state;
+    /* The program signals its parent, and ends when it receives that signal. */
+    const char *const waiting[] = {
+        "sh", "-c", "trap 'exit 7' USR1; kill -TERM $PPID; while :; do sleep 0.01; done",
+        NULL};
+    char output[128];
+    int code = 0;
+
+    (void)snprintf(output, sizeof output, "%s/output", directory);
+    sim_process_watch_signals(true);
+    assert_int_equal(sim_process_last_signal(), 0);
+    ASSERT_OK(sim_process_run(waiting, output, &code));
+    assert_int_equal(code, 7); /* TERM was passed on as USR1 */
+    assert_int_equal(sim_process_last_signal(), SIGTERM);
+    ASSERT_OK(sim_process_run(waiting, output, &code));
+    assert_int_equal(code, -1);
+    ASSERT_OK(sim_file_remove(output));
+}
+
 static void a_process_is_identified_by_its_start_time(void **state)
 {
     (void)state;
@@ -524,9 +569,11 @@ int main(void)
         cmocka_unit_test(only_regular_files_are_read),
         cmocka_unit_test(a_lock_file_needs_neither_links_nor_reliable_replies),
         cmocka_unit_test(creation_in_a_missing_directory_has_its_own_code),
+        cmocka_unit_test(a_program_in_the_foreground_appends_its_output),
         cmocka_unit_test(a_program_prints_its_output_or_is_killed),
         cmocka_unit_test(a_process_is_identified_by_its_start_time),
         cmocka_unit_test(directories_are_created_with_parents_and_listed_in_order),
+        cmocka_unit_test(a_signal_is_passed_on_and_no_program_is_started_after_it),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;
 }

@@ -218,6 +218,8 @@ def check_failure():
     done = compare("fail", *words, code=70)
     table = load("fail")
     good, bad = table["runs"]
+    with open("fail/compare.csv") as f:
+        assert [r["exit"] for r in csv.DictReader(f)] == ["", "70"]
     assert (good["state"], bad["state"], bad["exit"]) == ("complete", "failed", 70), table
     assert "not finite" in bad["error"] and bad["measures"]["loss"] is None
     assert (table["n_complete"], table["n_failed"], table["n_missing"]) == (1, 1, 0)
@@ -260,7 +262,7 @@ def check_refused():
 def check_jobs():
     """Two job files side by side, with keys that only one method has; values that are lists."""
     with open("moco.yaml", "w") as f:
-        f.write(JOB.replace("{name: simclr}", "{name: mocov2, queue_size: 32}"))
+        f.write(JOB.replace("{name: simclr}", "{name: mocov2, queue_size: 32}").replace("k: 5", "k: 7"))
     words = ("moco.yaml", "--vary", "augment.view1=[crop, flip],[{op: crop, scale_min: 0.5}]", "--evaluate", "knn")
     done = compare("jobs", *words)
     table = load("jobs")
@@ -269,6 +271,7 @@ def check_jobs():
     differences = {(d["key"], d["value"]): d["configurations"] for d in table["differences"]}
     assert differences["method.name", "simclr"] == "1-2" and differences["method.name", "mocov2"] == "3-4"
     assert differences["method.queue_size", "32"] == "3-4" and differences["method.queue_size", ""] == "1-2"
+    assert differences["evaluate.k", "5"] == "1-2" and differences["evaluate.k", "7"] == "3-4"
     assert not any(key in ("augment.view1", "batch", "seed") for key, _ in differences), differences
     assert "method.queue_size" in done.stdout
     assert count_points("jobs/compare-augment.view1.svg") == 4
