@@ -10,6 +10,7 @@
 #include "simile/h5.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/report.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -329,68 +330,38 @@ static void sort_runs(run_list *runs, const column *by)
 
 /* ---- output ---- */
 
-/* The text of a cell; control characters, as a path may have, become '?'. */
-static void format_cell(const column *c, const run_info *r, char out[CELL_BYTES])
+static sim_status copy_cell(const column *c, const run_info *r, char **out)
 {
-    out[0] = '\0';
-    c->print(r, out);
-    if (!out[0])
-        (void)snprintf(out, CELL_BYTES, "?");
-    for (unsigned char *p = (unsigned char *)out; *p; p++)
-        if (*p < 32 || *p == 127)
-            *p = '?';
-}
+    char cell[CELL_BYTES] = "";
 
-/* Characters of a UTF-8 text. */
-static int width_of(const char *text)
-{
-    int n = 0;
-    for (; *text; text++)
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    return n;
-}
-
-static sim_status print_row(const run_info *r, const int widths[N_COLUMNS])
-{
-    sim_status st = SIM_OK;
-    char cell[CELL_BYTES], line[N_COLUMNS * CELL_BYTES];
-    size_t used = 0;
-
-    for (int i = 0; i < N_COLUMNS; i++) {
-        if (r)
-            format_cell(&columns[i], r, cell);
-        else
-            (void)snprintf(cell, sizeof cell, "%s", columns[i].title);
-        const int pad = widths[i] - width_of(cell);
-        const bool is_last = i == N_COLUMNS - 1;
-        int n = snprintf(line + used, sizeof line - used, "%*s%s%*s",
-                         columns[i].right ? pad : 0, "", cell,
-                         is_last ? 0 : 2 + (columns[i].right ? 0 : pad), "");
-        used += n > 0 ? (size_t)n : 0;
-    }
-    (void)snprintf(line + used, sizeof line - used, "\n");
-    SIM_TRY(sim_cli_print(NULL, line));
-done:
-    return st;
+    c->print(r, cell);
+    return sim_text_copy(cell[0] ? cell : "?", "cli/runs", out);
 }
 
 static sim_status print_table(const run_list *runs)
 {
     sim_status st = SIM_OK;
-    int widths[N_COLUMNS];
-    char cell[CELL_BYTES];
+    const size_t n = runs->n * N_COLUMNS;
+    sim_report_column heads[N_COLUMNS];
+    char **cells = NULL, *text = NULL;
 
-    for (int c = 0; c < N_COLUMNS; c++) {
-        widths[c] = width_of(columns[c].title);
-        for (size_t i = 0; i < runs->n; i++) {
-            format_cell(&columns[c], &runs->list[i], cell);
-            widths[c] = width_of(cell) > widths[c] ? width_of(cell) : widths[c];
-        }
-    }
-    SIM_TRY(print_row(NULL, widths));
-    for (size_t i = 0; i < runs->n; i++)
-        SIM_TRY(print_row(&runs->list[i], widths));
+    for (size_t c = 0; c < N_COLUMNS; c++)
+        heads[c] = (sim_report_column){columns[c].title, columns[c].right};
+    SIM_TRY(sim_alloc(&cells, n, "cli/runs"));
+    for (size_t i = 0; i < n; i++)
+        SIM_TRY(
+            copy_cell(&columns[i % N_COLUMNS], &runs->list[i / N_COLUMNS], &cells[i]));
+    const sim_report_table table = {.n_columns = N_COLUMNS,
+                                    .n_rows = runs->n,
+                                    .columns = heads,
+                                    .cells = (const char *const *)cells};
+    SIM_TRY(sim_table_text(&table, &text));
+    SIM_TRY(sim_cli_print(NULL, text));
 done:
+    for (size_t i = 0; cells && i < n; i++)
+        sim_free(cells[i]);
+    sim_free(cells);
+    sim_free(text);
     return st;
 }
 

@@ -182,22 +182,36 @@ done:
 
 /* ---- differences and failures ---- */
 
+/* Values that exist; the configurations of a value list those that have the key. */
+static size_t count_values(const compare_differences *d)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < d->n; i++)
+        n += *d->rows[i].value != '\0';
+    return n;
+}
+
 sim_status sim_compare_cells_of_differences(const compare_differences *d,
                                             compare_cells *t)
 {
     sim_status st = SIM_OK;
+    const char *last = "";
+    size_t row = 0;
 
     add_column(t, "key", false);
     add_column(t, "value", false);
     add_column(t, "configurations", false);
-    SIM_TRY(add_rows(t, d->n));
+    SIM_TRY(add_rows(t, count_values(d)));
     for (size_t i = 0; i < d->n; i++) {
-        const compare_difference *row = &d->rows[i];
-        const bool is_repeated = i > 0 && strcmp(row->key, d->rows[i - 1].key) == 0;
+        const compare_difference *x = &d->rows[i];
         size_t column = 0;
-        SIM_TRY(put(t, i, &column, "%s", is_repeated ? "" : row->key));
-        SIM_TRY(put(t, i, &column, "%s", *row->value ? row->value : "-"));
-        SIM_TRY(put(t, i, &column, "%s", row->configurations));
+        if (!*x->value)
+            continue;
+        SIM_TRY(put(t, row, &column, "%s", strcmp(x->key, last) == 0 ? "" : x->key));
+        SIM_TRY(put(t, row, &column, "%s", x->value));
+        SIM_TRY(put(t, row, &column, "%s", x->configurations));
+        last = x->key;
+        row++;
     }
 done:
     return st;

@@ -34,10 +34,11 @@ static void put_printable(FILE *f, const char *text)
     }
 }
 
-static void put_cell(FILE *f, const sim_report_table *t, size_t column, const char *text)
+static void put_cell(FILE *f, const sim_report_table *t, const size_t *widths,
+                     size_t column, const char *text)
 {
     const bool right = t->columns[column].right, is_last = column + 1 == t->n_columns;
-    const int pad = (int)(width_of_column(t, column) - sim_text_width(text));
+    const int pad = (int)(widths[column] - sim_text_width(text));
 
     (void)fprintf(f, "%*s", right ? pad : 0, "");
     put_printable(f, text);
@@ -48,20 +49,25 @@ static void put_cell(FILE *f, const sim_report_table *t, size_t column, const ch
 sim_status sim_table_text(const sim_report_table *t, char **out)
 {
     sim_status st = SIM_OK;
+    size_t *widths = NULL;
     sim_text text = {0};
 
+    SIM_TRY(sim_alloc(&widths, t->n_columns, "report/table"));
     SIM_TRY(sim_text_open(&text));
-    for (size_t c = 0; c < t->n_columns; c++)
-        put_cell(text.file, t, c, t->columns[c].title);
+    for (size_t c = 0; c < t->n_columns; c++) {
+        widths[c] = width_of_column(t, c);
+        put_cell(text.file, t, widths, c, t->columns[c].title);
+    }
     (void)fputc('\n', text.file);
     for (size_t r = 0; r < t->n_rows; r++) {
         for (size_t c = 0; c < t->n_columns; c++)
-            put_cell(text.file, t, c, cell_of(t, r, c));
+            put_cell(text.file, t, widths, c, cell_of(t, r, c));
         (void)fputc('\n', text.file);
     }
     SIM_TRY(sim_text_finish(&text, "report/table", out));
 done:
     sim_text_close(&text);
+    sim_free(widths);
     return st;
 }
 
