@@ -33,7 +33,7 @@ static void add_metrics(comparison *c)
         {.field = "loss", .key = "loss", .title = "loss", .scale = 1, .decimals = 4},
         {.field = "accuracy",
          .key = "accuracy",
-         .title = "contrastive accuracy",
+         .title = "training accuracy",
          .scale = 1,
          .decimals = 4},
         {.field = "embedding_std",

@@ -141,7 +141,7 @@ def has_lines(run, n):
 
 def check_killed():
     """kill -9 in the second of four runs; the same command completes them and repeats nothing."""
-    words = (*METHODS, "schedule.steps=40")
+    words = (*METHODS, "schedule.steps=100")
     process = start("grid", *words)
     second = "grid/job_method.name-simclr_seed-1"
     wait_for("the second run", lambda: has_lines(second, 3))
@@ -149,6 +149,8 @@ def check_killed():
     process.communicate()
     assert not os.path.exists("grid/compare.json")
     wait_for("the end of the child", lambda: not os.path.exists(f"{second}/run.lock"))
+    with open(f"{second}/segments.json") as f:
+        assert json.load(f)[-1]["ended"] == "USR1"
     results = {p: os.stat(p).st_mtime_ns for p in glob.glob("grid/*/results/*-step-*.json")}
     assert results, os.listdir("grid")
     done = compare("grid", *words)
@@ -156,7 +158,7 @@ def check_killed():
     runs = [r["run"] for r in load("grid")["runs"]]
     assert runs == [f"grid/job_method.name-{m}_seed-{s}" for m in ("simclr", "dcl") for s in (0, 1)], runs
     for run in runs:
-        assert steps_of(run) == list(range(1, 41)), run
+        assert steps_of(run) == list(range(1, 101)), run
     assert not any(" pretrain " in c and "seed-0" in c and "simclr" in c for c in commands(done.stderr))
     # The untrained encoder depends on the seed only.
     assert len(glob.glob("grid/*/results/knn-step-000000000.json")) == 2
@@ -172,8 +174,8 @@ def check_killed():
     assert simile(*text["runs"][0]["commands"][1].split()[1:]).stdout.startswith('{"protocol":"knn"')
     # A further seed and value leave the others as they are.
     done = compare("grid", "--vary", "method.name=simclr,dcl", "--seeds", "2", "--vary", "seed=1", code=64)
-    done = compare("grid", "--vary", "method.name=dcl,supcon", "--vary", "seed=1,7", "schedule.steps=40", "--plan")
-    assert re.search(r"dcl_seed-1, 40 steps, complete", done.stdout) and "160 steps" in done.stdout, done.stdout
+    done = compare("grid", "--vary", "method.name=dcl,supcon", "--vary", "seed=1,7", "schedule.steps=100", "--plan")
+    assert re.search(r"dcl_seed-1, 100 steps, complete", done.stdout) and "400 steps" in done.stdout, done.stdout
     assert len(glob.glob("grid/*supcon*")) == 0
 
 
