@@ -285,8 +285,9 @@ static sim_status print_list(const comparison *c)
                        c->n_runs, r->path, (long long)r->n_steps, state_of(c, r));
         SIM_TRY(print_list_line(a, line));
     }
-    (void)snprintf(line, sizeof line, "%zu runs of %zu configurations, %lld steps",
-                   c->n_runs, c->n_configurations, (long long)c->total_steps);
+    (void)snprintf(line, sizeof line, "%zu run%s of %zu configuration%s, %lld steps",
+                   c->n_runs, c->n_runs == 1 ? "" : "s", c->n_configurations,
+                   c->n_configurations == 1 ? "" : "s", (long long)c->total_steps);
     SIM_TRY(print_list_line(a, line));
 done:
     return st;

@@ -92,9 +92,10 @@ static sim_status format_summary(outputs *o)
         (void)snprintf(missing, sizeof missing, ", %zu missing", n.missing);
     SIM_TRY(sim_text_format(
         "cli/compare", &o->summary,
-        "%zu configurations, %zu runs: %zu complete%s%s. Means ± standard deviations "
+        "%zu configuration%s, %zu run%s: %zu complete%s%s. Means ± standard deviations "
         "over n seeds.",
-        c->n_configurations, c->n_runs, n.complete, failed, missing));
+        c->n_configurations, c->n_configurations == 1 ? "" : "s", c->n_runs,
+        c->n_runs == 1 ? "" : "s", n.complete, failed, missing));
     SIM_TRY(sim_text_format(
         "cli/compare", &o->data, "Data: %s (fingerprint %.8s)%s%s%s%.8s%s. %s.",
         c->train.path, c->train.fingerprint, *c->test.path ? ", test set " : "",
