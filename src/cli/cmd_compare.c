@@ -159,6 +159,8 @@ static error_t parse_compare_option(int key, char *arg, struct argp_state *state
 
     switch (key) {
     case KEY_OUT:
+        for (size_t n = strlen(arg); n > 1 && arg[n - 1] == '/';)
+            arg[--n] = '\0';
         a->out = arg;
         return 0;
     case KEY_VARY:

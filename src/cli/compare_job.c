@@ -6,6 +6,7 @@
 #include "compare.h"
 
 #include "simile/kernel.h"
+#include "simile/log.h"
 #include "simile/memory.h"
 
 #include <stdlib.h>
@@ -195,6 +196,8 @@ sim_status sim_compare_choose_evaluations(compare_loader *l)
         SIM_TRY(take_given(l));
     else
         take_default(l);
+    if (!l->comparison->arguments->evaluations_given && l->comparison->n_evaluations == 0)
+        sim_log("no evaluations: they need labels in data.train and data.test");
     if (have_labels(l) && l->comparison->n_evaluations > 0)
         SIM_TRY(check_classes(l));
 done:

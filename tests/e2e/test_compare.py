@@ -245,6 +245,7 @@ def check_refused():
         done = compare("refused", *words, code=code)
         assert text in done.stderr, (words, done.stderr)
         assert not os.path.exists("refused"), words
+    assert "no evaluations" in compare("refused/", "data.test=''", "--plan").stderr
     simile("compare", "--out", "refused", code=64)
     simile("compare", "job.yaml", code=64)
     # A stored run of another job, or of other data.
