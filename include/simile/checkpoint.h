@@ -149,6 +149,15 @@ SIM_MUST_USE sim_status sim_checkpoint_open(const sim_comm *c, const char *path,
                                             sim_checkpoint **out);
 void sim_checkpoint_close(sim_checkpoint **k);
 
+/* Builds a checkpoint in memory, as if it had been read from `path`, from a source without sharded
+ * tensors.  Local. */
+SIM_MUST_USE sim_status sim_checkpoint_build(const char *path,
+                                             const sim_checkpoint_head *head,
+                                             const sim_state_source *source,
+                                             sim_checkpoint **out);
+/* Sends a checkpoint that rank 0 has built to the other ranks, where *k is NULL.  Collective. */
+SIM_MUST_USE sim_status sim_checkpoint_share(const sim_comm *c, sim_checkpoint **k);
+
 /* How a checkpoint is related to a run. */
 typedef enum {
     SIM_LINEAGE_OTHER,   /* no segment of its history is one of the run */
@@ -182,6 +191,11 @@ SIM_MUST_USE sim_status sim_weights_load(const char *path,
                                          const sim_state_source *sources,
                                          size_t n_sources, size_t *n_missing,
                                          char **preprocessing);
+
+/* The same from an open checkpoint.  Local. */
+SIM_MUST_USE sim_status sim_checkpoint_load_weights(const sim_checkpoint *k,
+                                                    const sim_state_source *sources,
+                                                    size_t n_sources, size_t *n_missing);
 
 /* XXH3-128 over name, dims and float32 bytes of all tensors below /weights, sorted by name;
  * sharded tensors are skipped.  Local. */

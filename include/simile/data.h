@@ -274,6 +274,8 @@ void sim_order_shuffle(uint32_t seed, uint32_t epoch, uint64_t samples, size_t n
  */
 typedef struct {
     size_t h, w, c;
+    size_t
+        resize; /* shorter side before the crop, >= h and w; 0: the image just covers [h][w] */
     double mean[3], std[3]; /* [c], on the scale 0 to 1 */
     sim_value_range range;  /* of the training set */
 } sim_preprocessing;

@@ -128,6 +128,25 @@ typedef struct {
 } sim_context_spec;
 SIM_MUST_USE sim_status sim_context_create(const sim_context_spec *spec, sim_net **out);
 
+/* A tensor of a file; of more than SIM_MAX_DIMS dims, only the first ones are stored. */
+typedef struct {
+    const char *name; /* in the network: "conv1.weight" */
+    int n_dims;
+    size_t dims[SIM_MAX_DIMS];
+} sim_named_shape;
+/*
+ * Finds the backbone whose tensors, other than num_batches_tracked, are exactly the given ones.
+ *   path      of the file, for messages
+ *   width     encoder.width, or 0: by the shapes
+ *   out       arch, stem and width; other options are zero
+ *   channels  of an image
+ * Errors: SIM_E_DATA naming tensors that are missing, of another shape, or unknown.
+ */
+SIM_MUST_USE sim_status sim_backbone_recognize(const char *path,
+                                               const sim_named_shape *tensors, size_t n,
+                                               double width, sim_encoder_options *out,
+                                               size_t *channels);
+
 void sim_net_destroy(sim_net **net);
 size_t sim_backbone_dim(const sim_encoder_options *encoder); /* without creating it */
 size_t sim_net_dim(const sim_net *net);                      /* floats per output row */

@@ -183,13 +183,15 @@ typedef enum {
     SIM_PATH_DATASET,
     SIM_PATH_EMBEDDINGS,
     SIM_PATH_CHECKPOINT,
-    SIM_PATH_RUN,         /* a directory that contains checkpoints/ */
-    SIM_PATH_DIRECTORY,   /* any other directory */
-    SIM_PATH_ARCHIVE,     /* tar, zip, or a compressed file */
-    SIM_PATH_IDX,         /* MNIST */
-    SIM_PATH_NUMPY,       /* .npy or .npz */
-    SIM_PATH_PICKLE,      /* Python */
-    SIM_PATH_IMAGE,       /* JPEG or PNG */
+    SIM_PATH_RUN,       /* a directory that contains checkpoints/ */
+    SIM_PATH_DIRECTORY, /* any other directory */
+    SIM_PATH_ARCHIVE,   /* tar, zip, or a compressed file */
+    SIM_PATH_IDX,       /* MNIST */
+    SIM_PATH_NUMPY,     /* .npy or .npz */
+    SIM_PATH_PICKLE,    /* Python */
+    SIM_PATH_IMAGE,     /* JPEG or PNG */
+    SIM_PATH_SAFETENSORS,
+    SIM_PATH_TORCH,       /* written by torch.save */
     SIM_PATH_HDF5,        /* without a format of simile */
     SIM_PATH_BROKEN_HDF5, /* the HDF5 library cannot open it */
     SIM_PATH_TEXT,
@@ -205,6 +207,7 @@ bool sim_path_has_hdf5_signature(const char *path, uint64_t *at);
 typedef enum {
     SIM_USE_DATASET,
     SIM_USE_CHECKPOINT, /* or a run directory */
+    SIM_USE_MODEL,      /* the same, or a file of weights */
     SIM_USE_RUN,
     SIM_USE_WEIGHTS, /* pretrain --init */
     SIM_USE_ARRAYS,  /* loss --in */

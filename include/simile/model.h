@@ -106,6 +106,23 @@ const char *sim_model_group(int net);
 SIM_MUST_USE sim_status sim_model_visit(const sim_model *m, const char *prefix,
                                         const sim_visitor *v);
 
+/* ---- files for other programs ---- */
+
+/* The metadata of an export is a JSON object with this "format" and "format_version"; a safetensors
+ * file has it as the text of this key. */
+#define SIM_MODEL_FILE_FORMAT "simile-encoder"
+#define SIM_MODEL_FILE_KEY    "simile"
+enum { SIM_MODEL_FILE_VERSION = 1 };
+
+/* The name of a tensor of a group in such a file: of the backbone torchvision's, "conv1.weight"; of a
+ * head with its group, "projector.0.weight".  *out is the caller's. */
+SIM_MUST_USE sim_status sim_model_file_name(const char *group, const char *name,
+                                            char **out);
+/* The reverse: returns SIM_BACKBONE or SIM_PROJECTOR; *name points into file_name. */
+int sim_model_parse_file_name(const char *file_name, const char **name);
+
+/* ---- opening ---- */
+
 /* Where a checkpoint stores the weights of networks. */
 #define SIM_TRAINED_WEIGHTS "weights"
 #define SIM_MOMENTUM_WEIGHTS                                                             \

@@ -37,6 +37,9 @@ struct sim_checkpoint {
 /* Atomically replaces `path` with the image and its trailer. */
 SIM_MUST_USE sim_status sim_checkpoint_seal(const char *path, const void *image, size_t n,
                                             sim_hash *digest);
+/* The same in memory.  *bytes is the caller's. */
+SIM_MUST_USE sim_status sim_checkpoint_seal_copy(const void *image, size_t n,
+                                                 char **bytes, size_t *n_bytes);
 /* True if the bytes end in a trailer, whether or not its digest matches. */
 bool sim_checkpoint_is_sealed(const void *bytes, size_t n);
 /* Checks trailer, length and digest, and returns length and digest of the image.
@@ -73,6 +76,9 @@ bool sim_checkpoint_part_step_of(const char *name, int64_t *step);
  * empty file is not foreign.  Local. */
 bool sim_checkpoint_is_foreign(const char *path);
 
+/* Opens a copy of an image, which has no trailer, as the checkpoint `path`.  Local. */
+SIM_MUST_USE sim_status sim_checkpoint_open_image(const char *path, const void *image,
+                                                  size_t n, sim_checkpoint **out);
 /* Loads and verifies a main file.  Local. */
 SIM_MUST_USE sim_status sim_checkpoint_load_file(const char *path, sim_checkpoint **out);
 

@@ -89,6 +89,21 @@ done:
     return st;
 }
 
+sim_status sim_checkpoint_open_image(const char *path, const void *image, size_t n,
+                                     sim_checkpoint **out)
+{
+    sim_status st = SIM_OK;
+    char *bytes = NULL;
+    size_t n_bytes = 0;
+
+    SIM_TRY(sim_checkpoint_seal_copy(image, n, &bytes, &n_bytes));
+    SIM_TRY(open_bytes(path, bytes, n_bytes, out));
+    bytes = NULL;
+done:
+    sim_free(bytes);
+    return st;
+}
+
 void sim_checkpoint_close(sim_checkpoint **out)
 {
     sim_checkpoint *k = *out;
@@ -210,6 +225,11 @@ done:
     if (c->rank != 0)
         sim_free(bytes);
     return st;
+}
+
+sim_status sim_checkpoint_share(const sim_comm *c, sim_checkpoint **k)
+{
+    return broadcast_file(c, k);
 }
 
 /* Broadcasts the main file; the ranks then share the verification of its part files. */
@@ -383,6 +403,22 @@ sim_status sim_checkpoint_load(const sim_checkpoint *k, const sim_state_source *
     const sim_visitor v = {.visit = load_tensor, .ctx = &f};
     for (size_t i = 0; i < n_sources; i++)
         SIM_TRY(sources[i].visit(sources[i].object, &v));
+done:
+    return st;
+}
+
+sim_status sim_checkpoint_load_weights(const sim_checkpoint *k,
+                                       const sim_state_source *sources, size_t n_sources,
+                                       size_t *n_missing)
+{
+    sim_status st = SIM_OK;
+    loader f = {
+        .file = k->file, .checkpoint = k, .path = k->path, .heads_are_optional = true};
+    const sim_visitor v = {.visit = load_tensor, .ctx = &f};
+
+    for (size_t i = 0; i < n_sources; i++)
+        SIM_TRY(sources[i].visit(sources[i].object, &v));
+    *n_missing = f.n_missing;
 done:
     return st;
 }

@@ -28,18 +28,39 @@ static uint64_t get_le64(const unsigned char *p)
     return v;
 }
 
-sim_status sim_checkpoint_seal(const char *path, const void *image, size_t n,
-                               sim_hash *digest)
+static void make_trailer(const void *image, size_t n, sim_hash *digest,
+                         unsigned char trailer[TRAILER_BYTES])
 {
-    unsigned char trailer[TRAILER_BYTES] = {0};
-    const sim_piece pieces[] = {{image, n}, {trailer, sizeof trailer}};
-
     *digest = sim_hash_bytes(image, n);
+    memset(trailer, 0, TRAILER_BYTES);
     memcpy(trailer, TRAILER_MAGIC, 16);
     put_le64(trailer + 16, n);
     put_le64(trailer + 24, digest->low);
     put_le64(trailer + 32, digest->high);
+}
+
+sim_status sim_checkpoint_seal(const char *path, const void *image, size_t n,
+                               sim_hash *digest)
+{
+    unsigned char trailer[TRAILER_BYTES];
+    const sim_piece pieces[] = {{image, n}, {trailer, sizeof trailer}};
+
+    make_trailer(image, n, digest, trailer);
     return sim_file_replace(path, pieces, 2);
+}
+
+sim_status sim_checkpoint_seal_copy(const void *image, size_t n, char **bytes,
+                                    size_t *n_bytes)
+{
+    sim_status st = SIM_OK;
+    sim_hash digest;
+
+    SIM_TRY(sim_alloc(bytes, n + TRAILER_BYTES, "checkpoint/file"));
+    memcpy(*bytes, image, n);
+    make_trailer(image, n, &digest, (unsigned char *)*bytes + n);
+    *n_bytes = n + TRAILER_BYTES;
+done:
+    return st;
 }
 
 bool sim_checkpoint_is_sealed(const void *bytes, size_t n)

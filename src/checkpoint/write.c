@@ -382,6 +382,20 @@ static existing_file find_existing(const char *path, const sim_checkpoint_head *
     return found;
 }
 
+/* After all tensors.  *image is borrowed from the file. */
+static sim_status finish_image(const sim_checkpoint_head *head, image_writer *w,
+                               const void **image, size_t *n)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(write_head(w->file, head));
+    SIM_TRY(write_part_table(w->file, w));
+    SIM_TRY(write_hashes(w->file, &w->hashes));
+    SIM_TRY(sim_h5_image(w->file, image, n));
+done:
+    return st;
+}
+
 /* Rank 0: completes the image, stores it, and deletes old checkpoints. */
 static sim_status finish_and_store(const sim_run *run,
                                    const sim_checkpoint_options *options,
@@ -391,10 +405,7 @@ static sim_status finish_and_store(const sim_run *run,
     const void *image = NULL;
     size_t n = 0;
 
-    SIM_TRY(write_head(w->file, head));
-    SIM_TRY(write_part_table(w->file, w));
-    SIM_TRY(write_hashes(w->file, &w->hashes));
-    SIM_TRY(sim_h5_image(w->file, &image, &n));
+    SIM_TRY(finish_image(head, w, &image, &n));
     SIM_TRY(store_image(run, head->step, image, n));
     if (options->best_step > 0)
         write_hint(run, "checkpoints/best", options->best_step);
@@ -491,6 +502,33 @@ done:
     return st;
 }
 
+static void end_image(image_writer *w)
+{
+    sim_h5_close(&w->file);
+    sim_json_destroy(&w->json);
+    sim_free(w->hashes.list);
+}
+
+sim_status sim_checkpoint_build(const char *path, const sim_checkpoint_head *head,
+                                const sim_state_source *source, sim_checkpoint **out)
+{
+    sim_status st = SIM_OK;
+    static const sim_comm alone = {.rank = 0, .size = 1};
+    image_writer w = {.comm = &alone};
+    const sim_visitor v = {.visit = save_tensor, .ctx = &w};
+    const void *image = NULL;
+    size_t n = 0;
+
+    SIM_TRY(begin_image(&w, source, 1));
+    SIM_TRY(source->visit(source->object, &v));
+    SIM_TRY(w.failed);
+    SIM_TRY(finish_image(head, &w, &image, &n));
+    SIM_TRY(sim_checkpoint_open_image(path, image, n, out));
+done:
+    end_image(&w);
+    return st;
+}
+
 /* After a failed save: removes its part files and keeps the error message. */
 static void remove_parts(const char *directory)
 {
@@ -532,8 +570,6 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
 done:
     if (c->rank == 0 && st != SIM_OK && w.parts.index > 0)
         remove_parts(directory);
-    sim_h5_close(&w.file);
-    sim_json_destroy(&w.json);
-    sim_free(w.hashes.list);
+    end_image(&w);
     return st;
 }

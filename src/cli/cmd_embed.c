@@ -6,6 +6,7 @@
 #include "simile/eval.h"
 #include "simile/file.h"
 #include "simile/h5.h"
+#include "simile/import.h"
 #include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -49,12 +50,14 @@ static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (a->run)
-            argp_error(state, "expected one run or checkpoint");
+            argp_error(state, "expected one run, checkpoint or safetensors file");
         a->run = arg;
         return 0;
     case ARGP_KEY_END:
         if (!a->run || !a->data || !a->out)
-            argp_error(state, "a run or checkpoint, --data and --out are required");
+            argp_error(state,
+                       "a run, checkpoint or safetensors file, --data and --out are "
+                       "required");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -115,7 +118,7 @@ done:
     return st;
 }
 
-/* `projections` is NULL if the method has no projector. */
+/* `projections` is NULL if the model has no projector. */
 static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
                                    const char *checkpoint, const sim_tensor *features,
                                    const sim_tensor *projections)
@@ -155,7 +158,7 @@ static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
         sim_log("%s: /features %zu x %zu, /projections %zu x %zu", a->out, n,
                 features->dims[1], n, projected);
     else
-        sim_log("%s: /features %zu x %zu; the method has no projector", a->out, n,
+        sim_log("%s: /features %zu x %zu; the model has no projector", a->out, n,
                 features->dims[1]);
 done:
     sim_h5_close(&f);
@@ -203,7 +206,7 @@ static sim_status run_embed(const sim_comm *c, void *ctx)
     sim_embedder e = {0};
     float *local[2] = {NULL, NULL}, *all[2] = {NULL, NULL};
 
-    SIM_TRY(sim_checkpoint_open(c, a->run, &k));
+    SIM_TRY(sim_import_open(c, a->run, &k));
     if (c->rank == 0)
         st = check_output(a, sim_checkpoint_path(k));
     if (st == SIM_OK)
@@ -251,13 +254,14 @@ sim_status sim_command_embed(int argc, char **argv)
     static const struct argp argp = {
         .options = options,
         .parser = parse_embed_option,
-        .args_doc = "RUN_OR_CHECKPOINT --data A.h5 --out E.h5",
+        .args_doc = "MODEL --data A.h5 --out E.h5",
         .doc =
             "Writes an HDF5 file with /features (outputs of the backbone) and "
             "/projections "
             "(outputs of the projector, if the method has one) of every image of a data "
             "set, its number /id, and its /name and /labels if the data set has them.  "
-            "With "
+            "MODEL is a run, a checkpoint, or a safetensors file of a ResNet (an "
+            "export, or torchvision's names).  With "
             "cpc, features and projections are the mean over the patches of an image."};
     arguments a = {0};
 

@@ -69,8 +69,9 @@ static void parse_word(evaluate_arguments *a, char *arg, struct argp_state *stat
     }
     const char **to = a->features ? &a->test : &a->run;
     if (*to)
-        argp_error(state, a->features ? "--features takes two files"
-                                      : "expected one run or checkpoint");
+        argp_error(state, a->features
+                              ? "--features takes two files"
+                              : "expected one run, checkpoint or safetensors file");
     *to = arg;
 }
 
@@ -96,7 +97,7 @@ static void check_words(evaluate_arguments *a, struct argp_state *state)
     if (a->features && a->projections)
         argp_error(state, "--projector is for a run; give a file of its outputs");
     if (!a->features && !a->run)
-        argp_error(state, "a run or checkpoint is required");
+        argp_error(state, "a run, checkpoint or safetensors file is required");
 }
 
 static error_t parse_evaluate_option(int key, char *arg, struct argp_state *state)
@@ -182,8 +183,10 @@ static sim_status format_help(char **out)
     SIM_TRY(sim_text_format(
         "cli/text", out,
         "Evaluates features of the backbone, mostly by the accuracy of a classifier. "
-        "NAME is one of\n\n%s\n"
-        "The result is also stored as RUN/results/NAME-step-NNNNNNNNN.json; inputs "
+        "MODEL is a run, a checkpoint, or a safetensors file of a ResNet (an export, or "
+        "torchvision's names).  NAME is one of\n\n%s\n"
+        "The result of a run is also stored as RUN/results/NAME-step-NNNNNNNNN.json; "
+        "inputs "
         "other than those of the run's job are added to the file name.  Runs in "
         "parallel under mpirun; the result is the same on any number of ranks.\v"
         "`simile evaluate NAME --help` lists the options of an evaluation.\n"
@@ -290,8 +293,7 @@ sim_status sim_command_evaluate(int argc, char **argv)
     char *help = NULL;
     struct argp argp = {.options = list,
                         .parser = parse_evaluate_option,
-                        .args_doc =
-                            "NAME RUN_OR_CHECKPOINT [--train A.h5] [--test B.h5]"};
+                        .args_doc = "NAME MODEL [--train A.h5] [--test B.h5]"};
 
     SIM_TRY(format_help(&help));
     argp.doc = help;

@@ -29,8 +29,9 @@ static const struct argp_option options[] = {
      "schedule.steps, optimizer.lr, data, arithmetic",
      0},
     {"init", KEY_INIT, "WEIGHTS", 0,
-     "initialize from the encoder (and heads, if present) of a checkpoint or an HDF5 "
-     "file with the same names, or of the newest checkpoint of a run",
+     "initialize from the encoder (and heads, if present) of a checkpoint, of the newest "
+     "checkpoint of a run, of a safetensors file with torchvision's names, or of an HDF5 "
+     "file with the names of a checkpoint",
      0},
     {"time-limit", KEY_TIME, "TIME|auto", 0,
      "stop with a checkpoint before this limit: a duration (90s, 45min, 6h, 1d), or as "

@@ -4,6 +4,7 @@
 #include "evaluate.h"
 
 #include "simile/file.h"
+#include "simile/import.h"
 #include "simile/kernel.h"
 #include "simile/memory.h"
 
@@ -14,10 +15,9 @@ static sim_status need_data(const evaluate_inputs *in, const char *given,
                             const char *of_job, const char *key)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(
-        given || *of_job, SIM_E_CONFIG,
-        "--%s is not given, and the job of %s has no %s; give a data set with labels",
-        strchr(key, '.') + 1, sim_checkpoint_path(in->checkpoint), key);
+    SIM_CHECK(given || *of_job, SIM_E_CONFIG,
+              "--%s is not given, and %s specifies no %s; give a data set with labels",
+              strchr(key, '.') + 1, sim_checkpoint_path(in->checkpoint), key);
 done:
     return st;
 }
@@ -234,7 +234,7 @@ sim_status sim_cli_evaluate_open(const sim_comm *c, const evaluate_arguments *a,
     sim_status st = SIM_OK;
 
     if (!a->features)
-        SIM_TRY(sim_checkpoint_open(c, a->run, &in->checkpoint));
+        SIM_TRY(sim_import_open(c, a->run, &in->checkpoint));
     SIM_TRY(sim_comm_agree(c, open_local(a, in)));
 done:
     return st;

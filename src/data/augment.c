@@ -89,6 +89,7 @@ typedef struct {
 struct sim_augment {
     pipeline views[2];
     size_t h, w, c;                          /* of a view */
+    size_t resize;                           /* of the preprocessing */
     float mean[3], deviation[3], inverse[3]; /* inverse: 1 / deviation */
 };
 
@@ -215,6 +216,7 @@ sim_status sim_augment_create_plain(const sim_preprocessing *p, sim_augment **ou
     a->h = p->h;
     a->w = p->w;
     a->c = p->c;
+    a->resize = p->resize;
     sim_augment_normalize(a, p);
     *out = a;
 done:
@@ -272,16 +274,19 @@ sim_status sim_augment_text(const sim_augment *a, int view_index, char **text)
 /* ---- a view ---- */
 
 /*
- * Resizes to the least size that covers the view and crops the centre, if no operation has
- * resized: Resize and CenterCrop of torchvision, sim_image_resize_short of `prepare --size`.
+ * Resizes to the least size that covers the view, or as the preprocessing specifies, and crops the
+ * centre, if no operation has resized: Resize and CenterCrop of torchvision,
+ * sim_image_resize_short of `prepare --size`.
+ *   is_plain  there are no operations
  */
-static void resize_to_view(const sim_augment *a, view *v)
+static void resize_to_view(const sim_augment *a, bool is_plain, view *v)
 {
+    const size_t side = is_plain ? a->resize : 0;
     size_t rh = 0, rw = 0;
 
-    if (v->h == a->h && v->w == a->w)
+    if (side == 0 && v->h == a->h && v->w == a->w)
         return;
-    sim_resize_cover(v->h, v->w, a->h, a->w, &rh, &rw);
+    sim_resize_cover(v->h, v->w, side ? side : a->h, side ? side : a->w, &rh, &rw);
     view_resize(v, (box){0, 0, v->h, v->w}, rh, rw,
                 (box){sim_centred(rh, a->h), sim_centred(rw, a->w), a->h, a->w},
                 RESIZE_BILINEAR);
@@ -338,7 +343,7 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
                               .view_op = view_index << 16 | p->ops[i].range};
         p->ops[i].row->apply(&p->ops[i].options, &v);
     }
-    resize_to_view(a, &v);
+    resize_to_view(a, p->n == 0, &v);
     normalize(a, &v, out);
     return SIM_OK;
 }

@@ -11,6 +11,7 @@
 #include "simile/memory.h"
 
 #include <float.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { PHOTO_SIDE = 224, MAX_SIDE = 1 << 16 };
@@ -18,6 +19,18 @@ enum { PHOTO_SIDE = 224, MAX_SIDE = 1 << 16 };
 /* Names of the operations in the text. A reader refuses others. */
 static const char resize_name[] = "shorter side, bilinear, antialiased",
                   crop_name[] = "centre";
+
+#define RESIZE_TO "shorter side to %zu, bilinear, antialiased"
+enum { RESIZE_BYTES = 64 };
+
+/* The name of a resize; see sim_preprocessing.resize. */
+static const char *format_resize(size_t side, char out[RESIZE_BYTES])
+{
+    if (side == 0)
+        return resize_name;
+    (void)snprintf(out, RESIZE_BYTES, RESIZE_TO, side);
+    return out;
+}
 
 sim_preprocessing sim_preprocessing_of(size_t size, const sim_dataset_info *about)
 {
@@ -36,10 +49,12 @@ sim_preprocessing sim_preprocessing_of(size_t size, const sim_dataset_info *abou
 
 void sim_preprocessing_describe(const sim_preprocessing *p, sim_json *j)
 {
+    char name[RESIZE_BYTES];
+
     sim_json_int(j, "height", (int64_t)p->h);
     sim_json_int(j, "width", (int64_t)p->w);
     sim_json_int(j, "channels", (int64_t)p->c);
-    sim_json_text(j, "resize", resize_name);
+    sim_json_text(j, "resize", format_resize(p->resize, name));
     sim_json_text(j, "crop", crop_name);
     sim_json *mean = sim_json_array(j, "mean"), *std = sim_json_array(j, "std");
     for (size_t c = 0; c < p->c; c++) {
@@ -113,6 +128,22 @@ static bool read_values(const sim_json *j, sim_preprocessing *p)
            read_numbers(j, "std", p->c, 0, p->std) && read_range(j, &p->range);
 }
 
+/* False unless `name` is that of a resize that covers [h][w]. */
+static bool parse_resize(const char *name, sim_preprocessing *p)
+{
+    char again[RESIZE_BYTES];
+    size_t side = 0;
+
+    p->resize = 0;
+    if (strcmp(name, resize_name) == 0)
+        return true;
+    if (sscanf(name, RESIZE_TO, &side) != 1 || side < p->h || side < p->w ||
+        side > MAX_SIDE || strcmp(name, format_resize(side, again)) != 0)
+        return false;
+    p->resize = side;
+    return true;
+}
+
 sim_status sim_preprocessing_parse(const char *text, const char *path,
                                    sim_preprocessing *out)
 {
@@ -126,10 +157,11 @@ sim_status sim_preprocessing_parse(const char *text, const char *path,
               "%s: /preprocessing is not valid: %.200s", path, text);
     (void)sim_json_get_text(j, "resize", &filter);
     (void)sim_json_get_text(j, "crop", &crop);
-    SIM_CHECK(strcmp(filter, resize_name) == 0 && strcmp(crop, crop_name) == 0,
-              SIM_E_INSTALL,
-              "%s: preprocessing with resize \"%s\" and crop \"%s\" needs a newer simile",
-              path, filter, crop);
+    SIM_CHECK(
+        parse_resize(filter, &p) && strcmp(crop, crop_name) == 0, SIM_E_INSTALL,
+        "%s: preprocessing with resize \"%.100s\" and crop \"%.100s\" needs a newer "
+        "simile",
+        path, filter, crop);
     *out = p;
 done:
     sim_json_destroy(&j);

@@ -9,6 +9,11 @@ static const network *const networks[] = {
 #undef SIM_NET
 };
 
+size_t sim_backbones_count(void)
+{
+    return sizeof networks / sizeof networks[0];
+}
+
 static const network *network_of(const sim_encoder_options *options)
 {
     SIM_ASSERT(options->arch >= 0 &&

@@ -59,6 +59,8 @@ struct network {
 #include "nets.def"
 #undef SIM_NET
 
+size_t sim_backbones_count(void); /* rows of nets.def */
+
 /* Nodes without weights, for plans. */
 SIM_MUST_USE sim_status sim_net_backbone_nodes(const sim_net_spec *spec, sim_net **out);
 SIM_MUST_USE sim_status sim_net_head_nodes(const sim_head_spec *spec, sim_net **out);

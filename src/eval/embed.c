@@ -20,16 +20,22 @@ enum {
     PATCHED_BATCH = 4 /* images cut into patches, which need more memory */
 };
 
-/* Number of outputs of the classifier of a checkpoint; 0: it has none. */
+/* The heads of a checkpoint. */
 typedef struct {
-    size_t n_outputs;
-} classifier_size;
+    bool has_projector;
+    size_t n_outputs; /* of the classifier; 0: it has none */
+} stored_heads;
 
-static sim_status see_tensor(void *ctx, const sim_stored_tensor *t)
+static sim_status find_head(void *ctx, const sim_stored_tensor *t)
 {
-    classifier_size *size = ctx;
-    if (strcmp(t->name, SIM_TRAINED_WEIGHTS "/classifier/0.bias") == 0 && t->n_dims == 1)
-        size->n_outputs = t->dims[0];
+    static const char projector[] = SIM_TRAINED_WEIGHTS "/projector/",
+                      classifier[] = SIM_TRAINED_WEIGHTS "/classifier/0.bias";
+    stored_heads *heads = ctx;
+
+    if (strncmp(t->name, projector, sizeof projector - 1) == 0)
+        heads->has_projector = true;
+    if (strcmp(t->name, classifier) == 0 && t->n_dims == 1)
+        heads->n_outputs = t->dims[0];
     return SIM_OK;
 }
 
@@ -42,18 +48,20 @@ sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
     const sim_net_spec image = {
         .encoder = &job->encoder, .batchnorm = &running, .h = p->h, .w = p->w, .c = p->c};
     sim_model_spec spec = job->method->model(&job->method_options);
-    classifier_size classifier = {0};
+    stored_heads heads = {0};
     sim_model_layout layout;
     sim_model model;
-    const unsigned wanted = 1U << SIM_BACKBONE |
-                            (nets & SIM_EMBED_PROJECTOR ? 1U << SIM_PROJECTOR : 0) |
-                            (nets & SIM_EMBED_CLASSIFIER ? 1U << SIM_CLASSIFIER : 0);
+    unsigned wanted = 1U << SIM_BACKBONE;
     const char *prefix =
         nets & SIM_EMBED_MOMENTUM ? SIM_MOMENTUM_WEIGHTS : SIM_TRAINED_WEIGHTS;
 
-    if (nets & SIM_EMBED_CLASSIFIER)
-        SIM_TRY(sim_checkpoint_visit(k, see_tensor, &classifier));
-    spec.classes = classifier.n_outputs;
+    SIM_TRY(sim_checkpoint_visit(k, find_head, &heads));
+    if ((nets & SIM_EMBED_PROJECTOR) && heads.has_projector)
+        wanted |= 1U << SIM_PROJECTOR;
+    if (nets & SIM_EMBED_CLASSIFIER) {
+        wanted |= 1U << SIM_CLASSIFIER;
+        spec.classes = heads.n_outputs;
+    }
     SIM_TRY(sim_model_lay_out(&spec, &image, &layout));
     SIM_TRY(sim_model_open(k, &layout, wanted, prefix, &model));
     e.backbone = model.net[SIM_BACKBONE];

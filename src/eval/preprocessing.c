@@ -51,6 +51,12 @@ sim_status sim_preprocessing_open(const sim_checkpoint *k, const sim_job *job,
             sim_preprocessing_parse(head->preprocessing, sim_checkpoint_path(k), out));
         goto done;
     }
+    SIM_CHECK(
+        *job->train.train, SIM_E_DATA,
+        "%s does not specify the preprocessing of its images; write it to the metadata "
+        "of the file, as \"preprocessing\": {\"height\": 32, \"width\": 32, \"mean\": "
+        "[...], \"std\": [...]} (jobs/README.md, \"Weights of other programs\")",
+        sim_checkpoint_path(k));
     training = find_training_set(given, n_given, head);
     if (!training)
         SIM_TRY(open_training_set(job, head, &opened));

@@ -19,7 +19,7 @@ static bool is_own_hdf5(const char *path)
     char format[64] = "";
     bool is = sim_h5_open_read(path, &f) == SIM_OK &&
               sim_h5_read_attribute_text(f, "format", format, sizeof format) == SIM_OK &&
-              strcmp(format, sim_export_metadata_format) == 0;
+              strcmp(format, SIM_MODEL_FILE_FORMAT) == 0;
 
     sim_error_clear();
     sim_h5_close(&f);
@@ -30,10 +30,10 @@ static sim_status write_head(const sim_export *e, sim_h5 *f)
 {
     sim_status st = SIM_OK;
     char *preprocessing = NULL;
-    int64_t version = EXPORT_VERSION;
+    int64_t version = SIM_MODEL_FILE_VERSION;
     const sim_tensor t = {.type = SIM_I64, .data = &version};
 
-    SIM_TRY(sim_h5_write_attribute_text(f, "format", sim_export_metadata_format));
+    SIM_TRY(sim_h5_write_attribute_text(f, "format", SIM_MODEL_FILE_FORMAT));
     SIM_TRY(sim_h5_write_attribute(f, "format_version", &t));
     SIM_TRY(sim_h5_write_text(f, "/metadata", e->metadata));
     SIM_TRY(sim_preprocessing_text(&e->embedder.preprocessing, &preprocessing));

@@ -11,13 +11,11 @@
 
 #include <string.h>
 
-static const char metadata_key[] = "simile";
-
 static bool is_own_safetensors(const char *path)
 {
     sim_safetensors *f = NULL;
     bool is = sim_safetensors_open(path, &f) == SIM_OK;
-    const char *text = is ? sim_safetensors_metadata(f, metadata_key) : NULL;
+    const char *text = is ? sim_safetensors_metadata(f, SIM_MODEL_FILE_KEY) : NULL;
 
     is = text && sim_export_is_metadata(text, strlen(text));
     sim_error_clear();
@@ -30,20 +28,13 @@ static sim_status write_file(const sim_export *e, const char *directory, const c
 {
     sim_status st = SIM_OK;
     char path[PATH_MAX];
-    const sim_safetensors_text texts[] = {{"format", "pt"}, {metadata_key, e->metadata}};
+    const sim_safetensors_text texts[] = {{"format", "pt"},
+                                          {SIM_MODEL_FILE_KEY, e->metadata}};
 
     SIM_TRY(sim_export_path(directory, name, path));
     SIM_TRY(sim_safetensors_write(path, tensors, n, texts, 2));
 done:
     return st;
-}
-
-/* The name of a tensor in the file.  *out is the caller's. */
-static sim_status name_tensor(const export_tensor *t, char **out)
-{
-    if (strcmp(t->group, sim_model_group(SIM_BACKBONE)) == 0)
-        return sim_text_copy(t->name, "export/tensors", out);
-    return sim_text_format("export/tensors", out, "%s.%s", t->group, t->name);
 }
 
 static sim_status write_encoder(const sim_export *e, const char *directory,
@@ -56,7 +47,7 @@ static sim_status write_encoder(const sim_export *e, const char *directory,
     SIM_TRY(sim_alloc(&tensors, e->n_tensors, "export/tensors"));
     SIM_TRY(sim_alloc(&names, e->n_tensors, "export/tensors"));
     for (size_t i = 0; i < e->n_tensors; i++) {
-        SIM_TRY(name_tensor(&e->tensors[i], &names[i]));
+        SIM_TRY(sim_model_file_name(e->tensors[i].group, e->tensors[i].name, &names[i]));
         tensors[i] = e->tensors[i].tensor;
         tensors[i].name = names[i];
     }

@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const char sim_export_metadata_format[] = "simile-encoder";
-
 /* Adds the text of an ENUM key of `encoder`. */
 static void add_choice(sim_json *j, const char *name, const char *key, int value)
 {
@@ -119,8 +117,8 @@ sim_status sim_export_describe(const sim_checkpoint *k, const sim_job *job,
     sim_json *j = NULL;
 
     SIM_TRY(sim_json_create(&j));
-    sim_json_text(j, "format", sim_export_metadata_format);
-    sim_json_int(j, "format_version", EXPORT_VERSION);
+    sim_json_text(j, "format", SIM_MODEL_FILE_FORMAT);
+    sim_json_int(j, "format_version", SIM_MODEL_FILE_VERSION);
     sim_json_text(j, "created_by", options->created_by);
     sim_json_text(j, "file", options->format->files[0]);
     describe_networks(job, e, options->momentum, j);
@@ -140,7 +138,7 @@ bool sim_export_is_metadata(const char *text, size_t n_bytes)
     const char *format = "";
     bool is = sim_json_parse(text, n_bytes, &j) == SIM_OK &&
               sim_json_get_text(j, "format", &format) &&
-              strcmp(format, sim_export_metadata_format) == 0;
+              strcmp(format, SIM_MODEL_FILE_FORMAT) == 0;
 
     sim_error_clear();
     sim_json_destroy(&j);

@@ -28,10 +28,6 @@ struct sim_export {
     char *metadata;                  /* JSON on one line */
 };
 
-/* The values of "format" in the metadata, and of its version. */
-extern const char sim_export_metadata_format[];
-enum { EXPORT_VERSION = 1 };
-
 /* Describes networks, preprocessing and origin of an export whose tensors are listed. *text is
  * the caller's. */
 sim_status sim_export_describe(const sim_checkpoint *k, const sim_job *job,

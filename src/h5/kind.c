@@ -79,21 +79,34 @@ static bool is_text(const unsigned char *head, size_t n)
     return n > 0;
 }
 
-/* An .npz file is a zip archive whose first member is NAME.npy. */
-static bool is_npz(const unsigned char *head, size_t n)
+/* Whether the name of the first member of a zip archive has this end. */
+static bool is_zip_of(const unsigned char *head, size_t n, const char *end)
 {
     enum { NAME_LENGTH_AT = 26, NAME_AT = 30 };
+    const size_t n_end = strlen(end);
+
     if (n < NAME_AT || memcmp(head, "PK\x03\x04", 4) != 0)
         return false;
     size_t length = head[NAME_LENGTH_AT] + 256U * head[NAME_LENGTH_AT + 1];
-    return length >= 4 && NAME_AT + length <= n &&
-           memcmp(head + NAME_AT + length - 4, ".npy", 4) == 0;
+    return length >= n_end && NAME_AT + length <= n &&
+           memcmp(head + NAME_AT + length - n_end, end, n_end) == 0;
+}
+
+/* The length of a header of less than 16 MiB, and its first byte. */
+static bool is_safetensors(const unsigned char *head, size_t n)
+{
+    static const unsigned char zeros[5] = {0};
+    return n > 8 && memcmp(head + 3, zeros, sizeof zeros) == 0 && head[8] == '{';
 }
 
 static sim_path_kind kind_of_bytes(const unsigned char *head, size_t n)
 {
-    if (is_npz(head, n))
+    if (is_zip_of(head, n, ".npy"))
         return SIM_PATH_NUMPY;
+    if (is_zip_of(head, n, "/data.pkl"))
+        return SIM_PATH_TORCH;
+    if (is_safetensors(head, n))
+        return SIM_PATH_SAFETENSORS;
     for (size_t i = 0; i < sizeof signatures / sizeof signatures[0]; i++) {
         const signature *s = &signatures[i];
         if (n >= s->at + s->n && memcmp(head + s->at, s->bytes, s->n) == 0)
@@ -240,6 +253,15 @@ static const kind_text kinds[SIM_PATH_KINDS] = {
          "put the images into a directory, one subdirectory per class, then: "
          "simile prepare DIRECTORY --out NAME.h5",
          true},
+    [SIM_PATH_SAFETENSORS] = {"a safetensors file",
+                              "weights in this format are given to embed, evaluate and "
+                              "pretrain --init",
+                              false},
+    [SIM_PATH_TORCH] =
+        {"a PyTorch file",
+         "in Python, save its state dict as a safetensors file: "
+         "safetensors.torch.save_file(torch.load(\"%s\"), \"NAME.safetensors\")",
+         false},
     [SIM_PATH_HDF5] = {"an HDF5 file of another format", prepare, true},
     [SIM_PATH_BROKEN_HDF5] = {"an HDF5 file", "", false},
     [SIM_PATH_TEXT] = {"a text file",
@@ -259,12 +281,18 @@ typedef struct {
 static const use_text uses[SIM_PATH_USES] = {
     [SIM_USE_DATASET] = {"a data set (.h5) of simile prepare",
                          BIT(SIM_PATH_DATASET) | BIT(SIM_PATH_BROKEN_HDF5), true},
+    [SIM_USE_MODEL] = {"a run directory, a checkpoint in it, or a safetensors file",
+                       BIT(SIM_PATH_SAFETENSORS) | BIT(SIM_PATH_CHECKPOINT) |
+                           BIT(SIM_PATH_RUN) | BIT(SIM_PATH_BROKEN_HDF5) |
+                           BIT(SIM_PATH_OTHER),
+                       false},
     [SIM_USE_CHECKPOINT] = {"a run directory or a checkpoint in it",
                             BIT(SIM_PATH_CHECKPOINT) | BIT(SIM_PATH_RUN) |
                                 BIT(SIM_PATH_BROKEN_HDF5) | BIT(SIM_PATH_OTHER),
                             false},
     [SIM_USE_RUN] = {"a run directory", BIT(SIM_PATH_RUN), false},
-    [SIM_USE_WEIGHTS] = {"a run directory, a checkpoint, or an HDF5 file of weights",
+    [SIM_USE_WEIGHTS] = {"a run directory, a checkpoint, or a safetensors or HDF5 file "
+                         "of weights",
                          BIT(SIM_PATH_CHECKPOINT) | BIT(SIM_PATH_RUN) |
                              BIT(SIM_PATH_HDF5) | BIT(SIM_PATH_BROKEN_HDF5) |
                              BIT(SIM_PATH_OTHER),

@@ -9,6 +9,7 @@
 #include "simile/clock.h"
 #include "simile/file.h"
 #include "simile/heartbeat.h"
+#include "simile/import.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -237,21 +238,40 @@ done:
     return st;
 }
 
-/* The file of --init; for a run directory, its newest checkpoint. */
-static sim_status find_init(const sim_train_env *env, char *path, size_t path_bytes)
+/* The newest checkpoint of the run directory of --init, or its safetensors file.  *out stays NULL for
+ * another file. */
+static sim_status open_init(const sim_train_env *env, sim_checkpoint **out)
 {
     sim_status st = SIM_OK;
-    sim_checkpoint *k = NULL;
-    int64_t is_directory =
-        env->comm->rank == 0 && sim_path_is_directory(env->request->init);
+    const char *path = env->request->init;
+    int64_t is_directory = env->comm->rank == 0 && sim_path_is_directory(path);
 
     sim_comm_max_i64(env->comm, &is_directory, 1);
     if (is_directory)
-        SIM_TRY(sim_checkpoint_open(env->comm, env->request->init, &k));
-    (void)snprintf(path, path_bytes, "%s",
-                   k ? sim_checkpoint_path(k) : env->request->init);
+        SIM_TRY(sim_checkpoint_open(env->comm, path, out));
+    else
+        SIM_TRY(sim_import_open_weights(env->comm, path, out));
 done:
-    sim_checkpoint_close(&k);
+    return st;
+}
+
+/* Loads the weights of --init; *preprocessing is the caller's, or NULL. */
+static sim_status load_weights(sim_train_state *t, const sim_checkpoint *k,
+                               size_t *n_missing, char **preprocessing)
+{
+    sim_status st = SIM_OK;
+    sim_state_source source = {visit_method, &t->learner};
+
+    if (!k) {
+        SIM_TRY(
+            sim_weights_load(t->env.request->init, &source, 1, n_missing, preprocessing));
+        goto done;
+    }
+    SIM_TRY(sim_checkpoint_load_weights(k, &source, 1, n_missing));
+    if (sim_checkpoint_head_of(k)->preprocessing)
+        SIM_TRY(sim_text_copy(sim_checkpoint_head_of(k)->preprocessing, "train/init",
+                              preprocessing));
+done:
     return st;
 }
 
@@ -259,12 +279,12 @@ done:
 static sim_status load_init(sim_train_state *t)
 {
     sim_status st = SIM_OK;
-    sim_state_source source = {visit_method, &t->learner};
+    sim_checkpoint *k = NULL;
     size_t missing = 0;
-    char path[4200], *preprocessing = NULL;
+    char *preprocessing = NULL;
 
     if (t->env.request->init) /* first, because it is collective */
-        SIM_TRY(find_init(&t->env, path, sizeof path));
+        SIM_TRY(open_init(&t->env, &k));
     SIM_TRY(sim_history_load("", &t->segment, &t->progress));
     SIM_CHECK(
         t->env.request->init || !t->env.job->encoder.freeze, SIM_E_CONFIG,
@@ -272,7 +292,8 @@ static sim_status load_init(sim_train_state *t)
         "by --init RUN, or set encoder.freeze=false");
     if (!t->env.request->init)
         goto done;
-    SIM_TRY(sim_weights_load(path, &source, 1, &missing, &preprocessing));
+    const char *path = k ? sim_checkpoint_path(k) : t->env.request->init;
+    SIM_TRY(load_weights(t, k, &missing, &preprocessing));
     sim_log("initial weights from %s", path);
     SIM_TRY(check_view_size(&t->env, preprocessing, path, false));
     SIM_TRY(adopt_normalization(t, preprocessing, path, true));
@@ -282,6 +303,7 @@ static sim_status load_init(sim_train_state *t)
                 missing);
 done:
     sim_free(preprocessing);
+    sim_checkpoint_close(&k);
     return st;
 }
 

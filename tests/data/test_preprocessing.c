@@ -53,6 +53,27 @@ static void the_text_keeps_every_bit(void **state)
     sim_free(text);
 }
 
+static void the_resize_before_the_crop_is_kept(void **state)
+{
+    (void)state;
+    sim_preprocessing p = sim_preprocessing_of(8, &gray), q;
+    char *text = NULL;
+
+    p.resize = 10;
+    ASSERT_OK(sim_preprocessing_text(&p, &text));
+    assert_non_null(strstr(text, "shorter side to 10, bilinear, antialiased"));
+    ASSERT_OK(sim_preprocessing_parse(text, "x.h5", &q));
+    assert_int_equal(q.resize, 10);
+    memcpy(strstr(text, "10, b"), "07, b", 5); /* not as it is written */
+    assert_int_equal(sim_preprocessing_parse(text, "x.h5", &q), SIM_E_INSTALL);
+    sim_free(text);
+    p.resize = 7; /* less than the crop */
+    ASSERT_OK(sim_preprocessing_text(&p, &text));
+    assert_int_equal(sim_preprocessing_parse(text, "x.h5", &q), SIM_E_INSTALL);
+    sim_error_clear();
+    sim_free(text);
+}
+
 static void a_text_without_a_range_has_none(void **state)
 {
     (void)state;
@@ -150,6 +171,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_size_is_that_of_the_option_the_data_or_photos),
         cmocka_unit_test(the_text_keeps_every_bit),
+        cmocka_unit_test(the_resize_before_the_crop_is_kept),
         cmocka_unit_test(a_text_without_a_range_has_none),
         cmocka_unit_test(invalid_texts_are_refused),
         cmocka_unit_test(an_unknown_operation_needs_a_newer_version),
