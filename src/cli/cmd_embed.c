@@ -1,25 +1,33 @@
 /*
  * cmd_embed.c - `simile embed RUN --data A.h5 --out E.h5`: features and projections.
  */
-#include "cli.h"
+#include "embed.h"
 
 #include "simile/eval.h"
 #include "simile/file.h"
-#include "simile/h5.h"
 #include "simile/import.h"
 #include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
+
+static const embed_format *const formats[] = {
+#define SIM_EMBED_FORMAT(name) &sim_embed_##name,
+#include "embed_formats.def"
+#undef SIM_EMBED_FORMAT
+};
+enum { N_FORMATS = sizeof formats / sizeof formats[0] };
 
 typedef struct {
     const char *run, *data, *train, *out;
+    const embed_format *format; /* NULL until it is known */
     bool force;
     char target[PATH_MAX]; /* `out` without symbolic links */
 } arguments;
 
-enum { KEY_DATA = 256, KEY_TRAIN, KEY_OUT, KEY_FORCE };
+enum { KEY_DATA = 256, KEY_TRAIN, KEY_OUT, KEY_FORMAT, KEY_FORCE };
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "A.h5", 0, "data set to embed", 0},
@@ -29,8 +37,40 @@ static const struct argp_option options[] = {
      0},
     {"out", KEY_OUT, "E.h5", 0, "file to write; it replaces an older file of embeddings",
      0},
+    {"format", KEY_FORMAT, "FORMAT", 0,
+     "file format (default: by the ending of --out, else hdf5)", 0},
     {"force", KEY_FORCE, NULL, 0, "replace the file --out whatever it is", 0},
     {0}};
+
+const char *sim_embed_class(const embed_content *e, size_t i)
+{
+    return e->labels ? sim_dataset_class_name(e->data, (size_t)e->labels[i]) : NULL;
+}
+
+static const embed_format *find_format(const char *name, const struct argp_state *state)
+{
+    char names[256] = "";
+
+    for (int i = 0; i < N_FORMATS; i++) {
+        const size_t used = strlen(names);
+        if (strcmp(formats[i]->name, name) == 0)
+            return formats[i];
+        (void)snprintf(names + used, sizeof names - used, " %s", formats[i]->name);
+    }
+    argp_error(state, "--format: %s is unknown, expected one of%s", name, names);
+    return NULL;
+}
+
+static const embed_format *format_of_path(const char *path)
+{
+    for (int i = 0; i < N_FORMATS; i++) {
+        const char *ending = formats[i]->ending;
+        const size_t n = strlen(path), m = ending ? strlen(ending) : 0;
+        if (ending && n > m && strcmp(path + n - m, ending) == 0)
+            return formats[i];
+    }
+    return formats[0];
+}
 
 static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
 {
@@ -45,6 +85,9 @@ static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
     case KEY_OUT:
         a->out = arg;
         return 0;
+    case KEY_FORMAT:
+        a->format = find_format(arg, state);
+        return 0;
     case KEY_FORCE:
         a->force = true;
         return 0;
@@ -58,6 +101,8 @@ static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
             argp_error(state,
                        "a run, checkpoint or safetensors file, --data and --out are "
                        "required");
+        if (!a->format)
+            a->format = format_of_path(a->out);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -80,88 +125,30 @@ done:
     return st;
 }
 
-/* Number of each image in the data set. */
-static sim_status write_ids(sim_h5 *f, size_t n)
+/* Logs what was written. */
+static void log_embeddings(const arguments *a, const embed_content *e)
 {
-    sim_status st = SIM_OK;
-    int64_t *id = NULL;
+    const size_t n = e->features->dims[0], dim = e->features->dims[1];
 
-    SIM_TRY(sim_alloc(&id, n, "cli/embeddings"));
-    for (size_t i = 0; i < n; i++)
-        id[i] = (int64_t)i;
-    const sim_tensor t = {.type = SIM_I64, .n_dims = 1, .dims = {n}, .data = id};
-    SIM_TRY(sim_h5_write(f, "/id", &t));
-done:
-    sim_free(id);
-    return st;
-}
-
-static sim_status write_class_names(sim_h5 *f, const sim_dataset *d)
-{
-    sim_status st = SIM_OK;
-    size_t n = sim_dataset_about(d)->n_classes, width = 1;
-    void *text = NULL;
-
-    if (n == 0 || !sim_dataset_class_name(d, n - 1))
-        goto done;
-    for (size_t k = 0; k < n; k++)
-        width = strlen(sim_dataset_class_name(d, k)) > width
-                    ? strlen(sim_dataset_class_name(d, k))
-                    : width;
-    SIM_TRY(sim_alloc_bytes(n, width, "cli/embeddings", &text));
-    for (size_t k = 0; k < n; k++)
-        memcpy((char *)text + k * width, sim_dataset_class_name(d, k),
-               strlen(sim_dataset_class_name(d, k)));
-    SIM_TRY(sim_h5_write_strings(f, "/classes", n, width, text));
-done:
-    sim_free(text);
-    return st;
-}
-
-/* `projections` is NULL if the model has no projector. */
-static sim_status write_embeddings(const arguments *a, const sim_dataset *d,
-                                   const char *checkpoint, const sim_tensor *features,
-                                   const sim_tensor *projections)
-{
-    sim_status st = SIM_OK;
-    sim_h5 *f = NULL;
-    const void *image = NULL;
-    size_t n_bytes = 0, n = features->dims[0];
-    size_t projected = projections ? projections->dims[1] : 0;
-    char *names = NULL;
-    size_t width = 0;
-    const sim_tensor labels = {.type = SIM_I32,
-                               .n_dims = 1,
-                               .dims = {n},
-                               .data = (void *)(uintptr_t)sim_dataset_labels(d)};
-
-    SIM_TRY(sim_dataset_read_names(d, &width, &names));
-    size_t row = (features->dims[1] + projected + 1) * sizeof(float) + sizeof(int64_t);
-    SIM_TRY(sim_h5_create_image(n * (row + width), &f));
-    SIM_TRY(sim_h5_write_attribute_text(f, "format", "simile-embeddings"));
-    SIM_TRY(
-        sim_h5_write_attribute_text(f, "fingerprint", sim_dataset_about(d)->fingerprint));
-    SIM_TRY(sim_h5_write_text(f, "/checkpoint", checkpoint));
-    SIM_TRY(sim_h5_write(f, "/features", features));
-    if (projections)
-        SIM_TRY(sim_h5_write(f, "/projections", projections));
-    if (labels.data)
-        SIM_TRY(sim_h5_write(f, "/labels", &labels));
-    SIM_TRY(write_class_names(f, d));
-    SIM_TRY(write_ids(f, n));
-    if (names)
-        SIM_TRY(sim_h5_write_strings(f, "/name", n, width, names));
-    SIM_TRY(sim_h5_image(f, &image, &n_bytes));
-    const sim_piece piece = {image, n_bytes};
-    SIM_TRY(sim_file_replace(a->target, &piece, 1));
-    if (projections)
-        sim_log("%s: /features %zu x %zu, /projections %zu x %zu", a->out, n,
-                features->dims[1], n, projected);
+    if (e->projections)
+        sim_log("%s (%s): features %zu x %zu, projections %zu x %zu", a->out,
+                a->format->name, n, dim, n, e->projections->dims[1]);
     else
-        sim_log("%s: /features %zu x %zu; the model has no projector", a->out, n,
-                features->dims[1]);
+        sim_log("%s (%s): features %zu x %zu; the model has no projector", a->out,
+                a->format->name, n, dim);
+}
+
+static sim_status write_embeddings(const arguments *a, embed_content *e)
+{
+    sim_status st = SIM_OK;
+    char *names = NULL;
+
+    SIM_TRY(sim_dataset_read_names(e->data, &e->name_width, &names));
+    e->names = names;
+    e->labels = sim_dataset_labels(e->data);
+    SIM_TRY(a->format->write(e, a->target));
+    log_embeddings(a, e);
 done:
-    sim_h5_close(&f);
     sim_free(names);
     return st;
 }
@@ -172,8 +159,7 @@ static sim_status check_output(arguments *a, const char *checkpoint)
     SIM_TRY(sim_path_follow(a->out, a->target));
     SIM_TRY(sim_path_check_output(a->target, a->data));
     SIM_TRY(sim_path_check_output(a->target, checkpoint));
-    bool may_replace = a->force || sim_path_kind_of(a->target) == SIM_PATH_EMBEDDINGS;
-    SIM_TRY(sim_path_check_replace(a->target, may_replace, "a file of embeddings"));
+    SIM_TRY(a->format->check(a->target, a->force));
 done:
     return st;
 }
@@ -233,9 +219,12 @@ static sim_status run_embed(const sim_comm *c, void *ctx)
         .type = SIM_F32, .n_dims = 2, .dims = {n, dims[0]}, .data = all[0]};
     const sim_tensor projections = {
         .type = SIM_F32, .n_dims = 2, .dims = {n, dims[1]}, .data = all[1]};
+    embed_content content = {.data = d,
+                             .checkpoint = sim_checkpoint_path(k),
+                             .features = &features,
+                             .projections = e.projector ? &projections : NULL};
     if (c->rank == 0)
-        st = write_embeddings(a, d, sim_checkpoint_path(k), &features,
-                              e.projector ? &projections : NULL);
+        st = write_embeddings(a, &content);
     SIM_TRY(sim_comm_agree(c, st));
 done:
     for (int i = 0; i < 2; i++) {
@@ -249,22 +238,49 @@ done:
     return st;
 }
 
+/* The text of --help; the caller frees it. */
+static sim_status format_help(char **out)
+{
+    sim_status st = SIM_OK;
+    char list[1024] = "";
+
+    for (int i = 0; i < N_FORMATS; i++) {
+        const size_t used = strlen(list);
+        (void)snprintf(list + used, sizeof list - used, "  %-6s %s\n", formats[i]->name,
+                       formats[i]->summary);
+    }
+    SIM_TRY(sim_text_format(
+        "cli/text", out,
+        "Writes the features (outputs of the backbone) and the projections (outputs of "
+        "the "
+        "projector, if the model has one) of every image of a data set, its number, and "
+        "its name and label if the data set has them.  MODEL is a run, a checkpoint, or "
+        "a "
+        "safetensors file of a ResNet (an export, or torchvision's names).  With cpc, "
+        "features and projections are the mean over the patches of an image.  FORMAT is "
+        "one of\n\n%s\v"
+        "Examples:\n"
+        "  simile embed runs/first --data test.h5 --out features.h5\n"
+        "  mpirun -np 2 simile embed resnet50.safetensors --data test.h5 --out f.npy",
+        list));
+done:
+    return st;
+}
+
 sim_status sim_command_embed(int argc, char **argv)
 {
-    static const struct argp argp = {
-        .options = options,
-        .parser = parse_embed_option,
-        .args_doc = "MODEL --data A.h5 --out E.h5",
-        .doc =
-            "Writes an HDF5 file with /features (outputs of the backbone) and "
-            "/projections "
-            "(outputs of the projector, if the method has one) of every image of a data "
-            "set, its number /id, and its /name and /labels if the data set has them.  "
-            "MODEL is a run, a checkpoint, or a safetensors file of a ResNet (an "
-            "export, or torchvision's names).  With "
-            "cpc, features and projections are the mean over the patches of an image."};
+    sim_status st = SIM_OK;
     arguments a = {0};
+    char *help = NULL;
 
+    SIM_TRY(format_help(&help));
+    const struct argp argp = {.options = options,
+                              .parser = parse_embed_option,
+                              .args_doc = "MODEL --data A.h5 --out E.h5",
+                              .doc = help};
     sim_cli_parse(&argp, argc, argv, &a);
-    return sim_cli_with_ranks(argc, argv, run_embed, &a);
+    st = sim_cli_with_ranks(argc, argv, run_embed, &a);
+done:
+    sim_free(help);
+    return st;
 }
