@@ -19,6 +19,7 @@ typedef struct sim_export_format {
     const char *name, *summary; /* of --format, and for --help */
     /* Its files; the first holds the encoder. Terminated by NULL. */
     const char *const *files;
+    bool is_graph; /* has the options batch and fold_batchnorm */
     /* Whether a file at the path of one of `files` is an export of this format. */
     bool (*is_own)(const char *path);
     /* Replaces the files in an existing directory. */
@@ -34,7 +35,9 @@ typedef struct {
     const sim_export_format *format;
     bool projector;         /* also the projector */
     bool momentum;          /* the networks of the momentum encoder */
-    const char *created_by; /* program and version, for the metadata */
+    size_t batch;           /* images per call; 0: any number */
+    bool fold_batchnorm;    /* into the layers before */
+    const char *created_by; /* program and version, for the metadata; borrowed */
 } sim_export_options;
 
 /*

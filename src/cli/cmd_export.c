@@ -1,5 +1,5 @@
 /*
- * cmd_export.c - `simile export RUN --out DIR`: the encoder for use in PyTorch.
+ * cmd_export.c - `simile export RUN --out DIR`: the encoder for use in PyTorch or ONNX Runtime.
  */
 #include "cli.h"
 
@@ -10,14 +10,25 @@
 #include "simile/memory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
     const char *checkpoint, *format, *train, *out;
-    bool projector, momentum, force;
+    bool projector, momentum, fold_batchnorm, force;
+    size_t batch;
 } arguments;
 
-enum { KEY_FORMAT = 256, KEY_OUT, KEY_PROJECTOR, KEY_MOMENTUM, KEY_TRAIN, KEY_FORCE };
+enum {
+    KEY_FORMAT = 256,
+    KEY_OUT,
+    KEY_PROJECTOR,
+    KEY_MOMENTUM,
+    KEY_BATCH,
+    KEY_FOLD,
+    KEY_TRAIN,
+    KEY_FORCE
+};
 
 static const struct argp_option options[] = {
     {"out", KEY_OUT, "DIR", 0,
@@ -27,6 +38,10 @@ static const struct argp_option options[] = {
     {"projector", KEY_PROJECTOR, NULL, 0, "export the projector in addition", 0},
     {"momentum", KEY_MOMENTUM, NULL, 0,
      "export the momentum encoder of MoCo instead of the trained one", 0},
+    {"batch", KEY_BATCH, "N|free", 0,
+     "onnx: images per call, a fixed number or free (default)", 0},
+    {"fold-batchnorm", KEY_FOLD, NULL, 0,
+     "onnx: make batch norms part of the convolutions before them", 0},
     {"train", KEY_TRAIN, "T.h5", 0,
      "training set, for a checkpoint written before version 0.2.0 if it is not where its "
      "job names it",
@@ -43,10 +58,39 @@ static const char *format_names(char *out, size_t out_bytes)
     return out;
 }
 
+/* A number of images; free: 0. */
+static size_t parse_batch(const char *arg, struct argp_state *state)
+{
+    enum { LARGEST = 1 << 20 };
+    char *end = NULL;
+
+    if (strcmp(arg, "free") == 0)
+        return 0;
+    const long long n = strtoll(arg, &end, 10);
+    if (end == arg || *end || n < 1 || n > LARGEST)
+        argp_error(state, "--batch requires a number from 1 to %d, or free, not \"%s\"",
+                   LARGEST, arg);
+    return (size_t)n;
+}
+
+static void check_export_options(const arguments *a, struct argp_state *state)
+{
+    char names[256];
+    const sim_export_format *format = sim_export_formats_find(a->format);
+
+    if (!a->checkpoint || !a->out)
+        argp_error(state, "a run or checkpoint and --out are required");
+    if (!format)
+        argp_error(state, "--format: %s is unknown, expected one of%s", a->format,
+                   format_names(names, sizeof names));
+    else if (!format->is_graph && (a->batch || a->fold_batchnorm))
+        argp_error(state, "--batch and --fold-batchnorm require --format onnx, not %s",
+                   a->format);
+}
+
 static error_t parse_export_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
-    char names[256];
 
     switch (key) {
     case KEY_OUT:
@@ -61,6 +105,12 @@ static error_t parse_export_option(int key, char *arg, struct argp_state *state)
     case KEY_MOMENTUM:
         a->momentum = true;
         return 0;
+    case KEY_BATCH:
+        a->batch = parse_batch(arg, state);
+        return 0;
+    case KEY_FOLD:
+        a->fold_batchnorm = true;
+        return 0;
     case KEY_TRAIN:
         a->train = arg;
         return 0;
@@ -73,11 +123,7 @@ static error_t parse_export_option(int key, char *arg, struct argp_state *state)
         a->checkpoint = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!a->checkpoint || !a->out)
-            argp_error(state, "a run or checkpoint and --out are required");
-        if (!sim_export_formats_find(a->format))
-            argp_error(state, "--format: %s is unknown, expected one of%s", a->format,
-                       format_names(names, sizeof names));
+        check_export_options(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -98,7 +144,9 @@ static sim_status format_help(char **out)
     }
     SIM_TRY(sim_text_format(
         "cli/text", out,
-        "Writes an encoder under torchvision's names for use in PyTorch.  DIR receives "
+        "Writes an encoder under torchvision's names for use in PyTorch or ONNX Runtime. "
+        " "
+        "DIR receives "
         "the "
         "weights, a sample of images with their features, encoder.json (architecture, "
         "preprocessing, origin), and load_encoder.py.  FORMAT is one of\n\n%s\v"
@@ -111,6 +159,7 @@ static sim_status format_help(char **out)
         "image.\n\n"
         "Examples:\n"
         "  simile export runs/first --out encoder\n"
+        "  simile export runs/first --format onnx --fold-batchnorm --out encoder\n"
         "  simile export runs/moco --momentum --projector --format hdf5 --out encoder",
         formats));
 done:
@@ -147,6 +196,8 @@ static sim_status export_checkpoint(const arguments *a, const sim_checkpoint *k)
     const sim_export_options o = {.format = sim_export_formats_find(a->format),
                                   .projector = a->projector,
                                   .momentum = a->momentum,
+                                  .batch = a->batch,
+                                  .fold_batchnorm = a->fold_batchnorm,
                                   .created_by = sim_cli_build()};
     sim_job *job = NULL;
     sim_preprocessing p;

@@ -195,6 +195,9 @@ sim_status sim_export_create(const sim_checkpoint *k, const sim_job *job,
 
     SIM_TRY(sim_new(&e, "export/content"));
     e->format = options->format;
+    e->batch = options->batch;
+    e->fold_batchnorm = options->fold_batchnorm;
+    e->created_by = options->created_by;
     SIM_TRY(open_networks(k, job, p, options, e));
     SIM_TRY(list_tensors(e));
     SIM_TRY(compute_sample(e));

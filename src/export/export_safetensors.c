@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-static bool is_own_safetensors(const char *path)
+bool sim_export_is_own_safetensors(const char *path)
 {
     sim_safetensors *f = NULL;
     bool is = sim_safetensors_open(path, &f) == SIM_OK;
@@ -35,6 +35,13 @@ static sim_status write_file(const sim_export *e, const char *directory, const c
     SIM_TRY(sim_safetensors_write(path, tensors, n, texts, 2));
 done:
     return st;
+}
+
+sim_status sim_export_write_sample(const sim_export *e, const char *directory,
+                                   const char *name)
+{
+    sim_tensor sample[SAMPLE_TENSORS];
+    return write_file(e, directory, name, sample, sim_export_sample(e, sample));
 }
 
 static sim_status write_encoder(const sim_export *e, const char *directory,
@@ -65,9 +72,8 @@ static const char *const files[] = {"encoder.safetensors", "sample.safetensors",
 static sim_status write_safetensors(const sim_export *e, const char *directory)
 {
     sim_status st = SIM_OK;
-    sim_tensor sample[SAMPLE_TENSORS];
 
-    SIM_TRY(write_file(e, directory, files[1], sample, sim_export_sample(e, sample)));
+    SIM_TRY(sim_export_write_sample(e, directory, files[1]));
     SIM_TRY(write_encoder(e, directory, files[0]));
 done:
     return st;
@@ -77,5 +83,5 @@ const sim_export_format sim_export_safetensors = {
     .name = "safetensors",
     .summary = "encoder.safetensors, sample.safetensors",
     .files = files,
-    .is_own = is_own_safetensors,
+    .is_own = sim_export_is_own_safetensors,
     .write = write_safetensors};

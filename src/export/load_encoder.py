@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Loads an encoder that `simile export` wrote. It needs torch 1.11 or newer and NumPy, h5py for
-encoder.h5, and uses torchvision's ResNet if torchvision is installed.
+encoder.h5, onnxruntime for encoder.onnx, and uses torchvision's ResNet if torchvision is installed.
 
     from load_encoder import load_encoder
     encoder, transform = load_encoder("DIRECTORY")
@@ -8,7 +8,8 @@ encoder.h5, and uses torchvision's ResNet if torchvision is installed.
 
 `encoder` is torchvision's ResNet in evaluation mode with fc = Identity. If features are means over
 patches of the image (CPC), it is a module that cuts the patches, and encoder.net is the ResNet. With
-load_encoder("DIRECTORY", projector=True) it computes projections. `transform` takes a PIL image or a
+load_encoder("DIRECTORY", projector=True) it computes projections. Of encoder.onnx, it is a module that calls
+ONNX Runtime. `transform` takes a PIL image or a
 uint8 array [height][width][channels] and returns the normalized float tensor [channels][height][width].
 
     python3 load_encoder.py DIRECTORY
@@ -74,9 +75,11 @@ def read_export(directory):
             encoder, projector, sample = ({n: np.asarray(a[()]) for n, a in f[group].items()} if group in f else {}
                                           for group in ("weights/encoder", "weights/projector", "sample"))
     else:
-        arrays, own = read_safetensors(path)
         sample, of_sample = read_safetensors(os.path.join(directory, "sample.safetensors"))
-        (encoder, projector), stored = split(arrays), [own, of_sample]
+        encoder, projector, stored = {}, {}, [of_sample]
+        if not path.endswith(".onnx"):
+            arrays, own = read_safetensors(path)
+            (encoder, projector), stored = split(arrays), [own, of_sample]
     if any(m != metadata for m in stored):
         raise ValueError(f"the files in {directory} are of different exports; run simile export again")
     return metadata, encoder, projector, sample
@@ -209,6 +212,30 @@ class MeanOverPatches(nn.Module):
         return self.net(torch.cat(parts)).view(len(parts), len(x), -1).mean(0)
 
 
+class OnnxEncoder(nn.Module):
+    """encoder.onnx in ONNX Runtime; float32 [images][channels][height][width] -> an output of the graph."""
+
+    def __init__(self, path, output, metadata):
+        super().__init__()
+        import onnxruntime
+        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        if json.loads(self.session.get_modelmeta().custom_metadata_map["simile"]) != metadata:
+            raise ValueError(f"{path} and encoder.json are of different exports; run simile export again")
+        if output not in [o.name for o in self.session.get_outputs()]:
+            raise ValueError(f"{path} was exported without --projector")
+        self.output, self.batch = output, metadata["batch"]
+
+    def run(self, x):
+        return torch.from_numpy(self.session.run([self.output], {"images": x.numpy()})[0])
+
+    def forward(self, x):
+        if self.batch == "free":
+            return self.run(x)
+        n = self.batch
+        missing = x.new_zeros(-len(x) % n, *x.shape[1:])
+        return torch.cat([self.run(part) for part in torch.cat([x, missing]).split(n)])[:len(x)]
+
+
 def load_weights(net, arrays):
     net.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in arrays.items()}, strict=True)
     return net
@@ -266,6 +293,9 @@ class Transform:
 def load_encoder(directory, projector=False):
     """Returns (encoder, transform); projector=True: the encoder's output is the projection."""
     metadata, encoder_arrays, projector_arrays, _ = read_export(directory)
+    if metadata["file"].endswith(".onnx"):
+        net = OnnxEncoder(os.path.join(directory, metadata["file"]), "projections" if projector else "features", metadata)
+        return net, Transform(metadata["preprocessing"])
     net = load_weights(build_encoder(metadata), encoder_arrays)
     if projector:
         if not projector_arrays:

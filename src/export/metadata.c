@@ -50,6 +50,18 @@ static void add_channels(const sim_export *e, sim_json *j)
     }
 }
 
+/* The graph of an ONNX file. */
+static void describe_graph(const sim_export_options *options, sim_json *j)
+{
+    if (!options->format->is_graph)
+        return;
+    if (options->batch)
+        sim_json_int(j, "batch", (int64_t)options->batch);
+    else
+        sim_json_text(j, "batch", "free");
+    sim_json_bool(j, "batchnorm_folded", options->fold_batchnorm);
+}
+
 static void describe_networks(const sim_job *job, const sim_export *e, bool momentum,
                               sim_json *j)
 {
@@ -121,6 +133,7 @@ sim_status sim_export_describe(const sim_checkpoint *k, const sim_job *job,
     sim_json_int(j, "format_version", SIM_MODEL_FILE_VERSION);
     sim_json_text(j, "created_by", options->created_by);
     sim_json_text(j, "file", options->format->files[0]);
+    describe_graph(options, j);
     describe_networks(job, e, options->momentum, j);
     describe_patches(&e->embedder.cut, j);
     sim_preprocessing_describe(&e->embedder.preprocessing,

@@ -26,6 +26,9 @@ struct sim_export {
     sim_image images[SAMPLE_IMAGES]; /* of the sample */
     float *features, *projections;   /* [SAMPLE_IMAGES][dim]; projections: or NULL */
     char *metadata;                  /* JSON on one line */
+    size_t batch;                    /* these three: of the options */
+    bool fold_batchnorm;
+    const char *created_by;
 };
 
 /* Describes networks, preprocessing and origin of an export whose tensors are listed. *text is
@@ -39,6 +42,11 @@ bool sim_export_is_metadata(const char *text, size_t n_bytes);
 /* Lists image0 ... uint8 [h][w][c], features and projections; returns their number. The data is
  * borrowed from e. */
 size_t sim_export_sample(const sim_export *e, sim_tensor out[SAMPLE_TENSORS]);
+
+/* Writes the sample as a safetensors file with the metadata; whether a file is one of an export. */
+SIM_MUST_USE sim_status sim_export_write_sample(const sim_export *e,
+                                                const char *directory, const char *name);
+bool sim_export_is_own_safetensors(const char *path);
 
 /* Writes DIRECTORY/name without symbolic links. */
 sim_status sim_export_path(const char *directory, const char *name, char out[PATH_MAX]);
