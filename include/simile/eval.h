@@ -344,6 +344,12 @@ typedef struct sim_online_eval sim_online_eval;
 SIM_MUST_USE sim_status sim_online_eval_create(const sim_job *job,
                                                const sim_evaluate_options *options,
                                                sim_online_eval **out);
+/* The checks of sim_online_eval_create on data sets that are open; test NULL: data.test is not set.
+ * Local. */
+SIM_MUST_USE sim_status sim_online_eval_check(const sim_job *job,
+                                              const sim_evaluate_options *options,
+                                              const sim_dataset *train,
+                                              const sim_dataset *test);
 void sim_online_eval_destroy(sim_online_eval **w);
 /* Bytes of a rank for the memory plan: held all the time, and the transient peak of an evaluation in
  * addition.  *workspace is raised to the workspace of the kernels that they need. */

@@ -97,17 +97,18 @@ done:
     return st;
 }
 
-/* The data and labels of kNN during training. */
-static sim_status check_online_knn(const compare_loader *l)
+/* Checks the job against the part of the training set that it uses. */
+static sim_status check_plan(compare_loader *l)
 {
     sim_status st = SIM_OK;
-    sim_dataset *train = NULL, *test = NULL;
+    sim_dataset *part = NULL;
 
-    if (l->evaluate.knn_every_epochs)
-        SIM_TRY(sim_knn_inputs(l->job, &train, &test));
+    if (l->job->train.fraction < 1)
+        SIM_TRY(sim_job_open_train(l->job, &part));
+    SIM_TRY(sim_job_check(l->job, sim_dataset_about(part ? part : l->train), l->n_ranks,
+                          &l->plan));
 done:
-    sim_dataset_close(&train);
-    sim_dataset_close(&test);
+    sim_dataset_close(&part);
     return st;
 }
 
@@ -121,8 +122,8 @@ sim_status sim_compare_load(compare_loader *l, const sim_job_source *source)
     SIM_TRY(sim_kernels_pick(l->job->train.kernels));
     SIM_TRY(take_data("data.train", l->job->train.train, &l->train, &c->train));
     SIM_TRY(take_data("data.test", l->job->train.test, &l->test, &c->test));
-    SIM_TRY(sim_job_check(l->job, sim_dataset_about(l->train), l->n_ranks, &l->plan));
-    SIM_TRY(check_online_knn(l));
+    SIM_TRY(check_plan(l));
+    SIM_TRY(sim_online_eval_check(l->job, &l->evaluate, l->train, l->test));
 done:
     return st;
 }

@@ -94,27 +94,58 @@ done:
     return st;
 }
 
-static sim_status open_test(sim_online_eval *w, const sim_dataset *train)
+/* test NULL: data.test is not set. */
+static sim_status check_sets(const sim_online_eval *w, const sim_dataset *train,
+                             const sim_dataset *test)
 {
     sim_status st = SIM_OK;
-    const sim_job *job = w->job;
     const sim_online_eval_row *labelled = find_row(w, ONLINE_TEST_LABELS);
     const sim_preprocessing p =
-        sim_preprocessing_of((size_t)job->augment.size, sim_dataset_about(train));
+        sim_preprocessing_of((size_t)w->job->augment.size, sim_dataset_about(train));
 
+    SIM_TRY(check_score(w));
     SIM_CHECK(
-        job->train.test[0] || !labelled, SIM_E_CONFIG,
+        test || !labelled, SIM_E_CONFIG,
         "evaluate.%s: the evaluation requires data.test, a data set with labels, but it "
         "is not set; set data.test, or evaluate.%s=0",
         labelled->key, labelled->key);
     SIM_TRY(check_labels(find_row(w, ONLINE_BOTH_LABELS), train, "data.train"));
-    if (!job->train.test[0])
-        goto done;
-    SIM_TRY(sim_dataset_open(job->train.test, &w->test));
-    SIM_TRY(check_labels(labelled, w->test, "data.test"));
-    SIM_TRY(sim_preprocessing_check(&p, w->test));
-    if (labelled) {
-        const sim_labelled_set bank = sim_labelled_set_of(train),
+    if (test && find_row(w, ONLINE_NO_LABELS)) {
+        SIM_TRY(check_labels(labelled, test, "data.test"));
+        SIM_TRY(sim_preprocessing_check(&p, test));
+    }
+done:
+    return st;
+}
+
+static sim_online_eval select_rows(const sim_job *job,
+                                   const sim_evaluate_options *options)
+{
+    sim_online_eval w = {.job = job,
+                         .options = *options,
+                         .loader_threads = (int)job->train.loader_threads};
+    for (size_t i = 0; i < ROWS; i++)
+        w.on[i] = is_on(rows[i], job, options);
+    return w;
+}
+
+sim_status sim_online_eval_check(const sim_job *job, const sim_evaluate_options *options,
+                                 const sim_dataset *train, const sim_dataset *test)
+{
+    const sim_online_eval w = select_rows(job, options);
+    return check_sets(&w, train, test);
+}
+
+static sim_status open_sets(sim_online_eval *w, sim_dataset **train)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_job_open_train(w->job, train));
+    if (w->job->train.test[0])
+        SIM_TRY(sim_dataset_open(w->job->train.test, &w->test));
+    SIM_TRY(check_sets(w, *train, w->test));
+    if (find_row(w, ONLINE_TEST_LABELS)) {
+        const sim_labelled_set bank = sim_labelled_set_of(*train),
                                queries = sim_labelled_set_of(w->test);
         SIM_TRY(sim_classes_match(&bank, &queries, &w->match));
         w->has_match = true;
@@ -131,16 +162,11 @@ sim_status sim_online_eval_create(const sim_job *job, const sim_evaluate_options
     sim_dataset *train = NULL;
 
     SIM_TRY(sim_new(&w, "eval/online"));
-    w->job = job;
-    w->options = *options;
-    w->loader_threads = (int)job->train.loader_threads;
-    for (size_t i = 0; i < ROWS; i++)
-        w->on[i] = is_on(rows[i], job, options);
+    *w = select_rows(job, options);
     SIM_TRY(check_score(w));
     if (!find_row(w, ONLINE_NO_LABELS))
         goto done;
-    SIM_TRY(sim_job_open_train(job, &train));
-    SIM_TRY(open_test(w, train));
+    SIM_TRY(open_sets(w, &train));
     *out = w;
     w = NULL;
 done:
