@@ -140,6 +140,20 @@ bool sim_compare_is_mine(const comparison *c, const compare_run *r);
 /* Refuses runs below DIR that are stored with another job or other data. */
 SIM_MUST_USE sim_status sim_compare_check_stored(const comparison *c);
 
+/* ---- names ---- */
+
+/* Fills the stems; job files of the same name are numbered.  Errors: SIM_E_USAGE if a file is given
+ * twice. */
+SIM_MUST_USE sim_status sim_compare_name_jobs(comparison *c);
+/* Sets the name of a run of which the seed is set; a very long one is shortened to a hash. */
+SIM_MUST_USE sim_status sim_compare_name_run(const comparison *c,
+                                             const compare_configuration *f,
+                                             compare_run *r);
+/* "run=PATH" or, with a name, "run=PATH/NAME", quoted where YAML requires it.  The caller frees
+ * *out. */
+SIM_MUST_USE sim_status sim_compare_run_word(const char *path, const char *name,
+                                             char **out);
+
 /* ---- jobs and data ---- */
 
 /* Loads jobs of the grid and checks them against the data, which are opened once. */
@@ -179,7 +193,7 @@ const compare_run *sim_compare_first_of_encoder(const comparison *c,
 
 /* ---- commands ---- */
 
-/* Words of a command, terminated by NULL; those with a byte to free are in `owned`. */
+/* Words of a command, terminated by NULL; it owns those in `owned` and borrows the others. */
 enum { COMPARE_MAX_ARGV = SIM_MAX_OVERRIDES + COMPARE_MAX_LAUNCHER + 64 };
 typedef struct {
     const char *words[COMPARE_MAX_ARGV + 1];

@@ -1,21 +1,15 @@
 /*
  * compare_grid.c - the runs of a comparison: job files x values of keys x seeds.
  *
- * A configuration is a run without its seed.  Names of runs contain job, keys and seed, so that a
- * value or seed that is added later leaves the names of the others unchanged.
+ * A configuration is a run without its seed.
  */
 #include "compare.h"
 
-#include "simile/file.h"
-#include "simile/hash.h"
 #include "simile/memory.h"
 #include "simile/text.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { VALUE_CHARACTERS = 24, NAME_BYTES = 180 };
 
 /* ---- lines "key: value" ---- */
 
@@ -34,118 +28,10 @@ const char *sim_compare_line_value(const char *lines, const char *key, size_t n_
     return NULL;
 }
 
-/* ---- names ---- */
-
-static bool is_safe(char c)
-{
-    return isalnum((unsigned char)c) || (c && strchr(".+-", c));
-}
-
-/* A value as part of a file name: other characters become dashes, and a hash keeps such names apart. */
-static void put_value(FILE *f, const char *value)
-{
-    char hex[33];
-    size_t n = 0;
-    bool is_same = strlen(value) <= VALUE_CHARACTERS, is_after_dash = true;
-
-    for (const char *p = value; *p && n < VALUE_CHARACTERS; p++) {
-        is_same = is_same && is_safe(*p);
-        if (is_safe(*p) || !is_after_dash)
-            n += fputc(is_safe(*p) ? *p : '-', f) != EOF;
-        is_after_dash = !is_safe(*p);
-    }
-    if (is_same)
-        return;
-    sim_hash_hex(sim_hash_bytes(value, strlen(value)), hex);
-    (void)fprintf(f, "%s%.8s", is_after_dash ? "" : "-", hex);
-}
-
-/* The name of a job file without directory and extension. */
-static sim_status copy_stem(const char *path, char **out)
-{
-    sim_status st = SIM_OK;
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    const char *dot = strrchr(base, '.');
-    char *stem = NULL;
-    sim_text text = {0};
-
-    SIM_TRY(sim_text_format(
-        "cli/compare", &stem, "%.*s",
-        (int)(dot && dot > base ? (size_t)(dot - base) : strlen(base)), base));
-    SIM_TRY(sim_text_open(&text));
-    for (const char *p = stem; *p; p++)
-        (void)fputc(is_safe(*p) || *p == '_' ? *p : '-', text.file);
-    SIM_TRY(sim_text_finish(&text, "cli/compare", out));
-done:
-    sim_text_close(&text);
-    sim_free(stem);
-    return st;
-}
-
-/* Job files of the same name are numbered. */
-static sim_status name_jobs(comparison *c)
-{
-    sim_status st = SIM_OK;
-    char *stem = NULL;
-
-    for (size_t i = 0; i < c->arguments->n_jobs; i++) {
-        size_t n_same = 0;
-        for (size_t k = 0; k < i; k++)
-            SIM_CHECK(!sim_path_is_same(c->arguments->jobs[k], c->arguments->jobs[i]),
-                      SIM_E_USAGE, "%s and %s are the same job file",
-                      c->arguments->jobs[k], c->arguments->jobs[i]);
-        SIM_TRY(copy_stem(c->arguments->jobs[i], &stem));
-        for (size_t k = 0; k < i; k++)
-            n_same += strncmp(c->stems[k], stem, strlen(stem)) == 0;
-        SIM_TRY(n_same ? sim_text_format("cli/compare", &c->stems[i], "%s-%zu", stem,
-                                         n_same + 1)
-                       : sim_text_copy(stem, "cli/compare", &c->stems[i]));
-        SIM_FREE(stem);
-    }
-done:
-    sim_free(stem);
-    return st;
-}
-
 const char *sim_compare_value(const comparison *c, const compare_configuration *f,
                               size_t key)
 {
     return c->arguments->keys[key].values[f->choice[key]];
-}
-
-static void put_name(FILE *out, const comparison *c, const compare_configuration *f,
-                     int64_t seed)
-{
-    (void)fputs(c->stems[f->job], out);
-    for (size_t k = 0; k < c->arguments->n_keys; k++) {
-        if ((int)k == c->seed_key)
-            continue;
-        (void)fprintf(out, "_%s-", c->arguments->keys[k].key);
-        put_value(out, sim_compare_value(c, f, k));
-    }
-    (void)fprintf(out, "_seed-%lld", (long long)seed);
-}
-
-/* Very long names are shortened to a hash. */
-static sim_status name_run(const comparison *c, const compare_configuration *f,
-                           compare_run *r)
-{
-    sim_status st = SIM_OK;
-    sim_text text = {0};
-    char *name = NULL, hex[33];
-
-    SIM_TRY(sim_text_open(&text));
-    put_name(text.file, c, f, r->seed);
-    SIM_TRY(sim_text_finish(&text, "cli/compare", &name));
-    sim_hash_hex(sim_hash_bytes(name, strlen(name)), hex);
-    SIM_TRY(strlen(name) > NAME_BYTES
-                ? sim_text_format("cli/compare", &r->name, "%.*s-%.16s_seed-%lld",
-                                  NAME_BYTES - 60, name, hex, (long long)r->seed)
-                : sim_text_copy(name, "cli/compare", &r->name));
-done:
-    sim_text_close(&text);
-    sim_free(name);
-    return st;
 }
 
 /* ---- sources of jobs ---- */
@@ -167,26 +53,6 @@ static sim_job_source source_of_job(const comparison *c, size_t job, bool with_s
         if (with_seed || strncmp(given->overrides[i], "seed=", 5) != 0)
             add_override(&s, given->overrides[i], given->numbers[i]);
     return s;
-}
-
-/* "run=PATH", quoted where YAML requires it. */
-static sim_status format_run_word(const char *path, const char *name, char **out)
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                "0123456789/_.+-$~{}";
-    sim_status st = SIM_OK;
-    sim_text text = {0};
-    const bool is_plain = path[strspn(path, plain)] == '\0' && !strchr("-{}", *path);
-
-    SIM_TRY(sim_text_open(&text));
-    (void)fputs(is_plain ? "run=" : "run='", text.file);
-    for (const char *p = path; *p; p++)
-        (void)fputs(*p == '\'' && !is_plain ? "''" : (char[]){*p, '\0'}, text.file);
-    (void)fprintf(text.file, "%s%s%s", *name ? "/" : "", name, is_plain ? "" : "'");
-    SIM_TRY(sim_text_finish(&text, "cli/compare", out));
-done:
-    sim_text_close(&text);
-    return st;
 }
 
 static sim_status add_key_words(const comparison *c, const compare_configuration *f,
@@ -274,7 +140,7 @@ done:
     return st;
 }
 
-/* Fills a run of which configuration and seed are set; seed_text: as given, or NULL. */
+/* Fills a run of which configuration and seed are set. */
 static sim_status create_run(compare_loader *l, compare_run *r)
 {
     sim_status st = SIM_OK;
@@ -282,12 +148,12 @@ static sim_status create_run(compare_loader *l, compare_run *r)
     const compare_configuration *f = &c->configurations[r->configuration];
     sim_job_source source = source_of_job(c, f->job, false);
 
-    SIM_TRY(name_run(c, f, r));
+    SIM_TRY(sim_compare_name_run(c, f, r));
     SIM_TRY(add_key_words(c, f, r));
     SIM_TRY(sim_text_format("cli/compare", &r->words[r->n_words], "seed=%lld",
                             (long long)r->seed));
     r->n_words++;
-    SIM_TRY(format_run_word(c->arguments->out, r->name, &r->words[r->n_words]));
+    SIM_TRY(sim_compare_run_word(c->arguments->out, r->name, &r->words[r->n_words]));
     r->n_words++;
     add_words(c, r, &source);
     SIM_TRY(sim_compare_load(l, &source));
@@ -380,12 +246,12 @@ static sim_status create_configuration(compare_loader *l, size_t i)
     compare_run unnamed = {0};
 
     SIM_TRY(add_key_words(c, f, &unnamed));
-    SIM_TRY(format_run_word(c->arguments->out, "", &unnamed.words[unnamed.n_words]));
+    SIM_TRY(sim_compare_run_word(c->arguments->out, "", &unnamed.words[unnamed.n_words]));
     unnamed.n_words++;
     add_words(c, &unnamed, &source);
     st = sim_compare_load(l, &source);
     if (st != SIM_OK) {
-        SIM_IGNORE(name_run(c, f, &unnamed));
+        SIM_IGNORE(sim_compare_name_run(c, f, &unnamed));
         sim_error_prefix("run %zu of %zu (%s): ", i * c->n_seeds + 1, c->n_runs,
                          unnamed.name ? unnamed.name : "?");
     }
@@ -448,7 +314,7 @@ sim_status sim_compare_create(const compare_arguments *a, comparison *c)
 
     c->arguments = a;
     SIM_TRY(allocate(c));
-    SIM_TRY(name_jobs(c));
+    SIM_TRY(sim_compare_name_jobs(c));
     SIM_TRY(sim_compare_loader_create(c, &l));
     for (size_t i = 0; i < c->n_configurations; i++) {
         choose_values(c, i, &c->configurations[i]);
