@@ -171,7 +171,7 @@ static bool is_own_onnx(const char *path)
 
 const sim_export_format sim_export_onnx = {
     .name = "onnx",
-    .summary = "encoder.onnx, sample.safetensors; for ONNX Runtime and other programs",
+    .summary = "encoder.onnx, for ONNX Runtime, and sample.safetensors",
     .files = files,
     .is_graph = true,
     .is_own = is_own_onnx,
