@@ -3,6 +3,7 @@
  */
 #include "evaluate.h"
 
+#include "simile/config.h"
 #include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -227,6 +228,21 @@ static void describe_inputs(sim_json *j, const evaluate_arguments *a,
     describe_set(j, "test", &in->sets.test);
 }
 
+/* The options of the evaluation as text, by which a stored result is recognized. */
+static void describe_options(sim_json *j, const sim_option_table *table,
+                             const void *options)
+{
+    char value[SIM_OPTION_TEXT_BYTES];
+
+    if (table->n_rows == 0)
+        return;
+    sim_json *list = sim_json_object(j, "options");
+    for (size_t i = 0; i < table->n_rows; i++) {
+        sim_config_format_option(&table->rows[i], options, value, sizeof value);
+        sim_json_text(list, table->rows[i].name, value);
+    }
+}
+
 static sim_status print_result(const sim_comm *c, const evaluate_arguments *a,
                                const evaluate_inputs *in, const char *text,
                                const sim_json *j)
@@ -258,6 +274,7 @@ static sim_status run_and_report(const sim_comm *c, const evaluate_arguments *a,
     sim_json_text(j, "protocol", a->evaluation->name);
     SIM_TRY(a->evaluation->run(c, &in->options, &in->sets, j, &text));
     describe_inputs(j, a, in);
+    describe_options(j, &a->evaluation->options, &in->options);
     SIM_TRY(print_result(c, a, in, text, j));
     if (c->rank == 0 && in->checkpoint) {
         sim_cli_evaluate_variant(a, in, variant, sizeof variant);

@@ -119,12 +119,6 @@ sim_status sim_compare_evaluate_command(const comparison *c, const compare_run *
     SIM_TRY(sim_text_format("cli/compare", &checkpoint, "%s/checkpoints/step-%09lld.h5",
                             r->path, (long long)step));
     add_owned(k, checkpoint);
-    if (e->needs == SIM_EVALUATES_CLASSES) {
-        add_word(k, "--train");
-        add_word(k, r->train);
-    }
-    add_word(k, "--test");
-    add_word(k, *r->test ? r->test : r->train);
     SIM_TRY(add_options(r, e, k));
     add_word(k, "--json");
 done:

@@ -7,6 +7,7 @@
 #include "compare.h"
 #include "run_info.h"
 
+#include "simile/config.h"
 #include "simile/file.h"
 #include "simile/h5.h"
 #include "simile/log.h"
@@ -110,22 +111,29 @@ static bool has_fingerprint(const sim_json *result, const char *set,
            strcmp(stored, fingerprint) == 0;
 }
 
-/* The options that the evaluation takes from the job. */
+/* Whether the result has the options that the evaluation takes from the job. */
 static bool has_options(const compare_run *r, const sim_evaluation *e,
                         const sim_json *result)
 {
-    int64_t k = -1, n_train = 0;
-    double temperature = 0;
+    sim_option_storage options;
+    char wanted[SIM_OPTION_TEXT_BYTES];
+    const char *stored = NULL;
+    sim_json *of_result = NULL;
 
     if (!e->take_defaults)
         return true;
-    if (!sim_json_get_int(result, "k", &k) ||
-        !sim_json_get_int(result, "n_train", &n_train) ||
-        !sim_json_get_real(result, "temperature", &temperature))
+    if (!sim_json_get_object(result, "options", &of_result))
         return false;
-    const int64_t wanted = r->evaluate.knn.k < n_train ? r->evaluate.knn.k : n_train;
-    return k == wanted && fabs(temperature - r->evaluate.knn.temperature) <
-                              1e-12 * r->evaluate.knn.temperature;
+    memset(&options, 0, sizeof options);
+    e->take_defaults(&r->evaluate, &options);
+    for (size_t i = 0; i < e->options.n_rows; i++) {
+        const sim_option *row = &e->options.rows[i];
+        sim_config_format_option(row, &options, wanted, sizeof wanted);
+        if (!sim_json_get_text(of_result, row->name, &stored) ||
+            strcmp(stored, wanted) != 0)
+            return false;
+    }
+    return true;
 }
 
 static bool is_result_of(const comparison *c, const compare_run *r,
@@ -139,7 +147,8 @@ static bool is_result_of(const comparison *c, const compare_run *r,
     return sim_json_get_text(j, "protocol", &protocol) &&
            strcmp(protocol, e->name) == 0 && sim_json_get_int(j, "step", &of_step) &&
            of_step == step && sim_json_get_text(j, "features", &features) &&
-           strcmp(features, "backbone") == 0 && has_fingerprint(j, "test", tested) &&
+           strcmp(features, e->classifier ? "classifier" : "backbone") == 0 &&
+           has_fingerprint(j, "test", tested) &&
            (e->needs != SIM_EVALUATES_CLASSES ||
             has_fingerprint(j, "train", c->train.fingerprint)) &&
            has_options(r, e, j);

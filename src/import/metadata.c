@@ -132,8 +132,9 @@ static sim_status append_member(void *ctx, const char *key, const sim_json *valu
 
     (void)value;
 
-    if (strcmp(key, "arithmetic") == 0 || strcmp(key, "fingerprint") == 0)
-        goto done;
+    if (strcmp(key, "arithmetic") == 0 || strcmp(key, "fingerprint") == 0 ||
+        strncmp(key, "data.", strlen("data.")) == 0)
+        goto done; /* not of the model */
     const char *text = format_value(y->identity, key, number, sizeof number);
     SIM_CHECK(text && strlen(key) < sizeof y->last, SIM_E_DATA,
               "%s: %.60s of its metadata is not a key with a number or a line of text",

@@ -37,14 +37,14 @@ typedef struct {
     size_t batch;
     void *options; /* copy of the row's options */
     online_encoder *online;
-    momentum_encoder *momentum;   /* or NULL */
-    unit_rows rows[MAX_ROW_SETS]; /* rows[0] are the embeddings that are reported */
-    sim_contrast *contrast;       /* or NULL */
-    sim_cross *cross;             /* or NULL */
+    momentum_encoder *momentum;       /* or NULL */
+    unit_rows rows[MAX_ROW_SETS];     /* rows[0] are the embeddings that are reported */
+    sim_contrast *contrast;           /* or NULL */
+    sim_cross *cross;                 /* or NULL */
     sim_cross_entropy *cross_entropy; /* or NULL */
-    sim_queue *queue;             /* or NULL */
-    float *work;                  /* [work_floats] for the method */
-    int64_t *slots;               /* [n_slots] for the method */
+    sim_queue *queue;                 /* or NULL */
+    float *work;                      /* [work_floats] for the method */
+    int64_t *slots;                   /* [n_slots] for the method */
     trained_scalars scalars;
     bool push_pending; /* rows of the last step are pushed if the step is applied */
     bool idle;         /* the last step only filled the queue */
@@ -65,8 +65,8 @@ size_t sim_common_saved_bytes(const sim_method_env *env, const method_spec *spec
 /* Fields of a sim_method_row that are equal for all methods of this family. */
 #define COMMON_ROW_FIELDS                                                                \
     .destroy = sim_common_destroy, .nets = sim_common_nets,                              \
-    .networks = sim_common_networks, .scalars = sim_common_scalars, .visit = sim_common_visit,                            \
-    .embeddings = sim_common_embeddings
+    .networks = sim_common_networks, .scalars = sim_common_scalars,                      \
+    .visit = sim_common_visit, .embeddings = sim_common_embeddings
 void sim_common_destroy(void **self);
 size_t sim_common_nets(void *self, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS]);

@@ -171,9 +171,10 @@ void sim_plan_add(sim_plan_row rows[32], size_t *n_rows, const char *item, size_
 }
 
 /* Networks, tapes and workspaces. */
-static sim_status plan_networks(const sim_model_layout *layout, const sim_head_spec *heads,
-                                size_t n_heads, const sim_batch_shape *shape,
-                                sim_plan_row rows[32], size_t *n_rows)
+static sim_status plan_networks(const sim_model_layout *layout,
+                                const sim_head_spec *heads, size_t n_heads,
+                                const sim_batch_shape *shape, sim_plan_row rows[32],
+                                size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const sim_net_spec *backbone = &layout->backbone;

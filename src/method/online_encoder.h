@@ -13,8 +13,9 @@ typedef struct {
     sim_batch_shape shape;
     sim_reducer reducer;
     size_t n_nets;
-    int chain[SIM_MODEL_NETS]; /* [n_nets] networks, each with the output of the one before */
-    size_t first_trained;      /* 1 if the backbone is frozen, otherwise 0 */
+    int chain
+        [SIM_MODEL_NETS]; /* [n_nets] networks, each with the output of the one before */
+    size_t first_trained; /* 1 if the backbone is frozen, otherwise 0 */
     sim_model model;
     sim_tape *tape[SIM_MODEL_NETS]; /* by network; NULL if frozen */
     sim_evaluator *frozen;          /* of the backbone, or NULL */

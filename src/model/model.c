@@ -13,8 +13,8 @@
 /* Numbers of the heads in the random draws of their weights. */
 enum { PROJECTOR_SALT, PREDICTOR_SALT, CLASSIFIER_SALT };
 
-static const char *const group_names[SIM_MODEL_NETS] = {"encoder", "projector",
-                                                        "predictor", "context", "classifier"};
+static const char *const group_names[SIM_MODEL_NETS] = {
+    "encoder", "projector", "predictor", "context", "classifier"};
 
 const char *sim_model_group(int net)
 {
