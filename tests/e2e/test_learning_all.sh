@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # simile-test: timeout 3600 labels long
-# The methods that test_learning.sh does not train learn too.
+# What test_learning.sh does not train learns too.
 . "$SIMILE_SOURCE/tests/e2e/learning.sh"
 prepare_mnist
 expect_gain 5 mnist infonce method.temperature=0.2
+expect_gain 5 mnist mocov2 method.temperature=0.2 augment.preset=digits method.queue_size=512 method.momentum=0.9 \
+    batchnorm.group=32 optimizer.lr=0.02 schedule.epochs=6
+expect_gain 5 mnist supervised augment.preset=digits
 expect_gain 5 mnist dcl
 expect_gain 5 mnist supcon
 expect_gain 5 mnist mocov1 method.temperature=0.2 augment.preset=digits method.queue_size=512 method.momentum=0.9 \
@@ -13,6 +16,7 @@ expect_gain 5 mnist siglip "${adamw[@]}" optimizer.lr=0.005
 prepare_cifar || exit 0
 moco=(augment.preset=simclr-cifar method.queue_size=512 method.momentum=0.99 batchnorm.group=32)
 expect_gain 5 cifar infonce method.temperature=0.2
+expect_gain 5 cifar simclr method.temperature=0.2
 expect_gain 5 cifar dcl
 expect_gain 5 cifar dclw
 expect_gain 5 cifar supcon

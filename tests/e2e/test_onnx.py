@@ -35,11 +35,9 @@ schedule: {steps: 3}
 augment: {preset: digits, size: 32}
 """
 RUNS = {
-    "cifar-18": [], "imagenet-18": ["encoder.stem=imagenet", "encoder.width=1", "augment.size=64"],
-    "cifar-34": ["encoder.arch=resnet34", "encoder.activation=silu"],
-    "cifar-50": ["encoder.arch=resnet50", "encoder.projector.bn=true", "encoder.projector.layers=3"],
-    "imagenet-50": ["encoder.arch=resnet50", "encoder.stem=imagenet", "encoder.width=1", "augment.size=48"],
-    "gray": ["data.train=gray.h5", "encoder.stem=imagenet", "encoder.projector.last_bn=true"],
+    "cifar-18": [], "imagenet-18": ["encoder.stem=imagenet", "encoder.width=0.5", "augment.size=48"],
+    "cifar-50": ["encoder.arch=resnet50", "encoder.projector.bn=true", "encoder.projector.layers=3", "encoder.activation=silu"],
+    "gray": ["data.train=gray.h5", "encoder.arch=resnet34", "encoder.stem=imagenet", "encoder.projector.last_bn=true"],
     "mocov3": ["method.name=mocov3", "method.predictor_hidden=16", "encoder.projector.layers=3"],
     "cpc": ["method.name=cpc", "method.grid=3", "method.steps=1", "method.target=projector"],
 }
