@@ -18,6 +18,7 @@ enum {
     KEY_VARY,
     KEY_SEEDS,
     KEY_EVALUATE,
+    KEY_INIT,
     KEY_LAUNCHER,
     KEY_PART,
     KEY_TIME,
@@ -40,6 +41,8 @@ static const struct argp_option options[] = {
      "evaluations of `simile evaluate`, or none (default: knn,linear if data.test has "
      "labels)",
      0},
+    {"init", KEY_INIT, "WEIGHTS", 0,
+     "start every run from these weights, as in `simile pretrain`", 0},
     {"launcher", KEY_LAUNCHER, "\"mpirun -np 4\"", 0,
      "start each command by this launcher (default: directly, on one rank)", 0},
     {"part", KEY_PART, "I/N", 0,
@@ -172,6 +175,9 @@ static error_t parse_compare_option(int key, char *arg, struct argp_state *state
         return 0;
     case KEY_EVALUATE:
         parse_evaluations(a, arg, state);
+        return 0;
+    case KEY_INIT:
+        a->init = arg;
         return 0;
     case KEY_LAUNCHER:
         if (!sim_compare_parse_launcher(a, arg, &problem))

@@ -6,6 +6,7 @@
 #include "simile/data.h"
 #include "simile/file.h"
 #include "simile/h5.h"
+#include "simile/import.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -291,6 +292,8 @@ static sim_status print_text(const sim_checkpoint *k, const sim_json *j)
     SIM_TRY(sim_cli_print(NULL, text));
     SIM_TRY(print_preprocessing(k));
     (void)sim_json_get_object(j, "segments", &segments);
+    if (!*h->identity) /* of a safetensors file */
+        goto done;
     SIM_TRY(sim_cli_print(NULL, "identity\n"));
     SIM_TRY(sim_cli_print(NULL, h->identity));
     SIM_TRY(print_segments(segments)); /* last, so that they are visible in a terminal */
@@ -306,7 +309,7 @@ static sim_status inspect_checkpoint(const arguments *args)
     sim_checkpoint *k = NULL;
     sim_json *j = NULL;
 
-    SIM_TRY(sim_checkpoint_open(&alone, args->path, &k));
+    SIM_TRY(sim_import_open(&alone, args->path, &k));
     SIM_TRY(sim_json_create(&j));
     SIM_TRY(sim_checkpoint_describe(k, j));
     SIM_TRY(add_segments(args, k, j));
@@ -349,9 +352,8 @@ sim_status sim_command_inspect(int argc, char **argv)
         .parser = parse_inspect_option,
         .args_doc = "FILE_OR_RUN",
         .doc =
-            "Describes a data set, a checkpoint, the newest checkpoint of a run, or a "
-            "file "
-            "written by embed.  Of a "
+            "Describes a data set, a checkpoint, the newest checkpoint of a run, a file "
+            "written by embed, or a network in a safetensors file.  Of a "
             "run it lists the segments: start, host, ranks, steps, speed and the reason "
             "for the end, with the last step if that is beyond the last checkpoint."};
     arguments a = {0};

@@ -34,6 +34,7 @@ typedef struct {
     size_t n_keys;
     int64_t n_seeds; /* 0: not given */
     const char *out;
+    const char *init;                         /* weights that runs start from; or NULL */
     const char *time_limit;                   /* as given; NULL: none */
     double time_limit_s;                      /* 0: auto */
     char *launcher[COMPARE_MAX_LAUNCHER + 1]; /* words; owned */

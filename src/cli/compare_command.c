@@ -78,6 +78,10 @@ sim_status sim_compare_pretrain_command(const comparison *c, const compare_run *
             add_word(k, given->overrides[i]);
     for (size_t i = 0; i < r->n_words; i++)
         add_word(k, r->words[i]);
+    if (c->arguments->init && sim_run_last_step(r->path) < 0) {
+        add_word(k, "--init");
+        add_word(k, c->arguments->init);
+    }
     SIM_TRY(add_time_limit(c, time_left_s, k));
 done:
     return st;

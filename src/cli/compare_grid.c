@@ -100,8 +100,8 @@ static void clear_words(compare_run *r)
 /* What determines the features of the untrained encoder, and their evaluation. */
 static sim_status describe_encoder(const compare_loader *l, char **out)
 {
-    static const char *const starts[] = {"encoder.",
-                                         "augment.size:", "method.grid:", "seed:"};
+    static const char *const starts[] = {
+        "encoder.", "augment.size:", "method.grid:", "seed:", "data.fraction"};
     static const char projector[] = "encoder.projector.";
     sim_status st = SIM_OK;
     sim_text text = {0};
@@ -115,8 +115,9 @@ static sim_status describe_encoder(const compare_loader *l, char **out)
                 (void)fprintf(text.file, "%.*s\n", (int)n, p);
         p += n + (p[n] == '\n');
     }
-    (void)fprintf(text.file, "k: %lld\ntemperature: %.17g\n",
-                  (long long)l->evaluate.knn.k, l->evaluate.knn.temperature);
+    (void)fprintf(text.file, "k: %lld\ntemperature: %.17g\nl2: %.17g\nimages: %lld\n",
+                  (long long)l->evaluate.knn.k, l->evaluate.knn.temperature,
+                  l->evaluate.linear.l2, (long long)l->evaluate.quality_images);
     SIM_TRY(sim_text_finish(&text, "cli/compare", out));
 done:
     sim_text_close(&text);

@@ -71,14 +71,15 @@ static void add_field(comparison *c, const sim_evaluation *e, const char *field,
                          .is_shown = strcmp(field, "top5") != 0,
                          .is_accuracy = strcmp(field, "top1") == 0 && !is_untrained};
     const char *name = strcmp(e->name, "knn") == 0 ? "kNN" : e->name;
+    const char *start = c->arguments->init ? "initial" : "untrained";
     const char *title = strcmp(field, "top1") == 0   ? "top-1 %"
                         : strcmp(field, "top5") == 0 ? "top-5 %"
                                                      : field;
 
-    (void)snprintf(m.key, sizeof m.key, "%s%.20s_%.20s", is_untrained ? "untrained_" : "",
-                   e->name, field);
-    (void)snprintf(m.title, sizeof m.title, "%s%.20s %.20s",
-                   is_untrained ? "untrained " : "", name, title);
+    (void)snprintf(m.key, sizeof m.key, "%s%s%.20s_%.20s", is_untrained ? start : "",
+                   is_untrained ? "_" : "", e->name, field);
+    (void)snprintf(m.title, sizeof m.title, "%s%s%.20s %.20s", is_untrained ? start : "",
+                   is_untrained ? " " : "", name, title);
     (void)add_measure(c, &m);
 }
 

@@ -100,23 +100,28 @@ static void read_message(const compare_run *r, int code, char out[COMPARE_ERROR_
     path_in(r, "output.txt", path);
     if (sim_file_load_end(path, TAIL_BYTES, &text, &n) == SIM_OK)
         find_message(text, out);
-    if (!out[0] && code > 128)
+    if (code == 0)
+        (void)snprintf(
+            out, COMPARE_ERROR_BYTES,
+            "the command stored no result with the data and options of the run");
+    else if (!out[0] && code > 128)
         (void)snprintf(out, COMPARE_ERROR_BYTES, "ended by signal %d", code - 128);
     sim_error_clear();
     sim_free(text);
 }
 
+/* code 0: the command did not fail, but its result is missing. */
 static sim_status keep_failure(compare_run *r, int code, const char *what)
 {
     sim_status st = SIM_OK;
     char path[PATH_BYTES], *text = NULL;
     sim_json *j = NULL;
 
-    r->failure.code = code;
     read_message(r, code, r->failure.text);
+    r->failure.code = code ? code : SIM_E_IO;
     SIM_TRY(sim_json_create(&j));
     sim_json_text(j, "command", what);
-    sim_json_int(j, "exit", code);
+    sim_json_int(j, "exit", r->failure.code);
     sim_json_text(j, "error", r->failure.text);
     SIM_TRY(sim_json_dump(j, 2, &text));
     const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};
@@ -184,7 +189,7 @@ static sim_status train_run(const driver *d, compare_run *r)
         (code == 0 || code == SIM_E_CREATE)) /* also by another process */
         goto done;
     if (!(code == SIM_E_CREATE && r->is_elsewhere))
-        SIM_TRY(keep_failure(r, code ? code : SIM_E_BUG, "pretrain"));
+        SIM_TRY(keep_failure(r, code, "pretrain"));
 done:
     sim_compare_command_clear(&k);
     return st;
@@ -203,7 +208,7 @@ static sim_status evaluate_run(const comparison *c, compare_run *r,
     if (code == 0 && sim_compare_has_result(c, r, e, step))
         goto done;
     SIM_TRY(check_stop());
-    SIM_TRY(keep_failure(r, code ? code : SIM_E_IO, "evaluate"));
+    SIM_TRY(keep_failure(r, code, "evaluate"));
 done:
     sim_compare_command_clear(&k);
     return st;

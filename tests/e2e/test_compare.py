@@ -285,6 +285,24 @@ def check_jobs():
         assert ("scale_min: 0.5" in config) == (run["configuration"] in (2, 4)), run
 
 
+def check_init():
+    """Classifiers on the frozen encoder of a run, trained on parts of the labels."""
+    start = load("jobs")["runs"][0]["run"]
+    words = ("method={name: supervised}", "encoder.freeze=true", "--init", start, "--vary", "data.fraction=0.5,1", "--evaluate", "knn,classifier")
+    done = compare("frozen", *words)
+    assert "--init " + start in done.stderr and "initial kNN top-1 %" in done.stdout, (done.stderr, done.stdout)
+    table = load("frozen")
+    for run, n in zip(table["runs"], (32, 64)):
+        with h5py.File(start + "/checkpoints/step-000000012.h5") as a, h5py.File(run["run"] + "/checkpoints/step-000000012.h5") as b:
+            assert (a["weights/encoder/conv1.weight"][()] == b["weights/encoder/conv1.weight"][()]).all()
+        for name in ("knn", "classifier"):
+            with open(f"{run['run']}/results/{name}-step-000000012.json") as f:
+                result = json.load(f)
+            assert result["n_train"] == n and result["top1"] == run["measures"][name + "_top1"], (run, result)
+        assert run["measures"]["initial_knn_top1"] == run["measures"]["knn_top1"], run  # the encoder is frozen
+    assert "$ " not in compare("frozen", *words).stderr
+
+
 def check_parts():
     """Two tasks of a Slurm array, and --part; the last one writes the whole table."""
     words = ("--vary", "batch=8,16,32,64", "--evaluate", "none")
@@ -313,7 +331,7 @@ def check_parts():
 with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
     make_data()
-    for check in (check_killed, check_signal, check_launcher, check_failure, check_refused, check_jobs, check_parts):
+    for check in (check_killed, check_signal, check_launcher, check_failure, check_refused, check_jobs, check_init, check_parts):
         begin = time.time()
         check()
         print(f"{check.__name__}: {time.time() - begin:.1f} s", flush=True)

@@ -187,6 +187,8 @@ def check_exports():
         of_run, of_file = (json.loads(simile("evaluate", "quality", m, "--test", "rgb.h5", "--json").stdout)
                            for m in (name, f"x-{name}/encoder.safetensors"))
         assert all(of_run[k] == of_file[k] for k in ("rankme", "alignment", "step")), name
+        inspected = json.loads(simile("inspect", f"x-{name}/encoder.safetensors", "--json").stdout)
+        assert inspected["step"] == of_run["step"] and inspected["preprocessing"]["channels"] == 3, inspected
     simile("pretrain", "job.yaml", "run=from-export", "--init", "x-run/encoder.safetensors", ranks=2)
     for group in ("encoder", "projector"):
         want, got = (stored(f"{r}/checkpoints/step-00000000{s}.h5", group) for r, s in (("run", 2), ("from-export", 0)))
