@@ -6,7 +6,9 @@
 #include "class_counts.h"
 
 #include "simile/memory.h"
+#include "simile/text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { SHOWN_CLASSES = 20 }; /* largest number of classes that are printed */
@@ -111,12 +113,6 @@ void sim_class_counts_describe_classes(const sim_class_counts *r,
 
 /* ---- the result for a person ---- */
 
-void sim_class_counts_print(const sim_class_counts *r, FILE *out)
-{
-    (void)fprintf(out, "top-1 %.2f %%, top-5 %.2f %% of %lld test images", 100 * r->top1,
-                  100 * r->top5, (long long)r->n_test);
-}
-
 typedef struct {
     size_t class;
     int64_t images, correct;
@@ -164,8 +160,8 @@ static void print_class(FILE *out, const sim_evaluation_inputs *in,
 }
 
 /* Only classes with test images. */
-sim_status sim_class_counts_print_classes(const sim_class_counts *r,
-                                          const sim_evaluation_inputs *in, FILE *out)
+static sim_status print_classes(FILE *out, const sim_evaluation_inputs *in,
+                                const sim_class_counts *r)
 {
     sim_status st = SIM_OK;
     class_count *counts = NULL;
@@ -182,5 +178,22 @@ sim_status sim_class_counts_print_classes(const sim_class_counts *r,
         print_class(out, in, r, &counts[i]);
 done:
     sim_free(counts);
+    return st;
+}
+
+sim_status sim_class_counts_format(const sim_class_counts *r,
+                                   const sim_evaluation_inputs *in, const char *head,
+                                   const char *tail, char **out)
+{
+    sim_status st = SIM_OK;
+    sim_text text = {0};
+
+    SIM_TRY(sim_text_open(&text));
+    (void)fprintf(text.file, "%stop-1 %.2f %%, top-5 %.2f %% of %lld test images%s\n",
+                  head, 100 * r->top1, 100 * r->top5, (long long)r->n_test, tail);
+    SIM_TRY(print_classes(text.file, in, r));
+    SIM_TRY(sim_text_finish(&text, "eval/text", out));
+done:
+    sim_text_close(&text);
     return st;
 }

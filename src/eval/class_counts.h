@@ -6,8 +6,6 @@
 
 #include "simile/eval.h"
 
-#include <stdio.h>
-
 /* The caller clears *out by sim_class_counts_clear, also after a failure. */
 SIM_MUST_USE sim_status sim_class_counts_create(size_t n_classes, size_t n_test,
                                                 sim_class_counts *out);
@@ -23,10 +21,11 @@ size_t sim_class_counts_bytes(size_t n_classes);
 void sim_class_counts_describe(const sim_class_counts *r, sim_json *j);
 void sim_class_counts_describe_classes(const sim_class_counts *r,
                                        const sim_evaluation_inputs *in, sim_json *j);
-/* Writes "top-1 ... of N test images", and a line per class, the least accurate first. */
-void sim_class_counts_print(const sim_class_counts *r, FILE *out);
-SIM_MUST_USE sim_status sim_class_counts_print_classes(const sim_class_counts *r,
-                                                       const sim_evaluation_inputs *in,
-                                                       FILE *out);
+/* Writes "HEAD top-1 ... of N test images TAIL" and a line per class, the least accurate first.  The
+ * caller frees *text. */
+SIM_MUST_USE sim_status sim_class_counts_format(const sim_class_counts *r,
+                                                const sim_evaluation_inputs *in,
+                                                const char *head, const char *tail,
+                                                char **text);
 
 #endif

@@ -9,8 +9,6 @@
 
 #include "simile/memory.h"
 
-#include <stdlib.h>
-
 static void count_images(const sim_evaluation_inputs *in, sim_range local,
                          size_t n_outputs, const float *logits, sim_class_counts *r)
 {
@@ -46,28 +44,6 @@ done:
     return st;
 }
 
-static sim_status format_result(const sim_evaluation_inputs *in,
-                                const sim_class_counts *r, char **text)
-{
-    sim_status st = SIM_OK;
-    char *buffer = NULL;
-    size_t n = 0;
-    FILE *out = open_memstream(&buffer, &n);
-
-    SIM_CHECK(out, SIM_E_IO, "no memory for the result");
-    (void)fprintf(out, "classifier: ");
-    sim_class_counts_print(r, out);
-    (void)fprintf(out, "\n");
-    SIM_TRY(sim_class_counts_print_classes(r, in, out));
-    SIM_CHECK(fflush(out) == 0, SIM_E_IO, "no memory for the result");
-    SIM_TRY(sim_text_copy(buffer, "eval/text", text));
-done:
-    if (out)
-        (void)fclose(out);
-    free(buffer);
-    return st;
-}
-
 static sim_status evaluate_classifier(const sim_comm *c, const void *options,
                                       const sim_evaluation_inputs *in, sim_json *result,
                                       char **text)
@@ -83,7 +59,7 @@ static sim_status evaluate_classifier(const sim_comm *c, const void *options,
     sim_json_int(result, "dim", (int64_t)sim_net_dim(in->embedder->backbone));
     sim_json_int(result, "classes", r.classes);
     sim_class_counts_describe_classes(&r, in, result);
-    SIM_TRY(sim_comm_agree(c, format_result(in, &r, text)));
+    SIM_TRY(sim_comm_agree(c, sim_class_counts_format(&r, in, "classifier: ", "", text)));
 done:
     sim_class_counts_clear(&r);
     return st;

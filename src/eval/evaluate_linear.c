@@ -8,8 +8,6 @@
 #include "simile/memory.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* ---- the result ---- */
 
@@ -32,23 +30,11 @@ static void describe(const sim_evaluation_inputs *in, const sim_linear_result *r
 static sim_status format_result(const sim_evaluation_inputs *in,
                                 const sim_linear_result *r, char **text)
 {
-    sim_status st = SIM_OK;
-    char *buffer = NULL;
-    size_t n = 0;
-    FILE *out = open_memstream(&buffer, &n);
+    char head[64], tail[64];
 
-    SIM_CHECK(out, SIM_E_IO, "no memory for the result");
-    (void)fprintf(out, "linear (l2 %.3g): ", r->l2);
-    sim_class_counts_print(&r->counts, out);
-    (void)fprintf(out, ", %lld training images\n", (long long)r->n_train);
-    SIM_TRY(sim_class_counts_print_classes(&r->counts, in, out));
-    SIM_CHECK(fflush(out) == 0, SIM_E_IO, "no memory for the result");
-    SIM_TRY(sim_text_copy(buffer, "eval/text", text));
-done:
-    if (out)
-        (void)fclose(out);
-    free(buffer);
-    return st;
+    (void)snprintf(head, sizeof head, "linear (l2 %.3g): ", r->l2);
+    (void)snprintf(tail, sizeof tail, ", %lld training images", (long long)r->n_train);
+    return sim_class_counts_format(&r->counts, in, head, tail, text);
 }
 
 /* ---- the evaluation ---- */
