@@ -95,6 +95,10 @@ sim_status sim_branch_start(sim_train_state *t, const sim_checkpoint *k, bool *f
     other = t->env.comm->rank == 0 && !sim_path_is_same(path, sim_checkpoint_path(k));
     sim_comm_max_i64(t->env.comm, &other, 1);
     *foreign = other != 0;
+    if (other) { /* the best checkpoint may not be in this run */
+        t->saves.best_step = 0;
+        t->saves.best_score = 0;
+    }
     SIM_TRY(sim_run_abandon(t->env.comm, &t->env.run, t->progress.at.step + !other,
                             t->segment.abandoned, sizeof t->segment.abandoned));
 done:

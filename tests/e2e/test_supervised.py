@@ -260,6 +260,10 @@ def check_best():
     assert kept("branch") == [0, best, 32]
     with open("branch/checkpoints/best") as f:
         assert f.read() == f"step-{best:09d}.h5\n"
+    # a new run that continues from the best one of another run has no best one yet
+    simile("pretrain", "job.yaml", "run=other", *keys, "--resume", f"best/checkpoints/step-{best:09d}.h5")
+    after = {step: score for step, score in scores.items() if step > best}
+    assert kept("other") == sorted({max(after, key=lambda step: (after[step], -step)), 32}), kept("other")
     refused(78, r"checkpoint\.keep_best", r"evaluate\.knn_every_epochs", keys=["run=x", "checkpoint.keep_best=knn"])
     refused(78, r"checkpoint\.keep_best", "supervised", keys=["run=x", "checkpoint.keep_best=classifier", "method.name=simclr"])
 
