@@ -2,7 +2,7 @@
 """Every format of `simile embed` has exactly the arrays of the HDF5 file, on 1 and 2 ranks; it replaces only
 files of earlier embeddings, and a full disk leaves the old ones.
 
-simile-test: timeout 300 processors 2
+simile-test: timeout 300
 """
 import csv
 import json

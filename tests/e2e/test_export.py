@@ -3,7 +3,7 @@
 embed`: every network, stem, activation and number of channels, every kind of method, every format, with
 torchvision's ResNet and without.
 
-simile-test: timeout 900 processors 2
+simile-test: timeout 900
 """
 import contextlib
 import hashlib

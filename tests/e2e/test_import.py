@@ -2,7 +2,7 @@
 """`embed`, `evaluate` and `pretrain --init` read safetensors files: torchvision's ResNets, whose features
 equal those of PyTorch, and encoders of `simile export`, on 1 and 2 ranks. Other files are refused.
 
-simile-test: timeout 1200 processors 2
+simile-test: timeout 1200
 """
 import json
 import os

@@ -3,7 +3,7 @@
 embed` in an evaluator of their operators by PyTorch: every network and stem, batch norms as nodes and folded, any
 number of images and a fixed one, with the projector, the momentum encoder, and means over patches.
 
-simile-test: timeout 900 processors 2
+simile-test: timeout 900
 """
 import importlib.util
 import json
