@@ -307,10 +307,11 @@ def check_refusals(small):
     done = simile("embed", "resnet18.safetensors", "--data", "gray.h5", "--out", "none.h5", code=65)
     assert "gray.h5" in done.stderr
     done = simile("embed", "resnet18.safetensors", "--data", "rgb.h5", "--out", "resnet18.safetensors", code=64)
-    for words in (["export", "resnet18.safetensors", "--out", "none"], ["inspect", "resnet18.safetensors"],
+    for words in (["export", "resnet18.safetensors", "--out", "none"],
                   ["embed", "run", "--data", "resnet18.safetensors", "--out", "none.h5"],
                   ["pretrain", "job.yaml", "run=none", "--resume", "resnet18.safetensors"]):
         assert "safetensors file" in simile(*words, code=65).stderr, words
+    assert json.loads(simile("inspect", "resnet18.safetensors", "--json").stdout)["preprocessing"]["height"] == 224
     assert not os.path.exists("none")
 
 
