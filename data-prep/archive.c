@@ -5,6 +5,7 @@
 
 #include "simile/file.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -244,7 +245,7 @@ sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)
             e && (archive_entry_hardlink(e) || archive_entry_filetype(e) == AE_IFLNK);
         if (e && ((archive_entry_filetype(e) != AE_IFREG && !link) || !name))
             continue;
-        if (e && t->nested && !t->inner && sim_prep_ends_with(name, ".tar")) {
+        if (e && t->nested && !t->inner && sim_text_ends_with(name, ".tar")) {
             SIM_TRY(open_inner(t, name));
             continue;
         }

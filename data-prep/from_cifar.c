@@ -8,6 +8,7 @@
 
 #include "simile/file.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -133,8 +134,8 @@ static sim_status read_directory(cifar *q, const char *directory)
 
     SIM_TRY(sim_directory_list(directory, &names));
     for (size_t i = 0; i < names.n; i++) {
-        if (!sim_prep_ends_with(names.names[i], ".bin") &&
-            !sim_prep_ends_with(names.names[i], ".txt"))
+        if (!sim_text_ends_with(names.names[i], ".bin") &&
+            !sim_text_ends_with(names.names[i], ".txt"))
             continue;
         int k = snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
         SIM_CHECK(k > 0 && (size_t)k < sizeof path, SIM_E_INPUT,
@@ -181,7 +182,7 @@ static bool cifar_probe(const char *path)
 {
     char file[PATH_MAX];
     if (!sim_path_is_directory(path))
-        return sim_prep_ends_with(path, ".bin");
+        return sim_text_ends_with(path, ".bin");
     for (size_t i = 0; known[i]; i++) {
         int n = snprintf(file, sizeof file, "%s/%s", path, known[i]);
         if (n > 0 && (size_t)n < sizeof file && sim_path_exists(file))

@@ -12,6 +12,7 @@
 #include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@
 static bool find_labels_file(const char *path, char out[PATH_MAX])
 {
     size_t n = strlen(path);
-    if (!sim_prep_ends_with(path, "_x.h5") || n >= PATH_MAX)
+    if (!sim_text_ends_with(path, "_x.h5") || n >= PATH_MAX)
         return false;
     memcpy(out, path, n + 1);
     out[n - 4] = 'y';
@@ -148,8 +149,8 @@ static bool hdf5_probe_content(const char *path)
 static bool hdf5_probe(const char *path)
 {
     return !sim_path_is_directory(path) &&
-           (sim_prep_ends_with(path, ".h5") || sim_prep_ends_with(path, ".hdf5") ||
-            sim_prep_ends_with(path, ".hdf"));
+           (sim_text_ends_with(path, ".h5") || sim_text_ends_with(path, ".hdf5") ||
+            sim_text_ends_with(path, ".hdf"));
 }
 
 /* The names of the images, if the file has one for each, as data sets of simile have. */

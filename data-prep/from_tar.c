@@ -12,6 +12,7 @@
 
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -237,7 +238,7 @@ static sim_status add_entry(archive *a, prep_tar *t, const prep_entry *e, size_t
         a->tree.n_hidden++;
         goto done;
     }
-    if (sim_prep_ends_with(e->name, ".cls") && !e->is_link && e->n_bytes <= CLS_BYTES) {
+    if (sim_text_ends_with(e->name, ".cls") && !e->is_link && e->n_bytes <= CLS_BYTES) {
         SIM_TRY(add_cls(a, t, e));
         goto done;
     }

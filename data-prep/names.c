@@ -143,12 +143,6 @@ void sim_prep_last_component(const char *path, char *out, size_t out_bytes)
     (void)snprintf(out, out_bytes, "%.*s", (int)(n - lo), path + lo);
 }
 
-bool sim_prep_ends_with(const char *text, const char *end)
-{
-    size_t a = strlen(text), b = strlen(end);
-    return a >= b && strcmp(text + a - b, end) == 0;
-}
-
 bool sim_prep_is_photo(const char *name)
 {
     static const char *const ends[] = {".jpg", ".jpeg", ".png"};

@@ -31,6 +31,8 @@ void sim_text_close(sim_text *t); /* accepts a text that is not open */
  */
 void sim_text_put_escaped(FILE *file, const char *text);
 
+bool sim_text_ends_with(const char *text, const char *ending);
+
 /* Characters of a UTF-8 text. */
 size_t sim_text_width(const char *text);
 

@@ -9,6 +9,7 @@
 #include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -65,8 +66,7 @@ static const embed_format *format_of_path(const char *path)
 {
     for (int i = 0; i < N_FORMATS; i++) {
         const char *ending = formats[i]->ending;
-        const size_t n = strlen(path), m = ending ? strlen(ending) : 0;
-        if (ending && n > m && strcmp(path + n - m, ending) == 0)
+        if (ending && sim_text_ends_with(path, ending))
             return formats[i];
     }
     return formats[0];

@@ -59,7 +59,7 @@ done:
     return st;
 }
 
-/* The keys are left out where the legend has no room for them. */
+/* The keys are left out where they do not fit in the legend. */
 static sim_status name_series(const series_list *s, size_t configuration, char **out)
 {
     enum { LEGEND_CHARACTERS = 50 };

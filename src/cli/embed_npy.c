@@ -10,6 +10,7 @@
 
 #include "simile/file.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -66,7 +67,7 @@ static sim_status path_beside(const char *path, const char *part, const char *en
 {
     sim_status st = SIM_OK;
     const size_t n = strlen(path);
-    const bool has_ending = n > 4 && strcmp(path + n - 4, ".npy") == 0;
+    const bool has_ending = sim_text_ends_with(path, ".npy");
 
     const int length =
         snprintf(out, PATH_MAX, "%.*s%s%s%s", (int)(has_ending ? n - 4 : n), path,

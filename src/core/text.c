@@ -6,6 +6,7 @@
 #include "simile/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 sim_status sim_text_open(sim_text *t)
 {
@@ -88,4 +89,10 @@ size_t sim_text_width(const char *text)
     for (; *text; text++)
         n += ((unsigned char)*text & 0xc0) != 0x80;
     return n;
+}
+
+bool sim_text_ends_with(const char *text, const char *ending)
+{
+    const size_t n = strlen(text), m = strlen(ending);
+    return n >= m && strcmp(text + n - m, ending) == 0;
 }

@@ -55,7 +55,8 @@ sim_status sim_embedder_open(const sim_checkpoint *k, const sim_job *job,
     const char *prefix =
         nets & SIM_EMBED_MOMENTUM ? SIM_MOMENTUM_WEIGHTS : SIM_TRAINED_WEIGHTS;
 
-    SIM_TRY(sim_checkpoint_visit(k, find_head, &heads));
+    if (nets & (SIM_EMBED_PROJECTOR | SIM_EMBED_CLASSIFIER))
+        SIM_TRY(sim_checkpoint_visit(k, find_head, &heads));
     if ((nets & SIM_EMBED_PROJECTOR) && heads.has_projector)
         wanted |= 1U << SIM_PROJECTOR;
     if (nets & SIM_EMBED_CLASSIFIER) {

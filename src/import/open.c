@@ -9,22 +9,17 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/model.h"
+#include "simile/text.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static bool has_ending(const char *text, const char *ending)
-{
-    const size_t n = strlen(text), m = strlen(ending);
-    return n >= m && strcmp(text + n - m, ending) == 0;
-}
 
 /* By its content, or by its name if it was truncated to less than a header. */
 static bool is_safetensors(const char *path)
 {
     if (!sim_path_exists(path) || sim_path_is_directory(path))
         return false;
-    return has_ending(path, ".safetensors") ||
+    return sim_text_ends_with(path, ".safetensors") ||
            sim_path_kind_of(path) == SIM_PATH_SAFETENSORS;
 }
 

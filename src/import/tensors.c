@@ -8,18 +8,13 @@
 
 #include "simile/memory.h"
 #include "simile/model.h"
+#include "simile/text.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const char counter_ending[] = ".num_batches_tracked",
                   mean_ending[] = ".running_mean";
-
-static bool has_ending(const char *text, const char *ending)
-{
-    const size_t n = strlen(text), m = strlen(ending);
-    return n >= m && strcmp(text + n - m, ending) == 0;
-}
 
 /* ---- values ---- */
 
@@ -195,7 +190,7 @@ static sim_status list_tensor(import_file *f, const sim_safetensor *given)
         ignore_tensor(f, given->name);
         goto done;
     }
-    if (has_ending(name, counter_ending))
+    if (sim_text_ends_with(name, counter_ending))
         goto done;
     SIM_CHECK(net == SIM_BACKBONE || (is_head_name(name) && given->n_dims <= 2),
               SIM_E_DATA, "%s: %.100s is not a tensor of a projector", f->path,
@@ -243,7 +238,7 @@ sim_status sim_import_read_tensors(import_file *f)
     const size_t n_given = f->n;
     for (size_t i = 0; i < n_given; i++) {
         SIM_TRY(read_floats(f, &f->tensors[i]));
-        if (has_ending(f->tensors[i].name, mean_ending))
+        if (sim_text_ends_with(f->tensors[i].name, mean_ending))
             SIM_TRY(append_counter(f, &f->tensors[i]));
     }
 done:
