@@ -309,8 +309,7 @@ typedef struct {
     const char *name;    /* of the command, and the protocol of its results */
     const char *summary; /* for --help */
     sim_evaluation_needs needs;
-    bool
-        classifier; /* evaluates the outputs of the classifier of the run (`projections`) */
+    bool classifier; /* needs the classifier of the run, as embedder->projector */
     /* Options of the command; their struct fits in a sim_option_storage. */
     sim_option_table options;
     /* Replaces the defaults of the options by those of the run's job; NULL: there are none. */
@@ -354,9 +353,8 @@ void sim_online_eval_destroy(sim_online_eval **w);
 /* Bytes of a rank for the memory plan: held all the time, and the transient peak of an evaluation in
  * addition.  *workspace is raised to the workspace of the kernels that they need. */
 SIM_MUST_USE sim_status sim_online_eval_plan(const sim_online_eval *w,
-                                             const sim_dataset_info *train, size_t ranks,
-                                             size_t rank, size_t *held, size_t *peak,
-                                             sim_workspace_size *workspace);
+                                             sim_partition partition, size_t *held,
+                                             size_t *peak, sim_workspace_size *workspace);
 /* Evaluates at the ends of epochs and publishes the results. */
 sim_train_callback sim_online_eval_callback(sim_online_eval *w);
 

@@ -262,9 +262,9 @@ static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
     SIM_TRY(sim_job_memory(d->job, about, &d->plan, d->args->ranks, rank, m->rows, &m->n,
                            &m->checkpoint));
     if (d->online)
-        SIM_TRY(sim_online_eval_plan(d->online, about, d->args->ranks, rank,
-                                     &m->evaluation, &m->evaluation_transient,
-                                     &workspace));
+        SIM_TRY(sim_online_eval_plan(
+            d->online, (sim_partition){.size = d->args->ranks, .rank = rank},
+            &m->evaluation, &m->evaluation_transient, &workspace));
     sim_plan_raise(m->rows, m->n, &workspace);
     m->peak =
         m->checkpoint > m->evaluation_transient ? m->checkpoint : m->evaluation_transient;

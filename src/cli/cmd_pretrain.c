@@ -158,24 +158,6 @@ static error_t parse_pretrain_option(int key, char *arg, struct argp_state *stat
     }
 }
 
-/* Memory of the evaluations during training, for the memory plan. */
-static sim_status plan_evaluations(const sim_comm *c, const sim_job *job,
-                                   const sim_online_eval *online, sim_train_request *r)
-{
-    sim_status st = SIM_OK;
-    sim_dataset *train = NULL;
-
-    if (!online)
-        goto done;
-    SIM_TRY(sim_job_open_train(job, &train));
-    SIM_TRY(sim_online_eval_plan(online, sim_dataset_about(train), (size_t)c->size,
-                                 (size_t)c->rank, &r->callback_bytes,
-                                 &r->callback_peak_bytes, &r->callback_workspace));
-done:
-    sim_dataset_close(&train);
-    return st;
-}
-
 static const sim_observer *const observers[] = {
 #define SIM_OBSERVER(name) &sim_observe_##name,
 #include "observers.def"
@@ -208,7 +190,11 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
         st = sim_online_eval_create(job, &evaluate, &online);
     SIM_TRY(sim_comm_agree(c, st));
     callback = sim_online_eval_callback(online);
-    SIM_TRY(sim_comm_agree(c, plan_evaluations(c, job, online, &a->request)));
+    if (online)
+        SIM_TRY(sim_comm_agree(c, sim_online_eval_plan(online, sim_comm_partition(c),
+                                                       &a->request.callback_bytes,
+                                                       &a->request.callback_peak_bytes,
+                                                       &a->request.callback_workspace)));
     a->request.job = job;
     a->request.texts = &texts;
     a->request.job_path = a->source.path;

@@ -170,7 +170,7 @@ static sim_status open_embedder(const evaluate_arguments *a, evaluate_inputs *in
               "--projector: the model of %s has no projector",
               sim_checkpoint_path(in->checkpoint));
     in->sets.embedder = &in->embedder;
-    in->sets.projections = a->projections || classifier;
+    in->sets.projections = a->projections;
     in->sets.job = in->job;
 done:
     return st;

@@ -27,20 +27,36 @@ static void count_images(const sim_evaluation_inputs *in, sim_range local,
     }
 }
 
+/* Local. */
+static sim_status classify(const sim_evaluation_inputs *in, sim_range local,
+                           const float *features, sim_class_counts *out)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = in->embedder->projector;
+    const size_t n = local.hi - local.lo, n_outputs = sim_net_dim(net);
+    sim_evaluator *evaluator = NULL;
+    float *logits = NULL;
+
+    SIM_TRY(sim_class_counts_create(in->match->n_classes, in->test.n, out));
+    SIM_TRY(sim_alloc(&logits, n * n_outputs, "eval/logits"));
+    SIM_TRY(sim_evaluator_create(net, &evaluator));
+    sim_evaluator_run(evaluator, n, features, logits);
+    count_images(in, local, n_outputs, logits, out);
+done:
+    sim_evaluator_destroy(&evaluator);
+    sim_free(logits);
+    return st;
+}
+
 sim_status sim_classifier_of(const sim_comm *c, const sim_evaluation_inputs *in,
-                             sim_class_counts *out)
+                             const float *features, sim_class_counts *out)
 {
     sim_status st = SIM_OK;
     const sim_range local = sim_embed_local(sim_comm_partition(c), in->test.n);
-    float *logits = NULL;
 
-    SIM_TRY(sim_comm_agree(
-        c, sim_class_counts_create(in->match->n_classes, in->test.n, out)));
-    SIM_TRY(sim_evaluation_features(c, in, &in->test, NULL, &logits));
-    count_images(in, local, sim_evaluation_dim(in), logits, out);
+    SIM_TRY(sim_comm_agree(c, classify(in, local, features, out)));
     sim_class_counts_sum(c, out);
 done:
-    sim_free(logits);
     return st;
 }
 
@@ -50,17 +66,20 @@ static sim_status evaluate_classifier(const sim_comm *c, const void *options,
 {
     sim_status st = SIM_OK;
     sim_class_counts r = {0};
+    float *features = NULL;
     (void)options;
 
-    SIM_TRY(sim_classifier_of(c, in, &r));
+    SIM_TRY(sim_evaluation_features(c, in, &in->test, NULL, &features));
+    SIM_TRY(sim_classifier_of(c, in, features, &r));
     sim_class_counts_describe(&r, result);
     sim_json_int(result, "n_train", (int64_t)in->train.n);
     sim_json_int(result, "n_test", r.n_test);
-    sim_json_int(result, "dim", (int64_t)sim_net_dim(in->embedder->backbone));
+    sim_json_int(result, "dim", (int64_t)sim_evaluation_dim(in));
     sim_json_int(result, "classes", r.classes);
     sim_class_counts_describe_classes(&r, in, result);
     SIM_TRY(sim_comm_agree(c, sim_class_counts_format(&r, in, "classifier: ", "", text)));
 done:
+    sim_free(features);
     sim_class_counts_clear(&r);
     return st;
 }

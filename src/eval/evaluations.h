@@ -15,11 +15,11 @@
 SIM_MUST_USE sim_status sim_quality_of(const sim_comm *c, size_t n_images,
                                        const sim_evaluation_inputs *in,
                                        sim_quality_result *out);
-/* Accuracy of the outputs of in->embedder->projector, a classifier of the classes of in->train, on the
- * test set.  The caller clears *out, also after a failure.  Collective; the status is equal on all
- * ranks. */
+/* Accuracy of in->embedder->projector, a classifier of the classes of in->train, on the features
+ * [local images][dim] of the test set.  The caller clears *out, also after a failure.  Collective; the
+ * status is equal on all ranks. */
 SIM_MUST_USE sim_status sim_classifier_of(const sim_comm *c,
                                           const sim_evaluation_inputs *in,
-                                          sim_class_counts *out);
+                                          const float *features, sim_class_counts *out);
 
 #endif

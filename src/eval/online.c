@@ -29,7 +29,8 @@ struct sim_online_eval {
     const sim_job *job;
     sim_evaluate_options options;
     bool on[ROWS];
-    sim_dataset *test; /* NULL: data.train serves, without labels */
+    sim_dataset_info train; /* of data.train */
+    sim_dataset *test;      /* NULL: data.train serves, without labels */
     sim_class_match match;
     bool has_match;
     int loader_threads;
@@ -103,7 +104,6 @@ static sim_status check_sets(const sim_online_eval *w, const sim_dataset *train,
     const sim_preprocessing p =
         sim_preprocessing_of((size_t)w->job->augment.size, sim_dataset_about(train));
 
-    SIM_TRY(check_score(w));
     SIM_CHECK(
         test || !labelled, SIM_E_CONFIG,
         "evaluate.%s: the evaluation requires data.test, a data set with labels, but it "
@@ -132,8 +132,13 @@ static sim_online_eval select_rows(const sim_job *job,
 sim_status sim_online_eval_check(const sim_job *job, const sim_evaluate_options *options,
                                  const sim_dataset *train, const sim_dataset *test)
 {
+    sim_status st = SIM_OK;
     const sim_online_eval w = select_rows(job, options);
-    return check_sets(&w, train, test);
+
+    SIM_TRY(check_score(&w));
+    SIM_TRY(check_sets(&w, train, test));
+done:
+    return st;
 }
 
 static sim_status open_sets(sim_online_eval *w, sim_dataset **train)
@@ -141,6 +146,7 @@ static sim_status open_sets(sim_online_eval *w, sim_dataset **train)
     sim_status st = SIM_OK;
 
     SIM_TRY(sim_job_open_train(w->job, train));
+    w->train = *sim_dataset_about(*train);
     if (w->job->train.test[0])
         SIM_TRY(sim_dataset_open(w->job->train.test, &w->test));
     SIM_TRY(check_sets(w, *train, w->test));
@@ -195,12 +201,13 @@ static size_t held_bytes(const sim_online_eval *w)
                              sizeof(sim_hash) + (test->encoded ? sizeof(uint64_t) : 0));
 }
 
-static sim_status plan_encoder(const sim_online_eval *w, const sim_dataset_info *train,
-                               size_t *bytes, sim_workspace_size *workspace)
+static sim_status plan_encoder(const sim_online_eval *w, size_t *bytes,
+                               sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
     const sim_job *job = w->job;
-    const sim_preprocessing p = sim_preprocessing_of((size_t)job->augment.size, train);
+    const sim_preprocessing p =
+        sim_preprocessing_of((size_t)job->augment.size, &w->train);
     sim_net_spec spec = {.encoder = &job->encoder, .batchnorm = &job->batchnorm};
     size_t evaluator = 0;
     sim_patches cut;
@@ -217,30 +224,31 @@ done:
     return st;
 }
 
-sim_status sim_online_eval_plan(const sim_online_eval *w, const sim_dataset_info *train,
-                                size_t ranks, size_t rank, size_t *held, size_t *peak,
-                                sim_workspace_size *workspace)
+sim_status sim_online_eval_plan(const sim_online_eval *w, sim_partition partition,
+                                size_t *held, size_t *peak, sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
     online_sizes s = {.options = &w->options,
-                      .partition = {.size = ranks, .rank = rank},
+                      .partition = partition,
                       .dim = sim_backbone_dim(&w->job->encoder),
-                      .n_train = train->n_images,
+                      .n_train = w->train.n_images,
                       .n_test = w->test ? sim_dataset_about(w->test)->n_images
-                                        : train->n_images,
+                                        : w->train.n_images,
                       .n_classes = w->match.n_classes};
     const sim_range bank = sim_embed_local(s.partition, s.n_train);
     const sim_range queries = sim_embed_local(s.partition, s.n_test);
 
     *held = held_bytes(w);
-    SIM_TRY(plan_encoder(w, train, &s.embedding, workspace));
+    SIM_TRY(plan_encoder(w, &s.embedding, workspace));
     *peak = 0;
     for (size_t i = 0; i < ROWS; i++)
         if (w->on[i])
             *peak = larger_of(*peak, rows[i]->bytes(&s));
     if (find_row(w, ONLINE_BOTH_LABELS))
-        *peak += (bank.hi - bank.lo + queries.hi - queries.lo) * s.dim * sizeof(float) +
-                 s.n_train * sizeof(int32_t);
+        *peak +=
+            (bank.hi - bank.lo) * s.dim * sizeof(float) + s.n_train * sizeof(int32_t);
+    if (find_row(w, ONLINE_TEST_LABELS))
+        *peak += (queries.hi - queries.lo) * s.dim * sizeof(float);
 done:
     return st;
 }
@@ -267,6 +275,17 @@ done:
     return st;
 }
 
+sim_status sim_online_eval_test_features(online_step *s, const float **test)
+{
+    sim_status st = SIM_OK;
+
+    if (!s->test)
+        SIM_TRY(sim_evaluation_features(s->comm, &s->in, &s->in.test, NULL, &s->test));
+    *test = s->test;
+done:
+    return st;
+}
+
 sim_status sim_online_eval_features(online_step *s, size_t n_train,
                                     sim_labelled_features *train,
                                     sim_labelled_features *test)
@@ -274,6 +293,7 @@ sim_status sim_online_eval_features(online_step *s, size_t n_train,
     sim_status st = SIM_OK;
     const size_t all = s->in.train.n, n = n_train && n_train < all ? n_train : all;
     const sim_embed_choice choice = {.n_images = n < all ? n : 0};
+    const float *test_features = NULL;
 
     if (s->n_train != n) {
         drop_features(s);
@@ -282,10 +302,9 @@ sim_status sim_online_eval_features(online_step *s, size_t n_train,
             sim_evaluation_features(s->comm, &s->in, &s->in.train, &choice, &s->train));
         s->n_train = n;
     }
-    if (!s->test)
-        SIM_TRY(sim_evaluation_features(s->comm, &s->in, &s->in.test, NULL, &s->test));
+    SIM_TRY(sim_online_eval_test_features(s, &test_features));
     *train = (sim_labelled_features){n, s->train, s->train_labels};
-    *test = (sim_labelled_features){s->in.test.n, s->test, s->in.match->labels};
+    *test = (sim_labelled_features){s->in.test.n, test_features, s->in.match->labels};
 done:
     return st;
 }

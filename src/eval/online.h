@@ -23,6 +23,9 @@ SIM_MUST_USE sim_status sim_online_eval_features(online_step *s, size_t n_train,
                                                  sim_labelled_features *train,
                                                  sim_labelled_features *test);
 
+/* Features of the test set alone; the same conditions. */
+SIM_MUST_USE sim_status sim_online_eval_test_features(online_step *s, const float **test);
+
 /* Sizes for a memory plan. */
 typedef struct {
     const sim_evaluate_options *options;
@@ -45,7 +48,7 @@ typedef struct {
     online_labels labels;
     bool classifier; /* only if the method has a classifier and data.test is set */
     int64_t (*every_epochs)(const sim_evaluate_options *o); /* 0: off */
-    /* Transient peak on a rank, without the features of sim_online_eval_features. */
+    /* Transient peak on a rank, without the features that evaluations share. */
     size_t (*bytes)(const online_sizes *s);
     /* Adds the results as scalars, and writes them as text to record->text.  Collective; the status is
      * equal on all ranks. */

@@ -11,11 +11,11 @@ static int64_t every_epochs(const sim_evaluate_options *o)
     return o->classifier_every_epochs;
 }
 
-/* Features and logits of the test set. */
+/* Logits of the test set. */
 static size_t classifier_bytes(const online_sizes *s)
 {
     const sim_range local = sim_embed_local(s->partition, s->n_test);
-    return s->embedding + (local.hi - local.lo) * (s->dim + s->n_classes) * sizeof(float);
+    return larger_of(s->embedding, (local.hi - local.lo) * s->n_classes * sizeof(float));
 }
 
 static sim_status run_classifier(online_step *s, sim_record *record)
@@ -25,11 +25,11 @@ static sim_status run_classifier(online_step *s, sim_record *record)
                             top5 = {.name = "classifier_top5",
                                     .format = SIM_FORMAT_FIXED};
     sim_status st = SIM_OK;
-    sim_evaluation_inputs in = s->in;
+    const float *features = NULL;
     sim_class_counts r = {0};
 
-    in.projections = true;
-    SIM_TRY(sim_classifier_of(s->comm, &in, &r));
+    SIM_TRY(sim_online_eval_test_features(s, &features));
+    SIM_TRY(sim_classifier_of(s->comm, &s->in, features, &r));
     sim_record_add(record, &top1, r.top1);
     sim_record_add(record, &top5, r.top5);
     (void)snprintf(record->text, sizeof record->text,
