@@ -94,8 +94,9 @@ typedef struct sim_dataset sim_dataset;
 
 typedef struct {
     size_t n_images;
-    bool encoded;   /* JPEG and PNG files of any size, in /bytes and /offset */
-    size_t h, w, c; /* of every image; encoded: 0, 0, 3 */
+    size_t n_stored; /* images of the file; more than n_images after sim_dataset_select */
+    bool encoded;    /* JPEG and PNG files of any size, in /bytes and /offset */
+    size_t h, w, c;  /* of every image; encoded: 0, 0, 3 */
     bool has_labels;
     size_t n_classes;       /* max(1 + largest label, number of class names) */
     double mean[3], std[3]; /* [c], on the scale 0 to 1 */

@@ -271,14 +271,17 @@ SIM_MUST_USE sim_status sim_head_plan(const sim_head_spec *head,
 SIM_MUST_USE sim_status sim_context_plan(const sim_context_spec *spec,
                                          const sim_batch_shape *shape, sim_plan_row *rows,
                                          size_t n_rows);
-/* Bytes of an evaluator of a backbone.  *workspace is raised to the kernels' workspace that its
- * passes need; it outlives them, and all passes of a process share it. */
-SIM_MUST_USE sim_status sim_evaluator_plan(const sim_net_spec *backbone, size_t *bytes,
+/* Bytes of a backbone that is only evaluated. */
+typedef struct {
+    size_t evaluator;
+    size_t state; /* weights and running statistics of the network */
+    size_t net;   /* everything else of the network */
+} sim_evaluator_bytes;
+/* *workspace is raised to the kernels' workspace that the passes of the evaluator need; it outlives
+ * them, and all passes of a process share it. */
+SIM_MUST_USE sim_status sim_evaluator_plan(const sim_net_spec *backbone,
+                                           sim_evaluator_bytes *bytes,
                                            sim_workspace_size *workspace);
-/* Bytes of a backbone that is only evaluated, and of its evaluator: *state, its weights and running
- * statistics; *bytes, everything else.  *workspace as above. */
-SIM_MUST_USE sim_status sim_frozen_plan(const sim_net_spec *backbone, size_t *state,
-                                        size_t *bytes, sim_workspace_size *workspace);
 /* Rows of heads alone, as those of sim_net_plan. */
 SIM_MUST_USE sim_status sim_heads_plan(const sim_head_spec *heads, size_t n_heads,
                                        const sim_batch_shape *shape,

@@ -25,7 +25,6 @@ struct sim_dataset {
     int32_t *labels;            /* [n] or NULL */
     uint64_t *digests;          /* [n][2]: low, high */
     uint32_t *stored;           /* [n] images of the file; NULL: all of them, in order */
-    size_t n_stored;            /* images of the file */
     char *class_text;           /* storage of the class names */
     char **class_names;         /* [n_class_names] into class_text */
     size_t n_class_names;
@@ -250,7 +249,7 @@ sim_status sim_dataset_open(const char *path, sim_dataset **out)
     SIM_TRY(check_format(path, f));
     SIM_TRY(read_metadata(d, f));
     SIM_TRY(sim_file_open_read(path, &d->fd, &length));
-    d->n_stored = d->about.n_images;
+    d->about.n_stored = d->about.n_images;
     *out = d;
     d = NULL;
 done:
@@ -307,9 +306,9 @@ sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width, char **te
     SIM_TRY(sim_h5_open_read(d->path, &f));
     if (!sim_h5_has(f, "/name"))
         goto done;
-    SIM_TRY(sim_h5_read_strings(f, "/name", d->n_stored, &n, width, &names));
-    SIM_CHECK(n == d->n_stored, SIM_E_DATA, "%s: %zu names for %zu images", d->path, n,
-              d->n_stored);
+    SIM_TRY(sim_h5_read_strings(f, "/name", d->about.n_stored, &n, width, &names));
+    SIM_CHECK(n == d->about.n_stored, SIM_E_DATA, "%s: %zu names for %zu images", d->path,
+              n, d->about.n_stored);
     for (size_t i = 0; d->stored && i < d->about.n_images; i++)
         memmove(names + i * *width, names + d->stored[i] * *width, *width);
     *text = names;
@@ -393,7 +392,7 @@ sim_status sim_dataset_select(sim_dataset *d, size_t n, const uint32_t *images)
     SIM_TRY(sim_alloc(&labels, d->labels ? n : 0, "data/dataset"));
     for (size_t i = 0; i < n; i++) {
         const size_t at = images[i];
-        SIM_ASSERT(at < d->n_stored && (i == 0 || images[i - 1] < images[i]));
+        SIM_ASSERT(at < d->about.n_stored && (i == 0 || images[i - 1] < images[i]));
         d->stored[i] = images[i];
         memcpy(&digests[2 * i], &d->digests[2 * at], 2 * sizeof *digests);
         if (d->labels)

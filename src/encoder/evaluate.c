@@ -52,49 +52,22 @@ void sim_evaluator_run(sim_evaluator *e, size_t n_images, const float *x, float 
     }
 }
 
-/* The nodes of a backbone without weights; statistics are not over groups. */
-static sim_status create_nodes(const sim_net_spec *backbone, sim_net **out)
-{
-    sim_net_spec spec = *backbone;
-    spec.batchnorm = &one_leaf;
-    return sim_net_backbone_nodes(&spec, out);
-}
-
-static sim_status plan_passes(const sim_net *net, size_t *bytes,
+sim_status sim_evaluator_plan(const sim_net_spec *backbone, sim_evaluator_bytes *bytes,
                               sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
+    sim_net_spec spec = *backbone;
+    sim_net *net = NULL;
     tape_bytes tape;
 
+    spec.batchnorm = &one_leaf;
+    SIM_TRY(sim_net_backbone_nodes(&spec, &net));
     SIM_TRY(sim_tape_plan(net, &evaluation_shape, PASS_EVALUATE, &tape, workspace));
-    *bytes = sizeof(sim_evaluator) + tape.activations + tape.sums + tape.structure;
-done:
-    return st;
-}
-
-sim_status sim_evaluator_plan(const sim_net_spec *backbone, size_t *bytes,
-                              sim_workspace_size *workspace)
-{
-    sim_status st = SIM_OK;
-    sim_net *net = NULL;
-
-    SIM_TRY(create_nodes(backbone, &net));
-    SIM_TRY(plan_passes(net, bytes, workspace));
-done:
-    sim_net_destroy(&net);
-    return st;
-}
-
-sim_status sim_frozen_plan(const sim_net_spec *backbone, size_t *state, size_t *bytes,
-                           sim_workspace_size *workspace)
-{
-    sim_status st = SIM_OK;
-    sim_net *net = NULL;
-
-    SIM_TRY(create_nodes(backbone, &net));
-    SIM_TRY(plan_passes(net, bytes, workspace));
-    *state = (net->n_weights + net->n_running) * sizeof(float);
-    *bytes += sim_net_prepared_bytes(net) + sim_net_structure_bytes(net);
+    *bytes = (sim_evaluator_bytes){
+        .evaluator =
+            sizeof(sim_evaluator) + tape.activations + tape.sums + tape.structure,
+        .state = (net->n_weights + net->n_running) * sizeof(float),
+        .net = sim_net_prepared_bytes(net) + sim_net_structure_bytes(net)};
 done:
     sim_net_destroy(&net);
     return st;

@@ -209,7 +209,7 @@ static sim_status plan_encoder(const sim_online_eval *w, size_t *bytes,
     const sim_preprocessing p =
         sim_preprocessing_of((size_t)job->augment.size, &w->train);
     sim_net_spec spec = {.encoder = &job->encoder, .batchnorm = &job->batchnorm};
-    size_t evaluator = 0;
+    sim_evaluator_bytes network;
     sim_patches cut;
 
     SIM_TRY(sim_patches_of(job->method->model(&job->method_options).grid, p.h, p.w, p.c,
@@ -217,8 +217,8 @@ static sim_status plan_encoder(const sim_online_eval *w, size_t *bytes,
     spec.c = p.c;
     spec.h = cut.patch_h;
     spec.w = cut.patch_w;
-    SIM_TRY(sim_evaluator_plan(&spec, &evaluator, workspace));
-    *bytes = evaluator +
+    SIM_TRY(sim_evaluator_plan(&spec, &network, workspace));
+    *bytes = network.evaluator +
              sim_embed_bytes(&cut, sim_backbone_dim(&job->encoder), w->loader_threads);
 done:
     return st;

@@ -179,17 +179,17 @@ static sim_status plan_networks(const sim_model_layout *layout,
     sim_status st = SIM_OK;
     const sim_net_spec *backbone = &layout->backbone;
     sim_workspace_size workspace = {0};
-    size_t state = 0, bytes = 0;
+    sim_evaluator_bytes frozen;
 
     if (!backbone->encoder->freeze) {
         SIM_TRY(sim_net_plan(backbone, heads, n_heads, shape, rows, n_rows));
         goto done;
     }
     SIM_TRY(sim_heads_plan(heads, n_heads, shape, rows, n_rows));
-    SIM_TRY(sim_frozen_plan(backbone, &state, &bytes, &workspace));
+    SIM_TRY(sim_evaluator_plan(backbone, &frozen, &workspace));
     sim_plan_raise(rows, *n_rows, &workspace);
-    sim_plan_add(rows, n_rows, SIM_FROZEN_STATE, state);
-    sim_plan_add(rows, n_rows, "frozen encoder", bytes);
+    sim_plan_add(rows, n_rows, SIM_FROZEN_STATE, frozen.state);
+    sim_plan_add(rows, n_rows, "frozen encoder", frozen.net + frozen.evaluator);
 done:
     return st;
 }

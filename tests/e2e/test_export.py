@@ -7,7 +7,6 @@ simile-test: timeout 900
 """
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from PIL import Image
 SOURCE = os.environ["SIMILE_SOURCE"]
 sys.path.append(os.path.join(SOURCE, "tests", "lib"))
 import onnx_session  # noqa: E402
+from exports import embedded, script  # noqa: E402
 from program import simile  # noqa: E402
 
 onnx_session.install()
@@ -62,20 +62,6 @@ def photos():
     simile("prepare", "photos", "--out", "photos.h5")
     names = h5py.File("photos.h5")["name"].asstr()[()]
     return [Image.open(os.path.join("photos", n)) for n in names]
-
-
-def script(directory):
-    """The module load_encoder.py of a directory."""
-    spec = importlib.util.spec_from_file_location("load_encoder", os.path.join(directory, "load_encoder.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def embedded(run, data):
-    simile("embed", run, "--data", data, "--out", "e.h5", "--force")
-    with h5py.File("e.h5") as f:
-        return {n: f[n][()] for n in ("features", "projections") if n in f}
 
 
 def close(what, got, want):

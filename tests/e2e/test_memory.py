@@ -77,6 +77,7 @@ with tempfile.TemporaryDirectory() as scratch:
     check("queue", 3, [moco, "batchnorm.group=2"])
     check("keys", 2, ["method={name: mocov3, predictor_hidden: 100}", "encoder.projector.hidden=300"])
     check("support-set", 3, ["method.name=nnclr", "method.queue_size=50000", "method.predictor_hidden=300"])
+    check("part", 1, ["data.fraction=0.5"])
     check("classifier", 3, ["method={name: supervised}", "data.test=test.h5", "schedule.steps=45"], searches=True)
     subprocess.run([SIMILE, "pretrain", "job.yaml", "run=trained"], check=True, stderr=subprocess.DEVNULL)
     check("frozen", 3, ["method={name: supervised}", "encoder.freeze=true", "encoder.width=0.25"], words=["--init", "trained"])

@@ -5,7 +5,6 @@ number of images and a fixed one, with the projector, the momentum encoder, and 
 
 simile-test: timeout 900
 """
-import importlib.util
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ SOURCE = os.environ["SIMILE_SOURCE"]
 sys.path.append(os.path.join(SOURCE, "tests", "lib"))
 sys.dont_write_bytecode = True
 import onnx_session  # noqa: E402
+from exports import embedded, script  # noqa: E402
 from program import simile  # noqa: E402
 
 onnx_session.install()
@@ -49,19 +49,6 @@ def prepare(name, shape):
     simile("prepare", "raw.h5", "--out", name)
     with h5py.File("raw.h5") as f:
         return f["images"][()].reshape(*shape[:3], -1)
-
-
-def script(directory):
-    spec = importlib.util.spec_from_file_location("load_encoder", os.path.join(directory, "load_encoder.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def embedded(run, data):
-    simile("embed", run, "--data", data, "--out", "e.h5", "--force")
-    with h5py.File("e.h5") as f:
-        return {n: f[n][()] for n in ("features", "projections") if n in f}
 
 
 def check_outputs(what, directory, want, images):
