@@ -407,6 +407,48 @@ static void the_queue_matches_the_reference(void **state)
                    queue_run, 0);
 }
 
+/* ---- cross-entropy ---- */
+
+/* The definition: - sum_k q_k log softmax(l)_k with q_k = (1 - s) [k = label] + s / D. */
+static double entropy_of(const float *logits, int32_t label, double smoothing)
+{
+    double sum = 0, loss = 0;
+
+    for (size_t k = 0; k < D; k++)
+        sum += exp((double)logits[k]);
+    for (size_t k = 0; k < D; k++)
+        loss -= ((k == (size_t)label ? 1 - smoothing : 0) + smoothing / D) *
+                ((double)logits[k] - log(sum));
+    return loss;
+}
+
+/* Class i of D has logits i to D - 1 of the same value, so several labels have the largest one. */
+static void of_equal_logits_the_first_is_the_prediction(void **state)
+{
+    (void)state;
+    static const sim_rows_shape shape = {.n = N, .unit = 8, .views = 1, .d = D};
+    static const double smoothing = 0.3;
+    float logits[N * D];
+    int32_t labels[N];
+    double loss = 0, correct = 0;
+    sim_cross_entropy *e = NULL;
+    sim_loss_report report;
+
+    for (size_t i = 0; i < N; i++) {
+        labels[i] = (int32_t)(i * 5 % D);
+        for (size_t k = 0; k < D; k++)
+            logits[i * D + k] = k < i % D ? -1.5f : 0.25f * (float)(i % 7);
+        loss += entropy_of(logits + i * D, labels[i], smoothing) / N;
+        correct += (size_t)labels[i] == i % D;
+    }
+    ASSERT_OK(sim_cross_entropy_create(&alone, &shape, &e));
+    sim_cross_entropy_run(e, smoothing, labels, logits, NULL, &report);
+    sim_cross_entropy_destroy(&e);
+    assert_true(fabs(report.loss - loss) <= 1e-6 * loss);
+    assert_true(correct > 0 && correct < N);
+    assert_true(fabs(report.accuracy - correct / N) < 1e-12);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -417,6 +459,7 @@ int main(void)
         cmocka_unit_test(sigmoid_matches_the_reference),
         cmocka_unit_test(sampled_negatives_match_the_reference),
         cmocka_unit_test(the_queue_matches_the_reference),
+        cmocka_unit_test(of_equal_logits_the_first_is_the_prediction),
     };
     sim_threads_set(2);
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
