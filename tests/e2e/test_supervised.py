@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -210,6 +211,17 @@ def check_fine_tuning():
     # outputs beyond the classes of the data are never predicted
     result, _ = evaluate("classifier", run="heads")
     assert result["classes"] == len(CLASSES), result
+    shutil.copytree("heads", "changed")
+    path = "changed/checkpoints/" + open("heads/checkpoints/latest").read().strip()
+    with open(path, "rb") as f:
+        content = f.read()
+    with open(path, "wb") as f:
+        f.write(content[:-64])  # without the trailer
+    with h5py.File(path, "r+") as f:
+        f["weights/classifier/0.bias"][len(CLASSES):] = 1000
+    subprocess.run([os.path.join(os.environ["SIMILE_TOOLS"], "checkpoint_tool_seal"), path], check=True, capture_output=True)
+    changed, _ = evaluate("classifier", run="changed")
+    assert (changed["top1"], changed["top5"], changed["confusion"]) == (result["top1"], result["top5"], result["confusion"]), changed
 
 
 def check_fraction():
