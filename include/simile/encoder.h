@@ -88,12 +88,18 @@ typedef struct {
  */
 SIM_MUST_USE sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out);
 
+/* How weights of linear layers are drawn. */
+typedef enum {
+    SIM_INITIAL_UNIFORM, /* weights and biases within +-gain / sqrt(fan in), as torch.nn.Linear */
+    SIM_INITIAL_NORMAL, /* weights from N(0, 0.01), biases 0: MoCo's linear protocol */
+    SIM_INITIAL_ZERO
+} sim_initial;
+
 /*
  * A head of linear layers from `in` to `dim`, `layers` of them, hidden width `hidden`,
  * optional BN and activation between, optional BN at the end; linear layers have a bias
  * if no BN follows (as in lightly and solo-learn). Names are those of
- * torch.nn.Sequential: 0.weight, 0.bias, 1.weight ...  Initialised as torch.nn.Linear
- * (uniform, fan in). `salt` separates the draws of a run's heads (0 projector, 1 predictor).
+ * torch.nn.Sequential: 0.weight, 0.bias, 1.weight ...  `salt` separates the draws of a run's heads (0 projector, 1 predictor).
  */
 typedef struct {
     size_t in, hidden, dim;
@@ -102,7 +108,8 @@ typedef struct {
     bool last_affine; /* the last BN has gamma and beta */
     bool no_bias;     /* no layer has a bias */
     int64_t number;   /* index of the first layer in the names */
-    double gain;      /* factor on the initial weights; 0 means 1 */
+    sim_initial initial;
+    double gain; /* factor on the initial weights; 0 means 1 */
     int activation;
     const sim_batchnorm_options *batchnorm;
     uint32_t seed, salt;

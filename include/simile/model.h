@@ -57,6 +57,7 @@ typedef struct {
     size_t predictor_hidden; /* hidden width of the predictor; 0: no predictor */
     bool context;            /* CPC's context network; needs a grid */
     size_t classes;          /* outputs of the linear classifier; 0: no classifier */
+    sim_initial initial;     /* of the classifier */
     sim_head_style heads;
 } sim_model_spec;
 

@@ -76,16 +76,30 @@ static void initialise_conv(sim_net *net, int i, const initial_draws *draws)
         net->weights[n->weight + j] = deviation * sim_random_normal(&r);
 }
 
-/* Uniform in +-gain/sqrt(fan in), as torch.nn.Linear. */
+static float draw_linear(const initial_draws *draws, size_t fan_in, sim_random *r)
+{
+    const float deviation = 0.01F;
+    const float bound = (float)(draws->gain / sqrt((double)fan_in));
+
+    switch (draws->linear) {
+    case SIM_INITIAL_UNIFORM:
+        return sim_random_between(r, -bound, bound);
+    case SIM_INITIAL_NORMAL:
+        return deviation * sim_random_normal(r);
+    case SIM_INITIAL_ZERO:
+        break;
+    }
+    return 0;
+}
+
 static void initialise_linear(sim_net *net, int i, const initial_draws *draws)
 {
     const node *n = &net->nodes[i];
-    float bound = (float)(draws->gain / sqrt((double)n->conv.c));
     sim_random r = draws->draws;
 
     r.sample = (uint32_t)i;
     for (size_t j = 0; j < weights_of(&n->conv); j++)
-        net->weights[n->weight + j] = sim_random_between(&r, -bound, bound);
+        net->weights[n->weight + j] = draw_linear(draws, n->conv.c, &r);
 }
 
 static sim_status conv_prepare(node *n)

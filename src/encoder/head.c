@@ -59,8 +59,9 @@ sim_status sim_head_create(const sim_head_spec *spec, sim_net **out)
     const initial_draws draws = {.draws = {.seed = spec->seed,
                                            .purpose = SIM_RANDOM_INIT,
                                            .epoch = 1 + spec->salt},
+                                 .linear = spec->initial,
                                  .gain = spec->gain > 0 ? spec->gain : 1,
-                                 .draw_biases = true};
+                                 .draw_biases = spec->initial == SIM_INITIAL_UNIFORM};
     sim_net *net = NULL;
 
     SIM_TRY(sim_net_head_nodes(spec, &net));

@@ -62,9 +62,10 @@ static inline size_t node_floats(const node *n)
 
 /* How initial weights are drawn. */
 typedef struct {
-    sim_random draws; /* `sample` is the node's index */
-    double gain;      /* factor on the weights of linear layers */
-    bool draw_biases; /* as torch.nn.Linear; otherwise biases are zero */
+    sim_random draws;   /* `sample` is the node's index */
+    sim_initial linear; /* of linear layers */
+    double gain;        /* factor on their weights */
+    bool draw_biases;   /* as torch.nn.Linear; otherwise biases are zero */
 } initial_draws;
 
 /* What the passes of a tape do. */

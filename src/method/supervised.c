@@ -16,9 +16,13 @@
 typedef struct {
     double label_smoothing;
     int64_t classes; /* 0: those of the data set */
+    int initial;     /* sim_initial */
 } supervised_options;
 
 static const sim_option supervised_rows[] = {
+    KEY_CHOICE(supervised_options, "init", initial, "uniform", "uniform|normal|zero",
+               "initial weights of the classifier: uniform: weights and biases as "
+               "torch.nn.Linear; normal: weights from N(0, 0.01) (MoCo); zero (SimCLR)"),
     KEY_REAL(supervised_options, "label_smoothing", label_smoothing, 0, 1, "0",
              "part of the target that is equal for all classes"),
     {.name = "classes",
@@ -47,12 +51,13 @@ static sim_model_spec supervised_model(const void *options)
 
 static method_spec supervised_spec(const sim_method_env *env, const supervised_options *o)
 {
-    return (method_spec){.model.classes =
-                             o->classes ? (size_t)o->classes : env->n_classes,
-                         .views = 1,
-                         .options = o,
-                         .options_bytes = sizeof *o,
-                         .cross_entropy = true};
+    return (method_spec){
+        .model = {.classes = o->classes ? (size_t)o->classes : env->n_classes,
+                  .initial = (sim_initial)o->initial},
+        .views = 1,
+        .options = o,
+        .options_bytes = sizeof *o,
+        .cross_entropy = true};
 }
 
 static sim_status supervised_check(const sim_method_env *env, const void *options)

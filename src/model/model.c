@@ -65,6 +65,7 @@ static sim_head_spec classifier_spec(const sim_model_spec *spec, const sim_net_s
     return (sim_head_spec){.in = sim_backbone_dim(b->encoder),
                            .dim = spec->classes,
                            .layers = 1,
+                           .initial = spec->initial,
                            .batchnorm = b->batchnorm,
                            .seed = b->seed,
                            .salt = CLASSIFIER_SALT};

@@ -101,6 +101,21 @@ def check_loss():
         refused(65, r"\blabel of row 5 is %d\b" % bad, words=("loss", "loss.yaml", "--in", "l.h5", "--out", "g.h5", "--force"), ranks=2)
 
 
+def check_initial_weights():
+    """A step at learning rate 0 keeps the initial weights."""
+    weights = {}
+    for init in ("uniform", "normal", "zero"):
+        run = f"initial-{init}"
+        simile("pretrain", "job.yaml", f"run={run}", "optimizer.lr=0", f"method.init={init}", "schedule.steps=1", 'data.test=""')
+        weights[init] = checkpoint(run)["classifier/0.weight"], checkpoint(run)["classifier/0.bias"]
+    n = weights["normal"][0].size
+    assert abs(weights["normal"][0].std() - 0.01) < 0.01 * 4 / np.sqrt(2 * n), weights["normal"][0].std()
+    assert abs(weights["normal"][0].mean()) < 0.01 * 4 / np.sqrt(n)
+    assert not weights["normal"][1].any() and not weights["zero"][0].any() and not weights["zero"][1].any()
+    bound = 1 / np.sqrt(weights["uniform"][0].shape[1])
+    assert 0.97 * bound < abs(weights["uniform"][0]).max() <= bound and 0 < abs(weights["uniform"][1]).max() <= bound
+
+
 def check_training():
     """Accuracy, its record and its evaluation; the same bits on any ranks and over stops."""
     simile("pretrain", "job.yaml")
@@ -316,6 +331,7 @@ with tempfile.TemporaryDirectory() as scratch:
     with open("job.yaml", "w") as f:
         f.write(JOB)
     check_loss()
+    check_initial_weights()
     check_training()
     check_other_evaluations()
     check_frozen()
