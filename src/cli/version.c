@@ -8,16 +8,20 @@
 #include "simile/kernel.h"
 #include "simile/memory.h"
 
+#include <build_id.h> /* written by build_id.cmake */
+
 const char *sim_cli_build(void)
 {
-    return "simile " SIM_VERSION " (" SIM_GIT "), gcc-compatible " __VERSION__;
+    return "simile " SIM_VERSION " (" SIM_COMMIT ", sources " SIM_SOURCES
+           "), gcc-compatible " __VERSION__;
 }
 
 sim_status sim_cli_version(char **text)
 {
     return sim_text_format("cli/version", text,
                            "simile    " SIM_VERSION "\n"
-                           "git       " SIM_GIT "\n"
+                           "commit    " SIM_COMMIT "\n"
+                           "sources   " SIM_SOURCES "\n"
                            "compiler  " __VERSION__ "\n"
                            "MPI       %s\n"
                            "BLAS      %s (outside training)\n"
