@@ -9,6 +9,7 @@
 #include "simile/h5.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/tree.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -115,6 +116,21 @@ done:
     return st;
 }
 
+typedef struct {
+    const prep_format *format;
+    const char *path, *out;
+    const prep_options *options;
+    prep_source source;
+    uint8_t map[256]; /* of values of 8 bits, if source.scale_bytes */
+    bool *selected;   /* [n_items]; NULL: all */
+    size_t n_selected;
+    sim_dataset_spec spec;
+    char text[200]; /* spec.source */
+    sim_dataset_writer *writer;
+    char *identity; /* describe_identity */
+    bool started;   /* the temporary files of this process exist */
+} conversion;
+
 /* ---- identity: an interrupted conversion is resumed only by an equal one ---- */
 
 static void add_text(sim_hasher *h, const char *text)
@@ -153,39 +169,69 @@ static void add_file(sim_hasher *h, const char *path)
     add_numbers(h, numbers, 3);
 }
 
-static void add_source(sim_hasher *h, const prep_format *format, const char *path,
-                       const prep_source *s)
+/* Classes, and the class of each item. */
+static void add_labels(sim_hasher *h, const prep_source *s)
 {
-    const uint64_t numbers[] = {s->n_items, s->photos,    s->h,    s->w,
-                                s->c,       s->n_classes, s->n_bad};
-    char name[1024], file[PATH_MAX];
-
-    add_text(h, format->name);
-    add_numbers(h, numbers, sizeof numbers / sizeof *numbers);
-    add_file(h, path);
     if (s->labels)
         sim_hasher_add(h, s->labels, s->n_items * sizeof *s->labels);
     for (size_t i = 0; s->class_names && i < s->n_classes; i++)
         add_text(h, s->class_names[i]);
-    for (size_t i = 0; s->photos && i < s->n_items; i++) {
-        format->item_name(s, i, name, sizeof name);
+}
+
+static void add_names(sim_hasher *h, const conversion *c)
+{
+    char name[1024];
+
+    for (size_t i = 0; c->source.photos && i < c->source.n_items; i++) {
+        c->format->item_name(&c->source, i, name, sizeof name);
         add_text(h, name);
-        if (!format->sequential && sim_prep_join(path, name, file, sizeof file) == SIM_OK)
+    }
+}
+
+/* The source itself, or the files in a directory. */
+static void add_files(sim_hasher *h, const conversion *c)
+{
+    char name[1024], file[PATH_MAX];
+
+    add_file(h, c->path);
+    for (size_t i = 0;
+         c->source.photos && !c->format->sequential && i < c->source.n_items; i++) {
+        c->format->item_name(&c->source, i, name, sizeof name);
+        if (sim_prep_join(c->path, name, file, sizeof file) == SIM_OK)
             add_file(h, file);
     }
 }
 
-static sim_status hash_identity(const prep_format *format, const char *path,
-                                const prep_source *s, const prep_options *options,
-                                sim_hash *out)
+/* The hash of what was added since the last call. */
+static void take_hash(sim_hasher *h, char out[33])
+{
+    sim_hash_hex(sim_hasher_value(h), out);
+    sim_hasher_reset(h);
+}
+
+/* Lines that are equal for equal conversions; the caller owns *out. */
+static sim_status describe_identity(const conversion *c, char **out)
 {
     sim_status st = SIM_OK;
+    const prep_source *s = &c->source;
+    char of_options[33], names[33], labels[33], files[33];
     sim_hasher *h = NULL;
 
     SIM_TRY(sim_hasher_create(&h));
-    add_options(h, options);
-    add_source(h, format, path, s);
-    *out = sim_hasher_value(h);
+    add_options(h, c->options);
+    take_hash(h, of_options);
+    add_names(h, c);
+    take_hash(h, names);
+    add_labels(h, s);
+    take_hash(h, labels);
+    add_files(h, c);
+    take_hash(h, files);
+    SIM_TRY(sim_text_format("prep/identity", out,
+                            "format %s, options %s\n%zu images, %zu not readable\n"
+                            "photos %d, pixels %zu x %zu x %zu\nnames %s\n"
+                            "%zu classes, labels %s\nsizes and times of files %s\n",
+                            c->format->name, of_options, s->n_items, s->n_bad, s->photos,
+                            s->h, s->w, s->c, names, s->n_classes, labels, files));
 done:
     sim_hasher_destroy(&h);
     return st;
@@ -230,20 +276,6 @@ static void close_source(const prep_format *format, prep_source *s)
     sim_free(s->labels);
     sim_prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
 }
-
-typedef struct {
-    const prep_format *format;
-    const char *path, *out;
-    const prep_options *options;
-    prep_source source;
-    uint8_t map[256]; /* of values of 8 bits, if source.scale_bytes */
-    bool *selected;   /* [n_items]; NULL: all */
-    size_t n_selected;
-    sim_dataset_spec spec;
-    char text[200]; /* spec.source */
-    sim_dataset_writer *writer;
-    bool started; /* the temporary files of this process exist */
-} conversion;
 
 /* "FORMAT: NAME (SPLIT, ...)", for the attribute.  NAME is the last component of the path, so
  * that no home directory is published. */
@@ -394,7 +426,8 @@ static sim_status open_source(conversion *c, prep_result *result)
     SIM_TRY(sim_prep_select_items(s, c->options, &c->selected, &c->n_selected));
     source_text(c, c->text);
     c->spec = make_spec(s, c->options, c->text);
-    SIM_TRY(hash_identity(c->format, c->path, s, c->options, &c->spec.identity));
+    SIM_TRY(describe_identity(c, &c->identity));
+    c->spec.identity = sim_hash_bytes(c->identity, strlen(c->identity));
     SIM_TRY(sim_path_check_replace(
         c->out, c->options->force || sim_path_kind_of(c->out) == SIM_PATH_DATASET,
         "a data set"));
@@ -403,19 +436,25 @@ done:
     return st;
 }
 
-/* Converts the items of part k. */
+/* The items of part k. */
+static sim_range part_items(const conversion *c, size_t k, size_t n_parts)
+{
+    const size_t n = c->source.n_items;
+    return (sim_range){n / n_parts * k + n % n_parts * k / n_parts,
+                       n / n_parts * (k + 1) + n % n_parts * (k + 1) / n_parts};
+}
+
 static sim_status transfer_part(const conversion *c, size_t k, size_t n_parts,
                                 prep_result *result)
 {
-    size_t n = c->source.n_items;
+    const sim_range items = part_items(c, k, n_parts);
     const prep_transfer transfer = {.format = c->format,
                                     .source = &c->source,
                                     .path = c->path,
                                     .options = c->options,
                                     .selected = c->selected,
-                                    .lo = n / n_parts * k + n % n_parts * k / n_parts,
-                                    .hi = n / n_parts * (k + 1) +
-                                          n % n_parts * (k + 1) / n_parts,
+                                    .lo = items.lo,
+                                    .hi = items.hi,
                                     .spec = &c->spec,
                                     .map = c->source.scale_bytes ? c->map : NULL,
                                     .writer = c->writer};
@@ -537,6 +576,24 @@ done:
     return st;
 }
 
+/* A part in another directory, or of another conversion, is not complete here. */
+static sim_status absorb_part(conversion *c, size_t k, sim_dataset_mark *mark)
+{
+    sim_status st = SIM_OK;
+    const sim_range items = part_items(c, k, c->options->n_parts);
+    char path[PATH_MAX];
+
+    part_path(c, k, path);
+    SIM_TRY(sim_dataset_absorb(c->writer, path, c->spec.identity, mark));
+    SIM_CHECK(
+        items.lo == items.hi || mark->next == items.hi, SIM_E_DATA,
+        "%s.part has images up to number %llu, expected %zu; all ranks must write to "
+        "the same directory",
+        path, (unsigned long long)mark->next, items.hi);
+done:
+    return st;
+}
+
 /* The counts of skipped items are in the journals of the parts. */
 static sim_status join_parts(conversion *c, prep_result *result)
 {
@@ -550,8 +607,7 @@ static sim_status join_parts(conversion *c, prep_result *result)
     result->n_warned = result->n_clipped = 0;
     SIM_TRY(sim_dataset_create(c->out, &spec, &c->writer));
     for (size_t k = 0; k < c->options->n_parts; k++) {
-        part_path(c, k, path);
-        SIM_TRY(sim_dataset_absorb(c->writer, path, c->spec.identity, &mark));
+        SIM_TRY(absorb_part(c, k, &mark));
         result->n_bad += mark.n_bad;
         result->n_warned += mark.n_warned;
         result->n_clipped += mark.n_clipped;
@@ -574,6 +630,8 @@ static sim_status convert_together(conversion *c, prep_result *result)
     const prep_options *o = c->options;
     sim_status st = o->agree(o->agree_ctx, open_part(c, result));
 
+    if (st == SIM_OK)
+        st = o->compare(o->agree_ctx, c->path, c->identity);
     if (st == SIM_OK)
         st = o->agree(o->agree_ctx, convert_part(c, result));
     if (st == SIM_OK && c->options->part == 0)
@@ -607,6 +665,7 @@ sim_status sim_prep_convert(const char *source, const char *out,
     if (c.format)
         close_source(c.format, &c.source);
     sim_free(c.selected);
+    sim_free(c.identity);
 done:
     return st;
 }

@@ -55,9 +55,11 @@ typedef struct {
     const char *created_by;
     /* Process `part` of `n_parts` converts a fixed range of items; process 0 joins the
      * parts.  n_parts 0 or 1: one process.  `agree` is collective over the processes: it
-     * returns the failure of any of them to all. */
+     * returns the failure of any of them to all.  `compare` is collective and fails if a text is not
+     * that of process 0. */
     size_t part, n_parts;
     sim_status (*agree)(void *ctx, sim_status local);
+    sim_status (*compare)(void *ctx, const char *what, const char *text);
     void *agree_ctx;
 } prep_options;
 

@@ -69,6 +69,18 @@ void sim_comm_deadline_end(void);
  */
 SIM_MUST_USE sim_status sim_comm_agree(const sim_comm *c, sim_status local);
 
+/*
+ * Collective. Compares a text, such as a job or the fingerprint of a file, with that of rank 0. If it
+ * differs on any rank, every rank returns `code` with the message of the lowest such rank: `what`,
+ * the first line that differs, and `rule`, for instance "all ranks must read the same file".
+ */
+SIM_MUST_USE sim_status sim_comm_compare(const sim_comm *c, sim_status code,
+                                         const char *what, const char *text,
+                                         const char *rule);
+/* Collective. The same for the content of a file that every rank reads; SIM_E_DATA.
+ * Errors: those of reading it. */
+SIM_MUST_USE sim_status sim_comm_compare_file(const sim_comm *c, const char *path);
+
 /* Collective. Broadcasts n_bytes of rank `root`. */
 void sim_comm_broadcast(const sim_comm *c, int root, void *data, size_t n_bytes);
 

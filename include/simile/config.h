@@ -88,6 +88,9 @@ SIM_MUST_USE sim_status sim_config_identity(const sim_config *c, char **lines);
  * (required keys and lists). *lines becomes the caller's.
  */
 SIM_MUST_USE sim_status sim_config_identity_before(const sim_config *c, char **lines);
+/* Lines "key: value\n" of the keys that must be equal on all ranks, sorted.  *lines becomes the
+ * caller's. */
+SIM_MUST_USE sim_status sim_config_of_all_ranks(const sim_config *c, char **lines);
 
 /* The help text of a table, one line per key: key, type, default, range, unit, help.
  * *text becomes the caller's. */

@@ -12,6 +12,7 @@
 #include "simile/json.h"
 #include "simile/option.h"
 #include "simile/status.h"
+#include "simile/tensor.h"
 
 #include <stdint.h>
 
@@ -124,6 +125,9 @@ const char *sim_dataset_class_name(const sim_dataset *d, size_t label);
  * file has none.  The caller owns *text. */
 SIM_MUST_USE sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width,
                                                char **text);
+/* Lines that are equal for two data sets if all that is read from them is equal.  The caller owns
+ * *out. */
+SIM_MUST_USE sim_status sim_dataset_describe(const sim_dataset *d, char **out);
 /* Digest of image i, as stored. */
 sim_hash sim_dataset_digest(const sim_dataset *d, size_t i);
 
@@ -324,6 +328,9 @@ SIM_MUST_USE sim_status sim_augment_create_plain(const sim_preprocessing *p,
 void sim_augment_destroy(sim_augment **a);
 /* Replaces mean and std. No view may be in progress. */
 void sim_augment_normalize(sim_augment *a, const sim_preprocessing *p);
+/* Visits mean and std of the normalization, as they are used. */
+SIM_MUST_USE sim_status sim_augment_visit(const sim_augment *a, const char *group,
+                                          const sim_visitor *v);
 /* Shape of a view. */
 void sim_augment_shape(const sim_augment *a, size_t *h, size_t *w, size_t *c);
 /* A description such as "crop 0.2-1, flip p 0.5" of view 0 or 1. The caller owns *text. */

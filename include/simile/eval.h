@@ -350,6 +350,9 @@ SIM_MUST_USE sim_status sim_online_eval_check(const sim_job *job,
                                               const sim_dataset *train,
                                               const sim_dataset *test);
 void sim_online_eval_destroy(sim_online_eval **w);
+/* Collective. Compares the test set with that of rank 0, as sim_job_compare_data. */
+SIM_MUST_USE sim_status sim_online_eval_compare(const sim_comm *c,
+                                                const sim_online_eval *w);
 /* Bytes of a rank for the memory plan: held all the time, and the transient peak of an evaluation in
  * addition.  *workspace is raised to the workspace of the kernels that they need. */
 SIM_MUST_USE sim_status sim_online_eval_plan(const sim_online_eval *w,

@@ -14,6 +14,7 @@
 #ifndef SIMILE_FILE_H
 #define SIMILE_FILE_H
 
+#include "simile/hash.h"
 #include "simile/status.h"
 
 #include <limits.h>
@@ -82,6 +83,8 @@ SIM_MUST_USE sim_status sim_file_load(const char *path, size_t limit, char **dat
 /* The same of the last `limit` bytes of a file that is longer. */
 SIM_MUST_USE sim_status sim_file_load_end(const char *path, size_t limit, char **data,
                                           size_t *n_bytes);
+/* Hash of all bytes of a file. */
+SIM_MUST_USE sim_status sim_file_hash(const char *path, sim_hash *out);
 
 /*
  * Replaces `path` with the concatenated pieces. After a crash the file has either its old or

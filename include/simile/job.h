@@ -85,13 +85,14 @@ typedef struct {
     void *options; /* the table's struct; filled */
 } sim_job_section;
 
-/* A job as text; sim_job_texts_clear releases all three. */
+/* A job as text; sim_job_texts_clear releases all. */
 typedef struct {
     char *resolved; /* YAML: all keys with their values */
     char *identity; /* lines "key: value" of the keys that determine the result */
     /* Lines "key: value": the value that an identity without the key implies; "" if a missing key
      * always differs. */
     char *identity_before;
+    char *of_all_ranks; /* lines of the keys that must be equal on all ranks */
 } sim_job_texts;
 void sim_job_texts_clear(sim_job_texts *t);
 
@@ -113,6 +114,13 @@ SIM_MUST_USE sim_status sim_job_parse(const char *resolved, const char *name,
 /* Opens data.train, reduced to data.fraction.  The caller closes *out, also after a failure.
  * Errors: as sim_dataset_open. */
 SIM_MUST_USE sim_status sim_job_open_train(const sim_job *job, sim_dataset **out);
+
+/*
+ * Collective. Compares all that is read from a data set, but for its path, with the data set of rank
+ * 0: fingerprint, shape, normalization, and the images of a subset.
+ * Errors: SIM_E_DATA on all ranks, with both texts.
+ */
+SIM_MUST_USE sim_status sim_job_compare_data(const sim_comm *c, const sim_dataset *d);
 
 /* ---- checks and plans ---- */
 

@@ -49,8 +49,11 @@ typedef union {
                         char unused;                                                     \
                     }))
 
-/* Whether a key determines the result of the run, or may change between its segments. */
-typedef enum { SIM_IDENTITY, SIM_FREE_KEY } sim_option_kind;
+typedef enum {
+    SIM_IDENTITY, /* determines the result of the run */
+    SIM_FREE_KEY, /* may change between the segments of a run */
+    SIM_RANK_KEY  /* may also differ between ranks */
+} sim_option_kind;
 
 struct sim_option_table;
 

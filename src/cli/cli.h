@@ -58,7 +58,19 @@ SIM_MUST_USE sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j,
 void sim_cli_keep_result(const sim_checkpoint *k, const char *protocol,
                          const char *variant, const sim_json *result);
 
-/* Starts MPI, runs `body` on every rank, prints an error once, and finalizes MPI. */
+/*
+ * Collective. Each compares something of this rank with that of rank 0, as sim_comm_compare: the
+ * arithmetic of the kernels in use; that and the job, whose file is `path`; a preprocessing.
+ */
+SIM_MUST_USE sim_status sim_cli_compare_kernels(const sim_comm *c);
+SIM_MUST_USE sim_status sim_cli_compare_job(const sim_comm *c, const char *path,
+                                            const sim_job *job,
+                                            const sim_job_texts *texts);
+SIM_MUST_USE sim_status sim_cli_compare_preprocessing(const sim_comm *c,
+                                                      const sim_preprocessing *p);
+
+/* Starts MPI, refuses ranks of another build or with another command line, runs `body` on every
+ * rank, prints an error once, and finalizes MPI. */
 typedef sim_status sim_cli_body(const sim_comm *c, void *ctx);
 sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *ctx);
 

@@ -209,6 +209,9 @@ static sim_status run_embed(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_embedder_open(k, job, &p, SIM_EMBED_PROJECTOR, &e);
     SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(sim_cli_compare_kernels(c));
+    SIM_TRY(sim_job_compare_data(c, d));
+    SIM_TRY(sim_cli_compare_preprocessing(c, &p));
     SIM_TRY(sim_embed(c, &e, d, 1, &local[0], e.projector ? &local[1] : NULL));
     size_t n = sim_dataset_about(d)->n_images;
     size_t dims[2] = {sim_net_dim(e.backbone),

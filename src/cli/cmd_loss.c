@@ -384,6 +384,8 @@ static sim_status run_loss(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_path_explain(sim_h5_open_read(a->in, &f.in), a->in, SIM_USE_ARRAYS);
     SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(sim_cli_compare_kernels(c));
+    SIM_TRY(sim_comm_compare_file(c, a->in));
     SIM_ASSERT(job);
     st = job->method->compute(c, &job->method_options, &arrays, &loss);
     if (st == SIM_E_DATA &&

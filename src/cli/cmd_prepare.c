@@ -276,12 +276,19 @@ static sim_status agree_all_ranks(void *ctx, sim_status local)
     return sim_comm_agree(ctx, local);
 }
 
+static sim_status compare_all_ranks(void *ctx, const char *what, const char *text)
+{
+    return sim_comm_compare(ctx, SIM_E_DATA, what, text,
+                            "all ranks must read the same files");
+}
+
 static sim_status with_ranks(const sim_comm *c, void *ctx)
 {
     arguments *a = ctx;
     a->options.part = (size_t)c->rank;
     a->options.n_parts = (size_t)c->size;
     a->options.agree = agree_all_ranks;
+    a->options.compare = compare_all_ranks;
     a->options.agree_ctx = (void *)(uintptr_t)c;
     return convert_source(a);
 }

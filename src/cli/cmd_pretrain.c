@@ -189,6 +189,9 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     if (st == SIM_OK)
         st = sim_online_eval_create(job, &evaluate, &online);
     SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(sim_cli_compare_job(c, a->source.path, job, &texts));
+    if (online)
+        SIM_TRY(sim_online_eval_compare(c, online));
     callback = sim_online_eval_callback(online);
     if (online)
         SIM_TRY(sim_comm_agree(c, sim_online_eval_plan(online, sim_comm_partition(c),

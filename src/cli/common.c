@@ -4,6 +4,7 @@
 #include "cli.h"
 
 #include "simile/file.h"
+#include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 
@@ -193,6 +194,72 @@ void sim_cli_keep_result(const sim_checkpoint *k, const char *protocol,
     }
 }
 
+/* The words of a command line, one per line. */
+static sim_status join_words(int argc, char **argv, char **out)
+{
+    sim_status st = SIM_OK;
+    size_t n = 1, at = 0;
+
+    for (int i = 0; i < argc; i++)
+        n += strlen(argv[i]) + 1;
+    SIM_TRY(sim_alloc(out, n, "cli/words"));
+    for (int i = 0; i < argc; i++)
+        at += (size_t)snprintf(*out + at, n - at, "%s\n", argv[i]);
+done:
+    return st;
+}
+
+/* Another build may round differently, and other options are another command. */
+static sim_status compare_commands(const sim_comm *c, int argc, char **argv)
+{
+    sim_status st = SIM_OK;
+    char *words = NULL;
+
+    SIM_TRY(
+        sim_comm_compare(c, SIM_E_CONFIG, "build", sim_cli_build(),
+                         "start the same program on all nodes (see simile --version)"));
+    SIM_TRY(sim_comm_agree(c, join_words(argc, argv, &words)));
+    SIM_TRY(sim_comm_compare(c, SIM_E_USAGE, "command line", words,
+                             "start all ranks with the same command"));
+done:
+    sim_free(words);
+    return st;
+}
+
+sim_status sim_cli_compare_kernels(const sim_comm *c)
+{
+    return sim_comm_compare(
+        c, SIM_E_CONFIG, "arithmetic of the kernels", sim_kernels_arithmetic(),
+        "set kernels, or SIMILE_KERNELS, to an instruction set of all processors");
+}
+
+sim_status sim_cli_compare_job(const sim_comm *c, const char *path, const sim_job *job,
+                               const sim_job_texts *texts)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_comm_compare(c, SIM_E_CONFIG, path, texts->of_all_ranks,
+                             "all ranks must run the same job"));
+    SIM_TRY(sim_comm_compare(c, SIM_E_CONFIG, "run", job->train.run,
+                             "all ranks must use the same run directory"));
+    SIM_TRY(sim_cli_compare_kernels(c));
+done:
+    return st;
+}
+
+sim_status sim_cli_compare_preprocessing(const sim_comm *c, const sim_preprocessing *p)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+
+    SIM_TRY(sim_comm_agree(c, sim_preprocessing_text(p, &text)));
+    SIM_TRY(sim_comm_compare(c, SIM_E_DATA, "preprocessing of the model", text,
+                             "all ranks must read the same training set"));
+done:
+    sim_free(text);
+    return st;
+}
+
 sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *ctx)
 {
     const sim_comm *c = NULL;
@@ -202,7 +269,9 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
             sim_log_failure(st);
         return st;
     }
-    st = sim_comm_agree(c, body(c, ctx));
+    st = compare_commands(c, argc, argv);
+    if (st == SIM_OK)
+        st = sim_comm_agree(c, body(c, ctx));
     if (st == SIM_E_AGAIN)
         sim_log("%s", sim_error_message());
     else if (st != SIM_OK && c->rank == 0)

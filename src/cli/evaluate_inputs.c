@@ -228,6 +228,27 @@ done:
     return st;
 }
 
+/* Whether all ranks have read the same. */
+static sim_status compare_ranks(const sim_comm *c, const evaluate_arguments *a,
+                                const evaluate_inputs *in)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_cli_compare_kernels(c));
+    if (in->train)
+        SIM_TRY(sim_job_compare_data(c, in->train));
+    if (in->test)
+        SIM_TRY(sim_job_compare_data(c, in->test));
+    if (in->train_file)
+        SIM_TRY(sim_comm_compare_file(c, a->train));
+    if (in->test_file)
+        SIM_TRY(sim_comm_compare_file(c, a->test));
+    if (!a->features)
+        SIM_TRY(sim_cli_compare_preprocessing(c, &in->embedder.preprocessing));
+done:
+    return st;
+}
+
 sim_status sim_cli_evaluate_open(const sim_comm *c, const evaluate_arguments *a,
                                  evaluate_inputs *in)
 {
@@ -236,6 +257,7 @@ sim_status sim_cli_evaluate_open(const sim_comm *c, const evaluate_arguments *a,
     if (!a->features)
         SIM_TRY(sim_import_open(c, a->run, &in->checkpoint));
     SIM_TRY(sim_comm_agree(c, open_local(a, in)));
+    SIM_TRY(compare_ranks(c, a, in));
 done:
     return st;
 }

@@ -83,7 +83,7 @@ done:
     return st;
 }
 
-static sim_status put_identity_line(writer *w, const char *key, const char *text)
+static sim_status put_line(writer *w, const char *key, const char *text)
 {
     sim_status st = SIM_OK;
     SIM_TRY(put(w, key));
@@ -94,18 +94,28 @@ done:
     return st;
 }
 
-/* The value of an identity key in the job, or in a job that was written before the key existed;
- * NULL if the key is not part of the identity. */
-static const char *identity_value(const known *k, bool before)
+/* The value of a key in a list; NULL if the key is not in it. */
+typedef const char *listed_value(const known *k);
+
+static const char *identity_value(const known *k)
+{
+    return k->kind == SIM_IDENTITY && k->given ? k->text : NULL;
+}
+
+/* The value in a job that was written before the key existed. */
+static const char *identity_value_before(const known *k)
 {
     if (k->kind != SIM_IDENTITY)
         return NULL;
-    if (before)
-        return k->before ? k->before : "";
-    return k->given ? k->text : NULL;
+    return k->before ? k->before : "";
 }
 
-static sim_status write_identity(const sim_config *c, bool before, char **lines)
+static const char *value_of_all_ranks(const known *k)
+{
+    return k->kind != SIM_RANK_KEY && k->given ? k->text : NULL;
+}
+
+static sim_status write_list(const sim_config *c, listed_value *value_of, char **lines)
 {
     sim_status st = SIM_OK;
     writer w = {0};
@@ -113,9 +123,9 @@ static sim_status write_identity(const sim_config *c, bool before, char **lines)
     if (c->n_known)
         qsort(c->known, c->n_known, sizeof *c->known, by_key);
     for (size_t i = 0; i < c->n_known; i++) {
-        const char *value = identity_value(&c->known[i], before);
+        const char *value = value_of(&c->known[i]);
         if (value)
-            SIM_TRY(put_identity_line(&w, c->known[i].key, value));
+            SIM_TRY(put_line(&w, c->known[i].key, value));
     }
     SIM_TRY(put(&w, ""));
     *lines = w.text;
@@ -127,12 +137,17 @@ done:
 
 sim_status sim_config_identity(const sim_config *c, char **lines)
 {
-    return write_identity(c, false, lines);
+    return write_list(c, identity_value, lines);
 }
 
 sim_status sim_config_identity_before(const sim_config *c, char **lines)
 {
-    return write_identity(c, true, lines);
+    return write_list(c, identity_value_before, lines);
+}
+
+sim_status sim_config_of_all_ranks(const sim_config *c, char **lines)
+{
+    return write_list(c, value_of_all_ranks, lines);
 }
 
 /* ---- help ---- */

@@ -325,6 +325,31 @@ sim_status sim_file_load_end(const char *path, size_t limit, char **data, size_t
     return load_bytes(path, limit, true, data, n_bytes);
 }
 
+sim_status sim_file_hash(const char *path, sim_hash *out)
+{
+    enum { PIECE = 1 << 20 };
+    sim_status st = SIM_OK;
+    sim_hasher *h = NULL;
+    char *bytes = NULL;
+    uint64_t length = 0;
+    int fd = -1;
+
+    SIM_TRY(sim_file_open_read(path, &fd, &length));
+    SIM_TRY(sim_hasher_create(&h));
+    SIM_TRY(sim_alloc(&bytes, PIECE, "core/file"));
+    for (uint64_t at = 0, n = 0; at < length; at += n) {
+        n = length - at < PIECE ? length - at : PIECE;
+        SIM_TRY(sim_file_read_at(fd, path, at, bytes, (size_t)n));
+        sim_hasher_add(h, bytes, (size_t)n);
+    }
+    *out = sim_hasher_value(h);
+done:
+    sim_free(bytes);
+    sim_hasher_destroy(&h);
+    SIM_IGNORE(sim_file_close(&fd, path));
+    return st;
+}
+
 /* The directory part of a path; "." if it has none. */
 static void directory_of(const char *path, char *out, size_t out_bytes)
 {

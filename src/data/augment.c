@@ -207,6 +207,29 @@ void sim_augment_normalize(sim_augment *a, const sim_preprocessing *p)
     }
 }
 
+sim_status sim_augment_visit(const sim_augment *a, const char *group,
+                             const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    const struct {
+        const char *name;
+        const float *values;
+    } parts[] = {{"mean", a->mean},
+                 {"deviation", a->deviation},
+                 {"inverse_deviation", a->inverse}};
+
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        const sim_tensor t = {.name = parts[i].name,
+                              .type = SIM_F32,
+                              .n_dims = 1,
+                              .dims = {a->c},
+                              .data = (void *)(uintptr_t)parts[i].values};
+        SIM_TRY(v->visit(v->ctx, group, &t));
+    }
+done:
+    return st;
+}
+
 sim_status sim_augment_create_plain(const sim_preprocessing *p, sim_augment **out)
 {
     sim_status st = SIM_OK;

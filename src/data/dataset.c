@@ -4,17 +4,19 @@
  * Every size and offset is checked against the length of the file before it is used, and
  * every image against its digest when it is read.
  */
+#include "fingerprint.h"
 #include "private.h"
 
 #include "simile/file.h"
 #include "simile/h5.h"
+#include "simile/log.h"
 #include "simile/memory.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_LABEL = (1 << 20) - 1, FORMAT_VERSION = 1 };
+enum { MAX_LABEL = (1 << 20) - 1 };
 
 struct sim_dataset {
     char *path;
@@ -28,10 +30,12 @@ struct sim_dataset {
     char *class_text;           /* storage of the class names */
     char **class_names;         /* [n_class_names] into class_text */
     size_t n_class_names;
+    sim_hash class_hash; /* of the stored text of the class names */
+    int64_t version;     /* of the format */
 };
 
 /* Checked first, so that another kind of file is reported as such. */
-static sim_status check_format(const char *path, const sim_h5 *f)
+static sim_status check_format(const char *path, const sim_h5 *f, int64_t *version)
 {
     sim_status st = SIM_OK;
     char format[64];
@@ -41,7 +45,10 @@ static sim_status check_format(const char *path, const sim_h5 *f)
     SIM_TRY(sim_h5_read_attribute_text(f, "format", format, sizeof format));
     SIM_CHECK(strcmp(format, "simile-dataset") == 0, SIM_E_DATA,
               "%s is a %s, expected a simile-dataset", path, format);
-    SIM_TRY(sim_h5_check_version(f, path, FORMAT_VERSION));
+    SIM_TRY(sim_h5_check_version(f, path, DATASET_VERSION));
+    *version = 1;
+    if (sim_h5_has_attribute(f, "format_version"))
+        SIM_TRY(sim_h5_read_attribute(f, "format_version", SIM_I64, version, 1));
 done:
     return st;
 }
@@ -129,6 +136,7 @@ static sim_status read_class_names(sim_dataset *d, const sim_h5 *f)
     if (!sim_h5_has(f, "/class_names"))
         goto done;
     SIM_TRY(sim_h5_read_text(f, "/class_names", &d->class_text)); /* one per line */
+    d->class_hash = sim_hash_bytes(d->class_text, strlen(d->class_text));
     for (const char *p = d->class_text; *p; p++)
         n += *p == '\n';
     SIM_TRY(sim_alloc(&d->class_names, n + 1, "data/names"));
@@ -200,18 +208,30 @@ done:
 static sim_status check_fingerprint(const sim_dataset *d)
 {
     sim_status st = SIM_OK;
+    const sim_dataset_info *a = &d->about;
+    const fingerprint_parts parts = {.encoded = a->encoded,
+                                     .n = a->n_images,
+                                     .h = a->h,
+                                     .w = a->w,
+                                     .c = a->c,
+                                     .mean = a->mean,
+                                     .std = a->std,
+                                     .range = a->range,
+                                     .classes = d->class_hash,
+                                     .digests = d->digests,
+                                     .labels = d->labels};
     char hex[33];
-    sim_hasher *h = NULL;
 
-    SIM_TRY(sim_hasher_create(&h));
-    sim_hasher_add(h, d->digests, d->about.n_images * 2 * sizeof *d->digests);
-    if (d->labels)
-        sim_hasher_add(h, d->labels, d->about.n_images * sizeof *d->labels);
-    sim_hash_hex(sim_hasher_value(h), hex);
-    SIM_CHECK(strcmp(hex, d->about.fingerprint) == 0, SIM_E_DATA,
-              "%s: the fingerprint does not match the digests and labels", d->path);
+    SIM_TRY(sim_fingerprint(&parts, d->version, hex));
+    SIM_CHECK(strcmp(hex, a->fingerprint) == 0, SIM_E_DATA,
+              "%s is corrupted: its fingerprint is %s, but that of its content is %s; "
+              "copy or prepare it again",
+              d->path, a->fingerprint, hex);
+    if (d->version < 2)
+        sim_log("%s has format_version 1: mean, std, shape and class names are not "
+                "verified; simile prepare writes version %d",
+                d->path, DATASET_VERSION);
 done:
-    sim_hasher_destroy(&h);
     return st;
 }
 
@@ -246,7 +266,7 @@ sim_status sim_dataset_open(const char *path, sim_dataset **out)
     d->fd = -1;
     SIM_TRY(sim_text_copy(path, "data/dataset", &d->path));
     SIM_TRY(sim_h5_open_read(path, &f));
-    SIM_TRY(check_format(path, f));
+    SIM_TRY(check_format(path, f, &d->version));
     SIM_TRY(read_metadata(d, f));
     SIM_TRY(sim_file_open_read(path, &d->fd, &length));
     d->about.n_stored = d->about.n_images;
@@ -278,6 +298,22 @@ void sim_dataset_close(sim_dataset **out)
 const sim_dataset_info *sim_dataset_about(const sim_dataset *d)
 {
     return &d->about;
+}
+
+sim_status sim_dataset_describe(const sim_dataset *d, char **out)
+{
+    const sim_dataset_info *a = &d->about;
+    char images[33];
+
+    sim_hash_hex(sim_hash_bytes(d->digests, a->n_images * 2 * sizeof *d->digests),
+                 images);
+    return sim_text_format(
+        "data/description", out,
+        "fingerprint %s\nshape %zu x %zu x %zu\n%zu of %zu images, digests %s\n"
+        "%zu classes, names %016llx\nmean %a %a %a\nstd %a %a %a\nrange %a %a\n",
+        a->fingerprint, a->h, a->w, a->c, a->n_images, a->n_stored, images, a->n_classes,
+        (unsigned long long)d->class_hash.low, a->mean[0], a->mean[1], a->mean[2],
+        a->std[0], a->std[1], a->std[2], a->range.lo, a->range.hi);
 }
 
 const char *sim_dataset_path(const sim_dataset *d)

@@ -6,6 +6,7 @@
  * final position.  Then HDF5 builds a file with a gap for them in memory, the frame, whose
  * head and tail are written around them.
  */
+#include "fingerprint.h"
 #include "writer.h"
 
 #include "simile/file.h"
@@ -263,22 +264,31 @@ done:
     return st;
 }
 
-static sim_status write_attributes(const sim_dataset_writer *w, sim_h5 *f,
-                                   char fingerprint[33])
+/* Mean and standard deviation of all pixels, on the scale 0 to 1. */
+static void compute_normalization(const sim_dataset_writer *w, double mean[3],
+                                  double std[3])
 {
-    sim_status st = SIM_OK;
-    size_t c = w->spec.encoded ? 3 : w->spec.c;
-    double mean[3], std[3];
-    int64_t version = 1, n = (int64_t)w->n;
-    sim_tensor number = {.type = SIM_I64, .data = &version};
-    sim_tensor row = {.type = SIM_F64, .n_dims = 1, .dims = {c}, .data = mean};
-
-    for (size_t k = 0; k < c; k++) {
+    for (size_t k = 0; k < (w->spec.encoded ? 3 : w->spec.c); k++) {
         double m = (double)w->moments.sum[k] / (double)w->moments.pixels;
         double s = (double)w->moments.squares[k] / (double)w->moments.pixels - m * m;
         mean[k] = m / 255;
         std[k] = sqrt(s > 0 ? s : 0) / 255;
     }
+}
+
+static sim_status write_attributes(const sim_dataset_writer *w, sim_h5 *f,
+                                   const fingerprint_parts *parts,
+                                   const char *fingerprint)
+{
+    sim_status st = SIM_OK;
+    int64_t version = DATASET_VERSION, n = (int64_t)w->n;
+    double mean[3], std[3], range[2] = {w->spec.range.lo, w->spec.range.hi};
+    sim_tensor number = {.type = SIM_I64, .data = &version};
+    sim_tensor row = {.type = SIM_F64, .n_dims = 1, .dims = {parts->c}, .data = mean};
+    sim_tensor limits = {.type = SIM_F64, .n_dims = 1, .dims = {2}, .data = range};
+
+    memcpy(mean, parts->mean, parts->c * sizeof *mean);
+    memcpy(std, parts->std, parts->c * sizeof *std);
     SIM_TRY(sim_h5_write_attribute_text(f, "format", "simile-dataset"));
     SIM_TRY(sim_h5_write_attribute(f, "format_version", &number));
     number.data = &n;
@@ -286,8 +296,6 @@ static sim_status write_attributes(const sim_dataset_writer *w, sim_h5 *f,
     SIM_TRY(sim_h5_write_attribute(f, "mean", &row));
     row.data = std;
     SIM_TRY(sim_h5_write_attribute(f, "std", &row));
-    double range[2] = {w->spec.range.lo, w->spec.range.hi};
-    sim_tensor limits = {.type = SIM_F64, .n_dims = 1, .dims = {2}, .data = range};
     if (range[0] < range[1])
         SIM_TRY(sim_h5_write_attribute(f, "range", &limits));
     SIM_TRY(sim_h5_write_attribute_text(f, "source", w->spec.source));
@@ -297,25 +305,23 @@ done:
     return st;
 }
 
-/* One name per line; a newline within a name is replaced. */
-static sim_status write_class_text(sim_h5 *f, const char *const *names, size_t n)
+/* One name per line; a newline within a name is replaced. *text is the caller's. */
+static sim_status join_classes(const char *const *names, size_t n, char **text)
 {
     sim_status st = SIM_OK;
     size_t bytes = 1;
-    char *text = NULL, *to = NULL;
+    char *to = NULL;
 
     for (size_t i = 0; i < n; i++)
         bytes += strlen(names[i]) + 1;
-    SIM_TRY(sim_alloc(&text, bytes, "data/names"));
-    to = text;
+    SIM_TRY(sim_alloc(text, bytes, "data/names"));
+    to = *text;
     for (size_t i = 0; i < n; i++) {
         for (const char *c = names[i]; *c; c++)
             *to++ = *c == '\n' ? '?' : *c;
         *to++ = '\n';
     }
-    SIM_TRY(sim_h5_write_text(f, "/class_names", text));
 done:
-    sim_free(text);
     return st;
 }
 
@@ -363,27 +369,13 @@ static void image_row(const void *ctx, size_t i, char *out, size_t out_bytes)
 }
 
 /* Class names as text, which versions before 0.2 read, and as strings. */
-static sim_status write_class_names(sim_h5 *f, const char *const *names, size_t n)
+static sim_status write_class_names(sim_h5 *f, const char *const *names, size_t n,
+                                    const char *text)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(write_class_text(f, names, n));
+    SIM_TRY(sim_h5_write_text(f, "/class_names", text));
     SIM_TRY(write_strings(f, "/classes", n, class_row, names));
 done:
-    return st;
-}
-
-static sim_status compute_fingerprint(const sim_dataset_writer *w, char out[33])
-{
-    sim_status st = SIM_OK;
-    sim_hasher *h = NULL;
-
-    SIM_TRY(sim_hasher_create(&h));
-    sim_hasher_add(h, w->digest, w->n * 2 * sizeof *w->digest);
-    if (w->n_labels)
-        sim_hasher_add(h, w->labels, w->n * sizeof *w->labels);
-    sim_hash_hex(sim_hasher_value(h), out);
-done:
-    sim_hasher_destroy(&h);
     return st;
 }
 
@@ -405,10 +397,46 @@ done:
     return st;
 }
 
+/* What the HDF5 file contains beside the images. */
+typedef struct {
+    const char *const *classes; /* [n_classes] */
+    size_t n_classes;
+    char *class_text;
+    const sim_dataset_names *names;
+    double mean[3], std[3];
+    fingerprint_parts parts;
+    char fingerprint[33], version_1[33]; /* version_1: the fingerprint of that format */
+} frame_content;
+
+static sim_status describe_frame(const sim_dataset_writer *w, frame_content *f)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_spec *s = &w->spec;
+
+    compute_normalization(w, f->mean, f->std);
+    f->parts = (fingerprint_parts){.encoded = s->encoded,
+                                   .n = w->n,
+                                   .h = s->encoded ? 0 : s->h,
+                                   .w = s->encoded ? 0 : s->w,
+                                   .c = s->encoded ? 3 : s->c,
+                                   .mean = f->mean,
+                                   .std = f->std,
+                                   .range = s->range,
+                                   .digests = w->digest,
+                                   .labels = w->n_labels ? w->labels : NULL};
+    if (f->n_classes) {
+        SIM_TRY(join_classes(f->classes, f->n_classes, &f->class_text));
+        f->parts.classes = sim_hash_bytes(f->class_text, strlen(f->class_text));
+    }
+    SIM_TRY(sim_fingerprint(&f->parts, 1, f->version_1));
+    SIM_TRY(sim_fingerprint(&f->parts, DATASET_VERSION, f->fingerprint));
+done:
+    return st;
+}
+
 /* Creates the HDF5 file in memory, all but the bytes of the images. */
-static sim_status write_frame(const sim_dataset_writer *w, const char *const *classes,
-                              size_t n_classes, const sim_dataset_names *names,
-                              char fingerprint[33], int *fd)
+static sim_status write_frame(const sim_dataset_writer *w, const frame_content *content,
+                              int *fd)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
@@ -429,13 +457,13 @@ static sim_status write_frame(const sim_dataset_writer *w, const char *const *cl
     t = (sim_tensor){.type = SIM_I32, .n_dims = 1, .dims = {w->n}, .data = w->labels};
     if (w->n_labels)
         SIM_TRY(sim_h5_write(f, "/labels", &t));
-    if (n_classes)
-        SIM_TRY(write_class_names(f, classes, n_classes));
-    const image_rows rows = {w, names};
-    if (names)
+    if (content->n_classes)
+        SIM_TRY(write_class_names(f, content->classes, content->n_classes,
+                                  content->class_text));
+    const image_rows rows = {w, content->names};
+    if (content->names)
         SIM_TRY(write_strings(f, "/name", w->n, image_row, &rows));
-    SIM_TRY(compute_fingerprint(w, fingerprint));
-    SIM_TRY(write_attributes(w, f, fingerprint));
+    SIM_TRY(write_attributes(w, f, &content->parts, content->fingerprint));
     SIM_TRY(sim_h5_finish(&f));
 done:
     sim_h5_close(&f);
@@ -473,7 +501,7 @@ done:
 }
 
 /* Renames a data set of other images or labels that is at the output. */
-static sim_status keep_existing(const sim_dataset_writer *w, const char *fingerprint)
+static sim_status keep_existing(const sim_dataset_writer *w, const frame_content *content)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
@@ -484,7 +512,8 @@ static sim_status keep_existing(const sim_dataset_writer *w, const char *fingerp
               sim_h5_read_attribute_text(f, "fingerprint", found, sizeof found) == SIM_OK;
     sim_error_clear();
     SIM_TRY(sim_path_check_replace(w->path, is, "a data set"));
-    if (!is || strcmp(found, fingerprint) == 0)
+    if (!is || strcmp(found, content->fingerprint) == 0 ||
+        strcmp(found, content->version_1) == 0)
         goto done;
     SIM_TRY(sim_file_set_aside(w->path, old));
     sim_log_warn("%s existed with other images or labels (fingerprint %s); it is kept as "
@@ -507,6 +536,8 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
 {
     sim_status st = SIM_OK;
     sim_dataset_writer *w = *out;
+    frame_content content = {
+        .classes = class_names, .n_classes = n_classes, .names = names};
     int frame = -1;
 
     SIM_CHECK(w->n > 0, SIM_E_DATA, "%s: no images to write", w->path);
@@ -514,13 +545,16 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
               "%s: only %zu of %zu images have a label; expected all or none", w->path,
               w->n_labels, w->n);
     SIM_TRY(sim_writer_flush(w));
-    SIM_TRY(write_frame(w, class_names, n_classes, names, fingerprint, &frame));
+    SIM_TRY(describe_frame(w, &content));
+    SIM_TRY(write_frame(w, &content, &frame));
     SIM_TRY(add_frame(w, frame));
     if (w->spec.keep_existing)
-        SIM_TRY(keep_existing(w, fingerprint));
+        SIM_TRY(keep_existing(w, &content));
     SIM_TRY(sim_file_rename(w->part, w->path));
     SIM_TRY(sim_file_sync_directory(w->path));
+    memcpy(fingerprint, content.fingerprint, sizeof content.fingerprint);
 done:
+    sim_free(content.class_text);
     SIM_IGNORE(sim_file_close(&frame, "(frame)"));
     writer_release(out, st == SIM_E_IO);
     return st;

@@ -405,6 +405,11 @@ static double score_of(const void *ctx)
     return ((const sim_online_eval *)ctx)->score;
 }
 
+sim_status sim_online_eval_compare(const sim_comm *c, const sim_online_eval *w)
+{
+    return w->test ? sim_job_compare_data(c, w->test) : SIM_OK;
+}
+
 sim_train_callback sim_online_eval_callback(sim_online_eval *w)
 {
     return (sim_train_callback){.ctx = w, .after_step = after_step, .score = score_of};

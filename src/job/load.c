@@ -78,6 +78,7 @@ static sim_status format_texts(const sim_config *c, sim_job_texts *out)
     SIM_TRY(sim_config_resolved(c, &out->resolved));
     SIM_TRY(sim_config_identity(c, &out->identity));
     SIM_TRY(sim_config_identity_before(c, &out->identity_before));
+    SIM_TRY(sim_config_of_all_ranks(c, &out->of_all_ranks));
 done:
     return st;
 }
@@ -87,6 +88,7 @@ void sim_job_texts_clear(sim_job_texts *t)
     SIM_FREE(t->resolved);
     SIM_FREE(t->identity);
     SIM_FREE(t->identity_before);
+    SIM_FREE(t->of_all_ranks);
 }
 
 static sim_status read_source(const sim_job_source *source, sim_config **c)

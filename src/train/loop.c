@@ -60,43 +60,6 @@ bool sim_train_epoch_ended(const sim_train_state *t, int64_t *epochs)
 
 /* ---- set-up ---- */
 
-/* Another build may round differently. */
-static sim_status check_same_build(const sim_train_env *env)
-{
-    sim_status st = SIM_OK;
-    char of_rank_0[512] = "", own[512] = "";
-
-    (void)snprintf(own, sizeof own, "%s", env->request->build);
-    memcpy(of_rank_0, own, sizeof of_rank_0);
-    sim_comm_broadcast(env->comm, 0, of_rank_0, sizeof of_rank_0);
-    SIM_CHECK(
-        strcmp(own, of_rank_0) == 0, SIM_E_CONFIG,
-        "this rank runs build \"%s\", but rank 0 runs \"%s\"; start the same program on "
-        "all nodes (see simile --version)",
-        own, of_rank_0);
-done:
-    return sim_comm_agree(env->comm, st);
-}
-
-/* Kernels of the same arithmetic produce the same bits (sim_kernels_arithmetic). */
-static sim_status check_same_data(const sim_train_env *env)
-{
-    sim_status st = SIM_OK;
-    char of_rank_0[64] = "", own[64] = "";
-
-    (void)snprintf(own, sizeof own, "%s %s", sim_dataset_about(env->data)->fingerprint,
-                   env->request->arithmetic);
-    memcpy(of_rank_0, own, sizeof of_rank_0);
-    sim_comm_broadcast(env->comm, 0, of_rank_0, sizeof of_rank_0);
-    SIM_CHECK(
-        strcmp(own, of_rank_0) == 0, SIM_E_DATA,
-        "%s: fingerprint and arithmetic are \"%s\" on this rank but \"%s\" on rank 0; "
-        "all ranks must read the same file and use kernels of the same arithmetic",
-        env->job->train.train, own, of_rank_0);
-done:
-    return sim_comm_agree(env->comm, st);
-}
-
 /* Refuses more threads than cores: threads that share a core wait for each other in every loop
  * and are many times slower. */
 static sim_status set_threads(int64_t n)
@@ -210,16 +173,14 @@ static sim_status set_up(sim_train_state *t)
         sim_comm_deadline_begin(
             t->env.job->train.hang_seconds,
             "not all ranks opened the data set and the run directory");
-    SIM_TRY(check_same_build(&t->env));
     SIM_TRY(sim_comm_agree(c, open_data(t)));
-    SIM_TRY(check_same_data(&t->env));
+    SIM_TRY(sim_job_compare_data(c, t->env.data));
     SIM_TRY(sim_run_open(c, t->env.job->train.run, &t->env.run));
     SIM_TRY(sim_hang_watch(&t->env, &t->hang));
     sim_comm_deadline_end();
     SIM_TRY(sim_comm_agree(c, sim_run_log_open(&t->env, &t->log)));
     SIM_TRY(sim_comm_agree(c, create_learner(&t->env, &t->progress.plan, &t->learner)));
-    SIM_TRY(
-        sim_comm_agree(c, sim_replica_create(c, &t->env.run, &t->learner, &t->replica)));
+    SIM_TRY(sim_comm_agree(c, sim_replica_create(t, &t->replica)));
     SIM_TRY(sim_comm_agree(
         c, sim_feed_create(&t->env, &t->progress.plan, &t->learner.method, &t->feed)));
     SIM_TRY(sim_comm_agree(c, reserve_scratch(t)));

@@ -1,5 +1,5 @@
 /*
- * replica.c - checks that all ranks hold the same weights.
+ * replica.c - checks that all ranks hold the same weights, job and normalization of images.
  *
  * Every rank computes the same update, so its weights, statistics and optimizer state have
  * the same bits on all ranks; a difference means a memory or processor error.  The hashes
@@ -22,8 +22,8 @@ typedef struct {
 
 struct sim_replica {
     const sim_comm *comm;
-    const sim_run *run;         /* for error messages */
-    const sim_learner *learner; /* whose state is compared */
+    const sim_run *run;           /* for error messages */
+    const sim_train_state *state; /* what is compared */
     sim_hasher *hasher;
     rank_hash *of;        /* [ranks], of the last comparison that differed */
     rank_hash *whole;     /* [ranks], of the whole state */
@@ -31,16 +31,16 @@ struct sim_replica {
     char first[192];      /* tensor that differs, "" when none was found (yet) */
 };
 
-sim_status sim_replica_create(const sim_comm *c, const sim_run *run,
-                              const sim_learner *learner, sim_replica **out)
+sim_status sim_replica_create(const sim_train_state *t, sim_replica **out)
 {
     sim_status st = SIM_OK;
+    const sim_comm *c = t->env.comm;
     sim_replica *r = NULL;
 
     SIM_TRY(sim_new(&r, "train/replica"));
     r->comm = c;
-    r->run = run;
-    r->learner = learner;
+    r->run = &t->env.run;
+    r->state = t;
     r->checked_step = -1;
     SIM_TRY(sim_hasher_create(&r->hasher));
     SIM_TRY(sim_alloc(&r->of, (size_t)c->size, "train/replica"));
@@ -103,12 +103,27 @@ static sim_status find_tensor(void *ctx, const char *group, const sim_tensor *t)
     return SIM_OK;
 }
 
+/* What a step reads beside the images. */
+static sim_status visit_inputs(const sim_train_state *t, const sim_visitor *v)
+{
+    sim_status st = SIM_OK;
+    char *job = t->env.request->texts->of_all_ranks;
+    const sim_tensor text = {
+        .name = "job", .type = SIM_U8, .n_dims = 1, .dims = {strlen(job)}, .data = job};
+
+    SIM_TRY(v->visit(v->ctx, "inputs", &text));
+    SIM_TRY(sim_augment_visit(t->feed.augment, "inputs", v));
+done:
+    return st;
+}
+
 static sim_status visit_state(sim_replica *r,
                               sim_status (*see)(void *, const char *, const sim_tensor *))
 {
     sim_status st = SIM_OK;
     const sim_visitor v = {.visit = see, .ctx = r};
-    const sim_learner *l = r->learner;
+    const sim_learner *l = &r->state->learner;
+    SIM_TRY(visit_inputs(r->state, &v));
     SIM_TRY(l->method.row->visit(l->method.self, &v));
     SIM_TRY(sim_optimizer_visit(l->optimizer, &v));
 done:

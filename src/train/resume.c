@@ -251,6 +251,8 @@ static sim_status open_init(const sim_train_env *env, sim_checkpoint **out)
         SIM_TRY(sim_checkpoint_open(env->comm, path, out));
     else
         SIM_TRY(sim_import_open_weights(env->comm, path, out));
+    if (!*out) /* every rank reads the file */
+        SIM_TRY(sim_comm_compare_file(env->comm, path));
 done:
     return st;
 }

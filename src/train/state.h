@@ -308,8 +308,8 @@ SIM_MUST_USE sim_status sim_hash_trace_update(const sim_hash_trace *h, int64_t s
 
 /* replica.c: do all ranks hold the same state?  `check` is collective; nothing is done twice
  * at a step.  Errors: SIM_E_BUG on all ranks alike, naming the ranks that differ. */
-SIM_MUST_USE sim_status sim_replica_create(const sim_comm *c, const sim_run *run,
-                                           const sim_learner *learner, sim_replica **out);
+/* `t` is borrowed until the end. */
+SIM_MUST_USE sim_status sim_replica_create(const sim_train_state *t, sim_replica **out);
 void sim_replica_destroy(sim_replica **out);
 SIM_MUST_USE sim_status sim_replica_check(sim_replica *r, int64_t step);
 

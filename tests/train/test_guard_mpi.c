@@ -84,7 +84,7 @@ static sim_status train(void)
     ASSERT_OK(sim_hasher_create(&h));
     const sim_train_callback callback = {.ctx = h, .after_step = after_step};
     static char empty[] = "";
-    const sim_job_texts texts = {empty, empty, empty};
+    const sim_job_texts texts = {empty, empty, empty, empty};
     const sim_train_request request = {.job = &job,
                                        .texts = &texts,
                                        .build = "test",

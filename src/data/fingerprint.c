@@ -1,0 +1,41 @@
+/*
+ * fingerprint.c - the fingerprint of a data set: a hash of everything that is read from it.
+ *
+ * Version 1 covered digests of images and labels only.
+ */
+#include "fingerprint.h"
+
+static size_t channels_of(const fingerprint_parts *p)
+{
+    return p->encoded ? 3 : p->c;
+}
+
+/* Everything but labels and digests, in the order of src/DESIGN.md. */
+static void add_description(sim_hasher *h, const fingerprint_parts *p)
+{
+    const uint64_t numbers[] = {2, p->encoded, p->n, p->h, p->w, p->c};
+    const double range[] = {p->range.lo, p->range.hi};
+
+    sim_hasher_add(h, numbers, sizeof numbers);
+    sim_hasher_add(h, p->mean, channels_of(p) * sizeof *p->mean);
+    sim_hasher_add(h, p->std, channels_of(p) * sizeof *p->std);
+    sim_hasher_add(h, range, sizeof range);
+    sim_hasher_add(h, &p->classes, sizeof p->classes);
+}
+
+sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version, char out[33])
+{
+    sim_status st = SIM_OK;
+    sim_hasher *h = NULL;
+
+    SIM_TRY(sim_hasher_create(&h));
+    if (version >= 2)
+        add_description(h, p);
+    sim_hasher_add(h, p->digests, p->n * 2 * sizeof *p->digests);
+    if (p->labels)
+        sim_hasher_add(h, p->labels, p->n * sizeof *p->labels);
+    sim_hash_hex(sim_hasher_value(h), out);
+done:
+    sim_hasher_destroy(&h);
+    return st;
+}

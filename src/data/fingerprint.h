@@ -1,0 +1,26 @@
+/*
+ * fingerprint.h - the fingerprint of a data set, for its reader and its writer.
+ */
+#ifndef SIMILE_DATA_FINGERPRINT_H
+#define SIMILE_DATA_FINGERPRINT_H
+
+#include "simile/data.h"
+
+/* Newest format_version of a data set, and of its fingerprint. */
+enum { DATASET_VERSION = 2 };
+
+typedef struct {
+    bool encoded;
+    size_t n, h, w, c;        /* images; encoded: 0, 0, 3 */
+    const double *mean, *std; /* [c] */
+    sim_value_range range;    /* zeros: none */
+    sim_hash classes;         /* of the text of /class_names; zeros without it */
+    const uint64_t *digests;  /* [n][2] */
+    const int32_t *labels;    /* [n] or NULL */
+} fingerprint_parts;
+
+/* Errors: SIM_E_IO if memory is exhausted. */
+SIM_MUST_USE sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version,
+                                        char out[33]);
+
+#endif
