@@ -77,6 +77,17 @@ static void request_rgb(png_structp png, png_infop info)
     png_read_update_info(png, info);
 }
 
+/* Text, colour profiles and suggested palettes do not change the pixels, but may expand to megabytes
+ * each: they are passed over like chunks that libpng does not know. */
+static void skip_unused_chunks(png_structp png)
+{
+    static const png_byte names[] = "tEXt\0zTXt\0iTXt\0iCCP\0sPLT";
+    enum { NAME_BYTES = 5 };
+
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, names,
+                                (int)(sizeof names / NAME_BYTES));
+}
+
 /* Decodes to RGB of 8 bits in `out`, or of 16 bits in *deep [3 w h], big-endian. */
 static sim_status read_image(const char *name, png_structp png, png_infop info,
                              sim_image *out, uint8_t **deep, uint8_t ***list)
@@ -132,6 +143,7 @@ static sim_status decode_samples(const char *name, const uint8_t *bytes, size_t 
         SIM_FAIL(SIM_E_DATA, "%s: %s", name, s.text);
     png_set_user_limits(png, SIM_MAX_PIXELS, SIM_MAX_PIXELS);
     png_set_chunk_malloc_max(png, 8 << 20);
+    skip_unused_chunks(png);
     png_set_read_fn(png, &s, on_read);
     SIM_TRY(read_image(name, png, info, out, deep, &list));
     *orientation = orientation_of(png, info);

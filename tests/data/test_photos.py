@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -45,6 +46,17 @@ def expected_by_pillow(path):
     return path, image.mode, list(image.size), means(pixels)
 
 
+def write_texts(path):
+    """A photo with every chunk that only describes it; compressed ones are corrupt, or expand to 8 MB."""
+    photo = pictures.draw(9, 40, 30)
+    bomb, corrupt = zlib.compress(bytes(8 << 20)), b"x\x9c not zlib"
+    extra = [(b"tEXt", b"Title\0a text"), (b"sPLT", b"palette\0\x08" + bytes(600)), (b"iCCP", b"icc\0\0" + corrupt)]
+    extra += [(b"zTXt", b"Comment\0\0" + data) for data in [corrupt] + [bomb] * 200]
+    extra += [(b"iTXt", b"Comment\0\1\0\0\0" + data) for data in [corrupt] + [bomb] * 200]
+    pictures.write_png(path, photo, b"".join(pictures.chunk(kind, data) for kind, data in extra))
+    return path, "with texts", [40, 30], means(photo)
+
+
 def drawn_photos(directory):
     pictures.write_photos(directory)
     rows = [expected_by_pillow(os.path.join(d, n)) for d, _, names in os.walk(directory) for n in names]
@@ -58,6 +70,7 @@ def drawn_photos(directory):
         pictures.write_png16(path, pixels)
         wide = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1)
         rows.append((path, "16 bits", [40, 30], means(wide / 257)))
+    rows.append(write_texts(os.path.join(directory, "texts.png")))
     return rows
 
 

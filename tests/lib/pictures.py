@@ -108,6 +108,13 @@ def write_png16(path, pixels):
     write(path, png(w, h, 16, 0 if pixels.ndim == 2 else 2, zlib.compress(rows)))
 
 
+def write_png(path, pixels, extra=b""):
+    """[h][w][3] of uint8, with chunks between the header and the pixels."""
+    h, w = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    write(path, png(w, h, 8, 2, zlib.compress(rows), extra=extra))
+
+
 # ---- malformed images ----
 
 
@@ -115,9 +122,9 @@ def chunk(kind, data, crc=0):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) ^ crc)
 
 
-def png(w, h, bits, color, data, crc=0):
+def png(w, h, bits, color, data, crc=0, extra=b""):
     head = struct.pack(">IIBBBBB", w, h, bits, color, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head, crc) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head, crc) + extra + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def segment(jpeg, marker):
