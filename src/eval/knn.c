@@ -200,17 +200,19 @@ static size_t rank_of(const double *weight, size_t classes, size_t label)
     return better;
 }
 
-/* Rank of the label of a query among the classes; neighbours: sorted. */
+/* Rank of the label of a query among the classes; neighbours: sorted.  Weights are relative to that of the
+ * nearest, which does not change the ranks: exp(1 / temperature) itself may overflow. */
 static size_t classify(const knn *q, const sim_knn_options *o, const neighbour *sorted,
                        size_t n, size_t label)
 {
     const size_t k = (size_t)o->k < n ? (size_t)o->k : n;
     double *weight = sim_scratch(q->n_classes * sizeof *weight);
+    const double nearest = (double)sorted[0].similarity;
 
     memset(weight, 0, q->n_classes * sizeof *weight);
     for (size_t j = 0; j < k; j++)
         weight[q->train_labels[sorted[j].index]] +=
-            sim_exp_double((double)sorted[j].similarity / o->temperature);
+            sim_exp_double(((double)sorted[j].similarity - nearest) / o->temperature);
     return rank_of(weight, q->n_classes, label);
 }
 
