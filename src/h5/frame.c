@@ -3,7 +3,8 @@
  *
  * HDF5 writes through a virtual file driver of this file to an anonymous memory file, in which a
  * hole uses no memory. The drivers of HDF5 either need a path on disk, and crash when the disk is
- * full, or fill the hole.
+ * full, or fill the hole.  For the same reason the driver reports no failed write to HDF5, which would
+ * crash when the process exits: it is recorded, and sim_h5_finish returns it.
  */
 #include "private.h"
 
@@ -11,14 +12,22 @@
 #include "simile/memory.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
 typedef struct {
     H5FD_t pub; /* required first member */
     int fd;
+    h5_failure *failure; /* of its sim_h5 */
     haddr_t eoa, eof;
 } memory_file;
+
+/* What the property list passes to the driver. */
+typedef struct {
+    int fd;
+    h5_failure *failure;
+} memory_info;
 
 static const char frame_name[] = "(frame)";
 
@@ -31,7 +40,9 @@ static H5FD_t *open_memory(const char *name, unsigned flags, hid_t access,
     (void)max_address;
     if (sim_new(&m, "h5/frame") != SIM_OK)
         return NULL;
-    m->fd = *(const int *)H5Pget_driver_info(access);
+    const memory_info *info = H5Pget_driver_info(access);
+    m->fd = info->fd;
+    m->failure = info->failure;
     return &m->pub;
 }
 
@@ -80,14 +91,26 @@ static herr_t read_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t
     return sim_file_read_at(m->fd, frame_name, at, data, n_stored) == SIM_OK ? 0 : -1;
 }
 
+/* Records the first failure. */
+static void note_failure(h5_failure *f, sim_status st)
+{
+    if (st == SIM_OK)
+        return;
+    if (f->status == SIM_OK) {
+        f->status = st;
+        (void)snprintf(f->message, sizeof f->message, "%s", sim_error_message());
+    }
+    sim_error_clear();
+}
+
 static herr_t write_memory(H5FD_t *file, H5FD_mem_t type, hid_t transfer, haddr_t at,
                            size_t n, const void *data)
 {
     memory_file *m = (void *)file;
     (void)type;
     (void)transfer;
-    if (sim_file_write_at(m->fd, frame_name, at, data, n) != SIM_OK)
-        return -1;
+    if (m->failure->status == SIM_OK)
+        note_failure(m->failure, sim_file_write_at(m->fd, frame_name, at, data, n));
     if (at + n > m->eof)
         m->eof = at + n;
     return 0;
@@ -98,8 +121,8 @@ static herr_t truncate_memory(H5FD_t *file, hid_t transfer, hbool_t closing)
     memory_file *m = (void *)file;
     (void)transfer;
     (void)closing;
-    if (sim_file_set_length(m->fd, frame_name, m->eoa) != SIM_OK)
-        return -1;
+    if (m->failure->status == SIM_OK)
+        note_failure(m->failure, sim_file_set_length(m->fd, frame_name, m->eoa));
     m->eof = m->eoa;
     return 0;
 }
@@ -110,7 +133,7 @@ static hid_t memory_driver(void)
     static const H5FD_class_t class = {.name = "simile-frame",
                                        .maxaddr = INT64_MAX,
                                        .fc_degree = H5F_CLOSE_STRONG,
-                                       .fapl_size = sizeof(int),
+                                       .fapl_size = sizeof(memory_info),
                                        .open = open_memory,
                                        .close = close_memory,
                                        .query = query_features,
@@ -128,10 +151,10 @@ static hid_t memory_driver(void)
 }
 
 /* Initial metadata share one block of SIM_H5_BULK_AT bytes, which the first data set follows. */
-static hid_t frame_access(const int *fd)
+static hid_t frame_access(const memory_info *info)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    (void)H5Pset_driver(access, memory_driver(), fd);
+    (void)H5Pset_driver(access, memory_driver(), info);
     (void)H5Pset_meta_block_size(access, SIM_H5_BULK_AT);
     (void)H5Pset_small_data_block_size(access, 0);
     return access;
@@ -148,7 +171,8 @@ sim_status sim_h5_create_frame(sim_h5 **out, int *fd)
     SIM_CHECK(memory >= 0, SIM_E_IO, "cannot create a file in memory: %s",
               strerror(errno));
     SIM_TRY(sim_new(&f, "h5/file"));
-    access = frame_access(&memory);
+    f->file = -1;
+    access = frame_access(&(memory_info){memory, &f->failure});
     f->file = H5Fcreate(frame_name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     SIM_CHECK(f->file >= 0, SIM_E_IO, "cannot create an HDF5 file in memory: %s",
               sim_h5_reason());

@@ -14,13 +14,20 @@ typedef struct {
     size_t n_bytes;
 } h5_buffer;
 
+/* The first failed write of a file whose driver does not report it to HDF5. */
+typedef struct {
+    sim_status status;
+    char message[256];
+} h5_failure;
+
 struct sim_h5 {
     hid_t file;
     char *name;
     char *path;     /* on disk; NULL for images */
     void *reserved; /* buffer of an image under construction, owned; otherwise NULL */
     size_t reserved_bytes;
-    h5_buffer image; /* the buffer given to HDF5: `reserved`, or that of the reader */
+    h5_buffer image;    /* the buffer given to HDF5: `reserved`, or that of the reader */
+    h5_failure failure; /* of a frame */
 };
 
 /* Disables error printing and plugins on the first call. Precedes every other call of HDF5. */

@@ -245,6 +245,7 @@ sim_status sim_h5_finish(sim_h5 **out)
               sim_h5_reason());
     herr_t closed = H5Fclose(f->file);
     f->file = -1;
+    SIM_CHECK(f->failure.status == SIM_OK, f->failure.status, "%s", f->failure.message);
     SIM_CHECK(closed >= 0, SIM_E_IO, "%s: %s", f->name, sim_h5_reason());
 done:
     sim_h5_close(out);

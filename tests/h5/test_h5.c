@@ -4,10 +4,13 @@
  */
 #include "simile_test.h"
 
+#include "private.h"
+
 #include "simile/file.h"
 #include "simile/h5.h"
 #include "simile/memory.h"
 
+#include <errno.h>
 #include <hdf5.h>
 #include <unistd.h>
 
@@ -461,6 +464,48 @@ static void failed_allocations_are_reported_without_a_leak(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+static int writes_left;
+
+static ssize_t write_or_fail(int fd, const void *data, size_t n, off_t at)
+{
+    if (writes_left-- > 0)
+        return sim_file_posix.pwrite(fd, data, n, at);
+    errno = ENOSPC;
+    return -1;
+}
+
+/* HDF5 closes what is left when the process exits: a file that it could not flush crashes it. */
+static void a_failed_write_of_a_frame_is_reported(void **state)
+{
+    (void)state;
+    const size_t dims[2] = {10, 500};
+    sim_file_calls calls = sim_file_posix;
+    sim_status st = SIM_E_IO;
+    int n_writes = 0;
+
+    calls.pwrite = write_or_fail;
+    sim_file_use(&calls);
+    for (; st != SIM_OK; n_writes++) {
+        sim_h5 *f = NULL;
+        int fd = -1;
+        writes_left = n_writes;
+        ASSERT_OK(sim_h5_create_frame(&f, &fd));
+        ASSERT_OK(sim_h5_reserve(f, "/images", 2, dims));
+        write_contents(f);
+        st = sim_h5_finish(&f);
+        assert_null(f);
+        (void)close(fd);
+        if (st != SIM_OK) {
+            assert_int_equal(st, SIM_E_IO);
+            assert_non_null(strstr(sim_error_message(), "(frame)"));
+            assert_non_null(strstr(sim_error_message(), strerror(ENOSPC)));
+        }
+    }
+    assert_true(n_writes > 2);
+    sim_file_use(NULL);
+    assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
+}
+
         cmocka_unit_test(integers_become_float64_but_no_other_conversion_loses_values),
         cmocka_unit_test(rows_and_sizes_are_checked),
         cmocka_unit_test(data_outside_the_file_and_unknown_filters_are_refused),
@@ -470,6 +515,7 @@ int main(void)
             an_image_is_a_file_that_hdf5_reads_and_equal_content_gives_equal_bytes),
         cmocka_unit_test(an_image_is_read_from_memory),
         cmocka_unit_test(a_frame_surrounds_the_bulk_data),
+        cmocka_unit_test(a_failed_write_of_a_frame_is_reported),
         cmocka_unit_test(failed_allocations_are_reported_without_a_leak),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;
