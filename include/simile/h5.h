@@ -170,7 +170,7 @@ bool sim_h5_is_strings(const sim_h5 *f, const char *name);
  */
 bool sim_h5_resolve(const sim_h5 *f, char *name, size_t name_bytes);
 /* Calls `member` for every data set and link of the file, whether or not it can be read;
- * `problem` is "" or why it cannot.  Stops after 1000 of them. */
+ * `problem` is "" or why it cannot.  Stops with a warning after 65536 members. */
 void sim_h5_list(const sim_h5 *f,
                  void (*member)(void *ctx, const char *path, const char *problem),
                  void *ctx);

@@ -46,6 +46,15 @@ SIM_MUST_USE sim_status sim_h5_image_access(h5_buffer *buffer, hid_t *out);
  * of an existing file. */
 void sim_h5_image_name(char out[64]);
 
+/*
+ * Calls `name` for every member of a group, in byte order of their names; an error ends the
+ * iteration and is returned.  The time is linear: asking HDF5 for the i-th name takes time i.
+ * Errors: SIM_E_DATA if the group cannot be read.
+ */
+SIM_MUST_USE sim_status sim_h5_each_name(const sim_h5 *f, const char *group,
+                                         sim_status (*name)(void *ctx, const char *name),
+                                         void *ctx);
+
 /* Opens a data set after checking links, layout, storage and filters. */
 SIM_MUST_USE sim_status sim_h5_open_set(const sim_h5 *f, const char *name, hid_t *out);
 /* The smallest sim_type that holds every value of `type`; *exact if they are equal. */

@@ -433,17 +433,39 @@ done:
 
 /* ---- visiting ---- */
 
-enum { MAX_DEPTH = 16 };
+/* Hard links may form cycles, so the number of members is bounded.  ImageNet as one data set per image
+ * has 1.3 million. */
+enum { MAX_DEPTH = 16, MAX_VISITED = 1 << 22 };
 
 typedef struct {
     const sim_h5 *f;
     sim_status (*visit)(void *ctx, const sim_tensor *t);
     void *ctx;
+    size_t n;
 } traversal;
 
-static sim_status visit_group(const traversal *w, const char *group, int depth);
+/* A group that is being visited. */
+typedef struct {
+    traversal *w;
+    const char *group;
+    int depth;
+} visited_group;
 
-static sim_status visit_member(const traversal *w, const char *path, int depth)
+static sim_status visit_name(void *ctx, const char *name);
+
+static sim_status visit_group(traversal *w, const char *group, int depth)
+{
+    sim_status st = SIM_OK;
+    visited_group g = {w, group, depth};
+
+    SIM_CHECK(depth < MAX_DEPTH, SIM_E_DATA, "%s: the group %s cannot be listed",
+              w->f->name, group);
+    SIM_TRY(sim_h5_each_name(w->f, group, visit_name, &g));
+done:
+    return st;
+}
+
+static sim_status visit_member(traversal *w, const char *path, int depth)
 {
     sim_status st = SIM_OK;
     sim_h5_shape shape;
@@ -463,40 +485,30 @@ done:
     return st;
 }
 
-static sim_status visit_group(const traversal *w, const char *group, int depth)
+static sim_status visit_name(void *ctx, const char *name)
 {
     sim_status st = SIM_OK;
-    H5G_info_t info;
+    const visited_group *g = ctx;
+    const sim_h5 *f = g->w->f;
+    const char *parent = strcmp(g->group, "/") == 0 ? "" : g->group;
     char path[512];
-    hid_t g = H5Gopen2(w->f->file, group, H5P_DEFAULT);
 
-    SIM_CHECK(g >= 0 && depth < MAX_DEPTH && H5Gget_info(g, &info) >= 0, SIM_E_DATA,
-              "%s: the group %s cannot be listed", w->f->name, group);
-    for (hsize_t i = 0; i < info.nlinks; i++) {
-        size_t used = strcmp(group, "/") == 0 ? 0 : strlen(group);
-        SIM_CHECK(used + 2 < sizeof path, SIM_E_DATA, "%s: names are too long",
-                  w->f->name);
-        memcpy(path, group, used);
-        path[used] = '/';
-        ssize_t n =
-            H5Lget_name_by_idx(g, ".", H5_INDEX_NAME, H5_ITER_INC, i, path + used + 1,
-                               sizeof path - used - 1, H5P_DEFAULT);
-        SIM_CHECK(n > 0 && (size_t)n < sizeof path - used - 1, SIM_E_DATA,
-                  "%s: a name in %s cannot be read", w->f->name, group);
-        SIM_CHECK(sim_h5_has(w->f, path), SIM_E_DATA,
-                  "%s: %s is a link, which is not followed", w->f->name, path);
-        SIM_TRY(visit_member(w, path, depth));
-    }
+    const int n = snprintf(path, sizeof path, "%s/%s", parent, name);
+    SIM_CHECK(n > 0 && (size_t)n < sizeof path, SIM_E_DATA,
+              "%s: a name in %s is too long", f->name, g->group);
+    SIM_CHECK(++g->w->n <= MAX_VISITED, SIM_E_DATA, "%s: %s has more than %d members",
+              f->name, g->group, MAX_VISITED);
+    SIM_CHECK(sim_h5_has(f, path), SIM_E_DATA, "%s: %s is a link, which is not followed",
+              f->name, path);
+    SIM_TRY(visit_member(g->w, path, g->depth));
 done:
-    if (g >= 0)
-        (void)H5Gclose(g);
     return st;
 }
 
 sim_status sim_h5_visit(const sim_h5 *f, const char *group,
                         sim_status (*visit)(void *ctx, const sim_tensor *t), void *ctx)
 {
-    const traversal w = {f, visit, ctx};
+    traversal w = {.f = f, .visit = visit, .ctx = ctx};
     if (strcmp(group, "/") != 0 && !sim_h5_has(f, group))
         return SIM_OK;
     return visit_group(&w, group, 0);

@@ -400,6 +400,56 @@ static void an_image_is_read_from_memory(void **state)
     sim_h5_close(&out);
 }
 
+static sim_status count_set(void *ctx, const sim_tensor *t)
+{
+    (void)t;
+    ++*(size_t *)ctx;
+    return SIM_OK;
+}
+
+static void count_member(void *ctx, const char *at, const char *problem)
+{
+    (void)at;
+    (void)problem;
+    ++*(size_t *)ctx;
+}
+
+/* More members than were listed once.  In quadratic time, this exceeds the time limit of the test. */
+static void a_group_with_many_members_is_listed_once(void **state)
+{
+    (void)state;
+    enum { N = 60000 };
+    sim_h5 *out = NULL;
+    size_t n_visited = 0, n_listed = 0, n_looped = 0;
+    char name[32];
+    const uint8_t one = 1;
+    const sim_tensor t = {.type = SIM_U8, .data = (void *)(uintptr_t)&one};
+
+    ASSERT_OK(sim_h5_create_image(256 << 20, &out));
+    for (size_t i = 0; i < N; i++) {
+        (void)snprintf(name, sizeof name, "/wide/%zu", i);
+        ASSERT_OK(sim_h5_write(out, name, &t));
+    }
+    ASSERT_OK(sim_h5_visit(out, "/wide", count_set, &n_visited));
+    assert_int_equal(n_visited, N);
+    sim_h5_list(out, count_member, &n_listed);
+    assert_int_equal(n_listed, N);
+    sim_h5_close(&out);
+    /* A group that is a member of itself three times has 3^depth members. */
+    ASSERT_OK(sim_h5_create_image(1 << 20, &out));
+    ASSERT_OK(sim_h5_write(out, "/loop/x", &t));
+    for (int i = 0; i < 3; i++) {
+        (void)snprintf(name, sizeof name, "/loop/again%d", i);
+        assert_true(H5Lcreate_hard(out->file, "/loop", out->file, name, H5P_DEFAULT,
+                                   H5P_DEFAULT) >= 0);
+    }
+    ASSERT_REFUSED(sim_h5_visit(out, "/", count_set, &n_looped), SIM_E_DATA, "/loop");
+    n_looped = 0;
+    sim_h5_list(out, count_member, &n_looped);
+    assert_int_equal(n_looped, 1);
+    sim_h5_close(&out);
+}
+
 /* Writes the frame to a file with `bulk` in its hole, as a data set writer does. */
 static void write_frame(int fd, const uint8_t *bulk, size_t n_bulk)
 {
@@ -412,6 +462,48 @@ static void write_frame(int fd, const uint8_t *bulk, size_t n_bulk)
     memcpy(bytes + SIM_H5_BULK_AT, bulk, n_bulk);
     const sim_piece piece = {bytes, (size_t)length};
     ASSERT_OK(sim_file_replace(path, &piece, 1));
+}
+
+static int writes_left;
+
+static ssize_t write_or_fail(int fd, const void *data, size_t n, off_t at)
+{
+    if (writes_left-- > 0)
+        return sim_file_posix.pwrite(fd, data, n, at);
+    errno = ENOSPC;
+    return -1;
+}
+
+/* HDF5 closes what is left when the process exits: a file that it could not flush crashes it. */
+static void a_failed_write_of_a_frame_is_reported(void **state)
+{
+    (void)state;
+    const size_t dims[2] = {10, 500};
+    sim_file_calls calls = sim_file_posix;
+    sim_status st = SIM_E_IO;
+    int n_writes = 0;
+
+    calls.pwrite = write_or_fail;
+    sim_file_use(&calls);
+    for (; st != SIM_OK; n_writes++) {
+        sim_h5 *f = NULL;
+        int fd = -1;
+        writes_left = n_writes;
+        ASSERT_OK(sim_h5_create_frame(&f, &fd));
+        ASSERT_OK(sim_h5_reserve(f, "/images", 2, dims));
+        write_contents(f);
+        st = sim_h5_finish(&f);
+        assert_null(f);
+        (void)close(fd);
+        if (st != SIM_OK) {
+            assert_int_equal(st, SIM_E_IO);
+            assert_non_null(strstr(sim_error_message(), "(frame)"));
+            assert_non_null(strstr(sim_error_message(), strerror(ENOSPC)));
+        }
+    }
+    assert_true(n_writes > 2);
+    sim_file_use(NULL);
+    assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
 }
 
 static void a_frame_surrounds_the_bulk_data(void **state)
@@ -464,48 +556,6 @@ static void failed_allocations_are_reported_without_a_leak(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-static int writes_left;
-
-static ssize_t write_or_fail(int fd, const void *data, size_t n, off_t at)
-{
-    if (writes_left-- > 0)
-        return sim_file_posix.pwrite(fd, data, n, at);
-    errno = ENOSPC;
-    return -1;
-}
-
-/* HDF5 closes what is left when the process exits: a file that it could not flush crashes it. */
-static void a_failed_write_of_a_frame_is_reported(void **state)
-{
-    (void)state;
-    const size_t dims[2] = {10, 500};
-    sim_file_calls calls = sim_file_posix;
-    sim_status st = SIM_E_IO;
-    int n_writes = 0;
-
-    calls.pwrite = write_or_fail;
-    sim_file_use(&calls);
-    for (; st != SIM_OK; n_writes++) {
-        sim_h5 *f = NULL;
-        int fd = -1;
-        writes_left = n_writes;
-        ASSERT_OK(sim_h5_create_frame(&f, &fd));
-        ASSERT_OK(sim_h5_reserve(f, "/images", 2, dims));
-        write_contents(f);
-        st = sim_h5_finish(&f);
-        assert_null(f);
-        (void)close(fd);
-        if (st != SIM_OK) {
-            assert_int_equal(st, SIM_E_IO);
-            assert_non_null(strstr(sim_error_message(), "(frame)"));
-            assert_non_null(strstr(sim_error_message(), strerror(ENOSPC)));
-        }
-    }
-    assert_true(n_writes > 2);
-    sim_file_use(NULL);
-    assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
-}
-
         cmocka_unit_test(integers_become_float64_but_no_other_conversion_loses_values),
         cmocka_unit_test(rows_and_sizes_are_checked),
         cmocka_unit_test(data_outside_the_file_and_unknown_filters_are_refused),
@@ -516,6 +566,7 @@ static void a_failed_write_of_a_frame_is_reported(void **state)
         cmocka_unit_test(an_image_is_read_from_memory),
         cmocka_unit_test(a_frame_surrounds_the_bulk_data),
         cmocka_unit_test(a_failed_write_of_a_frame_is_reported),
+        cmocka_unit_test(a_group_with_many_members_is_listed_once),
         cmocka_unit_test(failed_allocations_are_reported_without_a_leak),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;
