@@ -344,6 +344,26 @@ def check_tar():
     refuse_tar(photos)
 
 
+def starts_no_program():
+    """Compressions for which libarchive would start a program from PATH are refused."""
+    os.mkdir("bin")
+    for name in ("lrzip", "grzip", "lzop", "gzip", "xz", "zstd", "uudecode"):
+        with open(f"bin/{name}", "w") as f:
+            f.write(f"#!/bin/sh\ntouch {os.getcwd()}/started\n")
+        os.chmod(f"bin/{name}", 0o755)
+    path = os.environ["PATH"]
+    os.environ["PATH"] = f"{os.getcwd()}/bin:{path}"
+    magics = (b"LRZI\0\6", b"GRZipII\0\2\4:)", b"\x89LZO\0\r\n\x1a\n", b"begin 644 a\n")
+    for magic in magics:
+        for name in ("claim.tar", "claim.tar.gz", "claim.zip"):
+            with open(name, "wb") as f:
+                f.write(magic + bytes(600))
+            prepare(name, code=65, match=name)
+            prepare(name, "--format", "tar", "--size", "8", code=65, match=name)
+    os.environ["PATH"] = path
+    assert not os.path.exists("started")
+
+
 def refuse_tar(photos):
     with tarfile.open("bad.tar", "w") as t:
         add(t, "c/one.jpg", photos[1])
@@ -374,4 +394,5 @@ with tempfile.TemporaryDirectory() as scratch:
     check_space()
     check_hdf5()
     check_tar()
+    starts_no_program()
 print("ok")
