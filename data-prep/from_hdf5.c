@@ -39,8 +39,10 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
 
     if (o->labels_key && strcmp(o->labels_key, "none") == 0)
         goto done;
-    if (find_labels_file(f->path, beside))
+    if (find_labels_file(f->path, beside)) {
+        memcpy(out->beside[0], beside, sizeof beside);
         SIM_TRY(sim_h5_open_read(beside, &other));
+    }
     const sim_h5 *file = other ? other : f->file;
     SIM_TRY(sim_hdf5_choose_labels(file, other ? beside : f->path, o->labels_key,
                                    sim_prep_names_get(&f->names, 0), f->n_items, name));

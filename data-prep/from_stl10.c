@@ -37,14 +37,13 @@ static const char *const known[] = {"train_X.bin", "test_X.bin", "unlabeled_X.bi
 
 /* ---- finding the files ---- */
 
-/* Loads a file; one that is not required may be missing. */
+/* Loads a file, whose path is stored in `path`; one that is not required may be missing. */
 static sim_status load_file(const char *directory, const char *name, bool required,
-                            uint8_t **bytes, size_t *n)
+                            char path[PATH_MAX], uint8_t **bytes, size_t *n)
 {
     sim_status st = SIM_OK;
-    char path[PATH_MAX];
 
-    SIM_TRY(sim_prep_join(directory, name, path, sizeof path));
+    SIM_TRY(sim_prep_join(directory, name, path, PATH_MAX));
     if (required || sim_path_exists(path))
         SIM_TRY(sim_prep_load(path, SMALL, bytes, n));
 done:
@@ -58,7 +57,7 @@ static void labels_name(const stl *q, char out[64])
     out[strlen(out) - 5] = 'y';
 }
 
-static sim_status open_files(stl *q, const char *directory)
+static sim_status open_files(stl *q, const char *directory, prep_source *out)
 {
     sim_status st = SIM_OK;
     char name[64];
@@ -68,8 +67,9 @@ static sim_status open_files(stl *q, const char *directory)
     SIM_TRY(sim_prep_join(directory, q->base, q->path, sizeof q->path));
     SIM_TRY(sim_file_open_read(q->path, &q->fd, &q->n_bytes));
     if (strcmp(q->base, "unlabeled_X.bin") != 0)
-        SIM_TRY(load_file(directory, name, true, &q->labels, &q->n_labels));
-    SIM_TRY(load_file(directory, names_file, false, &names, &q->n_names));
+        SIM_TRY(
+            load_file(directory, name, true, out->beside[0], &q->labels, &q->n_labels));
+    SIM_TRY(load_file(directory, names_file, false, out->beside[1], &names, &q->n_names));
     q->names = (char *)names;
 done:
     return st;
@@ -193,14 +193,14 @@ static sim_status stl10_open_source(const char *path, const prep_options *option
               "%s has no split val; its splits are train, test and unlabeled", path);
     (void)snprintf(q->base, sizeof q->base, "%s_X.bin", sim_prep_split_name(split));
     if (sim_path_is_directory(path)) {
-        SIM_TRY(open_files(q, path));
+        SIM_TRY(open_files(q, path, out));
     } else if (is_images_file(path) && !sim_prep_is_tar(path)) {
         SIM_TRY(sim_prep_check_file_split(path, options->split));
         const char *base = sim_prep_base_name(path);
         (void)snprintf(q->base, sizeof q->base, "%s", base);
         (void)snprintf(directory, sizeof directory, "%.*s",
                        base > path ? (int)(base - path) : 1, base > path ? path : ".");
-        SIM_TRY(open_files(q, directory));
+        SIM_TRY(open_files(q, directory, out));
     } else {
         SIM_TRY(open_archive(q, path));
     }

@@ -118,7 +118,8 @@ done:
 
 typedef struct {
     const prep_format *format;
-    const char *path, *out;
+    const char *path, *out; /* without links */
+    const char *given;      /* the output with links */
     const prep_options *options;
     prep_source source;
     uint8_t map[256]; /* of values of 8 bits, if source.scale_bytes */
@@ -405,17 +406,70 @@ static void choose_byte_range(conversion *c)
         c->map[v] = sim_prep_scale_value(&s->range, v);
 }
 
+/* The output before the source is opened: neither the source nor a file in it. */
+static sim_status check_output(const conversion *c)
+{
+    char target[PATH_MAX];
+    const sim_output out = {.path = c->given,
+                            .kind = "a data set",
+                            .is_own = sim_path_kind_of(c->out) == SIM_PATH_DATASET,
+                            .force = c->options->force,
+                            .inputs = &c->path,
+                            .n_inputs = 1};
+    return sim_output_check(&out, target);
+}
+
+static sim_status check_input(const conversion *c, const char *input)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(!sim_path_is_same(c->out, input), SIM_E_USAGE,
+              "%s is read by this command, as %s; choose another output", c->given,
+              input);
+done:
+    return st;
+}
+
+/* Links in a directory lead to files elsewhere, and labels are in files beside the source. */
+static sim_status check_items(const conversion *c)
+{
+    sim_status st = SIM_OK;
+    const prep_source *s = &c->source;
+    sim_names names = {0};
+    char name[1024], path[PATH_MAX];
+
+    if (!sim_path_exists(c->out))
+        goto done;
+    for (int i = 0; i < 2; i++)
+        SIM_TRY(check_input(c, s->beside[i]));
+    if (!sim_path_is_directory(c->path))
+        goto done;
+    for (size_t i = 0; s->photos && !c->format->sequential && i < s->n_items; i++) {
+        c->format->item_name(s, i, name, sizeof name);
+        SIM_TRY(sim_prep_join(c->path, name, path, sizeof path));
+        SIM_TRY(check_input(c, path));
+    }
+    SIM_TRY(sim_directory_list(c->path, &names));
+    for (size_t i = 0; !s->photos && i < names.n; i++) {
+        SIM_TRY(sim_prep_join(c->path, names.names[i], path, sizeof path));
+        SIM_TRY(check_input(c, path));
+    }
+done:
+    sim_names_clear(&names);
+    return st;
+}
+
 static sim_status open_source(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
 
     SIM_ASSERT(c->format);
-    SIM_TRY(sim_path_check_output(c->out, c->path));
     SIM_TRY(check_options(c->format, c->options));
+    SIM_TRY(check_output(c));
     st = c->format->open(c->path, c->options, &c->source);
     if (st != SIM_OK)
         goto done;
+    SIM_TRY(check_items(c));
     if (s->n_bad)
         sim_log_warn("skipped: %s (%zu in total)", s->first_bad, s->n_bad);
     result->n_bad = s->n_bad;
@@ -428,9 +482,6 @@ static sim_status open_source(conversion *c, prep_result *result)
     c->spec = make_spec(s, c->options, c->text);
     SIM_TRY(describe_identity(c, &c->identity));
     c->spec.identity = sim_hash_bytes(c->identity, strlen(c->identity));
-    SIM_TRY(sim_path_check_replace(
-        c->out, c->options->force || sim_path_kind_of(c->out) == SIM_PATH_DATASET,
-        "a data set"));
     SIM_TRY(check_space(c, c->n_selected));
 done:
     return st;
@@ -649,7 +700,7 @@ sim_status sim_prep_convert(const char *source, const char *out,
     sim_status st = SIM_OK;
     bool alone = options->n_parts < 2;
     char target[PATH_MAX];
-    conversion c = {.path = source, .out = target, .options = options};
+    conversion c = {.path = source, .out = target, .given = out, .options = options};
 
     memset(result, 0, sizeof *result);
     SIM_TRY(sim_path_follow(out, target));

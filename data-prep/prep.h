@@ -11,6 +11,8 @@
 #include "simile/data.h"
 #include "simile/status.h"
 
+#include <limits.h>
+
 /* --split; the order of sim_prep_split_name.  The default is train where a source has splits,
  * and otherwise all of it. */
 typedef enum {
@@ -90,7 +92,9 @@ typedef struct {
     size_t n_excluded;   /* images of the source that are not items; reported by `open` */
     size_t n_bad;        /* items skipped while opening */
     char first_bad[256]; /* reason for the first of them */
-    void *state;         /* private to the format */
+    char beside
+        [2][PATH_MAX]; /* files beside the source that are read: labels, names; or "" */
+    void *state;       /* private to the format */
 } prep_source;
 
 /* Options that only some formats support. */

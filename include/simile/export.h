@@ -10,6 +10,7 @@
 
 #include "simile/checkpoint.h"
 #include "simile/data.h"
+#include "simile/file.h"
 #include "simile/job.h"
 
 typedef struct sim_export sim_export;
@@ -55,11 +56,11 @@ void sim_export_destroy(sim_export **e);
 
 /*
  * Checks that an export to `directory` replaces only files of an earlier export.
- *   force  files are replaced whatever they are
- * Local. Errors: SIM_E_CREATE, SIM_E_ACCESS.
+ *   out  `force` and inputs (sim_output)
+ * Local. Errors: those of sim_output_check.
  */
 SIM_MUST_USE sim_status sim_export_check(const sim_export_format *format,
-                                         const char *directory, bool force);
+                                         const char *directory, sim_output out);
 /* Writes all files; creates the directory if it does not exist. encoder.json is the last file that is
  * written. Local. */
 SIM_MUST_USE sim_status sim_export_write(const sim_export *e, const char *directory);

@@ -174,21 +174,42 @@ bool sim_path_is_same(const char *a, const char *b); /* the same inode */
 bool sim_path_is_taken(const char *path);
 bool sim_path_is_file(const char *path);
 
-/*
- * Checks before a long computation that a file can be created at `out` and that `out` is not
- * the file `in`.
- * Errors: SIM_E_USAGE (the same file), SIM_E_CREATE, SIM_E_ACCESS.
- */
-SIM_MUST_USE sim_status sim_path_check_output(const char *out, const char *in);
+/* The status of a file or directory that cannot be created because of this errno. */
+sim_status sim_creation_status(int error);
+
+/* ---- outputs ---- */
+
+/* An output of a command. */
+typedef struct {
+    const char *path; /* of a file; links are followed */
+    const char *kind; /* expected of an existing file, for the message: "a data set" */
+    bool is_own;      /* an existing file at `path` is of this kind, by its content */
+    bool force;       /* given by the user: other files are replaced too */
+    const char *const
+        *inputs; /* [n_inputs] files and directories that the command reads; NULL and
+                                  "" are skipped */
+    size_t n_inputs;
+} sim_output;
 
 /*
- * Checks that writing `path` replaces nothing of the user: it does not exist, is empty, or
- * `may_replace`, which the caller has found out or the user has permitted by --force.
- *   kind  that was expected of an existing file, for the message: "an embeddings file of simile"
- * Errors: SIM_E_CREATE.
+ * Checks before a long computation that the output can be created and that writing it replaces
+ * nothing but an earlier output of the same kind or an empty file:
+ *   - never, also with `force`, an input: one of the list, a file in a directory of the list, or a
+ *     file of a run in the list;
+ *   - without `force` neither another file nor a file with a name that a run uses.
+ * Removes the temporary files of killed processes that wrote to the same path.
+ *   target  the path without symbolic links, to be written
+ * Errors: SIM_E_USAGE (an input), SIM_E_CREATE, SIM_E_ACCESS.
  */
-SIM_MUST_USE sim_status sim_path_check_replace(const char *path, bool may_replace,
-                                               const char *kind);
+SIM_MUST_USE sim_status sim_output_check(const sim_output *o, char target[PATH_MAX]);
+
+/* The temporary file "PATH.tmp.HOST.PID" of this process, beside the file that it replaces. */
+SIM_MUST_USE sim_status sim_temporary_path(const char *path, char *out, size_t out_bytes);
+/* True for the path of a temporary file whose process has ended: there is none on this host, or, of
+ * another host, the file was not changed for a day. */
+bool sim_temporary_is_stale(const char *path);
+/* Removes the stale temporary files that were to replace `path`; failures are ignored. */
+void sim_temporary_remove_stale(const char *path);
 
 /* Bytes available on the file system of `path`. */
 SIM_MUST_USE sim_status sim_path_free_bytes(const char *path, uint64_t *n_bytes);

@@ -29,45 +29,32 @@ done:
     return st;
 }
 
-/* Start time of a process; "" if there is none with this pid, or it is a zombie. */
-static void process_start(long pid, char out[32])
+/* Whether a name is that of a temporary file of a checkpoint, a part file or a hint. */
+static bool is_of_checkpoint(const char *name)
 {
-    sim_process p;
-    bool lives = sim_process_query(pid, &p) && p.state != 'Z' && p.state != 'X';
-    (void)snprintf(out, 32, "%s", lives ? p.start_ticks : "");
-}
-
-/* True for NAME.tmp.HOST.PID of this host if the process has ended. */
-static bool is_stale(const char *temporary)
-{
-    char host[64], start[32];
-    const char *of = strstr(temporary, ".tmp."), *pid = strrchr(temporary, '.');
-
-    sim_host_name(host, sizeof host);
-    of += strlen(".tmp.");
-    if (pid <= of || strlen(host) != (size_t)(pid - of) ||
-        strncmp(of, host, (size_t)(pid - of)) != 0)
-        return false;
-    process_start(strtol(pid + 1, NULL, 10), start);
-    return start[0] == '\0';
+    int64_t step = 0;
+    const char *mark = strstr(name, ".tmp.");
+    return mark && (sim_checkpoint_parse_step(name, &step) ||
+                    strncmp(name, "latest.tmp.", strlen("latest.tmp.")) == 0 ||
+                    strncmp(name, "best.tmp.", strlen("best.tmp.")) == 0);
 }
 
 /* Removes temporary files of killed processes.  Only the holder of the lock writes to
  * checkpoints/, so all of them are stale there.  RUN also has those of `simile stop` and of
  * starts that try to acquire the lock, possibly on other hosts. */
-static void remove_temporaries(const char *directory, bool only_stale)
+static void remove_temporaries(const char *directory, bool is_checkpoints)
 {
     sim_names names = {0};
     char path[4400];
 
     if (sim_directory_list(directory, &names) != SIM_OK)
         return;
-    for (size_t i = 0; i < names.n; i++)
-        if (strstr(names.names[i], ".tmp.") &&
-            (!only_stale || is_stale(names.names[i]))) {
-            (void)snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
+    for (size_t i = 0; i < names.n; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
+        if (is_checkpoints ? is_of_checkpoint(names.names[i])
+                           : sim_temporary_is_stale(path))
             SIM_IGNORE(sim_file_remove(path));
-        }
+    }
     sim_names_clear(&names);
 }
 
@@ -95,9 +82,11 @@ static sim_status open_local(const sim_comm *c, const char *path, sim_run *run)
         SIM_TRY(make_directory(part, &run->subdirectory_is_new[i]));
     }
     sim_run_stop_clear(run); /* a request for an earlier job */
-    remove_temporaries(path, true);
-    SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
+    remove_temporaries(path, false);
+    SIM_TRY(sim_run_path(run, "results", part, sizeof part));
     remove_temporaries(part, false);
+    SIM_TRY(sim_run_path(run, "checkpoints", part, sizeof part));
+    remove_temporaries(part, true);
 done:
     return st;
 }

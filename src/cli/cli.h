@@ -7,6 +7,7 @@
 #include "simile/comm.h"
 #include "simile/config.h"
 #include "simile/eval.h"
+#include "simile/file.h"
 #include "simile/json.h"
 #include "simile/train.h"
 
@@ -89,8 +90,7 @@ SIM_MUST_USE sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *j
 
 /* The values written into the head of a job script. */
 typedef struct {
-    bool force;                   /* replaces a different file */
-    const char *path;             /* the script to write */
+    sim_output out;               /* the script to write */
     const sim_job_source *source; /* the job that it starts */
     const char *run; /* run directory; its name is the name of the Slurm job */
     size_t nodes, ranks, threads; /* ranks: a multiple of nodes; threads per rank */

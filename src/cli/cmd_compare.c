@@ -23,7 +23,8 @@ enum {
     KEY_PART,
     KEY_TIME,
     KEY_PLAN,
-    KEY_JSON
+    KEY_JSON,
+    KEY_FORCE
 };
 
 static const struct argp_option options[] = {
@@ -52,6 +53,7 @@ static const struct argp_option options[] = {
      "stop with a checkpoint before this limit, as in `simile pretrain`", 0},
     {"plan", KEY_PLAN, NULL, 0, "check and list the runs and start none", 0},
     {"json", KEY_JSON, NULL, 0, "print DIR/compare.json instead of the table", 0},
+    {"force", KEY_FORCE, NULL, 0, "replace the files DIR/compare* whatever they are", 0},
     {0}};
 
 static void parse_seeds(compare_arguments *a, const char *arg,
@@ -192,6 +194,9 @@ static error_t parse_compare_option(int key, char *arg, struct argp_state *state
     case KEY_PLAN:
         a->plan = true;
         return 0;
+    case KEY_FORCE:
+        a->force = true;
+        return 0;
     case KEY_JSON:
         a->json = true;
         return 0;
@@ -327,8 +332,8 @@ static sim_status run_and_report(comparison *c)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(sim_compare_check_outputs(c));
     SIM_TRY(sim_directory_create(c->directory));
+    SIM_TRY(sim_compare_check_outputs(c));
     sim_status driven = sim_compare_run_all(c);
     if (driven != SIM_OK && driven != SIM_E_AGAIN)
         SIM_TRY(driven);

@@ -155,13 +155,11 @@ done:
 
 static sim_status check_output(arguments *a, const char *checkpoint)
 {
-    sim_status st = SIM_OK;
-    SIM_TRY(sim_path_follow(a->out, a->target));
-    SIM_TRY(sim_path_check_output(a->target, a->data));
-    SIM_TRY(sim_path_check_output(a->target, checkpoint));
-    SIM_TRY(a->format->check(a->target, a->force));
-done:
-    return st;
+    const char *const inputs[] = {a->run, checkpoint, a->data, a->train};
+    const sim_output out = {
+        .path = a->out, .force = a->force, .inputs = inputs, .n_inputs = 4};
+
+    return a->format->check(out, a->target);
 }
 
 static sim_status find_preprocessing(const arguments *a, const sim_checkpoint *k,

@@ -190,6 +190,14 @@ static void log_export(const arguments *a, const sim_checkpoint *k, const sim_jo
         (long long)sim_checkpoint_head_of(k)->step, format->files[0], a->out, a->out);
 }
 
+static sim_status check_outputs(const arguments *a, const sim_checkpoint *k)
+{
+    const char *const inputs[] = {a->checkpoint, sim_checkpoint_path(k), a->train};
+    const sim_output out = {.force = a->force, .inputs = inputs, .n_inputs = 3};
+
+    return sim_export_check(sim_export_formats_find(a->format), a->out, out);
+}
+
 static sim_status export_checkpoint(const arguments *a, const sim_checkpoint *k)
 {
     sim_status st = SIM_OK;
@@ -204,7 +212,7 @@ static sim_status export_checkpoint(const arguments *a, const sim_checkpoint *k)
     sim_evaluate_options unused;
     sim_export *e = NULL;
 
-    SIM_TRY(sim_export_check(o.format, a->out, a->force));
+    SIM_TRY(check_outputs(a, k));
     SIM_TRY(sim_new(&job, "cli/job"));
     SIM_TRY(sim_cli_job_of_checkpoint(sim_checkpoint_head_of(k)->config,
                                       sim_checkpoint_path(k), job, &unused));

@@ -335,13 +335,15 @@ static bool is_loss_file(const char *path)
 
 static sim_status check_output(arguments *a)
 {
-    sim_status st = SIM_OK;
-    SIM_TRY(sim_path_follow(a->out, a->target));
-    SIM_TRY(sim_path_check_output(a->target, a->in));
-    SIM_TRY(sim_path_check_replace(a->target, a->force || is_loss_file(a->target),
-                                   "a file of simile loss"));
-done:
-    return st;
+    const char *const inputs[] = {a->source.path, a->in};
+    const sim_output out = {.path = a->out,
+                            .kind = "a file of simile loss",
+                            .is_own = is_loss_file(a->out),
+                            .force = a->force,
+                            .inputs = inputs,
+                            .n_inputs = 2};
+
+    return sim_output_check(&out, a->target);
 }
 
 /* The loss of equal embeddings is correct but has no useful gradient.  Collective. */

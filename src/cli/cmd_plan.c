@@ -207,6 +207,9 @@ typedef struct {
     size_t peak; /* of the total */
 } memory;
 
+/* Files that the command reads; the script counts as one for the preview. */
+enum { INPUT_JOB, INPUT_TRAIN, INPUT_TEST, INPUT_SCRIPT, N_INPUTS };
+
 typedef struct {
     const arguments *args;
     sim_job *job;
@@ -216,7 +219,45 @@ typedef struct {
     sim_schedule_plan plan;
     memory fullest;         /* of the rank that needs most; set by print_memory */
     double step_s, total_s; /* set by print_time */
+    const char *inputs[N_INPUTS];
+    sim_output preview, sbatch;
+    char target[PATH_MAX]; /* of the preview */
 } dry_run;
+
+/* Both outputs replace none of the files that the job reads, and not each other. */
+static void list_outputs(dry_run *d)
+{
+    const arguments *a = d->args;
+    const sim_output out = {
+        .force = a->force, .inputs = d->inputs, .n_inputs = N_INPUTS - 1};
+
+    d->inputs[INPUT_JOB] = a->source.path;
+    d->inputs[INPUT_TRAIN] = d->job->train.train;
+    d->inputs[INPUT_TEST] = d->job->train.test;
+    d->inputs[INPUT_SCRIPT] = a->sbatch;
+    d->sbatch = d->preview = out;
+    d->sbatch.path = a->sbatch;
+    d->sbatch.kind = "this script";
+    d->preview.path = a->preview;
+    d->preview.kind = "to be replaced by a picture";
+    d->preview.n_inputs = N_INPUTS;
+}
+
+/* Of an existing script it is known at the end only whether it is the same. */
+static sim_status check_outputs(dry_run *d)
+{
+    sim_status st = SIM_OK;
+    sim_output script = d->sbatch;
+    char target[PATH_MAX];
+
+    script.is_own = true;
+    if (script.path)
+        SIM_TRY(sim_output_check(&script, target));
+    if (d->preview.path)
+        SIM_TRY(sim_output_check(&d->preview, d->target));
+done:
+    return st;
+}
 
 static sim_status print_line(const char *fmt, ...) SIM_PRINTF(1, 2);
 static sim_status print_line(const char *fmt, ...)
@@ -407,7 +448,7 @@ static sim_status write_preview(const dry_run *d)
                            .zoom = d->plan.h < 48 ? 3 : 1,
                            .gap = 4,
                            .cells = cells};
-    SIM_TRY(sim_grid_write(d->args->preview, &grid));
+    SIM_TRY(sim_grid_write(d->target, &grid));
     SIM_TRY(print_line(
         "views     drawn in %s: one row per image: the original, then two views "
         "in two epochs\n",
@@ -437,8 +478,7 @@ static sim_status write_sbatch(const dry_run *d)
 {
     sim_status st = SIM_OK;
     const arguments *a = d->args;
-    const sim_cli_sbatch script = {.path = a->sbatch,
-                                   .force = a->force,
+    const sim_cli_sbatch script = {.out = d->sbatch,
                                    .source = &a->source,
                                    .run = d->job->train.run,
                                    .nodes = a->nodes,
@@ -456,26 +496,16 @@ done:
     return st;
 }
 
-static sim_status check_preview(const arguments *a)
-{
-    sim_status st = SIM_OK;
-    SIM_CHECK(a->force || !sim_path_exists(a->preview), SIM_E_CREATE,
-              "--preview: %s exists; choose another file, or replace it with --force",
-              a->preview);
-done:
-    return st;
-}
-
 static sim_status plan_job(const arguments *a)
 {
     sim_status st = SIM_OK;
     dry_run d = {.args = a};
 
     SIM_TRY(check_nodes(a));
-    if (a->preview)
-        SIM_TRY(check_preview(a));
     SIM_TRY(sim_new(&d.job, "cli/job"));
     SIM_TRY(sim_cli_job_load(&a->source, d.job, &d.evaluate, NULL));
+    list_outputs(&d);
+    SIM_TRY(check_outputs(&d));
     SIM_TRY(sim_kernels_pick(d.job->train.kernels));
     sim_threads_set(a->threads ? a->threads : (int)d.job->train.threads);
     SIM_TRY(sim_online_eval_create(d.job, &d.evaluate, &d.online));

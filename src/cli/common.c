@@ -168,6 +168,7 @@ static sim_status write_result(const char *path, const sim_json *result)
     char *text = NULL;
     const char *conflict = sim_path_is_taken(path) ? find_conflict(path, result) : NULL;
 
+    sim_temporary_remove_stale(path);
     if (conflict)
         SIM_TRY(sim_run_set_aside(path, conflict, NULL));
     SIM_TRY(sim_json_dump(result, 2, &text));

@@ -43,7 +43,7 @@ typedef struct {
     size_t n_evaluations;
     bool evaluations_given;
     size_t part, n_parts; /* 1 to n_parts; 0: all runs */
-    bool plan, json;
+    bool plan, json, force;
 } compare_arguments;
 
 /* Parsers of words of the command line.  false: *problem says why. */

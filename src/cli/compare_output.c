@@ -57,21 +57,42 @@ static bool is_own_directory(const comparison *c)
     return is;
 }
 
+/* Files that the runs read: the job files, the data sets and the weights. */
+static size_t list_inputs(const comparison *c, const char *out[COMPARE_MAX_JOBS + 3])
+{
+    const compare_arguments *a = c->arguments;
+    size_t n = 0;
+
+    for (size_t i = 0; i < a->n_jobs; i++)
+        out[n++] = a->jobs[i];
+    out[n++] = c->train.path;
+    out[n++] = c->test.path;
+    out[n++] = a->init;
+    return n;
+}
+
 sim_status sim_compare_check_outputs(const comparison *c)
 {
     static const char *const suffixes[] = {".json", ".txt", ".csv", ".html"};
     sim_status st = SIM_OK;
-    char path[PATH_BYTES], suffix[200];
-    const bool is_own = is_own_directory(c);
+    const char *inputs[COMPARE_MAX_JOBS + 3];
+    char path[PATH_BYTES], suffix[200], target[PATH_MAX];
+    sim_output out = {.path = path,
+                      .kind = "a table of simile compare",
+                      .is_own = is_own_directory(c),
+                      .force = c->arguments->force,
+                      .inputs = inputs,
+                      .n_inputs = list_inputs(c, inputs)};
 
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         path_of(c, suffixes[i], path);
-        SIM_TRY(sim_path_check_replace(path, is_own, "a table of simile compare"));
+        SIM_TRY(sim_output_check(&out, target));
     }
+    out.kind = "a plot of simile compare";
     for (size_t k = 0; k < c->arguments->n_keys; k++) {
         (void)snprintf(suffix, sizeof suffix, "-%.150s.svg", c->arguments->keys[k].key);
         path_of(c, suffix, path);
-        SIM_TRY(sim_path_check_replace(path, is_own, "a plot of simile compare"));
+        SIM_TRY(sim_output_check(&out, target));
     }
 done:
     return st;

@@ -6,6 +6,8 @@
 
 #include "cli.h"
 
+#include "simile/file.h"
+
 #include <limits.h>
 
 /* What is written, on rank 0.  Borrowed. */
@@ -23,8 +25,8 @@ typedef struct {
     const char *name;    /* of --format */
     const char *ending;  /* of --out that selects the format; NULL: none */
     const char *summary; /* for --help */
-    /* Checks that `path` replaces only files of earlier embeddings, or `force`. */
-    sim_status (*check)(const char *path, bool force);
+    /* Completes and checks the output (sim_output_check), also for further files of the format. */
+    sim_status (*check)(sim_output out, char target[PATH_MAX]);
     /* Replaces `path`, atomically. */
     sim_status (*write)(const embed_content *e, const char *path);
 } embed_format;

@@ -164,10 +164,11 @@ static bool is_own_csv(const char *path)
     return is;
 }
 
-static sim_status check_csv(const char *path, bool force)
+static sim_status check_csv(sim_output out, char target[PATH_MAX])
 {
-    return sim_path_check_replace(path, force || is_own_csv(path),
-                                  "a table of embeddings");
+    out.kind = "a table of embeddings";
+    out.is_own = is_own_csv(out.path);
+    return sim_output_check(&out, target);
 }
 
 const embed_format sim_embed_csv = {

@@ -98,11 +98,11 @@ done:
     return st;
 }
 
-static sim_status check_hdf5(const char *path, bool force)
+static sim_status check_hdf5(sim_output out, char target[PATH_MAX])
 {
-    return sim_path_check_replace(path,
-                                  force || sim_path_kind_of(path) == SIM_PATH_EMBEDDINGS,
-                                  "a file of embeddings");
+    out.kind = "a file of embeddings";
+    out.is_own = sim_path_kind_of(out.path) == SIM_PATH_EMBEDDINGS;
+    return sim_output_check(&out, target);
 }
 
 const embed_format sim_embed_hdf5 = {

@@ -191,18 +191,40 @@ static bool is_own_set(const char *description)
     return is;
 }
 
-static sim_status check_npy(const char *path, bool force)
+/* Whether the file is an array as this format writes it. */
+static bool is_own_array(const char *path)
+{
+    static const char start[] = "\x93NUMPY\x01\x00\x76\x00{'descr': '";
+    char head[HEADER_BYTES];
+    uint64_t n = 0;
+    int fd = -1;
+    bool is = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof head &&
+              sim_file_read_at(fd, path, 0, head, sizeof head) == SIM_OK &&
+              memcmp(head, start, sizeof start - 1) == 0;
+
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return is;
+}
+
+static sim_status check_npy(sim_output out, char target[PATH_MAX])
 {
     static const char *const parts[] = {"", "projections", "labels", "names"};
     sim_status st = SIM_OK;
-    char file[PATH_MAX];
+    char file[PATH_MAX], unused[PATH_MAX];
 
-    SIM_TRY(path_beside(path, "", ".json", file));
-    const bool may_replace = force || is_own_set(file);
-    SIM_TRY(sim_path_check_replace(file, may_replace, "the description of embeddings"));
+    SIM_TRY(sim_path_follow(out.path, target));
+    out.path = file;
+    SIM_TRY(path_beside(target, "", ".json", file));
+    const bool is_own = is_own_set(file);
+    out.kind = "the description of embeddings";
+    out.is_own = is_own;
+    SIM_TRY(sim_output_check(&out, unused));
+    out.kind = "an array of embeddings";
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        SIM_TRY(path_of_array(path, parts[i], file));
-        SIM_TRY(sim_path_check_replace(file, may_replace, "an array of embeddings"));
+        SIM_TRY(path_of_array(target, parts[i], file));
+        out.is_own = is_own && is_own_array(file);
+        SIM_TRY(sim_output_check(&out, unused));
     }
 done:
     return st;

@@ -191,13 +191,14 @@ static bool same_text(const char *a, const char *b)
     return is;
 }
 
-static sim_status write_script(const head *h, const char *out, bool force)
+static sim_status write_script(const head *h, const sim_cli_sbatch *s)
 {
     sim_status st = SIM_OK;
     char path[PATH_MAX];
     sim_replacement file = {.fd = -1};
+    sim_output out = s->out;
 
-    SIM_TRY(sim_path_follow(out, path));
+    SIM_TRY(sim_path_follow(out.path, path));
     SIM_TRY(sim_file_replace_begin(path, &file));
     for (const char *at = sim_cli_sbatch_script; *at;) {
         size_t n = strcspn(at, "\n");
@@ -206,8 +207,8 @@ static sim_status write_script(const head *h, const char *out, bool force)
         SIM_TRY(sim_file_replace_add(&file, "\n", 1));
         at += n + (at[n] == '\n');
     }
-    SIM_TRY(sim_path_check_replace(path, force || same_text(path, file.temporary),
-                                   "this script"));
+    out.is_own = same_text(path, file.temporary);
+    SIM_TRY(sim_output_check(&out, path));
     SIM_TRY(sim_file_replace_end(&file));
 done:
     sim_file_replace_cancel(&file);
@@ -220,7 +221,7 @@ sim_status sim_cli_sbatch_write(const sim_cli_sbatch *s)
     head h = {0};
 
     SIM_TRY(fill_head(s, &h));
-    SIM_TRY(write_script(&h, s->path, s->force));
+    SIM_TRY(write_script(&h, s));
 done:
     for (int i = 0; i < LINES; i++)
         sim_free(h.lines[i]);

@@ -47,50 +47,11 @@ bool sim_path_is_file(const char *path)
     return lstat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-static sim_status creation_code(int error)
+sim_status sim_creation_status(int error)
 {
     if (error == EACCES || error == EPERM || error == EROFS)
         return SIM_E_ACCESS;
     return error == ENOSPC || error == EDQUOT || error == EIO ? SIM_E_IO : SIM_E_CREATE;
-}
-
-sim_status sim_path_check_output(const char *out, const char *in)
-{
-    sim_status st = SIM_OK;
-    struct stat a;
-    char directory[PATH_MAX] = ".";
-    const char *slash = strrchr(out, '/');
-
-    SIM_CHECK(strlen(out) < sizeof directory, SIM_E_CREATE,
-              "%.200s...: the path is too long", out);
-    if (slash)
-        (void)snprintf(directory, sizeof directory, "%.*s", (int)(slash - out + 1), out);
-    SIM_CHECK(stat(directory, &a) == 0 && access(directory, W_OK) == 0,
-              creation_code(errno), "%s: cannot be created: %s", out, strerror(errno));
-    if (stat(out, &a) != 0)
-        goto done;
-    SIM_CHECK(!S_ISDIR(a.st_mode), SIM_E_CREATE, "%s is a directory; expected a file",
-              out);
-    SIM_CHECK(!sim_path_is_same(out, in), SIM_E_USAGE,
-              "%s is also the input; choose another output with --out", out);
-done:
-    return st;
-}
-
-sim_status sim_path_check_replace(const char *path, bool may_replace, const char *kind)
-{
-    sim_status st = SIM_OK;
-    struct stat info;
-
-    if (stat(path, &info) != 0)
-        goto done;
-    SIM_CHECK(S_ISREG(info.st_mode), SIM_E_CREATE,
-              "%s exists and is not a regular file; choose another output", path);
-    SIM_CHECK(info.st_size == 0 || may_replace, SIM_E_CREATE,
-              "%s exists and is not %s; choose another file, or replace it with --force",
-              path, kind);
-done:
-    return st;
 }
 
 static sim_status lookup_code(int error)
@@ -106,7 +67,7 @@ static sim_status create_one(const char *path)
     int error = mkdir(path, 0777) == 0 ? 0 : errno;
     /* Automounters may return EACCES or EROFS for an existing directory. */
     if (error != 0 && !sim_path_is_directory(path))
-        SIM_FAIL(creation_code(error), "%s: cannot be created: %s", path,
+        SIM_FAIL(sim_creation_status(error), "%s: cannot be created: %s", path,
                  strerror(error));
 done:
     return st;

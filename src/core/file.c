@@ -361,19 +361,6 @@ static void directory_of(const char *path, char *out, size_t out_bytes)
         (void)snprintf(out, out_bytes, "%.*s", n ? (int)n : 1, path);
 }
 
-/* "PATH.tmp.HOST.PID": in the same directory; the suffix identifies the process. */
-static sim_status temporary_path(const char *path, char *out, size_t out_bytes)
-{
-    sim_status st = SIM_OK;
-    char host[64] = "";
-    (void)gethostname(host, sizeof host - 1);
-    int n = snprintf(out, out_bytes, "%s.tmp.%s.%ld", path, host, (long)getpid());
-    SIM_CHECK(n > 0 && (size_t)n < out_bytes, SIM_E_IO,
-              "%.200s...: a path of %zu bytes is too long", path, strlen(path));
-done:
-    return st;
-}
-
 sim_status sim_file_replace_begin(const char *path, sim_replacement *r)
 {
     sim_status st = SIM_OK;
@@ -384,7 +371,7 @@ sim_status sim_file_replace_begin(const char *path, sim_replacement *r)
     SIM_CHECK(strlen(path) < sizeof r->path, SIM_E_IO,
               "%.200s...: a path of %zu bytes is too long", path, strlen(path));
     (void)snprintf(r->path, sizeof r->path, "%s", path);
-    SIM_TRY(temporary_path(path, r->temporary, sizeof r->temporary));
+    SIM_TRY(sim_temporary_path(path, r->temporary, sizeof r->temporary));
     r->fd = open_retry(r->temporary, flags, 0666);
     if (r->fd < 0 && errno == EEXIST) { /* left by an earlier process with the same id */
         (void)unlink_retry(r->temporary);
@@ -498,7 +485,7 @@ sim_status sim_file_create_new(const char *path, const char *text)
     sim_status st = SIM_OK;
     char temporary[4096] = "";
 
-    SIM_TRY(temporary_path(path, temporary, sizeof temporary));
+    SIM_TRY(sim_temporary_path(path, temporary, sizeof temporary));
     (void)unlink_retry(temporary); /* left by an earlier process with the same id */
     SIM_TRY(write_new(temporary, text));
     int error = link_to(temporary, path);

@@ -134,30 +134,27 @@ static bool file_passes(const char *path, bool (*test)(const char *text, size_t 
     return passes;
 }
 
-static sim_status check_file(const char *path, bool is_own)
-{
-    sim_status st = SIM_OK;
-    SIM_TRY(sim_path_check_replace(path, is_own, "a file of an export"));
-done:
-    return st;
-}
-
 sim_status sim_export_check(const sim_export_format *format, const char *directory,
-                            bool force)
+                            sim_output out)
 {
     sim_status st = SIM_OK;
-    char path[PATH_MAX];
+    char path[PATH_MAX], target[PATH_MAX];
 
     if (!sim_path_exists(directory))
         goto done;
+    out.path = path;
+    out.kind = "a file of an export";
     for (const char *const *name = format->files; *name; name++) {
         SIM_TRY(sim_export_path(directory, *name, path));
-        SIM_TRY(check_file(path, force || format->is_own(path)));
+        out.is_own = format->is_own(path);
+        SIM_TRY(sim_output_check(&out, target));
     }
     SIM_TRY(sim_export_path(directory, script_name, path));
-    SIM_TRY(check_file(path, force || file_passes(path, is_own_script)));
+    out.is_own = file_passes(path, is_own_script);
+    SIM_TRY(sim_output_check(&out, target));
     SIM_TRY(sim_export_path(directory, metadata_name, path));
-    SIM_TRY(check_file(path, force || file_passes(path, sim_export_is_metadata)));
+    out.is_own = file_passes(path, sim_export_is_metadata);
+    SIM_TRY(sim_output_check(&out, target));
 done:
     return st;
 }

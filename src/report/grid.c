@@ -3,6 +3,7 @@
  */
 #include "simile/report.h"
 
+#include "simile/file.h"
 #include "simile/memory.h"
 
 #include <stdio.h>
@@ -33,6 +34,8 @@ sim_status sim_grid_write(const char *path, const sim_grid *g)
     size_t cell_w = g->w * g->zoom + g->gap, cell_h = g->h * g->zoom + g->gap;
     canvas picture = {.w = g->columns * cell_w + g->gap, .h = g->rows * cell_h + g->gap};
     png_image image;
+    png_alloc_size_t n_bytes = 0;
+    uint8_t *bytes = NULL;
 
     SIM_TRY(sim_alloc(&picture.pixels, picture.w * picture.h * 3, "report/grid"));
     memset(picture.pixels, 255, picture.w * picture.h * 3);
@@ -45,9 +48,15 @@ sim_status sim_grid_write(const char *path, const sim_grid *g)
     image.width = (png_uint_32)picture.w;
     image.height = (png_uint_32)picture.h;
     image.format = PNG_FORMAT_RGB;
-    SIM_CHECK(png_image_write_to_file(&image, path, 0, picture.pixels, 0, NULL), SIM_E_IO,
-              "%s cannot be written: %s", path, image.message);
+    n_bytes = PNG_IMAGE_PNG_SIZE_MAX(image);
+    SIM_TRY(sim_alloc(&bytes, n_bytes, "report/grid"));
+    SIM_CHECK(
+        png_image_write_to_memory(&image, bytes, &n_bytes, 0, picture.pixels, 0, NULL),
+        SIM_E_IO, "%s cannot be written: %s", path, image.message);
+    const sim_piece piece = {bytes, n_bytes};
+    SIM_TRY(sim_file_replace(path, &piece, 1));
 done:
+    sim_free(bytes);
     sim_free(picture.pixels);
     return st;
 }

@@ -94,7 +94,6 @@ with h5py.File('z.h5', 'w') as f: f['z1'], f['z2'] = np.random.RandomState(3).ra
 expect 0 "loss" "$simile" loss job.yaml --in z.h5 --out g.h5
 expect 0 "loss" ranks 2 "$simile" loss job.yaml --in z.h5 --out g.h5
 refused e.h5 "$simile" loss job.yaml --in z.h5 --out e.h5
-refused job.yaml "$simile" loss job.yaml --in z.h5 --out job.yaml
 replaced notes.txt "$simile" loss job.yaml --in z.h5 --out notes.txt
 # plan: a script may have been edited
 expect 0 "" "$simile" plan job.yaml --sbatch job.sbatch
@@ -104,7 +103,7 @@ refused job.sbatch "$simile" plan job.yaml --sbatch job.sbatch
 replaced job.sbatch "$simile" plan job.yaml --sbatch job.sbatch
 expect_lines 0 "# edited" job.sbatch
 expect 0 "" "$simile" plan job.yaml --preview views.png
-refused job.yaml "$simile" plan job.yaml --preview job.yaml
+refused first.h5 "$simile" plan job.yaml --preview first.h5
 refused views.png "$simile" plan job.yaml --preview views.png
 replaced views.png "$simile" plan job.yaml --preview views.png
 # a log whose reader has ended stops nothing; a result that nobody reads ends the program as others do
