@@ -119,6 +119,18 @@ static void destroy_state(bench *b)
 
 /* ---- the run directory ---- */
 
+/* A name that is not taken, because the directory is removed at the end.  Collective. */
+static void choose_directory(const sim_comm *c, const char *parent, char *out,
+                             size_t out_bytes)
+{
+    int i = 0;
+    do
+        (void)snprintf(out, out_bytes, "%s/simile-bench.%ld-%d", parent, sim_process_id(),
+                       i++);
+    while (c->rank == 0 && sim_path_is_taken(out));
+    sim_comm_broadcast(c, 0, out, out_bytes);
+}
+
 /* Removes a directory and the files in it. A directory with subdirectories remains. */
 static void remove_directory(const char *path)
 {
@@ -287,8 +299,7 @@ sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
     sim_json *j = NULL;
     char path[4096];
 
-    (void)snprintf(path, sizeof path, "%s/simile-bench.%ld", spec->dir, sim_process_id());
-    sim_comm_broadcast(c, 0, path, sizeof path);
+    choose_directory(c, spec->dir, path, sizeof path);
     SIM_TRY(sim_run_open(c, path, &run));
     SIM_TRY(sim_comm_agree(c, create_state(c, job, &b)));
     SIM_TRY(sim_json_create(&j));
@@ -304,7 +315,7 @@ sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
 done:
     sim_json_destroy(&j);
     destroy_state(&b);
-    const bool created = run.locked;
+    const bool created = run.locked && run.is_new;
     sim_run_close(c, &run);
     if (created)
         remove_run(c, &run);

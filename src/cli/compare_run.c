@@ -29,6 +29,53 @@ static void path_in(const compare_run *r, const char *name, char out[PATH_BYTES]
     (void)snprintf(out, PATH_BYTES, "%.4096s/%s", r->path, name);
 }
 
+/* Whether output.txt is one of compare: its first line is a command. */
+static bool is_output(const char *path)
+{
+    char start[2];
+    uint64_t n = 0;
+    int fd = -1;
+    bool is = sim_file_open_read(path, &fd, &n) == SIM_OK &&
+              (n == 0 || (n >= sizeof start &&
+                          sim_file_read_at(fd, path, 0, start, sizeof start) == SIM_OK &&
+                          memcmp(start, "$ ", sizeof start) == 0));
+
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return is;
+}
+
+static bool is_failure(const char *path)
+{
+    char *text = NULL;
+    size_t n = 0;
+    sim_json *j = NULL;
+    int64_t code = 0;
+    bool is = sim_file_load(path, TAIL_BYTES, &text, &n) == SIM_OK &&
+              sim_json_parse(text, n, &j) == SIM_OK && sim_json_get_int(j, "exit", &code);
+
+    sim_error_clear();
+    sim_json_destroy(&j);
+    sim_free(text);
+    return is;
+}
+
+/* Keeps files of the user that have the names of compare in the directory of a run. */
+static sim_status keep_foreign(const compare_run *r)
+{
+    sim_status st = SIM_OK;
+    char path[PATH_BYTES];
+
+    path_in(r, "output.txt", path);
+    if (sim_path_is_taken(path) && !is_output(path))
+        SIM_TRY(sim_run_set_aside(path, "not an output of simile compare", NULL));
+    path_in(r, "failure.json", path);
+    if (sim_path_is_taken(path) && !is_failure(path))
+        SIM_TRY(sim_run_set_aside(path, "not a failure of simile compare", NULL));
+done:
+    return st;
+}
+
 /* ---- a command ---- */
 
 /* Separates the outputs of commands. */
@@ -296,6 +343,7 @@ static sim_status process_run(driver *d, compare_run *r)
     sim_compare_read(c, r);
     const bool was_complete = r->is_trained && !is_missing_result(c, r);
     if (!r->is_elsewhere) {
+        SIM_TRY(keep_foreign(r));
         SIM_TRY(forget_failure(r));
         if (!r->is_trained)
             SIM_TRY(train_run(d, r));

@@ -68,10 +68,8 @@ static void remove_old_heartbeats(const char *directory)
     sim_status st = sim_directory_list(directory, &names);
 
     for (size_t i = 0; i < names.n; i++) {
-        if (strncmp(names.names[i], "rank-", 5) != 0)
-            continue;
         (void)snprintf(path, sizeof path, "%s/%s", directory, names.names[i]);
-        if (sim_file_remove(path) != SIM_OK)
+        if (sim_watchdog_is_record(path) && sim_file_remove(path) != SIM_OK)
             st = SIM_E_IO;
     }
     if (st != SIM_OK)

@@ -74,7 +74,16 @@ static bool has_timestamp(const char *line, size_t n)
     return true;
 }
 
-/* True for an empty file, and for one that has a line of a log near its start. */
+/* True for "2026-11-24T08:45:35Z simile ...": every start writes one, and so do errors. */
+static bool is_start_line(const char *line, size_t n)
+{
+    static const char word[] = "simile";
+    return n >= TIMESTAMP + sizeof word && has_timestamp(line, n) &&
+           memcmp(line + TIMESTAMP, word, sizeof word - 1) == 0 &&
+           strchr(" :", line[TIMESTAMP + sizeof word - 1]);
+}
+
+/* True for an empty file, and for one that has such a line near its start. */
 static bool is_log(const char *path)
 {
     enum { START = 1 << 16 };
@@ -89,7 +98,7 @@ static bool is_log(const char *path)
         if (n > 0 && sim_alloc(&text, n, "train/log") == SIM_OK &&
             sim_file_read_at(fd, path, 0, text, n) == SIM_OK)
             for (size_t at = 0; at < n && !is; at += line_length(text + at, n - at))
-                is = has_timestamp(text + at, n - at);
+                is = is_start_line(text + at, n - at);
     }
     sim_error_clear();
     SIM_IGNORE(sim_file_close(&fd, path));

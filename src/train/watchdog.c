@@ -12,6 +12,7 @@
 #include "simile/clock.h"
 #include "simile/file.h"
 #include "simile/heartbeat.h"
+#include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
@@ -346,12 +347,35 @@ static double tick_period(double hang_s)
     return hang_s / 40 < most_s ? hang_s / 40 : most_s;
 }
 
+bool sim_watchdog_is_record(const char *path)
+{
+    static const char prefix[] = "/rank-";
+    const char *name = strrchr(path, '/'), *number = name ? name + sizeof prefix - 1 : "";
+    uint64_t n = 0;
+    int fd = -1;
+
+    if (!name || strncmp(name, prefix, sizeof prefix - 1) != 0 || !*number ||
+        number[strspn(number, "0123456789")] || !sim_path_is_file(path))
+        return false;
+    bool is =
+        sim_file_open_read(path, &fd, &n) == SIM_OK && (n == 0 || n == sizeof(record));
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return is;
+}
+
 static sim_status write_first_record(sim_watchdog *w)
 {
     sim_status st = SIM_OK;
+    char old[PATH_MAX];
     int fd = -1;
 
     record_path(w, w->options.rank, w->own_path, sizeof w->own_path);
+    if (sim_path_is_taken(w->own_path) && !sim_watchdog_is_record(w->own_path)) {
+        SIM_TRY(sim_file_set_aside(w->own_path, old));
+        sim_log_each("warning: %s: not a heartbeat of simile; it is kept as %s",
+                     w->own_path, old);
+    }
     SIM_TRY(sim_file_open_append(w->own_path, &fd)); /* creates it */
     SIM_TRY(sim_file_close(&fd, w->own_path));
     SIM_TRY(publish_heartbeat(w));

@@ -44,6 +44,8 @@ SIM_MUST_USE sim_status sim_watchdog_start(sim_watchdog *w);
  * those of other ranks if there is no progress.  elapsed_s: since the last check.  Returns false
  * if it was the last one. */
 bool sim_watchdog_tick(sim_watchdog *w, double elapsed_s);
+/* Whether a path is that of a heartbeat file, by its name and length. */
+bool sim_watchdog_is_record(const char *path);
 /* Ends the thread, if it was started, and removes the heartbeat file. */
 void sim_watchdog_stop(sim_watchdog **out);
 
