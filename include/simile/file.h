@@ -170,8 +170,9 @@ void sim_names_clear(sim_names *names);
 bool sim_path_exists(const char *path);
 bool sim_path_is_directory(const char *path);
 bool sim_path_is_same(const char *a, const char *b); /* the same inode */
-/* These two do not follow a symbolic link: any entry of a directory; a regular file. */
+/* These do not follow a symbolic link: any entry of a directory; a link; a regular file. */
 bool sim_path_is_taken(const char *path);
+bool sim_path_is_link(const char *path);
 bool sim_path_is_file(const char *path);
 
 /* The status of a file or directory that cannot be created because of this errno. */

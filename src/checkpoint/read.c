@@ -13,6 +13,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 static sim_status read_int(const sim_h5 *f, const char *name, int64_t *out)
 {
@@ -140,6 +141,25 @@ typedef struct {
     size_t n_left, n_skipped;
 } search;
 
+/* Only exact names count: a copy such as step-30.h5 is neither a checkpoint nor deleted. */
+static void warn_of_other_names(const search *s)
+{
+    int64_t step = 0;
+
+    for (size_t i = 0; i < s->names.n; i++) {
+        const char *name = s->names.names[i];
+        const size_t n = strlen(name);
+        if (n > 3 && strcasecmp(name + n - 3, ".h5") == 0 &&
+            strncasecmp(name, "step-", strlen("step-")) == 0 &&
+            !sim_checkpoint_step_of(name, &step) &&
+            !sim_checkpoint_part_step_of(name, &step))
+            sim_log_warn(
+                "%s/%s is ignored: checkpoints are named step-NNNNNNNNN.h5, with at "
+                "least 9 digits",
+                s->directory, name);
+    }
+}
+
 static sim_status begin_search(const char *run_path, search *s)
 {
     sim_status st = SIM_OK;
@@ -149,6 +169,7 @@ static sim_status begin_search(const char *run_path, search *s)
         goto done;
     SIM_TRY(sim_directory_list(s->directory, &s->names));
     s->n_left = s->names.n;
+    warn_of_other_names(s);
 done:
     return st;
 }

@@ -14,14 +14,14 @@
 
 const char *sim_checkpoint_parse_step(const char *name, int64_t *step)
 {
-    enum { DIGITS = 9 };
+    enum { DIGITS = 9, MAX_DIGITS = 18 };
     const char *digits = name + strlen("step-");
     char *end = NULL;
 
     if (strncmp(name, "step-", strlen("step-")) != 0)
         return NULL;
     const size_t n = strspn(digits, "0123456789");
-    if (n < DIGITS || (n > DIGITS && digits[0] == '0'))
+    if (n < DIGITS || n > MAX_DIGITS || (n > DIGITS && digits[0] == '0'))
         return NULL;
     *step = strtoll(digits, &end, 10);
     return end;

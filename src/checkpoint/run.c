@@ -66,6 +66,23 @@ static sim_status make_directory(const char *path, bool *is_new)
     return st;
 }
 
+/*
+ * A link is refused: the directory that it leads to has no lock of its own, so another run may use
+ * it at the same time, and checkpoints that this run replaces or deletes may be those of the other.
+ */
+static sim_status make_subdirectory(const char *path, bool *is_new)
+{
+    sim_status st = SIM_OK;
+    SIM_CHECK(
+        !sim_path_is_link(path), SIM_E_CREATE,
+        "%s is a symbolic link; expected a directory: to write to another disk, let "
+        "the key run name a directory there, or make the run directory the link",
+        path);
+    SIM_TRY(make_directory(path, is_new));
+done:
+    return st;
+}
+
 /* Rank 0's part of sim_run_open. */
 static sim_status open_local(const sim_comm *c, const char *path, sim_run *run)
 {
@@ -79,7 +96,7 @@ static sim_status open_local(const sim_comm *c, const char *path, sim_run *run)
     for (size_t i = 0; i < N_SUBDIRECTORIES;
          i++) { /* created and removed under the lock */
         SIM_TRY(sim_run_path(run, subdirectories[i], part, sizeof part));
-        SIM_TRY(make_directory(part, &run->subdirectory_is_new[i]));
+        SIM_TRY(make_subdirectory(part, &run->subdirectory_is_new[i]));
     }
     sim_run_stop_clear(run); /* a request for an earlier job */
     remove_temporaries(path, false);

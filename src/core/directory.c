@@ -41,6 +41,12 @@ bool sim_path_is_taken(const char *path)
     return lstat(path, &info) == 0;
 }
 
+bool sim_path_is_link(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
+}
+
 bool sim_path_is_file(const char *path)
 {
     struct stat info;
@@ -68,7 +74,7 @@ static sim_status create_one(const char *path)
     /* Automounters may return EACCES or EROFS for an existing directory. */
     if (error != 0 && !sim_path_is_directory(path))
         SIM_FAIL(sim_creation_status(error), "%s: cannot be created: %s", path,
-                 strerror(error));
+                 error == EEXIST ? "it exists and is not a directory" : strerror(error));
 done:
     return st;
 }

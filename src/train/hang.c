@@ -82,8 +82,11 @@ static void remove_old_heartbeats(const char *directory)
 static sim_status make_directory(const char *directory, bool *is_new)
 {
     sim_status st = SIM_OK;
-    *is_new = !sim_path_exists(directory);
+    const bool existed = sim_path_exists(directory);
+    SIM_CHECK(!sim_path_is_link(directory), SIM_E_CREATE,
+              "%s is a symbolic link; expected a directory of this run alone", directory);
     SIM_TRY(sim_directory_create(directory));
+    *is_new = !existed;
     remove_old_heartbeats(directory);
 done:
     return st;

@@ -201,12 +201,14 @@ done:
 /* Removes the files that a failed start created in the run directory. */
 static void remove_new_files(sim_train_state *t)
 {
-    char path[4200];
+    char path[4200], message[4096];
 
+    (void)snprintf(message, sizeof message, "%s", sim_error_message());
     sim_run_log_remove(&t->env, &t->log);
     if (t->hang.directory_is_new &&
         sim_run_path(&t->env.run, "heartbeat", path, sizeof path) == SIM_OK)
         SIM_IGNORE(sim_directory_remove(path));
+    sim_error_set(message);
     sim_run_drop(t->env.comm, &t->env.run);
 }
 
