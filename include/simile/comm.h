@@ -45,9 +45,11 @@ void sim_comm_leave_together(void);
 _Noreturn void sim_comm_abort(sim_status code);
 
 /*
- * The same without a message, for another thread while the main thread may block in MPI. MPI_Abort
- * of Open MPI only contacts the launcher, which ends the job with `code` within a second under mpirun
- * and srun. After _exit srun would report 137.
+ * The same without a message, for another thread while the main thread may block in MPI, in a write or
+ * in the kernel. MPI_Abort of Open MPI only contacts the launcher, which ends the job with `code`
+ * within a second under mpirun and srun; after _exit srun would report 137. A process whose launcher
+ * does not end it within 5 s exits with `code`. Returns to no caller, does not wait for files, for
+ * stderr or for locks of other threads.
  */
 _Noreturn void sim_comm_abort_from_thread(sim_status code);
 /* Ends this process after `seconds` even if it blocks, for instance in a write to a failed
@@ -55,12 +57,12 @@ _Noreturn void sim_comm_abort_from_thread(sim_status code);
 void sim_comm_abort_within(unsigned seconds);
 
 /*
- * Ends the job with SIM_E_BUG and the message "the start hangs on node1: WHERE for 600 s"
- * unless sim_comm_deadline_end is called within `seconds`. Covers the time before the watchdog;
+ * Ends the job with SIM_E_BUG and the message "WHAT for 600 s on node1" unless
+ * sim_comm_deadline_end is called within `seconds`. Covers the time before and after the watchdog;
  * sim_comm_begin uses it around MPI_Init (SIMILE_START_SECONDS, 600). One at a time; ending
- * twice is harmless. `where` is borrowed until the end.
+ * twice is harmless. `what` is borrowed until the end.
  */
-void sim_comm_deadline_begin(double seconds, const char *where);
+void sim_comm_deadline_begin(double seconds, const char *what);
 void sim_comm_deadline_end(void);
 
 /*

@@ -44,6 +44,7 @@ void sim_file_use(const sim_file_calls *calls);
 /* Opens a regular file for reading; its length is stored in *n_bytes. */
 SIM_MUST_USE sim_status sim_file_open_read(const char *path, int *fd, uint64_t *n_bytes);
 
+/* These two refuse a pipe or device, writing to which could block (SIM_E_CREATE). */
 /* Opens an existing file for writing in place. */
 SIM_MUST_USE sim_status sim_file_open_update(const char *path, int *fd);
 

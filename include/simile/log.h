@@ -28,6 +28,14 @@ void sim_log_record(const char *fmt, ...) SIM_PRINTF(1, 2);
 /* Any rank: prints "simile: MESSAGE", and the backtrace if SIMILE_TRACE is set. */
 void sim_log_failure(sim_status code);
 
+/*
+ * Any rank: prints a line on stderr only, by a thread of its own, and waits for it for at most
+ * `wait_s`.  For threads that must not block where stderr may be a full pipe or on a failed disk, and
+ * for lines that must be printed although another thread is blocked in writing one.  The line is
+ * printed later, or never, if the time has passed.
+ */
+void sim_log_urgent(const char *text, double wait_s);
+
 /* Whether stderr is a terminal on which progress is rewritten in place. */
 bool sim_log_is_terminal(void);
 

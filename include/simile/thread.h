@@ -81,6 +81,8 @@ typedef struct {
 /* Starts a thread that runs body(ctx). Errors: SIM_E_IO. */
 SIM_MUST_USE sim_status sim_thread_start(sim_thread *t, void *(*body)(void *), void *ctx);
 void sim_thread_join(sim_thread *t);
+/* Instead of join: nothing waits for the thread. */
+void sim_thread_detach(sim_thread *t);
 
 void sim_mutex_init(sim_mutex *m);
 void sim_mutex_lock(sim_mutex *m);

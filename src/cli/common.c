@@ -263,6 +263,7 @@ done:
 
 sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *ctx)
 {
+    enum { END_S = 300 };
     const sim_comm *c = NULL;
     sim_status st = sim_comm_begin(&argc, &argv, &c);
     if (st != SIM_OK) {
@@ -273,12 +274,14 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
     st = compare_commands(c, argc, argv);
     if (st == SIM_OK)
         st = sim_comm_agree(c, body(c, ctx));
+    sim_comm_deadline_begin(END_S, "the last messages are not written");
     if (st == SIM_E_AGAIN)
         sim_log("%s", sim_error_message());
     else if (st != SIM_OK && c->rank == 0)
         sim_log_failure(st);
     SIM_IGNORE(
         sim_log_file(NULL)); /* closed last, so that the log file ends with the error */
+    sim_comm_deadline_end();
     sim_comm_end();
     return st;
 }

@@ -1,18 +1,20 @@
 /*
- * deadline.c - a deadline for the start: MPI_Init, and what precedes the watchdog of a run.
+ * deadline.c - a deadline for the start, MPI_Init and what precedes the watchdog of a run, and for
+ * what follows it.
  *
  * A thread counts short waits instead of comparing clocks, so that a suspended job does not
- * miss the deadline when it resumes. It can end the process while MPI blocks.
+ * miss the deadline when it resumes. It can end the process while MPI or a file system blocks: it
+ * touches neither files nor stderr.
  */
 #include "private.h"
 
 #include "simile/file.h"
 #include "simile/heartbeat.h"
+#include "simile/log.h"
 #include "simile/thread.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { START_S = 600 };
 
@@ -20,26 +22,26 @@ static struct {
     sim_thread thread;
     sim_mutex lock;
     sim_signal wake;
-    const char *where;
+    const char *what;
     double seconds;
     bool started, met;
 } deadline;
 
 static void expire(void)
 {
-    char host[64];
-    int started = 0;
+    enum { MESSAGE_S = 3, END_S = 20 };
+    char host[64], text[512];
 
+    sim_comm_abort_within(END_S);
     sim_host_name(host, sizeof host);
-    (void)fprintf(stderr,
-                  "simile: the start hangs on %s: %s for %g s; a process, a node or a "
-                  "disk of this job does not respond.  Nothing was started: run the same "
-                  "command again\n",
-                  host, deadline.where, deadline.seconds);
-    (void)MPI_Initialized(&started);
-    if (started)
-        sim_comm_abort_from_thread(SIM_E_BUG);
-    _exit(SIM_E_BUG);
+    (void)snprintf(
+        text, sizeof text,
+        "simile: %s for %g s on %s; a process, a node or a disk of this job does "
+        "not respond, or nothing reads its messages: the job ends; run the same "
+        "command again",
+        deadline.what, deadline.seconds, host);
+    sim_log_urgent(text, MESSAGE_S);
+    sim_comm_abort_from_thread(SIM_E_BUG);
 }
 
 static void *wait_for_deadline(void *ctx)
@@ -64,11 +66,11 @@ double sim_comm_start_seconds(void)
     return seconds > 0 ? seconds : START_S;
 }
 
-void sim_comm_deadline_begin(double seconds, const char *where)
+void sim_comm_deadline_begin(double seconds, const char *what)
 {
     SIM_ASSERT(!deadline.started);
     deadline.seconds = seconds;
-    deadline.where = where;
+    deadline.what = what;
     deadline.met = false;
     sim_mutex_init(&deadline.lock);
     sim_signal_init(&deadline.wake);

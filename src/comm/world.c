@@ -103,7 +103,8 @@ static sim_status start_mpi(int *argc, char ***argv)
 
     if (sim_comm_is_scattered())
         SIM_TRY(check_launch(launched, how, 1, name));
-    sim_comm_deadline_begin(sim_comm_start_seconds(), "MPI_Init has not returned");
+    sim_comm_deadline_begin(sim_comm_start_seconds(),
+                            "the start hangs: MPI_Init has not returned");
     int error = MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
     sim_comm_deadline_end();
     SIM_CHECK(error == MPI_SUCCESS, SIM_E_BUG, "MPI_Init_thread failed with error %d",

@@ -218,14 +218,34 @@ done:
     return st;
 }
 
+/* Writing to a pipe or a device could block the program. */
+static sim_status check_regular(int fd, const char *path)
+{
+    sim_status st = SIM_OK;
+    struct stat info;
+
+    if (fstat(fd, &info) != 0)
+        FAIL_ERRNO("cannot be examined", path);
+    SIM_CHECK(S_ISREG(info.st_mode), SIM_E_CREATE, "%s is not a regular file", path);
+done:
+    return st;
+}
+
+/* O_NONBLOCK: the open of a named pipe that has no reader fails instead of waiting for one. */
 sim_status sim_file_open_update(const char *path, int *out)
 {
     sim_status st = SIM_OK;
-    int fd = open_retry(path, O_WRONLY | O_NOFOLLOW, 0);
+    int fd = open_retry(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+
+    SIM_CHECK(fd >= 0 || errno != ENXIO, SIM_E_CREATE, "%s is not a regular file", path);
     if (fd < 0)
         FAIL_ERRNO("cannot be opened for writing", path);
+    SIM_TRY(check_regular(fd, path));
     *out = fd;
+    fd = -1;
 done:
+    if (fd >= 0)
+        (void)calls->close(fd);
     return st;
 }
 
@@ -432,11 +452,18 @@ done:
 sim_status sim_file_open_append(const char *path, int *out)
 {
     sim_status st = SIM_OK;
-    int fd = open_retry(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0666);
+    int fd =
+        open_retry(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK, 0666);
+
+    SIM_CHECK(fd >= 0 || errno != ENXIO, SIM_E_CREATE, "%s is not a regular file", path);
     if (fd < 0)
         FAIL_CREATE("cannot be opened for appending", path);
+    SIM_TRY(check_regular(fd, path));
     *out = fd;
+    fd = -1;
 done:
+    if (fd >= 0)
+        (void)calls->close(fd);
     return st;
 }
 

@@ -8,8 +8,14 @@
 
 #include "simile/clock.h"
 #include "simile/file.h"
+#include "simile/heartbeat.h"
+#include "simile/memory.h"
+#include "simile/thread.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +176,80 @@ void sim_log_failure(sim_status code)
         (void)fprintf(stderr, "simile: code %d (%s), at %s\n", (int)code,
                       sim_status_name(code), sim_error_backtrace());
     append_to_file(text);
+}
+
+/* ---- without waiting for stderr ---- */
+
+typedef struct {
+    atomic_flag
+        released; /* by the writing thread or the waiting one, whichever ends first */
+    atomic_bool written;
+    char text[];
+} urgent_line;
+
+/* The last of the two threads frees the line. */
+static void release_line(urgent_line *l)
+{
+    if (atomic_flag_test_and_set(&l->released))
+        sim_free(l);
+}
+
+/* Not by stdio: another thread may hold the lock of stderr while it is blocked in a write. */
+static void write_to_stderr(const char *text)
+{
+    for (size_t n = strlen(text); n > 0;) {
+        struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+        const ssize_t written = write(STDERR_FILENO, text, n);
+        if (written > 0) {
+            text += written;
+            n -= (size_t)written;
+        } else if (written < 0 && errno == EAGAIN) {
+            (void)poll(&ready, 1, -1);
+        } else if (written < 0 && errno != EINTR) {
+            return;
+        }
+    }
+}
+
+static void *write_urgent(void *ctx)
+{
+    urgent_line *l = ctx;
+
+    sim_heartbeat_mute();
+    write_to_stderr(l->text);
+    atomic_store(&l->written, true);
+    release_line(l);
+    return NULL;
+}
+
+static void wait_for_line(const urgent_line *l, double wait_s)
+{
+    enum { POLLS_PER_S = 50 };
+
+    for (int i = 0; i < (int)(wait_s * POLLS_PER_S) && !atomic_load(&l->written); i++)
+        (void)usleep(1000000 / POLLS_PER_S);
+}
+
+void sim_log_urgent(const char *text, double wait_s)
+{
+    urgent_line *l = NULL;
+    void *memory = NULL;
+    sim_thread thread;
+    const size_t n = strlen(text) + 3;
+
+    if (sim_alloc_bytes(sizeof *l + n, 1, "core/log", &memory) != SIM_OK)
+        return;
+    l = memory;
+    atomic_flag_clear(&l->released);
+    atomic_init(&l->written, false);
+    (void)snprintf(l->text, n, "%s%s\n", sim_log_is_terminal() ? "\n" : "", text);
+    if (sim_thread_start(&thread, write_urgent, l) != SIM_OK) {
+        sim_free(l);
+        return;
+    }
+    sim_thread_detach(&thread);
+    wait_for_line(l, wait_s);
+    release_line(l);
 }
 
 sim_status sim_log_file(const char *path)

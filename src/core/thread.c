@@ -220,6 +220,11 @@ void sim_thread_join(sim_thread *t)
     (void)pthread_join(t->id, NULL);
 }
 
+void sim_thread_detach(sim_thread *t)
+{
+    (void)pthread_detach(t->id);
+}
+
 void sim_mutex_init(sim_mutex *m)
 {
     (void)pthread_mutex_init(&m->lock, NULL);

@@ -1,8 +1,9 @@
 /*
  * hang.c - the guard against hangs: a message on stderr and in the log, then exit code 70.
  *
- * Called by the loop around a run.  The main thread may never return from MPI, so the
- * watchdog's thread writes the message and ends the process itself.
+ * Called by the loop around a run.  The main thread may never return from MPI or from a write, so
+ * the watchdog's threads write the message and end the process themselves.  stderr may be a full pipe
+ * and the disk of the log may have failed, so both are written with a deadline.
  */
 #include "state.h"
 
@@ -13,16 +14,16 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { LINE_BYTES = 8192 };
+enum { LINE_BYTES = 8192, MESSAGE_S = 3 /* per output */ };
 
-/* Writes to stderr and to the end of the log, even if the main thread is writing a line. */
-static void write_line(const sim_run *run, const char *text)
+/* Writes to the end of the log, even if the main thread is writing a line. */
+static void append_to_log(const sim_run *run, const char *text)
 {
     char path[4200], when[21], line[LINE_BYTES + 32];
     int fd = -1;
 
-    (void)fprintf(stderr, "%s%s\n", sim_log_is_terminal() ? "\n" : "", text);
     sim_clock_iso(sim_clock_wall_s(), when);
     (void)snprintf(line, sizeof line, "%s %s\n", when, text);
     if (sim_run_path(run, "log.txt", path, sizeof path) != SIM_OK ||
@@ -32,31 +33,58 @@ static void write_line(const sim_run *run, const char *text)
     SIM_IGNORE(sim_file_close(&fd, path));
 }
 
-/* Called by the watchdog's thread. */
-static void report_event(void *ctx, sim_hang event, const char *text)
+static void format_line(const sim_hang_guard *g, sim_hang event, const char *text,
+                        char line[LINE_BYTES])
 {
-    const sim_hang_guard *g = ctx;
-    char line[LINE_BYTES];
-
-    if (event == SIM_HANG_OVER) {
-        (void)snprintf(line, sizeof line, "%s", text);
-    } else if (event == SIM_HANG_SUSPECTED) {
-        (void)snprintf(line, sizeof line,
+    if (event == SIM_HANG_OVER)
+        (void)snprintf(line, LINE_BYTES, "%s", text);
+    else if (event == SIM_HANG_SUSPECTED)
+        (void)snprintf(line, LINE_BYTES,
                        "warning: %s; the job ends after %g s of it (guard.hang_seconds)",
                        text, g->limit_s);
-    } else {
-        (void)snprintf(line, sizeof line,
+    else
+        (void)snprintf(line, LINE_BYTES,
                        "simile: %s; the job ends.  The last checkpoint in "
                        "%s/checkpoints is good: run the same command again, without a "
                        "host named here if it is broken; raise guard.hang_seconds (%g) "
                        "if this was only slow",
                        text, g->run->path, g->limit_s);
-    }
+}
+
+/* Called by the reporting thread.  The line of a certain hang is written to stderr by end_job. */
+static void report_event(void *ctx, sim_hang event, const char *text)
+{
+    sim_hang_guard *g = ctx;
+    char line[LINE_BYTES];
+
+    format_line(g, event, text, line);
+    if (event != SIM_HANG_CERTAIN)
+        sim_log_urgent(line, MESSAGE_S);
+    append_to_log(g->run, line);
     if (event == SIM_HANG_CERTAIN)
-        sim_comm_abort_within(10);
-    write_line(g->run, line);
-    if (event == SIM_HANG_CERTAIN)
-        sim_comm_abort_from_thread(SIM_E_BUG);
+        atomic_store(&g->is_logged, true);
+}
+
+static void wait_for_log(const sim_hang_guard *g)
+{
+    enum { POLLS_PER_S = 50 };
+
+    for (int i = 0; i < MESSAGE_S * POLLS_PER_S && !atomic_load(&g->is_logged); i++)
+        (void)usleep(1000000 / POLLS_PER_S);
+}
+
+/* Called by the counting thread. */
+static void end_job(void *ctx, const char *text)
+{
+    enum { END_S = 20 };
+    const sim_hang_guard *g = ctx;
+    char line[LINE_BYTES];
+
+    sim_comm_abort_within(END_S);
+    format_line(g, SIM_HANG_CERTAIN, text, line);
+    sim_log_urgent(line, MESSAGE_S);
+    wait_for_log(g);
+    sim_comm_abort_from_thread(SIM_E_BUG);
 }
 
 /* Removes the heartbeats that an earlier job left.  Those of ranks that this job does not have
@@ -102,10 +130,12 @@ sim_status sim_hang_watch(const sim_train_env *env, sim_hang_guard *g)
                                           .size = env->comm->size,
                                           .hang_s = env->job->train.hang_seconds,
                                           .report = report_event,
+                                          .end = end_job,
                                           .ctx = g};
 
     g->run = &env->run;
     g->limit_s = options.hang_s;
+    sim_signals_end_at_second_term(env->comm->rank == 0);
     sim_heartbeat_phase("starting");
     if (options.hang_s == 0)
         goto done;

@@ -172,7 +172,7 @@ static sim_status set_up(sim_train_state *t)
     if (t->env.job->train.hang_seconds > 0) /* until the watchdog runs */
         sim_comm_deadline_begin(
             t->env.job->train.hang_seconds,
-            "not all ranks opened the data set and the run directory");
+            "the start hangs: not all ranks opened the data set and the run directory");
     SIM_TRY(sim_comm_agree(c, open_data(t)));
     SIM_TRY(sim_job_compare_data(c, t->env.data));
     SIM_TRY(sim_run_open(c, t->env.job->train.run, &t->env.run));
@@ -215,6 +215,10 @@ static void remove_new_files(sim_train_state *t)
 static void tear_down(sim_train_state *t)
 {
     sim_comm_deadline_end();
+    if (t->env.job->train.hang_seconds > 0) /* after the watchdog */
+        sim_comm_deadline_begin(
+            t->env.job->train.hang_seconds,
+            "the end of the run hangs: the run directory is not closed");
     sim_watchdog_stop(&t->hang.watchdog);
     sim_replica_destroy(&t->replica);
     sim_feed_destroy(&t->feed);
@@ -231,6 +235,7 @@ static void tear_down(sim_train_state *t)
     if (t->env.comm->rank == 0 && !t->segment.is_recorded)
         remove_new_files(t);
     sim_run_close(t->env.comm, &t->env.run);
+    sim_comm_deadline_end();
 }
 
 /* ---- conditions that all ranks agree on ---- */

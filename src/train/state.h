@@ -11,6 +11,7 @@
 #include "simile/train.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 
 /* Position of the run in the data; saved in checkpoints. */
 typedef struct {
@@ -178,11 +179,12 @@ typedef struct {
     int64_t healthy_step; /* end of the last interval that was not */
 } sim_collapse_guard;
 
-/* Guard against hangs; the watchdog calls it in its own thread. */
+/* Guard against hangs; the watchdog calls it in its threads. */
 typedef struct {
     const sim_run *run;
     double limit_s;        /* guard.hang_seconds */
     bool directory_is_new; /* heartbeat/ was created by this start */
+    atomic_bool is_logged; /* the reason for the end of the job */
     sim_watchdog *watchdog;
 } sim_hang_guard;
 
@@ -323,6 +325,11 @@ SIM_MUST_USE sim_status sim_hang_watch(const sim_train_env *env, sim_hang_guard 
 
 /* signals.c: requests to stop, after sim_train_watch_signals was called */
 void sim_signals_unwatch(void);
+/* Blocks or unblocks the signals in the calling thread and those that it starts. */
+void sim_signals_hold(bool held);
+/* Whether a second TERM ends the process, if it made no progress since the first: on rank 0, which
+ * writes the checkpoints.  Other ranks may wait for it. */
+void sim_signals_end_at_second_term(bool ends);
 int sim_signals_pending(void); /* the signal's number, or 0 */
 const char *sim_signals_name(int number);
 

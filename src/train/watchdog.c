@@ -6,8 +6,11 @@
  * longer writes its heartbeat (a stopped process, a lost node); if there are none, those that
  * completed the fewest exchanges.  Time is counted in ticks of bounded length, so that a job
  * that was suspended as a whole is not taken for one that hangs.
+ *
+ * The reporting thread may itself be blocked by the disk that the main thread waits for.  The
+ * counting thread shares only counters with it, and a mutex that is held for assignments only.
  */
-#include "watchdog.h"
+#include "state.h"
 
 #include "simile/clock.h"
 #include "simile/file.h"
@@ -17,6 +20,7 @@
 #include "simile/thread.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,23 +39,37 @@ typedef struct {
     double idle_s;   /* without progress */
 } peer;
 
+enum { NAMED = 8, TEXT_BYTES = 2048 };
+
+/* State of the counting thread. */
+typedef struct {
+    uint64_t beats, checks; /* of the main and of the reporting thread at the last tick */
+    double idle_s;          /* since the main thread made progress */
+    double blocked_s;       /* since the reporting thread completed a check */
+    char text[TEXT_BYTES];
+} progress_counter;
+
 struct sim_watchdog {
     sim_watchdog_options options;
     char directory[4096], own_path[4200];
-    double tick_s, last_tick_s; /* period; time of the last tick */
-    double idle_s;              /* since this rank made progress */
-    double watched_s;           /* since the peers are read */
-    uint64_t beats;             /* at the last tick */
+    double tick_s;    /* period of both threads */
+    double idle_s;    /* since this rank made progress */
+    double watched_s; /* since the peers are read */
+    uint64_t beats;   /* at the last tick */
     bool is_suspected;
     record record;
     peer *peers; /* [size] */
     sim_mutex lock;
     sim_signal wake;
-    bool stop, started;
-    sim_thread thread;
+    bool stop_reporting, stop_counting;
+    bool is_reporting, is_counting; /* the thread was started */
+    sim_thread reporting, counting;
+    progress_counter counter;
+    /* From the reporting thread to the counting one. */
+    atomic_uint_fast64_t checks; /* completed */
+    atomic_bool is_certain;      /* `final` is set */
+    char final[TEXT_BYTES];
 };
-
-enum { NAMED = 8, TEXT_BYTES = 2048 };
 
 /* ---- records ---- */
 
@@ -60,14 +78,18 @@ static void record_path(const sim_watchdog *w, int rank, char *out, size_t out_b
     (void)snprintf(out, out_bytes, "%s/rank-%d", w->directory, rank);
 }
 
+static sim_heartbeat own_heartbeat(const sim_watchdog *w)
+{
+    return w->options.beats ? w->options.beats(w->options.ctx) : sim_heartbeat_now();
+}
+
 /* Opens and closes the file each time: on NFS, other hosts see the contents of closed files. */
 static sim_status publish_heartbeat(sim_watchdog *w)
 {
     sim_status st = SIM_OK;
     int fd = -1;
     record *r = &w->record;
-    const sim_heartbeat now =
-        w->options.beats ? w->options.beats(w->options.ctx) : sim_heartbeat_now();
+    const sim_heartbeat now = own_heartbeat(w);
 
     r->sequence_end = ++r->sequence;
     r->beats = now.beats;
@@ -240,7 +262,7 @@ static void describe_delay(const sim_watchdog *w, note *to)
     sim_free(behind);
 }
 
-/* ---- the thread ---- */
+/* ---- the reporting thread ---- */
 
 static void report_ranks(const sim_watchdog *w, sim_hang event)
 {
@@ -271,9 +293,8 @@ static void watch_all(sim_watchdog *w, double elapsed_s)
 /* The reporting rank ends the job; if it cannot, the others do so after a grace period. */
 static bool is_certain(const sim_watchdog *w)
 {
-    const double grace_s = 10;
     return all_ranks_idle_s(w) >= w->options.hang_s / 2 &&
-           w->idle_s >= w->options.hang_s + (is_reporter(w) ? 0 : grace_s);
+           w->idle_s >= w->options.hang_s + (is_reporter(w) ? 0 : SIM_HANG_GRACE_S);
 }
 
 static void note_progress(sim_watchdog *w, uint64_t beats)
@@ -285,12 +306,30 @@ static void note_progress(sim_watchdog *w, uint64_t beats)
     w->idle_s = w->watched_s = 0;
 }
 
-bool sim_watchdog_tick(sim_watchdog *w, double elapsed_s)
+/* Passes the hang to the counting thread, which ends the job even if the report blocks. */
+static void report_certain(sim_watchdog *w)
+{
+    note n;
+
+    describe_delay(w, &n);
+    memcpy(w->final, n.text, sizeof w->final);
+    atomic_store(&w->is_certain, true);
+    sim_mutex_lock(&w->lock);
+    sim_signal_all(&w->wake);
+    sim_mutex_unlock(&w->lock);
+    w->options.report(w->options.ctx, SIM_HANG_CERTAIN, n.text);
+}
+
+/* A longer time passed only because the process was stopped in between. */
+static double bound_elapsed(const sim_watchdog *w, double elapsed_s)
+{
+    return elapsed_s < 2 * w->tick_s ? elapsed_s : 2 * w->tick_s;
+}
+
+static bool check_ranks(sim_watchdog *w, double elapsed_s)
 {
     double hang_s = w->options.hang_s;
 
-    if (elapsed_s > 2 * w->tick_s) /* the process was stopped in between */
-        elapsed_s = 2 * w->tick_s;
     SIM_IGNORE(publish_heartbeat(w)); /* after a failure, others see a silent rank */
     if (w->record.beats != w->beats) {
         note_progress(w, w->record.beats);
@@ -301,7 +340,7 @@ bool sim_watchdog_tick(sim_watchdog *w, double elapsed_s)
         return true;
     watch_all(w, elapsed_s);
     if (is_certain(w)) {
-        report_ranks(w, SIM_HANG_CERTAIN);
+        report_certain(w);
         return false;
     }
     if (!w->is_suspected && is_reporter(w) && w->idle_s >= hang_s / 2 &&
@@ -312,29 +351,102 @@ bool sim_watchdog_tick(sim_watchdog *w, double elapsed_s)
     return true;
 }
 
-static bool tick_by_clock(sim_watchdog *w)
+bool sim_watchdog_tick(sim_watchdog *w, double elapsed_s)
 {
-    double now_s = sim_clock_s(), elapsed_s = now_s - w->last_tick_s;
-    w->last_tick_s = now_s;
-    return sim_watchdog_tick(w, elapsed_s);
+    const bool more = check_ranks(w, bound_elapsed(w, elapsed_s));
+
+    atomic_fetch_add(&w->checks, 1);
+    return more;
 }
 
-static void *run_thread(void *ctx)
+/* Waits for a period, or until woken.  Returns false if *stop is set. */
+static bool wait_for_tick(sim_watchdog *w, const bool *stop)
+{
+    sim_mutex_lock(&w->lock);
+    if (!*stop)
+        sim_signal_wait_for(&w->wake, &w->lock, w->tick_s);
+    const bool more = !*stop;
+    sim_mutex_unlock(&w->lock);
+    return more;
+}
+
+/* Seconds since *last_s, which becomes now. */
+static double elapsed_since(double *last_s)
+{
+    const double now_s = sim_clock_s(), elapsed_s = now_s - *last_s;
+    *last_s = now_s;
+    return elapsed_s;
+}
+
+static void *run_reporting(void *ctx)
 {
     sim_watchdog *w = ctx;
-    bool more = true;
+    double last_s = sim_clock_s();
 
     sim_heartbeat_mute();
-    sim_mutex_lock(&w->lock);
-    while (!w->stop && more) {
-        sim_signal_wait_for(&w->wake, &w->lock, w->tick_s);
-        if (w->stop)
+    while (wait_for_tick(w, &w->stop_reporting))
+        if (!sim_watchdog_tick(w, elapsed_since(&last_s)))
             break;
-        sim_mutex_unlock(&w->lock);
-        more = tick_by_clock(w);
-        sim_mutex_lock(&w->lock);
+    return NULL;
+}
+
+/* ---- the counting thread ---- */
+
+/* Adds the time to *silent_s, or sets it to 0 if the count has changed. */
+static void count_silence(uint64_t now, uint64_t *last, double *silent_s,
+                          double elapsed_s)
+{
+    *silent_s = now == *last ? *silent_s + elapsed_s : 0;
+    *last = now;
+}
+
+/* Nothing else is known, as long as the heartbeats of the ranks cannot be written and read. */
+static const char *describe_block(sim_watchdog *w, const sim_heartbeat *own)
+{
+    progress_counter *c = &w->counter;
+
+    (void)snprintf(
+        c->text, sizeof c->text,
+        "no progress for %.0f s: rank %d on %s is in step %lld, %s, and %.1000s has not "
+        "responded for %.0f s: its disk or file system hangs",
+        c->idle_s, w->options.rank, w->options.host, (long long)own->step, own->phase,
+        w->directory, c->blocked_s);
+    return c->text;
+}
+
+bool sim_watchdog_count(sim_watchdog *w, double elapsed_s, const char **text)
+{
+    progress_counter *c = &w->counter;
+    const sim_heartbeat own = own_heartbeat(w);
+    const double limit_s =
+        w->options.hang_s + (w->options.rank == 0 ? 0 : SIM_HANG_GRACE_S);
+
+    if (atomic_load(&w->is_certain)) {
+        *text = w->final;
+        return false;
     }
-    sim_mutex_unlock(&w->lock);
+    elapsed_s = bound_elapsed(w, elapsed_s);
+    count_silence(own.beats, &c->beats, &c->idle_s, elapsed_s);
+    count_silence(atomic_load(&w->checks), &c->checks, &c->blocked_s, elapsed_s);
+    if (c->idle_s < limit_s || c->blocked_s < w->options.hang_s / 2)
+        return true;
+    *text = describe_block(w, &own);
+    return false;
+}
+
+static void *run_counting(void *ctx)
+{
+    sim_watchdog *w = ctx;
+    double last_s = sim_clock_s();
+    const char *text = NULL;
+
+    sim_heartbeat_mute();
+    sim_signals_hold(false); /* also if all other threads are blocked in the kernel */
+    while (wait_for_tick(w, &w->stop_counting))
+        if (!sim_watchdog_count(w, elapsed_since(&last_s), &text)) {
+            w->options.end(w->options.ctx, text);
+            break;
+        }
     return NULL;
 }
 
@@ -410,11 +522,27 @@ done:
 sim_status sim_watchdog_start(sim_watchdog *w)
 {
     sim_status st = SIM_OK;
-    w->last_tick_s = sim_clock_s();
-    SIM_TRY(sim_thread_start(&w->thread, run_thread, w));
-    w->started = true;
+
+    sim_signals_hold(true); /* inherited by the threads; the counting one receives them */
+    SIM_TRY(sim_thread_start(&w->reporting, run_reporting, w));
+    w->is_reporting = true;
+    SIM_TRY(sim_thread_start(&w->counting, run_counting, w));
+    w->is_counting = true;
 done:
+    if (st != SIM_OK)
+        sim_signals_hold(false);
     return st;
+}
+
+/* Sets *stop and waits for the end of the thread, if it was started. */
+static void stop_thread(sim_watchdog *w, bool *stop, bool was_started, sim_thread *thread)
+{
+    sim_mutex_lock(&w->lock);
+    *stop = true;
+    sim_signal_all(&w->wake);
+    sim_mutex_unlock(&w->lock);
+    if (was_started)
+        sim_thread_join(thread);
 }
 
 void sim_watchdog_stop(sim_watchdog **out)
@@ -422,15 +550,14 @@ void sim_watchdog_stop(sim_watchdog **out)
     sim_watchdog *w = *out;
     if (!w)
         return;
-    sim_mutex_lock(&w->lock);
-    w->stop = true;
-    sim_signal_all(&w->wake);
-    sim_mutex_unlock(&w->lock);
-    if (w->started)
-        sim_thread_join(&w->thread);
+    /* The counting thread is last, because the disk may fail until then. */
+    stop_thread(w, &w->stop_reporting, w->is_reporting, &w->reporting);
+    SIM_IGNORE(sim_file_remove(w->own_path));
+    stop_thread(w, &w->stop_counting, w->is_counting, &w->counting);
+    if (w->is_counting)
+        sim_signals_hold(false);
     sim_signal_destroy(&w->wake);
     sim_mutex_destroy(&w->lock);
-    SIM_IGNORE(sim_file_remove(w->own_path));
     sim_free(w->peers);
     sim_free(w);
     *out = NULL;

@@ -326,6 +326,25 @@ static void symbolic_links_are_not_followed_when_writing(void **state)
     ASSERT_OK(sim_file_remove(other));
 }
 
+static void only_regular_files_are_written_in_place(void **state)
+{
+    (void)state;
+    int fd = -1;
+    assert_int_equal(mkfifo(other, 0600), 0);
+    for (int has_reader = 0; has_reader < 2; has_reader++) {
+        int reader = has_reader ? open(other, O_RDONLY | O_NONBLOCK) : -1;
+        ASSERT_REFUSED(sim_file_open_append(other, &fd), SIM_E_CREATE,
+                       "not a regular file");
+        ASSERT_REFUSED(sim_file_open_update(other, &fd), SIM_E_CREATE,
+                       "not a regular file");
+        (void)close(reader);
+    }
+    ASSERT_OK(sim_file_remove(other));
+    ASSERT_REFUSED(sim_file_open_append("/dev/null", &fd), SIM_E_CREATE, "/dev/null");
+    ASSERT_REFUSED(sim_file_open_update("/dev/null", &fd), SIM_E_CREATE, "/dev/null");
+    assert_int_equal(fd, -1);
+}
+
 static void a_path_that_is_too_long_is_refused(void **state)
 {
     (void)state;
@@ -567,6 +586,7 @@ int main(void)
         cmocka_unit_test(symbolic_links_are_not_followed_when_writing),
         cmocka_unit_test(a_path_that_is_too_long_is_refused),
         cmocka_unit_test(only_regular_files_are_read),
+        cmocka_unit_test(only_regular_files_are_written_in_place),
         cmocka_unit_test(a_lock_file_needs_neither_links_nor_reliable_replies),
         cmocka_unit_test(creation_in_a_missing_directory_has_its_own_code),
         cmocka_unit_test(a_program_in_the_foreground_appends_its_output),

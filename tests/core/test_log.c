@@ -56,6 +56,52 @@ static void log_all_kinds(void)
     sim_log_each("here");
 }
 
+static void print_urgent(void)
+{
+    sim_log_urgent("now", 60);
+}
+
+static void an_urgent_line_is_printed(void **state)
+{
+    (void)state;
+    capture(print_urgent, false);
+    assert_string_equal(captured, "now\n");
+}
+
+static void fill_pipe(int fd)
+{
+    char bytes[4096] = {0};
+    (void)fcntl(fd, F_SETFL, O_NONBLOCK);
+    while (write(fd, bytes, sizeof bytes) > 0)
+        ;
+    (void)fcntl(fd, F_SETFL, 0);
+}
+
+/* stdio's lock of stderr is held, as by a thread that is blocked in a write. */
+static void an_urgent_line_does_not_wait_for_a_full_pipe(void **state)
+{
+    (void)state;
+    int ends[2], old = dup(STDERR_FILENO);
+    assert_int_equal(pipe(ends), 0);
+    fill_pipe(ends[1]);
+    (void)dup2(ends[1], STDERR_FILENO);
+    flockfile(stderr);
+    sim_log_urgent("late", 0.1);
+    funlockfile(stderr);
+    (void)dup2(old, STDERR_FILENO);
+    (void)close(ends[1]);
+    captured[0] = '\0';
+    while (!strstr(captured, "late\n")) { /* printed once the pipe is read */
+        const ssize_t n = read(ends[0], captured, sizeof captured - 1);
+        assert_true(n > 0);
+        for (ssize_t i = 0; i < n; i++)
+            captured[i] = captured[i] ? captured[i] : ' ';
+        captured[n] = '\0';
+    }
+    (void)close(ends[0]);
+    (void)close(old);
+}
+
 static void a_terminal_shows_progress_in_place(void **state)
 {
     (void)state;
@@ -273,6 +319,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_terminal_shows_progress_in_place),
+        cmocka_unit_test(an_urgent_line_is_printed),
+        cmocka_unit_test(an_urgent_line_does_not_wait_for_a_full_pipe),
         cmocka_unit_test(without_a_terminal_lines_are_plain),
         cmocka_unit_test(progress_is_truncated_to_the_terminal_width),
         cmocka_unit_test(other_ranks_log_only_with_log_each),

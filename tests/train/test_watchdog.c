@@ -244,13 +244,80 @@ static void a_job_that_was_suspended_as_a_whole_continues(void **state)
         assert_false(ranks[r].certain);
 }
 
-/* ---- the thread ---- */
+/* ---- the counting thread ---- */
+
+/* Passes the time on both threads of rank r, the reporting one unless it is blocked, until the
+ * counting thread ends the job.  Returns the number of ticks. */
+static int count(int r, int ticks, bool is_blocked, const char **text)
+{
+    for (int i = 0; i < ticks; i++) {
+        if (!is_blocked)
+            (void)sim_watchdog_tick(ranks[r].watchdog, tick_s);
+        if (!sim_watchdog_count(ranks[r].watchdog, tick_s, text))
+            return i + 1;
+    }
+    return ticks;
+}
+
+/* Neither the main thread nor the reporting one returns from a write to the disk. */
+static void a_blocked_reporting_thread_does_not_keep_the_job_alive(void **state)
+{
+    (void)state;
+    const char *text = NULL;
+    ranks[0].beats.phase = "checkpoint";
+    assert_in_range(count(0, 3 * TICKS, true, &text), TICKS, TICKS + 2);
+    expect_text(text, "rank 0 on node0 is in step 7, checkpoint");
+    expect_text(text, directory);
+    assert_in_range(count(1, 3 * TICKS, true, &text), TICKS + 9, TICKS + 12);
+    expect_no_report();
+}
+
+static void a_disk_that_fails_late_ends_the_job_too(void **state)
+{
+    (void)state;
+    const char *text = NULL;
+    exchange(1); /* rank 0 is behind, but rank 1 still makes progress */
+    for (int i = 0; i < 2 * TICKS; i++) {
+        beat(1);
+        (void)sim_watchdog_tick(ranks[1].watchdog, tick_s);
+        assert_int_equal(count(0, 1, false, &text), 1);
+        assert_null(text);
+    }
+    assert_in_range(count(0, 3 * TICKS, true, &text), TICKS / 2, TICKS / 2 + 2);
+    expect_text(text, directory);
+}
+
+static void a_blocked_disk_is_no_hang_while_the_rank_makes_progress(void **state)
+{
+    (void)state;
+    const char *text = NULL;
+    for (int i = 0; i < 3 * TICKS; i++) {
+        beat(0);
+        (void)count(0, 1, true, &text);
+    }
+    assert_null(text);
+}
+
+/* The report may block; its text is that of the reporting thread. */
+static void the_job_ends_with_the_report_of_the_other_thread(void **state)
+{
+    (void)state;
+    const char *text = NULL;
+    exchange(0);
+    exchange(2);
+    ranks[1].stopped = true;
+    (void)pass(3 * TICKS);
+    assert_false(sim_watchdog_count(ranks[0].watchdog, tick_s, &text));
+    expect_text(text, "rank 1 on node1 (pid ");
+}
+
+/* ---- the threads ---- */
 
 typedef struct {
     sim_mutex lock;
     sim_signal changed;
     char reported[TEXT];
-    bool certain;
+    bool certain, ended;
 } listener;
 
 static void notify_listener(void *ctx, sim_hang event, const char *text)
@@ -263,7 +330,16 @@ static void notify_listener(void *ctx, sim_hang event, const char *text)
     sim_mutex_unlock(&l->lock);
 }
 
-static void the_thread_reports_a_hang_and_ends(void **state)
+static void note_end(void *ctx, const char *text)
+{
+    listener *l = ctx;
+    sim_mutex_lock(&l->lock);
+    l->ended = strstr(text, "no rank made progress") != NULL;
+    sim_signal_all(&l->changed);
+    sim_mutex_unlock(&l->lock);
+}
+
+static void the_threads_report_a_hang_and_end(void **state)
 {
     (void)state;
     static listener l;
@@ -273,13 +349,14 @@ static void the_thread_reports_a_hang_and_ends(void **state)
                                           .size = 1,
                                           .hang_s = 0.2,
                                           .report = notify_listener,
+                                          .end = note_end,
                                           .ctx = &l};
     sim_mutex_init(&l.lock);
     sim_signal_init(&l.changed);
     ASSERT_OK(sim_watchdog_create(&options, &w));
     ASSERT_OK(sim_watchdog_start(w));
     sim_mutex_lock(&l.lock);
-    while (!l.certain)
+    while (!l.certain || !l.ended)
         sim_signal_wait(&l.changed, &l.lock);
     sim_mutex_unlock(&l.lock);
     sim_watchdog_stop(&w);
@@ -298,7 +375,8 @@ static void stopping_does_not_wait_for_a_tick(void **state)
                                           .host = "alone",
                                           .size = 1,
                                           .hang_s = 1e6,
-                                          .report = notify_listener};
+                                          .report = notify_listener,
+                                          .end = note_end};
     ASSERT_OK(sim_watchdog_create(&options, &w)); /* the period is 10 s */
     ASSERT_OK(sim_watchdog_start(w));
     sim_watchdog_stop(&w);
@@ -352,7 +430,11 @@ int main(void)
         TEST(a_slow_rank_is_waited_for),
         TEST(progress_after_a_suspected_hang_is_reported),
         TEST(a_job_that_was_suspended_as_a_whole_continues),
-        TEST(the_thread_reports_a_hang_and_ends),
+        TEST(a_blocked_reporting_thread_does_not_keep_the_job_alive),
+        TEST(a_disk_that_fails_late_ends_the_job_too),
+        TEST(a_blocked_disk_is_no_hang_while_the_rank_makes_progress),
+        TEST(the_job_ends_with_the_report_of_the_other_thread),
+        TEST(the_threads_report_a_hang_and_end),
         TEST(stopping_does_not_wait_for_a_tick),
         cmocka_unit_test(a_muted_thread_does_not_beat),
         cmocka_unit_test(a_missing_directory_is_an_error),
