@@ -13,6 +13,7 @@
 #define SIMILE_CHECKPOINT_H
 
 #include "simile/comm.h"
+#include "simile/file.h"
 #include "simile/h5.h"
 #include "simile/json.h"
 #include "simile/tensor.h"
@@ -54,14 +55,15 @@ typedef struct {
 
 typedef struct sim_run {
     char path[4096];
-    bool locked;
+    bool locked; /* on rank 0: by run.lock with this token */
+    char token[SIM_LOCK_TOKEN_BYTES];
     /* Created by sim_run_open: the directory; checkpoints/ and results/ in it. */
     bool is_new, subdirectory_is_new[2];
 } sim_run;
 
 /*
- * Creates the directory with checkpoints/ and results/, and acquires run.lock (host, pid,
- * job id, start time).  The lock of a process on this host that has ended, or of a Slurm
+ * Creates the directory with checkpoints/ and results/, and acquires run.lock (file.h:
+ * sim_lock_acquire).  The lock of a process on this machine that has ended, or of a Slurm
  * job that has ended, is taken over with a log line.  Removes stale temporary files: all of
  * them in checkpoints/; in RUN those of processes on this host that have ended.
  * Errors: SIM_E_CREATE naming the holder of the lock.
@@ -70,6 +72,15 @@ SIM_MUST_USE sim_status sim_run_open(const sim_comm *c, const char *path, sim_ru
 void sim_run_close(const sim_comm *c, sim_run *run);
 /* Closes a run that failed to start: also removes the empty directories that open created. */
 void sim_run_drop(const sim_comm *c, sim_run *run);
+/*
+ * Checks that run.lock is still that of sim_run_open: the run may have been renamed or its lock deleted,
+ * and another job may have started at its path.  To be called on rank 0 before files of the run are
+ * written, replaced or deleted; elsewhere it does nothing.  Reads one small file.  Local.
+ * Errors: SIM_E_CREATE, and only this one.
+ */
+SIM_MUST_USE sim_status sim_run_check(const sim_run *run);
+/* True if sim_run_check fails; keeps the error message. */
+bool sim_run_is_lost(const sim_run *run);
 /* True if the run's lock has a holder that may still be running.  Local. */
 bool sim_run_is_locked(const char *path);
 /* Writes "RUN/name" to out.  Local. */

@@ -122,18 +122,31 @@ void sim_file_replace_cancel(sim_replacement *r);
  */
 SIM_MUST_USE sim_status sim_file_create_new(const char *path, const char *text);
 
+/* Random text that identifies the holder of a lock, with the terminating zero. */
+enum { SIM_LOCK_TOKEN_BYTES = 33 };
+
 /*
- * A lock file: created exclusively, with the host, process and job of its holder. It needs no
- * locks of the file system. It is taken over if its holder has certainly ended: there is no
- * such process on this host, or Slurm reports that its job has ended. sim_file_remove releases
- * it.
+ * A lock file: created exclusively, with machine, process, job and cluster of its holder. It needs no
+ * locks of the file system. It is taken over if its holder has certainly ended: there is no such
+ * process on this machine, or Slurm reports that its job has ended, and is the Slurm of its cluster.
  *   host    of this process
  *   what    that is locked, for messages: "the run"
  *   advice  how to end the holder, for messages: "stop it with simile stop"; "" if there is no way
+ *   token   of this holder
  * Errors: SIM_E_CREATE if it is held; the message names the holder.
  */
 SIM_MUST_USE sim_status sim_lock_acquire(const char *path, const char *host,
-                                         const char *what, const char *advice);
+                                         const char *what, const char *advice,
+                                         char token[SIM_LOCK_TOKEN_BYTES]);
+/*
+ * Checks that the lock is still that of the token; it may have been deleted, or replaced, also by
+ * renaming its directory and creating another one in its place. Reads the file once. A file that cannot
+ * be read for another reason counts as held; so does one whose directory does not exist.
+ * Errors: SIM_E_CREATE.
+ */
+SIM_MUST_USE sim_status sim_lock_check(const char *path, const char *token);
+/* Removes the lock if it is that of the token; keeps the error message. */
+void sim_lock_release(const char *path, const char *token);
 /* True if the lock file exists and its holder may still run. */
 bool sim_lock_is_held(const char *path);
 
@@ -227,12 +240,18 @@ typedef struct {
     char state; /* 'R', 'S', 'D', 'T' (stopped), 't' (traced), 'Z' and 'X' (dead) ... */
     char start_ticks[32]; /* clock ticks after boot, decimal */
 } sim_process;
-/* False if no process has this id. */
+/* False if no process has this id, or /proc hides those of other users. */
 bool sim_process_query(long pid, sim_process *out);
+/* Whether a process has this id, of whatever user. */
+bool sim_process_exists(long pid);
 
 /* Name of the PID namespace of this process, "" if unknown. Process ids of different
  * namespaces, such as those of two containers, are unrelated. */
 void sim_process_namespace(char *out, size_t out_bytes);
+
+/* Identify the machine since its start (boot) and its installation (machine), "" if unknown.  Nodes
+ * that are started from one image may have the same `machine`. */
+void sim_process_machine(char boot[64], char machine[64]);
 
 /*
  * Runs a program from PATH without a shell and with empty standard input; stores its exit code

@@ -91,7 +91,8 @@ static sim_status open_local(const sim_comm *c, const char *path, sim_run *run)
 
     SIM_TRY(make_directory(path, &run->is_new));
     SIM_TRY(sim_run_path(run, "run.lock", part, sizeof part));
-    SIM_TRY(sim_lock_acquire(part, c->host, "the run", "stop it with simile stop"));
+    SIM_TRY(sim_lock_acquire(part, c->host, "the run", "stop it with simile stop",
+                             run->token));
     run->locked = true;
     for (size_t i = 0; i < N_SUBDIRECTORIES;
          i++) { /* created and removed under the lock */
@@ -131,7 +132,30 @@ void sim_run_close(const sim_comm *c, sim_run *run)
         return;
     run->locked = false;
     if (sim_run_path(run, "run.lock", path, sizeof path) == SIM_OK)
-        SIM_IGNORE(sim_file_remove(path));
+        sim_lock_release(path, run->token);
+}
+
+sim_status sim_run_check(const sim_run *run)
+{
+    sim_status st = SIM_OK;
+    char path[4200];
+
+    if (!run->locked)
+        goto done;
+    SIM_TRY(sim_run_path(run, "run.lock", path, sizeof path));
+    SIM_TRY(sim_lock_check(path, run->token));
+done:
+    return st;
+}
+
+bool sim_run_is_lost(const sim_run *run)
+{
+    char message[4096];
+
+    (void)snprintf(message, sizeof message, "%s", sim_error_message());
+    const bool is_lost = sim_run_check(run) != SIM_OK;
+    sim_error_set(message);
+    return is_lost;
 }
 
 /* Removes a directory if sim_run_open created it and it is empty. */
@@ -149,11 +173,13 @@ void sim_run_drop(const sim_comm *c, sim_run *run)
     if (c->rank != 0)
         return;
     (void)snprintf(message, sizeof message, "%s", sim_error_message());
-    for (size_t i = N_SUBDIRECTORIES; i-- > 0;)
+    const bool is_lost = sim_run_is_lost(run); /* the directories are of another job */
+    for (size_t i = N_SUBDIRECTORIES; i-- > 0 && !is_lost;)
         if (sim_run_path(run, subdirectories[i], path, sizeof path) == SIM_OK)
             remove_if_new(path, &run->subdirectory_is_new[i]);
     sim_run_close(c, run);
-    remove_if_new(run->path, &run->is_new);
+    if (!is_lost)
+        remove_if_new(run->path, &run->is_new);
     sim_error_set(message);
 }
 

@@ -406,9 +406,11 @@ static sim_status finish_and_store(const sim_run *run,
     size_t n = 0;
 
     SIM_TRY(finish_image(head, w, &image, &n));
+    SIM_TRY(sim_run_check(run)); /* much time may have passed since prepare_path */
     SIM_TRY(store_image(run, head->step, image, n));
     if (options->best_step > 0)
         write_hint(run, "checkpoints/best", options->best_step);
+    SIM_TRY(sim_run_check(run));
     if (sim_checkpoint_retire(w->parts.directory, options, head->step) != SIM_OK)
         sim_log_warn("%s; the new checkpoint was saved, old ones were not deleted",
                      sim_error_message());
@@ -479,6 +481,7 @@ static sim_status prepare_path(const sim_run *run, const sim_checkpoint_head *he
     sim_status st = SIM_OK;
     char path[4200];
 
+    SIM_TRY(sim_run_check(run));
     SIM_TRY(checkpoint_path(run, head->step, path, sizeof path));
     existing_file found = find_existing(path, head, sources, n_sources);
     *saved = found == EXISTING_SAME;
@@ -568,7 +571,7 @@ sim_status sim_checkpoint_write(const sim_comm *c, const sim_run *run,
         st = finish_and_store(run, options, head, &w);
     SIM_TRY(sim_comm_agree(c, st));
 done:
-    if (c->rank == 0 && st != SIM_OK && w.parts.index > 0)
+    if (c->rank == 0 && st != SIM_OK && w.parts.index > 0 && !sim_run_is_lost(run))
         remove_parts(directory);
     end_image(&w);
     return st;

@@ -45,6 +45,31 @@ bool sim_process_query(long pid, sim_process *out)
     return true;
 }
 
+bool sim_process_exists(long pid)
+{
+    return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+/* The first line of a file of the system; "" if there is none. */
+static void read_line_of(const char *path, char out[64])
+{
+    FILE *f = fopen(path, "re");
+
+    out[0] = '\0';
+    if (!f)
+        return;
+    if (!fgets(out, 64, f))
+        out[0] = '\0';
+    out[strcspn(out, "\n")] = '\0';
+    (void)fclose(f);
+}
+
+void sim_process_machine(char boot[64], char machine[64])
+{
+    read_line_of("/proc/sys/kernel/random/boot_id", boot);
+    read_line_of("/etc/machine-id", machine);
+}
+
 void sim_process_namespace(char *out, size_t out_bytes)
 {
     ssize_t n = readlink("/proc/self/ns/pid", out, out_bytes - 1);

@@ -59,7 +59,7 @@ static void writer_release(sim_dataset_writer **out, bool keep_files)
     }
     SIM_IGNORE(sim_file_close(&w->journal_fd, w->journal));
     if (w->lock[0])
-        SIM_IGNORE(sim_file_remove(w->lock));
+        sim_lock_release(w->lock, w->lock_token);
     sim_free(w->digest);
     sim_free(w->offset);
     sim_free(w->labels);

@@ -182,7 +182,7 @@ static sim_status lock_journal(sim_dataset_writer *w)
     if (!locked) {
         sim_host_name(host, sizeof host);
         (void)snprintf(lock, sizeof lock, "%.4000s.lock", w->path);
-        SIM_TRY(sim_lock_acquire(lock, host, w->path, ""));
+        SIM_TRY(sim_lock_acquire(lock, host, w->path, "", w->lock_token));
         memcpy(w->lock, lock, sizeof lock);
     }
     w->locked = true;

@@ -5,12 +5,14 @@
 #define SIMILE_DATA_WRITER_H
 
 #include "simile/data.h"
+#include "simile/file.h"
 
 #include <limits.h>
 
 struct sim_dataset_writer {
     sim_dataset_spec spec;
     char path[PATH_MAX], part[PATH_MAX], journal[PATH_MAX];
+    char lock_token[SIM_LOCK_TOKEN_BYTES];
     char lock[PATH_MAX]; /* a lock file, where the file system has no locks; else "" */
     int fd, journal_fd;
     bool locked;               /* this process owns the temporary files */

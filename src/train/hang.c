@@ -26,7 +26,8 @@ static void append_to_log(const sim_run *run, const char *text)
 
     sim_clock_iso(sim_clock_wall_s(), when);
     (void)snprintf(line, sizeof line, "%s %s\n", when, text);
-    if (sim_run_path(run, "log.txt", path, sizeof path) != SIM_OK ||
+    if (sim_run_is_lost(run) ||
+        sim_run_path(run, "log.txt", path, sizeof path) != SIM_OK ||
         sim_file_open_append(path, &fd) != SIM_OK)
         return;
     SIM_IGNORE(sim_file_append(fd, path, line));

@@ -395,6 +395,7 @@ static sim_status write_segments(const sim_train_state *t, const char *why)
     sim_status st = SIM_OK;
     char path[4200], *text = NULL;
 
+    SIM_TRY(sim_run_check(&t->env.run));
     SIM_TRY(sim_history_text(t, why, &text));
     SIM_TRY(sim_run_path(&t->env.run, "segments.json", path, sizeof path));
     const sim_piece pieces[] = {{text, strlen(text)}, {"\n", 1}};

@@ -185,9 +185,11 @@ static sim_status set_up(sim_train_state *t)
         c, sim_feed_create(&t->env, &t->progress.plan, &t->learner.method, &t->feed)));
     SIM_TRY(sim_comm_agree(c, reserve_scratch(t)));
     SIM_TRY(sim_header_gather(t));
+    SIM_TRY(sim_comm_agree(c, sim_run_check(&t->env.run)));
     SIM_TRY(sim_resume_start(t)); /* the first call that changes the run directory */
     if (t->is_complete)
         goto done;
+    SIM_TRY(sim_comm_agree(c, sim_run_check(&t->env.run)));
     SIM_TRY(sim_comm_agree(c, sim_config_file_write(t)));
     SIM_TRY(sim_comm_agree(c, sim_run_log_mark_discarded(&t->env, t->progress.at.step)));
     SIM_TRY(sim_comm_agree(c, sim_header_print(t)));
@@ -232,7 +234,8 @@ static void tear_down(sim_train_state *t)
     sim_free(t->segment.places);
     sim_comm_barrier(
         t->env.comm); /* all heartbeats are removed before the lock is released */
-    if (t->env.comm->rank == 0 && !t->segment.is_recorded)
+    if (t->env.comm->rank == 0 && !t->segment.is_recorded &&
+        !sim_run_is_lost(&t->env.run))
         remove_new_files(t);
     sim_run_close(t->env.comm, &t->env.run);
     sim_comm_deadline_end();
@@ -395,6 +398,7 @@ static sim_status finish_run(sim_train_state *t)
     if (t->saves.last_step != t->progress.at.step)
         SIM_TRY(sim_resume_save_last(t, why));
     sim_heartbeat_phase("end of the run");
+    SIM_TRY(sim_comm_agree(t->env.comm, sim_run_check(&t->env.run)));
     sim_defer_error(&t->deferred, sim_stream_end(t->env.request->stream));
     SIM_TRY(sim_deferred_agree(&t->deferred, t->env.comm));
     SIM_TRY(sim_comm_agree(t->env.comm, sim_hash_trace_close(&t->trace)));
@@ -436,6 +440,11 @@ static void log_failure(sim_train_state *t)
 {
     char why[160];
 
+    if (sim_run_is_lost(
+            &t->env.run)) { /* the log and the checkpoints are of another job */
+        SIM_IGNORE(sim_log_file(NULL));
+        return;
+    }
     if (!t->segment.is_recorded) /* set on rank 0 only */
         return;
     log_last_checkpoint(t);

@@ -179,15 +179,31 @@ static void note_score(sim_saves *s, int64_t step, double score)
     s->best_score = score;
 }
 
+/* The observers of the run, or NULL on ranks other than 0 and once the run is lost.  Steps may take
+ * less time than the read of the lock. */
+static sim_stream *writable_stream(sim_train_state *t)
+{
+    const double period_s = 1, now_s = sim_clock_s();
+
+    if (now_s - t->interval.checked_s >= period_s && !t->interval.is_lost) {
+        const sim_status st = sim_run_check(&t->env.run);
+        t->interval.checked_s = now_s;
+        t->interval.is_lost = st != SIM_OK;
+        sim_defer_error(&t->deferred, st);
+    }
+    return t->interval.is_lost ? NULL : t->env.request->stream;
+}
+
 /* Publishes the record, then runs the callbacks; adds their time to the phase. */
 static void notify(sim_train_state *t, const sim_record *r)
 {
     double start = sim_clock_s();
+    sim_stream *stream = writable_stream(t);
 
-    sim_defer_error(&t->deferred, sim_stream_publish(t->env.request->stream, r));
+    sim_defer_error(&t->deferred, sim_stream_publish(stream, r));
     for (size_t i = 0; i < t->env.request->n_callbacks; i++) {
         const sim_train_callback *c = &t->env.request->callbacks[i];
-        sim_defer_error(&t->deferred, c->after_step(c->ctx, t, t->env.request->stream));
+        sim_defer_error(&t->deferred, c->after_step(c->ctx, t, stream));
         if (c->score)
             note_score(&t->saves, t->progress.at.step, c->score(c->ctx));
     }

@@ -440,8 +440,11 @@ done:
 sim_status sim_resume_save_due(sim_train_state *t)
 {
     const int64_t most = t->env.job->train.checkpoint.max_failures;
-    sim_status st = sim_resume_save(t, "running");
+    sim_status st = sim_comm_agree(t->env.comm, sim_run_check(&t->env.run));
 
+    if (st != SIM_OK) /* the run has another holder */
+        return st;
+    st = sim_resume_save(t, "running");
     if (st == SIM_OK) {
         t->saves.n_failed = 0;
         return st;

@@ -102,6 +102,8 @@ typedef struct {
     sim_interval metrics;
     double start_s;
     int64_t start_step;
+    double checked_s; /* when the lock of the run was read */
+    bool is_lost;     /* the run has another holder now: nothing is written any more */
 } sim_log_interval;
 
 /* Measured time and memory. */

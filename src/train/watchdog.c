@@ -83,11 +83,8 @@ static sim_heartbeat own_heartbeat(const sim_watchdog *w)
     return w->options.beats ? w->options.beats(w->options.ctx) : sim_heartbeat_now();
 }
 
-/* Opens and closes the file each time: on NFS, other hosts see the contents of closed files. */
-static sim_status publish_heartbeat(sim_watchdog *w)
+static void update_record(sim_watchdog *w)
 {
-    sim_status st = SIM_OK;
-    int fd = -1;
     record *r = &w->record;
     const sim_heartbeat now = own_heartbeat(w);
 
@@ -96,6 +93,15 @@ static sim_status publish_heartbeat(sim_watchdog *w)
     r->exchanges = now.exchanges;
     r->step = now.step;
     (void)snprintf(r->phase, sizeof r->phase, "%s", now.phase);
+}
+
+/* Opens and closes the file each time: on NFS, other hosts see the contents of closed files. */
+static sim_status publish_heartbeat(sim_watchdog *w)
+{
+    sim_status st = SIM_OK;
+    int fd = -1;
+    const record *r = &w->record;
+
     SIM_TRY(sim_file_open_update(w->own_path, &fd));
     SIM_TRY(sim_file_write_at(fd, w->own_path, 0, r, sizeof *r));
     SIM_TRY(sim_file_close(&fd, w->own_path));
@@ -120,6 +126,15 @@ static bool read_record(const sim_watchdog *w, int rank, record *out)
     SIM_IGNORE(sim_file_close(&fd, path));
     out->phase[sizeof out->phase - 1] = out->host[sizeof out->host - 1] = '\0';
     return whole;
+}
+
+/* True if the file has the record of a process of another job, which was started in the place of this
+ * run. */
+static bool is_replaced(const sim_watchdog *w)
+{
+    record now;
+    return read_record(w, w->options.rank, &now) &&
+           (now.pid != w->record.pid || strcmp(now.host, w->record.host) != 0);
 }
 
 static void watch_peer(sim_watchdog *w, int rank, double elapsed_s)
@@ -330,7 +345,9 @@ static bool check_ranks(sim_watchdog *w, double elapsed_s)
 {
     double hang_s = w->options.hang_s;
 
-    SIM_IGNORE(publish_heartbeat(w)); /* after a failure, others see a silent rank */
+    update_record(w);
+    if (!is_replaced(w))
+        SIM_IGNORE(publish_heartbeat(w)); /* after a failure, others see a silent rank */
     if (w->record.beats != w->beats) {
         note_progress(w, w->record.beats);
         return true;
@@ -490,6 +507,7 @@ static sim_status write_first_record(sim_watchdog *w)
     }
     SIM_TRY(sim_file_open_append(w->own_path, &fd)); /* creates it */
     SIM_TRY(sim_file_close(&fd, w->own_path));
+    update_record(w);
     SIM_TRY(publish_heartbeat(w));
 done:
     return st;
@@ -545,6 +563,17 @@ static void stop_thread(sim_watchdog *w, bool *stop, bool was_started, sim_threa
         sim_thread_join(thread);
 }
 
+/* Keeps the error message of a run that failed. */
+static void remove_record(const sim_watchdog *w)
+{
+    char message[4096];
+
+    (void)snprintf(message, sizeof message, "%s", sim_error_message());
+    if (!is_replaced(w))
+        SIM_IGNORE(sim_file_remove(w->own_path));
+    sim_error_set(message);
+}
+
 void sim_watchdog_stop(sim_watchdog **out)
 {
     sim_watchdog *w = *out;
@@ -552,7 +581,7 @@ void sim_watchdog_stop(sim_watchdog **out)
         return;
     /* The counting thread is last, because the disk may fail until then. */
     stop_thread(w, &w->stop_reporting, w->is_reporting, &w->reporting);
-    SIM_IGNORE(sim_file_remove(w->own_path));
+    remove_record(w);
     stop_thread(w, &w->stop_counting, w->is_counting, &w->counting);
     if (w->is_counting)
         sim_signals_hold(false);

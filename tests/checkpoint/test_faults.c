@@ -1014,6 +1014,13 @@ static void an_interrupted_move_is_completed_in_the_same_directory(void **state)
 
 /* ---- locks ---- */
 
+static ssize_t fail_pread(int fd, void *data, size_t n, off_t at)
+{
+    (void)fd, (void)data, (void)n, (void)at;
+    errno = EIO;
+    return -1;
+}
+
 static void lock_path(char out[256])
 {
     (void)snprintf(out, 256, "%s/run.lock", directory);
@@ -1032,11 +1039,11 @@ static sim_status open_with_lock(const char *text)
     return st;
 }
 
-/* Puts a squeue that prints `text` and exits with `code` first in PATH. */
-static void install_squeue(const char *text, int code)
+/* Puts a program that prints `text` and exits with `code` first in PATH. */
+static void install_program(const char *name, const char *text, int code)
 {
     char path[256], script[512];
-    (void)snprintf(path, sizeof path, "%s/squeue", directory);
+    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
     (void)snprintf(script, sizeof script, "#!/bin/sh\nprintf '%s'\nexit %d\n", text,
                    code);
     write_bytes(path, script, strlen(script));
@@ -1046,10 +1053,10 @@ static void install_squeue(const char *text, int code)
 }
 
 static const char lock_of_other_host[] =
-    "host other\npid 12\nstart 34\njob 4711\nrestart 0\n"
+    "host other\npid 12\nstart 34\njob 4711\nrestart 0\ncluster lab\n"
     "since 2026-01-01T00:00:00Z\n";
 
-static void a_lock_without_a_holder_is_refused_with_the_command_to_type(void **state)
+static void a_lock_without_a_holder_is_refused(void **state)
 {
     (void)state;
     static char large[9000];
@@ -1057,7 +1064,7 @@ static void a_lock_without_a_holder_is_refused_with_the_command_to_type(void **s
     const char *const texts[] = {"", "\n\n\n", "\xff\xfe\x01", "pid 3\n", large};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         assert_int_equal(open_with_lock(texts[i]), SIM_E_CREATE);
-        assert_non_null(strstr(sim_error_message(), "type: rm "));
+        assert_null(strstr(sim_error_message(), "rm "));
         assert_non_null(strstr(sim_error_message(), "run.lock"));
     }
 }
@@ -1081,7 +1088,8 @@ static void a_lock_of_another_host_is_valid_until_slurm_reports_the_end_of_its_j
         {"slurm_load_jobs error: Invalid job id specified\\n", 1, true},
         {"slurm_load_jobs error: Unable to contact slurm controller\\n", 1, false}};
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
-        install_squeue(answers[i].text, answers[i].code);
+        install_program("squeue", answers[i].text, answers[i].code);
+        install_program("scontrol", "Configuration\\nClusterName = lab\\n", 0);
         sim_status st = open_with_lock(lock_of_other_host);
         if (st != (answers[i].has_ended ? SIM_OK : SIM_E_CREATE))
             fail_msg("\"%s\": status %d", answers[i].text, (int)st);
@@ -1089,10 +1097,132 @@ static void a_lock_of_another_host_is_valid_until_slurm_reports_the_end_of_its_j
     assert_int_equal(setenv("PATH", "/nowhere", 1), 0); /* no Slurm */
     assert_int_equal(open_with_lock(lock_of_other_host), SIM_E_CREATE);
     assert_non_null(
-        strstr(sim_error_message(), "held by pid 12 on other (job 4711, since 2026"));
-    assert_non_null(strstr(sim_error_message(), "type: rm "));
+        strstr(sim_error_message(),
+               "held by pid 12 on other (job 4711 of cluster lab, since 2026"));
+    assert_null(strstr(sim_error_message(), "rm "));
     assert_int_equal(setenv("PATH", path, 1), 0);
     free(path);
+}
+
+/* Slurm of another cluster, or of an unknown one, knows nothing of the job. */
+static void slurm_of_another_cluster_is_not_believed(void **state)
+{
+    (void)state;
+    char *path = strdup(getenv("PATH"));
+    static const char *const answers[] = {"", "x\\nClusterName = other\\n",
+                                          "x\\nClusterName = \\n"};
+    install_program("squeue", "slurm_load_jobs error: Invalid job id specified\\n", 1);
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        install_program("scontrol", answers[i], 0);
+        assert_int_equal(open_with_lock(lock_of_other_host), SIM_E_CREATE);
+    }
+    install_program("scontrol", "x\\nClusterName = lab\\n", 0);
+    assert_int_equal(open_with_lock("host other\npid 12\njob 4711\n"), SIM_E_CREATE);
+    assert_int_equal(open_with_lock("host other\npid 12\njob 4711\ncluster -\n"),
+                     SIM_E_CREATE);
+    assert_int_equal(open_with_lock(lock_of_other_host), SIM_OK);
+    assert_int_equal(setenv("PATH", path, 1), 0);
+    free(path);
+}
+
+/* Hosts of one name are told apart by the start of the machine; a restarted machine by its
+ * installation. */
+static void a_process_is_looked_for_only_on_its_machine(void **state)
+{
+    (void)state;
+    char boot[64], machine[64], space[64], start[32], text[512];
+    sim_process self;
+    sim_process_machine(boot, machine);
+    sim_process_namespace(space, sizeof space);
+    assert_true(sim_process_query((long)getpid(), &self));
+    (void)snprintf(start, sizeof start, "%s", self.start_ticks);
+    if (!boot[0] || !machine[0])
+        skip();
+    const struct {
+        const char *host, *boot, *machine, *start;
+        sim_status expected;
+    } cases[] = {
+        {"testhost", boot, machine, start, SIM_E_CREATE}, /* this process */
+        {"renamed", boot, machine, start, SIM_E_CREATE},
+        {"testhost", boot, machine, "1", SIM_OK},        /* has ended */
+        {"testhost", "earlier", machine, start, SIM_OK}, /* restarted */
+        {"testhost", "x", "other", start, SIM_E_CREATE}, /* another machine */
+        {"other", "x", machine, start, SIM_E_CREATE}};   /* another node of one image */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        (void)snprintf(
+            text, sizeof text,
+            "host %s\npid %ld\nstart %s\nspace %s\nboot %s\nmachine %s\njob -\n",
+            cases[i].host, (long)getpid(), cases[i].start, space, cases[i].boot,
+            cases[i].machine);
+        if (open_with_lock(text) != cases[i].expected)
+            fail_msg("case %zu: %s", i, sim_error_message());
+    }
+}
+
+/* ---- a run that is lost while it is open ---- */
+
+typedef enum { LOCK_REMOVED, LOCK_REPLACED, RUN_RENAMED } run_loss;
+
+static void lose(run_loss how, const char *moved)
+{
+    char path[256];
+    lock_path(path);
+    if (how == RUN_RENAMED) {
+        assert_int_equal(rename(directory, moved), 0);
+        ASSERT_OK(sim_directory_create(checkpoints));
+    } else {
+        assert_int_equal(unlink(path), 0);
+    }
+    if (how == LOCK_REPLACED)
+        write_bytes(path, "host rival\npid 1\ntoken 2\n", 26);
+}
+
+static size_t count_files(const char *path)
+{
+    sim_names names = {0};
+    ASSERT_OK(sim_directory_list(path, &names));
+    size_t n = names.n;
+    sim_names_clear(&names);
+    return n;
+}
+
+static void a_lost_run_is_not_written(void **state)
+{
+    (void)state;
+    char moved[96], path[256];
+    (void)snprintf(moved, sizeof moved, "%s.moved", directory);
+    for (run_loss how = LOCK_REMOVED; how <= RUN_RENAMED; how++) {
+        ASSERT_OK(save_as(1, "seed: 0\n", 1));
+        ASSERT_OK(sim_run_check(&run));
+        lose(how, moved);
+        const size_t before = count_files(checkpoints);
+        ASSERT_REFUSED(sim_run_check(&run), SIM_E_CREATE, "/run.lock");
+        ASSERT_REFUSED(save_as(2, "seed: 0\n", 1), SIM_E_CREATE, "/run.lock");
+        sim_error_set("kept");
+        assert_true(sim_run_is_lost(&run));
+        assert_string_equal(sim_error_message(), "kept");
+        assert_int_equal(count_files(checkpoints), before);
+        sim_run_close(&alone, &run);
+        lock_path(path);
+        assert_int_equal(access(path, F_OK) == 0, how == LOCK_REPLACED);
+        if (how == LOCK_REPLACED)
+            assert_int_equal(unlink(path), 0);
+        ASSERT_OK(sim_run_open(&alone, directory, &run));
+    }
+    (void)snprintf(path, sizeof path, "rm -r %s", moved);
+    assert_int_equal(system(path), 0);
+}
+
+/* A disk that fails is reported by the write itself. */
+static void a_lock_that_cannot_be_read_is_still_held(void **state)
+{
+    (void)state;
+    sim_file_calls calls = sim_file_posix;
+    calls.pread = fail_pread;
+    sim_file_use(&calls);
+    sim_status st = sim_run_check(&run);
+    sim_file_use(NULL);
+    assert_int_equal(st, SIM_OK);
 }
 
 static void a_reused_pid_does_not_hold_a_lock(void **state)
@@ -1299,9 +1429,13 @@ int main(void)
         TEST(an_abandoned_branch_is_moved_with_its_part_files),
         TEST(results_of_an_abandoned_branch_are_moved),
         TEST(an_interrupted_move_is_completed_in_the_same_directory),
-        TEST(a_lock_without_a_holder_is_refused_with_the_command_to_type),
+        TEST(a_lock_without_a_holder_is_refused),
         TEST(a_lock_of_another_host_is_valid_until_slurm_reports_the_end_of_its_job),
         TEST(a_reused_pid_does_not_hold_a_lock),
+        TEST(slurm_of_another_cluster_is_not_believed),
+        TEST(a_process_is_looked_for_only_on_its_machine),
+        TEST(a_lost_run_is_not_written),
+        TEST(a_lock_that_cannot_be_read_is_still_held),
         TEST(a_process_of_another_container_holds_its_lock),
         TEST(a_new_lock_is_never_removed),
         TEST(a_stale_lock_is_removed_by_one_process_at_a_time),
