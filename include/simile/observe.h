@@ -90,7 +90,8 @@ typedef struct {
     const char *abandoned; /* directory of the branch that --resume FILE left; or "" */
     bool is_fresh;         /* it did not start from a checkpoint */
     int64_t step;          /* of the start; observers discard what they have beyond it */
-    int64_t published; /* lower bound of the last step of the last published interval */
+    bool is_foreign;       /* it started from a checkpoint in another directory */
+    int64_t published;     /* last step of the last interval that was published before */
 } sim_observed_run;
 
 /*
@@ -102,6 +103,8 @@ typedef struct {
     size_t state_bytes;
     sim_status (*begin)(void *state, const sim_observed_run *run);
     sim_status (*publish)(void *state, const sim_record *record);
+    /* Before a checkpoint: what was published is made durable.  A failure ends the run. */
+    sim_status (*sync)(void *state);
     sim_status (*end)(void *state); /* after a run that did not fail */
     void (*clear)(void *state);     /* releases what the state owns; always called */
 } sim_observer;
@@ -116,6 +119,7 @@ void sim_stream_destroy(sim_stream **s);
 /* These call the observers in their order, up to the first that fails. */
 SIM_MUST_USE sim_status sim_stream_begin(sim_stream *s, const sim_observed_run *run);
 SIM_MUST_USE sim_status sim_stream_publish(sim_stream *s, const sim_record *record);
+SIM_MUST_USE sim_status sim_stream_sync(sim_stream *s);
 SIM_MUST_USE sim_status sim_stream_end(sim_stream *s);
 
 /* ---- metrics of an interval ---- */

@@ -2,7 +2,8 @@
  * observe_metrics.c - RUN/metrics.jsonl: one JSON object per log interval or evaluation.
  *
  * A resumed run removes the lines after its checkpoint and appends, so that every step occurs
- * once.  Lines that cannot be written stay in memory until the next write.
+ * once.  Lines that cannot be written stay in memory until the next write.  They are durable before a
+ * checkpoint is written, which stores the step that they reach: a start reports missing ones.
  */
 #include "cli.h"
 
@@ -23,6 +24,7 @@ typedef struct {
     char *pending; /* lines that are not yet in the file */
     size_t n_pending;
     bool warned; /* about pending lines */
+    bool sync_failed;
 } metrics_state;
 
 /* Returns the step of a line, or -1 if it is not a line of this program; reads its images per
@@ -46,14 +48,40 @@ static int64_t step_of(const char *line, size_t n)
     return read_line(line, n, &unused);
 }
 
+enum { BAD_LISTED = 8 };
+
 /* What copy_earlier has read so far. */
 typedef struct {
-    int64_t step;        /* lines of later steps are not copied */
-    int64_t last;        /* step of the last line that was copied */
-    uint64_t kept_bytes; /* copied */
-    size_t n_lines,
-        bad; /* complete lines; number of the first that is not of this program */
+    int64_t step;           /* lines of later steps are not copied */
+    int64_t last;           /* step of the last line that was copied */
+    uint64_t kept_bytes;    /* copied */
+    size_t n_lines;         /* complete lines */
+    size_t n_bad;           /* lines that are not of this program */
+    size_t bad[BAD_LISTED]; /* their numbers, from 1 */
 } line_copy;
+
+static void note_bad(line_copy *c, size_t line)
+{
+    if (c->n_bad < BAD_LISTED)
+        c->bad[c->n_bad] = line;
+    c->n_bad++;
+}
+
+/* "line 3 is", "lines 3, 7 are", "lines 3, 7, ... and 12 more are" */
+static void list_bad(const line_copy *c, char *out, size_t out_bytes)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < c->n_bad && i < BAD_LISTED; i++) {
+        const char *before = i > 0 ? ", " : c->n_bad == 1 ? "line " : "lines ";
+        used +=
+            (size_t)snprintf(out + used, out_bytes - used, "%s%zu", before, c->bad[i]);
+    }
+    if (c->n_bad > BAD_LISTED)
+        used += (size_t)snprintf(out + used, out_bytes - used, " and %zu more",
+                                 c->n_bad - BAD_LISTED);
+    (void)snprintf(out + used, out_bytes - used, c->n_bad == 1 ? " is" : " are");
+}
 
 /* Copies a line of n bytes, without its line break, if it belongs to a step up to c->step. */
 static sim_status copy_line(line_copy *c, const char *line, size_t n, sim_replacement *r)
@@ -62,8 +90,8 @@ static sim_status copy_line(line_copy *c, const char *line, size_t n, sim_replac
     int64_t at = step_of(line, n);
 
     c->n_lines++;
-    if (at < 0 && c->bad == 0)
-        c->bad = c->n_lines;
+    if (at < 0)
+        note_bad(c, c->n_lines);
     if (at >= 0 && at <= c->step) {
         SIM_TRY(sim_file_replace_add(r, line, n));
         SIM_TRY(sim_file_replace_add(r, "\n", 1));
@@ -111,8 +139,8 @@ static sim_status copy_earlier(const char *path, sim_replacement *r, line_copy *
     /* Text without a line break: a truncated line begins like a complete one. */
     if (at < n_bytes && n < READ_BYTES && step_of(text, n) >= 0)
         SIM_TRY(copy_line(c, text, n, r));
-    else if (at < n_bytes && c->bad == 0 && (n == READ_BYTES || text[0] != '{'))
-        c->bad = c->n_lines + 1;
+    else if (at < n_bytes && (n == READ_BYTES || text[0] != '{'))
+        note_bad(c, c->n_lines + 1);
 done:
     SIM_IGNORE(sim_file_close(&fd, path));
     sim_free(text);
@@ -139,7 +167,7 @@ static sim_status remove_later(const char *path, const sim_observed_run *run,
     sim_replacement r = {.created = false};
     line_copy c = {.step = run->step};
     bool existed = sim_path_exists(path);
-    char problem[96];
+    char lines[BAD_LISTED * 24 + 32], problem[sizeof lines + 64];
 
     if (run->is_fresh && existed && has_lines(path)) {
         SIM_TRY(sim_run_set_aside(
@@ -148,14 +176,15 @@ static sim_status remove_later(const char *path, const sim_observed_run *run,
     }
     SIM_TRY(sim_file_replace_begin(path, &r));
     SIM_TRY(copy_earlier(path, &r, &c));
-    if (c.bad) {
+    if (c.n_bad) {
+        list_bad(&c, lines, sizeof lines);
         (void)snprintf(problem, sizeof problem,
-                       "line %zu is not a line of metrics; the others are copied", c.bad);
+                       "%s not metrics; the other lines are copied", lines);
         SIM_TRY(sim_run_set_aside(path, problem, NULL));
     }
     SIM_TRY(sim_file_replace_end(&r));
     *keep_bytes = c.kept_bytes;
-    if (existed && c.last < run->published)
+    if ((existed || !run->is_foreign) && c.last < run->published)
         sim_log_warn(
             "%s: lines of steps %lld to %lld are missing: the file was truncated or "
             "edited, or the lines were lost with the disk",
@@ -208,6 +237,20 @@ done:
     return st;
 }
 
+/* A pipe or device of this name, the write to which could block. */
+static sim_status keep_other_kinds(const char *path)
+{
+    sim_status st = SIM_OK;
+    uint64_t unused = 0;
+    int fd = -1;
+
+    if (sim_path_exists(path) && sim_file_open_read(path, &fd, &unused) == SIM_E_INPUT)
+        SIM_TRY(sim_run_set_aside(path, "not a regular file", NULL));
+done:
+    SIM_IGNORE(sim_file_close(&fd, path));
+    return st;
+}
+
 static sim_status metrics_begin(void *state, const sim_observed_run *run)
 {
     sim_status st = SIM_OK;
@@ -217,6 +260,7 @@ static sim_status metrics_begin(void *state, const sim_observed_run *run)
     int n = snprintf(path, sizeof path, "%s/metrics.jsonl", run->path);
     SIM_CHECK(n > 0 && (size_t)n < sizeof path, SIM_E_CONFIG, "%s: the path is too long",
               run->path);
+    SIM_TRY(keep_other_kinds(path));
     SIM_TRY(copy_to_abandoned(path, run->abandoned));
     SIM_TRY(remove_later(path, run, &s->end));
     SIM_TRY(sim_file_open_update(path, &s->fd));
@@ -240,6 +284,15 @@ done:
     return st;
 }
 
+static void warn_of_pending(metrics_state *s)
+{
+    if (!s->warned)
+        sim_log_warn("%s; its lines stay in memory until the next write",
+                     sim_error_message());
+    s->warned = true;
+    sim_error_clear();
+}
+
 /* A failed write is only a warning: checkpoints may still succeed. */
 static sim_status append_line(metrics_state *s, const sim_json *j)
 {
@@ -252,13 +305,8 @@ static sim_status append_line(metrics_state *s, const sim_json *j)
     memcpy(s->pending + s->n_pending, text, n);
     s->pending[s->n_pending + n] = '\n';
     s->n_pending += n + 1;
-    if (write_pending(s) != SIM_OK) {
-        if (!s->warned)
-            sim_log_warn("%s; its lines stay in memory until the next write",
-                         sim_error_message());
-        s->warned = true;
-        sim_error_clear();
-    }
+    if (write_pending(s) != SIM_OK)
+        warn_of_pending(s);
 done:
     sim_free(text);
     return st;
@@ -302,6 +350,25 @@ done:
     return st;
 }
 
+/* A failure is only a warning, as in append_line. */
+static sim_status metrics_sync(void *state)
+{
+    metrics_state *s = state;
+
+    if (s->fd < 0 || !s->path[0]) /* the first checkpoint precedes `begin` */
+        return SIM_OK;
+    if (write_pending(s) != SIM_OK)
+        warn_of_pending(s);
+    const bool failed = sim_file_sync(s->fd, s->path) != SIM_OK;
+    if (failed && !s->sync_failed)
+        sim_log_warn("%s; its last lines may be lost if the machine fails",
+                     sim_error_message());
+    if (failed)
+        sim_error_clear();
+    s->sync_failed = failed;
+    return SIM_OK;
+}
+
 /* Lines that still cannot be written at the end of the run only cause a warning. */
 static void close_file(metrics_state *s)
 {
@@ -335,5 +402,6 @@ const sim_observer sim_observe_metrics = {.name = "metrics",
                                           .state_bytes = sizeof(metrics_state),
                                           .begin = metrics_begin,
                                           .publish = metrics_publish,
+                                          .sync = metrics_sync,
                                           .end = metrics_end,
                                           .clear = metrics_clear};

@@ -128,6 +128,16 @@ done:
     return st;
 }
 
+sim_status sim_stream_sync(sim_stream *s)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; s && i < s->n; i++)
+        if (s->receivers[i].observer->sync)
+            SIM_TRY(s->receivers[i].observer->sync(s->receivers[i].state));
+done:
+    return st;
+}
+
 sim_status sim_stream_end(sim_stream *s)
 {
     sim_status st = SIM_OK;

@@ -128,10 +128,13 @@ done:
     return st;
 }
 
-/* Lower bound of the last step of the last published interval.  The interval in progress counts its
- * updates only: steps that were skipped, or that only filled the queue, are in neither count. */
+/* The last step of the last published interval, or a lower bound for a checkpoint that does not store
+ * it.  The interval in progress counts its updates only: steps that were skipped, or that only filled the
+ * queue, are in neither count. */
 static int64_t last_published(const sim_train_state *t)
 {
+    if (t->interval.published >= 0)
+        return t->interval.published;
     const int64_t step = t->progress.at.step, every = t->env.job->train.log_every_steps,
                   counted =
                       step - (int64_t)t->interval.metrics.steps - t->progress.at.skipped,
@@ -141,11 +144,13 @@ static int64_t last_published(const sim_train_state *t)
 
 static sim_status begin_observers(sim_train_state *t)
 {
+    t->interval.published = last_published(t);
     const sim_observed_run run = {.path = t->env.run.path,
                                   .abandoned = t->segment.abandoned,
                                   .is_fresh = t->segment.resumed[0] == '\0',
+                                  .is_foreign = t->segment.is_foreign,
                                   .step = t->progress.at.step,
-                                  .published = last_published(t)};
+                                  .published = t->interval.published};
     return sim_stream_begin(t->env.request->stream, &run);
 }
 
@@ -466,6 +471,7 @@ sim_status sim_train(const sim_comm *c, const sim_train_request *request)
     t->trace.fd = -1;
     t->progress.job = request->job;
     t->saves.last_step = -1;
+    t->interval.published = -1;
     sim_metrics_begin(&t->interval.metrics);
     SIM_TRY(set_up(t));
     if (t->is_complete) {

@@ -233,6 +233,7 @@ void sim_metrics_publish(sim_train_state *t)
     notify(t, &r);
     if (!interval)
         return;
+    t->interval.published = r.step;
     if (r.updated)
         check_collapse(t, sim_record_value(&r, "embedding_std"));
     sim_interval_reset(&t->interval.metrics);

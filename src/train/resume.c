@@ -51,6 +51,7 @@ static sim_status visit_counters(void *object, const sim_visitor *v)
     SIM_TRY(visit_optional(v, "best_score", SIM_F64, &t->saves.best_score));
     SIM_TRY(visit_optional(v, "collapsed", SIM_I64, &t->collapse.is_collapsed));
     SIM_TRY(visit_optional(v, "healthy_step", SIM_I64, &t->collapse.healthy_step));
+    SIM_TRY(visit_optional(v, "published", SIM_I64, &t->interval.published));
     SIM_TRY(sim_metrics_visit(&t->interval.metrics, v));
 done:
     return st;
@@ -375,6 +376,7 @@ sim_status sim_resume_start(sim_train_state *t)
             t->env.comm, sim_schedule_check_length(&t->progress, &t->segment.changes)));
     if (is_branch)
         SIM_TRY(sim_branch_start(t, k, &unsaved));
+    t->segment.is_foreign = is_branch && unsaved;
     if (k) {
         t->saves.last_step = t->progress.at.step;
         t->costs.slowest_checkpoint_s = sim_clock_s() - start; /* until one is written */
@@ -409,7 +411,9 @@ sim_status sim_resume_save(sim_train_state *t, const char *why)
 
     SIM_TRY(sim_replica_check(t->replica, t->progress.at.step));
     sim_heartbeat_phase("checkpoint");
-    st = sim_identity_text(&t->env, &identity);
+    st = sim_stream_sync(t->env.request->stream);
+    if (st == SIM_OK)
+        st = sim_identity_text(&t->env, &identity);
     if (st == SIM_OK)
         st = sim_history_text(t, why, &history);
     if (st == SIM_OK)

@@ -102,6 +102,8 @@ typedef struct {
     sim_interval metrics;
     double start_s;
     int64_t start_step;
+    int64_t
+        published; /* last step of the last published interval, of any segment; -1: unknown */
     double checked_s; /* when the lock of the run was read */
     bool is_lost;     /* the run has another holder now: nothing is written any more */
 } sim_log_interval;
@@ -160,6 +162,7 @@ typedef struct {
     int64_t saved_images; /* of the training set before this segment; 0: unknown */
     char *history;        /* JSON array of earlier segments */
     bool is_recorded;     /* in segments.json */
+    bool is_foreign;      /* continues a checkpoint in another directory */
     /* Hash of the job in the checkpoint that it resumes from; or zero. */
     sim_hash saved_config;
     sim_place *places; /* [ranks], on rank 0 */

@@ -82,6 +82,12 @@ done:
     return st;
 }
 
+static sim_status sync_a(void *state)
+{
+    note("sync", ((recorder *)state)->name);
+    return SIM_OK;
+}
+
 static sim_status end_a(void *state)
 {
     note("end", ((recorder *)state)->name);
@@ -97,6 +103,7 @@ static const sim_observer observer_a = {.name = "a",
                                         .state_bytes = sizeof(recorder),
                                         .begin = begin_a,
                                         .publish = publish_any,
+                                        .sync = sync_a,
                                         .end = end_a,
                                         .clear = clear_any};
 static const sim_observer observer_b = {.name = "b",
@@ -117,10 +124,12 @@ static void every_observer_receives_every_record_in_order(void **state)
     ASSERT_OK(sim_stream_create(list, 2, &s));
     ASSERT_OK(sim_stream_begin(s, &run));
     ASSERT_OK(sim_stream_publish(s, &record));
+    ASSERT_OK(sim_stream_sync(s));
     ASSERT_OK(sim_stream_end(s));
     sim_stream_destroy(&s);
     assert_null(s);
-    assert_string_equal(calls, "begin a;publish a;publish b;end a;clear a;clear b;");
+    assert_string_equal(calls,
+                        "begin a;publish a;publish b;sync a;end a;clear a;clear b;");
 }
 
 static void a_failing_observer_fails_the_publication(void **state)
@@ -145,6 +154,7 @@ static void a_rank_without_observers_has_no_stream(void **state)
     (void)state;
     ASSERT_OK(sim_stream_begin(none, &run));
     ASSERT_OK(sim_stream_publish(none, &record));
+    ASSERT_OK(sim_stream_sync(none));
     ASSERT_OK(sim_stream_end(none));
     sim_stream_destroy(&none);
 }
