@@ -26,8 +26,10 @@ static void format_nearest_multiples(int64_t value, int64_t unit, char *out,
 static sim_status check_batch(const sim_train_options *t, const sim_dataset_info *about)
 {
     sim_status st = SIM_OK;
-    char near[64];
+    char near[64], part[64] = "";
 
+    if (t->fraction < 1)
+        (void)snprintf(part, sizeof part, " by data.fraction: %g", t->fraction);
     format_nearest_multiples(t->batch, t->block, near, sizeof near);
     SIM_CHECK(t->batch % t->block == 0, SIM_E_CONFIG,
               "batch: %lld is not a multiple of block %lld; nearest: %s",
@@ -35,12 +37,12 @@ static sim_status check_batch(const sim_train_options *t, const sim_dataset_info
     size_t half = about->n_images / 2, n = about->n_images, block = (size_t)t->block;
     SIM_CHECK(half > 0, SIM_E_DATA, "%s has one image, expected two or more", t->train);
     SIM_CHECK(block <= n, SIM_E_CONFIG,
-              "batch: %lld images in blocks of %zu, but %s has only %zu; block=%zu "
+              "batch: %lld images in blocks of %zu, but %s has only %zu%s; block=%zu "
               "batch=%zu fits",
-              (long long)t->batch, block, t->train, n, half, 2 * half);
+              (long long)t->batch, block, t->train, n, part, half, 2 * half);
     SIM_CHECK((size_t)t->batch <= n, SIM_E_CONFIG,
-              "batch: %lld images, but %s has only %zu; largest with block %zu: %zu",
-              (long long)t->batch, t->train, n, block, n / block * block);
+              "batch: %lld images, but %s has only %zu%s; largest with block %zu: %zu",
+              (long long)t->batch, t->train, n, part, block, n / block * block);
 done:
     return st;
 }
