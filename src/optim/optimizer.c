@@ -60,7 +60,8 @@ static const sim_option option_rows[] = {
         "AdamW: decay rate of the first moment"),
     ROW("beta2", SIM_OPTION_REAL, beta2, 0, 0.9999999, "0.999", NULL,
         "AdamW: decay rate of the second moment"),
-    ROW("eps", SIM_OPTION_REAL, eps, 0, 1, "1e-8", NULL,
+    /* Without eps, a weight whose gradient was always 0 would become 0 / 0. */
+    ROW("eps", SIM_OPTION_REAL, eps, 1e-30, 1, "1e-8", NULL,
         "AdamW: added to the denominator"),
 };
 
