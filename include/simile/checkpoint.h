@@ -182,8 +182,8 @@ const sim_checkpoint_head *sim_checkpoint_head_of(const sim_checkpoint *k); /* b
 const char *sim_checkpoint_path(const sim_checkpoint *k);
 
 /*
- * Loads the sources' tensors.  Name, type and dims must match, floats must be finite, and
- * running variances must not be negative.  An optional tensor may be absent.  Of a sharded tensor, this rank's rows are
+ * Loads the sources' tensors.  Name, type and dims must match, float32 values must be finite,
+ * and values must be in the range of their tensor (sim_tensor.bounded).  An optional tensor may be absent.  Of a sharded tensor, this rank's rows are
  * loaded.  Local.
  * Errors: SIM_E_DATA naming file and tensor.
  */

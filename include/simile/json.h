@@ -44,6 +44,7 @@ SIM_MUST_USE sim_status sim_json_dump(const sim_json *j, int indent, char **out)
  */
 SIM_MUST_USE sim_status sim_json_parse(const char *text, size_t n_bytes, sim_json **out);
 
+bool sim_json_has(const sim_json *j, const char *key); /* an object with this key */
 /* Read a key of an object; false, and *value unchanged, if it is absent or of another type.
  * Texts and objects are borrowed from j. */
 bool sim_json_get_text(const sim_json *j, const char *key, const char **value);

@@ -247,6 +247,8 @@ SIM_MUST_USE sim_status sim_method_parameters(const sim_method *m, sim_parameter
 /* Clips trained scalars to the range of their keys after an update, as CLIP does (Radford et
  * al. 2021, arXiv 2103.00020, section 2.5). */
 void sim_method_clip_scalars(const sim_method *m);
+/* Checks that trained scalars loaded from the file `path` are in that range.  Errors: SIM_E_DATA. */
+SIM_MUST_USE sim_status sim_method_check_scalars(const sim_method *m, const char *path);
 /* A trained scalar in the unit of its key: the temperature, not its logarithm. */
 typedef struct {
     const char *name;

@@ -66,6 +66,7 @@ void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads);
 /* Visits the momentum as /optimizer/momentum/<group>/<name> and the second moment, if any, as
  * /optimizer/second/<group>/<name>. */
 SIM_MUST_USE sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *v);
+int64_t sim_optimizer_updates(const sim_optimizer *o);   /* done */
 const char *sim_optimizer_about(const sim_optimizer *o); /* "sgd, momentum 0.9 ..." */
 /* Bytes of state that sim_optimizer_create allocates for n_floats weights. */
 size_t sim_optimizer_bytes(const sim_optimizer_options *options, size_t n_floats);

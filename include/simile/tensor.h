@@ -32,7 +32,14 @@ typedef struct {
     bool sharded;
     size_t row_lo, row_hi;
     bool optional; /* loading: keeps its value if the file lacks it */
+    /* Loading: if `bounded`, values are finite and in [least, most]; otherwise any finite float32
+     * and any value of another type is accepted. */
+    bool bounded;
+    double least, most;
 } sim_tensor;
+
+/* The largest count in a checkpoint: 2^53, exact as a double. */
+#define SIM_MAX_COUNT 9007199254740992.0
 
 size_t sim_type_bytes(sim_type type);
 const char *sim_type_name(sim_type type);     /* NumPy's name, such as "float32" */
@@ -60,10 +67,10 @@ typedef struct sim_visitor {
 SIM_MUST_USE sim_status sim_visit(const sim_visitor *v, const char *group,
                                   const sim_tensor *t);
 
-/* Visit a vector of n floats, and an integer scalar. */
+/* Visit a vector of n floats, and a count: an integer scalar of 0 to `most`, at most SIM_MAX_COUNT. */
 SIM_MUST_USE sim_status sim_visit_f32(const sim_visitor *v, const char *group,
                                       const char *name, size_t n, float *data);
-SIM_MUST_USE sim_status sim_visit_i64(const sim_visitor *v, const char *group,
-                                      const char *name, int64_t *scalar);
+SIM_MUST_USE sim_status sim_visit_count(const sim_visitor *v, const char *group,
+                                        const char *name, double most, int64_t *count);
 
 #endif

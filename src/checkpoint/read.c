@@ -15,9 +15,16 @@
 #include <string.h>
 #include <strings.h>
 
-static sim_status read_int(const sim_h5 *f, const char *name, int64_t *out)
+static sim_status read_count(const sim_checkpoint *k, const char *name, int64_t *out)
 {
-    return sim_h5_read(f, name, SIM_I64, 0, SIM_H5_ALL, out, 1);
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_h5_read(k->file, name, SIM_I64, 0, SIM_H5_ALL, out, 1));
+    SIM_CHECK(*out >= 0 && *out <= (int64_t)SIM_MAX_COUNT, SIM_E_DATA,
+              "%s: %s is %lld, expected 0 to %lld", k->path, name, (long long)*out,
+              (long long)SIM_MAX_COUNT);
+done:
+    return st;
 }
 
 static sim_status read_head(sim_checkpoint *k)
@@ -28,11 +35,9 @@ static sim_status read_head(sim_checkpoint *k)
     const char *slash = strrchr(k->path, '/'), *name = slash ? slash + 1 : k->path;
 
     SIM_TRY(sim_checkpoint_check_format(k->file, k->path, CHECKPOINT_FORMAT));
-    SIM_TRY(read_int(k->file, "/step", &k->head.step));
-    SIM_TRY(read_int(k->file, "/epoch", &k->head.epoch));
-    SIM_TRY(read_int(k->file, "/samples", &k->head.samples));
-    SIM_CHECK(k->head.step >= 0 && k->head.epoch >= 0 && k->head.samples >= 0, SIM_E_DATA,
-              "%s: a negative step, epoch or sample count", k->path);
+    SIM_TRY(read_count(k, "/step", &k->head.step));
+    SIM_TRY(read_count(k, "/epoch", &k->head.epoch));
+    SIM_TRY(read_count(k, "/samples", &k->head.samples));
     SIM_CHECK(!sim_checkpoint_step_of(name, &named) || named == k->head.step, SIM_E_DATA,
               "%s contains step %lld, but is named as step %lld; rename it", k->path,
               (long long)k->head.step, (long long)named);
@@ -353,20 +358,40 @@ done:
     return st;
 }
 
+/* Element i of the read values, as a double.  Integers up to 2^53 are exact. */
+static double value_at(const sim_tensor *t, size_t i)
+{
+    switch (t->type) {
+    case SIM_F32:
+        return (double)((const float *)t->data)[i];
+    case SIM_F64:
+        return ((const double *)t->data)[i];
+    case SIM_I64:
+        return (double)((const int64_t *)t->data)[i];
+    case SIM_U64:
+        return (double)((const uint64_t *)t->data)[i];
+    case SIM_I32:
+        return (double)((const int32_t *)t->data)[i];
+    case SIM_U8:
+        return (double)((const uint8_t *)t->data)[i];
+    }
+    return (double)NAN;
+}
+
 static sim_status check_values(const loader *f, const char *name, const sim_tensor *t,
                                size_t n)
 {
     sim_status st = SIM_OK;
-    const char *last = strrchr(name, '.');
-    bool variance = last && strcmp(last, ".running_var") == 0;
 
-    for (size_t i = 0; t->type == SIM_F32 && i < n; i++) {
-        const float x = ((const float *)t->data)[i];
+    if (!t->bounded && t->type != SIM_F32)
+        goto done;
+    for (size_t i = 0; i < n; i++) {
+        const double x = value_at(t, i);
         SIM_CHECK(isfinite(x), SIM_E_DATA, "%s: %s has a value that is not finite",
                   f->path, name);
-        SIM_CHECK(!variance || x >= 0, SIM_E_DATA,
-                  "%s: %s has the value %g; expected a variance >= 0", f->path, name,
-                  (double)x);
+        SIM_CHECK(!t->bounded || (x >= t->least && x <= t->most), SIM_E_DATA,
+                  "%s: %s has the value %.17g, expected %.9g to %.9g", f->path, name, x,
+                  t->least, t->most);
     }
 done:
     return st;

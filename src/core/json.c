@@ -160,6 +160,11 @@ done:
     return st;
 }
 
+bool sim_json_has(const sim_json *j, const char *key)
+{
+    return json_object_get(value_of(j), key) != NULL;
+}
+
 bool sim_json_get_text(const sim_json *j, const char *key, const char **value)
 {
     const json_t *v = json_object_get(value_of(j), key);

@@ -87,9 +87,10 @@ sim_status sim_visit_f32(const sim_visitor *v, const char *group, const char *na
     return sim_visit(v, group, &t);
 }
 
-sim_status sim_visit_i64(const sim_visitor *v, const char *group, const char *name,
-                         int64_t *scalar)
+sim_status sim_visit_count(const sim_visitor *v, const char *group, const char *name,
+                           double most, int64_t *count)
 {
-    const sim_tensor t = {.name = name, .type = SIM_I64, .data = scalar};
+    const sim_tensor t = {
+        .name = name, .type = SIM_I64, .data = count, .bounded = true, .most = most};
     return sim_visit(v, group, &t);
 }

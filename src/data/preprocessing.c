@@ -16,6 +16,9 @@
 
 enum { PHOTO_SIDE = 224, MAX_SIDE = 1 << 16 };
 
+/* Samples are divided by 255 before mean and std apply: larger ones cannot be theirs. */
+enum { MAX_SAMPLE = 255 };
+
 /* Names of the operations in the text. A reader refuses others. */
 static const char resize_name[] = "shorter side, bilinear, antialiased",
                   crop_name[] = "centre";
@@ -81,9 +84,9 @@ done:
     return st;
 }
 
-/* False unless the key is an array of exactly n finite numbers >= lowest. */
+/* False unless the key is an array of exactly n numbers in [lowest, highest]. */
 static bool read_numbers(const sim_json *j, const char *key, size_t n, double lowest,
-                         double *out)
+                         double highest, double *out)
 {
     sim_json *list = NULL;
 
@@ -91,7 +94,7 @@ static bool read_numbers(const sim_json *j, const char *key, size_t n, double lo
         return false;
     for (size_t i = 0; i < n; i++) {
         out[i] = sim_json_real_at(list, i);
-        if (!(out[i] >= lowest && out[i] <= DBL_MAX))
+        if (!(out[i] >= lowest && out[i] <= highest))
             return false;
     }
     return true;
@@ -114,7 +117,8 @@ static bool read_range(const sim_json *j, sim_value_range *out)
 
     if (!sim_json_get_object(j, "value_range", &list))
         return true;
-    if (!read_numbers(j, "value_range", 2, -DBL_MAX, ends) || !(ends[0] < ends[1]))
+    if (!read_numbers(j, "value_range", 2, -DBL_MAX, DBL_MAX, ends) ||
+        !(ends[0] < ends[1]))
         return false;
     *out = (sim_value_range){ends[0], ends[1]};
     return true;
@@ -123,9 +127,11 @@ static bool read_range(const sim_json *j, sim_value_range *out)
 static bool read_values(const sim_json *j, sim_preprocessing *p)
 {
     return read_size(j, "height", &p->h) && read_size(j, "width", &p->w) &&
-           read_size(j, "channels", &p->c) && (p->c == 1 || p->c == 3) &&
-           read_numbers(j, "mean", p->c, 0, p->mean) &&
-           read_numbers(j, "std", p->c, 0, p->std) && read_range(j, &p->range);
+           p->w <= SIM_MAX_PIXELS / p->h && read_size(j, "channels", &p->c) &&
+           (p->c == 1 || p->c == 3) &&
+           read_numbers(j, "mean", p->c, 0, MAX_SAMPLE, p->mean) &&
+           read_numbers(j, "std", p->c, 0, MAX_SAMPLE, p->std) &&
+           read_range(j, &p->range);
 }
 
 /* False unless `name` is that of a resize that covers [h][w]. */

@@ -3,6 +3,7 @@
  */
 #include "net.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,9 +31,16 @@ static sim_status visit_running(sim_net *net, node *n, const char *group,
     (void)snprintf(name, sizeof name, "%s.running_mean", n->name);
     SIM_TRY(sim_visit_f32(v, group, name, n->c, mean));
     (void)snprintf(name, sizeof name, "%s.running_var", n->name);
-    SIM_TRY(sim_visit_f32(v, group, name, n->c, mean + n->c));
+    const sim_tensor variance = {.name = name,
+                                 .type = SIM_F32,
+                                 .n_dims = 1,
+                                 .dims = {n->c},
+                                 .data = mean + n->c,
+                                 .bounded = true,
+                                 .most = FLT_MAX};
+    SIM_TRY(sim_visit(v, group, &variance));
     (void)snprintf(name, sizeof name, "%s.num_batches_tracked", n->name);
-    SIM_TRY(sim_visit_i64(v, group, name, &n->batches));
+    SIM_TRY(sim_visit_count(v, group, name, SIM_MAX_COUNT, &n->batches));
 done:
     return st;
 }

@@ -211,7 +211,7 @@ void sim_queue_push(sim_queue *q, const float *local)
 sim_status sim_queue_visit(sim_queue *q, const char *group, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
-    const int64_t k = (int64_t)q->shape.k;
+    const double k = (double)q->shape.k;
     const sim_tensor rows = {.name = "rows",
                              .type = SIM_F32,
                              .n_dims = 2,
@@ -219,17 +219,14 @@ sim_status sim_queue_visit(sim_queue *q, const char *group, const sim_visitor *v
                              .data = q->store,
                              .sharded = true,
                              .row_lo = q->slots.lo,
-                             .row_hi = q->slots.hi};
+                             .row_hi = q->slots.hi,
+                             .bounded = true, /* unit rows, rounded */
+                             .least = -1.001,
+                             .most = 1.001};
 
     SIM_TRY(sim_visit(v, group, &rows));
-    SIM_TRY(sim_visit_i64(v, group, "pointer", &q->pointer));
-    SIM_TRY(sim_visit_i64(v, group, "filled", &q->filled));
-    SIM_CHECK(q->pointer >= 0 && q->pointer < k, SIM_E_DATA,
-              "%s/pointer is %lld, expected 0 to %lld", group, (long long)q->pointer,
-              (long long)k - 1);
-    SIM_CHECK(q->filled >= 0 && q->filled <= k, SIM_E_DATA,
-              "%s/filled is %lld, expected 0 to %lld", group, (long long)q->filled,
-              (long long)k);
+    SIM_TRY(sim_visit_count(v, group, "pointer", k - 1, &q->pointer));
+    SIM_TRY(sim_visit_count(v, group, "filled", k, &q->filled));
 done:
     return st;
 }

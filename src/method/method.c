@@ -189,17 +189,45 @@ static const sim_option *option_of_scalar(const sim_method *m, const sim_method_
     return &table->rows[i];
 }
 
+/* The range of the key of a scalar, as limits of the stored value. */
+typedef struct {
+    float min, max;
+} scalar_range;
+
+static scalar_range range_of_scalar(const sim_method *m, const sim_method_scalar *s)
+{
+    const sim_option *key = option_of_scalar(m, s);
+    return (scalar_range){(float)(s->logarithm ? sim_ln(key->min) : key->min),
+                          (float)(s->logarithm ? sim_ln(key->max) : key->max)};
+}
+
 void sim_method_clip_scalars(const sim_method *m)
 {
     sim_method_scalar scalars[SIM_MAX_SCALARS];
     size_t n = scalars_of(m, scalars);
     for (size_t i = 0; i < n; i++) {
         const sim_method_scalar *s = &scalars[i];
-        const sim_option *key = option_of_scalar(m, s);
-        float min = (float)(s->logarithm ? sim_ln(key->min) : key->min);
-        float max = (float)(s->logarithm ? sim_ln(key->max) : key->max);
-        *s->value = *s->value < min ? min : *s->value > max ? max : *s->value;
+        const scalar_range r = range_of_scalar(m, s);
+        *s->value = *s->value < r.min ? r.min : *s->value > r.max ? r.max : *s->value;
     }
+}
+
+sim_status sim_method_check_scalars(const sim_method *m, const char *path)
+{
+    sim_status st = SIM_OK;
+    sim_method_scalar scalars[SIM_MAX_SCALARS];
+    size_t n = scalars_of(m, scalars);
+
+    for (size_t i = 0; i < n; i++) {
+        const sim_method_scalar *s = &scalars[i];
+        const scalar_range r = range_of_scalar(m, s);
+        SIM_CHECK(*s->value >= r.min && *s->value <= r.max, SIM_E_DATA,
+                  "%s: /weights/method/%s has the value %.9g, expected %.9g to %.9g, the "
+                  "range of method.%s",
+                  path, s->name, (double)*s->value, (double)r.min, (double)r.max, s->key);
+    }
+done:
+    return st;
 }
 
 size_t sim_method_numbers(const sim_method *m, sim_method_number out[SIM_MAX_SCALARS])

@@ -44,21 +44,32 @@ void sim_interval_publish(const sim_interval *i, sim_record *r)
                                                                : i->values[m]);
 }
 
-static sim_status visit_value(const char *group, const char *name, double *value,
-                              const sim_visitor *v)
+/* A sum may be NaN: methods have no value for some metrics. */
+static sim_status visit_sum(const char *group, const char *name, double *value,
+                            const sim_visitor *v)
 {
-    const sim_tensor t = {
-        .name = name, .type = SIM_F64, .n_dims = 0, .data = value, .optional = true};
+    const sim_tensor t = {.name = name, .type = SIM_F64, .data = value, .optional = true};
+    return sim_visit(v, group, &t);
+}
+
+static sim_status visit_steps(const char *group, double *steps, const sim_visitor *v)
+{
+    const sim_tensor t = {.name = "steps",
+                          .type = SIM_F64,
+                          .data = steps,
+                          .optional = true,
+                          .bounded = true,
+                          .most = SIM_MAX_COUNT};
     return sim_visit(v, group, &t);
 }
 
 sim_status sim_interval_visit(sim_interval *i, const char *group, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(visit_value(group, "steps", &i->steps, v));
+    SIM_TRY(visit_steps(group, &i->steps, v));
     for (size_t m = 0; m < i->n; m++)
         if (i->metrics[m].reduce != SIM_REDUCE_LAST)
-            SIM_TRY(visit_value(group, i->metrics[m].about.name, &i->values[m], v));
+            SIM_TRY(visit_sum(group, i->metrics[m].about.name, &i->values[m], v));
 done:
     return st;
 }

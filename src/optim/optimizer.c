@@ -5,6 +5,7 @@
 
 #include "simile/memory.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -137,14 +138,20 @@ void sim_optimizer_step(sim_optimizer *o, double lr, const float *grads)
 }
 
 static sim_status visit_array(const sim_optimizer *o, const sim_visitor *visitor,
-                              const char *array, float *v)
+                              const char *array, double least, float *v)
 {
     sim_status st = SIM_OK;
     char group[96];
 
     for (size_t i = 0; i < o->n; i++) {
         const sim_parameter *p = &o->list[i];
-        sim_tensor t = {.name = p->name, .type = SIM_F32, .n_dims = p->n_dims, .data = v};
+        sim_tensor t = {.name = p->name,
+                        .type = SIM_F32,
+                        .n_dims = p->n_dims,
+                        .data = v,
+                        .bounded = true,
+                        .least = least,
+                        .most = FLT_MAX};
         memcpy(t.dims, p->dims, sizeof t.dims);
         (void)snprintf(group, sizeof group, "optimizer/%s/%s", array, p->group);
         SIM_TRY(sim_visit(visitor, group, &t));
@@ -156,12 +163,16 @@ done:
 
 sim_status sim_optimizer_visit(sim_optimizer *o, const sim_visitor *visitor)
 {
-    static const char *const arrays[OPTIM_MAX_ARRAYS] = {"momentum", "second"};
+    static const struct {
+        const char *name;
+        double least; /* second moments are means of squares */
+    } arrays[OPTIM_MAX_ARRAYS] = {{"momentum", -FLT_MAX}, {"second", 0}};
     sim_status st = SIM_OK;
 
-    SIM_TRY(sim_visit_i64(visitor, "optimizer", "updates", &o->updates));
+    SIM_TRY(sim_visit_count(visitor, "optimizer", "updates", SIM_MAX_COUNT, &o->updates));
     for (int k = 0; k < o->row->n_arrays && k < OPTIM_MAX_ARRAYS; k++)
-        SIM_TRY(visit_array(o, visitor, arrays[k], o->arrays + (size_t)k * o->total));
+        SIM_TRY(visit_array(o, visitor, arrays[k].name, arrays[k].least,
+                            o->arrays + (size_t)k * o->total));
 done:
     return st;
 }
@@ -174,6 +185,11 @@ bool sim_optimizer_adaptive(const sim_optimizer_options *options)
 size_t sim_optimizer_bytes(const sim_optimizer_options *options, size_t n_floats)
 {
     return (size_t)rows[options->name]->n_arrays * n_floats * sizeof(float);
+}
+
+int64_t sim_optimizer_updates(const sim_optimizer *o)
+{
+    return o->updates;
 }
 
 const char *sim_optimizer_about(const sim_optimizer *o)

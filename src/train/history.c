@@ -14,6 +14,7 @@
 #include "simile/memory.h"
 #include "simile/thread.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,27 +172,68 @@ done:
     return st;
 }
 
-/* Whether a value of segments.json is a segment: every key that is read has its type and range. */
+/* Ranges of the numbers of a segment, wherever they are read. */
+static const int64_t max_step = (int64_t)SIM_MAX_COUNT, max_batch = 1 << 24;
+static const double max_seconds = 1e12;
+
+static bool has_texts(const sim_json *s)
+{
+    static const char *const keys[] = {"id", "start", "end", "ended"};
+    const char *text = NULL;
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!sim_json_get_text(s, keys[i], &text))
+            return false;
+    return true;
+}
+
+static bool has_integers(const sim_json *s)
+{
+    const struct {
+        const char *key;
+        int64_t least, most;
+        bool optional;
+    } keys[] = {{"nodes", 0, INT32_MAX, false},    {"ranks", 1, INT32_MAX, false},
+                {"threads", 1, INT32_MAX, false},  {"batch", 1, max_batch, false},
+                {"from_step", 0, max_step, false}, {"to_step", 0, max_step, false},
+                {"images", 0, UINT32_MAX, true},   {"last_step", 0, max_step, true},
+                {"off_course", 0, 1, true}};
+    int64_t n = 0;
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (keys[i].optional && !sim_json_has(s, keys[i].key))
+            continue;
+        if (!sim_json_get_int(s, keys[i].key, &n) || n < keys[i].least ||
+            n > keys[i].most)
+            return false;
+    }
+    return int_of(s, "from_step") <= int_of(s, "to_step");
+}
+
+static bool has_reals(const sim_json *s)
+{
+    const struct {
+        const char *key;
+        double most;
+        bool optional;
+    } keys[] = {{"images_per_s", DBL_MAX, false},
+                {"elapsed_s", max_seconds, true},
+                {"slowest_checkpoint_s", max_seconds, true}};
+    double x = 0;
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (keys[i].optional && !sim_json_has(s, keys[i].key))
+            continue;
+        if (!sim_json_get_real(s, keys[i].key, &x) || x < 0 || x > keys[i].most)
+            return false;
+    }
+    return true;
+}
+
+/* Whether a value is a segment: every key that is read has its type and range. */
 static bool is_segment(const sim_json *s)
 {
-    static const char *const texts[] = {"id", "start", "end", "ended"};
-    static const struct {
-        const char *key;
-        int64_t least;
-    } ints[] = {{"nodes", 0}, {"ranks", 1},     {"threads", 1},
-                {"batch", 1}, {"from_step", 0}, {"to_step", 0}};
-    const char *text = NULL;
-    int64_t n = 0;
-    double rate = 0;
-
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (!sim_json_get_text(s, texts[i], &text))
-            return false;
-    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
-        if (!sim_json_get_int(s, ints[i].key, &n) || n < ints[i].least)
-            return false;
-    return int_of(s, "from_step") <= int_of(s, "to_step") &&
-           sim_json_get_real(s, "images_per_s", &rate) && rate >= 0;
+    return has_texts(s) && has_integers(s) && has_reals(s);
 }
 
 /* Checks the text of segments.json; *problem is "" if it is valid. */
@@ -308,13 +350,22 @@ static double sum_seconds(const sim_json *list)
     return sum;
 }
 
+/* Adds the samples of n steps of a batch.  False if they are more than can be counted. */
+static bool add_samples(int64_t n, int64_t batch, int64_t *sum)
+{
+    int64_t samples = 0;
+    return !__builtin_mul_overflow(n, batch, &samples) &&
+           !__builtin_add_overflow(*sum, samples, sum);
+}
+
 /* Counts the samples that the updates up to the current step used, segment by segment from the
- * end: steps that were recomputed after an older checkpoint count once. */
-static void count_samples(sim_progress *p, const sim_json *list)
+ * end: steps that were recomputed after an older checkpoint count once.  False on overflow. */
+static bool count_samples(sim_progress *p, const sim_json *list)
 {
     int64_t limit = p->at.step, batch = p->job->train.batch;
 
     p->first_batch = batch;
+    p->seen = 0;
     for (size_t i = sim_json_size(list); i-- > 0;) {
         const sim_json *s = sim_json_at(list, i);
         if (is_discarded(s))
@@ -323,14 +374,86 @@ static void count_samples(sim_progress *p, const sim_json *list)
         batch = int_of(s, "batch");
         to = to < limit ? to : limit;
         from = from < to ? from : to;
-        p->seen += (to - from) * batch;
+        if (!add_samples(to - from, batch, &p->seen))
+            return false;
         limit = from < limit ? from : limit;
         p->first_batch = batch;
     }
-    p->seen += limit * p->first_batch;
+    return add_samples(limit, p->first_batch, &p->seen);
 }
 
-sim_status sim_history_load(const char *of_checkpoint, sim_segment *s, sim_progress *p)
+/* ---- the history of a checkpoint ---- */
+
+/* The segments that were not discarded lead from step 0 to `step` without a gap. */
+static bool leads_to_step(const sim_json *list, int64_t step)
+{
+    int64_t reached = 0;
+
+    for (size_t i = 0; i < sim_json_size(list); i++) {
+        const sim_json *s = sim_json_at(list, i);
+        if (is_discarded(s))
+            continue;
+        if (int_of(s, "from_step") > reached)
+            return false;
+        reached = int_of(s, "to_step");
+    }
+    return reached == step;
+}
+
+/* All segments that led to the checkpoint had the batch and the number of images of the last one,
+ * which is recorded, and no change was accepted. */
+static bool is_uniform(const sim_json *list)
+{
+    const sim_json *last = sim_json_at(list, sim_json_size(list) - 1);
+
+    for (size_t i = 0; i < sim_json_size(list); i++) {
+        const sim_json *s = sim_json_at(list, i);
+        if (!is_discarded(s) &&
+            (sim_json_has(s, "changed") || !sim_json_has(s, "images") ||
+             int_of(s, "images") != int_of(last, "images") ||
+             int_of(s, "batch") != int_of(last, "batch")))
+            return false;
+    }
+    return true;
+}
+
+/* Takes the segments that led to the checkpoint, the last of which wrote it. */
+static sim_status take_history(const sim_json *list, const char *path, int64_t step,
+                               sim_segment *s)
+{
+    sim_status st = SIM_OK;
+    const size_t n = sim_json_size(list);
+    size_t bad = 0;
+
+    SIM_CHECK(sim_json_is_array(list) && n > 0, SIM_E_DATA,
+              "%s: /history is not a list of segments", path);
+    while (bad < n && is_segment(sim_json_at(list, bad)))
+        bad++;
+    SIM_CHECK(bad == n, SIM_E_DATA, "%s: /history: entry %zu is not a segment", path,
+              bad + 1);
+    const sim_json *last = sim_json_at(list, n - 1);
+    SIM_CHECK(!is_discarded(last) && leads_to_step(list, step), SIM_E_DATA,
+              "%s: /history: its segments do not lead from step 0 to step %lld, /step",
+              path, (long long)step);
+    s->n_earlier = n;
+    s->is_uniform = is_uniform(list);
+    s->saved_batch = int_of(last, "batch");
+    s->saved_images = int_of(last, "images");
+    s->earlier_s = sum_seconds(list);
+done:
+    return st;
+}
+
+static sim_status parse_history(const char *text, const char *path, sim_json **list)
+{
+    sim_status st = sim_json_parse(text, strlen(text), list);
+    if (st != SIM_OK)
+        sim_error_prefix("%s: /history: ", path);
+    return st;
+}
+
+sim_status sim_history_load(const sim_checkpoint_head *head, const char *path,
+                            sim_segment *s, sim_progress *p)
 {
     sim_status st = SIM_OK;
     sim_json *list = NULL;
@@ -340,13 +463,13 @@ sim_status sim_history_load(const char *of_checkpoint, sim_segment *s, sim_progr
     sim_clock_iso(now, start);
     (void)snprintf(s->id, sizeof s->id, "%s-%03d-%ld", start,
                    (int)(1000 * (now - (double)(int64_t)now)), sim_process_id());
-    SIM_TRY(sim_text_copy(*of_checkpoint ? of_checkpoint : "[]", "train/history",
-                          &s->history));
-    SIM_TRY(sim_json_parse(s->history, strlen(s->history), &list));
-    count_samples(p, list);
-    s->earlier_s = sum_seconds(list);
-    if (sim_json_size(list) > 0)
-        s->saved_images = int_of(sim_json_at(list, sim_json_size(list) - 1), "images");
+    SIM_TRY(sim_text_copy(head ? head->history : "[]", "train/history", &s->history));
+    if (head) {
+        SIM_TRY(parse_history(head->history, path, &list));
+        SIM_TRY(take_history(list, path, head->step, s));
+    }
+    SIM_CHECK(count_samples(p, list), SIM_E_DATA,
+              "%s: /history: more samples than can be counted", path);
 done:
     sim_json_destroy(&list);
     return st;

@@ -13,6 +13,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,26 +33,37 @@ static sim_status visit_optimizer(void *object, const sim_visitor *v)
 
 /* A scalar of /train that earlier versions did not store. */
 static sim_status visit_optional(const sim_visitor *v, const char *name, sim_type type,
-                                 void *value)
+                                 double least, double most, void *value)
 {
-    const sim_tensor t = {
-        .name = name, .type = type, .n_dims = 0, .data = value, .optional = true};
+    const sim_tensor t = {.name = name,
+                          .type = type,
+                          .data = value,
+                          .optional = true,
+                          .bounded = true,
+                          .least = least,
+                          .most = most};
     return sim_visit(v, "train", &t);
 }
 
-/* Counters of the guards and metrics of the current log interval. */
+/* Counters of the guards and metrics of the current log interval.  Loading requires that the
+ * position is already that of the checkpoint. */
 static sim_status visit_counters(void *object, const sim_visitor *v)
 {
     sim_status st = SIM_OK;
     sim_train_state *t = object;
+    sim_position *at = &t->progress.at;
+    const double step = (double)at->step;
 
-    SIM_TRY(sim_visit_i64(v, "train", "skipped", &t->progress.at.skipped));
-    SIM_TRY(sim_visit_i64(v, "train", "bad_run", &t->progress.at.skipped_in_a_row));
-    SIM_TRY(visit_optional(v, "best_step", SIM_I64, &t->saves.best_step));
-    SIM_TRY(visit_optional(v, "best_score", SIM_F64, &t->saves.best_score));
-    SIM_TRY(visit_optional(v, "collapsed", SIM_I64, &t->collapse.is_collapsed));
-    SIM_TRY(visit_optional(v, "healthy_step", SIM_I64, &t->collapse.healthy_step));
-    SIM_TRY(visit_optional(v, "published", SIM_I64, &t->interval.published));
+    SIM_TRY(sim_visit_count(v, "train", "skipped", step, &at->skipped));
+    SIM_TRY(sim_visit_count(v, "train", "bad_run", (double)at->skipped,
+                            &at->skipped_in_a_row));
+    SIM_TRY(visit_optional(v, "best_step", SIM_I64, 0, step, &t->saves.best_step));
+    SIM_TRY(visit_optional(v, "best_score", SIM_F64, -DBL_MAX, DBL_MAX,
+                           &t->saves.best_score));
+    SIM_TRY(visit_optional(v, "collapsed", SIM_I64, 0, 1, &t->collapse.is_collapsed));
+    SIM_TRY(
+        visit_optional(v, "healthy_step", SIM_I64, 0, step, &t->collapse.healthy_step));
+    SIM_TRY(visit_optional(v, "published", SIM_I64, -1, step, &t->interval.published));
     SIM_TRY(sim_metrics_visit(&t->interval.metrics, v));
 done:
     return st;
@@ -117,14 +129,11 @@ done:
     return st;
 }
 
-static void set_position(sim_train_state *t, const sim_checkpoint_head *head)
+static void set_position(sim_progress *p, const sim_checkpoint_head *head)
 {
-    t->progress.at.step = t->progress.start_step = head->step;
-    t->progress.at.epoch = head->epoch;
-    t->progress.at.samples = head->samples;
-    t->segment.changes.before = t->progress.at;
-    if (t->segment.changes.any)
-        sim_schedule_resplit(&t->progress, t->segment.changes.data);
+    p->at.step = p->start_step = head->step;
+    p->at.epoch = head->epoch;
+    p->at.samples = head->samples;
 }
 
 /*
@@ -226,12 +235,17 @@ static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
 
     sources[n++] = (sim_state_source){sim_metrics_visit_array, &t->interval.metrics};
     SIM_TRY(compare_identity(t, k));
+    set_position(&t->progress, head);
+    SIM_TRY(sim_history_load(head, sim_checkpoint_path(k), &t->segment, &t->progress));
+    SIM_TRY(sim_resume_check_position(&t->progress, &t->segment, sim_checkpoint_path(k)));
     SIM_TRY(sim_checkpoint_load(k, sources, n));
+    SIM_TRY(sim_resume_check_state(t, sim_checkpoint_path(k)));
     SIM_TRY(check_view_size(&t->env, head->preprocessing, sim_checkpoint_path(k), true));
     SIM_TRY(adopt_normalization(t, head->preprocessing, sim_checkpoint_path(k),
                                 t->segment.changes.data));
-    set_position(t, head);
-    SIM_TRY(sim_history_load(head->history, &t->segment, &t->progress));
+    t->segment.changes.before = t->progress.at;
+    if (t->segment.changes.any)
+        sim_schedule_resplit(&t->progress, t->segment.changes.data);
     t->segment.saved_config = sim_hash_bytes(head->config, strlen(head->config));
     (void)snprintf(t->segment.resumed, sizeof t->segment.resumed, "%s",
                    sim_checkpoint_path(k));
@@ -288,7 +302,7 @@ static sim_status load_init(sim_train_state *t)
 
     if (t->env.request->init) /* first, because it is collective */
         SIM_TRY(open_init(&t->env, &k));
-    SIM_TRY(sim_history_load("", &t->segment, &t->progress));
+    SIM_TRY(sim_history_load(NULL, NULL, &t->segment, &t->progress));
     SIM_CHECK(
         t->env.request->init || !t->env.job->encoder.freeze, SIM_E_CONFIG,
         "encoder.freeze: the initial encoder has random weights; give a trained one "
@@ -297,6 +311,7 @@ static sim_status load_init(sim_train_state *t)
         goto done;
     const char *path = k ? sim_checkpoint_path(k) : t->env.request->init;
     SIM_TRY(load_weights(t, k, &missing, &preprocessing));
+    SIM_TRY(sim_method_check_scalars(&t->learner.method, path));
     sim_log("initial weights from %s", path);
     SIM_TRY(check_view_size(&t->env, preprocessing, path, false));
     SIM_TRY(adopt_normalization(t, preprocessing, path, true));

@@ -159,7 +159,10 @@ typedef struct {
     char id[48];
     double start_s;
     double earlier_s;     /* duration of earlier segments, up to their last checkpoints */
+    int64_t saved_batch;  /* before this segment */
     int64_t saved_images; /* of the training set before this segment; 0: unknown */
+    size_t n_earlier;     /* segments that led to the checkpoint */
+    bool is_uniform;      /* all of them had the batch and the images of the last */
     char *history;        /* JSON array of earlier segments */
     bool is_recorded;     /* in segments.json */
     bool is_foreign;      /* continues a checkpoint in another directory */
@@ -356,9 +359,25 @@ SIM_MUST_USE sim_status sim_branch_check(const sim_train_env *env,
 SIM_MUST_USE sim_status sim_branch_start(sim_train_state *t, const sim_checkpoint *k,
                                          bool *foreign);
 
+/*
+ * resume_check.c: whether the scalars of a checkpoint agree with each other, the job and the data.
+ * A digest only shows that a file is as it was written.  Local.  Errors: SIM_E_DATA naming the
+ * file `path`, the scalar, its value and what was expected.
+ */
+/* The position, before state is loaded; s: its history and the accepted changes. */
+SIM_MUST_USE sim_status sim_resume_check_position(const sim_progress *p,
+                                                  const sim_segment *s, const char *path);
+/* The loaded state: counters against the position, the queue, trained scalars. */
+SIM_MUST_USE sim_status sim_resume_check_state(const sim_train_state *t,
+                                               const char *path);
+
 /* history.c: the segments of a run, in checkpoints and in RUN/segments.json */
-/* Takes the history of a checkpoint ("" for a fresh run), and counts the samples used. */
-SIM_MUST_USE sim_status sim_history_load(const char *of_checkpoint, sim_segment *s,
+/*
+ * Takes the history of a checkpoint (NULL for a fresh run), and counts the samples used.
+ * Errors: SIM_E_DATA naming the file `path` if it is not a history that leads to the step.
+ */
+SIM_MUST_USE sim_status sim_history_load(const sim_checkpoint_head *head,
+                                         const char *path, sim_segment *s,
                                          sim_progress *p);
 /* The first step of an earlier start of this Slurm job in this run; -1: there was none. */
 SIM_MUST_USE sim_status sim_history_requeued(const char *run_path, int64_t *from_step);

@@ -34,7 +34,8 @@ static sim_status visit_example(void *object, const sim_visitor *v)
                                .data = s->weights};
     SIM_TRY(sim_visit(v, "weights/encoder", &matrix));
     SIM_TRY(sim_visit_f32(v, "optimizer/momentum/encoder", "conv1.weight", 40, s->other));
-    SIM_TRY(sim_visit_i64(v, "weights/encoder", "bn1.num_batches_tracked", &s->count));
+    SIM_TRY(sim_visit_count(v, "weights/encoder", "bn1.num_batches_tracked",
+                            SIM_MAX_COUNT, &s->count));
 done:
     return st;
 }

@@ -87,7 +87,7 @@ static sim_status visit_queue(void *object, const sim_visitor *v)
     SIM_TRY(sim_visit_f32(v, "weights/encoder", "w", 50, q->weights));
     SIM_TRY(sim_visit(v, "queue", &keys));
     SIM_TRY(sim_visit(v, "queue", &marks));
-    SIM_TRY(sim_visit_i64(v, "queue", "pointer", &q->pointer));
+    SIM_TRY(sim_visit_count(v, "queue", "pointer", SIM_MAX_COUNT, &q->pointer));
 done:
     return st;
 }

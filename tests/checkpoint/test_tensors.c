@@ -56,7 +56,7 @@ static sim_status visit_example(void *object, const sim_visitor *v)
     SIM_TRY(sim_visit(v, "weights/encoder", &weight));
     SIM_TRY(sim_visit(v, "queue", &rows));
     SIM_TRY(sim_visit(v, "train", &marks));
-    SIM_TRY(sim_visit_i64(v, "optimizer", "updates", &s->count));
+    SIM_TRY(sim_visit_count(v, "optimizer", "updates", SIM_MAX_COUNT, &s->count));
 done:
     return st;
 }

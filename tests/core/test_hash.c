@@ -106,9 +106,10 @@ static void visitors_receive_tensors_and_may_fail(void **state)
     const sim_visitor v = {describe_tensor, description};
     ASSERT_OK(sim_visit_f32(&v, "/g", "x", 3, x));
     assert_string_equal(description, "/g/x 0 1 3");
-    ASSERT_OK(sim_visit_i64(&v, "/g", "n", &n));
+    ASSERT_OK(sim_visit_count(&v, "/g", "n", SIM_MAX_COUNT, &n));
     assert_string_equal(description, "/g/n 2 0 1");
-    ASSERT_REFUSED(sim_visit_i64(&v, "/g", "bad", &n), SIM_E_DATA, "/g/bad");
+    ASSERT_REFUSED(sim_visit_count(&v, "/g", "bad", SIM_MAX_COUNT, &n), SIM_E_DATA,
+                   "/g/bad");
 }
 
 int main(void)
