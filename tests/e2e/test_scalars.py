@@ -279,6 +279,9 @@ def prepare():
             f.write(JOB + keys)
         must("pretrain", f"{method}.yaml", f"run={method}-base", "--stop-after", "4", code=75)
         must("pretrain", f"{method}.yaml", f"run={method}-base", "--stop-after", str(STEP), code=75)
+        for name in os.listdir(f"{method}-base/checkpoints"):  # a run may not start from an older one instead
+            if name.startswith("step-") and name != f"step-{STEP:09d}.h5":
+                os.remove(f"{method}-base/checkpoints/{name}")
 
 
 def all_cases():
