@@ -92,6 +92,8 @@ def may_run(name, v, state):
         return v in (0, 1)
     if name in ("train/best_step", "train/healthy_step"):
         return 0 <= v <= state["step"]
+    if name == "train/published":
+        return -1 <= v <= state["step"]
     if name == "train/best_score":
         return math.isfinite(v)
     if name == "train/metrics/steps":
