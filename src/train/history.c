@@ -400,6 +400,31 @@ static bool leads_to_step(const sim_json *list, int64_t step)
     return reached == step;
 }
 
+/* Whether batch and images of a segment are those of the one before it, or an accepted change is recorded.
+ * Versions before 0.2.0 recorded no images. */
+static bool continues(const sim_json *s, const sim_json *before)
+{
+    return sim_json_has(s, "changed") ||
+           (int_of(s, "batch") == int_of(before, "batch") &&
+            (!sim_json_has(s, "images") || !sim_json_has(before, "images") ||
+             int_of(s, "images") == int_of(before, "images")));
+}
+
+static bool changes_are_recorded(const sim_json *list)
+{
+    const sim_json *before = NULL;
+
+    for (size_t i = 0; i < sim_json_size(list); i++) {
+        const sim_json *s = sim_json_at(list, i);
+        if (is_discarded(s))
+            continue;
+        if (before && !continues(s, before))
+            return false;
+        before = s;
+    }
+    return true;
+}
+
 /* All segments that led to the checkpoint had the batch and the number of images of the last one,
  * which is recorded, and no change was accepted. */
 static bool is_uniform(const sim_json *list)
@@ -435,6 +460,10 @@ static sim_status take_history(const sim_json *list, const char *path, int64_t s
     SIM_CHECK(!is_discarded(last) && leads_to_step(list, step), SIM_E_DATA,
               "%s: /history: its segments do not lead from step 0 to step %lld, /step",
               path, (long long)step);
+    SIM_CHECK(changes_are_recorded(list), SIM_E_DATA,
+              "%s: /history: batch or images differ between segments without an accepted "
+              "change",
+              path);
     s->n_earlier = n;
     s->is_uniform = is_uniform(list);
     s->saved_batch = int_of(last, "batch");

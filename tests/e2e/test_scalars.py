@@ -117,9 +117,9 @@ def may_have(path, v, entries):
     if key == "to_step":
         return v == STEP if last else entries[i + 1]["from_step"] <= v <= 2**53
     if key == "batch":
-        return 1 <= v <= 2**24 and not last
+        return False  # without an accepted change, all segments have one batch
     if key == "images":
-        return 0 <= v < 2**32 and (not last or v == 0)
+        return False
     if key == "nodes":
         return 0 <= v < 2**31
     if key in ("ranks", "threads"):
