@@ -31,6 +31,16 @@ void sim_text_close(sim_text *t); /* accepts a text that is not open */
  */
 void sim_text_put_escaped(FILE *file, const char *text);
 
+/*
+ * Texts of files and of the command line (names, keys, classes, attributes) may contain control
+ * sequences of terminals.  These functions make a text safe to print: control characters, characters
+ * that change the direction of writing, and bytes that are not UTF-8 become \n, \t, \xHH or \uHHHH.
+ *   keep_lines  line breaks and tabs stay
+ */
+void sim_text_put_printable(FILE *file, const char *text, bool keep_lines);
+/* The same into `out`; truncated after a whole character. */
+void sim_text_escape(const char *text, bool keep_lines, char *out, size_t out_bytes);
+
 bool sim_text_ends_with(const char *text, const char *ending);
 
 /* Characters of a UTF-8 text. */

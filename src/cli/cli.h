@@ -45,8 +45,13 @@ SIM_MUST_USE sim_status sim_cli_job_of_checkpoint(const char *config, const char
 /* "64G", "512M", "1073741824" -> bytes.  false: not a size. */
 bool sim_cli_bytes(const char *text, double *bytes);
 
-/* Prints to stdout on rank 0; `c` may be NULL without MPI.  Errors: SIM_E_IO. */
+/* Prints to stdout on rank 0, with control characters escaped (text.h); `c` may be NULL without MPI.
+ * Errors: SIM_E_IO. */
 SIM_MUST_USE sim_status sim_cli_print(const sim_comm *c, const char *text);
+/* The same of a text that is one line, with or without its line break: others are escaped. */
+SIM_MUST_USE sim_status sim_cli_print_line(const char *text);
+/* The same without escapes, unless stdout is a terminal: for values that scripts read. */
+SIM_MUST_USE sim_status sim_cli_print_exact(const char *text);
 SIM_MUST_USE sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j,
                                            bool pretty);
 

@@ -268,7 +268,7 @@ static sim_status print_list_line(const compare_arguments *a, const char *line)
     sim_status st = SIM_OK;
 
     if (a->plan) {
-        SIM_TRY(sim_cli_print(NULL, line));
+        SIM_TRY(sim_cli_print_line(line));
         SIM_TRY(sim_cli_print(NULL, "\n"));
     } else {
         sim_log("%s", line);

@@ -279,16 +279,19 @@ static sim_status print_text(const sim_checkpoint *k, const sim_json *j)
     const sim_checkpoint_head *h = sim_checkpoint_head_of(k);
     const char *hash = "";
     sim_json *tensors = NULL, *segments = NULL;
-    char *text = NULL;
+    char *text = NULL, *path = NULL;
 
     (void)sim_json_get_text(j, "weights_hash", &hash);
     (void)sim_json_get_object(j, "tensors", &tensors);
-    SIM_TRY(sim_text_format(
-        "cli/text", &text,
-        "checkpoint   %s\nstep         %lld (epoch %lld, %lld images into it)\n"
-        "fingerprint  %s\nweights      %s, %zu tensors\n",
-        sim_checkpoint_path(k), (long long)h->step, (long long)h->epoch,
-        (long long)h->samples, h->fingerprint, hash, sim_json_size(tensors)));
+    SIM_TRY(
+        sim_text_format("cli/text", &path, "checkpoint   %s\n", sim_checkpoint_path(k)));
+    SIM_TRY(sim_cli_print_line(path));
+    SIM_TRY(sim_text_format("cli/text", &text,
+                            "step         %lld (epoch %lld, %lld images into it)\n"
+                            "fingerprint  %s\nweights      %s, %zu tensors\n",
+                            (long long)h->step, (long long)h->epoch,
+                            (long long)h->samples, h->fingerprint, hash,
+                            sim_json_size(tensors)));
     SIM_TRY(sim_cli_print(NULL, text));
     SIM_TRY(print_preprocessing(k));
     (void)sim_json_get_object(j, "segments", &segments);
@@ -298,6 +301,7 @@ static sim_status print_text(const sim_checkpoint *k, const sim_json *j)
     SIM_TRY(sim_cli_print(NULL, h->identity));
     SIM_TRY(print_segments(segments)); /* last, so that they are visible in a terminal */
 done:
+    sim_free(path);
     sim_free(text);
     return st;
 }

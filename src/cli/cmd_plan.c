@@ -189,7 +189,7 @@ static sim_status print_value(const arguments *a)
     SIM_CHECK(text, SIM_E_CONFIG,
               "%s: the job has no key \"%s\"; `simile plan --keys` lists the keys",
               a->source.path, a->value);
-    SIM_TRY(sim_cli_print(NULL, text));
+    SIM_TRY(sim_cli_print_exact(text));
     SIM_TRY(sim_cli_print(NULL, "\n"));
 done:
     sim_config_destroy(&c);
@@ -262,12 +262,12 @@ done:
 static sim_status print_line(const char *fmt, ...) SIM_PRINTF(1, 2);
 static sim_status print_line(const char *fmt, ...)
 {
-    char text[512];
+    char text[2 * PATH_MAX];
     va_list args;
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return sim_cli_print(NULL, text);
+    return sim_cli_print_line(text);
 }
 
 static sim_status print_shape(const dry_run *d)

@@ -437,7 +437,7 @@ static sim_status print_none(const arguments *a)
 
     SIM_TRY(sim_text_format("cli/runs", &text, "no runs in %s%s\n", a->directories[0],
                             a->n > 1 ? " and the other directories" : ""));
-    SIM_TRY(sim_cli_print(NULL, text));
+    SIM_TRY(sim_cli_print_line(text));
 done:
     sim_free(text);
     return st;

@@ -7,6 +7,7 @@
 #include "simile/kernel.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <errno.h>
 #include <math.h>
@@ -45,6 +46,41 @@ static void restore_stream(FILE *stream, int saved)
     (void)close(saved);
 }
 
+/* stderr of the process while argp and getopt print words of the command line. */
+static FILE *unescaped;
+
+static ssize_t write_escaped(void *cookie, const char *bytes, size_t n)
+{
+    char text[1024];
+    (void)cookie;
+    for (size_t at = 0; at < n; at += sizeof text - 1) {
+        (void)snprintf(text, sizeof text, "%.*s",
+                       (int)(n - at < sizeof text ? n - at : sizeof text - 1),
+                       bytes + at);
+        sim_text_put_printable(unescaped, text, true);
+    }
+    return (ssize_t)n;
+}
+
+static void escape_errors(void)
+{
+    const cookie_io_functions_t calls = {.write = write_escaped};
+    FILE *escaped = fopencookie(NULL, "w", calls);
+
+    unescaped = stderr;
+    if (escaped) {
+        (void)setvbuf(escaped, NULL, _IOLBF, 0);
+        stderr = escaped;
+    }
+}
+
+static void end_escape(void)
+{
+    if (stderr != unescaped)
+        (void)fclose(stderr);
+    stderr = unescaped;
+}
+
 /* All ranks parse the same command line, so only the first prints its help or errors. */
 void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
 {
@@ -55,8 +91,10 @@ void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out)
     const bool first = sim_cli_is_first_rank();
     int saved_stdout = first ? -1 : mute_stream(stdout);
     int saved_stderr = first ? -1 : mute_stream(stderr);
+    escape_errors();
     error_t error = argp_parse(argp, argc, argv, ARGP_IN_ORDER, NULL, out);
     restore_stream(stdout, saved_stdout);
+    end_escape();
     restore_stream(stderr, saved_stderr);
     if (error)
         exit(SIM_E_USAGE);
@@ -87,20 +125,55 @@ bool sim_cli_bytes(const char *text, double *bytes)
     return parse_number_with_unit(text, "KMGT", factors, bytes);
 }
 
-sim_status sim_cli_print(const sim_comm *c, const char *text)
+/* Completes output to stdout. */
+static sim_status flush_output(void)
 {
     sim_status st = SIM_OK;
-    if (c && c->rank != 0)
-        goto done;
-    errno = 0;
-    const bool is_written = fputs(text, stdout) >= 0 && fflush(stdout) == 0;
+    const bool is_written = fflush(stdout) == 0 && !ferror(stdout);
     if (!is_written && errno == EPIPE) { /* as `simile inspect RUN | head` expects */
         (void)signal(SIGPIPE, SIG_DFL);
         (void)raise(SIGPIPE);
     }
-    SIM_CHECK(is_written, SIM_E_IO, "writing to standard output failed");
+    SIM_CHECK(is_written, SIM_E_IO, "writing to standard output failed: %s",
+              strerror(errno ? errno : EIO));
 done:
     return st;
+}
+
+sim_status sim_cli_print(const sim_comm *c, const char *text)
+{
+    if (c && c->rank != 0)
+        return SIM_OK;
+    errno = 0;
+    sim_text_put_printable(stdout, text, true);
+    return flush_output();
+}
+
+sim_status sim_cli_print_line(const char *text)
+{
+    sim_status st = SIM_OK;
+    char *line = NULL;
+    const bool is_complete = sim_text_ends_with(text, "\n");
+
+    SIM_TRY(sim_text_copy(text, "cli/text", &line));
+    if (is_complete)
+        line[strlen(line) - 1] = '\0';
+    errno = 0;
+    sim_text_put_printable(stdout, line, false);
+    (void)fputs(is_complete ? "\n" : "", stdout);
+    SIM_TRY(flush_output());
+done:
+    sim_free(line);
+    return st;
+}
+
+sim_status sim_cli_print_exact(const char *text)
+{
+    if (isatty(STDOUT_FILENO))
+        return sim_cli_print(NULL, text);
+    errno = 0;
+    (void)fputs(text, stdout);
+    return flush_output();
 }
 
 sim_status sim_cli_print_json(const sim_comm *c, const sim_json *j, bool pretty)

@@ -6,6 +6,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/option.h"
+#include "simile/text.h"
 #include "simile/thread.h"
 
 #include <signal.h>
@@ -96,10 +97,12 @@ static void print_names(FILE *to)
         (void)fprintf(to, "%s%s", i ? ", " : "", commands[i].name);
 }
 
-static int reject_command(const char *name)
+static int reject_command(const char *given)
 {
-    char word[64];
-    const char *meant = command_meant(name, word);
+    char word[64], name[256];
+    const char *meant = command_meant(given, word);
+
+    sim_text_escape(given, false, name, sizeof name);
 
     if (!sim_cli_is_first_rank())
         return SIM_E_USAGE;

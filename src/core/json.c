@@ -129,6 +129,34 @@ static int append_bytes(const char *bytes, size_t n, void *ctx)
     return 0;
 }
 
+/* jansson escapes the control characters below 0x20 only.  These two kinds occur in strings alone:
+ * 0x7f, and 0x80 to 0x9f as "\xc2\x80" to "\xc2\x9f". */
+static sim_status escape_controls(text_buffer *s)
+{
+    sim_status st = SIM_OK;
+    text_buffer escaped = {0};
+    char code[8];
+
+    if (!strpbrk(s->text, "\x7f\xc2"))
+        goto done;
+    SIM_TRY(sim_grow(&escaped.text, escaped.capacity = s->capacity, "core/json"));
+    for (const unsigned char *p = (const unsigned char *)s->text; *p;) {
+        const bool is_c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+        const bool is_escaped = is_c1 || *p == 0x7f;
+        (void)snprintf(code, sizeof code, "\\u%04x", is_c1 ? p[1] : 0x7fU);
+        if (append_bytes(is_escaped ? code : (const char *)p, is_escaped ? 6 : 1,
+                         &escaped) != 0)
+            SIM_FAIL(SIM_E_IO, "out of memory for JSON");
+        p += is_c1 ? 2 : 1;
+    }
+    sim_free(s->text);
+    *s = escaped;
+    escaped.text = NULL;
+done:
+    sim_free(escaped.text);
+    return st;
+}
+
 sim_status sim_json_dump(const sim_json *j, int indent, char **out)
 {
     sim_status st = SIM_OK;
@@ -141,6 +169,7 @@ sim_status sim_json_dump(const sim_json *j, int indent, char **out)
     SIM_TRY(sim_grow(&s.text, s.capacity = 256, "core/json"));
     int error = json_dump_callback(value_of(j), append_bytes, &s, flags);
     SIM_CHECK(error == 0 && !s.failed, SIM_E_IO, "out of memory for JSON");
+    SIM_TRY(escape_controls(&s));
     *out = s.text;
     s.text = NULL;
 done:

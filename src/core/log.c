@@ -10,6 +10,7 @@
 #include "simile/file.h"
 #include "simile/heartbeat.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 #include "simile/thread.h"
 
 #include <errno.h>
@@ -52,9 +53,29 @@ static void erase_progress(void)
     logger.in_place = false;
 }
 
+enum { TEXT_BYTES = 4200, PRINTED_BYTES = 4 * TEXT_BYTES };
+
+/* Without control characters.  Further lines of a message are indented, so that none of them looks
+ * like a line of the log. */
+static void make_printable(const char *text, char out[PRINTED_BYTES])
+{
+    char escaped[PRINTED_BYTES];
+    size_t used = 0;
+
+    sim_text_escape(text, true, escaped, sizeof escaped);
+    for (const char *p = escaped; *p && used + 4 < PRINTED_BYTES; p++) {
+        out[used++] = *p;
+        if (*p == '\n' && p[1] != ' ') {
+            out[used++] = ' ';
+            out[used++] = ' ';
+        }
+    }
+    out[used] = '\0';
+}
+
 static void append_to_file(const char *text)
 {
-    char line[4400], error[4096], when[21];
+    char line[PRINTED_BYTES + 32], error[4096], when[21];
     if (logger.fd < 0)
         return;
     sim_clock_iso(sim_clock_wall_s(), when);
@@ -69,26 +90,36 @@ static void append_to_file(const char *text)
     }
 }
 
+/* In one write, because several processes may write to the same file. */
 static void print_line(const char *text)
 {
+    char line[PRINTED_BYTES + 2];
+
     erase_progress();
-    (void)fprintf(stderr, "%s\n", text);
+    (void)snprintf(line, sizeof line, "%s\n", text);
+    (void)fputs(line, stderr);
     (void)fflush(stderr);
 }
 
-static void format(char *out, size_t out_bytes, const char *fmt, va_list args)
+static void format(char out[PRINTED_BYTES], const char *first, const char *fmt,
+                   va_list args)
 {
-    (void)vsnprintf(out, out_bytes, fmt, args);
+    char text[TEXT_BYTES];
+    const size_t n = strlen(first);
+
+    memcpy(text, first, n);
+    (void)vsnprintf(text + n, sizeof text - n, fmt, args);
+    sim_text_escape(text, strchr(fmt, '\n') != NULL, out, PRINTED_BYTES);
 }
 
 void sim_log(const char *fmt, ...)
 {
-    char text[4200];
+    char text[PRINTED_BYTES];
     va_list args;
     if (logger.rank != 0)
         return;
     va_start(args, fmt);
-    format(text, sizeof text, fmt, args);
+    format(text, "", fmt, args);
     va_end(args);
     print_line(text);
     append_to_file(text);
@@ -96,26 +127,25 @@ void sim_log(const char *fmt, ...)
 
 void sim_log_each(const char *fmt, ...)
 {
-    char text[4200], line[4400];
+    char text[PRINTED_BYTES], line[PRINTED_BYTES];
     va_list args;
     va_start(args, fmt);
-    format(text, sizeof text, fmt, args);
+    format(text, "", fmt, args);
     va_end(args);
-    (void)snprintf(line, sizeof line, "rank %d on %s: %s", logger.rank, logger.host,
-                   text);
+    (void)snprintf(line, sizeof line, "rank %d on %s: %.*s", logger.rank, logger.host,
+                   PRINTED_BYTES - 128, text);
     print_line(line);
     append_to_file(line);
 }
 
 void sim_log_warn(const char *fmt, ...)
 {
-    char text[4200] = "warning: ";
-    size_t used = strlen(text);
+    char text[PRINTED_BYTES];
     va_list args;
     if (logger.rank != 0)
         return;
     va_start(args, fmt);
-    format(text + used, sizeof text - used, fmt, args);
+    format(text, "warning: ", fmt, args);
     va_end(args);
     print_line(text);
     append_to_file(text);
@@ -140,12 +170,12 @@ static void truncate_to_width(char *text)
 
 void sim_log_progress(const char *fmt, ...)
 {
-    char text[512];
+    char text[PRINTED_BYTES];
     va_list args;
     if (logger.rank != 0 || !sim_log_is_terminal())
         return;
     va_start(args, fmt);
-    format(text, sizeof text, fmt, args);
+    format(text, "", fmt, args);
     va_end(args);
     truncate_to_width(text);
     (void)fprintf(stderr, "\r\033[K%s", text);
@@ -155,12 +185,12 @@ void sim_log_progress(const char *fmt, ...)
 
 void sim_log_record(const char *fmt, ...)
 {
-    char text[4200];
+    char text[PRINTED_BYTES];
     va_list args;
     if (logger.rank != 0)
         return;
     va_start(args, fmt);
-    format(text, sizeof text, fmt, args);
+    format(text, "", fmt, args);
     va_end(args);
     if (!sim_log_is_terminal())
         print_line(text);
@@ -169,8 +199,9 @@ void sim_log_record(const char *fmt, ...)
 
 void sim_log_failure(sim_status code)
 {
-    char text[4200];
-    (void)snprintf(text, sizeof text, "simile: %s", sim_error_message());
+    char message[TEXT_BYTES], text[PRINTED_BYTES];
+    (void)snprintf(message, sizeof message, "simile: %s", sim_error_message());
+    make_printable(message, text);
     print_line(text);
     if (getenv("SIMILE_TRACE"))
         (void)fprintf(stderr, "simile: code %d (%s), at %s\n", (int)code,

@@ -23,6 +23,18 @@ static const char *short_path(const char *file)
     return last;
 }
 
+/* A line break in an argument, such as a path, does not begin a line of the message. */
+static void escape_line_breaks(const char *text)
+{
+    size_t used = 0;
+    for (; *text && used + (*text == '\n') + 1 < sizeof message; text++) {
+        if (*text == '\n')
+            message[used++] = '\\';
+        message[used++] = *text == '\n' ? 'n' : *text;
+    }
+    message[used] = '\0';
+}
+
 sim_status sim_error_begin(sim_status code, const char *file, int line, const char *fmt,
                            ...)
 {
@@ -31,7 +43,11 @@ sim_status sim_error_begin(sim_status code, const char *file, int line, const ch
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    memcpy(message, text, sizeof message);
+    if (strchr(fmt, '\n') ||
+        strchr(message, '\n')) /* of several lines, or continues such one */
+        memcpy(message, text, sizeof message);
+    else
+        escape_line_breaks(text);
     backtrace[0] = '\0';
     sim_error_add_frame(file, line);
     return code;

@@ -5,6 +5,7 @@
 
 #include "simile/memory.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,79 @@ static size_t character_bytes(const unsigned char *p)
     return n;
 }
 
+enum { ESCAPE_BYTES = 8 }; /* "\\u202e" and its end */
+
+/* Characters that terminals and browsers interpret: C1 controls, marks of direction, separators. */
+static bool is_control(uint32_t code)
+{
+    return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c ||
+           (code >= 0x200e && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
+           (code >= 0x2066 && code <= 0x2069);
+}
+
+static uint32_t code_of(const unsigned char *p, size_t n)
+{
+    uint32_t code = n == 1 ? p[0] : p[0] & (0x7fU >> n);
+    for (size_t i = 1; i < n; i++)
+        code = code << 6 | (p[i] & 0x3fU);
+    return code;
+}
+
+/* Bytes of the character at p; `escape` is how it is printed, "" if as it is. */
+static size_t next_character(const unsigned char *p, bool keep_lines,
+                             char escape[ESCAPE_BYTES])
+{
+    const size_t n = character_bytes(p);
+    const uint32_t code = n ? code_of(p, n) : 0;
+
+    escape[0] = '\0';
+    if (n == 0)
+        (void)snprintf(escape, ESCAPE_BYTES, "\\x%02x", *p);
+    else if (code == '\n' || code == '\t')
+        (void)snprintf(escape, ESCAPE_BYTES, "%s",
+                       keep_lines     ? ""
+                       : code == '\n' ? "\\n"
+                                      : "\\t");
+    else if (is_control(code))
+        (void)snprintf(escape, ESCAPE_BYTES, code < 0x80 ? "\\x%02x" : "\\u%04x",
+                       (unsigned)(code & 0xffff));
+    return n ? n : 1;
+}
+
+void sim_text_put_printable(FILE *file, const char *text, bool keep_lines)
+{
+    char escape[ESCAPE_BYTES];
+    const char *plain = text; /* start of the characters that are not yet written */
+
+    for (const char *p = text; *p;) {
+        const size_t n = next_character((const unsigned char *)p, keep_lines, escape);
+        if (escape[0]) {
+            (void)fwrite(plain, 1, (size_t)(p - plain), file);
+            (void)fputs(escape, file);
+            plain = p + n;
+        }
+        p += n;
+    }
+    (void)fputs(plain, file);
+}
+
+void sim_text_escape(const char *text, bool keep_lines, char *out, size_t out_bytes)
+{
+    char escape[ESCAPE_BYTES];
+    size_t used = 0;
+
+    for (const char *p = text; *p;) {
+        const size_t n = next_character((const unsigned char *)p, keep_lines, escape),
+                     n_out = escape[0] ? strlen(escape) : n;
+        if (used + n_out >= out_bytes)
+            break;
+        memcpy(out + used, escape[0] ? escape : p, n_out);
+        used += n_out;
+        p += n;
+    }
+    out[used] = '\0';
+}
+
 static const char *escape_of(unsigned char c)
 {
     switch (c) {
@@ -74,7 +148,8 @@ void sim_text_put_escaped(FILE *file, const char *text)
 {
     for (const unsigned char *p = (const unsigned char *)text; *p;) {
         const size_t n = character_bytes(p);
-        const char *escape = n == 0 ? "?" : escape_of(*p);
+        const bool is_hidden = n == 0 || (n > 1 && is_control(code_of(p, n)));
+        const char *escape = is_hidden ? "?" : escape_of(*p);
         if (escape)
             (void)fputs(escape, file);
         else

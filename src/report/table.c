@@ -15,33 +15,32 @@ static const char *cell_of(const sim_report_table *t, size_t row, size_t column)
 
 /* ---- aligned text ---- */
 
+enum { CELL_BYTES = 8192 }; /* longer cells are truncated */
+
 static size_t width_of_column(const sim_report_table *t, size_t column)
 {
+    char text[CELL_BYTES];
     size_t width = sim_text_width(t->columns[column].title);
 
     for (size_t r = 0; r < t->n_rows; r++) {
-        const size_t w = sim_text_width(cell_of(t, r, column));
+        sim_text_escape(cell_of(t, r, column), false, text, sizeof text);
+        const size_t w = sim_text_width(text);
         width = w > width ? w : width;
     }
     return width;
 }
 
-static void put_printable(FILE *f, const char *text)
-{
-    for (; *text; text++) {
-        const unsigned char c = (unsigned char)*text;
-        (void)fputc(c < 32 || c == 127 ? '?' : c, f);
-    }
-}
-
 static void put_cell(FILE *f, const sim_report_table *t, const size_t *widths,
-                     size_t column, const char *text)
+                     size_t column, const char *cell)
 {
+    char text[CELL_BYTES];
+
+    sim_text_escape(cell, false, text, sizeof text);
     const bool right = t->columns[column].right, is_last = column + 1 == t->n_columns;
     const int pad = (int)(widths[column] - sim_text_width(text));
 
     (void)fprintf(f, "%*s", right ? pad : 0, "");
-    put_printable(f, text);
+    (void)fputs(text, f);
     if (!is_last)
         (void)fprintf(f, "%*s", 2 + (right ? 0 : pad), "");
 }

@@ -11,6 +11,7 @@
 #include "simile/file.h"
 #include "simile/heartbeat.h"
 #include "simile/log.h"
+#include "simile/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,22 +35,26 @@ static void append_to_log(const sim_run *run, const char *text)
     SIM_IGNORE(sim_file_close(&fd, path));
 }
 
+/* Without control characters. */
 static void format_line(const sim_hang_guard *g, sim_hang event, const char *text,
                         char line[LINE_BYTES])
 {
+    char raw[LINE_BYTES];
+
     if (event == SIM_HANG_OVER)
-        (void)snprintf(line, LINE_BYTES, "%s", text);
+        (void)snprintf(raw, LINE_BYTES, "%s", text);
     else if (event == SIM_HANG_SUSPECTED)
-        (void)snprintf(line, LINE_BYTES,
+        (void)snprintf(raw, LINE_BYTES,
                        "warning: %s; the job ends after %g s of it (guard.hang_seconds)",
                        text, g->limit_s);
     else
-        (void)snprintf(line, LINE_BYTES,
+        (void)snprintf(raw, LINE_BYTES,
                        "simile: %s; the job ends.  The last checkpoint in "
                        "%s/checkpoints is good: run the same command again, without a "
                        "host named here if it is broken; raise guard.hang_seconds (%g) "
                        "if this was only slow",
                        text, g->run->path, g->limit_s);
+    sim_text_escape(raw, false, line, LINE_BYTES);
 }
 
 /* Called by the reporting thread.  The line of a certain hang is written to stderr by end_job. */

@@ -8,6 +8,7 @@
 #include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -315,6 +316,47 @@ static void a_time_limit_has_the_meaning_of_slurm(void **state)
     assert_false(sim_clock_duration("1:00", &s));
 }
 
+static void control_characters_are_escaped(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *line, *lines;
+    } cases[] = {{"plain \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", NULL, NULL},
+                 {"a\033[31m\a\x7f", "a\\x1b[31m\\x07\\x7f", "a\\x1b[31m\\x07\\x7f"},
+                 {"a\nb\tc\r", "a\\nb\\tc\\x0d", "a\nb\tc\\x0d"},
+                 {"\xc2\x9b\xe2\x80\xae\xc2\xa0", "\\u009b\\u202e\xc2\xa0",
+                  "\\u009b\\u202e\xc2\xa0"},
+                 {"\xff\xc3(\xe2\x82", "\\xff\\xc3(\\xe2\\x82", "\\xff\\xc3(\\xe2\\x82"}};
+    char out[64];
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        sim_text_escape(cases[i].text, false, out, sizeof out);
+        assert_string_equal(out, cases[i].line ? cases[i].line : cases[i].text);
+        sim_text_escape(cases[i].text, true, out, sizeof out);
+        assert_string_equal(out, cases[i].lines ? cases[i].lines : cases[i].text);
+    }
+    sim_text_escape("ab\xe2\x82\xac", false, out, 5); /* truncated before a character */
+    assert_string_equal(out, "ab");
+}
+
+static void log_evil_names(void)
+{
+    sim_log("%s", "a\nb\033c");
+    (void)sim_error_begin(SIM_E_IO, "f", 1, "%s: cannot be opened", "d\ne");
+    sim_log_failure(SIM_E_IO);
+    (void)sim_error_begin(SIM_E_IO, "f", 1, "two\nlines of %s", "\033");
+    sim_log_failure(SIM_E_IO);
+    sim_error_clear();
+}
+
+static void no_name_begins_a_line_of_the_log(void **state)
+{
+    (void)state;
+    capture(log_evil_names, false);
+    assert_string_equal(captured, "a\\nb\\x1bc\nsimile: d\\ne: cannot be opened\n"
+                                  "simile: two\n  lines of \\x1b\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -329,6 +371,8 @@ int main(void)
         cmocka_unit_test(lines_in_the_log_file_have_a_time_stamp),
         cmocka_unit_test(a_full_disk_closes_the_log_file_and_keeps_the_error_message),
         cmocka_unit_test(durations_and_times_are_formatted),
+        cmocka_unit_test(control_characters_are_escaped),
+        cmocka_unit_test(no_name_begins_a_line_of_the_log),
         cmocka_unit_test(a_time_limit_has_the_meaning_of_slurm),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down) != 0;

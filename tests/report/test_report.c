@@ -43,7 +43,7 @@ static void control_characters_do_not_reach_the_terminal(void **state)
     char *text = NULL;
 
     ASSERT_OK(sim_table_text(&t, &text));
-    assert_string_equal(text, "name  top-1\na?b   ?[31m\n");
+    assert_string_equal(text, "name     top-1\na\\nb  \\x1b[31m\n");
     sim_free(text);
 }
 
