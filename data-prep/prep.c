@@ -411,6 +411,7 @@ static sim_status check_output(const conversion *c)
 {
     char target[PATH_MAX];
     const sim_output out = {.path = c->given,
+                            .option = "--out",
                             .kind = "a data set",
                             .is_own = sim_path_kind_of(c->out) == SIM_PATH_DATASET,
                             .force = c->options->force,
@@ -423,8 +424,8 @@ static sim_status check_input(const conversion *c, const char *input)
 {
     sim_status st = SIM_OK;
     SIM_CHECK(!sim_path_is_same(c->out, input), SIM_E_USAGE,
-              "%s is read by this command, as %s; choose another output", c->given,
-              input);
+              "%s is read by this command, as %s; choose another output with --out",
+              c->given, input);
 done:
     return st;
 }

@@ -191,15 +191,18 @@ bool sim_path_is_file(const char *path);
 
 /* The status of a file or directory that cannot be created because of this errno. */
 sim_status sim_creation_status(int error);
+/* The reason for messages; of a full disk or quota, whether the space or the number of files ended. */
+void sim_creation_reason(int error, const char *path, char out[160]);
 
 /* ---- outputs ---- */
 
 /* An output of a command. */
 typedef struct {
-    const char *path; /* of a file; links are followed */
-    const char *kind; /* expected of an existing file, for the message: "a data set" */
-    bool is_own;      /* an existing file at `path` is of this kind, by its content */
-    bool force;       /* given by the user: other files are replaced too */
+    const char *path;   /* of a file; links are followed */
+    const char *option; /* of the command line, for messages: "--out" */
+    const char *kind;   /* expected of an existing file, for the message: "a data set" */
+    bool is_own;        /* an existing file at `path` is of this kind, by its content */
+    bool force;         /* given by the user: other files are replaced too */
     const char *const
         *inputs; /* [n_inputs] files and directories that the command reads; NULL and
                                   "" are skipped */

@@ -156,8 +156,11 @@ done:
 static sim_status check_output(arguments *a, const char *checkpoint)
 {
     const char *const inputs[] = {a->run, checkpoint, a->data, a->train};
-    const sim_output out = {
-        .path = a->out, .force = a->force, .inputs = inputs, .n_inputs = 4};
+    const sim_output out = {.path = a->out,
+                            .option = "--out",
+                            .force = a->force,
+                            .inputs = inputs,
+                            .n_inputs = 4};
 
     return a->format->check(out, a->target);
 }

@@ -193,7 +193,8 @@ static void log_export(const arguments *a, const sim_checkpoint *k, const sim_jo
 static sim_status check_outputs(const arguments *a, const sim_checkpoint *k)
 {
     const char *const inputs[] = {a->checkpoint, sim_checkpoint_path(k), a->train};
-    const sim_output out = {.force = a->force, .inputs = inputs, .n_inputs = 3};
+    const sim_output out = {
+        .option = "--out", .force = a->force, .inputs = inputs, .n_inputs = 3};
 
     return sim_export_check(sim_export_formats_find(a->format), a->out, out);
 }

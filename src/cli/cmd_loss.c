@@ -337,6 +337,7 @@ static sim_status check_output(arguments *a)
 {
     const char *const inputs[] = {a->source.path, a->in};
     const sim_output out = {.path = a->out,
+                            .option = "--out",
                             .kind = "a file of simile loss",
                             .is_own = is_loss_file(a->out),
                             .force = a->force,

@@ -237,8 +237,10 @@ static void list_outputs(dry_run *d)
     d->inputs[INPUT_SCRIPT] = a->sbatch;
     d->sbatch = d->preview = out;
     d->sbatch.path = a->sbatch;
+    d->sbatch.option = "--sbatch";
     d->sbatch.kind = "this script";
     d->preview.path = a->preview;
+    d->preview.option = "--preview";
     d->preview.kind = "to be replaced by a picture";
     d->preview.n_inputs = N_INPUTS;
 }

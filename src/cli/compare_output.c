@@ -78,6 +78,7 @@ sim_status sim_compare_check_outputs(const comparison *c)
     const char *inputs[COMPARE_MAX_JOBS + 3];
     char path[PATH_BYTES], suffix[200], target[PATH_MAX];
     sim_output out = {.path = path,
+                      .option = "--out",
                       .kind = "a table of simile compare",
                       .is_own = is_own_directory(c),
                       .force = c->arguments->force,

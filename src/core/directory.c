@@ -60,6 +60,30 @@ sim_status sim_creation_status(int error)
     return error == ENOSPC || error == EDQUOT || error == EIO ? SIM_E_IO : SIM_E_CREATE;
 }
 
+/* Whether the file system of the directory of `path` has no inodes left. */
+static bool is_out_of_inodes(const char *path)
+{
+    char directory[PATH_MAX] = ".";
+    const char *slash = strrchr(path, '/');
+    struct statvfs info;
+
+    if (slash && slash - path < PATH_MAX - 1)
+        (void)snprintf(directory, sizeof directory, "%.*s", (int)(slash - path + 1),
+                       path);
+    return statvfs(directory, &info) == 0 && info.f_files > 0 && info.f_favail == 0;
+}
+
+void sim_creation_reason(int error, const char *path, char out[160])
+{
+    const char *more = "";
+    if (error == ENOSPC && is_out_of_inodes(path))
+        more =
+            " for another file: the file system has no free inodes (df -i); delete files";
+    else if (error == EDQUOT)
+        more = ", of space or of the number of files";
+    (void)snprintf(out, 160, "%s%s", strerror(error), more);
+}
+
 static sim_status lookup_code(int error)
 {
     if (error == EACCES || error == EPERM)
@@ -70,11 +94,14 @@ static sim_status lookup_code(int error)
 static sim_status create_one(const char *path)
 {
     sim_status st = SIM_OK;
+    char reason[160];
     int error = mkdir(path, 0777) == 0 ? 0 : errno;
     /* Automounters may return EACCES or EROFS for an existing directory. */
-    if (error != 0 && !sim_path_is_directory(path))
+    if (error != 0 && !sim_path_is_directory(path)) {
+        sim_creation_reason(error, path, reason);
         SIM_FAIL(sim_creation_status(error), "%s: cannot be created: %s", path,
-                 error == EEXIST ? "it exists and is not a directory" : strerror(error));
+                 error == EEXIST ? "it exists and is not a directory" : reason);
+    }
 done:
     return st;
 }

@@ -69,8 +69,14 @@ static sim_status creation_status_of(int error)
         int error_ = errno;                                                              \
         SIM_FAIL(code(error_), "%s: %s: %s", (path), (what), strerror(error_));          \
     } while (0)
-#define FAIL_ERRNO(what, path)  FAIL_WITH(status_of, what, path)
-#define FAIL_CREATE(what, path) FAIL_WITH(creation_status_of, what, path)
+#define FAIL_ERRNO(what, path) FAIL_WITH(status_of, what, path)
+#define FAIL_CREATE(what, path)                                                          \
+    do {                                                                                 \
+        int error_ = errno;                                                              \
+        char reason_[160];                                                               \
+        sim_creation_reason(error_, (path), reason_);                                    \
+        SIM_FAIL(creation_status_of(error_), "%s: %s: %s", (path), (what), reason_);     \
+    } while (0)
 
 /* Whether to retry after errno; transient errors are retried a few times with a pause. */
 static bool should_retry(int *tries)
@@ -510,19 +516,20 @@ static int link_to(const char *from, const char *to)
 sim_status sim_file_create_new(const char *path, const char *text)
 {
     sim_status st = SIM_OK;
-    char temporary[4096] = "";
+    char temporary[4096] = "", reason[160];
 
     SIM_TRY(sim_temporary_path(path, temporary, sizeof temporary));
     (void)unlink_retry(temporary); /* left by an earlier process with the same id */
     SIM_TRY(write_new(temporary, text));
     int error = link_to(temporary, path);
+    sim_creation_reason(error, path, reason); /* while the temporary file exists */
     (void)unlink_retry(temporary);
     SIM_CHECK(error != EEXIST, SIM_E_CREATE, "%s already exists", path);
     if (error == EPERM || error == EOPNOTSUPP || error == ENOSYS || error == EMLINK)
         SIM_TRY(write_new(path, text)); /* a file system without links */
     else
         SIM_CHECK(error == 0, creation_status_of(error), "%s: cannot be created: %s",
-                  path, strerror(error));
+                  path, reason);
 done:
     return st;
 }

@@ -153,15 +153,16 @@ static sim_status check_inputs(const sim_output *o, const char *target)
         if (!in || !*in)
             continue;
         SIM_CHECK(!is_same_target(target, in), SIM_E_USAGE,
-                  "%s is read by this command, as %s; choose another output", o->path,
-                  in);
+                  "%s is read by this command, as %s; choose another output with %s",
+                  o->path, in, o->option);
         if (o->is_own || !sim_path_exists(target))
             continue;
-        SIM_CHECK(is_run(in) ? part == OUTSIDE || !sim_path_is_same(run, in)
-                             : !is_below(target, in),
-                  SIM_E_USAGE,
-                  "%s is a file of %s, which this command reads; choose another output",
-                  o->path, in);
+        SIM_CHECK(
+            is_run(in) ? part == OUTSIDE || !sim_path_is_same(run, in)
+                       : !is_below(target, in),
+            SIM_E_USAGE,
+            "%s is a file of %s, which this command reads; choose another output with %s",
+            o->path, in, o->option);
     }
 done:
     return st;

@@ -511,7 +511,8 @@ static sim_status keep_existing(const sim_dataset_writer *w, const frame_content
               sim_h5_has_attribute(f, "fingerprint") &&
               sim_h5_read_attribute_text(f, "fingerprint", found, sizeof found) == SIM_OK;
     sim_error_clear();
-    const sim_output out = {.path = w->path, .kind = "a data set", .is_own = is};
+    const sim_output out = {
+        .path = w->path, .option = "--out", .kind = "a data set", .is_own = is};
     SIM_TRY(sim_output_check(&out, old));
     if (!is || strcmp(found, content->fingerprint) == 0 ||
         strcmp(found, content->version_1) == 0)

@@ -68,7 +68,6 @@ sim_status sim_hash_trace_open(const sim_train_env *env, const sim_learner *lear
                                int64_t step, sim_hash_trace *out)
 {
     sim_status st = SIM_OK;
-    char path[4096];
 
     *out = (sim_hash_trace){.comm = env->comm,
                             .learner = learner,
@@ -76,16 +75,16 @@ sim_status sim_hash_trace_open(const sim_train_env *env, const sim_learner *lear
                             .fd = -1};
     if (!out->is_enabled || env->comm->rank != 0)
         goto done;
-    SIM_TRY(sim_run_path(&env->run, "trace-hash.txt", path, sizeof path));
-    SIM_TRY(remove_later_lines(path, step));
-    SIM_TRY(sim_file_open_append(path, &out->fd));
+    SIM_TRY(sim_run_path(&env->run, "trace-hash.txt", out->path, sizeof out->path));
+    SIM_TRY(remove_later_lines(out->path, step));
+    SIM_TRY(sim_file_open_append(out->path, &out->fd));
 done:
     return st;
 }
 
 sim_status sim_hash_trace_close(sim_hash_trace *h)
 {
-    return sim_file_close(&h->fd, "trace-hash.txt");
+    return sim_file_close(&h->fd, h->path);
 }
 
 static sim_status write_hash(const sim_hash_trace *h, int64_t step, const char *stage,
@@ -98,7 +97,7 @@ static sim_status write_hash(const sim_hash_trace *h, int64_t step, const char *
         goto done;
     sim_hash_hex(hash, hex);
     (void)snprintf(line, sizeof line, "%lld %s %s\n", (long long)step, stage, hex);
-    SIM_TRY(sim_file_append(h->fd, "trace-hash.txt", line));
+    SIM_TRY(sim_file_append(h->fd, h->path, line));
 done:
     return st;
 }

@@ -202,6 +202,7 @@ typedef struct {
     const sim_learner *learner;
     bool is_enabled;
     int fd; /* on rank 0 */
+    char path[4096];
 } sim_hash_trace;
 
 typedef struct sim_replica sim_replica; /* replica.c */
