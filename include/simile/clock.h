@@ -11,6 +11,7 @@
 
 double sim_clock_s(void);      /* monotonic, in seconds since an arbitrary origin */
 double sim_clock_wall_s(void); /* seconds since 1970-01-01 UTC */
+void sim_clock_sleep(double seconds); /* or less, if a signal arrives */
 
 /* Formats a wall time as UTC, "2026-11-24T08:45:35Z"; "" if it cannot be represented. */
 void sim_clock_iso(double wall_s, char out[21]);

@@ -26,6 +26,14 @@ double sim_clock_wall_s(void)
     return read_clock(CLOCK_REALTIME);
 }
 
+void sim_clock_sleep(double seconds)
+{
+    const time_t whole = (time_t)seconds;
+    const struct timespec span = {.tv_sec = whole,
+                                  .tv_nsec = (long)(1e9 * (seconds - (double)whole))};
+    (void)nanosleep(&span, NULL);
+}
+
 void sim_clock_iso(double wall_s, char out[21])
 {
     const double last = 253402300799.0; /* end of the year 9999 */

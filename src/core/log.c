@@ -258,7 +258,7 @@ static void wait_for_line(const urgent_line *l, double wait_s)
     enum { POLLS_PER_S = 50 };
 
     for (int i = 0; i < (int)(wait_s * POLLS_PER_S) && !atomic_load(&l->written); i++)
-        (void)usleep(1000000 / POLLS_PER_S);
+        sim_clock_sleep(1.0 / POLLS_PER_S);
 }
 
 void sim_log_urgent(const char *text, double wait_s)

@@ -15,7 +15,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { LINE_BYTES = 8192, MESSAGE_S = 3 /* per output */ };
 
@@ -76,7 +75,7 @@ static void wait_for_log(const sim_hang_guard *g)
     enum { POLLS_PER_S = 50 };
 
     for (int i = 0; i < MESSAGE_S * POLLS_PER_S && !atomic_load(&g->is_logged); i++)
-        (void)usleep(1000000 / POLLS_PER_S);
+        sim_clock_sleep(1.0 / POLLS_PER_S);
 }
 
 /* Called by the counting thread. */
