@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { READ_BYTES = 1 << 20 }; /* per read; longer than any line */
+enum { READ_BYTES = 1 << 20 }; /* per read; longer than any line of metrics */
 
 typedef struct {
     char path[4096];
@@ -118,6 +118,24 @@ done:
     return st;
 }
 
+/* Advances *at to the start of the next line, or to the end of the file; text: workspace. */
+static sim_status find_next_line(int fd, const char *path, uint64_t n_bytes, char *text,
+                                 uint64_t *at)
+{
+    sim_status st = SIM_OK;
+    const char *end = NULL;
+
+    while (*at < n_bytes && !end) {
+        const size_t n =
+            n_bytes - *at < READ_BYTES ? (size_t)(n_bytes - *at) : READ_BYTES;
+        SIM_TRY(sim_file_read_at(fd, path, *at, text, n));
+        end = memchr(text, '\n', n);
+        *at += end ? (size_t)(end + 1 - text) : n;
+    }
+done:
+    return st;
+}
+
 /* Copies the lines of steps up to `step`, without a truncated last line.  A last line that lacks
  * only its line break is complete. */
 static sim_status copy_earlier(const char *path, sim_replacement *r, line_copy *c)
@@ -125,21 +143,28 @@ static sim_status copy_earlier(const char *path, sim_replacement *r, line_copy *
     sim_status st = SIM_OK;
     char *text = NULL;
     uint64_t n_bytes = 0, at = 0;
-    size_t n = 0, used = 1;
+    size_t n = 0, used = 0;
     int fd = -1;
 
     SIM_TRY(sim_alloc(&text, READ_BYTES, "cli/metrics"));
     if (sim_path_exists(path))
         SIM_TRY(sim_file_open_read(path, &fd, &n_bytes));
-    for (; at < n_bytes && used > 0; at += used) {
+    while (at < n_bytes) {
         n = n_bytes - at < READ_BYTES ? (size_t)(n_bytes - at) : READ_BYTES;
         SIM_TRY(sim_file_read_at(fd, path, at, text, n));
         SIM_TRY(copy_lines(c, text, n, r, &used));
+        at += used;
+        if (used == 0 && n < READ_BYTES)
+            break;
+        if (used == 0) { /* longer than any line of metrics */
+            note_bad(c, ++c->n_lines);
+            SIM_TRY(find_next_line(fd, path, n_bytes, text, &at));
+        }
     }
     /* Text without a line break: a truncated line begins like a complete one. */
-    if (at < n_bytes && n < READ_BYTES && step_of(text, n) >= 0)
+    if (at < n_bytes && step_of(text, n) >= 0)
         SIM_TRY(copy_line(c, text, n, r));
-    else if (at < n_bytes && (n == READ_BYTES || text[0] != '{'))
+    else if (at < n_bytes && text[0] != '{')
         note_bad(c, c->n_lines + 1);
 done:
     SIM_IGNORE(sim_file_close(&fd, path));

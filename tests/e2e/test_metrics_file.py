@@ -75,6 +75,17 @@ def check_bad_lines():
                 assert f.read() == b"".join(lines)
 
 
+def check_zeros():
+    """A power cut may leave zeros in the middle of a file."""
+    for n_bytes in (100, (1 << 20) - 1, 1 << 20, 3 << 20):
+        lines = copy_run()
+        lines[2:4] = [b"\0" * n_bytes, b"\n"]
+        write(lines)
+        warnings = [w for w in resume() if "old-1" in w]
+        assert len(warnings) == 1 and "line 3 is" in warnings[0], warnings
+        assert steps() == [1, 2] + list(range(5, 13)), (n_bytes, steps())
+
+
 def check_gaps():
     """The checkpoint knows how far the metrics reached, whatever log.every_steps is now."""
     for every in (1, 3, 100):
@@ -143,6 +154,7 @@ with tempfile.TemporaryDirectory() as directory:
     open("job.yaml", "w").write(JOB)
     simile("pretrain", "job.yaml", "run=stopped", "--stop-after", "10", code=75)
     check_bad_lines()
+    check_zeros()
     check_gaps()
     check_other_kinds()
     check_syncs()
