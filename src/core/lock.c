@@ -399,31 +399,43 @@ static bool has_directory(const char *path)
     return slash == path || sim_path_is_directory(directory);
 }
 
-/* Reads a lock; *text stays NULL if it cannot be read, which does not mean that it is lost: the disk may
- * fail, or the directory may have been moved away, so that nothing can be written there either. */
-static sim_status load_held(const char *path, char **text)
+/* Reads a lock into `text`, without an allocation: a training step makes none.  The text is "" if the
+ * lock cannot be read, which does not mean that it is lost: the disk may fail, or the directory may have
+ * been moved away, so that nothing can be written there either. */
+static sim_status load_held(const char *path, char text[LOCK_BYTES + 1])
 {
-    size_t n = 0;
-    const sim_status st = sim_file_load(path, LOCK_BYTES, text, &n);
+    sim_status st = SIM_OK;
+    uint64_t n = 0;
+    int fd = -1;
 
-    if (st == SIM_OK)
-        return st;
+    text[0] = '\0';
+    st = sim_file_open_read(path, &fd, &n);
+    const bool is_lost =
+        st == SIM_E_INPUT || (st == SIM_OK && (n == 0 || n > LOCK_BYTES));
+    if (st == SIM_OK && !is_lost &&
+        sim_file_read_at(fd, path, 0, text, (size_t)n) == SIM_OK)
+        text[n] = '\0';
+    else
+        text[0] = '\0';
+    SIM_IGNORE(sim_file_close(&fd, path));
     sim_error_clear();
-    if ((st != SIM_E_INPUT && st != SIM_E_DATA) || !has_directory(path))
-        return SIM_OK;
-    return sim_error_begin(SIM_E_CREATE, __FILE__, __LINE__,
-                           "%s was deleted, or its directory was replaced, while this "
-                           "process held it; this process writes nothing more there",
-                           path);
+    st = SIM_OK;
+    SIM_CHECK(
+        !is_lost || !has_directory(path), SIM_E_CREATE,
+        "%s was deleted, or its directory was replaced, while this process held it; "
+        "this process writes nothing more there",
+        path);
+done:
+    return st;
 }
 
 sim_status sim_lock_check(const char *path, const char *token)
 {
     sim_status st = SIM_OK;
-    char *text = NULL, name[640];
+    char text[LOCK_BYTES + 1], name[640];
 
-    SIM_TRY(load_held(path, &text));
-    if (!text)
+    SIM_TRY(load_held(path, text));
+    if (!text[0])
         goto done;
     const holder h = read_holder(text);
     format_holder(&h, name);
@@ -432,7 +444,6 @@ sim_status sim_lock_check(const char *path, const char *token)
               "process writes nothing more there",
               path, name);
 done:
-    sim_free(text);
     return st;
 }
 
