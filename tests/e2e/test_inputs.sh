@@ -193,21 +193,28 @@ with open("flipped.h5", "r+b") as f:
     f.seek(at + 700); b = f.read(1); f.seek(at + 700); f.write(bytes([b[0] ^ 4]))
 PY
 /usr/bin/python3 - <<'PY'
-import h5py, shutil
-for path, name, value in ("newer.h5", "format_version", 2), ("zero.h5", "format_version", 0), ("num_images.h5", "num_images", 97):
+import h5py, numpy, shutil, xxhash
+for path, name, value in ("newer.h5", "format_version", 3), ("zero.h5", "format_version", 0), ("num_images.h5", "num_images", 97):
     shutil.copy("train.h5", path)
     with h5py.File(path, "r+") as f:
         f.attrs[name] = value
 shutil.copy("train.h5", "unversioned.h5")
 with h5py.File("unversioned.h5", "r+") as f:
-    del f.attrs["format_version"]
+    del f.attrs["format_version"] # version 1: the fingerprint covers digests and labels
+    covered = f["digest"][()].tobytes() + f["labels"][()].tobytes()
+    f.attrs["fingerprint"] = numpy.bytes_(xxhash.xxh3_128(covered).hexdigest())
+shutil.copy("unversioned.h5", "labels.h5")
+with h5py.File("labels.h5", "r+") as f:
+    f["labels"][3] += 1
 PY
 # a data set of a newer format: the exit code and the advice are those of a newer checkpoint
-expect_match 69 "newer\.h5.*format_version 2.*up to 1" "$simile" inspect newer.h5
-expect_match 69 "newer\.h5.*format_version 2" ranks 2 "$simile" pretrain good.yaml run=newer data.train=newer.h5
-expect_match 69 "newer\.h5.*format_version 2" "$simile" evaluate knn run --train newer.h5 --test train.h5
+expect_match 69 "newer\.h5.*format_version 3.*up to 2" "$simile" inspect newer.h5
+expect_match 69 "newer\.h5.*format_version 3" ranks 2 "$simile" pretrain good.yaml run=newer data.train=newer.h5
+expect_match 69 "newer\.h5.*format_version 3" "$simile" evaluate knn run --train newer.h5 --test train.h5
 expect_match 65 "zero\.h5: format_version is 0" "$simile" inspect zero.h5
-expect 0 "" "$simile" inspect unversioned.h5
+expect_match 0 "unversioned\.h5.*format_version 1" "$simile" inspect unversioned.h5
+expect 0 "" ranks 2 "$simile" pretrain good.yaml run=unversioned data.train=unversioned.h5
+expect_match 65 "labels\.h5.*fingerprint" "$simile" inspect labels.h5
 expect_match 65 "num_images\.h5.*\b97\b" "$simile" inspect num_images.h5
 expect_match 65 "run/checkpoints/step-000000002\.h5.*is a checkpoint\b.*\bdata set\b" "$simile" pretrain good.yaml run=wrong \
     data.train=run/checkpoints/step-000000002.h5
