@@ -200,7 +200,7 @@ def check_foreign():
         assert f"other/wandb/{name}" in warnings or f"other/wandb/results/{name}" in warnings, warnings
     assert {v for k, v in found["other/wandb"].items() if k not in ("run", "damaged")} == {None}, found
     text = simile("runs", "other").stdout
-    assert len(text.splitlines()) == 3 and "other/a?b" in text, text
+    assert len(text.splitlines()) == 3 and "other/a\\nb" in text, text
     os.chmod("other/closed", 0o700)
 
 
