@@ -476,7 +476,7 @@ static sim_status copy_frame(sim_dataset_writer *w, int fd, uint64_t from, uint6
     sim_status st = SIM_OK;
     for (uint64_t at = from; at < to;) {
         size_t n = to - at < SIM_WRITER_BUFFER ? (size_t)(to - at) : SIM_WRITER_BUFFER;
-        SIM_TRY(sim_file_read_at(fd, "(frame)", at, w->buffer, n));
+        SIM_TRY(sim_file_read_at(fd, "the HDF5 file in memory", at, w->buffer, n));
         SIM_TRY(sim_file_write_at(w->fd, w->part, at, w->buffer, n));
         at += n;
     }
@@ -548,7 +548,10 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
               w->n_labels, w->n);
     SIM_TRY(sim_writer_flush(w));
     SIM_TRY(describe_frame(w, &content));
-    SIM_TRY(write_frame(w, &content, &frame));
+    st = write_frame(w, &content, &frame);
+    if (st != SIM_OK)
+        sim_error_prefix("%s: ", w->path);
+    SIM_TRY(st);
     SIM_TRY(add_frame(w, frame));
     if (w->spec.keep_existing)
         SIM_TRY(keep_existing(w, &content));
@@ -557,7 +560,7 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
     memcpy(fingerprint, content.fingerprint, sizeof content.fingerprint);
 done:
     sim_free(content.class_text);
-    SIM_IGNORE(sim_file_close(&frame, "(frame)"));
+    SIM_IGNORE(sim_file_close(&frame, "the HDF5 file in memory"));
     writer_release(out, st == SIM_E_IO);
     return st;
 }

@@ -29,7 +29,7 @@ typedef struct {
     h5_failure *failure;
 } memory_info;
 
-static const char frame_name[] = "(frame)";
+static const char frame_name[] = "the HDF5 file in memory";
 
 static H5FD_t *open_memory(const char *name, unsigned flags, hid_t access,
                            haddr_t max_address)

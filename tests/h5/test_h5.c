@@ -497,7 +497,7 @@ static void a_failed_write_of_a_frame_is_reported(void **state)
         (void)close(fd);
         if (st != SIM_OK) {
             assert_int_equal(st, SIM_E_IO);
-            assert_non_null(strstr(sim_error_message(), "(frame)"));
+            assert_non_null(strstr(sim_error_message(), "in memory"));
             assert_non_null(strstr(sim_error_message(), strerror(ENOSPC)));
         }
     }
