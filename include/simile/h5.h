@@ -80,11 +80,12 @@ SIM_MUST_USE sim_status sim_h5_read_attribute_text(const sim_h5 *f, const char *
                                                    char *out, size_t out_bytes);
 /*
  * Checks the attribute `format_version`, which is 1 if absent.
- *   newest  version that this program reads
+ *   newest   version that this program reads
+ *   version  that of the file
  * Errors: SIM_E_DATA; SIM_E_INSTALL if the file needs a newer simile.
  */
 SIM_MUST_USE sim_status sim_h5_check_version(const sim_h5 *f, const char *path,
-                                             int64_t newest);
+                                             int64_t newest, int64_t *version);
 SIM_MUST_USE sim_status sim_h5_read_attribute(const sim_h5 *f, const char *name,
                                               sim_type type, void *data, size_t capacity);
 SIM_MUST_USE sim_status sim_h5_read_attribute_of(const sim_h5 *f, const char *data_set,

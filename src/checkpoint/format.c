@@ -29,11 +29,12 @@ sim_status sim_checkpoint_check_format(const sim_h5 *f, const char *path,
 {
     sim_status st = SIM_OK;
     char found[64];
+    int64_t version = 0;
 
     SIM_TRY(sim_h5_read_attribute_text(f, "format", found, sizeof found));
     SIM_CHECK(strcmp(found, format) == 0, SIM_E_DATA, "%s is a %s, expected a %s", path,
               found, format);
-    SIM_TRY(sim_h5_check_version(f, path, FORMAT_VERSION));
+    SIM_TRY(sim_h5_check_version(f, path, FORMAT_VERSION, &version));
 done:
     return st;
 }

@@ -18,7 +18,7 @@
 
 enum { LOCK_BYTES = 4096 }; /* longer files are not lock files */
 
-/* What the messages refer to if the holder cannot be asked. */
+/* What the messages refer to if the state of the holder is unknown. */
 static const char manual[] = "\"Locks\" in jobs/README.md";
 
 /* ---- the holder ---- */
@@ -327,11 +327,10 @@ static sim_status remove_if_stale(const char *path, const char *text, const hold
     SIM_CHECK(found != HOLDER_RUNS, SIM_E_CREATE,
               "%s: %s is held by %s, which is running; %s", path, what, name,
               advice[0] ? advice : "wait for its end");
-    SIM_CHECK(
-        found == HOLDER_ENDED, SIM_E_CREATE,
-        "%s: %s is held by %s; %s%sthis host cannot tell whether it is running: if it "
-        "was killed, see %s",
-        path, what, name, advice, advice[0] ? "; " : "", manual);
+    SIM_CHECK(found == HOLDER_ENDED, SIM_E_CREATE,
+              "%s: %s is held by %s; %s%sit is unknown here whether it is running: if it "
+              "was killed, see %s",
+              path, what, name, advice, advice[0] ? "; " : "", manual);
     sim_log("taking over the lock of pid %s on %s (job %s), which has ended", h.pid,
             h.host, h.job);
     SIM_TRY(remove_stale(path, text, self));

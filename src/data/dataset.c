@@ -45,10 +45,7 @@ static sim_status check_format(const char *path, const sim_h5 *f, int64_t *versi
     SIM_TRY(sim_h5_read_attribute_text(f, "format", format, sizeof format));
     SIM_CHECK(strcmp(format, "simile-dataset") == 0, SIM_E_DATA,
               "%s is a %s, expected a simile-dataset", path, format);
-    SIM_TRY(sim_h5_check_version(f, path, DATASET_VERSION));
-    *version = 1;
-    if (sim_h5_has_attribute(f, "format_version"))
-        SIM_TRY(sim_h5_read_attribute(f, "format_version", SIM_I64, version, 1));
+    SIM_TRY(sim_h5_check_version(f, path, DATASET_VERSION, version));
 done:
     return st;
 }

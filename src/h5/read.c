@@ -325,7 +325,8 @@ done:
     return st;
 }
 
-sim_status sim_h5_check_version(const sim_h5 *f, const char *path, int64_t newest)
+sim_status sim_h5_check_version(const sim_h5 *f, const char *path, int64_t newest,
+                                int64_t *out)
 {
     sim_status st = SIM_OK;
     int64_t version = 1;
@@ -339,6 +340,7 @@ sim_status sim_h5_check_version(const sim_h5 *f, const char *path, int64_t newes
         "%s has format_version %lld; this simile reads versions up to %lld: use the "
         "simile that wrote the file, or a newer one",
         path, (long long)version, (long long)newest);
+    *out = version;
 done:
     return st;
 }
