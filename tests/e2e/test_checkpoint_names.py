@@ -8,14 +8,11 @@ import json
 import os
 import pathlib
 import shutil
-import struct
 import sys
 import tempfile
 
-import numpy as np
-
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
-from program import simile  # noqa: E402
+from program import noise, simile  # noqa: E402
 
 JOB = """run: run
 data: {train: train.h5}
@@ -28,9 +25,7 @@ augment: {preset: digits}
 checkpoint: {every_steps: 1, keep: 2}
 """
 os.chdir(tempfile.mkdtemp())
-images = np.random.RandomState(1).randint(0, 256, (48, 8, 8)).astype("u1")
-pathlib.Path("train-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 48, 8, 8) + images.tobytes())
-simile("prepare", "train-images-idx3-ubyte", "--out", "train.h5")
+noise(n=48, side=8)
 pathlib.Path("job.yaml").write_text(JOB)
 simile("pretrain", "job.yaml", "--stop-after", "2", code=75)
 directory = pathlib.Path("run/checkpoints")

@@ -7,14 +7,11 @@ simile-test: timeout 600
 import json
 import os
 import pathlib
-import struct
 import sys
 import tempfile
 
-import numpy as np
-
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
-from program import simile  # noqa: E402
+from program import noise, simile  # noqa: E402
 
 JOB = """run: run
 data: {train: train.h5}
@@ -33,9 +30,7 @@ OTHER = {"log.txt": LOG, "metrics.jsonl": METRICS, "heartbeat/rank-0": "0\n", "h
          "checkpoints/model.tmp.1": "weights"}
 
 os.chdir(tempfile.mkdtemp())
-images = np.random.RandomState(1).randint(0, 256, (48, 8, 8)).astype("u1")
-pathlib.Path("train-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 48, 8, 8) + images.tobytes())
-simile("prepare", "train-images-idx3-ubyte", "--out", "train.h5")
+noise(n=48, side=8)
 pathlib.Path("job.yaml").write_text(JOB)
 
 

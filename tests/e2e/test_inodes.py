@@ -1,25 +1,20 @@
 #!/usr/bin/python3
 """On a file system without free inodes every command ends with 74, and the message has the path and the
-cause, which `No space left on device` alone does not tell.
+cause, which `No space left on device` alone does not name.
 
 simile-test: timeout 300
 """
 import os
 import pathlib
-import struct
 import subprocess
 import sys
 import tempfile
 
-import numpy as np
-
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
-from program import simile  # noqa: E402
+from program import noise, simile  # noqa: E402
 
 os.chdir(tempfile.mkdtemp())
-images = np.random.RandomState(1).randint(0, 256, (48, 8, 8)).astype("u1")
-pathlib.Path("train-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 48, 8, 8) + images.tobytes())
-simile("prepare", "train-images-idx3-ubyte", "--out", "train.h5")
+noise(n=48, side=8)
 pathlib.Path("job.yaml").write_text("""run: run
 data: {train: train.h5}
 method: {name: simclr}
@@ -45,7 +40,7 @@ def leave_free(n):
 
 
 try:
-    for words in (["prepare", "train-images-idx3-ubyte", "--out", "disk/a.h5"], ["plan", "job.yaml", "--preview", "disk/a.png"],
+    for words in (["prepare", "raw.h5", "--out", "disk/a.h5"], ["plan", "job.yaml", "--preview", "disk/a.png"],
                   ["plan", "job.yaml", "--sbatch", "disk/a.sbatch"], ["embed", "run", "--data", "train.h5", "--out", "disk/e.h5"],
                   ["embed", "run", "--data", "train.h5", "--out", "disk/e.npy"], ["export", "run", "--out", "disk/encoder"]):
         leave_free(0)

@@ -12,13 +12,9 @@ import subprocess
 import sys
 import tempfile
 
-import h5py
-import numpy as np
-
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
-from program import simile  # noqa: E402
+from program import noise, preload, simile  # noqa: E402
 
-SYNCS = os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib", "syncs.c")
 JOB = """run: run
 data: {train: train.h5}
 method: {name: simclr}
@@ -125,7 +121,7 @@ def check_other_kinds():
 
 
 def check_syncs():
-    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", "syncs.so", SYNCS, "-ldl"], check=True)
+    preload("lib/syncs.c")
     for fails in (False, True):
         shutil.rmtree("run", ignore_errors=True)
         if os.path.exists("syncs.txt"):
@@ -148,9 +144,7 @@ def check_syncs():
 
 with tempfile.TemporaryDirectory() as directory:
     os.chdir(directory)
-    with h5py.File("raw.h5", "w") as f:
-        f["images"] = np.random.RandomState(1).randint(0, 256, (96, 12, 12, 1)).astype("u1")
-    simile("prepare", "raw.h5", "--out", "train.h5")
+    noise()
     open("job.yaml", "w").write(JOB)
     simile("pretrain", "job.yaml", "run=stopped", "--stop-after", "10", code=75)
     check_bad_lines()

@@ -1,6 +1,9 @@
-"""Runs the program."""
+"""Runs the program on small data."""
 import os
 import subprocess
+
+import h5py
+import numpy as np
 
 SIMILE = os.environ["SIMILE"]
 
@@ -11,3 +14,18 @@ def simile(*words, ranks=1, code=0):
     done = subprocess.run([*launcher, SIMILE, *words], capture_output=True, text=True)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
     return done
+
+
+def noise(name="train.h5", n=96, side=12):
+    """A data set of gray noise without labels."""
+    with h5py.File("raw.h5", "w") as f:
+        f["images"] = np.random.RandomState(1).randint(0, 256, (n, side, side, 1)).astype("u1")
+    simile("prepare", "raw.h5", "--force", "--out", name)
+
+
+def preload(source):
+    """Compiles a file of tests/ for LD_PRELOAD, and returns the path of the library."""
+    name = os.path.abspath(os.path.basename(source).replace(".c", ".so"))
+    path = os.path.join(os.environ["SIMILE_SOURCE"], "tests", source)
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", name, path, "-ldl"], check=True)
+    return name

@@ -21,7 +21,7 @@ enum { FLIP_AFTER = 5 };
 
 /* ---- the fault ---- */
 
-typedef enum { NOTHING, WEIGHT, STATISTIC, MOMENTUM } fault_place;
+typedef enum { NOTHING, WEIGHT, STATISTIC, MOMENTUM, NORMALIZATION, JOB } fault_place;
 
 static struct {
     fault_place where;
@@ -34,17 +34,18 @@ static struct {
     sim_hash weights;
 } seen[STEPS + 1];
 
-/* Flips a bit of the tensor's second number, once. */
+/* Flips a bit of the tensor's last number, once. */
 static sim_status flip(void *ctx, const char *group, const sim_tensor *t)
 {
+    const size_t last = (sim_tensor_count(t) - 1) * sizeof(uint32_t);
     uint32_t word;
     (void)ctx;
     if (fault.name[0] || t->type != SIM_F32)
         return SIM_OK;
     (void)snprintf(fault.name, sizeof fault.name, "%s/%s", group, t->name);
-    memcpy(&word, (char *)t->data + sizeof word, sizeof word);
+    memcpy(&word, (char *)t->data + last, sizeof word);
     word ^= (uint32_t)1 << 20;
-    memcpy((char *)t->data + sizeof word, &word, sizeof word);
+    memcpy((char *)t->data + last, &word, sizeof word);
     return SIM_OK;
 }
 
@@ -69,6 +70,12 @@ static sim_status after_step(void *ctx, const sim_train_state *t, sim_stream *st
             SIM_TRY(sim_method_visit_buffers(&t->learner.method, &flipping));
         if (fault.where == MOMENTUM)
             SIM_TRY(sim_optimizer_visit(t->learner.optimizer, &flipping));
+        if (fault.where == NORMALIZATION)
+            SIM_TRY(sim_augment_visit(t->feed.augment, "inputs", &flipping));
+        if (fault.where == JOB) {
+            t->env.request->texts->of_all_ranks[0] ^= 1;
+            (void)snprintf(fault.name, sizeof fault.name, "inputs/job");
+        }
     }
     sim_hasher_reset(ctx);
     SIM_TRY(sim_method_visit_weights(&t->learner.method, &hashing));
@@ -84,7 +91,8 @@ static sim_status train(void)
     ASSERT_OK(sim_hasher_create(&h));
     const sim_train_callback callback = {.ctx = h, .after_step = after_step};
     static char empty[] = "";
-    const sim_job_texts texts = {empty, empty, empty, empty};
+    char keys[] = "batch: 8\n";
+    const sim_job_texts texts = {empty, empty, empty, keys};
     const sim_train_request request = {.job = &job,
                                        .texts = &texts,
                                        .build = "test",
@@ -197,6 +205,16 @@ static void batch_norm_and_optimizer_state_are_compared(void **state)
     check_fault("statistic", 5, 0, FLIP_AFTER, 0);
     fault.where = MOMENTUM;
     check_fault("momentum", 5, 0, FLIP_AFTER, 0);
+}
+
+static void normalization_and_job_are_compared(void **state)
+{
+    (void)state;
+    fault.rank = comm->size - 1;
+    fault.where = NORMALIZATION;
+    check_fault("normalization", 5, 0, FLIP_AFTER, 0);
+    fault.where = JOB;
+    check_fault("job", 5, 0, FLIP_AFTER, 0);
 }
 
 static void no_checkpoint_of_a_differing_state_is_written(void **state)
@@ -318,6 +336,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_flipped_bit_is_found_and_its_rank_named),
         cmocka_unit_test(batch_norm_and_optimizer_state_are_compared),
+        cmocka_unit_test(normalization_and_job_are_compared),
         cmocka_unit_test(no_checkpoint_of_a_differing_state_is_written),
         cmocka_unit_test(a_collapse_is_reported_once),
         cmocka_unit_test(a_collapse_ends_the_run_if_requested),
