@@ -573,6 +573,39 @@ static void warn_of_one_class(const prep_result *r)
                      "need at least two classes");
 }
 
+/* Whether a file is the journal of a part of `base`, on any number of processes. */
+static bool is_part_journal(const char *name, const char *base)
+{
+    const size_t n = strlen(base);
+    size_t part = 0, n_parts = 0;
+    int end = 0;
+
+    return strncmp(name, base, n) == 0 &&
+           sscanf(name + n, ".rank-%zu-of-%zu%n", &part, &n_parts, &end) == 2 &&
+           strcmp(name + n + end, ".journal") == 0;
+}
+
+/* Removes the parts of killed conversions to the same file on other numbers of processes. */
+static void remove_old_parts(const conversion *c)
+{
+    const char *slash = strrchr(c->out, '/'), *base = slash ? slash + 1 : c->out;
+    char directory[PATH_MAX] = ".", path[2 * PATH_MAX];
+    sim_names names = {0};
+
+    if (slash)
+        (void)snprintf(directory, sizeof directory, "%.*s", (int)(base - c->out), c->out);
+    SIM_IGNORE(sim_directory_list(directory, &names));
+    for (size_t i = 0; i < names.n; i++) {
+        const int n = (int)(strlen(names.names[i]) - strlen(".journal"));
+        if (!is_part_journal(names.names[i], base))
+            continue;
+        (void)snprintf(path, sizeof path, "%s/%.*s", directory, n, names.names[i]);
+        SIM_IGNORE(sim_dataset_discard_stale(path));
+    }
+    sim_error_clear();
+    sim_names_clear(&names);
+}
+
 static sim_status finish_dataset(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
@@ -587,6 +620,7 @@ static sim_status finish_dataset(conversion *c, prep_result *result)
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,
                                s->class_names ? s->n_classes : 0, &names,
                                result->fingerprint));
+    remove_old_parts(c);
 done:
     return st;
 }

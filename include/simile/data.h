@@ -225,6 +225,8 @@ SIM_MUST_USE sim_status sim_dataset_absorb(sim_dataset_writer *w, const char *pa
                                            sim_hash identity, sim_dataset_mark *mark);
 /* Removes the temporary files of `path`. */
 SIM_MUST_USE sim_status sim_dataset_discard(const char *path);
+/* The same, if they are of an interrupted conversion that no process continues now. */
+SIM_MUST_USE sim_status sim_dataset_discard_stale(const char *path);
 /* Labels of the images so far, [*n]; borrowed until the next image is appended. */
 const int32_t *sim_dataset_written_labels(const sim_dataset_writer *w, size_t *n);
 /*

@@ -264,6 +264,31 @@ done:
     return st;
 }
 
+sim_status sim_dataset_discard_stale(const char *path)
+{
+    sim_status st = SIM_OK;
+    sim_dataset_writer *w = NULL;
+    bool is_locked = false;
+    int fd = -1;
+
+    SIM_TRY(sim_new(&w, "data/writer"));
+    SIM_TRY(set_paths(w, path));
+    if (!sim_writer_is_journal(w->journal))
+        goto done;
+    SIM_TRY(sim_file_open_update(w->journal, &fd));
+    if (sim_file_lock(fd, w->journal, &is_locked) != SIM_OK || !is_locked) {
+        sim_error_clear(); /* in use, or unknown */
+        goto done;
+    }
+    SIM_TRY(sim_file_remove(w->part));
+    SIM_TRY(sim_file_remove(w->journal));
+done:
+    if (w)
+        SIM_IGNORE(sim_file_close(&fd, w->journal));
+    sim_free(w);
+    return st;
+}
+
 /* Mean and standard deviation of all pixels, on the scale 0 to 1. */
 static void compute_normalization(const sim_dataset_writer *w, double mean[3],
                                   double std[3])

@@ -208,8 +208,7 @@ static bool begins_with(const char *path, const char *bytes, size_t n_bytes)
     return is;
 }
 
-/* Whether the file is a journal, of any conversion; an empty one was just created. */
-static bool is_journal(const char *path)
+bool sim_writer_is_journal(const char *path)
 {
     static const char of_any_version[] = "SIMILE-PREP-";
     return begins_with(path, of_any_version, strlen(of_any_version));
@@ -237,7 +236,7 @@ done:
 static sim_status keep_foreign_files(const sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
-    if (sim_path_is_taken(w->journal) && !is_journal(w->journal))
+    if (sim_path_is_taken(w->journal) && !sim_writer_is_journal(w->journal))
         SIM_TRY(set_aside(w->journal));
     if (sim_path_is_taken(w->part) && !sim_path_is_taken(w->journal) && !is_part(w->part))
         SIM_TRY(set_aside(w->part));

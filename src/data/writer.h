@@ -41,13 +41,15 @@ SIM_MUST_USE sim_status sim_writer_write(sim_dataset_writer *w, const uint8_t *b
 SIM_MUST_USE sim_status sim_writer_flush(sim_dataset_writer *w);
 
 /*
- * Opens and locks PATH.journal, by PATH.lock where the file system has no locks, and recovers the images that it records, up to the first
- * record with an image in PATH.part that does not match its digest. Restarts the journal
- * if it is of another conversion.
+ * Opens and locks PATH.journal, by PATH.lock where the file system has no locks, and recovers the
+ * images that it records, up to the first record with an image in PATH.part that does not match its
+ * digest. Restarts the journal if it is of another conversion.
  */
 SIM_MUST_USE sim_status sim_writer_journal_open(sim_dataset_writer *w);
 /* Appends a record of the images since the last record. They must be in PATH.part. */
 SIM_MUST_USE sim_status sim_writer_journal_add(sim_dataset_writer *w,
                                                const sim_dataset_mark *mark);
+/* Whether the file is a journal, of any conversion; an empty one was just created. */
+bool sim_writer_is_journal(const char *path);
 
 #endif

@@ -232,6 +232,23 @@ def check_killed_ranks():
     assert digest("out.h5") == WANT["square"][0]
 
 
+def check_old_parts():
+    """A conversion removes the parts that killed ones on other numbers of ranks left, and no file of the user."""
+    for part in ("out.h5.rank-0-of-3", "out.h5.rank-2-of-3", "out.h5.rank-1-of-12"):
+        prepare(*SOURCES["square"], out=part, code=74, limit=3000000)
+        assert temporary_files(part), part
+    with open("out.h5.rank-0-of-4.journal", "w") as f:
+        f.write("of the user")
+    with open("out.h5.rank-1-of-12.journal", "rb") as in_use:
+        fcntl.flock(in_use, fcntl.LOCK_EX)
+        subprocess.run(command(*SOURCES["square"]), check=True, capture_output=True)
+    kept = ["out.h5.rank-0-of-4.journal", "out.h5.rank-1-of-12.journal", "out.h5.rank-1-of-12.part"]
+    assert temporary_files("out.h5") == kept, temporary_files("out.h5")
+    os.remove("out.h5.rank-0-of-4.journal")
+    prepare(*SOURCES["square"], ranks=2)  # leaves no temporary file
+    assert digest("out.h5") == WANT["square"][0]
+
+
 SOURCES = {"square": ["photos", "--size", "32"], "encoded": ["photos", "--size", "24", "--crop", "none"], "tar": ["photos.tar", "--size", "32"],
            "hdf5": ["foreign.h5"], "limit": ["photos.tar", "--limit", "700"], "whole": ["photos"]}
 WANT = {}
@@ -247,5 +264,6 @@ with tempfile.TemporaryDirectory() as scratch:
     check_corruption()
     check_hold()
     check_killed_ranks()
+    check_old_parts()
 print("ok")
 sys.exit(0)
