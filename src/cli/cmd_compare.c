@@ -338,7 +338,7 @@ static sim_status run_and_report(comparison *c)
     if (driven != SIM_OK && driven != SIM_E_AGAIN)
         SIM_TRY(driven);
     sim_compare_read_all(c);
-    SIM_TRY(sim_compare_report(c));
+    SIM_TRY(sim_compare_report(c, true));
     SIM_CHECK(driven == SIM_OK, SIM_E_AGAIN,
               "stopped; run the same command to resume (exit code 75)");
     SIM_TRY(status_of_failures(c));

@@ -81,6 +81,7 @@ typedef struct {
     bool is_trained, is_elsewhere; /* complete; another process works on it */
     compare_failure failure;
     double values[COMPARE_MAX_MEASURES]; /* NaN: unknown */
+    bool was_elsewhere;                  /* is_elsewhere when it was to be trained */
 } compare_run;
 
 /* A measure of a run. */
@@ -257,8 +258,8 @@ void sim_compare_differences_clear(compare_differences *d);
 
 /* Checks that no file of the user has the name of an output. */
 SIM_MUST_USE sim_status sim_compare_check_outputs(const comparison *c);
-/* Writes DIR/compare.* and prints the table, or the JSON object. */
-SIM_MUST_USE sim_status sim_compare_report(const comparison *c);
+/* Writes DIR/compare.*; prints the table, or the JSON object. */
+SIM_MUST_USE sim_status sim_compare_report(const comparison *c, bool print);
 /* The JSON object; the caller destroys it. */
 SIM_MUST_USE sim_status sim_compare_json(const comparison *c,
                                          const compare_differences *differences,

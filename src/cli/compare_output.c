@@ -283,7 +283,7 @@ done:
     return st;
 }
 
-sim_status sim_compare_report(const comparison *c)
+sim_status sim_compare_report(const comparison *c, bool print)
 {
     sim_status st = SIM_OK;
     outputs *o = NULL;
@@ -293,9 +293,9 @@ sim_status sim_compare_report(const comparison *c)
     o->comparison = c;
     SIM_TRY(collect(o));
     SIM_TRY(write_tables(o, &text));
-    if (c->arguments->json)
+    if (print && c->arguments->json)
         SIM_TRY(sim_cli_print_json(NULL, o->json, true));
-    else
+    else if (print)
         SIM_TRY(sim_cli_print(NULL, text));
 done:
     if (o)

@@ -342,6 +342,7 @@ static sim_status process_run(driver *d, compare_run *r)
     SIM_TRY(check_stop());
     sim_compare_read(c, r);
     const bool was_complete = r->is_trained && !is_missing_result(c, r);
+    r->was_elsewhere = r->is_elsewhere;
     if (!r->is_elsewhere) {
         SIM_TRY(keep_foreign(r));
         SIM_TRY(forget_failure(r));
@@ -359,18 +360,20 @@ done:
     return st;
 }
 
-/* Runs that another process holds are tried again at the end. */
-static sim_status process_all(driver *d, bool only_elsewhere)
+/* Runs that another process held are tried again at the end. */
+static sim_status process_all(driver *d, bool again)
 {
     sim_status st = SIM_OK;
     comparison *c = d->comparison;
 
     for (size_t i = 0; i < c->n_runs; i++) {
         compare_run *r = &c->runs[i];
-        if (!sim_compare_is_mine(c, r) || (only_elsewhere && !r->is_elsewhere))
+        if (!sim_compare_is_mine(c, r) || (again && !r->was_elsewhere))
             continue;
-        d->n_done += !only_elsewhere;
+        d->n_done += !again;
         SIM_TRY(process_run(d, r));
+        sim_compare_read_all(c); /* also the runs of other processes */
+        SIM_TRY(sim_compare_report(c, false));
     }
 done:
     return st;
