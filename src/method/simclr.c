@@ -370,7 +370,15 @@ static sim_status supcon_compute(const sim_comm *c, const void *options,
 
 /* ---- rows ---- */
 
-#define SIMCLR_ROW(name_, paper_, table_, labels_, about_, compute_)                     \
+/* As google-research/simclr; jobs/README.md, "Results on CIFAR-10", measures it. */
+static const sim_method_default simclr_defaults[] = {
+    {"encoder.projector.bn", "true"},
+    {"encoder.projector.last_bn", "true"},
+};
+/* As raminnakhli/Decoupled-Contrastive-Learning. */
+static const sim_method_default dcl_defaults[] = {{"encoder.projector.bn", "true"}};
+
+#define SIMCLR_ROW(name_, paper_, table_, labels_, about_, compute_, ...)                \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &(table_), .needs_labels = labels_,     \
         .model = sim_common_model, .check = check_pairs, .parts = simclr_parts,          \
@@ -378,16 +386,23 @@ static sim_status supcon_compute(const sim_comm *c, const void *options,
         .backward = sim_common_backward, .updated = sim_common_updated,                  \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit, .about = about_,   \
         .plan = simclr_plan, .reduction = simclr_reduction, .compute = compute_,         \
-        COMMON_ROW_FIELDS                                                                \
+        COMMON_ROW_FIELDS, __VA_ARGS__                                                   \
     }
 
-const sim_method_row sim_method_simclr = SIMCLR_ROW(
-    "simclr", "arXiv 2002.05709", simclr_table, false, simclr_about, simclr_compute);
-const sim_method_row sim_method_infonce = SIMCLR_ROW(
-    "infonce", "arXiv 1807.03748", infonce_table, false, simclr_about, simclr_compute);
+#define DEFAULTS(list) .defaults = list, .n_defaults = sizeof list / sizeof list[0]
+
+const sim_method_row sim_method_simclr =
+    SIMCLR_ROW("simclr", "arXiv 2002.05709", simclr_table, false, simclr_about,
+               simclr_compute, DEFAULTS(simclr_defaults));
+const sim_method_row sim_method_infonce =
+    SIMCLR_ROW("infonce", "arXiv 1807.03748", infonce_table, false, simclr_about,
+               simclr_compute, DEFAULTS(simclr_defaults));
 const sim_method_row sim_method_dcl =
-    SIMCLR_ROW("dcl", "arXiv 2110.06848", dcl_table, false, simclr_about, simclr_compute);
-const sim_method_row sim_method_dclw = SIMCLR_ROW("dclw", "arXiv 2110.06848", dclw_table,
-                                                  false, simclr_about, simclr_compute);
-const sim_method_row sim_method_supcon = SIMCLR_ROW(
-    "supcon", "arXiv 2004.11362", supcon_table, true, supcon_about, supcon_compute);
+    SIMCLR_ROW("dcl", "arXiv 2110.06848", dcl_table, false, simclr_about, simclr_compute,
+               DEFAULTS(dcl_defaults));
+const sim_method_row sim_method_dclw =
+    SIMCLR_ROW("dclw", "arXiv 2110.06848", dclw_table, false, simclr_about,
+               simclr_compute, DEFAULTS(dcl_defaults));
+const sim_method_row sim_method_supcon =
+    SIMCLR_ROW("supcon", "arXiv 2004.11362", supcon_table, true, supcon_about,
+               supcon_compute, .defaults = NULL);
