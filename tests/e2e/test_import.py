@@ -281,7 +281,7 @@ def check_refusals(small):
         given(65, key if key != "identity" else "metadata", tensors=small, metadata={"simile": json.dumps({**m, key: value})})
     given(69, "version 2", metadata={"simile": json.dumps({**m, "format_version": 2})})
     given(78, "encoder.width", tensors=small, init=False, metadata={"simile": json.dumps({**m, "identity": {**m["identity"], "encoder.width": 99}})})
-    given(65, "is not a tensor of a projector", tensors={**small, "projector./a": small["projector.0.bias"]}, metadata={"simile": own})
+    given(65, "is not a tensor of a projector", tensors={**small, "projector./a": small["projector.0.weight"]}, metadata={"simile": own})
     given(65, "8 x 3 x 3 x 3", tensors=small, init=False, metadata={"simile": json.dumps({**m, "identity": {**m["identity"], "encoder.width": 1}})})
     # The format.
     write("good.safetensors", encoder)

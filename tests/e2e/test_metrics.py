@@ -117,7 +117,7 @@ def check_evaluate():
     assert "data.test" in simile("evaluate", "knn", "other", code=78).stderr
     identity = json.loads(simile("inspect", "run", "--json").stdout)["identity"]
     assert identity["batch"] == 32 and identity["encoder.width"] == 0.0625 and identity["method.name"] == "simclr"
-    assert identity["encoder.projector.bn"] is False and isinstance(identity["fingerprint"], str)
+    assert identity["encoder.projector.bn"] is True and isinstance(identity["fingerprint"], str)
 
 
 def check_rates():
