@@ -72,7 +72,7 @@ def job(rank, change=lambda text: text):
 
 def check_jobs():
     """Keys of every kind: method, options of the method, augmentation, optimizer, seed, shape, length, free keys."""
-    for old, new, key in (("name: simclr", "name: dcl", "method"), ("name: simclr", "name: simclr, temperature: 0.1", "method.temperature"),
+    for old, new, key in (("name: simclr", "name: infonce", "method"), ("name: simclr", "name: simclr, temperature: 0.1", "method.temperature"),
                           ("preset: digits", "preset: none", "augment"), ("block: 8", "block: 8\nseed: 5", "seed"),
                           ("block: 8", "block: 8\noptimizer: {lr: 0.2}", "optimizer.lr"), ("batch: 16", "batch: 32", "batch"),
                           ("steps: 3", "steps: 2", "schedule.steps"), ("every_steps: 1}\nevaluate", "every_steps: 2}\nevaluate", "checkpoint.every_steps"),
