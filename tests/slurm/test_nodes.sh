@@ -10,9 +10,9 @@ train reference
 
 SLOW_MS=2000 submit step "${pair[@]}" --exclusive --
 step=$id
+wait_until reached step 10 # the second job is shorter
 SLOW_MS=400 SLOW_AFTER=0 SLOW_PATH='*/checkpoints/*' submit save "${pair[@]}" -- checkpoint.every_steps=2
 save=$id
-wait_until reached step 10
 wait_until reached save 10
 wait_until saving save
 [ "$(pids_of step | wc -l) $(pids_of save | wc -l)" = "2 2" ] || fail "a job does not have two ranks"
