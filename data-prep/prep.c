@@ -596,10 +596,11 @@ static void remove_old_parts(const conversion *c)
         (void)snprintf(directory, sizeof directory, "%.*s", (int)(base - c->out), c->out);
     SIM_IGNORE(sim_directory_list(directory, &names));
     for (size_t i = 0; i < names.n; i++) {
-        const int n = (int)(strlen(names.names[i]) - strlen(".journal"));
-        if (!is_part_journal(names.names[i], base))
+        const char *name = names.names[i];
+        if (!is_part_journal(name, base))
             continue;
-        (void)snprintf(path, sizeof path, "%s/%.*s", directory, n, names.names[i]);
+        (void)snprintf(path, sizeof path, "%s/%.*s", directory,
+                       (int)(strlen(name) - strlen(".journal")), name);
         SIM_IGNORE(sim_dataset_discard_stale(path));
     }
     sim_error_clear();

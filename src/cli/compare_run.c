@@ -356,6 +356,10 @@ static sim_status process_run(driver *d, compare_run *r)
         r->failure = failure;
     }
     report_run(d, r, sim_clock_s() - start_s, was_complete);
+    if (was_complete)
+        goto done;
+    sim_compare_read_all(c); /* also the runs of other processes */
+    SIM_TRY(sim_compare_report(c, false));
 done:
     return st;
 }
@@ -372,8 +376,6 @@ static sim_status process_all(driver *d, bool again)
             continue;
         d->n_done += !again;
         SIM_TRY(process_run(d, r));
-        sim_compare_read_all(c); /* also the runs of other processes */
-        SIM_TRY(sim_compare_report(c, false));
     }
 done:
     return st;

@@ -280,8 +280,7 @@ sim_status sim_dataset_discard_stale(const char *path)
         sim_error_clear(); /* in use, or unknown */
         goto done;
     }
-    SIM_TRY(sim_file_remove(w->part));
-    SIM_TRY(sim_file_remove(w->journal));
+    SIM_TRY(sim_dataset_discard(path));
 done:
     if (w)
         SIM_IGNORE(sim_file_close(&fd, w->journal));

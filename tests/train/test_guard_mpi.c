@@ -197,24 +197,25 @@ static void a_flipped_bit_is_found_and_its_rank_named(void **state)
     }
 }
 
+static void check_last_rank(fault_place where, const char *run)
+{
+    fault.rank = comm->size - 1;
+    fault.where = where;
+    check_fault(run, 5, 0, FLIP_AFTER, 0);
+}
+
 static void batch_norm_and_optimizer_state_are_compared(void **state)
 {
     (void)state;
-    fault.rank = comm->size - 1;
-    fault.where = STATISTIC;
-    check_fault("statistic", 5, 0, FLIP_AFTER, 0);
-    fault.where = MOMENTUM;
-    check_fault("momentum", 5, 0, FLIP_AFTER, 0);
+    check_last_rank(STATISTIC, "statistic");
+    check_last_rank(MOMENTUM, "momentum");
 }
 
 static void normalization_and_job_are_compared(void **state)
 {
     (void)state;
-    fault.rank = comm->size - 1;
-    fault.where = NORMALIZATION;
-    check_fault("normalization", 5, 0, FLIP_AFTER, 0);
-    fault.where = JOB;
-    check_fault("job", 5, 0, FLIP_AFTER, 0);
+    check_last_rank(NORMALIZATION, "normalization");
+    check_last_rank(JOB, "job");
 }
 
 static void no_checkpoint_of_a_differing_state_is_written(void **state)
