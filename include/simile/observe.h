@@ -1,5 +1,6 @@
 /*
- * observe.h - the stream of named scalars that a run publishes, and its observers.
+ * observe.h - the stream of named scalars, histograms and pictures that a run publishes, and its
+ * observers.
  *
  * Module: observe
  * Whoever computes a value publishes it in a record; every observer of the stream receives
@@ -49,15 +50,35 @@ typedef struct {
 /* The value with label and unit, as in "acc 0.512", "512 images/s" or "queue 32/96". */
 void sim_scalar_text(const sim_scalar *s, char *out, size_t out_bytes);
 
+/* ---- histograms and pictures ---- */
+
+enum { SIM_HISTOGRAM_BINS = 64 };
+
+/* Counts of values in n_bins <= SIM_HISTOGRAM_BINS bins of equal width from lo to hi. */
+typedef struct {
+    const char *name; /* as that of a scalar */
+    double lo, hi, mean, std;
+    size_t n_bins;
+    int64_t counts[SIM_HISTOGRAM_BINS];
+} sim_histogram;
+
+/* A PNG file of w x h pixels in RGB; borrowed. */
+typedef struct {
+    const char *name;
+    size_t w, h, n_bytes;
+    const uint8_t *png;
+} sim_picture;
+
 /* ---- records ---- */
 
 typedef enum {
-    SIM_RECORD_PROGRESS,  /* after a step: the log interval so far */
-    SIM_RECORD_INTERVAL,  /* after the last step of a log interval */
-    SIM_RECORD_EVALUATION /* results of an evaluation */
+    SIM_RECORD_PROGRESS,   /* after a step: the log interval so far */
+    SIM_RECORD_INTERVAL,   /* after the last step of a log interval */
+    SIM_RECORD_EVALUATION, /* results of an evaluation */
+    SIM_RECORD_PICTURE     /* a picture alone */
 } sim_record_kind;
 
-enum { SIM_MAX_RECORD = 32, SIM_RECORD_TEXT_BYTES = 256 };
+enum { SIM_MAX_RECORD = 32, SIM_MAX_HISTOGRAMS = 2, SIM_RECORD_TEXT_BYTES = 256 };
 
 /* What is published at once.  PROGRESS and INTERVAL contain the scalars `epoch` (epochs done,
  * with fraction) and `images_per_s`. */
@@ -71,6 +92,9 @@ typedef struct {
     double limit_s; /* until the nearest time limit; 0: none */
     sim_scalar scalars[SIM_MAX_RECORD];
     size_t n_scalars;
+    sim_histogram histograms[SIM_MAX_HISTOGRAMS];
+    size_t n_histograms;
+    const sim_picture *picture;       /* or NULL */
     char text[SIM_RECORD_TEXT_BYTES]; /* EVALUATION: its line in the log */
 } sim_record;
 
@@ -79,6 +103,8 @@ void sim_record_add(sim_record *r, const sim_metric *about, double value);
 /* Appends a part of `total`. */
 void sim_record_add_part(sim_record *r, const sim_metric *about, int64_t part,
                          int64_t total);
+/* Appends a copy.  At most SIM_MAX_HISTOGRAMS per record. */
+void sim_record_add_histogram(sim_record *r, const sim_histogram *h);
 /* Value of the scalar `name`; NaN if the record has none. */
 double sim_record_value(const sim_record *r, const char *name);
 

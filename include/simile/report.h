@@ -1,5 +1,5 @@
 /*
- * report.h - image grids, tables, plots and pages.
+ * report.h - image grids, tables, plots, pages and event files of TensorBoard.
  *
  * Module: report
  * All functions are local.  Texts that they return become the caller's; they fail with SIM_E_IO
@@ -8,7 +8,7 @@
 #ifndef SIMILE_REPORT_H
 #define SIMILE_REPORT_H
 
-#include "simile/status.h"
+#include "simile/observe.h"
 
 #include <stdint.h>
 
@@ -25,6 +25,9 @@ typedef struct {
     const uint8_t *const *cells;
 } sim_grid;
 SIM_MUST_USE sim_status sim_grid_write(const char *path, const sim_grid *grid);
+/* The same in memory; *png becomes the caller's, also w x h pixels.  Errors: SIM_E_IO. */
+SIM_MUST_USE sim_status sim_grid_encode(const sim_grid *grid, uint8_t **png,
+                                        size_t *n_bytes, size_t *w, size_t *h);
 
 /* ---- tables ---- */
 
@@ -88,5 +91,31 @@ typedef struct {
  * and dark backgrounds and for narrow screens. */
 SIM_MUST_USE sim_status sim_page_html(const char *title, const sim_page_part *parts,
                                       size_t n_parts, char **out);
+
+/* ---- event files of TensorBoard ---- */
+
+/* Encoded events; `bytes` is released with sim_free. */
+typedef struct {
+    uint8_t *bytes;
+    size_t n_bytes;
+} sim_events;
+
+/* A histogram, a picture, or otherwise a scalar; borrowed. */
+typedef struct {
+    const char *tag; /* TensorBoard groups tags by the part before a slash */
+    double scalar;
+    const sim_histogram *histogram;
+    const sim_picture *picture;
+} sim_event_value;
+
+/* Appends what a file begins with when a run starts at `step`: the version, and a mark by which readers
+ * discard later steps of earlier files. */
+SIM_MUST_USE sim_status sim_events_begin(sim_events *e, double wall_s, int64_t step);
+/* Appends an event with these values. */
+SIM_MUST_USE sim_status sim_events_add(sim_events *e, double wall_s, int64_t step,
+                                       const sim_event_value *values, size_t n);
+/* Length of the intact events of steps up to last_step at the beginning of a file. */
+SIM_MUST_USE sim_status sim_events_measure(const char *path, int64_t last_step,
+                                           uint64_t *intact_bytes);
 
 #endif

@@ -111,9 +111,16 @@ extern const char sim_cli_sbatch_script[];
  * cannot be written into the script; SIM_E_IO. */
 SIM_MUST_USE sim_status sim_cli_sbatch_write(const sim_cli_sbatch *s);
 
+/* ---- pictures of views ---- */
+
+/* A picture of up to 8 images, one per row: the original, then both views of two epochs.  The caller
+ * frees png. */
+SIM_MUST_USE sim_status sim_cli_draw_views(const sim_job *job, const sim_dataset *data,
+                                           uint8_t **png, sim_picture *out);
+
 /* ---- observers of pretrain ---- */
 
-#define SIM_OBSERVER(name) extern const sim_observer sim_observe_##name;
+#define SIM_OBSERVER(name, condition) extern const sim_observer sim_observe_##name;
 #include "observers.def"
 #undef SIM_OBSERVER
 

@@ -398,68 +398,21 @@ done:
     return st;
 }
 
-enum { PREVIEW_IMAGES = 8, PREVIEW_COLUMNS = 5 };
-
-static sim_status draw_row(const dry_run *d, const sim_augment *a,
-                           const sim_augment *plain, uint32_t i, float *view,
-                           uint8_t *cells)
-{
-    sim_status st = SIM_OK;
-    sim_image image = {0};
-    size_t n = d->plan.h * d->plan.w * d->plan.c;
-    uint32_t seed = (uint32_t)d->job->train.seed;
-
-    SIM_TRY(sim_dataset_read(d->data, i, &image));
-    SIM_TRY(sim_augment_view(plain, seed, i, 0, 0, &image, view));
-    sim_augment_show(plain, view, cells);
-    for (uint32_t k = 1; k < PREVIEW_COLUMNS; k++) {
-        SIM_TRY(sim_augment_view(a, seed, i, (k - 1) / 2, (k - 1) % 2, &image, view));
-        sim_augment_show(a, view, cells + k * n);
-    }
-done:
-    sim_free(image.pixels);
-    return st;
-}
-
-/* Draws one row per image: the original, then both views of two epochs. */
 static sim_status write_preview(const dry_run *d)
 {
     sim_status st = SIM_OK;
-    const sim_dataset_info *about = sim_dataset_about(d->data);
-    const sim_preprocessing p = sim_preprocessing_of((size_t)d->job->augment.size, about);
-    sim_augment *a = NULL, *plain = NULL;
-    size_t n = d->plan.h * d->plan.w * d->plan.c;
-    size_t rows = about->n_images < PREVIEW_IMAGES ? about->n_images : PREVIEW_IMAGES;
-    const uint8_t *cells[PREVIEW_IMAGES * PREVIEW_COLUMNS];
-    uint8_t *pixels = NULL;
-    float *view = NULL;
+    uint8_t *png = NULL;
+    sim_picture picture;
 
-    SIM_TRY(sim_augment_create(&d->job->augment, &p, &a));
-    SIM_TRY(sim_augment_create_plain(&p, &plain));
-    SIM_TRY(sim_alloc(&pixels, rows * PREVIEW_COLUMNS * n, "cli/preview"));
-    SIM_TRY(sim_alloc(&view, n, "cli/preview"));
-    for (uint32_t i = 0; i < rows; i++)
-        SIM_TRY(draw_row(d, a, plain, i, view, pixels + i * PREVIEW_COLUMNS * n));
-    for (size_t i = 0; i < rows * PREVIEW_COLUMNS; i++)
-        cells[i] = pixels + i * n;
-    const sim_grid grid = {.rows = rows,
-                           .columns = PREVIEW_COLUMNS,
-                           .h = d->plan.h,
-                           .w = d->plan.w,
-                           .c = d->plan.c,
-                           .zoom = d->plan.h < 48 ? 3 : 1,
-                           .gap = 4,
-                           .cells = cells};
-    SIM_TRY(sim_grid_write(d->target, &grid));
+    SIM_TRY(sim_cli_draw_views(d->job, d->data, &png, &picture));
+    const sim_piece piece = {png, picture.n_bytes};
+    SIM_TRY(sim_file_replace(d->target, &piece, 1));
     SIM_TRY(print_line(
         "views     drawn in %s: one row per image: the original, then two views "
         "in two epochs\n",
         d->args->preview));
 done:
-    sim_augment_destroy(&a);
-    sim_augment_destroy(&plain);
-    sim_free(pixels);
-    sim_free(view);
+    sim_free(png);
     return st;
 }
 

@@ -158,11 +158,51 @@ static error_t parse_pretrain_option(int key, char *arg, struct argp_state *stat
     }
 }
 
-static const sim_observer *const observers[] = {
-#define SIM_OBSERVER(name) &sim_observe_##name,
+/* ---- observers and callbacks ---- */
+
+/* On rank 0: a stream to the observers that the job selects. */
+static sim_status create_stream(const sim_comm *c, const sim_job *job, sim_stream **out)
+{
+    static const sim_observer *const all[] = {
+#define SIM_OBSERVER(name, condition) &sim_observe_##name,
 #include "observers.def"
 #undef SIM_OBSERVER
-};
+    };
+    const bool selected[] = {
+#define SIM_OBSERVER(name, condition) condition,
+#include "observers.def"
+#undef SIM_OBSERVER
+    };
+    const sim_observer *observers[sizeof all / sizeof all[0]];
+    size_t n = 0;
+
+    if (c->rank != 0)
+        return SIM_OK;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (selected[i])
+            observers[n++] = all[i];
+    return sim_stream_create(observers, n, out);
+}
+
+/* A callback: publishes a picture of views after the first step of this segment. */
+static sim_status publish_views(void *ctx, const sim_train_state *t, sim_stream *stream)
+{
+    sim_status st = SIM_OK;
+    bool *is_published = ctx;
+    uint8_t *png = NULL;
+    sim_picture picture;
+    sim_record record = {.kind = SIM_RECORD_PICTURE, .step = sim_train_step(t)};
+
+    if (*is_published || !stream)
+        goto done;
+    *is_published = true;
+    SIM_TRY(sim_cli_draw_views(sim_train_job(t), sim_train_data(t), &png, &picture));
+    record.picture = &picture;
+    SIM_TRY(sim_stream_publish(stream, &record));
+done:
+    sim_free(png);
+    return st;
+}
 
 static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
 {
@@ -173,7 +213,8 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     sim_online_eval *online = NULL;
     sim_job_texts texts = {0};
     sim_stream *stream = NULL;
-    sim_train_callback callback;
+    bool views_published = false;
+    sim_train_callback callbacks[2];
     double unused = 0;
 
     st = sim_new(&job, "cli/job");
@@ -183,16 +224,14 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
         st = sim_kernels_pick(job->train.kernels);
     if (st == SIM_OK)
         st = sim_kernels_check();
-    if (st == SIM_OK && c->rank == 0)
-        st =
-            sim_stream_create(observers, sizeof observers / sizeof observers[0], &stream);
+    if (st == SIM_OK)
+        st = create_stream(c, job, &stream);
     if (st == SIM_OK)
         st = sim_online_eval_create(job, &evaluate, &online);
     SIM_TRY(sim_comm_agree(c, st));
     SIM_TRY(sim_cli_compare_job(c, a->source.path, job, &texts));
     if (online)
         SIM_TRY(sim_online_eval_compare(c, online));
-    callback = sim_online_eval_callback(online);
     if (online)
         SIM_TRY(sim_comm_agree(c, sim_online_eval_plan(online, sim_comm_partition(c),
                                                        &a->request.callback_bytes,
@@ -207,8 +246,12 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     a->request.last_logged =
         c->rank == 0 ? sim_metrics_last_step(job->train.run, &unused) : -1;
     a->request.stream = stream;
-    a->request.callbacks = &callback;
-    a->request.n_callbacks = online != NULL;
+    a->request.callbacks = callbacks;
+    if (online)
+        callbacks[a->request.n_callbacks++] = sim_online_eval_callback(online);
+    if (job->train.tensorboard)
+        callbacks[a->request.n_callbacks++] =
+            (sim_train_callback){.ctx = &views_published, .after_step = publish_views};
     SIM_TRY(sim_train(c, &a->request));
 done:
     sim_online_eval_destroy(&online);

@@ -105,7 +105,8 @@ static sim_status log_publish(void *state, const sim_record *r)
     }
     if (r->kind == SIM_RECORD_INTERVAL)
         log_interval(r);
-    draw_progress(state, r);
+    if (r->kind != SIM_RECORD_PICTURE)
+        draw_progress(state, r);
     return SIM_OK;
 }
 

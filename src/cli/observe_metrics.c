@@ -337,6 +337,13 @@ done:
     return st;
 }
 
+static void add_histogram(sim_json *j, const sim_histogram *h)
+{
+    sim_json *counts = sim_json_array(j, h->name);
+    for (size_t b = 0; b < h->n_bins; b++)
+        sim_json_int(counts, NULL, h->counts[b]);
+}
+
 static void fill_object(sim_json *j, const sim_record *r)
 {
     char now[21];
@@ -357,6 +364,8 @@ static void fill_object(sim_json *j, const sim_record *r)
         else
             sim_json_real(j, s->about.name, s->value);
     }
+    for (size_t i = 0; i < r->n_histograms; i++)
+        add_histogram(j, &r->histograms[i]);
     sim_json_text(j, "time", now);
 }
 
@@ -365,7 +374,7 @@ static sim_status metrics_publish(void *state, const sim_record *r)
     sim_status st = SIM_OK;
     sim_json *j = NULL;
 
-    if (r->kind == SIM_RECORD_PROGRESS)
+    if (r->kind == SIM_RECORD_PROGRESS || r->kind == SIM_RECORD_PICTURE)
         goto done;
     SIM_TRY(sim_json_create(&j));
     fill_object(j, r);

@@ -20,7 +20,8 @@ static const char *const run_files[] = {
     "log.txt",     "trace-hash.txt",       "run.lock",      "stop",
     "output.txt",  "failure.json",         "slurm-starts",  "*.old-[0-9]*"};
 /* In these, new files too belong to the run. */
-static const char *const run_directories[] = {"checkpoints", "heartbeat", "abandoned-*"};
+static const char *const run_directories[] = {"checkpoints", "heartbeat", "abandoned-*",
+                                              "tensorboard"};
 static const char run_results[] = "results";
 
 static const char *last_component(const char *path)

@@ -5,6 +5,7 @@
 #include "online.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static int64_t every_epochs(const sim_evaluate_options *o)
 {
@@ -20,6 +21,19 @@ static size_t quality_bytes(const online_sizes *s)
 
     return larger_of(s->embedding, sim_quality_bytes(n, s->dim)) +
            3 * (local.hi - local.lo) * s->dim * sizeof(float);
+}
+
+static void add_histogram(sim_record *record, const char *name, const sim_similarities *s)
+{
+    sim_histogram h = {.name = name,
+                       .lo = -1,
+                       .hi = 1,
+                       .mean = s->mean,
+                       .std = s->std,
+                       .n_bins = SIM_SIMILARITY_BINS};
+
+    memcpy(h.counts, s->histogram, sizeof s->histogram);
+    sim_record_add_histogram(record, &h);
 }
 
 static sim_status run_quality(online_step *s, sim_record *record)
@@ -41,6 +55,8 @@ static sim_status run_quality(online_step *s, sim_record *record)
     sim_record_add(record, &alignment, r.alignment);
     sim_record_add(record, &negatives, r.negatives.mean);
     sim_record_add(record, &positives, r.positives.mean);
+    add_histogram(record, "negative_histogram", &r.negatives);
+    add_histogram(record, "positive_histogram", &r.positives);
     (void)snprintf(record->text, sizeof record->text,
                    "RankMe %.1f of %lld, uniformity %.3f, alignment %.3f, similarity of "
                    "positives %.3f, of negatives %.3f (%lld images)",

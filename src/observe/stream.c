@@ -53,6 +53,12 @@ void sim_record_add_part(sim_record *r, const sim_metric *about, int64_t part,
     append_scalar(r, about, (double)part, total);
 }
 
+void sim_record_add_histogram(sim_record *r, const sim_histogram *h)
+{
+    SIM_ASSERT(r->n_histograms < SIM_MAX_HISTOGRAMS && h->n_bins <= SIM_HISTOGRAM_BINS);
+    r->histograms[r->n_histograms++] = *h;
+}
+
 double sim_record_value(const sim_record *r, const char *name)
 {
     for (size_t i = 0; i < r->n_scalars; i++)

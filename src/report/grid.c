@@ -1,5 +1,5 @@
 /*
- * grid.c - writes a grid of small images as a PNG file.
+ * grid.c - a grid of small images as a PNG file.
  */
 #include "simile/report.h"
 
@@ -28,7 +28,8 @@ static void draw_cell(canvas *picture, const sim_grid *g, const uint8_t *cell, s
         }
 }
 
-sim_status sim_grid_write(const char *path, const sim_grid *g)
+sim_status sim_grid_encode(const sim_grid *g, uint8_t **png, size_t *n_png, size_t *w,
+                           size_t *h)
 {
     sim_status st = SIM_OK;
     size_t cell_w = g->w * g->zoom + g->gap, cell_h = g->h * g->zoom + g->gap;
@@ -52,11 +53,29 @@ sim_status sim_grid_write(const char *path, const sim_grid *g)
     SIM_TRY(sim_alloc(&bytes, n_bytes, "report/grid"));
     SIM_CHECK(
         png_image_write_to_memory(&image, bytes, &n_bytes, 0, picture.pixels, 0, NULL),
-        SIM_E_IO, "%s cannot be written: %s", path, image.message);
-    const sim_piece piece = {bytes, n_bytes};
-    SIM_TRY(sim_file_replace(path, &piece, 1));
+        SIM_E_IO, "a picture of %zu x %zu pixels cannot be encoded: %s", picture.w,
+        picture.h, image.message);
+    *png = bytes;
+    *n_png = n_bytes;
+    *w = picture.w;
+    *h = picture.h;
+    bytes = NULL;
 done:
     sim_free(bytes);
     sim_free(picture.pixels);
+    return st;
+}
+
+sim_status sim_grid_write(const char *path, const sim_grid *g)
+{
+    sim_status st = SIM_OK;
+    uint8_t *png = NULL;
+    size_t n_bytes = 0, w = 0, h = 0;
+
+    SIM_TRY(sim_grid_encode(g, &png, &n_bytes, &w, &h));
+    const sim_piece piece = {png, n_bytes};
+    SIM_TRY(sim_file_replace(path, &piece, 1));
+done:
+    sim_free(png);
     return st;
 }
