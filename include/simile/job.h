@@ -41,7 +41,7 @@ typedef struct {
     double hang_seconds;
     int collapse;
     int keep_best; /* SIM_KEEP_... */
-    bool tensorboard;
+    bool tensorboard, report;
     sim_checkpoint_options checkpoint;
 } sim_train_options;
 extern const sim_option_table sim_train_table;

@@ -76,21 +76,74 @@ typedef struct {
  * is an element of class "point". */
 SIM_MUST_USE sim_status sim_plot_svg(const sim_plot *plot, char **out);
 
+/* ---- charts ---- */
+
+typedef struct {
+    double x, y; /* y not finite: a gap */
+} sim_chart_point;
+
+typedef struct {
+    const char *name;
+    const sim_chart_point *points; /* [n], x ascending */
+    size_t n;
+} sim_chart_series;
+
+/* A vertical line. */
+typedef struct {
+    double x;
+    const char *label; /* shown when the pointer is on it */
+} sim_chart_mark;
+
+/* Curves over a number. */
+typedef struct {
+    const char *title; /* what y is, with its unit */
+    const char *x_title;
+    const sim_chart_series *series;
+    size_t n_series;
+    const sim_chart_mark *marks;
+    size_t n_marks;
+} sim_chart;
+
+/* An SVG element for the part SIM_PAGE_CHARTS of a page.  Of many points, those that are extreme within a
+ * pixel are drawn; the script of the page shows the values of drawn points. */
+SIM_MUST_USE sim_status sim_chart_svg(const sim_chart *chart, char **out);
+
+/* A matrix of colored cells. */
+typedef struct {
+    const char *title, *x_title, *y_title;
+    size_t n_x, n_y;
+    const double *values;            /* [n_y][n_x] 0 to 1 */
+    const char *const *x, *const *y; /* labels */
+    const char *value_title;         /* of the values in per cent, in tooltips */
+} sim_heatmap;
+/* The same conditions.  Rows are drawn from the top. */
+SIM_MUST_USE sim_status sim_heatmap_svg(const sim_heatmap *map, char **out);
+
 /* ---- pages ---- */
 
-typedef enum { SIM_PAGE_TEXT, SIM_PAGE_TABLE, SIM_PAGE_SVG, SIM_PAGE_CODE } sim_page_kind;
+typedef enum {
+    SIM_PAGE_TEXT, /* a paragraph */
+    SIM_PAGE_TABLE,
+    SIM_PAGE_SVG,    /* an SVG document */
+    SIM_PAGE_CHARTS, /* SVG elements, side by side where there is space */
+    SIM_PAGE_PICTURE,
+    SIM_PAGE_CODE /* lines of code, which are collapsed */
+} sim_page_kind;
 typedef struct {
     sim_page_kind kind;
     const char *heading; /* or NULL */
-    const char
-        *text; /* a paragraph; an SVG document; lines of code, which are collapsed */
+    const char *text;    /* also describes a picture */
     const sim_report_table *table;
+    const sim_picture *picture;
 } sim_page_part;
 
-/* An HTML page of these parts, without scripts and without references to other files, for light
- * and dark backgrounds and for narrow screens. */
+/*
+ * An HTML page of these parts, without references to other files, for light and dark backgrounds and for
+ * narrow screens.  It has a script, which shows values, if it has charts.
+ *   refresh_s  the browser reloads the page after this time; 0: it does not
+ */
 SIM_MUST_USE sim_status sim_page_html(const char *title, const sim_page_part *parts,
-                                      size_t n_parts, char **out);
+                                      size_t n_parts, int refresh_s, char **out);
 
 /* ---- event files of TensorBoard ---- */
 

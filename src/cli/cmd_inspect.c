@@ -2,6 +2,7 @@
  * cmd_inspect.c - `simile inspect FILE_OR_RUN`: describes a data set, checkpoint or run.
  */
 #include "cli.h"
+#include "segment.h"
 
 #include "simile/data.h"
 #include "simile/file.h"
@@ -135,37 +136,7 @@ done:
 
 /* ---- checkpoints and runs ---- */
 
-typedef struct {
-    const char *start, *ended, *changed, *job;
-    int64_t nodes, ranks, threads, batch, from, to, last, restart;
-    double images_per_s;
-    const char *host;
-} segment;
-
-static segment read_segment(const sim_json *j)
-{
-    segment s = {.start = "?", .ended = "?", .changed = "", .job = "", .host = "?"};
-    sim_json *hosts = NULL;
-
-    (void)sim_json_get_text(j, "start", &s.start);
-    (void)sim_json_get_text(j, "ended", &s.ended);
-    (void)sim_json_get_text(j, "changed", &s.changed);
-    (void)sim_json_get_text(j, "job", &s.job);
-    (void)sim_json_get_int(j, "restart", &s.restart);
-    (void)sim_json_get_int(j, "nodes", &s.nodes);
-    (void)sim_json_get_int(j, "ranks", &s.ranks);
-    (void)sim_json_get_int(j, "threads", &s.threads);
-    (void)sim_json_get_int(j, "batch", &s.batch);
-    (void)sim_json_get_int(j, "from_step", &s.from);
-    (void)sim_json_get_int(j, "to_step", &s.to);
-    (void)sim_json_get_int(j, "last_step", &s.last);
-    (void)sim_json_get_real(j, "images_per_s", &s.images_per_s);
-    if (sim_json_get_object(j, "hosts", &hosts) && sim_json_size(hosts) > 0)
-        s.host = sim_json_text_at(hosts, 0);
-    return s;
-}
-
-static sim_status print_segment(size_t i, const segment *s)
+static sim_status print_segment(size_t i, const run_segment *s)
 {
     sim_status st = SIM_OK;
     char line[1024], more[32] = "", steps[64], lost[64] = "", job[96] = "",
@@ -204,7 +175,7 @@ static sim_status print_segments(const sim_json *list)
         NULL, "segments\n   # started              on                  ranks x "
               "thr.   batch              steps  images/s  ended by\n"));
     for (size_t i = 0; i < sim_json_size(list); i++) {
-        const segment s = read_segment(sim_json_at(list, i));
+        const run_segment s = sim_segment_read(sim_json_at(list, i));
         SIM_TRY(print_segment(i + 1, &s));
     }
 done:
@@ -219,7 +190,7 @@ static void add_rate(sim_json *list, double images_per_s)
     sim_json *newest = n > 0 ? sim_json_at(list, n - 1) : NULL;
     if (!newest)
         return;
-    const segment s = read_segment(newest);
+    const run_segment s = sim_segment_read(newest);
     if (s.images_per_s <= 0 && s.last > s.from)
         sim_json_real(newest, "images_per_s", images_per_s);
 }

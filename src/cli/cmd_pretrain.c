@@ -1,7 +1,7 @@
 /*
  * cmd_pretrain.c - `simile pretrain JOB.yaml`: the main job.
  */
-#include "cli.h"
+#include "report.h"
 
 #include "simile/clock.h"
 #include "simile/kernel.h"
@@ -204,6 +204,17 @@ done:
     return st;
 }
 
+/* A failure is only a warning; the error message of a stopped run stays. */
+static void write_report(const char *run)
+{
+    char message[4096];
+
+    (void)snprintf(message, sizeof message, "%s", sim_error_message());
+    if (sim_report_write_own(run) != SIM_OK)
+        sim_log_warn("no report: %s", sim_error_message());
+    sim_error_set(message);
+}
+
 static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
 {
     sim_status st = SIM_OK;
@@ -252,7 +263,9 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     if (job->train.tensorboard)
         callbacks[a->request.n_callbacks++] =
             (sim_train_callback){.ctx = &views_published, .after_step = publish_views};
-    SIM_TRY(sim_train(c, &a->request));
+    st = sim_train(c, &a->request);
+    if (c->rank == 0 && job->train.report && (st == SIM_OK || st == SIM_E_AGAIN))
+        write_report(job->train.run);
 done:
     sim_online_eval_destroy(&online);
     sim_free(job);

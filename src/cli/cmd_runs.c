@@ -4,7 +4,7 @@
  * It only reads, without MPI and without locks, so that it can be used while jobs write.
  */
 #include "cli.h"
-#include "run_info.h"
+#include "run_columns.h"
 
 #include "simile/file.h"
 #include "simile/h5.h"
@@ -17,149 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DEPTH = 64, CELL_BYTES = 4400 };
+enum { MAX_DEPTH = 64 };
 
-/* ---- columns ---- */
-
-typedef struct {
-    const char *key, *title;
-    bool right; /* alignment */
-    void (*print)(const run_info *r, char out[CELL_BYTES]);
-    int (*compare)(const run_info *a, const run_info *b);
-} column;
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-static void print_run(const run_info *r, char out[CELL_BYTES])
-{
-    (void)snprintf(out, CELL_BYTES, "%s", r->path);
-}
-
-static void print_method(const run_info *r, char out[CELL_BYTES])
-{
-    (void)snprintf(out, CELL_BYTES, "%s", r->method);
-}
-
-static void print_data(const run_info *r, char out[CELL_BYTES])
-{
-    if (*r->data && r->images >= 0)
-        (void)snprintf(out, CELL_BYTES, "%s (%lld)", base_name(r->data),
-                       (long long)r->images);
-    else
-        (void)snprintf(out, CELL_BYTES, "%s", base_name(r->data));
-}
-
-static void print_progress(const run_info *r, char out[CELL_BYTES])
-{
-    char done[32] = "?", length[32] = "?";
-    const bool by_epochs = r->n_epochs > 0;
-
-    if (by_epochs && r->epoch >= 0)
-        (void)snprintf(done, sizeof done, "%.4g", r->epoch);
-    if (!by_epochs && r->step >= 0)
-        (void)snprintf(done, sizeof done, "%lld", (long long)r->step);
-    if (by_epochs || r->total_steps > 0)
-        (void)snprintf(length, sizeof length, "%lld",
-                       (long long)(by_epochs ? r->n_epochs : r->total_steps));
-    if (done[0] != '?' || length[0] != '?')
-        (void)snprintf(out, CELL_BYTES, "%s/%s %s", done, length,
-                       by_epochs ? "epochs" : "steps");
-}
-
-static const char *const state_names[] = {[RUN_UNKNOWN] = "",
-                                          [RUN_RUNNING] = "running",
-                                          [RUN_STOPPED] = "stopped",
-                                          [RUN_COMPLETED] = "completed",
-                                          [RUN_CRASHED] = "crashed"};
-
-static void print_state(const run_info *r, char out[CELL_BYTES])
-{
-    (void)snprintf(out, CELL_BYTES, "%s", state_names[r->state]);
-}
-
-/* Absence is known if every file could be read. */
-static void print_best(const run_info *r, char out[CELL_BYTES])
-{
-    if (r->top1 >= 0)
-        (void)snprintf(out, CELL_BYTES, "%.2f %% %s, step %lld", 100 * r->top1,
-                       r->protocol, (long long)r->top1_step);
-    else if (!r->is_damaged)
-        (void)snprintf(out, CELL_BYTES, "-");
-}
-
-static void print_rate(const run_info *r, char out[CELL_BYTES])
-{
-    if (r->images_per_s >= 0)
-        (void)snprintf(out, CELL_BYTES, "%.*f", r->images_per_s < 10 ? 2 : 0,
-                       r->images_per_s);
-    else if (!r->is_damaged)
-        (void)snprintf(out, CELL_BYTES, "-");
-}
-
-static int compare_run(const run_info *a, const run_info *b)
-{
-    return strverscmp(a->path, b->path); /* run-9 before run-10 */
-}
-
-static int compare_method(const run_info *a, const run_info *b)
-{
-    return strcmp(a->method, b->method);
-}
-
-static int compare_data(const run_info *a, const run_info *b)
-{
-    return strcmp(base_name(a->data), base_name(b->data));
-}
-
-/* Numbers: the largest first. */
-static int compare_numbers(double a, double b)
-{
-    return (a < b) - (a > b);
-}
-
-/* By the fraction done of the length in epochs or steps. */
-static double progress_of(const run_info *r)
-{
-    if (r->n_epochs > 0 && r->epoch >= 0)
-        return r->epoch / (double)r->n_epochs;
-    return r->total_steps > 0 && r->step >= 0 ? (double)r->step / (double)r->total_steps
-                                              : -1;
-}
-
-static int compare_progress(const run_info *a, const run_info *b)
-{
-    return compare_numbers(progress_of(a), progress_of(b));
-}
-
-static int compare_state(const run_info *a, const run_info *b)
-{
-    return strcmp(state_names[a->state], state_names[b->state]);
-}
-
-static int compare_best(const run_info *a, const run_info *b)
-{
-    return compare_numbers(a->top1, b->top1);
-}
-
-static int compare_rate(const run_info *a, const run_info *b)
-{
-    return compare_numbers(a->images_per_s, b->images_per_s);
-}
-
-static const column columns[] = {
-    {"run", "run", false, print_run, compare_run},
-    {"method", "method", false, print_method, compare_method},
-    {"data", "data (images)", false, print_data, compare_data},
-    {"progress", "progress", true, print_progress, compare_progress},
-    {"state", "state", false, print_state, compare_state},
-    {"best", "best top-1", true, print_best, compare_best},
-    {"speed", "images/s", true, print_rate, compare_rate},
-};
-enum { N_COLUMNS = sizeof columns / sizeof *columns };
 static const char sort_keys[] = "run|method|data|progress|state|best|speed";
 
 /* ---- command line ---- */
@@ -167,7 +26,7 @@ static const char sort_keys[] = "run|method|data|progress|state|best|speed";
 typedef struct {
     char **directories; /* [n], borrowed from argv */
     size_t n;
-    const column *sort;
+    const run_column *sort;
     bool json;
 } arguments;
 
@@ -195,7 +54,7 @@ static void parse_sort(arguments *a, const char *arg, const struct argp_state *s
             "\"%s\"%s%s%s",
             arg, has ? "; did you mean " : "", has ? word : "", has ? "?" : "");
     }
-    a->sort = &columns[i];
+    a->sort = &sim_run_columns[i];
 }
 
 static error_t parse_runs_option(int key, char *arg, struct argp_state *state)
@@ -247,7 +106,8 @@ done:
 static bool is_own_directory(const char *name)
 {
     return strcmp(name, "checkpoints") == 0 || strcmp(name, "results") == 0 ||
-           strcmp(name, "heartbeat") == 0 || strncmp(name, "abandoned-", 10) == 0;
+           strcmp(name, "heartbeat") == 0 || strcmp(name, "tensorboard") == 0 ||
+           strncmp(name, "abandoned-", 10) == 0;
 }
 
 /* Adds the runs at and below a directory.  Symbolic links below it are not followed. */
@@ -304,15 +164,15 @@ done:
 
 static int compare_by_column(const void *a, const void *b, void *ctx)
 {
-    const column *c = ctx;
+    const run_column *c = ctx;
     const int order = c->compare(a, b);
-    return order ? order : compare_run(a, b);
+    return order ? order : sim_run_columns[0].compare(a, b);
 }
 
 /* Sorts by path and drops those found twice, then sorts by the column. */
-static void sort_runs(run_list *runs, const column *by)
+static void sort_runs(run_list *runs, const run_column *by)
 {
-    column first = columns[0], chosen = *by;
+    run_column first = sim_run_columns[0], chosen = *by;
     size_t n = 0;
 
     if (runs->n == 0)
@@ -330,9 +190,9 @@ static void sort_runs(run_list *runs, const column *by)
 
 /* ---- output ---- */
 
-static sim_status copy_cell(const column *c, const run_info *r, char **out)
+static sim_status copy_cell(const run_column *c, const run_info *r, char **out)
 {
-    char cell[CELL_BYTES] = "";
+    char cell[RUN_CELL_BYTES] = "";
 
     c->print(r, cell);
     return sim_text_copy(cell[0] ? cell : "?", "cli/runs", out);
@@ -341,17 +201,18 @@ static sim_status copy_cell(const column *c, const run_info *r, char **out)
 static sim_status print_table(const run_list *runs)
 {
     sim_status st = SIM_OK;
-    const size_t n = runs->n * N_COLUMNS;
-    sim_report_column heads[N_COLUMNS];
+    const size_t n = runs->n * RUN_COLUMNS;
+    sim_report_column heads[RUN_COLUMNS];
     char **cells = NULL, *text = NULL;
 
-    for (size_t c = 0; c < N_COLUMNS; c++)
-        heads[c] = (sim_report_column){columns[c].title, columns[c].right};
+    for (size_t c = 0; c < RUN_COLUMNS; c++)
+        heads[c] =
+            (sim_report_column){sim_run_columns[c].title, sim_run_columns[c].right};
     SIM_TRY(sim_alloc(&cells, n, "cli/runs"));
     for (size_t i = 0; i < n; i++)
-        SIM_TRY(
-            copy_cell(&columns[i % N_COLUMNS], &runs->list[i / N_COLUMNS], &cells[i]));
-    const sim_report_table table = {.n_columns = N_COLUMNS,
+        SIM_TRY(copy_cell(&sim_run_columns[i % RUN_COLUMNS], &runs->list[i / RUN_COLUMNS],
+                          &cells[i]));
+    const sim_report_table table = {.n_columns = RUN_COLUMNS,
                                     .n_rows = runs->n,
                                     .columns = heads,
                                     .cells = (const char *const *)cells};
@@ -398,7 +259,7 @@ static void fill_run(const run_info *r, sim_json *j)
     put_int(j, "steps", r->total_steps > 0 ? r->total_steps : -1);
     put_real(j, "epoch", r->epoch);
     put_int(j, "epochs", r->n_epochs > 0 ? r->n_epochs : -1);
-    put_text(j, "state", state_names[r->state]);
+    put_text(j, "state", sim_run_state_names[r->state]);
     put_text(j, "ended", r->ended);
     put_real(j, "best_top1", r->top1);
     put_text(j, "best_protocol", r->protocol);
@@ -476,7 +337,7 @@ sim_status sim_command_runs(int argc, char **argv)
             "reads, also while jobs are running.  A value that cannot be read is "
             "printed as ?, and there is a warning."};
     sim_status st = SIM_OK;
-    arguments a = {.sort = &columns[0]};
+    arguments a = {.sort = &sim_run_columns[0]};
 
     st = sim_alloc(&a.directories, (size_t)argc, "cli/runs");
     if (st == SIM_OK)

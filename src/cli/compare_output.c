@@ -226,20 +226,24 @@ static sim_status format_page(const outputs *o, char **out)
     sim_page_part parts[MAX_PARTS];
     size_t n = 0;
 
-    parts[n++] = (sim_page_part){SIM_PAGE_TEXT, NULL, o->summary, NULL};
-    parts[n++] = (sim_page_part){SIM_PAGE_TEXT, NULL, o->data, NULL};
-    parts[n++] = (sim_page_part){SIM_PAGE_TABLE, NULL, NULL, &configurations};
+    parts[n++] = (sim_page_part){.kind = SIM_PAGE_TEXT, .text = o->summary};
+    parts[n++] = (sim_page_part){.kind = SIM_PAGE_TEXT, .text = o->data};
+    parts[n++] = (sim_page_part){.kind = SIM_PAGE_TABLE, .table = &configurations};
     if (failures.n_rows > 0)
-        parts[n++] = (sim_page_part){SIM_PAGE_TABLE, "Failed runs", NULL, &failures};
+        parts[n++] = (sim_page_part){
+            .kind = SIM_PAGE_TABLE, .heading = "Failed runs", .table = &failures};
     for (size_t k = 0; k < c->arguments->n_keys; k++)
         if (o->plots[k])
-            parts[n++] = (sim_page_part){SIM_PAGE_SVG, c->arguments->keys[k].key,
-                                         o->plots[k], NULL};
+            parts[n++] = (sim_page_part){.kind = SIM_PAGE_SVG,
+                                         .heading = c->arguments->keys[k].key,
+                                         .text = o->plots[k]};
     if (differing.n_rows > 0)
-        parts[n++] =
-            (sim_page_part){SIM_PAGE_TABLE, "Other keys that differ", NULL, &differing};
-    parts[n++] = (sim_page_part){SIM_PAGE_CODE, "Commands", o->commands, NULL};
-    return sim_page_html(c->directory, parts, n, out);
+        parts[n++] = (sim_page_part){.kind = SIM_PAGE_TABLE,
+                                     .heading = "Other keys that differ",
+                                     .table = &differing};
+    parts[n++] = (sim_page_part){
+        .kind = SIM_PAGE_CODE, .heading = "Commands", .text = o->commands};
+    return sim_page_html(c->directory, parts, n, 0, out);
 }
 
 /* ---- all ---- */

@@ -110,6 +110,24 @@ static double round_step(double step)
     return power * (digit <= 1 ? 1 : digit <= 2 ? 2 : digit <= 5 ? 5 : 10);
 }
 
+sim_plot_y sim_plot_axis(double low, double high, int intervals)
+{
+    if (!(low <= high)) /* no point */
+        low = 0, high = 1;
+    const double least = fmax(fabs(low), fabs(high)) * 1e-3; /* of equal points */
+    if (high - low < least || !(high > low)) {
+        const double around = least > 0 ? least : 1;
+        low -= around;
+        high += around;
+    }
+    const double step = round_step((high - low) / intervals);
+    const double decimals = -floor(log10(step) + 1e-9);
+    return (sim_plot_y){.low = floor(low / step) * step,
+                        .high = ceil(high / step) * step,
+                        .step = step,
+                        .decimals = decimals > 0 ? (int)decimals : 0};
+}
+
 sim_plot_y sim_plot_y_of(const sim_plot *p, const sim_plot_panel *panel)
 {
     enum { INTERVALS = 5 };
@@ -122,18 +140,5 @@ sim_plot_y sim_plot_y_of(const sim_plot *p, const sim_plot_panel *panel)
         low = q->y - q->deviation < low ? q->y - q->deviation : low;
         high = q->y + q->deviation > high ? q->y + q->deviation : high;
     }
-    if (!(low <= high)) /* no point */
-        low = 0, high = 1;
-    const double least = fmax(fabs(low), fabs(high)) * 1e-3; /* of equal points */
-    if (high - low < least || !(high > low)) {
-        const double around = least > 0 ? least : 1;
-        low -= around;
-        high += around;
-    }
-    const double step = round_step((high - low) / INTERVALS);
-    const double decimals = -floor(log10(step) + 1e-9);
-    return (sim_plot_y){.low = floor(low / step) * step,
-                        .high = ceil(high / step) * step,
-                        .step = step,
-                        .decimals = decimals > 0 ? (int)decimals : 0};
+    return sim_plot_axis(low, high, INTERVALS);
 }

@@ -1,17 +1,19 @@
 /*
- * page.c - an HTML page of texts, tables and plots.
+ * page.c - an HTML page of texts, tables, plots, charts and pictures.
  */
-#include "simile/report.h"
+#include "plot.h"
 
 #include "simile/text.h"
+
+extern const char sim_report_script[]; /* page.js */
 
 static const char head[] =
     "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-    "<meta name=\"color-scheme\" content=\"light dark\">\n<title>";
+    "<meta name=\"color-scheme\" content=\"light dark\">\n";
 
 static const char style[] =
-    "</title>\n<style>\n"
+    "<style>\n"
     ":root { --text: #1c1c1e; --muted: #5f6368; --back: #ffffff; --line: #d9d9de;\n"
     "  --stripe: #f5f5f7; }\n"
     "@media (prefers-color-scheme: dark) {\n"
@@ -37,7 +39,21 @@ static const char style[] =
     ".5rem; }\n"
     "pre { overflow-x: auto; padding: .7rem; border-radius: 6px; font-size: .8rem;\n"
     "  background: var(--stripe); }\n"
-    "</style>\n</head>\n<body>\n<h1>";
+    ".charts { display: grid; gap: 1rem 1.5rem;\n"
+    "  grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }\n"
+    "img { max-width: 100%; height: auto; border-radius: 6px; }\n"
+    ".chart { touch-action: pan-y; }\n"
+    ".sim-plot .line { stroke-width: 1.6; }\n"
+    ".sim-plot .mark { stroke: var(--muted); stroke-dasharray: 3 3; }\n"
+    ".sim-plot .pointer { stroke: var(--muted); pointer-events: none; }\n"
+    ".sim-plot .cell { fill: #0072b2; }\n"
+    ".sim-plot .frame { fill: none; stroke: var(--line); }\n"
+    "@media (prefers-color-scheme: dark) { .sim-plot .cell { fill: #56a8e0; } }\n"
+    ".tip { position: fixed; padding: .3rem .6rem; border: 1px solid var(--line);\n"
+    "  border-radius: 6px; background: var(--back); font-size: .8rem; white-space: pre;\n"
+    "  pointer-events: none; font-variant-numeric: tabular-nums; z-index: 1; }\n"
+    "@media print { .tip { display: none; } svg, tr, img { break-inside: avoid; } }\n"
+    "</style>\n";
 
 static void put_element(FILE *f, const char *name, const char *text)
 {
@@ -58,12 +74,24 @@ static void put_cell(FILE *f, const char *name, const char *text, bool right)
     (void)fprintf(f, "</%s>", name);
 }
 
+static bool has_titles(const sim_report_table *t)
+{
+    for (size_t c = 0; c < t->n_columns; c++)
+        if (t->columns[c].title[0])
+            return true;
+    return false;
+}
+
 static void put_table(FILE *f, const sim_report_table *t)
 {
-    (void)fputs("<div class=\"wide\"><table>\n<thead><tr>", f);
-    for (size_t c = 0; c < t->n_columns; c++)
-        put_cell(f, "th", t->columns[c].title, t->columns[c].right);
-    (void)fputs("</tr></thead>\n<tbody>\n", f);
+    (void)fputs("<div class=\"wide\"><table>\n", f);
+    if (has_titles(t)) {
+        (void)fputs("<thead><tr>", f);
+        for (size_t c = 0; c < t->n_columns; c++)
+            put_cell(f, "th", t->columns[c].title, t->columns[c].right);
+        (void)fputs("</tr></thead>\n", f);
+    }
+    (void)fputs("<tbody>\n", f);
     for (size_t r = 0; r < t->n_rows; r++) {
         (void)fputs("<tr>", f);
         for (size_t c = 0; c < t->n_columns; c++)
@@ -83,6 +111,35 @@ static void put_code(FILE *f, const sim_page_part *part)
     (void)fputs("</pre></details>\n", f);
 }
 
+/* The base64 encoding of RFC 4648. */
+static void put_base64(FILE *f, const uint8_t *bytes, size_t n)
+{
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    for (size_t i = 0; i < n; i += 3) {
+        const unsigned second = i + 1 < n ? bytes[i + 1] : 0,
+                       third = i + 2 < n ? bytes[i + 2] : 0,
+                       group = (unsigned)bytes[i] << 16 | second << 8 | third;
+        (void)fputc(digits[group >> 18], f);
+        (void)fputc(digits[group >> 12 & 63], f);
+        (void)fputc(i + 1 < n ? digits[group >> 6 & 63] : '=', f);
+        (void)fputc(i + 2 < n ? digits[group & 63] : '=', f);
+    }
+}
+
+static void put_picture(FILE *f, const sim_page_part *part)
+{
+    const sim_picture *p = part->picture;
+
+    put_element(f, "p", part->text);
+    (void)fprintf(f, "<img width=\"%zu\" height=\"%zu\" alt=\"", p->w, p->h);
+    sim_text_put_escaped(f, part->text);
+    (void)fputs("\" src=\"data:image/png;base64,", f);
+    put_base64(f, p->png, p->n_bytes);
+    (void)fputs("\">\n", f);
+}
+
 static void put_part(FILE *f, const sim_page_part *part)
 {
     if (part->heading && part->kind != SIM_PAGE_CODE)
@@ -97,26 +154,52 @@ static void put_part(FILE *f, const sim_page_part *part)
     case SIM_PAGE_SVG:
         (void)fputs(part->text, f);
         break;
+    case SIM_PAGE_CHARTS:
+        (void)fprintf(f, "<div class=\"charts\">\n%s</div>\n", part->text);
+        break;
+    case SIM_PAGE_PICTURE:
+        put_picture(f, part);
+        break;
     case SIM_PAGE_CODE:
         put_code(f, part);
         break;
     }
 }
 
+static bool has_charts(const sim_page_part *parts, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].kind == SIM_PAGE_CHARTS)
+            return true;
+    return false;
+}
+
+static void put_head(FILE *f, const char *title, bool charts, int refresh_s)
+{
+    (void)fputs(head, f);
+    if (refresh_s > 0)
+        (void)fprintf(f, "<meta http-equiv=\"refresh\" content=\"%d\">\n", refresh_s);
+    put_element(f, "title", title);
+    if (charts)
+        (void)fputs(sim_plot_style, f);
+    (void)fputs(style, f);
+    (void)fputs("</head>\n<body>\n", f);
+    put_element(f, "h1", title);
+}
+
 sim_status sim_page_html(const char *title, const sim_page_part *parts, size_t n_parts,
-                         char **out)
+                         int refresh_s, char **out)
 {
     sim_status st = SIM_OK;
     sim_text text = {0};
+    const bool charts = has_charts(parts, n_parts);
 
     SIM_TRY(sim_text_open(&text));
-    (void)fputs(head, text.file);
-    sim_text_put_escaped(text.file, title);
-    (void)fputs(style, text.file);
-    sim_text_put_escaped(text.file, title);
-    (void)fputs("</h1>\n", text.file);
+    put_head(text.file, title, charts, refresh_s);
     for (size_t i = 0; i < n_parts; i++)
         put_part(text.file, &parts[i]);
+    if (charts)
+        (void)fprintf(text.file, "<script>\n%s</script>\n", sim_report_script);
     (void)fputs("</body>\n</html>\n", text.file);
     SIM_TRY(sim_text_finish(&text, "report/page", out));
 done:

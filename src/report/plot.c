@@ -18,15 +18,15 @@ enum {
     TITLE = 30,  /* above it */
     X_TITLE = 26,
     LEGEND_ROW = 21,
-    SIZE = 13,  /* of the font */
-    COLORS = 8, /* then they repeat with dashed lines */
+    SIZE = 13, /* of the font */
+    COLORS = SIM_PLOT_COLORS,
     LABEL_CHARACTERS = 24,
     LEGEND_CHARACTERS = 50
 };
 static const double character = 7.3; /* mean width at SIZE, rounded up */
 
 /* Okabe and Ito's palette for color blindness, adjusted for contrast on each background. */
-static const char style[] =
+const char sim_plot_style[] =
     "<style>\n"
     ".sim-plot .back{fill:#ffffff}\n"
     ".sim-plot text{font:13px system-ui,sans-serif;fill:#1c1c1e}\n"
@@ -68,8 +68,7 @@ typedef struct {
 
 /* ---- layout ---- */
 
-/* At most `most` characters, the last of which is then an ellipsis. */
-static void put_short(FILE *f, const char *text, size_t most)
+void sim_plot_put_short(FILE *f, const char *text, size_t most)
 {
     char part[4 * LEGEND_CHARACTERS + 8];
     size_t n = 0, used = 0;
@@ -87,7 +86,7 @@ static void put_short(FILE *f, const char *text, size_t most)
     sim_text_put_escaped(f, part);
 }
 
-static double width_of(const char *text, size_t most)
+double sim_plot_width_of(const char *text, size_t most)
 {
     const size_t n = sim_text_width(text);
     return character * (double)(n < most ? n : most);
@@ -107,7 +106,7 @@ static void lay_out(drawing *d)
     d->left = 56;
     d->labels = 22;
     for (size_t i = 0; i < d->plot->n_x; i++)
-        widest = fmax(widest, width_of(d->plot->x[i], LABEL_CHARACTERS));
+        widest = fmax(widest, sim_plot_width_of(d->plot->x[i], LABEL_CHARACTERS));
     d->is_rotated = !d->x.is_numeric && widest > slot_of(d) - 6;
     if (d->is_rotated) {
         d->left = fmax(d->left, widest * cosine - slot_of(d) / 2 + 8);
@@ -173,7 +172,7 @@ static void draw_x_label(const drawing *d, size_t i, double y)
     else
         (void)fprintf(d->file, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", x,
                       y + 3);
-    put_short(d->file, d->plot->x[i], LABEL_CHARACTERS);
+    sim_plot_put_short(d->file, d->plot->x[i], LABEL_CHARACTERS);
     (void)fputs("</text>\n", d->file);
 }
 
@@ -181,8 +180,8 @@ static void draw_x_label(const drawing *d, size_t i, double y)
 static bool overlaps(const drawing *d, size_t i, const bool *is_drawn)
 {
     for (size_t k = 0; k < i; k++) {
-        const double widths = (width_of(d->plot->x[i], LABEL_CHARACTERS) +
-                               width_of(d->plot->x[k], LABEL_CHARACTERS)) /
+        const double widths = (sim_plot_width_of(d->plot->x[i], LABEL_CHARACTERS) +
+                               sim_plot_width_of(d->plot->x[k], LABEL_CHARACTERS)) /
                               2;
         if (is_drawn[k] && fabs(x_of(d, i) - x_of(d, k)) < widths + 6)
             return true;
@@ -207,7 +206,7 @@ static sim_status draw_x_axis(const drawing *d, double top)
     }
     (void)fprintf(d->file, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">",
                   d->left + area_width(d) / 2, top + PANEL + d->labels + 15);
-    put_short(d->file, d->plot->x_title, LEGEND_CHARACTERS);
+    sim_plot_put_short(d->file, d->plot->x_title, LEGEND_CHARACTERS);
     (void)fputs("</text>\n", d->file);
 done:
     sim_free(is_drawn);
@@ -306,7 +305,7 @@ static sim_status draw_panel(const drawing *d, size_t i)
                            .top = (double)i * panel_height(d) + TITLE};
 
     (void)fprintf(d->file, "<text class=\"title\" x=\"8\" y=\"%.1f\">", f.top - 13);
-    put_short(d->file, f.panel->title, LEGEND_CHARACTERS);
+    sim_plot_put_short(d->file, f.panel->title, LEGEND_CHARACTERS);
     (void)fputs("</text>\n", d->file);
     draw_y_axis(d, &f.y, f.top);
     SIM_TRY(draw_x_axis(d, f.top));
@@ -328,7 +327,7 @@ static void draw_legend(const drawing *d)
                       s % COLORS, dash_of(s), y);
         draw_marker(d, s, "key", 22, y);
         (void)fprintf(d->file, "<text x=\"44\" y=\"%.1f\">", y + 4.5);
-        put_short(d->file, d->plot->series[s], LEGEND_CHARACTERS);
+        sim_plot_put_short(d->file, d->plot->series[s], LEGEND_CHARACTERS);
         (void)fputs("</text>\n", d->file);
     }
 }
@@ -363,7 +362,7 @@ sim_status sim_plot_svg(const sim_plot *plot, char **out)
                   "role=\"img\" viewBox=\"0 0 %d %.0f\">\n",
                   WIDTH, height);
     put_description(&d);
-    (void)fputs(style, d.file);
+    (void)fputs(sim_plot_style, d.file);
     (void)fprintf(d.file, "<rect class=\"back\" width=\"%d\" height=\"%.0f\"/>\n", WIDTH,
                   height);
     for (size_t i = 0; i < plot->n_panels; i++)

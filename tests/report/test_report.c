@@ -217,15 +217,16 @@ static void a_page_refers_to_no_other_file(void **state)
     (void)state;
     static const char *const cells[] = {"<b>", "1"};
     const sim_report_table t = {2, 1, two_columns, cells};
-    const sim_page_part parts[] = {{SIM_PAGE_TEXT, "Head & line", "5 < 6", NULL},
-                                   {SIM_PAGE_TABLE, NULL, NULL, &t},
-                                   {SIM_PAGE_SVG, NULL, "<svg></svg>", NULL},
-                                   {SIM_PAGE_CODE, "Commands", "a 'b'", NULL}};
+    const sim_page_part parts[] = {
+        {.kind = SIM_PAGE_TEXT, .heading = "Head & line", .text = "5 < 6"},
+        {.kind = SIM_PAGE_TABLE, .table = &t},
+        {.kind = SIM_PAGE_SVG, .text = "<svg></svg>"},
+        {.kind = SIM_PAGE_CODE, .heading = "Commands", .text = "a 'b'"}};
     static const char *const forbidden[] = {"<script", "src=",    "href",
                                             "url(",    "@import", "<b>"};
     char *page = NULL;
 
-    ASSERT_OK(sim_page_html("runs/a&b", parts, 4, &page));
+    ASSERT_OK(sim_page_html("runs/a&b", parts, 4, 0, &page));
     for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++)
         assert_int_equal(count(page, forbidden[i]), 0);
     static const char *const expected[] = {"runs/a&amp;b", "Head &amp; line",

@@ -1,0 +1,71 @@
+"""Pages in headless Chromium: errors of scripts, requests, layout at several widths, screenshots."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+CHROMIUM = shutil.which("chromium")
+# Reported by the page itself, in the attribute data-check of its body.
+CHECK = """<script>
+addEventListener("load", () => {
+  const problems = [], inside = (a, b) => a.left >= b.left - 1 && a.right <= b.right + 1 &&
+    a.top >= b.top - 1 && a.bottom <= b.bottom + 1;
+  const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
+    Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
+  for (const svg of document.querySelectorAll("svg")) {
+    const box = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll("text")];
+    const title = svg.querySelector(".title")?.textContent;
+    const boxes = texts.map(t => t.getBoundingClientRect());
+    texts.forEach((t, i) => {
+      if (!inside(boxes[i], box)) problems.push(`${title}: "${t.textContent}" is cut`);
+      for (let k = 0; k < i; k++)
+        if (overlap(boxes[i], boxes[k]))
+          problems.push(`${title}: "${t.textContent}" covers "${texts[k].textContent}"`);
+    });
+  }
+  if (document.documentElement.scrollWidth > innerWidth) problems.push("the page is wider than the window");
+  const tips = [...document.querySelectorAll("svg.chart")].map(chart => {
+    const box = chart.getBoundingClientRect();
+    chart.dispatchEvent(new PointerEvent("pointermove", {clientX: box.left + box.width * 0.6, clientY: box.top + 60}));
+    return document.querySelector(".tip")?.textContent;
+  });
+  document.body.dataset.check = JSON.stringify(
+    {problems, tips, requests: performance.getEntriesByType("resource").map(r => r.name)
+      .filter(n => !n.startsWith("data:"))});
+});
+</script>"""
+
+
+def run_chromium(*words):
+    """Returns stdout and the messages of the console."""
+    directory = tempfile.mkdtemp()
+    done = subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                           "--enable-logging=stderr", f"--user-data-dir={directory}", *words],
+                          capture_output=True, text=True, timeout=300)
+    shutil.rmtree(directory, ignore_errors=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def check_page(path, width, dark=False):
+    """Loads a copy of the page that checks itself.  Returns the tooltips of its charts."""
+    with open(path) as f:
+        text = f.read()
+    copy = os.path.abspath("checked.html")
+    with open(copy, "w") as f:
+        f.write(text.replace("</body>", CHECK + "</body>"))
+    scheme = ["--force-dark-mode"] if dark else []
+    dom, console = run_chromium(f"--window-size={width},2000", *scheme, "--dump-dom", f"file://{copy}")
+    assert console == [], console
+    report = re.search(r'data-check="([^"]*)"', dom)
+    assert report, f"{path}: no report at width {width}"
+    report = json.loads(report.group(1).replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert report["problems"] == [], f"{path} at {width} pixels: {report['problems']}"
+    assert report["requests"] == [], report["requests"]
+    return report["tips"]
+
+
+def screenshot(path, width, out):
+    run_chromium(f"--window-size={width},1600", f"--screenshot={out}", f"file://{os.path.abspath(path)}")
+    assert os.path.getsize(out) > 10000
