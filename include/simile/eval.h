@@ -105,6 +105,41 @@ typedef struct {
 
 /* ---- nearest neighbours ---- */
 
+/* A row of a bank, and its cosine with a query. */
+typedef struct {
+    float similarity;
+    uint32_t index;
+} sim_neighbour;
+
+/*
+ * The k most similar rows of a bank for each query: similarity descending, then bank index ascending.
+ * Rows and queries are sharded as by sim_embed_local; no rank holds the bank.
+ *   k    at most n_bank
+ *   out  [local queries][k]; the caller frees it
+ * The same bits on any number of ranks.  Collective.
+ */
+SIM_MUST_USE sim_status sim_neighbours(const sim_comm *c, size_t dim, size_t k,
+                                       size_t n_bank, const float *bank, size_t n_queries,
+                                       const float *queries, sim_neighbour **out);
+
+/* Row `first` of the queries and row `second` of the bank. */
+typedef struct {
+    uint32_t first, second;
+    float similarity;
+} sim_similar_pair;
+
+/*
+ * All pairs of a query and a row of the bank whose cosine is at least `threshold`; of the same set, pairs
+ * with first < second.  Rank 0 receives them in *out by similarity descending, then by indices; the caller
+ * frees it.  *n_pairs is their number on all ranks.  The same bits on any number of ranks.  Collective.
+ *   most  Errors: SIM_E_DATA if there are more pairs
+ */
+SIM_MUST_USE sim_status sim_similar_pairs(const sim_comm *c, size_t dim, double threshold,
+                                          size_t most, size_t n_bank, const float *bank,
+                                          size_t n_queries, const float *queries,
+                                          bool is_same_set, sim_similar_pair **out,
+                                          size_t *n_pairs);
+
 typedef struct {
     int64_t k;          /* neighbours; at most the number of training images is used */
     double temperature; /* T in the weights exp(similarity / T) */
