@@ -245,6 +245,21 @@ SIM_MUST_USE sim_status sim_quality(const sim_comm *c, size_t n, size_t dim,
                                     const float *features, const float *view1,
                                     const float *view2, sim_quality_result *out);
 
+/* ---- maps ---- */
+
+/*
+ * Coordinates [n][2] of n rows of features [n][dim]: scores of the first two principal components, whose
+ * entries of largest magnitude are positive; t-SNE with this perplexity (at most (n - 1) / 3), exact and
+ * without random numbers, which takes n^2 doubles and time in proportion to n^2.  The same bits on any number
+ * of threads.  Local.
+ * Sources: van der Maaten and Hinton 2008, JMLR 9; Kobak and Berens 2019, Nature Communications 10:5416
+ * (start, learning rate).
+ */
+SIM_MUST_USE sim_status sim_map_pca(size_t n, size_t dim, const float *features,
+                                    double *out);
+SIM_MUST_USE sim_status sim_map_tsne(size_t n, size_t dim, const float *features,
+                                     double perplexity, double *out);
+
 /* ---- sets of labelled images ---- */
 
 /*

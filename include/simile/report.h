@@ -119,6 +119,20 @@ typedef struct {
 /* The same conditions.  Rows are drawn from the top. */
 SIM_MUST_USE sim_status sim_heatmap_svg(const sim_heatmap *map, char **out);
 
+/* Points of a plane, each with an image. */
+typedef struct {
+    const char *title;
+    size_t n;
+    const double *at;      /* [n][2] */
+    const int32_t *groups; /* [n] which have colors; NULL: one color */
+    size_t n_groups;
+    const char *const *group_names; /* [n_groups] */
+    const char *const *labels;      /* [n] shown at the pointer */
+    size_t columns, cell; /* of the picture of the images: cells of cell x cell pixels */
+} sim_scatter;
+/* The same conditions, for the part SIM_PAGE_SCATTER. */
+SIM_MUST_USE sim_status sim_scatter_svg(const sim_scatter *s, char **out);
+
 /* ---- pages ---- */
 
 typedef enum {
@@ -127,7 +141,8 @@ typedef enum {
     SIM_PAGE_SVG,    /* an SVG document */
     SIM_PAGE_CHARTS, /* SVG elements, side by side where there is space */
     SIM_PAGE_PICTURE,
-    SIM_PAGE_CODE /* lines of code, which are collapsed */
+    SIM_PAGE_SCATTER, /* a scatter plot, with its images as a JPEG file */
+    SIM_PAGE_CODE     /* lines of code, which are collapsed */
 } sim_page_kind;
 typedef struct {
     sim_page_kind kind;
@@ -135,11 +150,13 @@ typedef struct {
     const char *text;    /* also describes a picture */
     const sim_report_table *table;
     const sim_picture *picture;
+    const uint8_t *jpeg; /* [n_jpeg] */
+    size_t n_jpeg;
 } sim_page_part;
 
 /*
  * An HTML page of these parts, without references to other files, for light and dark backgrounds and for
- * narrow screens.  It has a script, which shows values, if it has charts.
+ * narrow screens.  It has a script, which shows values and images, if it has charts or scatter plots.
  *   refresh_s  the browser reloads the page after this time; 0: it does not
  */
 SIM_MUST_USE sim_status sim_page_html(const char *title, const sim_page_part *parts,

@@ -19,13 +19,26 @@ typedef struct {
     const char *out;
     bool force;
     int watch_s; /* 0: write once */
+    size_t n_images;
 } arguments;
 
-enum { KEY_OUT = 256, KEY_FORCE, KEY_WATCH, WATCH_S = 30, MOST_WATCH_S = 86400 };
+enum {
+    KEY_OUT = 256,
+    KEY_FORCE,
+    KEY_WATCH,
+    KEY_IMAGES,
+    MOST_IMAGES = 5000,
+    WATCH_S = 30,
+    MOST_WATCH_S = 86400
+};
 
 static const struct argp_option options[] = {
     {"out", KEY_OUT, "FILE.html", 0,
      "the page (default: RUN/report.html; required for several runs)", 0},
+    {"images", KEY_IMAGES, "N", 0,
+     "images of the map and the nearest neighbours, from data.test of the job, or else "
+     "data.train; 0: none (default 500)",
+     0},
     {"force", KEY_FORCE, NULL, 0, "replace the file --out whatever it is", 0},
     {"watch", KEY_WATCH, "SECONDS", OPTION_ARG_OPTIONAL,
      "write the page every so many seconds (default 30) until no run is running; "
@@ -45,6 +58,16 @@ static void parse_watch(arguments *a, const char *arg, const struct argp_state *
     a->watch_s = (int)seconds;
 }
 
+static void parse_images(arguments *a, const char *arg, const struct argp_state *state)
+{
+    char *end = NULL;
+    const long n = strtol(arg, &end, 10);
+
+    if (end == arg || *end || n < 0 || n > MOST_IMAGES)
+        argp_error(state, "--images requires 0 to %d, not \"%s\"", MOST_IMAGES, arg);
+    a->n_images = (size_t)n;
+}
+
 static error_t parse_report_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
@@ -54,6 +77,9 @@ static error_t parse_report_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_FORCE:
         a->force = true;
+        return 0;
+    case KEY_IMAGES:
+        parse_images(a, arg, state);
         return 0;
     case KEY_WATCH:
         parse_watch(a, arg, state);
@@ -121,7 +147,9 @@ static sim_status write_report(arguments *a)
     SIM_TRY(check_output(a, path, target));
     do {
         is_running = a->watch_s > 0 && is_any_running(a);
-        SIM_TRY(sim_report_write(a->runs, a->n, is_running ? a->watch_s : 0, target));
+        const report_options how = {.refresh_s = is_running ? a->watch_s : 0,
+                                    .n_images = a->n_images};
+        SIM_TRY(sim_report_write(a->runs, a->n, &how, target));
         if (is_running)
             sim_clock_sleep(a->watch_s);
     } while (is_running);
@@ -146,7 +174,7 @@ sim_status sim_command_report(int argc, char **argv)
             "  simile report runs/methods/* --out methods.html\n"
             "  simile report runs/first --watch"};
     sim_status st = SIM_OK;
-    arguments a = {.n = 0};
+    arguments a = {.n_images = REPORT_IMAGES};
 
     st = sim_alloc(&a.runs, (size_t)argc, "cli/report");
     if (st == SIM_OK)

@@ -64,12 +64,31 @@ SIM_MUST_USE sim_status sim_report_charts(const report_run *runs, size_t n,
 /* Heat maps of the histograms of a run over its steps; NULL if there are none. */
 SIM_MUST_USE sim_status sim_report_histograms(const report_run *r, char **out);
 
-/* The page of some runs.  refresh_s: as sim_page_html. */
-SIM_MUST_USE sim_status sim_report_page(const report_run *runs, size_t n, int refresh_s,
-                                        char **out);
+/* Images of the test set, or training set, as the newest checkpoint embeds them. */
+typedef struct {
+    sim_picture neighbours; /* a row per query; `png` owns it */
+    uint8_t *png, *jpeg;
+    size_t n_jpeg;
+    char *map;   /* a scatter plot, whose images are `jpeg`; NULL: there are none */
+    char *about; /* which images and checkpoint */
+} report_images;
+/* Without a checkpoint or its data there are none, which is logged.  Clear it. */
+void sim_report_images(const report_run *r, size_t n_images, report_images *out);
+void sim_report_images_clear(report_images *i);
+
+typedef struct {
+    int refresh_s;   /* as sim_page_html */
+    size_t n_images; /* of the map and the neighbours; 0: none */
+} report_options;
+enum { REPORT_IMAGES = 500 };
+
+/* The page of some runs. */
+SIM_MUST_USE sim_status sim_report_page(const report_run *runs, size_t n,
+                                        const report_options *options, char **out);
 
 /* Writes the page of some runs to `target`.  Local. */
-SIM_MUST_USE sim_status sim_report_write(char *const *paths, size_t n, int refresh_s,
+SIM_MUST_USE sim_status sim_report_write(char *const *paths, size_t n,
+                                         const report_options *options,
                                          const char *target);
 /* Writes RUN/report.html.  Local. */
 SIM_MUST_USE sim_status sim_report_write_own(const char *run);

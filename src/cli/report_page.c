@@ -30,6 +30,7 @@ typedef struct {
     owned_table tables[MOST_PARTS];
     sim_picture pictures[MOST_PARTS];
     uint8_t *png[MOST_PARTS];
+    report_images images;
 } page;
 
 /* ---- parts ---- */
@@ -45,6 +46,7 @@ static void clear_page(page *p)
         sim_free(p->texts[i]);
         sim_free(p->png[i]);
     }
+    sim_report_images_clear(&p->images);
 }
 
 /* Takes the text; a section without text is left out. */
@@ -471,6 +473,31 @@ done:
     return st;
 }
 
+/* ---- neighbours and map ---- */
+
+static sim_status add_images(page *p, const report_run *r, const report_options *options)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL, *plot = NULL;
+
+    sim_report_images(r, options->n_images, &p->images);
+    if (!p->images.map)
+        goto done;
+    SIM_TRY(sim_text_format(
+        "cli/report", &text,
+        "Left: an image; then its nearest neighbours by the cosine of the "
+        "features, among %s.",
+        p->images.about));
+    add_text(p, SIM_PAGE_PICTURE, "Nearest neighbours", text);
+    p->parts[p->n - 1].picture = &p->images.neighbours;
+    SIM_TRY(sim_text_copy(p->images.map, "cli/report", &plot));
+    add_text(p, SIM_PAGE_SCATTER, "Map of the images", plot);
+    p->parts[p->n - 1].jpeg = p->images.jpeg;
+    p->parts[p->n - 1].n_jpeg = p->images.n_jpeg;
+done:
+    return st;
+}
+
 /* ---- the page ---- */
 
 static sim_status add_curves(page *p, const report_run *runs, size_t n)
@@ -492,7 +519,8 @@ done:
     return st;
 }
 
-static sim_status add_run_details(page *p, const report_run *r)
+static sim_status add_run_details(page *p, const report_run *r,
+                                  const report_options *options)
 {
     sim_status st = SIM_OK;
     char *histograms = NULL, *job = NULL;
@@ -500,6 +528,7 @@ static sim_status add_run_details(page *p, const report_run *r)
     SIM_TRY(sim_report_histograms(r, &histograms));
     add_text(p, SIM_PAGE_CHARTS, "Similarities", histograms);
     SIM_TRY(add_classes(p, r));
+    SIM_TRY(add_images(p, r, options));
     SIM_TRY(add_views(p, r));
     SIM_TRY(add_cost(p, r));
     SIM_TRY(add_segments(p, r));
@@ -510,7 +539,8 @@ done:
     return st;
 }
 
-sim_status sim_report_page(const report_run *runs, size_t n, int refresh_s, char **out)
+sim_status sim_report_page(const report_run *runs, size_t n,
+                           const report_options *options, char **out)
 {
     sim_status st = SIM_OK;
     page *p = NULL;
@@ -521,8 +551,9 @@ sim_status sim_report_page(const report_run *runs, size_t n, int refresh_s, char
         SIM_TRY(add_state(p, runs));
     SIM_TRY(add_curves(p, runs, n));
     if (n == 1)
-        SIM_TRY(add_run_details(p, runs));
-    SIM_TRY(sim_page_html(n == 1 ? runs->path : "Runs", p->parts, p->n, refresh_s, out));
+        SIM_TRY(add_run_details(p, runs, options));
+    SIM_TRY(sim_page_html(n == 1 ? runs->path : "Runs", p->parts, p->n,
+                          options->refresh_s, out));
 done:
     if (p)
         clear_page(p);
@@ -543,7 +574,7 @@ bool sim_report_is_page(const char *path)
     return strncmp(head, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n", 40) == 0;
 }
 
-sim_status sim_report_write(char *const *paths, size_t n, int refresh_s,
+sim_status sim_report_write(char *const *paths, size_t n, const report_options *options,
                             const char *target)
 {
     sim_status st = SIM_OK;
@@ -554,7 +585,7 @@ sim_status sim_report_write(char *const *paths, size_t n, int refresh_s,
     SIM_TRY(sim_alloc(&runs, n, "cli/report"));
     for (; n_read < n; n_read++)
         SIM_TRY(sim_report_read(paths[n_read], n > 1, &runs[n_read]));
-    SIM_TRY(sim_report_page(runs, n, refresh_s, &html));
+    SIM_TRY(sim_report_page(runs, n, options, &html));
     const sim_piece piece = {html, strlen(html)};
     SIM_TRY(sim_file_replace(target, &piece, 1));
 done:
@@ -578,7 +609,8 @@ sim_status sim_report_write_own(const char *run)
                             .kind = "a page of simile report",
                             .is_own = sim_report_is_page(path)};
     SIM_TRY(sim_output_check(&out, target));
-    SIM_TRY(sim_report_write(paths, 1, 0, target));
+    SIM_TRY(
+        sim_report_write(paths, 1, &(report_options){.n_images = REPORT_IMAGES}, target));
 done:
     return st;
 }

@@ -49,6 +49,10 @@ static const char style[] =
     ".sim-plot .cell { fill: #0072b2; }\n"
     ".sim-plot .frame { fill: none; stroke: var(--line); }\n"
     "@media (prefers-color-scheme: dark) { .sim-plot .cell { fill: #56a8e0; } }\n"
+    "svg.scatter { max-width: 50rem; }\n"
+    ".sim-plot .dot { fill: currentColor; stroke: none; opacity: .85; }\n"
+    ".sim-plot .ring { fill: none; stroke: currentColor; stroke-width: 1.5; }\n"
+    ".tip .image { margin: .2rem 0; image-rendering: pixelated; }\n"
     ".tip { position: fixed; padding: .3rem .6rem; border: 1px solid var(--line);\n"
     "  border-radius: 6px; background: var(--back); font-size: .8rem; white-space: pre;\n"
     "  pointer-events: none; font-variant-numeric: tabular-nums; z-index: 1; }\n"
@@ -160,6 +164,13 @@ static void put_part(FILE *f, const sim_page_part *part)
     case SIM_PAGE_PICTURE:
         put_picture(f, part);
         break;
+    case SIM_PAGE_SCATTER:
+        (void)fprintf(
+            f, "%s<img class=\"sprite\" hidden alt=\"\" src=\"data:image/jpeg;base64,",
+            part->text);
+        put_base64(f, part->jpeg, part->n_jpeg);
+        (void)fputs("\">\n", f);
+        break;
     case SIM_PAGE_CODE:
         put_code(f, part);
         break;
@@ -169,7 +180,7 @@ static void put_part(FILE *f, const sim_page_part *part)
 static bool has_charts(const sim_page_part *parts, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (parts[i].kind == SIM_PAGE_CHARTS)
+        if (parts[i].kind == SIM_PAGE_CHARTS || parts[i].kind == SIM_PAGE_SCATTER)
             return true;
     return false;
 }

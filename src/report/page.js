@@ -1,3 +1,5 @@
+// Shows the images of the points of a scatter plot: <svg class="scatter"> is followed by an <img class="sprite">
+// whose cells, data-columns in a row, belong to the circles by their data-i.
 // Shows the values of the points of a chart that are nearest to the pointer.  An <svg class="chart"> has the
 // range of x in data-low and data-high; each <g class="curve"> has its points in data-x and data-y.
 "use strict";
@@ -14,6 +16,13 @@
     if (!points.has(curve))
       points.set(curve, {x: numbers(curve.dataset.x), y: numbers(curve.dataset.y)});
     return points.get(curve);
+  };
+
+  const place = event => {
+    const left = event.clientX + 14 + tip.offsetWidth < document.documentElement.clientWidth
+      ? event.clientX + 14 : Math.max(0, event.clientX - 14 - tip.offsetWidth);
+    tip.style.left = `${left}px`;
+    tip.style.top = `${Math.max(0, Math.min(event.clientY + 14, window.innerHeight - tip.offsetHeight))}px`;
   };
 
   const nearest = (p, x) => {
@@ -43,10 +52,7 @@
     const texts = lines.map(([px, text]) => px === shown ? text : `${text} (${d.xTitle} ${short(px)})`);
     tip.textContent = [`${d.xTitle} ${short(shown)}`, ...texts].join("\n");
     tip.hidden = lines.length === 0;
-    const left = event.clientX + 14 + tip.offsetWidth < document.documentElement.clientWidth
-      ? event.clientX + 14 : Math.max(0, event.clientX - 14 - tip.offsetWidth);
-    tip.style.left = `${left}px`;
-    tip.style.top = `${Math.max(0, Math.min(event.clientY + 14, window.innerHeight - tip.offsetHeight))}px`;
+    place(event);
     let line = chart.querySelector(".pointer");
     if (!line) {
       line = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -61,6 +67,27 @@
     tip.hidden = true;
     chart.querySelector(".pointer")?.remove();
   };
+
+  const showImage = (plot, sprite, event) => {
+    const dot = event.target.closest(".dot[data-i]");
+    tip.hidden = !dot;
+    if (!dot)
+      return;
+    const i = Number(dot.dataset.i), {columns, cell} = plot.dataset, zoom = 96 / cell;
+    const image = document.createElement("div");
+    image.className = "image";
+    image.style.cssText = `width: 96px; height: 96px; background: url(${sprite.src}) ` +
+      `${-(i % columns) * 96}px ${-Math.floor(i / columns) * 96}px / ${sprite.naturalWidth * zoom}px auto`;
+    tip.textContent = dot.querySelector("title").textContent;
+    tip.append(image);
+    place(event);
+  };
+
+  for (const plot of document.querySelectorAll("svg.scatter")) {
+    const sprite = plot.nextElementSibling;
+    plot.addEventListener("pointermove", event => showImage(plot, sprite, event));
+    plot.addEventListener("pointerleave", () => { tip.hidden = true; });
+  }
 
   for (const chart of document.querySelectorAll("svg.chart")) {
     chart.addEventListener("pointermove", event => show(chart, event));

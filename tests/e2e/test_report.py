@@ -5,7 +5,9 @@ covered texts.
 
 simile-test: timeout 900
 """
+import base64
 import html.parser
+import io
 import json
 import math
 import os
@@ -18,6 +20,7 @@ import time
 
 import h5py
 import numpy as np
+from PIL import Image
 
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
 import browser  # noqa: E402
@@ -44,11 +47,11 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.charts, self.tables, self.headings, self.references, self.marks, self.cells = {}, [], [], [], 0, []
         self.chart = self.cell = self.heading = self.take = None
-        self.images = 0
+        self.pictures, self.dots = [], []
         with open(path, encoding="utf-8") as f:
             self.text = f.read()
         self.feed(self.text)
-        assert re.search(r"url\(|@import", self.text) is None
+        assert re.search(r"url\((?!\$\{sprite)|@import", self.text) is None
 
     def handle_starttag(self, tag, attributes):
         a = dict(attributes)
@@ -66,7 +69,9 @@ class Page(html.parser.HTMLParser):
         elif tag == "text" and a.get("class") == "title":
             self.take = "title"
         elif tag == "img":
-            self.images += 1
+            self.pictures.append(base64.b64decode(a["src"].split(",", 1)[1]))
+        elif tag == "circle" and "data-i" in a:
+            self.dots.append([float(a["cx"]), float(a["cy"])])
         elif tag == "tr":
             self.tables[-1].append([])
         elif tag == "table":
@@ -144,7 +149,8 @@ def check_values():
     assert "segment 2 from step 7" in page.text and "segment 3 from step 11, batch 16 instead of 32" in page.text
     check_heatmaps(page, quality)
     check_tables(page)
-    assert page.images == 1 and "Augmented views" in page.headings and "Job" in page.headings
+    assert len(page.pictures) == 3 and {"Augmented views", "Nearest neighbours", "Map of the images", "Job"} <= set(page.headings)
+    check_images(page)
 
 
 def check_heatmaps(page, quality):
@@ -179,6 +185,43 @@ def check_tables(page):
     assert rows["method"] == ["simclr"] and rows["state"] == ["completed"]
     best = max(line.get(f"{p}_top1", 0) for line in metrics() for p in ("knn", "linear"))
     assert rows["best top-1"][0].startswith(f"{100 * best:.2f} %"), rows["best top-1"]
+
+
+def pixels(data):
+    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def check_images(page):
+    """Neighbours of 12 of 60 test images, and the map, against the features that `embed` writes."""
+    simile("embed", "run", "--data", "test.h5", "--out", "e.h5", "--force")
+    with h5py.File("e.h5") as f:
+        x = f["features"][()]
+    z = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype("f4")
+    with h5py.File("test.h5") as f:
+        images = f["images"][()]
+    cosines = z.astype("f8") @ z.T.astype("f8")
+    np.fill_diagonal(cosines, -2)
+    grid, sheet = pixels(page.pictures[0]), pixels(page.pictures[1])
+
+    def cell(row, column):
+        y, x = 4 + row * 28, 4 + column * 28
+        return grid[y:y + 24:2, x:x + 24:2, :1].astype(int)
+
+    for q in range(12):
+        assert np.abs(cell(q, 0) - images[q * 5]).max() <= 1 and (cell(q, 1) == 255).all()
+        for k, i in enumerate(np.argsort(-cosines[q * 5], kind="stable")[:8]):
+            same = [j for j in range(60) if abs(cosines[q * 5, j] - cosines[q * 5, i]) < 1e-6]
+            assert min(np.abs(cell(q, 2 + k) - images[j]).max() for j in same) <= 1, (q, k)
+    assert sheet.shape == (36, 300, 3)
+    for i in (0, 24, 25, 59):
+        shown = sheet[i // 25 * 12:, i % 25 * 12:][:12, :12, 0].astype(float)
+        assert np.abs(shown - images[i][:, :, 0]).mean() < 8, i  # JPEG
+    tool = os.path.join(os.environ["SIMILE_TOOLS"], "eval_tool_map")
+    out = subprocess.run([tool, "unit-tsne", "60", str(x.shape[1]), "30"], input=x.tobytes(), capture_output=True, check=True)
+    want = np.array([line.split() for line in out.stdout.decode().splitlines()], "f8")
+    got, d = np.array(page.dots), lambda y: np.sqrt(((y[:, None] - y[None]) ** 2).sum(-1))
+    scale = d(got).max() / d(want).max()
+    assert np.abs(d(got) - scale * d(want)).max() < 0.3
 
 
 def check_several():
@@ -308,7 +351,8 @@ def check_browser():
     for path in ("run/report.html", "both.html", "copy/report.html"):
         for width in (390, 1280, 1920):
             for dark in (False, True) if width == 1280 else (False,):
-                tips = browser.check_page(path, width, dark)
+                tips, dots = browser.check_page(path, width, dark)
+        assert bool(dots) == (path != "both.html") and all(d and d[1] == "-96px 0px" for d in dots), dots
         assert tips and all(tip and re.match(r"(step|epoch) ", tip) for tip in tips), tips
     browser.screenshot("run/report.html", 1280, "page.png")
     copy_run(lambda ls: ls[:1])

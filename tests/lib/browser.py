@@ -31,8 +31,14 @@ addEventListener("load", () => {
     chart.dispatchEvent(new PointerEvent("pointermove", {clientX: box.left + box.width * 0.6, clientY: box.top + 60}));
     return document.querySelector(".tip")?.textContent;
   });
+  const dots = [...document.querySelectorAll("svg.scatter")].map(plot => {
+    const dot = plot.querySelectorAll(".dot[data-i]")[1];
+    dot.dispatchEvent(new PointerEvent("pointermove", {clientX: 200, clientY: 200, bubbles: true}));
+    const image = document.querySelector(".tip .image");
+    return image && [document.querySelector(".tip").textContent, image.style.backgroundPosition];
+  });
   document.body.dataset.check = JSON.stringify(
-    {problems, tips, requests: performance.getEntriesByType("resource").map(r => r.name)
+    {problems, tips, dots, requests: performance.getEntriesByType("resource").map(r => r.name)
       .filter(n => !n.startsWith("data:"))});
 });
 </script>"""
@@ -49,7 +55,8 @@ def run_chromium(*words):
 
 
 def check_page(path, width, dark=False):
-    """Loads a copy of the page that checks itself.  Returns the tooltips of its charts."""
+    """Loads a copy of the page that checks itself.  Returns the tooltips of its charts, and text and position of
+    the image at the second point of its scatter plots."""
     with open(path) as f:
         text = f.read()
     copy = os.path.abspath("checked.html")
@@ -63,7 +70,7 @@ def check_page(path, width, dark=False):
     report = json.loads(report.group(1).replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     assert report["problems"] == [], f"{path} at {width} pixels: {report['problems']}"
     assert report["requests"] == [], report["requests"]
-    return report["tips"]
+    return report["tips"], report["dots"]
 
 
 def screenshot(path, width, out):

@@ -1,0 +1,329 @@
+/*
+ * report_images.c - what the encoder of a run makes of some images: nearest neighbours and a map.
+ *
+ * In: the newest checkpoint of a run, and its test or training set.  Out: a picture and a scatter plot.
+ */
+#include "report.h"
+
+#include "simile/import.h"
+#include "simile/kernel.h"
+#include "simile/log.h"
+#include "simile/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    QUERIES = 12,
+    NEIGHBOURS = 8,
+    CELL = 48,
+    COLUMNS = 25,
+    QUALITY = 80,
+    LEAST_IMAGES = 3
+};
+static const double perplexity = 30;
+
+/* The evenly spaced images of a data set that are shown. */
+typedef struct {
+    sim_checkpoint *checkpoint;
+    sim_job *job;
+    sim_dataset *data;
+    sim_embedder embedder;
+    sim_preprocessing preprocessing; /* of the thumbnails */
+    sim_augment *plain;
+    size_t n, dim, cell_bytes;
+    float *features; /* [n][dim] */
+    float *view;     /* workspace */
+    uint8_t *cells;  /* [n][cell_bytes] thumbnails */
+} image_sample;
+
+static const sim_comm alone = {.rank = 0, .size = 1};
+
+/* ---- the sample ---- */
+
+static sim_status open_sample(const report_run *r, image_sample *s)
+{
+    sim_status st = SIM_OK;
+    sim_evaluate_options unused;
+    sim_preprocessing p;
+
+    SIM_TRY(sim_import_open(&alone, r->path, &s->checkpoint));
+    SIM_TRY(sim_new(&s->job, "cli/report"));
+    SIM_TRY(sim_cli_job_of_checkpoint(sim_checkpoint_head_of(s->checkpoint)->config,
+                                      sim_checkpoint_path(s->checkpoint), s->job,
+                                      &unused));
+    SIM_TRY(sim_kernels_pick(s->job->train.kernels));
+    SIM_TRY(s->job->train.test[0] ? sim_dataset_open(s->job->train.test, &s->data)
+                                  : sim_job_open_train(s->job, &s->data));
+    SIM_TRY(sim_preprocessing_open(s->checkpoint, s->job,
+                                   (const sim_dataset *[]){s->data}, 1, &p));
+    SIM_TRY(sim_preprocessing_check(&p, s->data));
+    SIM_TRY(
+        sim_embedder_open(s->checkpoint, s->job, &p, SIM_EMBED_BACKBONE, &s->embedder));
+    s->dim = sim_net_dim(s->embedder.backbone);
+    s->preprocessing = p;
+    if (p.h > CELL || p.w > CELL)
+        s->preprocessing.h = s->preprocessing.w = CELL;
+done:
+    return st;
+}
+
+static size_t image_of(const image_sample *s, size_t i)
+{
+    return sim_sample_image(sim_dataset_about(s->data)->n_images, s->n, i);
+}
+
+static sim_status draw_cell(const image_sample *s, size_t i)
+{
+    sim_status st = SIM_OK;
+    sim_image image = {0};
+
+    SIM_TRY(sim_dataset_read(s->data, image_of(s, i), &image));
+    SIM_TRY(sim_augment_view(s->plain, 0, 0, 0, 0, &image, s->view));
+    sim_augment_show(s->plain, s->view, s->cells + i * s->cell_bytes);
+done:
+    sim_free(image.pixels);
+    return st;
+}
+
+static sim_status compute_sample(image_sample *s, size_t n_images)
+{
+    sim_status st = SIM_OK;
+    const sim_preprocessing *p = &s->preprocessing;
+    const size_t n = sim_dataset_about(s->data)->n_images;
+    sim_embed_choice choice = {.n_images = n_images < n ? n_images : n};
+
+    s->n = choice.n_images;
+    s->cell_bytes = p->h * p->w * p->c;
+    SIM_TRY(
+        sim_embed_chosen(&alone, &s->embedder, s->data, &choice, 1, &s->features, NULL));
+    SIM_TRY(sim_augment_create_plain(p, &s->plain));
+    SIM_TRY(sim_alloc(&s->view, s->cell_bytes, "cli/report"));
+    SIM_TRY(sim_alloc(&s->cells, s->n * s->cell_bytes, "cli/report"));
+    for (size_t i = 0; i < s->n; i++)
+        SIM_TRY(draw_cell(s, i));
+done:
+    return st;
+}
+
+static void close_sample(image_sample *s)
+{
+    sim_embedder_close(&s->embedder);
+    sim_dataset_close(&s->data);
+    sim_checkpoint_close(&s->checkpoint);
+    sim_augment_destroy(&s->plain);
+    sim_free(s->job);
+    sim_free(s->features);
+    sim_free(s->view);
+    sim_free(s->cells);
+}
+
+/* ---- neighbours ---- */
+
+/* A row per query: the query, an empty cell, its neighbours within the sample. */
+static sim_status draw_neighbours(const image_sample *s, report_images *out)
+{
+    sim_status st = SIM_OK;
+    const size_t n_queries = s->n < QUERIES ? s->n : QUERIES,
+                 k = s->n - 1 < NEIGHBOURS ? s->n - 1 : NEIGHBOURS, columns = k + 2;
+    const sim_preprocessing *p = &s->preprocessing;
+    float *queries = NULL;
+    sim_neighbour *found = NULL;
+    const uint8_t **cells = NULL;
+
+    SIM_TRY(sim_alloc(&queries, n_queries * s->dim, "cli/report"));
+    SIM_TRY(sim_alloc(&cells, n_queries * columns, "cli/report"));
+    for (size_t q = 0; q < n_queries; q++)
+        memcpy(queries + q * s->dim,
+               s->features + sim_sample_image(s->n, n_queries, q) * s->dim,
+               s->dim * sizeof *queries);
+    SIM_TRY(sim_neighbours(&alone, s->dim, k + 1, s->n, s->features, n_queries, queries,
+                           &found));
+    for (size_t q = 0; q < n_queries; q++) {
+        const size_t self = sim_sample_image(s->n, n_queries, q);
+        size_t m = 0;
+        cells[q * columns] = s->cells + self * s->cell_bytes;
+        for (size_t j = 0; j <= k && m < k; j++)
+            if (found[q * (k + 1) + j].index != self)
+                cells[q * columns + 2 + m++] =
+                    s->cells + found[q * (k + 1) + j].index * s->cell_bytes;
+    }
+    const sim_grid grid = {.rows = n_queries,
+                           .columns = columns,
+                           .h = p->h,
+                           .w = p->w,
+                           .c = p->c,
+                           .zoom = p->h < CELL ? 2 : 1,
+                           .gap = 4,
+                           .cells = cells};
+    out->neighbours = (sim_picture){.name = "neighbours"};
+    SIM_TRY(sim_grid_encode(&grid, &out->png, &out->neighbours.n_bytes,
+                            &out->neighbours.w, &out->neighbours.h));
+    out->neighbours.png = out->png;
+done:
+    sim_free(queries);
+    sim_free(found);
+    sim_free(cells);
+    return st;
+}
+
+/* ---- the map ---- */
+
+/* All thumbnails in one picture, each centred in a square cell. */
+static sim_status draw_sprite(const image_sample *s, size_t cell, report_images *out)
+{
+    sim_status st = SIM_OK;
+    const sim_preprocessing *p = &s->preprocessing;
+    const size_t rows = (s->n + COLUMNS - 1) / COLUMNS;
+    sim_image sheet = {.h = rows * cell, .w = COLUMNS * cell, .c = 3};
+
+    SIM_TRY(sim_alloc(&sheet.pixels, sheet.h * sheet.w * 3, "cli/report"));
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t y = 0; y < p->h; y++)
+            for (size_t x = 0; x < p->w; x++) {
+                const uint8_t *from =
+                    s->cells + i * s->cell_bytes + (y * p->w + x) * p->c;
+                const size_t row = i / COLUMNS * cell + (cell - p->h) / 2 + y,
+                             column = i % COLUMNS * cell + (cell - p->w) / 2 + x;
+                for (size_t c = 0; c < 3; c++)
+                    sheet.pixels[(row * sheet.w + column) * 3 + c] =
+                        from[p->c == 3 ? c : 0];
+            }
+    SIM_TRY(sim_image_encode_jpeg(&sheet, QUALITY, &out->jpeg, &out->n_jpeg));
+done:
+    sim_free(sheet.pixels);
+    return st;
+}
+
+typedef struct {
+    char **labels;      /* [n] owned */
+    const char **names; /* [classes], borrowed or in `numbers` */
+    char (*numbers)[24];
+    size_t n_classes;
+} map_texts;
+
+static const char *class_of(const image_sample *s, const map_texts *t, size_t i)
+{
+    const int32_t *labels = sim_dataset_labels(s->data);
+    return labels ? t->names[labels[image_of(s, i)]] : "";
+}
+
+static sim_status write_texts(const image_sample *s, map_texts *t)
+{
+    sim_status st = SIM_OK;
+    char *names = NULL;
+    size_t width = 0;
+
+    t->n_classes =
+        sim_dataset_labels(s->data) ? sim_dataset_about(s->data)->n_classes : 0;
+    SIM_TRY(sim_dataset_read_names(s->data, &width, &names));
+    SIM_TRY(sim_alloc(&t->labels, s->n, "cli/report"));
+    SIM_TRY(sim_alloc(&t->names, t->n_classes, "cli/report"));
+    SIM_TRY(sim_alloc(&t->numbers, t->n_classes, "cli/report"));
+    for (size_t k = 0; k < t->n_classes; k++) {
+        (void)snprintf(t->numbers[k], sizeof t->numbers[k], "%zu", k);
+        t->names[k] = sim_dataset_class_name(s->data, k);
+        t->names[k] = t->names[k] ? t->names[k] : t->numbers[k];
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        const char *name = names ? names + image_of(s, i) * width : "",
+                   *class = class_of(s, t, i);
+        SIM_TRY(sim_text_format("cli/report", &t->labels[i], "%s%s%zu %.*s", class,
+                                *class ? ", " : "", image_of(s, i),
+                                (int)strnlen(name, names ? width : 0), name));
+    }
+done:
+    sim_free(names);
+    return st;
+}
+
+static void clear_texts(const image_sample *s, map_texts *t)
+{
+    for (size_t i = 0; t->labels && i < s->n; i++)
+        sim_free(t->labels[i]);
+    sim_free(t->labels);
+    sim_free(t->names);
+    sim_free(t->numbers);
+}
+
+static sim_status draw_map(const image_sample *s, report_images *out)
+{
+    sim_status st = SIM_OK;
+    enum { MOST_COLORED = 32 };
+    const size_t h = s->preprocessing.h, w = s->preprocessing.w, cell = h > w ? h : w;
+    const int32_t *labels = sim_dataset_labels(s->data);
+    float *unit = NULL, *norms = NULL;
+    double *at = NULL;
+    int32_t *groups = NULL;
+    map_texts t = {.n_classes = 0};
+
+    SIM_TRY(sim_alloc(&unit, s->n * s->dim, "cli/report"));
+    SIM_TRY(sim_alloc(&norms, s->n, "cli/report"));
+    SIM_TRY(sim_alloc(&at, 2 * s->n, "cli/report"));
+    SIM_TRY(sim_alloc(&groups, s->n, "cli/report"));
+    SIM_TRY(write_texts(s, &t));
+    sim_unit_rows(s->n, s->dim, s->features, unit, norms);
+    SIM_TRY(sim_map_tsne(s->n, s->dim, unit, perplexity, at));
+    const bool colored = labels && t.n_classes <= MOST_COLORED;
+    for (size_t i = 0; colored && i < s->n; i++)
+        groups[i] = labels[image_of(s, i)];
+    const sim_scatter plot = {.title = "t-SNE of the features",
+                              .n = s->n,
+                              .at = at,
+                              .groups = colored ? groups : NULL,
+                              .n_groups = colored ? t.n_classes : 0,
+                              .group_names = t.names,
+                              .labels = (const char *const *)t.labels,
+                              .columns = COLUMNS,
+                              .cell = cell};
+    SIM_TRY(sim_scatter_svg(&plot, &out->map));
+    SIM_TRY(draw_sprite(s, cell, out));
+done:
+    clear_texts(s, &t);
+    sim_free(unit);
+    sim_free(norms);
+    sim_free(at);
+    sim_free(groups);
+    return st;
+}
+
+/* ---- */
+
+static sim_status draw_images(const report_run *r, size_t n_images, report_images *out)
+{
+    sim_status st = SIM_OK;
+    image_sample s = {.n = 0};
+
+    SIM_TRY(open_sample(r, &s));
+    SIM_TRY(compute_sample(&s, n_images));
+    SIM_CHECK(s.n >= LEAST_IMAGES, SIM_E_DATA, "%s has %zu images",
+              sim_dataset_path(s.data), s.n);
+    SIM_TRY(draw_neighbours(&s, out));
+    SIM_TRY(draw_map(&s, out));
+    SIM_TRY(sim_text_format("cli/report", &out->about, "%zu images of %s, step %lld", s.n,
+                            sim_dataset_path(s.data),
+                            (long long)sim_checkpoint_head_of(s.checkpoint)->step));
+done:
+    close_sample(&s);
+    return st;
+}
+
+void sim_report_images(const report_run *r, size_t n_images, report_images *out)
+{
+    *out = (report_images){.png = NULL};
+    if (n_images == 0 || draw_images(r, n_images, out) == SIM_OK)
+        return;
+    sim_log("%s: no neighbours and no map: %s", r->path, sim_error_message());
+    sim_error_clear();
+    sim_report_images_clear(out);
+}
+
+void sim_report_images_clear(report_images *i)
+{
+    sim_free(i->png);
+    sim_free(i->jpeg);
+    sim_free(i->map);
+    sim_free(i->about);
+    *i = (report_images){.png = NULL};
+}
