@@ -28,7 +28,7 @@ typedef struct {
     char target[PATH_MAX]; /* `out` without symbolic links */
 } arguments;
 
-enum { KEY_DATA = 256, KEY_TRAIN, KEY_OUT, KEY_FORMAT, KEY_FORCE };
+enum { KEY_DATA = 256, KEY_TRAIN, KEY_OUT, KEY_FORMAT, KEY_PROJECTOR, KEY_FORCE };
 
 static const struct argp_option options[] = {
     {"data", KEY_DATA, "A.h5", 0, "data set to embed", 0},
@@ -40,6 +40,7 @@ static const struct argp_option options[] = {
      0},
     {"format", KEY_FORMAT, "FORMAT", 0,
      "file format (default: by the ending of --out, else hdf5)", 0},
+    {"projector", KEY_PROJECTOR, "DIR", 0, "the same as --format projector --out DIR", 0},
     {"force", KEY_FORCE, NULL, 0, "replace the file --out whatever it is", 0},
     {0}};
 
@@ -87,6 +88,10 @@ static error_t parse_embed_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_FORMAT:
         a->format = find_format(arg, state);
+        return 0;
+    case KEY_PROJECTOR:
+        a->format = &sim_embed_projector;
+        a->out = arg;
         return 0;
     case KEY_FORCE:
         a->force = true;
@@ -250,7 +255,7 @@ static sim_status format_help(char **out)
 
     for (int i = 0; i < N_FORMATS; i++) {
         const size_t used = strlen(list);
-        (void)snprintf(list + used, sizeof list - used, "  %-6s %s\n", formats[i]->name,
+        (void)snprintf(list + used, sizeof list - used, "  %-10s %s\n", formats[i]->name,
                        formats[i]->summary);
     }
     SIM_TRY(sim_text_format(

@@ -90,7 +90,28 @@ def of_npy(path, want):
     assert about["checkpoint"].startswith("run") and re.fullmatch("[0-9a-f]{32}", about["fingerprint"])
 
 
-READERS = {"csv": of_csv, "npy": of_npy, "hdf5": lambda path, want: compare(of_hdf5(path), want)}
+def of_projector(path, want):
+    tensors = np.loadtxt(os.path.join(path, "tensors.tsv"), delimiter="\t", dtype="f8", ndmin=2)
+    assert np.array_equal(tensors.astype("f4"), want["features"])
+    with open(os.path.join(path, "metadata.tsv"), encoding="utf-8") as f:
+        lines = f.read().split("\n")
+    assert lines[0] == "id\tname\tclass" and lines[-1] == ""
+    rows, n = [line.split("\t") for line in lines[1:-1]], len(tensors)
+    assert [int(r[0]) for r in rows] == list(want["id"])
+    plain = [re.sub(r"[\x00-\x1f]", " ", name) for name in want["name"] or [""] * n]
+    assert [r[1] for r in rows] == plain
+    labels = want["labels"]
+    classes = [""] * n if labels is None else [want["classes"][k] if want["classes"] else str(k) for k in labels]
+    assert [r[2] for r in rows] == classes
+    with open(os.path.join(path, "projector_config.pbtxt")) as f:
+        config = f.read()
+    cells = [int(v) for v in re.findall(r"single_image_dim: (\d+)", config)]
+    assert len(cells) == 2 and cells[0] == cells[1] and 'image_path: "sprite.png"' in config
+    side = int(np.ceil(np.sqrt(n)))
+    assert Image.open(os.path.join(path, "sprite.png")).size == (side * cells[0], -(-n // side) * cells[0])
+
+
+READERS = {"csv": of_csv, "npy": of_npy, "projector": of_projector, "hdf5": lambda path, want: compare(of_hdf5(path), want)}
 
 
 def compare(got, want):
@@ -108,7 +129,8 @@ def check_arrays():
             for ranks in (1, 2):
                 for fmt in formats:
                     out = f"{run}-{data}-{ranks}.{fmt}"
-                    simile("embed", run, "--data", f"{data}.h5", "--out", out, ranks=ranks)  # by the ending
+                    words = ["--projector", out] if fmt == "projector" else ["--out", out]  # by the ending
+                    simile("embed", run, "--data", f"{data}.h5", *words, ranks=ranks)
                     READERS[fmt](out, want)
     # The option has priority; the set of another data set replaces all arrays of the first.
     simile("embed", "run", "--data", "train.h5", "--out", "same.npy")
@@ -133,6 +155,15 @@ def check_own_files():
             simile("embed", "run", "--data", "train.h5", "--out", out)
             for f in [f for f in os.listdir() if f.startswith("mine")]:
                 os.remove(f)
+    os.mkdir("folder")
+    open("folder/tensors.tsv", "w").write("mine")
+    assert "tensors.tsv" in simile("embed", "run", "--data", "train.h5", "--projector", "folder", code=73).stderr
+    assert os.listdir("folder") == ["tensors.tsv"]
+    simile("embed", "run", "--data", "train.h5", "--projector", "job.yaml", code=73)
+    for words in ([], ["--force"]):
+        simile("embed", "run", "--data", "train.h5", "--projector", "folder", *words, code=0 if words else 73)
+    simile("embed", "run", "--data", "train.h5", "--projector", "folder")
+    of_projector("folder", of_hdf5("run-train.h5"))
     os.symlink("linked.csv", "link.csv")
     simile("embed", "run", "--data", "train.h5", "--out", "link.csv")
     assert os.path.islink("link.csv")
