@@ -7,7 +7,6 @@
  */
 #include "prep.h"
 
-#include "simile/clock.h"
 #include "simile/log.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
@@ -19,8 +18,7 @@ enum {
     MAX_CHUNK = 256, /* items */
     MIN_CHUNK = 16,
     CHUNK_BYTES = 64 << 20, /* target size of a chunk; photos differ much in size */
-    JPEG_QUALITY = 92,
-    RECORD_S = 60 /* seconds between progress lines in a batch log */
+    JPEG_QUALITY = 92
 };
 
 typedef struct {
@@ -51,7 +49,7 @@ typedef struct {
     size_t n_stored, n_bytes; /* by this process, to estimate the size of items */
     size_t n_all, n_done;     /* selected items; completed ones */
     size_t n_recovered;       /* completed ones of an interrupted conversion */
-    double start_s, progress_s, record_s;
+    sim_progress_line progress;
     sim_status code; /* of reading and writing in this round */
     char message[4096];
 } pipeline;
@@ -238,25 +236,6 @@ done:
     return st;
 }
 
-/* "1280 of 100000 images, 812 images/s, 2m1s left" */
-static void report_progress(pipeline *l)
-{
-    char text[128], left[32];
-    double now_s = sim_clock_s(), elapsed_s = now_s - l->start_s;
-    if (now_s - l->progress_s < 0.5)
-        return;
-    l->progress_s = now_s;
-    double per_s = (double)(l->n_done - l->n_recovered) / elapsed_s;
-    sim_clock_span((double)(l->n_all - l->n_done) / per_s, left, sizeof left);
-    (void)snprintf(text, sizeof text, "%zu of %zu images, %.0f images/s, %s left",
-                   l->n_done, l->n_all, per_s, left);
-    sim_log_progress("%s", text);
-    if (now_s - l->record_s < RECORD_S)
-        return;
-    l->record_s = now_s;
-    sim_log_record("%s", text);
-}
-
 static sim_status write_chunk(pipeline *l)
 {
     sim_status st = SIM_OK;
@@ -267,7 +246,7 @@ static sim_status write_chunk(pipeline *l)
     l->n_done += l->previous->n;
     l->mark.next = l->previous->next;
     SIM_TRY(sim_dataset_commit(l->transfer.writer, &l->mark));
-    report_progress(l);
+    sim_progress_line_report(&l->progress, l->n_done);
     clear_chunk(l->previous);
 done:
     return st;
@@ -355,7 +334,7 @@ static void begin_transfer(pipeline *l)
     l->n_recovered = l->n_done;
     if (l->n_recovered)
         sim_log("resuming after %zu of %zu images", l->n_recovered, l->n_all);
-    l->start_s = l->progress_s = l->record_s = sim_clock_s();
+    l->progress = sim_progress_line_begin(NULL, "images", l->n_done, l->n_all);
 }
 
 sim_status sim_prep_transfer(const prep_transfer *transfer, prep_result *result)

@@ -11,6 +11,8 @@
 
 #include "simile/status.h"
 
+#include <stddef.h>
+
 /* Sets the rank, the number of ranks and the host name. Before this call every process logs as
  * rank 0 of 1. */
 void sim_log_identity(int rank, int size, const char *host);
@@ -22,6 +24,26 @@ void sim_log_warn(const char *fmt, ...)
     SIM_PRINTF(1, 2); /* rank 0; prefixed "warning: " */
 /* Rank 0: rewrites the progress line; prints nothing if stderr is not a terminal. */
 void sim_log_progress(const char *fmt, ...) SIM_PRINTF(1, 2);
+/* Erases the progress line, before something else is printed to the terminal. */
+void sim_log_end_progress(void);
+/* Of messages, only warnings and failures are printed on stderr; the log file has all. */
+void sim_log_set_quiet(void);
+
+/*
+ * Progress of long work: on a terminal a line that is rewritten, as "embedding: 1280 of 100000 images, 812
+ * images/s, 2m01s left"; elsewhere, and in the log file, such a line every minute.
+ */
+typedef struct {
+    const char *what; /* before the numbers; NULL: nothing */
+    const char *unit; /* "images" */
+    size_t begun, total;
+    double start_s, shown_s, recorded_s;
+} sim_progress_line;
+/* `begun` of `total` are done, and not counted in the rate. */
+sim_progress_line sim_progress_line_begin(const char *what, const char *unit,
+                                          size_t begun, size_t total);
+void sim_progress_line_report(sim_progress_line *p, size_t done);
+
 /* Rank 0: writes to the log file, and to stderr if it is not a terminal. */
 void sim_log_record(const char *fmt, ...) SIM_PRINTF(1, 2);
 

@@ -144,6 +144,7 @@ sim_status sim_cli_print(const sim_comm *c, const char *text)
 {
     if (c && c->rank != 0)
         return SIM_OK;
+    sim_log_end_progress();
     errno = 0;
     sim_text_put_printable(stdout, text, true);
     return flush_output();
@@ -158,6 +159,7 @@ sim_status sim_cli_print_line(const char *text)
     SIM_TRY(sim_text_copy(text, "cli/text", &line));
     if (is_complete)
         line[strlen(line) - 1] = '\0';
+    sim_log_end_progress();
     errno = 0;
     sim_text_put_printable(stdout, line, false);
     (void)fputs(is_complete ? "\n" : "", stdout);
@@ -171,6 +173,7 @@ sim_status sim_cli_print_exact(const char *text)
 {
     if (isatty(STDOUT_FILENO))
         return sim_cli_print(NULL, text);
+    sim_log_end_progress();
     errno = 0;
     (void)fputs(text, stdout);
     return flush_output();

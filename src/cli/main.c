@@ -43,7 +43,8 @@ static void print_help(FILE *to)
     (void)fputs(
         "\n`simile COMMAND --help` lists the options of a command; `simile --version` "
         "lists\n"
-        "the versions of the program and its libraries.\n"
+        "the versions of the program and its libraries.  With --quiet, every command "
+        "prints\nresults, warnings and errors only.\n"
         "Exit codes: 0 done, 64 usage, 65 bad data, 66 input missing, 69 not installed,\n"
         "70 bug or guard, 73 run or output in use, 74 I/O error, 75 stopped with a\n"
         "checkpoint (run the same command again), 77 no permission, 78 configuration.\n",
@@ -127,6 +128,20 @@ static void leave_together(int code, void *ctx)
         sim_comm_leave_together();
 }
 
+/* Removes --quiet, which every command accepts. */
+static int take_quiet(int argc, char **argv)
+{
+    int n = 0;
+
+    for (int i = 0; i < argc; i++)
+        if (i > 0 && strcmp(argv[i], "--quiet") == 0)
+            sim_log_set_quiet();
+        else
+            argv[n++] = argv[i];
+    argv[n] = NULL;
+    return n;
+}
+
 int main(int argc, char **argv)
 {
     sim_threads_limit_spinning(argv);
@@ -136,6 +151,7 @@ int main(int argc, char **argv)
     /* A log whose reader has ended stops neither a conversion nor a training; sim_cli_print raises
      * the signal for results. */
     (void)signal(SIGPIPE, SIG_IGN);
+    argc = take_quiet(argc, argv);
     if (argc < 2) {
         print_help(stderr);
         return SIM_E_USAGE;

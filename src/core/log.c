@@ -26,6 +26,7 @@
 static struct {
     int rank, size;
     char host[64];
+    bool quiet;
     bool in_place; /* the last line on the terminal is a progress line */
     int fd;        /* log file, or -1 */
     char path[4096];
@@ -51,6 +52,17 @@ static void erase_progress(void)
     if (logger.in_place)
         (void)fputs("\r\033[K", stderr);
     logger.in_place = false;
+}
+
+void sim_log_end_progress(void)
+{
+    erase_progress();
+    (void)fflush(stderr);
+}
+
+void sim_log_set_quiet(void)
+{
+    logger.quiet = true;
 }
 
 enum { TEXT_BYTES = 4200, PRINTED_BYTES = 4 * TEXT_BYTES };
@@ -121,7 +133,8 @@ void sim_log(const char *fmt, ...)
     va_start(args, fmt);
     format(text, "", fmt, args);
     va_end(args);
-    print_line(text);
+    if (!logger.quiet)
+        print_line(text);
     append_to_file(text);
 }
 
@@ -172,7 +185,7 @@ void sim_log_progress(const char *fmt, ...)
 {
     char text[PRINTED_BYTES];
     va_list args;
-    if (logger.rank != 0 || !sim_log_is_terminal())
+    if (logger.rank != 0 || logger.quiet || !sim_log_is_terminal())
         return;
     va_start(args, fmt);
     format(text, "", fmt, args);
@@ -192,7 +205,7 @@ void sim_log_record(const char *fmt, ...)
     va_start(args, fmt);
     format(text, "", fmt, args);
     va_end(args);
-    if (!sim_log_is_terminal())
+    if (!logger.quiet && !sim_log_is_terminal())
         print_line(text);
     append_to_file(text);
 }

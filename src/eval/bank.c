@@ -8,6 +8,7 @@
 #include "bank.h"
 
 #include "simile/kernel.h"
+#include "simile/log.h"
 #include "simile/thread.h"
 
 #include <string.h>
@@ -175,6 +176,9 @@ static void broadcast_tile(const sim_comm *c, bank_search *q, size_t lo)
 void sim_bank_pass(const sim_comm *c, bank_search *q, bank_take *take, void *ctx,
                    sim_status (*after_tile)(void *ctx), sim_status *status)
 {
+    sim_progress_line progress =
+        sim_progress_line_begin("comparing", "images", 0, q->n_rows);
+
     q->take = take;
     q->ctx = ctx;
     for (size_t lo = 0; lo < q->n_rows && *status == SIM_OK; lo += BANK_TILE) {
@@ -182,6 +186,7 @@ void sim_bank_pass(const sim_comm *c, bank_search *q, bank_take *take, void *ctx
         sim_for((q->n_queries + QUERIES - 1) / QUERIES, compare_queries, q);
         if (after_tile)
             *status = after_tile(ctx);
+        sim_progress_line_report(&progress, lo + q->tile_n);
     }
 }
 

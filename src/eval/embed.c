@@ -227,6 +227,9 @@ static sim_status embed_all_batches(embedding *m, float *features, float *projec
     const size_t dim = sim_net_dim(m->e->backbone),
                  projected = projections ? sim_net_dim(m->e->projector) : 0;
     int current = 0;
+    /* Ranks have about as many images each. */
+    sim_progress_line progress =
+        sim_progress_line_begin("embedding", "images", 0, m->local.hi - m->local.lo);
 
     if (m->local.lo < m->local.hi)
         request_batch(m, m->local.lo, m->views[current]);
@@ -237,7 +240,7 @@ static sim_status embed_all_batches(embedding *m, float *features, float *projec
             request_batch(m, at + BATCH, m->views[current ^ 1]);
         embed_batch(m, n, m->views[current], features + row * dim,
                     projections ? projections + row * projected : NULL);
-        sim_log_progress("embedding: %zu of %zu", row + n, m->local.hi - m->local.lo);
+        sim_progress_line_report(&progress, row + n);
     }
 done:
     return st;

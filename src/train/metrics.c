@@ -45,6 +45,18 @@ static const sim_metric epochs = {
     .name = "epoch", .label = "epoch", .format = SIM_FORMAT_FIXED, .digits = 2};
 static const sim_metric speed = {
     .name = "images_per_s", .unit = "images/s", .format = SIM_FORMAT_FIXED};
+static const sim_metric data_wait = {.name = "data_percent",
+                                     .label = "data",
+                                     .unit = "%",
+                                     .format = SIM_FORMAT_FIXED,
+                                     .digits = 1,
+                                     .place = SIM_LOG_NONZERO};
+static const sim_metric gradient_sum = {.name = "gradient_sum_percent",
+                                        .label = "sum",
+                                        .unit = "%",
+                                        .format = SIM_FORMAT_FIXED,
+                                        .digits = 1,
+                                        .place = SIM_LOG_NONZERO};
 static const sim_metric elapsed = {
     .name = "elapsed_s", .unit = "s", .format = SIM_FORMAT_FIXED};
 
@@ -147,6 +159,12 @@ static void add_scalars_of_method(const sim_method *m, sim_record *r)
     }
 }
 
+/* Per cent of the time of the interval, rounded to a tenth. */
+static double percent(double part_s, double span_s)
+{
+    return span_s > 0 ? round(1000 * part_s / span_s) / 10 : 0;
+}
+
 static void fill_record(const sim_train_state *t, sim_record *r)
 {
     double now = sim_clock_s(), span = now - t->interval.start_s;
@@ -167,6 +185,10 @@ static void fill_record(const sim_train_state *t, sim_record *r)
     sim_interval_publish(&t->interval.metrics, r);
     add_scalars_of_method(&t->learner.method, r);
     sim_record_add(r, &speed, images_per_s);
+    sim_record_add(r, &data_wait,
+                   percent(t->costs.phase_s[SIM_PHASE_DATA] - t->interval.data_s, span));
+    sim_record_add(r, &gradient_sum,
+                   percent(t->costs.phase_s[SIM_PHASE_SUM] - t->interval.sum_s, span));
     sim_record_add(r, &elapsed, sim_train_elapsed_s(t));
 }
 
@@ -238,5 +260,7 @@ void sim_metrics_publish(sim_train_state *t)
         check_collapse(t, sim_record_value(&r, "embedding_std"));
     sim_interval_reset(&t->interval.metrics);
     t->interval.start_s = sim_clock_s();
+    t->interval.data_s = t->costs.phase_s[SIM_PHASE_DATA];
+    t->interval.sum_s = t->costs.phase_s[SIM_PHASE_SUM];
     t->interval.start_step = t->progress.at.step;
 }

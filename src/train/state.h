@@ -101,6 +101,7 @@ typedef struct {
 typedef struct {
     sim_interval metrics;
     double start_s;
+    double data_s, sum_s; /* phases of sim_costs at the start */
     int64_t start_step;
     int64_t
         published; /* last step of the last published interval, of any segment; -1: unknown */
