@@ -84,6 +84,9 @@ SIM_MUST_USE sim_status sim_file_load(const char *path, size_t limit, char **dat
 /* The same of the last `limit` bytes of a file that is longer. */
 SIM_MUST_USE sim_status sim_file_load_end(const char *path, size_t limit, char **data,
                                           size_t *n_bytes);
+/* Whether a path is a regular file that begins with this text, of at most 255 bytes.  Clears the error
+ * message. */
+bool sim_file_begins_with(const char *path, const char *text);
 /* Hash of all bytes of a file. */
 SIM_MUST_USE sim_status sim_file_hash(const char *path, sim_hash *out);
 

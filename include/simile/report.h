@@ -62,7 +62,8 @@ typedef struct {
 /*
  * Panels one below the other, with the same x and the same series.  If all values of x are
  * different numbers, the axis is numeric, and logarithmic where that spaces the values more evenly;
- * otherwise the values are categories in the order given.
+ * otherwise, and if some of more than two would lie on each other, the values are categories in the order
+ * given.
  */
 typedef struct {
     const char *x_title;

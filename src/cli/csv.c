@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BUFFER_BYTES = 1 << 20, NUMBER_BYTES = 32, HEADER_BYTES = 256 };
+enum { BUFFER_BYTES = 1 << 20, NUMBER_BYTES = 32 };
 
 sim_status sim_csv_begin(const char *path, csv_writer *w)
 {
@@ -96,20 +96,4 @@ void sim_csv_cancel(csv_writer *w)
 {
     sim_file_replace_cancel(&w->file);
     SIM_FREE(w->buffer);
-}
-
-bool sim_csv_has_header(const char *path, const char *header)
-{
-    char head[HEADER_BYTES];
-    const size_t length = strlen(header);
-    uint64_t n = 0;
-    int fd = -1;
-
-    SIM_ASSERT(length <= sizeof head);
-    const bool is = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= length &&
-                    sim_file_read_at(fd, path, 0, head, length) == SIM_OK &&
-                    memcmp(head, header, length) == 0;
-    SIM_IGNORE(sim_file_close(&fd, path));
-    sim_error_clear();
-    return is;
 }

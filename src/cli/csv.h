@@ -24,7 +24,4 @@ SIM_MUST_USE sim_status sim_csv_end(csv_writer *w);
 /* In any case; removes a file that is not complete. */
 void sim_csv_cancel(csv_writer *w);
 
-/* Whether a file begins with this header. */
-bool sim_csv_has_header(const char *path, const char *header);
-
 #endif

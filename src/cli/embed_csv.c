@@ -79,7 +79,7 @@ done:
 /* Whether the header is that of embeddings. */
 static bool is_own_csv(const char *path)
 {
-    return sim_csv_has_header(path, first_columns);
+    return sim_file_begins_with(path, first_columns);
 }
 
 static sim_status check_csv(sim_output out, char target[PATH_MAX])

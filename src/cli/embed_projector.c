@@ -7,6 +7,7 @@
  */
 #include "csv.h"
 #include "embed.h"
+#include "thumbnail.h"
 
 #include "simile/memory.h"
 #include "simile/report.h"
@@ -110,52 +111,34 @@ static sprite_layout lay_out(const embed_content *e)
     return l;
 }
 
-static sim_status draw_image(const embed_content *e, const sim_augment *plain, size_t i,
-                             float *view, uint8_t *cell)
-{
-    sim_status st = SIM_OK;
-    sim_image image = {0};
-
-    SIM_TRY(sim_dataset_read(e->data, i, &image));
-    SIM_TRY(sim_augment_view(plain, 0, 0, 0, 0, &image, view));
-    sim_augment_show(plain, view, cell);
-done:
-    sim_free(image.pixels);
-    return st;
-}
-
 static sim_status write_sprite(const embed_content *e, const sprite_layout *l,
                                const char *directory)
 {
     sim_status st = SIM_OK;
-    const size_t n = e->features->dims[0], bytes = l->cell * l->cell * l->preprocessing.c,
-                 rows = (n + l->columns - 1) / l->columns;
-    sim_augment *plain = NULL;
-    float *view = NULL;
+    const size_t n = e->features->dims[0], rows = (n + l->columns - 1) / l->columns;
+    thumbnails t = {.plain = NULL};
     uint8_t *pixels = NULL;
     const uint8_t **cells = NULL;
     char path[PATH_MAX];
 
     path_in(directory, 2, path);
-    SIM_TRY(sim_augment_create_plain(&l->preprocessing, &plain));
-    SIM_TRY(sim_alloc(&view, bytes, "cli/projector"));
-    SIM_TRY(sim_alloc(&pixels, n * bytes, "cli/projector"));
+    SIM_TRY(sim_thumbnails_create(&l->preprocessing, l->cell, &t));
+    SIM_TRY(sim_alloc(&pixels, n * t.bytes, "cli/projector"));
     SIM_TRY(sim_alloc(&cells, rows * l->columns, "cli/projector"));
     for (size_t i = 0; i < n; i++) {
-        SIM_TRY(draw_image(e, plain, i, view, pixels + i * bytes));
-        cells[i] = pixels + i * bytes;
+        SIM_TRY(sim_thumbnails_draw(&t, e->data, i, pixels + i * t.bytes));
+        cells[i] = pixels + i * t.bytes;
     }
     const sim_grid grid = {.rows = rows,
                            .columns = l->columns,
-                           .h = l->cell,
-                           .w = l->cell,
-                           .c = l->preprocessing.c,
+                           .h = t.h,
+                           .w = t.w,
+                           .c = t.c,
                            .zoom = 1,
                            .cells = cells};
     SIM_TRY(sim_grid_write(path, &grid));
 done:
-    sim_augment_destroy(&plain);
-    sim_free(view);
+    sim_thumbnails_destroy(&t);
     sim_free(pixels);
     sim_free(cells);
     return st;
@@ -211,7 +194,7 @@ static sim_status check_projector(sim_output out, char target[PATH_MAX])
     SIM_CHECK(!sim_path_exists(target) || sim_path_is_directory(target), SIM_E_CREATE,
               "%s: %s exists and is not a directory", out.option, target);
     path_in(target, 3, path);
-    out.is_own = sim_csv_has_header(path, own_line);
+    out.is_own = sim_file_begins_with(path, own_line);
     out.path = path;
     out.kind = "a file for TensorBoard's projector";
     for (int i = 0; sim_path_exists(target) && i < FILES; i++) {

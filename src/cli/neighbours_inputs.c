@@ -97,6 +97,15 @@ static void fill_set(neighbours_set *s, const sim_dataset *d, const sim_feature_
 
 /* ---- queries ---- */
 
+/* The queries are the first n of in->ids, rows of the bank. */
+static void query_rows(neighbours_inputs *in, size_t n)
+{
+    in->queries = in->bank;
+    in->queries.ids = in->ids;
+    in->queries.n = n;
+    in->is_same_set = true;
+}
+
 static sim_status parse_ids(const char *text, const neighbours_set *bank,
                             neighbours_inputs *in)
 {
@@ -115,10 +124,7 @@ static sim_status parse_ids(const char *text, const neighbours_set *bank,
         in->ids[n++] = (uint32_t)id;
     }
     SIM_CHECK(n > 0, SIM_E_USAGE, "--query: no image is listed");
-    in->queries = *bank;
-    in->queries.ids = in->ids;
-    in->queries.n = n;
-    in->is_same_set = true;
+    query_rows(in, n);
 done:
     return st;
 }
@@ -132,10 +138,7 @@ static sim_status sample_queries(const neighbours_set *bank, neighbours_inputs *
     SIM_TRY(sim_alloc(&in->ids, n, "cli/neighbours"));
     for (size_t i = 0; i < n; i++)
         in->ids[i] = (uint32_t)sim_sample_image(bank->n, n, i);
-    in->queries = *bank;
-    in->queries.ids = in->ids;
-    in->queries.n = n;
-    in->is_same_set = true;
+    query_rows(in, n);
 done:
     return st;
 }

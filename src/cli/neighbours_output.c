@@ -4,6 +4,7 @@
  */
 #include "csv.h"
 #include "neighbours.h"
+#include "thumbnail.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -36,7 +37,7 @@ static bool is_picture(const neighbours_arguments *a)
 static bool is_png(const char *path)
 {
     static const char signature[] = "\x89PNG\r\n\x1a\n";
-    return sim_csv_has_header(path, signature);
+    return sim_file_begins_with(path, signature);
 }
 
 sim_status sim_neighbours_check_output(neighbours_arguments *a)
@@ -55,8 +56,8 @@ sim_status sim_neighbours_check_output(neighbours_arguments *a)
         .option = "--out",
         .kind = is_picture(a) ? "a picture" : "a list of neighbours",
         .is_own = is_picture(a) ? is_png(a->out)
-                                : sim_csv_has_header(a->out, neighbour_header) ||
-                                      sim_csv_has_header(a->out, pair_header),
+                                : sim_file_begins_with(a->out, neighbour_header) ||
+                                      sim_file_begins_with(a->out, pair_header),
         .force = a->force,
         .inputs = inputs,
         .n_inputs = 3};
@@ -131,27 +132,11 @@ done:
 
 /* ---- pictures ---- */
 
-typedef struct {
-    const neighbours_inputs *in;
-    sim_augment *plain;
-    size_t bytes; /* of a cell */
-    float *view;
-} drawing;
-
-static sim_status draw_image(const drawing *d, const neighbours_set *s, size_t i,
+static sim_status draw_image(const thumbnails *t, const neighbours_set *s, size_t i,
                              uint8_t *out)
 {
-    sim_status st = SIM_OK;
-    sim_image image = {0};
-
-    if (!s->photo)
-        SIM_TRY(sim_dataset_read(s->data, sim_neighbours_id(s, i), &image));
-    SIM_TRY(
-        sim_augment_view(d->plain, 0, 0, 0, 0, s->photo ? s->photo : &image, d->view));
-    sim_augment_show(d->plain, d->view, out);
-done:
-    sim_free(image.pixels);
-    return st;
+    return s->photo ? sim_thumbnails_draw_image(t, s->photo, out)
+                    : sim_thumbnails_draw(t, s->data, sim_neighbours_id(s, i), out);
 }
 
 /* An image of a picture: of the queries or of the bank; set NULL: an empty cell. */
@@ -164,36 +149,30 @@ static sim_status draw_grid(const neighbours_arguments *a, const neighbours_inpu
                             const cell_image *images, size_t rows, size_t columns)
 {
     sim_status st = SIM_OK;
-    sim_preprocessing p = in->preprocessing;
-    drawing d = {.in = in};
+    thumbnails t = {.plain = NULL};
     uint8_t *pixels = NULL;
     const uint8_t **cells = NULL;
 
-    if (p.h > PICTURE_SIDE)
-        p.h = p.w = PICTURE_SIDE;
-    d.bytes = p.h * p.w * p.c;
-    SIM_TRY(sim_augment_create_plain(&p, &d.plain));
-    SIM_TRY(sim_alloc(&d.view, d.bytes, "cli/neighbours"));
-    SIM_TRY(sim_alloc(&pixels, rows * columns * d.bytes, "cli/neighbours"));
+    SIM_TRY(sim_thumbnails_create(&in->preprocessing, PICTURE_SIDE, &t));
+    SIM_TRY(sim_alloc(&pixels, rows * columns * t.bytes, "cli/neighbours"));
     SIM_TRY(sim_alloc(&cells, rows * columns, "cli/neighbours"));
     for (size_t i = 0; i < rows * columns; i++) {
         if (!images[i].set)
             continue;
-        SIM_TRY(draw_image(&d, images[i].set, images[i].i, pixels + i * d.bytes));
-        cells[i] = pixels + i * d.bytes;
+        SIM_TRY(draw_image(&t, images[i].set, images[i].i, pixels + i * t.bytes));
+        cells[i] = pixels + i * t.bytes;
     }
     const sim_grid grid = {.rows = rows,
                            .columns = columns,
-                           .h = p.h,
-                           .w = p.w,
-                           .c = p.c,
-                           .zoom = p.h < 48 ? 2 : 1,
+                           .h = t.h,
+                           .w = t.w,
+                           .c = t.c,
+                           .zoom = t.h < 48 ? 2 : 1,
                            .gap = 4,
                            .cells = cells};
     SIM_TRY(sim_grid_write(a->target, &grid));
 done:
-    sim_augment_destroy(&d.plain);
-    sim_free(d.view);
+    sim_thumbnails_destroy(&t);
     sim_free(pixels);
     sim_free(cells);
     return st;

@@ -4,6 +4,7 @@
  * In: the newest checkpoint of a run, and its test or training set.  Out: a picture and a scatter plot.
  */
 #include "report.h"
+#include "thumbnail.h"
 
 #include "simile/import.h"
 #include "simile/kernel.h"
@@ -30,12 +31,10 @@ typedef struct {
     sim_job *job;
     sim_dataset *data;
     sim_embedder embedder;
-    sim_preprocessing preprocessing; /* of the thumbnails */
-    sim_augment *plain;
-    size_t n, dim, cell_bytes;
+    thumbnails thumbnails;
+    size_t n, dim;
     float *features; /* [n][dim] */
-    float *view;     /* workspace */
-    uint8_t *cells;  /* [n][cell_bytes] thumbnails */
+    uint8_t *cells;  /* [n][thumbnails.bytes] */
 } image_sample;
 
 static const sim_comm alone = {.rank = 0, .size = 1};
@@ -62,9 +61,7 @@ static sim_status open_sample(const report_run *r, image_sample *s)
     SIM_TRY(
         sim_embedder_open(s->checkpoint, s->job, &p, SIM_EMBED_BACKBONE, &s->embedder));
     s->dim = sim_net_dim(s->embedder.backbone);
-    s->preprocessing = p;
-    if (p.h > CELL || p.w > CELL)
-        s->preprocessing.h = s->preprocessing.w = CELL;
+    SIM_TRY(sim_thumbnails_create(&p, CELL, &s->thumbnails));
 done:
     return st;
 }
@@ -74,35 +71,19 @@ static size_t image_of(const image_sample *s, size_t i)
     return sim_sample_image(sim_dataset_about(s->data)->n_images, s->n, i);
 }
 
-static sim_status draw_cell(const image_sample *s, size_t i)
-{
-    sim_status st = SIM_OK;
-    sim_image image = {0};
-
-    SIM_TRY(sim_dataset_read(s->data, image_of(s, i), &image));
-    SIM_TRY(sim_augment_view(s->plain, 0, 0, 0, 0, &image, s->view));
-    sim_augment_show(s->plain, s->view, s->cells + i * s->cell_bytes);
-done:
-    sim_free(image.pixels);
-    return st;
-}
-
 static sim_status compute_sample(image_sample *s, size_t n_images)
 {
     sim_status st = SIM_OK;
-    const sim_preprocessing *p = &s->preprocessing;
     const size_t n = sim_dataset_about(s->data)->n_images;
     sim_embed_choice choice = {.n_images = n_images < n ? n_images : n};
 
     s->n = choice.n_images;
-    s->cell_bytes = p->h * p->w * p->c;
     SIM_TRY(
         sim_embed_chosen(&alone, &s->embedder, s->data, &choice, 1, &s->features, NULL));
-    SIM_TRY(sim_augment_create_plain(p, &s->plain));
-    SIM_TRY(sim_alloc(&s->view, s->cell_bytes, "cli/report"));
-    SIM_TRY(sim_alloc(&s->cells, s->n * s->cell_bytes, "cli/report"));
+    SIM_TRY(sim_alloc(&s->cells, s->n * s->thumbnails.bytes, "cli/report"));
     for (size_t i = 0; i < s->n; i++)
-        SIM_TRY(draw_cell(s, i));
+        SIM_TRY(sim_thumbnails_draw(&s->thumbnails, s->data, image_of(s, i),
+                                    s->cells + i * s->thumbnails.bytes));
 done:
     return st;
 }
@@ -112,10 +93,9 @@ static void close_sample(image_sample *s)
     sim_embedder_close(&s->embedder);
     sim_dataset_close(&s->data);
     sim_checkpoint_close(&s->checkpoint);
-    sim_augment_destroy(&s->plain);
+    sim_thumbnails_destroy(&s->thumbnails);
     sim_free(s->job);
     sim_free(s->features);
-    sim_free(s->view);
     sim_free(s->cells);
 }
 
@@ -127,7 +107,7 @@ static sim_status draw_neighbours(const image_sample *s, report_images *out)
     sim_status st = SIM_OK;
     const size_t n_queries = s->n < QUERIES ? s->n : QUERIES,
                  k = s->n - 1 < NEIGHBOURS ? s->n - 1 : NEIGHBOURS, columns = k + 2;
-    const sim_preprocessing *p = &s->preprocessing;
+    const thumbnails *p = &s->thumbnails;
     float *queries = NULL;
     sim_neighbour *found = NULL;
     const uint8_t **cells = NULL;
@@ -143,11 +123,11 @@ static sim_status draw_neighbours(const image_sample *s, report_images *out)
     for (size_t q = 0; q < n_queries; q++) {
         const size_t self = sim_sample_image(s->n, n_queries, q);
         size_t m = 0;
-        cells[q * columns] = s->cells + self * s->cell_bytes;
+        cells[q * columns] = s->cells + self * s->thumbnails.bytes;
         for (size_t j = 0; j <= k && m < k; j++)
             if (found[q * (k + 1) + j].index != self)
                 cells[q * columns + 2 + m++] =
-                    s->cells + found[q * (k + 1) + j].index * s->cell_bytes;
+                    s->cells + found[q * (k + 1) + j].index * s->thumbnails.bytes;
     }
     const sim_grid grid = {.rows = n_queries,
                            .columns = columns,
@@ -174,7 +154,7 @@ done:
 static sim_status draw_sprite(const image_sample *s, size_t cell, report_images *out)
 {
     sim_status st = SIM_OK;
-    const sim_preprocessing *p = &s->preprocessing;
+    const thumbnails *p = &s->thumbnails;
     const size_t rows = (s->n + COLUMNS - 1) / COLUMNS;
     sim_image sheet = {.h = rows * cell, .w = COLUMNS * cell, .c = 3};
 
@@ -183,7 +163,7 @@ static sim_status draw_sprite(const image_sample *s, size_t cell, report_images 
         for (size_t y = 0; y < p->h; y++)
             for (size_t x = 0; x < p->w; x++) {
                 const uint8_t *from =
-                    s->cells + i * s->cell_bytes + (y * p->w + x) * p->c;
+                    s->cells + i * s->thumbnails.bytes + (y * p->w + x) * p->c;
                 const size_t row = i / COLUMNS * cell + (cell - p->h) / 2 + y,
                              column = i % COLUMNS * cell + (cell - p->w) / 2 + x;
                 for (size_t c = 0; c < 3; c++)
@@ -251,7 +231,7 @@ static sim_status draw_map(const image_sample *s, report_images *out)
 {
     sim_status st = SIM_OK;
     enum { MOST_COLORED = 32 };
-    const size_t h = s->preprocessing.h, w = s->preprocessing.w, cell = h > w ? h : w;
+    const size_t h = s->thumbnails.h, w = s->thumbnails.w, cell = h > w ? h : w;
     const int32_t *labels = sim_dataset_labels(s->data);
     float *unit = NULL, *norms = NULL;
     double *at = NULL;

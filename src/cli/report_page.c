@@ -563,15 +563,7 @@ done:
 
 bool sim_report_is_page(const char *path)
 {
-    char head[64] = "";
-    uint64_t n = 0;
-    int fd = -1;
-
-    (void)(sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof head &&
-           sim_file_read_at(fd, path, 0, head, sizeof head - 1) == SIM_OK);
-    SIM_IGNORE(sim_file_close(&fd, path));
-    sim_error_clear();
-    return strncmp(head, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n", 40) == 0;
+    return sim_file_begins_with(path, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n");
 }
 
 sim_status sim_report_write(char *const *paths, size_t n, const report_options *options,

@@ -351,6 +351,22 @@ sim_status sim_file_load_end(const char *path, size_t limit, char **data, size_t
     return load_bytes(path, limit, true, data, n_bytes);
 }
 
+bool sim_file_begins_with(const char *path, const char *text)
+{
+    char head[256];
+    const size_t length = strlen(text);
+    uint64_t n = 0;
+    int fd = -1;
+
+    SIM_ASSERT(length < sizeof head);
+    const bool does = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= length &&
+                      sim_file_read_at(fd, path, 0, head, length) == SIM_OK &&
+                      memcmp(head, text, length) == 0;
+    SIM_IGNORE(sim_file_close(&fd, path));
+    sim_error_clear();
+    return does;
+}
+
 sim_status sim_file_hash(const char *path, sim_hash *out)
 {
     enum { PIECE = 1 << 20 };

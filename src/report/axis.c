@@ -49,6 +49,13 @@ static bool is_logarithmic(const double *sorted, size_t n)
     return unevenness(sorted, n, true) < unevenness(sorted, n, false);
 }
 
+/* On an axis of numbers, some of these would lie on each other. */
+static bool are_crowded(const double *sorted, size_t n)
+{
+    enum { MOST = 12 };
+    return n > 2 && unevenness(sorted, n, is_logarithmic(sorted, n)) > MOST;
+}
+
 static bool are_different(const double *sorted, size_t n)
 {
     for (size_t i = 1; i < n; i++)
@@ -86,7 +93,8 @@ sim_status sim_plot_x_create(const sim_plot *p, sim_plot_x *out)
         sorted[i] = out->at[i];
     }
     qsort(sorted, p->n_x, sizeof *sorted, compare_doubles);
-    out->is_numeric = out->is_numeric && are_different(sorted, p->n_x);
+    out->is_numeric =
+        out->is_numeric && are_different(sorted, p->n_x) && !are_crowded(sorted, p->n_x);
     if (out->is_numeric)
         place_numbers(out->at, sorted, p->n_x);
     else

@@ -161,10 +161,17 @@ static void two_numbers_are_logarithmic_from_a_ratio_of_ten(void **state)
 static void words_and_repeated_numbers_are_categories(void **state)
 {
     (void)state;
-    static const char *const words[] = {"simclr", "dcl", "3"}, *const repeated[] = {
-                                                                   "1", "1.0", "100"};
-    for (int i = 0; i < 2; i++) {
-        const markers m = place(3, i ? repeated : words, three_points);
+    static const char *const lists[][3] = {{"simclr", "dcl", "3"},
+                                           {"1", "1.0", "100"},
+                                           {"0", "0.9", "0.99"},
+                                           {"0", "0.9", "0.98"},
+                                           {"0", "0.99", "0.999"}};
+    for (int i = 0; i < 5; i++) {
+        const markers m = place(3, lists[i], three_points);
+        if (i == 2 || i == 3) {
+            assert_true(m.x[1] - m.x[0] > 5 * (m.x[2] - m.x[1]));
+            continue;
+        }
         assert_true(fabs((m.x[1] - m.x[0]) - (m.x[2] - m.x[1])) <= 0.2);
     }
 }
