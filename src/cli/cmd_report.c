@@ -17,6 +17,7 @@ typedef struct {
     char **runs; /* [n], borrowed from argv */
     size_t n;
     const char *out;
+    const char *csv; /* NULL: not given */
     bool force;
     int watch_s; /* 0: write once */
     size_t n_images;
@@ -27,6 +28,7 @@ enum {
     KEY_FORCE,
     KEY_WATCH,
     KEY_IMAGES,
+    KEY_CSV,
     MOST_IMAGES = 5000,
     WATCH_S = 30,
     MOST_WATCH_S = 86400
@@ -38,6 +40,9 @@ static const struct argp_option options[] = {
     {"images", KEY_IMAGES, "N", 0,
      "images of the map and the nearest neighbours, from data.test of the job, or else "
      "data.train; 0: none (default 500)",
+     0},
+    {"csv", KEY_CSV, "FILE.csv", 0,
+     "instead of a page: the metrics of one run, a line per step and a column per metric",
      0},
     {"force", KEY_FORCE, NULL, 0, "replace the file --out whatever it is", 0},
     {"watch", KEY_WATCH, "SECONDS", OPTION_ARG_OPTIONAL,
@@ -78,6 +83,9 @@ static error_t parse_report_option(int key, char *arg, struct argp_state *state)
     case KEY_FORCE:
         a->force = true;
         return 0;
+    case KEY_CSV:
+        a->csv = arg;
+        return 0;
     case KEY_IMAGES:
         parse_images(a, arg, state);
         return 0;
@@ -90,6 +98,8 @@ static error_t parse_report_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (a->n == 0)
             argp_error(state, "the argument RUN (a run directory) is missing");
+        if (a->csv && (a->n > 1 || a->out || a->watch_s))
+            argp_error(state, "--csv is for one run, without --out and --watch");
         if (a->n > 1 && !a->out)
             argp_error(state, "several runs require --out");
         return 0;
@@ -121,6 +131,25 @@ done:
     return st;
 }
 
+static sim_status write_csv(const arguments *a)
+{
+    sim_status st = SIM_OK;
+    char target[PATH_MAX];
+    const sim_output out = {.path = a->csv,
+                            .option = "--csv",
+                            .kind = "a table of metrics",
+                            .is_own = sim_report_is_csv(a->csv),
+                            .force = a->force,
+                            .inputs = (const char *const *)a->runs,
+                            .n_inputs = a->n};
+
+    SIM_TRY(sim_output_check(&out, target));
+    SIM_TRY(sim_report_write_csv(a->runs[0], target));
+    sim_log("%s", a->csv);
+done:
+    return st;
+}
+
 static bool is_any_running(const arguments *a)
 {
     run_info r;
@@ -144,6 +173,10 @@ static sim_status write_report(arguments *a)
             a->runs[i][--n] = '\0';
     for (size_t i = 0; i < a->n; i++)
         SIM_TRY(sim_report_check(a->runs[i]));
+    if (a->csv) {
+        SIM_TRY(write_csv(a));
+        goto done;
+    }
     SIM_TRY(check_output(a, path, target));
     do {
         is_running = a->watch_s > 0 && is_any_running(a);

@@ -90,6 +90,9 @@ SIM_MUST_USE sim_status sim_report_page(const report_run *runs, size_t n,
 SIM_MUST_USE sim_status sim_report_write(char *const *paths, size_t n,
                                          const report_options *options,
                                          const char *target);
+/* Writes the metrics of a run as CSV.  Local. */
+SIM_MUST_USE sim_status sim_report_write_csv(const char *run, const char *target);
+bool sim_report_is_csv(const char *path);
 /* Writes RUN/report.html.  Local. */
 SIM_MUST_USE sim_status sim_report_write_own(const char *run);
 /* Whether a file is a page that was written here. */

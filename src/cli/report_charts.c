@@ -33,6 +33,9 @@ static const chart_row training[] = {
     {"images/s", {"images_per_s"}, 1, false},
     {"skipped steps", {"skipped"}, 1, true},
     {"anchors without a positive", {"anchors_without_positive"}, 1, true},
+    {"waiting for data, % of the time", {"data_percent"}, 1, true},
+    {"sum of gradients over ranks, % of the time", {"gradient_sum_percent"}, 1, true},
+    {"positions", {"epoch", "elapsed_s"}, 0, false},
 };
 static const chart_row evaluated[] = {
     {"top-1 accuracy, %", {"*_top1"}, 100, false},
@@ -44,7 +47,7 @@ static const chart_row evaluated[] = {
      {"positive_similarity", "negative_similarity"},
      1,
      false},
-    {"options of evaluations", {"knn_k", "linear_l2"}, 0, false},
+    {"positions and options", {"epoch", "elapsed_s", "knn_k", "linear_l2"}, 0, false},
 };
 
 typedef struct {

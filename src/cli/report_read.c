@@ -22,13 +22,6 @@ enum {
 
 /* ---- curves ---- */
 
-/* Keys of a line that are no metrics. */
-static bool is_position(const char *key)
-{
-    return strcmp(key, "step") == 0 || strcmp(key, "epoch") == 0 ||
-           strcmp(key, "elapsed_s") == 0;
-}
-
 const report_curve *sim_report_curve(const report_run *r, const char *group,
                                      const char *name)
 {
@@ -131,7 +124,7 @@ static sim_status read_member(void *ctx, const char *key, const sim_json *value)
     const char *text = NULL;
     const size_t n = strlen(key);
 
-    if (is_position(key) || sim_json_get_text(l->line, key, &text))
+    if (strcmp(key, "step") == 0 || sim_json_get_text(l->line, key, &text))
         goto done;
     if (value) {
         if (n > 10 && strcmp(key + n - 10, "_histogram") == 0 && sim_json_is_array(value))

@@ -6,6 +6,7 @@ covered texts.
 simile-test: timeout 900
 """
 import base64
+import csv
 import html.parser
 import io
 import json
@@ -224,6 +225,26 @@ def check_images(page):
     assert np.abs(d(got) - scale * d(want)).max() < 0.3
 
 
+def check_csv():
+    """Every value of metrics.jsonl, exactly, in the line of its step and the column of its name."""
+    report("run", "--csv", "m.csv")
+    report("run", "--csv", "m.csv")  # replaces its own
+    with open("m.csv", newline="") as f:
+        table = {int(row["step"]): row for row in csv.DictReader(f)}
+    used = set()
+    for line in metrics():
+        group = f"{line['protocol']}/" if "protocol" in line else ""
+        for key, value in line.items():
+            if key != "step" and isinstance(value, (int, float)):
+                assert float(table[line["step"]][group + key]) == value, (line["step"], key)
+                used.add((line["step"], group + key))
+    filled = {(step, k) for step, row in table.items() for k, v in row.items() if v and k != "step"}
+    assert filled == used and len(table) == len({line["step"] for line in metrics()})
+    for words in (["run", "other", "--csv", "x.csv"], ["run", "--csv", "x.csv", "--out", "y.html"]):
+        report(*words, code=64)
+    report("run", "--csv", "job.yaml", code=73)
+
+
 def check_several():
     """Curves of several runs by epoch, one per run."""
     report("run", "other", "--out", "both.html")
@@ -377,6 +398,7 @@ def main():
     simile("pretrain", "other.yaml", "run=other")
     simile("evaluate", "linear", "run")
     check_values()
+    check_csv()
     check_several()
     check_damage()
     check_many_points()
