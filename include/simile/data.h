@@ -355,6 +355,25 @@ size_t sim_augment_scratch(const sim_augment *a, size_t h, size_t w, size_t c);
 /* Converts a normalized view to pixels: uint8 [h][w][c]. */
 void sim_augment_show(const sim_augment *a, const float *view, uint8_t *out);
 
+/* ---- thumbnails ---- */
+
+/* How images are drawn: h x w x c, resized and cropped as in evaluation. */
+typedef struct {
+    size_t h, w, c, bytes; /* bytes: of a picture */
+    sim_augment *plain;    /* owned */
+    float *view;           /* workspace, owned */
+} sim_thumbnails;
+
+/* At most `most` pixels high and wide. */
+SIM_MUST_USE sim_status sim_thumbnails_create(const sim_preprocessing *p, size_t most,
+                                              sim_thumbnails *out);
+void sim_thumbnails_destroy(sim_thumbnails *t);
+/* out  uint8 [h][w][c] */
+SIM_MUST_USE sim_status sim_thumbnails_draw(const sim_thumbnails *t, const sim_dataset *d,
+                                            size_t i, uint8_t *out);
+SIM_MUST_USE sim_status sim_thumbnails_draw_image(const sim_thumbnails *t,
+                                                  const sim_image *image, uint8_t *out);
+
 /* ---- loader ---- */
 
 typedef struct {

@@ -13,6 +13,7 @@
 #include "simile/encoder.h"
 #include "simile/json.h"
 #include "simile/model.h"
+#include "simile/observe.h"
 #include "simile/train.h"
 
 /* Backbone and projector with the preprocessing of evaluation. */
@@ -121,6 +122,19 @@ typedef struct {
 SIM_MUST_USE sim_status sim_neighbours(const sim_comm *c, size_t dim, size_t k,
                                        size_t n_bank, const float *bank, size_t n_queries,
                                        const float *queries, sim_neighbour **out);
+
+/*
+ * A picture of 12 evenly spaced rows, one below the other: the image, then its 8 nearest neighbours among all
+ * n >= 2 rows.
+ *   features    [n][dim]
+ *   thumbnails  [n][t->bytes]
+ *   png         the file of *out; the caller frees it
+ * Local.
+ */
+SIM_MUST_USE sim_status sim_neighbours_draw(size_t n, size_t dim, const float *features,
+                                            const sim_thumbnails *t,
+                                            const uint8_t *thumbnails, uint8_t **png,
+                                            sim_picture *out);
 
 /* Row `first` of the queries and row `second` of the bank. */
 typedef struct {
@@ -319,7 +333,7 @@ const char *sim_class_match_name(const sim_class_match *m, const sim_labelled_se
  * defaults of `simile evaluate`. */
 typedef struct {
     int64_t knn_every_epochs, linear_every_epochs, quality_every_epochs,
-        classifier_every_epochs;
+        classifier_every_epochs, neighbours_every_epochs;
     sim_knn_options knn;
     int64_t knn_images; /* of the training set during training; 0: all */
     sim_linear_options linear;

@@ -7,7 +7,6 @@
  */
 #include "csv.h"
 #include "embed.h"
-#include "thumbnail.h"
 
 #include "simile/memory.h"
 #include "simile/report.h"
@@ -116,7 +115,7 @@ static sim_status write_sprite(const embed_content *e, const sprite_layout *l,
 {
     sim_status st = SIM_OK;
     const size_t n = e->features->dims[0], rows = (n + l->columns - 1) / l->columns;
-    thumbnails t = {.plain = NULL};
+    sim_thumbnails t = {.plain = NULL};
     uint8_t *pixels = NULL;
     const uint8_t **cells = NULL;
     char path[PATH_MAX];

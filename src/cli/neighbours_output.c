@@ -4,7 +4,6 @@
  */
 #include "csv.h"
 #include "neighbours.h"
-#include "thumbnail.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -132,7 +131,7 @@ done:
 
 /* ---- pictures ---- */
 
-static sim_status draw_image(const thumbnails *t, const neighbours_set *s, size_t i,
+static sim_status draw_image(const sim_thumbnails *t, const neighbours_set *s, size_t i,
                              uint8_t *out)
 {
     return s->photo ? sim_thumbnails_draw_image(t, s->photo, out)
@@ -149,7 +148,7 @@ static sim_status draw_grid(const neighbours_arguments *a, const neighbours_inpu
                             const cell_image *images, size_t rows, size_t columns)
 {
     sim_status st = SIM_OK;
-    thumbnails t = {.plain = NULL};
+    sim_thumbnails t = {.plain = NULL};
     uint8_t *pixels = NULL;
     const uint8_t **cells = NULL;
 

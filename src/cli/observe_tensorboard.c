@@ -240,7 +240,7 @@ static size_t list_values(const sim_record *r, char tags[MOST_VALUES][96],
     const char *group = r->protocol ? r->protocol : "train";
     size_t n = 0;
 
-    for (size_t i = 0; i < r->n_scalars; i++) {
+    for (size_t i = 0; r->kind != SIM_RECORD_PICTURE && i < r->n_scalars; i++) {
         if (r->scalars[i].about.log_only || isnan(r->scalars[i].value))
             continue;
         (void)snprintf(tags[n], sizeof tags[n], "%s/%s", group, r->scalars[i].about.name);

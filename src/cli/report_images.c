@@ -4,7 +4,6 @@
  * In: the newest checkpoint of a run, and its test or training set.  Out: a picture and a scatter plot.
  */
 #include "report.h"
-#include "thumbnail.h"
 
 #include "simile/import.h"
 #include "simile/kernel.h"
@@ -31,7 +30,7 @@ typedef struct {
     sim_job *job;
     sim_dataset *data;
     sim_embedder embedder;
-    thumbnails thumbnails;
+    sim_thumbnails thumbnails;
     size_t n, dim;
     float *features; /* [n][dim] */
     uint8_t *cells;  /* [n][thumbnails.bytes] */
@@ -101,51 +100,10 @@ static void close_sample(image_sample *s)
 
 /* ---- neighbours ---- */
 
-/* A row per query: the query, an empty cell, its neighbours within the sample. */
 static sim_status draw_neighbours(const image_sample *s, report_images *out)
 {
-    sim_status st = SIM_OK;
-    const size_t n_queries = s->n < QUERIES ? s->n : QUERIES,
-                 k = s->n - 1 < NEIGHBOURS ? s->n - 1 : NEIGHBOURS, columns = k + 2;
-    const thumbnails *p = &s->thumbnails;
-    float *queries = NULL;
-    sim_neighbour *found = NULL;
-    const uint8_t **cells = NULL;
-
-    SIM_TRY(sim_alloc(&queries, n_queries * s->dim, "cli/report"));
-    SIM_TRY(sim_alloc(&cells, n_queries * columns, "cli/report"));
-    for (size_t q = 0; q < n_queries; q++)
-        memcpy(queries + q * s->dim,
-               s->features + sim_sample_image(s->n, n_queries, q) * s->dim,
-               s->dim * sizeof *queries);
-    SIM_TRY(sim_neighbours(&alone, s->dim, k + 1, s->n, s->features, n_queries, queries,
-                           &found));
-    for (size_t q = 0; q < n_queries; q++) {
-        const size_t self = sim_sample_image(s->n, n_queries, q);
-        size_t m = 0;
-        cells[q * columns] = s->cells + self * s->thumbnails.bytes;
-        for (size_t j = 0; j <= k && m < k; j++)
-            if (found[q * (k + 1) + j].index != self)
-                cells[q * columns + 2 + m++] =
-                    s->cells + found[q * (k + 1) + j].index * s->thumbnails.bytes;
-    }
-    const sim_grid grid = {.rows = n_queries,
-                           .columns = columns,
-                           .h = p->h,
-                           .w = p->w,
-                           .c = p->c,
-                           .zoom = p->h < CELL ? 2 : 1,
-                           .gap = 4,
-                           .cells = cells};
-    out->neighbours = (sim_picture){.name = "neighbours"};
-    SIM_TRY(sim_grid_encode(&grid, &out->png, &out->neighbours.n_bytes,
-                            &out->neighbours.w, &out->neighbours.h));
-    out->neighbours.png = out->png;
-done:
-    sim_free(queries);
-    sim_free(found);
-    sim_free(cells);
-    return st;
+    return sim_neighbours_draw(s->n, s->dim, s->features, &s->thumbnails, s->cells,
+                               &out->png, &out->neighbours);
 }
 
 /* ---- the map ---- */
@@ -154,7 +112,7 @@ done:
 static sim_status draw_sprite(const image_sample *s, size_t cell, report_images *out)
 {
     sim_status st = SIM_OK;
-    const thumbnails *p = &s->thumbnails;
+    const sim_thumbnails *p = &s->thumbnails;
     const size_t rows = (s->n + COLUMNS - 1) / COLUMNS;
     sim_image sheet = {.h = rows * cell, .w = COLUMNS * cell, .c = 3};
 

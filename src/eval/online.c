@@ -364,6 +364,7 @@ static sim_status publish(sim_online_eval *w, const sim_online_eval_row *row,
                    (long long)epochs, result, sim_clock_s() - start);
     SIM_TRY(sim_stream_publish(stream, &record));
 done:
+    SIM_FREE(s->png);
     return st;
 }
 

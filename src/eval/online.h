@@ -15,6 +15,8 @@ typedef struct {
     size_t n_train;        /* images of the training set that `train` has; 0: none yet */
     float *train, *test;   /* features, or NULL; owned */
     int32_t *train_labels; /* [n_train], owned */
+    uint8_t *png;          /* of `picture`, which an evaluation has drawn; owned */
+    sim_picture picture;
 } online_step;
 
 /* Features and labels of n_train images of the training set, evenly spaced (0: all), and of the test

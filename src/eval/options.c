@@ -33,6 +33,10 @@ static const sim_option rows[] = {
         "or of data.train if it is not set, during training; 0: off"),
     ROW("quality_images", SIM_OPTION_INT, quality_images, 2, 100000, "10000", "images",
         "images of these measures, evenly spaced; all pairs of them are compared"),
+    ROW("neighbours_every_epochs", SIM_OPTION_INT, neighbours_every_epochs, 0, 1000000,
+        "0", "epochs",
+        "a picture of the nearest neighbours of 12 images, among 500 of data.test, or of "
+        "data.train if it is not set, in the event files of TensorBoard; 0: off"),
     ROW("classifier_every_epochs", SIM_OPTION_INT, classifier_every_epochs, 0, 1000000,
         "1", "epochs",
         "accuracy of the classifier of method supervised on data.test, if that is set, "

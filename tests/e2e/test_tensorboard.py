@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -31,7 +32,7 @@ schedule: {steps: 20}
 augment: {preset: digits}
 log: {every_steps: 1}
 checkpoint: {every_steps: 5, keep: 10}
-evaluate: {quality_every_epochs: 2}
+evaluate: {quality_every_epochs: 2, neighbours_every_epochs: 3}
 """
 BINS = np.linspace(-1, 1, 41)
 
@@ -60,7 +61,7 @@ def check_values(run="run"):
     """Every value of metrics.jsonl is in the event files, once and with its step, and nothing else."""
     seen = {}
     for step, tag, value in all_events(run):
-        assert (step, tag) not in seen or tag == "views", f"step {step} of {tag} occurs twice"
+        assert (step, tag) not in seen or tag in ("views", "neighbours"), f"step {step} of {tag} occurs twice"
         seen[step, tag] = value
     for line in metrics(run):
         group = line.get("protocol", "train")
@@ -74,7 +75,7 @@ def check_values(run="run"):
             else:
                 assert got is None, (key, got)
     for step, tag in list(seen):
-        assert tag == "views", (step, tag)
+        assert tag == "views" or (tag == "neighbours" and step % 9 == 0), (step, tag)
     return {tag: v for (_, tag), v in seen.items()}
 
 
@@ -86,8 +87,34 @@ def check_new_run():
     picture = check_values()["views"]
     image = Image.open(io.BytesIO(picture["png"]))
     assert image.size == (picture["w"], picture["h"]) and picture["channels"] == 3
+    check_neighbours()
     simile("plan", "job.yaml", "--preview", "views.png")
     assert np.array_equal(np.array(image), np.array(Image.open("views.png")))
+
+
+def check_neighbours():
+    """The last picture of neighbours against the features of its checkpoint; the same on 2 ranks."""
+    (value,) = [v for step, tag, v in all_events() if tag == "neighbours" and step == 18]
+    picture = np.array(Image.open(io.BytesIO(value["png"])).convert("RGB"))
+    simile("pretrain", "job.yaml", "run=other", "--stop-after", "18", ranks=2, code=75)
+    (other,) = [v for step, tag, v in all_events("other") if tag == "neighbours" and step == 18]
+    assert other == value
+    simile("embed", "other/checkpoints/step-000000018.h5", "--data", "train.h5", "--out", "e.h5", "--force")
+    with h5py.File("e.h5") as f:
+        x = f["features"][()].astype("f8")
+    with h5py.File("train.h5") as f:
+        images = f["images"][()]
+    z = x / np.linalg.norm(x, axis=1, keepdims=True)
+    for row in range(12):
+        query = row * 96 // 12
+        cosines = z @ z[query]
+        cosines[query] = -2
+        for k, i in enumerate([query, None, *np.argsort(-cosines, kind="stable")[:8]]):
+            y, left = 4 + row * 28, 4 + k * 28
+            cell = picture[y:y + 24:2, left:left + 24:2, 0].astype(int)
+            same = [] if i is None else [j for j in range(96) if j == i or abs(cosines[j] - cosines[i]) < 1e-6]
+            assert (cell == 255).all() if i is None else min(np.abs(cell - images[j, :, :, 0]).max() for j in same) <= 1
+    shutil.rmtree("other")
 
 
 def restart():
@@ -126,7 +153,7 @@ def metrics_lines():
 
 def check_values_after_kill():
     """A kill may lose the last events before a checkpoint, but no step is there twice."""
-    steps = [(s, t) for s, t, _ in all_events() if t != "views"]
+    steps = [(s, t) for s, t, _ in all_events() if t not in ("views", "neighbours")]
     assert len(steps) == len(set(steps))
     assert {s for s, t in steps if t == "train/loss"} >= set(range(16, 21))
     assert all(t != "train/loss" or s <= 20 for s, t in steps)

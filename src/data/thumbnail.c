@@ -1,18 +1,19 @@
 /*
  * thumbnail.c - images of a data set as small pictures.
  */
-#include "thumbnail.h"
+#include "simile/data.h"
 
 #include "simile/memory.h"
 
-sim_status sim_thumbnails_create(const sim_preprocessing *p, size_t most, thumbnails *out)
+sim_status sim_thumbnails_create(const sim_preprocessing *p, size_t most,
+                                 sim_thumbnails *out)
 {
     sim_status st = SIM_OK;
     sim_preprocessing small = *p;
 
     if (p->h > most || p->w > most)
         small.h = small.w = most;
-    *out = (thumbnails){
+    *out = (sim_thumbnails){
         .h = small.h, .w = small.w, .c = small.c, .bytes = small.h * small.w * small.c};
     SIM_TRY(sim_augment_create_plain(&small, &out->plain));
     SIM_TRY(sim_alloc(&out->view, out->bytes, "cli/thumbnails"));
@@ -20,13 +21,13 @@ done:
     return st;
 }
 
-void sim_thumbnails_destroy(thumbnails *t)
+void sim_thumbnails_destroy(sim_thumbnails *t)
 {
     sim_augment_destroy(&t->plain);
     SIM_FREE(t->view);
 }
 
-sim_status sim_thumbnails_draw_image(const thumbnails *t, const sim_image *image,
+sim_status sim_thumbnails_draw_image(const sim_thumbnails *t, const sim_image *image,
                                      uint8_t *out)
 {
     sim_status st = SIM_OK;
@@ -37,7 +38,7 @@ done:
     return st;
 }
 
-sim_status sim_thumbnails_draw(const thumbnails *t, const sim_dataset *d, size_t i,
+sim_status sim_thumbnails_draw(const sim_thumbnails *t, const sim_dataset *d, size_t i,
                                uint8_t *out)
 {
     sim_status st = SIM_OK;
