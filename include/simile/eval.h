@@ -274,6 +274,11 @@ SIM_MUST_USE sim_status sim_map_pca(size_t n, size_t dim, const float *features,
 SIM_MUST_USE sim_status sim_map_tsne(size_t n, size_t dim, const float *features,
                                      double perplexity, double *out);
 
+/* Clusters, 0 to k - 1, of n rows by k-means (Lloyd), which starts from row 0 and each time the row that is
+ * farthest from the centres so far.  out [n].  Local. */
+SIM_MUST_USE sim_status sim_map_clusters(size_t n, size_t dim, const float *features,
+                                         size_t k, int32_t *out);
+
 /* ---- sets of labelled images ---- */
 
 /*

@@ -142,7 +142,7 @@ typedef enum {
     SIM_PAGE_SVG,    /* an SVG document */
     SIM_PAGE_CHARTS, /* SVG elements, side by side where there is space */
     SIM_PAGE_PICTURE,
-    SIM_PAGE_SCATTER, /* a scatter plot, with its images as a JPEG file */
+    SIM_PAGE_SCATTER, /* scatter plots of the same images, and these as a JPEG file */
     SIM_PAGE_CODE     /* lines of code, which are collapsed */
 } sim_page_kind;
 typedef struct {

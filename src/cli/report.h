@@ -69,7 +69,7 @@ typedef struct {
     sim_picture neighbours; /* a row per query; `png` owns it */
     uint8_t *png, *jpeg;
     size_t n_jpeg;
-    char *map;   /* a scatter plot, whose images are `jpeg`; NULL: there are none */
+    char *map;   /* scatter plots, whose images are `jpeg`; NULL: there are none */
     char *about; /* which images and checkpoint */
 } report_images;
 /* Without a checkpoint or its data there are none, which is logged.  Clear it. */

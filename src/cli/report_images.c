@@ -20,7 +20,7 @@ enum {
     CELL = 48,
     COLUMNS = 25,
     QUALITY = 80,
-    LEAST_IMAGES = 3
+    LEAST_IMAGES = 3, MOST_CLUSTERS = 8
 };
 static const double perplexity = 30;
 
@@ -137,7 +137,7 @@ done:
 typedef struct {
     char **labels;      /* [n] owned */
     const char **names; /* [classes], borrowed or in `numbers` */
-    char (*numbers)[24];
+    char (*numbers)[32];
     size_t n_classes;
 } map_texts;
 
@@ -157,8 +157,8 @@ static sim_status write_texts(const image_sample *s, map_texts *t)
         sim_dataset_labels(s->data) ? sim_dataset_about(s->data)->n_classes : 0;
     SIM_TRY(sim_dataset_read_names(s->data, &width, &names));
     SIM_TRY(sim_alloc(&t->labels, s->n, "cli/report"));
-    SIM_TRY(sim_alloc(&t->names, t->n_classes, "cli/report"));
-    SIM_TRY(sim_alloc(&t->numbers, t->n_classes, "cli/report"));
+    SIM_TRY(sim_alloc(&t->names, t->n_classes + MOST_CLUSTERS, "cli/report"));
+    SIM_TRY(sim_alloc(&t->numbers, t->n_classes + MOST_CLUSTERS, "cli/report"));
     for (size_t k = 0; k < t->n_classes; k++) {
         (void)snprintf(t->numbers[k], sizeof t->numbers[k], "%zu", k);
         t->names[k] = sim_dataset_class_name(s->data, k);
@@ -185,15 +185,53 @@ static void clear_texts(const image_sample *s, map_texts *t)
     sim_free(t->numbers);
 }
 
+/* Colors of the points: classes, or clusters where there are no labels. */
+static sim_status color_points(const image_sample *s, const float *unit, map_texts *t,
+                               int32_t *groups)
+{
+    sim_status st = SIM_OK;
+    const int32_t *labels = sim_dataset_labels(s->data);
+
+    for (size_t i = 0; labels && i < s->n; i++)
+        groups[i] = labels[image_of(s, i)];
+    if (labels)
+        goto done;
+    SIM_TRY(sim_map_clusters(s->n, s->dim, unit, MOST_CLUSTERS, groups));
+    t->n_classes = s->n < MOST_CLUSTERS ? s->n : MOST_CLUSTERS;
+    for (size_t k = 0; k < t->n_classes; k++) {
+        (void)snprintf(t->numbers[k], sizeof t->numbers[k], "cluster %zu", k + 1);
+        t->names[k] = t->numbers[k];
+    }
+done:
+    return st;
+}
+
+static sim_status draw_plot(const image_sample *s, const map_texts *t, const char *title,
+                            const double *at, const int32_t *groups, char **out)
+{
+    enum { MOST_COLORED = 32 };
+    const size_t h = s->thumbnails.h, w = s->thumbnails.w;
+    const bool colored = t->n_classes <= MOST_COLORED;
+    const sim_scatter plot = {.title = title,
+                              .n = s->n,
+                              .at = at,
+                              .groups = colored ? groups : NULL,
+                              .n_groups = colored ? t->n_classes : 0,
+                              .group_names = t->names,
+                              .labels = (const char *const *)t->labels,
+                              .columns = COLUMNS,
+                              .cell = h > w ? h : w};
+    return sim_scatter_svg(&plot, out);
+}
+
 static sim_status draw_map(const image_sample *s, report_images *out)
 {
     sim_status st = SIM_OK;
-    enum { MOST_COLORED = 32 };
-    const size_t h = s->thumbnails.h, w = s->thumbnails.w, cell = h > w ? h : w;
-    const int32_t *labels = sim_dataset_labels(s->data);
+    const size_t h = s->thumbnails.h, w = s->thumbnails.w;
     float *unit = NULL, *norms = NULL;
     double *at = NULL;
     int32_t *groups = NULL;
+    char *neighbour_map = NULL, *linear_map = NULL;
     map_texts t = {.n_classes = 0};
 
     SIM_TRY(sim_alloc(&unit, s->n * s->dim, "cli/report"));
@@ -202,27 +240,22 @@ static sim_status draw_map(const image_sample *s, report_images *out)
     SIM_TRY(sim_alloc(&groups, s->n, "cli/report"));
     SIM_TRY(write_texts(s, &t));
     sim_unit_rows(s->n, s->dim, s->features, unit, norms);
+    SIM_TRY(color_points(s, unit, &t, groups));
     SIM_TRY(sim_map_tsne(s->n, s->dim, unit, perplexity, at));
-    const bool colored = labels && t.n_classes <= MOST_COLORED;
-    for (size_t i = 0; colored && i < s->n; i++)
-        groups[i] = labels[image_of(s, i)];
-    const sim_scatter plot = {.title = "t-SNE of the features",
-                              .n = s->n,
-                              .at = at,
-                              .groups = colored ? groups : NULL,
-                              .n_groups = colored ? t.n_classes : 0,
-                              .group_names = t.names,
-                              .labels = (const char *const *)t.labels,
-                              .columns = COLUMNS,
-                              .cell = cell};
-    SIM_TRY(sim_scatter_svg(&plot, &out->map));
-    SIM_TRY(draw_sprite(s, cell, out));
+    SIM_TRY(draw_plot(s, &t, "t-SNE of the features", at, groups, &neighbour_map));
+    SIM_TRY(sim_map_pca(s->n, s->dim, unit, at));
+    SIM_TRY(draw_plot(s, &t, "principal components of the features", at, groups,
+                      &linear_map));
+    SIM_TRY(sim_text_format("cli/report", &out->map, "%s%s", neighbour_map, linear_map));
+    SIM_TRY(draw_sprite(s, h > w ? h : w, out));
 done:
     clear_texts(s, &t);
     sim_free(unit);
     sim_free(norms);
     sim_free(at);
     sim_free(groups);
+    sim_free(neighbour_map);
+    sim_free(linear_map);
     return st;
 }
 

@@ -1,5 +1,5 @@
 /*
- * map.c - images as points of a plane: principal components and t-SNE.
+ * map.c - images as points of a plane, by principal components and t-SNE, and in clusters, by k-means.
  *
  * In: features of a few thousand images.  Out: coordinates.  Sums are double and in a fixed order, and nothing
  * is random: the same features have the same map.
@@ -306,5 +306,105 @@ sim_status sim_map_tsne(size_t n, size_t dim, const float *features, double perp
     descend(&t);
 done:
     sim_buffers_destroy(list, 5);
+    return st;
+}
+
+/* ---- clusters ---- */
+
+enum { ROUNDS = 50 };
+
+typedef struct {
+    size_t n, dim, k;
+    const float *rows;
+    double *centres, *sums; /* [k][dim] */
+    double *nearest;        /* [n] squared distance to the nearest centre */
+    size_t *sizes;          /* [k] */
+} clustering;
+
+static double squared_distance(const clustering *c, size_t row, size_t centre)
+{
+    double sum = 0;
+    for (size_t j = 0; j < c->dim; j++) {
+        const double x =
+            (double)c->rows[row * c->dim + j] - c->centres[centre * c->dim + j];
+        sum += x * x;
+    }
+    return sum;
+}
+
+static void copy_centre(clustering *c, size_t centre, size_t row)
+{
+    for (size_t j = 0; j < c->dim; j++)
+        c->centres[centre * c->dim + j] = (double)c->rows[row * c->dim + j];
+}
+
+/* The first centre is row 0, and each further one the row that is farthest from those before it. */
+static void choose_centres(clustering *c)
+{
+    size_t row = 0;
+
+    for (size_t i = 0; i < c->n; i++)
+        c->nearest[i] = INFINITY;
+    for (size_t k = 0; k < c->k; k++) {
+        copy_centre(c, k, row);
+        row = 0;
+        for (size_t i = 0; i < c->n; i++) {
+            c->nearest[i] = fmin(c->nearest[i], squared_distance(c, i, k));
+            row = c->nearest[i] > c->nearest[row] ? i : row;
+        }
+    }
+}
+
+/* Assigns rows to the nearest centre, the lower of equal ones.  Returns whether one has changed. */
+static bool assign_rows(const clustering *c, int32_t *clusters)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < c->n; i++) {
+        size_t best = 0;
+        double least = squared_distance(c, i, 0);
+        for (size_t k = 1; k < c->k; k++) {
+            const double d = squared_distance(c, i, k);
+            best = d < least ? k : best;
+            least = d < least ? d : least;
+        }
+        changed = changed || clusters[i] != (int32_t)best;
+        clusters[i] = (int32_t)best;
+    }
+    return changed;
+}
+
+/* Centres become the means of their rows; one without rows stays. */
+static void move_centres(clustering *c, const int32_t *clusters)
+{
+    memset(c->sums, 0, c->k * c->dim * sizeof *c->sums);
+    memset(c->sizes, 0, c->k * sizeof *c->sizes);
+    for (size_t i = 0; i < c->n; i++) {
+        const size_t k = (size_t)clusters[i];
+        c->sizes[k]++;
+        for (size_t j = 0; j < c->dim; j++)
+            c->sums[k * c->dim + j] += (double)c->rows[i * c->dim + j];
+    }
+    for (size_t k = 0; k < c->k; k++)
+        for (size_t j = 0; c->sizes[k] > 0 && j < c->dim; j++)
+            c->centres[k * c->dim + j] = c->sums[k * c->dim + j] / (double)c->sizes[k];
+}
+
+sim_status sim_map_clusters(size_t n, size_t dim, const float *features, size_t k,
+                            int32_t *out)
+{
+    sim_status st = SIM_OK;
+    clustering c = {.n = n, .dim = dim, .k = k < n ? k : n, .rows = features};
+    sim_buffer list[] = {SIM_BUFFER(c.centres, c.k * dim), SIM_BUFFER(c.sums, c.k * dim),
+                         SIM_BUFFER(c.nearest, n), SIM_BUFFER(c.sizes, c.k)};
+
+    SIM_TRY(sim_buffers_create(list, 4, "eval/map"));
+    choose_centres(&c);
+    for (size_t i = 0; i < n; i++)
+        out[i] = -1;
+    for (int round = 0; round < ROUNDS && assign_rows(&c, out); round++)
+        move_centres(&c, out);
+done:
+    sim_buffers_destroy(list, 4);
     return st;
 }

@@ -50,6 +50,7 @@ static const char style[] =
     ".sim-plot .frame { fill: none; stroke: var(--line); }\n"
     "@media (prefers-color-scheme: dark) { .sim-plot .cell { fill: #56a8e0; } }\n"
     "svg.scatter { max-width: 50rem; }\n"
+    ".maps { grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); }\n"
     ".sim-plot .dot { fill: currentColor; stroke: none; opacity: .85; }\n"
     ".sim-plot .ring { fill: none; stroke: currentColor; stroke-width: 1.5; }\n"
     ".tip .image { margin: .2rem 0; image-rendering: pixelated; }\n"
@@ -166,10 +167,12 @@ static void put_part(FILE *f, const sim_page_part *part)
         break;
     case SIM_PAGE_SCATTER:
         (void)fprintf(
-            f, "%s<img class=\"sprite\" hidden alt=\"\" src=\"data:image/jpeg;base64,",
+            f,
+            "<div class=\"charts maps\">\n%s<img class=\"sprite\" hidden alt=\"\" "
+            "src=\"data:image/jpeg;base64,",
             part->text);
         put_base64(f, part->jpeg, part->n_jpeg);
-        (void)fputs("\">\n", f);
+        (void)fputs("\">\n</div>\n", f);
         break;
     case SIM_PAGE_CODE:
         put_code(f, part);

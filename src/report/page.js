@@ -84,7 +84,9 @@
   };
 
   for (const plot of document.querySelectorAll("svg.scatter")) {
-    const sprite = plot.nextElementSibling;
+    let sprite = plot.nextElementSibling;
+    while (!sprite.matches(".sprite"))
+      sprite = sprite.nextElementSibling;
     plot.addEventListener("pointermove", event => showImage(plot, sprite, event));
     plot.addEventListener("pointerleave", () => { tip.hidden = true; });
   }

@@ -183,7 +183,7 @@ def slurm_job():
         check(re.search(r" --stop-after .*\b2 of 400\b.*slurm/checkpoints/step-000000002\.h5", last), last)
     longer = ("schedule.steps=1000000000", "--accept", "schedule.steps")
     text = train(75, "slurm", "--stop-after", "3", *longer, env={**env, **end})
-    check(re.search(r"\beta \d+\w+,.*\blimit in [12]h\d+m\b.*\bstep \d+$", text, re.M), text)
+    check(re.search(r"\beta \d+\w+,.*\blimit in [12]h\d+m\b.*\bstep \d+\b", text, re.M), text)
     end = {"SLURM_JOB_END_TIME": str(int(time.time()) + 6)}
     text = train(75, "slurm", "--time-limit", "auto", *longer, env={**env, **end})
     for pattern in (r"^limit +.*\bcheckpoint\b", r"stopped by time limit .*slurm/checkpoints/step-"):

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Maps of features against scikit-learn: scores of principal components, and the divergence that t-SNE
-reaches, computed in NumPy from its definition.
+reaches, computed in NumPy from its definition; clusters.
 
 simile-test: timeout 600
 """
@@ -8,6 +8,7 @@ import os
 import subprocess
 
 import numpy as np
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
@@ -90,5 +91,22 @@ def check_tsne():
     assert np.isfinite(run("tsne", np.ones((30, 4)))).all()
 
 
+def check_clusters():
+    """Separated clusters are found; the result is a fixed point of Lloyd's rule with small inertia."""
+    for n, dim, k, seed in ((300, 20, 5, 1), (90, 6, 8, 2)):
+        x, labels = clusters(n, dim, k, seed)
+        got = run("clusters", x, k)[:, 0].astype(int)
+        centres = np.array([x[got == c].astype("f8").mean(0) for c in range(k)])
+        d = ((x[:, None].astype("f8") - centres[None]) ** 2).sum(-1)
+        assert (d.argmin(1) == got).all()
+        peer = KMeans(k, n_init=10, random_state=0).fit(x)
+        assert d[np.arange(n), got].sum() <= 1.1 * peer.inertia_
+        if dim == 20:
+            assert len(set(zip(got, labels))) == k
+    assert (run("clusters", np.ones((7, 3)), 4)[:, 0] == 0).all()
+    assert sorted(run("clusters", np.eye(3), 8)[:, 0]) == [0, 1, 2]
+
+
 check_pca()
 check_tsne()
+check_clusters()
