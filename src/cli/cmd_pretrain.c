@@ -184,7 +184,8 @@ static sim_status create_stream(const sim_comm *c, const sim_job *job, sim_strea
     return sim_stream_create(observers, n, out);
 }
 
-/* A callback: publishes a picture of views after the first step of this segment. */
+/* A callback: publishes a picture of views after the first step of this segment.  An image that cannot be
+ * read ends the run only when it is trained on. */
 static sim_status publish_views(void *ctx, const sim_train_state *t, sim_stream *stream)
 {
     sim_status st = SIM_OK;
@@ -196,7 +197,12 @@ static sim_status publish_views(void *ctx, const sim_train_state *t, sim_stream 
     if (*is_published || !stream)
         goto done;
     *is_published = true;
-    SIM_TRY(sim_cli_draw_views(sim_train_job(t), sim_train_data(t), &png, &picture));
+    if (sim_cli_draw_views(sim_train_job(t), sim_train_data(t), &png, &picture) !=
+        SIM_OK) {
+        sim_log_warn("no picture of views for TensorBoard: %s", sim_error_message());
+        sim_error_clear();
+        goto done;
+    }
     record.picture = &picture;
     SIM_TRY(sim_stream_publish(stream, &record));
 done:
