@@ -183,12 +183,12 @@ static void fill_record(const sim_train_state *t, sim_record *r)
                    (double)t->progress.at.epoch + (double)t->progress.at.samples /
                                                       (double)t->progress.plan.n_images);
     sim_interval_publish(&t->interval.metrics, r);
-    add_scalars_of_method(&t->learner.method, r);
-    sim_record_add(r, &speed, images_per_s);
     sim_record_add(r, &data_wait,
                    percent(t->costs.phase_s[SIM_PHASE_DATA] - t->interval.data_s, span));
     sim_record_add(r, &gradient_sum,
                    percent(t->costs.phase_s[SIM_PHASE_SUM] - t->interval.sum_s, span));
+    add_scalars_of_method(&t->learner.method, r);
+    sim_record_add(r, &speed, images_per_s);
     sim_record_add(r, &elapsed, sim_train_elapsed_s(t));
 }
 
