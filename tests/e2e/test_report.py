@@ -367,8 +367,9 @@ def check_key():
 
 
 def check_browser():
-    if not browser.CHROMIUM:
-        print("skipped: pages in a browser, chromium is not installed")
+    reason = browser.why_not()
+    if reason:
+        print(f"skipped: pages in a browser, {reason}")
         return
     for path in ("run/report.html", "both.html", "copy/report.html"):
         for width in (390, 1280, 1920):

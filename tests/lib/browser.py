@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tempfile
 
-CHROMIUM = shutil.which("chromium")
 # Reported by the page itself, in the attribute data-check of its body.
 CHECK = """<script>
 addEventListener("load", () => {
@@ -47,11 +46,22 @@ addEventListener("load", () => {
 def run_chromium(*words):
     """Returns stdout and the messages of the console."""
     directory = tempfile.mkdtemp()
-    done = subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                           "--enable-logging=stderr", f"--user-data-dir={directory}", *words],
+    done = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                           "--disable-dev-shm-usage", "--enable-logging=stderr", f"--user-data-dir={directory}", *words],
                           capture_output=True, text=True, timeout=300)
     shutil.rmtree(directory, ignore_errors=True)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def why_not():
+    """Why pages cannot be shown here, or None."""
+    if not shutil.which("chromium"):
+        return "chromium is not installed"
+    try:
+        shown = "shown" in run_chromium("--dump-dom", "data:text/html,<p>shown")[0]
+    except subprocess.TimeoutExpired:
+        shown = False
+    return None if shown else "chromium does not run on this machine"
 
 
 def check_page(path, width, dark=False):
