@@ -142,7 +142,8 @@ def check_kills():
             time.sleep(0.005)
         run.send_signal(signal.SIGKILL)
         run.wait()
-    simile("pretrain", "job.yaml")
+    # Some of these may have completed the 20 steps before they were killed.
+    simile("pretrain", "job.yaml", "schedule.steps=26", "--accept", "schedule.steps")
     check_values_after_kill()
 
 
@@ -155,8 +156,8 @@ def check_values_after_kill():
     """A kill may lose the last events before a checkpoint, but no step is there twice."""
     steps = [(s, t) for s, t, _ in all_events() if t not in ("views", "neighbours")]
     assert len(steps) == len(set(steps))
-    assert {s for s, t in steps if t == "train/loss"} >= set(range(16, 21))
-    assert all(t != "train/loss" or s <= 20 for s, t in steps)
+    assert {s for s, t in steps if t == "train/loss"} >= set(range(21, 27))
+    assert all(t != "train/loss" or s <= 26 for s, t in steps)
 
 
 def check_damage():
@@ -240,29 +241,42 @@ def check_failing_writes():
             restore_environment()
         warnings = [line for line in log.splitlines() if line.startswith("warning")]
         assert len(warnings) <= 1 and all("No space left" in w for w in warnings), warnings
-        if os.path.exists("run/tensorboard") and not any("without event files" in w for w in warnings):
+        if os.path.exists("run/tensorboard") and not any("without event files" in w or "are lost" in w for w in warnings):
             check_values()  # what could not be written was written later
+
+
+def freeze(library):
+    """Trains 300 steps and freezes the directory after about 30; returns the log, or None if the run was
+    too far by then."""
+    restart()
+    simile("pretrain", "job.yaml", "--stop-after", "5", code=75)
+    if os.path.exists("later"):
+        os.remove("later")
+    environment(library, FROZEN_BELOW=os.path.abspath("run/tensorboard/events.out.tfevents."),
+                FROZEN=os.path.abspath("later"))
+    try:
+        run = subprocess.Popen([SIMILE, "pretrain", "job.yaml", "schedule.steps=300", "--accept", "schedule.steps"],
+                               stderr=subprocess.PIPE, text=True)
+        while len(metrics_lines()) < 30 and run.poll() is None:
+            time.sleep(0.01)
+        open("later", "w").close()
+        in_time = len(metrics_lines()) < 280
+        log = run.communicate()[1]
+    finally:
+        restore_environment()
+    assert run.returncode == 0 and metrics()[-1]["step"] == 300, log
+    return log if in_time else None
 
 
 def check_frozen_disk():
     """The directory stops responding: the run is not delayed by it, and says what is lost."""
     library = preload("lib/frozen.c")
-    restart()
-    simile("pretrain", "job.yaml", "--stop-after", "5", code=75)
-    environment(library, FROZEN_BELOW=os.path.abspath("run/tensorboard/events.out.tfevents."),
-                FROZEN=os.path.abspath("later"))
-    try:
-        run = subprocess.Popen([SIMILE, "pretrain", "job.yaml", "schedule.steps=200", "--accept", "schedule.steps"],
-                               stderr=subprocess.PIPE, text=True)
-        while len(metrics_lines()) < 30 and run.poll() is None:
-            time.sleep(0.01)
-        open("later", "w").close()
-        log = run.communicate()[1]
-    finally:
-        restore_environment()
-    assert run.returncode == 0, log
-    assert "events for TensorBoard are lost" in log, log
-    assert metrics()[-1]["step"] == 200
+    for _ in range(5):
+        log = freeze(library)
+        if log:
+            assert "events for TensorBoard are lost" in log, log
+            return
+    print("skipped: a frozen disk, the machine is too busy")
 
 
 def main():
