@@ -112,16 +112,21 @@ typedef struct {
     uint32_t index;
 } sim_neighbour;
 
+/* Rows of a bank and of queries, sharded as by sim_embed_local; borrowed. */
+typedef struct {
+    size_t dim, n_bank, n_queries; /* rows of all ranks */
+    const float *bank, *queries;   /* [local rows][dim] */
+} sim_feature_sets;
+
 /*
  * The k most similar rows of a bank for each query: similarity descending, then bank index ascending.
- * Rows and queries are sharded as by sim_embed_local; no rank holds the bank.
+ * No rank holds the bank.
  *   k    at most n_bank
  *   out  [local queries][k]; the caller frees it
  * The same bits on any number of ranks.  Collective.
  */
-SIM_MUST_USE sim_status sim_neighbours(const sim_comm *c, size_t dim, size_t k,
-                                       size_t n_bank, const float *bank, size_t n_queries,
-                                       const float *queries, sim_neighbour **out);
+SIM_MUST_USE sim_status sim_neighbours(const sim_comm *c, const sim_feature_sets *sets,
+                                       size_t k, sim_neighbour **out);
 
 /*
  * A picture of 12 evenly spaced rows, one below the other: the image, then its 8 nearest neighbours among all
@@ -143,16 +148,15 @@ typedef struct {
 } sim_similar_pair;
 
 /*
- * All pairs of a query and a row of the bank whose cosine is at least `threshold`; of the same set, pairs
- * with first < second.  Rank 0 receives them in *out by similarity descending, then by indices; the caller
- * frees it.  *n_pairs is their number on all ranks.  The same bits on any number of ranks.  Collective.
+ * All pairs of a query and a row of the bank whose cosine is at least `threshold`; with `within`, of queries
+ * that are the bank, pairs with first < second.  Rank 0 receives them in *out by similarity descending, then by
+ * indices; the caller frees it.  *n_pairs is their number on all ranks.  The same bits on any number of ranks.
+ * Collective.
  *   most  Errors: SIM_E_DATA if there are more pairs
  */
-SIM_MUST_USE sim_status sim_similar_pairs(const sim_comm *c, size_t dim, double threshold,
-                                          size_t most, size_t n_bank, const float *bank,
-                                          size_t n_queries, const float *queries,
-                                          bool is_same_set, sim_similar_pair **out,
-                                          size_t *n_pairs);
+SIM_MUST_USE sim_status sim_similar_pairs(const sim_comm *c, const sim_feature_sets *sets,
+                                          bool within, double threshold, size_t most,
+                                          sim_similar_pair **out, size_t *n_pairs);
 
 typedef struct {
     int64_t k;          /* neighbours; at most the number of training images is used */

@@ -153,6 +153,15 @@ done:
     return st;
 }
 
+static sim_feature_sets sets_of(const neighbours_inputs *in, const float *queries)
+{
+    return (sim_feature_sets){.dim = in->dim,
+                              .n_bank = in->bank.n,
+                              .n_queries = in->queries.n,
+                              .bank = in->bank.features,
+                              .queries = queries};
+}
+
 static sim_status find_neighbours(const sim_comm *c, const neighbours_arguments *a,
                                   const neighbours_inputs *in)
 {
@@ -162,8 +171,8 @@ static sim_status find_neighbours(const sim_comm *c, const neighbours_arguments 
     sim_neighbour *local = NULL, *all = NULL;
 
     SIM_CHECK(k > 0, SIM_E_DATA, "%s has one image, which has no neighbours", a->model);
-    SIM_TRY(sim_neighbours(c, in->dim, searched, n, in->bank.features, in->queries.n,
-                           in->queries.features, &local));
+    const sim_feature_sets sets = sets_of(in, in->queries.features);
+    SIM_TRY(sim_neighbours(c, &sets, searched, &local));
     SIM_TRY(collect(c, in, local, searched, k, &all));
     if (c->rank == 0)
         st = sim_neighbours_write(a, in, all, k);
@@ -194,10 +203,9 @@ static sim_status find_duplicates(const sim_comm *c, const neighbours_arguments 
     sim_similar_pair *pairs = NULL;
     size_t n = 0;
 
-    SIM_TRY(sim_similar_pairs(c, in->dim, a->threshold, a->most_pairs, in->bank.n,
-                              in->bank.features, in->queries.n,
-                              within ? in->bank.features : in->queries.features, within,
-                              &pairs, &n));
+    const sim_feature_sets sets =
+        sets_of(in, within ? in->bank.features : in->queries.features);
+    SIM_TRY(sim_similar_pairs(c, &sets, within, a->threshold, a->most_pairs, &pairs, &n));
     if (in->queries.ids)
         n = drop_same_images(&in->queries, pairs, n);
     if (c->rank == 0)

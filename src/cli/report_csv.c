@@ -73,13 +73,17 @@ sim_status sim_report_write_csv(const char *run, const char *target)
     report_run r = {.path = NULL};
     csv_writer w = {.file = {.fd = -1}};
     size_t *next = NULL;
+    double step = 0;
 
     SIM_TRY(sim_report_read(run, false, &r));
     SIM_TRY(sim_alloc(&next, r.n_curves, "cli/report"));
     SIM_TRY(sim_csv_begin(target, &w));
     SIM_TRY(put_header(&w, &r));
-    for (double step = next_step(&r, next); isfinite(step); step = next_step(&r, next))
+    step = next_step(&r, next);
+    while (isfinite(step)) {
         SIM_TRY(put_row(&w, &r, step, next));
+        step = next_step(&r, next);
+    }
     SIM_TRY(sim_csv_end(&w));
 done:
     sim_csv_cancel(&w);

@@ -20,7 +20,8 @@ enum {
     CELL = 48,
     COLUMNS = 25,
     QUALITY = 80,
-    LEAST_IMAGES = 3, MOST_CLUSTERS = 8
+    LEAST_IMAGES = 3,
+    MOST_CLUSTERS = 8
 };
 static const double perplexity = 30;
 

@@ -263,6 +263,7 @@ static sim_status embed_local(const sim_comm *c, const sim_embedder *e,
     SIM_ASSERT(sim_dataset_about(d)->c == e->preprocessing.c);
     SIM_TRY(embedding_create(e, local, choice, projections != NULL, &m));
     m.n_stored = sim_dataset_about(d)->n_images;
+    SIM_ASSERT(m.plain || choice);
     SIM_TRY(sim_loader_create(d, m.plain ? m.plain : choice->augment, m.choice.seed,
                               loader_threads, BATCH, &m.loader));
     SIM_TRY(sim_alloc(features, n * sim_net_dim(e->backbone), "eval/features"));
@@ -311,6 +312,7 @@ static void warn_of_not_finite(const sim_comm *c, const sim_embedder *e,
     const sim_range local = sim_embed_local(sim_comm_partition(c), n);
     int64_t n_bad = 0;
 
+    SIM_ASSERT(features);
     for (size_t i = 0; i < local.hi - local.lo; i++) {
         size_t j = 0;
         while (j < dim && isfinite(features[i * dim + j]))

@@ -11,15 +11,15 @@
 
 /* ---- the k nearest ---- */
 
-sim_status sim_neighbours(const sim_comm *c, size_t dim, size_t k, size_t n_bank,
-                          const float *bank, size_t n_queries, const float *queries,
+sim_status sim_neighbours(const sim_comm *c, const sim_feature_sets *sets, size_t k,
                           sim_neighbour **out)
 {
     sim_status st = SIM_OK;
-    bank_search q = sim_bank_sizes(sim_comm_partition(c), dim, k, n_bank, n_queries);
+    bank_search q = sim_bank_sizes(sim_comm_partition(c), sets->dim, k, sets->n_bank,
+                                   sets->n_queries);
 
-    SIM_ASSERT(k <= n_bank);
-    SIM_TRY(sim_comm_agree(c, sim_bank_create(&q, queries, bank)));
+    SIM_ASSERT(k <= sets->n_bank);
+    SIM_TRY(sim_comm_agree(c, sim_bank_create(&q, sets->queries, sets->bank)));
     sim_bank_search(c, &q);
     *out = q.best;
     q.best = NULL;
@@ -142,6 +142,7 @@ static sim_status collect_pairs(pair_search *p, sim_similar_pair **out)
     if (st == SIM_OK && p->comm->rank == 0)
         st = sim_alloc(&all, p->total, "eval/pairs");
     SIM_TRY(sim_comm_agree(p->comm, st));
+    SIM_ASSERT(counts && first);
     counts[p->comm->rank] = (int64_t)p->all.n;
     sim_comm_sum_i64(p->comm, counts, size);
     for (size_t r = 0; r < size; r++)
@@ -159,18 +160,18 @@ done:
     return st;
 }
 
-sim_status sim_similar_pairs(const sim_comm *c, size_t dim, double threshold, size_t most,
-                             size_t n_bank, const float *bank, size_t n_queries,
-                             const float *queries, bool is_same_set,
-                             sim_similar_pair **out, size_t *n_pairs)
+sim_status sim_similar_pairs(const sim_comm *c, const sim_feature_sets *sets, bool within,
+                             double threshold, size_t most, sim_similar_pair **out,
+                             size_t *n_pairs)
 {
     sim_status st = SIM_OK;
-    bank_search q = sim_bank_sizes(sim_comm_partition(c), dim, 0, n_bank, n_queries);
+    bank_search q = sim_bank_sizes(sim_comm_partition(c), sets->dim, 0, sets->n_bank,
+                                   sets->n_queries);
     pair_search p = {
         .comm = c, .search = &q, .threshold = (float)threshold, .most = most};
 
-    q.is_upper = is_same_set;
-    st = sim_bank_create(&q, queries, bank);
+    q.is_upper = within;
+    st = sim_bank_create(&q, sets->queries, sets->bank);
     if (st == SIM_OK)
         st = sim_alloc(&p.of_query, q.n_queries, "eval/pairs");
     SIM_TRY(sim_comm_agree(c, st));

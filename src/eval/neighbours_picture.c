@@ -40,7 +40,12 @@ sim_status sim_neighbours_draw(size_t n, size_t dim, const float *features,
     for (size_t q = 0; q < n_queries; q++)
         memcpy(queries + q * dim, features + sim_sample_image(n, n_queries, q) * dim,
                dim * sizeof *queries);
-    SIM_TRY(sim_neighbours(&alone, dim, k + 1, n, features, n_queries, queries, &found));
+    const sim_feature_sets sets = {.dim = dim,
+                                   .n_bank = n,
+                                   .n_queries = n_queries,
+                                   .bank = features,
+                                   .queries = queries};
+    SIM_TRY(sim_neighbours(&alone, &sets, k + 1, &found));
     for (size_t q = 0; q < n_queries; q++)
         fill_row(sim_sample_image(n, n_queries, q), found + q * (k + 1), k, t->bytes,
                  thumbnails, cells + q * columns);

@@ -92,9 +92,11 @@ static void draw_y_axis(const drawing *d)
 static void draw_x_axis(const drawing *d)
 {
     char label[64];
+    const int64_t first = (int64_t)ceil(d->x.low / d->x.step),
+                  last = (int64_t)floor(d->x.high / d->x.step + 1e-6);
 
-    for (double value = ceil(d->x.low / d->x.step) * d->x.step;
-         value <= d->x.high + d->x.step * 1e-6; value += d->x.step) {
+    for (int64_t i = first; i <= last; i++) {
+        const double value = (double)i * d->x.step;
         (void)snprintf(label, sizeof label, "%.*f", d->x.decimals, value);
         const double most = WIDTH - 2 - sim_plot_width_of(label, CHARACTERS) / 2;
         (void)fprintf(d->file,

@@ -154,6 +154,7 @@ sim_status sim_events_add(sim_events *e, double wall_s, int64_t step,
     Tensorboard__Event event = TENSORBOARD__EVENT__INIT;
 
     SIM_TRY(sim_alloc(&messages, n, "report/events"));
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     SIM_TRY(sim_alloc(&list, n, "report/events"));
     for (size_t i = 0; i < n; i++) {
         fill_value(&values[i], &messages[i]);

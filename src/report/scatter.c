@@ -65,8 +65,9 @@ static void draw_legend(const drawing *d)
 {
     enum { ACROSS = 4 };
     for (size_t g = 0; g < d->s->n_groups; g++) {
-        const double x = MARGIN + (double)(g % ACROSS) * (WIDTH - 2.0 * MARGIN) / ACROSS,
-                     y = TOP + HEIGHT + (double)(g / ACROSS) * LEGEND_ROW + 12;
+        const size_t row = g / ACROSS, column = g % ACROSS;
+        const double x = MARGIN + (double)column * (WIDTH - 2.0 * MARGIN) / ACROSS,
+                     y = TOP + HEIGHT + (double)row * LEGEND_ROW + 12;
         (void)fprintf(
             d->file,
             "<circle class=\"dot c%zu%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/><text "
