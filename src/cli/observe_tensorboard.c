@@ -283,22 +283,33 @@ static sim_status enqueue(tensorboard_state *s, const sim_events *event)
     return st;
 }
 
-static sim_status tensorboard_publish(void *state, const sim_record *r)
+static sim_status add_record(tensorboard_state *s, const sim_record *r)
 {
     sim_status st = SIM_OK;
-    tensorboard_state *s = state;
     char tags[MOST_VALUES][96];
     sim_event_value values[MOST_VALUES];
     sim_events event = {0};
 
-    if (!s->writer || r->kind == SIM_RECORD_PROGRESS)
-        goto done;
     SIM_TRY(sim_events_add(&event, sim_clock_wall_s(), r->step, values,
                            list_values(r, tags, values)));
     SIM_TRY(enqueue(s, &event));
 done:
     sim_free(event.bytes);
     return st;
+}
+
+/* An event that cannot be encoded or kept in memory is left out. */
+static sim_status tensorboard_publish(void *state, const sim_record *r)
+{
+    tensorboard_state *s = state;
+
+    if (!s->writer || r->kind == SIM_RECORD_PROGRESS || add_record(s, r) == SIM_OK)
+        return SIM_OK;
+    if (!s->warned)
+        sim_log_warn("%s; events for TensorBoard are left out", sim_error_message());
+    s->warned = true;
+    sim_error_clear();
+    return SIM_OK;
 }
 
 /* Waits until the thread has ended, but not for a disk that does not answer. */

@@ -6,6 +6,7 @@
 #include "simile/memory.h"
 #include "simile/thread.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,7 +46,9 @@ typedef struct {
     pair_list *of_query; /* [local queries] of the present tile */
     pair_list all;       /* of this rank */
     size_t total;        /* of all ranks */
-    bool is_out_of_memory;
+    atomic_size_t
+        n_found; /* of this rank; beyond `most` they are counted, but not stored */
+    atomic_bool is_out_of_memory;
 } pair_search;
 
 static sim_status add_pairs(pair_list *to, const sim_similar_pair *pairs, size_t n)
@@ -69,12 +72,13 @@ static void take_similar(void *ctx, size_t i, size_t first, const float *similar
     const bank_search *q = p->search;
 
     for (size_t j = first > q->tile_lo ? first - q->tile_lo : 0; j < q->tile_n; j++) {
-        if (!(similarity[j] >= p->threshold))
+        if (!(similarity[j] >= p->threshold) ||
+            atomic_fetch_add(&p->n_found, 1) >= p->most)
             continue;
         const sim_similar_pair pair = {(uint32_t)(q->first_query + i),
                                        (uint32_t)(q->tile_lo + j), similarity[j]};
         if (add_pairs(&p->of_query[i], &pair, 1) != SIM_OK) {
-            p->is_out_of_memory = true; /* only ever set */
+            p->is_out_of_memory = true;
             return;
         }
     }
@@ -105,7 +109,7 @@ static sim_status after_tile(void *ctx)
     int64_t total = 0;
 
     SIM_TRY(sim_comm_agree(p->comm, join_lists(p)));
-    total = (int64_t)p->all.n;
+    total = (int64_t)p->n_found;
     sim_comm_sum_i64(p->comm, &total, 1);
     p->total = (size_t)total;
     SIM_CHECK(

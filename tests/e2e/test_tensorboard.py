@@ -189,7 +189,7 @@ def make_link():
 
 
 def check_obstacles():
-    """What stands in the way stays, and the run completes without event files."""
+    """A file or link of this name is kept, and the run completes without event files."""
     for obstacle, expected in ((make_file, "tensorboard"), (make_link, "symbolic link")):
         restart()
         obstacle()
