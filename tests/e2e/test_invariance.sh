@@ -17,9 +17,9 @@ augment: {preset: simclr}
 log: {every_steps: 3}
 checkpoint: {keep: 100}
 YAML
-hashes() { # hashes RUN: the hash trace and the metrics without the speed
+hashes() { # hashes RUN: the hash trace and the metrics without times
     cat "$1/trace-hash.txt"
-    tail -c 65536 "$1/metrics.jsonl" | sed 's/"images_per_s".*//'
+    tail -c 65536 "$1/metrics.jsonl" | sed 's/"data_percent".*//'
 }
 compare() { diff <(hashes "$1") <(hashes "$2") >diff.txt || { head -5 diff.txt >&2; fail "$2 differs from $1"; }; }
 train() { # train RANKS RUN [key=value ...]
