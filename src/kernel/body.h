@@ -239,6 +239,18 @@ static void product_transposed(size_t m, size_t width, size_t k, const float *a,
         columns_transposed(1, m, k, a, lda, b + j, ldb, add, c + j, ldc);
 }
 
+static void pack_columns(size_t rows, size_t used, size_t width, const float *x,
+                         size_t ldx, float *panel)
+{
+    for (size_t r = 0; r < rows; r++, x += ldx, panel += width) {
+        size_t j = 0;
+        for (; j + LANES <= used; j += LANES)
+            store(panel + j, load(x + j));
+        for (; j < width; j++)
+            panel[j] = j < used ? x[j] : 0;
+    }
+}
+
 #include "body_winograd.h"
 
 /* ---- exp ---- */
@@ -453,6 +465,27 @@ static void add(size_t n, const float *x, float *y)
     FOR_CHANNELS(n, at, lanes)
     {
         store_lanes(y + at, lanes, load_lanes(y + at, lanes) + load_lanes(x + at, lanes));
+    }
+}
+
+typedef uint8_t bytes __attribute__((vector_size(LANES)));
+
+static void max_pool(size_t c, size_t n, const float *const *taps, const uint8_t *index,
+                     float *y, uint8_t *at)
+{
+    FOR_CHANNELS(c, c0, lanes)
+    {
+        vec best = load_lanes(taps[0] + c0, lanes);
+        ivec tap = (ivec){0} + index[0];
+        for (size_t t = 1; t < n; t++) {
+            vec v = load_lanes(taps[t] + c0, lanes);
+            ivec take = (v > best) | (v != v);
+            best = select_lanes(take, v, best);
+            tap = (((ivec){0} + index[t]) & take) | (tap & ~take);
+        }
+        bytes of_lanes = __builtin_convertvector(tap, bytes);
+        store_lanes(y + c0, lanes, best);
+        memcpy(at + c0, &of_lanes, lanes);
     }
 }
 

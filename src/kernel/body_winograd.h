@@ -72,28 +72,46 @@ static inline void filters_column(vec *o, int os, const vec *g, int gs)
     o[5 * os] = g2;
 }
 
-/* Channels [c0, c0 + lanes) of an n x n tile, 0 outside the window. */
-static inline __attribute__((always_inline)) void read_tile(const int n, size_t c,
-                                                            size_t c0, size_t lanes,
-                                                            const float *x, size_t row,
-                                                            wino_window in, vec *d)
+/* Reads of a window go to zeros where a row is outside of it, with a pixel stride of 0. */
+static const float zeros[LANES];
+
+typedef struct {
+    const float *row[WINO_IN];
+    size_t pixel[WINO_IN];
+} tile_rows;
+
+static inline __attribute__((always_inline)) tile_rows tile_rows_of(
+    const int n, const float *x, size_t pixel, size_t row, wino_window in)
 {
-    static const float zeros[LANES];
-    /* Pixels outside are read from `zeros`: no branch, so d stays in registers. */
+    tile_rows t;
 #pragma GCC unroll 6
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        bool inside = i >= in.y_lo && i < in.y_hi;
+        t.row[i] = inside ? x + (ptrdiff_t)i * (ptrdiff_t)row : zeros;
+        t.pixel[i] = inside ? pixel : 0;
+    }
+    return t;
+}
+
+/* Column j of n pixels. */
+static inline __attribute__((always_inline)) void read_column(const int n,
+                                                              const tile_rows *t, int j,
+                                                              size_t lanes, vec *d)
+{
 #pragma GCC unroll 6
-        for (int j = 0; j < n; j++) {
-            bool inside = i >= in.y_lo && i < in.y_hi && j >= in.x_lo && j < in.x_hi;
-            ptrdiff_t at = (ptrdiff_t)i * (ptrdiff_t)row + (ptrdiff_t)j * (ptrdiff_t)c +
-                           (ptrdiff_t)c0;
-            const float *p = inside ? x + at : zeros;
-            d[i * n + j] = lanes == LANES ? load(p) : load_part(p, lanes);
-        }
+    for (int i = 0; i < n; i++) {
+        const float *p = t->row[i] + (size_t)j * t->pixel[i];
+        d[i] = lanes == LANES ? load(p) : load_part(p, lanes);
+    }
+}
+
+static inline bool has_column(wino_window in, int j)
+{
+    return j >= in.x_lo && j < in.x_hi;
 }
 
 static inline __attribute__((always_inline)) void read_complete_tile(const int n,
-                                                                     size_t c,
+                                                                     size_t pixel,
                                                                      const float *x,
                                                                      size_t row, vec *d)
 {
@@ -101,7 +119,7 @@ static inline __attribute__((always_inline)) void read_complete_tile(const int n
     for (int i = 0; i < n; i++)
 #pragma GCC unroll 6
         for (int j = 0; j < n; j++)
-            d[i * n + j] = load(x + (size_t)i * row + (size_t)j * c);
+            d[i * n + j] = load(x + (size_t)i * row + (size_t)j * pixel);
 }
 
 static inline bool is_complete(wino_window w, int n)
@@ -122,15 +140,12 @@ static inline void store_lanes(float *p, size_t lanes, vec v)
  * inside the loop over channels the compiler would keep 36 pointers, and spill them.
  */
 
-/* Transforms d; frequency f is stored at v + f * f_stride. */
-static inline __attribute__((always_inline)) void store_input(const vec d[36], float *v,
+/* Transforms the rows of w [6][6]; frequency f is stored at v + f * f_stride. */
+static inline __attribute__((always_inline)) void store_input(const vec w[36], float *v,
                                                               size_t f_stride,
                                                               size_t lanes)
 {
-    vec w[36], o[6];
-#pragma GCC unroll 6
-    for (int j = 0; j < 6; j++)
-        input_column(w + j, 6, d + j, 6);
+    vec o[6];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
         input_column(o, 1, w + 6 * i, 1);
@@ -140,45 +155,68 @@ static inline __attribute__((always_inline)) void store_input(const vec d[36], f
     }
 }
 
-static __attribute__((noinline)) void input_complete(size_t c, const float *x, size_t row,
-                                                     float *v, size_t f_stride)
+static __attribute__((noinline)) void input_complete(const float *x, size_t pixel,
+                                                     size_t row, float *v,
+                                                     size_t f_stride)
 {
-    vec d[36];
-    read_complete_tile(6, c, x, row, d);
-    store_input(d, v, f_stride, LANES);
+    vec d[36], w[36];
+    read_complete_tile(6, pixel, x, row, d);
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++)
+        input_column(w + j, 6, d + j, 6);
+    store_input(w, v, f_stride, LANES);
 }
 
-static __attribute__((noinline)) void input_edge(size_t c, size_t c0, const float *x,
-                                                 size_t row, wino_window in, float *v,
+/* The transform of a column of zeros is zeros. */
+static inline __attribute__((always_inline)) void input_window(size_t lanes,
+                                                               const float *x,
+                                                               size_t pixel, size_t row,
+                                                               wino_window in, float *v,
+                                                               size_t f_stride)
+{
+    const tile_rows t = tile_rows_of(6, x, pixel, row, in);
+    vec d[6], w[36];
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++) {
+        if (has_column(in, j)) {
+            read_column(6, &t, j, lanes, d);
+            input_column(w + j, 6, d, 1);
+        } else {
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++)
+                w[6 * i + j] = (vec){0};
+        }
+    }
+    store_input(w, v, f_stride, lanes);
+}
+
+static __attribute__((noinline)) void input_edge(const float *x, size_t pixel, size_t row,
+                                                 wino_window in, float *v,
                                                  size_t f_stride)
 {
-    vec d[36];
-    read_tile(6, c, c0, LANES, x, row, in, d);
-    store_input(d, v, f_stride, LANES);
+    input_window(LANES, x, pixel, row, in, v, f_stride);
 }
 
-static __attribute__((noinline)) void input_part(size_t c, size_t c0, const float *x,
-                                                 size_t row, wino_window in, float *v,
-                                                 size_t f_stride)
+static __attribute__((noinline)) void input_part(size_t lanes, const float *x,
+                                                 size_t pixel, size_t row, wino_window in,
+                                                 float *v, size_t f_stride)
 {
-    vec d[36];
-    read_tile(6, c, c0, c - c0, x, row, in, d);
-    store_input(d, v, f_stride, c - c0);
+    input_window(lanes, x, pixel, row, in, v, f_stride);
 }
 
-static void wino_input(size_t c, const float *x, size_t row, wino_window in, float *v,
-                       size_t f_stride)
+static void wino_input(size_t c, const float *x, size_t pixel, size_t row, wino_window in,
+                       float *v, size_t f_stride)
 {
     bool complete = is_complete(in, WINO_IN);
     size_t c0 = 0;
     for (; c0 + LANES <= c; c0 += LANES) {
         if (complete)
-            input_complete(c, x + c0, row, v + c0, f_stride);
+            input_complete(x + c0, pixel, row, v + c0, f_stride);
         else
-            input_edge(c, c0, x, row, in, v + c0, f_stride);
+            input_edge(x + c0, pixel, row, in, v + c0, f_stride);
     }
     if (c0 < c)
-        input_part(c, c0, x, row, in, v + c0, f_stride);
+        input_part(c - c0, x + c0, pixel, row, in, v + c0, f_stride);
 }
 
 /* Loads 36 frequencies and transforms the columns: w [4][6]. */
@@ -209,9 +247,11 @@ static __attribute__((noinline)) void output_complete(const float *m, size_t f_s
     }
 }
 
-static __attribute__((noinline)) void output_part(size_t lanes, const float *m,
-                                                  size_t f_stride, wino_window out,
-                                                  float *y, size_t pixel, size_t row)
+static inline __attribute__((always_inline)) void output_window(size_t lanes,
+                                                                const float *m,
+                                                                size_t f_stride,
+                                                                wino_window out, float *y,
+                                                                size_t pixel, size_t row)
 {
     vec w[24], o[4];
     load_output(m, f_stride, lanes, w);
@@ -222,28 +262,42 @@ static __attribute__((noinline)) void output_part(size_t lanes, const float *m,
     }
 }
 
+static __attribute__((noinline)) void output_edge(const float *m, size_t f_stride,
+                                                  wino_window out, float *y, size_t pixel,
+                                                  size_t row)
+{
+    output_window(LANES, m, f_stride, out, y, pixel, row);
+}
+
+static __attribute__((noinline)) void output_part(size_t lanes, const float *m,
+                                                  size_t f_stride, wino_window out,
+                                                  float *y, size_t pixel, size_t row)
+{
+    output_window(lanes, m, f_stride, out, y, pixel, row);
+}
+
 static void wino_output(size_t k, const float *m, size_t f_stride, wino_window out,
                         float *y, size_t pixel, size_t row)
 {
     bool complete = is_complete(out, WINO_OUT);
-    for (size_t k0 = 0; k0 < k; k0 += LANES) {
-        size_t lanes = k - k0 < LANES ? k - k0 : LANES;
-        if (complete && lanes == LANES)
+    size_t k0 = 0;
+    for (; k0 + LANES <= k; k0 += LANES) {
+        if (complete)
             output_complete(m + k0, f_stride, y + k0, pixel, row);
         else
-            output_part(lanes, m + k0, f_stride, out, y + k0, pixel, row);
+            output_edge(m + k0, f_stride, out, y + k0, pixel, row);
     }
+    if (k0 < k)
+        output_part(k - k0, m + k0, f_stride, out, y + k0, pixel, row);
 }
 
-static inline __attribute__((always_inline)) void store_gradient(const vec d[16],
+/* Transforms the rows of w [6][4]; frequency f is stored at v + f * f_stride. */
+static inline __attribute__((always_inline)) void store_gradient(const vec w[24],
                                                                  float *v,
                                                                  size_t f_stride,
                                                                  size_t lanes)
 {
-    vec w[24], o[6];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++)
-        gradient_column(w + j, 4, d + j, 4);
+    vec o[6];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; i++) {
         gradient_column(o, 1, w + 4 * i, 1);
@@ -253,36 +307,66 @@ static inline __attribute__((always_inline)) void store_gradient(const vec d[16]
     }
 }
 
-static __attribute__((noinline)) void gradient_complete(size_t k, const float *dy,
+static __attribute__((noinline)) void gradient_complete(const float *dy, size_t pixel,
                                                         size_t row, float *v,
                                                         size_t f_stride)
 {
-    vec d[16];
-    read_complete_tile(4, k, dy, row, d);
-    store_gradient(d, v, f_stride, LANES);
+    vec d[16], w[24];
+    read_complete_tile(4, pixel, dy, row, d);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+        gradient_column(w + j, 4, d + j, 4);
+    store_gradient(w, v, f_stride, LANES);
 }
 
-static __attribute__((noinline)) void gradient_part(size_t k, size_t k0, size_t lanes,
-                                                    const float *dy, size_t row,
+static inline __attribute__((always_inline)) void gradient_window(
+    size_t lanes, const float *dy, size_t pixel, size_t row, wino_window in, float *v,
+    size_t f_stride)
+{
+    const tile_rows t = tile_rows_of(4, dy, pixel, row, in);
+    vec d[4], w[24];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        if (has_column(in, j)) {
+            read_column(4, &t, j, lanes, d);
+            gradient_column(w + j, 4, d, 1);
+        } else {
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++)
+                w[4 * i + j] = (vec){0};
+        }
+    }
+    store_gradient(w, v, f_stride, lanes);
+}
+
+static __attribute__((noinline)) void gradient_edge(const float *dy, size_t pixel,
+                                                    size_t row, wino_window in, float *v,
+                                                    size_t f_stride)
+{
+    gradient_window(LANES, dy, pixel, row, in, v, f_stride);
+}
+
+static __attribute__((noinline)) void gradient_part(size_t lanes, const float *dy,
+                                                    size_t pixel, size_t row,
                                                     wino_window in, float *v,
                                                     size_t f_stride)
 {
-    vec d[16];
-    read_tile(4, k, k0, lanes, dy, row, in, d);
-    store_gradient(d, v, f_stride, lanes);
+    gradient_window(lanes, dy, pixel, row, in, v, f_stride);
 }
 
-static void wino_gradient(size_t k, const float *dy, size_t row, wino_window in, float *v,
-                          size_t f_stride)
+static void wino_gradient(size_t k, const float *dy, size_t pixel, size_t row,
+                          wino_window in, float *v, size_t f_stride)
 {
     bool complete = is_complete(in, WINO_OUT);
-    for (size_t k0 = 0; k0 < k; k0 += LANES) {
-        size_t lanes = k - k0 < LANES ? k - k0 : LANES;
-        if (complete && lanes == LANES)
-            gradient_complete(k, dy + k0, row, v + k0, f_stride);
+    size_t k0 = 0;
+    for (; k0 + LANES <= k; k0 += LANES) {
+        if (complete)
+            gradient_complete(dy + k0, pixel, row, v + k0, f_stride);
         else
-            gradient_part(k, k0, lanes, dy, row, in, v + k0, f_stride);
+            gradient_edge(dy + k0, pixel, row, in, v + k0, f_stride);
     }
+    if (k0 < k)
+        gradient_part(k - k0, dy + k0, pixel, row, in, v + k0, f_stride);
 }
 
 static void wino_filters(const float *g, float *u, size_t f_stride)

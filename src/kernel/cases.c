@@ -17,6 +17,11 @@ size_t sim_case_width(const sim_kernel_shape *s)
     return sim_case_columns(s) <= HALF_PANEL ? HALF_PANEL : PANEL;
 }
 
+size_t sim_case_taps(const sim_kernel_shape *s)
+{
+    return s->m % SIM_CASE_TAPS + 1;
+}
+
 size_t sim_case_rows(const sim_kernel_shape *s)
 {
     return s->m % NORM_CHUNK + 1;
@@ -79,6 +84,15 @@ static sim_case_result run_product_transposed(const sim_kernel_table *t,
     return outputs(work, s->m * ldb, unit, out);
 }
 
+static sim_case_result run_pack_columns(const sim_kernel_table *t,
+                                        const sim_kernel_shape *s, const float *in,
+                                        float *work, double *out)
+{
+    t->pack_columns(s->m, sim_case_columns(s), sim_case_width(s), in,
+                    sim_case_columns(s) + 1, work);
+    return outputs(work, s->m * sim_case_width(s), unit, out);
+}
+
 static sim_case_result run_wino_filters(const sim_kernel_table *t,
                                         const sim_kernel_shape *s, const float *in,
                                         float *work, double *out)
@@ -96,7 +110,7 @@ static sim_case_result run_wino_input(const sim_kernel_table *t,
     wino_window window = s->window;
     window.y_hi += WINO_IN - WINO_OUT;
     window.x_hi += WINO_IN - WINO_OUT;
-    t->wino_input(s->n, in, row, window, work, f_stride);
+    t->wino_input(s->n, in, s->n, row, window, work, f_stride);
     return outputs(work, WINO_N * f_stride, winograd, out);
 }
 
@@ -114,7 +128,7 @@ static sim_case_result run_wino_gradient(const sim_kernel_table *t,
                                          float *work, double *out)
 {
     size_t f_stride = s->n + 1, row = WINO_OUT * s->n + 1;
-    t->wino_gradient(s->n, in, row, s->window, work, f_stride);
+    t->wino_gradient(s->n, in, s->n, row, s->window, work, f_stride);
     return outputs(work, WINO_N * f_stride, winograd, out);
 }
 
@@ -192,6 +206,23 @@ static sim_case_result run_add(const sim_kernel_table *t, const sim_kernel_shape
     memcpy(work, in + s->n, s->n * sizeof *in);
     t->add(s->n, in, work);
     return outputs(work, s->n, unit, out);
+}
+
+static sim_case_result run_max_pool(const sim_kernel_table *t, const sim_kernel_shape *s,
+                                    const float *in, float *work, double *out)
+{
+    const float *taps[SIM_CASE_TAPS];
+    uint8_t index[SIM_CASE_TAPS], at[SIM_CASE_MAX];
+    size_t n = sim_case_taps(s);
+
+    for (size_t i = 0; i < n; i++) {
+        taps[i] = in + i * s->n;
+        index[i] = (uint8_t)i;
+    }
+    t->max_pool(s->n, n, taps, index, work, at);
+    for (size_t i = 0; i < s->n; i++)
+        work[s->n + i] = (float)at[i];
+    return outputs(work, 2 * s->n, unit, out);
 }
 
 static sim_case_result run_row_max(const sim_kernel_table *t, const sim_kernel_shape *s,

@@ -10,6 +10,7 @@
 
 /* Largest size of a shape; floats of the operands and of the results of a run. */
 enum { SIM_CASE_MAX = 70, SIM_CASE_FLOATS = 1 << 15 };
+enum { SIM_CASE_TAPS = 9 }; /* of a max pool */
 
 /* Sizes and options of a run; each kernel uses those that it has. */
 typedef struct {
@@ -24,9 +25,11 @@ typedef struct {
 /* Scalar operands of the row functions. */
 static const float sim_case_shift = 2, sim_case_row = 1.5f;
 
-/* Panel width, columns of a product, and rows of a norm chunk for a shape. */
+/* Panel width, columns of a product, taps of a max pool, and rows of a norm chunk for a
+ * shape. */
 size_t sim_case_width(const sim_kernel_shape *s);
 size_t sim_case_columns(const sim_kernel_shape *s);
+size_t sim_case_taps(const sim_kernel_shape *s);
 size_t sim_case_rows(const sim_kernel_shape *s); /* at least 1 */
 
 /* Operands of the norm kernels in `in`: x, residual, dy [m][n], then six rows of n. */

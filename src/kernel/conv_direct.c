@@ -42,15 +42,13 @@ static void pack_forward(const sim_conv *v, const float *oihw, float *panels)
     sim_panel_pack(row, v->k, b, v->k, false, panels);
 }
 
-/* The patch of output pixel p, numbered over all images. */
-static void gather_patch(const sim_conv *v, const float *x, size_t p, float *out)
+/* The patch of an output pixel. */
+static void gather_patch(const sim_conv *v, const float *x, const sim_output_pixel *p,
+                         float *out)
 {
-    size_t image = p / (v->oh * v->ow), o = p % (v->oh * v->ow);
-    ptrdiff_t y0 = (ptrdiff_t)(o / v->ow * v->stride) - (ptrdiff_t)v->pad;
-    ptrdiff_t x0 = (ptrdiff_t)(o % v->ow * v->stride) - (ptrdiff_t)v->pad;
     for (size_t r = 0, n = v->size * v->c; r < v->size; r++)
-        sim_gather_run(v, x + image * v->h * v->w * v->c, y0 + (ptrdiff_t)r,
-                       x0 * (ptrdiff_t)v->c, n, out + r * n);
+        sim_gather_run(v, x + p->image * v->h * v->w * v->c, p->y + (ptrdiff_t)r,
+                       p->x * (ptrdiff_t)v->c, n, out + r * n);
 }
 
 typedef struct {
@@ -69,8 +67,9 @@ static void forward_item(size_t i, void *ctx)
 
     if (v->size > 1 || v->stride > 1) {
         float *gathered = sim_scratch(m * d->row * sizeof *gathered);
-        for (size_t p = 0; p < m; p++)
-            gather_patch(v, d->in, lo + p, gathered + p * d->row);
+        sim_output_pixel pixel = sim_output_pixel_at(v, lo);
+        for (size_t p = 0; p < m; p++, sim_output_pixel_next(v, &pixel))
+            gather_patch(v, d->in, &pixel, gathered + p * d->row);
         rows = gathered;
     }
     sim_product(m, v->k, d->row, rows, d->row, d->panels, d->out + lo * v->k, v->k);

@@ -2,10 +2,13 @@
  * conv_weights.c - weight gradients by matrix products over pixels, per leaf.
  *
  * dW[(tap, c)][k] = sum over the pixels of a leaf of patch[(tap, c)] dy[k], one chain of fma
- * over ascending pixels.  An item of sim_for computes some rows of dW for all leaves, so its
- * tree stack stays in cache and items share no data.  If dW is small, an item computes some
- * rows of one leaf, which provides enough items for all threads; the leaves are summed by
+ * over ascending pixels.  An item of sim_for computes a tile of dW for all leaves, so its
+ * tree stack stays in cache and items share no data.  If dW is small, an item computes a
+ * tile of one leaf, which provides enough items for all threads; the leaves are summed by
  * the tree at the end.
+ *
+ * The operands of a product are copied to contiguous panels first: rows of an image are often
+ * a multiple of 4096 bytes apart, which leaves few sets of L1 and a page per row.
  */
 #include "private.h"
 
@@ -13,8 +16,10 @@
 
 #include <string.h>
 
-enum { ROWS = 48, PIXELS = 256 }; /* rows of dW per item; pixels gathered at a time */
-enum { SMALL_FLOATS = 1 << 15 };  /* largest dW whose leaves are stored separately */
+/* A tile of dW; pixels at a time: the panel of dy [PIXELS][PANEL] stays in L1, the patches
+ * [PIXELS][ROWS] in L2. */
+enum { ROWS = 192, COLUMNS = 192, PIXELS = 128 };
+enum { SMALL_FLOATS = 1 << 15 }; /* largest dW whose leaves are stored separately */
 
 typedef struct {
     const sim_conv *v;
@@ -24,8 +29,14 @@ typedef struct {
     float *leaves; /* [leaves][taps * c][padded], if dW is small */
     size_t rows;   /* taps * c */
     size_t padded; /* k rounded up to 16 */
-    size_t depth, n_nodes, images_at_once;
+    size_t across; /* tiles along k */
+    size_t depth, n_nodes;
 } weights_call;
+
+/* Rows [m0, m0 + m) and columns [k0, k0 + n) of dW. */
+typedef struct {
+    size_t m0, m, k0, n;
+} weights_tile;
 
 /* Number of leaves of this rank. */
 static size_t leaves_of(const sim_leaf_layout *layout)
@@ -33,91 +44,103 @@ static size_t leaves_of(const sim_leaf_layout *layout)
     return layout->range.hi - layout->range.lo;
 }
 
+static size_t n_tiles(const weights_call *q)
+{
+    return (q->rows + ROWS - 1) / ROWS * q->across;
+}
+
+static weights_tile tile_at(const weights_call *q, size_t i)
+{
+    size_t m0 = i / q->across * ROWS, k0 = i % q->across * COLUMNS;
+    return (weights_tile){.m0 = m0,
+                          .m = sim_min(ROWS, q->rows - m0),
+                          .k0 = k0,
+                          .n = sim_min(COLUMNS, q->padded - k0)};
+}
+
 /*
- * out [pixels][m]: columns [m0, m0 + m) of the patches of the output pixels of an image.
- * Columns of one filter row are contiguous in the image.
+ * out [n][m]: columns [m0, m0 + m) of the patches of output pixels [p0, p0 + n), numbered
+ * over all images.  Columns of one filter row are contiguous in the image.
  */
-static void gather_columns(const sim_conv *v, const float *image, size_t m0, size_t m,
-                           float *out)
+static void gather_columns(const sim_conv *v, const float *x, size_t p0, size_t n,
+                           size_t m0, size_t m, float *out)
 {
     size_t of_row = v->size * v->c;
+
+    if (v->size == 1 && v->stride == 1) {
+        sim_kernels()->pack_columns(n, m, m, x + p0 * v->c + m0, v->c, out);
+        return;
+    }
     for (size_t at = 0, run = 0; at < m; at += run) {
         size_t r = (m0 + at) / of_row, first = (m0 + at) % of_row;
+        sim_output_pixel p = sim_output_pixel_at(v, p0);
         run = sim_min(of_row - first, m - at);
-        for (size_t o = 0; o < v->oh * v->ow; o++) {
-            ptrdiff_t y = (ptrdiff_t)(o / v->ow * v->stride + r) - (ptrdiff_t)v->pad;
-            ptrdiff_t x = (ptrdiff_t)(o % v->ow * v->stride) - (ptrdiff_t)v->pad;
-            sim_gather_run(v, image, y, x * (ptrdiff_t)v->c + (ptrdiff_t)first, run,
-                           out + o * m + at);
-        }
+        for (size_t i = 0; i < n; i++, sim_output_pixel_next(v, &p))
+            sim_gather_run(v, x + p.image * v->h * v->w * v->c, p.y + (ptrdiff_t)r,
+                           p.x * (ptrdiff_t)v->c + (ptrdiff_t)first, run,
+                           out + i * m + at);
     }
 }
 
-/* dy of some pixels with rows padded to a multiple of 16; dy itself if k is one. */
-static const float *padded_gradient(const weights_call *q, const float *dy, size_t pixels,
-                                    float *buffer)
+/* Adds the contribution of pixels [p0, p0 + n) to sum [m][tile->n]. */
+static void add_pixels(const weights_call *q, size_t p0, size_t n, const weights_tile *t,
+                       float *patches, float *panel, float *sum)
 {
+    const sim_kernel_table *kernels = sim_kernels();
     size_t k = q->v->k;
-    if (q->padded == k)
-        return dy;
-    for (size_t p = 0; p < pixels; p++) {
-        memcpy(buffer + p * q->padded, dy + p * k, k * sizeof *dy);
-        memset(buffer + p * q->padded + k, 0, (q->padded - k) * sizeof *dy);
+
+    gather_columns(q->v, q->x, p0, n, t->m0, t->m, patches);
+    for (size_t j = 0; j < t->n; j += PANEL) {
+        size_t k0 = t->k0 + j, width = sim_min(PANEL, t->n - j);
+        kernels->pack_columns(n, sim_min(width, k - k0), width, q->dy + p0 * k + k0, k,
+                              panel);
+        kernels->product_transposed(t->m, width, n, patches, t->m, panel, width, true,
+                                    sum + j, t->n);
     }
-    return buffer;
 }
 
-/* Adds the contribution of n images to sum [m][padded]. */
-static void add_images(const weights_call *q, size_t image, size_t n, size_t m0, size_t m,
-                       float *patches, float *gradients, float *sum)
+/* Floats of the panels of a tile. */
+static size_t panels_floats(size_t m)
 {
-    const sim_conv *v = q->v;
-    size_t in = v->h * v->w * v->c, out = v->oh * v->ow;
-    for (size_t i = 0; i < n; i++)
-        gather_columns(v, q->x + (image + i) * in, m0, m, patches + i * out * m);
-    const float *dy = padded_gradient(q, q->dy + image * out * v->k, n * out, gradients);
-    sim_kernels()->product_transposed(m, q->padded, n * out, patches, m, dy, q->padded,
-                                      true, sum, q->padded);
+    return PIXELS * (m + PANEL);
 }
 
-/* sum [m][padded]: rows [m0, m0 + m) of dW of one leaf. */
-static void leaf_rows(const weights_call *q, size_t leaf, size_t m0, size_t m,
-                      float *buffer, float *sum)
+/* sum [m][n]: the tile of one leaf. */
+static void leaf_tile(const weights_call *q, size_t leaf, const weights_tile *t,
+                      float *panels, float *sum)
 {
-    size_t pixels = q->images_at_once * q->v->oh * q->v->ow;
-    size_t images = q->layout->images_per_leaf, step = q->images_at_once;
+    size_t pixels = q->layout->images_per_leaf * q->v->oh * q->v->ow;
 
-    memset(sum, 0, m * q->padded * sizeof *sum);
-    for (size_t i = 0; i < images; i += step)
-        add_images(q, leaf * images + i, sim_min(step, images - i), m0, m, buffer,
-                   buffer + pixels * m, sum);
+    memset(sum, 0, t->m * t->n * sizeof *sum);
+    for (size_t p = 0; p < pixels; p += PIXELS)
+        add_pixels(q, leaf * pixels + p, sim_min(PIXELS, pixels - p), t, panels,
+                   panels + PIXELS * t->m, sum);
 }
 
-static size_t buffer_floats(const weights_call *q, size_t m)
+/* Writes a tile [m][n] to its place in dw [rows][padded]. */
+static void store_tile(const weights_call *q, const weights_tile *t, const float *sum,
+                       float *dw)
 {
-    return q->images_at_once * q->v->oh * q->v->ow * (m + q->padded);
+    for (size_t r = 0; r < t->m; r++)
+        memcpy(dw + (t->m0 + r) * q->padded + t->k0, sum + r * t->n, t->n * sizeof *sum);
 }
 
-static size_t row_items(const weights_call *q)
-{
-    return (q->rows + ROWS - 1) / ROWS;
-}
-
-static void rows_item(size_t item, void *ctx)
+static void tile_item(size_t item, void *ctx)
 {
     const weights_call *q = ctx;
-    size_t m0 = item * ROWS, m = sim_min(ROWS, q->rows - m0), n = m * q->padded;
-    float *partials = sim_scratch((q->depth * n + buffer_floats(q, m)) * sizeof(float));
+    const weights_tile t = tile_at(q, item);
+    size_t floats = t.m * t.n;
+    float *partials =
+        sim_scratch((q->depth * floats + panels_floats(t.m)) * sizeof(float));
     sim_tree_stack stack;
 
-    sim_tree_stack_begin(&stack, n, q->layout->n_leaves, q->layout->range, partials);
+    sim_tree_stack_begin(&stack, floats, q->layout->n_leaves, q->layout->range, partials);
     for (size_t leaf = 0; leaf < leaves_of(q->layout); leaf++) {
-        leaf_rows(q, leaf, m0, m, partials + q->depth * n, sim_tree_stack_top(&stack));
+        leaf_tile(q, leaf, &t, partials + q->depth * floats, sim_tree_stack_top(&stack));
         sim_tree_stack_push(&stack);
     }
     for (size_t j = 0; j < q->n_nodes; j++)
-        memcpy(q->native + (j * q->rows + m0) * q->padded, partials + j * n,
-               n * sizeof *partials);
+        store_tile(q, &t, partials + j * floats, q->native + j * q->rows * q->padded);
 }
 
 /* ---- small dW: leaves are separate items ---- */
@@ -130,10 +153,12 @@ static bool is_small(const weights_call *q)
 static void leaf_item(size_t item, void *ctx)
 {
     const weights_call *q = ctx;
-    size_t leaf = item / row_items(q), m0 = item % row_items(q) * ROWS;
-    size_t m = sim_min(ROWS, q->rows - m0);
-    leaf_rows(q, leaf, m0, m, sim_scratch(buffer_floats(q, m) * sizeof(float)),
-              q->leaves + (leaf * q->rows + m0) * q->padded);
+    size_t leaf = item / n_tiles(q);
+    const weights_tile t = tile_at(q, item % n_tiles(q));
+    float *sum = sim_scratch((t.m * t.n + panels_floats(t.m)) * sizeof *sum);
+
+    leaf_tile(q, leaf, &t, sum + t.m * t.n, sum);
+    store_tile(q, &t, sum, q->leaves + leaf * q->rows * q->padded);
 }
 
 /* The nodes are left at the bottom of the tree stack, which is `native`. */
@@ -200,15 +225,15 @@ void sim_weights_to_torch(const sim_conv *v, size_t padded, const float *native,
 static weights_call weights_call_of(const sim_conv *v, const sim_leaf_layout *layout)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
-    size_t out = v->oh * v->ow;
+    size_t padded = sim_round_up(v->k, HALF_PANEL);
     return (weights_call){.v = v,
                           .layout = layout,
                           .rows = v->size * v->size * v->c,
-                          .padded = sim_round_up(v->k, HALF_PANEL),
+                          .padded = padded,
+                          .across = (padded + COLUMNS - 1) / COLUMNS,
                           .depth = sim_tree_depth(layout->n_leaves, layout->range),
                           .n_nodes =
-                              sim_tree_nodes(layout->n_leaves, layout->range, nodes),
-                          .images_at_once = out < PIXELS ? PIXELS / out : 1};
+                              sim_tree_nodes(layout->n_leaves, layout->range, nodes)};
 }
 
 /* Floats of the nodes, which share memory with the tree stack, and of the leaves. */
@@ -224,10 +249,10 @@ void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *layo
 {
     const weights_call q = weights_call_of(v, layout);
     size_t m = sim_min(ROWS, q.rows), leaves_offset = 0;
-    size_t stack_floats = is_small(&q) ? 0 : q.depth * m * q.padded;
+    size_t sums = (is_small(&q) ? 1 : q.depth) * m * sim_min(COLUMNS, q.padded);
 
     sim_raise(&size->shared, workspace_floats(&q, &leaves_offset) * sizeof(float));
-    sim_raise(&size->thread, (stack_floats + buffer_floats(&q, m)) * sizeof(float));
+    sim_raise(&size->thread, (sums + panels_floats(m)) * sizeof(float));
 }
 
 void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const float *x,
@@ -240,10 +265,10 @@ void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const 
     q.native = sim_workspace(floats * sizeof *q.native);
     q.leaves = q.native + leaves_offset;
     if (is_small(&q)) {
-        sim_for(row_items(&q) * leaves_of(layout), leaf_item, &q);
+        sim_for(n_tiles(&q) * leaves_of(layout), leaf_item, &q);
         reduce_leaves(&q);
     } else {
-        sim_for(row_items(&q), rows_item, &q);
+        sim_for(n_tiles(&q), tile_item, &q);
     }
     for (size_t j = 0; j < q.n_nodes; j++)
         sim_weights_to_torch(v, q.padded, q.native + j * q.rows * q.padded,

@@ -36,10 +36,13 @@ typedef struct {
     size_t n_tiles, max_tiles; /* tiles of the leaf; maximum per round */
     size_t t0, n;              /* tiles [t0, t0 + n) of the round */
     size_t across;             /* patches along k */
-    float *vx, *vy;            /* [36][max_tiles][x_row], [36][max_tiles][y_row] */
-    size_t x_row, y_row; /* c and padded, rounded up to an odd number of cache lines */
-    bool wide;           /* items are patches */
-    float *u;            /* [36][c][padded]; wide: [item][36][ROWS][COLUMNS] or unused */
+    bool wide;                 /* items are patches */
+    /* The transformed tiles, [36][blocks][max_tiles][row]: a block is the rows or columns of
+     * a patch, so that a patch reads contiguous memory; narrow layers have one block. */
+    float *vx, *vy;
+    size_t x_block, y_block; /* channels of a block */
+    size_t x_row, y_row;     /* those, rounded up to an odd number of cache lines */
+    float *u; /* [36][c][padded]; wide: [item][36][ROWS][COLUMNS] or unused */
     size_t x_stride, y_stride, u_stride; /* floats per frequency */
     float *dw;                           /* [9][c][padded] */
 } leaf_call;
@@ -52,23 +55,40 @@ static size_t tiles_of_round(bool wide, size_t channels, size_t n_tiles)
     return sim_min(fit < min ? min : fit, n_tiles);
 }
 
-static void transform_tile(const leaf_call *q, size_t i)
+static void transform_x(const leaf_call *q, size_t i, size_t image, size_t y, size_t x)
 {
-    const sim_kernel_table *t = sim_kernels();
     const sim_conv *v = q->v;
-    size_t tile = q->t0 + i, image = tile / (q->th * q->tw);
-    size_t y = tile / q->tw % q->th * WINO_OUT, x = tile % q->tw * WINO_OUT;
+    wino_window in =
+        sim_wino_window((ptrdiff_t)y - 1, (ptrdiff_t)x - 1, WINO_IN, v->h, v->w);
     ptrdiff_t at =
         (((ptrdiff_t)(image * v->h + y) - 1) * (ptrdiff_t)v->w + (ptrdiff_t)x - 1) *
         (ptrdiff_t)v->c;
+    float *to = q->vx + i * q->x_row;
 
-    t->wino_input(
-        v->c, q->x + at, v->w * v->c,
-        sim_wino_window((ptrdiff_t)y - 1, (ptrdiff_t)x - 1, WINO_IN, v->h, v->w),
-        q->vx + i * q->x_row, q->x_stride);
-    t->wino_gradient(v->k, q->dy + ((image * v->h + y) * v->w + x) * v->k, v->w * v->k,
-                     sim_wino_window((ptrdiff_t)y, (ptrdiff_t)x, WINO_OUT, v->h, v->w),
-                     q->vy + i * q->y_row, q->y_stride);
+    for (size_t c0 = 0; c0 < v->c; c0 += q->x_block, to += q->max_tiles * q->x_row)
+        sim_kernels()->wino_input(sim_min(q->x_block, v->c - c0),
+                                  q->x + at + (ptrdiff_t)c0, v->c, v->w * v->c, in, to,
+                                  q->x_stride);
+}
+
+static void transform_dy(const leaf_call *q, size_t i, size_t image, size_t y, size_t x)
+{
+    const sim_conv *v = q->v;
+    wino_window in = sim_wino_window((ptrdiff_t)y, (ptrdiff_t)x, WINO_OUT, v->h, v->w);
+    const float *dy = q->dy + ((image * v->h + y) * v->w + x) * v->k;
+    float *to = q->vy + i * q->y_row;
+
+    for (size_t k0 = 0; k0 < v->k; k0 += q->y_block, to += q->max_tiles * q->y_row)
+        sim_kernels()->wino_gradient(sim_min(q->y_block, v->k - k0), dy + k0, v->k,
+                                     v->w * v->k, in, to, q->y_stride);
+}
+
+static void transform_tile(const leaf_call *q, size_t i)
+{
+    size_t tile = q->t0 + i, image = tile / (q->th * q->tw);
+    size_t y = tile / q->tw % q->th * WINO_OUT, x = tile % q->tw * WINO_OUT;
+    transform_x(q, i, image, y, x);
+    transform_dy(q, i, image, y, x);
 }
 
 static void transform_item(size_t item, void *ctx)
@@ -128,13 +148,15 @@ static void patch_item(size_t item, void *ctx)
     const leaf_call *q = ctx;
     patch p = patch_of(q, item);
     size_t floats = WINO_N * q->u_stride;
+    size_t x_block = q->max_tiles * q->x_row, y_block = q->max_tiles * q->y_row;
+    const float *vx = q->vx + p.c0 / ROWS * x_block,
+                *vy = q->vy + p.k0 / COLUMNS * y_block;
     float *u =
         q->n == q->n_tiles ? sim_scratch(floats * sizeof *u) : q->u + item * floats;
 
     for (size_t f = 0; f < WINO_N; f++)
-        sim_kernels()->product_transposed(p.rows, p.columns, q->n,
-                                          q->vx + f * q->x_stride + p.c0, q->x_row,
-                                          q->vy + f * q->y_stride + p.k0, q->y_row,
+        sim_kernels()->product_transposed(p.rows, p.columns, q->n, vx + f * q->x_stride,
+                                          q->x_row, vy + f * q->y_stride, q->y_row,
                                           q->t0 > 0, u + f * q->u_stride, p.columns);
     if (q->t0 + q->n == q->n_tiles)
         transform_patch(q, &p, u);
@@ -181,10 +203,14 @@ static leaf_call leaf_call_of(const sim_conv *v, const sim_leaf_layout *layout)
     q.n_tiles = layout->images_per_leaf * q.th * q.tw;
     q.wide = n_patches(&q) >= MIN_PATCHES;
     q.max_tiles = tiles_of_round(q.wide, v->c + padded, q.n_tiles);
-    q.x_row = sim_wino_stride(v->c);
-    q.y_row = sim_wino_stride(padded);
-    q.x_stride = sim_wino_stride(q.max_tiles * q.x_row);
-    q.y_stride = sim_wino_stride(q.max_tiles * q.y_row);
+    q.x_block = q.wide ? ROWS : v->c;
+    q.y_block = q.wide ? COLUMNS : padded;
+    q.x_row = sim_wino_stride(sim_min(q.x_block, v->c));
+    q.y_row = sim_wino_stride(sim_min(q.y_block, padded));
+    q.x_stride =
+        sim_wino_stride((v->c + q.x_block - 1) / q.x_block * q.max_tiles * q.x_row);
+    q.y_stride =
+        sim_wino_stride((padded + q.y_block - 1) / q.y_block * q.max_tiles * q.y_row);
     q.u_stride = sim_wino_stride(q.wide ? ROWS * COLUMNS : v->c * padded);
     return q;
 }

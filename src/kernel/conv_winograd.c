@@ -150,7 +150,8 @@ static void read_tiles(const winograd_call *q, size_t t0, size_t n, float *v)
             (((ptrdiff_t)(image * q->h + y) - 1) * (ptrdiff_t)q->w + (ptrdiff_t)x - 1) *
             (ptrdiff_t)q->c;
         prefetch_tile(q, q->x + at + 2 * row + WINO_IN * q->c);
-        t->wino_input(q->c, q->x + at, row, in, v + i * q->c, sim_wino_stride(n * q->c));
+        t->wino_input(q->c, q->x + at, q->c, row, in, v + i * q->c,
+                      sim_wino_stride(n * q->c));
     }
 }
 

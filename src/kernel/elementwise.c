@@ -115,6 +115,8 @@ typedef struct {
     uint8_t *at;
 } pool_call;
 
+enum { POOL_TAPS = 9 };
+
 static pool_call max_pool_call(size_t h, size_t w, size_t c)
 {
     return (pool_call){
@@ -132,27 +134,23 @@ static bool pool_pixel(const pool_call *q, size_t o, size_t t, size_t *pixel)
     return true;
 }
 
-static void max_pool_image(size_t n, void *ctx)
+static void max_pool_image(size_t image, void *ctx)
 {
     const pool_call *q = ctx;
-    const float *x = q->in + n * q->h * q->w * q->c;
-    float *y = q->out + n * q->oh * q->ow * q->c;
-    uint8_t *at = q->at + n * q->oh * q->ow * q->c;
-    size_t pixel = 0;
+    const float *x = q->in + image * q->h * q->w * q->c;
+    float *y = q->out + image * q->oh * q->ow * q->c;
+    uint8_t *at = q->at + image * q->oh * q->ow * q->c;
 
     for (size_t o = 0; o < q->oh * q->ow; o++, y += q->c, at += q->c) {
-        bool first = true;
-        for (size_t t = 0; t < 9; t++) {
-            if (!pool_pixel(q, o, t, &pixel))
-                continue;
-            const float *p = x + pixel * q->c;
-            for (size_t c = 0; c < q->c; c++)
-                if (first || p[c] > y[c] || p[c] != p[c]) {
-                    y[c] = p[c];
-                    at[c] = (uint8_t)t;
-                }
-            first = false;
-        }
+        const float *taps[POOL_TAPS];
+        uint8_t index[POOL_TAPS];
+        size_t n = 0, pixel = 0;
+        for (size_t t = 0; t < POOL_TAPS; t++)
+            if (pool_pixel(q, o, t, &pixel)) {
+                taps[n] = x + pixel * q->c;
+                index[n++] = (uint8_t)t;
+            }
+        sim_kernels()->max_pool(q->c, n, taps, index, y, at);
     }
 }
 

@@ -34,6 +34,14 @@ static void product_transposed(size_t m, size_t width, size_t k, const float *a,
         }
 }
 
+static void pack_columns(size_t rows, size_t used, size_t width, const float *x,
+                         size_t ldx, float *panel)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < width; j++)
+            panel[r * width + j] = j < used ? x[r * ldx + j] : 0;
+}
+
 /* ---- Winograd F(4x4, 3x3); Lavin and Gray 2015, arXiv 1509.09308 ---- */
 
 static const double matrix_bt[6][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0},
@@ -79,12 +87,12 @@ static bool is_inside(wino_window w, size_t i, size_t j)
 }
 
 /* out [n][n]: channel i of a tile, 0 outside the window. */
-static void read_tile(size_t n, const float *x, size_t channels, size_t row, size_t i,
+static void read_tile(size_t n, const float *x, size_t pixel, size_t row, size_t i,
                       wino_window in, double *out)
 {
     for (size_t r = 0; r < n; r++)
         for (size_t s = 0; s < n; s++) {
-            ptrdiff_t at = (ptrdiff_t)(r * row + s * channels + i);
+            ptrdiff_t at = (ptrdiff_t)(r * row + s * pixel + i);
             out[r * n + s] = is_inside(in, r, s) ? (double)x[at] : 0;
         }
 }
@@ -101,12 +109,12 @@ static void wino_filters(const float *g, float *u, size_t f_stride)
     }
 }
 
-static void wino_input(size_t c, const float *x, size_t row, wino_window in, float *v,
-                       size_t f_stride)
+static void wino_input(size_t c, const float *x, size_t pixel, size_t row, wino_window in,
+                       float *v, size_t f_stride)
 {
     for (size_t i = 0; i < c; i++) {
         double tile[WINO_IN * WINO_IN], frequencies[WINO_N];
-        read_tile(WINO_IN, x, c, row, i, in, tile);
+        read_tile(WINO_IN, x, pixel, row, i, in, tile);
         transform(6, 6, matrix_bt[0], tile, frequencies);
         for (size_t f = 0; f < WINO_N; f++)
             v[f * f_stride + i] = (float)frequencies[f];
@@ -128,12 +136,12 @@ static void wino_output(size_t k, const float *m, size_t f_stride, wino_window o
     }
 }
 
-static void wino_gradient(size_t k, const float *dy, size_t row, wino_window in, float *v,
-                          size_t f_stride)
+static void wino_gradient(size_t k, const float *dy, size_t pixel, size_t row,
+                          wino_window in, float *v, size_t f_stride)
 {
     for (size_t i = 0; i < k; i++) {
         double tile[WINO_OUT * WINO_OUT], frequencies[WINO_N];
-        read_tile(WINO_OUT, dy, k, row, i, in, tile);
+        read_tile(WINO_OUT, dy, pixel, row, i, in, tile);
         transform_adjoint(4, 6, matrix_at[0], tile, frequencies);
         for (size_t f = 0; f < WINO_N; f++)
             v[f * f_stride + i] = (float)frequencies[f];
@@ -287,6 +295,20 @@ static void add(size_t n, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i++)
         y[i] += x[i];
+}
+
+static void max_pool(size_t c, size_t n, const float *const *taps, const uint8_t *index,
+                     float *y, uint8_t *at)
+{
+    for (size_t i = 0; i < c; i++) {
+        y[i] = taps[0][i];
+        at[i] = index[0];
+        for (size_t t = 1; t < n; t++)
+            if (taps[t][i] > y[i] || taps[t][i] != taps[t][i]) {
+                y[i] = taps[t][i];
+                at[i] = index[t];
+            }
+    }
 }
 
 /* ---- rows of similarities ---- */

@@ -57,6 +57,37 @@ static inline void sim_gather_run(const sim_conv *v, const float *image, ptrdiff
         out[i - from] = inside && i >= 0 && i < width ? row[i] : 0;
 }
 
+/* An output pixel: its image, and the position of its patch's first pixel, which may be in the
+ * padding. */
+typedef struct {
+    size_t image;
+    ptrdiff_t y, x;
+} sim_output_pixel;
+
+/* Output pixel p, numbered over all images. */
+static inline sim_output_pixel sim_output_pixel_at(const sim_conv *v, size_t p)
+{
+    size_t o = p % (v->oh * v->ow);
+    return (sim_output_pixel){.image = p / (v->oh * v->ow),
+                              .y = (ptrdiff_t)(o / v->ow * v->stride) - (ptrdiff_t)v->pad,
+                              .x =
+                                  (ptrdiff_t)(o % v->ow * v->stride) - (ptrdiff_t)v->pad};
+}
+
+static inline void sim_output_pixel_next(const sim_conv *v, sim_output_pixel *p)
+{
+    const ptrdiff_t stride = (ptrdiff_t)v->stride, pad = (ptrdiff_t)v->pad;
+    p->x += stride;
+    if (p->x < (ptrdiff_t)v->ow * stride - pad)
+        return;
+    p->x = -pad;
+    p->y += stride;
+    if (p->y < (ptrdiff_t)v->oh * stride - pad)
+        return;
+    p->y = -pad;
+    p->image++;
+}
+
 struct sim_filters {
     sim_conv conv;
     float *forward, *backward; /* packed by the algorithm */

@@ -53,6 +53,14 @@ static void expect_product_transposed(const sim_kernel_shape *s, const float *in
                     product_of(in[p * lda + i], in[s->k * lda + p * ldb + j]);
 }
 
+static void expect_pack_columns(const sim_kernel_shape *s, const float *in, double *out)
+{
+    size_t used = sim_case_columns(s);
+    for (size_t r = 0; r < s->m; r++)
+        for (size_t j = 0; j < used; j++)
+            out[r * sim_case_width(s) + j] = (double)in[r * (used + 1) + j];
+}
+
 /*
  * The matrices of F(4x4, 3x3) by the construction of Cook and Toom: polynomials are
  * evaluated at the points 0, 1, -1, 2, -2 and infinity, and interpolated.
@@ -267,6 +275,18 @@ static void expect_add(const sim_kernel_shape *s, const float *in, double *out)
         out[i] = (double)in[i] + (double)in[s->n + i];
 }
 
+static void expect_max_pool(const sim_kernel_shape *s, const float *in, double *out)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        size_t best = 0;
+        for (size_t t = 1; t < sim_case_taps(s); t++)
+            if (in[t * s->n + i] > in[best * s->n + i])
+                best = t;
+        out[i] = (double)in[best * s->n + i];
+        out[s->n + i] = (double)best;
+    }
+}
+
 static void expect_row_max(const sim_kernel_shape *s, const float *in, double *out)
 {
     out[0] = (double)in[0];
@@ -474,17 +494,23 @@ static void wrong_product_transposed(size_t m, size_t width, size_t k, const flo
     real->product_transposed(m, width, k - 1, a, lda, b, ldb, add, c, ldc);
 }
 
+static void wrong_pack_columns(size_t rows, size_t used, size_t width, const float *x,
+                               size_t ldx, float *panel)
+{
+    real->pack_columns(rows, used - 1, width, x, ldx, panel);
+}
+
 static void wrong_wino_filters(const float *g, float *u, size_t f_stride)
 {
     real->wino_filters(g, u, f_stride);
     u[7 * f_stride + HALF_PANEL - 1] *= slightly;
 }
 
-static void wrong_wino_input(size_t c, const float *x, size_t row, wino_window in,
-                             float *v, size_t f_stride)
+static void wrong_wino_input(size_t c, const float *x, size_t pixel, size_t row,
+                             wino_window in, float *v, size_t f_stride)
 {
     in.x_hi--;
-    real->wino_input(c, x, row, in, v, f_stride);
+    real->wino_input(c, x, pixel, row, in, v, f_stride);
 }
 
 static void wrong_wino_output(size_t k, const float *m, size_t f_stride, wino_window out,
@@ -494,11 +520,11 @@ static void wrong_wino_output(size_t k, const float *m, size_t f_stride, wino_wi
     real->wino_output(k, m, f_stride, out, y, pixel, row);
 }
 
-static void wrong_wino_gradient(size_t k, const float *dy, size_t row, wino_window in,
-                                float *v, size_t f_stride)
+static void wrong_wino_gradient(size_t k, const float *dy, size_t pixel, size_t row,
+                                wino_window in, float *v, size_t f_stride)
 {
     in.y_lo++;
-    real->wino_gradient(k, dy, row, in, v, f_stride);
+    real->wino_gradient(k, dy, pixel, row, in, v, f_stride);
 }
 
 static void wrong_wino_filter(size_t n, const float *u, size_t f_stride, float *dw,
@@ -555,6 +581,12 @@ static void wrong_activate_backward(size_t rows, size_t c, const float *x,
 static void wrong_add(size_t n, const float *x, float *y)
 {
     real->add(n - 1, x, y);
+}
+
+static void wrong_max_pool(size_t c, size_t n, const float *const *taps,
+                           const uint8_t *index, float *y, uint8_t *at)
+{
+    real->max_pool(c, n - 1, taps, index, y, at);
 }
 
 static float wrong_row_max(size_t n, const float *s)
