@@ -91,8 +91,24 @@ size_t sim_filters_bytes(const sim_conv *conv);
  * sim_conv_backward_data reads. */
 void sim_filters_pack(sim_filters *f, const float *oihw, bool backward);
 
-/* x [n][h][w][c] -> y [n][oh][ow][k], overwritten. */
-void sim_conv_forward(const sim_filters *f, size_t n_images, const float *x, float *y);
+typedef enum { SIM_ACT_NONE, SIM_ACT_RELU, SIM_ACT_SILU } sim_activation;
+
+/*
+ * The input of a convolution: x [n][h][w][c], or act(x * scale[leaf] + shift[leaf]), the output of
+ * a batch norm that is computed where it is read and never stored.  Padding is 0 either way.
+ */
+typedef struct {
+    const float *x;
+    const float *scale, *shift; /* [n_leaves][c], or NULL: x itself */
+    const uint32_t *leaf;       /* [n]: of each image */
+    sim_activation act;         /* none or ReLU */
+} sim_conv_input;
+/* True if the passes of this shape can read through a norm. */
+bool sim_conv_reads_norm(const sim_conv *conv);
+
+/* x -> y [n][oh][ow][k], overwritten. */
+void sim_conv_forward(const sim_filters *f, size_t n_images, const sim_conv_input *x,
+                      float *y);
 /* dy [n][oh][ow][k] -> dx [n][h][w][c], overwritten. */
 void sim_conv_backward_data(const sim_filters *f, size_t n_images, const float *dy,
                             float *dx);
@@ -111,13 +127,13 @@ typedef struct {
  * Weight gradients, summed within each leaf in a fixed order and over leaves by the tree of
  * tree.h.
  *
- *   x   [images of the range][h][w][c]
+ *   x   of the images of the range
  *   dy  [images of the range][oh][ow][k]
  *   dw  [nodes][k][c][size][size], node_stride floats per node; node j of sim_tree_nodes.
  *       Not written if the range is empty.
  */
 void sim_conv_backward_weights(const sim_conv *conv, const sim_leaf_layout *layout,
-                               const float *x, const float *dy, float *dw,
+                               const sim_conv_input *x, const float *dy, float *dw,
                                size_t node_stride);
 
 /*
@@ -136,8 +152,6 @@ void sim_conv_forward_workspace(const sim_conv *conv, size_t n_images,
 
 /* ---- batch norm ---- */
 
-typedef enum { SIM_ACT_NONE, SIM_ACT_RELU, SIM_ACT_SILU } sim_activation;
-
 /*
  * Rows (pixels) of batch-norm leaves.  Leaf l consists of `n_pieces` pieces of `rows` rows
  * of c floats; piece p starts at row start[l * n_pieces + p].
@@ -151,6 +165,11 @@ void sim_norm_workspace(const sim_norm_leaves *leaves,
 
 /* out [n_leaves][2][c]: mean and biased variance, in double, merged by fixed chunks. */
 void sim_norm_moments(const sim_norm_leaves *leaves, const float *x, double *out);
+/* sim_conv_forward, and sim_norm_moments of y, whose rows are those of `leaves`: where the shape
+ * allows it, the moments are taken while a part of y is in cache. */
+void sim_conv_forward_moments(const sim_filters *f, size_t n_images,
+                              const sim_conv_input *x, float *y,
+                              const sim_norm_leaves *leaves, double *out);
 
 /*
  * y = act(x * scale[l] + shift[l] + residual); scale and shift are [n_leaves][c].
@@ -172,6 +191,14 @@ void sim_norm_backward_sums(const sim_norm_leaves *leaves, const float *x,
                             const float *scale, const float *shift, const float *mean,
                             const float *residual, sim_activation act, const float *dy,
                             float *g, double *out);
+
+/* sim_conv_backward_data into g, and sim_norm_backward_sums of it in place, without a residual:
+ * g becomes the gradient of the norm's input u. */
+void sim_conv_backward_data_sums(const sim_filters *f, size_t n_images, const float *dy,
+                                 const sim_norm_leaves *leaves, const float *x,
+                                 const float *scale, const float *shift,
+                                 const float *mean, sim_activation act, float *g,
+                                 double *out);
 
 /* dx = a[l] * g + b[l] * x + d[l]; a, b and d are [n_leaves][c]; dx may alias g. */
 void sim_norm_backward(const sim_norm_leaves *leaves, const float *x, const float *g,

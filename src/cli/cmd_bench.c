@@ -193,12 +193,13 @@ static void run_pass(const kernel_bench *b, int pass)
 {
     const sim_leaf_layout one_leaf = {
         .n_leaves = 1, .range = {0, 1}, .images_per_leaf = b->images};
+    const sim_conv_input x = {.x = b->x};
     if (pass == 0)
-        sim_conv_forward(b->filters, b->images, b->x, b->y);
+        sim_conv_forward(b->filters, b->images, &x, b->y);
     else if (pass == 1)
         sim_conv_backward_data(b->filters, b->images, b->y, b->x);
     else
-        sim_conv_backward_weights(&b->conv, &one_leaf, b->x, b->y, b->w, 0);
+        sim_conv_backward_weights(&b->conv, &one_leaf, &x, b->y, b->w, 0);
 }
 
 static double measure_gflops(const kernel_bench *b, int pass)

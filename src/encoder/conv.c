@@ -148,11 +148,31 @@ static void conv_workspace(const node *n, const sim_batch_shape *shape,
         sim_conv_forward_workspace(&n->conv, sim_batch_images(shape), size);
 }
 
+/* The input of node i; x: the stored value that it reads. */
+static sim_conv_input input_of(const sim_tape *t, int i, const float *x)
+{
+    int in = t->net->nodes[i].in;
+    if (in >= 0 && t->plan.inlined[in])
+        return sim_tape_norm_input(t, in, x);
+    return (sim_conv_input){.x = x};
+}
+
 static void conv_forward(sim_tape *t, int i, const float *x, const float *residual,
                          float *y)
 {
+    const sim_filters *f = t->net->nodes[i].filters;
+    const sim_conv_input in = input_of(t, i, x);
+
     (void)residual;
-    sim_conv_forward(t->net->nodes[i].filters, t->n_images, x, y);
+    if (sim_tape_wants_moments(t, i))
+        sim_tape_conv_moments(t, i + 1, f, &in, y);
+    else
+        sim_conv_forward(f, t->n_images, &in, y);
+}
+
+static bool conv_reads_norm(const node *n)
+{
+    return sim_conv_reads_norm(&n->conv);
 }
 
 static void conv_plan(planner *p, int i)
@@ -174,13 +194,17 @@ static void conv_backward(sim_tape *t, const backward_step *s, float *grads,
 {
     const node *n = &t->net->nodes[s->node];
     const sim_leaf_layout leaves = blocks_of(&t->shape);
-    const float *dy = sim_tape_read_at(t, s->dy);
+    const float *dy = sim_tape_read_at(t, s->dy), *x = sim_tape_read_at(t, s->x);
+    const sim_conv_input in = input_of(t, s->node, x);
     float *dx = sim_tape_write_at(t, s->dx);
 
-    sim_conv_backward_weights(&n->conv, &leaves, sim_tape_read_at(t, s->x), dy,
-                              grads + n->weight, node_stride);
+    sim_conv_backward_weights(&n->conv, &leaves, &in, dy, grads + n->weight, node_stride);
     if (!sim_tape_needs_dx(t, s))
         return;
+    if (in.scale) {
+        sim_tape_conv_sums(t, n->in, n->filters, x, dy, dx);
+        return; /* the norm has no other reader */
+    }
     sim_conv_backward_data(n->filters, t->n_images, dy, dx);
     if (s->sum != AT_NONE)
         sim_add(t->n_images * n->conv.h * n->conv.w * n->conv.c, dx,
@@ -211,6 +235,7 @@ const layer sim_layer_conv = {.name = "conv",
                               .pack = conv_pack,
                               .describe = conv_describe,
                               .workspace = conv_workspace,
+                              .reads_norm = conv_reads_norm,
                               .forward = conv_forward,
                               .plan = conv_plan,
                               .backward = conv_backward,
@@ -226,6 +251,7 @@ const layer sim_layer_linear = {.name = "linear",
                                 .pack = conv_pack,
                                 .describe = conv_describe,
                                 .workspace = conv_workspace,
+                                .reads_norm = conv_reads_norm,
                                 .forward = conv_forward,
                                 .plan = conv_plan,
                                 .backward = conv_backward,

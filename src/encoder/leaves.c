@@ -59,7 +59,7 @@ static size_t widest_of(const sim_net *net)
     return most;
 }
 
-enum { SUMS_BUFFERS = 6 };
+enum { SUMS_BUFFERS = 7 };
 
 static void list_sums_buffers(batch_sums *r, const sim_net *net, const sim_batch_shape *s,
                               sim_buffer list[SUMS_BUFFERS])
@@ -74,6 +74,7 @@ static void list_sums_buffers(batch_sums *r, const sim_net *net, const sim_batch
     list[4] = SIM_BUFFER(r->coefficients, 3 * n->leaves * widest);
     list[5] =
         SIM_BUFFER(r->partials, sim_tree_depth(s->n_blocks, s->blocks) * 2 * widest);
+    list[6] = SIM_BUFFER(r->leaf, sim_batch_images(s));
 }
 
 size_t sim_batch_sums_bytes(const sim_net *net, const sim_batchnorm_options *options,
@@ -86,14 +87,32 @@ size_t sim_batch_sums_bytes(const sim_net *net, const sim_batchnorm_options *opt
     return sim_buffers_bytes(list, SUMS_BUFFERS);
 }
 
+/* Images are [block][view][slot], leaves [block][set][leaf of the block]. */
+static void set_leaf_of_images(batch_sums *r, const sim_batch_shape *s)
+{
+    const leaf_shape *n = &r->shape;
+    size_t per_leaf = s->slots / n->leaves_per_block;
+
+    for (size_t i = 0; i < sim_batch_images(s); i++) {
+        size_t slot = i % s->slots, view = i / s->slots % s->views;
+        size_t block = i / s->slots / s->views, set = n->sets == 1 ? 0 : view;
+        r->leaf[i] =
+            (uint32_t)((block * n->sets + set) * n->leaves_per_block + slot / per_leaf);
+    }
+}
+
 sim_status sim_batch_sums_create(const sim_net *net, const sim_batchnorm_options *options,
                                  const sim_batch_shape *shape, batch_sums *out)
 {
+    sim_status st = SIM_OK;
     sim_buffer list[SUMS_BUFFERS];
 
     out->shape = sim_leaves_of(options, shape);
     list_sums_buffers(out, net, shape, list);
-    return sim_buffers_create(list, SUMS_BUFFERS, "encoder/norm");
+    SIM_TRY(sim_buffers_create(list, SUMS_BUFFERS, "encoder/norm"));
+    set_leaf_of_images(out, shape);
+done:
+    return st;
 }
 
 void sim_batch_sums_destroy(const sim_net *net, const sim_batch_shape *shape,

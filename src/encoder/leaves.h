@@ -37,6 +37,7 @@ typedef struct {
     double *groups;      /* [group][2][set][widest] */
     float *coefficients; /* a, b, d of the backward pass, [3][leaf][widest] */
     float *partials;     /* tree stack of narrow gradients */
+    uint32_t *leaf;      /* [image] */
 } batch_sums;
 
 SIM_MUST_USE sim_status sim_batch_sums_create(const sim_net *net,

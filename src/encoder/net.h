@@ -106,6 +106,8 @@ struct layer {
                       sim_workspace_size *workspace);
 
     void (*forward)(sim_tape *t, int i, const float *x, const float *residual, float *y);
+    /* True if the passes of the node can read its input through a norm that is not stored. */
+    bool (*reads_norm)(const node *n);
     /* Recomputes the value from what forward saved.  NULL: the value is always stored. */
     void (*recompute)(sim_tape *t, int i, const float *x, float *y);
     /* Acquires the buffers of backward and pushes one step. */

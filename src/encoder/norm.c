@@ -145,6 +145,19 @@ static double samples_of(const sim_tape *t, const sim_norm_leaves *leaves)
            (double)(leaves->rows * leaves->n_pieces);
 }
 
+bool sim_tape_wants_moments(const sim_tape *t, int i)
+{
+    const node *next = &t->net->nodes[i] + 1;
+    return !t->evaluation && i + 1 < t->net->n_nodes &&
+           next->layer == &sim_layer_batchnorm && next->in == i;
+}
+
+/* True if the node before norm i is a convolution, which took the moments. */
+static bool has_moments(const sim_tape *t, int i)
+{
+    return i > 0 && t->net->nodes[i - 1].filters && sim_tape_wants_moments(t, i - 1);
+}
+
 static void use_batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
                                  const float *x)
 {
@@ -152,7 +165,8 @@ static void use_batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leav
     const leaf_shape *s = &t->sums.shape;
     const norm_state state = state_of(t, i);
 
-    sim_norm_moments(leaves, x, t->sums.sums);
+    if (!has_moments(t, i))
+        sim_norm_moments(leaves, x, t->sums.sums);
     reduce_leaves(t, n->c, sim_merge_moments);
     for (size_t b = 0; b < s->blocks; b++)
         for (size_t set = 0; set < s->sets; set++)
@@ -196,7 +210,35 @@ static void norm_forward(sim_tape *t, int i, const float *x, const float *residu
         use_running_statistics(t, i);
     else
         use_batch_statistics(t, i, &leaves, x);
-    apply_norm(t, i, x, residual, y);
+    if (!t->plan.inlined[i])
+        apply_norm(t, i, x, residual, y);
+}
+
+sim_conv_input sim_tape_norm_input(const sim_tape *t, int i, const float *x)
+{
+    const norm_state s = state_of(t, i);
+    return (sim_conv_input){.x = x,
+                            .scale = s.scale,
+                            .shift = s.shift,
+                            .leaf = t->sums.leaf,
+                            .act = t->net->nodes[i].act};
+}
+
+void sim_tape_conv_moments(sim_tape *t, int i, const sim_filters *f,
+                           const sim_conv_input *x, float *y)
+{
+    const sim_norm_leaves leaves = leaves_of(t, &t->net->nodes[i]);
+    sim_conv_forward_moments(f, t->n_images, x, y, &leaves, t->sums.sums);
+}
+
+void sim_tape_conv_sums(sim_tape *t, int i, const sim_filters *f, const float *x,
+                        const float *dy, float *g)
+{
+    const node *n = &t->net->nodes[i];
+    const sim_norm_leaves leaves = leaves_of(t, n);
+    const norm_state s = state_of(t, i);
+    sim_conv_backward_data_sums(f, t->n_images, dy, &leaves, x, s.scale, s.shift, s.mean,
+                                n->act, g, t->sums.sums);
 }
 
 /* Uses the coefficients of the forward pass. */
@@ -279,9 +321,10 @@ static void norm_backward(sim_tape *t, const backward_step *step, float *grads,
     size_t floats = t->sums.shape.leaves * n->c, values = t->n_images * node_floats(n);
     const float *a = t->sums.coefficients, *b = a + floats, *d = b + floats;
 
-    sim_norm_backward_sums(&leaves, x, s.scale, s.shift, s.mean,
-                           sim_tape_read_at(t, step->residual), n->act,
-                           sim_tape_read_at(t, step->dy), g, t->sums.sums);
+    if (!t->plan.inlined[i])
+        sim_norm_backward_sums(&leaves, x, s.scale, s.shift, s.mean,
+                               sim_tape_read_at(t, step->residual), n->act,
+                               sim_tape_read_at(t, step->dy), g, t->sums.sums);
     reduce_gradient_sums(t, i, samples_of(t, &leaves));
     if (n->affine)
         weight_gradients(t, i, grads, node_stride);

@@ -3,7 +3,8 @@
  *
  * It simulates the passes without data.  Values and gradients are placed in one arena by
  * first fit and released after their last use.  Saved for backward: outputs of
- * convolutions, of blocks and of max pools.  Outputs of norms inside a block are recomputed.
+ * convolutions, of blocks and of max pools.  A norm inside a block is inlined: the convolution
+ * after it reads through it; where that is not possible, its output is recomputed.
  */
 #include "planner.h"
 
@@ -68,9 +69,46 @@ static bool is_stored(const planner *p, int i)
     return p->backward && p->net->nodes[i].stored;
 }
 
+bool sim_plan_is_inlined(const planner *p, int i)
+{
+    return i >= 0 && p->plan->inlined[i];
+}
+
+/* The node whose stored value a reader of node i reads. */
+static int source_of(const planner *p, int i)
+{
+    return sim_plan_is_inlined(p, i) ? p->net->nodes[i].in : i;
+}
+
 buffer_ref sim_plan_value(const planner *p, int i)
 {
     return i == NET_INPUT ? AT_INPUT : i == NO_NODE ? AT_NONE : p->plan->value[i];
+}
+
+/* ---- norms that are computed where they are read ---- */
+
+static int count_readers(const sim_net *net, int i)
+{
+    int readers = 0;
+    for (int j = 0; j < net->n_nodes; j++)
+        readers += (net->nodes[j].in == i) + (net->nodes[j].residual == i);
+    return readers;
+}
+
+static bool is_inlinable(const sim_net *net, int i)
+{
+    const node *n = &net->nodes[i], *reader = n + 1;
+
+    return i + 1 < net->n_nodes && n->layer == &sim_layer_batchnorm &&
+           n->residual == NO_NODE && n->in >= 0 && n->act != SIM_ACT_SILU &&
+           reader->in == i && reader->layer->reads_norm &&
+           reader->layer->reads_norm(reader) && count_readers(net, i) == 1;
+}
+
+static void find_inlined(planner *p)
+{
+    for (int i = 0; i < p->net->n_nodes; i++)
+        p->plan->inlined[i] = is_inlinable(p->net, i);
 }
 
 /* ---- forward ---- */
@@ -80,14 +118,23 @@ static void count_uses(planner *p)
     for (int i = 0; i < p->net->n_nodes; i++) {
         const node *n = &p->net->nodes[i];
         if (n->in >= 0)
-            p->last_use[n->in] = i;
+            p->last_use[source_of(p, n->in)] = i;
         if (n->residual >= 0)
             p->last_use[n->residual] = i;
     }
 }
 
-static void release_after(planner *p, int user, int value)
+static buffer_ref plan_value(planner *p, int i)
 {
+    if (i == p->net->n_nodes - 1)
+        return AT_OUTPUT;
+    return p->plan->inlined[i] ? AT_NONE
+                               : sim_plan_acquire(p, node_floats(&p->net->nodes[i]));
+}
+
+static void release_after(planner *p, int user, int reads)
+{
+    const int value = source_of(p, reads);
     if (value >= 0 && p->last_use[value] == user && !is_stored(p, value))
         sim_plan_release(p, p->plan->value[value]);
 }
@@ -97,8 +144,7 @@ static void plan_forward(planner *p)
     const sim_net *net = p->net;
     for (int i = 0; i < net->n_nodes; i++) {
         const node *n = &net->nodes[i];
-        p->plan->value[i] =
-            i == net->n_nodes - 1 ? AT_OUTPUT : sim_plan_acquire(p, node_floats(n));
+        p->plan->value[i] = plan_value(p, i);
         release_after(p, i, n->in);
         if (n->residual != n->in)
             release_after(p, i, n->residual);
@@ -126,6 +172,7 @@ backward_step *sim_plan_push_step(planner *p, int i)
 buffer_ref sim_plan_recompute(planner *p, int i, buffer_ref *recomputed)
 {
     *recomputed = AT_NONE;
+    i = source_of(p, i);
     if (i < 0 || is_stored(p, i))
         return sim_plan_value(p, i);
     const node *n = &p->net->nodes[i];
@@ -187,7 +234,7 @@ static size_t max_backward_steps(const sim_net *net)
     return 3 * (size_t)net->n_nodes;
 }
 
-enum { PLAN_BUFFERS = 3, PLANNER_BUFFERS = 3 };
+enum { PLAN_BUFFERS = 4, PLANNER_BUFFERS = 3 };
 
 static void list_plan_buffers(net_plan *p, const sim_net *net,
                               sim_buffer list[PLAN_BUFFERS])
@@ -195,6 +242,7 @@ static void list_plan_buffers(net_plan *p, const sim_net *net,
     list[0] = SIM_BUFFER(p->value, (size_t)net->n_nodes);
     list[1] = SIM_BUFFER(p->saved, (size_t)net->n_nodes);
     list[2] = SIM_BUFFER(p->steps, max_backward_steps(net));
+    list[3] = SIM_BUFFER(p->inlined, (size_t)net->n_nodes);
 }
 
 static void list_planner_buffers(planner *p, sim_buffer list[PLANNER_BUFFERS])
@@ -218,6 +266,7 @@ sim_status sim_plan_make(const sim_net *net, bool backward, net_plan *out)
     SIM_TRY(sim_buffers_create(transient, PLANNER_BUFFERS, "encoder/plan"));
     for (int i = 0; i < net->n_nodes; i++)
         p.grad[i] = AT_NONE;
+    find_inlined(&p);
     count_uses(&p);
     plan_forward(&p);
     if (backward)

@@ -24,7 +24,9 @@ struct backward_step {
 };
 
 typedef struct {
-    buffer_ref *value;    /* of every node, forward */
+    /* Of every node: its value is computed where its only reader, a convolution, reads it. */
+    bool *inlined;
+    buffer_ref *value;    /* of every node, forward; AT_NONE if inlined */
     size_t *saved;        /* of every node: offset of its saved bytes, per image */
     backward_step *steps; /* backward, in order */
     size_t n_steps;
@@ -43,7 +45,9 @@ void sim_plan_release(planner *p, buffer_ref at); /* no effect outside the arena
 backward_step *sim_plan_push_step(planner *p, int i);
 /* A buffer for a gradient of node i's value; pass it to sim_plan_accumulate. */
 buffer_ref sim_plan_acquire_gradient(planner *p, int i);
-/* A node's value: saved, or recomputed into *recomputed, which the caller releases. */
+bool sim_plan_is_inlined(const planner *p, int i);
+/* A node's value: saved, or recomputed into *recomputed, which the caller releases.  Of an inlined
+ * norm, the value of its input. */
 buffer_ref sim_plan_recompute(planner *p, int i, buffer_ref *recomputed);
 buffer_ref sim_plan_value(const planner *p, int i);
 buffer_ref sim_plan_gradient(const planner *p, int i);

@@ -198,7 +198,11 @@ static const float *tape_value(const sim_tape *t, int i)
 {
     if (i == NET_INPUT)
         return t->x;
-    return i == NO_NODE ? NULL : sim_tape_read_at(t, t->plan.value[i]);
+    if (i == NO_NODE)
+        return NULL;
+    if (t->plan.inlined[i])
+        i = t->net->nodes[i].in;
+    return sim_tape_read_at(t, t->plan.value[i]);
 }
 
 void sim_net_forward(sim_tape *t, const float *x, float *y)

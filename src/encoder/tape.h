@@ -46,6 +46,22 @@ uint8_t *sim_tape_saved(const sim_tape *t, int i);
 float *sim_tape_state(const sim_tape *t, int i);
 /* False if the step's dx is that of the net's input and the caller passed NULL. */
 bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s);
+/* ---- norm.c: passes of a convolution beside a norm ---- */
+
+/* Node i is a norm that is computed where its reader reads it: its output as a convolution's input,
+ * of which x is the norm's input. */
+sim_conv_input sim_tape_norm_input(const sim_tape *t, int i, const float *x);
+/* The node after convolution i is a norm that needs the moments of its output. */
+bool sim_tape_wants_moments(const sim_tape *t, int i);
+/* Forward of a convolution whose output y is the input of norm i; the moments of y are left in
+ * t->sums.sums. */
+void sim_tape_conv_moments(sim_tape *t, int i, const sim_filters *f,
+                           const sim_conv_input *x, float *y);
+/* Gradient of the input of a convolution that reads through norm i, whose input is x: g is the
+ * gradient before the activation; its sums are left in t->sums.sums. */
+void sim_tape_conv_sums(sim_tape *t, int i, const sim_filters *f, const float *x,
+                        const float *dy, float *g);
+
 /* The node that node i reads. */
 const node *sim_tape_input_node(const sim_tape *t, int i);
 

@@ -371,12 +371,13 @@ static double objective(void *ctx, const float *weights, float *gradient)
 {
     const sim_logistic *m = ctx;
     const sim_leaf_layout layout = layout_of(m);
+    const sim_conv_input x = {.x = m->x};
     const size_t n = count_weights(m);
     double loss = 0;
 
     compute_logits(m, weights, m->n_rows, m->x, m->logits);
     sim_for(count_leaves(m), leaf_loss, ctx);
-    sim_conv_backward_weights(&m->layer, &layout, m->x, m->logits, m->nodes, n);
+    sim_conv_backward_weights(&m->layer, &layout, &x, m->logits, m->nodes, n);
     sim_comm_sum_leaves(m->comm, m->n_leaves, n, m->nodes);
     memcpy(gradient, m->nodes, n * sizeof *gradient);
     sum_over_leaves(m, 1, &loss);

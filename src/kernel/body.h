@@ -251,8 +251,6 @@ static void pack_columns(size_t rows, size_t used, size_t width, const float *x,
     }
 }
 
-#include "body_winograd.h"
-
 /* ---- exp ---- */
 
 /* x = n ln 2 + r with |r| <= ln 2 / 2; a polynomial for e^r; 2^n from its exponent bits.  0
@@ -307,6 +305,8 @@ static inline __attribute__((always_inline)) vec load_lanes(const float *p, size
 {
     return lanes == LANES ? load(p) : load_part(p, lanes);
 }
+
+#include "body_winograd.h"
 
 /* Loop over vectors of channels; the last one may have fewer than LANES. */
 #define FOR_CHANNELS(c, c0, lanes)                                                       \

@@ -78,6 +78,7 @@ static const float zeros[LANES];
 typedef struct {
     const float *row[WINO_IN];
     size_t pixel[WINO_IN];
+    ivec inside[WINO_IN];
 } tile_rows;
 
 static inline __attribute__((always_inline)) tile_rows tile_rows_of(
@@ -89,19 +90,59 @@ static inline __attribute__((always_inline)) tile_rows tile_rows_of(
         bool inside = i >= in.y_lo && i < in.y_hi;
         t.row[i] = inside ? x + (ptrdiff_t)i * (ptrdiff_t)row : zeros;
         t.pixel[i] = inside ? pixel : 0;
+        t.inside[i] = (ivec){0} - (int32_t)inside;
     }
     return t;
 }
 
+/* What the reads of a tile do; a constant in each copy of the code. */
+typedef enum { READ_PLAIN, READ_NORM, READ_NORM_RELU } read_mode;
+
+typedef struct {
+    vec scale, shift;
+} read_vec;
+
+static inline read_mode read_mode_of(read_norm norm)
+{
+    if (!norm.scale)
+        return READ_PLAIN;
+    return norm.act == SIM_ACT_RELU ? READ_NORM_RELU : READ_NORM;
+}
+
+static inline __attribute__((always_inline)) read_vec read_vec_of(const read_mode mode,
+                                                                  read_norm norm,
+                                                                  size_t c0, size_t lanes)
+{
+    read_vec r = {0};
+    if (mode != READ_PLAIN) {
+        r.scale = load_lanes(norm.scale + c0, lanes);
+        r.shift = load_lanes(norm.shift + c0, lanes);
+    }
+    return r;
+}
+
+static inline __attribute__((always_inline)) vec read_through(const read_mode mode, vec x,
+                                                              const read_vec *r)
+{
+    if (mode == READ_PLAIN)
+        return x;
+    return activate_vec(FMA(x, r->scale, r->shift),
+                        mode == READ_NORM_RELU ? SIM_ACT_RELU : SIM_ACT_NONE);
+}
+
 /* Column j of n pixels. */
 static inline __attribute__((always_inline)) void read_column(const int n,
+                                                              const read_mode mode,
                                                               const tile_rows *t, int j,
-                                                              size_t lanes, vec *d)
+                                                              size_t lanes,
+                                                              const read_vec *r, vec *d)
 {
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++) {
         const float *p = t->row[i] + (size_t)j * t->pixel[i];
-        d[i] = lanes == LANES ? load(p) : load_part(p, lanes);
+        d[i] = read_through(mode, lanes == LANES ? load(p) : load_part(p, lanes), r);
+        if (mode != READ_PLAIN) /* padding is 0 after the norm */
+            d[i] = (vec)((ivec)d[i] & t->inside[i]);
     }
 }
 
@@ -155,31 +196,34 @@ static inline __attribute__((always_inline)) void store_input(const vec w[36], f
     }
 }
 
-static __attribute__((noinline)) void input_complete(const float *x, size_t pixel,
-                                                     size_t row, float *v,
-                                                     size_t f_stride)
+static inline __attribute__((always_inline)) void complete_input(
+    const read_mode mode, const float *x, size_t pixel, size_t row, const read_vec *r,
+    float *v, size_t f_stride)
 {
     vec d[36], w[36];
     read_complete_tile(6, pixel, x, row, d);
 #pragma GCC unroll 6
-    for (int j = 0; j < 6; j++)
-        input_column(w + j, 6, d + j, 6);
+    for (int j = 0; j < 6; j++) {
+        vec column[6];
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++)
+            column[i] = read_through(mode, d[6 * i + j], r);
+        input_column(w + j, 6, column, 1);
+    }
     store_input(w, v, f_stride, LANES);
 }
 
 /* The transform of a column of zeros is zeros. */
-static inline __attribute__((always_inline)) void input_window(size_t lanes,
-                                                               const float *x,
-                                                               size_t pixel, size_t row,
-                                                               wino_window in, float *v,
-                                                               size_t f_stride)
+static inline __attribute__((always_inline)) void window_input(
+    const read_mode mode, size_t lanes, const float *x, size_t pixel, size_t row,
+    wino_window in, const read_vec *r, float *v, size_t f_stride)
 {
     const tile_rows t = tile_rows_of(6, x, pixel, row, in);
     vec d[6], w[36];
 #pragma GCC unroll 6
     for (int j = 0; j < 6; j++) {
         if (has_column(in, j)) {
-            read_column(6, &t, j, lanes, d);
+            read_column(6, mode, &t, j, lanes, r, d);
             input_column(w + j, 6, d, 1);
         } else {
 #pragma GCC unroll 6
@@ -190,33 +234,95 @@ static inline __attribute__((always_inline)) void input_window(size_t lanes,
     store_input(w, v, f_stride, lanes);
 }
 
+static __attribute__((noinline)) void input_complete(const float *x, size_t pixel,
+                                                     size_t row, float *v,
+                                                     size_t f_stride)
+{
+    const read_vec none = {0};
+    complete_input(READ_PLAIN, x, pixel, row, &none, v, f_stride);
+}
+
+static __attribute__((noinline)) void input_complete_norm(const float *x, size_t pixel,
+                                                          size_t row, read_norm norm,
+                                                          size_t c0, float *v,
+                                                          size_t f_stride)
+{
+    const read_vec r = read_vec_of(READ_NORM, norm, c0, LANES);
+    complete_input(READ_NORM, x, pixel, row, &r, v, f_stride);
+}
+
+static __attribute__((noinline)) void input_complete_relu(const float *x, size_t pixel,
+                                                          size_t row, read_norm norm,
+                                                          size_t c0, float *v,
+                                                          size_t f_stride)
+{
+    const read_vec r = read_vec_of(READ_NORM_RELU, norm, c0, LANES);
+    complete_input(READ_NORM_RELU, x, pixel, row, &r, v, f_stride);
+}
+
 static __attribute__((noinline)) void input_edge(const float *x, size_t pixel, size_t row,
                                                  wino_window in, float *v,
                                                  size_t f_stride)
 {
-    input_window(LANES, x, pixel, row, in, v, f_stride);
+    const read_vec none = {0};
+    window_input(READ_PLAIN, LANES, x, pixel, row, in, &none, v, f_stride);
 }
 
+static __attribute__((noinline)) void input_edge_norm(const float *x, size_t pixel,
+                                                      size_t row, wino_window in,
+                                                      read_norm norm, size_t c0, float *v,
+                                                      size_t f_stride)
+{
+    const read_vec r = read_vec_of(READ_NORM, norm, c0, LANES);
+    window_input(READ_NORM, LANES, x, pixel, row, in, &r, v, f_stride);
+}
+
+static __attribute__((noinline)) void input_edge_relu(const float *x, size_t pixel,
+                                                      size_t row, wino_window in,
+                                                      read_norm norm, size_t c0, float *v,
+                                                      size_t f_stride)
+{
+    const read_vec r = read_vec_of(READ_NORM_RELU, norm, c0, LANES);
+    window_input(READ_NORM_RELU, LANES, x, pixel, row, in, &r, v, f_stride);
+}
+
+/* Vector c0 of the channels. */
+static inline __attribute__((always_inline)) void input_vector(
+    const read_mode mode, bool complete, const float *x, size_t pixel, size_t row,
+    wino_window in, read_norm norm, size_t c0, float *v, size_t f_stride)
+{
+    if (mode == READ_PLAIN)
+        complete ? input_complete(x + c0, pixel, row, v + c0, f_stride)
+                 : input_edge(x + c0, pixel, row, in, v + c0, f_stride);
+    else if (mode == READ_NORM)
+        complete ? input_complete_norm(x + c0, pixel, row, norm, c0, v + c0, f_stride)
+                 : input_edge_norm(x + c0, pixel, row, in, norm, c0, v + c0, f_stride);
+    else
+        complete ? input_complete_relu(x + c0, pixel, row, norm, c0, v + c0, f_stride)
+                 : input_edge_relu(x + c0, pixel, row, in, norm, c0, v + c0, f_stride);
+}
+
+/* The last channels, which do not fill a vector. */
 static __attribute__((noinline)) void input_part(size_t lanes, const float *x,
                                                  size_t pixel, size_t row, wino_window in,
-                                                 float *v, size_t f_stride)
+                                                 read_norm norm, size_t c0, float *v,
+                                                 size_t f_stride)
 {
-    input_window(lanes, x, pixel, row, in, v, f_stride);
+    read_mode mode = read_mode_of(norm);
+    const read_vec r = read_vec_of(mode, norm, c0, lanes);
+    window_input(mode, lanes, x, pixel, row, in, &r, v, f_stride);
 }
 
 static void wino_input(size_t c, const float *x, size_t pixel, size_t row, wino_window in,
-                       float *v, size_t f_stride)
+                       read_norm norm, float *v, size_t f_stride)
 {
-    bool complete = is_complete(in, WINO_IN);
+    const bool complete = is_complete(in, WINO_IN);
+    const read_mode mode = read_mode_of(norm);
     size_t c0 = 0;
-    for (; c0 + LANES <= c; c0 += LANES) {
-        if (complete)
-            input_complete(x + c0, pixel, row, v + c0, f_stride);
-        else
-            input_edge(x + c0, pixel, row, in, v + c0, f_stride);
-    }
+    for (; c0 + LANES <= c; c0 += LANES)
+        input_vector(mode, complete, x, pixel, row, in, norm, c0, v, f_stride);
     if (c0 < c)
-        input_part(c - c0, x + c0, pixel, row, in, v + c0, f_stride);
+        input_part(c - c0, x + c0, pixel, row, in, norm, c0, v + c0, f_stride);
 }
 
 /* Loads 36 frequencies and transforms the columns: w [4][6]. */
@@ -324,11 +430,12 @@ static inline __attribute__((always_inline)) void gradient_window(
     size_t f_stride)
 {
     const tile_rows t = tile_rows_of(4, dy, pixel, row, in);
+    const read_vec none = {0};
     vec d[4], w[24];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
         if (has_column(in, j)) {
-            read_column(4, &t, j, lanes, d);
+            read_column(4, READ_PLAIN, &t, j, lanes, &none, d);
             gradient_column(w + j, 4, d, 1);
         } else {
 #pragma GCC unroll 6

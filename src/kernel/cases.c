@@ -110,7 +110,11 @@ static sim_case_result run_wino_input(const sim_kernel_table *t,
     wino_window window = s->window;
     window.y_hi += WINO_IN - WINO_OUT;
     window.x_hi += WINO_IN - WINO_OUT;
-    t->wino_input(s->n, in, s->n, row, window, work, f_stride);
+    const float *scale = in + WINO_IN * row;
+    read_norm norm = {.scale = s->option ? scale : NULL,
+                      .shift = scale + s->n,
+                      .act = s->act == SIM_ACT_RELU ? SIM_ACT_RELU : SIM_ACT_NONE};
+    t->wino_input(s->n, in, s->n, row, window, norm, work, f_stride);
     return outputs(work, WINO_N * f_stride, winograd, out);
 }
 

@@ -139,15 +139,16 @@ static sim_status check_passes(const sim_conv *v, const sim_filters *f,
 {
     sim_status st = SIM_OK;
     const sim_leaf_layout one = {.n_leaves = 1, .range = {0, 1}, .images_per_leaf = 1};
+    const sim_conv_input x = {.x = a->x};
 
     sim_plain_forward(v, a->w, 1, a->x, a->expected);
-    sim_conv_forward(f, 1, a->x, a->actual);
+    sim_conv_forward(f, 1, &x, a->actual);
     SIM_TRY(sim_check_pass(v, "forward", a->n_y, a->expected, a->actual));
     sim_plain_backward_data(v, a->w, 1, a->dy, a->expected);
     sim_conv_backward_data(f, 1, a->dy, a->actual);
     SIM_TRY(sim_check_pass(v, "input gradient", a->n_x, a->expected, a->actual));
     sim_plain_weights(v, 1, a->x, a->dy, a->expected);
-    sim_conv_backward_weights(v, &one, a->x, a->dy, a->actual, a->n_w);
+    sim_conv_backward_weights(v, &one, &x, a->dy, a->actual, a->n_w);
     SIM_TRY(sim_check_pass(v, "weight gradient", a->n_w, a->expected, a->actual));
 done:
     return st;

@@ -82,7 +82,25 @@ void sim_filters_pack(sim_filters *f, const float *oihw, bool backward)
         a->pack_backward(&f->conv, oihw, f->backward);
 }
 
-void sim_conv_forward(const sim_filters *f, size_t n, const float *x, float *y)
+bool sim_conv_reads_norm(const sim_conv *v)
+{
+    return algorithm_of(v)->reads_norm(v);
+}
+
+void sim_apply_read_norm(const sim_conv *v, const sim_conv_input *x, size_t row,
+                         size_t n_rows, size_t c0, size_t n, const float *from, float *to)
+{
+    size_t of_image = v->h * v->w;
+    for (size_t at = 0, run = 0; at < n_rows; at += run) {
+        size_t image = (row + at) / of_image;
+        const read_norm norm = sim_read_norm(v, x, image, c0);
+        run = sim_min((image + 1) * of_image - row - at, n_rows - at);
+        sim_kernels()->norm_apply(run, n, from + at * n, norm.scale, norm.shift, NULL,
+                                  norm.act, to + at * n);
+    }
+}
+
+void sim_conv_forward(const sim_filters *f, size_t n, const sim_conv_input *x, float *y)
 {
     algorithm_of(&f->conv)->forward(&f->conv, f->forward, n, x, y);
 }
@@ -93,11 +111,65 @@ void sim_conv_backward_data(const sim_filters *f, size_t n, const float *dy, flo
 }
 
 void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_layout *layout,
-                               const float *x, const float *dy, float *dw,
+                               const sim_conv_input *x, const float *dy, float *dw,
                                size_t node_stride)
 {
     if (layout->range.lo < layout->range.hi)
         algorithm_of(v)->backward_weights(v, layout, x, dy, dw, node_stride);
+}
+
+/* ---- passes with the sums of a batch norm ---- */
+
+typedef struct {
+    const sim_filters *f;
+    const sim_conv_input *x;
+    const float *dy;
+    float *out;
+} rows_call;
+
+static void produce_forward(const void *ctx, size_t row, size_t n)
+{
+    const rows_call *q = ctx;
+    algorithm_of(&q->f->conv)
+        ->forward_rows(&q->f->conv, q->f->forward, q->x, row, n, q->out);
+}
+
+static void produce_data(const void *ctx, size_t row, size_t n)
+{
+    const rows_call *q = ctx;
+    algorithm_of(&q->f->conv)
+        ->data_rows(&q->f->conv, q->f->backward, q->dy, row, n, q->out);
+}
+
+void sim_conv_forward_moments(const sim_filters *f, size_t n, const sim_conv_input *x,
+                              float *y, const sim_norm_leaves *leaves, double *out)
+{
+    const rows_call q = {.f = f, .x = x, .out = y};
+    const sim_row_producer producer = {produce_forward, &q};
+
+    if (sim_norm_has_units(leaves, algorithm_of(&f->conv)->forward_unit(&f->conv))) {
+        sim_norm_moments_of(leaves, &producer, y, out);
+        return;
+    }
+    sim_conv_forward(f, n, x, y);
+    sim_norm_moments(leaves, y, out);
+}
+
+void sim_conv_backward_data_sums(const sim_filters *f, size_t n, const float *dy,
+                                 const sim_norm_leaves *leaves, const float *x,
+                                 const float *scale, const float *shift,
+                                 const float *mean, sim_activation act, float *g,
+                                 double *out)
+{
+    const rows_call q = {.f = f, .dy = dy, .out = g};
+    const sim_row_producer producer = {produce_data, &q};
+
+    if (sim_norm_has_units(leaves, algorithm_of(&f->conv)->data_unit(&f->conv))) {
+        sim_norm_sums_of(leaves, &producer, x, scale, shift, mean, NULL, act, g, g, out);
+        return;
+    }
+    sim_conv_backward_data(f, n, dy, g);
+    sim_norm_backward_sums(leaves, x, scale, shift, mean, NULL, act, g, g, out);
 }
 
 void sim_conv_forward_workspace(const sim_conv *v, size_t n_images,

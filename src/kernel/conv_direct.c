@@ -51,38 +51,70 @@ static void gather_patch(const sim_conv *v, const float *x, const sim_output_pix
                        p->x * (ptrdiff_t)v->c, n, out + r * n);
 }
 
+static bool is_pointwise(const sim_conv *v)
+{
+    return v->size == 1 && v->stride == 1;
+}
+
+/* Rows of the product for output pixels [lo, lo + m): x itself, or a copy in scratch. */
+static const float *product_rows(const sim_conv *v, const sim_conv_input *x, size_t lo,
+                                 size_t m)
+{
+    size_t row = v->size * v->size * v->c;
+
+    if (is_pointwise(v) && !x->scale)
+        return x->x + lo * v->c;
+    float *rows = sim_scratch(m * row * sizeof *rows);
+    sim_output_pixel pixel = sim_output_pixel_at(v, lo);
+    if (is_pointwise(v)) {
+        sim_apply_read_norm(v, x, lo, m, 0, v->c, x->x + lo * v->c, rows);
+        return rows;
+    }
+    for (size_t p = 0; p < m; p++, sim_output_pixel_next(v, &pixel))
+        gather_patch(v, x->x, &pixel, rows + p * row);
+    return rows;
+}
+
+static void direct_forward_rows(const sim_conv *v, const float *panels,
+                                const sim_conv_input *x, size_t lo, size_t n, float *y)
+{
+    size_t row = v->size * v->size * v->c, per_item = pixels_per_item(row);
+    for (size_t at = 0; at < n; at += per_item) {
+        size_t m = sim_min(per_item, n - at);
+        sim_product(m, v->k, row, product_rows(v, x, lo + at, m), row, panels,
+                    y + (lo + at) * v->k, v->k);
+    }
+}
+
 typedef struct {
     const sim_conv *v;
-    const float *panels, *in;
-    float *out;
-    size_t n_pixels, per_item, row;
+    const float *panels;
+    const sim_conv_input *x;
+    float *y;
+    size_t n_pixels, per_item;
 } direct_call;
 
 static void forward_item(size_t i, void *ctx)
 {
     const direct_call *d = ctx;
-    const sim_conv *v = d->v;
-    size_t lo = i * d->per_item, m = sim_min(d->per_item, d->n_pixels - lo);
-    const float *rows = d->in + lo * v->c;
-
-    if (v->size > 1 || v->stride > 1) {
-        float *gathered = sim_scratch(m * d->row * sizeof *gathered);
-        sim_output_pixel pixel = sim_output_pixel_at(v, lo);
-        for (size_t p = 0; p < m; p++, sim_output_pixel_next(v, &pixel))
-            gather_patch(v, d->in, &pixel, gathered + p * d->row);
-        rows = gathered;
-    }
-    sim_product(m, v->k, d->row, rows, d->row, d->panels, d->out + lo * v->k, v->k);
+    size_t lo = i * d->per_item;
+    direct_forward_rows(d->v, d->panels, d->x, lo, sim_min(d->per_item, d->n_pixels - lo),
+                        d->y);
 }
 
 static void direct_forward(const sim_conv *v, const float *panels, size_t n,
-                           const float *x, float *y)
+                           const sim_conv_input *x, float *y)
 {
-    size_t row = v->size * v->size * v->c;
-    direct_call d = {.v = v, .panels = panels, .in = x, .out = y, .row = row};
+    direct_call d = {.v = v, .panels = panels, .x = x, .y = y};
     d.n_pixels = n * v->oh * v->ow;
-    d.per_item = pixels_per_item(row);
+    d.per_item = pixels_per_item(v->size * v->size * v->c);
     sim_for((d.n_pixels + d.per_item - 1) / d.per_item, forward_item, &d);
+}
+
+static size_t forward_unit(const sim_conv *v)
+{
+    (void)v;
+    return 1;
 }
 
 /* ---- backward-data ---- */
@@ -211,7 +243,7 @@ static void direct_backward_data(const sim_conv *v, const float *panels, size_t 
     residue_class q[4];
     size_t n_classes = residue_classes(v, q);
 
-    if (v->size == 1 && v->stride == 1) {
+    if (is_pointwise(v)) {
         sim_product_for(n * v->h * v->w, v->c, v->k, dy, v->k, panels, dx, v->c);
         return;
     }
@@ -223,16 +255,27 @@ static void direct_backward_data(const sim_conv *v, const float *panels, size_t 
     }
 }
 
+static size_t data_unit(const sim_conv *v)
+{
+    return is_pointwise(v) ? 1 : 0;
+}
+
+static void direct_data_rows(const sim_conv *v, const float *panels, const float *dy,
+                             size_t row, size_t n, float *dx)
+{
+    sim_product(n, v->c, v->k, dy + row * v->k, v->k, panels, dx + row * v->c, v->c);
+}
+
 static void direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *size)
 {
     residue_class q[4];
     size_t n_classes = residue_classes(v, q), row = v->size * v->size * v->c;
 
     sim_raise(&size->shared, row * v->k * sizeof(float));
-    if (v->size == 1 && v->stride == 1)
-        return;
     size_t m = sim_min(pixels_per_item(row), n * v->oh * v->ow);
     sim_raise(&size->thread, m * row * sizeof(float));
+    if (is_pointwise(v))
+        return;
     for (size_t i = 0; i < n_classes; i++) {
         size_t both = q[i].n_r * q[i].n_s * v->k + v->c;
         m = sim_min(pixels_per_item(both), n * q[i].rows * q[i].cols);
@@ -245,9 +288,14 @@ const sim_conv_algorithm sim_conv_direct = {
     .backward_floats = backward_floats,
     .pack_forward = pack_forward,
     .pack_backward = pack_backward,
+    .reads_norm = is_pointwise,
     .forward = direct_forward,
     .backward_data = direct_backward_data,
     .backward_weights = sim_direct_weights,
+    .forward_unit = forward_unit,
+    .forward_rows = direct_forward_rows,
+    .data_unit = data_unit,
+    .data_rows = direct_data_rows,
     .workspace = direct_workspace,
     .weights_workspace = sim_direct_weights_workspace,
 };

@@ -154,8 +154,26 @@ static void copy_filters(const sim_conv *v, const float *oihw, float *w)
     memcpy(w, oihw, filter_floats(v) * sizeof *w);
 }
 
+static bool reads_no_norm(const sim_conv *v)
+{
+    (void)v;
+    return false;
+}
+
+static size_t no_unit(const sim_conv *v)
+{
+    (void)v;
+    return 0;
+}
+
+static void plain_forward(const sim_conv *v, const float *w, size_t n,
+                          const sim_conv_input *x, float *y)
+{
+    sim_plain_forward(v, w, n, x->x, y);
+}
+
 static void plain_leaf_weights(const sim_conv *v, const sim_leaf_layout *layout,
-                               const float *x, const float *dy, float *dw,
+                               const sim_conv_input *x, const float *dy, float *dw,
                                size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
@@ -168,7 +186,7 @@ static void plain_leaf_weights(const sim_conv *v, const sim_leaf_layout *layout,
     sim_tree_stack_begin(&stack, n, layout->n_leaves, layout->range, partials);
     for (size_t i = 0; i < layout->range.hi - layout->range.lo; i++) {
         size_t first = i * layout->images_per_leaf;
-        sim_plain_weights(v, layout->images_per_leaf, x + first * v->h * v->w * v->c,
+        sim_plain_weights(v, layout->images_per_leaf, x->x + first * v->h * v->w * v->c,
                           dy + first * v->oh * v->ow * v->k, sim_tree_stack_top(&stack));
         sim_tree_stack_push(&stack);
     }
@@ -195,9 +213,12 @@ const sim_conv_algorithm sim_conv_plain = {
     .backward_floats = filter_floats,
     .pack_forward = copy_filters,
     .pack_backward = copy_filters,
-    .forward = sim_plain_forward,
+    .reads_norm = reads_no_norm,
+    .forward = plain_forward,
     .backward_data = sim_plain_backward_data,
     .backward_weights = plain_leaf_weights,
+    .forward_unit = no_unit,
+    .data_unit = no_unit,
     .workspace = plain_workspace,
     .weights_workspace = plain_weights_workspace,
 };

@@ -24,7 +24,8 @@ enum { SMALL_FLOATS = 1 << 15 }; /* largest dW whose leaves are stored separatel
 typedef struct {
     const sim_conv *v;
     const sim_leaf_layout *layout;
-    const float *x, *dy;
+    const sim_conv_input *x;
+    const float *dy;
     float *native; /* [nodes][taps * c][padded] */
     float *leaves; /* [leaves][taps * c][padded], if dW is small */
     size_t rows;   /* taps * c */
@@ -62,13 +63,15 @@ static weights_tile tile_at(const weights_call *q, size_t i)
  * out [n][m]: columns [m0, m0 + m) of the patches of output pixels [p0, p0 + n), numbered
  * over all images.  Columns of one filter row are contiguous in the image.
  */
-static void gather_columns(const sim_conv *v, const float *x, size_t p0, size_t n,
-                           size_t m0, size_t m, float *out)
+static void gather_columns(const sim_conv *v, const sim_conv_input *x, size_t p0,
+                           size_t n, size_t m0, size_t m, float *out)
 {
     size_t of_row = v->size * v->c;
 
     if (v->size == 1 && v->stride == 1) {
-        sim_kernels()->pack_columns(n, m, m, x + p0 * v->c + m0, v->c, out);
+        sim_kernels()->pack_columns(n, m, m, x->x + p0 * v->c + m0, v->c, out);
+        if (x->scale)
+            sim_apply_read_norm(v, x, p0, n, m0, m, out, out);
         return;
     }
     for (size_t at = 0, run = 0; at < m; at += run) {
@@ -76,7 +79,7 @@ static void gather_columns(const sim_conv *v, const float *x, size_t p0, size_t 
         sim_output_pixel p = sim_output_pixel_at(v, p0);
         run = sim_min(of_row - first, m - at);
         for (size_t i = 0; i < n; i++, sim_output_pixel_next(v, &p))
-            sim_gather_run(v, x + p.image * v->h * v->w * v->c, p.y + (ptrdiff_t)r,
+            sim_gather_run(v, x->x + p.image * v->h * v->w * v->c, p.y + (ptrdiff_t)r,
                            p.x * (ptrdiff_t)v->c + (ptrdiff_t)first, run,
                            out + i * m + at);
     }
@@ -255,8 +258,9 @@ void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *layo
     sim_raise(&size->thread, (sums + panels_floats(m)) * sizeof(float));
 }
 
-void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const float *x,
-                        const float *dy, float *dw, size_t node_stride)
+void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout,
+                        const sim_conv_input *x, const float *dy, float *dw,
+                        size_t node_stride)
 {
     weights_call q = weights_call_of(v, layout);
     size_t leaves_offset = 0, floats = workspace_floats(&q, &leaves_offset);

@@ -31,7 +31,8 @@ enum { THIN = 32, TILES_PER_ITEM = 8, FILTER_CHUNK = 1 << 12 };
 
 typedef struct {
     const sim_conv *v;
-    const float *x, *dy;       /* images of the leaf */
+    sim_conv_input x; /* images of the leaf */
+    const float *dy;
     size_t th, tw, padded;     /* tiles per image; k rounded up to 16 */
     size_t n_tiles, max_tiles; /* tiles of the leaf; maximum per round */
     size_t t0, n;              /* tiles [t0, t0 + n) of the round */
@@ -67,8 +68,8 @@ static void transform_x(const leaf_call *q, size_t i, size_t image, size_t y, si
 
     for (size_t c0 = 0; c0 < v->c; c0 += q->x_block, to += q->max_tiles * q->x_row)
         sim_kernels()->wino_input(sim_min(q->x_block, v->c - c0),
-                                  q->x + at + (ptrdiff_t)c0, v->c, v->w * v->c, in, to,
-                                  q->x_stride);
+                                  q->x.x + at + (ptrdiff_t)c0, v->c, v->w * v->c, in,
+                                  sim_read_norm(v, &q->x, image, c0), to, q->x_stride);
 }
 
 static void transform_dy(const leaf_call *q, size_t i, size_t image, size_t y, size_t x)
@@ -237,7 +238,8 @@ void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *la
 }
 
 void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
-                          const float *x, const float *dy, float *dw, size_t node_stride)
+                          const sim_conv_input *x, const float *dy, float *dw,
+                          size_t node_stride)
 {
     sim_range nodes[SIM_TREE_MAX_NODES];
     leaf_call q = leaf_call_of(v, layout);
@@ -255,7 +257,7 @@ void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
                          q.u + u_floats(&q));
     for (size_t i = 0; i < layout->range.hi - layout->range.lo; i++) {
         size_t first = i * layout->images_per_leaf;
-        q.x = x + first * v->h * v->w * v->c;
+        q.x = sim_input_from(v, x, first);
         q.dy = dy + first * v->h * v->w * v->k;
         q.dw = sim_tree_stack_top(&stack);
         leaf_weights(&q);

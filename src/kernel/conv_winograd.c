@@ -18,9 +18,11 @@
  * than with 96.  Wide layers read their filters from the last-level cache or
  * memory, which many tiles amortize.
  */
+enum { NARROW = 256 }; /* channels in and out */
+
 static size_t max_tiles(size_t c, size_t k)
 {
-    enum { NARROW = 256, FEW = 24, MANY = 96 };
+    enum { FEW = 24, MANY = 96 };
     return c + k <= NARROW ? FEW : MANY;
 }
 
@@ -110,8 +112,10 @@ static void pack_filters(size_t c, size_t k, const float *oihw, bool rotated,
 }
 
 typedef struct {
-    size_t h, w, c, k, th, tw, n_tiles, per_item, stripe;
-    const float *panels, *x;
+    sim_conv v; /* of the pass: backward-data exchanges c and k */
+    size_t th, tw, n_tiles, per_item, stripe;
+    const float *panels;
+    const sim_conv_input *x;
     float *y;
 } winograd_call;
 
@@ -128,30 +132,31 @@ static void tile_at(const winograd_call *q, size_t t, size_t *image, size_t *y, 
  * Measured: 1.12 times the rate at C = 16 and 1.08 at 32; from 64 channels on,
  * the hardware prefetcher suffices and software prefetching costs time.
  */
-static void prefetch_tile(const winograd_call *q, const float *x)
+static void prefetch_tile(const sim_conv *v, const float *x)
 {
     enum { LINE = 16, WIDE = 64 };
-    size_t row = q->w * q->c, run = q->c < WIDE ? WINO_OUT * q->c : 0;
+    size_t row = v->w * v->c, run = v->c < WIDE ? WINO_OUT * v->c : 0;
     for (size_t r = 0; r < WINO_OUT; r++)
         for (size_t at = 0; at < run; at += LINE)
             __builtin_prefetch(x + r * row + at);
 }
 
-static void read_tiles(const winograd_call *q, size_t t0, size_t n, float *v)
+static void read_tiles(const winograd_call *q, size_t t0, size_t n, float *to)
 {
     const sim_kernel_table *t = sim_kernels();
-    size_t row = q->w * q->c;
+    const sim_conv *v = &q->v;
+    size_t row = v->w * v->c;
     for (size_t i = 0; i < n; i++) {
         size_t image, y, x;
         tile_at(q, t0 + i, &image, &y, &x);
         wino_window in =
-            sim_wino_window((ptrdiff_t)y - 1, (ptrdiff_t)x - 1, WINO_IN, q->h, q->w);
+            sim_wino_window((ptrdiff_t)y - 1, (ptrdiff_t)x - 1, WINO_IN, v->h, v->w);
         ptrdiff_t at =
-            (((ptrdiff_t)(image * q->h + y) - 1) * (ptrdiff_t)q->w + (ptrdiff_t)x - 1) *
-            (ptrdiff_t)q->c;
-        prefetch_tile(q, q->x + at + 2 * row + WINO_IN * q->c);
-        t->wino_input(q->c, q->x + at, q->c, row, in, v + i * q->c,
-                      sim_wino_stride(n * q->c));
+            (((ptrdiff_t)(image * v->h + y) - 1) * (ptrdiff_t)v->w + (ptrdiff_t)x - 1) *
+            (ptrdiff_t)v->c;
+        prefetch_tile(v, q->x->x + at + 2 * row + WINO_IN * v->c);
+        t->wino_input(v->c, q->x->x + at, v->c, row, in, sim_read_norm(v, q->x, image, 0),
+                      to + i * v->c, sim_wino_stride(n * v->c));
     }
 }
 
@@ -159,36 +164,43 @@ static void write_tiles(const winograd_call *q, size_t t0, size_t n, size_t k0,
                         size_t n_k, const float *m)
 {
     const sim_kernel_table *t = sim_kernels();
-    size_t row = q->w * q->k;
+    const sim_conv *v = &q->v;
+    size_t row = v->w * v->k;
     for (size_t i = 0; i < n; i++) {
         size_t image, y, x;
         tile_at(q, t0 + i, &image, &y, &x);
         wino_window out =
-            sim_wino_window((ptrdiff_t)y, (ptrdiff_t)x, WINO_OUT, q->h, q->w);
+            sim_wino_window((ptrdiff_t)y, (ptrdiff_t)x, WINO_OUT, v->h, v->w);
         t->wino_output(n_k, m + i * q->stripe, sim_wino_stride(n * q->stripe), out,
-                       q->y + ((image * q->h + y) * q->w + x) * q->k + k0, q->k, row);
+                       q->y + ((image * v->h + y) * v->w + x) * v->k + k0, v->k, row);
     }
 }
 
-static void tile_block(size_t item, void *ctx)
+/* Tiles [t0, t0 + n).  Serial; called inside sim_for. */
+static void tile_block(const winograd_call *q, size_t t0, size_t n)
 {
-    const winograd_call *q = ctx;
-    size_t t0 = item * q->per_item, n = sim_min(q->per_item, q->n_tiles - t0);
-    size_t v_stride = sim_wino_stride(n * q->c),
-           m_stride = sim_wino_stride(n * q->stripe);
-    size_t panel_stride = sim_wino_stride(sim_panel_floats(q->c, q->k));
+    size_t c = q->v.c, k = q->v.k;
+    size_t v_stride = sim_wino_stride(n * c), m_stride = sim_wino_stride(n * q->stripe);
+    size_t panel_stride = sim_wino_stride(sim_panel_floats(c, k));
     float *v = sim_scratch(WINO_N * (v_stride + m_stride) * sizeof *v);
     float *m = v + WINO_N * v_stride;
 
     read_tiles(q, t0, n, v);
-    for (size_t k0 = 0; k0 < q->k; k0 += q->stripe) {
-        size_t n_k = sim_min(q->stripe, q->k - k0);
+    for (size_t k0 = 0; k0 < k; k0 += q->stripe) {
+        size_t n_k = sim_min(q->stripe, k - k0);
         for (size_t f = 0; f < WINO_N; f++)
-            sim_product(n, n_k, q->c, v + f * v_stride, q->c,
-                        q->panels + f * panel_stride + q->c * k0, m + f * m_stride,
+            sim_product(n, n_k, c, v + f * v_stride, c,
+                        q->panels + f * panel_stride + c * k0, m + f * m_stride,
                         q->stripe);
         write_tiles(q, t0, n, k0, n_k, m);
     }
+}
+
+static void tile_item(size_t item, void *ctx)
+{
+    const winograd_call *q = ctx;
+    size_t t0 = item * q->per_item;
+    tile_block(q, t0, sim_min(q->per_item, q->n_tiles - t0));
 }
 
 /* Scratch of convolve for up to n_tiles tiles. */
@@ -207,16 +219,44 @@ static void winograd_workspace(const sim_conv *v, size_t n, sim_workspace_size *
     sim_raise(&size->thread, scratch_bytes(v->k, v->c, n_tiles));
 }
 
-static void convolve(size_t h, size_t w, size_t c, size_t k, const float *panels,
-                     size_t n, const float *x, float *y)
+static winograd_call call_of(const sim_conv *v, const float *panels,
+                             const sim_conv_input *x, float *y)
 {
-    winograd_call q = {.h = h, .w = w, .c = c, .k = k, .panels = panels, .x = x, .y = y};
-    q.th = (h + WINO_OUT - 1) / WINO_OUT;
-    q.tw = (w + WINO_OUT - 1) / WINO_OUT;
+    return (winograd_call){.v = *v,
+                           .th = (v->h + WINO_OUT - 1) / WINO_OUT,
+                           .tw = (v->w + WINO_OUT - 1) / WINO_OUT,
+                           .stripe = stripe_of(v->k),
+                           .panels = panels,
+                           .x = x,
+                           .y = y};
+}
+
+static void convolve(const sim_conv *v, const float *panels, size_t n,
+                     const sim_conv_input *x, float *y)
+{
+    winograd_call q = call_of(v, panels, x, y);
     q.n_tiles = n * q.th * q.tw;
-    q.stripe = stripe_of(k);
-    q.per_item = tiles_per_item(c, k, q.n_tiles);
-    sim_for((q.n_tiles + q.per_item - 1) / q.per_item, tile_block, &q);
+    q.per_item = tiles_per_item(v->c, v->k, q.n_tiles);
+    sim_for((q.n_tiles + q.per_item - 1) / q.per_item, tile_item, &q);
+}
+
+/* Pixels [row, row + n) of the result, whole images. */
+static void convolve_rows(const sim_conv *v, const float *panels, const sim_conv_input *x,
+                          size_t row, size_t n, float *y)
+{
+    const winograd_call q = call_of(v, panels, x, y);
+    size_t tiles = q.th * q.tw, of_image = v->h * v->w, max = max_tiles(v->c, v->k);
+    size_t hi = (row + n) / of_image * tiles;
+
+    for (size_t t = row / of_image * tiles; t < hi; t += max)
+        tile_block(&q, t, sim_min(max, hi - t));
+}
+
+/* Whole images, in narrow layers: in wide ones, a segment has too few tiles to amortize reading the
+ * filters. */
+static size_t unit_of(const sim_conv *v)
+{
+    return v->c + v->k <= NARROW ? v->h * v->w : 0;
 }
 
 /* ---- the passes; backward-data exchanges c and k and rotates the filters by
@@ -242,16 +282,34 @@ static void pack_backward(const sim_conv *v, const float *oihw, float *panels)
     pack_filters(v->k, v->c, oihw, true, panels);
 }
 
-static void winograd_forward(const sim_conv *v, const float *panels, size_t n,
-                             const float *x, float *y)
+static sim_conv exchanged(const sim_conv *v)
 {
-    convolve(v->h, v->w, v->c, v->k, panels, n, x, y);
+    sim_conv out = *v;
+    out.c = v->k;
+    out.k = v->c;
+    return out;
 }
 
 static void winograd_backward_data(const sim_conv *v, const float *panels, size_t n,
                                    const float *dy, float *dx)
 {
-    convolve(v->h, v->w, v->k, v->c, panels, n, dy, dx);
+    const sim_conv backward = exchanged(v);
+    const sim_conv_input in = {.x = dy};
+    convolve(&backward, panels, n, &in, dx);
+}
+
+static void winograd_data_rows(const sim_conv *v, const float *panels, const float *dy,
+                               size_t row, size_t n, float *dx)
+{
+    const sim_conv backward = exchanged(v);
+    const sim_conv_input in = {.x = dy};
+    convolve_rows(&backward, panels, &in, row, n, dx);
+}
+
+static bool reads_norm(const sim_conv *v)
+{
+    (void)v;
+    return true;
 }
 
 const sim_conv_algorithm sim_conv_winograd = {
@@ -259,9 +317,14 @@ const sim_conv_algorithm sim_conv_winograd = {
     .backward_floats = backward_floats,
     .pack_forward = pack_forward,
     .pack_backward = pack_backward,
-    .forward = winograd_forward,
+    .reads_norm = reads_norm,
+    .forward = convolve,
     .backward_data = winograd_backward_data,
     .backward_weights = sim_winograd_weights,
+    .forward_unit = unit_of,
+    .forward_rows = convolve_rows,
+    .data_unit = unit_of,
+    .data_rows = winograd_data_rows,
     .workspace = winograd_workspace,
     .weights_workspace = sim_winograd_weights_workspace,
 };

@@ -86,14 +86,24 @@ static bool is_inside(wino_window w, size_t i, size_t j)
     return (int)i >= w.y_lo && (int)i < w.y_hi && (int)j >= w.x_lo && (int)j < w.x_hi;
 }
 
+static double activation(double u, sim_activation act);
+
+static double read_through(double x, read_norm norm, size_t i)
+{
+    return norm.scale
+               ? activation(x * (double)norm.scale[i] + (double)norm.shift[i], norm.act)
+               : x;
+}
+
 /* out [n][n]: channel i of a tile, 0 outside the window. */
 static void read_tile(size_t n, const float *x, size_t pixel, size_t row, size_t i,
-                      wino_window in, double *out)
+                      wino_window in, read_norm norm, double *out)
 {
     for (size_t r = 0; r < n; r++)
         for (size_t s = 0; s < n; s++) {
             ptrdiff_t at = (ptrdiff_t)(r * row + s * pixel + i);
-            out[r * n + s] = is_inside(in, r, s) ? (double)x[at] : 0;
+            out[r * n + s] =
+                is_inside(in, r, s) ? read_through((double)x[at], norm, i) : 0;
         }
 }
 
@@ -110,11 +120,11 @@ static void wino_filters(const float *g, float *u, size_t f_stride)
 }
 
 static void wino_input(size_t c, const float *x, size_t pixel, size_t row, wino_window in,
-                       float *v, size_t f_stride)
+                       read_norm norm, float *v, size_t f_stride)
 {
     for (size_t i = 0; i < c; i++) {
         double tile[WINO_IN * WINO_IN], frequencies[WINO_N];
-        read_tile(WINO_IN, x, pixel, row, i, in, tile);
+        read_tile(WINO_IN, x, pixel, row, i, in, norm, tile);
         transform(6, 6, matrix_bt[0], tile, frequencies);
         for (size_t f = 0; f < WINO_N; f++)
             v[f * f_stride + i] = (float)frequencies[f];
@@ -141,7 +151,7 @@ static void wino_gradient(size_t k, const float *dy, size_t pixel, size_t row,
 {
     for (size_t i = 0; i < k; i++) {
         double tile[WINO_OUT * WINO_OUT], frequencies[WINO_N];
-        read_tile(WINO_OUT, dy, pixel, row, i, in, tile);
+        read_tile(WINO_OUT, dy, pixel, row, i, in, (read_norm){0}, tile);
         transform_adjoint(4, 6, matrix_at[0], tile, frequencies);
         for (size_t f = 0; f < WINO_N; f++)
             v[f * f_stride + i] = (float)frequencies[f];

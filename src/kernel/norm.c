@@ -19,8 +19,9 @@ typedef struct {
     const float *x, *scale, *shift, *mean, *residual, *dy, *a, *b, *d;
     float *y, *g;
     sim_activation act;
-    double *partials; /* [item][2][c] */
-    double *out;      /* [leaf][2][c] */
+    const sim_row_producer *producer; /* writes the rows of a segment first, or NULL */
+    double *partials;                 /* [item][2][c] */
+    double *out;                      /* [leaf][2][c] */
 } norm_call;
 
 typedef struct {
@@ -53,6 +54,20 @@ static segment segment_at(const norm_call *q, size_t item)
                      .n = sim_min(SEGMENT, q->leaves->rows - lo)};
 }
 
+bool sim_norm_has_units(const sim_norm_leaves *leaves, size_t unit)
+{
+    enum { ITEMS_PER_THREAD = 4 };
+    const norm_call q = norm_call_of(leaves);
+    return unit > 0 && SEGMENT % unit == 0 && leaves->rows % unit == 0 &&
+           norm_items(&q) >= ITEMS_PER_THREAD * (size_t)sim_threads();
+}
+
+static void produce(const norm_call *q, const segment *s)
+{
+    if (q->producer)
+        q->producer->rows(q->producer->ctx, s->row, s->n);
+}
+
 /* Merges (mean, M2) of nb rows into (mean, M2) of na rows: Chan, Golub, LeVeque 1979. */
 static void merge_moments(size_t c, double *into, double na, const double *from,
                           double nb)
@@ -71,8 +86,9 @@ static void moments_item(size_t item, void *ctx)
     size_t c = q->leaves->c;
     segment s = segment_at(q, item);
     double *sum = q->partials + item * 2 * c;
-    double *chunk = sim_scratch(2 * c * sizeof *chunk);
 
+    produce(q, &s);
+    double *chunk = sim_scratch(2 * c * sizeof *chunk);
     for (size_t at = 0; at < s.n; at += NORM_CHUNK) {
         size_t n = sim_min(NORM_CHUNK, s.n - at);
         double *to = at ? chunk : sum;
@@ -104,7 +120,14 @@ static void moments_leaf(size_t leaf, void *ctx)
 
 void sim_norm_moments(const sim_norm_leaves *leaves, const float *x, double *out)
 {
+    sim_norm_moments_of(leaves, NULL, x, out);
+}
+
+void sim_norm_moments_of(const sim_norm_leaves *leaves, const sim_row_producer *producer,
+                         const float *x, double *out)
+{
     norm_call q = norm_call_of(leaves);
+    q.producer = producer;
     q.x = x;
     q.out = out;
     q.partials = sim_workspace(norm_items(&q) * 2 * leaves->c * sizeof(double));
@@ -142,8 +165,9 @@ static void sums_item(size_t item, void *ctx)
     size_t c = q->leaves->c;
     segment s = segment_at(q, item);
     double *sum = q->partials + item * 2 * c;
-    float *chunk = sim_scratch(2 * c * sizeof *chunk);
 
+    produce(q, &s);
+    float *chunk = sim_scratch(2 * c * sizeof *chunk);
     memset(sum, 0, 2 * c * sizeof *sum);
     for (size_t at = 0; at < s.n; at += NORM_CHUNK) {
         size_t n = sim_min(NORM_CHUNK, s.n - at), first = (s.row + at) * c;
@@ -173,7 +197,16 @@ void sim_norm_backward_sums(const sim_norm_leaves *leaves, const float *x,
                             const float *residual, sim_activation act, const float *dy,
                             float *g, double *out)
 {
+    sim_norm_sums_of(leaves, NULL, x, scale, shift, mean, residual, act, dy, g, out);
+}
+
+void sim_norm_sums_of(const sim_norm_leaves *leaves, const sim_row_producer *producer,
+                      const float *x, const float *scale, const float *shift,
+                      const float *mean, const float *residual, sim_activation act,
+                      const float *dy, float *g, double *out)
+{
     norm_call q = norm_call_of(leaves);
+    q.producer = producer;
     q.x = x;
     q.scale = scale;
     q.shift = shift;

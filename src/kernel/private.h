@@ -93,6 +93,33 @@ struct sim_filters {
     float *forward, *backward; /* packed by the algorithm */
 };
 
+/* The norm through which image `image` of a convolution's input is read, for channels from c0 on. */
+static inline read_norm sim_read_norm(const sim_conv *v, const sim_conv_input *x,
+                                      size_t image, size_t c0)
+{
+    if (!x->scale)
+        return (read_norm){0};
+    size_t at = x->leaf[image] * v->c + c0;
+    return (read_norm){.scale = x->scale + at, .shift = x->shift + at, .act = x->act};
+}
+
+/* The images of a convolution's input from image `first` on. */
+static inline sim_conv_input sim_input_from(const sim_conv *v, const sim_conv_input *x,
+                                            size_t first)
+{
+    sim_conv_input out = *x;
+    out.x += first * v->h * v->w * v->c;
+    if (out.leaf)
+        out.leaf += first;
+    return out;
+}
+
+/* Applies the norm of a 1 x 1 convolution's input to channels [c0, c0 + n) of its rows [row,
+ * row + n_rows): from [n_rows][n] to `to`, which may be the same. */
+void sim_apply_read_norm(const sim_conv *v, const sim_conv_input *x, size_t row,
+                         size_t n_rows, size_t c0, size_t n, const float *from,
+                         float *to);
+
 /*
  * An algorithm of convolutions.  `forward` and `backward` of struct sim_filters
  * are packed by pack_forward and pack_backward and hold the number of floats
@@ -103,13 +130,23 @@ typedef struct {
     size_t (*backward_floats)(const sim_conv *v);
     void (*pack_forward)(const sim_conv *v, const float *oihw, float *panels);
     void (*pack_backward)(const sim_conv *v, const float *oihw, float *panels);
-    void (*forward)(const sim_conv *v, const float *panels, size_t n, const float *x,
-                    float *y);
+    bool (*reads_norm)(const sim_conv *v);
+    void (*forward)(const sim_conv *v, const float *panels, size_t n,
+                    const sim_conv_input *x, float *y);
     void (*backward_data)(const sim_conv *v, const float *panels, size_t n,
                           const float *dy, float *dx);
     void (*backward_weights)(const sim_conv *v, const sim_leaf_layout *layout,
-                             const float *x, const float *dy, float *dw,
+                             const sim_conv_input *x, const float *dy, float *dw,
                              size_t node_stride);
+    /* The passes for pixels [row, row + n) of the result, numbered over all images, of which
+     * row and n are multiples of the unit; unit 0: not possible.  Serial; called inside
+     * sim_for. */
+    size_t (*forward_unit)(const sim_conv *v);
+    void (*forward_rows)(const sim_conv *v, const float *panels, const sim_conv_input *x,
+                         size_t row, size_t n, float *y);
+    size_t (*data_unit)(const sim_conv *v);
+    void (*data_rows)(const sim_conv *v, const float *panels, const float *dy, size_t row,
+                      size_t n, float *dx);
     void (*workspace)(const sim_conv *v, size_t n, sim_workspace_size *size);
     void (*weights_workspace)(const sim_conv *v, const sim_leaf_layout *layout,
                               sim_workspace_size *size);
@@ -129,17 +166,36 @@ void sim_plain_weights(const sim_conv *v, size_t n, const float *x, const float 
                        float *dw);
 
 /* conv_weights.c, conv_weights_winograd.c: weight gradients over leaves */
-void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout, const float *x,
-                        const float *dy, float *dw, size_t node_stride);
+void sim_direct_weights(const sim_conv *v, const sim_leaf_layout *layout,
+                        const sim_conv_input *x, const float *dy, float *dw,
+                        size_t node_stride);
 void sim_direct_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
                                   sim_workspace_size *size);
 void sim_winograd_weights(const sim_conv *v, const sim_leaf_layout *layout,
-                          const float *x, const float *dy, float *dw, size_t node_stride);
+                          const sim_conv_input *x, const float *dy, float *dw,
+                          size_t node_stride);
 void sim_winograd_weights_workspace(const sim_conv *v, const sim_leaf_layout *layout,
                                     sim_workspace_size *size);
 /* Permutes [taps][c][padded] to [k][c][taps], the order of PyTorch. */
 void sim_weights_to_torch(const sim_conv *v, size_t padded, const float *native,
                           float *dw);
+
+/* norm.c: sim_norm_moments and sim_norm_backward_sums of rows that `producer` writes first, a
+ * segment at a time; NULL: they are there. */
+typedef struct {
+    void (*rows)(const void *ctx, size_t row,
+                 size_t n); /* serial; called inside sim_for */
+    const void *ctx;
+} sim_row_producer;
+void sim_norm_moments_of(const sim_norm_leaves *leaves, const sim_row_producer *producer,
+                         const float *x, double *out);
+void sim_norm_sums_of(const sim_norm_leaves *leaves, const sim_row_producer *producer,
+                      const float *x, const float *scale, const float *shift,
+                      const float *mean, const float *residual, sim_activation act,
+                      const float *dy, float *g, double *out);
+/* True if segments consist of whole units of rows, and there are enough of them for all
+ * threads. */
+bool sim_norm_has_units(const sim_norm_leaves *leaves, size_t unit);
 
 /* check.c: compares the result `actual` of a pass with `expected` of plain loops; NaN
  * differs. Errors: SIM_E_BUG naming the pass. */

@@ -23,6 +23,13 @@ typedef struct {
     int y_lo, y_hi, x_lo, x_hi;
 } wino_window;
 
+/* What is read is act(x * scale + shift), per channel; scale is NULL: x itself.  The activation
+ * is none or ReLU. */
+typedef struct {
+    const float *scale, *shift;
+    sim_activation act;
+} read_norm;
+
 typedef struct {
     const char *name, *arithmetic;
     bool plain; /* convolutions are those of conv_plain.c; filters are not packed */

@@ -130,7 +130,7 @@ static void check_shape(sim_conv v)
 
     ASSERT_OK(sim_filters_create(&p.v, &f));
     sim_filters_pack(f, p.w, true);
-    sim_conv_forward(f, IMAGES, p.x, y);
+    sim_conv_forward(f, IMAGES, &(sim_conv_input){.x = p.x}, y);
     plain_pass(&p, IMAGES, FORWARD, expected);
     assert_close(&p, "forward", y, expected, IMAGES * p.n_y);
     memset(expected, 0, n * sizeof *expected);
@@ -138,7 +138,8 @@ static void check_shape(sim_conv v)
     plain_pass(&p, IMAGES, BACKWARD_DATA, expected);
     assert_close(&p, "backward-data", p.dx, expected, IMAGES * p.n_x);
     memset(expected, 0, (n > p.n_w ? n : p.n_w) * sizeof *expected);
-    sim_conv_backward_weights(&p.v, &layout, p.x, p.y, p.dw, p.n_w);
+    sim_conv_backward_weights(&p.v, &layout, &(sim_conv_input){.x = p.x}, p.y, p.dw,
+                              p.n_w);
     plain_pass(&p, IMAGES, BACKWARD_WEIGHTS, expected);
     assert_close(&p, "backward-weights", p.dw, expected, p.n_w);
     free(expected);
@@ -170,11 +171,13 @@ static sim_hash hash_of_passes(sim_conv v, size_t split)
     ASSERT_OK(sim_hasher_create(&h));
     ASSERT_OK(sim_filters_create(&p.v, &f));
     sim_filters_pack(f, p.w, true);
-    sim_conv_forward(f, split, p.x, y);
-    sim_conv_forward(f, IMAGES - split, p.x + split * p.n_x, y + split * p.n_y);
+    sim_conv_forward(f, split, &(sim_conv_input){.x = p.x}, y);
+    sim_conv_forward(f, IMAGES - split, &(sim_conv_input){.x = p.x + split * p.n_x},
+                     y + split * p.n_y);
     sim_conv_backward_data(f, split, p.y, p.dx);
     sim_conv_backward_data(f, IMAGES - split, p.y + split * p.n_y, p.dx + split * p.n_x);
-    sim_conv_backward_weights(&p.v, &layout, p.x, p.y, p.dw, p.n_w);
+    sim_conv_backward_weights(&p.v, &layout, &(sim_conv_input){.x = p.x}, p.y, p.dw,
+                              p.n_w);
     sim_hasher_add(h, y, IMAGES * p.n_y * sizeof *y);
     sim_hasher_add(h, p.dx, IMAGES * p.n_x * sizeof *p.dx);
     sim_hasher_add(h, p.dw, 2 * p.n_w * sizeof *p.dw);
@@ -218,13 +221,15 @@ static void nodes_of_two_ranks_reduce_to_the_sum_of_one_rank(void **state)
         const sim_leaf_layout all = {
             .n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
         sim_range nodes[2 * SIM_TREE_MAX_NODES];
-        sim_conv_backward_weights(&p.v, &all, p.x, p.y, p.dw, p.n_w);
+        sim_conv_backward_weights(&p.v, &all, &(sim_conv_input){.x = p.x}, p.y, p.dw,
+                                  p.n_w);
         float *parts = p.dw + p.n_w;
         size_t n = 0;
         for (size_t lo = 0; lo < 3; lo += 2) {
             sim_leaf_layout layout = all;
             layout.range = (sim_range){lo, lo == 0 ? 2 : 3};
-            sim_conv_backward_weights(&p.v, &layout, p.x + 2 * lo * p.n_x,
+            sim_conv_backward_weights(&p.v, &layout,
+                                      &(sim_conv_input){.x = p.x + 2 * lo * p.n_x},
                                       p.y + 2 * lo * p.n_y, parts + n * p.n_w, p.n_w);
             n += sim_tree_nodes(3, layout.range, nodes + n);
         }
@@ -268,7 +273,8 @@ static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
         if (strcmp(isas[i], "portable") == 0 || sim_kernels_pick(isas[i]) != SIM_OK)
             continue;
         sim_threads_set(1 + (int)runs);
-        sim_conv_backward_weights(&p.v, &layout, p.x, p.y, p.dw, p.n_w);
+        sim_conv_backward_weights(&p.v, &layout, &(sim_conv_input){.x = p.x}, p.y, p.dw,
+                                  p.n_w);
         for (size_t s = 0; s < SAMPLES; s++) {
             size_t k = sim_random_below(&r, 262), c = sim_random_below(&r, 250),
                    t = sim_random_below(&r, 9);
@@ -318,9 +324,10 @@ static void *run_passes(void *ctx)
         .n_leaves = r->images, .range = {0, r->images}, .images_per_leaf = 1};
     size_t before = scratch_held();
 
-    sim_conv_forward(r->filters, r->images, p->x, r->y);
+    sim_conv_forward(r->filters, r->images, &(sim_conv_input){.x = p->x}, r->y);
     sim_conv_backward_data(r->filters, r->images, p->y, p->dx);
-    sim_conv_backward_weights(&p->v, &layout, p->x, p->y, p->dw, p->n_w);
+    sim_conv_backward_weights(&p->v, &layout, &(sim_conv_input){.x = p->x}, p->y, p->dw,
+                              p->n_w);
     r->scratch = scratch_held() - before;
     return NULL;
 }

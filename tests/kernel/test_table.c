@@ -133,12 +133,20 @@ static void window_of(const float *x, size_t channels, size_t row, size_t i,
 static void expect_wino_input(const sim_kernel_shape *s, const float *in, double *out)
 {
     const winograd_matrices w = derive_matrices();
+    const size_t row = 6 * s->n + 1;
+    const float *scale = in + 6 * row, *shift = scale + s->n;
     wino_window window = s->window;
     window.y_hi += 2;
     window.x_hi += 2;
     for (size_t i = 0; i < s->n; i++) {
         double tile[36];
-        window_of(in, s->n, 6 * s->n + 1, i, window, 6, tile);
+        window_of(in, s->n, row, i, window, 6, tile);
+        for (int p = 0; s->option && p < 36; p++) {
+            double u = tile[p] * (double)scale[i] + (double)shift[i];
+            bool inside = p / 6 >= window.y_lo && p / 6 < window.y_hi &&
+                          p % 6 >= window.x_lo && p % 6 < window.x_hi;
+            tile[p] = !inside ? 0 : s->act == SIM_ACT_RELU ? fmax(u, 0) : u;
+        }
         for (size_t f = 0; f < 36; f++)
             out[f * (s->n + 1) + i] = sandwich(w.bt[0], 6, 1, 6, tile, f / 6, f % 6);
     }
@@ -507,10 +515,10 @@ static void wrong_wino_filters(const float *g, float *u, size_t f_stride)
 }
 
 static void wrong_wino_input(size_t c, const float *x, size_t pixel, size_t row,
-                             wino_window in, float *v, size_t f_stride)
+                             wino_window in, read_norm norm, float *v, size_t f_stride)
 {
     in.x_hi--;
-    real->wino_input(c, x, pixel, row, in, v, f_stride);
+    real->wino_input(c, x, pixel, row, in, norm, v, f_stride);
 }
 
 static void wrong_wino_output(size_t k, const float *m, size_t f_stride, wino_window out,
