@@ -18,17 +18,30 @@ static size_t panel_width(size_t n, size_t j)
     return sim_min(PANEL, sim_round_up(n - j, HALF_PANEL));
 }
 
+/* panel [k][width]: the transpose of b [used][k], 0 beyond it; a cache line of each row at a time. */
+static void pack_transposed(size_t k, size_t used, size_t width, const float *b,
+                            size_t ldb, float *panel)
+{
+    enum { LINE = 16 };
+    for (size_t p0 = 0; p0 < k; p0 += LINE) {
+        size_t end = sim_min(k, p0 + LINE);
+        for (size_t i = 0; i < used; i++)
+            for (size_t p = p0; p < end; p++)
+                panel[p * width + i] = b[i * ldb + p];
+    }
+    for (size_t p = 0; used < width && p < k; p++)
+        memset(panel + p * width + used, 0, (width - used) * sizeof *panel);
+}
+
 void sim_panel_pack(size_t k, size_t n, const float *b, size_t ldb, bool transposed,
                     float *panel)
 {
     for (size_t j = 0; j < n; j += PANEL) {
         size_t width = panel_width(n, j), used = sim_min(width, n - j);
-        for (size_t p = 0; p < k; p++) {
-            float *row = panel + k * j + p * width;
-            for (size_t i = 0; i < used; i++)
-                row[i] = transposed ? b[(j + i) * ldb + p] : b[p * ldb + j + i];
-            memset(row + used, 0, (width - used) * sizeof *row);
-        }
+        if (transposed)
+            pack_transposed(k, used, width, b + j * ldb, ldb, panel + k * j);
+        else
+            sim_kernels()->pack_columns(k, used, width, b + j, ldb, panel + k * j);
     }
 }
 

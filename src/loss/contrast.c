@@ -74,13 +74,13 @@ void sim_contrast_destroy(sim_contrast **e)
 
 size_t sim_contrast_row_tiles(const sim_contrast *e)
 {
-    return e->shape.views * sim_row_tiles(e->local);
+    return e->shape.views * sim_row_tiles(e->local, e->shape.d);
 }
 
 row_tile sim_contrast_row_tile(const sim_contrast *e, size_t i)
 {
-    size_t per_view = sim_row_tiles(e->local);
-    sim_range rows = sim_row_tile(e->local, i % per_view);
+    size_t per_view = sim_row_tiles(e->local, e->shape.d);
+    sim_range rows = sim_row_tile(e->local, e->shape.d, i % per_view);
     return (row_tile){i / per_view, rows.lo, rows.hi};
 }
 

@@ -90,7 +90,7 @@ static void sigmoid_pass(size_t tile_index, void *ctx)
     const sigmoid *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d;
-    sim_range rows = sim_row_tile(e->local, tile_index);
+    sim_range rows = sim_row_tile(e->local, e->shape.d, tile_index);
     const tile_workspace work = sim_tile_scratch(d);
     float *out = q->out ? q->out + (rows.lo - e->local.lo) * d : NULL;
     sigmoid_tile tile = {.q = q, .first = rows.lo};
@@ -114,7 +114,7 @@ static void cross_sigmoid_differentiate(sigmoid *q, size_t side, float *out,
     q->side = side;
     q->out = out;
     q->store_row_dots = store_row_dots;
-    sim_for(sim_row_tiles(q->e->local), sigmoid_pass, q);
+    sim_for(sim_row_tiles(q->e->local, q->e->shape.d), sigmoid_pass, q);
 }
 
 void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,

@@ -89,7 +89,7 @@ static void cross_softmax_first_pass(size_t tile_index, void *ctx)
 {
     const softmax *q = ctx;
     sim_cross *e = q->e;
-    sim_range rows = sim_row_tile(e->local, tile_index);
+    sim_range rows = sim_row_tile(e->local, e->shape.d, tile_index);
     const tile_workspace work = sim_tile_scratch(e->shape.d);
     first_tile tile = {.q = q, .first = rows.lo};
     tile_loop loop = sim_cross_loop(e, q->side, rows);
@@ -158,7 +158,7 @@ static void cross_softmax_second_pass(size_t tile_index, void *ctx)
     const softmax *q = ctx;
     sim_cross *e = q->e;
     size_t d = e->shape.d;
-    sim_range rows = sim_row_tile(e->local, tile_index);
+    sim_range rows = sim_row_tile(e->local, e->shape.d, tile_index);
     const tile_workspace work = sim_tile_scratch(d);
     float *out = q->out + (rows.lo - e->local.lo) * d;
     second_tile tile = {q, rows.lo};
@@ -184,7 +184,7 @@ static void cross_softmax_differentiate(softmax *q, size_t side, float *out,
     q->side = side;
     q->out = out;
     q->store_row_dots = store_row_dots;
-    sim_for(sim_row_tiles(q->e->local), cross_softmax_second_pass, q);
+    sim_for(sim_row_tiles(q->e->local, q->e->shape.d), cross_softmax_second_pass, q);
 }
 
 /* ---- public functions ---- */
@@ -192,7 +192,7 @@ static void cross_softmax_differentiate(softmax *q, size_t side, float *out,
 static void evaluate_side(softmax *q, size_t side)
 {
     q->side = side;
-    sim_for(sim_row_tiles(q->e->local), cross_softmax_first_pass, q);
+    sim_for(sim_row_tiles(q->e->local, q->e->shape.d), cross_softmax_first_pass, q);
     sim_cross_gather_records(q->e, side);
     for (size_t i = 0; i < q->e->shape.n; i++)
         q->e->weights[side][i] =

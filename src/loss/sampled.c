@@ -192,7 +192,7 @@ static void anchor_tile_pass(size_t tile_index, void *ctx)
     const sampled *q = ctx;
     sim_sampled *e = q->e;
     size_t d = e->shape.anchors.d, m = e->shape.m;
-    sim_range rows = sim_row_tile(e->local, tile_index);
+    sim_range rows = sim_row_tile(e->local, e->shape.anchors.d, tile_index);
     double *s = sim_scratch((m + 1 + d) * sizeof *s), *sum = s + m + 1;
 
     for (size_t i = rows.lo; i < rows.hi; i++) {
@@ -247,7 +247,7 @@ static void target_tile_pass(size_t tile_index, void *ctx)
     const sampled *q = ctx;
     sim_sampled *e = q->e;
     size_t d = e->shape.anchors.d, slots = e->shape.m + 1;
-    sim_range rows = sim_row_tile(e->own, tile_index);
+    sim_range rows = sim_row_tile(e->own, e->shape.anchors.d, tile_index);
     double *sum = sim_scratch(d * sizeof *sum);
 
     for (size_t j = rows.lo; j < rows.hi; j++) {
@@ -304,7 +304,7 @@ static void target_pass(sampled *q)
     sim_tile_gather(e->comm, s, slots * sizeof *e->weight,
                     e->weight + e->local.lo * slots, e->weight);
     sort_pairs(e);
-    sim_for(sim_row_tiles(e->own), target_tile_pass, q);
+    sim_for(sim_row_tiles(e->own, e->shape.anchors.d), target_tile_pass, q);
 }
 
 /* NOLINTNEXTLINE(readability-function-size): six arrays, each with its own shape and name */
@@ -321,7 +321,7 @@ void sim_sampled_softmax(sim_sampled *e, const sim_cross_options *options, const
     sim_tile_gather(e->comm, anchors, row_bytes, a, e->a);
     sim_tile_gather(e->comm, targets, row_bytes, b, e->b);
     store_indices(e, positive, negatives);
-    sim_for(sim_row_tiles(e->local), anchor_tile_pass, &q);
+    sim_for(sim_row_tiles(e->local, e->shape.anchors.d), anchor_tile_pass, &q);
     sim_tile_gather(e->comm, anchors, sizeof *e->records, e->records + e->local.lo,
                     e->records);
     sampled_report(e, report);

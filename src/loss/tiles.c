@@ -20,14 +20,30 @@ size_t sim_tile_units(const sim_rows_shape *s)
     return (s->n + s->unit - 1) / s->unit;
 }
 
-size_t sim_row_tiles(sim_range local)
+/* Most rows of a tile; few where their sums would exceed L2. */
+static size_t max_tile_rows(size_t d)
 {
-    return (local.hi - local.lo + ROW_TILE - 1) / ROW_TILE;
+    enum { NARROW = 256 };
+    return d <= NARROW ? ROW_TILE : PRODUCT_ROWS;
 }
 
-sim_range sim_row_tile(sim_range local, size_t i)
+/* Many rows amortize packing the columns; all threads need several tiles. */
+static size_t tile_rows(sim_range local, size_t d)
 {
-    size_t lo = local.lo + i * ROW_TILE, hi = lo + ROW_TILE;
+    enum { TILES_PER_THREAD = 4 };
+    const size_t rows = max_tile_rows(d), threads = (size_t)sim_threads();
+    return local.hi - local.lo >= TILES_PER_THREAD * threads * rows ? rows : PRODUCT_ROWS;
+}
+
+size_t sim_row_tiles(sim_range local, size_t d)
+{
+    const size_t rows = tile_rows(local, d);
+    return (local.hi - local.lo + rows - 1) / rows;
+}
+
+sim_range sim_row_tile(sim_range local, size_t d, size_t i)
+{
+    const size_t rows = tile_rows(local, d), lo = local.lo + i * rows, hi = lo + rows;
     return (sim_range){lo, hi < local.hi ? hi : local.hi};
 }
 
@@ -49,36 +65,20 @@ static size_t back_floats(size_t d)
 
 size_t sim_tile_scratch_bytes(size_t d)
 {
-    return (sim_panel_floats(d, COLUMN_TILE) + ROW_TILE * COLUMN_TILE + back_floats(d) +
-            ROW_TILE * d) *
+    return (sim_panel_floats(d, COLUMN_TILE) + PRODUCT_ROWS * COLUMN_TILE +
+            back_floats(d) + PRODUCT_ROWS * d) *
                sizeof(float) +
-           ROW_TILE * d * sizeof(double);
+           max_tile_rows(d) * d * sizeof(double);
 }
 
 tile_workspace sim_tile_scratch(size_t d)
 {
     tile_workspace r = {.sum = sim_scratch(sim_tile_scratch_bytes(d))};
-    r.panel = (float *)(void *)(r.sum + ROW_TILE * d);
+    r.panel = (float *)(void *)(r.sum + max_tile_rows(d) * d);
     r.s = r.panel + sim_panel_floats(d, COLUMN_TILE);
-    r.back = r.s + ROW_TILE * COLUMN_TILE;
+    r.back = r.s + PRODUCT_ROWS * COLUMN_TILE;
     r.tile = r.back + back_floats(d);
     return r;
-}
-
-void sim_tile_similarities(const tile_workspace *work, size_t d, size_t m,
-                           const float *rows, size_t n, const float *columns)
-{
-    sim_panel_pack(d, n, columns, d, true, work->panel);
-    sim_product(m, n, d, rows, d, work->panel, work->s, COLUMN_TILE);
-}
-
-void sim_tile_accumulate(const tile_workspace *work, size_t d, size_t m, size_t n,
-                         const float *columns)
-{
-    sim_panel_pack(n, d, columns, d, false, work->back);
-    sim_product(m, d, n, work->s, COLUMN_TILE, work->back, work->tile, d);
-    for (size_t i = 0; i < m * d; i++)
-        work->sum[i] += (double)work->tile[i];
 }
 
 void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column)
@@ -87,16 +87,32 @@ void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *colu
         sum[k] += weight * (double)column[k];
 }
 
+/* sum [m][d] += s [m][n] . columns, which are packed. */
+static void accumulate(const tile_workspace *work, size_t d, size_t m, size_t n,
+                       double *sum)
+{
+    sim_product(m, d, n, work->s, COLUMN_TILE, work->back, work->tile, d);
+    for (size_t i = 0; i < m * d; i++)
+        sum[i] += (double)work->tile[i];
+}
+
 static void run_tile(const tile_loop *l, const tile_workspace *work, size_t view,
                      sim_range c)
 {
     const float *columns = l->columns + (view * l->n + c.lo) * l->d;
+    const size_t n = c.hi - c.lo, d = l->d;
 
-    sim_tile_similarities(work, l->d, l->n_rows, l->rows, c.hi - c.lo, columns);
-    for (size_t i = 0; i < l->n_rows; i++)
-        l->row(l->ctx, i, view, c, work->s + i * COLUMN_TILE);
+    sim_panel_pack(d, n, columns, d, true, work->panel);
     if (l->accumulate)
-        sim_tile_accumulate(work, l->d, l->n_rows, c.hi - c.lo, columns);
+        sim_panel_pack(n, d, columns, d, false, work->back);
+    for (size_t lo = 0; lo < l->n_rows; lo += PRODUCT_ROWS) {
+        size_t m = l->n_rows - lo < PRODUCT_ROWS ? l->n_rows - lo : PRODUCT_ROWS;
+        sim_product(m, n, d, l->rows + lo * d, d, work->panel, work->s, COLUMN_TILE);
+        for (size_t i = 0; i < m; i++)
+            l->row(l->ctx, lo + i, view, c, work->s + i * COLUMN_TILE);
+        if (l->accumulate)
+            accumulate(work, d, m, n, work->sum + lo * d);
+    }
 }
 
 void sim_tile_loop(const tile_loop *l, const tile_workspace *work)

@@ -8,14 +8,14 @@
 #include "simile/loss.h"
 #include "simile/memory.h"
 
-/* Columns of a tile, with fixed global boundaries; rows of a row tile, which is one iteration of
- * sim_for; slots of a leaf of a sum over rows. */
-enum { COLUMN_TILE = 512, ROW_TILE = 128, LEAF_SLOTS = 32 };
+/* Columns of a tile, with fixed global boundaries; rows of a product; maximum of the rows of a row
+ * tile, which is one iteration of sim_for; slots of a leaf of a sum over rows. */
+enum { COLUMN_TILE = 512, PRODUCT_ROWS = 128, ROW_TILE = 512, LEAF_SLOTS = 32 };
 
 size_t sim_tile_units(const sim_rows_shape *s); /* units of the global batch */
-/* Row tiles of the rows of this rank: their number, and the rows of the i-th. */
-size_t sim_row_tiles(sim_range local);
-sim_range sim_row_tile(sim_range local, size_t i);
+/* Row tiles of the rows [..][d] of this rank: their number, and the rows of the i-th. */
+size_t sim_row_tiles(sim_range local, size_t d);
+sim_range sim_row_tile(sim_range local, size_t d, size_t i);
 /* The tile of n columns that begins at lo, a multiple of COLUMN_TILE. */
 sim_range sim_tile_columns(size_t n, size_t lo);
 
@@ -26,20 +26,14 @@ void sim_tile_gather(const sim_comm *c, const sim_rows_shape *s, size_t row_byte
 /* Scratch of a row tile. */
 typedef struct {
     float *panel; /* columns packed for similarities */
-    float *s;     /* [ROW_TILE][COLUMN_TILE] similarities, then weights */
+    float *s;     /* [PRODUCT_ROWS][COLUMN_TILE] similarities, then weights */
     float *back;  /* columns packed for the gradient */
-    float *tile;  /* [ROW_TILE][d] weighted sums over one column tile */
-    double *sum;  /* [ROW_TILE][d] over all column tiles */
+    float *tile;  /* [PRODUCT_ROWS][d] weighted sums over one column tile */
+    double *sum;  /* [rows of a tile][d] over all column tiles */
 } tile_workspace;
 tile_workspace sim_tile_scratch(size_t d);
 size_t sim_tile_scratch_bytes(size_t d);
 
-/* s [m][COLUMN_TILE] = rows [m][d] . columns [n][d]. */
-void sim_tile_similarities(const tile_workspace *work, size_t d, size_t m,
-                           const float *rows, size_t n, const float *columns);
-/* sum [m][d] += s . columns. */
-void sim_tile_accumulate(const tile_workspace *work, size_t d, size_t m, size_t n,
-                         const float *columns);
 /* sum of a row += weight * column [d]: for a column with a dominant weight, like a positive,
  * or one drawn for this row. */
 void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column);

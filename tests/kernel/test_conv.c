@@ -258,12 +258,12 @@ static double plain_weight(const problem *p, size_t images, size_t k, size_t c, 
 static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
 {
     (void)state;
-    enum { LEAF_IMAGES = 70, SAMPLES = 500 };
+    enum { WIDE_IMAGES = 70, SAMPLES = 500 };
     const sim_conv v = {
         .c = 250, .k = 262, .size = 3, .stride = 1, .pad = 1, .h = 5, .w = 4};
     const sim_leaf_layout layout = {
-        .n_leaves = 2, .range = {0, 2}, .images_per_leaf = LEAF_IMAGES};
-    problem p = problem_create(v, 2 * LEAF_IMAGES);
+        .n_leaves = 2, .range = {0, 2}, .images_per_leaf = WIDE_IMAGES};
+    problem p = problem_create(v, 2 * WIDE_IMAGES);
     float *first = p.dw + p.n_w;
     size_t runs = 0;
 
@@ -278,7 +278,7 @@ static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
         for (size_t s = 0; s < SAMPLES; s++) {
             size_t k = sim_random_below(&r, 262), c = sim_random_below(&r, 250),
                    t = sim_random_below(&r, 9);
-            double expected = plain_weight(&p, 2 * LEAF_IMAGES, k, c, t);
+            double expected = plain_weight(&p, 2 * WIDE_IMAGES, k, c, t);
             max_error =
                 fmax(max_error, fabs(expected - (double)p.dw[(k * v.c + c) * 9 + t]));
             largest = fmax(largest, fabs(expected));
@@ -291,6 +291,132 @@ static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
     }
     sim_threads_set(0);
     problem_destroy(&p);
+}
+
+/* ---- passes beside a batch norm ---- */
+
+enum { NORM_IMAGES = 24, NORM_LEAVES = 12, LEAF_IMAGES = NORM_IMAGES / NORM_LEAVES };
+
+/* The norm of a convolution's input, and the leaves of its input and output. */
+typedef struct {
+    sim_conv_input in;
+    float *scale, *shift, *mean, *normalized, *g;
+    uint32_t leaf[NORM_IMAGES];
+    size_t x_start[NORM_LEAVES], y_start[NORM_LEAVES];
+    sim_norm_leaves x_leaves, y_leaves;
+} norm_problem;
+
+/* Leaves in an order other than that of the images. */
+static norm_problem norm_problem_create(const problem *p, sim_activation act)
+{
+    const sim_conv *v = &p->v;
+    size_t of_x = v->h * v->w, of_y = v->oh * v->ow;
+    norm_problem n = {.scale = random_floats(NORM_LEAVES * v->c, 11),
+                      .shift = random_floats(NORM_LEAVES * v->c, 12),
+                      .mean = random_floats(NORM_LEAVES * v->c, 13),
+                      .normalized = random_floats(NORM_IMAGES * p->n_x, 14),
+                      .g = random_floats(NORM_IMAGES * p->n_x, 15)};
+    for (size_t i = 0; i < NORM_LEAVES; i++) {
+        size_t first = (NORM_LEAVES - 1 - i) * LEAF_IMAGES;
+        n.x_start[i] = first * of_x;
+        n.y_start[i] = first * of_y;
+        for (size_t j = 0; j < LEAF_IMAGES; j++)
+            n.leaf[first + j] = (uint32_t)i;
+    }
+    n.x_leaves = (sim_norm_leaves){
+        .n_leaves = NORM_LEAVES, .n_pieces = 1, .rows = LEAF_IMAGES * of_x, .c = v->c};
+    n.y_leaves = (sim_norm_leaves){
+        .n_leaves = NORM_LEAVES, .n_pieces = 1, .rows = LEAF_IMAGES * of_y, .c = v->k};
+    n.in = (sim_conv_input){.x = p->x, .scale = n.scale, .shift = n.shift, .act = act};
+    return n;
+}
+
+static void norm_problem_destroy(norm_problem *n)
+{
+    sim_free(n->scale);
+    sim_free(n->shift);
+    sim_free(n->mean);
+    sim_free(n->normalized);
+    sim_free(n->g);
+}
+
+/* The passes through the norm have the bits of the same passes on its stored output. */
+static void compare_with_separate_passes(const problem *p, norm_problem *n,
+                                         sim_filters *f)
+{
+    const sim_conv *v = &p->v;
+    const sim_conv_input stored = {.x = n->normalized};
+    const sim_leaf_layout layout = {.n_leaves = NORM_LEAVES,
+                                    .range = {0, NORM_LEAVES},
+                                    .images_per_leaf = LEAF_IMAGES};
+    float *y = random_floats(2 * NORM_IMAGES * p->n_y, 4),
+          *fused_y = y + NORM_IMAGES * p->n_y;
+    double *sums = calloc(4 * NORM_LEAVES * (v->c + v->k), sizeof *sums);
+    double *fused_sums = sums + 2 * NORM_LEAVES * (v->c + v->k);
+
+    n->x_leaves.start = n->x_start;
+    n->y_leaves.start = n->y_start;
+    n->in.leaf = n->leaf;
+    sim_norm_apply(&n->x_leaves, p->x, n->scale, n->shift, NULL, n->in.act,
+                   n->normalized);
+    sim_conv_forward(f, NORM_IMAGES, &stored, y);
+    sim_norm_moments(&n->y_leaves, y, sums);
+    sim_conv_forward_moments(f, NORM_IMAGES, &n->in, fused_y, &n->y_leaves, fused_sums);
+    assert_memory_equal(y, fused_y, NORM_IMAGES * p->n_y * sizeof *y);
+    assert_memory_equal(sums, fused_sums, 2 * NORM_LEAVES * v->k * sizeof *sums);
+
+    sim_conv_backward_weights(v, &layout, &stored, p->y, p->dw, p->n_w);
+    sim_conv_backward_weights(v, &layout, &n->in, p->y, p->dw + p->n_w, p->n_w);
+    assert_memory_equal(p->dw, p->dw + p->n_w, p->n_w * sizeof *p->dw);
+
+    sim_conv_backward_data(f, NORM_IMAGES, p->y, p->dx);
+    sim_norm_backward_sums(&n->x_leaves, p->x, n->scale, n->shift, n->mean, NULL,
+                           n->in.act, p->dx, p->dx, sums);
+    sim_conv_backward_data_sums(f, NORM_IMAGES, p->y, &n->x_leaves, p->x, n->scale,
+                                n->shift, n->mean, n->in.act, n->g, fused_sums);
+    assert_memory_equal(p->dx, n->g, NORM_IMAGES * p->n_x * sizeof *n->g);
+    assert_memory_equal(sums, fused_sums, 2 * NORM_LEAVES * v->c * sizeof *sums);
+    free(sums);
+    sim_free(y);
+}
+
+static void check_norm_passes(sim_conv v, sim_activation act)
+{
+    problem p = problem_create(v, NORM_IMAGES);
+    norm_problem n = norm_problem_create(&p, act);
+    sim_filters *f = NULL;
+
+    ASSERT_OK(sim_filters_create(&p.v, &f));
+    sim_filters_pack(f, p.w, true);
+    for (int threads = 1; threads <= 3; threads++) {
+        sim_threads_set(threads);
+        if (sim_conv_reads_norm(&p.v))
+            compare_with_separate_passes(&p, &n, f);
+    }
+    sim_threads_set(0);
+    sim_filters_destroy(&f);
+    norm_problem_destroy(&n);
+    problem_destroy(&p);
+}
+
+static void passes_beside_a_norm_have_the_bits_of_separate_passes(void **state)
+{
+    (void)state;
+    static const sim_conv larger[] = {
+        {.c = 16, .k = 16, .size = 3, .stride = 1, .pad = 1, .h = 32, .w = 32},
+        {.c = 24, .k = 40, .size = 3, .stride = 1, .pad = 1, .h = 16, .w = 16},
+        {.c = 20, .k = 36, .size = 1, .stride = 1, .pad = 0, .h = 33, .w = 32},
+    };
+    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        if (strcmp(isas[i], "portable") == 0 || sim_kernels_pick(isas[i]) != SIM_OK)
+            continue;
+        for (size_t s = 0; s < N_SHAPES; s++) {
+            check_norm_passes(shapes[s], SIM_ACT_RELU);
+            check_norm_passes(shapes[s], SIM_ACT_NONE);
+        }
+        for (size_t s = 0; s < sizeof larger / sizeof larger[0]; s++)
+            check_norm_passes(larger[s], SIM_ACT_RELU);
+    }
 }
 
 /* ---- workspace ---- */
@@ -423,6 +549,7 @@ int main(void)
         cmocka_unit_test(every_pass_matches_plain_loops),
         cmocka_unit_test(threads_and_splits_and_v3_or_v4_do_not_change_the_bits),
         cmocka_unit_test(nodes_of_two_ranks_reduce_to_the_sum_of_one_rank),
+        cmocka_unit_test(passes_beside_a_norm_have_the_bits_of_separate_passes),
         cmocka_unit_test(wide_weight_gradients_in_rounds_match_plain_sums),
         cmocka_unit_test(scratch_of_calls_with_fewer_images_is_within_the_workspace),
         cmocka_unit_test(a_filter_larger_than_the_image_is_refused),
