@@ -1,0 +1,163 @@
+/*
+ * bench_loss.c - `simile bench loss`: NT-Xent of random unit rows, with gradients.
+ *
+ * In: the number of pairs and of dimensions.  Out: one JSON object for all ranks.  The time of the
+ * products alone, 6 N^2 d operations for N rows, is measured beside it.
+ */
+#include "cli.h"
+
+#include "simile/clock.h"
+#include "simile/kernel.h"
+#include "simile/loss.h"
+#include "simile/memory.h"
+#include "simile/random.h"
+#include "simile/thread.h"
+
+#include <math.h>
+
+enum { VIEWS = 2, UNIT = 32, PRODUCT_ROWS = 128, PRODUCT_COLUMNS = 512, PRODUCTS = 64 };
+
+typedef struct {
+    const sim_comm *comm;
+    sim_rows_shape shape;
+    sim_contrast *contrast;
+    size_t local; /* rows per view of this rank */
+    float *z, *dz, *norm;
+    double *seconds;
+} bench;
+
+static void fill_rows(size_t view, void *ctx)
+{
+    bench *b = ctx;
+    const size_t floats = b->local * b->shape.d;
+    const sim_range rows = sim_rows_local(sim_comm_partition(b->comm), &b->shape);
+    sim_random r = {.purpose = SIM_RANDOM_TEST,
+                    .seed = (uint32_t)view,
+                    .sample = (uint32_t)rows.lo};
+
+    for (size_t i = 0; i < floats; i++)
+        b->z[view * floats + i] = sim_random_between(&r, -1, 1);
+}
+
+static sim_status create(bench *b, int steps)
+{
+    sim_status st = SIM_OK;
+    const sim_range rows = sim_rows_local(sim_comm_partition(b->comm), &b->shape);
+
+    b->local = rows.hi - rows.lo;
+    SIM_TRY(sim_contrast_create(b->comm, &b->shape, &b->contrast));
+    SIM_TRY(sim_alloc(&b->z, VIEWS * b->local * b->shape.d, "cli/bench"));
+    SIM_TRY(sim_alloc(&b->dz, VIEWS * b->local * b->shape.d, "cli/bench"));
+    SIM_TRY(sim_alloc(&b->norm, VIEWS * b->local, "cli/bench"));
+    SIM_TRY(sim_alloc(&b->seconds, (size_t)steps, "cli/bench"));
+    sim_for(VIEWS, fill_rows, b);
+    sim_unit_rows(VIEWS * b->local, b->shape.d, b->z, b->z, b->norm);
+done:
+    return st;
+}
+
+static void destroy(bench *b)
+{
+    sim_contrast_destroy(&b->contrast);
+    sim_free(b->z);
+    sim_free(b->dz);
+    sim_free(b->norm);
+    sim_free(b->seconds);
+}
+
+static double time_loss(bench *b)
+{
+    const sim_ntxent_options options = {.temperature = 0.1};
+    sim_loss_report report = {0};
+
+    sim_comm_barrier(b->comm);
+    const double start = sim_clock_s();
+    sim_ntxent(b->contrast, &options, b->z, b->dz, &report);
+    double took = sim_clock_s() - start;
+    sim_comm_max_f64(b->comm, &took, 1);
+    return took;
+}
+
+/* Operands of products as those of the loss. */
+typedef struct {
+    size_t d;
+    float *a, *panel, *out;
+} product_bench;
+
+static void run_products(size_t thread, void *ctx)
+{
+    const product_bench *p = ctx;
+    float *out = p->out + thread * PRODUCT_ROWS * PRODUCT_COLUMNS;
+    for (int i = 0; i < PRODUCTS; i++)
+        sim_product(PRODUCT_ROWS, PRODUCT_COLUMNS, p->d, p->a, p->d, p->panel, out,
+                    PRODUCT_COLUMNS);
+}
+
+/* Multiply-adds per second of the products on all threads of this rank. */
+static sim_status measure_products(size_t d, double *rate)
+{
+    sim_status st = SIM_OK;
+    enum { REPEATS = 5 };
+    const size_t threads = (size_t)sim_threads();
+    product_bench p = {.d = d};
+    double best = INFINITY;
+
+    SIM_TRY(sim_alloc(&p.a, PRODUCT_ROWS * d, "cli/bench"));
+    SIM_TRY(sim_alloc(&p.panel, sim_panel_floats(d, PRODUCT_COLUMNS), "cli/bench"));
+    SIM_TRY(sim_alloc(&p.out, threads * PRODUCT_ROWS * PRODUCT_COLUMNS, "cli/bench"));
+    for (int i = 0; i <= REPEATS; i++) {
+        const double start = sim_clock_s();
+        sim_for(threads, run_products, &p);
+        best = i > 0 ? fmin(best, sim_clock_s() - start) : best;
+    }
+    *rate = (double)threads * PRODUCTS * PRODUCT_ROWS * PRODUCT_COLUMNS * (double)d / best;
+done:
+    sim_free(p.a);
+    sim_free(p.panel);
+    sim_free(p.out);
+    return st;
+}
+
+static sim_status print(const bench *b, int steps, double products_s)
+{
+    sim_status st = SIM_OK;
+    sim_json *j = NULL;
+    int64_t peak = (int64_t)sim_memory_process_peak();
+
+    sim_comm_max_i64(b->comm, &peak, 1);
+    SIM_TRY(sim_json_create(&j));
+    sim_json_text(j, "bench", "loss");
+    sim_json_int(j, "batch", (int64_t)b->shape.n);
+    sim_json_int(j, "dim", (int64_t)b->shape.d);
+    sim_json_real(j, "loss_s", b->seconds[0]);
+    sim_json_real(j, "loss_s_median", b->seconds[steps / 2]);
+    sim_json_real(j, "loss_s_max", b->seconds[steps - 1]);
+    sim_json_real(j, "products_s", products_s);
+    sim_json_real(j, "peak_mb", (double)peak / 1e6);
+    sim_json_int(j, "ranks", b->comm->size);
+    sim_json_int(j, "threads", sim_threads());
+    sim_json_text(j, "kernels", sim_kernels_name());
+    SIM_TRY(sim_cli_print_json(b->comm, j, false));
+done:
+    sim_json_destroy(&j);
+    return st;
+}
+
+sim_status sim_bench_loss(const sim_comm *c, size_t batch, size_t d, int steps)
+{
+    sim_status st = SIM_OK;
+    bench b = {.comm = c, .shape = {.n = batch, .unit = UNIT, .views = VIEWS, .d = d}};
+    const double rows = VIEWS * (double)batch;
+    double rate = 0;
+
+    SIM_TRY(sim_comm_agree(c, create(&b, steps)));
+    SIM_TRY(sim_comm_agree(c, measure_products(d, &rate)));
+    (void)time_loss(&b);
+    for (int i = 0; i < steps; i++)
+        b.seconds[i] = time_loss(&b);
+    sim_bench_sort(b.seconds, (size_t)steps);
+    SIM_TRY(print(&b, steps, 3 * rows * rows * (double)d / rate / c->size));
+done:
+    destroy(&b);
+    return st;
+}
