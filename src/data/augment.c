@@ -328,20 +328,27 @@ static bool converts_image(const sim_augment *a)
 /* How the scratch is divided for an image. */
 typedef struct {
     size_t floats;     /* of `pixels` and `spare` of a view, each */
-    size_t work_bytes; /* of its `work` */
+    size_t work_bytes; /* of its `work`; multiples of 64, so that planes are aligned */
 } scratch_sizes;
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Operations receive the image, or a view that is not larger than the output. */
 static scratch_sizes size_scratch(const sim_augment *a, size_t h, size_t w, size_t c)
 {
-    const bool whole = converts_image(a);
-    /* A second operation that resizes receives a view of a->h x a->w. */
-    const size_t max_h = h > a->h ? h : a->h, max_w = w > a->w ? w : a->w;
-    const size_t plane_h = whole ? max_h : a->h, plane_w = whole ? max_w : a->w;
-    size_t resize_bytes = sim_resize_work_bytes(max_h, max_w, a->h, a->w, c);
-    size_t blur_bytes = sim_blur_work_bytes(plane_h, plane_w);
+    size_t floats = a->h * a->w * c;
+    size_t work = larger(sim_resize_work_bytes(h, w, a->h, a->w, c),
+                         sim_resize_work_bytes(a->h, a->w, a->h, a->w, c));
 
-    return (scratch_sizes){(plane_h * plane_w * c + 15) / 16 * 16,
-                           resize_bytes > blur_bytes ? resize_bytes : blur_bytes};
+    work = larger(work, sim_blur_work_bytes(a->h, a->w));
+    if (converts_image(a)) {
+        floats = larger(floats, h * w * c);
+        work = larger(work, sim_blur_work_bytes(h, w));
+    }
+    return (scratch_sizes){(floats + 15) / 16 * 16, (work + 63) / 64 * 64};
 }
 
 static size_t scratch_bytes(const scratch_sizes *s)

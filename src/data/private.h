@@ -70,7 +70,7 @@ typedef struct {
     const uint8_t *bytes;
     float *pixels;   /* unspecified while `bytes` is not NULL */
     float *spare;    /* as large as `pixels`, for operations that do not work in place */
-    void *work;      /* sim_view_work_bytes */
+    void *work;      /* for sim_resize_box and sim_blur_work_bytes */
     sim_random draw; /* random numbers of the operation */
     size_t out_h, out_w; /* of the model's input */
 } view;

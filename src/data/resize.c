@@ -75,15 +75,20 @@ static void compute_filters(size_t in, size_t out, size_t from, size_t n,
 
 /* ---- workspace ---- */
 
-/* Rows that the horizontal pass filters at a time: the lanes of a vector. */
+/* Rows that the horizontal pass filters at a time: the lanes of a vector, or fewer. */
 enum { STRIP = 16, ALIGNMENT = 64 };
+
+static size_t strip_rows(size_t rows)
+{
+    return rows < STRIP ? rows : STRIP;
+}
 
 typedef struct {
     double *exact;
     filters x, y;
-    float *rows;     /* [STRIP][box_w][c], converted from bytes */
-    float *columns;  /* [box_w][c][STRIP] */
-    float *filtered; /* [dw][c][STRIP] */
+    float *rows;     /* [strip][box_w][c], converted from bytes */
+    float *columns;  /* [box_w][c][strip] */
+    float *filtered; /* [dw][c][strip] */
     float *narrow;   /* [c][box_h][dw] */
 } workspace;
 
@@ -95,14 +100,15 @@ static void list_parts(size_t box_h, size_t box_w, size_t dh, size_t dw, size_t 
     k->x.max_taps = max_taps(box_w, dw);
     k->y.max_taps = max_taps(box_h, dh);
     size_t most = k->x.max_taps > k->y.max_taps ? k->x.max_taps : k->y.max_taps;
+    const size_t strip = strip_rows(box_h);
     const sim_buffer parts[N_PARTS] = {SIM_BUFFER(k->exact, most),
                                        SIM_BUFFER(k->x.spans, dw),
                                        SIM_BUFFER(k->x.weights, dw * k->x.max_taps),
                                        SIM_BUFFER(k->y.spans, dh),
                                        SIM_BUFFER(k->y.weights, dh * k->y.max_taps),
-                                       SIM_BUFFER(k->rows, STRIP * box_w * c),
-                                       SIM_BUFFER(k->columns, STRIP * box_w * c),
-                                       SIM_BUFFER(k->filtered, STRIP * dw * c),
+                                       SIM_BUFFER(k->rows, strip * box_w * c),
+                                       SIM_BUFFER(k->columns, strip * box_w * c),
+                                       SIM_BUFFER(k->filtered, strip * dw * c),
                                        SIM_BUFFER(k->narrow, box_h * dw * c)};
     memcpy(out, parts, sizeof parts);
 }
@@ -158,13 +164,13 @@ static void read_columns(const resize *r, const workspace *k, size_t y, size_t n
                              r->sw, k->columns + p * n, c * n);
 }
 
-/* Filters along rows.  Sums over columns of several rows are those of one vector each. */
+/* Filters along rows: weighted sums of columns, which are vectors over the rows of a strip. */
 static void filter_rows(const resize *r, const workspace *k)
 {
     const size_t h = r->part.h, c = r->c, dw = r->window.w;
 
     for (size_t y = 0; y < h; y += STRIP) {
-        const size_t n = h - y < STRIP ? h - y : STRIP;
+        const size_t n = strip_rows(h - y);
         read_columns(r, k, y, n);
         for (size_t o = 0; o < dw; o++)
             sim_pixels_sum(c * n, k->x.spans[o].n, k->x.weights + o * k->x.max_taps,

@@ -68,10 +68,11 @@ static inline __attribute__((always_inline)) void sum_vectors(const int vectors,
                                                               size_t stride, float *y)
 {
     pixel_vec sum[4] = {{0}};
-    for (size_t t = 0; t < terms; t++)
+    for (size_t t = 0; t < terms; t++) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)
             sum[v] += weights[t] * *(const pixel_vec *)(x + t * stride + v * LANES);
+    }
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++)
         *(pixel_vec *)(y + v * LANES) = sum[v];
