@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 double sim_clock_s(void);      /* monotonic, in seconds since an arbitrary origin */
+double sim_clock_cpu_s(void);  /* CPU time of all threads of this process */
 double sim_clock_wall_s(void); /* seconds since 1970-01-01 UTC */
 void sim_clock_sleep(double seconds); /* or less, if a signal arrives */
 

@@ -1,5 +1,5 @@
 /*
- * kernel.h - matrix products, convolutions, norms, activations, exp and log.
+ * kernel.h - matrix products, convolutions, norms, activations, exp and log, images.
  *
  * Module: kernel
  * `portable` is the reference implementation: plain loops that run on any processor.  v3
@@ -282,5 +282,33 @@ double sim_exp_double(double x);
 /* Natural logarithm, error at most 2 ulp; the same bits for all kernels.  (sim_log writes
  * log lines.) */
 double sim_ln(double x);
+
+/* ---- images: planes of floats, usually in [0, 1] ---- */
+
+/*
+ * Serial; may be called inside sim_for.  All kernels, also portable, produce the same bits: every
+ * operation is rounded to float, and sums run over ascending terms.
+ */
+
+/* y = x / 255, n values. */
+void sim_pixels_from_bytes(size_t n, const uint8_t *x, float *y);
+/* y [columns][rows] = the transpose of x [rows][columns]; ldx and ldy are the row strides. */
+void sim_pixels_transpose(size_t rows, size_t columns, const float *x, size_t ldx,
+                          float *y, size_t ldy);
+/* y_j = sum over t of weights[t] * x[t * stride + j], for n outputs.  stride 1 is a convolution
+ * along a row, the stride of rows one along columns. */
+void sim_pixels_sum(size_t n, size_t terms, const float *weights, const float *x,
+                    size_t stride, float *y);
+/* x = x * scale + offset, n values, clamped to [0, 1]. */
+void sim_pixels_scale(size_t n, float scale, float offset, float *x);
+/* y [n] = the gray values, ITU-R 601, of x [3][n]. */
+void sim_pixels_gray(size_t n, const float *x, float *y);
+/* x [3][n] = factor * x + (1 - factor) * gray value, clamped to [0, 1]. */
+void sim_pixels_saturate(size_t n, float factor, float *x);
+/* Shifts the hue of x [3][n] by `shift` turns, |shift| <= 1, as torchvision's adjust_hue. */
+void sim_pixels_hue(size_t n, float shift, float *x);
+/* y [n][c] = (x - mean[channel]) * scale[channel] for x [c][n]. */
+void sim_pixels_normalize(size_t n, size_t c, const float *x, const float *mean,
+                          const float *scale, float *y);
 
 #endif

@@ -119,18 +119,6 @@ static void destroy_state(bench *b)
 
 /* ---- the run directory ---- */
 
-/* A name that is not taken, because the directory is removed at the end.  Collective. */
-static void choose_directory(const sim_comm *c, const char *parent, char *out,
-                             size_t out_bytes)
-{
-    int i = 0;
-    do
-        (void)snprintf(out, out_bytes, "%s/simile-bench.%ld-%d", parent, sim_process_id(),
-                       i++);
-    while (c->rank == 0 && sim_path_is_taken(out));
-    sim_comm_broadcast(c, 0, out, out_bytes);
-}
-
 /* Removes a directory and the files in it. A directory with subdirectories remains. */
 static void remove_directory(const char *path)
 {
@@ -243,16 +231,10 @@ static void add_peak(const sim_comm *c, sim_json *j, const char *of, int64_t bef
     sim_json_real(j, key, (double)max / 1e6);
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void add_times(sim_json *j, const char *of, double *seconds, int n, double mb)
 {
     char key[64];
-    qsort(seconds, (size_t)n, sizeof *seconds, compare_doubles);
+    sim_bench_sort(seconds, (size_t)n);
     (void)snprintf(key, sizeof key, "%s_s", of);
     sim_json_real(j, key, seconds[0]);
     (void)snprintf(key, sizeof key, "%s_s_median", of);
@@ -299,7 +281,7 @@ sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
     sim_json *j = NULL;
     char path[4096];
 
-    choose_directory(c, spec->dir, path, sizeof path);
+    sim_bench_choose_name(c, spec->dir, path, sizeof path);
     SIM_TRY(sim_run_open(c, path, &run));
     SIM_TRY(sim_comm_agree(c, create_state(c, job, &b)));
     SIM_TRY(sim_json_create(&j));

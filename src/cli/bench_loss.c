@@ -31,9 +31,8 @@ static void fill_rows(size_t view, void *ctx)
     bench *b = ctx;
     const size_t floats = b->local * b->shape.d;
     const sim_range rows = sim_rows_local(sim_comm_partition(b->comm), &b->shape);
-    sim_random r = {.purpose = SIM_RANDOM_TEST,
-                    .seed = (uint32_t)view,
-                    .sample = (uint32_t)rows.lo};
+    sim_random r = {
+        .purpose = SIM_RANDOM_TEST, .seed = (uint32_t)view, .sample = (uint32_t)rows.lo};
 
     for (size_t i = 0; i < floats; i++)
         b->z[view * floats + i] = sim_random_between(&r, -1, 1);
@@ -110,7 +109,8 @@ static sim_status measure_products(size_t d, double *rate)
         sim_for(threads, run_products, &p);
         best = i > 0 ? fmin(best, sim_clock_s() - start) : best;
     }
-    *rate = (double)threads * PRODUCTS * PRODUCT_ROWS * PRODUCT_COLUMNS * (double)d / best;
+    *rate =
+        (double)threads * PRODUCTS * PRODUCT_ROWS * PRODUCT_COLUMNS * (double)d / best;
 done:
     sim_free(p.a);
     sim_free(p.panel);

@@ -91,6 +91,28 @@ typedef struct {
 SIM_MUST_USE sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
                                              const sim_bench_state *state);
 
+/* `simile bench loader`: two views of each of `batch` images are loaded per step and rank. */
+typedef struct {
+    const char *data; /* NULL: generated images, in a temporary file below `dir` */
+    const char *dir;
+    size_t batch;
+    int threads, steps; /* of the loader of each rank; timed steps */
+} sim_bench_loading;
+/* job: with the augmentations.  Collective. */
+SIM_MUST_USE sim_status sim_bench_loader(const sim_comm *c, const sim_job *job,
+                                         const sim_bench_loading *spec);
+
+/* `simile bench loss`: NT-Xent of `batch` pairs of random unit rows of d floats. */
+SIM_MUST_USE sim_status sim_bench_loss(const sim_comm *c, size_t batch, size_t d,
+                                       int steps);
+
+/* A name below `dir` that is not taken, of a temporary file or directory of a bench.  Collective. */
+void sim_bench_choose_name(const sim_comm *c, const char *dir, char *out,
+                           size_t out_bytes);
+
+/* Sorts seconds, ascending. */
+void sim_bench_sort(double *seconds, size_t n);
+
 /* ---- job scripts ---- */
 
 /* The values written into the head of a job script. */

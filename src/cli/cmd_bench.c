@@ -1,6 +1,6 @@
 /*
- * cmd_bench.c - `simile bench step|kernel|checkpoint`: measures the speed of this machine; prints
- * JSON.
+ * cmd_bench.c - `simile bench step|kernel|loss|loader|checkpoint`: measures the speed of this
+ * machine; prints JSON.
  */
 #include "cli.h"
 
@@ -15,7 +15,7 @@
 #include <string.h>
 
 typedef struct {
-    const char *what, *arch, *stem, *width, *dir;
+    const char *what, *arch, *stem, *width, *dir, *data, *augment;
     size_t size, batch, queue, dim;
     bool momentum_copy;
     int threads, steps;
@@ -34,6 +34,8 @@ enum {
     KEY_DIM,
     KEY_COPY,
     KEY_DIR,
+    KEY_DATA,
+    KEY_AUGMENT,
     KEY_JSON
 };
 
@@ -41,87 +43,25 @@ static const struct argp_option options[] = {
     {"arch", KEY_ARCH, "NAME", 0, "resnet18 (default), resnet34, resnet50", 0},
     {"stem", KEY_STEM, "NAME", 0, "cifar (default) or imagenet", 0},
     {"width", KEY_WIDTH, "W", 0, "multiplies the channels (default 1.0)", 0},
-    {"size", KEY_SIZE, "PIXELS", 0, "side of a view in pixels (default 32)", 0},
-    {"batch", KEY_BATCH, "B", 0, "global batch (default 64)", 0},
+    {"size", KEY_SIZE, "PIXELS", 0,
+     "side of a view in pixels (default 32; loader: as stored, photos 224)", 0},
+    {"batch", KEY_BATCH, "B", 0,
+     "global batch; loss: pairs; loader: images per step and rank (default 64)", 0},
     {"threads", KEY_THREADS, "T", 0, "threads per rank (default: as pretrain)", 0},
     {"steps", KEY_STEPS, "N", 0,
      "timed steps after one warm-up step; saves and loads (default 5)", 0},
+    {"data", KEY_DATA, "FILE.h5", 0, "loader: the data set (default: generated images)",
+     0},
+    {"augment", KEY_AUGMENT, "PRESET", 0,
+     "loader: the augmentations (default simclr-cifar)", 0},
     {"queue", KEY_QUEUE, "K", 0, "checkpoint: slots of the queue (default 0)", 0},
-    {"dim", KEY_DIM, "D", 0, "checkpoint: floats per slot (default 128)", 0},
+    {"dim", KEY_DIM, "D", 0,
+     "checkpoint: floats per slot; loss: per embedding (default 128)", 0},
     {"momentum-copy", KEY_COPY, NULL, 0, "checkpoint: include a momentum encoder", 0},
     {"dir", KEY_DIR, "DIRECTORY", 0,
-     "checkpoint: where a temporary run directory is written (default .)", 0},
+     "checkpoint, loader: where temporary files are written (default .)", 0},
     {"json", KEY_JSON, NULL, 0, "print JSON (always on)", 0},
     {0}};
-
-static size_t parse_count(const struct argp_state *state, const char *arg, long max)
-{
-    char *end = NULL;
-    long n = strtol(arg, &end, 10);
-    if (end == arg || *end || n < 1 || n > max)
-        argp_error(state, "\"%s\" is not a number from 1 to %ld", arg, max);
-    return (size_t)n;
-}
-
-static size_t parse_bench_count(const struct argp_state *state, const char *arg)
-{
-    return parse_count(state, arg, 1 << 20);
-}
-
-static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
-{
-    arguments *a = state->input;
-    switch (key) {
-    case KEY_ARCH:
-        a->arch = arg;
-        return 0;
-    case KEY_STEM:
-        a->stem = arg;
-        return 0;
-    case KEY_WIDTH:
-        a->width = arg;
-        return 0;
-    case KEY_SIZE:
-        a->size = parse_bench_count(state, arg);
-        return 0;
-    case KEY_BATCH:
-        a->batch = parse_bench_count(state, arg);
-        return 0;
-    case KEY_THREADS:
-        a->threads = (int)parse_bench_count(state, arg);
-        return 0;
-    case KEY_STEPS:
-        a->steps = (int)parse_bench_count(state, arg);
-        return 0;
-    case KEY_QUEUE:
-        a->queue = parse_count(state, arg, UINT32_MAX);
-        return 0;
-    case KEY_DIM:
-        a->dim = parse_bench_count(state, arg);
-        return 0;
-    case KEY_COPY:
-        a->momentum_copy = true;
-        return 0;
-    case KEY_DIR:
-        a->dir = arg;
-        return 0;
-    case KEY_JSON:
-        a->json = true;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->what)
-            argp_error(state, "expected one benchmark: step, kernel or checkpoint");
-        a->what = arg;
-        return 0;
-    case ARGP_KEY_END:
-        if (!a->what || (strcmp(a->what, "step") != 0 && strcmp(a->what, "kernel") != 0 &&
-                         strcmp(a->what, "checkpoint") != 0))
-            argp_error(state, "the argument must be step, kernel or checkpoint");
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
 
 /* A job with default values and the encoder of the command line. */
 static sim_status make_job(const arguments *a, sim_job *job)
@@ -134,11 +74,25 @@ static sim_status make_job(const arguments *a, sim_job *job)
     SIM_TRY(sim_text_format(
         "cli/bench", &text,
         "{run: bench, data: {train: none}, method: {name: simclr}, batch: "
-        "%zu, block: %zu, encoder: {arch: %s, stem: %s, width: %s}}",
-        a->batch, block, a->arch, a->stem, a->width));
+        "%zu, block: %zu, encoder: {arch: %s, stem: %s, width: %s}, augment: {preset: "
+        "%s, "
+        "size: %zu}}",
+        a->batch, block, a->arch, a->stem, a->width, a->augment, a->size));
     SIM_TRY(sim_cli_job_of_checkpoint(text, "bench", job, &unused));
 done:
     sim_free(text);
+    return st;
+}
+
+/* Selects the kernels as well.  The caller frees *job. */
+static sim_status create_job(const arguments *a, sim_job **job)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_new(job, "cli/job"));
+    SIM_TRY(make_job(a, *job));
+    SIM_TRY(sim_kernels_pick("auto"));
+done:
     return st;
 }
 
@@ -148,15 +102,11 @@ static sim_status bench_step(const sim_comm *c, const arguments *a)
     sim_job *job = NULL;
     sim_json *j = NULL;
     sim_step_speed speed = {0};
+    const size_t side = a->size ? a->size : 32;
 
-    st = sim_new(&job, "cli/job");
-    if (st == SIM_OK)
-        st = make_job(a, job);
-    if (st == SIM_OK)
-        st = sim_kernels_pick("auto");
-    SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(sim_comm_agree(c, create_job(a, &job)));
     sim_threads_set(a->threads);
-    SIM_TRY(sim_train_measure(c, job, a->size, a->size, 3, a->steps, &speed));
+    SIM_TRY(sim_train_measure(c, job, side, side, 3, a->steps, &speed));
     int64_t peak = (int64_t)sim_memory_process_peak();
     sim_comm_max_i64(c, &peak, 1);
     SIM_TRY(sim_json_create(&j));
@@ -284,24 +234,165 @@ static sim_status bench_checkpoint(const sim_comm *c, const arguments *a)
                                    .momentum_copy = a->momentum_copy,
                                    .repeats = a->steps};
 
-    st = sim_new(&job, "cli/job");
-    if (st == SIM_OK)
-        st = make_job(a, job);
-    if (st == SIM_OK)
-        st = sim_kernels_pick("auto");
-    SIM_TRY(sim_comm_agree(c, st));
+    SIM_TRY(sim_comm_agree(c, create_job(a, &job)));
     SIM_TRY(sim_bench_checkpoint(c, job, &state));
 done:
     sim_free(job);
     return st;
 }
 
+static sim_status bench_loader(const sim_comm *c, const arguments *a)
+{
+    sim_status st = SIM_OK;
+    sim_job *job = NULL;
+    const sim_bench_loading spec = {.data = a->data,
+                                    .dir = a->dir,
+                                    .batch = a->batch,
+                                    .threads = a->threads ? a->threads : 1,
+                                    .steps = a->steps};
+
+    SIM_TRY(sim_comm_agree(c, create_job(a, &job)));
+    SIM_TRY(sim_bench_loader(c, job, &spec));
+done:
+    sim_free(job);
+    return st;
+}
+
+static sim_status bench_loss(const sim_comm *c, const arguments *a)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_comm_agree(c, sim_kernels_pick("auto")));
+    sim_threads_set(a->threads);
+    SIM_TRY(sim_bench_loss(c, a->batch, a->dim, a->steps));
+done:
+    return st;
+}
+
+/* ---- the command ---- */
+
+#define BENCH_NAMES "step, kernel, loss, loader or checkpoint"
+
+typedef struct {
+    const char *name;
+    sim_status (*run)(const sim_comm *c, const arguments *a);
+} bench_row;
+
+static const bench_row *find_bench(const char *name)
+{
+    static const bench_row rows[] = {{"step", bench_step},
+                                     {"kernel", bench_kernel},
+                                     {"loss", bench_loss},
+                                     {"loader", bench_loader},
+                                     {"checkpoint", bench_checkpoint}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    return NULL;
+}
+
+static size_t parse_count(const struct argp_state *state, const char *arg, long max)
+{
+    char *end = NULL;
+    long n = strtol(arg, &end, 10);
+    if (end == arg || *end || n < 1 || n > max)
+        argp_error(state, "\"%s\" is not a number from 1 to %ld", arg, max);
+    return (size_t)n;
+}
+
+static size_t parse_bench_count(const struct argp_state *state, const char *arg)
+{
+    return parse_count(state, arg, 1 << 20);
+}
+
+static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
+{
+    arguments *a = state->input;
+    switch (key) {
+    case KEY_ARCH:
+        a->arch = arg;
+        return 0;
+    case KEY_STEM:
+        a->stem = arg;
+        return 0;
+    case KEY_WIDTH:
+        a->width = arg;
+        return 0;
+    case KEY_SIZE:
+        a->size = parse_bench_count(state, arg);
+        return 0;
+    case KEY_BATCH:
+        a->batch = parse_bench_count(state, arg);
+        return 0;
+    case KEY_THREADS:
+        a->threads = (int)parse_bench_count(state, arg);
+        return 0;
+    case KEY_STEPS:
+        a->steps = (int)parse_bench_count(state, arg);
+        return 0;
+    case KEY_QUEUE:
+        a->queue = parse_count(state, arg, UINT32_MAX);
+        return 0;
+    case KEY_DIM:
+        a->dim = parse_bench_count(state, arg);
+        return 0;
+    case KEY_COPY:
+        a->momentum_copy = true;
+        return 0;
+    case KEY_DIR:
+        a->dir = arg;
+        return 0;
+    case KEY_DATA:
+        a->data = arg;
+        return 0;
+    case KEY_AUGMENT:
+        a->augment = arg;
+        return 0;
+    case KEY_JSON:
+        a->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->what)
+            argp_error(state, "expected one benchmark: " BENCH_NAMES);
+        a->what = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->what || !find_bench(a->what))
+            argp_error(state, "the argument must be " BENCH_NAMES);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
 static sim_status run_bench(const sim_comm *c, void *ctx)
 {
     const arguments *a = ctx;
-    if (strcmp(a->what, "checkpoint") == 0)
-        return bench_checkpoint(c, a);
-    return strcmp(a->what, "step") == 0 ? bench_step(c, a) : bench_kernel(c, a);
+    return find_bench(a->what)->run(c, a);
+}
+
+/* ---- shared by the files of benchmarks ---- */
+
+void sim_bench_choose_name(const sim_comm *c, const char *dir, char *out,
+                           size_t out_bytes)
+{
+    int i = 0;
+    do
+        (void)snprintf(out, out_bytes, "%s/simile-bench.%ld-%d", dir, sim_process_id(),
+                       i++);
+    while (c->rank == 0 && sim_path_is_taken(out));
+    sim_comm_broadcast(c, 0, out, out_bytes);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void sim_bench_sort(double *seconds, size_t n)
+{
+    qsort(seconds, n, sizeof *seconds, compare_doubles);
 }
 
 sim_status sim_command_bench(int argc, char **argv)
@@ -309,21 +400,31 @@ sim_status sim_command_bench(int argc, char **argv)
     static const struct argp argp = {
         .options = options,
         .parser = parse_bench_option,
-        .args_doc = "step|kernel|checkpoint",
+        .args_doc = "step|kernel|loss|loader|checkpoint",
         .doc =
             "Times a training step on generated views (encoder, loss, gradient sum, "
-            "update), the convolutions, or saving and loading a checkpoint.  Prints "
-            "one JSON object for all ranks.\v"
+            "update), the convolutions, NT-Xent with gradients, the loader (reading, "
+            "decoding, augmenting), or "
+            "saving and loading a checkpoint.  Prints one JSON object for all ranks.\v"
+            "loss: seconds of NT-Xent of random embeddings, and of its matrix products "
+            "alone (products_s: 6 N^2 d operations for N = 2 B rows at the measured rate "
+            "of a product).\n\n"
+            "loader: two views of each image, of all ranks together; best, median and "
+            "spread (best - worst) over the steps, which load the same views.  "
+            "cpu_us_per_view is the CPU time, which other programs on the machine "
+            "disturb less.  Images are read from the page cache.\n\n"
             "checkpoint: seconds (best, median) and MB/s of the file, the time of a "
             "save in percent of the default interval of 15 minutes, and the peak memory "
             "in addition to the state, on rank 0 and the maximum over ranks.  Loads "
             "read from the page cache.\n\n"
             "Examples:\n  simile bench step --width 0.25 --batch 128 --threads 2\n"
+            "  simile bench loss --batch 8192 --threads 2\n"
+            "  simile bench loader --data photos.h5 --augment simclr --size 224\n"
             "  simile bench checkpoint --arch resnet50 --momentum-copy --queue 65536"};
     arguments a = {.arch = "resnet18",
                    .stem = "cifar",
                    .width = "1.0",
-                   .size = 32,
+                   .augment = "simclr-cifar",
                    .batch = 64,
                    .dim = 128,
                    .dir = ".",

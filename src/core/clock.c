@@ -21,6 +21,11 @@ double sim_clock_s(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+double sim_clock_cpu_s(void)
+{
+    return read_clock(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 double sim_clock_wall_s(void)
 {
     return read_clock(CLOCK_REALTIME);

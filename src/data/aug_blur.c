@@ -8,6 +8,7 @@
 #include "simile/kernel.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct {
     double p, sigma_min, sigma_max;
@@ -47,39 +48,64 @@ static void compute_weights(float *w, size_t taps, double sigma)
         w[i] = (float)((double)w[i] / sum);
 }
 
-/* Convolves along rows or columns. */
-static void convolve(const view *v, const float *in, float *out, const float *w,
-                     size_t taps, bool vertical)
+static size_t count_taps(size_t h, size_t w)
 {
-    ptrdiff_t half = (ptrdiff_t)taps / 2;
-    for (size_t y = 0; y < v->h; y++)
-        for (size_t x = 0; x < v->w; x++) {
-            float sum[3] = {0};
-            for (size_t t = 0; t < taps; t++) {
-                ptrdiff_t d = (ptrdiff_t)t - half;
-                size_t yy = vertical ? reflect_index((ptrdiff_t)y + d, v->h) : y;
-                size_t xx = vertical ? x : reflect_index((ptrdiff_t)x + d, v->w);
-                for (size_t c = 0; c < v->c; c++)
-                    sum[c] += w[t] * in[(yy * v->w + xx) * v->c + c];
-            }
-            for (size_t c = 0; c < v->c; c++)
-                out[(y * v->w + x) * v->c + c] = sum[c];
+    size_t side = h < w ? h : w, taps = 2 * (side / 10 / 2) + 1;
+    return taps < 3 ? 3 : taps > MAX_TAPS ? MAX_TAPS : taps;
+}
+
+/* A plane with reflected borders above and below, and a row with borders left and right. */
+size_t sim_blur_work_bytes(size_t h, size_t w)
+{
+    const size_t border = count_taps(h, w) - 1;
+    return ((h + border) * w + w + border) * sizeof(float);
+}
+
+/* Filters the rows of a plane [h][w] to `out`. */
+static void blur_rows(const view *v, const float *in, const float *weights, size_t taps,
+                      float *row, float *out)
+{
+    const size_t w = v->w, half = taps / 2;
+
+    for (size_t y = 0; y < v->h; y++) {
+        memcpy(row + half, in + y * w, w * sizeof *row);
+        for (size_t i = 1; i <= half; i++) {
+            row[half - i] = in[y * w + reflect_index(-(ptrdiff_t)i, w)];
+            row[half + w - 1 + i] = in[y * w + reflect_index((ptrdiff_t)(w - 1 + i), w)];
         }
+        sim_pixels_sum(w, taps, weights, row, 1, out + y * w);
+    }
+}
+
+/* Fills `half` rows above and below a plane [h][w]. */
+static void reflect_rows(const view *v, size_t half, float *plane)
+{
+    const size_t h = v->h, w = v->w;
+
+    for (size_t i = 1; i <= half; i++) {
+        const size_t above = reflect_index(-(ptrdiff_t)i, h),
+                     below = reflect_index((ptrdiff_t)(h - 1 + i), h);
+        memcpy(plane - i * w, plane + above * w, w * sizeof *plane);
+        memcpy(plane + (h - 1 + i) * w, plane + below * w, w * sizeof *plane);
+    }
 }
 
 static void blur_apply(const void *options, view *v)
 {
     const blur_options *o = options;
-    float w[MAX_TAPS];
-    size_t side = v->h < v->w ? v->h : v->w, taps = 2 * (side / 10 / 2) + 1;
+    const size_t n = v->h * v->w, taps = count_taps(v->h, v->w), half = taps / 2;
+    float weights[MAX_TAPS], *padded = v->work, *row = padded + n + 2 * half * v->w;
 
     if (!view_happens(v, o->p))
         return;
     float sigma = sim_random_between(&v->draw, (float)o->sigma_min, (float)o->sigma_max);
-    taps = taps < 3 ? 3 : taps > MAX_TAPS ? MAX_TAPS : taps;
-    compute_weights(w, taps, (double)sigma);
-    convolve(v, v->pixels, v->spare, w, taps, false);
-    convolve(v, v->spare, v->pixels, w, taps, true);
+    compute_weights(weights, taps, (double)sigma);
+    for (size_t c = 0; c < v->c; c++) {
+        float *plane = padded + half * v->w;
+        blur_rows(v, v->pixels + c * n, weights, taps, row, plane);
+        reflect_rows(v, half, plane);
+        sim_pixels_sum(n, taps, weights, padded, v->w, v->pixels + c * n);
+    }
 }
 
 static void blur_text(const void *options, char *out, size_t out_bytes)

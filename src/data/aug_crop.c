@@ -83,8 +83,7 @@ static void crop_apply(const void *options, view *v)
 
     view_resize_box(v, b,
                     o->interpolation == CROP_BICUBIC ? RESIZE_BICUBIC : RESIZE_BILINEAR);
-    for (size_t i = 0; i < v->h * v->w * v->c; i++)
-        v->pixels[i] = view_clamp(v->pixels[i]);
+    sim_pixels_scale(v->h * v->w * v->c, 1, 0, v->pixels); /* clamps */
 }
 
 static void crop_text(const void *options, char *out, size_t out_bytes)
@@ -100,5 +99,6 @@ const augment_row sim_augment_crop = {
     .id = 1,
     .table = {"crop", rows, sizeof rows / sizeof rows[0],
               SIM_OPTION_BYTES(crop_options, sim_option_item_storage)},
+    .takes_bytes = true,
     .apply = crop_apply,
     .text = crop_text};

@@ -10,19 +10,19 @@ static const sim_option rows[] = {
      SIM_IDENTITY, NULL, NULL},
 };
 
+static void reverse(size_t n, const float *restrict in, float *restrict out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = in[n - 1 - i];
+}
+
 static void flip_apply(const void *options, view *v)
 {
     if (!view_happens(v, ((const probability *)options)->p))
         return;
-    for (size_t y = 0; y < v->h; y++)
-        for (size_t x = 0; x < v->w / 2; x++)
-            for (size_t c = 0; c < v->c; c++) {
-                float *a = v->pixels + (y * v->w + x) * v->c + c;
-                float *b = v->pixels + (y * v->w + v->w - 1 - x) * v->c + c;
-                float swap = *a;
-                *a = *b;
-                *b = swap;
-            }
+    for (size_t row = 0; row < v->c * v->h; row++)
+        reverse(v->w, v->pixels + row * v->w, v->spare + row * v->w);
+    view_swap(v);
 }
 
 static void flip_text(const void *options, char *out, size_t out_bytes)

@@ -3,7 +3,10 @@
  */
 #include "private.h"
 
+#include "simile/kernel.h"
+
 #include <stdio.h>
+#include <string.h>
 
 static const sim_option rows[] = {
     {"p", SIM_OPTION_REAL, offsetof(probability, p), 0, 1, "0.2", NULL, "", "probability",
@@ -14,10 +17,11 @@ static void gray_apply(const void *options, view *v)
 {
     if (!view_happens(v, ((const probability *)options)->p) || v->c != 3)
         return;
-    for (size_t i = 0; i < v->h * v->w; i++) {
-        float *p = v->pixels + 3 * i;
-        p[0] = p[1] = p[2] = view_gray(p);
-    }
+    const size_t n = v->h * v->w;
+    sim_pixels_gray(n, v->pixels, v->spare);
+    memcpy(v->spare + n, v->spare, n * sizeof *v->spare);
+    memcpy(v->spare + 2 * n, v->spare, n * sizeof *v->spare);
+    view_swap(v);
 }
 
 static void gray_text(const void *options, char *out, size_t out_bytes)

@@ -49,13 +49,12 @@ static void pad_crop_apply(const void *options, view *v)
     find_inside(y, h, pad, v->h, &top, &bottom);
     find_inside(x, w, pad, v->w, &left, &right);
     memset(v->spare, 0, h * w * v->c * sizeof *v->spare);
-    for (size_t r = top; r < bottom && left < right; r++)
-        memcpy(v->spare + (r * w + left) * v->c,
-               v->pixels + ((y + r - pad) * v->w + x + left - pad) * v->c,
-               (right - left) * v->c * sizeof *v->spare);
-    float *swap = v->pixels;
-    v->pixels = v->spare;
-    v->spare = swap;
+    for (size_t p = 0; p < v->c; p++)
+        for (size_t r = top; r < bottom && left < right; r++)
+            memcpy(v->spare + (p * h + r) * w + left,
+                   v->pixels + (p * v->h + y + r - pad) * v->w + x + left - pad,
+                   (right - left) * sizeof *v->spare);
+    view_swap(v);
     v->h = h;
     v->w = w;
 }

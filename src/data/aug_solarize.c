@@ -25,8 +25,11 @@ static void solarize_apply(const void *options, view *v)
 
     if (!view_happens(v, o->p))
         return;
-    for (size_t i = 0; i < v->h * v->w * v->c; i++)
-        v->pixels[i] = v->pixels[i] < threshold ? v->pixels[i] : 1 - v->pixels[i];
+    for (size_t i = 0; i < v->h * v->w * v->c; i++) {
+        const float x = v->pixels[i],
+                    inverse = 1 - x; /* both, so that it is vectorized */
+        v->pixels[i] = x < threshold ? x : inverse;
+    }
 }
 
 static void solarize_text(const void *options, char *out, size_t out_bytes)

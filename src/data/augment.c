@@ -6,6 +6,7 @@
  */
 #include "private.h"
 
+#include "simile/kernel.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
@@ -315,28 +316,66 @@ static void resize_to_view(const sim_augment *a, bool is_plain, view *v)
                 RESIZE_BILINEAR);
 }
 
-static void normalize(const sim_augment *a, const view *v, float *out)
+/* Whether the pipelines need an image as floats, before it has the size of a view. */
+static bool converts_image(const sim_augment *a)
 {
-    for (size_t i = 0; i < v->h * v->w; i++)
-        for (size_t c = 0; c < v->c; c++)
-            out[i * v->c + c] = (v->pixels[i * v->c + c] - a->mean[c]) * a->inverse[c];
+    for (size_t i = 0; i < 2; i++)
+        if (a->views[i].n > 0 && !a->views[i].ops[0].row->takes_bytes)
+            return true;
+    return false;
 }
 
-/* Floats of the larger of image and view; *work: those of the workspace of a resize. */
-static size_t count_floats(const sim_augment *a, size_t h, size_t w, size_t c,
-                           size_t *work)
+/* How the scratch is divided for an image. */
+typedef struct {
+    size_t floats;     /* of `pixels` and `spare` of a view, each */
+    size_t work_bytes; /* of its `work`; multiples of 64, so that planes are aligned */
+} scratch_sizes;
+
+static size_t larger(size_t a, size_t b)
 {
-    size_t in_image = h * w * c, in_view = a->h * a->w * a->c;
-    /* A second operation that resizes receives a view of a->h x a->w. */
-    size_t max_h = h > a->h ? h : a->h, max_w = w > a->w ? w : a->w;
-    *work = sim_resize_work_floats(max_h, a->h, a->w, max_w, c) + 64;
-    return in_image > in_view ? in_image : in_view;
+    return a > b ? a : b;
+}
+
+/* Operations receive the image, or a view that is not larger than the output. */
+static scratch_sizes size_scratch(const sim_augment *a, size_t h, size_t w, size_t c)
+{
+    size_t floats = a->h * a->w * c;
+    size_t work = larger(sim_resize_work_bytes(h, w, a->h, a->w, c),
+                         sim_resize_work_bytes(a->h, a->w, a->h, a->w, c));
+
+    work = larger(work, sim_blur_work_bytes(a->h, a->w));
+    if (converts_image(a)) {
+        floats = larger(floats, h * w * c);
+        work = larger(work, sim_blur_work_bytes(h, w));
+    }
+    return (scratch_sizes){(floats + 15) / 16 * 16, (work + 63) / 64 * 64};
+}
+
+static size_t scratch_bytes(const scratch_sizes *s)
+{
+    return s->work_bytes + 2 * s->floats * sizeof(float);
 }
 
 size_t sim_augment_scratch(const sim_augment *a, size_t h, size_t w, size_t c)
 {
-    size_t work = 0, n = count_floats(a, h, w, c, &work);
-    return (2 * n + work) * sizeof(float);
+    const scratch_sizes s = size_scratch(a, h, w, c);
+    return scratch_bytes(&s);
+}
+
+/* Converts the pixels of an image to planes. */
+static void convert_image(view *v)
+{
+    const size_t n = v->h * v->w;
+    sim_pixels_from_bytes(n * v->c, v->bytes, v->spare);
+    sim_pixels_transpose(n, v->c, v->spare, v->c, v->pixels, n);
+    v->bytes = NULL;
+}
+
+static void apply_operation(const operation *o, view *v)
+{
+    if (v->bytes && !o->row->takes_bytes)
+        convert_image(v);
+    o->row->apply(&o->options, v);
 }
 
 sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample,
@@ -344,30 +383,31 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
                             float *out)
 {
     const pipeline *p = &a->views[view_index % 2];
-    size_t in = image->h * image->w * image->c, work = 0;
-    size_t n = count_floats(a, image->h, image->w, image->c, &work);
-    float *buffer = sim_scratch((2 * n + work) * sizeof *buffer);
+    const scratch_sizes sizes = size_scratch(a, image->h, image->w, image->c);
+    char *scratch = sim_scratch(scratch_bytes(&sizes));
+    float *planes = (float *)(void *)(scratch + sizes.work_bytes);
     view v = {.h = image->h,
               .w = image->w,
               .c = image->c,
-              .pixels = buffer,
-              .spare = buffer + n,
-              .work = buffer + 2 * n,
+              .bytes = image->pixels,
+              .pixels = planes,
+              .spare = planes + sizes.floats,
+              .work = scratch,
               .out_h = a->h,
               .out_w = a->w};
 
-    for (size_t i = 0; i < in; i++)
-        v.pixels[i] = (float)image->pixels[i] * (1.0f / 255);
     for (size_t i = 0; i < p->n; i++) {
         v.draw = (sim_random){.seed = seed,
                               .purpose = SIM_RANDOM_AUGMENT,
                               .sample = sample,
                               .epoch = epoch,
                               .view_op = view_index << 16 | p->ops[i].range};
-        p->ops[i].row->apply(&p->ops[i].options, &v);
+        apply_operation(&p->ops[i], &v);
     }
     resize_to_view(a, p->n == 0, &v);
-    normalize(a, &v, out);
+    if (v.bytes)
+        convert_image(&v);
+    sim_pixels_normalize(v.h * v.w, v.c, v.pixels, a->mean, a->inverse, out);
     return SIM_OK;
 }
 

@@ -35,22 +35,24 @@ typedef struct {
 /*
  * Resizes a box of an image to rh x rw and computes a window of the result.
  *
- *   src   [..][sw][c]
- *   dst   [window.h][window.w][c]
- *   work  [sim_resize_work_floats(part.h, window.h, window.w, part.w, c)]
+ *   bytes   the image as pixels [sh][sw][c]; values are divided by 255
+ *   planes  or, if bytes is NULL, as floats [c][sh][sw]
+ *   dst     [c][window.h][window.w]
+ *   work    sim_resize_work_bytes(part.h, part.w, window.h, window.w, c), aligned to 8
  */
 typedef struct {
-    const float *src;
-    size_t sw, c;
+    const uint8_t *bytes;
+    const float *planes;
+    size_t sh, sw, c;
     box part;
     size_t rh, rw;
     box window;
     float *dst;
     resize_filter filter;
-    float *work;
+    void *work;
 } resize;
-/* dh, dw: of the window, or of any smaller one. */
-size_t sim_resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c);
+/* dh, dw: of the window. */
+size_t sim_resize_work_bytes(size_t box_h, size_t box_w, size_t dh, size_t dw, size_t c);
 void sim_resize_box(const resize *r);
 
 /* Size of an image of h x w after a resize to the least size that covers out_h x out_w. */
@@ -61,12 +63,14 @@ size_t sim_centred(size_t whole, size_t part);
 
 /* ---- augmentation ---- */
 
-/* A view in progress: float [h][w][c] in [0, 1]. */
+/* A view in progress: floats [c][h][w] in [0, 1]. */
 typedef struct {
     size_t h, w, c;
-    float *pixels;
+    /* The pixels of an image, [h][w][c], while no operation has changed them; then NULL. */
+    const uint8_t *bytes;
+    float *pixels;   /* unspecified while `bytes` is not NULL */
     float *spare;    /* as large as `pixels`, for operations that do not work in place */
-    float *work;     /* workspace of sim_resize_box */
+    void *work;      /* for sim_resize_box and sim_blur_work_bytes */
     sim_random draw; /* random numbers of the operation */
     size_t out_h, out_w; /* of the model's input */
 } view;
@@ -76,6 +80,7 @@ typedef struct {
     const char *name;
     int id; /* selects the random numbers: never changes */
     sim_option_table table;
+    bool takes_bytes; /* `apply` accepts a view whose `bytes` are not NULL */
     void (*apply)(const void *options, view *v);
     void (*text)(const void *options, char *out, size_t out_bytes);
 } augment_row;
@@ -89,11 +94,23 @@ typedef struct {
     double p;
 } probability;
 
+static inline void view_swap(view *v)
+{
+    float *swap = v->pixels;
+    v->pixels = v->spare;
+    v->spare = swap;
+}
+
+/* Bytes of `work` for the blur of a view of h x w: one plane and one row with their borders. */
+size_t sim_blur_work_bytes(size_t h, size_t w);
+
 /* Replaces the view by a window of a box of it that is resized to rh x rw. */
 static inline void view_resize(view *v, box part, size_t rh, size_t rw, box window,
                                resize_filter filter)
 {
-    sim_resize_box(&(resize){.src = v->pixels,
+    sim_resize_box(&(resize){.bytes = v->bytes,
+                             .planes = v->pixels,
+                             .sh = v->h,
                              .sw = v->w,
                              .c = v->c,
                              .part = part,
@@ -103,9 +120,8 @@ static inline void view_resize(view *v, box part, size_t rh, size_t rw, box wind
                              .dst = v->spare,
                              .filter = filter,
                              .work = v->work});
-    float *swap = v->pixels;
-    v->pixels = v->spare;
-    v->spare = swap;
+    view_swap(v);
+    v->bytes = NULL;
     v->h = window.h;
     v->w = window.w;
 }
@@ -120,12 +136,6 @@ static inline void view_resize_box(view *v, box part, resize_filter filter)
 static inline bool view_happens(view *v, double p)
 {
     return (double)sim_random_unit(&v->draw) < p;
-}
-
-/* Gray value of a pixel, ITU-R 601 as torchvision. */
-static inline float view_gray(const float *p)
-{
-    return 0.2989f * p[0] + 0.587f * p[1] + 0.114f * p[2];
 }
 
 static inline float view_clamp(float x)

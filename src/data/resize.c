@@ -8,8 +8,8 @@
  */
 #include "private.h"
 
+#include "simile/kernel.h"
 #include "simile/memory.h"
-#include "simile/thread.h"
 
 #include <math.h>
 #include <string.h>
@@ -25,15 +25,29 @@ static double weight_at(resize_filter filter, double x)
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-static size_t max_taps(size_t in, size_t out, resize_filter filter)
+static size_t max_taps(size_t in, size_t out)
 {
     double scale = (double)in / (double)out, stretch = scale > 1 ? scale : 1;
-    return (size_t)ceil((filter == RESIZE_BICUBIC ? 2 : 1) * stretch) * 2 + 1;
+    return (size_t)ceil(2 * stretch) * 2 + 1;
 }
 
-/* Computes the weights of the inputs [*first, *first + n) of output o; returns n. */
-static size_t compute_weights(size_t in, size_t out, size_t o, resize_filter filter,
-                              size_t *first, float *weights)
+/* ---- filters ---- */
+
+/* Inputs [first, first + n) of an output. */
+typedef struct {
+    size_t first, n;
+} span;
+
+/* The filters of the outputs along one axis. */
+typedef struct {
+    size_t max_taps;
+    span *spans;
+    float *weights; /* [outputs][max_taps] */
+} filters;
+
+/* Computes the filter of output o.  exact [max_taps]: workspace. */
+static span compute_weights(size_t in, size_t out, size_t o, resize_filter filter,
+                            double *exact, float *weights)
 {
     double scale = (double)in / (double)out, stretch = scale > 1 ? scale : 1;
     double support = (filter == RESIZE_BICUBIC ? 2 : 1) * stretch;
@@ -41,55 +55,156 @@ static size_t compute_weights(size_t in, size_t out, size_t o, resize_filter fil
     double lo = floor(centre - support + 0.5), hi = floor(centre + support + 0.5);
     size_t a = lo < 0 ? 0 : (size_t)lo, b = hi > (double)in ? in : (size_t)hi;
 
-    for (size_t i = a; i < b; i++)
-        sum += weight_at(filter, ((double)i - centre + 0.5) / stretch);
-    for (size_t i = a; i < b; i++)
-        weights[i - a] =
-            (float)(weight_at(filter, ((double)i - centre + 0.5) / stretch) / sum);
-    *first = a;
-    return b - a;
+    for (size_t i = a; i < b; i++) {
+        exact[i - a] = weight_at(filter, ((double)i - centre + 0.5) / stretch);
+        sum += exact[i - a];
+    }
+    for (size_t i = 0; i < b - a; i++)
+        weights[i] = (float)(exact[i] / sum);
+    return (span){a, b - a};
 }
 
-size_t sim_resize_work_floats(size_t box_h, size_t dh, size_t dw, size_t box_w, size_t c)
+/* Computes the filters of outputs [from, from + n) of `out`, which have `in` inputs. */
+static void compute_filters(size_t in, size_t out, size_t from, size_t n,
+                            resize_filter filter, double *exact, filters *f)
 {
-    size_t taps_w = max_taps(box_w, dw, RESIZE_BICUBIC),
-           taps_h = max_taps(box_h, dh, RESIZE_BICUBIC);
-    return box_h * dw * c + (taps_w > taps_h ? taps_w : taps_h);
+    for (size_t o = 0; o < n; o++)
+        f->spans[o] = compute_weights(in, out, from + o, filter, exact,
+                                      f->weights + o * f->max_taps);
 }
 
-/* Weighted sum of n pixels. */
-static void sum_pixels(const float *in, size_t c, const float *weights, size_t n,
-                       float *out)
+/* ---- workspace ---- */
+
+/* Rows that the horizontal pass filters at a time: the lanes of a vector, or fewer. */
+enum { STRIP = 16, ALIGNMENT = 64 };
+
+static size_t strip_rows(size_t rows)
 {
-    for (size_t k = 0; k < c; k++)
-        out[k] = 0;
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < c; k++)
-            out[k] += weights[i] * in[i * c + k];
+    return rows < STRIP ? rows : STRIP;
+}
+
+typedef struct {
+    double *exact;
+    filters x, y;
+    float *rows;     /* [strip][box_w][c], converted from bytes */
+    float *columns;  /* [box_w][c][strip] */
+    float *filtered; /* [dw][c][strip] */
+    float *narrow;   /* [c][box_h][dw] */
+} workspace;
+
+enum { N_PARTS = 9 };
+
+static void list_parts(size_t box_h, size_t box_w, size_t dh, size_t dw, size_t c,
+                       workspace *k, sim_buffer out[N_PARTS])
+{
+    k->x.max_taps = max_taps(box_w, dw);
+    k->y.max_taps = max_taps(box_h, dh);
+    size_t most = k->x.max_taps > k->y.max_taps ? k->x.max_taps : k->y.max_taps;
+    const size_t strip = strip_rows(box_h);
+    const sim_buffer parts[N_PARTS] = {SIM_BUFFER(k->exact, most),
+                                       SIM_BUFFER(k->x.spans, dw),
+                                       SIM_BUFFER(k->x.weights, dw * k->x.max_taps),
+                                       SIM_BUFFER(k->y.spans, dh),
+                                       SIM_BUFFER(k->y.weights, dh * k->y.max_taps),
+                                       SIM_BUFFER(k->rows, strip * box_w * c),
+                                       SIM_BUFFER(k->columns, strip * box_w * c),
+                                       SIM_BUFFER(k->filtered, strip * dw * c),
+                                       SIM_BUFFER(k->narrow, box_h * dw * c)};
+    memcpy(out, parts, sizeof parts);
+}
+
+static size_t aligned_bytes(const sim_buffer *part)
+{
+    return (part->count * part->size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+size_t sim_resize_work_bytes(size_t box_h, size_t box_w, size_t dh, size_t dw, size_t c)
+{
+    workspace none;
+    sim_buffer parts[N_PARTS];
+    size_t bytes = 0;
+
+    list_parts(box_h, box_w, dh, dw, c, &none, parts);
+    for (size_t i = 0; i < N_PARTS; i++)
+        bytes += aligned_bytes(&parts[i]);
+    return bytes;
+}
+
+/* Assigns the parts of r->work. */
+static void divide_work(const resize *r, workspace *k)
+{
+    sim_buffer parts[N_PARTS];
+    char *at = r->work;
+
+    list_parts(r->part.h, r->part.w, r->window.h, r->window.w, r->c, k, parts);
+    for (size_t i = 0; i < N_PARTS; i++) {
+        memcpy(parts[i].pointer, &at, sizeof at);
+        at += aligned_bytes(&parts[i]);
+    }
+}
+
+/* ---- passes ---- */
+
+/* Reads n rows of the box from row y on as columns [box_w][c][n]. */
+static void read_columns(const resize *r, const workspace *k, size_t y, size_t n)
+{
+    const size_t w = r->part.w, c = r->c;
+
+    for (size_t i = 0; r->bytes && i < n; i++)
+        sim_pixels_from_bytes(w * c,
+                              r->bytes + ((r->part.y + y + i) * r->sw + r->part.x) * c,
+                              k->rows + i * w * c);
+    if (r->bytes) {
+        sim_pixels_transpose(n, w * c, k->rows, w * c, k->columns, n);
+        return;
+    }
+    for (size_t p = 0; p < c; p++)
+        sim_pixels_transpose(n, w,
+                             r->planes + (p * r->sh + r->part.y + y) * r->sw + r->part.x,
+                             r->sw, k->columns + p * n, c * n);
+}
+
+/* Filters along rows: weighted sums of columns, which are vectors over the rows of a strip. */
+static void filter_rows(const resize *r, const workspace *k)
+{
+    const size_t h = r->part.h, c = r->c, dw = r->window.w;
+
+    for (size_t y = 0; y < h; y += STRIP) {
+        const size_t n = strip_rows(h - y);
+        read_columns(r, k, y, n);
+        for (size_t o = 0; o < dw; o++)
+            sim_pixels_sum(c * n, k->x.spans[o].n, k->x.weights + o * k->x.max_taps,
+                           k->columns + k->x.spans[o].first * c * n, c * n,
+                           k->filtered + o * c * n);
+        for (size_t p = 0; p < c; p++)
+            sim_pixels_transpose(dw, n, k->filtered + p * n, c * n,
+                                 k->narrow + (p * h + y) * dw, dw);
+    }
+}
+
+static void filter_columns(const resize *r, const workspace *k)
+{
+    const size_t h = r->part.h, dw = r->window.w, dh = r->window.h;
+
+    for (size_t p = 0; p < r->c; p++)
+        for (size_t o = 0; o < dh; o++)
+            sim_pixels_sum(dw, k->y.spans[o].n, k->y.weights + o * k->y.max_taps,
+                           k->narrow + (p * h + k->y.spans[o].first) * dw, dw,
+                           r->dst + (p * dh + o) * dw);
 }
 
 void sim_resize_box(const resize *r)
 {
-    const size_t h = r->part.h, c = r->c, dw = r->window.w;
-    float *narrow = r->work, *weights = r->work + h * dw * c; /* [h][dw][c] */
-    size_t first = 0;
+    workspace k;
 
-    for (size_t o = 0; o < dw; o++) {
-        size_t n = compute_weights(r->part.w, r->rw, r->window.x + o, r->filter, &first,
-                                   weights);
-        for (size_t y = 0; y < h; y++)
-            sum_pixels(r->src + ((r->part.y + y) * r->sw + r->part.x + first) * c, c,
-                       weights, n, narrow + (y * dw + o) * c);
-    }
-    for (size_t o = 0; o < r->window.h; o++) {
-        size_t n = compute_weights(h, r->rh, r->window.y + o, r->filter, &first, weights);
-        float *out = r->dst + o * dw * c;
-        memset(out, 0, dw * c * sizeof *out);
-        for (size_t i = 0; i < n; i++)
-            for (size_t k = 0; k < dw * c; k++)
-                out[k] += weights[i] * narrow[(first + i) * dw * c + k];
-    }
+    divide_work(r, &k);
+    compute_filters(r->part.w, r->rw, r->window.x, r->window.w, r->filter, k.exact, &k.x);
+    compute_filters(r->part.h, r->rh, r->window.y, r->window.h, r->filter, k.exact, &k.y);
+    filter_rows(r, &k);
+    filter_columns(r, &k);
 }
+
+/* ---- sizes ---- */
 
 void sim_resize_cover(size_t h, size_t w, size_t out_h, size_t out_w, size_t *rh,
                       size_t *rw)
@@ -114,11 +229,27 @@ static uint8_t to_byte(float x)
     return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)v;
 }
 
+/* Bytes [n][c] to planes [c][n], divided, as PIL, and back. */
+static void split_planes(size_t n, size_t c, const uint8_t *bytes, float *planes)
+{
+    for (size_t p = 0; p < c; p++)
+        for (size_t i = 0; i < n; i++)
+            planes[p * n + i] = (float)bytes[i * c + p] / 255;
+}
+
+static void merge_planes(size_t n, size_t c, const float *planes, uint8_t *bytes)
+{
+    for (size_t p = 0; p < c; p++)
+        for (size_t i = 0; i < n; i++)
+            bytes[i * c + p] = to_byte(planes[p * n + i]);
+}
+
 sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image *out)
 {
     sim_status st = SIM_OK;
     size_t h = image->h, w = image->w, c = image->c, dh = 0, dw = 0;
-    float *src = NULL, *dst = NULL, *work = NULL;
+    float *src = NULL, *dst = NULL;
+    char *work = NULL;
 
     sim_resize_cover(h, w, side, side, &dh, &dw);
     SIM_CHECK(dh <= SIM_MAX_PIXELS / dw, SIM_E_DATA,
@@ -126,10 +257,10 @@ sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image
               SIM_MAX_PIXELS);
     SIM_TRY(sim_alloc(&src, h * w * c, "data/resize"));
     SIM_TRY(sim_alloc(&dst, dh * dw * c, "data/resize"));
-    SIM_TRY(sim_alloc(&work, sim_resize_work_floats(h, dh, dw, w, c), "data/resize"));
-    for (size_t i = 0; i < h * w * c; i++)
-        src[i] = (float)image->pixels[i] / 255;
-    sim_resize_box(&(resize){.src = src,
+    SIM_TRY(sim_alloc(&work, sim_resize_work_bytes(h, w, dh, dw, c), "data/resize"));
+    split_planes(h * w, c, image->pixels, src);
+    sim_resize_box(&(resize){.planes = src,
+                             .sh = h,
                              .sw = w,
                              .c = c,
                              .part = {0, 0, h, w},
@@ -140,8 +271,7 @@ sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image
                              .filter = RESIZE_BILINEAR,
                              .work = work});
     SIM_TRY(sim_image_shape(out, dh, dw, c));
-    for (size_t i = 0; i < dh * dw * c; i++)
-        out->pixels[i] = to_byte(dst[i]);
+    merge_planes(dh * dw, c, dst, out->pixels);
 done:
     sim_free(src);
     sim_free(dst);

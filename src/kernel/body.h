@@ -5,6 +5,7 @@
  * register tile), FMA and SPLAT.  Only operations with one IEEE result are used, and sums
  * across lanes use 16 virtual lanes for every LANES, so v3 and v4 produce the same bits.
  */
+#include "body_pixels.h"
 #include "table.h"
 
 #include <string.h>

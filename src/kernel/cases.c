@@ -278,6 +278,81 @@ static sim_case_result run_row_softplus_sum(const sim_kernel_table *t,
     return outputs(work, 1, positive, out);
 }
 
+/* Copies n operands as values of an image, in [0, 1]. */
+static void copy_pixels(const float *in, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = fabsf(in[i]);
+}
+
+static sim_case_result run_pixels_from_bytes(const sim_kernel_table *t,
+                                             const sim_kernel_shape *s, const float *in,
+                                             float *work, double *out)
+{
+    t->pixels_from_bytes(s->n, (const uint8_t *)in, work);
+    return outputs(work, s->n, unit, out);
+}
+
+static sim_case_result run_pixels_transpose(const sim_kernel_table *t,
+                                            const sim_kernel_shape *s, const float *in,
+                                            float *work, double *out)
+{
+    t->pixels_transpose(s->m, s->n, in, s->n + 1, work, s->m + 1);
+    return outputs(work, s->n * (s->m + 1), unit, out);
+}
+
+static sim_case_result run_pixels_sum(const sim_kernel_table *t,
+                                      const sim_kernel_shape *s, const float *in,
+                                      float *work, double *out)
+{
+    t->pixels_sum(s->n, s->k, in, in + s->k, s->option ? 1 : s->n + 1, work);
+    return outputs(work, s->n, unit, out);
+}
+
+static sim_case_result run_pixels_scale(const sim_kernel_table *t,
+                                        const sim_kernel_shape *s, const float *in,
+                                        float *work, double *out)
+{
+    copy_pixels(in, s->n, work);
+    t->pixels_scale(s->n, sim_case_factor, sim_case_offset, work);
+    return outputs(work, s->n, unit, out);
+}
+
+static sim_case_result run_pixels_gray(const sim_kernel_table *t,
+                                       const sim_kernel_shape *s, const float *in,
+                                       float *work, double *out)
+{
+    t->pixels_gray(s->n, in, work);
+    return outputs(work, s->n, unit, out);
+}
+
+static sim_case_result run_pixels_saturate(const sim_kernel_table *t,
+                                           const sim_kernel_shape *s, const float *in,
+                                           float *work, double *out)
+{
+    copy_pixels(in, 3 * s->n, work);
+    t->pixels_saturate(s->n, sim_case_factor, work);
+    return outputs(work, 3 * s->n, unit, out);
+}
+
+static sim_case_result run_pixels_hue(const sim_kernel_table *t,
+                                      const sim_kernel_shape *s, const float *in,
+                                      float *work, double *out)
+{
+    copy_pixels(in, 3 * s->n, work);
+    t->pixels_hue(s->n, s->option ? sim_case_turn : -sim_case_turn, work);
+    return outputs(work, 3 * s->n, unit, out);
+}
+
+static sim_case_result run_pixels_normalize(const sim_kernel_table *t,
+                                            const sim_kernel_shape *s, const float *in,
+                                            float *work, double *out)
+{
+    const size_t c = s->option ? 3 : 1;
+    t->pixels_normalize(s->n, c, in + 6, in, in + 3, work);
+    return outputs(work, s->n * c, unit, out);
+}
+
 const sim_kernel_case sim_kernel_cases[SIM_N_KERNELS] = {
 #define SIM_KERNEL(result, name, parameters) {#name, run_##name},
 #include "kernels.def"

@@ -25,6 +25,9 @@ typedef struct {
 /* Scalar operands of the row functions. */
 static const float sim_case_shift = 2, sim_case_row = 1.5f;
 
+/* Scalar operands of the functions of images.  The operands' absolute values are the pixels. */
+static const float sim_case_factor = 1.4f, sim_case_offset = -0.1f, sim_case_turn = 0.3f;
+
 /* Panel width, columns of a product, taps of a max pool, and rows of a norm chunk for a
  * shape. */
 size_t sim_case_width(const sim_kernel_shape *s);

@@ -4,8 +4,12 @@
  * Every function computes in double and rounds each output once.  Sums run over ascending
  * indices and depend on nothing but the operands of the output, so the bits do not depend on
  * how rows are divided over calls, threads or ranks.  exp and log are those of rows.c.
+ * The kernels of images are those of body_pixels.h, in float.
  */
 #include "table.h"
+
+enum { LANES = 4 }; /* of any processor that has vectors */
+#include "body_pixels.h"
 
 /* ---- matrix products ---- */
 

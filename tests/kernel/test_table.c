@@ -343,6 +343,109 @@ static void expect_row_softplus_sum(const sim_kernel_shape *s, const float *in,
     }
 }
 
+/* Value i of an image; see cases.h. */
+static double pixel_of(const float *in, size_t i)
+{
+    return fabs((double)in[i]);
+}
+
+static double clamped(double x)
+{
+    return fmin(fmax(x, 0), 1);
+}
+
+static double luma(double r, double g, double b)
+{
+    return 0.2989 * r + 0.587 * g + 0.114 * b;
+}
+
+static void expect_pixels_from_bytes(const sim_kernel_shape *s, const float *in,
+                                     double *out)
+{
+    for (size_t i = 0; i < s->n; i++)
+        out[i] = ((const uint8_t *)in)[i] / 255.0;
+}
+
+static void expect_pixels_transpose(const sim_kernel_shape *s, const float *in,
+                                    double *out)
+{
+    for (size_t i = 0; i < s->m; i++)
+        for (size_t j = 0; j < s->n; j++)
+            out[j * (s->m + 1) + i] = (double)in[i * (s->n + 1) + j];
+}
+
+static void expect_pixels_sum(const sim_kernel_shape *s, const float *in, double *out)
+{
+    const size_t stride = s->option ? 1 : s->n + 1;
+    for (size_t j = 0; j < s->n; j++)
+        for (size_t t = 0; t < s->k; t++)
+            out[j] += product_of(in[t], in[s->k + t * stride + j]);
+}
+
+static void expect_pixels_scale(const sim_kernel_shape *s, const float *in, double *out)
+{
+    for (size_t i = 0; i < s->n; i++)
+        out[i] =
+            clamped(pixel_of(in, i) * (double)sim_case_factor + (double)sim_case_offset);
+}
+
+static void expect_pixels_gray(const sim_kernel_shape *s, const float *in, double *out)
+{
+    for (size_t i = 0; i < s->n; i++)
+        out[i] = luma((double)in[i], (double)in[s->n + i], (double)in[2 * s->n + i]);
+}
+
+static void expect_pixels_saturate(const sim_kernel_shape *s, const float *in,
+                                   double *out)
+{
+    const size_t n = s->n;
+    for (size_t i = 0; i < 3 * n; i++) {
+        double gray = luma(pixel_of(in, i % n), pixel_of(in, n + i % n),
+                           pixel_of(in, 2 * n + i % n));
+        double mixed = (double)sim_case_factor * pixel_of(in, i) +
+                       (1 - (double)sim_case_factor) * gray;
+        out[i] = clamped(mixed);
+    }
+}
+
+/* Hue in sixths of a turn: the angle in the hexagon of colours. */
+static double hexagon_hue(double r, double g, double b, double max, double chroma)
+{
+    if (chroma <= 0)
+        return 0;
+    if (max <= r)
+        return (g - b) / chroma;
+    return max <= g ? 2 + (b - r) / chroma : 4 + (r - g) / chroma;
+}
+
+/* By the formula without sectors: value - chroma * max(0, min(k, 4 - k, 1)), k = 5, 3, 1 + hue. */
+static void expect_pixels_hue(const sim_kernel_shape *s, const float *in, double *out)
+{
+    const double turn = (double)(s->option ? sim_case_turn : -sim_case_turn);
+    for (size_t i = 0; i < s->n; i++) {
+        double p[3];
+        for (size_t c = 0; c < 3; c++)
+            p[c] = pixel_of(in, c * s->n + i);
+        double max = fmax(p[0], fmax(p[1], p[2]));
+        double chroma = max - fmin(p[0], fmin(p[1], p[2]));
+        double hue = hexagon_hue(p[0], p[1], p[2], max, chroma) + 6 * turn + 12;
+        for (size_t c = 0; c < 3; c++) {
+            double k = fmod(hue + 5 - 2 * (double)c, 6);
+            out[c * s->n + i] = max - chroma * fmax(0, fmin(fmin(k, 4 - k), 1));
+        }
+    }
+}
+
+static void expect_pixels_normalize(const sim_kernel_shape *s, const float *in,
+                                    double *out)
+{
+    const size_t c = s->option ? 3 : 1;
+    for (size_t i = 0; i < s->n * c; i++) {
+        double x = (double)in[6 + i % c * s->n + i / c];
+        out[i] = (x - (double)in[i % c]) * (double)in[3 + i % c];
+    }
+}
+
 static void (*const expectations[SIM_N_KERNELS])(const sim_kernel_shape *s,
                                                  const float *in, double *out) = {
 #define SIM_KERNEL(result, name, parameters) expect_##name,
@@ -452,11 +555,14 @@ static void every_kernel_matches_double_loops(void **state)
     buffers_destroy(&b);
 }
 
-/* Bits of two instruction sets of equal arithmetic. */
-static void compare_bits(const char *first, const char *second, buffers *b)
+/* Bits of two instruction sets, of the kernels whose names start with a prefix. */
+static void compare_bits(const char *prefix, const char *first, const char *second,
+                         buffers *b)
 {
     for (size_t kernel = 0; kernel < SIM_N_KERNELS; kernel++)
         for (uint32_t sample = 0; sample < N_SHAPES; sample++) {
+            if (strncmp(sim_kernel_cases[kernel].name, prefix, strlen(prefix)) != 0)
+                continue;
             const sim_kernel_shape s = random_shape(sample, b->in);
             ASSERT_OK(sim_kernels_pick(first));
             run_kernel(kernel, &s, b, b->expected);
@@ -479,8 +585,18 @@ static void kernels_of_equal_arithmetic_produce_equal_bits(void **state)
             const char *arithmetic = sim_kernels_arithmetic();
             if (sim_kernels_pick(isas[j]) == SIM_OK &&
                 strcmp(arithmetic, sim_kernels_arithmetic()) == 0)
-                compare_bits(isas[i], isas[j], &b);
+                compare_bits("", isas[i], isas[j], &b);
         }
+    buffers_destroy(&b);
+}
+
+static void kernels_of_images_produce_equal_bits_on_any_machine(void **state)
+{
+    (void)state;
+    buffers b = buffers_create();
+    for (size_t i = 0; i < N_ISAS; i++)
+        if (sim_kernels_pick(isas[i]) == SIM_OK)
+            compare_bits("pixels_", "portable", isas[i], &b);
     buffers_destroy(&b);
 }
 
@@ -630,6 +746,50 @@ static float wrong_row_softplus_sum(size_t n, const float *s, float scale, float
     return real->row_softplus_sum(n - 1, s, scale, bias);
 }
 
+static void wrong_pixels_from_bytes(size_t n, const uint8_t *x, float *y)
+{
+    real->pixels_from_bytes(n - 1, x, y);
+}
+
+static void wrong_pixels_transpose(size_t rows, size_t columns, const float *x,
+                                   size_t ldx, float *y, size_t ldy)
+{
+    real->pixels_transpose(rows, columns - 1, x, ldx, y, ldy);
+}
+
+static void wrong_pixels_sum(size_t n, size_t terms, const float *weights, const float *x,
+                             size_t stride, float *y)
+{
+    real->pixels_sum(n, terms - 1, weights, x, stride, y);
+}
+
+static void wrong_pixels_scale(size_t n, float scale, float offset, float *x)
+{
+    real->pixels_scale(n, scale * slightly, offset, x);
+}
+
+static void wrong_pixels_gray(size_t n, const float *x, float *y)
+{
+    real->pixels_gray(n, x, y);
+    y[n - 1] *= slightly;
+}
+
+static void wrong_pixels_saturate(size_t n, float factor, float *x)
+{
+    real->pixels_saturate(n, factor * slightly, x);
+}
+
+static void wrong_pixels_hue(size_t n, float shift, float *x)
+{
+    real->pixels_hue(n, shift * slightly, x);
+}
+
+static void wrong_pixels_normalize(size_t n, size_t c, const float *x, const float *mean,
+                                   const float *scale, float *y)
+{
+    real->pixels_normalize(n - 1, c, x, mean, scale, y);
+}
+
 #define SIM_KERNEL(result, name, parameters)                                             \
     static void break_##name(sim_kernel_table *t)                                        \
     {                                                                                    \
@@ -674,6 +834,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kernel_matches_double_loops),
         cmocka_unit_test(kernels_of_equal_arithmetic_produce_equal_bits),
+        cmocka_unit_test(kernels_of_images_produce_equal_bits_on_any_machine),
         cmocka_unit_test(the_start_up_check_refuses_any_faulty_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
