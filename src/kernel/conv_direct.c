@@ -24,6 +24,11 @@ static size_t pixels_per_item(size_t row)
     return fit < 12 ? 12 : sim_min(fit, MAX_PIXELS);
 }
 
+static bool is_pointwise(const sim_conv *v)
+{
+    return v->size == 1 && v->stride == 1;
+}
+
 /* ---- forward ---- */
 
 static size_t forward_floats(const sim_conv *v)
@@ -31,15 +36,44 @@ static size_t forward_floats(const sim_conv *v)
     return sim_panel_floats(v->size * v->size * v->c, v->k);
 }
 
+typedef struct {
+    const sim_conv *v;
+    const float *oihw;
+    float *panels;
+    const struct residue_class *q;
+} pack_call;
+
+/* Row p of panels [rows][n]: its values are at from + j * stride. */
+static void pack_row(size_t rows, size_t p, size_t n, const float *from, size_t stride,
+                     float *panels)
+{
+    for (size_t j = 0; j < n; j += PANEL) {
+        size_t width = sim_min(PANEL, sim_round_up(n - j, HALF_PANEL));
+        float *to = panels + rows * j + p * width;
+        for (size_t i = 0; i < width; i++)
+            to[i] = j + i < n ? from[(j + i) * stride] : 0;
+    }
+}
+
+/* The rows of input channel c. */
+static void pack_channel(size_t c, void *ctx)
+{
+    const pack_call *call = ctx;
+    const sim_conv *v = call->v;
+    size_t taps = v->size * v->size;
+
+    for (size_t t = 0; t < taps; t++)
+        pack_row(taps * v->c, t * v->c + c, v->k, call->oihw + c * taps + t, v->c * taps,
+                 call->panels);
+}
+
 static void pack_forward(const sim_conv *v, const float *oihw, float *panels)
 {
-    size_t taps = v->size * v->size, row = taps * v->c;
-    float *b = sim_workspace(row * v->k * sizeof *b);
-    for (size_t k = 0; k < v->k; k++)
-        for (size_t c = 0; c < v->c; c++)
-            for (size_t t = 0; t < taps; t++)
-                b[(t * v->c + c) * v->k + k] = oihw[(k * v->c + c) * taps + t];
-    sim_panel_pack(row, v->k, b, v->k, false, panels);
+    pack_call call = {.v = v, .oihw = oihw, .panels = panels};
+    if (is_pointwise(v))
+        sim_panel_pack(v->c, v->k, oihw, v->c, true, panels);
+    else
+        sim_for(v->c, pack_channel, &call);
 }
 
 /* The patch of an output pixel. */
@@ -49,11 +83,6 @@ static void gather_patch(const sim_conv *v, const float *x, const sim_output_pix
     for (size_t r = 0, n = v->size * v->c; r < v->size; r++)
         sim_gather_run(v, x + p->image * v->h * v->w * v->c, p->y + (ptrdiff_t)r,
                        p->x * (ptrdiff_t)v->c, n, out + r * n);
-}
-
-static bool is_pointwise(const sim_conv *v)
-{
-    return v->size == 1 && v->stride == 1;
 }
 
 /* Rows of the product for output pixels [lo, lo + m): x itself, or a copy in scratch. */
@@ -121,7 +150,7 @@ static size_t forward_unit(const sim_conv *v)
 
 /* The input pixels (y, x) = (py, px) modulo the stride, and the taps that read
  * them. */
-typedef struct {
+typedef struct residue_class {
     size_t py, px, rows, cols; /* pixels of the class in one image */
     size_t n_r, n_s;
     size_t r[8], s[8]; /* rows and columns of the taps, ascending */
@@ -161,26 +190,29 @@ static size_t backward_floats(const sim_conv *v)
     return last->at + sim_panel_floats(last->n_r * last->n_s * v->k, v->c);
 }
 
-static void pack_residue_class(const sim_conv *v, const residue_class *q,
-                               const float *oihw, float *panels)
+/* The rows of output channel k. */
+static void pack_class_channel(size_t k, void *ctx)
 {
-    size_t taps = v->size * v->size, rows = q->n_r * q->n_s * v->k, at = 0;
-    float *b = sim_workspace(rows * v->c * sizeof *b);
+    const pack_call *call = ctx;
+    const sim_conv *v = call->v;
+    const residue_class *q = call->q;
+    size_t taps = v->size * v->size, rows = q->n_r * q->n_s * v->k;
+
     for (size_t i = 0; i < q->n_r; i++)
         for (size_t j = 0; j < q->n_s; j++)
-            for (size_t k = 0; k < v->k; k++)
-                for (size_t c = 0; c < v->c; c++)
-                    b[at++] = oihw[(k * v->c + c) * taps + q->r[i] * v->size + q->s[j]];
-    if (rows)
-        sim_panel_pack(rows, v->c, b, v->c, false, panels + q->at);
+            pack_row(rows, (i * q->n_s + j) * v->k + k, v->c,
+                     call->oihw + k * v->c * taps + q->r[i] * v->size + q->s[j], taps,
+                     call->panels + q->at);
 }
 
 static void pack_backward(const sim_conv *v, const float *oihw, float *panels)
 {
     residue_class q[4];
     size_t n = residue_classes(v, q);
-    for (size_t i = 0; i < n; i++)
-        pack_residue_class(v, &q[i], oihw, panels);
+    for (size_t i = 0; i < n; i++) {
+        pack_call call = {.v = v, .oihw = oihw, .panels = panels, .q = &q[i]};
+        sim_for(v->k, pack_class_channel, &call);
+    }
 }
 
 /* out [n_r][n_s][k]: dy of the outputs that read input pixel (y, x), 0 outside
@@ -271,7 +303,6 @@ static void direct_workspace(const sim_conv *v, size_t n, sim_workspace_size *si
     residue_class q[4];
     size_t n_classes = residue_classes(v, q), row = v->size * v->size * v->c;
 
-    sim_raise(&size->shared, row * v->k * sizeof(float));
     size_t m = sim_min(pixels_per_item(row), n * v->oh * v->ow);
     sim_raise(&size->thread, m * row * sizeof(float));
     if (is_pointwise(v))
