@@ -78,8 +78,9 @@ SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
                                             const sim_rows_shape *shape,
                                             sim_contrast **out);
 void sim_contrast_destroy(sim_contrast **e);
-/* Bytes that sim_contrast_create allocates, at most over ranks. */
-size_t sim_contrast_bytes(const sim_rows_shape *shape);
+/* Bytes that sim_contrast_create allocates, at most over ranks.  A rank alone reads the caller's
+ * rows, others a copy of all. */
+size_t sim_contrast_bytes(sim_partition p, const sim_rows_shape *shape);
 /* Bytes of scratch per thread in sim_ntxent and the sim_cross functions. */
 size_t sim_ntxent_scratch(size_t d);
 

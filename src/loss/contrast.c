@@ -15,24 +15,25 @@ sim_range sim_rows_local(sim_partition p, const sim_rows_shape *s)
 
 enum { CONTRAST_BUFFERS = 5 };
 
-static void list_contrast_buffers(sim_contrast *e, const sim_rows_shape *s,
+static void list_contrast_buffers(sim_contrast *e, sim_partition p,
+                                  const sim_rows_shape *s,
                                   sim_buffer list[CONTRAST_BUFFERS])
 {
     size_t rows = s->views * s->n;
 
-    list[0] = SIM_BUFFER(e->z, rows * s->d);
+    list[0] = SIM_BUFFER(e->gathered, p.size > 1 ? rows * s->d : 0);
     list[1] = SIM_BUFFER(e->records, rows);
     list[2] = SIM_BUFFER(e->weights, rows);
     list[3] = SIM_BUFFER(e->positives, rows * (s->views - 1));
     list[4] = SIM_BUFFER(e->z_dot_dz, rows);
 }
 
-size_t sim_contrast_bytes(const sim_rows_shape *s)
+size_t sim_contrast_bytes(sim_partition p, const sim_rows_shape *s)
 {
     sim_contrast none = {0};
     sim_buffer list[CONTRAST_BUFFERS];
 
-    list_contrast_buffers(&none, s, list);
+    list_contrast_buffers(&none, p, s, list);
     return sizeof none + sim_buffers_bytes(list, CONTRAST_BUFFERS) +
            sim_leaf_sums_bytes(s);
 }
@@ -49,7 +50,7 @@ sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
     e->shape = *shape;
     e->local = sim_rows_local(sim_comm_partition(c), shape);
     SIM_TRY(sim_leaf_sums_create(shape, "loss/contrast", &e->sums));
-    list_contrast_buffers(e, shape, list);
+    list_contrast_buffers(e, sim_comm_partition(c), shape, list);
     SIM_TRY(sim_buffers_create(list, CONTRAST_BUFFERS, "loss/contrast"));
     *out = e;
     e = NULL;
@@ -63,7 +64,7 @@ void sim_contrast_destroy(sim_contrast **e)
     sim_buffer list[CONTRAST_BUFFERS];
     if (!*e)
         return;
-    list_contrast_buffers(*e, &(*e)->shape, list);
+    list_contrast_buffers(*e, sim_comm_partition((*e)->comm), &(*e)->shape, list);
     sim_buffers_destroy(list, CONTRAST_BUFFERS);
     sim_leaf_sums_destroy(&(*e)->sums);
     sim_free(*e);
@@ -88,9 +89,11 @@ void sim_contrast_gather(sim_contrast *e, const float *z)
 {
     const sim_rows_shape *s = &e->shape;
     size_t local = e->local.hi - e->local.lo;
-    for (size_t v = 0; v < s->views; v++)
+    const bool alone = e->comm->size == 1;
+    e->z = alone ? z : e->gathered;
+    for (size_t v = 0; !alone && v < s->views; v++)
         sim_tile_gather(e->comm, s, s->d * sizeof *z, z + v * local * s->d,
-                        e->z + v * s->n * s->d);
+                        e->gathered + v * s->n * s->d);
 }
 
 /* Completes `all` [views][n], of which each rank has written its own rows. */

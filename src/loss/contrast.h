@@ -27,7 +27,8 @@ struct sim_contrast {
     const sim_comm *comm;
     sim_rows_shape shape;
     sim_range local;     /* slots of this rank */
-    float *z;            /* [views][n][d] rows of all ranks */
+    float *gathered;     /* [views][n][d] rows of all ranks; a rank alone has none */
+    const float *z;      /* the same during a call, or the caller's rows */
     row_record *records; /* [views][n] */
     float *weights;      /* [views][n] sim_tile_lse_weight of the rows */
     double *positives;   /* [views][n][views - 1] similarities of this rank's rows */
@@ -43,7 +44,7 @@ typedef struct {
 size_t sim_contrast_row_tiles(const sim_contrast *e);
 row_tile sim_contrast_row_tile(const sim_contrast *e, size_t i);
 
-/* Gathers z of this rank ([views][local][d]) into e->z. */
+/* Sets e->z to the rows of all ranks, of which z [views][local][d] are those of this rank. */
 void sim_contrast_gather(sim_contrast *e, const float *z);
 /* Gathers the records of this rank's rows. */
 void sim_contrast_gather_records(sim_contrast *e);

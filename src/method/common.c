@@ -150,7 +150,7 @@ sim_status sim_common_plan(const sim_method_env *env, const method_spec *s,
                  s->n_row_sets * sim_unit_rows_bytes(sim_batch_images(&shape), one.d) +
                      sim_buffers_bytes(list, N_BUFFERS));
     if (s->contrast)
-        sim_plan_add(rows, n_rows, "loss", sim_contrast_bytes(&all));
+        sim_plan_add(rows, n_rows, "loss", sim_contrast_bytes(env->partition, &all));
     if (s->cross)
         sim_plan_add(rows, n_rows, "loss", sim_cross_bytes(&one));
     if (s->cross_entropy)

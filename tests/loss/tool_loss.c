@@ -111,7 +111,7 @@ static sim_status run_case(const sim_comm *c, one_case *k)
 
     SIM_TRY(sim_contrast_create(c, s, &e));
     sim_memory_report(store_bytes_of_tag, &allocated);
-    SIM_ASSERT(allocated == sim_contrast_bytes(s));
+    SIM_ASSERT(allocated == sim_contrast_bytes(sim_comm_partition(c), s));
     compute(e, k);
     for (size_t v = 0; v < s->views; v++)
         sim_comm_collect_rows(c, 0, (s->n + LEAF - 1) / LEAF, LEAF, s->n,
