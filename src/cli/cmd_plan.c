@@ -282,8 +282,8 @@ static sim_status print_micro_batches(const dry_run *d)
     size_t n = count_micro_batches(d);
     if (n > 1)
         SIM_TRY(
-            print_line("passes    in up to %zu micro-batches of %lld images per rank\n",
-                       n, (long long)d->job->train.micro_batch));
+            print_line("passes    in micro-batches of %lld images per rank, up to %zu\n",
+                       (long long)d->job->train.micro_batch, n));
 done:
     return st;
 }
