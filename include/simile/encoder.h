@@ -51,6 +51,10 @@ typedef struct {
     size_t n_blocks; /* in the global batch */
     sim_range blocks;
     size_t views, slots; /* a block has views * slots images */
+    /* Blocks that pass through a network at a time, a micro-batch; the last one of a rank may
+     * be smaller. 0: all blocks of the rank pass together. Otherwise batch norm groups lie
+     * within the micro-batches of one rank, and the value is equal on all ranks. */
+    size_t micro_blocks;
 } sim_batch_shape;
 size_t sim_batch_images(const sim_batch_shape *b); /* on this rank */
 
@@ -225,13 +229,15 @@ void sim_tape_destroy(sim_tape **tape);
 
 /*
  * Training forward: batch statistics, running statistics are updated.
- *   x [images][h][w][c] (heads: [images][in]), borrowed until backward; y [images][dim]
+ *   x [images][h][w][c] (heads: [images][in]), borrowed until backward; y [images][dim],
+ *   borrowed until backward if the batch passes in micro-batches
  * Collective if the reducer is.
  */
 void sim_net_forward(sim_tape *tape, const float *x, float *y);
 
 /*
- * Backward of the last forward on this tape.
+ * Backward of the last forward on this tape.  A micro-batch whose activations were replaced by
+ * those of another passes forward a second time before; it writes the same values to y.
  *   dy [images][dim];  dx [like x] or NULL
  *   grads [nodes of the blocks][node_stride]: node j's gradients are written at
  *   grads + j * node_stride, in the order of the weights; a rank without blocks writes

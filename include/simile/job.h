@@ -36,7 +36,7 @@ typedef struct {
     double fraction;       /* of the images of each class of data.train */
     int64_t fraction_seed; /* selects them */
     char kernels[SIM_OPTION_TEXT_BYTES];
-    int64_t seed, batch, block, threads, loader_threads;
+    int64_t seed, batch, block, micro_batch, threads, loader_threads;
     int64_t log_every_steps, bad_steps, check_steps;
     double hang_seconds;
     int collapse;
@@ -126,7 +126,7 @@ SIM_MUST_USE sim_status sim_job_compare_data(const sim_comm *c, const sim_datase
 /* ---- checks and plans ---- */
 
 /*
- * Checks what needs several keys: batch and block, group, ranks, images.
+ * Checks what needs several keys: batch and block, group, micro-batch, ranks, images.
  * Local. Errors: SIM_E_CONFIG; the message starts with the key ("batch: ...") and names
  * the nearest valid values.
  */

@@ -32,8 +32,13 @@ typedef struct {
     size_t h, w, c;      /* of a view */
     size_t n_classes;    /* of the data set; 0 without labels */
     size_t batch, block; /* images */
+    size_t micro_batch;  /* images of a rank that pass at a time; 0: all */
     uint32_t seed;
 } sim_method_env;
+
+/* Blocks of a micro-batch; 0 if micro_batch is at least the share of every rank, so that all blocks
+ * of a rank pass together. */
+size_t sim_method_micro_blocks(const sim_method_env *env);
 
 /*
  * Images of a step that pass through a network together: [local block][view][slot]. The slots

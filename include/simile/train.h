@@ -106,7 +106,8 @@ SIM_MUST_USE sim_status sim_history_merge(const char *of_checkpoint, const char 
 
 typedef struct {
     double best_s, median_s;
-    size_t images; /* per step, global */
+    double forward_s; /* the shortest forward pass of this rank */
+    size_t images;    /* per step, global */
 } sim_step_speed;
 /* Times `steps` steps of the job on generated views of h x w x channels.  Collective. */
 SIM_MUST_USE sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h,

@@ -47,6 +47,8 @@ size_t sim_tree_merges(size_t n_leaves, sim_range range, size_t leaf);
 
 /* Maximum height of the owner's stack while it processes `range`. */
 size_t sim_tree_depth(size_t n_leaves, sim_range range);
+/* The same if the owner pushes the nodes of `step` leaves at once; the last step may be shorter. */
+size_t sim_tree_depth_in_steps(size_t n_leaves, sim_range range, size_t step);
 
 /*
  * A stack of partial sums of float vectors. For each leaf in ascending order, write its values
@@ -67,6 +69,9 @@ void sim_tree_stack_begin(sim_tree_stack *s, size_t n, size_t n_leaves, sim_rang
                           float *partials);
 float *sim_tree_stack_top(const sim_tree_stack *s);
 void sim_tree_stack_push(sim_tree_stack *s);
+/* Pushes several leaves at once: write the maximal nodes of the leaves from `next` up to `end`, one
+ * after the other, to sim_tree_stack_top() and call it. */
+void sim_tree_stack_push_nodes(sim_tree_stack *s, size_t end);
 
 /*
  * Reduces nodes to the root of the tree.

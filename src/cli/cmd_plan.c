@@ -5,6 +5,7 @@
  * time, draws views, and writes a Slurm script.  Reports the errors that pretrain would.
  */
 #include "cli.h"
+#include "plan_memory.h"
 
 #include "simile/clock.h"
 #include "simile/file.h"
@@ -200,13 +201,6 @@ done:
 
 /* ---- the plan ---- */
 
-/* Memory of a rank. */
-typedef struct {
-    sim_plan_row rows[64];
-    size_t n, evaluation, checkpoint, evaluation_transient;
-    size_t peak; /* of the total */
-} memory;
-
 /* Files that the command reads; the script counts as one for the preview. */
 enum { INPUT_JOB, INPUT_TRAIN, INPUT_TEST, INPUT_SCRIPT, N_INPUTS };
 
@@ -217,7 +211,7 @@ typedef struct {
     sim_dataset *data;
     sim_online_eval *online; /* NULL: no evaluations during training */
     sim_schedule_plan plan;
-    memory fullest;         /* of the rank that needs most; set by print_memory */
+    plan_memory fullest;    /* of the rank that needs most; set by print_memory */
     double step_s, total_s; /* set by print_time */
     const char *inputs[N_INPUTS];
     sim_output preview, sbatch;
@@ -272,6 +266,28 @@ static sim_status print_line(const char *fmt, ...)
     return sim_cli_print_line(text);
 }
 
+/* Micro-batches of the largest share; 1 if all its blocks pass together. */
+static size_t count_micro_batches(const dry_run *d)
+{
+    const sim_partition first = {.size = d->args->ranks};
+    const sim_method_env env = sim_job_env(d->job, &d->plan, first);
+    size_t share = (d->plan.n_blocks + d->args->ranks - 1) / d->args->ranks;
+    size_t blocks = sim_method_micro_blocks(&env);
+    return blocks ? (share + blocks - 1) / blocks : 1;
+}
+
+static sim_status print_micro_batches(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    size_t n = count_micro_batches(d);
+    if (n > 1)
+        SIM_TRY(
+            print_line("passes    in micro-batches of %lld images per rank, up to %zu\n",
+                       (long long)d->job->train.micro_batch, n));
+done:
+    return st;
+}
+
 static sim_status print_shape(const dry_run *d)
 {
     sim_status st = SIM_OK;
@@ -284,6 +300,7 @@ static sim_status print_shape(const dry_run *d)
                        p, p == 1 ? "" : "s"));
     SIM_TRY(n % p ? print_line("of %zu or %zu blocks\n", n / p, n / p + 1)
                   : print_line("of %zu block%s\n", n / p, n / p == 1 ? "" : "s"));
+    SIM_TRY(print_micro_batches(d));
     SIM_TRY(print_line("views     %zu per image, %zu x %zu x %zu\n", d->plan.views,
                        d->plan.h, d->plan.w, d->plan.c));
     SIM_TRY(print_line("steps     %lld, %zu per epoch, %zu images dropped per epoch\n",
@@ -293,45 +310,14 @@ done:
     return st;
 }
 
-enum { PROGRAM_BYTES = 60000000 }; /* code, libraries, buffers of MPI */
-
-static sim_status plan_rank(const dry_run *d, size_t rank, memory *m)
+/* The borrowed parts of a dry run that determine its memory. */
+static plan_input memory_input(const dry_run *d)
 {
-    sim_status st = SIM_OK;
-    const sim_dataset_info *about = sim_dataset_about(d->data);
-    sim_workspace_size workspace = {0};
-
-    memset(m, 0, sizeof *m);
-    SIM_TRY(sim_job_memory(d->job, about, &d->plan, d->args->ranks, rank, m->rows, &m->n,
-                           &m->checkpoint));
-    if (d->online)
-        SIM_TRY(sim_online_eval_plan(
-            d->online, (sim_partition){.size = d->args->ranks, .rank = rank},
-            &m->evaluation, &m->evaluation_transient, &workspace));
-    sim_plan_raise(m->rows, m->n, &workspace);
-    m->peak =
-        m->checkpoint > m->evaluation_transient ? m->checkpoint : m->evaluation_transient;
-    m->peak += m->evaluation + PROGRAM_BYTES;
-    for (size_t i = 0; i < m->n; i++)
-        m->peak += m->rows[i].bytes;
-done:
-    return st;
-}
-
-/* Plans every rank: the number of blocks and of maximal nodes differs between ranks. */
-static sim_status plan_fullest(const dry_run *d, memory *most)
-{
-    sim_status st = SIM_OK;
-    memory m;
-
-    SIM_TRY(plan_rank(d, 0, most));
-    for (size_t r = 1; r < d->args->ranks; r++) {
-        SIM_TRY(plan_rank(d, r, &m));
-        if (m.peak > most->peak)
-            *most = m;
-    }
-done:
-    return st;
+    return (plan_input){.job = d->job,
+                        .about = sim_dataset_about(d->data),
+                        .online = d->online,
+                        .plan = &d->plan,
+                        .ranks = d->args->ranks};
 }
 
 static sim_status print_bytes(const char *item, size_t bytes, const char *when)
@@ -339,15 +325,45 @@ static sim_status print_bytes(const char *item, size_t bytes, const char *when)
     return print_line("  %-20s %8.1f MB%s\n", item, (double)bytes / 1e6, when);
 }
 
+/* The error of a plan that exceeds --memory, with a micro_batch that does not. */
+static sim_status refuse_memory(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    const plan_input in = memory_input(d);
+    plan_proposal found;
+    char text[256] = "";
+
+    SIM_TRY(sim_cli_plan_micro_batch(&in, d->args->memory, &found));
+    if (found.micro_batch && d->job->batchnorm.group == 0)
+        (void)snprintf(text, sizeof text,
+                       "batchnorm.group=%lld micro_batch=%lld needs %.2f GB (another "
+                       "result, and up to a third more time); or ",
+                       (long long)found.group, (long long)found.micro_batch,
+                       (double)found.peak / 1e9);
+    else if (found.micro_batch)
+        (void)snprintf(text, sizeof text,
+                       "micro_batch=%lld needs %.2f GB (the same result, and up to a "
+                       "third more time); or ",
+                       (long long)found.micro_batch, (double)found.peak / 1e9);
+    SIM_CHECK(false, SIM_E_CONFIG,
+              "the plan needs %.2f GB per rank, more than --memory %.2f GB; %suse more "
+              "ranks, a smaller batch, or a narrower encoder",
+              (double)d->fullest.peak / 1e9, d->args->memory / 1e9, text);
+done:
+    return st;
+}
+
 static sim_status print_memory(dry_run *d)
 {
     sim_status st = SIM_OK;
-    memory *m = &d->fullest;
+    plan_memory *m = &d->fullest;
+    const plan_input in = memory_input(d);
 
-    SIM_TRY(plan_fullest(d, m));
+    SIM_TRY(sim_cli_plan_fullest(&in, m));
     SIM_TRY(print_line("memory of the rank that needs most\n"));
     for (size_t i = 0; i < m->n; i++)
-        SIM_TRY(print_bytes(m->rows[i].item, m->rows[i].bytes, ""));
+        if (m->rows[i].bytes)
+            SIM_TRY(print_bytes(m->rows[i].item, m->rows[i].bytes, ""));
     if (d->online)
         SIM_TRY(print_bytes("test set", m->evaluation, ""));
     SIM_TRY(print_bytes("checkpoint", m->checkpoint, ", transient"));
@@ -355,11 +371,8 @@ static sim_status print_memory(dry_run *d)
         SIM_TRY(print_bytes("evaluations", m->evaluation_transient, ", transient"));
     SIM_TRY(print_bytes("program and MPI", PROGRAM_BYTES, ", about"));
     SIM_TRY(print_bytes("at most", m->peak, ""));
-    SIM_CHECK(
-        d->args->memory == 0 || (double)m->peak <= d->args->memory, SIM_E_CONFIG,
-        "the plan needs %.2f GB per rank, more than --memory %.2f GB; use more ranks, a "
-        "smaller batch, or a narrower encoder",
-        (double)m->peak / 1e9, d->args->memory / 1e9);
+    if (d->args->memory > 0 && (double)m->peak > d->args->memory)
+        SIM_TRY(refuse_memory(d));
 done:
     return st;
 }
@@ -373,12 +386,15 @@ static sim_status print_time(dry_run *d)
     sim_step_speed speed;
     char text[64];
     size_t blocks = (d->plan.n_blocks + d->args->ranks - 1) / d->args->ranks;
+    double micro_batches = (double)count_micro_batches(d);
 
     one.train.batch = one.train.block > 1 ? one.train.block : 2;
     one.train.block = one.train.batch;
     one.batchnorm.group = 0;
     SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c, 2, &speed));
-    double step = speed.best_s * (double)blocks;
+    /* All micro-batches but one pass forward twice. */
+    double again = speed.forward_s * (micro_batches - 1) / micro_batches;
+    double step = (speed.best_s + again) * (double)blocks;
     double total = step * (double)d->plan.total_steps;
     d->step_s = step;
     d->total_s = total;

@@ -85,6 +85,28 @@ size_t sim_tree_depth(size_t n_leaves, sim_range range)
     return max_height;
 }
 
+/* Maximal nodes of leaves [lo, hi). */
+static size_t count_nodes(size_t n_leaves, size_t lo, size_t hi)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    return sim_tree_nodes(n_leaves, (sim_range){lo, hi}, nodes);
+}
+
+size_t sim_tree_depth_in_steps(size_t n_leaves, sim_range range, size_t step)
+{
+    size_t max_height = 0;
+
+    SIM_ASSERT(step > 0);
+    for (size_t at = range.lo; at < range.hi; at += step) {
+        size_t end = range.hi - at > step ? at + step : range.hi;
+        size_t height =
+            count_nodes(n_leaves, range.lo, at) + count_nodes(n_leaves, at, end);
+        if (height > max_height)
+            max_height = height;
+    }
+    return max_height;
+}
+
 void sim_tree_stack_begin(sim_tree_stack *s, size_t n, size_t n_leaves, sim_range range,
                           float *partials)
 {
@@ -124,16 +146,46 @@ static void add_floats(float *left, const float *right, size_t n)
     sim_for((n + CHUNK - 1) / CHUNK, add_chunk, &a);
 }
 
+static void merge_topmost(sim_tree_stack *s)
+{
+    s->height--;
+    add_floats(s->partials + (s->height - 1) * s->n, s->partials + s->height * s->n,
+               s->n);
+}
+
 void sim_tree_stack_push(sim_tree_stack *s)
 {
     SIM_ASSERT(s->next < s->range.hi);
     s->height++;
-    for (size_t m = sim_tree_merges(s->n_leaves, s->range, s->next); m > 0; m--) {
-        s->height--;
-        add_floats(s->partials + (s->height - 1) * s->n, s->partials + s->height * s->n,
-                   s->n);
-    }
+    for (size_t m = sim_tree_merges(s->n_leaves, s->range, s->next); m > 0; m--)
+        merge_topmost(s);
     s->next++;
+}
+
+/* Pushes the entry on top, which is the sum of a node; the merges below the node are done. */
+static void push_node(sim_tree_stack *s, sim_range node)
+{
+    size_t last = node.hi - 1, below = sim_tree_merges(s->n_leaves, node, last);
+
+    s->height++;
+    for (size_t m = sim_tree_merges(s->n_leaves, s->range, last); m > below; m--)
+        merge_topmost(s);
+    s->next = node.hi;
+}
+
+void sim_tree_stack_push_nodes(sim_tree_stack *s, size_t end)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t n = sim_tree_nodes(s->n_leaves, (sim_range){s->next, end}, nodes);
+    const float *sum = sim_tree_stack_top(s);
+
+    SIM_ASSERT(s->next < end && end <= s->range.hi);
+    for (size_t j = 0; j < n; j++, sum += s->n) {
+        float *top = sim_tree_stack_top(s);
+        if (top != sum) /* earlier nodes were merged */
+            memcpy(top, sum, s->n * sizeof *top);
+        push_node(s, nodes[j]);
+    }
 }
 
 /* Position in the list of nodes that a recursive reduction consumes left to right. */

@@ -47,7 +47,7 @@ void sim_evaluator_run(sim_evaluator *e, size_t n_images, const float *x, float 
 
     for (size_t at = 0; at < n_images; at += EVALUATION_IMAGES) {
         size_t n = n_images - at < EVALUATION_IMAGES ? n_images - at : EVALUATION_IMAGES;
-        t->n_images = t->shape.slots = n;
+        t->rank.slots = n;
         sim_net_forward(t, x + at * in, y + at * out);
     }
 }

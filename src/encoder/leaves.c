@@ -25,6 +25,43 @@ leaf_shape sim_leaves_of(const sim_batchnorm_options *options, const sim_batch_s
     return out;
 }
 
+sim_range sim_leaves_groups(const leaf_shape *s, sim_range blocks)
+{
+    size_t lo = blocks.lo * s->leaves_per_block, hi = blocks.hi * s->leaves_per_block;
+    SIM_ASSERT(lo % s->leaves_per_group == 0 && hi % s->leaves_per_group == 0);
+    return (sim_range){lo / s->leaves_per_group, hi / s->leaves_per_group};
+}
+
+size_t sim_micro_batches(const sim_batch_shape *rank)
+{
+    size_t n = rank->blocks.hi - rank->blocks.lo, size = rank->micro_blocks;
+    return size ? (n + size - 1) / size : 1;
+}
+
+sim_batch_shape sim_micro_batch(const sim_batch_shape *rank, size_t k)
+{
+    sim_batch_shape out = *rank;
+    size_t size = rank->micro_blocks;
+
+    if (size == 0)
+        return out;
+    out.blocks.lo += k * size;
+    if (out.blocks.hi - out.blocks.lo > size)
+        out.blocks.hi = out.blocks.lo + size;
+    return out;
+}
+
+/* The largest height of the tree stack over the blocks of a micro-batch. */
+static size_t stack_depth(const sim_batch_shape *rank)
+{
+    size_t most = 0;
+    for (size_t k = 0; k < sim_micro_batches(rank); k++) {
+        size_t depth = sim_tree_depth(rank->n_blocks, sim_micro_batch(rank, k).blocks);
+        most = depth > most ? depth : most;
+    }
+    return most;
+}
+
 sim_status sim_leaves_check(const sim_net *net, const sim_batchnorm_options *options,
                             const sim_batch_shape *s)
 {
@@ -61,8 +98,8 @@ static size_t widest_of(const sim_net *net)
 
 enum { SUMS_BUFFERS = 7 };
 
-static void list_sums_buffers(batch_sums *r, const sim_net *net, const sim_batch_shape *s,
-                              sim_buffer list[SUMS_BUFFERS])
+static void list_sums_buffers(batch_sums *r, const sim_net *net,
+                              const sim_batch_shape *rank, sim_buffer list[SUMS_BUFFERS])
 {
     const leaf_shape *n = &r->shape;
     size_t widest = widest_of(net), sums = n->leaves * 2 * widest;
@@ -72,18 +109,18 @@ static void list_sums_buffers(batch_sums *r, const sim_net *net, const sim_batch
     list[2] = SIM_BUFFER(r->to_reduce, sums);
     list[3] = SIM_BUFFER(r->groups, n->groups * n->sets * 2 * widest);
     list[4] = SIM_BUFFER(r->coefficients, 3 * n->leaves * widest);
-    list[5] =
-        SIM_BUFFER(r->partials, sim_tree_depth(s->n_blocks, s->blocks) * 2 * widest);
-    list[6] = SIM_BUFFER(r->leaf, sim_batch_images(s));
+    list[5] = SIM_BUFFER(r->partials, stack_depth(rank) * 2 * widest);
+    list[6] = SIM_BUFFER(r->leaf, n->blocks * rank->views * rank->slots);
 }
 
 size_t sim_batch_sums_bytes(const sim_net *net, const sim_batchnorm_options *options,
-                            const sim_batch_shape *shape)
+                            const sim_batch_shape *rank)
 {
-    batch_sums none = {.shape = sim_leaves_of(options, shape)};
+    const sim_batch_shape largest = sim_micro_batch(rank, 0);
+    batch_sums none = {.shape = sim_leaves_of(options, &largest)};
     sim_buffer list[SUMS_BUFFERS];
 
-    list_sums_buffers(&none, net, shape, list);
+    list_sums_buffers(&none, net, rank, list);
     return sim_buffers_bytes(list, SUMS_BUFFERS);
 }
 
@@ -102,25 +139,26 @@ static void set_leaf_of_images(batch_sums *r, const sim_batch_shape *s)
 }
 
 sim_status sim_batch_sums_create(const sim_net *net, const sim_batchnorm_options *options,
-                                 const sim_batch_shape *shape, batch_sums *out)
+                                 const sim_batch_shape *rank, batch_sums *out)
 {
     sim_status st = SIM_OK;
+    const sim_batch_shape largest = sim_micro_batch(rank, 0);
     sim_buffer list[SUMS_BUFFERS];
 
-    out->shape = sim_leaves_of(options, shape);
-    list_sums_buffers(out, net, shape, list);
+    out->shape = sim_leaves_of(options, &largest);
+    list_sums_buffers(out, net, rank, list);
     SIM_TRY(sim_buffers_create(list, SUMS_BUFFERS, "encoder/norm"));
-    set_leaf_of_images(out, shape);
+    set_leaf_of_images(out, &largest);
 done:
     return st;
 }
 
-void sim_batch_sums_destroy(const sim_net *net, const sim_batch_shape *shape,
+void sim_batch_sums_destroy(const sim_net *net, const sim_batch_shape *rank,
                             batch_sums *s)
 {
     sim_buffer list[SUMS_BUFFERS];
 
-    list_sums_buffers(s, net, shape, list);
+    list_sums_buffers(s, net, rank, list);
     sim_buffers_destroy(list, SUMS_BUFFERS);
 }
 

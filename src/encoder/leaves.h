@@ -22,15 +22,22 @@ typedef struct {
 
 leaf_shape sim_leaves_of(const sim_batchnorm_options *options,
                          const sim_batch_shape *shape);
+/* Groups of these blocks; a group must not be divided. */
+sim_range sim_leaves_groups(const leaf_shape *s, sim_range blocks);
+
+/* Number of micro-batches of a rank; 1 if all blocks pass together. */
+size_t sim_micro_batches(const sim_batch_shape *rank);
+/* The shape of micro-batch k; the first one is the largest. */
+sim_batch_shape sim_micro_batch(const sim_batch_shape *rank, size_t k);
 /* Errors: SIM_E_CONFIG unless the groups divide the batch and every layer can process
  * them. */
 SIM_MUST_USE sim_status sim_leaves_check(const sim_net *net,
                                          const sim_batchnorm_options *options,
                                          const sim_batch_shape *shape);
 
-/* Buffers that the layers of a tape share. */
+/* Buffers that the layers of a tape share, large enough for every micro-batch. */
 typedef struct {
-    leaf_shape shape;
+    leaf_shape shape;    /* of the present micro-batch */
     size_t *start;       /* [leaf][piece] first rows, for the current node */
     double *sums;        /* [leaf][2][widest] */
     double *to_reduce;   /* the same in the reducer's layout */
@@ -42,12 +49,12 @@ typedef struct {
 
 SIM_MUST_USE sim_status sim_batch_sums_create(const sim_net *net,
                                               const sim_batchnorm_options *options,
-                                              const sim_batch_shape *shape,
+                                              const sim_batch_shape *rank,
                                               batch_sums *out);
-void sim_batch_sums_destroy(const sim_net *net, const sim_batch_shape *shape,
+void sim_batch_sums_destroy(const sim_net *net, const sim_batch_shape *rank,
                             batch_sums *s);
 size_t sim_batch_sums_bytes(const sim_net *net, const sim_batchnorm_options *options,
-                            const sim_batch_shape *shape);
+                            const sim_batch_shape *rank);
 /* Reduces gradients of_block [local block][n] to the maximal nodes of the blocks' tree. */
 void sim_batch_sums_reduce(const batch_sums *s, const sim_batch_shape *shape, size_t n,
                            const double *of_block, float *grads, size_t node_stride);

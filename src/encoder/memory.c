@@ -14,6 +14,7 @@ enum {
     FILTERS,
     ACTIVATIONS,
     SUMS,
+    GRADIENTS,
     STRUCTURE,
     N_ITEMS,
     WORKSPACE = N_ITEMS, /* rows shared by all nets */
@@ -34,6 +35,7 @@ static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
     bytes[FILTERS] += sim_net_prepared_bytes(net);
     bytes[ACTIVATIONS] += tape.activations;
     bytes[SUMS] += tape.sums;
+    bytes[GRADIENTS] += tape.gradients;
     bytes[STRUCTURE] += sim_net_structure_bytes(net) + tape.structure;
 done:
     return st;
@@ -65,10 +67,10 @@ static void add_rows(const size_t bytes[N_ITEMS], const sim_workspace_size *work
 
 static size_t begin_rows(sim_plan_row *rows)
 {
-    static const char *const items[N_ROWS] = {"weights",         "running statistics",
-                                              "packed filters",  "activations",
-                                              "batch-norm sums", "layers",
-                                              "workspace",       "scratch"};
+    static const char *const items[N_ROWS] = {
+        "weights",     "running statistics", "packed filters",
+        "activations", "batch-norm sums",    "partial gradients",
+        "layers",      "workspace",          "scratch"};
     for (size_t i = 0; i < N_ROWS; i++)
         rows[i] = (sim_plan_row){items[i], 0};
     return N_ROWS;

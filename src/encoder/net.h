@@ -108,6 +108,9 @@ struct layer {
     void (*forward)(sim_tape *t, int i, const float *x, const float *residual, float *y);
     /* True if the passes of the node can read its input through a norm that is not stored. */
     bool (*reads_norm)(const node *n);
+    /* Called for every node after the forward pass of all micro-batches of the rank, if the batch
+     * passes in micro-batches. */
+    void (*finish_forward)(sim_tape *t, int i);
     /* Recomputes the value from what forward saved.  NULL: the value is always stored. */
     void (*recompute)(sim_tape *t, int i, const float *x, float *y);
     /* Acquires the buffers of backward and pushes one step. */

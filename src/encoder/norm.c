@@ -158,6 +158,41 @@ static bool has_moments(const sim_tape *t, int i)
     return i > 0 && t->net->nodes[i - 1].filters && sim_tape_wants_moments(t, i - 1);
 }
 
+/* ---- micro-batches: the moments of all groups are needed to update the running statistics ---- */
+
+/* Moments of the rank's groups, [group][2][set][c]. */
+static double *kept_moments(const sim_tape *t, const node *n)
+{
+    const leaf_shape *s = &t->sums.shape;
+    sim_range groups = sim_leaves_groups(s, t->rank.blocks);
+    return t->moments + (groups.hi - groups.lo) * s->sets * n->running;
+}
+
+static void keep_moments(sim_tape *t, const node *n)
+{
+    const leaf_shape *s = &t->sums.shape;
+    size_t width = 2 * s->sets * n->c;
+    sim_range all = sim_leaves_groups(s, t->rank.blocks);
+    sim_range own = sim_leaves_groups(s, t->shape.blocks);
+
+    memcpy(kept_moments(t, n) + (own.lo - all.lo) * width,
+           t->sums.groups + own.lo * width,
+           (own.hi - own.lo) * width * sizeof *t->moments);
+}
+
+/* Gathers the moments of all ranks: each group is a leaf. */
+static void norm_finish_forward(sim_tape *t, int i)
+{
+    node *n = &t->net->nodes[i];
+    const leaf_shape *s = &t->sums.shape;
+    const sim_norm_leaves leaves = leaves_of(t, n);
+
+    t->all_ranks.reduce(t->all_ranks.ctx, s->groups / s->leaves_per_block,
+                        s->leaves_per_block, 1, 2 * s->sets * n->c, sim_merge_moments,
+                        kept_moments(t, n), t->sums.groups);
+    update_running(t, n, samples_of(t, &leaves));
+}
+
 static void use_batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leaves,
                                  const float *x)
 {
@@ -176,7 +211,10 @@ static void use_batch_statistics(sim_tape *t, int i, const sim_norm_leaves *leav
                     t, n, &state, leaf_at(s, b, set, j), group_moment(t, g, 0, set, n->c),
                     group_moment(t, g, 1, set, n->c), (double)s->leaves_per_group);
             }
-    update_running(t, n, samples_of(t, leaves));
+    if (t->rank.micro_blocks)
+        keep_moments(t, n);
+    else
+        update_running(t, n, samples_of(t, leaves));
 }
 
 static void use_running_statistics(sim_tape *t, int i)
@@ -447,6 +485,7 @@ const layer sim_layer_batchnorm = {.name = "batchnorm",
                                    .state_floats = state_floats,
                                    .workspace = norm_workspace,
                                    .forward = norm_forward,
+                                   .finish_forward = norm_finish_forward,
                                    .recompute = norm_recompute,
                                    .plan = norm_plan,
                                    .backward = norm_backward,

@@ -1,9 +1,8 @@
 /*
- * tape.c - the passes: forward node by node, backward by the steps of the plan.
+ * tape.c - the passes of a micro-batch: forward node by node, backward by the steps of the plan.
  */
 #include "tape.h"
 
-#include "simile/heartbeat.h"
 #include "simile/memory.h"
 
 #include <string.h>
@@ -30,7 +29,7 @@ static size_t all_state_floats(const sim_net *net, size_t leaves)
     return floats;
 }
 
-enum { ACTIVATION_BUFFERS = 2, STATE_BUFFERS = 2 };
+enum { ACTIVATION_BUFFERS = 2, STATE_BUFFERS = 2, MICRO_BATCH_BUFFERS = 2 };
 
 static void list_activation_buffers(sim_tape *t, const net_plan *plan, size_t images,
                                     sim_buffer list[ACTIVATION_BUFFERS])
@@ -46,6 +45,32 @@ static void list_state_buffers(sim_tape *t, const sim_net *net, size_t leaves,
     list[1] = SIM_BUFFER(t->state_offsets, (size_t)net->n_nodes);
 }
 
+static void list_micro_batch_buffers(sim_tape *t, size_t moments, size_t gradients,
+                                     sim_buffer list[MICRO_BATCH_BUFFERS])
+{
+    list[0] = SIM_BUFFER(t->moments, moments);
+    list[1] = SIM_BUFFER(t->gradients, gradients);
+}
+
+/* Moments of the batch norm groups of the rank. */
+static size_t moments_of_rank(const sim_net *net, const leaf_shape *leaves,
+                              const sim_batch_shape *rank)
+{
+    if (rank->micro_blocks == 0 || net->n_running == 0)
+        return 0;
+    sim_range groups = sim_leaves_groups(leaves, rank->blocks);
+    return (groups.hi - groups.lo) * leaves->sets * net->n_running;
+}
+
+/* Floats of the tree stack of the gradients of micro-batches. */
+static size_t stacked_gradients(const sim_net *net, const sim_batch_shape *rank)
+{
+    if (rank->micro_blocks == 0)
+        return 0;
+    return net->n_weights *
+           sim_tree_depth_in_steps(rank->n_blocks, rank->blocks, rank->micro_blocks);
+}
+
 static void set_state_offsets(sim_tape *t)
 {
     size_t at = 0;
@@ -55,29 +80,62 @@ static void set_state_offsets(sim_tape *t)
     }
 }
 
-sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *shape,
+/* Reduces groups that lie within the micro-batch; fills their part of `out`. */
+static void reduce_micro_batch(void *ctx, size_t n_units, size_t leaves_per_unit,
+                               size_t leaves_per_group, size_t width, sim_merge_fn *merge,
+                               double *leaves, double *out)
+{
+    const sim_tape *t = ctx;
+    const sim_range blocks = t->shape.blocks;
+    sim_range groups = sim_leaves_groups(&t->sums.shape, blocks);
+
+    (void)n_units;
+    sim_reducer_local.reduce(NULL, blocks.hi - blocks.lo, leaves_per_unit,
+                             leaves_per_group, width, merge, leaves,
+                             out + groups.lo * width);
+}
+
+static sim_status create_buffers(sim_tape *t)
+{
+    sim_status st = SIM_OK;
+    sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS],
+        micro_batch[MICRO_BATCH_BUFFERS];
+
+    SIM_TRY(sim_batch_sums_create(t->net, &t->batchnorm, &t->rank, &t->sums));
+    list_state_buffers(t, t->net, t->sums.shape.leaves, states);
+    SIM_TRY(sim_buffers_create(states, STATE_BUFFERS, "encoder/norm"));
+    set_state_offsets(t);
+    list_activation_buffers(t, &t->plan, t->n_images, activations);
+    SIM_TRY(sim_buffers_create(activations, ACTIVATION_BUFFERS, "encoder/activations"));
+    list_micro_batch_buffers(t, moments_of_rank(t->net, &t->sums.shape, &t->rank),
+                             t->backward ? stacked_gradients(t->net, &t->rank) : 0,
+                             micro_batch);
+    SIM_TRY(
+        sim_buffers_create(micro_batch, MICRO_BATCH_BUFFERS, "encoder/micro-batches"));
+done:
+    return st;
+}
+
+sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *rank,
                                 const sim_reducer *reducer,
                                 const sim_batchnorm_options *batchnorm, bool backward,
                                 sim_tape **out)
 {
     sim_status st = SIM_OK;
     sim_tape *t = NULL;
-    sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS];
 
-    SIM_TRY(sim_leaves_check(net, batchnorm, shape));
+    SIM_TRY(sim_leaves_check(net, batchnorm, rank));
     SIM_TRY(sim_new(&t, "encoder/tape"));
     t->net = net;
-    t->shape = *shape;
-    t->reducer = *reducer;
+    t->batchnorm = *batchnorm;
+    t->rank = *rank;
+    t->shape = sim_micro_batch(rank, 0);
+    t->n_images = sim_batch_images(&t->shape);
+    t->all_ranks = *reducer;
+    t->reducer = rank->micro_blocks ? (sim_reducer){reduce_micro_batch, t} : t->all_ranks;
     t->backward = backward;
-    t->n_images = sim_batch_images(shape);
     SIM_TRY(sim_plan_make(net, backward, &t->plan));
-    SIM_TRY(sim_batch_sums_create(net, batchnorm, shape, &t->sums));
-    list_state_buffers(t, net, t->sums.shape.leaves, states);
-    SIM_TRY(sim_buffers_create(states, STATE_BUFFERS, "encoder/norm"));
-    set_state_offsets(t);
-    list_activation_buffers(t, &t->plan, t->n_images, activations);
-    SIM_TRY(sim_buffers_create(activations, ACTIVATION_BUFFERS, "encoder/activations"));
+    SIM_TRY(create_buffers(t));
     *out = t;
     t = NULL;
 done:
@@ -94,15 +152,18 @@ sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
 void sim_tape_destroy(sim_tape **out)
 {
     sim_tape *t = *out;
-    sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS];
+    sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS],
+        micro_batch[MICRO_BATCH_BUFFERS];
 
     if (!t)
         return;
     list_activation_buffers(t, &t->plan, t->n_images, activations);
     list_state_buffers(t, t->net, t->sums.shape.leaves, states);
+    list_micro_batch_buffers(t, 0, 0, micro_batch);
     sim_buffers_destroy(activations, ACTIVATION_BUFFERS);
     sim_buffers_destroy(states, STATE_BUFFERS);
-    sim_batch_sums_destroy(t->net, &t->shape, &t->sums);
+    sim_buffers_destroy(micro_batch, MICRO_BATCH_BUFFERS);
+    sim_batch_sums_destroy(t->net, &t->rank, &t->sums);
     sim_plan_clear(t->net, &t->plan);
     sim_free(t);
     *out = NULL;
@@ -118,25 +179,33 @@ static void raise_workspace(const sim_net *net, const sim_batch_shape *shape,
     }
 }
 
-sim_status sim_tape_plan(const sim_net *net, const sim_batch_shape *shape,
+sim_status sim_tape_plan(const sim_net *net, const sim_batch_shape *rank,
                          pass_kind passes, tape_bytes *bytes,
                          sim_workspace_size *workspace)
 {
     sim_status st = SIM_OK;
     net_plan plan = {0};
     sim_tape none = {0};
-    size_t leaves = sim_leaves_of(&net->batchnorm, shape).leaves;
+    const sim_batch_shape largest = sim_micro_batch(rank, 0);
+    const leaf_shape leaves = sim_leaves_of(&net->batchnorm, &largest);
     sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS];
 
     SIM_TRY(sim_plan_make(net, passes == PASS_TRAIN, &plan));
-    list_activation_buffers(&none, &plan, sim_batch_images(shape), activations);
-    list_state_buffers(&none, net, leaves, states);
+    list_activation_buffers(&none, &plan, sim_batch_images(&largest), activations);
+    list_state_buffers(&none, net, leaves.leaves, states);
     *bytes =
         (tape_bytes){.activations = sim_buffers_bytes(activations, ACTIVATION_BUFFERS),
-                     .sums = sim_batch_sums_bytes(net, &net->batchnorm, shape) +
-                             sim_buffers_bytes(states, STATE_BUFFERS),
+                     .sums = sim_batch_sums_bytes(net, &net->batchnorm, rank) +
+                             sim_buffers_bytes(states, STATE_BUFFERS) +
+                             moments_of_rank(net, &leaves, rank) * sizeof *none.moments,
+                     .gradients = passes == PASS_TRAIN ? stacked_gradients(net, rank) *
+                                                             sizeof *none.gradients
+                                                       : 0,
                      .structure = sizeof none + sim_plan_bytes(net)};
-    raise_workspace(net, shape, passes, workspace);
+    for (size_t k = 0; k < sim_micro_batches(rank); k++) {
+        const sim_batch_shape shape = sim_micro_batch(rank, k);
+        raise_workspace(net, &shape, passes, workspace);
+    }
 done:
     sim_plan_clear(net, &plan);
     return st;
@@ -205,19 +274,23 @@ static const float *tape_value(const sim_tape *t, int i)
     return sim_tape_read_at(t, t->plan.value[i]);
 }
 
-void sim_net_forward(sim_tape *t, const float *x, float *y)
+void sim_tape_select(sim_tape *t, size_t k)
+{
+    t->micro_batch = k;
+    t->shape = sim_micro_batch(&t->rank, k);
+    t->sums.shape = sim_leaves_of(&t->batchnorm, &t->shape);
+    t->n_images = sim_batch_images(&t->shape);
+}
+
+void sim_tape_forward(sim_tape *t, const float *x, float *y)
 {
     t->x = x;
     t->y = y;
-    if (!t->evaluation)
-        sim_heartbeat_phase("forward");
     for (int i = 0; i < t->net->n_nodes; i++) {
         const node *n = &t->net->nodes[i];
         n->layer->forward(t, i, tape_value(t, n->in), tape_value(t, n->residual),
                           sim_tape_write_at(t, t->plan.value[i]));
     }
-    if (!t->evaluation)
-        sim_heartbeat_phase("loss"); /* another net's pass overrides it */
 }
 
 static void run_backward_step(sim_tape *t, const backward_step *s, float *grads,
@@ -230,13 +303,12 @@ static void run_backward_step(sim_tape *t, const backward_step *s, float *grads,
         l->backward(t, s, grads, node_stride);
 }
 
-void sim_net_backward(sim_tape *t, const float *dy, float *dx, float *grads,
-                      size_t node_stride)
+void sim_tape_backward(sim_tape *t, const float *dy, float *dx, float *grads,
+                       size_t node_stride)
 {
     SIM_ASSERT(t->backward && t->net->packed_backward);
     t->dy = dy;
     t->dx = dx;
-    sim_heartbeat_phase("backward");
     for (size_t i = 0; i < t->plan.n_steps; i++)
         run_backward_step(t, &t->plan.steps[i], grads, node_stride);
 }

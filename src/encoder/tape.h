@@ -1,5 +1,8 @@
 /*
  * tape.h - a tape: the buffers of passes over batches of one shape.
+ *
+ * A pass of the layers covers a micro-batch, which may be all blocks of the rank.  Layers read
+ * `shape`, `reducer`, `sums` and `n_images`, which are those of the micro-batch.
  */
 #ifndef SIMILE_ENCODER_TAPE_H
 #define SIMILE_ENCODER_TAPE_H
@@ -9,8 +12,11 @@
 
 struct sim_tape {
     sim_net *net;
-    sim_batch_shape shape;
-    sim_reducer reducer;
+    sim_batchnorm_options batchnorm;
+    sim_batch_shape rank;  /* all blocks of the rank */
+    sim_batch_shape shape; /* the micro-batch */
+    sim_reducer all_ranks; /* the caller's */
+    sim_reducer reducer;   /* of the micro-batch */
     net_plan plan;
     batch_sums sums;
     bool backward;
@@ -22,23 +28,37 @@ struct sim_tape {
     size_t *state_offsets; /* of every node */
     const float *x, *dy;
     float *y, *dx;
+    /* Of tapes with rank.micro_blocks: */
+    const float *rank_x; /* of the last forward pass: of all blocks */
+    float *rank_y;
+    size_t micro_batch; /* the one whose activations the tape holds */
+    double *moments;  /* of the rank's batch norm groups, until all have passed forward */
+    float *gradients; /* tree stack of the nodes of micro-batches, [depth][weights] */
 };
 
 /* Passes with other batch norm groups than the net's, or with its running statistics. */
-SIM_MUST_USE sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *shape,
+SIM_MUST_USE sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *rank,
                                              const sim_reducer *reducer,
                                              const sim_batchnorm_options *batchnorm,
                                              bool backward, sim_tape **out);
 
-/* Bytes of a tape's activations; of its sums over the batch; of the tape's structure. */
+/* Bytes of a tape's activations; of its sums over the batch; of the gradients of micro-batches;
+ * of the tape's structure. */
 typedef struct {
-    size_t activations, sums, structure;
+    size_t activations, sums, gradients, structure;
 } tape_bytes;
 /* Those of a tape with the net's batch norm groups; raises *workspace to what the passes
  * need. */
-SIM_MUST_USE sim_status sim_tape_plan(const sim_net *net, const sim_batch_shape *shape,
+SIM_MUST_USE sim_status sim_tape_plan(const sim_net *net, const sim_batch_shape *rank,
                                       pass_kind passes, tape_bytes *bytes,
                                       sim_workspace_size *workspace);
+
+/* The next pass covers micro-batch k. */
+void sim_tape_select(sim_tape *t, size_t k);
+/* Passes of the selected micro-batch; x, y, dy, dx and grads are those of the micro-batch. */
+void sim_tape_forward(sim_tape *t, const float *x, float *y);
+void sim_tape_backward(sim_tape *t, const float *dy, float *dx, float *grads,
+                       size_t node_stride);
 
 const float *sim_tape_read_at(const sim_tape *t, buffer_ref at);
 float *sim_tape_write_at(const sim_tape *t, buffer_ref at);

@@ -95,6 +95,67 @@ done:
     return st;
 }
 
+/* Whether the blocks of every rank are whole groups of `per_group` blocks. */
+static bool groups_within_ranks(size_t n_blocks, size_t ranks, size_t per_group)
+{
+    for (size_t r = 1; r < ranks; r++)
+        if (sim_tree_part(n_blocks, ranks, r).lo % per_group != 0)
+            return false;
+    return true;
+}
+
+/* Ranks exchange batch norm sums of groups that they share, but they do not pass the same
+ * micro-batches at the same time. */
+static sim_status check_group_within_ranks(const sim_job *job, size_t ranks)
+{
+    sim_status st = SIM_OK;
+    const sim_train_options *t = &job->train;
+    size_t n_blocks = (size_t)(t->batch / t->block), fewer = ranks;
+    size_t per_group = (size_t)((job->batchnorm.group + t->block - 1) / t->block);
+
+    while (!groups_within_ranks(n_blocks, fewer, per_group)) /* one rank has all groups */
+        fewer--;
+    SIM_CHECK(
+        fewer == ranks, SIM_E_CONFIG,
+        "micro_batch: %zu ranks share groups of batchnorm.group %lld images, which a "
+        "micro-batch cannot divide; start %zu rank%s, or set micro_batch=0",
+        ranks, (long long)job->batchnorm.group, fewer, fewer == 1 ? "" : "s");
+done:
+    return st;
+}
+
+static sim_status check_micro_batch(const sim_job *job, size_t ranks)
+{
+    sim_status st = SIM_OK;
+    const sim_train_options *t = &job->train;
+    int64_t micro = t->micro_batch, group = job->batchnorm.group;
+    const bool by_group = group > t->block;
+    const int64_t unit = by_group ? group : t->block;
+    const sim_method_env sizes = {.partition = {.size = ranks},
+                                  .batch = (size_t)t->batch,
+                                  .block = (size_t)t->block,
+                                  .micro_batch = (size_t)micro};
+    char near[64];
+
+    if (micro == 0)
+        goto done;
+    SIM_CHECK(
+        group > 0, SIM_E_CONFIG,
+        "micro_batch: %lld images pass at a time, but batchnorm.group 0 takes the "
+        "statistics of the global batch; set batchnorm.group=%lld, which changes the "
+        "result, or micro_batch=0",
+        (long long)micro, (long long)t->block);
+    format_nearest_multiples(micro, unit, near, sizeof near);
+    SIM_CHECK(micro % unit == 0, SIM_E_CONFIG,
+              "micro_batch: %lld is not a multiple of %s %lld; nearest: %s",
+              (long long)micro, by_group ? "batchnorm.group" : "block", (long long)unit,
+              near);
+    if (sim_method_micro_blocks(&sizes) > 0)
+        SIM_TRY(check_group_within_ranks(job, ranks));
+done:
+    return st;
+}
+
 static sim_status fill_view_shape(const sim_job *job, const sim_dataset_info *about,
                                   sim_schedule_plan *plan)
 {
@@ -139,6 +200,7 @@ sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
                             .n_classes = plan->n_classes,
                             .batch = (size_t)job->train.batch,
                             .block = (size_t)job->train.block,
+                            .micro_batch = (size_t)job->train.micro_batch,
                             .seed = (uint32_t)job->train.seed};
 }
 
@@ -160,6 +222,7 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     SIM_TRY(check_batch(t, about));
     SIM_TRY(check_group(job));
     SIM_TRY(check_ranks(t, ranks));
+    SIM_TRY(check_micro_batch(job, ranks));
     SIM_CHECK(!job->method->needs_labels || about->has_labels, SIM_E_DATA,
               "%s has no labels, but method %s needs them", t->train, job->method->name);
     SIM_CHECK(!job->encoder.freeze || job->method->classifies, SIM_E_CONFIG,

@@ -28,6 +28,11 @@ static const sim_option job_rows[] = {
     ROW("block", SIM_OPTION_INT, block, 1, 65536, "32", NULL, "images",
         "images per block, the unit of work of a rank; sums over blocks use a fixed tree",
         SIM_IDENTITY),
+    ROW("micro_batch", SIM_OPTION_INT, micro_batch, 0, 16777216, "0", NULL, "images",
+        "images that a rank encodes at a time, to use less memory; 0: all of its share "
+        "of "
+        "the batch; a multiple of block and of batchnorm.group, which must not be 0",
+        SIM_FREE_KEY),
     ROW("kernels", SIM_OPTION_TEXT, kernels, 0, 0, "auto", NULL, "",
         "auto, portable, v3 or v4: instruction set of the inner loops", SIM_RANK_KEY),
     ROW("threads", SIM_OPTION_INT, threads, 0, 4096, "0", NULL, "",

@@ -12,6 +12,14 @@
 
 #include <string.h>
 
+size_t sim_method_micro_blocks(const sim_method_env *env)
+{
+    size_t n_blocks = env->batch / env->block, ranks = env->partition.size;
+    size_t largest_share = (n_blocks + ranks - 1) / ranks;
+    size_t blocks = env->micro_batch / env->block;
+    return blocks < largest_share ? blocks : 0;
+}
+
 static size_t views_of_parts(const sim_part *parts, size_t n)
 {
     size_t views = 0;

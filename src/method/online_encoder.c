@@ -19,7 +19,8 @@ sim_batch_shape sim_online_shape(const sim_method_env *env, size_t views)
     return (sim_batch_shape){.n_blocks = n_blocks,
                              .blocks = sim_partition_range(env->partition, n_blocks),
                              .views = views,
-                             .slots = env->block};
+                             .slots = env->block,
+                             .micro_blocks = sim_method_micro_blocks(env)};
 }
 
 sim_status sim_online_lay_out(const sim_method_env *env, const sim_model_spec *spec,

@@ -117,10 +117,15 @@ done:
 static void print_schedule(const sim_train_state *t)
 {
     const sim_schedule_plan *p = &t->progress.plan;
+    const sim_method_env env =
+        sim_job_env(t->env.job, p, sim_comm_partition(t->env.comm));
     sim_log("batch     %lld images = %zu blocks of %lld, %zu view%s of %zu x %zu x %zu",
             (long long)t->env.job->train.batch, p->n_blocks,
             (long long)t->env.job->train.block, p->views, p->views == 1 ? "" : "s", p->h,
             p->w, p->c);
+    if (sim_method_micro_blocks(&env) > 0)
+        sim_log("passes    in micro-batches of %lld images per rank",
+                (long long)t->env.job->train.micro_batch);
     sim_log("schedule  to step %lld, %zu steps per epoch (%zu images dropped per epoch), "
             "warm-up "
             "%g steps, peak learning rate %g",

@@ -8,6 +8,7 @@
 #include "simile/clock.h"
 #include "simile/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct {
@@ -118,7 +119,8 @@ static void fill_views(step_bench *b, size_t image_floats)
     }
 }
 
-static double time_step(const sim_comm *c, const sim_job *job, step_bench *b)
+static double time_step(const sim_comm *c, const sim_job *job, step_bench *b,
+                        double *forward)
 {
     sim_loss_report report = {0};
     sim_method_times times = {0};
@@ -135,6 +137,7 @@ static double time_step(const sim_comm *c, const sim_job *job, step_bench *b)
     b->method.row->updated(b->method.self);
     double took = sim_clock_s() - start;
     sim_comm_max_f64(c, &took, 1);
+    *forward = times.forward;
     return took;
 }
 
@@ -149,16 +152,20 @@ sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, si
 {
     sim_status st = SIM_OK;
     step_bench b = {0};
+    double forward = 0, least = HUGE_VAL;
 
     SIM_TRY(sim_comm_agree(c, create_bench(c, job, h, w, channels, steps, &b)));
     fill_views(&b, h * w * channels);
-    (void)time_step(c, job,
-                    &b); /* the first step allocates scratch memory and warms caches */
-    for (int i = 0; i < steps; i++)
-        b.seconds[i] = time_step(c, job, &b);
+    /* The first step allocates scratch memory and warms caches. */
+    (void)time_step(c, job, &b, &forward);
+    for (int i = 0; i < steps; i++) {
+        b.seconds[i] = time_step(c, job, &b, &forward);
+        least = forward < least ? forward : least;
+    }
     qsort(b.seconds, (size_t)steps, sizeof *b.seconds, compare_seconds);
     *out = (sim_step_speed){.best_s = b.seconds[0],
                             .median_s = b.seconds[steps / 2],
+                            .forward_s = least,
                             .images = (size_t)job->train.batch};
 done:
     destroy_bench(&b);

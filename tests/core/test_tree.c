@@ -114,6 +114,60 @@ static void other_numbers_of_leaves_may_give_several_nodes(void **state)
     assert_int_equal(max_nodes, 5);
 }
 
+/* Writes the maximal nodes of leaves [lo, hi), summed by the definition, to `out`. */
+static void fill_nodes(size_t n_leaves, size_t lo, size_t hi, float *out)
+{
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    size_t n = sim_tree_nodes(n_leaves, (sim_range){lo, hi}, nodes);
+    for (size_t j = 0; j < n; j++)
+        for (size_t i = 0; i < WIDTH; i++)
+            out[j * WIDTH + i] = reference_sum(nodes[j].lo, nodes[j].hi, i);
+}
+
+/* Pushes the nodes of `step` leaves at a time into a buffer of the stated height and compares with
+ * the nodes of the whole range. */
+static void push_in_steps(size_t n_leaves, sim_range range, size_t step)
+{
+    enum { CAPACITY = 2 * SIM_TREE_MAX_NODES, BEYOND = 12345 };
+    static float partials[(CAPACITY + 1) * WIDTH], expected[SIM_TREE_MAX_NODES * WIDTH];
+    size_t depth = sim_tree_depth_in_steps(n_leaves, range, step);
+    sim_range nodes[SIM_TREE_MAX_NODES];
+    sim_tree_stack stack;
+
+    assert_true(depth <= CAPACITY);
+    partials[depth * WIDTH] = BEYOND;
+    sim_tree_stack_begin(&stack, WIDTH, n_leaves, range, partials);
+    for (size_t at = range.lo; at < range.hi; at += step) {
+        size_t end = at + step < range.hi ? at + step : range.hi;
+        fill_nodes(n_leaves, at, end, sim_tree_stack_top(&stack));
+        sim_tree_stack_push_nodes(&stack, end);
+    }
+    size_t n = sim_tree_nodes(n_leaves, range, nodes);
+    fill_nodes(n_leaves, range.lo, range.hi, expected);
+    assert_int_equal(stack.height, n);
+    assert_memory_equal(partials, expected, n * WIDTH * sizeof *expected);
+    assert_true(partials[depth * WIDTH] == BEYOND);
+}
+
+static void nodes_of_several_leaves_give_the_bits_of_single_leaves(void **state)
+{
+    (void)state;
+    for (size_t v = 1; v <= 40; v++)
+        for (size_t lo = 0; lo < v; lo++)
+            for (size_t hi = lo + 1; hi <= v; hi++)
+                for (size_t step = 1; step <= hi - lo; step++)
+                    push_in_steps(v, (sim_range){lo, hi}, step);
+}
+
+static void steps_of_one_leaf_have_the_height_of_the_stack(void **state)
+{
+    (void)state;
+    for (size_t v = 1; v <= MAX_LEAVES; v++)
+        for (size_t lo = 0; lo < v; lo++)
+            assert_int_equal(sim_tree_depth_in_steps(v, (sim_range){lo, v}, 1),
+                             sim_tree_depth(v, (sim_range){lo, v}));
+}
+
 static size_t log2_up(size_t v)
 {
     size_t k = 0;
@@ -271,6 +325,8 @@ int main(void)
         cmocka_unit_test(any_partition_gives_the_bits_of_the_definition),
         cmocka_unit_test(powers_of_two_give_single_nodes),
         cmocka_unit_test(other_numbers_of_leaves_may_give_several_nodes),
+        cmocka_unit_test(nodes_of_several_leaves_give_the_bits_of_single_leaves),
+        cmocka_unit_test(steps_of_one_leaf_have_the_height_of_the_stack),
         cmocka_unit_test(the_stack_height_is_logarithmic),
         cmocka_unit_test(doubles_have_the_bits_of_the_definition),
         cmocka_unit_test(long_vectors_have_the_same_bits_on_any_number_of_threads),

@@ -6,36 +6,20 @@ Large default widths and queues are reduced where the method has such a key.
 """
 import json
 import os
-import re
-import subprocess
+import sys
 import tempfile
 
 import h5py
 import numpy as np
 
-SIMILE = os.environ["SIMILE"]
-SMALL = {"method.queue_size": 64, "method.predictor_hidden": 16, "method.grid": 3, "method.steps": 1}
+sys.path.insert(0, os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from program import methods, simile, small_method  # noqa: E402
+
 N, SIDE, PROJECTED = 64, 16, 8
 
 
 def run(*args):
-    done = subprocess.run([SIMILE, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, f"exit {done.returncode}: {' '.join(args)}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def methods():
-    """Names of all methods with their keys: {"simclr": {"method.views", ...}, ...}."""
-    found, name = {}, None
-    for line in run("plan", "--keys").splitlines():
-        head = re.match(r"with method\.name: (\w+)", line)
-        if head:
-            name = head.group(1)
-            found[name] = set()
-        elif name and line.startswith("  method."):
-            found[name].add(line.split()[0])
-    assert len(found) >= 11, found
-    return found
+    return simile(*args).stdout
 
 
 def data_set(name, seed):
@@ -51,8 +35,7 @@ def data_set(name, seed):
 
 
 def check(name, keys):
-    settings = [f"{k}={v}" for k, v in SMALL.items() if k in keys]
-    run("pretrain", "job.yaml", f"run=run-{name}", f"method.name={name}", *settings)
+    run("pretrain", "job.yaml", f"run=run-{name}", *small_method(name, keys))
     out = f"{name}-embedded.h5"
     run("embed", f"run-{name}", "--data", "train.h5", "--out", out)
     with h5py.File(out) as f:

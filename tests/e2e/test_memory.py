@@ -73,9 +73,16 @@ with tempfile.TemporaryDirectory() as scratch:
     check("groups", 3, ["batchnorm.group=2", "encoder.projector.bn=true", "loader_threads=2"])
     check("deep-three", 3, ["encoder.arch=resnet50", "batch=12", "batchnorm.group=4"])
     check("photo-stem", 1, ["encoder.stem=imagenet", "threads=2"])
+    groups = ["batchnorm.group=4", "encoder.projector.bn=true"]
+    check("micro-batches", 1, groups + ["micro_batch=8", "encoder.width=0.5"])
+    check("micro-batches-three", 3, groups + ["micro_batch=4"])
+    check("micro-batches-deep", 2, ["encoder.arch=resnet50", "batchnorm.group=2", "micro_batch=4"])
     moco = "method={name: mocov2, queue_size: 9000, symmetric: true, bn_buffers: ema}"
     check("queue", 3, [moco, "batchnorm.group=2"])
     check("keys", 2, ["method={name: mocov3, predictor_hidden: 100}", "encoder.projector.hidden=300"])
+    check("micro-batches-queue", 2, [moco, "batchnorm.group=2", "micro_batch=4"])
+    check("micro-batches-keys", 3, ["method={name: mocov3, predictor_hidden: 100}", "batchnorm.group=4", "micro_batch=4"])
+    check("micro-batches-patches", 2, ["method={name: cpc, grid: 3, steps: 1}", "batchnorm.group=4", "micro_batch=8"])
     check("support-set", 3, ["method.name=nnclr", "method.queue_size=50000", "method.predictor_hidden=300"])
     check("part", 1, ["data.fraction=0.5"])
     check("classifier", 3, ["method={name: supervised}", "data.test=test.h5", "schedule.steps=45"], searches=True)

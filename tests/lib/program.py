@@ -1,5 +1,6 @@
 """Runs the program on small data."""
 import os
+import re
 import subprocess
 
 import h5py
@@ -11,9 +12,31 @@ SIMILE = os.environ["SIMILE"]
 def simile(*words, ranks=1, code=0):
     """Returns the completed process, with stdout and stderr; checks its exit code."""
     launcher = [] if ranks == 1 else ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
-    done = subprocess.run([*launcher, SIMILE, *words], capture_output=True, text=True)
+    done = subprocess.run([*launcher, SIMILE, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
     return done
+
+
+SMALL = {"method.queue_size": 64, "method.predictor_hidden": 16, "method.grid": 3, "method.steps": 1}
+
+
+def methods():
+    """Names of all methods with their keys: {"simclr": {"method.views", ...}, ...}."""
+    found, name = {}, None
+    for line in simile("plan", "--keys").stdout.splitlines():
+        head = re.match(r"with method\.name: (\w+)", line)
+        if head:
+            name = head.group(1)
+            found[name] = set()
+        elif name and line.startswith("  method."):
+            found[name].add(line.split()[0])
+    assert len(found) >= 11, found
+    return found
+
+
+def small_method(name, keys):
+    """Words of a command line: a method of methods() with reduced widths and queues."""
+    return [f"method.name={name}"] + [f"{k}={v}" for k, v in SMALL.items() if k in keys]
 
 
 def noise(name="train.h5", n=96, side=12):

@@ -198,17 +198,16 @@ typedef struct {
     sim_loss_report report; /* of the last step */
 } trainer;
 
-static inline trainer trainer_create(const sim_comm *comm, const method_case *c)
+static inline trainer trainer_create_in(const sim_method_env *env, const method_case *c)
 {
-    const sim_method_env env = case_env(comm);
-    trainer t = {.comm = comm};
+    trainer t = {.comm = env->comm};
 
-    ASSERT_OK(sim_method_create(c->row, &env, &c->options, &t.method));
+    ASSERT_OK(sim_method_create(c->row, env, &c->options, &t.method));
     ASSERT_OK(sim_method_parameters(&t.method, &t.parameters, &t.n_parameters));
     ASSERT_OK(sim_alloc(&t.x, t.method.n_images * IMAGE, "test/images"));
     ASSERT_OK(sim_alloc(
         &t.grads,
-        sim_comm_sum_leaves_capacity(env.partition, BLOCKS, t.method.gradient_floats),
+        sim_comm_sum_leaves_capacity(env->partition, BLOCKS, t.method.gradient_floats),
         "test/gradients"));
     for (uint32_t i = 0; i < BATCH; i++) {
         t.order[i] = i * 5 % BATCH; /* 5 and BATCH have no common factor */
@@ -218,6 +217,12 @@ static inline trainer trainer_create(const sim_comm *comm, const method_case *c)
         c->row->started(t.method.self);
     c->row->updated(t.method.self);
     return t;
+}
+
+static inline trainer trainer_create(const sim_comm *comm, const method_case *c)
+{
+    const sim_method_env env = case_env(comm);
+    return trainer_create_in(&env, c);
 }
 
 static inline void trainer_destroy(trainer *t)
