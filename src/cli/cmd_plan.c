@@ -337,12 +337,12 @@ static sim_status refuse_memory(const dry_run *d)
     if (found.micro_batch && d->job->batchnorm.group == 0)
         (void)snprintf(text, sizeof text,
                        "batchnorm.group=%lld micro_batch=%lld needs %.2f GB (another "
-                       "result, and up to a third more time); or ",
+                       "result, and about a third more time); or ",
                        (long long)found.group, (long long)found.micro_batch,
                        (double)found.peak / 1e9);
     else if (found.micro_batch)
         (void)snprintf(text, sizeof text,
-                       "micro_batch=%lld needs %.2f GB (the same result, and up to a "
+                       "micro_batch=%lld needs %.2f GB (the same result, and about a "
                        "third more time); or ",
                        (long long)found.micro_batch, (double)found.peak / 1e9);
     SIM_CHECK(false, SIM_E_CONFIG,
