@@ -104,9 +104,22 @@ SIM_MUST_USE sim_status sim_history_merge(const char *of_checkpoint, const char 
 
 /* ---- speed of a step, for bench ---- */
 
+/* Seconds of a step by part. They follow each other, so their sum is the step of this rank. */
+typedef struct {
+    double encoder; /* forward and backward */
+    double loss;
+    double
+        gather; /* all-gathers within both, waiting and merging included; 0 with one rank */
+    double sum; /* of the gradient over ranks */
+    double update;
+} sim_step_parts;
+
 typedef struct {
     double best_s, median_s;
-    size_t images; /* per step, global */
+    size_t images;        /* per step, global */
+    sim_step_parts parts; /* of the best step, on this rank */
+    size_t gradient_floats;
+    sim_comm_traffic traffic; /* of this rank, per step */
 } sim_step_speed;
 /* Times `steps` steps of the job on generated views of h x w x channels.  Collective. */
 SIM_MUST_USE sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h,
