@@ -104,7 +104,7 @@ SIM_MUST_USE sim_status sim_history_merge(const char *of_checkpoint, const char 
 
 /* ---- speed of a step, for bench ---- */
 
-/* Seconds of a step by part. They follow each other, so their sum is the step of this rank. */
+/* Seconds of a step by part, which follow each other. */
 typedef struct {
     double encoder; /* forward and backward */
     double loss;
@@ -117,7 +117,7 @@ typedef struct {
 typedef struct {
     double best_s, median_s;
     size_t images;        /* per step, global */
-    sim_step_parts parts; /* of the best step, on this rank */
+    sim_step_parts parts; /* on this rank; of each part, the least of all steps */
     size_t gradient_floats;
     sim_comm_traffic traffic; /* of this rank, per step */
 } sim_step_speed;

@@ -2,7 +2,7 @@
  * bench_scaling_model.c - predicts a step on n nodes from a step on one.
  *
  * In: the parts of a step of B images on one node, and a network of latency a and bandwidth b.
- * Out: the parts of a step of G images on n = 2^k nodes.  With s = G / n / B:
+ * Out: the parts of a step of G images on n = 2^k nodes (src/DESIGN.md, Scaling).  With s = G / (n B):
  *
  *   encoder  s encoder_1                proportional to the images of a node
  *   loss     s (G / B) loss_1           local rows x global columns

@@ -340,12 +340,13 @@ static size_t parse_bench_count(const struct argp_state *state, const char *arg)
     return parse_count(state, arg, 1 << 20);
 }
 
-static double parse_positive(const struct argp_state *state, const char *arg)
+static double parse_positive(const struct argp_state *state, const char *option,
+                             const char *arg)
 {
     char *end = NULL;
     const double x = strtod(arg, &end);
     if (end == arg || *end || !(x > 0 && x <= 1e9))
-        argp_error(state, "\"%s\" is not a number from above 0 to 1e9", arg);
+        argp_error(state, "%s: \"%s\" is not a number above 0, up to 1e9", option, arg);
     return x;
 }
 
@@ -372,10 +373,10 @@ static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
         a->global_batch = parse_bench_count(state, arg);
         return 0;
     case KEY_LATENCY:
-        a->latency_us = parse_positive(state, arg);
+        a->latency_us = parse_positive(state, "--latency-us", arg);
         return 0;
     case KEY_BANDWIDTH:
-        a->bandwidth_gbits = parse_positive(state, arg);
+        a->bandwidth_gbits = parse_positive(state, "--bandwidth-gbits", arg);
         return 0;
     case KEY_THREADS:
         a->threads = (int)parse_bench_count(state, arg);

@@ -18,8 +18,7 @@ typedef struct {
     uint32_t *order;
     int32_t *labels;
     double *seconds; /* of each step, of the slowest rank */
-    double best_s;
-    sim_step_parts best;
+    sim_step_parts least;
 } step_bench;
 
 enum { BENCH_BUFFERS = 5, BENCH_CLASSES = 10 };
@@ -164,16 +163,22 @@ static double time_step(const sim_comm *c, const sim_job *job, step_bench *b,
     return took;
 }
 
+static void keep_least(sim_step_parts *least, const sim_step_parts *p)
+{
+    least->encoder = fmin(least->encoder, p->encoder);
+    least->loss = fmin(least->loss, p->loss);
+    least->gather = fmin(least->gather, p->gather);
+    least->sum = fmin(least->sum, p->sum);
+    least->update = fmin(least->update, p->update);
+}
+
 static void time_steps(const sim_comm *c, const sim_job *job, step_bench *b, int steps)
 {
-    b->best_s = INFINITY;
+    b->least = (sim_step_parts){INFINITY, INFINITY, INFINITY, INFINITY, INFINITY};
     for (int i = 0; i < steps; i++) {
         sim_step_parts parts;
         b->seconds[i] = time_step(c, job, b, &parts);
-        if (b->seconds[i] < b->best_s) {
-            b->best_s = b->seconds[i];
-            b->best = parts;
-        }
+        keep_least(&b->least, &parts);
     }
     qsort(b->seconds, (size_t)steps, sizeof *b->seconds, compare_seconds);
 }
@@ -200,10 +205,10 @@ sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, si
     time_steps(c, job, &b, 1); /* allocates scratch memory and warms caches */
     const sim_comm_traffic before = sim_comm_traffic_total();
     time_steps(c, job, &b, steps);
-    *out = (sim_step_speed){.best_s = b.best_s,
+    *out = (sim_step_speed){.best_s = b.seconds[0],
                             .median_s = b.seconds[steps / 2],
                             .images = (size_t)job->train.batch,
-                            .parts = b.best,
+                            .parts = b.least,
                             .gradient_floats = b.method.gradient_floats,
                             .traffic = traffic_per_step(before, (size_t)steps)};
 done:
