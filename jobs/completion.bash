@@ -16,7 +16,7 @@ _simile() {
     mapfile -t COMPREPLY < <(compgen -f -- "$word")
     case $command in
     evaluate) [ "$COMP_CWORD" -gt 2 ] || list="knn linear quality classifier" ;;
-    bench) [ "$COMP_CWORD" -gt 2 ] || list="step kernel loss loader checkpoint" ;;
+    bench) [ "$COMP_CWORD" -gt 2 ] || list="step scaling kernel loss loader checkpoint" ;;
     pretrain | plan | compare)
         list=$("$program" plan --keys 2>/dev/null | sed -n 's/^  \([a-z][a-z0-9_.]*\)  *[^ ]*  *\[.*/\1=/p')
         compopt -o nospace 2>/dev/null

@@ -15,6 +15,7 @@
 typedef struct sim_comm {
     int rank, size;
     char host[256];
+    struct sim_comm_handle *handle; /* private to comm; NULL: all ranks of the job */
 } sim_comm;
 
 /* The rank and the number of ranks of c. */
@@ -33,6 +34,15 @@ SIM_MUST_USE sim_status sim_comm_begin(int *argc, char ***argv, const sim_comm *
 
 /* Ends MPI; all ranks together. */
 void sim_comm_end(void);
+
+/*
+ * Collective over `c`. A communicator of its ranks [0, n_ranks), 1 to c->size; *out is NULL on the
+ * other ranks. Its ranks may use it in all collective functions, while the others wait in
+ * one of `c`. Failures between points of agreement still end the whole job.
+ */
+SIM_MUST_USE sim_status sim_comm_create(const sim_comm *c, int n_ranks, sim_comm **out);
+/* Collective over *c, which may be NULL. Not for the communicator of sim_comm_begin. */
+void sim_comm_destroy(sim_comm **c);
 
 /*
  * Waits for the other ranks before an exit that all ranks make before sim_comm_begin. Otherwise the
@@ -176,5 +186,16 @@ const char *sim_comm_library(void);
 /* Seconds spent in this module, and bytes sent by this rank, since the start. */
 double sim_comm_seconds(void);
 uint64_t sim_comm_bytes(void);
+
+/*
+ * What this rank contributed to all-gathers since the start, also with one rank, when nothing is sent:
+ * calls of sim_comm_gather_rows and bytes of this rank's rows; calls of sim_comm_reduce_doubles
+ * and sim_comm_reduce_nodes and bytes of this rank's nodes.
+ */
+typedef struct {
+    uint64_t gathers, gathered_bytes;
+    uint64_t reductions, reduced_bytes;
+} sim_comm_traffic;
+sim_comm_traffic sim_comm_traffic_total(void);
 
 #endif

@@ -62,9 +62,11 @@ typedef struct {
     double progress;       /* of the schedule, 0 to 1 */
 } sim_method_batch;
 
-/* Seconds of this rank by phase of a step. */
+/* Seconds of this rank by phase of a step; and the part of them in comm, which includes waiting for
+ * other ranks and the local part of reductions. */
 typedef struct {
     double forward, loss, backward;
+    double encoder_comm, loss_comm;
 } sim_method_times;
 
 /*

@@ -104,10 +104,23 @@ SIM_MUST_USE sim_status sim_history_merge(const char *of_checkpoint, const char 
 
 /* ---- speed of a step, for bench ---- */
 
+/* Seconds of a step by part, which follow each other. */
+typedef struct {
+    double encoder; /* forward and backward */
+    double forward; /* the forward pass alone, with its all-gathers */
+    double loss;
+    double
+        gather; /* all-gathers within both, waiting and merging included; 0 with one rank */
+    double sum; /* of the gradient over ranks */
+    double update;
+} sim_step_parts;
+
 typedef struct {
     double best_s, median_s;
-    double forward_s; /* the shortest forward pass of this rank */
-    size_t images;    /* per step, global */
+    size_t images;        /* per step, global */
+    sim_step_parts parts; /* on this rank; of each part, the least of all steps */
+    size_t gradient_floats;
+    sim_comm_traffic traffic; /* of this rank, per step */
 } sim_step_speed;
 /* Times `steps` steps of the job on generated views of h x w x channels.  Collective. */
 SIM_MUST_USE sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h,

@@ -106,6 +106,20 @@ SIM_MUST_USE sim_status sim_bench_loader(const sim_comm *c, const sim_job *job,
 SIM_MUST_USE sim_status sim_bench_loss(const sim_comm *c, size_t batch, size_t d,
                                        int steps);
 
+/* `simile bench scaling`: steps on the first 1, 2, 4, ... ranks, and predictions. */
+typedef struct {
+    const char *arch, *stem, *width;
+    size_t size; /* pixels */
+    size_t
+        batch; /* per rank or node of weak scaling; measured strong scaling divides it */
+    size_t global_batch; /* of predicted strong scaling */
+    int steps;
+    double latency_us, bandwidth_gbits; /* of the nodes; 0: measured, or the default */
+} sim_bench_scaling_spec;
+/* job: of the encoder of `spec`; its batch and block are overwritten.  Collective. */
+SIM_MUST_USE sim_status sim_bench_scaling(const sim_comm *c, sim_job *job,
+                                          const sim_bench_scaling_spec *spec);
+
 /* A name below `dir` that is not taken, of a temporary file or directory of a bench.  Collective. */
 void sim_bench_choose_name(const sim_comm *c, const char *dir, char *out,
                            size_t out_bytes);

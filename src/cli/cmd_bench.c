@@ -1,6 +1,6 @@
 /*
- * cmd_bench.c - `simile bench step|kernel|loss|loader|checkpoint`: measures the speed of this
- * machine; prints JSON.
+ * cmd_bench.c - `simile bench step|scaling|kernel|loss|loader|checkpoint`: measures the speed of
+ * this machine; prints JSON.
  */
 #include "cli.h"
 
@@ -16,7 +16,8 @@
 
 typedef struct {
     const char *what, *arch, *stem, *width, *dir, *data, *augment;
-    size_t size, batch, queue, dim;
+    size_t size, batch, global_batch, queue, dim;
+    double latency_us, bandwidth_gbits;
     bool momentum_copy;
     int threads, steps;
     bool json;
@@ -28,6 +29,9 @@ enum {
     KEY_WIDTH,
     KEY_SIZE,
     KEY_BATCH,
+    KEY_GLOBAL,
+    KEY_LATENCY,
+    KEY_BANDWIDTH,
     KEY_THREADS,
     KEY_STEPS,
     KEY_QUEUE,
@@ -46,7 +50,17 @@ static const struct argp_option options[] = {
     {"size", KEY_SIZE, "PIXELS", 0,
      "side of a view in pixels (default 32; loader: as stored, photos 224)", 0},
     {"batch", KEY_BATCH, "B", 0,
-     "global batch; loss: pairs; loader: images per step and rank (default 64)", 0},
+     "global batch; scaling: images per rank; loss: pairs; loader: images per step and "
+     "rank (default 64)",
+     0},
+    {"global-batch", KEY_GLOBAL, "B", 0,
+     "scaling: batch of the prediction of strong scaling (default 4096)", 0},
+    {"latency-us", KEY_LATENCY, "US", 0,
+     "scaling: latency between nodes (default: measured between ranks, or 2)", 0},
+    {"bandwidth-gbits", KEY_BANDWIDTH, "GBITS", 0,
+     "scaling: Gb/s of a node in each direction (default: measured between ranks, or "
+     "100)",
+     0},
     {"threads", KEY_THREADS, "T", 0, "threads per rank (default: as pretrain)", 0},
     {"steps", KEY_STEPS, "N", 0,
      "timed steps after one warm-up step; saves and loads (default 5)", 0},
@@ -124,6 +138,28 @@ static sim_status bench_step(const sim_comm *c, const arguments *a)
     SIM_TRY(sim_cli_print_json(c, j, false));
 done:
     sim_json_destroy(&j);
+    sim_free(job);
+    return st;
+}
+
+static sim_status bench_scaling(const sim_comm *c, const arguments *a)
+{
+    sim_status st = SIM_OK;
+    sim_job *job = NULL;
+    const sim_bench_scaling_spec spec = {.arch = a->arch,
+                                         .stem = a->stem,
+                                         .width = a->width,
+                                         .size = a->size ? a->size : 32,
+                                         .batch = a->batch,
+                                         .global_batch = a->global_batch,
+                                         .steps = a->steps,
+                                         .latency_us = a->latency_us,
+                                         .bandwidth_gbits = a->bandwidth_gbits};
+
+    SIM_TRY(sim_comm_agree(c, create_job(a, &job)));
+    sim_threads_set(a->threads);
+    SIM_TRY(sim_bench_scaling(c, job, &spec));
+done:
     sim_free(job);
     return st;
 }
@@ -271,7 +307,7 @@ done:
 
 /* ---- the command ---- */
 
-#define BENCH_NAMES "step, kernel, loss, loader or checkpoint"
+#define BENCH_NAMES "step, scaling, kernel, loss, loader or checkpoint"
 
 typedef struct {
     const char *name;
@@ -280,11 +316,10 @@ typedef struct {
 
 static const bench_row *find_bench(const char *name)
 {
-    static const bench_row rows[] = {{"step", bench_step},
-                                     {"kernel", bench_kernel},
-                                     {"loss", bench_loss},
-                                     {"loader", bench_loader},
-                                     {"checkpoint", bench_checkpoint}};
+    static const bench_row rows[] = {
+        {"step", bench_step},     {"scaling", bench_scaling},
+        {"kernel", bench_kernel}, {"loss", bench_loss},
+        {"loader", bench_loader}, {"checkpoint", bench_checkpoint}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(rows[i].name, name) == 0)
             return &rows[i];
@@ -305,6 +340,16 @@ static size_t parse_bench_count(const struct argp_state *state, const char *arg)
     return parse_count(state, arg, 1 << 20);
 }
 
+static double parse_positive(const struct argp_state *state, const char *option,
+                             const char *arg)
+{
+    char *end = NULL;
+    const double x = strtod(arg, &end);
+    if (end == arg || *end || !(x > 0 && x <= 1e9))
+        argp_error(state, "%s: \"%s\" is not a number above 0, up to 1e9", option, arg);
+    return x;
+}
+
 static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
 {
     arguments *a = state->input;
@@ -323,6 +368,15 @@ static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_BATCH:
         a->batch = parse_bench_count(state, arg);
+        return 0;
+    case KEY_GLOBAL:
+        a->global_batch = parse_bench_count(state, arg);
+        return 0;
+    case KEY_LATENCY:
+        a->latency_us = parse_positive(state, "--latency-us", arg);
+        return 0;
+    case KEY_BANDWIDTH:
+        a->bandwidth_gbits = parse_positive(state, "--bandwidth-gbits", arg);
         return 0;
     case KEY_THREADS:
         a->threads = (int)parse_bench_count(state, arg);
@@ -400,12 +454,18 @@ sim_status sim_command_bench(int argc, char **argv)
     static const struct argp argp = {
         .options = options,
         .parser = parse_bench_option,
-        .args_doc = "step|kernel|loss|loader|checkpoint",
+        .args_doc = "step|scaling|kernel|loss|loader|checkpoint",
         .doc =
             "Times a training step on generated views (encoder, loss, gradient sum, "
-            "update), the convolutions, NT-Xent with gradients, the loader (reading, "
+            "update), its scaling over ranks, the convolutions, NT-Xent with gradients, "
+            "the loader (reading, "
             "decoding, augmenting), or "
             "saving and loading a checkpoint.  Prints one JSON object for all ranks.\v"
+            "scaling: steps on the first 1, 2, 4, ... ranks, weak (--batch images per "
+            "rank) "
+            "and strong (--batch images in total), each beside its prediction; and "
+            "predictions for 1 to 1,024 nodes like the rank measured, weak and strong "
+            "(--global-batch).  The assumptions are printed; formulas: src/DESIGN.md.\n\n"
             "loss: seconds of NT-Xent of random embeddings, and of its matrix products "
             "alone (products_s: 6 N^2 d operations for N = 2 B rows at the measured rate "
             "of a product).\n\n"
@@ -418,6 +478,7 @@ sim_status sim_command_bench(int argc, char **argv)
             "in addition to the state, on rank 0 and the maximum over ranks.  Loads "
             "read from the page cache.\n\n"
             "Examples:\n  simile bench step --width 0.25 --batch 128 --threads 2\n"
+            "  mpirun -np 2 simile bench scaling --bandwidth-gbits 100 --latency-us 2\n"
             "  simile bench loss --batch 8192 --threads 2\n"
             "  simile bench loader --data photos.h5 --augment simclr --size 224\n"
             "  simile bench checkpoint --arch resnet50 --momentum-copy --queue 65536"};
@@ -426,6 +487,7 @@ sim_status sim_command_bench(int argc, char **argv)
                    .width = "1.0",
                    .augment = "simclr-cifar",
                    .batch = 64,
+                   .global_batch = 4096,
                    .dim = 128,
                    .dir = ".",
                    .steps = 5};

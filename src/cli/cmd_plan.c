@@ -393,7 +393,7 @@ static sim_status print_time(dry_run *d)
     one.batchnorm.group = 0;
     SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c, 2, &speed));
     /* All micro-batches but one pass forward twice. */
-    double again = speed.forward_s * (micro_batches - 1) / micro_batches;
+    double again = speed.parts.forward * (micro_batches - 1) / micro_batches;
     double step = (speed.best_s + again) * (double)blocks;
     double total = step * (double)d->plan.total_steps;
     d->step_s = step;

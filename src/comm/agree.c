@@ -55,11 +55,11 @@ sim_status sim_comm_agree(const sim_comm *c, sim_status local)
         return local;
     double entered = sim_comm_enter();
     size_t sent = sizeof candidate;
-    MPI_Allreduce(&candidate, &lowest, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    MPI_Allreduce(&candidate, &lowest, 1, MPI_INT, MPI_MIN, sim_comm_mpi(c));
     if (lowest < c->size) {
         if (c->rank == lowest)
             v = local_outcome(c, local);
-        MPI_Bcast(&v, (int)sizeof v, MPI_BYTE, lowest, MPI_COMM_WORLD);
+        MPI_Bcast(&v, (int)sizeof v, MPI_BYTE, lowest, sim_comm_mpi(c));
         sim_error_set(v.message);
         sent += c->rank == lowest ? sizeof v : 0;
     }

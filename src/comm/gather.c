@@ -53,7 +53,7 @@ size_t sim_comm_allgather(const sim_comm *c, const size_t *first, size_t row_byt
     for (size_t at = 0; set_piece(size, first, at, piece, counts, displacements);
          at += piece)
         MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, counts, displacements,
-                       row, MPI_COMM_WORLD);
+                       row, sim_comm_mpi(c));
     MPI_Type_free(&row);
     return (first[c->rank + 1] - first[c->rank]) * row_bytes;
 }
@@ -66,6 +66,7 @@ void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_uni
     sim_range own = rows_of(c, n_units, rows_per_unit, n_rows, c->rank);
     char *place = (char *)all + own.lo * row_bytes;
 
+    sim_comm_count_gather((own.hi - own.lo) * row_bytes);
     if (own.hi > own.lo && place != (const char *)local)
         memmove(place, local, (own.hi - own.lo) * row_bytes);
     if (c->size > 1) {
@@ -92,10 +93,10 @@ static void send_rows(const sim_comm *c, int root, int owner, sim_range rows,
         int bytes = (int)(sim_comm_piece(rows.hi - at, piece) * row_bytes);
         if (c->rank == owner)
             MPI_Send((const char *)from + (at - rows.lo) * row_bytes, bytes, MPI_BYTE,
-                     root, TAG, MPI_COMM_WORLD);
+                     root, TAG, sim_comm_mpi(c));
         else
             MPI_Recv((char *)to + (at - rows.lo) * row_bytes, bytes, MPI_BYTE, owner, TAG,
-                     MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+                     sim_comm_mpi(c), MPI_STATUS_IGNORE);
     }
 }
 

@@ -12,6 +12,19 @@
 double sim_comm_enter(void);
 void sim_comm_leave(double entered, size_t sent_bytes);
 
+/* For sim_comm_traffic_total: one call, and the bytes that this rank contributes. */
+void sim_comm_count_gather(size_t n_bytes);
+void sim_comm_count_reduction(size_t n_bytes);
+
+struct sim_comm_handle {
+    MPI_Comm mpi;
+};
+
+static inline MPI_Comm sim_comm_mpi(const sim_comm *c)
+{
+    return c->handle ? c->handle->mpi : MPI_COMM_WORLD;
+}
+
 /* Largest number of rows per message, for rows of this size. */
 size_t sim_comm_rows_per_piece(size_t row_bytes);
 

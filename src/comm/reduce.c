@@ -131,6 +131,8 @@ static layout make_layout(const sim_comm *c, const sim_reduce_shape *shape,
 static size_t gather_and_reduce(const sim_comm *c, const layout *l, const groups *g,
                                 sim_merge_fn *merge, double *out)
 {
+    sim_comm_count_reduction((l->first[c->rank + 1] - l->first[c->rank]) * g->width *
+                             sizeof *l->all);
     size_t sent = c->size > 1
                       ? sim_comm_allgather(c, l->first, g->width * sizeof *l->all, l->all)
                       : 0;

@@ -14,7 +14,7 @@ void sim_comm_broadcast(const sim_comm *c, int root, void *data, size_t n_bytes)
     size_t piece = sim_comm_rows_per_piece(1);
     for (size_t at = 0; at < n_bytes; at += piece)
         MPI_Bcast((char *)data + at, (int)sim_comm_piece(n_bytes - at, piece), MPI_BYTE,
-                  root, MPI_COMM_WORLD);
+                  root, sim_comm_mpi(c));
     sim_comm_leave(entered, c->rank == root ? n_bytes : 0);
 }
 
@@ -28,7 +28,7 @@ static void reduce_values(const sim_comm *c, void *values, size_t n, size_t valu
     size_t piece = sim_comm_rows_per_piece(value_bytes);
     for (size_t at = 0; at < n; at += piece)
         MPI_Allreduce(MPI_IN_PLACE, (char *)values + at * value_bytes,
-                      (int)sim_comm_piece(n - at, piece), type, op, MPI_COMM_WORLD);
+                      (int)sim_comm_piece(n - at, piece), type, op, sim_comm_mpi(c));
     sim_comm_leave(entered, n * value_bytes);
 }
 
@@ -62,6 +62,6 @@ void sim_comm_barrier(const sim_comm *c)
     if (c->size == 1)
         return;
     double entered = sim_comm_enter();
-    MPI_Barrier(MPI_COMM_WORLD);
+    MPI_Barrier(sim_comm_mpi(c));
     sim_comm_leave(entered, 0);
 }

@@ -18,8 +18,8 @@ enum { TAG = 11, ADD_CHUNK = 1 << 14, MAX_STEPS = 32 };
  * Sends n_out floats to one rank and receives n_in from another, perhaps the same, in pieces.
  * Returns the bytes sent.
  */
-static size_t exchange_slices(const float *out, size_t n_out, int to, float *in,
-                              size_t n_in, int from)
+static size_t exchange_slices(const sim_comm *c, const float *out, size_t n_out, int to,
+                              float *in, size_t n_in, int from)
 {
     size_t piece = sim_comm_rows_per_piece(sizeof(float));
     for (size_t at = 0; at < n_out || at < n_in; at += piece) {
@@ -27,7 +27,7 @@ static size_t exchange_slices(const float *out, size_t n_out, int to, float *in,
         size_t b = at < n_in ? sim_comm_piece(n_in - at, piece) : 0;
         MPI_Sendrecv(a ? out + at : NULL, (int)a, MPI_FLOAT, a ? to : MPI_PROC_NULL, TAG,
                      b ? in + at : NULL, (int)b, MPI_FLOAT, b ? from : MPI_PROC_NULL, TAG,
-                     MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+                     sim_comm_mpi(c), MPI_STATUS_IGNORE);
     }
     return n_out * sizeof(float);
 }
@@ -89,7 +89,7 @@ static size_t halve_vector(const sim_comm *c, size_t n, float *nodes, float *spa
         sim_range kept = lower ? low : high, sent_part = lower ? high : low;
         float *local = nodes + kept.lo;
         size_t m = kept.hi - kept.lo;
-        sent += exchange_slices(nodes + sent_part.lo, sent_part.hi - sent_part.lo,
+        sent += exchange_slices(c, nodes + sent_part.lo, sent_part.hi - sent_part.lo,
                                 partner, spare, m, partner);
         add_floats((addition){local, lower ? local : spare, lower ? spare : local, m});
         at[step++] = s;
@@ -111,7 +111,7 @@ static size_t gather_halves(const sim_comm *c, float *nodes,
         sim_range own = at[step + 1], both = at[step];
         sim_range other = c->rank < partner ? (sim_range){own.hi, both.hi}
                                             : (sim_range){both.lo, own.lo};
-        sent += exchange_slices(nodes + own.lo, own.hi - own.lo, partner,
+        sent += exchange_slices(c, nodes + own.lo, own.hi - own.lo, partner,
                                 nodes + other.lo, other.hi - other.lo, partner);
     }
     return sent;
@@ -182,7 +182,7 @@ static size_t scatter_slices(const sim_comm *c, const layout *l, size_t n,
         size_t get = l->first[from + 1] - l->first[from];
         size_t out = l->slices[to + 1] - l->slices[to];
         for (size_t j = 0; j < n_own || j < get; j++)
-            sent += exchange_slices(nodes + j * n + l->slices[to], j < n_own ? out : 0,
+            sent += exchange_slices(c, nodes + j * n + l->slices[to], j < n_own ? out : 0,
                                     (int)to, slices + (l->first[from] + j) * m,
                                     j < get ? m : 0, (int)from);
     }

@@ -16,6 +16,7 @@ static sim_comm world;
 static int *counts;
 static double inside_s;
 static uint64_t sent_bytes_total;
+static sim_comm_traffic traffic;
 static size_t piece_rows;
 
 enum { PIECE_BYTES = 64 << 20, END_S = 60 };
@@ -41,6 +42,23 @@ double sim_comm_seconds(void)
 uint64_t sim_comm_bytes(void)
 {
     return sent_bytes_total;
+}
+
+void sim_comm_count_gather(size_t n_bytes)
+{
+    traffic.gathers++;
+    traffic.gathered_bytes += n_bytes;
+}
+
+void sim_comm_count_reduction(size_t n_bytes)
+{
+    traffic.reductions++;
+    traffic.reduced_bytes += n_bytes;
+}
+
+sim_comm_traffic sim_comm_traffic_total(void)
+{
+    return traffic;
 }
 
 void sim_comm_piece_rows(size_t n_rows)

@@ -118,16 +118,18 @@ void sim_method_forward_backward(const sim_method *m, const sim_method_batch *ba
                                  float *grads, sim_loss_report *report,
                                  sim_method_times *times)
 {
-    double t0 = sim_clock_s();
+    double t0 = sim_clock_s(), c0 = sim_comm_seconds();
     m->row->forward(m->self, batch);
-    double t1 = sim_clock_s();
+    double t1 = sim_clock_s(), c1 = sim_comm_seconds();
     m->row->loss(m->self, batch, report, grads);
-    double t2 = sim_clock_s();
+    double t2 = sim_clock_s(), c2 = sim_comm_seconds();
     m->row->backward(m->self, report, grads);
-    double t3 = sim_clock_s();
+    double t3 = sim_clock_s(), c3 = sim_comm_seconds();
     times->forward += t1 - t0;
     times->loss += t2 - t1;
     times->backward += t3 - t2;
+    times->encoder_comm += c1 - c0 + c3 - c2;
+    times->loss_comm += c2 - c1;
 }
 
 static size_t list_parameters(sim_net *net, const char *group, size_t base,

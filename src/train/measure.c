@@ -17,7 +17,8 @@ typedef struct {
     float *x, *grads;
     uint32_t *order;
     int32_t *labels;
-    double *seconds; /* of each step */
+    double *seconds; /* of each step, of the slowest rank */
+    sim_step_parts least;
 } step_bench;
 
 enum { BENCH_BUFFERS = 5, BENCH_CLASSES = 10 };
@@ -119,8 +120,28 @@ static void fill_views(step_bench *b, size_t image_floats)
     }
 }
 
+static int compare_seconds(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* With one rank, the time in comm is that of reductions within the rank. */
+static sim_step_parts make_parts(const sim_comm *c, const sim_method_times *t, double sum,
+                                 double update)
+{
+    const double encoder_comm = c->size > 1 ? t->encoder_comm : 0;
+    const double loss_comm = c->size > 1 ? t->loss_comm : 0;
+    return (sim_step_parts){.encoder = t->forward + t->backward - encoder_comm,
+                            .forward = t->forward,
+                            .loss = t->loss - loss_comm,
+                            .gather = encoder_comm + loss_comm,
+                            .sum = sum,
+                            .update = update};
+}
+
 static double time_step(const sim_comm *c, const sim_job *job, step_bench *b,
-                        double *forward)
+                        sim_step_parts *parts)
 {
     sim_loss_report report = {0};
     sim_method_times times = {0};
@@ -132,19 +153,48 @@ static double time_step(const sim_comm *c, const sim_job *job, step_bench *b,
     sim_comm_barrier(c);
     double start = sim_clock_s();
     sim_method_forward_backward(&b->method, &batch, b->grads, &report, &times);
+    double computed = sim_clock_s();
     sim_comm_sum_leaves(c, b->method.n_blocks, b->method.gradient_floats, b->grads);
+    double summed = sim_clock_s();
     sim_optimizer_step(b->optimizer, job->optimizer.lr, b->grads);
     b->method.row->updated(b->method.self);
-    double took = sim_clock_s() - start;
+    double end = sim_clock_s(), took = end - start;
+    *parts = make_parts(c, &times, summed - computed, end - summed);
     sim_comm_max_f64(c, &took, 1);
-    *forward = times.forward;
     return took;
 }
 
-static int compare_seconds(const void *a, const void *b)
+static void keep_least(sim_step_parts *least, const sim_step_parts *p)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    least->encoder = fmin(least->encoder, p->encoder);
+    least->forward = fmin(least->forward, p->forward);
+    least->loss = fmin(least->loss, p->loss);
+    least->gather = fmin(least->gather, p->gather);
+    least->sum = fmin(least->sum, p->sum);
+    least->update = fmin(least->update, p->update);
+}
+
+static void time_steps(const sim_comm *c, const sim_job *job, step_bench *b, int steps)
+{
+    b->least =
+        (sim_step_parts){INFINITY, INFINITY, INFINITY, INFINITY, INFINITY, INFINITY};
+    for (int i = 0; i < steps; i++) {
+        sim_step_parts parts;
+        b->seconds[i] = time_step(c, job, b, &parts);
+        keep_least(&b->least, &parts);
+    }
+    qsort(b->seconds, (size_t)steps, sizeof *b->seconds, compare_seconds);
+}
+
+/* The same in every step. */
+static sim_comm_traffic traffic_per_step(sim_comm_traffic before, size_t steps)
+{
+    const sim_comm_traffic after = sim_comm_traffic_total();
+    return (sim_comm_traffic){
+        .gathers = (after.gathers - before.gathers) / steps,
+        .gathered_bytes = (after.gathered_bytes - before.gathered_bytes) / steps,
+        .reductions = (after.reductions - before.reductions) / steps,
+        .reduced_bytes = (after.reduced_bytes - before.reduced_bytes) / steps};
 }
 
 sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, size_t w,
@@ -152,21 +202,18 @@ sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, si
 {
     sim_status st = SIM_OK;
     step_bench b = {0};
-    double forward = 0, least = HUGE_VAL;
 
     SIM_TRY(sim_comm_agree(c, create_bench(c, job, h, w, channels, steps, &b)));
     fill_views(&b, h * w * channels);
-    /* The first step allocates scratch memory and warms caches. */
-    (void)time_step(c, job, &b, &forward);
-    for (int i = 0; i < steps; i++) {
-        b.seconds[i] = time_step(c, job, &b, &forward);
-        least = forward < least ? forward : least;
-    }
-    qsort(b.seconds, (size_t)steps, sizeof *b.seconds, compare_seconds);
+    time_steps(c, job, &b, 1); /* allocates scratch memory and warms caches */
+    const sim_comm_traffic before = sim_comm_traffic_total();
+    time_steps(c, job, &b, steps);
     *out = (sim_step_speed){.best_s = b.seconds[0],
                             .median_s = b.seconds[steps / 2],
-                            .forward_s = least,
-                            .images = (size_t)job->train.batch};
+                            .images = (size_t)job->train.batch,
+                            .parts = b.least,
+                            .gradient_floats = b.method.gradient_floats,
+                            .traffic = traffic_per_step(before, (size_t)steps)};
 done:
     destroy_bench(&b);
     return st;

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
-"""simile bench loader and loss: the keys of their output, on generated images and on photos, and no files that remain.
+"""simile bench loader, loss and scaling: the keys of their output, on generated images and on photos, and no files
+that remain; the arithmetic of the predictions of scaling.
 
 Times are not compared with anything: machines differ.
 """
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -31,9 +33,68 @@ def check(out, **expected):
         assert out[key] == value, (key, out[key], value)
 
 
-def refuse(code, text, *options):
-    r = subprocess.run([SIMILE, "bench", "loader", *options], capture_output=True, text=True)
+def refuse(code, text, *options, what="loader"):
+    r = subprocess.run([SIMILE, "bench", what, *options], capture_output=True, text=True)
     assert r.returncode == code and text in r.stderr and r.stdout == "", r
+
+
+def predict(a, n, images, latency_us, gbits):
+    """Seconds of a step of `images` on n nodes by part, from the printed assumptions (src/DESIGN.md)."""
+    rounds, share, bytes_per_s = math.log2(n), images / n / a["batch_per_node"], gbits * 1e9 / 8
+    sent = sum(a["gradient_bytes"] / 2**k for k in range(1, int(rounds) + 1))  # of the reduce-scatter
+    received = (n - 1) * (share * a["gathered_bytes"] + a["reduced_bytes"])
+    return {
+        "encoder_s": share * a["encoder_s"],
+        "loss_s": share * images / a["batch_per_node"] * a["loss_s"],
+        "gather_s": (a["gathers"] + a["reductions"]) * rounds * latency_us * 1e-6 + received / bytes_per_s,
+        "gradient_sum_s": 2 * (rounds * latency_us * 1e-6 + sent / bytes_per_s)
+        + sent / a["gradient_bytes"] * a["addition_s"],
+        "update_s": a["update_s"],
+    }
+
+
+def check_prediction(row, a, n, kind, batch, latency_us, gbits):
+    images = batch * n if kind == "weak" else batch
+    parts = predict(a, n, images, latency_us, gbits)
+    step_s, alone_s = sum(parts.values()), sum(predict(a, 1, batch, latency_us, gbits).values())
+    expected = dict(parts, step_s=step_s, images_per_s=images / step_s,
+                    efficiency=alone_s / step_s / (n if kind == "strong" else 1),
+                    gradient_sum_percent=100 * parts["gradient_sum_s"] / step_s)
+    for key, value in expected.items():
+        assert math.isclose(row[key], value, rel_tol=0.01, abs_tol=1e-12), (n, kind, key, row[key], value)
+
+
+def check_scaling(out, ranks, latency_us=None, gbits=None):
+    a, batch = out["assumptions"], out["batch"]
+    assert (out["bench"], out["ranks"], a["batch_per_node"]) == ("scaling", ranks, batch), out
+    assert "vector-halving" in a["algorithm"] and a["gathers"] > 0 and a["reductions"] > 0, a
+    missing = "measured" if ranks > 1 else "default"
+    assert a["source"] == {"latency_us": "given" if latency_us else missing,
+                           "bandwidth_gbits": "given" if gbits else missing}, a
+    here = a.get("between_ranks", {"latency_us": 0, "bandwidth_gbits": math.inf})
+    assert ("between_ranks" in a) == (ranks > 1) and here["bandwidth_gbits"] > 0, a
+    fallback = here if ranks > 1 else {"latency_us": 2, "bandwidth_gbits": 100}
+    assert a["latency_us"] == (latency_us or fallback["latency_us"]), a
+    assert a["bandwidth_gbits"] == (gbits or fallback["bandwidth_gbits"]), a
+
+    kinds = [(kind, 2**k) for k in range(ranks.bit_length()) for kind in ("weak", "strong")]
+    assert [(m["scaling"], m["ranks"]) for m in out["measured"]] == kinds, out["measured"]
+    for m in out["measured"]:
+        assert m["batch"] == (batch * m["ranks"] if m["scaling"] == "weak" else batch), m
+        assert math.isclose(m["images_per_s"] * m["step_s"], m["batch"]) and m["efficiency"] > 0, m
+        check_prediction(m["predicted"], a, m["ranks"], m["scaling"], batch, here["latency_us"], here["bandwidth_gbits"])
+    one = out["measured"][0]
+    assert all(math.isclose(one[key], a[key]) for key in ("encoder_s", "loss_s", "update_s")), (one, a)
+    assert one["efficiency"] == 1 and one["gather_s"] == 0, one
+
+    rows = [(p["scaling"], p["nodes"]) for p in out["predicted"]]
+    assert rows == [("weak", 2**k) for k in range(11)] + \
+        [("strong", 2**k) for k in range(11) if 2**k <= out["global_batch"]], rows
+    for p in out["predicted"]:
+        weak = p["scaling"] == "weak"
+        assert p["batch"] == (batch * p["nodes"] if weak else out["global_batch"]), p
+        check_prediction(p, a, p["nodes"], p["scaling"], batch if weak else out["global_batch"],
+                         a["latency_us"], a["bandwidth_gbits"])
 
 
 scratch = tempfile.mkdtemp()
@@ -55,6 +116,15 @@ loss = bench("--batch", "100", "--dim", "24", "--steps", "3", ranks=2, what="los
 assert (loss["bench"], loss["batch"], loss["dim"], loss["ranks"]) == ("loss", 100, 24, 2), loss
 assert 0 < loss["loss_s"] <= loss["loss_s_median"] <= loss["loss_s_max"] and loss["products_s"] > 0, loss
 
+small = ("--width", "0.25", "--size", "16", "--batch", "8", "--steps", "1")
+check_scaling(bench(*small, what="scaling"), 1)
+check_scaling(bench(*small, "--global-batch", "100", "--bandwidth-gbits", "12.5", "--latency-us", "3", what="scaling"),
+              1, latency_us=3, gbits=12.5)
+check_scaling(bench(*small, what="scaling", ranks=2), 2)
+check_scaling(bench(*small, "--bandwidth-gbits", "1", what="scaling", ranks=2), 2, gbits=1)
+
+refuse(64, "--bandwidth-gbits", "--bandwidth-gbits", "0", what="scaling")
+refuse(64, "--latency-us", "--latency-us", "2us", what="scaling")
 refuse(78, "augment.preset", "--augment", "simclear")
 refuse(66, "absent.h5", "--data", "absent.h5")
 refuse(73, "absent/", "--dir", "absent")

@@ -197,6 +197,51 @@ static void all_ranks_receive_the_message_of_the_lowest_failing_rank(void **stat
     assert_true(ok);
 }
 
+static void the_first_ranks_are_a_communicator(void **state)
+{
+    const sim_comm *all = comm;
+    for (int n = 1; n <= all->size; n++) {
+        sim_comm *part = NULL;
+        assert_int_equal(sim_comm_create(all, n, &part), SIM_OK);
+        assert_true((part != NULL) == (all->rank < n));
+        if (part) {
+            assert_int_equal(part->size, n);
+            comm = part;
+            sums_have_the_bits_of_one_rank(state);
+            reductions_have_the_bits_of_one_rank(state);
+            rows_are_gathered_in_global_order(state);
+            all_ranks_receive_the_message_of_the_lowest_failing_rank(state);
+            comm = all;
+        }
+        sim_comm_destroy(&part);
+        assert_null(part);
+        assert_int_equal(sim_comm_agree(all, SIM_OK), SIM_OK);
+    }
+}
+
+/* The leaves of one node are reduced to one vector; one rank sends nothing but is counted. */
+static void contributions_to_gathers_are_counted(void **state)
+{
+    (void)state;
+    enum { ROWS = 2, ROW_BYTES = 12, WIDTH = 2, UNITS = 64 };
+    const size_t size = (size_t)comm->size;
+    const sim_reduce_shape shape = {
+        .n_units = size, .leaves_per_unit = 1, .width = WIDTH, .merge = sim_merge_sum};
+    double leaves[WIDTH] = {1, 2}, out[WIDTH];
+    char local[ROWS * ROW_BYTES] = {0}, all[UNITS * ROWS * ROW_BYTES];
+    const sim_comm_traffic before = sim_comm_traffic_total();
+
+    sim_comm_gather_rows(comm, size, ROWS, size * ROWS, ROW_BYTES, local, all);
+    sim_comm_reduce_doubles(comm, &shape, leaves, out);
+    sim_comm_reduce_nodes(comm, size, WIDTH, leaves, sim_merge_sum, out);
+    const sim_comm_traffic after = sim_comm_traffic_total();
+    assert_int_equal(after.gathers - before.gathers, 1);
+    assert_int_equal(after.gathered_bytes - before.gathered_bytes, ROWS * ROW_BYTES);
+    assert_int_equal(after.reductions - before.reductions, 2);
+    assert_int_equal(after.reduced_bytes - before.reduced_bytes,
+                     2 * WIDTH * sizeof(double));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +250,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(reductions_of_nodes_have_the_bits_of_reductions_of_leaves),
         cmocka_unit_test(rows_are_gathered_in_global_order),
         cmocka_unit_test(all_ranks_receive_the_message_of_the_lowest_failing_rank),
+        cmocka_unit_test(the_first_ranks_are_a_communicator),
+        cmocka_unit_test(contributions_to_gathers_are_counted),
     };
     if (sim_comm_begin(&argc, &argv, &comm) != SIM_OK)
         return 70;
