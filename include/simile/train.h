@@ -116,7 +116,7 @@ typedef struct {
 } sim_step_parts;
 
 typedef struct {
-    double best_s, median_s;
+    double best_s, median_s, worst_s;
     size_t images;        /* per step, global */
     sim_step_parts parts; /* on this rank; of each part, the least of all steps */
     size_t gradient_floats;

@@ -120,6 +120,10 @@ typedef struct {
 SIM_MUST_USE sim_status sim_bench_scaling(const sim_comm *c, sim_job *job,
                                           const sim_bench_scaling_spec *spec);
 
+/* Adds "environment": the processor, cores, kernels, and the GF/s of multiply-adds on rank 0 with all
+ * its threads, from products that stay in L1.  Collective. */
+SIM_MUST_USE sim_status sim_bench_environment(const sim_comm *c, sim_json *j);
+
 /* A name below `dir` that is not taken, of a temporary file or directory of a bench.  Collective. */
 void sim_bench_choose_name(const sim_comm *c, const char *dir, char *out,
                            size_t out_bytes);

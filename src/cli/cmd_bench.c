@@ -127,6 +127,9 @@ static sim_status bench_step(const sim_comm *c, const arguments *a)
     sim_json_text(j, "bench", "step");
     sim_json_real(j, "images_per_s", (double)speed.images / speed.best_s);
     sim_json_real(j, "images_per_s_median", (double)speed.images / speed.median_s);
+    sim_json_real(j, "images_per_s_spread",
+                  (double)speed.images / speed.best_s -
+                      (double)speed.images / speed.worst_s);
     sim_json_real(j, "step_s", speed.best_s);
     sim_json_real(j, "peak_mb", (double)peak / 1e6);
     sim_json_int(j, "ranks", c->size);
@@ -135,6 +138,7 @@ static sim_status bench_step(const sim_comm *c, const arguments *a)
     sim_json_text(j, "arch", a->arch);
     sim_json_text(j, "width", a->width);
     sim_json_int(j, "batch", (int64_t)a->batch);
+    SIM_TRY(sim_bench_environment(c, j));
     SIM_TRY(sim_cli_print_json(c, j, false));
 done:
     sim_json_destroy(&j);
@@ -252,6 +256,7 @@ static sim_status bench_kernel(const sim_comm *c, const arguments *a)
     sim_json *list = sim_json_array(j, "convolutions");
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         SIM_TRY(bench_conv(list, shapes[i][0], shapes[i][1]));
+    SIM_TRY(sim_bench_environment(c, j));
     SIM_TRY(sim_cli_print_json(c, j, true));
 done:
     sim_json_destroy(&j);

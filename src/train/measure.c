@@ -210,6 +210,7 @@ sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, si
     time_steps(c, job, &b, steps);
     *out = (sim_step_speed){.best_s = b.seconds[0],
                             .median_s = b.seconds[steps / 2],
+                            .worst_s = b.seconds[steps - 1],
                             .images = (size_t)job->train.batch,
                             .parts = b.least,
                             .gradient_floats = b.method.gradient_floats,

@@ -112,6 +112,12 @@ subprocess.run([SIMILE, "prepare", "photos/train", "--out", "photos.h5"], check=
 check(bench(*quick, "--data", "photos.h5"), data="photos.h5", encoded=True, size=224)
 check(bench(*quick, "--data", "photos.h5", "--batch", "100"), batch=100)  # more than its images
 
+step = bench("--batch", "8", "--width", "0.125", "--steps", "3", "--threads", "1", what="step")
+assert step["images_per_s"] >= step["images_per_s_median"] > 0 <= step["images_per_s_spread"] < step["images_per_s"], step
+for out in (plain, step):
+    machine = out["environment"]
+    assert machine["multiply_add_gflops"] > 0 and machine["kernels"] == out["kernels"] and machine["blas"], machine
+    assert machine["processor"] and machine["cores_present"] == os.cpu_count(), machine
 loss = bench("--batch", "100", "--dim", "24", "--steps", "3", ranks=2, what="loss")
 assert (loss["bench"], loss["batch"], loss["dim"], loss["ranks"]) == ("loss", 100, 24, 2), loss
 assert 0 < loss["loss_s"] <= loss["loss_s_median"] <= loss["loss_s_max"] and loss["products_s"] > 0, loss

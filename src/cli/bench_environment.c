@@ -1,0 +1,96 @@
+/*
+ * bench_environment.c - what every bench prints about the machine that it ran on.
+ */
+#include "cli.h"
+
+#include "simile/clock.h"
+#include "simile/kernel.h"
+#include "simile/memory.h"
+#include "simile/thread.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The name of the processor, "unknown" where /proc/cpuinfo has none. */
+static void read_processor(char *out, size_t out_bytes)
+{
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "r");
+
+    (void)snprintf(out, out_bytes, "unknown");
+    while (f && fgets(line, sizeof line, f)) {
+        const char *value = strchr(line, ':');
+        if (!value || strncmp(line, "model name", 10) != 0)
+            continue;
+        (void)snprintf(out, out_bytes, "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
+        break;
+    }
+    if (f)
+        (void)fclose(f);
+}
+
+/* Operands of a product that stay in L1. */
+enum { ROWS = 12, COLUMNS = 32, TERMS = 128, PRODUCTS = 4000, REPEATS = 5 };
+
+typedef struct {
+    float *a, *panel, *out; /* out [thread][ROWS][COLUMNS] */
+} peak_bench;
+
+static void run_products(size_t thread, void *ctx)
+{
+    const peak_bench *p = ctx;
+    float *out = p->out + thread * ROWS * COLUMNS;
+    for (int i = 0; i < PRODUCTS; i++)
+        sim_product(ROWS, COLUMNS, TERMS, p->a, TERMS, p->panel, out, COLUMNS);
+}
+
+static double time_products(peak_bench *p, size_t threads)
+{
+    double best = INFINITY;
+    for (int i = 0; i <= REPEATS; i++) {
+        const double start = sim_clock_s();
+        sim_for(threads, run_products, p);
+        best = i > 0 ? fmin(best, sim_clock_s() - start) : best;
+    }
+    return best;
+}
+
+/* GF/s of all threads of this rank, two operations per multiply-add. */
+static sim_status measure_peak(double *gflops)
+{
+    sim_status st = SIM_OK;
+    const size_t threads = (size_t)sim_threads();
+    peak_bench p = {0};
+
+    SIM_TRY(sim_alloc(&p.a, (size_t)(ROWS * TERMS), "cli/bench"));
+    SIM_TRY(sim_alloc(&p.panel, sim_panel_floats(TERMS, COLUMNS), "cli/bench"));
+    SIM_TRY(sim_alloc(&p.out, threads * ROWS * COLUMNS, "cli/bench"));
+    *gflops = 2.0 * ROWS * COLUMNS * TERMS * PRODUCTS * (double)threads * 1e-9 /
+              time_products(&p, threads);
+done:
+    sim_free(p.a);
+    sim_free(p.panel);
+    sim_free(p.out);
+    return st;
+}
+
+sim_status sim_bench_environment(const sim_comm *c, sim_json *j)
+{
+    sim_status st = SIM_OK;
+    char processor[128], cores[128];
+    double peak = 0;
+
+    SIM_TRY(sim_comm_agree(c, measure_peak(&peak)));
+    read_processor(processor, sizeof processor);
+    sim_cores_text(cores, sizeof cores);
+    sim_json *e = sim_json_object(j, "environment");
+    sim_json_text(e, "processor", processor);
+    sim_json_int(e, "cores_present", sim_cores_present());
+    sim_json_text(e, "cores_of_rank_0", cores);
+    sim_json_text(e, "kernels", sim_kernels_name());
+    sim_json_text(e, "blas", sim_kernels_blas());
+    sim_json_real(e, "multiply_add_gflops", peak);
+done:
+    return st;
+}
