@@ -23,7 +23,8 @@ typedef struct {
     sim_contrast *contrast;
     size_t local; /* rows per view of this rank */
     float *z, *dz, *norm;
-    double *seconds;
+    int steps;
+    double *seconds; /* [steps] */
 } bench;
 
 static void fill_rows(size_t view, void *ctx)
@@ -38,7 +39,7 @@ static void fill_rows(size_t view, void *ctx)
         b->z[view * floats + i] = sim_random_between(&r, -1, 1);
 }
 
-static sim_status create(bench *b, int steps)
+static sim_status create(bench *b)
 {
     sim_status st = SIM_OK;
     const sim_range rows = sim_rows_local(sim_comm_partition(b->comm), &b->shape);
@@ -48,7 +49,7 @@ static sim_status create(bench *b, int steps)
     SIM_TRY(sim_alloc(&b->z, VIEWS * b->local * b->shape.d, "cli/bench"));
     SIM_TRY(sim_alloc(&b->dz, VIEWS * b->local * b->shape.d, "cli/bench"));
     SIM_TRY(sim_alloc(&b->norm, VIEWS * b->local, "cli/bench"));
-    SIM_TRY(sim_alloc(&b->seconds, (size_t)steps, "cli/bench"));
+    SIM_TRY(sim_alloc(&b->seconds, (size_t)b->steps, "cli/bench"));
     sim_for(VIEWS, fill_rows, b);
     sim_unit_rows(VIEWS * b->local, b->shape.d, b->z, b->z, b->norm);
 done:
@@ -75,6 +76,15 @@ static double time_loss(bench *b)
     double took = sim_clock_s() - start;
     sim_comm_max_f64(b->comm, &took, 1);
     return took;
+}
+
+/* After one call that allocates scratch memory; sorted. */
+static void time_losses(bench *b)
+{
+    (void)time_loss(b);
+    for (int i = 0; i < b->steps; i++)
+        b->seconds[i] = time_loss(b);
+    sim_bench_sort(b->seconds, (size_t)b->steps);
 }
 
 /* Operands of products as those of the loss. */
@@ -118,7 +128,7 @@ done:
     return st;
 }
 
-static sim_status print(const bench *b, int steps, double products_s)
+static sim_status print(const bench *b, double products_s)
 {
     sim_status st = SIM_OK;
     sim_json *j = NULL;
@@ -130,8 +140,8 @@ static sim_status print(const bench *b, int steps, double products_s)
     sim_json_int(j, "batch", (int64_t)b->shape.n);
     sim_json_int(j, "dim", (int64_t)b->shape.d);
     sim_json_real(j, "loss_s", b->seconds[0]);
-    sim_json_real(j, "loss_s_median", b->seconds[steps / 2]);
-    sim_json_real(j, "loss_s_max", b->seconds[steps - 1]);
+    sim_json_real(j, "loss_s_median", b->seconds[b->steps / 2]);
+    sim_json_real(j, "loss_s_max", b->seconds[b->steps - 1]);
     sim_json_real(j, "products_s", products_s);
     sim_json_real(j, "peak_mb", (double)peak / 1e6);
     sim_json_int(j, "ranks", b->comm->size);
@@ -147,17 +157,16 @@ done:
 sim_status sim_bench_loss(const sim_comm *c, size_t batch, size_t d, int steps)
 {
     sim_status st = SIM_OK;
-    bench b = {.comm = c, .shape = {.n = batch, .unit = UNIT, .views = VIEWS, .d = d}};
+    bench b = {.comm = c,
+               .shape = {.n = batch, .unit = UNIT, .views = VIEWS, .d = d},
+               .steps = steps};
     const double rows = VIEWS * (double)batch;
     double rate = 0;
 
-    SIM_TRY(sim_comm_agree(c, create(&b, steps)));
+    SIM_TRY(sim_comm_agree(c, create(&b)));
     SIM_TRY(sim_comm_agree(c, measure_products(d, &rate)));
-    (void)time_loss(&b);
-    for (int i = 0; i < steps; i++)
-        b.seconds[i] = time_loss(&b);
-    sim_bench_sort(b.seconds, (size_t)steps);
-    SIM_TRY(print(&b, steps, 3 * rows * rows * (double)d / rate / c->size));
+    time_losses(&b);
+    SIM_TRY(print(&b, 3 * rows * rows * (double)d / rate / c->size));
 done:
     destroy(&b);
     return st;

@@ -13,7 +13,7 @@
 
 enum { NET_INPUT = SIM_LAYER_INPUT, NO_NODE = SIM_LAYER_NONE };
 
-static const double BN_EPSILON = 1e-5;
+static const double bn_epsilon = 1e-5;
 
 typedef struct layer layer;
 typedef struct planner planner;

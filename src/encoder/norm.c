@@ -129,7 +129,7 @@ static void set_forward(const sim_tape *t, const node *n, const norm_state *s,
     const float *beta = n->affine ? t->net->weights + n->bias : NULL;
     for (size_t i = 0; i < n->c; i++) {
         size_t at = leaf * n->c + i;
-        double invstd = 1 / sqrt(v[i] / divisor + BN_EPSILON);
+        double invstd = 1 / sqrt(v[i] / divisor + bn_epsilon);
         double scale = (gamma ? (double)gamma[i] : 1) * invstd;
         s->invstd[at] = (float)invstd;
         s->mean[at] = (float)mean[i];
@@ -415,7 +415,7 @@ static void norm_initialise(sim_net *net, int i, const initial_draws *draws)
 static void norm_describe(const node *n, sim_net_layer *out)
 {
     (void)n;
-    out->eps = BN_EPSILON;
+    out->eps = bn_epsilon;
 }
 
 static sim_status norm_check(const node *n, size_t images)
