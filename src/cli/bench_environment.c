@@ -30,22 +30,25 @@ static void read_processor(char *out, size_t out_bytes)
         (void)fclose(f);
 }
 
-/* Operands of a product that stay in L1. */
-enum { ROWS = 12, COLUMNS = 32, TERMS = 128, PRODUCTS = 4000, REPEATS = 5 };
+/* ---- products ---- */
+
+enum { REPEATS = 5 };
 
 typedef struct {
-    float *a, *panel, *out; /* out [thread][ROWS][COLUMNS] */
-} peak_bench;
+    size_t rows, columns, terms, products; /* products per thread and repeat */
+    float *a, *panel, *out;                /* out [thread][rows][columns] */
+} product_bench;
 
 static void run_products(size_t thread, void *ctx)
 {
-    const peak_bench *p = ctx;
-    float *out = p->out + thread * ROWS * COLUMNS;
-    for (int i = 0; i < PRODUCTS; i++)
-        sim_product(ROWS, COLUMNS, TERMS, p->a, TERMS, p->panel, out, COLUMNS);
+    const product_bench *p = ctx;
+    float *out = p->out + thread * p->rows * p->columns;
+    for (size_t i = 0; i < p->products; i++)
+        sim_product(p->rows, p->columns, p->terms, p->a, p->terms, p->panel, out,
+                    p->columns);
 }
 
-static double time_products(peak_bench *p, size_t threads)
+static double time_products(product_bench *p, size_t threads)
 {
     double best = INFINITY;
     for (int i = 0; i <= REPEATS; i++) {
@@ -56,18 +59,20 @@ static double time_products(peak_bench *p, size_t threads)
     return best;
 }
 
-/* GF/s of all threads of this rank, two operations per multiply-add. */
-static sim_status measure_peak(double *gflops)
+sim_status sim_bench_product_rate(size_t rows, size_t columns, size_t terms, double *rate)
 {
     sim_status st = SIM_OK;
-    const size_t threads = (size_t)sim_threads();
-    peak_bench p = {0};
+    enum { MULTIPLY_ADDS = 1 << 28 };
+    const size_t threads = (size_t)sim_threads(), each = rows * columns * terms;
+    product_bench p = {.rows = rows,
+                       .columns = columns,
+                       .terms = terms,
+                       .products = MULTIPLY_ADDS / each + 1};
 
-    SIM_TRY(sim_alloc(&p.a, (size_t)(ROWS * TERMS), "cli/bench"));
-    SIM_TRY(sim_alloc(&p.panel, sim_panel_floats(TERMS, COLUMNS), "cli/bench"));
-    SIM_TRY(sim_alloc(&p.out, threads * ROWS * COLUMNS, "cli/bench"));
-    *gflops = 2.0 * ROWS * COLUMNS * TERMS * PRODUCTS * (double)threads * 1e-9 /
-              time_products(&p, threads);
+    SIM_TRY(sim_alloc(&p.a, rows * terms, "cli/bench"));
+    SIM_TRY(sim_alloc(&p.panel, sim_panel_floats(terms, columns), "cli/bench"));
+    SIM_TRY(sim_alloc(&p.out, threads * rows * columns, "cli/bench"));
+    *rate = (double)(threads * p.products * each) / time_products(&p, threads);
 done:
     sim_free(p.a);
     sim_free(p.panel);
@@ -79,9 +84,10 @@ sim_status sim_bench_environment(const sim_comm *c, sim_json *j)
 {
     sim_status st = SIM_OK;
     char processor[128], cores[128];
-    double peak = 0;
+    enum { ROWS = 12, COLUMNS = 32, TERMS = 128 }; /* stay in L1 */
+    double rate = 0;
 
-    SIM_TRY(sim_comm_agree(c, measure_peak(&peak)));
+    SIM_TRY(sim_comm_agree(c, sim_bench_product_rate(ROWS, COLUMNS, TERMS, &rate)));
     read_processor(processor, sizeof processor);
     sim_cores_text(cores, sizeof cores);
     sim_json *e = sim_json_object(j, "environment");
@@ -90,7 +96,7 @@ sim_status sim_bench_environment(const sim_comm *c, sim_json *j)
     sim_json_text(e, "cores_of_rank_0", cores);
     sim_json_text(e, "kernels", sim_kernels_name());
     sim_json_text(e, "blas", sim_kernels_blas());
-    sim_json_real(e, "multiply_add_gflops", peak);
+    sim_json_real(e, "multiply_add_gflops", 2e-9 * rate);
 done:
     return st;
 }

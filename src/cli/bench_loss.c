@@ -15,7 +15,8 @@
 
 #include <math.h>
 
-enum { VIEWS = 2, UNIT = 32, PRODUCT_ROWS = 128, PRODUCT_COLUMNS = 512, PRODUCTS = 64 };
+enum { VIEWS = 2, UNIT = 32 };
+enum { PRODUCT_ROWS = 128, PRODUCT_COLUMNS = 512 }; /* as in the loss */
 
 typedef struct {
     const sim_comm *comm;
@@ -87,47 +88,6 @@ static void time_losses(bench *b)
     sim_bench_sort(b->seconds, (size_t)b->steps);
 }
 
-/* Operands of products as those of the loss. */
-typedef struct {
-    size_t d;
-    float *a, *panel, *out;
-} product_bench;
-
-static void run_products(size_t thread, void *ctx)
-{
-    const product_bench *p = ctx;
-    float *out = p->out + thread * PRODUCT_ROWS * PRODUCT_COLUMNS;
-    for (int i = 0; i < PRODUCTS; i++)
-        sim_product(PRODUCT_ROWS, PRODUCT_COLUMNS, p->d, p->a, p->d, p->panel, out,
-                    PRODUCT_COLUMNS);
-}
-
-/* Multiply-adds per second of the products on all threads of this rank. */
-static sim_status measure_products(size_t d, double *rate)
-{
-    sim_status st = SIM_OK;
-    enum { REPEATS = 5 };
-    const size_t threads = (size_t)sim_threads();
-    product_bench p = {.d = d};
-    double best = INFINITY;
-
-    SIM_TRY(sim_alloc(&p.a, PRODUCT_ROWS * d, "cli/bench"));
-    SIM_TRY(sim_alloc(&p.panel, sim_panel_floats(d, PRODUCT_COLUMNS), "cli/bench"));
-    SIM_TRY(sim_alloc(&p.out, threads * PRODUCT_ROWS * PRODUCT_COLUMNS, "cli/bench"));
-    for (int i = 0; i <= REPEATS; i++) {
-        const double start = sim_clock_s();
-        sim_for(threads, run_products, &p);
-        best = i > 0 ? fmin(best, sim_clock_s() - start) : best;
-    }
-    *rate =
-        (double)threads * PRODUCTS * PRODUCT_ROWS * PRODUCT_COLUMNS * (double)d / best;
-done:
-    sim_free(p.a);
-    sim_free(p.panel);
-    sim_free(p.out);
-    return st;
-}
-
 static sim_status print(const bench *b, double products_s)
 {
     sim_status st = SIM_OK;
@@ -164,7 +124,8 @@ sim_status sim_bench_loss(const sim_comm *c, size_t batch, size_t d, int steps)
     double rate = 0;
 
     SIM_TRY(sim_comm_agree(c, create(&b)));
-    SIM_TRY(sim_comm_agree(c, measure_products(d, &rate)));
+    SIM_TRY(sim_comm_agree(
+        c, sim_bench_product_rate(PRODUCT_ROWS, PRODUCT_COLUMNS, d, &rate)));
     time_losses(&b);
     SIM_TRY(print(&b, 3 * rows * rows * (double)d / rate / c->size));
 done:

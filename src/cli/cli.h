@@ -120,6 +120,11 @@ typedef struct {
 SIM_MUST_USE sim_status sim_bench_scaling(const sim_comm *c, sim_job *job,
                                           const sim_bench_scaling_spec *spec);
 
+/* Multiply-adds per second of products of rows x terms and terms x columns, on all threads of this
+ * rank. */
+SIM_MUST_USE sim_status sim_bench_product_rate(size_t rows, size_t columns, size_t terms,
+                                               double *rate);
+
 /* Adds "environment": the processor, cores, kernels, and the GF/s of multiply-adds on rank 0 with all
  * its threads, from products that stay in L1.  Collective. */
 SIM_MUST_USE sim_status sim_bench_environment(const sim_comm *c, sim_json *j);
