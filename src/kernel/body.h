@@ -240,15 +240,21 @@ static void product_transposed(size_t m, size_t width, size_t k, const float *a,
         columns_transposed(1, m, k, a, lda, b + j, ldb, add, c + j, ldc);
 }
 
-static void pack_columns(size_t rows, size_t used, size_t width, const float *x,
-                         size_t ldx, float *panel)
+static void copy_columns(size_t rows, size_t used, size_t width, const float *x,
+                         size_t ldx, float *y, size_t ldy)
 {
-    for (size_t r = 0; r < rows; r++, x += ldx, panel += width) {
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = x + r * ldx;
+        float *to = y + r * ldy;
         size_t j = 0;
         for (; j + LANES <= used; j += LANES)
-            store(panel + j, load(x + j));
+            store(to + j, load(from + j));
+        for (; j < used; j++)
+            to[j] = from[j];
+        for (; j + LANES <= width; j += LANES)
+            store(to + j, (vec){0});
         for (; j < width; j++)
-            panel[j] = j < used ? x[j] : 0;
+            to[j] = 0;
     }
 }
 

@@ -84,13 +84,13 @@ static sim_case_result run_product_transposed(const sim_kernel_table *t,
     return outputs(work, s->m * ldb, unit, out);
 }
 
-static sim_case_result run_pack_columns(const sim_kernel_table *t,
+static sim_case_result run_copy_columns(const sim_kernel_table *t,
                                         const sim_kernel_shape *s, const float *in,
                                         float *work, double *out)
 {
-    t->pack_columns(s->m, sim_case_columns(s), sim_case_width(s), in,
-                    sim_case_columns(s) + 1, work);
-    return outputs(work, s->m * sim_case_width(s), unit, out);
+    size_t used = sim_case_columns(s), width = sim_case_width(s);
+    t->copy_columns(s->m, used, width, in, used + 1, work, width + 1);
+    return outputs(work, s->m * (width + 1), unit, out);
 }
 
 static sim_case_result run_wino_filters(const sim_kernel_table *t,

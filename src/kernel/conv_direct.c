@@ -76,15 +76,6 @@ static void pack_forward(const sim_conv *v, const float *oihw, float *panels)
         sim_for(v->c, pack_channel, &call);
 }
 
-/* The patch of an output pixel. */
-static void gather_patch(const sim_conv *v, const float *x, const sim_output_pixel *p,
-                         float *out)
-{
-    for (size_t r = 0, n = v->size * v->c; r < v->size; r++)
-        sim_gather_run(v, x + p->image * v->h * v->w * v->c, p->y + (ptrdiff_t)r,
-                       p->x * (ptrdiff_t)v->c, n, out + r * n);
-}
-
 /* Rows of the product for output pixels [lo, lo + m): x itself, or a copy in scratch. */
 static const float *product_rows(const sim_conv *v, const sim_conv_input *x, size_t lo,
                                  size_t m)
@@ -94,13 +85,10 @@ static const float *product_rows(const sim_conv *v, const sim_conv_input *x, siz
     if (is_pointwise(v) && !x->scale)
         return x->x + lo * v->c;
     float *rows = sim_scratch(m * row * sizeof *rows);
-    sim_output_pixel pixel = sim_output_pixel_at(v, lo);
-    if (is_pointwise(v)) {
+    if (is_pointwise(v))
         sim_apply_read_norm(v, x, lo, m, 0, v->c, x->x + lo * v->c, rows);
-        return rows;
-    }
-    for (size_t p = 0; p < m; p++, sim_output_pixel_next(v, &pixel))
-        gather_patch(v, x->x, &pixel, rows + p * row);
+    else
+        sim_gather_patches(v, x->x, lo, m, 0, row, rows);
     return rows;
 }
 
@@ -215,22 +203,58 @@ static void pack_backward(const sim_conv *v, const float *oihw, float *panels)
     }
 }
 
-/* out [n_r][n_s][k]: dy of the outputs that read input pixel (y, x), 0 outside
- * the image. */
-static void gather_gradient(const sim_conv *v, const residue_class *q, const float *dy,
-                            size_t y, size_t x, float *out)
+/* Outputs that read the first pixel of a class through tap t of a dimension, before it. */
+static ptrdiff_t output_before(const sim_conv *v, size_t position, size_t t)
 {
+    return ((ptrdiff_t)t - (ptrdiff_t)(position + v->pad)) / (ptrdiff_t)v->stride;
+}
+
+/* out [run->n][k], row stride ld: dy of the outputs that read the pixels of a run through tap
+ * (r, s), 0 where there is none. */
+static void gather_tap(const sim_conv *v, const residue_class *q, const float *dy,
+                       const sim_pixel_run *run, size_t r, size_t s, float *out,
+                       size_t ld)
+{
+    const sim_kernel_table *t = sim_kernels();
+    ptrdiff_t y = (ptrdiff_t)run->y - output_before(v, q->py, r);
+    ptrdiff_t x = (ptrdiff_t)run->x - output_before(v, q->px, s);
+    bool inside = y >= 0 && y < (ptrdiff_t)v->oh;
+    size_t lo = x < 0 ? sim_min((size_t)-x, run->n) : 0;
+    size_t hi = inside && x < (ptrdiff_t)v->ow
+                    ? sim_min((size_t)((ptrdiff_t)v->ow - x), run->n)
+                    : 0;
+
+    if (hi <= lo)
+        lo = hi = run->n;
+    else
+        t->copy_columns(hi - lo, v->k, v->k,
+                        dy + ((run->image * v->oh + (size_t)y) * v->ow +
+                              (size_t)(x + (ptrdiff_t)lo)) *
+                                 v->k,
+                        v->k, out + lo * ld, ld);
+    t->copy_columns(lo, 0, v->k, NULL, 0, out, ld);
+    t->copy_columns(run->n - hi, 0, v->k, NULL, 0, out + hi * ld, ld);
+}
+
+/* out [run->n][n_r][n_s][k] */
+static void gather_gradient(const sim_conv *v, const residue_class *q, const float *dy,
+                            const sim_pixel_run *run, float *out)
+{
+    size_t row = q->n_r * q->n_s * v->k;
     for (size_t i = 0; i < q->n_r; i++)
-        for (size_t j = 0; j < q->n_s; j++, out += v->k) {
-            ptrdiff_t a = (ptrdiff_t)(y + v->pad) - (ptrdiff_t)q->r[i];
-            ptrdiff_t b = (ptrdiff_t)(x + v->pad) - (ptrdiff_t)q->s[j];
-            size_t oy = a < 0 ? v->oh : (size_t)a / v->stride;
-            size_t ox = b < 0 ? v->ow : (size_t)b / v->stride;
-            if (oy < v->oh && ox < v->ow)
-                memcpy(out, dy + (oy * v->ow + ox) * v->k, v->k * sizeof *out);
-            else
-                memset(out, 0, v->k * sizeof *out);
-        }
+        for (size_t j = 0; j < q->n_s; j++)
+            gather_tap(v, q, dy, run, q->r[i], q->s[j], out + (i * q->n_s + j) * v->k,
+                       row);
+}
+
+/* Writes the pixels of a run to dx; from [run->n][c], or 0 if it is NULL. */
+static void scatter_run(const sim_conv *v, const residue_class *q,
+                        const sim_pixel_run *run, const float *from, float *dx)
+{
+    size_t y = q->py + run->y * v->stride, x = q->px + run->x * v->stride;
+    sim_kernels()->copy_columns(run->n, from ? v->c : 0, v->c, from, v->c,
+                                dx + ((run->image * v->h + y) * v->w + x) * v->c,
+                                v->stride * v->c);
 }
 
 typedef struct {
@@ -247,25 +271,20 @@ static void backward_item(size_t i, void *ctx)
     const sim_conv *v = d->v;
     const residue_class *q = d->q;
     size_t lo = i * d->per_item, m = sim_min(d->per_item, d->n_pixels - lo);
-    size_t row = q->n_r * q->n_s * v->k, of_image = q->rows * q->cols;
+    size_t row = q->n_r * q->n_s * v->k;
     float *gathered = sim_scratch(m * (row + v->c) * sizeof *gathered);
     float *result = gathered + m * row;
+    sim_pixel_run run = {0};
 
-    for (size_t p = 0; p < m; p++) {
-        size_t image = (lo + p) / of_image, o = (lo + p) % of_image;
-        gather_gradient(v, q, d->dy + image * v->oh * v->ow * v->k,
-                        q->py + o / q->cols * v->stride, q->px + o % q->cols * v->stride,
-                        gathered + p * row);
+    for (size_t at = 0; row && at < m; at += run.n) {
+        run = sim_pixel_run_at(q->rows, q->cols, lo + at, lo + m);
+        gather_gradient(v, q, d->dy, &run, gathered + at * row);
     }
     if (row)
         sim_product(m, v->c, row, gathered, row, d->panels + q->at, result, v->c);
-    else
-        memset(result, 0, m * v->c * sizeof *result);
-    for (size_t p = 0; p < m; p++) {
-        size_t image = (lo + p) / of_image, o = (lo + p) % of_image;
-        size_t y = q->py + o / q->cols * v->stride, x = q->px + o % q->cols * v->stride;
-        memcpy(d->dx + ((image * v->h + y) * v->w + x) * v->c, result + p * v->c,
-               v->c * sizeof *result);
+    for (size_t at = 0; at < m; at += run.n) {
+        run = sim_pixel_run_at(q->rows, q->cols, lo + at, lo + m);
+        scatter_run(v, q, &run, row ? result + at * v->c : NULL, d->dx);
     }
 }
 

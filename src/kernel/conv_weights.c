@@ -59,30 +59,18 @@ static weights_tile tile_at(const weights_call *q, size_t i)
                           .n = sim_min(COLUMNS, q->padded - k0)};
 }
 
-/*
- * out [n][m]: columns [m0, m0 + m) of the patches of output pixels [p0, p0 + n), numbered
- * over all images.  Columns of one filter row are contiguous in the image.
- */
+/* out [n][m]: columns [m0, m0 + m) of the patches of output pixels [p0, p0 + n), numbered over all
+ * images. */
 static void gather_columns(const sim_conv *v, const sim_conv_input *x, size_t p0,
                            size_t n, size_t m0, size_t m, float *out)
 {
-    size_t of_row = v->size * v->c;
-
-    if (v->size == 1 && v->stride == 1) {
-        sim_kernels()->pack_columns(n, m, m, x->x + p0 * v->c + m0, v->c, out);
-        if (x->scale)
-            sim_apply_read_norm(v, x, p0, n, m0, m, out, out);
+    if (v->size > 1 || v->stride > 1) {
+        sim_gather_patches(v, x->x, p0, n, m0, m, out);
         return;
     }
-    for (size_t at = 0, run = 0; at < m; at += run) {
-        size_t r = (m0 + at) / of_row, first = (m0 + at) % of_row;
-        sim_output_pixel p = sim_output_pixel_at(v, p0);
-        run = sim_min(of_row - first, m - at);
-        for (size_t i = 0; i < n; i++, sim_output_pixel_next(v, &p))
-            sim_gather_run(v, x->x + p.image * v->h * v->w * v->c, p.y + (ptrdiff_t)r,
-                           p.x * (ptrdiff_t)v->c + (ptrdiff_t)first, run,
-                           out + i * m + at);
-    }
+    sim_kernels()->copy_columns(n, m, m, x->x + p0 * v->c + m0, v->c, out, m);
+    if (x->scale)
+        sim_apply_read_norm(v, x, p0, n, m0, m, out, out);
 }
 
 /* Adds the contribution of pixels [p0, p0 + n) to sum [m][tile->n]. */
@@ -95,8 +83,8 @@ static void add_pixels(const weights_call *q, size_t p0, size_t n, const weights
     gather_columns(q->v, q->x, p0, n, t->m0, t->m, patches);
     for (size_t j = 0; j < t->n; j += PANEL) {
         size_t k0 = t->k0 + j, width = sim_min(PANEL, t->n - j);
-        kernels->pack_columns(n, sim_min(width, k - k0), width, q->dy + p0 * k + k0, k,
-                              panel);
+        kernels->copy_columns(n, sim_min(width, k - k0), width, q->dy + p0 * k + k0, k,
+                              panel, width);
         kernels->product_transposed(t->m, width, n, patches, t->m, panel, width, true,
                                     sum + j, t->n);
     }

@@ -38,12 +38,12 @@ static void product_transposed(size_t m, size_t width, size_t k, const float *a,
         }
 }
 
-static void pack_columns(size_t rows, size_t used, size_t width, const float *x,
-                         size_t ldx, float *panel)
+static void copy_columns(size_t rows, size_t used, size_t width, const float *x,
+                         size_t ldx, float *y, size_t ldy)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t j = 0; j < width; j++)
-            panel[r * width + j] = j < used ? x[r * ldx + j] : 0;
+            y[r * ldy + j] = j < used ? x[r * ldx + j] : 0;
 }
 
 /* ---- Winograd F(4x4, 3x3); Lavin and Gray 2015, arXiv 1509.09308 ---- */

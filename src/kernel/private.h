@@ -40,52 +40,17 @@ static inline void sim_raise(size_t *value, size_t n)
         *value = n;
 }
 
-/* Copies floats [from, from + n) of row y of an image; positions outside it are
- * 0. */
-static inline void sim_gather_run(const sim_conv *v, const float *image, ptrdiff_t y,
-                                  ptrdiff_t from, size_t n, float *out)
-{
-    ptrdiff_t width = (ptrdiff_t)(v->w * v->c), end = from + (ptrdiff_t)n;
-    bool inside = y >= 0 && y < (ptrdiff_t)v->h;
-    const float *row = image + (inside ? y * width : 0);
-
-    if (inside && from >= 0 && end <= width) {
-        memcpy(out, row + from, n * sizeof *out);
-        return;
-    }
-    for (ptrdiff_t i = from; i < end; i++)
-        out[i - from] = inside && i >= 0 && i < width ? row[i] : 0;
-}
-
-/* An output pixel: its image, and the position of its patch's first pixel, which may be in the
- * padding. */
+/* Consecutive pixels (y, x), (y, x + 1), ... of one row of an image. */
 typedef struct {
-    size_t image;
-    ptrdiff_t y, x;
-} sim_output_pixel;
+    size_t image, y, x, n;
+} sim_pixel_run;
 
-/* Output pixel p, numbered over all images. */
-static inline sim_output_pixel sim_output_pixel_at(const sim_conv *v, size_t p)
+/* The first run of pixels [lo, hi), numbered over all images of h x w. */
+static inline sim_pixel_run sim_pixel_run_at(size_t h, size_t w, size_t lo, size_t hi)
 {
-    size_t o = p % (v->oh * v->ow);
-    return (sim_output_pixel){.image = p / (v->oh * v->ow),
-                              .y = (ptrdiff_t)(o / v->ow * v->stride) - (ptrdiff_t)v->pad,
-                              .x =
-                                  (ptrdiff_t)(o % v->ow * v->stride) - (ptrdiff_t)v->pad};
-}
-
-static inline void sim_output_pixel_next(const sim_conv *v, sim_output_pixel *p)
-{
-    const ptrdiff_t stride = (ptrdiff_t)v->stride, pad = (ptrdiff_t)v->pad;
-    p->x += stride;
-    if (p->x < (ptrdiff_t)v->ow * stride - pad)
-        return;
-    p->x = -pad;
-    p->y += stride;
-    if (p->y < (ptrdiff_t)v->oh * stride - pad)
-        return;
-    p->y = -pad;
-    p->image++;
+    size_t row = lo / w, x = lo % w;
+    return (sim_pixel_run){
+        .image = row / h, .y = row % h, .x = x, .n = sim_min(w - x, hi - lo)};
 }
 
 struct sim_filters {
@@ -155,6 +120,11 @@ typedef struct {
 extern const sim_conv_algorithm sim_conv_plain;    /* conv_plain.c: reference semantics */
 extern const sim_conv_algorithm sim_conv_direct;   /* conv_direct.c: implicit GEMM */
 extern const sim_conv_algorithm sim_conv_winograd; /* conv_winograd.c: F(4x4, 3x3) */
+
+/* conv_patches.c: out [n][m] = columns [m0, m0 + m) of the patches [size][size][c] of output pixels
+ * [p0, p0 + n), numbered over all images.  Serial; called inside sim_for. */
+void sim_gather_patches(const sim_conv *v, const float *x, size_t p0, size_t n, size_t m0,
+                        size_t m, float *out);
 
 /* conv_plain.c: the passes of sim_conv_plain; w is [k][c][size][size], dw
  * [k][c][size][size] over n images. */

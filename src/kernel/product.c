@@ -41,7 +41,7 @@ void sim_panel_pack(size_t k, size_t n, const float *b, size_t ldb, bool transpo
         if (transposed)
             pack_transposed(k, used, width, b + j * ldb, ldb, panel + k * j);
         else
-            sim_kernels()->pack_columns(k, used, width, b + j, ldb, panel + k * j);
+            sim_kernels()->copy_columns(k, used, width, b + j, ldb, panel + k * j, width);
     }
 }
 

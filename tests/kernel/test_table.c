@@ -53,12 +53,12 @@ static void expect_product_transposed(const sim_kernel_shape *s, const float *in
                     product_of(in[p * lda + i], in[s->k * lda + p * ldb + j]);
 }
 
-static void expect_pack_columns(const sim_kernel_shape *s, const float *in, double *out)
+static void expect_copy_columns(const sim_kernel_shape *s, const float *in, double *out)
 {
     size_t used = sim_case_columns(s);
     for (size_t r = 0; r < s->m; r++)
         for (size_t j = 0; j < used; j++)
-            out[r * sim_case_width(s) + j] = (double)in[r * (used + 1) + j];
+            out[r * (sim_case_width(s) + 1) + j] = (double)in[r * (used + 1) + j];
 }
 
 /*
@@ -618,10 +618,10 @@ static void wrong_product_transposed(size_t m, size_t width, size_t k, const flo
     real->product_transposed(m, width, k - 1, a, lda, b, ldb, add, c, ldc);
 }
 
-static void wrong_pack_columns(size_t rows, size_t used, size_t width, const float *x,
-                               size_t ldx, float *panel)
+static void wrong_copy_columns(size_t rows, size_t used, size_t width, const float *x,
+                               size_t ldx, float *y, size_t ldy)
 {
-    real->pack_columns(rows, used - 1, width, x, ldx, panel);
+    real->copy_columns(rows, used - 1, width, x, ldx, y, ldy);
 }
 
 static void wrong_wino_filters(const float *g, float *u, size_t f_stride)
