@@ -214,9 +214,9 @@ SIM_MUST_USE sim_status sim_net_visit_buffers(sim_net *net, const char *group,
 SIM_MUST_USE sim_status sim_net_visit_weights(sim_net *net, const char *group,
                                               const sim_visitor *v);
 
-/* Packs the filters for the kernels. Call it after the weights change and before the
- * next pass; with `backward` also for sim_net_backward. */
-void sim_net_pack(sim_net *net, bool backward);
+/* Packs the filters for the kernels.  Call it after the weights change and before the next forward
+ * pass. */
+void sim_net_pack(sim_net *net);
 
 /* ---- passes ---- */
 

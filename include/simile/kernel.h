@@ -81,15 +81,19 @@ const char *sim_conv_path(const sim_conv *conv);
 /* Two per multiply-add of the direct algorithm, for one image. */
 double sim_conv_flops(const sim_conv *conv);
 
-/* Filters packed for the passes.  Call sim_filters_pack after every update. */
+/* Filters packed for the passes.  Call sim_filters_pack after every update; before
+ * sim_conv_backward_data, also sim_filters_pack_backward. */
 typedef struct sim_filters sim_filters;
 SIM_MUST_USE sim_status sim_filters_create(const sim_conv *conv, sim_filters **out);
 void sim_filters_destroy(sim_filters **f);
 /* Bytes that sim_filters_create allocates. */
 size_t sim_filters_bytes(const sim_conv *conv);
-/* oihw: [k][c][size][size], the order of PyTorch.  `backward` also packs the form that
- * sim_conv_backward_data reads. */
-void sim_filters_pack(sim_filters *f, const float *oihw, bool backward);
+/* oihw: [k][c][size][size], the order of PyTorch. */
+void sim_filters_pack(sim_filters *f, const float *oihw);
+/* Packs the form that sim_conv_backward_data reads into `panels`, sim_filters_backward_floats(conv)
+ * floats, which the filters borrow until the next call. */
+size_t sim_filters_backward_floats(const sim_conv *conv);
+void sim_filters_pack_backward(sim_filters *f, const float *oihw, float *panels);
 
 typedef enum { SIM_ACT_NONE, SIM_ACT_RELU, SIM_ACT_SILU } sim_activation;
 

@@ -173,7 +173,7 @@ done:
 typedef struct {
     sim_conv conv;
     sim_filters *filters;
-    float *x, *y, *w;
+    float *x, *y, *w, *panels;
     size_t images;
 } kernel_bench;
 
@@ -219,11 +219,13 @@ static sim_status bench_conv(sim_json *list, size_t c, size_t h)
     SIM_TRY(sim_alloc(&b.x, floats, "cli/bench"));
     SIM_TRY(sim_alloc(&b.y, floats, "cli/bench"));
     SIM_TRY(sim_alloc(&b.w, 9 * c * c, "cli/bench"));
+    SIM_TRY(sim_alloc(&b.panels, sim_filters_backward_floats(&b.conv), "cli/bench"));
     for (size_t i = 0; i < floats; i++)
         b.x[i] = (float)(i % 17) * 0.01f;
     for (size_t i = 0; i < 9 * c * c; i++)
         b.w[i] = (float)(i % 13) * 0.01f;
-    sim_filters_pack(b.filters, b.w, true);
+    sim_filters_pack(b.filters, b.w);
+    sim_filters_pack_backward(b.filters, b.w, b.panels);
     sim_json *j = sim_json_object(list, NULL);
     sim_json_int(j, "channels", (int64_t)c);
     sim_json_int(j, "side", (int64_t)h);
@@ -235,6 +237,7 @@ done:
     sim_free(b.x);
     sim_free(b.y);
     sim_free(b.w);
+    sim_free(b.panels);
     return st;
 }
 

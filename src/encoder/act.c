@@ -43,17 +43,12 @@ static const float *bias_of(const sim_net *net, const node *n)
     return n->has_bias ? net->weights + n->bias : NULL;
 }
 
-static void act_recompute(sim_tape *t, int i, const float *x, float *y)
-{
-    const node *n = &t->net->nodes[i];
-    sim_activate(t->n_images * n->h * n->w, n->c, x, bias_of(t->net, n), n->act, y);
-}
-
 static void act_forward(sim_tape *t, int i, const float *x, const float *residual,
                         float *y)
 {
+    const node *n = &t->net->nodes[i];
     (void)residual;
-    act_recompute(t, i, x, y);
+    sim_activate(t->n_images * n->h * n->w, n->c, x, bias_of(t->net, n), n->act, y);
 }
 
 static void act_plan(planner *p, int i)
@@ -98,7 +93,7 @@ const layer sim_layer_act = {.name = "act",
                              .list_tensors = act_list_tensors,
                              .initialise = act_initialise,
                              .forward = act_forward,
-                             .recompute = act_recompute,
+                             .recompute = act_forward,
                              .plan = act_plan,
                              .backward = act_backward,
                              .sample = act_sample};

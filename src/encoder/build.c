@@ -208,12 +208,11 @@ const sim_net_tensor *sim_net_tensor_at(const sim_net *net, size_t i)
     return &net->tensors[i];
 }
 
-void sim_net_pack(sim_net *net, bool backward)
+void sim_net_pack(sim_net *net)
 {
     for (int i = 0; i < net->n_nodes; i++) {
         node *n = &net->nodes[i];
         if (n->layer->pack)
-            n->layer->pack(n, net->weights, backward);
+            n->layer->pack(n, net->weights);
     }
-    net->packed_backward = backward;
 }

@@ -117,9 +117,14 @@ static size_t prepared_bytes(const node *n)
     return sim_filters_bytes(&n->conv);
 }
 
-static void conv_pack(node *n, const float *weights, bool backward)
+static void conv_pack(node *n, const float *weights)
 {
-    sim_filters_pack(n->filters, weights + n->weight, backward);
+    sim_filters_pack(n->filters, weights + n->weight);
+}
+
+static size_t panel_floats(const node *n)
+{
+    return sim_filters_backward_floats(&n->conv);
 }
 
 static void conv_describe(const node *n, sim_net_layer *out)
@@ -201,6 +206,9 @@ static void conv_backward(sim_tape *t, const backward_step *s, float *grads,
     sim_conv_backward_weights(&n->conv, &leaves, &in, dy, grads + n->weight, node_stride);
     if (!sim_tape_needs_dx(t, s))
         return;
+    if (t->packs)
+        sim_filters_pack_backward(n->filters, t->net->weights + n->weight,
+                                  sim_tape_panels(t, s->node));
     if (in.scale) {
         sim_tape_conv_sums(t, n->in, n->filters, x, dy, dx);
         return; /* the norm has no other reader */
@@ -233,6 +241,7 @@ const layer sim_layer_conv = {.name = "conv",
                               .release = conv_release,
                               .prepared_bytes = prepared_bytes,
                               .pack = conv_pack,
+                              .panel_floats = panel_floats,
                               .describe = conv_describe,
                               .workspace = conv_workspace,
                               .reads_norm = conv_reads_norm,
@@ -249,6 +258,7 @@ const layer sim_layer_linear = {.name = "linear",
                                 .release = conv_release,
                                 .prepared_bytes = prepared_bytes,
                                 .pack = conv_pack,
+                                .panel_floats = panel_floats,
                                 .describe = conv_describe,
                                 .workspace = conv_workspace,
                                 .reads_norm = conv_reads_norm,

@@ -25,7 +25,8 @@ typedef struct {
     int in, residual; /* indices of the nodes whose values it reads */
     size_t h, w, c;   /* shape of its value */
     char name[48];    /* "layer1.0.conv1" */
-    bool stored;      /* its value is saved for backward; otherwise it is recomputed */
+    bool stored;      /* its value is saved for backward unless that of a block can be
+                       * recomputed; otherwise it always is */
     size_t saved_bytes_per_image; /* saved for backward in addition to values */
 
     sim_conv conv; /* k = 0: no filters */
@@ -51,7 +52,6 @@ struct sim_net {
     sim_net_tensor *tensors;
     char (*names)[64];
     size_t n_tensors;
-    bool packed_backward;
 };
 
 /* Floats per image of a node's value. */
@@ -91,7 +91,9 @@ struct layer {
     sim_status (*prepare)(node *n);
     void (*release)(node *n);
     size_t (*prepared_bytes)(const node *n);
-    void (*pack)(node *n, const float *weights, bool backward);
+    void (*pack)(node *n, const float *weights);
+    /* Floats that the tape provides for filters packed by the backward pass. */
+    size_t (*panel_floats)(const node *n);
 
     /* Sets the fields that only this layer has. */
     void (*describe)(const node *n, sim_net_layer *out);
@@ -112,7 +114,8 @@ struct layer {
      * passes in micro-batches. */
     void (*finish_forward)(sim_tape *t, int i);
     /* Recomputes the value from what forward saved.  NULL: the value is always stored. */
-    void (*recompute)(sim_tape *t, int i, const float *x, float *y);
+    void (*recompute)(sim_tape *t, int i, const float *x, const float *residual,
+                      float *y);
     /* Acquires the buffers of backward and pushes one step. */
     void (*plan)(planner *p, int i);
     void (*backward)(sim_tape *t, const backward_step *s, float *grads,

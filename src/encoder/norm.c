@@ -280,9 +280,10 @@ void sim_tape_conv_sums(sim_tape *t, int i, const sim_filters *f, const float *x
 }
 
 /* Uses the coefficients of the forward pass. */
-static void norm_recompute(sim_tape *t, int i, const float *x, float *y)
+static void norm_recompute(sim_tape *t, int i, const float *x, const float *residual,
+                           float *y)
 {
-    apply_norm(t, i, x, NULL, y);
+    apply_norm(t, i, x, residual, y);
 }
 
 /* Gradients of gamma and beta: the leaves of a block are added in double, blocks by the tree. */

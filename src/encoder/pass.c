@@ -54,6 +54,7 @@ static void pass_backward(sim_tape *t, size_t k, const float *dy, float *dx, flo
     if (t->micro_batch != k)
         pass_forward(t, k, t->rank_x, t->rank_y);
     size_t first = first_image(t);
+    t->packs = k == 0;
     sim_tape_backward(t, dy + first * sim_net_dim(t->net),
                       dx ? dx + first * sim_net_input(t->net) : NULL, grads,
                       t->net->n_weights);
@@ -78,6 +79,7 @@ void sim_net_backward(sim_tape *t, const float *dy, float *dx, float *grads,
                       size_t node_stride)
 {
     sim_heartbeat_phase("backward");
+    t->packs = true;
     if (t->rank.micro_blocks)
         backward_in_micro_batches(t, dy, dx, grads, node_stride);
     else

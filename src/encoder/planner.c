@@ -3,8 +3,9 @@
  *
  * It simulates the passes without data.  Values and gradients are placed in one arena by
  * first fit and released after their last use.  Saved for backward: outputs of
- * convolutions, of blocks and of max pools.  A norm inside a block is inlined: the convolution
- * after it reads through it; where that is not possible, its output is recomputed.
+ * convolutions, of every second residual block and of max pools.  A norm inside a block is
+ * inlined: the convolution after it reads through it; where that is not possible, its output is
+ * recomputed.  The outputs of the other blocks are recomputed from the block before.
  */
 #include "planner.h"
 
@@ -23,7 +24,9 @@ struct planner {
     slot *live; /* by offset, ascending */
     size_t n_live;
     buffer_ref *grad, input_grad;
-    int *last_use; /* forward: last node that reads a value */
+    int *last_use;    /* forward: last node that reads a value */
+    bool *saved;      /* the value is saved for backward */
+    buffer_ref *held; /* backward: where the value is; AT_NONE: it has to be recomputed */
     bool backward;
 };
 
@@ -62,11 +65,6 @@ void sim_plan_release(planner *p, buffer_ref at)
 const node *sim_plan_node(const planner *p, int i)
 {
     return &p->net->nodes[i];
-}
-
-static bool is_stored(const planner *p, int i)
-{
-    return p->backward && p->net->nodes[i].stored;
 }
 
 bool sim_plan_is_inlined(const planner *p, int i)
@@ -111,6 +109,32 @@ static void find_inlined(planner *p)
         p->plan->inlined[i] = is_inlinable(p->net, i);
 }
 
+/* ---- values that are saved for backward ---- */
+
+/* Floats per image up to which the output of a block is saved rather than recomputed: little memory
+ * for the time. */
+enum { SMALL_VALUE = 1 << 14 };
+
+/* The values that recomputing it needs are saved, or one step from those that are. */
+static bool is_recomputable_block(const planner *p, int i)
+{
+    const node *n = &p->net->nodes[i];
+    if (n->residual < 0 || !n->layer->recompute || !p->saved[n->in])
+        return false;
+    const node *residual = &p->net->nodes[n->residual];
+    return p->saved[n->residual] ||
+           (residual->residual < 0 && residual->in >= 0 && p->saved[residual->in]);
+}
+
+static void find_saved(planner *p)
+{
+    for (int i = 0; i < p->net->n_nodes; i++) {
+        const node *n = &p->net->nodes[i];
+        bool large = node_floats(n) > SMALL_VALUE;
+        p->saved[i] = p->backward && n->stored && !(large && is_recomputable_block(p, i));
+    }
+}
+
 /* ---- forward ---- */
 
 static void count_uses(planner *p)
@@ -135,7 +159,7 @@ static buffer_ref plan_value(planner *p, int i)
 static void release_after(planner *p, int user, int reads)
 {
     const int value = source_of(p, reads);
-    if (value >= 0 && p->last_use[value] == user && !is_stored(p, value))
+    if (value >= 0 && p->last_use[value] == user && !p->saved[value])
         sim_plan_release(p, p->plan->value[value]);
 }
 
@@ -169,21 +193,30 @@ backward_step *sim_plan_push_step(planner *p, int i)
     return s;
 }
 
+/* A value with several readers is held until the step of its node. */
 buffer_ref sim_plan_recompute(planner *p, int i, buffer_ref *recomputed)
 {
     *recomputed = AT_NONE;
     i = source_of(p, i);
-    if (i < 0 || is_stored(p, i))
+    if (i < 0)
         return sim_plan_value(p, i);
+    if (p->held[i] != AT_NONE)
+        return p->held[i];
     const node *n = &p->net->nodes[i];
-    SIM_ASSERT(n->layer->recompute && n->residual == NO_NODE);
-    SIM_ASSERT(n->in == NET_INPUT || is_stored(p, n->in));
-    *recomputed = sim_plan_acquire(p, node_floats(n));
+    buffer_ref of_residual = AT_NONE;
+    buffer_ref residual = sim_plan_recompute(p, n->residual, &of_residual);
+    buffer_ref at = sim_plan_acquire(p, node_floats(n));
     backward_step *s = sim_plan_push_step(p, i);
+
+    SIM_ASSERT(n->layer->recompute);
+    SIM_ASSERT(n->in == NET_INPUT || p->held[n->in] != AT_NONE);
     s->recompute = true;
-    s->x = sim_plan_value(p, n->in);
-    s->dx = *recomputed;
-    return *recomputed;
+    s->x = n->in == NET_INPUT ? AT_INPUT : p->held[n->in];
+    s->residual = residual;
+    s->dx = at;
+    sim_plan_release(p, of_residual);
+    *(count_readers(p->net, i) > 1 ? &p->held[i] : recomputed) = at;
+    return at;
 }
 
 buffer_ref sim_plan_gradient(const planner *p, int i)
@@ -220,21 +253,22 @@ buffer_ref sim_plan_accumulate(planner *p, int i, buffer_ref at)
 
 static void plan_backward(planner *p)
 {
+    for (int i = 0; i < p->net->n_nodes; i++)
+        p->held[i] = p->saved[i] ? p->plan->value[i] : AT_NONE;
     p->grad[p->net->n_nodes - 1] = AT_DY;
     for (int i = p->net->n_nodes - 1; i >= 0; i--) {
         p->net->nodes[i].layer->plan(p, i);
-        if (is_stored(p, i))
-            sim_plan_release(p, p->plan->value[i]); /* no later step reads it */
+        sim_plan_release(p, p->held[i]); /* no later step reads it */
     }
 }
 
-/* A node's own step and at most two recomputed values. */
+/* A node's own step and at most two recomputed values, each of which may read another. */
 static size_t max_backward_steps(const sim_net *net)
 {
-    return 3 * (size_t)net->n_nodes;
+    return 5 * (size_t)net->n_nodes;
 }
 
-enum { PLAN_BUFFERS = 4, PLANNER_BUFFERS = 3 };
+enum { PLAN_BUFFERS = 4, PLANNER_BUFFERS = 5 };
 
 static void list_plan_buffers(net_plan *p, const sim_net *net,
                               sim_buffer list[PLAN_BUFFERS])
@@ -251,6 +285,8 @@ static void list_planner_buffers(planner *p, sim_buffer list[PLANNER_BUFFERS])
     list[0] = SIM_BUFFER(p->live, 4 * n);
     list[1] = SIM_BUFFER(p->grad, n);
     list[2] = SIM_BUFFER(p->last_use, n);
+    list[3] = SIM_BUFFER(p->saved, n);
+    list[4] = SIM_BUFFER(p->held, n);
 }
 
 sim_status sim_plan_make(const sim_net *net, bool backward, net_plan *out)
@@ -267,6 +303,7 @@ sim_status sim_plan_make(const sim_net *net, bool backward, net_plan *out)
     for (int i = 0; i < net->n_nodes; i++)
         p.grad[i] = AT_NONE;
     find_inlined(&p);
+    find_saved(&p);
     count_uses(&p);
     plan_forward(&p);
     if (backward)

@@ -38,17 +38,12 @@ static void forward_max(sim_tape *t, int i, const float *x, const float *residua
     sim_max_pool(t->n_images, below->h, below->w, below->c, x, y, sim_tape_saved(t, i));
 }
 
-static void recompute_mean(sim_tape *t, int i, const float *x, float *y)
-{
-    const node *below = sim_tape_input_node(t, i);
-    sim_mean_pool(t->n_images, below->h * below->w, below->c, x, y);
-}
-
 static void forward_mean(sim_tape *t, int i, const float *x, const float *residual,
                          float *y)
 {
+    const node *below = sim_tape_input_node(t, i);
     (void)residual;
-    recompute_mean(t, i, x, y);
+    sim_mean_pool(t->n_images, below->h * below->w, below->c, x, y);
 }
 
 static void describe_max(const node *n, sim_net_layer *out)
@@ -111,7 +106,7 @@ const layer sim_layer_max_pool = {.name = "max_pool",
 
 const layer sim_layer_mean_pool = {.name = "mean_pool",
                                    .forward = forward_mean,
-                                   .recompute = recompute_mean,
+                                   .recompute = forward_mean,
                                    .plan = plan_pool,
                                    .backward = backward_mean,
                                    .sample = sim_net_add_mean_pool};

@@ -47,17 +47,12 @@ static void shift_up(size_t i, void *ctx)
     memset(y + q->kept, 0, q->row * sizeof *y);
 }
 
-static void shift_recompute(sim_tape *t, int i, const float *x, float *y)
-{
-    shift_call q = call_of(&t->net->nodes[i], x, y);
-    sim_for(t->n_images, shift_down, &q);
-}
-
 static void shift_forward(sim_tape *t, int i, const float *x, const float *residual,
                           float *y)
 {
+    shift_call q = call_of(&t->net->nodes[i], x, y);
     (void)residual;
-    shift_recompute(t, i, x, y);
+    sim_for(t->n_images, shift_down, &q);
 }
 
 static void shift_plan(planner *p, int i)
@@ -94,7 +89,7 @@ static sim_status shift_sample(sim_net *net, int in, int *out)
 const layer sim_layer_shift = {.name = "shift",
                                .reads_input = true,
                                .forward = shift_forward,
-                               .recompute = shift_recompute,
+                               .recompute = shift_forward,
                                .plan = shift_plan,
                                .backward = shift_backward,
                                .sample = shift_sample};

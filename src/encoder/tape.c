@@ -29,6 +29,24 @@ static size_t all_state_floats(const sim_net *net, size_t leaves)
     return floats;
 }
 
+static size_t panel_floats(const node *n)
+{
+    return n->layer->panel_floats ? n->layer->panel_floats(n) : 0;
+}
+
+/* Floats of the panels of the nodes before `end`: the maximum, or with micro-batches, which read
+ * them again and again, the sum. */
+static size_t panels_before(const sim_net *net, const sim_batch_shape *rank, int end)
+{
+    size_t sum = 0, max = 0;
+    for (int i = 0; i < end; i++) {
+        size_t floats = panel_floats(&net->nodes[i]);
+        sum += floats;
+        max = floats > max ? floats : max;
+    }
+    return rank->micro_blocks ? sum : max;
+}
+
 enum { ACTIVATION_BUFFERS = 2, STATE_BUFFERS = 2, MICRO_BATCH_BUFFERS = 2 };
 
 static void list_activation_buffers(sim_tape *t, const net_plan *plan, size_t images,
@@ -107,6 +125,9 @@ static sim_status create_buffers(sim_tape *t)
     set_state_offsets(t);
     list_activation_buffers(t, &t->plan, t->n_images, activations);
     SIM_TRY(sim_buffers_create(activations, ACTIVATION_BUFFERS, "encoder/activations"));
+    if (t->backward)
+        SIM_TRY(sim_alloc(&t->panels, panels_before(t->net, &t->rank, t->net->n_nodes),
+                          "encoder/filters"));
     list_micro_batch_buffers(t, moments_of_rank(t->net, &t->sums.shape, &t->rank),
                              t->backward ? stacked_gradients(t->net, &t->rank) : 0,
                              micro_batch);
@@ -164,6 +185,7 @@ void sim_tape_destroy(sim_tape **out)
     sim_buffers_destroy(states, STATE_BUFFERS);
     sim_buffers_destroy(micro_batch, MICRO_BATCH_BUFFERS);
     sim_batch_sums_destroy(t->net, &t->rank, &t->sums);
+    sim_free(t->panels);
     sim_plan_clear(t->net, &t->plan);
     sim_free(t);
     *out = NULL;
@@ -193,15 +215,18 @@ sim_status sim_tape_plan(const sim_net *net, const sim_batch_shape *rank,
     SIM_TRY(sim_plan_make(net, passes == PASS_TRAIN, &plan));
     list_activation_buffers(&none, &plan, sim_batch_images(&largest), activations);
     list_state_buffers(&none, net, leaves.leaves, states);
-    *bytes =
-        (tape_bytes){.activations = sim_buffers_bytes(activations, ACTIVATION_BUFFERS),
-                     .sums = sim_batch_sums_bytes(net, &net->batchnorm, rank) +
-                             sim_buffers_bytes(states, STATE_BUFFERS) +
-                             moments_of_rank(net, &leaves, rank) * sizeof *none.moments,
-                     .gradients = passes == PASS_TRAIN ? stacked_gradients(net, rank) *
-                                                             sizeof *none.gradients
-                                                       : 0,
-                     .structure = sizeof none + sim_plan_bytes(net)};
+    *bytes = (tape_bytes){
+        .activations = sim_buffers_bytes(activations, ACTIVATION_BUFFERS),
+        .panels = passes == PASS_TRAIN
+                      ? panels_before(net, rank, net->n_nodes) * sizeof *none.panels
+                      : 0,
+        .sums = sim_batch_sums_bytes(net, &net->batchnorm, rank) +
+                sim_buffers_bytes(states, STATE_BUFFERS) +
+                moments_of_rank(net, &leaves, rank) * sizeof *none.moments,
+        .gradients = passes == PASS_TRAIN
+                         ? stacked_gradients(net, rank) * sizeof *none.gradients
+                         : 0,
+        .structure = sizeof none + sim_plan_bytes(net)};
     for (size_t k = 0; k < sim_micro_batches(rank); k++) {
         const sim_batch_shape shape = sim_micro_batch(rank, k);
         raise_workspace(net, &shape, passes, workspace);
@@ -253,6 +278,11 @@ float *sim_tape_state(const sim_tape *t, int i)
     return t->state + t->state_offsets[i];
 }
 
+float *sim_tape_panels(const sim_tape *t, int i)
+{
+    return t->panels + (t->rank.micro_blocks ? panels_before(t->net, &t->rank, i) : 0);
+}
+
 bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s)
 {
     return t->dx || (s->dx != AT_DX && s->sum != AT_DX);
@@ -298,7 +328,8 @@ static void run_backward_step(sim_tape *t, const backward_step *s, float *grads,
 {
     const layer *l = t->net->nodes[s->node].layer;
     if (s->recompute)
-        l->recompute(t, s->node, sim_tape_read_at(t, s->x), sim_tape_write_at(t, s->dx));
+        l->recompute(t, s->node, sim_tape_read_at(t, s->x),
+                     sim_tape_read_at(t, s->residual), sim_tape_write_at(t, s->dx));
     else
         l->backward(t, s, grads, node_stride);
 }
@@ -306,7 +337,7 @@ static void run_backward_step(sim_tape *t, const backward_step *s, float *grads,
 void sim_tape_backward(sim_tape *t, const float *dy, float *dx, float *grads,
                        size_t node_stride)
 {
-    SIM_ASSERT(t->backward && t->net->packed_backward);
+    SIM_ASSERT(t->backward);
     t->dy = dy;
     t->dx = dx;
     for (size_t i = 0; i < t->plan.n_steps; i++)

@@ -23,6 +23,9 @@ struct sim_tape {
     bool evaluation; /* norms use running statistics */
     size_t n_images;
     float *arena;
+    float *
+        panels; /* filters for backward, of one node after another; with micro-batches of all */
+    bool packs; /* the backward pass packs them */
     uint8_t *saved;
     float *state;          /* of all nodes */
     size_t *state_offsets; /* of every node */
@@ -42,10 +45,10 @@ SIM_MUST_USE sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape
                                              const sim_batchnorm_options *batchnorm,
                                              bool backward, sim_tape **out);
 
-/* Bytes of a tape's activations; of its sums over the batch; of the gradients of micro-batches;
- * of the tape's structure. */
+/* Bytes of a tape's activations; of filters packed for backward; of its sums over the batch; of the
+ * gradients of micro-batches; of the tape's structure. */
 typedef struct {
-    size_t activations, sums, gradients, structure;
+    size_t activations, panels, sums, gradients, structure;
 } tape_bytes;
 /* Those of a tape with the net's batch norm groups; raises *workspace to what the passes
  * need. */
@@ -64,6 +67,8 @@ const float *sim_tape_read_at(const sim_tape *t, buffer_ref at);
 float *sim_tape_write_at(const sim_tape *t, buffer_ref at);
 uint8_t *sim_tape_saved(const sim_tape *t, int i);
 float *sim_tape_state(const sim_tape *t, int i);
+/* Where the backward pass of node i packs its filters. */
+float *sim_tape_panels(const sim_tape *t, int i);
 /* False if the step's dx is that of the net's input and the caller passed NULL. */
 bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s);
 /* ---- norm.c: passes of a convolution beside a norm ---- */

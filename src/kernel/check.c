@@ -159,14 +159,18 @@ static sim_status check_conv(sim_conv v)
     sim_status st = SIM_OK;
     sim_filters *f = NULL;
     conv_buffers a = {0};
+    float *panels = NULL;
 
     SIM_TRY(sim_conv_shape(&v));
     SIM_TRY(sim_filters_create(&v, &f));
     SIM_TRY(conv_buffers_create(&v, &a));
-    sim_filters_pack(f, a.w, true);
+    SIM_TRY(sim_alloc(&panels, sim_filters_backward_floats(&v), "kernel/check"));
+    sim_filters_pack(f, a.w);
+    sim_filters_pack_backward(f, a.w, panels);
     SIM_TRY(check_passes(&v, f, &a));
 done:
     sim_filters_destroy(&f);
+    sim_free(panels);
     sim_free(a.w);
     sim_free(a.expected);
     sim_free(a.actual);

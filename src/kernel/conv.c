@@ -44,7 +44,12 @@ double sim_conv_flops(const sim_conv *v)
 size_t sim_filters_bytes(const sim_conv *v)
 {
     const sim_conv_algorithm *a = algorithm_of(v);
-    return (a->forward_floats(v) + a->backward_floats(v)) * sizeof(float);
+    return a->forward_floats(v) * sizeof(float);
+}
+
+size_t sim_filters_backward_floats(const sim_conv *v)
+{
+    return algorithm_of(v)->backward_floats(v);
 }
 
 sim_status sim_filters_create(const sim_conv *conv, sim_filters **out)
@@ -56,7 +61,6 @@ sim_status sim_filters_create(const sim_conv *conv, sim_filters **out)
     SIM_TRY(sim_new(&f, "kernel/filters"));
     f->conv = *conv;
     SIM_TRY(sim_alloc(&f->forward, a->forward_floats(conv), "kernel/filters"));
-    SIM_TRY(sim_alloc(&f->backward, a->backward_floats(conv), "kernel/filters"));
     *out = f;
     f = NULL;
 done:
@@ -69,17 +73,19 @@ void sim_filters_destroy(sim_filters **f)
     if (!*f)
         return;
     sim_free((*f)->forward);
-    sim_free((*f)->backward);
     sim_free(*f);
     *f = NULL;
 }
 
-void sim_filters_pack(sim_filters *f, const float *oihw, bool backward)
+void sim_filters_pack(sim_filters *f, const float *oihw)
 {
-    const sim_conv_algorithm *a = algorithm_of(&f->conv);
-    a->pack_forward(&f->conv, oihw, f->forward);
-    if (backward)
-        a->pack_backward(&f->conv, oihw, f->backward);
+    algorithm_of(&f->conv)->pack_forward(&f->conv, oihw, f->forward);
+}
+
+void sim_filters_pack_backward(sim_filters *f, const float *oihw, float *panels)
+{
+    algorithm_of(&f->conv)->pack_backward(&f->conv, oihw, panels);
+    f->backward = panels;
 }
 
 bool sim_conv_reads_norm(const sim_conv *v)
@@ -107,6 +113,7 @@ void sim_conv_forward(const sim_filters *f, size_t n, const sim_conv_input *x, f
 
 void sim_conv_backward_data(const sim_filters *f, size_t n, const float *dy, float *dx)
 {
+    SIM_ASSERT(f->backward);
     algorithm_of(&f->conv)->backward_data(&f->conv, f->backward, n, dy, dx);
 }
 

@@ -55,7 +55,8 @@ static inline sim_pixel_run sim_pixel_run_at(size_t h, size_t w, size_t lo, size
 
 struct sim_filters {
     sim_conv conv;
-    float *forward, *backward; /* packed by the algorithm */
+    float *forward;        /* packed by the algorithm */
+    const float *backward; /* the same, borrowed */
 };
 
 /* The norm through which image `image` of a convolution's input is read, for channels from c0 on. */

@@ -278,7 +278,7 @@ static void cpc_updated(void *self)
     cpc *s = self;
     for (size_t i = 0; i < SIM_MODEL_NETS; i++)
         if (s->model.net[i])
-            sim_net_pack(s->model.net[i], true);
+            sim_net_pack(s->model.net[i]);
     sim_predict_updated(s->predict);
 }
 

@@ -154,7 +154,7 @@ void sim_momentum_encoder_update(momentum_encoder *m, const online_encoder *onli
         sim_momentum_update(sim_net_parameters(online->model.net[i]), factor,
                             sim_net_weights(online->model.net[i]),
                             sim_net_weights(m->model.net[i]));
-        sim_net_pack(m->model.net[i], false);
+        sim_net_pack(m->model.net[i]);
     }
     if (!m->averages_statistics)
         return;

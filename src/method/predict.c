@@ -250,7 +250,7 @@ size_t sim_predict_parameters(const predict *p)
 void sim_predict_updated(predict *p)
 {
     for (size_t k = 0; k < p->spec.steps; k++)
-        sim_net_pack(p->net[k], true);
+        sim_net_pack(p->net[k]);
 }
 
 /* ---- packing of the rows of a step ---- */

@@ -179,7 +179,7 @@ sim_status sim_model_open(const sim_checkpoint *k, const sim_model_layout *layou
     SIM_TRY(sim_checkpoint_load(k, &source, 1));
     for (int i = 0; i < SIM_MODEL_NETS; i++)
         if (s.model.net[i])
-            sim_net_pack(s.model.net[i], false);
+            sim_net_pack(s.model.net[i]);
     *out = s.model;
     s.model = (sim_model){.net = {NULL}};
 done:

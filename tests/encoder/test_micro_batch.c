@@ -89,7 +89,7 @@ static pass_hashes run_passes(sim_net *net, const sim_batch_shape *shape)
     pass p;
     pass_create(net, shape, 9, &p);
     for (int i = 0; i < PASSES; i++) {
-        sim_net_pack(net, true);
+        sim_net_pack(net);
         sim_net_forward(p.tape, p.x, p.y);
         sim_net_backward(p.tape, p.dy, p.dx, p.grads, p.n_w);
         for (size_t k = 0; k < p.n_w; k++)
@@ -197,8 +197,8 @@ static void a_tape_allocates_the_planned_bytes(void **state)
             ASSERT_OK(sim_tape_create(net, &rank, &sim_reducer_local, backward, &tape));
             ASSERT_OK(sim_tape_plan(net, &rank, backward ? PASS_TRAIN : PASS_FORWARD,
                                     &plan, &workspace));
-            assert_int_equal(sim_memory_bytes() - before, plan.activations + plan.sums +
-                                                              plan.gradients +
+            assert_int_equal(sim_memory_bytes() - before, plan.activations + plan.panels +
+                                                              plan.sums + plan.gradients +
                                                               plan.structure);
             assert_true((plan.gradients > 0) == (micro > 0 && backward));
             sim_tape_destroy(&tape);

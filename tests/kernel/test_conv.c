@@ -119,6 +119,17 @@ static void assert_close(const problem *p, const char *what, const float *actual
                  p->v.w, max_error, largest);
 }
 
+/* Packs both forms; the caller frees the panels that it returns. */
+static float *pack_filters(sim_filters *f, const sim_conv *v, const float *w)
+{
+    float *panels = NULL;
+
+    ASSERT_OK(sim_alloc(&panels, sim_filters_backward_floats(v), "test"));
+    sim_filters_pack(f, w);
+    sim_filters_pack_backward(f, w, panels);
+    return panels;
+}
+
 static void check_shape(sim_conv v)
 {
     problem p = problem_create(v, IMAGES);
@@ -129,7 +140,7 @@ static void check_shape(sim_conv v)
     const sim_leaf_layout layout = {.n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
 
     ASSERT_OK(sim_filters_create(&p.v, &f));
-    sim_filters_pack(f, p.w, true);
+    float *panels = pack_filters(f, &p.v, p.w);
     sim_conv_forward(f, IMAGES, &(sim_conv_input){.x = p.x}, y);
     plain_pass(&p, IMAGES, FORWARD, expected);
     assert_close(&p, "forward", y, expected, IMAGES * p.n_y);
@@ -145,6 +156,7 @@ static void check_shape(sim_conv v)
     free(expected);
     sim_free(y);
     sim_filters_destroy(&f);
+    sim_free(panels);
     problem_destroy(&p);
 }
 
@@ -170,7 +182,7 @@ static sim_hash hash_of_passes(sim_conv v, size_t split)
 
     ASSERT_OK(sim_hasher_create(&h));
     ASSERT_OK(sim_filters_create(&p.v, &f));
-    sim_filters_pack(f, p.w, true);
+    float *panels = pack_filters(f, &p.v, p.w);
     sim_conv_forward(f, split, &(sim_conv_input){.x = p.x}, y);
     sim_conv_forward(f, IMAGES - split, &(sim_conv_input){.x = p.x + split * p.n_x},
                      y + split * p.n_y);
@@ -184,6 +196,7 @@ static sim_hash hash_of_passes(sim_conv v, size_t split)
     sim_hash value = sim_hasher_value(h);
     sim_hasher_destroy(&h);
     sim_filters_destroy(&f);
+    sim_free(panels);
     sim_free(y);
     problem_destroy(&p);
     return value;
@@ -387,7 +400,7 @@ static void check_norm_passes(sim_conv v, sim_activation act)
     sim_filters *f = NULL;
 
     ASSERT_OK(sim_filters_create(&p.v, &f));
-    sim_filters_pack(f, p.w, true);
+    float *panels = pack_filters(f, &p.v, p.w);
     for (int threads = 1; threads <= 3; threads++) {
         sim_threads_set(threads);
         if (sim_conv_reads_norm(&p.v))
@@ -395,6 +408,7 @@ static void check_norm_passes(sim_conv v, sim_activation act)
     }
     sim_threads_set(0);
     sim_filters_destroy(&f);
+    sim_free(panels);
     norm_problem_destroy(&n);
     problem_destroy(&p);
 }
@@ -466,13 +480,14 @@ static size_t max_scratch(problem *p, size_t images)
     sim_thread t;
 
     ASSERT_OK(sim_filters_create(&p->v, &r.filters));
-    sim_filters_pack(r.filters, p->w, true);
+    float *panels = pack_filters(r.filters, &p->v, p->w);
     for (r.images = 1; r.images <= images; r.images++) {
         ASSERT_OK(sim_thread_start(&t, run_passes, &r));
         sim_thread_join(&t);
         largest = r.scratch > largest ? r.scratch : largest;
     }
     sim_filters_destroy(&r.filters);
+    sim_free(panels);
     sim_free(r.y);
     return largest;
 }
