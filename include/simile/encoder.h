@@ -214,10 +214,6 @@ SIM_MUST_USE sim_status sim_net_visit_buffers(sim_net *net, const char *group,
 SIM_MUST_USE sim_status sim_net_visit_weights(sim_net *net, const char *group,
                                               const sim_visitor *v);
 
-/* Packs the filters for the kernels.  Call it after the weights change and before the next forward
- * pass. */
-void sim_net_pack(sim_net *net);
-
 /* ---- passes ---- */
 
 /* Allocates the buffers of training passes over batches of this shape. Borrows the net
@@ -254,7 +250,8 @@ typedef struct sim_evaluator sim_evaluator;
 SIM_MUST_USE sim_status sim_evaluator_create(sim_net *net, sim_evaluator **out);
 void sim_evaluator_destroy(sim_evaluator **evaluator);
 /*
- * Any number of images; changes no statistics. Call sim_net_pack first. Serial over calls.
+ * Any number of images; changes no statistics. The weights must not change between calls. Serial
+ * over calls.
  *   x [n_images][h][w][c];  y [n_images][dim]
  */
 void sim_evaluator_run(sim_evaluator *evaluator, size_t n_images, const float *x,

@@ -81,19 +81,12 @@ const char *sim_conv_path(const sim_conv *conv);
 /* Two per multiply-add of the direct algorithm, for one image. */
 double sim_conv_flops(const sim_conv *conv);
 
-/* Filters packed for the passes.  Call sim_filters_pack after every update; before
- * sim_conv_backward_data, also sim_filters_pack_backward. */
-typedef struct sim_filters sim_filters;
-SIM_MUST_USE sim_status sim_filters_create(const sim_conv *conv, sim_filters **out);
-void sim_filters_destroy(sim_filters **f);
-/* Bytes that sim_filters_create allocates. */
-size_t sim_filters_bytes(const sim_conv *conv);
-/* oihw: [k][c][size][size], the order of PyTorch. */
-void sim_filters_pack(sim_filters *f, const float *oihw);
-/* Packs the form that sim_conv_backward_data reads into `panels`, sim_filters_backward_floats(conv)
- * floats, which the filters borrow until the next call. */
-size_t sim_filters_backward_floats(const sim_conv *conv);
-void sim_filters_pack_backward(sim_filters *f, const float *oihw, float *panels);
+/* Floats of the filters packed for sim_conv_forward, and for sim_conv_backward_data. */
+size_t sim_conv_forward_floats(const sim_conv *conv);
+size_t sim_conv_backward_floats(const sim_conv *conv);
+/* Packs filters oihw [k][c][size][size], the order of PyTorch, into `panels`. */
+void sim_conv_pack_forward(const sim_conv *conv, const float *oihw, float *panels);
+void sim_conv_pack_backward(const sim_conv *conv, const float *oihw, float *panels);
 
 typedef enum { SIM_ACT_NONE, SIM_ACT_RELU, SIM_ACT_SILU } sim_activation;
 
@@ -111,11 +104,11 @@ typedef struct {
 bool sim_conv_reads_norm(const sim_conv *conv);
 
 /* x -> y [n][oh][ow][k], overwritten. */
-void sim_conv_forward(const sim_filters *f, size_t n_images, const sim_conv_input *x,
-                      float *y);
+void sim_conv_forward(const sim_conv *conv, const float *panels, size_t n_images,
+                      const sim_conv_input *x, float *y);
 /* dy [n][oh][ow][k] -> dx [n][h][w][c], overwritten. */
-void sim_conv_backward_data(const sim_filters *f, size_t n_images, const float *dy,
-                            float *dx);
+void sim_conv_backward_data(const sim_conv *conv, const float *panels, size_t n_images,
+                            const float *dy, float *dx);
 
 /*
  * The leaves of this rank: `range` of the n_leaves leaves of the global batch.  A leaf is
@@ -171,7 +164,7 @@ void sim_norm_workspace(const sim_norm_leaves *leaves,
 void sim_norm_moments(const sim_norm_leaves *leaves, const float *x, double *out);
 /* sim_conv_forward, and sim_norm_moments of y, whose rows are those of `leaves`: where the shape
  * allows it, the moments are taken while a part of y is in cache. */
-void sim_conv_forward_moments(const sim_filters *f, size_t n_images,
+void sim_conv_forward_moments(const sim_conv *conv, const float *panels, size_t n_images,
                               const sim_conv_input *x, float *y,
                               const sim_norm_leaves *leaves, double *out);
 
@@ -198,7 +191,8 @@ void sim_norm_backward_sums(const sim_norm_leaves *leaves, const float *x,
 
 /* sim_conv_backward_data into g, and sim_norm_backward_sums of it in place, without a residual:
  * g becomes the gradient of the norm's input u. */
-void sim_conv_backward_data_sums(const sim_filters *f, size_t n_images, const float *dy,
+void sim_conv_backward_data_sums(const sim_conv *conv, const float *panels,
+                                 size_t n_images, const float *dy,
                                  const sim_norm_leaves *leaves, const float *x,
                                  const float *scale, const float *shift,
                                  const float *mean, sim_activation act, float *g,

@@ -170,8 +170,7 @@ typedef struct sim_method_row {
     void (*loss)(void *self, const sim_method_batch *batch, sim_loss_report *report,
                  float *grads);
     void (*backward)(void *self, const sim_loss_report *report, float *grads);
-    /* Called after an update or a load of the weights, not after a skipped step. Packs the
-     * weights; pushes the keys of the step to the queue. */
+    /* See sim_method_updated; pushes the keys of the step to the queue. May be NULL. */
     void (*updated)(void *self);
     /* Called at the start of a new run: initializes the momentum encoder from the trained
      * networks. May be NULL. */
@@ -238,6 +237,9 @@ void sim_method_destroy(sim_method *m);
 void sim_method_forward_backward(const sim_method *m, const sim_method_batch *batch,
                                  float *grads, sim_loss_report *report,
                                  sim_method_times *times);
+
+/* After an update or a load of the weights, not after a skipped step. */
+void sim_method_updated(const sim_method *m);
 
 /* Number of views of an image: 1 + the largest number in the parts. */
 size_t sim_method_views(const sim_method_row *row, const void *options);

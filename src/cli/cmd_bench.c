@@ -172,8 +172,8 @@ done:
 
 typedef struct {
     sim_conv conv;
-    sim_filters *filters;
-    float *x, *y, *w, *panels;
+    float *forward, *backward; /* packed filters */
+    float *x, *y, *w;
     size_t images;
 } kernel_bench;
 
@@ -185,9 +185,9 @@ static void run_pass(const kernel_bench *b, int pass)
         .n_leaves = 1, .range = {0, 1}, .images_per_leaf = b->images};
     const sim_conv_input x = {.x = b->x};
     if (pass == 0)
-        sim_conv_forward(b->filters, b->images, &x, b->y);
+        sim_conv_forward(&b->conv, b->forward, b->images, &x, b->y);
     else if (pass == 1)
-        sim_conv_backward_data(b->filters, b->images, b->y, b->x);
+        sim_conv_backward_data(&b->conv, b->backward, b->images, b->y, b->x);
     else
         sim_conv_backward_weights(&b->conv, &one_leaf, &x, b->y, b->w, 0);
 }
@@ -215,17 +215,17 @@ static sim_status bench_conv(sim_json *list, size_t c, size_t h)
     size_t floats = LEAF_IMAGES * h * h * c;
 
     SIM_TRY(sim_conv_shape(&b.conv));
-    SIM_TRY(sim_filters_create(&b.conv, &b.filters));
     SIM_TRY(sim_alloc(&b.x, floats, "cli/bench"));
     SIM_TRY(sim_alloc(&b.y, floats, "cli/bench"));
     SIM_TRY(sim_alloc(&b.w, 9 * c * c, "cli/bench"));
-    SIM_TRY(sim_alloc(&b.panels, sim_filters_backward_floats(&b.conv), "cli/bench"));
+    SIM_TRY(sim_alloc(&b.forward, sim_conv_forward_floats(&b.conv), "cli/bench"));
+    SIM_TRY(sim_alloc(&b.backward, sim_conv_backward_floats(&b.conv), "cli/bench"));
     for (size_t i = 0; i < floats; i++)
         b.x[i] = (float)(i % 17) * 0.01f;
     for (size_t i = 0; i < 9 * c * c; i++)
         b.w[i] = (float)(i % 13) * 0.01f;
-    sim_filters_pack(b.filters, b.w);
-    sim_filters_pack_backward(b.filters, b.w, b.panels);
+    sim_conv_pack_forward(&b.conv, b.w, b.forward);
+    sim_conv_pack_backward(&b.conv, b.w, b.backward);
     sim_json *j = sim_json_object(list, NULL);
     sim_json_int(j, "channels", (int64_t)c);
     sim_json_int(j, "side", (int64_t)h);
@@ -233,11 +233,11 @@ static sim_status bench_conv(sim_json *list, size_t c, size_t h)
     for (int p = 0; p < PASSES; p++)
         sim_json_real(j, names[p], measure_gflops(&b, p));
 done:
-    sim_filters_destroy(&b.filters);
+    sim_free(b.forward);
+    sim_free(b.backward);
     sim_free(b.x);
     sim_free(b.y);
     sim_free(b.w);
-    sim_free(b.panels);
     return st;
 }
 

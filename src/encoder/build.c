@@ -131,21 +131,9 @@ sim_status sim_net_allocate(sim_net *net, const initial_draws *draws)
 
     list_weight_buffers(net, list);
     SIM_TRY(sim_buffers_create(list, WEIGHT_BUFFERS, "encoder/weights"));
-    for (int i = 0; i < net->n_nodes; i++)
-        if (net->nodes[i].layer->prepare)
-            SIM_TRY(net->nodes[i].layer->prepare(&net->nodes[i]));
     sim_for((size_t)net->n_nodes, initialise_node, &call);
 done:
     return st;
-}
-
-size_t sim_net_prepared_bytes(const sim_net *net)
-{
-    size_t bytes = 0;
-    for (int i = 0; i < net->n_nodes; i++)
-        if (net->nodes[i].layer->prepared_bytes)
-            bytes += net->nodes[i].layer->prepared_bytes(&net->nodes[i]);
-    return bytes;
 }
 
 size_t sim_net_structure_bytes(const sim_net *net)
@@ -165,9 +153,6 @@ void sim_net_destroy(sim_net **out)
 
     if (!net)
         return;
-    for (int i = 0; i < net->n_nodes; i++)
-        if (net->nodes[i].layer->release)
-            net->nodes[i].layer->release(&net->nodes[i]);
     list_tensor_buffers(net, tensors);
     list_weight_buffers(net, weights);
     sim_buffers_destroy(tensors, TENSOR_BUFFERS);
@@ -206,13 +191,4 @@ const sim_net_tensor *sim_net_tensor_at(const sim_net *net, size_t i)
 {
     SIM_ASSERT(i < net->n_tensors);
     return &net->tensors[i];
-}
-
-void sim_net_pack(sim_net *net)
-{
-    for (int i = 0; i < net->n_nodes; i++) {
-        node *n = &net->nodes[i];
-        if (n->layer->pack)
-            n->layer->pack(n, net->weights);
-    }
 }

@@ -37,11 +37,10 @@ size_t sim_net_add_tensor(sim_net *net, node *n, const char *part, int n_dims,
 
 /* Lists the tensors and counts the weights. */
 SIM_MUST_USE sim_status sim_net_count(sim_net *net);
-/* Allocates weights, running statistics and filters, and sets the initial values. */
+/* Allocates weights and running statistics, and sets the initial values. */
 SIM_MUST_USE sim_status sim_net_allocate(sim_net *net, const initial_draws *draws);
 
-/* Bytes that sim_net_allocate prepares for the layers; nodes and names. */
-size_t sim_net_prepared_bytes(const sim_net *net);
+/* Bytes of nodes and names. */
 size_t sim_net_structure_bytes(const sim_net *net);
 
 /* ---- networks: a row each, nets.def ---- */

@@ -102,29 +102,10 @@ static void initialise_linear(sim_net *net, int i, const initial_draws *draws)
         net->weights[n->weight + j] = draw_linear(draws, n->conv.c, &r);
 }
 
-static sim_status conv_prepare(node *n)
+static size_t packed_floats(const node *n, bool backward)
 {
-    return sim_filters_create(&n->conv, &n->filters);
-}
-
-static void conv_release(node *n)
-{
-    sim_filters_destroy(&n->filters);
-}
-
-static size_t prepared_bytes(const node *n)
-{
-    return sim_filters_bytes(&n->conv);
-}
-
-static void conv_pack(node *n, const float *weights)
-{
-    sim_filters_pack(n->filters, weights + n->weight);
-}
-
-static size_t panel_floats(const node *n)
-{
-    return sim_filters_backward_floats(&n->conv);
+    return backward ? sim_conv_backward_floats(&n->conv)
+                    : sim_conv_forward_floats(&n->conv);
 }
 
 static void conv_describe(const node *n, sim_net_layer *out)
@@ -162,17 +143,31 @@ static sim_conv_input input_of(const sim_tape *t, int i, const float *x)
     return (sim_conv_input){.x = x};
 }
 
+/* The packed filters of node i. */
+static const float *filters_of(const sim_tape *t, int i, bool backward)
+{
+    const node *n = &t->net->nodes[i];
+    const float *weights = t->net->weights + n->weight;
+    float *panels = sim_tape_panels(t, i, backward);
+
+    if (t->packs && backward)
+        sim_conv_pack_backward(&n->conv, weights, panels);
+    else if (t->packs)
+        sim_conv_pack_forward(&n->conv, weights, panels);
+    return panels;
+}
+
 static void conv_forward(sim_tape *t, int i, const float *x, const float *residual,
                          float *y)
 {
-    const sim_filters *f = t->net->nodes[i].filters;
+    const float *panels = filters_of(t, i, false);
     const sim_conv_input in = input_of(t, i, x);
 
     (void)residual;
     if (sim_tape_wants_moments(t, i))
-        sim_tape_conv_moments(t, i + 1, f, &in, y);
+        sim_tape_conv_moments(t, i, panels, &in, y);
     else
-        sim_conv_forward(f, t->n_images, &in, y);
+        sim_conv_forward(&t->net->nodes[i].conv, panels, t->n_images, &in, y);
 }
 
 static bool conv_reads_norm(const node *n)
@@ -206,14 +201,12 @@ static void conv_backward(sim_tape *t, const backward_step *s, float *grads,
     sim_conv_backward_weights(&n->conv, &leaves, &in, dy, grads + n->weight, node_stride);
     if (!sim_tape_needs_dx(t, s))
         return;
-    if (t->packs)
-        sim_filters_pack_backward(n->filters, t->net->weights + n->weight,
-                                  sim_tape_panels(t, s->node));
+    const float *panels = filters_of(t, s->node, true);
     if (in.scale) {
-        sim_tape_conv_sums(t, n->in, n->filters, x, dy, dx);
+        sim_tape_conv_sums(t, s->node, panels, x, dy, dx);
         return; /* the norm has no other reader */
     }
-    sim_conv_backward_data(n->filters, t->n_images, dy, dx);
+    sim_conv_backward_data(&n->conv, panels, t->n_images, dy, dx);
     if (s->sum != AT_NONE)
         sim_add(t->n_images * n->conv.h * n->conv.w * n->conv.c, dx,
                 sim_tape_write_at(t, s->sum));
@@ -237,11 +230,7 @@ const layer sim_layer_conv = {.name = "conv",
                               .reads_input = true,
                               .list_tensors = list_conv,
                               .initialise = initialise_conv,
-                              .prepare = conv_prepare,
-                              .release = conv_release,
-                              .prepared_bytes = prepared_bytes,
-                              .pack = conv_pack,
-                              .panel_floats = panel_floats,
+                              .packed_floats = packed_floats,
                               .describe = conv_describe,
                               .workspace = conv_workspace,
                               .reads_norm = conv_reads_norm,
@@ -254,11 +243,7 @@ const layer sim_layer_linear = {.name = "linear",
                                 .reads_input = true,
                                 .list_tensors = list_linear,
                                 .initialise = initialise_linear,
-                                .prepare = conv_prepare,
-                                .release = conv_release,
-                                .prepared_bytes = prepared_bytes,
-                                .pack = conv_pack,
-                                .panel_floats = panel_floats,
+                                .packed_floats = packed_floats,
                                 .describe = conv_describe,
                                 .workspace = conv_workspace,
                                 .reads_norm = conv_reads_norm,

@@ -23,8 +23,7 @@ sim_status sim_evaluator_create(sim_net *net, sim_evaluator **out)
 
     SIM_TRY(sim_new(&e, "encoder/tape"));
     SIM_TRY(sim_tape_create_with(net, &evaluation_shape, &sim_reducer_local, &one_leaf,
-                                 false, &e->tape));
-    e->tape->evaluation = true;
+                                 PASS_EVALUATE, &e->tape));
     *out = e;
     e = NULL;
 done:
@@ -63,11 +62,11 @@ sim_status sim_evaluator_plan(const sim_net_spec *backbone, sim_evaluator_bytes 
     spec.batchnorm = &one_leaf;
     SIM_TRY(sim_net_backbone_nodes(&spec, &net));
     SIM_TRY(sim_tape_plan(net, &evaluation_shape, PASS_EVALUATE, &tape, workspace));
-    *bytes = (sim_evaluator_bytes){
-        .evaluator =
-            sizeof(sim_evaluator) + tape.activations + tape.sums + tape.structure,
-        .state = (net->n_weights + net->n_running) * sizeof(float),
-        .net = sim_net_prepared_bytes(net) + sim_net_structure_bytes(net)};
+    *bytes =
+        (sim_evaluator_bytes){.evaluator = sizeof(sim_evaluator) + tape.activations +
+                                           tape.panels + tape.sums + tape.structure,
+                              .state = (net->n_weights + net->n_running) * sizeof(float),
+                              .net = sim_net_structure_bytes(net)};
 done:
     sim_net_destroy(&net);
     return st;

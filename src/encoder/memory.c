@@ -32,7 +32,7 @@ static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
     SIM_TRY(sim_tape_plan(net, shape, passes, &tape, workspace));
     bytes[WEIGHTS] += net->n_weights * sizeof(float);
     bytes[RUNNING] += net->n_running * sizeof(float);
-    bytes[FILTERS] += sim_net_prepared_bytes(net) + tape.panels;
+    bytes[FILTERS] += tape.panels;
     bytes[ACTIVATIONS] += tape.activations;
     bytes[SUMS] += tape.sums;
     bytes[GRADIENTS] += tape.gradients;

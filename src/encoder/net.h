@@ -30,7 +30,6 @@ typedef struct {
     size_t saved_bytes_per_image; /* saved for backward in addition to values */
 
     sim_conv conv; /* k = 0: no filters */
-    sim_filters *filters;
     sim_activation act;
     bool affine, starts_at_zero; /* norm: has gamma and beta; gamma is 0 at first */
     bool has_bias;
@@ -86,14 +85,8 @@ struct layer {
     void (*list_tensors)(sim_net *net, node *n);
     /* Sets the initial weights and statistics of node i.  Serial; called inside sim_for. */
     void (*initialise)(sim_net *net, int i, const initial_draws *draws);
-    /* Objects of a node in addition to its weights (packed filters): creates them, releases
-     * them (also if they were not created), returns their bytes, updates them. */
-    sim_status (*prepare)(node *n);
-    void (*release)(node *n);
-    size_t (*prepared_bytes)(const node *n);
-    void (*pack)(node *n, const float *weights);
-    /* Floats that the tape provides for filters packed by the backward pass. */
-    size_t (*panel_floats)(const node *n);
+    /* Floats of the filters that the forward or backward pass packs. */
+    size_t (*packed_floats)(const node *n, bool backward);
 
     /* Sets the fields that only this layer has. */
     void (*describe)(const node *n, sim_net_layer *out);

@@ -155,7 +155,7 @@ bool sim_tape_wants_moments(const sim_tape *t, int i)
 /* True if the node before norm i is a convolution, which took the moments. */
 static bool has_moments(const sim_tape *t, int i)
 {
-    return i > 0 && t->net->nodes[i - 1].filters && sim_tape_wants_moments(t, i - 1);
+    return i > 0 && t->net->nodes[i - 1].conv.k > 0 && sim_tape_wants_moments(t, i - 1);
 }
 
 /* ---- micro-batches: the moments of all groups are needed to update the running statistics ---- */
@@ -262,21 +262,23 @@ sim_conv_input sim_tape_norm_input(const sim_tape *t, int i, const float *x)
                             .act = t->net->nodes[i].act};
 }
 
-void sim_tape_conv_moments(sim_tape *t, int i, const sim_filters *f,
+void sim_tape_conv_moments(sim_tape *t, int i, const float *panels,
                            const sim_conv_input *x, float *y)
 {
-    const sim_norm_leaves leaves = leaves_of(t, &t->net->nodes[i]);
-    sim_conv_forward_moments(f, t->n_images, x, y, &leaves, t->sums.sums);
+    const sim_norm_leaves leaves = leaves_of(t, &t->net->nodes[i + 1]);
+    sim_conv_forward_moments(&t->net->nodes[i].conv, panels, t->n_images, x, y, &leaves,
+                             t->sums.sums);
 }
 
-void sim_tape_conv_sums(sim_tape *t, int i, const sim_filters *f, const float *x,
+void sim_tape_conv_sums(sim_tape *t, int i, const float *panels, const float *x,
                         const float *dy, float *g)
 {
-    const node *n = &t->net->nodes[i];
+    const int norm = t->net->nodes[i].in;
+    const node *n = &t->net->nodes[norm];
     const sim_norm_leaves leaves = leaves_of(t, n);
-    const norm_state s = state_of(t, i);
-    sim_conv_backward_data_sums(f, t->n_images, dy, &leaves, x, s.scale, s.shift, s.mean,
-                                n->act, g, t->sums.sums);
+    const norm_state s = state_of(t, norm);
+    sim_conv_backward_data_sums(&t->net->nodes[i].conv, panels, t->n_images, dy, &leaves,
+                                x, s.scale, s.shift, s.mean, n->act, g, t->sums.sums);
 }
 
 /* Uses the coefficients of the forward pass. */

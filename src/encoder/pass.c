@@ -38,10 +38,14 @@ void sim_net_forward(sim_tape *t, const float *x, float *y)
 {
     t->rank_x = x;
     t->rank_y = y;
-    if (!t->evaluation)
+    if (!t->evaluation) {
         sim_heartbeat_phase("forward");
-    for (size_t k = sim_micro_batches(&t->rank); k-- > 0;)
+        t->packs = true;
+    }
+    for (size_t k = sim_micro_batches(&t->rank); k-- > 0;) {
         pass_forward(t, k, x, y);
+        t->packs = !t->keeps_panels;
+    }
     if (t->rank.micro_blocks)
         finish_forward(t);
     if (!t->evaluation)
@@ -54,7 +58,6 @@ static void pass_backward(sim_tape *t, size_t k, const float *dy, float *dx, flo
     if (t->micro_batch != k)
         pass_forward(t, k, t->rank_x, t->rank_y);
     size_t first = first_image(t);
-    t->packs = k == 0;
     sim_tape_backward(t, dy + first * sim_net_dim(t->net),
                       dx ? dx + first * sim_net_input(t->net) : NULL, grads,
                       t->net->n_weights);
@@ -70,6 +73,7 @@ static void backward_in_micro_batches(sim_tape *t, const float *dy, float *dx,
     for (size_t k = 0; k < sim_micro_batches(&t->rank); k++) {
         pass_backward(t, k, dy, dx, sim_tree_stack_top(&sum));
         sim_tree_stack_push_nodes(&sum, t->shape.blocks.hi);
+        t->packs = false;
     }
     for (size_t j = 0; j < sum.height; j++)
         memcpy(grads + j * node_stride, t->gradients + j * n, n * sizeof *grads);

@@ -29,22 +29,45 @@ static size_t all_state_floats(const sim_net *net, size_t leaves)
     return floats;
 }
 
-static size_t panel_floats(const node *n)
+static size_t packed_floats(const node *n, bool backward)
 {
-    return n->layer->panel_floats ? n->layer->panel_floats(n) : 0;
+    return n->layer->packed_floats ? n->layer->packed_floats(n, backward) : 0;
 }
 
-/* Floats of the panels of the nodes before `end`: the maximum, or with micro-batches, which read
- * them again and again, the sum. */
-static size_t panels_before(const sim_net *net, const sim_batch_shape *rank, int end)
+/* Micro-batches and the batches of an evaluation have the same weights. */
+static bool keeps_panels(const sim_batch_shape *rank, pass_kind passes)
 {
-    size_t sum = 0, max = 0;
-    for (int i = 0; i < end; i++) {
-        size_t floats = panel_floats(&net->nodes[i]);
-        sum += floats;
-        max = floats > max ? floats : max;
-    }
-    return rank->micro_blocks ? sum : max;
+    return rank->micro_blocks > 0 || passes == PASS_EVALUATE;
+}
+
+/* Floats of the packed filters of all nodes before `end`. */
+static size_t kept_floats(const sim_net *net, bool backward, int end)
+{
+    size_t floats = 0;
+    for (int i = 0; i < end; i++)
+        floats += packed_floats(&net->nodes[i], false) +
+                  (backward ? packed_floats(&net->nodes[i], true) : 0);
+    return floats;
+}
+
+/* Floats of the largest packed filters. */
+static size_t largest_floats(const sim_net *net, bool backward)
+{
+    size_t floats = 0;
+    for (int i = 0; i < net->n_nodes; i++)
+        for (int b = 0; b <= (int)backward; b++) {
+            size_t of_node = packed_floats(&net->nodes[i], b);
+            floats = of_node > floats ? of_node : floats;
+        }
+    return floats;
+}
+
+static size_t panels_floats(const sim_net *net, const sim_batch_shape *rank,
+                            pass_kind passes)
+{
+    bool backward = passes == PASS_TRAIN;
+    return keeps_panels(rank, passes) ? kept_floats(net, backward, net->n_nodes)
+                                      : largest_floats(net, backward);
 }
 
 enum { ACTIVATION_BUFFERS = 2, STATE_BUFFERS = 2, MICRO_BATCH_BUFFERS = 2 };
@@ -113,7 +136,7 @@ static void reduce_micro_batch(void *ctx, size_t n_units, size_t leaves_per_unit
                              out + groups.lo * width);
 }
 
-static sim_status create_buffers(sim_tape *t)
+static sim_status create_buffers(sim_tape *t, pass_kind passes)
 {
     sim_status st = SIM_OK;
     sim_buffer activations[ACTIVATION_BUFFERS], states[STATE_BUFFERS],
@@ -125,9 +148,8 @@ static sim_status create_buffers(sim_tape *t)
     set_state_offsets(t);
     list_activation_buffers(t, &t->plan, t->n_images, activations);
     SIM_TRY(sim_buffers_create(activations, ACTIVATION_BUFFERS, "encoder/activations"));
-    if (t->backward)
-        SIM_TRY(sim_alloc(&t->panels, panels_before(t->net, &t->rank, t->net->n_nodes),
-                          "encoder/filters"));
+    SIM_TRY(sim_alloc(&t->panels, panels_floats(t->net, &t->rank, passes),
+                      "encoder/filters"));
     list_micro_batch_buffers(t, moments_of_rank(t->net, &t->sums.shape, &t->rank),
                              t->backward ? stacked_gradients(t->net, &t->rank) : 0,
                              micro_batch);
@@ -139,7 +161,7 @@ done:
 
 sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *rank,
                                 const sim_reducer *reducer,
-                                const sim_batchnorm_options *batchnorm, bool backward,
+                                const sim_batchnorm_options *batchnorm, pass_kind passes,
                                 sim_tape **out)
 {
     sim_status st = SIM_OK;
@@ -154,9 +176,12 @@ sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *rank,
     t->n_images = sim_batch_images(&t->shape);
     t->all_ranks = *reducer;
     t->reducer = rank->micro_blocks ? (sim_reducer){reduce_micro_batch, t} : t->all_ranks;
-    t->backward = backward;
-    SIM_TRY(sim_plan_make(net, backward, &t->plan));
-    SIM_TRY(create_buffers(t));
+    t->backward = passes == PASS_TRAIN;
+    t->evaluation = passes == PASS_EVALUATE;
+    t->keeps_panels = keeps_panels(rank, passes);
+    t->packs = true;
+    SIM_TRY(sim_plan_make(net, t->backward, &t->plan));
+    SIM_TRY(create_buffers(t, passes));
     *out = t;
     t = NULL;
 done:
@@ -167,7 +192,8 @@ done:
 sim_status sim_tape_create(sim_net *net, const sim_batch_shape *shape,
                            const sim_reducer *reducer, bool backward, sim_tape **out)
 {
-    return sim_tape_create_with(net, shape, reducer, &net->batchnorm, backward, out);
+    return sim_tape_create_with(net, shape, reducer, &net->batchnorm,
+                                backward ? PASS_TRAIN : PASS_FORWARD, out);
 }
 
 void sim_tape_destroy(sim_tape **out)
@@ -215,18 +241,16 @@ sim_status sim_tape_plan(const sim_net *net, const sim_batch_shape *rank,
     SIM_TRY(sim_plan_make(net, passes == PASS_TRAIN, &plan));
     list_activation_buffers(&none, &plan, sim_batch_images(&largest), activations);
     list_state_buffers(&none, net, leaves.leaves, states);
-    *bytes = (tape_bytes){
-        .activations = sim_buffers_bytes(activations, ACTIVATION_BUFFERS),
-        .panels = passes == PASS_TRAIN
-                      ? panels_before(net, rank, net->n_nodes) * sizeof *none.panels
-                      : 0,
-        .sums = sim_batch_sums_bytes(net, &net->batchnorm, rank) +
-                sim_buffers_bytes(states, STATE_BUFFERS) +
-                moments_of_rank(net, &leaves, rank) * sizeof *none.moments,
-        .gradients = passes == PASS_TRAIN
-                         ? stacked_gradients(net, rank) * sizeof *none.gradients
-                         : 0,
-        .structure = sizeof none + sim_plan_bytes(net)};
+    *bytes =
+        (tape_bytes){.activations = sim_buffers_bytes(activations, ACTIVATION_BUFFERS),
+                     .panels = panels_floats(net, rank, passes) * sizeof *none.panels,
+                     .sums = sim_batch_sums_bytes(net, &net->batchnorm, rank) +
+                             sim_buffers_bytes(states, STATE_BUFFERS) +
+                             moments_of_rank(net, &leaves, rank) * sizeof *none.moments,
+                     .gradients = passes == PASS_TRAIN ? stacked_gradients(net, rank) *
+                                                             sizeof *none.gradients
+                                                       : 0,
+                     .structure = sizeof none + sim_plan_bytes(net)};
     for (size_t k = 0; k < sim_micro_batches(rank); k++) {
         const sim_batch_shape shape = sim_micro_batch(rank, k);
         raise_workspace(net, &shape, passes, workspace);
@@ -278,9 +302,12 @@ float *sim_tape_state(const sim_tape *t, int i)
     return t->state + t->state_offsets[i];
 }
 
-float *sim_tape_panels(const sim_tape *t, int i)
+float *sim_tape_panels(const sim_tape *t, int i, bool backward)
 {
-    return t->panels + (t->rank.micro_blocks ? panels_before(t->net, &t->rank, i) : 0);
+    if (!t->keeps_panels)
+        return t->panels;
+    return t->panels + kept_floats(t->net, t->backward, i) +
+           (backward ? packed_floats(&t->net->nodes[i], false) : 0);
 }
 
 bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s)

@@ -23,9 +23,9 @@ struct sim_tape {
     bool evaluation; /* norms use running statistics */
     size_t n_images;
     float *arena;
-    float *
-        panels; /* filters for backward, of one node after another; with micro-batches of all */
-    bool packs; /* the backward pass packs them */
+    float *panels;     /* packed filters: of one node after another, or of all */
+    bool keeps_panels; /* of all: passes of the same weights follow each other */
+    bool packs;        /* passes pack the filters of their nodes */
     uint8_t *saved;
     float *state;          /* of all nodes */
     size_t *state_offsets; /* of every node */
@@ -43,10 +43,10 @@ struct sim_tape {
 SIM_MUST_USE sim_status sim_tape_create_with(sim_net *net, const sim_batch_shape *rank,
                                              const sim_reducer *reducer,
                                              const sim_batchnorm_options *batchnorm,
-                                             bool backward, sim_tape **out);
+                                             pass_kind passes, sim_tape **out);
 
-/* Bytes of a tape's activations; of filters packed for backward; of its sums over the batch; of the
- * gradients of micro-batches; of the tape's structure. */
+/* Bytes of a tape's activations; of its packed filters; of its sums over the batch; of the gradients
+ * of micro-batches; of the tape's structure. */
 typedef struct {
     size_t activations, panels, sums, gradients, structure;
 } tape_bytes;
@@ -67,8 +67,8 @@ const float *sim_tape_read_at(const sim_tape *t, buffer_ref at);
 float *sim_tape_write_at(const sim_tape *t, buffer_ref at);
 uint8_t *sim_tape_saved(const sim_tape *t, int i);
 float *sim_tape_state(const sim_tape *t, int i);
-/* Where the backward pass of node i packs its filters. */
-float *sim_tape_panels(const sim_tape *t, int i);
+/* Where the forward or backward pass of node i packs its filters. */
+float *sim_tape_panels(const sim_tape *t, int i, bool backward);
 /* False if the step's dx is that of the net's input and the caller passed NULL. */
 bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s);
 /* ---- norm.c: passes of a convolution beside a norm ---- */
@@ -78,13 +78,13 @@ bool sim_tape_needs_dx(const sim_tape *t, const backward_step *s);
 sim_conv_input sim_tape_norm_input(const sim_tape *t, int i, const float *x);
 /* The node after convolution i is a norm that needs the moments of its output. */
 bool sim_tape_wants_moments(const sim_tape *t, int i);
-/* Forward of a convolution whose output y is the input of norm i; the moments of y are left in
- * t->sums.sums. */
-void sim_tape_conv_moments(sim_tape *t, int i, const sim_filters *f,
+/* Forward of convolution i, whose output y is the input of the norm after it; the moments of y are
+ * left in t->sums.sums. */
+void sim_tape_conv_moments(sim_tape *t, int i, const float *panels,
                            const sim_conv_input *x, float *y);
-/* Gradient of the input of a convolution that reads through norm i, whose input is x: g is the
+/* Gradient of the input of convolution i, which reads through a norm whose input is x: g is the
  * gradient before the activation; its sums are left in t->sums.sums. */
-void sim_tape_conv_sums(sim_tape *t, int i, const sim_filters *f, const float *x,
+void sim_tape_conv_sums(sim_tape *t, int i, const float *panels, const float *x,
                         const float *dy, float *g);
 
 /* The node that node i reads. */

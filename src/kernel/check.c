@@ -134,18 +134,19 @@ done:
     return st;
 }
 
-static sim_status check_passes(const sim_conv *v, const sim_filters *f,
-                               const conv_buffers *a)
+static sim_status check_passes(const sim_conv *v, float *panels, const conv_buffers *a)
 {
     sim_status st = SIM_OK;
     const sim_leaf_layout one = {.n_leaves = 1, .range = {0, 1}, .images_per_leaf = 1};
     const sim_conv_input x = {.x = a->x};
 
     sim_plain_forward(v, a->w, 1, a->x, a->expected);
-    sim_conv_forward(f, 1, &x, a->actual);
+    sim_conv_pack_forward(v, a->w, panels);
+    sim_conv_forward(v, panels, 1, &x, a->actual);
     SIM_TRY(sim_check_pass(v, "forward", a->n_y, a->expected, a->actual));
     sim_plain_backward_data(v, a->w, 1, a->dy, a->expected);
-    sim_conv_backward_data(f, 1, a->dy, a->actual);
+    sim_conv_pack_backward(v, a->w, panels);
+    sim_conv_backward_data(v, panels, 1, a->dy, a->actual);
     SIM_TRY(sim_check_pass(v, "input gradient", a->n_x, a->expected, a->actual));
     sim_plain_weights(v, 1, a->x, a->dy, a->expected);
     sim_conv_backward_weights(v, &one, &x, a->dy, a->actual, a->n_w);
@@ -157,19 +158,15 @@ done:
 static sim_status check_conv(sim_conv v)
 {
     sim_status st = SIM_OK;
-    sim_filters *f = NULL;
     conv_buffers a = {0};
     float *panels = NULL;
 
     SIM_TRY(sim_conv_shape(&v));
-    SIM_TRY(sim_filters_create(&v, &f));
     SIM_TRY(conv_buffers_create(&v, &a));
-    SIM_TRY(sim_alloc(&panels, sim_filters_backward_floats(&v), "kernel/check"));
-    sim_filters_pack(f, a.w);
-    sim_filters_pack_backward(f, a.w, panels);
-    SIM_TRY(check_passes(&v, f, &a));
+    SIM_TRY(sim_alloc(&panels, sim_conv_forward_floats(&v) + sim_conv_backward_floats(&v),
+                      "kernel/check"));
+    SIM_TRY(check_passes(&v, panels, &a));
 done:
-    sim_filters_destroy(&f);
     sim_free(panels);
     sim_free(a.w);
     sim_free(a.expected);

@@ -3,8 +3,6 @@
  */
 #include "private.h"
 
-#include "simile/memory.h"
-
 sim_status sim_conv_shape(sim_conv *v)
 {
     sim_status st = SIM_OK;
@@ -41,51 +39,24 @@ double sim_conv_flops(const sim_conv *v)
            (double)v->k;
 }
 
-size_t sim_filters_bytes(const sim_conv *v)
+size_t sim_conv_forward_floats(const sim_conv *v)
 {
-    const sim_conv_algorithm *a = algorithm_of(v);
-    return a->forward_floats(v) * sizeof(float);
+    return algorithm_of(v)->forward_floats(v);
 }
 
-size_t sim_filters_backward_floats(const sim_conv *v)
+size_t sim_conv_backward_floats(const sim_conv *v)
 {
     return algorithm_of(v)->backward_floats(v);
 }
 
-sim_status sim_filters_create(const sim_conv *conv, sim_filters **out)
+void sim_conv_pack_forward(const sim_conv *v, const float *oihw, float *panels)
 {
-    sim_status st = SIM_OK;
-    sim_filters *f = NULL;
-    const sim_conv_algorithm *a = algorithm_of(conv);
-
-    SIM_TRY(sim_new(&f, "kernel/filters"));
-    f->conv = *conv;
-    SIM_TRY(sim_alloc(&f->forward, a->forward_floats(conv), "kernel/filters"));
-    *out = f;
-    f = NULL;
-done:
-    sim_filters_destroy(&f);
-    return st;
+    algorithm_of(v)->pack_forward(v, oihw, panels);
 }
 
-void sim_filters_destroy(sim_filters **f)
+void sim_conv_pack_backward(const sim_conv *v, const float *oihw, float *panels)
 {
-    if (!*f)
-        return;
-    sim_free((*f)->forward);
-    sim_free(*f);
-    *f = NULL;
-}
-
-void sim_filters_pack(sim_filters *f, const float *oihw)
-{
-    algorithm_of(&f->conv)->pack_forward(&f->conv, oihw, f->forward);
-}
-
-void sim_filters_pack_backward(sim_filters *f, const float *oihw, float *panels)
-{
-    algorithm_of(&f->conv)->pack_backward(&f->conv, oihw, panels);
-    f->backward = panels;
+    algorithm_of(v)->pack_backward(v, oihw, panels);
 }
 
 bool sim_conv_reads_norm(const sim_conv *v)
@@ -106,15 +77,16 @@ void sim_apply_read_norm(const sim_conv *v, const sim_conv_input *x, size_t row,
     }
 }
 
-void sim_conv_forward(const sim_filters *f, size_t n, const sim_conv_input *x, float *y)
+void sim_conv_forward(const sim_conv *v, const float *panels, size_t n,
+                      const sim_conv_input *x, float *y)
 {
-    algorithm_of(&f->conv)->forward(&f->conv, f->forward, n, x, y);
+    algorithm_of(v)->forward(v, panels, n, x, y);
 }
 
-void sim_conv_backward_data(const sim_filters *f, size_t n, const float *dy, float *dx)
+void sim_conv_backward_data(const sim_conv *v, const float *panels, size_t n,
+                            const float *dy, float *dx)
 {
-    SIM_ASSERT(f->backward);
-    algorithm_of(&f->conv)->backward_data(&f->conv, f->backward, n, dy, dx);
+    algorithm_of(v)->backward_data(v, panels, n, dy, dx);
 }
 
 void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_layout *layout,
@@ -128,7 +100,8 @@ void sim_conv_backward_weights(const sim_conv *v, const sim_leaf_layout *layout,
 /* ---- passes with the sums of a batch norm ---- */
 
 typedef struct {
-    const sim_filters *f;
+    const sim_conv *v;
+    const float *panels;
     const sim_conv_input *x;
     const float *dy;
     float *out;
@@ -137,45 +110,44 @@ typedef struct {
 static void produce_forward(const void *ctx, size_t row, size_t n)
 {
     const rows_call *q = ctx;
-    algorithm_of(&q->f->conv)
-        ->forward_rows(&q->f->conv, q->f->forward, q->x, row, n, q->out);
+    algorithm_of(q->v)->forward_rows(q->v, q->panels, q->x, row, n, q->out);
 }
 
 static void produce_data(const void *ctx, size_t row, size_t n)
 {
     const rows_call *q = ctx;
-    algorithm_of(&q->f->conv)
-        ->data_rows(&q->f->conv, q->f->backward, q->dy, row, n, q->out);
+    algorithm_of(q->v)->data_rows(q->v, q->panels, q->dy, row, n, q->out);
 }
 
-void sim_conv_forward_moments(const sim_filters *f, size_t n, const sim_conv_input *x,
-                              float *y, const sim_norm_leaves *leaves, double *out)
+void sim_conv_forward_moments(const sim_conv *v, const float *panels, size_t n,
+                              const sim_conv_input *x, float *y,
+                              const sim_norm_leaves *leaves, double *out)
 {
-    const rows_call q = {.f = f, .x = x, .out = y};
+    const rows_call q = {.v = v, .panels = panels, .x = x, .out = y};
     const sim_row_producer producer = {produce_forward, &q};
 
-    if (sim_norm_has_units(leaves, algorithm_of(&f->conv)->forward_unit(&f->conv))) {
+    if (sim_norm_has_units(leaves, algorithm_of(v)->forward_unit(v))) {
         sim_norm_moments_of(leaves, &producer, y, out);
         return;
     }
-    sim_conv_forward(f, n, x, y);
+    sim_conv_forward(v, panels, n, x, y);
     sim_norm_moments(leaves, y, out);
 }
 
-void sim_conv_backward_data_sums(const sim_filters *f, size_t n, const float *dy,
-                                 const sim_norm_leaves *leaves, const float *x,
-                                 const float *scale, const float *shift,
+void sim_conv_backward_data_sums(const sim_conv *v, const float *panels, size_t n,
+                                 const float *dy, const sim_norm_leaves *leaves,
+                                 const float *x, const float *scale, const float *shift,
                                  const float *mean, sim_activation act, float *g,
                                  double *out)
 {
-    const rows_call q = {.f = f, .dy = dy, .out = g};
+    const rows_call q = {.v = v, .panels = panels, .dy = dy, .out = g};
     const sim_row_producer producer = {produce_data, &q};
 
-    if (sim_norm_has_units(leaves, algorithm_of(&f->conv)->data_unit(&f->conv))) {
+    if (sim_norm_has_units(leaves, algorithm_of(v)->data_unit(v))) {
         sim_norm_sums_of(leaves, &producer, x, scale, shift, mean, NULL, act, g, g, out);
         return;
     }
-    sim_conv_backward_data(f, n, dy, g);
+    sim_conv_backward_data(v, panels, n, dy, g);
     sim_norm_backward_sums(leaves, x, scale, shift, mean, NULL, act, g, g, out);
 }
 

@@ -53,12 +53,6 @@ static inline sim_pixel_run sim_pixel_run_at(size_t h, size_t w, size_t lo, size
         .image = row / h, .y = row % h, .x = x, .n = sim_min(w - x, hi - lo)};
 }
 
-struct sim_filters {
-    sim_conv conv;
-    float *forward;        /* packed by the algorithm */
-    const float *backward; /* the same, borrowed */
-};
-
 /* The norm through which image `image` of a convolution's input is read, for channels from c0 on. */
 static inline read_norm sim_read_norm(const sim_conv *v, const sim_conv_input *x,
                                       size_t image, size_t c0)
@@ -87,9 +81,8 @@ void sim_apply_read_norm(const sim_conv *v, const sim_conv_input *x, size_t row,
                          float *to);
 
 /*
- * An algorithm of convolutions.  `forward` and `backward` of struct sim_filters
- * are packed by pack_forward and pack_backward and hold the number of floats
- * that *_floats return.
+ * An algorithm of convolutions.  pack_forward and pack_backward write the number of floats that
+ * *_floats return.
  */
 typedef struct {
     size_t (*forward_floats)(const sim_conv *v);

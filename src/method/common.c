@@ -212,11 +212,6 @@ void sim_common_backward(void *self, const sim_loss_report *report, float *grads
     sim_scalars_gradient(&m->scalars, shape, report, weights, grads, stride);
 }
 
-void sim_common_updated(void *self)
-{
-    sim_online_updated(((method_common *)self)->online);
-}
-
 /* ---- the other functions of a row ---- */
 
 sim_model_spec sim_common_model(const void *options)

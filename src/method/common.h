@@ -91,8 +91,6 @@ void sim_common_forward(void *self, const sim_method_batch *batch);
 /* Backward pass of the online encoder, and gradients of the scalars; zeros after an idle
  * step. */
 void sim_common_backward(void *self, const sim_loss_report *report, float *grads);
-/* Packs the weights of the online encoder. */
-void sim_common_updated(void *self);
 bool sim_common_idle(void *self);
 sim_queue *sim_common_queue(void *self);
 

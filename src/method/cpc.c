@@ -273,15 +273,6 @@ static void cpc_backward(void *self, const sim_loss_report *report, float *grads
     sim_scalars_gradient(&s->scalars, &s->images, report, at.scalars, grads, at.total);
 }
 
-static void cpc_updated(void *self)
-{
-    cpc *s = self;
-    for (size_t i = 0; i < SIM_MODEL_NETS; i++)
-        if (s->model.net[i])
-            sim_net_pack(s->model.net[i]);
-    sim_predict_updated(s->predict);
-}
-
 /* ---- the other functions of the row ---- */
 
 static const sim_model *cpc_networks(void *self)
@@ -411,7 +402,6 @@ const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .forward = cpc_forward,
                                        .loss = cpc_loss,
                                        .backward = cpc_backward,
-                                       .updated = cpc_updated,
                                        .networks = cpc_networks,
                                        .nets = cpc_nets,
                                        .scalars = cpc_scalars,

@@ -159,7 +159,6 @@ static void load_weights(const inputs *in, predict *p)
     size_t d = in->spec.d;
     for (size_t k = 0; k < in->spec.steps; k++)
         transpose(d, in->w + k * d * d, sim_net_weights(sim_predict_net(p, k)));
-    sim_predict_updated(p);
 }
 
 static void draw_read(void *ctx, size_t k, int32_t *out)

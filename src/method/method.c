@@ -57,6 +57,12 @@ bool sim_method_shuffles(const sim_method *m)
     return false;
 }
 
+void sim_method_updated(const sim_method *m)
+{
+    if (m->row->updated)
+        m->row->updated(m->self);
+}
+
 sim_queue *sim_method_queue(const sim_method *m)
 {
     return m->row->queue ? m->row->queue(m->self) : NULL;

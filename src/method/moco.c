@@ -230,7 +230,6 @@ static void push_keys(sim_queue *q, size_t views, const unit_rows *keys)
 static void moco_updated(void *self)
 {
     method_common *m = self;
-    sim_common_updated(m);
     if (m->push_pending)
         push_keys(m->queue, moco_directions(m->options), &m->rows[KEY_ROWS]);
     m->push_pending = false;

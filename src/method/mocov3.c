@@ -213,7 +213,6 @@ const sim_method_row sim_method_mocov3 = {
     .forward = mocov3_forward,
     .loss = mocov3_loss,
     .backward = sim_common_backward,
-    .updated = sim_common_updated,
     .scalar_gradient_bound = sim_temperature_gradient_bound_unit,
     .about = mocov3_about,
     .plan = mocov3_plan,

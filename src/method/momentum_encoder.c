@@ -150,12 +150,10 @@ void sim_momentum_encoder_copy(momentum_encoder *m, const online_encoder *online
 void sim_momentum_encoder_update(momentum_encoder *m, const online_encoder *online,
                                  double factor)
 {
-    for (size_t i = 0; i < MOMENTUM_NETS; i++) {
+    for (size_t i = 0; i < MOMENTUM_NETS; i++)
         sim_momentum_update(sim_net_parameters(online->model.net[i]), factor,
                             sim_net_weights(online->model.net[i]),
                             sim_net_weights(m->model.net[i]));
-        sim_net_pack(m->model.net[i]);
-    }
     if (!m->averages_statistics)
         return;
     for_each_statistic(m, online->model.net, save_tensor, 0);

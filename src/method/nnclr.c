@@ -145,7 +145,6 @@ static void nnclr_updated(void *self)
     if (m->push_pending)
         sim_queue_push(m->queue, m->rows[EMBEDDINGS].z);
     m->push_pending = false;
-    sim_common_updated(m);
 }
 
 /* ---- description ---- */

@@ -142,12 +142,6 @@ void sim_online_backward(online_encoder *e, float *grads, size_t stride)
     }
 }
 
-void sim_online_updated(online_encoder *e)
-{
-    for (size_t i = 0; i < e->n_nets; i++)
-        sim_net_pack(net_at(e, i));
-}
-
 size_t sim_online_nets(const online_encoder *e, sim_net *nets[SIM_MAX_NETS],
                        const char *groups[SIM_MAX_NETS])
 {

@@ -51,8 +51,6 @@ void sim_online_forward(online_encoder *e, const float *x);
 /* Reads dout[] of the last network, overwrites that of the others; writes the gradients of all
  * trained networks, one after the other, to grads[node][stride].  Collective. */
 void sim_online_backward(online_encoder *e, float *grads, size_t stride);
-/* Packs the weights; call after every change of them. */
-void sim_online_updated(online_encoder *e);
 
 /* Trained networks and their groups; returns their number. */
 size_t sim_online_nets(const online_encoder *e, sim_net *nets[SIM_MAX_NETS],

@@ -247,12 +247,6 @@ size_t sim_predict_parameters(const predict *p)
     return p->spec.steps * p->spec.d * p->spec.d;
 }
 
-void sim_predict_updated(predict *p)
-{
-    for (size_t k = 0; k < p->spec.steps; k++)
-        sim_net_pack(p->net[k]);
-}
-
 /* ---- packing of the rows of a step ---- */
 
 /* Copies `floats` numbers at offset `at` of each image of `image` numbers. */

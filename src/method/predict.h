@@ -54,7 +54,6 @@ size_t sim_predict_rows(const predict_spec *spec, size_t k);
 /* The network of W_(k+1): linear without bias, "0.weight" [out][in] as in PyTorch. */
 sim_net *sim_predict_net(const predict *p, size_t k);
 size_t sim_predict_parameters(const predict *p);
-void sim_predict_updated(predict *p);
 
 typedef struct {
     double temperature;

@@ -383,7 +383,7 @@ static const sim_method_default dcl_defaults[] = {{"encoder.projector.bn", "true
         .name = name_, .paper = paper_, .table = &(table_), .needs_labels = labels_,     \
         .model = sim_common_model, .check = check_pairs, .parts = simclr_parts,          \
         .create = simclr_create, .forward = sim_common_forward, .loss = simclr_loss,     \
-        .backward = sim_common_backward, .updated = sim_common_updated,                  \
+        .backward = sim_common_backward,                                                 \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit, .about = about_,   \
         .plan = simclr_plan, .reduction = simclr_reduction, .compute = compute_,         \
         COMMON_ROW_FIELDS, __VA_ARGS__                                                   \

@@ -177,9 +177,6 @@ sim_status sim_model_open(const sim_checkpoint *k, const sim_model_layout *layou
 
     SIM_TRY(sim_model_create(layout, nets, &s.model));
     SIM_TRY(sim_checkpoint_load(k, &source, 1));
-    for (int i = 0; i < SIM_MODEL_NETS; i++)
-        if (s.model.net[i])
-            sim_net_pack(s.model.net[i]);
     *out = s.model;
     s.model = (sim_model){.net = {NULL}};
 done:

@@ -70,7 +70,7 @@ static void start_method(sim_method *m)
         m->row->started(m->self);
     if (sim_method_queue(m)) /* so that the measured steps use all keys */
         sim_queue_set_full(sim_method_queue(m));
-    m->row->updated(m->self);
+    sim_method_updated(m);
 }
 
 static sim_status create_bench(const sim_comm *c, const sim_job *job, size_t h, size_t w,
@@ -157,7 +157,7 @@ static double time_step(const sim_comm *c, const sim_job *job, step_bench *b,
     sim_comm_sum_leaves(c, b->method.n_blocks, b->method.gradient_floats, b->grads);
     double summed = sim_clock_s();
     sim_optimizer_step(b->optimizer, job->optimizer.lr, b->grads);
-    b->method.row->updated(b->method.self);
+    sim_method_updated(&b->method);
     double end = sim_clock_s(), took = end - start;
     *parts = make_parts(c, &times, summed - computed, end - summed);
     sim_comm_max_f64(c, &took, 1);

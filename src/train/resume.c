@@ -398,7 +398,7 @@ sim_status sim_resume_start(sim_train_state *t)
     }
     if (!k && t->learner.method.row->started)
         t->learner.method.row->started(t->learner.method.self);
-    t->learner.method.row->updated(t->learner.method.self);
+    sim_method_updated(&t->learner.method);
     SIM_TRY(sim_comm_agree(t->env.comm, describe_changes(t)));
     t->is_complete =
         k && !is_branch && t->progress.at.step >= t->progress.plan.total_steps;

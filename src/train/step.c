@@ -130,7 +130,7 @@ static sim_status apply_gradient(sim_learner *l, sim_position *at, const sim_fee
         sim_optimizer_step(l->optimizer, s->lr, l->grads);
         sim_method_clip_scalars(&l->method);
     }
-    row->updated(l->method.self);
+    sim_method_updated(&l->method);
 done:
     return st;
 }

@@ -79,7 +79,6 @@ static inline void evaluate_points(pass *p, float *moved, const float *from, siz
     for (size_t i = 0; i < N_POINTS; i++) {
         for (size_t j = 0; j < n; j++)
             moved[j] = (float)((double)from[j] + order[i] * STEP * (double)direction[j]);
-        sim_net_pack(p->net);
         sim_net_forward(p->tape, p->x, y + (size_t)(CENTRE + order[i]) * p->n_y);
     }
 }

@@ -89,7 +89,6 @@ static pass_hashes run_passes(sim_net *net, const sim_batch_shape *shape)
     pass p;
     pass_create(net, shape, 9, &p);
     for (int i = 0; i < PASSES; i++) {
-        sim_net_pack(net);
         sim_net_forward(p.tape, p.x, p.y);
         sim_net_backward(p.tape, p.dy, p.dx, p.grads, p.n_w);
         for (size_t k = 0; k < p.n_w; k++)

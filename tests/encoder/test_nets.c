@@ -100,7 +100,6 @@ static void state_restores_through_visitors(size_t arch, const char *name)
     pass p;
 
     pass_create(create_net(arch, &global, 7), &shape, 7, &p);
-    sim_net_pack(p.net);
     sim_net_forward(p.tape, p.x, p.y); /* changes the running statistics */
     ASSERT_OK(sim_alloc(&s.bytes, s.n, "test"));
     ASSERT_OK(sim_alloc(&y, 8 * dim, "test"));
@@ -110,7 +109,6 @@ static void state_restores_through_visitors(size_t arch, const char *name)
     s.load = true;
     ASSERT_OK(sim_net_visit(other, "", &v));
     assert_int_equal(s.at, saved);
-    sim_net_pack(other);
     sim_net *const both[] = {p.net, other};
     for (size_t i = 0; i < 2; i++) {
         sim_evaluator *e = NULL;
@@ -149,7 +147,6 @@ static void split_batches_give_the_same_gradients(size_t arch, const char *name)
     pass p;
 
     pass_create(create_net(arch, &bn, 5), &all, 5, &p);
-    sim_net_pack(p.net);
     sim_net_forward(p.tape, p.x, p.y);
     sim_net_backward(p.tape, p.dy, NULL, p.grads, p.n_w);
     ASSERT_OK(sim_alloc(&node, 2 * p.n_w, "test"));

@@ -61,7 +61,6 @@ static sim_status pass(const files *f, sim_net *net, const sim_batch_shape *shap
     SIM_TRY(sim_alloc(&a->grads, sim_net_parameters(net), "test/context"));
     SIM_TRY(sim_h5_read(f->in, "/x", SIM_F32, 0, SIM_H5_ALL, a->x, floats));
     SIM_TRY(sim_h5_read(f->in, "/dy", SIM_F32, 0, SIM_H5_ALL, a->dy, floats));
-    sim_net_pack(net);
     SIM_TRY(sim_tape_create(net, shape, &sim_reducer_local, true, &tape));
     sim_net_forward(tape, a->x, a->y);
     sim_net_backward(tape, a->dy, a->dx, a->grads, sim_net_parameters(net));

@@ -87,7 +87,6 @@ static sim_status run(char **a)
     SIM_TRY(sim_alloc(&grads, sim_net_parameters(net), "test/net"));
     SIM_TRY(sim_h5_read(f.in, "/x", SIM_F32, 0, SIM_H5_ALL, x, images * floats));
     SIM_TRY(sim_h5_read(f.in, "/dy", SIM_F32, 0, SIM_H5_ALL, dy, images * dim));
-    sim_net_pack(net);
     SIM_TRY(sim_tape_create(net, &shape, &sim_reducer_local, true, &tape));
     sim_net_forward(tape, x, y);
     sim_net_backward(tape, dy, NULL, grads, sim_net_parameters(net));

@@ -119,33 +119,42 @@ static void assert_close(const problem *p, const char *what, const float *actual
                  p->v.w, max_error, largest);
 }
 
-/* Packs both forms; the caller frees the panels that it returns. */
-static float *pack_filters(sim_filters *f, const sim_conv *v, const float *w)
-{
-    float *panels = NULL;
+/* Packed filters. */
+typedef struct {
+    float *forward, *backward;
+} packed;
 
-    ASSERT_OK(sim_alloc(&panels, sim_filters_backward_floats(v), "test"));
-    sim_filters_pack(f, w);
-    sim_filters_pack_backward(f, w, panels);
-    return panels;
+static packed pack_filters(const sim_conv *v, const float *w)
+{
+    packed f = {0};
+
+    ASSERT_OK(sim_alloc(&f.forward, sim_conv_forward_floats(v), "test"));
+    ASSERT_OK(sim_alloc(&f.backward, sim_conv_backward_floats(v), "test"));
+    sim_conv_pack_forward(v, w, f.forward);
+    sim_conv_pack_backward(v, w, f.backward);
+    return f;
+}
+
+static void packed_destroy(packed *f)
+{
+    sim_free(f->forward);
+    sim_free(f->backward);
 }
 
 static void check_shape(sim_conv v)
 {
     problem p = problem_create(v, IMAGES);
-    sim_filters *f = NULL;
     float *y = random_floats(IMAGES * p.n_y, 4);
     size_t n = IMAGES * (p.n_x > p.n_y ? p.n_x : p.n_y);
     double *expected = calloc(n > p.n_w ? n : p.n_w, sizeof *expected);
     const sim_leaf_layout layout = {.n_leaves = 3, .range = {0, 3}, .images_per_leaf = 2};
 
-    ASSERT_OK(sim_filters_create(&p.v, &f));
-    float *panels = pack_filters(f, &p.v, p.w);
-    sim_conv_forward(f, IMAGES, &(sim_conv_input){.x = p.x}, y);
+    packed f = pack_filters(&p.v, p.w);
+    sim_conv_forward(&p.v, f.forward, IMAGES, &(sim_conv_input){.x = p.x}, y);
     plain_pass(&p, IMAGES, FORWARD, expected);
     assert_close(&p, "forward", y, expected, IMAGES * p.n_y);
     memset(expected, 0, n * sizeof *expected);
-    sim_conv_backward_data(f, IMAGES, p.y, p.dx);
+    sim_conv_backward_data(&p.v, f.backward, IMAGES, p.y, p.dx);
     plain_pass(&p, IMAGES, BACKWARD_DATA, expected);
     assert_close(&p, "backward-data", p.dx, expected, IMAGES * p.n_x);
     memset(expected, 0, (n > p.n_w ? n : p.n_w) * sizeof *expected);
@@ -155,8 +164,7 @@ static void check_shape(sim_conv v)
     assert_close(&p, "backward-weights", p.dw, expected, p.n_w);
     free(expected);
     sim_free(y);
-    sim_filters_destroy(&f);
-    sim_free(panels);
+    packed_destroy(&f);
     problem_destroy(&p);
 }
 
@@ -175,19 +183,18 @@ static void every_pass_matches_plain_loops(void **state)
 static sim_hash hash_of_passes(sim_conv v, size_t split)
 {
     problem p = problem_create(v, IMAGES);
-    sim_filters *f = NULL;
     sim_hasher *h = NULL;
     float *y = random_floats(IMAGES * p.n_y, 4);
     const sim_leaf_layout layout = {.n_leaves = 5, .range = {0, 3}, .images_per_leaf = 2};
 
     ASSERT_OK(sim_hasher_create(&h));
-    ASSERT_OK(sim_filters_create(&p.v, &f));
-    float *panels = pack_filters(f, &p.v, p.w);
-    sim_conv_forward(f, split, &(sim_conv_input){.x = p.x}, y);
-    sim_conv_forward(f, IMAGES - split, &(sim_conv_input){.x = p.x + split * p.n_x},
-                     y + split * p.n_y);
-    sim_conv_backward_data(f, split, p.y, p.dx);
-    sim_conv_backward_data(f, IMAGES - split, p.y + split * p.n_y, p.dx + split * p.n_x);
+    packed f = pack_filters(&p.v, p.w);
+    sim_conv_forward(&p.v, f.forward, split, &(sim_conv_input){.x = p.x}, y);
+    sim_conv_forward(&p.v, f.forward, IMAGES - split,
+                     &(sim_conv_input){.x = p.x + split * p.n_x}, y + split * p.n_y);
+    sim_conv_backward_data(&p.v, f.backward, split, p.y, p.dx);
+    sim_conv_backward_data(&p.v, f.backward, IMAGES - split, p.y + split * p.n_y,
+                           p.dx + split * p.n_x);
     sim_conv_backward_weights(&p.v, &layout, &(sim_conv_input){.x = p.x}, p.y, p.dw,
                               p.n_w);
     sim_hasher_add(h, y, IMAGES * p.n_y * sizeof *y);
@@ -195,8 +202,7 @@ static sim_hash hash_of_passes(sim_conv v, size_t split)
     sim_hasher_add(h, p.dw, 2 * p.n_w * sizeof *p.dw);
     sim_hash value = sim_hasher_value(h);
     sim_hasher_destroy(&h);
-    sim_filters_destroy(&f);
-    sim_free(panels);
+    packed_destroy(&f);
     sim_free(y);
     problem_destroy(&p);
     return value;
@@ -355,7 +361,7 @@ static void norm_problem_destroy(norm_problem *n)
 
 /* The passes through the norm have the bits of the same passes on its stored output. */
 static void compare_with_separate_passes(const problem *p, norm_problem *n,
-                                         sim_filters *f)
+                                         const packed *f)
 {
     const sim_conv *v = &p->v;
     const sim_conv_input stored = {.x = n->normalized};
@@ -372,9 +378,10 @@ static void compare_with_separate_passes(const problem *p, norm_problem *n,
     n->in.leaf = n->leaf;
     sim_norm_apply(&n->x_leaves, p->x, n->scale, n->shift, NULL, n->in.act,
                    n->normalized);
-    sim_conv_forward(f, NORM_IMAGES, &stored, y);
+    sim_conv_forward(v, f->forward, NORM_IMAGES, &stored, y);
     sim_norm_moments(&n->y_leaves, y, sums);
-    sim_conv_forward_moments(f, NORM_IMAGES, &n->in, fused_y, &n->y_leaves, fused_sums);
+    sim_conv_forward_moments(v, f->forward, NORM_IMAGES, &n->in, fused_y, &n->y_leaves,
+                             fused_sums);
     assert_memory_equal(y, fused_y, NORM_IMAGES * p->n_y * sizeof *y);
     assert_memory_equal(sums, fused_sums, 2 * NORM_LEAVES * v->k * sizeof *sums);
 
@@ -382,11 +389,11 @@ static void compare_with_separate_passes(const problem *p, norm_problem *n,
     sim_conv_backward_weights(v, &layout, &n->in, p->y, p->dw + p->n_w, p->n_w);
     assert_memory_equal(p->dw, p->dw + p->n_w, p->n_w * sizeof *p->dw);
 
-    sim_conv_backward_data(f, NORM_IMAGES, p->y, p->dx);
+    sim_conv_backward_data(v, f->backward, NORM_IMAGES, p->y, p->dx);
     sim_norm_backward_sums(&n->x_leaves, p->x, n->scale, n->shift, n->mean, NULL,
                            n->in.act, p->dx, p->dx, sums);
-    sim_conv_backward_data_sums(f, NORM_IMAGES, p->y, &n->x_leaves, p->x, n->scale,
-                                n->shift, n->mean, n->in.act, n->g, fused_sums);
+    sim_conv_backward_data_sums(v, f->backward, NORM_IMAGES, p->y, &n->x_leaves, p->x,
+                                n->scale, n->shift, n->mean, n->in.act, n->g, fused_sums);
     assert_memory_equal(p->dx, n->g, NORM_IMAGES * p->n_x * sizeof *n->g);
     assert_memory_equal(sums, fused_sums, 2 * NORM_LEAVES * v->c * sizeof *sums);
     free(sums);
@@ -397,18 +404,15 @@ static void check_norm_passes(sim_conv v, sim_activation act)
 {
     problem p = problem_create(v, NORM_IMAGES);
     norm_problem n = norm_problem_create(&p, act);
-    sim_filters *f = NULL;
 
-    ASSERT_OK(sim_filters_create(&p.v, &f));
-    float *panels = pack_filters(f, &p.v, p.w);
+    packed f = pack_filters(&p.v, p.w);
     for (int threads = 1; threads <= 3; threads++) {
         sim_threads_set(threads);
         if (sim_conv_reads_norm(&p.v))
-            compare_with_separate_passes(&p, &n, f);
+            compare_with_separate_passes(&p, &n, &f);
     }
     sim_threads_set(0);
-    sim_filters_destroy(&f);
-    sim_free(panels);
+    packed_destroy(&f);
     norm_problem_destroy(&n);
     problem_destroy(&p);
 }
@@ -437,7 +441,7 @@ static void passes_beside_a_norm_have_the_bits_of_separate_passes(void **state)
 
 typedef struct {
     problem *p;
-    sim_filters *filters;
+    packed filters;
     float *y;
     size_t images, scratch;
 } pass_run;
@@ -464,8 +468,9 @@ static void *run_passes(void *ctx)
         .n_leaves = r->images, .range = {0, r->images}, .images_per_leaf = 1};
     size_t before = scratch_held();
 
-    sim_conv_forward(r->filters, r->images, &(sim_conv_input){.x = p->x}, r->y);
-    sim_conv_backward_data(r->filters, r->images, p->y, p->dx);
+    sim_conv_forward(&p->v, r->filters.forward, r->images, &(sim_conv_input){.x = p->x},
+                     r->y);
+    sim_conv_backward_data(&p->v, r->filters.backward, r->images, p->y, p->dx);
     sim_conv_backward_weights(&p->v, &layout, &(sim_conv_input){.x = p->x}, p->y, p->dw,
                               p->n_w);
     r->scratch = scratch_held() - before;
@@ -479,15 +484,13 @@ static size_t max_scratch(problem *p, size_t images)
     size_t largest = 0;
     sim_thread t;
 
-    ASSERT_OK(sim_filters_create(&p->v, &r.filters));
-    float *panels = pack_filters(r.filters, &p->v, p->w);
+    r.filters = pack_filters(&p->v, p->w);
     for (r.images = 1; r.images <= images; r.images++) {
         ASSERT_OK(sim_thread_start(&t, run_passes, &r));
         sim_thread_join(&t);
         largest = r.scratch > largest ? r.scratch : largest;
     }
-    sim_filters_destroy(&r.filters);
-    sim_free(panels);
+    packed_destroy(&r.filters);
     sim_free(r.y);
     return largest;
 }

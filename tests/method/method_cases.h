@@ -215,7 +215,7 @@ static inline trainer trainer_create_in(const sim_method_env *env, const method_
     }
     if (c->row->started)
         c->row->started(t.method.self);
-    c->row->updated(t.method.self);
+    sim_method_updated(&t.method);
     return t;
 }
 
@@ -285,7 +285,7 @@ static inline void trainer_update(trainer *t)
         for (size_t k = 0; k < t->parameters[i].count; k++)
             t->parameters[i].weights[k] -= 0.1f * t->grads[t->parameters[i].offset + k];
     sim_method_clip_scalars(&t->method);
-    t->method.row->updated(t->method.self);
+    sim_method_updated(&t->method);
 }
 
 /* ---- saved state ---- */
@@ -330,14 +330,13 @@ static inline saved_state state_save(const trainer *t)
     return s;
 }
 
-/* Weights are packed afterwards, as after a load of a checkpoint. */
+/* As a load of a checkpoint. */
 static inline void state_restore(const trainer *t, saved_state *s)
 {
-    t->method.row->updated(
-        t->method.self); /* pushes pending keys before they are replaced */
+    sim_method_updated(&t->method); /* pushes pending keys before they are replaced */
     visit_state(t, s, true);
     assert_true(s->at == s->n);
-    t->method.row->updated(t->method.self);
+    sim_method_updated(&t->method);
 }
 
 static inline void state_destroy(saved_state *s)

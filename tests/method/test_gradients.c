@@ -64,7 +64,7 @@ static void move_weights(trainer *t)
         for (size_t k = 0; k < t->parameters[i].count; k++)
             t->parameters[i].weights[k] +=
                 (t->parameters[i].bn_or_bias ? 0.2f : 0.05f) * sim_random_normal(&r);
-    t->method.row->updated(t->method.self);
+    sim_method_updated(&t->method);
 }
 
 /* The gradient of the first step that has a loss. */
@@ -157,7 +157,7 @@ static double loss_at(fixture *f, size_t lo, size_t hi, double h)
             q->weights[k - q->offset] =
                 (float)((double)f->weights[k] + h * (double)f->direction[k]);
     }
-    m->row->updated(m->self);
+    sim_method_updated(m);
     m->row->forward(m->self, &f->batch);
     m->row->loss(m->self, &f->batch, &report, f->t.grads);
     return report.loss;
