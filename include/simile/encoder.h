@@ -163,6 +163,9 @@ size_t sim_backbone_dim(const sim_encoder_options *encoder); /* without creating
 size_t sim_net_dim(const sim_net *net);                      /* floats per output row */
 size_t sim_net_input(const sim_net *net);                    /* floats per input row */
 size_t sim_net_parameters(const sim_net *net);               /* trainable floats */
+/* Multiply-adds of the convolutions and linear layers in a forward pass of one input row.  Those of
+ * a convolution are counted as direct, whatever the algorithm. */
+double sim_net_multiply_adds(const sim_net *net);
 
 /* All trainable floats in one array; gradients use the same order and offsets. */
 float *sim_net_weights(sim_net *net);

@@ -272,8 +272,8 @@ float sim_row_softplus_sum(size_t n, const float *s, float scale, float bias);
 /* <a, b> in 16 lanes of double, reduced 8, 4, 2, 1; the same bits for all kernels. */
 double sim_dot(size_t d, const float *a, const float *b);
 
-/* exp as the row functions compute it: relative error at most 2e-7 for x in [-87, 88]; 0
- * below, exp(88) above. */
+/* exp as the row functions compute it: error at most 2 ulp for x in [-87, 88] (measured over all
+ * floats: 1.02); 0 below, exp(88) above; NaN of NaN. */
 float sim_exp(float x);
 /* exp in double, error at most 2 ulp; the same bits for all kernels. */
 double sim_exp_double(double x);

@@ -118,11 +118,14 @@ typedef struct {
 typedef struct {
     double best_s, median_s, worst_s;
     size_t images;        /* per step, global */
+    size_t views;         /* per image */
+    double multiply_adds; /* of a forward pass of one view through the trained networks */
     sim_step_parts parts; /* on this rank; of each part, the least of all steps */
     size_t gradient_floats;
     sim_comm_traffic traffic; /* of this rank, per step */
 } sim_step_speed;
-/* Times `steps` steps of the job on generated views of h x w x channels.  Collective. */
+/* Times `steps` steps of the job on generated views of h x w x channels.  The multiply-adds are
+ * those of a method whose networks all process views, one row per view.  Collective. */
 SIM_MUST_USE sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h,
                                           size_t w, size_t channels, int steps,
                                           sim_step_speed *out);

@@ -293,7 +293,7 @@ sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
     sim_json_int(j, "dim", (int64_t)spec->dim);
     sim_json_int(j, "ranks", c->size);
     SIM_TRY(measure_save_and_load(c, &run, &b, j));
-    SIM_TRY(sim_bench_environment(c, j));
+    SIM_TRY(sim_bench_environment(c, j, NULL));
     SIM_TRY(sim_cli_print_json(c, j, false));
 done:
     sim_json_destroy(&j);

@@ -80,7 +80,7 @@ done:
     return st;
 }
 
-sim_status sim_bench_environment(const sim_comm *c, sim_json *j)
+sim_status sim_bench_environment(const sim_comm *c, sim_json *j, double *peak)
 {
     sim_status st = SIM_OK;
     char processor[128], cores[128];
@@ -88,6 +88,8 @@ sim_status sim_bench_environment(const sim_comm *c, sim_json *j)
     double rate = 0;
 
     SIM_TRY(sim_comm_agree(c, sim_bench_product_rate(ROWS, COLUMNS, TERMS, &rate)));
+    if (peak)
+        *peak = rate;
     read_processor(processor, sizeof processor);
     sim_cores_text(cores, sizeof cores);
     sim_json *e = sim_json_object(j, "environment");

@@ -171,7 +171,7 @@ static sim_status print_times(const sim_comm *c, const bench *b)
     sim_json_text(j, "augment", augment);
     sim_json_int(j, "size", (int64_t)b->preprocessing.h);
     sim_json_int(j, "batch", (int64_t)b->spec->batch);
-    SIM_TRY(sim_bench_environment(c, j));
+    SIM_TRY(sim_bench_environment(c, j, NULL));
     SIM_TRY(sim_cli_print_json(c, j, false));
 done:
     sim_json_destroy(&j);

@@ -107,7 +107,7 @@ static sim_status print(const bench *b, double products_s)
     sim_json_int(j, "ranks", b->comm->size);
     sim_json_int(j, "threads", sim_threads());
     sim_json_text(j, "kernels", sim_kernels_name());
-    SIM_TRY(sim_bench_environment(b->comm, j));
+    SIM_TRY(sim_bench_environment(b->comm, j, NULL));
     SIM_TRY(sim_cli_print_json(b->comm, j, false));
 done:
     sim_json_destroy(&j);

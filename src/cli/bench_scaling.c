@@ -445,7 +445,7 @@ static sim_status print(const bench *b)
     sim_json *predicted = sim_json_array(j, "predicted");
     put_predicted(b, predicted, &one, &net, WEAK);
     put_predicted(b, predicted, &one, &net, STRONG);
-    SIM_TRY(sim_bench_environment(b->comm, j));
+    SIM_TRY(sim_bench_environment(b->comm, j, NULL));
     SIM_TRY(sim_cli_print_json(b->comm, j, true));
 done:
     sim_json_destroy(&j);

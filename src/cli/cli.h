@@ -102,6 +102,10 @@ typedef struct {
 SIM_MUST_USE sim_status sim_bench_loader(const sim_comm *c, const sim_job *job,
                                          const sim_bench_loading *spec);
 
+/* `simile bench kernel`: effective GF/s of 3 x 3 convolutions at the shapes of a CIFAR ResNet, and
+ * the rate of exp.  Collective. */
+SIM_MUST_USE sim_status sim_bench_kernel(const sim_comm *c);
+
 /* `simile bench loss`: NT-Xent of `batch` pairs of random unit rows of d floats. */
 SIM_MUST_USE sim_status sim_bench_loss(const sim_comm *c, size_t batch, size_t d,
                                        int steps);
@@ -126,8 +130,10 @@ SIM_MUST_USE sim_status sim_bench_product_rate(size_t rows, size_t columns, size
                                                double *rate);
 
 /* Adds "environment": the processor, cores, kernels, and the GF/s of multiply-adds on rank 0 with all
- * its threads, from products that stay in L1.  Collective. */
-SIM_MUST_USE sim_status sim_bench_environment(const sim_comm *c, sim_json *j);
+ * its threads, from products that stay in L1.  *peak: the same in multiply-adds per second, of this
+ * rank; may be NULL.  Collective. */
+SIM_MUST_USE sim_status sim_bench_environment(const sim_comm *c, sim_json *j,
+                                              double *peak);
 
 /* A name below `dir` that is not taken, of a temporary file or directory of a bench.  Collective. */
 void sim_bench_choose_name(const sim_comm *c, const char *dir, char *out,

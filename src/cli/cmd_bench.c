@@ -16,7 +16,7 @@
 
 typedef struct {
     const char *what, *arch, *stem, *width, *dir, *data, *augment;
-    size_t size, batch, global_batch, queue, dim;
+    size_t size, batch, micro_batch, global_batch, queue, dim;
     double latency_us, bandwidth_gbits;
     bool momentum_copy;
     int threads, steps;
@@ -29,6 +29,7 @@ enum {
     KEY_WIDTH,
     KEY_SIZE,
     KEY_BATCH,
+    KEY_MICRO,
     KEY_GLOBAL,
     KEY_LATENCY,
     KEY_BANDWIDTH,
@@ -52,6 +53,10 @@ static const struct argp_option options[] = {
     {"batch", KEY_BATCH, "B", 0,
      "global batch; scaling: images per rank; loss: pairs; loader: images per step and "
      "rank (default 64)",
+     0},
+    {"micro-batch", KEY_MICRO, "N", 0,
+     "step: images of a rank that pass at a time, a multiple of the block; batch norm "
+     "then takes statistics of a block (default: all at once, statistics of the batch)",
      0},
     {"global-batch", KEY_GLOBAL, "B", 0,
      "scaling: batch of the prediction of strong scaling (default 4096)", 0},
@@ -88,9 +93,8 @@ static sim_status make_job(const arguments *a, sim_job *job)
     SIM_TRY(sim_text_format(
         "cli/bench", &text,
         "{run: bench, data: {train: none}, method: {name: simclr}, batch: "
-        "%zu, block: %zu, encoder: {arch: %s, stem: %s, width: %s}, augment: {preset: "
-        "%s, "
-        "size: %zu}}",
+        "%zu, block: %zu, encoder: {arch: %s, stem: %s, width: %s}, "
+        "augment: {preset: %s, size: %zu}}",
         a->batch, block, a->arch, a->stem, a->width, a->augment, a->size));
     SIM_TRY(sim_cli_job_of_checkpoint(text, "bench", job, &unused));
 done:
@@ -110,6 +114,42 @@ done:
     return st;
 }
 
+/* Smaller blocks if there would be fewer than ranks. */
+static sim_status fit_to_ranks(const sim_comm *c, const arguments *a, size_t side,
+                               sim_job *job)
+{
+    const int64_t most = job->train.batch / c->size;
+    if (job->train.block > most && job->train.batch % c->size == 0)
+        job->train.block = most;
+    job->train.micro_batch = (int64_t)a->micro_batch;
+    job->batchnorm.group = a->micro_batch ? job->train.block : 0;
+
+    const sim_dataset_info generated = {
+        .n_images = a->batch, .h = side, .w = side, .c = 3};
+    sim_schedule_plan unused;
+    return sim_job_check(job, &generated, (size_t)c->size, &unused);
+}
+
+/*
+ * The backward pass has two products for each of the forward pass.  Convolutions are counted as
+ * direct, so Winograd's count as more than they compute.
+ */
+static sim_status print_multiply_adds(const sim_comm *c, const sim_step_speed *speed,
+                                      sim_json *j)
+{
+    sim_status st = SIM_OK;
+    const double per_step =
+        3 * speed->multiply_adds * (double)(speed->images * speed->views);
+    double peak = 0;
+
+    SIM_TRY(sim_bench_environment(c, j, &peak));
+    sim_json_real(j, "multiply_adds_per_view", speed->multiply_adds);
+    sim_json_real(j, "multiply_adds_per_s", per_step / speed->best_s);
+    sim_json_real(j, "share_of_peak", per_step / speed->best_s / (peak * c->size));
+done:
+    return st;
+}
+
 static sim_status bench_step(const sim_comm *c, const arguments *a)
 {
     sim_status st = SIM_OK;
@@ -119,6 +159,7 @@ static sim_status bench_step(const sim_comm *c, const arguments *a)
     const size_t side = a->size ? a->size : 32;
 
     SIM_TRY(sim_comm_agree(c, create_job(a, &job)));
+    SIM_TRY(sim_comm_agree(c, fit_to_ranks(c, a, side, job)));
     sim_threads_set(a->threads);
     SIM_TRY(sim_train_measure(c, job, side, side, 3, a->steps, &speed));
     int64_t peak = (int64_t)sim_memory_process_peak();
@@ -138,7 +179,9 @@ static sim_status bench_step(const sim_comm *c, const arguments *a)
     sim_json_text(j, "arch", a->arch);
     sim_json_text(j, "width", a->width);
     sim_json_int(j, "batch", (int64_t)a->batch);
-    SIM_TRY(sim_bench_environment(c, j));
+    sim_json_int(j, "block", job->train.block);
+    sim_json_int(j, "micro_batch", (int64_t)a->micro_batch);
+    SIM_TRY(print_multiply_adds(c, &speed, j));
     SIM_TRY(sim_cli_print_json(c, j, false));
 done:
     sim_json_destroy(&j);
@@ -168,101 +211,14 @@ done:
     return st;
 }
 
-/* ---- kernels ---- */
-
-typedef struct {
-    sim_conv conv;
-    float *forward, *backward; /* packed filters */
-    float *x, *y, *w;
-    size_t images;
-} kernel_bench;
-
-enum { PASSES = 3, REPEATS = 5, LEAF_IMAGES = 64 };
-
-static void run_pass(const kernel_bench *b, int pass)
-{
-    const sim_leaf_layout one_leaf = {
-        .n_leaves = 1, .range = {0, 1}, .images_per_leaf = b->images};
-    const sim_conv_input x = {.x = b->x};
-    if (pass == 0)
-        sim_conv_forward(&b->conv, b->forward, b->images, &x, b->y);
-    else if (pass == 1)
-        sim_conv_backward_data(&b->conv, b->backward, b->images, b->y, b->x);
-    else
-        sim_conv_backward_weights(&b->conv, &one_leaf, &x, b->y, b->w, 0);
-}
-
-static double measure_gflops(const kernel_bench *b, int pass)
-{
-    double best = 1e9;
-    for (int i = 0; i <= REPEATS; i++) {
-        double start = sim_clock_s();
-        run_pass(b, pass);
-        double took = sim_clock_s() - start;
-        best = i > 0 && took < best ? took : best;
-    }
-    return sim_conv_flops(&b->conv) * (double)b->images / best / 1e9;
-}
-
-static sim_status bench_conv(sim_json *list, size_t c, size_t h)
-{
-    sim_status st = SIM_OK;
-    static const char *const names[PASSES] = {"forward", "backward_data",
-                                              "backward_weights"};
-    kernel_bench b = {
-        .conv = {.c = c, .k = c, .size = 3, .stride = 1, .pad = 1, .h = h, .w = h},
-        .images = LEAF_IMAGES};
-    size_t floats = LEAF_IMAGES * h * h * c;
-
-    SIM_TRY(sim_conv_shape(&b.conv));
-    SIM_TRY(sim_alloc(&b.x, floats, "cli/bench"));
-    SIM_TRY(sim_alloc(&b.y, floats, "cli/bench"));
-    SIM_TRY(sim_alloc(&b.w, 9 * c * c, "cli/bench"));
-    SIM_TRY(sim_alloc(&b.forward, sim_conv_forward_floats(&b.conv), "cli/bench"));
-    SIM_TRY(sim_alloc(&b.backward, sim_conv_backward_floats(&b.conv), "cli/bench"));
-    for (size_t i = 0; i < floats; i++)
-        b.x[i] = (float)(i % 17) * 0.01f;
-    for (size_t i = 0; i < 9 * c * c; i++)
-        b.w[i] = (float)(i % 13) * 0.01f;
-    sim_conv_pack_forward(&b.conv, b.w, b.forward);
-    sim_conv_pack_backward(&b.conv, b.w, b.backward);
-    sim_json *j = sim_json_object(list, NULL);
-    sim_json_int(j, "channels", (int64_t)c);
-    sim_json_int(j, "side", (int64_t)h);
-    sim_json_text(j, "path", sim_conv_path(&b.conv));
-    for (int p = 0; p < PASSES; p++)
-        sim_json_real(j, names[p], measure_gflops(&b, p));
-done:
-    sim_free(b.forward);
-    sim_free(b.backward);
-    sim_free(b.x);
-    sim_free(b.y);
-    sim_free(b.w);
-    return st;
-}
-
-/* Effective GF/s of 3 x 3 convolutions at the shapes of a CIFAR ResNet. */
 static sim_status bench_kernel(const sim_comm *c, const arguments *a)
 {
     sim_status st = SIM_OK;
-    static const size_t shapes[][2] = {{16, 32},  {32, 16}, {64, 32}, {64, 8},
-                                       {128, 16}, {128, 4}, {256, 8}, {512, 4}};
-    sim_json *j = NULL;
 
     SIM_TRY(sim_comm_agree(c, sim_kernels_pick("auto")));
     sim_threads_set(a->threads);
-    SIM_TRY(sim_json_create(&j));
-    sim_json_text(j, "bench", "kernel");
-    sim_json_text(j, "kernels", sim_kernels_name());
-    sim_json_int(j, "threads", sim_threads());
-    sim_json_text(j, "unit", "effective GF/s of a direct 3x3 convolution, 64 images");
-    sim_json *list = sim_json_array(j, "convolutions");
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        SIM_TRY(bench_conv(list, shapes[i][0], shapes[i][1]));
-    SIM_TRY(sim_bench_environment(c, j));
-    SIM_TRY(sim_cli_print_json(c, j, true));
+    SIM_TRY(sim_bench_kernel(c));
 done:
-    sim_json_destroy(&j);
     return st;
 }
 
@@ -377,6 +333,9 @@ static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
     case KEY_BATCH:
         a->batch = parse_bench_count(state, arg);
         return 0;
+    case KEY_MICRO:
+        a->micro_batch = parse_bench_count(state, arg);
+        return 0;
     case KEY_GLOBAL:
         a->global_batch = parse_bench_count(state, arg);
         return 0;
@@ -469,6 +428,14 @@ sim_status sim_command_bench(int argc, char **argv)
             "the loader (reading, "
             "decoding, augmenting), or "
             "saving and loading a checkpoint.  Prints one JSON object for all ranks.\v"
+            "step: SimCLR.  multiply_adds_per_s counts convolutions as direct, the "
+            "backward pass as two forward passes, and no loss; share_of_peak divides it "
+            "by "
+            "environment.multiply_add_gflops / 2 of every rank.  Where Winograd is used, "
+            "less is computed than counted.\n\n"
+            "kernel: effective GF/s of 3 x 3 convolutions, and values per second of exp "
+            "on "
+            "one thread.\n\n"
             "scaling: steps on the first 1, 2, 4, ... ranks, weak (--batch images per "
             "rank) "
             "and strong (--batch images in total), each beside its prediction; and "

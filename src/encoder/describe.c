@@ -1,5 +1,5 @@
 /*
- * describe.c - the layers of a net with their attributes, for exports.
+ * describe.c - the layers of a net with their attributes, for exports; its multiply-adds.
  */
 #include "net.h"
 
@@ -28,4 +28,13 @@ sim_net_layer sim_net_layer_at(const sim_net *net, size_t i)
     if (n->layer->describe)
         n->layer->describe(n, &out);
     return out;
+}
+
+double sim_net_multiply_adds(const sim_net *net)
+{
+    double sum = 0;
+    for (int i = 0; i < net->n_nodes; i++)
+        if (net->nodes[i].conv.k > 0)
+            sum += sim_conv_flops(&net->nodes[i].conv) / 2;
+    return sum;
 }

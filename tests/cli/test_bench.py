@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""simile bench loader, loss and scaling: the keys of their output, on generated images and on photos, and no files
-that remain; the arithmetic of the predictions of scaling.
+"""simile bench loader, step, kernel, loss and scaling: the keys of their output, on generated images and on
+photos, and no files that remain; the multiply-adds of a step; the arithmetic of the predictions of scaling.
 
 Times are not compared with anything: machines differ.
 """
@@ -36,6 +36,29 @@ def check(out, **expected):
 def refuse(code, text, *options, what="loader"):
     r = subprocess.run([SIMILE, "bench", what, *options], capture_output=True, text=True)
     assert r.returncode == code and text in r.stderr and r.stdout == "", r
+
+
+def check_step(out, **expected):
+    count = resnet18_multiply_adds(0.125, 32)
+    assert out["multiply_adds_per_view"] == count, (out, count)
+    rate = 3 * 2 * count * out["batch"] / out["step_s"]  # two views; forward, and twice as much backward
+    assert math.isclose(out["multiply_adds_per_s"], rate, rel_tol=1e-9), (out, rate)
+    peak = out["environment"]["multiply_add_gflops"] * 1e9 / 2 * out["ranks"]
+    assert math.isclose(out["share_of_peak"], rate / peak, rel_tol=1e-9), (out, rate / peak)
+    for key, value in expected.items():
+        assert out[key] == value, (key, out[key], value)
+
+
+def resnet18_multiply_adds(width, side):
+    """A 3 x 3 stem of stride 1, four stages of two blocks of two 3 x 3 convolutions, and a projector."""
+    last = int(64 * width)
+    count = 9 * 3 * last * side**2
+    for stage in range(4):
+        k, pixels = int(64 * width * 2**stage), (side >> stage) ** 2
+        shortcut = last * k if stage else 0
+        count += (9 * (last * k + 3 * k * k) + shortcut) * pixels
+        last = k
+    return count + last * last + last * 128
 
 
 def predict(a, n, images, latency_us, gbits):
@@ -118,6 +141,13 @@ for out in (plain, step):
     machine = out["environment"]
     assert machine["multiply_add_gflops"] > 0 and machine["kernels"] == out["kernels"] and machine["blas"], machine
     assert machine["processor"] and machine["cores_present"] == os.cpu_count(), machine
+check_step(step, batch=8, block=8, micro_batch=0)
+tiny = ("--width", "0.125", "--steps", "1", "--threads", "1")
+check_step(bench("--batch", "64", "--micro-batch", "32", *tiny, what="step"), batch=64, block=32, micro_batch=32)
+check_step(bench("--batch", "32", *tiny, ranks=2, what="step"), ranks=2, block=16)  # a block for each rank
+kernel = bench("--threads", "1", what="kernel")
+assert kernel["bench"] == "kernel" and kernel["exp_per_s_per_thread"] > 0, kernel
+assert all(c[p] > 0 for c in kernel["convolutions"] for p in ("forward", "backward_data", "backward_weights")), kernel
 loss = bench("--batch", "100", "--dim", "24", "--steps", "3", ranks=2, what="loss")
 assert (loss["bench"], loss["batch"], loss["dim"], loss["ranks"]) == ("loss", 100, 24, 2), loss
 assert 0 < loss["loss_s"] <= loss["loss_s_median"] <= loss["loss_s_max"] and loss["products_s"] > 0, loss
@@ -129,6 +159,8 @@ check_scaling(bench(*small, "--global-batch", "100", "--bandwidth-gbits", "12.5"
 check_scaling(bench(*small, what="scaling", ranks=2), 2)
 check_scaling(bench(*small, "--bandwidth-gbits", "1", what="scaling", ranks=2), 2, gbits=1)
 
+refuse(78, "micro_batch: 20 is not a multiple of block 32", "--batch", "64", "--micro-batch", "20", what="step")
+refuse(64, "\"0\" is not a number from 1", "--micro-batch", "0", what="step")
 refuse(64, "--bandwidth-gbits", "--bandwidth-gbits", "0", what="scaling")
 refuse(64, "--latency-us", "--latency-us", "2us", what="scaling")
 refuse(78, "augment.preset", "--augment", "simclear")

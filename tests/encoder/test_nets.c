@@ -54,6 +54,47 @@ static void has_parameters_and_the_stated_dimension(size_t arch, const char *nam
     sim_net_destroy(&net);
 }
 
+/* torchvision's table of ResNets at 224 pixels, in 1e9 multiply-adds; with its classifier. */
+static const struct {
+    const char *name;
+    double multiply_adds;
+    size_t features;
+} published[] = {
+    {"resnet18", 1.814, 512}, {"resnet34", 3.664, 512}, {"resnet50", 4.089, 2048}};
+
+static double count_multiply_adds(const sim_net *net)
+{
+    double sum = 0;
+    for (size_t i = 0; i < sim_net_layers(net); i++) {
+        const sim_net_layer l = sim_net_layer_at(net, i);
+        if (strcmp(l.kind, "conv") == 0)
+            sum += (double)(sim_net_tensor_at(net, l.first_tensor)->count * l.h * l.w);
+    }
+    return sum;
+}
+
+static void has_the_published_multiply_adds(size_t arch, const char *name)
+{
+    enum { CLASSES = 1000 };
+    const sim_encoder_options e = {
+        .arch = (int)arch, .stem = SIM_STEM_IMAGENET, .width = 1};
+    const sim_net_spec spec = {
+        .encoder = &e, .batchnorm = &global, .h = 224, .w = 224, .c = 3};
+    sim_net *net = NULL;
+
+    ASSERT_OK(sim_backbone_create(&spec, &net));
+    const double sum = sim_net_multiply_adds(net), counted = count_multiply_adds(net);
+    if (sum != counted)
+        fail_msg("%s: %g multiply-adds, its layers have %g", name, sum, counted);
+    for (size_t i = 0; i < sizeof published / sizeof published[0]; i++)
+        if (strcmp(name, published[i].name) == 0) {
+            const double classifier = (double)(published[i].features * CLASSES);
+            assert_true(fabs((sum + classifier) / 1e9 - published[i].multiply_adds) <
+                        5.1e-4); /* of its rounding */
+        }
+    sim_net_destroy(&net);
+}
+
 /* With silu and without a max pool the whole net is smooth. */
 static void gradients_match_finite_differences(size_t arch, const char *name)
 {
@@ -188,11 +229,13 @@ static void check_every_net(void **state)
 int main(void)
 {
     static net_check *const checks[] = {
-        has_parameters_and_the_stated_dimension, gradients_match_finite_differences,
-        state_restores_through_visitors, split_batches_give_the_same_gradients};
+        has_parameters_and_the_stated_dimension, has_the_published_multiply_adds,
+        gradients_match_finite_differences, state_restores_through_visitors,
+        split_batches_give_the_same_gradients};
     static const char *const names[] = {
-        "has_parameters_and_the_stated_dimension", "gradients_match_finite_differences",
-        "state_restores_through_visitors", "split_batches_give_the_same_gradients"};
+        "has_parameters_and_the_stated_dimension", "has_the_published_multiply_adds",
+        "gradients_match_finite_differences", "state_restores_through_visitors",
+        "split_batches_give_the_same_gradients"};
     struct CMUnitTest tests[sizeof checks / sizeof checks[0]];
 
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)

@@ -94,6 +94,23 @@ static void a_similarity_of_minus_infinity_contributes_zero(void **state)
     for_every_isa(check_infinite_similarity);
 }
 
+static void check_exp_limits(void)
+{
+    const float largest = sim_exp(88), below = nextafterf(-87, -INFINITY);
+    assert_true(fabs((double)sim_exp(-87) / exp(-87) - 1) < 2.4e-7); /* 2 ulp */
+    assert_true(fabs((double)largest / exp(88) - 1) < 2.4e-7);
+    assert_true(sim_exp(below) == 0 && sim_exp(-1e30f) == 0 && sim_exp(-INFINITY) == 0);
+    assert_true(sim_exp(88.5f) == largest && sim_exp(1e30f) == largest);
+    assert_true(sim_exp(INFINITY) == largest);
+    assert_true(isnan(sim_exp(NAN)) && isnan(sim_exp(-NAN)));
+}
+
+static void exp_is_clamped_and_keeps_nan(void **state)
+{
+    (void)state;
+    for_every_isa(check_exp_limits);
+}
+
 static void a_dot_product_is_exact_to_double(void **state)
 {
     (void)state;
@@ -115,6 +132,7 @@ int main(void)
         cmocka_unit_test(sums_of_softplus_match_a_plain_loop),
         cmocka_unit_test(an_infinite_row_sum_drops_the_row_term),
         cmocka_unit_test(a_similarity_of_minus_infinity_contributes_zero),
+        cmocka_unit_test(exp_is_clamped_and_keeps_nan),
         cmocka_unit_test(a_dot_product_is_exact_to_double),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
