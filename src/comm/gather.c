@@ -10,16 +10,22 @@
 #include <limits.h>
 #include <string.h>
 
-/* Rows [lo, hi) of a rank. */
-static sim_range rows_of(const sim_comm *c, size_t n_units, size_t rows_per_unit,
-                         size_t n_rows, int rank)
+sim_range sim_comm_rows_of(sim_partition p, size_t n_units, size_t rows_per_unit,
+                           size_t n_rows)
 {
-    sim_range r = sim_tree_part(n_units, (size_t)c->size, (size_t)rank);
+    sim_range r = sim_partition_range(p, n_units);
     r.lo *= rows_per_unit;
     r.hi *= rows_per_unit;
     r.lo = r.lo < n_rows ? r.lo : n_rows;
     r.hi = r.hi < n_rows ? r.hi : n_rows;
     return r;
+}
+
+static sim_range rows_of(const sim_comm *c, size_t n_units, size_t rows_per_unit,
+                         size_t n_rows, int rank)
+{
+    const sim_partition p = {.size = (size_t)c->size, .rank = (size_t)rank};
+    return sim_comm_rows_of(p, n_units, rows_per_unit, n_rows);
 }
 
 /* ---- to all ranks ---- */
