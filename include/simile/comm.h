@@ -113,7 +113,7 @@ void sim_comm_barrier(const sim_comm *c);
  * Collective. All-gather of rows in global order. Rank r holds the rows of the units
  * sim_tree_part(n_units, size, r), rows_per_unit each; the last unit may be short (n_rows in
  * total). `local` may point to the position of the rows in `all`.
- *   all  [n_rows][row_bytes] on every rank
+ *   all  [n_rows][row_bytes] on every rank; NULL on a rank alone, which reads `local`: the call is counted
  */
 void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_unit,
                           size_t n_rows, size_t row_bytes, const void *local, void *all);

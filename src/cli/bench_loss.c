@@ -158,6 +158,7 @@ sim_status sim_bench_loss(const sim_comm *c, const sim_bench_loss_spec *spec)
     SIM_TRY(sim_comm_agree(c, create(&b)));
     SIM_TRY(sim_comm_agree(
         c, sim_bench_product_rate(PRODUCT_ROWS, PRODUCT_COLUMNS, d, &rate)));
+    SIM_ASSERT(b.seconds);
     time_losses(&b);
     SIM_TRY(print(&b, 3 * rows * rows * (double)d / rate / c->size));
 done:

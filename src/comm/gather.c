@@ -70,10 +70,11 @@ void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_uni
     double entered = sim_comm_enter();
     size_t sent = 0;
     sim_range own = rows_of(c, n_units, rows_per_unit, n_rows, c->rank);
-    char *place = (char *)all + own.lo * row_bytes;
+    char *place = all ? (char *)all + own.lo * row_bytes : NULL;
 
+    SIM_ASSERT(all || c->size == 1);
     sim_comm_count_gather((own.hi - own.lo) * row_bytes);
-    if (own.hi > own.lo && place != (const char *)local)
+    if (all && own.hi > own.lo && place != (const char *)local)
         memmove(place, local, (own.hi - own.lo) * row_bytes);
     if (c->size > 1) {
         size_t *first = sim_scratch(((size_t)c->size + 1) * sizeof *first);

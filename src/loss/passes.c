@@ -102,6 +102,7 @@ sim_status sim_passes_create(const sim_comm *c, const sim_rows_shape *shape,
     if (!sim_passes_stream(p, shape, n_sets))
         goto done;
     out->group = group_slots(p, shape);
+    SIM_ASSERT(out->group > 0);
     out->n_groups = (most_slots(p, shape) + out->group - 1) / out->group;
     list_pass_buffers(out, out->group, shape, list);
     SIM_TRY(sim_buffers_create(list, PASS_BUFFERS, tag));
@@ -125,13 +126,14 @@ void sim_passes_gather(const pass_engine *e, const float *local, float *gathered
 {
     const sim_rows_shape *s = &e->shape;
     const size_t own = e->local.hi - e->local.lo;
+    const bool alone = e->comm->size == 1;
 
-    *out = (row_set){.local = local, .all = e->stream ? NULL : gathered};
-    if (e->comm->size == 1)
-        out->all = local;
-    for (size_t v = 0; v < s->views && e->comm->size > 1 && !e->stream; v++)
+    *out = (row_set){.local = local, .all = alone ? local : gathered};
+    if (e->stream)
+        out->all = NULL;
+    for (size_t v = 0; v < s->views && !e->stream; v++)
         sim_tile_gather(e->comm, s, s->d * sizeof *local, local + v * own * s->d,
-                        gathered + v * s->n * s->d);
+                        alone ? NULL : gathered + v * s->n * s->d);
 }
 
 const float *sim_passes_row(const pass_engine *e, const row_set *set, size_t view,
