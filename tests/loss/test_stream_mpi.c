@@ -72,6 +72,7 @@ typedef struct {
 static const loss_case losses[] = {
     {.name = "ntxent", .ntxent = {.temperature = 0.1}},
     {.name = "ntxent, small T", .ntxent = {.temperature = 0.01}},
+    {.name = "part of the rows", .ntxent = {.temperature = 0.1, .anchors = {30, 600}}},
     {.name = "dcl", .ntxent = {.temperature = 0.2, .decoupled = true}},
     {.name = "dclw", .ntxent = {.temperature = 0.1, .decoupled = true, .weighted = true}},
     {.name = "dclw flow",
@@ -200,7 +201,9 @@ static void check_loss(const inputs *x, const loss_case *l)
 
 static bool takes(const loss_case *l, size_t views)
 {
-    return views == 2 || (l->ntxent.temperature > 0 && !l->ntxent.weighted);
+    const bool two_views =
+        l->ntxent.temperature <= 0 || l->ntxent.weighted || l->ntxent.anchors.hi > 0;
+    return views == 2 || !two_views;
 }
 
 /*
