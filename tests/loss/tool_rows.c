@@ -69,8 +69,9 @@ static sim_status run(const sim_comm *c, char **a)
     SIM_TRY(sim_alloc(&p.dz, floats, "test/rows"));
     SIM_TRY(sim_contrast_create(c, &p.shape, &p.contrast));
     SIM_CHECK(read_rows(a[1], floats, p.z), SIM_E_IO, "%s cannot be read", a[1]);
+    /* Also makes all of it resident, as the gradients of all rows would. */
     for (size_t i = 0; i < floats; i++)
-        p.dz[i] = NAN; /* also makes all of it resident, as the gradients of all rows would */
+        p.dz[i] = NAN;
     const double start = sim_clock_s();
     sim_ntxent(p.contrast, &options, p.z, p.dz, &report);
     (void)printf("%.3f\n", sim_clock_s() - start);
