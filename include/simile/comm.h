@@ -113,7 +113,7 @@ void sim_comm_barrier(const sim_comm *c);
  * Collective. All-gather of rows in global order. Rank r holds the rows of the units
  * sim_tree_part(n_units, size, r), rows_per_unit each; the last unit may be short (n_rows in
  * total). `local` may point to the position of the rows in `all`.
- *   all  [n_rows][row_bytes] on every rank
+ *   all  [n_rows][row_bytes] on every rank; NULL on a rank alone, which reads `local`: the call is counted
  */
 void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_unit,
                           size_t n_rows, size_t row_bytes, const void *local, void *all);
@@ -131,6 +131,44 @@ void sim_comm_collect_rows(const sim_comm *c, int root, size_t n_units,
  */
 void sim_comm_fetch_rows(const sim_comm *c, int root, const size_t *first, sim_range rows,
                          size_t row_bytes, const void *local, void *out);
+
+/*
+ * A stream of the rows of all ranks to every rank, chunk by chunk in global order, so that no rank
+ * holds all of them. A chunk is broadcast by the ranks that own its rows while the caller reads the
+ * one before: a stream holds two chunks.
+ *
+ *   n_units, rows_per_unit, n_rows, row_bytes  as in sim_comm_gather_rows
+ *   n_arrays                                   of that shape, one after the other
+ *   chunk_rows                                 of an array; its last chunk may be short
+ */
+typedef struct {
+    size_t n_units, rows_per_unit, n_rows, row_bytes;
+    size_t n_arrays, chunk_rows;
+} sim_stream_shape;
+typedef struct sim_comm_stream sim_comm_stream;
+/* Local; `c` is borrowed. */
+SIM_MUST_USE sim_status sim_comm_stream_create(const sim_comm *c,
+                                               const sim_stream_shape *shape,
+                                               sim_comm_stream **out);
+void sim_comm_stream_destroy(sim_comm_stream **s);
+/* Bytes that sim_comm_stream_create allocates on every rank. */
+size_t sim_comm_stream_bytes(sim_partition p, const sim_stream_shape *shape);
+
+/* Rows [lo, hi) of an array. */
+typedef struct {
+    size_t array, lo, hi;
+    const void *rows; /* valid until the next call of sim_comm_stream_next */
+} sim_stream_chunk;
+/*
+ * begin starts the first chunk; `local` [n_arrays][local rows][row_bytes] is read until the end. next
+ * waits for a chunk and starts the one after it; false after the last chunk, when the stream may
+ * begin again. Between begin and the last chunk all ranks call next alike. Collective.
+ */
+void sim_comm_stream_begin(sim_comm_stream *s, const void *local);
+bool sim_comm_stream_next(sim_comm_stream *s, sim_stream_chunk *out);
+/* Advances the chunk that is under way: MPI makes progress during calls only. Call it every few
+ * milliseconds while the rows of a chunk are used, on any number of ranks. */
+void sim_comm_stream_progress(sim_comm_stream *s);
 
 /*
  * Collective. Sum of float vectors over leaves, for gradients. Rank r owns the leaves
@@ -189,7 +227,7 @@ uint64_t sim_comm_bytes(void);
 
 /*
  * What this rank contributed to all-gathers since the start, also with one rank, when nothing is sent:
- * calls of sim_comm_gather_rows and bytes of this rank's rows; calls of sim_comm_reduce_doubles
+ * calls of sim_comm_gather_rows and sim_comm_stream_begin, and bytes of this rank's rows; calls of sim_comm_reduce_doubles
  * and sim_comm_reduce_nodes and bytes of this rank's nodes.
  */
 typedef struct {

@@ -37,6 +37,7 @@ typedef struct {
     int64_t fraction_seed; /* selects them */
     char kernels[SIM_OPTION_TEXT_BYTES];
     int64_t seed, batch, block, micro_batch, threads, loader_threads;
+    int gather; /* enum sim_gather */
     int64_t log_every_steps, bad_steps, check_steps;
     double hang_seconds;
     int collapse;

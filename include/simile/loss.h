@@ -18,6 +18,15 @@
 #include "simile/tensor.h"
 
 /*
+ * How the rows of other ranks reach a rank. ALL: it holds those of all ranks. STREAM: they pass in
+ * chunks of a few megabytes, so that its memory falls with the number of ranks; once for the
+ * statistics, once or twice for the loss, once for each gradient. AUTO: streamed if the rows of all
+ * ranks are more than 256 MiB. A rank alone copies nothing. The bits are equal.
+ */
+typedef enum { SIM_GATHER_AUTO, SIM_GATHER_ALL, SIM_GATHER_STREAM } sim_gather;
+#define SIM_GATHER_CHOICES "auto|all|stream"
+
+/*
  * Rows of a view are divided among ranks in units: blocks of slots in training, 32 rows in
  * `simile loss`. Columns are ordered by view, then by slot.
  */
@@ -25,7 +34,11 @@ typedef struct {
     size_t n;    /* rows per view over all ranks (B) */
     size_t unit; /* rows per unit; the last unit may be short */
     size_t views;
-    size_t d; /* floats per row */
+    size_t d;          /* floats per row */
+    sim_gather gather; /* of sim_contrast and sim_cross */
+    size_t
+        stream_rows; /* for tests: rows of a chunk and slots that pass at a time, a multiple of
+                           512; 0: by d */
 } sim_rows_shape;
 /* The slots of the rank. */
 sim_range sim_rows_local(sim_partition p, const sim_rows_shape *s);
@@ -67,6 +80,10 @@ typedef struct {
     bool weighted, weight_flow;
     double weight_sigma;
     size_t weight_group;
+    /* Slots whose rows are anchors, to compute a part of a batch too large for the machine: the loss
+     * is the sum over them divided by all rows, dz is that of their rows only, and d_log_temperature
+     * is 0. Two views without labels and weights. {0, 0}: all slots. */
+    sim_range anchors;
     /* [n] for all slots, on every rank: all views of all images with the same label are positives
      * (SupCon); a single view is then sufficient. NULL: the views of an image. */
     const int32_t *labels;
@@ -78,8 +95,8 @@ SIM_MUST_USE sim_status sim_contrast_create(const sim_comm *c,
                                             const sim_rows_shape *shape,
                                             sim_contrast **out);
 void sim_contrast_destroy(sim_contrast **e);
-/* Bytes that sim_contrast_create allocates, at most over ranks.  A rank alone reads the caller's
- * rows, others a copy of all. */
+/* Bytes that sim_contrast_create allocates on the rank. A rank alone reads the caller's rows, others
+ * a copy of all or a stream. */
 size_t sim_contrast_bytes(sim_partition p, const sim_rows_shape *shape);
 /* Bytes of scratch per thread in sim_ntxent and the sim_cross functions. */
 size_t sim_ntxent_scratch(size_t d);
@@ -113,7 +130,7 @@ typedef struct sim_cross sim_cross;
 SIM_MUST_USE sim_status sim_cross_create(const sim_comm *c, const sim_rows_shape *shape,
                                          sim_cross **out);
 void sim_cross_destroy(sim_cross **e);
-size_t sim_cross_bytes(const sim_rows_shape *shape); /* on any rank */
+size_t sim_cross_bytes(sim_partition p, const sim_rows_shape *shape); /* on the rank */
 
 typedef struct {
     double temperature;

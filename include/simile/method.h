@@ -34,6 +34,7 @@ typedef struct {
     size_t batch, block; /* images */
     size_t micro_batch;  /* images of a rank that pass at a time; 0: all */
     uint32_t seed;
+    sim_gather gather; /* of the rows of other ranks */
 } sim_method_env;
 
 /* Blocks of a micro-batch; 0 if micro_batch is at least the share of every rank, so that all blocks
@@ -99,6 +100,7 @@ typedef struct {
  */
 typedef struct sim_arrays {
     void *ctx;
+    sim_gather gather; /* of the rows of other ranks */
     bool (*has)(void *ctx, const char *name);
     /* Dimensions of a float32 or int32 array. Errors: SIM_E_DATA if it is absent. */
     sim_status (*dims)(void *ctx, const char *name, int n_dims,
@@ -155,6 +157,9 @@ typedef struct sim_method_row {
     double (*momentum)(const void *options, double progress);
     /* Order of magnitude of the initial gradient of a scalar; 0 if none is trained. */
     double (*scalar_gradient_bound)(const void *options, size_t batch);
+    /* Why every rank holds the rows of the global batch, for a message; NULL if they can be streamed.
+     * A NULL pointer: they can. */
+    const char *(*holds_batch)(const void *options);
     /* The reduction of the loss, such as "mean over anchors". */
     const char *(*reduction)(const void *options);
 
@@ -241,6 +246,13 @@ void sim_method_forward_backward(const sim_method *m, const sim_method_batch *ba
 /* After an update or a load of the weights, not after a skipped step. */
 void sim_method_updated(const sim_method *m);
 
+/* `gather`, or SIM_GATHER_ALL if the method cannot stream rows. */
+sim_gather sim_method_gather(const sim_method_row *row, const void *options,
+                             sim_gather gather);
+/* Errors: SIM_E_CONFIG if `gather`, set by the key or option `name`, demands what the method cannot. */
+SIM_MUST_USE sim_status sim_method_check_gather(const sim_method_row *row,
+                                                const void *options, const char *name,
+                                                sim_gather gather);
 /* Number of views of an image: 1 + the largest number in the parts. */
 size_t sim_method_views(const sim_method_row *row, const void *options);
 /* Images per slot over all parts. */

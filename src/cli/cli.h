@@ -32,6 +32,8 @@ void sim_cli_parse(const struct argp *argp, int argc, char **argv, void *out);
  * arguments. */
 bool sim_cli_job_argument(sim_job_source *source, char *arg,
                           const struct argp_state *state);
+/* The value of an option --gather. */
+sim_gather sim_cli_gather(const struct argp_state *state, const char *arg);
 
 /* As sim_job_load, with the section `evaluate`. */
 SIM_MUST_USE sim_status sim_cli_job_load(const sim_job_source *source, sim_job *job,
@@ -107,8 +109,14 @@ SIM_MUST_USE sim_status sim_bench_loader(const sim_comm *c, const sim_job *job,
 SIM_MUST_USE sim_status sim_bench_kernel(const sim_comm *c);
 
 /* `simile bench loss`: NT-Xent of `batch` pairs of random unit rows of d floats. */
-SIM_MUST_USE sim_status sim_bench_loss(const sim_comm *c, size_t batch, size_t d,
-                                       int steps);
+typedef struct {
+    size_t batch, dim;
+    int steps;
+    sim_gather gather;
+    sim_range rows; /* pairs that are anchors; {0, 0}: all */
+} sim_bench_loss_spec;
+SIM_MUST_USE sim_status sim_bench_loss(const sim_comm *c,
+                                       const sim_bench_loss_spec *spec);
 
 /* `simile bench scaling`: steps on the first 1, 2, 4, ... ranks, and predictions. */
 typedef struct {

@@ -19,6 +19,8 @@ typedef struct {
     size_t size, batch, micro_batch, global_batch, queue, dim;
     double latency_us, bandwidth_gbits;
     bool momentum_copy;
+    sim_gather gather;
+    sim_range rows; /* {0, 0}: all */
     int threads, steps;
     bool json;
 } arguments;
@@ -41,6 +43,8 @@ enum {
     KEY_DIR,
     KEY_DATA,
     KEY_AUGMENT,
+    KEY_GATHER,
+    KEY_ROWS,
     KEY_JSON
 };
 
@@ -76,6 +80,10 @@ static const struct argp_option options[] = {
     {"queue", KEY_QUEUE, "K", 0, "checkpoint: slots of the queue (default 0)", 0},
     {"dim", KEY_DIM, "D", 0,
      "checkpoint: floats per slot; loss: per embedding (default 128)", 0},
+    {"gather", KEY_GATHER, "MODE", 0,
+     "loss: auto (default), all or stream, as the key gather of a job", 0},
+    {"rows", KEY_ROWS, "A:B", 0,
+     "loss: only the pairs A to B-1 as anchors, against all embeddings", 0},
     {"momentum-copy", KEY_COPY, NULL, 0, "checkpoint: include a momentum encoder", 0},
     {"dir", KEY_DIR, "DIRECTORY", 0,
      "checkpoint, loader: where temporary files are written (default .)", 0},
@@ -262,9 +270,15 @@ static sim_status bench_loss(const sim_comm *c, const arguments *a)
 {
     sim_status st = SIM_OK;
 
+    const sim_bench_loss_spec spec = {.batch = a->batch,
+                                      .dim = a->dim,
+                                      .steps = a->steps,
+                                      .gather = a->gather,
+                                      .rows = a->rows};
+
     SIM_TRY(sim_comm_agree(c, sim_kernels_pick("auto")));
     sim_threads_set(a->threads);
-    SIM_TRY(sim_bench_loss(c, a->batch, a->dim, a->steps));
+    SIM_TRY(sim_bench_loss(c, &spec));
 done:
     return st;
 }
@@ -302,6 +316,18 @@ static size_t parse_count(const struct argp_state *state, const char *arg, long 
 static size_t parse_bench_count(const struct argp_state *state, const char *arg)
 {
     return parse_count(state, arg, 1 << 20);
+}
+
+/* "A:B" with A < B. */
+static sim_range parse_rows(const struct argp_state *state, const char *arg)
+{
+    char *colon = NULL, *end = NULL;
+    const long lo = strtol(arg, &colon, 10);
+    const long hi = *colon == ':' ? strtol(colon + 1, &end, 10) : 0;
+
+    if (colon == arg || !end || *end || lo < 0 || hi <= lo)
+        argp_error(state, "--rows: \"%s\" is not A:B with 0 <= A < B", arg);
+    return (sim_range){(size_t)lo, (size_t)hi};
 }
 
 static double parse_positive(const struct argp_state *state, const char *option,
@@ -357,6 +383,12 @@ static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
     case KEY_DIM:
         a->dim = parse_bench_count(state, arg);
         return 0;
+    case KEY_GATHER:
+        a->gather = sim_cli_gather(state, arg);
+        return 0;
+    case KEY_ROWS:
+        a->rows = parse_rows(state, arg);
+        return 0;
     case KEY_COPY:
         a->momentum_copy = true;
         return 0;
@@ -380,6 +412,9 @@ static error_t parse_bench_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!a->what || !find_bench(a->what))
             argp_error(state, "the argument must be " BENCH_NAMES);
+        if (a->rows.hi > a->batch)
+            argp_error(state, "--rows: %zu:%zu is beyond the %zu pairs of --batch",
+                       a->rows.lo, a->rows.hi, a->batch);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -443,7 +478,10 @@ sim_status sim_command_bench(int argc, char **argv)
             "(--global-batch).  The assumptions are printed; formulas: src/DESIGN.md.\n\n"
             "loss: seconds of NT-Xent of random embeddings, and of its matrix products "
             "alone (products_s: 6 N^2 d operations for N = 2 B rows at the measured rate "
-            "of a product).\n\n"
+            "of a product).  buffers_mb is the memory that is allocated on the rank with "
+            "most, peak_mb its peak resident memory.  With --rows both times are those "
+            "of "
+            "the given rows; loss_s_extrapolated is loss_s in proportion to all rows.\n\n"
             "loader: two views of each image, of all ranks together; best, median and "
             "spread (best - worst) over the steps, which load the same views.  "
             "cpu_us_per_view is the CPU time, which other programs on the machine "
@@ -455,6 +493,7 @@ sim_status sim_command_bench(int argc, char **argv)
             "Examples:\n  simile bench step --width 0.25 --batch 128 --threads 2\n"
             "  mpirun -np 2 simile bench scaling --bandwidth-gbits 100 --latency-us 2\n"
             "  simile bench loss --batch 8192 --threads 2\n"
+            "  simile bench loss --batch 1048576 --rows 0:1024 --steps 1 --threads 2\n"
             "  simile bench loader --data photos.h5 --augment simclr --size 224\n"
             "  simile bench checkpoint --arch resnet50 --momentum-copy --queue 65536"};
     arguments a = {.arch = "resnet18",

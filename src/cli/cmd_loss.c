@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_RESULTS = 32, MAX_NUMBERS = 4, KEY_IN = 256, KEY_OUT, KEY_FORCE };
+enum { MAX_RESULTS = 32, MAX_NUMBERS = 4, KEY_IN = 256, KEY_OUT, KEY_FORCE, KEY_GATHER };
 
 /* Limit of an array, so that products of dimensions in methods do not overflow 64 bits. */
 static const size_t max_values = (size_t)1 << 48;
@@ -27,6 +27,7 @@ typedef struct {
     sim_job_source source;
     const char *in, *out;
     bool force;
+    sim_gather gather;
     char target[PATH_MAX]; /* `out` without symbolic links */
 } arguments;
 
@@ -45,6 +46,8 @@ static const struct argp_option options[] = {
      "an "
      "older file of `simile loss`",
      0},
+    {"gather", KEY_GATHER, "MODE", 0,
+     "auto (default), all or stream: as the key gather of a job, with equal results", 0},
     {"force", KEY_FORCE, NULL, 0, "replace the file --out whatever it is", 0},
     {0}};
 
@@ -60,6 +63,9 @@ static error_t parse_loss_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_FORCE:
         a->force = true;
+        return 0;
+    case KEY_GATHER:
+        a->gather = sim_cli_gather(state, arg);
         return 0;
     case ARGP_KEY_ARG:
         if (!sim_cli_job_argument(&a->source, arg, state))
@@ -365,14 +371,14 @@ static sim_status run_loss(const sim_comm *c, void *ctx)
     arguments *a = ctx;
     sim_job *job = NULL;
     files f = {.comm = c, .path = a->in};
-    const sim_arrays arrays = {.ctx = &f,
-                               .has = has_array,
-                               .dims = read_dims,
-                               .floats = read_floats,
-                               .ints = read_ints,
-                               .number = read_number,
-                               .put = gather_result,
-                               .put_number = store_number};
+    sim_arrays arrays = {.ctx = &f,
+                         .has = has_array,
+                         .dims = read_dims,
+                         .floats = read_floats,
+                         .ints = read_ints,
+                         .number = read_number,
+                         .put = gather_result,
+                         .put_number = store_number};
     double loss = 0;
 
     if (c->rank == 0)
@@ -383,6 +389,9 @@ static sim_status run_loss(const sim_comm *c, void *ctx)
         st = sim_path_explain(sim_job_load_method(&a->source, job), a->source.path,
                               SIM_USE_JOB);
     if (st == SIM_OK)
+        st = sim_method_check_gather(job->method, &job->method_options, "--gather",
+                                     a->gather);
+    if (st == SIM_OK)
         st = sim_kernels_pick("auto");
     if (st == SIM_OK)
         st = sim_path_explain(sim_h5_open_read(a->in, &f.in), a->in, SIM_USE_ARRAYS);
@@ -390,6 +399,7 @@ static sim_status run_loss(const sim_comm *c, void *ctx)
     SIM_TRY(sim_cli_compare_kernels(c));
     SIM_TRY(sim_comm_compare_file(c, a->in));
     SIM_ASSERT(job);
+    arrays.gather = sim_method_gather(job->method, &job->method_options, a->gather);
     st = job->method->compute(c, &job->method_options, &arrays, &loss);
     if (st == SIM_E_DATA &&
         !strstr(sim_error_message(), a->in)) /* the method does not have the path */

@@ -9,6 +9,14 @@
 
 #include <string.h>
 
+sim_gather sim_cli_gather(const struct argp_state *state, const char *arg)
+{
+    const int mode = sim_choices_find(SIM_GATHER_CHOICES, arg);
+    if (mode < 0)
+        argp_error(state, "--gather: \"%s\" is not auto, all or stream", arg);
+    return (sim_gather)mode;
+}
+
 bool sim_cli_job_argument(sim_job_source *source, char *arg,
                           const struct argp_state *state)
 {

@@ -10,16 +10,22 @@
 #include <limits.h>
 #include <string.h>
 
-/* Rows [lo, hi) of a rank. */
-static sim_range rows_of(const sim_comm *c, size_t n_units, size_t rows_per_unit,
-                         size_t n_rows, int rank)
+sim_range sim_comm_rows_of(sim_partition p, size_t n_units, size_t rows_per_unit,
+                           size_t n_rows)
 {
-    sim_range r = sim_tree_part(n_units, (size_t)c->size, (size_t)rank);
+    sim_range r = sim_partition_range(p, n_units);
     r.lo *= rows_per_unit;
     r.hi *= rows_per_unit;
     r.lo = r.lo < n_rows ? r.lo : n_rows;
     r.hi = r.hi < n_rows ? r.hi : n_rows;
     return r;
+}
+
+static sim_range rows_of(const sim_comm *c, size_t n_units, size_t rows_per_unit,
+                         size_t n_rows, int rank)
+{
+    const sim_partition p = {.size = (size_t)c->size, .rank = (size_t)rank};
+    return sim_comm_rows_of(p, n_units, rows_per_unit, n_rows);
 }
 
 /* ---- to all ranks ---- */
@@ -64,10 +70,11 @@ void sim_comm_gather_rows(const sim_comm *c, size_t n_units, size_t rows_per_uni
     double entered = sim_comm_enter();
     size_t sent = 0;
     sim_range own = rows_of(c, n_units, rows_per_unit, n_rows, c->rank);
-    char *place = (char *)all + own.lo * row_bytes;
+    char *place = all ? (char *)all + own.lo * row_bytes : NULL;
 
+    SIM_ASSERT(all || c->size == 1);
     sim_comm_count_gather((own.hi - own.lo) * row_bytes);
-    if (own.hi > own.lo && place != (const char *)local)
+    if (all && own.hi > own.lo && place != (const char *)local)
         memmove(place, local, (own.hi - own.lo) * row_bytes);
     if (c->size > 1) {
         size_t *first = sim_scratch(((size_t)c->size + 1) * sizeof *first);

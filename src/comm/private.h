@@ -31,6 +31,10 @@ size_t sim_comm_rows_per_piece(size_t row_bytes);
 /* Rows of the next message: min(left, piece). */
 size_t sim_comm_piece(size_t left, size_t piece);
 
+/* Rows [lo, hi) of a rank that holds whole units; the last unit may be short. */
+sim_range sim_comm_rows_of(sim_partition p, size_t n_units, size_t rows_per_unit,
+                           size_t n_rows);
+
 /*
  * Collective. In-place all-gather: rank r provides rows [first[r], first[r + 1]) of `all`, which
  * it holds there already. Returns the bytes that this rank sent.

@@ -201,7 +201,9 @@ sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
                             .batch = (size_t)job->train.batch,
                             .block = (size_t)job->train.block,
                             .micro_batch = (size_t)job->train.micro_batch,
-                            .seed = (uint32_t)job->train.seed};
+                            .seed = (uint32_t)job->train.seed,
+                            .gather = sim_method_gather(job->method, &job->method_options,
+                                                        (sim_gather)job->train.gather)};
 }
 
 static sim_status check_method(const sim_job *job, const sim_schedule_plan *plan,
@@ -239,6 +241,8 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     plan->left_over = about->n_images % (size_t)t->batch;
     plan->learning_rate = sim_learning_rate(&job->optimizer, (size_t)t->batch);
     SIM_TRY(fill_view_shape(job, about, plan));
+    SIM_TRY(sim_method_check_gather(job->method, &job->method_options, "gather",
+                                    (sim_gather)t->gather));
     SIM_TRY(check_method(job, plan, ranks));
     SIM_TRY(fill_schedule(job, plan));
 done:

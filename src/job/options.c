@@ -33,6 +33,11 @@ static const sim_option job_rows[] = {
         "of "
         "the batch; a multiple of block and of batchnorm.group, which must not be 0",
         SIM_FREE_KEY),
+    ROW("gather", SIM_OPTION_ENUM, gather, 0, 0, "auto", SIM_GATHER_CHOICES, "",
+        "all: every rank holds the embeddings of the global batch; stream: they pass in "
+        "chunks, so that memory falls with the number of ranks, with equal bits; auto: "
+        "stream if they are more than 256 MiB",
+        SIM_FREE_KEY),
     ROW("kernels", SIM_OPTION_TEXT, kernels, 0, 0, "auto", NULL, "",
         "auto, portable, v3 or v4: instruction set of the inner loops", SIM_RANK_KEY),
     ROW("threads", SIM_OPTION_INT, threads, 0, 4096, "0", NULL, "",

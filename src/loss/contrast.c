@@ -1,5 +1,5 @@
 /*
- * contrast.c - rows of the global batch on every rank, and sums over them in fixed order.
+ * contrast.c - buffers of rows against themselves, and sums over all rows in fixed order.
  */
 #include "contrast.h"
 
@@ -20,8 +20,9 @@ static void list_contrast_buffers(sim_contrast *e, sim_partition p,
                                   sim_buffer list[CONTRAST_BUFFERS])
 {
     size_t rows = s->views * s->n;
+    bool copies = p.size > 1 && !sim_passes_stream(p, s, 1);
 
-    list[0] = SIM_BUFFER(e->gathered, p.size > 1 ? rows * s->d : 0);
+    list[0] = SIM_BUFFER(e->gathered, copies ? rows * s->d : 0);
     list[1] = SIM_BUFFER(e->records, rows);
     list[2] = SIM_BUFFER(e->weights, rows);
     list[3] = SIM_BUFFER(e->positives, rows * (s->views - 1));
@@ -35,23 +36,27 @@ size_t sim_contrast_bytes(sim_partition p, const sim_rows_shape *s)
 
     list_contrast_buffers(&none, p, s, list);
     return sizeof none + sim_buffers_bytes(list, CONTRAST_BUFFERS) +
-           sim_leaf_sums_bytes(s);
+           sim_leaf_sums_bytes(s, sim_passes_moments(p, s, 1)) +
+           sim_passes_bytes(p, s, 1);
 }
 
 sim_status sim_contrast_create(const sim_comm *c, const sim_rows_shape *shape,
                                sim_contrast **out)
 {
     sim_status st = SIM_OK;
+    const sim_partition p = sim_comm_partition(c);
     sim_buffer list[CONTRAST_BUFFERS];
     sim_contrast *e = NULL;
 
     SIM_TRY(sim_new(&e, "loss/contrast"));
     e->comm = c;
     e->shape = *shape;
-    e->local = sim_rows_local(sim_comm_partition(c), shape);
-    SIM_TRY(sim_leaf_sums_create(shape, "loss/contrast", &e->sums));
-    list_contrast_buffers(e, sim_comm_partition(c), shape, list);
+    e->local = sim_rows_local(p, shape);
+    SIM_TRY(sim_leaf_sums_create(shape, sim_passes_moments(p, shape, 1), "loss/contrast",
+                                 &e->sums));
+    list_contrast_buffers(e, p, shape, list);
     SIM_TRY(sim_buffers_create(list, CONTRAST_BUFFERS, "loss/contrast"));
+    SIM_TRY(sim_passes_create(c, shape, 1, "loss/contrast", &e->passes));
     *out = e;
     e = NULL;
 done:
@@ -67,34 +72,12 @@ void sim_contrast_destroy(sim_contrast **e)
     list_contrast_buffers(*e, sim_comm_partition((*e)->comm), &(*e)->shape, list);
     sim_buffers_destroy(list, CONTRAST_BUFFERS);
     sim_leaf_sums_destroy(&(*e)->sums);
+    sim_passes_destroy(&(*e)->passes);
     sim_free(*e);
     *e = NULL;
 }
 
-/* ---- row tiles and gathers ---- */
-
-size_t sim_contrast_row_tiles(const sim_contrast *e)
-{
-    return e->shape.views * sim_row_tiles(e->local, e->shape.d);
-}
-
-row_tile sim_contrast_row_tile(const sim_contrast *e, size_t i)
-{
-    size_t per_view = sim_row_tiles(e->local, e->shape.d);
-    sim_range rows = sim_row_tile(e->local, e->shape.d, i % per_view);
-    return (row_tile){i / per_view, rows.lo, rows.hi};
-}
-
-void sim_contrast_gather(sim_contrast *e, const float *z)
-{
-    const sim_rows_shape *s = &e->shape;
-    size_t local = e->local.hi - e->local.lo;
-    const bool alone = e->comm->size == 1;
-    e->z = alone ? z : e->gathered;
-    for (size_t v = 0; !alone && v < s->views; v++)
-        sim_tile_gather(e->comm, s, s->d * sizeof *z, z + v * local * s->d,
-                        e->gathered + v * s->n * s->d);
-}
+/* ---- gathers ---- */
 
 /* Completes `all` [views][n], of which each rank has written its own rows. */
 static void gather_own(const sim_contrast *e, size_t row_bytes, void *all)
@@ -141,7 +124,7 @@ void sim_contrast_statistics(sim_contrast *e, double *embedding_std, double *pai
     size_t d = e->shape.d;
     double between = 0, within = 0;
 
-    sim_leaf_moments(&e->sums, e->z);
+    sim_passes_moments_run(&e->passes, &e->z, &e->sums);
     for (size_t k = 0; k < d; k++) {
         between += sums[k] * sums[k];
         within += sums[d + k];

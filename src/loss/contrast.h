@@ -1,10 +1,10 @@
 /*
- * contrast.h - state of the losses of rows against themselves: gathered rows, records, row tiles.
+ * contrast.h - state of the losses of rows against themselves: rows of all ranks, records.
  */
 #ifndef SIMILE_LOSS_CONTRAST_H
 #define SIMILE_LOSS_CONTRAST_H
 
-#include "tiles.h"
+#include "passes.h"
 
 /* Results of a row, gathered on every rank. A row without a loss (no positive, or an empty
  * denominator) has lse = INFINITY, so that all its probabilities are 0. */
@@ -27,25 +27,16 @@ struct sim_contrast {
     const sim_comm *comm;
     sim_rows_shape shape;
     sim_range local;     /* slots of this rank */
-    float *gathered;     /* [views][n][d] rows of all ranks; a rank alone has none */
-    const float *z;      /* the same during a call, or the caller's rows */
+    float *gathered;     /* [views][n][d] rows of all ranks; none if alone or streamed */
+    row_set z;           /* during a call */
     row_record *records; /* [views][n] */
     float *weights;      /* [views][n] sim_tile_lse_weight of the rows */
     double *positives;   /* [views][n][views - 1] similarities of this rank's rows */
     double *z_dot_dz;    /* [views][n] z . dz without the part through DCLW's weights */
     leaf_sums sums;
+    pass_engine passes;
 };
 
-/* A row tile: rows [lo, hi) of a view, all of this rank. */
-typedef struct {
-    size_t view, lo, hi;
-} row_tile;
-
-size_t sim_contrast_row_tiles(const sim_contrast *e);
-row_tile sim_contrast_row_tile(const sim_contrast *e, size_t i);
-
-/* Sets e->z to the rows of all ranks, of which z [views][local][d] are those of this rank. */
-void sim_contrast_gather(sim_contrast *e, const float *z);
 /* Gathers the records of this rank's rows. */
 void sim_contrast_gather_records(sim_contrast *e);
 

@@ -32,7 +32,7 @@ typedef struct entropy_record {
 size_t sim_cross_entropy_bytes(const sim_rows_shape *s)
 {
     return sizeof(sim_cross_entropy) + s->n * sizeof(entropy_record) +
-           sim_leaf_sums_bytes(s);
+           sim_leaf_sums_bytes(s, 0);
 }
 
 sim_status sim_cross_entropy_create(const sim_comm *c, const sim_rows_shape *shape,
@@ -46,7 +46,7 @@ sim_status sim_cross_entropy_create(const sim_comm *c, const sim_rows_shape *sha
     e->comm = c;
     e->shape = *shape;
     e->local = sim_rows_local(sim_comm_partition(c), shape);
-    SIM_TRY(sim_leaf_sums_create(shape, "loss/cross-entropy", &e->sums));
+    SIM_TRY(sim_leaf_sums_create(shape, 0, "loss/cross-entropy", &e->sums));
     SIM_TRY(sim_alloc(&e->records, shape->n, "loss/cross-entropy"));
     *out = e;
     e = NULL;

@@ -36,18 +36,19 @@ static double softplus(double x)
 }
 
 /* Loss of the negatives in one row of a tile; s becomes the gradients with respect to x. */
-static void cross_sigmoid_accumulate_row(const sigmoid *q, size_t row, sim_range columns,
-                                         float *s, row_state *r)
+static void cross_sigmoid_row(void *ctx, const pass_row *at, column_tile c, float *s)
 {
-    size_t n = columns.hi - columns.lo;
+    const sigmoid *q = ctx;
+    row_state *r = at->state;
+    const size_t n = c.n, row = at->slot;
     float scale = (float)q->scale, bias = (float)q->bias;
 
-    (void)sim_cross_split_positive(&r->scores, row, columns, s);
+    (void)sim_cross_split_positive(&r->scores, row, c, s);
     r->loss += (double)sim_row_softplus_sum(n, s, scale, bias);
     sim_row_sigmoid(n, s, scale, bias, s);
-    if (row >= columns.lo && row < columns.hi) {
+    if (row >= c.lo && row < c.lo + n) {
         double x = q->scale * (double)r->scores.positive + q->bias;
-        s[row - columns.lo] = (float)(-1 / (1 + sim_exp_double(x)));
+        s[row - c.lo] = (float)(-1 / (1 + sim_exp_double(x)));
     }
     for (size_t j = 0; j < n; j++)
         r->bias += (double)s[j];
@@ -63,49 +64,27 @@ static void cross_sigmoid_record_row(const sigmoid *q, const row_state *r,
                           .bias = r->bias};
 }
 
-static void cross_sigmoid_finish_rows(const sigmoid *q, const tile_workspace *work,
-                                      sim_range rows, float *out)
+_Static_assert(sizeof(row_state) <= MAX_ROW_STATE, "states of the pass engine");
+
+static void cross_sigmoid_begin(void *ctx, const pass_row *row)
 {
-    sim_tile_finish(work, q->e->shape.d, rows.hi - rows.lo,
-                    q->scale / (double)q->e->shape.n, out);
-    if (q->store_row_dots)
-        sim_cross_store_row_dots(q->e, rows, q->side, out);
+    (void)ctx;
+    *(row_state *)row->state = (row_state){.scores.negative = -INFINITY};
 }
 
-typedef struct {
-    const sigmoid *q;
-    size_t first; /* row of the tile */
-    row_state state[ROW_TILE];
-} sigmoid_tile;
-
-static void sigmoid_row(void *ctx, size_t i, size_t view, sim_range columns, float *s)
-{
-    sigmoid_tile *t = ctx;
-    (void)view;
-    cross_sigmoid_accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
-}
-
-static void sigmoid_pass(size_t tile_index, void *ctx)
+static void cross_sigmoid_end(void *ctx, const pass_row *row)
 {
     const sigmoid *q = ctx;
     sim_cross *e = q->e;
-    size_t d = e->shape.d;
-    sim_range rows = sim_row_tile(e->local, e->shape.d, tile_index);
-    const tile_workspace work = sim_tile_scratch(d);
-    float *out = q->out ? q->out + (rows.lo - e->local.lo) * d : NULL;
-    sigmoid_tile tile = {.q = q, .first = rows.lo};
-    tile_loop loop = sim_cross_loop(e, q->side, rows);
+    const size_t d = e->shape.d;
 
-    for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        tile.state[i].scores.negative = -INFINITY;
-    loop.row = sigmoid_row;
-    loop.ctx = &tile;
-    loop.accumulate = out != NULL;
-    sim_tile_loop(&loop, &work);
-    for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        cross_sigmoid_record_row(q, &tile.state[i], &e->records[q->side][rows.lo + i]);
-    if (out)
-        cross_sigmoid_finish_rows(q, &work, rows, out);
+    cross_sigmoid_record_row(q, row->state, &e->records[q->side][row->slot]);
+    if (!q->out)
+        return;
+    float *out = q->out + (row->slot - e->local.lo) * d;
+    sim_tile_finish(d, row->sum, q->scale / (double)e->shape.n, out);
+    if (q->store_row_dots)
+        sim_cross_store_row_dot(e, q->side, row->slot, out);
 }
 
 static void cross_sigmoid_differentiate(sigmoid *q, size_t side, float *out,
@@ -114,7 +93,13 @@ static void cross_sigmoid_differentiate(sigmoid *q, size_t side, float *out,
     q->side = side;
     q->out = out;
     q->store_row_dots = store_row_dots;
-    sim_for(sim_row_tiles(q->e->local, q->e->shape.d), sigmoid_pass, q);
+    row_pass pass = sim_cross_pass(q->e, side);
+    pass.ctx = q;
+    pass.begin = cross_sigmoid_begin;
+    pass.compare = cross_sigmoid_row;
+    pass.end = cross_sigmoid_end;
+    pass.accumulate = out != NULL;
+    sim_passes_run(&q->e->passes, &pass);
 }
 
 void sim_cross_sigmoid(sim_cross *e, double scale, double bias, const float *a,

@@ -42,13 +42,24 @@ typedef struct {
     cross_scores scores;
 } row_state;
 
-static void cross_softmax_accumulate_row(const softmax *q, size_t row, sim_range columns,
-                                         float *s, row_state *r)
+_Static_assert(sizeof(row_state) <= MAX_ROW_STATE, "states of the pass engine");
+
+static void cross_softmax_first_begin(void *ctx, const pass_row *row)
 {
-    float max = sim_cross_split_positive(&r->scores, row, columns, s);
+    const softmax *q = ctx;
+    *(row_state *)row->state =
+        (row_state){.negatives = sim_running_begin(q->fixed, q->inverse),
+                    .scores.negative = -INFINITY};
+}
+
+static void cross_softmax_first_row(void *ctx, const pass_row *row, column_tile c,
+                                    float *s)
+{
+    const softmax *q = ctx;
+    row_state *r = row->state;
+    float max = sim_cross_split_positive(&r->scores, row->slot, c, s);
     if (max > -INFINITY) /* else a tile without negatives */
-        sim_running_add(&r->negatives, q->fixed, q->inverse, columns.hi - columns.lo, s,
-                        max);
+        sim_running_add(&r->negatives, q->fixed, q->inverse, c.n, s, max);
 }
 
 /* The larger of the two exponents shifts, so that neither overflows. */
@@ -71,37 +82,10 @@ static void cross_softmax_record_row(const softmax *q, const row_state *r,
                           .share = negatives / (negatives + positive)};
 }
 
-typedef struct {
-    const softmax *q;
-    size_t first; /* row of the tile */
-    row_state state[ROW_TILE];
-} first_tile;
-
-static void cross_softmax_first_row(void *ctx, size_t i, size_t view, sim_range columns,
-                                    float *s)
-{
-    first_tile *t = ctx;
-    (void)view;
-    cross_softmax_accumulate_row(t->q, t->first + i, columns, s, &t->state[i]);
-}
-
-static void cross_softmax_first_pass(size_t tile_index, void *ctx)
+static void cross_softmax_first_end(void *ctx, const pass_row *row)
 {
     const softmax *q = ctx;
-    sim_cross *e = q->e;
-    sim_range rows = sim_row_tile(e->local, e->shape.d, tile_index);
-    const tile_workspace work = sim_tile_scratch(e->shape.d);
-    first_tile tile = {.q = q, .first = rows.lo};
-    tile_loop loop = sim_cross_loop(e, q->side, rows);
-
-    for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        tile.state[i] = (row_state){.negatives = sim_running_begin(q->fixed, q->inverse),
-                                    .scores.negative = -INFINITY};
-    loop.row = cross_softmax_first_row;
-    loop.ctx = &tile;
-    sim_tile_loop(&loop, &work);
-    for (size_t i = 0; i < rows.hi - rows.lo; i++)
-        cross_softmax_record_row(q, &tile.state[i], &e->records[q->side][rows.lo + i]);
+    cross_softmax_record_row(q, row->state, &q->e->records[q->side][row->slot]);
 }
 
 /* ---- second pass: the gradient of a side ---- */
@@ -111,71 +95,48 @@ static void cross_softmax_first_pass(size_t tile_index, void *ctx)
  * is computed from the negatives' probabilities, since P rounds to 1, and in double, since it
  * dominates the gradient.
  */
-static void cross_softmax_weight_row(const softmax *q, size_t row, sim_range columns,
+static void cross_softmax_second_row(void *ctx, const pass_row *at, column_tile c,
                                      float *s)
 {
+    const softmax *q = ctx;
     const sim_cross *e = q->e;
+    const size_t row = at->slot;
     bool both = q->options->columns, own = both || q->side == SIDE_ANCHORS;
     float weight = own ? e->weights[q->side][row]
                        : sim_tile_lse_weight(q->fixed, q->inverse, (double)INFINITY);
     const float *other =
-        both || q->side == SIDE_COLUMNS ? e->weights[!q->side] + columns.lo : NULL;
+        both || q->side == SIDE_COLUMNS ? e->weights[!q->side] + c.lo : NULL;
 
-    sim_tile_probabilities(q->fixed, q->inverse, columns.hi - columns.lo, weight, other,
-                           s);
-    if (row >= columns.lo && row < columns.hi)
-        s[row - columns.lo] = 0; /* added by add_positives */
+    sim_tile_probabilities(q->fixed, q->inverse, c.n, weight, other, s);
+    if (row >= c.lo && row < c.lo + c.n)
+        s[row - c.lo] = 0; /* added by add_positive */
 }
 
-static void add_positives(const softmax *q, sim_range rows, double *sum)
+static void add_positive(const softmax *q, size_t row, double *sum)
 {
     const sim_cross *e = q->e;
-    size_t d = e->shape.d;
-    for (size_t i = rows.lo; i < rows.hi; i++) {
-        double positive_weight =
-            e->records[SIDE_ANCHORS][i].share +
-            (q->options->columns ? e->records[SIDE_COLUMNS][i].share : 0);
-        sim_tile_add_scaled(sum + (i - rows.lo) * d, d, -positive_weight,
-                            e->rows[!q->side] + i * d);
-    }
+    double positive_weight =
+        e->records[SIDE_ANCHORS][row].share +
+        (q->options->columns ? e->records[SIDE_COLUMNS][row].share : 0);
+    sim_tile_add_scaled(sum, e->shape.d, -positive_weight,
+                        sim_cross_row(e, !q->side, row));
 }
 
-typedef struct {
-    const softmax *q;
-    size_t first; /* row of the tile */
-} second_tile;
-
-static void cross_softmax_second_row(void *ctx, size_t i, size_t view, sim_range columns,
-                                     float *s)
-{
-    const second_tile *t = ctx;
-    (void)view;
-    cross_softmax_weight_row(t->q, t->first + i, columns, s);
-}
-
-static void cross_softmax_second_pass(size_t tile_index, void *ctx)
+static void cross_softmax_second_end(void *ctx, const pass_row *row)
 {
     const softmax *q = ctx;
     sim_cross *e = q->e;
-    size_t d = e->shape.d;
-    sim_range rows = sim_row_tile(e->local, e->shape.d, tile_index);
-    const tile_workspace work = sim_tile_scratch(d);
-    float *out = q->out + (rows.lo - e->local.lo) * d;
-    second_tile tile = {q, rows.lo};
-    tile_loop loop = sim_cross_loop(e, q->side, rows);
+    const size_t d = e->shape.d;
+    float *out = q->out + (row->slot - e->local.lo) * d;
 
-    loop.row = cross_softmax_second_row;
-    loop.ctx = &tile;
-    loop.accumulate = true;
-    sim_tile_loop(&loop, &work);
-    add_positives(q, rows, work.sum);
-    sim_tile_finish(&work, d, rows.hi - rows.lo,
+    add_positive(q, row->slot, row->sum);
+    sim_tile_finish(d, row->sum,
                     cross_softmax_factor(q->options) /
                         (q->options->temperature * (double)e->shape.n *
                          (q->options->columns ? 2 : 1)),
                     out);
     if (q->store_row_dots)
-        sim_cross_store_row_dots(e, rows, q->side, out);
+        sim_cross_store_row_dot(e, q->side, row->slot, out);
 }
 
 static void cross_softmax_differentiate(softmax *q, size_t side, float *out,
@@ -184,15 +145,26 @@ static void cross_softmax_differentiate(softmax *q, size_t side, float *out,
     q->side = side;
     q->out = out;
     q->store_row_dots = store_row_dots;
-    sim_for(sim_row_tiles(q->e->local, q->e->shape.d), cross_softmax_second_pass, q);
+    row_pass pass = sim_cross_pass(q->e, side);
+    pass.ctx = q;
+    pass.compare = cross_softmax_second_row;
+    pass.end = cross_softmax_second_end;
+    pass.accumulate = true;
+    sim_passes_run(&q->e->passes, &pass);
 }
 
 /* ---- public functions ---- */
 
 static void evaluate_side(softmax *q, size_t side)
 {
+    row_pass pass = sim_cross_pass(q->e, side);
+
     q->side = side;
-    sim_for(sim_row_tiles(q->e->local, q->e->shape.d), cross_softmax_first_pass, q);
+    pass.ctx = q;
+    pass.begin = cross_softmax_first_begin;
+    pass.compare = cross_softmax_first_row;
+    pass.end = cross_softmax_first_end;
+    sim_passes_run(&q->e->passes, &pass);
     sim_cross_gather_records(q->e, side);
     for (size_t i = 0; i < q->e->shape.n; i++)
         q->e->weights[side][i] =

@@ -28,9 +28,10 @@
 typedef struct {
     sim_contrast *e;
     const sim_ntxent_options *options;
-    float inverse; /* 1 / T */
-    bool fixed;    /* sim_tile_shift_is_fixed */
-    float *dz;     /* [views][local][d] */
+    float inverse;     /* 1 / T */
+    bool fixed;        /* sim_tile_shift_is_fixed */
+    float *dz;         /* [views][local][d] */
+    sim_range anchors; /* slots of this rank whose rows are anchors */
 } ntxent;
 
 static double loss_factor(const sim_ntxent_options *o)
@@ -46,20 +47,10 @@ static double gradient_scale(const sim_contrast *e, const sim_ntxent_options *o)
 
 /* ---- one tile of similarities ---- */
 
-typedef struct {
-    size_t view, lo, n; /* columns [lo, lo + n) of a view */
-} column_tile;
-
-/* A row tile against the rows of all views. */
-static tile_loop loop_over_columns(const sim_contrast *e, row_tile r)
+/* A pass of the anchors over the rows of all views. */
+static row_pass pass_over_columns(ntxent *q)
 {
-    const sim_rows_shape *s = &e->shape;
-    return (tile_loop){.d = s->d,
-                       .n_rows = r.hi - r.lo,
-                       .rows = e->z + (r.view * s->n + r.lo) * s->d,
-                       .views = s->views,
-                       .n = s->n,
-                       .columns = e->z};
+    return (row_pass){.slots = q->anchors, .rows = q->e->z, .columns = q->e->z, .ctx = q};
 }
 
 /* Finds the column of slot i in the tile; false if the tile does not contain it. */
@@ -101,11 +92,18 @@ static float ntxent_add_row(const ntxent *q, running_sum *r, size_t n, const flo
     return max;
 }
 
-/* The similarity of two rows in double, because the weight of a positive is a difference of
- * probabilities that may both be close to 1. */
-static double ntxent_similarity(const sim_contrast *e, size_t row, size_t column)
+/* The row of a view of an image of this rank. */
+static const float *row_of(const sim_contrast *e, size_t view, size_t slot)
 {
-    return sim_dot(e->shape.d, e->z + row * e->shape.d, e->z + column * e->shape.d);
+    return sim_passes_row(&e->passes, &e->z, view, slot);
+}
+
+/* The similarity of two views of an image in double, because the weight of a positive is a difference
+ * of probabilities that may both be close to 1. */
+static double ntxent_similarity(const sim_contrast *e, size_t slot, size_t view,
+                                size_t other)
+{
+    return sim_dot(e->shape.d, row_of(e, view, slot), row_of(e, other, slot));
 }
 
 /* Without labels: masks the column of the anchor's slot, which is the anchor itself or a positive;
@@ -113,12 +111,12 @@ static double ntxent_similarity(const sim_contrast *e, size_t row, size_t column
 static void split_slot(const sim_contrast *e, size_t view, size_t i, column_tile c,
                        float *s, row_state *r)
 {
-    size_t at = 0, n = e->shape.n;
+    size_t at = 0;
 
     if (!find_column(c, i, &at))
         return;
     if (c.view != view) {
-        double similarity = ntxent_similarity(e, view * n + i, c.view * n + i);
+        double similarity = ntxent_similarity(e, i, view, c.view);
         r->positives[r->n_positives++] = similarity;
         r->positive_sum += similarity;
         r->min_positive = s[at] < r->min_positive ? s[at] : r->min_positive;
@@ -207,39 +205,38 @@ size_t sim_ntxent_scratch(size_t d)
     return sim_tile_scratch_bytes(d);
 }
 
-typedef struct {
-    const ntxent *q;
-    row_tile rows;
-    row_state state[ROW_TILE];
-} first_tile;
+_Static_assert(sizeof(row_state) <= MAX_ROW_STATE, "states of the pass engine");
 
-static void ntxent_first_row(void *ctx, size_t i, size_t view, sim_range columns,
-                             float *s)
+static size_t index_of(const sim_contrast *e, const pass_row *row)
 {
-    first_tile *t = ctx;
-    const column_tile c = {view, columns.lo, columns.hi - columns.lo};
-    ntxent_accumulate_row(t->q, t->rows.view, t->rows.lo + i, c, s, &t->state[i]);
+    return row->view * e->shape.n + row->slot;
 }
 
-static void ntxent_first_pass(size_t tile_index, void *ctx)
+static void ntxent_first_begin(void *ctx, const pass_row *row)
 {
     const ntxent *q = ctx;
-    const sim_rows_shape *shape = &q->e->shape;
-    row_tile r = sim_contrast_row_tile(q->e, tile_index);
-    const tile_workspace work = sim_tile_scratch(shape->d);
-    first_tile tile = {.q = q, .rows = r};
-    tile_loop loop = loop_over_columns(q->e, r);
+    *(row_state *)row->state = begin_row(q, index_of(q->e, row));
+}
 
-    for (size_t i = 0; i < r.hi - r.lo; i++)
-        tile.state[i] = begin_row(q, r.view * shape->n + r.lo + i);
-    loop.row = ntxent_first_row;
-    loop.ctx = &tile;
-    sim_tile_loop(&loop, &work);
-    for (size_t i = 0; i < r.hi - r.lo; i++)
-        ntxent_record_row(q, &tile.state[i],
-                          &q->e->records[r.view * shape->n + r.lo + i]);
-    memset(q->e->z_dot_dz + r.view * shape->n + r.lo, 0,
-           (r.hi - r.lo) * sizeof *q->e->z_dot_dz);
+static void ntxent_first_row(void *ctx, const pass_row *row, column_tile c, float *s)
+{
+    ntxent_accumulate_row(ctx, row->view, row->slot, c, s, row->state);
+}
+
+static void ntxent_first_end(void *ctx, const pass_row *row)
+{
+    const ntxent *q = ctx;
+    ntxent_record_row(q, row->state, &q->e->records[index_of(q->e, row)]);
+    q->e->z_dot_dz[index_of(q->e, row)] = 0;
+}
+
+static void ntxent_first_pass(ntxent *q)
+{
+    row_pass pass = pass_over_columns(q);
+    pass.begin = ntxent_first_begin;
+    pass.compare = ntxent_first_row;
+    pass.end = ntxent_first_end;
+    sim_passes_run(&q->e->passes, &pass);
 }
 
 /* ---- second pass: the gradient ---- */
@@ -311,59 +308,42 @@ static void ntxent_weight_row(const ntxent *q, size_t view, size_t i, column_til
         weight_label(q, row, i, c, similarities, s);
     } else if (in_tile && c.view != view) {
         size_t column = c.view * n + i;
-        sim_tile_add_scaled(
-            sum, d, positive_weight(q, row, column, ntxent_similarity(e, row, column)),
-            e->z + column * d);
+        double similarity = ntxent_similarity(e, i, view, c.view);
+        sim_tile_add_scaled(sum, d, positive_weight(q, row, column, similarity),
+                            row_of(e, c.view, i));
     }
     if (in_tile && (c.view == view || !q->options->labels))
         s[at] = 0; /* the anchor itself, or a positive that was added in double */
 }
 
-/* Converts sums of weighted rows to gradients, and adds z . dz of each row. */
-static void ntxent_finish_rows(const ntxent *q, const tile_workspace *work, row_tile r,
-                               float *dz)
+static void ntxent_second_row(void *ctx, const pass_row *row, column_tile c, float *s)
 {
-    const sim_contrast *e = q->e;
-    size_t d = e->shape.d, first = r.view * e->shape.n + r.lo;
-
-    sim_tile_finish(work, d, r.hi - r.lo, gradient_scale(e, q->options), dz);
-    for (size_t i = 0; i < r.hi - r.lo; i++) {
-        double inner = 0;
-        for (size_t k = 0; k < d; k++)
-            inner += (double)e->z[(first + i) * d + k] * (double)dz[i * d + k];
-        e->z_dot_dz[first + i] += inner;
-    }
+    ntxent_weight_row(ctx, row->view, row->slot, c, s, row->sum);
 }
 
-typedef struct {
-    const ntxent *q;
-    row_tile rows;
-    double *sum; /* [rows][d] */
-} second_tile;
-
-static void ntxent_second_row(void *ctx, size_t i, size_t view, sim_range columns,
-                              float *s)
-{
-    const second_tile *t = ctx;
-    const column_tile c = {view, columns.lo, columns.hi - columns.lo};
-    ntxent_weight_row(t->q, t->rows.view, t->rows.lo + i, c, s,
-                      t->sum + i * t->q->e->shape.d);
-}
-
-static void ntxent_second_pass(size_t tile_index, void *ctx)
+/* Converts the sum of weighted rows to the gradient, and adds z . dz. */
+static void ntxent_second_end(void *ctx, const pass_row *row)
 {
     const ntxent *q = ctx;
-    row_tile r = sim_contrast_row_tile(q->e, tile_index);
-    size_t d = q->e->shape.d, local = q->e->local.hi - q->e->local.lo;
-    const tile_workspace work = sim_tile_scratch(d);
-    second_tile tile = {q, r, work.sum};
-    tile_loop loop = loop_over_columns(q->e, r);
+    const sim_contrast *e = q->e;
+    const size_t d = e->shape.d, local = e->local.hi - e->local.lo;
+    const float *z = row_of(e, row->view, row->slot);
+    float *dz = q->dz + (row->view * local + row->slot - e->local.lo) * d;
+    double inner = 0;
 
-    loop.row = ntxent_second_row;
-    loop.ctx = &tile;
-    loop.accumulate = true;
-    sim_tile_loop(&loop, &work);
-    ntxent_finish_rows(q, &work, r, q->dz + (r.view * local + r.lo - q->e->local.lo) * d);
+    sim_tile_finish(d, row->sum, gradient_scale(e, q->options), dz);
+    for (size_t k = 0; k < d; k++)
+        inner += (double)z[k] * (double)dz[k];
+    e->z_dot_dz[index_of(e, row)] += inner;
+}
+
+static void ntxent_second_pass(ntxent *q)
+{
+    row_pass pass = pass_over_columns(q);
+    pass.compare = ntxent_second_row;
+    pass.end = ntxent_second_end;
+    pass.accumulate = true;
+    sim_passes_run(&q->e->passes, &pass);
 }
 
 /* ---- public functions ---- */
@@ -391,6 +371,23 @@ static void ntxent_report(sim_contrast *e, const sim_ntxent_options *options,
         report->anchors_without_positive += isinf(e->records[r].lse) != 0;
 }
 
+/* The slots of this rank whose rows are anchors. The other rows have no loss. */
+static sim_range choose_anchors(sim_contrast *e, const sim_ntxent_options *o)
+{
+    const sim_range local = e->local;
+    const size_t rows = e->shape.views * e->shape.n;
+    sim_range r = {o->anchors.lo > local.lo ? o->anchors.lo : local.lo,
+                   o->anchors.hi < local.hi ? o->anchors.hi : local.hi};
+
+    if (o->anchors.hi == 0)
+        return local;
+    SIM_ASSERT(e->shape.views == 2 && !o->labels && !o->weighted);
+    memset(e->z_dot_dz, 0, rows * sizeof *e->z_dot_dz);
+    for (size_t i = 0; i < rows; i++)
+        e->records[i] = (row_record){.lse = (double)INFINITY};
+    return r.lo < r.hi ? r : (sim_range){local.lo, local.lo};
+}
+
 void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float *z,
                 float *dz, sim_loss_report *report)
 {
@@ -398,13 +395,14 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
                 .options = options,
                 .inverse = (float)(1 / options->temperature),
                 .fixed = sim_tile_shift_is_fixed(options->temperature),
-                .dz = dz};
+                .dz = dz,
+                .anchors = choose_anchors(e, options)};
 
     SIM_ASSERT(e->shape.n >= 2 && (e->shape.views >= 2 || options->labels));
     SIM_ASSERT(!options->weighted || (e->shape.views == 2 && !options->labels));
     SIM_ASSERT(!options->weight_group || e->shape.n % options->weight_group == 0);
-    sim_contrast_gather(e, z);
-    sim_for(sim_contrast_row_tiles(e), ntxent_first_pass, &q);
+    sim_passes_gather(&e->passes, z, e->gathered, &e->z);
+    ntxent_first_pass(&q);
     sim_contrast_gather_records(e);
     for (size_t r = 0; r < e->shape.views * e->shape.n; r++)
         e->weights[r] = sim_tile_lse_weight(q.fixed, q.inverse, e->records[r].lse);
@@ -413,7 +411,8 @@ void sim_ntxent(sim_contrast *e, const sim_ntxent_options *options, const float 
     ntxent_report(e, options, report);
     if (!dz)
         return;
-    sim_for(sim_contrast_row_tiles(e), ntxent_second_pass, &q);
+    ntxent_second_pass(&q);
     sim_contrast_gather_z_dot_dz(e);
-    report->d_log_temperature = -0.5 * sim_contrast_sum_z_dot_dz(e);
+    report->d_log_temperature =
+        options->anchors.hi ? 0 : -0.5 * sim_contrast_sum_z_dot_dz(e);
 }

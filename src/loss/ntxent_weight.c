@@ -5,7 +5,8 @@
  * With e_k = exp(s_k / sigma) and sums over the g pairs of a group, w_k = 2 - g e_k / sum e. Of the n
  * pairs of the batch, the mean loss contains -(1 / (n T)) sum_k w_k s_k; its derivative with respect
  * to s_m is -(1 / (n T)) (w_m - f_m), where f_m = (2 - w_m) (s_m - S) / sigma, S = sum e s / sum e, is
- * the gradient through the weights. Every rank computes all pairs: n exponentials cost little compared with a tile.
+ * the gradient through the weights. Every rank computes the weights of all pairs: n exponentials cost little
+ * compared with a tile.
  * Yeh et al. 2022, arXiv 2110.06848, section 3.2.
  */
 #include "ntxent.h"
@@ -22,20 +23,19 @@ static double sigma_of(const sim_ntxent_options *o)
     return o->weight_sigma > 0 ? o->weight_sigma : 0.5;
 }
 
-/* A leaf's similarities, stored in z_dot_dz of the first view's rows. In double: against a
- * small sigma the rounding of a tile's floats would be visible in the weights. */
-static void compare_leaf(size_t l, void *ctx)
+/* The similarity of a pair of this rank, stored in z_dot_dz of the first view's row. In double:
+ * against a small sigma the rounding of a tile's floats would be visible in the weights. */
+static void compare_pair(size_t i, void *ctx)
 {
     sim_contrast *e = ctx;
-    size_t n = e->shape.n, d = e->shape.d;
+    const size_t slot = e->local.lo + i;
+    const float *a = sim_passes_row(&e->passes, &e->z, 0, slot);
+    const float *b = sim_passes_row(&e->passes, &e->z, 1, slot);
+    double sum = 0;
 
-    for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < n; i++) {
-        const float *a = e->z + i * d, *b = a + n * d;
-        double sum = 0;
-        for (size_t k = 0; k < d; k++)
-            sum += (double)a[k] * (double)b[k];
-        e->z_dot_dz[i] = sum;
-    }
+    for (size_t k = 0; k < e->shape.d; k++)
+        sum += (double)a[k] * (double)b[k];
+    e->z_dot_dz[slot] = sum;
 }
 
 /* The largest similarity of a pair: subtracted from all, so that no exponential overflows. */
@@ -95,7 +95,9 @@ void sim_dclw_weights(sim_contrast *e, const sim_ntxent_options *o, double scale
 {
     size_t n = e->shape.n, group = o->weight_group ? o->weight_group : n;
 
-    sim_for((n + LEAF_SLOTS - 1) / LEAF_SLOTS, compare_leaf, e);
+    sim_for(e->local.hi - e->local.lo, compare_pair, e);
+    sim_tile_gather(e->comm, &e->shape, sizeof *e->z_dot_dz, e->z_dot_dz + e->local.lo,
+                    e->z_dot_dz);
     for (size_t lo = 0; lo < n; lo += group)
         weight_pairs(e, o, scale, (sim_range){lo, lo + group});
 }

@@ -67,7 +67,7 @@ size_t sim_queue_bytes(sim_partition p, const sim_queue_shape *shape)
 
     list_queue_buffers(&none, &shape->rows, &z, list);
     return sizeof none + sim_buffers_bytes(list, QUEUE_BUFFERS) +
-           sim_leaf_sums_bytes(&shape->rows);
+           sim_leaf_sums_bytes(&shape->rows, sim_leaf_count(shape->rows.n));
 }
 
 sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
@@ -87,7 +87,8 @@ sim_status sim_queue_create(const sim_comm *c, const sim_queue_shape *shape,
     q->tiles = z.tiles;
     q->slots = z.slots;
     q->local = sim_rows_local(sim_comm_partition(c), &shape->rows);
-    SIM_TRY(sim_leaf_sums_create(&shape->rows, "loss/queue", &q->leaves));
+    SIM_TRY(sim_leaf_sums_create(&shape->rows, sim_leaf_count(shape->rows.n),
+                                 "loss/queue", &q->leaves));
     list_queue_buffers(q, &shape->rows, &z, list);
     SIM_TRY(sim_buffers_create(list, QUEUE_BUFFERS, "loss/queue"));
     *out = q;

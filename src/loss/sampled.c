@@ -75,7 +75,8 @@ size_t sim_sampled_bytes(const sim_sampled_shape *s)
 
     list_sampled_buffers(&none, s, list);
     return sizeof none + sim_buffers_bytes(list, SAMPLED_BUFFERS) +
-           sim_leaf_sums_bytes(&s->anchors) + sim_leaf_sums_bytes(&s->targets);
+           sim_leaf_sums_bytes(&s->anchors, sim_leaf_count(s->anchors.n)) +
+           sim_leaf_sums_bytes(&s->targets, sim_leaf_count(s->targets.n));
 }
 
 sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
@@ -93,8 +94,10 @@ sim_status sim_sampled_create(const sim_comm *c, const sim_sampled_shape *shape,
     e->shape = *shape;
     e->local = sim_rows_local(sim_comm_partition(c), &shape->anchors);
     e->own = sim_rows_local(sim_comm_partition(c), &shape->targets);
-    SIM_TRY(sim_leaf_sums_create(&shape->anchors, "loss/sampled", &e->anchor_sums));
-    SIM_TRY(sim_leaf_sums_create(&shape->targets, "loss/sampled", &e->target_sums));
+    SIM_TRY(sim_leaf_sums_create(&shape->anchors, sim_leaf_count(shape->anchors.n),
+                                 "loss/sampled", &e->anchor_sums));
+    SIM_TRY(sim_leaf_sums_create(&shape->targets, sim_leaf_count(shape->targets.n),
+                                 "loss/sampled", &e->target_sums));
     list_sampled_buffers(e, shape, list);
     SIM_TRY(sim_buffers_create(list, SAMPLED_BUFFERS, "loss/sampled"));
     *out = e;

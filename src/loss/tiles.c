@@ -87,48 +87,18 @@ void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *colu
         sum[k] += weight * (double)column[k];
 }
 
-/* sum [m][d] += s [m][n] . columns, which are packed. */
-static void accumulate(const tile_workspace *work, size_t d, size_t m, size_t n,
-                       double *sum)
+void sim_tile_accumulate(const tile_workspace *work, size_t d, size_t m, size_t n,
+                         double *sum)
 {
     sim_product(m, d, n, work->s, COLUMN_TILE, work->back, work->tile, d);
     for (size_t i = 0; i < m * d; i++)
         sum[i] += (double)work->tile[i];
 }
 
-static void run_tile(const tile_loop *l, const tile_workspace *work, size_t view,
-                     sim_range c)
+void sim_tile_finish(size_t d, const double *sum, double scale, float *out)
 {
-    const float *columns = l->columns + (view * l->n + c.lo) * l->d;
-    const size_t n = c.hi - c.lo, d = l->d;
-
-    sim_panel_pack(d, n, columns, d, true, work->panel);
-    if (l->accumulate)
-        sim_panel_pack(n, d, columns, d, false, work->back);
-    for (size_t lo = 0; lo < l->n_rows; lo += PRODUCT_ROWS) {
-        size_t m = l->n_rows - lo < PRODUCT_ROWS ? l->n_rows - lo : PRODUCT_ROWS;
-        sim_product(m, n, d, l->rows + lo * d, d, work->panel, work->s, COLUMN_TILE);
-        for (size_t i = 0; i < m; i++)
-            l->row(l->ctx, lo + i, view, c, work->s + i * COLUMN_TILE);
-        if (l->accumulate)
-            accumulate(work, d, m, n, work->sum + lo * d);
-    }
-}
-
-void sim_tile_loop(const tile_loop *l, const tile_workspace *work)
-{
-    if (l->accumulate)
-        memset(work->sum, 0, l->n_rows * l->d * sizeof *work->sum);
-    for (size_t v = 0; v < l->views; v++)
-        for (size_t lo = 0; lo < l->n; lo += COLUMN_TILE)
-            run_tile(l, work, v, sim_tile_columns(l->n, lo));
-}
-
-void sim_tile_finish(const tile_workspace *work, size_t d, size_t m, double scale,
-                     float *out)
-{
-    for (size_t i = 0; i < m * d; i++)
-        out[i] = (float)(scale * work->sum[i]);
+    for (size_t k = 0; k < d; k++)
+        out[k] = (float)(scale * sum[k]);
 }
 
 /* ---- running sums ---- */
@@ -176,28 +146,33 @@ void sim_tile_probabilities(bool fixed, float inverse, size_t n, float row,
 
 /* ---- sums by leaves ---- */
 
-static size_t leaves_of(size_t n)
+size_t sim_leaf_count(size_t n)
 {
     return (n + LEAF_SLOTS - 1) / LEAF_SLOTS;
 }
 
 enum { LEAF_BUFFERS = 2 };
 
-static void list_leaf_buffers(leaf_sums *f, size_t n, size_t d,
+/* Two doubles per leaf, or the moments. */
+static void list_leaf_buffers(leaf_sums *f, const sim_rows_shape *s, size_t moments,
                               sim_buffer list[LEAF_BUFFERS])
 {
-    list[0] = SIM_BUFFER(f->values, leaves_of(n) * 2 * d);
-    list[1] = SIM_BUFFER(f->ranges, leaves_of(n));
+    const size_t leaves = sim_leaf_count(s->n), floor = 2 * leaves;
+    const size_t values = moments * 2 * s->d;
+
+    list[0] = SIM_BUFFER(f->values, values > floor ? values : floor);
+    list[1] = SIM_BUFFER(f->ranges, leaves);
 }
 
-sim_status sim_leaf_sums_create(const sim_rows_shape *s, const char *tag, leaf_sums *out)
+sim_status sim_leaf_sums_create(const sim_rows_shape *s, size_t moments, const char *tag,
+                                leaf_sums *out)
 {
     sim_status st = SIM_OK;
-    size_t leaves = leaves_of(s->n);
+    size_t leaves = sim_leaf_count(s->n);
     sim_buffer list[LEAF_BUFFERS];
 
     *out = (leaf_sums){.views = s->views, .n = s->n, .d = s->d};
-    list_leaf_buffers(out, s->n, s->d, list);
+    list_leaf_buffers(out, s, moments, list);
     SIM_TRY(sim_buffers_create(list, LEAF_BUFFERS, tag));
     for (size_t i = 0; i < leaves; i++)
         out->ranges[i] = (sim_range){i, i + 1};
@@ -209,8 +184,9 @@ done:
 
 void sim_leaf_sums_destroy(leaf_sums *f)
 {
+    static const sim_rows_shape none = {0};
     sim_buffer list[LEAF_BUFFERS];
-    list_leaf_buffers(f, f->n, f->d, list);
+    list_leaf_buffers(f, &none, 0, list); /* counts are not used */
     sim_buffers_destroy(list, LEAF_BUFFERS);
 }
 
@@ -227,17 +203,17 @@ void sim_loss_report_add(const sim_loss_report *one, double share, sim_loss_repo
     sum->anchors_without_positive += one->anchors_without_positive;
 }
 
-size_t sim_leaf_sums_bytes(const sim_rows_shape *s)
+size_t sim_leaf_sums_bytes(const sim_rows_shape *s, size_t moments)
 {
     leaf_sums f = {0};
     sim_buffer list[LEAF_BUFFERS];
-    list_leaf_buffers(&f, s->n, s->d, list);
+    list_leaf_buffers(&f, s, moments, list);
     return sim_buffers_bytes(list, LEAF_BUFFERS);
 }
 
 double sim_leaf_sum(leaf_sums *f, const double *first, size_t stride)
 {
-    size_t leaves = leaves_of(f->n);
+    size_t leaves = sim_leaf_count(f->n);
     double sum = 0;
 
     for (size_t l = 0; l < leaves; l++) {
@@ -262,27 +238,34 @@ typedef struct {
     const float *z;
 } moments;
 
+void sim_leaf_add_moments(size_t d, size_t n, const float *rows, double *sum)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < d; k++) {
+            double x = (double)rows[i * d + k];
+            sum[k] += x;
+            sum[d + k] += x * x;
+        }
+}
+
 /* Sums over the rows of a leaf, and of their squares: [2][d]. */
 static void sum_leaf_moments(size_t l, void *ctx)
 {
     const moments *q = ctx;
     const leaf_sums *f = q->f;
+    const size_t lo = l * LEAF_SLOTS, left = f->n - lo;
     double *sum = f->values + l * 2 * f->d;
 
     memset(sum, 0, 2 * f->d * sizeof *sum);
     for (size_t v = 0; v < f->views; v++)
-        for (size_t i = l * LEAF_SLOTS; i < (l + 1) * LEAF_SLOTS && i < f->n; i++)
-            for (size_t k = 0; k < f->d; k++) {
-                double x = (double)q->z[(v * f->n + i) * f->d + k];
-                sum[k] += x;
-                sum[f->d + k] += x * x;
-            }
+        sim_leaf_add_moments(f->d, left < LEAF_SLOTS ? left : LEAF_SLOTS,
+                             q->z + (v * f->n + lo) * f->d, sum);
 }
 
 void sim_leaf_moments(leaf_sums *f, const float *z)
 {
     moments q = {f, z};
-    size_t leaves = leaves_of(f->n);
+    size_t leaves = sim_leaf_count(f->n);
     sim_for(leaves, sum_leaf_moments, &q);
     sim_tree_reduce_doubles(leaves, 2 * f->d, f->ranges, leaves, f->values, sim_merge_sum,
                             f->values);

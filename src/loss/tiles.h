@@ -38,31 +38,11 @@ size_t sim_tile_scratch_bytes(size_t d);
  * or one drawn for this row. */
 void sim_tile_add_scaled(double *sum, size_t d, double weight, const float *column);
 
-/*
- * Compares one row tile with all columns, tile by tile: view by view, then in ascending order, so
- * that each row is summed in one fixed order.
- *
- *   row         called for row i of the row tile with its similarities s [columns.hi - columns.lo]
- *               to columns of a view; it may overwrite s, and add to row i of work->sum
- *   accumulate  after the calls for a column tile: work->sum [n_rows][d] += s . columns; zeroed at
- *               the start
- *
- * Serial; may be called inside sim_for.
- */
-typedef struct {
-    size_t d, n_rows;
-    const float *rows;    /* [n_rows][d], at most ROW_TILE */
-    size_t views, n;      /* of the columns */
-    const float *columns; /* [views][n][d] */
-    void (*row)(void *ctx, size_t i, size_t view, sim_range columns, float *s);
-    void *ctx;
-    bool accumulate;
-} tile_loop;
-void sim_tile_loop(const tile_loop *loop, const tile_workspace *work);
-
-/* out [m][d] = scale * sum. */
-void sim_tile_finish(const tile_workspace *work, size_t d, size_t m, double scale,
-                     float *out);
+/* sum [m][d] += s [m][n] . columns, which are packed in `back`; s is that of the workspace. */
+void sim_tile_accumulate(const tile_workspace *work, size_t d, size_t m, size_t n,
+                         double *sum);
+/* out [d] = scale * sum. */
+void sim_tile_finish(size_t d, const double *sum, double scale, float *out);
 
 /*
  * True if the shift is 1 / T for every row: exp(s / T - 1 / T) of unit rows is in the range of fp32
@@ -93,18 +73,22 @@ void sim_tile_probabilities(bool fixed, float inverse, size_t n, float row,
 /* Workspace for sums over rows, leaf by leaf and then by the tree. */
 typedef struct {
     size_t views, n, d;
-    double *values;    /* [leaves][2][d] */
+    double *values;    /* [leaves][2], or [moments][2][d] */
     sim_range *ranges; /* leaf by leaf */
 } leaf_sums;
-SIM_MUST_USE sim_status sim_leaf_sums_create(const sim_rows_shape *s, const char *tag,
-                                             leaf_sums *out);
+size_t sim_leaf_count(size_t n);
+/* moments: number of leaves whose moments are stored: all, unless the rows are streamed. */
+SIM_MUST_USE sim_status sim_leaf_sums_create(const sim_rows_shape *s, size_t moments,
+                                             const char *tag, leaf_sums *out);
 void sim_leaf_sums_destroy(leaf_sums *f);
-size_t sim_leaf_sums_bytes(const sim_rows_shape *s);
+size_t sim_leaf_sums_bytes(const sim_rows_shape *s, size_t moments);
 /* Sum and mean over [views][n] rows of a double at a stride of `stride` bytes. */
 double sim_leaf_sum(leaf_sums *f, const double *first, size_t stride);
 double sim_leaf_mean(leaf_sums *f, const double *first, size_t stride);
 /* values[0..d) are the sums over the rows z [views][n][d], values[d..2d) of the squares. */
 void sim_leaf_moments(leaf_sums *f, const float *z);
+/* sum [2][d] += n rows, and their squares. */
+void sim_leaf_add_moments(size_t d, size_t n, const float *rows, double *sum);
 /* After sim_leaf_moments: mean over dimensions of the standard deviation. */
 double sim_leaf_std(const leaf_sums *f);
 

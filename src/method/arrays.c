@@ -23,7 +23,7 @@ static sim_status read_shape(const sim_arrays *a, const char *prefix, size_t fir
     size_t dims[SIM_MAX_DIMS];
     char name[32];
 
-    *s = (sim_rows_shape){.unit = ARRAY_UNIT, .views = views};
+    *s = (sim_rows_shape){.unit = ARRAY_UNIT, .views = views, .gather = a->gather};
     for (size_t v = 0; v < views; v++) {
         array_name(prefix, first + v, name);
         SIM_TRY(a->dims(a->ctx, name, 2, dims));

@@ -17,7 +17,8 @@ sim_rows_shape sim_common_rows(const sim_method_env *env, size_t views)
     return (sim_rows_shape){.n = env->batch,
                             .unit = env->block,
                             .views = views,
-                            .d = (size_t)env->encoder->projector_dim};
+                            .d = (size_t)env->encoder->projector_dim,
+                            .gather = env->gather};
 }
 
 /* ---- creation, memory plan, destruction ---- */
@@ -152,7 +153,7 @@ sim_status sim_common_plan(const sim_method_env *env, const method_spec *s,
     if (s->contrast)
         sim_plan_add(rows, n_rows, "loss", sim_contrast_bytes(env->partition, &all));
     if (s->cross)
-        sim_plan_add(rows, n_rows, "loss", sim_cross_bytes(&one));
+        sim_plan_add(rows, n_rows, "loss", sim_cross_bytes(env->partition, &one));
     if (s->cross_entropy)
         sim_plan_add(rows, n_rows, "loss", sim_cross_entropy_bytes(&logits));
     if (s->queue_size)

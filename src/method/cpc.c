@@ -99,7 +99,8 @@ static sim_status make_design(const sim_method_env *env, const cpc_options *o,
                                 .steps = (size_t)o->steps,
                                 .skip = (size_t)o->skip,
                                 .n_negatives = (size_t)o->negatives,
-                                .seed = env->seed};
+                                .seed = env->seed,
+                                .gather = env->gather};
     SIM_TRY(sim_predict_check(&d->predict));
 done:
     return st;
@@ -330,6 +331,14 @@ static sim_embeddings cpc_embeddings(void *self)
                             .any_length = true};
 }
 
+static const char *cpc_holds_batch(const void *opaque)
+{
+    const cpc_options *o = opaque;
+    return o->negatives ? "which draws its negatives (method.negatives) from all rows of "
+                          "the batch"
+                        : NULL;
+}
+
 static const char *cpc_reduction(const void *opaque)
 {
     (void)opaque;
@@ -372,7 +381,7 @@ static sim_status cpc_plan(const sim_method_env *env, const void *opaque,
     SIM_TRY(sim_net_plan(&d.model.backbone, &d.model.projector, uses_projector(o) ? 1 : 0,
                          &d.patches, rows, n_rows));
     SIM_TRY(sim_context_plan(&d.model.context, &d.images, rows, *n_rows));
-    SIM_TRY(sim_predict_plan(&d.predict, rows, n_rows));
+    SIM_TRY(sim_predict_plan(&d.predict, env->partition, rows, n_rows));
     sim_plan_add(rows, n_rows, "embeddings", sizeof(float) * patches * dims);
     sim_plan_add(rows, n_rows, "patches",
                  sizeof(float) * sim_batch_images(&d.images) *
@@ -408,6 +417,7 @@ const sim_method_row sim_method_cpc = {.name = "cpc",
                                        .scalar_gradient_bound = cpc_scalar_gradient_bound,
                                        .visit = cpc_visit,
                                        .embeddings = cpc_embeddings,
+                                       .holds_batch = cpc_holds_batch,
                                        .about = cpc_about,
                                        .plan = cpc_plan,
                                        .reduction = cpc_reduction,

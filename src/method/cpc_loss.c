@@ -47,8 +47,12 @@ static sim_status read_shapes(const sim_comm *comm, const cpc_options *o,
               "targets for %zu",
               w[0], skip, c[1], rows_left);
     in->n = c[0];
-    in->spec = (predict_spec){
-        .comm = comm, .grid = c[1], .d = c[3], .steps = w[0], .skip = (size_t)o->skip};
+    in->spec = (predict_spec){.comm = comm,
+                              .grid = c[1],
+                              .d = c[3],
+                              .steps = w[0],
+                              .skip = (size_t)o->skip,
+                              .gather = a->gather};
     in->spec.images =
         (sim_batch_shape){.n_blocks = in->n,
                           .blocks = sim_partition_range(sim_comm_partition(comm), in->n),

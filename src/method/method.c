@@ -20,6 +20,30 @@ size_t sim_method_micro_blocks(const sim_method_env *env)
     return blocks < largest_share ? blocks : 0;
 }
 
+static const char *why_batch_is_held(const sim_method_row *row, const void *options)
+{
+    return row->holds_batch ? row->holds_batch(options) : NULL;
+}
+
+sim_gather sim_method_gather(const sim_method_row *row, const void *options,
+                             sim_gather gather)
+{
+    return why_batch_is_held(row, options) ? SIM_GATHER_ALL : gather;
+}
+
+sim_status sim_method_check_gather(const sim_method_row *row, const void *options,
+                                   const char *name, sim_gather gather)
+{
+    sim_status st = SIM_OK;
+    const char *why = why_batch_is_held(row, options);
+
+    SIM_CHECK(!why || gather != SIM_GATHER_STREAM, SIM_E_CONFIG,
+              "%s: stream is not available for method %s, %s; expected auto or all", name,
+              row->name, why);
+done:
+    return st;
+}
+
 static size_t views_of_parts(const sim_part *parts, size_t n)
 {
     size_t views = 0;

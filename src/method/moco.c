@@ -268,6 +268,12 @@ static double moco_momentum(const void *options, double progress)
     return sim_common_momentum(&o->momentum, progress);
 }
 
+static const char *moco_holds_batch(const void *options)
+{
+    (void)options;
+    return "which compares all queries of the batch with the queue of each rank";
+}
+
 static void moco_advise(const sim_method_env *env, const void *options, size_t n_images)
 {
     const moco_options *o = options;
@@ -338,9 +344,9 @@ done:
         .idle = sim_common_idle,                                                         \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
         .queue = sim_common_queue, .about = moco_about, .plan = moco_plan,               \
-        .saved_bytes = moco_saved_bytes, .advise = moco_advise,                          \
-        .momentum = moco_momentum, .reduction = moco_reduction, .compute = moco_compute, \
-        COMMON_ROW_FIELDS, MOMENTUM_ROW_FIELDS                                           \
+        .saved_bytes = moco_saved_bytes, .holds_batch = moco_holds_batch,                \
+        .advise = moco_advise, .momentum = moco_momentum, .reduction = moco_reduction,   \
+        .compute = moco_compute, COMMON_ROW_FIELDS, MOMENTUM_ROW_FIELDS                  \
     }
 
 const sim_method_row sim_method_mocov1 =

@@ -172,6 +172,12 @@ static sim_status nnclr_about(void *self, char **text)
                            temperature_text, m->batch - 1, nnclr_reduction(o));
 }
 
+static const char *nnclr_holds_batch(const void *options)
+{
+    (void)options;
+    return "which compares all embeddings of the batch with the support set of each rank";
+}
+
 static void nnclr_advise(const sim_method_env *env, const void *options, size_t n_images)
 {
     const nnclr_options *o = options;
@@ -268,23 +274,24 @@ done:
     return st;
 }
 
-const sim_method_row sim_method_nnclr = {
-    COMMON_ROW_FIELDS,
-    .name = "nnclr",
-    .paper = "arXiv 2104.14548",
-    .table = &nnclr_table,
-    .model = nnclr_model,
-    .parts = sim_common_two_views,
-    .create = nnclr_create,
-    .forward = sim_common_forward,
-    .loss = nnclr_loss,
-    .backward = sim_common_backward,
-    .updated = nnclr_updated,
-    .scalar_gradient_bound = sim_temperature_gradient_bound_unit,
-    .queue = sim_common_queue,
-    .about = nnclr_about,
-    .plan = nnclr_plan,
-    .saved_bytes = nnclr_saved_bytes,
-    .advise = nnclr_advise,
-    .reduction = nnclr_reduction,
-    .compute = nnclr_compute};
+const sim_method_row sim_method_nnclr = {COMMON_ROW_FIELDS,
+                                         .name = "nnclr",
+                                         .paper = "arXiv 2104.14548",
+                                         .table = &nnclr_table,
+                                         .model = nnclr_model,
+                                         .parts = sim_common_two_views,
+                                         .create = nnclr_create,
+                                         .forward = sim_common_forward,
+                                         .loss = nnclr_loss,
+                                         .backward = sim_common_backward,
+                                         .updated = nnclr_updated,
+                                         .scalar_gradient_bound =
+                                             sim_temperature_gradient_bound_unit,
+                                         .queue = sim_common_queue,
+                                         .about = nnclr_about,
+                                         .plan = nnclr_plan,
+                                         .saved_bytes = nnclr_saved_bytes,
+                                         .advise = nnclr_advise,
+                                         .holds_batch = nnclr_holds_batch,
+                                         .reduction = nnclr_reduction,
+                                         .compute = nnclr_compute};

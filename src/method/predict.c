@@ -62,7 +62,8 @@ static sim_rows_shape rows_of(const predict_spec *s, size_t per_image)
     return (sim_rows_shape){.n = s->images.n_blocks * s->images.slots * per_image,
                             .unit = s->images.slots * per_image,
                             .views = 1,
-                            .d = s->d};
+                            .d = s->d,
+                            .gather = s->gather};
 }
 
 static sim_sampled_shape sampled_of(const predict_spec *s, size_t k)
@@ -213,7 +214,8 @@ void sim_predict_destroy(predict **out)
     *out = NULL;
 }
 
-sim_status sim_predict_plan(const predict_spec *s, sim_plan_row rows[32], size_t *n_rows)
+sim_status sim_predict_plan(const predict_spec *s, sim_partition p, sim_plan_row rows[32],
+                            size_t *n_rows)
 {
     sim_status st = SIM_OK;
     size_t loss = 0;
@@ -224,7 +226,7 @@ sim_status sim_predict_plan(const predict_spec *s, sim_plan_row rows[32], size_t
         const sim_rows_shape all = rows_of(s, anchors_of(s, k));
         const sim_sampled_shape sampled = sampled_of(s, k);
         SIM_TRY(sim_head_plan(&head, &shape, rows, *n_rows));
-        loss += s->n_negatives ? sim_sampled_bytes(&sampled) : sim_cross_bytes(&all);
+        loss += s->n_negatives ? sim_sampled_bytes(&sampled) : sim_cross_bytes(p, &all);
     }
     if (s->n_negatives)
         sim_online_plan_scratch((s->n_negatives + 1 + s->d) * sizeof(double), rows,

@@ -19,6 +19,7 @@ typedef struct {
     size_t grid, d, steps, skip;
     size_t n_negatives; /* drawn per anchor; 0: all other targets of the step */
     uint32_t seed;
+    sim_gather gather; /* unless negatives are drawn */
 } predict_spec;
 
 typedef struct predict predict;
@@ -44,8 +45,8 @@ void sim_predict_draw_others(const predict_spec *spec, uint32_t epoch, int64_t s
 SIM_MUST_USE sim_status sim_predict_create(const predict_spec *spec, predict **out);
 void sim_predict_destroy(predict **p);
 /* Adds the memory of an object to the rows of a plan. */
-SIM_MUST_USE sim_status sim_predict_plan(const predict_spec *spec, sim_plan_row rows[32],
-                                         size_t *n_rows);
+SIM_MUST_USE sim_status sim_predict_plan(const predict_spec *spec, sim_partition p,
+                                         sim_plan_row rows[32], size_t *n_rows);
 /* Errors: SIM_E_CONFIG; the message names the key. */
 SIM_MUST_USE sim_status sim_predict_check(const predict_spec *spec);
 

@@ -165,6 +165,12 @@ done:
     return st;
 }
 
+static const char *supervised_holds_batch(const void *options)
+{
+    (void)options;
+    return "which compares no rows with each other";
+}
+
 static sim_status put_gradient(const sim_comm *c, const sim_arrays *a,
                                const sim_rows_shape *s, float *gradient)
 {
@@ -226,6 +232,7 @@ const sim_method_row sim_method_supervised = {.name = "supervised",
                                               .forward = sim_common_forward,
                                               .loss = supervised_loss,
                                               .backward = sim_common_backward,
+                                              .holds_batch = supervised_holds_batch,
                                               .reduction = supervised_reduction,
                                               .about = supervised_about,
                                               .compute = supervised_compute,

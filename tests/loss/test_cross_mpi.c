@@ -189,7 +189,8 @@ static result compute(const sim_comm *c, const inputs *x, const request *q)
     const float *a = x->a + r.rows.lo * x->d, *b = x->b + r.rows.lo * x->d;
 
     ASSERT_OK(sim_cross_create(c, &shape, &e));
-    r.bytes_difference = sim_memory_bytes() - before - sim_cross_bytes(&shape);
+    r.bytes_difference =
+        sim_memory_bytes() - before - sim_cross_bytes(sim_comm_partition(c), &shape);
     r.da = q->no_da ? NULL : new_floats(n);
     r.db = q->no_db ? NULL : new_floats(n);
     if (q->softmax)

@@ -2,7 +2,7 @@
  * tool_loss.c - NT-Xent and its variants on embeddings from a file, on any number of ranks, for
  * test_loss.py.
  *
- *   tool_loss IN.h5 OUT.h5 THREADS
+ *   tool_loss IN.h5 OUT.h5 THREADS auto|all|stream
  * IN:  /options [cases][10]: temperature, factor, decoupled, inside, weighted, weight_flow,
  *      weight_sigma, whether there are labels, inside_mean, weight_group; /z0 ... [views][n][d] unit rows; /labels0
  *      ... int32 [n].
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAF = 32, OPTIONS = 10, REPORT = 8 };
+enum { LEAF = 32, COLUMN_TILE = 512, OPTIONS = 10, REPORT = 8 };
 
 typedef struct {
     sim_rows_shape shape;
@@ -37,7 +37,8 @@ static void name_of(char name[32], const char *what, size_t i)
     (void)snprintf(name, 32, "/%s%zu", what, i);
 }
 
-static sim_status read_case(const sim_comm *c, const sim_h5 *in, size_t i, one_case *k)
+static sim_status read_case(const sim_comm *c, sim_gather gather, const sim_h5 *in,
+                            size_t i, one_case *k)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
@@ -49,8 +50,12 @@ static sim_status read_case(const sim_comm *c, const sim_h5 *in, size_t i, one_c
     name_of(name, "z", i);
     SIM_TRY(sim_h5_read_new(in, name, SIM_F32, (size_t)1 << 26, &block, &s));
     k->z = block;
-    k->shape = (sim_rows_shape){
-        .views = s.dims[0], .n = s.dims[1], .d = s.dims[2], .unit = LEAF};
+    k->shape = (sim_rows_shape){.views = s.dims[0],
+                                .n = s.dims[1],
+                                .d = s.dims[2],
+                                .unit = LEAF,
+                                .gather = gather,
+                                .stream_rows = COLUMN_TILE};
     name_of(name, "labels", i);
     if (o[7] != 0)
         SIM_TRY(sim_h5_read_new(in, name, SIM_I32, s.dims[1], &labels, &s));
@@ -74,10 +79,10 @@ done:
     return st;
 }
 
-static void store_bytes_of_tag(void *ctx, const sim_memory_row *row)
+static void add_bytes_of_tag(void *ctx, const sim_memory_row *row)
 {
-    if (strcmp(row->tag, "loss/contrast") == 0)
-        *(size_t *)ctx = row->bytes;
+    if (strcmp(row->tag, "loss/contrast") == 0 || strcmp(row->tag, "comm/stream") == 0)
+        *(size_t *)ctx += row->bytes;
 }
 
 static void compute(sim_contrast *e, one_case *k)
@@ -110,7 +115,7 @@ static sim_status run_case(const sim_comm *c, one_case *k)
     size_t allocated = 0, local = k->local.hi - k->local.lo;
 
     SIM_TRY(sim_contrast_create(c, s, &e));
-    sim_memory_report(store_bytes_of_tag, &allocated);
+    sim_memory_report(add_bytes_of_tag, &allocated);
     SIM_ASSERT(allocated == sim_contrast_bytes(sim_comm_partition(c), s));
     compute(e, k);
     for (size_t v = 0; v < s->views; v++)
@@ -140,7 +145,8 @@ done:
     return st;
 }
 
-static sim_status run_all(const sim_comm *c, const sim_h5 *in, sim_h5 *out)
+static sim_status run_all(const sim_comm *c, sim_gather gather, const sim_h5 *in,
+                          sim_h5 *out)
 {
     sim_status st = SIM_OK;
     sim_h5_shape options;
@@ -148,7 +154,7 @@ static sim_status run_all(const sim_comm *c, const sim_h5 *in, sim_h5 *out)
 
     SIM_TRY(sim_h5_shape_of(in, "/options", &options));
     for (size_t i = 0; i < options.dims[0]; i++) {
-        SIM_TRY(read_case(c, in, i, &k));
+        SIM_TRY(read_case(c, gather, in, i, &k));
         SIM_TRY(run_case(c, &k));
         SIM_TRY(write_case(out, i, &k));
         sim_free(k.z), sim_free(k.dz), sim_free(k.z_local), sim_free(k.dz_local),
@@ -169,7 +175,7 @@ static sim_status run(const sim_comm *c, char **a)
     sim_threads_set(atoi(a[3]));
     SIM_TRY(sim_h5_open_read(a[1], &in));
     SIM_TRY(sim_h5_create_image((size_t)1 << 28, &out));
-    SIM_TRY(run_all(c, in, out));
+    SIM_TRY(run_all(c, (sim_gather)sim_choices_find(SIM_GATHER_CHOICES, a[4]), in, out));
     if (c->rank == 0) {
         SIM_TRY(sim_h5_image(out, &image, &n_bytes));
         const sim_piece piece = {image, n_bytes};
@@ -185,7 +191,7 @@ int main(int argc, char **argv)
 {
     const sim_comm *c = NULL;
     sim_status st = sim_comm_begin(&argc, &argv, &c);
-    if (st != SIM_OK || argc != 4)
+    if (st != SIM_OK || argc != 5)
         return 64;
     st = run(c, argv);
     if (st != SIM_OK) {

@@ -1,6 +1,6 @@
 /*
  * test_methods_mpi.c - every row of methods.def on 1 to 4 ranks: loss, gradient and state of each
- * step have the bits of a single rank, and a method restored from its saved state continues with
+ * step have the bits of a single rank, whether rows are gathered or streamed, and a method restored from its saved state continues with
  * the bits of the original.
  *
  * simile-test: timeout 600
@@ -14,11 +14,11 @@ static const sim_comm alone = {.rank = 0, .size = 1};
 
 /* ---- results ---- */
 
-/* The steps of a case on a single rank, on all ranks, and by a method that was created from scratch and
+/* The steps of a case on a single rank, on all ranks, on all ranks with streamed rows, and by a method that was created from scratch and
  * restored from the state of all ranks before the last step. */
 typedef struct {
     char name[sizeof((method_case *)NULL)->name];
-    step_hash one[STEPS], all[STEPS], restored;
+    step_hash one[STEPS], all[STEPS], streamed[STEPS], restored;
 } case_result;
 
 enum { MAX_CASES = 512 };
@@ -45,6 +45,16 @@ static void compute_reference(const method_case *c)
     trainer_destroy(&t);
 }
 
+static void run_streamed(const method_case *c, case_result *r)
+{
+    sim_method_env env = case_env(comm);
+    env.gather = sim_method_gather(c->row, &c->options, SIM_GATHER_STREAM);
+    trainer t = trainer_create_in(&env, c);
+    for (uint32_t step = 0; step < STEPS; step++)
+        r->streamed[step] = run_step(&t, step);
+    trainer_destroy(&t);
+}
+
 static void run_on_all_ranks(const method_case *c)
 {
     int i = n_results;
@@ -63,6 +73,7 @@ static void run_on_all_ranks(const method_case *c)
     r->restored = run_step(&t, LAST);
     trainer_destroy(&t);
     state_destroy(&saved);
+    run_streamed(c, r);
 }
 
 static int run_all_cases(void **state)
@@ -92,6 +103,15 @@ static void every_method_has_the_same_bits_on_any_number_of_ranks(void **state)
             expect_same(&results[i], step, &results[i].all[step], &results[i].one[step]);
 }
 
+static void every_method_has_the_same_bits_with_streamed_rows(void **state)
+{
+    (void)state;
+    for (int i = 0; i < n_results; i++)
+        for (uint32_t step = 0; step < STEPS; step++)
+            expect_same(&results[i], step, &results[i].streamed[step],
+                        &results[i].one[step]);
+}
+
 static void a_restored_method_continues_with_the_same_bits(void **state)
 {
     (void)state;
@@ -103,6 +123,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_method_has_the_same_bits_on_any_number_of_ranks),
+        cmocka_unit_test(every_method_has_the_same_bits_with_streamed_rows),
         cmocka_unit_test(a_restored_method_continues_with_the_same_bits),
     };
     if (sim_kernels_pick("auto") != SIM_OK ||
