@@ -434,8 +434,19 @@ static sim_status run_bench(const sim_comm *c, void *ctx)
 
 static const char temporary_name[] = "simile-bench";
 
-/* What a process of the same id left is stale, too. */
-static void remove_stale(const char *dir, const char *own)
+/* Whether a killed bench left the path.  What a process of the same id left is stale, too. */
+static bool is_left(const char *path, const char *own)
+{
+    static const char mark[] = ".tmp.";
+    const char *name = strrchr(path, '/') + 1, *end = name + sizeof temporary_name - 1;
+
+    if (strncmp(name, temporary_name, sizeof temporary_name - 1) != 0 ||
+        strncmp(end, mark, sizeof mark - 1) != 0 || sim_path_is_link(path))
+        return false;
+    return strcmp(path, own) == 0 || sim_temporary_is_stale(path);
+}
+
+static void remove_left(const char *dir, const char *own)
 {
     char path[4400];
     sim_names names = {0};
@@ -443,8 +454,7 @@ static void remove_stale(const char *dir, const char *own)
     SIM_IGNORE(sim_directory_list(dir, &names));
     for (size_t i = 0; i < names.n; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", dir, names.names[i]);
-        if (strncmp(names.names[i], temporary_name, sizeof temporary_name - 1) != 0 ||
-            (strcmp(path, own) != 0 && !sim_temporary_is_stale(path)))
+        if (!is_left(path, own))
             continue;
         if (sim_path_is_file(path))
             SIM_IGNORE(sim_file_remove(path));
@@ -464,7 +474,7 @@ sim_status sim_bench_temporary_path(const sim_comm *c, const char *dir, char *ou
     (void)snprintf(path, sizeof path, "%.3900s/%s", dir, temporary_name);
     SIM_TRY(sim_comm_agree(c, sim_temporary_path(path, out, out_bytes)));
     if (c->rank == 0)
-        remove_stale(dir, out);
+        remove_left(dir, out);
     sim_comm_broadcast(c, 0, out, out_bytes);
 done:
     return st;

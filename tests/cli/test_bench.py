@@ -147,6 +147,18 @@ for name in (left, f"work/simile-bench.tmp.elsewhere.{os.getpid()}"):
     open(name, "w").close()
 os.utime(name, (0, 0))
 bench(*quick)
+kept = {"simile-bench.tmp.x", "simile-bench-2.tmp.elsewhere.7", "other.tmp.elsewhere.7"}
+for name in kept:
+    open(f"work/{name}", "w").close()
+    os.utime(f"work/{name}", (0, 0))
+os.mkdir("precious")
+open("precious/a", "w").close()
+os.symlink("../precious", left)
+kept.add(os.path.basename(left))
+r = subprocess.run([SIMILE, "bench", "loader", *quick], capture_output=True, text=True)
+assert r.returncode == 0 and set(os.listdir("work")) == kept and os.listdir("precious") == ["a"], (r, os.listdir("work"))
+for name in kept:
+    os.remove(f"work/{name}")
 running = re.sub(r"\d+$", str(os.getpid()), left)
 os.mkdir(running)
 r = subprocess.run([SIMILE, "bench", "loader", *quick], capture_output=True, text=True)
