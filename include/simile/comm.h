@@ -68,12 +68,16 @@ void sim_comm_abort_within(unsigned seconds);
 
 /*
  * Ends the job with SIM_E_BUG and the message "WHAT for 600 s on node1" unless
- * sim_comm_deadline_end is called within `seconds`. Covers the time before and after the watchdog;
- * sim_comm_begin uses it around MPI_Init (SIMILE_START_SECONDS, 600). One at a time; ending
- * twice is harmless. `what` is borrowed until the end.
+ * sim_comm_deadline_end is called within `seconds`; 0: no deadline. Covers the time before and after
+ * the watchdog, for steps that are short on every rank: a rank that waits for a slow one is ended,
+ * too. sim_comm_begin uses it around MPI_Init, sim_comm_end around MPI_Finalize. A deadline replaces
+ * the previous one; ending twice is harmless. `what` is borrowed until the end.
  */
 void sim_comm_deadline_begin(double seconds, const char *what);
 void sim_comm_deadline_end(void);
+
+/* The deadline of the start: SIMILE_START_SECONDS, 600 by default. */
+double sim_comm_start_seconds(void);
 
 /*
  * Collective. Returns the code of the lowest failing rank on every rank, and sets its error

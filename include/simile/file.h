@@ -226,8 +226,8 @@ SIM_MUST_USE sim_status sim_output_check(const sim_output *o, char target[PATH_M
 
 /* The temporary file "PATH.tmp.HOST.PID" of this process, beside the file that it replaces. */
 SIM_MUST_USE sim_status sim_temporary_path(const char *path, char *out, size_t out_bytes);
-/* True for the path of a temporary file whose process has ended: there is none on this host, or, of
- * another host, the file was not changed for a day. */
+/* True for the path of a temporary file or directory whose process has ended: there is none on this
+ * host, or, of another host, it was not changed for a day. */
 bool sim_temporary_is_stale(const char *path);
 /* Removes the stale temporary files that were to replace `path`; failures are ignored. */
 void sim_temporary_remove_stale(const char *path);

@@ -3,7 +3,7 @@
  * encoder with optimizer and, optionally, a momentum encoder and a queue.
  *
  * In: sizes; the values are initial weights.  Out: one JSON object for all ranks.  Writes into a
- * temporary run directory below --dir and removes it.
+ * temporary run directory below --dir and removes it, and those of benches that were killed.
  */
 #include "cli.h"
 
@@ -123,7 +123,7 @@ static void destroy_state(bench *b)
 static void remove_directory(const char *path)
 {
     sim_names names = {0};
-    char file[4300];
+    char file[4800];
     if (sim_directory_list(path, &names) != SIM_OK)
         return;
     for (size_t i = 0; i < names.n; i++) {
@@ -134,16 +134,17 @@ static void remove_directory(const char *path)
     SIM_IGNORE(sim_directory_remove(path));
 }
 
-static void remove_run(const sim_comm *c, const sim_run *run)
+void sim_bench_remove_run(const char *path)
 {
     static const char *const parts[] = {"checkpoints", "results"};
-    char path[4200];
-    if (c->rank != 0)
-        return;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (sim_run_path(run, parts[i], path, sizeof path) == SIM_OK)
-            remove_directory(path);
-    remove_directory(run->path);
+    char part[4400];
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        (void)snprintf(part, sizeof part, "%s/%s", path, parts[i]);
+        if (!sim_path_is_link(part))
+            remove_directory(part);
+    }
+    remove_directory(path);
 }
 
 /* Bytes of the files of the newest checkpoint, the only one in the directory. */
@@ -281,7 +282,7 @@ sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
     sim_json *j = NULL;
     char path[4096];
 
-    sim_bench_choose_name(c, spec->dir, path, sizeof path);
+    SIM_TRY(sim_bench_temporary_path(c, spec->dir, path, sizeof path));
     SIM_TRY(sim_run_open(c, path, &run));
     SIM_TRY(sim_comm_agree(c, create_state(c, job, &b)));
     SIM_TRY(sim_json_create(&j));
@@ -298,9 +299,9 @@ sim_status sim_bench_checkpoint(const sim_comm *c, const sim_job *job,
 done:
     sim_json_destroy(&j);
     destroy_state(&b);
-    const bool created = run.locked && run.is_new;
+    const bool created = c->rank == 0 && run.locked && run.is_new;
     sim_run_close(c, &run);
     if (created)
-        remove_run(c, &run);
+        sim_bench_remove_run(path);
     return st;
 }

@@ -71,7 +71,7 @@ static sim_status open_generated(const sim_comm *c, const sim_bench_loading *spe
     char path[4200];
     bool written = false;
 
-    sim_bench_choose_name(c, spec->dir, path, sizeof path);
+    SIM_TRY(sim_bench_temporary_path(c, spec->dir, path, sizeof path));
     st = c->rank == 0 ? write_images(path, side) : SIM_OK;
     written = c->rank == 0 && st == SIM_OK;
     SIM_TRY(sim_comm_agree(c, st));

@@ -143,9 +143,15 @@ SIM_MUST_USE sim_status sim_bench_product_rate(size_t rows, size_t columns, size
 SIM_MUST_USE sim_status sim_bench_environment(const sim_comm *c, sim_json *j,
                                               double *peak);
 
-/* A name below `dir` that is not taken, of a temporary file or directory of a bench.  Collective. */
-void sim_bench_choose_name(const sim_comm *c, const char *dir, char *out,
-                           size_t out_bytes);
+/*
+ * The name of a temporary file or run directory of a bench below `dir`, and on rank 0 the removal of those
+ * that killed benches left there.  Collective.
+ */
+SIM_MUST_USE sim_status sim_bench_temporary_path(const sim_comm *c, const char *dir,
+                                                 char *out, size_t out_bytes);
+
+/* Removes a run directory of sim_bench_checkpoint, complete or not. */
+void sim_bench_remove_run(const char *path);
 
 /* Sorts seconds, ascending. */
 void sim_bench_sort(double *seconds, size_t n);

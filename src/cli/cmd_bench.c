@@ -429,15 +429,52 @@ static sim_status run_bench(const sim_comm *c, void *ctx)
 
 /* ---- shared by the files of benchmarks ---- */
 
-void sim_bench_choose_name(const sim_comm *c, const char *dir, char *out,
-                           size_t out_bytes)
+static const char temporary_name[] = "simile-bench";
+
+/* Whether a killed bench left the path.  What a process of the same id left is stale, too. */
+static bool is_left(const char *path, const char *own)
 {
-    int i = 0;
-    do
-        (void)snprintf(out, out_bytes, "%s/simile-bench.%ld-%d", dir, sim_process_id(),
-                       i++);
-    while (c->rank == 0 && sim_path_is_taken(out));
+    static const char mark[] = ".tmp.";
+    const char *name = strrchr(path, '/') + 1, *end = name + sizeof temporary_name - 1;
+
+    if (strncmp(name, temporary_name, sizeof temporary_name - 1) != 0 ||
+        strncmp(end, mark, sizeof mark - 1) != 0 || sim_path_is_link(path))
+        return false;
+    return strcmp(path, own) == 0 || sim_temporary_is_stale(path);
+}
+
+static void remove_left(const char *dir, const char *own)
+{
+    char path[4400];
+    sim_names names = {0};
+
+    SIM_IGNORE(sim_directory_list(dir, &names));
+    for (size_t i = 0; i < names.n; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", dir, names.names[i]);
+        if (!is_left(path, own))
+            continue;
+        if (sim_path_is_file(path))
+            SIM_IGNORE(sim_file_remove(path));
+        else
+            sim_bench_remove_run(path);
+    }
+    sim_names_clear(&names);
+    sim_error_clear(); /* the writes into the directory report what is wrong with it */
+}
+
+sim_status sim_bench_temporary_path(const sim_comm *c, const char *dir, char *out,
+                                    size_t out_bytes)
+{
+    sim_status st = SIM_OK;
+    char path[4096];
+
+    (void)snprintf(path, sizeof path, "%.3900s/%s", dir, temporary_name);
+    SIM_TRY(sim_comm_agree(c, sim_temporary_path(path, out, out_bytes)));
+    if (c->rank == 0)
+        remove_left(dir, out);
     sim_comm_broadcast(c, 0, out, out_bytes);
+done:
+    return st;
 }
 
 static int compare_doubles(const void *a, const void *b)

@@ -234,6 +234,8 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
     sim_train_callback callbacks[2];
     double unused = 0;
 
+    sim_comm_deadline_begin(sim_comm_start_seconds(),
+                            "the start hangs: not all ranks compared their jobs");
     st = sim_new(&job, "cli/job");
     if (st == SIM_OK)
         st = sim_cli_job_load(&a->source, job, &evaluate, &texts);
@@ -270,6 +272,9 @@ static sim_status pretrain_on_rank(const sim_comm *c, void *ctx)
         callbacks[a->request.n_callbacks++] =
             (sim_train_callback){.ctx = &views_published, .after_step = publish_views};
     st = sim_train(c, &a->request);
+    sim_comm_deadline_begin(
+        job->train.hang_seconds,
+        "the end of the run hangs: not all ranks ended, or the report is not written");
     if (c->rank == 0 && job->train.report && (st == SIM_OK || st == SIM_E_AGAIN))
         write_report(job->train.run);
 done:

@@ -347,7 +347,10 @@ sim_status sim_cli_with_ranks(int argc, char **argv, sim_cli_body *body, void *c
             sim_log_failure(st);
         return st;
     }
+    sim_comm_deadline_begin(sim_comm_start_seconds(),
+                            "the start hangs: not all ranks compared their commands");
     st = compare_commands(c, argc, argv);
+    sim_comm_deadline_end();
     if (st == SIM_OK)
         st = sim_comm_agree(c, body(c, ctx));
     sim_comm_deadline_begin(END_S, "the last messages are not written");

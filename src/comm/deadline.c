@@ -1,6 +1,7 @@
 /*
- * deadline.c - a deadline for the start, MPI_Init and what precedes the watchdog of a run, and for
- * what follows it.
+ * deadline.c - a deadline for the start, from MPI_Init until the ranks have compared what they run, and
+ * for the end, from the last result to MPI_Finalize.  Between them are the commands: a run has its
+ * watchdog.
  *
  * A thread counts short waits instead of comparing clocks, so that a suspended job does not
  * miss the deadline when it resumes. It can end the process while MPI or a file system blocks: it
@@ -62,13 +63,16 @@ static void *wait_for_deadline(void *ctx)
 double sim_comm_start_seconds(void)
 {
     const char *text = getenv("SIMILE_START_SECONDS");
-    double seconds = text ? strtod(text, NULL) : 0;
-    return seconds > 0 ? seconds : START_S;
+    char *end = NULL;
+    double seconds = text ? strtod(text, &end) : START_S;
+    return end != text && seconds >= 0 ? seconds : START_S;
 }
 
 void sim_comm_deadline_begin(double seconds, const char *what)
 {
-    SIM_ASSERT(!deadline.started);
+    sim_comm_deadline_end();
+    if (!(seconds > 0))
+        return;
     deadline.seconds = seconds;
     deadline.what = what;
     deadline.met = false;

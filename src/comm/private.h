@@ -54,9 +54,6 @@ typedef enum { SIM_START_ALONE, SIM_START_MPIRUN, SIM_START_SRUN } sim_start;
  */
 long sim_comm_launched(sim_start *how);
 
-/* Seconds that MPI_Init may take. */
-double sim_comm_start_seconds(void);
-
 /* Whether srun started processes that cannot connect to each other. MPI_Init would end them
  * with many lines and no advice. */
 bool sim_comm_is_scattered(void);

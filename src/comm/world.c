@@ -21,6 +21,8 @@ static size_t piece_rows;
 
 enum { PIECE_BYTES = 64 << 20, END_S = 60 };
 
+static const char hung_in_init[] = "the start hangs: MPI_Init has not returned";
+
 double sim_comm_enter(void)
 {
     sim_heartbeat_exchange();
@@ -121,8 +123,7 @@ static sim_status start_mpi(int *argc, char ***argv)
 
     if (sim_comm_is_scattered())
         SIM_TRY(check_launch(launched, how, 1, name));
-    sim_comm_deadline_begin(sim_comm_start_seconds(),
-                            "the start hangs: MPI_Init has not returned");
+    sim_comm_deadline_begin(sim_comm_start_seconds(), hung_in_init);
     int error = MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
     sim_comm_deadline_end();
     SIM_CHECK(error == MPI_SUCCESS, SIM_E_BUG, "MPI_Init_thread failed with error %d",
@@ -163,10 +164,9 @@ void sim_comm_end(void)
 {
     sim_assert_hook(NULL);
     SIM_FREE(counts);
-    sim_comm_abort_within(
-        END_S); /* MPI_Finalize waits for lost peers; SIGTERM is ignored */
-    (void)MPI_Finalize();
-    sim_comm_abort_within(0);
+    sim_comm_deadline_begin(END_S, "the end hangs: MPI_Finalize has not returned");
+    (void)MPI_Finalize(); /* waits for all ranks */
+    sim_comm_deadline_end();
 }
 
 void sim_comm_leave_together(void)
@@ -177,10 +177,12 @@ void sim_comm_leave_together(void)
     (void)MPI_Initialized(&started);
     if (started || sim_comm_launched(&how) == 1 || sim_comm_is_scattered())
         return;
-    if (MPI_Init(NULL, NULL) != MPI_SUCCESS)
-        return;
-    (void)MPI_Barrier(MPI_COMM_WORLD);
-    (void)MPI_Finalize();
+    sim_comm_deadline_begin(sim_comm_start_seconds(), hung_in_init);
+    if (MPI_Init(NULL, NULL) == MPI_SUCCESS) {
+        (void)MPI_Barrier(MPI_COMM_WORLD);
+        (void)MPI_Finalize();
+    }
+    sim_comm_deadline_end();
 }
 
 const char *sim_comm_library(void)

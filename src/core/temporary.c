@@ -60,7 +60,7 @@ bool sim_temporary_is_stale(const char *path)
     const char *slash = strrchr(path, '/'), *writer = find_writer(slash ? slash : path);
     char host[64];
 
-    if (!writer || !sim_path_is_file(path))
+    if (!writer || sim_path_is_link(path))
         return false;
     const char *pid = strrchr(writer, '.');
     sim_host_name(host, sizeof host);

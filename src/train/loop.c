@@ -174,10 +174,10 @@ static sim_status set_up(sim_train_state *t)
     sim_status st = SIM_OK;
     const sim_comm *c = t->env.comm;
 
-    if (t->env.job->train.hang_seconds > 0) /* until the watchdog runs */
-        sim_comm_deadline_begin(
-            t->env.job->train.hang_seconds,
-            "the start hangs: not all ranks opened the data set and the run directory");
+    /* Until the watchdog runs. */
+    sim_comm_deadline_begin(
+        t->env.job->train.hang_seconds,
+        "the start hangs: not all ranks opened the data set and the run directory");
     SIM_TRY(sim_comm_agree(c, open_data(t)));
     SIM_TRY(sim_job_compare_data(c, t->env.data));
     SIM_TRY(sim_run_open(c, t->env.job->train.run, &t->env.run));
@@ -221,11 +221,9 @@ static void remove_new_files(sim_train_state *t)
 
 static void tear_down(sim_train_state *t)
 {
-    sim_comm_deadline_end();
-    if (t->env.job->train.hang_seconds > 0) /* after the watchdog */
-        sim_comm_deadline_begin(
-            t->env.job->train.hang_seconds,
-            "the end of the run hangs: the run directory is not closed");
+    /* After the watchdog. */
+    sim_comm_deadline_begin(t->env.job->train.hang_seconds,
+                            "the end of the run hangs: the run directory is not closed");
     sim_watchdog_stop(&t->hang.watchdog);
     sim_replica_destroy(&t->replica);
     sim_feed_destroy(&t->feed);

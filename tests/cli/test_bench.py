@@ -1,16 +1,20 @@
 #!/usr/bin/python3
-"""simile bench loader, step, kernel, loss and scaling: the keys of their output, on generated images and on
-photos, and no files that remain; the multiply-adds of a step; the arithmetic of the predictions of scaling.
+"""simile bench loader, step, kernel, loss, checkpoint and scaling: the keys of their output, on generated images and on
+photos, and no files that remain, also of killed benches; the multiply-adds of a step; the arithmetic of the
+predictions of scaling.
 
 Times are not compared with anything: machines differ.
 """
+import glob
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 SIMILE, SOURCE = os.environ["SIMILE"], os.environ["SIMILE_SOURCE"]
 RATES = ("views_per_s", "views_per_s_median", "views_per_s_spread", "cpu_us_per_view")
@@ -151,6 +155,46 @@ assert all(c[p] > 0 for c in kernel["convolutions"] for p in ("forward", "backwa
 loss = bench("--batch", "100", "--dim", "24", "--steps", "3", ranks=2, what="loss")
 assert (loss["bench"], loss["batch"], loss["dim"], loss["ranks"]) == ("loss", 100, 24, 2), loss
 assert 0 < loss["loss_s"] <= loss["loss_s_median"] <= loss["loss_s_max"] and loss["products_s"] > 0, loss
+
+
+
+def left_by_killed_bench(*options):
+    """Kills a bench checkpoint when its run directory has a checkpoint; returns the path of the directory."""
+    job = subprocess.Popen([SIMILE, "bench", "checkpoint", "--width", "0.125", "--dir", "work", *options],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 200
+    while not glob.glob("work/simile-bench*/checkpoints/step-*.h5"):
+        assert job.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    return glob.glob("work/simile-bench*")[0]
+
+
+# what killed benches left is removed by the next one; what a running one has is not
+left = left_by_killed_bench("--steps", "10000")
+assert bench("--width", "0.125", "--steps", "1", "--dir", "work", what="checkpoint")["save_s"] > 0
+for name in (left, f"work/simile-bench.tmp.elsewhere.{os.getpid()}"):
+    open(name, "w").close()
+os.utime(name, (0, 0))
+bench(*quick)
+kept = {"simile-bench.tmp.x", "simile-bench-2.tmp.elsewhere.7", "other.tmp.elsewhere.7"}
+for name in kept:
+    open(f"work/{name}", "w").close()
+    os.utime(f"work/{name}", (0, 0))
+os.mkdir("precious")
+open("precious/a", "w").close()
+os.symlink("../precious", left)
+kept.add(os.path.basename(left))
+r = subprocess.run([SIMILE, "bench", "loader", *quick], capture_output=True, text=True)
+assert r.returncode == 0 and set(os.listdir("work")) == kept and os.listdir("precious") == ["a"], (r, os.listdir("work"))
+for name in kept:
+    os.remove(f"work/{name}")
+running = re.sub(r"\d+$", str(os.getpid()), left)
+os.mkdir(running)
+r = subprocess.run([SIMILE, "bench", "loader", *quick], capture_output=True, text=True)
+assert r.returncode == 0 and os.listdir("work") == [os.path.basename(running)], (r, os.listdir("work"))
+os.rmdir(running)
 
 small = ("--width", "0.25", "--size", "16", "--batch", "8", "--steps", "1")
 check_scaling(bench(*small, what="scaling"), 1)

@@ -5,6 +5,7 @@
 
 #include "private.h"
 
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,18 +96,33 @@ static void singletons_are_refused_with_the_right_command(void **state)
     assert_null(c);
 }
 
-/* Exit code of a child process that begins a deadline and ends it in time or never. */
-static int run_deadline(bool in_time, char output[512])
+static void fill_pipe(int fd)
+{
+    const int flags = fcntl(fd, F_GETFL);
+
+    assert_int_equal(fcntl(fd, F_SETFL, flags | O_NONBLOCK), 0);
+    while (write(fd, "", 1) == 1)
+        continue;
+    assert_int_equal(fcntl(fd, F_SETFL, flags), 0);
+}
+
+/* Exit code of a child process that begins a deadline and ends it in time or never; is_full: its stderr is
+ * a full pipe that nobody reads until it has ended. */
+static int run_deadline(bool in_time, bool is_full, char output[512])
 {
     int ends[2], status = 0;
     size_t used = 0;
     ssize_t n = 0;
     assert_int_equal(pipe(ends), 0);
+    if (is_full)
+        fill_pipe(ends[1]);
     pid_t pid = fork();
     if (pid == 0) {
         (void)dup2(ends[1], STDERR_FILENO);
         (void)close(ends[0]);
         (void)close(ends[1]);
+        sim_comm_deadline_begin(0.1, "replaced");
+        sim_comm_deadline_begin(0, "never");
         sim_comm_deadline_begin(in_time ? 1e6 : 0.1, "the test waits");
         if (!in_time)
             for (;;)
@@ -116,11 +132,14 @@ static int run_deadline(bool in_time, char output[512])
         _exit(3);
     }
     (void)close(ends[1]);
+    if (is_full)
+        assert_int_equal(waitpid(pid, &status, 0), pid);
     while (used < 511 && (n = read(ends[0], output + used, 511 - used)) > 0)
         used += (size_t)n;
     output[used] = '\0';
     (void)close(ends[0]);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (!is_full)
+        assert_int_equal(waitpid(pid, &status, 0), pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
@@ -128,9 +147,10 @@ static void a_start_that_hangs_is_ended_with_a_message(void **state)
 {
     (void)state;
     char output[512];
-    assert_int_equal(run_deadline(true, output), 3);
+    assert_int_equal(run_deadline(true, false, output), 3);
     assert_string_equal(output, "");
-    assert_int_equal(run_deadline(false, output), SIM_E_BUG);
+    assert_int_equal(run_deadline(false, true, output), SIM_E_BUG);
+    assert_int_equal(run_deadline(false, false, output), SIM_E_BUG);
     assert_non_null(strstr(output, "simile: the test waits for 0.1 s on "));
 }
 
@@ -140,7 +160,7 @@ static void the_deadline_can_be_set(void **state)
     static const struct {
         const char *text;
         double seconds;
-    } cases[] = {{"90", 90}, {"0.5", 0.5}, {"0", 600}, {"-3", 600}, {"soon", 600}};
+    } cases[] = {{"90", 90}, {"0.5", 0.5}, {"0", 0}, {"-3", 600}, {"soon", 600}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         (void)setenv("SIMILE_START_SECONDS", cases[i].text, 1);
         assert_true(sim_comm_start_seconds() == cases[i].seconds);
