@@ -15,9 +15,6 @@ find_package(PkgConfig QUIET)
 
 # Ends with what is missing, and how to get it.
 function(simile_missing what debian rhel options)
-    if(SIMILE_FIND_QUIETLY)
-        set(what "simile: ${what}")
-    endif()
     message(FATAL_ERROR "${what} was not found.\n"
         "  Debian, Ubuntu:  apt-get install ${debian}\n"
         "  Rocky, RHEL:     dnf install ${rhel}   (with EPEL and CRB)\n"
