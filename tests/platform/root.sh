@@ -20,7 +20,7 @@ make_root() {
     host=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     mkdir -p "$roots"
     # this machine's sources, for the suite; with source packages
-    cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
+    { cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null || true; } |
         sed -E "s/\b$host\b/$suite/g; s/^Types: deb$/Types: deb deb-src/; s/^deb (.*)$/&\ndeb-src \1/" >"$scratch/$name.sources"
     grep -q "$suite" "$scratch/$name.sources" || skip "${0##*/}, no package sources of Debian"
     mmdebstrap --quiet --variant=minbase --architectures="$architectures" --include="$(echo "$*" | xargs | tr ' ' ,)" \
@@ -61,12 +61,14 @@ compile() {
     in_root cmake --build "$directory" -j "$(nproc)" "${targets[@]}" >"$scratch/compile.log" 2>&1 ||
         { grep -E "error|warning" "$scratch/compile.log" >&2 || tail -n 30 "$scratch/compile.log" >&2; fail "build in $root"; }
 }
-# train DIRECTORY RANKS [mpiexec and options]: trains in $root; the same bits as the program of this build
+# train DIRECTORY RANKS [mpiexec and options]: makes the data set and trains in $root; the same bits as by the
+# program of this build
 train() {
     local directory=$1 n=$2
     shift 2
     [ -e train.h5 ] || make_job
-    in_root bash -c "cd /scratch && $* -np $n /work/$directory/simile pretrain job.yaml run=$directory-$n" >train.log 2>&1 || { cat train.log >&2 && fail "training in $root"; }
+    in_root bash -c "cd /scratch && /work/$directory/simile prepare train-images-idx3-ubyte --force --out $directory.h5 &&
+        $* -np $n /work/$directory/simile pretrain job.yaml data.train=$directory.h5 run=$directory-$n" >train.log 2>&1 || { cat train.log >&2 && fail "training in $root"; }
     same_weights reference "$directory-$n"
 }
 make_job() {
