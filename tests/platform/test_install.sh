@@ -39,7 +39,8 @@ cmake -S "$here/consumer" -B cmake-build -DCMAKE_PREFIX_PATH="$scratch/moved" -D
     cmake --build cmake-build >>log.txt 2>&1 || { cat log.txt && fail "the CMake project does not build"; }
 expect 0 "kernels" ./cmake-build/ntxent
 expect 0 "kernels" ranks 1 ./cmake-build/ntxent
-export PKG_CONFIG_PATH=$scratch/moved/lib/pkgconfig:$(echo "$scratch"/moved/lib/*/pkgconfig)
+PKG_CONFIG_PATH=$(dirname "$(find "$scratch/moved" -name simile.pc)")
+export PKG_CONFIG_PATH
 [ "$(pkg-config --modversion simile)" = "$(simile --version | sed -n 's/^simile *//p')" ] || fail "simile.pc has another version"
 # shellcheck disable=SC2046 # words
 cc -o with-pkg-config $(pkg-config --cflags simile) "$here/consumer/ntxent.c" $(pkg-config --libs simile)
