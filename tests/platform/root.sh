@@ -58,7 +58,7 @@ compile() {
     local directory=$1 targets=()
     shift
     [ $# = 0 ] || targets=(--target "$@")
-    in_root cmake --build "$directory" -j "$(nproc)" "${targets[@]}" >"$scratch/compile.log" 2>&1 ||
+    in_root cmake --build "$directory" -j "$(getconf _NPROCESSORS_ONLN)" "${targets[@]}" >"$scratch/compile.log" 2>&1 ||
         { grep -E "error|warning" "$scratch/compile.log" >&2 || tail -n 30 "$scratch/compile.log" >&2; fail "build in $root"; }
 }
 # train DIRECTORY RANKS [mpiexec and options]: makes the data set and trains in $root; the same bits as by the

@@ -8,7 +8,7 @@ cmake -S "$SIMILE_SOURCE" -B build -DCMAKE_C_COMPILER="$clang" -DBUILD_TESTING=O
     ! grep -q OpenMP log.txt || { echo "skipped: OpenMP for $clang is not installed" && exit 77; }
     cat log.txt && fail "cmake with $clang"
 }
-cmake --build build -j "$(nproc)" >log.txt 2>&1 || { grep -E "error|warning" log.txt >&2 && fail "build with $clang"; }
+cmake --build build -j "$(getconf _NPROCESSORS_ONLN)" >log.txt 2>&1 || { grep -E "error|warning" log.txt >&2 && fail "build with $clang"; }
 ctest --test-dir build -R '^(kernel|core|h5|data)_' -L unit --output-on-failure || fail "unit tests with $clang"
 data_set train 96 8
 cat >job.yaml <<'YAML'
