@@ -202,13 +202,14 @@ static void warn_item(const pipeline *l, const char *action, const char *message
         sim_log_each("warning: %s: %s", action, message);
 }
 
-/* Skips a bad item with a warning, or fails.  Failures of the machine (memory, disk) are never
- * skipped, because the data set must not depend on them. */
+/* Skips a bad item with a warning, or fails.  Failures of the machine (memory, disk) and of the build (a
+ * format that it lacks) are never skipped, because the data set must not depend on them. */
 static sim_status skip_item(pipeline *l, const task *w)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(!l->transfer.options->fail_on_bad && w->code != SIM_E_IO, w->code, "%s",
-              w->message);
+    SIM_CHECK(!l->transfer.options->fail_on_bad && w->code != SIM_E_IO &&
+                  w->code != SIM_E_INSTALL,
+              w->code, "%s", w->message);
     warn_item(l, "skipped", w->message);
     l->mark.n_bad++;
 done:

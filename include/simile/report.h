@@ -24,6 +24,8 @@ typedef struct {
     size_t rows, columns, h, w, c, zoom, gap;
     const uint8_t *const *cells;
 } sim_grid;
+/* Whether grids can be drawn: SIM_E_INSTALL in a build without libpng. */
+SIM_MUST_USE sim_status sim_grid_check(void);
 SIM_MUST_USE sim_status sim_grid_write(const char *path, const sim_grid *grid);
 /* The same in memory; *png becomes the caller's, also w x h pixels.  Errors: SIM_E_IO. */
 SIM_MUST_USE sim_status sim_grid_encode(const sim_grid *grid, uint8_t **png,

@@ -6,7 +6,8 @@
 file(GLOB_RECURSE files RELATIVE ${SOURCE} ${SOURCE}/src/* ${SOURCE}/include/*
     ${SOURCE}/data-prep/*)
 list(FILTER files INCLUDE REGEX "\\.(c|h|def|proto|py)$")
-list(APPEND files CMakeLists.txt slurm/pretrain.sbatch)
+file(GLOB cmake_files RELATIVE ${SOURCE} ${SOURCE}/cmake/*.cmake)
+list(APPEND files ${cmake_files} CMakeLists.txt slurm/pretrain.sbatch)
 list(SORT files)
 set(lines "")
 foreach(name IN LISTS files)

@@ -162,7 +162,7 @@ void sim_bench_sort(double *seconds, size_t n);
 typedef struct {
     sim_output out;               /* the script to write */
     const sim_job_source *source; /* the job that it starts */
-    const char *run; /* run directory; its name is the name of the Slurm job */
+    const char *method, *run;     /* their names are the name of the Slurm job */
     size_t nodes, ranks, threads; /* ranks: a multiple of nodes; threads per rank */
     size_t rank_bytes, checkpoint_bytes;
     double step_s, total_s; /* estimates */

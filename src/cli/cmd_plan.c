@@ -452,6 +452,7 @@ static sim_status write_sbatch(const dry_run *d)
     const sim_cli_sbatch script = {.out = d->sbatch,
                                    .source = &a->source,
                                    .run = d->job->train.run,
+                                   .method = d->job->method->name,
                                    .nodes = a->nodes,
                                    .ranks = a->ranks,
                                    .threads = (size_t)sim_threads(),

@@ -189,6 +189,7 @@ static sim_status check_projector(sim_output out, char target[PATH_MAX])
     sim_status st = SIM_OK;
     char path[PATH_MAX], unused[PATH_MAX];
 
+    SIM_TRY(sim_grid_check());
     SIM_TRY(sim_path_follow(out.path, target));
     SIM_CHECK(!sim_path_exists(target) || sim_path_is_directory(target), SIM_E_CREATE,
               "%s: %s exists and is not a directory", out.option, target);

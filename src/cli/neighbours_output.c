@@ -48,6 +48,8 @@ sim_status sim_neighbours_check_output(neighbours_arguments *a)
         goto done;
     SIM_CHECK(is_picture(a) || sim_text_ends_with(a->out, ".csv"), SIM_E_USAGE,
               "--out: %s does not end in .png or .csv", a->out);
+    if (is_picture(a))
+        SIM_TRY(sim_grid_check());
     SIM_CHECK(!is_picture(a) || a->data, SIM_E_USAGE,
               "--out: a picture requires --data, the images of the features");
     const sim_output out = {

@@ -55,14 +55,17 @@ done:
     return st;
 }
 
-/* The name of the run directory, with characters that Slurm and file names permit. */
+/* The method and the name of the run directory, with characters that Slurm and file names permit. */
 static sim_status name_line(const sim_cli_sbatch *s, char **out)
 {
     sim_status st = SIM_OK;
     char name[64], directory[4096];
     const char *last = strrchr(s->run, '/');
 
-    (void)snprintf(name, sizeof name, "%s", last && last[1] ? last + 1 : s->run);
+    const char *run = last && last[1] ? last + 1 : s->run;
+    const bool has_method = strstr(run, s->method) != NULL;
+    (void)snprintf(name, sizeof name, "%s%s%s", has_method ? "" : s->method,
+                   has_method ? "" : "-", run);
     for (char *c = name; *c; c++)
         if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-",
                     *c))

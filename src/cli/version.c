@@ -26,7 +26,8 @@ sim_status sim_cli_version(char **text)
                            "MPI       %s\n"
                            "BLAS      %s (outside training)\n"
                            "HDF5      %s\n"
-                           "kernels   %s\n",
+                           "kernels   %s\n"
+                           "formats   " SIM_FORMATS "\n",
                            sim_comm_library(), sim_kernels_blas(), sim_h5_library(),
                            sim_kernels_name());
 }

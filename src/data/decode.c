@@ -44,3 +44,10 @@ sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
 done:
     return st;
 }
+
+bool sim_png_is_deep(const uint8_t *bytes, size_t n)
+{
+    enum { BIT_DEPTH_AT = 24 };
+    return n >= SIM_PNG_HEAD && memcmp(bytes + 1, "PNG", 3) == 0 &&
+           memcmp(bytes + 12, "IHDR", 4) == 0 && bytes[BIT_DEPTH_AT] == 16;
+}

@@ -172,13 +172,6 @@ done:
 
 /* ---- the range of 16-bit samples ---- */
 
-bool sim_png_is_deep(const uint8_t *bytes, size_t n)
-{
-    enum { BIT_DEPTH_AT = 24 };
-    return n >= SIM_PNG_HEAD && memcmp(bytes + 1, "PNG", 3) == 0 &&
-           memcmp(bytes + 12, "IHDR", 4) == 0 && bytes[BIT_DEPTH_AT] == 16;
-}
-
 sim_status sim_png_extremes(const char *name, const uint8_t *bytes, size_t n,
                             unsigned *lo, unsigned *hi)
 {

@@ -13,6 +13,7 @@
 #include "simile/clock.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/report.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -95,6 +96,15 @@ done:
     return st;
 }
 
+static sim_status check_pictures(const sim_online_eval *w)
+{
+    sim_status st = SIM_OK;
+    for (size_t i = 0; i < ROWS && st == SIM_OK; i++)
+        if (w->on[i] && rows[i]->draws && (st = sim_grid_check()) != SIM_OK)
+            sim_error_prefix("evaluate.%s: ", rows[i]->key);
+    return st;
+}
+
 /* test NULL: data.test is not set. */
 static sim_status check_sets(const sim_online_eval *w, const sim_dataset *train,
                              const sim_dataset *test)
@@ -104,6 +114,7 @@ static sim_status check_sets(const sim_online_eval *w, const sim_dataset *train,
     const sim_preprocessing p =
         sim_preprocessing_of((size_t)w->job->augment.size, sim_dataset_about(train));
 
+    SIM_TRY(check_pictures(w));
     SIM_CHECK(
         test || !labelled, SIM_E_CONFIG,
         "evaluate.%s: the evaluation requires data.test, a data set with labels, but it "

@@ -48,6 +48,7 @@ typedef struct {
     const char *name; /* protocol of its records */
     const char *key;  /* of `evaluate`, that sets every how many epochs */
     online_labels labels;
+    bool draws;      /* a picture */
     bool classifier; /* only if the method has a classifier and data.test is set */
     int64_t (*every_epochs)(const sim_evaluate_options *o); /* 0: off */
     /* Transient peak on a rank, without the features that evaluations share. */

@@ -72,6 +72,7 @@ done:
 const sim_online_eval_row sim_online_neighbours = {.name = "neighbours",
                                                    .key = "neighbours_every_epochs",
                                                    .labels = ONLINE_NO_LABELS,
+                                                   .draws = true,
                                                    .every_epochs = every_epochs,
                                                    .bytes = neighbours_bytes,
                                                    .run = run_neighbours};

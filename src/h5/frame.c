@@ -29,6 +29,9 @@ typedef struct {
     h5_failure *failure;
 } memory_info;
 
+/* Number of the driver in HDF5 1.14: 256 to 511 are for drivers that are not registered with the HDF Group. */
+enum { PRIVATE_DRIVER = 500 };
+
 static const char frame_name[] = "the HDF5 file in memory";
 
 static H5FD_t *open_memory(const char *name, unsigned flags, hid_t access,
@@ -130,20 +133,26 @@ static herr_t truncate_memory(H5FD_t *file, hid_t transfer, hbool_t closing)
 /* Registers the driver on the first call. */
 static hid_t memory_driver(void)
 {
-    static const H5FD_class_t class = {.name = "simile-frame",
-                                       .maxaddr = INT64_MAX,
-                                       .fc_degree = H5F_CLOSE_STRONG,
-                                       .fapl_size = sizeof(memory_info),
-                                       .open = open_memory,
-                                       .close = close_memory,
-                                       .query = query_features,
-                                       .get_eoa = get_eoa,
-                                       .set_eoa = set_eoa,
-                                       .get_eof = get_eof,
-                                       .read = read_memory,
-                                       .write = write_memory,
-                                       .truncate = truncate_memory,
-                                       .fl_map = H5FD_FLMAP_SINGLE};
+    static const H5FD_class_t class = {
+#if H5_VERSION_GE(1, 14, 0)
+        .version = H5FD_CLASS_VERSION,
+        .value = PRIVATE_DRIVER,
+#endif
+        .name = "simile-frame",
+        .maxaddr = INT64_MAX,
+        .fc_degree = H5F_CLOSE_STRONG,
+        .fapl_size = sizeof(memory_info),
+        .open = open_memory,
+        .close = close_memory,
+        .query = query_features,
+        .get_eoa = get_eoa,
+        .set_eoa = set_eoa,
+        .get_eof = get_eof,
+        .read = read_memory,
+        .write = write_memory,
+        .truncate = truncate_memory,
+        .fl_map = H5FD_FLMAP_SINGLE
+    };
     static hid_t driver = -1;
     if (driver < 0)
         driver = H5FDregister(&class);
@@ -151,13 +160,18 @@ static hid_t memory_driver(void)
 }
 
 /* Initial metadata share one block of SIM_H5_BULK_AT bytes, which the first data set follows. */
-static hid_t frame_access(const memory_info *info)
+static sim_status frame_access(const memory_info *info, hid_t *access)
 {
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    (void)H5Pset_driver(access, memory_driver(), info);
-    (void)H5Pset_meta_block_size(access, SIM_H5_BULK_AT);
-    (void)H5Pset_small_data_block_size(access, 0);
-    return access;
+    sim_status st = SIM_OK;
+
+    *access = H5Pcreate(H5P_FILE_ACCESS);
+    SIM_CHECK(H5Pset_driver(*access, memory_driver(), info) >= 0 &&
+                  H5Pset_meta_block_size(*access, SIM_H5_BULK_AT) >= 0 &&
+                  H5Pset_small_data_block_size(*access, 0) >= 0,
+              SIM_E_IO, "HDF5 refuses the driver for files in memory: %s",
+              sim_h5_reason());
+done:
+    return st;
 }
 
 sim_status sim_h5_create_frame(sim_h5 **out, int *fd)
@@ -172,7 +186,7 @@ sim_status sim_h5_create_frame(sim_h5 **out, int *fd)
               strerror(errno));
     SIM_TRY(sim_new(&f, "h5/file"));
     f->file = -1;
-    access = frame_access(&(memory_info){memory, &f->failure});
+    SIM_TRY(frame_access(&(memory_info){memory, &f->failure}, &access));
     f->file = H5Fcreate(frame_name, H5F_ACC_TRUNC, H5P_DEFAULT, access);
     SIM_CHECK(f->file >= 0, SIM_E_IO, "cannot create an HDF5 file in memory: %s",
               sim_h5_reason());

@@ -1,5 +1,5 @@
 /*
- * pick.c - selection of the instruction set; the workspace; the version of the BLAS.
+ * pick.c - selection of the instruction set; the workspace.
  */
 #include "private.h"
 
@@ -8,8 +8,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cblas.h>
 
 /* Atomic, because the first use, possibly in several threads of a sim_for, selects "auto". */
 static const sim_kernel_table *_Atomic selected;
@@ -48,8 +46,7 @@ sim_status sim_kernels_pick(const char *name)
             continue;
         if (rows[i].runs()) {
             sim_kernels_use(rows[i].table);
-            openblas_set_num_threads(
-                1); /* sim_for is parallel, and the bits are the same */
+            sim_blas_use_one_thread();
             goto done;
         }
         SIM_CHECK(!named, SIM_E_CONFIG,
@@ -83,11 +80,6 @@ const char *sim_kernels_name(void)
 const char *sim_kernels_arithmetic(void)
 {
     return sim_kernels()->arithmetic;
-}
-
-const char *sim_kernels_blas(void)
-{
-    return openblas_get_config();
 }
 
 /* ---- workspace ---- */

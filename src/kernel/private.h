@@ -8,6 +8,9 @@
 
 #include <string.h>
 
+/* sim_for is parallel; a BLAS of one thread gives the same bits at any number of threads. */
+void sim_blas_use_one_thread(void);
+
 /* The buffer that all threads of a call share, at least `bytes`; it only grows.
  * Valid until the next call.  Main thread only. */
 void *sim_workspace(size_t bytes);

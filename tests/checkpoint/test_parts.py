@@ -13,13 +13,16 @@ import tempfile
 import h5py
 import numpy as np
 
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
+
 ROWS = 730
 tool = os.environ["SIMILE_TOOLS"] + "/checkpoint_tool_parts"
 simile = os.environ["SIMILE"]
 
 
 def mpirun(ranks, *command):
-    done = subprocess.run(["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks), *command],
+    done = subprocess.run([*MPIEXEC, "-np", str(ranks), *command],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -16,12 +16,15 @@ import sys
 import tempfile
 import time
 
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import on_ranks  # noqa: E402
+
 SIMILE, SOURCE = os.environ["SIMILE"], os.environ["SIMILE_SOURCE"]
 RATES = ("views_per_s", "views_per_s_median", "views_per_s_spread", "cpu_us_per_view")
 
 
 def bench(*options, ranks=1, what="loader"):
-    front = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+    front = on_ranks(ranks)
     r = subprocess.run([*front, SIMILE, "bench", what, *options], capture_output=True, text=True)
     assert r.returncode == 0, r.stderr
     assert os.listdir("work") == [], "a temporary file remains"

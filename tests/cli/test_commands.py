@@ -8,9 +8,13 @@ lines is the same for all subcommands, so that one refusal of each kind runs on 
 import os
 import re
 import subprocess
+import sys
+
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
 
 SIMILE = os.environ["SIMILE"]
-MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np"]
+MPIRUN = [*MPIEXEC, "-np"]
 
 
 def run(ranks, *words):

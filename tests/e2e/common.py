@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 
 import h5py
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 import torchvision
 
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import on_ranks  # noqa: E402
+
 SIMILE = os.environ["SIMILE"]
 scratch = tempfile.mkdtemp()
 
 
 def run(ranks, *args, expect=0):
-    front = ["mpirun", "-np", str(ranks)] if ranks > 1 else []
+    front = on_ranks(ranks)
     r = subprocess.run([*front, SIMILE, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert r.returncode == expect, f"{args}: exit {r.returncode}, expected {expect}\n{r.stderr}"
     return r.stderr + r.stdout

@@ -7,10 +7,12 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 fail() { echo "FAILED: $*" >&2; exit 1; }
+# The command that starts ranks, before -np N: tests/CMakeLists.txt sets it for the MPI of the build.
+read -ra mpiexec <<<"${SIMILE_MPIEXEC:-mpirun --oversubscribe --bind-to none}"
 ranks() { # ranks N command...: runs the command on N ranks
     local n=$1
     shift
-    mpirun --oversubscribe --bind-to none -np "$n" "$@"
+    "${mpiexec[@]}" -np "$n" "$@"
 }
 rank_pids() { # process ids of this test's ranks, which run in its directory
     local p

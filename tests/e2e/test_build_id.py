@@ -15,6 +15,7 @@ BUILD = os.path.dirname(os.environ["SIMILE"])
 def files():
     names = [os.path.relpath(p, SOURCE) for top in ("src", "include", "data-prep")
              for p in glob.glob(f"{SOURCE}/{top}/**/*", recursive=True) if re.search(r"\.(c|h|def|proto|py)$", p)]
+    names += [os.path.relpath(p, SOURCE) for p in glob.glob(f"{SOURCE}/cmake/*.cmake")]
     return sorted(names + ["CMakeLists.txt", "slurm/pretrain.sbatch"])
 
 

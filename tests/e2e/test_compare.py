@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
 from program import SIMILE, simile  # noqa: E402
 
 JOB = """run: unset
@@ -207,7 +208,7 @@ def check_launcher():
     assert hashes[0] == hashes[1]
     with open("two/job_seed-0/segments.json") as f:
         assert json.load(f)[0]["ranks"] == 2
-    done = subprocess.run(["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "2", SIMILE, "compare", "job.yaml", "--out", "no"],
+    done = subprocess.run([*MPIEXEC, "-np", "2", SIMILE, "compare", "job.yaml", "--out", "no"],
                           capture_output=True, text=True)
     assert done.returncode == 64 and "--launcher" in done.stderr, done
     assert not os.path.exists("no")

@@ -220,7 +220,7 @@ assert program.count(b"), gcc-compatible ") == 1
 with open("another", "wb") as f: f.write(program.replace(b"), gcc-compatible ", b"), GCC-compatible "))
 os.chmod("another", 0o755)
 PY
-expect 78 "rank 1 on " mpirun --oversubscribe --bind-to none -np 1 "$simile" pretrain job.yaml run=mixed : -np 1 ./another pretrain job.yaml run=mixed
+expect 78 "rank 1 on " "${mpiexec[@]}" -np 1 "$simile" pretrain job.yaml run=mixed : -np 1 ./another pretrain job.yaml run=mixed
 expect_lines 1 "\), GCC-compatible .*\), gcc-compatible "
 [ ! -e mixed ] || fail "the refused run has a directory"
 echo ok

@@ -17,6 +17,9 @@ import numpy as np
 import torch
 import torchvision
 
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
+
 SIMILE = os.environ["SIMILE"]
 N, M, SIDE = 330, 101, 16
 
@@ -29,7 +32,7 @@ def write_idx(stem, n, r, base):
 
 
 def run(*words, ranks=0):
-    front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
+    front = [*MPIEXEC, "-np", str(ranks)] if ranks else []
     done = subprocess.run([*front, SIMILE, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -21,14 +21,15 @@ YAML
 # writes the process id of each rank, and delays each step, so that the run lasts until the test
 # interrupts it; DIFFERING_RANK runs in another directory
 cat >rank.sh <<'SH'
-echo $$ >"$PIDS/pid-$OMPI_COMM_WORLD_RANK"
-[ "$OMPI_COMM_WORLD_RANK" != "${DIFFERING_RANK:-}" ] || cd elsewhere
+rank=${OMPI_COMM_WORLD_RANK:-$PMI_RANK} # of Open MPI, of MPICH
+echo $$ >"$PIDS/pid-$rank"
+[ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != "${DIFFERING_RANK:-}" ] || cd elsewhere
 LD_PRELOAD=$PIDS/slow.so exec "$SIMILE" "$@"
 SH
 export PIDS=$PWD SLOW_MS=300
 start() { # start RUN [arguments]: three ranks in the background; returns after a checkpoint
     rm -f pid-*
-    mpirun --oversubscribe --bind-to none -np 3 bash rank.sh pretrain job.yaml "run=$1" "${@:2}" >out.txt 2>&1 &
+    "${mpiexec[@]}" -np 3 bash rank.sh pretrain job.yaml "run=$1" "${@:2}" >out.txt 2>&1 &
     job=$!
     wait_until has_checkpoint "$1"
 }
@@ -53,7 +54,7 @@ done
 
 # a rank is stopped before MPI_Init: the others do not wait forever
 cat >stopped.sh <<'SH'
-[ "$OMPI_COMM_WORLD_RANK" != 1 ] || kill -STOP $$
+[ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || kill -STOP $$
 exec "$SIMILE" "$@"
 SH
 SIMILE_START_SECONDS=2 expect 70 "MPI_Init" \

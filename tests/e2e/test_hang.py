@@ -13,6 +13,7 @@ import tempfile
 import time
 
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
 from program import SIMILE, noise, preload, simile  # noqa: E402
 
 DEADLINE_S = 200  # ends a test that hangs; a busy machine stays far below
@@ -56,7 +57,7 @@ def check_disk(phase, *words):
     run = os.path.abspath("frozen-" + phase)
     environment = {**os.environ, "LD_PRELOAD": os.path.abspath("frozen.so"), "FROZEN": os.path.abspath("now-" + phase),
                    "FROZEN_BELOW": run}
-    command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "2", SIMILE, "pretrain", "job.yaml",
+    command = [*MPIEXEC, "-np", "2", SIMILE, "pretrain", "job.yaml",
                "run=" + run, "guard.hang_seconds=4", *words]
     with open("out.txt", "w") as out:
         job = subprocess.Popen(command, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL)

@@ -16,6 +16,9 @@ import time
 
 import numpy as np
 
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
+
 simile = os.environ["SIMILE"]
 os.chdir(tempfile.mkdtemp())
 JOB = """run: unset
@@ -43,7 +46,7 @@ def check(condition, text):
 def call(code, *words, env=None, ranks=0):
     words = [simile, *words]
     if ranks:
-        words = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks), *words]
+        words = [*MPIEXEC, "-np", str(ranks), *words]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **(env or {})})
     check(done.returncode == code, f"exit {done.returncode}, expected {code}: {words}\n{done.stderr}")
     return done.stderr + done.stdout

@@ -26,7 +26,7 @@ expect 75 "" "$simile" pretrain job.yaml run=killed --stop-after 1
 for i in $(seq "$kills"); do
     before=$(newest) hint=$(reported)
     launch=()
-    [ $((i % 3)) = 0 ] || launch=(mpirun --oversubscribe --bind-to none -np $((i % 3 + 1)))
+    [ $((i % 3)) = 0 ] || launch=("${mpiexec[@]}" -np $((i % 3 + 1)))
     setsid "${launch[@]}" "$simile" pretrain job.yaml run=killed >log.txt 2>&1 &
     pid=$!
     # wait for the first checkpoint of this start, then for a random time

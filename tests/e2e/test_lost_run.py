@@ -14,6 +14,7 @@ import tempfile
 import time
 
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import on_ranks  # noqa: E402
 from program import SIMILE, noise, preload, simile  # noqa: E402
 
 DEADLINE_S = 200  # ends a test that hangs; a busy machine stays far below
@@ -36,7 +37,7 @@ def start(ranks, *words, n_lines=8):
     if os.path.exists("go"):
         os.remove("go")
     slow = {"LD_PRELOAD": os.path.abspath("slow.so"), "SLOW_MS": "600000", "SLOW_AFTER": "8", "SLOW_UNTIL": os.path.abspath("go")}
-    launcher = [] if ranks == 1 else ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
+    launcher = on_ranks(ranks)
     job = subprocess.Popen([*launcher, SIMILE, "pretrain", "job.yaml", *words], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                            text=True, env={**os.environ, **slow})
     end = time.monotonic() + DEADLINE_S

@@ -5,9 +5,13 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 
 import numpy as np
+
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import on_ranks  # noqa: E402
 
 SIMILE = os.environ["SIMILE"]
 JOB = """
@@ -39,7 +43,7 @@ def close_to(what, planned, measured, share, slack=0):
 
 
 def check(name, ranks, keys, searches=False, words=()):
-    run = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks > 1 else []
+    run = on_ranks(ranks)
     done = subprocess.run(run + [SIMILE, "pretrain", "job.yaml", "run=" + name, *words] + keys,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout

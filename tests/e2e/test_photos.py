@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC
 import pictures
 
 SHARED = os.path.join(os.environ["SIMILE_SHARED"], "data")
@@ -28,7 +29,7 @@ SIDE, PART = 48, 6
 
 
 def run(*words, code=0, ranks=0, match=()):
-    front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
+    front = [*MPIEXEC, "-np", str(ranks)] if ranks else []
     done = subprocess.run([*front, SIMILE, *words], capture_output=True, text=True)
     assert done.returncode == code, f"{words}: exit {done.returncode}, expected {code}\n{done.stderr}"
     for pattern in match:

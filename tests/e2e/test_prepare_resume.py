@@ -22,13 +22,16 @@ import h5py
 import numpy as np
 from PIL import Image
 
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
+
 SIMILE = os.environ["SIMILE"]
 KILLS = 8
 draw = random.Random(11)
 
 
 def command(*words, out="out.h5", ranks=0):
-    front = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks else []
+    front = [*MPIEXEC, "-np", str(ranks)] if ranks else []
     return [*front, SIMILE, "prepare", *words, "--force", "--out", out]
 
 

@@ -21,12 +21,12 @@ expect 0 "" "$simile" pretrain job.yaml run=reference
 
 # each rank is killed during training: the others end too
 cat >rank.sh <<'SH'
-echo $$ >"pid-$OMPI_COMM_WORLD_RANK"
+echo $$ >"pid-${OMPI_COMM_WORLD_RANK:-$PMI_RANK}"
 SLOW_MS=300 LD_PRELOAD=$PWD/slow.so exec "$SIMILE" "$@"
 SH
 for victim in 0 1 2; do
     rm -f pid-*
-    mpirun --oversubscribe --bind-to none -np 3 bash rank.sh pretrain job.yaml "run=killed$victim" >out.txt 2>&1 &
+    "${mpiexec[@]}" -np 3 bash rank.sh pretrain job.yaml "run=killed$victim" >out.txt 2>&1 &
     job=$!
     wait_until has_checkpoint "killed$victim"
     kill -KILL "$(cat pid-$victim)"
@@ -41,7 +41,7 @@ done
 
 # one rank has no data set, or a different one: all ranks end, with one message
 cat >elsewhere.sh <<'SH'
-[ "$OMPI_COMM_WORLD_RANK" != "$DIFFERING_RANK" ] || cd elsewhere
+[ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != "$DIFFERING_RANK" ] || cd elsewhere
 exec "$SIMILE" "$@"
 SH
 mkdir elsewhere

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
 from program import simile  # noqa: E402
 
 random = np.random.RandomState(3)
@@ -31,7 +32,7 @@ evaluate: {knn_every_epochs: 1}
 log: {every_steps: 1}
 """
 EACH = """#!/bin/bash
-cd r$OMPI_COMM_WORLD_RANK && exec "$SIMILE" "$@"
+cd r${OMPI_COMM_WORLD_RANK:-$PMI_RANK} && exec "$SIMILE" "$@"
 """
 
 
@@ -46,7 +47,7 @@ def data_set(name, n, seed):
 
 def ranks(*words, own=()):
     """Runs a command on two ranks, each in its directory; `own`: further words of rank 1."""
-    start = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np"]
+    start = [*MPIEXEC, "-np"]
     each = [os.path.abspath("each"), *words]
     command = [*start, "1", *each, ":", "-np", "1", *each, *own] if own else [*start, "2", *each]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)

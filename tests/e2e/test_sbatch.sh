@@ -27,7 +27,7 @@ expect 0 "sbatch fit.sbatch" plan --nodes 2 --ranks 6 --threads 1 --sbatch fit.s
 has_line "#SBATCH --nodes=2"
 has_line "#SBATCH --ntasks-per-node=3"
 has_line "#SBATCH --cpus-per-task=1"
-has_line "#SBATCH --job-name=it-s-mine"
+has_line "#SBATCH --job-name=simclr-it-s-mine"
 has_line "#SBATCH --chdir=\"$scratch\""
 has_line "[ \$# -gt 0 ] || set -- 'job.yaml' 'method.temperature=0.5'"
 grep -qF "SIMILE=\${SIMILE:-'$simile'}" fit.sbatch || fail "the script does not run $simile"

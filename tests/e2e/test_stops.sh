@@ -60,7 +60,7 @@ expect_step early 0
 expect 0 "" "$simile" pretrain job.yaml run=early
 same_run reference early
 # `simile stop` stops all ranks under mpirun
-slow mpirun --oversubscribe --bind-to none -np 2 "$simile" pretrain job.yaml run=two >log.txt 2>&1 &
+slow "${mpiexec[@]}" -np 2 "$simile" pretrain job.yaml run=two >log.txt 2>&1 &
 pid=$!
 wait_until has_checkpoint two
 expect_match 73 "two/run\.lock.*\bpid [0-9]+" "$simile" pretrain job.yaml run=two
@@ -102,7 +102,7 @@ assert elapsed - save <= 8 - 1.9, f"{elapsed} s, of which the save took {save} s
 # killed at 25 random times, on changing numbers of ranks
 RANDOM=7
 for i in $(seq 25); do
-    setsid mpirun --oversubscribe --bind-to none -np $((i % 3 + 1)) "$simile" pretrain job.yaml run=killed >log.txt 2>&1 &
+    setsid "${mpiexec[@]}" -np $((i % 3 + 1)) "$simile" pretrain job.yaml run=killed >log.txt 2>&1 &
     pid=$!
     sleep "0.$((RANDOM % 80 + 10))"
     kill -KILL -- -$pid 2>/dev/null || true

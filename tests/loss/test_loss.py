@@ -16,6 +16,9 @@ import h5py
 import numpy as np
 import torch
 
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import on_ranks  # noqa: E402
+
 TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "loss_tool_loss")
 FIELDS = ("loss", "accuracy", "positive", "negative", "embedding_std", "log_temperature", "anchors_without_positive", "value")
 NO = float("-inf")
@@ -173,7 +176,7 @@ def run(all_cases, directory, ranks, threads, gather):
                 f[f"z{i}"] = c.z.numpy()
                 if c.labels is not None:
                     f[f"labels{i}"] = c.labels.numpy().astype(np.int32)
-    launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)] if ranks > 1 else []
+    launcher = on_ranks(ranks)
     subprocess.run(launcher + [TOOL, source, target, str(threads), gather], check=True)
     with h5py.File(target) as f:
         return [(f[f"report{i}"][()], f[f"dz{i}"][()]) for i in range(len(all_cases))]

@@ -11,11 +11,15 @@ import io
 import json
 import os
 import subprocess
+import sys
 import tempfile
 
 import h5py
 import numpy as np
 from PIL import Image
+
+sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import MPIEXEC  # noqa: E402
 
 SIMILE = os.environ["SIMILE"]
 random = np.random.RandomState(3)
@@ -400,7 +404,7 @@ def small_values():
     for top in (15, 200):
         values[:], values[0, 0, 0] = 3, top
         h5("first.h5", images=values)
-        done = subprocess.run(["mpirun", "--oversubscribe", "-n", "2", SIMILE, "prepare", "first.h5", "--force", "--out", "out.h5"],
+        done = subprocess.run([*MPIEXEC, "-n", "2", SIMILE, "prepare", "first.h5", "--force", "--out", "out.h5"],
                               capture_output=True, text=True, env=ranks)
         assert done.returncode == 0 and ("--range 0:15" in done.stderr) == (top == 15), done.stderr
 
