@@ -156,6 +156,20 @@ def channel_drop(x, d, p):
     return x * ~torch.tensor(drops)[:, None, None], tuple(drops)
 
 
+def channel_jitter(x, d, brightness, contrast):
+    """ColorJitter of every channel as an image of its own."""
+    d.unit()
+    out, first = [], []
+    for plane in x:
+        first.append(d.below(2))
+        fb, fc = (float(d.between(max(0, 1 - v), 1 + v)) for v in (brightness, contrast))
+        steps = [lambda y: F.adjust_brightness(y, fb), lambda y: F.adjust_contrast(y, fc)]
+        for step in steps[::-1] if first[-1] else steps:
+            plane = step(plane.reshape(1, *x.shape[1:]))
+        out.append(plane)
+    return torch.cat(out), tuple(first)
+
+
 def tool(image, size, seed, sample, view, items, directory):
     return many(image, size, seed, sample, 1, view, items, directory)[0]
 
@@ -172,7 +186,7 @@ def many(image, size, seed, sample, count, view, items, directory):
 
 SPACE = {"crop": 1, "flip": 2, "jitter": 3, "gray": 4, "blur": 5, "solarize": 6, "pad_crop": 7,
          "vflip": 8, "turn": 9, "erase": 10, "noise": 11, "rotate": 12, "posterize": 13, "equalize": 14,
-         "channel_drop": 15}
+         "channel_drop": 15, "channel_jitter": 16}
 
 
 def pipeline(x, args, size, ops):
@@ -237,6 +251,9 @@ def check_others(image, x, args, directory):
         want = drawn("erase", (0.02, 0.33), (0.3, 3.3), 0.45, 0.22, value == "noise")
         close(view("stats=0.45=0.22", f"erase=1=0.02=0.33=0.3=3.3={index}"), want, 5e-6, f"erase {value}")
     close(view("erase=1=1=1=1=1=0"), x, 1e-6, "erase without a box that fits")
+    h, w = x.shape[1:]
+    for ratio in (2 * h / w, h / (2 * w)):  # half of the area in a box as high or wide as the view
+        close(view(f"erase=1=0.5=0.5={ratio}={ratio}=0"), x, 1e-6, "erase with a side of the view")
     if image.size < 20000:
         close(view("noise=1=0.05=0.4"), drawn("noise", 0.05, 0.4), 1e-6, "noise")
     for lo, hi in (-180, 180), (90, 90), (-180, -180), (0, 0), (30, 30):
@@ -244,6 +261,9 @@ def check_others(image, x, args, directory):
     for bits in range(1, 9):
         close(view(f"posterize=1={bits}"), F.posterize(pixels, bits) / 255, 1e-6, f"posterize {bits}")
     close(view("equalize=1"), F.equalize(pixels) / 255, 1e-6, "equalize")
+    for strength in (0.4, 1, 3):
+        close(view(f"channel_jitter=1={strength}={strength}"), drawn("channel_jitter", strength, strength), 2e-5,
+              f"channel_jitter {strength}")
     for p in (0.5, 1):
         close(view(f"channel_drop={p}"), drawn("channel_drop", p), 1e-6, f"channel_drop {p}")
 
@@ -295,7 +315,8 @@ with tempfile.TemporaryDirectory() as directory:
     plain = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
     chances = {"flip": "", "gray": "", "jitter": "=0.4=0.4=0.4=0.1", "blur": "=1=2", "solarize": "=128",
                "pad_crop": "=4",
-               "vflip": "", "erase": "=0.1=0.33=0.3=3.3=0", "noise": "=0.1=0.1", "rotate": "=20=30", "posterize": "=2"}
+               "vflip": "", "erase": "=0.1=0.33=0.3=3.3=0", "noise": "=0.1=0.1", "rotate": "=20=30", "posterize": "=2",
+               "channel_jitter": "=0.4=0.4"}
     for name, numbers in chances.items():
         for p in (0.2, 0.8):
             views = many(image, 0, 3, 0, n, 1, [f"{name}={p}{numbers}"], directory)
@@ -342,5 +363,6 @@ assert all(0.05 <= s < 0.4 for s in parameters["noise"]) and np.ptp(parameters["
 free = [p for p in parameters["rotate"] if p not in (90, -180, 0, 30)]
 assert min(free) < -90 and max(free) > 90, free
 assert len(set(parameters["channel_drop"])) >= 7, parameters["channel_drop"]
+assert len(set(parameters["channel_jitter"])) >= 7, parameters["channel_jitter"]
 print("ok")
 sys.exit(0)

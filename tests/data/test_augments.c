@@ -114,6 +114,7 @@ static const augment_case cases[] = {
     {"posterize", false, expect_posterize, "dc52e557bb8a6b92aedd9e2d916eacaf"},
     {"equalize", false, expect_equalize, "56fdfe16472e5159e78a0ae6bbb73dc0"},
     {"channel_drop", true, NULL, "db1e063c03e50d7dc2549082c502fd93"},
+    {"channel_jitter", true, NULL, "961ea9bfcd3d7861ab750716375c0dc6"},
 };
 
 static const augment_case *case_of(const augment_row *row)
