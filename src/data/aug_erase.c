@@ -13,6 +13,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { ERASE_MEAN, ERASE_NOISE }; /* in the order of value_names */
 static const char value_names[] = "mean|noise";
@@ -62,12 +63,14 @@ static bool draw_box(const erase_options *o, view *v, box *out)
     return false;
 }
 
-static float draw_value(const erase_options *o, view *v, size_t channel)
+/* Deviates of the values of the box, [c][b.h][b.w]; zeros for the mean. */
+static const float *draw_deviates(const erase_options *o, view *v, size_t n)
 {
-    const float mean = v->mean[channel], deviation = v->deviation[channel];
-
-    return view_clamp(
-        o->value == ERASE_NOISE ? mean + deviation * sim_random_normal(&v->draw) : mean);
+    if (o->value == ERASE_NOISE)
+        sim_random_normals(&v->draw, n, v->spare);
+    else
+        memset(v->spare, 0, n * sizeof *v->spare);
+    return v->spare;
 }
 
 static void erase_apply(const void *options, view *v)
@@ -77,10 +80,12 @@ static void erase_apply(const void *options, view *v)
 
     if (!view_happens(v, o->p) || !draw_box(o, v, &b))
         return;
+    const float *deviate = draw_deviates(o, v, v->c * b.h * b.w);
     for (size_t c = 0; c < v->c; c++)
         for (size_t y = b.y; y < b.y + b.h; y++)
             for (size_t x = b.x; x < b.x + b.w; x++)
-                v->pixels[(c * v->h + y) * v->w + x] = draw_value(o, v, c);
+                v->pixels[(c * v->h + y) * v->w + x] =
+                    view_clamp(v->mean[c] + v->deviation[c] * *deviate++);
 }
 
 static void erase_text(const void *options, char *out, size_t out_bytes)

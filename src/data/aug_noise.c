@@ -23,13 +23,15 @@ static const sim_option rows[] = {
 static void noise_apply(const void *options, view *v)
 {
     const noise_options *o = options;
+    const size_t n = v->h * v->w * v->c;
 
     if (!view_happens(v, o->p))
         return;
     const float sigma =
         sim_random_between(&v->draw, (float)o->sigma_min, (float)o->sigma_max);
-    for (size_t i = 0; i < v->h * v->w * v->c; i++)
-        v->pixels[i] = view_clamp(v->pixels[i] + sigma * sim_random_normal(&v->draw));
+    sim_random_normals(&v->draw, n, v->spare);
+    for (size_t i = 0; i < n; i++)
+        v->pixels[i] = view_clamp(v->pixels[i] + sigma * v->spare[i]);
 }
 
 static void noise_text(const void *options, char *out, size_t out_bytes)

@@ -43,15 +43,16 @@ class Draw:
         lo, hi = np.float32(lo), np.float32(hi)
         return lo + (hi - lo) * self.unit()
 
-    def normal(self):
-        """By the polar method of Marsaglia."""
-        while True:
-            u, v = ((w + 0.5) / 2 ** 31 - 1 for w in self.words()[:2])
-            if 0 < (q := u * u + v * v) < 1:
-                return u * math.sqrt(-2 * math.log(q) / q)
-
     def normals(self, *shape):
-        return torch.tensor([self.normal() for _ in range(math.prod(shape))]).reshape(shape)
+        """By the polar method of Marsaglia, up to four of a block."""
+        out = []
+        while len(out) < math.prod(shape):
+            w = [(w + 0.5) / 2 ** 31 - 1 for w in self.words()]
+            for u, v in (w[:2], w[2:]):
+                if 0 < (q := u * u + v * v) < 1:
+                    scale = math.sqrt(-2 * math.log(q) / q)
+                    out += [u * scale, v * scale]
+        return torch.tensor(out[:math.prod(shape)]).reshape(shape)
 
     def below(self, n):
         limit = 0xFFFFFFFF - (0xFFFFFFFF % n + 1) % n

@@ -109,7 +109,7 @@ static const augment_case cases[] = {
     {"vflip", false, expect_vflip, "b68562d044ad43bed0ad92f12018ecfd"},
     {"turn", true, NULL, "6947706daac1e0a438cec1002939a193"},
     {"erase", true, NULL, "6ff02fff91a50549f9ee27ffcaf010a8"},
-    {"noise", true, NULL, "882350e6f8fbe38b86aef17ef3cb28ab"},
+    {"noise", true, NULL, "906f3e930974c7d4c12ab2eb0d73af75"},
     {"rotate", true, NULL, "1f8453509d14c9855a435eda7276fc0c"},
     {"posterize", false, expect_posterize, "dc52e557bb8a6b92aedd9e2d916eacaf"},
     {"equalize", false, expect_equalize, "56fdfe16472e5159e78a0ae6bbb73dc0"},
