@@ -10,6 +10,7 @@
 #ifndef SIMILE_RANDOM_H
 #define SIMILE_RANDOM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Append only: the values are part of the bits of every run. */
@@ -49,5 +50,9 @@ uint32_t sim_random_below(sim_random *r, uint32_t n);
 /* Standard normal deviate by the polar method. Uses its own logarithm, because that of the C
  * library may differ between systems. */
 float sim_random_normal(sim_random *r);
+
+/* `n` standard normal deviates, by the same method.  Up to four of one block are used, so they are
+ * not those of sim_random_normal; those of a partly used block are lost. */
+void sim_random_normals(sim_random *r, size_t n, float *out);
 
 #endif

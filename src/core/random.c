@@ -4,6 +4,7 @@
 #include "simile/random.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #pragma GCC diagnostic push
@@ -68,15 +69,40 @@ static double plain_log(double x)
     return 2 * s * sum + e * 0.69314718055994530942;
 }
 
+/* Two deviates of two words by the polar method; false if the words are rejected. */
+static bool find_deviates(const uint32_t w[2], float out[2])
+{
+    double u = ((double)w[0] + 0.5) * 0x1p-31 - 1;
+    double v = ((double)w[1] + 0.5) * 0x1p-31 - 1;
+    double q = u * u + v * v;
+    if (!(q > 0 && q < 1))
+        return false;
+    double scale = sqrt(-2 * plain_log(q) / q);
+    out[0] = (float)(u * scale);
+    out[1] = (float)(v * scale);
+    return true;
+}
+
 float sim_random_normal(sim_random *r)
 {
-    for (;;) {
-        uint32_t w[4];
+    uint32_t w[4];
+    float deviates[2];
+    do
         sim_random_words(r, w);
-        double u = ((double)w[0] + 0.5) * 0x1p-31 - 1;
-        double v = ((double)w[1] + 0.5) * 0x1p-31 - 1;
-        double q = u * u + v * v;
-        if (q > 0 && q < 1)
-            return (float)(u * sqrt(-2 * plain_log(q) / q));
+    while (!find_deviates(w, deviates));
+    return deviates[0];
+}
+
+void sim_random_normals(sim_random *r, size_t n, float *out)
+{
+    size_t done = 0;
+    while (done < n) {
+        uint32_t w[4];
+        float deviates[2];
+        sim_random_words(r, w);
+        for (size_t pair = 0; pair < 4; pair += 2)
+            if (find_deviates(w + pair, deviates))
+                for (size_t i = 0; i < 2 && done < n; i++)
+                    out[done++] = deviates[i];
     }
 }

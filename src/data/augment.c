@@ -394,7 +394,9 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
               .spare = planes + sizes.floats,
               .work = scratch,
               .out_h = a->h,
-              .out_w = a->w};
+              .out_w = a->w,
+              .mean = a->mean,
+              .deviation = a->deviation};
 
     for (size_t i = 0; i < p->n; i++) {
         v.draw = (sim_random){.seed = seed,
@@ -416,6 +418,6 @@ void sim_augment_show(const sim_augment *a, const float *values, uint8_t *out)
     for (size_t i = 0; i < a->h * a->w; i++)
         for (size_t c = 0; c < a->c; c++) {
             float x = values[i * a->c + c] * a->deviation[c] + a->mean[c];
-            out[i * a->c + c] = (uint8_t)(view_clamp(x) * 255 + 0.5f);
+            out[i * a->c + c] = view_byte(x);
         }
 }

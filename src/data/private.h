@@ -72,7 +72,8 @@ typedef struct {
     float *spare;    /* as large as `pixels`, for operations that do not work in place */
     void *work;      /* for sim_resize_box and sim_blur_work_bytes */
     sim_random draw; /* random numbers of the operation */
-    size_t out_h, out_w; /* of the model's input */
+    size_t out_h, out_w;           /* of the model's input */
+    const float *mean, *deviation; /* of each channel, by which the view is normalized */
 } view;
 
 /* A row of augments.def. */
@@ -141,6 +142,18 @@ static inline bool view_happens(view *v, double p)
 static inline float view_clamp(float x)
 {
     return x < 0 ? 0 : x > 1 ? 1 : x;
+}
+
+/* The nearest value of 8 bits. */
+static inline uint8_t view_byte(float x)
+{
+    return (uint8_t)(view_clamp(x) * 255 + 0.5f);
+}
+
+/* The conversion of the pixels of an image. */
+static inline float view_from_byte(unsigned byte)
+{
+    return (float)byte * (1.0f / 255);
 }
 
 #endif

@@ -120,6 +120,46 @@ static void normal_deviates_match_those_with_libm_log(void **state)
     assert_true(distance * sqrt(DRAWS) < 1.95); /* Kolmogorov: probability 0.001 */
 }
 
+/* Reads all deviates of the blocks, and stops within a block. */
+static void many_deviates_match_those_with_libm_log(void **state)
+{
+    (void)state;
+    enum { DRAWS = 100000, SHORT = 7 };
+    static float x[DRAWS], few[SHORT + 1];
+    sim_random r = {.seed = 1, .purpose = SIM_RANDOM_TEST, .sample = 5}, from = r;
+    double squares = 0, products = 0;
+    size_t n = 0;
+
+    sim_random_normals(&r, DRAWS, x);
+    for (uint32_t draw = 0; n < DRAWS; draw++) {
+        const uint32_t counter[] = {5, 0, 0, draw}, key[] = {1, SIM_RANDOM_TEST};
+        uint32_t w[4];
+        philox_rounds(counter, key, w);
+        for (int k = 0; k < 4; k += 2) {
+            double u = (w[k] + 0.5) / 2147483648.0 - 1;
+            double v = (w[k + 1] + 0.5) / 2147483648.0 - 1;
+            double q = u * u + v * v, scale = sqrt(-2 * log(q) / q);
+            if (q >= 1)
+                continue;
+            for (int i = 0; i < 2 && n < DRAWS; i++, n++)
+                if (x[n] != (float)((i ? v : u) * scale))
+                    fail_msg("deviate %zu: %.9g", n, (double)x[n]);
+        }
+        assert_int_equal(n < DRAWS || r.draw == draw + 1, true);
+    }
+    for (size_t i = 1; i < DRAWS; i++) {
+        squares += (double)x[i] * (double)x[i];
+        products += (double)x[i] * (double)x[i - 1];
+    }
+    assert_true(fabs(squares / DRAWS - 1) < 4 * sqrt(2.0 / DRAWS));
+    assert_true(fabs(products / DRAWS) <
+                4 * sqrt(1.0 / DRAWS)); /* neighbours of a pair too */
+    few[SHORT] = 99;
+    sim_random_normals(&from, SHORT, few);
+    assert_memory_equal(few, x, SHORT * sizeof *x);
+    assert_true(few[SHORT] == 99);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +167,7 @@ int main(void)
         cmocka_unit_test(integers_are_unbiased),
         cmocka_unit_test(the_upper_end_of_an_interval_is_excluded),
         cmocka_unit_test(normal_deviates_match_those_with_libm_log),
+        cmocka_unit_test(many_deviates_match_those_with_libm_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

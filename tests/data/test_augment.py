@@ -4,6 +4,7 @@
 The parameters are recomputed here with Philox4x32-10 as include/simile/random.h specifies; the
 pixels come from torchvision.transforms.functional on float tensors.
 """
+import math
 import os
 import subprocess
 import sys
@@ -41,6 +42,17 @@ class Draw:
     def between(self, lo, hi):
         lo, hi = np.float32(lo), np.float32(hi)
         return lo + (hi - lo) * self.unit()
+
+    def normals(self, *shape):
+        """By the polar method of Marsaglia, up to four of a block."""
+        out = []
+        while len(out) < math.prod(shape):
+            w = [(w + 0.5) / 2 ** 31 - 1 for w in self.words()]
+            for u, v in (w[:2], w[2:]):
+                if 0 < (q := u * u + v * v) < 1:
+                    scale = math.sqrt(-2 * math.log(q) / q)
+                    out += [u * scale, v * scale]
+        return torch.tensor(out[:math.prod(shape)]).reshape(shape)
 
     def below(self, n):
         limit = 0xFFFFFFFF - (0xFFFFFFFF % n + 1) % n
@@ -103,6 +115,62 @@ def pad_crop(x, d, size, padding):
     return F.crop(x, top, d.below(x.shape[2] - w + 1), h, w)
 
 
+def turn(x, d):
+    d.unit()
+    return torch.rot90(x, d.below(4) if x.shape[1] == x.shape[2] else 2 * d.below(2), (1, 2))
+
+
+def erase(x, d, scale, ratio, mean, deviation, noise):
+    """RandomErasing of torchvision with these draws, on a normalized view."""
+    d.unit()
+    c, h, w = x.shape
+    x = F.normalize(x, [mean] * c, [deviation] * c)
+    for _ in range(10):
+        area = h * w * float(d.between(*scale))
+        r = np.exp(float(d.between(np.log(ratio[0]), np.log(ratio[1]))))
+        eh, ew = int(round(math.sqrt(area * r))), int(round(math.sqrt(area / r)))
+        if eh < h and ew < w:
+            y, left = d.below(h - eh + 1), d.below(w - ew + 1)
+            v = d.normals(c, eh, ew).clamp(-mean / deviation, (1 - mean) / deviation) if noise else torch.zeros(c, 1, 1)
+            return F.erase(x, y, left, eh, ew, v), (eh * ew / (h * w), eh / ew)
+    return x, None
+
+
+def noise(x, d, lo, hi):
+    """v2.GaussianNoise of torchvision 0.20."""
+    d.unit()
+    sigma = float(d.between(lo, hi))
+    return (x + sigma * d.normals(*x.shape)).clamp(0, 1), sigma
+
+
+def rotate(x, d, lo, hi):
+    """In double: the positions of torchvision have the precision of the image."""
+    d.unit()
+    degrees = float(d.between(lo, hi))
+    return F.rotate(x.double(), degrees, InterpolationMode.BILINEAR).float(), degrees
+
+
+def channel_drop(x, d, p):
+    drops = [bool(d.unit() < p) for _ in x]
+    if all(drops):
+        drops[d.below(len(x))] = False
+    return x * ~torch.tensor(drops)[:, None, None], tuple(drops)
+
+
+def channel_jitter(x, d, brightness, contrast):
+    """ColorJitter of every channel as an image of its own."""
+    d.unit()
+    out, first = [], []
+    for plane in x:
+        first.append(d.below(2))
+        fb, fc = (float(d.between(max(0, 1 - v), 1 + v)) for v in (brightness, contrast))
+        steps = [lambda y: F.adjust_brightness(y, fb), lambda y: F.adjust_contrast(y, fc)]
+        for step in steps[::-1] if first[-1] else steps:
+            plane = step(plane.reshape(1, *x.shape[1:]))
+        out.append(plane)
+    return torch.cat(out), tuple(first)
+
+
 def tool(image, size, seed, sample, view, items, directory):
     return many(image, size, seed, sample, 1, view, items, directory)[0]
 
@@ -117,7 +185,9 @@ def many(image, size, seed, sample, count, view, items, directory):
     return torch.from_numpy(out.reshape(count, size or h, size or w, c)).permute(0, 3, 1, 2)
 
 
-SPACE = {"crop": 1, "flip": 2, "jitter": 3, "gray": 4, "blur": 5, "solarize": 6, "pad_crop": 7}
+SPACE = {"crop": 1, "flip": 2, "jitter": 3, "gray": 4, "blur": 5, "solarize": 6, "pad_crop": 7,
+         "vflip": 8, "turn": 9, "erase": 10, "noise": 11, "rotate": 12, "posterize": 13, "equalize": 14,
+         "channel_drop": 15, "channel_jitter": 16}
 
 
 def pipeline(x, args, size, ops):
@@ -165,7 +235,42 @@ def photo(r, h, w, c):
     return np.clip(255 * (0.7 * smooth + 0.3 * r.rand(h, w, c)), 0, 255).astype("u1")
 
 
+def check_others(image, x, args, directory):
+    """Operations of no preset."""
+    def view(*items):
+        return tool(image, 0, *args, items, directory)
+
+    def drawn(name, *numbers):
+        want, parameter = globals()[name](x, Draw(*args, SPACE[name]), *numbers)
+        parameters.setdefault(name, []).append(parameter)
+        return want
+
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    close(view("vflip=1"), F.vflip(x), 1e-6, "vflip")
+    close(view("turn=1"), turn(x, Draw(*args, 9)), 1e-6, "turn")
+    for index, value in enumerate(("mean", "noise")):
+        want = drawn("erase", (0.02, 0.33), (0.3, 3.3), 0.45, 0.22, value == "noise")
+        close(view("stats=0.45=0.22", f"erase=1=0.02=0.33=0.3=3.3={index}"), want, 5e-6, f"erase {value}")
+    close(view("erase=1=1=1=1=1=0"), x, 1e-6, "erase without a box that fits")
+    h, w = x.shape[1:]
+    for ratio in (2 * h / w, h / (2 * w)):  # half of the area in a box as high or wide as the view
+        close(view(f"erase=1=0.5=0.5={ratio}={ratio}=0"), x, 1e-6, "erase with a side of the view")
+    if image.size < 20000:
+        close(view("noise=1=0.05=0.4"), drawn("noise", 0.05, 0.4), 1e-6, "noise")
+    for lo, hi in (-180, 180), (90, 90), (-180, -180), (0, 0), (30, 30):
+        close(view(f"rotate=1={lo}={hi}"), drawn("rotate", lo, hi), 2e-6, f"rotate {lo} to {hi}")
+    for bits in range(1, 9):
+        close(view(f"posterize=1={bits}"), F.posterize(pixels, bits) / 255, 1e-6, f"posterize {bits}")
+    close(view("equalize=1"), F.equalize(pixels) / 255, 1e-6, "equalize")
+    for strength in (0.4, 1, 3):
+        close(view(f"channel_jitter=1={strength}={strength}"), drawn("channel_jitter", strength, strength), 2e-5,
+              f"channel_jitter {strength}")
+    for p in (0.5, 1):
+        close(view(f"channel_drop={p}"), drawn("channel_drop", p), 1e-6, f"channel_drop {p}")
+
+
 r = np.random.RandomState(0)
+parameters = {}
 areas, ratios = [], []
 with tempfile.TemporaryDirectory() as directory:
     shapes = [(40, 60, 3, 32), (97, 64, 3, 48), (28, 28, 1, 28), (224, 300, 3, 64)]
@@ -194,6 +299,7 @@ with tempfile.TemporaryDirectory() as directory:
             for out, padding in ((0, 4), (24, 4), (0, 90), (24, 0)):
                 want = pad_crop(x, Draw(*args, 7), out, padding)
                 close(tool(image, out, *args, [f"pad_crop=1={padding}"], directory), want, 1e-6, f"pad {padding}, crop")
+            check_others(image, x, args, directory)
             flipped = Draw(*args, 2).unit() < 0.5
             close(tool(image, 0, *args, ["flip=0.5"], directory), F.hflip(x) if flipped else x, 1e-6, "flip by chance")
     # A second crop may receive a view that is larger than the image.  The difference is large
@@ -209,7 +315,9 @@ with tempfile.TemporaryDirectory() as directory:
     n, image = 3000, photo(r, 9, 8, 3)
     plain = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
     chances = {"flip": "", "gray": "", "jitter": "=0.4=0.4=0.4=0.1", "blur": "=1=2", "solarize": "=128",
-               "pad_crop": "=4"}
+               "pad_crop": "=4",
+               "vflip": "", "erase": "=0.1=0.33=0.3=3.3=0", "noise": "=0.1=0.1", "rotate": "=20=30", "posterize": "=2",
+               "channel_jitter": "=0.4=0.4"}
     for name, numbers in chances.items():
         for p in (0.2, 0.8):
             views = many(image, 0, 3, 0, n, 1, [f"{name}={p}{numbers}"], directory)
@@ -218,6 +326,20 @@ with tempfile.TemporaryDirectory() as directory:
             assert not (changed & ~drawn).any(), f"{name}: applied although its draw is not below p"
             assert (drawn & ~changed).mean() < 0.02 * (name == "pad_crop") + 1e-3, f"{name}: not applied"  # a pad_crop at the centre changes nothing
             assert abs(changed.mean() - p) < 4 * np.sqrt(p * (1 - p) / n) + 0.02 * (name == "pad_crop"), name
+
+    # All turns are equally frequent; a channel is dropped with probability p, and the last one never.
+    for h, w, turns in ((8, 8, (0, 1, 2, 3)), (9, 8, (0, 2))):
+        image = photo(r, h, w, 3)
+        x = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
+        views = many(image, 0, 3, 0, n, 1, ["turn=1"], directory)
+        for k in turns:
+            share = ((views - torch.rot90(x, k, (1, 2))).abs().amax((1, 2, 3)) < 1e-6).float().mean().item()
+            assert abs(share - 1 / len(turns)) < 4 * np.sqrt(0.25 / n), f"turn {h}x{w} by {k} quarters: {share}"
+    views = many(image + (image == 0), 0, 3, 0, n, 1, ["channel_drop=0.3"], directory)
+    dropped = (views.amax((2, 3)) == 0).numpy()
+    assert not dropped.all(1).any(), "channel_drop: all channels"
+    expected = 0.3 - 0.3 ** 3 / 3
+    assert (abs(dropped.mean(0) - expected) < 4 * np.sqrt(0.21 / n)).all(), f"channel_drop: {dropped.mean(0)}"
 
     image = photo(r, 40, 60, 3)
     x = torch.from_numpy(image.astype("f4") / 255).permute(2, 0, 1)
@@ -235,5 +357,13 @@ with tempfile.TemporaryDirectory() as directory:
                 off = (error > 5e-4).float().mean().item()
                 assert off <= 0.001, f"{name}, view {view}, sample {i}: {off:.4f} of the values differ"
 assert min(areas) > 0.15 and max(areas) < 1.05 and min(ratios) > 0.7 and max(ratios) < 1.4
+boxes = np.array([p for p in parameters["erase"] if p])
+assert len(boxes) > 24 and (0.015 < boxes[:, 0]).all() and (boxes[:, 0] < 0.35).all(), boxes
+assert boxes[:, 1].min() < 0.8 and boxes[:, 1].max() > 1.25 and np.ptp(boxes[:, 0]) > 0.2, boxes
+assert all(0.05 <= s < 0.4 for s in parameters["noise"]) and np.ptp(parameters["noise"]) > 0.1, parameters["noise"]
+free = [p for p in parameters["rotate"] if p not in (90, -180, 0, 30)]
+assert min(free) < -90 and max(free) > 90, free
+assert len(set(parameters["channel_drop"])) >= 7, parameters["channel_drop"]
+assert len(set(parameters["channel_jitter"])) >= 7, parameters["channel_jitter"]
 print("ok")
 sys.exit(0)

@@ -2,7 +2,7 @@
  * test_augments.c - properties of every augmentation of augments.def.
  *
  * Each row needs a case below: whether its parameters are drawn and, where a plain loop is
- * short, the expected view at probability 1.
+ * short, the expected view at probability 1, and a digest of its bits, which the failing test prints.
  *
  * simile-test: labels tsan
  */
@@ -10,12 +10,14 @@
 
 #include "private.h"
 
+#include "simile/hash.h"
+#include "simile/kernel.h"
 #include "simile/memory.h"
 #include "simile/thread.h"
 
 #include <math.h>
 
-enum { SIDE = 14, MAX_VIEW = SIDE * SIDE * 3, N_SAMPLES = 24, SEED = 77 };
+enum { SIDE = 24, MAX_VIEW = SIDE * SIDE * 3, N_SAMPLES = 24, SEED = 77 };
 
 static const augment_row *const rows[] = {
 #define SIM_AUGMENT(name, id) &sim_augment_##name,
@@ -52,6 +54,38 @@ static void expect_solarize(const uint8_t *in, size_t c, float *out)
         out[i] = (float)(in[i] >= 128 ? 255 - in[i] : in[i]) / 255;
 }
 
+static void expect_vflip(const uint8_t *in, size_t c, float *out)
+{
+    for (size_t y = 0; y < SIDE; y++)
+        for (size_t i = 0; i < SIDE * c; i++)
+            out[y * SIDE * c + i] = (float)in[(SIDE - 1 - y) * SIDE * c + i] / 255;
+}
+
+/* The default of 4 bits. */
+static void expect_posterize(const uint8_t *in, size_t c, float *out)
+{
+    for (size_t i = 0; i < SIDE * SIDE * c; i++)
+        out[i] = (float)(in[i] - in[i] % 16) / 255;
+}
+
+/* A pixel becomes its number of darker pixels, in units of a 255th of all but the brightest. */
+static void expect_equalize(const uint8_t *in, size_t c, float *out)
+{
+    for (size_t k = 0; k < c; k++)
+        for (size_t i = 0; i < SIDE * SIDE; i++) {
+            int n_darker = 0, n_below_top = 0;
+            uint8_t top = 0;
+            for (size_t j = 0; j < SIDE * SIDE; j++)
+                top = in[j * c + k] > top ? in[j * c + k] : top;
+            for (size_t j = 0; j < SIDE * SIDE; j++) {
+                n_darker += in[j * c + k] < in[i * c + k];
+                n_below_top += in[j * c + k] < top;
+            }
+            const int step = n_below_top / 255, value = (n_darker + step / 2) / step;
+            out[i * c + k] = (float)(value > 255 ? 255 : value) / 255;
+        }
+}
+
 /* ---- cases ---- */
 
 typedef struct {
@@ -59,14 +93,28 @@ typedef struct {
     bool draws_at_1; /* at probability 1 the view depends on further draws */
     void (*expect)(const uint8_t *in, size_t c,
                    float *out); /* at probability 1, or NULL */
+    const char
+        *digest; /* of views with default options at probability 0.7; never changes */
 } augment_case;
 
 /* A crop at probability 0 is the centre box, which is the whole of a square image. */
 static const augment_case cases[] = {
-    {"crop", true, NULL},     {"flip", false, expect_flip},
-    {"jitter", true, NULL},   {"gray", false, expect_gray},
-    {"blur", true, NULL},     {"solarize", false, expect_solarize},
-    {"pad_crop", true, NULL},
+    {"crop", true, NULL, "5ce9bf9be6ffd400693ed62d75ac2e58"},
+    {"flip", false, expect_flip, "8b3d4001e3da3cfd8dd0fb33dcbfcf5c"},
+    {"jitter", true, NULL, "668d60626817a4072ca20ba1fb865f0c"},
+    {"gray", false, expect_gray, "8ee0532d075070474026f9ce7a4d36ea"},
+    {"blur", true, NULL, "a406e49457354320ba443d2025425d76"},
+    {"solarize", false, expect_solarize, "de568ebc29fb1c985089bf7b739f64de"},
+    {"pad_crop", true, NULL, "d05f1b85699d4e3458b954537ffab823"},
+    {"vflip", false, expect_vflip, "b68562d044ad43bed0ad92f12018ecfd"},
+    {"turn", true, NULL, "6947706daac1e0a438cec1002939a193"},
+    {"erase", true, NULL, "6ff02fff91a50549f9ee27ffcaf010a8"},
+    {"noise", true, NULL, "906f3e930974c7d4c12ab2eb0d73af75"},
+    {"rotate", true, NULL, "1f8453509d14c9855a435eda7276fc0c"},
+    {"posterize", false, expect_posterize, "dc52e557bb8a6b92aedd9e2d916eacaf"},
+    {"equalize", false, expect_equalize, "56fdfe16472e5159e78a0ae6bbb73dc0"},
+    {"channel_drop", true, NULL, "db1e063c03e50d7dc2549082c502fd93"},
+    {"channel_jitter", true, NULL, "961ea9bfcd3d7861ab750716375c0dc6"},
 };
 
 static const augment_case *case_of(const augment_row *row)
@@ -258,6 +306,24 @@ static void values_match_the_reference(void **state)
         }
 }
 
+static void digest_views(const augment_row *row, char digest[33])
+{
+    sim_hasher *hasher = NULL;
+
+    ASSERT_OK(sim_hasher_create(&hasher));
+    for (size_t c = 1; c <= 3; c += 2) {
+        sim_augment *a = create_single(row, "0.7", c);
+        for (uint32_t s = 0; s < N_SAMPLES; s++) {
+            float got[MAX_VIEW];
+            make_view(a, c, s, (draw_position){SEED, s, 0, 0}, got);
+            sim_hasher_add(hasher, got, SIDE * SIDE * c * sizeof *got);
+        }
+        sim_augment_destroy(&a);
+    }
+    sim_hash_hex(sim_hasher_value(hasher), digest);
+    sim_hasher_destroy(&hasher);
+}
+
 /* An operation of probability 0 before or after another one leaves the other's draws alone. */
 static void adding_an_operation_changes_no_other_draws(void **state)
 {
@@ -315,6 +381,26 @@ static void a_repeated_operation_draws_independently(void **state)
     assert_true(n[0] > 16 && n[1] > 16); /* equal draws would always cancel */
 }
 
+/* A run that continues with a new version, or on another machine, sees the same views. */
+static void every_instruction_set_computes_the_recorded_bits(void **state)
+{
+    (void)state;
+    static const char *const isas[] = {
+#define SIM_ISA(name, flags, runs) #name,
+#include "../kernel/isa.def"
+#undef SIM_ISA
+    };
+    char digest[33];
+
+    for (size_t k = 0; k < sizeof isas / sizeof isas[0]; k++)
+        for (int i = 0; sim_kernels_pick(isas[k]) == SIM_OK && i < N_ROWS; i++) {
+            digest_views(rows[i], digest);
+            if (strcmp(digest, case_of(rows[i])->digest) != 0)
+                fail_msg("kernels %s, %s: digest %s, expected %s", isas[k], rows[i]->name,
+                         digest, case_of(rows[i])->digest);
+        }
+}
+
 /* ---- threads ---- */
 
 typedef struct {
@@ -362,6 +448,7 @@ int main(void)
         cmocka_unit_test(values_match_the_reference),
         cmocka_unit_test(adding_an_operation_changes_no_other_draws),
         cmocka_unit_test(a_repeated_operation_draws_independently),
+        cmocka_unit_test(every_instruction_set_computes_the_recorded_bits),
         cmocka_unit_test(any_thread_in_any_order_computes_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;

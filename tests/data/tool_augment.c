@@ -1,9 +1,11 @@
 /*
  * tool_augment.c - views of an image from a file, for test_augment.py.
  *
- *   tool_augment IN.bin OUT.bin h w c size seed sample count view ITEM...|preset=NAME
- * IN: uint8 [h][w][c].  OUT: float32 views of samples [sample, sample + count), not
- * normalised.  An item is an operation's name and its numbers in the order of its options:
+ *   tool_augment IN.bin OUT.bin h w c size seed sample count view [stats=MEAN=STD] \
+ *                ITEM...|preset=NAME
+ * IN: uint8 [h][w][c].  OUT: float32 views of samples [sample, sample + count), normalized by
+ * stats, mean and standard deviation of every channel; without it not normalized.  An item is an
+ * operation's name and its numbers in the order of its options:
  * "crop=1=0.2=1=0.75=1.33=0" (the last of crop is the interpolation's index).
  */
 #include "simile/data.h"
@@ -65,6 +67,20 @@ done:
     return st;
 }
 
+/* Reads "stats=MEAN=STD" into the preprocessing; false if the argument is another. */
+static bool parse_stats(const char *text, sim_preprocessing *p)
+{
+    double mean, std;
+
+    if (sscanf(text, "stats=%lf=%lf", &mean, &std) != 2)
+        return false;
+    for (size_t c = 0; c < 3; c++) {
+        p->mean[c] = mean;
+        p->std[c] = std;
+    }
+    return true;
+}
+
 int main(int argc, char **a)
 {
     static sim_augment_options o;
@@ -75,15 +91,18 @@ int main(int argc, char **a)
     sim_image image = {
         .h = (size_t)atol(a[3]), .w = (size_t)atol(a[4]), .c = (size_t)atol(a[5])};
     const size_t side = (size_t)atol(a[6]);
-    const sim_preprocessing p = {.h = side ? side : image.h,
-                                 .w = side ? side : image.w,
-                                 .c = image.c,
-                                 .std = {1, 1, 1}};
+    sim_preprocessing p = {.h = side ? side : image.h,
+                           .w = side ? side : image.w,
+                           .c = image.c,
+                           .std = {1, 1, 1}};
     size_t n = image.h * image.w * image.c;
-    o.view1.given = strncmp(a[11], "preset=", 7) != 0;
+    const int first = parse_stats(a[11], &p) ? 12 : 11;
+    if (first >= argc)
+        return 64;
+    o.view1.given = strncmp(a[first], "preset=", 7) != 0;
     if (!o.view1.given)
-        o.preset = sim_choices_find(key("preset")->choices, a[11] + 7);
-    for (int i = 11; o.view1.given && i < argc; i++)
+        o.preset = sim_choices_find(key("preset")->choices, a[first] + 7);
+    for (int i = first; o.view1.given && i < argc; i++)
         parse(a[i], &o.view1);
     if (o.preset < 0 || sim_alloc(&image.pixels, n, "test/augment") != SIM_OK ||
         sim_augment_create(&o, &p, &augment) != SIM_OK)
