@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
+from launcher import on_ranks  # noqa: E402
 from program import SIMILE, methods, simile, small_method  # noqa: E402
 
 JOB = """
@@ -165,8 +166,7 @@ def alive(pid):
 
 def a_rank_that_dies_in_a_stream_ends_the_job():
     """The loss takes minutes; after 3 s of CPU time every rank is in a stream."""
-    command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "3", SIMILE, "bench", "loss", "--batch", "131072",
-               "--gather", "stream", "--threads", "1"]
+    command = [*on_ranks(3), SIMILE, "bench", "loss", "--batch", "131072", "--gather", "stream", "--threads", "1"]
     job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + DEADLINE_S
     ranks = []
