@@ -4,7 +4,7 @@
 # this build.  MPICH polls, so where there are more ranks than processors only some tests run.
 . ./root.sh
 # shellcheck disable=SC2086 # words
-make_root mpich bookworm amd64 $build_packages libmpich-dev mpich libhdf5-dev libblis-dev python3 python3-numpy python3-h5py procps
+make_root mpich bookworm amd64 $build_packages libmpich-dev mpich libhdf5-dev libblis-dev liblapack-dev python3 python3-numpy python3-h5py procps
 configure mpich -DBUILD_TESTING=ON -DSIMILE_TIMEOUT_FACTOR=6
 grep -q "BLAS: .*blis" configure.log || fail "BLIS was not found: $(grep BLAS: configure.log)"
 compile mpich
