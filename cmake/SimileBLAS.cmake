@@ -1,4 +1,4 @@
-# SimileBLAS.cmake - finds a BLAS with a C interface (cblas.h) as Simile::blas.
+# SimileBLAS.cmake - finds a BLAS with a C interface (cblas.h), and LAPACK if it has none, as Simile::blas.
 #
 # In order: BLAS_ROOT or BLA_VENDOR as in FindBLAS; pkg-config openblas, blis, mkl, flexiblas, cblas; FindBLAS.
 # The definition SIM_BLAS_OPENBLAS, SIM_BLAS_BLIS or SIM_BLAS_MKL states how its threads are set.
@@ -30,10 +30,29 @@ function(simile_blas_kind target)
     endforeach()
 endfunction()
 
+# dsyev of LAPACK: OpenBLAS and MKL contain it, BLIS does not.
+function(simile_add_lapack target)
+    set(CMAKE_REQUIRED_LIBRARIES ${target})
+    set(program "void dsyev_(void); int main(void) { dsyev_(); return 0; }")
+    check_c_source_compiles("${program}" SIMILE_BLAS_HAS_LAPACK)
+    if(SIMILE_BLAS_HAS_LAPACK)
+        return()
+    endif()
+    find_library(SIMILE_LAPACK_LIBRARY NAMES lapack flexiblas)
+    mark_as_advanced(SIMILE_LAPACK_LIBRARY)
+    if(NOT SIMILE_LAPACK_LIBRARY)
+        simile_missing("LAPACK (dsyev), which this BLAS does not contain," "liblapack-dev (or: libopenblas-dev, which contains it)" "lapack-devel"
+            "its library: -DSIMILE_LAPACK_LIBRARY=/PREFIX/lib/liblapack.so")
+    endif()
+    target_link_libraries(Simile::blas INTERFACE ${SIMILE_LAPACK_LIBRARY})
+    set_property(GLOBAL APPEND PROPERTY SIMILE_PC_LIBS ${SIMILE_LAPACK_LIBRARY})
+endfunction()
+
 function(simile_use_blas target how)
     add_library(Simile::blas INTERFACE IMPORTED GLOBAL)
     target_link_libraries(Simile::blas INTERFACE ${target})
     simile_blas_kind(${target})
+    simile_add_lapack(${target})
     message(STATUS "BLAS: ${how}")
 endfunction()
 
