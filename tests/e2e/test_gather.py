@@ -7,7 +7,6 @@ simile-test: timeout 900
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
 from launcher import on_ranks  # noqa: E402
-from program import SIMILE, methods, simile, small_method  # noqa: E402
+from program import SIMILE, labelled_noise, methods, simile, small_method, traced_run  # noqa: E402
 
 JOB = """
 run: unset
@@ -37,25 +36,8 @@ HELD = {"mocov1", "mocov2", "nnclr", "supervised"}  # every rank holds the rows 
 DEADLINE_S = 200
 
 
-def data_set(name, n, side=12):
-    rng = np.random.default_rng(7)
-    with h5py.File("raw.h5", "w") as f:
-        f["images"] = rng.integers(0, 256, (n, side, side, 1)).astype("u1")
-        f["labels"] = np.arange(n).astype("i4") % 5
-    simile("prepare", "raw.h5", "--force", "--out", name)
-
-
 def train(*segments):
-    """Hash trace and losses of a run in segments, each (ranks, stop or None, words)."""
-    shutil.rmtree("run", ignore_errors=True)
-    for ranks, stop, words in segments:
-        limit = [] if stop is None else ["--stop-after", str(stop)]
-        simile("pretrain", "job.yaml", "run=run", "--trace-hash", *limit, *words, ranks=ranks,
-               code=0 if stop is None else 75)
-    with open("run/trace-hash.txt") as f:
-        trace = f.read()
-    with open("run/metrics.jsonl") as f:
-        metrics = [re.sub('"data_percent".*', "", line) for line in f if '"loss"' in line]
+    trace, metrics = traced_run(*segments)
     assert trace.count(" weights ") == 3 and len(metrics) >= 3, (trace, metrics)
     return trace, metrics
 
@@ -183,8 +165,8 @@ def a_rank_that_dies_in_a_stream_ends_the_job():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    data_set("train.h5", 120)
-    data_set("large.h5", 32768, 8)
+    labelled_noise("train.h5", 120)
+    labelled_noise("large.h5", 32768, 8)
     with open("job.yaml", "w") as f:
         f.write(JOB)
     loss_has_the_same_bits()

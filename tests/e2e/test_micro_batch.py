@@ -5,15 +5,11 @@ simile-test: timeout 900
 """
 import os
 import re
-import shutil
 import sys
 import tempfile
 
-import h5py
-import numpy as np
-
 sys.path.insert(0, os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
-from program import methods, simile, small_method  # noqa: E402
+from program import labelled_noise, methods, simile, small_method, traced_run  # noqa: E402
 
 JOB = """
 run: unset
@@ -28,28 +24,10 @@ schedule: {steps: 2, warmup_steps: 1}
 augment: {preset: digits}
 log: {every_steps: 1, tensorboard: false}
 """
-N, SIDE = 96, 12
-
-
-def data_set():
-    rng = np.random.default_rng(7)
-    with h5py.File("raw.h5", "w") as f:
-        f["images"] = rng.integers(0, 256, (N, SIDE, SIDE, 1)).astype("u1")
-        f["labels"] = np.arange(N).astype("i4") % 5
-    simile("prepare", "raw.h5", "--out", "train.h5")
 
 
 def train(*segments):
-    """Hash trace and metrics without times of a run in segments, each (ranks, stop or None, words)."""
-    shutil.rmtree("run", ignore_errors=True)
-    for ranks, stop, words in segments:
-        limit = [] if stop is None else ["--stop-after", str(stop)]
-        simile("pretrain", "job.yaml", "run=run", "--trace-hash", *limit, *words, ranks=ranks,
-               code=0 if stop is None else 75)
-    with open("run/trace-hash.txt") as f:
-        trace = f.read()
-    with open("run/metrics.jsonl") as f:
-        metrics = [re.sub('"data_percent".*', "", line) for line in f if '"loss"' in line]
+    trace, metrics = traced_run(*segments)
     assert trace.count(" weights ") >= 2 and trace.count(" bn ") >= 2 and len(metrics) >= 2, (trace, metrics)
     return trace, metrics
 
@@ -149,7 +127,7 @@ def plan_proposes_the_largest_that_fits():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    data_set()
+    labelled_noise()
     with open("job.yaml", "w") as f:
         f.write(JOB)
     what_cannot_be_divided_is_refused()

@@ -1,6 +1,7 @@
 """Runs the program on small data."""
 import os
 import re
+import shutil
 import subprocess
 
 import h5py
@@ -46,6 +47,29 @@ def noise(name="train.h5", n=96, side=12):
     with h5py.File("raw.h5", "w") as f:
         f["images"] = np.random.RandomState(1).randint(0, 256, (n, side, side, 1)).astype("u1")
     simile("prepare", "raw.h5", "--force", "--out", name)
+
+
+def labelled_noise(name="train.h5", n=96, side=12, classes=5):
+    """A data set of gray noise in classes of equal size."""
+    rng = np.random.default_rng(7)
+    with h5py.File("raw.h5", "w") as f:
+        f["images"] = rng.integers(0, 256, (n, side, side, 1)).astype("u1")
+        f["labels"] = np.arange(n).astype("i4") % classes
+    simile("prepare", "raw.h5", "--force", "--out", name)
+
+
+def traced_run(*segments):
+    """Hash trace and metrics without times of job.yaml in segments, each (ranks, stop or None, words)."""
+    shutil.rmtree("run", ignore_errors=True)
+    for ranks, stop, words in segments:
+        limit = [] if stop is None else ["--stop-after", str(stop)]
+        simile("pretrain", "job.yaml", "run=run", "--trace-hash", *limit, *words, ranks=ranks,
+               code=0 if stop is None else 75)
+    with open("run/trace-hash.txt") as f:
+        trace = f.read()
+    with open("run/metrics.jsonl") as f:
+        metrics = [re.sub('"data_percent".*', "", line) for line in f if '"loss"' in line]
+    return trace, metrics
 
 
 def preload(source):

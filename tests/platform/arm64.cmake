@@ -5,7 +5,7 @@ set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static)
 set(ENV{PKG_CONFIG_LIBDIR} /usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig)
-# mpicc of arm64 does not run here, so FindMPI is told what it would say.
+# mpicc of arm64 does not run here, so the results of FindMPI are set here.
 set(MPI_C_COMPILER_INCLUDE_DIRS /usr/lib/aarch64-linux-gnu/openmpi/include)
 set(MPI_C_HEADER_DIR /usr/lib/aarch64-linux-gnu/openmpi/include)
 set(MPI_C_LIB_NAMES mpi)

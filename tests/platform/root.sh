@@ -2,6 +2,7 @@
 # Sourced by the tests that run in a Debian root of their own: makes it with mmdebstrap from this machine's
 # package sources.  $SIMILE_ROOTS, if set, is a directory where roots are kept; otherwise they are removed.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
+. "$SIMILE_SOURCE/tests/platform/job.sh"
 roots=${SIMILE_ROOTS:-$scratch/roots}
 build_packages="build-essential cmake pkg-config git ca-certificates libyaml-dev libjansson-dev
     libjpeg62-turbo-dev libpng-dev libarchive-dev librandom123-dev libxxhash-dev protobuf-c-compiler
@@ -29,11 +30,11 @@ make_root() {
         rm -rf "$root"
         skip "${0##*/}, the packages of $suite could not be installed, see above"
     }
-    mkdir -p "$root/src" "$root/work" "$root/scratch"
+    mkdir -p "$root/src" "$root/build" "$root/scratch"
     touch "$root/made"
 }
 
-# in_root command...: runs it in $root, in /work, with the source tree at /src and this test's directory at
+# in_root command...: runs it in $root, in /build, with the source tree at /src and this test's directory at
 # /scratch.  Root keeps nothing of its environment.
 in_root() {
     unshare --mount --fork bash -ec 'root=$1 source=$2 scratch=$3
@@ -47,10 +48,10 @@ in_root() {
         cp -L /etc/resolv.conf /etc/hosts "$root/etc/" 2>/dev/null || true
         exec chroot "$root" env -i HOME=/root PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
             OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 \
-            bash -ec "cd /work && \"\$@\"" _ "$@"' _ "$root" "$SIMILE_SOURCE" "$scratch" "$@"
+            bash -ec "cd /build && \"\$@\"" _ "$@"' _ "$root" "$SIMILE_SOURCE" "$scratch" "$@"
 }
 
-# configure DIRECTORY [options of cmake]; compile DIRECTORY [targets]: in $root, under /work
+# configure DIRECTORY [options of cmake]; compile DIRECTORY [targets]: in $root, under /build
 configure() {
     in_root cmake -S /src -B "$@" >"$scratch/configure.log" 2>&1 || { tail -n 30 "$scratch/configure.log" >&2 && fail "cmake in $root"; }
 }
@@ -66,22 +67,8 @@ compile() {
 train() {
     local directory=$1 n=$2
     shift 2
-    [ -e train.h5 ] || make_job
-    in_root bash -c "cd /scratch && /work/$directory/simile prepare train-images-idx3-ubyte --force --out $directory.h5 &&
-        $* -np $n /work/$directory/simile pretrain job.yaml data.train=$directory.h5 run=$directory-$n" >train.log 2>&1 || { cat train.log >&2 && fail "training in $root"; }
+    [ -e train.h5 ] || { write_job 6 && expect 0 "" "$simile" pretrain job.yaml; }
+    in_root bash -c "cd /scratch && /build/$directory/simile prepare train-images-idx3-ubyte --force --out $directory.h5 &&
+        $* -np $n /build/$directory/simile pretrain job.yaml data.train=$directory.h5 run=$directory-$n" >train.log 2>&1 || { cat train.log >&2 && fail "training in $root"; }
     same_weights reference "$directory-$n"
-}
-make_job() {
-    data_set train 96 8
-    cat >job.yaml <<'YAML'
-run: reference
-data: {train: train.h5}
-method: {name: simclr, temperature: 0.2}
-encoder: {width: 0.0625}
-batch: 24
-block: 4
-schedule: {steps: 6}
-augment: {preset: digits}
-YAML
-    expect 0 "" "$simile" pretrain job.yaml
 }

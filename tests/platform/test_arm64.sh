@@ -12,18 +12,8 @@ compile arm64
 # qemu does not report a program that cannot be started, and /proc/self/exe cannot be: two tests of core are left out.
 in_root ctest --test-dir arm64 -R '^(kernel|core|loss|encoder|optim|data)_' -L unit -E 'core_test_(file|thread)' --output-on-failure || fail "unit tests under qemu"
 
-data_set train 96 8
-cat >job.yaml <<'YAML'
-run: reference
-data: {train: train.h5}
-method: {name: simclr, temperature: 0.2}
-encoder: {width: 0.0625}
-batch: 24
-block: 4
-schedule: {steps: 2}
-augment: {preset: digits}
-YAML
-expect 0 "" in_root bash -c "cd /scratch && OMPI_MCA_ess_singleton_isolated=1 qemu-aarch64-static /work/arm64/simile pretrain job.yaml run=arm64"
+write_job 2
+expect 0 "" in_root bash -c "cd /scratch && OMPI_MCA_ess_singleton_isolated=1 qemu-aarch64-static /build/arm64/simile pretrain job.yaml run=arm64"
 SIMILE_KERNELS=portable expect 0 "" "$simile" pretrain job.yaml
 same_weights reference arm64
 echo ok

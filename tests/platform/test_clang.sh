@@ -2,6 +2,7 @@
 # simile-test: timeout 3600 processors 2 labels long
 # clang builds without warnings; kernels pass their tests, and training has the bits of this build.
 . ../e2e/common.sh
+. "$SIMILE_SOURCE/tests/platform/job.sh"
 clang=$(command -v clang-14 || command -v clang) || { echo "skipped: clang is not installed" && exit 77; }
 case $($clang --version | sed -nE '1s/.*version ([0-9]+).*/\1/p') in [0-9] | 1[0-3]) echo "skipped: $clang is older than 14" && exit 77 ;; esac
 cmake -S "$SIMILE_SOURCE" -B build -DCMAKE_C_COMPILER="$clang" -DBUILD_TESTING=ON >log.txt 2>&1 || {
@@ -10,17 +11,7 @@ cmake -S "$SIMILE_SOURCE" -B build -DCMAKE_C_COMPILER="$clang" -DBUILD_TESTING=O
 }
 cmake --build build -j "$(getconf _NPROCESSORS_ONLN)" >log.txt 2>&1 || { grep -E "error|warning" log.txt >&2 && fail "build with $clang"; }
 ctest --test-dir build -R '^(kernel|core|h5|data)_' -L unit --output-on-failure || fail "unit tests with $clang"
-data_set train 96 8
-cat >job.yaml <<'YAML'
-run: reference
-data: {train: train.h5}
-method: {name: simclr, temperature: 0.2}
-encoder: {width: 0.0625}
-batch: 24
-block: 4
-schedule: {steps: 6}
-augment: {preset: digits}
-YAML
+write_job 6
 expect 0 "" "$simile" pretrain job.yaml
 expect 0 "" ranks 2 ./build/simile pretrain job.yaml run=clang
 same_weights reference clang

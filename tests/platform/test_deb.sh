@@ -16,7 +16,7 @@ make_root clean "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$(dpkg --pri
 cp -a "$root" clean # packages are installed in a copy
 root=$scratch/clean
 [ ! -e "$root/usr/bin/mpirun" ] || fail "the root is not clean"
-cp "$package" "$root/work/simile.deb"
+cp "$package" "$root/build/simile.deb"
 in_root bash -c "apt-get -qq update && apt-get -qq install -y --no-install-recommends ./simile.deb" >apt.log 2>&1 || { tail -n 20 apt.log && fail "the package does not install"; }
 cmp <("$simile" --version) <(in_root simile --version) || fail "the installed program differs"
 

@@ -12,7 +12,7 @@ few=(-DSIMILE_WITH_JPEG=OFF -DSIMILE_WITH_PNG=OFF -DSIMILE_WITH_ARCHIVE=OFF)
 refuse() {
     local texts=() got=0
     while [ $# -gt 0 ] && [ "$1" != -- ]; do texts+=("$1") && shift; done
-    rm -rf "$root/work/refused"
+    rm -rf "$root/build/refused"
     in_root cmake -S /src -B refused "${few[@]}" "${@:2}" >refused.txt 2>&1 || got=$?
     [ $got != 0 ] || fail "cmake finds what is not there"
     for text in "${texts[@]}"; do grep -qF -- "$text" refused.txt || { cat refused.txt && fail "no \"$text\""; }; done
@@ -26,15 +26,15 @@ if [ ! -e "$root/opt/hdf5/include/hdf5.h" ]; then
         { tail -n 20 hdf5.log >&2 && fail "HDF5 does not build"; }
 fi
 refuse "random123" "librandom123-dev" "-DRANDOM123_ROOT=DIRECTORY" "-DSIMILE_FETCH=ON" -- -DHDF5_ROOT=/opt/hdf5
-if [ ! -e "$root/work/sources/made" ]; then # the sources of three libraries, and the headers of Random123
+if [ ! -e "$root/build/sources/made" ]; then # the sources of three libraries, and the headers of Random123
     in_root bash -c 'rm -rf sources && mkdir sources && cd sources && { apt-get -qq source libxxhash-dev libjansson-dev libyaml-dev &&
         apt-get -qq download librandom123-dev && dpkg -x librandom123-dev_*.deb /opt/random123; } >log 2>&1 && touch made || { cat log && exit 1; }'
 fi
 sources=()
 for name in xxhash jansson yaml; do
-    directory=$(find "$root/work/sources" -maxdepth 1 -type d -name "*$name-*")
+    directory=$(find "$root/build/sources" -maxdepth 1 -type d -name "*$name-*")
     [ -n "$directory" ] || fail "no source of $name"
-    sources+=("-DFETCHCONTENT_SOURCE_DIR_${name^^}=/work/sources/${directory##*/}")
+    sources+=("-DFETCHCONTENT_SOURCE_DIR_${name^^}=/build/sources/${directory##*/}")
 done
 refuse "HDF5_ROOT=/usr has no HDF5" -- -DHDF5_ROOT=/usr
 refuse "No BLAS with a C interface" -- -DHDF5_ROOT=/opt/hdf5 -DBLAS_ROOT=/nowhere
