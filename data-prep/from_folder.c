@@ -157,54 +157,57 @@ done:
     return st;
 }
 
-/* ---- the range of PNG files with 16 bits ---- */
+/* ---- type and range of the samples ---- */
 
 typedef struct {
     const prep_source *source;
-    prep_extremes *of_item; /* [n_items] */
-} range_search;
+    prep_survey *of_item; /* [n_items] */
+} item_surveys;
 
-/* Whether a file is a deep PNG, by its first bytes. */
-static bool is_deep(const char *path)
+/* Whether a file may have more than 8 bits, by its first bytes. */
+static bool may_be_deep(const char *path)
 {
-    uint8_t head[SIM_PNG_HEAD];
+    uint8_t head[SIM_IMAGE_HEAD];
     uint64_t n = 0;
     int fd = -1;
     bool deep = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof head &&
                 sim_file_read_at(fd, path, 0, head, sizeof head) == SIM_OK &&
-                sim_png_is_deep(head, sizeof head);
+                sim_image_may_be_deep(head, sizeof head);
     SIM_IGNORE(sim_file_close(&fd, path));
     sim_error_clear();
     return deep;
 }
 
-static void search_item(size_t i, void *ctx)
+static void survey_item(size_t i, void *ctx)
 {
-    const range_search *r = ctx;
+    const item_surveys *r = ctx;
     const char *name = relative_path(r->source, i);
     char path[PATH_MAX];
     uint8_t *bytes = NULL;
     size_t n = 0;
 
-    if (item_path(r->source, i, path) == SIM_OK && is_deep(path) &&
-        load_item(r->source, i, &bytes, &n) == SIM_OK)
-        sim_prep_extremes_add_photo(&r->of_item[i], name, bytes, n);
+    if (item_path(r->source, i, path) != SIM_OK)
+        goto done;
+    if (!may_be_deep(path))
+        r->of_item[i].n_others = 1;
+    else if (load_item(r->source, i, &bytes, &n) == SIM_OK)
+        sim_prep_survey_add(&r->of_item[i], name, bytes, n);
+done:
     sim_free(bytes);
     sim_error_clear();
 }
 
-static sim_status find_range(prep_source *s, const prep_options *options)
+static sim_status survey_items(prep_source *s, const prep_options *options)
 {
     sim_status st = SIM_OK;
-    range_search r = {.source = s};
-    prep_extremes all = {0};
+    item_surveys r = {.source = s};
+    prep_survey all = {0};
 
-    SIM_TRY(sim_alloc(&r.of_item, s->n_items, "prep/range"));
-    sim_for(s->n_items, search_item, &r);
+    SIM_TRY(sim_alloc(&r.of_item, s->n_items, "prep/survey"));
+    sim_for(s->n_items, survey_item, &r);
     for (size_t i = 0; i < s->n_items; i++)
-        if (r.of_item[i].any)
-            sim_prep_extremes_add(&all, r.of_item[i].lo, r.of_item[i].hi, true);
-    s->range = sim_prep_choose_range(&all, options);
+        sim_prep_survey_merge(&all, &r.of_item[i]);
+    sim_prep_survey_apply(&all, options, s);
 done:
     sim_free(r.of_item);
     return st;
@@ -229,7 +232,7 @@ static sim_status folder_open_source(const char *path, const prep_options *optio
     SIM_CHECK(stat(path, &about) == 0, SIM_E_INPUT, "%s: %s", path, strerror(errno));
     SIM_TRY(add_directory(f, path, "", &about));
     SIM_TRY(sim_prep_tree_select(&f->tree, path, options, out));
-    SIM_TRY(find_range(out, options));
+    SIM_TRY(survey_items(out, options));
 done:
     return st;
 }

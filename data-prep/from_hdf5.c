@@ -2,8 +2,9 @@
  * from_hdf5.c - images in HDF5 files of others: one array, or one group per class.
  *
  * Images have any type, in the order N x H x W x C, N x C x H x W or N x H x W; one image may
- * lack N.  Of four channels, the last is alpha and is dropped, as in PNG files.  range.c chooses the
- * range of all types but uint8; values of bool are 0 and 1.  hdf5_choose.c chooses the data sets,
+ * lack N.  Of four bytes, the last is alpha and is dropped, as in PNG files.  Samples of uint16 and
+ * float32 keep their values; other integers become uint16 if all fit, else float32.  With --type
+ * uint8, range.c chooses the range of all types but uint8; values of bool are 0 and 1.  hdf5_choose.c chooses the data sets,
  * hdf5_sets.c finds their layout, and hdf5_labels.c reads the labels.  Files are read in pieces of
  * whole chunks.
  */
@@ -92,49 +93,96 @@ static sim_status seek_item(hdf5 *f, size_t item)
     return read_piece(f, b, i / f->blocks[b].piece_rows * f->blocks[b].piece_rows);
 }
 
-/* ---- range of deep images ---- */
+/* ---- type and range of deep images ---- */
 
-static sim_status update_extremes(const hdf5 *f, prep_extremes *e)
+/* The values of image i of the piece that are kept. */
+static double value_of(const hdf5 *f, size_t i, size_t pixel, size_t channel)
 {
-    sim_status st = SIM_OK;
     const hdf5_block *k = &f->blocks[f->b];
-    const size_t image = hdf5_image_values(k), kept = k->h * k->w * k->c;
+    return ((const double *)
+                f->piece)[i * hdf5_image_values(k) + hdf5_value_at(k, pixel, channel)];
+}
+
+/* An image with values that are not finite is reported when it is converted. */
+static void add_extremes(const hdf5 *f, size_t i, prep_extremes *e)
+{
+    const hdf5_block *k = &f->blocks[f->b];
     double lo = INFINITY, hi = -INFINITY;
     bool integers = true;
 
-    for (size_t i = 0; i < f->rows * kept; i++) {
-        const size_t at = hdf5_value_at(k, i % kept / k->c, i % k->c);
-        const double v = ((const double *)f->piece)[i / kept * image + at];
-        SIM_CHECK(isfinite(v), SIM_E_DATA,
-                  "%s: %s: image %zu contains %g, expected finite values", f->path,
-                  sim_prep_names_get(&f->names, f->b), f->row + i / kept, v);
+    for (size_t at = 0; at < k->h * k->w * k->c; at++) {
+        const double v = value_of(f, i, at / k->c, at % k->c);
+        if (!isfinite(v))
+            return;
         lo = v < lo ? v : lo;
         hi = v > hi ? v : hi;
         integers &= v == floor(v);
     }
     sim_prep_extremes_add(e, lo, hi, integers);
-done:
-    return st;
 }
 
-static sim_status find_range(hdf5 *f, const prep_options *options)
+static sim_status find_extremes(hdf5 *f, prep_extremes *e)
 {
     sim_status st = SIM_OK;
-    prep_extremes e = {0};
 
-    for (size_t b = 0; b < f->names.n && f->blocks[0].deep; b++)
+    for (size_t b = 0; b < f->names.n; b++)
         for (size_t row = 0; row < f->blocks[b].n; row += f->blocks[b].piece_rows) {
             SIM_TRY(read_piece(f, b, row));
-            SIM_TRY(update_extremes(f, &e));
+            for (size_t i = 0; i < f->rows; i++)
+                add_extremes(f, i, e);
             sim_log_progress("%s: finding the range of values, image %zu of %zu",
                              sim_prep_base_name(f->path), f->blocks[b].first + row,
                              f->n_items);
         }
-    if (f->blocks[0].is_bool)
-        sim_prep_extremes_add(&e, 0, 1, true);
-    f->range = sim_prep_choose_range(&e, options);
     f->b = 0;
     f->rows = 0;
+done:
+    return st;
+}
+
+/* The type that holds the values: that of the file if it is one of samples. */
+static sim_type natural_type(const hdf5 *f, const prep_extremes *e)
+{
+    switch (f->blocks[0].type) {
+    case SIM_U8:
+    case SIM_U16:
+        return f->blocks[0].type;
+    case SIM_F32:
+    case SIM_F64:
+        return SIM_F32;
+    default:
+        return e->any && e->lo >= 0 && e->hi <= UINT16_MAX ? SIM_U16 : SIM_F32;
+    }
+}
+
+/* Whether the values must be known before they are converted. */
+static bool needs_extremes(const hdf5_block *b, const prep_options *o)
+{
+    const bool is_sample = b->type == SIM_U16 || b->type == SIM_F32 || b->type == SIM_F64;
+
+    return b->deep && (o->has_type ? o->type != SIM_F32 : !is_sample);
+}
+
+static sim_status choose_type(hdf5 *f, const prep_options *o)
+{
+    sim_status st = SIM_OK;
+    const hdf5_block *b = &f->blocks[0];
+    prep_extremes e = {0};
+
+    if (needs_extremes(b, o))
+        SIM_TRY(find_extremes(f, &e));
+    if (b->is_bool)
+        sim_prep_extremes_add(&e, 0, 1, true);
+    f->type = o->has_type ? o->type : natural_type(f, &e);
+    SIM_CHECK(f->type != SIM_U16 || b->type == SIM_U16 || b->type == SIM_U8 ||
+                  (e.any && e.integers && e.lo >= 0 && e.hi <= UINT16_MAX),
+              SIM_E_USAGE, "--type uint16: the values of %s are not integers of 0 to %d",
+              f->path, UINT16_MAX);
+    if (f->type == SIM_U8)
+        f->range = sim_prep_choose_range(&e, o);
+    else if (b->type != f->type)
+        sim_log("%s: the values of type %s are stored as %s", f->path,
+                sim_type_name(b->type), sim_type_name(f->type));
 done:
     return st;
 }
@@ -212,6 +260,7 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     SIM_TRY(sim_new(&f, "prep/hdf5"));
     out->state = f;
     (void)snprintf(f->path, sizeof f->path, "%s", path);
+    f->options = options;
     SIM_TRY(sim_h5_open_read(path, &f->file));
     SIM_TRY(refuse_encoded(f->file, path));
     SIM_TRY(read_original_range(f->file, &out->original));
@@ -224,9 +273,11 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
         SIM_TRY(find_labels(f, options, out));
         SIM_TRY(read_item_names(f));
     }
-    SIM_TRY(find_range(f, options));
+    SIM_TRY(choose_type(f, options));
+    f->options = NULL;
+    out->type = f->type;
     out->range = f->range;
-    out->scale_bytes = f->blocks[0].is_bool;
+    out->scale_bytes = f->blocks[0].is_bool && f->type == SIM_U8;
     out->n_items = f->n_items;
     out->h = f->blocks[0].h;
     out->w = f->blocks[0].w;
@@ -235,19 +286,24 @@ done:
     return st;
 }
 
-/* Converts image i of the piece to uint8 H x W x C. */
-static void convert_image(const hdf5 *f, size_t i, uint8_t *out)
+/* Converts image i of the piece to samples H x W x C of f->type. */
+static void convert_image(const hdf5 *f, size_t i, void *out)
 {
     const hdf5_block *b = &f->blocks[f->b];
-    const size_t pixels = b->h * b->w, image = hdf5_image_values(b);
-    const uint8_t *bytes = (const uint8_t *)f->piece + i * image;
-    const double *values = (const double *)f->piece + i * image;
+    const uint8_t *bytes = (const uint8_t *)f->piece + i * hdf5_image_values(b);
 
-    for (size_t p = 0; p < pixels; p++)
+    for (size_t p = 0; p < b->h * b->w; p++)
         for (size_t c = 0; c < b->c; c++) {
-            const size_t from = hdf5_value_at(b, p, c);
-            out[p * b->c + c] =
-                b->deep ? sim_prep_scale_value(&f->range, values[from]) : bytes[from];
+            const size_t to = p * b->c + c;
+            const double v =
+                b->deep ? value_of(f, i, p, c) : bytes[hdf5_value_at(b, p, c)];
+            if (f->type == SIM_F32)
+                ((float *)out)[to] = (float)v;
+            else if (f->type == SIM_U16)
+                ((uint16_t *)out)[to] = (uint16_t)v;
+            else
+                ((uint8_t *)out)[to] =
+                    b->deep ? sim_prep_scale_value(&f->range, v) : (uint8_t)v;
         }
 }
 
@@ -258,8 +314,10 @@ static sim_status hdf5_read_item(const prep_source *s, size_t i, const uint8_t *
     hdf5 *f = s->state;
 
     SIM_TRY(seek_item(f, i));
-    *n = s->h * s->w * s->c;
-    SIM_TRY(sim_alloc(buffer, *n, "prep/hdf5"));
+    void *samples = NULL;
+    *n = s->h * s->w * s->c * sim_type_bytes(s->type);
+    SIM_TRY(sim_alloc_bytes(*n, 1, "prep/hdf5", &samples));
+    *buffer = samples;
     convert_image(f, i - f->blocks[f->b].first - f->row, *buffer);
     *bytes = *buffer;
 done:
@@ -290,9 +348,9 @@ static void hdf5_close_source(prep_source *s)
 
 const prep_format sim_prep_format_hdf5 = {
     .name = "hdf5",
-    .help = "images in an HDF5 file (--images-key, --labels-key, --path)",
+    .help = "images in an HDF5 file (--images-key, --labels-key, --path, --layout)",
     .sequential = true,
-    .supported = PREP_HAS_KEYS,
+    .supported = PREP_HAS_KEYS | PREP_HAS_LAYOUT,
     .probe_content = hdf5_probe_content,
     .probe = hdf5_probe,
     .open = hdf5_open_source,

@@ -30,8 +30,8 @@ typedef struct {
     prep_set keys;      /* of the .cls files */
     int32_t *labels;    /* [keys.names.n] */
     size_t label_capacity;
-    prep_extremes extremes; /* of all photos with more than 8 bits */
-    prep_tar *tar;          /* for the second pass */
+    prep_survey survey; /* of all photos */
+    prep_tar *tar;      /* for the second pass */
 } archive;
 
 /* ---- labels of WebDataset ---- */
@@ -159,7 +159,7 @@ done:
 
 /* The first bytes of an entry; fewer if the entry is shorter. */
 typedef struct {
-    uint8_t bytes[SIM_PNG_HEAD];
+    uint8_t bytes[SIM_IMAGE_HEAD];
     size_t n;
 } entry_head;
 
@@ -168,24 +168,26 @@ static sim_status read_head(prep_tar *t, const prep_entry *e, entry_head *out)
     *out = (entry_head){0};
     if (e->is_link)
         return SIM_OK;
-    out->n = e->n_bytes < SIM_PNG_HEAD ? (size_t)e->n_bytes : SIM_PNG_HEAD;
+    out->n = e->n_bytes < SIM_IMAGE_HEAD ? (size_t)e->n_bytes : SIM_IMAGE_HEAD;
     return sim_prep_tar_read(t, out->bytes, out->n);
 }
 
-/* PNG files with 16 bits are read in the first pass for the range of their values. */
-static sim_status read_extremes(archive *a, prep_tar *t, const prep_entry *e,
-                                const entry_head *head)
+/* Files that may have more than 8 bits are read in the first pass. */
+static sim_status survey_photo(archive *a, prep_tar *t, const prep_entry *e,
+                               const entry_head *head)
 {
     sim_status st = SIM_OK;
     uint8_t *bytes = NULL;
     size_t n = (size_t)e->n_bytes;
 
-    if (!sim_png_is_deep(head->bytes, head->n))
+    if (!sim_image_may_be_deep(head->bytes, head->n)) {
+        a->survey.n_others++;
         goto done;
+    }
     SIM_TRY(sim_alloc(&bytes, n, "prep/photos"));
     memcpy(bytes, head->bytes, head->n);
     SIM_TRY(sim_prep_tar_read(t, bytes + head->n, n - head->n));
-    sim_prep_extremes_add_photo(&a->extremes, e->name, bytes, n);
+    sim_prep_survey_add(&a->survey, e->name, bytes, n);
 done:
     sim_free(bytes);
     return st;
@@ -202,7 +204,7 @@ static sim_status add_photo(archive *a, prep_tar *t, const prep_entry *e,
     size_t n = a->tree.paths.n;
     SIM_TRY(sim_prep_photos_add(&a->photos, (uint32_t)entry, e->n_bytes));
     SIM_TRY(sim_prep_tree_add(&a->tree, e->outer ? stem : NULL, e->name));
-    SIM_TRY(read_extremes(a, t, e, head));
+    SIM_TRY(survey_photo(a, t, e, head));
     if ((n + 1) % REPORT_EVERY == 0)
         sim_log_progress("%s: %zu photos so far", sim_prep_base_name(a->path), n + 1);
 done:
@@ -292,7 +294,7 @@ static sim_status tar_open_source(const char *path, const prep_options *options,
     SIM_TRY(sim_prep_tree_select(&a->tree, path, options, out));
     SIM_TRY(apply_cls(a, out));
     a->n_items = out->n_items;
-    out->range = sim_prep_choose_range(&a->extremes, options);
+    sim_prep_survey_apply(&a->survey, options, out);
     SIM_TRY(sim_prep_tar_open(path, true, &a->tar));
 done:
     return st;

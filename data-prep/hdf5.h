@@ -19,9 +19,10 @@ typedef enum { HDF5_HWC, HDF5_CHW, HDF5_HW } hdf5_layout;
 /* An HDF5 data set of images, or of a single image. */
 typedef struct {
     hdf5_layout layout;
-    bool single;  /* without the dimension N */
-    bool deep;    /* any type but uint8 and bool; read as double */
-    bool is_bool; /* read as uint8 */
+    bool single;   /* without the dimension N */
+    bool deep;     /* any type but uint8 and bool; read as double */
+    sim_type type; /* in the file */
+    bool is_bool;  /* read as uint8 */
     size_t n, h, w, c;
     size_t stored_c; /* channels in the file: c, or 4 if the fourth, alpha, is dropped */
     size_t first;    /* index of its first image among all items */
@@ -35,8 +36,10 @@ typedef struct {
     prep_names names;   /* of the blocks */
     hdf5_block *blocks; /* [names.n] */
     size_t capacity, n_items;
-    sim_value_range range; /* of deep images */
-    char *item_names;      /* [n_items][name_width], of a file with /name; or NULL */
+    const prep_options *options; /* borrowed while the source is opened */
+    sim_type type;               /* of the samples of an item */
+    sim_value_range range;       /* of deep images that become SIM_U8 */
+    char *item_names; /* [n_items][name_width], of a file with /name; or NULL */
     size_t name_width;
     size_t b;         /* block of the current piece */
     size_t row, rows; /* first image of the piece in its block; their number */

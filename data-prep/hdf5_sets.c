@@ -23,28 +23,37 @@ static bool is_opaque(size_t channels)
     return channels == 1 || channels == 3;
 }
 
-/* H x W x C or C x H x W: C is the dimension of length 1 or 3; or of length 4, RGB and alpha, if
- * there is none. */
-static sim_status find_layout(const char *where, const size_t *d, hdf5_block *b)
+/* How well a length suits the channels: 1 or 3 best, then 4, then at most half of both sides. */
+static int suits_channels(size_t length, size_t side, size_t other_side)
+{
+    if (is_opaque(length))
+        return 3;
+    if (length == 4)
+        return 2;
+    return length <= SIM_MAX_CHANNELS && 2 * length <= side && 2 * length <= other_side;
+}
+
+/* H x W x C or C x H x W: C is the dimension that suits the channels better. */
+static sim_status find_layout(const char *where, prep_layout given, const size_t *d,
+                              hdf5_block *b)
 {
     sim_status st = SIM_OK;
-    const bool is_rgba = !is_opaque(d[0]) && !is_opaque(d[2]);
-    const bool last = is_rgba ? d[2] == 4 : is_opaque(d[2]),
-               first = is_rgba ? d[0] == 4 : is_opaque(d[0]);
+    const int of_last = suits_channels(d[2], d[0], d[1]),
+              of_first = suits_channels(d[0], d[1], d[2]);
+    const bool last = given ? given == PREP_HWC : of_last > of_first;
 
-    SIM_CHECK(last || first, SIM_E_DATA,
-              "%s: images of %zu x %zu x %zu: expected 1, 3 or 4 (RGBA) channels in the "
-              "first or last dimension",
-              where, d[0], d[1], d[2]);
     SIM_CHECK(
-        !(last && first), SIM_E_DATA,
+        given || of_last != of_first, SIM_E_DATA,
         "%s: images of %zu x %zu x %zu: the dimension of the channels is ambiguous; "
-        "pad the images so that only one dimension has such a length",
+        "specify it with --layout hwc or --layout chw",
         where, d[0], d[1], d[2]);
     b->layout = last ? HDF5_HWC : HDF5_CHW;
     b->h = last ? d[0] : d[1];
     b->w = last ? d[1] : d[2];
     b->stored_c = last ? d[2] : d[0];
+    SIM_CHECK(b->stored_c <= SIM_MAX_CHANNELS, SIM_E_DATA,
+              "%s: images of %zu x %zu with %zu channels; expected 1 to %d channels",
+              where, b->h, b->w, b->stored_c, SIM_MAX_CHANNELS);
 done:
     return st;
 }
@@ -65,8 +74,8 @@ done:
     return st;
 }
 
-static sim_status find_shape(const char *where, const sim_h5_shape *s, bool alone,
-                             hdf5_block *b)
+static sim_status find_shape(const char *where, const prep_options *o,
+                             const sim_h5_shape *s, bool alone, hdf5_block *b)
 {
     sim_status st = SIM_OK;
     const size_t *d = s->dims;
@@ -91,9 +100,10 @@ static sim_status find_shape(const char *where, const sim_h5_shape *s, bool alon
                   "%s has %d dimensions, expected N x H x W x C, N x C x H x W or "
                   "N x H x W",
                   where, n);
-        SIM_TRY(find_layout(where, d + 1, b));
+        SIM_TRY(find_layout(where, o->layout, d + 1, b));
     }
-    b->c = b->stored_c == 4 ? 3 : b->stored_c;
+    /* Four bytes are RGB and alpha, unless channels are selected. */
+    b->c = b->stored_c == 4 && s->type == SIM_U8 && o->n_channels == 0 ? 3 : b->stored_c;
     SIM_CHECK(
         b->n > 0 && b->h > 0 && b->w > 0 && b->n <= HDF5_MAX_IMAGES && b->h <= MAX_SIDE &&
             b->w <= MAX_SIDE,
@@ -145,15 +155,17 @@ sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t lab
     SIM_TRY(sim_h5_shape_of(f->file, name, &s));
     b.deep = s.type != SIM_U8;
     b.is_bool = s.is_bool;
-    SIM_TRY(find_shape(where, &s, alone, &b));
+    b.type = s.type;
+    SIM_TRY(find_shape(where, f->options, &s, alone, &b));
     SIM_TRY(choose_piece_rows(f, name, &b));
     const hdf5_block *a = f->blocks;
     SIM_CHECK(f->names.n == 0 || (b.h == a->h && b.w == a->w && b.c == a->c &&
-                                  b.deep == a->deep && b.is_bool == a->is_bool),
+                                  b.type == a->type && b.is_bool == a->is_bool),
               SIM_E_DATA, "%s: images of %zu x %zu x %zu differ in shape or type from %s",
               where, b.h, b.w, b.c, sim_prep_names_get(&f->names, 0));
     if (b.stored_c > b.c && f->names.n == 0)
-        sim_log("%s: the fourth channel, alpha, is dropped", where);
+        sim_log("%s: the fourth channel, alpha, is dropped (--channels 0-3 keeps it)",
+                where);
     if (f->names.n == f->capacity) {
         f->capacity = f->capacity ? 2 * f->capacity : 64;
         SIM_TRY(sim_grow(&f->blocks, f->capacity, "prep/hdf5"));

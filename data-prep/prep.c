@@ -146,11 +146,13 @@ static void add_numbers(sim_hasher *h, const uint64_t *numbers, size_t n)
 
 static void add_options(sim_hasher *h, const prep_options *o)
 {
-    const uint64_t numbers[] = {o->coarse,      o->limit,    o->size, o->keep_shape,
-                                o->fail_on_bad, o->held_out, o->seed};
+    const uint64_t numbers[] = {o->coarse,      o->limit,      o->size,  o->keep_shape,
+                                o->fail_on_bad, o->held_out,   o->seed,  o->has_type,
+                                o->type,        o->n_channels, o->layout};
     const double reals[] = {o->holdout, o->range_lo, o->range_hi};
     add_numbers(h, numbers, sizeof numbers / sizeof *numbers);
     sim_hasher_add(h, reals, sizeof reals);
+    sim_hasher_add(h, o->channels, o->n_channels * sizeof *o->channels);
     add_text(h, sim_prep_split_name(o->split));
     add_text(h, o->images_key);
     add_text(h, o->labels_key);
@@ -229,10 +231,11 @@ static sim_status describe_identity(const conversion *c, char **out)
     take_hash(h, files);
     SIM_TRY(sim_text_format("prep/identity", out,
                             "format %s, options %s\n%zu images, %zu not readable\n"
-                            "photos %d, pixels %zu x %zu x %zu\nnames %s\n"
+                            "photos %d, pixels %zu x %zu x %zu of %s\nnames %s\n"
                             "%zu classes, labels %s\nsizes and times of files %s\n",
                             c->format->name, of_options, s->n_items, s->n_bad, s->photos,
-                            s->h, s->w, s->c, names, s->n_classes, labels, files));
+                            s->h, s->w, s->c, sim_type_name(s->type), names, s->n_classes,
+                            labels, files));
 done:
     sim_hasher_destroy(&h);
     return st;
@@ -253,6 +256,11 @@ static sim_value_range original_range(const prep_source *s)
     return (sim_value_range){before.lo + now.lo * unit, before.lo + now.hi * unit};
 }
 
+static sim_value_range given_range(const prep_options *o)
+{
+    return (sim_value_range){o->range_lo, o->range_hi};
+}
+
 static sim_dataset_spec make_spec(const prep_source *s, const prep_options *options,
                                   const char *source)
 {
@@ -264,10 +272,14 @@ static sim_dataset_spec make_spec(const prep_source *s, const prep_options *opti
                               .w = encoded     ? 0
                                    : s->photos ? options->size
                                                : s->w,
-                              .c = s->photos ? 3 : s->c,
+                              .c = encoded               ? 3
+                                   : options->n_channels ? options->n_channels
+                                                         : s->c,
+                              .type = s->type,
                               .source = source,
                               .created_by = options->created_by,
-                              .range = original_range(s),
+                              .range = s->type == SIM_U8 ? original_range(s)
+                                                         : given_range(options),
                               .keep_existing = !options->force};
 }
 
@@ -353,7 +365,8 @@ static sim_status check_space(const conversion *c, size_t n)
     SIM_TRY(sim_path_free_bytes(directory, &free_bytes));
     SIM_TRY(add_part_bytes(c, &reused));
     size_t copies = c->options->n_parts > 1 ? 2 : 1;
-    uint64_t need = copies * n * (spec->h * spec->w * spec->c + PER_IMAGE) + SLACK;
+    const size_t image = spec->h * spec->w * spec->c * sim_type_bytes(spec->type);
+    uint64_t need = copies * n * (image + PER_IMAGE) + SLACK;
     SIM_CHECK(need <= free_bytes + reused, SIM_E_IO,
               "%s needs %.1f MB, but only %.1f MB of disk space are free", out,
               (double)need / 1e6, (double)free_bytes / 1e6);
@@ -375,7 +388,8 @@ static sim_status check_options(const prep_format *format, const prep_options *o
                {PREP_HAS_COARSE, o->coarse, "--labels coarse"},
                {PREP_HAS_KEYS, o->images_key != NULL, "--images-key"},
                {PREP_HAS_KEYS, o->labels_key != NULL, "--labels-key"},
-               {PREP_HAS_KEYS, o->path != NULL, "--path"}};
+               {PREP_HAS_KEYS, o->path != NULL, "--path"},
+               {PREP_HAS_LAYOUT, o->layout != PREP_ANY_LAYOUT, "--layout"}};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         SIM_CHECK(!all[i].given || (format->supported & all[i].of), SIM_E_USAGE,
@@ -392,6 +406,8 @@ static void choose_byte_range(conversion *c)
     prep_source *s = &c->source;
     const bool is_deep = s->range.lo < s->range.hi && !s->scale_bytes;
 
+    if (s->type != SIM_U8)
+        return;
     if (o->range_lo < o->range_hi && !is_deep && !s->scale_bytes) {
         if (s->photos && o->size == 0) {
             sim_log_warn("--range %g:%g is ignored, because the photos have 8 bits per "
@@ -459,6 +475,31 @@ done:
     return st;
 }
 
+/* --type and --channels, which formats with samples of 8 bits cannot apply themselves. */
+static sim_status check_samples(conversion *c)
+{
+    sim_status st = SIM_OK;
+    const prep_options *o = c->options;
+    const prep_source *s = &c->source;
+    const bool encoded = s->photos && (o->size == 0 || o->keep_shape);
+
+    SIM_CHECK(!o->has_type || o->type == s->type, SIM_E_USAGE, "--type %s: %s",
+              sim_type_name(o->type),
+              encoded ? "photos that are stored as files have 8 bits; use --size PIXELS"
+                      : "the samples of the source are uint8");
+    SIM_CHECK(o->n_channels == 0 || !encoded, SIM_E_USAGE,
+              "--channels: photos that are stored as files are RGB; use --size PIXELS");
+    for (size_t k = 0; k < o->n_channels; k++)
+        SIM_CHECK(o->channels[k] < s->c, SIM_E_USAGE,
+                  "--channels: the images have no channel %u; theirs are 0 to %zu",
+                  o->channels[k], s->c - 1);
+    SIM_CHECK(!encoded || s->c == 3, SIM_E_DATA,
+              "%s: images of %zu channels cannot be stored as files; use --size PIXELS",
+              c->path, s->c);
+done:
+    return st;
+}
+
 static sim_status open_source(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
@@ -467,6 +508,7 @@ static sim_status open_source(conversion *c, prep_result *result)
     SIM_ASSERT(c->format);
     SIM_TRY(check_options(c->format, c->options));
     SIM_TRY(check_output(c));
+    c->source.type = SIM_U8;
     st = c->format->open(c->path, c->options, &c->source);
     if (st != SIM_OK)
         goto done;
@@ -477,6 +519,7 @@ static sim_status open_source(conversion *c, prep_result *result)
     result->n_excluded = s->n_excluded;
     result->format = c->format->name;
     result->n_classes = s->labels ? s->n_classes : 0;
+    SIM_TRY(check_samples(c));
     choose_byte_range(c);
     SIM_TRY(sim_prep_select_items(s, c->options, &c->selected, &c->n_selected));
     source_text(c, c->text);
@@ -554,7 +597,7 @@ static void warn_of_values(const conversion *c, const prep_result *r)
     if (r->n_clipped)
         sim_log_warn("%zu images have values that are clipped to the range %g:%g",
                      r->n_clipped, range->lo, range->hi);
-    if (range->lo < range->hi || r->largest >= SMALL)
+    if (c->source.type != SIM_U8 || range->lo < range->hi || r->largest >= SMALL)
         return;
     if (r->largest == 0) {
         sim_log_warn("all images are black");

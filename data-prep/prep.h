@@ -39,6 +39,9 @@ SIM_MUST_USE sim_status sim_prep_check_file_split(const char *path, prep_split s
 SIM_MUST_USE sim_status sim_prep_is_test(const char *source, prep_split split,
                                          bool *test);
 
+/* Order of the dimensions of an image in an array. */
+typedef enum { PREP_ANY_LAYOUT, PREP_HWC, PREP_CHW } prep_layout;
+
 typedef struct {
     const char *format; /* name of a row of formats.def; NULL: detect */
     prep_split split;
@@ -48,8 +51,13 @@ typedef struct {
     bool held_out;  /* keep the part that is held out, instead of the rest */
     uint32_t seed;  /* of the choice */
     double range_lo, range_hi; /* black and white; equal: determined */
-    size_t size;               /* photos: length of the shorter side; 0: unchanged */
-    bool keep_shape;           /* photos: no centre crop, stored encoded */
+    bool has_type;             /* --type; otherwise the type of the source */
+    sim_type type;
+    prep_layout layout; /* --layout of arrays */
+    size_t n_channels;  /* --channels: those to keep, in this order; 0: all */
+    uint8_t channels[SIM_MAX_CHANNELS];
+    size_t size;      /* photos: length of the shorter side; 0: unchanged */
+    bool keep_shape;  /* photos: no centre crop, stored encoded */
     bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
     const char *images_key, *labels_key; /* HDF5: names of the data sets, or NULL */
     const char *path;                    /* HDF5: a group whose members are the classes */
@@ -78,14 +86,16 @@ typedef struct {
 /* An open source.  The order of the items is fixed. */
 typedef struct {
     size_t n_items;
-    bool photos;        /* items are JPEG or PNG files */
-    size_t h, w, c;     /* otherwise: the shape of every item */
+    bool photos;        /* items are image files */
+    size_t h, w;        /* otherwise: the shape of every item */
+    size_t c;           /* channels of every item; of photos, those to decode to */
+    sim_type type;      /* of the samples of an item; of photos, the one to decode to */
     int32_t *labels;    /* [n_items], or NULL */
     char **class_names; /* [n_classes], or NULL */
     size_t n_classes;
     prep_split split; /* that was selected; PREP_DEFAULT_SPLIT: there are no splits */
     sim_value_range
-        range; /* that becomes 0 to 255; zeros: values of 8 bits as they are */
+        range; /* that becomes 0 to 255 of SIM_U8; zeros: values of 8 bits as they are */
     sim_value_range
         original;        /* of a data set of simile: what became its 0 to 255; or zeros */
     bool scale_bytes;    /* the values have 8 bits, and transfer.c applies the range */
@@ -102,7 +112,8 @@ enum {
     PREP_HAS_UNLABELED = 1, /* --split unlabeled */
     PREP_HAS_SIZE = 2,      /* --size, --crop */
     PREP_HAS_COARSE = 4,    /* --labels coarse */
-    PREP_HAS_KEYS = 8       /* --images-key, --labels-key, --path */
+    PREP_HAS_KEYS = 8,      /* --images-key, --labels-key, --path */
+    PREP_HAS_LAYOUT = 16    /* --layout */
 };
 
 typedef struct {
@@ -180,9 +191,24 @@ sim_value_range sim_prep_choose_range(const prep_extremes *e,
                                       const prep_options *options);
 /* The value of 0 to 255 for v; values outside of the range are clipped. */
 uint8_t sim_prep_scale_value(const sim_value_range *r, double v);
-/* Adds the values of a photo file if it is a PNG with 16 bits. */
-void sim_prep_extremes_add_photo(prep_extremes *e, const char *name, const uint8_t *bytes,
-                                 size_t n);
+
+/* The images of a source that may have more than 8 bits. */
+typedef struct {
+    size_t n_others; /* files of formats that always have 8 bits; not read */
+    size_t n;        /* that were read */
+    size_t n_bytes;  /* with 8 bits, of these */
+    sim_type type;   /* the largest */
+    size_t first_c, least_c, most_c; /* channels */
+    prep_extremes extremes;          /* of images with more than 8 bits */
+} prep_survey;
+/* Adds an image file; one that cannot be decoded is not counted. */
+void sim_prep_survey_add(prep_survey *s, const char *name, const uint8_t *bytes,
+                         size_t n);
+/* Adds the images of another survey. */
+void sim_prep_survey_merge(prep_survey *s, const prep_survey *more);
+/* Chooses type, channels and range of a source of image files. */
+void sim_prep_survey_apply(const prep_survey *s, const prep_options *o,
+                           prep_source *source);
 
 /* A list of names in one block of memory. */
 typedef struct {

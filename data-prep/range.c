@@ -23,16 +23,6 @@ void sim_prep_extremes_add(prep_extremes *e, double lo, double hi, bool integers
     e->any = true;
 }
 
-void sim_prep_extremes_add_photo(prep_extremes *e, const char *name, const uint8_t *bytes,
-                                 size_t n)
-{
-    unsigned lo = 0, hi = 0;
-
-    if (sim_png_is_deep(bytes, n) && sim_png_extremes(name, bytes, n, &lo, &hi) == SIM_OK)
-        sim_prep_extremes_add(e, lo, hi, true);
-    sim_error_clear(); /* a bad file is reported when it is converted */
-}
-
 /* Whole numbers from 0: all values of the number of bits in use. */
 static sim_value_range bits_in_use(double hi)
 {

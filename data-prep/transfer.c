@@ -74,10 +74,103 @@ static void map_values(const pipeline *l, task *w, const uint8_t *from, size_t n
         to[i] = map[from[i]];
 }
 
+/* The samples of the channels to keep, [pixels][n_channels]. */
+static void select_channels(const prep_options *o, const sim_image *image, void *out)
+{
+    const size_t bytes = sim_type_bytes(image->type), n = image->h * image->w;
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < o->n_channels; k++)
+            memcpy((char *)out + (i * o->n_channels + k) * bytes,
+                   (const char *)image->pixels + (i * image->c + o->channels[k]) * bytes,
+                   bytes);
+}
+
+/* Replaces the samples by those of the channels of --channels. */
+static sim_status keep_channels(const prep_options *o, sim_image *image)
+{
+    sim_status st = SIM_OK;
+    void *kept = NULL;
+
+    if (o->n_channels == 0)
+        goto done;
+    SIM_TRY(sim_alloc_bytes(image->h * image->w * o->n_channels,
+                            sim_type_bytes(image->type), "prep/channels", &kept));
+    select_channels(o, image, kept);
+    sim_free(image->pixels);
+    image->pixels = kept;
+    image->c = o->n_channels;
+done:
+    return st;
+}
+
+/* "photos/cat/1.jpg" of a directory, "photos.tar: cat/1.jpg" of an archive. */
+static void name_for_message(const prep_transfer *t, size_t item, char *out,
+                             size_t out_bytes)
+{
+    char name[512];
+    t->format->item_name(t->source, item, name, sizeof name);
+    (void)snprintf(out, out_bytes, "%.200s%s%s", t->path,
+                   t->format->sequential ? ": " : "/", name);
+}
+
+static sim_status check_finite(const sim_image *image)
+{
+    sim_status st = SIM_OK;
+    const size_t i = sim_image_find_nonfinite(image), n = image->h * image->w * image->c;
+
+    SIM_CHECK(i == n, SIM_E_DATA,
+              "pixel %zu, %zu, channel %zu is %g, expected a finite number",
+              i / image->c % image->w, i / image->c / image->w, i % image->c,
+              (double)((const float *)image->pixels)[i]);
+done:
+    return st;
+}
+
+/* The samples of an item that is not a file, as an image of its own. */
+static sim_status copy_samples(const pipeline *l, const task *w, sim_image *out)
+{
+    sim_status st = SIM_OK;
+    const prep_source *s = l->transfer.source;
+
+    *out = (sim_image){.h = s->h, .w = s->w, .c = s->c, .type = s->type};
+    SIM_TRY(sim_alloc_bytes(w->n, 1, "prep/pixels", &out->pixels));
+    memcpy(out->pixels, w->bytes, w->n);
+done:
+    return st;
+}
+
+static sim_status process_samples(const pipeline *l, task *w)
+{
+    sim_status st = SIM_OK;
+    char name[1024];
+    sim_image image = {0};
+
+    SIM_TRY(copy_samples(l, w, &image));
+    st = check_finite(&image);
+    name_for_message(&l->transfer, w->item, name, sizeof name);
+    if (st != SIM_OK)
+        sim_error_prefix("%s: ", name);
+    SIM_TRY(st);
+    SIM_TRY(keep_channels(l->transfer.options, &image));
+    w->stored.n = image.h * image.w * image.c * sim_type_bytes(image.type);
+    if (image.type == SIM_U8)
+        map_values(l, w, image.pixels, w->stored.n, image.pixels);
+    w->output = image.pixels;
+    image.pixels = NULL;
+done:
+    sim_free(image.pixels);
+    return st;
+}
+
 static sim_status process_pixels(const pipeline *l, task *w)
 {
     sim_status st = SIM_OK;
 
+    if (l->transfer.source->type != SIM_U8 || l->transfer.options->n_channels) {
+        SIM_TRY(process_samples(l, w));
+        goto done;
+    }
     if (l->transfer.map)
         SIM_TRY(sim_alloc(&w->output, w->n, "prep/pixels"));
     map_values(l, w, w->bytes, w->n, w->output);
@@ -94,7 +187,7 @@ static sim_status crop_photo(const pipeline *l, task *w, const sim_image *photo)
     SIM_TRY(sim_image_resize_short(photo, l->transfer.options->size, &small));
     SIM_TRY(sim_image_crop_centre(&small, l->transfer.options->size, &crop));
     w->output = crop.pixels;
-    w->stored.n = crop.h * crop.w * crop.c;
+    w->stored.n = crop.h * crop.w * crop.c * sim_type_bytes(crop.type);
     crop.pixels = NULL;
 done:
     sim_free(small.pixels);
@@ -121,14 +214,25 @@ done:
     return st;
 }
 
-/* "photos/cat/1.jpg" of a directory, "photos.tar: cat/1.jpg" of an archive. */
-static void name_for_message(const prep_transfer *t, size_t item, char *out,
-                             size_t out_bytes)
+static sim_status store_photo(const pipeline *l, task *w, const sim_image *photo)
 {
-    char name[512];
-    t->format->item_name(t->source, item, name, sizeof name);
-    (void)snprintf(out, out_bytes, "%.200s%s%s", t->path,
-                   t->format->sequential ? ": " : "/", name);
+    const prep_options *o = l->transfer.options;
+    return o->size && !o->keep_shape ? crop_photo(l, w, photo)
+                                     : encode_photo(l, w, photo);
+}
+
+/* Checks, selects and scales the samples of a decoded photo. */
+static sim_status process_values(const pipeline *l, task *w,
+                                 const sim_decode_notes *notes, sim_image *photo)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(check_finite(photo));
+    SIM_TRY(keep_channels(l->transfer.options, photo));
+    if (notes->type == SIM_U8 && photo->type == SIM_U8)
+        map_values(l, w, photo->pixels, photo->h * photo->w * photo->c, photo->pixels);
+done:
+    return st;
 }
 
 static sim_status process_photo(const pipeline *l, task *w)
@@ -139,16 +243,16 @@ static sim_status process_photo(const pipeline *l, task *w)
     sim_decode_notes notes = {0};
 
     name_for_message(&l->transfer, w->item, name, sizeof name);
-    SIM_TRY(
-        sim_image_decode(name, w->bytes, w->n, &l->transfer.spec->range, &photo, &notes));
+    const sim_image_target target = {.type = l->transfer.source->type,
+                                     .c = l->transfer.source->c,
+                                     .range = l->transfer.source->range};
+    SIM_TRY(sim_image_decode(name, w->bytes, w->n, &target, &photo, &notes));
     w->warnings = notes.warnings;
     if (notes.warnings)
         (void)snprintf(w->message, sizeof w->message, "%.250s: %s", name, notes.first);
-    if (!sim_png_is_deep(w->bytes, w->n))
-        map_values(l, w, photo.pixels, photo.h * photo.w * photo.c, photo.pixels);
-    st = l->transfer.options->size && !l->transfer.options->keep_shape
-             ? crop_photo(l, w, &photo)
-             : encode_photo(l, w, &photo);
+    st = process_values(l, w, &notes, &photo);
+    if (st == SIM_OK)
+        st = store_photo(l, w, &photo);
     if (st != SIM_OK)
         sim_error_prefix("%s: ", name);
 done:

@@ -18,52 +18,68 @@
 
 /* ---- images ---- */
 
-/* uint8 [h][w][c], c is 1 or 3. */
+enum { SIM_MAX_CHANNELS = 64 };
+
+/* [h][w][c], c is 1 to SIM_MAX_CHANNELS. */
 typedef struct {
     size_t h, w, c;
-    uint8_t *pixels; /* owned; release with sim_free */
+    sim_type type; /* of the samples: SIM_U8, SIM_U16 or SIM_F32 */
+    void *pixels;  /* owned; release with sim_free */
 } sim_image;
 
-/* Sample values that become 0 and 255 in images with more than 8 bits per sample; zeros: the full
- * range of the samples. */
+/* Sample values that become black and white; zeros: none. */
 typedef struct {
     double lo, hi;
 } sim_value_range;
+
+/* The type of samples of this name, such as "uint16"; false if samples cannot have it. */
+bool sim_sample_type_find(const char *name, sim_type *out);
+
+/* What an image file is decoded to. */
+typedef struct {
+    sim_type type; /* of the samples */
+    size_t c;      /* 0: as in the file; 3: gray is copied to three channels */
+    /* Samples of other types that become 0 and 255 of SIM_U8; zeros: all values of 16 bits. */
+    sim_value_range range;
+} sim_image_target;
 
 /* Warnings of a decoder about an image that it could decode. */
 typedef struct {
     size_t warnings; /* of libjpeg or libpng */
     char first[200]; /* text of the first one */
+    sim_type type;   /* of the samples in the file */
 } sim_decode_notes;
 
 enum { SIM_MAX_PIXELS = 64 << 20 }; /* per image; checked before allocation */
 enum { SIM_MAX_IMAGES = 1 << 30 };  /* per data set */
 
 /*
- * Decodes JPEG or PNG to 8-bit RGB.  The format is detected from the content.
+ * Decodes an image file.  The format is detected from the content.
  *
- * The EXIF orientation is applied, gray is copied to three channels, 16-bit samples are
- * scaled from `range` and clipped, alpha is dropped, palettes are expanded, and CMYK and YCCK
- * are converted by R = (255 - C) (255 - K) / 255.
+ * The EXIF orientation is applied, alpha is dropped, palettes are expanded, and CMYK and YCCK are
+ * converted by R = (255 - C) (255 - K) / 255.  Samples are converted to 8 bits by scaling the range,
+ * rounding and clipping, and to larger types without a change of value.
  *
  *   name   of the image, for error messages
- *   range  of 16-bit samples; NULL or zeros: 0 to 65535
+ *   as     type and channels of the result; NULL: as in the file
  *   out    pixels are reallocated if too small; pass a zeroed image at first
  *   notes  overwritten
  *
- * Errors: SIM_E_DATA (not an image, truncated, more than SIM_MAX_PIXELS, zero-sized).
+ * Errors: SIM_E_DATA (not an image, truncated, more than SIM_MAX_PIXELS, zero-sized, other channels
+ * than required, samples that the type cannot hold).
  */
 SIM_MUST_USE sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
-                                         const sim_value_range *range, sim_image *out,
+                                         const sim_image_target *as, sim_image *out,
                                          sim_decode_notes *notes);
-/* True if a file is a PNG with 16 bits per sample.  bytes [n]: its first SIM_PNG_HEAD bytes or
+/* Whether the samples of a file can have more than 8 bits.  bytes [n]: its first SIM_IMAGE_HEAD bytes or
  * more. */
-bool sim_png_is_deep(const uint8_t *bytes, size_t n);
-enum { SIM_PNG_HEAD = 26 };
-/* The smallest and the largest sample of such a file, alpha excluded.  bytes: the whole file. */
-SIM_MUST_USE sim_status sim_png_extremes(const char *name, const uint8_t *bytes, size_t n,
-                                         unsigned *lo, unsigned *hi);
-/* Encodes an RGB image as JPEG of quality 1 to 100.  The caller owns *bytes [n]. */
+bool sim_image_may_be_deep(const uint8_t *bytes, size_t n);
+enum { SIM_IMAGE_HEAD = 26 };
+/* The smallest and the largest sample of an image. */
+void sim_image_extremes(const sim_image *image, double *lo, double *hi);
+/* Index of the first sample that is not finite; the number of samples if there is none. */
+size_t sim_image_find_nonfinite(const sim_image *image);
+/* Encodes an RGB image of SIM_U8 as JPEG of quality 1 to 100.  The caller owns *bytes [n]. */
 SIM_MUST_USE sim_status sim_image_encode_jpeg(const sim_image *image, int quality,
                                               uint8_t **bytes, size_t *n);
 /*
@@ -81,10 +97,10 @@ SIM_MUST_USE sim_status sim_image_crop_centre(const sim_image *image, size_t sid
 
 /* Sums of bytes and of their squares per channel. Integers, so they are exact. */
 typedef struct {
-    uint64_t pixels, sum[3], squares[3];
+    uint64_t pixels, sum[SIM_MAX_CHANNELS], squares[SIM_MAX_CHANNELS];
 } sim_moments;
 
-/* Moments of a photo after its shorter side is resized to `short_side` (0: 256) and the
+/* Moments of a photo of SIM_U8 after its shorter side is resized to `short_side` (0: 256) and the
  * centre is cropped. */
 SIM_MUST_USE sim_status sim_image_moments(const sim_image *image, size_t short_side,
                                           sim_moments *out);
@@ -98,10 +114,15 @@ typedef struct {
     size_t n_stored; /* images of the file; more than n_images after sim_dataset_select */
     bool encoded;    /* JPEG and PNG files of any size, in /bytes and /offset */
     size_t h, w, c;  /* of every image; encoded: 0, 0, 3 */
+    sim_type type;   /* of the samples: SIM_U8, SIM_U16 or SIM_F32; encoded: SIM_U8 */
     bool has_labels;
-    size_t n_classes;       /* max(1 + largest label, number of class names) */
-    double mean[3], std[3]; /* [c], on the scale 0 to 1 */
-    sim_value_range range;  /* of images with more than 8 bits; zeros: none */
+    size_t n_classes; /* max(1 + largest label, number of class names) */
+    /* [c]; of SIM_U8 on the scale 0 to 1, otherwise in units of the samples */
+    double mean[SIM_MAX_CHANNELS], std[SIM_MAX_CHANNELS];
+    sim_value_range
+        range; /* of the source, which became 0 to 255 of SIM_U8; zeros: none */
+    /* [c]; of other types, the samples that augmentations treat as 0 and 1 */
+    sim_value_range scale[SIM_MAX_CHANNELS];
     char fingerprint[33];
     char source[256];
 } sim_dataset_info;
@@ -160,9 +181,12 @@ SIM_MUST_USE sim_status sim_dataset_keep_fraction(sim_dataset *d, double fractio
 typedef struct {
     bool encoded;
     size_t h, w, c;     /* of every image; encoded: 0, 0, 3 */
+    sim_type type;      /* of the samples; encoded: SIM_U8 */
     const char *source; /* text of the attribute */
     const char *created_by;
-    sim_value_range range; /* stored as attribute unless zeros */
+    /* Of SIM_U8: stored as attribute.  Of other types: the scale of all channels; zeros: the extremes
+     * of each. */
+    sim_value_range range;
     sim_hash identity; /* of source and options; zero: the conversion cannot be resumed */
     /* An existing data set with another fingerprint is renamed, not replaced. */
     bool keep_existing;
@@ -177,12 +201,12 @@ typedef struct {
 
 /* An image to append, with its digest and moments. */
 typedef struct {
-    const uint8_t *bytes; /* h*w*c pixels, or a JPEG or PNG file */
+    const uint8_t *bytes; /* h*w*c samples, or an image file */
     size_t n;
     int32_t label; /* -1: none; all images have a label or none has */
     size_t source; /* number of the item in its source, for its name */
     sim_hash digest;
-    sim_moments moments; /* contribution to mean and std */
+    sim_moments moments; /* contribution to mean and std; of SIM_U8 only */
 } sim_dataset_item;
 
 /* Names of the items of a source. */
@@ -204,7 +228,7 @@ SIM_MUST_USE sim_status sim_dataset_create(const char *path, const sim_dataset_s
                                            sim_dataset_writer **out);
 /* The mark and number of images recovered by sim_dataset_create; zeros if there are none. */
 sim_dataset_mark sim_dataset_resumed(const sim_dataset_writer *w, size_t *n_images);
-/* Computes digest and, unless images are encoded, moments. Thread-safe. */
+/* Computes digest and, of pixels of SIM_U8, moments. Thread-safe. */
 void sim_dataset_measure(const sim_dataset_spec *spec, sim_dataset_item *item);
 /* Appends an item after sim_dataset_measure. */
 SIM_MUST_USE sim_status sim_dataset_append_item(sim_dataset_writer *w,
@@ -283,8 +307,10 @@ typedef struct {
     size_t h, w, c;
     size_t
         resize; /* shorter side before the crop, >= h and w; 0: the image just covers [h][w] */
-    double mean[3], std[3]; /* [c], on the scale 0 to 1 */
-    sim_value_range range;  /* of the training set */
+    /* Of the training set, as in sim_dataset_info. */
+    sim_type type;
+    double mean[SIM_MAX_CHANNELS], std[SIM_MAX_CHANNELS];
+    sim_value_range range, scale[SIM_MAX_CHANNELS];
 } sim_preprocessing;
 
 /* Preprocessing for training on a data set; size: side, 0: as stored, photos 224. */
@@ -299,7 +325,7 @@ SIM_MUST_USE sim_status sim_preprocessing_parse(const char *text, const char *pa
 /*
  * Checks the images of a data set before they are given to a model; warns if their values had
  * another range than those of its training set.
- * Errors: SIM_E_DATA if the number of channels differs.
+ * Errors: SIM_E_DATA if channels or type of the samples differ.
  */
 SIM_MUST_USE sim_status sim_preprocessing_check(const sim_preprocessing *p,
                                                 const sim_dataset *d);
@@ -352,23 +378,23 @@ SIM_MUST_USE sim_status sim_augment_view(const sim_augment *a, uint32_t seed,
                                          const sim_image *image, float *out);
 /* Bytes of scratch that sim_augment_view uses for an image of this shape. */
 size_t sim_augment_scratch(const sim_augment *a, size_t h, size_t w, size_t c);
-/* Converts a normalized view to pixels: uint8 [h][w][c]. */
+/* Draws a normalized view as uint8 [h][w][3]: of more than 3 channels the first 3, of 2 as red and green. */
 void sim_augment_show(const sim_augment *a, const float *view, uint8_t *out);
 
 /* ---- thumbnails ---- */
 
-/* How images are drawn: h x w x c, resized and cropped as in evaluation. */
+/* How images are drawn: RGB of h x w, resized and cropped as in evaluation; see sim_augment_show. */
 typedef struct {
-    size_t h, w, c, bytes; /* bytes: of a picture */
-    sim_augment *plain;    /* owned */
-    float *view;           /* workspace, owned */
+    size_t h, w, bytes; /* bytes: of a picture */
+    sim_augment *plain; /* owned */
+    float *view;        /* workspace, owned */
 } sim_thumbnails;
 
 /* At most `most` pixels high and wide. */
 SIM_MUST_USE sim_status sim_thumbnails_create(const sim_preprocessing *p, size_t most,
                                               sim_thumbnails *out);
 void sim_thumbnails_destroy(sim_thumbnails *t);
-/* out  uint8 [h][w][c] */
+/* out  uint8 [h][w][3] */
 SIM_MUST_USE sim_status sim_thumbnails_draw(const sim_thumbnails *t, const sim_dataset *d,
                                             size_t i, uint8_t *out);
 SIM_MUST_USE sim_status sim_thumbnails_draw_image(const sim_thumbnails *t,

@@ -93,9 +93,9 @@ SIM_MUST_USE sim_status sim_h5_read_attribute_of(const sim_h5 *f, const char *da
                                                  void *data, size_t capacity);
 
 /*
- * Offset and length of the bytes of a uint8 data set in the file, for pread.
- * Errors: SIM_E_DATA unless the data set is contiguous, allocated, without filters and within the
- * file.
+ * Offset and length of the bytes of a data set in the file, for pread.
+ * Errors: SIM_E_DATA unless the data set is contiguous, allocated, without filters, of an exact type and
+ * within the file.
  */
 SIM_MUST_USE sim_status sim_h5_bytes_at(const sim_h5 *f, const char *name, uint64_t *at,
                                         uint64_t *n_bytes);
@@ -139,11 +139,11 @@ SIM_MUST_USE sim_status sim_h5_write_attribute_of(sim_h5 *f, const char *data_se
                                                   const char *name, const sim_tensor *t);
 
 /*
- * Creates the first data set of a frame: contiguous uint8 at offset SIM_H5_BULK_AT, never written
+ * Creates the first data set of a frame: contiguous at offset SIM_H5_BULK_AT, never written
  * by HDF5. The caller writes its bytes to disk.
  */
-SIM_MUST_USE sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims,
-                                       const size_t *dims);
+SIM_MUST_USE sim_status sim_h5_reserve(sim_h5 *f, const char *name, sim_type type,
+                                       int n_dims, const size_t *dims);
 
 /* Flushes an image and returns its bytes, borrowed until close. */
 SIM_MUST_USE sim_status sim_h5_image(sim_h5 *f, const void **image, size_t *n_bytes);

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-typedef enum { SIM_F32, SIM_F64, SIM_I64, SIM_U64, SIM_I32, SIM_U8 } sim_type;
+typedef enum { SIM_F32, SIM_F64, SIM_I64, SIM_U64, SIM_I32, SIM_U16, SIM_U8 } sim_type;
 
 enum { SIM_MAX_DIMS = 5 };
 

@@ -372,6 +372,8 @@ static double value_at(const sim_tensor *t, size_t i)
         return (double)((const uint64_t *)t->data)[i];
     case SIM_I32:
         return (double)((const int32_t *)t->data)[i];
+    case SIM_U16:
+        return (double)((const uint16_t *)t->data)[i];
     case SIM_U8:
         return (double)((const uint8_t *)t->data)[i];
     }

@@ -43,8 +43,12 @@ static void draw_image(size_t i, size_t side, uint8_t *pixels)
 static sim_status write_images(const char *path, size_t side)
 {
     sim_status st = SIM_OK;
-    const sim_dataset_spec spec = {
-        .h = side, .w = side, .c = 3, .source = "bench", .created_by = sim_cli_build()};
+    const sim_dataset_spec spec = {.h = side,
+                                   .w = side,
+                                   .c = 3,
+                                   .type = SIM_U8,
+                                   .source = "bench",
+                                   .created_by = sim_cli_build()};
     sim_dataset_writer *w = NULL;
     uint8_t *pixels = NULL;
     char fingerprint[33];

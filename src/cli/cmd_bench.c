@@ -133,7 +133,7 @@ static sim_status fit_to_ranks(const sim_comm *c, const arguments *a, size_t sid
     job->batchnorm.group = a->micro_batch ? job->train.block : 0;
 
     const sim_dataset_info generated = {
-        .n_images = a->batch, .h = side, .w = side, .c = 3};
+        .n_images = a->batch, .h = side, .w = side, .c = 3, .type = SIM_U8};
     sim_schedule_plan unused;
     return sim_job_check(job, &generated, (size_t)c->size, &unused);
 }

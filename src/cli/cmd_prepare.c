@@ -36,6 +36,9 @@ enum {
     KEY_IMAGES,
     KEY_LABELS_KEY,
     KEY_PATH,
+    KEY_TYPE,
+    KEY_CHANNELS,
+    KEY_LAYOUT,
     KEY_THREADS,
     KEY_JSON,
     KEY_FORCE
@@ -52,10 +55,19 @@ static const struct argp_option options[] = {
      "the rest",
      0},
     {"seed", KEY_SEED, "N", 0, "seed of --holdout (default 0)", 0},
-    {"range", KEY_RANGE, "LO:HI", 0,
-     "values that become 0 and 255, of images with more than 8 bits and of floats "
-     "(default: determined from all images)",
+    {"type", KEY_TYPE, "uint8|uint16|float32", 0,
+     "type of the stored samples (default: as in the source; photos with other than 8 "
+     "bits need --size for that)",
      0},
+    {"range", KEY_RANGE, "LO:HI", 0,
+     "with --type uint8: values that become 0 and 255 (default: determined from all "
+     "images); otherwise values that augmentations treat as black and white (default: "
+     "the extremes of each channel)",
+     0},
+    {"channels", KEY_CHANNELS, "LIST", 0,
+     "channels to keep, such as 0-2 or 3,2,1 (default: all)", 0},
+    {"layout", KEY_LAYOUT, "hwc|chw", 0,
+     "order of the dimensions of an image in an array, where it is ambiguous", 0},
     {"limit", KEY_LIMIT, "N", 0,
      "keep N images, balanced over the classes; the selection is reproducible", 0},
     {"labels", KEY_LABELS, "fine|coarse", 0, "labels of CIFAR-100 (default fine)", 0},
@@ -133,6 +145,46 @@ static size_t parse_number(const struct argp_state *state, const char *name,
     return (size_t)n;
 }
 
+static void parse_type(const struct argp_state *state, const char *arg, prep_options *o)
+{
+    if (!sim_sample_type_find(arg, &o->type))
+        argp_error(state, "--type: %s is unknown, expected uint8, uint16 or float32",
+                   arg);
+    o->has_type = true;
+}
+
+static prep_layout parse_layout(const struct argp_state *state, const char *arg)
+{
+    return parse_choice(state, "--layout", arg, "hwc", "chw") ? PREP_HWC : PREP_CHW;
+}
+
+/* Numbers and ranges of numbers, separated by commas. */
+static void parse_channels(const struct argp_state *state, const char *arg,
+                           prep_options *o)
+{
+    const char *at = arg;
+    int first = 0, last = 0, used = 0;
+
+    o->n_channels = 0;
+    for (bool more = true; more; at += more) {
+        used = 0;
+        if (sscanf(at, "%2d%n", &first, &used) != 1 || first < 0)
+            break;
+        at += used;
+        last = first;
+        if (*at == '-' && (sscanf(at, "-%2d%n", &last, &used) != 1 || last < first))
+            break;
+        at += *at == '-' ? used : 0;
+        for (int c = first; c <= last && o->n_channels < SIM_MAX_CHANNELS; c++)
+            o->channels[o->n_channels++] = (uint8_t)c;
+        more = *at == ',';
+        if (*at == '\0')
+            return;
+    }
+    argp_error(state, "--channels: %s is not a list of channels, such as 0-2 or 3,2,1",
+               arg);
+}
+
 /* With --holdout, --split selects the part. */
 static void apply_holdout(prep_options *o)
 {
@@ -188,6 +240,15 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
         return 0;
     case KEY_PATH:
         a->options.path = arg;
+        return 0;
+    case KEY_TYPE:
+        parse_type(state, arg, &a->options);
+        return 0;
+    case KEY_CHANNELS:
+        parse_channels(state, arg, &a->options);
+        return 0;
+    case KEY_LAYOUT:
+        a->options.layout = parse_layout(state, arg);
         return 0;
     case KEY_THREADS:
         a->threads = (int)parse_number(state, "--threads", arg, 1, 4096);

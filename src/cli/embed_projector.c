@@ -132,7 +132,7 @@ static sim_status write_sprite(const embed_content *e, const sprite_layout *l,
                            .columns = l->columns,
                            .h = t.h,
                            .w = t.w,
-                           .c = t.c,
+                           .c = 3,
                            .zoom = 1,
                            .cells = cells};
     SIM_TRY(sim_grid_write(path, &grid));

@@ -153,12 +153,12 @@ static sim_status open_photo(const neighbours_arguments *a, neighbours_inputs *i
     SIM_CHECK(in->checkpoint, SIM_E_USAGE,
               "--query: %s is an image, but %s has features only; give a model", a->query,
               a->model);
-    SIM_CHECK(in->preprocessing.c == 3, SIM_E_DATA,
-              "--query: %s has 3 channels, the images of the model have %zu", a->query,
-              in->preprocessing.c);
+    const sim_image_target target = {.type = in->preprocessing.type,
+                                     .c = in->preprocessing.c,
+                                     .range = in->preprocessing.range};
     SIM_TRY(sim_file_load(a->query, PHOTO_BYTES, &bytes, &n));
-    SIM_TRY(sim_image_decode(a->query, (const uint8_t *)bytes, n,
-                             &in->preprocessing.range, &in->photo, &notes));
+    SIM_TRY(sim_image_decode(a->query, (const uint8_t *)bytes, n, &target, &in->photo,
+                             &notes));
     in->queries = (neighbours_set){.n = 1, .photo = &in->photo, .photo_name = a->query};
 done:
     sim_free(bytes);

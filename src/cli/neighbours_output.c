@@ -167,7 +167,7 @@ static sim_status draw_grid(const neighbours_arguments *a, const neighbours_inpu
                            .columns = columns,
                            .h = t.h,
                            .w = t.w,
-                           .c = t.c,
+                           .c = 3,
                            .zoom = t.h < 48 ? 2 : 1,
                            .gap = 4,
                            .cells = cells};

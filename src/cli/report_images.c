@@ -115,23 +115,23 @@ static sim_status draw_sprite(const image_sample *s, size_t cell, report_images 
     sim_status st = SIM_OK;
     const sim_thumbnails *p = &s->thumbnails;
     const size_t rows = (s->n + COLUMNS - 1) / COLUMNS;
-    sim_image sheet = {.h = rows * cell, .w = COLUMNS * cell, .c = 3};
+    sim_image sheet = {.h = rows * cell, .w = COLUMNS * cell, .c = 3, .type = SIM_U8};
+    uint8_t *pixels = NULL;
 
-    SIM_TRY(sim_alloc(&sheet.pixels, sheet.h * sheet.w * 3, "cli/report"));
+    SIM_TRY(sim_alloc(&pixels, sheet.h * sheet.w * 3, "cli/report"));
+    sheet.pixels = pixels;
     for (size_t i = 0; i < s->n; i++)
         for (size_t y = 0; y < p->h; y++)
             for (size_t x = 0; x < p->w; x++) {
                 const uint8_t *from =
-                    s->cells + i * s->thumbnails.bytes + (y * p->w + x) * p->c;
+                    s->cells + i * s->thumbnails.bytes + (y * p->w + x) * 3;
                 const size_t row = i / COLUMNS * cell + (cell - p->h) / 2 + y,
                              column = i % COLUMNS * cell + (cell - p->w) / 2 + x;
-                for (size_t c = 0; c < 3; c++)
-                    sheet.pixels[(row * sheet.w + column) * 3 + c] =
-                        from[p->c == 3 ? c : 0];
+                memcpy(pixels + (row * sheet.w + column) * 3, from, 3);
             }
     SIM_TRY(sim_image_encode_jpeg(&sheet, QUALITY, &out->jpeg, &out->n_jpeg));
 done:
-    sim_free(sheet.pixels);
+    sim_free(pixels);
     return st;
 }
 

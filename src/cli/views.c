@@ -14,7 +14,7 @@ typedef struct {
     const sim_job *job;
     const sim_dataset *data;
     sim_augment *augment, *plain; /* plain: the original */
-    size_t view_bytes;
+    size_t picture_bytes;
     float *view; /* workspace */
 } drawing;
 
@@ -31,7 +31,7 @@ static sim_status draw_row(const drawing *d, uint32_t i, uint8_t *cells)
     for (uint32_t k = 1; k < COLUMNS; k++) {
         SIM_TRY(sim_augment_view(d->augment, seed, i, (k - 1) / 2, (k - 1) % 2, &image,
                                  d->view));
-        sim_augment_show(d->augment, d->view, cells + k * d->view_bytes);
+        sim_augment_show(d->augment, d->view, cells + k * d->picture_bytes);
     }
 done:
     sim_free(image.pixels);
@@ -45,23 +45,23 @@ sim_status sim_cli_draw_views(const sim_job *job, const sim_dataset *data, uint8
     const size_t n = sim_dataset_about(data)->n_images, rows = n < IMAGES ? n : IMAGES;
     const sim_preprocessing p =
         sim_preprocessing_of((size_t)job->augment.size, sim_dataset_about(data));
-    drawing d = {.job = job, .data = data, .view_bytes = p.h * p.w * p.c};
+    drawing d = {.job = job, .data = data, .picture_bytes = p.h * p.w * 3};
     const uint8_t *cells[IMAGES * COLUMNS];
     uint8_t *pixels = NULL;
 
     SIM_TRY(sim_augment_create(&job->augment, &p, &d.augment));
     SIM_TRY(sim_augment_create_plain(&p, &d.plain));
-    SIM_TRY(sim_alloc(&pixels, rows * COLUMNS * d.view_bytes, "cli/views"));
-    SIM_TRY(sim_alloc(&d.view, d.view_bytes, "cli/views"));
+    SIM_TRY(sim_alloc(&pixels, rows * COLUMNS * d.picture_bytes, "cli/views"));
+    SIM_TRY(sim_alloc(&d.view, p.h * p.w * p.c, "cli/views"));
     for (uint32_t i = 0; i < rows; i++)
-        SIM_TRY(draw_row(&d, i, pixels + i * COLUMNS * d.view_bytes));
+        SIM_TRY(draw_row(&d, i, pixels + i * COLUMNS * d.picture_bytes));
     for (size_t i = 0; i < rows * COLUMNS; i++)
-        cells[i] = pixels + i * d.view_bytes;
+        cells[i] = pixels + i * d.picture_bytes;
     const sim_grid grid = {.rows = rows,
                            .columns = COLUMNS,
                            .h = p.h,
                            .w = p.w,
-                           .c = p.c,
+                           .c = 3,
                            .zoom = p.h < 48 ? 3 : 1,
                            .gap = 4,
                            .cells = cells};

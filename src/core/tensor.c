@@ -12,14 +12,16 @@ const char *sim_type_name(sim_type type)
 {
     static const char *const names[] = {
         [SIM_F32] = "float32", [SIM_F64] = "float64", [SIM_I64] = "int64",
-        [SIM_U64] = "uint64",  [SIM_I32] = "int32",   [SIM_U8] = "uint8"};
+        [SIM_U64] = "uint64",  [SIM_I32] = "int32",   [SIM_U16] = "uint16",
+        [SIM_U8] = "uint8"};
     return names[type];
 }
 
 size_t sim_type_bytes(sim_type type)
 {
-    static const size_t bytes[] = {[SIM_F32] = 4, [SIM_F64] = 8, [SIM_I64] = 8,
-                                   [SIM_U64] = 8, [SIM_I32] = 4, [SIM_U8] = 1};
+    static const size_t bytes[] = {
+        [SIM_F32] = 4, [SIM_F64] = 8, [SIM_I64] = 8, [SIM_U64] = 8,
+        [SIM_I32] = 4, [SIM_U16] = 2, [SIM_U8] = 1};
     return bytes[type];
 }
 

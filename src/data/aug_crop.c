@@ -99,6 +99,6 @@ const augment_row sim_augment_crop = {
     .id = 1,
     .table = {"crop", rows, sizeof rows / sizeof rows[0],
               SIM_OPTION_BYTES(crop_options, sim_option_item_storage)},
-    .takes_bytes = true,
+    .takes_image = true,
     .apply = crop_apply,
     .text = crop_text};

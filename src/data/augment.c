@@ -89,9 +89,12 @@ typedef struct {
 
 struct sim_augment {
     pipeline views[2];
-    size_t h, w, c;                          /* of a view */
-    size_t resize;                           /* of the preprocessing */
-    float mean[3], deviation[3], inverse[3]; /* inverse: 1 / deviation */
+    size_t h, w, c; /* of a view */
+    size_t resize;  /* of the preprocessing */
+    sim_type type;  /* of the samples of images */
+    sample_scale scale;
+    /* Of the samples on the scale; inverse: 1 / deviation. */
+    float mean[SIM_MAX_CHANNELS], deviation[SIM_MAX_CHANNELS], inverse[SIM_MAX_CHANNELS];
 };
 
 /* Parses a value into an operation's options, which are enums, integers or reals. */
@@ -201,8 +204,14 @@ static double usable_deviation(double std)
 void sim_augment_normalize(sim_augment *a, const sim_preprocessing *p)
 {
     for (size_t c = 0; c < a->c; c++) {
-        double deviation = usable_deviation(p->std[c]);
-        a->mean[c] = (float)p->mean[c];
+        const bool scaled = p->type != SIM_U8; /* else mean and std are on the scale */
+        const double low = scaled ? p->scale[c].lo : 0;
+        const double length = scaled ? p->scale[c].hi - p->scale[c].lo : 1;
+        const double deviation = usable_deviation(p->std[c] / length);
+
+        a->scale.low[c] = (float)low;
+        a->scale.inverse[c] = (float)(1 / length);
+        a->mean[c] = (float)((p->mean[c] - low) / length);
         a->deviation[c] = (float)deviation;
         a->inverse[c] = (float)(1 / deviation);
     }
@@ -240,6 +249,7 @@ sim_status sim_augment_create_plain(const sim_preprocessing *p, sim_augment **ou
     a->h = p->h;
     a->w = p->w;
     a->c = p->c;
+    a->type = p->type;
     a->resize = p->resize;
     sim_augment_normalize(a, p);
     *out = a;
@@ -320,7 +330,7 @@ static void resize_to_view(const sim_augment *a, bool is_plain, view *v)
 static bool converts_image(const sim_augment *a)
 {
     for (size_t i = 0; i < 2; i++)
-        if (a->views[i].n > 0 && !a->views[i].ops[0].row->takes_bytes)
+        if (a->views[i].n > 0 && !a->views[i].ops[0].row->takes_image)
             return true;
     return false;
 }
@@ -366,14 +376,14 @@ size_t sim_augment_scratch(const sim_augment *a, size_t h, size_t w, size_t c)
 static void convert_image(view *v)
 {
     const size_t n = v->h * v->w;
-    sim_pixels_from_bytes(n * v->c, v->bytes, v->spare);
+    sim_image_to_floats(v->image, v->scale, 0, n, v->spare);
     sim_pixels_transpose(n, v->c, v->spare, v->c, v->pixels, n);
-    v->bytes = NULL;
+    v->image = NULL;
 }
 
 static void apply_operation(const operation *o, view *v)
 {
-    if (v->bytes && !o->row->takes_bytes)
+    if (v->image && !o->row->takes_image)
         convert_image(v);
     o->row->apply(&o->options, v);
 }
@@ -389,7 +399,8 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
     view v = {.h = image->h,
               .w = image->w,
               .c = image->c,
-              .bytes = image->pixels,
+              .image = image,
+              .scale = &a->scale,
               .pixels = planes,
               .spare = planes + sizes.floats,
               .work = scratch,
@@ -407,17 +418,31 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
         apply_operation(&p->ops[i], &v);
     }
     resize_to_view(a, p->n == 0, &v);
-    if (v.bytes)
+    if (v.image)
         convert_image(&v);
     sim_pixels_normalize(v.h * v.w, v.c, v.pixels, a->mean, a->inverse, out);
     return SIM_OK;
 }
 
+/* The channel that is drawn as red, green or blue; gray has one, and two are drawn as red and green. */
+static size_t shown_channel(size_t c, size_t colour)
+{
+    return colour < c ? colour : c == 2 ? 2 : 0;
+}
+
+/* The brightness of a normalized value: samples of 8 bits as they are, others within 2 deviations of
+ * the mean, because their scale may be much wider. */
+static float shown_value(const sim_augment *a, float value, size_t c)
+{
+    return a->type == SIM_U8 ? value * a->deviation[c] + a->mean[c] : value / 4 + 0.5f;
+}
+
 void sim_augment_show(const sim_augment *a, const float *values, uint8_t *out)
 {
     for (size_t i = 0; i < a->h * a->w; i++)
-        for (size_t c = 0; c < a->c; c++) {
-            float x = values[i * a->c + c] * a->deviation[c] + a->mean[c];
-            out[i * a->c + c] = view_byte(x);
+        for (size_t colour = 0; colour < 3; colour++) {
+            const size_t c = shown_channel(a->c, colour);
+            out[3 * i + colour] =
+                c < a->c ? view_byte(shown_value(a, values[i * a->c + c], c)) : 0;
         }
 }

@@ -12,6 +12,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -57,18 +58,21 @@ static sim_status locate_pixels(sim_dataset *d, const sim_h5 *f)
     sim_h5_shape s;
 
     SIM_TRY(sim_h5_shape_of(f, "/images", &s));
-    SIM_CHECK(s.type == SIM_U8 && s.n_dims == 4, SIM_E_DATA,
-              "%s: /images is not uint8 [N][H][W][C]", d->path);
+    SIM_CHECK(s.n_dims == 4 && (s.type == SIM_U8 || s.type == SIM_U16 ||
+                                (s.type == SIM_F32 && s.exact)),
+              SIM_E_DATA, "%s: /images is not uint8, uint16 or float32 [N][H][W][C]",
+              d->path);
+    d->about.type = s.type;
     d->about.n_images = s.dims[0];
     d->about.h = s.dims[1];
     d->about.w = s.dims[2];
     d->about.c = s.dims[3];
     SIM_CHECK(s.dims[1] > 0 && s.dims[2] > 0 && s.dims[1] <= SIM_MAX_PIXELS / s.dims[2] &&
-                  (s.dims[3] == 1 || s.dims[3] == 3),
+                  s.dims[3] > 0 && s.dims[3] <= SIM_MAX_CHANNELS,
               SIM_E_DATA,
-              "%s: images of %zu x %zu x %zu; expected 1 or 3 channels and at most %d "
+              "%s: images of %zu x %zu x %zu; expected 1 to %d channels and at most %d "
               "pixels",
-              d->path, s.dims[1], s.dims[2], s.dims[3], SIM_MAX_PIXELS);
+              d->path, s.dims[1], s.dims[2], s.dims[3], SIM_MAX_CHANNELS, SIM_MAX_PIXELS);
     SIM_TRY(sim_h5_bytes_at(f, "/images", &d->bytes_at, &d->n_bytes));
 done:
     return st;
@@ -83,6 +87,7 @@ static sim_status locate_encoded(sim_dataset *d, const sim_h5 *f)
 
     d->about.encoded = true;
     d->about.c = 3;
+    d->about.type = SIM_U8;
     SIM_TRY(sim_h5_bytes_at(f, "/bytes", &d->bytes_at, &d->n_bytes));
     /* An image has at least one byte, so a small file cannot request much memory. */
     size_t limit = d->n_bytes < SIM_MAX_IMAGES ? (size_t)d->n_bytes : SIM_MAX_IMAGES;
@@ -148,16 +153,54 @@ done:
     return st;
 }
 
+static bool is_range(const sim_value_range *r)
+{
+    return fabs(r->lo) <= DBL_MAX && fabs(r->hi) <= DBL_MAX && r->lo < r->hi;
+}
+
 static sim_status read_range(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
     double range[2];
 
     SIM_TRY(sim_h5_read_attribute(f, "range", SIM_F64, range, 2));
-    SIM_CHECK(isfinite(range[0]) && isfinite(range[1]) && range[0] < range[1], SIM_E_DATA,
+    d->about.range = (sim_value_range){range[0], range[1]};
+    SIM_CHECK(is_range(&d->about.range), SIM_E_DATA,
               "%s: the attribute range is %g to %g, expected two increasing numbers",
               d->path, range[0], range[1]);
-    d->about.range = (sim_value_range){range[0], range[1]};
+done:
+    return st;
+}
+
+/* The range of types other than SIM_U8: [c][2]. */
+static sim_status read_scale(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    sim_value_range *scale = d->about.scale;
+
+    SIM_TRY(sim_h5_read_attribute(f, "range", SIM_F64, scale, 2 * d->about.c));
+    for (size_t c = 0; c < d->about.c; c++)
+        SIM_CHECK(is_range(&scale[c]), SIM_E_DATA,
+                  "%s: the attribute range of channel %zu is %g to %g, expected two "
+                  "increasing numbers",
+                  d->path, c, scale[c].lo, scale[c].hi);
+done:
+    return st;
+}
+
+/* Mean and std of bytes are on the scale 0 to 1. */
+static sim_status check_normalization(const sim_dataset *d)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *a = &d->about;
+    const double least = a->type == SIM_U8 ? 0 : -FLT_MAX,
+                 most = a->type == SIM_U8 ? 1 : FLT_MAX;
+
+    for (size_t c = 0; c < a->c; c++)
+        SIM_CHECK(a->mean[c] >= least && a->mean[c] <= most && a->std[c] >= 0 &&
+                      a->std[c] <= most,
+                  SIM_E_DATA, "%s: mean or std of channel %zu is out of range (%g to %g)",
+                  d->path, c, least, most);
 done:
     return st;
 }
@@ -174,13 +217,12 @@ static sim_status read_attributes(sim_dataset *d, const sim_h5 *f)
               (long long)n, a->n_images);
     SIM_TRY(sim_h5_read_attribute(f, "mean", SIM_F64, a->mean, a->c));
     SIM_TRY(sim_h5_read_attribute(f, "std", SIM_F64, a->std, a->c));
-    for (size_t c = 0; c < a->c; c++)
-        SIM_CHECK(a->mean[c] >= 0 && a->mean[c] <= 1 && a->std[c] >= 0 && a->std[c] <= 1,
-                  SIM_E_DATA, "%s: mean or std of channel %zu is out of range (0 to 1)",
-                  d->path, c);
+    SIM_TRY(check_normalization(d));
     SIM_TRY(sim_h5_read_attribute_text(f, "fingerprint", a->fingerprint,
                                        sizeof a->fingerprint));
-    if (sim_h5_has_attribute(f, "range"))
+    if (a->type != SIM_U8)
+        SIM_TRY(read_scale(d, f));
+    else if (sim_h5_has_attribute(f, "range"))
         SIM_TRY(read_range(d, f));
     if (sim_h5_has_attribute(f, "source"))
         SIM_TRY(sim_h5_read_attribute_text(f, "source", a->source, sizeof a->source));
@@ -211,9 +253,11 @@ static sim_status check_fingerprint(const sim_dataset *d)
                                      .h = a->h,
                                      .w = a->w,
                                      .c = a->c,
+                                     .type = a->type,
                                      .mean = a->mean,
                                      .std = a->std,
                                      .range = a->range,
+                                     .scale = a->scale,
                                      .classes = d->class_hash,
                                      .digests = d->digests,
                                      .labels = d->labels};
@@ -243,6 +287,9 @@ static sim_status read_metadata(sim_dataset *d, const sim_h5 *f)
     SIM_CHECK(d->about.n_images > 0 && d->about.n_images <= SIM_MAX_IMAGES, SIM_E_DATA,
               "%s contains %zu images, expected 1 to %d", d->path, d->about.n_images,
               SIM_MAX_IMAGES);
+    SIM_CHECK(d->about.type == SIM_U8 || d->version >= 3, SIM_E_DATA,
+              "%s: images of type %s need format_version 3 or later, not %lld", d->path,
+              sim_type_name(d->about.type), (long long)d->version);
     SIM_TRY(read_attributes(d, f));
     SIM_TRY(read_labels(d, f));
     SIM_TRY(read_class_names(d, f));
@@ -297,20 +344,35 @@ const sim_dataset_info *sim_dataset_about(const sim_dataset *d)
     return &d->about;
 }
 
+/* The hash of the values by which samples are normalized. */
+static void hash_values(const sim_dataset_info *a, char out[33])
+{
+    double values[4 * SIM_MAX_CHANNELS + 2] = {a->range.lo, a->range.hi};
+
+    for (size_t c = 0; c < a->c; c++) {
+        double *of_channel = values + 2 + 4 * c;
+        of_channel[0] = a->mean[c];
+        of_channel[1] = a->std[c];
+        of_channel[2] = a->scale[c].lo;
+        of_channel[3] = a->scale[c].hi;
+    }
+    sim_hash_hex(sim_hash_bytes(values, sizeof values), out);
+}
+
 sim_status sim_dataset_describe(const sim_dataset *d, char **out)
 {
     const sim_dataset_info *a = &d->about;
-    char images[33];
+    char images[33], values[33];
 
+    hash_values(a, values);
     sim_hash_hex(sim_hash_bytes(d->digests, a->n_images * 2 * sizeof *d->digests),
                  images);
     return sim_text_format(
         "data/description", out,
-        "fingerprint %s\nshape %zu x %zu x %zu\n%zu of %zu images, digests %s\n"
-        "%zu classes, names %016llx\nmean %a %a %a\nstd %a %a %a\nrange %a %a\n",
-        a->fingerprint, a->h, a->w, a->c, a->n_images, a->n_stored, images, a->n_classes,
-        (unsigned long long)d->class_hash.low, a->mean[0], a->mean[1], a->mean[2],
-        a->std[0], a->std[1], a->std[2], a->range.lo, a->range.hi);
+        "fingerprint %s\nshape %zu x %zu x %zu of %s\n%zu of %zu images, digests %s\n"
+        "%zu classes, names %016llx\nmean, std, range and scale %s\n",
+        a->fingerprint, a->h, a->w, a->c, sim_type_name(a->type), a->n_images,
+        a->n_stored, images, a->n_classes, (unsigned long long)d->class_hash.low, values);
 }
 
 const char *sim_dataset_path(const sim_dataset *d)
@@ -379,6 +441,7 @@ static sim_status read_encoded(const sim_dataset *d, size_t i, sim_image *image)
 {
     sim_status st = SIM_OK;
     char name[512];
+    const sim_image_target rgb = {.type = SIM_U8, .c = 3, .range = d->about.range};
     sim_decode_notes notes; /* not used: prepare reports warnings */
     const size_t at = stored_image(d, i);
     size_t n = (size_t)(d->offsets[at + 1] - d->offsets[at]);
@@ -388,7 +451,7 @@ static sim_status read_encoded(const sim_dataset *d, size_t i, sim_image *image)
     SIM_TRY(sim_alloc(&bytes, n, "data/encoded"));
     SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + d->offsets[at], bytes, n));
     SIM_TRY(check_digest(d, i, bytes, n));
-    SIM_TRY(sim_image_decode(name, bytes, n, &d->about.range, image, &notes));
+    SIM_TRY(sim_image_decode(name, bytes, n, &rgb, image, &notes));
 done:
     sim_free(bytes);
     return st;
@@ -398,14 +461,14 @@ sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_image *image)
 {
     sim_status st = SIM_OK;
     const sim_dataset_info *a = &d->about;
-    size_t n = a->h * a->w * a->c; /* unless encoded */
+    const size_t n = a->h * a->w * a->c * sim_type_bytes(a->type); /* unless encoded */
 
     SIM_ASSERT(i < a->n_images);
     if (a->encoded) {
         SIM_TRY(read_encoded(d, i, image));
         goto done;
     }
-    SIM_TRY(sim_image_shape(image, a->h, a->w, a->c));
+    SIM_TRY(sim_image_shape(image, a->h, a->w, a->c, a->type));
     SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + stored_image(d, i) * n,
                              image->pixels, n));
     SIM_TRY(check_digest(d, i, image->pixels, n));

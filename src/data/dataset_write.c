@@ -7,6 +7,7 @@
  * head and tail are written around them.
  */
 #include "fingerprint.h"
+#include "statistics.h"
 #include "writer.h"
 
 #include "simile/file.h"
@@ -78,6 +79,8 @@ sim_status sim_dataset_create(const char *path, const sim_dataset_spec *spec,
     SIM_TRY(sim_new(&w, "data/writer"));
     w->fd = w->journal_fd = -1;
     w->spec = *spec;
+    if (spec->encoded)
+        w->spec.type = SIM_U8;
     SIM_TRY(set_paths(w, path));
     SIM_TRY(sim_alloc(&w->buffer, SIM_WRITER_BUFFER, "data/writer"));
     SIM_TRY(sim_writer_journal_open(w));
@@ -133,7 +136,7 @@ static void add_pixels(sim_moments *m, const uint8_t *p, size_t pixels, size_t c
 static void add_moments(sim_moments *m, const sim_moments *more)
 {
     m->pixels += more->pixels;
-    for (size_t k = 0; k < 3; k++) {
+    for (size_t k = 0; k < SIM_MAX_CHANNELS; k++) {
         m->sum[k] += more->sum[k];
         m->squares[k] += more->squares[k];
     }
@@ -160,7 +163,9 @@ void sim_dataset_measure(const sim_dataset_spec *spec, sim_dataset_item *item)
     item->digest = sim_hash_bytes(item->bytes, item->n);
     if (spec->encoded)
         return;
-    SIM_ASSERT(item->n == spec->h * spec->w * spec->c);
+    SIM_ASSERT(item->n == spec->h * spec->w * spec->c * sim_type_bytes(spec->type));
+    if (spec->type != SIM_U8) /* sim_writer_statistics reads them at the end */
+        return;
     memset(&item->moments, 0, sizeof item->moments);
     add_pixels(&item->moments, item->bytes, spec->h * spec->w, spec->c);
 }
@@ -288,9 +293,8 @@ done:
     return st;
 }
 
-/* Mean and standard deviation of all pixels, on the scale 0 to 1. */
-static void compute_normalization(const sim_dataset_writer *w, double mean[3],
-                                  double std[3])
+/* Mean and standard deviation of all bytes, on the scale 0 to 1. */
+static void compute_normalization(const sim_dataset_writer *w, double *mean, double *std)
 {
     for (size_t k = 0; k < (w->spec.encoded ? 3 : w->spec.c); k++) {
         double m = (double)w->moments.sum[k] / (double)w->moments.pixels;
@@ -300,28 +304,46 @@ static void compute_normalization(const sim_dataset_writer *w, double mean[3],
     }
 }
 
+static sim_status write_normalization(sim_h5 *f, const fingerprint_parts *p)
+{
+    sim_status st = SIM_OK;
+    double mean[SIM_MAX_CHANNELS], std[SIM_MAX_CHANNELS], range[SIM_MAX_CHANNELS][2];
+    sim_tensor row = {.type = SIM_F64, .n_dims = 1, .dims = {p->c}, .data = mean};
+    sim_tensor limits = {.type = SIM_F64, .n_dims = 1, .dims = {2}, .data = range};
+
+    memcpy(mean, p->mean, p->c * sizeof *mean);
+    memcpy(std, p->std, p->c * sizeof *std);
+    range[0][0] = p->range.lo;
+    range[0][1] = p->range.hi;
+    for (size_t c = 0; p->type != SIM_U8 && c < p->c; c++) {
+        range[c][0] = p->scale[c].lo;
+        range[c][1] = p->scale[c].hi;
+    }
+    if (p->type != SIM_U8)
+        limits =
+            (sim_tensor){.type = SIM_F64, .n_dims = 2, .dims = {p->c, 2}, .data = range};
+    SIM_TRY(sim_h5_write_attribute(f, "mean", &row));
+    row.data = std;
+    SIM_TRY(sim_h5_write_attribute(f, "std", &row));
+    if (range[0][0] < range[0][1])
+        SIM_TRY(sim_h5_write_attribute(f, "range", &limits));
+done:
+    return st;
+}
+
 static sim_status write_attributes(const sim_dataset_writer *w, sim_h5 *f,
                                    const fingerprint_parts *parts,
                                    const char *fingerprint)
 {
     sim_status st = SIM_OK;
-    int64_t version = DATASET_VERSION, n = (int64_t)w->n;
-    double mean[3], std[3], range[2] = {w->spec.range.lo, w->spec.range.hi};
+    int64_t version = sim_fingerprint_version(parts), n = (int64_t)w->n;
     sim_tensor number = {.type = SIM_I64, .data = &version};
-    sim_tensor row = {.type = SIM_F64, .n_dims = 1, .dims = {parts->c}, .data = mean};
-    sim_tensor limits = {.type = SIM_F64, .n_dims = 1, .dims = {2}, .data = range};
 
-    memcpy(mean, parts->mean, parts->c * sizeof *mean);
-    memcpy(std, parts->std, parts->c * sizeof *std);
     SIM_TRY(sim_h5_write_attribute_text(f, "format", "simile-dataset"));
     SIM_TRY(sim_h5_write_attribute(f, "format_version", &number));
     number.data = &n;
     SIM_TRY(sim_h5_write_attribute(f, "num_images", &number));
-    SIM_TRY(sim_h5_write_attribute(f, "mean", &row));
-    row.data = std;
-    SIM_TRY(sim_h5_write_attribute(f, "std", &row));
-    if (range[0] < range[1])
-        SIM_TRY(sim_h5_write_attribute(f, "range", &limits));
+    SIM_TRY(write_normalization(f, parts));
     SIM_TRY(sim_h5_write_attribute_text(f, "source", w->spec.source));
     SIM_TRY(sim_h5_write_attribute_text(f, "created_by", w->spec.created_by));
     SIM_TRY(sim_h5_write_attribute_text(f, "fingerprint", fingerprint));
@@ -427,7 +449,8 @@ typedef struct {
     size_t n_classes;
     char *class_text;
     const sim_dataset_names *names;
-    double mean[3], std[3];
+    double mean[SIM_MAX_CHANNELS], std[SIM_MAX_CHANNELS];
+    sim_value_range scale[SIM_MAX_CHANNELS]; /* of types other than SIM_U8 */
     fingerprint_parts parts;
     char fingerprint[33], version_1[33]; /* version_1: the fingerprint of that format */
 } frame_content;
@@ -437,23 +460,30 @@ static sim_status describe_frame(const sim_dataset_writer *w, frame_content *f)
     sim_status st = SIM_OK;
     const sim_dataset_spec *s = &w->spec;
 
-    compute_normalization(w, f->mean, f->std);
+    if (s->type == SIM_U8)
+        compute_normalization(w, f->mean, f->std);
+    else
+        SIM_TRY(sim_writer_statistics(w, f->mean, f->std, f->scale));
     f->parts = (fingerprint_parts){.encoded = s->encoded,
                                    .n = w->n,
                                    .h = s->encoded ? 0 : s->h,
                                    .w = s->encoded ? 0 : s->w,
                                    .c = s->encoded ? 3 : s->c,
+                                   .type = s->type,
                                    .mean = f->mean,
                                    .std = f->std,
-                                   .range = s->range,
+                                   .scale = f->scale,
                                    .digests = w->digest,
                                    .labels = w->n_labels ? w->labels : NULL};
+    if (s->type == SIM_U8)
+        f->parts.range = s->range;
     if (f->n_classes) {
         SIM_TRY(join_classes(f->classes, f->n_classes, &f->class_text));
         f->parts.classes = sim_hash_bytes(f->class_text, strlen(f->class_text));
     }
     SIM_TRY(sim_fingerprint(&f->parts, 1, f->version_1));
-    SIM_TRY(sim_fingerprint(&f->parts, DATASET_VERSION, f->fingerprint));
+    SIM_TRY(
+        sim_fingerprint(&f->parts, sim_fingerprint_version(&f->parts), f->fingerprint));
 done:
     return st;
 }
@@ -471,9 +501,9 @@ static sim_status write_frame(const sim_dataset_writer *w, const frame_content *
     SIM_TRY(check_file_size_limit(w));
     SIM_TRY(sim_h5_create_frame(&f, fd));
     if (w->spec.encoded)
-        SIM_TRY(sim_h5_reserve(f, "/bytes", 1, &flat));
+        SIM_TRY(sim_h5_reserve(f, "/bytes", SIM_U8, 1, &flat));
     else
-        SIM_TRY(sim_h5_reserve(f, "/images", 4, shape));
+        SIM_TRY(sim_h5_reserve(f, "/images", w->spec.type, 4, shape));
     SIM_TRY(sim_h5_write(f, "/digest", &t));
     t = (sim_tensor){.type = SIM_U64, .n_dims = 1, .dims = {w->n + 1}, .data = w->offset};
     if (w->spec.encoded)

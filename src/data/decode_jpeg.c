@@ -85,9 +85,9 @@ static void cmyk_to_rgb(const uint8_t *in, size_t w, bool inverted, uint8_t *out
 
 static void read_rows(struct jpeg_decompress_struct *d, sim_image *out, uint8_t *cmyk)
 {
-    size_t w = out->w;
+    const size_t w = out->w;
     while (d->output_scanline < d->output_height) {
-        uint8_t *row = out->pixels + (size_t)d->output_scanline * w * 3;
+        uint8_t *row = (uint8_t *)out->pixels + (size_t)d->output_scanline * w * out->c;
         uint8_t *to = cmyk ? cmyk : row;
         (void)jpeg_read_scanlines(d, &to, 1);
         if (cmyk)
@@ -96,11 +96,9 @@ static void read_rows(struct jpeg_decompress_struct *d, sim_image *out, uint8_t 
 }
 
 sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
-                           const sim_value_range *range, sim_image *out,
-                           sim_decode_notes *notes)
+                           sim_image *out, sim_decode_notes *notes)
 {
     sim_status st = SIM_OK;
-    (void)range; /* samples have 8 bits */
     struct jpeg_decompress_struct d;
     struct jpeg_progress_mgr progress = {.progress_monitor = on_scan};
     error_state e = {.notes = notes};
@@ -123,8 +121,9 @@ sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
               "%s: the image has %u x %u pixels, expected 1 to %d", name, d.image_width,
               d.image_height, SIM_MAX_PIXELS);
     bool four = d.jpeg_color_space == JCS_CMYK || d.jpeg_color_space == JCS_YCCK;
-    d.out_color_space = four ? JCS_CMYK : JCS_RGB;
-    SIM_TRY(sim_image_shape(out, d.image_height, d.image_width, 3));
+    const bool gray = d.jpeg_color_space == JCS_GRAYSCALE;
+    d.out_color_space = four ? JCS_CMYK : gray ? JCS_GRAYSCALE : JCS_RGB;
+    SIM_TRY(sim_image_shape(out, d.image_height, d.image_width, gray ? 1 : 3, SIM_U8));
     if (four) {
         SIM_TRY(sim_alloc(&buffer, 4 * out->w, "data/jpeg"));
         cmyk = buffer;
@@ -165,13 +164,14 @@ sim_status sim_image_encode_jpeg(const sim_image *image, int quality, uint8_t **
     jpeg_mem_dest(&c, &buffer, &size);
     c.image_width = (JDIMENSION)image->w;
     c.image_height = (JDIMENSION)image->h;
+    SIM_ASSERT(image->c == 3 && image->type == SIM_U8);
     c.input_components = 3;
     c.in_color_space = JCS_RGB;
     jpeg_set_defaults(&c);
     jpeg_set_quality(&c, quality, TRUE);
     jpeg_start_compress(&c, TRUE);
     while (c.next_scanline < c.image_height) {
-        JSAMPROW row = image->pixels + (size_t)c.next_scanline * image->w * 3;
+        JSAMPROW row = (uint8_t *)image->pixels + (size_t)c.next_scanline * image->w * 3;
         (void)jpeg_write_scanlines(&c, &row, 1);
     }
     jpeg_finish_compress(&c);

@@ -1,5 +1,5 @@
 /*
- * decode_png.c - decodes PNG files of any depth and colour type to 8-bit RGB with libpng.
+ * decode_png.c - decodes PNG files of any depth and colour type with libpng.
  */
 #include "private.h"
 
@@ -40,38 +40,18 @@ static void on_read(png_structp png, png_bytep to, size_t n)
     s->at += n;
 }
 
-static unsigned sample_at(const uint8_t *in, size_t i)
+/* Requests gray or RGB of 8 or 16 bits, those of 16 in the order of bytes of this machine. */
+static void request_samples(png_structp png, png_infop info)
 {
-    return (unsigned)(in[2 * i] << 8 | in[2 * i + 1]);
-}
+    const uint16_t one = 1;
 
-/* Scales 16-bit samples to 8 bits, rounds and clips. */
-static void convert_to_8_bits(const uint8_t *in, size_t samples,
-                              const sim_value_range *range, uint8_t *out)
-{
-    if (!range || range->lo >= range->hi) {
-        for (size_t i = 0; i < samples; i++)
-            out[i] = (uint8_t)((sample_at(in, i) + 128) / 257);
-        return;
-    }
-    double scale = 255 / (range->hi - range->lo);
-    for (size_t i = 0; i < samples; i++) {
-        double v = ((double)sample_at(in, i) - range->lo) * scale + 0.5;
-        out[i] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
-    }
-}
-
-/* Requests RGB of 8 or 16 bits. */
-static void request_rgb(png_structp png, png_infop info)
-{
-    png_byte colour = png_get_color_type(png, info);
-    if (colour == PNG_COLOR_TYPE_PALETTE)
+    if (png_get_color_type(png, info) == PNG_COLOR_TYPE_PALETTE)
         png_set_palette_to_rgb(png);
-    if (colour == PNG_COLOR_TYPE_GRAY || colour == PNG_COLOR_TYPE_GRAY_ALPHA) {
-        if (png_get_bit_depth(png, info) < 8)
-            png_set_expand_gray_1_2_4_to_8(png);
-        png_set_gray_to_rgb(png);
-    }
+    if (png_get_color_type(png, info) == PNG_COLOR_TYPE_GRAY &&
+        png_get_bit_depth(png, info) < 8)
+        png_set_expand_gray_1_2_4_to_8(png);
+    if (*(const unsigned char *)&one == 1)
+        png_set_swap(png);
     png_set_strip_alpha(png);
     (void)png_set_interlace_handling(png);
     png_read_update_info(png, info);
@@ -88,9 +68,8 @@ static void skip_unused_chunks(png_structp png)
                                 (int)(sizeof names / NAME_BYTES));
 }
 
-/* Decodes to RGB of 8 bits in `out`, or of 16 bits in *deep [3 w h], big-endian. */
 static sim_status read_image(const char *name, png_structp png, png_infop info,
-                             sim_image *out, uint8_t **deep, uint8_t ***list)
+                             sim_image *out, uint8_t ***list)
 {
     sim_status st = SIM_OK;
     png_read_info(png, info);
@@ -98,16 +77,14 @@ static sim_status read_image(const char *name, png_structp png, png_infop info,
     SIM_CHECK(w > 0 && h > 0 && w <= SIM_MAX_PIXELS / h, SIM_E_DATA,
               "%s: the image has %zu x %zu pixels, expected 1 to %d", name, w, h,
               SIM_MAX_PIXELS);
-    request_rgb(png, info);
-    size_t row_bytes = png_get_rowbytes(png, info);
-    bool is_deep = png_get_bit_depth(png, info) == 16;
-    SIM_ASSERT(row_bytes == w * 3 * (is_deep ? 2 : 1));
-    SIM_TRY(sim_image_shape(out, h, w, 3));
+    request_samples(png, info);
+    const size_t row_bytes = png_get_rowbytes(png, info), c = png_get_channels(png, info);
+    const bool is_deep = png_get_bit_depth(png, info) == 16;
+    SIM_ASSERT(row_bytes == w * c * (is_deep ? 2 : 1));
+    SIM_TRY(sim_image_shape(out, h, w, c, is_deep ? SIM_U16 : SIM_U8));
     SIM_TRY(sim_alloc(list, h, "data/png"));
-    if (is_deep)
-        SIM_TRY(sim_alloc(deep, h * row_bytes, "data/png"));
     for (size_t y = 0; y < h; y++)
-        (*list)[y] = is_deep ? *deep + y * row_bytes : out->pixels + y * row_bytes;
+        (*list)[y] = (uint8_t *)out->pixels + y * row_bytes;
     png_read_image(png, *list);
     png_read_end(png, info);
 done:
@@ -124,10 +101,8 @@ static int orientation_of(png_structp png, png_infop info)
     return sim_exif_orientation(exif, n);
 }
 
-/* As sim_decode_png; 16-bit samples are returned in *deep, not converted. */
-static sim_status decode_samples(const char *name, const uint8_t *bytes, size_t n,
-                                 sim_image *out, uint8_t **deep, int *orientation,
-                                 sim_decode_notes *notes)
+sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
+                          sim_image *out, sim_decode_notes *notes)
 {
     sim_status st = SIM_OK;
     source s = {.bytes = bytes, .n = n, .notes = notes};
@@ -145,52 +120,10 @@ static sim_status decode_samples(const char *name, const uint8_t *bytes, size_t 
     png_set_chunk_malloc_max(png, 8 << 20);
     skip_unused_chunks(png);
     png_set_read_fn(png, &s, on_read);
-    SIM_TRY(read_image(name, png, info, out, deep, &list));
-    *orientation = orientation_of(png, info);
+    SIM_TRY(read_image(name, png, info, out, &list));
+    SIM_TRY(sim_image_upright(out, orientation_of(png, info)));
 done:
     png_destroy_read_struct(&png, &info, NULL);
     sim_free(list);
-    return st;
-}
-
-sim_status sim_decode_png(const char *name, const uint8_t *bytes, size_t n,
-                          const sim_value_range *range, sim_image *out,
-                          sim_decode_notes *notes)
-{
-    sim_status st = SIM_OK;
-    uint8_t *deep = NULL;
-    int orientation = 0;
-
-    SIM_TRY(decode_samples(name, bytes, n, out, &deep, &orientation, notes));
-    if (deep)
-        convert_to_8_bits(deep, out->h * out->w * 3, range, out->pixels);
-    SIM_TRY(sim_image_upright(out, orientation));
-done:
-    sim_free(deep);
-    return st;
-}
-
-/* ---- the range of 16-bit samples ---- */
-
-sim_status sim_png_extremes(const char *name, const uint8_t *bytes, size_t n,
-                            unsigned *lo, unsigned *hi)
-{
-    sim_status st = SIM_OK;
-    sim_image image = {0};
-    sim_decode_notes notes = {0};
-    uint8_t *deep = NULL;
-    int orientation = 0;
-
-    *lo = UINT16_MAX;
-    *hi = 0;
-    SIM_TRY(decode_samples(name, bytes, n, &image, &deep, &orientation, &notes));
-    for (size_t i = 0; deep && i < image.h * image.w * 3; i++) {
-        unsigned v = sample_at(deep, i);
-        *lo = v < *lo ? v : *lo;
-        *hi = v > *hi ? v : *hi;
-    }
-done:
-    sim_free(deep);
-    sim_free(image.pixels);
     return st;
 }

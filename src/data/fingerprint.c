@@ -1,9 +1,12 @@
 /*
  * fingerprint.c - the fingerprint of a data set: a hash of everything that is read from it.
  *
- * Version 1 covered digests of images and labels only.
+ * Version 1 covered digests of images and labels only; version 3 adds the type of the samples and the
+ * scale of their channels.
  */
 #include "fingerprint.h"
+
+#include <string.h>
 
 static size_t channels_of(const fingerprint_parts *p)
 {
@@ -23,6 +26,20 @@ static void add_description(sim_hasher *h, const fingerprint_parts *p)
     sim_hasher_add(h, &p->classes, sizeof p->classes);
 }
 
+static void add_samples(sim_hasher *h, const fingerprint_parts *p)
+{
+    const char *type = sim_type_name(p->type);
+
+    sim_hasher_add(h, type, strlen(type));
+    if (p->type != SIM_U8)
+        sim_hasher_add(h, p->scale, p->c * sizeof *p->scale);
+}
+
+int64_t sim_fingerprint_version(const fingerprint_parts *p)
+{
+    return p->type == SIM_U8 ? 2 : 3;
+}
+
 sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version, char out[33])
 {
     sim_status st = SIM_OK;
@@ -31,6 +48,8 @@ sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version, char out
     SIM_TRY(sim_hasher_create(&h));
     if (version >= 2)
         add_description(h, p);
+    if (version >= 3)
+        add_samples(h, p);
     sim_hasher_add(h, p->digests, p->n * 2 * sizeof *p->digests);
     if (p->labels)
         sim_hasher_add(h, p->labels, p->n * sizeof *p->labels);

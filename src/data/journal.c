@@ -37,7 +37,7 @@ typedef struct {
     uint32_t source;
 } entry;
 
-static const char magic[16] = "SIMILE-PREP-3";
+static const char magic[16] = "SIMILE-PREP-4";
 /* The largest number of images, each in a record of its own. */
 static const size_t max_journal_bytes =
     sizeof(journal_head) + SIM_MAX_IMAGES * (sizeof(record_head) + sizeof(entry));

@@ -16,7 +16,7 @@
 
 enum { PHOTO_SIDE = 224, MAX_SIDE = 1 << 16 };
 
-/* Samples are divided by 255 before mean and std apply: larger ones cannot be theirs. */
+/* Samples of 8 bits are divided by 255 before mean and std apply: larger ones cannot be theirs. */
 enum { MAX_SAMPLE = 255 };
 
 /* Names of the operations in the text. A reader refuses others. */
@@ -41,14 +41,28 @@ sim_preprocessing sim_preprocessing_of(size_t size, const sim_dataset_info *abou
     sim_preprocessing p = {.h = side ? side : about->h,
                            .w = side ? side : about->w,
                            .c = about->c,
+                           .type = about->type,
                            .range = about->range};
 
     memcpy(p.mean, about->mean, sizeof p.mean);
     memcpy(p.std, about->std, sizeof p.std);
+    memcpy(p.scale, about->scale, sizeof p.scale);
     return p;
 }
 
 /* ---- text ---- */
+
+/* The type of the samples, if it is not uint8, and what augmentations treat as 0 and 1. */
+static void describe_scale(const sim_preprocessing *p, sim_json *j)
+{
+    sim_json_text(j, "sample_type", sim_type_name(p->type));
+    sim_json *low = sim_json_array(j, "scale_low"),
+             *high = sim_json_array(j, "scale_high");
+    for (size_t c = 0; c < p->c; c++) {
+        sim_json_real(low, NULL, p->scale[c].lo);
+        sim_json_real(high, NULL, p->scale[c].hi);
+    }
+}
 
 void sim_preprocessing_describe(const sim_preprocessing *p, sim_json *j)
 {
@@ -64,6 +78,8 @@ void sim_preprocessing_describe(const sim_preprocessing *p, sim_json *j)
         sim_json_real(mean, NULL, p->mean[c]);
         sim_json_real(std, NULL, p->std[c]);
     }
+    if (p->type != SIM_U8)
+        describe_scale(p, j);
     if (p->range.hi > p->range.lo) {
         sim_json *range = sim_json_array(j, "value_range");
         sim_json_real(range, NULL, p->range.lo);
@@ -124,14 +140,42 @@ static bool read_range(const sim_json *j, sim_value_range *out)
     return true;
 }
 
+static bool read_type(const sim_json *j, sim_type *out)
+{
+    const char *name = "uint8";
+
+    (void)sim_json_get_text(j, "sample_type", &name);
+    return sim_sample_type_find(name, out);
+}
+
+static bool read_scale(const sim_json *j, sim_preprocessing *p)
+{
+    double low[SIM_MAX_CHANNELS], high[SIM_MAX_CHANNELS];
+
+    if (p->type == SIM_U8)
+        return true;
+    if (!read_numbers(j, "scale_low", p->c, -FLT_MAX, FLT_MAX, low) ||
+        !read_numbers(j, "scale_high", p->c, -FLT_MAX, FLT_MAX, high))
+        return false;
+    for (size_t c = 0; c < p->c; c++) {
+        p->scale[c] = (sim_value_range){low[c], high[c]};
+        if (!(low[c] < high[c]))
+            return false;
+    }
+    return true;
+}
+
 static bool read_values(const sim_json *j, sim_preprocessing *p)
 {
-    return read_size(j, "height", &p->h) && read_size(j, "width", &p->w) &&
-           p->w <= SIM_MAX_PIXELS / p->h && read_size(j, "channels", &p->c) &&
-           (p->c == 1 || p->c == 3) &&
-           read_numbers(j, "mean", p->c, 0, MAX_SAMPLE, p->mean) &&
-           read_numbers(j, "std", p->c, 0, MAX_SAMPLE, p->std) &&
-           read_range(j, &p->range);
+    if (!read_size(j, "height", &p->h) || !read_size(j, "width", &p->w) ||
+        p->w > SIM_MAX_PIXELS / p->h || !read_size(j, "channels", &p->c) ||
+        p->c > SIM_MAX_CHANNELS || !read_type(j, &p->type))
+        return false;
+    const double least = p->type == SIM_U8 ? 0 : -FLT_MAX,
+                 most = p->type == SIM_U8 ? MAX_SAMPLE : FLT_MAX;
+    return read_numbers(j, "mean", p->c, least, most, p->mean) &&
+           read_numbers(j, "std", p->c, 0, most, p->std) && read_range(j, &p->range) &&
+           read_scale(j, p);
 }
 
 /* False unless `name` is that of a resize that covers [h][w]. */
@@ -212,10 +256,15 @@ sim_status sim_preprocessing_check(const sim_preprocessing *p, const sim_dataset
     SIM_CHECK(
         about->c == p->c, SIM_E_DATA,
         "%s: images have %zu channel%s, but the model was trained on images of %zu; "
-        "prepare a data set of %s images",
-        sim_dataset_path(d), about->c, about->c == 1 ? "" : "s", p->c,
-        p->c == 1 ? "gray" : "RGB");
-    warn_of_range(&p->range, d);
+        "prepare a data set of such images",
+        sim_dataset_path(d), about->c, about->c == 1 ? "" : "s", p->c);
+    SIM_CHECK(about->type == p->type, SIM_E_DATA,
+              "%s: samples are %s, but the model was trained on %s; prepare the images "
+              "again with --type %s",
+              sim_dataset_path(d), sim_type_name(about->type), sim_type_name(p->type),
+              sim_type_name(p->type));
+    if (p->type == SIM_U8)
+        warn_of_range(&p->range, d);
 done:
     return st;
 }

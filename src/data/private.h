@@ -7,13 +7,16 @@
 #include "simile/data.h"
 #include "simile/random.h"
 
-/* Sets the dims and grows `pixels` if they are too small. */
-SIM_MUST_USE sim_status sim_image_shape(sim_image *image, size_t h, size_t w, size_t c);
+/* Sets dims and type, and grows `pixels` if they are too small. */
+SIM_MUST_USE sim_status sim_image_shape(sim_image *image, size_t h, size_t w, size_t c,
+                                        sim_type type);
+/* Sample i of [h][w][c]. */
+double sim_image_sample(const sim_image *image, size_t i);
 
-/* A decoder of one image format, with the contract of sim_image_decode; `notes` is zeroed. */
+/* A decoder of one image format: sim_image_decode with the samples as in the file, one channel if gray;
+ * `notes` is zeroed. */
 typedef sim_status image_decoder(const char *name, const uint8_t *bytes, size_t n,
-                                 const sim_value_range *range, sim_image *out,
-                                 sim_decode_notes *notes);
+                                 sim_image *out, sim_decode_notes *notes);
 #define SIM_IMAGE_FORMAT(name, signature) SIM_MUST_USE image_decoder sim_decode_##name;
 #include "image_formats.def"
 #undef SIM_IMAGE_FORMAT
@@ -32,16 +35,27 @@ typedef struct {
     size_t y, x, h, w;
 } box;
 
+/* The values of samples of each channel that become 0 and 1; not used for SIM_U8. */
+typedef struct {
+    float low[SIM_MAX_CHANNELS],
+        inverse[SIM_MAX_CHANNELS]; /* inverse: 1 / (high - low) */
+} sample_scale;
+
+/* Converts pixels [at, at + n) of an image to floats [n][c], 0 to 1 on the scale. */
+void sim_image_to_floats(const sim_image *image, const sample_scale *scale, size_t at,
+                         size_t n, float *out);
+
 /*
  * Resizes a box of an image to rh x rw and computes a window of the result.
  *
- *   bytes   the image as pixels [sh][sw][c]; values are divided by 255
- *   planes  or, if bytes is NULL, as floats [c][sh][sw]
+ *   image   the image [sh][sw][c], and the scale of its samples
+ *   planes  or, if image is NULL, as floats [c][sh][sw]
  *   dst     [c][window.h][window.w]
  *   work    sim_resize_work_bytes(part.h, part.w, window.h, window.w, c), aligned to 8
  */
 typedef struct {
-    const uint8_t *bytes;
+    const sim_image *image;
+    const sample_scale *scale;
     const float *planes;
     size_t sh, sw, c;
     box part;
@@ -66,9 +80,9 @@ size_t sim_centred(size_t whole, size_t part);
 /* A view in progress: floats [c][h][w] in [0, 1]. */
 typedef struct {
     size_t h, w, c;
-    /* The pixels of an image, [h][w][c], while no operation has changed them; then NULL. */
-    const uint8_t *bytes;
-    float *pixels;   /* unspecified while `bytes` is not NULL */
+    const sim_image *image; /* while no operation has changed it; then NULL */
+    const sample_scale *scale;
+    float *pixels;   /* unspecified while `image` is not NULL */
     float *spare;    /* as large as `pixels`, for operations that do not work in place */
     void *work;      /* for sim_resize_box and sim_blur_work_bytes */
     sim_random draw; /* random numbers of the operation */
@@ -81,7 +95,7 @@ typedef struct {
     const char *name;
     int id; /* selects the random numbers: never changes */
     sim_option_table table;
-    bool takes_bytes; /* `apply` accepts a view whose `bytes` are not NULL */
+    bool takes_image; /* `apply` accepts a view whose `image` is not NULL */
     void (*apply)(const void *options, view *v);
     void (*text)(const void *options, char *out, size_t out_bytes);
 } augment_row;
@@ -109,7 +123,8 @@ size_t sim_blur_work_bytes(size_t h, size_t w);
 static inline void view_resize(view *v, box part, size_t rh, size_t rw, box window,
                                resize_filter filter)
 {
-    sim_resize_box(&(resize){.bytes = v->bytes,
+    sim_resize_box(&(resize){.image = v->image,
+                             .scale = v->scale,
                              .planes = v->pixels,
                              .sh = v->h,
                              .sw = v->w,
@@ -122,7 +137,7 @@ static inline void view_resize(view *v, box part, size_t rh, size_t rw, box wind
                              .filter = filter,
                              .work = v->work});
     view_swap(v);
-    v->bytes = NULL;
+    v->image = NULL;
     v->h = window.h;
     v->w = window.w;
 }

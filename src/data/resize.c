@@ -86,7 +86,7 @@ static size_t strip_rows(size_t rows)
 typedef struct {
     double *exact;
     filters x, y;
-    float *rows;     /* [strip][box_w][c], converted from bytes */
+    float *rows;     /* [strip][box_w][c], converted from samples */
     float *columns;  /* [box_w][c][strip] */
     float *filtered; /* [dw][c][strip] */
     float *narrow;   /* [c][box_h][dw] */
@@ -150,11 +150,10 @@ static void read_columns(const resize *r, const workspace *k, size_t y, size_t n
 {
     const size_t w = r->part.w, c = r->c;
 
-    for (size_t i = 0; r->bytes && i < n; i++)
-        sim_pixels_from_bytes(w * c,
-                              r->bytes + ((r->part.y + y + i) * r->sw + r->part.x) * c,
-                              k->rows + i * w * c);
-    if (r->bytes) {
+    for (size_t i = 0; r->image && i < n; i++)
+        sim_image_to_floats(r->image, r->scale, (r->part.y + y + i) * r->sw + r->part.x,
+                            w, k->rows + i * w * c);
+    if (r->image) {
         sim_pixels_transpose(n, w * c, k->rows, w * c, k->columns, n);
         return;
     }
@@ -223,25 +222,40 @@ size_t sim_centred(size_t whole, size_t part)
     return rest / 2 + (rest & rest / 2 & 1);
 }
 
-static uint8_t to_byte(float x)
+/* Pixels [n][c] to planes [c][n] and back.  Bytes are divided by 255, as PIL; other types keep their
+ * values, and those of 16 bits are rounded. */
+static void split_planes(const sim_image *image, float *planes)
 {
-    float v = x * 255 + 0.5f;
-    return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)v;
-}
+    const size_t n = image->h * image->w, c = image->c;
+    const float divisor = image->type == SIM_U8 ? 255 : 1;
 
-/* Bytes [n][c] to planes [c][n], divided, as PIL, and back. */
-static void split_planes(size_t n, size_t c, const uint8_t *bytes, float *planes)
-{
     for (size_t p = 0; p < c; p++)
         for (size_t i = 0; i < n; i++)
-            planes[p * n + i] = (float)bytes[i * c + p] / 255;
+            planes[p * n + i] = (float)sim_image_sample(image, i * c + p) / divisor;
 }
 
-static void merge_planes(size_t n, size_t c, const float *planes, uint8_t *bytes)
+static float to_integer(float x, float largest)
 {
+    x += 0.5f;
+    return x <= 0 ? 0 : x >= largest ? largest : x;
+}
+
+static void merge_planes(const float *planes, sim_image *image)
+{
+    const size_t n = image->h * image->w, c = image->c;
+
     for (size_t p = 0; p < c; p++)
-        for (size_t i = 0; i < n; i++)
-            bytes[i * c + p] = to_byte(planes[p * n + i]);
+        for (size_t i = 0; i < n; i++) {
+            const float x = planes[p * n + i];
+            const size_t at = i * c + p;
+
+            if (image->type == SIM_U8)
+                ((uint8_t *)image->pixels)[at] = (uint8_t)to_integer(x * 255, 255);
+            else if (image->type == SIM_U16)
+                ((uint16_t *)image->pixels)[at] = (uint16_t)to_integer(x, UINT16_MAX);
+            else
+                ((float *)image->pixels)[at] = x;
+        }
 }
 
 sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image *out)
@@ -258,7 +272,7 @@ sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image
     SIM_TRY(sim_alloc(&src, h * w * c, "data/resize"));
     SIM_TRY(sim_alloc(&dst, dh * dw * c, "data/resize"));
     SIM_TRY(sim_alloc(&work, sim_resize_work_bytes(h, w, dh, dw, c), "data/resize"));
-    split_planes(h * w, c, image->pixels, src);
+    split_planes(image, src);
     sim_resize_box(&(resize){.planes = src,
                              .sh = h,
                              .sw = w,
@@ -270,8 +284,8 @@ sim_status sim_image_resize_short(const sim_image *image, size_t side, sim_image
                              .dst = dst,
                              .filter = RESIZE_BILINEAR,
                              .work = work});
-    SIM_TRY(sim_image_shape(out, dh, dw, c));
-    merge_planes(dh * dw, c, dst, out->pixels);
+    SIM_TRY(sim_image_shape(out, dh, dw, c, image->type));
+    merge_planes(dst, out);
 done:
     sim_free(src);
     sim_free(dst);
@@ -286,10 +300,12 @@ sim_status sim_image_crop_centre(const sim_image *image, size_t side, sim_image 
               "an image of %zu x %zu is too small for a crop of %zu x %zu", image->w,
               image->h, side, side);
     size_t y = sim_centred(image->h, side), x = sim_centred(image->w, side);
-    SIM_TRY(sim_image_shape(out, side, side, image->c));
+    const size_t pixel = image->c * sim_type_bytes(image->type);
+    SIM_TRY(sim_image_shape(out, side, side, image->c, image->type));
     for (size_t r = 0; r < side; r++)
-        memcpy(out->pixels + r * side * image->c,
-               image->pixels + ((y + r) * image->w + x) * image->c, side * image->c);
+        memcpy((char *)out->pixels + r * side * pixel,
+               (const char *)image->pixels + ((y + r) * image->w + x) * pixel,
+               side * pixel);
 done:
     return st;
 }

@@ -13,10 +13,9 @@ sim_status sim_thumbnails_create(const sim_preprocessing *p, size_t most,
 
     if (p->h > most || p->w > most)
         small.h = small.w = most;
-    *out = (sim_thumbnails){
-        .h = small.h, .w = small.w, .c = small.c, .bytes = small.h * small.w * small.c};
+    *out = (sim_thumbnails){.h = small.h, .w = small.w, .bytes = small.h * small.w * 3};
     SIM_TRY(sim_augment_create_plain(&small, &out->plain));
-    SIM_TRY(sim_alloc(&out->view, out->bytes, "cli/thumbnails"));
+    SIM_TRY(sim_alloc(&out->view, small.h * small.w * small.c, "cli/thumbnails"));
 done:
     return st;
 }

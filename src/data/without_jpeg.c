@@ -4,11 +4,10 @@
 #include "private.h"
 
 sim_status sim_decode_jpeg(const char *name, const uint8_t *bytes, size_t n,
-                           const sim_value_range *range, sim_image *out,
-                           sim_decode_notes *notes)
+                           sim_image *out, sim_decode_notes *notes)
 {
     sim_status st = SIM_OK;
-    (void)bytes, (void)n, (void)range, (void)out, (void)notes;
+    (void)bytes, (void)n, (void)out, (void)notes;
     SIM_FAIL(SIM_E_INSTALL,
              "%s is a JPEG image; this simile was built without JPEG "
              "(cmake -DSIMILE_WITH_JPEG=ON)",

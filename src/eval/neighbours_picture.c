@@ -53,7 +53,7 @@ sim_status sim_neighbours_draw(size_t n, size_t dim, const float *features,
                            .columns = columns,
                            .h = t->h,
                            .w = t->w,
-                           .c = t->c,
+                           .c = 3,
                            .zoom = t->h < SMALL ? 2 : 1,
                            .gap = 4,
                            .cells = cells};

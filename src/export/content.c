@@ -98,30 +98,53 @@ static sim_random position(size_t image, size_t y, size_t x, uint32_t kind)
                         .view_op = kind};
 }
 
-/* Random squares and random pixels in equal parts. */
-static void draw_pixel(size_t image, size_t y, size_t x, size_t c, uint8_t *out)
+/* Sample `at` of an image: a value of 0 to 255 on the scale of its channel. */
+static void set_sample(const sim_value_range *scale, unsigned value, size_t at,
+                       sim_image *image)
 {
-    uint32_t square[4], pixel[4];
-    sim_random of_square = position(image, y / COARSE, x / COARSE, 0),
-               of_pixel = position(image, y, x, 1);
+    const double v = scale->lo + (scale->hi - scale->lo) * value / 255;
 
-    sim_random_words(&of_square, square);
-    sim_random_words(&of_pixel, pixel);
-    for (size_t k = 0; k < c; k++)
-        out[k] = (uint8_t)((square[k] >> 24) / 2 + (pixel[k] >> 24) / 2);
+    if (image->type == SIM_U8)
+        ((uint8_t *)image->pixels)[at] = (uint8_t)value;
+    else if (image->type == SIM_U16)
+        ((uint16_t *)image->pixels)[at] = (uint16_t)v;
+    else
+        ((float *)image->pixels)[at] = (float)v;
 }
 
-static sim_status draw_image(size_t number, size_t h, size_t w, size_t c, sim_image *out)
+/* Random squares and random pixels in equal parts. */
+static void draw_pixel(const sim_preprocessing *p, size_t number, size_t y, size_t x,
+                       sim_image *image)
+{
+    uint32_t square[4], pixel[4];
+
+    for (size_t k = 0; k < image->c; k++) {
+        if (k % 4 == 0) {
+            const uint32_t kind = (uint32_t)(k / 4 * 2);
+            sim_random of_square = position(number, y / COARSE, x / COARSE, kind),
+                       of_pixel = position(number, y, x, kind + 1);
+            sim_random_words(&of_square, square);
+            sim_random_words(&of_pixel, pixel);
+        }
+        set_sample(&p->scale[k], (square[k % 4] >> 24) / 2 + (pixel[k % 4] >> 24) / 2,
+                   (y * image->w + x) * image->c + k, image);
+    }
+}
+
+static sim_status draw_image(const sim_preprocessing *p, size_t number, size_t h,
+                             size_t w, sim_image *out)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(sim_alloc(&out->pixels, h * w * c, "export/sample"));
+    SIM_TRY(sim_alloc_bytes(h * w * p->c, sim_type_bytes(p->type), "export/sample",
+                            &out->pixels));
     out->h = h;
     out->w = w;
-    out->c = c;
+    out->c = p->c;
+    out->type = p->type;
     for (size_t y = 0; y < h; y++)
         for (size_t x = 0; x < w; x++)
-            draw_pixel(number, y, x, c, out->pixels + (y * w + x) * c);
+            draw_pixel(p, number, y, x, out);
 done:
     return st;
 }
@@ -136,7 +159,7 @@ static sim_status draw_images(const sim_preprocessing *p, sim_image *out)
                                             {2 * h / 3 + 1, w * 3 / 4 + 1}};
 
     for (size_t i = 0; i < SAMPLE_IMAGES; i++)
-        SIM_TRY(draw_image(i, sizes[i][0], sizes[i][1], p->c, &out[i]));
+        SIM_TRY(draw_image(p, i, sizes[i][0], sizes[i][1], &out[i]));
 done:
     return st;
 }
@@ -166,7 +189,7 @@ size_t sim_export_sample(const sim_export *e, sim_tensor out[SAMPLE_TENSORS])
 
     for (; n < SAMPLE_IMAGES; n++)
         out[n] = (sim_tensor){.name = names[n],
-                              .type = SIM_U8,
+                              .type = e->images[n].type,
                               .n_dims = 3,
                               .dims = {e->images[n].h, e->images[n].w, e->images[n].c},
                               .data = e->images[n].pixels};

@@ -203,7 +203,8 @@ done:
     return st;
 }
 
-sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims, const size_t *dims)
+sim_status sim_h5_reserve(sim_h5 *f, const char *name, sim_type type, int n_dims,
+                          const size_t *dims)
 {
     sim_status st = SIM_OK;
     hid_t space = sim_h5_space_of(n_dims, dims), create = sim_h5_set_plist(), set = -1;
@@ -211,7 +212,7 @@ sim_status sim_h5_reserve(sim_h5 *f, const char *name, int n_dims, const size_t 
     (void)H5Pset_layout(create, H5D_CONTIGUOUS);
     (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
     (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
-    set = sim_h5_create_set(f, name, H5T_STD_U8LE, space, create);
+    set = sim_h5_create_set(f, name, sim_h5_file_type(type), space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be created: %s", f->name, name,
               sim_h5_reason());
     haddr_t offset = H5Dget_offset(set);

@@ -38,6 +38,7 @@ const char *sim_h5_reason(void);
  * of the file. */
 int sim_h5_system_error(const char *message);
 hid_t sim_h5_memory_type(sim_type type);
+hid_t sim_h5_file_type(sim_type type);
 
 /* Creates an access property list for a file in `buffer`, which must outlive the file. The caller
  * closes *out. */

@@ -22,6 +22,8 @@ hid_t sim_h5_memory_type(sim_type type)
         return H5T_NATIVE_UINT64;
     case SIM_I32:
         return H5T_NATIVE_INT32;
+    case SIM_U16:
+        return H5T_NATIVE_UINT16;
     case SIM_U8:
         return H5T_NATIVE_UINT8;
     }
@@ -44,6 +46,8 @@ sim_status sim_h5_type_of(const sim_h5 *f, const char *name, hid_t type, sim_typ
         *out = bytes <= 4 ? SIM_F32 : SIM_F64;
     else if (bytes == 1 && !is_signed)
         *out = SIM_U8;
+    else if (bytes == 2 && !is_signed)
+        *out = SIM_U16;
     else if (bytes < 4 || (bytes == 4 && is_signed))
         *out = SIM_I32;
     else
@@ -166,7 +170,7 @@ static bool is_lossless(sim_type from, sim_type to)
     if (to == SIM_F64) /* integers above 2^53 are rounded */
         return true;
     if (to == SIM_F32)
-        return from == SIM_F32 || from == SIM_F64 || from == SIM_U8;
+        return from == SIM_F32 || from == SIM_F64 || from == SIM_U16 || from == SIM_U8;
     if (from == SIM_F32 || from == SIM_F64)
         return false;
     return sim_type_bytes(from) < sim_type_bytes(to);
@@ -406,12 +410,13 @@ sim_status sim_h5_bytes_at(const sim_h5 *f, const char *name, uint64_t *at,
     SIM_TRY(shape_of_set(f, name, set, &shape));
     plist = H5Dget_create_plist(set);
     SIM_CHECK(
-        shape.type == SIM_U8 && H5Pget_layout(plist) == H5D_CONTIGUOUS &&
+        shape.exact && H5Pget_layout(plist) == H5D_CONTIGUOUS &&
             H5Pget_nfilters(plist) == 0,
         SIM_E_DATA,
-        "%s: %s is not contiguous uint8 without filters; convert the file with simile "
-        "prepare",
+        "%s: %s is not contiguous, little-endian and without filters; convert the file "
+        "with simile prepare",
         f->name, name);
+    n = sim_type_bytes(shape.type);
     for (int i = 0; i < shape.n_dims; i++)
         n *= shape.dims[i];
     haddr_t offset = H5Dget_offset(set);

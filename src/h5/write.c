@@ -54,7 +54,7 @@ hid_t sim_h5_space_of(int n_dims, const size_t *dims)
     return n_dims ? H5Screate_simple(n_dims, h, NULL) : H5Screate(H5S_SCALAR);
 }
 
-static hid_t file_type(sim_type type)
+hid_t sim_h5_file_type(sim_type type)
 {
     switch (type) {
     case SIM_F32:
@@ -67,6 +67,8 @@ static hid_t file_type(sim_type type)
         return H5T_STD_U64LE;
     case SIM_I32:
         return H5T_STD_I32LE;
+    case SIM_U16:
+        return H5T_STD_U16LE;
     case SIM_U8:
         return H5T_STD_U8LE;
     }
@@ -96,7 +98,7 @@ sim_status sim_h5_write(sim_h5 *f, const char *name, const sim_tensor *t)
     hid_t space = sim_h5_space_of(t->n_dims, t->dims), create = sim_h5_set_plist(),
           set = -1;
 
-    set = sim_h5_create_set(f, name, file_type(t->type), space, create);
+    set = sim_h5_create_set(f, name, sim_h5_file_type(t->type), space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be created: %s", f->name, name,
               sim_h5_reason());
     SIM_CHECK(sim_tensor_count(t) == 0 ||
@@ -119,7 +121,7 @@ sim_status sim_h5_begin_rows(sim_h5 *f, const char *name, const sim_tensor *t)
 
     (void)H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
     (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
-    hid_t set = sim_h5_create_set(f, name, file_type(t->type), space, create);
+    hid_t set = sim_h5_create_set(f, name, sim_h5_file_type(t->type), space, create);
     SIM_CHECK(set >= 0, SIM_E_IO, "%s: %s cannot be created: %s", f->name, name,
               sim_h5_reason());
     (void)H5Dclose(set);
@@ -194,8 +196,8 @@ static sim_status write_numbers(sim_h5 *f, hid_t object, const char *name,
 
     SIM_CHECK(object >= 0, SIM_E_IO, "%s: attribute %s: its data set cannot be opened",
               f->name, name);
-    attribute =
-        H5Acreate2(object, name, file_type(t->type), space, H5P_DEFAULT, H5P_DEFAULT);
+    attribute = H5Acreate2(object, name, sim_h5_file_type(t->type), space, H5P_DEFAULT,
+                           H5P_DEFAULT);
     SIM_CHECK(attribute >= 0 &&
                   H5Awrite(attribute, sim_h5_memory_type(t->type), t->data) >= 0,
               SIM_E_IO, "%s: attribute %s cannot be written: %s", f->name, name,

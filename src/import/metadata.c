@@ -187,6 +187,7 @@ sim_status sim_import_config(const import_file *f, char **text)
 static const sim_preprocessing imagenet_preprocessing = {.h = 224,
                                                          .w = 224,
                                                          .c = 3,
+                                                         .type = SIM_U8,
                                                          .resize = 256,
                                                          .mean = {0.485, 0.456, 0.406},
                                                          .std = {0.229, 0.224, 0.225}};

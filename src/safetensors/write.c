@@ -15,8 +15,8 @@
 enum { ALIGNMENT = 8 }; /* bytes; of the values in the file */
 
 static const char *const dtype_names[] = {
-    [SIM_F32] = "F32", [SIM_F64] = "F64", [SIM_I64] = "I64",
-    [SIM_U64] = "U64", [SIM_I32] = "I32", [SIM_U8] = "U8",
+    [SIM_F32] = "F32", [SIM_F64] = "F64", [SIM_I64] = "I64", [SIM_U64] = "U64",
+    [SIM_I32] = "I32", [SIM_U16] = "U16", [SIM_U8] = "U8",
 };
 
 static size_t tensor_bytes(const sim_tensor *t)

@@ -156,7 +156,8 @@ static void append(sim_option_items *items, const augment_row *row, const char *
 
 static sim_augment *create(const sim_augment_options *options, size_t c)
 {
-    const sim_preprocessing p = {.h = SIDE, .w = SIDE, .c = c, .std = {1, 1, 1}};
+    const sim_preprocessing p = {
+        .h = SIDE, .w = SIDE, .c = c, .type = SIM_U8, .std = {1, 1, 1}};
     sim_augment *a = NULL;
     ASSERT_OK(sim_augment_create(options, &p, &a));
     return a;
@@ -189,7 +190,8 @@ static void make_view(const sim_augment *a, size_t c, uint32_t picture, draw_pos
                       float *out)
 {
     uint8_t pixels[MAX_VIEW];
-    const sim_image image = {.h = SIDE, .w = SIDE, .c = c, .pixels = pixels};
+    const sim_image image = {
+        .h = SIDE, .w = SIDE, .c = c, .type = SIM_U8, .pixels = pixels};
     fill_image(pixels, c, picture);
     ASSERT_OK(sim_augment_view(a, d.seed, d.sample, d.epoch, d.view, &image, out));
 }

@@ -85,6 +85,7 @@ static sim_augment *create_pipeline(const char *preset, size_t shape, size_t c)
     const sim_preprocessing p = {.h = side ? side : shapes[shape].h,
                                  .w = side ? side : shapes[shape].w,
                                  .c = c,
+                                 .type = SIM_U8,
                                  .mean = {0.48, 0.45, 0.41},
                                  .std = {0.23, 0.22, 0.25}};
     sim_augment *a = NULL;
@@ -101,8 +102,11 @@ static void add_views(sim_hasher *hasher, const char *preset, size_t shape, size
 {
     static float out[MAX_FLOATS];
     static uint8_t pixels[MAX_FLOATS];
-    const sim_image image = {
-        .h = shapes[shape].h, .w = shapes[shape].w, .c = c, .pixels = pixels};
+    const sim_image image = {.h = shapes[shape].h,
+                             .w = shapes[shape].w,
+                             .c = c,
+                             .type = SIM_U8,
+                             .pixels = pixels};
     sim_augment *a = create_pipeline(preset, shape, c);
     size_t h = 0, w = 0, channels = 0;
 
@@ -119,8 +123,11 @@ static void add_views(sim_hasher *hasher, const char *preset, size_t shape, size
 static void add_resized(sim_hasher *hasher, size_t shape, size_t c)
 {
     static uint8_t pixels[MAX_FLOATS];
-    const sim_image image = {
-        .h = shapes[shape].h, .w = shapes[shape].w, .c = c, .pixels = pixels};
+    const sim_image image = {.h = shapes[shape].h,
+                             .w = shapes[shape].w,
+                             .c = c,
+                             .type = SIM_U8,
+                             .pixels = pixels};
     sim_image resized = {0};
 
     fill_image(&image, 0);

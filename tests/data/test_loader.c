@@ -27,6 +27,7 @@ static void make_set(bool encoded)
                                    .h = encoded ? 0 : SIDE,
                                    .w = encoded ? 0 : SIDE,
                                    .c = encoded ? 0 : 3,
+                                   .type = SIM_U8,
                                    .source = "test",
                                    .created_by = "test"};
     sim_dataset_writer *w = NULL;
@@ -36,8 +37,11 @@ static void make_set(bool encoded)
     for (size_t i = 0; i < N; i++) {
         uint8_t pixels[2 * SIDE * SIDE * 3], *jpeg = NULL;
         sim_moments moments;
-        sim_image image = {
-            .h = SIDE, .w = encoded ? SIDE + i % SIDE : SIDE, .c = 3, .pixels = pixels};
+        sim_image image = {.h = SIDE,
+                           .w = encoded ? SIDE + i % SIDE : SIDE,
+                           .c = 3,
+                           .type = SIM_U8,
+                           .pixels = pixels};
         size_t n = image.h * image.w * 3;
         for (size_t k = 0; k < n; k++)
             pixels[k] = pixel(i, k);

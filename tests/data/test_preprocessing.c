@@ -15,6 +15,7 @@ static const sim_dataset_info gray = {.n_images = 9,
                                       .h = 12,
                                       .w = 20,
                                       .c = 1,
+                                      .type = SIM_U8,
                                       .mean = {0.1},
                                       .std = {1.0 / 3},
                                       .range = {-5, 1.0 / 7}};
@@ -145,7 +146,7 @@ static void other_channels_are_refused(void **state)
     (void)state;
     static const uint8_t pixels[12 * 20];
     const sim_dataset_spec spec = {
-        .h = 12, .w = 20, .c = 1, .source = "test", .created_by = "test"};
+        .h = 12, .w = 20, .c = 1, .type = SIM_U8, .source = "test", .created_by = "test"};
     char path[64];
     char fingerprint[33];
     sim_dataset_writer *w = NULL;
@@ -156,7 +157,7 @@ static void other_channels_are_refused(void **state)
     ASSERT_OK(sim_dataset_append(w, pixels, sizeof pixels, -1, NULL));
     ASSERT_OK(sim_dataset_finish(&w, NULL, 0, NULL, fingerprint));
     ASSERT_OK(sim_dataset_open(path, &d));
-    sim_preprocessing p = {.h = 8, .w = 8, .c = 1};
+    sim_preprocessing p = {.h = 8, .w = 8, .c = 1, .type = SIM_U8};
     ASSERT_OK(sim_preprocessing_check(&p, d));
     p.c = 3;
     assert_int_equal(sim_preprocessing_check(&p, d), SIM_E_DATA);

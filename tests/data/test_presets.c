@@ -43,6 +43,7 @@ static sim_augment *create(int preset, size_t shape)
                                     .h = shapes[shape].encoded ? 0 : shapes[shape].h,
                                     .w = shapes[shape].encoded ? 0 : shapes[shape].w,
                                     .c = shapes[shape].c,
+                                    .type = SIM_U8,
                                     .mean = {0.5, 0.4, 0.3},
                                     .std = {0.2, 0.25, 0.3}};
     const sim_preprocessing p = sim_preprocessing_of(0, &about);
@@ -134,7 +135,7 @@ static void check_preset(int preset, size_t shape)
     ASSERT_OK(sim_alloc(&pixels, n_image, "test"));
     ASSERT_OK(sim_alloc(&one, h * w * c, "test"));
     ASSERT_OK(sim_alloc(&two, h * w * c, "test"));
-    const sim_image image = {shapes[shape].h, shapes[shape].w, c, pixels};
+    const sim_image image = {shapes[shape].h, shapes[shape].w, c, SIM_U8, pixels};
     for (uint32_t s = 0; s < N_SAMPLES; s++) {
         fill(pixels, n_image, s);
         ASSERT_OK(sim_augment_view(a, 1, s, 0, 0, &image, one));

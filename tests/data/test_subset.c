@@ -43,6 +43,7 @@ static void write_set(bool encoded, bool labelled)
                                    .h = encoded ? 0 : SIDE,
                                    .w = encoded ? 0 : SIDE,
                                    .c = 3,
+                                   .type = SIM_U8,
                                    .source = "test",
                                    .created_by = "test"};
     const sim_dataset_names names = {.name = image_name};
@@ -54,7 +55,8 @@ static void write_set(bool encoded, bool labelled)
     ASSERT_OK(sim_dataset_create(path, &spec, &w));
     for (size_t i = 0; i < N; i++) {
         uint8_t pixels[FLOATS], *jpeg = NULL;
-        const sim_image image = {.h = SIDE, .w = SIDE, .c = 3, .pixels = pixels};
+        const sim_image image = {
+            .h = SIDE, .w = SIDE, .c = 3, .type = SIM_U8, .pixels = pixels};
         sim_dataset_item item = {.bytes = pixels,
                                  .n = FLOATS,
                                  .label = labelled ? labels[i] : -1,

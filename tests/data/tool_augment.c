@@ -88,12 +88,15 @@ int main(int argc, char **a)
 
     if (argc < 12)
         return 64;
-    sim_image image = {
-        .h = (size_t)atol(a[3]), .w = (size_t)atol(a[4]), .c = (size_t)atol(a[5])};
+    sim_image image = {.h = (size_t)atol(a[3]),
+                       .w = (size_t)atol(a[4]),
+                       .c = (size_t)atol(a[5]),
+                       .type = SIM_U8};
     const size_t side = (size_t)atol(a[6]);
     sim_preprocessing p = {.h = side ? side : image.h,
                            .w = side ? side : image.w,
                            .c = image.c,
+                           .type = SIM_U8,
                            .std = {1, 1, 1}};
     size_t n = image.h * image.w * image.c;
     const int first = parse_stats(a[11], &p) ? 12 : 11;

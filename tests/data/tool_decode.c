@@ -21,7 +21,7 @@ static void print_means(const sim_image *image, size_t h, size_t w)
     for (size_t y = 0; y < h; y++)
         for (size_t x = 0; x < w; x++)
             for (size_t c = 0; c < 3; c++)
-                sum[c] += image->pixels[(y * image->w + x) * 3 + c];
+                sum[c] += ((const uint8_t *)image->pixels)[(y * image->w + x) * 3 + c];
     for (size_t c = 0; c < 3; c++)
         printf(" %.3f", sum[c] / (double)(h * w));
 }
@@ -36,11 +36,12 @@ static void decode(const char *path)
     char *bytes = NULL;
     size_t n = 0;
     sim_image image = {0};
+    const sim_image_target rgb = {.type = SIM_U8, .c = 3};
     sim_decode_notes notes = {0};
     sim_status st = sim_file_load(path, LIMIT, &bytes, &n);
 
     if (st == SIM_OK)
-        st = sim_image_decode(path, (const uint8_t *)bytes, n, NULL, &image, &notes);
+        st = sim_image_decode(path, (const uint8_t *)bytes, n, &rgb, &image, &notes);
     if (st == SIM_OK) {
         printf("0 %zu %zu %zu", image.w, image.h, notes.warnings);
         print_means(&image, image.h, image.w);

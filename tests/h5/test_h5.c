@@ -490,7 +490,7 @@ static void a_failed_write_of_a_frame_is_reported(void **state)
         int fd = -1;
         writes_left = n_writes;
         ASSERT_OK(sim_h5_create_frame(&f, &fd));
-        ASSERT_OK(sim_h5_reserve(f, "/images", 2, dims));
+        ASSERT_OK(sim_h5_reserve(f, "/images", SIM_U8, 2, dims));
         write_contents(f);
         st = sim_h5_finish(&f);
         assert_null(f);
@@ -517,7 +517,7 @@ static void a_frame_surrounds_the_bulk_data(void **state)
     for (size_t i = 0; i < N; i++)
         bulk[i] = (uint8_t)(i * 7 + 1);
     ASSERT_OK(sim_h5_create_frame(&f, &fd));
-    ASSERT_OK(sim_h5_reserve(f, "/images", 2, dims));
+    ASSERT_OK(sim_h5_reserve(f, "/images", SIM_U8, 2, dims));
     write_contents(f);
     ASSERT_OK(sim_h5_finish(&f));
     assert_null(f);

@@ -64,8 +64,12 @@ static void write_data(void)
 {
     char path[128], fingerprint[33];
     sim_dataset_writer *w = NULL;
-    const sim_dataset_spec spec = {
-        .h = SIDE, .w = SIDE, .c = 1, .source = "test", .created_by = "test"};
+    const sim_dataset_spec spec = {.h = SIDE,
+                                   .w = SIDE,
+                                   .c = 1,
+                                   .type = SIM_U8,
+                                   .source = "test",
+                                   .created_by = "test"};
     uint8_t pixels[SIDE * SIDE];
     uint32_t word = 5;
 
