@@ -107,11 +107,14 @@ static double value_of(const hdf5 *f, size_t i, size_t pixel, size_t channel)
 static void add_extremes(const hdf5 *f, size_t i, prep_extremes *e)
 {
     const hdf5_block *k = &f->blocks[f->b];
+    const prep_options *o = f->options;
+    const size_t c = o->n_channels ? o->n_channels : k->c;
     double lo = INFINITY, hi = -INFINITY;
     bool integers = true;
 
-    for (size_t at = 0; at < k->h * k->w * k->c; at++) {
-        const double v = value_of(f, i, at / k->c, at % k->c);
+    for (size_t at = 0; at < k->h * k->w * c; at++) {
+        const size_t channel = o->n_channels ? o->channels[at % c] : at % c;
+        const double v = value_of(f, i, at / c, channel);
         if (!isfinite(v))
             return;
         lo = v < lo ? v : lo;
@@ -169,6 +172,7 @@ static sim_status choose_type(hdf5 *f, const prep_options *o)
     const hdf5_block *b = &f->blocks[0];
     prep_extremes e = {0};
 
+    SIM_TRY(sim_prep_check_channels(o, b->c));
     if (needs_extremes(b, o))
         SIM_TRY(find_extremes(f, &e));
     if (b->is_bool)
@@ -219,7 +223,7 @@ done:
     return st;
 }
 
-/* The range of the values that a data set of simile was made from. */
+/* The range of the values that a data set of simile with samples of 8 bits was made from. */
 static sim_status read_original_range(const sim_h5 *f, sim_value_range *out)
 {
     sim_status st = SIM_OK;
@@ -263,7 +267,6 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     f->options = options;
     SIM_TRY(sim_h5_open_read(path, &f->file));
     SIM_TRY(refuse_encoded(f->file, path));
-    SIM_TRY(read_original_range(f->file, &out->original));
     if (options->path) {
         SIM_TRY(sim_prep_check_file_split(path, options->split));
         SIM_TRY(sim_hdf5_add_classes(f, options->path, out));
@@ -274,6 +277,8 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
         SIM_TRY(read_item_names(f));
     }
     SIM_TRY(choose_type(f, options));
+    if (f->blocks[0].type == SIM_U8)
+        SIM_TRY(read_original_range(f->file, &out->original));
     f->options = NULL;
     out->type = f->type;
     out->range = f->range;

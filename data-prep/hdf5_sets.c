@@ -23,14 +23,14 @@ static bool is_opaque(size_t channels)
     return channels == 1 || channels == 3;
 }
 
-/* How well a length suits the channels: 1 or 3 best, then 4, then at most half of both sides. */
+/* How well a length suits the channels: 1 or 3 best, then 4, then fewer than both sides. */
 static int suits_channels(size_t length, size_t side, size_t other_side)
 {
     if (is_opaque(length))
         return 3;
     if (length == 4)
         return 2;
-    return length <= SIM_MAX_CHANNELS && 2 * length <= side && 2 * length <= other_side;
+    return length <= SIM_MAX_CHANNELS && length < side && length < other_side;
 }
 
 /* H x W x C or C x H x W: C is the dimension that suits the channels better. */
@@ -44,9 +44,9 @@ static sim_status find_layout(const char *where, prep_layout given, const size_t
 
     SIM_CHECK(
         given || of_last != of_first, SIM_E_DATA,
-        "%s: images of %zu x %zu x %zu: the dimension of the channels is ambiguous; "
-        "specify it with --layout hwc or --layout chw",
-        where, d[0], d[1], d[2]);
+        "%s: images of %zu x %zu x %zu: which dimension has the 1 to %d channels is "
+        "ambiguous; specify it with --layout hwc or --layout chw",
+        where, d[0], d[1], d[2], SIM_MAX_CHANNELS);
     b->layout = last ? HDF5_HWC : HDF5_CHW;
     b->h = last ? d[0] : d[1];
     b->w = last ? d[1] : d[2];

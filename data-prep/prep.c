@@ -475,6 +475,18 @@ done:
     return st;
 }
 
+sim_status sim_prep_check_channels(const prep_options *o, size_t c)
+{
+    sim_status st = SIM_OK;
+
+    for (size_t k = 0; k < o->n_channels; k++)
+        SIM_CHECK(o->channels[k] < c, SIM_E_USAGE,
+                  "--channels: the images have no channel %u; theirs are 0 to %zu",
+                  o->channels[k], c - 1);
+done:
+    return st;
+}
+
 /* --type and --channels, which formats with samples of 8 bits cannot apply themselves. */
 static sim_status check_samples(conversion *c)
 {
@@ -489,10 +501,7 @@ static sim_status check_samples(conversion *c)
                       : "the samples of the source are uint8");
     SIM_CHECK(o->n_channels == 0 || !encoded, SIM_E_USAGE,
               "--channels: photos that are stored as files are RGB; use --size PIXELS");
-    for (size_t k = 0; k < o->n_channels; k++)
-        SIM_CHECK(o->channels[k] < s->c, SIM_E_USAGE,
-                  "--channels: the images have no channel %u; theirs are 0 to %zu",
-                  o->channels[k], s->c - 1);
+    SIM_TRY(sim_prep_check_channels(o, s->c));
     SIM_CHECK(!encoded || s->c == 3, SIM_E_DATA,
               "%s: images of %zu channels cannot be stored as files; use --size PIXELS",
               c->path, s->c);

@@ -255,6 +255,8 @@ SIM_MUST_USE sim_status sim_prep_join(const char *a, const char *b, char *out,
 const char *sim_prep_base_name(const char *path);
 /* The last component of a path, without slashes at its end. */
 void sim_prep_last_component(const char *path, char *out, size_t out_bytes);
+/* Errors: SIM_E_USAGE if --channels names another channel than 0 to c - 1. */
+SIM_MUST_USE sim_status sim_prep_check_channels(const prep_options *o, size_t c);
 /* Whether a name has the extension of a photo and is not hidden. */
 bool sim_prep_is_photo(const char *name);
 /* Whether the first bytes of a file are those of JPEG or PNG. */

@@ -93,12 +93,12 @@ void sim_prep_survey_apply(const prep_survey *s, const prep_options *o,
     const bool stores_pixels = o->size > 0 && !o->keep_shape, is_deep = is_all_deep(s);
 
     source->type = o->has_type ? o->type : is_deep ? s->type : SIM_U8;
-    source->c = choose_channels(s, source->type != SIM_U8);
     if (!stores_pixels && source->type != SIM_U8) {
         sim_log("the images have more than 8 bits per sample, are stored as files and "
                 "used with 8 bits; --size PIXELS stores their values");
         source->type = SIM_U8;
     }
+    source->c = choose_channels(s, source->type != SIM_U8);
     if (source->type == SIM_U8)
         source->range = sim_prep_choose_range(&s->extremes, o);
 }

@@ -147,12 +147,12 @@ static sim_status process_samples(const pipeline *l, task *w)
     sim_image image = {0};
 
     SIM_TRY(copy_samples(l, w, &image));
+    SIM_TRY(keep_channels(l->transfer.options, &image));
     st = check_finite(&image);
     name_for_message(&l->transfer, w->item, name, sizeof name);
     if (st != SIM_OK)
         sim_error_prefix("%s: ", name);
     SIM_TRY(st);
-    SIM_TRY(keep_channels(l->transfer.options, &image));
     w->stored.n = image.h * image.w * image.c * sim_type_bytes(image.type);
     if (image.type == SIM_U8)
         map_values(l, w, image.pixels, w->stored.n, image.pixels);
@@ -227,8 +227,8 @@ static sim_status process_values(const pipeline *l, task *w,
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(check_finite(photo));
     SIM_TRY(keep_channels(l->transfer.options, photo));
+    SIM_TRY(check_finite(photo));
     if (notes->type == SIM_U8 && photo->type == SIM_U8)
         map_values(l, w, photo->pixels, photo->h * photo->w * photo->c, photo->pixels);
 done:

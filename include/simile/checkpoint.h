@@ -194,6 +194,7 @@ SIM_MUST_USE sim_status sim_checkpoint_load(const sim_checkpoint *k,
 /*
  * Loads weights from any HDF5 file with matching tensor names (`--init`), with the checks of
  * sim_checkpoint_load.  A file with a trailer is a checkpoint and is verified as such.
+ * The first convolution may be for images of another number of channels: see src/checkpoint/channels.c.
  * Tensors under /weights/encoder are required, others are optional; *n_missing is the number
  * of optional tensors that the file does not have; *preprocessing its text, which the caller
  * owns, or NULL.  Local.

@@ -63,6 +63,10 @@ SIM_MUST_USE sim_status sim_checkpoint_check_dims(const char *path, const char *
                                                   int n_dims, const size_t *dims,
                                                   const sim_tensor *expected);
 
+/* Filters of the first convolution `to` [o][c][h][w] from those for n_from channels, [o][n_from][h][w]. */
+void sim_checkpoint_adapt_channels(const float *from, size_t n_from,
+                                   const sim_tensor *to);
+
 /* Parses "step-NNNNNNNNN", as this program writes it, at least 9 digits; returns what follows, NULL
  * if the name begins otherwise.  A copy that the user names "step-7.h5" is thus neither sorted
  * among the checkpoints nor deleted with them. */

@@ -9,6 +9,7 @@
 #include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -418,6 +419,46 @@ done:
     return st;
 }
 
+enum { MAX_STEM_WEIGHTS = 1 << 24 };
+
+/* The first convolution of an encoder, whose weights may be for images of another number of channels. */
+static bool is_stem(const char *name)
+{
+    static const char end[] = "/encoder/conv1.weight";
+    return sim_text_ends_with(name, end);
+}
+
+static bool has_other_channels(const sim_h5_shape *s, const sim_tensor *t)
+{
+    return s->n_dims == 4 && t->n_dims == 4 && s->dims[0] == t->dims[0] &&
+           s->dims[1] != t->dims[1] && s->dims[2] == t->dims[2] &&
+           s->dims[3] == t->dims[3];
+}
+
+static sim_status load_stem(const loader *f, const char *name, const sim_tensor *t)
+{
+    sim_status st = SIM_OK;
+    sim_h5_shape s;
+    void *weights = NULL;
+
+    SIM_TRY(sim_h5_shape_of(f->file, name, &s));
+    if (!has_other_channels(&s, t)) {
+        SIM_TRY(read_values(f, name, t, sim_tensor_count(t)));
+        goto done;
+    }
+    SIM_TRY(sim_h5_read_new(f->file, name, SIM_F32, MAX_STEM_WEIGHTS, &weights, &s));
+    sim_checkpoint_adapt_channels(weights, s.dims[1], t);
+    sim_log("%s: the filters of conv1 for %zu channel%s become filters for %zu (%s)",
+            f->path, s.dims[1], s.dims[1] == 1 ? "" : "s", t->dims[1],
+            t->dims[1] == 1 ? "their sum"
+                            : "repeated and multiplied by the ratio of the numbers");
+done:
+    if (st == SIM_OK)
+        st = check_values(f, name, t, sim_tensor_count(t));
+    sim_free(weights);
+    return st;
+}
+
 static sim_status load_tensor(void *ctx, const char *group, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
@@ -433,6 +474,10 @@ static sim_status load_tensor(void *ctx, const char *group, const sim_tensor *t)
         SIM_CHECK(is_counter || strncmp(name, "/weights/encoder/", 17) != 0, SIM_E_DATA,
                   "%s has no tensor %s, which the encoder requires", f->path, name);
         f->n_missing += !is_counter;
+        goto done;
+    }
+    if (f->heads_are_optional && is_stem(name)) {
+        SIM_TRY(load_stem(f, name, t));
         goto done;
     }
     if (t->sharded)

@@ -47,6 +47,18 @@ static error_t parse_inspect_option(int key, char *arg, struct argp_state *state
 
 /* ---- data sets ---- */
 
+/* What augmentations treat as black and white, for each channel. */
+static void describe_scale(const sim_dataset_info *a, sim_json *j)
+{
+    sim_json *range = sim_json_array(j, "range");
+
+    for (size_t c = 0; c < a->c; c++) {
+        sim_json *of_channel = sim_json_array(range, NULL);
+        sim_json_real(of_channel, NULL, a->scale[c].lo);
+        sim_json_real(of_channel, NULL, a->scale[c].hi);
+    }
+}
+
 static void describe_data(const sim_dataset *d, sim_json *j)
 {
     const sim_dataset_info *a = sim_dataset_about(d);
@@ -57,6 +69,7 @@ static void describe_data(const sim_dataset *d, sim_json *j)
     sim_json_int(shape, NULL, (int64_t)a->h);
     sim_json_int(shape, NULL, (int64_t)a->w);
     sim_json_int(shape, NULL, (int64_t)a->c);
+    sim_json_text(j, "type", sim_type_name(a->type));
     sim_json_bool(j, "labels", a->has_labels);
     sim_json_int(j, "classes", (int64_t)a->n_classes);
     sim_json *mean = sim_json_array(j, "mean"), *std = sim_json_array(j, "std");
@@ -64,6 +77,8 @@ static void describe_data(const sim_dataset *d, sim_json *j)
         sim_json_real(mean, NULL, a->mean[c]);
         sim_json_real(std, NULL, a->std[c]);
     }
+    if (a->type != SIM_U8)
+        describe_scale(a, j);
     sim_json_text(j, "source", a->source);
     sim_json_text(j, "fingerprint", a->fingerprint);
 }

@@ -34,5 +34,6 @@ const augment_row sim_augment_gray = {
     .id = 4,
     .table = {"gray", rows, sizeof rows / sizeof rows[0],
               SIM_OPTION_BYTES(probability, sim_option_item_storage)},
+    .instead = "channel_drop",
     .apply = gray_apply,
     .text = gray_text};

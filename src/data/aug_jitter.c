@@ -105,5 +105,6 @@ const augment_row sim_augment_jitter = {
     .id = 3,
     .table = {"jitter", rows, sizeof rows / sizeof rows[0],
               SIM_OPTION_BYTES(jitter_options, sim_option_item_storage)},
+    .instead = "channel_jitter",
     .apply = jitter_apply,
     .text = jitter_text};

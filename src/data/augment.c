@@ -257,6 +257,28 @@ done:
     return st;
 }
 
+/* Operations on the colours of RGB images, which do nothing to gray ones, have no meaning for other
+ * channels. */
+static sim_status check_channels(const sim_augment *a, const sim_augment_options *options)
+{
+    sim_status st = SIM_OK;
+    const bool is_usual = a->c == 1 || a->c == 3;
+
+    for (size_t v = 0; v < 2; v++)
+        for (size_t i = 0; i < a->views[v].n; i++) {
+            const augment_row *row = a->views[v].ops[i].row;
+            SIM_CHECK(is_usual || !row->instead, SIM_E_CONFIG,
+                      "augment: %s (of %s) needs images with 1 or 3 channels, these have "
+                      "%zu; use %s, or augment.preset: multichannel",
+                      row->name,
+                      options->view1.given ? "augment.view1 or view2"
+                                           : presets[options->preset].name,
+                      a->c, row->instead);
+        }
+done:
+    return st;
+}
+
 sim_status sim_augment_create(const sim_augment_options *options,
                               const sim_preprocessing *preprocessing, sim_augment **out)
 {
@@ -273,6 +295,7 @@ sim_status sim_augment_create(const sim_augment_options *options,
         else
             parse_preset(&presets[options->preset], v, &a->views[v]);
     }
+    SIM_TRY(check_channels(a, options));
     *out = a;
     a = NULL;
 done:

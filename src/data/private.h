@@ -95,6 +95,9 @@ typedef struct {
     const char *name;
     int id; /* selects the random numbers: never changes */
     sim_option_table table;
+    /* Operations for images with other than 1 or 3 channels, which this one cannot process; NULL: it
+     * can. */
+    const char *instead;
     bool takes_image; /* `apply` accepts a view whose `image` is not NULL */
     void (*apply)(const void *options, view *v);
     void (*text)(const void *options, char *out, size_t out_bytes);

@@ -25,6 +25,7 @@ typedef struct {
 
 typedef struct {
     const sim_dataset_writer *writer;
+    int fd;              /* of PATH.part */
     size_t first;        /* image */
     channel_sums *sums;  /* [IMAGES_AT_ONCE][c] */
     sim_image *images;   /* [IMAGES_AT_ONCE] */
@@ -51,15 +52,16 @@ static channel_sums sum_channel(const sim_image *image, size_t c)
     return s;
 }
 
-static sim_status read_image(const sim_dataset_writer *w, size_t i, sim_image *image)
+static sim_status read_image(const pass *p, size_t i, sim_image *image)
 {
     sim_status st = SIM_OK;
+    const sim_dataset_writer *w = p->writer;
     const sim_dataset_spec *s = &w->spec;
     const size_t bytes = (size_t)(w->offset[i + 1] - w->offset[i]);
 
     SIM_TRY(sim_image_shape(image, s->h, s->w, s->c, s->type));
     SIM_ASSERT(bytes == s->h * s->w * s->c * sim_type_bytes(s->type));
-    SIM_TRY(sim_file_read_at(w->fd, w->part, SIM_H5_BULK_AT + w->offset[i], image->pixels,
+    SIM_TRY(sim_file_read_at(p->fd, w->part, SIM_H5_BULK_AT + w->offset[i], image->pixels,
                              bytes));
 done:
     return st;
@@ -70,7 +72,7 @@ static void sum_image(size_t i, void *ctx)
     const pass *p = ctx;
     const size_t c = p->writer->spec.c;
 
-    p->results[i] = read_image(p->writer, p->first + i, &p->images[i]);
+    p->results[i] = read_image(p, p->first + i, &p->images[i]);
     for (size_t k = 0; k < c && p->results[i] == SIM_OK; k++)
         p->sums[i * c + k] = sum_channel(&p->images[i], k);
 }
@@ -125,11 +127,13 @@ sim_status sim_writer_statistics(const sim_dataset_writer *w, double *mean, doub
 {
     sim_status st = SIM_OK;
     channel_sums total[SIM_MAX_CHANNELS] = {0};
-    pass p = {.writer = w};
+    pass p = {.writer = w, .fd = -1};
+    uint64_t length = 0;
 
     SIM_TRY(sim_alloc(&p.sums, IMAGES_AT_ONCE * w->spec.c, "data/statistics"));
     SIM_TRY(sim_alloc(&p.images, IMAGES_AT_ONCE, "data/statistics"));
     SIM_TRY(sim_alloc(&p.results, IMAGES_AT_ONCE, "data/statistics"));
+    SIM_TRY(sim_file_open_read(w->part, &p.fd, &length));
     SIM_TRY(sum_images(&p, total));
     for (size_t k = 0; k < w->spec.c; k++) {
         mean[k] = total[k].mean;
@@ -139,6 +143,7 @@ sim_status sim_writer_statistics(const sim_dataset_writer *w, double *mean, doub
 done:
     for (size_t i = 0; p.images && i < IMAGES_AT_ONCE; i++)
         sim_free(p.images[i].pixels);
+    SIM_IGNORE(sim_file_close(&p.fd, w->part));
     sim_free(p.images);
     sim_free(p.sums);
     sim_free(p.results);

@@ -16,6 +16,7 @@ enum {
     SIDE = 224, /* pixels; the shapes do not depend on the size of the images */
     SHOWN = 10, /* names per kind of defect in the message */
     WIDEST_STAGE = 512,
+    MAX_CHANNELS = 64, /* of images */
     LIST_BYTES = 1024
 };
 
@@ -155,13 +156,13 @@ static sim_status guess_options(const char *path, comparison *c, size_t *channel
         "prefix",
         path, stem ? "layer4.0.conv1.weight" : "conv1.weight");
     format_dims(stem->n_dims, stem->dims, dims, sizeof dims);
-    SIM_CHECK(stem->n_dims == 4 && (stem->dims[1] == 1 || stem->dims[1] == 3) &&
+    SIM_CHECK(stem->n_dims == 4 && stem->dims[1] >= 1 && stem->dims[1] <= MAX_CHANNELS &&
                   stem->dims[2] == stem->dims[3] &&
                   (stem->dims[2] == 3 || stem->dims[2] == 7),
               SIM_E_DATA,
               "%s: conv1.weight has the shape %s; expected filters of 3 x 3 or 7 x 7 for "
-              "1 or 3 channels",
-              path, dims);
+              "1 to %d channels",
+              path, dims, MAX_CHANNELS);
     format_dims(last->n_dims, last->dims, dims, sizeof dims);
     SIM_CHECK(last->n_dims == 4 && last->dims[0] >= 8 &&
                   last->dims[0] <= 8 * WIDEST_STAGE,

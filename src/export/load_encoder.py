@@ -31,7 +31,7 @@ except ImportError:
     torchvision = None
 
 BOUND = 1e-4
-DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "u1"}
+DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "u1", "U16": "<u2"}
 
 
 # ---- files ----
@@ -252,13 +252,19 @@ class Transform:
                              "load_encoder.py of a newer simile")
         self.channels = preprocessing["channels"]
         self.size = preprocessing["height"], preprocessing["width"]
-        self.mean = torch.tensor(preprocessing["mean"]).view(-1, 1, 1)
+        self.type = np.dtype(preprocessing.get("sample_type", "uint8"))
+        column = lambda values: torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)
+        self.low, high = (column(preprocessing[k]) if self.type != np.uint8 else column([d]) for k, d in (("scale_low", 0), ("scale_high", 255)))
+        self.length = high - self.low
+        mean, std = column(preprocessing["mean"]), column(preprocessing["std"])
+        if self.type != np.uint8:  # in units of the samples
+            mean, std = (mean - self.low) / self.length, std / self.length
         # Constant channels are not scaled.
-        self.std = torch.tensor([s if s > 1e-6 else 1 for s in preprocessing["std"]]).view(-1, 1, 1)
+        self.mean, self.std = mean.float(), torch.where(std > 1e-6, std, 1.0).float()
 
     def pixels(self, image):
-        """Returns uint8 [height][width][channels]."""
-        if hasattr(image, "convert"):
+        """Returns an array [height][width][channels]."""
+        if hasattr(image, "convert") and self.type == np.uint8 and self.channels in (1, 3):
             from PIL import ImageOps
             if image.mode[0] in "IF":
                 raise ValueError(f"the image has mode {image.mode}; scale its values to 0 to 255 (value_range in "
@@ -266,8 +272,8 @@ class Transform:
             image = ImageOps.exif_transpose(image).convert("L" if self.channels == 1 else "RGB")
         pixels = np.asarray(image)
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-        if pixels.ndim != 3 or pixels.shape[2] != self.channels or pixels.dtype != np.uint8:
-            raise ValueError(f"expected uint8 [height][width][{self.channels}], got {pixels.dtype} {list(pixels.shape)}")
+        if pixels.ndim != 3 or pixels.shape[2] != self.channels or pixels.dtype != self.type:
+            raise ValueError(f"expected {self.type} [height][width][{self.channels}], got {pixels.dtype} {list(pixels.shape)}")
         return pixels
 
     def resize(self, x):
@@ -282,7 +288,8 @@ class Transform:
         return x[:, top:top + height, left:left + width]
 
     def __call__(self, image):
-        x = torch.from_numpy(self.pixels(image).astype(np.float32) / 255).permute(2, 0, 1)
+        x = torch.from_numpy(self.pixels(image).astype(np.float32)).permute(2, 0, 1)
+        x = (x - self.low.float()) / self.length.float()
         if tuple(x.shape[1:]) != self.size:
             x = self.resize(x)
         return (x - self.mean) / self.std

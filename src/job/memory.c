@@ -40,8 +40,8 @@ static sim_status loader_bytes(const sim_job *job, const sim_dataset_info *about
 
     SIM_TRY(sim_augment_create(&job->augment, &p, &a));
     size_t scratch = sim_scratch_capacity(sim_augment_scratch(a, h, w, about->c));
-    *out =
-        sim_loader_bytes((int)threads, requests) + threads * (scratch + h * w * about->c);
+    *out = sim_loader_bytes((int)threads, requests) +
+           threads * (scratch + h * w * about->c * sim_type_bytes(about->type));
 done:
     sim_augment_destroy(&a);
     return st;

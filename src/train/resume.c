@@ -169,12 +169,22 @@ done:
     return st;
 }
 
+static bool has_other_values(const sim_preprocessing *a, const sim_preprocessing *b)
+{
+    for (size_t c = 0; c < a->c; c++)
+        if (a->mean[c] < b->mean[c] || a->mean[c] > b->mean[c] || a->std[c] < b->std[c] ||
+            a->std[c] > b->std[c])
+            return true;
+    return false;
+}
+
 /*
  * The normalization of a model does not change when it is trained further, on whatever data:
- * takes mean, std and value range from the preprocessing of a checkpoint.
+ * takes mean, std and value range from the preprocessing of a checkpoint.  With --init, images of other
+ * channels or another type keep their own.
  */
 static sim_status adopt_normalization(sim_train_state *t, const char *text,
-                                      const char *path, bool is_other_data)
+                                      const char *path, bool is_other_data, bool is_init)
 {
     sim_status st = SIM_OK;
     sim_preprocessing *own = &t->env.preprocessing, p;
@@ -186,9 +196,16 @@ static sim_status adopt_normalization(sim_train_state *t, const char *text,
     if (!text)
         goto done;
     SIM_TRY(sim_preprocessing_parse(text, path, &p));
+    if (is_init && (p.c != own->c || p.type != own->type)) {
+        sim_log(
+            "%s was trained on images of %zu channels of %s; those of %s, %zu of %s, are "
+            "normalized by their own mean and std",
+            path, p.c, sim_type_name(p.type), sim_dataset_path(t->env.data), own->c,
+            sim_type_name(own->type));
+        goto done;
+    }
     SIM_TRY(sim_preprocessing_check(&p, t->env.data));
-    if (memcmp(p.mean, own->mean, sizeof p.mean) != 0 ||
-        memcmp(p.std, own->std, sizeof p.std) != 0)
+    if (has_other_values(&p, own))
         sim_log("images are normalized by mean and std of %s, not by those of %s", path,
                 sim_dataset_path(t->env.data));
     if (p.h != own->h || p.w != own->w)
@@ -198,6 +215,7 @@ static sim_status adopt_normalization(sim_train_state *t, const char *text,
             own->h, own->w, path, p.h, p.w);
     memcpy(own->mean, p.mean, sizeof own->mean);
     memcpy(own->std, p.std, sizeof own->std);
+    memcpy(own->scale, p.scale, sizeof own->scale);
     own->range = p.range;
     sim_augment_normalize(t->feed.augment, own);
 done:
@@ -242,7 +260,7 @@ static sim_status load_checkpoint(sim_train_state *t, const sim_checkpoint *k)
     SIM_TRY(sim_resume_check_state(t, sim_checkpoint_path(k)));
     SIM_TRY(check_view_size(&t->env, head->preprocessing, sim_checkpoint_path(k), true));
     SIM_TRY(adopt_normalization(t, head->preprocessing, sim_checkpoint_path(k),
-                                t->segment.changes.data));
+                                t->segment.changes.data, false));
     t->segment.changes.before = t->progress.at;
     if (t->segment.changes.any)
         sim_schedule_resplit(&t->progress, t->segment.changes.data);
@@ -314,7 +332,7 @@ static sim_status load_init(sim_train_state *t)
     SIM_TRY(sim_method_check_scalars(&t->learner.method, path));
     sim_log("initial weights from %s", path);
     SIM_TRY(check_view_size(&t->env, preprocessing, path, false));
-    SIM_TRY(adopt_normalization(t, preprocessing, path, true));
+    SIM_TRY(adopt_normalization(t, preprocessing, path, true, true));
     if (missing)
         sim_log("%zu tensors other than the encoder are not in it and keep their random "
                 "values",

@@ -72,7 +72,7 @@ static void fill_image(const sim_image *image, uint32_t sample)
             .purpose = SIM_RANDOM_TEST, .sample = sample, .draw = (uint32_t)i};
         size_t y = i / image->c / image->w, x = i / image->c % image->w;
         uint32_t noise = sim_random_below(&r, 24);
-        image->pixels[i] =
+        ((uint8_t *)image->pixels)[i] =
             (uint8_t)(x / 8 % 3 == 0 ? 255 * (y / 8 % 2)
                                      : 3 * y + (2 + i % image->c) * x + noise);
     }

@@ -102,8 +102,18 @@ static void invalid_texts_are_refused(void **state)
         "\"mean\": [0], \"std\": [1]}",
         "{\"height\": 4, \"width\": 100000000, \"channels\": 1, " OPERATIONS
         "\"mean\": [0], \"std\": [1]}",
+        "{\"height\": 4, \"width\": 5, \"channels\": 65, " OPERATIONS
+        "\"mean\": [0], \"std\": [1]}",
+        "{\"height\": 4, \"width\": 5, \"channels\": 1, " OPERATIONS
+        "\"sample_type\": \"int8\", \"mean\": [0], \"std\": [1]}",
+        "{\"height\": 4, \"width\": 5, \"channels\": 1, " OPERATIONS
+        "\"sample_type\": \"uint16\", \"mean\": [0], \"std\": [1]}",
+        "{\"height\": 4, \"width\": 5, \"channels\": 1, " OPERATIONS
+        "\"sample_type\": \"uint16\", \"mean\": [0], \"std\": [1], "
+        "\"scale_low\": [7], \"scale_high\": [7]}",
         "{\"height\": 4, \"width\": 5, \"channels\": 2, " OPERATIONS
-        "\"mean\": [0, 0], \"std\": [1, 1]}",
+        "\"sample_type\": \"float32\", \"mean\": [0, 0], \"std\": [1, 1], "
+        "\"scale_low\": [0], \"scale_high\": [1, 1]}",
         "{\"height\": 4, \"width\": 5, \"channels\": 3, " OPERATIONS
         "\"mean\": [0, 0], \"std\": [1, 1, 1]}",
         "{\"height\": 4, \"width\": 5, \"channels\": 1, " OPERATIONS

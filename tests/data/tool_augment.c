@@ -107,7 +107,7 @@ int main(int argc, char **a)
         o.preset = sim_choices_find(key("preset")->choices, a[first] + 7);
     for (int i = first; o.view1.given && i < argc; i++)
         parse(a[i], &o.view1);
-    if (o.preset < 0 || sim_alloc(&image.pixels, n, "test/augment") != SIM_OK ||
+    if (o.preset < 0 || sim_alloc_bytes(n, 1, "test/augment", &image.pixels) != SIM_OK ||
         sim_augment_create(&o, &p, &augment) != SIM_OK)
         return 70;
     FILE *in = fopen(a[1], "rb"), *out = fopen(a[2], "wb");

@@ -42,7 +42,7 @@ def check(images, labels=None, classes=None):
 
 
 def channels():
-    """Alpha is dropped as PIL drops it; what may be read in two ways is refused."""
+    """Alpha of bytes is dropped as PIL drops it; what may be read in two ways is refused."""
     rgba = random.randint(0, 256, (6, 9, 11, 4)).astype("u1")
     rgb = np.stack([np.asarray(Image.fromarray(x, "RGBA").convert("RGB")) for x in rgba])
     for name, x in ("last", rgba), ("first", rgba.transpose(0, 3, 1, 2)):
@@ -57,8 +57,19 @@ def channels():
     want[0, 0, 0] = 0, 0, 255
     for x in deep, deep.transpose(0, 3, 1, 2):
         h5("a.h5", images=x)
-        run("a.h5", said=["0 becomes black and 1 white"])
+        run("a.h5", "--type", "uint8", "--channels", "0-2", said=["0 becomes black and 1 white"])
         check(want)
+        run("a.h5", "--channels", "0-2")
+        check(deep[..., :3])
+        assert "skipped" in run("a.h5"), "alpha of floats is a channel, and NaN in it"
+        check(deep[1:])
+        run("a.h5", "--on-bad", "fail", code=65, said=["a.h5[0]", "pixel 0, 0, channel 3 is nan"])
+    h5("a.h5", images=rgba)
+    run("a.h5", "--channels", "0-3")
+    check(rgba)
+    run("a.h5", "--channels", "3,0")
+    check(rgba[..., [3, 0]])
+    run("a.h5", "--channels", "4", code=64, said=["no channel 4", "0 to 3"])
     h5("a.h5", images=rgba[0])
     run("a.h5")
     check(rgb[:1])
@@ -79,7 +90,9 @@ def channels():
         assert "alpha" not in run("a.h5")
         check(rgb[..., :1])
     h5("a.h5", images=rgba[:, :4])
-    run("a.h5", code=65, said=["4 x 11 x 4", "ambiguous"])
+    run("a.h5", code=65, said=["4 x 11 x 4", "ambiguous", "--layout"])
+    run("a.h5", "--layout", "chw")
+    check(rgba[:, :3].transpose(0, 2, 3, 1))
     h5("a.h5", images=rgb[..., 0, :1])
     run("a.h5", code=65, said=["ambiguous", "N x H x W", "1 x H x W x 1"])
     for n in 3, 4:
@@ -88,6 +101,43 @@ def channels():
     h5("a.h5", **{"c/cat": rgb[:3, ..., :1].squeeze(), "c/dog": rgb[3:5, ..., 0]})
     run("a.h5", "--path", "c")
     check(rgb[:5, ..., :1], [0, 0, 0, 1, 1], ["cat", "dog"])
+
+
+def samples():
+    """Samples of all types keep their values; mean, deviation and range of each channel are NumPy's."""
+    deep = random.randint(0, 60000, (40, 24, 20, 12)) // np.arange(1, 13)
+    for dtype, kept, x in (("u2", "u2", deep), (">u2", "u2", deep), ("f4", "f4", deep / 7), ("f8", "f4", deep / 7), ("f2", "f4", deep / 60000),
+                           ("i4", "u2", deep), ("i4", "f4", deep - 9), ("i8", "f4", deep * 2), ("i2", "u2", deep // 2)):
+        x = x.astype(dtype)
+        for name, array in ("hwc", x), ("chw", x.transpose(0, 3, 1, 2)):
+            h5("t.h5", images=array)
+            run("t.h5")
+            with h5py.File("out.h5") as f:
+                images, mean, std, span = f["images"][()], f.attrs["mean"], f.attrs["std"], f.attrs["range"]
+            assert images.dtype == kept and (images == x.astype(kept)).all(), (dtype, name, images.dtype)
+            over = images.astype("f8").reshape(-1, 12)
+            assert np.allclose(mean, over.mean(0), rtol=1e-12) and np.allclose(std, over.std(0), rtol=1e-10), (dtype, mean, over.mean(0))
+            assert (span == np.stack([over.min(0), over.max(0)], 1)).all()
+    run("t.h5", "--range", "0:100")
+    with h5py.File("out.h5") as f:
+        assert f.attrs["range"].tolist() == [[0, 100]] * 12
+    h5("t.h5", images=deep.astype("f4") / 60000)
+    run("t.h5", "--type", "uint16", code=64, said=["not integers"])
+    run("t.h5", "--type", "uint8", said=["becomes black"])
+    with h5py.File("out.h5") as f:
+        assert f["images"].dtype == "u1" and "range" in f.attrs
+    for c, code in (64, 0), (65, 65):
+        h5("t.h5", images=np.zeros((2, 200, 200, c), "u1"))
+        run("t.h5", code=code, said=["64"] if code else ())
+    h5("t.h5", images=np.zeros((2, 16, 30, 16), "u1"))
+    run("t.h5", code=65, said=["ambiguous", "--layout hwc"])
+    run("t.h5", "--layout", "hwc")
+    bad = deep[:6].astype("f4")
+    bad[1, 2, 3, 4], bad[4, 0, 0, 0] = np.nan, np.inf
+    h5("t.h5", images=bad, labels=np.arange(6) % 2)
+    log = run("t.h5", said=["pixel 3, 2, channel 4 is nan", "pixel 0, 0, channel 0 is inf"])
+    assert log.count("skipped") >= 2, log
+    check(bad[[0, 2, 3, 5]], [0, 0, 1, 1])
 
 
 def splits():
@@ -217,7 +267,7 @@ def evaluation():
 
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
-    for part in (channels, splits, found, numbers, evaluation):
+    for part in (channels, samples, splits, found, numbers, evaluation):
         os.mkdir(part.__name__)
         os.chdir(part.__name__)
         part()

@@ -183,13 +183,13 @@ def check_hdf5():
     check(x)
     # floats
     h5("one.h5", images=(x / np.float32(255)).astype("f4"), labels=y)
-    prepare("one.h5")
+    prepare("one.h5", "--type", "uint8")
     check(x, y)
     h5("double.h5", images=(x.astype("f8"), packed))
-    prepare("double.h5")
+    prepare("double.h5", "--type", "uint8")
     check(x)
     h5("half.h5", images=x.astype("f2"))
-    prepare("half.h5")
+    prepare("half.h5", "--type", "uint8")
     check(x)
     # one group per class: arrays, single images, and a class that is one array
     with h5py.File("classes.h5", "w") as f:
@@ -215,16 +215,13 @@ def refuse_hdf5(x, y):
 
     refuse("36 labels for 37 images", images=x, labels=y[1:])
     refuse("expected 1", images=x, labels=np.array([["a", "b"]] * 37, "S1"))
-    refuse("expected 1, 3 or 4", images=np.zeros((5, 8, 8, 5), "u1"))
+    refuse("1 to 64 channels", images=np.zeros((5, 8, 8, 65), "u1"))
     refuse("ambiguous", images=np.zeros((5, 3, 8, 3), "u1"))
     refuse("2 dimensions", images=np.zeros((5, 64), "u1"))
     refuse("1 dimensions", images=np.zeros(64, "u1"))
     refuse("5 dimensions", images=np.zeros((5, 2, 8, 8, 3), "u1"))
     refuse("has 0 images", images=np.zeros((0, 8, 8, 3), "u1"))
-    for value in (np.nan, np.inf):
-        z = (x / np.float32(255)).astype("f4")
-        z[11, 3, 2, 1] = value
-        refuse("image 11 contains", images=(z, dict(chunks=(4, 9, 11, 3))))
+    refuse("none of its 3 images is valid", images=np.full((3, 8, 8, 3), np.nan))
     with h5py.File("bad.h5", "w") as f:  # a large shape without stored data
         f.create_dataset("images", (1 << 40, 512, 512, 3), "u1", chunks=(1, 512, 512, 3))
     prepare("bad.h5", code=65, match="images of 512 x 512")

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -304,14 +305,27 @@ def ranges():
         values, white = deep(bits, f"deep{bits}"), (1 << bits) - 1
         subprocess.run(f"tar cf deep{bits}.tar deep{bits}", shell=True, check=True)
         for source in (f"deep{bits}", f"deep{bits}.tar"):
-            done = run(source, "--size", "8")
+            done = run(source, "--size", "8", "--type", "uint8")
             assert any("warning" in l and "--range" in l for l in done.stderr.splitlines()) == (bits in (10, 12, 14)), done.stderr
             got = result()
             order = [int(n[-5]) for n in got.names]
             want = np.floor(values[order] * 255 / white + 0.5)
             assert np.abs(got.images[..., 0] - want).max() <= (0 if bits in (8, 16) else 1), (bits, source)
             assert got.images.max() == 255 and got.range == [0, white]
-    prepare("deep12", "--size", "8", "--range", "0:2000", said=["warning", "0:2000"])
+            prepare(source, "--size", "8")
+            got = result()
+            assert got.images.dtype == "u2" and (got.images == values[order][..., None]).all()
+    # files of 8 bits and of more together become RGB of 8 bits
+    os.makedirs("mixed/a")
+    shutil.copy("deep16/a/1.png", "mixed/a/1.png")
+    Image.fromarray(random.randint(0, 256, (8, 8)).astype("u1")).save("mixed/a/0.png")
+    prepare("mixed", "--size", "8")
+    assert result().images.dtype == "u1" and result().images.shape == (2, 8, 8, 3)
+    prepare("mixed", "--size", "8", "--type", "uint16", "--channels", "0")
+    assert result().images.dtype == "u2" and result().images.shape == (2, 8, 8, 1)
+    prepare("mixed", "--type", "uint16", code=64, said=["--size"])
+    prepare("mixed", "--channels", "0", code=64, said=["--size"])
+    prepare("deep12", "--size", "8", "--type", "uint8", "--range", "0:2000", said=["warning", "0:2000"])
     assert result().range == [0, 2000]
     prepare("deep12", "--range", "5:5", code=64, said=["--range"])
     # the content decides, not the name
@@ -320,7 +334,7 @@ def ranges():
         os.rename(f"named12/a/{i}.png", f"named12/a/{i}{end}")
     subprocess.run("tar cf named12.tar named12", shell=True, check=True)
     for source in ("named12", "named12.tar"):
-        prepare(source, "--size", "8")
+        prepare(source, "--size", "8", "--type", "uint8")
         got = result()
         assert [n.split("/")[-1][0] for n in got.names] == list("0123") and got.range == [0, 4095]
         assert np.abs(got.images[..., 0] - values * 255 / 4095).max() <= 1, source
@@ -346,12 +360,12 @@ def float_ranges():
                                  ("u2", (x * 16).astype("u2"), (0, 4095)), ("signed", signed.astype("i1"), (-128, 127)),
                                  ("real", x * 7.3 - 20.5, (-20.5, 255 * 7.3 - 20.5))):
         h5("r.h5", images=images)
-        prepare("r.h5")
+        prepare("r.h5", "--type", "uint8")
         got = result()
         lo, hi = limits
         want = np.clip(np.round((images.astype("f8") - lo) * 255 / (hi - lo)), 0, 255)
         assert np.abs(got.images - want).max() <= 1 and np.allclose(got.range, limits), (name, got.range)
-    prepare("r.h5", "--range", "0:100", said=["clipped"])
+    prepare("r.h5", "--type", "uint8", "--range", "0:100", said=["clipped"])
     # one image without the dimension N
     h5("one.h5", images=random.randint(0, 256, (12, 10, 3)).astype("u1"))
     prepare("one.h5")
@@ -538,7 +552,7 @@ def converted_again():
     assert got.names == first.names and got.classes == ["cat", "dog"] and got.labels == first.labels
     # the range of the original values stays; another one refers to the values 0 to 255
     h5("deep.h5", images=np.arange(5 * 64).reshape(5, 8, 8) * 10.0 - 1000)
-    prepare("deep.h5", "--range", "-500:2050")
+    prepare("deep.h5", "--type", "uint8", "--range", "-500:2050")
     assert result().range == [-500, 2050]
     os.rename("out.h5", "first.h5")
     prepare("first.h5")
@@ -549,6 +563,12 @@ def converted_again():
         del f.attrs["format"]
     prepare("first.h5")
     assert result().range is None
+    # samples of other types
+    prepare("deep.h5")
+    first = result()
+    os.rename("out.h5", "first.h5")
+    prepare("first.h5")
+    assert result().images.dtype == "f4" and (result().images == first.images).all() and result().range == first.range
     prepare("again")
     os.rename("out.h5", "photos.h5")
     prepare("photos.h5", code=66, said=["encoded photos"])

@@ -10,7 +10,7 @@ import numpy as np
 TOOL = os.path.join(os.environ["SIMILE_TOOLS"], "safetensors_tool_copy")
 DTYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "I32": "<i4", "U32": "<u4",
           "F32": "<f4", "I64": "<i8", "U64": "<u8", "F64": "<f8"}
-WRITTEN = {"U8", "I32", "F32", "I64", "U64", "F64"}
+WRITTEN = {"U8", "U16", "I32", "F32", "I64", "U64", "F64"}
 
 
 def write(path, arrays, metadata, sort):

@@ -14,8 +14,8 @@ enum { MAX_TENSORS = 64 };
 static const struct {
     const char *dtype;
     sim_type type;
-} types[] = {{"F32", SIM_F32}, {"F64", SIM_F64}, {"I64", SIM_I64},
-             {"U64", SIM_U64}, {"I32", SIM_I32}, {"U8", SIM_U8}};
+} types[] = {{"F32", SIM_F32}, {"F64", SIM_F64}, {"I64", SIM_I64}, {"U64", SIM_U64},
+             {"I32", SIM_I32}, {"U16", SIM_U16}, {"U8", SIM_U8}};
 
 static void print_tensor(const sim_safetensor *t, const uint8_t *data)
 {
