@@ -14,8 +14,7 @@
 enum {
     PIECE_BYTES = 32 << 20,    /* target size of a read */
     MAX_CHUNK_BYTES = 1 << 30, /* HDF5 decompresses a chunk as a whole */
-    MAX_RATIO = 1100, /* of decompressed to stored bytes; above that of deflate */
-    MAX_SIDE = 16384
+    MAX_RATIO = 1100 /* of decompressed to stored bytes; above that of deflate */
 };
 
 static bool is_opaque(size_t channels)
@@ -30,7 +29,8 @@ static int suits_channels(size_t length, size_t side, size_t other_side)
         return 3;
     if (length == 4)
         return 2;
-    return length <= SIM_MAX_CHANNELS && length < side && length < other_side;
+    return length > 0 && length <= SIM_MAX_CHANNELS && length < side &&
+           length < other_side;
 }
 
 /* H x W x C or C x H x W: C is the dimension that suits the channels better. */
@@ -51,7 +51,7 @@ static sim_status find_layout(const char *where, prep_layout given, const size_t
     b->h = last ? d[0] : d[1];
     b->w = last ? d[1] : d[2];
     b->stored_c = last ? d[2] : d[0];
-    SIM_CHECK(b->stored_c <= SIM_MAX_CHANNELS, SIM_E_DATA,
+    SIM_CHECK(b->stored_c > 0 && b->stored_c <= SIM_MAX_CHANNELS, SIM_E_DATA,
               "%s: images of %zu x %zu with %zu channels; expected 1 to %d channels",
               where, b->h, b->w, b->stored_c, SIM_MAX_CHANNELS);
 done:
@@ -104,13 +104,11 @@ static sim_status find_shape(const char *where, const prep_options *o,
     }
     /* Four bytes are RGB and alpha, unless channels are selected. */
     b->c = b->stored_c == 4 && s->type == SIM_U8 && o->n_channels == 0 ? 3 : b->stored_c;
-    SIM_CHECK(
-        b->n > 0 && b->h > 0 && b->w > 0 && b->n <= HDF5_MAX_IMAGES && b->h <= MAX_SIDE &&
-            b->w <= MAX_SIDE,
-        SIM_E_DATA,
-        "%s has %zu images of %zu x %zu; expected 1 to %d images with sides of 1 to "
-        "%d",
-        where, b->n, b->h, b->w, HDF5_MAX_IMAGES, MAX_SIDE);
+    SIM_CHECK(b->n > 0 && b->n <= HDF5_MAX_IMAGES && b->h > 0 && b->w > 0 &&
+                  b->h <= SIM_MAX_PIXELS / b->w,
+              SIM_E_DATA,
+              "%s has %zu images of %zu x %zu; expected 1 to %d images of 1 to %d pixels",
+              where, b->n, b->h, b->w, HDF5_MAX_IMAGES, SIM_MAX_PIXELS);
 done:
     return st;
 }

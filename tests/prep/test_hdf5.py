@@ -132,6 +132,12 @@ def samples():
     h5("t.h5", images=np.zeros((2, 16, 30, 16), "u1"))
     run("t.h5", code=65, said=["ambiguous", "--layout hwc"])
     run("t.h5", "--layout", "hwc")
+    for shape, words in ((2, 8, 9, 0), []), ((2, 8, 9, 0), ["--layout", "hwc"]), ((2, 0, 9, 3), []):
+        h5("t.h5", images=np.zeros(shape, "u1"))
+        run("t.h5", *words, code=65)
+    with h5py.File("t.h5", "w") as f:  # 2^31 pixels
+        f.create_dataset("images", (1, 1 << 16, 1 << 15, 3), "u1", chunks=(1, 1, 1 << 15, 3))
+    run("t.h5", code=65, said=["65536 x 32768", "67108864 pixels"])
     bad = deep[:6].astype("f4")
     bad[1, 2, 3, 4], bad[4, 0, 0, 0] = np.nan, np.inf
     h5("t.h5", images=bad, labels=np.arange(6) % 2)
