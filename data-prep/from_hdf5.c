@@ -40,7 +40,7 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
     if (o->labels_key && strcmp(o->labels_key, "none") == 0)
         goto done;
     if (find_labels_file(f->path, beside)) {
-        memcpy(out->beside[0], beside, sizeof beside);
+        SIM_TRY(sim_prep_names_add(&out->beside, beside));
         SIM_TRY(sim_h5_open_read(beside, &other));
     }
     const sim_h5 *file = other ? other : f->file;
@@ -117,24 +117,24 @@ done:
     return st;
 }
 
-static sim_status find_range(hdf5 *f, const prep_options *options)
+/* Adds the values of all images of a file. */
+static sim_status measure_file(hdf5 *f, prep_extremes *e)
 {
     sim_status st = SIM_OK;
-    prep_extremes e = {0};
 
     for (size_t b = 0; b < f->names.n && f->blocks[0].deep; b++)
         for (size_t row = 0; row < f->blocks[b].n; row += f->blocks[b].piece_rows) {
             SIM_TRY(read_piece(f, b, row));
-            SIM_TRY(update_extremes(f, &e));
+            SIM_TRY(update_extremes(f, e));
             sim_log_progress("%s: finding the range of values, image %zu of %zu",
                              sim_prep_base_name(f->path), f->blocks[b].first + row,
                              f->n_items);
         }
     if (f->blocks[0].is_bool)
-        sim_prep_extremes_add(&e, 0, 1, true);
-    f->range = sim_prep_choose_range(&e, options);
+        sim_prep_extremes_add(e, 0, 1, true);
     f->b = 0;
     f->rows = 0;
+    SIM_FREE(f->piece);
 done:
     return st;
 }
@@ -202,15 +202,13 @@ done:
     return st;
 }
 
-static sim_status hdf5_open_source(const char *path, const prep_options *options,
-                                   prep_source *out)
+/* Opens a file; labels and original range are stored in `out`. */
+static sim_status open_file(hdf5 *f, const char *path, const prep_options *options,
+                            prep_source *out)
 {
     sim_status st = SIM_OK;
-    hdf5 *f = NULL;
     char name[HDF5_NAME];
 
-    SIM_TRY(sim_new(&f, "prep/hdf5"));
-    out->state = f;
     (void)snprintf(f->path, sizeof f->path, "%s", path);
     SIM_TRY(sim_h5_open_read(path, &f->file));
     SIM_TRY(refuse_encoded(f->file, path));
@@ -224,13 +222,137 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
         SIM_TRY(find_labels(f, options, out));
         SIM_TRY(read_item_names(f));
     }
-    SIM_TRY(find_range(f, options));
-    out->range = f->range;
-    out->scale_bytes = f->blocks[0].is_bool;
-    out->n_items = f->n_items;
-    out->h = f->blocks[0].h;
-    out->w = f->blocks[0].w;
-    out->c = f->blocks[0].c;
+done:
+    return st;
+}
+
+/* ---- several files ---- */
+
+typedef struct {
+    const prep_sources *sources;
+    size_t n, at;    /* at: file of the last item that was read */
+    hdf5 *files;     /* [n] */
+    prep_source *of; /* [n]: labels of each file, until they are joined */
+} hdf5_files;
+
+static sim_status check_same_images(const hdf5 *a, const hdf5 *b)
+{
+    sim_status st = SIM_OK;
+    const hdf5_block *x = &a->blocks[0], *y = &b->blocks[0];
+
+    SIM_CHECK(
+        x->h == y->h && x->w == y->w && x->c == y->c, SIM_E_DATA,
+        "%s has images of %zu x %zu x %zu, but %s of %zu x %zu x %zu; files that are "
+        "joined must have images of one size",
+        a->path, x->h, x->w, x->c, b->path, y->h, y->w, y->c);
+    SIM_CHECK(
+        x->deep == y->deep && x->is_bool == y->is_bool, SIM_E_DATA,
+        "the images of %s are %s, but those of %s are %s; files that are joined must "
+        "have values of one kind",
+        a->path,
+        x->is_bool ? "bool"
+        : x->deep  ? "numbers of more than 8 bits"
+                   : "uint8",
+        b->path,
+        y->is_bool ? "bool"
+        : y->deep  ? "numbers of more than 8 bits"
+                   : "uint8");
+done:
+    return st;
+}
+
+static sim_status open_files(hdf5_files *l, const prep_options *options, prep_source *out)
+{
+    sim_status st = SIM_OK;
+
+    for (size_t k = 0; k < l->n; k++) {
+        hdf5 *f = &l->files[k];
+        SIM_TRY(open_file(f, l->sources->paths[k], options, &l->of[k]));
+        SIM_TRY(check_same_images(&l->files[0], f));
+        f->first_item = out->n_items;
+        out->n_items += f->n_items;
+        for (size_t i = 0; i < l->of[k].beside.n; i++)
+            SIM_TRY(sim_prep_names_add(&out->beside,
+                                       sim_prep_names_get(&l->of[k].beside, i)));
+    }
+    SIM_CHECK(out->n_items <= HDF5_MAX_IMAGES, SIM_E_DATA,
+              "%s and the other files have %zu images, expected at most %d",
+              l->files[0].path, out->n_items, HDF5_MAX_IMAGES);
+done:
+    return st;
+}
+
+/* One range for the values of all files. */
+static sim_status find_range(hdf5_files *l, const prep_options *options, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    prep_extremes e = {0};
+
+    for (size_t k = 0; k < l->n; k++)
+        SIM_TRY(measure_file(&l->files[k], &e));
+    out->range = sim_prep_choose_range(&e, options);
+    for (size_t k = 0; k < l->n; k++)
+        l->files[k].range = out->range;
+done:
+    return st;
+}
+
+/* The range that data sets of simile were made with, if it is that of all. */
+static void join_original(const hdf5_files *l, prep_source *out)
+{
+    out->original = l->of[0].original;
+    for (size_t k = 1; k < l->n; k++)
+        if (l->of[k].original.lo != out->original.lo ||
+            l->of[k].original.hi != out->original.hi) {
+            sim_log_warn("%s and %s were converted with different ranges of values; "
+                         "prepare their sources again with one --range",
+                         l->files[0].path, l->files[k].path);
+            out->original = (sim_value_range){0};
+            break;
+        }
+}
+
+static sim_status join_labels(hdf5_files *l, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    prep_source *first = &l->of[0];
+
+    if (l->n > 1) {
+        SIM_TRY(sim_hdf5_join_labels(l->files, l->of, l->n, out));
+        goto done;
+    }
+    out->labels = first->labels;
+    out->class_names = first->class_names;
+    out->n_classes = first->n_classes;
+    first->labels = NULL;
+    first->class_names = NULL;
+done:
+    return st;
+}
+
+static sim_status hdf5_open_several(const prep_sources *sources,
+                                    const prep_options *options, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    hdf5_files *l = NULL;
+
+    SIM_TRY(sim_new(&l, "prep/hdf5"));
+    out->state = l;
+    l->sources = sources;
+    SIM_TRY(sim_alloc(&l->files, sources->n, "prep/hdf5"));
+    SIM_TRY(sim_alloc(&l->of, sources->n, "prep/hdf5"));
+    l->n = sources->n;
+    SIM_TRY(open_files(l, options, out));
+    SIM_TRY(join_labels(l, out));
+    SIM_TRY(find_range(l, options, out));
+    join_original(l, out);
+    const hdf5_block *image = &l->files[0].blocks[0];
+    out->split = l->of[0].split;
+    out->n_excluded = l->of[0].n_excluded;
+    out->scale_bytes = image->is_bool;
+    out->h = image->h;
+    out->w = image->w;
+    out->c = image->c;
 done:
     return st;
 }
@@ -251,16 +373,30 @@ static void convert_image(const hdf5 *f, size_t i, uint8_t *out)
         }
 }
 
+/* The file that contains an item; items are read in increasing order. */
+static hdf5 *file_of(hdf5_files *l, size_t item)
+{
+    hdf5 *f = &l->files[l->at];
+
+    while (item >= f->first_item + f->n_items) {
+        SIM_FREE(f->piece);
+        f->rows = 0;
+        f = &l->files[++l->at];
+    }
+    return f;
+}
+
 static sim_status hdf5_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
                                  size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
-    hdf5 *f = s->state;
+    hdf5 *f = file_of(s->state, i);
+    const size_t item = i - f->first_item;
 
-    SIM_TRY(seek_item(f, i));
+    SIM_TRY(seek_item(f, item));
     *n = s->h * s->w * s->c;
     SIM_TRY(sim_alloc(buffer, *n, "prep/hdf5"));
-    convert_image(f, i - f->blocks[f->b].first - f->row, *buffer);
+    convert_image(f, item - f->blocks[f->b].first - f->row, *buffer);
     *bytes = *buffer;
 done:
     return st;
@@ -268,24 +404,45 @@ done:
 
 static void hdf5_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
-    const hdf5 *f = s->state;
+    const hdf5_files *l = s->state;
+    size_t k = 0;
+
+    while (i >= l->files[k].first_item + l->files[k].n_items)
+        k++;
+    const hdf5 *f = &l->files[k];
+    const char *label = l->n > 1 ? l->sources->labels[k] : sim_prep_base_name(f->path);
+    const size_t item = i - f->first_item;
     if (f->item_names)
-        (void)snprintf(out, out_bytes, "%s", f->item_names + i * f->name_width);
+        (void)snprintf(out, out_bytes, "%s%s%s", l->n > 1 ? label : "",
+                       l->n > 1 ? "/" : "", f->item_names + item * f->name_width);
     else
-        (void)snprintf(out, out_bytes, "%s[%zu]", sim_prep_base_name(f->path), i);
+        (void)snprintf(out, out_bytes, "%s[%zu]", label, item);
 }
 
-static void hdf5_close_source(prep_source *s)
+static void close_file(hdf5 *f)
 {
-    hdf5 *f = s->state;
-    if (!f)
-        return;
     sim_h5_close(&f->file);
     sim_prep_names_clear(&f->names);
     sim_free(f->blocks);
     sim_free(f->piece);
     sim_free(f->item_names);
-    sim_free(f);
+}
+
+static void hdf5_close_source(prep_source *s)
+{
+    hdf5_files *l = s->state;
+    if (!l)
+        return;
+    for (size_t k = 0; k < l->n; k++) {
+        close_file(&l->files[k]);
+        sim_prep_names_clear(&l->of[k].beside);
+        sim_free(l->of[k].labels);
+        sim_prep_free_lines(l->of[k].class_names,
+                            l->of[k].class_names ? l->of[k].n_classes : 0);
+    }
+    sim_free(l->files);
+    sim_free(l->of);
+    sim_free(l);
 }
 
 const prep_format sim_prep_format_hdf5 = {
@@ -295,7 +452,7 @@ const prep_format sim_prep_format_hdf5 = {
     .supported = PREP_HAS_KEYS,
     .probe_content = hdf5_probe_content,
     .probe = hdf5_probe,
-    .open = hdf5_open_source,
+    .open_several = hdf5_open_several,
     .read = hdf5_read_item,
     .item_name = hdf5_item_name,
     .close = hdf5_close_source};
