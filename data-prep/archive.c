@@ -185,22 +185,6 @@ done:
     return st;
 }
 
-/* Continues with the next archive; false after the last one. */
-static sim_status open_next(prep_tar *t, bool *any)
-{
-    sim_status st = SIM_OK;
-
-    *any = t->at + 1 < t->n_paths;
-    if (!*any)
-        goto done;
-    (void)archive_read_free(t->outer);
-    t->outer = NULL;
-    t->path = t->paths[++t->at];
-    SIM_TRY(open_archive(t->path, false, &t->outer));
-done:
-    return st;
-}
-
 void sim_prep_tar_close(prep_tar **out)
 {
     prep_tar *t = *out;
@@ -258,6 +242,26 @@ done:
     return st;
 }
 
+/* At the end of an archive: continues with the outer one, or with the next of several; false after the
+ * last one. */
+static sim_status open_next(prep_tar *t, bool *any)
+{
+    sim_status st = SIM_OK;
+
+    *any = t->inner || t->at + 1 < t->n_paths;
+    if (t->inner) {
+        (void)archive_read_free(t->inner);
+        t->inner = NULL;
+    } else if (*any) {
+        (void)archive_read_free(t->outer);
+        t->outer = NULL;
+        t->path = t->paths[++t->at];
+        SIM_TRY(open_archive(t->path, false, &t->outer));
+    }
+done:
+    return st;
+}
+
 /* Names are UTF-8, or bytes if they are not valid, independently of the locale. */
 static const char *name_of(struct archive_entry *e)
 {
@@ -273,11 +277,6 @@ sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)
 
     for (;;) {
         SIM_TRY(next_header(t, &e));
-        if (!e && t->inner) {
-            (void)archive_read_free(t->inner);
-            t->inner = NULL;
-            continue;
-        }
         if (!e)
             SIM_TRY(open_next(t, &more));
         if (!e && more)

@@ -124,6 +124,7 @@ static sim_status find_formats(const prep_sources *s, const prep_options *option
     const prep_format *other = NULL;
 
     SIM_TRY(find_format(s->paths[0], options, out));
+    SIM_ASSERT(*out);
     SIM_CHECK(
         s->n == 1 || (*out)->open_several, SIM_E_USAGE,
         "the format %s takes one source, but %zu are given (%s, %s, ...); of several "
@@ -131,6 +132,7 @@ static sim_status find_formats(const prep_sources *s, const prep_options *option
         (*out)->name, s->n, s->paths[0], s->paths[1]);
     for (size_t k = 1; k < s->n; k++) {
         SIM_TRY(find_format(s->paths[k], options, &other));
+        SIM_ASSERT(other);
         SIM_CHECK(
             other == *out, SIM_E_DATA,
             "%s is of the format %s, but %s of %s; sources that are joined must have "

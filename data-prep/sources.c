@@ -176,6 +176,7 @@ static size_t common_directory(const prep_sources *s)
 {
     size_t n = 0;
 
+    SIM_ASSERT(s->n > 0);
     for (size_t at = 0;; at++) {
         for (size_t i = 0; i < s->n; i++)
             if (s->paths[i][at] != s->paths[0][at] || !s->paths[i][at])

@@ -88,7 +88,7 @@ static void fill_passes(uint32_t seed, uint32_t epoch, const sim_mixture *m, siz
 void sim_order_mixture(uint32_t seed, uint32_t epoch, const sim_mixture *m,
                        sim_order_key *keys, uint32_t *passes, uint32_t *order)
 {
-    size_t end[SIM_MAX_SETS], next[SIM_MAX_SETS], first[SIM_MAX_SETS];
+    size_t end[SIM_MAX_SETS] = {0}, next[SIM_MAX_SETS] = {0}, first[SIM_MAX_SETS] = {0};
     size_t n = 0, n_images = 0;
 
     for (size_t k = 0; k < m->n_sets; k++) {
@@ -101,7 +101,7 @@ void sim_order_mixture(uint32_t seed, uint32_t epoch, const sim_mixture *m,
     sim_order_epoch(seed, epoch, n, keys, order);
     for (size_t i = 0; i < n; i++) {
         size_t k = 0;
-        while (order[i] >= end[k])
+        while (k + 1 < m->n_sets && order[i] >= end[k])
             k++;
         order[i] = (uint32_t)(first[k] + passes[next[k]++]);
     }

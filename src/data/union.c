@@ -305,6 +305,7 @@ static sim_status open_parts(sim_dataset *d, size_t n, const char *const *paths)
 {
     sim_status st = SIM_OK;
 
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     SIM_TRY(sim_alloc(&d->parts, n, "data/dataset"));
     for (size_t k = 0; k < n; k++) {
         SIM_TRY(sim_dataset_open(paths[k], &d->parts[k]));
