@@ -59,7 +59,7 @@ install(FILES ${CMAKE_BINARY_DIR}/install/simile.pc DESTINATION ${CMAKE_INSTALL_
 install(DIRECTORY include/simile DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 # ---- jobs, scripts, documents ----
-install(DIRECTORY jobs/ DESTINATION ${share}/jobs FILES_MATCHING PATTERN "*.yaml" PATTERN "README.md" PATTERN results EXCLUDE)
+install(DIRECTORY jobs/ DESTINATION ${share}/jobs FILES_MATCHING PATTERN "*.yaml" PATTERN "imagenet100.txt" PATTERN "README.md" PATTERN results EXCLUDE)
 file(GLOB scripts CONFIGURE_DEPENDS slurm/*.sbatch)
 install(PROGRAMS ${scripts} DESTINATION ${share}/slurm)
 install(FILES slurm/README.md slurm/environment.yml slurm/simile.def DESTINATION ${share}/slurm)

@@ -18,7 +18,10 @@
 enum { BLOCK = 1 << 16 };
 
 struct prep_tar {
-    char *path;
+    char *const *paths;            /* [n_paths] */
+    size_t n_paths, at;            /* at: number of the current one */
+    const char *path;              /* of the current one */
+    char *own;                     /* the path of a single archive; or NULL */
     struct archive *outer, *inner; /* inner: the inner tar that is being read, or NULL */
     bool nested;
     char inner_name[256];
@@ -148,19 +151,37 @@ bool sim_prep_is_tar(const char *path)
     return yes;
 }
 
-sim_status sim_prep_tar_open(const char *path, bool nested, prep_tar **out)
+sim_status sim_prep_tar_open_all(char *const *paths, size_t n, bool nested,
+                                 prep_tar **out)
 {
     sim_status st = SIM_OK;
     prep_tar *t = NULL;
 
     SIM_TRY(sim_new(&t, "prep/tar"));
     t->nested = nested;
-    SIM_TRY(sim_text_copy(path, "prep/tar", &t->path));
-    SIM_TRY(open_archive(path, false, &t->outer));
+    t->paths = paths;
+    t->n_paths = n;
+    t->path = paths[0];
+    SIM_TRY(open_archive(t->path, false, &t->outer));
     *out = t;
     t = NULL;
 done:
     sim_prep_tar_close(&t);
+    return st;
+}
+
+sim_status sim_prep_tar_open(const char *path, bool nested, prep_tar **out)
+{
+    sim_status st = SIM_OK;
+    char *own = NULL;
+
+    SIM_TRY(sim_text_copy(path, "prep/tar", &own));
+    SIM_TRY(sim_prep_tar_open_all(&own, 1, nested, out));
+    (*out)->own = own;
+    (*out)->path = own;
+    own = NULL;
+done:
+    sim_free(own);
     return st;
 }
 
@@ -173,7 +194,7 @@ void sim_prep_tar_close(prep_tar **out)
         (void)archive_read_free(t->inner);
     if (t->outer)
         (void)archive_read_free(t->outer);
-    sim_free(t->path);
+    sim_free(t->own);
     sim_free(t);
     *out = NULL;
 }
@@ -221,6 +242,26 @@ done:
     return st;
 }
 
+/* At the end of an archive: continues with the outer one, or with the next of several; false after the
+ * last one. */
+static sim_status open_next(prep_tar *t, bool *any)
+{
+    sim_status st = SIM_OK;
+
+    *any = t->inner || t->at + 1 < t->n_paths;
+    if (t->inner) {
+        (void)archive_read_free(t->inner);
+        t->inner = NULL;
+    } else if (*any) {
+        (void)archive_read_free(t->outer);
+        t->outer = NULL;
+        t->path = t->paths[++t->at];
+        SIM_TRY(open_archive(t->path, false, &t->outer));
+    }
+done:
+    return st;
+}
+
 /* Names are UTF-8, or bytes if they are not valid, independently of the locale. */
 static const char *name_of(struct archive_entry *e)
 {
@@ -232,14 +273,14 @@ sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)
 {
     sim_status st = SIM_OK;
     struct archive_entry *e = NULL;
+    bool more = false;
 
     for (;;) {
         SIM_TRY(next_header(t, &e));
-        if (!e && t->inner) {
-            (void)archive_read_free(t->inner);
-            t->inner = NULL;
+        if (!e)
+            SIM_TRY(open_next(t, &more));
+        if (!e && more)
             continue;
-        }
         const char *name = e ? name_of(e) : NULL;
         bool link =
             e && (archive_entry_hardlink(e) || archive_entry_filetype(e) == AE_IFLNK);
@@ -255,6 +296,7 @@ sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)
                   name, n, sizeof t->name - 1);
         *out = (prep_entry){.name = e ? t->name : NULL,
                             .outer = t->inner ? t->inner_name : NULL,
+                            .archive = t->at,
                             .n_bytes = e ? (uint64_t)archive_entry_size(e) : 0,
                             .is_link = link};
         goto done;

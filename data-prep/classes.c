@@ -101,3 +101,51 @@ done:
     sim_free(rank);
     return st;
 }
+
+/* Replaces the class names by those of a list. */
+static sim_status take_names(const sim_class_list *l, prep_source *s)
+{
+    sim_status st = SIM_OK;
+
+    sim_prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
+    s->class_names = NULL;
+    s->n_classes = 0;
+    SIM_TRY(sim_alloc(&s->class_names, l->n, "prep/names"));
+    for (size_t k = 0; k < l->n; k++) {
+        SIM_TRY(sim_text_copy(l->names[k], "prep/names", &s->class_names[k]));
+        s->n_classes++;
+    }
+done:
+    return st;
+}
+
+sim_status sim_prep_keep_classes(const char *list_path, const char *where, prep_source *s)
+{
+    sim_status st = SIM_OK;
+    sim_class_list l = {0};
+    int32_t *numbers = NULL;
+    char *text = NULL;
+    const size_t n_classes = s->n_classes;
+    size_t n_kept = 0;
+
+    SIM_CHECK(s->labels, SIM_E_DATA,
+              "--classes: %s has no labels, so that classes cannot be selected", where);
+    SIM_TRY(sim_class_list_read(list_path, &l));
+    SIM_TRY(
+        sim_text_format("prep/classes", &text, "--classes: %s for %s", list_path, where));
+    SIM_TRY(sim_alloc(&numbers, n_classes, "prep/classes"));
+    SIM_TRY(sim_class_list_match(&l, text, (const char *const *)s->class_names, n_classes,
+                                 numbers));
+    for (size_t i = 0; i < s->n_items; i++) {
+        s->labels[i] = numbers[s->labels[i]];
+        n_kept += s->labels[i] >= 0;
+    }
+    SIM_TRY(take_names(&l, s));
+    sim_log("classes of %s: %zu of %zu classes, %zu of %zu images", list_path, l.n,
+            n_classes, n_kept, s->n_items);
+done:
+    sim_class_list_clear(&l);
+    sim_free(numbers);
+    sim_free(text);
+    return st;
+}

@@ -19,7 +19,7 @@
 enum { LIMIT = 1 << 28, MAX_DEPTH = 64 };
 
 typedef struct {
-    char root[PATH_MAX];
+    const prep_sources *sources;
     prep_tree tree;
     struct stat above[MAX_DEPTH]; /* the directories that are being listed */
     size_t depth;
@@ -138,7 +138,14 @@ static const char *relative_path(const prep_source *s, size_t i)
 static sim_status item_path(const prep_source *s, size_t i, char out[PATH_MAX])
 {
     const folder *f = s->state;
-    return sim_prep_join(f->root, relative_path(s, i), out, PATH_MAX);
+    const char *path = relative_path(s, i);
+    size_t k = 0;
+
+    if (f->tree.has_labels) {
+        k = sim_prep_sources_find(f->sources, path);
+        path += strlen(f->sources->labels[k]) + 1;
+    }
+    return sim_prep_join(f->sources->paths[k], path, out, PATH_MAX);
 }
 
 /* A file that cannot be opened is a bad item, whatever the reason; one that cannot be read is
@@ -218,20 +225,32 @@ static bool folder_probe(const char *path)
     return sim_path_is_directory(path);
 }
 
-static sim_status folder_open_source(const char *path, const prep_options *options,
-                                     prep_source *out)
+static sim_status add_root(folder *f, const char *path, const char *label)
+{
+    sim_status st = SIM_OK;
+    struct stat about;
+
+    SIM_CHECK(stat(path, &about) == 0, SIM_E_INPUT, "%s: %s", path, strerror(errno));
+    SIM_TRY(add_directory(f, path, label, &about));
+done:
+    return st;
+}
+
+static sim_status folder_open_several(const prep_sources *sources,
+                                      const prep_options *options, prep_source *out)
 {
     sim_status st = SIM_OK;
     folder *f = NULL;
-    struct stat about;
 
     SIM_TRY(sim_new(&f, "prep/folder"));
     out->state = f;
     out->photos = true;
-    (void)snprintf(f->root, sizeof f->root, "%s", path);
-    SIM_CHECK(stat(path, &about) == 0, SIM_E_INPUT, "%s: %s", path, strerror(errno));
-    SIM_TRY(add_directory(f, path, "", &about));
-    SIM_TRY(sim_prep_tree_select(&f->tree, path, options, out));
+    f->sources = sources;
+    f->tree.has_labels = sources->n > 1;
+    for (size_t k = 0; k < sources->n; k++)
+        SIM_TRY(
+            add_root(f, sources->paths[k], f->tree.has_labels ? sources->labels[k] : ""));
+    SIM_TRY(sim_prep_tree_select(&f->tree, sources->paths[0], options, out));
     SIM_TRY(survey_items(out, options));
 done:
     return st;
@@ -266,7 +285,8 @@ const prep_format sim_prep_format_folder = {
     .help = "a directory of photos: SPLIT/CLASS/*.jpg|png, CLASS/*, or flat",
     .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE,
     .probe = folder_probe,
-    .open = folder_open_source,
+    .open_several = folder_open_several,
     .read = folder_read_item,
     .item_name = folder_item_name,
+    .item_file = item_path,
     .close = folder_close_source};

@@ -41,7 +41,7 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
     if (o->labels_key && strcmp(o->labels_key, "none") == 0)
         goto done;
     if (find_labels_file(f->path, beside)) {
-        memcpy(out->beside[0], beside, sizeof beside);
+        SIM_TRY(sim_prep_names_add(&out->beside, beside));
         SIM_TRY(sim_h5_open_read(beside, &other));
     }
     const sim_h5 *file = other ? other : f->file;
@@ -124,6 +124,7 @@ static void add_extremes(const hdf5 *f, size_t i, prep_extremes *e)
     sim_prep_extremes_add(e, lo, hi, integers);
 }
 
+/* Adds the values of all images of a file. */
 static sim_status find_extremes(hdf5 *f, prep_extremes *e)
 {
     sim_status st = SIM_OK;
@@ -139,17 +140,18 @@ static sim_status find_extremes(hdf5 *f, prep_extremes *e)
         }
     f->b = 0;
     f->rows = 0;
+    SIM_FREE(f->piece);
 done:
     return st;
 }
 
 /* The type that holds the values: that of the file if it is one of samples. */
-static sim_type natural_type(const hdf5 *f, const prep_extremes *e)
+static sim_type natural_type(sim_type in_file, const prep_extremes *e)
 {
-    switch (f->blocks[0].type) {
+    switch (in_file) {
     case SIM_U8:
     case SIM_U16:
-        return f->blocks[0].type;
+        return in_file;
     case SIM_F32:
     case SIM_F64:
         return SIM_F32;
@@ -164,31 +166,6 @@ static bool needs_extremes(const hdf5_block *b, const prep_options *o)
     const bool is_sample = b->type == SIM_U16 || b->type == SIM_F32 || b->type == SIM_F64;
 
     return b->deep && (o->has_type ? o->type != SIM_F32 : !is_sample);
-}
-
-static sim_status choose_type(hdf5 *f, const prep_options *o)
-{
-    sim_status st = SIM_OK;
-    const hdf5_block *b = &f->blocks[0];
-    prep_extremes e = {0};
-
-    SIM_TRY(sim_prep_check_channels(o, b->c));
-    if (needs_extremes(b, o))
-        SIM_TRY(find_extremes(f, &e));
-    if (b->is_bool)
-        sim_prep_extremes_add(&e, 0, 1, true);
-    f->type = o->has_type ? o->type : natural_type(f, &e);
-    SIM_CHECK(f->type != SIM_U16 || b->type == SIM_U16 || b->type == SIM_U8 ||
-                  (e.any && e.integers && e.lo >= 0 && e.hi <= UINT16_MAX),
-              SIM_E_USAGE, "--type uint16: the values of %s are not integers of 0 to %d",
-              f->path, UINT16_MAX);
-    if (f->type == SIM_U8)
-        f->range = sim_prep_choose_range(&e, o);
-    else if (b->type != f->type)
-        sim_log("%s: the values of type %s are stored as %s", f->path,
-                sim_type_name(b->type), sim_type_name(f->type));
-done:
-    return st;
 }
 
 /* ---- the format ---- */
@@ -254,15 +231,13 @@ done:
     return st;
 }
 
-static sim_status hdf5_open_source(const char *path, const prep_options *options,
-                                   prep_source *out)
+/* Opens a file; labels and original range are stored in `out`. */
+static sim_status open_file(hdf5 *f, const char *path, const prep_options *options,
+                            prep_source *out)
 {
     sim_status st = SIM_OK;
-    hdf5 *f = NULL;
     char name[HDF5_NAME];
 
-    SIM_TRY(sim_new(&f, "prep/hdf5"));
-    out->state = f;
     (void)snprintf(f->path, sizeof f->path, "%s", path);
     f->options = options;
     SIM_TRY(sim_h5_open_read(path, &f->file));
@@ -276,17 +251,155 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
         SIM_TRY(find_labels(f, options, out));
         SIM_TRY(read_item_names(f));
     }
-    SIM_TRY(choose_type(f, options));
     if (f->blocks[0].type == SIM_U8)
         SIM_TRY(read_original_range(f->file, &out->original));
-    f->options = NULL;
-    out->type = f->type;
-    out->range = f->range;
-    out->scale_bytes = f->blocks[0].is_bool && f->type == SIM_U8;
-    out->n_items = f->n_items;
-    out->h = f->blocks[0].h;
-    out->w = f->blocks[0].w;
-    out->c = f->blocks[0].c;
+done:
+    return st;
+}
+
+/* ---- several files ---- */
+
+typedef struct {
+    const prep_sources *sources;
+    size_t n, at;    /* at: file of the last item that was read */
+    hdf5 *files;     /* [n] */
+    prep_source *of; /* [n]: labels of each file, until they are joined */
+} hdf5_files;
+
+static sim_status check_same_images(const hdf5 *a, const hdf5 *b)
+{
+    sim_status st = SIM_OK;
+    const hdf5_block *x = &a->blocks[0], *y = &b->blocks[0];
+
+    SIM_CHECK(
+        x->h == y->h && x->w == y->w && x->c == y->c, SIM_E_DATA,
+        "%s has images of %zu x %zu x %zu, but %s of %zu x %zu x %zu; files that are "
+        "joined must have images of one size",
+        a->path, x->h, x->w, x->c, b->path, y->h, y->w, y->c);
+    SIM_CHECK(
+        x->type == y->type && x->is_bool == y->is_bool, SIM_E_DATA,
+        "the images of %s are %s, but those of %s are %s; files that are joined must "
+        "have values of one type",
+        a->path, x->is_bool ? "bool" : sim_type_name(x->type), b->path,
+        y->is_bool ? "bool" : sim_type_name(y->type));
+done:
+    return st;
+}
+
+static sim_status open_files(hdf5_files *l, const prep_options *options, prep_source *out)
+{
+    sim_status st = SIM_OK;
+
+    for (size_t k = 0; k < l->n; k++) {
+        hdf5 *f = &l->files[k];
+        SIM_TRY(open_file(f, l->sources->paths[k], options, &l->of[k]));
+        SIM_TRY(check_same_images(&l->files[0], f));
+        f->first_item = out->n_items;
+        out->n_items += f->n_items;
+        for (size_t i = 0; i < l->of[k].beside.n; i++)
+            SIM_TRY(sim_prep_names_add(&out->beside,
+                                       sim_prep_names_get(&l->of[k].beside, i)));
+    }
+    SIM_CHECK(out->n_items <= HDF5_MAX_IMAGES, SIM_E_DATA,
+              "%s and the other files have %zu images, expected at most %d",
+              l->files[0].path, out->n_items, HDF5_MAX_IMAGES);
+done:
+    return st;
+}
+
+static void set_type(hdf5_files *l, const prep_source *out)
+{
+    for (size_t k = 0; k < l->n; k++) {
+        l->files[k].options = NULL;
+        l->files[k].type = out->type;
+        l->files[k].range = out->range;
+    }
+}
+
+/* One type, and one range of values that become 8 bits, for all files. */
+static sim_status choose_type(hdf5_files *l, const prep_options *o, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    const hdf5_block *b = &l->files[0].blocks[0];
+    const char *path = l->files[0].path;
+    prep_extremes e = {0};
+
+    SIM_TRY(sim_prep_check_channels(o, b->c));
+    for (size_t k = 0; needs_extremes(b, o) && k < l->n; k++)
+        SIM_TRY(find_extremes(&l->files[k], &e));
+    if (b->is_bool)
+        sim_prep_extremes_add(&e, 0, 1, true);
+    out->type = o->has_type ? o->type : natural_type(b->type, &e);
+    SIM_CHECK(out->type != SIM_U16 || b->type == SIM_U16 || b->type == SIM_U8 ||
+                  (e.any && e.integers && e.lo >= 0 && e.hi <= UINT16_MAX),
+              SIM_E_USAGE, "--type uint16: the values of %s are not integers of 0 to %d",
+              path, UINT16_MAX);
+    if (out->type == SIM_U8)
+        out->range = sim_prep_choose_range(&e, o);
+    else if (b->type != out->type)
+        sim_log("%s: the values of type %s are stored as %s", path,
+                sim_type_name(b->type), sim_type_name(out->type));
+    set_type(l, out);
+done:
+    return st;
+}
+
+/* The range that data sets of simile were made with, if it is that of all. */
+static void join_original(const hdf5_files *l, prep_source *out)
+{
+    out->original = l->of[0].original;
+    for (size_t k = 1; k < l->n; k++)
+        if (l->of[k].original.lo != out->original.lo ||
+            l->of[k].original.hi != out->original.hi) {
+            sim_log_warn("%s and %s were converted with different ranges of values; "
+                         "prepare their sources again with one --range",
+                         l->files[0].path, l->files[k].path);
+            out->original = (sim_value_range){0};
+            break;
+        }
+}
+
+static sim_status join_labels(hdf5_files *l, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    prep_source *first = &l->of[0];
+
+    if (l->n > 1) {
+        SIM_TRY(sim_hdf5_join_labels(l->files, l->of, l->n, out));
+        goto done;
+    }
+    out->labels = first->labels;
+    out->class_names = first->class_names;
+    out->n_classes = first->n_classes;
+    first->labels = NULL;
+    first->class_names = NULL;
+done:
+    return st;
+}
+
+static sim_status hdf5_open_several(const prep_sources *sources,
+                                    const prep_options *options, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    hdf5_files *l = NULL;
+
+    SIM_TRY(sim_new(&l, "prep/hdf5"));
+    out->state = l;
+    l->sources = sources;
+    SIM_TRY(sim_alloc(&l->files, sources->n, "prep/hdf5"));
+    SIM_TRY(sim_alloc(&l->of, sources->n, "prep/hdf5"));
+    l->n = sources->n;
+    SIM_TRY(open_files(l, options, out));
+    SIM_TRY(join_labels(l, out));
+    SIM_TRY(choose_type(l, options, out));
+    join_original(l, out);
+    const hdf5_block *image = &l->files[0].blocks[0];
+    out->split = l->of[0].split;
+    out->n_excluded = l->of[0].n_excluded;
+    out->scale_bytes = image->is_bool && out->type == SIM_U8;
+    out->h = image->h;
+    out->w = image->w;
+    out->c = image->c;
 done:
     return st;
 }
@@ -312,18 +425,32 @@ static void convert_image(const hdf5 *f, size_t i, void *out)
         }
 }
 
+/* The file that contains an item; items are read in increasing order. */
+static hdf5 *file_of(hdf5_files *l, size_t item)
+{
+    hdf5 *f = &l->files[l->at];
+
+    while (item >= f->first_item + f->n_items) {
+        SIM_FREE(f->piece);
+        f->rows = 0;
+        f = &l->files[++l->at];
+    }
+    return f;
+}
+
 static sim_status hdf5_read_item(const prep_source *s, size_t i, const uint8_t **bytes,
                                  size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
-    hdf5 *f = s->state;
+    hdf5 *f = file_of(s->state, i);
+    const size_t item = i - f->first_item;
 
-    SIM_TRY(seek_item(f, i));
+    SIM_TRY(seek_item(f, item));
     void *samples = NULL;
     *n = s->h * s->w * s->c * sim_type_bytes(s->type);
     SIM_TRY(sim_alloc_bytes(*n, 1, "prep/hdf5", &samples));
     *buffer = samples;
-    convert_image(f, i - f->blocks[f->b].first - f->row, *buffer);
+    convert_image(f, item - f->blocks[f->b].first - f->row, *buffer);
     *bytes = *buffer;
 done:
     return st;
@@ -331,24 +458,45 @@ done:
 
 static void hdf5_item_name(const prep_source *s, size_t i, char *out, size_t out_bytes)
 {
-    const hdf5 *f = s->state;
+    const hdf5_files *l = s->state;
+    size_t k = 0;
+
+    while (i >= l->files[k].first_item + l->files[k].n_items)
+        k++;
+    const hdf5 *f = &l->files[k];
+    const char *label = l->n > 1 ? l->sources->labels[k] : sim_prep_base_name(f->path);
+    const size_t item = i - f->first_item;
     if (f->item_names)
-        (void)snprintf(out, out_bytes, "%s", f->item_names + i * f->name_width);
+        (void)snprintf(out, out_bytes, "%s%s%s", l->n > 1 ? label : "",
+                       l->n > 1 ? "/" : "", f->item_names + item * f->name_width);
     else
-        (void)snprintf(out, out_bytes, "%s[%zu]", sim_prep_base_name(f->path), i);
+        (void)snprintf(out, out_bytes, "%s[%zu]", label, item);
 }
 
-static void hdf5_close_source(prep_source *s)
+static void close_file(hdf5 *f)
 {
-    hdf5 *f = s->state;
-    if (!f)
-        return;
     sim_h5_close(&f->file);
     sim_prep_names_clear(&f->names);
     sim_free(f->blocks);
     sim_free(f->piece);
     sim_free(f->item_names);
-    sim_free(f);
+}
+
+static void hdf5_close_source(prep_source *s)
+{
+    hdf5_files *l = s->state;
+    if (!l)
+        return;
+    for (size_t k = 0; k < l->n; k++) {
+        close_file(&l->files[k]);
+        sim_prep_names_clear(&l->of[k].beside);
+        sim_free(l->of[k].labels);
+        sim_prep_free_lines(l->of[k].class_names,
+                            l->of[k].class_names ? l->of[k].n_classes : 0);
+    }
+    sim_free(l->files);
+    sim_free(l->of);
+    sim_free(l);
 }
 
 const prep_format sim_prep_format_hdf5 = {
@@ -358,7 +506,7 @@ const prep_format sim_prep_format_hdf5 = {
     .supported = PREP_HAS_KEYS | PREP_HAS_LAYOUT,
     .probe_content = hdf5_probe_content,
     .probe = hdf5_probe,
-    .open = hdf5_open_source,
+    .open_several = hdf5_open_several,
     .read = hdf5_read_item,
     .item_name = hdf5_item_name,
     .close = hdf5_close_source};

@@ -187,7 +187,7 @@ static sim_status idx_open_source(const char *path, const prep_options *options,
         SIM_TRY(sim_prep_check_file_split(path, options->split));
     SIM_TRY(read_images(x, out));
     if (find_labels(x->path, labels)) {
-        memcpy(out->beside[0], labels, sizeof labels);
+        SIM_TRY(sim_prep_names_add(&out->beside, labels));
         SIM_TRY(read_labels(labels, out));
     } else
         sim_log("%s: no labels file beside it; the data set has no labels", x->path);

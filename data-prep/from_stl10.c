@@ -37,13 +37,15 @@ static const char *const known[] = {"train_X.bin", "test_X.bin", "unlabeled_X.bi
 
 /* ---- finding the files ---- */
 
-/* Loads a file, whose path is stored in `path`; one that is not required may be missing. */
+/* Loads a file, whose path is added to `beside`; one that is not required may be missing. */
 static sim_status load_file(const char *directory, const char *name, bool required,
-                            char path[PATH_MAX], uint8_t **bytes, size_t *n)
+                            prep_names *beside, uint8_t **bytes, size_t *n)
 {
     sim_status st = SIM_OK;
+    char path[PATH_MAX];
 
     SIM_TRY(sim_prep_join(directory, name, path, PATH_MAX));
+    SIM_TRY(sim_prep_names_add(beside, path));
     if (required || sim_path_exists(path))
         SIM_TRY(sim_prep_load(path, SMALL, bytes, n));
 done:
@@ -67,9 +69,8 @@ static sim_status open_files(stl *q, const char *directory, prep_source *out)
     SIM_TRY(sim_prep_join(directory, q->base, q->path, sizeof q->path));
     SIM_TRY(sim_file_open_read(q->path, &q->fd, &q->n_bytes));
     if (strcmp(q->base, "unlabeled_X.bin") != 0)
-        SIM_TRY(
-            load_file(directory, name, true, out->beside[0], &q->labels, &q->n_labels));
-    SIM_TRY(load_file(directory, names_file, false, out->beside[1], &names, &q->n_names));
+        SIM_TRY(load_file(directory, name, true, &out->beside, &q->labels, &q->n_labels));
+    SIM_TRY(load_file(directory, names_file, false, &out->beside, &names, &q->n_names));
     q->names = (char *)names;
 done:
     return st;

@@ -19,11 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIMIT = 1 << 28, NAME = 256, REPORT_EVERY = 4096 };
+enum { LIMIT = 1 << 28, REPORT_EVERY = 4096 };
 enum { CLS_BYTES = 32 };
 
 typedef struct {
-    char path[PATH_MAX];
+    char path[PATH_MAX]; /* of the first archive, for messages */
+    const prep_sources *sources;
     prep_tree tree;
     prep_photos photos; /* of tree.paths */
     size_t n_items;     /* that are selected */
@@ -48,10 +49,18 @@ static void key_of(const char *name, char out[PATH_MAX])
     (void)snprintf(out, PATH_MAX, "%.*s", (int)n, name);
 }
 
+/* "LABEL/", if there are several archives. */
+static void label_of(const archive *a, const prep_entry *e, char out[PATH_MAX])
+{
+    out[0] = '\0';
+    if (a->tree.has_labels)
+        (void)snprintf(out, PATH_MAX, "%s/", a->sources->labels[e->archive]);
+}
+
 static sim_status add_cls(archive *a, prep_tar *t, const prep_entry *e)
 {
     sim_status st = SIM_OK;
-    char key[PATH_MAX], *end = NULL;
+    char source[PATH_MAX], of_entry[PATH_MAX], key[2 * PATH_MAX], *end = NULL;
     uint8_t *bytes = NULL;
     size_t n = 0;
     uint32_t number = 0;
@@ -62,9 +71,11 @@ static sim_status add_cls(archive *a, prep_tar *t, const prep_entry *e)
     long label = strtol(text, &end, 10);
     end += strspn(end, " \r\n");
     SIM_CHECK(end != text && !*end && label >= 0 && label < PREP_MAX_CLASSES, SIM_E_DATA,
-              "%s: %s contains \"%.20s\", expected a class number from 0 to %d", a->path,
-              e->name, text, PREP_MAX_CLASSES - 1);
-    key_of(e->name, key);
+              "%s: %s contains \"%.20s\", expected a class number from 0 to %d",
+              a->sources->paths[e->archive], e->name, text, PREP_MAX_CLASSES - 1);
+    label_of(a, e, source);
+    key_of(e->name, of_entry);
+    (void)snprintf(key, sizeof key, "%s%s", source, of_entry);
     SIM_TRY(sim_prep_set_add(&a->keys, key, &number));
     if (number >= a->label_capacity) {
         a->label_capacity = 2 * a->label_capacity + 1024;
@@ -197,13 +208,15 @@ static sim_status add_photo(archive *a, prep_tar *t, const prep_entry *e,
                             const entry_head *head, size_t entry)
 {
     sim_status st = SIM_OK;
-    char stem[NAME];
+    char inside[PATH_MAX]; /* the label and the name of an inner tar */
+    const size_t n = a->tree.paths.n;
 
+    label_of(a, e, inside);
     if (e->outer)
-        (void)snprintf(stem, sizeof stem, "%.*s", (int)strlen(e->outer) - 4, e->outer);
-    size_t n = a->tree.paths.n;
+        (void)snprintf(inside + strlen(inside), sizeof inside - strlen(inside), "%.*s",
+                       (int)strlen(e->outer) - 4, e->outer);
     SIM_TRY(sim_prep_photos_add(&a->photos, (uint32_t)entry, e->n_bytes));
-    SIM_TRY(sim_prep_tree_add(&a->tree, e->outer ? stem : NULL, e->name));
+    SIM_TRY(sim_prep_tree_add(&a->tree, *inside ? inside : NULL, e->name));
     SIM_TRY(survey_photo(a, t, e, head));
     if ((n + 1) % REPORT_EVERY == 0)
         sim_log_progress("%s: %zu photos so far", sim_prep_base_name(a->path), n + 1);
@@ -266,7 +279,7 @@ static sim_status list_photos(archive *a, prep_source *out)
     prep_entry e = {0};
     prep_tar *t = NULL;
 
-    SIM_TRY(sim_prep_tar_open(a->path, true, &t));
+    SIM_TRY(sim_prep_tar_open_all(a->sources->paths, a->sources->n, true, &t));
     for (size_t entry = 0;; entry++) {
         SIM_TRY(sim_prep_tar_next(t, &e));
         if (!e.name)
@@ -278,16 +291,19 @@ done:
     return st;
 }
 
-static sim_status tar_open_source(const char *path, const prep_options *options,
-                                  prep_source *out)
+static sim_status tar_open_several(const prep_sources *sources,
+                                   const prep_options *options, prep_source *out)
 {
     sim_status st = SIM_OK;
     archive *a = NULL;
+    const char *path = sources->paths[0];
 
     SIM_TRY(sim_new(&a, "prep/tar"));
     out->state = a;
     out->photos = true;
+    a->sources = sources;
     a->tree.is_archive = true;
+    a->tree.has_labels = sources->n > 1;
     (void)snprintf(a->path, sizeof a->path, "%s", path);
     SIM_TRY(list_photos(a, out));
     SIM_TRY(sim_prep_photos_sort(&a->photos, &a->tree.paths, path));
@@ -295,7 +311,7 @@ static sim_status tar_open_source(const char *path, const prep_options *options,
     SIM_TRY(apply_cls(a, out));
     a->n_items = out->n_items;
     sim_prep_survey_apply(&a->survey, options, out);
-    SIM_TRY(sim_prep_tar_open(path, true, &a->tar));
+    SIM_TRY(sim_prep_tar_open_all(sources->paths, sources->n, true, &a->tar));
 done:
     return st;
 }
@@ -342,7 +358,7 @@ const prep_format sim_prep_format_tar = {
     .sequential = true,
     .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE,
     .probe_content = sim_prep_is_tar,
-    .open = tar_open_source,
+    .open_several = tar_open_several,
     .read = tar_read_item,
     .item_name = tar_item_name,
     .close = tar_close_source};

@@ -30,15 +30,17 @@ typedef struct {
     int32_t label;     /* of all its images if classes are groups; otherwise -1 */
 } hdf5_block;
 
+/* An open file. */
 typedef struct {
     char path[PATH_MAX];
+    size_t first_item; /* number of its first image among those of all files */
     sim_h5 *file;
     prep_names names;   /* of the blocks */
     hdf5_block *blocks; /* [names.n] */
     size_t capacity, n_items;
     const prep_options *options; /* borrowed while the source is opened */
-    sim_type type;               /* of the samples of an item */
-    sim_value_range range;       /* of deep images that become SIM_U8 */
+    sim_type type;               /* of the samples of an item, equal for all files */
+    sim_value_range range;       /* of deep images that become SIM_U8; likewise */
     char *item_names; /* [n_items][name_width], of a file with /name; or NULL */
     size_t name_width;
     size_t b;         /* block of the current piece */
@@ -107,5 +109,13 @@ SIM_MUST_USE sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone
 /* Appends all data sets below a group, whose members are the classes. */
 SIM_MUST_USE sim_status sim_hdf5_add_classes(hdf5 *f, const char *group,
                                              prep_source *out);
+
+/*
+ * Joins the labels of several files; `of` [n] has those of each.  Numbers are joined as numbers, by the
+ * rule of sim_prep_set_numbers for all of them, and names by name.
+ * Errors: SIM_E_DATA if some files have labels and others have none, or names and others numbers.
+ */
+SIM_MUST_USE sim_status sim_hdf5_join_labels(const hdf5 *files, const prep_source *of,
+                                             size_t n, prep_source *out);
 
 #endif

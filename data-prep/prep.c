@@ -116,10 +116,39 @@ done:
     return st;
 }
 
+/* The format that all sources have. */
+static sim_status find_formats(const prep_sources *s, const prep_options *options,
+                               const prep_format **out)
+{
+    sim_status st = SIM_OK;
+    const prep_format *other = NULL;
+
+    SIM_TRY(find_format(s->paths[0], options, out));
+    SIM_ASSERT(*out);
+    SIM_CHECK(
+        s->n == 1 || (*out)->open_several, SIM_E_USAGE,
+        "the format %s takes one source, but %zu are given (%s, %s, ...); of several "
+        "data sets, a job can train on the union (data.train)",
+        (*out)->name, s->n, s->paths[0], s->paths[1]);
+    for (size_t k = 1; k < s->n; k++) {
+        SIM_TRY(find_format(s->paths[k], options, &other));
+        SIM_ASSERT(other);
+        SIM_CHECK(
+            other == *out, SIM_E_DATA,
+            "%s is of the format %s, but %s of %s; sources that are joined must have "
+            "one format",
+            s->paths[0], (*out)->name, s->paths[k], other->name);
+    }
+done:
+    return st;
+}
+
 typedef struct {
     const prep_format *format;
-    const char *path, *out; /* without links */
-    const char *given;      /* the output with links */
+    const prep_sources *sources;
+    const char *path;  /* the sources, for messages: that of one, "PATH and N more" */
+    const char *out;   /* without links */
+    const char *given; /* the output with links */
     const prep_options *options;
     prep_source source;
     uint8_t map[256]; /* of values of 8 bits, if source.scale_bytes */
@@ -154,6 +183,7 @@ static void add_options(sim_hasher *h, const prep_options *o)
     sim_hasher_add(h, reals, sizeof reals);
     sim_hasher_add(h, o->channels, o->n_channels * sizeof *o->channels);
     add_text(h, sim_prep_split_name(o->split));
+    add_text(h, o->classes);
     add_text(h, o->images_key);
     add_text(h, o->labels_key);
     add_text(h, o->path);
@@ -194,15 +224,13 @@ static void add_names(sim_hasher *h, const conversion *c)
 /* The source itself, or the files in a directory. */
 static void add_files(sim_hasher *h, const conversion *c)
 {
-    char name[1024], file[PATH_MAX];
+    char file[PATH_MAX];
 
-    add_file(h, c->path);
-    for (size_t i = 0;
-         c->source.photos && !c->format->sequential && i < c->source.n_items; i++) {
-        c->format->item_name(&c->source, i, name, sizeof name);
-        if (sim_prep_join(c->path, name, file, sizeof file) == SIM_OK)
+    for (size_t k = 0; k < c->sources->n; k++)
+        add_file(h, c->sources->paths[k]);
+    for (size_t i = 0; c->format->item_file && i < c->source.n_items; i++)
+        if (c->format->item_file(&c->source, i, file) == SIM_OK)
             add_file(h, file);
-    }
 }
 
 /* The hash of what was added since the last call. */
@@ -286,6 +314,7 @@ static sim_dataset_spec make_spec(const prep_source *s, const prep_options *opti
 static void close_source(const prep_format *format, prep_source *s)
 {
     format->close(s);
+    sim_prep_names_clear(&s->beside);
     sim_free(s->labels);
     sim_prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
 }
@@ -295,15 +324,21 @@ static void close_source(const prep_format *format, prep_source *s)
 static void source_text(const conversion *c, char out[200])
 {
     const prep_options *o = c->options;
-    char name[100], part[64] = "";
+    char name[100], part[64] = "", more[32] = "", classes[64] = "", list[48];
 
     if (o->holdout > 0)
         (void)snprintf(part, sizeof part, ", %s %g%s, seed %u",
                        o->held_out ? "held out" : "without", o->holdout,
                        o->held_out ? "" : " held out", o->seed);
-    sim_prep_last_component(c->path, name, sizeof name);
-    (void)snprintf(out, 200, "%s: %s (%s%s)", c->format->name, name,
-                   sim_prep_split_name(c->source.split), part);
+    sim_prep_last_component(c->sources->paths[0], name, sizeof name);
+    if (c->sources->n > 1)
+        (void)snprintf(more, sizeof more, " and %zu more", c->sources->n - 1);
+    if (o->classes) {
+        sim_prep_last_component(o->classes, list, sizeof list);
+        (void)snprintf(classes, sizeof classes, ", classes %s", list);
+    }
+    (void)snprintf(out, 200, "%s: %s%s (%s%s%s)", c->format->name, name, more,
+                   sim_prep_split_name(c->source.split), part, classes);
 }
 
 static void part_path(const conversion *c, size_t k, char out[PATH_MAX])
@@ -431,8 +466,8 @@ static sim_status check_output(const conversion *c)
                             .kind = "a data set",
                             .is_own = sim_path_kind_of(c->out) == SIM_PATH_DATASET,
                             .force = c->options->force,
-                            .inputs = &c->path,
-                            .n_inputs = 1};
+                            .inputs = (const char *const *)c->sources->paths,
+                            .n_inputs = c->sources->n};
     return sim_output_check(&out, target);
 }
 
@@ -446,32 +481,45 @@ done:
     return st;
 }
 
+/* The files of a directory that is not one of photos. */
+static sim_status check_directory(const conversion *c, const char *directory)
+{
+    sim_status st = SIM_OK;
+    sim_names names = {0};
+    char path[PATH_MAX];
+
+    if (c->source.photos || !sim_path_is_directory(directory))
+        goto done;
+    SIM_TRY(sim_directory_list(directory, &names));
+    for (size_t i = 0; i < names.n; i++) {
+        SIM_TRY(sim_prep_join(directory, names.names[i], path, sizeof path));
+        SIM_TRY(check_input(c, path));
+    }
+done:
+    sim_names_clear(&names);
+    return st;
+}
+
 /* Links in a directory lead to files elsewhere, and labels are in files beside the source. */
 static sim_status check_items(const conversion *c)
 {
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
-    sim_names names = {0};
-    char name[1024], path[PATH_MAX];
+    char path[PATH_MAX];
 
     if (!sim_path_exists(c->out))
         goto done;
-    for (int i = 0; i < 2; i++)
-        SIM_TRY(check_input(c, s->beside[i]));
-    if (!sim_path_is_directory(c->path))
-        goto done;
-    for (size_t i = 0; s->photos && !c->format->sequential && i < s->n_items; i++) {
-        c->format->item_name(s, i, name, sizeof name);
-        SIM_TRY(sim_prep_join(c->path, name, path, sizeof path));
+    if (c->options->classes)
+        SIM_TRY(check_input(c, c->options->classes));
+    for (size_t i = 0; i < s->beside.n; i++)
+        SIM_TRY(check_input(c, sim_prep_names_get(&s->beside, i)));
+    for (size_t i = 0; c->format->item_file && i < s->n_items; i++) {
+        SIM_TRY(c->format->item_file(s, i, path));
         SIM_TRY(check_input(c, path));
     }
-    SIM_TRY(sim_directory_list(c->path, &names));
-    for (size_t i = 0; !s->photos && i < names.n; i++) {
-        SIM_TRY(sim_prep_join(c->path, names.names[i], path, sizeof path));
-        SIM_TRY(check_input(c, path));
-    }
+    for (size_t k = 0; k < c->sources->n; k++)
+        SIM_TRY(check_directory(c, c->sources->paths[k]));
 done:
-    sim_names_clear(&names);
     return st;
 }
 
@@ -518,10 +566,12 @@ static sim_status open_source(conversion *c, prep_result *result)
     SIM_TRY(check_options(c->format, c->options));
     SIM_TRY(check_output(c));
     c->source.type = SIM_U8;
-    st = c->format->open(c->path, c->options, &c->source);
-    if (st != SIM_OK)
-        goto done;
+    SIM_TRY(c->format->open_several
+                ? c->format->open_several(c->sources, c->options, &c->source)
+                : c->format->open(c->path, c->options, &c->source));
     SIM_TRY(check_items(c));
+    if (c->options->classes)
+        SIM_TRY(sim_prep_keep_classes(c->options->classes, c->path, &c->source));
     if (s->n_bad)
         sim_log_warn("skipped: %s (%zu in total)", s->first_bad, s->n_bad);
     result->n_bad = s->n_bad;
@@ -554,7 +604,7 @@ static sim_status transfer_part(const conversion *c, size_t k, size_t n_parts,
     const sim_range items = part_items(c, k, n_parts);
     const prep_transfer transfer = {.format = c->format,
                                     .source = &c->source,
-                                    .path = c->path,
+                                    .path = c->sources->n > 1 ? NULL : c->path,
                                     .options = c->options,
                                     .selected = c->selected,
                                     .lo = items.lo,
@@ -681,7 +731,7 @@ done:
 static sim_status convert_alone(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(find_format(c->path, c->options, &c->format));
+    SIM_TRY(find_formats(c->sources, c->options, &c->format));
     SIM_TRY(open_source(c, result));
     SIM_TRY(sim_dataset_create(c->out, &c->spec, &c->writer));
     SIM_TRY(transfer_part(c, 0, 1, result));
@@ -695,7 +745,7 @@ done:
 static sim_status open_part(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(find_format(c->path, c->options, &c->format));
+    SIM_TRY(find_formats(c->sources, c->options, &c->format));
     SIM_TRY(open_source(c, result));
 done:
     return st;
@@ -782,15 +832,23 @@ static sim_status convert_together(conversion *c, prep_result *result)
     return st;
 }
 
-sim_status sim_prep_convert(const char *source, const char *out,
+sim_status sim_prep_convert(const prep_sources *sources, const char *out,
                             const prep_options *options, prep_result *result)
 {
     sim_status st = SIM_OK;
     bool alone = options->n_parts < 2;
-    char target[PATH_MAX];
-    conversion c = {.path = source, .out = target, .given = out, .options = options};
+    char target[PATH_MAX], path[PATH_MAX];
+    conversion c = {.sources = sources,
+                    .path = path,
+                    .out = target,
+                    .given = out,
+                    .options = options};
 
     memset(result, 0, sizeof *result);
+    (void)snprintf(path, sizeof path, "%s", sources->paths[0]);
+    if (sources->n > 1)
+        (void)snprintf(path, sizeof path, "%.3900s and %zu more", sources->paths[0],
+                       sources->n - 1);
     SIM_TRY(sim_path_follow(out, target));
     st = alone ? convert_alone(&c, result) : convert_together(&c, result);
     if (st == SIM_E_IO && alone && result->n_images > 0)

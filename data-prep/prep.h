@@ -41,6 +41,24 @@ SIM_MUST_USE sim_status sim_prep_is_test(const char *source, prep_split split,
 
 /* Order of the dimensions of an image in an array. */
 typedef enum { PREP_ANY_LAYOUT, PREP_HWC, PREP_CHW } prep_layout;
+/* What is converted: files or directories of one format, in the order of their labels. */
+enum { PREP_MAX_SOURCES = 100000 };
+typedef struct {
+    size_t n, capacity;
+    char **paths; /* [n] */
+    char **
+        labels; /* [n], distinct, without slashes; if n > 1, names of items begin with them */
+} prep_sources;
+/*
+ * Expands patterns [n]: a path that exists is itself; {000..009} and {a,b} are expanded as by a shell, and
+ * then *, ? and [ in the last part of a path.
+ * Errors: SIM_E_INPUT (no file matches), SIM_E_USAGE (the same source twice).
+ */
+SIM_MUST_USE sim_status sim_prep_sources_expand(const char *const *patterns, size_t n,
+                                                prep_sources *out);
+void sim_prep_sources_clear(prep_sources *s);
+/* The source whose label is the first component of the name of an item. */
+size_t sim_prep_sources_find(const prep_sources *s, const char *item);
 
 typedef struct {
     const char *format; /* name of a row of formats.def; NULL: detect */
@@ -61,7 +79,8 @@ typedef struct {
     bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
     const char *images_key, *labels_key; /* HDF5: names of the data sets, or NULL */
     const char *path;                    /* HDF5: a group whose members are the classes */
-    bool force;                          /* replace an existing file whatever it is */
+    const char *classes; /* file with the names of the classes to keep, or NULL */
+    bool force;          /* replace an existing file whatever it is */
     const char *created_by;
     /* Process `part` of `n_parts` converts a fixed range of items; process 0 joins the
      * parts.  n_parts 0 or 1: one process.  `agree` is collective over the processes: it
@@ -83,6 +102,16 @@ typedef struct {
     const char *format;
 } prep_result;
 
+/* A list of names in one block of memory. */
+typedef struct {
+    char *text;
+    uint64_t *at; /* [n], offsets in `text` */
+    size_t n, capacity, used, text_capacity;
+} prep_names;
+SIM_MUST_USE sim_status sim_prep_names_add(prep_names *l, const char *name);
+const char *sim_prep_names_get(const prep_names *l, size_t i);
+void sim_prep_names_clear(prep_names *l);
+
 /* An open source.  The order of the items is fixed. */
 typedef struct {
     size_t n_items;
@@ -102,9 +131,8 @@ typedef struct {
     size_t n_excluded;   /* images of the source that are not items; reported by `open` */
     size_t n_bad;        /* items skipped while opening */
     char first_bad[256]; /* reason for the first of them */
-    char beside
-        [2][PATH_MAX]; /* files beside the source that are read: labels, names; or "" */
-    void *state;       /* private to the format */
+    prep_names beside;   /* files beside the source that are read: labels, names */
+    void *state;         /* private to the format */
 } prep_source;
 
 /* Options that only some formats support. */
@@ -125,14 +153,23 @@ typedef struct {
     bool (*probe_content)(const char *path);
     /* Whether the path is named as a source of this format, or is a directory with such names. */
     bool (*probe)(const char *path);
+    /* Opens one source.  NULL: open_several does. */
     SIM_MUST_USE sim_status (*open)(const char *path, const prep_options *options,
                                     prep_source *out);
+    /* Opens any number of sources as one; NULL: the format takes one.  Borrowed until close. */
+    SIM_MUST_USE sim_status (*open_several)(const prep_sources *sources,
+                                            const prep_options *options,
+                                            prep_source *out);
     /* Reads item i, pixels or a file.  *bytes [*n] is borrowed from the source, or equals
      * *buffer, which the caller releases with sim_free. */
     SIM_MUST_USE sim_status (*read)(const prep_source *s, size_t i, const uint8_t **bytes,
                                     size_t *n, uint8_t **buffer);
-    /* Path of item i in the source, or "FILE[i]", as stored in the data set. */
+    /* Path of item i in the source, or "FILE[i]", as stored in the data set; of several sources
+     * "LABEL/path". */
     void (*item_name)(const prep_source *s, size_t i, char *out, size_t out_bytes);
+    /* The path of the file that item i is; NULL: items are not files. */
+    SIM_MUST_USE sim_status (*item_file)(const prep_source *s, size_t i,
+                                         char out[PATH_MAX]);
     void (*close)(prep_source *s);
 } prep_format;
 
@@ -142,16 +179,21 @@ typedef struct {
  * Errors: SIM_E_USAGE, SIM_E_INPUT, SIM_E_DATA, SIM_E_CREATE, SIM_E_IO; `out` is then
  * unchanged.
  */
-SIM_MUST_USE sim_status sim_prep_convert(const char *source, const char *out,
+SIM_MUST_USE sim_status sim_prep_convert(const prep_sources *sources, const char *out,
                                          const prep_options *options,
                                          prep_result *result);
 /* Names of the formats, separated by '|'. */
 const char *sim_prep_format_names(void);
 
-/* ---- between prep.c and transfer.c ---- */
+/* ---- between prep.c and the other steps ---- */
+
+/* Applies --classes: images of the listed classes have their numbers in the list as labels, the others
+ * -1.  `where` is the name of the source. */
+SIM_MUST_USE sim_status sim_prep_keep_classes(const char *list_path, const char *where,
+                                              prep_source *s);
 
 /*
- * Applies --holdout and --limit.  *out [n_items] marks the items to keep; it is unchanged if
+ * Leaves out items with the label -1 and applies --holdout and --limit.  *out [n_items] marks the items to keep; it is unchanged if
  * all are kept.  The caller owns *out.
  */
 SIM_MUST_USE sim_status sim_prep_select_items(const prep_source *s,
@@ -162,7 +204,7 @@ SIM_MUST_USE sim_status sim_prep_select_items(const prep_source *s,
 typedef struct {
     const prep_format *format;
     const prep_source *source;
-    const char *path; /* of the source, for messages */
+    const char *path; /* of the source, for messages; NULL: several */
     const prep_options *options;
     const bool *selected; /* [n_items]; NULL: all */
     size_t lo, hi;
@@ -209,16 +251,6 @@ void sim_prep_survey_merge(prep_survey *s, const prep_survey *more);
 /* Chooses type, channels and range of a source of image files. */
 void sim_prep_survey_apply(const prep_survey *s, const prep_options *o,
                            prep_source *source);
-
-/* A list of names in one block of memory. */
-typedef struct {
-    char *text;
-    uint64_t *at; /* [n], offsets in `text` */
-    size_t n, capacity, used, text_capacity;
-} prep_names;
-SIM_MUST_USE sim_status sim_prep_names_add(prep_names *l, const char *name);
-const char *sim_prep_names_get(const prep_names *l, size_t i);
-void sim_prep_names_clear(prep_names *l);
 
 /* A set of names, numbered in the order in which they are added. */
 typedef struct {
@@ -276,12 +308,16 @@ typedef struct prep_tar prep_tar;
 typedef struct {
     const char *name;  /* borrowed until the next call; NULL: end of the archive */
     const char *outer; /* name of the inner tar that contains the entry, or NULL */
+    size_t archive;    /* number of the archive */
     uint64_t n_bytes;
     bool is_link; /* hard or symbolic, without data */
 } prep_entry;
 /* With `nested`, the entries of inner tars (*.tar) are listed too, one level deep. */
 SIM_MUST_USE sim_status sim_prep_tar_open(const char *path, bool nested, prep_tar **out);
 SIM_MUST_USE sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out);
+/* The same of several archives, whose entries follow each other.  paths [n] is borrowed until close. */
+SIM_MUST_USE sim_status sim_prep_tar_open_all(char *const *paths, size_t n, bool nested,
+                                              prep_tar **out);
 /* Reads the next n bytes of the entry.  Errors: SIM_E_DATA if it has fewer. */
 SIM_MUST_USE sim_status sim_prep_tar_read(prep_tar *t, void *data, size_t n);
 /* Reads the entry, at most `limit` bytes.  The caller owns *bytes [n]. */

@@ -108,13 +108,13 @@ sim_status sim_prep_select_items(const prep_source *s, const prep_options *o, bo
     bool *selected = NULL;
 
     *n_selected = s->n_items;
-    if (o->holdout <= 0 && (o->limit == 0 || o->limit >= s->n_items))
+    if (!o->classes && o->holdout <= 0 && (o->limit == 0 || o->limit >= s->n_items))
         goto done;
     SIM_TRY(sim_alloc(&selected, s->n_items, "prep/select"));
     SIM_TRY(sim_alloc(&candidates, s->n_items, "prep/select"));
     SIM_TRY(sim_alloc(&next, classes, "prep/select"));
     for (size_t i = 0; i < s->n_items; i++)
-        selected[i] = true;
+        selected[i] = !s->labels || s->labels[i] >= 0;
     if (o->holdout > 0) {
         n = sort_candidates(s, selected, o->seed, HOLDOUT_STREAM, candidates);
         apply_holdout(o, candidates, n, selected);
@@ -123,7 +123,8 @@ sim_status sim_prep_select_items(const prep_source *s, const prep_options *o, bo
     if (o->limit > 0 && o->limit < n)
         select_round_robin(candidates, n, next, classes, o->limit, selected);
     *n_selected = o->limit > 0 && o->limit < n ? o->limit : n;
-    SIM_CHECK(*n_selected > 0, SIM_E_DATA, "--holdout %g leaves no image", o->holdout);
+    SIM_CHECK(*n_selected > 0, SIM_E_DATA, "%s leaves no image",
+              o->holdout > 0 ? "--holdout" : "--classes");
     *out = selected;
     selected = NULL;
 done:

@@ -110,8 +110,11 @@ static void name_for_message(const prep_transfer *t, size_t item, char *out,
 {
     char name[512];
     t->format->item_name(t->source, item, name, sizeof name);
-    (void)snprintf(out, out_bytes, "%.200s%s%s", t->path,
-                   t->format->sequential ? ": " : "/", name);
+    (void)snprintf(out, out_bytes, "%.200s%s%s", t->path ? t->path : "",
+                   !t->path                ? ""
+                   : t->format->sequential ? ": "
+                                           : "/",
+                   name);
 }
 
 static sim_status check_finite(const sim_image *image)
@@ -459,6 +462,10 @@ sim_status sim_prep_transfer(const prep_transfer *transfer, prep_result *result)
     do
         SIM_TRY(run_round(l));
     while (l->previous->n > 0 || l->current->n > 0);
+    if (l->mark.next < transfer->hi) { /* the last items are not selected */
+        l->mark.next = transfer->hi;
+        SIM_TRY(sim_dataset_commit(transfer->writer, &l->mark));
+    }
     result->n_bad += l->mark.n_bad;
     result->n_warned += l->mark.n_warned;
     result->n_clipped += l->mark.n_clipped;

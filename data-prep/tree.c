@@ -62,7 +62,7 @@ sim_status sim_prep_tree_add(prep_tree *t, const char *inside, const char *path)
     if (inside)
         append_path(inside, clean, sizeof clean);
     append_path(path, clean, sizeof clean);
-    t->is_rooted |= inside || strncmp(path, "./", 2) == 0;
+    t->is_rooted |= (inside && !t->has_labels) || strncmp(path, "./", 2) == 0;
     return sim_prep_names_add(&t->paths, clean);
 }
 
@@ -483,13 +483,29 @@ static bool is_named_as(const char *archive, const char *top)
     return strncmp(base, top, n) == 0 && (base[n] == '.' || base[n] == '\0');
 }
 
+/* Whether every kept photo is below a directory named as the archive whose label begins its path. */
+static bool is_below_label(const level *l)
+{
+    char label[NAME], top[NAME];
+
+    for (size_t i = 0; i < l->tree->paths.n; i++) {
+        const char *path = sim_prep_names_get(&l->tree->paths, i);
+        if (l->kept[i] && !(directory_at(path, 0, label) && directory_at(path, 1, top) &&
+                            is_named_as(label, top)))
+            return false;
+    }
+    return true;
+}
+
 /* `tar cf NAME.tar NAME` puts the name of the directory before every path.  Any other archive is
  * treated as the directory that it would be unpacked to. */
 static sim_status skip_top_directory(level *l, const char *archive)
 {
     sim_status st = SIM_OK;
-    if (l->tree->is_archive && !l->tree->is_rooted && l->n_flat == 0 &&
-        has_single_directory(l) && is_named_as(archive, dir_name(l, 0)))
+    const bool is_top = l->tree->has_labels ? is_below_label(l)
+                                            : l->n_flat == 0 && has_single_directory(l) &&
+                                                  is_named_as(archive, dir_name(l, 0));
+    if (l->tree->is_archive && !l->tree->is_rooted && is_top)
         SIM_TRY(survey(l, l->depth + 1));
 done:
     return st;
@@ -516,7 +532,7 @@ sim_status sim_prep_tree_select(prep_tree *t, const char *name,
     SIM_CHECK(t->paths.n > 0, SIM_E_INPUT, "%s contains no JPEG or PNG files", name);
     SIM_TRY(sim_alloc(&l.kept, t->paths.n, "prep/items"));
     memset(l.kept, true, t->paths.n * sizeof *l.kept);
-    SIM_TRY(survey(&l, 0));
+    SIM_TRY(survey(&l, t->has_labels ? 1 : 0));
     SIM_TRY(skip_top_directory(&l, name));
     SIM_TRY(skip_single_directories(&l, options->split));
     SIM_TRY(select_split(&l, name, options->split, out));

@@ -27,6 +27,7 @@ typedef struct {
 
 typedef struct {
     prep_names paths; /* of photos, relative, without "." and ".." */
+    bool has_labels;  /* the first component of every path is the label of its source */
     bool is_archive;  /* paths may start with the name of the directory in the archive */
     bool is_rooted; /* paths of the archive start with "./", or with the name of a tar */
     prep_extension *others;

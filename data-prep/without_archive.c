@@ -37,6 +37,13 @@ sim_status sim_prep_tar_open(const char *path, bool nested, prep_tar **out)
     return refuse(path);
 }
 
+sim_status sim_prep_tar_open_all(char *const *paths, size_t n, bool nested,
+                                 prep_tar **out)
+{
+    (void)n, (void)nested, (void)out;
+    return refuse(paths[0]);
+}
+
 /* No archive is open. */
 
 sim_status sim_prep_tar_next(prep_tar *t, prep_entry *out)

@@ -109,12 +109,26 @@ SIM_MUST_USE sim_status sim_image_moments(const sim_image *image, size_t short_s
 
 typedef struct sim_dataset sim_dataset;
 
+/* The files of a union of data sets, whose images follow each other. */
+enum { SIM_MAX_SETS = SIM_OPTION_MAX_TEXTS };
+typedef struct {
+    size_t n_sets; /* 0: one file */
+    bool weighted; /* `share` is given; otherwise every image is drawn once per epoch */
+    size_t n_images[SIM_MAX_SETS]; /* of each file */
+    double share[SIM_MAX_SETS];    /* of an epoch; their sum is 1 */
+} sim_mixture;
+
+/* Images of set k in an epoch: share N rounded to the nearest number, N the images of all sets. */
+size_t sim_mixture_drawn(const sim_mixture *m, size_t k);
+
 typedef struct {
     size_t n_images;
     size_t n_stored; /* images of the file; more than n_images after sim_dataset_select */
-    bool encoded;    /* JPEG and PNG files of any size, in /bytes and /offset */
-    size_t h, w, c;  /* of every image; encoded: 0, 0, 3 */
-    sim_type type;   /* of the samples: SIM_U8, SIM_U16 or SIM_F32; encoded: SIM_U8 */
+    sim_mixture mixture;
+    bool encoded; /* JPEG and PNG files of any size, in /bytes and /offset */
+    bool varied; /* a union of files with images of several sizes: h, w are the largest */
+    size_t h, w, c; /* of every image; encoded: 0, 0, 3 */
+    sim_type type;  /* of the samples: SIM_U8, SIM_U16 or SIM_F32; encoded: SIM_U8 */
     bool has_labels;
     size_t n_classes; /* max(1 + largest label, number of class names) */
     /* [c]; of SIM_U8 on the scale 0 to 1, otherwise in units of the samples */
@@ -134,7 +148,28 @@ typedef struct {
  * names the file and the defect.
  */
 SIM_MUST_USE sim_status sim_dataset_open(const char *path, sim_dataset **out);
+/*
+ * Opens several data sets as one: image 0 of the second file follows the last one of the first.
+ *
+ * The files agree in their channels.  Classes are matched by name, sorted, if all files have names;
+ * if none has, labels are shared as numbers; otherwise the union has no labels.  mean and std are the
+ * pooled ones, and the fingerprint covers those of the files and the shares (src/DESIGN.md, "Unions").
+ *
+ *   paths   [n], 2 to SIM_MAX_SETS
+ *   shares  [n], > 0 with any sum: how many images of each file are drawn; NULL: every image once
+ *
+ * Errors: those of sim_dataset_open; SIM_E_DATA if channels differ, naming both files.
+ */
+SIM_MUST_USE sim_status sim_dataset_open_union(size_t n, const char *const *paths,
+                                               const double *shares, sim_dataset **out);
 void sim_dataset_close(sim_dataset **d);
+/* Images of an epoch of training: n_images, or those that the shares of a union draw. */
+size_t sim_dataset_epoch_images(const sim_dataset_info *about);
+/* Why a union of files with labels has none; NULL otherwise. */
+const char *sim_dataset_unlabelled(const sim_dataset *d);
+/* What a user should know about a union and a restriction to classes: lines such as "a.h5: 200 images,
+ * 100 per epoch".  "" for a whole file.  The caller owns *out. */
+SIM_MUST_USE sim_status sim_dataset_explain(const sim_dataset *d, char **out);
 /* The results of these four are borrowed until the data set is closed. */
 const sim_dataset_info *sim_dataset_about(const sim_dataset *d);
 const char *sim_dataset_path(const sim_dataset *d);
@@ -164,9 +199,9 @@ SIM_MUST_USE sim_status sim_dataset_read(const sim_dataset *d, size_t i,
                                          sim_image *image);
 
 /*
- * Reduces a data set to the images of the file that are listed, [n], ascending.  Numbers of images,
- * labels, digests and names are then those of the subset; fingerprint, mean and std remain those of
- * the file.  At most once, before other threads use the data set.
+ * Reduces a data set to the images that are listed, [n], ascending.  Numbers of images, labels,
+ * digests and names are then those of the subset; fingerprint, mean and std remain those of the file.
+ * Before other threads use the data set.
  */
 SIM_MUST_USE sim_status sim_dataset_select(sim_dataset *d, size_t n,
                                            const uint32_t *images);
@@ -175,6 +210,38 @@ SIM_MUST_USE sim_status sim_dataset_select(sim_dataset *d, size_t n,
  * is a part of the larger. */
 SIM_MUST_USE sim_status sim_dataset_keep_fraction(sim_dataset *d, double fraction,
                                                   uint32_t seed);
+
+/* A list of names of classes. */
+typedef struct {
+    size_t n;
+    char **names; /* [n], distinct */
+    char *text;   /* their storage */
+} sim_class_list;
+
+/* Reads a file with one name per line; empty lines and lines that begin with # are skipped, and so
+ * are spaces at the ends of a line.
+ * Errors: SIM_E_INPUT (no such file), SIM_E_DATA (no names, or one twice; the message has the line). */
+SIM_MUST_USE sim_status sim_class_list_read(const char *path, sim_class_list *out);
+void sim_class_list_clear(sim_class_list *l);
+/*
+ * The number in the list of each class of a data set, -1 for those that are not in it.
+ *
+ *   where    the data set and the list, for messages
+ *   names    [n_classes] of the data set; NULL: their numbers are their names
+ *   numbers  [n_classes], overwritten
+ *
+ * Errors: SIM_E_DATA if the data set lacks names of the list; the message has their number and the
+ * nearest names.
+ */
+SIM_MUST_USE sim_status sim_class_list_match(const sim_class_list *l, const char *where,
+                                             const char *const *names, size_t n_classes,
+                                             int32_t *numbers);
+/*
+ * Reduces a data set to the images of the classes of a list, which are renumbered in its order.  The
+ * fingerprint then covers the list too; mean and std remain those of the file.
+ * Errors: as sim_class_list_match; SIM_E_DATA without labels, or if no image is left.
+ */
+SIM_MUST_USE sim_status sim_dataset_keep_classes(sim_dataset *d, const char *list_path);
 
 /* ---- data sets: writing (prepare) ---- */
 
@@ -286,6 +353,20 @@ typedef struct {
 #define SIM_SUBSET_EPOCH UINT32_MAX
 void sim_order_epoch(uint32_t seed, uint32_t epoch, size_t n, sim_order_key *keys,
                      uint32_t *order);
+/*
+ * The images of an epoch of a union with shares.  A file gives whole permutations of its images one
+ * after the other, and the first images of one more (pass p: samples sorted by (Philox of (epoch, i,
+ * file and pass), i)), so that no image occurs twice before all others of its file have.  The places of
+ * the files in the epoch are those of sim_order_epoch.
+ *
+ *   keys     [max(images of an epoch, images of a file)] workspace
+ *   passes   [images of an epoch] workspace
+ *   order    [images of an epoch], overwritten
+ */
+void sim_order_mixture(uint32_t seed, uint32_t epoch, const sim_mixture *m,
+                       sim_order_key *keys, uint32_t *passes, uint32_t *order);
+/* Length of `keys` for either function. */
+size_t sim_order_keys(const sim_dataset_info *about);
 /*
  * The permutation of the slots of a batch for shuffle BN: slots sorted by (Philox of (epoch,
  * samples done, i), i).

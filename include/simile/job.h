@@ -32,9 +32,13 @@ enum {
 /* Keys of no other module: top level, data, checkpoint, log, guard. */
 typedef struct {
     char run[SIM_OPTION_TEXT_BYTES];
-    char train[SIM_OPTION_TEXT_BYTES], test[SIM_OPTION_TEXT_BYTES]; /* data.* */
-    double fraction;       /* of the images of each class of data.train */
-    int64_t fraction_seed; /* selects them */
+    /* data.* */
+    sim_option_texts train;
+    char test[SIM_OPTION_TEXT_BYTES], classes[SIM_OPTION_TEXT_BYTES];
+    sim_option_numbers proportions; /* of `train`; none: every image once */
+    double fraction;                /* of the images of each class of data.train */
+    int64_t fraction_seed;          /* selects them */
+    char train_name[SIM_OPTION_TEXT_BYTES]; /* data.train for messages: "a.h5, b.h5" */
     char kernels[SIM_OPTION_TEXT_BYTES];
     int64_t seed, batch, block, micro_batch, threads, loader_threads;
     int gather; /* enum sim_gather */
@@ -61,7 +65,8 @@ typedef struct {
 
 /* What follows from a job, a data set and a number of ranks. */
 typedef struct {
-    size_t n_images, views;
+    size_t n_images; /* of an epoch */
+    size_t views;
     size_t n_classes;                            /* of data.train; 0 without labels */
     size_t n_blocks, steps_per_epoch, left_over; /* images dropped each epoch */
     int64_t total_steps;
@@ -113,9 +118,15 @@ SIM_MUST_USE sim_status sim_job_load_method(const sim_job_source *source, sim_jo
 SIM_MUST_USE sim_status sim_job_parse(const char *resolved, const char *name,
                                       const sim_job_section *section, sim_job *job);
 
-/* Opens data.train, reduced to data.fraction.  The caller closes *out, also after a failure.
- * Errors: as sim_dataset_open. */
+/* Opens data.train or the union of its data sets, reduced to data.classes and data.fraction.  The
+ * caller closes *out, also after a failure.
+ * Errors: as sim_dataset_open_union and sim_dataset_keep_classes; SIM_E_CONFIG for data.proportions
+ * that do not suit, and sizes that differ without augment.size. */
 SIM_MUST_USE sim_status sim_job_open_train(const sim_job *job, sim_dataset **out);
+/* The same without data.fraction. */
+SIM_MUST_USE sim_status sim_job_open_whole(const sim_job *job, sim_dataset **out);
+/* Opens data.test, reduced to data.classes; *out stays NULL if it is not set.  As above. */
+SIM_MUST_USE sim_status sim_job_open_test(const sim_job *job, sim_dataset **out);
 
 /*
  * Collective. Compares all that is read from a data set, but for its path, with the data set of rank

@@ -20,6 +20,7 @@ typedef enum {
     SIM_OPTION_BOOL,    /* bool */
     SIM_OPTION_ENUM,    /* int: index into choices */
     SIM_OPTION_TEXT,    /* char[SIM_OPTION_TEXT_BYTES] */
+    SIM_OPTION_TEXTS,   /* sim_option_texts: one text or a list */
     SIM_OPTION_NUMBERS, /* sim_option_numbers: a list "1,10,20", each in the range */
     SIM_OPTION_ITEMS    /* sim_option_items: a YAML sequence of mappings */
 } sim_option_type;
@@ -89,6 +90,13 @@ typedef struct {
     size_t n; /* >= 1; 0 only if the default is "", the empty list */
     double values[SIM_OPTION_MAX_NUMBERS];
 } sim_option_numbers;
+
+/* Value of a TEXTS key: a YAML sequence, or a text without quotes that is divided at its commas. */
+enum { SIM_OPTION_MAX_TEXTS = 16 };
+typedef struct {
+    size_t n;
+    char text[SIM_OPTION_MAX_TEXTS][SIM_OPTION_TEXT_BYTES];
+} sim_option_texts;
 
 /* Value of an ITEMS key: values[i] holds the option struct of item_tables[op[i]]. */
 typedef struct {

@@ -58,7 +58,9 @@ static const struct argp_option options[] = {
      "time; submit it with sbatch FILE.sbatch",
      0},
     {"value", KEY_VALUE, "KEY", 0,
-     "print the value of a key, such as run or data.train, and exit", 0},
+     "print the value of a key, such as run or data.train, and exit; a list has one item "
+     "per line",
+     0},
     {"keys", KEY_KEYS, NULL, 0, "list all keys of a job and exit", 0},
     {"force", KEY_FORCE, NULL, 0,
      "replace the files of --preview and --sbatch if they exist", 0},
@@ -175,9 +177,28 @@ done:
     return st;
 }
 
+/* The items of a list, one per line; NULL if the key is not one. */
+static const char *peek_list(const sim_config *c, const char *key, char *out,
+                             size_t out_bytes)
+{
+    char item[256];
+    size_t used = 0;
+
+    for (size_t i = 0; used < out_bytes; i++) {
+        (void)snprintf(item, sizeof item, "%s.%zu", key, i);
+        const char *text = sim_config_peek(c, item);
+        if (!text)
+            break;
+        used +=
+            (size_t)snprintf(out + used, out_bytes - used, "%s%s", i ? "\n" : "", text);
+    }
+    return used ? out : NULL;
+}
+
 static sim_status print_value(const arguments *a)
 {
     sim_status st = SIM_OK;
+    char list[SIM_OPTION_MAX_TEXTS * SIM_OPTION_TEXT_BYTES];
     sim_job *job = NULL;
     sim_evaluate_options evaluate;
     sim_job_texts texts = {0};
@@ -187,6 +208,8 @@ static sim_status print_value(const arguments *a)
     SIM_TRY(sim_cli_job_load(&a->source, job, &evaluate, &texts));
     SIM_TRY(sim_config_parse(texts.resolved, strlen(texts.resolved), a->source.path, &c));
     const char *text = sim_config_peek(c, a->value);
+    if (!text)
+        text = peek_list(c, a->value, list, sizeof list);
     SIM_CHECK(text, SIM_E_CONFIG,
               "%s: the job has no key \"%s\"; `simile plan --keys` lists the keys",
               a->source.path, a->value);
@@ -202,7 +225,14 @@ done:
 /* ---- the plan ---- */
 
 /* Files that the command reads; the script counts as one for the preview. */
-enum { INPUT_JOB, INPUT_TRAIN, INPUT_TEST, INPUT_SCRIPT, N_INPUTS };
+enum {
+    INPUT_JOB,
+    INPUT_TEST,
+    INPUT_CLASSES,
+    INPUT_TRAIN,
+    INPUT_SCRIPT = INPUT_TRAIN + SIM_OPTION_MAX_TEXTS,
+    N_INPUTS
+};
 
 typedef struct {
     const arguments *args;
@@ -226,7 +256,9 @@ static void list_outputs(dry_run *d)
         .force = a->force, .inputs = d->inputs, .n_inputs = N_INPUTS - 1};
 
     d->inputs[INPUT_JOB] = a->source.path;
-    d->inputs[INPUT_TRAIN] = d->job->train.train;
+    for (size_t k = 0; k < d->job->train.train.n; k++)
+        d->inputs[INPUT_TRAIN + k] = d->job->train.train.text[k];
+    d->inputs[INPUT_CLASSES] = d->job->train.classes;
     d->inputs[INPUT_TEST] = d->job->train.test;
     d->inputs[INPUT_SCRIPT] = a->sbatch;
     d->sbatch = d->preview = out;
@@ -288,13 +320,30 @@ done:
     return st;
 }
 
+static sim_status print_data(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    const sim_dataset_info *about = sim_dataset_about(d->data);
+    char *lines = NULL, per_epoch[48] = "";
+
+    if (about->mixture.weighted)
+        (void)snprintf(per_epoch, sizeof per_epoch, ", %zu per epoch", d->plan.n_images);
+    SIM_TRY(print_line("data      %zu images%s, fingerprint %s\n", about->n_images,
+                       per_epoch, about->fingerprint));
+    SIM_TRY(sim_dataset_explain(d->data, &lines));
+    for (const char *at = lines; *at; at += strcspn(at, "\n") + 1)
+        SIM_TRY(print_line("          %.*s\n", (int)strcspn(at, "\n"), at));
+done:
+    sim_free(lines);
+    return st;
+}
+
 static sim_status print_shape(const dry_run *d)
 {
     sim_status st = SIM_OK;
     size_t p = d->args->ranks, n = d->plan.n_blocks;
 
-    SIM_TRY(print_line("data      %zu images, fingerprint %s\n", d->plan.n_images,
-                       sim_dataset_about(d->data)->fingerprint));
+    SIM_TRY(print_data(d));
     SIM_TRY(print_line("batch     %lld images = %zu blocks of %lld; %zu rank%s, ",
                        (long long)d->job->train.batch, n, (long long)d->job->train.block,
                        p, p == 1 ? "" : "s"));

@@ -7,6 +7,7 @@
 
 #include "simile/h5.h"
 #include "simile/log.h"
+#include "simile/memory.h"
 #include "simile/thread.h"
 
 #include <math.h>
@@ -15,7 +16,9 @@
 #include <string.h>
 
 typedef struct {
-    const char *source, *out;
+    const char **patterns; /* [n_patterns] of the command line */
+    size_t n_patterns;
+    const char *out;
     prep_options options;
     int threads;
     bool json;
@@ -30,6 +33,7 @@ enum {
     KEY_SEED,
     KEY_RANGE,
     KEY_LABELS,
+    KEY_CLASSES,
     KEY_SIZE,
     KEY_CROP,
     KEY_BAD,
@@ -70,6 +74,8 @@ static const struct argp_option options[] = {
      "order of the dimensions of an image in an array, where it is ambiguous", 0},
     {"limit", KEY_LIMIT, "N", 0,
      "keep N images, balanced over the classes; the selection is reproducible", 0},
+    {"classes", KEY_CLASSES, "FILE", 0,
+     "keep the classes whose names the file lists, one per line, in its order", 0},
     {"labels", KEY_LABELS, "fine|coarse", 0, "labels of CIFAR-100 (default fine)", 0},
     {"size", KEY_SIZE, "PIXELS", 0, "photos: resize the shorter side (antialiased)", 0},
     {"crop", KEY_CROP, "centre|none", 0,
@@ -223,6 +229,9 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
     case KEY_LABELS:
         a->options.coarse = parse_choice(state, "--labels", arg, "coarse", "fine");
         return 0;
+    case KEY_CLASSES:
+        a->options.classes = arg;
+        return 0;
     case KEY_SIZE:
         a->options.size = parse_number(state, "--size", arg, 1, 4096);
         return 0;
@@ -260,12 +269,10 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
         a->json = true;
         return 0;
     case ARGP_KEY_ARG:
-        if (a->source)
-            argp_error(state, "more than one source: %s", arg);
-        a->source = arg;
+        a->patterns[a->n_patterns++] = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!a->source || !a->out)
+        if (a->n_patterns == 0 || !a->out)
             argp_error(state, "a source and --out are required");
         apply_holdout(&a->options);
         return 0;
@@ -312,16 +319,20 @@ done:
     return st;
 }
 
-static sim_status convert_source(const arguments *a)
+static sim_status convert_sources(const arguments *a)
 {
     sim_status st = SIM_OK;
+    prep_sources sources = {0};
     prep_result result;
 
-    st = sim_prep_convert(a->source, a->out, &a->options, &result);
-    SIM_TRY(sim_path_explain(st, a->source, SIM_USE_SOURCE));
+    st = sim_prep_sources_expand(a->patterns, a->n_patterns, &sources);
+    SIM_TRY(a->options.agree ? a->options.agree(a->options.agree_ctx, st) : st);
+    st = sim_prep_convert(&sources, a->out, &a->options, &result);
+    SIM_TRY(sources.n > 1 ? st : sim_path_explain(st, sources.paths[0], SIM_USE_SOURCE));
     if (a->options.part == 0)
         SIM_TRY(print_conversion(a, &result));
 done:
+    sim_prep_sources_clear(&sources);
     return st;
 }
 
@@ -351,7 +362,7 @@ static sim_status with_ranks(const sim_comm *c, void *ctx)
     a->options.agree = agree_all_ranks;
     a->options.compare = compare_all_ranks;
     a->options.agree_ctx = (void *)(uintptr_t)c;
-    return convert_source(a);
+    return convert_sources(a);
 }
 
 sim_status sim_command_prepare(int argc, char **argv)
@@ -359,13 +370,17 @@ sim_status sim_command_prepare(int argc, char **argv)
     static const struct argp argp = {
         .options = options,
         .parser = parse_prepare_option,
-        .args_doc = "SOURCE --out FILE.h5",
+        .args_doc = "SOURCE ... --out FILE.h5",
         .doc =
             "Converts images into a data set.  Sources are directories, tar and zip "
             "archives "
             "of JPEG and PNG photos, HDF5 files, idx files (MNIST), and the binary "
             "versions "
-            "of CIFAR-10, CIFAR-100 and STL-10.\v"
+            "of CIFAR-10, CIFAR-100 and STL-10.  Several directories, archives or HDF5 "
+            "files of "
+            "one format become one data set, in the order of their names; 'train-*.tar' "
+            "and "
+            "'train-{000..009}.tar' are expanded.\v"
             "The class of a photo is the name of the directory below the source, or "
             "below the "
             "split.  Images that are excluded are counted in warnings.  An interrupted "
@@ -386,17 +401,26 @@ sim_status sim_command_prepare(int argc, char **argv)
             "  simile prepare photos/ --size 160 --holdout 0.1 --split test --out "
             "test.h5\n"
             "  simile prepare stl10_binary.tar.gz --split unlabeled --out train.h5\n"
+            "  simile prepare 'train-{000..146}.tar' --size 160 --out train.h5\n"
+            "  simile prepare imagenet/ --classes jobs/imagenet100.txt --size 160 --out "
+            "train.h5\n"
             "  simile prepare Galaxy10.h5 --out train.h5\n"
             "  simile prepare cells.h5 --images-key raw/rgb --labels-key raw/type --out "
             "train.h5"};
+    sim_status st = SIM_OK;
     arguments a = {.options = {.created_by = sim_cli_build()}};
 
+    SIM_TRY(sim_alloc(&a.patterns, (size_t)argc, "cli/prepare"));
     sim_cli_parse(&argp, argc, argv, &a);
     sim_threads_set(a.threads);
-    if (is_launched())
-        return sim_cli_with_ranks(argc, argv, with_ranks, &a);
-    sim_status st = convert_source(&a);
+    if (is_launched()) {
+        st = sim_cli_with_ranks(argc, argv, with_ranks, &a);
+        goto done;
+    }
+    st = convert_sources(&a);
     if (st != SIM_OK)
         sim_log_failure(st);
+done:
+    sim_free((void *)a.patterns);
     return st;
 }

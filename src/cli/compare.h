@@ -112,6 +112,7 @@ typedef struct {
     compare_run *runs; /* [configurations][seeds] */
     size_t n_runs, n_seeds;
     compare_data train, test;
+    sim_option_texts train_files; /* of data.train */
     int64_t total_steps;
     const sim_evaluation *evaluations[COMPARE_MAX_EVALUATIONS];
     size_t n_evaluations;

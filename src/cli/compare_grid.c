@@ -133,7 +133,7 @@ static sim_status keep_job(const compare_loader *l, compare_run *r)
     r->batch = t->batch;
     r->evaluate = l->evaluate;
     SIM_TRY(sim_text_copy(t->run, "cli/compare", &r->path));
-    SIM_TRY(sim_text_copy(t->train, "cli/compare", &r->train));
+    SIM_TRY(sim_text_copy(t->train_name, "cli/compare", &r->train));
     SIM_TRY(sim_text_copy(t->test, "cli/compare", &r->test));
     SIM_TRY(sim_text_copy(l->texts.identity, "cli/compare", &r->identity));
     SIM_TRY(describe_encoder(l, &r->encoder));

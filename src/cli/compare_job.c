@@ -42,35 +42,51 @@ static size_t ranks_of_launcher(const compare_arguments *a)
 
 /* ---- data ---- */
 
-static sim_status open_first(const char *path, sim_dataset **data, compare_data *named)
+typedef sim_status open_data(const sim_job *job, sim_dataset **out);
+
+/* A data set of a job: its key, its name, and how it is opened. */
+typedef struct {
+    const sim_job *job;
+    const char *key, *name;
+    open_data *open;
+} job_data;
+
+static sim_status open_first(const job_data *own, sim_dataset **data, compare_data *named)
 {
     sim_status st = SIM_OK;
 
-    SIM_TRY(sim_text_copy(path, "cli/compare", &named->path));
-    if (!*path)
+    SIM_TRY(sim_text_copy(own->name, "cli/compare", &named->path));
+    if (!*own->name)
         goto done;
-    SIM_TRY(sim_dataset_open(path, data));
+    SIM_TRY(own->open(own->job, data));
     (void)snprintf(named->fingerprint, sizeof named->fingerprint, "%s",
                    sim_dataset_about(*data)->fingerprint);
 done:
     return st;
 }
 
-static sim_status check_same_data(const char *key, const char *path,
-                                  const compare_data *first)
+/* Whether the name does not determine the data: they depend on other keys too. */
+static bool is_composed(const sim_train_options *o)
+{
+    return o->train.n > 1 || *o->classes;
+}
+
+static sim_status check_same_data(const job_data *own, const compare_data *first)
 {
     sim_status st = SIM_OK;
     sim_dataset *other = NULL;
+    const char *name = own->name;
 
-    if (strcmp(path, first->path) == 0)
+    if (strcmp(name, first->path) == 0 && !is_composed(&own->job->train))
         goto done;
-    if (*path)
-        SIM_TRY(sim_dataset_open(path, &other));
+    if (*name)
+        SIM_TRY(own->open(own->job, &other));
     const char *fingerprint = other ? sim_dataset_about(other)->fingerprint : "";
     SIM_CHECK(strcmp(fingerprint, first->fingerprint) == 0, SIM_E_DATA,
               "%s: %s (fingerprint %.8s) is not the data set of the first run, %s "
-              "(fingerprint %.8s); only runs on the same data can be compared",
-              key, *path ? path : "none", other ? fingerprint : "-",
+              "(fingerprint %.8s); only runs on the same data, with the same "
+              "data.proportions and data.classes, can be compared",
+              own->key, *name ? name : "none", other ? fingerprint : "-",
               *first->path ? first->path : "none",
               *first->path ? first->fingerprint : "-");
 done:
@@ -78,11 +94,24 @@ done:
     return st;
 }
 
-static sim_status take_data(const char *key, const char *path, sim_dataset **data,
-                            compare_data *named)
+static sim_status take_data(const job_data *own, sim_dataset **data, compare_data *named)
 {
-    return named->path ? check_same_data(key, path, named)
-                       : open_first(path, data, named);
+    return named->path ? check_same_data(own, named) : open_first(own, data, named);
+}
+
+static sim_status take_both(compare_loader *l)
+{
+    sim_status st = SIM_OK;
+    comparison *c = l->comparison;
+    const sim_train_options *o = &l->job->train;
+    const job_data train = {l->job, "data.train", o->train_name, sim_job_open_whole},
+                   test = {l->job, "data.test", o->test, sim_job_open_test};
+
+    c->train_files = o->train;
+    SIM_TRY(take_data(&train, &l->train, &c->train));
+    SIM_TRY(take_data(&test, &l->test, &c->test));
+done:
+    return st;
 }
 
 /* ---- jobs ---- */
@@ -115,13 +144,11 @@ done:
 sim_status sim_compare_load(compare_loader *l, const sim_job_source *source)
 {
     sim_status st = SIM_OK;
-    comparison *c = l->comparison;
 
     sim_job_texts_clear(&l->texts);
     SIM_TRY(sim_cli_job_load(source, l->job, &l->evaluate, &l->texts));
     SIM_TRY(sim_kernels_pick(l->job->train.kernels));
-    SIM_TRY(take_data("data.train", l->job->train.train, &l->train, &c->train));
-    SIM_TRY(take_data("data.test", l->job->train.test, &l->test, &c->test));
+    SIM_TRY(take_both(l));
     SIM_TRY(check_plan(l));
     SIM_TRY(sim_online_eval_check(l->job, &l->evaluate, l->train, l->test));
 done:

@@ -58,14 +58,16 @@ static bool is_own_directory(const comparison *c)
 }
 
 /* Files that the runs read: the job files, the data sets and the weights. */
-static size_t list_inputs(const comparison *c, const char *out[COMPARE_MAX_JOBS + 3])
+enum { MAX_INPUTS = COMPARE_MAX_JOBS + SIM_OPTION_MAX_TEXTS + 2 };
+static size_t list_inputs(const comparison *c, const char *out[MAX_INPUTS])
 {
     const compare_arguments *a = c->arguments;
     size_t n = 0;
 
     for (size_t i = 0; i < a->n_jobs; i++)
         out[n++] = a->jobs[i];
-    out[n++] = c->train.path;
+    for (size_t i = 0; i < c->train_files.n; i++)
+        out[n++] = c->train_files.text[i];
     out[n++] = c->test.path;
     out[n++] = a->init;
     return n;
@@ -75,7 +77,7 @@ sim_status sim_compare_check_outputs(const comparison *c)
 {
     static const char *const suffixes[] = {".json", ".txt", ".csv", ".html"};
     sim_status st = SIM_OK;
-    const char *inputs[COMPARE_MAX_JOBS + 3];
+    const char *inputs[MAX_INPUTS];
     char path[PATH_BYTES], suffix[200], target[PATH_MAX];
     sim_output out = {.path = path,
                       .option = "--out",

@@ -37,7 +37,7 @@ static sim_status open_train(const evaluate_inputs *in, const char *given,
     static const char key[] = "data.train";
     sim_status st = SIM_OK;
 
-    SIM_TRY(need_data(in, given, in->job->train.train, key));
+    SIM_TRY(need_data(in, given, in->job->train.train_name, key));
     SIM_TRY(explain_default(given ? sim_dataset_open(given, out)
                                   : sim_job_open_train(in->job, out),
                             given, key));
@@ -53,7 +53,9 @@ static sim_status open_test(const evaluate_inputs *in, const char *given,
     const char *of_job = in->job->train.test;
 
     SIM_TRY(need_data(in, given, of_job, key));
-    SIM_TRY(explain_default(sim_dataset_open(given ? given : of_job, out), given, key));
+    SIM_TRY(explain_default(given ? sim_dataset_open(given, out)
+                                  : sim_job_open_test(in->job, out),
+                            given, key));
 done:
     return st;
 }
@@ -99,7 +101,10 @@ done:
 static sim_status check_labels(const sim_labelled_set *s)
 {
     sim_status st = SIM_OK;
-    SIM_CHECK(s->labels, SIM_E_DATA, "%s has no labels", s->path);
+    const char *why = s->data ? sim_dataset_unlabelled(s->data) : NULL;
+
+    SIM_CHECK(s->labels, SIM_E_DATA, "%s has no labels%s%s", s->path, why ? ": " : "",
+              why ? why : "");
 done:
     return st;
 }
@@ -298,7 +303,8 @@ void sim_cli_evaluate_variant(const evaluate_arguments *a, const evaluate_inputs
     char value[SIM_OPTION_TEXT_BYTES], fallback[SIM_OPTION_TEXT_BYTES];
 
     out[0] = '\0';
-    const bool is_whole = a->train && in->job->train.fraction < 1;
+    const bool is_part = *in->job->train.classes != '\0';
+    const bool is_whole = a->train && (in->job->train.fraction < 1 || is_part);
     if (train &&
         (is_whole ||
          strcmp(train, sim_checkpoint_head_of(in->checkpoint)->fingerprint) != 0)) {
@@ -306,7 +312,7 @@ void sim_cli_evaluate_variant(const evaluate_arguments *a, const evaluate_inputs
         append_variant(out, out_bytes, "train", value);
     }
     (void)snprintf(value, sizeof value, "%.8s", test);
-    if (!is_data_of_job(a->test, in->job->train.test))
+    if ((a->test && is_part) || !is_data_of_job(a->test, in->job->train.test))
         append_variant(out, out_bytes, "test", value);
     if (a->projections)
         append_variant(out, out_bytes, "features", "projector");

@@ -53,7 +53,7 @@ static sim_status open_sample(const report_run *r, image_sample *s)
                                       sim_checkpoint_path(s->checkpoint), s->job,
                                       &unused));
     SIM_TRY(sim_kernels_pick(s->job->train.kernels));
-    SIM_TRY(s->job->train.test[0] ? sim_dataset_open(s->job->train.test, &s->data)
+    SIM_TRY(s->job->train.test[0] ? sim_job_open_test(s->job, &s->data)
                                   : sim_job_open_train(s->job, &s->data));
     SIM_TRY(sim_preprocessing_open(s->checkpoint, s->job,
                                    (const sim_dataset *[]){s->data}, 1, &p));

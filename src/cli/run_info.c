@@ -66,6 +66,19 @@ bool sim_run_info_is_run(const char *path)
     return is;
 }
 
+/* The path of data.train; of several the names of the files. */
+static void name_data(const sim_option_texts *train, char *out, size_t out_bytes)
+{
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (size_t k = 0; k < train->n && used < out_bytes; k++) {
+        const char *path = train->text[k], *slash = strrchr(path, '/');
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s", k ? ", " : "",
+                                 train->n > 1 && slash ? slash + 1 : path);
+    }
+}
+
 static bool take_job(const char *text, const char *name, run_info *r)
 {
     sim_job job;
@@ -74,7 +87,7 @@ static bool take_job(const char *text, const char *name, run_info *r)
     if (sim_cli_job_of_checkpoint(text, name, &job, &evaluate) != SIM_OK)
         return false;
     (void)snprintf(r->method, sizeof r->method, "%s", job.method->name);
-    (void)snprintf(r->data, sizeof r->data, "%.255s", job.train.train);
+    name_data(&job.train.train, r->data, sizeof r->data);
     r->batch = job.train.batch;
     r->total_steps = job.schedule.steps;
     r->n_epochs = job.schedule.steps > 0 ? 0 : job.schedule.epochs;

@@ -14,7 +14,7 @@ void sim_config_set_default(sim_config *c, const char *key, const char *text)
 sim_status sim_config_fill(sim_config *c, const sim_option_table *table, void *options)
 {
     sim_status st = SIM_OK;
-    char key[KEY_BYTES], text[2 * SIM_OPTION_TEXT_BYTES + 64], other[sizeof text];
+    char key[KEY_BYTES], text[VALUE_BYTES], other[VALUE_BYTES];
 
     memset(options, 0, table->struct_bytes);
     for (size_t i = 0; i < table->n_rows; i++) {

@@ -14,7 +14,9 @@ enum {
     MAX_ENTRIES = 1024,   /* searched linearly */
     MAX_KNOWN = 1024,
     MAX_DEFAULTS = 16,
-    SHOW_BYTES = 72
+    SHOW_BYTES = 72,
+    /* of a formatted value: texts in quotes, all of whose characters may be doubled */
+    VALUE_BYTES = SIM_OPTION_MAX_TEXTS * (2 * SIM_OPTION_TEXT_BYTES + 4) + 8
 };
 
 /* A scalar of the job; an item of a list has its index in the key ("view1.0.op"). */

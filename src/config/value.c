@@ -189,6 +189,47 @@ done:
     return st;
 }
 
+/* One text of a list. */
+static sim_status append_text(const value *v, const char *text, size_t n)
+{
+    sim_status st = SIM_OK;
+    sim_option_texts *out = v->to;
+    char word[SIM_OPTION_TEXT_BYTES + 1];
+    value one = *v;
+
+    (void)snprintf(word, sizeof word, "%.*s", (int)n, text);
+    one.text = word;
+    SIM_CHECK(out->n < SIM_OPTION_MAX_TEXTS, SIM_E_CONFIG,
+              "%s: %s has more than %d values", v->where, v->key, SIM_OPTION_MAX_TEXTS);
+    SIM_CHECK(*word, SIM_E_CONFIG, "%s: %s contains an empty text", v->where, v->key);
+    one.to = out->text[out->n];
+    SIM_TRY(parse_text(&one));
+    out->n++;
+done:
+    return st;
+}
+
+/* Texts separated by commas; in quotes, a single one.  No text is an empty list. */
+static sim_status parse_texts(const value *v)
+{
+    sim_status st = SIM_OK;
+    const char *at = v->text;
+
+    ((sim_option_texts *)v->to)->n = 0;
+    if (!*at)
+        goto done;
+    for (;; at++) {
+        const size_t n = v->quoted ? strlen(at) : strcspn(at, ",");
+        SIM_TRY(append_text(v, at, n));
+        at += n;
+        if (!*at)
+            break;
+        at += strspn(at + 1, " ");
+    }
+done:
+    return st;
+}
+
 /* Numbers separated by commas. No text is an empty list, if the default is one. */
 static sim_status parse_numbers(const value *v)
 {
@@ -236,6 +277,8 @@ static sim_status parse_value(const value *v)
         return parse_choice(v);
     case SIM_OPTION_TEXT:
         return parse_text(v);
+    case SIM_OPTION_TEXTS:
+        return parse_texts(v);
     case SIM_OPTION_NUMBERS:
         return parse_numbers(v);
     case SIM_OPTION_ITEMS:
@@ -268,6 +311,38 @@ static void format_numbers(const sim_option_numbers *from, char *out, size_t n)
     }
 }
 
+/* In single quotes; a quote in the text is doubled.  Returns the length. */
+static size_t format_text(const char *text, char *out, size_t n)
+{
+    size_t used = 0;
+
+    out[used++] = '\'';
+    for (const char *p = text; *p && used + 3 < n; p++) {
+        if (*p == '\'')
+            out[used++] = '\'';
+        out[used++] = *p;
+    }
+    out[used++] = '\'';
+    out[used] = '\0';
+    return used;
+}
+
+/* A single text as that of a TEXT key; others as a YAML sequence. */
+static void format_texts(const sim_option_texts *from, char *out, size_t n)
+{
+    size_t used = 0;
+
+    if (from->n < 2) {
+        (void)format_text(from->n ? from->text[0] : "", out, n);
+        return;
+    }
+    for (size_t i = 0; i < from->n && used + 8 < n; i++) {
+        used += (size_t)snprintf(out + used, n - used, "%s", i ? ", " : "[");
+        used += format_text(from->text[i], out + used, n - used - 2);
+    }
+    (void)snprintf(out + used, n - used, "]");
+}
+
 /* Formats a value as YAML; numbers in the shortest form that parses to the same value. */
 static void format_value(const sim_option *row, const void *from, char *out, size_t n)
 {
@@ -292,19 +367,12 @@ static void format_value(const sim_option *row, const void *from, char *out, siz
         (void)sim_choices_text(row->choices, *(const int *)from, choice, sizeof choice);
         (void)snprintf(out, n, "%s", choice);
         break;
-    case SIM_OPTION_TEXT: {
-        /* In single quotes; a quote in the text is doubled. */
-        size_t used = 0;
-        out[used++] = '\'';
-        for (const char *p = from; *p && used + 3 < n; p++) {
-            if (*p == '\'')
-                out[used++] = '\'';
-            out[used++] = *p;
-        }
-        out[used++] = '\'';
-        out[used] = '\0';
+    case SIM_OPTION_TEXT:
+        (void)format_text(from, out, n);
         break;
-    }
+    case SIM_OPTION_TEXTS:
+        format_texts(from, out, n);
+        break;
     case SIM_OPTION_ITEMS:
         break;
     }
@@ -371,6 +439,30 @@ done:
     return st;
 }
 
+/* Fills a TEXTS row from the items of a YAML sequence. */
+static sim_status parse_text_list(sim_config *c, const value *v)
+{
+    sim_status st = SIM_OK;
+    char item[KEY_BYTES + 24];
+
+    ((sim_option_texts *)v->to)->n = 0;
+    for (size_t i = 0;; i++) {
+        (void)snprintf(item, sizeof item, "%s.%zu", v->key, i);
+        entry *e = sim_config_find(c, item);
+        if (!e)
+            break;
+        value one = *v;
+        one.where = e->where;
+        SIM_CHECK(!e->empty_list, SIM_E_CONFIG, "%s: %s must be a text", e->where, item);
+        SIM_TRY(append_text(&one, e->text, strlen(e->text)));
+        e->used = true;
+    }
+    SIM_CHECK(((sim_option_texts *)v->to)->n > 0, SIM_E_CONFIG,
+              "%s: %s must be a text or a list of texts", v->where, v->key);
+done:
+    return st;
+}
+
 /* The default of sim_config_set_default, else that of the row. */
 static const char *default_of(sim_config *c, const char *key, const sim_option *row)
 {
@@ -392,7 +484,7 @@ sim_status sim_config_format_before(sim_config *c, const char *key, const sim_op
                                     char *buffer, size_t buffer_bytes, const char **text)
 {
     sim_status st = SIM_OK;
-    double storage[SIM_OPTION_TEXT_BYTES / sizeof(double)]; /* aligned for any type */
+    double storage[sizeof(sim_option_texts) / sizeof(double)]; /* aligned for any type */
     value v = {.row = row, .key = key, .where = "value before the key", .to = storage};
 
     v.text = default_before(c, key, row);
@@ -414,9 +506,19 @@ sim_status sim_config_fill_row(sim_config *c, const char *prefix, const sim_opti
 
     sim_config_full_key(prefix, row->name, key);
     entry *e = sim_config_find(c, key);
+    const entry *below = e ? NULL : sim_config_find_below(c, key);
+    if (row->type == SIM_OPTION_TEXTS && below) {
+        const value v = {.row = row,
+                         .key = key,
+                         .where = below->where,
+                         .to = (char *)options + row->offset};
+        SIM_TRY(parse_text_list(c, &v));
+        format_in_job(row, v.to, text, text_bytes);
+        goto done;
+    }
     if (row->type != SIM_OPTION_NUMBERS)
         SIM_TRY(check_single(c, key, e));
-    else if (!e && sim_config_find_below(c, key))
+    else if (below)
         SIM_TRY(join_list(c, key, list, &e));
     const char *fallback = default_of(c, key, row);
     if (c->is_saved && row->before)

@@ -173,6 +173,8 @@ static const char *type_text(const sim_option *row)
         return "numbers";
     case SIM_OPTION_TEXT:
         return "text";
+    case SIM_OPTION_TEXTS:
+        return "texts";
     case SIM_OPTION_ITEMS:
         return "list";
     }

@@ -4,6 +4,7 @@
  * Every size and offset is checked against the length of the file before it is used, and
  * every image against its digest when it is read.
  */
+#include "dataset.h"
 #include "fingerprint.h"
 #include "private.h"
 
@@ -11,6 +12,7 @@
 #include "simile/h5.h"
 #include "simile/log.h"
 #include "simile/memory.h"
+#include "simile/text.h"
 
 #include <float.h>
 #include <math.h>
@@ -18,22 +20,6 @@
 #include <string.h>
 
 enum { MAX_LABEL = (1 << 20) - 1 };
-
-struct sim_dataset {
-    char *path;
-    sim_dataset_info about;
-    int fd;
-    uint64_t bytes_at, n_bytes; /* of /images or /bytes in the file */
-    uint64_t *offsets;          /* encoded: [n + 1] into /bytes; otherwise NULL */
-    int32_t *labels;            /* [n] or NULL */
-    uint64_t *digests;          /* [n][2]: low, high */
-    uint32_t *stored;           /* [n] images of the file; NULL: all of them, in order */
-    char *class_text;           /* storage of the class names */
-    char **class_names;         /* [n_class_names] into class_text */
-    size_t n_class_names;
-    sim_hash class_hash; /* of the stored text of the class names */
-    int64_t version;     /* of the format */
-};
 
 /* Checked first, so that another kind of file is reported as such. */
 static sim_status check_format(const char *path, const sim_h5 *f, int64_t *version)
@@ -130,26 +116,57 @@ done:
     return st;
 }
 
-static sim_status read_class_names(sim_dataset *d, const sim_h5 *f)
+/* Takes class names from a text with one per line, which becomes the data set's. */
+static sim_status take_class_names(sim_dataset *d, char *text)
 {
     sim_status st = SIM_OK;
     size_t n = 0;
 
-    if (!sim_h5_has(f, "/class_names"))
-        goto done;
-    SIM_TRY(sim_h5_read_text(f, "/class_names", &d->class_text)); /* one per line */
-    d->class_hash = sim_hash_bytes(d->class_text, strlen(d->class_text));
-    for (const char *p = d->class_text; *p; p++)
+    sim_free(d->class_text);
+    sim_free(d->class_names);
+    d->class_names = NULL;
+    d->n_class_names = 0;
+    d->class_text = text;
+    d->class_hash = sim_hash_bytes(text, strlen(text));
+    for (const char *p = text; *p; p++)
         n += *p == '\n';
     SIM_TRY(sim_alloc(&d->class_names, n + 1, "data/names"));
-    for (char *line = d->class_text, *end; (end = strchr(line, '\n')) != NULL;
-         line = end + 1) {
+    for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
         *end = '\0';
         d->class_names[d->n_class_names++] = line;
     }
     if (d->n_class_names > d->about.n_classes)
         d->about.n_classes = d->n_class_names;
 done:
+    return st;
+}
+
+static sim_status read_class_names(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+
+    if (!sim_h5_has(f, "/class_names"))
+        goto done;
+    SIM_TRY(sim_h5_read_text(f, "/class_names", &text)); /* one per line */
+    SIM_TRY(take_class_names(d, text));
+done:
+    return st;
+}
+
+sim_status sim_dataset_name_classes(sim_dataset *d, const char *const *names, size_t n)
+{
+    sim_status st = SIM_OK;
+    sim_text lines = {0};
+    char *text = NULL;
+
+    SIM_TRY(sim_text_open(&lines));
+    for (size_t k = 0; k < n; k++)
+        (void)fprintf(lines.file, "%s\n", names[k]);
+    SIM_TRY(sim_text_finish(&lines, "data/names", &text));
+    SIM_TRY(take_class_names(d, text));
+done:
+    sim_text_close(&lines);
     return st;
 }
 
@@ -328,6 +345,10 @@ void sim_dataset_close(sim_dataset **out)
     if (!d)
         return;
     SIM_IGNORE(sim_file_close(&d->fd, d->path));
+    for (size_t k = 0; k < d->n_parts; k++)
+        sim_dataset_close(&d->parts[k]);
+    sim_free(d->parts);
+    sim_free(d->restriction);
     sim_free(d->path);
     sim_free(d->offsets);
     sim_free(d->labels);
@@ -390,22 +411,20 @@ const char *sim_dataset_class_name(const sim_dataset *d, size_t label)
     return label < d->n_class_names ? d->class_names[label] : NULL;
 }
 
-sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width, char **text)
+/* The names of all images of the file. */
+static sim_status read_names(const sim_dataset *d, size_t *width, char **text)
 {
     sim_status st = SIM_OK;
     sim_h5 *f = NULL;
     char *names = NULL;
     size_t n = 0;
 
-    *text = NULL;
     SIM_TRY(sim_h5_open_read(d->path, &f));
     if (!sim_h5_has(f, "/name"))
         goto done;
     SIM_TRY(sim_h5_read_strings(f, "/name", d->about.n_stored, &n, width, &names));
     SIM_CHECK(n == d->about.n_stored, SIM_E_DATA, "%s: %zu names for %zu images", d->path,
               n, d->about.n_stored);
-    for (size_t i = 0; d->stored && i < d->about.n_images; i++)
-        memmove(names + i * *width, names + d->stored[i] * *width, *width);
     *text = names;
     names = NULL;
 done:
@@ -414,43 +433,63 @@ done:
     return st;
 }
 
+sim_status sim_dataset_read_names(const sim_dataset *d, size_t *width, char **text)
+{
+    sim_status st = SIM_OK;
+
+    *text = NULL;
+    SIM_TRY(d->parts ? sim_union_read_names(d, width, text) : read_names(d, width, text));
+    for (size_t i = 0; *text && d->stored && i < d->about.n_images; i++)
+        memmove(*text + i * *width, *text + d->stored[i] * *width, *width);
+done:
+    return st;
+}
+
 sim_hash sim_dataset_digest(const sim_dataset *d, size_t i)
 {
     return (sim_hash){d->digests[2 * i], d->digests[2 * i + 1]};
 }
 
-/* The image of the file. */
-static size_t stored_image(const sim_dataset *d, size_t i)
+/* An image of a file, and its digest. */
+typedef struct {
+    const sim_dataset *file;
+    size_t at;
+    sim_hash digest;
+} stored_image;
+
+static stored_image find_stored(const sim_dataset *d, size_t i)
 {
-    return d->stored ? d->stored[i] : i;
+    stored_image s = {d, d->stored ? d->stored[i] : i, sim_dataset_digest(d, i)};
+    if (d->parts)
+        s.file = sim_union_part(d, &s.at);
+    return s;
 }
 
-static sim_status check_digest(const sim_dataset *d, size_t i, const void *bytes,
-                               size_t n)
+static sim_status check_digest(const stored_image *s, const void *bytes, size_t n)
 {
     sim_status st = SIM_OK;
     sim_hash h = sim_hash_bytes(bytes, n);
-    SIM_CHECK(h.low == d->digests[2 * i] && h.high == d->digests[2 * i + 1], SIM_E_DATA,
-              "%s: image %zu does not match its digest; the file is corrupted", d->path,
-              stored_image(d, i));
+    SIM_CHECK(h.low == s->digest.low && h.high == s->digest.high, SIM_E_DATA,
+              "%s: image %zu does not match its digest; the file is corrupted",
+              s->file->path, s->at);
 done:
     return st;
 }
 
-static sim_status read_encoded(const sim_dataset *d, size_t i, sim_image *image)
+static sim_status read_encoded(const stored_image *s, sim_image *image)
 {
     sim_status st = SIM_OK;
     char name[512];
+    const sim_dataset *d = s->file;
     const sim_image_target rgb = {.type = SIM_U8, .c = 3, .range = d->about.range};
     sim_decode_notes notes; /* not used: prepare reports warnings */
-    const size_t at = stored_image(d, i);
-    size_t n = (size_t)(d->offsets[at + 1] - d->offsets[at]);
+    size_t n = (size_t)(d->offsets[s->at + 1] - d->offsets[s->at]);
     uint8_t *bytes = NULL;
 
-    (void)snprintf(name, sizeof name, "%s, image %zu", d->path, stored_image(d, i));
+    (void)snprintf(name, sizeof name, "%s, image %zu", d->path, s->at);
     SIM_TRY(sim_alloc(&bytes, n, "data/encoded"));
-    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + d->offsets[at], bytes, n));
-    SIM_TRY(check_digest(d, i, bytes, n));
+    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + d->offsets[s->at], bytes, n));
+    SIM_TRY(check_digest(s, bytes, n));
     SIM_TRY(sim_image_decode(name, bytes, n, &rgb, image, &notes));
 done:
     sim_free(bytes);
@@ -460,18 +499,19 @@ done:
 sim_status sim_dataset_read(const sim_dataset *d, size_t i, sim_image *image)
 {
     sim_status st = SIM_OK;
-    const sim_dataset_info *a = &d->about;
-    const size_t n = a->h * a->w * a->c * sim_type_bytes(a->type); /* unless encoded */
 
-    SIM_ASSERT(i < a->n_images);
+    SIM_ASSERT(i < d->about.n_images);
+    const stored_image s = find_stored(d, i);
+    const sim_dataset_info *a = &s.file->about;
+    const size_t n = a->h * a->w * a->c * sim_type_bytes(a->type); /* unless encoded */
     if (a->encoded) {
-        SIM_TRY(read_encoded(d, i, image));
+        SIM_TRY(read_encoded(&s, image));
         goto done;
     }
     SIM_TRY(sim_image_shape(image, a->h, a->w, a->c, a->type));
-    SIM_TRY(sim_file_read_at(d->fd, d->path, d->bytes_at + stored_image(d, i) * n,
+    SIM_TRY(sim_file_read_at(s.file->fd, s.file->path, s.file->bytes_at + s.at * n,
                              image->pixels, n));
-    SIM_TRY(check_digest(d, i, image->pixels, n));
+    SIM_TRY(check_digest(&s, image->pixels, n));
 done:
     return st;
 }
@@ -479,22 +519,26 @@ done:
 sim_status sim_dataset_select(sim_dataset *d, size_t n, const uint32_t *images)
 {
     sim_status st = SIM_OK;
+    uint32_t *stored = NULL;
     uint64_t *digests = NULL;
     int32_t *labels = NULL;
 
-    SIM_ASSERT(!d->stored && n <= d->about.n_images);
-    SIM_TRY(sim_alloc(&d->stored, n, "data/dataset"));
+    SIM_ASSERT(n <= d->about.n_images);
+    SIM_TRY(sim_alloc(&stored, n, "data/dataset"));
     SIM_TRY(sim_alloc(&digests, 2 * n, "data/dataset"));
     SIM_TRY(sim_alloc(&labels, d->labels ? n : 0, "data/dataset"));
     for (size_t i = 0; i < n; i++) {
         const size_t at = images[i];
-        SIM_ASSERT(at < d->about.n_stored && (i == 0 || images[i - 1] < images[i]));
-        d->stored[i] = images[i];
+        SIM_ASSERT(at < d->about.n_images && (i == 0 || images[i - 1] < images[i]));
+        stored[i] = d->stored ? d->stored[at] : images[i];
         memcpy(&digests[2 * i], &d->digests[2 * at], 2 * sizeof *digests);
         if (d->labels)
             labels[i] = d->labels[at];
     }
     d->about.n_images = n;
+    sim_free(d->stored);
+    d->stored = stored;
+    stored = NULL;
     sim_free(d->digests);
     d->digests = digests;
     digests = NULL;
@@ -503,7 +547,9 @@ sim_status sim_dataset_select(sim_dataset *d, size_t n, const uint32_t *images)
         d->labels = labels;
         labels = NULL;
     }
+    sim_union_count(d);
 done:
+    sim_free(stored);
     sim_free(digests);
     sim_free(labels);
     return st;

@@ -69,10 +69,13 @@ static sim_status check_labels(const sim_online_eval_row *row, const sim_dataset
                                const char *key)
 {
     sim_status st = SIM_OK;
+    const char *why = sim_dataset_unlabelled(d);
+
     SIM_CHECK(!row || sim_dataset_labels(d), SIM_E_CONFIG,
-              "evaluate.%s: the evaluation requires labels, but %s (%s) has none; use a "
-              "data set with labels, or set evaluate.%s=0",
-              row->key, sim_dataset_path(d), key, row->key);
+              "evaluate.%s: the evaluation requires labels, but %s (%s) has none%s%s; use "
+              "a data set with labels, or set evaluate.%s=0",
+              row->key, sim_dataset_path(d), key, why ? ": " : "", why ? why : "",
+              row->key);
 done:
     return st;
 }
@@ -158,8 +161,7 @@ static sim_status open_sets(sim_online_eval *w, sim_dataset **train)
 
     SIM_TRY(sim_job_open_train(w->job, train));
     w->train = *sim_dataset_about(*train);
-    if (w->job->train.test[0])
-        SIM_TRY(sim_dataset_open(w->job->train.test, &w->test));
+    SIM_TRY(sim_job_open_test(w->job, &w->test));
     SIM_TRY(check_sets(w, *train, w->test));
     if (find_row(w, ONLINE_TEST_LABELS)) {
         const sim_labelled_set bank = sim_labelled_set_of(*train),

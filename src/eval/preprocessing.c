@@ -19,9 +19,9 @@ static sim_status open_training_set(const sim_job *job, const sim_checkpoint_hea
 {
     sim_status st = SIM_OK;
 
-    if (!sim_path_exists(job->train.train))
+    if (!sim_path_exists(job->train.train.text[0])) /* these versions had one path */
         goto done;
-    SIM_TRY(sim_dataset_open(job->train.train, out));
+    SIM_TRY(sim_dataset_open(job->train.train.text[0], out));
     if (!has_fingerprint(*out, head))
         sim_dataset_close(out);
 done:
@@ -52,7 +52,7 @@ sim_status sim_preprocessing_open(const sim_checkpoint *k, const sim_job *job,
         goto done;
     }
     SIM_CHECK(
-        *job->train.train, SIM_E_DATA,
+        *job->train.train_name, SIM_E_DATA,
         "%s does not specify the preprocessing of its images; write it to the metadata "
         "of the file, as \"preprocessing\": {\"height\": 32, \"width\": 32, \"mean\": "
         "[...], \"std\": [...]} (jobs/README.md, \"Weights of other programs\")",
@@ -65,7 +65,7 @@ sim_status sim_preprocessing_open(const sim_checkpoint *k, const sim_job *job,
               "%s was written by a version that did not store the mean and std of its "
               "training set, and %s, which its job names, is absent or has changed; give "
               "the training set (fingerprint %s) with --train",
-              sim_checkpoint_path(k), job->train.train, head->fingerprint);
+              sim_checkpoint_path(k), job->train.train_name, head->fingerprint);
     *out = sim_preprocessing_of((size_t)job->augment.size, sim_dataset_about(training));
 done:
     sim_dataset_close(&opened);

@@ -30,19 +30,23 @@ static sim_status check_batch(const sim_train_options *t, const sim_dataset_info
 
     if (t->fraction < 1)
         (void)snprintf(part, sizeof part, " by data.fraction: %g", t->fraction);
+    else if (about->mixture.weighted)
+        (void)snprintf(part, sizeof part, " per epoch by data.proportions");
     format_nearest_multiples(t->batch, t->block, near, sizeof near);
     SIM_CHECK(t->batch % t->block == 0, SIM_E_CONFIG,
               "batch: %lld is not a multiple of block %lld; nearest: %s",
               (long long)t->batch, (long long)t->block, near);
-    size_t half = about->n_images / 2, n = about->n_images, block = (size_t)t->block;
-    SIM_CHECK(half > 0, SIM_E_DATA, "%s has one image, expected two or more", t->train);
+    const size_t n = sim_dataset_epoch_images(about), half = n / 2,
+                 block = (size_t)t->block;
+    SIM_CHECK(half > 0, SIM_E_DATA, "%s has one image, expected two or more",
+              t->train_name);
     SIM_CHECK(block <= n, SIM_E_CONFIG,
               "batch: %lld images in blocks of %zu, but %s has only %zu%s; block=%zu "
               "batch=%zu fits",
-              (long long)t->batch, block, t->train, n, part, half, 2 * half);
+              (long long)t->batch, block, t->train_name, n, part, half, 2 * half);
     SIM_CHECK((size_t)t->batch <= n, SIM_E_CONFIG,
               "batch: %lld images, but %s has only %zu%s; largest with block %zu: %zu",
-              (long long)t->batch, t->train, n, part, block, n / block * block);
+              (long long)t->batch, t->train_name, n, part, block, n / block * block);
 done:
     return st;
 }
@@ -226,19 +230,20 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     SIM_TRY(check_ranks(t, ranks));
     SIM_TRY(check_micro_batch(job, ranks));
     SIM_CHECK(!job->method->needs_labels || about->has_labels, SIM_E_DATA,
-              "%s has no labels, but method %s needs them", t->train, job->method->name);
+              "%s has no labels, but method %s needs them", t->train_name,
+              job->method->name);
     SIM_CHECK(!job->encoder.freeze || job->method->classifies, SIM_E_CONFIG,
               "encoder.freeze: method %s trains the encoder; expected method.name: "
               "supervised",
               job->method->name);
-    plan->n_images = about->n_images;
+    plan->n_images = sim_dataset_epoch_images(about);
     plan->n_classes = about->has_labels ? about->n_classes : 0;
     plan->stored_h = about->h;
     plan->stored_w = about->w;
     plan->views = sim_method_views(job->method, &job->method_options);
     plan->n_blocks = (size_t)(t->batch / t->block);
-    plan->steps_per_epoch = about->n_images / (size_t)t->batch;
-    plan->left_over = about->n_images % (size_t)t->batch;
+    plan->steps_per_epoch = plan->n_images / (size_t)t->batch;
+    plan->left_over = plan->n_images % (size_t)t->batch;
     plan->learning_rate = sim_learning_rate(&job->optimizer, (size_t)t->batch);
     SIM_TRY(fill_view_shape(job, about, plan));
     SIM_TRY(sim_method_check_gather(job->method, &job->method_options, "gather",

@@ -8,6 +8,7 @@
 #include "simile/config.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct {
@@ -44,11 +45,24 @@ done:
     return st;
 }
 
+/* data.train for messages; a long list is truncated. */
+static void name_train(sim_train_options *t)
+{
+    size_t used = 0;
+
+    for (size_t k = 0; k < t->train.n && used < sizeof t->train_name; k++)
+        used += (size_t)snprintf(t->train_name + used, sizeof t->train_name - used,
+                                 "%s%s", k ? ", " : "", t->train.text[k]);
+}
+
 static sim_status expand_paths(sim_train_options *t)
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_job_expand_path("run", t->run));
-    SIM_TRY(sim_job_expand_path("data.train", t->train));
+    for (size_t k = 0; k < t->train.n; k++)
+        SIM_TRY(sim_job_expand_path("data.train", t->train.text[k]));
+    name_train(t);
+    SIM_TRY(sim_job_expand_path("data.classes", t->classes));
     SIM_TRY(sim_job_expand_path("data.test", t->test));
 done:
     return st;

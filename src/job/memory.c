@@ -75,8 +75,10 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     add_row(rows, n_rows, "views", 2 * images * view + images * sizeof(sim_view_request));
     SIM_TRY(loader_bytes(job, about, images, &loader));
     add_row(rows, n_rows, "loader", loader);
+    const size_t n_orders = about->mixture.weighted ? 2 : 1;
     add_row(rows, n_rows, "order",
-            plan->n_images * (sizeof(uint32_t) + sizeof(sim_order_key)));
+            n_orders * plan->n_images * sizeof(uint32_t) +
+                sim_order_keys(about) * sizeof(sim_order_key));
     add_row(rows, n_rows, "data set",
             about->n_images *
                     ((about->has_labels ? sizeof(int32_t) : 0) + sizeof(sim_hash) +

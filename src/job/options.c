@@ -15,10 +15,21 @@ static const sim_option job_rows[] = {
         "run directory; created if missing", SIM_FREE_KEY),
     ROW("seed", SIM_OPTION_INT, seed, 0, 4294967295.0, "0", NULL, "",
         "seed of all random numbers", SIM_IDENTITY),
-    ROW("data.train", SIM_OPTION_TEXT, train, 0, 0, NULL, NULL, "",
-        "data set to train on (written by simile prepare)", SIM_RANK_KEY),
+    ROW("data.train", SIM_OPTION_TEXTS, train, 0, 0, NULL, NULL, "",
+        "data set to train on (written by simile prepare), or a list of up to 16, whose "
+        "union is used",
+        SIM_RANK_KEY),
     ROW("data.test", SIM_OPTION_TEXT, test, 0, 0, "", NULL, "",
         "labelled data set for evaluation only (see evaluate)", SIM_RANK_KEY),
+    ROW("data.proportions", SIM_OPTION_NUMBERS, proportions, 1e-6, 1e6, "", NULL, "",
+        "how many images of each data set of a list in data.train are drawn per epoch, "
+        "relative to each other; none: every image once; part of the fingerprint of the "
+        "data",
+        SIM_FREE_KEY),
+    ROW("data.classes", SIM_OPTION_TEXT, classes, 0, 0, "", NULL, "",
+        "file with names of classes, one per line, to which data.train and data.test are "
+        "restricted; part of the fingerprint of the data",
+        SIM_RANK_KEY),
     ROW("data.fraction", SIM_OPTION_REAL, fraction, 1e-9, 1, "1", NULL, "",
         "train on this part of the images of each class (0.01: 1 %)", SIM_IDENTITY),
     ROW("data.fraction_seed", SIM_OPTION_INT, fraction_seed, 0, 4294967295.0, "0", NULL,

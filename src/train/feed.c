@@ -13,7 +13,7 @@ sim_status sim_feed_augment(const sim_train_env *env, sim_feed *f)
     return sim_augment_create(&env->job->augment, &env->preprocessing, &f->augment);
 }
 
-enum { FEED_BUFFERS = 9 };
+enum { FEED_BUFFERS = 10 };
 
 /* Lists the buffers; those that the method does not need are left out.  Returns their number. */
 static size_t list_buffers(sim_feed *f, sim_buffer list[FEED_BUFFERS])
@@ -30,7 +30,10 @@ static size_t list_buffers(sim_feed *f, sim_buffer list[FEED_BUFFERS])
     }
     list[n++] = SIM_BUFFER(f->request, f->n_images);
     list[n++] = SIM_BUFFER(f->order, f->epoch_images);
-    list[n++] = SIM_BUFFER(f->keys, f->epoch_images);
+    list[n++] = SIM_BUFFER(
+        f->keys, f->epoch_images ? sim_order_keys(sim_dataset_about(f->data)) : 0);
+    if (f->data && sim_dataset_about(f->data)->mixture.weighted)
+        list[n++] = SIM_BUFFER(f->passes, f->epoch_images);
     return n;
 }
 
@@ -109,13 +112,22 @@ static void fill_batch(sim_feed *f, const sim_position *at, int buffer)
         f->labels[buffer][i] = labels[f->order[(size_t)at->samples + i]];
 }
 
+static void fill_order(sim_feed *f, int64_t epoch)
+{
+    const sim_mixture *m = &sim_dataset_about(f->data)->mixture;
+    const uint32_t seed = (uint32_t)f->job->train.seed;
+
+    if (m->weighted)
+        sim_order_mixture(seed, (uint32_t)epoch, m, f->keys, f->passes, f->order);
+    else
+        sim_order_epoch(seed, (uint32_t)epoch, f->epoch_images, f->keys, f->order);
+    f->order_epoch = epoch;
+}
+
 void sim_feed_post(sim_feed *f, const sim_position *at, int buffer)
 {
-    if (f->order_epoch != at->epoch) {
-        sim_order_epoch((uint32_t)f->job->train.seed, (uint32_t)at->epoch,
-                        f->epoch_images, f->keys, f->order);
-        f->order_epoch = at->epoch;
-    }
+    if (f->order_epoch != at->epoch)
+        fill_order(f, at->epoch);
     fill_batch(f, at, buffer);
     size_t n = 0;
     for (size_t p = 0; p < f->method->n_parts; p++)

@@ -82,7 +82,21 @@ static void warn_if_bound_to_few(const sim_train_state *t)
     }
 }
 
-static void print_data(const sim_train_state *t)
+/* What a union or a restriction to classes consists of. */
+static sim_status print_parts(const sim_dataset *d)
+{
+    sim_status st = SIM_OK;
+    char *lines = NULL;
+
+    SIM_TRY(sim_dataset_explain(d, &lines));
+    for (const char *at = lines; *at; at += strcspn(at, "\n") + 1)
+        sim_log("          %.*s", (int)strcspn(at, "\n"), at);
+done:
+    sim_free(lines);
+    return st;
+}
+
+static sim_status print_data(const sim_train_state *t)
 {
     const sim_dataset_info *d = sim_dataset_about(t->env.data);
     const sim_train_options *o = &t->env.job->train;
@@ -92,11 +106,13 @@ static void print_data(const sim_train_state *t)
         (void)snprintf(part, sizeof part, " (%g %% of %s)", 100 * o->fraction,
                        d->has_labels ? "each class" : "the images");
     if (d->encoded)
-        sim_log("data      %s: %zu photos%s, fingerprint %s", o->train, d->n_images, part,
-                d->fingerprint);
+        sim_log("data      %s: %zu photos%s, fingerprint %s", o->train_name, d->n_images,
+                part, d->fingerprint);
     else
-        sim_log("data      %s: %zu images of %zu x %zu x %zu%s, fingerprint %s", o->train,
-                d->n_images, d->h, d->w, d->c, part, d->fingerprint);
+        sim_log("data      %s: %zu images of %s%zu x %zu x %zu%s, fingerprint %s",
+                o->train_name, d->n_images, d->varied ? "up to " : "", d->h, d->w, d->c,
+                part, d->fingerprint);
+    return print_parts(t->env.data);
 }
 
 static sim_status print_views(const sim_train_state *t)
@@ -332,7 +348,7 @@ sim_status sim_header_print(sim_train_state *t)
     warn_if_oversubscribed(t);
     warn_if_bound_to_few(t);
     print_limit(t);
-    print_data(t);
+    SIM_TRY(print_data(t));
     SIM_TRY(print_views(t));
     print_schedule(t);
     SIM_TRY(print_method(t));

@@ -246,8 +246,8 @@ static sim_status report_differences(const verdict *v, const char *path)
                    *v->job->accept ? "," : "", v->could);
     SIM_CHECK(v->n_data == 0 || v->n_refused > 1, SIM_E_DATA,
               "%s is not the data set of %s:\n  %-24s %-34s %s%s\nRestore "
-              "the old data set, or add  --accept %s  to the command to resume with "
-              "the new one",
+              "the old data set, data.proportions and data.classes, or add  --accept %s  "
+              "to the command to resume with the new one",
               v->job->data_path, path, "differs", "in the checkpoint", "in this job",
               v->table, listed);
     if (v->n_could == v->n_refused)

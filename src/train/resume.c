@@ -232,7 +232,7 @@ static sim_status compare_identity(sim_train_state *t, const sim_checkpoint *k)
     const sim_identity job = {.ours = ours,
                               .before = r->texts->identity_before,
                               .accept = r->accept ? r->accept : "",
-                              .data_path = t->env.job->train.train};
+                              .data_path = t->env.job->train.train_name};
     t->segment.changes = (sim_changes){.batch = t->env.job->train.batch,
                                        .epochs = t->env.job->schedule.epochs,
                                        .steps = t->env.job->schedule.steps,

@@ -92,8 +92,9 @@ typedef struct {
     sim_view_request *request; /* of one step */
     uint32_t *order;           /* permutation of `order_epoch` */
     sim_order_key *keys;       /* workspace of the sort */
+    uint32_t *passes;          /* workspace of sim_order_mixture, if there are shares */
     int64_t order_epoch;       /* -1: none yet */
-    size_t epoch_images;       /* of the data set */
+    size_t epoch_images;       /* of the plan */
     size_t image_floats, n_images; /* on this rank, all views */
 } sim_feed;
 

@@ -182,8 +182,8 @@ def check_training_on():
 def check_value_range():
     """A set of 16-bit images whose range differs from that of the training set is warned of."""
     deep = random.randint(0, 4096, (20, 16, 16, 3)).astype("u2")
-    data_set("deep", deep, True, "--range", "0:4095")
-    data_set("narrow", deep, True, "--range", "0:2000")
+    data_set("deep", deep, True, "--type", "uint8", "--range", "0:4095")
+    data_set("narrow", deep, True, "--type", "uint8", "--range", "0:2000")
     simile("pretrain", "job.yaml", "run=deep", "data.train=deep.h5", "evaluate.knn_every_epochs=0")
     assert "warning" not in output("embed", "deep", "--data", "deep.h5", "--out", "e.h5")
     assert "--range 0:4095" in output("embed", "deep", "--data", "narrow.h5", "--out", "e.h5")

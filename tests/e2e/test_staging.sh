@@ -16,7 +16,7 @@ leave() { echo "leave ${*:2}"; exit "$1"; }
 value() { echo train.h5; }
 srun() { while [ "${1#--}" != "$1" ]; do shift; done; SLURM_PROCID=1 "$@"; }
 SH
-    sed -n '/^stage() {/,/^}/p' "$SIMILE_SOURCE/slurm/pretrain.sbatch"
+    sed -n '/^stage() {/,/^}/p; /^stage_file() {/,/^}/p' "$SIMILE_SOURCE/slurm/pretrain.sbatch"
     echo 'stage data.train; echo "${words[@]}"'
 } >stage.sh
 name=$(realpath train.h5 | cksum | cut -d' ' -f1)-train.h5
@@ -24,7 +24,7 @@ mkdir -m 1777 scr
 stage() { SIMILE_SCRATCH=$PWD/scr SIMILE=$simile bash stage.sh; }
 mine=scr/simile-$(id -u)
 expect_match 0 "^staged .*scr/simile-.*/$name on" stage
-expect_lines 1 "^data.train=$PWD/$mine/$name$"
+expect_lines 1 "^data.train='$PWD/$mine/$name'$"
 cmp train.h5 "$mine/$name"
 [ "$(stat -c %a "$mine")" = 700 ] || fail "mode $(stat -c %a "$mine")"
 expect_match 0 "^staged .*$name is on" stage
@@ -71,4 +71,12 @@ if [ "$(id -u)" = 0 ]; then
     [ -O "$mine/$name" ] || fail "a file of another user is used"
 fi
 cmp train.h5 original.h5
+# a list of data sets
+rm -rf "${mine:?}" && cp other.h5 "it's.h5"
+sed 's/^value() .*/value() { printf "%s\\n" train.h5 "it'"'"'s.h5"; }/' stage.sh >list.sh
+list() { SIMILE_SCRATCH=$PWD/scr SIMILE=$simile bash list.sh; }
+second=$(realpath "it's.h5" | cksum | cut -d' ' -f1)-it
+expect_match 0 "^staged .*$second's.h5 on" list
+expect_lines 1 "^data.train=\['$PWD/$mine/$name','$PWD/$mine/$second''s.h5'\]$"
+cmp "it's.h5" "$mine/$second's.h5"
 echo ok

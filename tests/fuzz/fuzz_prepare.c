@@ -48,9 +48,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         pwrite(fd, bytes + 1, n - 1, 0) != (ssize_t)(n - 1))
         return 0;
     const prep_format *format = formats[bytes[0] % (sizeof formats / sizeof *formats)];
-    if (format->open(path, &options, &s) == SIM_OK)
+    char *paths[] = {path}, *labels[] = {path};
+    const prep_sources sources = {.n = 1, .paths = paths, .labels = labels};
+    const sim_status st = format->open_several
+                              ? format->open_several(&sources, &options, &s)
+                              : format->open(path, &options, &s);
+    if (st == SIM_OK)
         read_some(format, &s);
     format->close(&s);
+    sim_prep_names_clear(&s.beside);
     sim_free(s.labels);
     sim_prep_free_lines(s.class_names, s.class_names ? s.n_classes : 0);
     return 0;

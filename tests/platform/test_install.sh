@@ -13,7 +13,7 @@ cmp <("$simile" --version) <(simile --version) || fail "the installed program di
 
 # jobs, with their data; scripts; completion
 data_set train 200 28
-for job in "$SIMILE_SOURCE"/jobs/*.yaml; do
+for job in "$SIMILE_SOURCE"/jobs/*.{yaml,txt}; do
     cmp "$job" "moved/share/simile/jobs/${job##*/}" || fail "${job##*/} is not installed"
 done
 expect 0 "" simile pretrain moved/share/simile/jobs/quickstart.yaml data.train=train.h5 data.test=train.h5 run=run batch=64 schedule.steps=2 encoder.width=0.0625

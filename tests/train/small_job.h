@@ -49,7 +49,9 @@ static void make_job(const sim_method_row *method, const char *run)
     set_defaults(&sim_schedule_table, &job.schedule);
     set_defaults(&sim_augment_table, &job.augment);
     (void)snprintf(job.train.run, sizeof job.train.run, "%s/%s", directory, run);
-    (void)snprintf(job.train.train, sizeof job.train.train, "%s/train.h5", directory);
+    job.train.train.n = 1;
+    (void)snprintf(job.train.train.text[0], sizeof job.train.train.text[0], "%s/train.h5",
+                   directory);
     job.train.batch = BATCH;
     job.train.block = BLOCK;
     job.train.threads = 1;
