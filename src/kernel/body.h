@@ -116,6 +116,8 @@ static inline __attribute__((always_inline)) void tile_of(size_t rows, const int
 #if TILE_ROWS > 6
         TILE_CASE(7)
         TILE_CASE(8)
+#endif
+#if TILE_ROWS > 8
         TILE_CASE(9)
         TILE_CASE(10)
         TILE_CASE(11)
@@ -224,6 +226,8 @@ static inline __attribute__((always_inline)) void columns_transposed(
 #if TILE_ROWS > 6
         TRANSPOSED_CASE(6)
         TRANSPOSED_CASE(7)
+#endif
+#if TILE_ROWS > 8
         TRANSPOSED_CASE(8)
         TRANSPOSED_CASE(9)
         TRANSPOSED_CASE(10)
