@@ -1,8 +1,8 @@
 /*
  * isa_neon.c - AArch64: NEON, which every such processor has; vectors of 4.
  *
- * The register tile has 16 sums, enough for four pipelines of a latency of 4.  Compilers read a
- * splat of FMA as an element of a register, without an instruction.
+ * The register tile has 16 sums, enough for four pipelines of a latency of 4, and no spills.  gcc and
+ * clang read a splat in FMA as an element of a register, without an instruction.
  */
 #include <arm_neon.h>
 

@@ -593,7 +593,8 @@ static void a_filter_larger_than_the_image_is_refused(void **state)
 static void an_unknown_instruction_set_is_refused(void **state)
 {
     (void)state;
-    ASSERT_REFUSED(sim_kernels_pick("v5"), SIM_E_CONFIG, "v5");
+    ASSERT_REFUSED(sim_kernels_pick("v5"), SIM_E_CONFIG,
+                   "\"v5\" is none of auto, portable");
 }
 
 static void the_start_up_check_refuses_large_differences_and_nan(void **state)
