@@ -3,10 +3,10 @@
  *
  * Module: kernel
  * `portable` is the reference implementation: plain loops that run on any processor.  v3
- * (AVX2) and v4 (AVX-512) are the fast implementations; they produce the same bits as each
- * other and match the reference within the bounds of tests/kernel.  Every output is summed
- * in one fixed order that depends on the shape alone, not on the number of threads, the
- * number of rows in the call, or which of v3 and v4 runs.  Arrays are float32 in C order;
+ * (AVX2), v4 (AVX-512) and neon (AArch64) are the fast implementations; they produce the same
+ * bits as each other and match the reference within the bounds of tests/kernel.  Every output
+ * is summed in one fixed order that depends on the shape alone, not on the number of threads,
+ * the number of rows in the call, or which of them runs.  Arrays are float32 in C order;
  * images are NHWC; pointers need only the alignment of float.
  *
  * Functions run in parallel (sim_for) and may use the scratch of sim_thread, unless the
@@ -76,7 +76,7 @@ typedef struct {
 
 /* Sets oh and ow.  Errors: SIM_E_CONFIG if the filter exceeds the padded image. */
 SIM_MUST_USE sim_status sim_conv_shape(sim_conv *conv);
-/* Algorithm of v3 and v4, "winograd" or "direct"; depends on shape and exact_reach alone. */
+/* Algorithm of the fast kernels, "winograd" or "direct"; depends on shape and exact_reach alone. */
 const char *sim_conv_path(const sim_conv *conv);
 /* Two per multiply-add of the direct algorithm, for one image. */
 double sim_conv_flops(const sim_conv *conv);

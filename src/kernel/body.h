@@ -4,12 +4,12 @@
  * Included by isa_<name>.c, which defines LANES (floats per vector), TILE_ROWS (rows of the
  * register tile), FMA, SPLAT, and
  *
- *   MIN(a, b)                     a < b ? a : b, so b if one is NaN
+ *   MIN(a, b)                     a < b ? a : b for a number a, so NaN if b is NaN
  *   SCALE_FROM(x, lo, p, n, t)    0 where x < lo, p * 2^n elsewhere; p and the product are
  *                                 normal numbers or NaN, and the lowest bits of t are n + 127
  *
  * Only operations with one IEEE result are used, and sums across lanes use 16 virtual lanes for
- * every LANES, so v3 and v4 produce the same bits.
+ * every LANES, so v3, v4 and neon produce the same bits.
  */
 #include "body_pixels.h"
 #include "table.h"
@@ -116,6 +116,8 @@ static inline __attribute__((always_inline)) void tile_of(size_t rows, const int
 #if TILE_ROWS > 6
         TILE_CASE(7)
         TILE_CASE(8)
+#endif
+#if TILE_ROWS > 8
         TILE_CASE(9)
         TILE_CASE(10)
         TILE_CASE(11)
@@ -224,6 +226,8 @@ static inline __attribute__((always_inline)) void columns_transposed(
 #if TILE_ROWS > 6
         TRANSPOSED_CASE(6)
         TRANSPOSED_CASE(7)
+#endif
+#if TILE_ROWS > 8
         TRANSPOSED_CASE(8)
         TRANSPOSED_CASE(9)
         TRANSPOSED_CASE(10)

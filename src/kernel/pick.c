@@ -33,6 +33,12 @@ static const isa_row rows[] = {
 
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
+static const char names[] = "auto"
+#define SIM_ISA(name, flags, runs) ", " #name
+#include "isa.def"
+#undef SIM_ISA
+    ;
+
 sim_status sim_kernels_pick(const char *name)
 {
     sim_status st = SIM_OK;
@@ -52,7 +58,9 @@ sim_status sim_kernels_pick(const char *name)
         SIM_CHECK(!named, SIM_E_CONFIG,
                   "kernels: %s: not supported by this machine; use auto", name);
     }
-    SIM_FAIL(SIM_E_CONFIG, "kernels: \"%s\" is none of auto, portable, v3, v4", name);
+    SIM_FAIL(SIM_E_CONFIG,
+             "kernels: \"%s\" is none of %s, which this build has; use auto", name,
+             names);
 done:
     return st;
 }

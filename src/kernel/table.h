@@ -1,8 +1,8 @@
 /*
  * table.h - the table of kernels, one per instruction set.
  *
- * portable (isa_portable.c) is the reference.  v3 and v4 are one source (body.h) compiled
- * for two vector widths and produce the same bits.
+ * portable (isa_portable.c) is the reference.  The others are one source (body.h) compiled
+ * for several vector widths and produce the same bits.
  */
 #ifndef SIMILE_KERNEL_TABLE_H
 #define SIMILE_KERNEL_TABLE_H

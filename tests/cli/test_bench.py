@@ -35,7 +35,7 @@ def check(out, **expected):
     assert out["bench"] == "loader" and all(isinstance(out[key], float) for key in RATES), out
     assert out["views_per_s"] >= out["views_per_s_median"] > 0 and out["cpu_us_per_view"] > 0, out
     assert 0 <= out["views_per_s_spread"] < out["views_per_s"], out
-    assert out["kernels"] in ("portable", "v3", "v4"), out
+    assert out["kernels"] in ("portable", "v3", "v4", "neon"), out
     for key, value in expected.items():
         assert out[key] == value, (key, out[key], value)
 

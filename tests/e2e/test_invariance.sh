@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # simile-test: timeout 600
-# The same job has the same bits on 1, 2, 3 and 4 ranks, with 1 and 2 threads, with the kernels v3
-# and v4, and when stopped and resumed.  The `portable` kernels are compared with themselves.
+# The same job has the same bits on 1, 2, 3 and 4 ranks, with 1 and 2 threads, with the vector kernels
+# of this machine, and when stopped and resumed.  The `portable` kernels are compared with themselves.
 . "$SIMILE_SOURCE/tests/e2e/common.sh"
 data_set train 200 12
 cat >job.yaml <<'YAML'
@@ -37,7 +37,7 @@ done
 # threads, kernels
 OMP_NUM_THREADS=2 train 1 threads
 compare batchnorm-group-0--1 threads
-for k in v3 v4; do
+for k in v3 v4 neon; do
     if SIMILE_KERNELS=$k "$simile" --version 2>/dev/null | grep "kernels *$k" >/dev/null; then
         train 2 "$k" kernels="$k"
         compare batchnorm-group-0--1 "$k"

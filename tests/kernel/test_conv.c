@@ -3,6 +3,7 @@
  */
 #include "simile_test.h"
 
+#include "isas.h"
 #include "private.h"
 
 #include "simile/hash.h"
@@ -12,8 +13,6 @@
 #include "simile/thread.h"
 
 #include <math.h>
-
-static const char *const isas[] = {"portable", "v3", "v4"};
 
 static const sim_conv shapes[] = {
     {.c = 3, .k = 16, .size = 3, .stride = 1, .pad = 1, .h = 9, .w = 7},
@@ -171,7 +170,7 @@ static void check_shape(sim_conv v)
 static void every_pass_matches_plain_loops(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+    for (size_t i = 0; i < N_ISAS; i++) {
         if (sim_kernels_pick(isas[i]) != SIM_OK)
             continue;
         for (size_t s = 0; s < N_SHAPES; s++)
@@ -208,28 +207,80 @@ static sim_hash hash_of_passes(sim_conv v, size_t split)
     return value;
 }
 
-static void threads_and_splits_and_v3_or_v4_do_not_change_the_bits(void **state)
+static void threads_and_splits_and_vector_widths_do_not_change_the_bits(void **state)
 {
     (void)state;
     for (size_t s = 0; s < N_SHAPES; s++) {
-        sim_hash fast = {0};
-        for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+        const sim_hash *fast = NULL;
+        sim_hash one[N_ISAS];
+        for (size_t i = 0; i < N_ISAS; i++) {
             if (sim_kernels_pick(isas[i]) != SIM_OK)
                 continue;
             sim_threads_set(1);
-            sim_hash one = hash_of_passes(shapes[s], 0);
+            one[i] = hash_of_passes(shapes[s], 0);
             for (int threads = 2; threads <= 3; threads++) {
                 sim_threads_set(threads);
-                assert_true(
-                    sim_hash_equal(one, hash_of_passes(shapes[s], (size_t)threads - 1)));
+                assert_true(sim_hash_equal(
+                    one[i], hash_of_passes(shapes[s], (size_t)threads - 1)));
             }
-            if (i == 1)
-                fast = one;
-            if (i == 2)
-                assert_true(sim_hash_equal(one, fast));
+            if (strcmp(isas[i], "portable") == 0)
+                continue;
+            assert_true(!fast || sim_hash_equal(one[i], *fast));
+            fast = &one[i];
         }
     }
     sim_threads_set(0);
+}
+
+/* Of the results of all passes of all shapes: recorded ("--record") on x86-64. */
+static const struct {
+    const char *arithmetic, *digest;
+} recorded[] = {
+    {"portable-2", "989ed737653fe05404416798baf16d76"},
+    {"fast-1", "551114418feee92f350a53f405489c45"},
+};
+enum { N_RECORDED = sizeof recorded / sizeof recorded[0] };
+
+static void digest_passes(char digest[33])
+{
+    sim_hasher *h = NULL;
+    ASSERT_OK(sim_hasher_create(&h));
+    for (size_t s = 0; s < N_SHAPES; s++) {
+        const sim_hash of_shape = hash_of_passes(shapes[s], 0);
+        sim_hasher_add(h, &of_shape, sizeof of_shape);
+    }
+    sim_hash_hex(sim_hasher_value(h), digest);
+    sim_hasher_destroy(&h);
+}
+
+static void passes_have_the_recorded_bits_on_any_machine(void **state)
+{
+    (void)state;
+    char digest[33];
+    for (size_t i = 0; i < N_ISAS; i++) {
+        size_t at = 0;
+        if (sim_kernels_pick(isas[i]) != SIM_OK)
+            continue;
+        while (at < N_RECORDED &&
+               strcmp(recorded[at].arithmetic, sim_kernels_arithmetic()) != 0)
+            at++;
+        if (at == N_RECORDED)
+            fail_msg("there are no bits of arithmetic %s", sim_kernels_arithmetic());
+        digest_passes(digest);
+        if (strcmp(digest, recorded[at].digest) != 0)
+            fail_msg("kernels %s: digest %s, expected %s", isas[i], digest,
+                     recorded[at].digest);
+    }
+}
+
+static void record(void)
+{
+    char digest[33];
+    for (size_t i = 0; i < N_ISAS; i++)
+        if (sim_kernels_pick(isas[i]) == SIM_OK) {
+            digest_passes(digest);
+            (void)printf("    {\"%s\", \"%s\"},\n", sim_kernels_arithmetic(), digest);
+        }
 }
 
 static void nodes_of_two_ranks_reduce_to_the_sum_of_one_rank(void **state)
@@ -286,7 +337,7 @@ static void wide_weight_gradients_in_rounds_match_plain_sums(void **state)
     float *first = p.dw + p.n_w;
     size_t runs = 0;
 
-    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+    for (size_t i = 0; i < N_ISAS; i++) {
         sim_random r = {.seed = 8, .purpose = SIM_RANDOM_TEST};
         double max_error = 0, largest = 0;
         if (strcmp(isas[i], "portable") == 0 || sim_kernels_pick(isas[i]) != SIM_OK)
@@ -425,7 +476,7 @@ static void passes_beside_a_norm_have_the_bits_of_separate_passes(void **state)
         {.c = 24, .k = 40, .size = 3, .stride = 1, .pad = 1, .h = 16, .w = 16},
         {.c = 20, .k = 36, .size = 1, .stride = 1, .pad = 0, .h = 33, .w = 32},
     };
-    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+    for (size_t i = 0; i < N_ISAS; i++) {
         if (strcmp(isas[i], "portable") == 0 || sim_kernels_pick(isas[i]) != SIM_OK)
             continue;
         for (size_t s = 0; s < N_SHAPES; s++) {
@@ -521,7 +572,7 @@ static void scratch_of_calls_with_fewer_images_is_within_the_workspace(void **st
     static const sim_conv wide = {
         .c = 136, .k = 128, .size = 3, .stride = 1, .pad = 1, .h = 4, .w = 4};
     sim_threads_set(1);
-    for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++) {
+    for (size_t i = 0; i < N_ISAS; i++) {
         if (strcmp(isas[i], "portable") == 0 || sim_kernels_pick(isas[i]) != SIM_OK)
             continue;
         for (size_t s = 0; s < N_SHAPES; s++)
@@ -542,7 +593,8 @@ static void a_filter_larger_than_the_image_is_refused(void **state)
 static void an_unknown_instruction_set_is_refused(void **state)
 {
     (void)state;
-    ASSERT_REFUSED(sim_kernels_pick("v5"), SIM_E_CONFIG, "v5");
+    ASSERT_REFUSED(sim_kernels_pick("v5"), SIM_E_CONFIG,
+                   "\"v5\" is none of auto, portable");
 }
 
 static void the_start_up_check_refuses_large_differences_and_nan(void **state)
@@ -560,12 +612,13 @@ static void the_start_up_check_refuses_large_differences_and_nan(void **state)
     ASSERT_REFUSED(sim_check_pass(&v, "forward", 4, expected, actual), SIM_E_BUG, "nan");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_start_up_check_refuses_large_differences_and_nan),
         cmocka_unit_test(every_pass_matches_plain_loops),
-        cmocka_unit_test(threads_and_splits_and_v3_or_v4_do_not_change_the_bits),
+        cmocka_unit_test(threads_and_splits_and_vector_widths_do_not_change_the_bits),
+        cmocka_unit_test(passes_have_the_recorded_bits_on_any_machine),
         cmocka_unit_test(nodes_of_two_ranks_reduce_to_the_sum_of_one_rank),
         cmocka_unit_test(passes_beside_a_norm_have_the_bits_of_separate_passes),
         cmocka_unit_test(wide_weight_gradients_in_rounds_match_plain_sums),
@@ -573,5 +626,9 @@ int main(void)
         cmocka_unit_test(a_filter_larger_than_the_image_is_refused),
         cmocka_unit_test(an_unknown_instruction_set_is_refused),
     };
+    if (argc > 1 && strcmp(argv[1], "--record") == 0) {
+        record();
+        return 0;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL) != 0;
 }

@@ -4,6 +4,8 @@
  */
 #include "simile_test.h"
 
+#include "isas.h"
+
 #include "simile/kernel.h"
 #include "simile/random.h"
 
@@ -22,9 +24,8 @@ static void fill(float *s, size_t n)
 /* Calls `check` for each instruction set that this machine supports. */
 static void for_every_isa(void (*check)(void))
 {
-    static const char *const names[] = {"portable", "v3", "v4"};
-    for (size_t i = 0; i < 3; i++)
-        if (sim_kernels_pick(names[i]) == SIM_OK)
+    for (size_t i = 0; i < N_ISAS; i++)
+        if (sim_kernels_pick(isas[i]) == SIM_OK)
             check();
 }
 

@@ -8,19 +8,13 @@
 #include "simile_test.h"
 
 #include "cases.h"
+#include "isas.h"
+#include "random_shape.h"
 
 #include "simile/kernel.h"
 #include "simile/memory.h"
-#include "simile/random.h"
 
 #include <math.h>
-
-static const char *const isas[] = {
-#define SIM_ISA(name, flags, runs) #name,
-#include "isa.def"
-#undef SIM_ISA
-};
-enum { N_ISAS = sizeof isas / sizeof isas[0], N_SHAPES = 40 };
 
 /* ---- expectations: double loops over the operands of cases.c ---- */
 
@@ -478,38 +472,11 @@ static void buffers_destroy(buffers *b)
     sim_free(b->actual);
 }
 
-/* Sizes at and next to multiples of the vector widths, or any other. */
-static size_t random_size(sim_random *r)
+/* A shape and its operands. */
+static sim_kernel_shape random_case(uint32_t sample, float *in)
 {
-    static const size_t sizes[] = {0, 1, 15, 16, 17, 31, 32, 33, 64, SIM_CASE_MAX};
-    size_t i = sim_random_below(r, 2 * sizeof sizes / sizeof sizes[0]);
-    return i < sizeof sizes / sizeof sizes[0] ? sizes[i]
-                                              : sim_random_below(r, SIM_CASE_MAX + 1);
-}
-
-static void random_span(sim_random *r, int *lo, int *hi)
-{
-    *lo = (int)sim_random_below(r, WINO_OUT);
-    *hi = *lo + 1 + (int)sim_random_below(r, (uint32_t)(WINO_OUT - *lo));
-    if (sim_random_below(r, 2)) { /* a tile inside the image */
-        *lo = 0;
-        *hi = WINO_OUT;
-    }
-}
-
-static sim_kernel_shape random_shape(uint32_t sample, float *in)
-{
-    static const float scales[] = {1, 10, 80};
     sim_random r = {.seed = 9, .purpose = SIM_RANDOM_TEST, .sample = sample};
-    sim_kernel_shape s = {.m = random_size(&r),
-                          .n = random_size(&r),
-                          .k = random_size(&r),
-                          .act = (sim_activation)sim_random_below(&r, 3),
-                          .option = sim_random_below(&r, 2),
-                          .alias = sim_random_below(&r, 2),
-                          .scale = scales[sim_random_below(&r, 3)]};
-    random_span(&r, &s.window.y_lo, &s.window.y_hi);
-    random_span(&r, &s.window.x_lo, &s.window.x_hi);
+    sim_kernel_shape s = random_shape(&r);
     for (size_t i = 0; i < SIM_CASE_FLOATS; i++)
         in[i] = sim_random_between(&r, -1, 1);
     return s;
@@ -526,7 +493,7 @@ static sim_case_result run_kernel(size_t kernel, const sim_kernel_shape *s, buff
 static void check_kernel(size_t kernel, uint32_t sample, buffers *b)
 {
     const char *name = sim_kernel_cases[kernel].name;
-    const sim_kernel_shape s = random_shape(sample, b->in);
+    const sim_kernel_shape s = random_case(sample, b->in);
     sim_case_result r = run_kernel(kernel, &s, b, b->actual);
 
     memset(b->expected, 0, SIM_CASE_FLOATS * sizeof *b->expected);
@@ -563,7 +530,7 @@ static void compare_bits(const char *prefix, const char *first, const char *seco
         for (uint32_t sample = 0; sample < N_SHAPES; sample++) {
             if (strncmp(sim_kernel_cases[kernel].name, prefix, strlen(prefix)) != 0)
                 continue;
-            const sim_kernel_shape s = random_shape(sample, b->in);
+            const sim_kernel_shape s = random_case(sample, b->in);
             ASSERT_OK(sim_kernels_pick(first));
             run_kernel(kernel, &s, b, b->expected);
             ASSERT_OK(sim_kernels_pick(second));
