@@ -3,12 +3,12 @@
  *
  * All files below the directory are listed; tree.c selects photos and numbers classes.
  */
+#include "photo_files.h"
 #include "tree.h"
 
 #include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
-#include "simile/thread.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -16,7 +16,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { LIMIT = 1 << 28, MAX_DEPTH = 64 };
+enum { MAX_DEPTH = 64 };
+
+extern const prep_format sim_prep_format_folder;
 
 typedef struct {
     char root[PATH_MAX];
@@ -135,79 +137,10 @@ static const char *relative_path(const prep_source *s, size_t i)
     return sim_prep_names_get(&f->tree.paths, f->tree.item[i]);
 }
 
-static sim_status item_path(const prep_source *s, size_t i, char out[PATH_MAX])
+static sim_status folder_item_path(const prep_source *s, size_t i, char out[PATH_MAX])
 {
     const folder *f = s->state;
     return sim_prep_join(f->root, relative_path(s, i), out, PATH_MAX);
-}
-
-/* A file that cannot be opened is a bad item, whatever the reason; one that cannot be read is
- * a failure of the disk. */
-static sim_status load_item(const prep_source *s, size_t i, uint8_t **bytes, size_t *n)
-{
-    sim_status st = SIM_OK;
-    char path[PATH_MAX];
-    struct stat about;
-
-    SIM_TRY(item_path(s, i, path));
-    SIM_CHECK(stat(path, &about) == 0, SIM_E_INPUT, "%s: %s", path, strerror(errno));
-    SIM_CHECK(S_ISREG(about.st_mode), SIM_E_INPUT, "%s is not a regular file", path);
-    SIM_TRY(sim_file_load(path, LIMIT, (char **)bytes, n));
-done:
-    return st;
-}
-
-/* ---- the range of PNG files with 16 bits ---- */
-
-typedef struct {
-    const prep_source *source;
-    prep_extremes *of_item; /* [n_items] */
-} range_search;
-
-/* Whether a file is a deep PNG, by its first bytes. */
-static bool is_deep(const char *path)
-{
-    uint8_t head[SIM_PNG_HEAD];
-    uint64_t n = 0;
-    int fd = -1;
-    bool deep = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof head &&
-                sim_file_read_at(fd, path, 0, head, sizeof head) == SIM_OK &&
-                sim_png_is_deep(head, sizeof head);
-    SIM_IGNORE(sim_file_close(&fd, path));
-    sim_error_clear();
-    return deep;
-}
-
-static void search_item(size_t i, void *ctx)
-{
-    const range_search *r = ctx;
-    const char *name = relative_path(r->source, i);
-    char path[PATH_MAX];
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-
-    if (item_path(r->source, i, path) == SIM_OK && is_deep(path) &&
-        load_item(r->source, i, &bytes, &n) == SIM_OK)
-        sim_prep_extremes_add_photo(&r->of_item[i], name, bytes, n);
-    sim_free(bytes);
-    sim_error_clear();
-}
-
-static sim_status find_range(prep_source *s, const prep_options *options)
-{
-    sim_status st = SIM_OK;
-    range_search r = {.source = s};
-    prep_extremes all = {0};
-
-    SIM_TRY(sim_alloc(&r.of_item, s->n_items, "prep/range"));
-    sim_for(s->n_items, search_item, &r);
-    for (size_t i = 0; i < s->n_items; i++)
-        if (r.of_item[i].any)
-            sim_prep_extremes_add(&all, r.of_item[i].lo, r.of_item[i].hi, true);
-    s->range = sim_prep_choose_range(&all, options);
-done:
-    sim_free(r.of_item);
-    return st;
 }
 
 static bool folder_probe(const char *path)
@@ -229,7 +162,7 @@ static sim_status folder_open_source(const char *path, const prep_options *optio
     SIM_CHECK(stat(path, &about) == 0, SIM_E_INPUT, "%s: %s", path, strerror(errno));
     SIM_TRY(add_directory(f, path, "", &about));
     SIM_TRY(sim_prep_tree_select(&f->tree, path, options, out));
-    SIM_TRY(find_range(out, options));
+    SIM_TRY(sim_prep_photos_range(&sim_prep_format_folder, out, options, &out->range));
 done:
     return st;
 }
@@ -243,7 +176,10 @@ static sim_status folder_read_item(const prep_source *s, size_t i, const uint8_t
                                    size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(load_item(s, i, buffer, n));
+    char path[PATH_MAX];
+
+    SIM_TRY(folder_item_path(s, i, path));
+    SIM_TRY(sim_prep_photo_load(path, buffer, n));
     *bytes = *buffer;
 done:
     return st;
@@ -266,4 +202,5 @@ const prep_format sim_prep_format_folder = {
     .open = folder_open_source,
     .read = folder_read_item,
     .item_name = folder_item_name,
+    .item_path = folder_item_path,
     .close = folder_close_source};

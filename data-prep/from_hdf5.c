@@ -44,7 +44,7 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
         SIM_TRY(sim_h5_open_read(beside, &other));
     }
     const sim_h5 *file = other ? other : f->file;
-    SIM_TRY(sim_hdf5_choose_labels(file, other ? beside : f->path, o->labels_key,
+    SIM_TRY(sim_hdf5_choose_labels(file, other ? beside : f->path, o,
                                    sim_prep_names_get(&f->names, 0), f->n_items, name));
     if (!name[0]) {
         sim_log("%s: no labels found; specify them with --labels-key", f->path);
@@ -171,20 +171,26 @@ done:
     return st;
 }
 
+/* Whether a file is a data set of simile. */
+static bool is_dataset(const sim_h5 *f)
+{
+    char format[32] = "";
+    const bool is =
+        sim_h5_has_attribute(f, "format") &&
+        sim_h5_read_attribute_text(f, "format", format, sizeof format) == SIM_OK &&
+        strcmp(format, "simile-dataset") == 0;
+    sim_error_clear();
+    return is;
+}
+
 /* The range of the values that a data set of simile was made from. */
 static sim_status read_original_range(const sim_h5 *f, sim_value_range *out)
 {
     sim_status st = SIM_OK;
-    char format[32] = "";
     double range[2] = {0};
 
-    if (!sim_h5_has_attribute(f, "format") || !sim_h5_has_attribute(f, "range"))
+    if (!is_dataset(f) || !sim_h5_has_attribute(f, "range"))
         goto done;
-    if (sim_h5_read_attribute_text(f, "format", format, sizeof format) != SIM_OK ||
-        strcmp(format, "simile-dataset") != 0) {
-        sim_error_clear();
-        goto done;
-    }
     SIM_TRY(sim_h5_read_attribute(f, "range", SIM_F64, range, 2));
     *out = (sim_value_range){range[0], range[1]};
 done:
@@ -216,12 +222,16 @@ static sim_status hdf5_open_source(const char *path, const prep_options *options
     SIM_TRY(refuse_encoded(f->file, path));
     SIM_TRY(read_original_range(f->file, &out->original));
     if (options->path) {
+        SIM_CHECK(!options->groups_key, SIM_E_USAGE,
+                  "--groups-key and --path exclude each other");
         SIM_TRY(sim_prep_check_file_split(path, options->split));
         SIM_TRY(sim_hdf5_add_classes(f, options->path, out));
     } else {
         SIM_TRY(sim_hdf5_choose_images(f->file, path, options, name, &out->split));
         SIM_TRY(sim_hdf5_add_block(f, name, false, -1));
         SIM_TRY(find_labels(f, options, out));
+        SIM_TRY(sim_hdf5_read_groups(f->file, path, options->groups_key,
+                                     is_dataset(f->file), f->n_items, out));
         SIM_TRY(read_item_names(f));
     }
     SIM_TRY(find_range(f, options));
@@ -292,7 +302,7 @@ const prep_format sim_prep_format_hdf5 = {
     .name = "hdf5",
     .help = "images in an HDF5 file (--images-key, --labels-key, --path)",
     .sequential = true,
-    .supported = PREP_HAS_KEYS,
+    .supported = PREP_HAS_KEYS | PREP_HAS_IMAGES | PREP_HAS_PATH,
     .probe_content = hdf5_probe_content,
     .probe = hdf5_probe,
     .open = hdf5_open_source,

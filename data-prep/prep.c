@@ -102,6 +102,13 @@ static sim_status find_format(const char *source, const prep_options *options,
     sim_status st = SIM_OK;
 
     SIM_CHECK(sim_path_exists(source), SIM_E_INPUT, "%s does not exist", source);
+    SIM_CHECK(!options->list || !options->format || strcmp(options->format, "list") == 0,
+              SIM_E_USAGE, "--list is of the format list, but --format is %s",
+              options->format);
+    if (options->list) {
+        *out = format_by_name("list");
+        goto done;
+    }
     *out = options->format ? format_by_name(options->format) : detect_format(source);
     if (*out)
         goto done;
@@ -154,7 +161,9 @@ static void add_options(sim_hasher *h, const prep_options *o)
     add_text(h, sim_prep_split_name(o->split));
     add_text(h, o->images_key);
     add_text(h, o->labels_key);
+    add_text(h, o->groups_key);
     add_text(h, o->path);
+    add_text(h, o->list);
     add_text(h, o->created_by);
 }
 
@@ -170,13 +179,17 @@ static void add_file(sim_hasher *h, const char *path)
     add_numbers(h, numbers, 3);
 }
 
-/* Classes, and the class of each item. */
+/* Classes and groups, and those of each item. */
 static void add_labels(sim_hasher *h, const prep_source *s)
 {
     if (s->labels)
         sim_hasher_add(h, s->labels, s->n_items * sizeof *s->labels);
     for (size_t i = 0; s->class_names && i < s->n_classes; i++)
         add_text(h, s->class_names[i]);
+    if (s->groups)
+        sim_hasher_add(h, s->groups, s->n_items * sizeof *s->groups);
+    for (size_t i = 0; i < s->group_names.n; i++)
+        add_text(h, sim_prep_names_get(&s->group_names, i));
 }
 
 static void add_names(sim_hasher *h, const conversion *c)
@@ -192,15 +205,12 @@ static void add_names(sim_hasher *h, const conversion *c)
 /* The source itself, or the files in a directory. */
 static void add_files(sim_hasher *h, const conversion *c)
 {
-    char name[1024], file[PATH_MAX];
+    char file[PATH_MAX];
 
     add_file(h, c->path);
-    for (size_t i = 0;
-         c->source.photos && !c->format->sequential && i < c->source.n_items; i++) {
-        c->format->item_name(&c->source, i, name, sizeof name);
-        if (sim_prep_join(c->path, name, file, sizeof file) == SIM_OK)
+    for (size_t i = 0; c->format->item_path && i < c->source.n_items; i++)
+        if (c->format->item_path(&c->source, i, file) == SIM_OK)
             add_file(h, file);
-    }
 }
 
 /* The hash of what was added since the last call. */
@@ -276,6 +286,8 @@ static void close_source(const prep_format *format, prep_source *s)
     format->close(s);
     sim_free(s->labels);
     sim_prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
+    sim_free(s->groups);
+    sim_prep_names_clear(&s->group_names);
 }
 
 /* "FORMAT: NAME (SPLIT, ...)", for the attribute.  NAME is the last component of the path, so
@@ -341,7 +353,8 @@ static sim_status check_space(const conversion *c, size_t n)
     sim_status st = SIM_OK;
     const char *out = c->out;
     const sim_dataset_spec *spec = &c->spec;
-    enum { PER_IMAGE = 28, SLACK = 1 << 20 };
+    enum { PER_IMAGE = 28, PER_GROUP = 4, SLACK = 1 << 20 };
+    const size_t numbers = PER_IMAGE + (c->source.groups ? PER_GROUP : 0);
     char directory[4096];
     uint64_t free_bytes = 0, reused = 0;
 
@@ -353,7 +366,7 @@ static sim_status check_space(const conversion *c, size_t n)
     SIM_TRY(sim_path_free_bytes(directory, &free_bytes));
     SIM_TRY(add_part_bytes(c, &reused));
     size_t copies = c->options->n_parts > 1 ? 2 : 1;
-    uint64_t need = copies * n * (spec->h * spec->w * spec->c + PER_IMAGE) + SLACK;
+    uint64_t need = copies * n * (spec->h * spec->w * spec->c + numbers) + SLACK;
     SIM_CHECK(need <= free_bytes + reused, SIM_E_IO,
               "%s needs %.1f MB, but only %.1f MB of disk space are free", out,
               (double)need / 1e6, (double)free_bytes / 1e6);
@@ -373,9 +386,10 @@ static sim_status check_options(const prep_format *format, const prep_options *o
                {PREP_HAS_SIZE, o->size > 0, "--size"},
                {PREP_HAS_SIZE, o->keep_shape, "--crop none"},
                {PREP_HAS_COARSE, o->coarse, "--labels coarse"},
-               {PREP_HAS_KEYS, o->images_key != NULL, "--images-key"},
+               {PREP_HAS_IMAGES, o->images_key != NULL, "--images-key"},
                {PREP_HAS_KEYS, o->labels_key != NULL, "--labels-key"},
-               {PREP_HAS_KEYS, o->path != NULL, "--path"}};
+               {PREP_HAS_KEYS, o->groups_key != NULL, "--groups-key"},
+               {PREP_HAS_PATH, o->path != NULL, "--path"}};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         SIM_CHECK(!all[i].given || (format->supported & all[i].of), SIM_E_USAGE,
@@ -436,19 +450,18 @@ static sim_status check_items(const conversion *c)
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
     sim_names names = {0};
-    char name[1024], path[PATH_MAX];
+    char path[PATH_MAX];
 
     if (!sim_path_exists(c->out))
         goto done;
     for (int i = 0; i < 2; i++)
         SIM_TRY(check_input(c, s->beside[i]));
-    if (!sim_path_is_directory(c->path))
-        goto done;
-    for (size_t i = 0; s->photos && !c->format->sequential && i < s->n_items; i++) {
-        c->format->item_name(s, i, name, sizeof name);
-        SIM_TRY(sim_prep_join(c->path, name, path, sizeof path));
+    for (size_t i = 0; c->format->item_path && i < s->n_items; i++) {
+        SIM_TRY(c->format->item_path(s, i, path));
         SIM_TRY(check_input(c, path));
     }
+    if (!sim_path_is_directory(c->path))
+        goto done;
     SIM_TRY(sim_directory_list(c->path, &names));
     for (size_t i = 0; !s->photos && i < names.n; i++) {
         SIM_TRY(sim_prep_join(c->path, names.names[i], path, sizeof path));
@@ -471,7 +484,7 @@ static sim_status open_source(conversion *c, prep_result *result)
     if (st != SIM_OK)
         goto done;
     SIM_TRY(check_items(c));
-    if (s->n_bad)
+    if (s->n_bad && s->first_bad[0])
         sim_log_warn("skipped: %s (%zu in total)", s->first_bad, s->n_bad);
     result->n_bad = s->n_bad;
     result->n_excluded = s->n_excluded;
@@ -519,6 +532,13 @@ static void item_name(const void *ctx, size_t item, char *out, size_t out_bytes)
     c->format->item_name(&c->source, item, out, out_bytes);
 }
 
+static void group_name(const void *ctx, size_t group, char *out, size_t out_bytes)
+{
+    const conversion *c = ctx;
+    (void)snprintf(out, out_bytes, "%s",
+                   sim_prep_names_get(&c->source.group_names, group));
+}
+
 /* The least and the most images of a class; a class may have none. */
 static sim_status count_per_class(const conversion *c, prep_result *result)
 {
@@ -539,6 +559,26 @@ static sim_status count_per_class(const conversion *c, prep_result *result)
     }
 done:
     sim_free(count);
+    return st;
+}
+
+/* Groups with images. */
+static sim_status count_groups(const conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    size_t n = 0;
+    bool *used = NULL;
+    const int32_t *groups = sim_dataset_written_groups(c->writer, &n);
+
+    if (!c->source.groups)
+        goto done;
+    SIM_TRY(sim_alloc(&used, c->source.group_names.n, "prep/groups"));
+    for (size_t i = 0; i < n; i++) {
+        result->n_groups += !used[groups[i]];
+        used[groups[i]] = true;
+    }
+done:
+    sim_free(used);
     return st;
 }
 
@@ -611,11 +651,13 @@ static sim_status finish_dataset(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
-    const sim_dataset_names names = {item_name, c};
+    const sim_dataset_names names = {
+        .name = item_name, .group = s->groups ? group_name : NULL, .ctx = c};
 
     SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: none of its %zu images is valid",
               c->path, s->n_items);
     SIM_TRY(count_per_class(c, result));
+    SIM_TRY(count_groups(c, result));
     warn_of_values(c, result);
     warn_of_one_class(result);
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,

@@ -51,9 +51,11 @@ typedef struct {
     size_t size;               /* photos: length of the shorter side; 0: unchanged */
     bool keep_shape;           /* photos: no centre crop, stored encoded */
     bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
-    const char *images_key, *labels_key; /* HDF5: names of the data sets, or NULL */
-    const char *path;                    /* HDF5: a group whose members are the classes */
-    bool force;                          /* replace an existing file whatever it is */
+    /* Names of data sets (HDF5), columns (lists) or keys of JSON (archives), or NULL. */
+    const char *images_key, *labels_key, *groups_key;
+    const char *path; /* HDF5: a group whose members are the classes */
+    const char *list; /* a list of files in the source, or NULL */
+    bool force;       /* replace an existing file whatever it is */
     const char *created_by;
     /* Process `part` of `n_parts` converts a fixed range of items; process 0 joins the
      * parts.  n_parts 0 or 1: one process.  `agree` is collective over the processes: it
@@ -71,9 +73,17 @@ typedef struct {
     unsigned largest;   /* value of images with 8 bits */
     size_t least, most; /* images per class */
     size_t n_used;      /* classes with images */
+    size_t n_groups;    /* with images */
     char fingerprint[33];
     const char *format;
 } prep_result;
+
+/* A list of names in one block of memory. */
+typedef struct {
+    char *text;
+    uint64_t *at; /* [n], offsets in `text` */
+    size_t n, capacity, used, text_capacity;
+} prep_names;
 
 /* An open source.  The order of the items is fixed. */
 typedef struct {
@@ -83,6 +93,8 @@ typedef struct {
     int32_t *labels;    /* [n_items], or NULL */
     char **class_names; /* [n_classes], or NULL */
     size_t n_classes;
+    int32_t *groups;        /* [n_items], or NULL */
+    prep_names group_names; /* "": of an image without a group */
     prep_split split; /* that was selected; PREP_DEFAULT_SPLIT: there are no splits */
     sim_value_range
         range; /* that becomes 0 to 255; zeros: values of 8 bits as they are */
@@ -91,10 +103,11 @@ typedef struct {
     bool scale_bytes;    /* the values have 8 bits, and transfer.c applies the range */
     size_t n_excluded;   /* images of the source that are not items; reported by `open` */
     size_t n_bad;        /* items skipped while opening */
-    char first_bad[256]; /* reason for the first of them */
+    char first_bad[256]; /* reason for the first of them; "": each was reported */
     char beside
-        [2][PATH_MAX]; /* files beside the source that are read: labels, names; or "" */
-    void *state;       /* private to the format */
+        [2]
+        [PATH_MAX]; /* files beside the items that are read: labels, names, a list; or "" */
+    void *state;    /* private to the format */
 } prep_source;
 
 /* Options that only some formats support. */
@@ -102,7 +115,9 @@ enum {
     PREP_HAS_UNLABELED = 1, /* --split unlabeled */
     PREP_HAS_SIZE = 2,      /* --size, --crop */
     PREP_HAS_COARSE = 4,    /* --labels coarse */
-    PREP_HAS_KEYS = 8       /* --images-key, --labels-key, --path */
+    PREP_HAS_KEYS = 8,      /* --labels-key, --groups-key */
+    PREP_HAS_IMAGES = 16,   /* --images-key */
+    PREP_HAS_PATH = 32      /* --path */
 };
 
 typedef struct {
@@ -122,6 +137,9 @@ typedef struct {
                                     size_t *n, uint8_t **buffer);
     /* Path of item i in the source, or "FILE[i]", as stored in the data set. */
     void (*item_name)(const prep_source *s, size_t i, char *out, size_t out_bytes);
+    /* Path of the file that is item i.  NULL: the items are parts of the source. */
+    SIM_MUST_USE sim_status (*item_path)(const prep_source *s, size_t i,
+                                         char out[PATH_MAX]);
     void (*close)(prep_source *s);
 } prep_format;
 
@@ -134,6 +152,8 @@ typedef struct {
 SIM_MUST_USE sim_status sim_prep_convert(const char *source, const char *out,
                                          const prep_options *options,
                                          prep_result *result);
+/* Whether a path is named as a list of files. */
+bool sim_prep_is_list(const char *path);
 /* Names of the formats, separated by '|'. */
 const char *sim_prep_format_names(void);
 
@@ -184,15 +204,11 @@ uint8_t sim_prep_scale_value(const sim_value_range *r, double v);
 void sim_prep_extremes_add_photo(prep_extremes *e, const char *name, const uint8_t *bytes,
                                  size_t n);
 
-/* A list of names in one block of memory. */
-typedef struct {
-    char *text;
-    uint64_t *at; /* [n], offsets in `text` */
-    size_t n, capacity, used, text_capacity;
-} prep_names;
 SIM_MUST_USE sim_status sim_prep_names_add(prep_names *l, const char *name);
 const char *sim_prep_names_get(const prep_names *l, size_t i);
 void sim_prep_names_clear(prep_names *l);
+/* first [l->n]: of every name the number of the first one that is equal. */
+SIM_MUST_USE sim_status sim_prep_names_first(const prep_names *l, uint32_t *first);
 
 /* A set of names, numbered in the order in which they are added. */
 typedef struct {
@@ -218,6 +234,22 @@ SIM_MUST_USE sim_status sim_prep_set_numbers(const char *where, const int64_t *v
 /* Numbers the classes in the order of their names; out->labels [n] hold their numbers in the set. */
 SIM_MUST_USE sim_status sim_prep_set_names(const prep_set *names, size_t n,
                                            prep_source *out);
+/*
+ * Sets labels, and class names where needed, from texts: whole numbers, if all of them are, or names.
+ *
+ *   where   source of the labels, for messages
+ *   texts   one of each item
+ *
+ * Errors: SIM_E_DATA if there are too many classes.
+ */
+SIM_MUST_USE sim_status sim_prep_set_texts(const char *where, const prep_names *texts,
+                                           prep_source *out);
+/*
+ * Sets groups and their names from one text of each item, in the order of their first items.  An item
+ * with an empty text is a group of its own, and a log line counts those.
+ */
+SIM_MUST_USE sim_status sim_prep_set_groups(const char *where, const prep_names *texts,
+                                            prep_source *out);
 /* The distinct values [*n_distinct] in ascending order.  The caller owns *out. */
 SIM_MUST_USE sim_status sim_prep_distinct(const int64_t *values, size_t n, int64_t **out,
                                           size_t *n_distinct);

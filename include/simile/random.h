@@ -23,6 +23,7 @@ typedef enum {
     SIM_RANDOM_SPLIT = 6,   /* prepare --limit */
     SIM_RANDOM_SAMPLE = 7,  /* sampled negatives */
     SIM_RANDOM_EXPORT = 8,  /* images of the sample of an export */
+    SIM_RANDOM_PARTNER = 9, /* images of the same group */
     SIM_RANDOM_TEST = 99
 } sim_random_purpose;
 

@@ -24,13 +24,14 @@ struct sim_dataset {
     int fd;
     uint64_t bytes_at, n_bytes; /* of /images or /bytes in the file */
     uint64_t *offsets;          /* encoded: [n + 1] into /bytes; otherwise NULL */
-    int32_t *labels;            /* [n] or NULL */
+    int32_t *labels, *groups;   /* [n] or NULL */
     uint64_t *digests;          /* [n][2]: low, high */
     uint32_t *stored;           /* [n] images of the file; NULL: all of them, in order */
     char *class_text;           /* storage of the class names */
     char **class_names;         /* [n_class_names] into class_text */
     size_t n_class_names;
     sim_hash class_hash; /* of the stored text of the class names */
+    sim_hash group_hash; /* sim_fingerprint_groups */
     int64_t version;     /* of the format */
 };
 
@@ -125,6 +126,52 @@ done:
     return st;
 }
 
+static sim_status check_groups(sim_dataset *d)
+{
+    sim_status st = SIM_OK;
+    const size_t n = d->about.n_images;
+
+    for (size_t i = 0; i < n; i++) {
+        SIM_CHECK(d->groups[i] >= 0 && (size_t)d->groups[i] < n, SIM_E_DATA,
+                  "%s: the group of image %zu is %d, expected 0 to %zu", d->path, i,
+                  d->groups[i], n - 1);
+        if ((size_t)d->groups[i] >= d->about.n_groups)
+            d->about.n_groups = (size_t)d->groups[i] + 1;
+    }
+    d->about.has_groups = true;
+done:
+    return st;
+}
+
+/* The names are read for the fingerprint only. */
+static sim_status read_groups(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    const size_t n = d->about.n_images;
+    sim_h5_shape s;
+    void *groups = NULL;
+    char *names = NULL;
+    size_t n_names = 0, width = 0;
+
+    if (!sim_h5_has(f, "/group") || d->version < 3)
+        goto done;
+    SIM_TRY(sim_h5_read_new(f, "/group", SIM_I32, n, &groups, &s));
+    d->groups = groups;
+    SIM_CHECK(s.n_dims == 1 && s.dims[0] == n, SIM_E_DATA,
+              "%s: %zu group numbers for %zu images", d->path, s.n_dims ? s.dims[0] : 0,
+              n);
+    SIM_TRY(check_groups(d));
+    if (sim_h5_has(f, "/groups")) {
+        SIM_TRY(sim_h5_read_strings(f, "/groups", n, &n_names, &width, &names));
+        SIM_CHECK(n_names == d->about.n_groups, SIM_E_DATA,
+                  "%s: %zu names for %zu groups", d->path, n_names, d->about.n_groups);
+    }
+    SIM_TRY(sim_fingerprint_groups(d->groups, n, names, n_names, width, &d->group_hash));
+done:
+    sim_free(names);
+    return st;
+}
+
 static sim_status read_class_names(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;
@@ -215,6 +262,7 @@ static sim_status check_fingerprint(const sim_dataset *d)
                                      .std = a->std,
                                      .range = a->range,
                                      .classes = d->class_hash,
+                                     .groups = d->group_hash,
                                      .digests = d->digests,
                                      .labels = d->labels};
     char hex[33];
@@ -246,6 +294,7 @@ static sim_status read_metadata(sim_dataset *d, const sim_h5 *f)
     SIM_TRY(read_attributes(d, f));
     SIM_TRY(read_labels(d, f));
     SIM_TRY(read_class_names(d, f));
+    SIM_TRY(read_groups(d, f));
     SIM_TRY(read_digests(d, f));
     SIM_TRY(check_fingerprint(d));
 done:
@@ -284,6 +333,7 @@ void sim_dataset_close(sim_dataset **out)
     sim_free(d->path);
     sim_free(d->offsets);
     sim_free(d->labels);
+    sim_free(d->groups);
     sim_free(d->digests);
     sim_free(d->stored);
     sim_free(d->class_text);
@@ -307,10 +357,11 @@ sim_status sim_dataset_describe(const sim_dataset *d, char **out)
     return sim_text_format(
         "data/description", out,
         "fingerprint %s\nshape %zu x %zu x %zu\n%zu of %zu images, digests %s\n"
-        "%zu classes, names %016llx\nmean %a %a %a\nstd %a %a %a\nrange %a %a\n",
+        "%zu classes, names %016llx\n%zu groups\nmean %a %a %a\nstd %a %a %a\n"
+        "range %a %a\n",
         a->fingerprint, a->h, a->w, a->c, a->n_images, a->n_stored, images, a->n_classes,
-        (unsigned long long)d->class_hash.low, a->mean[0], a->mean[1], a->mean[2],
-        a->std[0], a->std[1], a->std[2], a->range.lo, a->range.hi);
+        (unsigned long long)d->class_hash.low, a->n_groups, a->mean[0], a->mean[1],
+        a->mean[2], a->std[0], a->std[1], a->std[2], a->range.lo, a->range.hi);
 }
 
 const char *sim_dataset_path(const sim_dataset *d)
@@ -321,6 +372,11 @@ const char *sim_dataset_path(const sim_dataset *d)
 const int32_t *sim_dataset_labels(const sim_dataset *d)
 {
     return d->labels;
+}
+
+const int32_t *sim_dataset_groups(const sim_dataset *d)
+{
+    return d->groups;
 }
 
 const char *sim_dataset_class_name(const sim_dataset *d, size_t label)
@@ -413,35 +469,51 @@ done:
     return st;
 }
 
-sim_status sim_dataset_select(sim_dataset *d, size_t n, const uint32_t *images)
+/* Reduces an array of one number per image to the listed images; NULL stays NULL. */
+static sim_status select_numbers(int32_t **numbers, size_t n, const uint32_t *images)
+{
+    sim_status st = SIM_OK;
+    int32_t *kept = NULL;
+
+    if (!*numbers)
+        goto done;
+    SIM_TRY(sim_alloc(&kept, n, "data/dataset"));
+    for (size_t i = 0; i < n; i++)
+        kept[i] = (*numbers)[images[i]];
+    sim_free(*numbers);
+    *numbers = kept;
+done:
+    return st;
+}
+
+static sim_status select_digests(sim_dataset *d, size_t n, const uint32_t *images)
 {
     sim_status st = SIM_OK;
     uint64_t *digests = NULL;
-    int32_t *labels = NULL;
 
-    SIM_ASSERT(!d->stored && n <= d->about.n_images);
-    SIM_TRY(sim_alloc(&d->stored, n, "data/dataset"));
     SIM_TRY(sim_alloc(&digests, 2 * n, "data/dataset"));
-    SIM_TRY(sim_alloc(&labels, d->labels ? n : 0, "data/dataset"));
-    for (size_t i = 0; i < n; i++) {
-        const size_t at = images[i];
-        SIM_ASSERT(at < d->about.n_stored && (i == 0 || images[i - 1] < images[i]));
-        d->stored[i] = images[i];
-        memcpy(&digests[2 * i], &d->digests[2 * at], 2 * sizeof *digests);
-        if (d->labels)
-            labels[i] = d->labels[at];
-    }
-    d->about.n_images = n;
+    for (size_t i = 0; i < n; i++)
+        memcpy(&digests[2 * i], &d->digests[2 * images[i]], 2 * sizeof *digests);
     sim_free(d->digests);
     d->digests = digests;
-    digests = NULL;
-    if (d->labels) {
-        sim_free(d->labels);
-        d->labels = labels;
-        labels = NULL;
-    }
 done:
-    sim_free(digests);
-    sim_free(labels);
+    return st;
+}
+
+sim_status sim_dataset_select(sim_dataset *d, size_t n, const uint32_t *images)
+{
+    sim_status st = SIM_OK;
+
+    SIM_ASSERT(!d->stored && n <= d->about.n_images);
+    for (size_t i = 0; i < n; i++)
+        SIM_ASSERT(images[i] < d->about.n_stored &&
+                   (i == 0 || images[i - 1] < images[i]));
+    SIM_TRY(sim_alloc(&d->stored, n, "data/dataset"));
+    memcpy(d->stored, images, n * sizeof *images);
+    SIM_TRY(select_digests(d, n, images));
+    SIM_TRY(select_numbers(&d->labels, n, images));
+    SIM_TRY(select_numbers(&d->groups, n, images));
+    d->about.n_images = n;
+done:
     return st;
 }

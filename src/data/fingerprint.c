@@ -5,13 +5,15 @@
  */
 #include "fingerprint.h"
 
+#include <string.h>
+
 static size_t channels_of(const fingerprint_parts *p)
 {
     return p->encoded ? 3 : p->c;
 }
 
 /* Everything but labels and digests, in the order of src/DESIGN.md. */
-static void add_description(sim_hasher *h, const fingerprint_parts *p)
+static void add_description(sim_hasher *h, const fingerprint_parts *p, int64_t version)
 {
     const uint64_t numbers[] = {2, p->encoded, p->n, p->h, p->w, p->c};
     const double range[] = {p->range.lo, p->range.hi};
@@ -21,6 +23,28 @@ static void add_description(sim_hasher *h, const fingerprint_parts *p)
     sim_hasher_add(h, p->std, channels_of(p) * sizeof *p->std);
     sim_hasher_add(h, range, sizeof range);
     sim_hasher_add(h, &p->classes, sizeof p->classes);
+    if (version >= 3)
+        sim_hasher_add(h, &p->groups, sizeof p->groups);
+}
+
+/* The numbers, then every name with a zero behind it. */
+sim_status sim_fingerprint_groups(const int32_t *groups, size_t n, const char *names,
+                                  size_t n_names, size_t width, sim_hash *out)
+{
+    sim_status st = SIM_OK;
+    sim_hasher *h = NULL;
+    const char end = '\0';
+
+    SIM_TRY(sim_hasher_create(&h));
+    sim_hasher_add(h, groups, n * sizeof *groups);
+    for (size_t g = 0; names && g < n_names; g++) {
+        sim_hasher_add(h, names + g * width, strnlen(names + g * width, width));
+        sim_hasher_add(h, &end, 1);
+    }
+    *out = sim_hasher_value(h);
+done:
+    sim_hasher_destroy(&h);
+    return st;
 }
 
 sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version, char out[33])
@@ -30,7 +54,7 @@ sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version, char out
 
     SIM_TRY(sim_hasher_create(&h));
     if (version >= 2)
-        add_description(h, p);
+        add_description(h, p, version);
     sim_hasher_add(h, p->digests, p->n * 2 * sizeof *p->digests);
     if (p->labels)
         sim_hasher_add(h, p->labels, p->n * sizeof *p->labels);

@@ -7,7 +7,7 @@
 #include "simile/data.h"
 
 /* Newest format_version of a data set, and of its fingerprint. */
-enum { DATASET_VERSION = 2 };
+enum { DATASET_VERSION = 3 };
 
 typedef struct {
     bool encoded;
@@ -15,10 +15,22 @@ typedef struct {
     const double *mean, *std; /* [c] */
     sim_value_range range;    /* zeros: none */
     sim_hash classes;         /* of the text of /class_names; zeros without it */
+    sim_hash groups;          /* sim_fingerprint_groups; zeros without groups */
     const uint64_t *digests;  /* [n][2] */
     const int32_t *labels;    /* [n] or NULL */
 } fingerprint_parts;
 
+/*
+ * The hash of the groups of the images.
+ *
+ *   groups   [n]
+ *   names    [n_names][width], each padded with zeros; NULL if there are none
+ *
+ * Errors: SIM_E_IO if memory is exhausted.
+ */
+SIM_MUST_USE sim_status sim_fingerprint_groups(const int32_t *groups, size_t n,
+                                               const char *names, size_t n_names,
+                                               size_t width, sim_hash *out);
 /* Errors: SIM_E_IO if memory is exhausted. */
 SIM_MUST_USE sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version,
                                         char out[33]);
