@@ -54,8 +54,8 @@ static const struct argp_option options[] = {
     {"split", KEY_SPLIT, "train|val|test|unlabeled", 0,
      "split of the source (default train, or all of a source without splits)", 0},
     {"holdout", KEY_HOLDOUT, "FRACTION", 0,
-     "hold out a fraction of each class: --split test writes it, --split train (default) "
-     "the rest",
+     "hold out a fraction of each class, or, with groups, whole groups: --split test "
+     "writes it, --split train (default) the rest",
      0},
     {"seed", KEY_SEED, "N", 0, "seed of --holdout (default 0)", 0},
     {"range", KEY_RANGE, "LO:HI", 0,

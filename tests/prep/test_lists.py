@@ -159,6 +159,29 @@ def splits():
     check(names[2:3])
 
 
+def holdout():
+    """No group is in both parts, which are together complete and about as large as requested."""
+    names = sorted(n for n in PHOTOS if "," not in n)
+    for seed in range(4):
+        groups = [str(draw.randrange(5)) for _ in names]
+        table(zip(names, groups), columns=("path", "group"))
+        parts = []
+        for split in "train", "test":
+            prepare("photos/files.csv", "--holdout", "0.3", "--seed", str(seed), "--split", split, said=["no group is in both"])
+            with h5py.File("out.h5") as f:
+                parts.append([n.decode() for n in f["name"]])
+        train, test = parts
+        assert sorted(train + test) == names and train and test
+        assert not {groups[names.index(n)] for n in train} & {groups[names.index(n)] for n in test}, (seed, parts)
+        sizes = [groups.count(g) for g in set(groups)]
+        assert abs(len(test) - round(0.3 * len(names))) <= max(max(sizes) / 2, min(sizes)), (seed, len(test), sizes)
+    table(zip(names, ["one"] * len(names)), columns=("path", "group"))
+    prepare("photos/files.csv", "--holdout", "0.3", code=65, said=["--holdout", "one group"])
+    table(zip(names, ["most"] * (len(names) - 1) + ["a"]), columns=("path", "group"))
+    for split in "train", "test":
+        assert 1 <= prepare("photos/files.csv", "--holdout", "0.5", "--split", split)["images"] < len(names)
+
+
 BAD = b"""path,label,group
 %(a)s,cat,1
 
@@ -238,6 +261,7 @@ with tempfile.TemporaryDirectory() as scratch:
     dialects()
     columns()
     splits()
+    holdout()
     bad_lines()
     refused()
     hostile()
