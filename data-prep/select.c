@@ -102,12 +102,23 @@ static void select_round_robin(const candidate *candidates, size_t n, size_t *ne
     }
 }
 
+/* candidates [n_items] is workspace. */
+static sim_status hold_out(const prep_source *s, const prep_options *o,
+                           candidate *candidates, bool *selected)
+{
+    if (s->groups)
+        return sim_prep_hold_out_groups(s, o, selected);
+    const size_t n = sort_candidates(s, selected, o->seed, PREP_HOLDOUT, candidates);
+    apply_holdout(o, candidates, n, selected);
+    return SIM_OK;
+}
+
 sim_status sim_prep_select_items(const prep_source *s, const prep_options *o, bool **out,
                                  size_t *n_selected)
 {
     sim_status st = SIM_OK;
     candidate *candidates = NULL;
-    size_t *next = NULL, classes = s->labels ? s->n_classes : 1, n = s->n_items;
+    size_t *next = NULL, classes = s->labels ? s->n_classes : 1;
     bool *selected = NULL;
 
     *n_selected = s->n_items;
@@ -118,13 +129,9 @@ sim_status sim_prep_select_items(const prep_source *s, const prep_options *o, bo
     SIM_TRY(sim_alloc(&next, classes, "prep/select"));
     for (size_t i = 0; i < s->n_items; i++)
         selected[i] = true;
-    if (o->holdout > 0 && s->groups) {
-        SIM_TRY(sim_prep_hold_out_groups(s, o, selected));
-    } else if (o->holdout > 0) {
-        n = sort_candidates(s, selected, o->seed, PREP_HOLDOUT, candidates);
-        apply_holdout(o, candidates, n, selected);
-    }
-    n = sort_candidates(s, selected, 0, PREP_LIMIT, candidates);
+    if (o->holdout > 0)
+        SIM_TRY(hold_out(s, o, candidates, selected));
+    const size_t n = sort_candidates(s, selected, 0, PREP_LIMIT, candidates);
     if (o->limit > 0 && o->limit < n)
         select_round_robin(candidates, n, next, classes, o->limit, selected);
     *n_selected = o->limit > 0 && o->limit < n ? o->limit : n;
