@@ -6,6 +6,7 @@
 #include "simile/log.h"
 #include "simile/memory.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,5 +148,71 @@ done:
     sim_class_list_clear(&l);
     sim_free(numbers);
     sim_free(text);
+    return st;
+}
+
+/* Whether a text is a whole number. */
+static bool parse_number(const char *text, int64_t *out)
+{
+    char *end = NULL;
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    *out = value;
+    return end != text && *end == '\0' && errno == 0;
+}
+
+/* Sets the labels if all texts are whole numbers; otherwise *done is false. */
+static sim_status set_if_numbers(const char *where, const prep_names *texts,
+                                 prep_source *out, bool *done)
+{
+    sim_status st = SIM_OK;
+    const size_t n = texts->n;
+    int64_t *values = NULL, *distinct = NULL;
+    size_t n_distinct = 0;
+
+    *done = false;
+    SIM_TRY(sim_alloc(&values, n, "prep/labels"));
+    for (size_t i = 0; i < n; i++) {
+        if (parse_number(sim_prep_names_get(texts, i), &values[i]))
+            continue;
+        if (i > 0)
+            sim_log_warn("%s: the labels are taken as names, because \"%.100s\" is not a "
+                         "whole number, as those before it are",
+                         where, sim_prep_names_get(texts, i));
+        goto done;
+    }
+    SIM_TRY(sim_prep_distinct(values, n, &distinct, &n_distinct));
+    SIM_CHECK(n_distinct <= PREP_MAX_CLASSES, SIM_E_DATA,
+              "%s: %zu distinct labels, expected at most %d classes", where, n_distinct,
+              PREP_MAX_CLASSES);
+    SIM_TRY(sim_prep_set_numbers(where, values, n, 0, out));
+    *done = true;
+done:
+    sim_free(values);
+    sim_free(distinct);
+    return st;
+}
+
+sim_status sim_prep_set_texts(const char *where, const prep_names *texts,
+                              prep_source *out)
+{
+    sim_status st = SIM_OK;
+    prep_set classes = {0};
+    uint32_t number = 0;
+    bool numbers = false;
+
+    SIM_TRY(set_if_numbers(where, texts, out, &numbers));
+    if (numbers)
+        goto done;
+    SIM_TRY(sim_alloc(&out->labels, texts->n, "prep/labels"));
+    for (size_t i = 0; i < texts->n; i++) {
+        SIM_TRY(sim_prep_set_add(&classes, sim_prep_names_get(texts, i), &number));
+        SIM_CHECK(number < PREP_MAX_CLASSES, SIM_E_DATA,
+                  "%s: more than %d distinct labels", where, PREP_MAX_CLASSES);
+        out->labels[i] = (int32_t)number;
+    }
+    SIM_TRY(sim_prep_set_names(&classes, texts->n, out));
+done:
+    sim_prep_set_clear(&classes);
     return st;
 }

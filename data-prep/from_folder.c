@@ -3,12 +3,12 @@
  *
  * All files below the directory are listed; tree.c selects photos and numbers classes.
  */
+#include "photo_files.h"
 #include "tree.h"
 
 #include "simile/file.h"
 #include "simile/log.h"
 #include "simile/memory.h"
-#include "simile/thread.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -16,7 +16,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { LIMIT = 1 << 28, MAX_DEPTH = 64 };
+enum { MAX_DEPTH = 64 };
+
+extern const prep_format sim_prep_format_folder;
 
 typedef struct {
     const prep_sources *sources;
@@ -135,7 +137,7 @@ static const char *relative_path(const prep_source *s, size_t i)
     return sim_prep_names_get(&f->tree.paths, f->tree.item[i]);
 }
 
-static sim_status item_path(const prep_source *s, size_t i, char out[PATH_MAX])
+static sim_status folder_item_path(const prep_source *s, size_t i, char out[PATH_MAX])
 {
     const folder *f = s->state;
     const char *path = relative_path(s, i);
@@ -146,78 +148,6 @@ static sim_status item_path(const prep_source *s, size_t i, char out[PATH_MAX])
         path += strlen(f->sources->labels[k]) + 1;
     }
     return sim_prep_join(f->sources->paths[k], path, out, PATH_MAX);
-}
-
-/* A file that cannot be opened is a bad item, whatever the reason; one that cannot be read is
- * a failure of the disk. */
-static sim_status load_item(const prep_source *s, size_t i, uint8_t **bytes, size_t *n)
-{
-    sim_status st = SIM_OK;
-    char path[PATH_MAX];
-    struct stat about;
-
-    SIM_TRY(item_path(s, i, path));
-    SIM_CHECK(stat(path, &about) == 0, SIM_E_INPUT, "%s: %s", path, strerror(errno));
-    SIM_CHECK(S_ISREG(about.st_mode), SIM_E_INPUT, "%s is not a regular file", path);
-    SIM_TRY(sim_file_load(path, LIMIT, (char **)bytes, n));
-done:
-    return st;
-}
-
-/* ---- type and range of the samples ---- */
-
-typedef struct {
-    const prep_source *source;
-    prep_survey *of_item; /* [n_items] */
-} item_surveys;
-
-/* Whether a file may have more than 8 bits, by its first bytes. */
-static bool may_be_deep(const char *path)
-{
-    uint8_t head[SIM_IMAGE_HEAD];
-    uint64_t n = 0;
-    int fd = -1;
-    bool deep = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof head &&
-                sim_file_read_at(fd, path, 0, head, sizeof head) == SIM_OK &&
-                sim_image_may_be_deep(head, sizeof head);
-    SIM_IGNORE(sim_file_close(&fd, path));
-    sim_error_clear();
-    return deep;
-}
-
-static void survey_item(size_t i, void *ctx)
-{
-    const item_surveys *r = ctx;
-    const char *name = relative_path(r->source, i);
-    char path[PATH_MAX];
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-
-    if (item_path(r->source, i, path) != SIM_OK)
-        goto done;
-    if (!may_be_deep(path))
-        r->of_item[i].n_others = 1;
-    else if (load_item(r->source, i, &bytes, &n) == SIM_OK)
-        sim_prep_survey_add(&r->of_item[i], name, bytes, n);
-done:
-    sim_free(bytes);
-    sim_error_clear();
-}
-
-static sim_status survey_items(prep_source *s, const prep_options *options)
-{
-    sim_status st = SIM_OK;
-    item_surveys r = {.source = s};
-    prep_survey all = {0};
-
-    SIM_TRY(sim_alloc(&r.of_item, s->n_items, "prep/survey"));
-    sim_for(s->n_items, survey_item, &r);
-    for (size_t i = 0; i < s->n_items; i++)
-        sim_prep_survey_merge(&all, &r.of_item[i]);
-    sim_prep_survey_apply(&all, options, s);
-done:
-    sim_free(r.of_item);
-    return st;
 }
 
 static bool folder_probe(const char *path)
@@ -251,7 +181,7 @@ static sim_status folder_open_several(const prep_sources *sources,
         SIM_TRY(
             add_root(f, sources->paths[k], f->tree.has_labels ? sources->labels[k] : ""));
     SIM_TRY(sim_prep_tree_select(&f->tree, sources->paths[0], options, out));
-    SIM_TRY(survey_items(out, options));
+    SIM_TRY(sim_prep_photos_survey(&sim_prep_format_folder, options, out));
 done:
     return st;
 }
@@ -265,7 +195,10 @@ static sim_status folder_read_item(const prep_source *s, size_t i, const uint8_t
                                    size_t *n, uint8_t **buffer)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(load_item(s, i, buffer, n));
+    char path[PATH_MAX];
+
+    SIM_TRY(folder_item_path(s, i, path));
+    SIM_TRY(sim_prep_photo_load(path, buffer, n));
     *bytes = *buffer;
 done:
     return st;
@@ -288,5 +221,5 @@ const prep_format sim_prep_format_folder = {
     .open_several = folder_open_several,
     .read = folder_read_item,
     .item_name = folder_item_name,
-    .item_file = item_path,
+    .item_path = folder_item_path,
     .close = folder_close_source};

@@ -45,7 +45,7 @@ static sim_status find_labels(const hdf5 *f, const prep_options *o, prep_source 
         SIM_TRY(sim_h5_open_read(beside, &other));
     }
     const sim_h5 *file = other ? other : f->file;
-    SIM_TRY(sim_hdf5_choose_labels(file, other ? beside : f->path, o->labels_key,
+    SIM_TRY(sim_hdf5_choose_labels(file, other ? beside : f->path, o,
                                    sim_prep_names_get(&f->names, 0), f->n_items, name));
     if (!name[0]) {
         sim_log("%s: no labels found; specify them with --labels-key", f->path);
@@ -200,20 +200,26 @@ done:
     return st;
 }
 
+/* Whether a file is a data set of simile. */
+static bool is_dataset(const sim_h5 *f)
+{
+    char format[32] = "";
+    const bool is =
+        sim_h5_has_attribute(f, "format") &&
+        sim_h5_read_attribute_text(f, "format", format, sizeof format) == SIM_OK &&
+        strcmp(format, "simile-dataset") == 0;
+    sim_error_clear();
+    return is;
+}
+
 /* The range of the values that a data set of simile with samples of 8 bits was made from. */
 static sim_status read_original_range(const sim_h5 *f, sim_value_range *out)
 {
     sim_status st = SIM_OK;
-    char format[32] = "";
     double range[2] = {0};
 
-    if (!sim_h5_has_attribute(f, "format") || !sim_h5_has_attribute(f, "range"))
+    if (!is_dataset(f) || !sim_h5_has_attribute(f, "range"))
         goto done;
-    if (sim_h5_read_attribute_text(f, "format", format, sizeof format) != SIM_OK ||
-        strcmp(format, "simile-dataset") != 0) {
-        sim_error_clear();
-        goto done;
-    }
     SIM_TRY(sim_h5_read_attribute(f, "range", SIM_F64, range, 2));
     *out = (sim_value_range){range[0], range[1]};
 done:
@@ -243,12 +249,16 @@ static sim_status open_file(hdf5 *f, const char *path, const prep_options *optio
     SIM_TRY(sim_h5_open_read(path, &f->file));
     SIM_TRY(refuse_encoded(f->file, path));
     if (options->path) {
+        SIM_CHECK(!options->groups_key, SIM_E_USAGE,
+                  "--groups-key and --path exclude each other");
         SIM_TRY(sim_prep_check_file_split(path, options->split));
         SIM_TRY(sim_hdf5_add_classes(f, options->path, out));
     } else {
         SIM_TRY(sim_hdf5_choose_images(f->file, path, options, name, &out->split));
         SIM_TRY(sim_hdf5_add_block(f, name, false, -1));
         SIM_TRY(find_labels(f, options, out));
+        SIM_TRY(sim_hdf5_read_groups(f->file, path, options->groups_key,
+                                     is_dataset(f->file), f->n_items, out));
         SIM_TRY(read_item_names(f));
     }
     if (f->blocks[0].type == SIM_U8)
@@ -359,6 +369,30 @@ static void join_original(const hdf5_files *l, prep_source *out)
         }
 }
 
+/* Groups of the same name are one, in whichever files; all files have groups, or none is used. */
+static sim_status join_groups(const hdf5_files *l, prep_source *out)
+{
+    sim_status st = SIM_OK;
+    prep_names texts = {0};
+    size_t n_with = 0;
+
+    for (size_t k = 0; k < l->n; k++)
+        n_with += l->of[k].groups != NULL;
+    if (n_with > 0 && n_with < l->n)
+        sim_log_warn("only %zu of %zu files have groups, which are not used", n_with,
+                     l->n);
+    for (size_t k = 0; n_with == l->n && k < l->n; k++)
+        for (size_t i = 0; i < l->files[k].n_items; i++)
+            SIM_TRY(sim_prep_names_add(
+                &texts,
+                sim_prep_names_get(&l->of[k].group_names, (size_t)l->of[k].groups[i])));
+    if (texts.n)
+        SIM_TRY(sim_prep_set_groups(l->files[0].path, &texts, out));
+done:
+    sim_prep_names_clear(&texts);
+    return st;
+}
+
 static sim_status join_labels(hdf5_files *l, prep_source *out)
 {
     sim_status st = SIM_OK;
@@ -366,8 +400,13 @@ static sim_status join_labels(hdf5_files *l, prep_source *out)
 
     if (l->n > 1) {
         SIM_TRY(sim_hdf5_join_labels(l->files, l->of, l->n, out));
+        SIM_TRY(join_groups(l, out));
         goto done;
     }
+    out->groups = first->groups;
+    out->group_names = first->group_names;
+    first->groups = NULL;
+    first->group_names = (prep_names){0};
     out->labels = first->labels;
     out->class_names = first->class_names;
     out->n_classes = first->n_classes;
@@ -490,6 +529,8 @@ static void hdf5_close_source(prep_source *s)
     for (size_t k = 0; k < l->n; k++) {
         close_file(&l->files[k]);
         sim_prep_names_clear(&l->of[k].beside);
+        sim_free(l->of[k].groups);
+        sim_prep_names_clear(&l->of[k].group_names);
         sim_free(l->of[k].labels);
         sim_prep_free_lines(l->of[k].class_names,
                             l->of[k].class_names ? l->of[k].n_classes : 0);
@@ -503,7 +544,7 @@ const prep_format sim_prep_format_hdf5 = {
     .name = "hdf5",
     .help = "images in an HDF5 file (--images-key, --labels-key, --path, --layout)",
     .sequential = true,
-    .supported = PREP_HAS_KEYS | PREP_HAS_LAYOUT,
+    .supported = PREP_HAS_KEYS | PREP_HAS_IMAGES | PREP_HAS_PATH | PREP_HAS_LAYOUT,
     .probe_content = hdf5_probe_content,
     .probe = hdf5_probe,
     .open_several = hdf5_open_several,

@@ -4,15 +4,15 @@
  * The archive is read twice: first the names, then the photos, in the order of their paths if
  * they fit in memory (archive_photos.c).  Names are never used as
  * paths.  tree.c selects photos and numbers classes; an inner tar counts as a directory
- * (ImageNet has one tar per class).  In a flat archive, a file KEY.cls contains the label of
- * the photo KEY.jpg (WebDataset).
+ * (ImageNet has one tar per class).  sidecars.c reads labels and groups in files beside the photos
+ * (WebDataset).
  */
 #include "archive_photos.h"
+#include "sidecars.h"
 #include "tree.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
-#include "simile/text.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -20,34 +20,18 @@
 #include <string.h>
 
 enum { LIMIT = 1 << 28, REPORT_EVERY = 4096 };
-enum { CLS_BYTES = 32 };
 
 typedef struct {
     char path[PATH_MAX]; /* of the first archive, for messages */
     const prep_sources *sources;
+    const prep_options *options; /* while the source is opened */
     prep_tree tree;
     prep_photos photos; /* of tree.paths */
     size_t n_items;     /* that are selected */
-    prep_set keys;      /* of the .cls files */
-    int32_t *labels;    /* [keys.names.n] */
-    size_t label_capacity;
+    prep_sidecars sidecars;
     prep_survey survey; /* of all photos */
     prep_tar *tar;      /* for the second pass */
 } archive;
-
-/* ---- labels of WebDataset ---- */
-
-/* The key of a name: the path up to the first dot of the last component. */
-static void key_of(const char *name, char out[PATH_MAX])
-{
-    const char *base = sim_prep_base_name(name);
-    size_t n = (size_t)(base - name) + strcspn(base, ".");
-    while (strncmp(name, "./", 2) == 0) {
-        name += 2;
-        n -= 2;
-    }
-    (void)snprintf(out, PATH_MAX, "%.*s", (int)n, name);
-}
 
 /* "LABEL/", if there are several archives. */
 static void label_of(const archive *a, const prep_entry *e, char out[PATH_MAX])
@@ -55,115 +39,6 @@ static void label_of(const archive *a, const prep_entry *e, char out[PATH_MAX])
     out[0] = '\0';
     if (a->tree.has_labels)
         (void)snprintf(out, PATH_MAX, "%s/", a->sources->labels[e->archive]);
-}
-
-static sim_status add_cls(archive *a, prep_tar *t, const prep_entry *e)
-{
-    sim_status st = SIM_OK;
-    char source[PATH_MAX], of_entry[PATH_MAX], key[2 * PATH_MAX], *end = NULL;
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    uint32_t number = 0;
-
-    SIM_TRY(sim_prep_tar_load(t, CLS_BYTES, &bytes, &n));
-    char text[CLS_BYTES + 1];
-    (void)snprintf(text, sizeof text, "%.*s", (int)n, (const char *)bytes);
-    long label = strtol(text, &end, 10);
-    end += strspn(end, " \r\n");
-    SIM_CHECK(end != text && !*end && label >= 0 && label < PREP_MAX_CLASSES, SIM_E_DATA,
-              "%s: %s contains \"%.20s\", expected a class number from 0 to %d",
-              a->sources->paths[e->archive], e->name, text, PREP_MAX_CLASSES - 1);
-    label_of(a, e, source);
-    key_of(e->name, of_entry);
-    (void)snprintf(key, sizeof key, "%s%s", source, of_entry);
-    SIM_TRY(sim_prep_set_add(&a->keys, key, &number));
-    if (number >= a->label_capacity) {
-        a->label_capacity = 2 * a->label_capacity + 1024;
-        SIM_TRY(sim_grow(&a->labels, a->label_capacity, "prep/labels"));
-    }
-    a->labels[number] = (int32_t)label;
-done:
-    sim_free(bytes);
-    return st;
-}
-
-/* Number of items that have a .cls file. */
-static sim_status count_cls(archive *a, const prep_source *out, size_t *n)
-{
-    sim_status st = SIM_OK;
-    char key[PATH_MAX];
-    const size_t n_keys = a->keys.names.n;
-    uint32_t number = 0;
-
-    *n = 0;
-    for (size_t i = 0; n_keys > 0 && i < out->n_items; i++) {
-        key_of(sim_prep_names_get(&a->tree.paths, a->tree.item[i]), key);
-        SIM_TRY(sim_prep_set_add(&a->keys, key, &number));
-        *n += number < n_keys;
-    }
-done:
-    return st;
-}
-
-/* The .cls files are the labels if the photos are in no class directories, or if every photo has
- * one: the directories are then those of shards. */
-static sim_status choose_cls(archive *a, prep_source *out, bool *use)
-{
-    sim_status st = SIM_OK;
-    const bool any = a->keys.names.n > 0;
-    size_t n = 0;
-
-    SIM_TRY(count_cls(a, out, &n));
-    *use = n > 0 && (!out->labels || n == out->n_items);
-    if (*use && out->labels) {
-        sim_log("the labels are those of the .cls files, not the directories");
-        SIM_FREE(out->labels);
-        sim_prep_free_lines(out->class_names, out->n_classes);
-        out->class_names = NULL;
-        out->n_classes = 0;
-    } else if (!*use && any && out->labels) {
-        sim_log_warn("the .cls files of %zu of %zu photos are not used, because "
-                     "directories are the classes",
-                     n, out->n_items);
-    } else if (!*use && any) {
-        sim_log_warn("no selected photo has a .cls file; the data set has no labels");
-    }
-done:
-    return st;
-}
-
-/* Labels of the items by the .cls files; items without one are excluded. */
-static sim_status apply_cls(archive *a, prep_source *out)
-{
-    sim_status st = SIM_OK;
-    char key[PATH_MAX];
-    size_t n_kept = 0, n_keys = a->keys.names.n, n_without = 0;
-    uint32_t number = 0;
-    int64_t *values = NULL;
-    bool use = false;
-
-    SIM_TRY(choose_cls(a, out, &use));
-    if (!use)
-        goto done;
-    SIM_TRY(sim_alloc(&values, out->n_items, "prep/labels"));
-    for (size_t i = 0; i < out->n_items; i++) {
-        key_of(sim_prep_names_get(&a->tree.paths, a->tree.item[i]), key);
-        SIM_TRY(sim_prep_set_add(&a->keys, key, &number));
-        if (number >= n_keys) {
-            n_without++;
-            continue;
-        }
-        values[n_kept] = a->labels[number];
-        a->tree.item[n_kept++] = a->tree.item[i];
-    }
-    out->n_items = n_kept;
-    out->n_excluded += n_without;
-    if (n_without)
-        sim_log_warn("%zu photos without a .cls file are excluded", n_without);
-    SIM_TRY(sim_prep_set_numbers(a->path, values, n_kept, 0, out));
-done:
-    sim_free(values);
-    return st;
 }
 
 /* ---- first pass: names ---- */
@@ -243,6 +118,28 @@ static bool is_hidden(const char *path)
     return false;
 }
 
+/* Its name begins with the label of the archive, as those of the photos in the tree. */
+static sim_status add_sidecar(archive *a, prep_tar *t, const prep_entry *e)
+{
+    sim_status st = SIM_OK;
+    char label[PATH_MAX], name[2 * PATH_MAX];
+    const char *path = e->name;
+    prep_entry named = *e;
+    bool is_used = false;
+
+    while (strncmp(path, "./", 2) == 0)
+        path += 2;
+    label_of(a, e, label);
+    (void)snprintf(name, sizeof name, "%s%s", label, path);
+    named.name = name;
+    SIM_TRY(sim_prep_sidecars_add(&a->sidecars, t, &named, a->sources->paths[e->archive],
+                                  a->options, &is_used));
+    if (!is_used)
+        SIM_TRY(sim_prep_tree_count_other(&a->tree, e->name));
+done:
+    return st;
+}
+
 static sim_status add_entry(archive *a, prep_tar *t, const prep_entry *e, size_t entry,
                             prep_source *out)
 {
@@ -253,8 +150,8 @@ static sim_status add_entry(archive *a, prep_tar *t, const prep_entry *e, size_t
         a->tree.n_hidden++;
         goto done;
     }
-    if (sim_text_ends_with(e->name, ".cls") && !e->is_link && e->n_bytes <= CLS_BYTES) {
-        SIM_TRY(add_cls(a, t, e));
+    if (sim_prep_is_sidecar(e)) {
+        SIM_TRY(add_sidecar(a, t, e));
         goto done;
     }
     SIM_TRY(read_head(t, e, &head));
@@ -304,11 +201,12 @@ static sim_status tar_open_several(const prep_sources *sources,
     a->sources = sources;
     a->tree.is_archive = true;
     a->tree.has_labels = sources->n > 1;
+    a->options = options;
     (void)snprintf(a->path, sizeof a->path, "%s", path);
     SIM_TRY(list_photos(a, out));
     SIM_TRY(sim_prep_photos_sort(&a->photos, &a->tree.paths, path));
     SIM_TRY(sim_prep_tree_select(&a->tree, path, options, out));
-    SIM_TRY(apply_cls(a, out));
+    SIM_TRY(sim_prep_sidecars_apply(&a->sidecars, &a->tree, path, options, out));
     a->n_items = out->n_items;
     sim_prep_survey_apply(&a->survey, options, out);
     SIM_TRY(sim_prep_tar_open_all(sources->paths, sources->n, true, &a->tar));
@@ -344,9 +242,8 @@ static void tar_close_source(prep_source *s)
         return;
     sim_prep_tar_close(&a->tar);
     sim_prep_tree_clear(&a->tree);
-    sim_prep_set_clear(&a->keys);
+    sim_prep_sidecars_clear(&a->sidecars);
     sim_prep_photos_clear(&a->photos);
-    sim_free(a->labels);
     sim_free(a);
 }
 
@@ -356,7 +253,7 @@ const prep_format sim_prep_format_tar = {
         "photos in a tar or zip archive (plain, .gz, .zst ...; CLASS/photo, or a tar of "
         "tars)",
     .sequential = true,
-    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE,
+    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE | PREP_HAS_KEYS,
     .probe_content = sim_prep_is_tar,
     .open_several = tar_open_several,
     .read = tar_read_item,

@@ -74,6 +74,10 @@ static inline size_t hdf5_value_at(const hdf5_block *b, size_t pixel, size_t cha
                                  : pixel * b->stored_c + channel;
 }
 
+/* Groups of a data set of simile: a number of each image, and the names. */
+#define HDF5_GROUP  "/group"
+#define HDF5_GROUPS "/groups"
+
 /* Lists of the names of classes. */
 #define HDF5_CLASS_LISTS "/classes", "/class_names", "/label_names", "/list_classes"
 
@@ -88,10 +92,10 @@ static inline size_t hdf5_value_at(const hdf5_block *b, size_t pixel, size_t cha
 SIM_MUST_USE sim_status sim_hdf5_choose_images(const sim_h5 *file, const char *path,
                                                const prep_options *o, char out[HDF5_NAME],
                                                prep_split *split);
-/* Chooses the data set of the labels of `images`: `key`, or as above; "" if there is none.
- * Errors: SIM_E_DATA if `key` does not exist. */
+/* Chooses the data set of the labels of `images`: --labels-key, or as above, but not that of
+ * --groups-key; "" if there is none.  Errors: SIM_E_DATA if it does not exist. */
 SIM_MUST_USE sim_status sim_hdf5_choose_labels(const sim_h5 *file, const char *path,
-                                               const char *key, const char *images,
+                                               const prep_options *o, const char *images,
                                                size_t n_images, char out[HDF5_NAME]);
 /*
  * Reads the labels of n_images images from a data set of any type, and the names of their classes
@@ -101,6 +105,14 @@ SIM_MUST_USE sim_status sim_hdf5_choose_labels(const sim_h5 *file, const char *p
  */
 SIM_MUST_USE sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path,
                                              const char *name, bool required,
+                                             size_t n_images, prep_source *out);
+/*
+ * Reads the group of each of n_images images from the data set `key`; NULL: from a data set of
+ * simile, if it has groups.
+ * Errors: SIM_E_DATA.
+ */
+SIM_MUST_USE sim_status sim_hdf5_read_groups(const sim_h5 *file, const char *path,
+                                             const char *key, bool is_dataset,
                                              size_t n_images, prep_source *out);
 /* Appends a data set of images as a block.  `alone`: a member of a class group, where H x W
  * and H x W x C are a single image. */

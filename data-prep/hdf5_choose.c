@@ -301,10 +301,16 @@ done:
 
 /* ---- labels ---- */
 
-/* Lists of names are not labels. */
-static bool is_list_of_names(const char *name)
+/* Lists of names and groups are not labels. */
+static bool is_no_label(const char *name, const prep_options *o)
 {
-    static const char *const lists[] = {HDF5_CLASS_LISTS, "/name"};
+    static const char *const lists[] = {HDF5_CLASS_LISTS, "/name", HDF5_GROUP,
+                                        HDF5_GROUPS};
+    char groups[HDF5_NAME];
+
+    hdf5_full_name(o->groups_key ? o->groups_key : HDF5_GROUP, groups);
+    if (strcmp(name, groups) == 0)
+        return true;
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         if (strcmp(name, lists[i]) == 0)
             return true;
@@ -312,8 +318,9 @@ static bool is_list_of_names(const char *name)
 }
 
 /* rows: one-hot rows as well. */
-static sim_status search_labels(const candidates *l, prep_split split, size_t n_images,
-                                bool rows, char out[HDF5_NAME])
+static sim_status search_labels(const candidates *l, const prep_options *o,
+                                prep_split split, size_t n_images, bool rows,
+                                char out[HDF5_NAME])
 {
     sim_status st = SIM_OK;
     bool *marked = NULL;
@@ -321,7 +328,7 @@ static sim_status search_labels(const candidates *l, prep_split split, size_t n_
     SIM_TRY(sim_alloc(&marked, l->names.n + 1, "prep/hdf5"));
     for (size_t i = 0; i < l->names.n; i++) {
         const char *name = sim_prep_names_get(&l->names, i);
-        marked[i] = l->sets[i].split == split && !is_list_of_names(name) &&
+        marked[i] = l->sets[i].split == split && !is_no_label(name, o) &&
                     count_labels(l->file, name, &l->sets[i], rows) == n_images;
     }
     pick_one(l, marked, label_names, out);
@@ -330,11 +337,12 @@ done:
     return st;
 }
 
-sim_status sim_hdf5_choose_labels(const sim_h5 *file, const char *path, const char *key,
-                                  const char *images, size_t n_images,
-                                  char out[HDF5_NAME])
+sim_status sim_hdf5_choose_labels(const sim_h5 *file, const char *path,
+                                  const prep_options *o, const char *images,
+                                  size_t n_images, char out[HDF5_NAME])
 {
     sim_status st = SIM_OK;
+    const char *key = o->labels_key;
     candidates l = {.file = file};
     const prep_split split = sim_prep_split_word(images);
 
@@ -351,7 +359,7 @@ sim_status sim_hdf5_choose_labels(const sim_h5 *file, const char *path, const ch
     sim_h5_list(file, add_candidate, &l);
     SIM_TRY(l.status);
     for (int rows = 0; rows < 2 && !out[0]; rows++)
-        SIM_TRY(search_labels(&l, split, n_images, rows, out));
+        SIM_TRY(search_labels(&l, o, split, n_images, rows, out));
     if (!out[0])
         find_known(file, label_names, out);
     else

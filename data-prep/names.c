@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -42,6 +43,36 @@ void sim_prep_names_clear(prep_names *l)
     sim_free(l->text);
     sim_free(l->at);
     *l = (prep_names){0};
+}
+
+/* Orders names by their text, and equal ones by their number. */
+static int by_text(const void *a, const void *b, void *ctx)
+{
+    const prep_names *const *l = ctx;
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    const int order = strcmp(sim_prep_names_get(*l, x), sim_prep_names_get(*l, y));
+    return order ? order : (x > y) - (x < y);
+}
+
+/* By sorting, because there may be as many different names as images. */
+sim_status sim_prep_names_first(const prep_names *l, uint32_t *first)
+{
+    sim_status st = SIM_OK;
+    uint32_t *sorted = NULL;
+
+    SIM_TRY(sim_alloc(&sorted, l->n, "prep/names"));
+    for (size_t i = 0; i < l->n; i++)
+        sorted[i] = (uint32_t)i;
+    qsort_r(sorted, l->n, sizeof *sorted, by_text, &l);
+    for (size_t k = 0, run = 0; k < l->n; k++) {
+        if (strcmp(sim_prep_names_get(l, sorted[k]),
+                   sim_prep_names_get(l, sorted[run])) != 0)
+            run = k;
+        first[sorted[k]] = sorted[run];
+    }
+done:
+    sim_free(sorted);
+    return st;
 }
 
 /* Binary search; *at is the position in `sorted`, or where to insert the name. */

@@ -102,6 +102,13 @@ static sim_status find_format(const char *source, const prep_options *options,
     sim_status st = SIM_OK;
 
     SIM_CHECK(sim_path_exists(source), SIM_E_INPUT, "%s does not exist", source);
+    SIM_CHECK(!options->list || !options->format || strcmp(options->format, "list") == 0,
+              SIM_E_USAGE, "--list is of the format list, but --format is %s",
+              options->format);
+    if (options->list) {
+        *out = format_by_name("list");
+        goto done;
+    }
     *out = options->format ? format_by_name(options->format) : detect_format(source);
     if (*out)
         goto done;
@@ -186,7 +193,9 @@ static void add_options(sim_hasher *h, const prep_options *o)
     add_text(h, o->classes);
     add_text(h, o->images_key);
     add_text(h, o->labels_key);
+    add_text(h, o->groups_key);
     add_text(h, o->path);
+    add_text(h, o->list);
     add_text(h, o->created_by);
 }
 
@@ -202,13 +211,17 @@ static void add_file(sim_hasher *h, const char *path)
     add_numbers(h, numbers, 3);
 }
 
-/* Classes, and the class of each item. */
+/* Classes and groups, and those of each item. */
 static void add_labels(sim_hasher *h, const prep_source *s)
 {
     if (s->labels)
         sim_hasher_add(h, s->labels, s->n_items * sizeof *s->labels);
     for (size_t i = 0; s->class_names && i < s->n_classes; i++)
         add_text(h, s->class_names[i]);
+    if (s->groups)
+        sim_hasher_add(h, s->groups, s->n_items * sizeof *s->groups);
+    for (size_t i = 0; i < s->group_names.n; i++)
+        add_text(h, sim_prep_names_get(&s->group_names, i));
 }
 
 static void add_names(sim_hasher *h, const conversion *c)
@@ -228,8 +241,8 @@ static void add_files(sim_hasher *h, const conversion *c)
 
     for (size_t k = 0; k < c->sources->n; k++)
         add_file(h, c->sources->paths[k]);
-    for (size_t i = 0; c->format->item_file && i < c->source.n_items; i++)
-        if (c->format->item_file(&c->source, i, file) == SIM_OK)
+    for (size_t i = 0; c->format->item_path && i < c->source.n_items; i++)
+        if (c->format->item_path(&c->source, i, file) == SIM_OK)
             add_file(h, file);
 }
 
@@ -317,6 +330,8 @@ static void close_source(const prep_format *format, prep_source *s)
     sim_prep_names_clear(&s->beside);
     sim_free(s->labels);
     sim_prep_free_lines(s->class_names, s->class_names ? s->n_classes : 0);
+    sim_free(s->groups);
+    sim_prep_names_clear(&s->group_names);
 }
 
 /* "FORMAT: NAME (SPLIT, ...)", for the attribute.  NAME is the last component of the path, so
@@ -388,7 +403,8 @@ static sim_status check_space(const conversion *c, size_t n)
     sim_status st = SIM_OK;
     const char *out = c->out;
     const sim_dataset_spec *spec = &c->spec;
-    enum { PER_IMAGE = 28, SLACK = 1 << 20 };
+    enum { PER_IMAGE = 28, PER_GROUP = 4, SLACK = 1 << 20 };
+    const size_t numbers = PER_IMAGE + (c->source.groups ? PER_GROUP : 0);
     char directory[4096];
     uint64_t free_bytes = 0, reused = 0;
 
@@ -401,7 +417,7 @@ static sim_status check_space(const conversion *c, size_t n)
     SIM_TRY(add_part_bytes(c, &reused));
     size_t copies = c->options->n_parts > 1 ? 2 : 1;
     const size_t image = spec->h * spec->w * spec->c * sim_type_bytes(spec->type);
-    uint64_t need = copies * n * (image + PER_IMAGE) + SLACK;
+    uint64_t need = copies * n * (image + numbers) + SLACK;
     SIM_CHECK(need <= free_bytes + reused, SIM_E_IO,
               "%s needs %.1f MB, but only %.1f MB of disk space are free", out,
               (double)need / 1e6, (double)free_bytes / 1e6);
@@ -421,9 +437,10 @@ static sim_status check_options(const prep_format *format, const prep_options *o
                {PREP_HAS_SIZE, o->size > 0, "--size"},
                {PREP_HAS_SIZE, o->keep_shape, "--crop none"},
                {PREP_HAS_COARSE, o->coarse, "--labels coarse"},
-               {PREP_HAS_KEYS, o->images_key != NULL, "--images-key"},
+               {PREP_HAS_IMAGES, o->images_key != NULL, "--images-key"},
                {PREP_HAS_KEYS, o->labels_key != NULL, "--labels-key"},
-               {PREP_HAS_KEYS, o->path != NULL, "--path"},
+               {PREP_HAS_KEYS, o->groups_key != NULL, "--groups-key"},
+               {PREP_HAS_PATH, o->path != NULL, "--path"},
                {PREP_HAS_LAYOUT, o->layout != PREP_ANY_LAYOUT, "--layout"}};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -513,8 +530,8 @@ static sim_status check_items(const conversion *c)
         SIM_TRY(check_input(c, c->options->classes));
     for (size_t i = 0; i < s->beside.n; i++)
         SIM_TRY(check_input(c, sim_prep_names_get(&s->beside, i)));
-    for (size_t i = 0; c->format->item_file && i < s->n_items; i++) {
-        SIM_TRY(c->format->item_file(s, i, path));
+    for (size_t i = 0; c->format->item_path && i < s->n_items; i++) {
+        SIM_TRY(c->format->item_path(s, i, path));
         SIM_TRY(check_input(c, path));
     }
     for (size_t k = 0; k < c->sources->n; k++)
@@ -572,7 +589,7 @@ static sim_status open_source(conversion *c, prep_result *result)
     SIM_TRY(check_items(c));
     if (c->options->classes)
         SIM_TRY(sim_prep_keep_classes(c->options->classes, c->path, &c->source));
-    if (s->n_bad)
+    if (s->n_bad && s->first_bad[0])
         sim_log_warn("skipped: %s (%zu in total)", s->first_bad, s->n_bad);
     result->n_bad = s->n_bad;
     result->n_excluded = s->n_excluded;
@@ -621,6 +638,13 @@ static void item_name(const void *ctx, size_t item, char *out, size_t out_bytes)
     c->format->item_name(&c->source, item, out, out_bytes);
 }
 
+static void group_name(const void *ctx, size_t group, char *out, size_t out_bytes)
+{
+    const conversion *c = ctx;
+    (void)snprintf(out, out_bytes, "%s",
+                   sim_prep_names_get(&c->source.group_names, group));
+}
+
 /* The least and the most images of a class; a class may have none. */
 static sim_status count_per_class(const conversion *c, prep_result *result)
 {
@@ -641,6 +665,26 @@ static sim_status count_per_class(const conversion *c, prep_result *result)
     }
 done:
     sim_free(count);
+    return st;
+}
+
+/* Groups with images. */
+static sim_status count_groups(const conversion *c, prep_result *result)
+{
+    sim_status st = SIM_OK;
+    size_t n = 0;
+    bool *used = NULL;
+    const int32_t *groups = sim_dataset_written_groups(c->writer, &n);
+
+    if (!c->source.groups)
+        goto done;
+    SIM_TRY(sim_alloc(&used, c->source.group_names.n, "prep/groups"));
+    for (size_t i = 0; i < n; i++) {
+        result->n_groups += !used[groups[i]];
+        used[groups[i]] = true;
+    }
+done:
+    sim_free(used);
     return st;
 }
 
@@ -713,11 +757,13 @@ static sim_status finish_dataset(conversion *c, prep_result *result)
 {
     sim_status st = SIM_OK;
     const prep_source *s = &c->source;
-    const sim_dataset_names names = {item_name, c};
+    const sim_dataset_names names = {
+        .name = item_name, .group = s->groups ? group_name : NULL, .ctx = c};
 
     SIM_CHECK(result->n_images > 0, SIM_E_DATA, "%s: none of its %zu images is valid",
               c->path, s->n_items);
     SIM_TRY(count_per_class(c, result));
+    SIM_TRY(count_groups(c, result));
     warn_of_values(c, result);
     warn_of_one_class(result);
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,

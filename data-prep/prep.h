@@ -77,8 +77,10 @@ typedef struct {
     size_t size;      /* photos: length of the shorter side; 0: unchanged */
     bool keep_shape;  /* photos: no centre crop, stored encoded */
     bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
-    const char *images_key, *labels_key; /* HDF5: names of the data sets, or NULL */
-    const char *path;                    /* HDF5: a group whose members are the classes */
+    /* Names of data sets (HDF5), columns (lists) or keys of JSON (archives), or NULL. */
+    const char *images_key, *labels_key, *groups_key;
+    const char *path;    /* HDF5: a group whose members are the classes */
+    const char *list;    /* a list of files in the source, or NULL */
     const char *classes; /* file with the names of the classes to keep, or NULL */
     bool force;          /* replace an existing file whatever it is */
     const char *created_by;
@@ -98,6 +100,7 @@ typedef struct {
     unsigned largest;   /* value of images with 8 bits */
     size_t least, most; /* images per class */
     size_t n_used;      /* classes with images */
+    size_t n_groups;    /* with images */
     char fingerprint[33];
     const char *format;
 } prep_result;
@@ -122,6 +125,8 @@ typedef struct {
     int32_t *labels;    /* [n_items], or NULL */
     char **class_names; /* [n_classes], or NULL */
     size_t n_classes;
+    int32_t *groups;        /* [n_items], or NULL */
+    prep_names group_names; /* "": of an image without a group */
     prep_split split; /* that was selected; PREP_DEFAULT_SPLIT: there are no splits */
     sim_value_range
         range; /* that becomes 0 to 255 of SIM_U8; zeros: values of 8 bits as they are */
@@ -130,8 +135,8 @@ typedef struct {
     bool scale_bytes;    /* the values have 8 bits, and transfer.c applies the range */
     size_t n_excluded;   /* images of the source that are not items; reported by `open` */
     size_t n_bad;        /* items skipped while opening */
-    char first_bad[256]; /* reason for the first of them */
-    prep_names beside;   /* files beside the source that are read: labels, names */
+    char first_bad[256]; /* reason for the first of them; "": each was reported */
+    prep_names beside;   /* files beside the items that are read: labels, names, a list */
     void *state;         /* private to the format */
 } prep_source;
 
@@ -140,8 +145,10 @@ enum {
     PREP_HAS_UNLABELED = 1, /* --split unlabeled */
     PREP_HAS_SIZE = 2,      /* --size, --crop */
     PREP_HAS_COARSE = 4,    /* --labels coarse */
-    PREP_HAS_KEYS = 8,      /* --images-key, --labels-key, --path */
-    PREP_HAS_LAYOUT = 16    /* --layout */
+    PREP_HAS_KEYS = 8,      /* --labels-key, --groups-key */
+    PREP_HAS_IMAGES = 16,   /* --images-key */
+    PREP_HAS_PATH = 32,     /* --path */
+    PREP_HAS_LAYOUT = 64    /* --layout */
 };
 
 typedef struct {
@@ -167,8 +174,8 @@ typedef struct {
     /* Path of item i in the source, or "FILE[i]", as stored in the data set; of several sources
      * "LABEL/path". */
     void (*item_name)(const prep_source *s, size_t i, char *out, size_t out_bytes);
-    /* The path of the file that item i is; NULL: items are not files. */
-    SIM_MUST_USE sim_status (*item_file)(const prep_source *s, size_t i,
+    /* Path of the file that is item i.  NULL: the items are parts of the source. */
+    SIM_MUST_USE sim_status (*item_path)(const prep_source *s, size_t i,
                                          char out[PATH_MAX]);
     void (*close)(prep_source *s);
 } prep_format;
@@ -182,6 +189,8 @@ typedef struct {
 SIM_MUST_USE sim_status sim_prep_convert(const prep_sources *sources, const char *out,
                                          const prep_options *options,
                                          prep_result *result);
+/* Whether a path is named as a list of files. */
+bool sim_prep_is_list(const char *path);
 /* Names of the formats, separated by '|'. */
 const char *sim_prep_format_names(void);
 
@@ -251,6 +260,8 @@ void sim_prep_survey_merge(prep_survey *s, const prep_survey *more);
 /* Chooses type, channels and range of a source of image files. */
 void sim_prep_survey_apply(const prep_survey *s, const prep_options *o,
                            prep_source *source);
+/* first [l->n]: of every name the number of the first one that is equal. */
+SIM_MUST_USE sim_status sim_prep_names_first(const prep_names *l, uint32_t *first);
 
 /* A set of names, numbered in the order in which they are added. */
 typedef struct {
@@ -276,6 +287,22 @@ SIM_MUST_USE sim_status sim_prep_set_numbers(const char *where, const int64_t *v
 /* Numbers the classes in the order of their names; out->labels [n] hold their numbers in the set. */
 SIM_MUST_USE sim_status sim_prep_set_names(const prep_set *names, size_t n,
                                            prep_source *out);
+/*
+ * Sets labels, and class names where needed, from texts: whole numbers, if all of them are, or names.
+ *
+ *   where   source of the labels, for messages
+ *   texts   one of each item
+ *
+ * Errors: SIM_E_DATA if there are too many classes.
+ */
+SIM_MUST_USE sim_status sim_prep_set_texts(const char *where, const prep_names *texts,
+                                           prep_source *out);
+/*
+ * Sets groups and their names from one text of each item, in the order of their first items.  An item
+ * with an empty text is a group of its own, and a log line counts those.
+ */
+SIM_MUST_USE sim_status sim_prep_set_groups(const char *where, const prep_names *texts,
+                                            prep_source *out);
 /* The distinct values [*n_distinct] in ascending order.  The caller owns *out. */
 SIM_MUST_USE sim_status sim_prep_distinct(const int64_t *values, size_t n, int64_t **out,
                                           size_t *n_distinct);

@@ -3,9 +3,9 @@
  *
  * Within a class, items are ordered by a random number that depends on the seed and on the
  * number of the item.  The first of them are held out, so the two parts are disjoint and
- * together complete.
+ * together complete.  Of a source with groups, whole groups are held out (select_groups.c).
  */
-#include "prep.h"
+#include "select.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -18,8 +18,17 @@ typedef struct {
     uint32_t class, key, item;
 } candidate;
 
-/* Streams of random numbers, so that the two selections are independent. */
-enum { LIMIT_STREAM, HOLDOUT_STREAM };
+uint32_t sim_prep_select_key(uint32_t seed, prep_selection selection, size_t item)
+{
+    sim_random r = {.seed = seed,
+                    .purpose = SIM_RANDOM_SPLIT,
+                    .sample = (uint32_t)item,
+                    .epoch = selection};
+    uint32_t w[4];
+
+    sim_random_words(&r, w);
+    return w[0];
+}
 
 static int by_class_and_key(const void *a, const void *b)
 {
@@ -33,27 +42,21 @@ static int by_class_and_key(const void *a, const void *b)
 
 /* Lists the selected items in random order within their class; returns their number. */
 static size_t sort_candidates(const prep_source *s, const bool *selected, uint32_t seed,
-                              uint32_t stream, candidate *candidates)
+                              prep_selection selection, candidate *candidates)
 {
     size_t n = 0;
     for (size_t i = 0; i < s->n_items; i++) {
         if (!selected[i])
             continue;
-        sim_random r = {.seed = seed,
-                        .purpose = SIM_RANDOM_SPLIT,
-                        .sample = (uint32_t)i,
-                        .epoch = stream};
-        uint32_t w[4];
-        sim_random_words(&r, w);
         candidates[n++] =
-            (candidate){s->labels ? (uint32_t)s->labels[i] : 0, w[0], (uint32_t)i};
+            (candidate){s->labels ? (uint32_t)s->labels[i] : 0,
+                        sim_prep_select_key(seed, selection, i), (uint32_t)i};
     }
     qsort(candidates, n, sizeof *candidates, by_class_and_key);
     return n;
 }
 
-/* Number of items of a class that are held out: both parts get some, if there are two. */
-static size_t held_out(size_t n, double fraction)
+size_t sim_prep_held_out(size_t n, double fraction)
 {
     size_t held = (size_t)floor((double)n * fraction + 0.5);
     if (n >= 2 && held == 0)
@@ -68,7 +71,7 @@ static void apply_holdout(const prep_options *o, const candidate *candidates, si
     for (size_t lo = 0, hi = 0; lo < n; lo = hi) {
         while (hi < n && candidates[hi].class == candidates[lo].class)
             hi++;
-        size_t held = held_out(hi - lo, o->holdout);
+        size_t held = sim_prep_held_out(hi - lo, o->holdout);
         for (size_t i = lo; i < hi; i++)
             selected[candidates[i].item] = (i - lo < held) == o->held_out;
     }
@@ -99,12 +102,23 @@ static void select_round_robin(const candidate *candidates, size_t n, size_t *ne
     }
 }
 
+/* candidates [n_items] is workspace. */
+static sim_status hold_out(const prep_source *s, const prep_options *o,
+                           candidate *candidates, bool *selected)
+{
+    if (s->groups)
+        return sim_prep_hold_out_groups(s, o, selected);
+    const size_t n = sort_candidates(s, selected, o->seed, PREP_HOLDOUT, candidates);
+    apply_holdout(o, candidates, n, selected);
+    return SIM_OK;
+}
+
 sim_status sim_prep_select_items(const prep_source *s, const prep_options *o, bool **out,
                                  size_t *n_selected)
 {
     sim_status st = SIM_OK;
     candidate *candidates = NULL;
-    size_t *next = NULL, classes = s->labels ? s->n_classes : 1, n = s->n_items;
+    size_t *next = NULL, classes = s->labels ? s->n_classes : 1;
     bool *selected = NULL;
 
     *n_selected = s->n_items;
@@ -115,11 +129,9 @@ sim_status sim_prep_select_items(const prep_source *s, const prep_options *o, bo
     SIM_TRY(sim_alloc(&next, classes, "prep/select"));
     for (size_t i = 0; i < s->n_items; i++)
         selected[i] = !s->labels || s->labels[i] >= 0;
-    if (o->holdout > 0) {
-        n = sort_candidates(s, selected, o->seed, HOLDOUT_STREAM, candidates);
-        apply_holdout(o, candidates, n, selected);
-    }
-    n = sort_candidates(s, selected, 0, LIMIT_STREAM, candidates);
+    if (o->holdout > 0)
+        SIM_TRY(hold_out(s, o, candidates, selected));
+    const size_t n = sort_candidates(s, selected, 0, PREP_LIMIT, candidates);
     if (o->limit > 0 && o->limit < n)
         select_round_robin(candidates, n, next, classes, o->limit, selected);
     *n_selected = o->limit > 0 && o->limit < n ? o->limit : n;

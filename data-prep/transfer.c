@@ -104,17 +104,19 @@ done:
     return st;
 }
 
-/* "photos/cat/1.jpg" of a directory, "photos.tar: cat/1.jpg" of an archive. */
+/* "photos/cat/1.jpg" of a file, "photos.tar: cat/1.jpg" of an archive. */
 static void name_for_message(const prep_transfer *t, size_t item, char *out,
                              size_t out_bytes)
 {
-    char name[512];
+    char name[512], path[PATH_MAX];
+
+    if (t->format->item_path && t->format->item_path(t->source, item, path) == SIM_OK) {
+        (void)snprintf(out, out_bytes, "%.900s", path);
+        return;
+    }
     t->format->item_name(t->source, item, name, sizeof name);
     (void)snprintf(out, out_bytes, "%.200s%s%s", t->path ? t->path : "",
-                   !t->path                ? ""
-                   : t->format->sequential ? ": "
-                                           : "/",
-                   name);
+                   t->path ? ": " : "", name);
 }
 
 static sim_status check_finite(const sim_image *image)
@@ -269,6 +271,12 @@ static sim_status read_item(const pipeline *l, task *w)
                                     &w->file);
 }
 
+/* The label or group of an item; -1 without labels or groups. */
+static int32_t number_of(const int32_t *numbers, size_t item)
+{
+    return numbers ? numbers[item] : -1;
+}
+
 static sim_status process_item(const pipeline *l, task *w)
 {
     sim_status st = SIM_OK;
@@ -277,8 +285,8 @@ static sim_status process_item(const pipeline *l, task *w)
         SIM_TRY(read_item(l, w));
     w->stored.n = w->n;
     w->stored.source = w->item;
-    w->stored.label =
-        l->transfer.source->labels ? l->transfer.source->labels[w->item] : -1;
+    w->stored.label = number_of(l->transfer.source->labels, w->item);
+    w->stored.group = number_of(l->transfer.source->groups, w->item);
     SIM_TRY(l->transfer.source->photos ? process_photo(l, w) : process_pixels(l, w));
     w->stored.bytes = w->output ? w->output : w->bytes;
     sim_dataset_measure(l->transfer.spec, &w->stored);

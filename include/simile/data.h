@@ -131,6 +131,8 @@ typedef struct {
     sim_type type;  /* of the samples: SIM_U8, SIM_U16 or SIM_F32; encoded: SIM_U8 */
     bool has_labels;
     size_t n_classes; /* max(1 + largest label, number of class names) */
+    bool has_groups;
+    size_t n_groups; /* of the file; a subset may have no image of some */
     /* [c]; of SIM_U8 on the scale 0 to 1, otherwise in units of the samples */
     double mean[SIM_MAX_CHANNELS], std[SIM_MAX_CHANNELS];
     sim_value_range
@@ -170,11 +172,13 @@ const char *sim_dataset_unlabelled(const sim_dataset *d);
 /* What a user should know about a union and a restriction to classes: lines such as "a.h5: 200 images,
  * 100 per epoch".  "" for a whole file.  The caller owns *out. */
 SIM_MUST_USE sim_status sim_dataset_explain(const sim_dataset *d, char **out);
-/* The results of these four are borrowed until the data set is closed. */
+/* The results of these five are borrowed until the data set is closed. */
 const sim_dataset_info *sim_dataset_about(const sim_dataset *d);
 const char *sim_dataset_path(const sim_dataset *d);
 /* [n_images], each in [0, n_classes); NULL without labels. */
 const int32_t *sim_dataset_labels(const sim_dataset *d);
+/* [n_images], each in [0, n_groups); NULL without groups. */
+const int32_t *sim_dataset_groups(const sim_dataset *d);
 /* Name of a class; NULL if the file has none. */
 const char *sim_dataset_class_name(const sim_dataset *d, size_t label);
 /* Reads the names of the images, [n_images][*width], each padded with zeros; *text is NULL if the
@@ -243,6 +247,36 @@ SIM_MUST_USE sim_status sim_class_list_match(const sim_class_list *l, const char
  */
 SIM_MUST_USE sim_status sim_dataset_keep_classes(sim_dataset *d, const char *list_path);
 
+/* ---- groups ---- */
+
+/* The images of every group of a data set; borrows it.  Zeroed before sim_groups_create. */
+typedef struct {
+    size_t n, n_images;
+    const int32_t *of_image; /* sim_dataset_groups */
+    uint32_t *first;   /* [n + 1]: the images of group k are members[first[k]] and on */
+    uint32_t *members; /* [n_images]; ascending within a group */
+} sim_groups;
+
+/* The data set has groups. */
+SIM_MUST_USE sim_status sim_groups_create(const sim_dataset *d, sim_groups *out);
+void sim_groups_destroy(sim_groups *g); /* accepts zeros */
+/* Bytes that sim_groups_create allocates. */
+size_t sim_groups_bytes(const sim_dataset_info *about);
+/*
+ * The image that view `view` of a sample shows: of view 0 the sample itself, of the others an image
+ * that is drawn from those of its group without the sample.  The only image of a group is its own
+ * partner.  A pure function of the arguments.
+ */
+uint32_t sim_groups_partner(const sim_groups *g, uint32_t seed, uint32_t image,
+                            uint32_t epoch, uint32_t view);
+
+/* Groups that have an image, and the numbers of their images; zeros without groups. */
+typedef struct {
+    size_t n, n_single;               /* groups; those of one image */
+    size_t smallest, median, largest; /* images; of two middle ones the smaller */
+} sim_group_sizes;
+SIM_MUST_USE sim_status sim_groups_measure(const sim_dataset *d, sim_group_sizes *out);
+
 /* ---- data sets: writing (prepare) ---- */
 
 typedef struct {
@@ -271,14 +305,16 @@ typedef struct {
     const uint8_t *bytes; /* h*w*c samples, or an image file */
     size_t n;
     int32_t label; /* -1: none; all images have a label or none has */
+    int32_t group; /* the same; any number below 2^31 */
     size_t source; /* number of the item in its source, for its name */
     sim_hash digest;
     sim_moments moments; /* contribution to mean and std; of SIM_U8 only */
 } sim_dataset_item;
 
-/* Names of the items of a source. */
+/* Names of the items of a source, and of their groups. */
 typedef struct {
     void (*name)(const void *ctx, size_t item, char *out, size_t out_bytes);
+    void (*group)(const void *ctx, size_t group, char *out, size_t out_bytes);
     const void *ctx;
 } sim_dataset_names;
 
@@ -318,11 +354,12 @@ SIM_MUST_USE sim_status sim_dataset_absorb(sim_dataset_writer *w, const char *pa
 SIM_MUST_USE sim_status sim_dataset_discard(const char *path);
 /* The same, if they are of an interrupted conversion that no process continues now. */
 SIM_MUST_USE sim_status sim_dataset_discard_stale(const char *path);
-/* Labels of the images so far, [*n]; borrowed until the next image is appended. */
+/* Labels and groups of the images so far, [*n]; -1: none.  Borrowed until the next image is appended. */
 const int32_t *sim_dataset_written_labels(const sim_dataset_writer *w, size_t *n);
+const int32_t *sim_dataset_written_groups(const sim_dataset_writer *w, size_t *n);
 /*
  * Completes the data set, which has at least one image, and releases *w, also on failure.
- * class_names [n_classes] and names may be NULL.
+ * class_names [n_classes] and names may be NULL.  Groups are renumbered without gaps.
  * On SIM_E_IO the committed images remain; after other failures no file remains.
  */
 SIM_MUST_USE sim_status sim_dataset_finish(sim_dataset_writer **w,
@@ -484,7 +521,9 @@ SIM_MUST_USE sim_status sim_thumbnails_draw_image(const sim_thumbnails *t,
 /* ---- loader ---- */
 
 typedef struct {
-    uint32_t sample, epoch, view;
+    uint32_t image; /* that is read */
+    uint32_t sample, epoch,
+        view;   /* of the random draws; sample: the image, or one of its group */
     float *out; /* [h][w][c]; requests do not overlap; valid until the list is complete */
 } sim_view_request;
 
@@ -501,7 +540,7 @@ SIM_MUST_USE sim_status sim_loader_create(const sim_dataset *d, const sim_augmen
 void sim_loader_destroy(sim_loader **l);
 /*
  * Posts a copy of a list; at most 4 lists may be outstanding. Lists complete in the order
- * in which they were posted. Adjacent requests of the same sample share one read and decode.
+ * in which they were posted. Adjacent requests of the same image share one read and decode.
  */
 void sim_loader_post(sim_loader *l, const sim_view_request *requests, size_t n);
 /*

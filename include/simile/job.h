@@ -29,6 +29,9 @@ enum {
     SIM_KEEP_CHOICES
 };
 
+/* Values of data.views_from. */
+enum { SIM_VIEWS_FROM_IMAGE, SIM_VIEWS_FROM_GROUP };
+
 /* Keys of no other module: top level, data, checkpoint, log, guard. */
 typedef struct {
     char run[SIM_OPTION_TEXT_BYTES];
@@ -39,6 +42,7 @@ typedef struct {
     double fraction;                /* of the images of each class of data.train */
     int64_t fraction_seed;          /* selects them */
     char train_name[SIM_OPTION_TEXT_BYTES]; /* data.train for messages: "a.h5, b.h5" */
+    int views_from;                         /* SIM_VIEWS_FROM_... */
     char kernels[SIM_OPTION_TEXT_BYTES];
     int64_t seed, batch, block, micro_batch, threads, loader_threads;
     int gather; /* enum sim_gather */
@@ -144,6 +148,14 @@ SIM_MUST_USE sim_status sim_job_compare_data(const sim_comm *c, const sim_datase
  */
 SIM_MUST_USE sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about,
                                       size_t ranks, sim_schedule_plan *plan);
+
+/* Whether the job reads the groups of data.train, for its views or its positives. */
+bool sim_job_uses_groups(const sim_job *job);
+/* The numbers by which the method compares images: labels or groups of the data set; NULL if it does
+ * not. */
+const int32_t *sim_job_labels(const sim_job *job, const sim_dataset *d);
+/* "300 groups of 1 to 12 images (median 4), 30 of one image"; of images that are used. */
+SIM_MUST_USE sim_status sim_job_describe_groups(const sim_dataset *d, char **out);
 
 /* Logs warnings about settings that are valid but suspect. */
 void sim_job_advise(const sim_job *job, const sim_dataset *data,

@@ -57,10 +57,11 @@ typedef struct {
     const float *x;        /* the parts, one after the other */
     const uint32_t *order; /* [batch]: shuffled slot i holds the image of slot order[i];
                               NULL if no part is shuffled */
-    const int32_t *labels; /* [batch] by slot; NULL unless the row needs labels */
-    uint32_t epoch;        /* with `samples`, the counter of random draws */
-    int64_t samples;       /* images of this epoch in earlier steps */
-    double progress;       /* of the schedule, 0 to 1 */
+    const int32_t
+        *labels; /* [batch] by slot, labels or groups; NULL unless the row needs them */
+    uint32_t epoch;  /* with `samples`, the counter of random draws */
+    int64_t samples; /* images of this epoch in earlier steps */
+    double progress; /* of the schedule, 0 to 1 */
 } sim_method_batch;
 
 /* Seconds of this rank by phase of a step; and the part of them in comm, which includes waiting for
@@ -129,7 +130,7 @@ typedef struct sim_arrays {
 typedef struct sim_method_row {
     const char *name, *paper;
     const sim_option_table *table; /* section "method", without `name` */
-    bool needs_labels;
+    bool needs_labels;             /* of the images; or groups, see by_group */
     bool classifies; /* has a classifier, which can be trained on a frozen encoder */
     const sim_method_default *defaults; /* or NULL */
     size_t n_defaults;
@@ -141,6 +142,8 @@ typedef struct sim_method_row {
     /* Checks options against each other and against the images. May be NULL.
      * Errors: SIM_E_CONFIG. */
     SIM_MUST_USE sim_status (*check)(const sim_method_env *env, const void *options);
+    /* Whether images are compared by their groups instead of their labels. NULL: never. */
+    bool (*by_group)(const void *options);
     /* Fills the parts of a step's input; returns their number. */
     size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);
     /* Appends the bytes that create takes, by item. Of env->comm only rank and size are
@@ -258,6 +261,8 @@ size_t sim_method_views(const sim_method_row *row, const void *options);
 /* Images per slot over all parts. */
 size_t sim_method_images_per_slot(const sim_method_row *row, const void *options);
 bool sim_method_shuffles(const sim_method *m);
+/* Whether the row compares images by their groups. */
+bool sim_method_by_group(const sim_method_row *row, const void *options);
 sim_queue *sim_method_queue(const sim_method *m); /* or NULL */
 
 /* Trained tensors with their offsets in the gradients (networks, then scalars). The caller

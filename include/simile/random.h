@@ -15,15 +15,16 @@
 
 /* Append only: the values are part of the bits of every run. */
 typedef enum {
-    SIM_RANDOM_ORDER = 1,   /* permutation of an epoch */
-    SIM_RANDOM_AUGMENT = 2, /* augmentation of a view */
-    SIM_RANDOM_INIT = 3,    /* initial weights */
-    SIM_RANDOM_QUEUE = 4,   /* initial rows of a queue */
-    SIM_RANDOM_SHUFFLE = 5, /* shuffle BN of MoCo */
-    SIM_RANDOM_SPLIT = 6,   /* prepare --limit */
-    SIM_RANDOM_SAMPLE = 7,  /* sampled negatives */
-    SIM_RANDOM_EXPORT = 8,  /* images of the sample of an export */
-    SIM_RANDOM_SETS = 9,    /* images of a data set of a union that an epoch draws */
+    SIM_RANDOM_ORDER = 1,    /* permutation of an epoch */
+    SIM_RANDOM_AUGMENT = 2,  /* augmentation of a view */
+    SIM_RANDOM_INIT = 3,     /* initial weights */
+    SIM_RANDOM_QUEUE = 4,    /* initial rows of a queue */
+    SIM_RANDOM_SHUFFLE = 5,  /* shuffle BN of MoCo */
+    SIM_RANDOM_SPLIT = 6,    /* prepare --limit */
+    SIM_RANDOM_SAMPLE = 7,   /* sampled negatives */
+    SIM_RANDOM_EXPORT = 8,   /* images of the sample of an export */
+    SIM_RANDOM_SETS = 9,     /* images of a data set of a union that an epoch draws */
+    SIM_RANDOM_PARTNER = 10, /* images of the same group */
     SIM_RANDOM_TEST = 99
 } sim_random_purpose;
 

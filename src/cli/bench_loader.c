@@ -94,12 +94,14 @@ static void request_views(const bench *b)
     const size_t n_images = sim_dataset_about(b->data)->n_images, batch = b->spec->batch;
     const sim_preprocessing *p = &b->preprocessing;
 
-    for (size_t i = 0; i < b->n_views; i++)
-        b->requests[i] = (sim_view_request){
-            .sample = (uint32_t)(n_images >= batch ? i / VIEWS * (n_images / batch)
-                                                   : i / VIEWS % n_images),
-            .view = (uint32_t)(i % VIEWS),
-            .out = b->views + i * p->h * p->w * p->c};
+    for (size_t i = 0; i < b->n_views; i++) {
+        const size_t image =
+            n_images >= batch ? i / VIEWS * (n_images / batch) : i / VIEWS % n_images;
+        b->requests[i] = (sim_view_request){.image = (uint32_t)image,
+                                            .sample = (uint32_t)image,
+                                            .view = (uint32_t)(i % VIEWS),
+                                            .out = b->views + i * p->h * p->w * p->c};
+    }
 }
 
 static sim_status create_loader(const sim_job *job, bench *b)

@@ -59,7 +59,20 @@ static void describe_scale(const sim_dataset_info *a, sim_json *j)
     }
 }
 
-static void describe_data(const sim_dataset *d, sim_json *j)
+static void describe_groups(const sim_group_sizes *groups, sim_json *j)
+{
+    sim_json_int(j, "groups", (int64_t)groups->n);
+    if (groups->n == 0)
+        return;
+    sim_json *sizes = sim_json_object(j, "group_sizes");
+    sim_json_int(sizes, "smallest", (int64_t)groups->smallest);
+    sim_json_int(sizes, "median", (int64_t)groups->median);
+    sim_json_int(sizes, "largest", (int64_t)groups->largest);
+    sim_json_int(sizes, "of_one_image", (int64_t)groups->n_single);
+}
+
+static void describe_data(const sim_dataset *d, const sim_group_sizes *groups,
+                          sim_json *j)
 {
     const sim_dataset_info *a = sim_dataset_about(d);
     sim_json_text(j, "format", "simile-dataset");
@@ -72,6 +85,7 @@ static void describe_data(const sim_dataset *d, sim_json *j)
     sim_json_text(j, "type", sim_type_name(a->type));
     sim_json_bool(j, "labels", a->has_labels);
     sim_json_int(j, "classes", (int64_t)a->n_classes);
+    describe_groups(groups, j);
     sim_json *mean = sim_json_array(j, "mean"), *std = sim_json_array(j, "std");
     for (size_t c = 0; c < a->c; c++) {
         sim_json_real(mean, NULL, a->mean[c]);
@@ -88,10 +102,12 @@ static sim_status inspect_data(const arguments *args)
     sim_status st = SIM_OK;
     sim_dataset *d = NULL;
     sim_json *j = NULL;
+    sim_group_sizes groups;
 
     SIM_TRY(sim_dataset_open(args->path, &d));
     SIM_TRY(sim_json_create(&j));
-    describe_data(d, j);
+    SIM_TRY(sim_groups_measure(d, &groups));
+    describe_data(d, &groups, j);
     SIM_TRY(sim_cli_print_json(NULL, j, !args->json));
 done:
     sim_json_destroy(&j);

@@ -338,20 +338,40 @@ done:
     return st;
 }
 
+/* Of any data set that has groups, whether or not the job uses them. */
+static sim_status print_groups(const dry_run *d)
+{
+    sim_status st = SIM_OK;
+    char *text = NULL;
+
+    if (!sim_dataset_about(d->data)->has_groups)
+        goto done;
+    SIM_TRY(sim_job_describe_groups(d->data, &text));
+    SIM_TRY(print_line("groups    %s%s\n", text,
+                       sim_job_uses_groups(d->job) ? "" : "; not used by this job"));
+done:
+    sim_free(text);
+    return st;
+}
+
 static sim_status print_shape(const dry_run *d)
 {
     sim_status st = SIM_OK;
     size_t p = d->args->ranks, n = d->plan.n_blocks;
 
     SIM_TRY(print_data(d));
+    SIM_TRY(print_groups(d));
     SIM_TRY(print_line("batch     %lld images = %zu blocks of %lld; %zu rank%s, ",
                        (long long)d->job->train.batch, n, (long long)d->job->train.block,
                        p, p == 1 ? "" : "s"));
     SIM_TRY(n % p ? print_line("of %zu or %zu blocks\n", n / p, n / p + 1)
                   : print_line("of %zu block%s\n", n / p, n / p == 1 ? "" : "s"));
     SIM_TRY(print_micro_batches(d));
-    SIM_TRY(print_line("views     %zu per image, %zu x %zu x %zu\n", d->plan.views,
-                       d->plan.h, d->plan.w, d->plan.c));
+    SIM_TRY(print_line("views     %zu per image, %zu x %zu x %zu%s\n", d->plan.views,
+                       d->plan.h, d->plan.w, d->plan.c,
+                       d->job->train.views_from == SIM_VIEWS_FROM_GROUP
+                           ? "; all but the first show other images of the group"
+                           : ""));
     SIM_TRY(print_line("steps     %lld, %zu per epoch, %zu images dropped per epoch\n",
                        (long long)d->plan.total_steps, d->plan.steps_per_epoch,
                        d->plan.left_over));

@@ -39,6 +39,8 @@ enum {
     KEY_BAD,
     KEY_IMAGES,
     KEY_LABELS_KEY,
+    KEY_GROUPS_KEY,
+    KEY_LIST,
     KEY_PATH,
     KEY_TYPE,
     KEY_CHANNELS,
@@ -51,12 +53,16 @@ enum {
 static const struct argp_option options[] = {
     {"out", KEY_OUT, "FILE.h5", 0, "data set to write (required)", 0},
     {"format", KEY_FORMAT, "NAME", 0,
-     "idx, stl10, hdf5, cifar, tar or folder (default: detected)", 0},
+     "idx, stl10, hdf5, cifar, tar, list or folder (default: detected)", 0},
+    {"list", KEY_LIST, "FILE.csv", 0,
+     "CSV or TSV file with a header: column path, relative to the directory SOURCE, and "
+     "label, split and group if there are; only these images are converted",
+     0},
     {"split", KEY_SPLIT, "train|val|test|unlabeled", 0,
      "split of the source (default train, or all of a source without splits)", 0},
     {"holdout", KEY_HOLDOUT, "FRACTION", 0,
-     "hold out a fraction of each class: --split test writes it, --split train (default) "
-     "the rest",
+     "hold out a fraction of each class, or, with groups, whole groups: --split test "
+     "writes it, --split train (default) the rest",
      0},
     {"seed", KEY_SEED, "N", 0, "seed of --holdout (default 0)", 0},
     {"type", KEY_TYPE, "uint8|uint16|float32", 0,
@@ -85,11 +91,18 @@ static const struct argp_option options[] = {
     {"on-bad", KEY_BAD, "skip|fail", 0,
      "report, count and skip bad images (default), or stop", 0},
     {"images-key", KEY_IMAGES, "NAME", 0,
-     "HDF5: data set of the images (default: images, x, image, data, ...)", 0},
+     "HDF5: data set of the images (default: images, x, image, data, ...); lists: column "
+     "of the paths (default: path)",
+     0},
     {"labels-key", KEY_LABELS_KEY, "NAME", 0,
-     "HDF5: data set of the labels (default: labels, ans, y, ..., or no labels); none: "
-     "no "
-     "labels",
+     "HDF5: data set of the labels (default: labels, ans, y, ..., or no labels); lists: "
+     "column (default: label); archives: key in the .json file of an image (default: "
+     "label, cls or class); none: no labels",
+     0},
+    {"groups-key", KEY_GROUPS_KEY, "NAME", 0,
+     "the group of each image, such as a patient or a place, for positives from other "
+     "images of the group: HDF5: data set of numbers or texts; lists: column (default: "
+     "group); archives: key in the .json file of an image (default: group)",
      0},
     {"path", KEY_PATH, "GROUP", 0, "HDF5: group whose members are the classes", 0},
     {"threads", KEY_THREADS, "T", 0,
@@ -247,6 +260,12 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
     case KEY_LABELS_KEY:
         a->options.labels_key = arg;
         return 0;
+    case KEY_GROUPS_KEY:
+        a->options.groups_key = arg;
+        return 0;
+    case KEY_LIST:
+        a->options.list = arg;
+        return 0;
     case KEY_PATH:
         a->options.path = arg;
         return 0;
@@ -286,18 +305,22 @@ static sim_status print_conversion(const arguments *a, const prep_result *r)
     sim_status st = SIM_OK;
     sim_json *j = NULL;
 
-    char classes[96] = "no labels", excluded[48] = "", bad[48] = "", warned[64] = "";
+    char classes[96] = "no labels", groups[48] = "", excluded[48] = "", bad[48] = "",
+         warned[64] = "";
     if (r->n_classes)
         (void)snprintf(classes, sizeof classes, "%zu classes of %zu to %zu images",
                        r->n_classes, r->least, r->most);
+    if (r->n_groups)
+        (void)snprintf(groups, sizeof groups, ", %zu group%s", r->n_groups,
+                       r->n_groups == 1 ? "" : "s");
     if (r->n_excluded)
         (void)snprintf(excluded, sizeof excluded, "; %zu excluded", r->n_excluded);
     if (r->n_bad)
         (void)snprintf(bad, sizeof bad, "; %zu bad files skipped", r->n_bad);
     if (r->n_warned)
         (void)snprintf(warned, sizeof warned, "; %zu kept with a warning", r->n_warned);
-    sim_log("%s: %zu images, %s, from %s%s%s%s; fingerprint %s", a->out, r->n_images,
-            classes, r->format, excluded, bad, warned, r->fingerprint);
+    sim_log("%s: %zu images, %s%s, from %s%s%s%s; fingerprint %s", a->out, r->n_images,
+            classes, groups, r->format, excluded, bad, warned, r->fingerprint);
     if (!a->json)
         goto done;
     SIM_TRY(sim_json_create(&j));
@@ -309,6 +332,8 @@ static sim_status print_conversion(const arguments *a, const prep_result *r)
         sim_json_int(j, "least_per_class", (int64_t)r->least);
         sim_json_int(j, "most_per_class", (int64_t)r->most);
     }
+    if (r->n_groups)
+        sim_json_int(j, "groups", (int64_t)r->n_groups);
     sim_json_int(j, "excluded", (int64_t)r->n_excluded);
     sim_json_int(j, "bad", (int64_t)r->n_bad);
     sim_json_int(j, "warned", (int64_t)r->n_warned);
@@ -328,7 +353,9 @@ static sim_status convert_sources(const arguments *a)
     st = sim_prep_sources_expand(a->patterns, a->n_patterns, &sources);
     SIM_TRY(a->options.agree ? a->options.agree(a->options.agree_ctx, st) : st);
     st = sim_prep_convert(&sources, a->out, &a->options, &result);
-    SIM_TRY(sources.n > 1 ? st : sim_path_explain(st, sources.paths[0], SIM_USE_SOURCE));
+    if (sources.n == 1 && !a->options.list && !sim_prep_is_list(sources.paths[0]))
+        st = sim_path_explain(st, sources.paths[0], SIM_USE_SOURCE);
+    SIM_TRY(st);
     if (a->options.part == 0)
         SIM_TRY(print_conversion(a, &result));
 done:
@@ -374,7 +401,8 @@ sim_status sim_command_prepare(int argc, char **argv)
         .doc =
             "Converts images into a data set.  Sources are directories, tar and zip "
             "archives "
-            "of JPEG and PNG photos, HDF5 files, idx files (MNIST), and the binary "
+            "of JPEG and PNG photos, CSV lists of photos, HDF5 files, idx files (MNIST), "
+            "and the binary "
             "versions "
             "of CIFAR-10, CIFAR-100 and STL-10.  Several directories, archives or HDF5 "
             "files of "
@@ -405,6 +433,10 @@ sim_status sim_command_prepare(int argc, char **argv)
             "  simile prepare imagenet/ --classes jobs/imagenet100.txt --size 160 --out "
             "train.h5\n"
             "  simile prepare Galaxy10.h5 --out train.h5\n"
+            "  simile prepare photos/ --list train.csv --size 160 --out train.h5\n"
+            "  simile prepare scans.csv --labels-key diagnosis --groups-key patient "
+            "--out "
+            "train.h5\n"
             "  simile prepare cells.h5 --images-key raw/rgb --labels-key raw/type --out "
             "train.h5"};
     sim_status st = SIM_OK;

@@ -14,9 +14,20 @@ typedef struct {
     const sim_job *job;
     const sim_dataset *data;
     sim_augment *augment, *plain; /* plain: the original */
+    sim_groups groups;            /* zeros unless views are of images of a group */
     size_t picture_bytes;
     float *view; /* workspace */
 } drawing;
+
+/* The image that a view of a sample shows. */
+static uint32_t image_of_view(const drawing *d, uint32_t sample, uint32_t epoch,
+                              uint32_t view)
+{
+    const sim_train_options *o = &d->job->train;
+    return o->views_from == SIM_VIEWS_FROM_GROUP
+               ? sim_groups_partner(&d->groups, (uint32_t)o->seed, sample, epoch, view)
+               : sample;
+}
 
 /* One row: the original, then both views of two epochs. */
 static sim_status draw_row(const drawing *d, uint32_t i, uint8_t *cells)
@@ -29,8 +40,9 @@ static sim_status draw_row(const drawing *d, uint32_t i, uint8_t *cells)
     SIM_TRY(sim_augment_view(d->plain, seed, i, 0, 0, &image, d->view));
     sim_augment_show(d->plain, d->view, cells);
     for (uint32_t k = 1; k < COLUMNS; k++) {
-        SIM_TRY(sim_augment_view(d->augment, seed, i, (k - 1) / 2, (k - 1) % 2, &image,
-                                 d->view));
+        const uint32_t epoch = (k - 1) / 2, view = (k - 1) % 2;
+        SIM_TRY(sim_dataset_read(d->data, image_of_view(d, i, epoch, view), &image));
+        SIM_TRY(sim_augment_view(d->augment, seed, i, epoch, view, &image, d->view));
         sim_augment_show(d->augment, d->view, cells + k * d->picture_bytes);
     }
 done:
@@ -49,6 +61,8 @@ sim_status sim_cli_draw_views(const sim_job *job, const sim_dataset *data, uint8
     const uint8_t *cells[IMAGES * COLUMNS];
     uint8_t *pixels = NULL;
 
+    if (job->train.views_from == SIM_VIEWS_FROM_GROUP)
+        SIM_TRY(sim_groups_create(data, &d.groups));
     SIM_TRY(sim_augment_create(&job->augment, &p, &d.augment));
     SIM_TRY(sim_augment_create_plain(&p, &d.plain));
     SIM_TRY(sim_alloc(&pixels, rows * COLUMNS * d.picture_bytes, "cli/views"));
@@ -69,6 +83,7 @@ sim_status sim_cli_draw_views(const sim_job *job, const sim_dataset *data, uint8
     SIM_TRY(sim_grid_encode(&grid, png, &out->n_bytes, &out->w, &out->h));
     out->png = *png;
 done:
+    sim_groups_destroy(&d.groups);
     sim_augment_destroy(&d.augment);
     sim_augment_destroy(&d.plain);
     sim_free(pixels);

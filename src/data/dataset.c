@@ -116,6 +116,52 @@ done:
     return st;
 }
 
+static sim_status check_groups(sim_dataset *d)
+{
+    sim_status st = SIM_OK;
+    const size_t n = d->about.n_images;
+
+    for (size_t i = 0; i < n; i++) {
+        SIM_CHECK(d->groups[i] >= 0 && (size_t)d->groups[i] < n, SIM_E_DATA,
+                  "%s: the group of image %zu is %d, expected 0 to %zu", d->path, i,
+                  d->groups[i], n - 1);
+        if ((size_t)d->groups[i] >= d->about.n_groups)
+            d->about.n_groups = (size_t)d->groups[i] + 1;
+    }
+    d->about.has_groups = true;
+done:
+    return st;
+}
+
+/* The names are read for the fingerprint only. */
+static sim_status read_groups(sim_dataset *d, const sim_h5 *f)
+{
+    sim_status st = SIM_OK;
+    const size_t n = d->about.n_images;
+    sim_h5_shape s;
+    void *groups = NULL;
+    char *names = NULL;
+    size_t n_names = 0, width = 0;
+
+    if (!sim_h5_has(f, "/group") || d->version < 3)
+        goto done;
+    SIM_TRY(sim_h5_read_new(f, "/group", SIM_I32, n, &groups, &s));
+    d->groups = groups;
+    SIM_CHECK(s.n_dims == 1 && s.dims[0] == n, SIM_E_DATA,
+              "%s: %zu group numbers for %zu images", d->path, s.n_dims ? s.dims[0] : 0,
+              n);
+    SIM_TRY(check_groups(d));
+    if (sim_h5_has(f, "/groups")) {
+        SIM_TRY(sim_h5_read_strings(f, "/groups", n, &n_names, &width, &names));
+        SIM_CHECK(n_names == d->about.n_groups, SIM_E_DATA,
+                  "%s: %zu names for %zu groups", d->path, n_names, d->about.n_groups);
+    }
+    SIM_TRY(sim_fingerprint_groups(d->groups, n, names, n_names, width, &d->group_hash));
+done:
+    sim_free(names);
+    return st;
+}
+
 /* Takes class names from a text with one per line, which becomes the data set's. */
 static sim_status take_class_names(sim_dataset *d, char *text)
 {
@@ -276,6 +322,7 @@ static sim_status check_fingerprint(const sim_dataset *d)
                                      .range = a->range,
                                      .scale = a->scale,
                                      .classes = d->class_hash,
+                                     .groups = d->group_hash,
                                      .digests = d->digests,
                                      .labels = d->labels};
     char hex[33];
@@ -310,6 +357,7 @@ static sim_status read_metadata(sim_dataset *d, const sim_h5 *f)
     SIM_TRY(read_attributes(d, f));
     SIM_TRY(read_labels(d, f));
     SIM_TRY(read_class_names(d, f));
+    SIM_TRY(read_groups(d, f));
     SIM_TRY(read_digests(d, f));
     SIM_TRY(check_fingerprint(d));
 done:
@@ -352,6 +400,7 @@ void sim_dataset_close(sim_dataset **out)
     sim_free(d->path);
     sim_free(d->offsets);
     sim_free(d->labels);
+    sim_free(d->groups);
     sim_free(d->digests);
     sim_free(d->stored);
     sim_free(d->class_text);
@@ -391,9 +440,10 @@ sim_status sim_dataset_describe(const sim_dataset *d, char **out)
     return sim_text_format(
         "data/description", out,
         "fingerprint %s\nshape %zu x %zu x %zu of %s\n%zu of %zu images, digests %s\n"
-        "%zu classes, names %016llx\nmean, std, range and scale %s\n",
+        "%zu classes, names %016llx\n%zu groups\nmean, std, range and scale %s\n",
         a->fingerprint, a->h, a->w, a->c, sim_type_name(a->type), a->n_images,
-        a->n_stored, images, a->n_classes, (unsigned long long)d->class_hash.low, values);
+        a->n_stored, images, a->n_classes, (unsigned long long)d->class_hash.low,
+        a->n_groups, values);
 }
 
 const char *sim_dataset_path(const sim_dataset *d)
@@ -404,6 +454,11 @@ const char *sim_dataset_path(const sim_dataset *d)
 const int32_t *sim_dataset_labels(const sim_dataset *d)
 {
     return d->labels;
+}
+
+const int32_t *sim_dataset_groups(const sim_dataset *d)
+{
+    return d->groups;
 }
 
 const char *sim_dataset_class_name(const sim_dataset *d, size_t label)
@@ -516,41 +571,66 @@ done:
     return st;
 }
 
-sim_status sim_dataset_select(sim_dataset *d, size_t n, const uint32_t *images)
+/* Reduces an array of one number per image to the listed images; NULL stays NULL. */
+static sim_status select_numbers(int32_t **numbers, size_t n, const uint32_t *images)
+{
+    sim_status st = SIM_OK;
+    int32_t *kept = NULL;
+
+    if (!*numbers)
+        goto done;
+    SIM_TRY(sim_alloc(&kept, n, "data/dataset"));
+    for (size_t i = 0; i < n; i++)
+        kept[i] = (*numbers)[images[i]];
+    sim_free(*numbers);
+    *numbers = kept;
+done:
+    return st;
+}
+
+static sim_status select_digests(sim_dataset *d, size_t n, const uint32_t *images)
+{
+    sim_status st = SIM_OK;
+    uint64_t *digests = NULL;
+
+    SIM_TRY(sim_alloc(&digests, 2 * n, "data/dataset"));
+    for (size_t i = 0; i < n; i++)
+        memcpy(&digests[2 * i], &d->digests[2 * images[i]], 2 * sizeof *digests);
+    sim_free(d->digests);
+    d->digests = digests;
+done:
+    return st;
+}
+
+/* The images of the file that are listed images of the data set. */
+static sim_status select_stored(sim_dataset *d, size_t n, const uint32_t *images)
 {
     sim_status st = SIM_OK;
     uint32_t *stored = NULL;
-    uint64_t *digests = NULL;
-    int32_t *labels = NULL;
 
-    SIM_ASSERT(n <= d->about.n_images);
     SIM_TRY(sim_alloc(&stored, n, "data/dataset"));
-    SIM_TRY(sim_alloc(&digests, 2 * n, "data/dataset"));
-    SIM_TRY(sim_alloc(&labels, d->labels ? n : 0, "data/dataset"));
     for (size_t i = 0; i < n; i++) {
-        const size_t at = images[i];
-        SIM_ASSERT(at < d->about.n_images && (i == 0 || images[i - 1] < images[i]));
-        stored[i] = d->stored ? d->stored[at] : images[i];
-        memcpy(&digests[2 * i], &d->digests[2 * at], 2 * sizeof *digests);
-        if (d->labels)
-            labels[i] = d->labels[at];
+        SIM_ASSERT(images[i] < d->about.n_images &&
+                   (i == 0 || images[i - 1] < images[i]));
+        stored[i] = d->stored ? d->stored[images[i]] : images[i];
     }
-    d->about.n_images = n;
     sim_free(d->stored);
     d->stored = stored;
-    stored = NULL;
-    sim_free(d->digests);
-    d->digests = digests;
-    digests = NULL;
-    if (d->labels) {
-        sim_free(d->labels);
-        d->labels = labels;
-        labels = NULL;
-    }
+done:
+    return st;
+}
+
+sim_status sim_dataset_select(sim_dataset *d, size_t n, const uint32_t *images)
+{
+    sim_status st = SIM_OK;
+
+    SIM_ASSERT(n <= d->about.n_images);
+    SIM_TRY(select_stored(d, n, images));
+    SIM_TRY(select_digests(d, n, images));
+    SIM_TRY(select_numbers(&d->labels, n, images));
+    SIM_TRY(select_numbers(&d->groups, n, images));
+    d->about.n_images = n;
     sim_union_count(d);
 done:
-    sim_free(stored);
-    sim_free(digests);
-    sim_free(labels);
     return st;
 }

@@ -12,7 +12,7 @@ struct sim_dataset {
     int fd;
     uint64_t bytes_at, n_bytes; /* of /images or /bytes in the file */
     uint64_t *offsets;          /* encoded: [n + 1] into /bytes; otherwise NULL */
-    int32_t *labels;            /* [n] or NULL */
+    int32_t *labels, *groups;   /* [n] or NULL */
     uint64_t *digests;          /* [n][2]: low, high */
     uint32_t *stored;           /* [n] images of the file; NULL: all of them, in order */
     sim_dataset *
@@ -23,6 +23,7 @@ struct sim_dataset {
     char *class_text;       /* storage of the class names */
     char **class_names;     /* [n_class_names] into class_text */
     size_t n_class_names;
+    sim_hash group_hash; /* sim_fingerprint_groups */
     sim_hash class_hash; /* of the stored text of the class names */
     int64_t version;     /* of the format */
 };

@@ -64,6 +64,7 @@ static void writer_release(sim_dataset_writer **out, bool keep_files)
     sim_free(w->digest);
     sim_free(w->offset);
     sim_free(w->labels);
+    sim_free(w->groups);
     sim_free(w->source);
     sim_free(w->buffer);
     sim_free(w);
@@ -179,8 +180,10 @@ sim_status sim_dataset_append_item(sim_dataset_writer *w, const sim_dataset_item
     w->digest[2 * w->n] = item->digest.low;
     w->digest[2 * w->n + 1] = item->digest.high;
     w->labels[w->n] = item->label;
+    w->groups[w->n] = item->group;
     w->source[w->n] = (uint32_t)item->source;
     w->n_labels += item->label >= 0;
+    w->n_groups += item->group >= 0;
     w->offset[w->n] = w->bytes;
     SIM_TRY(sim_writer_write(w, item->bytes, item->n));
     w->n++;
@@ -192,7 +195,8 @@ done:
 sim_status sim_dataset_append(sim_dataset_writer *w, const uint8_t *bytes, size_t n,
                               int32_t label, const sim_moments *moments)
 {
-    sim_dataset_item item = {.bytes = bytes, .n = n, .label = label, .source = w->n};
+    sim_dataset_item item = {
+        .bytes = bytes, .n = n, .label = label, .group = -1, .source = w->n};
     if (moments)
         item.moments = *moments;
     sim_dataset_measure(&w->spec, &item);
@@ -220,6 +224,7 @@ static sim_status absorb_images(sim_dataset_writer *w, const sim_dataset_writer 
         sim_dataset_item item = {
             .n = (size_t)(other->offset[i + 1] - other->offset[i]),
             .label = other->labels[i],
+            .group = other->groups[i],
             .source = other->source[i],
             .digest = {other->digest[2 * i], other->digest[2 * i + 1]}};
         if (item.n > capacity) {
@@ -425,13 +430,29 @@ done:
     return st;
 }
 
+static sim_status write_groups(sim_h5 *f, const sim_dataset_writer *w,
+                               const written_groups *groups)
+{
+    sim_status st = SIM_OK;
+    const sim_tensor t = {
+        .type = SIM_I32, .n_dims = 1, .dims = {w->n}, .data = w->groups};
+
+    SIM_TRY(sim_h5_write(f, "/group", &t));
+    if (groups->names)
+        SIM_TRY(
+            sim_h5_write_strings(f, "/groups", groups->n, groups->width, groups->names));
+done:
+    return st;
+}
+
 /* HDF5 does not survive a file size limit, so the limit is checked before it is called. */
 static sim_status check_file_size_limit(const sim_dataset_writer *w)
 {
     sim_status st = SIM_OK;
     enum { PER_IMAGE = 28, SLACK = 1 << 20 }; /* digest, offset, label; metadata */
     struct rlimit limit;
-    uint64_t need = SIM_H5_BULK_AT + w->bytes + w->n * PER_IMAGE + SLACK;
+    uint64_t need = SIM_H5_BULK_AT + w->bytes + w->n * PER_IMAGE +
+                    w->n_groups * sizeof *w->groups + SLACK;
 
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         goto done;
@@ -451,11 +472,18 @@ typedef struct {
     const sim_dataset_names *names;
     double mean[SIM_MAX_CHANNELS], std[SIM_MAX_CHANNELS];
     sim_value_range scale[SIM_MAX_CHANNELS]; /* of types other than SIM_U8 */
+    written_groups groups;
     fingerprint_parts parts;
-    char fingerprint[33], version_1[33]; /* version_1: the fingerprint of that format */
+    char fingerprints[DATASET_VERSION][33]; /* of each version of the format */
+    int64_t version;                        /* the one that is written */
 } frame_content;
 
-static sim_status describe_frame(const sim_dataset_writer *w, frame_content *f)
+static const char *written_fingerprint(const frame_content *f)
+{
+    return f->fingerprints[f->version - 1];
+}
+
+static sim_status describe_frame(sim_dataset_writer *w, frame_content *f)
 {
     sim_status st = SIM_OK;
     const sim_dataset_spec *s = &w->spec;
@@ -464,6 +492,7 @@ static sim_status describe_frame(const sim_dataset_writer *w, frame_content *f)
         compute_normalization(w, f->mean, f->std);
     else
         SIM_TRY(sim_writer_statistics(w, f->mean, f->std, f->scale));
+    SIM_TRY(sim_writer_finish_groups(w, f->names, &f->groups));
     f->parts = (fingerprint_parts){.encoded = s->encoded,
                                    .n = w->n,
                                    .h = s->encoded ? 0 : s->h,
@@ -473,6 +502,7 @@ static sim_status describe_frame(const sim_dataset_writer *w, frame_content *f)
                                    .mean = f->mean,
                                    .std = f->std,
                                    .scale = f->scale,
+                                   .groups = f->groups.hash,
                                    .digests = w->digest,
                                    .labels = w->n_labels ? w->labels : NULL};
     if (s->type == SIM_U8)
@@ -481,9 +511,9 @@ static sim_status describe_frame(const sim_dataset_writer *w, frame_content *f)
         SIM_TRY(join_classes(f->classes, f->n_classes, &f->class_text));
         f->parts.classes = sim_hash_bytes(f->class_text, strlen(f->class_text));
     }
-    SIM_TRY(sim_fingerprint(&f->parts, 1, f->version_1));
-    SIM_TRY(
-        sim_fingerprint(&f->parts, sim_fingerprint_version(&f->parts), f->fingerprint));
+    f->version = sim_fingerprint_version(&f->parts);
+    for (int64_t v = 1; v <= DATASET_VERSION; v++)
+        SIM_TRY(sim_fingerprint(&f->parts, v, f->fingerprints[v - 1]));
 done:
     return st;
 }
@@ -511,13 +541,15 @@ static sim_status write_frame(const sim_dataset_writer *w, const frame_content *
     t = (sim_tensor){.type = SIM_I32, .n_dims = 1, .dims = {w->n}, .data = w->labels};
     if (w->n_labels)
         SIM_TRY(sim_h5_write(f, "/labels", &t));
+    if (content->groups.n)
+        SIM_TRY(write_groups(f, w, &content->groups));
     if (content->n_classes)
         SIM_TRY(write_class_names(f, content->classes, content->n_classes,
                                   content->class_text));
     const image_rows rows = {w, content->names};
     if (content->names)
         SIM_TRY(write_strings(f, "/name", w->n, image_row, &rows));
-    SIM_TRY(write_attributes(w, f, &content->parts, content->fingerprint));
+    SIM_TRY(write_attributes(w, f, &content->parts, written_fingerprint(content)));
     SIM_TRY(sim_h5_finish(&f));
 done:
     sim_h5_close(&f);
@@ -554,6 +586,15 @@ done:
     return st;
 }
 
+/* Whether a fingerprint is that of the content, in any version of the format. */
+static bool is_fingerprint_of(const frame_content *content, const char *found)
+{
+    for (size_t v = 0; v < DATASET_VERSION; v++)
+        if (strcmp(found, content->fingerprints[v]) == 0)
+            return true;
+    return false;
+}
+
 /* Renames a data set of other images or labels that is at the output. */
 static sim_status keep_existing(const sim_dataset_writer *w, const frame_content *content)
 {
@@ -568,8 +609,7 @@ static sim_status keep_existing(const sim_dataset_writer *w, const frame_content
     const sim_output out = {
         .path = w->path, .option = "--out", .kind = "a data set", .is_own = is};
     SIM_TRY(sim_output_check(&out, old));
-    if (!is || strcmp(found, content->fingerprint) == 0 ||
-        strcmp(found, content->version_1) == 0)
+    if (!is || is_fingerprint_of(content, found))
         goto done;
     SIM_TRY(sim_file_set_aside(w->path, old));
     sim_log_warn("%s existed with other images or labels (fingerprint %s); it is kept as "
@@ -586,6 +626,12 @@ const int32_t *sim_dataset_written_labels(const sim_dataset_writer *w, size_t *n
     return w->labels;
 }
 
+const int32_t *sim_dataset_written_groups(const sim_dataset_writer *w, size_t *n)
+{
+    *n = w->n;
+    return w->groups;
+}
+
 sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class_names,
                               size_t n_classes, const sim_dataset_names *names,
                               char fingerprint[33])
@@ -600,6 +646,9 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
     SIM_CHECK(w->n_labels == 0 || w->n_labels == w->n, SIM_E_DATA,
               "%s: only %zu of %zu images have a label; expected all or none", w->path,
               w->n_labels, w->n);
+    SIM_CHECK(w->n_groups == 0 || w->n_groups == w->n, SIM_E_DATA,
+              "%s: only %zu of %zu images have a group; expected all or none", w->path,
+              w->n_groups, w->n);
     SIM_TRY(sim_writer_flush(w));
     SIM_TRY(describe_frame(w, &content));
     st = write_frame(w, &content, &frame);
@@ -611,9 +660,10 @@ sim_status sim_dataset_finish(sim_dataset_writer **out, const char *const *class
         SIM_TRY(keep_existing(w, &content));
     SIM_TRY(sim_file_rename(w->part, w->path));
     SIM_TRY(sim_file_sync_directory(w->path));
-    memcpy(fingerprint, content.fingerprint, sizeof content.fingerprint);
+    memcpy(fingerprint, written_fingerprint(&content), sizeof content.fingerprints[0]);
 done:
     sim_free(content.class_text);
+    sim_free(content.groups.names);
     SIM_IGNORE(sim_file_close(&frame, "the HDF5 file in memory"));
     writer_release(out, st == SIM_E_IO);
     return st;

@@ -26,10 +26,32 @@ static void add_description(sim_hasher *h, const fingerprint_parts *p)
     sim_hasher_add(h, &p->classes, sizeof p->classes);
 }
 
-static void add_samples(sim_hasher *h, const fingerprint_parts *p)
+/* The numbers, then every name with a zero behind it. */
+sim_status sim_fingerprint_groups(const int32_t *groups, size_t n, const char *names,
+                                  size_t n_names, size_t width, sim_hash *out)
+{
+    sim_status st = SIM_OK;
+    sim_hasher *h = NULL;
+    const char end = '\0';
+
+    SIM_TRY(sim_hasher_create(&h));
+    sim_hasher_add(h, groups, n * sizeof *groups);
+    for (size_t g = 0; names && g < n_names; g++) {
+        sim_hasher_add(h, names + g * width, strnlen(names + g * width, width));
+        sim_hasher_add(h, &end, 1);
+    }
+    *out = sim_hasher_value(h);
+done:
+    sim_hasher_destroy(&h);
+    return st;
+}
+
+/* What version 3 adds: the groups, the type of the samples and the scale of their channels. */
+static void add_version_3(sim_hasher *h, const fingerprint_parts *p)
 {
     const char *type = sim_type_name(p->type);
 
+    sim_hasher_add(h, &p->groups, sizeof p->groups);
     sim_hasher_add(h, type, strlen(type));
     if (p->type != SIM_U8)
         sim_hasher_add(h, p->scale, p->c * sizeof *p->scale);
@@ -37,7 +59,8 @@ static void add_samples(sim_hasher *h, const fingerprint_parts *p)
 
 int64_t sim_fingerprint_version(const fingerprint_parts *p)
 {
-    return p->type == SIM_U8 ? 2 : 3;
+    const bool has_groups = p->groups.low || p->groups.high;
+    return p->type == SIM_U8 && !has_groups ? 2 : 3;
 }
 
 sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version, char out[33])
@@ -49,7 +72,7 @@ sim_status sim_fingerprint(const fingerprint_parts *p, int64_t version, char out
     if (version >= 2)
         add_description(h, p);
     if (version >= 3)
-        add_samples(h, p);
+        add_version_3(h, p);
     sim_hasher_add(h, p->digests, p->n * 2 * sizeof *p->digests);
     if (p->labels)
         sim_hasher_add(h, p->labels, p->n * sizeof *p->labels);

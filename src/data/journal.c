@@ -33,8 +33,8 @@ typedef struct {
 typedef struct {
     sim_hash digest;
     uint64_t n_bytes;
-    int32_t label;
-    uint32_t source;
+    int32_t label, group;
+    uint32_t source, reserved;
 } entry;
 
 static const char magic[16] = "SIMILE-PREP-4";
@@ -75,8 +75,10 @@ static sim_status recover_entry(sim_dataset_writer *w, const entry *e)
     w->digest[2 * w->n] = e->digest.low;
     w->digest[2 * w->n + 1] = e->digest.high;
     w->labels[w->n] = e->label;
+    w->groups[w->n] = e->group;
     w->source[w->n] = e->source;
     w->n_labels += e->label >= 0;
+    w->n_groups += e->group >= 0;
     w->offset[w->n++] = w->bytes;
     w->bytes += e->n_bytes;
     w->offset[w->n] = w->bytes;
@@ -105,8 +107,10 @@ static bool matches_digest(sim_dataset_writer *w, sim_hasher *h, int fd, size_t 
 /* Removes the images from `first` on. */
 static void drop_images(sim_dataset_writer *w, size_t first)
 {
-    while (w->n > first)
+    while (w->n > first) {
         w->n_labels -= w->labels[--w->n] >= 0;
+        w->n_groups -= w->groups[w->n] >= 0;
+    }
     w->bytes = w->n ? w->offset[w->n] : 0;
 }
 
@@ -284,10 +288,11 @@ sim_status sim_writer_journal_add(sim_dataset_writer *w, const sim_dataset_mark 
     *r = (record_head){.n_images = n, .mark = *mark, .moments = w->moments};
     entry *e = (entry *)(void *)(r + 1);
     for (size_t k = 0, i = w->n_committed; k < n; k++, i++)
-        e[k] = (entry){{w->digest[2 * i], w->digest[2 * i + 1]},
-                       w->offset[i + 1] - w->offset[i],
-                       w->labels[i],
-                       w->source[i]};
+        e[k] = (entry){.digest = {w->digest[2 * i], w->digest[2 * i + 1]},
+                       .n_bytes = w->offset[i + 1] - w->offset[i],
+                       .label = w->labels[i],
+                       .group = w->groups[i],
+                       .source = w->source[i]};
     SIM_TRY(hash_record(r, e, &r->hash));
     SIM_TRY(sim_file_write_at(w->journal_fd, w->journal, w->journal_bytes, block, bytes));
     w->journal_bytes += bytes;

@@ -40,11 +40,11 @@ struct sim_loader {
     double wait_s;
 };
 
-/* End of the run of requests of one sample that begins at `from`. */
-static size_t end_of_sample(const request_list *q, size_t from)
+/* End of the run of requests of one image that begins at `from`. */
+static size_t end_of_image(const request_list *q, size_t from)
 {
     size_t to = from + 1;
-    while (to < q->n && q->requests[to].sample == q->requests[from].sample)
+    while (to < q->n && q->requests[to].image == q->requests[from].image)
         to++;
     return to;
 }
@@ -64,7 +64,7 @@ static sim_status serve(const sim_loader *l, const sim_view_request *r, size_t n
                         sim_image *image)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(sim_dataset_read(l->data, r[0].sample, image));
+    SIM_TRY(sim_dataset_read(l->data, r[0].image, image));
     for (size_t i = 0; i < n; i++)
         SIM_TRY(sim_augment_view(l->augment, l->seed, r[i].sample, r[i].epoch, r[i].view,
                                  image, r[i].out));
@@ -93,7 +93,7 @@ static void *loader_thread(void *ctx)
             sim_signal_wait(&l->work, &l->lock);
             continue;
         }
-        size_t from = q->next, to = end_of_sample(q, from);
+        size_t from = q->next, to = end_of_image(q, from);
         q->next = to;
         sim_mutex_unlock(&l->lock);
         sim_status st = serve(l, q->requests + from, to - from, &image);

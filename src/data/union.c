@@ -152,6 +152,28 @@ done:
 
 /* ---- images ---- */
 
+/* The groups of the files, which are different ones in every file, if all files have groups. */
+static sim_status join_groups(sim_dataset *d)
+{
+    sim_status st = SIM_OK;
+    size_t n = 0, n_with = 0;
+
+    for (size_t k = 0; k < d->n_parts; k++)
+        n_with += d->parts[k]->about.has_groups;
+    d->about.has_groups = n_with == d->n_parts;
+    if (!d->about.has_groups)
+        goto done;
+    SIM_TRY(sim_alloc(&d->groups, d->about.n_images, "data/dataset"));
+    for (size_t k = 0; k < d->n_parts; k++) {
+        const sim_dataset *file = d->parts[k];
+        for (size_t i = 0; i < file->about.n_images; i++)
+            d->groups[n++] = file->groups[i] + (int32_t)d->about.n_groups;
+        d->about.n_groups += file->about.n_groups;
+    }
+done:
+    return st;
+}
+
 /* Moves digests and labels of the files, one after the other, to the union. */
 static sim_status join_images(sim_dataset *d, bool has_labels)
 {
@@ -352,6 +374,7 @@ sim_status sim_dataset_open_union(size_t n, const char *const *paths,
     fill_mixture(d, shares);
     SIM_TRY(match_classes(d, &has_labels));
     SIM_TRY(join_images(d, has_labels));
+    SIM_TRY(join_groups(d));
     join_sizes(d);
     join_ranges(d);
     pool_moments(d);

@@ -45,6 +45,7 @@ sim_status sim_writer_reserve(sim_dataset_writer *w)
     w->capacity = w->capacity ? 2 * w->capacity : 4096;
     SIM_TRY(sim_grow(&w->digest, 2 * w->capacity, "data/writer"));
     SIM_TRY(sim_grow(&w->labels, w->capacity, "data/writer"));
+    SIM_TRY(sim_grow(&w->groups, w->capacity, "data/writer"));
     SIM_TRY(sim_grow(&w->source, w->capacity, "data/writer"));
     SIM_TRY(sim_grow(&w->offset, w->capacity + 1, "data/writer"));
 done:

@@ -19,9 +19,9 @@ struct sim_dataset_writer {
     size_t n, capacity;        /* images; length of the arrays */
     uint64_t bytes;            /* of images, in PATH.part or in the buffer */
     uint64_t *digest, *offset; /* [n][2], [n + 1] */
-    int32_t *labels;
-    uint32_t *source; /* [n]: number of the item in its source */
-    size_t n_labels;
+    int32_t *labels, *groups;  /* [n]; -1: none */
+    uint32_t *source;          /* [n]: number of the item in its source */
+    size_t n_labels, n_groups; /* images that have one */
     sim_moments moments;
     sim_dataset_mark mark;  /* of the last commit */
     size_t n_committed;     /* images in the journal */
@@ -49,6 +49,17 @@ SIM_MUST_USE sim_status sim_writer_journal_open(sim_dataset_writer *w);
 /* Appends a record of the images since the last record. They must be in PATH.part. */
 SIM_MUST_USE sim_status sim_writer_journal_add(sim_dataset_writer *w,
                                                const sim_dataset_mark *mark);
+/* The groups of a complete data set; names [n][width], padded with zeros, or NULL; owned. */
+typedef struct {
+    size_t n, width;
+    char *names;
+    sim_hash hash;
+} written_groups;
+/* Numbers the groups of the images from 0 on, without gaps, and reads their names, if the images
+ * have groups; otherwise *out remains zeros. */
+SIM_MUST_USE sim_status sim_writer_finish_groups(sim_dataset_writer *w,
+                                                 const sim_dataset_names *names,
+                                                 written_groups *out);
 /* Whether the file is a journal, of any conversion; an empty one was just created. */
 bool sim_writer_is_journal(const char *path);
 

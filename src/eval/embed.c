@@ -173,11 +173,13 @@ static size_t image_of_row(const embedding *m, size_t row)
 static void request_batch(embedding *m, size_t first, float *views)
 {
     const size_t n = batch_size(m, first);
-    for (size_t i = 0; i < n; i++)
-        m->requests[i] =
-            (sim_view_request){.sample = (uint32_t)image_of_row(m, first + i),
-                               .view = m->choice.view,
-                               .out = views + i * m->view_floats};
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t image = (uint32_t)image_of_row(m, first + i);
+        m->requests[i] = (sim_view_request){.image = image,
+                                            .sample = image,
+                                            .view = m->choice.view,
+                                            .out = views + i * m->view_floats};
+    }
     sim_loader_post(m->loader, m->requests, n);
 }
 

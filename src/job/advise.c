@@ -127,18 +127,21 @@ typedef struct {
                                          class, and of another class, in an average batch */
 } label_use;
 
-static sim_status measure_labels(const sim_dataset *data, size_t batch, label_use *out)
+static sim_status measure_labels(const sim_job *job, const sim_dataset *data,
+                                 label_use *out)
 {
     sim_status st = SIM_OK;
     const sim_dataset_info *about = sim_dataset_about(data);
-    const int32_t *labels = sim_dataset_labels(data);
-    size_t *count = NULL, n = about->n_images;
+    const int32_t *labels = sim_job_labels(job, data);
+    const bool by_group = sim_method_by_group(job->method, &job->method_options);
+    const size_t n_classes = by_group ? about->n_groups : about->n_classes;
+    const size_t n = about->n_images, batch = (size_t)job->train.batch;
+    size_t *count = NULL;
 
-    SIM_TRY(sim_alloc(&count, about->n_classes, "job/labels"));
-    memset(count, 0, about->n_classes * sizeof *count);
+    SIM_TRY(sim_alloc(&count, n_classes, "job/labels"));
     for (size_t i = 0; i < n; i++)
         count[labels[i]]++;
-    for (size_t c = 0; c < about->n_classes; c++) {
+    for (size_t c = 0; c < n_classes; c++) {
         const double share = (double)count[c] / (double)n;
         if (count[c] == 0)
             continue;
@@ -175,7 +178,7 @@ static void advise_labels(const sim_job *job, const sim_dataset *data)
     char class[128];
     label_use u = {0};
 
-    if (measure_labels(data, batch, &u) != SIM_OK) {
+    if (measure_labels(job, data, &u) != SIM_OK) {
         sim_error_clear(); /* no memory for a warning */
         return;
     }
@@ -203,7 +206,51 @@ static void advise_labels(const sim_job *job, const sim_dataset *data)
             path, u.n_classes, n, batch, 100 * u.no_positive, method);
 }
 
+/* Groups are often small, and their images seldom meet in a batch. */
+static void advise_groups(const sim_job *job, const sim_dataset *data)
+{
+    const double most = 0.5;
+    label_use u = {0};
+
+    if (measure_labels(job, data, &u) != SIM_OK) {
+        sim_error_clear(); /* no memory for a warning */
+        return;
+    }
+    if (u.n_classes == 1)
+        sim_log_warn("method.positives_by: all images of %s are of one group: every pair "
+                     "is a positive one, and nothing useful is learned",
+                     sim_dataset_path(data));
+    else if (u.no_positive > most && job->train.views_from == SIM_VIEWS_FROM_IMAGE)
+        sim_log_warn("method.positives_by: %s has %zu groups in %zu images, so that in a "
+                     "batch of %lld about %.0f %% of the anchors have no other image of "
+                     "their group; data.views_from=group draws a second view from the "
+                     "group for every anchor",
+                     sim_dataset_path(data), u.n_classes,
+                     sim_dataset_about(data)->n_images, (long long)job->train.batch,
+                     100 * u.no_positive);
+}
+
 /* ---- */
+
+/* Without another image in a group, views of its image are all that there is. */
+static void advise_views_of_groups(const sim_job *job, const sim_dataset *data)
+{
+    const double most = 0.5;
+    const size_t n = sim_dataset_about(data)->n_images;
+    sim_group_sizes s;
+
+    if (job->train.views_from != SIM_VIEWS_FROM_GROUP)
+        return;
+    if (sim_groups_measure(data, &s) != SIM_OK) {
+        sim_error_clear(); /* no memory for a warning */
+        return;
+    }
+    if ((double)s.n_single > most * (double)n)
+        sim_log_warn("data.views_from: %zu of %zu images of %s are the only ones of "
+                     "their group; both of their views show the image itself%s",
+                     s.n_single, n, sim_dataset_path(data),
+                     job->train.fraction < 1 ? " (data.fraction separates groups)" : "");
+}
 
 void sim_job_advise(const sim_job *job, const sim_dataset *data,
                     const sim_schedule_plan *plan)
@@ -217,7 +264,10 @@ void sim_job_advise(const sim_job *job, const sim_dataset *data,
     advise_scalars(job, plan);
     if (plan->views > 1)
         advise_views(job);
-    if (job->method->needs_labels)
+    advise_views_of_groups(job, data);
+    if (sim_method_by_group(job->method, &job->method_options))
+        advise_groups(job, data);
+    else if (job->method->needs_labels)
         advise_labels(job, data);
     if (job->method->advise)
         job->method->advise(&env, &job->method_options, plan->n_images);

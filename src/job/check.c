@@ -218,6 +218,31 @@ static sim_status check_method(const sim_job *job, const sim_schedule_plan *plan
     return job->method->check ? job->method->check(&env, &job->method_options) : SIM_OK;
 }
 
+static sim_status check_labels_and_groups(const sim_job *job,
+                                          const sim_dataset_info *about)
+{
+    sim_status st = SIM_OK;
+    const sim_train_options *t = &job->train;
+    const bool by_group = sim_method_by_group(job->method, &job->method_options);
+    const bool views = t->views_from == SIM_VIEWS_FROM_GROUP;
+
+    SIM_CHECK(!job->method->needs_labels || by_group || about->has_labels, SIM_E_DATA,
+              "%s has no labels, but method %s needs them", t->train_name,
+              job->method->name);
+    SIM_CHECK(!sim_job_uses_groups(job) || about->has_groups, SIM_E_DATA,
+              "%s: group, but %s has no groups; prepare it from a list of files with a "
+              "column group (simile prepare SOURCE --list FILE.csv), or with "
+              "--groups-key",
+              views ? "data.views_from" : "method.positives_by", t->train_name);
+    SIM_CHECK(!views || sim_method_views(job->method, &job->method_options) > 1,
+              SIM_E_CONFIG,
+              "data.views_from: group draws the second view of a slot, but method %s has "
+              "one view; expected data.views_from: image",
+              job->method->name);
+done:
+    return st;
+}
+
 sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size_t ranks,
                          sim_schedule_plan *plan)
 {
@@ -229,9 +254,7 @@ sim_status sim_job_check(const sim_job *job, const sim_dataset_info *about, size
     SIM_TRY(check_group(job));
     SIM_TRY(check_ranks(t, ranks));
     SIM_TRY(check_micro_batch(job, ranks));
-    SIM_CHECK(!job->method->needs_labels || about->has_labels, SIM_E_DATA,
-              "%s has no labels, but method %s needs them", t->train_name,
-              job->method->name);
+    SIM_TRY(check_labels_and_groups(job, about));
     SIM_CHECK(!job->encoder.freeze || job->method->classifies, SIM_E_CONFIG,
               "encoder.freeze: method %s trains the encoder; expected method.name: "
               "supervised",

@@ -1,5 +1,5 @@
 /*
- * data.c - the data sets of a job; whether all ranks read the same data.
+ * data.c - the data sets of a job, labels and groups; whether all ranks read the same data.
  */
 #include "simile/job.h"
 
@@ -136,6 +136,34 @@ sim_status sim_job_open_train(const sim_job *job, sim_dataset **out)
         SIM_TRY(sim_dataset_keep_fraction(*out, o->fraction, (uint32_t)o->fraction_seed));
         SIM_TRY(check_drawn(job, sim_dataset_about(*out)));
     }
+done:
+    return st;
+}
+
+bool sim_job_uses_groups(const sim_job *job)
+{
+    return job->train.views_from == SIM_VIEWS_FROM_GROUP ||
+           sim_method_by_group(job->method, &job->method_options);
+}
+
+const int32_t *sim_job_labels(const sim_job *job, const sim_dataset *d)
+{
+    if (!job->method->needs_labels)
+        return NULL;
+    return sim_method_by_group(job->method, &job->method_options) ? sim_dataset_groups(d)
+                                                                  : sim_dataset_labels(d);
+}
+
+sim_status sim_job_describe_groups(const sim_dataset *d, char **out)
+{
+    sim_status st = SIM_OK;
+    sim_group_sizes s;
+
+    SIM_TRY(sim_groups_measure(d, &s));
+    SIM_TRY(sim_text_format("job/groups", out,
+                            "%zu groups of %zu to %zu images (median %zu), %zu of one "
+                            "image",
+                            s.n, s.smallest, s.largest, s.median, s.n_single));
 done:
     return st;
 }

@@ -81,9 +81,12 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
                 sim_order_keys(about) * sizeof(sim_order_key));
     add_row(rows, n_rows, "data set",
             about->n_images *
-                    ((about->has_labels ? sizeof(int32_t) : 0) + sizeof(sim_hash) +
+                    ((about->has_labels ? sizeof(int32_t) : 0) +
+                     (about->has_groups ? sizeof(int32_t) : 0) + sizeof(sim_hash) +
                      (about->n_images < about->n_stored ? sizeof(uint32_t) : 0)) +
                 (about->encoded ? about->n_stored * sizeof(uint64_t) : 0));
+    if (job->train.views_from == SIM_VIEWS_FROM_GROUP)
+        add_row(rows, n_rows, "groups", sim_groups_bytes(about));
     /* A checkpoint is a file in memory: rank 0 writes it, and every rank reads it when a
      * run resumes. */
     *checkpoint_bytes = 2 * weights + running + bytes_of(rows, *n_rows, SIM_FROZEN_STATE);

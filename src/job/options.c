@@ -34,6 +34,11 @@ static const sim_option job_rows[] = {
         "train on this part of the images of each class (0.01: 1 %)", SIM_IDENTITY),
     ROW("data.fraction_seed", SIM_OPTION_INT, fraction_seed, 0, 4294967295.0, "0", NULL,
         "", "selects the images of data.fraction", SIM_IDENTITY),
+    ROW("data.views_from", SIM_OPTION_ENUM, views_from, 0, 0, "image", "image|group", "",
+        "image: all views of a slot show its image; group: those after the first show "
+        "other images of its group, drawn in every epoch (needs groups, see simile "
+        "prepare)",
+        SIM_IDENTITY),
     ROW("batch", SIM_OPTION_INT, batch, 2, 16777216, "256", NULL, "images",
         "global batch size, over all ranks", SIM_IDENTITY),
     ROW("block", SIM_OPTION_INT, block, 1, 65536, "32", NULL, "images",

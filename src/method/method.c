@@ -73,6 +73,11 @@ size_t sim_method_images_per_slot(const sim_method_row *row, const void *options
     return images_of_parts(parts, row->parts(options, parts));
 }
 
+bool sim_method_by_group(const sim_method_row *row, const void *options)
+{
+    return row->by_group && row->by_group(options);
+}
+
 bool sim_method_shuffles(const sim_method *m)
 {
     for (size_t i = 0; i < m->n_parts; i++)

@@ -7,7 +7,7 @@
  *   L = 1 / (V B) sum_i [ -1 / |P(i)| sum_{p in P(i)} z_i . z_p / T
  *                         + log sum_{j != i} exp(z_i . z_j / T) ]
  *
- * P(i) are the other views of the image; with supcon, all other views with its label.
+ * P(i) are the other views of the image; with supcon, all other views with its label or group.
  * infonce with `negatives: cross` compares the embeddings of each of two views with those of the
  * other view only: the mean of the softmax cross-entropies of both directions, as CLIP.
  * Shapes: z [V][local images][projector_dim].
@@ -27,6 +27,7 @@ typedef enum { WEIGHTS_NONE, WEIGHTS_DCLW } positive_weights;
 typedef enum { WEIGHT_GRAD_DETACH, WEIGHT_GRAD_FLOW } weight_grad;
 typedef enum { REDUCTION_MEAN, REDUCTION_SUM_DIRECTIONS } loss_reduction;
 typedef enum { POSITIVES_OUT, POSITIVES_IN } positives_place; /* multi_view, positives */
+typedef enum { BY_LABEL, BY_GROUP } positives_by;
 typedef enum { NEGATIVES_ALL, NEGATIVES_CROSS } negative_views;
 
 enum { CROSS_VIEWS = 2 };
@@ -41,6 +42,7 @@ typedef struct {
     int reduction;        /* enum loss_reduction */
     int multi_view;       /* enum positives_place */
     int positives;        /* enum positives_place; of supcon */
+    int positives_by;     /* enum positives_by; of supcon */
     int negatives;        /* enum negative_views */
 } simclr_options;
 
@@ -76,18 +78,28 @@ static const sim_option infonce_rows[] = {
 static const sim_option dcl_rows[] = {NTXENT_KEYS("0.1", "decoupled", "none")};
 static const sim_option dclw_rows[] = {NTXENT_KEYS("0.1", "decoupled", "dclw")};
 static const sim_option supcon_rows[] = {
-    KEYS_TEMPERATURE(simclr_options, 10.0, "0.1"), KEY_VIEWS,
+    KEYS_TEMPERATURE(simclr_options, 10.0, "0.1"),
+    KEY_VIEWS,
     KEY_DENOMINATOR(simclr_options, "full"),
     KEY_REAL(simclr_options, "base_temperature", base_temperature, 0, 10, "0",
              "multiply the loss by temperature / base_temperature; 0: no factor"),
     KEY_CHOICE(simclr_options, "positives", positives, "out", "out|in",
-               "mean over positives outside the logarithm (L_out) or inside (L_in)")};
+               "mean over positives outside the logarithm (L_out) or inside (L_in)"),
+    KEY_CHOICE(simclr_options, "positives_by", positives_by, "label", "label|group",
+               "positives are the views of all images with the label, or the group, of "
+               "the anchor")};
 
 static const sim_option_table simclr_table = KEY_TABLE(simclr_options, simclr_rows);
 static const sim_option_table infonce_table = KEY_TABLE(simclr_options, infonce_rows);
 static const sim_option_table dcl_table = KEY_TABLE(simclr_options, dcl_rows);
 static const sim_option_table dclw_table = KEY_TABLE(simclr_options, dclw_rows);
 static const sim_option_table supcon_table = KEY_TABLE(simclr_options, supcon_rows);
+
+static bool supcon_by_group(const void *options)
+{
+    const simclr_options *o = options;
+    return o->positives_by == BY_GROUP;
+}
 
 /* ---- objects ---- */
 
@@ -264,7 +276,11 @@ static sim_status simclr_about(void *self, char **text)
 
 static sim_status supcon_about(void *self, char **text)
 {
-    return simclr_describe_loss(self, " minus those of its label", text);
+    const simclr_options *o = ((const method_common *)self)->options;
+    return simclr_describe_loss(self,
+                                o->positives_by == BY_GROUP ? " minus those of its group"
+                                                            : " minus those of its label",
+                                text);
 }
 
 /* ---- simile loss ---- */
@@ -288,15 +304,17 @@ done:
     return st;
 }
 
-static sim_status simclr_read_labels(const sim_arrays *a, size_t n, int32_t **out)
+/* name: "labels" or "group" */
+static sim_status simclr_read_labels(const sim_arrays *a, const char *name, size_t n,
+                                     int32_t **out)
 {
     sim_status st = SIM_OK;
     size_t dims[SIM_MAX_DIMS];
-    SIM_TRY(a->dims(a->ctx, "labels", 1, dims));
-    SIM_CHECK(dims[0] == n, SIM_E_DATA, "/labels has %zu elements, but /z1 has %zu rows",
-              dims[0], n);
+    SIM_TRY(a->dims(a->ctx, name, 1, dims));
+    SIM_CHECK(dims[0] == n, SIM_E_DATA, "/%s has %zu elements, but /z1 has %zu rows",
+              name, dims[0], n);
     SIM_TRY(sim_alloc(out, n, "method/labels"));
-    SIM_TRY(a->ints(a->ctx, "labels", 0, n, *out));
+    SIM_TRY(a->ints(a->ctx, name, 0, n, *out));
 done:
     return st;
 }
@@ -310,7 +328,7 @@ typedef struct {
 } simclr_inputs;
 
 static sim_status simclr_read_inputs(const sim_comm *c, const simclr_options *o,
-                                     bool by_label, const sim_arrays *a,
+                                     const char *labels, const sim_arrays *a,
                                      simclr_inputs *in)
 {
     sim_status st = SIM_OK;
@@ -319,8 +337,8 @@ static sim_status simclr_read_inputs(const sim_comm *c, const simclr_options *o,
     SIM_TRY(count_views(o, a, &views));
     SIM_TRY(sim_array_rows_read(c, a, "z", views, &in->r));
     SIM_TRY(check_weight_batch(o, in->r.shape.n, SIM_E_DATA));
-    if (by_label)
-        SIM_TRY(simclr_read_labels(a, in->r.shape.n, &in->labels));
+    if (labels)
+        SIM_TRY(simclr_read_labels(a, labels, in->r.shape.n, &in->labels));
     if (is_cross(o)) {
         sim_rows_shape one = in->r.shape;
         one.views = 1;
@@ -333,14 +351,14 @@ done:
 }
 
 static sim_status compute_ntxent(const sim_comm *c, const simclr_options *o,
-                                 bool by_label, const sim_arrays *a, double *loss)
+                                 const char *labels, const sim_arrays *a, double *loss)
 {
     sim_status st = SIM_OK;
     simclr_inputs in = {.labels = NULL};
     double t = o->softmax.temperature;
     sim_loss_report report = {0};
 
-    SIM_TRY(sim_comm_agree(c, simclr_read_inputs(c, o, by_label, a, &in)));
+    SIM_TRY(sim_comm_agree(c, simclr_read_inputs(c, o, labels, a, &in)));
     if (is_cross(o))
         cross_view_loss(in.cross, o, t, &in.r.rows, &report);
     else
@@ -359,13 +377,14 @@ done:
 static sim_status simclr_compute(const sim_comm *c, const void *options,
                                  const sim_arrays *a, double *loss)
 {
-    return compute_ntxent(c, options, false, a, loss);
+    return compute_ntxent(c, options, NULL, a, loss);
 }
 
 static sim_status supcon_compute(const sim_comm *c, const void *options,
                                  const sim_arrays *a, double *loss)
 {
-    return compute_ntxent(c, options, true, a, loss);
+    return compute_ntxent(c, options, supcon_by_group(options) ? "group" : "labels", a,
+                          loss);
 }
 
 /* ---- rows ---- */
@@ -405,4 +424,4 @@ const sim_method_row sim_method_dclw =
                simclr_compute, DEFAULTS(dcl_defaults));
 const sim_method_row sim_method_supcon =
     SIMCLR_ROW("supcon", "arXiv 2004.11362", supcon_table, true, supcon_about,
-               supcon_compute, .defaults = NULL);
+               supcon_compute, .by_group = supcon_by_group);

@@ -52,6 +52,8 @@ sim_status sim_feed_create(const sim_train_env *env, const sim_schedule_plan *pl
     f->epoch_images = plan->n_images;
     f->order_epoch = -1;
     SIM_TRY(sim_buffers_create(list, list_buffers(f, list), "train/feed"));
+    if (o->views_from == SIM_VIEWS_FROM_GROUP)
+        SIM_TRY(sim_groups_create(env->data, &f->groups));
     SIM_TRY(sim_loader_create(env->data, f->augment, (uint32_t)o->seed,
                               (int)o->loader_threads, f->n_images, &f->loader));
 done:
@@ -65,10 +67,21 @@ void sim_feed_destroy(sim_feed *f)
     sim_loader_destroy(&f->loader);
     if (f->method) /* otherwise nothing was created */
         sim_buffers_destroy(list, list_buffers(f, list));
+    sim_groups_destroy(&f->groups);
     sim_augment_destroy(&f->augment);
 }
 
-/* Requests of one slot of a part; its views are adjacent, so they share one read. */
+/* The image that a view of a sample shows. */
+static uint32_t image_of_view(const sim_feed *f, const sim_position *at, uint32_t sample,
+                              uint32_t view)
+{
+    return f->job->train.views_from == SIM_VIEWS_FROM_GROUP
+               ? sim_groups_partner(&f->groups, (uint32_t)f->job->train.seed, sample,
+                                    (uint32_t)at->epoch, view)
+               : sample;
+}
+
+/* Requests of one slot of a part; its views are adjacent, so those of one image share one read. */
 static void request_slot(const sim_feed *f, const sim_position *at, const sim_part *part,
                          size_t block, size_t slot, const uint32_t *shuffle, float *x,
                          sim_view_request *out)
@@ -79,7 +92,9 @@ static void request_slot(const sim_feed *f, const sim_position *at, const sim_pa
 
     for (size_t v = 0; v < part->n_views; v++) {
         size_t place = (local * part->n_views + v) * slots + slot;
-        out[v] = (sim_view_request){.sample = f->order[(size_t)at->samples + shown],
+        uint32_t sample = f->order[(size_t)at->samples + shown];
+        out[v] = (sim_view_request){.image = image_of_view(f, at, sample, part->views[v]),
+                                    .sample = sample,
                                     .epoch = (uint32_t)at->epoch,
                                     .view = part->views[v],
                                     .out = x + place * f->image_floats};
@@ -102,7 +117,7 @@ static size_t request_part(const sim_feed *f, const sim_position *at,
 /* Fills the shuffle and the labels of the step, if the method needs them. */
 static void fill_batch(sim_feed *f, const sim_position *at, int buffer)
 {
-    const int32_t *labels = sim_dataset_labels(f->data);
+    const int32_t *labels = sim_job_labels(f->job, f->data);
     size_t batch = (size_t)f->job->train.batch;
 
     if (f->shuffle[buffer])

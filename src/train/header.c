@@ -115,6 +115,24 @@ static sim_status print_data(const sim_train_state *t)
     return print_parts(t->env.data);
 }
 
+static sim_status print_groups(const sim_train_state *t)
+{
+    sim_status st = SIM_OK;
+    const sim_job *job = t->env.job;
+    char *text = NULL;
+
+    if (!sim_job_uses_groups(job))
+        goto done;
+    SIM_TRY(sim_job_describe_groups(t->env.data, &text));
+    sim_log("groups    %s%s", text,
+            job->train.views_from == SIM_VIEWS_FROM_GROUP
+                ? "; further views show other images of the group"
+                : "");
+done:
+    sim_free(text);
+    return st;
+}
+
 static sim_status print_views(const sim_train_state *t)
 {
     sim_status st = SIM_OK;
@@ -349,6 +367,7 @@ sim_status sim_header_print(sim_train_state *t)
     warn_if_bound_to_few(t);
     print_limit(t);
     SIM_TRY(print_data(t));
+    SIM_TRY(print_groups(t));
     SIM_TRY(print_views(t));
     print_schedule(t);
     SIM_TRY(print_method(t));

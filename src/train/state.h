@@ -88,7 +88,8 @@ typedef struct {
     sim_loader *loader;
     float *x[2];               /* [images][h][w][c]: the parts, by block, view, slot */
     uint32_t *shuffle[2];      /* [batch] if a part is shuffled */
-    int32_t *labels[2];        /* [batch] if the method needs them */
+    int32_t *labels[2];        /* [batch] if the method needs them: sim_job_labels */
+    sim_groups groups;         /* zeros unless views are of images of a group */
     sim_view_request *request; /* of one step */
     uint32_t *order;           /* permutation of `order_epoch` */
     sim_order_key *keys;       /* workspace of the sort */

@@ -76,10 +76,13 @@ static void close_set(source *s)
     sim_dataset_close(&s->data);
 }
 
-/* Request k of a list: adjacent requests of one image, repetitions, and steps back. */
+/* Request k of a list: adjacent requests of one image, repetitions, and steps back; some draw the view
+ * of another sample. */
 static sim_view_request request(size_t k, float *out)
 {
-    return (sim_view_request){.sample = (uint32_t)((k / 2 * 7 + k / 9) % N),
+    const size_t image = (k / 2 * 7 + k / 9) % N;
+    return (sim_view_request){.image = (uint32_t)image,
+                              .sample = (uint32_t)(k % 5 == 4 ? (image + k) % N : image),
                               .epoch = (uint32_t)(k / 40),
                               .view = (uint32_t)(k % 2),
                               .out = out};
@@ -89,11 +92,12 @@ static void expect_view(const source *s, sim_view_request r)
 {
     sim_image image = {0};
     float want[VIEW];
-    ASSERT_OK(sim_dataset_read(s->data, r.sample, &image));
+    ASSERT_OK(sim_dataset_read(s->data, r.image, &image));
     ASSERT_OK(
         sim_augment_view(s->augment, SEED, r.sample, r.epoch, r.view, &image, want));
     if (memcmp(want, r.out, sizeof want) != 0)
-        fail_msg("image %u, epoch %u, view %u differs", r.sample, r.epoch, r.view);
+        fail_msg("image %u, sample %u, epoch %u, view %u differs", r.image, r.sample,
+                 r.epoch, r.view);
     sim_free(image.pixels);
 }
 
@@ -186,7 +190,7 @@ static void the_first_failure_of_a_list_is_reported(void **state)
     corrupt_image(9);
     source s = open_set();
     for (size_t k = 0; k < 3 * N; k++) /* only the second list has 9 and, after it, 5 */
-        all[k] = (sim_view_request){.sample = k / N == 1 ? (uint32_t)(N - 1 - k % N) : 1,
+        all[k] = (sim_view_request){.image = k / N == 1 ? (uint32_t)(N - 1 - k % N) : 1,
                                     .out = out[k]};
     for (int n_threads = 1; n_threads <= 4; n_threads *= 2) {
         sim_loader *l = NULL;

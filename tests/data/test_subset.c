@@ -12,7 +12,7 @@
 /* Class 3 has one image, class 4 none. */
 enum { CLASSES = 5, SIDE = 4, FLOATS = SIDE * SIDE * 3 };
 static const size_t class_sizes[CLASSES] = {100, 37, 10, 1, 0};
-enum { N = 100 + 37 + 10 + 1 };
+enum { N = 100 + 37 + 10 + 1, N_GROUPS = 11 };
 
 static char directory[64], path[96];
 
@@ -60,6 +60,7 @@ static void write_set(bool encoded, bool labelled)
         sim_dataset_item item = {.bytes = pixels,
                                  .n = FLOATS,
                                  .label = labelled ? labels[i] : -1,
+                                 .group = labelled ? (int32_t)(i * 7 % N_GROUPS) : -1,
                                  .source = i};
         for (size_t k = 0; k < FLOATS; k++)
             pixels[k] = (uint8_t)(i + k);
@@ -114,6 +115,10 @@ static void compare_with_file(const sim_dataset *part, const size_t numbers[N])
             sim_hash_equal(sim_dataset_digest(part, i), sim_dataset_digest(all, at)));
         if (sim_dataset_labels(all))
             assert_int_equal(sim_dataset_labels(part)[i], sim_dataset_labels(all)[at]);
+        if (sim_dataset_labels(all))
+            assert_int_equal(sim_dataset_groups(part)[i], at * 7 % N_GROUPS);
+        else
+            assert_null(sim_dataset_groups(part));
         ASSERT_OK(sim_dataset_read(part, i, &a));
         ASSERT_OK(sim_dataset_read(all, at, &b));
         assert_memory_equal(a.pixels, b.pixels, FLOATS);

@@ -194,7 +194,7 @@ with open("flipped.h5", "r+b") as f:
 PY
 /usr/bin/python3 - <<'PY'
 import h5py, numpy, shutil, xxhash
-for path, name, value in ("newer.h5", "format_version", 3), ("zero.h5", "format_version", 0), ("num_images.h5", "num_images", 97):
+for path, name, value in ("newer.h5", "format_version", 4), ("zero.h5", "format_version", 0), ("num_images.h5", "num_images", 97):
     shutil.copy("train.h5", path)
     with h5py.File(path, "r+") as f:
         f.attrs[name] = value
@@ -208,9 +208,9 @@ with h5py.File("labels.h5", "r+") as f:
     f["labels"][3] += 1
 PY
 # a data set of a newer format: the exit code and the advice are those of a newer checkpoint
-expect_match 69 "newer\.h5.*format_version 3.*up to 2" "$simile" inspect newer.h5
-expect_match 69 "newer\.h5.*format_version 3" ranks 2 "$simile" pretrain good.yaml run=newer data.train=newer.h5
-expect_match 69 "newer\.h5.*format_version 3" "$simile" evaluate knn run --train newer.h5 --test train.h5
+expect_match 69 "newer\.h5.*format_version 4.*up to 3" "$simile" inspect newer.h5
+expect_match 69 "newer\.h5.*format_version 4" ranks 2 "$simile" pretrain good.yaml run=newer data.train=newer.h5
+expect_match 69 "newer\.h5.*format_version 4" "$simile" evaluate knn run --train newer.h5 --test train.h5
 expect_match 65 "zero\.h5: format_version is 0" "$simile" inspect zero.h5
 expect_match 0 "unversioned\.h5.*format_version 1" "$simile" inspect unversioned.h5
 expect 0 "" ranks 2 "$simile" pretrain good.yaml run=unversioned data.train=unversioned.h5

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 
+import h5py
 import numpy as np
 
 sys.path.append(os.path.join(os.environ["SIMILE_SOURCE"], "tests", "lib"))
@@ -35,6 +36,13 @@ def prepare(name, n, side):
         f.write(np.array([0x801, n], ">u4").tobytes() + bytes(i % 10 for i in range(n)))
     subprocess.run([SIMILE, "prepare", name + "-images-idx3-ubyte", "--out", name + ".h5"],
                    check=True, stderr=subprocess.DEVNULL)
+
+
+def prepare_pairs(name, n, side):
+    with h5py.File("raw.h5", "w") as f:
+        f["images"], f["pair"] = np.zeros((n, side, side, 1), "u1"), np.arange(n) // 2
+        f["images"][::3] = 200
+    subprocess.run([SIMILE, "prepare", "raw.h5", "--groups-key", "pair", "--out", name + ".h5"], check=True, stderr=subprocess.DEVNULL)
 
 
 def close_to(what, planned, measured, share, slack=0):
@@ -89,6 +97,9 @@ with tempfile.TemporaryDirectory() as scratch:
     check("micro-batches-patches", 2, ["method={name: cpc, grid: 3, steps: 1}", "batchnorm.group=4", "micro_batch=8"])
     check("support-set", 3, ["method.name=nnclr", "method.queue_size=50000", "method.predictor_hidden=300"])
     check("part", 1, ["data.fraction=0.5"])
+    prepare_pairs("pairs", 100000, 12)
+    check("pairs", 2, ["data.train=pairs.h5", "data.views_from=group"])
+    check("pairs-part", 1, ["data.train=pairs.h5", "data.views_from=group", "data.fraction=0.5"])
     check("classifier", 3, ["method={name: supervised}", "data.test=test.h5", "schedule.steps=45"], searches=True)
     subprocess.run([SIMILE, "pretrain", "job.yaml", "run=trained"], check=True, stderr=subprocess.DEVNULL)
     check("frozen", 3, ["method={name: supervised}", "encoder.freeze=true", "encoder.width=0.25"], words=["--init", "trained"])

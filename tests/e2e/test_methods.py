@@ -74,7 +74,7 @@ def compare(method, keys, rng, n, d, views, noise=1.0):
     arrays = {f"z{i + 1}": v for i, v in enumerate(z)}
     labels = rng.integers(0, max(2, n // 3), n).astype("i4")
     if method == "supcon":
-        arrays["labels"] = labels
+        arrays["group" if keys.get("positives_by") == "group" else "labels"] = labels
     one, three = (loss(method, keys, arrays, ranks) for ranks in (1, 3))
     assert all(np.array_equal(one[k], three[k]) for k in one), f"{method} {keys}: ranks differ"
     value, gradients, d_log_t = defined(method, keys, z, labels)
@@ -109,7 +109,8 @@ def losses():
             ("supcon", {"temperature": 0.5, "denominator": "decoupled"}, 3),
             ("supcon", {"temperature": 0.2, "positives": "in", **learned}, 2),
             ("supcon", {"temperature": 0.2, "positives": "in", "base_temperature": 0.07, **learned}, 3),
-            ("supcon", {"temperature": 0.5, "positives": "in", "denominator": "decoupled"}, 2)):
+            ("supcon", {"temperature": 0.5, "positives": "in", "denominator": "decoupled"}, 2),
+            ("supcon", {"temperature": 0.1, "positives_by": "group", **learned}, 2)):
         for n, d in ((7, 5), (101, 33)):
             compare(method, keys, rng, n, d, views)
     for group in (8, 24):
@@ -130,6 +131,7 @@ def refusals():
         common.expect_lines(loss(method, keys, arrays, ranks, expect=65), pattern)
 
     refused(r"z\.h5\b.*/labels\b", "supcon", z, 2)
+    refused(r"z\.h5\b.*/group\b", "supcon", {**z, "labels": np.zeros(9, "i4")}, 2, {"positives_by": "group"})
     refused(r"method\.weights\b", "dclw", {**z, "z3": z["z1"]}, 2)
     refused(r"method\.weight_batch\b", "dclw", z, 2, {"weight_batch": 4})
     refused(r"method\.negatives\b", "infonce", {**z, "z3": z["z1"]}, 2, {"negatives": "cross"})

@@ -60,6 +60,9 @@ def digest(path):
         return hashlib.sha256(f.read()).hexdigest()
 
 
+LIST = [(f"{'abc'[i % 3]}/{i // 3:04d}.jpg", "abc"[i % 3], f"g{i * 7 % 311}") for i in range(1800)]
+
+
 def make_photos():
     """1,800 photos of noise, three of them invalid."""
     r = np.random.RandomState(3)
@@ -78,6 +81,18 @@ def make_photos():
     with h5py.File("foreign.h5", "w") as f:
         f.create_dataset("images", data=r.randint(0, 256, (3000, 40, 40, 3)).astype("u1"), chunks=(100, 40, 40, 3))
         f["labels"] = np.arange(3000) % 3
+        f["plate"] = np.arange(3000) // 7 * 11
+    with open("list.csv", "w") as f:
+        f.write("path,label,group\n" + "".join(f"{path},{label},{group}\n" for path, label, group in LIST))
+
+
+def check_groups():
+    """Every image of the list has its group; bad ones leave no gap."""
+    with h5py.File("out.h5") as f:
+        groups = [f["groups"][g].decode() for g in f["group"]]
+        names = [n.decode() for n in f["name"]]
+    want = {path: group for path, _, group in LIST}
+    assert len(names) == 1797 and groups == [want[n] for n in names]
 
 
 def check_workers():
@@ -88,7 +103,9 @@ def check_workers():
             want = want or digest("out.h5")
             assert digest("out.h5") == want, f"{name}: the bytes differ with {threads} threads"
         WANT[name] = want, result
-    for name, ranks in (("square", 2), ("square", 3), ("tar", 2), ("limit", 3), ("hdf5", 2), ("encoded", 2)):
+        if name == "list":
+            check_groups()
+    for name, ranks in (("square", 2), ("square", 3), ("tar", 2), ("limit", 3), ("hdf5", 2), ("encoded", 2), ("list", 3)):
         result, _ = prepare(*SOURCES[name], ranks=ranks)
         assert digest("out.h5") == WANT[name][0], f"{name}: the bytes differ on {ranks} ranks"
         assert result == WANT[name][1], result
@@ -253,7 +270,7 @@ def check_old_parts():
 
 
 SOURCES = {"square": ["photos", "--size", "32"], "encoded": ["photos", "--size", "24", "--crop", "none"], "tar": ["photos.tar", "--size", "32"],
-           "hdf5": ["foreign.h5"], "limit": ["photos.tar", "--limit", "700"], "whole": ["photos"]}
+           "hdf5": ["foreign.h5", "--groups-key", "plate"], "list": ["photos", "--list", "list.csv", "--size", "32"], "limit": ["photos.tar", "--limit", "700"], "whole": ["photos"]}
 WANT = {}
 RESUMED = r"^resuming .*\b[1-9][0-9]* of [0-9]+ images"  # an interrupted conversion
 RESTARTED = r"^out\.h5\.part .*\bconversion\b"  # the temporary file of another conversion is discarded

@@ -19,8 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 #undef PREP_FORMAT
 
 static const prep_format *const formats[] = {&sim_prep_format_tar, &sim_prep_format_stl10,
-                                             &sim_prep_format_cifar,
-                                             &sim_prep_format_idx};
+                                             &sim_prep_format_cifar, &sim_prep_format_idx,
+                                             &sim_prep_format_list};
 
 static void read_some(const prep_format *format, const prep_source *s)
 {
@@ -59,5 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     sim_prep_names_clear(&s.beside);
     sim_free(s.labels);
     sim_prep_free_lines(s.class_names, s.class_names ? s.n_classes : 0);
+    sim_free(s.groups);
+    sim_prep_names_clear(&s.group_names);
     return 0;
 }

@@ -241,7 +241,7 @@ def webdataset():
     assert got.classes is None and {n[-7:-4]: l for n, l in zip(got.names, got.labels)} == {f"{i:03}": i % 3 for i in range(6)}
     os.remove("shards/shard-0/000.cls")
     subprocess.run("tar cf shards.tar -C shards .", shell=True, check=True)
-    prepare("shards.tar", "--size", "8", said=[".cls files of 5 of 6 photos are not used"])
+    prepare("shards.tar", "--size", "8", said=[".json files of 5 of 6 photos are not used"])
     assert result().classes == ["shard-0", "shard-1"]
     tree("split", "train/1.png", "val/1.png")
     write("split/train/1.cls", b"0")
@@ -250,7 +250,11 @@ def webdataset():
     assert result().labels is None
     write("web/004.cls", b"dog")
     subprocess.run("tar cf bad.tar -C web .", shell=True, check=True)
-    prepare("bad.tar", "--size", "8", code=65, said=["004.cls", "dog"])
+    prepare("bad.tar", "--size", "8", said=["names", "dog"])  # a name among numbers
+    assert result().classes == ["0", "1", "2", "dog"] and result().labels == [0, 1, 2, 0, 3]
+    write("web/004.cls", b"")
+    subprocess.run("tar cf bad.tar -C web .", shell=True, check=True)
+    prepare("bad.tar", "--size", "8", code=65, said=["004.cls", "no label"])
 
 
 def names_after_skips():
