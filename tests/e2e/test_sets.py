@@ -198,7 +198,6 @@ text = run(1, "pretrain", path, "schedule.steps=4")
 expect_lines(text, r"          classes of two.txt: 2 of 4 classes, 40 of 100 images$")
 trained = fingerprint_in(text)
 assert trained not in (union, h5py.File(A).attrs["fingerprint"].decode())
-
 same_traces_of("classes", *union_job("supcon", data=restricted, batch="40"))
 path, directory = union_job("supcon", data=restricted, batch="16", evaluate="{knn_every_epochs: 1, k: 5}", optimizer="{lr: 0.001}")
 run(1, "pretrain", path)
