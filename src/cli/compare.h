@@ -100,6 +100,7 @@ typedef struct {
 typedef struct {
     char fingerprint[33]; /* "" if there is no data set */
     char *path;
+    bool is_composed; /* the path does not determine it */
 } compare_data;
 
 typedef struct {

@@ -51,11 +51,18 @@ typedef struct {
     open_data *open;
 } job_data;
 
+/* Whether the name does not determine the data: they depend on other keys too. */
+static bool is_composed(const sim_train_options *o)
+{
+    return o->train.n > 1 || *o->classes;
+}
+
 static sim_status open_first(const job_data *own, sim_dataset **data, compare_data *named)
 {
     sim_status st = SIM_OK;
 
     SIM_TRY(sim_text_copy(own->name, "cli/compare", &named->path));
+    named->is_composed = is_composed(&own->job->train);
     if (!*own->name)
         goto done;
     SIM_TRY(own->open(own->job, data));
@@ -65,19 +72,14 @@ done:
     return st;
 }
 
-/* Whether the name does not determine the data: they depend on other keys too. */
-static bool is_composed(const sim_train_options *o)
-{
-    return o->train.n > 1 || *o->classes;
-}
-
 static sim_status check_same_data(const job_data *own, const compare_data *first)
 {
     sim_status st = SIM_OK;
     sim_dataset *other = NULL;
     const char *name = own->name;
 
-    if (strcmp(name, first->path) == 0 && !is_composed(&own->job->train))
+    if (strcmp(name, first->path) == 0 && !first->is_composed &&
+        !is_composed(&own->job->train))
         goto done;
     if (*name)
         SIM_TRY(own->open(own->job, &other));

@@ -71,11 +71,11 @@ static sim_status check_labels(const sim_online_eval_row *row, const sim_dataset
     sim_status st = SIM_OK;
     const char *why = sim_dataset_unlabelled(d);
 
-    SIM_CHECK(!row || sim_dataset_labels(d), SIM_E_CONFIG,
-              "evaluate.%s: the evaluation requires labels, but %s (%s) has none%s%s; use "
-              "a data set with labels, or set evaluate.%s=0",
-              row->key, sim_dataset_path(d), key, why ? ": " : "", why ? why : "",
-              row->key);
+    SIM_CHECK(
+        !row || sim_dataset_labels(d), SIM_E_CONFIG,
+        "evaluate.%s: the evaluation requires labels, but %s (%s) has none%s%s; use "
+        "a data set with labels, or set evaluate.%s=0",
+        row->key, sim_dataset_path(d), key, why ? ": " : "", why ? why : "", row->key);
 done:
     return st;
 }

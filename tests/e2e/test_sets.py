@@ -8,6 +8,7 @@ simile-test: timeout 1200 processors 2
 import json
 import os
 import re
+import shutil
 import subprocess
 
 import h5py
@@ -129,6 +130,16 @@ path, directory = union_job(data=PARTS)
 text = run(1, "compare", path, "--out", "grid", "--vary", "seed=1,2", "schedule.steps=2", "--evaluate", "knn")
 assert "2 complete" in text or "2 complete" in open("grid.txt").read(), text
 
+with open("two.txt", "w") as f:
+    f.write("# the classes\ndog\ncat\n")
+with open("both.txt", "w") as f:
+    f.write("ant\ncat\n")
+for first, second in (("[1, 3]", "[1, 2]"), ("[1, 3], classes: both.txt", "[1, 3]"), ("[1, 3]", "[1, 3], classes: both.txt")):
+    for name, parts in (("one.yaml", first), ("other.yaml", second)):
+        shutil.copy(union_job(data=PARTS.replace("[1, 3]", parts), batch="16")[0], name)
+    text = run(1, "compare", "one.yaml", "other.yaml", "--out", "grid2", "schedule.steps=2", expect=65)
+    assert "data.train: a.h5, b,1.h5" in text and "data.proportions and data.classes" in text, text
+
 # ---- how a list is written ----
 for words in (["data.train=[a.h5,'b,1.h5']"], ["data.train=[ a.h5, 'b,1.h5' ]"], ['data.train=["a.h5","b,1.h5"]']):
     assert run(1, "plan", path, *words, "--value", "data.train") == "a.h5\nb,1.h5\n"
@@ -171,6 +182,7 @@ for data, code, words in (("{train: a.h5, proportions: [1, 2]}", 78, ("data.prop
                           ("{train: [a.h5, b.h5], proportions: [1]}", 78, ("data.proportions", "1 number for the 2 data sets")),
                           ("{train: [a.h5, b.h5], proportions: [1, 1e-5]}", 78, ("data.proportions", "b.h5", "less than one image")),
                           ("{train: [a.h5, b.h5], proportions: [1, 0]}", 78, ("data.proportions", "out of range")),
+                          ("{train: [a.h5, b.h5], proportions: [1, 2], classes: two.txt}", 65, ("data.proportions", "no image of b.h5", "data.classes")),
                           ("{train: [a.h5, a.h5]}", 65, ("a.h5 and a.h5", "same data set", "data.proportions")),
                           ("{train: [a.h5, none.h5]}", 66, ("none.h5",)), ("{train: []}", 78, ("data.train",)),
                           ("{train: [a.h5, [b.h5]]}", 78, ("data.train",)), ("{train: [a.h5, '']}", 78, ("data.train", "empty")),
@@ -180,15 +192,12 @@ for data, code, words in (("{train: a.h5, proportions: [1, 2]}", 78, ("data.prop
     assert all(w in text for w in words), (data, text)
 
 # ---- classes ----
-with open("two.txt", "w") as f:
-    f.write("# the classes\ndog\ncat\n")
 restricted = LIST.replace("}", ", classes: two.txt}")
 path, directory = union_job("supcon", data=restricted, batch="16", evaluate="{knn_every_epochs: 1, k: 5}")
 text = run(1, "pretrain", path, "schedule.steps=4")
 expect_lines(text, r"          classes of two.txt: 2 of 4 classes, 40 of 100 images$")
 trained = fingerprint_in(text)
 assert trained not in (union, h5py.File(A).attrs["fingerprint"].decode())
-
 same_traces_of("classes", *union_job("supcon", data=restricted, batch="40"))
 path, directory = union_job("supcon", data=restricted, batch="16", evaluate="{knn_every_epochs: 1, k: 5}", optimizer="{lr: 0.001}")
 run(1, "pretrain", path)
