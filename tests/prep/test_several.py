@@ -120,7 +120,7 @@ flat = [(s, *e) for s in sorted(entries) for e in entries[s]]
 values = [e[3] for e in flat]
 check([e[2] for e in flat], values if 0 in values else [sorted(set(values)).index(v) for v in values],
       None if 0 in values else [str(v) for v in sorted(set(values))], [f"{e[0]}/{e[1]}.png" for e in flat])
-tar("web-1.tar", [("000.cls", b"x"), ("000.png", png(pixels()))])
+tar("web-1.tar", [("000.cls", b" "), ("000.png", png(pixels()))])
 prepare("web-*.tar", *size, code=65, said=("web-1.tar", "000.cls"))
 
 # ---- directories, with equal last components ----

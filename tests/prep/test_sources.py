@@ -48,7 +48,7 @@ def check(images, labels=None, names=None):
             assert f["labels"][()].tolist() == list(labels), f["labels"][()]
         if names is not None:
             assert f["class_names"][()].tobytes().decode() == "".join(n + "\n" for n in names)
-        assert f.attrs["format_version"] == 3 and f.attrs["fingerprint"].decode() == fingerprint(f)
+        assert f.attrs["fingerprint"].decode() == fingerprint(f)
         x = images.reshape(-1, images.shape[-1]) / 255.0
         assert np.abs(x.mean(0) - f.attrs["mean"]).max() < 1e-12 and np.abs(x.std(0) - f.attrs["std"]).max() < 1e-9
 
