@@ -5,7 +5,8 @@
 # that is searched first and alone.  What is required and missing ends in an error that names the
 # packages and the option.
 #
-# In:  SIMILE_WITH_JPEG, SIMILE_WITH_PNG, SIMILE_BUNDLED (names of libraries that were compiled into libsimile)
+# In:  SIMILE_WITH_JPEG, _PNG, _TIFF, _WEBP and _GIF, SIMILE_BUNDLED (names of libraries that were compiled into
+#      libsimile)
 # Out: Simile::NAME; the global properties SIMILE_PC_REQUIRES and SIMILE_PC_LIBS, for simile.pc
 include(CheckCSourceCompiles)
 include(${CMAKE_CURRENT_LIST_DIR}/SimileHDF5.cmake)
@@ -163,4 +164,14 @@ if(SIMILE_WITH_JPEG)
 endif()
 if(SIMILE_WITH_PNG)
     simile_find(PNG PKG libpng HEADER png.h LIBRARY png DEBIAN libpng-dev RHEL libpng-devel)
+endif()
+if(SIMILE_WITH_TIFF)
+    simile_find(TIFF PKG libtiff-4 HEADER tiffio.h LIBRARY tiff DEBIAN libtiff-dev RHEL libtiff-devel)
+endif()
+if(SIMILE_WITH_WEBP)
+    simile_find(WEBP PKG libwebp HEADER webp/decode.h LIBRARY webp DEBIAN libwebp-dev RHEL libwebp-devel)
+    simile_find(WEBPDEMUX PKG libwebpdemux HEADER webp/demux.h LIBRARY webpdemux DEBIAN libwebp-dev RHEL libwebp-devel)
+endif()
+if(SIMILE_WITH_GIF) # giflib has no file of pkg-config
+    simile_find(GIF HEADER gif_lib.h LIBRARY gif DEBIAN libgif-dev RHEL giflib-devel)
 endif()

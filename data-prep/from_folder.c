@@ -42,12 +42,12 @@ static bool is_loop(const folder *f, const struct stat *about)
 /* Whether a file without the extension of a photo has the first bytes of one. */
 static bool has_photo_content(const char *path)
 {
-    uint8_t first[PREP_SIGNATURE];
+    uint8_t head[SIM_IMAGE_HEAD];
     uint64_t n = 0;
     int fd = -1;
-    bool yes = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof first &&
-               sim_file_read_at(fd, path, 0, first, sizeof first) == SIM_OK &&
-               sim_prep_has_signature(first);
+    bool yes = sim_file_open_read(path, &fd, &n) == SIM_OK && n >= sizeof head &&
+               sim_file_read_at(fd, path, 0, head, sizeof head) == SIM_OK &&
+               sim_prep_has_photo_content(path, head, sizeof head);
     SIM_IGNORE(sim_file_close(&fd, path));
     sim_error_clear();
     return yes;
@@ -215,8 +215,8 @@ static void folder_close_source(prep_source *s)
 
 const prep_format sim_prep_format_folder = {
     .name = "folder",
-    .help = "a directory of photos: SPLIT/CLASS/*.jpg|png, CLASS/*, or flat",
-    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE,
+    .help = "a directory of photos: SPLIT/CLASS/*, CLASS/*, or flat",
+    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE | PREP_HAS_PAGES,
     .probe = folder_probe,
     .open_several = folder_open_several,
     .read = folder_read_item,

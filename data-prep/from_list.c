@@ -510,7 +510,8 @@ static void list_close_source(prep_source *s)
 const prep_format sim_prep_format_list = {
     .name = "list",
     .help = "a CSV or TSV file of paths, labels, splits and groups",
-    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE | PREP_HAS_KEYS | PREP_HAS_IMAGES,
+    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE | PREP_HAS_KEYS | PREP_HAS_IMAGES |
+                 PREP_HAS_PAGES,
     .probe = sim_prep_is_list,
     .open = list_open_source,
     .read = list_read_item,

@@ -73,7 +73,7 @@ static sim_status survey_photo(archive *a, prep_tar *t, const prep_entry *e,
     SIM_TRY(sim_alloc(&bytes, n, "prep/photos"));
     memcpy(bytes, head->bytes, head->n);
     SIM_TRY(sim_prep_tar_read(t, bytes + head->n, n - head->n));
-    sim_prep_survey_add(&a->survey, e->name, bytes, n);
+    sim_prep_survey_add(&a->survey, a->options, e->name, bytes, n);
 done:
     sim_free(bytes);
     return st;
@@ -155,9 +155,8 @@ static sim_status add_entry(archive *a, prep_tar *t, const prep_entry *e, size_t
         goto done;
     }
     SIM_TRY(read_head(t, e, &head));
-    const bool is_photo =
-        sim_prep_is_photo(sim_prep_base_name(e->name)) ||
-        (head.n >= PREP_SIGNATURE && sim_prep_has_signature(head.bytes));
+    const bool is_photo = sim_prep_is_photo(sim_prep_base_name(e->name)) ||
+                          sim_prep_has_photo_content(e->name, head.bytes, head.n);
     if (!is_photo)
         SIM_TRY(sim_prep_tree_count_other(&a->tree, e->name));
     else if (e->is_link)
@@ -200,6 +199,7 @@ static sim_status tar_open_several(const prep_sources *sources,
     out->photos = true;
     a->sources = sources;
     a->tree.is_archive = true;
+    a->options = options;
     a->tree.has_labels = sources->n > 1;
     a->options = options;
     (void)snprintf(a->path, sizeof a->path, "%s", path);
@@ -209,6 +209,7 @@ static sim_status tar_open_several(const prep_sources *sources,
     SIM_TRY(sim_prep_sidecars_apply(&a->sidecars, &a->tree, path, options, out));
     a->n_items = out->n_items;
     sim_prep_survey_apply(&a->survey, options, out);
+    a->options = NULL;
     SIM_TRY(sim_prep_tar_open_all(sources->paths, sources->n, true, &a->tar));
 done:
     return st;
@@ -253,7 +254,7 @@ const prep_format sim_prep_format_tar = {
         "photos in a tar or zip archive (plain, .gz, .zst ...; CLASS/photo, or a tar of "
         "tars)",
     .sequential = true,
-    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE | PREP_HAS_KEYS,
+    .supported = PREP_HAS_UNLABELED | PREP_HAS_SIZE | PREP_HAS_KEYS | PREP_HAS_PAGES,
     .probe_content = sim_prep_is_tar,
     .open_several = tar_open_several,
     .read = tar_read_item,

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 sim_status sim_prep_names_add(prep_names *l, const char *name)
 {
@@ -176,20 +175,8 @@ void sim_prep_last_component(const char *path, char *out, size_t out_bytes)
 
 bool sim_prep_is_photo(const char *name)
 {
-    static const char *const ends[] = {".jpg", ".jpeg", ".png"};
-    size_t n = strlen(name);
-    if (name[0] == '.') /* hidden, such as the resource forks (._NAME) of macOS */
-        return false;
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        if (n > strlen(ends[i]) && strcasecmp(name + n - strlen(ends[i]), ends[i]) == 0)
-            return true;
-    return false;
-}
-
-bool sim_prep_has_signature(const uint8_t first[PREP_SIGNATURE])
-{
-    static const uint8_t jpeg[] = {0xff, 0xd8, 0xff}, png[] = {0x89, 'P', 'N', 'G'};
-    return memcmp(first, jpeg, sizeof jpeg) == 0 || memcmp(first, png, sizeof png) == 0;
+    /* Hidden files are such as the resource forks (._NAME) of macOS. */
+    return name[0] != '.' && sim_image_has_extension(name);
 }
 
 sim_status sim_prep_lines(const char *text, size_t n_bytes, char ***lines, size_t *n)

@@ -28,6 +28,7 @@ done:
 typedef struct {
     const prep_format *format;
     const prep_source *source;
+    const prep_options *options;
     prep_survey *of_item; /* [n_items] */
 } item_surveys;
 
@@ -57,7 +58,7 @@ static void survey_item(size_t i, void *ctx)
     if (!may_be_deep(path))
         r->of_item[i].n_others = 1;
     else if (sim_prep_photo_load(path, &bytes, &n) == SIM_OK)
-        sim_prep_survey_add(&r->of_item[i], path, bytes, n);
+        sim_prep_survey_add(&r->of_item[i], r->options, path, bytes, n);
 done:
     sim_free(bytes);
     sim_error_clear();
@@ -67,7 +68,7 @@ sim_status sim_prep_photos_survey(const prep_format *format, const prep_options 
                                   prep_source *s)
 {
     sim_status st = SIM_OK;
-    item_surveys r = {.format = format, .source = s};
+    item_surveys r = {.format = format, .source = s, .options = options};
     prep_survey all = {0};
 
     SIM_TRY(sim_alloc(&r.of_item, s->n_items, "prep/survey"));

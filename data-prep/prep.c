@@ -182,9 +182,9 @@ static void add_numbers(sim_hasher *h, const uint64_t *numbers, size_t n)
 
 static void add_options(sim_hasher *h, const prep_options *o)
 {
-    const uint64_t numbers[] = {o->coarse,      o->limit,      o->size,  o->keep_shape,
-                                o->fail_on_bad, o->held_out,   o->seed,  o->has_type,
-                                o->type,        o->n_channels, o->layout};
+    const uint64_t numbers[] = {o->coarse,      o->limit,      o->size,   o->keep_shape,
+                                o->fail_on_bad, o->held_out,   o->seed,   o->has_type,
+                                o->type,        o->n_channels, o->layout, o->pages};
     const double reals[] = {o->holdout, o->range_lo, o->range_hi};
     add_numbers(h, numbers, sizeof numbers / sizeof *numbers);
     sim_hasher_add(h, reals, sizeof reals);
@@ -441,6 +441,7 @@ static sim_status check_options(const prep_format *format, const prep_options *o
                {PREP_HAS_KEYS, o->labels_key != NULL, "--labels-key"},
                {PREP_HAS_KEYS, o->groups_key != NULL, "--groups-key"},
                {PREP_HAS_PATH, o->path != NULL, "--path"},
+               {PREP_HAS_PAGES, o->pages != SIM_PAGES_FIRST, "--pages"},
                {PREP_HAS_LAYOUT, o->layout != PREP_ANY_LAYOUT, "--layout"}};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -566,6 +567,10 @@ static sim_status check_samples(conversion *c)
                       : "the samples of the source are uint8");
     SIM_CHECK(o->n_channels == 0 || !encoded, SIM_E_USAGE,
               "--channels: photos that are stored as files are RGB; use --size PIXELS");
+    SIM_CHECK(
+        o->pages == SIM_PAGES_FIRST || !encoded, SIM_E_USAGE,
+        "--pages channels: images that are stored as files have one page; use --size "
+        "PIXELS");
     SIM_TRY(sim_prep_check_channels(o, s->c));
     SIM_CHECK(!encoded || s->c == 3, SIM_E_DATA,
               "%s: images of %zu channels cannot be stored as files; use --size PIXELS",
@@ -712,6 +717,14 @@ static void warn_of_values(const conversion *c, const prep_result *r)
                  values, stores_files ? "--size PIXELS with " : "", r->largest);
 }
 
+static void report_pages(const prep_result *r)
+{
+    if (r->n_paged)
+        sim_log("%zu images are the first page or frame of files with several; "
+                "--pages channels reads the pages of TIFF files as channels",
+                r->n_paged);
+}
+
 static void warn_of_one_class(const prep_result *r)
 {
     if (r->n_used == 1)
@@ -766,6 +779,7 @@ static sim_status finish_dataset(conversion *c, prep_result *result)
     SIM_TRY(count_groups(c, result));
     warn_of_values(c, result);
     warn_of_one_class(result);
+    report_pages(result);
     SIM_TRY(sim_dataset_finish(&c->writer, (const char *const *)s->class_names,
                                s->class_names ? s->n_classes : 0, &names,
                                result->fingerprint));
@@ -839,13 +853,14 @@ static sim_status join_parts(conversion *c, prep_result *result)
 
     spec.identity = (sim_hash){0}; /* an interrupted join restarts from the parts */
     result->n_bad = c->source.n_bad;
-    result->n_warned = result->n_clipped = 0;
+    result->n_warned = result->n_clipped = result->n_paged = 0;
     SIM_TRY(sim_dataset_create(c->out, &spec, &c->writer));
     for (size_t k = 0; k < c->options->n_parts; k++) {
         SIM_TRY(absorb_part(c, k, &mark));
         result->n_bad += mark.n_bad;
         result->n_warned += mark.n_warned;
         result->n_clipped += mark.n_clipped;
+        result->n_paged += mark.n_paged;
         result->largest =
             mark.largest > result->largest ? (unsigned)mark.largest : result->largest;
     }

@@ -71,13 +71,14 @@ typedef struct {
     double range_lo, range_hi; /* black and white; equal: determined */
     bool has_type;             /* --type; otherwise the type of the source */
     sim_type type;
-    prep_layout layout; /* --layout of arrays */
-    size_t n_channels;  /* --channels: those to keep, in this order; 0: all */
+    prep_layout layout;    /* --layout of arrays */
+    sim_image_pages pages; /* --pages of TIFF files */
+    size_t n_channels;     /* --channels: those to keep, in this order; 0: all */
     uint8_t channels[SIM_MAX_CHANNELS];
     size_t size;      /* photos: length of the shorter side; 0: unchanged */
     bool keep_shape;  /* photos: no centre crop, stored encoded */
     bool fail_on_bad; /* stop at a bad item; otherwise report, count and skip it */
-    /* Names of data sets (HDF5), columns (lists) or keys of JSON (archives), or NULL. */
+    /* Names of arrays (HDF5, NumPy), columns (lists) or keys of JSON (archives), or NULL. */
     const char *images_key, *labels_key, *groups_key;
     const char *path;    /* HDF5: a group whose members are the classes */
     const char *list;    /* a list of files in the source, or NULL */
@@ -97,6 +98,7 @@ typedef struct {
 typedef struct {
     size_t n_images, n_bad, n_warned, n_excluded, n_classes;
     size_t n_clipped;   /* images with values outside of the range */
+    size_t n_paged;     /* images of files with further pages or frames */
     unsigned largest;   /* value of images with 8 bits */
     size_t least, most; /* images per class */
     size_t n_used;      /* classes with images */
@@ -148,7 +150,8 @@ enum {
     PREP_HAS_KEYS = 8,      /* --labels-key, --groups-key */
     PREP_HAS_IMAGES = 16,   /* --images-key */
     PREP_HAS_PATH = 32,     /* --path */
-    PREP_HAS_LAYOUT = 64    /* --layout */
+    PREP_HAS_LAYOUT = 64,   /* --layout */
+    PREP_HAS_PAGES = 128    /* --pages */
 };
 
 typedef struct {
@@ -253,8 +256,8 @@ typedef struct {
     prep_extremes extremes;          /* of images with more than 8 bits */
 } prep_survey;
 /* Adds an image file; one that cannot be decoded is not counted. */
-void sim_prep_survey_add(prep_survey *s, const char *name, const uint8_t *bytes,
-                         size_t n);
+void sim_prep_survey_add(prep_survey *s, const prep_options *o, const char *name,
+                         const uint8_t *bytes, size_t n);
 /* Adds the images of another survey. */
 void sim_prep_survey_merge(prep_survey *s, const prep_survey *more);
 /* Chooses type, channels and range of a source of image files. */
@@ -318,9 +321,6 @@ void sim_prep_last_component(const char *path, char *out, size_t out_bytes);
 SIM_MUST_USE sim_status sim_prep_check_channels(const prep_options *o, size_t c);
 /* Whether a name has the extension of a photo and is not hidden. */
 bool sim_prep_is_photo(const char *name);
-/* Whether the first bytes of a file are those of JPEG or PNG. */
-enum { PREP_SIGNATURE = 4 };
-bool sim_prep_has_signature(const uint8_t first[PREP_SIGNATURE]);
 
 /* Reads a file, through gzip if its content is compressed.  The caller owns *bytes [n]. */
 SIM_MUST_USE sim_status sim_prep_load(const char *path, size_t limit, uint8_t **bytes,

@@ -35,14 +35,16 @@ static void add_image(prep_survey *s, const sim_image *image)
     sim_prep_survey_merge(s, &one);
 }
 
-void sim_prep_survey_add(prep_survey *s, const char *name, const uint8_t *bytes, size_t n)
+void sim_prep_survey_add(prep_survey *s, const prep_options *o, const char *name,
+                         const uint8_t *bytes, size_t n)
 {
     sim_image image = {0};
+    const sim_image_target target = {.as_stored = true, .pages = o->pages};
     sim_decode_notes notes;
 
     if (!sim_image_may_be_deep(bytes, n))
         s->n_others++;
-    else if (sim_image_decode(name, bytes, n, NULL, &image, &notes) == SIM_OK)
+    else if (sim_image_decode(name, bytes, n, &target, &image, &notes) == SIM_OK)
         add_image(s, &image);
     sim_free(image.pixels);
     sim_error_clear(); /* a bad file is reported when it is converted */

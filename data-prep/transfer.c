@@ -33,6 +33,7 @@ typedef struct {
     size_t warnings;
     uint8_t largest; /* value of 8 bits */
     bool clipped;    /* values are outside of the range */
+    bool has_more;   /* pages or frames of the file */
 } task;
 
 typedef struct {
@@ -250,9 +251,11 @@ static sim_status process_photo(const pipeline *l, task *w)
     name_for_message(&l->transfer, w->item, name, sizeof name);
     const sim_image_target target = {.type = l->transfer.source->type,
                                      .c = l->transfer.source->c,
-                                     .range = l->transfer.source->range};
+                                     .range = l->transfer.source->range,
+                                     .pages = l->transfer.options->pages};
     SIM_TRY(sim_image_decode(name, w->bytes, w->n, &target, &photo, &notes));
     w->warnings = notes.warnings;
+    w->has_more = notes.has_more;
     if (notes.warnings)
         (void)snprintf(w->message, sizeof w->message, "%.250s: %s", name, notes.first);
     st = process_values(l, w, &notes, &photo);
@@ -345,6 +348,7 @@ static sim_status write_item(pipeline *l, const task *w)
     SIM_TRY(sim_dataset_append_item(l->transfer.writer, &w->stored));
     l->mark.largest = w->largest > l->mark.largest ? w->largest : l->mark.largest;
     l->mark.n_clipped += w->clipped;
+    l->mark.n_paged += w->has_more;
     l->n_stored++;
     l->n_bytes += w->stored.n;
     l->result->n_images++;
@@ -477,6 +481,7 @@ sim_status sim_prep_transfer(const prep_transfer *transfer, prep_result *result)
     result->n_bad += l->mark.n_bad;
     result->n_warned += l->mark.n_warned;
     result->n_clipped += l->mark.n_clipped;
+    result->n_paged += l->mark.n_paged;
     result->largest = (unsigned)l->mark.largest;
 done:
     for (size_t i = 0; chunks && i < 3; i++)

@@ -410,15 +410,22 @@ done:
 
 /* ---- what is left out ---- */
 
+/* Image formats that are not read.  Some are TIFF files whose readable pages are only previews. */
 static bool is_image_extension(const char *extension)
 {
-    static const char *const known[] = {".webp", ".tif",  ".tiff", ".bmp",  ".gif",
-                                        ".heic", ".avif", ".jp2",  ".ppm",  ".pgm",
-                                        ".jxl",  ".dng",  ".npy",  ".fits", ".dcm"};
+    static const char *const known[] = {
+        ".heic", ".avif", ".jp2", ".ppm", ".pgm", ".jxl", ".fits", ".dcm", ".dng",
+        ".nef",  ".cr2",  ".arw", ".orf", ".rw2", ".pef", ".srw",  ".svs", ".ndpi"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(extension, known[i]) == 0)
+        if (strcasecmp(extension, known[i]) == 0)
             return true;
     return false;
+}
+
+bool sim_prep_has_photo_content(const char *name, const uint8_t *head, size_t n)
+{
+    const char *dot = strrchr(sim_prep_base_name(name), '.');
+    return !(dot && is_image_extension(dot)) && sim_image_has_signature(head, n);
 }
 
 static int by_extension(const void *a, const void *b)
@@ -455,8 +462,8 @@ static void report_others(prep_tree *t, prep_source *out)
     size_t images = list_others(t, true, list, sizeof list);
     out->n_excluded += images + t->n_links + t->n_loops + t->n_unreadable;
     if (images)
-        sim_log_warn("%zu images are excluded, because only JPEG and PNG are read: %s",
-                     images, list);
+        sim_log_warn("%zu images are excluded, because only %s are read: %s", images,
+                     sim_image_formats(), list);
     if (t->n_links)
         sim_log_warn("%zu photos are links in the archive and are excluded; "
                      "tar --dereference --hard-dereference stores their data",
@@ -529,7 +536,8 @@ sim_status sim_prep_tree_select(prep_tree *t, const char *name,
     level l = {.tree = t};
 
     report_others(t, out);
-    SIM_CHECK(t->paths.n > 0, SIM_E_INPUT, "%s contains no JPEG or PNG files", name);
+    SIM_CHECK(t->paths.n > 0, SIM_E_INPUT, "%s contains no image files (%s)", name,
+              sim_image_formats());
     SIM_TRY(sim_alloc(&l.kept, t->paths.n, "prep/items"));
     memset(l.kept, true, t->paths.n * sizeof *l.kept);
     SIM_TRY(survey(&l, t->has_labels ? 1 : 0));

@@ -39,6 +39,8 @@ typedef struct {
 /* Adds a photo.  `inside` is prepended as a directory unless it is NULL. */
 SIM_MUST_USE sim_status sim_prep_tree_add(prep_tree *t, const char *inside,
                                           const char *path);
+/* Whether a file without the extension of a photo is one, by its first bytes [n] (SIM_IMAGE_HEAD). */
+bool sim_prep_has_photo_content(const char *name, const uint8_t *head, size_t n);
 /* Counts a file that is not a photo. */
 SIM_MUST_USE sim_status sim_prep_tree_count_other(prep_tree *t, const char *path);
 

@@ -35,29 +35,42 @@ typedef struct {
 /* The type of samples of this name, such as "uint16"; false if samples cannot have it. */
 bool sim_sample_type_find(const char *name, sim_type *out);
 
+/* Pages of a file. */
+typedef enum {
+    SIM_PAGES_FIRST,   /* the first one is the image */
+    SIM_PAGES_CHANNELS /* of a TIFF file of several pages, each is a channel */
+} sim_image_pages;
+
 /* What an image file is decoded to. */
 typedef struct {
     sim_type type; /* of the samples */
     size_t c;      /* 0: as in the file; 3: gray is copied to three channels */
     /* Samples of other types that become 0 and 255 of SIM_U8; zeros: all values of 16 bits. */
     sim_value_range range;
+    sim_image_pages pages;
+    bool
+        as_stored; /* type and channels of the file; `type`, `c` and `range` are not used */
 } sim_image_target;
 
 /* Warnings of a decoder about an image that it could decode. */
 typedef struct {
-    size_t warnings; /* of libjpeg or libpng */
+    size_t warnings; /* of the library of the format */
     char first[200]; /* text of the first one */
     sim_type type;   /* of the samples in the file */
+    bool has_more;   /* pages or frames, which were not decoded */
 } sim_decode_notes;
 
-enum { SIM_MAX_PIXELS = 64 << 20 }; /* per image; checked before allocation */
-enum { SIM_MAX_IMAGES = 1 << 30 };  /* per data set */
+/* Per image; checked before allocation. */
+enum { SIM_MAX_PIXELS = 64 << 20, SIM_MAX_IMAGE_BYTES = 1 << 30 };
+enum { SIM_MAX_IMAGES = 1 << 30 }; /* per data set */
 
 /*
  * Decodes an image file.  The format is detected from the content.
  *
- * The EXIF orientation is applied, alpha is dropped, palettes are expanded, and CMYK and YCCK are
- * converted by R = (255 - C) (255 - K) / 255.  Samples are converted to 8 bits by scaling the range,
+ * The orientation in EXIF data and TIFF files is applied, alpha is dropped, palettes are expanded, and
+ * CMYK and YCCK are converted by R = (255 - C) (255 - K) / 255.  Of several pages or frames, the first
+ * one is decoded.  Integers of up to 8 bits become SIM_U8, of up to 16 bits SIM_U16; signed and larger
+ * ones and floats of any size become SIM_F32, rounded to the nearest value of it.  Samples are converted to 8 bits by scaling the range,
  * rounding and clipping, and to larger types without a change of value.
  *
  *   name   of the image, for error messages
@@ -71,6 +84,12 @@ enum { SIM_MAX_IMAGES = 1 << 30 };  /* per data set */
 SIM_MUST_USE sim_status sim_image_decode(const char *name, const uint8_t *bytes, size_t n,
                                          const sim_image_target *as, sim_image *out,
                                          sim_decode_notes *notes);
+/* Whether the first bytes [n] of a file are those of an image format; SIM_IMAGE_HEAD suffice. */
+bool sim_image_has_signature(const uint8_t *bytes, size_t n);
+/* Whether a name has an extension of an image format, in any case. */
+bool sim_image_has_extension(const char *name);
+/* "JPEG, PNG, ...": the formats of image files. */
+const char *sim_image_formats(void);
 /* Whether the samples of a file can have more than 8 bits.  bytes [n]: its first SIM_IMAGE_HEAD bytes or
  * more. */
 bool sim_image_may_be_deep(const uint8_t *bytes, size_t n);
@@ -79,6 +98,10 @@ enum { SIM_IMAGE_HEAD = 26 };
 void sim_image_extremes(const sim_image *image, double *lo, double *hi);
 /* Index of the first sample that is not finite; the number of samples if there is none. */
 size_t sim_image_find_nonfinite(const sim_image *image);
+/* Order of the dimensions of an image in an array. */
+typedef enum { SIM_LAYOUT_AMBIGUOUS, SIM_LAYOUT_HWC, SIM_LAYOUT_CHW } sim_layout;
+/* The layout of an image of these dimensions: C is the one that suits the channels better. */
+sim_layout sim_image_layout(const size_t dims[3]);
 /* Encodes an RGB image of SIM_U8 as JPEG of quality 1 to 100.  The caller owns *bytes [n]. */
 SIM_MUST_USE sim_status sim_image_encode_jpeg(const sim_image *image, int quality,
                                               uint8_t **bytes, size_t *n);
@@ -105,6 +128,37 @@ typedef struct {
 SIM_MUST_USE sim_status sim_image_moments(const sim_image *image, size_t short_side,
                                           sim_moments *out);
 
+/* ---- arrays of NumPy ---- */
+
+/* The header of a file of numpy.save (versions 1 to 3). */
+typedef struct {
+    char kind;         /* 'b' bool, 'u', 'i', 'f', 'S' bytes, 'U' text */
+    size_t item_bytes; /* of a value */
+    bool is_swapped;   /* the order of bytes is not that of this machine */
+    int n_dims;
+    size_t dims[SIM_MAX_DIMS];
+    size_t n_values; /* product of the dimensions */
+    size_t data_at;  /* offset of the values */
+} sim_npy;
+
+/* Bytes of a file that contain the length of its header, and limit of that. */
+enum { SIM_NPY_PREFIX = 12, SIM_NPY_MAX_HEADER = 1 << 20 };
+/* Length of the header, by the first SIM_NPY_PREFIX bytes [n]; 0 if they are not of NumPy. */
+size_t sim_npy_header_bytes(const uint8_t *bytes, size_t n);
+/*
+ * Parses a header; bytes [n] are at least sim_npy_header_bytes.  Nothing is read but the header, so the
+ * caller checks that the values are complete.
+ * Errors: SIM_E_DATA (not of NumPy; objects, structures, complex numbers, Fortran order).
+ */
+SIM_MUST_USE sim_status sim_npy_parse(const char *name, const uint8_t *bytes, size_t n,
+                                      sim_npy *out);
+/* Converts n values of kind b, u, i or f; `to` is SIM_U8 (of bool and uint8), SIM_I64 or SIM_U64 (of b, u,
+ * i), or SIM_F64. */
+void sim_npy_convert(const sim_npy *a, const uint8_t *values, size_t n, sim_type to,
+                     void *out);
+/* Reverses the order of the bytes of n numbers. */
+void sim_swap_bytes(uint8_t *bytes, size_t number_bytes, size_t n);
+
 /* ---- data sets: reading ---- */
 
 typedef struct sim_dataset sim_dataset;
@@ -125,7 +179,7 @@ typedef struct {
     size_t n_images;
     size_t n_stored; /* images of the file; more than n_images after sim_dataset_select */
     sim_mixture mixture;
-    bool encoded; /* JPEG and PNG files of any size, in /bytes and /offset */
+    bool encoded; /* image files of any size, in /bytes and /offset */
     bool varied; /* a union of files with images of several sizes: h, w are the largest */
     size_t h, w, c; /* of every image; encoded: 0, 0, 3 */
     sim_type type;  /* of the samples: SIM_U8, SIM_U16 or SIM_F32; encoded: SIM_U8 */
@@ -298,6 +352,7 @@ typedef struct {
     uint64_t next, n_bad, n_warned;
     uint64_t largest;   /* value of 8 bits in the images so far */
     uint64_t n_clipped; /* images with values outside of the range */
+    uint64_t n_paged;   /* images of files with further pages or frames */
 } sim_dataset_mark;
 
 /* An image to append, with its digest and moments. */

@@ -4,7 +4,7 @@
  * Module: h5
  * Not thread-safe. HDF5 prints no errors; its innermost message becomes part of the error message.
  * Plugins are disabled. Links other than hard links, virtual and external data sets, unknown
- * filters and variable-length types are refused. Files on disk are only read by HDF5; they are
+ * filters and variable-length types are refused, but for strings and byte strings. Files on disk are only read by HDF5; they are
  * written through file.h.
  *
  * Errors, unless stated otherwise: SIM_E_DATA when reading, SIM_E_IO when writing. The message
@@ -106,6 +106,25 @@ SIM_MUST_USE sim_status sim_h5_visit(const sim_h5 *f, const char *group,
                                      sim_status (*visit)(void *ctx, const sim_tensor *t),
                                      void *ctx);
 
+/* The same for data sets of any type; `name` begins with a slash. */
+SIM_MUST_USE sim_status sim_h5_visit_sets(const sim_h5 *f, const char *group,
+                                          sim_status (*visit)(void *ctx,
+                                                              const char *name),
+                                          void *ctx);
+
+/*
+ * Byte strings, such as image files: the elements of a data set of one dimension of variable-length uint8
+ * or of opaque values; or a whole data set of uint8 of one dimension, or an opaque scalar, as a single one.
+ */
+typedef struct {
+    size_t n;     /* byte strings; 0: the data set is of another type */
+    bool is_list; /* an array of byte strings, not a single one */
+} sim_h5_bytes;
+sim_h5_bytes sim_h5_bytes_of(const sim_h5 *f, const char *name);
+/* Reads byte string i of at most `limit` bytes.  The caller owns *bytes [n]. */
+SIM_MUST_USE sim_status sim_h5_read_bytes(const sim_h5 *f, const char *name, size_t i,
+                                          size_t limit, uint8_t **bytes, size_t *n);
+
 /*
  * Creates a file image in memory for up to reserve_bytes of content. One buffer of reserve_bytes +
  * 64 MiB is mapped in advance, so the image is never moved. Format version EARLIEST.
@@ -190,7 +209,7 @@ typedef enum {
     SIM_PATH_IDX,       /* MNIST */
     SIM_PATH_NUMPY,     /* .npy or .npz */
     SIM_PATH_PICKLE,    /* Python */
-    SIM_PATH_IMAGE,     /* JPEG or PNG */
+    SIM_PATH_IMAGE,     /* JPEG, PNG, TIFF, WebP, GIF */
     SIM_PATH_SAFETENSORS,
     SIM_PATH_TORCH,       /* written by torch.save */
     SIM_PATH_HDF5,        /* without a format of simile */

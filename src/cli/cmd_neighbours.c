@@ -31,7 +31,7 @@ static const struct argp_option options[] = {
      0},
     {"query", KEY_QUERY, "B.h5|IDS|PHOTO", 0,
      "images whose neighbours are searched: a data set (or file of features), numbers of "
-     "images of the searched set (0,17,300), or a JPEG or PNG file (default: 12 images "
+     "images of the searched set (0,17,300), or an image file (default: 12 images "
      "of "
      "the searched set, evenly spaced)",
      0},

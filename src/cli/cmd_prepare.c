@@ -45,6 +45,7 @@ enum {
     KEY_TYPE,
     KEY_CHANNELS,
     KEY_LAYOUT,
+    KEY_PAGES,
     KEY_THREADS,
     KEY_JSON,
     KEY_FORCE
@@ -53,7 +54,9 @@ enum {
 static const struct argp_option options[] = {
     {"out", KEY_OUT, "FILE.h5", 0, "data set to write (required)", 0},
     {"format", KEY_FORMAT, "NAME", 0,
-     "idx, stl10, hdf5, cifar, tar, list or folder (default: detected)", 0},
+     "idx, stl10, hdf5, hdf5_photos, numpy, cifar, tar, list or folder (default: "
+     "detected)",
+     0},
     {"list", KEY_LIST, "FILE.csv", 0,
      "CSV or TSV file with a header: column path, relative to the directory SOURCE, and "
      "label, split and group if there are; only these images are converted",
@@ -78,6 +81,11 @@ static const struct argp_option options[] = {
      "channels to keep, such as 0-2 or 3,2,1 (default: all)", 0},
     {"layout", KEY_LAYOUT, "hwc|chw", 0,
      "order of the dimensions of an image in an array, where it is ambiguous", 0},
+    {"pages", KEY_PAGES, "first|channels", 0,
+     "TIFF files of several pages: the first page is the image (default), or each page "
+     "of "
+     "one sample is a channel",
+     0},
     {"limit", KEY_LIMIT, "N", 0,
      "keep N images, balanced over the classes; the selection is reproducible", 0},
     {"classes", KEY_CLASSES, "FILE", 0,
@@ -91,17 +99,20 @@ static const struct argp_option options[] = {
     {"on-bad", KEY_BAD, "skip|fail", 0,
      "report, count and skip bad images (default), or stop", 0},
     {"images-key", KEY_IMAGES, "NAME", 0,
-     "HDF5: data set of the images (default: images, x, image, data, ...); lists: column "
+     "HDF5, NumPy: array of the images (default: images, x, image, data, ...); lists: "
+     "column "
      "of the paths (default: path)",
      0},
     {"labels-key", KEY_LABELS_KEY, "NAME", 0,
-     "HDF5: data set of the labels (default: labels, ans, y, ..., or no labels); lists: "
+     "HDF5, NumPy: array of the labels (default: labels, ans, y, ..., or no labels), of "
+     ".npy: the file of it; lists: "
      "column (default: label); archives: key in the .json file of an image (default: "
      "label, cls or class); none: no labels",
      0},
     {"groups-key", KEY_GROUPS_KEY, "NAME", 0,
      "the group of each image, such as a patient or a place, for positives from other "
-     "images of the group: HDF5: data set of numbers or texts; lists: column (default: "
+     "images of the group: HDF5, NumPy: array of numbers or texts; lists: column "
+     "(default: "
      "group); archives: key in the .json file of an image (default: group)",
      0},
     {"path", KEY_PATH, "GROUP", 0, "HDF5: group whose members are the classes", 0},
@@ -278,6 +289,11 @@ static error_t parse_prepare_option(int key, char *arg, struct argp_state *state
     case KEY_LAYOUT:
         a->options.layout = parse_layout(state, arg);
         return 0;
+    case KEY_PAGES:
+        a->options.pages = parse_choice(state, "--pages", arg, "channels", "first")
+                               ? SIM_PAGES_CHANNELS
+                               : SIM_PAGES_FIRST;
+        return 0;
     case KEY_THREADS:
         a->threads = (int)parse_number(state, "--threads", arg, 1, 4096);
         return 0;
@@ -400,11 +416,11 @@ sim_status sim_command_prepare(int argc, char **argv)
         .args_doc = "SOURCE ... --out FILE.h5",
         .doc =
             "Converts images into a data set.  Sources are directories, tar and zip "
-            "archives "
-            "of JPEG and PNG photos, CSV lists of photos, HDF5 files, idx files (MNIST), "
-            "and the binary "
-            "versions "
-            "of CIFAR-10, CIFAR-100 and STL-10.  Several directories, archives or HDF5 "
+            "archives of image files (JPEG, PNG, TIFF, WebP, GIF, BMP, NumPy), CSV lists "
+            "of "
+            "them, HDF5 and NumPy files, idx files (MNIST), and the binary versions of "
+            "CIFAR-10, CIFAR-100 and STL-10.  Several directories, archives, HDF5 or "
+            "NumPy "
             "files of "
             "one format become one data set, in the order of their names; 'train-*.tar' "
             "and "

@@ -64,7 +64,7 @@ done:
     return st;
 }
 
-/* Locates images stored as JPEG or PNG files. */
+/* Locates images stored as files. */
 static sim_status locate_encoded(sim_dataset *d, const sim_h5 *f)
 {
     sim_status st = SIM_OK;

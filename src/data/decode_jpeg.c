@@ -41,8 +41,7 @@ static void on_message(j_common_ptr c, int level)
     if (level >= 0)
         return;
     c->err->format_message(c, text);
-    if (e->notes->warnings++ == 0)
-        (void)snprintf(e->notes->first, sizeof e->notes->first, "%s", text);
+    sim_notes_warn(e->notes, text);
     if (strstr(text, "premature end of data segment"))
         e->truncated = true;
     else if (strstr(text, "Premature end of JPEG file"))

@@ -26,9 +26,8 @@ static void on_error(png_structp png, png_const_charp text)
 
 static void on_warning(png_structp png, png_const_charp text)
 {
-    source *s = png_get_error_ptr(png);
-    if (s->notes->warnings++ == 0)
-        (void)snprintf(s->notes->first, sizeof s->notes->first, "%s", text);
+    const source *s = png_get_error_ptr(png);
+    sim_notes_warn(s->notes, text);
 }
 
 static void on_read(png_structp png, png_bytep to, size_t n)

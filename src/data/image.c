@@ -34,6 +34,27 @@ done:
     return st;
 }
 
+/* How well a length suits the channels: 1 or 3 best, then 4, then fewer than both sides. */
+static int suits_channels(size_t length, size_t side, size_t other_side)
+{
+    if (length == 1 || length == 3)
+        return 3;
+    if (length == 4)
+        return 2;
+    return length > 0 && length <= SIM_MAX_CHANNELS && length < side &&
+           length < other_side;
+}
+
+sim_layout sim_image_layout(const size_t dims[3])
+{
+    const int of_last = suits_channels(dims[2], dims[0], dims[1]),
+              of_first = suits_channels(dims[0], dims[1], dims[2]);
+
+    return of_last > of_first   ? SIM_LAYOUT_HWC
+           : of_first > of_last ? SIM_LAYOUT_CHW
+                                : SIM_LAYOUT_AMBIGUOUS;
+}
+
 /* ---- values ---- */
 
 bool sim_sample_type_find(const char *name, sim_type *out)

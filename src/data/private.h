@@ -17,9 +17,40 @@ double sim_image_sample(const sim_image *image, size_t i);
  * `notes` is zeroed. */
 typedef sim_status image_decoder(const char *name, const uint8_t *bytes, size_t n,
                                  sim_image *out, sim_decode_notes *notes);
-#define SIM_IMAGE_FORMAT(name, signature) SIM_MUST_USE image_decoder sim_decode_##name;
+#define SIM_IMAGE_FORMAT(name, ...) SIM_MUST_USE image_decoder sim_decode_##name;
 #include "image_formats.def"
 #undef SIM_IMAGE_FORMAT
+/* As sim_decode_tiff; the pages of a file of several ones are channels. */
+SIM_MUST_USE image_decoder sim_decode_tiff_pages;
+
+/* Checks the size of an image before it is allocated.  Errors: SIM_E_DATA. */
+SIM_MUST_USE sim_status sim_image_check_size(const char *name, size_t h, size_t w,
+                                             size_t c, sim_type type);
+/* Adds a warning of a library. */
+void sim_notes_warn(sim_decode_notes *notes, const char *text);
+/* A sample of CMYK, 0 to `most`, as one of RGB: (most - ink) (most - key) / most. */
+static inline unsigned cmyk_sample(unsigned ink, unsigned key, unsigned most)
+{
+    return (unsigned)(((uint64_t)(most - ink) * (most - key) + most / 2) / most);
+}
+
+/* ---- numbers.c: numbers in files ---- */
+
+typedef enum { NUMBER_UNSIGNED, NUMBER_SIGNED, NUMBER_FLOAT } number_kind;
+
+/* 1 to 16 bits if unsigned; 8, 16, 32 or 64 if signed or unsigned; 16, 32 or 64 if floats. */
+typedef struct {
+    number_kind kind;
+    unsigned bits;
+} number_format;
+
+/* The type of samples of numbers; false if a format is not one of the above. */
+bool sim_number_type(number_format f, sim_type *out);
+/* Number i of a row, in the byte order of this machine.  Those of less than a byte, and of 9 to 15 bits,
+ * are packed from the most significant bit. */
+double sim_number_at(number_format f, const uint8_t *row, size_t i);
+/* Stores a number as sample i; false if it is finite and its sample is not. */
+bool sim_number_store(double v, sim_type type, void *samples, size_t i);
 
 /* Orientation, 1 to 8, in EXIF data with or without the prefix "Exif"; 1 if there is none. */
 int sim_exif_orientation(const uint8_t *p, size_t n);

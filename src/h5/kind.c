@@ -34,6 +34,12 @@ static const signature signatures[] = {
     {"\x80\x05", 2, 0, SIM_PATH_PICKLE},
     {"\xff\xd8\xff", 3, 0, SIM_PATH_IMAGE},
     {"\x89PNG", 4, 0, SIM_PATH_IMAGE},
+    {"II*\0", 4, 0, SIM_PATH_IMAGE}, /* TIFF */
+    {"MM\0*", 4, 0, SIM_PATH_IMAGE},
+    {"II+\0", 4, 0, SIM_PATH_IMAGE},
+    {"MM\0+", 4, 0, SIM_PATH_IMAGE},
+    {"WEBP", 4, 8, SIM_PATH_IMAGE},
+    {"GIF8", 4, 0, SIM_PATH_IMAGE},
     {"PK\x03\x04", 4, 0, SIM_PATH_ARCHIVE},
     {"\x1f\x8b", 2, 0, SIM_PATH_ARCHIVE}, /* gzip */
     {"BZh", 3, 0, SIM_PATH_ARCHIVE},      /* bzip2 */
@@ -246,7 +252,7 @@ static const kind_text kinds[SIM_PATH_KINDS] = {
     [SIM_PATH_DIRECTORY] = {"a directory", prepare, true},
     [SIM_PATH_ARCHIVE] = {"an archive or a compressed file", prepare, true},
     [SIM_PATH_IDX] = {"an idx file (MNIST)", prepare, true},
-    [SIM_PATH_NUMPY] = {"a NumPy file", store_array, true},
+    [SIM_PATH_NUMPY] = {"a NumPy file", prepare, true},
     [SIM_PATH_PICKLE] = {"a Python pickle", store_array, true},
     [SIM_PATH_IMAGE] =
         {"a single image",
@@ -306,7 +312,7 @@ static const use_text uses[SIM_PATH_USES] = {
                         BIT(SIM_PATH_DATASET) | BIT(SIM_PATH_DIRECTORY) |
                             BIT(SIM_PATH_ARCHIVE) | BIT(SIM_PATH_IDX) |
                             BIT(SIM_PATH_HDF5) | BIT(SIM_PATH_BROKEN_HDF5) |
-                            BIT(SIM_PATH_OTHER),
+                            BIT(SIM_PATH_NUMPY) | BIT(SIM_PATH_OTHER),
                         true},
     [SIM_USE_INSPECT] =
         {"a data set, a checkpoint, a run directory or a file of embeddings",

@@ -446,7 +446,7 @@ enum { MAX_DEPTH = 16, MAX_VISITED = 1 << 22 };
 
 typedef struct {
     const sim_h5 *f;
-    sim_status (*visit)(void *ctx, const sim_tensor *t);
+    sim_status (*visit)(void *ctx, const char *path);
     void *ctx;
     size_t n;
 } traversal;
@@ -475,7 +475,6 @@ done:
 static sim_status visit_member(traversal *w, const char *path, int depth)
 {
     sim_status st = SIM_OK;
-    sim_h5_shape shape;
     H5O_info_t info;
 
     if (H5Oget_info_by_name(w->f->file, path, &info, H5P_DEFAULT) < 0)
@@ -484,10 +483,7 @@ static sim_status visit_member(traversal *w, const char *path, int depth)
         SIM_TRY(visit_group(w, path, depth + 1));
         goto done;
     }
-    SIM_TRY(sim_h5_shape_of(w->f, path, &shape));
-    sim_tensor t = {.name = path + 1, .type = shape.type, .n_dims = shape.n_dims};
-    memcpy(t.dims, shape.dims, sizeof t.dims);
-    SIM_TRY(w->visit(w->ctx, &t));
+    SIM_TRY(w->visit(w->ctx, path));
 done:
     return st;
 }
@@ -512,11 +508,39 @@ done:
     return st;
 }
 
-sim_status sim_h5_visit(const sim_h5 *f, const char *group,
-                        sim_status (*visit)(void *ctx, const sim_tensor *t), void *ctx)
+sim_status sim_h5_visit_sets(const sim_h5 *f, const char *group,
+                             sim_status (*visit)(void *ctx, const char *name), void *ctx)
 {
     traversal w = {.f = f, .visit = visit, .ctx = ctx};
     if (strcmp(group, "/") != 0 && !sim_h5_has(f, group))
         return SIM_OK;
     return visit_group(&w, group, 0);
+}
+
+/* A visit of data sets as tensors. */
+typedef struct {
+    const sim_h5 *f;
+    sim_status (*visit)(void *ctx, const sim_tensor *t);
+    void *ctx;
+} tensor_visit;
+
+static sim_status visit_tensor(void *ctx, const char *path)
+{
+    sim_status st = SIM_OK;
+    const tensor_visit *v = ctx;
+    sim_h5_shape shape;
+
+    SIM_TRY(sim_h5_shape_of(v->f, path, &shape));
+    sim_tensor t = {.name = path + 1, .type = shape.type, .n_dims = shape.n_dims};
+    memcpy(t.dims, shape.dims, sizeof t.dims);
+    SIM_TRY(v->visit(v->ctx, &t));
+done:
+    return st;
+}
+
+sim_status sim_h5_visit(const sim_h5 *f, const char *group,
+                        sim_status (*visit)(void *ctx, const sim_tensor *t), void *ctx)
+{
+    tensor_visit v = {.f = f, .visit = visit, .ctx = ctx};
+    return sim_h5_visit_sets(f, group, visit_tensor, &v);
 }

@@ -111,9 +111,8 @@ REFUSED = {
     "truncated_header.jpg": "",
     "zero_byte.jpg": "is empty",
     "zero_byte.png": "is empty",
-    "text.jpg": "neither JPEG nor PNG",
-    "html_error_page.jpg": "neither JPEG nor PNG",
-    "gif_renamed.jpg": "neither JPEG nor PNG",
+    "text.jpg": "not an image of a known format",
+    "html_error_page.jpg": "not an image of a known format",
     "huge_dims.jpg": "65500 x 65500",
     "zero_dims.jpg": "",
     "no_quant_table.jpg": "uantization table",
@@ -125,7 +124,7 @@ REFUSED = {
     "truncated.png": "is truncated",
     "no_iend.png": "",
 }
-KEPT = {"no_eoi.jpg": True, "jpeg_named.png": False, "png_named.jpg": False}
+KEPT = {"no_eoi.jpg": True, "gif_renamed.jpg": False, "jpeg_named.png": False, "png_named.jpg": False}
 
 
 def check_bad(directory):

@@ -60,14 +60,14 @@ checkpoint = "run/checkpoints/step-000000001.h5"
 # ---- instead of a data set ----
 
 SOURCES = {"my photos": "directory", "a.tar": "archive", "a.tar.gz": "archive", "a.zip": "archive",
-           "images.gz": "compressed", "images-idx3-ubyte": "idx", "raw.h5": "HDF5", "binary": "unknown"}
+           "images.gz": "compressed", "x.npy": "NumPy", "x.npz": "NumPy", "images-idx3-ubyte": "idx",
+           "raw.h5": "HDF5", "binary": "unknown"}
 for path, word in SOURCES.items():
     quoted = f"'{path}'" if " " in path else path
     text = message(65 if path != "my photos" else 66, "pretrain", "job.yaml", "run=other", f"data.train={path}")
     assert word in text and f"simile prepare {quoted} --out " in text, f"{path}: {text}"
-for path in "x.npy", "x.npz", "batch_1":
-    text = message(65, "plan", "job.yaml", f"data.train={path}")
-    assert "simile prepare" in text and "h5py" in text and f"prepare {path}" not in text, f"{path}: {text}"
+text = message(65, "plan", "job.yaml", "data.train=batch_1")
+assert "simile prepare" in text and "h5py" in text and "prepare batch_1" not in text, text
 for words in (("pretrain", "job.yaml", "run=other", "evaluate.knn_every_epochs=1", "data.test=a.tar"),
               ("plan", "job.yaml", "data.train=a.tar"), ("embed", "run", "--data", "a.tar", "--out", "o.h5"),
               ("evaluate", "knn", "run", "--train", "a.tar", "--test", "train.h5")):
@@ -101,7 +101,8 @@ assert "job file" in message(66, "pretrain", "my photos")
 assert "directory" in message(66, "stop", "my photos") and "run directory" in message(66, "stop", "train.h5")
 assert "directory" in message(66, "embed", "my photos", "--data", "train.h5", "--out", "o.h5")
 assert "checkpoint" in message(65, "prepare", checkpoint, "--out", "o.h5")
-assert "h5py" in message(65, "prepare", "x.npy", "--out", "o.h5")
+assert "1 dimensions" in message(65, "prepare", "x.npy", "--out", "o.h5")
+assert "h5py" in message(65, "prepare", "batch_1", "--out", "o.h5")
 assert "run directory" in message(66, "inspect", "my photos")
 
 text = run(1, "inspect", "e.h5")

@@ -142,7 +142,7 @@ def leftovers(stem):
 def check_bad(good, directory):
     """Every bad photo on its own, then all of them together with a good one."""
     bad = sorted(n for n in os.listdir(directory) if n.endswith(("jpg", "png")))
-    kept = {"no_eoi.jpg", "jpeg_named.png", "png_named.jpg"}
+    kept = {"no_eoi.jpg", "gif_renamed.jpg", "jpeg_named.png", "png_named.jpg"}
     warned = {"no_eoi.jpg"}
     for name in bad:
         os.makedirs("one/c")

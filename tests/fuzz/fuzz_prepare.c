@@ -18,9 +18,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 #include "formats.def"
 #undef PREP_FORMAT
 
-static const prep_format *const formats[] = {&sim_prep_format_tar, &sim_prep_format_stl10,
-                                             &sim_prep_format_cifar, &sim_prep_format_idx,
-                                             &sim_prep_format_list};
+static const prep_format *const formats[] = {
+    &sim_prep_format_tar, &sim_prep_format_stl10, &sim_prep_format_cifar,
+    &sim_prep_format_idx, &sim_prep_format_list,  &sim_prep_format_numpy};
 
 static void read_some(const prep_format *format, const prep_source *s)
 {

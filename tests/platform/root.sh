@@ -5,7 +5,8 @@
 . "$SIMILE_SOURCE/tests/platform/job.sh"
 roots=${SIMILE_ROOTS:-$scratch/roots}
 build_packages="build-essential cmake pkg-config git ca-certificates libyaml-dev libjansson-dev
-    libjpeg62-turbo-dev libpng-dev libarchive-dev librandom123-dev libxxhash-dev protobuf-c-compiler
+    libjpeg62-turbo-dev libpng-dev libtiff-dev libwebp-dev libgif-dev libarchive-dev librandom123-dev
+    libxxhash-dev protobuf-c-compiler
     libprotobuf-c-dev libisal-dev libcmocka-dev"
 
 skip() { echo "skipped: $*" && exit 77; }

@@ -6,7 +6,7 @@
 # shellcheck disable=SC2046 # words
 make_root arm64 bookworm amd64,arm64 build-essential crossbuild-essential-arm64 qemu-user-static cmake pkg-config ca-certificates \
     protobuf-c-compiler librandom123-dev $(printf '%s:arm64 ' libopenmpi-dev libhdf5-dev libopenblas-dev libyaml-dev libjansson-dev \
-        libjpeg62-turbo-dev libpng-dev libarchive-dev libxxhash-dev libprotobuf-c-dev libisal-dev libcmocka-dev)
+        libjpeg62-turbo-dev libpng-dev libtiff-dev libwebp-dev libgif-dev libarchive-dev libxxhash-dev libprotobuf-c-dev libisal-dev libcmocka-dev)
 configure arm64 -DCMAKE_TOOLCHAIN_FILE=/src/tests/platform/arm64.cmake -DBUILD_TESTING=ON -DSIMILE_TIMEOUT_FACTOR=12
 compile arm64
 # qemu does not report a program that cannot be started, and /proc/self/exe cannot be: two tests of core are left out.

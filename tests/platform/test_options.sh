@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # simile-test: timeout 2400 processors 2 labels long
-# A build without JPEG, PNG and archives trains, and names what it lacks wherever that is used.
+# A build without image formats and archives trains, and names what it lacks wherever that is used.
 # $SIMILE_MINIMAL, if set, is the program of such a build.
 build=$(mktemp -d)
 if [ -z "${SIMILE_MINIMAL:-}" ]; then
-    cmake -S "$SIMILE_SOURCE" -B "$build" -DSIMILE_WITH_JPEG=OFF -DSIMILE_WITH_PNG=OFF -DSIMILE_WITH_ARCHIVE=OFF \
+    cmake -S "$SIMILE_SOURCE" -B "$build" -DSIMILE_WITH_{JPEG,PNG,TIFF,WEBP,GIF,ARCHIVE}=OFF \
         -DSIMILE_WERROR=ON >"$build/log" 2>&1 && cmake --build "$build" -j 2 >>"$build/log" 2>&1 || { tail -n 30 "$build/log" && exit 1; }
 fi
 export SIMILE=${SIMILE_MINIMAL:-$build/simile}
@@ -12,11 +12,11 @@ export SIMILE=${SIMILE_MINIMAL:-$build/simile}
 trap 'rm -rf "$scratch" "$build"' EXIT
 
 "$simile" --version >version.txt
-expect_lines 1 "^formats   without JPEG, without PNG, without archives$" version.txt
-! ldd "$simile" | grep -E "lib(png|jpeg|archive)" || fail "an optional library is linked"
+expect_lines 1 "^formats   without JPEG, without PNG, without TIFF, without WebP, without GIF, without archives$" version.txt
+! ldd "$simile" | grep -E "lib(png|jpeg|tiff|webp|gif|archive)" || fail "an optional library is linked"
 
 # images of each format in a directory: the conversion stops, nothing is skipped
-mkdir -p jpeg/a png/a
+mkdir -p {jpeg,png,tiff,webp,gif}/a
 printf '\xff\xd8\xff\xe0 a JPEG image' >jpeg/a/1.jpg
 /usr/bin/python3 - <<'PY'
 import struct, zlib
@@ -28,11 +28,21 @@ open("png/a/1.png", "wb").write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pac
 PY
 expect 69 "1.jpg is a JPEG image; this simile was built without JPEG" "$simile" prepare jpeg --out j.h5
 expect 69 "1.png is a PNG image; this simile was built without PNG" "$simile" prepare png --out p.h5
+printf 'II*\0 a TIFF image' >tiff/a/1.tif
+printf 'RIFF    WEBP a WebP image' >webp/a/1.webp
+printf 'GIF89a a GIF image' >gif/a/1.gif
+expect 69 "1.tif is a TIFF image; this simile was built without TIFF (cmake -DSIMILE_WITH_TIFF=ON)" "$simile" prepare tiff --out j.h5
+expect 69 "1.webp is a WebP image; this simile was built without WebP (cmake -DSIMILE_WITH_WEBP=ON)" "$simile" prepare webp --out j.h5
+expect 69 "1.gif is a GIF image; this simile was built without GIF (cmake -DSIMILE_WITH_GIF=ON)" "$simile" prepare gif --out j.h5
 [ ! -e j.h5 ] && [ ! -e p.h5 ] || fail "a data set was written"
 tar cf png.tar png
 gzip -k png.tar
 expect 69 "png.tar is an archive" "$simile" prepare png.tar --out t.h5
 expect 69 "built without archives" "$simile" prepare png.tar.gz --out t.h5
+
+/usr/bin/python3 -c 'import numpy as n; x = n.arange(8 * 6 * 6).reshape(8, 6, 6).astype("u1"); n.save("x.npy", x); n.savez("x.npz", images=x)'
+expect 0 "8 images" "$simile" prepare x.npy --out n.h5
+expect 69 "x.npz is an archive" "$simile" prepare x.npz --out z.h5
 
 # MNIST's files: unpacked, and refused while they are compressed
 data_set digits 400 16

@@ -6,7 +6,7 @@
 . ./root.sh
 make_root prefix bookworm amd64 build-essential cmake pkg-config ca-certificates libopenmpi-dev openmpi-bin libopenblas-dev \
     protobuf-c-compiler libprotobuf-c-dev libisal-dev dpkg-dev zlib1g-dev
-few=(-DSIMILE_WITH_JPEG=OFF -DSIMILE_WITH_PNG=OFF -DSIMILE_WITH_ARCHIVE=OFF)
+few=(-DSIMILE_WITH_{JPEG,PNG,TIFF,WEBP,GIF,ARCHIVE}=OFF)
 
 # refuse TEXT... [-- options]: cmake fails, and its output has every text
 refuse() {

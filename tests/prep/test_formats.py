@@ -62,6 +62,20 @@ def make_hdf5():
     return "foreign.h5", x, y
 
 
+def make_numpy():
+    x, y = pixels(11, 6, 8, 3), np.arange(11) % 3
+    np.savez_compressed("arrays.npz", x_train=x, y_train=y, x_test=x[:2], y_test=y[:2])
+    return "arrays.npz", x, y
+
+
+def make_hdf5_photos():
+    files = sorted(photos())
+    with h5py.File("photos.h5", "w") as f:
+        for name, _, _, data in files:
+            f[name] = np.frombuffer(data, "u1")
+    return "photos.h5", np.stack([f[1] for f in files]), [f[2] for f in files]
+
+
 def make_cifar():
     x, y = pixels(7, 32, 32, 3), np.arange(7) * 4 % 10
     os.mkdir("cifar")
@@ -114,7 +128,7 @@ def make_list():
     return "listed/files.csv", np.stack([f[1] for f in files]), [f[2] for f in files]  # in the order of the lines
 
 
-OPTIONS = {"list": ["--size", "10"], "tar": ["--size", "10"], "folder": ["--size", "10"]}
+OPTIONS = {name: ["--size", "10"] for name in ("list", "tar", "folder", "hdf5_photos")}
 
 
 def check_format(name):
@@ -137,7 +151,7 @@ def check_format(name):
 with tempfile.TemporaryDirectory() as scratch:
     os.chdir(scratch)
     names = formats()
-    assert len(names) >= 7, names
+    assert len(names) >= 9, names
     for name in names:
         check_format(name)
 print("ok:", " ".join(names))

@@ -183,12 +183,12 @@ def probable_splits():
 
 def other_files():
     tree("ends", "a/1.png", "a/2.png", "b/3.png")
-    for name in ("a/x.webp", "a/y.webp", "b/z.TIF", "b/w.bmp"):
+    for name in ("a/x.heic", "a/y.heic", "b/z.DNG", "b/w.ppm"):
         write("ends/" + name, b"no photo")
     write("ends/a/notes.txt", b"text")
     write("ends/a/._1.png", b"a resource fork")
     write("ends/b/unnamed", png())  # a photo by its content
-    both("ends", classes=["a", "b"], per_class=[2, 2], said=["4 images are excluded", "1 .bmp, 1 .tif, 2 .webp", "1 .txt"])
+    both("ends", classes=["a", "b"], per_class=[2, 2], said=["4 images are excluded", "1 .dng, 2 .heic, 1 .ppm", "1 .txt"])
     assert prepare("ends", "--size", "8")["excluded"] == 4
     # a link in a circle, a link to nothing, a directory in place of a file: only these are lost
     tree("links", "a/1.png", "b/1.png")

@@ -1,11 +1,11 @@
 /*
- * hdf5_choose.c - chooses the data sets of images and labels in an HDF5 file.
+ * arrays_choose.c - chooses the arrays of images and labels in a file.
  *
  * A data set that the user names comes first, then one of a known name.  Otherwise the only one of a
  * suitable shape is chosen: images have 3 or 4 dimensions, labels one value or row per image.  A
  * data set belongs to a split if that is a word of its path: X_train, test_set_x, train/images.
  */
-#include "hdf5.h"
+#include "arrays.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -25,15 +25,16 @@ static void append_name(void *ctx, const char *path, const char *problem)
 {
     char *text = ctx;
     size_t used = strlen(text);
-    if (used + strlen(path) + strlen(problem) + 6 < HDF5_NAME)
-        (void)snprintf(text + used, HDF5_NAME - used, "%s%s%s%s%s", used ? ", " : "",
+    if (used + strlen(path) + strlen(problem) + 6 < ARRAY_NAME)
+        (void)snprintf(text + used, ARRAY_NAME - used, "%s%s%s%s%s", used ? ", " : "",
                        path + 1, *problem ? " (" : "", problem, *problem ? ")" : "");
 }
 
-static bool is_readable(const sim_h5 *f, const char *name)
+static bool is_readable(const prep_arrays *f, const char *name)
 {
     sim_h5_shape s;
-    if (sim_h5_is_strings(f, name) || sim_h5_shape_of(f, name, &s) == SIM_OK)
+    if (f->ops->is_strings(f->file, name) ||
+        f->ops->shape_of(f->file, name, &s) == SIM_OK)
         return true;
     sim_error_clear();
     return false;
@@ -52,42 +53,43 @@ static void compare_name(void *ctx, const char *path, const char *problem)
 }
 
 /* Whether a data set, not a group, has this name. */
-static bool is_data_set(const sim_h5 *f, const char *name)
+static bool is_data_set(const prep_arrays *f, const char *name)
 {
     name_search search = {.name = name};
-    sim_h5_list(f, compare_name, &search);
+    f->ops->list(f->file, compare_name, &search);
     return search.found;
 }
 
 /* The first of the known names that exists; one that can be read is preferred. */
-static void find_known(const sim_h5 *f, const char *const *known, char out[HDF5_NAME])
+static void find_known(const prep_arrays *f, const char *const *known,
+                       char out[ARRAY_NAME])
 {
-    char name[HDF5_NAME];
+    char name[ARRAY_NAME];
 
     out[0] = '\0';
     for (; *known; known++) {
-        hdf5_full_name(*known, name);
-        if (!sim_h5_resolve(f, name, sizeof name))
+        array_full_name(*known, name);
+        if (!f->ops->resolve(f->file, name, sizeof name))
             continue;
         if (is_readable(f, name)) {
-            (void)snprintf(out, HDF5_NAME, "%s", name);
+            (void)snprintf(out, ARRAY_NAME, "%s", name);
             return;
         }
         if (!out[0] && is_data_set(f, name))
-            (void)snprintf(out, HDF5_NAME, "%s", name);
+            (void)snprintf(out, ARRAY_NAME, "%s", name);
     }
 }
 
-static sim_status check_exists(const sim_h5 *f, const char *path, const char *wanted,
-                               const char *option, char name[HDF5_NAME])
+static sim_status check_exists(const prep_arrays *f, const char *wanted,
+                               const char *option, char name[ARRAY_NAME])
 {
     sim_status st = SIM_OK;
-    char all[HDF5_NAME] = "";
+    char all[ARRAY_NAME] = "";
 
-    if (name[0] && sim_h5_resolve(f, name, HDF5_NAME))
+    if (name[0] && f->ops->resolve(f->file, name, ARRAY_NAME))
         goto done;
-    sim_h5_list(f, append_name, all);
-    SIM_FAIL(SIM_E_DATA, "%s: no data set %s among: %s; specify one with %s", path,
+    f->ops->list(f->file, append_name, all);
+    SIM_FAIL(SIM_E_DATA, "%s: no data set %s among: %s; specify one with %s", f->path,
              wanted, all[0] ? all : "none", option);
 done:
     return st;
@@ -104,7 +106,7 @@ typedef struct {
 
 /* All data sets of a file. */
 typedef struct {
-    const sim_h5 *file;
+    const prep_arrays *file;
     prep_names names;
     candidate *sets; /* [names.n] */
     size_t capacity;
@@ -121,11 +123,12 @@ static void add_candidate(void *ctx, const char *path, const char *problem)
         return;
     if (i == l->capacity) {
         l->capacity = 2 * i + 64;
-        SIM_TRY(sim_grow(&l->sets, l->capacity, "prep/hdf5"));
+        SIM_TRY(sim_grow(&l->sets, l->capacity, "prep/arrays"));
     }
     candidate *c = &l->sets[i];
     *c = (candidate){.split = sim_prep_split_word(path), .is_unreadable = *problem};
-    c->is_numbers = !*problem && sim_h5_shape_of(l->file, path, &c->shape) == SIM_OK;
+    c->is_numbers =
+        !*problem && l->file->ops->shape_of(l->file->file, path, &c->shape) == SIM_OK;
     sim_error_clear();
     SIM_TRY(sim_prep_names_add(&l->names, path));
 done:
@@ -143,22 +146,23 @@ static bool may_be_images(const candidate *c)
 {
     const sim_h5_shape *s = &c->shape;
     return c->is_unreadable || (c->is_numbers && (s->n_dims == 3 || s->n_dims == 4) &&
-                                hdf5_values_per_row(s) > 1);
+                                array_values_per_row(s) > 1);
 }
 
 /* Number of labels, if a data set may contain labels; otherwise 0. */
-static size_t count_labels(const sim_h5 *file, const char *name, const candidate *c,
+static size_t count_labels(const prep_arrays *file, const char *name, const candidate *c,
                            bool rows)
 {
     char *text = NULL;
     size_t n = 0, width = 0;
 
     if (c->is_numbers && c->shape.n_dims > 0 &&
-        (hdf5_values_per_row(&c->shape) == 1 || (rows && c->shape.n_dims == 2)))
+        (array_values_per_row(&c->shape) == 1 || (rows && c->shape.n_dims == 2)))
         return c->shape.dims[0];
     if (c->is_numbers || c->is_unreadable)
         return 0;
-    SIM_IGNORE(sim_h5_read_strings(file, name, HDF5_MAX_IMAGES, &n, &width, &text));
+    SIM_IGNORE(
+        file->ops->read_strings(file->file, name, ARRAY_MAX_IMAGES, &n, &width, &text));
     sim_error_clear();
     sim_free(text);
     return n;
@@ -167,10 +171,10 @@ static size_t count_labels(const sim_h5 *file, const char *name, const candidate
 /* Whether the last component of a path contains one of the words. */
 static bool contains_word(const char *path, const char *const *words)
 {
-    char word[HDF5_NAME];
+    char word[ARRAY_NAME];
 
     for (const char *at = sim_prep_base_name(path);
-         sim_prep_next_word(&at, word, HDF5_NAME);)
+         sim_prep_next_word(&at, word, ARRAY_NAME);)
         for (size_t i = 0; words[i]; i++)
             if (strcmp(word, words[i]) == 0)
                 return true;
@@ -186,7 +190,7 @@ static bool same_group(const char *a, const char *b)
 /* The only one of the marked data sets; of several in one group, the only one with a known word in
  * its name.  "" if there is none. */
 static void pick_one(const candidates *l, const bool *marked, const char *const *words,
-                     char out[HDF5_NAME])
+                     char out[ARRAY_NAME])
 {
     const char *first = NULL, *known = NULL;
     size_t n = 0, n_known = 0;
@@ -206,7 +210,7 @@ static void pick_one(const candidates *l, const bool *marked, const char *const 
     }
     out[0] = '\0';
     if (n == 1 || (n_known == 1 && one_group))
-        (void)snprintf(out, HDF5_NAME, "%s", n == 1 ? first : known);
+        (void)snprintf(out, ARRAY_NAME, "%s", n == 1 ? first : known);
 }
 
 /* ---- images ---- */
@@ -229,12 +233,12 @@ static bool list_splits(const candidates *l, bool has[PREP_N_SPLITS], char *text
 
 /* Chooses among the images of one split, or, without splits, among all. */
 static sim_status search_images(const candidates *l, prep_split split,
-                                char out[HDF5_NAME])
+                                char out[ARRAY_NAME])
 {
     sim_status st = SIM_OK;
     bool *marked = NULL;
 
-    SIM_TRY(sim_alloc(&marked, l->names.n + 1, "prep/hdf5"));
+    SIM_TRY(sim_alloc(&marked, l->names.n + 1, "prep/arrays"));
     for (size_t i = 0; i < l->names.n; i++)
         marked[i] = may_be_images(&l->sets[i]) && l->sets[i].split == split;
     pick_one(l, marked, image_names, out);
@@ -243,12 +247,12 @@ done:
     return st;
 }
 
-static sim_status choose_images(const candidates *l, const char *path,
-                                prep_split requested, char out[HDF5_NAME],
-                                prep_split *split)
+static sim_status choose_images(const candidates *l, prep_split requested,
+                                char out[ARRAY_NAME], prep_split *split)
 {
     sim_status st = SIM_OK;
     bool has[PREP_N_SPLITS] = {false};
+    const char *path = l->file->path;
     char splits[64];
 
     find_known(l->file, image_names, out);
@@ -271,24 +275,23 @@ done:
     return st;
 }
 
-sim_status sim_hdf5_choose_images(const sim_h5 *file, const char *path,
-                                  const prep_options *o, char out[HDF5_NAME],
-                                  prep_split *split)
+sim_status sim_arrays_choose_images(const prep_arrays *file, const prep_options *o,
+                                    char out[ARRAY_NAME], prep_split *split)
 {
     sim_status st = SIM_OK;
     candidates l = {.file = file};
 
     if (o->images_key) {
-        hdf5_full_name(o->images_key, out);
+        array_full_name(o->images_key, out);
         *split = sim_prep_split_word(out);
         if (*split != o->split)
-            SIM_TRY(sim_prep_check_file_split(path, o->split));
+            SIM_TRY(sim_prep_check_file_split(file->path, o->split));
     } else {
-        sim_h5_list(file, add_candidate, &l);
+        file->ops->list(file->file, add_candidate, &l);
         SIM_TRY(l.status);
-        SIM_TRY(choose_images(&l, path, o->split, out, split));
+        SIM_TRY(choose_images(&l, o->split, out, split));
     }
-    SIM_TRY(check_exists(file, path,
+    SIM_TRY(check_exists(file,
                          o->images_key
                              ? o->images_key
                              : "of images (a known name, or the only array of 3 or 4 "
@@ -302,13 +305,13 @@ done:
 /* ---- labels ---- */
 
 /* Lists of names and groups are not labels. */
-static bool is_no_label(const char *name, const prep_options *o)
+static bool is_no_label(const char *name, const char *groups_key)
 {
-    static const char *const lists[] = {HDF5_CLASS_LISTS, "/name", HDF5_GROUP,
-                                        HDF5_GROUPS};
-    char groups[HDF5_NAME];
+    static const char *const lists[] = {ARRAY_CLASS_LISTS, "/name", ARRAY_GROUP,
+                                        ARRAY_GROUPS};
+    char groups[ARRAY_NAME];
 
-    hdf5_full_name(o->groups_key ? o->groups_key : HDF5_GROUP, groups);
+    array_full_name(groups_key ? groups_key : ARRAY_GROUP, groups);
     if (strcmp(name, groups) == 0)
         return true;
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
@@ -318,17 +321,17 @@ static bool is_no_label(const char *name, const prep_options *o)
 }
 
 /* rows: one-hot rows as well. */
-static sim_status search_labels(const candidates *l, const prep_options *o,
+static sim_status search_labels(const candidates *l, const char *groups_key,
                                 prep_split split, size_t n_images, bool rows,
-                                char out[HDF5_NAME])
+                                char out[ARRAY_NAME])
 {
     sim_status st = SIM_OK;
     bool *marked = NULL;
 
-    SIM_TRY(sim_alloc(&marked, l->names.n + 1, "prep/hdf5"));
+    SIM_TRY(sim_alloc(&marked, l->names.n + 1, "prep/arrays"));
     for (size_t i = 0; i < l->names.n; i++) {
         const char *name = sim_prep_names_get(&l->names, i);
-        marked[i] = l->sets[i].split == split && !is_no_label(name, o) &&
+        marked[i] = l->sets[i].split == split && !is_no_label(name, groups_key) &&
                     count_labels(l->file, name, &l->sets[i], rows) == n_images;
     }
     pick_one(l, marked, label_names, out);
@@ -337,35 +340,34 @@ done:
     return st;
 }
 
-sim_status sim_hdf5_choose_labels(const sim_h5 *file, const char *path,
-                                  const prep_options *o, const char *images,
-                                  size_t n_images, char out[HDF5_NAME])
+sim_status sim_arrays_choose_labels(const prep_arrays *file, const char *key,
+                                    const char *groups_key, const char *images,
+                                    size_t n_images, char out[ARRAY_NAME])
 {
     sim_status st = SIM_OK;
-    const char *key = o->labels_key;
     candidates l = {.file = file};
     const prep_split split = sim_prep_split_word(images);
 
     out[0] = '\0';
     if (key) {
-        hdf5_full_name(key, out);
-        SIM_TRY(check_exists(file, path, key, "--labels-key", out));
+        array_full_name(key, out);
+        SIM_TRY(check_exists(file, key, "--labels-key", out));
         goto done;
     }
     if (split == PREP_DEFAULT_SPLIT)
         find_known(file, label_names, out);
     if (out[0])
         goto done;
-    sim_h5_list(file, add_candidate, &l);
+    file->ops->list(file->file, add_candidate, &l);
     SIM_TRY(l.status);
     for (int rows = 0; rows < 2 && !out[0]; rows++)
-        SIM_TRY(search_labels(&l, o, split, n_images, rows, out));
+        SIM_TRY(search_labels(&l, groups_key, split, n_images, rows, out));
     if (!out[0])
         find_known(file, label_names, out);
     else
-        sim_log("%s: the labels of %s are %s", path, images, out);
+        sim_log("%s: the labels of %s are %s", file->path, images, out);
 done:
-    if (st == SIM_OK && out[0] && !sim_h5_resolve(file, out, HDF5_NAME))
+    if (st == SIM_OK && out[0] && !file->ops->resolve(file->file, out, ARRAY_NAME))
         out[0] = '\0';
     clear_candidates(&l);
     return st;

@@ -1,9 +1,9 @@
 /*
- * hdf5_sets.c - finds the shape and layout of data sets of images in an HDF5 file.
+ * arrays_sets.c - finds the shape and layout of arrays of images.
  *
  * Shapes are checked against the number of bytes that the file stores.
  */
-#include "hdf5.h"
+#include "arrays.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -22,32 +22,20 @@ static bool is_opaque(size_t channels)
     return channels == 1 || channels == 3;
 }
 
-/* How well a length suits the channels: 1 or 3 best, then 4, then fewer than both sides. */
-static int suits_channels(size_t length, size_t side, size_t other_side)
-{
-    if (is_opaque(length))
-        return 3;
-    if (length == 4)
-        return 2;
-    return length > 0 && length <= SIM_MAX_CHANNELS && length < side &&
-           length < other_side;
-}
-
 /* H x W x C or C x H x W: C is the dimension that suits the channels better. */
 static sim_status find_layout(const char *where, prep_layout given, const size_t *d,
-                              hdf5_block *b)
+                              array_block *b)
 {
     sim_status st = SIM_OK;
-    const int of_last = suits_channels(d[2], d[0], d[1]),
-              of_first = suits_channels(d[0], d[1], d[2]);
-    const bool last = given ? given == PREP_HWC : of_last > of_first;
+    const sim_layout found = sim_image_layout(d);
+    const bool last = given ? given == PREP_HWC : found == SIM_LAYOUT_HWC;
 
     SIM_CHECK(
-        given || of_last != of_first, SIM_E_DATA,
+        given || found != SIM_LAYOUT_AMBIGUOUS, SIM_E_DATA,
         "%s: images of %zu x %zu x %zu: which dimension has the 1 to %d channels is "
         "ambiguous; specify it with --layout hwc or --layout chw",
         where, d[0], d[1], d[2], SIM_MAX_CHANNELS);
-    b->layout = last ? HDF5_HWC : HDF5_CHW;
+    b->layout = last ? ARRAY_HWC : ARRAY_CHW;
     b->h = last ? d[0] : d[1];
     b->w = last ? d[1] : d[2];
     b->stored_c = last ? d[2] : d[0];
@@ -75,7 +63,7 @@ done:
 }
 
 static sim_status find_shape(const char *where, const prep_options *o,
-                             const sim_h5_shape *s, bool alone, hdf5_block *b)
+                             const sim_h5_shape *s, bool alone, array_block *b)
 {
     sim_status st = SIM_OK;
     const size_t *d = s->dims;
@@ -86,12 +74,12 @@ static sim_status find_shape(const char *where, const prep_options *o,
         SIM_TRY(check_single(where, d, alone, &b->single));
     b->n = b->single ? 1 : d[0];
     if (b->single) {
-        b->layout = HDF5_HWC;
+        b->layout = ARRAY_HWC;
         b->h = d[0];
         b->w = d[1];
         b->stored_c = n == 3 ? d[2] : 1;
     } else if (n == 3) {
-        b->layout = HDF5_HW;
+        b->layout = ARRAY_HW;
         b->h = d[1];
         b->w = d[2];
         b->stored_c = 1;
@@ -104,27 +92,29 @@ static sim_status find_shape(const char *where, const prep_options *o,
     }
     /* Four bytes are RGB and alpha, unless channels are selected. */
     b->c = b->stored_c == 4 && s->type == SIM_U8 && o->n_channels == 0 ? 3 : b->stored_c;
-    SIM_CHECK(b->n > 0 && b->n <= HDF5_MAX_IMAGES && b->h > 0 && b->w > 0 &&
+    SIM_CHECK(b->n > 0 && b->n <= ARRAY_MAX_IMAGES && b->h > 0 && b->w > 0 &&
                   b->h <= SIM_MAX_PIXELS / b->w,
               SIM_E_DATA,
               "%s has %zu images of %zu x %zu; expected 1 to %d images of 1 to %d pixels",
-              where, b->n, b->h, b->w, HDF5_MAX_IMAGES, SIM_MAX_PIXELS);
+              where, b->n, b->h, b->w, ARRAY_MAX_IMAGES, SIM_MAX_PIXELS);
 done:
     return st;
 }
 
 /* Chooses pieces of whole chunks, and refuses shapes and chunks that need too much memory. */
-static sim_status choose_piece_rows(const hdf5 *f, const char *name, hdf5_block *b)
+static sim_status choose_piece_rows(const array_source *f, const char *name,
+                                    array_block *b)
 {
     sim_status st = SIM_OK;
     sim_h5_storage s;
-    size_t values = hdf5_image_values(b), image = values * (b->deep ? sizeof(double) : 1);
+    size_t values = array_image_values(b),
+           image = values * (b->deep ? sizeof(double) : 1);
 
     SIM_ASSERT(values > 0);
-    SIM_TRY(sim_h5_storage_of(f->file, name, &s));
+    SIM_TRY(f->file.ops->storage_of(f->file.file, name, &s));
     SIM_CHECK(b->n <= s.stored_bytes * MAX_RATIO / values, SIM_E_DATA,
               "%s: %s has %zu images of %zu x %zu x %zu, but only %llu bytes are stored",
-              f->path, name, b->n, b->h, b->w, b->stored_c,
+              f->file.path, name, b->n, b->h, b->w, b->stored_c,
               (unsigned long long)s.stored_bytes);
     SIM_CHECK(
         s.chunk_bytes <= MAX_CHUNK_BYTES &&
@@ -133,7 +123,7 @@ static sim_status choose_piece_rows(const hdf5 *f, const char *name, hdf5_block 
         SIM_E_DATA,
         "%s: the chunks of %s are larger than %d bytes; repack the file with smaller "
         "chunks",
-        f->path, name, MAX_CHUNK_BYTES);
+        f->file.path, name, MAX_CHUNK_BYTES);
     size_t pieces = PIECE_BYTES / image / s.piece_rows;
     b->piece_rows = b->single ? 1 : s.piece_rows * (pieces ? pieces : 1);
     if (b->piece_rows > b->n)
@@ -142,21 +132,22 @@ done:
     return st;
 }
 
-sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t label)
+sim_status sim_arrays_add_block(array_source *f, const char *name, bool alone,
+                                int32_t label)
 {
     sim_status st = SIM_OK;
     sim_h5_shape s;
-    char where[HDF5_NAME + PATH_MAX];
-    hdf5_block b = {.first = f->n_items, .label = label};
+    char where[ARRAY_NAME + PATH_MAX];
+    array_block b = {.first = f->n_items, .label = label};
 
-    (void)snprintf(where, sizeof where, "%s: %s", f->path, name);
-    SIM_TRY(sim_h5_shape_of(f->file, name, &s));
+    (void)snprintf(where, sizeof where, "%s: %s", f->file.path, name);
+    SIM_TRY(f->file.ops->shape_of(f->file.file, name, &s));
     b.deep = s.type != SIM_U8;
     b.is_bool = s.is_bool;
     b.type = s.type;
     SIM_TRY(find_shape(where, f->options, &s, alone, &b));
     SIM_TRY(choose_piece_rows(f, name, &b));
-    const hdf5_block *a = f->blocks;
+    const array_block *a = f->blocks;
     SIM_CHECK(f->names.n == 0 || (b.h == a->h && b.w == a->w && b.c == a->c &&
                                   b.type == a->type && b.is_bool == a->is_bool),
               SIM_E_DATA, "%s: images of %zu x %zu x %zu differ in shape or type from %s",
@@ -166,13 +157,13 @@ sim_status sim_hdf5_add_block(hdf5 *f, const char *name, bool alone, int32_t lab
                 where);
     if (f->names.n == f->capacity) {
         f->capacity = f->capacity ? 2 * f->capacity : 64;
-        SIM_TRY(sim_grow(&f->blocks, f->capacity, "prep/hdf5"));
+        SIM_TRY(sim_grow(&f->blocks, f->capacity, "prep/arrays"));
     }
     f->blocks[f->names.n] = b;
     SIM_TRY(sim_prep_names_add(&f->names, name));
     f->n_items += b.n;
-    SIM_CHECK(f->n_items <= HDF5_MAX_IMAGES, SIM_E_DATA, "%s: more than %d images",
-              f->path, HDF5_MAX_IMAGES);
+    SIM_CHECK(f->n_items <= ARRAY_MAX_IMAGES, SIM_E_DATA, "%s: more than %d images",
+              f->file.path, ARRAY_MAX_IMAGES);
 done:
     return st;
 }
@@ -180,9 +171,9 @@ done:
 /* ---- one group per class ---- */
 
 typedef struct {
-    hdf5 *f;
+    array_source *f;
     prep_source *out;
-    char group[HDF5_NAME]; /* with a slash at the end */
+    char group[ARRAY_NAME]; /* with a slash at the end */
     size_t class_capacity;
 } classes;
 
@@ -210,51 +201,51 @@ static sim_status add_member(void *ctx, const sim_tensor *t)
 {
     sim_status st = SIM_OK;
     classes *k = ctx;
-    char name[HDF5_NAME];
+    char name[ARRAY_NAME];
 
-    hdf5_full_name(t->name, name);
+    array_full_name(t->name, name);
     const char *class = name + strlen(k->group), *slash = strchr(class, '/');
     SIM_TRY(add_class(k, class, slash ? (size_t)(slash - class) : strlen(class)));
-    SIM_TRY(sim_hdf5_add_block(k->f, name, true, (int32_t)k->out->n_classes - 1));
+    SIM_TRY(sim_arrays_add_block(k->f, name, true, (int32_t)k->out->n_classes - 1));
 done:
     return st;
 }
 
 /* Whether all members are 3 x H x W or 4 x H x W: one image each, or gray images. */
-static bool may_be_planes(const hdf5 *f)
+static bool may_be_planes(const array_source *f)
 {
     const size_t n = f->blocks[0].n;
     bool equal = n == 3 || n == 4;
     for (size_t b = 0; b < f->names.n; b++)
-        equal &= f->blocks[b].n == n && f->blocks[b].layout == HDF5_HW;
+        equal &= f->blocks[b].n == n && f->blocks[b].layout == ARRAY_HW;
     return equal;
 }
 
-sim_status sim_hdf5_add_classes(hdf5 *f, const char *path, prep_source *out)
+sim_status sim_arrays_add_classes(array_source *f, const char *path, prep_source *out)
 {
     sim_status st = SIM_OK;
     classes k = {.f = f, .out = out};
 
-    hdf5_full_name(path, k.group);
+    array_full_name(path, k.group);
     size_t n = strlen(k.group);
     while (n > 1 && k.group[n - 1] == '/')
         k.group[--n] = '\0';
-    SIM_CHECK(strcmp(k.group, "/") == 0 || sim_h5_has(f->file, k.group), SIM_E_DATA,
-              "%s contains no group %s", f->path, k.group);
+    SIM_CHECK(strcmp(k.group, "/") == 0 || f->file.ops->has(f->file.file, k.group),
+              SIM_E_DATA, "%s contains no group %s", f->file.path, k.group);
     char *group = NULL;
-    SIM_TRY(sim_text_copy(k.group, "prep/hdf5", &group));
+    SIM_TRY(sim_text_copy(k.group, "prep/arrays", &group));
     if (n > 1)
-        (void)snprintf(k.group + n, HDF5_NAME - n, "/");
-    st = sim_h5_visit(f->file, group, add_member, &k);
+        (void)snprintf(k.group + n, ARRAY_NAME - n, "/");
+    st = f->file.ops->visit(f->file.file, group, add_member, &k);
     sim_free(group);
     SIM_TRY(st);
     SIM_CHECK(f->names.n > 0, SIM_E_DATA, "%s: the group %s contains no data set",
-              f->path, path);
+              f->file.path, path);
     SIM_CHECK(
         !may_be_planes(f), SIM_E_DATA,
         "%s: the members of %s are arrays of %zu x H x W, which is ambiguous; store "
         "images as H x W x %zu, and gray images as N x H x W x 1",
-        f->path, path, f->blocks[0].n, f->blocks[0].n);
+        f->file.path, path, f->blocks[0].n, f->blocks[0].n);
     SIM_TRY(sim_alloc(&out->labels, f->n_items, "prep/labels"));
     for (size_t b = 0; b < f->names.n; b++)
         for (size_t i = 0; i < f->blocks[b].n; i++)

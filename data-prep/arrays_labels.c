@@ -1,12 +1,12 @@
 /*
- * hdf5_labels.c - the labels of images in an HDF5 file, of any type.
+ * arrays_labels.c - the labels of images in a file of arrays, of any type.
  *
  * Whole numbers, also as floats, are classes by the rules of classes.c.  Rows that are 1 in one
  * column and 0 elsewhere are one-hot.  Text and bool become classes named by their distinct values.
  * Everything else (masks, several columns, measurements, a value of its own for each image) is not
  * a label.
  */
-#include "hdf5.h"
+#include "arrays.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -20,8 +20,8 @@
 enum { REASON = 160 };
 
 typedef struct {
-    const sim_h5 *file;
-    const char *path, *name;
+    const prep_arrays *file;
+    const char *name;
     size_t n;       /* images */
     size_t n_named; /* names in the list of the file */
     prep_source *out;
@@ -47,8 +47,9 @@ static sim_status read_text_labels(label_reader *r)
     uint32_t number = 0;
     prep_set classes = {0};
 
-    SIM_TRY(sim_h5_read_strings(r->file, r->name, HDF5_MAX_IMAGES, &n, &width, &text));
-    SIM_CHECK(n == r->n, SIM_E_DATA, "%s: %s: %zu labels for %zu images", r->path,
+    SIM_TRY(r->file->ops->read_strings(r->file->file, r->name, ARRAY_MAX_IMAGES, &n,
+                                       &width, &text));
+    SIM_CHECK(n == r->n, SIM_E_DATA, "%s: %s: %zu labels for %zu images", r->file->path,
               r->name, n, r->n);
     SIM_TRY(sim_alloc(&r->out->labels, n, "prep/labels"));
     for (size_t i = 0; i < n; i++) {
@@ -77,13 +78,13 @@ static void check_unique(label_reader *r, const int64_t *distinct, size_t n_dist
     else if (r->n > FEW && n_distinct == r->n)
         sim_log_warn("%s: %s: each of the %zu images has a unique label; if these are "
                      "image indices, add --labels-key none",
-                     r->path, r->name, r->n);
+                     r->file->path, r->name, r->n);
 }
 
 static sim_status use_integers(label_reader *r, const int64_t *values)
 {
     sim_status st = SIM_OK;
-    char where[HDF5_NAME + PATH_MAX];
+    char where[ARRAY_NAME + PATH_MAX];
     int64_t *distinct = NULL;
     size_t n_distinct = 0;
 
@@ -91,7 +92,7 @@ static sim_status use_integers(label_reader *r, const int64_t *values)
     check_unique(r, distinct, n_distinct);
     if (r->reason[0])
         goto done;
-    (void)snprintf(where, sizeof where, "%s: %s", r->path, r->name);
+    (void)snprintf(where, sizeof where, "%s: %s", r->file->path, r->name);
     SIM_TRY(sim_prep_set_numbers(where, values, r->n, r->n_named, r->out));
     if (r->n_named && r->out->class_names)
         sim_log_warn("%s: the file names %zu classes, but the labels are not 0 to %zu; "
@@ -108,8 +109,9 @@ static sim_status read_integers(label_reader *r, sim_type type)
     int64_t *values = NULL;
 
     SIM_TRY(sim_alloc(&values, r->n, "prep/labels"));
-    SIM_TRY(sim_h5_read(r->file, r->name, type == SIM_U64 ? SIM_U64 : SIM_I64, 0,
-                        SIM_H5_ALL, values, r->n));
+    SIM_TRY(r->file->ops->read(r->file->file, r->name,
+                               type == SIM_U64 ? SIM_U64 : SIM_I64, 0, SIM_H5_ALL, values,
+                               r->n));
     for (size_t i = 0; i < r->n && type == SIM_U64; i++)
         if (values[i] < 0) /* 2^63 and above */
             (void)snprintf(r->reason, REASON, "the value of image %zu exceeds 2^63", i);
@@ -128,7 +130,8 @@ static sim_status read_floats(label_reader *r)
 
     SIM_TRY(sim_alloc(&values, r->n, "prep/labels"));
     SIM_TRY(sim_alloc(&whole, r->n, "prep/labels"));
-    SIM_TRY(sim_h5_read(r->file, r->name, SIM_F64, 0, SIM_H5_ALL, values, r->n));
+    SIM_TRY(
+        r->file->ops->read(r->file->file, r->name, SIM_F64, 0, SIM_H5_ALL, values, r->n));
     for (size_t i = 0; i < r->n; i++) {
         if (!(fabs(values[i]) < 0x1p53) || values[i] != floor(values[i])) {
             (void)snprintf(r->reason, REASON, "the value of image %zu is %g, not whole",
@@ -170,7 +173,8 @@ static sim_status read_one_hot(label_reader *r, size_t columns)
     SIM_TRY(sim_alloc(&r->out->labels, r->n, "prep/labels"));
     for (size_t at = 0; at < r->n; at += ROWS) {
         size_t n = r->n - at < ROWS ? r->n - at : ROWS;
-        SIM_TRY(sim_h5_read(r->file, r->name, SIM_F64, at, n, rows, n * columns));
+        SIM_TRY(r->file->ops->read(r->file->file, r->name, SIM_F64, at, n, rows,
+                                   n * columns));
         for (size_t i = 0; i < n; i++)
             if (!hot_column(rows + i * columns, columns, &r->out->labels[at + i])) {
                 (void)snprintf(r->reason, REASON, "%zu columns, not one-hot (image %zu)",
@@ -192,12 +196,12 @@ static sim_status read_numbers(label_reader *r)
     sim_status st = SIM_OK;
     sim_h5_shape s;
 
-    SIM_TRY(sim_h5_shape_of(r->file, r->name, &s));
-    const size_t per_image = hdf5_values_per_row(&s);
+    SIM_TRY(r->file->ops->shape_of(r->file->file, r->name, &s));
+    const size_t per_image = array_values_per_row(&s);
     SIM_CHECK(s.n_dims > 0 && s.dims[0] == r->n, SIM_E_DATA,
               "%s: %s: %zu labels for %zu images; --labels-key none converts the images "
               "without labels",
-              r->path, r->name, s.n_dims ? s.dims[0] : 0, r->n);
+              r->file->path, r->name, s.n_dims ? s.dims[0] : 0, r->n);
     bool floats = s.type == SIM_F32 || s.type == SIM_F64;
     if (per_image == 1)
         SIM_TRY(floats ? read_floats(r) : read_integers(r, s.type));
@@ -212,16 +216,17 @@ done:
 /* ---- names ---- */
 
 /* The list of names of classes in a file, NULL if it has none. */
-static sim_status read_name_list(const sim_h5 *file, size_t *n, size_t *width,
+static sim_status read_name_list(const prep_arrays *file, size_t *n, size_t *width,
                                  char **text)
 {
     sim_status st = SIM_OK;
-    static const char *const known[] = {HDF5_CLASS_LISTS};
+    static const char *const known[] = {ARRAY_CLASS_LISTS};
 
     for (size_t i = 0; i < sizeof known / sizeof known[0] && !*text; i++)
-        if (sim_h5_has(file, known[i]) && sim_h5_is_strings(file, known[i]))
-            SIM_TRY(
-                sim_h5_read_strings(file, known[i], PREP_MAX_CLASSES, n, width, text));
+        if (file->ops->has(file->file, known[i]) &&
+            file->ops->is_strings(file->file, known[i]))
+            SIM_TRY(file->ops->read_strings(file->file, known[i], PREP_MAX_CLASSES, n,
+                                            width, text));
 done:
     return st;
 }
@@ -235,8 +240,8 @@ static sim_status use_name_list(const label_reader *r, const char *text, size_t 
     if (!text || !out->labels || out->class_names)
         goto done;
     if (r->n_named < out->n_classes) {
-        sim_log_warn("%s: the list of %zu names for %zu classes is not used", r->path,
-                     r->n_named, out->n_classes);
+        sim_log_warn("%s: the list of %zu names for %zu classes is not used",
+                     r->file->path, r->n_named, out->n_classes);
         goto done;
     }
     SIM_TRY(sim_alloc(&out->class_names, r->n_named, "prep/names"));
@@ -248,26 +253,25 @@ done:
 }
 
 /* Bool with several values per image, such as masks or one-hot rows, is read as numbers. */
-static bool is_text(const sim_h5 *file, const char *name)
+static bool is_text(const prep_arrays *file, const char *name)
 {
     sim_h5_shape s;
 
-    if (!sim_h5_is_strings(file, name))
+    if (!file->ops->is_strings(file->file, name))
         return false;
-    const bool is_rows =
-        sim_h5_shape_of(file, name, &s) == SIM_OK && hdf5_values_per_row(&s) != 1;
+    const bool is_rows = file->ops->shape_of(file->file, name, &s) == SIM_OK &&
+                         array_values_per_row(&s) != 1;
     sim_error_clear();
     return !is_rows;
 }
 
-sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path, const char *name,
-                                bool required, size_t n_images, prep_source *out)
+sim_status sim_arrays_read_labels(const prep_arrays *file, const char *name,
+                                  bool required, size_t n_images, prep_source *out)
 {
     sim_status st = SIM_OK;
     char *names = NULL;
     size_t width = 0;
-    label_reader r = {
-        .file = file, .path = path, .name = name, .n = n_images, .out = out};
+    label_reader r = {.file = file, .name = name, .n = n_images, .out = out};
 
     SIM_TRY(read_name_list(file, &r.n_named, &width, &names));
     if (is_text(file, name))
@@ -277,10 +281,10 @@ sim_status sim_hdf5_read_labels(const sim_h5 *file, const char *path, const char
     SIM_CHECK(!r.reason[0] || !required, SIM_E_DATA,
               "%s: %s contains no labels: %s; --labels-key none converts the images "
               "without labels",
-              path, name, r.reason);
+              file->path, name, r.reason);
     if (r.reason[0])
-        sim_log_warn("%s: %s is not used as labels: %s; the data set has no labels", path,
-                     name, r.reason);
+        sim_log_warn("%s: %s is not used as labels: %s; the data set has no labels",
+                     file->path, name, r.reason);
     SIM_TRY(use_name_list(&r, names, width));
 done:
     sim_free(names);

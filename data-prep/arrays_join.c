@@ -1,7 +1,7 @@
 /*
- * hdf5_join.c - the labels of several HDF5 files.
+ * arrays_join.c - the labels of several files of arrays.
  */
-#include "hdf5.h"
+#include "arrays.h"
 
 #include "simile/memory.h"
 
@@ -25,7 +25,7 @@ static int64_t number_of(const prep_source *s, int32_t label)
     return s->class_names ? strtoll(s->class_names[label], NULL, 10) : label;
 }
 
-static sim_status join_numbers(const hdf5 *files, const prep_source *of, size_t n,
+static sim_status join_numbers(const array_source *files, const prep_source *of, size_t n,
                                prep_source *out)
 {
     sim_status st = SIM_OK;
@@ -35,13 +35,13 @@ static sim_status join_numbers(const hdf5 *files, const prep_source *of, size_t 
     for (size_t k = 0; k < n; k++)
         for (size_t i = 0; i < files[k].n_items; i++)
             values[files[k].first_item + i] = number_of(&of[k], of[k].labels[i]);
-    SIM_TRY(sim_prep_set_numbers(files[0].path, values, out->n_items, 0, out));
+    SIM_TRY(sim_prep_set_numbers(files[0].file.path, values, out->n_items, 0, out));
 done:
     sim_free(values);
     return st;
 }
 
-static sim_status join_names(const hdf5 *files, const prep_source *of, size_t n,
+static sim_status join_names(const array_source *files, const prep_source *of, size_t n,
                              prep_source *out)
 {
     sim_status st = SIM_OK;
@@ -63,8 +63,8 @@ done:
     return st;
 }
 
-sim_status sim_hdf5_join_labels(const hdf5 *files, const prep_source *of, size_t n,
-                                prep_source *out)
+sim_status sim_arrays_join_labels(const array_source *files, const prep_source *of,
+                                  size_t n, prep_source *out)
 {
     sim_status st = SIM_OK;
     const bool numbers = has_numbers(&of[0]);
@@ -74,13 +74,13 @@ sim_status sim_hdf5_join_labels(const hdf5 *files, const prep_source *of, size_t
             (of[k].labels == NULL) == (of[0].labels == NULL), SIM_E_DATA,
             "%s has %s, but %s has %s; files that are joined must all have labels, or "
             "none with --labels-key none",
-            files[0].path, of[0].labels ? "labels" : "no labels", files[k].path,
+            files[0].file.path, of[0].labels ? "labels" : "no labels", files[k].file.path,
             of[k].labels ? "labels" : "no labels");
         SIM_CHECK(
             has_numbers(&of[k]) == numbers, SIM_E_DATA,
             "the classes of %s are %s, but those of %s are %s; files that are joined "
             "must all have names of classes, or none",
-            files[0].path, numbers ? "numbers" : "names", files[k].path,
+            files[0].file.path, numbers ? "numbers" : "names", files[k].file.path,
             numbers ? "names" : "numbers");
     }
     if (of[0].labels)
