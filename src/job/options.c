@@ -55,9 +55,8 @@ static const sim_option job_rows[] = {
         "stream if they are more than 256 MiB",
         SIM_FREE_KEY),
     ROW("kernels", SIM_OPTION_TEXT, kernels, 0, 0, "auto", NULL, "",
-        "auto, portable, v3 or v4 (AVX2 and AVX-512), or neon (AArch64): instruction set "
-        "of "
-        "the inner loops",
+        "auto, portable, v3 or v4 (AVX2 and AVX-512), or neon (AArch64): "
+        "instruction set of the inner loops",
         SIM_RANK_KEY),
     ROW("threads", SIM_OPTION_INT, threads, 0, 4096, "0", NULL, "",
         "compute threads per rank; 0: OMP_NUM_THREADS, or the available cores",
