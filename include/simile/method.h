@@ -50,11 +50,13 @@ typedef struct {
     size_t n_views;
     uint32_t views[SIM_MAX_VIEWS]; /* numbers of the views of an image */
     bool shuffled;
+    size_t image_floats; /* of a view */
+    size_t offset;       /* floats of the rank's parts before this one */
 } sim_part;
 
 /* A step's input. */
 typedef struct {
-    const float *x;        /* the parts, one after the other */
+    const float *x[SIM_MAX_PARTS]; /* of each part; see sim_method_set_input */
     const uint32_t *order; /* [batch]: shuffled slot i holds the image of slot order[i];
                               NULL if no part is shuffled */
     const int32_t *labels; /* [batch] by slot; NULL unless the row needs labels */
@@ -141,7 +143,7 @@ typedef struct sim_method_row {
     /* Checks options against each other and against the images. May be NULL.
      * Errors: SIM_E_CONFIG. */
     SIM_MUST_USE sim_status (*check)(const sim_method_env *env, const void *options);
-    /* Fills the parts of a step's input; returns their number. */
+    /* Fills views and shuffling of the parts of a step's input; returns their number. */
     size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);
     /* Appends the bytes that create takes, by item. Of env->comm only rank and size are
      * read: they may be those of another rank or of a future run. */
@@ -221,12 +223,12 @@ const char *sim_methods_names(void);
 typedef struct sim_method {
     const sim_method_row *row;
     void *self;
-    size_t gradient_floats;
+    size_t gradient_floats; /* trained floats */
     size_t n_blocks, slots; /* of the batch; of a block */
     sim_range blocks;       /* this rank's */
     sim_part parts[SIM_MAX_PARTS];
     size_t n_parts;
-    size_t n_images; /* of all parts, on this rank */
+    size_t n_images, x_floats; /* of all parts, on this rank */
 } sim_method;
 
 SIM_MUST_USE sim_status sim_method_create(const sim_method_row *row,
@@ -234,6 +236,11 @@ SIM_MUST_USE sim_status sim_method_create(const sim_method_row *row,
                                           sim_method *out);
 void sim_method_destroy(sim_method *m);
 
+/* Sets the parts of a batch to those of an input x [x_floats], one after the other. */
+void sim_method_set_input(const sim_method *m, const float *x, sim_method_batch *batch);
+
+/* Floats of the gradients of a step, before and while they are summed over ranks. */
+size_t sim_method_gradient_capacity(const sim_method *m, sim_partition p);
 /*
  * Runs forward, loss and backward of a step; adds their seconds to `times`.
  *   grads [nodes of the blocks][gradient_floats]: networks, then scalars, overwritten
@@ -242,6 +249,9 @@ void sim_method_destroy(sim_method *m);
 void sim_method_forward_backward(const sim_method *m, const sim_method_batch *batch,
                                  float *grads, sim_loss_report *report,
                                  sim_method_times *times);
+
+/* Sums these gradients over the nodes of all ranks, into grads [gradient_floats]. Collective. */
+void sim_method_sum_gradients(const sim_method *m, const sim_comm *c, float *grads);
 
 /* After an update or a load of the weights, not after a skipped step. */
 void sim_method_updated(const sim_method *m);
@@ -255,8 +265,12 @@ SIM_MUST_USE sim_status sim_method_check_gather(const sim_method_row *row,
                                                 sim_gather gather);
 /* Number of views of an image: 1 + the largest number in the parts. */
 size_t sim_method_views(const sim_method_row *row, const void *options);
-/* Images per slot over all parts. */
-size_t sim_method_images_per_slot(const sim_method_row *row, const void *options);
+/* Images and their floats per slot, over all parts. Of env only the shape of a view is read. */
+typedef struct {
+    size_t images, floats;
+} sim_slot_size;
+sim_slot_size sim_method_slot_size(const sim_method_row *row, const sim_method_env *env,
+                                   const void *options);
 bool sim_method_shuffles(const sim_method *m);
 sim_queue *sim_method_queue(const sim_method *m); /* or NULL */
 

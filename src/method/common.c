@@ -172,7 +172,7 @@ size_t sim_common_saved_bytes(const sim_method_env *env, const method_spec *s)
 
 void sim_common_forward(void *self, const sim_method_batch *batch)
 {
-    sim_online_forward(((method_common *)self)->online, batch->x);
+    sim_online_forward(((method_common *)self)->online, batch->x[0]);
 }
 
 double sim_common_momentum(const momentum_options *o, double progress)

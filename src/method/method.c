@@ -53,12 +53,14 @@ static size_t views_of_parts(const sim_part *parts, size_t n)
     return views;
 }
 
-static size_t images_of_parts(const sim_part *parts, size_t n)
+/* The parts with the sizes of their views; returns their number. */
+static size_t list_parts(const sim_method_row *row, const sim_method_env *env,
+                         const void *options, sim_part parts[SIM_MAX_PARTS])
 {
-    size_t images = 0;
+    size_t n = row->parts(options, parts);
     for (size_t i = 0; i < n; i++)
-        images += parts[i].n_views;
-    return images;
+        parts[i].image_floats = env->h * env->w * env->c;
+    return n;
 }
 
 size_t sim_method_views(const sim_method_row *row, const void *options)
@@ -67,10 +69,17 @@ size_t sim_method_views(const sim_method_row *row, const void *options)
     return views_of_parts(parts, row->parts(options, parts));
 }
 
-size_t sim_method_images_per_slot(const sim_method_row *row, const void *options)
+sim_slot_size sim_method_slot_size(const sim_method_row *row, const sim_method_env *env,
+                                   const void *options)
 {
     sim_part parts[SIM_MAX_PARTS];
-    return images_of_parts(parts, row->parts(options, parts));
+    sim_slot_size size = {0};
+    size_t n = list_parts(row, env, options, parts);
+    for (size_t i = 0; i < n; i++) {
+        size.images += parts[i].n_views;
+        size.floats += parts[i].n_views * parts[i].image_floats;
+    }
+    return size;
 }
 
 bool sim_method_shuffles(const sim_method *m)
@@ -118,6 +127,18 @@ static size_t count_gradient(const sim_method *m)
     return floats;
 }
 
+/* Places the parts of the rank one after the other. */
+static void place_parts(sim_method *m)
+{
+    const size_t slots = (m->blocks.hi - m->blocks.lo) * m->slots;
+    for (size_t i = 0; i < m->n_parts; i++) {
+        sim_part *p = &m->parts[i];
+        p->offset = m->x_floats;
+        m->n_images += slots * p->n_views;
+        m->x_floats += slots * p->n_views * p->image_floats;
+    }
+}
+
 sim_status sim_method_create(const sim_method_row *row, const sim_method_env *env,
                              const void *options, sim_method *out)
 {
@@ -128,9 +149,8 @@ sim_status sim_method_create(const sim_method_row *row, const sim_method_env *en
         SIM_TRY(row->check(env, options));
     SIM_TRY(row->create(env, options, &m.self));
     m.blocks = sim_partition_range(env->partition, m.n_blocks);
-    m.n_parts = row->parts(options, m.parts);
-    m.n_images =
-        (m.blocks.hi - m.blocks.lo) * m.slots * images_of_parts(m.parts, m.n_parts);
+    m.n_parts = list_parts(row, env, options, m.parts);
+    place_parts(&m);
     m.gradient_floats = count_gradient(&m);
     *out = m;
 done:
@@ -142,6 +162,22 @@ void sim_method_destroy(sim_method *m)
     if (m->self)
         m->row->destroy(&m->self);
     *m = (sim_method){0};
+}
+
+void sim_method_set_input(const sim_method *m, const float *x, sim_method_batch *batch)
+{
+    for (size_t i = 0; i < m->n_parts; i++)
+        batch->x[i] = x + m->parts[i].offset;
+}
+
+size_t sim_method_gradient_capacity(const sim_method *m, sim_partition p)
+{
+    return sim_comm_sum_leaves_capacity(p, m->n_blocks, m->gradient_floats);
+}
+
+void sim_method_sum_gradients(const sim_method *m, const sim_comm *c, float *grads)
+{
+    sim_comm_sum_leaves(c, m->n_blocks, m->gradient_floats, grads);
 }
 
 void sim_method_forward_backward(const sim_method *m, const sim_method_batch *batch,

@@ -152,14 +152,12 @@ static void moco_forward(void *self, const sim_method_batch *batch)
 {
     method_common *m = self;
     const moco_options *o = m->options;
-    size_t query_floats = sim_batch_images(&m->online->shape) *
-                          sim_net_input(m->online->model.net[SIM_BACKBONE]);
 
     m->idle = only_fills_queue(m);
     if (!m->idle)
-        sim_online_forward(m->online, batch->x);
+        sim_online_forward(m->online, batch->x[0]);
     sim_common_forward_keys(m, &o->momentum, batch->progress,
-                            batch->x + (shares_part(o) ? 0 : query_floats));
+                            batch->x[shares_part(o) ? 0 : 1]);
 }
 
 /* Slot i of the keys contains the key of the image of slot order[i]: moves each to that slot. */

@@ -90,8 +90,8 @@ static void mocov3_forward(void *self, const sim_method_batch *batch)
 {
     method_common *m = self;
     const mocov3_options *o = m->options;
-    sim_online_forward(m->online, batch->x);
-    sim_common_forward_keys(m, &o->momentum, batch->progress, batch->x);
+    sim_online_forward(m->online, batch->x[0]);
+    sim_common_forward_keys(m, &o->momentum, batch->progress, batch->x[0]);
 }
 
 /* Predictions q of a view against keys k of the other view, in both directions. */

@@ -17,7 +17,7 @@
 /* ---- batch and networks of all cases ---- */
 
 /* 6 blocks: 3 ranks own as many leaves each, 4 ranks do not, and neither are powers of two. */
-enum { SIDE = 12, CHANNELS = 3, IMAGE = SIDE * SIDE * CHANNELS };
+enum { SIDE = 12, CHANNELS = 3 };
 enum { CLASSES = 5 };
 enum { BLOCK = 2, BLOCKS = 6, BATCH = BLOCK * BLOCKS, STEPS = 2, LAST = STEPS - 1 };
 
@@ -204,11 +204,9 @@ static inline trainer trainer_create_in(const sim_method_env *env, const method_
 
     ASSERT_OK(sim_method_create(c->row, env, &c->options, &t.method));
     ASSERT_OK(sim_method_parameters(&t.method, &t.parameters, &t.n_parameters));
-    ASSERT_OK(sim_alloc(&t.x, t.method.n_images * IMAGE, "test/images"));
-    ASSERT_OK(sim_alloc(
-        &t.grads,
-        sim_comm_sum_leaves_capacity(env->partition, BLOCKS, t.method.gradient_floats),
-        "test/gradients"));
+    ASSERT_OK(sim_alloc(&t.x, t.method.x_floats, "test/images"));
+    ASSERT_OK(sim_alloc(&t.grads, sim_method_gradient_capacity(&t.method, env->partition),
+                        "test/gradients"));
     for (uint32_t i = 0; i < BATCH; i++) {
         t.order[i] = i * 5 % BATCH; /* 5 and BATCH have no common factor */
         t.labels[i] = (int32_t)(i % CLASSES);
@@ -234,11 +232,11 @@ static inline void trainer_destroy(trainer *t)
 }
 
 /* A view is its image with noise. */
-static inline void draw_view(uint32_t image, uint32_t view, float *x)
+static inline void draw_view(uint32_t image, uint32_t view, size_t floats, float *x)
 {
     sim_random base = {.purpose = SIM_RANDOM_TEST, .sample = image};
     sim_random noise = {.purpose = SIM_RANDOM_TEST, .sample = image, .epoch = 1 + view};
-    for (size_t i = 0; i < IMAGE; i++)
+    for (size_t i = 0; i < floats; i++)
         x[i] = 0.5f * sim_random_between(&base, -1, 1) +
                0.2f * sim_random_between(&noise, -1, 1);
 }
@@ -252,15 +250,17 @@ static inline sim_method_batch trainer_batch(trainer *t, uint32_t step)
             for (size_t v = 0; v < m->parts[p].n_views; v++)
                 for (size_t i = b * BLOCK; i < (b + 1) * BLOCK; i++) {
                     uint32_t slot = m->parts[p].shuffled ? t->order[i] : (uint32_t)i;
-                    draw_view(step * BATCH + slot, m->parts[p].views[v], x);
-                    x += IMAGE;
+                    draw_view(step * BATCH + slot, m->parts[p].views[v],
+                              m->parts[p].image_floats, x);
+                    x += m->parts[p].image_floats;
                 }
-    return (sim_method_batch){.x = t->x,
-                              .order = sim_method_shuffles(m) ? t->order : NULL,
+    sim_method_batch batch = {.order = sim_method_shuffles(m) ? t->order : NULL,
                               .labels = m->row->needs_labels ? t->labels : NULL,
                               .epoch = 1,
                               .samples = (int64_t)step * BATCH,
                               .progress = (double)step / STEPS};
+    sim_method_set_input(m, t->x, &batch);
+    return batch;
 }
 
 static inline bool trainer_idle(const trainer *t)
@@ -275,7 +275,7 @@ static inline void trainer_gradient(trainer *t, uint32_t step)
     sim_method_times times = {0};
 
     sim_method_forward_backward(&t->method, &batch, t->grads, &t->report, &times);
-    sim_comm_sum_leaves(t->comm, BLOCKS, t->method.gradient_floats, t->grads);
+    sim_method_sum_gradients(&t->method, t->comm, t->grads);
 }
 
 /* A step of gradient descent. */

@@ -45,9 +45,10 @@ static void forward(void *self, const sim_method_batch *batch)
     sim_method_batch seen = *batch;
 
     if (is_faulty_call() && (fault.where == IN_VIEW || fault.where == IN_LAST_VIEW)) {
-        memcpy(corrupted, batch->x, floats * sizeof *corrupted);
+        memcpy(corrupted, batch->x[0], floats * sizeof *corrupted);
         corrupted[fault.where == IN_VIEW ? SIDE + 3 : floats - SIDE] = NAN;
-        seen.x = corrupted;
+        for (size_t i = 0; i < SIM_MAX_PARTS && batch->x[i]; i++)
+            seen.x[i] = corrupted + (batch->x[i] - batch->x[0]); /* one after the other */
     }
     sim_methods_find(wrapped.name)->forward(self, &seen);
 }
