@@ -425,8 +425,9 @@ static sim_status write_preview(const dry_run *d)
     SIM_TRY(sim_file_replace(d->target, &piece, 1));
     SIM_TRY(print_line(
         "views     drawn in %s: one row per image: the original, then two views "
-        "in two epochs\n",
-        d->args->preview));
+        "in two epochs%s\n",
+        d->args->preview,
+        d->job->augment.small_views > 0 ? ", and small views of the first" : ""));
 done:
     sim_free(png);
     return st;

@@ -164,7 +164,7 @@ static sim_status fill_view_shape(const sim_job *job, const sim_dataset_info *ab
     const sim_preprocessing p = sim_preprocessing_of((size_t)job->augment.size, about);
 
     SIM_TRY(sim_augment_create(&job->augment, &p, &a));
-    sim_augment_shape(a, &plan->h, &plan->w, &plan->c);
+    sim_augment_shape(a, 0, &plan->h, &plan->w, &plan->c);
 done:
     sim_augment_destroy(&a);
     return st;
