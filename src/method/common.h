@@ -22,7 +22,8 @@ typedef struct {
     const void *options;
     size_t options_bytes;
     trained_scalars scalars;
-    size_t n_row_sets;        /* unit rows: embeddings; keys or predictions */
+    /* Views of each set of unit rows: embeddings; keys or predictions.  0: no such set. */
+    size_t row_views[MAX_ROW_SETS];
     bool momentum;            /* has a momentum encoder */
     bool averages_statistics; /* of the momentum encoder; see momentum_encoder.h */
     bool contrast;            /* compares each view with all views (NT-Xent) */
@@ -35,6 +36,7 @@ typedef struct {
 typedef struct {
     const sim_comm *comm;
     size_t batch;
+    size_t views;  /* of rows[0] */
     void *options; /* copy of the row's options */
     online_encoder *online;
     momentum_encoder *momentum;       /* or NULL */

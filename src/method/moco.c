@@ -66,7 +66,7 @@ static const sim_method_default v2_defaults[] = {{"encoder.projector.layers", "2
 
 /* ---- objects ---- */
 
-enum { QUERY_ROWS, KEY_ROWS, N_ROW_SETS }; /* of method_common.rows */
+enum { QUERY_ROWS, KEY_ROWS }; /* of method_common.rows */
 
 /* Number of views that are queries, which is also that of views that are keys. */
 static size_t moco_directions(const moco_options *o)
@@ -103,7 +103,7 @@ static method_spec moco_spec(const sim_method_env *env, const moco_options *o)
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
-                         .n_row_sets = N_ROW_SETS,
+                         .row_views = {moco_directions(o), moco_directions(o)},
                          .momentum = true,
                          .averages_statistics = o->momentum.bn_buffers == BN_BUFFERS_EMA,
                          .queue_size = (size_t)o->queue_size,
@@ -155,7 +155,7 @@ static void moco_forward(void *self, const sim_method_batch *batch)
 
     m->idle = only_fills_queue(m);
     if (!m->idle)
-        sim_online_forward(m->online, batch->x[0]);
+        sim_online_forward(m->online, batch->x);
     sim_common_forward_keys(m, &o->momentum, batch->progress,
                             batch->x[shares_part(o) ? 0 : 1]);
 }
@@ -201,21 +201,21 @@ static void moco_loss(void *self, const sim_method_batch *batch, sim_loss_report
                       float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     const moco_options *o = m->options;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[KEY_ROWS], &e->shape, m->momentum->out[SIM_PROJECTOR]);
+    sim_unit_rows_load(&m->rows[KEY_ROWS], &m->momentum->shape,
+                       m->momentum->out[SIM_PROJECTOR]);
     if (o->shuffle)
         unshuffle_keys(m, batch->order);
     m->push_pending = true;
     *report = (sim_loss_report){0};
     if (m->idle)
         return;
-    sim_unit_rows_load(&m->rows[QUERY_ROWS], &e->shape, e->out[SIM_PROJECTOR]);
+    sim_online_load(m->online, SIM_PROJECTOR, &m->rows[QUERY_ROWS]);
     queue_loss(m->queue, o, sim_temperature_value(&o->softmax, &m->scalars),
                &m->rows[QUERY_ROWS], &m->rows[KEY_ROWS], report);
-    sim_unit_rows_store_gradient(&m->rows[QUERY_ROWS], &e->shape, e->dout[SIM_PROJECTOR]);
+    sim_online_store_gradient(m->online, SIM_PROJECTOR, &m->rows[QUERY_ROWS]);
 }
 
 /* All keys of the first view, then those of the second if symmetric. */

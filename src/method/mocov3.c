@@ -41,7 +41,7 @@ static const sim_method_default mocov3_defaults[] = {
 
 /* ---- objects ---- */
 
-enum { QUERY_ROWS, KEY_ROWS, N_ROW_SETS }; /* of method_common.rows */
+enum { QUERY_ROWS, KEY_ROWS }; /* of method_common.rows */
 
 static sim_model_spec mocov3_model(const void *options)
 {
@@ -58,7 +58,7 @@ static method_spec mocov3_spec(const mocov3_options *o)
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
-                         .n_row_sets = N_ROW_SETS,
+                         .row_views = {VIEWS, VIEWS},
                          .momentum = true,
                          .averages_statistics = o->momentum.bn_buffers == BN_BUFFERS_EMA,
                          .cross = true};
@@ -90,7 +90,7 @@ static void mocov3_forward(void *self, const sim_method_batch *batch)
 {
     method_common *m = self;
     const mocov3_options *o = m->options;
-    sim_online_forward(m->online, batch->x[0]);
+    sim_online_forward(m->online, batch->x);
     sim_common_forward_keys(m, &o->momentum, batch->progress, batch->x[0]);
 }
 
@@ -118,16 +118,16 @@ static void mocov3_loss(void *self, const sim_method_batch *batch,
                         sim_loss_report *report, float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     const mocov3_options *o = m->options;
     (void)batch;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[QUERY_ROWS], &e->shape, e->out[SIM_PREDICTOR]);
-    sim_unit_rows_load(&m->rows[KEY_ROWS], &e->shape, m->momentum->out[SIM_PROJECTOR]);
+    sim_online_load(m->online, SIM_PREDICTOR, &m->rows[QUERY_ROWS]);
+    sim_unit_rows_load(&m->rows[KEY_ROWS], &m->momentum->shape,
+                       m->momentum->out[SIM_PROJECTOR]);
     symmetric_loss(m->cross, o, sim_temperature_value(&o->softmax, &m->scalars),
                    &m->rows[QUERY_ROWS], &m->rows[KEY_ROWS], report);
-    sim_unit_rows_store_gradient(&m->rows[QUERY_ROWS], &e->shape, e->dout[SIM_PREDICTOR]);
+    sim_online_store_gradient(m->online, SIM_PREDICTOR, &m->rows[QUERY_ROWS]);
 }
 
 /* ---- description ---- */

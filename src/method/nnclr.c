@@ -40,7 +40,7 @@ static const sim_option_table nnclr_table = KEY_TABLE(nnclr_options, nnclr_rows)
 
 /* ---- objects ---- */
 
-enum { EMBEDDINGS, PREDICTIONS, N_ROW_SETS }; /* of method_common.rows */
+enum { EMBEDDINGS, PREDICTIONS }; /* of method_common.rows */
 
 static sim_model_spec nnclr_model(const void *options)
 {
@@ -59,7 +59,7 @@ static method_spec nnclr_spec(const sim_method_env *env, const nnclr_options *o)
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
-                         .n_row_sets = N_ROW_SETS,
+                         .row_views = {VIEWS, VIEWS},
                          .cross = true,
                          .queue_size = (size_t)o->queue_size,
                          .work_floats = n * (size_t)env->encoder->projector_dim,
@@ -123,18 +123,16 @@ static void nnclr_loss(void *self, const sim_method_batch *batch, sim_loss_repor
                        float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     const nnclr_options *o = m->options;
     const neighbours nn = {m->work, m->slots};
     (void)batch;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[EMBEDDINGS], &e->shape, e->out[SIM_PROJECTOR]);
-    sim_unit_rows_load(&m->rows[PREDICTIONS], &e->shape, e->out[SIM_PREDICTOR]);
+    sim_online_load(m->online, SIM_PROJECTOR, &m->rows[EMBEDDINGS]);
+    sim_online_load(m->online, SIM_PREDICTOR, &m->rows[PREDICTIONS]);
     neighbour_loss(m->queue, m->cross, o, sim_temperature_value(&o->softmax, &m->scalars),
                    &m->rows[EMBEDDINGS], &m->rows[PREDICTIONS], &nn, report);
-    sim_unit_rows_store_gradient(&m->rows[PREDICTIONS], &e->shape,
-                                 e->dout[SIM_PREDICTOR]);
+    sim_online_store_gradient(m->online, SIM_PREDICTOR, &m->rows[PREDICTIONS]);
     m->push_pending = true;
 }
 

@@ -103,7 +103,7 @@ static method_spec simclr_spec(const simclr_options *o)
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
-                         .n_row_sets = 1,
+                         .row_views = {(size_t)o->views},
                          .contrast = !is_cross(o),
                          .cross = is_cross(o)};
 }
@@ -216,17 +216,16 @@ static void simclr_loss(void *self, const sim_method_batch *batch,
                         sim_loss_report *report, float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     const simclr_options *o = m->options;
     double t = sim_temperature_value(&o->softmax, &m->scalars);
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[0], &e->shape, e->out[SIM_PROJECTOR]);
+    sim_online_load(m->online, SIM_PROJECTOR, &m->rows[0]);
     if (is_cross(o))
         cross_view_loss(m->cross, o, t, &m->rows[0], report);
     else
         ntxent_loss(m->contrast, o, t, batch->labels, &m->rows[0], report);
-    sim_unit_rows_store_gradient(&m->rows[0], &e->shape, e->dout[SIM_PROJECTOR]);
+    sim_online_store_gradient(m->online, SIM_PROJECTOR, &m->rows[0]);
 }
 
 /* ---- description ---- */

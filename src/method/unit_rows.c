@@ -46,11 +46,15 @@ size_t sim_unit_rows_bytes(size_t n, size_t d)
 void sim_unit_rows_load(unit_rows *r, const sim_batch_shape *s, const float *by_block)
 {
     sim_rows_by_view(s, r->d, by_block, r->raw);
+    sim_unit_rows_normalize(r);
+}
+
+void sim_unit_rows_normalize(unit_rows *r)
+{
     sim_unit_rows(r->n, r->d, r->raw, r->z, r->norm);
 }
 
-void sim_unit_rows_store_gradient(unit_rows *r, const sim_batch_shape *s, float *by_block)
+void sim_unit_rows_differentiate(unit_rows *r)
 {
     sim_unit_rows_backward(r->n, r->d, r->z, r->norm, r->dz, r->raw);
-    sim_rows_by_block(s, r->d, r->raw, by_block);
 }

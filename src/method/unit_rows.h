@@ -20,8 +20,9 @@ size_t sim_unit_rows_bytes(size_t n, size_t d);
 
 /* Fills raw, z and norm from the output of a network, [block][view][slot][d]. */
 void sim_unit_rows_load(unit_rows *r, const sim_batch_shape *s, const float *by_block);
-/* Writes the gradient with respect to that output; raw is overwritten. */
-void sim_unit_rows_store_gradient(unit_rows *r, const sim_batch_shape *s,
-                                  float *by_block);
+/* Fills z and norm from raw. */
+void sim_unit_rows_normalize(unit_rows *r);
+/* Replaces raw by the gradient of the loss with respect to it. */
+void sim_unit_rows_differentiate(unit_rows *r);
 
 #endif
