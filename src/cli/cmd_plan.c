@@ -303,6 +303,9 @@ static sim_status print_shape(const dry_run *d)
     SIM_TRY(print_micro_batches(d));
     SIM_TRY(print_line("views     %zu per image, %zu x %zu x %zu\n", d->plan.views,
                        d->plan.h, d->plan.w, d->plan.c));
+    if (d->plan.small.n > 0)
+        SIM_TRY(print_line("small     %zu views per image, %zu x %zu x %zu\n",
+                           d->plan.small.n, d->plan.small.h, d->plan.small.w, d->plan.c));
     SIM_TRY(print_line("steps     %lld, %zu per epoch, %zu images dropped per epoch\n",
                        (long long)d->plan.total_steps, d->plan.steps_per_epoch,
                        d->plan.left_over));
@@ -391,7 +394,8 @@ static sim_status print_time(dry_run *d)
     one.train.batch = one.train.block > 1 ? one.train.block : 2;
     one.train.block = one.train.batch;
     one.batchnorm.group = 0;
-    SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c, 2, &speed));
+    SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c,
+                              &d->plan.small, 2, &speed));
     /* All micro-batches but one pass forward twice. */
     double again = speed.parts.forward * (micro_batches - 1) / micro_batches;
     double step = (speed.best_s + again) * (double)blocks;

@@ -59,14 +59,17 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     *n_rows = 0;
     SIM_TRY(job->method->plan(&env, &job->method_options, rows, n_rows));
     size_t weights = bytes_of(rows, *n_rows, "weights");
+    /* Gradients of both sizes of views are summed over ranks separately. */
+    const size_t sizes = plan->small.n > 0 ? 2 : 1;
     size_t running = bytes_of(rows, *n_rows, "running statistics");
     sim_range local = sim_partition_range(partition, plan->n_blocks);
     const sim_slot_size slot =
         sim_method_slot_size(job->method, &env, &job->method_options);
     const size_t slots = (local.hi - local.lo) * (size_t)job->train.block;
     add_row(rows, n_rows, "gradients",
-            sizeof(float) * sim_comm_sum_leaves_capacity(partition, plan->n_blocks,
-                                                         weights / sizeof(float)));
+            sizeof(float) *
+                sim_comm_sum_leaves_capacity(partition, plan->n_blocks,
+                                             sizes * weights / sizeof(float)));
     add_row(rows, n_rows, "optimizer",
             sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
     add_row(rows, n_rows, "snapshot",

@@ -45,19 +45,24 @@ static sim_rows_shape logits_shape(const sim_method_env *env, const method_spec 
         .n = env->batch, .unit = env->block, .views = 1, .d = s->model.classes};
 }
 
+static size_t slots_of_rank(const sim_method_env *env)
+{
+    const sim_batch_shape one = sim_online_shape(env, 1);
+    return sim_batch_images(&one);
+}
+
 static sim_status create_loss(const sim_method_env *env, const method_spec *s,
                               method_common *m)
 {
     sim_status st = SIM_OK;
     const sim_rows_shape one = sim_common_rows(env, 1);
-    const sim_rows_shape all = sim_common_rows(env, s->views);
+    const sim_rows_shape all = sim_common_rows(env, s->views + env->small.n);
     const sim_rows_shape logits = logits_shape(env, s);
     const sim_queue_shape queue = queue_shape(env, s);
 
-    for (size_t i = 0; i < MAX_ROW_SETS && s->row_views[i] > 0; i++) {
-        const sim_batch_shape shape = sim_online_shape(env, s->row_views[i]);
-        SIM_TRY(sim_unit_rows_create(sim_batch_images(&shape), one.d, &m->rows[i]));
-    }
+    for (size_t i = 0; i < MAX_ROW_SETS && s->row_views[i] > 0; i++)
+        SIM_TRY(sim_unit_rows_create(s->row_views[i], slots_of_rank(env), one.d,
+                                     &m->rows[i]));
     if (s->contrast)
         SIM_TRY(sim_contrast_create(env->comm, &all, &m->contrast));
     if (s->cross)
@@ -83,7 +88,6 @@ sim_status sim_common_create(const sim_method_env *env, const method_spec *s, vo
     created = m;
     m->comm = env->comm;
     m->batch = env->batch;
-    m->views = s->row_views[0];
     m->scalars = s->scalars;
     list_common_buffers(m, s, list);
     SIM_TRY(sim_buffers_create(list, N_BUFFERS, "method/common"));
@@ -135,11 +139,9 @@ static void plan_scratch(const method_spec *s, size_t d, sim_plan_row *rows,
 static size_t row_sets_bytes(const sim_method_env *env, const method_spec *s)
 {
     size_t bytes = 0;
-    for (size_t i = 0; i < MAX_ROW_SETS && s->row_views[i] > 0; i++) {
-        const sim_batch_shape shape = sim_online_shape(env, s->row_views[i]);
-        bytes += sim_unit_rows_bytes(sim_batch_images(&shape),
+    for (size_t i = 0; i < MAX_ROW_SETS && s->row_views[i] > 0; i++)
+        bytes += sim_unit_rows_bytes(s->row_views[i] * slots_of_rank(env),
                                      (size_t)env->encoder->projector_dim);
-    }
     return bytes;
 }
 
@@ -148,7 +150,7 @@ sim_status sim_common_plan(const sim_method_env *env, const method_spec *s,
 {
     sim_status st = SIM_OK;
     const sim_rows_shape one = sim_common_rows(env, 1);
-    const sim_rows_shape all = sim_common_rows(env, s->views);
+    const sim_rows_shape all = sim_common_rows(env, s->views + env->small.n);
     const sim_rows_shape logits = logits_shape(env, s);
     const sim_queue_shape queue = queue_shape(env, s);
     method_common none = {0};
@@ -183,7 +185,7 @@ size_t sim_common_saved_bytes(const sim_method_env *env, const method_spec *s)
 
 void sim_common_forward(void *self, const sim_method_batch *batch)
 {
-    sim_online_forward(((method_common *)self)->online, batch->x);
+    sim_online_forward(((method_common *)self)->online, batch->x[0], batch->small_x);
 }
 
 double sim_common_momentum(const momentum_options *o, double progress)
@@ -211,7 +213,8 @@ void sim_common_backward(void *self, const sim_loss_report *report, float *grads
 {
     const method_common *m = self;
     const sim_batch_shape *shape = &m->online->group[0].shape;
-    size_t weights = sim_online_parameters(m->online), stride = weights + m->scalars.n;
+    size_t weights = sim_online_parameters(m->online), own = weights + m->scalars.n;
+    size_t stride = own + (m->online->n_groups - 1) * weights;
     sim_range nodes[SIM_TREE_MAX_NODES];
 
     if (m->idle) {
@@ -220,7 +223,7 @@ void sim_common_backward(void *self, const sim_loss_report *report, float *grads
                    sizeof *grads);
         return;
     }
-    sim_online_backward(m->online, grads, stride);
+    sim_online_backward(m->online, grads, own, stride);
     sim_scalars_gradient(&m->scalars, shape, report, weights, grads, stride);
 }
 
@@ -280,7 +283,8 @@ sim_queue *sim_common_queue(void *self)
 sim_embeddings sim_common_embeddings(void *self)
 {
     const method_common *m = self;
-    return (sim_embeddings){.z = m->rows[0].z, .views = m->views, .dim = m->rows[0].d};
+    return (sim_embeddings){
+        .z = m->rows[0].z, .views = m->rows[0].views, .dim = m->rows[0].d};
 }
 
 sim_status sim_common_visit(void *self, const sim_visitor *v)

@@ -18,7 +18,8 @@ enum { MAX_ROW_SETS = 2 };
 
 typedef struct {
     sim_model_spec model;
-    size_t views; /* of an image that pass through the online encoder */
+    size_t
+        views; /* of an image that pass through the online encoder, without small ones */
     const void *options;
     size_t options_bytes;
     trained_scalars scalars;
@@ -36,7 +37,6 @@ typedef struct {
 typedef struct {
     const sim_comm *comm;
     size_t batch;
-    size_t views;  /* of rows[0] */
     void *options; /* copy of the row's options */
     online_encoder *online;
     momentum_encoder *momentum;       /* or NULL */

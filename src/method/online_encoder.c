@@ -51,7 +51,7 @@ static sim_status create_passes(online_encoder *e, view_group *g, size_t positio
 {
     sim_status st = SIM_OK;
     const int i = e->chain[position];
-    sim_net *net = e->model.net[i];
+    sim_net *net = i == SIM_BACKBONE ? g->backbone : e->model.net[i];
     const size_t n = sim_batch_images(&g->shape) * sim_net_dim(net);
 
     SIM_TRY(sim_alloc(&g->out[i], n, "method/embeddings"));
@@ -74,6 +74,32 @@ static void destroy_passes(view_group *g)
     }
 }
 
+/* The env of views of the small size. */
+static sim_method_env small_env(const sim_method_env *env)
+{
+    sim_method_env small = *env;
+    small.h = env->small.h;
+    small.w = env->small.w;
+    return small;
+}
+
+static sim_status create_small_group(const sim_method_env *env,
+                                     const sim_model_spec *spec, online_encoder *e)
+{
+    sim_status st = SIM_OK;
+    view_group *g = &e->group[SMALL_VIEWS];
+    const sim_method_env small = small_env(env);
+    sim_model_layout layout;
+
+    SIM_TRY(sim_online_lay_out(&small, spec, &layout));
+    g->shape = sim_online_shape(env, env->small.n);
+    SIM_TRY(
+        sim_backbone_share(&layout.backbone, e->model.net[SIM_BACKBONE], &g->backbone));
+    e->n_groups++;
+done:
+    return st;
+}
+
 sim_status sim_online_create(const sim_method_env *env, const sim_model_spec *spec,
                              size_t views, online_encoder **out)
 {
@@ -83,12 +109,15 @@ sim_status sim_online_create(const sim_method_env *env, const sim_model_spec *sp
 
     SIM_TRY(sim_online_lay_out(env, spec, &layout));
     SIM_TRY(sim_new(&e, "method/online"));
-    e->group[0].shape = sim_online_shape(env, views);
-    e->n_groups = 1;
     e->n_nets = list_chain(&layout, e->chain);
     e->first_trained = env->encoder->freeze ? 1 : 0;
     e->reducer = sim_reducer_of(env->comm);
     SIM_TRY(sim_model_create(&layout, SIM_ALL_NETS, &e->model));
+    e->group[LARGE_VIEWS] = (view_group){.shape = sim_online_shape(env, views),
+                                         .backbone = e->model.net[SIM_BACKBONE]};
+    e->n_groups = 1;
+    if (env->small.n > 0)
+        SIM_TRY(create_small_group(env, spec, e));
     for (view_group *g = e->group; g < e->group + e->n_groups; g++)
         for (size_t i = 0; i < e->n_nets; i++)
             SIM_TRY(create_passes(e, g, i));
@@ -106,6 +135,7 @@ void sim_online_destroy(online_encoder **out)
         return;
     for (size_t i = 0; i < MAX_VIEW_GROUPS; i++)
         destroy_passes(&e->group[i]);
+    sim_net_destroy(&e->group[SMALL_VIEWS].backbone);
     sim_evaluator_destroy(&e->frozen);
     sim_model_destroy(&e->model);
     sim_free(e);
@@ -139,10 +169,11 @@ static void group_forward(const online_encoder *e, const view_group *g, const fl
     }
 }
 
-void sim_online_forward(online_encoder *e, const float *const x[MAX_VIEW_GROUPS])
+void sim_online_forward(online_encoder *e, const float *x, const float *small_x)
 {
-    for (size_t i = 0; i < e->n_groups; i++)
-        group_forward(e, &e->group[i], x[i]);
+    group_forward(e, &e->group[LARGE_VIEWS], x);
+    if (e->n_groups > SMALL_VIEWS)
+        group_forward(e, &e->group[SMALL_VIEWS], small_x);
 }
 
 void sim_online_load(const online_encoder *e, int net, unit_rows *r)
@@ -180,9 +211,11 @@ static void group_backward(const online_encoder *e, const view_group *g, float *
     }
 }
 
-void sim_online_backward(online_encoder *e, float *grads, size_t stride)
+void sim_online_backward(online_encoder *e, float *grads, size_t small, size_t stride)
 {
-    group_backward(e, &e->group[0], grads, stride);
+    group_backward(e, &e->group[LARGE_VIEWS], grads, stride);
+    if (e->n_groups > SMALL_VIEWS)
+        group_backward(e, &e->group[SMALL_VIEWS], grads + small, stride);
 }
 
 size_t sim_online_nets(const online_encoder *e, sim_net *nets[SIM_MAX_NETS],
@@ -237,6 +270,7 @@ sim_status sim_online_plan(const sim_method_env *env, const sim_model_spec *spec
 {
     sim_status st = SIM_OK;
     const sim_batch_shape shape = sim_online_shape(env, views);
+    const sim_batch_shape small = sim_online_shape(env, env->small.n);
     const size_t first_trained = env->encoder->freeze ? 1 : 0;
     sim_model_layout layout;
     sim_head_spec heads[SIM_MODEL_NETS];
@@ -250,8 +284,15 @@ sim_status sim_online_plan(const sim_method_env *env, const sim_model_spec *spec
         floats += 2 * heads[i - 1].dim; /* outputs and gradients */
     }
     SIM_TRY(plan_networks(&layout, heads, n_nets - 1, &shape, rows, n_rows));
+    if (env->small.n > 0) {
+        const sim_method_env of_small = small_env(env);
+        SIM_TRY(sim_online_lay_out(&of_small, spec, &layout));
+        SIM_TRY(sim_net_plan_shared(&layout.backbone, heads, n_nets - 1, &small, rows,
+                                    *n_rows));
+    }
     sim_plan_add(rows, n_rows, "embeddings",
-                 sizeof(float) * sim_batch_images(&shape) * floats);
+                 sizeof(float) * (sim_batch_images(&shape) + sim_batch_images(&small)) *
+                     floats);
 done:
     return st;
 }

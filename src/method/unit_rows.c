@@ -20,11 +20,11 @@ static void list_unit_row_buffers(unit_rows *r, size_t n, size_t d,
     list[3] = SIM_BUFFER(r->norm, n);
 }
 
-sim_status sim_unit_rows_create(size_t n, size_t d, unit_rows *out)
+sim_status sim_unit_rows_create(size_t views, size_t slots, size_t d, unit_rows *out)
 {
     sim_buffer list[N_BUFFERS];
-    *out = (unit_rows){.n = n, .d = d};
-    list_unit_row_buffers(out, n, d, list);
+    *out = (unit_rows){.views = views, .n = views * slots, .d = d};
+    list_unit_row_buffers(out, out->n, d, list);
     return sim_buffers_create(list, N_BUFFERS, "method/rows");
 }
 

@@ -14,6 +14,8 @@ sim_status sim_feed_augment(const sim_train_env *env, sim_feed *f)
 }
 
 enum { FEED_BUFFERS = 9 };
+_Static_assert((int)SIM_MAX_VIEWS <= (int)SIM_SMALL_VIEW,
+               "small views have numbers of their own");
 
 /* Lists the buffers; those that the method does not need are left out.  Returns their number. */
 static size_t list_buffers(sim_feed *f, sim_buffer list[FEED_BUFFERS])
@@ -77,7 +79,8 @@ static void request_slot(const sim_feed *f, const sim_position *at, const sim_pa
         size_t place = (local * part->n_views + v) * slots + slot;
         out[v] = (sim_view_request){.sample = f->order[(size_t)at->samples + shown],
                                     .epoch = (uint32_t)at->epoch,
-                                    .view = part->views[v],
+                                    .view = part->small ? SIM_SMALL_VIEW + part->views[v]
+                                                        : part->views[v],
                                     .out = x + place * part->image_floats};
     }
 }

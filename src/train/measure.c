@@ -38,7 +38,8 @@ static void list_buffers(step_bench *b, const bench_size *s,
 }
 
 static sim_status create_method(const sim_comm *c, const sim_job *job, size_t h, size_t w,
-                                size_t channels, step_bench *b)
+                                size_t channels, const sim_small_views *small,
+                                step_bench *b)
 {
     sim_status st = SIM_OK;
     sim_parameter *list = NULL;
@@ -50,6 +51,7 @@ static sim_status create_method(const sim_comm *c, const sim_job *job, size_t h,
                                 .h = h,
                                 .w = w,
                                 .c = channels,
+                                .small = small ? *small : (sim_small_views){0},
                                 .n_classes = BENCH_CLASSES,
                                 .batch = (size_t)job->train.batch,
                                 .block = (size_t)job->train.block,
@@ -75,12 +77,13 @@ static void start_method(sim_method *m)
 }
 
 static sim_status create_bench(const sim_comm *c, const sim_job *job, size_t h, size_t w,
-                               size_t channels, int steps, step_bench *b)
+                               size_t channels, const sim_small_views *small, int steps,
+                               step_bench *b)
 {
     sim_status st = SIM_OK;
     sim_buffer list[BENCH_BUFFERS];
 
-    SIM_TRY(create_method(c, job, h, w, channels, b));
+    SIM_TRY(create_method(c, job, h, w, channels, small, b));
     const bench_size size = {
         .grad_floats = sim_method_gradient_capacity(&b->method, sim_comm_partition(c)),
         .batch = (size_t)job->train.batch,
@@ -217,12 +220,13 @@ static sim_comm_traffic traffic_per_step(sim_comm_traffic before, size_t steps)
 }
 
 sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, size_t w,
-                             size_t channels, int steps, sim_step_speed *out)
+                             size_t channels, const sim_small_views *small, int steps,
+                             sim_step_speed *out)
 {
     sim_status st = SIM_OK;
     step_bench b = {0};
 
-    SIM_TRY(sim_comm_agree(c, create_bench(c, job, h, w, channels, steps, &b)));
+    SIM_TRY(sim_comm_agree(c, create_bench(c, job, h, w, channels, small, steps, &b)));
     fill_views(&b);
     time_steps(c, job, &b, 1); /* allocates scratch memory and warms caches */
     const sim_comm_traffic before = sim_comm_traffic_total();

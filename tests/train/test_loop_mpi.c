@@ -176,9 +176,10 @@ static bool is_same(sim_hash a, sim_hash b)
 
 /* ---- the tests ---- */
 
-static void check_allocations(const char *method)
+static void check_allocations(const char *method, int64_t small_views)
 {
-    make_wrapped(method, method);
+    make_wrapped(method, small_views ? "small-views" : method);
+    job.augment.small_views = small_views;
     fault.where = NOTHING;
     ASSERT_OK(train());
     /* Three steps per epoch: permutations are computed in between. */
@@ -191,8 +192,9 @@ static void check_allocations(const char *method)
 static void a_step_allocates_nothing(void **state)
 {
     (void)state;
-    check_allocations("simclr");
-    check_allocations("mocov2");
+    check_allocations("simclr", 0);
+    check_allocations("mocov2", 0);
+    check_allocations("nnclr", 2);
 }
 
 /* On every rank, step `bad` and no other left the state unchanged. */
