@@ -510,16 +510,28 @@ typedef struct {
     int preset;   /* index of the row of presets.def */
     int64_t size; /* as that of sim_preprocessing_of */
     sim_option_items view1, view2;
+    int64_t small_views; /* per image; 0: none, and the following are not used */
+    int64_t small_size;  /* side; 0: a fraction of that of the other views */
+    sim_option_items small;
 } sim_augment_options;
 extern const sim_option_table sim_augment_table;
+
+enum {
+    SIM_SMALL_VIEW = 64, /* number of the first small view */
+    SIM_MAX_SMALL_VIEWS = 16
+};
 
 typedef struct sim_augment sim_augment;
 
 /*
  * Resolves the operations of each view from the preset or the lists of `options`. Views
- * alternate: even views use the list of view 1, odd views that of view 2. Every view ends
- * with the preprocessing of the model.
- * Errors: SIM_E_CONFIG (a minimum exceeds its maximum).
+ * alternate: even views use the list of view 1, odd views that of view 2. Views from number
+ * SIM_SMALL_VIEW on are small (multi-crop): by default they use the list of view 1 with crops of a
+ * smaller area, and the crops of a preset do not fall below that area. Every view ends with the
+ * preprocessing of the model.
+ * Sources: Caron et al. 2020, arXiv 2006.09882, section 3.2 (224 and 96 pixels); Assran et al. 2021,
+ * arXiv 2104.13963 (CIFAR: 32 and 18 pixels).
+ * Errors: SIM_E_CONFIG (a minimum exceeds its maximum; small views are larger than the others).
  */
 SIM_MUST_USE sim_status sim_augment_create(const sim_augment_options *options,
                                            const sim_preprocessing *p, sim_augment **out);
@@ -532,10 +544,12 @@ void sim_augment_normalize(sim_augment *a, const sim_preprocessing *p);
 /* Visits mean and std of the normalization, as they are used. */
 SIM_MUST_USE sim_status sim_augment_visit(const sim_augment *a, const char *group,
                                           const sim_visitor *v);
-/* Shape of a view. */
-void sim_augment_shape(const sim_augment *a, size_t *h, size_t *w, size_t *c);
-/* A description such as "crop 0.2-1, flip p 0.5" of view 0 or 1. The caller owns *text. */
-SIM_MUST_USE sim_status sim_augment_text(const sim_augment *a, int view, char **text);
+/* Shape of view `view`; 0 x 0 if it is small and there are none. */
+void sim_augment_shape(const sim_augment *a, uint32_t view, size_t *h, size_t *w,
+                       size_t *c);
+/* A description such as "crop 0.2-1, flip p 0.5" of a view. The caller owns *text. */
+SIM_MUST_USE sim_status sim_augment_text(const sim_augment *a, uint32_t view,
+                                         char **text);
 
 /*
  * Draws and applies the operations of view `view` of a sample.
@@ -551,8 +565,10 @@ SIM_MUST_USE sim_status sim_augment_view(const sim_augment *a, uint32_t seed,
                                          const sim_image *image, float *out);
 /* Bytes of scratch that sim_augment_view uses for an image of this shape. */
 size_t sim_augment_scratch(const sim_augment *a, size_t h, size_t w, size_t c);
-/* Draws a normalized view as uint8 [h][w][3]: of more than 3 channels the first 3, of 2 as red and green. */
-void sim_augment_show(const sim_augment *a, const float *view, uint8_t *out);
+/* Draws the values of a normalized view as uint8 [h][w][3]: of more than 3 channels the first 3, of 2 as red and
+ * green. */
+void sim_augment_show(const sim_augment *a, uint32_t view, const float *values,
+                      uint8_t *out);
 
 /* ---- thumbnails ---- */
 

@@ -92,6 +92,14 @@ typedef struct {
  */
 SIM_MUST_USE sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out);
 
+/*
+ * The same backbone for images of another size: it uses the weights and running statistics of
+ * `owner`, which must outlive it. Only the size in `spec` differs from that of the owner.
+ * Errors: as sim_backbone_create.
+ */
+SIM_MUST_USE sim_status sim_backbone_share(const sim_net_spec *spec, const sim_net *owner,
+                                           sim_net **out);
+
 /* How weights of linear layers are drawn. */
 typedef enum {
     SIM_INITIAL_UNIFORM, /* weights and biases within +-gain / sqrt(fan in), as torch.nn.Linear */
@@ -277,6 +285,12 @@ SIM_MUST_USE sim_status sim_net_plan_forward(const sim_net_spec *backbone,
                                              const sim_head_spec *heads, size_t n_heads,
                                              const sim_batch_shape *shape,
                                              sim_plan_row rows[16], size_t *n_rows);
+/* Adds the bytes of a backbone that shares the weights of another (sim_backbone_share), its tape,
+ * and further tapes of the same heads. */
+SIM_MUST_USE sim_status sim_net_plan_shared(const sim_net_spec *backbone,
+                                            const sim_head_spec *heads, size_t n_heads,
+                                            const sim_batch_shape *shape,
+                                            sim_plan_row *rows, size_t n_rows);
 /* Adds the bytes of a head or a context net to such rows. */
 SIM_MUST_USE sim_status sim_head_plan(const sim_head_spec *head,
                                       const sim_batch_shape *shape, sim_plan_row *rows,

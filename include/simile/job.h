@@ -75,7 +75,8 @@ typedef struct {
     size_t n_blocks, steps_per_epoch, left_over; /* images dropped each epoch */
     int64_t total_steps;
     double warmup_steps, learning_rate;
-    size_t h, w, c;            /* of a view */
+    size_t h, w, c; /* of a view */
+    sim_small_views small;
     size_t stored_h, stored_w; /* of the images; 0: files of any size */
 } sim_schedule_plan;
 

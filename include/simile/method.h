@@ -16,11 +16,19 @@
 #include "simile/optim.h"
 
 enum {
-    SIM_MAX_VIEWS = 8,  /* of an image */
-    SIM_MAX_PARTS = 4,  /* of a batch */
-    SIM_MAX_NETS = 16,  /* trained networks of a method */
-    SIM_MAX_SCALARS = 4 /* trained scalars of a method */
+    SIM_MAX_VIEWS = 8,       /* of an image, without small ones */
+    SIM_MAX_PART_VIEWS = 16, /* of a part */
+    SIM_MAX_PARTS = 4,       /* of a batch */
+    SIM_MAX_NETS = 16,       /* trained networks of a method */
+    SIM_MAX_SCALARS = 4      /* trained scalars of a method */
 };
+
+/* Small views of an image (multi-crop): they pass through the trained networks in addition to the other
+ * views, but not through the momentum encoder. */
+typedef struct {
+    size_t n; /* per image; 0: none */
+    size_t h, w;
+} sim_small_views;
 
 /* What a method is created from. comm, encoder and batchnorm are borrowed for its life. The
  * functions that neither create nor run a method do not use comm: it may be NULL. */
@@ -29,7 +37,8 @@ typedef struct {
     sim_partition partition; /* the rank's share of the blocks: that of comm */
     const sim_encoder_options *encoder;
     const sim_batchnorm_options *batchnorm;
-    size_t h, w, c;      /* of a view */
+    size_t h, w, c; /* of a view */
+    sim_small_views small;
     size_t n_classes;    /* of the data set; 0 without labels */
     size_t batch, block; /* images */
     size_t micro_batch;  /* images of a rank that pass at a time; 0: all */
@@ -48,13 +57,17 @@ size_t sim_method_micro_blocks(const sim_method_env *env);
  */
 typedef struct {
     size_t n_views;
-    uint32_t views[SIM_MAX_VIEWS]; /* numbers of the views of an image */
+    uint32_t views[SIM_MAX_PART_VIEWS]; /* numbers of the views of an image */
     bool shuffled;
+    bool small;          /* the views are small ones, which have numbers of their own */
+    size_t image_floats; /* of a view */
+    size_t offset;       /* floats of the rank's parts before this one */
 } sim_part;
 
 /* A step's input. */
 typedef struct {
-    const float *x;        /* the parts, one after the other */
+    const float *x[SIM_MAX_PARTS]; /* of each part; see sim_method_set_input */
+    const float *small_x;          /* that of small views; NULL: there is none */
     const uint32_t *order; /* [batch]: shuffled slot i holds the image of slot order[i];
                               NULL if no part is shuffled */
     const int32_t
@@ -131,6 +144,7 @@ typedef struct sim_method_row {
     const char *name, *paper;
     const sim_option_table *table; /* section "method", without `name` */
     bool needs_labels;             /* of the images; or groups, see by_group */
+    bool takes_small_views;
     bool classifies; /* has a classifier, which can be trained on a frozen encoder */
     const sim_method_default *defaults; /* or NULL */
     size_t n_defaults;
@@ -144,7 +158,7 @@ typedef struct sim_method_row {
     SIM_MUST_USE sim_status (*check)(const sim_method_env *env, const void *options);
     /* Whether images are compared by their groups instead of their labels. NULL: never. */
     bool (*by_group)(const void *options);
-    /* Fills the parts of a step's input; returns their number. */
+    /* Fills views and shuffling of the parts of a step's input; returns their number. */
     size_t (*parts)(const void *options, sim_part parts[SIM_MAX_PARTS]);
     /* Appends the bytes that create takes, by item. Of env->comm only rank and size are
      * read: they may be those of another rank or of a future run. */
@@ -224,12 +238,13 @@ const char *sim_methods_names(void);
 typedef struct sim_method {
     const sim_method_row *row;
     void *self;
-    size_t gradient_floats;
+    size_t gradient_floats; /* trained floats */
+    size_t node_floats;     /* of a node of gradients; see sim_method_forward_backward */
     size_t n_blocks, slots; /* of the batch; of a block */
     sim_range blocks;       /* this rank's */
     sim_part parts[SIM_MAX_PARTS];
     size_t n_parts;
-    size_t n_images; /* of all parts, on this rank */
+    size_t n_images, x_floats; /* of all parts, on this rank */
 } sim_method;
 
 SIM_MUST_USE sim_status sim_method_create(const sim_method_row *row,
@@ -237,14 +252,24 @@ SIM_MUST_USE sim_status sim_method_create(const sim_method_row *row,
                                           sim_method *out);
 void sim_method_destroy(sim_method *m);
 
+/* Sets the parts of a batch to those of an input x [x_floats], one after the other. */
+void sim_method_set_input(const sim_method *m, const float *x, sim_method_batch *batch);
+
+/* Floats of the gradients of a step, before and while they are summed over ranks. */
+size_t sim_method_gradient_capacity(const sim_method *m, sim_partition p);
 /*
  * Runs forward, loss and backward of a step; adds their seconds to `times`.
- *   grads [nodes of the blocks][gradient_floats]: networks, then scalars, overwritten
+ *   grads [nodes of the blocks][node_floats]: networks, then scalars, then networks by small views,
+ *         overwritten
  * Collective.
  */
 void sim_method_forward_backward(const sim_method *m, const sim_method_batch *batch,
                                  float *grads, sim_loss_report *report,
                                  sim_method_times *times);
+
+/* Sums these gradients over the nodes of all ranks, and then over both sizes of views, into grads
+ * [gradient_floats]. Collective. */
+void sim_method_sum_gradients(const sim_method *m, const sim_comm *c, float *grads);
 
 /* After an update or a load of the weights, not after a skipped step. */
 void sim_method_updated(const sim_method *m);
@@ -256,10 +281,17 @@ sim_gather sim_method_gather(const sim_method_row *row, const void *options,
 SIM_MUST_USE sim_status sim_method_check_gather(const sim_method_row *row,
                                                 const void *options, const char *name,
                                                 sim_gather gather);
-/* Number of views of an image: 1 + the largest number in the parts. */
+/* Errors: SIM_E_CONFIG if the method cannot be created with these options and this env. */
+SIM_MUST_USE sim_status sim_method_check(const sim_method_row *row,
+                                         const sim_method_env *env, const void *options);
+/* Number of views of an image, without small ones: 1 + the largest number in the parts. */
 size_t sim_method_views(const sim_method_row *row, const void *options);
-/* Images per slot over all parts. */
-size_t sim_method_images_per_slot(const sim_method_row *row, const void *options);
+/* Images and their floats per slot, over all parts. Of env only the shapes of views are read. */
+typedef struct {
+    size_t images, floats;
+} sim_slot_size;
+sim_slot_size sim_method_slot_size(const sim_method_row *row, const sim_method_env *env,
+                                   const void *options);
 bool sim_method_shuffles(const sim_method *m);
 /* Whether the row compares images by their groups. */
 bool sim_method_by_group(const sim_method_row *row, const void *options);

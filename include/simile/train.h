@@ -125,9 +125,11 @@ typedef struct {
     sim_comm_traffic traffic; /* of this rank, per step */
 } sim_step_speed;
 /* Times `steps` steps of the job on generated views of h x w x channels.  The multiply-adds are
- * those of a method whose networks all process views, one row per view.  Collective. */
+ * those of a method whose networks all process views, one row per view; `views` and `multiply_adds` leave
+ * out small views, which may be NULL.  Collective. */
 SIM_MUST_USE sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h,
-                                          size_t w, size_t channels, int steps,
+                                          size_t w, size_t channels,
+                                          const sim_small_views *small, int steps,
                                           sim_step_speed *out);
 
 #endif

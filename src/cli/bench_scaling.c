@@ -84,8 +84,8 @@ static sim_status measure_step(bench *b, const sim_comm *c, point *p)
 
     b->job->train.batch = (int64_t)(b->spec->batch * (p->kind == WEAK ? p->ranks : 1));
     b->job->train.block = (int64_t)b->block;
-    SIM_TRY(
-        sim_train_measure(c, b->job, side, side, CHANNELS, b->spec->steps, &p->speed));
+    SIM_TRY(sim_train_measure(c, b->job, side, side, CHANNELS, NULL, b->spec->steps,
+                              &p->speed));
 done:
     return st;
 }

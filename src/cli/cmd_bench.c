@@ -169,7 +169,7 @@ static sim_status bench_step(const sim_comm *c, const arguments *a)
     SIM_TRY(sim_comm_agree(c, create_job(a, &job)));
     SIM_TRY(sim_comm_agree(c, fit_to_ranks(c, a, side, job)));
     sim_threads_set(a->threads);
-    SIM_TRY(sim_train_measure(c, job, side, side, 3, a->steps, &speed));
+    SIM_TRY(sim_train_measure(c, job, side, side, 3, NULL, a->steps, &speed));
     int64_t peak = (int64_t)sim_memory_process_peak();
     sim_comm_max_i64(c, &peak, 1);
     SIM_TRY(sim_json_create(&j));

@@ -36,7 +36,8 @@ static const struct argp_option options[] = {
      "/z1, /z2 (and /z3 ...): float32 [B][d]; supcon: also /labels (or /group): int32 "
      "[B]; moco: "
      "/z1, /k2, /queue [K][d] with attribute pointer, if symmetric also /z2, /k1; "
-     "mocov3: /p1, /p2, /k1, /k2; nnclr: /z1, /z2, /p1, /p2, /queue; cpc: /context and "
+     "mocov3: /p1, /p2, /k1, /k2; nnclr: /z1, /z2, /p1, /p2, /queue; small views of "
+     "these: /z_small1, ... or /p_small1, ...; cpc: /context and "
      "/target [B][G][G][d], /predictor [S][d][d], with sampled negatives /negatives: "
      "int32 [S][B][G][G][M], indices of rows of /target",
      0},

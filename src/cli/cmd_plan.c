@@ -372,6 +372,9 @@ static sim_status print_shape(const dry_run *d)
                        d->job->train.views_from == SIM_VIEWS_FROM_GROUP
                            ? "; all but the first show other images of the group"
                            : ""));
+    if (d->plan.small.n > 0)
+        SIM_TRY(print_line("small     %zu views per image, %zu x %zu x %zu\n",
+                           d->plan.small.n, d->plan.small.h, d->plan.small.w, d->plan.c));
     SIM_TRY(print_line("steps     %lld, %zu per epoch, %zu images dropped per epoch\n",
                        (long long)d->plan.total_steps, d->plan.steps_per_epoch,
                        d->plan.left_over));
@@ -460,7 +463,8 @@ static sim_status print_time(dry_run *d)
     one.train.batch = one.train.block > 1 ? one.train.block : 2;
     one.train.block = one.train.batch;
     one.batchnorm.group = 0;
-    SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c, 2, &speed));
+    SIM_TRY(sim_train_measure(&alone, &one, d->plan.h, d->plan.w, d->plan.c,
+                              &d->plan.small, 2, &speed));
     /* All micro-batches but one pass forward twice. */
     double again = speed.parts.forward * (micro_batches - 1) / micro_batches;
     double step = (speed.best_s + again) * (double)blocks;
@@ -494,8 +498,9 @@ static sim_status write_preview(const dry_run *d)
     SIM_TRY(sim_file_replace(d->target, &piece, 1));
     SIM_TRY(print_line(
         "views     drawn in %s: one row per image: the original, then two views "
-        "in two epochs\n",
-        d->args->preview));
+        "in two epochs%s\n",
+        d->args->preview,
+        d->job->augment.small_views > 0 ? ", and small views of the first" : ""));
 done:
     sim_free(png);
     return st;

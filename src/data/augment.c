@@ -59,6 +59,17 @@ static const sim_option option_rows[] = {
      SIM_IDENTITY, item_tables, NULL},
     {"view2", SIM_OPTION_ITEMS, offsetof(sim_augment_options, view2), 0, 0, NULL,
      op_names + 1, "", "operations of view 2", SIM_IDENTITY, item_tables, NULL},
+    {"small_views", SIM_OPTION_INT, offsetof(sim_augment_options, small_views), 0,
+     SIM_MAX_SMALL_VIEWS, "0", NULL, "views", "small views of an image (multi-crop)",
+     SIM_IDENTITY, NULL, NULL},
+    {"small_size", SIM_OPTION_INT, offsetof(sim_augment_options, small_size), 0, 4096,
+     "0", NULL, "pixels",
+     "side of a small view; 0: 9/16 of a view up to 64 pixels, 3/7 of a larger one",
+     SIM_IDENTITY, NULL, NULL},
+    {"small", SIM_OPTION_ITEMS, offsetof(sim_augment_options, small), 0, 0, NULL,
+     op_names + 1, "",
+     "operations of a small view; default: those of view 1 with smaller crops",
+     SIM_IDENTITY, item_tables, NULL},
 };
 
 const sim_option_table sim_augment_table = {.section = "augment",
@@ -85,17 +96,26 @@ typedef struct {
 typedef struct {
     size_t n;
     operation ops[SIM_OPTION_MAX_ITEMS];
+    size_t h, w; /* of a view */
+    size_t
+        resize; /* without operations: shorter side before the crop; 0: just covers [h][w] */
 } pipeline;
 
+enum { VIEW_1, VIEW_2, SMALL_VIEW, N_PIPELINES };
+
 struct sim_augment {
-    pipeline views[2];
-    size_t h, w, c; /* of a view */
-    size_t resize;  /* of the preprocessing */
-    sim_type type;  /* of the samples of images */
+    pipeline views[N_PIPELINES];
+    size_t c;      /* of a view */
+    sim_type type; /* of the samples of images */
     sample_scale scale;
     /* Of the samples on the scale; inverse: 1 / deviation. */
     float mean[SIM_MAX_CHANNELS], deviation[SIM_MAX_CHANNELS], inverse[SIM_MAX_CHANNELS];
 };
+
+static const pipeline *pipeline_of(const sim_augment *a, uint32_t view_index)
+{
+    return &a->views[view_index >= SIM_SMALL_VIEW ? SMALL_VIEW : view_index % 2];
+}
 
 /* Parses a value into an operation's options, which are enums, integers or reals. */
 static void set_value(const sim_option *row, const char *text, void *options)
@@ -115,16 +135,22 @@ static void set_defaults(const sim_option_table *t, void *options)
         set_value(&t->rows[i], t->rows[i].fallback, options);
 }
 
-/* Parses "key=value" of a preset; an unknown key is a bug. */
-static void set_pair(const sim_option_table *t, const char *text, void *options)
+/* The key whose name is text [n]; an unknown one is a bug. */
+static const sim_option *find_key(const sim_option_table *t, const char *text, size_t n)
 {
-    const char *value = strchr(text, '=') + 1;
-    size_t n = (size_t)(value - text) - 1, i = 0;
+    size_t i = 0;
     while (i < t->n_rows &&
            (strlen(t->rows[i].name) != n || strncmp(t->rows[i].name, text, n) != 0))
         i++;
     SIM_ASSERT(i < t->n_rows);
-    set_value(&t->rows[i], value, options);
+    return &t->rows[i];
+}
+
+/* Parses "key=value" of a preset. */
+static void set_pair(const sim_option_table *t, const char *text, void *options)
+{
+    const char *value = strchr(text, '=') + 1;
+    set_value(find_key(t, text, (size_t)(value - text) - 1), value, options);
 }
 
 static operation *append_operation(pipeline *p, const augment_row *row)
@@ -246,11 +272,10 @@ sim_status sim_augment_create_plain(const sim_preprocessing *p, sim_augment **ou
     sim_augment *a = NULL;
 
     SIM_TRY(sim_new(&a, "data/augment"));
-    a->h = p->h;
-    a->w = p->w;
+    for (size_t i = VIEW_1; i <= VIEW_2; i++)
+        a->views[i] = (pipeline){.h = p->h, .w = p->w, .resize = p->resize};
     a->c = p->c;
     a->type = p->type;
-    a->resize = p->resize;
     sim_augment_normalize(a, p);
     *out = a;
 done:
@@ -264,17 +289,84 @@ static sim_status check_channels(const sim_augment *a, const sim_augment_options
     sim_status st = SIM_OK;
     const bool is_usual = a->c == 1 || a->c == 3;
 
-    for (size_t v = 0; v < 2; v++)
+    for (size_t v = 0; v < N_PIPELINES; v++)
         for (size_t i = 0; i < a->views[v].n; i++) {
             const augment_row *row = a->views[v].ops[i].row;
             SIM_CHECK(is_usual || !row->instead, SIM_E_CONFIG,
                       "augment: %s (of %s) needs images with 1 or 3 channels, these have "
                       "%zu; use %s, or augment.preset: multichannel",
                       row->name,
-                      options->view1.given ? "augment.view1 or view2"
-                                           : presets[options->preset].name,
+                      options->view1.given || v == SMALL_VIEW
+                          ? "a list of operations"
+                          : presets[options->preset].name,
                       a->c, row->instead);
         }
+done:
+    return st;
+}
+
+/* ---- small views ---- */
+
+/* Areas of crops as fractions of an image, and the side of a small view as a fraction of the others'. */
+typedef struct {
+    size_t largest; /* view to which it applies */
+    double small_min, small_max, large_min;
+    size_t side, of;
+} multi_crop;
+
+/* The first row: facebookresearch/suncet for CIFAR-10, 18 of 32 pixels; the second: SwAV, 96 of 224. */
+static const multi_crop multi_crops[] = {{64, 0.3, 0.75, 0.75, 9, 16},
+                                         {SIZE_MAX, 0.05, 0.14, 0.14, 3, 7}};
+
+static const multi_crop *multi_crop_of(const sim_preprocessing *p)
+{
+    const size_t side = p->h > p->w ? p->h : p->w;
+    const multi_crop *m = multi_crops;
+    while (side > m->largest)
+        m++;
+    return m;
+}
+
+static size_t small_side(const multi_crop *m, size_t side)
+{
+    return (m->side * side + m->of / 2) / m->of;
+}
+
+static void set_real(operation *o, const char *key, double value)
+{
+    const sim_option *row = find_key(&o->row->table, key, strlen(key));
+    memcpy((char *)&o->options + row->offset, &value, sizeof value);
+}
+
+/* Sets the areas of the crops of a pipeline. */
+static void set_crops(pipeline *p, double scale_min, double scale_max)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->ops[i].row == &sim_augment_crop) {
+            set_real(&p->ops[i], "scale_min", scale_min);
+            set_real(&p->ops[i], "scale_max", scale_max);
+        }
+}
+
+static sim_status create_small(const sim_augment_options *options,
+                               const sim_preprocessing *p, sim_augment *a)
+{
+    sim_status st = SIM_OK;
+    const multi_crop *m = multi_crop_of(p);
+    const size_t side = (size_t)options->small_size;
+    pipeline *small = &a->views[SMALL_VIEW];
+
+    SIM_CHECK(side <= p->h && side <= p->w, SIM_E_CONFIG,
+              "augment.small_size: %zu exceeds the size of the other views, %zu x %zu",
+              side, p->h, p->w);
+    if (!options->small.given) {
+        *small = a->views[VIEW_1];
+        set_crops(small, m->small_min, m->small_max);
+    }
+    small->h = side ? side : small_side(m, p->h);
+    small->w = side ? side : small_side(m, p->w);
+    small->resize = 0;
+    SIM_TRY(copy_items("augment.small", &options->small, small));
 done:
     return st;
 }
@@ -289,12 +381,17 @@ sim_status sim_augment_create(const sim_augment_options *options,
     for (int v = 0; v < 2; v++) {
         const sim_option_items *own = v ? &options->view2 : &options->view1;
         const sim_option_items *use = own->given ? own : &options->view1;
-        if (use->given)
+        if (use->given) {
             SIM_TRY(copy_items(use == own && v ? "augment.view2" : "augment.view1", use,
                                &a->views[v]));
-        else
-            parse_preset(&presets[options->preset], v, &a->views[v]);
+            continue;
+        }
+        parse_preset(&presets[options->preset], v, &a->views[v]);
+        if (options->small_views > 0)
+            set_crops(&a->views[v], multi_crop_of(preprocessing)->large_min, 1);
     }
+    if (options->small_views > 0)
+        SIM_TRY(create_small(options, preprocessing, a));
     SIM_TRY(check_channels(a, options));
     *out = a;
     a = NULL;
@@ -309,17 +406,19 @@ void sim_augment_destroy(sim_augment **a)
     *a = NULL;
 }
 
-void sim_augment_shape(const sim_augment *a, size_t *h, size_t *w, size_t *c)
+void sim_augment_shape(const sim_augment *a, uint32_t view_index, size_t *h, size_t *w,
+                       size_t *c)
 {
-    *h = a->h;
-    *w = a->w;
+    const pipeline *p = pipeline_of(a, view_index);
+    *h = p->h;
+    *w = p->w;
     *c = a->c;
 }
 
-sim_status sim_augment_text(const sim_augment *a, int view_index, char **text)
+sim_status sim_augment_text(const sim_augment *a, uint32_t view_index, char **text)
 {
     char all[1024] = "", one[128];
-    const pipeline *p = &a->views[view_index % 2];
+    const pipeline *p = pipeline_of(a, view_index);
     for (size_t i = 0; i < p->n; i++) {
         p->ops[i].row->text(&p->ops[i].options, one, sizeof one);
         size_t used = strlen(all);
@@ -334,25 +433,24 @@ sim_status sim_augment_text(const sim_augment *a, int view_index, char **text)
  * Resizes to the least size that covers the view, or as the preprocessing specifies, and crops the
  * centre, if no operation has resized: Resize and CenterCrop of torchvision,
  * sim_image_resize_short of `prepare --size`.
- *   is_plain  there are no operations
  */
-static void resize_to_view(const sim_augment *a, bool is_plain, view *v)
+static void resize_to_view(const pipeline *p, view *v)
 {
-    const size_t side = is_plain ? a->resize : 0;
+    const size_t side = p->n == 0 ? p->resize : 0;
     size_t rh = 0, rw = 0;
 
-    if (side == 0 && v->h == a->h && v->w == a->w)
+    if (side == 0 && v->h == p->h && v->w == p->w)
         return;
-    sim_resize_cover(v->h, v->w, side ? side : a->h, side ? side : a->w, &rh, &rw);
+    sim_resize_cover(v->h, v->w, side ? side : p->h, side ? side : p->w, &rh, &rw);
     view_resize(v, (box){0, 0, v->h, v->w}, rh, rw,
-                (box){sim_centred(rh, a->h), sim_centred(rw, a->w), a->h, a->w},
+                (box){sim_centred(rh, p->h), sim_centred(rw, p->w), p->h, p->w},
                 RESIZE_BILINEAR);
 }
 
 /* Whether the pipelines need an image as floats, before it has the size of a view. */
 static bool converts_image(const sim_augment *a)
 {
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < N_PIPELINES; i++)
         if (a->views[i].n > 0 && !a->views[i].ops[0].row->takes_image)
             return true;
     return false;
@@ -372,11 +470,14 @@ static size_t larger(size_t a, size_t b)
 /* Operations receive the image, or a view that is not larger than the output. */
 static scratch_sizes size_scratch(const sim_augment *a, size_t h, size_t w, size_t c)
 {
-    size_t floats = a->h * a->w * c;
-    size_t work = larger(sim_resize_work_bytes(h, w, a->h, a->w, c),
-                         sim_resize_work_bytes(a->h, a->w, a->h, a->w, c));
+    size_t floats = 0, work = 0;
 
-    work = larger(work, sim_blur_work_bytes(a->h, a->w));
+    for (const pipeline *p = a->views; p < a->views + N_PIPELINES && p->h > 0; p++) {
+        floats = larger(floats, p->h * p->w * c);
+        work = larger(work, sim_resize_work_bytes(h, w, p->h, p->w, c));
+        work = larger(work, sim_resize_work_bytes(p->h, p->w, p->h, p->w, c));
+        work = larger(work, sim_blur_work_bytes(p->h, p->w));
+    }
     if (converts_image(a)) {
         floats = larger(floats, h * w * c);
         work = larger(work, sim_blur_work_bytes(h, w));
@@ -415,7 +516,7 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
                             uint32_t epoch, uint32_t view_index, const sim_image *image,
                             float *out)
 {
-    const pipeline *p = &a->views[view_index % 2];
+    const pipeline *p = pipeline_of(a, view_index);
     const scratch_sizes sizes = size_scratch(a, image->h, image->w, image->c);
     char *scratch = sim_scratch(scratch_bytes(&sizes));
     float *planes = (float *)(void *)(scratch + sizes.work_bytes);
@@ -427,8 +528,8 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
               .pixels = planes,
               .spare = planes + sizes.floats,
               .work = scratch,
-              .out_h = a->h,
-              .out_w = a->w,
+              .out_h = p->h,
+              .out_w = p->w,
               .mean = a->mean,
               .deviation = a->deviation};
 
@@ -440,7 +541,7 @@ sim_status sim_augment_view(const sim_augment *a, uint32_t seed, uint32_t sample
                               .view_op = view_index << 16 | p->ops[i].range};
         apply_operation(&p->ops[i], &v);
     }
-    resize_to_view(a, p->n == 0, &v);
+    resize_to_view(p, &v);
     if (v.image)
         convert_image(&v);
     sim_pixels_normalize(v.h * v.w, v.c, v.pixels, a->mean, a->inverse, out);
@@ -460,9 +561,12 @@ static float shown_value(const sim_augment *a, float value, size_t c)
     return a->type == SIM_U8 ? value * a->deviation[c] + a->mean[c] : value / 4 + 0.5f;
 }
 
-void sim_augment_show(const sim_augment *a, const float *values, uint8_t *out)
+void sim_augment_show(const sim_augment *a, uint32_t view_index, const float *values,
+                      uint8_t *out)
 {
-    for (size_t i = 0; i < a->h * a->w; i++)
+    const pipeline *p = pipeline_of(a, view_index);
+
+    for (size_t i = 0; i < p->h * p->w; i++)
         for (size_t colour = 0; colour < 3; colour++) {
             const size_t c = shown_channel(a->c, colour);
             out[3 * i + colour] =

@@ -32,7 +32,7 @@ sim_status sim_thumbnails_draw_image(const sim_thumbnails *t, const sim_image *i
     sim_status st = SIM_OK;
 
     SIM_TRY(sim_augment_view(t->plain, 0, 0, 0, 0, image, t->view));
-    sim_augment_show(t->plain, t->view, out);
+    sim_augment_show(t->plain, 0, t->view, out);
 done:
     return st;
 }

@@ -43,6 +43,17 @@ done:
     return st;
 }
 
+sim_status sim_backbone_share(const sim_net_spec *spec, const sim_net *owner,
+                              sim_net **out)
+{
+    sim_status st = SIM_OK;
+
+    SIM_TRY(sim_net_backbone_nodes(spec, out));
+    sim_net_share(*out, owner);
+done:
+    return st;
+}
+
 sim_status sim_backbone_create(const sim_net_spec *spec, sim_net **out)
 {
     sim_status st = SIM_OK;

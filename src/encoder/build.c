@@ -72,7 +72,7 @@ size_t sim_net_add_tensor(sim_net *net, node *n, const char *part, int n_dims,
     return t->offset;
 }
 
-enum { TENSOR_BUFFERS = 2, WEIGHT_BUFFERS = 2 };
+enum { TENSOR_BUFFERS = 2, WEIGHT_BUFFERS = 3 };
 
 /* Buffers that sim_net_count creates. */
 static void list_tensor_buffers(sim_net *net, sim_buffer list[TENSOR_BUFFERS])
@@ -87,6 +87,7 @@ static void list_weight_buffers(sim_net *net, sim_buffer list[WEIGHT_BUFFERS])
 {
     list[0] = SIM_BUFFER(net->weights, net->n_weights);
     list[1] = SIM_BUFFER(net->running, net->n_running);
+    list[2] = SIM_BUFFER(net->batches, net->n_counters);
 }
 
 sim_status sim_net_count(sim_net *net)
@@ -103,6 +104,7 @@ sim_status sim_net_count(sim_net *net)
             n->layer->list_tensors(net, n);
         if (n->has_running) {
             n->running = net->n_running;
+            n->counter = net->n_counters++;
             net->n_running += 2 * n->c;
         }
     }
@@ -136,6 +138,21 @@ done:
     return st;
 }
 
+void sim_net_share(sim_net *net, const sim_net *owner)
+{
+    SIM_ASSERT(net->n_weights == owner->n_weights && net->n_running == owner->n_running &&
+               net->n_counters == owner->n_counters);
+    net->weights = owner->weights;
+    net->running = owner->running;
+    net->batches = owner->batches;
+    net->is_shared = true;
+}
+
+size_t sim_net_running_bytes(const sim_net *net)
+{
+    return net->n_running * sizeof *net->running + net->n_counters * sizeof *net->batches;
+}
+
 size_t sim_net_structure_bytes(const sim_net *net)
 {
     sim_net none = *net; /* only its counts are read */
@@ -156,7 +173,8 @@ void sim_net_destroy(sim_net **out)
     list_tensor_buffers(net, tensors);
     list_weight_buffers(net, weights);
     sim_buffers_destroy(tensors, TENSOR_BUFFERS);
-    sim_buffers_destroy(weights, WEIGHT_BUFFERS);
+    if (!net->is_shared)
+        sim_buffers_destroy(weights, WEIGHT_BUFFERS);
     sim_free(net->nodes);
     sim_free(net);
     *out = NULL;

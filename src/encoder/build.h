@@ -40,6 +40,11 @@ SIM_MUST_USE sim_status sim_net_count(sim_net *net);
 /* Allocates weights and running statistics, and sets the initial values. */
 SIM_MUST_USE sim_status sim_net_allocate(sim_net *net, const initial_draws *draws);
 
+/* Uses weights and running statistics of `owner`, a net of the same layers, instead. */
+void sim_net_share(sim_net *net, const sim_net *owner);
+
+/* Bytes of running statistics and their counters. */
+size_t sim_net_running_bytes(const sim_net *net);
 /* Bytes of nodes and names. */
 size_t sim_net_structure_bytes(const sim_net *net);
 

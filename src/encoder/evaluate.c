@@ -62,11 +62,11 @@ sim_status sim_evaluator_plan(const sim_net_spec *backbone, sim_evaluator_bytes 
     spec.batchnorm = &one_leaf;
     SIM_TRY(sim_net_backbone_nodes(&spec, &net));
     SIM_TRY(sim_tape_plan(net, &evaluation_shape, PASS_EVALUATE, &tape, workspace));
-    *bytes =
-        (sim_evaluator_bytes){.evaluator = sizeof(sim_evaluator) + tape.activations +
-                                           tape.panels + tape.sums + tape.structure,
-                              .state = (net->n_weights + net->n_running) * sizeof(float),
-                              .net = sim_net_structure_bytes(net)};
+    *bytes = (sim_evaluator_bytes){.evaluator = sizeof(sim_evaluator) + tape.activations +
+                                                tape.panels + tape.sums + tape.structure,
+                                   .state = net->n_weights * sizeof(float) +
+                                            sim_net_running_bytes(net),
+                                   .net = sim_net_structure_bytes(net)};
 done:
     sim_net_destroy(&net);
     return st;

@@ -31,7 +31,7 @@ static sim_status plan_one(const sim_net *net, const sim_batch_shape *shape,
 
     SIM_TRY(sim_tape_plan(net, shape, passes, &tape, workspace));
     bytes[WEIGHTS] += net->n_weights * sizeof(float);
-    bytes[RUNNING] += net->n_running * sizeof(float);
+    bytes[RUNNING] += sim_net_running_bytes(net);
     bytes[FILTERS] += tape.panels;
     bytes[ACTIVATIONS] += tape.activations;
     bytes[SUMS] += tape.sums;
@@ -145,6 +145,41 @@ sim_status sim_context_plan(const sim_context_spec *spec, const sim_batch_shape 
     SIM_ASSERT(n_rows >= N_ROWS);
     SIM_TRY(sim_net_context_nodes(spec, &net));
     SIM_TRY(add_net(&net, shape, PASS_TRAIN, rows));
+done:
+    return st;
+}
+
+/* Consumes the net.  owned: bytes of the net itself that are allocated a second time. */
+static sim_status add_shared_net(sim_net **net, const sim_batch_shape *shape,
+                                 size_t owned, sim_plan_row *rows)
+{
+    sim_status st = SIM_OK;
+    size_t bytes[N_ITEMS] = {0};
+    sim_workspace_size workspace = {0};
+
+    SIM_TRY(plan_one(*net, shape, PASS_TRAIN, bytes, &workspace));
+    bytes[WEIGHTS] = bytes[RUNNING] = 0;
+    bytes[STRUCTURE] -= sim_net_structure_bytes(*net) - owned;
+    add_rows(bytes, &workspace, rows);
+done:
+    sim_net_destroy(net);
+    return st;
+}
+
+sim_status sim_net_plan_shared(const sim_net_spec *backbone, const sim_head_spec *heads,
+                               size_t n_heads, const sim_batch_shape *shape,
+                               sim_plan_row *rows, size_t n_rows)
+{
+    sim_status st = SIM_OK;
+    sim_net *net = NULL;
+
+    SIM_ASSERT(n_rows >= N_ROWS);
+    SIM_TRY(sim_net_backbone_nodes(backbone, &net));
+    SIM_TRY(add_shared_net(&net, shape, sim_net_structure_bytes(net), rows));
+    for (size_t i = 0; i < n_heads; i++) {
+        SIM_TRY(sim_net_head_nodes(&heads[i], &net));
+        SIM_TRY(add_shared_net(&net, shape, 0, rows));
+    }
 done:
     return st;
 }

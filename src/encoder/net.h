@@ -38,7 +38,7 @@ typedef struct {
     size_t weight, bias; /* offsets in the net's weights */
     bool has_running;
     size_t running; /* offset in the net's running statistics */
-    int64_t batches;
+    size_t counter; /* index of its count of batches */
 } node;
 
 struct sim_net {
@@ -47,7 +47,9 @@ struct sim_net {
     size_t in_h, in_w, in_c;
     sim_batchnorm_options batchnorm;
     float *weights, *running; /* running [norm][2][c]: mean, variance */
-    size_t n_weights, n_running;
+    int64_t *batches;         /* [norm] that `running` has seen */
+    bool is_shared;           /* weights, running and batches belong to another net */
+    size_t n_weights, n_running, n_counters;
     sim_net_tensor *tensors;
     char (*names)[64];
     size_t n_tensors;

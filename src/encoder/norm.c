@@ -99,7 +99,7 @@ static const double *group_moment(const sim_tape *t, size_t group, size_t moment
 
 /* The update of torch.nn.BatchNorm2d, with means over the groups.  samples: per channel and
  * group. */
-static void update_running(sim_tape *t, node *n, double samples)
+static void update_running(sim_tape *t, const node *n, double samples)
 {
     float *mean = t->net->running + n->running, *variance = mean + n->c;
     double groups = (double)t->sums.shape.groups, unbiased = samples / (samples - 1);
@@ -117,7 +117,7 @@ static void update_running(sim_tape *t, node *n, double samples)
             variance[i] = (float)((1 - running_momentum) * (double)variance[i] +
                                   running_momentum * unbiased * v / groups);
         }
-        n->batches++;
+        t->net->batches[n->counter]++;
     }
 }
 

@@ -21,7 +21,7 @@ static sim_status visit_weight(sim_net *net, size_t i, const char *group,
     return sim_visit(v, group, &t);
 }
 
-static sim_status visit_running(sim_net *net, node *n, const char *group,
+static sim_status visit_running(sim_net *net, const node *n, const char *group,
                                 const sim_visitor *v)
 {
     sim_status st = SIM_OK;
@@ -40,7 +40,7 @@ static sim_status visit_running(sim_net *net, node *n, const char *group,
                                  .most = FLT_MAX};
     SIM_TRY(sim_visit(v, group, &variance));
     (void)snprintf(name, sizeof name, "%s.num_batches_tracked", n->name);
-    SIM_TRY(sim_visit_count(v, group, name, SIM_MAX_COUNT, &n->batches));
+    SIM_TRY(sim_visit_count(v, group, name, SIM_MAX_COUNT, &net->batches[n->counter]));
 done:
     return st;
 }
@@ -51,7 +51,7 @@ static sim_status visit(sim_net *net, const char *group, const sim_visitor *v, i
     size_t next = 0;
 
     for (int i = 0; i < net->n_nodes; i++) {
-        node *n = &net->nodes[i];
+        const node *n = &net->nodes[i];
         for (size_t own = 0; own < n->n_tensors; own++, next++)
             if (which & WEIGHTS)
                 SIM_TRY(visit_weight(net, next, group, v));

@@ -50,6 +50,13 @@ static void advise_sizes(const sim_job *job, const sim_schedule_plan *plan)
                      plan->h, plan->w, plan->stored_h, plan->stored_w);
 }
 
+static void advise_small_views(const sim_augment_options *a)
+{
+    if (a->small_views == 0 && (a->small.given || a->small_size > 0))
+        sim_log_warn("augment.%s has no effect while augment.small_views is 0",
+                     a->small.given ? "small" : "small_size");
+}
+
 /* Equal views have nothing to be invariant to. */
 static void advise_views(const sim_job *job)
 {
@@ -259,6 +266,7 @@ void sim_job_advise(const sim_job *job, const sim_dataset *data,
     const sim_method_env env = sim_job_env(job, plan, any);
 
     advise_sizes(job, plan);
+    advise_small_views(&job->augment);
     if (sim_dataset_about(data)->encoded)
         advise_photos(data, plan);
     advise_scalars(job, plan);

@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
+_Static_assert((int)SIM_MAX_SMALL_VIEWS <= (int)SIM_MAX_PART_VIEWS,
+               "small views fit a part");
+
 /* Nearest multiples of `unit` around `value`, for a message. */
 static void format_nearest_multiples(int64_t value, int64_t unit, char *out,
                                      size_t out_bytes)
@@ -168,7 +171,9 @@ static sim_status fill_view_shape(const sim_job *job, const sim_dataset_info *ab
     const sim_preprocessing p = sim_preprocessing_of((size_t)job->augment.size, about);
 
     SIM_TRY(sim_augment_create(&job->augment, &p, &a));
-    sim_augment_shape(a, &plan->h, &plan->w, &plan->c);
+    sim_augment_shape(a, 0, &plan->h, &plan->w, &plan->c);
+    plan->small.n = (size_t)job->augment.small_views;
+    sim_augment_shape(a, SIM_SMALL_VIEW, &plan->small.h, &plan->small.w, &plan->c);
 done:
     sim_augment_destroy(&a);
     return st;
@@ -201,6 +206,7 @@ sim_method_env sim_job_env(const sim_job *job, const sim_schedule_plan *plan,
                             .h = plan->h,
                             .w = plan->w,
                             .c = plan->c,
+                            .small = plan->small,
                             .n_classes = plan->n_classes,
                             .batch = (size_t)job->train.batch,
                             .block = (size_t)job->train.block,
@@ -215,7 +221,7 @@ static sim_status check_method(const sim_job *job, const sim_schedule_plan *plan
 {
     const sim_partition first = {.size = ranks, .rank = 0};
     const sim_method_env env = sim_job_env(job, plan, first);
-    return job->method->check ? job->method->check(&env, &job->method_options) : SIM_OK;
+    return sim_method_check(job->method, &env, &job->method_options);
 }
 
 static sim_status check_labels_and_groups(const sim_job *job,

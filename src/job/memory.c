@@ -59,21 +59,26 @@ sim_status sim_job_memory(const sim_job *job, const sim_dataset_info *about,
     *n_rows = 0;
     SIM_TRY(job->method->plan(&env, &job->method_options, rows, n_rows));
     size_t weights = bytes_of(rows, *n_rows, "weights");
+    /* Gradients of both sizes of views are summed over ranks separately. */
+    const size_t sizes = plan->small.n > 0 ? 2 : 1;
     size_t running = bytes_of(rows, *n_rows, "running statistics");
     sim_range local = sim_partition_range(partition, plan->n_blocks);
-    size_t images = (local.hi - local.lo) * (size_t)job->train.block *
-                    sim_method_images_per_slot(job->method, &job->method_options);
-    size_t view = plan->h * plan->w * plan->c * sizeof(float);
+    const sim_slot_size slot =
+        sim_method_slot_size(job->method, &env, &job->method_options);
+    const size_t slots = (local.hi - local.lo) * (size_t)job->train.block;
     add_row(rows, n_rows, "gradients",
-            sizeof(float) * sim_comm_sum_leaves_capacity(partition, plan->n_blocks,
-                                                         weights / sizeof(float)));
+            sizeof(float) *
+                sim_comm_sum_leaves_capacity(partition, plan->n_blocks,
+                                             sizes * weights / sizeof(float)));
     add_row(rows, n_rows, "optimizer",
             sim_optimizer_bytes(&job->optimizer, weights / sizeof(float)));
     add_row(rows, n_rows, "snapshot",
             running + bytes_of(rows, *n_rows, "momentum statistics") +
                 bytes_of(rows, *n_rows, "momentum weights"));
-    add_row(rows, n_rows, "views", 2 * images * view + images * sizeof(sim_view_request));
-    SIM_TRY(loader_bytes(job, about, images, &loader));
+    add_row(rows, n_rows, "views",
+            slots * (2 * slot.floats * sizeof(float) +
+                     slot.images * sizeof(sim_view_request)));
+    SIM_TRY(loader_bytes(job, about, slots * slot.images, &loader));
     add_row(rows, n_rows, "loader", loader);
     const size_t n_orders = about->mixture.weighted ? 2 : 1;
     add_row(rows, n_rows, "order",

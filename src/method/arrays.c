@@ -6,35 +6,62 @@
  */
 #include "arrays.h"
 
+#include "view_pairs.h"
+
 #include "simile/kernel.h"
 #include "simile/memory.h"
 
 #include <stdio.h>
 
-static void array_name(const char *prefix, size_t view, char out[32])
+/* The name of a view; r has `first` and `large`. */
+static void array_name(const array_rows *r, const char *prefix, size_t view, char out[32])
 {
-    (void)snprintf(out, 32, "%s%zu", prefix, view + 1);
+    if (view < r->large)
+        (void)snprintf(out, 32, "%s%zu", prefix, r->first + view + 1);
+    else
+        (void)snprintf(out, 32, "%s_small%zu", prefix, view - r->large + 1);
 }
 
-static sim_status read_shape(const sim_arrays *a, const char *prefix, size_t first,
-                             size_t views, sim_rows_shape *s)
+static sim_status read_shape(const sim_arrays *a, const char *prefix, size_t views,
+                             array_rows *r)
 {
     sim_status st = SIM_OK;
+    sim_rows_shape *s = &r->shape;
     size_t dims[SIM_MAX_DIMS];
     char name[32];
 
     *s = (sim_rows_shape){.unit = ARRAY_UNIT, .views = views, .gather = a->gather};
     for (size_t v = 0; v < views; v++) {
-        array_name(prefix, first + v, name);
+        array_name(r, prefix, v, name);
         SIM_TRY(a->dims(a->ctx, name, 2, dims));
         SIM_CHECK(dims[0] >= 2 && dims[1] >= 1, SIM_E_DATA,
                   "/%s is %zu x %zu, expected at least two rows", name, dims[0], dims[1]);
         SIM_CHECK(v == 0 || (dims[0] == s->n && dims[1] == s->d), SIM_E_DATA,
                   "/%s is %zu x %zu, but /%s%zu is %zu x %zu", name, dims[0], dims[1],
-                  prefix, first + 1, s->n, s->d);
+                  prefix, r->first + 1, s->n, s->d);
         s->n = dims[0];
         s->d = dims[1];
     }
+done:
+    return st;
+}
+
+static sim_status read_views(const sim_comm *c, const sim_arrays *a, const char *prefix,
+                             size_t views, array_rows *out)
+{
+    sim_status st = SIM_OK;
+    char name[32];
+
+    SIM_TRY(read_shape(a, prefix, views, out));
+    out->local = sim_rows_local(sim_comm_partition(c), &out->shape);
+    size_t local = out->local.hi - out->local.lo, d = out->shape.d;
+    SIM_TRY(sim_unit_rows_create(views, local, d, &out->rows));
+    for (size_t v = 0; v < views; v++) {
+        array_name(out, prefix, v, name);
+        SIM_TRY(a->floats(a->ctx, name, out->local.lo, local, true,
+                          out->rows.raw + v * local * d));
+    }
+    sim_unit_rows(out->rows.n, d, out->rows.raw, out->rows.z, out->rows.norm);
 done:
     return st;
 }
@@ -49,22 +76,30 @@ sim_status sim_array_rows_read_from(const sim_comm *c, const sim_arrays *a,
                                     const char *prefix, size_t first, size_t views,
                                     array_rows *out)
 {
-    sim_status st = SIM_OK;
-    char name[32];
+    *out = (array_rows){.first = first, .large = views};
+    return read_views(c, a, prefix, views, out);
+}
 
-    *out = (array_rows){.first = first};
-    SIM_TRY(read_shape(a, prefix, first, views, &out->shape));
-    out->local = sim_rows_local(sim_comm_partition(c), &out->shape);
-    size_t local = out->local.hi - out->local.lo, d = out->shape.d;
-    SIM_TRY(sim_unit_rows_create(views * local, d, &out->rows));
-    for (size_t v = 0; v < views; v++) {
-        array_name(prefix, first + v, name);
-        SIM_TRY(a->floats(a->ctx, name, out->local.lo, local, true,
-                          out->rows.raw + v * local * d));
+sim_status sim_array_rows_read_small(const sim_comm *c, const sim_arrays *a,
+                                     const char *prefix, size_t views, array_rows *out)
+{
+    char name[32];
+    size_t all = views;
+
+    *out = (array_rows){.large = views};
+    for (; all < views + SIM_MAX_PART_VIEWS; all++) {
+        array_name(out, prefix, all, name);
+        if (!a->has(a->ctx, name))
+            break;
     }
-    sim_unit_rows(out->rows.n, d, out->rows.raw, out->rows.z, out->rows.norm);
-done:
-    return st;
+    return read_views(c, a, prefix, all, out);
+}
+
+sim_status sim_array_pairs_work(size_t targets, const array_rows *r, float **work)
+{
+    const size_t floats = r->rows.n / r->shape.views * r->shape.d;
+    return sim_alloc(work, sim_pairs_work(targets, r->shape.views, floats),
+                     "method/arrays");
 }
 
 sim_status sim_array_rows_same(const array_rows *a, const char *a_name,
@@ -92,7 +127,7 @@ sim_status sim_array_rows_write(const sim_arrays *a, const char *prefix, array_r
 
     sim_unit_rows_backward(rows->n, d, rows->z, rows->norm, rows->dz, rows->dz);
     for (size_t v = 0; v < r->shape.views; v++) {
-        array_name(prefix, r->first + v, name);
+        array_name(r, prefix, v, name);
         const sim_tensor t = {.name = name,
                               .type = SIM_F32,
                               .n_dims = 2,

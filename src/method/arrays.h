@@ -10,10 +10,11 @@
 
 enum { ARRAY_UNIT = 32 };
 
-/* Embeddings of a file: view v is the array <prefix><first + v + 1>. */
+/* Embeddings of a file: view v is the array <prefix><first + v + 1>, or after `large` views
+ * <prefix>_small<v - large + 1>. */
 typedef struct {
     sim_rows_shape shape;
-    size_t first;
+    size_t first, large;
     sim_range local; /* images of this rank */
     unit_rows rows;  /* [views][local][d]; the caller fills dz */
 } array_rows;
@@ -30,6 +31,13 @@ SIM_MUST_USE sim_status sim_array_rows_read(const sim_comm *c, const sim_arrays 
 SIM_MUST_USE sim_status sim_array_rows_read_from(const sim_comm *c, const sim_arrays *a,
                                                  const char *prefix, size_t first,
                                                  size_t views, array_rows *out);
+/* As sim_array_rows_read; views <prefix>_small1, <prefix>_small2, ... follow, if the file has them. */
+SIM_MUST_USE sim_status sim_array_rows_read_small(const sim_comm *c, const sim_arrays *a,
+                                                  const char *prefix, size_t views,
+                                                  array_rows *out);
+/* Allocates the workspace of view_pairs for such rows.  The caller frees *work. */
+SIM_MUST_USE sim_status sim_array_pairs_work(size_t targets, const array_rows *r,
+                                             float **work);
 /* Errors: SIM_E_DATA naming both arrays if their shapes differ. */
 SIM_MUST_USE sim_status sim_array_rows_same(const array_rows *a, const char *a_name,
                                             const array_rows *b, const char *b_name);

@@ -45,17 +45,23 @@ static sim_rows_shape logits_shape(const sim_method_env *env, const method_spec 
         .n = env->batch, .unit = env->block, .views = 1, .d = s->model.classes};
 }
 
+static size_t slots_of_rank(const sim_method_env *env)
+{
+    const sim_batch_shape one = sim_online_shape(env, 1);
+    return sim_batch_images(&one);
+}
+
 static sim_status create_loss(const sim_method_env *env, const method_spec *s,
                               method_common *m)
 {
     sim_status st = SIM_OK;
     const sim_rows_shape one = sim_common_rows(env, 1);
-    const sim_rows_shape all = sim_common_rows(env, s->views);
+    const sim_rows_shape all = sim_common_rows(env, s->views + env->small.n);
     const sim_rows_shape logits = logits_shape(env, s);
     const sim_queue_shape queue = queue_shape(env, s);
 
-    for (size_t i = 0; i < s->n_row_sets; i++)
-        SIM_TRY(sim_unit_rows_create(sim_batch_images(&m->online->shape), one.d,
+    for (size_t i = 0; i < MAX_ROW_SETS && s->row_views[i] > 0; i++)
+        SIM_TRY(sim_unit_rows_create(s->row_views[i], slots_of_rank(env), one.d,
                                      &m->rows[i]));
     if (s->contrast)
         SIM_TRY(sim_contrast_create(env->comm, &all, &m->contrast));
@@ -130,15 +136,23 @@ static void plan_scratch(const method_spec *s, size_t d, sim_plan_row *rows,
         sim_online_plan_scratch(sim_queue_scratch(d), rows, n_rows);
 }
 
+static size_t row_sets_bytes(const sim_method_env *env, const method_spec *s)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < MAX_ROW_SETS && s->row_views[i] > 0; i++)
+        bytes += sim_unit_rows_bytes(s->row_views[i] * slots_of_rank(env),
+                                     (size_t)env->encoder->projector_dim);
+    return bytes;
+}
+
 sim_status sim_common_plan(const sim_method_env *env, const method_spec *s,
                            sim_plan_row rows[32], size_t *n_rows)
 {
     sim_status st = SIM_OK;
     const sim_rows_shape one = sim_common_rows(env, 1);
-    const sim_rows_shape all = sim_common_rows(env, s->views);
+    const sim_rows_shape all = sim_common_rows(env, s->views + env->small.n);
     const sim_rows_shape logits = logits_shape(env, s);
     const sim_queue_shape queue = queue_shape(env, s);
-    const sim_batch_shape shape = sim_online_shape(env, s->views);
     method_common none = {0};
     sim_buffer list[N_BUFFERS];
 
@@ -148,8 +162,7 @@ sim_status sim_common_plan(const sim_method_env *env, const method_spec *s,
     if (s->momentum)
         SIM_TRY(sim_momentum_encoder_plan(env, &s->model, s->views, rows, n_rows));
     sim_plan_add(rows, n_rows, "rows for the loss",
-                 s->n_row_sets * sim_unit_rows_bytes(sim_batch_images(&shape), one.d) +
-                     sim_buffers_bytes(list, N_BUFFERS));
+                 row_sets_bytes(env, s) + sim_buffers_bytes(list, N_BUFFERS));
     if (s->contrast)
         sim_plan_add(rows, n_rows, "loss", sim_contrast_bytes(env->partition, &all));
     if (s->cross)
@@ -172,7 +185,7 @@ size_t sim_common_saved_bytes(const sim_method_env *env, const method_spec *s)
 
 void sim_common_forward(void *self, const sim_method_batch *batch)
 {
-    sim_online_forward(((method_common *)self)->online, batch->x);
+    sim_online_forward(((method_common *)self)->online, batch->x[0], batch->small_x);
 }
 
 double sim_common_momentum(const momentum_options *o, double progress)
@@ -199,8 +212,9 @@ void sim_common_forward_keys(method_common *m, const momentum_options *o, double
 void sim_common_backward(void *self, const sim_loss_report *report, float *grads)
 {
     const method_common *m = self;
-    const sim_batch_shape *shape = &m->online->shape;
-    size_t weights = sim_online_parameters(m->online), stride = weights + m->scalars.n;
+    const sim_batch_shape *shape = &m->online->group[0].shape;
+    size_t weights = sim_online_parameters(m->online), own = weights + m->scalars.n;
+    size_t stride = own + (m->online->n_groups - 1) * weights;
     sim_range nodes[SIM_TREE_MAX_NODES];
 
     if (m->idle) {
@@ -209,7 +223,7 @@ void sim_common_backward(void *self, const sim_loss_report *report, float *grads
                    sizeof *grads);
         return;
     }
-    sim_online_backward(m->online, grads, stride);
+    sim_online_backward(m->online, grads, own, stride);
     sim_scalars_gradient(&m->scalars, shape, report, weights, grads, stride);
 }
 
@@ -270,7 +284,7 @@ sim_embeddings sim_common_embeddings(void *self)
 {
     const method_common *m = self;
     return (sim_embeddings){
-        .z = m->rows[0].z, .views = m->online->shape.views, .dim = m->rows[0].d};
+        .z = m->rows[0].z, .views = m->rows[0].views, .dim = m->rows[0].d};
 }
 
 sim_status sim_common_visit(void *self, const sim_visitor *v)

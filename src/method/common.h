@@ -18,11 +18,13 @@ enum { MAX_ROW_SETS = 2 };
 
 typedef struct {
     sim_model_spec model;
-    size_t views; /* of an image that pass through the online encoder */
+    size_t
+        views; /* of an image that pass through the online encoder, without small ones */
     const void *options;
     size_t options_bytes;
     trained_scalars scalars;
-    size_t n_row_sets;        /* unit rows: embeddings; keys or predictions */
+    /* Views of each set of unit rows: embeddings; keys or predictions.  0: no such set. */
+    size_t row_views[MAX_ROW_SETS];
     bool momentum;            /* has a momentum encoder */
     bool averages_statistics; /* of the momentum encoder; see momentum_encoder.h */
     bool contrast;            /* compares each view with all views (NT-Xent) */

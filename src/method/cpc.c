@@ -217,7 +217,7 @@ static gradient_offsets offsets_of(const cpc *s)
 static void cpc_forward(void *self, const sim_method_batch *batch)
 {
     cpc *s = self;
-    sim_patches_cut(&s->cut, sim_batch_images(&s->images), batch->x, s->x);
+    sim_patches_cut(&s->cut, sim_batch_images(&s->images), batch->x[0], s->x);
     sim_net_forward(s->tape[SIM_BACKBONE], s->x, s->out[SIM_BACKBONE]);
     if (s->model.net[SIM_PROJECTOR])
         sim_net_forward(s->tape[SIM_PROJECTOR], s->out[SIM_BACKBONE],

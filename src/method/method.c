@@ -10,6 +10,7 @@
 #include "simile/kernel.h"
 #include "simile/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 size_t sim_method_micro_blocks(const sim_method_env *env)
@@ -53,12 +54,23 @@ static size_t views_of_parts(const sim_part *parts, size_t n)
     return views;
 }
 
-static size_t images_of_parts(const sim_part *parts, size_t n)
+/* The parts with the sizes of their views; returns their number. */
+static size_t list_parts(const sim_method_row *row, const sim_method_env *env,
+                         const void *options, sim_part parts[SIM_MAX_PARTS])
 {
-    size_t images = 0;
+    size_t n = row->parts(options, parts);
     for (size_t i = 0; i < n; i++)
-        images += parts[i].n_views;
-    return images;
+        parts[i].image_floats = env->h * env->w * env->c;
+    if (env->small.n == 0)
+        return n;
+    SIM_ASSERT(n < SIM_MAX_PARTS && env->small.n <= SIM_MAX_PART_VIEWS);
+    sim_part small = {.n_views = env->small.n,
+                      .small = true,
+                      .image_floats = env->small.h * env->small.w * env->c};
+    for (uint32_t v = 0; v < small.n_views; v++)
+        small.views[v] = v;
+    parts[n] = small;
+    return n + 1;
 }
 
 size_t sim_method_views(const sim_method_row *row, const void *options)
@@ -67,10 +79,17 @@ size_t sim_method_views(const sim_method_row *row, const void *options)
     return views_of_parts(parts, row->parts(options, parts));
 }
 
-size_t sim_method_images_per_slot(const sim_method_row *row, const void *options)
+sim_slot_size sim_method_slot_size(const sim_method_row *row, const sim_method_env *env,
+                                   const void *options)
 {
     sim_part parts[SIM_MAX_PARTS];
-    return images_of_parts(parts, row->parts(options, parts));
+    sim_slot_size size = {0};
+    size_t n = list_parts(row, env, options, parts);
+    for (size_t i = 0; i < n; i++) {
+        size.images += parts[i].n_views;
+        size.floats += parts[i].n_views * parts[i].image_floats;
+    }
+    return size;
 }
 
 bool sim_method_by_group(const sim_method_row *row, const void *options)
@@ -112,15 +131,60 @@ static size_t scalars_of(const sim_method *m, sim_method_scalar out[SIM_MAX_SCAL
     return m->row->scalars(m->self, out);
 }
 
-static size_t count_gradient(const sim_method *m)
+static void count_gradient(sim_method *m, bool has_small_views)
 {
     sim_net *nets[SIM_MAX_NETS];
     const char *groups[SIM_MAX_NETS];
     sim_method_scalar scalars[SIM_MAX_SCALARS];
-    size_t n = m->row->nets(m->self, nets, groups), floats = scalars_of(m, scalars);
+    size_t n = m->row->nets(m->self, nets, groups), of_nets = 0;
     for (size_t i = 0; i < n; i++)
-        floats += sim_net_parameters(nets[i]);
-    return floats;
+        of_nets += sim_net_parameters(nets[i]);
+    m->gradient_floats = of_nets + scalars_of(m, scalars);
+    m->node_floats = m->gradient_floats + (has_small_views ? of_nets : 0);
+}
+
+/* "simclr, infonce, ..." */
+static void format_small_view_methods(char *out, size_t out_bytes)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < sim_methods_count(); i++) {
+        const sim_method_row *row = sim_methods_at(i);
+        if (!row->takes_small_views || used >= out_bytes)
+            continue;
+        int n =
+            snprintf(out + used, out_bytes - used, "%s%s", used ? ", " : "", row->name);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+sim_status sim_method_check(const sim_method_row *row, const sim_method_env *env,
+                            const void *options)
+{
+    sim_status st = SIM_OK;
+    char methods[256] = "";
+
+    format_small_view_methods(methods, sizeof methods);
+    SIM_CHECK(
+        env->small.n == 0 || row->takes_small_views, SIM_E_CONFIG,
+        "augment.small_views: method %s has no small views; expected 0, or one of the "
+        "methods %s",
+        row->name, methods);
+    if (row->check)
+        SIM_TRY(row->check(env, options));
+done:
+    return st;
+}
+
+/* Places the parts of the rank one after the other. */
+static void place_parts(sim_method *m)
+{
+    const size_t slots = (m->blocks.hi - m->blocks.lo) * m->slots;
+    for (size_t i = 0; i < m->n_parts; i++) {
+        sim_part *p = &m->parts[i];
+        p->offset = m->x_floats;
+        m->n_images += slots * p->n_views;
+        m->x_floats += slots * p->n_views * p->image_floats;
+    }
 }
 
 sim_status sim_method_create(const sim_method_row *row, const sim_method_env *env,
@@ -129,14 +193,12 @@ sim_status sim_method_create(const sim_method_row *row, const sim_method_env *en
     sim_status st = SIM_OK;
     sim_method m = {.row = row, .n_blocks = env->batch / env->block, .slots = env->block};
 
-    if (row->check)
-        SIM_TRY(row->check(env, options));
+    SIM_TRY(sim_method_check(row, env, options));
     SIM_TRY(row->create(env, options, &m.self));
     m.blocks = sim_partition_range(env->partition, m.n_blocks);
-    m.n_parts = row->parts(options, m.parts);
-    m.n_images =
-        (m.blocks.hi - m.blocks.lo) * m.slots * images_of_parts(m.parts, m.n_parts);
-    m.gradient_floats = count_gradient(&m);
+    m.n_parts = list_parts(row, env, options, m.parts);
+    place_parts(&m);
+    count_gradient(&m, env->small.n > 0);
     *out = m;
 done:
     return st;
@@ -147,6 +209,26 @@ void sim_method_destroy(sim_method *m)
     if (m->self)
         m->row->destroy(&m->self);
     *m = (sim_method){0};
+}
+
+void sim_method_set_input(const sim_method *m, const float *x, sim_method_batch *batch)
+{
+    for (size_t i = 0; i < m->n_parts; i++) {
+        batch->x[i] = x + m->parts[i].offset;
+        if (m->parts[i].small)
+            batch->small_x = batch->x[i];
+    }
+}
+
+size_t sim_method_gradient_capacity(const sim_method *m, sim_partition p)
+{
+    return sim_comm_sum_leaves_capacity(p, m->n_blocks, m->node_floats);
+}
+
+void sim_method_sum_gradients(const sim_method *m, const sim_comm *c, float *grads)
+{
+    sim_comm_sum_leaves(c, m->n_blocks, m->node_floats, grads);
+    sim_add(m->node_floats - m->gradient_floats, grads + m->gradient_floats, grads);
 }
 
 void sim_method_forward_backward(const sim_method *m, const sim_method_batch *batch,

@@ -6,15 +6,18 @@
  *
  *   L = 1 / B sum_i [ -q_i . k_i / T + log( exp(q_i . k_i / T) + sum_r exp(q_i . r / T) ) ]
  *
- * The gradient flows through q only.  A step: forward pass of the queries; update of the
+ * Small views are further queries: the loss is the mean over the pairs of a query and a key of another
+ * view.  The gradient flows through q only.  A step: forward pass of the queries; update of the
  * momentum encoder; forward pass of the keys, whose slots may be permuted (shuffle BN); loss
  * with the queue as it is.  The keys are pushed unless the step is skipped as not finite.
- * Shapes: q, k [1 or 2 views][local images][projector_dim]; queue [K][projector_dim], sharded.
+ * Shapes: q, k [1 or 2 views][local images][projector_dim], q also of small views; queue
+ * [K][projector_dim], sharded.
  * Papers: He et al. 2020, arXiv 1911.05722, equations 1 and 2 (mocov1: linear head); Chen et
  * al. 2020, arXiv 2003.04297 (mocov2: MLP head, blur, cosine schedule).
  */
 #include "arrays.h"
 #include "common.h"
+#include "view_pairs.h"
 
 #include "simile/log.h"
 #include "simile/memory.h"
@@ -66,7 +69,7 @@ static const sim_method_default v2_defaults[] = {{"encoder.projector.layers", "2
 
 /* ---- objects ---- */
 
-enum { QUERY_ROWS, KEY_ROWS, N_ROW_SETS }; /* of method_common.rows */
+enum { QUERY_ROWS, KEY_ROWS }; /* of method_common.rows */
 
 /* Number of views that are queries, which is also that of views that are keys. */
 static size_t moco_directions(const moco_options *o)
@@ -94,20 +97,25 @@ static size_t moco_parts(const void *options, sim_part out[SIM_MAX_PARTS])
     return shares_part(o) ? 1 : 2;
 }
 
-/* The workspace receives the keys of all ranks, [batch][projector_dim], if slots are permuted. */
+/* The workspace receives the keys of all ranks, [batch][projector_dim], if slots are permuted; in the
+ * loss it is that of view_pairs. */
 static method_spec moco_spec(const sim_method_env *env, const moco_options *o)
 {
-    size_t gathered = env->batch * (size_t)env->encoder->projector_dim;
+    const size_t d = (size_t)env->encoder->projector_dim, views = moco_directions(o);
+    const sim_batch_shape one = sim_online_shape(env, 1);
+    const size_t gathered = o->shuffle ? env->batch * d : 0;
+    const size_t pairs =
+        sim_pairs_work(views, views + env->small.n, sim_batch_images(&one) * d);
     return (method_spec){.model = sim_common_model(o),
-                         .views = moco_directions(o),
+                         .views = views,
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
-                         .n_row_sets = N_ROW_SETS,
+                         .row_views = {views + env->small.n, views},
                          .momentum = true,
                          .averages_statistics = o->momentum.bn_buffers == BN_BUFFERS_EMA,
                          .queue_size = (size_t)o->queue_size,
-                         .work_floats = o->shuffle ? gathered : 0};
+                         .work_floats = gathered > pairs ? gathered : pairs};
 }
 
 static sim_status moco_create(const sim_method_env *env, const void *options, void **self)
@@ -152,14 +160,12 @@ static void moco_forward(void *self, const sim_method_batch *batch)
 {
     method_common *m = self;
     const moco_options *o = m->options;
-    size_t query_floats = sim_batch_images(&m->online->shape) *
-                          sim_net_input(m->online->model.net[SIM_BACKBONE]);
 
     m->idle = only_fills_queue(m);
     if (!m->idle)
-        sim_online_forward(m->online, batch->x);
+        sim_online_forward(m->online, batch->x[0], batch->small_x);
     sim_common_forward_keys(m, &o->momentum, batch->progress,
-                            batch->x + (shares_part(o) ? 0 : query_floats));
+                            batch->x[shares_part(o) ? 0 : 1]);
 }
 
 /* Slot i of the keys contains the key of the image of slot order[i]: moves each to that slot. */
@@ -179,45 +185,60 @@ static void unshuffle_keys(method_common *m, const uint32_t *order)
     }
 }
 
-/* Mean over directions: the queries of a view against the keys of the other view and the queue. */
-static void queue_loss(sim_queue *q, const moco_options *o, double t, unit_rows *queries,
-                       const unit_rows *keys, sim_loss_report *report)
+/* The pairs of queries and keys. */
+static view_pairs moco_pairs(const unit_rows *queries, const unit_rows *keys, float *work)
 {
-    size_t views = moco_directions(o), floats = queries->n / views * queries->d;
+    return (view_pairs){.targets = keys->views,
+                        .all = queries->views,
+                        .floats = queries->n / queries->views * queries->d,
+                        .dz = queries->dz,
+                        .work = work};
+}
+
+/* Mean over pairs: the queries of a view against the keys of another view and the queue. */
+static void queue_loss(sim_queue *q, const moco_options *o, double t,
+                       const unit_rows *queries, const unit_rows *keys, float *work,
+                       sim_loss_report *report)
+{
+    const view_pairs p = moco_pairs(queries, keys, work);
     const sim_cross_options loss = {.temperature = t,
-                                    .factor = 1 / (double)views,
+                                    .factor = 1 / (double)sim_pairs_count(&p),
                                     .decoupled =
                                         o->softmax.denominator == DENOMINATOR_DECOUPLED};
+    sim_loss_report one;
+
     *report = (sim_loss_report){0};
-    for (size_t v = 0; v < views; v++) {
-        size_t key_view =
-            views - 1 - v; /* index within keys, which has one view or two */
-        sim_loss_report one;
-        sim_queue_contrast(q, &loss, queries->z + v * floats, keys->z + key_view * floats,
-                           queries->dz + v * floats, &one);
-        sim_loss_report_add(&one, loss.factor, report);
-    }
+    for (size_t v = 0; v < p.all; v++)
+        for (size_t k = 0; k < p.targets; k++) {
+            if (!sim_pairs_has(&p, v, k))
+                continue;
+            sim_queue_contrast(q, &loss, queries->z + v * p.floats,
+                               keys->z + k * p.floats, sim_pairs_gradient(&p, v, k),
+                               &one);
+            sim_pairs_add(&p, v, k);
+            sim_loss_report_add(&one, loss.factor, report);
+        }
 }
 
 static void moco_loss(void *self, const sim_method_batch *batch, sim_loss_report *report,
                       float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     const moco_options *o = m->options;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[KEY_ROWS], &e->shape, m->momentum->out[SIM_PROJECTOR]);
+    sim_unit_rows_load(&m->rows[KEY_ROWS], &m->momentum->shape,
+                       m->momentum->out[SIM_PROJECTOR]);
     if (o->shuffle)
         unshuffle_keys(m, batch->order);
     m->push_pending = true;
     *report = (sim_loss_report){0};
     if (m->idle)
         return;
-    sim_unit_rows_load(&m->rows[QUERY_ROWS], &e->shape, e->out[SIM_PROJECTOR]);
+    sim_online_load(m->online, SIM_PROJECTOR, &m->rows[QUERY_ROWS]);
     queue_loss(m->queue, o, sim_temperature_value(&o->softmax, &m->scalars),
-               &m->rows[QUERY_ROWS], &m->rows[KEY_ROWS], report);
-    sim_unit_rows_store_gradient(&m->rows[QUERY_ROWS], &e->shape, e->dout[SIM_PROJECTOR]);
+               &m->rows[QUERY_ROWS], &m->rows[KEY_ROWS], m->work, report);
+    sim_online_store_gradient(m->online, SIM_PROJECTOR, &m->rows[QUERY_ROWS]);
 }
 
 /* All keys of the first view, then those of the second if symmetric. */
@@ -293,6 +314,7 @@ static void moco_advise(const sim_method_env *env, const void *options, size_t n
 typedef struct {
     array_rows queries, keys;
     sim_queue *queue;
+    float *work; /* of view_pairs */
 } moco_inputs;
 
 static sim_status moco_read_inputs(const sim_comm *c, const moco_options *o,
@@ -301,11 +323,12 @@ static sim_status moco_read_inputs(const sim_comm *c, const moco_options *o,
     sim_status st = SIM_OK;
     size_t views = moco_directions(o);
 
-    SIM_TRY(sim_array_rows_read(c, a, "z", views, &in->queries));
+    SIM_TRY(sim_array_rows_read_small(c, a, "z", views, &in->queries));
     SIM_TRY(sim_array_rows_read_from(c, a, "k", 2 - views, views, &in->keys));
     SIM_TRY(
         sim_array_rows_same(&in->queries, "z1", &in->keys, o->symmetric ? "k1" : "k2"));
     SIM_TRY(sim_array_queue_read(c, a, &in->queries.shape, &in->queue));
+    SIM_TRY(sim_array_pairs_work(views, &in->queries, &in->work));
 done:
     return st;
 }
@@ -320,7 +343,7 @@ static sim_status moco_compute(const sim_comm *c, const void *options,
 
     SIM_TRY(sim_comm_agree(c, moco_read_inputs(c, o, a, &in)));
     queue_loss(in.queue, o, o->softmax.temperature, &in.queries.rows, &in.keys.rows,
-               &report);
+               in.work, &report);
     push_keys(in.queue, moco_directions(o), &in.keys.rows);
     SIM_TRY(sim_array_rows_write(a, "dz", &in.queries));
     SIM_TRY(sim_array_queue_write(a, in.queue, in.queries.shape.d));
@@ -330,6 +353,7 @@ done:
     sim_array_rows_release(&in.queries);
     sim_array_rows_release(&in.keys);
     sim_queue_destroy(&in.queue);
+    sim_free(in.work);
     return st;
 }
 
@@ -338,10 +362,10 @@ done:
 #define MOCO_ROW(name_, paper_, table_, defaults_)                                       \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &(table_), .defaults = defaults_,       \
-        .n_defaults = sizeof defaults_ / sizeof defaults_[0], .model = sim_common_model, \
-        .parts = moco_parts, .create = moco_create, .forward = moco_forward,             \
-        .loss = moco_loss, .backward = sim_common_backward, .updated = moco_updated,     \
-        .idle = sim_common_idle,                                                         \
+        .takes_small_views = true, .n_defaults = sizeof defaults_ / sizeof defaults_[0], \
+        .model = sim_common_model, .parts = moco_parts, .create = moco_create,           \
+        .forward = moco_forward, .loss = moco_loss, .backward = sim_common_backward,     \
+        .updated = moco_updated, .idle = sim_common_idle,                                \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit,                    \
         .queue = sim_common_queue, .about = moco_about, .plan = moco_plan,               \
         .saved_bytes = moco_saved_bytes, .holds_batch = moco_holds_batch,                \

@@ -7,12 +7,15 @@
  *   CE(q, k) = 1 / B sum_i [ -q_i . k_i / T + log sum_j exp(q_i . k_j / T) ]
  *   L        = 2 T CE(q1, k2) + 2 T CE(q2, k1)
  *
- * The gradient flows through q only.  The momentum encoder is updated between the two passes.
- * Shapes: q, k [2][local images][projector_dim].
+ * Small views are further predictions: L is then twice the mean of 2 T CE over the pairs of a
+ * prediction and keys of another view.  The gradient flows through q only.  The momentum encoder is
+ * updated between the two passes.
+ * Shapes: q [2 and small views][local images][projector_dim]; k [2][local images][projector_dim].
  * Paper: Chen, Xie, He 2021, arXiv 2104.02057, equation 1 and algorithm 1 (for ResNets).
  */
 #include "arrays.h"
 #include "common.h"
+#include "view_pairs.h"
 
 #include "simile/memory.h"
 
@@ -41,7 +44,7 @@ static const sim_method_default mocov3_defaults[] = {
 
 /* ---- objects ---- */
 
-enum { QUERY_ROWS, KEY_ROWS, N_ROW_SETS }; /* of method_common.rows */
+enum { QUERY_ROWS, KEY_ROWS }; /* of method_common.rows */
 
 static sim_model_spec mocov3_model(const void *options)
 {
@@ -51,36 +54,41 @@ static sim_model_spec mocov3_model(const void *options)
                             .heads = SIM_HEADS_MOCOV3};
 }
 
-static method_spec mocov3_spec(const mocov3_options *o)
+/* `work` is that of view_pairs. */
+static method_spec mocov3_spec(const sim_method_env *env, const mocov3_options *o)
 {
+    const sim_batch_shape one = sim_online_shape(env, 1);
+    const size_t floats = sim_batch_images(&one) * (size_t)env->encoder->projector_dim;
     return (method_spec){.model = mocov3_model(o),
                          .views = VIEWS,
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
-                         .n_row_sets = N_ROW_SETS,
+                         .row_views = {VIEWS + env->small.n, VIEWS},
                          .momentum = true,
                          .averages_statistics = o->momentum.bn_buffers == BN_BUFFERS_EMA,
-                         .cross = true};
+                         .cross = true,
+                         .work_floats =
+                             sim_pairs_work(VIEWS, VIEWS + env->small.n, floats)};
 }
 
 static sim_status mocov3_create(const sim_method_env *env, const void *options,
                                 void **self)
 {
-    const method_spec spec = mocov3_spec(options);
+    const method_spec spec = mocov3_spec(env, options);
     return sim_common_create(env, &spec, self);
 }
 
 static sim_status mocov3_plan(const sim_method_env *env, const void *options,
                               sim_plan_row rows[32], size_t *n_rows)
 {
-    const method_spec spec = mocov3_spec(options);
+    const method_spec spec = mocov3_spec(env, options);
     return sim_common_plan(env, &spec, rows, n_rows);
 }
 
 static size_t mocov3_saved_bytes(const sim_method_env *env, const void *options)
 {
-    const method_spec spec = mocov3_spec(options);
+    const method_spec spec = mocov3_spec(env, options);
     return sim_common_saved_bytes(env, &spec);
 }
 
@@ -90,27 +98,37 @@ static void mocov3_forward(void *self, const sim_method_batch *batch)
 {
     method_common *m = self;
     const mocov3_options *o = m->options;
-    sim_online_forward(m->online, batch->x);
-    sim_common_forward_keys(m, &o->momentum, batch->progress, batch->x);
+    sim_online_forward(m->online, batch->x[0], batch->small_x);
+    sim_common_forward_keys(m, &o->momentum, batch->progress, batch->x[0]);
 }
 
-/* Predictions q of a view against keys k of the other view, in both directions. */
-static void symmetric_loss(sim_cross *e, const mocov3_options *o, double t, unit_rows *q,
-                           const unit_rows *k, sim_loss_report *report)
+/* Predictions q of a view against keys k of another view. */
+static void symmetric_loss(sim_cross *e, const mocov3_options *o, double t,
+                           const unit_rows *q, const unit_rows *k, float *work,
+                           sim_loss_report *report)
 {
-    size_t floats = q->n / VIEWS * q->d; /* of a view */
+    const view_pairs p = {.targets = VIEWS,
+                          .all = q->views,
+                          .floats = k->n / VIEWS * q->d,
+                          .dz = q->dz,
+                          .work = work};
+    const double share = 1 / (double)sim_pairs_count(&p);
     const sim_cross_options loss = {.temperature = t,
-                                    .factor = 2 * t,
+                                    .factor = 2 * t * (VIEWS * share),
                                     .decoupled =
                                         o->softmax.denominator == DENOMINATOR_DECOUPLED};
     sim_loss_report one;
 
     *report = (sim_loss_report){0};
-    for (size_t v = 0; v < VIEWS; v++) {
-        sim_cross_softmax(e, &loss, q->z + v * floats, k->z + (1 - v) * floats,
-                          q->dz + v * floats, NULL, &one);
-        sim_loss_report_add(&one, 1.0 / VIEWS, report);
-    }
+    for (size_t v = 0; v < p.all; v++)
+        for (size_t u = 0; u < VIEWS; u++) {
+            if (!sim_pairs_has(&p, v, u))
+                continue;
+            sim_cross_softmax(e, &loss, q->z + v * p.floats, k->z + u * p.floats,
+                              sim_pairs_gradient(&p, v, u), NULL, &one);
+            sim_pairs_add(&p, v, u);
+            sim_loss_report_add(&one, share, report);
+        }
     report->d_log_temperature += report->loss; /* the factor depends on T too */
 }
 
@@ -118,16 +136,16 @@ static void mocov3_loss(void *self, const sim_method_batch *batch,
                         sim_loss_report *report, float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     const mocov3_options *o = m->options;
     (void)batch;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[QUERY_ROWS], &e->shape, e->out[SIM_PREDICTOR]);
-    sim_unit_rows_load(&m->rows[KEY_ROWS], &e->shape, m->momentum->out[SIM_PROJECTOR]);
+    sim_online_load(m->online, SIM_PREDICTOR, &m->rows[QUERY_ROWS]);
+    sim_unit_rows_load(&m->rows[KEY_ROWS], &m->momentum->shape,
+                       m->momentum->out[SIM_PROJECTOR]);
     symmetric_loss(m->cross, o, sim_temperature_value(&o->softmax, &m->scalars),
-                   &m->rows[QUERY_ROWS], &m->rows[KEY_ROWS], report);
-    sim_unit_rows_store_gradient(&m->rows[QUERY_ROWS], &e->shape, e->dout[SIM_PREDICTOR]);
+                   &m->rows[QUERY_ROWS], &m->rows[KEY_ROWS], m->work, report);
+    sim_online_store_gradient(m->online, SIM_PREDICTOR, &m->rows[QUERY_ROWS]);
 }
 
 /* ---- description ---- */
@@ -163,18 +181,20 @@ static sim_status mocov3_about(void *self, char **text)
 typedef struct {
     array_rows p, k; /* predictions, keys */
     sim_cross *cross;
+    float *work; /* of view_pairs */
 } mocov3_inputs;
 
 static sim_status mocov3_read_inputs(const sim_comm *c, const sim_arrays *a,
                                      mocov3_inputs *in)
 {
     sim_status st = SIM_OK;
-    SIM_TRY(sim_array_rows_read(c, a, "p", VIEWS, &in->p));
+    SIM_TRY(sim_array_rows_read_small(c, a, "p", VIEWS, &in->p));
     SIM_TRY(sim_array_rows_read(c, a, "k", VIEWS, &in->k));
     SIM_TRY(sim_array_rows_same(&in->k, "k1", &in->p, "p1"));
     sim_rows_shape one = in->p.shape;
     one.views = 1;
     SIM_TRY(sim_cross_create(c, &one, &in->cross));
+    SIM_TRY(sim_array_pairs_work(VIEWS, &in->p, &in->work));
 done:
     return st;
 }
@@ -188,7 +208,8 @@ static sim_status mocov3_compute(const sim_comm *c, const void *options,
     sim_loss_report report;
 
     SIM_TRY(sim_comm_agree(c, mocov3_read_inputs(c, a, &in)));
-    symmetric_loss(in.cross, o, o->softmax.temperature, &in.p.rows, &in.k.rows, &report);
+    symmetric_loss(in.cross, o, o->softmax.temperature, &in.p.rows, &in.k.rows, in.work,
+                   &report);
     SIM_TRY(sim_array_rows_write(a, "dp", &in.p));
     SIM_TRY(sim_temperature_put(a, &o->softmax, report.d_log_temperature));
     *loss = report.loss;
@@ -196,6 +217,7 @@ done:
     sim_array_rows_release(&in.p);
     sim_array_rows_release(&in.k);
     sim_cross_destroy(&in.cross);
+    sim_free(in.work);
     return st;
 }
 
@@ -205,6 +227,7 @@ const sim_method_row sim_method_mocov3 = {
     .name = "mocov3",
     .paper = "arXiv 2104.02057",
     .table = &mocov3_table,
+    .takes_small_views = true,
     .defaults = mocov3_defaults,
     .n_defaults = sizeof mocov3_defaults / sizeof mocov3_defaults[0],
     .model = mocov3_model,

@@ -7,13 +7,16 @@
  *   L(n, p) = 1 / B sum_i [ -n_i . p_i / T + log sum_j exp(n_i . p_j / T) ]
  *   L       = ( L(nn(z1), p2) + L(nn(z2), p1) ) / 2
  *
- * The gradient flows through p only.  z of view 1 is pushed to the support set if the step is
- * applied.
- * Shapes: z, p [2][local images][projector_dim]; support set [K][projector_dim], sharded.
+ * Small views are further predictions: L is the mean over the pairs of the neighbours of a view and
+ * predictions of another one; neighbours are those of views 1 and 2.  The gradient flows through p
+ * only.  z of view 1 is pushed to the support set if the step is applied.
+ * Shapes: z [2][local images][projector_dim]; p the same, and of small views; support set
+ * [K][projector_dim], sharded.
  * Paper: Dwibedi et al. 2021, arXiv 2104.14548, equation 3.
  */
 #include "arrays.h"
 #include "common.h"
+#include "view_pairs.h"
 
 #include "simile/memory.h"
 
@@ -40,7 +43,7 @@ static const sim_option_table nnclr_table = KEY_TABLE(nnclr_options, nnclr_rows)
 
 /* ---- objects ---- */
 
-enum { EMBEDDINGS, PREDICTIONS, N_ROW_SETS }; /* of method_common.rows */
+enum { EMBEDDINGS, PREDICTIONS }; /* of method_common.rows */
 
 static sim_model_spec nnclr_model(const void *options)
 {
@@ -49,21 +52,22 @@ static sim_model_spec nnclr_model(const void *options)
                             .predictor_hidden = (size_t)o->predictor_hidden};
 }
 
-/* `work` and `slots` receive the neighbours of the local rows. */
+/* `work` and `slots` receive the neighbours of the local rows; the rest of `work` is that of view_pairs. */
 static method_spec nnclr_spec(const sim_method_env *env, const nnclr_options *o)
 {
     const sim_batch_shape shape = sim_online_shape(env, VIEWS);
-    size_t n = sim_batch_images(&shape);
-    return (method_spec){.model = nnclr_model(o),
-                         .views = VIEWS,
-                         .options = o,
-                         .options_bytes = sizeof *o,
-                         .scalars = sim_temperature_scalars(&o->softmax),
-                         .n_row_sets = N_ROW_SETS,
-                         .cross = true,
-                         .queue_size = (size_t)o->queue_size,
-                         .work_floats = n * (size_t)env->encoder->projector_dim,
-                         .n_slots = n};
+    const size_t n = sim_batch_images(&shape), d = (size_t)env->encoder->projector_dim;
+    return (method_spec){
+        .model = nnclr_model(o),
+        .views = VIEWS,
+        .options = o,
+        .options_bytes = sizeof *o,
+        .scalars = sim_temperature_scalars(&o->softmax),
+        .row_views = {VIEWS, VIEWS + env->small.n},
+        .cross = true,
+        .queue_size = (size_t)o->queue_size,
+        .work_floats = n * d + sim_pairs_work(VIEWS, VIEWS + env->small.n, n / VIEWS * d),
+        .n_slots = n};
 }
 
 static sim_status nnclr_create(const sim_method_env *env, const void *options,
@@ -92,30 +96,42 @@ static size_t nnclr_saved_bytes(const sim_method_env *env, const void *options)
 typedef struct {
     float *rows;    /* [views][local images][d] */
     int64_t *slots; /* [views][local images] their slots in the support set */
+    float *work;    /* of view_pairs */
 } neighbours;
 
 static void neighbour_loss(sim_queue *q, sim_cross *e, const nnclr_options *o, double t,
-                           const unit_rows *z, unit_rows *p, const neighbours *nn,
+                           const unit_rows *z, const unit_rows *p, const neighbours *nn,
                            sim_loss_report *report)
 {
-    size_t n = z->n / VIEWS, floats = n * z->d; /* of a view */
+    const size_t n = z->n / VIEWS; /* of a view */
+    const view_pairs pairs = {.targets = VIEWS,
+                              .all = p->views,
+                              .floats = n * z->d,
+                              .dz = p->dz,
+                              .work = nn->work};
+    const double share = 1 / (double)sim_pairs_count(&pairs);
     const sim_cross_options loss = {.temperature = t,
-                                    .factor = 1.0 / VIEWS,
+                                    .factor = share,
                                     .decoupled =
                                         o->softmax.denominator == DENOMINATOR_DECOUPLED,
                                     .columns = o->columns};
     sim_loss_report one;
 
     *report = (sim_loss_report){0};
-    for (size_t v = 0; v < VIEWS; v++) {
-        size_t anchors = v * floats, others = (1 - v) * floats;
+    for (size_t u = 0; u < VIEWS; u++) {
+        const size_t anchors = u * pairs.floats;
         double embedding_std = 0;
-        sim_queue_nearest(q, z->z + anchors, nn->rows + anchors, nn->slots + v * n,
+        sim_queue_nearest(q, z->z + anchors, nn->rows + anchors, nn->slots + u * n,
                           &embedding_std);
-        sim_cross_softmax(e, &loss, nn->rows + anchors, p->z + others, NULL,
-                          p->dz + others, &one);
-        one.embedding_std = embedding_std; /* of z, not of its neighbours */
-        sim_loss_report_add(&one, 1.0 / VIEWS, report);
+        for (size_t v = 0; v < pairs.all; v++) {
+            if (!sim_pairs_has(&pairs, v, u))
+                continue;
+            sim_cross_softmax(e, &loss, nn->rows + anchors, p->z + v * pairs.floats, NULL,
+                              sim_pairs_gradient(&pairs, v, u), &one);
+            sim_pairs_add(&pairs, v, u);
+            one.embedding_std = embedding_std; /* of z, not of its neighbours */
+            sim_loss_report_add(&one, share, report);
+        }
     }
 }
 
@@ -123,18 +139,17 @@ static void nnclr_loss(void *self, const sim_method_batch *batch, sim_loss_repor
                        float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     const nnclr_options *o = m->options;
-    const neighbours nn = {m->work, m->slots};
+    const neighbours nn = {m->work, m->slots,
+                           m->work + m->rows[EMBEDDINGS].n * m->rows[EMBEDDINGS].d};
     (void)batch;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[EMBEDDINGS], &e->shape, e->out[SIM_PROJECTOR]);
-    sim_unit_rows_load(&m->rows[PREDICTIONS], &e->shape, e->out[SIM_PREDICTOR]);
+    sim_online_load(m->online, SIM_PROJECTOR, &m->rows[EMBEDDINGS]);
+    sim_online_load(m->online, SIM_PREDICTOR, &m->rows[PREDICTIONS]);
     neighbour_loss(m->queue, m->cross, o, sim_temperature_value(&o->softmax, &m->scalars),
                    &m->rows[EMBEDDINGS], &m->rows[PREDICTIONS], &nn, report);
-    sim_unit_rows_store_gradient(&m->rows[PREDICTIONS], &e->shape,
-                                 e->dout[SIM_PREDICTOR]);
+    sim_online_store_gradient(m->online, SIM_PREDICTOR, &m->rows[PREDICTIONS]);
     m->push_pending = true;
 }
 
@@ -201,7 +216,7 @@ static sim_status nnclr_read_inputs(const sim_comm *c, const sim_arrays *a,
 {
     sim_status st = SIM_OK;
     SIM_TRY(sim_array_rows_read(c, a, "z", VIEWS, &in->z));
-    SIM_TRY(sim_array_rows_read(c, a, "p", VIEWS, &in->p));
+    SIM_TRY(sim_array_rows_read_small(c, a, "p", VIEWS, &in->p));
     SIM_TRY(sim_array_rows_same(&in->p, "p1", &in->z, "z1"));
     sim_rows_shape one = in->z.shape;
     one.views = 1;
@@ -209,6 +224,7 @@ static sim_status nnclr_read_inputs(const sim_comm *c, const sim_arrays *a,
     SIM_TRY(sim_cross_create(c, &one, &in->cross));
     SIM_TRY(sim_alloc(&in->nn.rows, in->z.rows.n * one.d, "method/arrays"));
     SIM_TRY(sim_alloc(&in->nn.slots, in->z.rows.n, "method/arrays"));
+    SIM_TRY(sim_array_pairs_work(VIEWS, &in->p, &in->nn.work));
 done:
     return st;
 }
@@ -219,6 +235,7 @@ static void nnclr_release_inputs(nnclr_inputs *in)
     sim_array_rows_release(&in->p);
     sim_free(in->nn.rows);
     sim_free(in->nn.slots);
+    sim_free(in->nn.work);
     sim_queue_destroy(&in->queue);
     sim_cross_destroy(&in->cross);
 }
@@ -278,6 +295,7 @@ const sim_method_row sim_method_nnclr = {COMMON_ROW_FIELDS,
                                          .name = "nnclr",
                                          .paper = "arXiv 2104.14548",
                                          .table = &nnclr_table,
+                                         .takes_small_views = true,
                                          .model = nnclr_model,
                                          .parts = sim_common_two_views,
                                          .create = nnclr_create,

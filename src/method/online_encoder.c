@@ -47,20 +47,55 @@ static size_t list_chain(const sim_model_layout *layout, int chain[SIM_MODEL_NET
     return n;
 }
 
-static sim_status create_passes(online_encoder *e, size_t position)
+static sim_status create_passes(online_encoder *e, view_group *g, size_t position)
 {
     sim_status st = SIM_OK;
     const int i = e->chain[position];
-    sim_net *net = e->model.net[i];
-    const size_t n = sim_batch_images(&e->shape) * sim_net_dim(net);
+    sim_net *net = i == SIM_BACKBONE ? g->backbone : e->model.net[i];
+    const size_t n = sim_batch_images(&g->shape) * sim_net_dim(net);
 
-    SIM_TRY(sim_alloc(&e->out[i], n, "method/embeddings"));
+    SIM_TRY(sim_alloc(&g->out[i], n, "method/embeddings"));
     if (position < e->first_trained) {
         SIM_TRY(sim_evaluator_create(net, &e->frozen));
         goto done;
     }
-    SIM_TRY(sim_tape_create(net, &e->shape, &e->reducer, true, &e->tape[i]));
-    SIM_TRY(sim_alloc(&e->dout[i], n, "method/embeddings"));
+    SIM_TRY(sim_tape_create(net, &g->shape, &e->reducer, true, &g->tape[i]));
+    SIM_TRY(sim_alloc(&g->dout[i], n, "method/embeddings"));
+done:
+    return st;
+}
+
+static void destroy_passes(view_group *g)
+{
+    for (size_t i = 0; i < SIM_MODEL_NETS; i++) {
+        sim_tape_destroy(&g->tape[i]);
+        sim_free(g->out[i]);
+        sim_free(g->dout[i]);
+    }
+}
+
+/* The env of views of the small size. */
+static sim_method_env small_env(const sim_method_env *env)
+{
+    sim_method_env small = *env;
+    small.h = env->small.h;
+    small.w = env->small.w;
+    return small;
+}
+
+static sim_status create_small_group(const sim_method_env *env,
+                                     const sim_model_spec *spec, online_encoder *e)
+{
+    sim_status st = SIM_OK;
+    view_group *g = &e->group[SMALL_VIEWS];
+    const sim_method_env small = small_env(env);
+    sim_model_layout layout;
+
+    SIM_TRY(sim_online_lay_out(&small, spec, &layout));
+    g->shape = sim_online_shape(env, env->small.n);
+    SIM_TRY(
+        sim_backbone_share(&layout.backbone, e->model.net[SIM_BACKBONE], &g->backbone));
+    e->n_groups++;
 done:
     return st;
 }
@@ -74,13 +109,18 @@ sim_status sim_online_create(const sim_method_env *env, const sim_model_spec *sp
 
     SIM_TRY(sim_online_lay_out(env, spec, &layout));
     SIM_TRY(sim_new(&e, "method/online"));
-    e->shape = sim_online_shape(env, views);
     e->n_nets = list_chain(&layout, e->chain);
     e->first_trained = env->encoder->freeze ? 1 : 0;
     e->reducer = sim_reducer_of(env->comm);
     SIM_TRY(sim_model_create(&layout, SIM_ALL_NETS, &e->model));
-    for (size_t i = 0; i < e->n_nets; i++)
-        SIM_TRY(create_passes(e, i));
+    e->group[LARGE_VIEWS] = (view_group){.shape = sim_online_shape(env, views),
+                                         .backbone = e->model.net[SIM_BACKBONE]};
+    e->n_groups = 1;
+    if (env->small.n > 0)
+        SIM_TRY(create_small_group(env, spec, e));
+    for (view_group *g = e->group; g < e->group + e->n_groups; g++)
+        for (size_t i = 0; i < e->n_nets; i++)
+            SIM_TRY(create_passes(e, g, i));
     *out = e;
     e = NULL;
 done:
@@ -93,11 +133,9 @@ void sim_online_destroy(online_encoder **out)
     online_encoder *e = *out;
     if (!e)
         return;
-    for (size_t i = 0; i < SIM_MODEL_NETS; i++) {
-        sim_tape_destroy(&e->tape[i]);
-        sim_free(e->out[i]);
-        sim_free(e->dout[i]);
-    }
+    for (size_t i = 0; i < MAX_VIEW_GROUPS; i++)
+        destroy_passes(&e->group[i]);
+    sim_net_destroy(&e->group[SMALL_VIEWS].backbone);
     sim_evaluator_destroy(&e->frozen);
     sim_model_destroy(&e->model);
     sim_free(e);
@@ -119,27 +157,65 @@ size_t sim_online_parameters(const online_encoder *e)
 
 /* ---- passes ---- */
 
-void sim_online_forward(online_encoder *e, const float *x)
+static void group_forward(const online_encoder *e, const view_group *g, const float *x)
 {
     for (size_t i = 0; i < e->n_nets; i++) {
-        float *out = e->out[e->chain[i]];
+        float *out = g->out[e->chain[i]];
         if (i < e->first_trained)
-            sim_evaluator_run(e->frozen, sim_batch_images(&e->shape), x, out);
+            sim_evaluator_run(e->frozen, sim_batch_images(&g->shape), x, out);
         else
-            sim_net_forward(e->tape[e->chain[i]], x, out);
+            sim_net_forward(g->tape[e->chain[i]], x, out);
         x = out;
     }
 }
 
-void sim_online_backward(online_encoder *e, float *grads, size_t stride)
+void sim_online_forward(online_encoder *e, const float *x, const float *small_x)
+{
+    group_forward(e, &e->group[LARGE_VIEWS], x);
+    if (e->n_groups > SMALL_VIEWS)
+        group_forward(e, &e->group[SMALL_VIEWS], small_x);
+}
+
+void sim_online_load(const online_encoder *e, int net, unit_rows *r)
+{
+    size_t at = 0; /* rows so far */
+    for (const view_group *g = e->group; at < r->n; g++) {
+        SIM_ASSERT(g < e->group + e->n_groups);
+        sim_rows_by_view(&g->shape, r->d, g->out[net], r->raw + at * r->d);
+        at += sim_batch_images(&g->shape);
+    }
+    SIM_ASSERT(at == r->n);
+    sim_unit_rows_normalize(r);
+}
+
+void sim_online_store_gradient(online_encoder *e, int net, unit_rows *r)
+{
+    size_t at = 0;
+    sim_unit_rows_differentiate(r);
+    for (view_group *g = e->group; g < e->group + e->n_groups; g++) {
+        sim_rows_by_block(&g->shape, r->d, r->raw + at * r->d, g->dout[net]);
+        at += sim_batch_images(&g->shape);
+    }
+    SIM_ASSERT(at == r->n);
+}
+
+static void group_backward(const online_encoder *e, const view_group *g, float *grads,
+                           size_t stride)
 {
     size_t at = sim_online_parameters(e);
     for (size_t i = e->n_nets; i-- > e->first_trained;) {
-        float *input_gradient = i > e->first_trained ? e->dout[e->chain[i - 1]] : NULL;
+        float *input_gradient = i > e->first_trained ? g->dout[e->chain[i - 1]] : NULL;
         at -= sim_net_parameters(net_at(e, i));
-        sim_net_backward(e->tape[e->chain[i]], e->dout[e->chain[i]], input_gradient,
+        sim_net_backward(g->tape[e->chain[i]], g->dout[e->chain[i]], input_gradient,
                          grads + at, stride);
     }
+}
+
+void sim_online_backward(online_encoder *e, float *grads, size_t small, size_t stride)
+{
+    group_backward(e, &e->group[LARGE_VIEWS], grads, stride);
+    if (e->n_groups > SMALL_VIEWS)
+        group_backward(e, &e->group[SMALL_VIEWS], grads + small, stride);
 }
 
 size_t sim_online_nets(const online_encoder *e, sim_net *nets[SIM_MAX_NETS],
@@ -194,6 +270,7 @@ sim_status sim_online_plan(const sim_method_env *env, const sim_model_spec *spec
 {
     sim_status st = SIM_OK;
     const sim_batch_shape shape = sim_online_shape(env, views);
+    const sim_batch_shape small = sim_online_shape(env, env->small.n);
     const size_t first_trained = env->encoder->freeze ? 1 : 0;
     sim_model_layout layout;
     sim_head_spec heads[SIM_MODEL_NETS];
@@ -207,8 +284,15 @@ sim_status sim_online_plan(const sim_method_env *env, const sim_model_spec *spec
         floats += 2 * heads[i - 1].dim; /* outputs and gradients */
     }
     SIM_TRY(plan_networks(&layout, heads, n_nets - 1, &shape, rows, n_rows));
+    if (env->small.n > 0) {
+        const sim_method_env of_small = small_env(env);
+        SIM_TRY(sim_online_lay_out(&of_small, spec, &layout));
+        SIM_TRY(sim_net_plan_shared(&layout.backbone, heads, n_nets - 1, &small, rows,
+                                    *n_rows));
+    }
     sim_plan_add(rows, n_rows, "embeddings",
-                 sizeof(float) * sim_batch_images(&shape) * floats);
+                 sizeof(float) * (sim_batch_images(&shape) + sim_batch_images(&small)) *
+                     floats);
 done:
     return st;
 }

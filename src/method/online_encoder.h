@@ -7,23 +7,33 @@
 #ifndef SIMILE_METHOD_ONLINE_ENCODER_H
 #define SIMILE_METHOD_ONLINE_ENCODER_H
 
-#include "simile/method.h"
+#include "unit_rows.h"
 
+/* Views of one size, which pass through the networks together. */
 typedef struct {
     sim_batch_shape shape;
+    sim_net *
+        backbone; /* for views of this size; that of another group shares weights with the model's */
+    sim_tape *tape[SIM_MODEL_NETS]; /* by network; NULL if frozen */
+    float *out[SIM_MODEL_NETS];     /* [images][dim] of each network, by block */
+    float *dout[SIM_MODEL_NETS];    /* their gradients; NULL if frozen */
+} view_group;
+
+enum { LARGE_VIEWS, SMALL_VIEWS, MAX_VIEW_GROUPS };
+
+typedef struct {
     sim_reducer reducer;
     size_t n_nets;
     int chain
         [SIM_MODEL_NETS]; /* [n_nets] networks, each with the output of the one before */
     size_t first_trained; /* 1 if the backbone is frozen, otherwise 0 */
     sim_model model;
-    sim_tape *tape[SIM_MODEL_NETS]; /* by network; NULL if frozen */
-    sim_evaluator *frozen;          /* of the backbone, or NULL */
-    float *out[SIM_MODEL_NETS];     /* [images][dim] of each network, by block */
-    float *dout[SIM_MODEL_NETS];    /* their gradients; NULL if frozen */
+    sim_evaluator *frozen; /* of the backbone, or NULL */
+    view_group group[MAX_VIEW_GROUPS];
+    size_t n_groups;
 } online_encoder;
 
-/* `views`: per image, of a pass.  Errors: SIM_E_CONFIG as sim_patches_of; SIM_E_IO. */
+/* `views`: per image, of a pass; those of env->small pass in addition.  Errors: SIM_E_CONFIG as sim_patches_of; SIM_E_IO. */
 SIM_MUST_USE sim_status sim_online_create(const sim_method_env *env,
                                           const sim_model_spec *spec, size_t views,
                                           online_encoder **out);
@@ -46,11 +56,18 @@ SIM_MUST_USE sim_status sim_online_lay_out(const sim_method_env *env,
 sim_batch_shape sim_online_shape(const sim_method_env *env, size_t views);
 size_t sim_online_parameters(const online_encoder *e); /* trained ones */
 
-/* x [local block][view][slot][h][w][c]; fills out[].  Collective. */
-void sim_online_forward(online_encoder *e, const float *x);
+/* Fills out[] of all groups.  x, small_x: of each group, [local block][view][slot][h][w][c].
+ * Collective. */
+void sim_online_forward(online_encoder *e, const float *x, const float *small_x);
+/* Fills the rows with the outputs of a network, group after group, as many as `r` has, which is the
+ * views of the first group or of all. */
+void sim_online_load(const online_encoder *e, int net, unit_rows *r);
+/* Writes the gradients of all rows to dout[] of a network; r->raw is overwritten. */
+void sim_online_store_gradient(online_encoder *e, int net, unit_rows *r);
 /* Reads dout[] of the last network, overwrites that of the others; writes the gradients of all
- * trained networks, one after the other, to grads[node][stride].  Collective. */
-void sim_online_backward(online_encoder *e, float *grads, size_t stride);
+ * trained networks, one after the other, to grads[node][stride]; those of small views begin `small`
+ * floats later.  Collective. */
+void sim_online_backward(online_encoder *e, float *grads, size_t small, size_t stride);
 
 /* Trained networks and their groups; returns their number. */
 size_t sim_online_nets(const online_encoder *e, sim_net *nets[SIM_MAX_NETS],

@@ -55,7 +55,7 @@ static method_spec siglip_spec(const siglip_options *o)
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = siglip_scalars(o),
-                         .n_row_sets = 1,
+                         .row_views = {VIEWS},
                          .cross = true};
 }
 
@@ -95,14 +95,13 @@ static void siglip_loss(void *self, const sim_method_batch *batch,
                         sim_loss_report *report, float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     double scale = sim_exp_double((double)m->scalars.at[LOG_SCALE].value);
     (void)batch;
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[0], &e->shape, e->out[SIM_PROJECTOR]);
+    sim_online_load(m->online, SIM_PROJECTOR, &m->rows[0]);
     sigmoid_loss(m->cross, scale, (double)m->scalars.at[BIAS].value, &m->rows[0], report);
-    sim_unit_rows_store_gradient(&m->rows[0], &e->shape, e->dout[SIM_PROJECTOR]);
+    sim_online_store_gradient(m->online, SIM_PROJECTOR, &m->rows[0]);
 }
 
 /* ---- description ---- */

@@ -7,7 +7,8 @@
  *   L = 1 / (V B) sum_i [ -1 / |P(i)| sum_{p in P(i)} z_i . z_p / T
  *                         + log sum_{j != i} exp(z_i . z_j / T) ]
  *
- * P(i) are the other views of the image; with supcon, all other views with its label or group.
+ * P(i) are the other views of the image; with supcon, all other views with its label or group.  Small
+ * views are further views: V counts them.
  * infonce with `negatives: cross` compares the embeddings of each of two views with those of the
  * other view only: the mean of the softmax cross-entropies of both directions, as CLIP.
  * Shapes: z [V][local images][projector_dim].
@@ -108,14 +109,14 @@ static bool is_cross(const simclr_options *o)
     return o->negatives == NEGATIVES_CROSS;
 }
 
-static method_spec simclr_spec(const simclr_options *o)
+static method_spec simclr_spec(const sim_method_env *env, const simclr_options *o)
 {
     return (method_spec){.model = sim_common_model(o),
                          .views = (size_t)o->views,
                          .options = o,
                          .options_bytes = sizeof *o,
                          .scalars = sim_temperature_scalars(&o->softmax),
-                         .n_row_sets = 1,
+                         .row_views = {(size_t)o->views + env->small.n},
                          .contrast = !is_cross(o),
                          .cross = is_cross(o)};
 }
@@ -123,14 +124,14 @@ static method_spec simclr_spec(const simclr_options *o)
 static sim_status simclr_create(const sim_method_env *env, const void *options,
                                 void **self)
 {
-    const method_spec spec = simclr_spec(options);
+    const method_spec spec = simclr_spec(env, options);
     return sim_common_create(env, &spec, self);
 }
 
 static sim_status simclr_plan(const sim_method_env *env, const void *options,
                               sim_plan_row rows[32], size_t *n_rows)
 {
-    const method_spec spec = simclr_spec(options);
+    const method_spec spec = simclr_spec(env, options);
     return sim_common_plan(env, &spec, rows, n_rows);
 }
 
@@ -158,6 +159,12 @@ static sim_status check_pairs(const sim_method_env *env, const void *options)
     SIM_CHECK(!is_cross(o) || o->views == CROSS_VIEWS, SIM_E_CONFIG,
               "method.negatives: cross requires method.views: 2, but it is %lld",
               (long long)o->views);
+    SIM_CHECK(o->weights == WEIGHTS_NONE || env->small.n == 0, SIM_E_CONFIG,
+              "method.weights: dclw is defined for pairs of views; expected none, or "
+              "augment.small_views: 0");
+    SIM_CHECK(!is_cross(o) || env->small.n == 0, SIM_E_CONFIG,
+              "method.negatives: cross is defined for two views; expected all, or "
+              "augment.small_views: 0");
     SIM_CHECK(!is_cross(o) || o->weights == WEIGHTS_NONE, SIM_E_CONFIG,
               "method.negatives: cross requires method.weights: none, but it is dclw");
 done:
@@ -228,17 +235,16 @@ static void simclr_loss(void *self, const sim_method_batch *batch,
                         sim_loss_report *report, float *grads)
 {
     method_common *m = self;
-    online_encoder *e = m->online;
     const simclr_options *o = m->options;
     double t = sim_temperature_value(&o->softmax, &m->scalars);
     (void)grads;
 
-    sim_unit_rows_load(&m->rows[0], &e->shape, e->out[SIM_PROJECTOR]);
+    sim_online_load(m->online, SIM_PROJECTOR, &m->rows[0]);
     if (is_cross(o))
         cross_view_loss(m->cross, o, t, &m->rows[0], report);
     else
         ntxent_loss(m->contrast, o, t, batch->labels, &m->rows[0], report);
-    sim_unit_rows_store_gradient(&m->rows[0], &e->shape, e->dout[SIM_PROJECTOR]);
+    sim_online_store_gradient(m->online, SIM_PROJECTOR, &m->rows[0]);
 }
 
 /* ---- description ---- */
@@ -258,7 +264,7 @@ static sim_status simclr_describe_loss(const method_common *m, const char *negat
 {
     const simclr_options *o = m->options;
     char temperature_text[64];
-    size_t views = is_cross(o) ? 1 : (size_t)o->views; /* that have negatives */
+    size_t views = is_cross(o) ? 1 : m->rows[0].views; /* that have negatives */
 
     sim_temperature_about(&o->softmax, temperature_text, sizeof temperature_text);
     return sim_text_format(
@@ -400,9 +406,9 @@ static const sim_method_default dcl_defaults[] = {{"encoder.projector.bn", "true
 #define SIMCLR_ROW(name_, paper_, table_, labels_, about_, compute_, ...)                \
     {                                                                                    \
         .name = name_, .paper = paper_, .table = &(table_), .needs_labels = labels_,     \
-        .model = sim_common_model, .check = check_pairs, .parts = simclr_parts,          \
-        .create = simclr_create, .forward = sim_common_forward, .loss = simclr_loss,     \
-        .backward = sim_common_backward,                                                 \
+        .takes_small_views = true, .model = sim_common_model, .check = check_pairs,      \
+        .parts = simclr_parts, .create = simclr_create, .forward = sim_common_forward,   \
+        .loss = simclr_loss, .backward = sim_common_backward,                            \
         .scalar_gradient_bound = sim_temperature_gradient_bound_unit, .about = about_,   \
         .plan = simclr_plan, .reduction = simclr_reduction, .compute = compute_,         \
         COMMON_ROW_FIELDS, __VA_ARGS__                                                   \

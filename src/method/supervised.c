@@ -104,9 +104,9 @@ static void supervised_loss(void *self, const sim_method_batch *batch,
     const supervised_options *o = m->options;
     (void)grads;
 
+    const view_group *g = &m->online->group[0];
     sim_cross_entropy_run(m->cross_entropy, o->label_smoothing, batch->labels,
-                          m->online->out[SIM_CLASSIFIER], m->online->dout[SIM_CLASSIFIER],
-                          report);
+                          g->out[SIM_CLASSIFIER], g->dout[SIM_CLASSIFIER], report);
 }
 
 /* ---- description ---- */
@@ -114,7 +114,7 @@ static void supervised_loss(void *self, const sim_method_batch *batch,
 static sim_embeddings supervised_embeddings(void *self)
 {
     const method_common *m = self;
-    return (sim_embeddings){.z = m->online->out[SIM_BACKBONE],
+    return (sim_embeddings){.z = m->online->group[0].out[SIM_BACKBONE],
                             .views = 1,
                             .dim = sim_net_dim(m->online->model.net[SIM_BACKBONE]),
                             .any_length = true};

@@ -20,11 +20,11 @@ static void list_unit_row_buffers(unit_rows *r, size_t n, size_t d,
     list[3] = SIM_BUFFER(r->norm, n);
 }
 
-sim_status sim_unit_rows_create(size_t n, size_t d, unit_rows *out)
+sim_status sim_unit_rows_create(size_t views, size_t slots, size_t d, unit_rows *out)
 {
     sim_buffer list[N_BUFFERS];
-    *out = (unit_rows){.n = n, .d = d};
-    list_unit_row_buffers(out, n, d, list);
+    *out = (unit_rows){.views = views, .n = views * slots, .d = d};
+    list_unit_row_buffers(out, out->n, d, list);
     return sim_buffers_create(list, N_BUFFERS, "method/rows");
 }
 
@@ -46,11 +46,15 @@ size_t sim_unit_rows_bytes(size_t n, size_t d)
 void sim_unit_rows_load(unit_rows *r, const sim_batch_shape *s, const float *by_block)
 {
     sim_rows_by_view(s, r->d, by_block, r->raw);
+    sim_unit_rows_normalize(r);
+}
+
+void sim_unit_rows_normalize(unit_rows *r)
+{
     sim_unit_rows(r->n, r->d, r->raw, r->z, r->norm);
 }
 
-void sim_unit_rows_store_gradient(unit_rows *r, const sim_batch_shape *s, float *by_block)
+void sim_unit_rows_differentiate(unit_rows *r)
 {
     sim_unit_rows_backward(r->n, r->d, r->z, r->norm, r->dz, r->raw);
-    sim_rows_by_block(s, r->d, r->raw, by_block);
 }

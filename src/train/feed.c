@@ -14,6 +14,8 @@ sim_status sim_feed_augment(const sim_train_env *env, sim_feed *f)
 }
 
 enum { FEED_BUFFERS = 10 };
+_Static_assert((int)SIM_MAX_VIEWS <= (int)SIM_SMALL_VIEW,
+               "small views have numbers of their own");
 
 /* Lists the buffers; those that the method does not need are left out.  Returns their number. */
 static size_t list_buffers(sim_feed *f, sim_buffer list[FEED_BUFFERS])
@@ -22,7 +24,7 @@ static size_t list_buffers(sim_feed *f, sim_buffer list[FEED_BUFFERS])
     size_t n = 0;
 
     for (int i = 0; i < 2; i++) {
-        list[n++] = SIM_BUFFER(f->x[i], f->n_images * f->image_floats);
+        list[n++] = SIM_BUFFER(f->x[i], f->method->x_floats);
         if (sim_method_shuffles(f->method))
             list[n++] = SIM_BUFFER(f->shuffle[i], batch);
         if (f->method->row->needs_labels)
@@ -48,7 +50,6 @@ sim_status sim_feed_create(const sim_train_env *env, const sim_schedule_plan *pl
     f->method = method;
     f->data = env->data;
     f->n_images = method->n_images;
-    f->image_floats = plan->h * plan->w * plan->c;
     f->epoch_images = plan->n_images;
     f->order_epoch = -1;
     SIM_TRY(sim_buffers_create(list, list_buffers(f, list), "train/feed"));
@@ -81,7 +82,8 @@ static uint32_t image_of_view(const sim_feed *f, const sim_position *at, uint32_
                : sample;
 }
 
-/* Requests of one slot of a part; its views are adjacent, so those of one image share one read. */
+/* Requests of one slot of a part, whose views begin at x; those of one image are adjacent and share one
+ * read. */
 static void request_slot(const sim_feed *f, const sim_position *at, const sim_part *part,
                          size_t block, size_t slot, const uint32_t *shuffle, float *x,
                          sim_view_request *out)
@@ -93,24 +95,29 @@ static void request_slot(const sim_feed *f, const sim_position *at, const sim_pa
     for (size_t v = 0; v < part->n_views; v++) {
         size_t place = (local * part->n_views + v) * slots + slot;
         uint32_t sample = f->order[(size_t)at->samples + shown];
-        out[v] = (sim_view_request){.image = image_of_view(f, at, sample, part->views[v]),
+        const uint32_t view =
+            part->small ? SIM_SMALL_VIEW + part->views[v] : part->views[v];
+        out[v] = (sim_view_request){.image = image_of_view(f, at, sample, view),
                                     .sample = sample,
                                     .epoch = (uint32_t)at->epoch,
-                                    .view = part->views[v],
-                                    .out = x + place * f->image_floats};
+                                    .view = view,
+                                    .out = x + place * part->image_floats};
     }
 }
 
-/* Requests of a part, whose views begin at x; their number. */
-static size_t request_part(const sim_feed *f, const sim_position *at,
-                           const sim_part *part, const uint32_t *shuffle, float *x,
-                           sim_view_request *out)
+/* Requests of all parts, which begin at x; their number.  Those of a slot are adjacent, so that views
+ * of the same image share one read. */
+static size_t request_parts(const sim_feed *f, const sim_position *at,
+                            const uint32_t *shuffle, float *x, sim_view_request *out)
 {
     const sim_method *m = f->method;
     size_t n = 0;
     for (size_t b = m->blocks.lo; b < m->blocks.hi; b++)
-        for (size_t i = 0; i < m->slots; i++, n += part->n_views)
-            request_slot(f, at, part, b, i, shuffle, x, out + n);
+        for (size_t i = 0; i < m->slots; i++)
+            for (const sim_part *p = m->parts; p < m->parts + m->n_parts; p++) {
+                request_slot(f, at, p, b, i, shuffle, x + p->offset, out + n);
+                n += p->n_views;
+            }
     return n;
 }
 
@@ -144,9 +151,6 @@ void sim_feed_post(sim_feed *f, const sim_position *at, int buffer)
     if (f->order_epoch != at->epoch)
         fill_order(f, at->epoch);
     fill_batch(f, at, buffer);
-    size_t n = 0;
-    for (size_t p = 0; p < f->method->n_parts; p++)
-        n += request_part(f, at, &f->method->parts[p], f->shuffle[buffer],
-                          f->x[buffer] + n * f->image_floats, f->request + n);
+    size_t n = request_parts(f, at, f->shuffle[buffer], f->x[buffer], f->request);
     sim_loader_post(f->loader, f->request, n);
 }

@@ -137,19 +137,18 @@ done:
     return st;
 }
 
-sim_status sim_hash_trace_input(const sim_hash_trace *h, int64_t step, const float *x,
-                                size_t image_floats)
+sim_status sim_hash_trace_input(const sim_hash_trace *h, int64_t step, const float *x)
 {
     const sim_method *m = &h->learner->method;
     block_piece pieces[SIM_MAX_PARTS];
-    size_t slot_bytes = image_floats * sizeof(float);
-    const char *at = (const char *)x;
 
     if (!h->is_enabled)
         return SIM_OK;
     for (size_t p = 0; p < m->n_parts; p++) {
-        pieces[p] = (block_piece){at, m->parts[p].n_views * m->slots * slot_bytes};
-        at += (m->blocks.hi - m->blocks.lo) * pieces[p].n_bytes;
+        const sim_part *part = &m->parts[p];
+        pieces[p] =
+            (block_piece){(const char *)(x + part->offset),
+                          part->n_views * m->slots * part->image_floats * sizeof *x};
     }
     return write_blocks(h, step, "input", pieces, m->n_parts);
 }

@@ -136,15 +136,22 @@ done:
 static sim_status print_views(const sim_train_state *t)
 {
     sim_status st = SIM_OK;
-    char *one = NULL, *two = NULL;
+    char *one = NULL, *two = NULL, *small = NULL;
+    const sim_small_views *s = &t->progress.plan.small;
+
     SIM_TRY(sim_augment_text(t->feed.augment, 0, &one));
     SIM_TRY(sim_augment_text(t->feed.augment, 1, &two));
+    SIM_TRY(sim_augment_text(t->feed.augment, SIM_SMALL_VIEW, &small));
     sim_log("view 1    %s", one);
     if (t->progress.plan.views > 1)
         sim_log("view 2    %s", two);
+    if (s->n > 0)
+        sim_log("small     %zu views of %zu x %zu x %zu: %s", s->n, s->h, s->w,
+                t->progress.plan.c, small);
 done:
     sim_free(one);
     sim_free(two);
+    sim_free(small);
     return st;
 }
 

@@ -120,9 +120,10 @@ static sim_status create_learner(const sim_train_env *env, const sim_schedule_pl
     SIM_TRY(sim_optimizer_create(&env->job->optimizer, list, n, &l->optimizer));
     SIM_TRY(sim_method_visit_forward_state(&l->method, &count));
     SIM_TRY(sim_alloc(&l->snapshot.bytes, l->snapshot.n_bytes, "train/snapshot"));
-    size_t capacity = sim_comm_sum_leaves_capacity(
-        sim_comm_partition(env->comm), l->method.n_blocks, l->method.gradient_floats);
-    SIM_TRY(sim_alloc(&l->grads, capacity, "train/gradients"));
+    SIM_TRY(
+        sim_alloc(&l->grads,
+                  sim_method_gradient_capacity(&l->method, sim_comm_partition(env->comm)),
+                  "train/gradients"));
 done:
     sim_free(list);
     return st;

@@ -24,13 +24,13 @@ typedef struct {
 enum { BENCH_BUFFERS = 5, BENCH_CLASSES = 10 };
 
 typedef struct {
-    size_t image_floats, grad_floats, batch, steps;
+    size_t grad_floats, batch, steps;
 } bench_size;
 
 static void list_buffers(step_bench *b, const bench_size *s,
                          sim_buffer list[BENCH_BUFFERS])
 {
-    list[0] = SIM_BUFFER(b->x, b->method.n_images * s->image_floats);
+    list[0] = SIM_BUFFER(b->x, b->method.x_floats);
     list[1] = SIM_BUFFER(b->grads, s->grad_floats);
     list[2] = SIM_BUFFER(b->order, s->batch);
     list[3] = SIM_BUFFER(b->labels, s->batch);
@@ -38,7 +38,8 @@ static void list_buffers(step_bench *b, const bench_size *s,
 }
 
 static sim_status create_method(const sim_comm *c, const sim_job *job, size_t h, size_t w,
-                                size_t channels, step_bench *b)
+                                size_t channels, const sim_small_views *small,
+                                step_bench *b)
 {
     sim_status st = SIM_OK;
     sim_parameter *list = NULL;
@@ -50,6 +51,7 @@ static sim_status create_method(const sim_comm *c, const sim_job *job, size_t h,
                                 .h = h,
                                 .w = w,
                                 .c = channels,
+                                .small = small ? *small : (sim_small_views){0},
                                 .n_classes = BENCH_CLASSES,
                                 .batch = (size_t)job->train.batch,
                                 .block = (size_t)job->train.block,
@@ -75,16 +77,15 @@ static void start_method(sim_method *m)
 }
 
 static sim_status create_bench(const sim_comm *c, const sim_job *job, size_t h, size_t w,
-                               size_t channels, int steps, step_bench *b)
+                               size_t channels, const sim_small_views *small, int steps,
+                               step_bench *b)
 {
     sim_status st = SIM_OK;
     sim_buffer list[BENCH_BUFFERS];
 
-    SIM_TRY(create_method(c, job, h, w, channels, b));
+    SIM_TRY(create_method(c, job, h, w, channels, small, b));
     const bench_size size = {
-        .image_floats = h * w * channels,
-        .grad_floats = sim_comm_sum_leaves_capacity(
-            sim_comm_partition(c), b->method.n_blocks, b->method.gradient_floats),
+        .grad_floats = sim_method_gradient_capacity(&b->method, sim_comm_partition(c)),
         .batch = (size_t)job->train.batch,
         .steps = (size_t)steps};
     list_buffers(b, &size, list);
@@ -111,9 +112,9 @@ static void destroy_bench(step_bench *b)
 }
 
 /* Pseudo-random views, different for each image and equal on all machines. */
-static void fill_views(step_bench *b, size_t image_floats)
+static void fill_views(step_bench *b)
 {
-    size_t n = b->method.n_images * image_floats;
+    size_t n = b->method.x_floats;
     uint32_t word = 12345;
     for (size_t i = 0; i < n; i++) {
         word = word * 1664525u + 1013904223u;
@@ -146,16 +147,15 @@ static double time_step(const sim_comm *c, const sim_job *job, step_bench *b,
 {
     sim_loss_report report = {0};
     sim_method_times times = {0};
-    const sim_method_batch batch = {.x = b->x,
-                                    .order = b->order,
-                                    .labels =
-                                        b->method.row->needs_labels ? b->labels : NULL};
+    sim_method_batch batch = {.order = b->order,
+                              .labels = b->method.row->needs_labels ? b->labels : NULL};
 
+    sim_method_set_input(&b->method, b->x, &batch);
     sim_comm_barrier(c);
     double start = sim_clock_s();
     sim_method_forward_backward(&b->method, &batch, b->grads, &report, &times);
     double computed = sim_clock_s();
-    sim_comm_sum_leaves(c, b->method.n_blocks, b->method.gradient_floats, b->grads);
+    sim_method_sum_gradients(&b->method, c, b->grads);
     double summed = sim_clock_s();
     sim_optimizer_step(b->optimizer, job->optimizer.lr, b->grads);
     sim_method_updated(&b->method);
@@ -220,13 +220,14 @@ static sim_comm_traffic traffic_per_step(sim_comm_traffic before, size_t steps)
 }
 
 sim_status sim_train_measure(const sim_comm *c, const sim_job *job, size_t h, size_t w,
-                             size_t channels, int steps, sim_step_speed *out)
+                             size_t channels, const sim_small_views *small, int steps,
+                             sim_step_speed *out)
 {
     sim_status st = SIM_OK;
     step_bench b = {0};
 
-    SIM_TRY(sim_comm_agree(c, create_bench(c, job, h, w, channels, steps, &b)));
-    fill_views(&b, h * w * channels);
+    SIM_TRY(sim_comm_agree(c, create_bench(c, job, h, w, channels, small, steps, &b)));
+    fill_views(&b);
     time_steps(c, job, &b, 1); /* allocates scratch memory and warms caches */
     const sim_comm_traffic before = sim_comm_traffic_total();
     time_steps(c, job, &b, steps);

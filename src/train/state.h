@@ -86,7 +86,7 @@ typedef struct {
     const sim_dataset *data;
     sim_augment *augment;
     sim_loader *loader;
-    float *x[2];               /* [images][h][w][c]: the parts, by block, view, slot */
+    float *x[2];               /* the parts, each [block][view][slot][h][w][c] */
     uint32_t *shuffle[2];      /* [batch] if a part is shuffled */
     int32_t *labels[2];        /* [batch] if the method needs them: sim_job_labels */
     sim_groups groups;         /* zeros unless views are of images of a group */
@@ -96,7 +96,7 @@ typedef struct {
     uint32_t *passes;          /* workspace of sim_order_mixture, if there are shares */
     int64_t order_epoch;       /* -1: none yet */
     size_t epoch_images;       /* of the plan */
-    size_t image_floats, n_images; /* on this rank, all views */
+    size_t n_images;           /* on this rank, all views */
 } sim_feed;
 
 /* The log interval in progress. */
@@ -313,9 +313,9 @@ SIM_MUST_USE sim_status sim_hash_trace_open(const sim_train_env *env,
                                             const sim_learner *learner, int64_t step,
                                             sim_hash_trace *out);
 SIM_MUST_USE sim_status sim_hash_trace_close(sim_hash_trace *h);
-/* x: the views of this rank; image_floats: floats per view */
+/* x: the views of this rank */
 SIM_MUST_USE sim_status sim_hash_trace_input(const sim_hash_trace *h, int64_t step,
-                                             const float *x, size_t image_floats);
+                                             const float *x);
 SIM_MUST_USE sim_status sim_hash_trace_loss(const sim_hash_trace *h, int64_t step,
                                             double loss);
 SIM_MUST_USE sim_status sim_hash_trace_update(const sim_hash_trace *h, int64_t step);

@@ -91,15 +91,14 @@ done:
 static void compute_gradient(sim_train_state *t, int buffer, sim_loss_report *report)
 {
     sim_method_times times = {0};
-    size_t n = t->learner.method.gradient_floats;
-    const sim_method_batch batch = {.x = t->feed.x[buffer],
-                                    .order = t->feed.shuffle[buffer],
-                                    .labels = t->feed.labels[buffer],
-                                    .epoch = (uint32_t)t->progress.at.epoch,
-                                    .samples = t->progress.at.samples,
-                                    .progress = sim_schedule_steps_done(&t->progress) /
-                                                t->progress.total};
+    sim_method_batch batch = {.order = t->feed.shuffle[buffer],
+                              .labels = t->feed.labels[buffer],
+                              .epoch = (uint32_t)t->progress.at.epoch,
+                              .samples = t->progress.at.samples,
+                              .progress = sim_schedule_steps_done(&t->progress) /
+                                          t->progress.total};
 
+    sim_method_set_input(&t->learner.method, t->feed.x[buffer], &batch);
     sim_method_forward_backward(&t->learner.method, &batch, t->learner.grads, report,
                                 &times);
     t->costs.phase_s[SIM_PHASE_FORWARD] += times.forward;
@@ -107,7 +106,7 @@ static void compute_gradient(sim_train_state *t, int buffer, sim_loss_report *re
     t->costs.phase_s[SIM_PHASE_BACKWARD] += times.backward;
     double start = sim_clock_s();
     sim_heartbeat_phase("gradient sum");
-    sim_comm_sum_leaves(t->env.comm, t->learner.method.n_blocks, n, t->learner.grads);
+    sim_method_sum_gradients(&t->learner.method, t->env.comm, t->learner.grads);
     t->costs.phase_s[SIM_PHASE_SUM] += sim_clock_s() - start;
 }
 
@@ -141,8 +140,7 @@ void sim_step_run(sim_train_state *t, int buffer)
     int64_t step = t->progress.at.step + 1;
     sim_step_values s = {.lr = sim_schedule_rate(&t->progress)};
 
-    sim_defer_error(d, sim_hash_trace_input(&t->trace, step, t->feed.x[buffer],
-                                            t->feed.image_floats));
+    sim_defer_error(d, sim_hash_trace_input(&t->trace, step, t->feed.x[buffer]));
     sim_defer_error(d, copy_snapshot(&t->learner, false));
     compute_gradient(t, buffer, &s.report);
     sim_defer_error(d, sim_hash_trace_loss(&t->trace, step, s.report.loss));

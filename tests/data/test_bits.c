@@ -110,7 +110,7 @@ static void add_views(sim_hasher *hasher, const char *preset, size_t shape, size
     sim_augment *a = create_pipeline(preset, shape, c);
     size_t h = 0, w = 0, channels = 0;
 
-    sim_augment_shape(a, &h, &w, &channels);
+    sim_augment_shape(a, 0, &h, &w, &channels);
     for (uint32_t i = 0; i < N_VIEWS; i++) {
         fill_image(&image, i / 2);
         ASSERT_OK(sim_augment_view(a, 5, i / 2, 1, i % 2, &image, out));

@@ -83,7 +83,7 @@ static void a_preset_has_the_operations_of_its_row(void **state)
     (void)state;
     for (int i = 0; i < N_PRESETS; i++) {
         sim_augment *a = create(i, 1);
-        for (int v = 0; v < 2; v++) {
+        for (uint32_t v = 0; v < 2; v++) {
             const char *row =
                 presets[i].views[v][0] ? presets[i].views[v] : presets[i].views[0];
             char *text = NULL;
@@ -93,7 +93,7 @@ static void a_preset_has_the_operations_of_its_row(void **state)
                 n++;
             n += row[0] != '\0';
             if (n != count_operations(row))
-                fail_msg("%s, view %d: \"%s\" for \"%s\"", presets[i].name, v, text, row);
+                fail_msg("%s, view %u: \"%s\" for \"%s\"", presets[i].name, v, text, row);
             sim_free(text);
         }
         sim_augment_destroy(&a);
@@ -130,7 +130,7 @@ static void check_preset(int preset, size_t shape)
     float *one = NULL, *two = NULL;
     size_t n_differ = 0;
 
-    sim_augment_shape(a, &h, &w, &c);
+    sim_augment_shape(a, 0, &h, &w, &c);
     assert_true(h == side_h && w == side_w && c == shapes[shape].c);
     ASSERT_OK(sim_alloc(&pixels, n_image, "test"));
     ASSERT_OK(sim_alloc(&one, h * w * c, "test"));

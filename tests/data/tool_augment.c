@@ -54,7 +54,7 @@ static sim_status write_views(const sim_augment *augment, const sim_image *image
     size_t h, w, c;
     uint32_t seed = (uint32_t)atol(a[7]), first = (uint32_t)atol(a[8]);
 
-    sim_augment_shape(augment, &h, &w, &c);
+    sim_augment_shape(augment, 0, &h, &w, &c);
     SIM_TRY(sim_alloc(&view, h * w * c, "test/augment"));
     for (uint32_t i = 0; i < (uint32_t)atol(a[9]); i++) {
         SIM_TRY(sim_augment_view(augment, seed, first + i, 0, (uint32_t)atol(a[10]),

@@ -207,12 +207,13 @@ def views(data):
 SMALL = "{arch: resnet18, width: 0.0625, activation: silu, projector: {dim: 16, bn: true}}"
 
 
-def same_steps(what, data, method, define, encoder=SMALL, **keys):
+def same_steps(what, data, method, define, encoder=SMALL, draw=views,
+               augment="{view1: [], view2: [{op: flip, p: 1}]}", **keys):
     """Compares three training steps with PyTorch's, from the same initial weights.  Every batch is
-    the whole data set.  Returns the last checkpoint."""
-    n = len(views(data)[0])
+    the whole data set, and `draw` computes its views.  Returns the last checkpoint."""
+    n = len(draw(data)[0])
     path, directory = job(data, method, batch=str(n), block="8", schedule="{steps: 3, shape: constant}",
-                       augment="{view1: [], view2: [{op: flip, p: 1}]}", checkpoint="{every_steps: 1, keep: 5}",
+                       augment=augment, checkpoint="{every_steps: 1, keep: 5}",
                        encoder=encoder,
                        optimizer="{name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 1e-3}", **keys)
     run(2, "pretrain", path)
@@ -225,7 +226,7 @@ def same_steps(what, data, method, define, encoder=SMALL, **keys):
     memory = {}
     for _ in range(3):
         optimizer.zero_grad()
-        define(nets, views(data), start, memory).backward()
+        define(nets, draw(data), start, memory).backward()
         optimizer.step()
     got, first = ({n: c["weights/" + n].astype("f8") for n in named} for c in (end, start))
     errors = {n: np.linalg.norm(got[n] - p.detach().numpy()) for n, p in named.items()}

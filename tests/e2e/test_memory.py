@@ -96,6 +96,11 @@ with tempfile.TemporaryDirectory() as scratch:
     check("micro-batches-keys", 3, ["method={name: mocov3, predictor_hidden: 100}", "batchnorm.group=4", "micro_batch=4"])
     check("micro-batches-patches", 2, ["method={name: cpc, grid: 3, steps: 1}", "batchnorm.group=4", "micro_batch=8"])
     check("support-set", 3, ["method.name=nnclr", "method.queue_size=50000", "method.predictor_hidden=300"])
+    multi_crop = ["augment={preset: digits, size: 24, small_views: 4}"]
+    check("small-views", 3, multi_crop)
+    check("small-views-groups", 2, multi_crop + groups + ["micro_batch=4", "encoder.width=0.5"])
+    check("small-views-queue", 3, multi_crop + [moco, "batchnorm.group=2"])
+    check("small-views-deep", 1, multi_crop + ["method={name: nnclr, queue_size: 9000, predictor_hidden: 300}", "encoder.arch=resnet50", "batch=12"])
     check("part", 1, ["data.fraction=0.5"])
     prepare_pairs("pairs", 100000, 12)
     check("pairs", 2, ["data.train=pairs.h5", "data.views_from=group"])

@@ -27,11 +27,19 @@ static sim_encoder_options options_of(size_t arch)
                                  .activation = SIM_NET_SILU};
 }
 
+enum { HEIGHT = 12, WIDTH = 11 };
+
+static sim_net_spec spec_of(const sim_encoder_options *e, const sim_batchnorm_options *bn,
+                            uint32_t seed)
+{
+    return (sim_net_spec){
+        .encoder = e, .batchnorm = bn, .h = HEIGHT, .w = WIDTH, .c = 3, .seed = seed};
+}
+
 static sim_net *create_net(size_t arch, const sim_batchnorm_options *bn, uint32_t seed)
 {
     const sim_encoder_options e = options_of(arch);
-    const sim_net_spec spec = {
-        .encoder = &e, .batchnorm = bn, .h = 12, .w = 11, .c = 3, .seed = seed};
+    const sim_net_spec spec = spec_of(&e, bn, seed);
     sim_net *net = NULL;
     ASSERT_OK(sim_backbone_create(&spec, &net));
     return net;
@@ -128,23 +136,30 @@ static sim_status copy_tensor(void *ctx, const char *group, const sim_tensor *t)
     return SIM_OK;
 }
 
+static state_copy copy_state(sim_net *net)
+{
+    state_copy s = {.n = 16 * sim_net_parameters(net)};
+    const sim_visitor v = {copy_tensor, &s};
+    ASSERT_OK(sim_alloc(&s.bytes, s.n, "test"));
+    ASSERT_OK(sim_net_visit(net, "", &v));
+    return s;
+}
+
 /* A net that restores another's state computes the same bits in evaluation. */
 static void state_restores_through_visitors(size_t arch, const char *name)
 {
     const sim_batch_shape shape = {
         .n_blocks = 2, .blocks = {0, 2}, .views = 1, .slots = 2};
     sim_net *other = create_net(arch, &global, 8);
-    state_copy s = {.n = 16 * sim_net_parameters(other)};
-    const sim_visitor v = {copy_tensor, &s};
     size_t dim = sim_net_dim(other);
     float *y = NULL;
     pass p;
 
     pass_create(create_net(arch, &global, 7), &shape, 7, &p);
     sim_net_forward(p.tape, p.x, p.y); /* changes the running statistics */
-    ASSERT_OK(sim_alloc(&s.bytes, s.n, "test"));
     ASSERT_OK(sim_alloc(&y, 8 * dim, "test"));
-    ASSERT_OK(sim_net_visit(p.net, "", &v));
+    state_copy s = copy_state(p.net);
+    const sim_visitor v = {copy_tensor, &s};
     size_t saved = s.at;
     s.at = 0;
     s.load = true;
@@ -163,6 +178,41 @@ static void state_restores_through_visitors(size_t arch, const char *name)
     sim_free(y);
     sim_net_destroy(&other);
     pass_destroy(&p);
+}
+
+/* Outputs, gradients and the statistics in the owner are those of a net that was created with the same
+ * weights for the smaller images. */
+static void shares_its_weights_with_a_net_for_another_size(size_t arch, const char *name)
+{
+    const sim_batch_shape shape = {
+        .n_blocks = 2, .blocks = {0, 2}, .views = 2, .slots = 2};
+    const sim_encoder_options e = options_of(arch);
+    sim_net_spec spec = spec_of(&e, &global, 9);
+    sim_net *owner = NULL, *nets[2] = {NULL, NULL};
+    pass p[2];
+
+    ASSERT_OK(sim_backbone_create(&spec, &owner));
+    spec.h = HEIGHT - 4;
+    spec.w = WIDTH - 4;
+    ASSERT_OK(sim_backbone_share(&spec, owner, &nets[0]));
+    ASSERT_OK(sim_backbone_create(&spec, &nets[1]));
+    for (size_t i = 0; i < 2; i++) {
+        pass_create(nets[i], &shape, 9, &p[i]);
+        sim_net_forward(p[i].tape, p[i].x, p[i].y);
+        sim_net_backward(p[i].tape, p[i].dy, p[i].dx, p[i].grads, p[i].n_w);
+    }
+    if (memcmp(p[0].y, p[1].y, p[0].n_y * sizeof(float)) != 0 ||
+        memcmp(p[0].dx, p[1].dx, p[0].n_x * sizeof(float)) != 0 ||
+        memcmp(p[0].grads, p[1].grads, p[0].n_w * sizeof(float)) != 0)
+        fail_msg("%s: outputs or gradients differ", name);
+    pass_destroy(&p[0]); /* the owner keeps the weights */
+    state_copy shared = copy_state(owner), alone = copy_state(p[1].net);
+    if (shared.at != alone.at || memcmp(shared.bytes, alone.bytes, shared.at) != 0)
+        fail_msg("%s: weights or statistics differ", name);
+    sim_free(shared.bytes);
+    sim_free(alone.bytes);
+    pass_destroy(&p[1]);
+    sim_net_destroy(&owner);
 }
 
 /* A rank's part of a reduction whose groups are single leaves: ctx is its first block. */
@@ -228,14 +278,18 @@ static void check_every_net(void **state)
 
 int main(void)
 {
-    static net_check *const checks[] = {
-        has_parameters_and_the_stated_dimension, has_the_published_multiply_adds,
-        gradients_match_finite_differences, state_restores_through_visitors,
-        split_batches_give_the_same_gradients};
-    static const char *const names[] = {
-        "has_parameters_and_the_stated_dimension", "has_the_published_multiply_adds",
-        "gradients_match_finite_differences", "state_restores_through_visitors",
-        "split_batches_give_the_same_gradients"};
+    static net_check *const checks[] = {has_parameters_and_the_stated_dimension,
+                                        has_the_published_multiply_adds,
+                                        gradients_match_finite_differences,
+                                        state_restores_through_visitors,
+                                        shares_its_weights_with_a_net_for_another_size,
+                                        split_batches_give_the_same_gradients};
+    static const char *const names[] = {"has_parameters_and_the_stated_dimension",
+                                        "has_the_published_multiply_adds",
+                                        "gradients_match_finite_differences",
+                                        "state_restores_through_visitors",
+                                        "shares_its_weights_with_a_net_for_another_size",
+                                        "split_batches_give_the_same_gradients"};
     struct CMUnitTest tests[sizeof checks / sizeof checks[0]];
 
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)

@@ -3,7 +3,8 @@
  *
  * The variants follow from the option table of the row, so a new row and a new key need no edit
  * here: the defaults; each bool inverted; each other choice of each enum; and the combinations
- * of `combinations`, where the table has all their keys.
+ * of `combinations`, where the table has all their keys.  Methods that take small views also have the
+ * combinations of `small_combinations` with them.
  */
 #ifndef SIMILE_TEST_METHOD_CASES_H
 #define SIMILE_TEST_METHOD_CASES_H
@@ -17,7 +18,8 @@
 /* ---- batch and networks of all cases ---- */
 
 /* 6 blocks: 3 ranks own as many leaves each, 4 ranks do not, and neither are powers of two. */
-enum { SIDE = 12, CHANNELS = 3, IMAGE = SIDE * SIDE * CHANNELS };
+enum { SIDE = 12, CHANNELS = 3 };
+static const sim_small_views case_small = {.n = 3, .h = 8, .w = 7};
 enum { CLASSES = 5 };
 enum { BLOCK = 2, BLOCKS = 6, BATCH = BLOCK * BLOCKS, STEPS = 2, LAST = STEPS - 1 };
 
@@ -50,6 +52,7 @@ typedef struct {
     const sim_method_row *row;
     char name[160]; /* "mocov2 symmetric=true" */
     bool defaults;  /* all keys have their default */
+    sim_small_views small;
     sim_option_storage options;
 } method_case;
 
@@ -116,8 +119,9 @@ static inline method_case default_case(const sim_method_row *row)
 static inline bool case_accepted(const method_case *c)
 {
     const sim_comm alone = {.rank = 0, .size = 1};
-    const sim_method_env env = case_env(&alone);
-    bool accepted = !c->row->check || c->row->check(&env, &c->options) == SIM_OK;
+    sim_method_env env = case_env(&alone);
+    env.small = c->small;
+    bool accepted = sim_method_check(c->row, &env, &c->options) == SIM_OK;
     sim_error_clear();
     return accepted;
 }
@@ -139,6 +143,39 @@ static const char *const combinations[][MAX_COMBINED] = {
     {"steps=1", "skip=1"},
     {"label_smoothing=0.2", "classes=7"},
 };
+
+static const char *const small_combinations[][MAX_COMBINED] = {
+    {NULL}, /* the defaults */
+    {"views=3", "learn_temperature=true"},
+    {"multi_view=in", "denominator=decoupled"},
+    {"symmetric=true"},
+    {"symmetric=true", "shuffle=false", "learn_temperature=true"},
+    {"queue.warm=prefill", "queue_size=12"},
+    {"columns=true", "learn_temperature=true"},
+};
+
+/* Small views in addition; false if that is refused. */
+static inline bool add_small_views(method_case *c)
+{
+    size_t used = strlen(c->name);
+    c->small = case_small;
+    (void)snprintf(c->name + used, sizeof c->name - used, ", %zu small views",
+                   case_small.n);
+    return case_accepted(c);
+}
+
+static inline void run_small_views(const sim_method_row *row, method_case_fn *fn)
+{
+    for (size_t i = 0; i < sizeof small_combinations / sizeof small_combinations[0];
+         i++) {
+        method_case c = default_case(row);
+        bool all = true;
+        for (size_t k = 0; k < MAX_COMBINED && small_combinations[i][k]; k++)
+            all &= set_option(&c, small_combinations[i][k]);
+        if (all && add_small_views(&c))
+            fn(&c);
+    }
+}
 
 static inline void run_combinations(const sim_method_row *row, method_case_fn *fn)
 {
@@ -182,6 +219,7 @@ static inline void for_each_case(method_case_fn *fn)
         for (size_t k = 0; k < row->table->n_rows; k++)
             run_choices(row, &row->table->rows[k], fn);
         run_combinations(row, fn);
+        run_small_views(row, fn);
     }
 }
 
@@ -201,14 +239,14 @@ typedef struct {
 static inline trainer trainer_create_in(const sim_method_env *env, const method_case *c)
 {
     trainer t = {.comm = env->comm};
+    sim_method_env of_case = *env;
 
-    ASSERT_OK(sim_method_create(c->row, env, &c->options, &t.method));
+    of_case.small = c->small;
+    ASSERT_OK(sim_method_create(c->row, &of_case, &c->options, &t.method));
     ASSERT_OK(sim_method_parameters(&t.method, &t.parameters, &t.n_parameters));
-    ASSERT_OK(sim_alloc(&t.x, t.method.n_images * IMAGE, "test/images"));
-    ASSERT_OK(sim_alloc(
-        &t.grads,
-        sim_comm_sum_leaves_capacity(env->partition, BLOCKS, t.method.gradient_floats),
-        "test/gradients"));
+    ASSERT_OK(sim_alloc(&t.x, t.method.x_floats, "test/images"));
+    ASSERT_OK(sim_alloc(&t.grads, sim_method_gradient_capacity(&t.method, env->partition),
+                        "test/gradients"));
     for (uint32_t i = 0; i < BATCH; i++) {
         t.order[i] = i * 5 % BATCH; /* 5 and BATCH have no common factor */
         t.labels[i] = (int32_t)(i % CLASSES);
@@ -234,11 +272,11 @@ static inline void trainer_destroy(trainer *t)
 }
 
 /* A view is its image with noise. */
-static inline void draw_view(uint32_t image, uint32_t view, float *x)
+static inline void draw_view(uint32_t image, uint32_t view, size_t floats, float *x)
 {
     sim_random base = {.purpose = SIM_RANDOM_TEST, .sample = image};
     sim_random noise = {.purpose = SIM_RANDOM_TEST, .sample = image, .epoch = 1 + view};
-    for (size_t i = 0; i < IMAGE; i++)
+    for (size_t i = 0; i < floats; i++)
         x[i] = 0.5f * sim_random_between(&base, -1, 1) +
                0.2f * sim_random_between(&noise, -1, 1);
 }
@@ -252,15 +290,19 @@ static inline sim_method_batch trainer_batch(trainer *t, uint32_t step)
             for (size_t v = 0; v < m->parts[p].n_views; v++)
                 for (size_t i = b * BLOCK; i < (b + 1) * BLOCK; i++) {
                     uint32_t slot = m->parts[p].shuffled ? t->order[i] : (uint32_t)i;
-                    draw_view(step * BATCH + slot, m->parts[p].views[v], x);
-                    x += IMAGE;
+                    draw_view(step * BATCH + slot,
+                              m->parts[p].views[v] +
+                                  (m->parts[p].small ? SIM_MAX_VIEWS : 0),
+                              m->parts[p].image_floats, x);
+                    x += m->parts[p].image_floats;
                 }
-    return (sim_method_batch){.x = t->x,
-                              .order = sim_method_shuffles(m) ? t->order : NULL,
+    sim_method_batch batch = {.order = sim_method_shuffles(m) ? t->order : NULL,
                               .labels = m->row->needs_labels ? t->labels : NULL,
                               .epoch = 1,
                               .samples = (int64_t)step * BATCH,
                               .progress = (double)step / STEPS};
+    sim_method_set_input(m, t->x, &batch);
+    return batch;
 }
 
 static inline bool trainer_idle(const trainer *t)
@@ -275,7 +317,7 @@ static inline void trainer_gradient(trainer *t, uint32_t step)
     sim_method_times times = {0};
 
     sim_method_forward_backward(&t->method, &batch, t->grads, &t->report, &times);
-    sim_comm_sum_leaves(t->comm, BLOCKS, t->method.gradient_floats, t->grads);
+    sim_method_sum_gradients(&t->method, t->comm, t->grads);
 }
 
 /* A step of gradient descent. */

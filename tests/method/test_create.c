@@ -10,32 +10,63 @@
 
 static const sim_comm alone = {.rank = 0, .size = 1};
 
+static void fail_allocations(const method_case *c)
+{
+    sim_method_env env = case_env(&alone);
+    size_t before = sim_memory_bytes();
+    sim_method m = {0};
+    uint64_t k = 1;
+
+    env.small = c->small;
+    for (;; k += 1 + k / 16) { /* each of the first, then a sample */
+        sim_memory_fail_at(k);
+        sim_status st = sim_method_create(c->row, &env, &c->options, &m);
+        sim_memory_fail_at(0);
+        sim_error_clear();
+        if (st == SIM_OK)
+            break;
+        if (st != SIM_E_IO || sim_memory_bytes() != before)
+            fail_msg("%s: failed allocation %d leaks %zu bytes", c->name, (int)k,
+                     sim_memory_bytes() - before);
+    }
+    assert_true(k > 20);
+    sim_method_destroy(&m);
+    assert_int_equal(sim_memory_bytes(), before);
+}
+
 static void a_failed_allocation_leaks_nothing(void **state)
 {
     (void)state;
-    const sim_method_env env = case_env(&alone);
     for (size_t i = 0; i < sim_methods_count(); i++) {
-        const sim_method_row *row = sim_methods_at(i);
-        size_t before = sim_memory_bytes();
-        sim_method m = {0};
-        uint64_t k = 1;
-
-        const method_case c = default_case(row);
-        for (;; k += 1 + k / 16) { /* each of the first, then a sample */
-            sim_memory_fail_at(k);
-            sim_status st = sim_method_create(row, &env, &c.options, &m);
-            sim_memory_fail_at(0);
-            sim_error_clear();
-            if (st == SIM_OK)
-                break;
-            if (st != SIM_E_IO || sim_memory_bytes() != before)
-                fail_msg("%s: failed allocation %d leaks %zu bytes", row->name, (int)k,
-                         sim_memory_bytes() - before);
-        }
-        assert_true(k > 20);
-        sim_method_destroy(&m);
-        assert_int_equal(sim_memory_bytes(), before);
+        method_case c = default_case(sim_methods_at(i));
+        fail_allocations(&c);
+        if (add_small_views(&c))
+            fail_allocations(&c);
     }
+}
+
+/* Small views are refused by the methods that do not take them, with the names of those that do. */
+static void small_views_are_refused_with_the_methods_that_take_them(void **state)
+{
+    (void)state;
+    sim_method_env env = case_env(&alone);
+    size_t n_refused = 0;
+
+    env.small = case_small;
+    for (size_t i = 0; i < sim_methods_count(); i++) {
+        const method_case c = default_case(sim_methods_at(i));
+        if (c.row->takes_small_views)
+            continue;
+        n_refused++;
+        assert_int_equal(sim_method_check(c.row, &env, &c.options), SIM_E_CONFIG);
+        assert_non_null(strstr(sim_error_message(), "augment.small_views"));
+        assert_non_null(strstr(sim_error_message(), c.row->name));
+        for (size_t k = 0; k < sim_methods_count(); k++)
+            if (sim_methods_at(k)->takes_small_views)
+                assert_non_null(strstr(sim_error_message(), sim_methods_at(k)->name));
+        sim_error_clear();
+    }
+    assert_true(n_refused > 0);
 }
 
 /* ---- the momentum encoder ---- */
@@ -137,6 +168,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_allocation_leaks_nothing),
+        cmocka_unit_test(small_views_are_refused_with_the_methods_that_take_them),
         cmocka_unit_test(the_momentum_encoder_starts_as_a_copy_of_the_trained_networks),
         cmocka_unit_test(a_trained_scalar_stays_in_the_range_of_its_key),
     };

@@ -45,9 +45,10 @@ static void forward(void *self, const sim_method_batch *batch)
     sim_method_batch seen = *batch;
 
     if (is_faulty_call() && (fault.where == IN_VIEW || fault.where == IN_LAST_VIEW)) {
-        memcpy(corrupted, batch->x, floats * sizeof *corrupted);
+        memcpy(corrupted, batch->x[0], floats * sizeof *corrupted);
         corrupted[fault.where == IN_VIEW ? SIDE + 3 : floats - SIDE] = NAN;
-        seen.x = corrupted;
+        for (size_t i = 0; i < SIM_MAX_PARTS && batch->x[i]; i++)
+            seen.x[i] = corrupted + (batch->x[i] - batch->x[0]); /* one after the other */
     }
     sim_methods_find(wrapped.name)->forward(self, &seen);
 }
@@ -175,9 +176,10 @@ static bool is_same(sim_hash a, sim_hash b)
 
 /* ---- the tests ---- */
 
-static void check_allocations(const char *method)
+static void check_allocations(const char *method, int64_t small_views)
 {
-    make_wrapped(method, method);
+    make_wrapped(method, small_views ? "small-views" : method);
+    job.augment.small_views = small_views;
     fault.where = NOTHING;
     ASSERT_OK(train());
     /* Three steps per epoch: permutations are computed in between. */
@@ -190,8 +192,9 @@ static void check_allocations(const char *method)
 static void a_step_allocates_nothing(void **state)
 {
     (void)state;
-    check_allocations("simclr");
-    check_allocations("mocov2");
+    check_allocations("simclr", 0);
+    check_allocations("mocov2", 0);
+    check_allocations("nnclr", 2);
 }
 
 /* On every rank, step `bad` and no other left the state unchanged. */
