@@ -578,8 +578,10 @@ static void scratch_of_calls_with_fewer_images_is_within_the_workspace(void **st
         for (size_t s = 0; s < N_SHAPES; s++)
             check_scratch(shapes[s], IMAGES);
     }
-    check_scratch(unequal, IMAGES);
-    check_scratch(wide, 98); /* 98 tiles are two items, 96 tiles are one */
+    if (strcmp(sim_kernels_name(), "portable") != 0) { /* where there are others */
+        check_scratch(unequal, IMAGES);
+        check_scratch(wide, 98); /* 98 tiles are two items, 96 tiles are one */
+    }
     sim_threads_set(0);
 }
 
