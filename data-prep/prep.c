@@ -352,8 +352,8 @@ static void source_text(const conversion *c, char out[200])
         sim_prep_last_component(o->classes, list, sizeof list);
         (void)snprintf(classes, sizeof classes, ", classes %s", list);
     }
-    (void)snprintf(out, 200, "%s: %s%s (%s%s%s)", c->format->name, name, more,
-                   sim_prep_split_name(c->source.split), part, classes);
+    (void)snprintf(out, 200, "%.12s: %.60s%.24s (%.10s%.40s%.40s)", c->format->name, name,
+                   more, sim_prep_split_name(c->source.split), part, classes);
 }
 
 static void part_path(const conversion *c, size_t k, char out[PATH_MAX])

@@ -246,7 +246,7 @@ static unsigned run_index(const bmp_file *f, const uint8_t *p, size_t i, bool is
 {
     if (f->coding == BMP_RLE8)
         return is_absolute ? p[i] : p[0];
-    return p[is_absolute ? i / 2 : 0] >> (i % 2 ? 0 : 4) & 15u;
+    return ((unsigned)p[is_absolute ? i / 2 : 0] >> (i % 2 ? 0 : 4)) & 15u;
 }
 
 static bool put_run(const bmp_file *f, runs *r, const uint8_t *p, size_t n,

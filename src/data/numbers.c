@@ -29,7 +29,7 @@ static unsigned bits_at(const uint8_t *row, size_t at, unsigned n)
 {
     unsigned v = 0;
     for (size_t i = at; i < at + n; i++)
-        v = v << 1 | (row[i / 8] >> (7 - i % 8) & 1u);
+        v = v << 1 | (((unsigned)row[i / 8] >> (7 - i % 8)) & 1u);
     return v;
 }
 
