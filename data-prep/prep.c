@@ -553,7 +553,7 @@ done:
     return st;
 }
 
-/* --type and --channels, which formats with samples of 8 bits cannot apply themselves. */
+/* --type, --range and --channels, which formats with samples of 8 bits cannot apply themselves. */
 static sim_status check_samples(conversion *c)
 {
     sim_status st = SIM_OK;
@@ -565,6 +565,12 @@ static sim_status check_samples(conversion *c)
               sim_type_name(o->type),
               encoded ? "photos that are stored as files have 8 bits; use --size PIXELS"
                       : "the samples of the source are uint8");
+    const sim_value_range range = given_range(o);
+    SIM_CHECK(
+        s->type == SIM_U8 || range.lo >= range.hi || sim_value_range_is_usable(&range),
+        SIM_E_USAGE,
+        "--range %g:%g: expected numbers of at most %g in size that differ by %g or more",
+        range.lo, range.hi, SIM_MAX_SAMPLE, 1 / SIM_MAX_SAMPLE);
     SIM_CHECK(o->n_channels == 0 || !encoded, SIM_E_USAGE,
               "--channels: photos that are stored as files are RGB; use --size PIXELS");
     SIM_CHECK(

@@ -28,7 +28,7 @@ static void add_image(prep_survey *s, const sim_image *image)
                        .most_c = image->c};
 
     if (image->type != SIM_U8 &&
-        sim_image_find_nonfinite(image) == image->h * image->w * image->c) {
+        sim_image_find_unusable(image) == image->h * image->w * image->c) {
         sim_image_extremes(image, &lo, &hi);
         sim_prep_extremes_add(&one.extremes, lo, hi, image->type == SIM_U16);
     }

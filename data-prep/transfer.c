@@ -123,12 +123,13 @@ static void name_for_message(const prep_transfer *t, size_t item, char *out,
 static sim_status check_finite(const sim_image *image)
 {
     sim_status st = SIM_OK;
-    const size_t i = sim_image_find_nonfinite(image), n = image->h * image->w * image->c;
+    const size_t i = sim_image_find_unusable(image), n = image->h * image->w * image->c;
 
-    SIM_CHECK(i == n, SIM_E_DATA,
-              "pixel %zu, %zu, channel %zu is %g, expected a finite number",
-              i / image->c % image->w, i / image->c / image->w, i % image->c,
-              (double)((const float *)image->pixels)[i]);
+    SIM_CHECK(
+        i == n, SIM_E_DATA,
+        "pixel %zu, %zu, channel %zu is %g, expected a number of at most %g in size",
+        i / image->c % image->w, i / image->c / image->w, i % image->c,
+        (double)((const float *)image->pixels)[i], SIM_MAX_SAMPLE);
 done:
     return st;
 }

@@ -41,6 +41,13 @@ typedef enum {
     SIM_PAGES_CHANNELS /* of a TIFF file of several pages, each is a channel */
 } sim_image_pages;
 
+/* The largest size of samples of SIM_F32.  Larger ones, such as -3.4e38 for missing data, are no values of
+ * images, and float32 cannot scale their range. */
+#define SIM_MAX_SAMPLE 1e30
+/* Whether samples can be scaled by a range: both ends are at most twice SIM_MAX_SAMPLE in size, and not closer
+ * than 1 / SIM_MAX_SAMPLE. */
+bool sim_value_range_is_usable(const sim_value_range *r);
+
 /* What an image file is decoded to. */
 typedef struct {
     sim_type type; /* of the samples */
@@ -96,8 +103,9 @@ bool sim_image_may_be_deep(const uint8_t *bytes, size_t n);
 enum { SIM_IMAGE_HEAD = 26 };
 /* The smallest and the largest sample of an image. */
 void sim_image_extremes(const sim_image *image, double *lo, double *hi);
-/* Index of the first sample that is not finite; the number of samples if there is none. */
-size_t sim_image_find_nonfinite(const sim_image *image);
+/* Index of the first sample that is not finite or exceeds SIM_MAX_SAMPLE; the number of samples if there is
+ * none. */
+size_t sim_image_find_unusable(const sim_image *image);
 /* Order of the dimensions of an image in an array. */
 typedef enum { SIM_LAYOUT_AMBIGUOUS, SIM_LAYOUT_HWC, SIM_LAYOUT_CHW } sim_layout;
 /* The layout of an image of these dimensions: C is the one that suits the channels better. */

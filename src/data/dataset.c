@@ -243,10 +243,10 @@ static sim_status read_scale(sim_dataset *d, const sim_h5 *f)
 
     SIM_TRY(sim_h5_read_attribute(f, "range", SIM_F64, scale, 2 * d->about.c));
     for (size_t c = 0; c < d->about.c; c++)
-        SIM_CHECK(is_range(&scale[c]), SIM_E_DATA,
+        SIM_CHECK(sim_value_range_is_usable(&scale[c]), SIM_E_DATA,
                   "%s: the attribute range of channel %zu is %g to %g, expected two "
-                  "increasing numbers",
-                  d->path, c, scale[c].lo, scale[c].hi);
+                  "increasing numbers of at most %g in size",
+                  d->path, c, scale[c].lo, scale[c].hi, SIM_MAX_SAMPLE);
 done:
     return st;
 }

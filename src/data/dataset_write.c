@@ -330,7 +330,7 @@ static sim_status write_normalization(sim_h5 *f, const fingerprint_parts *p)
     SIM_TRY(sim_h5_write_attribute(f, "mean", &row));
     row.data = std;
     SIM_TRY(sim_h5_write_attribute(f, "std", &row));
-    if (range[0][0] < range[0][1])
+    if (p->type != SIM_U8 || range[0][0] < range[0][1])
         SIM_TRY(sim_h5_write_attribute(f, "range", &limits));
 done:
     return st;

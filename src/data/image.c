@@ -81,6 +81,12 @@ double sim_image_sample(const sim_image *image, size_t i)
     }
 }
 
+bool sim_value_range_is_usable(const sim_value_range *r)
+{
+    return fabs(r->lo) <= 2 * SIM_MAX_SAMPLE && fabs(r->hi) <= 2 * SIM_MAX_SAMPLE &&
+           r->hi - r->lo >= 1 / SIM_MAX_SAMPLE;
+}
+
 void sim_image_extremes(const sim_image *image, double *lo, double *hi)
 {
     *lo = *hi = sim_image_sample(image, 0);
@@ -91,7 +97,7 @@ void sim_image_extremes(const sim_image *image, double *lo, double *hi)
     }
 }
 
-size_t sim_image_find_nonfinite(const sim_image *image)
+size_t sim_image_find_unusable(const sim_image *image)
 {
     const size_t n = image->h * image->w * image->c;
     const float *values = image->pixels;
@@ -99,7 +105,7 @@ size_t sim_image_find_nonfinite(const sim_image *image)
 
     if (image->type != SIM_F32)
         return n;
-    while (i < n && isfinite(values[i]))
+    while (i < n && fabsf(values[i]) <= (float)SIM_MAX_SAMPLE) /* NaN is not */
         i++;
     return i;
 }

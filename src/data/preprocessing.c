@@ -159,7 +159,7 @@ static bool read_scale(const sim_json *j, sim_preprocessing *p)
         return false;
     for (size_t c = 0; c < p->c; c++) {
         p->scale[c] = (sim_value_range){low[c], high[c]};
-        if (!(low[c] < high[c]))
+        if (!sim_value_range_is_usable(&p->scale[c]))
             return false;
     }
     return true;

@@ -117,9 +117,30 @@ done:
 /* The given scale, or the extremes of a channel; a constant channel becomes 0. */
 static sim_value_range choose_scale(const sim_value_range *given, const channel_sums *s)
 {
+    const sim_value_range extremes = {s->lo, s->hi};
+    const double step = fabs(s->lo) > 1 ? 1e-6 * fabs(s->lo) : 1;
+
     if (given->lo < given->hi)
         return *given;
-    return (sim_value_range){s->lo, s->hi > s->lo ? s->hi : s->lo + 1};
+    return sim_value_range_is_usable(&extremes) ? extremes
+                                                : (sim_value_range){s->lo, s->lo + step};
+}
+
+/* Samples are scaled in float32, in which their differences must remain visible. */
+static sim_status check_given(const sim_dataset_writer *w, size_t channel,
+                              const channel_sums *s)
+{
+    enum { MOST = 100000 };
+    sim_status st = SIM_OK;
+    const sim_value_range *given = &w->spec.range;
+
+    SIM_CHECK(
+        s->hi <= s->lo || given->hi - given->lo <= MOST * (s->hi - s->lo), SIM_E_DATA,
+        "%s: the range %g to %g is too wide for channel %zu, whose values are %g to "
+        "%g; choose a closer --range",
+        w->path, given->lo, given->hi, channel, s->lo, s->hi);
+done:
+    return st;
 }
 
 sim_status sim_writer_statistics(const sim_dataset_writer *w, double *mean, double *std,
@@ -139,6 +160,7 @@ sim_status sim_writer_statistics(const sim_dataset_writer *w, double *mean, doub
         mean[k] = total[k].mean;
         std[k] = sqrt(total[k].squares / total[k].n);
         scale[k] = choose_scale(&w->spec.range, &total[k]);
+        SIM_TRY(check_given(w, k, &total[k]));
     }
 done:
     for (size_t i = 0; p.images && i < IMAGES_AT_ONCE; i++)

@@ -138,6 +138,21 @@ def samples():
     with h5py.File("t.h5", "w") as f:  # 2^31 pixels
         f.create_dataset("images", (1, 1 << 16, 1 << 15, 3), "u1", chunks=(1, 1, 1 << 15, 3))
     run("t.h5", code=65, said=["65536 x 32768", "67108864 pixels"])
+    # values that float32 cannot scale; constant channels of any size
+    lost = deep[:6].astype("f4")
+    lost[2, 0, 0, 0], lost[3, 1, 1, 1], lost[..., 5], lost[..., 6] = -3.4028235e38, 2e30, 9e29, 1.6e18
+    h5("t.h5", images=lost)
+    run("t.h5", said=["channel 0 is -3.40282e+38", "channel 1 is 2e+30", "1e+30"])
+    check(lost[[0, 1, 4, 5]])
+    subprocess.run([SIMILE, "inspect", "out.h5"], check=True, capture_output=True)
+    for n in ((1 << 63) - 1, 7):
+        h5("t.h5", images=np.full((3, 9, 8, 2), n))
+        run("t.h5")
+        subprocess.run([SIMILE, "inspect", "out.h5"], check=True, capture_output=True)
+    h5("t.h5", images=deep.astype("f4"))
+    for limits in "0:1e39", "0:1e-300", "-3e38:1":
+        run("t.h5", f"--range={limits}", code=64, said=["--range", "1e+30"])
+    run("t.h5", "--range=-1e29:1e29", code=65, said=["too wide for channel 0", "--range"])
     bad = deep[:6].astype("f4")
     bad[1, 2, 3, 4], bad[4, 0, 0, 0] = np.nan, np.inf
     h5("t.h5", images=bad, labels=np.arange(6) % 2)
