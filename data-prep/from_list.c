@@ -282,16 +282,38 @@ done:
 
 /* ---- duplicates ---- */
 
-/* The first line of a path counts, also if it is of another split: an image is then not both in the
+static sim_status item_path(const list *l, size_t i, char out[PATH_MAX])
+{
+    const char *root = strcmp(l->root, "/") == 0 ? "" : l->root;
+    return sim_prep_join(root, sim_prep_names_get(&l->paths, i), out, PATH_MAX);
+}
+
+/* The paths of the files without links, so that a link to an image is that image. */
+static sim_status resolve_paths(const list *l, prep_names *out)
+{
+    sim_status st = SIM_OK;
+    char path[PATH_MAX], real[PATH_MAX];
+
+    for (size_t i = 0; i < l->paths.n; i++) {
+        SIM_TRY(item_path(l, i, path));
+        SIM_TRY(sim_prep_names_add(out, realpath(path, real) ? real : path));
+    }
+done:
+    return st;
+}
+
+/* The first line of a file counts, also if it is of another split: an image is then not both in the
  * training and in the test set. */
 static sim_status skip_duplicates(list *l)
 {
     sim_status st = SIM_OK;
     uint32_t *first = NULL;
+    prep_names real = {0};
     const size_t n = l->paths.n;
 
     SIM_TRY(sim_alloc(&first, n, "prep/list"));
-    SIM_TRY(sim_prep_names_first(&l->paths, first));
+    SIM_TRY(resolve_paths(l, &real));
+    SIM_TRY(sim_prep_names_first(&real, first));
     for (size_t i = 0; i < n; i++) {
         if (!l->selected[i] || first[i] == i)
             continue;
@@ -301,16 +323,11 @@ static sim_status skip_duplicates(list *l)
     }
 done:
     sim_free(first);
+    sim_prep_names_clear(&real);
     return st;
 }
 
 /* ---- items ---- */
-
-static sim_status item_path(const list *l, size_t i, char out[PATH_MAX])
-{
-    const char *root = strcmp(l->root, "/") == 0 ? "" : l->root;
-    return sim_prep_join(root, sim_prep_names_get(&l->paths, i), out, PATH_MAX);
-}
 
 static sim_status skip_missing(list *l)
 {

@@ -9,8 +9,8 @@ encoder.h5, onnxruntime for encoder.onnx, and uses torchvision's ResNet if torch
 `encoder` is torchvision's ResNet in evaluation mode with fc = Identity. If features are means over
 patches of the image (CPC), it is a module that cuts the patches, and encoder.net is the ResNet. With
 load_encoder("DIRECTORY", projector=True) it computes projections. Of encoder.onnx, it is a module that calls
-ONNX Runtime. `transform` takes a PIL image or a
-array [height][width][channels] of the type of the training set (uint8, uint16, float32) and returns the normalized float tensor [channels][height][width].
+ONNX Runtime. `transform` takes a PIL image, or an array [height][width][channels] of the type of the training set
+(uint8, uint16, float32), and returns the normalized float tensor [channels][height][width].
 
     python3 load_encoder.py DIRECTORY
 

@@ -157,6 +157,11 @@ def splits():
     table([(names[0], "train"), (names[1], "train"), (names[0], "test"), (names[2], "test")], columns=("path", "split"))
     prepare("photos/files.csv", "--split", "test", said=["line 4", "is in line 2 already"])
     check(names[2:3])
+    os.symlink(os.path.abspath(f"photos/{names[0]}"), "photos/link.png")
+    table([(names[0], "train"), ("link.png", "test"), (names[2], "test")], columns=("path", "split"))
+    prepare("photos/files.csv", "--split", "test", said=["link.png is in line 2 already"])
+    check(names[2:3])
+    os.remove("photos/link.png")
 
 
 def holdout():
