@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # variables of root.sh
 # Sourced by the tests of other architectures: Debian's cross compiler and libraries, and programs under qemu.
-. ./root.sh
+. "$SIMILE_SOURCE/tests/platform/root.sh"
 
 # configure_cross ARCHITECTURE SUITE PROCESSOR: makes $root and configures /build/ARCHITECTURE; sets $architecture
 configure_cross() {

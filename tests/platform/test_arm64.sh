@@ -2,7 +2,7 @@
 # simile-test: timeout 7200 processors 2 labels long
 # arm64, compiled by Debian's cross compiler and run under qemu: the unit tests of kernels, core and losses, and
 # training, which has the bits of the kernels of this machine at every step, also in a run that moves between both.
-. ./cross.sh
+. "$SIMILE_SOURCE/tests/platform/cross.sh"
 configure_cross arm64 bookworm aarch64
 compile arm64
 unit_tests '^(kernel|core|loss|encoder|optim|data)_'

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # simile-test: timeout 3600 processors 2 labels long
 # clang builds without warnings; kernels pass their tests, and training has the bits of this build.
-. ../e2e/common.sh
+. "$SIMILE_SOURCE/tests/e2e/common.sh"
 . "$SIMILE_SOURCE/tests/platform/job.sh"
 clang=$(command -v clang-14 || command -v clang) || { echo "skipped: clang is not installed" && exit 77; }
 case $($clang --version | sed -nE '1s/.*version ([0-9]+).*/\1/p') in [0-9] | 1[0-3]) echo "skipped: $clang is older than 14" && exit 77 ;; esac

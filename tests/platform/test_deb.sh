@@ -2,7 +2,7 @@
 # simile-test: timeout 3600 processors 2 labels long
 # cpack's package of this build installs on a clean Debian root and runs the quickstart's job there, with
 # the bits of this build.
-. ./root.sh
+. "$SIMILE_SOURCE/tests/platform/root.sh"
 command -v dpkg-shlibdeps >/dev/null || skip "${0##*/}, dpkg-dev is not installed"
 (cd "$SIMILE_BUILD" && cpack -G DEB -B "$scratch/package") >cpack.log 2>&1 || { tail -n 30 cpack.log && fail "cpack"; }
 package=$(echo package/simile_*.deb)

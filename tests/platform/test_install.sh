@@ -2,7 +2,7 @@
 # simile-test: timeout 600
 # An installed tree works after it was moved: the program, jobs, scripts and manual pages, and programs that
 # link libsimile through CMake and through pkg-config.
-. ../e2e/common.sh
+. "$SIMILE_SOURCE/tests/e2e/common.sh"
 here=$SIMILE_SOURCE/tests/platform
 cmake --install "$SIMILE_BUILD" --prefix "$scratch/first" >install.txt
 mv first moved

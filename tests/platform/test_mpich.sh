@@ -2,7 +2,7 @@
 # simile-test: timeout 7200 processors 2 labels long
 # MPICH, serial HDF5 and BLIS: builds without warnings, the tests on several ranks, and the same bits as
 # this build.  MPICH polls, so where there are more ranks than processors only some tests run.
-. ./root.sh
+. "$SIMILE_SOURCE/tests/platform/root.sh"
 # shellcheck disable=SC2086 # words
 make_root mpich bookworm amd64 $build_packages libmpich-dev mpich libhdf5-dev libblis-dev liblapack-dev python3 python3-numpy python3-h5py python3-pil procps
 configure mpich -DBUILD_TESTING=ON -DSIMILE_TIMEOUT_FACTOR=6

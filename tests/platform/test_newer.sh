@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # simile-test: timeout 7200 processors 2 labels long
 # Debian 13: gcc 14, Open MPI 5 and HDF5 1.14 build without warnings and train to the same bits.
-. ./root.sh
+. "$SIMILE_SOURCE/tests/platform/root.sh"
 # shellcheck disable=SC2086 # words
 make_root newer trixie amd64 $build_packages libopenmpi-dev openmpi-bin libhdf5-dev libopenblas-dev python3 procps
 configure newer -DBUILD_TESTING=ON -DSIMILE_TIMEOUT_FACTOR=4

@@ -8,7 +8,7 @@ if [ -z "${SIMILE_MINIMAL:-}" ]; then
         -DSIMILE_WERROR=ON >"$build/log" 2>&1 && cmake --build "$build" -j 2 >>"$build/log" 2>&1 || { tail -n 30 "$build/log" && exit 1; }
 fi
 export SIMILE=${SIMILE_MINIMAL:-$build/simile}
-. ../e2e/common.sh
+. "$SIMILE_SOURCE/tests/e2e/common.sh"
 trap 'rm -rf "$scratch" "$build"' EXIT
 
 "$simile" --version >version.txt

@@ -2,7 +2,7 @@
 # simile-test: timeout 7200 processors 2 labels long
 # ppc64el (POWER), compiled by Debian's cross compiler and run under qemu: the unit tests of kernels and core, and
 # training by the portable kernels, which has the bits of those of this machine at every step.
-. ./cross.sh
+. "$SIMILE_SOURCE/tests/platform/cross.sh"
 configure_cross ppc64el bookworm ppc64le
 compile ppc64el
 unit_tests '^(kernel|core)_'

@@ -3,7 +3,7 @@
 # A system without our packages but compiler, MPI, BLAS and Debian's protobuf-c and ISA-L: HDF5, built by
 # hand under a prefix, and Random123 are pointed to; xxHash, jansson and libyaml are compiled in from sources.
 # What is missing before is named with packages and option.
-. ./root.sh
+. "$SIMILE_SOURCE/tests/platform/root.sh"
 make_root prefix bookworm amd64 build-essential cmake pkg-config ca-certificates libopenmpi-dev openmpi-bin libopenblas-dev \
     protobuf-c-compiler libprotobuf-c-dev libisal-dev dpkg-dev zlib1g-dev
 few=(-DSIMILE_WITH_{JPEG,PNG,TIFF,WEBP,GIF,ARCHIVE}=OFF)
